@@ -1,0 +1,1 @@
+"""hgraph: learning on graphs and hypergraphs. Pick a structure, pick a message."""

@@ -1,0 +1,47 @@
+"""Errors that say which argument was wrong, what was expected, what was given, and what to try."""
+
+from __future__ import annotations
+
+__all__ = ["ArgumentError", "ArgumentTypeError", "BackendError", "DataError", "HgraphError", "MissingPackageError"]
+
+
+class HgraphError(Exception):
+    """Base of every error that hgraph raises on purpose."""
+
+
+def _message(argument: str, expected: str, got: object, hint: str) -> str:
+    return f"{argument}: expected {expected}, got {got}" + (f". {hint}" if hint else "")
+
+
+class ArgumentError(HgraphError, ValueError):
+    """An argument of the right type with a wrong value, shape or range.
+
+    >>> raise ArgumentError("x", "4 rows (one a source)", "3 rows", "Is the structure transposed?")
+    Traceback (most recent call last):
+    hgraph.errors.ArgumentError: x: expected 4 rows (one a source), got 3 rows. Is the structure transposed?
+    """
+
+    def __init__(self, argument: str, expected: str, got: object, hint: str = "") -> None:
+        super().__init__(_message(argument, expected, got, hint))
+
+
+class ArgumentTypeError(HgraphError, TypeError):
+    """An argument of a wrong type or dtype."""
+
+    def __init__(self, argument: str, expected: str, got: object, hint: str = "") -> None:
+        super().__init__(_message(argument, expected, got, hint))
+
+
+class BackendError(HgraphError, ValueError):
+    """A backend was asked for that cannot run here; an explicit request never falls back."""
+
+
+class DataError(HgraphError, ValueError):
+    """A file or data set is missing, damaged, unsafe, or not what its card says."""
+
+
+class MissingPackageError(HgraphError, ImportError):
+    """An optional package is needed; the message names the extra that installs it."""
+
+    def __init__(self, package: str, extra: str, purpose: str) -> None:
+        super().__init__(f"{purpose} needs the package {package!r}: pip install 'hgraph[{extra}]'")

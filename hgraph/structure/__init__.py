@@ -1,0 +1,22 @@
+"""Nouns: what messages flow over."""
+
+from hgraph.structure.adjacency import Adjacency
+from hgraph.structure.base import Structure, derived
+from hgraph.structure.data import Data, Dataset, Split
+from hgraph.structure.graph import Graph
+from hgraph.structure.hypergraph import Hypergraph
+from hgraph.structure.io import load
+from hgraph.structure.soft import SoftAdjacency
+
+__all__ = [
+    "Adjacency",
+    "Data",
+    "Dataset",
+    "Graph",
+    "Hypergraph",
+    "SoftAdjacency",
+    "Split",
+    "Structure",
+    "derived",
+    "load",
+]

@@ -1,0 +1,121 @@
+"""Index arithmetic behind the structures: checking, sorting, counting, pointers."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from hgraph.errors import ArgumentError, ArgumentTypeError
+
+_INT32_MAX = 2**31 - 1
+
+
+def as_indices(name: str, values: Any) -> Tensor:
+    """A 1-D int64 tensor of indices from a tensor, array or list; floats and booleans are refused."""
+    values = torch.as_tensor(values)
+    if values.numel() == 0 and not values.is_floating_point():
+        values = values.long()
+    elif values.numel() == 0 and values.dim() == 1:  # an empty list has torch's default float dtype
+        values = values.long()
+    if values.dtype not in (torch.int8, torch.int16, torch.int32, torch.int64, torch.uint8):
+        raise ArgumentTypeError(name, "integer indices", values.dtype, "Convert them with .long()")
+    if values.dim() != 1:
+        raise ArgumentError(name, "one dimension [E]", f"shape {list(values.shape)}")
+    return values.long()
+
+
+def check_range(name: str, values: Tensor, size: int, what: str) -> None:
+    """Refuse indices outside 0 .. size - 1, naming the first one."""
+    bad = (values < 0) | (values >= size)
+    if bool(bad.any()):
+        at = int(bad.nonzero()[0, 0])
+        raise ArgumentError(name, f"{what} in 0 .. {size - 1}", f"{int(values[at])} at position {at}")
+
+
+def check_size(name: str, size: int) -> None:
+    """Refuse sizes that are not non-negative integers."""
+    if not isinstance(size, (int, torch.SymInt)) or isinstance(size, bool):
+        raise ArgumentTypeError(name, "an integer", type(size).__name__)
+    if size < 0:
+        raise ArgumentError(name, "a size >= 0", size)
+
+
+def as_weight(name: str, weight: Any, length: int, what: str) -> Tensor | None:
+    """A float tensor [length] without NaN, or None."""
+    if weight is None:
+        return None
+    weight = torch.as_tensor(weight)
+    if not weight.is_floating_point():
+        raise ArgumentTypeError(name, "floating-point weights", weight.dtype, "Convert them with .float()")
+    if weight.shape != (length,):
+        raise ArgumentError(name, f"shape [{length}] (one a {what})", f"shape {list(weight.shape)}")
+    if bool(weight.isnan().any()):
+        at = int(weight.isnan().nonzero()[0, 0])
+        raise ArgumentError(name, "weights without NaN", f"NaN at position {at}")
+    return weight
+
+
+def validate(
+    target: Any, source: Any, weight: Any, num_targets: int, num_sources: int
+) -> tuple[Tensor, Tensor, Tensor | None]:
+    """The arguments of `Adjacency.from_coo` as tensors, or an error that names what is wrong."""
+    check_size("num_targets", num_targets)
+    check_size("num_sources", num_sources)
+    target, source = as_indices("target", target), as_indices("source", source)
+    if target.shape != source.shape:
+        raise ArgumentError("source", f"{len(target)} entries, as target has", len(source))
+    if target.device != source.device:
+        raise ArgumentError("source", f"a tensor on {target.device}, as target is", source.device)
+    check_range("target", target, num_targets, "targets")
+    check_range("source", source, num_sources, "sources")
+    weight = as_weight("weight", weight, len(target), "edge")
+    if weight is not None and weight.device != target.device:
+        raise ArgumentError("weight", f"a tensor on {target.device}, as target is", weight.device)
+    return target, source, weight
+
+
+def index_dtype(*extents: int) -> torch.dtype:
+    """int32 where every extent fits, else int64."""
+    return torch.int32 if max(extents) <= _INT32_MAX else torch.int64
+
+
+def lexsort(major: Tensor, minor: Tensor) -> Tensor:
+    """The stable order that sorts by ``major``, then ``minor``: two stable sorts, so no product can overflow."""
+    order = torch.sort(minor, stable=True).indices
+    return order[torch.sort(major[order], stable=True).indices]
+
+
+def inverse(permutation: Tensor) -> Tensor:
+    """The inverse of a permutation."""
+    out = torch.empty_like(permutation)
+    out[permutation.long()] = torch.arange(len(permutation), dtype=permutation.dtype, device=permutation.device)
+    return out
+
+
+def pointers(sorted_ids: Tensor, size: int) -> Tensor:
+    """[size+1]: where each id's run starts in an ascending list; no sync, no counting with atomics."""
+    return torch.searchsorted(sorted_ids, torch.arange(size + 1, dtype=sorted_ids.dtype, device=sorted_ids.device))
+
+
+def first_of_run(major: Tensor, minor: Tensor) -> Tensor:
+    """Boolean [E]: whether an entry of a lexsorted list differs from the one before it."""
+    first = torch.ones(len(major), dtype=torch.bool, device=major.device)
+    first[1:] = (major[1:] != major[:-1]) | (minor[1:] != minor[:-1])
+    return first
+
+
+def segment_sum(values: Tensor, segment: Tensor, size: int) -> Tensor:
+    """Sums [size, ...] of the rows of ``values`` that share a segment; differentiable and deterministic."""
+    out = values.new_zeros((size, *values.shape[1:]))
+    if values.is_cuda:  # index_add is atomic there; accumulating index_put sorts first
+        return out.index_put((segment.long(),), values, accumulate=True)
+    return out.index_add(0, segment, values)
+
+
+def inverse_power(degree: Tensor, exponent: float, dtype: torch.dtype) -> Tensor:
+    """``degree ** exponent`` for a negative exponent, where zero degrees give zero."""
+    degree = degree.to(dtype)
+    zero = degree == 0
+    return torch.where(zero, 0.0, torch.where(zero, 1.0, degree) ** exponent)

@@ -1,0 +1,159 @@
+"""What one makes of adjacencies: normalised weights, loops, rows, unions, compositions."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Literal
+
+import torch
+from torch import Tensor
+
+from hgraph.errors import ArgumentError
+from hgraph.structure import _coo
+
+if TYPE_CHECKING:
+    from hgraph.structure.adjacency import Adjacency
+
+# Paths expanded at once by `compose`: bounds its working memory to about 100 MB beyond the result.
+_PATHS_A_CHUNK = 4_000_000
+
+
+def normalized_weight(adj: Adjacency, how: Literal["row", "col", "sym"]) -> Tensor:
+    """Weights [E] divided by degrees (see `Adjacency.normalize`)."""
+    if how not in ("row", "col", "sym"):
+        raise ArgumentError("how", "'row', 'col' or 'sym'", repr(how))
+    dtype = torch.get_default_dtype() if adj.weight is None else adj.weight.dtype
+    exponent = -0.5 if how == "sym" else -1.0
+    out = torch.ones(adj.num_edges, dtype=dtype, device=adj.device) if adj.weight is None else adj.weight
+    if how in ("row", "sym"):
+        out = out * _coo.inverse_power(adj.target_degree(), exponent, dtype)[adj.target]
+    if how in ("col", "sym"):
+        out = out * _coo.inverse_power(adj.source_degree(), exponent, dtype)[adj.indices]
+    return out
+
+
+def lacks_loop(adj: Adjacency) -> Tensor:
+    """Boolean [T]: which vertices of a square structure do not hear themselves; never syncs."""
+    require_square(adj, "self-loops")
+    loops = (adj.indices == adj.target).to(torch.int32)
+    return _coo.segment_sum(loops, adj.target, adj.num_targets) == 0
+
+
+def add_self_loops(adj: Adjacency) -> Adjacency:
+    """A square structure with every missing loop added (see `Adjacency.add_self_loops`)."""
+    missing = lacks_loop(adj).nonzero().flatten()
+    weight = None if adj.weight is None else torch.cat([adj.weight, adj.weight.new_ones(len(missing))])
+    return type(adj).from_coo(
+        target=torch.cat([adj.target.long(), missing]),
+        source=torch.cat([adj.indices.long(), missing]),
+        weight=weight,
+        num_targets=adj.num_targets,
+        num_sources=adj.num_sources,
+        duplicates="keep",
+    )
+
+
+def select(adj: Adjacency, rows: Tensor) -> Adjacency:
+    """The rows asked for, in the order asked for (see `Adjacency.select`)."""
+    rows = _coo.as_indices("rows", rows).to(adj.device)
+    _coo.check_range("rows", rows, adj.num_targets, "targets")
+    target, edges = edges_of_rows(adj, rows)
+    return type(adj).from_coo(
+        target=target,
+        source=adj.indices[edges],
+        weight=None if adj.weight is None else adj.weight[edges],
+        num_targets=len(rows),
+        num_sources=adj.num_sources,
+        duplicates="keep",
+    )
+
+
+def edges_of_rows(adj: Adjacency, rows: Tensor) -> tuple[Tensor, Tensor]:
+    """For each edge of the given rows: the position in ``rows`` and the edge's own number."""
+    start, count = adj.indptr[:-1][rows].long(), adj.indptr.diff()[rows].long()
+    position = torch.arange(len(rows), device=rows.device).repeat_interleave(count)
+    within = torch.arange(len(position), device=rows.device) - (count.cumsum(0) - count)[position]
+    return position, start[position] + within
+
+
+def set_operation(a: Adjacency, b: Adjacency, symbol: Literal["|", "&", "-"]) -> Adjacency:
+    """Union, intersection or difference of the edge sets."""
+    if a.shape != b.shape:
+        raise ArgumentError(f"a {symbol} b", f"structures of one shape {a.shape}", b.shape)
+    if a.weight is not None or b.weight is not None:
+        hint = "Whose weights to keep is not ours to say: drop them with .with_weight(None)"
+        raise ArgumentError(f"a {symbol} b", "unweighted structures", "edge weights", hint)
+    keys_a, keys_b = _edge_keys(a), _edge_keys(b)
+    if symbol == "|":
+        keys = torch.cat([keys_a, keys_b])
+    else:
+        keys = keys_a[torch.isin(keys_a, keys_b, invert=symbol == "-")]
+    keys = torch.unique(keys)
+    columns = max(a.num_sources, 1)
+    indptr = _coo.pointers(keys // columns, a.num_targets)
+    return type(a).trusted(indptr=indptr, indices=keys % columns, num_sources=a.num_sources)
+
+
+def _edge_keys(adj: Adjacency) -> Tensor:
+    if adj.num_targets * adj.num_sources >= 2**63:
+        raise ArgumentError("structure", "T * S < 2**63 for set algebra", adj.shape)
+    return adj.target.long() * adj.num_sources + adj.indices.long()
+
+
+def compose(a: Adjacency, b: Adjacency) -> Adjacency:
+    """The two-step structure (see `Adjacency.__matmul__`), made chunk by chunk of a's rows."""
+    if a.num_sources != b.num_targets:
+        raise ArgumentError("a @ b", f"b with {a.num_sources} targets, as a has sources", b.num_targets)
+    paths_to = torch.zeros(a.num_edges + 1, dtype=torch.long, device=a.device)
+    torch.cumsum(b.indptr.diff()[a.indices], 0, out=paths_to[1:])
+    before_row = paths_to[a.indptr.long()]  # paths of all rows before each row
+    weighted = a.weight is not None or b.weight is not None
+    parts, first = [], 0
+    while first < a.num_targets:
+        limit = before_row[first] + _PATHS_A_CHUNK
+        last = max(int(torch.searchsorted(before_row, limit, right=True)) - 1, first + 1)
+        parts.append(_compose_edges(a, b, int(a.indptr[first]), int(a.indptr[last]), weighted))
+        first = last
+    keys = torch.cat([k for k, _ in parts]) if parts else torch.empty(0, dtype=torch.long, device=a.device)
+    columns = max(b.num_sources, 1)
+    return type(a).trusted(
+        indptr=_coo.pointers(keys // columns, a.num_targets),
+        indices=keys % columns,
+        num_sources=b.num_sources,
+        weight=torch.cat([w for _, w in parts]) if weighted and parts else None,
+    )
+
+
+def _compose_edges(a: Adjacency, b: Adjacency, first: int, last: int, weighted: bool) -> tuple[Tensor, Tensor]:
+    """Distinct sorted (target, source) keys reached through a's edges first .. last, and their summed weights."""
+    position, edge = edges_of_rows(b, a.indices[first:last].long())
+    keys = a.target[first:last][position].long() * max(b.num_sources, 1) + b.indices[edge].long()
+    keys, group = torch.unique(keys, return_inverse=True)
+    if not weighted:
+        return keys, keys
+    weight = torch.ones((), device=a.device)
+    if a.weight is not None:
+        weight = weight * a.weight[first:last][position]
+    if b.weight is not None:
+        weight = weight * b.weight[edge]
+    return keys, _coo.segment_sum(weight.expand(len(edge)), group, len(keys))
+
+
+def reach(adj: Adjacency, steps: int) -> Adjacency:
+    """Everything at most ``steps`` hops away (see `Adjacency.reach`)."""
+    require_square(adj, "reach")
+    if steps < 0:
+        raise ArgumentError("steps", "a number of layers >= 0", steps)
+    field = type(adj).eye(adj.num_targets, device=adj.device)
+    step = adj.with_weight(None) | field
+    for _ in range(steps):
+        wider = step @ field
+        if wider.num_edges == field.num_edges:  # nothing new can come any more
+            break
+        field = wider
+    return field
+
+
+def require_square(adj: Adjacency, what: str) -> None:
+    """Refuse rectangular structures where a vertex must meet itself."""
+    if adj.num_targets != adj.num_sources:
+        raise ArgumentError(what, "a square structure (targets are the sources)", f"{adj.shape}")

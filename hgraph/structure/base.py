@@ -1,0 +1,84 @@
+"""What every structure can do: move, pin, save; and how derived values are kept."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+import weakref
+from collections.abc import Callable, Hashable
+from typing import Any, TypeVar
+
+import torch
+from torch import Tensor
+
+__all__ = ["Structure", "derived"]
+
+S = TypeVar("S", bound="Structure")
+T = TypeVar("T")
+
+
+class Structure:
+    """Base of the nouns: frozen dataclasses whose fields are tensors, structures or None."""
+
+    def tensors(self) -> list[Tensor]:
+        """Every tensor held, those of nested structures included."""
+        found: list[Tensor] = []
+        for field in dataclasses.fields(self):  # type: ignore[arg-type]
+            value = getattr(self, field.name)
+            if isinstance(value, Tensor):
+                found.append(value)
+            elif isinstance(value, Structure):
+                found.extend(value.tensors())
+        return found
+
+    def to(self: S, device: torch.device | str, *, non_blocking: bool = False) -> S:
+        """The same structure on another device."""
+        return self._map(lambda t: t.to(device, non_blocking=non_blocking))
+
+    def pin_memory(self: S) -> S:
+        """The same structure in page-locked memory, for asynchronous copies to a GPU."""
+        return self._map(Tensor.pin_memory)
+
+    def save(self, path: str | os.PathLike[str]) -> None:
+        """Write the structure to one safetensors file, atomically; :func:`hgraph.load` reads it back."""
+        from hgraph.structure.io import save
+
+        save(self, path)
+
+    @property
+    def device(self) -> torch.device:
+        """Where the tensors are."""
+        return self.tensors()[0].device
+
+    def _map(self: S, function: Callable[[Tensor], Tensor]) -> S:
+        changed: dict[str, Any] = {}
+        for field in dataclasses.fields(self):  # type: ignore[arg-type]
+            value = getattr(self, field.name)
+            if isinstance(value, Tensor):
+                changed[field.name] = function(value)
+            elif isinstance(value, Structure):
+                changed[field.name] = value._map(function)
+        return dataclasses.replace(self, **changed)  # type: ignore[type-var]
+
+
+# Beside the structures, not in them: so pickles, copies, `.to` and the compiler never see what was derived.
+_DERIVED: weakref.WeakKeyDictionary[Structure, dict[Hashable, tuple[list[int], Any]]] = weakref.WeakKeyDictionary()
+
+
+def derived(structure: Structure, key: Hashable, compute: Callable[[], T]) -> T:
+    """``compute()``, remembered for as long as the structure lives and its tensors are not written to.
+
+    Neither reads nor writes its memory while compiling, under `torch.func`, or when gradients must flow
+    through the structure's own tensors: then it just computes.
+    """
+    if torch.compiler.is_compiling() or torch._C._functorch.peek_interpreter_stack() is not None:
+        return compute()
+    tensors = structure.tensors()
+    if any(t.requires_grad or t.is_inference() for t in tensors):
+        return compute()
+    versions = [t._version for t in tensors]
+    kept = _DERIVED.setdefault(structure, {})
+    if key not in kept or kept[key][0] != versions:
+        with torch.inference_mode(False):  # a value first asked for in inference mode must serve training too
+            kept[key] = (versions, compute())
+    return kept[key][1]

@@ -1,0 +1,121 @@
+"""What one makes of hypergraphs: clique, star and line graphs, sub-hypergraphs, singletons."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor
+
+from hgraph.errors import ArgumentError, ArgumentTypeError
+from hgraph.structure import _coo, algebra
+from hgraph.structure.adjacency import Adjacency
+from hgraph.structure.graph import Graph
+
+if TYPE_CHECKING:
+    from hgraph.structure.hypergraph import Hypergraph
+
+
+def clique(hg: Hypergraph) -> Graph:
+    """Members of a hyperedge joined pairwise (see `Hypergraph.clique`)."""
+    weight = _or_ones(hg.hyperedge_weight, hg.num_hyperedges, hg)[hg.e2v.indices]
+    weight = weight if hg.e2v.weight is None else weight * hg.e2v.weight
+    return Graph(_without_loops(hg.e2v.with_weight(weight) @ hg.v2e))
+
+
+def line(hg: Hypergraph) -> Graph:
+    """Hyperedges joined by common members (see `Hypergraph.line`)."""
+    ones = torch.ones(hg.num_incidences, device=hg.device)
+    return Graph(_without_loops(hg.v2e.with_weight(ones) @ hg.e2v.with_weight(None)))
+
+
+def star(hg: Hypergraph) -> Graph:
+    """The bipartite graph of vertices and hyperedges (see `Hypergraph.star`)."""
+    vertex, hyperedge = hg.v2e.indices.long(), hg.v2e.target.long() + hg.num_vertices
+    size = hg.num_vertices + hg.num_hyperedges
+    weight = None if hg.v2e.weight is None else hg.v2e.weight.repeat(2)
+    return Graph(
+        Adjacency.from_coo(
+            target=torch.cat([hyperedge, vertex]),
+            source=torch.cat([vertex, hyperedge]),
+            weight=weight,
+            num_targets=size,
+            num_sources=size,
+            duplicates="keep",
+        )
+    )
+
+
+def touching(hg: Hypergraph, vertices: Tensor) -> Tensor:
+    """Hyperedges with a member among the vertices (see `Hypergraph.touching`)."""
+    vertices = _coo.as_indices("vertices", vertices).to(hg.device)
+    _coo.check_range("vertices", vertices, hg.num_vertices, "vertices")
+    _, incidence = algebra.edges_of_rows(hg.e2v, vertices)
+    return torch.unique(hg.e2v.indices[incidence]).long()
+
+
+def subhypergraph(hg: Hypergraph, vertices: Tensor) -> Hypergraph:
+    """The hypergraph on some of the vertices (see `Hypergraph.subhypergraph`)."""
+    kept = touching(hg, vertices)
+    vertices = _coo.as_indices("vertices", vertices).to(hg.device)
+    if len(torch.unique(vertices)) < len(vertices):
+        raise ArgumentError("vertices", "each vertex once", "repeated vertices")
+    v2e = hg.e2v.select(vertices).transpose().select(kept)
+    return type(hg)(
+        v2e,
+        None if hg.hyperedge_weight is None else hg.hyperedge_weight[kept],
+        None if hg.vertex_weight is None else hg.vertex_weight[vertices],
+    )
+
+
+def with_singletons(hg: Hypergraph) -> Hypergraph:
+    """A hyperedge of its own for every isolated vertex (see `Hypergraph.with_singletons`)."""
+    lonely = (hg.v2e.t_indptr.diff() == 0).nonzero().flatten()
+    edges, weight = hg.v2e, hg.v2e.weight
+    v2e = Adjacency.from_coo(
+        target=torch.cat([edges.target.long(), torch.arange(len(lonely), device=hg.device) + hg.num_hyperedges]),
+        source=torch.cat([edges.indices.long(), lonely]),
+        weight=None if weight is None else torch.cat([weight, weight.new_ones(len(lonely))]),
+        num_targets=hg.num_hyperedges + len(lonely),
+        num_sources=hg.num_vertices,
+        duplicates="keep",
+    )
+    weight = hg.hyperedge_weight
+    weight = None if weight is None else torch.cat([weight, weight.new_ones(len(lonely))])
+    return type(hg)(v2e, weight, hg.vertex_weight)
+
+
+def incidence_entries(incidence: Any) -> tuple[Tensor, Tensor, Tensor | None, tuple[int, int]]:
+    """(vertex, hyperedge, weight or None, (N, M)) of a dense, torch-sparse or scipy-sparse incidence matrix."""
+    if hasattr(incidence, "tocoo"):  # scipy sparse, without importing it
+        coo = incidence.tocoo()
+        vertex, hyperedge = torch.as_tensor(coo.row).long(), torch.as_tensor(coo.col).long()
+        values, shape = torch.as_tensor(coo.data), tuple(coo.shape)
+    else:
+        matrix = torch.as_tensor(incidence)
+        if matrix.dim() != 2:
+            raise ArgumentError("incidence", "an N x M matrix", f"shape {list(matrix.shape)}")
+        matrix = matrix.to_sparse_coo().coalesce()
+        (vertex, hyperedge), values, shape = matrix.indices(), matrix.values(), tuple(matrix.shape)
+    if values.is_complex():
+        raise ArgumentTypeError("incidence", "real numbers", values.dtype)
+    present = values != 0
+    vertex, hyperedge, values = vertex[present], hyperedge[present], values[present]
+    if bool((values == 1).all()):
+        return vertex, hyperedge, None, shape
+    return vertex, hyperedge, values if values.is_floating_point() else values.float(), shape
+
+
+def _or_ones(weight: Tensor | None, size: int, hg: Hypergraph) -> Tensor:
+    return torch.ones(size, device=hg.device) if weight is None else weight
+
+
+def _without_loops(adj: Adjacency) -> Adjacency:
+    keep = adj.indices != adj.target
+    return Adjacency.from_coo(
+        target=adj.target[keep],
+        source=adj.indices[keep],
+        weight=None if adj.weight is None else adj.weight[keep],
+        num_targets=adj.num_targets,
+        num_sources=adj.num_sources,
+    )

@@ -1,0 +1,146 @@
+"""`Graph`: vertices and pairwise edges."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import torch
+from torch import Tensor
+
+from hgraph.errors import ArgumentError
+from hgraph.structure.adjacency import Adjacency
+from hgraph.structure.base import Structure
+
+__all__ = ["Graph"]
+
+
+@dataclass(frozen=True, eq=False)
+class Graph(Structure):
+    """N vertices and the edges along which they send messages.
+
+    Args:
+        adj: the N x N `Adjacency`; row v lists the vertices that v hears.
+
+    >>> g = Graph.from_edge_index([[0, 1], [1, 2]], num_nodes=4, directed=False)
+    >>> g.num_nodes, g.num_edges, g.degree().tolist()
+    (4, 4, [1, 2, 1, 0])
+    """
+
+    adj: Adjacency
+
+    @classmethod
+    def from_edge_index(
+        cls,
+        edge_index: Any,
+        *,
+        num_nodes: int,
+        directed: bool,
+        weight: Any = None,
+        duplicates: Literal["error", "sum", "keep"] = "error",
+    ) -> Graph:
+        """Build from ``[source, target]`` rows.
+
+        Args:
+            edge_index: [2, E] integers, ``edge_index[0]`` the sources, ``edge_index[1]`` the targets.
+            num_nodes: N, never guessed.
+            directed: if False, each missing reverse edge is added with the weight of its twin; an edge may be
+                listed in one direction or in both, and both must then agree in weight.
+            weight: [E] floats without NaN, or None.
+            duplicates: what a repeated edge means (see `Adjacency.from_coo`), decided before reverses are added.
+
+        Raises:
+            ArgumentError: wrong shape, index out of range, a repeated edge under ``"error"``, or an undirected
+                edge with two different weights.
+        """
+        edge_index = torch.as_tensor(edge_index)
+        if edge_index.dim() != 2 or edge_index.shape[0] != 2:
+            hint = "Rows are [sources, targets]; did you pass the transpose?"
+            raise ArgumentError("edge_index", "shape [2, E]", f"shape {list(edge_index.shape)}", hint)
+        adj = Adjacency.from_coo(
+            target=edge_index[1],
+            source=edge_index[0],
+            weight=weight,
+            num_targets=num_nodes,
+            num_sources=num_nodes,
+            duplicates=duplicates,
+        )
+        return cls(adj if directed else _symmetrized(adj))
+
+    @property
+    def num_nodes(self) -> int:
+        """N."""
+        return self.adj.num_targets
+
+    @property
+    def num_edges(self) -> int:
+        """E, directed edges: an undirected edge counts twice, a self-loop once."""
+        return self.adj.num_edges
+
+    @property
+    def edge_index(self) -> Tensor:
+        """[2, E] int64 ``[source, target]``, sorted by (target, source)."""
+        return torch.stack([self.adj.indices, self.adj.target]).long()
+
+    @property
+    def directed(self) -> bool:
+        """Whether some edge lacks its reverse of equal weight."""
+        return not self.adj.equal(self.adj.transpose())
+
+    def degree(self) -> Tensor:
+        """Weighted in-degree [N] (a count when unweighted)."""
+        return self.adj.target_degree()
+
+    def add_self_loops(self) -> Graph:
+        """The graph with every missing self-loop added; new loops weigh 1."""
+        return Graph(self.adj.add_self_loops())
+
+    def subgraph(self, vertices: Tensor) -> Graph:
+        """The edges among ``vertices`` [N'], which become 0 .. N'-1 in the order given."""
+        rows = self.adj.select(vertices)
+        return Graph(rows.transpose().select(vertices).transpose())
+
+    def equal(self, other: Graph) -> bool:
+        """Whether both have the same vertices, edges and weights."""
+        return isinstance(other, Graph) and self.adj.equal(other.adj)
+
+    def draw(self, ax: Any = None, **options: Any) -> Any:
+        """Draw vertices and edges and return the matplotlib axes.
+
+        Args:
+            ax: axes to draw into, or None for new ones.
+            **options: ``labels`` [N] colour vertices by class, ``names`` writes texts, ``seed`` fixes the layout.
+        """
+        from hgraph.structure import draw
+
+        return draw.draw_graph(self, ax, **options)
+
+    def __repr__(self) -> str:
+        """Sizes, not tensors."""
+        weight = "" if self.adj.weight is None else ", weighted"
+        return f"Graph({self.num_nodes} nodes, {self.num_edges} edges{weight}, {self.device})"
+
+
+def _symmetrized(adj: Adjacency) -> Adjacency:
+    """The structure with each missing reverse edge added; the reverse of a parallel edge is parallel too."""
+    reverse = adj.transpose()
+    columns = max(adj.num_sources, 1)
+    keys = adj.target.long() * columns + adj.indices.long()
+    reverse_keys = reverse.target.long() * columns + reverse.indices.long()
+    missing = ~torch.isin(reverse_keys, keys)
+    both = Adjacency.from_coo(
+        target=torch.cat([adj.target, reverse.target[missing]]),
+        source=torch.cat([adj.indices, reverse.indices[missing]]),
+        weight=None if adj.weight is None else torch.cat([adj.weight, reverse.weight[missing]]),  # type: ignore[index]
+        num_targets=adj.num_targets,
+        num_sources=adj.num_sources,
+        duplicates="keep",
+    )
+    if not both.equal(both.transpose()):
+        hint = "List each undirected edge once, or pass directed=True"
+        raise ArgumentError("weight", "one weight for both directions of an undirected edge", "two that differ", hint)
+    return both
+
+
+torch.export.register_dataclass(Graph, serialized_type_name="hgraph.structure.Graph")
+torch.serialization.add_safe_globals([Graph])

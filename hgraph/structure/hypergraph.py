@@ -1,0 +1,239 @@
+"""`Hypergraph`: hyperedges that join any number of vertices."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import torch
+from torch import Tensor
+
+from hgraph.structure import _coo, expansion
+from hgraph.structure.adjacency import Adjacency
+from hgraph.structure.base import Structure
+from hgraph.structure.graph import Graph
+
+__all__ = ["Hypergraph"]
+
+
+@dataclass(frozen=True, eq=False)
+class Hypergraph(Structure):
+    """N vertices, M hyperedges, and the E incidences that join them.
+
+    Messages go vertices -> hyperedges along ``v2e`` and back along ``e2v``, two verbs a step.
+
+    Args:
+        v2e: the M x N `Adjacency`; row e lists the members of hyperedge e. Its weights, if any, are the
+            incidence weights h(v, e).
+        hyperedge_weight: [M] floats or None (ones).
+        vertex_weight: [N] floats or None (ones).
+
+    >>> hg = Hypergraph.from_lists([[0, 1, 2], [2, 3]], num_vertices=5)
+    >>> hg.num_vertices, hg.num_hyperedges, hg.vertex_degree().tolist(), hg.hyperedge_degree().tolist()
+    (5, 2, [1, 1, 2, 1, 0], [3, 2])
+    """
+
+    v2e: Adjacency
+    hyperedge_weight: Tensor | None = None
+    vertex_weight: Tensor | None = None
+
+    # ------------------------------------------------------------------ construction
+
+    @classmethod
+    def from_lists(
+        cls,
+        hyperedges: Iterable[Sequence[int]],
+        *,
+        num_vertices: int,
+        hyperedge_weight: Any = None,
+        vertex_weight: Any = None,
+    ) -> Hypergraph:
+        """Build from the members of each hyperedge; an empty list is a legal hyperedge without members.
+
+        Raises:
+            ArgumentError: a member out of range, or named twice in one hyperedge.
+        """
+        members = [torch.as_tensor(list(e), dtype=torch.long) for e in hyperedges]
+        sizes = torch.tensor([len(e) for e in members], dtype=torch.long)
+        return cls.from_coo(
+            vertex=torch.cat(members) if members else torch.empty(0, dtype=torch.long),
+            hyperedge=torch.arange(len(members)).repeat_interleave(sizes),
+            num_vertices=num_vertices,
+            num_hyperedges=len(members),
+            hyperedge_weight=hyperedge_weight,
+            vertex_weight=vertex_weight,
+        )
+
+    @classmethod
+    def from_incidence(cls, incidence: Any, *, hyperedge_weight: Any = None, vertex_weight: Any = None) -> Hypergraph:
+        """Build from the N x M incidence matrix H of the papers: dense, torch sparse, or scipy sparse.
+
+        Entries that are not zero are incidences. A matrix of ones (or booleans) gives an unweighted
+        hypergraph, anything else incidence weights.
+
+        >>> Hypergraph.from_incidence(torch.tensor([[1, 0], [1, 1]])).hyperedge_degree().tolist()
+        [2, 1]
+        """
+        vertex, hyperedge, weight, shape = expansion.incidence_entries(incidence)
+        return cls.from_coo(
+            vertex=vertex,
+            hyperedge=hyperedge,
+            weight=weight,
+            num_vertices=shape[0],
+            num_hyperedges=shape[1],
+            hyperedge_weight=hyperedge_weight,
+            vertex_weight=vertex_weight,
+        )
+
+    @classmethod
+    def from_coo(
+        cls,
+        *,
+        vertex: Any,
+        hyperedge: Any,
+        num_vertices: int,
+        num_hyperedges: int,
+        weight: Any = None,
+        hyperedge_weight: Any = None,
+        vertex_weight: Any = None,
+        duplicates: Literal["error", "sum", "keep"] = "error",
+    ) -> Hypergraph:
+        """Build from incidence pairs [E] in any order; ``weight`` [E] are incidence weights.
+
+        Raises:
+            ArgumentError: indices out of range, repeated pairs, weights of a wrong shape or NaN.
+        """
+        v2e = Adjacency.from_coo(
+            target=hyperedge,
+            source=vertex,
+            weight=weight,
+            num_targets=num_hyperedges,
+            num_sources=num_vertices,
+            duplicates=duplicates,
+        )
+        return cls(
+            v2e,
+            _coo.as_weight("hyperedge_weight", hyperedge_weight, num_hyperedges, "hyperedge"),
+            _coo.as_weight("vertex_weight", vertex_weight, num_vertices, "vertex"),
+        )
+
+    # ------------------------------------------------------------------ sizes, degrees, the way back
+
+    @property
+    def num_vertices(self) -> int:
+        """N."""
+        return self.v2e.num_sources
+
+    @property
+    def num_hyperedges(self) -> int:
+        """M."""
+        return self.v2e.num_targets
+
+    @property
+    def num_incidences(self) -> int:
+        """E, the number of (vertex, hyperedge) pairs."""
+        return self.v2e.num_edges
+
+    @property
+    def e2v(self) -> Adjacency:
+        """The N x M structure of the way back: row v lists the hyperedges of vertex v."""
+        return self.v2e.transpose()
+
+    def vertex_degree(self) -> Tensor:
+        r""":math:`d_v = \sum_e w_e h(v, e)` [N]; a count when nothing is weighted."""
+        e2v = self.e2v
+        if self.hyperedge_weight is None:
+            return e2v.target_degree()
+        weight = self.hyperedge_weight[e2v.indices]
+        weight = weight if e2v.weight is None else weight * e2v.weight
+        return e2v.with_weight(weight).target_degree()
+
+    def hyperedge_degree(self) -> Tensor:
+        r""":math:`d_e = \sum_v h(v, e)` [M]; a count when incidences are unweighted."""
+        return self.v2e.target_degree()
+
+    def with_hyperedge_weight(self, weight: Tensor | None) -> Hypergraph:
+        """The same hypergraph with other hyperedge weights [M]; not checked, so they may be learned."""
+        return dataclasses.replace(self, hyperedge_weight=weight)
+
+    # ------------------------------------------------------------------ other structures made of it
+
+    def clique(self) -> Graph:
+        """Every two members of a hyperedge joined, weighted by the sum over shared hyperedges of
+        :math:`w_e h(u, e) h(v, e)`; no self-loops."""  # noqa: D205, D209
+        return expansion.clique(self)
+
+    def star(self) -> Graph:
+        """The bipartite graph on N + M nodes; hyperedge e is node N + e, incidence weights become edge weights."""
+        return expansion.star(self)
+
+    def line(self) -> Graph:
+        """The graph on M nodes that joins hyperedges with common members, weighted by how many they share."""
+        return expansion.line(self)
+
+    def dual(self) -> Hypergraph:
+        """Vertices and hyperedges with their roles exchanged; the dual of the dual is the hypergraph itself."""
+        return Hypergraph(self.e2v, self.vertex_weight, self.hyperedge_weight)
+
+    def touching(self, vertices: Tensor) -> Tensor:
+        """Ids (ascending) of the hyperedges with at least one member among ``vertices``."""
+        return expansion.touching(self, vertices)
+
+    def subhypergraph(self, vertices: Tensor) -> Hypergraph:
+        """Keep only ``vertices`` [N'], which become 0 .. N'-1 in the order given.
+
+        Members outside leave their hyperedges; hyperedges left empty go. Hyperedge j of the result is
+        ``touching(vertices)[j]`` here. Degrees are the result's own.
+
+        >>> hg = Hypergraph.from_lists([[0, 1], [2, 3], [1, 2, 3]], num_vertices=4)
+        >>> hg.subhypergraph(torch.tensor([3, 1])).to_lists()
+        [[1], [0], [0, 1]]
+        """
+        return expansion.subhypergraph(self, vertices)
+
+    def with_singletons(self) -> Hypergraph:
+        """A one-vertex hyperedge of weight 1 added, at the end, for each vertex that is in none."""
+        return expansion.with_singletons(self)
+
+    def to_lists(self) -> list[list[int]]:
+        """The members of each hyperedge, ascending."""
+        return [e.tolist() for e in self.v2e.indices.split(self.v2e.indptr.diff().tolist())]
+
+    def incidence(self) -> Tensor:
+        """The dense N x M incidence matrix H: for tests and small cases."""
+        return self.v2e.dense().T
+
+    # ------------------------------------------------------------------ housekeeping
+
+    def equal(self, other: Hypergraph) -> bool:
+        """Whether both have the same incidences and the same weights of every kind."""
+        if not isinstance(other, Hypergraph) or not self.v2e.equal(other.v2e):
+            return False
+        mine, theirs = (self.hyperedge_weight, self.vertex_weight), (other.hyperedge_weight, other.vertex_weight)
+        return all(
+            (a is None) == (b is None) and (a is None or (a.dtype == b.dtype and torch.equal(a, b.to(a.device))))
+            for a, b in zip(mine, theirs, strict=True)
+        )
+
+    def draw(self, ax: Any = None, **options: Any) -> Any:
+        """Draw vertices with a coloured hull around each hyperedge and return the matplotlib axes.
+
+        Args:
+            ax: axes to draw into, or None for new ones.
+            **options: ``labels`` [N] colour vertices by class, ``names`` writes texts, ``seed`` fixes the layout,
+                ``max_hyperedges`` draws only the first so many.
+        """
+        from hgraph.structure import draw
+
+        return draw.draw_hypergraph(self, ax, **options)
+
+    def __repr__(self) -> str:
+        """Sizes, not tensors."""
+        n, m, e = self.num_vertices, self.num_hyperedges, self.num_incidences
+        return f"Hypergraph({n} vertices, {m} hyperedges, {e} incidences, {self.device})"
+
+
+torch.export.register_dataclass(Hypergraph, serialized_type_name="hgraph.structure.Hypergraph")
+torch.serialization.add_safe_globals([Hypergraph])
