@@ -1,0 +1,22 @@
+"""Verbs: how messages flow."""
+
+from hgraph.ops.attend import AttendResult, attend, attention_weights
+from hgraph.ops.backend import backend, backends, current_backend
+from hgraph.ops.edge import Additive, Dot, edge_score, edge_softmax
+from hgraph.ops.merge import merge
+from hgraph.ops.propagate import propagate
+
+__all__ = [
+    "Additive",
+    "AttendResult",
+    "Dot",
+    "attend",
+    "attention_weights",
+    "backend",
+    "backends",
+    "current_backend",
+    "edge_score",
+    "edge_softmax",
+    "merge",
+    "propagate",
+]

@@ -1,0 +1,213 @@
+"""`attend`: score, softmax and weighted sum over each target's edges."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from hgraph.errors import ArgumentError
+from hgraph.ops import _check
+from hgraph.ops.edge import Additive, Dot, Score, _check_score, scores
+from hgraph.ops.linear import Rows, at_target, is_half, rows
+from hgraph.ops.softmax import attend as attend_op
+from hgraph.structure import Adjacency
+
+__all__ = ["AttendResult", "attend", "attention_weights"]
+
+
+class AttendResult(NamedTuple):
+    """What attention gives.
+
+    Attributes:
+        out: [..., T, H, D]; 0 for a target without (unmasked) edges.
+        lse: [..., T, H], the log of the sum of exponentiated scores; -inf for a target without (unmasked)
+            edges, so sum it only after masking. Float32 where the inputs are half.
+    """
+
+    out: Tensor
+    lse: Tensor
+
+
+def attend(
+    adj: Adjacency,
+    q: Tensor,
+    k: Tensor,
+    v: Tensor,
+    *,
+    score: Score | None = None,
+    bias: Tensor | None = None,
+    scale: float | None = None,
+    dropout: float = 0.0,
+    generator: torch.Generator | None = None,
+    head_mask: Tensor | None = None,
+) -> AttendResult:
+    r"""Softmax attention of every target over its own sources.
+
+    .. math:: s_e = c \cdot \mathrm{score}(q_t, k_s) + b_e, \qquad
+              \mathrm{lse}_t = \log \sum_{e \to t} \exp s_e, \qquad
+              y_t = \sum_{e: t \leftarrow s} \exp(s_e - \mathrm{lse}_t) \, v_s
+
+    Args:
+        adj: the edges; its weights are not read (a multiplicity w is ``bias=log(w)``).
+        q: [..., T, H, D] queries ([..., T, H] for ``Additive()``).
+        k: [..., S, H_kv, D] keys ([..., S, H_kv] for ``Additive()``); H_kv divides H, and each key head serves
+            H / H_kv neighbouring query heads.
+        v: [..., S, H_kv, D_v] values.
+        score: `Dot` (default) or `Additive`.
+        bias: [E] or [E, H] added to the scores, row-sorted order; -inf masks an edge.
+        scale: c; by default :math:`1/\sqrt{D}` for `Dot` and 1 for `Additive`.
+        dropout: probability with which an edge's share is dropped, the others scaled by 1 / (1 - p). Always
+            applied when above 0: pass 0 in evaluation.
+        generator: the random numbers of the dropout.
+        head_mask: boolean [..., T or 1, H]; where False a target does not listen by that head.
+
+    Returns:
+        `AttendResult` ``(out [..., T, H, D_v], lse [..., T, H])``, differentiable in q, k, v, bias and a, through
+        ``lse`` too. Scores and sums are float32 for half inputs.
+
+    Raises:
+        ArgumentError: shapes, devices, heads or probabilities that do not fit.
+        ArgumentTypeError: tensors that are not floating-point, or an unknown score.
+
+    >>> adj = Adjacency.from_coo(target=[0, 0], source=[0, 1], num_targets=2, num_sources=2)
+    >>> q, v = torch.zeros(2, 1, 1), torch.tensor([[[1.0]], [[3.0]]])
+    >>> result = attend(adj, q, q, v)
+    >>> result.out.flatten().tolist(), result.lse.flatten().tolist()
+    ([2.0, 0.0], [0.6931471824645996, -inf])
+    """
+    score = Dot() if score is None else score
+    _check_attend(adj, q, k, v, score, bias, dropout)
+    batch, heads = _batch(q, score), _heads(q, score)
+    q, k = _flat(q, k, score)
+    v = v.repeat_interleave(heads // v.shape[-2], dim=-2)
+    v_flat = v.reshape(-1, *v.shape[-3:]).movedim(0, 1).flatten(1)  # [S, B * H * D]
+    logits = _logits(rows(adj), q, k, score, scale, bias)
+    keep = None
+    if dropout > 0:
+        chance = torch.rand(logits.shape, generator=generator, device=logits.device, dtype=logits.dtype)
+        keep = (chance >= dropout) / (1 - dropout)
+    out, lse = attend_op(rows(adj), logits, v_flat, keep)
+    out = out.view(adj.num_targets, -1, heads, v.shape[-1]).movedim(0, 1).reshape(*batch, -1, heads, v.shape[-1])
+    lse = lse.view(adj.num_targets, -1, heads).movedim(0, 1).reshape(*batch, -1, heads)
+    if head_mask is not None:
+        _check.shape("head_mask", head_mask, ["...", "T or 1", heads])
+        out = torch.where(head_mask.unsqueeze(-1), out, 0.0)
+        lse = torch.where(head_mask, lse, float("-inf"))
+    return AttendResult(out, lse)
+
+
+def attention_weights(
+    adj: Adjacency,
+    q: Tensor,
+    k: Tensor,
+    lse: Tensor,
+    *,
+    score: Score | None = None,
+    bias: Tensor | None = None,
+    scale: float | None = None,
+) -> Tensor:
+    r"""The shares :math:`\alpha_e = \exp(s_e - \mathrm{lse}_t)` that `attend` used but did not keep.
+
+    Args:
+        adj: as given to `attend`, like q, k, score, bias and scale; without batch dimensions.
+        q: [T, H, D] or [T, H].
+        k: [S, H_kv, D] or [S, H_kv].
+        lse: [T, H] of `attend`, or of `merge`, whose shares then count the whole union.
+        score: `Dot` (default) or `Additive`.
+        bias: [E] or [E, H].
+        scale: as in `attend`.
+
+    Returns:
+        [E, H] in row-sorted order, before dropout; 0 on masked edges.
+
+    >>> adj = Adjacency.from_coo(target=[0, 0], source=[0, 1], num_targets=1, num_sources=2)
+    >>> q, k, v = torch.zeros(1, 1, 1), torch.zeros(2, 1, 1), torch.zeros(2, 1, 1)
+    >>> attention_weights(adj, q, k, attend(adj, q, k, v).lse).flatten().tolist()
+    [0.5, 0.5]
+    """
+    score = Dot() if score is None else score
+    _check_score(adj, q, k, score)
+    if _batch(q, score):
+        raise ArgumentError("q", "no batch dimensions", f"shape {list(q.shape)}", "Call once an example")
+    heads = _heads(q, score)
+    q, k = _flat(q, k, score)
+    logits = _logits(rows(adj), q, k, score, scale, bias)
+    _check.shape("lse", lse, [adj.num_targets, heads])
+    lse = torch.where(lse == float("-inf"), 0.0, lse)
+    return torch.exp(logits - at_target(rows(adj), lse.to(logits.dtype)))
+
+
+def _logits(adj: Rows, q: Tensor, k: Tensor, score: Score, scale: float | None, bias: Tensor | None) -> Tensor:
+    """Scaled and biased scores [E, B * H], float32 at least."""
+    if is_half(q.dtype):
+        q, k = q.float(), k.float()
+    if scale is None:
+        scale = q.shape[-1] ** -0.5 if isinstance(score, Dot) else 1.0
+    if isinstance(score, Dot):
+        q = q * scale  # on T rows, not on E edges
+    batch_heads = q.shape[1]
+    if isinstance(score, Additive) and score.a is not None:
+        a = score.a.to(q.dtype) * scale
+        score = Additive(a.repeat(batch_heads // a.shape[0], 1), score.slope)
+    logits = scores(adj, q, k, score)
+    if isinstance(score, Additive) and score.a is None and scale != 1.0:
+        logits = logits * scale
+    if bias is None:
+        return logits
+    bias = bias.unsqueeze(1) if bias.dim() == 1 else bias
+    bias = bias if bias.shape[1] == 1 else bias.repeat(1, batch_heads // bias.shape[1])
+    return logits + bias.to(logits.dtype)
+
+
+def _head_axis(score: Score) -> int:
+    """Where the head axis of q and k is: last for the scalar additive score, else before the features."""
+    return -1 if isinstance(score, Additive) and score.a is None else -2
+
+
+def _heads(q: Tensor, score: Score) -> int:
+    return q.shape[_head_axis(score)]
+
+
+def _batch(q: Tensor, score: Score) -> torch.Size:
+    return q.shape[: _head_axis(score) - 1]
+
+
+def _flat(q: Tensor, k: Tensor, score: Score) -> tuple[Tensor, Tensor]:
+    """q and k with key heads repeated and the batch folded into the heads: [T, B * H(, D)] and [S, B * H(, D)]."""
+    axis = _head_axis(score)
+    k = k.repeat_interleave(q.shape[axis] // k.shape[axis], dim=axis)
+
+    def fold(t: Tensor) -> Tensor:
+        own = t.shape[axis - 1 :]
+        return t.reshape(-1, *own).movedim(0, 1).flatten(1, 2)
+
+    return fold(q), fold(k)
+
+
+def _check_attend(
+    adj: Adjacency, q: Tensor, k: Tensor, v: Tensor, score: Score, bias: Tensor | None, dropout: float
+) -> None:
+    _check_score(adj, q, k, score)
+    _check.floating("v", v, adj.device)
+    axis = _head_axis(score)
+    if q.dim() < 1 - axis or k.dim() != q.dim():
+        wanted = "[..., T, H]" if axis == -1 else "[..., T, H, D]"
+        raise ArgumentError("q, k", f"shapes {wanted} of equal length", f"{list(q.shape)} and {list(k.shape)}")
+    heads, kv_heads = q.shape[axis], k.shape[axis]
+    batch, tail = list(_batch(q, score)), list(q.shape[q.dim() + axis + 1 :])
+    _check.shape("q", q, [*batch, adj.num_targets, heads, *tail], "One row a target")
+    _check.shape("k", k, [*batch, adj.num_sources, "H_kv", *tail], "One row a source")
+    _check.shape("v", v, [*batch, adj.num_sources, kv_heads, "D_v"], "One row a source, heads as k has")
+    if kv_heads == 0 or heads % kv_heads != 0:
+        raise ArgumentError("k", f"a number of heads that divides the {heads} of q", kv_heads)
+    if isinstance(score, Additive) and score.a is not None:
+        _check.shape("score.a", score.a, [heads, *tail])
+    if bias is not None:
+        _check.floating("bias", bias, adj.device)
+        if bias.dim() not in (1, 2):
+            raise ArgumentError("bias", f"shape [{adj.num_edges}] or [{adj.num_edges}, {heads}]", list(bias.shape))
+        _check.shape("bias", bias, [adj.num_edges, heads][: bias.dim()])
+    if not 0 <= dropout < 1:
+        raise ArgumentError("dropout", "a probability in [0, 1)", dropout)

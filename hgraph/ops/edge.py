@@ -1,0 +1,139 @@
+"""`edge_score` and `edge_softmax`: a number for each edge and head, and its share among its target's edges."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from hgraph.errors import ArgumentError, ArgumentTypeError
+from hgraph.ops import _check
+from hgraph.ops.linear import Rows, at_source, at_target, rows, sddmm
+from hgraph.ops.softmax import softmax
+from hgraph.structure import Adjacency
+
+__all__ = ["Additive", "Dot", "Score", "edge_score", "edge_softmax"]
+
+
+@dataclass(frozen=True, eq=False)
+class Dot:
+    r"""Score by inner product, :math:`s_e = \langle q_t, k_s \rangle` a head."""
+
+
+@dataclass(frozen=True, eq=False)
+class Additive:
+    r"""Score by a LeakyReLU of a sum.
+
+    Without ``a``: :math:`s_e = \mathrm{LeakyReLU}(q_t + k_s)`, q and k [..., H] (GAT, Velickovic et al. 2018, eq. 3).
+    With ``a`` [H, D]: :math:`s_e = a \cdot \mathrm{LeakyReLU}(q_t + k_s)`, q and k [..., H, D]
+    (GATv2, Brody et al. 2022, eq. 7).
+
+    Args:
+        a: [H, D] attention vectors, or None.
+        slope: of the negative part of the LeakyReLU.
+    """
+
+    a: Tensor | None = None
+    slope: float = 0.2
+
+
+Score = Dot | Additive
+
+
+def edge_score(adj: Adjacency, q: Tensor, k: Tensor, *, score: Score | None = None) -> Tensor:
+    r"""How well each edge's target and source match, a number a head.
+
+    Args:
+        adj: the edges; its weights are not read.
+        q: [T, H, D] queries of the targets ([T, H] for ``Additive()``).
+        k: [S, H, D] keys of the sources ([S, H] for ``Additive()``).
+        score: `Dot` (default; not scaled) or `Additive`.
+
+    Returns:
+        [E, H] in row-sorted order.
+
+    Raises:
+        ArgumentError: wrong shapes or devices.
+        ArgumentTypeError: tensors that are not floating-point, or an unknown score.
+
+    >>> adj = Adjacency.from_coo(target=[0, 0], source=[0, 1], num_targets=1, num_sources=2)
+    >>> edge_score(adj, torch.ones(1, 1, 2), torch.tensor([[[1.0, 2.0]], [[3.0, 4.0]]])).flatten().tolist()
+    [3.0, 7.0]
+    """
+    score = Dot() if score is None else score
+    _check_score(adj, q, k, score)
+    _check.shape("q", q, [adj.num_targets, *q.shape[1:]], "attend() takes batches, edge_score() does not")
+    _check.shape("k", k, [adj.num_sources, *q.shape[1:]])
+    return scores(rows(adj), q, k, score)
+
+
+def scores(adj: Rows, q: Tensor, k: Tensor, score: Score) -> Tensor:
+    """`edge_score` without its checks."""
+    if isinstance(score, Dot):
+        heads = q.shape[-2]
+        return sddmm(adj, q.flatten(-2), k.flatten(-2), heads)
+    if score.a is None:
+        return F.leaky_relu(at_target(adj, q) + at_source(adj, k), score.slope)
+    # One head at a time, so that no more than E x D of one head is ever alive.
+    columns = [
+        F.leaky_relu(at_target(adj, q[:, h]) + at_source(adj, k[:, h]), score.slope) @ score.a[h]
+        for h in range(q.shape[1])
+    ]
+    return torch.stack(columns, -1)
+
+
+def edge_softmax(adj: Adjacency, score: Tensor, *, group: Tensor | None = None) -> Tensor:
+    r"""Softmax of edge scores over the edges of each target, or over given groups of edges.
+
+    .. math:: \alpha_e = \exp(s_e) / \sum_{e' \sim e} \exp(s_{e'})
+
+    Args:
+        adj: the edges; its weights are not read.
+        score: [E] or [E, H] in row-sorted order; -inf masks an edge.
+        group: None, or [E] integers: edges of equal number compete, whatever their targets.
+
+    Returns:
+        as ``score``; all-masked targets (or groups) give 0, never NaN.
+
+    Raises:
+        ArgumentError: wrong shapes or devices.
+        ArgumentTypeError: scores that are not floating-point, groups that are not integers.
+
+    >>> adj = Adjacency.from_coo(target=[0, 0, 1], source=[0, 1, 1], num_targets=2, num_sources=2)
+    >>> edge_softmax(adj, torch.zeros(3)).tolist()
+    [0.5, 0.5, 1.0]
+    """
+    _check.floating("score", score, adj.device)
+    if score.dim() not in (1, 2):
+        raise ArgumentError("score", f"shape [{adj.num_edges}] or [{adj.num_edges}, H]", f"shape {list(score.shape)}")
+    _check.shape("score", score, [adj.num_edges, "H"][: score.dim()], "Scores come in row-sorted order")
+    wide = score.unsqueeze(1) if score.dim() == 1 else score
+    if group is None:
+        return softmax(rows(adj), wide).view(score.shape)
+    if group.is_floating_point() or group.dtype == torch.bool:
+        raise ArgumentTypeError("group", "integers", group.dtype)
+    _check.shape("group", group, [adj.num_edges])
+    members, order = _group_rows(group)
+    back = torch.empty_like(order).index_put((order,), torch.arange(len(order), device=order.device))
+    # A bijection: index_select's gradient adds one number to each place, in any order the same.
+    return softmax(members, wide.index_select(0, order)).index_select(0, back).view(score.shape)
+
+
+def _group_rows(group: Tensor) -> tuple[Rows, Tensor]:
+    """The edges gathered by group, as rows of a structure whose entries are the edges; and that order. No sync."""
+    ids, order = torch.sort(group, stable=True)
+    new = torch.ones_like(ids)
+    new[1:] = ids[1:] != ids[:-1]
+    row = new.cumsum(0) - 1  # dense numbers, so E rows are enough
+    each = torch.arange(len(row) + 1, device=row.device)
+    indptr = torch.searchsorted(row, each)
+    return [indptr, each[:-1], row, each, row, each[:-1], each[:-1], each[:-1]], order
+
+
+def _check_score(adj: Adjacency, q: Tensor, k: Tensor, score: Score) -> None:
+    if not isinstance(score, (Dot, Additive)):
+        raise ArgumentTypeError("score", "Dot() or Additive()", type(score).__name__)
+    _check.floating("q", q, adj.device)
+    _check.floating("k", k, adj.device)

@@ -1,0 +1,147 @@
+r"""The largest or smallest message of each target: :math:`y_t = \max_e w_e x_s`.
+
+Messages are rounded to x's dtype before they are compared. Ties share the gradient equally, as `torch.amax` does.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from hgraph.ops.linear import CHUNK_NUMBERS, Rows, is_half
+from hgraph.ops.register import OperatorFunction, register
+
+
+def _wide(x: Tensor) -> Tensor:
+    return x.float() if is_half(x.dtype) else x
+
+
+def _columns(weight: Tensor | None, x: Tensor, num_edges: int) -> Tensor:
+    """[K, E]: the weights of each channel block, ones where there are none."""
+    if weight is None:
+        return x.new_ones(1, num_edges)
+    return _wide(weight.to(x.dtype)).view(num_edges, -1).T.contiguous()
+
+
+def _kernel(adj: Rows, weight: Tensor | None, x: Tensor, largest: bool) -> Tensor:
+    indptr, indices = adj[0], adj[1]
+    out = x.new_zeros((*x.shape[:-2], indptr.shape[0] - 1, x.shape[-1]))
+    if out.numel() == 0 or indices.shape[0] == 0:
+        return out
+    columns = _columns(weight, _wide(x), indices.shape[0])
+    for x_one, out_one in zip(x.reshape(-1, *x.shape[-2:]), out.view(-1, *out.shape[-2:]), strict=True):
+        blocks = zip(_wide(x_one).chunk(len(columns), -1), out_one.chunk(len(columns), -1), columns, strict=True)
+        for x_block, out_block, column in blocks:
+            out_block.copy_(_reduce(indptr, indices, column, x_block.contiguous(), largest))
+    return out
+
+
+def _reduce(indptr: Tensor, indices: Tensor, weight: Tensor, x: Tensor, largest: bool) -> Tensor:
+    """One channel block; rows without edges give 0."""
+    if x.is_cuda:  # torch has no sparse extremum there
+        message = weight.unsqueeze(1) * x.index_select(0, indices)
+        name, start = ("max", float("-inf")) if largest else ("min", float("inf"))
+        out = torch.segment_reduce(message, name, offsets=indptr.long(), axis=0, unsafe=True, initial=start)
+        return torch.where((indptr.diff() == 0).unsqueeze(1), 0.0, out)
+    size = (indptr.shape[0] - 1, x.shape[0])
+    matrix = torch.sparse_csr_tensor(indptr, indices, weight, size, check_invariants=False)
+    return torch.sparse.mm(matrix, x, "amax" if largest else "amin")
+
+
+def _grads(adj: Rows, weight: Tensor | None, x: Tensor, out: Tensor, grad: Tensor) -> tuple[Tensor, Tensor]:
+    """Gradients of x [..., S, D] and of the weights [E, K], edge chunk by edge chunk.
+
+    Plain differentiable torch: the registered operator runs it without a graph, second order with one.
+    """
+    source, target = adj[1], adj[2]
+    columns = _columns(weight, _wide(x), source.shape[0])
+    step = max(1, CHUNK_NUMBERS // max(x.shape[-1], 1))
+    chunks = [slice(i, i + step) for i in range(0, source.shape[0], step)]
+    grad_x, grad_weight = [], torch.zeros_like(columns.T)
+    flat = [t.reshape(-1, *t.shape[-2:]) for t in (x, out, grad)]
+    for x_one, out_one, grad_one in zip(*flat, strict=True):
+        ties = torch.zeros_like(_wide(out_one))
+        for at in chunks:
+            ties.index_add_(0, target[at], _tie(columns[:, at], x_one[source[at]], out_one[target[at]]))
+        share = _wide(grad_one) / ties.clamp(min=1)
+        total, per_edge = torch.zeros_like(_wide(x_one)), []
+        for at in chunks:
+            x_edge = x_one[source[at]]
+            flow = _tie(columns[:, at], x_edge, out_one[target[at]]) * share[target[at]]
+            total = _add_rows(total, source[at], flow * _spread(columns[:, at], x.shape[-1]))
+            per_edge.append((flow * _wide(x_edge)).view(len(flow), len(columns), -1).sum(-1))
+        grad_x.append(total)
+        grad_weight = grad_weight + torch.cat(per_edge) if per_edge else grad_weight
+    stacked = torch.stack(grad_x).view(x.shape) if grad_x else torch.zeros_like(x)
+    return stacked.to(x.dtype), grad_weight
+
+
+def _tie(columns: Tensor, x_edge: Tensor, out_edge: Tensor) -> Tensor:
+    """1 where an edge's message is the extremum of its target, else 0; constant under differentiation."""
+    message = _spread(columns.detach(), x_edge.shape[-1]) * _wide(x_edge.detach())
+    return (message.to(out_edge.dtype) == out_edge.detach()).to(message.dtype)
+
+
+def _spread(columns: Tensor, channels: int) -> Tensor:
+    """[E, D]: each of K columns repeated over its block of channels."""
+    return columns.T.repeat_interleave(channels // columns.shape[0], dim=1)
+
+
+def _add_rows(total: Tensor, index: Tensor, values: Tensor) -> Tensor:
+    if total.is_cuda:  # index_add is atomic there
+        return total.index_put_((index.long(),), values, accumulate=True)
+    return total.index_add_(0, index, values)
+
+
+def _grads_fake(adj: Rows, weight: Tensor | None, x: Tensor, out: Tensor, grad: Tensor) -> tuple[Tensor, Tensor]:
+    heads = 1 if weight is None or weight.dim() == 1 else weight.shape[1]
+    dtype = torch.float32 if is_half(x.dtype) else x.dtype
+    return torch.empty_like(x), x.new_empty((adj[1].shape[0], heads), dtype=dtype)
+
+
+class _Extremum(OperatorFunction):
+    operator = "extremum"
+
+    @staticmethod
+    def forward(adj: Rows, weight: Tensor | None, x: Tensor, largest: bool) -> Tensor:
+        return _Extremum.run(adj, weight, x, largest)
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
+        adj, weight, x, _ = inputs
+        ctx.save_for_backward(*adj, weight, x, output)
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
+        *adj, weight, x, out = ctx.saved_tensors
+        compute = _grads if torch.is_grad_enabled() else torch.ops.hgraph.extremum_grads.default
+        grad_x, grad_weight = compute(adj, weight, x, out, grad)
+        return None, None if weight is None else grad_weight.view(weight.shape).to(weight.dtype), grad_x, None
+
+
+class _ExtremumGrads(OperatorFunction):
+    operator = "extremum_grads"
+
+    @staticmethod
+    def forward(adj: Rows, weight: Tensor | None, x: Tensor, out: Tensor, grad: Tensor) -> tuple[Tensor, Tensor]:
+        return _ExtremumGrads.run(adj, weight, x, out, grad)
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, Tensor]) -> None:
+        """Nothing is kept: second order takes the differentiable path instead."""
+
+
+extremum = register(
+    "extremum(Tensor[] adj, Tensor? weight, Tensor x, bool largest) -> Tensor",
+    _kernel,
+    lambda adj, weight, x, largest: x.new_empty((*x.shape[:-2], adj[0].shape[0] - 1, x.shape[-1])),
+    _Extremum,
+)
+register(
+    "extremum_grads(Tensor[] adj, Tensor? weight, Tensor x, Tensor out, Tensor grad) -> (Tensor, Tensor)",
+    _grads,
+    _grads_fake,
+    _ExtremumGrads,
+)

@@ -1,0 +1,218 @@
+r"""The two linear operators, each the other's gradient, so every order of derivative exists.
+
+With a structure :math:`A` and weights :math:`w` an edge and head, heads acting on equal channel blocks:
+
+- ``spmm``: :math:`y_t = \sum_{e: t \leftarrow s} w_e x_s`
+- ``sddmm``: :math:`g_e = \langle a_t, b_s \rangle` for :math:`e: t \leftarrow s`
+
+A structure crosses the boundary as the list of its eight index tensors (`rows`), whose transpose is the same
+list swapped.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+from torch.utils.weak import WeakIdKeyDictionary
+
+from hgraph.ops.register import OperatorFunction, register
+from hgraph.structure import Adjacency
+
+Rows = list[Tensor]  # indptr, indices, target, t_indptr, t_indices, source, perm, inv_perm
+
+# embedding_bag adds a row's entries one after the other; longer rows are cut so that float32 error stays small.
+_LONGEST_RUN = 2048
+# Edge-sized temporaries hold at most this many numbers.
+CHUNK_NUMBERS = 2**22
+
+
+def is_half(dtype: torch.dtype) -> bool:
+    """Whether sums of this dtype are to be accumulated in float32."""
+    return dtype in (torch.float16, torch.bfloat16)
+
+
+# ---------------------------------------------------------------------- structures as lists
+
+
+def rows(adj: Adjacency) -> Rows:
+    """The index tensors of a structure, in the order that the operators expect."""
+    return [
+        adj.indptr,
+        adj.indices,
+        adj.target,
+        adj.t_indptr,
+        adj.t_indices,
+        adj.source,
+        adj.perm,
+        adj.inv_perm,
+    ]
+
+
+def transpose(adj: Rows) -> Rows:
+    """The list of the transposed structure."""
+    indptr, indices, target, t_indptr, t_indices, source, perm, inv_perm = adj
+    return [t_indptr, t_indices, source, indptr, indices, target, inv_perm, perm]
+
+
+def edges_to_targets(adj: Rows) -> Rows:
+    """The T x E structure in which every target lists its own edges: its ``spmm`` sums over rows of edge values."""
+    indptr, _, target, *_ = adj
+    each = torch.arange(target.shape[0] + 1, dtype=target.dtype, device=target.device)
+    return [indptr, each[:-1], target, each, target, each[:-1], each[:-1], each[:-1]]
+
+
+def edges_to_sources(adj: Rows) -> Rows:
+    """The S x E structure in which every source lists its own edges."""
+    _, indices, _, t_indptr, _, source, perm, inv_perm = adj
+    each = torch.arange(source.shape[0] + 1, dtype=source.dtype, device=source.device)
+    return [t_indptr, perm, source, each, indices, each[:-1], inv_perm, perm]
+
+
+def row_sum(adj: Rows, values: Tensor) -> Tensor:
+    """[T, H]: per-edge values [E, H] added up for each target."""
+    return spmm(edges_to_targets(adj), None, values)
+
+
+def at_target(adj: Rows, x: Tensor) -> Tensor:
+    """[E, H]: for each edge the row of ``x`` [T, H] of its target; its gradient is a row sum."""
+    return spmm(transpose(edges_to_targets(adj)), None, x)
+
+
+def at_source(adj: Rows, x: Tensor) -> Tensor:
+    """[E, H]: for each edge the row of ``x`` [S, H] of its source; its gradient is a row sum of the transpose."""
+    return spmm(transpose(edges_to_sources(adj)), None, x)
+
+
+# ---------------------------------------------------------------------- spmm
+
+
+def spmm_kernel(adj: Rows, weight: Tensor | None, x: Tensor) -> Tensor:
+    indptr, indices = adj[0], adj[1]
+    out = x.new_empty((*x.shape[:-2], indptr.shape[0] - 1, x.shape[-1]))
+    if out.numel() == 0 or indices.shape[0] == 0:
+        return out.zero_()
+    if weight is not None:
+        weight = weight.to(x.dtype)
+    if x.dim() == 2 and (weight is None or weight.dim() == 1):
+        return _bag(indptr, indices, x, weight)
+    heads = 1 if weight is None or weight.dim() == 1 else weight.shape[1]
+    columns = [weight] if heads == 1 and (weight is None or weight.dim() == 1) else weight.unbind(1)  # type: ignore[union-attr]
+    for x_one, out_one in zip(x.reshape(-1, *x.shape[-2:]), out.view(-1, *out.shape[-2:]), strict=True):
+        blocks = zip(x_one.chunk(heads, -1), out_one.chunk(heads, -1), columns, strict=True)
+        for x_block, out_block, column in blocks:
+            out_block.copy_(_bag(indptr, indices, x_block, column))
+    return out
+
+
+def _bag(indptr: Tensor, indices: Tensor, x: Tensor, weight: Tensor | None) -> Tensor:
+    """One weighted row sum by torch's fused gather-reduce: accumulates half types in float32, a row a thread."""
+    x = x.contiguous()
+    weight = None if weight is None else weight.contiguous()
+    cut = _cut_long_rows(indptr) if x.dtype == torch.float32 and not x.is_cuda else None
+    if cut is None:
+        return F.embedding_bag(indices, x, indptr, mode="sum", per_sample_weights=weight, include_last_offset=True)
+    runs, run_ptr = cut
+    partial = F.embedding_bag(indices, x, runs, mode="sum", per_sample_weights=weight, include_last_offset=True)
+    each = torch.arange(partial.shape[0], dtype=indptr.dtype)
+    return F.embedding_bag(each, partial, run_ptr, mode="sum", include_last_offset=True)
+
+
+_CUTS = WeakIdKeyDictionary()
+
+
+def _cut_long_rows(indptr: Tensor) -> tuple[Tensor, Tensor] | None:
+    """(where each run starts, each row's first run) if a row is longer than `_LONGEST_RUN`, else None; remembered."""
+    version = 0 if indptr.is_inference() else indptr._version
+    kept = _CUTS.get(indptr)
+    if kept is None or kept[0] != version:
+        kept = _CUTS[indptr] = (version, _find_cuts(indptr))
+    return kept[1]
+
+
+def _find_cuts(indptr: Tensor) -> tuple[Tensor, Tensor] | None:
+    length = indptr.diff()
+    if indptr.shape[0] < 2 or int(length.max()) <= _LONGEST_RUN:
+        return None
+    count = (length + _LONGEST_RUN - 1) // _LONGEST_RUN
+    run_ptr = F.pad(count.cumsum(0), (1, 0)).to(indptr.dtype)
+    row = torch.arange(len(length)).repeat_interleave(count.long())
+    within = torch.arange(len(row)) - run_ptr[row]
+    starts = (indptr[row] + within * _LONGEST_RUN).to(indptr.dtype)
+    return torch.cat([starts, indptr[-1:]]), run_ptr
+
+
+def _spmm_fake(adj: Rows, weight: Tensor | None, x: Tensor) -> Tensor:
+    return x.new_empty((*x.shape[:-2], adj[0].shape[0] - 1, x.shape[-1]))
+
+
+class _Spmm(OperatorFunction):
+    operator = "spmm"
+
+    @staticmethod
+    def forward(adj: Rows, weight: Tensor | None, x: Tensor) -> Tensor:
+        return _Spmm.run(adj, weight, x)
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
+        adj, weight, x = inputs
+        ctx.save_for_backward(*adj, weight, x)
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
+        *adj, weight, x = ctx.saved_tensors
+        grad_weight = grad_x = None
+        if ctx.needs_input_grad[1]:
+            grad_weight = sddmm(adj, grad, x, 1 if weight.dim() == 1 else weight.shape[1])
+            grad_weight = (grad_weight.squeeze(1) if weight.dim() == 1 else grad_weight).to(weight.dtype)
+        if ctx.needs_input_grad[2]:
+            grad_x = spmm(transpose(adj), None if weight is None else weight.index_select(0, adj[6]), grad)
+        return None, grad_weight, grad_x
+
+
+spmm = register("spmm(Tensor[] adj, Tensor? weight, Tensor x) -> Tensor", spmm_kernel, _spmm_fake, _Spmm)
+
+
+# ---------------------------------------------------------------------- sddmm
+
+
+def _sddmm_kernel(adj: Rows, a: Tensor, b: Tensor, heads: int) -> Tensor:
+    source, target = adj[1], adj[2]
+    wide = torch.float32 if is_half(a.dtype) else a.dtype
+    out = a.new_zeros((target.shape[0], heads), dtype=wide)
+    step = max(1, CHUNK_NUMBERS // max(a.shape[-1], 1))
+    for a_one, b_one in zip(a.reshape(-1, *a.shape[-2:]), b.reshape(-1, *b.shape[-2:]), strict=True):
+        for first in range(0, target.shape[0], step):
+            at = slice(first, first + step)
+            product = a_one.index_select(0, target[at]).to(wide) * b_one.index_select(0, source[at]).to(wide)
+            out[at] += product.view(-1, heads, a.shape[-1] // heads).sum(-1)
+    return out.to(a.dtype)
+
+
+def _sddmm_fake(adj: Rows, a: Tensor, b: Tensor, heads: int) -> Tensor:
+    return a.new_empty((adj[1].shape[0], heads))
+
+
+class _Sddmm(OperatorFunction):
+    operator = "sddmm"
+
+    @staticmethod
+    def forward(adj: Rows, a: Tensor, b: Tensor, heads: int) -> Tensor:
+        return _Sddmm.run(adj, a, b, heads)
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
+        adj, a, b, _ = inputs
+        ctx.save_for_backward(*adj, a, b)
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
+        *adj, a, b = ctx.saved_tensors
+        grad_a = spmm(adj, grad, b) if ctx.needs_input_grad[1] else None
+        grad_b = spmm(transpose(adj), grad.index_select(0, adj[6]), a) if ctx.needs_input_grad[2] else None
+        return None, grad_a, grad_b, None
+
+
+sddmm = register("sddmm(Tensor[] adj, Tensor a, Tensor b, int heads) -> Tensor", _sddmm_kernel, _sddmm_fake, _Sddmm)

@@ -1,0 +1,89 @@
+"""`propagate`: gather from the sources, reduce at the targets."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from torch import Tensor
+
+from hgraph.errors import ArgumentError, ArgumentTypeError
+from hgraph.ops import _check
+from hgraph.ops.extremum import extremum
+from hgraph.ops.linear import is_half, rows, spmm
+from hgraph.structure import Adjacency, SoftAdjacency
+
+__all__ = ["propagate"]
+
+_REDUCTIONS = ("sum", "mean", "max", "min")
+
+
+def propagate(
+    adj: Adjacency | SoftAdjacency,
+    x: Tensor,
+    *,
+    weight: Tensor | None = None,
+    reduce: Literal["sum", "mean", "max", "min"] = "sum",
+) -> Tensor:
+    r"""Combine at every target the weighted messages of its sources.
+
+    .. math:: y_t = \operatorname{reduce}_{e: t \leftarrow s} w_e x_s
+
+    Args:
+        adj: who hears whom. A `SoftAdjacency` is multiplied as the dense matrix it is.
+        x: [..., S, D] messages of the sources; leading dimensions are a batch over one structure.
+        weight: [E] or [E, K] in row-sorted order, in place of ``adj.weight``; column k acts on the k-th of K
+            equal channel blocks (heads), so K divides D. Cast to x's dtype.
+        reduce: ``"sum"``; ``"mean"`` divides the sum by the number of edges (a weighted average is
+            ``adj.normalize("row")`` with ``"sum"``); ``"max"`` and ``"min"`` share the gradient among ties.
+
+    Returns:
+        [..., T, D] in x's dtype; 0 for a target without edges. Half types accumulate in float32. The same inputs
+        give the same bits. Nothing of size E x D is kept.
+
+    Raises:
+        ArgumentError: a wrong shape or device, an unknown reduction.
+        ArgumentTypeError: tensors that are not floating-point.
+
+    >>> import torch
+    >>> adj = Adjacency.from_coo(target=[0, 0, 1], source=[0, 1, 1], num_targets=3, num_sources=2)
+    >>> propagate(adj, torch.tensor([[1.0], [2.0]])).flatten().tolist()
+    [3.0, 2.0, 0.0]
+    """
+    if reduce not in _REDUCTIONS:
+        raise ArgumentError("reduce", f"one of {', '.join(_REDUCTIONS)}", repr(reduce))
+    _check.floating("x", x, adj.device)
+    _check.shape("x", x, ["...", adj.num_sources, "D"], "One row a source; is the structure transposed?")
+    if isinstance(adj, SoftAdjacency):
+        return _propagate_soft(adj, x, weight, reduce)
+    weight = adj.weight if weight is None else weight
+    if weight is not None:
+        _check.floating("weight", weight, adj.device)
+        _check_weight(weight, adj.num_edges, x.shape[-1])
+        weight = weight.to(x.dtype)
+    if reduce == "sum":
+        return spmm(rows(adj), weight, x)
+    if reduce == "mean":
+        wide = x.float() if is_half(x.dtype) else x  # a half sum may overflow where its mean does not
+        count = adj.indptr.diff().clamp(min=1).to(wide.dtype).unsqueeze(-1)
+        return (spmm(rows(adj), weight, wide) / count).to(x.dtype)
+    return extremum(rows(adj), weight, x, reduce == "max")
+
+
+def _propagate_soft(adj: SoftAdjacency, x: Tensor, weight: Tensor | None, reduce: str) -> Tensor:
+    if weight is not None:
+        raise ArgumentError("weight", "None with a SoftAdjacency, which is its own weight", "a tensor")
+    if reduce not in ("sum", "mean"):
+        raise ArgumentError("reduce", "'sum' or 'mean' with a SoftAdjacency", repr(reduce))
+    if x.dtype != adj.weight.dtype:
+        raise ArgumentTypeError("x", f"{adj.weight.dtype}, as the participation has", x.dtype)
+    out = adj.weight @ x
+    return out / max(adj.num_sources, 1) if reduce == "mean" else out
+
+
+def _check_weight(weight: Tensor, num_edges: int, channels: int) -> None:
+    hint = "Weights come in row-sorted order: adj.sort_edges(weight) brings them there"
+    if weight.dim() not in (1, 2):
+        raise ArgumentError("weight", f"shape [{num_edges}] or [{num_edges}, K]", f"shape {list(weight.shape)}", hint)
+    _check.shape("weight", weight, [num_edges, "K"][: weight.dim()], hint)
+    if weight.dim() == 2 and (weight.shape[1] == 0 or channels % weight.shape[1] != 0):
+        raise ArgumentError("weight", f"K columns that divide the {channels} channels of x", weight.shape[1])
