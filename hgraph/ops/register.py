@@ -41,6 +41,7 @@ class OperatorFunction(torch.autograd.Function):
     """Base of the operators' autograd functions: the forward runs the registered kernel below autograd."""
 
     operator: str
+    generate_vmap_rule = True
 
     @classmethod
     def run(cls, *arguments: Any) -> Any:

@@ -114,8 +114,8 @@ def segment_sum(values: Tensor, segment: Tensor, size: int) -> Tensor:
     return out.index_add(0, segment, values)
 
 
-def inverse_power(degree: Tensor, exponent: float, dtype: torch.dtype) -> Tensor:
-    """``degree ** exponent`` for a negative exponent, where zero degrees give zero."""
-    degree = degree.to(dtype)
+def inverse_power(degree: Tensor, exponent: float) -> Tensor:
+    """``degree ** exponent`` for a negative exponent, where zero degrees give zero; integer degrees become floats."""
+    degree = degree if degree.is_floating_point() else degree.to(torch.get_default_dtype())
     zero = degree == 0
     return torch.where(zero, 0.0, torch.where(zero, 1.0, degree) ** exponent)

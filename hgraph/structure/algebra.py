@@ -9,6 +9,9 @@ from torch import Tensor
 
 from hgraph.errors import ArgumentError
 from hgraph.structure import _coo
+from hgraph.structure._coo import inverse_power
+
+__all__ = ["add_self_loops", "compose", "inverse_power", "lacks_loop", "normalized_weight", "reach", "select"]
 
 if TYPE_CHECKING:
     from hgraph.structure.adjacency import Adjacency
@@ -21,13 +24,12 @@ def normalized_weight(adj: Adjacency, how: Literal["row", "col", "sym"]) -> Tens
     """Weights [E] divided by degrees (see `Adjacency.normalize`)."""
     if how not in ("row", "col", "sym"):
         raise ArgumentError("how", "'row', 'col' or 'sym'", repr(how))
-    dtype = torch.get_default_dtype() if adj.weight is None else adj.weight.dtype
     exponent = -0.5 if how == "sym" else -1.0
-    out = torch.ones(adj.num_edges, dtype=dtype, device=adj.device) if adj.weight is None else adj.weight
+    out = torch.ones(adj.num_edges, device=adj.device) if adj.weight is None else adj.weight
     if how in ("row", "sym"):
-        out = out * _coo.inverse_power(adj.target_degree(), exponent, dtype)[adj.target]
+        out = out * inverse_power(adj.target_degree(), exponent)[adj.target]
     if how in ("col", "sym"):
-        out = out * _coo.inverse_power(adj.source_degree(), exponent, dtype)[adj.indices]
+        out = out * inverse_power(adj.source_degree(), exponent)[adj.indices]
     return out
 
 

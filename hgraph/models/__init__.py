@@ -1,0 +1,9 @@
+"""Whole networks, as their papers publish them."""
+
+from hgraph.models.gat import GAT
+from hgraph.models.gcn import GCN
+from hgraph.models.hgnn import HGNN
+from hgraph.models.hgnnp import HGNNP
+from hgraph.models.mlp import MLP
+
+__all__ = ["GAT", "GCN", "HGNN", "HGNNP", "MLP"]

@@ -1,0 +1,41 @@
+"""GAT: two-layer graph attention network (Velickovic et al., ICLR 2018)."""
+
+from __future__ import annotations
+
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from hgraph.nn import GATConv
+from hgraph.structure import Graph
+
+__all__ = ["GAT"]
+
+
+class GAT(nn.Module):
+    """Two `GATConv` layers with ELU between them; the second averages over one head.
+
+    Args:
+        in_channels: F, features of a vertex.
+        hidden_channels: features a head of the first layer.
+        num_classes: C.
+        heads: of the first layer.
+        dropout: probability, on the features before each layer and on the attention shares.
+
+    Shapes:
+        x [N, F] and a `Graph` of N vertices -> logits [N, C].
+
+    Source: Velickovic et al., "Graph Attention Networks", section 3.3.
+    """
+
+    def __init__(
+        self, in_channels: int, hidden_channels: int, num_classes: int, *, heads: int = 8, dropout: float = 0.6
+    ) -> None:
+        super().__init__()
+        self.conv1 = GATConv(in_channels, hidden_channels, heads=heads, dropout=dropout)
+        self.conv2 = GATConv(heads * hidden_channels, num_classes, concat=False, dropout=dropout)
+        self.dropout = nn.Dropout(dropout)
+
+    def forward(self, x: Tensor, structure: Graph) -> Tensor:
+        """Class logits of every vertex."""
+        x = F.elu(self.conv1(self.dropout(x), structure))
+        return self.conv2(self.dropout(x), structure)

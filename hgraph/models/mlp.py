@@ -1,0 +1,38 @@
+"""Multilayer perceptron: message passing over the empty structure."""
+
+from __future__ import annotations
+
+from torch import Tensor, nn
+
+__all__ = ["MLP"]
+
+
+class MLP(nn.Module):
+    """Linear, ReLU, BatchNorm, Dropout, Linear: the student of LightHGNN, which needs no structure.
+
+    Args:
+        in_channels: F, features of a vertex.
+        hidden_channels: width of the hidden layer.
+        num_classes: C.
+        dropout: probability, after the normalisation.
+
+    Shapes:
+        x [N, F] -> logits [N, C].
+
+    Source: Feng et al., "LightHGNN", ICLR 2024 (card 04, eq. 2).
+
+    >>> import torch
+    >>> MLP(8, 16, 3)(torch.randn(5, 8)).shape
+    torch.Size([5, 3])
+    """
+
+    def __init__(self, in_channels: int, hidden_channels: int, num_classes: int, *, dropout: float = 0.5) -> None:
+        super().__init__()
+        self.hidden = nn.Linear(in_channels, hidden_channels)
+        self.norm = nn.BatchNorm1d(hidden_channels)
+        self.dropout = nn.Dropout(dropout)
+        self.out = nn.Linear(hidden_channels, num_classes)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Class logits from features alone."""
+        return self.out(self.dropout(self.norm(self.hidden(x).relu())))

@@ -1,0 +1,56 @@
+"""HGNN+ convolution (Gao et al., TPAMI 2023)."""
+
+from __future__ import annotations
+
+from torch import Tensor, nn
+
+from hgraph.ops import propagate
+from hgraph.structure import Adjacency, Hypergraph, derived
+
+__all__ = ["HGNNPConv"]
+
+
+class HGNNPConv(nn.Module):
+    r"""Average members into hyperedges, then hyperedges into vertices.
+
+    .. math:: X' = D_v^{-1} H W D_e^{-1} H^\top (X \Theta + b)
+
+    with :math:`d_v = \sum_e w_e h(v, e)` and :math:`d_e = \sum_v h(v, e)`. A vertex in no hyperedge gets 0.
+
+    Args:
+        in_channels: F, features of a vertex.
+        out_channels: F'.
+        bias: whether to add b, before the averaging (so it arrives unchanged at every vertex of a hyperedge).
+
+    Shapes:
+        x [..., N, F] and a `Hypergraph` of N vertices -> [..., N, F'].
+
+    Source: Gao et al., "HGNN+: General Hypergraph Neural Networks", eq. 9 to 11 (card 04, "Other teachers").
+
+    >>> import torch
+    >>> hg = Hypergraph.from_lists([[0, 1, 2], [2, 3]], num_vertices=4)
+    >>> HGNNPConv(5, 2)(torch.randn(4, 5), hg).shape
+    torch.Size([4, 2])
+    """
+
+    def __init__(self, in_channels: int, out_channels: int, *, bias: bool = True) -> None:
+        super().__init__()
+        self.linear = nn.Linear(in_channels, out_channels, bias=bias)
+
+    def reset_parameters(self) -> None:
+        """As `torch.nn.Linear`."""
+        self.linear.reset_parameters()
+
+    def forward(self, x: Tensor, hypergraph: Hypergraph) -> Tensor:
+        """Average over the hypergraph."""
+        gather, scatter = derived(hypergraph, "hgnnp", lambda: _operators(hypergraph))
+        return propagate(scatter, propagate(gather, self.linear(x)))
+
+
+def _operators(hg: Hypergraph) -> tuple[Adjacency, Adjacency]:
+    r""":math:`D_e^{-1} H^\top` and :math:`D_v^{-1} H W`, all factors folded into the edge weights."""
+    e2v = hg.e2v
+    if hg.hyperedge_weight is not None:
+        weight = hg.hyperedge_weight[e2v.indices]
+        e2v = e2v.with_weight(weight if e2v.weight is None else weight * e2v.weight)
+    return hg.v2e.normalize("row"), e2v.normalize("row")
