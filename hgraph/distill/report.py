@@ -1,0 +1,194 @@
+"""The folder of a distillation run: settings, histories, plots, the student, and a report to read."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from torch import nn
+
+from hgraph.distill import plots
+from hgraph.distill.compare import Comparison
+from hgraph.structure.io import write_atomically
+
+__all__ = ["FILES", "holds_run", "table", "table_rows", "write_report"]
+
+# report.md is written last and removed first: a folder that has one is whole
+FILES = (
+    "config.json",
+    "metrics.jsonl",
+    "learning_curve.png",
+    "accuracy_latency.png",
+    "student.safetensors",
+    "report.md",
+)
+_HEADER = ["model", "test accuracy", "parameters", "one vertex", "all vertices", "speed-up one", "speed-up all"]
+
+
+def holds_run(folder: str | os.PathLike[str]) -> bool:
+    """Whether a folder has any file that `write_report` writes."""
+    return any((Path(folder) / name).exists() for name in FILES)
+
+
+def write_report(
+    folder: str | os.PathLike[str],
+    comparison: Comparison,
+    student: nn.Module,
+    *,
+    names: Mapping[str, str],
+    title: str,
+    config: Mapping[str, Any],
+    notes: Sequence[str] = (),
+) -> Path:
+    """Write the run folder; other files in it stay as they are.
+
+    Each file appears whole or not at all, and ``report.md`` last, so that a run killed at any moment leaves
+    no folder that looks finished and is not.
+
+    Args:
+        folder: made if missing.
+        comparison: what was measured.
+        student: the trained student, its weights go to ``student.safetensors``.
+        names: what to call ``mlp``, ``teacher`` and ``student``.
+        title: the headline.
+        config: every setting and version, as JSON can hold it; ``command`` repeats the run.
+        notes: sentences about the data, one a bullet.
+
+    Returns:
+        The path of ``report.md``.
+    """
+    from safetensors.torch import save
+
+    folder, names = Path(folder), dict(names)
+    lines = ({"model": key} | record for key, model in comparison.items() for record in model.fit.history)
+    weights = {name: tensor.detach().cpu().contiguous() for name, tensor in student.state_dict().items()}
+    content = {
+        "config.json": _json(config, indent=2) + "\n",
+        "metrics.jsonl": "".join(_json(line) + "\n" for line in lines),
+        "learning_curve.png": plots.learning_curve(comparison, names, title),
+        "accuracy_latency.png": plots.accuracy_latency(comparison, names, title),
+        "student.safetensors": save(weights),
+        "report.md": _markdown(comparison, names, title, config, notes),
+    }
+    (folder / "report.md").unlink(missing_ok=True)
+    for name in FILES:
+        text = content[name]
+        write_atomically(folder / name, text.encode() if isinstance(text, str) else text)
+    return folder / "report.md"
+
+
+def table_rows(comparison: Comparison, names: Mapping[str, str]) -> list[list[str]]:
+    """The table as texts, its header first; speed-up is the teacher's latency over the model's."""
+    unseen = comparison.student.unseen_accuracy is not None
+    rows = [[*_HEADER[:2], "of unseen", *_HEADER[2:]] if unseen else list(_HEADER)]
+    for key, model in comparison.items():
+        row = [names[key], f"{100 * model.test_accuracy:.1f} %"]
+        if model.unseen_accuracy is not None:
+            row.append(f"{100 * model.unseen_accuracy:.1f} %")
+        row += [f"{model.parameters:,}", _milliseconds(model.latency_one_s), _milliseconds(model.latency_all_s)]
+        row += [
+            _times(comparison.teacher.latency_one_s / model.latency_one_s),
+            _times(comparison.teacher.latency_all_s / model.latency_all_s),
+        ]
+        rows.append(row)
+    return rows
+
+
+def table(comparison: Comparison, names: Mapping[str, str]) -> str:
+    """The table in plain text: the first column flush left, numbers flush right."""
+    rows = table_rows(comparison, names)
+    widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
+
+    def line(row: list[str]) -> str:
+        return "  ".join([row[0].ljust(widths[0]), *(c.rjust(w) for c, w in zip(row[1:], widths[1:], strict=True))])
+
+    return "\n".join([line(rows[0]), "  ".join("-" * w for w in widths), *(line(row) for row in rows[1:])])
+
+
+def _markdown(
+    comparison: Comparison, names: dict[str, str], title: str, config: Mapping[str, Any], notes: Sequence[str]
+) -> str:
+    header, *rows = table_rows(comparison, names)
+    header = [*header, "ECE"]
+    rows = [[*row, f"{model.ece:.3f}"] for row, (_, model) in zip(rows, comparison.items(), strict=True)]
+    head = ["| " + " | ".join(header) + " |", "|---" + "|---:" * (len(header) - 1) + "|"]
+    lines = [f"# {title}", "", *head, *("| " + " | ".join(row) + " |" for row in rows), ""]
+    lines += [_sentence(comparison, names), "", "![Validation accuracy over epochs](learning_curve.png)", ""]
+    lines += ["![Test accuracy over latency](accuracy_latency.png)", "", "## What the numbers mean", ""]
+    lines += [f"- {text}" for text in _meaning(comparison, names, config)]
+    if notes:
+        lines += ["", "## The data", "", *(f"- {note}" for note in notes)]
+    lines += ["", "## Settings", "", "| setting | value |", "|---|---|"]
+    lines += [f"| {key} | {_cell(value)} |" for key, value in config.items() if key != "command"]
+    if "command" in config:
+        lines += ["", "## Again", "", "```", str(config["command"]), "```"]
+    lines += ["", "Files: " + ", ".join(f"`{name}`" for name in FILES if name != "report.md") + ".", ""]
+    return "\n".join(lines)
+
+
+def _sentence(comparison: Comparison, names: dict[str, str]) -> str:
+    mlp, teacher, student = comparison.mlp, comparison.teacher, comparison.student
+    one = teacher.latency_one_s / student.latency_one_s
+    every = teacher.latency_all_s / student.latency_all_s
+    return (
+        f"The student's test accuracy is {_versus(student.test_accuracy - mlp.test_accuracy)} that of the same network "
+        f"trained on labels alone and {_versus(student.test_accuracy - teacher.test_accuracy)} that of its teacher, "
+        f"{names['teacher']}. The student answers {_times(one)} as fast for one vertex and {_times(every)} as fast "
+        "for all of them."
+    )
+
+
+def _meaning(comparison: Comparison, names: dict[str, str], config: Mapping[str, Any]) -> list[str]:
+    epochs = ", ".join(f"{names[key]} {model.fit.best_epoch}" for key, model in comparison.items())
+    threads, device = config.get("threads", "torch's"), config.get("device", "cpu")
+    texts = [
+        "**Test accuracy** is measured once, on the test vertices, with the state that was best on the validation "
+        f"vertices (epoch kept: {epochs}). One seed is one draw: expect a few points of difference between seeds.",
+        "**MLP** and **student** are the same network. The MLP learns from the training labels alone, the student "
+        "from the teacher's class probabilities on every observed vertex. Neither looks at the structure when it "
+        "predicts.",
+        "**ECE**, the expected calibration error (15 bins, 0 is best), says how far stated confidence is from "
+        "accuracy.",
+        f"**Latency** is the median wall-clock time of a forward pass after warm-up, in inference mode, {threads} "
+        f"thread(s), device `{device}`. Features and structure are in memory and the structure's norms are ready.",
+        "**One vertex** costs the student one row. It costs the teacher a full pass: its answer depends on the "
+        "vertices two steps away and on their degrees, and no hidden state is kept between calls. A teacher run on "
+        "exactly that neighbourhood, cut out for each request, would lie between the two.",
+        "**All vertices**: the student's wide layer may cost more than the teacher's sparse sums, so a speed-up "
+        "below 1 is possible and is shown as it is.",
+    ]
+    if comparison.student.unseen_accuracy is not None:
+        texts.append(
+            "**Of unseen** is the accuracy on the test vertices that were taken out of the structure before training. "
+            "The teacher answers for them with the whole structure, the others with features alone."
+        )
+    return texts
+
+
+def _json(value: Any, **options: Any) -> str:
+    return json.dumps(value, ensure_ascii=False, allow_nan=False, **options)
+
+
+def _cell(value: Any) -> str:
+    return str(value).replace("|", "\\|")
+
+
+def _milliseconds(seconds: float) -> str:
+    value = 1e3 * seconds
+    return f"{value:.{max(0, min(3, 2 - _magnitude(value)))}f} ms"
+
+
+def _times(ratio: float) -> str:
+    return f"{ratio:.{max(0, min(2, 1 - _magnitude(ratio)))}f}x"
+
+
+def _magnitude(value: float) -> int:
+    return int(f"{value:e}".split("e")[1])
+
+
+def _versus(difference: float) -> str:
+    points = f"{100 * abs(difference):.1f}"
+    return "equal to" if points == "0.0" else f"{points} points {'above' if difference > 0 else 'below'}"

@@ -1,0 +1,57 @@
+"""What training may see of a `Data` under a split."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from hgraph.structure import Data, Graph, Hypergraph
+
+__all__ = ["Observed", "observed"]
+
+
+@dataclass(frozen=True, eq=False)
+class Observed:
+    """The observed vertices of a split, numbered as its training structure numbers them.
+
+    Args:
+        structure: the training structure, on N' vertices.
+        x: [N', F] features of these vertices.
+        y: [N'] their labels.
+        train: ids in 0 .. N'-1 of the training vertices.
+        val: ids in 0 .. N'-1 of the validation vertices.
+    """
+
+    structure: Graph | Hypergraph
+    x: Tensor
+    y: Tensor
+    train: Tensor
+    val: Tensor
+
+
+def observed(data: Data, split: str = "default") -> Observed:
+    """Cut a `Data` down to what training may see: everything when transductive, else the observed vertices.
+
+    Args:
+        data: features, labels and splits.
+        split: the name of one of its splits.
+
+    Raises:
+        ArgumentError: there is no split of that name.
+
+    >>> from hgraph.structure import Hypergraph, Split
+    >>> hg, ids = Hypergraph.from_lists([[0, 1], [1, 2]], num_vertices=3), torch.arange(3)
+    >>> split = Split(hg.subhypergraph(ids[1:]), train=ids[1:2], val=ids[2:], test=ids[:1], observed=ids[1:])
+    >>> part = observed(Data(hg, torch.eye(3), ids, {"default": split}))
+    >>> part.y.tolist(), part.train.tolist(), part.val.tolist()
+    ([1, 2], [0], [1])
+    """
+    parts = data.split(split)
+    if parts.observed is None:
+        return Observed(parts.structure, data.x, data.y, parts.train, parts.val)
+    seen = parts.observed
+    position = torch.full((data.num_vertices,), -1, device=seen.device)
+    position[seen] = torch.arange(len(seen), device=seen.device)
+    return Observed(parts.structure, data.x[seen], data.y[seen], position[parts.train], position[parts.val])

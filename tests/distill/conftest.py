@@ -1,0 +1,27 @@
+"""A small hypergraph on which the structure knows what the features hide."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from hgraph.structure import Data, Hypergraph, Split
+
+
+@pytest.fixture(scope="session")
+def data() -> Data:
+    """240 vertices of 3 classes, weak noisy features, hyperedges that are nearly pure in class."""
+    generator = torch.Generator().manual_seed(0)
+    classes, n = 3, 240
+    y = torch.arange(n) % classes
+    means = torch.randn(classes, 24, generator=generator)
+    x = 0.45 * means[y] + torch.randn(n, 24, generator=generator)
+    hyperedges = []
+    for e in range(150):
+        own = (y == e % classes).nonzero().flatten()
+        hyperedges.append(own[torch.randperm(len(own), generator=generator)[:6]].tolist())
+    hg = Hypergraph.from_lists(hyperedges, num_vertices=n).with_singletons()
+    split = Split.per_class(hg, y, train=4, val=20)
+    whole = Data(hg, x, y, {"default": split})
+    production = Split.production(whole, split, unseen=0.3)
+    return Data(hg, x, y, {"default": split, "production": production}).validate()
