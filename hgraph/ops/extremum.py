@@ -5,6 +5,8 @@ Messages are rounded to x's dtype before they are compared. Ties share the gradi
 
 from __future__ import annotations
 
+import functools
+import warnings
 from typing import Any
 
 import torch
@@ -46,8 +48,17 @@ def _reduce(indptr: Tensor, indices: Tensor, weight: Tensor, x: Tensor, largest:
         out = torch.segment_reduce(message, name, offsets=indptr.long(), axis=0, unsafe=True, initial=start)
         return torch.where((indptr.diff() == 0).unsqueeze(1), 0.0, out)
     size = (indptr.shape[0] - 1, x.shape[0])
+    _hear_beta_warning_once()
     matrix = torch.sparse_csr_tensor(indptr, indices, weight, size, check_invariants=False)
     return torch.sparse.mm(matrix, x, "amax" if largest else "amin")
+
+
+@functools.cache
+def _hear_beta_warning_once() -> None:
+    """torch warns at the first CSR tensor of a process that they are in beta; nobody who takes a maximum needs that."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        torch.sparse_csr_tensor(torch.tensor([0, 0]), torch.tensor([], dtype=torch.long), torch.tensor([]), (1, 1))
 
 
 def _grads(adj: Rows, weight: Tensor | None, x: Tensor, out: Tensor, grad: Tensor) -> tuple[Tensor, Tensor]:

@@ -76,7 +76,8 @@ class Adjacency(Structure):
             num_targets: T, never guessed from the largest index.
             num_sources: S.
             duplicates: what a repeated pair means. ``"error"`` refuses it, ``"sum"`` makes one edge whose
-                weight is the sum (of ones when unweighted), ``"keep"`` makes parallel edges.
+                weight is the sum (of ones when unweighted; the result is always weighted), ``"keep"`` makes
+                parallel edges.
 
         Raises:
             ArgumentError: wrong shape, index out of range, NaN weight, or a repeated pair under ``"error"``.
@@ -104,7 +105,7 @@ class Adjacency(Structure):
                 f"{len(target) - num_unique} repeated, the first (target {int(target[at])}, source {int(source[at])})",
                 "Pass duplicates='sum' to add them up or duplicates='keep' for parallel edges",
             )
-        if duplicates == "sum" and num_unique < len(target):
+        if duplicates == "sum":  # weighted even when nothing repeats: the kind must not hang on the data
             run = first.cumsum(0) - 1
             ones = torch.ones(len(target), device=target.device) if weight is None else weight
             weight = _coo.segment_sum(ones, run, num_unique)

@@ -1,0 +1,269 @@
+"""Inputs, oracles and tolerances for tests, benchmarks and users' own checks.
+
+Oracles are loops over the sums in float64: slow, and too plain to be wrong. Tolerances are derived from the number
+of terms and the rounding unit of the dtype, not guessed.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor
+
+from hgraph.ops import Additive, Dot
+from hgraph.structure import Adjacency, Graph, Hypergraph
+
+if TYPE_CHECKING:
+    from hypothesis.strategies import SearchStrategy
+
+__all__ = [
+    "adjacencies",
+    "assert_close",
+    "attend_oracle",
+    "degenerate_adjacencies",
+    "hypergraphs",
+    "propagate_oracle",
+    "random_adjacency",
+    "random_graph",
+    "random_hypergraph",
+    "softmax_oracle",
+]
+
+
+# ---------------------------------------------------------------------- inputs
+
+
+def random_adjacency(
+    num_targets: int, num_sources: int, num_edges: int, *, seed: int = 0, weighted: bool = False
+) -> Adjacency:
+    """Uniformly drawn edges, parallel ones kept; weights in -1 .. 1.
+
+    >>> random_adjacency(3, 4, 10).shape
+    (3, 4)
+    """
+    generator = torch.Generator().manual_seed(seed)
+    return Adjacency.from_coo(
+        target=torch.randint(num_targets, (num_edges,), generator=generator) if num_edges else [],
+        source=torch.randint(num_sources, (num_edges,), generator=generator) if num_edges else [],
+        weight=torch.rand(num_edges, generator=generator, dtype=torch.float64) * 2 - 1 if weighted else None,
+        num_targets=num_targets,
+        num_sources=num_sources,
+        duplicates="keep",
+    )
+
+
+def random_graph(num_nodes: int, num_edges: int, *, seed: int = 0, weighted: bool = False) -> Graph:
+    """A directed graph of uniformly drawn edges, repeated ones dropped; weights in 0.5 .. 1.5."""
+    generator = torch.Generator().manual_seed(seed)
+    pairs = torch.randint(num_nodes, (2, num_edges), generator=generator).unique(dim=1)
+    weight = torch.rand(pairs.shape[1], generator=generator) + 0.5 if weighted else None
+    return Graph.from_edge_index(pairs, num_nodes=num_nodes, directed=True, weight=weight)
+
+
+def random_hypergraph(
+    num_vertices: int, num_hyperedges: int, num_incidences: int, *, seed: int = 0, weighted: bool = False
+) -> Hypergraph:
+    """Uniformly drawn incidences, repeated ones dropped; every kind of weight in 0.5 .. 1.5 when weighted."""
+    generator = torch.Generator().manual_seed(seed)
+    size = torch.tensor([[num_vertices], [num_hyperedges]])
+    pairs = (torch.rand(2, num_incidences, generator=generator) * size).long().unique(dim=1)
+
+    def weights(count: int) -> Tensor | None:
+        return torch.rand(count, generator=generator) + 0.5 if weighted else None
+
+    return Hypergraph.from_coo(
+        vertex=pairs[0],
+        hyperedge=pairs[1],
+        num_vertices=num_vertices,
+        num_hyperedges=num_hyperedges,
+        weight=weights(pairs.shape[1]),
+        hyperedge_weight=weights(num_hyperedges),
+        vertex_weight=weights(num_vertices),
+    )
+
+
+def degenerate_adjacencies() -> dict[str, Adjacency]:
+    """Structures on which careless code breaks, by name.
+
+    >>> sorted(degenerate_adjacencies())[:3]
+    ['all_to_one', 'duplicates', 'empty_rows']
+    """
+
+    def make(target: Any, source: Any, t: int, s: int) -> Adjacency:
+        return Adjacency.from_coo(target=target, source=source, num_targets=t, num_sources=s, duplicates="keep")
+
+    hub = torch.cat([torch.zeros(90, dtype=torch.long), torch.arange(10)])
+    return {
+        "empty_rows": make([1, 1, 4], [0, 2, 2], 6, 4),
+        "no_edges": make([], [], 3, 5),
+        "no_targets": make([], [], 0, 5),
+        "no_sources": make([], [], 3, 0),
+        "nothing": make([], [], 0, 0),
+        "one_loop": make([0], [0], 1, 1),
+        "one_vertex": make([], [], 1, 1),
+        "hub": make(hub, torch.arange(100) % 37, 11, 37),
+        "all_to_one": make([0] * 5, [0, 1, 2, 3, 4], 1, 5),
+        "one_to_all": make([0, 1, 2, 3, 4], [0] * 5, 5, 1),
+        "duplicates": make([0, 0, 0, 1, 1], [2, 2, 2, 0, 0], 3, 3),
+        "self_loops": make([0, 1, 2, 0], [0, 1, 2, 1], 3, 3),
+        "odd": random_adjacency(17, 13, 61, seed=3),
+    }
+
+
+def adjacencies(*, max_size: int = 8, max_edges: int = 24, weighted: bool | None = None) -> SearchStrategy[Adjacency]:
+    """Hypothesis strategy: structures of any shape, empty ones, parallel edges and isolated vertices included."""
+    from hypothesis import strategies as st
+
+    @st.composite
+    def draw_one(draw: Any) -> Adjacency:
+        t, s = draw(st.integers(0, max_size)), draw(st.integers(0, max_size))
+        edges = (
+            draw(st.lists(st.tuples(st.integers(0, t - 1), st.integers(0, s - 1)), max_size=max_edges)) if t * s else []
+        )
+        has_weight = draw(st.booleans()) if weighted is None else weighted
+        weight = [draw(st.floats(-2, 2, width=32)) for _ in edges] if has_weight else None
+        return Adjacency.from_coo(
+            target=[e[0] for e in edges],
+            source=[e[1] for e in edges],
+            weight=None if weight is None else torch.tensor(weight, dtype=torch.float64),
+            num_targets=t,
+            num_sources=s,
+            duplicates="keep",
+        )
+
+    return draw_one()
+
+
+def hypergraphs(
+    *, max_vertices: int = 8, max_hyperedges: int = 6, weighted: bool = False
+) -> SearchStrategy[Hypergraph]:
+    """Hypothesis strategy: hypergraphs with empty, repeated and one-vertex hyperedges, and isolated vertices."""
+    from hypothesis import strategies as st
+
+    @st.composite
+    def draw_one(draw: Any) -> Hypergraph:
+        n = draw(st.integers(0, max_vertices))
+        members = st.lists(st.integers(0, n - 1), unique=True, max_size=n) if n else st.just([])
+        hyperedges = draw(st.lists(members, max_size=max_hyperedges))
+        positive = st.floats(0.125, 4, width=32)
+        weight = [draw(positive) for _ in hyperedges] if weighted else None
+        return Hypergraph.from_lists(
+            hyperedges,
+            num_vertices=n,
+            hyperedge_weight=None if weight is None else torch.tensor(weight, dtype=torch.float64),
+        )
+
+    return draw_one()
+
+
+# ---------------------------------------------------------------------- oracles
+
+
+def _edges(adj: Adjacency) -> list[tuple[int, int]]:
+    return list(zip(adj.target.tolist(), adj.indices.tolist(), strict=True))
+
+
+def propagate_oracle(adj: Adjacency, x: Tensor, weight: Tensor | None = None, reduce: str = "sum") -> Tensor:
+    """`hgraph.propagate` of x [S, D] by loops, in float64."""
+    x = x.detach().double()
+    weight = adj.weight if weight is None else weight
+    channels = x.shape[1]
+    wide = torch.ones(adj.num_edges, 1) if weight is None else weight.detach().reshape(adj.num_edges, -1)
+    block = channels // max(wide.shape[1], 1)
+    out = torch.zeros(adj.num_targets, channels, dtype=torch.float64)
+    for d in range(channels):
+        heard: list[list[float]] = [[] for _ in range(adj.num_targets)]
+        for e, (t, s) in enumerate(_edges(adj)):
+            heard[t].append(float(wide[e, d // block]) * float(x[s, d]))
+        for t, messages in enumerate(heard):
+            if messages:
+                total = math.fsum(messages)
+                out[t, d] = {"sum": total, "mean": total / len(messages), "max": max(messages), "min": min(messages)}[
+                    reduce
+                ]
+    return out
+
+
+def softmax_oracle(adj: Adjacency, score: Tensor) -> Tensor:
+    """`hgraph.edge_softmax` of scores [E, H] by loops, in float64."""
+    score = score.detach().double()
+    out = torch.zeros_like(score)
+    for h in range(score.shape[1]):
+        for t in range(adj.num_targets):
+            own = [e for e, (target, _) in enumerate(_edges(adj)) if target == t]
+            finite = [e for e in own if score[e, h] > float("-inf")]
+            if finite:
+                top = max(float(score[e, h]) for e in finite)
+                total = math.fsum(math.exp(float(score[e, h]) - top) for e in finite)
+                for e in finite:
+                    out[e, h] = math.exp(float(score[e, h]) - top) / total
+    return out
+
+
+def attend_oracle(
+    adj: Adjacency,
+    q: Tensor,
+    k: Tensor,
+    v: Tensor,
+    *,
+    score: Dot | Additive | None = None,
+    bias: Tensor | None = None,
+    scale: float | None = None,
+) -> tuple[Tensor, Tensor]:
+    """`hgraph.attend` without batch dimensions by loops, in float64: (out [T, H, D], lse [T, H])."""
+    q, k, v = (tensor.detach().double() for tensor in (q, k, v))
+    heads, group = q.shape[1], q.shape[1] // k.shape[1]
+    additive = isinstance(score, Additive)
+    scale = (1.0 if additive else q.shape[-1] ** -0.5) if scale is None else scale
+    out = torch.zeros(adj.num_targets, heads, v.shape[-1], dtype=torch.float64)
+    lse = torch.full((adj.num_targets, heads), float("-inf"), dtype=torch.float64)
+    for h in range(heads):
+        rows: dict[int, list[tuple[float, int]]] = {}
+        for e, (t, s) in enumerate(_edges(adj)):
+            if isinstance(score, Additive):
+                one = torch.nn.functional.leaky_relu(q[t, h] + k[s, h // group], score.slope)
+                raw = float(one if score.a is None else one @ score.a[h].detach().double())
+            else:
+                raw = float(q[t, h] @ k[s, h // group])
+            add = 0.0 if bias is None else float(bias.reshape(adj.num_edges, -1).expand(-1, heads)[e, h])
+            if scale * raw + add > float("-inf"):
+                rows.setdefault(t, []).append((scale * raw + add, s))
+        for t, heard in rows.items():
+            top = max(value for value, _ in heard)
+            total = math.fsum(math.exp(value - top) for value, _ in heard)
+            lse[t, h] = top + math.log(total)
+            for value, s in heard:
+                out[t, h] += math.exp(value - top) / total * v[s, h // group]
+    return out, lse
+
+
+# ---------------------------------------------------------------------- tolerances
+
+
+def assert_close(actual: Tensor, expected: Tensor, *, terms: int, magnitude: float | Tensor = 1.0) -> None:
+    r"""Hold a computed sum against its float64 oracle, within what rounding can explain.
+
+    The bound is :math:`((n + 4)\, u_{acc} + 2 u) \cdot m`: n terms of total magnitude m, accumulated with unit
+    :math:`u_{acc}` (float32 for half types) and rounded once to the dtype with unit u.
+
+    Args:
+        actual: what was computed, in its dtype.
+        expected: the oracle, float64.
+        terms: the most numbers added into one output.
+        magnitude: the largest sum of absolute values behind one output (a number, or one an output).
+
+    >>> assert_close(torch.tensor([0.1 + 0.2]), torch.tensor([0.3], dtype=torch.float64), terms=2)
+    """
+    unit = torch.finfo(actual.dtype).eps / 2
+    accumulator = torch.float32 if actual.dtype in (torch.float16, torch.bfloat16) else actual.dtype
+    bound = ((terms + 4) * torch.finfo(accumulator).eps / 2 + 2 * unit) * torch.as_tensor(magnitude).double()
+    if actual.shape != expected.shape:
+        raise AssertionError(f"shape {list(actual.shape)}, expected {list(expected.shape)}")
+    same = (actual.double() == expected) | ((actual.double() - expected).abs() <= bound)
+    if not bool(same.all()):
+        worst = (actual.double() - expected).abs().masked_fill(same, 0).max()
+        raise AssertionError(
+            f"{int((~same).sum())} of {same.numel()} off, the worst by {worst:.3g} (bound {bound.max():.3g})"
+        )
