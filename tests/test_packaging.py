@@ -1,0 +1,278 @@
+"""What is installed, what an import costs, and who may import whom."""
+
+from __future__ import annotations
+
+import ast
+import configparser
+import os
+import re
+import shutil
+import site
+import subprocess
+import sys
+import sysconfig
+import tarfile
+import zipfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[1]
+
+# Top-level folders that install under another name.
+MAPPED = {"hgraph.kernels": "kernels", "hgraph.datasets": "datasets"}
+
+# Part of hgraph -> the parts it may import. `hgraph/__init__.py` and whatever is not named here (cli, testing ...)
+# stand above all of them: they may import anything, and none of these may import them.
+CHAIN = ("errors", "structure", "ops", "nn", "models", "train", "distill")
+ALLOWED = {part: set(CHAIN[: rank + 1]) for rank, part in enumerate(CHAIN)}
+ALLOWED["kernels"] = {"kernels"}
+ALLOWED["datasets"] = {"datasets", "structure", "errors"}
+for part in CHAIN[CHAIN.index("ops") :]:
+    ALLOWED[part] |= {"kernels"}
+for part in CHAIN[CHAIN.index("train") :]:
+    ALLOWED[part] |= {"datasets"}
+
+
+def python_files(*folders: str) -> Iterator[Path]:
+    """Every Python file below the folders, links not followed."""
+    for folder in folders:
+        for path, names, files in os.walk(ROOT / folder):
+            names[:] = [name for name in names if name != "__pycache__"]
+            yield from (Path(path, file) for file in sorted(files) if file.endswith(".py"))
+
+
+def module_name(path: Path) -> str:
+    """The name a file of the package is imported by."""
+    parts = path.relative_to(ROOT).with_suffix("").parts
+    if parts[0] in MAPPED.values():
+        parts = ("hgraph", *parts)
+    return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
+
+
+MODULES = {module_name(path): path for path in python_files("hgraph", *MAPPED.values())}
+PACKAGES = {name for name, path in MODULES.items() if path.name == "__init__.py"}
+
+
+def imported(source: str, name: str = "", *, package: bool = False) -> list[tuple[int, str]]:
+    """(line, absolute name) of every import in the source, inside functions and under TYPE_CHECKING too."""
+    found = []
+    for node in ast.walk(ast.parse(source)):
+        if isinstance(node, ast.Import):
+            found += [(node.lineno, alias.name) for alias in node.names]
+        elif isinstance(node, ast.ImportFrom):
+            base = node.module or ""
+            if node.level:
+                parents = name.split(".")
+                parents = parents[: len(parents) - node.level + package]
+                base = ".".join([*parents, base] if base else parents)
+            found += [(node.lineno, f"{base}.{alias.name}") for alias in node.names]
+    return found
+
+
+def importers_of_bare_names(source: str) -> list[tuple[int, str]]:
+    return [(line, name) for line, name in imported(source) if name.split(".")[0] in MAPPED.values()]
+
+
+def wrong_way(source: str, name: str, *, package: bool = False) -> list[str]:
+    """Imports of hgraph in module `name` that do not point down."""
+    part = name.split(".")[1] if "." in name else ""
+    if part not in ALLOWED:
+        return []
+    targets = [(line, to.split(".")) for line, to in imported(source, name, package=package)]
+    return [
+        f"{name}:{line} imports {'.'.join(to)}"
+        for line, to in targets
+        if to[0] == "hgraph" and (len(to) == 1 or to[1] not in ALLOWED[part])
+    ]
+
+
+def setup_cfg() -> configparser.ConfigParser:
+    config = configparser.ConfigParser()
+    config.read(ROOT / "setup.cfg", encoding="utf-8")
+    return config
+
+
+def run(*command: str | Path, cwd: Path) -> subprocess.CompletedProcess[str]:
+    """Run in a folder from which nothing of the repository can be imported by accident."""
+    inherited = {key: value for key, value in os.environ.items() if key not in ("PYTHONPATH", "PYTHONHOME")}
+    return subprocess.run(command, cwd=cwd, env=inherited, capture_output=True, text=True, check=False)
+
+
+@pytest.mark.parametrize("folder", MAPPED.values())
+def test_link_points_to_folder(folder):
+    link = ROOT / "hgraph" / folder
+    if not (ROOT / ".git").exists() and not os.path.lexists(link):
+        pytest.skip("a source archive carries no links")
+    assert link.is_symlink(), f"git keeps hgraph/{folder} as a link to ../{folder}"
+    assert os.readlink(link) == f"../{folder}"
+    assert link.resolve() == ROOT / folder
+
+
+def test_no_bare_imports():
+    """`import kernels` works by accident in the root of a clone, and finds another project's package elsewhere."""
+    wrong = [
+        f"{path.relative_to(ROOT)}:{line} imports {name}"
+        for path in python_files("hgraph", "kernels", "datasets", "tests", "tutorials", "benchmarks")
+        for line, name in importers_of_bare_names(path.read_text(encoding="utf-8"))
+    ]
+    assert not wrong, "\n".join(["use hgraph.kernels and hgraph.datasets:", *wrong])
+
+
+@pytest.mark.parametrize(
+    "source",
+    ["import kernels", "import datasets.x as d", "from datasets import load", "def f():\n from kernels.x import y"],
+)
+def test_bare_import_is_seen(source):
+    assert importers_of_bare_names(source)
+
+
+@pytest.mark.parametrize("source", ["from . import kernels", "import hgraph.kernels", "from hgraph import datasets"])
+def test_qualified_import_is_not_bare(source):
+    assert not importers_of_bare_names(source)
+
+
+def test_packages_listed_in_setup_cfg_are_the_folders():
+    config = setup_cfg()
+    listed = config["options"]["packages"].split()
+    assert sorted(listed) == sorted(PACKAGES)
+    mapping = dict(re.split(r"\s*=\s*", line) for line in config["options"]["package_dir"].split("\n") if line)
+    assert mapping == MAPPED
+
+
+def test_every_module_lies_in_a_package():
+    orphans = [str(path.relative_to(ROOT)) for name, path in MODULES.items() if path.parent not in package_folders()]
+    assert not orphans, f"folders without __init__.py are not installed: {orphans}"
+
+
+def package_folders() -> set[Path]:
+    return {MODULES[name].parent for name in PACKAGES}
+
+
+def test_imports_point_one_way():
+    wrong = [
+        line
+        for name, path in sorted(MODULES.items())
+        for line in wrong_way(path.read_text(encoding="utf-8"), name, package=name in PACKAGES)
+    ]
+    assert not wrong, "\n".join([" <- ".join(CHAIN) + " <- cli", *wrong])
+
+
+@pytest.mark.parametrize(
+    ("name", "source"),
+    [
+        ("hgraph.structure.graph", "from hgraph.ops import propagate"),
+        ("hgraph.structure.graph", "def f():\n    from ..ops.edge import edge_softmax"),
+        ("hgraph.structure.graph", "from .. import nn"),
+        ("hgraph.ops.edge", "import hgraph"),
+        ("hgraph.ops.edge", "from hgraph import Graph"),
+        ("hgraph.nn.graph.gcn", "from ...train import fit"),
+        ("hgraph.kernels.spmm", "from hgraph.errors import HgraphError"),
+        ("hgraph.datasets.planetoid", "import hgraph.ops"),
+        ("hgraph.models.gcn", "import hgraph.testing"),
+        ("hgraph.distill.fit", "from hgraph.cli import main"),
+        ("hgraph.models.gcn", "import hgraph.datasets"),
+    ],
+)
+def test_wrong_way_is_seen(name, source):
+    assert len(wrong_way(source, name)) == 1
+
+
+@pytest.mark.parametrize(
+    ("name", "source", "package"),
+    [
+        ("hgraph.structure.graph", "from ..errors import ShapeError\nfrom . import adjacency", False),
+        ("hgraph.ops", "from .edge import edge_softmax\nfrom ..structure import Adjacency", True),
+        ("hgraph.ops.edge", "import hgraph.kernels.softmax\nimport torch", False),
+        ("hgraph.train.fit", "from hgraph import datasets", False),
+        ("hgraph.datasets.registry", "from hgraph.structure.data import Data", False),
+        ("hgraph.testing", "import hgraph", False),
+        ("hgraph.cli", "from hgraph import __version__", False),
+        ("hgraph", "from .nn import GCNConv", True),
+    ],
+)
+def test_right_way_is_allowed(name, source, package):
+    assert not wrong_way(source, name, package=package)
+
+
+def test_import_hgraph_is_light(tmp_path):
+    """Optional and heavy packages load when they are used; what torch itself loads is torch's affair."""
+    heavy = {"triton", "matplotlib", "scipy", "sklearn", "networkx", "pandas", "typer", "tqdm", "safetensors"}
+    script = (
+        f"import sys; sys.path.insert(0, {str(ROOT)!r}); import torch, numpy; before = set(sys.modules); "
+        "import hgraph; print(*sorted({name.split('.')[0] for name in set(sys.modules) - before}))"
+    )
+    done = run(sys.executable, "-c", script, cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    loaded = set(done.stdout.split())
+    assert "hgraph" in loaded
+    assert not loaded & heavy
+
+
+def shipped_files() -> set[str]:
+    """Code and data of the package folders, by the path they install to."""
+    listing = run("git", "ls-files", "hgraph", *MAPPED.values(), cwd=ROOT) if (ROOT / ".git").exists() else None
+    if listing is not None and listing.returncode == 0:
+        files = [Path(line) for line in listing.stdout.split("\n") if line and not (ROOT / line).is_symlink()]
+    else:
+        files = [path.relative_to(ROOT) for path in python_files("hgraph", *MAPPED.values())]
+    return {file.as_posix() if file.parts[0] == "hgraph" else f"hgraph/{file.as_posix()}" for file in files}
+
+
+def wheel_files(wheel: Path) -> set[str]:
+    with zipfile.ZipFile(wheel) as archive:
+        return {name for name in archive.namelist() if not name.endswith("/")}
+
+
+@pytest.mark.slow
+def test_wheel_and_sdist(tmp_path):
+    """Wheel from the tree, wheel from the sdist, and an installation that offers hgraph.kernels but no kernels."""
+    pytest.importorskip("build")
+    site_packages = sysconfig.get_path("purelib")
+
+    def build(source: Path, kind: str, out: str) -> Path:
+        done = run(sys.executable, "-m", "build", f"--{kind}", "--outdir", tmp_path / out, source, cwd=tmp_path)
+        assert done.returncode == 0, done.stdout + done.stderr
+        assert "absent from the `packages` configuration" not in done.stdout + done.stderr
+        (result,) = (tmp_path / out).iterdir()
+        return result
+
+    # A copy, since an earlier build leaves modules that are gone by now in ROOT/build.
+    tree = tmp_path / "tree"
+    skip = shutil.ignore_patterns(".*", "build", "dist", "runs", "*.egg-info", "__pycache__", "results")
+    shutil.copytree(ROOT, tree, symlinks=True, ignore=skip)
+    wheel = build(tree, "wheel", "from-tree")
+    with tarfile.open(build(tree, "sdist", "sdist")) as archive:
+        assert not [member.name for member in archive if member.issym() or member.islnk()]
+        archive.extractall(tmp_path / "source", filter="data")
+    (source,) = (tmp_path / "source").iterdir()
+    files = wheel_files(wheel)
+    assert wheel_files(build(source, "wheel", "from-sdist")) == files
+    assert {name.split("/")[0] for name in files} == {"hgraph", wheel.name.split("-py3")[0] + ".dist-info"}
+    assert not shipped_files() - files, "add these to package_data in setup.cfg"
+
+    venv = tmp_path / "venv"
+    assert run(sys.executable, "-m", "venv", "--without-pip", venv, cwd=tmp_path).returncode == 0
+    python = venv / ("Scripts/python.exe" if os.name == "nt" else "bin/python")
+    purelib = run(python, "-c", "import sysconfig; print(sysconfig.get_path('purelib'))", cwd=tmp_path).stdout.strip()
+    done = run(sys.executable, "-m", "pip", "install", "--no-deps", "--target", purelib, wheel, cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    # The dependencies of the running interpreter, without its editable hgraph: a .pth named by a .pth is not read.
+    Path(purelib, "dependencies.pth").write_text("\n".join({site_packages, *site.getsitepackages()}), encoding="utf-8")
+    done = run(
+        python,
+        "-c",
+        "import hgraph, hgraph.kernels as k, hgraph.datasets as d; print(k.__file__, d.__file__)",
+        cwd=tmp_path,
+    )
+    assert done.returncode == 0, done.stderr
+    assert all(file.startswith(purelib) for file in done.stdout.split()), done.stdout
+    for folder in MAPPED.values():
+        done = run(
+            python,
+            "-c",
+            f"import importlib.util as u, sys; sys.exit(u.find_spec({folder!r}) is not None)",
+            cwd=tmp_path,
+        )
+        assert done.returncode == 0, f"an installed hgraph must not offer a bare {folder}"
