@@ -25,8 +25,9 @@ Rows = list[Tensor]  # indptr, indices, target, t_indptr, t_indices, source, per
 
 # embedding_bag adds a row's entries one after the other; longer rows are cut so that float32 error stays small.
 _LONGEST_RUN = 2048
-# Edge-sized temporaries hold at most this many numbers.
-CHUNK_NUMBERS = 2**22
+# Edge-sized temporaries hold at most this many numbers: 1 MB of float32 stays in a core's cache, which is twice as
+# fast as 16 MB.
+CHUNK_NUMBERS = 2**18
 
 
 def is_half(dtype: torch.dtype) -> bool:
@@ -111,7 +112,8 @@ def _bag(indptr: Tensor, indices: Tensor, x: Tensor, weight: Tensor | None) -> T
     """One weighted row sum by torch's fused gather-reduce: accumulates half types in float32, a row a thread."""
     x = x.contiguous()
     weight = None if weight is None else weight.contiguous()
-    cut = _cut_long_rows(indptr) if x.dtype == torch.float32 and not x.is_cuda else None
+    may_be_long = indices.shape[0] > _LONGEST_RUN and x.dtype == torch.float32 and not x.is_cuda
+    cut = _cut_long_rows(indptr) if may_be_long else None
     if cut is None:
         return F.embedding_bag(indices, x, indptr, mode="sum", per_sample_weights=weight, include_last_offset=True)
     runs, run_ptr = cut
@@ -186,7 +188,7 @@ def _sddmm_kernel(adj: Rows, a: Tensor, b: Tensor, heads: int) -> Tensor:
     for a_one, b_one in zip(a.reshape(-1, *a.shape[-2:]), b.reshape(-1, *b.shape[-2:]), strict=True):
         for first in range(0, target.shape[0], step):
             at = slice(first, first + step)
-            product = a_one.index_select(0, target[at]).to(wide) * b_one.index_select(0, source[at]).to(wide)
+            product = a_one.index_select(0, target[at]).to(wide).mul_(b_one.index_select(0, source[at]).to(wide))
             out[at] += product.view(-1, heads, a.shape[-1] // heads).sum(-1)
     return out.to(a.dtype)
 
