@@ -1,0 +1,145 @@
+"""Co-citation and co-authorship hypergraphs, as published with HyperGCN."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from hgraph.datasets.download import fetch_listed, listed
+from hgraph.datasets.registry import register
+from hgraph.errors import ArgumentError, DataError
+from hgraph.structure import Data, Hypergraph, Split
+
+__all__: list[str] = []
+
+_QUIRKS = (
+    "The ten published splits are named 'published-1' .. 'published-10'; they have train and test parts and no "
+    "validation part, so theirs is empty.",
+    "The default split is drawn under `seed`: 20 train and 100 validation vertices a class, the others test; "
+    "split='published-1' makes a published one the default.",
+    "Every split is transductive: messages flow over the whole hypergraph, test vertices included.",
+    "Vertex order and class numbers are not those of Planetoid, and the classes have no names.",
+    "Features are words present or absent; normalize_features=True divides each row by its sum.",
+)
+
+# name: folder, words of the description, and what the README of the data was counted to hold
+_SETS: dict[str, tuple[str, str, dict[str, int], tuple[str, ...]]] = {
+    "cocitation-cora": (
+        "cocitation/cora",
+        "2,708 papers on machine learning; papers cited together by one paper form a hyperedge.",
+        {"vertices": 2708, "hyperedges": 1579, "incidences": 4786, "features": 1433, "classes": 7},
+        (
+            "1,274 vertices (47 %) are in no hyperedge; they are kept, and hear nobody unless self-loops are added.",
+            "96 hyperedges equal another one as a set; they are kept.",
+            "The citing paper is not a member of its own hyperedge.",
+        ),
+    ),
+    "cocitation-citeseer": (
+        "cocitation/citeseer",
+        "3,312 papers on computer science; papers cited together by one paper form a hyperedge.",
+        {"vertices": 3312, "hyperedges": 1079, "incidences": 3453, "features": 3703, "classes": 6},
+        (
+            "1,854 vertices (56 %) are in no hyperedge; they are kept, and hear nobody unless self-loops are added.",
+            "75 hyperedges equal another one as a set; they are kept.",
+            "The citing paper is a member of its own hyperedge in 22 of 1,079.",
+        ),
+    ),
+    "coauthorship-cora": (
+        "coauthorship/cora",
+        "2,708 papers on machine learning; the papers of one author form a hyperedge.",
+        {"vertices": 2708, "hyperedges": 1072, "incidences": 4585, "features": 1433, "classes": 7},
+        (
+            "320 vertices (12 %) are in no hyperedge; they are kept, and hear nobody unless self-loops are added.",
+            "102 hyperedges equal another one as a set; they are kept.",
+            "Features, labels and splits are those of cocitation-cora.",
+        ),
+    ),
+}
+
+
+def _make_loader(name: str, folder: str, sizes: dict[str, int]) -> Callable[..., Data]:
+    def loader(
+        root: str | os.PathLike[str] | None = None,
+        *,
+        seed: int = 0,
+        split: str = "per_class",
+        normalize_features: bool = True,
+    ) -> Data:
+        choices = ["per_class", *(f"published-{i}" for i in range(1, 11))]
+        if split not in choices:
+            raise ArgumentError("split", f"one of {choices}", repr(split))
+        structure, keys = _structure(_read(folder, "hypergraph", root), sizes["vertices"])
+        matrix = _read(folder, "features", root)
+        if matrix.shape != (sizes["vertices"], sizes["features"]):  # before it is made dense
+            raise DataError(f"{name}: features of shape {matrix.shape}")
+        x = _features(matrix, normalize_features)
+        y = torch.tensor(_read(folder, "labels", root))
+        splits = {f"published-{i}": _published(structure, _read(folder, f"splits/{i}", root), i) for i in range(1, 11)}
+        if split == "per_class":
+            splits["default"] = Split.per_class(structure, y, train=20, val=100, seed=seed)
+        else:
+            splits["default"] = splits[split]
+        data = Data(structure, x, y, splits, {"class_names": None, "hyperedge_names": keys}).validate()
+        _check_sizes(name, structure, data, sizes)
+        return data
+
+    loader.__doc__ = f"The data set ``{name}``; see its card."
+    return loader
+
+
+def _read(folder: str, file: str, root: str | os.PathLike[str] | None) -> Any:
+    from hgraph.datasets.unpickle import loads
+
+    path = fetch_listed("hypergcn", f"{folder}/{file}.pickle", root)
+    return loads(path.read_bytes(), source=str(path))
+
+
+def _structure(members: dict[Any, Any], num_vertices: int) -> tuple[Hypergraph, tuple[str, ...]]:
+    """The hyperedges in the file's order, and their keys: the citing paper's number, or the author's name."""
+    structure = Hypergraph.from_lists([sorted(m) for m in members.values()], num_vertices=num_vertices)
+    return structure, tuple(map(str, members))
+
+
+def _features(matrix: Any, normalize: bool) -> Tensor:
+    x = torch.from_numpy(matrix.toarray()).float()
+    return x / x.abs().sum(1, keepdim=True).clamp(min=torch.finfo(x.dtype).tiny) if normalize else x
+
+
+def _published(structure: Hypergraph, parts: dict[str, list[int]], number: int) -> Split:
+    train, test = (torch.tensor(sorted(parts[part])) for part in ("train", "test"))
+    if len(train) + len(test) != structure.num_vertices:
+        raise DataError(f"published split {number}: {len(train)} + {len(test)} vertices of {structure.num_vertices}")
+    return Split(structure, train, torch.empty(0, dtype=torch.long), test)
+
+
+def _check_sizes(name: str, structure: Hypergraph, data: Data, sizes: dict[str, int]) -> None:
+    found = {
+        "vertices": structure.num_vertices,
+        "hyperedges": structure.num_hyperedges,
+        "incidences": structure.num_incidences,
+        "features": data.num_features,
+        "classes": data.num_classes,
+    }
+    if found != sizes:
+        raise DataError(f"{name}: the files hold {found}, the card says {sizes}")
+
+
+for _name, (_folder, _description, _sizes, _own_quirks) in _SETS.items():
+    register(
+        _name,
+        description=_description,
+        kind="hypergraph",
+        task="vertex classification",
+        target_spec={"kind": "class", "num_classes": _sizes["classes"]},
+        licence="Apache-2.0",
+        redistribute=True,
+        citation="N. Yadati et al.: HyperGCN: A New Method For Training Graph Convolutional Networks on Hypergraphs. "
+        "NeurIPS 2019.",
+        quirks=(*_own_quirks, *_QUIRKS),
+        sizes=_sizes,
+        download=sum(row.size for path, row in listed("hypergcn").items() if path.startswith(_folder + "/")),
+    )(_make_loader(_name, _folder, _sizes))

@@ -1,0 +1,197 @@
+"""The registry: every data set has a name, a card that can be read without loading, and a loader."""
+
+from __future__ import annotations
+
+import difflib
+import inspect
+import os
+import re
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, TypeVar
+
+from hgraph.errors import ArgumentError
+from hgraph.structure import Data, Dataset
+
+__all__ = ["Card", "Loader", "info", "load", "names", "register"]
+
+Loader = Callable[..., Any]
+L = TypeVar("L", bound=Loader)
+
+
+@dataclass(frozen=True)
+class Card:
+    """What is known of a data set before a byte of it is read.
+
+    Args:
+        name: what `load` calls it.
+        description: one sentence.
+        kind: what one example is: ``"hypergraph"``, ``"graph"``, ``"knowledge graph"``, ``"table"``, ``"image"``,
+            ``"text"`` ...
+        task: ``"vertex classification"`` and so on.
+        target_spec: what the target holds, for instance ``{"kind": "class", "num_classes": 7}``.
+        licence: the terms as published, or ``"none stated"``.
+        redistribute: False where the terms forbid passing on the data or anything made from it.
+        citation: whom to cite.
+        quirks: surprises a user should know of, one sentence each.
+        sizes: counts that the loaded data has, ``{"vertices": 2708, ...}``.
+        options: the keywords `load` takes for this set, with their defaults.
+        download: bytes that the first `load` fetches; 0 where the data comes with the installed packages.
+    """
+
+    name: str
+    description: str
+    kind: str
+    task: str
+    target_spec: Mapping[str, Any]
+    licence: str
+    redistribute: bool
+    citation: str
+    quirks: tuple[str, ...] = ()
+    sizes: Mapping[str, int] = field(default_factory=dict)
+    options: Mapping[str, Any] = field(default_factory=dict)
+    download: int = 0
+
+
+_REGISTRY: dict[str, tuple[Card, Loader]] = {}
+
+
+def register(
+    name: str,
+    *,
+    description: str,
+    kind: str,
+    task: str,
+    target_spec: Mapping[str, Any],
+    licence: str,
+    redistribute: bool,
+    citation: str,
+    quirks: Sequence[str] = (),
+    sizes: Mapping[str, int] | None = None,
+    download: int = 0,
+) -> Callable[[L], L]:
+    """Enter a loader under a name, with its card.
+
+    The loader is called as ``loader(root, **options)``; ``root`` is the folder that `load` was given, or None.
+    It returns the examples: one `Data`, a sequence of examples of any kind, or a whole `Dataset` of its own.
+    Its keywords with their defaults become the card's ``options``.
+
+    Args:
+        name: small letters, digits and hyphens.
+        description: one sentence.
+        kind: what one example is.
+        task: what is to be predicted.
+        target_spec: what the target holds.
+        licence: the terms as published.
+        redistribute: whether they allow passing on the data and what is made from it.
+        citation: whom to cite.
+        quirks: surprises, one sentence each.
+        sizes: counts of the loaded data.
+        download: bytes to fetch.
+
+    Raises:
+        ArgumentError: a malformed name, or one that is taken.
+
+    >>> import torch
+    >>> from hgraph.structure import Data, Graph
+    >>> @register("two", description="An edge.", kind="graph", task="vertex classification",
+    ...           target_spec={"kind": "class", "num_classes": 2}, licence="CC0", redistribute=True, citation="none")
+    ... def two(root, *, width=1):
+    ...     edge = Graph.from_edge_index([[0], [1]], num_nodes=2, directed=False)
+    ...     return Data(edge, torch.ones(2, width), torch.arange(2))
+    >>> load("two", width=3)[0].num_features, dict(info("two").options)
+    (3, {'width': 1})
+    >>> _ = _REGISTRY.pop("two")
+    """
+    if not re.fullmatch(r"[a-z0-9]+(-[a-z0-9]+)*", name):
+        raise ArgumentError("name", "small letters, digits and single hyphens", repr(name))
+
+    def enter(loader: L) -> L:
+        if name in _REGISTRY:
+            raise ArgumentError("name", "a name that is not taken", repr(name), "hgraph.datasets.names() lists them")
+        parameters = list(inspect.signature(loader).parameters.values())[1:]
+        card = Card(
+            name=name,
+            description=description,
+            kind=kind,
+            task=task,
+            target_spec=dict(target_spec),
+            licence=licence,
+            redistribute=redistribute,
+            citation=citation,
+            quirks=tuple(quirks),
+            sizes=dict(sizes or {}),
+            options={p.name: p.default for p in parameters if p.kind is not p.VAR_KEYWORD},
+            download=download,
+        )
+        _REGISTRY[name] = (card, loader)
+        return loader
+
+    return enter
+
+
+def names() -> tuple[str, ...]:
+    """The names of all data sets, sorted.
+
+    >>> "digits" in names()
+    True
+    """
+    return tuple(sorted(_REGISTRY))
+
+
+def info(name: str) -> Card:
+    """The card of a data set; nothing is loaded or fetched.
+
+    Raises:
+        ArgumentError: no such name; the message suggests the nearest ones.
+
+    >>> info("karate").sizes["nodes"]
+    34
+    """
+    return _find(name)[0]
+
+
+def load(name: str, root: str | os.PathLike[str] | None = None, **options: Any) -> Dataset:
+    """Load a data set, fetching its files the first time.
+
+    Args:
+        name: one of `names`.
+        root: folder for fetched files; None is ``$HGRAPH_DATA``, else the platform's cache folder.
+        **options: keywords of this set, as ``info(name).options`` lists them.
+
+    Returns:
+        The examples with the card's facts. Most graph sets hold one example: ``load(name)[0]``.
+
+    Raises:
+        ArgumentError: no such name or option.
+        DataError: a file cannot be had, or is not what the card says.
+
+    >>> load("davis")[0].structure
+    Hypergraph(18 vertices, 14 hyperedges, 89 incidences, cpu)
+    """
+    card, loader = _find(name)
+    for option in options:
+        if option not in card.options:
+            raise ArgumentError(option, f"an option of {name!r}: {sorted(card.options)}", repr(option))
+    examples = loader(root, **options)
+    if isinstance(examples, Dataset):
+        return examples
+    return Dataset(
+        name,
+        [examples] if isinstance(examples, Data) else examples,
+        task=card.task,
+        target_spec=card.target_spec,
+        licence=card.licence,
+        redistribute=card.redistribute,
+        citation=card.citation,
+        quirks=card.quirks,
+    )
+
+
+def _find(name: str) -> tuple[Card, Loader]:
+    if name in _REGISTRY:
+        return _REGISTRY[name]
+    near = difflib.get_close_matches(str(name).lower(), _REGISTRY, n=3, cutoff=0.4)
+    near += [n for n in names() if str(name).lower() in n and n not in near]
+    hint = f"Did you mean {' or '.join(map(repr, near))}?" if near else "hgraph.datasets.names() lists them"
+    raise ArgumentError("name", "the name of a data set", repr(name), hint)

@@ -1,0 +1,350 @@
+"""Foreign pickles, read as data: two fences stand between the file and the interpreter.
+
+The first reads the opcodes without running them and admits only those that build plain data, within the size
+of the file. The second is an unpickler whose ``find_class`` knows nothing but array names, and even these stand
+for inert records of our own: no function of NumPy, SciPy or Python is ever called with what a file says.
+Arrays and matrices are made of the records afterwards, checked.
+"""
+
+from __future__ import annotations
+
+import io
+import math
+import pickle
+import pickletools
+import re
+from typing import Any
+
+import numpy as np
+
+from hgraph.errors import DataError
+
+__all__ = ["loads"]
+
+_MAX_BYTES = 256 * 2**20
+_MAX_DEPTH = 16
+
+# ---------------------------------------------------------------------- first fence: opcodes
+
+_STRINGS = {"BINSTRING", "SHORT_BINSTRING", "BINUNICODE", "SHORT_BINUNICODE", "BINBYTES", "SHORT_BINBYTES"}
+_TUPLES = {"EMPTY_TUPLE", "TUPLE", "TUPLE1", "TUPLE2", "TUPLE3"}
+_CREATING = _STRINGS | {"EMPTY_DICT", "EMPTY_LIST", "EMPTY_SET", "GLOBAL", "NEWOBJ", "REDUCE", "STACK_GLOBAL"}
+_PUTS = {"BINPUT", "LONG_BINPUT", "MEMOIZE"}
+_GETS = {"BINGET", "LONG_BINGET"}
+_FILLING = {"ADDITEMS", "APPEND", "APPENDS", "BUILD", "SETITEM", "SETITEMS"}
+_NUMBERS = {"BINFLOAT", "BININT", "BININT1", "BININT2", "LONG1", "NEWFALSE", "NEWTRUE", "NONE"}
+_ADMITTED_OPCODES = _TUPLES | _CREATING | _PUTS | _GETS | _FILLING | _NUMBERS | {"FRAME", "MARK", "PROTO", "STOP"}
+
+
+def _scan(content: bytes) -> None:
+    """Refuse opcodes that are not needed for data, and those that would make the unpickler's work explode.
+
+    `pickletools` itself refuses strings longer than the file. Memo entries must be numbered in order, for a
+    single ``LONG_BINPUT 2**31`` makes the unpickler allocate as many slots. A tuple may not be used twice:
+    thirty tuples that each hold the one before it twice take 2**30 steps to hash.
+    """
+    previous, memo, tuples = "", set[int](), set[int]()
+    argument: Any
+    for opcode, argument, position in pickletools.genops(content):
+        name = opcode.name
+        if name not in _ADMITTED_OPCODES:
+            raise DataError(f"opcode {name} at byte {position} is not needed for data")
+        if name == "FRAME":
+            if argument > len(content):
+                raise DataError(f"a frame of {argument} bytes in a file of {len(content)}")
+            continue
+        if name in _PUTS:
+            index = len(memo) if name == "MEMOIZE" else argument
+            if index > len(memo) + 1:  # Python 2 counts from 1
+                raise DataError(f"memo entry {index} at byte {position}, after {len(memo)} entries")
+            if previous in _TUPLES:
+                tuples.add(index)
+            elif previous not in _CREATING:  # else an old tuple could be entered again, unseen
+                raise DataError(f"memo entry at byte {position} for what is not new")
+            memo.add(index)
+        elif name in _GETS and argument in tuples:
+            raise DataError(f"a tuple is used again at byte {position}")
+        previous = name
+
+
+# ---------------------------------------------------------------------- second fence: inert records
+
+
+class _Record:
+    """Base of what the admitted names stand for. Has no attributes to set, is not callable, does nothing."""
+
+    __slots__ = ()
+
+    def __setstate__(self, state: object) -> None:
+        raise DataError(f"{type(self).__name__.strip('_')} takes no state")
+
+
+class _Marker(_Record):
+    """A name that only ever stands as an argument of another."""
+
+    __slots__ = ()
+
+    def __new__(cls, *args: object) -> _Marker:
+        raise DataError(f"{cls.__name__.strip('_')} is not to be called")
+
+
+class _NdArray(_Marker):
+    __slots__ = ()
+
+
+class _List(_Marker):
+    __slots__ = ()
+
+
+class _DType(_Record):
+    """``numpy.dtype``: plain booleans, integers and floats; no objects, strings, fields or subarrays."""
+
+    __slots__ = ("code", "order")
+    code: str
+    order: str
+
+    def __new__(cls, code: object, align: object = False, copy: object = False) -> _DType:
+        if not isinstance(code, str) or not re.fullmatch(r"b1|[iu][1248]|f[248]", code):
+            raise DataError(f"dtype {code!r:.40}: only booleans, integers and floats are read")
+        self = object.__new__(cls)
+        self.code, self.order = code, "="
+        return self
+
+    def __setstate__(self, state: object) -> None:
+        if not isinstance(state, tuple) or len(state) < 8 or state[1] not in ("<", ">", "=", "|"):
+            raise DataError("dtype: malformed state")
+        if state[2:5] != (None, None, None) or any(state[8:]):
+            raise DataError("dtype: fields, subarrays and metadata are not read")
+        self.order = state[1]
+
+    def numpy(self) -> np.dtype[Any]:
+        return np.dtype(self.order + self.code)
+
+
+class _Array(_Record):
+    """An array not made yet: its shape and bytes agree, and no memory beyond the file's is taken."""
+
+    __slots__ = ("dtype", "fortran", "raw", "shape")
+    dtype: np.dtype[Any]
+    fortran: bool
+    raw: bytes
+    shape: tuple[int, ...]
+
+    def __setstate__(self, state: object) -> None:
+        if not isinstance(state, tuple) or len(state) != 5:
+            raise DataError("array: malformed state")
+        _, shape, dtype, fortran, raw = state
+        if not isinstance(dtype, _DType) or not isinstance(fortran, (bool, int)):
+            raise DataError("array: malformed state")
+        raw = _as_bytes(raw)
+        sizes = shape if isinstance(shape, tuple) else (-1,)
+        if len(sizes) > 8 or any(type(n) is not int or not 0 <= n <= len(raw) for n in sizes):
+            raise DataError(f"array: shape {shape!r:.60} does not fit {len(raw)} bytes")
+        self.dtype, self.fortran, self.raw, self.shape = dtype.numpy(), bool(fortran), raw, sizes
+        if math.prod(sizes) * self.dtype.itemsize != len(raw):
+            raise DataError(f"array: shape {shape!r:.60} of {dtype.code} does not fit {len(raw)} bytes")
+
+    def build(self) -> np.ndarray[Any, Any]:
+        flat = np.frombuffer(self.raw, self.dtype) if self.raw else np.empty(0, self.dtype)
+        flat = flat.astype(self.dtype.newbyteorder("="))  # a copy that may be written to
+        return flat.reshape(self.shape, order="F" if self.fortran else "C")
+
+
+class _Reconstruct(_Record):
+    """``numpy.core.multiarray._reconstruct``: an array whose content follows as state."""
+
+    __slots__ = ()
+
+    def __new__(cls, subtype: object, shape: object, code: object) -> Any:
+        if subtype is not _NdArray:
+            raise DataError("array: only plain arrays are read")
+        return _Array()
+
+
+class _Scalar(_Record):
+    """``numpy.core.multiarray.scalar``: made a Python number at once, for it may be a key."""
+
+    __slots__ = ()
+
+    def __new__(cls, dtype: object, raw: object) -> Any:
+        if not isinstance(dtype, _DType):
+            raise DataError("scalar: malformed")
+        raw, kind = _as_bytes(raw), dtype.numpy()
+        if len(raw) != kind.itemsize:
+            raise DataError(f"scalar: {len(raw)} bytes for {dtype.code}")
+        return np.frombuffer(raw, kind)[0].item()
+
+
+class _Csr(_Record):
+    """``scipy.sparse.csr_matrix``: its attributes, checked when the matrix is made."""
+
+    __slots__ = ("state",)
+    state: dict[str, Any]
+
+    def __new__(cls, *args: object) -> _Csr:
+        if args:
+            raise DataError("csr_matrix: malformed")
+        self = object.__new__(cls)
+        self.state = {}
+        return self
+
+    def __setstate__(self, state: object) -> None:
+        if not isinstance(state, dict):
+            raise DataError("csr_matrix: malformed state")
+        self.state = state
+
+    def build(self) -> Any:
+        shape = self.state.get("_shape", self.state.get("shape"))
+        parts = [self.state.get(name) for name in ("data", "indices", "indptr")]
+        if not isinstance(shape, tuple) or len(shape) != 2 or not all(isinstance(p, _Array) for p in parts):
+            raise DataError("csr_matrix: a shape and the arrays data, indices and indptr are needed")
+        return _csr_matrix(shape, *(p.build() for p in parts))  # type: ignore[union-attr]
+
+
+class _DefaultDict(_Record):
+    """``collections.defaultdict(list)``: a plain dict, for what makes missing values is a function."""
+
+    __slots__ = ()
+
+    def __new__(cls, factory: object = None) -> Any:
+        if factory not in (None, _List):
+            raise DataError("defaultdict: only list makes missing values")
+        return {}
+
+
+def _as_bytes(raw: object) -> bytes:
+    """Bytes, or a Python 2 string, which arrives as latin-1 text."""
+    if isinstance(raw, str):
+        return raw.encode("latin1")
+    if not isinstance(raw, bytes):
+        raise DataError(f"array: raw bytes are needed, not {type(raw).__name__}")
+    return raw
+
+
+def _csr_matrix(shape: tuple[Any, ...], data: Any, indices: Any, indptr: Any) -> Any:
+    from scipy.sparse import csr_matrix
+
+    if any(type(n) is not int or not 0 <= n < 2**31 for n in shape):
+        raise DataError(f"csr_matrix: shape {shape!r:.60}")
+    if any(a.ndim != 1 for a in (data, indices, indptr)) or indices.dtype.kind != "i" or indptr.dtype.kind != "i":
+        raise DataError("csr_matrix: data, indices and indptr have one dimension, the last two integers")
+    # Compared, not subtracted: a difference may overflow and look right.
+    descends = bool((indptr[1:] < indptr[:-1]).any())
+    if len(indptr) != shape[0] + 1 or indptr[0] != 0 or indptr[-1] != len(indices) or descends:
+        raise DataError("csr_matrix: indptr does not divide the entries into rows")
+    if len(data) != len(indices) or (len(indices) and (indices.min() < 0 or indices.max() >= shape[1])):
+        raise DataError(f"csr_matrix: column indices and data do not fit shape {shape}")
+    return csr_matrix((data, indices, indptr), shape=shape)
+
+
+# Old and new module paths of each name; Python 2 and 3.
+_ADMITTED: dict[tuple[str, str], type[_Record]] = {
+    ("numpy", "ndarray"): _NdArray,
+    ("numpy", "dtype"): _DType,
+    ("numpy.core.multiarray", "_reconstruct"): _Reconstruct,
+    ("numpy._core.multiarray", "_reconstruct"): _Reconstruct,
+    ("numpy.core.multiarray", "scalar"): _Scalar,
+    ("numpy._core.multiarray", "scalar"): _Scalar,
+    ("scipy.sparse.csr", "csr_matrix"): _Csr,
+    ("scipy.sparse._csr", "csr_matrix"): _Csr,
+    ("collections", "defaultdict"): _DefaultDict,
+    ("builtins", "list"): _List,
+    ("__builtin__", "list"): _List,
+}
+
+
+class _Unpickler(pickle.Unpickler):
+    def find_class(self, module: str, name: str, /) -> Any:
+        if (module, name) not in _ADMITTED:
+            raise DataError(f"it asks for {module}.{name}, and only arrays and plain containers are read")
+        return _ADMITTED[module, name]
+
+    def persistent_load(self, pid: object) -> Any:
+        raise DataError("it refers to objects outside the file")
+
+
+# ---------------------------------------------------------------------- from records to values
+
+
+class _Resolver:
+    """Replaces records by what they stand for; each object once, so shared ones stay shared."""
+
+    def __init__(self, budget: int) -> None:
+        self.budget = budget
+        self.done: dict[int, Any] = {}
+        self.open: set[int] = set()
+
+    def resolve(self, value: Any, depth: int = 0) -> Any:
+        if value is None or isinstance(value, (bool, int, float, str, bytes)):
+            return value
+        if id(value) in self.done:
+            return self.done[id(value)]
+        if depth > _MAX_DEPTH or id(value) in self.open:
+            raise DataError(f"containers nested deeper than {_MAX_DEPTH}, or in themselves")
+        self.open.add(id(value))
+        self.done[id(value)] = result = self._made(value, depth + 1)
+        self.open.discard(id(value))
+        return result
+
+    def _made(self, value: Any, depth: int) -> Any:
+        if isinstance(value, dict):
+            return {self._key(k): self.resolve(v, depth) for k, v in value.items()}
+        if isinstance(value, (list, tuple)):
+            return type(value)(self.resolve(v, depth) for v in value)
+        if isinstance(value, set):
+            return {self._key(v) for v in value}
+        if isinstance(value, _Array):
+            self._pay(value)
+            return value.build()
+        if isinstance(value, _Csr):
+            for part in value.state.values():
+                if isinstance(part, _Array):
+                    self._pay(part)
+            return value.build()
+        raise DataError(f"{getattr(value, '__name__', type(value).__name__).strip('_')} is not data by itself")
+
+    def _key(self, key: Any) -> Any:
+        if not isinstance(key, (int, float, str, bytes, type(None))):
+            raise DataError(f"keys and members are numbers or texts, not {type(key).__name__.strip('_')}")
+        return key
+
+    def _pay(self, array: _Array) -> None:
+        """Many arrays may share the same bytes in the file; together they may not take more than a few files."""
+        if not hasattr(array, "raw"):
+            raise DataError("array: without content")
+        self.budget -= len(array.raw)
+        if self.budget < 0:
+            raise DataError("its arrays are larger than the file by far")
+
+
+def loads(content: bytes, *, source: str = "pickle", max_bytes: int = _MAX_BYTES) -> Any:
+    """The plain data in a pickle that somebody else wrote; nothing in it is executed.
+
+    Comes out: dicts, lists, sets, tuples, numbers, texts, bytes, `numpy.ndarray` of booleans, integers and floats,
+    `scipy.sparse.csr_matrix`. NumPy's scalars come out as Python numbers, a ``defaultdict(list)`` as a dict,
+    Python 2 strings as latin-1 text.
+
+    Args:
+        content: the whole pickle, protocol 2 or later.
+        source: what errors call it.
+        max_bytes: longer content is refused.
+
+    Raises:
+        DataError: anything else in it (the refused name or opcode is told), or arrays that contradict themselves.
+
+    >>> loads(pickle.dumps({"ids": {1, 2}}))
+    {'ids': {1, 2}}
+    >>> loads(pickle.dumps(print))
+    Traceback (most recent call last):
+    hgraph.errors.DataError: pickle: it asks for builtins.print, and only arrays and plain containers are read
+    """
+    if len(content) > max_bytes:
+        raise DataError(f"{source}: {len(content)} bytes, more than {max_bytes}")
+    try:
+        _scan(content)
+        records = _Unpickler(io.BytesIO(content), encoding="latin1").load()
+        return _Resolver(budget=4 * len(content)).resolve(records)
+    except DataError as error:
+        raise DataError(f"{source}: {error}") from error
+    except Exception as error:  # whatever a malformed pickle makes the unpickler raise
+        raise DataError(f"{source}: not a pickle of plain data ({type(error).__name__}: {error})") from error
