@@ -27,7 +27,7 @@ def current_backend() -> str:
     return "torch" if _current == "auto" else _current
 
 
-class backend:  # noqa: N801 - used like torch.no_grad
+class backend:
     """Choose who computes the verbs: the process default from here on, or inside a ``with`` block only.
 
     The name of a verb fixes the mathematics, the backend only who computes it.

@@ -108,7 +108,7 @@ def edge_softmax(adj: Adjacency, score: Tensor, *, group: Tensor | None = None) 
     _check.floating("score", score, adj.device)
     if score.dim() not in (1, 2):
         raise ArgumentError("score", f"shape [{adj.num_edges}] or [{adj.num_edges}, H]", f"shape {list(score.shape)}")
-    _check.shape("score", score, [adj.num_edges, "H"][: score.dim()], "Scores come in row-sorted order")
+    _check.shape("score", score, (adj.num_edges, "H")[: score.dim()], "Scores come in row-sorted order")
     wide = score.unsqueeze(1) if score.dim() == 1 else score
     if group is None:
         return softmax(rows(adj), wide).view(score.shape)

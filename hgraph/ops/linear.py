@@ -30,6 +30,11 @@ _LONGEST_RUN = 2048
 CHUNK_NUMBERS = 2**18
 
 
+def stacked(x: Tensor) -> Tensor:
+    """[B, N, D]: x [..., N, D] with its batch folded into one dimension, empty dimensions included."""
+    return x.unsqueeze(0).flatten(0, -3)
+
+
 def is_half(dtype: torch.dtype) -> bool:
     """Whether sums of this dtype are to be accumulated in float32."""
     return dtype in (torch.float16, torch.bfloat16)
@@ -91,6 +96,7 @@ def at_source(adj: Rows, x: Tensor) -> Tensor:
 
 
 def spmm_kernel(adj: Rows, weight: Tensor | None, x: Tensor) -> Tensor:
+    """``spmm`` itself, below autograd."""
     indptr, indices = adj[0], adj[1]
     out = x.new_empty((*x.shape[:-2], indptr.shape[0] - 1, x.shape[-1]))
     if out.numel() == 0 or indices.shape[0] == 0:
@@ -101,7 +107,7 @@ def spmm_kernel(adj: Rows, weight: Tensor | None, x: Tensor) -> Tensor:
         return _bag(indptr, indices, x, weight)
     heads = 1 if weight is None or weight.dim() == 1 else weight.shape[1]
     columns = [weight] if heads == 1 and (weight is None or weight.dim() == 1) else weight.unbind(1)  # type: ignore[union-attr]
-    for x_one, out_one in zip(x.reshape(-1, *x.shape[-2:]), out.view(-1, *out.shape[-2:]), strict=True):
+    for x_one, out_one in zip(stacked(x), stacked(out), strict=True):
         blocks = zip(x_one.chunk(heads, -1), out_one.chunk(heads, -1), columns, strict=True)
         for x_block, out_block, column in blocks:
             out_block.copy_(_bag(indptr, indices, x_block, column))
@@ -185,11 +191,11 @@ def _sddmm_kernel(adj: Rows, a: Tensor, b: Tensor, heads: int) -> Tensor:
     wide = torch.float32 if is_half(a.dtype) else a.dtype
     out = a.new_zeros((target.shape[0], heads), dtype=wide)
     step = max(1, CHUNK_NUMBERS // max(a.shape[-1], 1))
-    for a_one, b_one in zip(a.reshape(-1, *a.shape[-2:]), b.reshape(-1, *b.shape[-2:]), strict=True):
+    for a_one, b_one in zip(stacked(a), stacked(b), strict=True):
         for first in range(0, target.shape[0], step):
             at = slice(first, first + step)
             product = a_one.index_select(0, target[at]).to(wide).mul_(b_one.index_select(0, source[at]).to(wide))
-            out[at] += product.view(-1, heads, a.shape[-1] // heads).sum(-1)
+            out[at] += product.unflatten(-1, (heads, a.shape[-1] // max(heads, 1))).sum(-1)
     return out.to(a.dtype)
 
 

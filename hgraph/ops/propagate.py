@@ -84,6 +84,6 @@ def _check_weight(weight: Tensor, num_edges: int, channels: int) -> None:
     hint = "Weights come in row-sorted order: adj.sort_edges(weight) brings them there"
     if weight.dim() not in (1, 2):
         raise ArgumentError("weight", f"shape [{num_edges}] or [{num_edges}, K]", f"shape {list(weight.shape)}", hint)
-    _check.shape("weight", weight, [num_edges, "K"][: weight.dim()], hint)
+    _check.shape("weight", weight, (num_edges, "K")[: weight.dim()], hint)
     if weight.dim() == 2 and (weight.shape[1] == 0 or channels % weight.shape[1] != 0):
         raise ArgumentError("weight", f"K columns that divide the {channels} channels of x", weight.shape[1])

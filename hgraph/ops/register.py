@@ -56,6 +56,7 @@ class OperatorFunction(torch.autograd.Function):
 
     @classmethod
     def run(cls, *arguments: Any) -> Any:
+        """What the subclass's forward returns."""
         with torch._C._AutoDispatchBelowAutograd():
             return getattr(torch.ops.hgraph, cls.operator).default(*arguments)
 

@@ -15,10 +15,8 @@ _INT32_MAX = 2**31 - 1
 def as_indices(name: str, values: Any) -> Tensor:
     """A 1-D int64 tensor of indices from a tensor, array or list; floats and booleans are refused."""
     values = torch.as_tensor(values)
-    if values.numel() == 0 and not values.is_floating_point():
-        values = values.long()
-    elif values.numel() == 0 and values.dim() == 1:  # an empty list has torch's default float dtype
-        values = values.long()
+    if values.numel() == 0 and (values.dim() == 1 or not values.is_floating_point()):
+        values = values.long()  # an empty list has torch's default float dtype
     if values.dtype not in (torch.int8, torch.int16, torch.int32, torch.int64, torch.uint8):
         raise ArgumentTypeError(name, "integer indices", values.dtype, "Convert them with .long()")
     if values.dim() != 1:

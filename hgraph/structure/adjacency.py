@@ -139,7 +139,7 @@ class Adjacency(Structure):
         weight: Tensor | None,
     ) -> Adjacency:
         source, perm = torch.sort(indices, stable=True)
-        fields = {
+        fields: dict[str, Tensor] = {
             "indptr": indptr,
             "indices": indices,
             "target": target,
@@ -148,10 +148,10 @@ class Adjacency(Structure):
             "source": source,
             "perm": perm,
             "inv_perm": _coo.inverse(perm),
-            "input_order": input_order,
         }
         dtype = _coo.index_dtype(indptr.shape[0] - 1, num_sources, indices.shape[0])
-        return cls(**{k: None if v is None else v.to(dtype) for k, v in fields.items()}, weight=weight)
+        order = None if input_order is None else input_order.to(dtype)
+        return cls(**{name: t.to(dtype) for name, t in fields.items()}, input_order=order, weight=weight)
 
     @classmethod
     def eye(cls, size: int, *, device: torch.device | str | None = None) -> Adjacency:

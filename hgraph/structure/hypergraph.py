@@ -211,11 +211,7 @@ class Hypergraph(Structure):
         """Whether both have the same incidences and the same weights of every kind."""
         if not isinstance(other, Hypergraph) or not self.v2e.equal(other.v2e):
             return False
-        mine, theirs = (self.hyperedge_weight, self.vertex_weight), (other.hyperedge_weight, other.vertex_weight)
-        return all(
-            (a is None) == (b is None) and (a is None or (a.dtype == b.dtype and torch.equal(a, b.to(a.device))))
-            for a, b in zip(mine, theirs, strict=True)
-        )
+        return _same(self.hyperedge_weight, other.hyperedge_weight) and _same(self.vertex_weight, other.vertex_weight)
 
     def draw(self, ax: Any = None, **options: Any) -> Any:
         """Draw vertices with a coloured hull around each hyperedge and return the matplotlib axes.
@@ -233,6 +229,12 @@ class Hypergraph(Structure):
         """Sizes, not tensors."""
         n, m, e = self.num_vertices, self.num_hyperedges, self.num_incidences
         return f"Hypergraph({n} vertices, {m} hyperedges, {e} incidences, {self.device})"
+
+
+def _same(a: Tensor | None, b: Tensor | None) -> bool:
+    if a is None or b is None:
+        return a is b
+    return a.dtype == b.dtype and torch.equal(a, b.to(a.device))
 
 
 torch.export.register_dataclass(Hypergraph, serialized_type_name="hgraph.structure.Hypergraph")
