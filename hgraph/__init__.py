@@ -1,5 +1,8 @@
 """hgraph: learning on graphs and hypergraphs. Pick a structure, pick a message."""
 
+import importlib
+from types import ModuleType
+
 from hgraph import errors
 from hgraph.ops import (
     Additive,
@@ -40,3 +43,16 @@ __all__ = [
     "merge",
     "propagate",
 ]
+
+_SUBPACKAGES = ("datasets", "distill", "kernels", "models", "nn", "testing", "train")
+
+
+def __getattr__(name: str) -> ModuleType:
+    """Subpackages come when first asked for, so that importing hgraph costs little more than importing torch."""
+    if name in _SUBPACKAGES:
+        return importlib.import_module(f"hgraph.{name}")
+    raise AttributeError(f"module 'hgraph' has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted([*globals(), *_SUBPACKAGES])
