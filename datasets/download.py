@@ -13,7 +13,7 @@ import urllib.error
 import urllib.parse
 import urllib.request
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import IO, Any
@@ -230,7 +230,8 @@ def _replacing(target: Path) -> Iterator[_Part]:
     except OSError as error:  # reading has its own errors by now, so this is the disk
         raise DataError(f"{target}: cannot be written ({error}). HGRAPH_DATA chooses another folder") from error
     finally:
-        name.unlink(missing_ok=True)
+        with suppress(OSError):  # it is not there where all went well, or where it could not be made
+            name.unlink()
 
 
 # ---------------------------------------------------------------------- getting the bytes

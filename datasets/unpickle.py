@@ -21,7 +21,7 @@ from hgraph.errors import DataError
 
 __all__ = ["loads"]
 
-_MAX_BYTES = 256 * 2**20
+_MAX_BYTES = 64 * 2**20  # a byte of pickle may become sixty of memory: an empty list
 _MAX_DEPTH = 16
 
 # ---------------------------------------------------------------------- first fence: opcodes
@@ -33,7 +33,8 @@ _PUTS = {"BINPUT", "LONG_BINPUT", "MEMOIZE"}
 _GETS = {"BINGET", "LONG_BINGET"}
 _FILLING = {"ADDITEMS", "APPEND", "APPENDS", "BUILD", "SETITEM", "SETITEMS"}
 _NUMBERS = {"BINFLOAT", "BININT", "BININT1", "BININT2", "LONG1", "NEWFALSE", "NEWTRUE", "NONE"}
-_ADMITTED_OPCODES = _TUPLES | _CREATING | _PUTS | _GETS | _FILLING | _NUMBERS | {"FRAME", "MARK", "PROTO", "STOP"}
+_HARMLESS = _TUPLES | _CREATING | _FILLING | _NUMBERS | {"MARK", "PROTO", "STOP"}
+_MINDED = _PUTS | _GETS | {"FRAME"}
 
 
 def _scan(content: bytes) -> None:
@@ -47,7 +48,10 @@ def _scan(content: bytes) -> None:
     argument: Any
     for opcode, argument, position in pickletools.genops(content):
         name = opcode.name
-        if name not in _ADMITTED_OPCODES:
+        if name in _HARMLESS:
+            previous = name
+            continue
+        if name not in _MINDED:
             raise DataError(f"opcode {name} at byte {position} is not needed for data")
         if name == "FRAME":
             if argument > len(content):
@@ -138,7 +142,7 @@ class _Array(_Record):
             raise DataError("array: malformed state")
         raw = _as_bytes(raw)
         sizes = shape if isinstance(shape, tuple) else (-1,)
-        if len(sizes) > 8 or any(type(n) is not int or not 0 <= n <= len(raw) for n in sizes):
+        if len(sizes) > 8 or any(type(n) is not int or not 0 <= n < 2**31 for n in sizes):
             raise DataError(f"array: shape {shape!r:.60} does not fit {len(raw)} bytes")
         self.dtype, self.fortran, self.raw, self.shape = dtype.numpy(), bool(fortran), raw, sizes
         if math.prod(sizes) * self.dtype.itemsize != len(raw):
@@ -212,6 +216,17 @@ class _DefaultDict(_Record):
         return {}
 
 
+class _Set(_Record):
+    """``set`` called with a list, as protocol 2 writes sets."""
+
+    __slots__ = ()
+
+    def __new__(cls, members: object) -> Any:
+        if not isinstance(members, list):
+            raise DataError("set: malformed")
+        return set(members)
+
+
 def _as_bytes(raw: object) -> bytes:
     """Bytes, or a Python 2 string, which arrives as latin-1 text."""
     if isinstance(raw, str):
@@ -250,6 +265,8 @@ _ADMITTED: dict[tuple[str, str], type[_Record]] = {
     ("collections", "defaultdict"): _DefaultDict,
     ("builtins", "list"): _List,
     ("__builtin__", "list"): _List,
+    ("builtins", "set"): _Set,
+    ("__builtin__", "set"): _Set,
 }
 
 

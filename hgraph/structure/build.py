@@ -76,7 +76,7 @@ def _nearest(x: Tensor, rows: Tensor, k: int, chunk: int) -> Tensor:
         best_id = torch.cat([best_id, columns.expand(len(rows), -1)], dim=1)
         if best.shape[1] > k:
             chosen = _smallest(best, k)
-            best, best_id = best[chosen].view(-1, k), best_id[chosen].view(-1, k)
+            best, best_id = best[chosen].view(len(rows), k), best_id[chosen].view(len(rows), k)
     return best_id
 
 

@@ -1,0 +1,328 @@
+"""Fetching: mirrors, the cache, damage, resumption, and what is said without a network."""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+import http.server
+import socket
+import sys
+import threading
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+
+from hgraph.datasets import download
+from hgraph.datasets.download import data_root, fetch, fetch_listed, listed
+from hgraph.errors import ArgumentError, DataError
+
+CONTENT = bytes(range(256)) * 1024  # several chunks
+SHA = hashlib.sha256(CONTENT).hexdigest()
+NOWHERE = "http://127.0.0.1:1/a/b.bin"
+
+
+@pytest.fixture(autouse=True)
+def surroundings(monkeypatch, tmp_path):
+    for name in ("HGRAPH_MIRROR", "HGRAPH_DATA", "http_proxy", "HTTP_PROXY", "all_proxy", "ALL_PROXY"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("no_proxy", "*")
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    monkeypatch.setattr(download, "_DELAYS", (0.0, 0.0, 0.0))
+
+
+@pytest.fixture
+def root(tmp_path):
+    return tmp_path / "root"
+
+
+@pytest.fixture
+def folder(tmp_path, monkeypatch):
+    """A mirror folder that holds the file."""
+    place = tmp_path / "mirror"
+    (place / "set/a").mkdir(parents=True)
+    (place / "set/a/b.bin").write_bytes(CONTENT)
+    monkeypatch.setenv("HGRAPH_MIRROR", str(place))
+    return place
+
+
+get = functools.partial(fetch, "set", "a/b.bin", NOWHERE, SHA, len(CONTENT))
+
+
+def nothing_written(root: Path) -> bool:
+    return not [p for p in root.rglob("*") if p.is_file()]
+
+
+# ---------------------------------------------------------------------- a server with habits
+
+
+class Server(http.server.ThreadingHTTPServer):
+    """Serves CONTENT at any path; ``habits`` holds one function a request, the last one for all that follow."""
+
+    def __init__(self, *habits):
+        super().__init__(("127.0.0.1", 0), Handler)
+        self.habits, self.seen = list(habits), []
+
+    @property
+    def url(self):
+        return f"http://127.0.0.1:{self.server_address[1]}/set/a/b.bin"
+
+    def __enter__(self):
+        threading.Thread(target=self.serve_forever, args=(0.01,), daemon=True).start()
+        return self
+
+    def __exit__(self, *exc):
+        self.shutdown()
+        self.server_close()
+
+    def handle_error(self, request, client_address):
+        pass
+
+
+class Handler(http.server.BaseHTTPRequestHandler):
+    def do_GET(self):
+        habits = self.server.habits
+        self.server.seen.append((self.path, self.headers.get("Range")))
+        (habits.pop(0) if len(habits) > 1 else habits[0])(self)
+
+    def answer(self, body, code=200, length=None, **headers):
+        self.send_response(code)
+        self.send_header("Content-Length", str(len(body) if length is None else length))
+        for name, value in headers.items():
+            self.send_header(name.replace("_", "-"), value)
+        self.end_headers()
+        self.wfile.write(body)
+
+    def log_message(self, *args):
+        pass
+
+
+def whole(h):
+    h.answer(CONTENT)
+
+
+def ranged(h):
+    begin = int(h.headers["Range"].removeprefix("bytes=").rstrip("-"))
+    rest = CONTENT[begin:]
+    h.answer(rest, 206, Content_Range=f"bytes {begin}-{len(CONTENT) - 1}/{len(CONTENT)}")
+
+
+def cut(at, content=CONTENT):
+    return lambda h: h.answer(content[:at], length=len(content))
+
+
+def status(code):
+    return lambda h: h.answer(b"no", code)
+
+
+# ---------------------------------------------------------------------- mirrors and the cache
+
+
+def test_folder_mirror_then_cache(root, folder):
+    path = get(root)
+    assert path == root / "set/a/b.bin"
+    assert path.read_bytes() == CONTENT
+    (folder / "set/a/b.bin").unlink()
+    assert get(root) == path
+    assert [p.name for p in path.parent.iterdir()] == ["b.bin"]
+
+
+def test_file_address_as_mirror(root, folder, monkeypatch):
+    monkeypatch.setenv("HGRAPH_MIRROR", folder.as_uri())
+    assert get(root).read_bytes() == CONTENT
+
+
+def test_url_mirror_is_asked_before_the_published_address(root, monkeypatch):
+    with Server(whole) as mirror, Server(whole) as published:
+        monkeypatch.setenv("HGRAPH_MIRROR", mirror.url.removesuffix("/set/a/b.bin") + "/x/")
+        fetch("set", "a/b c.bin", published.url, SHA, len(CONTENT), root)
+        assert mirror.seen == [("/x/set/a/b%20c.bin", None)]
+        assert published.seen == []
+
+
+def test_a_mirror_without_the_file_or_with_another_one_is_passed_over(root, folder):
+    with Server(whole) as server:
+        (folder / "set/a/b.bin").write_bytes(CONTENT[::-1])
+        assert fetch("set", "a/b.bin", server.url, SHA, len(CONTENT), root).read_bytes() == CONTENT
+        (root / "set/a/b.bin").unlink()
+        (folder / "set/a/b.bin").unlink()
+        assert fetch("set", "a/b.bin", server.url, SHA, len(CONTENT), root).read_bytes() == CONTENT
+
+
+@pytest.mark.parametrize("damaged", [b"", CONTENT[:-1], CONTENT[:-1] + b"x", CONTENT + b"x"])
+def test_a_damaged_kept_file_is_fetched_again(root, folder, damaged):
+    get(root).write_bytes(damaged)
+    assert get(root).read_bytes() == CONTENT
+
+
+@pytest.mark.parametrize(
+    ("damaged", "why"),
+    [
+        (b"", "0 bytes, not 262144: truncated"),
+        (CONTENT[:1000], "1000 bytes, not 262144: truncated"),
+        (CONTENT[:-1] + b"x", "not the published file"),
+        (CONTENT + b"x", "more than the declared 262144 bytes"),
+    ],
+)
+def test_a_wrong_file_is_refused_and_nothing_written(root, folder, damaged, why):
+    (folder / "set/a/b.bin").write_bytes(damaged)
+    with pytest.raises(DataError, match=why):
+        get(root)
+    assert nothing_written(root)
+
+
+def test_a_kept_good_file_outlives_no_failure(root, folder):
+    kept = get(root)
+    with pytest.raises(DataError):
+        fetch("set", "a/b.bin", NOWHERE, "0" * 64, len(CONTENT), root)
+    assert kept.read_bytes() == CONTENT  # another hash was asked for; what lies there was not touched
+
+
+def test_many_at_once(root, folder):
+    with ThreadPoolExecutor(8) as pool:
+        paths = list(pool.map(lambda _: get(root), range(16)))
+    assert set(paths) == {root / "set/a/b.bin"}
+    assert [p.name for p in paths[0].parent.iterdir()] == ["b.bin"]
+
+
+def test_roots(monkeypatch, tmp_path):
+    assert data_root("x") == Path("x")
+    if sys.platform == "linux":
+        assert data_root() == tmp_path / "cache" / "hgraph"
+    monkeypatch.setenv("HGRAPH_DATA", str(tmp_path / "mine"))
+    assert data_root() == tmp_path / "mine"
+    assert data_root("x") == Path("x")
+
+
+def test_a_root_that_cannot_be_written(tmp_path, folder):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(DataError, match="cannot be written .*HGRAPH_DATA"):
+        get(tmp_path / "file")
+
+
+# ---------------------------------------------------------------------- what is refused before any work
+
+
+@pytest.mark.parametrize(
+    "path", ["../x", "a/../../x", "/etc/passwd", "a//b", "", "a/", ".", "a/./b", "C:/x", "a\\..\\b", "a\0b", "~/../x/"]
+)
+def test_paths_stay_in_their_folder(root, folder, path):
+    with pytest.raises(ArgumentError, match="plain names"):
+        fetch("set", path, NOWHERE, SHA, 1, root)
+    with pytest.raises(ArgumentError, match="plain names"):
+        fetch(path, "x", NOWHERE, SHA, 1, root)
+    assert not root.exists()
+
+
+@pytest.mark.parametrize("url", ["file:///etc/passwd", "ftp://h/x", "data:,x", "x", ""])
+def test_only_http(root, url):
+    with pytest.raises(ArgumentError, match="http or https"):
+        fetch("set", "x", url, SHA, 1, root)
+
+
+def test_malformed_hash_size_and_mirror(root, monkeypatch):
+    with pytest.raises(ArgumentError, match="64 small hexadecimal"):
+        fetch("set", "x", NOWHERE, SHA[:-1], 1, root)
+    with pytest.raises(ArgumentError, match="size >= 0"):
+        fetch("set", "x", NOWHERE, SHA, -1, root)
+    monkeypatch.setenv("HGRAPH_MIRROR", "ftp://host/x")
+    with pytest.raises(ArgumentError, match="HGRAPH_MIRROR"):
+        get(root)
+
+
+def test_file_tables():
+    with pytest.raises(ArgumentError, match="file table"):
+        listed("nothing")
+    with pytest.raises(ArgumentError, match="in the table of 'hypergcn'"):
+        fetch_listed("hypergcn", "cocitation/pubmed/labels.pickle")
+    for row in listed("hypergcn").values():
+        assert row.url.startswith("https://raw.githubusercontent.com/malllabiisc/HyperGCN/")
+        assert len(row.sha256) == 64
+
+
+# ---------------------------------------------------------------------- the network
+
+
+def test_without_a_network_the_error_says_what_to_do(root, tmp_path, monkeypatch):
+    with socket.socket() as closed:
+        closed.bind(("127.0.0.1", 0))
+        url = f"http://127.0.0.1:{closed.getsockname()[1]}/b.bin"
+    monkeypatch.setenv("HGRAPH_MIRROR", str(tmp_path / "empty"))
+    with pytest.raises(DataError) as caught:
+        fetch("set", "a/b.bin", url, SHA, len(CONTENT), root)
+    message = str(caught.value)
+    assert f"{tmp_path / 'empty' / 'set/a/b.bin'}: No such file" in message
+    assert f"{url}: <urlopen error" in message
+    assert "set HGRAPH_MIRROR to a folder that holds set/a/b.bin" in message
+    assert f"put the file at {root / 'set/a/b.bin'}" in message
+    assert nothing_written(root)
+    (root / "set/a").mkdir(parents=True, exist_ok=True)
+    (root / "set/a/b.bin").write_bytes(CONTENT)  # as the message says
+    assert fetch("set", "a/b.bin", url, SHA, len(CONTENT), root).read_bytes() == CONTENT
+
+
+@pytest.mark.parametrize(
+    ("habits", "ranges"),
+    [
+        ([whole], [None]),
+        ([status(503), status(429), whole], [None, None, None]),
+        ([cut(100_000), ranged], [None, "bytes=100000-"]),
+        ([cut(100_000), status(500), ranged], [None, "bytes=100000-", "bytes=100000-"]),
+        ([cut(100_000), whole], [None, "bytes=100000-"]),  # a server that does not resume
+        ([cut(100_000), status(416), whole], [None, "bytes=100000-", None]),
+        ([cut(100_000, CONTENT[::-1]), ranged, whole], [None, "bytes=100000-", None]),  # it changed in between
+        ([cut(9), lambda h: h.answer(CONTENT[:9], 206, Content_Range="bytes 0-8/9"), whole], [None, "bytes=9-", None]),
+    ],
+)
+def test_retries_and_resumption(root, habits, ranges):
+    with Server(*habits) as server:
+        assert fetch("set", "a/b.bin", server.url, SHA, len(CONTENT), root).read_bytes() == CONTENT
+        assert [r for _, r in server.seen] == ranges
+
+
+@pytest.mark.parametrize(
+    ("habit", "requests", "why"),
+    [
+        (status(404), 1, "HTTP 404"),
+        (status(403), 1, "HTTP 403"),
+        (status(503), 4, "HTTP 503"),
+        (cut(0), 4, "0 bytes, not 262144: truncated"),
+        (lambda h: h.answer(CONTENT[::-1]), 1, "not the published file"),
+        (lambda h: h.answer(CONTENT * 9), 1, "more than the declared"),
+        (lambda h: h.answer(b"", 302, Location="file:///etc/passwd"), 1, "HTTP 302"),
+        (lambda h: h.answer(b"", 302, Location="ftp://127.0.0.1/x"), 1, "redirected to ftp"),
+    ],
+)
+def test_attempts_are_bounded_and_refusals_final(root, habit, requests, why):
+    with Server(habit) as server:
+        with pytest.raises(DataError, match=why):
+            fetch("set", "a/b.bin", server.url, SHA, len(CONTENT), root)
+        assert len(server.seen) == requests
+    assert nothing_written(root)
+
+
+def test_redirects_are_followed(root):
+    with Server(lambda h: h.answer(b"", 302, Location="/elsewhere"), whole) as server:
+        assert fetch("set", "a/b.bin", server.url, SHA, len(CONTENT), root).read_bytes() == CONTENT
+        assert [p for p, _ in server.seen] == ["/set/a/b.bin", "/elsewhere"]
+
+
+def test_a_silent_server_is_not_waited_for(root, monkeypatch):
+    monkeypatch.setattr(download, "_TIMEOUT", 0.1)
+    monkeypatch.setattr(download, "_DELAYS", (0.0,))
+    release = threading.Event()
+    with Server(lambda h: release.wait(5)) as server:
+        with pytest.raises(DataError, match="timed out"):
+            fetch("set", "a/b.bin", server.url, SHA, len(CONTENT), root)
+        release.set()
+        assert len(server.seen) == 2
+
+
+def test_an_interrupted_download_leaves_nothing(root, folder, monkeypatch):
+    def interrupt(*args):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(download, "_verify", interrupt)
+    with pytest.raises(KeyboardInterrupt):
+        get(root)
+    assert nothing_written(root)

@@ -1,0 +1,106 @@
+"""Names, cards and options."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import subprocess
+import sys
+
+import pytest
+import torch
+
+import hgraph.datasets as datasets
+from hgraph.datasets import registry
+from hgraph.errors import ArgumentError
+from hgraph.structure import Data, Dataset, Graph
+
+FACTS = {
+    "description": "d",
+    "kind": "table",
+    "task": "regression",
+    "target_spec": {"kind": "real"},
+    "licence": "CC0",
+    "redistribute": True,
+    "citation": "c",
+}
+
+
+@pytest.fixture(autouse=True)
+def own_registry(monkeypatch):
+    monkeypatch.setattr(registry, "_REGISTRY", dict(registry._REGISTRY))
+
+
+def test_every_card_is_whole_and_can_be_printed_as_json():
+    assert set(datasets.names()) >= {
+        "coauthorship-cora", "cocitation-citeseer", "cocitation-cora", "davis", "digits", "karate", "lesmis",
+    }  # fmt: skip
+    for name in datasets.names():
+        card = datasets.info(name)
+        assert card.name == name
+        assert card.description.endswith(".")
+        assert card.licence
+        assert card.citation
+        assert card.sizes
+        assert card.options["seed"] == 0
+        json.dumps(dataclasses.asdict(card))
+
+
+@pytest.mark.parametrize(
+    ("wrong", "right"), [("cora", "cocitation-cora"), ("digit", "digits"), ("Karate", "karate"), ("davies", "davis")]
+)
+@pytest.mark.parametrize("call", [datasets.info, datasets.load])
+def test_unknown_names_suggest_the_nearest(wrong, right, call):
+    with pytest.raises(ArgumentError, match=f"Did you mean .*'{right}'"):
+        call(wrong)
+
+
+def test_a_name_like_no_other():
+    with pytest.raises(ArgumentError, match="names\\(\\) lists them"):
+        datasets.load("qqqq")
+
+
+def test_unknown_options_are_named():
+    with pytest.raises(ArgumentError, match=r"neighbours: expected an option of 'digits': \['k', 'seed'\]"):
+        datasets.load("digits", neighbours=3)
+
+
+def test_info_neither_loads_nor_fetches(monkeypatch):
+    called = []
+
+    @datasets.register("mine", **FACTS)
+    def mine(root, *, n=1):
+        called.append(n)
+        return [{"row": i} for i in range(n)]
+
+    assert datasets.info("mine").options == {"n": 1}
+    assert not called
+    table = datasets.load("mine", n=2)
+    assert (list(table), table.task, table.target_spec) == ([{"row": 0}, {"row": 1}], "regression", {"kind": "real"})
+
+
+def test_a_loader_may_return_one_example_or_a_dataset():
+    graph = Graph.from_edge_index([[0], [1]], num_nodes=2, directed=False)
+    one = Data(graph, torch.ones(2, 1), torch.arange(2))
+    whole = Dataset("own", [one, one], task="t", target_spec={}, licence="l", redistribute=False, citation="c")
+    datasets.register("one", **FACTS)(lambda root: one)
+    datasets.register("whole", **FACTS)(lambda root: whole)
+    assert len(datasets.load("one")) == 1
+    assert datasets.load("one")[0] is one
+    assert datasets.load("whole") is whole
+
+
+def test_names_are_checked_and_taken_once():
+    with pytest.raises(ArgumentError, match="small letters"):
+        datasets.register("../evil", **FACTS)
+    with pytest.raises(ArgumentError, match="not taken"):
+        datasets.register("karate", **FACTS)(lambda root: None)
+
+
+def test_import_leaves_heavy_packages_alone():
+    code = (
+        "import sys, hgraph.datasets as d; d.names(); d.info('digits');"
+        "print([m for m in ('sklearn', 'scipy', 'networkx') if m in sys.modules])"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
