@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
@@ -11,11 +11,31 @@ from torch import Tensor
 from hgraph.errors import ArgumentError, ArgumentTypeError
 
 
+def structure(adj: Any, *kinds: type) -> None:
+    """A structure of one of the given kinds, rather than what holds one."""
+    if not isinstance(adj, kinds):
+        hint = "A Graph holds its structure as .adj, a Hypergraph two as .v2e and .e2v"
+        raise ArgumentTypeError("adj", " or ".join(kind.__name__ for kind in kinds), type(adj).__name__, hint)
+
+
 def floating(name: str, value: Any, device: torch.device) -> None:
     """A floating-point tensor on the structure's device."""
-    if not isinstance(value, Tensor) or not value.is_floating_point():
-        got = value.dtype if isinstance(value, Tensor) else type(value).__name__
-        raise ArgumentTypeError(name, "a floating-point tensor", got)
+    _kind(name, value, device, "a floating-point tensor", Tensor.is_floating_point)
+
+
+def integers(name: str, value: Any, device: torch.device) -> None:
+    """An integer tensor on the structure's device."""
+    _kind(name, value, device, "an integer tensor", lambda t: not (t.is_floating_point() or t.dtype == torch.bool))
+
+
+def booleans(name: str, value: Any, device: torch.device) -> None:
+    """A boolean tensor on the structure's device."""
+    _kind(name, value, device, "a boolean tensor", lambda t: t.dtype == torch.bool)
+
+
+def _kind(name: str, value: Any, device: torch.device, expected: str, fits: Callable[[Tensor], bool]) -> None:
+    if not isinstance(value, Tensor) or not fits(value):
+        raise ArgumentTypeError(name, expected, value.dtype if isinstance(value, Tensor) else type(value).__name__)
     if value.device != device:
         hint = "Move one of them with .to(device)"
         raise ArgumentError(name, f"a tensor on {device}, where the structure is", value.device, hint)

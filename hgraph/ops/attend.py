@@ -9,8 +9,8 @@ from torch import Tensor
 
 from hgraph.errors import ArgumentError
 from hgraph.ops import _check
-from hgraph.ops.edge import Additive, Dot, Score, _check_score, scores
-from hgraph.ops.linear import Rows, at_target, is_half, rows
+from hgraph.ops.edge import Additive, Dot, Score, check_scores, head_axis, scores
+from hgraph.ops.linear import Rows, at_target, rows, widened
 from hgraph.ops.softmax import attend as attend_op
 from hgraph.structure import Adjacency
 
@@ -78,21 +78,27 @@ def attend(
     ([2.0, 0.0], [0.6931471824645996, -inf])
     """
     score = Dot() if score is None else score
-    _check_attend(adj, q, k, v, score, bias, dropout)
+    check_scores(adj, q, k, score)
     batch, heads = _batch(q, score), _heads(q, score)
+    _check.floating("v", v, adj.device)
+    kv_heads = k.shape[head_axis(score)]
+    _check.shape("v", v, [*batch, adj.num_sources, kv_heads, "D_v"], "One row a source, heads as k has")
+    _check_bias(adj, bias, heads)
+    if head_mask is not None:
+        _check_head_mask(adj, head_mask, batch, heads)
+    if not 0 <= dropout < 1:
+        raise ArgumentError("dropout", "a probability in [0, 1)", dropout)
     q, k = _flat(q, k, score)
-    v = v.repeat_interleave(heads // v.shape[-2], dim=-2)
-    v_flat = v.reshape(-1, *v.shape[-3:]).movedim(0, 1).flatten(1)  # [S, B * H * D]
+    v_flat = v.repeat_interleave(heads // kv_heads, dim=-2).movedim(-3, 0).flatten(1)  # [S, B * H * D]
     logits = _logits(rows(adj), q, k, score, scale, bias)
     keep = None
     if dropout > 0:
         chance = torch.rand(logits.shape, generator=generator, device=logits.device, dtype=logits.dtype)
         keep = (chance >= dropout) / (1 - dropout)
     out, lse = attend_op(rows(adj), logits, v_flat, keep)
-    out = out.view(adj.num_targets, -1, heads, v.shape[-1]).movedim(0, 1).reshape(*batch, -1, heads, v.shape[-1])
-    lse = lse.view(adj.num_targets, -1, heads).movedim(0, 1).reshape(*batch, -1, heads)
+    out = out.unflatten(1, (*batch, heads, v.shape[-1])).movedim(0, -3)
+    lse = lse.unflatten(1, (*batch, heads)).movedim(0, -2)
     if head_mask is not None:
-        _check.shape("head_mask", head_mask, ["...", "T or 1", heads])
         out = torch.where(head_mask.unsqueeze(-1), out, 0.0)
         lse = torch.where(head_mask, lse, float("-inf"))
     return AttendResult(out, lse)
@@ -128,21 +134,21 @@ def attention_weights(
     [0.5, 0.5]
     """
     score = Dot() if score is None else score
-    _check_score(adj, q, k, score)
+    check_scores(adj, q, k, score)
     if _batch(q, score):
         raise ArgumentError("q", "no batch dimensions", f"shape {list(q.shape)}", "Call once an example")
-    heads = _heads(q, score)
+    _check_bias(adj, bias, _heads(q, score))
+    _check.floating("lse", lse, adj.device)
+    _check.shape("lse", lse, [adj.num_targets, _heads(q, score)])
     q, k = _flat(q, k, score)
     logits = _logits(rows(adj), q, k, score, scale, bias)
-    _check.shape("lse", lse, [adj.num_targets, heads])
-    lse = torch.where(lse == float("-inf"), 0.0, lse)
+    lse = torch.where(lse == float("-inf"), float("inf"), lse)  # a target that hears nobody, head masks included
     return torch.exp(logits - at_target(rows(adj), lse.to(logits.dtype)))
 
 
 def _logits(adj: Rows, q: Tensor, k: Tensor, score: Score, scale: float | None, bias: Tensor | None) -> Tensor:
     """Scaled and biased scores [E, B * H], float32 at least."""
-    if is_half(q.dtype):
-        q, k = q.float(), k.float()
+    q, k = widened(q), widened(k)
     if scale is None:
         scale = q.shape[-1] ** -0.5 if isinstance(score, Dot) else 1.0
     if isinstance(score, Dot):
@@ -161,53 +167,33 @@ def _logits(adj: Rows, q: Tensor, k: Tensor, score: Score, scale: float | None, 
     return logits + bias.to(logits.dtype)
 
 
-def _head_axis(score: Score) -> int:
-    """Where the head axis of q and k is: last for the scalar additive score, else before the features."""
-    return -1 if isinstance(score, Additive) and score.a is None else -2
-
-
 def _heads(q: Tensor, score: Score) -> int:
-    return q.shape[_head_axis(score)]
+    return q.shape[head_axis(score)]
 
 
 def _batch(q: Tensor, score: Score) -> torch.Size:
-    return q.shape[: _head_axis(score) - 1]
+    return q.shape[: head_axis(score) - 1]
 
 
 def _flat(q: Tensor, k: Tensor, score: Score) -> tuple[Tensor, Tensor]:
     """q and k with key heads repeated and the batch folded into the heads: [T, B * H(, D)] and [S, B * H(, D)]."""
-    axis = _head_axis(score)
+    axis = head_axis(score)
     k = k.repeat_interleave(q.shape[axis] // k.shape[axis], dim=axis)
-
-    def fold(t: Tensor) -> Tensor:
-        own = t.shape[axis - 1 :]
-        return t.reshape(-1, *own).movedim(0, 1).flatten(1, 2)
-
-    return fold(q), fold(k)
+    return q.movedim(axis - 1, 0).flatten(1, axis), k.movedim(axis - 1, 0).flatten(1, axis)
 
 
-def _check_attend(
-    adj: Adjacency, q: Tensor, k: Tensor, v: Tensor, score: Score, bias: Tensor | None, dropout: float
-) -> None:
-    _check_score(adj, q, k, score)
-    _check.floating("v", v, adj.device)
-    axis = _head_axis(score)
-    if q.dim() < 1 - axis or k.dim() != q.dim():
-        wanted = "[..., T, H]" if axis == -1 else "[..., T, H, D]"
-        raise ArgumentError("q, k", f"shapes {wanted} of equal length", f"{list(q.shape)} and {list(k.shape)}")
-    heads, kv_heads = q.shape[axis], k.shape[axis]
-    batch, tail = list(_batch(q, score)), list(q.shape[q.dim() + axis + 1 :])
-    _check.shape("q", q, [*batch, adj.num_targets, heads, *tail], "One row a target")
-    _check.shape("k", k, [*batch, adj.num_sources, "H_kv", *tail], "One row a source")
-    _check.shape("v", v, [*batch, adj.num_sources, kv_heads, "D_v"], "One row a source, heads as k has")
-    if kv_heads == 0 or heads % kv_heads != 0:
-        raise ArgumentError("k", f"a number of heads that divides the {heads} of q", kv_heads)
-    if isinstance(score, Additive) and score.a is not None:
-        _check.shape("score.a", score.a, [heads, *tail])
+def _check_bias(adj: Adjacency, bias: Tensor | None, heads: int) -> None:
     if bias is not None:
         _check.floating("bias", bias, adj.device)
         if bias.dim() not in (1, 2):
             raise ArgumentError("bias", f"shape [{adj.num_edges}] or [{adj.num_edges}, {heads}]", list(bias.shape))
-        _check.shape("bias", bias, [adj.num_edges, heads][: bias.dim()])
-    if not 0 <= dropout < 1:
-        raise ArgumentError("dropout", "a probability in [0, 1)", dropout)
+        _check.shape("bias", bias, [adj.num_edges, heads][: bias.dim()], "Biases come in row-sorted order")
+
+
+def _check_head_mask(adj: Adjacency, head_mask: Tensor, batch: torch.Size, heads: int) -> None:
+    _check.booleans("head_mask", head_mask, adj.device)
+    full = (*batch, adj.num_targets, heads)
+    own = (1,) * (len(full) - head_mask.dim()) + head_mask.shape
+    fits = head_mask.dim() >= 2 and len(own) == len(full) and own[-1] == heads
+    if not fits or any(m not in (1, n) for m, n in zip(own, full, strict=True)):
+        raise ArgumentError("head_mask", f"shape [..., {adj.num_targets} or 1, {heads}]", list(head_mask.shape))

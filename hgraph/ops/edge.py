@@ -10,6 +10,7 @@ from torch import Tensor
 
 from hgraph.errors import ArgumentError, ArgumentTypeError
 from hgraph.ops import _check
+from hgraph.ops.additive import additive
 from hgraph.ops.linear import Rows, at_source, at_target, rows, sddmm
 from hgraph.ops.softmax import softmax
 from hgraph.structure import Adjacency
@@ -63,8 +64,8 @@ def edge_score(adj: Adjacency, q: Tensor, k: Tensor, *, score: Score | None = No
     [3.0, 7.0]
     """
     score = Dot() if score is None else score
-    _check_score(adj, q, k, score)
-    _check.shape("q", q, [adj.num_targets, *q.shape[1:]], "attend() takes batches, edge_score() does not")
+    check_scores(adj, q, k, score)
+    _check.shape("q", q, [adj.num_targets, *q.shape[head_axis(score) :]], "attend() takes batches, this does not")
     _check.shape("k", k, [adj.num_sources, *q.shape[1:]])
     return scores(rows(adj), q, k, score)
 
@@ -76,12 +77,7 @@ def scores(adj: Rows, q: Tensor, k: Tensor, score: Score) -> Tensor:
         return sddmm(adj, q.flatten(-2), k.flatten(-2), heads)
     if score.a is None:
         return F.leaky_relu(at_target(adj, q) + at_source(adj, k), score.slope)
-    # One head at a time, so that no more than E x D of one head is ever alive.
-    columns = [
-        F.leaky_relu(at_target(adj, q[:, h]) + at_source(adj, k[:, h]), score.slope) @ score.a[h]
-        for h in range(q.shape[1])
-    ]
-    return torch.stack(columns, -1)
+    return additive(adj, q, k.to(q.dtype), score.a.to(q.dtype), score.slope)
 
 
 def edge_softmax(adj: Adjacency, score: Tensor, *, group: Tensor | None = None) -> Tensor:
@@ -105,6 +101,7 @@ def edge_softmax(adj: Adjacency, score: Tensor, *, group: Tensor | None = None) 
     >>> edge_softmax(adj, torch.zeros(3)).tolist()
     [0.5, 0.5, 1.0]
     """
+    _check.structure(adj, Adjacency)
     _check.floating("score", score, adj.device)
     if score.dim() not in (1, 2):
         raise ArgumentError("score", f"shape [{adj.num_edges}] or [{adj.num_edges}, H]", f"shape {list(score.shape)}")
@@ -112,8 +109,7 @@ def edge_softmax(adj: Adjacency, score: Tensor, *, group: Tensor | None = None) 
     wide = score.unsqueeze(1) if score.dim() == 1 else score
     if group is None:
         return softmax(rows(adj), wide).view(score.shape)
-    if group.is_floating_point() or group.dtype == torch.bool:
-        raise ArgumentTypeError("group", "integers", group.dtype)
+    _check.integers("group", group, adj.device)
     _check.shape("group", group, [adj.num_edges])
     members, order = _group_rows(group)
     back = torch.empty_like(order).index_put((order,), torch.arange(len(order), device=order.device))
@@ -132,8 +128,26 @@ def _group_rows(group: Tensor) -> tuple[Rows, Tensor]:
     return [indptr, each[:-1], row, each, row, each[:-1], each[:-1], each[:-1]], order
 
 
-def _check_score(adj: Adjacency, q: Tensor, k: Tensor, score: Score) -> None:
+def head_axis(score: Score) -> int:
+    """Where the head axis of q and k is: last for the scalar additive score, else before the features."""
+    return -1 if isinstance(score, Additive) and score.a is None else -2
+
+
+def check_scores(adj: Adjacency, q: Tensor, k: Tensor, score: Score) -> None:
+    """q [..., T, H(, D)], k [..., S, H_kv(, D)] and the score fit the structure and each other."""
+    _check.structure(adj, Adjacency)
     if not isinstance(score, (Dot, Additive)):
         raise ArgumentTypeError("score", "Dot() or Additive()", type(score).__name__)
     _check.floating("q", q, adj.device)
     _check.floating("k", k, adj.device)
+    axis = head_axis(score)
+    if q.dim() < 1 - axis:
+        raise ArgumentError("q", f"shape {'[..., T, H]' if axis == -1 else '[..., T, H, D]'}", f"shape {list(q.shape)}")
+    batch, heads, tail = list(q.shape[: axis - 1]), q.shape[axis], list(q.shape[q.dim() + axis + 1 :])
+    _check.shape("q", q, [*batch, adj.num_targets, heads, *tail], "One row a target")
+    _check.shape("k", k, [*batch, adj.num_sources, "H_kv", *tail], "One row a source")
+    if k.shape[axis] == 0 or heads % k.shape[axis] != 0:
+        raise ArgumentError("k", f"a number of heads that divides the {heads} of q", k.shape[axis])
+    if isinstance(score, Additive) and score.a is not None:
+        _check.floating("score.a", score.a, adj.device)
+        _check.shape("score.a", score.a, [heads, *tail])

@@ -12,19 +12,15 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from hgraph.ops.linear import CHUNK_NUMBERS, Rows, is_half
+from hgraph.ops.linear import CHUNK_NUMBERS, Rows, add_rows, is_half, stacked, widened
 from hgraph.ops.register import OperatorFunction, register
-
-
-def _wide(x: Tensor) -> Tensor:
-    return x.float() if is_half(x.dtype) else x
 
 
 def _columns(weight: Tensor | None, x: Tensor, num_edges: int) -> Tensor:
     """[K, E]: the weights of each channel block, ones where there are none."""
     if weight is None:
         return x.new_ones(1, num_edges)
-    return _wide(weight.to(x.dtype)).view(num_edges, -1).T.contiguous()
+    return widened(weight.to(x.dtype)).unsqueeze(-1).flatten(1).T.contiguous()
 
 
 def _kernel(adj: Rows, weight: Tensor | None, x: Tensor, largest: bool) -> Tensor:
@@ -32,9 +28,9 @@ def _kernel(adj: Rows, weight: Tensor | None, x: Tensor, largest: bool) -> Tenso
     out = x.new_zeros((*x.shape[:-2], indptr.shape[0] - 1, x.shape[-1]))
     if out.numel() == 0 or indices.shape[0] == 0:
         return out
-    columns = _columns(weight, _wide(x), indices.shape[0])
-    for x_one, out_one in zip(x.reshape(-1, *x.shape[-2:]), out.view(-1, *out.shape[-2:]), strict=True):
-        blocks = zip(_wide(x_one).chunk(len(columns), -1), out_one.chunk(len(columns), -1), columns, strict=True)
+    columns = _columns(weight, widened(x), indices.shape[0])
+    for x_one, out_one in zip(stacked(x), stacked(out), strict=True):
+        blocks = zip(widened(x_one).chunk(len(columns), -1), out_one.chunk(len(columns), -1), columns, strict=True)
         for x_block, out_block, column in blocks:
             out_block.copy_(_reduce(indptr, indices, column, x_block.contiguous(), largest))
     return out
@@ -67,43 +63,37 @@ def _grads(adj: Rows, weight: Tensor | None, x: Tensor, out: Tensor, grad: Tenso
     Plain differentiable torch: the registered operator runs it without a graph, second order with one.
     """
     source, target = adj[1], adj[2]
-    columns = _columns(weight, _wide(x), source.shape[0])
+    columns = _columns(weight, widened(x), source.shape[0])
     step = max(1, CHUNK_NUMBERS // max(x.shape[-1], 1))
     chunks = [slice(i, i + step) for i in range(0, source.shape[0], step)]
     grad_x, grad_weight = [], torch.zeros_like(columns.T)
-    flat = [t.reshape(-1, *t.shape[-2:]) for t in (x, out, grad)]
+    flat = [stacked(t) for t in (x, out, grad)]
     for x_one, out_one, grad_one in zip(*flat, strict=True):
-        ties = torch.zeros_like(_wide(out_one))
+        ties = torch.zeros_like(widened(out_one))
         for at in chunks:
-            ties.index_add_(0, target[at], _tie(columns[:, at], x_one[source[at]], out_one[target[at]]))
-        share = _wide(grad_one) / ties.clamp(min=1)
-        total, per_edge = torch.zeros_like(_wide(x_one)), []
+            add_rows(ties, target[at], _tie(columns[:, at], x_one[source[at]], out_one[target[at]]))
+        share = widened(grad_one) / ties.clamp(min=1)
+        total, per_edge = torch.zeros_like(widened(x_one)), []
         for at in chunks:
             x_edge = x_one[source[at]]
             flow = _tie(columns[:, at], x_edge, out_one[target[at]]) * share[target[at]]
-            total = _add_rows(total, source[at], flow * _spread(columns[:, at], x.shape[-1]))
-            per_edge.append((flow * _wide(x_edge)).view(len(flow), len(columns), -1).sum(-1))
+            total = add_rows(total, source[at], flow * _spread(columns[:, at], x.shape[-1]))
+            per_edge.append((flow * widened(x_edge)).unflatten(1, (len(columns), x.shape[-1] // len(columns))).sum(-1))
         grad_x.append(total)
         grad_weight = grad_weight + torch.cat(per_edge) if per_edge else grad_weight
-    stacked = torch.stack(grad_x).view(x.shape) if grad_x else torch.zeros_like(x)
-    return stacked.to(x.dtype), grad_weight
+    all_x = torch.stack(grad_x).view(x.shape) if grad_x else torch.zeros_like(x)
+    return all_x.to(x.dtype), grad_weight
 
 
 def _tie(columns: Tensor, x_edge: Tensor, out_edge: Tensor) -> Tensor:
     """1 where an edge's message is the extremum of its target, else 0; constant under differentiation."""
-    message = _spread(columns.detach(), x_edge.shape[-1]) * _wide(x_edge.detach())
+    message = _spread(columns.detach(), x_edge.shape[-1]) * widened(x_edge.detach())
     return (message.to(out_edge.dtype) == out_edge.detach()).to(message.dtype)
 
 
 def _spread(columns: Tensor, channels: int) -> Tensor:
     """[E, D]: each of K columns repeated over its block of channels."""
     return columns.T.repeat_interleave(channels // columns.shape[0], dim=1)
-
-
-def _add_rows(total: Tensor, index: Tensor, values: Tensor) -> Tensor:
-    if total.is_cuda:  # index_add is atomic there
-        return total.index_put_((index.long(),), values, accumulate=True)
-    return total.index_add_(0, index, values)
 
 
 def _grads_fake(adj: Rows, weight: Tensor | None, x: Tensor, out: Tensor, grad: Tensor) -> tuple[Tensor, Tensor]:

@@ -40,6 +40,18 @@ def is_half(dtype: torch.dtype) -> bool:
     return dtype in (torch.float16, torch.bfloat16)
 
 
+def widened(x: Tensor) -> Tensor:
+    """``x``, in float32 if it is half."""
+    return x.float() if is_half(x.dtype) else x
+
+
+def add_rows(total: Tensor, index: Tensor, values: Tensor) -> Tensor:
+    """Add ``values`` to the rows of ``total`` that ``index`` names, in place and always in one order."""
+    if total.is_cuda:  # index_add is atomic there
+        return total.index_put_((index.long(),), values, accumulate=True)
+    return total.index_add_(0, index, values)
+
+
 # ---------------------------------------------------------------------- structures as lists
 
 

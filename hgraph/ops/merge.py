@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import torch
 
-from hgraph.errors import ArgumentError
+from hgraph.errors import ArgumentError, ArgumentTypeError
 from hgraph.ops.attend import AttendResult
 
 __all__ = ["merge"]
@@ -25,12 +25,16 @@ def merge(a: AttendResult, b: AttendResult) -> AttendResult:
 
     Raises:
         ArgumentError: results of different shapes.
+        ArgumentTypeError: not results of `attend`.
 
     >>> one = AttendResult(torch.tensor([[[1.0]]]), torch.tensor([[0.0]]))
     >>> none = AttendResult(torch.tensor([[[0.0]]]), torch.tensor([[-torch.inf]]))
     >>> merge(one, none).out.item(), merge(one, one).lse.item()
     (1.0, 0.6931471824645996)
     """
+    for name, value in (("a", a), ("b", b)):
+        if not isinstance(value, AttendResult):
+            raise ArgumentTypeError(name, "an AttendResult", type(value).__name__)
     if a.out.shape != b.out.shape or a.lse.shape != b.lse.shape:
         got = f"{list(a.out.shape)} and {list(b.out.shape)}"
         raise ArgumentError("a, b", "results of one shape", got)
@@ -38,7 +42,8 @@ def merge(a: AttendResult, b: AttendResult) -> AttendResult:
     top = torch.where(top == float("-inf"), 0.0, top)  # both sides empty: the shift must stay finite
     share_a, share_b = torch.exp(a.lse - top), torch.exp(b.lse - top)
     total = share_a + share_b
-    lse = top + total.log()
-    total = torch.where(total > 0, total, 1.0)
+    empty = total == 0
+    total = torch.where(empty, 1.0, total)
+    lse = torch.where(empty, float("-inf"), top + total.log())
     out = (share_a / total).unsqueeze(-1) * a.out + (share_b / total).unsqueeze(-1) * b.out
     return AttendResult(out.to(a.out.dtype), lse)

@@ -6,10 +6,10 @@ from typing import Literal
 
 from torch import Tensor
 
-from hgraph.errors import ArgumentError, ArgumentTypeError
+from hgraph.errors import ArgumentError
 from hgraph.ops import _check
 from hgraph.ops.extremum import extremum
-from hgraph.ops.linear import is_half, rows, spmm
+from hgraph.ops.linear import rows, spmm, widened
 from hgraph.structure import Adjacency, SoftAdjacency
 
 __all__ = ["propagate"]
@@ -51,6 +51,7 @@ def propagate(
     """
     if reduce not in _REDUCTIONS:
         raise ArgumentError("reduce", f"one of {', '.join(_REDUCTIONS)}", repr(reduce))
+    _check.structure(adj, Adjacency, SoftAdjacency)
     _check.floating("x", x, adj.device)
     _check.shape("x", x, ["...", adj.num_sources, "D"], "One row a source; is the structure transposed?")
     if isinstance(adj, SoftAdjacency):
@@ -63,7 +64,7 @@ def propagate(
     if reduce == "sum":
         return spmm(rows(adj), weight, x)
     if reduce == "mean":
-        wide = x.float() if is_half(x.dtype) else x  # a half sum may overflow where its mean does not
+        wide = widened(x)  # a half sum may overflow where its mean does not
         count = adj.indptr.diff().clamp(min=1).to(wide.dtype).unsqueeze(-1)
         return (spmm(rows(adj), weight, wide) / count).to(x.dtype)
     return extremum(rows(adj), weight, x, reduce == "max")
@@ -74,9 +75,7 @@ def _propagate_soft(adj: SoftAdjacency, x: Tensor, weight: Tensor | None, reduce
         raise ArgumentError("weight", "None with a SoftAdjacency, which is its own weight", "a tensor")
     if reduce not in ("sum", "mean"):
         raise ArgumentError("reduce", "'sum' or 'mean' with a SoftAdjacency", repr(reduce))
-    if x.dtype != adj.weight.dtype:
-        raise ArgumentTypeError("x", f"{adj.weight.dtype}, as the participation has", x.dtype)
-    out = adj.weight @ x
+    out = adj.weight.to(x.dtype) @ x
     return out / max(adj.num_sources, 1) if reduce == "mean" else out
 
 

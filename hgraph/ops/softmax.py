@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from hgraph.ops.linear import Rows, at_target, edges_to_targets, is_half, row_sum, sddmm, spmm, spmm_kernel, transpose
+from hgraph.ops.linear import Rows, at_target, edges_to_targets, row_sum, sddmm, spmm, spmm_kernel, transpose, widened
 from hgraph.ops.register import OperatorFunction, register
 
 # ---------------------------------------------------------------------- softmax over each target's edges
@@ -33,8 +33,7 @@ def _exponentials(adj: Rows, score: Tensor) -> tuple[Tensor, Tensor, Tensor]:
 
 
 def _softmax_kernel(adj: Rows, score: Tensor) -> Tensor:
-    wide = score.float() if is_half(score.dtype) else score
-    each, total, _ = _exponentials(adj, wide)
+    each, total, _ = _exponentials(adj, widened(score))
     total = torch.where(total == 0, 1.0, total)
     return (each / total.index_select(0, adj[2])).to(score.dtype)
 
@@ -68,11 +67,15 @@ softmax = register(
 def _attend_kernel(adj: Rows, score: Tensor, v: Tensor, keep: Tensor | None) -> tuple[Tensor, Tensor]:
     each, total, shift = _exponentials(adj, score)
     lse = shift + total.log()
-    out = spmm_kernel(adj, each if keep is None else each * keep, v)
+    out = spmm_kernel(adj, each if keep is None else each * keep, widened(v))
     total = torch.where(total == 0, 1.0, total)
-    heads = score.shape[1]
-    out = (out.view(-1, heads, v.shape[-1] // heads) / total.unsqueeze(-1)).view_as(out)
-    return out.to(v.dtype), lse
+    out = _by_head(out, score.shape[1]) / total.unsqueeze(-1)
+    return out.flatten(1).to(v.dtype), lse
+
+
+def _by_head(x: Tensor, heads: int) -> Tensor:
+    """[T, H, D] from [T, H * D]; H = 0 is what an empty batch folds into."""
+    return x.unflatten(1, (heads, x.shape[1] // max(heads, 1)))
 
 
 def _attend_fake(adj: Rows, score: Tensor, v: Tensor, keep: Tensor | None) -> tuple[Tensor, Tensor]:
@@ -95,17 +98,17 @@ class _Attend(OperatorFunction):
     @staticmethod
     def backward(ctx: Any, grad: Tensor, grad_lse: Tensor) -> tuple[Tensor | None, ...]:
         *adj, score, v, keep, out, lse = ctx.saved_tensors
-        heads = score.shape[1]
+        grad, heads = widened(grad), score.shape[1]
         # Rows without a finite score have lse = -inf; their exponentials must come out 0, not NaN.
         alpha = torch.exp(score - at_target(adj, torch.where(lse == float("-inf"), 0.0, lse)))
         kept = alpha if keep is None else alpha * keep
         grad_score = grad_v = None
         if ctx.needs_input_grad[1]:
-            delta = (grad * out).to(score.dtype).view(-1, heads, out.shape[1] // heads).sum(-1) - grad_lse
-            inner = sddmm(adj, grad, v, heads).to(score.dtype)
+            delta = _by_head((grad * out).to(score.dtype), heads).sum(-1) - grad_lse
+            inner = sddmm(adj, grad, widened(v), heads).to(score.dtype)
             grad_score = kept * inner - alpha * at_target(adj, delta)
         if ctx.needs_input_grad[2]:
-            grad_v = spmm(transpose(adj), kept.index_select(0, adj[6]), grad)
+            grad_v = spmm(transpose(adj), kept.index_select(0, adj[6]), grad).to(v.dtype)
         return None, grad_score, grad_v, None
 
 
