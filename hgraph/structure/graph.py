@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -136,6 +137,10 @@ def _symmetrized(adj: Adjacency) -> Adjacency:
         num_sources=adj.num_sources,
         duplicates="keep",
     )
+    # from_coo counted row-sorted entries; the caller's own come first, then the reverses that were added.
+    order, own = both.input_order, adj.num_edges
+    if order is not None and adj.input_order is not None:
+        both = dataclasses.replace(both, input_order=torch.cat([order[:own][adj.input_order], order[own:]]))
     if not both.equal(both.transpose()):
         hint = "List each undirected edge once, or pass directed=True"
         raise ArgumentError("weight", "one weight for both directions of an undirected edge", "two that differ", hint)
