@@ -23,8 +23,7 @@ class Structure:
     def tensors(self) -> list[Tensor]:
         """Every tensor held, those of nested structures included."""
         found: list[Tensor] = []
-        for field in dataclasses.fields(self):  # type: ignore[arg-type]
-            value = getattr(self, field.name)
+        for value in vars(self).values():
             if isinstance(value, Tensor):
                 found.append(value)
             elif isinstance(value, Structure):
@@ -52,12 +51,11 @@ class Structure:
 
     def _map(self: S, function: Callable[[Tensor], Tensor]) -> S:
         changed: dict[str, Any] = {}
-        for field in dataclasses.fields(self):  # type: ignore[arg-type]
-            value = getattr(self, field.name)
+        for name, value in vars(self).items():
             if isinstance(value, Tensor):
-                changed[field.name] = function(value)
+                changed[name] = function(value)
             elif isinstance(value, Structure):
-                changed[field.name] = value._map(function)
+                changed[name] = value._map(function)
         return dataclasses.replace(self, **changed)  # type: ignore[type-var]
 
 
