@@ -102,6 +102,8 @@ class Split:
         if len(ids) and (int(ids.min()) < 0 or int(ids.max()) >= data.num_vertices):
             raise DataError(f"split: ids must lie in 0 .. {data.num_vertices - 1}")
         if self.observed is None:
+            if self.structure is data.structure:
+                return
             expected = data.structure
         else:
             expected = _restrict(data.structure, self.observed)
