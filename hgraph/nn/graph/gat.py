@@ -79,11 +79,12 @@ class GATConv(nn.Module):
         neighbours = attend(graph.adj, query, key, value, score=Additive(slope=self.negative_slope), dropout=dropout)
         out = merge(neighbours, self._itself(query, key, value, graph)).out
         out = out.flatten(-2) if self.concat else out.mean(-2)
-        return out if self.bias is None else out + self.bias
+        return out if self.bias is None else out + self.bias.to(out.dtype)
 
     def _itself(self, query: Tensor, key: Tensor, value: Tensor, graph: Graph) -> AttendResult:
         """Each vertex's attention to itself alone: an edge set of its own, empty where the graph has the loop."""
         alone = derived(graph, "lacks_loop", lambda: lacks_loop(graph.adj)).unsqueeze(-1)
-        score = F.leaky_relu(query + key, self.negative_slope)
-        share = F.dropout(torch.ones_like(score), self.dropout, self.training)
+        wide = torch.promote_types(query.dtype, torch.float32)  # as attend does: shares are compared across the two
+        score = F.leaky_relu(query.to(wide) + key.to(wide), self.negative_slope)
+        share = F.dropout(torch.ones_like(query), self.dropout, self.training)
         return AttendResult(share.unsqueeze(-1) * value, torch.where(alone, score, float("-inf")))

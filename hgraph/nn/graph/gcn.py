@@ -50,15 +50,17 @@ class GCNConv(nn.Module):
 
     def forward(self, x: Tensor, graph: Graph) -> Tensor:
         """Convolve vertex features over the graph."""
-        edge, loop = derived(graph, "gcn", lambda: _normalization(graph.adj))
+        dtype = torch.promote_types(x.dtype, torch.float32)
+        edge, loop = derived(graph, ("gcn", dtype), lambda: _normalization(graph.adj, dtype))
         x = x @ self.weight
         x = propagate(graph.adj, x, weight=edge) + loop.to(x.dtype).unsqueeze(-1) * x
-        return x if self.bias is None else x + self.bias
+        return x if self.bias is None else x + self.bias.to(x.dtype)
 
 
-def _normalization(adj: Adjacency) -> tuple[Tensor, Tensor]:
+def _normalization(adj: Adjacency, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
     """Normalised weights of the edges [E], and of the self-loops that the graph lacks [N]: no structure is rebuilt."""
-    weight = torch.ones(adj.num_edges, device=adj.device) if adj.weight is None else adj.weight
+    ones = torch.ones(adj.num_edges, dtype=dtype, device=adj.device)
+    weight = ones if adj.weight is None else adj.weight.to(dtype)
     missing = lacks_loop(adj).to(weight.dtype)
     scale = inverse_power(adj.with_weight(weight).target_degree() + missing, -0.5)
     return scale[adj.target] * weight * scale[adj.indices], missing * scale * scale

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import torch
 from torch import Tensor, nn
 
+from hgraph.nn.hypergraph._weights import with_weights
 from hgraph.ops import propagate
 from hgraph.structure import Adjacency, Hypergraph, derived
 from hgraph.structure.algebra import inverse_power
@@ -31,7 +33,6 @@ class HGNNConv(nn.Module):
     Feng et al., "LightHGNN", ICLR 2024 (card 04, eq. 1).
 
     >>> hg = Hypergraph.from_lists([[0, 1, 2], [2, 3]], num_vertices=4)
-    >>> import torch
     >>> HGNNConv(5, 2)(torch.randn(4, 5), hg).shape
     torch.Size([4, 2])
     """
@@ -46,7 +47,8 @@ class HGNNConv(nn.Module):
 
     def forward(self, x: Tensor, hypergraph: Hypergraph) -> Tensor:
         """Smooth over the hypergraph."""
-        gather, scatter = derived(hypergraph, "hgnn", lambda: _operators(hypergraph))
+        dtype = torch.promote_types(x.dtype, torch.float32)
+        gather, scatter = derived(hypergraph, ("hgnn", dtype), lambda: _operators(with_weights(hypergraph, dtype)))
         return propagate(scatter, propagate(gather, self.linear(x)))
 
 
@@ -54,8 +56,9 @@ def _operators(hg: Hypergraph) -> tuple[Adjacency, Adjacency]:
     r""":math:`D_e^{-1} H^\top D_v^{-1/2}` and :math:`D_v^{-1/2} H W`, all factors folded into the edge weights."""
     root = inverse_power(hg.vertex_degree(), -0.5)
     v2e, e2v = hg.v2e.normalize("row"), hg.e2v
-    weight = root[e2v.target] if e2v.weight is None else root[e2v.target] * e2v.weight
+    assert v2e.weight is not None  # noqa: S101 - normalize sets it
+    assert e2v.weight is not None  # noqa: S101 - with_weights sets it
+    weight = root[e2v.target] * e2v.weight
     if hg.hyperedge_weight is not None:
         weight = weight * hg.hyperedge_weight[e2v.indices]
-    assert v2e.weight is not None  # noqa: S101 - normalize sets it
     return v2e.with_weight(v2e.weight * root[v2e.indices]), e2v.with_weight(weight)

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import torch
 from torch import Tensor, nn
 
+from hgraph.nn.hypergraph._weights import with_weights
 from hgraph.ops import propagate
 from hgraph.structure import Adjacency, Hypergraph, derived
 
@@ -27,7 +29,6 @@ class HGNNPConv(nn.Module):
 
     Source: Gao et al., "HGNN+: General Hypergraph Neural Networks", eq. 9 to 11 (card 04, "Other teachers").
 
-    >>> import torch
     >>> hg = Hypergraph.from_lists([[0, 1, 2], [2, 3]], num_vertices=4)
     >>> HGNNPConv(5, 2)(torch.randn(4, 5), hg).shape
     torch.Size([4, 2])
@@ -43,7 +44,8 @@ class HGNNPConv(nn.Module):
 
     def forward(self, x: Tensor, hypergraph: Hypergraph) -> Tensor:
         """Average over the hypergraph."""
-        gather, scatter = derived(hypergraph, "hgnnp", lambda: _operators(hypergraph))
+        dtype = torch.promote_types(x.dtype, torch.float32)
+        gather, scatter = derived(hypergraph, ("hgnnp", dtype), lambda: _operators(with_weights(hypergraph, dtype)))
         return propagate(scatter, propagate(gather, self.linear(x)))
 
 
@@ -51,6 +53,6 @@ def _operators(hg: Hypergraph) -> tuple[Adjacency, Adjacency]:
     r""":math:`D_e^{-1} H^\top` and :math:`D_v^{-1} H W`, all factors folded into the edge weights."""
     e2v = hg.e2v
     if hg.hyperedge_weight is not None:
-        weight = hg.hyperedge_weight[e2v.indices]
-        e2v = e2v.with_weight(weight if e2v.weight is None else weight * e2v.weight)
+        assert e2v.weight is not None  # noqa: S101 - with_weights sets it
+        e2v = e2v.with_weight(hg.hyperedge_weight[e2v.indices] * e2v.weight)
     return hg.v2e.normalize("row"), e2v.normalize("row")

@@ -1,0 +1,178 @@
+"""GCNConv and GATConv against loops over the sums of their papers."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+import torch
+import torch.nn.functional as F
+
+from hgraph.errors import ArgumentError, ArgumentTypeError
+from hgraph.nn import GATConv, GCNConv
+from hgraph.structure import Graph
+
+
+def heard(graph):
+    """For each vertex the (source, weight) of what it hears, parallel edges apart."""
+    weight = torch.ones(graph.num_edges) if graph.adj.weight is None else graph.adj.weight
+    out = [[] for _ in range(graph.num_nodes)]
+    for target, source, w in zip(
+        graph.adj.target.tolist(), graph.adj.indices.tolist(), weight.double().tolist(), strict=True
+    ):
+        out[target].append((source, w))
+    return out
+
+
+def gcn_by_loops(x, graph, weight, bias):
+    """Kipf and Welling, eq. 8: Â = A + I where the loop is missing, d_i = sum_j Â_ij."""
+    rows = [edges if any(j == i for j, _ in edges) else [*edges, (i, 1.0)] for i, edges in enumerate(heard(graph))]
+    degree = [math.fsum(w for _, w in edges) for edges in rows]
+    root = [0.0 if d == 0 else d**-0.5 for d in degree]
+    z = x @ weight
+    out = torch.zeros_like(z)
+    for i, edges in enumerate(rows):
+        for j, w in edges:
+            out[i] += root[i] * w * root[j] * z[j]
+    return out + bias
+
+
+def gat_by_loops(x, graph, layer):
+    """Velickovic et al., eq. 1 to 4, over N(i) and i itself."""
+    rows = [edges if any(j == i for j, _ in edges) else [*edges, (i, 1.0)] for i, edges in enumerate(heard(graph))]
+    z = (x @ layer.weight).view(len(x), layer.heads, -1)
+    out = torch.zeros_like(z)
+    for h in range(layer.heads):
+        for i, edges in enumerate(rows):
+            score = [
+                F.leaky_relu(layer.target_score[h] @ z[i, h] + layer.source_score[h] @ z[j, h], layer.negative_slope)
+                for j, _ in edges
+            ]
+            share = torch.softmax(torch.stack(score), 0)
+            out[i, h] = sum(a * z[j, h] for a, (j, _) in zip(share, edges, strict=True))
+    out = out.flatten(1) if layer.concat else out.mean(1)
+    return out + layer.bias
+
+
+def layer_of(kind, *arguments, **options):
+    torch.manual_seed(0)
+    layer = kind(*arguments, **options).double()
+    with torch.no_grad():
+        for parameter in layer.parameters():
+            parameter.copy_(torch.randn(parameter.shape))
+    return layer
+
+
+def features(graph):
+    return torch.randn(graph.num_nodes, 3, dtype=torch.float64, generator=torch.Generator().manual_seed(7))
+
+
+# ---------------------------------------------------------------------- parity
+
+
+def test_gcnconv_parity(graph, close):
+    layer, x = layer_of(GCNConv, 3, 2), features(graph)
+    close(layer(x, graph), gcn_by_loops(x, graph, layer.weight, layer.bias))
+
+
+@pytest.mark.parametrize("concat", [True, False])
+def test_gatconv_parity(graph, close, concat):
+    layer, x = layer_of(GATConv, 3, 2, heads=3, concat=concat, negative_slope=0.3), features(graph)
+    close(layer(x, graph), gat_by_loops(x, graph, layer))
+
+
+def test_without_bias_nothing_is_added(graph):
+    for kind in (GCNConv, GATConv):
+        layer, x = layer_of(kind, 3, 2, bias=False), features(graph)
+        assert layer.bias is None
+        with_bias = kind(3, 2).double()
+        with_bias.load_state_dict({**layer.state_dict(), "bias": torch.tensor([3.0, -1.0])})
+        torch.testing.assert_close(layer(x, graph) + torch.tensor([3.0, -1.0]), with_bias(x, graph))
+
+
+# ---------------------------------------------------------------------- limits
+
+
+def test_gcn_without_edges_is_linear(close):
+    graph = Graph.from_edge_index(torch.empty(2, 0, dtype=torch.long), num_nodes=4, directed=True)
+    layer, x = layer_of(GCNConv, 3, 2), features(graph)
+    close(layer(x, graph), x @ layer.weight + layer.bias)
+
+
+def test_gcn_with_loops_added_before_is_the_same(graph, close):
+    layer, x = layer_of(GCNConv, 3, 2), features(graph)
+    close(layer(x, graph.add_self_loops()), layer(x, graph))
+
+
+def test_gat_with_loops_added_before_is_the_same(graph, close):
+    layer, x = layer_of(GATConv, 3, 2, heads=2), features(graph)
+    close(layer(x, graph.add_self_loops()), layer(x, graph))
+
+
+def test_gat_with_equal_scores_is_the_mean(close):
+    graph = Graph.from_edge_index([[0, 1, 2], [3, 3, 3]], num_nodes=4, directed=True)
+    layer, x = layer_of(GATConv, 3, 2, bias=False), features(graph)
+    torch.nn.init.zeros_(layer.source_score)
+    close(layer(x, graph)[3], (x @ layer.weight).mean(0))
+
+
+def test_gat_does_not_read_edge_weights(graph):
+    layer, x = layer_of(GATConv, 3, 2), features(graph)
+    other = Graph(graph.adj.with_weight(torch.full((graph.num_edges,), 7.0)))
+    assert torch.equal(layer(x, graph), layer(x, other))
+
+
+def test_gat_survives_large_scores():
+    graph = Graph.from_edge_index([[0, 1], [1, 2]], num_nodes=3, directed=False)
+    layer = layer_of(GATConv, 3, 2, heads=2).float()
+    x = 1e4 * features(graph).float()
+    x.requires_grad_()
+    out = layer(x, graph)
+    out.sum().backward()
+    assert out.isfinite().all()
+    assert x.grad.isfinite().all()
+
+
+def test_gat_half_scores_of_loops_as_exact_as_those_of_edges():
+    """Two vertices with equal features share equally, whether a loop is an edge or added by the layer."""
+    graph = Graph.from_edge_index([[0, 1], [1, 0]], num_nodes=2, directed=True)
+    layer = layer_of(GATConv, 3, 2, heads=1, bias=False).bfloat16()
+    x = torch.tensor([[3.7, -2.9, 5.3]] * 2).bfloat16()
+    with torch.no_grad():
+        layer.target_score.fill_(1.7)
+        layer.source_score.fill_(0.9)
+    torch.testing.assert_close(layer(x, graph), layer(x, graph.add_self_loops()), rtol=2**-8, atol=0)
+    torch.testing.assert_close(layer(x, graph), x @ layer.weight, rtol=2**-8, atol=0)
+
+
+# ---------------------------------------------------------------------- dropout
+
+
+def test_gat_dropout_only_in_training_and_right_on_average():
+    graph = Graph.from_edge_index([[0, 1, 2], [3, 3, 3]], num_nodes=4, directed=True)
+    layer, x = layer_of(GATConv, 3, 2, dropout=0.4), features(graph)
+    exact = layer.eval()(x, graph)
+    assert torch.equal(exact, layer(x, graph))
+    layer.train()
+    draws = torch.stack([layer(x, graph) for _ in range(1500)])
+    assert not torch.equal(draws[0], draws[1])
+    error = (draws.mean(0) - exact).abs()
+    assert (error <= 5 * draws.std(0) / 1500**0.5 + 1e-12).all()
+    # the loop is dropped too: vertex 0 hears itself alone, so it gets b or b + z / 0.6
+    alone = {tuple(row.tolist()) for row in (draws[:, 0] - layer.bias).round(decimals=9)}
+    assert len(alone) == 2
+
+
+# ---------------------------------------------------------------------- errors
+
+
+def test_errors_name_what_is_wrong():
+    graph = Graph.from_edge_index([[0], [1]], num_nodes=3, directed=True)
+    with pytest.raises(ArgumentError, match="heads"):
+        GATConv(3, 2, heads=0)
+    with pytest.raises(ArgumentError, match="shape"):
+        GCNConv(3, 2)(torch.randn(4, 3), graph)
+    with pytest.raises(ArgumentError, match="shape"):
+        GATConv(3, 2)(torch.randn(4, 3), graph)
+    with pytest.raises((ArgumentTypeError, RuntimeError)):
+        GCNConv(3, 2)(torch.ones(3, 3, dtype=torch.long), graph)
