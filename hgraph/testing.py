@@ -170,7 +170,7 @@ def propagate_oracle(adj: Adjacency, x: Tensor, weight: Tensor | None = None, re
     x = x.detach().double()
     weight = adj.weight if weight is None else weight
     channels = x.shape[1]
-    wide = torch.ones(adj.num_edges, 1) if weight is None else weight.detach().reshape(adj.num_edges, -1)
+    wide = torch.ones(adj.num_edges, 1) if weight is None else weight.detach().unsqueeze(-1).flatten(1)
     block = channels // max(wide.shape[1], 1)
     out = torch.zeros(adj.num_targets, channels, dtype=torch.float64)
     for d in range(channels):
@@ -227,7 +227,7 @@ def attend_oracle(
                 raw = float(one if score.a is None else one @ score.a[h].detach().double())
             else:
                 raw = float(q[t, h] @ k[s, h // group])
-            add = 0.0 if bias is None else float(bias.reshape(adj.num_edges, -1).expand(-1, heads)[e, h])
+            add = 0.0 if bias is None else float(bias.unsqueeze(-1).flatten(1).expand(-1, heads)[e, h])
             if scale * raw + add > float("-inf"):
                 rows.setdefault(t, []).append((scale * raw + add, s))
         for t, heard in rows.items():

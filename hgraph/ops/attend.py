@@ -94,7 +94,7 @@ def attend(
     keep = None
     if dropout > 0:
         chance = torch.rand(logits.shape, generator=generator, device=logits.device, dtype=logits.dtype)
-        keep = (chance >= dropout) / (1 - dropout)
+        keep = (chance >= dropout).to(logits.dtype) / (1 - dropout)
     out, lse = attend_op(rows(adj), logits, v_flat, keep)
     out = out.unflatten(1, (*batch, heads, v.shape[-1])).movedim(0, -3)
     lse = lse.unflatten(1, (*batch, heads)).movedim(0, -2)
