@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Any
+import numbers
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -12,13 +13,28 @@ from hgraph.errors import ArgumentError, ArgumentTypeError
 _INT32_MAX = 2**31 - 1
 
 
+class Names(NamedTuple):
+    """What errors call the arguments of `Adjacency.from_coo` when another constructor passes them on."""
+
+    target: str = "target"
+    source: str = "source"
+    num_targets: str = "num_targets"
+    num_sources: str = "num_sources"
+    targets: str = "targets"
+    sources: str = "sources"
+
+
 def as_indices(name: str, values: Any) -> Tensor:
     """A 1-D int64 tensor of indices from a tensor, array or list; floats and booleans are refused."""
-    values = torch.as_tensor(values)
+    try:
+        values = torch.as_tensor(values)
+    except (TypeError, ValueError, RuntimeError) as error:
+        raise ArgumentTypeError(name, "integer indices", f"{type(values).__name__} ({error})") from error
     if values.numel() == 0 and (values.dim() == 1 or not values.is_floating_point()):
         values = values.long()  # an empty list has torch's default float dtype
     if values.dtype not in (torch.int8, torch.int16, torch.int32, torch.int64, torch.uint8):
-        raise ArgumentTypeError(name, "integer indices", values.dtype, "Convert them with .long()")
+        hint = "Turn a mask into indices with .nonzero().flatten()" if values.dtype == torch.bool else ""
+        raise ArgumentTypeError(name, "integer indices", values.dtype, hint or "Convert them with .long()")
     if values.dim() != 1:
         raise ArgumentError(name, "one dimension [E]", f"shape {list(values.shape)}")
     return values.long()
@@ -29,12 +45,13 @@ def check_range(name: str, values: Tensor, size: int, what: str) -> None:
     bad = (values < 0) | (values >= size)
     if bool(bad.any()):
         at = int(bad.nonzero()[0, 0])
-        raise ArgumentError(name, f"{what} in 0 .. {size - 1}", f"{int(values[at])} at position {at}")
+        allowed = f"{what} in 0 .. {size - 1}" if size else f"no entry, as there are no {what}"
+        raise ArgumentError(name, allowed, f"{int(values[at])} at position {at}")
 
 
 def check_size(name: str, size: int) -> None:
     """Refuse sizes that are not non-negative integers."""
-    if not isinstance(size, (int, torch.SymInt)) or isinstance(size, bool):
+    if not isinstance(size, (numbers.Integral, torch.SymInt)) or isinstance(size, bool):  # numpy's integers too
         raise ArgumentTypeError(name, "an integer", type(size).__name__)
     if size < 0:
         raise ArgumentError(name, "a size >= 0", size)
@@ -44,7 +61,10 @@ def as_weight(name: str, weight: Any, length: int, what: str) -> Tensor | None:
     """A float tensor [length] without NaN, or None."""
     if weight is None:
         return None
-    weight = torch.as_tensor(weight)
+    try:
+        weight = torch.as_tensor(weight)
+    except (TypeError, ValueError, RuntimeError) as error:
+        raise ArgumentTypeError(name, "floating-point weights", f"{type(weight).__name__} ({error})") from error
     if not weight.is_floating_point():
         raise ArgumentTypeError(name, "floating-point weights", weight.dtype, "Convert them with .float()")
     if weight.shape != (length,):
@@ -56,21 +76,21 @@ def as_weight(name: str, weight: Any, length: int, what: str) -> Tensor | None:
 
 
 def validate(
-    target: Any, source: Any, weight: Any, num_targets: int, num_sources: int
+    target: Any, source: Any, weight: Any, num_targets: int, num_sources: int, names: Names
 ) -> tuple[Tensor, Tensor, Tensor | None]:
     """The arguments of `Adjacency.from_coo` as tensors, or an error that names what is wrong."""
-    check_size("num_targets", num_targets)
-    check_size("num_sources", num_sources)
-    target, source = as_indices("target", target), as_indices("source", source)
+    check_size(names.num_targets, num_targets)
+    check_size(names.num_sources, num_sources)
+    target, source = as_indices(names.target, target), as_indices(names.source, source)
     if target.shape != source.shape:
-        raise ArgumentError("source", f"{len(target)} entries, as target has", len(source))
+        raise ArgumentError(names.source, f"{len(target)} entries, as {names.target} has", len(source))
     if target.device != source.device:
-        raise ArgumentError("source", f"a tensor on {target.device}, as target is", source.device)
-    check_range("target", target, num_targets, "targets")
-    check_range("source", source, num_sources, "sources")
+        raise ArgumentError(names.source, f"a tensor on {target.device}, as {names.target} is", source.device)
+    check_range(names.target, target, num_targets, names.targets)
+    check_range(names.source, source, num_sources, names.sources)
     weight = as_weight("weight", weight, len(target), "edge")
     if weight is not None and weight.device != target.device:
-        raise ArgumentError("weight", f"a tensor on {target.device}, as target is", weight.device)
+        raise ArgumentError("weight", f"a tensor on {target.device}, as {names.target} is", weight.device)
     return target, source, weight
 
 

@@ -87,9 +87,22 @@ class Adjacency(Structure):
         >>> a.num_edges, a.weight.tolist()
         (1, [2.0])
         """
+        return cls._from_coo(target, source, weight, num_targets, num_sources, duplicates, _coo.Names())
+
+    @classmethod
+    def _from_coo(
+        cls,
+        target: Any,
+        source: Any,
+        weight: Any,
+        num_targets: int,
+        num_sources: int,
+        duplicates: str,
+        names: _coo.Names,
+    ) -> Adjacency:
         if duplicates not in ("error", "sum", "keep"):
             raise ArgumentError("duplicates", "'error', 'sum' or 'keep'", repr(duplicates))
-        target, source, weight = _coo.validate(target, source, weight, num_targets, num_sources)
+        target, source, weight = _coo.validate(target, source, weight, num_targets, num_sources, names)
         order = _coo.lexsort(target, source)
         target, source = target[order], source[order]
         input_order = _coo.inverse(order)
@@ -100,9 +113,9 @@ class Adjacency(Structure):
         if num_unique < len(target) and duplicates == "error":
             at = int((~first).nonzero()[0, 0])
             raise ArgumentError(
-                "target, source",
+                f"{names.target}, {names.source}",
                 "each pair once",
-                f"{len(target) - num_unique} repeated, the first (target {int(target[at])}, source {int(source[at])})",
+                f"{len(target) - num_unique} repeated, the first ({int(target[at])}, {int(source[at])})",
                 "Pass duplicates='sum' to add them up or duplicates='keep' for parallel edges",
             )
         if duplicates == "sum":  # weighted even when nothing repeats: the kind must not hang on the data

@@ -115,13 +115,15 @@ def compose(a: Adjacency, b: Adjacency) -> Adjacency:
         last = max(int(torch.searchsorted(before_row, limit, right=True)) - 1, first + 1)
         parts.append(_compose_edges(a, b, int(a.indptr[first]), int(a.indptr[last]), weighted))
         first = last
-    keys = torch.cat([k for k, _ in parts]) if parts else torch.empty(0, dtype=torch.long, device=a.device)
+    if not parts:  # no targets: still weighted or not as a and b say
+        parts.append(_compose_edges(a, b, 0, 0, weighted))
+    keys = torch.cat([k for k, _ in parts])
     columns = max(b.num_sources, 1)
     return type(a).trusted(
         indptr=_coo.pointers(keys // columns, a.num_targets),
         indices=keys % columns,
         num_sources=b.num_sources,
-        weight=torch.cat([w for _, w in parts]) if weighted and parts else None,
+        weight=torch.cat([w for _, w in parts]) if weighted else None,
     )
 
 

@@ -54,7 +54,8 @@ class Split:
             ArgumentError: a class too small to leave a test vertex.
         """
         generator = torch.Generator().manual_seed(seed)
-        parts: tuple[list[Tensor], list[Tensor], list[Tensor]] = ([], [], [])
+        nobody = torch.empty(0, dtype=torch.long, device=y.device)
+        parts: tuple[list[Tensor], list[Tensor], list[Tensor]] = ([nobody], [nobody], [nobody])
         for label in torch.unique(y[y >= 0]).tolist():
             members = (y == label).nonzero().flatten()
             if len(members) <= train + val:
@@ -96,6 +97,10 @@ class Split:
             DataError: overlapping parts, ids out of range, or a structure that is not exactly the whole one
                 (transductive) or the sub-structure on ``observed`` (production).
         """
+        for name in ("train", "val", "test", "observed"):
+            part = getattr(self, name)
+            if part is not None and (part.dim() != 1 or part.dtype not in (torch.int64, torch.int32)):
+                raise DataError(f"split: {name} must be vertex ids [.], got {part.dtype} {list(part.shape)}")
         ids = torch.cat([self.train, self.val, self.test])
         if len(torch.unique(ids)) != len(ids):
             raise DataError("split: a vertex stands in two of train, val and test, or twice in one")
@@ -106,6 +111,10 @@ class Split:
                 return
             expected = data.structure
         else:
+            seen = torch.unique(self.observed)
+            in_range = len(seen) == 0 or 0 <= int(seen[0]) <= int(seen[-1]) < data.num_vertices
+            if len(seen) < len(self.observed) or not in_range:
+                raise DataError(f"split: observed must name vertices in 0 .. {data.num_vertices - 1}, each once")
             expected = _restrict(data.structure, self.observed)
             if not bool(torch.isin(torch.cat([self.train, self.val]), self.observed).all()):
                 raise DataError("split: train and validation vertices must be observed")
@@ -150,7 +159,7 @@ class Data:
     def num_classes(self) -> int:
         """C, the named classes, or one more than the largest label."""
         names = self.meta.get("class_names")
-        return len(names) if names else int(self.y.max()) + 1
+        return len(names) if names else int(self.y.max()) + 1 if len(self.y) else 0
 
     def split(self, name: str = "default") -> Split:
         """The split of that name.
@@ -240,9 +249,20 @@ def _restrict(structure: Graph | Hypergraph, vertices: Tensor) -> Graph | Hyperg
 
 
 def _moved(record: Any, device: torch.device | str) -> Any:
+    done: dict[int, Any] = {}  # what splits and data share stays shared, so nothing is copied twice
+
     def move(value: Any) -> Any:
+        if id(value) not in done:
+            done[id(value)] = move_once(value)
+        return done[id(value)]
+
+    def move_once(value: Any) -> Any:
         if isinstance(value, Mapping):
             return {k: move(v) for k, v in value.items()}
+        if isinstance(value, (Data, Split)):
+            return dataclasses.replace(
+                value, **{f.name: move(getattr(value, f.name)) for f in dataclasses.fields(value)}
+            )
         return value.to(device) if hasattr(value, "to") else value
 
-    return dataclasses.replace(record, **{f.name: move(getattr(record, f.name)) for f in dataclasses.fields(record)})
+    return move(record)

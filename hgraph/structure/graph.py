@@ -9,7 +9,8 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
-from hgraph.errors import ArgumentError
+from hgraph.errors import ArgumentError, ArgumentTypeError
+from hgraph.structure import _coo
 from hgraph.structure.adjacency import Adjacency
 from hgraph.structure.base import Structure
 
@@ -54,18 +55,17 @@ class Graph(Structure):
             ArgumentError: wrong shape, index out of range, a repeated edge under ``"error"``, or an undirected
                 edge with two different weights.
         """
-        edge_index = torch.as_tensor(edge_index)
+        try:
+            edge_index = torch.as_tensor(edge_index)
+        except (TypeError, ValueError, RuntimeError) as error:
+            raise ArgumentTypeError(
+                "edge_index", "integers [2, E]", f"{type(edge_index).__name__} ({error})"
+            ) from error
         if edge_index.dim() != 2 or edge_index.shape[0] != 2:
             hint = "Rows are [sources, targets]; did you pass the transpose?"
             raise ArgumentError("edge_index", "shape [2, E]", f"shape {list(edge_index.shape)}", hint)
-        adj = Adjacency.from_coo(
-            target=edge_index[1],
-            source=edge_index[0],
-            weight=weight,
-            num_targets=num_nodes,
-            num_sources=num_nodes,
-            duplicates=duplicates,
-        )
+        names = _coo.Names("edge_index[1]", "edge_index[0]", "num_nodes", "num_nodes", "nodes", "nodes")
+        adj = Adjacency._from_coo(edge_index[1], edge_index[0], weight, num_nodes, num_nodes, duplicates, names)
         return cls(adj if directed else _symmetrized(adj))
 
     @property

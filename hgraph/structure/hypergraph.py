@@ -55,7 +55,7 @@ class Hypergraph(Structure):
         Raises:
             ArgumentError: a member out of range, or named twice in one hyperedge.
         """
-        members = [torch.as_tensor(list(e), dtype=torch.long) for e in hyperedges]
+        members = [_coo.as_indices(f"hyperedges[{i}]", list(e)) for i, e in enumerate(hyperedges)]
         sizes = torch.tensor([len(e) for e in members], dtype=torch.long)
         return cls.from_coo(
             vertex=torch.cat(members) if members else torch.empty(0, dtype=torch.long),
@@ -105,14 +105,8 @@ class Hypergraph(Structure):
         Raises:
             ArgumentError: indices out of range, repeated pairs, weights of a wrong shape or NaN.
         """
-        v2e = Adjacency.from_coo(
-            target=hyperedge,
-            source=vertex,
-            weight=weight,
-            num_targets=num_hyperedges,
-            num_sources=num_vertices,
-            duplicates=duplicates,
-        )
+        names = _coo.Names("hyperedge", "vertex", "num_hyperedges", "num_vertices", "hyperedges", "vertices")
+        v2e = Adjacency._from_coo(hyperedge, vertex, weight, num_hyperedges, num_vertices, duplicates, names)
         return cls(
             v2e,
             _coo.as_weight("hyperedge_weight", hyperedge_weight, num_hyperedges, "hyperedge"),

@@ -9,6 +9,7 @@ import secrets
 from pathlib import Path
 from typing import Any
 
+import torch
 from torch import Tensor
 
 from hgraph.errors import ArgumentTypeError, DataError
@@ -43,9 +44,8 @@ def save(structure: Structure, path: str | os.PathLike[str]) -> None:
     """Write a structure to one safetensors file (see `Structure.save`)."""
     from safetensors.torch import save as to_bytes
 
-    tensors, sizes = _parts(structure)
-    header = {"hgraph": json.dumps({"type": type(structure).__name__, "version": _VERSION, **sizes})}
-    tensors = {name: t.detach().cpu().contiguous() for name, t in tensors.items()}
+    header = {"hgraph": json.dumps({"type": type(structure).__name__, "version": _VERSION})}
+    tensors = {name: t.detach().cpu().contiguous() for name, t in _parts(structure).items()}
     write_atomically(path, to_bytes(tensors, metadata=header))
 
 
@@ -63,61 +63,72 @@ def load(path: str | os.PathLike[str]) -> Structure:
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - not a dict
     except FileNotFoundError as error:
         raise DataError(f"{path}: no such file") from error
-    except (SafetensorError, ValueError, OSError) as error:
+    except (SafetensorError, ValueError, OSError, RuntimeError) as error:  # RuntimeError: too deeply nested JSON
         raise DataError(f"{path}: not a whole safetensors file ({error})") from error
     if not isinstance(header, dict) or header.get("version") != _VERSION:
         raise DataError(f"{path}: not a structure saved by this version of hgraph (header {header!r})")
     try:
         return _rebuild(header, tensors)
-    except (KeyError, ValueError, TypeError) as error:
+    except (KeyError, ValueError, TypeError, RuntimeError) as error:
         raise DataError(f"{path}: damaged ({error})") from error
 
 
-def _parts(structure: Structure) -> tuple[dict[str, Tensor], dict[str, Any]]:
+def _parts(structure: Structure) -> dict[str, Tensor]:
+    """The tensors to write; both pointer lists are, so that no number in a header can ask for memory."""
     if isinstance(structure, SoftAdjacency):
-        return {"weight": structure.weight}, {}
+        return {"weight": structure.weight}
     if isinstance(structure, Graph):
         return _parts(structure.adj)
     if isinstance(structure, Hypergraph):
-        tensors, sizes = _parts(structure.v2e)
         named = {"hyperedge_weight": structure.hyperedge_weight, "vertex_weight": structure.vertex_weight}
-        return tensors | {k: v for k, v in named.items() if v is not None}, sizes
+        return _parts(structure.v2e) | {k: v for k, v in named.items() if v is not None}
     if isinstance(structure, Adjacency):
-        named = {"target": structure.target, "source": structure.indices, "weight": structure.weight}
-        named["input_order"] = structure.input_order
-        sizes = {"num_targets": structure.num_targets, "num_sources": structure.num_sources}
-        return {k: v for k, v in named.items() if v is not None}, sizes
+        names = ("indptr", "indices", "t_indptr", "input_order", "weight")
+        return {name: getattr(structure, name) for name in names if getattr(structure, name) is not None}
     raise ArgumentTypeError("structure", "an Adjacency, Graph, Hypergraph or SoftAdjacency", type(structure).__name__)
 
 
 def _rebuild(header: dict[str, Any], tensors: dict[str, Tensor]) -> Structure:
     if header["type"] == "SoftAdjacency":
         return SoftAdjacency.from_weight(tensors["weight"])
-    adj = Adjacency.from_coo(
-        target=tensors["target"],
-        source=tensors["source"],
-        weight=tensors.get("weight"),
-        num_targets=header["num_targets"],
-        num_sources=header["num_sources"],
-        duplicates="keep",
-    )
-    order = tensors.get("input_order")
-    if order is not None:
-        _coo.check_range("input_order", order, adj.num_edges, "edges")
-        order = order.to(adj.indices.dtype)
-    # The file's edges are sorted already, so sorting them again leaves them where they are.
-    adj = dataclasses.replace(adj, input_order=order)
+    if header["type"] not in ("Adjacency", "Graph", "Hypergraph"):
+        raise DataError(f"unknown type {header['type']!r}")
+    adj = _adjacency(tensors)
     if header["type"] == "Adjacency":
         return adj
     if header["type"] == "Graph":
         if adj.num_targets != adj.num_sources:
             raise DataError(f"a graph has as many targets as sources, not {adj.shape}")
         return Graph(adj)
-    if header["type"] == "Hypergraph":
-        edge, vertex = tensors.get("hyperedge_weight"), tensors.get("vertex_weight")
-        return Hypergraph(
-            adj,
-            _coo.as_weight("hyperedge_weight", edge, adj.num_targets, "hyperedge"),
-            _coo.as_weight("vertex_weight", vertex, adj.num_sources, "vertex"),
-        )
-    raise DataError(f"unknown type {header['type']!r}")
+    edge, vertex = tensors.get("hyperedge_weight"), tensors.get("vertex_weight")
+    return Hypergraph(
+        adj,
+        _coo.as_weight("hyperedge_weight", edge, adj.num_targets, "hyperedge"),
+        _coo.as_weight("vertex_weight", vertex, adj.num_sources, "vertex"),
+    )
+
+
+def _adjacency(tensors: dict[str, Tensor]) -> Adjacency:
+    """The adjacency of a file, or an error where its tensors contradict each other."""
+    indptr, source = _coo.as_indices("indptr", tensors["indptr"]), _coo.as_indices("indices", tensors["indices"])
+    t_indptr, count = _coo.as_indices("t_indptr", tensors["t_indptr"]), indptr.diff()
+    if not len(indptr) or not len(t_indptr) or indptr[0] != 0 or indptr[-1] != len(source) or bool((count < 0).any()):
+        raise DataError("indptr does not divide the indices into rows")
+    adj = Adjacency.from_coo(
+        target=torch.arange(len(count)).repeat_interleave(count, output_size=len(source)),
+        source=source,
+        weight=tensors.get("weight"),
+        num_targets=len(count),
+        num_sources=len(t_indptr) - 1,
+        duplicates="keep",
+    )
+    if not torch.equal(adj.t_indptr.long(), t_indptr) or not torch.equal(adj.indices.long(), source):
+        raise DataError("the edges are not sorted or t_indptr does not count them")
+    order = tensors.get("input_order")
+    if order is None:
+        return dataclasses.replace(adj, input_order=None)
+    order = _coo.as_indices("input_order", order)
+    _coo.check_range("input_order", order, adj.num_edges, "edges")
+    if len(torch.unique(order)) < adj.num_edges:
+        raise DataError("input_order leaves out edges")
+    return dataclasses.replace(adj, input_order=order.to(adj.indices.dtype))

@@ -1,0 +1,119 @@
+"""Where to draw: a spring layout of each connected part, the parts packed side by side; hulls and their colours."""
+
+from __future__ import annotations
+
+import numpy as np
+
+__all__ = ["hull_colors", "pack", "rounded_hull", "spring"]
+
+
+def spring(size: int, pairs: np.ndarray, seed: int) -> np.ndarray:
+    """Positions [size, 2] for vertices joined by ``pairs`` [E, 2]; neighbours lie about one unit apart.
+
+    networkx lays out each connected part; for large ones its spring layout takes minutes, so they use the same
+    forces as matrix products (`_forces`).
+    """
+    from scipy.sparse import coo_array
+    from scipy.sparse.csgraph import connected_components
+
+    if size == 0:
+        return np.zeros((0, 2))
+    matrix = coo_array((np.ones(len(pairs)), (pairs[:, 0], pairs[:, 1])), shape=(size, size)).tocsr()
+    count, part = connected_components(matrix, directed=False)
+    order = np.argsort(part, kind="stable")
+    groups = np.split(order, np.searchsorted(part[order], np.arange(1, count)))
+    at = np.zeros((size, 2))
+    for group in groups:
+        at[group] = _component(matrix[group][:, group], seed)
+    return pack(at, groups)
+
+
+def _component(matrix: object, seed: int) -> np.ndarray:
+    """One connected part, its edges about one unit long, its longer side lying flat."""
+    import networkx as nx
+
+    graph = nx.from_scipy_sparse_array(matrix)
+    size = len(graph)
+    if size == 1:
+        return np.zeros((1, 2))
+    if size <= 120:  # distances of the graph first, so that nothing starts out folded
+        start = nx.kamada_kawai_layout(graph, weight=None)
+        found = nx.spring_layout(graph, pos=start, seed=seed, iterations=15, weight=None)
+        at = np.stack([found[v] for v in graph])
+    else:
+        at = _forces(nx.to_numpy_array(graph, weight=None, dtype=np.float32), seed)
+    at = at - at.mean(0)
+    at = at @ np.linalg.svd(at, full_matrices=False)[2].T
+    ends = np.array(graph.edges)
+    ends = ends[ends[:, 0] != ends[:, 1]]
+    at = at / max(np.median(np.linalg.norm(at[ends[:, 0]] - at[ends[:, 1]], axis=1)), 1e-9)
+    return _separate(at, 0.45) if size <= 400 else at
+
+
+def _forces(joined: np.ndarray, seed: int) -> np.ndarray:
+    """Fruchterman and Reingold's layout of a 0/1 matrix, as networkx does it for small graphs."""
+    size = len(joined)
+    at = np.random.default_rng(seed).uniform(-1, 1, (size, 2)).astype(np.float32)
+    ideal = size**-0.5
+    for step in np.linspace(0.2, 0.002, 80 if size < 800 else 50, dtype=np.float32):
+        square = (at**2).sum(1)
+        distance2 = np.maximum(square[:, None] + square - 2 * (at @ at.T), 1e-4)
+        pull = ideal * ideal / distance2
+        pull -= joined * np.sqrt(distance2) / ideal
+        move = at * pull.sum(1, keepdims=True) - pull @ at
+        at += move * (step / np.maximum(np.linalg.norm(move, axis=1, keepdims=True), 0.01))
+    return at.astype(float)
+
+
+def _separate(at: np.ndarray, least: float, rounds: int = 30) -> np.ndarray:
+    """Push vertices apart that are closer than ``least``, so that no dot hides another."""
+    from scipy.spatial import cKDTree
+
+    at = at + 1e-3 * least * np.stack([np.cos(np.arange(len(at))), np.sin(np.arange(len(at)))], 1)
+    for _ in range(rounds):
+        pairs = cKDTree(at).query_pairs(least, output_type="ndarray")
+        if not len(pairs):
+            break
+        apart = at[pairs[:, 0]] - at[pairs[:, 1]]
+        distance = np.maximum(np.linalg.norm(apart, axis=1, keepdims=True), 1e-9)
+        push = 0.3 * (least - distance) * apart / distance
+        np.add.at(at, pairs[:, 0], push)
+        np.add.at(at, pairs[:, 1], -push)
+    return at
+
+
+def pack(at: np.ndarray, groups: list[np.ndarray], gap: float = 0.9) -> np.ndarray:
+    """Move groups of positions side by side, largest first, in rows of a roughly square sheet."""
+    boxes = {i: (at[g].min(0), at[g].max(0) - at[g].min(0) + gap) for i, g in enumerate(groups)}
+    order = sorted(boxes, key=lambda i: (-len(groups[i]), -boxes[i][1][1]))
+    area = sum(float(np.prod(extent)) for _, extent in boxes.values())
+    wide = max([float(extent[0]) for _, extent in boxes.values()] + [1.25 * area**0.5])
+    out, left, top, height = at.copy(), 0.0, 0.0, 0.0
+    for i in order:
+        low, extent = boxes[i]
+        if left > 0 and left + extent[0] > wide * 1.0001:
+            left, top, height = 0.0, top - height, 0.0
+        out[groups[i]] += np.array([left, top - extent[1]]) - low
+        left, height = left + extent[0], max(height, extent[1])
+    return out
+
+
+def rounded_hull(points: np.ndarray, radius: float) -> np.ndarray:
+    """The outline of all discs of that radius around the points: circle, capsule or rounded convex polygon."""
+    from scipy.spatial import ConvexHull
+
+    angle = np.linspace(0, 2 * np.pi, 72, endpoint=False)
+    rim = (points[:, None] + radius * np.stack([np.cos(angle), np.sin(angle)], 1)).reshape(-1, 2)
+    return rim[ConvexHull(rim).vertices]
+
+
+def hull_colors(members: list[np.ndarray], count: int) -> list[int]:
+    """Greedy colouring: each hyperedge takes the colour that those it meets use least, then the rarest."""
+    chosen: list[int] = []
+    sets = [set(m.tolist()) for m in members]
+    for mine in sets:
+        met = [0] * count
+        for color, other in zip(chosen, sets, strict=False):
+            met[color] += 1 + 1000 * len(mine & other)
+        chosen.append(met.index(min(met)))
+    return chosen

@@ -1,0 +1,99 @@
+"""`collate`: many small structures as one block-diagonal structure, for DataLoaders."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from hgraph.errors import ArgumentError, ArgumentTypeError
+from hgraph.structure.adjacency import Adjacency
+from hgraph.structure.data import Data
+from hgraph.structure.graph import Graph
+from hgraph.structure.hypergraph import Hypergraph
+
+__all__ = ["collate"]
+
+
+def collate(items: Sequence[Any]) -> Any:
+    """Join examples into one, without edges between them: a ``collate_fn`` for `torch.utils.data.DataLoader`.
+
+    Vertices (and hyperedges) of item i come after those of the items before it. Missing weights count as ones
+    where other items have weights. Per-edge values of the items, one after the other, are in the order that
+    ``sort_edges`` of the result expects.
+
+    Args:
+        items: one or more `Data`, `Graph`, `Hypergraph` or `Adjacency`, all of one kind.
+
+    Returns:
+        The block-diagonal structure, or a `Data` of it: ``x`` and ``y`` one below the other (``y`` of no dimensions
+        stacked), ``meta["batch"]`` [N] the item of each vertex, ``meta["num_items"]``, and ``meta["class_names"]``
+        where all agree. Splits belong to single structures and are left out.
+
+    Raises:
+        ArgumentError: no items.
+        ArgumentTypeError: items of different or other kinds.
+
+    >>> both = collate([Hypergraph.from_lists([[0, 1]], num_vertices=2), Hypergraph.from_lists([[2]], num_vertices=3)])
+    >>> both.to_lists()
+    [[0, 1], [4]]
+    """
+    items = list(items)
+    if not items:
+        raise ArgumentError("items", "at least one example", "none")
+    join: dict[type, Callable[[list[Any]], Any]] = {
+        Data: _data,
+        Graph: lambda graphs: Graph(_adjacency([g.adj for g in graphs])),
+        Hypergraph: _hypergraph,
+        Adjacency: _adjacency,
+    }
+    kinds = {type(item) for item in items}
+    if len(kinds) > 1 or not kinds <= set(join):
+        got = ", ".join(sorted(kind.__name__ for kind in kinds))
+        raise ArgumentTypeError("items", "Data, Graph, Hypergraph or Adjacency, all of one kind", got)
+    return join[kinds.pop()](items)
+
+
+def _data(items: list[Data]) -> Data:
+    sizes = torch.tensor([item.num_vertices for item in items])
+    batch = torch.arange(len(items)).repeat_interleave(sizes).to(items[0].x.device)
+    meta: dict[str, Any] = {"batch": batch, "num_items": len(items)}
+    names = [item.meta.get("class_names") for item in items]
+    if names[0] is not None and all(name is not None and list(name) == list(names[0]) for name in names):
+        meta["class_names"] = names[0]
+    labels = [item.y for item in items]
+    y = torch.stack(labels) if labels[0].dim() == 0 else torch.cat(labels)
+    return Data(collate([item.structure for item in items]), torch.cat([item.x for item in items]), y, meta=meta)
+
+
+def _hypergraph(items: list[Hypergraph]) -> Hypergraph:
+    return Hypergraph(
+        _adjacency([hg.v2e for hg in items]),
+        _weights([hg.hyperedge_weight for hg in items], [hg.num_hyperedges for hg in items]),
+        _weights([hg.vertex_weight for hg in items], [hg.num_vertices for hg in items]),
+    )
+
+
+def _adjacency(items: list[Adjacency]) -> Adjacency:
+    indptr, indices, order = [torch.zeros(1, dtype=torch.long, device=items[0].device)], [], []
+    edges = sources = 0
+    for adj in items:
+        indptr.append(adj.indptr[1:].long() + edges)
+        indices.append(adj.indices.long() + sources)
+        own = torch.arange(adj.num_edges, device=adj.device) if adj.input_order is None else adj.input_order.long()
+        order.append(own + edges)
+        edges, sources = edges + adj.num_edges, sources + adj.num_sources
+    weight = _weights([adj.weight for adj in items], [adj.num_edges for adj in items])
+    joined = Adjacency.trusted(indptr=torch.cat(indptr), indices=torch.cat(indices), num_sources=sources, weight=weight)
+    return dataclasses.replace(joined, input_order=torch.cat(order).to(joined.indices.dtype))
+
+
+def _weights(weights: list[Tensor | None], sizes: list[int]) -> Tensor | None:
+    """One after the other, ones where some are missing; None where all are."""
+    given = [w for w in weights if w is not None]
+    if not given:
+        return None
+    return torch.cat([given[0].new_ones(n) if w is None else w for w, n in zip(weights, sizes, strict=True)])

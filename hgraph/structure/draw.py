@@ -1,0 +1,400 @@
+"""Pictures of structures: matrices, graphs, and hypergraphs with a rounded hull around each hyperedge.
+
+Without ``ax`` the picture goes to a new figure. In a notebook, and wherever pyplot is already imported, that is a
+pyplot figure, so it shows by itself; elsewhere (scripts, servers, threads) it is a plain figure that no window
+and no global list holds on to: save it with ``ax.figure.savefig("picture.png")``.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from torch import Tensor
+
+from hgraph.errors import ArgumentError
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+    from hgraph.structure.adjacency import Adjacency
+    from hgraph.structure.graph import Graph
+    from hgraph.structure.hypergraph import Hypergraph
+
+__all__ = ["draw_adjacency", "draw_graph", "draw_hypergraph"]
+
+# Okabe and Ito's palette, told apart under every common colour blindness; black is left to text.
+PALETTE = ("#0072B2", "#E69F00", "#009E73", "#CC79A7", "#56B4E9", "#D55E00", "#F0E442")
+MISSING, INK, LINE = "#B8B8B8", "#222222", "#8C8C8C"
+RIMS = ("white", INK, "#A0A0A0")  # classes beyond the palette differ by the rim of their dots
+_MAX_VERTICES = 1500
+
+
+# ---------------------------------------------------------------------- the three pictures
+
+
+def draw_adjacency(
+    adj: Adjacency, ax: Axes | None = None, *, bins: int = 256, cmap: str | None = None, title: str | None = None
+) -> Axes:
+    """The matrix as a picture: rows are targets, columns sources.
+
+    Up to ``bins`` rows and columns every entry is a cell (parallel edges added up); beyond that a pixel stands for a
+    rectangle of entries and shows which share of them are edges.
+
+    Args:
+        adj: the structure.
+        ax: axes to draw into, or None for new ones.
+        bins: the most rows and columns of pixels.
+        cmap: a matplotlib colour map; the default suits the values and colour-blind readers.
+        title: the text above; by default the sizes.
+
+    Returns:
+        The axes.
+    """
+    from matplotlib.ticker import MaxNLocator
+
+    if bins < 1:
+        raise ArgumentError("bins", "a number of pixels >= 1", bins)
+    ax = _axes(ax, size=(5.2, 4.6))
+    rows, columns = adj.shape
+    title = f"{rows:,} targets x {columns:,} sources, {adj.num_edges:,} edges" if title is None else title
+    binned = max(adj.shape) > bins
+    if binned:
+        title += f"\na pixel is about {-(-rows // bins)} x {-(-columns // bins)} entries"
+    if rows and columns:
+        image, style = _matrix_image(adj, bins)
+        picture = ax.imshow(
+            image, interpolation="nearest", aspect="auto" if max(adj.shape) > 4 * min(adj.shape) else "equal",
+            extent=(-0.5, columns - 0.5, rows - 0.5, -0.5), **(style | ({"cmap": cmap} if cmap else {})),
+        )  # fmt: skip
+        if binned or adj.weight is not None:
+            bar = ax.figure.colorbar(picture, ax=ax, shrink=0.8, pad=0.03)
+            bar.set_label("share of entries that are edges" if binned else "weight", color=INK)
+            bar.outline.set_visible(False)
+    ax.set_xlabel("source")
+    ax.set_ylabel("target")
+    ax.set_title(title, fontsize=10, color=INK)
+    for axis in (ax.xaxis, ax.yaxis):
+        axis.set_major_locator(MaxNLocator("auto", integer=True, steps=[1, 2, 5, 10]))
+    ax.tick_params(length=0, labelsize=8, labelcolor=INK)
+    ax.spines[:].set_color("#D0D0D0")
+    return ax
+
+
+def draw_graph(
+    graph: Graph,
+    ax: Axes | None = None,
+    *,
+    labels: Any = None,
+    names: Sequence[Any] | None = None,
+    seed: int = 0,
+    title: str | None = None,
+) -> Axes:
+    """Vertices and edges under a spring layout; heavier edges are wider, arrows show directions.
+
+    Args:
+        graph: at most 1,500 vertices.
+        ax: axes to draw into, or None for new ones.
+        labels: [N] classes (integers, -1 is missing, or texts): colours, and a legend.
+        names: [N] texts; short ones stand inside the vertices, longer ones above.
+        seed: fixes the layout.
+        title: the text above, or None.
+
+    Returns:
+        The axes.
+
+    Raises:
+        ArgumentError: too many vertices, or labels or names of another length.
+    """
+    labels, names = _checked(graph.num_nodes, labels, names, "graph.subgraph(vertices).draw()")
+    ax = _axes(ax)
+    source, target = graph.edge_index.cpu().numpy()
+    at = _layout(graph.num_nodes, np.stack([source, target], 1), seed)
+    size = _vertex_radius(at, names)
+    weight = None if graph.adj.weight is None else graph.adj.weight.detach().double().abs().cpu().numpy()
+    width = _scaled(weight, len(source), 0.8, 0.4, 3.5)
+    _draw_edges(ax, at, source, target, width, size, graph.directed)
+    _finish(ax, at, size, labels, names, title, [])
+    return ax
+
+
+def draw_hypergraph(
+    hg: Hypergraph,
+    ax: Axes | None = None,
+    *,
+    labels: Any = None,
+    names: Sequence[Any] | None = None,
+    seed: int = 0,
+    max_hyperedges: int = 50,
+    title: str | None = None,
+) -> Axes:
+    """Vertices with a soft hull around the members of each hyperedge: circle, capsule, or rounded polygon.
+
+    Vertices that share hyperedges stand together (spring layout of the star expansion). Hyperedges that share
+    members get different colours as far as there are colours. Outlines grow with the hyperedge weights, dots
+    with the vertex weights. A hull may cover vertices that are not members: thin lines
+    join the true members to the middle of their hyperedge.
+
+    Args:
+        hg: at most 1,500 vertices.
+        ax: axes to draw into, or None for new ones.
+        labels: [N] classes (integers, -1 is missing, or texts): colours, and a legend.
+        names: [N] texts; short ones stand inside the vertices, longer ones above.
+        seed: fixes the layout.
+        max_hyperedges: only the first so many get a hull, and the title says so; all shape the layout.
+        title: the text above, or None.
+
+    Returns:
+        The axes.
+
+    Raises:
+        ArgumentError: too many vertices, or labels or names of another length.
+    """
+    if max_hyperedges < 0:
+        raise ArgumentError("max_hyperedges", "a number >= 0", max_hyperedges)
+    labels, names = _checked(hg.num_vertices, labels, names, "hg.subhypergraph(vertices).draw()")
+    ax = _axes(ax)
+    vertex, hyperedge = hg.v2e.indices.cpu().numpy().astype(int), hg.v2e.target.cpu().numpy().astype(int)
+    pairs = np.stack([vertex, hyperedge + hg.num_vertices], 1)
+    at = _layout(hg.num_vertices + hg.num_hyperedges, pairs, seed, keep=hg.num_vertices)
+    size = _vertex_radius(at, names)
+    members = [np.asarray(e) for e in hg.to_lists()[:max_hyperedges]]
+    weight = None if hg.hyperedge_weight is None else hg.hyperedge_weight.detach().double().abs().cpu().numpy()
+    width = _scaled(weight, hg.num_hyperedges, 1.4, 0.6, 3.6)
+    outlines = _draw_hulls(ax, at, members, width, size)
+    if hg.vertex_weight is not None:
+        size = size * _scaled(hg.vertex_weight.detach().double().abs().cpu().numpy(), len(at), 1.0, 0.6, 1.5)
+    notes = [] if title is None else [title]
+    if hg.num_hyperedges > max_hyperedges:
+        notes.append(f"the first {max_hyperedges} of {hg.num_hyperedges} hyperedges")
+    if empty := sum(len(m) == 0 for m in members):
+        notes.append(f"{empty} hyperedge{'s' * (empty > 1)} without members, not shown")
+    _finish(ax, at, size, labels, names, "\n".join(notes) or None, outlines)
+    return ax
+
+
+# ---------------------------------------------------------------------- figures and arguments
+
+
+def _axes(ax: Axes | None, size: tuple[float, float] = (6.4, 5.6)) -> Axes:
+    """The given axes, or those of a new figure (see the module's text)."""
+    if ax is not None:
+        return ax
+    ipython = sys.modules.get("IPython")
+    if "matplotlib.pyplot" in sys.modules or (ipython is not None and ipython.get_ipython() is not None):
+        from matplotlib import pyplot
+
+        return pyplot.subplots(figsize=size, layout="constrained")[1]
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=size, dpi=120, layout="constrained")
+    FigureCanvasAgg(figure)
+    return figure.subplots()
+
+
+def _checked(count: int, labels: Any, names: Any, instead: str) -> tuple[np.ndarray | None, list[str] | None]:
+    """Labels and names as array and list, or an error that names what is wrong."""
+    if count > _MAX_VERTICES:
+        hint = f"Draw the part of interest: {instead}"
+        raise ArgumentError("structure", f"at most {_MAX_VERTICES:,} vertices to draw", f"{count:,}", hint)
+    if labels is not None:
+        labels = np.asarray(labels.detach().cpu() if isinstance(labels, Tensor) else labels)
+        if labels.shape != (count,):
+            raise ArgumentError("labels", f"{count} entries (one a vertex)", f"shape {list(labels.shape)}")
+    if names is not None:
+        names = [str(name) for name in names]
+        if len(names) != count:
+            raise ArgumentError("names", f"{count} texts (one a vertex)", len(names))
+    return labels, names
+
+
+def _scaled(values: np.ndarray | None, count: int, plain: float, low: float, high: float) -> np.ndarray:
+    """Widths between low and high in proportion to the values; ``plain`` where there is nothing to tell apart."""
+    if values is None or not len(values) or not np.isfinite(values).all() or values.max() == values.min():
+        return np.full(count, plain)
+    return low + (high - low) * values / values.max()
+
+
+def _layout(count: int, pairs: np.ndarray, seed: int, keep: int | None = None) -> np.ndarray:
+    """Positions of the first ``keep`` of ``count`` vertices."""
+    from hgraph.structure._layout import spring
+
+    keep = count if keep is None else keep
+    alone = np.setdiff1d(np.arange(keep, count), pairs)  # hyperedges without members take no room
+    number = np.cumsum(~np.isin(np.arange(count), alone)) - 1
+    return spring(count - len(alone), number[pairs], seed)[:keep]
+
+
+def _vertex_radius(at: np.ndarray, names: list[str] | None) -> np.ndarray:
+    """Radii of the dots in the units of the layout: as large as fits between close neighbours."""
+    if len(at) < 2:
+        return np.full(len(at), 0.16)
+    from scipy.spatial import cKDTree
+
+    near = cKDTree(at).query(at, k=2)[0][:, 1]
+    span = float(np.ptp(at, axis=0).max())
+    inside = names is not None and max(map(len, names)) <= _INSIDE
+    wanted = span * (0.026 if inside else 0.015)
+    return np.full(len(at), min(max(wanted, 0.05), max(0.45 * float(np.quantile(near, 0.1)), span * 0.004)))
+
+
+# ---------------------------------------------------------------------- ink
+
+_INSIDE = 3  # names of so few letters stand inside their vertex
+
+
+def _matrix_image(adj: Adjacency, bins: int) -> tuple[np.ndarray, dict[str, Any]]:
+    """The pixels and their colours: cells of small structures, shares of edges of large ones."""
+    from matplotlib.colors import ListedColormap, LogNorm
+
+    shape = np.minimum(adj.shape, bins)
+    row = adj.target.cpu().numpy().astype(np.int64) * shape[0] // adj.num_targets
+    column = adj.indices.cpu().numpy().astype(np.int64) * shape[1] // adj.num_sources
+    where, cells = row * shape[1] + column, int(shape.prod())
+    if max(adj.shape) > bins:
+        entries = [np.bincount(np.arange(n) * k // n, minlength=k) for n, k in zip(adj.shape, shape, strict=True)]
+        share = np.bincount(where, minlength=cells).reshape(shape) / np.outer(*entries)
+        image = np.ma.masked_equal(share, 0)
+        low, high = (float(image.min()), float(image.max())) if image.count() else (0.1, 1.0)
+        return image, {"cmap": "cividis_r", "norm": LogNorm(low * 0.6, max(high, low * 1.01))}
+    weight = None if adj.weight is None else adj.weight.detach().double().cpu().numpy()
+    total = np.bincount(where, weight, minlength=cells).reshape(shape)
+    image = np.ma.masked_array(total, np.bincount(where, minlength=cells).reshape(shape) == 0)
+    if weight is None:
+        return image, {"cmap": ListedColormap([PALETTE[0]])}
+    bound = float(np.abs(total).max()) or 1.0
+    if total.min() < 0:
+        return image, {"cmap": "PuOr", "vmin": -bound, "vmax": bound}
+    return image, {"cmap": "cividis_r", "vmin": 0, "vmax": bound}
+
+
+def _draw_edges(
+    ax: Axes, at: np.ndarray, source: np.ndarray, target: np.ndarray, width: np.ndarray, size: np.ndarray, arrows: bool
+) -> None:
+    """Lines, with heads at the targets' rims where directions matter, and rings for self-loops."""
+    from matplotlib.collections import LineCollection, PolyCollection
+    from matplotlib.patches import Circle
+
+    loop = source == target
+    shown, alpha = ~loop if arrows else source < target, float(np.clip(900 / max(len(source), 1), 0.15, 0.75))
+    start, end, width_of = at[source[shown]], at[target[shown]], width[shown]
+    along = end - start
+    length = np.maximum(np.linalg.norm(along, axis=1, keepdims=True), 1e-9)
+    along = along / length
+    radius = float(size.mean()) if len(size) else 0.0
+    if arrows:
+        tip = end - along * radius * 1.25
+        head = np.minimum(radius * 1.5, 0.4 * length) * (0.7 + 0.3 * width_of[:, None])
+        base, side = tip - along * head, along[:, ::-1] * [-1, 1] * head * 0.38
+        heads = PolyCollection(
+            list(np.stack([tip, base + side, base - side], 1)), facecolor=LINE, alpha=alpha, zorder=1
+        )
+        ax.add_collection(heads, autolim=False)
+        end = base
+    lines = LineCollection(list(np.stack([start, end], 1)), linewidths=width_of, colors=LINE, alpha=alpha, zorder=1)
+    ax.add_collection(lines, autolim=False)
+    for v, w in zip(source[loop], width[loop], strict=True):
+        middle = at[v] + [0, radius * 1.5]
+        ax.add_patch(Circle(middle, radius * 1.1, fill=False, edgecolor=LINE, linewidth=w, alpha=alpha, zorder=1))
+
+
+def _draw_hulls(
+    ax: Axes, at: np.ndarray, members: list[np.ndarray], width: np.ndarray, size: np.ndarray
+) -> list[np.ndarray]:
+    """Hulls, large ones below, each wider where more of them meet; returns their outlines."""
+    from matplotlib.collections import LineCollection
+    from matplotlib.patches import Polygon
+
+    from hgraph.structure._layout import hull_colors, rounded_hull
+
+    outlines, colors = list[np.ndarray](), [PALETTE[c] for c in hull_colors(members, len(PALETTE))]
+    rank = np.zeros(len(at), dtype=int)  # how many hulls a vertex lies in so far: the next one keeps outside them
+    base = float(size.mean()) * 2.0 if len(size) else 0.0
+    small_first = sorted((i for i, m in enumerate(members) if len(m)), key=lambda i: len(members[i]))
+    fill = float(np.clip(2.2 / max(len(small_first), 1), 0.07, 0.22))
+    for i in small_first:
+        own = members[i]
+        radius = base * (1 + 0.22 * min(int(rank[own].max()), 8))
+        rank[own] += 1
+        outline = rounded_hull(at[own], radius)
+        outlines.append(outline)
+        z = 0.9 - 0.5 * len(own) / max(len(at), 1)
+        ax.add_patch(Polygon(outline, facecolor=colors[i], alpha=fill, linewidth=0, zorder=z - 0.5))
+        ax.add_patch(Polygon(outline, fill=False, edgecolor=colors[i], linewidth=width[i], alpha=0.9, zorder=z))
+        if len(own) > 2:
+            spokes = np.stack([at[own], np.broadcast_to(at[own].mean(0), (len(own), 2))], 1)
+            ax.add_collection(
+                LineCollection(list(spokes), colors=colors[i], linewidths=0.7, alpha=0.45, zorder=z), False
+            )
+    return outlines
+
+
+def _finish(
+    ax: Axes,
+    at: np.ndarray,
+    size: np.ndarray,
+    labels: np.ndarray | None,
+    names: list[str] | None,
+    title: str | None,
+    outlines: list[np.ndarray],
+) -> None:
+    """Vertices, names, legend, title; equal aspect, no axes."""
+    ax.set_aspect("equal")
+    ax.set_axis_off()
+    _draw_vertices(ax, at, size, labels)
+    if names is not None and len(at):
+        _write_names(ax, at, size, names)
+    if title:
+        ax.set_title(title, fontsize=10, color=INK)
+    corners = np.concatenate([at - size[:, None] * 2, at + size[:, None] * 2, *outlines]) if len(at) else at
+    if len(corners):
+        middle, half = (corners.min(0) + corners.max(0)) / 2, np.ptp(corners, axis=0) / 2
+        half = np.maximum(half + 0.03 * half.max(), 0.8)  # a lone vertex does not fill the picture
+        ax.set_xlim(middle[0] - half[0], middle[0] + half[0])
+        ax.set_ylim(middle[1] - half[1], middle[1] + half[1])
+    else:
+        ax.text(0.5, 0.5, "no vertices", ha="center", va="center", color=LINE, transform=ax.transAxes)
+
+
+def _draw_vertices(ax: Axes, at: np.ndarray, size: np.ndarray, labels: np.ndarray | None) -> None:
+    """Dots coloured by class, with a legend."""
+    from matplotlib.collections import PatchCollection
+    from matplotlib.lines import Line2D
+    from matplotlib.patches import Circle
+
+    kinds = [None] if labels is None else sorted(set(labels.tolist()), key=lambda v: (isinstance(v, str), v))
+    handles, rank = [], 0
+    for kind in kinds:
+        own = np.ones(len(at), bool) if labels is None else labels == kind
+        missing = labels is not None and not isinstance(kind, str) and kind is not None and kind < 0
+        color = MISSING if missing else INK if labels is None else PALETTE[rank % len(PALETTE)]
+        rim = RIMS[rank // len(PALETTE) % len(RIMS)]
+        dots = [Circle(p, r) for p, r in zip(at[own], size[own], strict=True)]
+        ax.add_collection(PatchCollection(dots, facecolor=color, edgecolor=rim, linewidth=0.8, zorder=3), False)
+        if labels is not None:
+            name = "missing" if missing else kind if isinstance(kind, str) else f"class {kind}"
+            handles.append(Line2D([], [], ls="", marker="o", ms=8, mec=rim, color=color, label=name))
+        rank += not missing
+    if handles:
+        ax.legend(
+            handles=handles, loc="upper left", bbox_to_anchor=(1, 1), frameon=False, fontsize=9, labelcolor=INK,
+            handletextpad=0.2,
+        )  # fmt: skip
+
+
+def _write_names(ax: Axes, at: np.ndarray, size: np.ndarray, names: list[str]) -> None:
+    """Short names inside the dots, longer ones above them with a white rim."""
+    from matplotlib.patheffects import withStroke
+
+    inside = max(map(len, names)) <= _INSIDE
+    for p, r, name in zip(at, size, names, strict=True):
+        if inside:
+            ax.text(p[0], p[1], name, ha="center", va="center_baseline", fontsize=7, color="white", zorder=4)
+        else:
+            ax.text(
+                p[0], p[1] + 1.3 * r, name, ha="center", va="bottom", fontsize=7.5, color=INK, zorder=4,
+                path_effects=[withStroke(linewidth=2.2, foreground="white", alpha=0.85)],
+            )  # fmt: skip
