@@ -118,7 +118,7 @@ def test_memory_layout_does_not_matter(reduce: str) -> None:
 @pytest.mark.parametrize("weight", [False, True])
 def test_hubs_are_summed_more_accurately_than_one_after_the_other(weight: bool) -> None:
     size = 60_000
-    adj = Adjacency.from_coo(target=[0] * size + [1], source=list(range(size)) + [3], num_targets=3, num_sources=size)
+    adj = Adjacency.from_coo(target=[0] * size + [1], source=[*range(size), 3], num_targets=3, num_sources=size)
     x = torch.rand(size, 1, generator=torch.Generator().manual_seed(0))
     w = torch.rand(size + 1, generator=torch.Generator().manual_seed(1)) if weight else None
     message = x[adj.indices, 0] if w is None else x[adj.indices, 0] * w

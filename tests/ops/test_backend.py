@@ -1,0 +1,79 @@
+"""`backend`: chosen by name, for a block or for the process, never replaced."""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Iterator
+
+import pytest
+import torch
+
+from hgraph import backend, backends, errors, propagate
+from hgraph.ops import current_backend
+from hgraph.testing import random_adjacency
+
+# The class of the same name hides the module.
+module = importlib.import_module("hgraph.ops.backend")
+
+
+@pytest.fixture(autouse=True)
+def untouched() -> Iterator[None]:
+    """Each test starts from, and leaves, the default."""
+    backend("auto")
+    yield
+    backend("auto")
+
+
+def test_the_reference_is_always_there() -> None:
+    assert backends()["torch"] == "available"
+    assert set(backends()) == {"torch", "native", "triton"}
+    assert backends()[current_backend()] == "available"
+
+
+def test_a_block_chooses_and_then_restores() -> None:
+    before = current_backend()
+    with backend("torch") as chosen:
+        assert isinstance(chosen, backend)
+        assert current_backend() == "torch"
+        with backend("auto"):
+            assert backends()[current_backend()] == "available"
+        assert current_backend() == "torch"
+    assert current_backend() == before
+
+
+def test_an_error_restores_too() -> None:
+    with pytest.raises(KeyError, match="inside"), backend("torch"):
+        raise KeyError("inside")
+    assert module._current == "auto"
+
+
+def test_without_a_block_it_is_the_process_default() -> None:
+    backend("torch")
+    assert module._current == "torch"
+    with backend("auto"):
+        assert module._current == "auto"
+    assert module._current == "torch"
+
+
+@pytest.mark.parametrize("name", ["cuda", "", "Torch", "all"])
+def test_unknown_names_are_refused(name: str) -> None:
+    with pytest.raises(errors.ArgumentError, match=r"backend: expected one of auto, torch, native, triton, got "):
+        backend(name)
+    assert current_backend() == "torch"
+
+
+@pytest.mark.parametrize("name", ["native", "triton"])
+def test_what_cannot_run_is_refused_with_the_reason(name: str) -> None:
+    reason = backends()[name]
+    if reason == "available":
+        pytest.skip(f"{name} runs here")
+    with pytest.raises(errors.BackendError, match=rf"{name}.*cannot run here: .*{reason}"):
+        backend(name)
+    assert module._current == "auto"
+
+
+def test_the_name_does_not_change_the_mathematics() -> None:
+    adj, x = random_adjacency(5, 4, 12), torch.randn(4, 3)
+    with backend("torch"):
+        reference = propagate(adj, x)
+    torch.testing.assert_close(propagate(adj, x), reference)
