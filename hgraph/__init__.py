@@ -17,7 +17,7 @@ from hgraph.ops import (
     merge,
     propagate,
 )
-from hgraph.structure import Adjacency, Data, Dataset, Graph, Hypergraph, SoftAdjacency, Split, load
+from hgraph.structure import Adjacency, Data, Dataset, Graph, Hypergraph, SoftAdjacency, Split, collate, load
 
 __version__ = "0.1.0"
 
@@ -36,6 +36,7 @@ __all__ = [
     "attention_weights",
     "backend",
     "backends",
+    "collate",
     "edge_score",
     "edge_softmax",
     "errors",

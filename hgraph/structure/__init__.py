@@ -2,6 +2,7 @@
 
 from hgraph.structure.adjacency import Adjacency
 from hgraph.structure.base import Structure, derived
+from hgraph.structure.collate import collate
 from hgraph.structure.data import Data, Dataset, Split
 from hgraph.structure.graph import Graph
 from hgraph.structure.hypergraph import Hypergraph
@@ -17,6 +18,7 @@ __all__ = [
     "SoftAdjacency",
     "Split",
     "Structure",
+    "collate",
     "derived",
     "load",
 ]
