@@ -12,7 +12,9 @@ __all__ = ["GAT"]
 
 
 class GAT(nn.Module):
-    """Two `GATConv` layers with ELU between them; the second averages over one head.
+    r"""Two `GATConv` layers with ELU between them; the second has one head.
+
+    .. math:: Z = \mathrm{GAT}_1(\mathrm{ELU}(\mathrm{GAT}_H(X)))
 
     Args:
         in_channels: F, features of a vertex.
@@ -25,6 +27,11 @@ class GAT(nn.Module):
         x [N, F] and a `Graph` of N vertices -> logits [N, C].
 
     Source: Velickovic et al., "Graph Attention Networks", section 3.3.
+
+    >>> import torch
+    >>> g = Graph.from_edge_index([[0, 1], [1, 2]], num_nodes=3, directed=False)
+    >>> GAT(4, 8, 2)(torch.randn(3, 4), g).shape
+    torch.Size([3, 2])
     """
 
     def __init__(

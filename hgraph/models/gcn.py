@@ -11,7 +11,10 @@ __all__ = ["GCN"]
 
 
 class GCN(nn.Module):
-    """Two `GCNConv` layers with ReLU and dropout between them.
+    r"""Two `GCNConv` layers with ReLU and dropout between them.
+
+    .. math:: Z = L \, \mathrm{ReLU}(L X \Theta_1 + b_1) \, \Theta_2 + b_2,
+              \qquad L = \hat D^{-1/2} \hat A \hat D^{-1/2}
 
     Args:
         in_channels: F, features of a vertex.
@@ -22,7 +25,12 @@ class GCN(nn.Module):
     Shapes:
         x [N, F] and a `Graph` of N vertices -> logits [N, C].
 
-    Source: Kipf and Welling, eq. 9.
+    Source: Kipf and Welling, "Semi-Supervised Classification with Graph Convolutional Networks", eq. 9.
+
+    >>> import torch
+    >>> g = Graph.from_edge_index([[0, 1], [1, 2]], num_nodes=3, directed=False)
+    >>> GCN(4, 8, 2)(torch.randn(3, 4), g).shape
+    torch.Size([3, 2])
     """
 
     def __init__(self, in_channels: int, hidden_channels: int, num_classes: int, *, dropout: float = 0.5) -> None:

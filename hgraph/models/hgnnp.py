@@ -11,7 +11,10 @@ __all__ = ["HGNNP"]
 
 
 class HGNNP(nn.Module):
-    """Two `HGNNPConv` layers with ReLU and dropout between them.
+    r"""Two `HGNNPConv` layers with ReLU and dropout between them.
+
+    .. math:: Z = L \, (\mathrm{ReLU}(L (X \Theta_1 + b_1)) \, \Theta_2 + b_2),
+              \qquad L = D_v^{-1} H W D_e^{-1} H^\top
 
     Args:
         in_channels: F, features of a vertex.
@@ -23,6 +26,11 @@ class HGNNP(nn.Module):
         x [N, F] and a `Hypergraph` of N vertices -> logits [N, C].
 
     Source: Gao et al., "HGNN+: General Hypergraph Neural Networks"; sizes as in card 04.
+
+    >>> import torch
+    >>> hg = Hypergraph.from_lists([[0, 1, 2], [2, 3]], num_vertices=4)
+    >>> HGNNP(5, 8, 2)(torch.randn(4, 5), hg).shape
+    torch.Size([4, 2])
     """
 
     def __init__(self, in_channels: int, hidden_channels: int, num_classes: int, *, dropout: float = 0.5) -> None:

@@ -8,7 +8,9 @@ __all__ = ["MLP"]
 
 
 class MLP(nn.Module):
-    """Linear, ReLU, BatchNorm, Dropout, Linear: the student of LightHGNN, which needs no structure.
+    r"""Linear, ReLU, BatchNorm, Dropout, Linear: the student of LightHGNN, which needs no structure.
+
+    .. math:: Z = \mathrm{BN}(\mathrm{ReLU}(X \Theta_1 + b_1)) \, \Theta_2 + b_2
 
     Args:
         in_channels: F, features of a vertex.

@@ -154,10 +154,11 @@ def test_gat_dropout_only_in_training_and_right_on_average():
     exact = layer.eval()(x, graph)
     assert torch.equal(exact, layer(x, graph))
     layer.train()
-    draws = torch.stack([layer(x, graph) for _ in range(1500)])
+    torch.manual_seed(0)
+    draws = torch.stack([layer(x, graph) for _ in range(600)])
     assert not torch.equal(draws[0], draws[1])
     error = (draws.mean(0) - exact).abs()
-    assert (error <= 5 * draws.std(0) / 1500**0.5 + 1e-12).all()
+    assert (error <= 5 * draws.std(0) / 600**0.5 + 1e-12).all()
     # the loop is dropped too: vertex 0 hears itself alone, so it gets b or b + z / 0.6
     alone = {tuple(row.tolist()) for row in (draws[:, 0] - layer.bias).round(decimals=9)}
     assert len(alone) == 2

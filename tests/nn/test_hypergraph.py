@@ -101,7 +101,9 @@ def test_hgnn_on_a_clique_of_pairs():
 @pytest.mark.parametrize("weighted", [False, True])
 def test_hgnn_operator_is_symmetric_with_eigenvalues_in_zero_to_one(weighted):
     weight = torch.tensor([0.5, 2.0, 1.0, 3.0]).double() if weighted else None
-    hypergraph = Hypergraph.from_lists([[0, 1, 2], [2, 3], [0, 1, 2, 3, 4], []], num_vertices=6, hyperedge_weight=weight)
+    hypergraph = Hypergraph.from_lists(
+        [[0, 1, 2], [2, 3], [0, 1, 2, 3, 4], []], num_vertices=6, hyperedge_weight=weight
+    )
     layer = HGNNConv(6, 6, bias=False).double()
     with torch.no_grad():
         layer.linear.weight.copy_(torch.eye(6))

@@ -1,0 +1,76 @@
+"""The seeded inputs that every benchmark shares."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from hgraph.structure import Adjacency, Hypergraph
+
+
+def _weighted(adj: Adjacency, generator: torch.Generator) -> Adjacency:
+    return adj.with_weight(torch.rand(adj.num_edges, generator=generator) + 0.5)
+
+
+def _uniform(targets: int, sources: int, edges: int, seed: int) -> Adjacency:
+    generator = torch.Generator().manual_seed(seed)
+    target = torch.randint(targets, (edges,), generator=generator)
+    source = torch.randint(sources, (edges,), generator=generator)
+    keys = (target * sources + source).unique()
+    adj = Adjacency.from_coo(target=keys // sources, source=keys % sources, num_targets=targets, num_sources=sources)
+    return _weighted(adj, generator)
+
+
+def hyper64() -> tuple[Adjacency, Tensor]:
+    """The vertices-to-hyperedges half of HGNN: 20,000 x 50,000, 490 k incidences, F = 64."""
+    adj = _uniform(20_000, 50_000, 490_000, seed=0)
+    return adj, torch.randn(50_000, 64, generator=torch.Generator().manual_seed(1))
+
+
+def big64() -> tuple[Adjacency, Tensor]:
+    """500,000 x 1,000,000, 4.78 M edges, F = 64."""
+    adj = _uniform(500_000, 1_000_000, 4_780_000, seed=0)
+    return adj, torch.randn(1_000_000, 64, generator=torch.Generator().manual_seed(1))
+
+
+def arxiv128(nodes: int = 169_343, edges: int = 1_430_000, channels: int = 128) -> tuple[Adjacency, Tensor]:
+    """The size of ogbn-arxiv: power law on both ends, random vertex order, self-loops, F = 128."""
+    generator = torch.Generator().manual_seed(0)
+
+    def draw() -> Tensor:  # ranks with P(rank) ~ rank^-0.6, shuffled
+        rank = (torch.rand(edges, generator=generator).pow(1 / 0.4) * nodes).long().clamp(max=nodes - 1)
+        return torch.randperm(nodes, generator=generator)[rank]
+
+    loops = torch.arange(nodes) * (nodes + 1)
+    keys = torch.cat([draw() * nodes + draw(), loops]).unique()
+    extra = len(keys) - edges
+    if extra > 0:
+        drop = keys // nodes != keys % nodes
+        at = drop.nonzero().flatten()
+        keep = torch.ones(len(keys), dtype=torch.bool)
+        keep[at[torch.randperm(len(at), generator=generator)[:extra]]] = False
+        keys = keys[keep]
+    adj = Adjacency.from_coo(target=keys // nodes, source=keys % nodes, num_targets=nodes, num_sources=nodes)
+    return _weighted(adj, generator), torch.randn(nodes, channels, generator=torch.Generator().manual_seed(1))
+
+
+SUMS = {"hyper64": hyper64, "arxiv128": arxiv128, "big64": big64}
+
+
+def hypergraph50k() -> tuple[Hypergraph, Tensor, Tensor]:
+    """50,000 vertices, 20,000 hyperedges, 490 k incidences; features [N, 64], labels of 16 classes."""
+    adj, x = hyper64()
+    y = torch.randint(16, (50_000,), generator=torch.Generator().manual_seed(2))
+    return Hypergraph(adj.with_weight(None)), x, y
+
+
+def cora() -> tuple[Tensor, Tensor, Tensor]:
+    """A graph of Cora's size: edge_index of 10,556 directed edges, features [2708, 1433] (1.3 % ones), labels."""
+    generator = torch.Generator().manual_seed(0)
+    pairs = torch.randint(2708, (2, 8000), generator=generator)
+    pairs = torch.stack([pairs.amin(0), pairs.amax(0)])
+    pairs = pairs[:, pairs[0] != pairs[1]].unique(dim=1)
+    pairs = pairs[:, torch.randperm(pairs.shape[1], generator=generator)[:5278]]
+    x = (torch.rand(2708, 1433, generator=generator) < 0.0127).float()
+    y = torch.randint(7, (2708,), generator=generator)
+    return torch.cat([pairs, pairs.flip(0)], 1), x / x.sum(1, keepdim=True).clamp(min=1), y

@@ -1,0 +1,160 @@
+"""Networks against their papers' matrices written out, and what every model owes."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+import torch.nn.functional as F
+
+from hgraph.models import GAT, GCN, HGNN, HGNNP, MLP
+from hgraph.testing import random_graph, random_hypergraph
+
+N, IN, CLASSES = 9, 4, 3
+
+
+def inputs(case, n=N):
+    x = torch.randn(n, IN, generator=torch.Generator().manual_seed(3), dtype=torch.float64)
+    return (x,) if case.structure is None else (x, case.structure(n))
+
+
+def randomized(model):
+    torch.manual_seed(0)
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.copy_(torch.randn(parameter.shape))
+    return model.double().eval()
+
+
+def features():
+    return torch.randn(N, IN, generator=torch.Generator().manual_seed(3), dtype=torch.float64)
+
+
+def close(a, b):
+    torch.testing.assert_close(a, b, rtol=1e-11, atol=1e-11)
+
+
+# ---------------------------------------------------------------------- parity
+
+
+def test_gcn_parity():
+    graph, x, model = random_graph(N, 25, seed=2, weighted=True), features(), randomized(GCN(IN, 5, CLASSES))
+    a = graph.adj.with_weight(graph.adj.weight.double()).dense()
+    a = a + torch.diag((a.diag() == 0).double())
+    root = a.sum(1) ** -0.5
+    a = root[:, None] * a * root
+    hidden = (a @ x @ model.conv1.weight + model.conv1.bias).relu()
+    close(model(x, graph), a @ hidden @ model.conv2.weight + model.conv2.bias)
+
+
+def test_gat_parity():
+    graph, x, model = random_graph(N, 25, seed=2), features(), randomized(GAT(IN, 5, CLASSES, heads=4))
+    mask = (graph.adj.dense() + torch.eye(N)) > 0
+
+    def layer(x, conv):
+        out = []
+        for h, z in enumerate((x @ conv.weight).chunk(conv.heads, -1)):
+            score = F.leaky_relu((z @ conv.target_score[h])[:, None] + (z @ conv.source_score[h])[None], 0.2)
+            out.append(score.masked_fill(~mask, -torch.inf).softmax(1) @ z)
+        return (torch.cat(out, 1) if conv.concat else torch.stack(out).mean(0)) + conv.bias
+
+    close(model(x, graph), layer(F.elu(layer(x, model.conv1)), model.conv2))
+
+
+@pytest.mark.parametrize("weighted", [False, True])
+def test_hgnn_parity(weighted):
+    check_hypergraph_network(HGNN, weighted, lambda d_v: (d_v**-0.5, d_v**-0.5))
+
+
+@pytest.mark.parametrize("weighted", [False, True])
+def test_hgnnp_parity(weighted):
+    check_hypergraph_network(HGNNP, weighted, lambda d_v: (1 / d_v, torch.ones_like(d_v)))
+
+
+def check_hypergraph_network(kind, weighted, factors):
+    hg, x, model = random_hypergraph(N, 6, 40, seed=2, weighted=weighted), features(), randomized(kind(IN, 5, CLASSES))
+    h = hg.incidence().double()
+    w = torch.ones(6).double() if hg.hyperedge_weight is None else hg.hyperedge_weight.double()
+    front, back = factors(h @ w)
+    smooth = front[:, None] * h * w / h.sum(0) @ h.T * back
+    hidden = (smooth @ model.conv1.linear(x)).relu()
+    close(model(x, hg), smooth @ model.conv2.linear(hidden))
+
+
+def test_mlp_parity():
+    x, model = features(), randomized(MLP(IN, 5, CLASSES)).train()
+    model.dropout.p = 0.0
+    hidden = (x @ model.hidden.weight.T + model.hidden.bias).relu()
+    hidden = (hidden - hidden.mean(0)) / (hidden.var(0, unbiased=False) + model.norm.eps).sqrt()
+    hidden = hidden * model.norm.weight + model.norm.bias
+    close(model(x), hidden @ model.out.weight.T + model.out.bias)
+
+
+# ---------------------------------------------------------------------- sizes and defaults of the papers
+
+
+def test_published_sizes():
+    """Cora: GCN 1433-16-7, GAT 8 x 8 then one head of 7, the HGNN teacher of card 04 with 32, its student with 128."""
+
+    def count(model):
+        return sum(p.numel() for p in model.parameters())
+
+    assert count(GCN(1433, 16, 7)) == 1433 * 16 + 16 + 16 * 7 + 7
+    assert count(GAT(1433, 8, 7)) == (1433 * 64 + 2 * 64 + 64) + (64 * 7 + 2 * 7 + 7)
+    assert count(HGNN(1433, 32, 7)) == count(HGNNP(1433, 32, 7)) == 1433 * 32 + 32 + 32 * 7 + 7
+    assert count(MLP(1433, 128, 7)) == 1433 * 128 + 128 + 2 * 128 + 128 * 7 + 7
+    assert [m(4, 4, 2).dropout.p for m in (GCN, GAT, HGNN, HGNNP, MLP)] == [0.5, 0.6, 0.5, 0.5, 0.5]
+
+
+# ---------------------------------------------------------------------- what every model owes
+
+
+def test_gradients(case, make):
+    model = make(case).double().eval()
+    if isinstance(model, MLP):
+        model.norm.running_var.fill_(2.0)
+    x, *structure = inputs(case, 5)
+    assert torch.autograd.gradcheck(lambda x: model(x, *structure), (x.requires_grad_(),))
+    model(x, *structure).square().sum().backward()
+    assert all(p.grad is not None and p.grad.abs().sum() > 0 for p in model.parameters())
+
+
+def test_state_dict_round_trip(case, make, tmp_path):
+    one, other, (x, *structure) = make(case, 0).eval(), make(case, 1).eval(), inputs(case)
+    x = x.float()
+    assert not torch.equal(one(x, *structure), other(x, *structure))
+    torch.save(one.state_dict(), tmp_path / "state.pt")
+    other.load_state_dict(torch.load(tmp_path / "state.pt", weights_only=True))
+    assert torch.equal(one(x, *structure), other(x, *structure))
+
+
+def test_dropout_only_in_training(case, make):
+    model, (x, *structure) = make(case).double(), inputs(case)
+    assert torch.equal(model.eval()(x, *structure), model(x, *structure))
+    torch.manual_seed(0)
+    model.train()
+    assert not torch.equal(model(x, *structure), model(x, *structure))
+
+
+def test_output_shape(case, make):
+    assert make(case).double()(*inputs(case)).shape == (N, CLASSES)
+
+
+def test_learns_labels_by_heart(case, make):
+    """Twenty vertices, three classes, no dropout: a network whose gradients flow fits them."""
+    torch.manual_seed(1)
+    model, (x, *structure) = case.build().double(), inputs(case, 20)
+    for module in model.modules():
+        if isinstance(module, torch.nn.Dropout):
+            module.p = 0.0
+        elif hasattr(module, "dropout") and isinstance(module.dropout, float):
+            module.dropout = 0.0
+    y = torch.arange(20) % CLASSES
+    optimizer = torch.optim.Adam(model.parameters(), lr=0.05)
+    first = None
+    for _ in range(80):
+        optimizer.zero_grad()
+        loss = F.cross_entropy(model(x, *structure), y)
+        first = first or loss.item()
+        loss.backward()
+        optimizer.step()
+    assert loss.item() < 0.8 * first
