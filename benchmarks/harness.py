@@ -9,6 +9,7 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import csv
 import datetime
 import importlib.metadata
@@ -99,10 +100,8 @@ def _peak_kib() -> int:
 def _measure(make: Callable[[], Method], queue: Any) -> None:
     torch.set_num_threads(1)
     method = make()
-    try:
+    with contextlib.suppress(OSError):
         Path("/proc/self/clear_refs").write_text("5")  # the peak starts anew
-    except OSError:
-        pass
     before = _peak_kib()
     result = method()
     queue.put((_peak_kib() - before) / 1024)

@@ -34,7 +34,7 @@ class Dense(nn.Module):
 
 
 class OnPyG(nn.Module):
-    """HGNN of two PyG `HypergraphConv`: D_v^-1 H D_e^-1 H^T between D_v^1/2 and D_v^-1/2, linear maps with bias first."""
+    """Two PyG `HypergraphConv`, linear maps with bias first; HGNN puts them between D_v^1/2 and D_v^-1/2."""
 
     def __init__(self, model: nn.Module, hypergraph: Hypergraph, *, symmetric: bool) -> None:
         from torch_geometric.nn import HypergraphConv

@@ -1,4 +1,4 @@
-"""What every public layer and model owes, and this file demands: parity, gradients, state, an entry that says what it is.
+"""What every public layer and model owes, and this file demands: parity, gradients, state, a docstring.
 
 By convention, somewhere under tests/:
 - ``test_<name in lower case>_parity...`` compares the class with its paper's formula;
