@@ -8,10 +8,10 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from hgraph.distill.latency import latency
+from hgraph.distill.latency import latencies
 from hgraph.distill.soft_labels import distill, supervised
 from hgraph.errors import ArgumentError
-from hgraph.structure import Data
+from hgraph.structure import Data, Split
 from hgraph.train import FitResult, accuracy, expected_calibration_error, fit, observed
 
 __all__ = ["Comparison", "Measured", "compare"]
@@ -99,27 +99,33 @@ def compare(
     shared = {"split": split, "seed": seed, **options}
     alone = distill(None, mlp, data, lam=1.0, label="mlp", **shared)
     taught = distill(teacher, student, data, lam=lam, temperature=temperature, label="student", **shared)
-    whole = (data.x, data.structure)
-    return Comparison(
-        mlp=_measure(mlp, (data.x,), (data.x[:1].clone(),), data, split, alone),
-        teacher=_measure(teacher, whole, whole, data, split, told),
-        student=_measure(student, (data.x,), (data.x[:1].clone(),), data, split, taught),
-    )
+    row = data.x[:1].clone()
+    one = {"mlp": lambda: mlp(row), "student": lambda: student(row)}
+    every = {
+        "mlp": lambda: mlp(data.x),
+        "teacher": lambda: teacher(data.x, data.structure),
+        "student": lambda: student(data.x),
+    }
+    all_s = latencies(every, device=data.x.device)
+    one_s = {"teacher": all_s["teacher"]} | latencies(one, device=data.x.device)
+    models = {"mlp": (mlp, alone), "teacher": (teacher, told), "student": (student, taught)}
+    measured = {}
+    for name, (model, result) in models.items():
+        with torch.inference_mode():
+            logits = every[name]()
+        measured[name] = _measure(model, logits, data, parts, result, one_s[name], all_s[name])
+    return Comparison(**measured)
 
 
 def _measure(
-    model: nn.Module, every: tuple[Any, ...], one: tuple[Any, ...], data: Data, split: str, result: FitResult
+    model: nn.Module, logits: Tensor, data: Data, parts: Split, result: FitResult, one_s: float, all_s: float
 ) -> Measured:
-    with torch.inference_mode():
-        logits: Tensor = model(*every)
-    parts, device = data.split(split), data.x.device
-    unseen = parts.unseen
-    all_s = latency(lambda: model(*every), device=device)
+    test, unseen = parts.test, parts.unseen
     return Measured(
-        test_accuracy=accuracy(logits[parts.test], data.y[parts.test]),
-        ece=expected_calibration_error(logits[parts.test], data.y[parts.test]),
+        test_accuracy=accuracy(logits[test], data.y[test]),
+        ece=expected_calibration_error(logits[test], data.y[test]),
         parameters=sum(p.numel() for p in model.parameters()),
-        latency_one_s=all_s if one is every else latency(lambda: model(*one), device=device),
+        latency_one_s=one_s,
         latency_all_s=all_s,
         unseen_accuracy=accuracy(logits[unseen], data.y[unseen]) if len(unseen) else None,
         fit=result,

@@ -25,10 +25,12 @@ def learning_curve(comparison: Comparison, names: dict[str, str], title: str) ->
         title: the line above the plot.
     """
     scored = all("validation" in r for _, m in comparison.items() for r in m.fit.history)
-    figure, axes = _canvas(title, right=0.80)
+    figure, axes = _canvas(title, right=0.79)
     axes.set_xlabel("epoch")
     axes.set_ylabel("validation accuracy (%)" if scored else "training loss")
-    ends, last = {}, 1
+    ends: dict[str, float] = {}
+    seen: list[float] = []
+    last = 1
     for key, model in comparison.items():
         history = model.fit.history
         if not history:
@@ -38,16 +40,23 @@ def learning_curve(comparison: Comparison, names: dict[str, str], title: str) ->
         axes.plot(epochs, values, color=_COLOURS[key], linewidth=1.6)
         best = model.fit.best_epoch - 1
         axes.plot(epochs[best], values[best], "o", color=_COLOURS[key], markersize=6, markeredgecolor="white")
+        seen += values
         ends[key], last = values[-1], max(last, int(epochs[-1]))
     axes.set_xlim(0, last)
+    if scored:  # the first steps would squeeze the rest into a strip
+        seen.sort()
+        low, high = seen[len(seen) // 20], seen[-1]
+        margin = max(1.0, 0.08 * (high - low))
+        axes.set_ylim(max(0.0, low - margin), high + margin)
     low, high = axes.get_ylim()
-    for key, at in _spread(ends, 0.06 * (high - low)).items():
+    for key, at in _spread(ends, 0.12 * (high - low)).items():
         note = names[key]
         if scored:
-            note += f"\n{100 * getattr(comparison, key).fit.best['validation']:.1f} % at {_epoch(comparison, key)}"
+            model = getattr(comparison, key).fit
+            note += f"\nepoch {model.best_epoch}: {100 * model.best['validation']:.1f} %"
         axes.annotate(
             note, (1.0, at), (8, 0), xycoords=("axes fraction", "data"), textcoords="offset points",
-            color=_COLOURS[key], va="center", fontsize=9, annotation_clip=False,
+            color=_COLOURS[key], va="center", fontsize=9, annotation_clip=False, linespacing=1.3,
         )  # fmt: skip
     return _png(figure)
 
@@ -79,12 +88,13 @@ def accuracy_latency(comparison: Comparison, names: dict[str, str], title: str) 
     middle = (min(xs.values()) * max(xs.values())) ** 0.5
     for side in (True, False):  # labels on one side must not cover each other
         keys = [key for key in models if (xs[key] <= middle) == side]
-        for key, at in _spread({key: ys[key] for key in keys}, 0.11 * (high - low)).items():
-            axes.plot(xs[key], ys[key], "o", color=_COLOURS[key], markersize=9, markeredgecolor="white")
+        for key, at in _spread({key: ys[key] for key in keys}, 0.13 * (high - low)).items():
+            axes.plot(xs[key], ys[key], "o", color=_COLOURS[key], markersize=9, markeredgecolor="white", zorder=4)
             note = f"{names[key]}\n{ys[key]:.1f} %, {xs[key]:.3g} ms"
             axes.annotate(
                 note, (xs[key], at), (9 if side else -9, 0), textcoords="offset points", color=_COLOURS[key],
-                ha="left" if side else "right", va="center", fontsize=9,
+                ha="left" if side else "right", va="center", fontsize=9, linespacing=1.3, zorder=3,
+                bbox={"facecolor": "white", "edgecolor": "none", "pad": 1},
             )  # fmt: skip
     return _png(figure)
 
@@ -102,7 +112,7 @@ def _canvas(title: str, right: float) -> tuple[Any, Any]:
     for side in ("top", "right", "left"):
         axes.spines[side].set_visible(False)
     axes.spines["bottom"].set_color("#AAAAAA")
-    axes.tick_params(colors=_INK, labelsize=9, length=3, color="#AAAAAA")
+    axes.tick_params(which="both", labelcolor=_INK, color="#AAAAAA", labelsize=9, length=3)
     axes.tick_params(axis="y", length=0)
     axes.xaxis.label.set_color(_INK)
     axes.yaxis.label.set_color(_INK)
@@ -119,10 +129,6 @@ def _spread(values: dict[str, float], gap: float) -> dict[str, float]:
             if short > 1e-9 * gap:
                 heights[i], heights[i + 1] = heights[i] - short / 2, heights[i + 1] + short / 2
     return dict(zip(keys, heights, strict=True))
-
-
-def _epoch(comparison: Comparison, key: str) -> str:
-    return f"epoch {getattr(comparison, key).fit.best_epoch}"
 
 
 def _png(figure: Any) -> bytes:

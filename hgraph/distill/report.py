@@ -65,7 +65,7 @@ def write_report(
     folder, names = Path(folder), dict(names)
     lines = ({"model": key} | record for key, model in comparison.items() for record in model.fit.history)
     weights = {name: tensor.detach().cpu().contiguous() for name, tensor in student.state_dict().items()}
-    content = {
+    content: dict[str, str | bytes] = {
         "config.json": _json(config, indent=2) + "\n",
         "metrics.jsonl": "".join(_json(line) + "\n" for line in lines),
         "learning_curve.png": plots.learning_curve(comparison, names, title),
@@ -116,7 +116,7 @@ def _markdown(
     rows = [[*row, f"{model.ece:.3f}"] for row, (_, model) in zip(rows, comparison.items(), strict=True)]
     head = ["| " + " | ".join(header) + " |", "|---" + "|---:" * (len(header) - 1) + "|"]
     lines = [f"# {title}", "", *head, *("| " + " | ".join(row) + " |" for row in rows), ""]
-    lines += [_sentence(comparison, names), "", "![Validation accuracy over epochs](learning_curve.png)", ""]
+    lines += [_sentence(comparison), "", "![Validation accuracy over epochs](learning_curve.png)", ""]
     lines += ["![Test accuracy over latency](accuracy_latency.png)", "", "## What the numbers mean", ""]
     lines += [f"- {text}" for text in _meaning(comparison, names, config)]
     if notes:
@@ -129,14 +129,14 @@ def _markdown(
     return "\n".join(lines)
 
 
-def _sentence(comparison: Comparison, names: dict[str, str]) -> str:
+def _sentence(comparison: Comparison) -> str:
     mlp, teacher, student = comparison.mlp, comparison.teacher, comparison.student
     one = teacher.latency_one_s / student.latency_one_s
     every = teacher.latency_all_s / student.latency_all_s
     return (
         f"The student's test accuracy is {_versus(student.test_accuracy - mlp.test_accuracy)} that of the same network "
-        f"trained on labels alone and {_versus(student.test_accuracy - teacher.test_accuracy)} that of its teacher, "
-        f"{names['teacher']}. The student answers {_times(one)} as fast for one vertex and {_times(every)} as fast "
+        f"trained on labels alone and {_versus(student.test_accuracy - teacher.test_accuracy)} that of its "
+        f"teacher. The student answers {_times(one)} as fast for one vertex and {_times(every)} as fast "
         "for all of them."
     )
 
@@ -152,11 +152,11 @@ def _meaning(comparison: Comparison, names: dict[str, str], config: Mapping[str,
         "predicts.",
         "**ECE**, the expected calibration error (15 bins, 0 is best), says how far stated confidence is from "
         "accuracy.",
-        f"**Latency** is the median wall-clock time of a forward pass after warm-up, in inference mode, {threads} "
+        f"**Latency** is the median wall-clock time of a forward pass after warm-up, the models in turn, {threads} "
         f"thread(s), device `{device}`. Features and structure are in memory and the structure's norms are ready.",
         "**One vertex** costs the student one row. It costs the teacher a full pass: its answer depends on the "
-        "vertices two steps away and on their degrees, and no hidden state is kept between calls. A teacher run on "
-        "exactly that neighbourhood, cut out for each request, would lie between the two.",
+        "vertices two steps away and on their degrees, and no hidden state is kept between calls. Cutting "
+        "exactly that neighbourhood out for each request can be cheaper on large structures; that is not measured.",
         "**All vertices**: the student's wide layer may cost more than the teacher's sparse sums, so a speed-up "
         "below 1 is possible and is shown as it is.",
     ]

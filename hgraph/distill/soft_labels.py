@@ -153,14 +153,15 @@ def _logits(teacher: Teacher, part: Observed) -> Tensor:
     if isinstance(teacher, Tensor):
         logits = teacher.detach().to(part.x.device)
     else:
-        training = isinstance(teacher, nn.Module) and teacher.training
-        if training:
-            teacher.eval()  # type: ignore[union-attr]
+        module = teacher if isinstance(teacher, nn.Module) else None
+        training = module is not None and module.training
         try:
+            if module is not None:
+                module.eval()
             logits = teacher(part.x, part.structure)
         finally:
-            if training:
-                teacher.train()  # type: ignore[union-attr]
+            if module is not None:
+                module.train(training)
     if logits.dim() != 2 or len(logits) != len(part.x):
         hint = "In production, give the logits of the split's own structure: others would know of unseen vertices"
         raise ArgumentError(

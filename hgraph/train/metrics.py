@@ -55,7 +55,7 @@ def expected_calibration_error(logits: Tensor, y: Tensor, bins: int = 15) -> flo
     _check(logits, y)
     if bins < 1:
         raise ArgumentError("bins", "at least 1", bins)
-    confidence, predicted = logits.double().softmax(-1).max(-1)
+    confidence, predicted = logits.detach().double().softmax(-1).max(-1)
     gap = (predicted == y).double() - confidence
     member = (confidence * bins).ceil().long().sub(1).clamp(0, bins - 1)
     # |B| / N * |mean gap of B| is |sum of the gaps of B| / N

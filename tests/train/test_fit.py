@@ -57,9 +57,14 @@ def test_callers_random_state_is_untouched(task):
 
 def test_random_state_comes_back_after_an_error():
     before = torch.random.get_rng_state()
-    with pytest.raises(ZeroDivisionError), seeded(5):
-        torch.rand(1)
-        raise ZeroDivisionError
+
+    def fails():
+        with seeded(5):
+            torch.rand(1)
+            raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        fails()
     assert torch.equal(before, torch.random.get_rng_state())
 
 

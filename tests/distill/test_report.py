@@ -1,0 +1,208 @@
+"""Comparing, measuring, and the run folder."""
+
+from __future__ import annotations
+
+import io
+import json
+import math
+import time
+from itertools import pairwise
+
+import pytest
+import torch
+from PIL import Image
+from torch import nn
+
+from hgraph.distill import compare, latencies, report, write_report
+from hgraph.distill.plots import _spread
+from hgraph.errors import ArgumentError
+from hgraph.models import HGNN, MLP
+from hgraph.structure import Data, Split
+from hgraph.train import accuracy, expected_calibration_error, seeded
+
+NAMES = {"mlp": "MLP", "teacher": "HGNN (teacher)", "student": "student"}
+
+
+def networks():
+    with seeded(0):
+        return HGNN(24, 16, 3), MLP(24, 16, 3), MLP(24, 16, 3)
+
+
+@pytest.fixture(scope="module")
+def run(data):
+    models = networks()
+    return compare(*models, data, epochs=25, progress=False), models
+
+
+def write(folder, run, **options):
+    comparison, models = run
+    options = {"title": "toy", "config": {"seed": 0, "command": "hgraph distill toy"}} | options
+    return write_report(folder, comparison, models[2], names=NAMES, **options)
+
+
+def test_figures_are_those_of_the_trained_models(run, data):
+    comparison, (teacher, mlp, student) = run
+    test, y = data.split().test, data.y
+    for measured, model, inputs in [
+        (comparison.mlp, mlp, (data.x,)),
+        (comparison.teacher, teacher, (data.x, data.structure)),
+        (comparison.student, student, (data.x,)),
+    ]:
+        logits = model(*inputs)[test]
+        assert measured.test_accuracy == accuracy(logits, y[test])
+        assert measured.ece == expected_calibration_error(logits, y[test])
+        assert measured.parameters == sum(p.numel() for p in model.parameters())
+        assert measured.unseen_accuracy is None
+        assert len(measured.fit.history) == 25
+    assert comparison.teacher.latency_one_s == comparison.teacher.latency_all_s
+    assert 0 < comparison.student.latency_one_s < comparison.teacher.latency_one_s
+    assert list(comparison.student.figures()) == [
+        "test_accuracy", "ece", "parameters", "latency_one_s", "latency_all_s",
+    ]  # fmt: skip
+
+
+def test_in_production_the_teacher_answers_on_the_whole_structure(data):
+    teacher, mlp, student = networks()
+    comparison = compare(teacher, mlp, student, data, split="production", epochs=3, progress=False)
+    split = data.split("production")
+    logits = teacher(data.x, data.structure)
+    assert comparison.teacher.test_accuracy == accuracy(logits[split.test], data.y[split.test])
+    assert comparison.teacher.unseen_accuracy == accuracy(logits[split.unseen], data.y[split.unseen])
+    assert report.table_rows(comparison, NAMES)[0][2] == "of unseen"
+
+
+def test_an_empty_part_is_refused_and_an_empty_validation_is_not(data):
+    split, none = data.split(), torch.empty(0, dtype=torch.long)
+    for part in ("train", "test"):
+        parts = {"train": split.train, "val": split.val, "test": split.test, part: none}
+        with pytest.raises(ArgumentError, match=f"at least one {part} vertex"):
+            compare(*networks(), Data(data.structure, data.x, data.y, {"default": Split(data.structure, **parts)}))
+    blind = Data(data.structure, data.x, data.y, {"default": Split(data.structure, split.train, none, split.test)})
+    assert compare(*networks(), blind, epochs=2, progress=False).student.fit.best_epoch == 2
+
+
+def test_the_folder_holds_what_the_report_says(run, tmp_path):
+    path = write(tmp_path / "a" / "b", run, notes=["Licence: none."])
+    folder = path.parent
+    assert sorted(p.name for p in folder.iterdir()) == sorted(report.FILES)
+    text = path.read_text()
+    assert all(f"({name})" in text for name in ("learning_curve.png", "accuracy_latency.png"))
+    assert "hgraph distill toy" in text
+    assert "Licence: none." in text
+    lines = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
+    assert [line["model"] for line in lines] == ["mlp"] * 25 + ["teacher"] * 25 + ["student"] * 25
+    assert set(lines[0]) == {"model", "epoch", "loss", "validation"}
+    assert json.loads((folder / "config.json").read_text())["seed"] == 0
+    for name in ("learning_curve.png", "accuracy_latency.png"):
+        with Image.open(folder / name) as image:
+            image.load()
+            assert min(image.size) > 500
+            assert len(image.convert("RGB").getcolors(2**24)) > 50  # something is drawn
+
+
+def test_the_saved_student_predicts_the_same(run, data, tmp_path):
+    from safetensors.torch import load_file
+
+    write(tmp_path, run)
+    again = MLP(24, 16, 3).eval()
+    again.load_state_dict(load_file(tmp_path / "student.safetensors"))
+    assert torch.equal(again(data.x), run[1][2](data.x))
+
+
+@pytest.mark.parametrize("fatal", report.FILES)
+def test_a_killed_run_leaves_nothing_that_looks_whole(run, tmp_path, monkeypatch, fatal):
+    """Killed while any file is written: no report.md, not even the one of the run before, and no torn file."""
+    write(tmp_path, run)
+    before = {name: (tmp_path / name).read_bytes() for name in report.FILES}
+    real = report.write_atomically
+
+    def killed(path, content):
+        if path.name == fatal:
+            raise KeyboardInterrupt
+        real(path, content)
+
+    monkeypatch.setattr(report, "write_atomically", killed)
+    with pytest.raises(KeyboardInterrupt):
+        write(tmp_path, run, title="other")
+    assert not (tmp_path / "report.md").exists()
+    assert (tmp_path / fatal).exists() == (fatal != "report.md")
+    assert fatal == "report.md" or (tmp_path / fatal).read_bytes() == before[fatal]
+
+
+def test_other_files_of_the_folder_stay(run, tmp_path):
+    (tmp_path / "mine.txt").write_text("keep")
+    assert not report.holds_run(tmp_path)
+    write(tmp_path, run)
+    assert report.holds_run(tmp_path)
+    assert (tmp_path / "mine.txt").read_text() == "keep"
+
+
+def test_a_config_that_json_cannot_hold_is_refused_before_anything_is_written(run, tmp_path):
+    with pytest.raises(ValueError, match="JSON"):
+        write(tmp_path / "new", run, config={"lr": math.nan})
+    assert not (tmp_path / "new").exists()
+
+
+def test_plots_leave_matplotlibs_state_alone(run, tmp_path):
+    import matplotlib
+    from matplotlib import pyplot
+
+    before = dict(matplotlib.rcParams), pyplot.get_fignums()
+    write(tmp_path, run)
+    assert (dict(matplotlib.rcParams), pyplot.get_fignums()) == before
+
+
+def test_the_table_is_aligned_and_its_speed_up_is_the_teachers_latency_over_the_models(run):
+    comparison, _ = run
+    lines = report.table(comparison, NAMES).splitlines()
+    assert len({len(line) for line in lines}) == 1
+    rows = report.table_rows(comparison, NAMES)
+    assert rows[2][-2:] == ["1.0x", "1.0x"]
+    stated = float(rows[3][-2].rstrip("x"))
+    assert stated == pytest.approx(comparison.teacher.latency_one_s / comparison.student.latency_one_s, rel=0.06)
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"),
+    [(4.1234e-5, "0.041 ms"), (1.06e-3, "1.06 ms"), (0.0476, "47.6 ms"), (0.123456, "123 ms"), (2.0, "2000 ms")],
+)
+def test_durations_have_three_digits_at_most_three_after_the_point(seconds, text):
+    assert report._milliseconds(seconds) == text
+
+
+def test_latency_is_the_median_of_calls_without_gradients():
+    grads = []
+
+    def slow():
+        grads.append(torch.is_grad_enabled())
+        time.sleep(0.002)
+
+    measured = latencies({"slow": slow, "fast": lambda: None}, rounds=2, warmup=0)
+    assert measured["slow"] >= 0.002
+    assert measured["fast"] < 0.002
+    assert len(grads) == 3 + 2 * 10
+    assert not any(grads)
+    with pytest.raises(ArgumentError, match="rounds"):
+        latencies({"fast": lambda: None}, rounds=0)
+
+
+def test_labels_are_moved_apart_and_keep_their_order():
+    moved = _spread({"a": 1.0, "b": 1.01, "c": 5.0, "d": 1.02}, gap=0.5)
+    heights = sorted(moved.values())
+    assert sorted(moved, key=moved.get) == ["a", "b", "d", "c"]
+    assert all(b - a >= 0.5 - 1e-6 for a, b in pairwise(heights))
+    assert moved["c"] == 5.0
+
+
+def test_figures_are_plain_pngs(run):
+    from hgraph.distill import plots
+
+    for draw in (plots.learning_curve, plots.accuracy_latency):
+        with Image.open(io.BytesIO(draw(run[0], NAMES, "toy"))) as image:
+            assert image.format == "PNG"
+
+
+def test_the_student_has_no_way_to_a_structure(run, data):
+    student: nn.Module = run[1][2]
+    with pytest.raises(TypeError):
+        student(data.x, data.structure)

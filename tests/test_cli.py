@@ -1,0 +1,154 @@
+"""The `hgraph` command: what it prints, where, and how it fails."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+import torch
+from typer.testing import CliRunner
+
+import hgraph
+from hgraph.cli import _as_hypergraph, app
+from hgraph.datasets import names
+from hgraph.structure import Graph
+
+FIGURES = {"test_accuracy": float, "ece": float, "parameters": int, "latency_one_s": float, "latency_all_s": float}
+
+
+def call(*arguments):
+    return CliRunner().invoke(app, [str(a) for a in arguments])
+
+
+@pytest.fixture(scope="module")
+def demo(tmp_path_factory):
+    """A run of the demo: its result and its folder."""
+    folder = tmp_path_factory.mktemp("runs") / "demo"
+    arguments = ["distill", "digits", "--teacher", "hgnn+", "--seed", "0", "--epochs", "40", "--out", folder, "--json"]
+    return call(*arguments), folder
+
+
+def test_json_is_one_object_with_the_promised_keys_and_types(demo):
+    result, _ = demo
+    assert result.exit_code == 0, result.output
+    assert len(result.stdout.splitlines()) == 1
+    answer = json.loads(result.stdout)
+    assert list(answer) == ["dataset", "setting", "seed", "mlp", "teacher", "student"]
+    assert (answer["dataset"], answer["setting"], answer["seed"]) == ("digits", "transductive", 0)
+    for model in ("mlp", "teacher", "student"):
+        assert {key: type(value) for key, value in answer[model].items()} == FIGURES
+        assert 0 < answer[model]["test_accuracy"] <= 1
+        assert 0 <= answer[model]["ece"] <= 1
+    assert answer["mlp"]["parameters"] == answer["student"]["parameters"]
+
+
+def test_the_demo_learns(demo):
+    answer = json.loads(demo[0].stdout)
+    assert answer["teacher"]["test_accuracy"] > 0.93
+    assert answer["student"]["test_accuracy"] > answer["mlp"]["test_accuracy"] > 0.85
+
+
+def test_the_demo_leaves_a_report_with_plots_and_notes_go_to_stderr(demo):
+    result, folder = demo
+    assert {p.name for p in folder.iterdir()} == {
+        "config.json", "metrics.jsonl", "learning_curve.png", "accuracy_latency.png", "student.safetensors",
+        "report.md",
+    }  # fmt: skip
+    assert "hgraph distill digits --teacher hgnn+ --seed 0" in (folder / "report.md").read_text()
+    assert "teacher: epoch" in result.stderr
+    assert json.loads((folder / "config.json").read_text())["seed"] == 0
+
+
+def test_the_same_seed_gives_the_same_figures_and_a_second_run_says_what_it_replaces(tmp_path):
+    arguments = ("distill", "davis", "--epochs", "8", "--out", tmp_path, "--json")
+    first, second = call(*arguments), call(*arguments)
+    assert "holds a run already" in second.stderr
+    assert "holds a run already" not in first.stderr
+    a, b = json.loads(first.stdout), json.loads(second.stdout)
+    for model in ("mlp", "teacher", "student"):
+        assert all(a[model][key] == b[model][key] for key in ("test_accuracy", "ece", "parameters"))
+
+
+@pytest.mark.parametrize(
+    ("teacher", "dataset", "setting"),
+    [
+        ("hgnn", "davis", "production"),
+        ("hgnn+", "karate", "production"),
+        ("gcn", "davis", "transductive"),
+        ("gat", "karate", "transductive"),
+    ],
+)
+def test_every_teacher_serves_graphs_and_hypergraphs(tmp_path, teacher, dataset, setting):
+    arguments = ["distill", dataset, "--teacher", teacher, "--setting", setting, "--epochs", "3", "--quiet"]
+    result = call(*arguments, "--out", tmp_path)
+    assert result.exit_code == 0, result.output
+    assert result.stderr == ""
+    lines = result.stdout.splitlines()
+    assert lines[0].startswith("model ")
+    assert "speed-up one" in lines[0]
+    assert ("of unseen" in lines[0]) == (setting == "production")
+    assert [line.split()[0] for line in lines[2:5]] == ["MLP", teacher.upper(), "student"]
+    assert lines[-1] == f"report: {tmp_path / 'report.md'}"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "match"),
+    [
+        (["digts"], "'digits'"),
+        (["digits", "--teacher", "gnn"], "gcn"),
+        (["digits", "--epochs", "0"], "epochs"),
+        (["digits", "--setting", "open"], "transductive"),
+        (["digits", "--device", "abacus"], "device"),
+        (["digits", "--device", "cuda:99"], "CUDA devices here"),
+        (["digits", "--seed", "x"], "seed"),
+    ],
+)
+def test_wrong_arguments_exit_with_2_and_write_nothing(tmp_path, monkeypatch, arguments, match):
+    monkeypatch.chdir(tmp_path)
+    result = call("distill", *arguments)
+    assert result.exit_code == 2
+    assert match in result.stderr
+    assert "Traceback" not in result.stderr
+    assert result.stdout == ""
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_errors_of_the_library_are_one_line():
+    result = call("datasets", "info", "digts")
+    assert result.exit_code == 2
+    assert len(result.stderr.splitlines()) == 1
+    assert result.stderr.startswith("hgraph: error: ")
+
+
+def test_an_out_that_is_a_file_is_refused_before_any_work(tmp_path):
+    (tmp_path / "file").write_text("mine")
+    for out in ("file", "file/below"):
+        result = call("distill", "digits", "--out", tmp_path / out)
+        assert result.exit_code == 2
+        assert "which is a file" in result.stderr
+    assert (tmp_path / "file").read_text() == "mine"
+
+
+def test_datasets_list_and_info():
+    assert call("datasets", "list").stdout.split() == list(names())
+    assert json.loads(call("datasets", "list", "--json").stdout) == list(names())
+    card = json.loads(call("datasets", "info", "karate", "--json").stdout)
+    assert card["sizes"]["nodes"] == 34
+    assert "licence" in call("datasets", "info", "karate").stdout
+
+
+def test_version_and_help_with_examples():
+    assert call("--version").stdout == f"hgraph {hgraph.__version__}\n"
+    for command in ([], ["distill"], ["datasets"], ["datasets", "list"], ["datasets", "info"]):
+        result = call(*command, "--help")
+        assert result.exit_code == 0
+        assert "Example: hgraph" in result.stdout
+
+
+def test_a_graph_becomes_one_hyperedge_an_edge_and_none_is_isolated():
+    g = Graph.from_edge_index([[0, 1, 2], [1, 2, 2]], num_nodes=5, directed=False, weight=torch.tensor([1.0, 2.0, 3.0]))
+    hg = _as_hypergraph(g)
+    assert hg.to_lists() == [[0, 1], [1, 2], [2], [3], [4]]
+    assert hg.hyperedge_weight.tolist() == [1, 2, 3, 1, 1]
+    one_way = Graph.from_edge_index([[1, 0, 2], [0, 1, 0]], num_nodes=3, directed=True)
+    assert _as_hypergraph(one_way).to_lists() == [[0, 1], [0, 2]]
