@@ -180,7 +180,7 @@ def test_legend_names_the_classes(ax):
 
 
 def test_large_ones_are_thinned_and_say_so(ax):
-    random_hypergraph(40, 30, 90, seed=1).draw(ax, max_hyperedges=5)
+    Hypergraph.from_lists([[i, i + 9] for i in range(30)], num_vertices=40).draw(ax, max_hyperedges=5)
     assert len(hulls(ax)) == 5
     assert "the first 5 of 30 hyperedges" in ax.get_title()
 

@@ -50,7 +50,7 @@ def test_round_trips(folder, adj, hg):
     "structure",
     [
         random_graph(5, 9, weighted=True),
-        random_graph(0, 0) if False else Graph.from_edge_index([[], []], num_nodes=0, directed=True),
+        Graph.from_edge_index([[], []], num_nodes=0, directed=True),
         random_hypergraph(6, 5, 14, weighted=True),
         SoftAdjacency.from_weight(torch.rand(2, 3, 4)),
         SoftAdjacency.from_weight(torch.rand(3, 4).half().T),
@@ -102,8 +102,8 @@ def test_save_refuses_what_it_cannot_write(tmp_path):
 # ---------------------------------------------------------------------- files that are refused
 
 
-def refused(path, message=""):
-    with pytest.raises(DataError, match=message) as caught:
+def refused(path, message=None):
+    with pytest.raises(DataError, match=message or None) as caught:
         hgraph.load(path)
     assert str(path) in str(caught.value)
 
@@ -204,13 +204,10 @@ def test_the_untampered_file_loads(tmp_path):
         {"kind": "Graph"},
         {"kind": "SoftAdjacency"},
     ],
-    ids=lambda c: ",".join(c) if isinstance(c, dict) else None,
+    ids=lambda changed: next(iter(changed)),
 )
 def test_contradicting_tensors(changed, tmp_path):
-    if changed == {"kind": "SoftAdjacency"}:  # its weight has one dimension, a dense one has two
-        refused(tampered(tmp_path / "a", **changed), "damaged")
-    else:
-        refused(tampered(tmp_path / "a", **changed), "damaged")
+    refused(tampered(tmp_path / "a", **changed), "damaged")
 
 
 def test_no_number_in_a_header_asks_for_memory(tmp_path):
