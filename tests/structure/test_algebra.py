@@ -11,7 +11,7 @@ from hgraph.structure import algebra
 from hgraph.testing import adjacencies, degenerate_adjacencies, random_adjacency
 
 DEGENERATE = degenerate_adjacencies()
-SOME = settings(max_examples=60, deadline=None, derandomize=True)
+SOME = settings(max_examples=40, deadline=None, derandomize=True)
 
 
 def pairs(adj):

@@ -1,7 +1,7 @@
 """Pictures: what is drawn, what is refused, and that nothing needs a display."""
 
-import subprocess
 import sys
+from types import SimpleNamespace
 
 import networkx as nx
 import numpy as np
@@ -216,17 +216,28 @@ def test_a_given_axes_is_used_and_equal(ax):
     assert not ax.axison
 
 
-def test_without_pyplot_a_plain_figure_is_made():
-    code = """
-import sys, torch, hgraph
-assert "matplotlib" not in sys.modules
-ax = hgraph.Hypergraph.from_lists([[0, 1]], num_vertices=2).draw()
-assert "matplotlib.pyplot" not in sys.modules
-ax.figure.canvas.draw()
-from matplotlib import pyplot
-pyplot.switch_backend("agg")
-assert pyplot.get_fignums() == []
-ax = hgraph.Adjacency.eye(3).draw()
-assert pyplot.figure(pyplot.get_fignums()[0]) is ax.figure
-"""
-    subprocess.run([sys.executable, "-c", code], check=True, timeout=120)
+def test_without_pyplot_a_plain_figure_is_made(monkeypatch):
+    for name in ("matplotlib.pyplot", "IPython"):
+        monkeypatch.delitem(sys.modules, name, raising=False)
+    hg = Hypergraph.from_lists([[0, 1]], num_vertices=2)
+    plain = hg.draw()
+    plain.figure.canvas.draw()
+    assert "matplotlib.pyplot" not in sys.modules  # drawing does not bring it in either
+    from matplotlib import pyplot
+
+    pyplot.switch_backend("agg")
+    assert pyplot.get_fignums() == []
+    shown = hg.draw()
+    assert pyplot.figure(pyplot.get_fignums()[0]) is shown.figure
+    pyplot.close(shown.figure)
+
+
+def test_in_a_notebook_the_figure_shows_by_itself(monkeypatch):
+    from matplotlib import pyplot
+
+    pyplot.switch_backend("agg")
+    monkeypatch.delitem(sys.modules, "matplotlib.pyplot")
+    monkeypatch.setitem(sys.modules, "IPython", SimpleNamespace(get_ipython=lambda: object()))
+    shown = Adjacency.eye(3).draw()
+    assert pyplot.figure(pyplot.get_fignums()[-1]) is shown.figure
+    pyplot.close(shown.figure)

@@ -9,7 +9,7 @@ from hgraph import Hypergraph
 from hgraph.errors import ArgumentError, ArgumentTypeError
 from hgraph.testing import hypergraphs, random_hypergraph
 
-SOME = settings(max_examples=60, deadline=None, derandomize=True)
+SOME = settings(max_examples=40, deadline=None, derandomize=True)
 EMPTY = [
     Hypergraph.from_lists([], num_vertices=0),
     Hypergraph.from_lists([], num_vertices=3),

@@ -11,7 +11,7 @@ from hgraph import Graph
 from hgraph.errors import ArgumentError, ArgumentTypeError
 from hgraph.testing import random_graph
 
-SOME = settings(max_examples=60, deadline=None, derandomize=True)
+SOME = settings(max_examples=40, deadline=None, derandomize=True)
 
 
 def build(edge_index, n=4, directed=True, **more):

@@ -13,7 +13,7 @@ from hgraph import Hypergraph
 from hgraph.errors import ArgumentError, ArgumentTypeError
 from hgraph.testing import hypergraphs, random_hypergraph
 
-SOME = settings(max_examples=60, deadline=None, derandomize=True)
+SOME = settings(max_examples=40, deadline=None, derandomize=True)
 LISTS = [[0, 1, 2], [2, 3], [], [2]]
 
 
