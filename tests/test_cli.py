@@ -9,7 +9,8 @@ import torch
 from typer.testing import CliRunner
 
 import hgraph
-from hgraph.cli import _as_hypergraph, app
+from hgraph.cli import app
+from hgraph.cli.teachers import as_hypergraph
 from hgraph.datasets import names
 from hgraph.structure import Graph
 
@@ -147,8 +148,8 @@ def test_version_and_help_with_examples():
 
 def test_a_graph_becomes_one_hyperedge_an_edge_and_none_is_isolated():
     g = Graph.from_edge_index([[0, 1, 2], [1, 2, 2]], num_nodes=5, directed=False, weight=torch.tensor([1.0, 2.0, 3.0]))
-    hg = _as_hypergraph(g)
+    hg = as_hypergraph(g)
     assert hg.to_lists() == [[0, 1], [1, 2], [2], [3], [4]]
     assert hg.hyperedge_weight.tolist() == [1, 2, 3, 1, 1]
     one_way = Graph.from_edge_index([[1, 0, 2], [0, 1, 0]], num_nodes=3, directed=True)
-    assert _as_hypergraph(one_way).to_lists() == [[0, 1], [0, 2]]
+    assert as_hypergraph(one_way).to_lists() == [[0, 1], [0, 2]]

@@ -1,0 +1,5 @@
+"""The `hgraph` command."""
+
+from hgraph.cli.app import app, main
+
+__all__ = ["app", "main"]

@@ -1,0 +1,5 @@
+"""`python -m hgraph.cli`."""
+
+from hgraph.cli import main
+
+main()

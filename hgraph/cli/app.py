@@ -1,0 +1,41 @@
+"""The command and what hangs on it: one file a command."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from hgraph import __version__
+from hgraph.cli import datasets
+from hgraph.cli.distill import distill
+
+app = typer.Typer(
+    help="Learning on graphs and hypergraphs: pick a structure, pick a message.",
+    epilog="Example: hgraph distill digits --teacher hgnn+ --seed 0 --out runs/demo",
+    no_args_is_help=True,
+    rich_markup_mode=None,
+    pretty_exceptions_enable=False,
+)
+app.add_typer(datasets.app, name="datasets")
+app.command(epilog="Example: hgraph distill digits --teacher hgnn+ --seed 0 --out runs/demo")(distill)
+
+
+def main() -> None:
+    """Entry point of the ``hgraph`` command."""
+    app(prog_name="hgraph")
+
+
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"hgraph {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _hgraph(
+    version: Annotated[
+        bool, typer.Option("--version", help="Print the version and exit.", is_eager=True, callback=_print_version)
+    ] = False,
+) -> None:
+    pass

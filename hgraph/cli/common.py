@@ -1,0 +1,94 @@
+"""What the commands share: options, checks of arguments, errors as one line, notes on stderr."""
+
+from __future__ import annotations
+
+import functools
+import logging
+import os
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from hgraph.errors import ArgumentError, HgraphError
+
+# torch and all that needs it are imported inside the commands: `hgraph --help` answers at once
+if TYPE_CHECKING:
+    import torch
+
+    from hgraph.structure import Dataset
+
+LOG = logging.getLogger("hgraph")
+
+JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON object on stdout, nothing else.")]
+RootOption = Annotated[Path | None, typer.Option(help="Where data files are kept; default $HGRAPH_DATA.")]
+
+
+def plain_errors(command: Callable[..., None]) -> Callable[..., None]:
+    """Errors raised on purpose become one line on stderr and exit code 2; others are bugs and show where."""
+
+    @functools.wraps(command)
+    def wrapped(*args: Any, **kwargs: Any) -> None:
+        try:
+            command(*args, **kwargs)
+        except HgraphError as error:
+            typer.echo("hgraph: error: " + " ".join(str(error).split()), err=True)
+            raise typer.Exit(2) from None
+
+    return wrapped
+
+
+def load(name: str, root: Path | None, seed: int) -> Dataset:
+    """The data set of that name, for vertex classification, its split drawn under the seed where it is drawn."""
+    from hgraph import datasets
+
+    card = datasets.info(name)
+    if card.task != "vertex classification":
+        raise ArgumentError("dataset", "one for vertex classification", f"{name!r}, which is for {card.task}")
+    return datasets.load(name, root=root, **({"seed": seed} if "seed" in card.options else {}))
+
+
+def device_of(name: str) -> torch.device:
+    """The device of that name, if there is one here."""
+    import torch
+
+    try:
+        device = torch.device(name)
+    except RuntimeError:
+        raise ArgumentError("device", "cpu, cuda or cuda:0", repr(name)) from None
+    if device.type not in ("cpu", "cuda"):
+        raise ArgumentError("device", "cpu, cuda or cuda:0", repr(name))
+    if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
+        raise ArgumentError("device", f"one of the {torch.cuda.device_count()} CUDA devices here", repr(name))
+    return device
+
+
+def check_folder(folder: Path) -> None:
+    """Refuse, before any work, a run folder that could not be written."""
+    place = folder
+    while not place.exists() and place != place.parent:
+        place = place.parent
+    if not place.is_dir():
+        raise ArgumentError("out", "a folder", f"{place}, which is a file")
+    if not os.access(place, os.W_OK):
+        raise ArgumentError("out", "a folder that can be written", str(place))
+
+
+@contextmanager
+def notes(quiet: bool) -> Iterator[None]:
+    """What the library logs, as plain lines on stderr."""
+    if quiet:
+        yield
+        return
+    handler, level = logging.StreamHandler(sys.stderr), LOG.level
+    handler.setFormatter(logging.Formatter("%(message)s"))
+    LOG.addHandler(handler)
+    LOG.setLevel(logging.INFO)
+    try:
+        yield
+    finally:
+        LOG.removeHandler(handler)
+        LOG.setLevel(level)

@@ -1,0 +1,134 @@
+"""`hgraph distill`."""
+
+from __future__ import annotations
+
+import json
+import shlex
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from hgraph import __version__
+from hgraph.cli.common import LOG, JsonOption, RootOption, check_folder, device_of, load, notes, plain_errors
+from hgraph.cli.teachers import STUDENT_HIDDEN, TEACHER_HIDDEN, TEACHERS, Setting, Teacher, prepare
+from hgraph.errors import DataError
+
+if TYPE_CHECKING:
+    import torch
+
+    from hgraph.distill import Comparison
+    from hgraph.structure import Data, Dataset
+
+
+@plain_errors
+def distill(
+    dataset: Annotated[str, typer.Argument(help="Name of a data set, see `hgraph datasets list`.")],
+    teacher: Annotated[Teacher, typer.Option(help="The network that teaches.")] = Teacher.HGNN,
+    seed: Annotated[int, typer.Option(help="Draws the split, the weights, the dropout.")] = 0,
+    setting: Annotated[Setting, typer.Option(help="What training may see.")] = Setting.TRANSDUCTIVE,
+    epochs: Annotated[int, typer.Option(min=1, help="Steps of each of the three trainings.")] = 200,
+    out: Annotated[Path | None, typer.Option(help="Run folder; default runs/<dataset>-<teacher>-<seed>.")] = None,
+    device: Annotated[str, typer.Option(help="cpu, cuda or cuda:0.")] = "cpu",
+    root: RootOption = None,
+    as_json: JsonOption = False,
+    quiet: Annotated[bool, typer.Option("--quiet", help="No progress and no notes on stderr.")] = False,
+) -> None:
+    """Distill a (hyper)graph network into an MLP, and compare both with the MLP alone.
+
+    Trains a teacher on the structure, a student MLP on the teacher's soft labels, and the same MLP on labels alone;
+    prints test accuracy, size and latency, and writes report.md with plots.
+    """
+    folder = out or Path("runs") / f"{dataset}-{teacher.value}-{seed}"
+    check_folder(folder)
+    where = device_of(device)
+    loaded = load(dataset, root=root, seed=seed)
+
+    from hgraph.distill import write_report
+    from hgraph.distill.report import holds_run, table
+
+    names = {"mlp": "MLP", "teacher": f"{TEACHERS[teacher][1]} (teacher)", "student": "student"}
+    data = prepare(loaded, teacher, setting, seed).to(where)
+    with notes(quiet):
+        if holds_run(folder):
+            LOG.info("%s holds a run already: its files will be replaced, others stay", folder)
+        comparison, student = _compare(data, teacher, setting, seed, epochs, progress=False if quiet else None)
+    command = ["hgraph", "distill", dataset, "--teacher", teacher.value, "--seed", str(seed)]
+    command += ["--setting", setting.value, "--epochs", str(epochs), "--device", device, "--out", str(folder)]
+    try:
+        report = write_report(
+            folder,
+            comparison,
+            student,
+            names=names,
+            title=f"{loaded.name}: {TEACHERS[teacher][1]} distilled into an MLP (seed {seed}, {setting.value})",
+            config=_config(loaded, data, teacher, setting, seed, epochs, where) | {"command": shlex.join(command)},
+            notes=_about(loaded),
+        )
+    except OSError as error:
+        raise DataError(f"{folder}: cannot be written ({error})") from error
+    if as_json:
+        figures = {key: model.figures() for key, model in comparison.items()}
+        head = {"dataset": loaded.name, "setting": setting.value, "seed": seed}
+        typer.echo(json.dumps(head | figures, allow_nan=False))
+    else:
+        typer.echo(f"{table(comparison, names)}\n\nreport: {report}")
+
+
+def _compare(
+    data: Data, teacher: Teacher, setting: Setting, seed: int, epochs: int, progress: bool | None
+) -> tuple[Comparison, torch.nn.Module]:
+    """Make the three networks under the seed, train and measure them."""
+    from hgraph import models
+    from hgraph.distill import compare
+    from hgraph.train import seeded
+
+    def made(name: str, hidden: int, **options: Any) -> torch.nn.Module:
+        with seeded(seed):
+            network = getattr(models, name)(data.num_features, hidden, data.num_classes, **options)
+        return network.to(data.x.device)
+
+    name = TEACHERS[teacher][0]
+    # a GAT's width is a head's: 8 heads of 4
+    tutor = made(name, 4, heads=8, dropout=0.5) if teacher is Teacher.GAT else made(name, TEACHER_HIDDEN)
+    mlp, student = made("MLP", STUDENT_HIDDEN), made("MLP", STUDENT_HIDDEN)
+    split = "default" if setting is Setting.TRANSDUCTIVE else setting.value
+    result = compare(tutor, mlp, student, data, split=split, seed=seed, epochs=epochs, progress=progress)
+    return result, student
+
+
+def _config(
+    dataset: Dataset, data: Data, teacher: Teacher, setting: Setting, seed: int, epochs: int, device: torch.device
+) -> dict[str, Any]:
+    import platform
+
+    import torch
+
+    parts = data.split("default" if setting is Setting.TRANSDUCTIVE else setting.value)
+    return {
+        "dataset": dataset.name,
+        "structure": repr(data.structure),
+        "features": data.num_features,
+        "classes": data.num_classes,
+        "train / validation / test": f"{len(parts.train)} / {len(parts.val)} / {len(parts.test)}",
+        "setting": setting.value + (f", {len(parts.unseen)} test vertices unseen" if len(parts.unseen) else ""),
+        "teacher": f"{TEACHERS[teacher][1]}, width {TEACHER_HIDDEN}, dropout 0.5",
+        "student": f"MLP, width {STUDENT_HIDDEN}, dropout 0.5",
+        "soft labels": "lam 0 (no training labels), temperature 1",
+        "training": f"Adam, lr 0.01, weight decay 0.0005, {epochs} epochs, best validation accuracy (first) kept",
+        "seed": seed,
+        "device": str(device),
+        "threads": torch.get_num_threads(),
+        "versions": f"hgraph {__version__}, torch {torch.__version__}, Python {platform.python_version()}",
+        "machine": f"{platform.system()} {platform.machine()}",
+    }
+
+
+def _about(dataset: Dataset) -> list[str]:
+    notes = [f"Licence: {dataset.licence}.", f"Citation: {dataset.citation}", *dataset.quirks]
+    if not dataset.redistribute:
+        notes.append(
+            "The terms of this data set do not allow passing it on, nor what is made from it: keep this folder "
+            "(plots, student weights) to yourself."
+        )
+    return notes
