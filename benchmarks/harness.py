@@ -191,4 +191,4 @@ class Report:
             writer = csv.DictWriter(file, fieldnames=list(self.rows[0]), lineterminator="\n")
             writer.writeheader()
             writer.writerows(self.rows)
-        print(f"\nwritten: {self.path.relative_to(RESULTS.parent.parent)}")
+        print(f"\nwritten: {os.path.relpath(self.path)}")

@@ -11,7 +11,7 @@ list swapped.
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -134,34 +134,59 @@ def _bag(indptr: Tensor, indices: Tensor, x: Tensor, weight: Tensor | None) -> T
     cut = _cut_long_rows(indptr) if may_be_long else None
     if cut is None:
         return F.embedding_bag(indices, x, indptr, mode="sum", per_sample_weights=weight, include_last_offset=True)
-    runs, run_ptr = cut
-    partial = F.embedding_bag(indices, x, runs, mode="sum", per_sample_weights=weight, include_last_offset=True)
-    each = torch.arange(partial.shape[0], dtype=indptr.dtype)
-    return F.embedding_bag(each, partial, run_ptr, mode="sum", include_last_offset=True)
+    if cut.rows is None:
+        return _bag_in_runs(cut, indices, x, weight)
+    out = F.embedding_bag(indices, x, indptr, mode="sum", per_sample_weights=weight, include_last_offset=True)
+    out[cut.rows] = _bag_in_runs(cut, indices[cut.entries], x, None if weight is None else weight[cut.entries])
+    return out
+
+
+class _Cut(NamedTuple):
+    """Long rows cut into runs: ``runs`` is where each run starts, ``run_ptr`` each row's first run."""
+
+    rows: Tensor | None  # the rows cut; None: all rows are, and entries are the structure's own
+    entries: Tensor | None
+    runs: Tensor
+    run_ptr: Tensor
+
+
+def _bag_in_runs(cut: _Cut, indices: Tensor, x: Tensor, weight: Tensor | None) -> Tensor:
+    partial = F.embedding_bag(indices, x, cut.runs, mode="sum", per_sample_weights=weight, include_last_offset=True)
+    each = torch.arange(partial.shape[0], dtype=indices.dtype)
+    return F.embedding_bag(each, partial, cut.run_ptr, mode="sum", include_last_offset=True)
 
 
 _CUTS = WeakIdKeyDictionary()
 
 
-def _cut_long_rows(indptr: Tensor) -> tuple[Tensor, Tensor] | None:
-    """(where each run starts, each row's first run) if a row is longer than `_LONGEST_RUN`, else None; remembered."""
+def _cut_long_rows(indptr: Tensor) -> _Cut | None:
+    """How to cut the rows longer than `_LONGEST_RUN`, None if there are none; remembered."""
     version = 0 if indptr.is_inference() else indptr._version
     kept = _CUTS.get(indptr)
     if kept is None or kept[0] != version:
-        kept = _CUTS[indptr] = (version, _find_cuts(indptr))
+        kept = _CUTS[indptr] = (version, _find_cut(indptr))
     return kept[1]
 
 
-def _find_cuts(indptr: Tensor) -> tuple[Tensor, Tensor] | None:
-    length = indptr.diff()
+def _find_cut(indptr: Tensor) -> _Cut | None:
+    length = indptr.diff().long()
     if indptr.shape[0] < 2 or int(length.max()) <= _LONGEST_RUN:
         return None
+    rows = (length > _LONGEST_RUN).nonzero().flatten()
+    if 4 * int(length[rows].sum()) > int(length.sum()):  # adding most entries twice costs more than short rows' copies
+        return _Cut(None, None, *_runs(length, indptr.dtype))
+    length = length[rows]
+    first = length.cumsum(0) - length
+    entries = torch.arange(int(length.sum())) + (indptr[rows].long() - first).repeat_interleave(length)
+    return _Cut(rows, entries, *_runs(length, indptr.dtype))
+
+
+def _runs(length: Tensor, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
+    """(where each run starts, each row's first run) for rows of these lengths that lie one after the other."""
     count = (length + _LONGEST_RUN - 1) // _LONGEST_RUN
-    run_ptr = F.pad(count.cumsum(0), (1, 0)).to(indptr.dtype)
-    row = torch.arange(len(length)).repeat_interleave(count.long())
-    within = torch.arange(len(row)) - run_ptr[row]
-    starts = (indptr[row] + within * _LONGEST_RUN).to(indptr.dtype)
-    return torch.cat([starts, indptr[-1:]]), run_ptr
+    run_ptr, row = F.pad(count.cumsum(0), (1, 0)), torch.arange(len(length)).repeat_interleave(count)
+    starts = (length.cumsum(0) - length)[row] + (torch.arange(len(row)) - run_ptr[row]) * _LONGEST_RUN
+    return F.pad(starts, (0, 1), value=int(length.sum())).to(dtype), run_ptr.to(dtype)
 
 
 def _spmm_fake(adj: Rows, weight: Tensor | None, x: Tensor) -> Tensor:

@@ -115,12 +115,20 @@ def test_memory_layout_does_not_matter(reduce: str) -> None:
     assert all(torch.equal(a, b) for a, b in pairs)
 
 
+@pytest.mark.parametrize("others", [1, 200_000], ids=["most entries", "few entries"])
 @pytest.mark.parametrize("weight", [False, True])
-def test_hubs_are_summed_more_accurately_than_one_after_the_other(weight: bool) -> None:
+def test_hubs_are_summed_more_accurately_than_one_after_the_other(weight: bool, others: int) -> None:
     size = 60_000
-    adj = Adjacency.from_coo(target=[0] * size + [1], source=[*range(size), 3], num_targets=3, num_sources=size)
+    spread = torch.arange(others) % 199 + 3  # rows of about 1000, too short to be cut
+    adj = Adjacency.from_coo(
+        target=torch.cat([torch.zeros(size, dtype=torch.long), torch.ones(1, dtype=torch.long), spread]),
+        source=torch.cat([torch.arange(size), torch.tensor([3]), torch.arange(others) % size]),
+        num_targets=202,
+        num_sources=size,
+        duplicates="keep",
+    )
     x = torch.rand(size, 1, generator=torch.Generator().manual_seed(0))
-    w = torch.rand(size + 1, generator=torch.Generator().manual_seed(1)) if weight else None
+    w = torch.rand(adj.num_edges, generator=torch.Generator().manual_seed(1)) if weight else None
     message = x[adj.indices, 0] if w is None else x[adj.indices, 0] * w
     exact = x[adj.indices, 0].double() * (1.0 if w is None else w.double())
     naive = float(np.cumsum(message[:size].numpy(), dtype=np.float32)[-1])  # torch.cumsum carries more digits
@@ -130,6 +138,8 @@ def test_hubs_are_summed_more_accurately_than_one_after_the_other(weight: bool) 
     assert abs(out[0] - exact[:size].sum()) < abs(naive - exact[:size].sum()) / 4
     assert out[1] == message[size].double()
     assert out[2] == 0
+    rest = torch.zeros(202, dtype=torch.double).index_add(0, adj.target, message.double())
+    torch.testing.assert_close(out[3:], rest[3:], rtol=2048 * 2**-24, atol=0.0)
 
 
 @pytest.mark.parametrize("dtype", HALF, ids=str)
