@@ -3,7 +3,7 @@
 from hgraph.structure.adjacency import Adjacency
 from hgraph.structure.base import Structure, derived
 from hgraph.structure.collate import collate
-from hgraph.structure.data import Data, Dataset, Split
+from hgraph.structure.data import Data, Dataset, Parts, Split
 from hgraph.structure.graph import Graph
 from hgraph.structure.hypergraph import Hypergraph
 from hgraph.structure.io import load
@@ -15,6 +15,7 @@ __all__ = [
     "Dataset",
     "Graph",
     "Hypergraph",
+    "Parts",
     "SoftAdjacency",
     "Split",
     "Structure",

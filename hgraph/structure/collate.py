@@ -29,12 +29,12 @@ def collate(items: Sequence[Any]) -> Any:
         items: one or more `Data`, `Graph`, `Hypergraph` or `Adjacency`, all of one kind.
 
     Returns:
-        The block-diagonal structure, or a `Data` of it: ``x`` and ``y`` one below the other (``y`` of no dimensions
+        The block-diagonal structure, or a `Data` of it: ``x`` and ``y`` one below the other (``y`` of whole graphs
         stacked), ``meta["batch"]`` [N] the item of each vertex, ``meta["num_items"]``, and ``meta["class_names"]``
         where all agree. Splits belong to single structures and are left out.
 
     Raises:
-        ArgumentError: no items.
+        ArgumentError: no items, or labels of different things.
         ArgumentTypeError: items of different or other kinds.
 
     >>> both = collate([Hypergraph.from_lists([[0, 1]], num_vertices=2), Hypergraph.from_lists([[2]], num_vertices=3)])
@@ -64,9 +64,12 @@ def _data(items: list[Data]) -> Data:
     names = [item.meta.get("class_names") for item in items]
     if names[0] is not None and all(name is not None and list(name) == list(names[0]) for name in names):
         meta["class_names"] = names[0]
-    labels = [item.y for item in items]
-    y = torch.stack(labels) if labels[0].dim() == 0 else torch.cat(labels)
-    return Data(collate([item.structure for item in items]), torch.cat([item.x for item in items]), y, meta=meta)
+    labels, targets = [item.y for item in items], sorted({item.target for item in items})
+    if len(targets) > 1:
+        raise ArgumentError("items", "examples with one kind of target", ", ".join(targets))
+    y = torch.stack(labels) if labels[0].dim() == 0 or targets == ["graph"] else torch.cat(labels)
+    structure, x = collate([item.structure for item in items]), torch.cat([item.x for item in items])
+    return Data(structure, x, y, meta=meta, target=items[0].target)
 
 
 def _hypergraph(items: list[Hypergraph]) -> Hypergraph:

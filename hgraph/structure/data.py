@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 
 import torch
 from torch import Tensor
@@ -14,7 +14,9 @@ from hgraph.errors import ArgumentError, DataError
 from hgraph.structure.graph import Graph
 from hgraph.structure.hypergraph import Hypergraph
 
-__all__ = ["Data", "Dataset", "Split"]
+__all__ = ["Data", "Dataset", "Parts", "Split"]
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, eq=False)
@@ -104,8 +106,8 @@ class Split:
         ids = torch.cat([self.train, self.val, self.test])
         if len(torch.unique(ids)) != len(ids):
             raise DataError("split: a vertex stands in two of train, val and test, or twice in one")
-        if len(ids) and (int(ids.min()) < 0 or int(ids.max()) >= data.num_vertices):
-            raise DataError(f"split: ids must lie in 0 .. {data.num_vertices - 1}")
+        if len(ids) and (int(ids.min()) < 0 or int(ids.max()) >= data.num_targets):
+            raise DataError(f"split: ids must lie in 0 .. {data.num_targets - 1}")
         if self.observed is None:
             if self.structure is data.structure:
                 return
@@ -132,10 +134,18 @@ class Data:
 
     Args:
         structure: the whole structure.
-        x: [N, F] vertex features.
-        y: [N] labels (-1 is missing), or whatever the task predicts.
+        x: [N, F] vertex features; F = 0 where there are none.
+        y: one row for each thing that ``target`` names: class numbers (-1 is missing), booleans [., C] where a thing
+            may have several labels, or numbers. Of ``"graph"``: [] or [C], since this is one example of many.
         splits: named `Split` s; ``"default"`` is used where none is named.
         meta: names of vertices, classes, features and other facts beside the tensors.
+        target: what ``y`` is of: vertices [N], hyperedges [M], edges [E] (in the order of the structure's rows), or
+            the whole graph or hypergraph.
+
+    >>> baskets = Hypergraph.from_lists([[0, 1], [1, 2], [0, 2]], num_vertices=3)
+    >>> data = Data(baskets, torch.ones(3, 1), torch.tensor([0, 1, 1]), target="hyperedge").validate()
+    >>> data.num_targets, data.num_classes
+    (3, 2)
     """
 
     structure: Graph | Hypergraph
@@ -143,6 +153,7 @@ class Data:
     y: Tensor
     splits: Mapping[str, Split] = field(default_factory=dict)
     meta: Mapping[str, Any] = field(default_factory=dict)
+    target: Literal["vertex", "hyperedge", "edge", "graph"] = "vertex"
 
     @property
     def num_vertices(self) -> int:
@@ -151,15 +162,37 @@ class Data:
         return s.num_nodes if isinstance(s, Graph) else s.num_vertices
 
     @property
+    def num_targets(self) -> int:
+        """How many things ``y`` labels: N, M, E, or the number of examples (one, or as many as were collated)."""
+        if self.target == "vertex":
+            return self.num_vertices
+        if self.target == "graph":
+            return int(self.meta.get("num_items", 1))
+        name = "num_hyperedges" if self.target == "hyperedge" else "num_edges"
+        if not hasattr(self.structure, name):
+            kind = type(self.structure).__name__
+            raise ArgumentError("target", f"something that a {kind} has", repr(self.target))
+        return int(getattr(self.structure, name))
+
+    @property
     def num_features(self) -> int:
         """F."""
         return self.x.shape[-1]
 
     @property
     def num_classes(self) -> int:
-        """C, the named classes, or one more than the largest label."""
+        """C: the named classes, the columns of ``y``, or one more than the largest label."""
         names = self.meta.get("class_names")
-        return len(names) if names else int(self.y.max()) + 1 if len(self.y) else 0
+        if names:
+            return len(names)
+        if self.y.dim() > self._has_rows:
+            return self.y.shape[-1]
+        return int(self.y.max()) + 1 if self.y.numel() else 0
+
+    @property
+    def _has_rows(self) -> bool:
+        """Whether the first axis of ``y`` counts targets; the label of a single graph stands alone."""
+        return self.target != "graph" or "num_items" in self.meta
 
     def split(self, name: str = "default") -> Split:
         """The split of that name.
@@ -173,9 +206,11 @@ class Data:
 
     def validate(self) -> Data:
         """Check sizes, features without NaN, and every split; returns the data itself."""
-        for name, tensor in (("x", self.x), ("y", self.y)):
-            if tensor.shape[0] != self.num_vertices:
-                raise ArgumentError(name, f"{self.num_vertices} rows (one a vertex)", tensor.shape[0])
+        if self.x.shape[0] != self.num_vertices:
+            raise ArgumentError("x", f"{self.num_vertices} rows (one a vertex)", self.x.shape[0])
+        if self._has_rows and (self.y.dim() == 0 or self.y.shape[0] != self.num_targets):
+            rows = self.y.shape[0] if self.y.dim() else "a number"
+            raise ArgumentError("y", f"{self.num_targets} rows (one a {self.target})", rows)
         if self.x.is_floating_point() and bool(self.x.isnan().any()):
             raise ArgumentError("x", "features without NaN", f"{int(self.x.isnan().sum())} NaN")
         for split in self.splits.values():
@@ -187,24 +222,59 @@ class Data:
         return _moved(self, device)
 
 
-class Dataset(Sequence[Data]):
-    """A sequence of `Data` with its card: task, licence, citation, quirks.
+@dataclass(frozen=True, eq=False)
+class Parts:
+    """Which examples of a `Dataset` train, validate and test: for sets of many graphs, rows or pictures.
+
+    Args:
+        train: [.] numbers of examples, as are ``val`` and ``test``; no two share an example.
+        val: validation examples.
+        test: test examples.
+    """
+
+    train: Tensor
+    val: Tensor
+    test: Tensor
+
+    def check(self, length: int) -> None:
+        """Prove that the parts are disjoint and name examples that there are.
+
+        Raises:
+            DataError: they are not.
+        """
+        ids = torch.cat([self.train, self.val, self.test])
+        if len(torch.unique(ids)) != len(ids):
+            raise DataError("split: an example stands in two of train, val and test, or twice in one")
+        if len(ids) and (int(ids.min()) < 0 or int(ids.max()) >= length):
+            raise DataError(f"split: examples must lie in 0 .. {length - 1}")
+
+
+class Dataset(Sequence[T]):
+    """A sequence of examples (`Data`, rows of a table, pictures, texts) with its card: task, licence, quirks.
 
     Args:
         name: what `hgraph.datasets.load` calls it.
         items: the examples, or a function that makes example i (then ``length`` says how many).
         task: ``"vertex classification"`` and so on.
-        target_spec: what ``y`` holds, for instance ``{"kind": "class", "num_classes": 7}``.
+        target_spec: what the target holds, for instance ``{"kind": "class", "num_classes": 7}``.
         licence: the terms as published, or ``"none stated"``.
         redistribute: False where the terms forbid passing on the data or anything made from it.
         citation: whom to cite.
         quirks: surprises a user should know of, one sentence each.
+        length: the number of examples, where ``items`` is a function.
+        splits: named `Parts` over the examples; empty where each example has splits of its own.
+
+    >>> card = {"task": "t", "target_spec": {}, "licence": "CC0", "redistribute": True, "citation": "none"}
+    >>> half = Parts(torch.tensor([2, 0]), torch.tensor([1]), torch.tensor([3]))
+    >>> words = Dataset("words", ["a", "b", "c", "d"], splits={"default": half}, **card)
+    >>> list(words.select(words.split().train))
+    ['c', 'a']
     """
 
     def __init__(
         self,
         name: str,
-        items: Sequence[Data] | Callable[[int], Data],
+        items: Sequence[T] | Callable[[int], T],
         *,
         task: str,
         target_spec: Mapping[str, Any],
@@ -213,6 +283,7 @@ class Dataset(Sequence[Data]):
         citation: str,
         quirks: Sequence[str] = (),
         length: int | None = None,
+        splits: Mapping[str, Parts] | None = None,
     ) -> None:
         self.name, self.task, self.target_spec = name, task, dict(target_spec)
         self.licence, self.redistribute, self.citation, self.quirks = licence, redistribute, citation, tuple(quirks)
@@ -222,24 +293,67 @@ class Dataset(Sequence[Data]):
             self._get, self._length = items, length
         else:
             self._get, self._length = items.__getitem__, len(items)
+        self.splits = dict(splits or {})
+        for parts in self.splits.values():
+            parts.check(self._length)
+
+    def split(self, name: str = "default") -> Parts:
+        """The division of the examples of that name.
+
+        Raises:
+            ArgumentError: there is none; the message lists those there are.
+        """
+        if name not in self.splits:
+            raise ArgumentError("split", f"one of {sorted(self.splits)}", repr(name))
+        return self.splits[name]
+
+    def select(self, numbers: Tensor | Sequence[int]) -> Dataset[T]:
+        """The examples of those numbers, in that order, under the same card; splits do not carry over."""
+        chosen = [int(i) for i in numbers]
+        for i in chosen:
+            if not -self._length <= i < self._length:
+                raise ArgumentError("numbers", f"examples in 0 .. {self._length - 1}", i)
+        return Dataset(
+            self.name,
+            _Chosen(self, chosen),
+            task=self.task,
+            target_spec=self.target_spec,
+            licence=self.licence,
+            redistribute=self.redistribute,
+            citation=self.citation,
+            quirks=self.quirks,
+        )
 
     def __len__(self) -> int:
         """How many examples there are."""
         return self._length
 
-    def __getitem__(self, index: int) -> Data:  # type: ignore[override]
+    def __getitem__(self, index: int) -> T:  # type: ignore[override]
         """Example ``index``; negative numbers count from the end."""
         if not -self._length <= index < self._length:
             raise IndexError(f"{self.name} has {self._length} examples, there is no number {index}")
         return self._get(index % self._length)
 
-    def __iter__(self) -> Iterator[Data]:
+    def __iter__(self) -> Iterator[T]:
         """The examples in order."""
         return (self[i] for i in range(len(self)))
 
     def __repr__(self) -> str:
         """The card in one line."""
         return f"Dataset({self.name!r}, {len(self)} example(s), {self.task}, licence: {self.licence})"
+
+
+class _Chosen(Sequence[T]):
+    """Some examples of a set, made only when asked for."""
+
+    def __init__(self, whole: Dataset[T], numbers: list[int]) -> None:
+        self.whole, self.numbers = whole, numbers
+
+    def __len__(self) -> int:
+        return len(self.numbers)
+
+    def __getitem__(self, index: int) -> T:  # type: ignore[override]
+        return self.whole[self.numbers[index]]
 
 
 def _restrict(structure: Graph | Hypergraph, vertices: Tensor) -> Graph | Hypergraph:
