@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import http.client
 import os
@@ -12,10 +13,11 @@ import time
 import urllib.error
 import urllib.parse
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
+from types import MappingProxyType
 from typing import IO, Any
 
 from hgraph.errors import ArgumentError, DataError
@@ -106,7 +108,8 @@ def fetch(
     )
 
 
-def listed(set_name: str) -> dict[str, Source]:
+@functools.cache
+def listed(set_name: str) -> Mapping[str, Source]:
     """The file table of a set that ships with the package, by path.
 
     >>> listed("hypergcn")["cocitation/cora/labels.pickle"].size
@@ -116,7 +119,7 @@ def listed(set_name: str) -> dict[str, Source]:
     if not table.is_file():
         raise ArgumentError("set_name", "a set with a file table", repr(set_name))
     rows = [line.split("\t") for line in table.read_text(encoding="utf-8").splitlines()[1:]]
-    return {path: Source(path, int(size), sha256, url) for path, size, sha256, url in rows}
+    return MappingProxyType({path: Source(path, int(size), sha256, url) for path, size, sha256, url in rows})
 
 
 def fetch_listed(set_name: str, path: str, root: str | os.PathLike[str] | None = None) -> Path:

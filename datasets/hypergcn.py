@@ -141,5 +141,5 @@ for _name, (_folder, _description, _sizes, _own_quirks) in _SETS.items():
         "NeurIPS 2019.",
         quirks=(*_own_quirks, *_QUIRKS),
         sizes=_sizes,
-        download=sum(row.size for path, row in listed("hypergcn").items() if path.startswith(_folder + "/")),
+        files=[f"hypergcn/{path}" for path in listed("hypergcn") if path.startswith(_folder + "/")],
     )(_make_loader(_name, _folder, _sizes))

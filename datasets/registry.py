@@ -10,10 +10,12 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
+from hgraph.datasets.download import listed
 from hgraph.errors import ArgumentError
 from hgraph.structure import Data, Dataset
+from hgraph.structure.data import Parts
 
-__all__ = ["Card", "Loader", "info", "load", "names", "register"]
+__all__ = ["Card", "Loader", "dataset", "info", "load", "names", "register"]
 
 Loader = Callable[..., Any]
 L = TypeVar("L", bound=Loader)
@@ -37,6 +39,7 @@ class Card:
         sizes: counts that the loaded data has, ``{"vertices": 2708, ...}``.
         options: the keywords `load` takes for this set, with their defaults.
         download: bytes that the first `load` fetches; 0 where the data comes with the installed packages.
+        files: what it fetches, as ``<folder>/<path>`` below the root.
     """
 
     name: str
@@ -51,6 +54,7 @@ class Card:
     sizes: Mapping[str, int] = field(default_factory=dict)
     options: Mapping[str, Any] = field(default_factory=dict)
     download: int = 0
+    files: tuple[str, ...] = ()
 
 
 _REGISTRY: dict[str, tuple[Card, Loader]] = {}
@@ -69,6 +73,7 @@ def register(
     quirks: Sequence[str] = (),
     sizes: Mapping[str, int] | None = None,
     download: int = 0,
+    files: Sequence[str] = (),
 ) -> Callable[[L], L]:
     """Enter a loader under a name, with its card.
 
@@ -87,10 +92,11 @@ def register(
         citation: whom to cite.
         quirks: surprises, one sentence each.
         sizes: counts of the loaded data.
-        download: bytes to fetch.
+        download: bytes to fetch; not needed with ``files``.
+        files: the files to fetch, ``<folder>/<path>``, each in the folder's file table.
 
     Raises:
-        ArgumentError: a malformed name, or one that is taken.
+        ArgumentError: a malformed name, one that is taken, or a file that stands in no table.
 
     >>> import torch
     >>> from hgraph.structure import Data, Graph
@@ -122,7 +128,8 @@ def register(
             quirks=tuple(quirks),
             sizes=dict(sizes or {}),
             options={p.name: p.default for p in parameters if p.kind is not p.VAR_KEYWORD},
-            download=download,
+            download=download or sum(_size(file) for file in files),
+            files=tuple(files),
         )
         _REGISTRY[name] = (card, loader)
         return loader
@@ -151,7 +158,7 @@ def info(name: str) -> Card:
     return _find(name)[0]
 
 
-def load(name: str, root: str | os.PathLike[str] | None = None, **options: Any) -> Dataset:
+def load(name: str, root: str | os.PathLike[str] | None = None, **options: Any) -> Dataset[Any]:
     """Load a data set, fetching its files the first time.
 
     Args:
@@ -176,16 +183,35 @@ def load(name: str, root: str | os.PathLike[str] | None = None, **options: Any) 
     examples = loader(root, **options)
     if isinstance(examples, Dataset):
         return examples
+    return dataset(name, [examples] if isinstance(examples, Data) else examples)
+
+
+def dataset(name: str, items: Sequence[Any], splits: Mapping[str, Parts] | None = None) -> Dataset[Any]:
+    """Examples under the card of that name: what a loader returns that has splits over its examples.
+
+    Raises:
+        ArgumentError: no such name.
+    """
+    card = info(name)
     return Dataset(
         name,
-        [examples] if isinstance(examples, Data) else examples,
+        items,
         task=card.task,
         target_spec=card.target_spec,
         licence=card.licence,
         redistribute=card.redistribute,
         citation=card.citation,
         quirks=card.quirks,
+        splits=splits,
     )
+
+
+def _size(file: str) -> int:
+    folder, _, path = file.partition("/")
+    table = listed(folder)
+    if path not in table:
+        raise ArgumentError("files", f"files in the table of {folder!r}", repr(file))
+    return table[path].size
 
 
 def _find(name: str) -> tuple[Card, Loader]:

@@ -12,6 +12,7 @@ import torch
 
 import hgraph.datasets as datasets
 from hgraph.datasets import registry
+from hgraph.datasets.download import listed
 from hgraph.errors import ArgumentError
 from hgraph.structure import Data, Dataset, Graph
 
@@ -42,12 +43,20 @@ def test_every_card_is_whole_and_can_be_printed_as_json():
         assert card.licence
         assert card.citation
         assert card.sizes
-        assert card.options["seed"] == 0
+        assert card.options.get("seed", 0) == 0
+        assert card.download == sum(listed(f.split("/", 1)[0])[f.split("/", 1)[1]].size for f in card.files)
         json.dumps(dataclasses.asdict(card))
 
 
 @pytest.mark.parametrize(
-    ("wrong", "right"), [("cora", "cocitation-cora"), ("digit", "digits"), ("Karate", "karate"), ("davies", "davis")]
+    ("wrong", "right"),
+    [
+        ("coar", "cora"),
+        ("Cocitation-Cora", "cocitation-cora"),
+        ("digit", "digits"),
+        ("Karate", "karate"),
+        ("davies", "davis"),
+    ],
 )
 @pytest.mark.parametrize("call", [datasets.info, datasets.load])
 def test_unknown_names_suggest_the_nearest(wrong, right, call):

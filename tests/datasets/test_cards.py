@@ -1,0 +1,58 @@
+"""Every set with files: what is loaded is what the card says, and nothing but the card's files was fetched."""
+
+from __future__ import annotations
+
+import pytest
+
+import hgraph.datasets as datasets
+from hgraph.structure import Graph, Hypergraph
+
+FETCHED = [name for name in datasets.names() if datasets.info(name).files]
+
+
+def counted(name, data):
+    """A count of the card, the slow and plain way, from one example."""
+    s = data.structure
+    if isinstance(s, Hypergraph):
+        return {
+            "vertices": len(s.e2v.indptr) - 1,
+            "hyperedges": len(s.v2e.indptr) - 1,
+            "incidences": len(s.v2e.target),
+        }[name]
+    assert isinstance(s, Graph)
+    return {"nodes": len(s.adj.indptr) - 1, "edges": s.edge_index.shape[1]}[name]
+
+
+@pytest.mark.parametrize("name", FETCHED)
+def test_sizes_of_the_card(name, load_set):
+    card, found = datasets.info(name), load_set(name)
+    for key, number in card.sizes.items():
+        if key == "graphs":
+            assert len(found) == number
+        elif key == "features":
+            assert {data.x.shape[1] for data in found} == {number}
+        elif key == "classes":
+            assert max(data.num_classes for data in found) == number
+        else:
+            assert sum(counted(key, data) for data in found) == number, key
+
+
+@pytest.mark.parametrize("name", FETCHED)
+def test_every_example_is_valid_and_of_the_kind_told(name, load_set):
+    card, found = datasets.info(name), load_set(name)
+    assert (found.task, found.licence, found.redistribute) == (card.task, card.licence, card.redistribute)
+    target = {"vertex": "vertex", "hyperedge": "hyperedge", "graph": "graph"}[card.task.split()[0]]
+    for data in list(found)[:50]:
+        assert data.validate().target == target
+        assert isinstance(data.structure, {"graph": Graph, "hypergraph": Hypergraph}[card.kind])
+        for names, count in (("vertex_names", data.num_vertices), ("class_names", card.sizes.get("classes"))):
+            if data.meta.get(names) is not None:
+                assert len(data.meta[names]) == count
+
+
+def test_the_card_names_the_files_that_are_fetched(mirror, tmp_path):
+    """Of one small set of each kind of table."""
+    for name in ("coauthorship-cora", "cora"):
+        datasets.load(name, tmp_path / name)
+        found = {str(path.relative_to(tmp_path / name)) for path in (tmp_path / name).rglob("*") if path.is_file()}
+        assert found == set(datasets.info(name).files)
