@@ -1,8 +1,46 @@
 """Distillation: what a network over a structure knows, taught to one that needs none."""
 
+from hgraph.distill.activations import MatchEmbedding, MatchSimilarity, activations
 from hgraph.distill.compare import Comparison, Measured, compare
+from hgraph.distill.high_order import HighOrder, topology_score
 from hgraph.distill.latency import latencies
+from hgraph.distill.lesson import Lesson, Term
+from hgraph.distill.objectives import glnn, krd, lighthgnn, lighthgnn_plus, nosmog
+from hgraph.distill.positions import position_features
+from hgraph.distill.ranking import PairwiseRanking
+from hgraph.distill.reliable import NoisyFeatures, ReliableLabels
 from hgraph.distill.report import write_report
-from hgraph.distill.soft_labels import distill, soft_label_loss
+from hgraph.distill.soft_labels import Labels, SoftLabels, soft_label_loss
+from hgraph.distill.teach import distill
+from hgraph.distill.teachers import calibrated, ensemble, fit_temperature
 
-__all__ = ["Comparison", "Measured", "compare", "distill", "latencies", "soft_label_loss", "write_report"]
+__all__ = [
+    "Comparison",
+    "HighOrder",
+    "Labels",
+    "Lesson",
+    "MatchEmbedding",
+    "MatchSimilarity",
+    "Measured",
+    "NoisyFeatures",
+    "PairwiseRanking",
+    "ReliableLabels",
+    "SoftLabels",
+    "Term",
+    "activations",
+    "calibrated",
+    "compare",
+    "distill",
+    "ensemble",
+    "fit_temperature",
+    "glnn",
+    "krd",
+    "latencies",
+    "lighthgnn",
+    "lighthgnn_plus",
+    "nosmog",
+    "position_features",
+    "soft_label_loss",
+    "topology_score",
+    "write_report",
+]

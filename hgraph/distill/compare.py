@@ -9,10 +9,12 @@ import torch
 from torch import Tensor, nn
 
 from hgraph.distill.latency import latencies
-from hgraph.distill.soft_labels import distill, supervised
+from hgraph.distill.lesson import Term
+from hgraph.distill.soft_labels import Labels
+from hgraph.distill.teach import distill
 from hgraph.errors import ArgumentError
 from hgraph.structure import Data, Split
-from hgraph.train import FitResult, accuracy, expected_calibration_error, fit, observed
+from hgraph.train import FitResult, accuracy, expected_calibration_error, fit, observed, supervised
 
 __all__ = ["Comparison", "Measured", "compare"]
 
@@ -65,8 +67,7 @@ def compare(
     data: Data,
     *,
     split: str = "default",
-    lam: float = 0.0,
-    temperature: float = 1.0,
+    objective: Term | None = None,
     seed: int = 0,
     **options: Any,
 ) -> Comparison:
@@ -78,12 +79,11 @@ def compare(
 
     Args:
         teacher: called with ``(x, structure)``, untrained.
-        mlp: called with ``x``, untrained: the baseline (``lam=1``).
+        mlp: called with ``x``, untrained: the baseline (`Labels` alone).
         student: called with ``x``, untrained; of the same kind as ``mlp``.
         data: its structure, and that of the split, of the kind the teacher takes.
         split: the split to train under.
-        lam: weight of the labels for the student, see `distill`.
-        temperature: of the soft labels, see `distill`.
+        objective: what the student learns from, see `distill`.
         seed: what dropout draws from.
         **options: ``epochs``, ``lr``, ``weight_decay``, ``patience``, ``progress`` of `fit`, for all three.
 
@@ -97,8 +97,8 @@ def compare(
     loss, validate = supervised(part)
     told = fit(teacher, (part.x, part.structure), loss, validate=validate, seed=seed, label="teacher", **options)
     shared = {"split": split, "seed": seed, **options}
-    alone = distill(None, mlp, data, lam=1.0, label="mlp", **shared)
-    taught = distill(teacher, student, data, lam=lam, temperature=temperature, label="student", **shared)
+    alone = distill(None, mlp, data, objective=Labels(), label="mlp", **shared)
+    taught = distill(teacher, student, data, objective=objective, label="student", **shared)
     row = data.x[:1].clone()
     one = {"mlp": lambda: mlp(row), "student": lambda: student(row)}
     every = {

@@ -1,21 +1,38 @@
-"""Soft-label distillation: a student without structure learns a teacher's probabilities."""
+"""Terms over vertices: the labels, and what the teacher thinks of each vertex."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any
+from dataclasses import dataclass
+from typing import Literal
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn import functional as F
 
+from hgraph.distill.lesson import Lesson, Loss, Term
 from hgraph.errors import ArgumentError
-from hgraph.structure import Data
-from hgraph.train import FitResult, Observed, accuracy, fit, observed
 
-__all__ = ["distill", "soft_label_loss", "supervised"]
+__all__ = ["Labels", "SoftLabels", "Variant", "check_variant", "divergence", "soft_label_loss"]
 
-Teacher = Tensor | Callable[[Tensor, Any], Tensor]
+Variant = Literal["paper", "official"]
+
+
+def check_variant(variant: str) -> None:
+    """Refuse anything but ``"paper"`` and ``"official"``."""
+    if variant not in ("paper", "official"):
+        raise ArgumentError("variant", "'paper' or 'official'", repr(variant))
+
+
+def divergence(log_s: Tensor, t: Tensor, variant: Variant = "paper") -> Tensor:
+    r"""[N]: row by row, how far the student's probabilities are from the teacher's.
+
+    .. math:: \text{paper: } \sum_c t_c (\ln t_c - \ln s_c), \qquad
+              \text{official: } \sum_c e^{t_c} (t_c - \ln s_c)
+
+    The released trainers call ``kl_div(log s, t, log_target=True)`` with probabilities t, which is the second form:
+    its optimum is softmax(t), a flattened teacher (card 04, eq. 6). The arg max is the same, confidence is not.
+    """
+    return (t.exp() * (t - log_s) if variant == "official" else torch.xlogy(t, t) - t * log_s).sum(-1)
 
 
 def soft_label_loss(student_logits: Tensor, teacher_probabilities: Tensor, *, temperature: float = 1.0) -> Tensor:
@@ -38,136 +55,72 @@ def soft_label_loss(student_logits: Tensor, teacher_probabilities: Tensor, *, te
     Raises:
         ArgumentError: shapes that differ or are empty, a temperature that is not positive.
 
-    Source: LightHGNN (ICLR 2024), the soft-label term of its loss, at T = 1. The released code calls ``kl_div`` with
-    ``log_target=True`` on probabilities, whose optimum is softmax(t) rather than t; this is the form of the paper.
+    Source: LightHGNN (ICLR 2024), the soft-label term of its loss, at T = 1 (card 04, eq. 4).
 
     >>> z = torch.tensor([[0.0, 0.0]])
     >>> soft_label_loss(z, torch.tensor([[0.5, 0.5]])).item(), round(soft_label_loss(z, torch.eye(2)[:1]).item(), 4)
     (0.0, 0.6931)
     """
+    _check_pair(student_logits, teacher_probabilities)
+    _check_temperature(temperature)
+    t, log_s = teacher_probabilities.detach(), (student_logits / temperature).log_softmax(-1)
+    return temperature**2 * divergence(log_s, t).mean()
+
+
+@dataclass(frozen=True)
+class Labels(Term):
+    r"""Cross-entropy on the training vertices: what a network without a teacher learns from.
+
+    .. math:: \frac{1}{|V_L|} \sum_{v \in V_L} -\ln s_{v y_v}
+    """
+
+    def bind(self, lesson: Lesson) -> Loss:
+        """Cross-entropy, on the lesson's training vertices."""
+        part = lesson.part
+        return lambda logits: F.cross_entropy(logits[part.train], part.y[part.train])
+
+
+@dataclass(frozen=True)
+class SoftLabels(Term):
+    r"""Divergence from the teacher's probabilities, on every observed vertex.
+
+    .. math:: \frac{T^2}{N'} \sum_v \mathrm{KL}(t_v \,\|\, s_v), \quad
+              t_v = \mathrm{softmax}(z^{teacher}_v / T), \; s_v = \mathrm{softmax}(z_v / T)
+
+    Args:
+        temperature: T, divides the logits of both; above 1 softens both.
+        variant: ``"official"`` computes the divergence as the released LightHGNN does, see `divergence`.
+
+    Source: Hinton et al., 2015; LightHGNN at T = 1 (card 04, eq. 4 and 6).
+
+    >>> 0.5 * Labels() + 0.5 * SoftLabels(temperature=2.0)
+    Sum(terms=((0.5, Labels()), (0.5, SoftLabels(temperature=2.0, variant='paper'))))
+    """
+
+    temperature: float = 1.0
+    variant: Variant = "paper"
+
+    def __post_init__(self) -> None:
+        """Check the arguments."""
+        _check_temperature(self.temperature)
+        check_variant(self.variant)
+
+    def bind(self, lesson: Lesson) -> Loss:
+        """The divergence, with the teacher's probabilities made once."""
+        target = (lesson.logits / self.temperature).softmax(-1)
+
+        def loss(logits: Tensor) -> Tensor:
+            _check_pair(logits, target)
+            log_s = (logits / self.temperature).log_softmax(-1)
+            return self.temperature**2 * divergence(log_s, target, self.variant).mean()
+
+        return loss
+
+
+def _check_pair(student_logits: Tensor, teacher_probabilities: Tensor) -> None:
     if student_logits.shape != teacher_probabilities.shape or student_logits.dim() != 2 or not len(student_logits):
         expected = f"shape {list(student_logits.shape)} as student_logits has, [N, C] with N at least 1"
         raise ArgumentError("teacher_probabilities", expected, f"shape {list(teacher_probabilities.shape)}")
-    _check_temperature(temperature)
-    t, log_s = teacher_probabilities.detach(), (student_logits / temperature).log_softmax(-1)
-    return temperature**2 * (torch.xlogy(t, t) - t * log_s).sum(-1).mean()
-
-
-def distill(
-    teacher: Teacher | None,
-    student: nn.Module,
-    data: Data,
-    *,
-    split: str = "default",
-    lam: float = 0.0,
-    temperature: float = 1.0,
-    epochs: int = 200,
-    lr: float = 0.01,
-    weight_decay: float = 5e-4,
-    patience: int | None = None,
-    seed: int = 0,
-    progress: bool | None = None,
-    label: str = "student",
-) -> FitResult:
-    r"""Train a student, which sees features alone, on the soft labels of a teacher.
-
-    .. math:: \lambda \frac{1}{|V_L|} \sum_{v \in V_L} \mathrm{CE}(s_v, y_v)
-              + (1 - \lambda) \frac{T^2}{N'} \sum_v \mathrm{KL}(t_v \,\|\, s_v)
-
-    The second sum runs over the N' vertices that the split's training structure holds: all when transductive, the
-    observed ones in production. The teacher speaks once, in eval mode, on that structure. The state with the best
-    accuracy on the validation vertices is kept.
-
-    Args:
-        teacher: logits [N', C], one row a vertex of the training structure in its order; or ``teacher(x, structure)``
-            that returns them; None with ``lam=1``.
-        student: any module called with ``x`` [N', F] that returns logits [N', C].
-        data: features, labels and splits.
-        split: the name of the split to train under.
-        lam: weight of the training labels; 0 leaves them to the teacher, 1 is plain supervised training.
-        temperature: T, divides the logits of both.
-        epochs: see `fit`, as for the arguments that follow.
-        lr: Adam's step size.
-        weight_decay: Adam's L2 penalty.
-        patience: epochs without a better validation accuracy before stopping; None never stops early.
-        seed: what dropout draws from.
-        progress: show a progress bar; None shows it on a terminal only.
-        label: what the progress bar and the log call this training.
-
-    Raises:
-        ArgumentError: ``lam`` outside 0 .. 1, no teacher with ``lam`` below 1, teacher logits of a wrong shape.
-
-    Source: LightHGNN (ICLR 2024): lam 0, T 1, 200 epochs of Adam at 0.01 with weight decay 5e-4.
-
-    >>> from hgraph.structure import Hypergraph, Split
-    >>> hg, y = Hypergraph.from_lists([[0, 1], [2, 3]], num_vertices=4), torch.tensor([0, 0, 1, 1])
-    >>> split = Split(hg, train=torch.tensor([0, 2]), val=torch.tensor([1]), test=torch.tensor([3]))
-    >>> result = distill(5 * torch.eye(2)[y], nn.Linear(4, 2), Data(hg, torch.eye(4), y, {"default": split}), epochs=5)
-    >>> len(result.history)
-    5
-    """
-    if not 0 <= lam <= 1:
-        raise ArgumentError("lam", "a number in 0 .. 1", lam)
-    if teacher is None and lam < 1:
-        raise ArgumentError("teacher", "logits or a callable", None, "Only lam=1 (labels alone) goes without a teacher")
-    _check_temperature(temperature)
-    part = observed(data, split)
-    targets = None if lam == 1 else (_logits(teacher, part) / temperature).softmax(-1)  # type: ignore[arg-type]
-    labels, validate = supervised(part)
-
-    def loss(logits: Tensor) -> Tensor:
-        if targets is None:
-            return labels(logits)
-        soft = (1 - lam) * soft_label_loss(logits, targets, temperature=temperature)
-        return soft + lam * labels(logits) if lam else soft
-
-    return fit(
-        student,
-        (part.x,),
-        loss,
-        validate=validate,
-        epochs=epochs,
-        lr=lr,
-        weight_decay=weight_decay,
-        patience=patience,
-        seed=seed,
-        progress=progress,
-        label=label,
-    )
-
-
-def supervised(part: Observed) -> tuple[Callable[[Tensor], Tensor], Callable[[Tensor], float] | None]:
-    """The mean cross-entropy on the training vertices, and the accuracy on the validation vertices (None if none)."""
-    validate = None
-    if len(part.val):
-
-        def validate(logits: Tensor) -> float:
-            return accuracy(logits[part.val], part.y[part.val])
-
-    return lambda logits: F.cross_entropy(logits[part.train], part.y[part.train]), validate
-
-
-@torch.no_grad()
-def _logits(teacher: Teacher, part: Observed) -> Tensor:
-    """The teacher's logits on the training structure, in eval mode; its mode is given back."""
-    if isinstance(teacher, Tensor):
-        logits = teacher.detach().to(part.x.device)
-    else:
-        module = teacher if isinstance(teacher, nn.Module) else None
-        training = module is not None and module.training
-        try:
-            if module is not None:
-                module.eval()
-            logits = teacher(part.x, part.structure)
-        finally:
-            if module is not None:
-                module.train(training)
-    if logits.dim() != 2 or len(logits) != len(part.x):
-        hint = "In production, give the logits of the split's own structure: others would know of unseen vertices"
-        raise ArgumentError(
-            "teacher", f"logits [{len(part.x)}, C], one row an observed vertex", f"shape {list(logits.shape)}", hint
-        )
-    return logits
 
 
 def _check_temperature(temperature: float) -> None:

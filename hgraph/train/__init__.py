@@ -2,7 +2,8 @@
 
 from hgraph.train.fit import FitResult, TrainingError, fit
 from hgraph.train.metrics import accuracy, expected_calibration_error
-from hgraph.train.observed import Observed, observed
+from hgraph.train.mode import evaluating
+from hgraph.train.observed import Observed, observed, supervised
 from hgraph.train.seed import seeded
 
 __all__ = [
@@ -10,8 +11,10 @@ __all__ = [
     "Observed",
     "TrainingError",
     "accuracy",
+    "evaluating",
     "expected_calibration_error",
     "fit",
     "observed",
     "seeded",
+    "supervised",
 ]

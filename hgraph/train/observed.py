@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
+from torch.nn import functional as F
 
 from hgraph.structure import Data, Graph, Hypergraph
+from hgraph.train.metrics import accuracy
 
-__all__ = ["Observed", "observed"]
+__all__ = ["Observed", "observed", "supervised"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -55,3 +58,17 @@ def observed(data: Data, split: str = "default") -> Observed:
     position = torch.full((data.num_vertices,), -1, device=seen.device)
     position[seen] = torch.arange(len(seen), device=seen.device)
     return Observed(parts.structure, data.x[seen], data.y[seen], position[parts.train], position[parts.val])
+
+
+def supervised(part: Observed) -> tuple[Callable[[Tensor], Tensor], Callable[[Tensor], float] | None]:
+    """The mean cross-entropy on the training vertices, and the accuracy on the validation vertices (None if none).
+
+    Both are functions of logits [N', C], as `fit` takes them.
+    """
+    validate = None
+    if len(part.val):
+
+        def validate(logits: Tensor) -> float:
+            return accuracy(logits[part.val], part.y[part.val])
+
+    return lambda logits: F.cross_entropy(logits[part.train], part.y[part.train]), validate

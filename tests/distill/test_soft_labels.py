@@ -9,7 +9,7 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from hgraph.distill import distill, soft_label_loss
+from hgraph.distill import Labels, SoftLabels, distill, glnn, lighthgnn, soft_label_loss
 from hgraph.errors import ArgumentError
 from hgraph.structure import Data
 from hgraph.train import accuracy, fit, observed, seeded
@@ -132,7 +132,7 @@ def test_a_student_beats_the_same_network_on_labels(data):
     test = data.split().test
     student, alone = Student(), Student()
     distill(trained_teacher(data), student, data, epochs=100)
-    distill(None, alone, data, lam=1.0, epochs=100)
+    distill(None, alone, data, objective=Labels(), epochs=100)
     gain = accuracy(student(data.x)[test], data.y[test]) - accuracy(alone(data.x)[test], data.y[test])
     assert gain > 0.05
 
@@ -144,8 +144,11 @@ def test_lam_one_is_plain_supervised_training(data):
         plain, (part.x,), lambda z: F.cross_entropy(z[part.train], part.y[part.train]),
         validate=lambda z: accuracy(z[part.val], part.y[part.val]), epochs=8,
     )  # fmt: skip
-    assert distill(None, by_lam, data, lam=1.0, epochs=8).history == expected.history
-    assert distill(torch.randn(240, 3), with_teacher, data, lam=1.0, epochs=8).history == expected.history
+    assert distill(None, by_lam, data, objective=Labels(), epochs=8).history == expected.history
+    assert (
+        distill(torch.randn(240, 3), with_teacher, data, objective=lighthgnn(lam=1.0), epochs=8).history
+        == expected.history
+    )
     assert states_equal(plain, by_lam)
     assert states_equal(plain, with_teacher)
 
@@ -157,7 +160,7 @@ def test_the_loss_is_the_weighed_sum(data, lam, temperature):
     logits = torch.randn(240, 3, generator=torch.Generator().manual_seed(1))
     labels = F.cross_entropy(z[part.train], part.y[part.train]).item()
     soft = loop(z.detach().double(), (logits.double() / temperature).softmax(-1), temperature)
-    result = distill(logits, student, data, lam=lam, temperature=temperature, epochs=1)
+    result = distill(logits, student, data, objective=glnn(lam, temperature=temperature), epochs=1)
     assert result.history[0]["loss"] == pytest.approx(lam * labels + (1 - lam) * soft, rel=1e-5)
 
 
@@ -222,13 +225,28 @@ def test_observed_renumbers_train_and_val(data):
 @pytest.mark.parametrize(
     ("teacher", "options", "match"),
     [
-        (torch.zeros(240, 3), {"lam": 1.5}, "lam"),
-        (None, {"lam": 0.5}, "teacher"),
+        (None, {"objective": lighthgnn(0.5)}, "teacher"),
+        (None, {}, "teacher"),
+        (torch.zeros(240, 3), {"objective": 0.0 * Labels()}, "objective"),
+        (torch.full((240, 3), torch.nan), {}, "finite"),
         (torch.zeros(239, 3), {}, r"\[240, C\]"),
         (torch.zeros(240, 3), {"split": "other"}, "split"),
-        (torch.zeros(240, 3), {"temperature": -1.0}, "temperature"),
     ],
 )
 def test_wrong_arguments_are_named(data, teacher, options, match):
     with pytest.raises(ArgumentError, match=match):
         distill(teacher, Student(), data, **options)
+
+
+@pytest.mark.parametrize(
+    ("make", "match"),
+    [
+        (lambda: lighthgnn(1.5), "lam"),
+        (lambda: SoftLabels(temperature=-1.0), "temperature"),
+        (lambda: SoftLabels(variant="released"), "variant"),
+        (lambda: -1.0 * Labels(), "factor"),
+    ],
+)
+def test_wrong_objectives_are_refused_when_made(make, match):
+    with pytest.raises(ArgumentError, match=match):
+        make()

@@ -1,0 +1,110 @@
+"""What a student's loss is made of: a lesson, and terms that add up like the equation they come from."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor, nn
+from torch.utils.hooks import RemovableHandle
+
+from hgraph.errors import ArgumentError, ArgumentTypeError
+from hgraph.train import Observed
+
+__all__ = ["Lesson", "Loss", "Sum", "Term"]
+
+Loss = Callable[[Tensor], Tensor]
+Speaks = Callable[[Tensor], Tensor]
+
+
+@dataclass(frozen=True, eq=False)
+class Lesson:
+    """What the terms of an objective may know.
+
+    Args:
+        part: the observed vertices: structure, features, labels.
+        student: the module that learns.
+        speaks: the teacher in eval mode on the training structure, from features [N', F] to logits [N', C]; None
+            where only logits, or nothing, were given.
+        given: the teacher's logits [N', C] on the observed vertices; None without a teacher.
+        learned: what terms learn beside the student (a projection, say); filled while they are bound.
+        hooks: what terms hang on the student while it learns; taken off afterwards.
+    """
+
+    part: Observed
+    student: nn.Module
+    speaks: Speaks | None
+    given: Tensor | None
+    learned: nn.ModuleDict = field(default_factory=nn.ModuleDict)
+    hooks: list[RemovableHandle] = field(default_factory=list)
+
+    @property
+    def logits(self) -> Tensor:
+        """The teacher's logits.
+
+        Raises:
+            ArgumentError: there is no teacher.
+        """
+        if self.given is None:
+            raise ArgumentError("teacher", "logits or a callable", None, "Only Labels() goes without a teacher")
+        return self.given
+
+    @torch.no_grad()
+    def ask(self, x: Tensor) -> Tensor:
+        """The teacher's logits [N', C] on other features of the same vertices.
+
+        Raises:
+            ArgumentError: the teacher is not a callable.
+        """
+        if self.speaks is None:
+            hint = "Give the network itself, not its logits: this objective asks it again with noisy features"
+            raise ArgumentError("teacher", "a callable (x, structure) -> logits", "logits", hint)
+        return self.speaks(x)
+
+
+class Term:
+    """A part of an objective: ``0.3 * Labels() + 0.7 * (SoftLabels() + HighOrder())`` is one too."""
+
+    def bind(self, lesson: Lesson) -> Loss:
+        """The loss as a function of the student's logits [N', C]; called once before training."""
+        raise NotImplementedError
+
+    def __add__(self, other: Term) -> Sum:
+        """Both terms added up."""
+        if not isinstance(other, Term):
+            return NotImplemented
+        return Sum((*self._weighted(), *other._weighted()))
+
+    def __rmul__(self, factor: float) -> Sum:
+        """The term times a factor of 0 or more; a factor of 0 leaves it out."""
+        if isinstance(factor, bool) or not isinstance(factor, (int, float)):
+            raise ArgumentTypeError("factor", "a number before *", type(factor).__name__)
+        if not 0 <= factor < float("inf"):
+            raise ArgumentError("factor", "a finite number, 0 or more", factor)
+        return Sum(tuple((factor * weight, term) for weight, term in self._weighted() if factor * weight))
+
+    def _weighted(self) -> tuple[tuple[float, Term], ...]:
+        return ((1.0, self),)
+
+
+@dataclass(frozen=True)
+class Sum(Term):
+    """Terms with their factors; made by ``+`` and ``*``."""
+
+    terms: tuple[tuple[float, Term], ...]
+
+    def _weighted(self) -> tuple[tuple[float, Term], ...]:
+        return self.terms
+
+    def bind(self, lesson: Lesson) -> Loss:
+        """The weighted sum of the terms' losses."""
+        if not self.terms:
+            raise ArgumentError("objective", "at least one term with a factor above 0", "none")
+        bound = [(weight, term.bind(lesson)) for weight, term in self.terms]
+
+        def loss(logits: Tensor) -> Tensor:
+            values = [part(logits) if weight == 1 else weight * part(logits) for weight, part in bound]
+            return torch.stack(values).sum() if len(values) > 1 else values[0]
+
+        return loss

@@ -1,0 +1,87 @@
+r"""The objectives of papers, each the sum of terms that its equation is.
+
+A new one is written the same way: ``0.3 * Labels() + 0.7 * (SoftLabels() + HighOrder())``.
+"""
+
+from __future__ import annotations
+
+from hgraph.distill.high_order import HighOrder
+from hgraph.distill.lesson import Term
+from hgraph.distill.reliable import NoisyFeatures, ReliableLabels
+from hgraph.distill.soft_labels import Labels, SoftLabels, Variant
+from hgraph.errors import ArgumentError
+
+__all__ = ["OBJECTIVES", "glnn", "krd", "lighthgnn", "lighthgnn_plus", "nosmog"]
+
+
+def lighthgnn(lam: float = 0.0, *, variant: Variant = "paper") -> Term:
+    r""":math:`\lambda\,\mathrm{CE} + (1 - \lambda)\,\mathrm{KL}_{soft}`.
+
+    Args:
+        lam: weight of the labels; 0, as published, leaves them to the teacher.
+        variant: ``"official"`` computes the divergence as the released code does.
+
+    Source: LightHGNN (Feng et al., ICLR 2024), card 04, eq. 4.
+
+    >>> lighthgnn()
+    Sum(terms=((1.0, SoftLabels(temperature=1.0, variant='paper')),))
+    """
+    _check_lam(lam)
+    return lam * Labels() + (1 - lam) * SoftLabels(variant=variant)
+
+
+def lighthgnn_plus(lam: float = 0.0, *, noise: float = 1.0, variant: Variant = "paper") -> Term:
+    r""":math:`\lambda\,\mathrm{CE} + (1 - \lambda)(\mathrm{KL}_{soft} + \mathrm{KL}_{ho})`.
+
+    Args:
+        lam: weight of the labels.
+        noise: see `HighOrder`.
+        variant: ``"official"`` computes both divergences as the released code does.
+
+    Source: LightHGNN+ (Feng et al., ICLR 2024), card 04, eq. 5.
+    """
+    _check_lam(lam)
+    return lam * Labels() + (1 - lam) * (SoftLabels(variant=variant) + HighOrder(noise, variant))
+
+
+def glnn(lam: float = 0.0, *, temperature: float = 1.0) -> Term:
+    r""":math:`\lambda\,\mathrm{CE} + (1 - \lambda)\,T^2\,\mathrm{KL}_{soft}`, for graphs.
+
+    Source: Graph-less Neural Networks (Zhang et al., ICLR 2022).
+    """
+    _check_lam(lam)
+    return lam * Labels() + (1 - lam) * SoftLabels(temperature)
+
+
+def nosmog(lam: float = 0.0, *, epsilon: float = 0.01, noisy: float = 0.5) -> Term:
+    r""":math:`\lambda\,\mathrm{CE} + (1 - \lambda)(\mathrm{KL}_{soft} + \mu\,\mathrm{KL}_{noisy})`.
+
+    The rest of NOSMOG stands beside it: `position_features` goes into the student's input, and `MatchSimilarity`
+    is added where the teacher's embedding is at hand.
+
+    Args:
+        lam: weight of the labels.
+        epsilon: see `NoisyFeatures`.
+        noisy: mu.
+
+    Source: NOSMOG (Tian et al., ICLR 2023).
+    """
+    _check_lam(lam)
+    return lam * Labels() + (1 - lam) * (SoftLabels() + noisy * NoisyFeatures(epsilon))
+
+
+def krd(lam: float = 0.0, *, noise: float = 1.0) -> Term:
+    r""":math:`\lambda\,\mathrm{CE} + (1 - \lambda)\,\mathrm{KL}_{reliable}`.
+
+    Source: reliable knowledge distillation (Wu et al., ICML 2023), in the form that `ReliableLabels` says.
+    """
+    _check_lam(lam)
+    return lam * Labels() + (1 - lam) * ReliableLabels(noise)
+
+
+OBJECTIVES = {"lighthgnn": lighthgnn, "lighthgnn+": lighthgnn_plus, "glnn": glnn, "nosmog": nosmog, "krd": krd}
+
+
+def _check_lam(lam: float) -> None:
+    if not 0 <= lam <= 1:
+        raise ArgumentError("lam", "a number in 0 .. 1", lam)

@@ -1,0 +1,151 @@
+"""Who may teach: a network, a function, several of them, or a file of logits."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from hgraph.distill.lesson import Speaks
+from hgraph.errors import ArgumentError, ArgumentTypeError, DataError
+from hgraph.train import Observed, evaluating
+
+__all__ = ["Teacher", "calibrated", "ensemble", "fit_temperature", "heard"]
+
+Teacher = Tensor | str | os.PathLike[str] | Callable[[Tensor, Any], Tensor]
+
+
+def heard(teacher: Teacher | None, part: Observed) -> tuple[Speaks | None, Tensor | None]:
+    """A teacher as (features -> logits on the training structure, its logits on the observed vertices).
+
+    Args:
+        teacher: ``teacher(x, structure)`` that returns logits, put into eval mode while it speaks if it is a module;
+            or logits [N', C]; or a file of them, ``.npy`` or ``.safetensors`` with one tensor; or None.
+        part: the observed vertices.
+
+    Raises:
+        ArgumentError: logits that are not one finite row an observed vertex.
+        DataError: a file that holds no such tensor.
+    """
+    if teacher is None:
+        return None, None
+    if isinstance(teacher, (str, os.PathLike)):
+        teacher = _read(Path(teacher))
+    if isinstance(teacher, Tensor):
+        return None, _checked(teacher.detach().to(part.x.device), part)
+    if not callable(teacher):
+        raise ArgumentTypeError("teacher", "a module, a callable, logits or a file of logits", type(teacher).__name__)
+    call = teacher
+
+    @torch.no_grad()
+    def speaks(x: Tensor) -> Tensor:
+        with evaluating(call):
+            return _checked(call(x, part.structure), part)
+
+    return speaks, speaks(part.x)
+
+
+def ensemble(teachers: Sequence[Callable[[Tensor, Any], Tensor]]) -> Callable[[Tensor, Any], Tensor]:
+    r"""Several teachers as one: the logarithm of their mean probabilities.
+
+    .. math:: z_v = \ln \frac{1}{K} \sum_k \mathrm{softmax}(z^k_v)
+
+    >>> both = ensemble([lambda x, s: torch.tensor([[0.0, 0.0]]), lambda x, s: torch.tensor([[99.0, 0.0]])])
+    >>> both(torch.zeros(1, 1), None).exp()
+    tensor([[0.7500, 0.2500]])
+    """
+    members = list(teachers)
+    if not members:
+        raise ArgumentError("teachers", "at least one", "none")
+
+    def together(x: Tensor, structure: Any) -> Tensor:
+        spoken = []
+        for member in members:
+            with evaluating(member):
+                spoken.append(member(x, structure).log_softmax(-1))
+        return torch.stack(spoken).logsumexp(0) - torch.tensor(float(len(members))).log()
+
+    return together
+
+
+def calibrated(teacher: Callable[[Tensor, Any], Tensor], temperature: float) -> Callable[[Tensor, Any], Tensor]:
+    """The same teacher with its logits divided by a temperature, see `fit_temperature`."""
+    if not temperature > 0:
+        raise ArgumentError("temperature", "a number above 0", temperature)
+
+    def tempered(x: Tensor, structure: Any) -> Tensor:
+        with evaluating(teacher):
+            return teacher(x, structure) / temperature
+
+    return tempered
+
+
+def fit_temperature(logits: Tensor, y: Tensor) -> float:
+    r"""The temperature that makes confidence honest: the minimiser of the negative log-likelihood.
+
+    .. math:: T = \arg\min_T \; -\frac{1}{N} \sum_i \ln \mathrm{softmax}(z_i / T)_{y_i}
+
+    Found by bisection of the derivative in 1/T, which grows with 1/T; kept within 1/100 .. 100. Accuracy stays.
+
+    Args:
+        logits: [N, C] on vertices that nothing was trained on; the validation part, usually.
+        y: [N] labels.
+
+    Source: Guo et al., On Calibration of Modern Neural Networks (2017).
+
+    >>> z = torch.tensor([[2.0, 0.0], [2.0, 0.0], [2.0, 0.0], [2.0, 0.0]])
+    >>> round(fit_temperature(z, torch.tensor([0, 0, 0, 1])), 3)  # right in 3 of 4: 2 / T = ln 3
+    1.82
+    """
+    if logits.dim() != 2 or y.shape != logits.shape[:1] or not len(y):
+        raise ArgumentError("y", f"one label for each row of logits {list(logits.shape)}", list(y.shape))
+    z = logits.detach().double()
+    right = z.gather(1, y[:, None]).mean()
+
+    def slope(inverse: float) -> Tensor:
+        return ((z * inverse).softmax(-1) * z).sum(-1).mean() - right
+
+    low, high = 0.01, 100.0
+    for _ in range(60):
+        middle = (low * high) ** 0.5
+        low, high = (low, middle) if slope(middle) > 0 else (middle, high)
+    return 1 / low
+
+
+def _checked(logits: Tensor, part: Observed) -> Tensor:
+    if not isinstance(logits, Tensor) or logits.dim() != 2 or len(logits) != len(part.x):
+        hint = "In production, give the logits of the split's own structure: others would know of unseen vertices"
+        shape = f"shape {list(logits.shape)}" if isinstance(logits, Tensor) else type(logits).__name__
+        raise ArgumentError("teacher", f"logits [{len(part.x)}, C], one row an observed vertex", shape, hint)
+    if not bool(logits.isfinite().all()):
+        row = int((~logits.isfinite()).any(1).nonzero()[0, 0])
+        raise ArgumentError("teacher", "finite logits", f"NaN or infinity in row {row}")
+    return logits
+
+
+def _read(path: Path) -> Tensor:
+    if not path.is_file():
+        raise DataError(f"{path}: no such file of teacher logits")
+    if path.suffix == ".npy":
+        import numpy as np
+
+        try:
+            return torch.from_numpy(np.load(path, allow_pickle=False)).float()
+        except (ValueError, EOFError, TypeError) as error:
+            raise DataError(f"{path}: not an array of numbers ({error})") from None
+    if path.suffix == ".safetensors":
+        from safetensors import SafetensorError
+        from safetensors.torch import load_file
+
+        try:
+            tensors = load_file(path)
+        except SafetensorError as error:
+            raise DataError(f"{path}: not a safetensors file ({error})") from None
+        if len(tensors) != 1:
+            raise DataError(f"{path}: holds {len(tensors)} tensors ({sorted(tensors)}), one of logits was expected")
+        return next(iter(tensors.values())).float()
+    raise DataError(f"{path}: teacher logits come as .npy or .safetensors")
