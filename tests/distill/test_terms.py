@@ -1,0 +1,380 @@
+"""Every term of an objective against loops over its sum, in float64."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import save_file
+from torch import nn
+from torch.nn import functional as F
+
+from hgraph.distill import (
+    HighOrder,
+    Labels,
+    Lesson,
+    MatchEmbedding,
+    MatchSimilarity,
+    NoisyFeatures,
+    PairwiseRanking,
+    ReliableLabels,
+    SoftLabels,
+    activations,
+    calibrated,
+    distill,
+    ensemble,
+    fit_temperature,
+    glnn,
+    krd,
+    lighthgnn,
+    lighthgnn_plus,
+    nosmog,
+    position_features,
+    topology_score,
+)
+from hgraph.distill.high_order import hyperedge_reliability
+from hgraph.errors import ArgumentError, DataError
+from hgraph.models import GAT, GCN, HGNN, MLP
+from hgraph.structure import Data, Graph, Hypergraph, Split
+from hgraph.train import Observed, observed, seeded
+
+N, C = 7, 3
+
+
+def numbers(*shape, seed=0):
+    return torch.randn(*shape, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
+
+
+HYPEREDGES = [[0, 1, 2], [2, 3], [3, 4, 5, 6], [5], [5], [0, 6], []]
+
+
+def lesson(hyperedges=HYPEREDGES, logits=None, speaks=None, student=None):
+    hg = Hypergraph.from_lists(hyperedges, num_vertices=N)
+    y, train = torch.arange(N) % C, torch.tensor([0, 4])
+    part = Observed(hg, numbers(N, 5, seed=3), y, train, torch.tensor([1]))
+    given = numbers(N, C, seed=1) if logits is None else logits
+    return Lesson(part, student or nn.Linear(5, C).double(), speaks, given)
+
+
+def kl(t, s, variant):
+    if variant == "official":
+        return sum(math.exp(a) * (a - math.log(b)) for a, b in zip(t, s, strict=True))
+    return sum(a * (math.log(a) - math.log(b)) for a, b in zip(t, s, strict=True) if a)
+
+
+@pytest.mark.parametrize("variant", ["paper", "official"])
+def test_soft_labels_are_the_loop_and_their_gradient_the_closed_form(variant):
+    z, given = numbers(N, C, seed=2).requires_grad_(), lesson()
+    loss = SoftLabels(variant=variant).bind(given)(z)
+    s, t = z.softmax(-1), given.logits.softmax(-1)
+    expected = sum(kl(t[v].tolist(), s[v].tolist(), variant) for v in range(N)) / N
+    assert loss.item() == pytest.approx(expected, rel=1e-12)
+    (grad,) = torch.autograd.grad(loss, z)
+    closed = (
+        (s - t) / N if variant == "paper" else (s * t.exp().sum(-1, keepdim=True) - t.exp()) / N
+    )  # card 04, check 2
+    torch.testing.assert_close(grad, closed.detach(), rtol=1e-10, atol=1e-14)
+
+
+def test_the_official_optimum_is_a_flattened_teacher():
+    given = lesson(logits=100 * torch.eye(7, dtype=torch.float64))
+    z = torch.zeros(N, 7, dtype=torch.float64, requires_grad=True)
+    loss = SoftLabels(variant="official").bind(given)
+    with torch.no_grad():
+        flat = torch.eye(7, dtype=torch.float64)  # the logits whose softmax is softmax(t)
+    (grad,) = torch.autograd.grad(loss(flat.requires_grad_()), flat)
+    assert grad.abs().max() < 1e-12
+    assert flat.softmax(-1)[0, 0].item() == pytest.approx(0.312, abs=5e-4)  # card 04, eq. 6
+    assert torch.autograd.grad(loss(z), z)[0].abs().max() > 1e-3
+
+
+@pytest.mark.parametrize("variant", ["paper", "official"])
+def test_high_order_is_the_loop_over_hyperedges(variant):
+    z, given = numbers(N, C, seed=2).requires_grad_(), lesson()
+    loss = HighOrder(noise=0, variant=variant).bind(given)(z)
+    s, t = z.softmax(-1).detach(), given.logits.softmax(-1)
+    members = [m for m in HYPEREDGES if m]
+    expected = sum(kl(t[m].mean(0).tolist(), s[m].mean(0).tolist(), variant) for m in members) / len(members)
+    assert loss.item() == pytest.approx(expected, rel=1e-12)
+    assert torch.autograd.gradcheck(HighOrder(noise=0, variant=variant).bind(given), z)
+
+
+def test_high_order_of_singletons_is_the_soft_label_loss():
+    z, given = numbers(N, C, seed=2), lesson([[v] for v in range(N)])
+    assert HighOrder(noise=0).bind(given)(z).item() == pytest.approx(SoftLabels().bind(given)(z).item(), rel=1e-12)
+
+
+def test_high_order_of_one_hyperedge_of_all_matches_marginals_only():
+    given = lesson([list(range(N))])
+    shuffled = given.logits[torch.randperm(N, generator=torch.Generator().manual_seed(0))]
+    assert HighOrder(noise=0).bind(given)(shuffled).item() == pytest.approx(0, abs=1e-12)
+    assert SoftLabels().bind(given)(shuffled).item() > 0.1
+
+
+def test_high_order_survives_certain_students_and_teachers():
+    z = (1000.0 * torch.eye(C, dtype=torch.float64)[[0] * N]).requires_grad_()
+    given = lesson(logits=1000.0 * torch.eye(C, dtype=torch.float64)[[1] * N])
+    loss = HighOrder(noise=0).bind(given)(z)
+    (grad,) = torch.autograd.grad(loss, z)
+    assert loss.isfinite()
+    assert grad.isfinite().all()
+
+
+def test_a_step_that_keeps_no_hyperedge_adds_nothing():
+    z, given = numbers(N, C).requires_grad_(), lesson([[], []])
+    loss = HighOrder(noise=0).bind(given)(z)
+    assert loss.item() == 0
+    assert not torch.autograd.grad(loss, z)[0].any()
+
+
+def test_reliability_is_that_of_the_entropies():
+    linear = nn.Linear(5, C).double()
+    given = lesson(logits=None, speaks=lambda x: linear(x).detach())
+    given = Lesson(given.part, given.student, given.speaks, linear(given.part.x).detach())
+    with seeded(5):
+        rho = hyperedge_reliability(given, noise=1.0)
+    with seeded(5):
+        noisy = given.part.x * (1 + torch.randn_like(given.part.x))
+
+    def mean_entropy(x, members):
+        t = linear(x).softmax(-1).detach()
+        return sum(-sum(p * math.log(p) for p in t[v].tolist()) for v in members) / len(members) if members else 0.0
+
+    delta = [abs(mean_entropy(noisy, m) - mean_entropy(given.part.x, m)) for m in HYPEREDGES]
+    expected = [1 - d / max(delta) for d in delta]
+    torch.testing.assert_close(rho, torch.tensor(expected, dtype=torch.float64), rtol=1e-9, atol=1e-12)
+    assert (rho == 0).sum() == 1  # card 04, check 3
+    assert (rho >= 0).all()
+    assert (rho <= 1).all()
+
+
+def test_a_teacher_that_noise_does_not_move_is_wholly_reliable():
+    logits = numbers(N, C, seed=1)
+    given = lesson(logits=logits, speaks=lambda x: logits)
+    assert hyperedge_reliability(given).tolist() == [1.0] * len(HYPEREDGES)
+
+
+def test_sampled_hyperedges_have_the_loss_of_all_on_average():
+    linear = nn.Linear(5, C).double()
+    given = lesson(speaks=lambda x: linear(x).detach())
+    with seeded(1):
+        loss = HighOrder().bind(given)
+        values = {loss(numbers(N, C, seed=2)).item() for _ in range(20)}
+    assert len(values) > 3
+
+
+def test_noise_needs_a_teacher_that_can_be_asked():
+    for term in (HighOrder(), ReliableLabels()):
+        with pytest.raises(ArgumentError, match="noisy features"):
+            term.bind(lesson())
+
+
+def test_high_order_of_a_graph_says_what_to_do():
+    given = lesson()
+    graph = Graph.from_edge_index([[0], [1]], num_nodes=N, directed=False)
+    part = Observed(graph, given.part.x, given.part.y, given.part.train, given.part.val)
+    with pytest.raises(ArgumentError, match="neighbourhoods"):
+        HighOrder().bind(Lesson(part, given.student, None, given.given))
+
+
+def test_topology_score_is_the_loop():
+    z, hg = numbers(N, 4, seed=4), Hypergraph.from_lists(HYPEREDGES, num_vertices=N)
+    terms = [(z[m] - z[m].mean(0)).norm(dim=1).mean().item() for m in HYPEREDGES if m]
+    assert topology_score(z, hg) == pytest.approx(sum(terms) / len(terms), rel=1e-12)
+    with pytest.raises(ArgumentError, match="member"):
+        topology_score(z, Hypergraph.from_lists([[]], num_vertices=N))
+
+
+def test_pairwise_ranking_is_the_loop():
+    triples = torch.tensor([[0, 1, 2], [3, 3, 4], [6, 5, 0]])
+    z, given = numbers(N, C, seed=2), lesson()
+    t, terms = given.logits, []
+    for a, i, j in triples.tolist():
+        wanted = 1 / (1 + math.exp(-float(t[a] @ t[i] - t[a] @ t[j]) / 2))
+        p = 1 / (1 + math.exp(-float(z[a] @ z[i] - z[a] @ z[j])))
+        terms.append(-wanted * math.log(p) - (1 - wanted) * math.log(1 - p))
+    loss = PairwiseRanking(triples, temperature=2.0).bind(given)(z)
+    assert loss.item() == pytest.approx(sum(terms) / 3, rel=1e-10)
+    with pytest.raises(ArgumentError, match="triples"):
+        PairwiseRanking(torch.tensor([[0, 1, N]])).bind(given)
+
+
+def test_noisy_features_move_against_the_student():
+    student = nn.Linear(5, C).double()
+    given = lesson(student=student)
+    x, t = given.part.x.clone().requires_grad_(), given.logits.softmax(-1)
+    plain = F.kl_div(student(x).log_softmax(-1), t, reduction="batchmean")
+    (slope,) = torch.autograd.grad(plain, x)
+    expected = F.kl_div(student(x + 0.1 * slope.sign()).log_softmax(-1), t, reduction="batchmean")
+    loss = NoisyFeatures(0.1).bind(given)(student(x))
+    assert loss.item() == pytest.approx(expected.item(), rel=1e-12)
+    assert loss > plain
+    torch.testing.assert_close(
+        torch.autograd.grad(loss, student.weight)[0], torch.autograd.grad(expected, student.weight)[0]
+    )
+
+
+# ---------------------------------------------------------------------- sums of terms
+
+
+def test_terms_add_up_like_their_equation():
+    z, given = numbers(N, C, seed=2), lesson()
+    parts = [term.bind(given)(z) for term in (Labels(), SoftLabels(), HighOrder(noise=0))]
+    objective = 0.3 * Labels() + 0.7 * (SoftLabels() + 2 * HighOrder(noise=0))
+    expected = 0.3 * parts[0] + 0.7 * (parts[1] + 2 * parts[2])
+    assert objective.bind(given)(z).item() == pytest.approx(expected.item(), rel=1e-12)
+    assert len(objective.terms) == 3
+    assert len((0 * Labels() + SoftLabels()).terms) == 1
+
+
+# ---------------------------------------------------------------------- whole distillations
+
+
+class Own(nn.Module):
+    """A user's student."""
+
+    def __init__(self):
+        super().__init__()
+        with seeded(1):
+            self.first, self.second = nn.Linear(24, 16), nn.Linear(16, 3)
+
+    def forward(self, x):
+        return self.second(self.first(x).relu())
+
+
+def students():
+    with seeded(0):
+        return {"MLP": MLP(24, 16, 3), "own module": Own()}
+
+
+@pytest.fixture(scope="module")
+def graph_data(data):
+    graph = data.structure.clique()
+    s = data.split()
+    return Data(graph, data.x, data.y, {"default": Split(graph, s.train, s.val, s.test)})
+
+
+def pyg_teacher(graph):
+    conv = pytest.importorskip("torch_geometric.nn").GCNConv(24, 3)
+    return lambda x, structure: conv(x, structure.edge_index.long()).detach()
+
+
+@pytest.mark.parametrize("kind", ["hgnn", "gcn", "gat", "pyg", "callable", "npy", "safetensors"])
+@pytest.mark.parametrize("student", ["MLP", "own module"])
+def test_any_teacher_teaches_any_student(data, graph_data, kind, student, tmp_path):
+    with seeded(0):
+        teacher = {
+            "hgnn": lambda: HGNN(24, 8, 3),
+            "gcn": lambda: GCN(24, 8, 3),
+            "gat": lambda: GAT(24, 4, 3, heads=2),
+            "pyg": lambda: pyg_teacher(graph_data.structure),
+        }.get(kind, lambda: lambda x, structure: x[:, :3])()
+    given = graph_data if kind in ("gcn", "gat", "pyg") else data
+    if kind == "npy":
+        teacher = tmp_path / "logits.npy"
+        np.save(teacher, data.x[:, :3].numpy())
+    if kind == "safetensors":
+        teacher = tmp_path / "logits.safetensors"
+        save_file({"logits": data.x[:, :3].contiguous()}, teacher)
+    learner = students()[student]
+    result = distill(teacher, learner, given, objective=lighthgnn(), epochs=30)
+    assert result.history[-1]["loss"] < result.history[0]["loss"]
+    if kind in ("callable", "npy", "safetensors"):
+        same = students()[student]
+        assert distill(data.x[:, :3], same, given, objective=lighthgnn(), epochs=30).history == result.history
+
+
+@pytest.mark.parametrize("make", [lighthgnn_plus, krd, nosmog, glnn], ids=lambda f: f.__name__)
+def test_named_objectives_train_and_repeat(data, make):
+    with seeded(0):
+        teacher = HGNN(24, 8, 3)
+    runs = [distill(teacher, students()["MLP"], data, objective=make(0.1), epochs=4).history for _ in range(2)]
+    assert runs[0] == runs[1]
+    assert distill(teacher, students()["MLP"], data, objective=make(0.1), epochs=4, seed=1).history != runs[0]
+
+
+@pytest.mark.parametrize("width", [16, 5], ids=["same width", "projected"])
+def test_embeddings_are_matched_and_nothing_stays_on_the_student(data, width):
+    target, learner = numbers(240, width).float(), students()["own module"]
+    before = F.mse_loss(activations(learner, "first", data.x)[:, :width], target).item()
+    names = list(learner.state_dict())
+    result = distill(None, learner, data, objective=MatchEmbedding(target, "first"), epochs=40)
+    assert result.history[-1]["loss"] < min(before, result.history[0]["loss"])
+    assert list(learner.state_dict()) == names
+    assert not learner.first._forward_hooks
+
+
+def test_similarities_are_matched(data):
+    target, learner = numbers(240, 4).float(), students()["own module"]
+    objective = MatchSimilarity(target, "first", sample=64)
+    result = distill(None, learner, data, objective=objective, epochs=40)
+    assert result.history[-1]["loss"] < result.history[0]["loss"]
+    part = observed(data)
+    own, other = (F.normalize(z, dim=1) for z in (activations(learner, "first", part.x), target))
+    loss = MatchSimilarity(target, "first", sample=240).bind(Lesson(part, learner, None, None))
+    learner(part.x)
+    expected = ((own @ own.T - other @ other.T) ** 2).mean()
+    assert loss(target).item() == pytest.approx(expected.item(), rel=1e-5)
+
+
+def test_layers_that_are_not_there_are_named(data):
+    with pytest.raises(ArgumentError, match="second"):
+        distill(None, Own(), data, objective=MatchEmbedding(torch.zeros(240, 3), "hidden"))
+    with pytest.raises(ArgumentError, match="240"):
+        distill(None, Own(), data, objective=MatchEmbedding(torch.zeros(7, 3), "first"))
+
+
+# ---------------------------------------------------------------------- teachers
+
+
+def test_files_of_logits_that_are_none_are_refused(data, tmp_path):
+    for name, content in (("a.npy", b"nonsense"), ("a.safetensors", b"nonsense"), ("a.pt", b"")):
+        path = tmp_path / name
+        path.write_bytes(content)
+        with pytest.raises(DataError, match=name):
+            distill(path, Own(), data)
+    np.save(tmp_path / "objects.npy", np.array([{}], dtype=object), allow_pickle=True)
+    with pytest.raises(DataError, match="objects"):
+        distill(tmp_path / "objects.npy", Own(), data)
+    with pytest.raises(DataError, match="no such file"):
+        distill(str(tmp_path / "none.npy"), Own(), data)
+
+
+def test_an_ensemble_speaks_with_the_mean_of_its_probabilities(data):
+    with seeded(0):
+        members = [HGNN(24, 8, 3) for _ in range(3)]
+    together = ensemble(members)(data.x, data.structure).softmax(-1)
+    apart = sum(m.eval()(data.x, data.structure).softmax(-1) for m in members) / 3
+    torch.testing.assert_close(together, apart)
+
+
+def test_the_fitted_temperature_minimises_the_likelihood_loss():
+    z, y = 5 * numbers(200, 4), torch.arange(200) % 4
+    z = z + 2 * torch.eye(4, dtype=torch.float64)[y]
+    best = fit_temperature(z, y)
+    losses = [F.cross_entropy(z / t, y).item() for t in (best, 0.98 * best, 1.02 * best)]
+    assert losses[0] == min(losses)
+    cooled = calibrated(lambda x, s: x, best)
+    assert torch.equal(cooled(z, None), z / best)
+
+
+# ---------------------------------------------------------------------- positions
+
+
+def test_positions_are_singular_vectors_and_follow_a_renumbering():
+    hg = Hypergraph.from_lists([[0, 1, 2], [2, 3], [3, 4, 5], [0, 5]], num_vertices=N)
+    h = hg.incidence().double()
+    dv, de = h.sum(1), h.sum(0)
+    scaled = torch.where(dv > 0, dv.rsqrt(), 0.0)[:, None] * h * de.rsqrt()
+    u, sigma, _ = torch.linalg.svd(scaled, full_matrices=False)
+    p = position_features(hg, 2).double() / N**0.5
+    torch.testing.assert_close((u[:, :2].T @ p).abs(), torch.eye(2, dtype=torch.float64), atol=1e-5, rtol=0)
+    assert sigma[0] > sigma[1] > sigma[2]
+    assert not p[6].any()
+    order = torch.tensor([3, 1, 4, 0, 6, 5, 2])
+    place = order.argsort()
+    moved = Hypergraph.from_lists([[int(place[v]) for v in e] for e in hg.to_lists()], num_vertices=N)
+    torch.testing.assert_close(position_features(moved, 2), position_features(hg, 2)[order], atol=1e-4, rtol=0)
+    assert position_features(Hypergraph.from_lists([], num_vertices=3), 2).tolist() == [[0.0, 0.0]] * 3
