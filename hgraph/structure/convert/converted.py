@@ -1,0 +1,232 @@
+"""`Converted`: what every converter returns and accepts - a structure and the names and columns beside it."""
+
+from __future__ import annotations
+
+from collections.abc import Hashable, Mapping, Sequence
+from types import MappingProxyType
+from typing import Any, NamedTuple, TypeVar
+
+import torch
+from torch import Tensor
+
+from hgraph.errors import ArgumentError, ArgumentTypeError, MissingPackageError
+from hgraph.structure.data import Data, Split
+from hgraph.structure.graph import Graph
+from hgraph.structure.hypergraph import Hypergraph
+
+__all__ = [
+    "ABSENT",
+    "Converted",
+    "columns",
+    "names",
+    "numbers",
+    "pick",
+    "plain",
+    "prepare",
+    "records",
+    "refuse",
+    "require",
+]
+
+S = TypeVar("S", Graph, Hypergraph)
+
+_NONE: Mapping[str, Any] = MappingProxyType({})
+_MASKS = ("train_mask", "val_mask", "test_mask")
+
+
+class _Absent:
+    """The one value of its kind: a record that does not name an attribute, which None (JSON's null) would not say."""
+
+    def __repr__(self) -> str:
+        return "ABSENT"
+
+    def __reduce__(self) -> str:
+        return "ABSENT"  # a copy or a pickle stays the same object
+
+
+ABSENT = _Absent()
+
+
+class Converted(NamedTuple):
+    """A structure with what other libraries keep beside it; every converter returns one and accepts one.
+
+    Args:
+        structure: the `Graph` or `Hypergraph`.
+        vertex_ids: what the other library calls vertex i; None is 0 .. N-1.
+        hyperedge_ids: the same of hyperedges; None is 0 .. M-1, and empty for a graph.
+        x: [N, F] vertex features, or None.
+        y: [N] labels, or None.
+        vertex_attrs: other columns of N values, tensors or lists; `ABSENT` where a vertex has no such attribute.
+        hyperedge_attrs: columns of M values.
+        edge_attrs: columns with one value an edge of the graph, or an incidence of the hypergraph, in the order of
+            ``structure.adj`` or ``structure.v2e``.
+        meta: facts of the whole.
+
+    >>> c = Converted(Hypergraph.from_lists([[0, 1]], num_vertices=3), vertex_ids=["a", "b", "c"])
+    >>> c.structure.num_vertices, c.vertex_ids, c.hyperedge_ids
+    (3, ['a', 'b', 'c'], None)
+    """
+
+    structure: Graph | Hypergraph
+    vertex_ids: Sequence[Hashable] | None = None
+    hyperedge_ids: Sequence[Hashable] | None = None
+    x: Tensor | None = None
+    y: Tensor | None = None
+    vertex_attrs: Mapping[str, Any] = _NONE
+    hyperedge_attrs: Mapping[str, Any] = _NONE
+    edge_attrs: Mapping[str, Any] = _NONE
+    meta: Mapping[str, Any] = _NONE
+
+    def data(self) -> Data:
+        """The `Data` of it: x, y, the ids in ``meta``, and splits where the vertices have the usual three masks.
+
+        Masks [N] make the split ``"default"``; masks [N, K] make ``"default"`` and the splits ``"0"`` .. ``"K-1"``.
+
+        Raises:
+            ArgumentError: features or labels are missing, or vertices stand in two masks.
+        """
+        x, y = self.x, self.y
+        if x is None or y is None:
+            name = "x" if x is None else "y"
+            raise ArgumentError(name, "a tensor with one row a vertex", None, f"Set it with ._replace({name}=...)")
+        splits = {}
+        if all(isinstance(self.vertex_attrs.get(name), Tensor) for name in _MASKS):
+            masks = [self.vertex_attrs[name].bool() for name in _MASKS]
+            width = max(mask[0].numel() if mask.dim() > 1 and len(mask) else 1 for mask in masks)
+            # The test mask of several splits is often one column that they share.
+            train, val, test = (mask.reshape(len(mask), -1).expand(-1, width) for mask in masks)
+            for k in range(width):
+                parts = (mask[:, k].nonzero().flatten() for mask in (train, val, test))
+                splits[str(k)] = Split(self.structure, *parts)
+            splits = {"default": splits["0"]} | (splits if width > 1 else {})
+        meta = {"vertex_ids": self.vertex_ids, "hyperedge_ids": self.hyperedge_ids} | dict(self.meta)
+        return Data(self.structure, x, y, splits, meta).validate()
+
+
+def require(package: str, extra: str) -> Any:
+    """The imported package, or an error that names the extra to install."""
+    import importlib
+
+    try:
+        return importlib.import_module(package)
+    except ImportError as error:
+        raise MissingPackageError(package, extra, "this converter") from error
+
+
+def prepare(source: Any, kind: type[S], other: str = "") -> tuple[S, Converted]:
+    """(structure, complete and checked `Converted`) of a structure or a `Converted` of one kind; ids are filled in.
+
+    Raises:
+        ArgumentTypeError: another kind of structure; ``other`` is the hint.
+        ArgumentError: ids that repeat, or a column of a wrong length.
+    """
+    c = source if isinstance(source, Converted) else Converted(source)
+    if not isinstance(c.structure, kind):
+        got = type(c.structure).__name__
+        hint = f"Converted(data.structure, x=data.x, y=data.y) says what goes along with {got}" if got == "Data" else ""
+        raise ArgumentTypeError("source", f"a {kind.__name__} or a Converted of one", got, hint or other)
+    s = c.structure
+    n, m, e = (s.num_nodes, 0, s.num_edges) if isinstance(s, Graph) else _sizes(s)
+    vertex_ids = _checked_ids("vertex_ids", c.vertex_ids, n)
+    hyperedge_ids = _checked_ids("hyperedge_ids", c.hyperedge_ids, m)
+    for name, size in (("vertex_attrs", n), ("hyperedge_attrs", m), ("edge_attrs", e)):
+        for key, column in getattr(c, name).items():
+            if len(column) != size:
+                raise ArgumentError(f"{name}[{key!r}]", f"{size} values", len(column))
+    for name in ("x", "y"):
+        tensor = getattr(c, name)
+        if tensor is not None and len(tensor) != n:
+            raise ArgumentError(name, f"{n} rows (one a vertex)", len(tensor))
+    return c.structure, c._replace(vertex_ids=vertex_ids, hyperedge_ids=hyperedge_ids)
+
+
+def _checked_ids(name: str, ids: Sequence[Hashable] | None, size: int) -> Sequence[Hashable]:
+    if ids is None:
+        return range(size)
+    if len(ids) != size:
+        raise ArgumentError(name, f"{size} ids", len(ids))
+    if not isinstance(ids, range) and len(set(ids)) < size:
+        raise ArgumentError(name, "ids that differ", "repeated ids")
+    return ids
+
+
+def names(c: Converted) -> tuple[Sequence[Hashable], Sequence[Hashable]]:
+    """(vertex ids, hyperedge ids) of what :func:`prepare` completed."""
+    return c.vertex_ids or (), c.hyperedge_ids or ()
+
+
+def _sizes(hg: Hypergraph) -> tuple[int, int, int]:
+    return hg.num_vertices, hg.num_hyperedges, hg.num_incidences
+
+
+def refuse(c: Converted, target: str, *fields: str) -> None:
+    """Say no to fields that the target cannot hold, so that nothing gets lost unseen.
+
+    ``fields`` are names of `Converted`, or of the weights of a `Hypergraph`.
+    """
+    for name in fields:
+        if name in ("vertex_ids", "hyperedge_ids"):
+            ids = getattr(c, name)
+            lost = ids is not None and list(ids) != list(range(len(ids)))
+        elif name == "weight":
+            lost = isinstance(c.structure, Hypergraph) and c.structure.v2e.weight is not None
+        elif name in ("hyperedge_weight", "vertex_weight"):
+            lost = getattr(c.structure, name) is not None
+        else:
+            held = getattr(c, name)
+            lost = len(held) > 0 if isinstance(held, Mapping) else held is not None
+        if lost:
+            raise ArgumentError(name, f"none, as {target} cannot hold any", "some", _how_to_drop(name))
+
+
+def _how_to_drop(name: str) -> str:
+    if name == "weight":
+        return "To drop the incidence weights: dataclasses.replace(hg, v2e=hg.v2e.with_weight(None))"
+    if name in ("hyperedge_weight", "vertex_weight"):
+        return f"To drop them: dataclasses.replace(hg, {name}=None)"
+    empty = "None" if name in ("x", "y", "vertex_ids", "hyperedge_ids") else "{}"
+    return f"Keep them beside it, and drop them here with ._replace({name}={empty})"
+
+
+# ---------------------------------------------------------------------- columns and records
+
+
+def columns(records: Sequence[Mapping[str, Any]]) -> dict[str, list[Any]]:
+    """One list an attribute from one mapping a record; `ABSENT` where a record lacks it."""
+    names = dict.fromkeys(name for record in records for name in record)
+    return {name: [record.get(name, ABSENT) for record in records] for name in names}
+
+
+def records(attrs: Mapping[str, Any], size: int) -> list[dict[str, Any]]:
+    """One mapping a record from one column an attribute; tensors become numbers and lists."""
+    out: list[dict[str, Any]] = [{} for _ in range(size)]
+    for name, column in attrs.items():
+        for record, value in zip(out, plain(column), strict=True):
+            if value is not ABSENT:
+                record[name] = value
+    return out
+
+
+def plain(column: Any) -> Sequence[Any]:
+    """A column as Python values: what a tensor or an array holds, as numbers and lists."""
+    return column.tolist() if hasattr(column, "tolist") else column
+
+
+def pick(column: Any, order: Tensor) -> Any:
+    """The entries of a column at ``order``; tensors stay tensors."""
+    if isinstance(column, Tensor):
+        return column[order.to(column.device)]
+    return [column[i] for i in order.tolist()]
+
+
+def numbers(name: str, values: Sequence[Any], of: Sequence[Any], *, dtype: torch.dtype = torch.float64) -> Tensor:
+    """A tensor [len(values)] of an attribute that every record must have as a number; ``of`` names them in errors."""
+    import math
+    from numbers import Real
+
+    for value, who in zip(values, of, strict=True):
+        if value is ABSENT or value is None:
+            raise ArgumentError(name, "a number everywhere", f"none at {who!r}", "Give every record one, or do not ask")
+        if isinstance(value, bool) or not isinstance(value, Real) or math.isnan(value):
+            raise ArgumentError(name, "a number everywhere", f"{value!r} at {who!r}")
+    return torch.tensor([float(value) for value in values], dtype=dtype)

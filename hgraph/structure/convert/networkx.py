@@ -1,0 +1,373 @@
+"""networkx: graphs of all four classes, and hypergraphs as bipartite graphs, both ways."""
+
+from __future__ import annotations
+
+from collections.abc import Hashable, Mapping, Sequence
+from numbers import Integral
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from hgraph.errors import ArgumentError, ArgumentTypeError
+from hgraph.structure.adjacency import Adjacency
+from hgraph.structure.convert.converted import (
+    ABSENT,
+    Converted,
+    columns,
+    names,
+    numbers,
+    pick,
+    plain,
+    prepare,
+    records,
+    refuse,
+)
+from hgraph.structure.graph import Graph
+from hgraph.structure.hypergraph import Hypergraph
+
+__all__ = ["from_networkx", "from_networkx_bipartite", "to_networkx", "to_networkx_bipartite"]
+
+
+def from_networkx(
+    graph: Any, *, weight: str | None = None, x: str | Sequence[str] | None = None, y: str | None = None
+) -> Converted:
+    """A networkx graph of any class; the edge u -> v lets v hear u.
+
+    An edge of ``Graph`` or ``MultiGraph`` is held as two, one a direction, with the same weight and attributes; a
+    self-loop is held once. Parallel edges stay parallel, their keys become the edge attribute ``"key"``.
+
+    Args:
+        graph: Graph, DiGraph, MultiGraph or MultiDiGraph.
+        weight: the edge attribute that is the weight (float64), which every edge must then have; None: unweighted.
+        x: the node attribute or attributes that make the features [N, F], side by side: numbers, or lists of numbers
+            of one length. float64.
+        y: the node attribute that is the label: integers become int64, other numbers float64.
+
+    Returns:
+        The `Graph`; nodes as ``vertex_ids``; all attributes not named above in ``vertex_attrs``, ``edge_attrs``, and
+        those of the whole in ``meta``.
+
+    Raises:
+        ArgumentError: a named attribute that a node or edge lacks or that is not a number.
+
+    >>> import networkx as nx
+    >>> c = from_networkx(nx.Graph([("a", "b", {"w": 2.0})]), weight="w")
+    >>> c.vertex_ids, c.structure.edge_index.tolist(), c.structure.adj.weight.tolist()
+    (['a', 'b'], [[1, 0], [0, 1]], [2.0, 2.0])
+    """
+    import networkx as nx
+
+    if not isinstance(graph, nx.Graph):
+        raise ArgumentTypeError("graph", "a networkx graph", type(graph).__name__)
+    nodes, index = _nodes(graph)
+    ends, attrs = [], []
+    for u, v, *key, given in graph.edges(data=True, **({"keys": True} if graph.is_multigraph() else {})):
+        if key and "key" in given:
+            hint = "The attribute 'key' is kept for the key of a multigraph's edge; rename it"
+            raise ArgumentError("graph", "edges without an attribute 'key'", f"one at {(u, v)!r}", hint)
+        attr = dict(given, key=key[0]) if key else dict(given)
+        ends.append((index[u], index[v]))
+        attrs.append(attr)
+        if not graph.is_directed() and u != v:
+            ends.append((index[v], index[u]))
+            attrs.append(attr)
+    edge_attrs, weights = _take(columns(attrs), weight, "weight", [(nodes[a], nodes[b]) for a, b in ends])
+    pairs = torch.tensor(ends, dtype=torch.long).reshape(-1, 2)
+    adj = Adjacency.from_coo(
+        target=pairs[:, 1],
+        source=pairs[:, 0],
+        weight=weights,
+        num_targets=len(nodes),
+        num_sources=len(nodes),
+        duplicates="keep",
+    )
+    order = _entry_of_edge(adj)
+    vertex_attrs, features, labels = _vertices([graph.nodes[v] for v in nodes], nodes, x, y)
+    return Converted(
+        Graph(adj),
+        nodes,
+        [],
+        features,
+        labels,
+        vertex_attrs,
+        {},
+        {name: pick(column, order) for name, column in edge_attrs.items()},
+        dict(graph.graph),
+    )
+
+
+def to_networkx(
+    graph: Graph | Converted, into: type | None = None, *, weight: str = "weight", x: str = "x", y: str = "y"
+) -> Any:
+    """A networkx graph of the class ``into``; nothing that the structure or `Converted` holds is left out.
+
+    Args:
+        graph: the graph; the hypergraph has :func:`to_networkx_bipartite`.
+        into: the networkx class (default ``networkx.DiGraph``). ``Graph`` and ``MultiGraph`` take two directions of
+            equal weight and attributes as one edge; ``DiGraph`` and ``Graph`` hold no parallel edges.
+        weight: the edge attribute that weights become.
+        x: the node attribute that features become, a list a node.
+        y: the node attribute that labels become.
+
+    Raises:
+        ArgumentError: parallel edges or an edge without its reverse, where the class can hold none; an attribute
+            that two things would be written to.
+
+    >>> g = to_networkx(Graph.from_edge_index([[0], [1]], num_nodes=3, directed=True))
+    >>> sorted(g.nodes), list(g.edges)
+    ([0, 1, 2], [(0, 1)])
+    """
+    import networkx as nx
+
+    structure, c = prepare(graph, Graph, "A hypergraph goes through to_networkx_bipartite")
+    refuse(c, "a networkx graph", "hyperedge_attrs")
+    out = (nx.DiGraph if into is None else into)()
+    adj = structure.adj
+    source, target = adj.indices.tolist(), adj.target.tolist()
+    edges = records(_with(c.edge_attrs, weight, adj.weight), adj.num_edges)
+    if not out.is_multigraph() and len(set(zip(source, target, strict=True))) < adj.num_edges:
+        raise ArgumentError("graph", "no parallel edges", "some", "Pass into=networkx.MultiDiGraph, or sum them first")
+    kept = range(adj.num_edges) if out.is_directed() else _one_direction(source, target, edges)
+    out.graph.update(c.meta)
+    _add_nodes(out, c, x, y)
+    ids = names(c)[0]
+    for e in kept:
+        if out.is_multigraph():
+            key = edges[e].pop("key", None)
+            if key is not None and out.has_edge(ids[source[e]], ids[target[e]], key):
+                raise ArgumentError("edge_attrs['key']", "keys that differ among parallel edges", repr(key))
+            key = out.add_edge(ids[source[e]], ids[target[e]], key=key)
+            out.edges[ids[source[e]], ids[target[e]], key].update(edges[e])
+        else:
+            out.add_edge(ids[source[e]], ids[target[e]])
+            out.edges[ids[source[e]], ids[target[e]]].update(edges[e])
+    return out
+
+
+def from_networkx_bipartite(
+    graph: Any,
+    *,
+    weight: str | None = None,
+    hyperedge_weight: str | None = None,
+    vertex_weight: str | None = None,
+    x: str | Sequence[str] | None = None,
+    y: str | None = None,
+) -> Converted:
+    """The hypergraph of a bipartite networkx graph: nodes with ``bipartite=0`` are vertices, with 1 hyperedges.
+
+    Args:
+        graph: an undirected Graph, every node with the attribute ``bipartite`` that networkx's own functions set.
+        weight: the edge attribute that is the incidence weight, or None.
+        hyperedge_weight: the attribute of hyperedge nodes that is their weight, or None.
+        vertex_weight: the attribute of vertex nodes that is their weight, or None.
+        x: the vertex attribute or attributes that make the features (see :func:`from_networkx`).
+        y: the vertex attribute that is the label.
+
+    Raises:
+        ArgumentError: a node without ``bipartite``, an edge within one side, a named attribute that is lacking.
+
+    >>> import networkx as nx
+    >>> g = nx.Graph([("a", "e"), ("b", "e")])
+    >>> nx.set_node_attributes(g, {"a": 0, "b": 0, "e": 1}, "bipartite")
+    >>> c = from_networkx_bipartite(g)
+    >>> c.structure.to_lists(), c.vertex_ids, c.hyperedge_ids
+    ([[0, 1]], ['a', 'b'], ['e'])
+    """
+    import networkx as nx
+
+    if not isinstance(graph, nx.Graph) or graph.is_multigraph() or graph.is_directed():
+        raise ArgumentTypeError("graph", "an undirected networkx.Graph", type(graph).__name__)
+    sides: tuple[list[Hashable], list[Hashable]] = ([], [])
+    for node, side in graph.nodes(data="bipartite"):
+        if side not in (0, 1):
+            hint = "networkx.bipartite.sets finds the two sides; set the attribute from them"
+            raise ArgumentError("graph", "nodes with bipartite=0 or 1", f"{side!r} at {node!r}", hint)
+        sides[side].append(node)
+    index = {node: i for side in sides for i, node in enumerate(side)}
+    pairs, attrs = [], []
+    for u, v, attr in graph.edges(data=True):
+        if graph.nodes[u]["bipartite"] == graph.nodes[v]["bipartite"]:
+            raise ArgumentError("graph", "edges between the two sides", f"{(u, v)!r}")
+        vertex, hyperedge = (u, v) if graph.nodes[u]["bipartite"] == 0 else (v, u)
+        pairs.append((index[vertex], index[hyperedge]))
+        attrs.append(attr)
+    between = [(sides[0][v], sides[1][e]) for v, e in pairs]
+    edge_attrs, weights = _take(columns(attrs), weight, "weight", between)
+    bare = [[{k: a for k, a in graph.nodes[v].items() if k != "bipartite"} for v in side] for side in sides]
+    vertex_attrs, features, labels = _vertices(bare[0], sides[0], x, y)
+    vertex_attrs, of_vertices = _take(vertex_attrs, vertex_weight, "vertex_weight", sides[0])
+    hyperedge_attrs, of_hyperedges = _take(columns(bare[1]), hyperedge_weight, "hyperedge_weight", sides[1])
+    hg = Hypergraph.from_coo(
+        vertex=[v for v, _ in pairs],
+        hyperedge=[e for _, e in pairs],
+        num_vertices=len(sides[0]),
+        num_hyperedges=len(sides[1]),
+        weight=weights,
+        hyperedge_weight=of_hyperedges,
+        vertex_weight=of_vertices,
+    )
+    order = _entry_of_edge(hg.v2e)
+    edge_attrs = {name: pick(column, order) for name, column in edge_attrs.items()}
+    return Converted(hg, *sides, features, labels, vertex_attrs, hyperedge_attrs, edge_attrs, dict(graph.graph))
+
+
+def to_networkx_bipartite(
+    hypergraph: Hypergraph | Converted,
+    *,
+    weight: str = "weight",
+    hyperedge_weight: str = "weight",
+    vertex_weight: str = "weight",
+    x: str = "x",
+    y: str = "y",
+) -> Any:
+    """The bipartite ``networkx.Graph`` of a hypergraph: vertices have ``bipartite=0``, hyperedges 1.
+
+    Args:
+        hypergraph: the hypergraph. Without ids, vertices are 0 .. N-1 and hyperedges N .. N+M-1.
+        weight: the edge attribute that incidence weights become.
+        hyperedge_weight: the attribute of hyperedge nodes that hyperedge weights become.
+        vertex_weight: the attribute of vertex nodes that vertex weights become.
+        x: the node attribute that features become.
+        y: the node attribute that labels become.
+
+    Raises:
+        ArgumentError: repeated incidences, or an id that a vertex and a hyperedge share.
+
+    >>> sorted(to_networkx_bipartite(Hypergraph.from_lists([[0, 1], []], num_vertices=2)).edges)
+    [(0, 2), (1, 2)]
+    """
+    import networkx as nx
+
+    hg, c = prepare(hypergraph, Hypergraph, "A graph goes through to_networkx")
+    vertices, hyperedges = names(c)
+    if isinstance(hyperedges, range):  # no ids of their own
+        hyperedges = range(hg.num_vertices, hg.num_vertices + hg.num_hyperedges)
+    shared = set(vertices) & set(hyperedges)
+    if shared:
+        hint = "All are nodes of one graph: give hyperedges other ids"
+        raise ArgumentError("hyperedge_ids", "ids that no vertex has", repr(next(iter(shared))), hint)
+    target, source = hg.v2e.target.tolist(), hg.v2e.indices.tolist()
+    if len(set(zip(target, source, strict=True))) < hg.num_incidences:
+        raise ArgumentError(
+            "hypergraph", "each incidence once", "repeated ones", "networkx.Graph holds one edge a pair"
+        )
+    out = nx.Graph()
+    out.graph.update(c.meta)
+    sided = c._replace(vertex_attrs=_with(c.vertex_attrs, vertex_weight, hg.vertex_weight))
+    _add_nodes(out, sided, x, y, bipartite=0)
+    attrs = records(_with(c.hyperedge_attrs, hyperedge_weight, hg.hyperedge_weight), hg.num_hyperedges)
+    for node, attr in zip(hyperedges, attrs, strict=True):
+        out.add_node(node)
+        out.nodes[node].update(_sided(attr, 1))
+    for e, attr in enumerate(records(_with(c.edge_attrs, weight, hg.v2e.weight), hg.num_incidences)):
+        out.add_edge(vertices[source[e]], hyperedges[target[e]])
+        out.edges[vertices[source[e]], hyperedges[target[e]]].update(attr)
+    return out
+
+
+# ---------------------------------------------------------------------- in
+
+
+def _nodes(graph: Any) -> tuple[list[Hashable], dict[Hashable, int]]:
+    nodes = list(graph.nodes)
+    return nodes, {node: i for i, node in enumerate(nodes)}
+
+
+def _entry_of_edge(adj: Adjacency) -> Tensor:
+    """[E]: which input entry became each edge, the inverse of ``input_order``."""
+    assert adj.input_order is not None  # noqa: S101 - from_coo always sets it
+    return torch.argsort(adj.input_order)
+
+
+def _take(
+    attrs: Mapping[str, Any], name: str | None, argument: str, of: Sequence[Any]
+) -> tuple[dict[str, Any], Tensor | None]:
+    """The columns without ``name``, and that one as a tensor; None when no name is given."""
+    rest = dict(attrs)
+    if name is None:
+        return rest, None
+    if len(of) == 0:
+        return rest, torch.zeros(0, dtype=torch.float64)
+    column = rest.pop(name, [ABSENT] * len(of))
+    return rest, numbers(f"{argument}={name!r}", column, of)
+
+
+def _vertices(
+    given: Sequence[Mapping[str, Any]], nodes: Sequence[Hashable], x: str | Sequence[str] | None, y: str | None
+) -> tuple[dict[str, Any], Tensor | None, Tensor | None]:
+    """(other columns, x, y) of the nodes' attributes."""
+    attrs: dict[str, Any] = columns(given)
+    features = labels = None
+    chosen = [] if x is None else [x] if isinstance(x, str) else list(x)
+    if x is not None:
+        parts = [_feature(attrs.get(name, [ABSENT] * len(nodes)), name, nodes) for name in chosen]
+        features = torch.cat(parts, dim=1) if parts else torch.zeros(len(nodes), 0, dtype=torch.float64)
+    if y is not None:
+        column = attrs.get(y, [ABSENT] * len(nodes))
+        labels = numbers(f"y={y!r}", column, nodes)
+        if all(isinstance(value, Integral) for value in column):
+            labels = torch.tensor([int(value) for value in column], dtype=torch.long)
+    return {name: column for name, column in attrs.items() if name not in {*chosen, y}}, features, labels
+
+
+def _feature(column: Sequence[Any], name: str, nodes: Sequence[Hashable]) -> Tensor:
+    """[N, F] of one attribute: a number or a list of numbers a node."""
+    rows = [list(v) if isinstance(v, (list, tuple)) else [v] for v in map(plain, column)]
+    widths = {len(row) for row in rows}
+    if len(widths) > 1:
+        raise ArgumentError(f"x={name!r}", "as many numbers at every node", f"lengths {sorted(widths)}")
+    width = widths.pop() if widths else 0
+    flat = [value for row in rows for value in row]
+    return numbers(f"x={name!r}", flat, [n for n in nodes for _ in range(width)]).reshape(len(nodes), width)
+
+
+# ---------------------------------------------------------------------- out
+
+
+def _with(attrs: Mapping[str, Any], name: str, tensor: Tensor | None) -> dict[str, Any]:
+    """The columns and one more, if there is one."""
+    if tensor is None:
+        return dict(attrs)
+    if name in attrs:
+        raise ArgumentError(name, "an attribute name that is free", "one in use", "Pass another name for it")
+    return dict(attrs) | {name: tensor.detach()}
+
+
+def _add_nodes(out: Any, c: Converted, x: str, y: str, bipartite: int | None = None) -> None:
+    attrs = _with(_with(c.vertex_attrs, x, c.x), y, c.y)
+    ids = names(c)[0]
+    for node, attr in zip(ids, records(attrs, len(ids)), strict=True):
+        out.add_node(node)
+        out.nodes[node].update(attr if bipartite is None else _sided(attr, bipartite))
+
+
+def _sided(attr: Mapping[str, Any], side: int) -> dict[str, Any]:
+    if "bipartite" in attr:
+        raise ArgumentError("bipartite", "an attribute name that is free", "one in use", "It marks the two sides")
+    return {"bipartite": side, **attr}
+
+
+def _one_direction(source: list[int], target: list[int], edges: list[dict[str, Any]]) -> list[int]:
+    """One edge of each pair of opposite ones, which must agree; parallel ones pair up by key, or in order."""
+    kept: list[int] = []
+    waiting: dict[tuple[Any, ...], list[int]] = {}
+    for e, (u, v) in enumerate(zip(source, target, strict=True)):
+        if u >= v:  # edges are sorted by target: the one towards the smaller id comes first, self-loops count once
+            kept.append(e)
+        if u > v:
+            waiting.setdefault((v, u, repr(edges[e].get("key"))), []).append(e)
+    for e, (u, v) in enumerate(zip(source, target, strict=True)):
+        if u < v:
+            others = waiting.get((u, v, repr(edges[e].get("key"))))
+            if not others or edges[others.pop(0)] != edges[e]:
+                raise _directed(u, v)
+    left = next((pair for pair, others in waiting.items() if others), None)
+    if left is not None:
+        raise _directed(left[1], left[0])
+    return kept
+
+
+def _directed(u: int, v: int) -> ArgumentError:
+    hint = "Pass into=networkx.DiGraph (networkx.MultiDiGraph)"
+    return ArgumentError("graph", "both directions of every edge, alike", f"{u} -> {v} without its like", hint)
