@@ -9,6 +9,7 @@ import typer
 from hgraph import __version__
 from hgraph.cli import datasets
 from hgraph.cli.distill import distill
+from hgraph.cli.reproduce import reproduce
 
 app = typer.Typer(
     help="Learning on graphs and hypergraphs: pick a structure, pick a message.",
@@ -19,6 +20,7 @@ app = typer.Typer(
 )
 app.add_typer(datasets.app, name="datasets")
 app.command(epilog="Example: hgraph distill digits --teacher hgnn+ --seed 0 --out runs/demo")(distill)
+app.command(epilog="Example: hgraph reproduce lighthgnn --only cocitation-cora --seeds 1")(reproduce)
 
 
 def main() -> None:

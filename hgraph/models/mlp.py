@@ -17,6 +17,7 @@ class MLP(nn.Module):
         hidden_channels: width of the hidden layer.
         num_classes: C.
         dropout: probability, after the normalisation.
+        norm: whether there is the BatchNorm, as published; on few labels the network is stronger without.
 
     Shapes:
         x [N, F] -> logits [N, C].
@@ -28,10 +29,12 @@ class MLP(nn.Module):
     torch.Size([5, 3])
     """
 
-    def __init__(self, in_channels: int, hidden_channels: int, num_classes: int, *, dropout: float = 0.5) -> None:
+    def __init__(
+        self, in_channels: int, hidden_channels: int, num_classes: int, *, dropout: float = 0.5, norm: bool = True
+    ) -> None:
         super().__init__()
         self.hidden = nn.Linear(in_channels, hidden_channels)
-        self.norm = nn.BatchNorm1d(hidden_channels)
+        self.norm = nn.BatchNorm1d(hidden_channels) if norm else nn.Identity()
         self.dropout = nn.Dropout(dropout)
         self.out = nn.Linear(hidden_channels, num_classes)
 

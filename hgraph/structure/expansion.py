@@ -85,6 +85,16 @@ def with_singletons(hg: Hypergraph) -> Hypergraph:
     return type(hg)(v2e, weight, hg.vertex_weight)
 
 
+def without_repeats(hg: Hypergraph) -> Hypergraph:
+    """Of hyperedges with the same members the first (see `Hypergraph.without_repeats`)."""
+    first: dict[tuple[int, ...], int] = {}
+    for e, members in enumerate(hg.to_lists()):
+        first.setdefault(tuple(members), e)
+    kept = torch.tensor(list(first.values()), dtype=torch.long, device=hg.device)
+    weight = None if hg.hyperedge_weight is None else hg.hyperedge_weight[kept]
+    return type(hg)(hg.v2e.select(kept), weight, hg.vertex_weight)
+
+
 def incidence_entries(incidence: Any) -> tuple[Tensor, Tensor, Tensor | None, tuple[int, int]]:
     """(vertex, hyperedge, weight or None, (N, M)) of a dense, torch-sparse or scipy-sparse incidence matrix."""
     if hasattr(incidence, "tocoo"):  # scipy sparse, without importing it

@@ -191,6 +191,14 @@ class Hypergraph(Structure):
         """A one-vertex hyperedge of weight 1 added, at the end, for each vertex that is in none."""
         return expansion.with_singletons(self)
 
+    def without_repeats(self) -> Hypergraph:
+        """Of hyperedges with the same members only the first, with its weights; the others go.
+
+        >>> Hypergraph.from_lists([[0, 1], [2], [1, 0]], num_vertices=3).without_repeats().to_lists()
+        [[0, 1], [2]]
+        """
+        return expansion.without_repeats(self)
+
     def to_lists(self) -> list[list[int]]:
         """The members of each hyperedge, ascending."""
         return [e.tolist() for e in self.v2e.indices.split(self.v2e.indptr.diff().tolist())]

@@ -1,0 +1,227 @@
+"""LightHGNN and LightHGNN+ by the protocol of card 04: teachers, students, both forms of the loss, both settings."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import statistics
+import warnings
+from collections import defaultdict
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from hgraph import datasets, models
+from hgraph.distill import Labels, Term, activations, distill, lighthgnn, lighthgnn_plus, topology_score
+from hgraph.errors import ArgumentError
+from hgraph.structure import Data, Graph, Hypergraph, Split
+from hgraph.structure.io import write_atomically
+from hgraph.train import accuracy, evaluating, expected_calibration_error, fit, observed, seeded, supervised
+
+__all__ = ["prepare", "run"]
+
+TEACHERS = {"hgnn": models.HGNN, "hgnn+": models.HGNNP}
+OBJECTIVES: dict[str, Callable[[], Term]] = {
+    "lighthgnn-official": lambda: lighthgnn(variant="official"),
+    "lighthgnn": lighthgnn,
+    "lighthgnn+-official": lambda: lighthgnn_plus(variant="official"),
+    "lighthgnn+": lighthgnn_plus,
+}
+ALONE = ("mlp", "plain")  # networks without a teacher: run once, beside the first
+MODELS = [*ALONE, "teacher", *OBJECTIVES, "plain-lighthgnn"]
+
+
+def run(
+    recipe: dict[str, Any],
+    folder: Path,
+    *,
+    only: Sequence[str] = (),
+    seeds: int | None = None,
+    epochs: int = 200,
+    root: Path | None = None,
+    progress: Callable[[str], None] = print,
+) -> Path:
+    """Run what of the recipe the folder does not hold yet; returns ``report.md``.
+
+    Args:
+        recipe: the TOML.
+        folder: ``results.jsonl`` there grows by a line a trained network; ``report.md`` is written at the end.
+        only: names of data sets; none means all of the recipe.
+        seeds: seeds 0 .. seeds-1; None is the recipe's number.
+        epochs: of every training.
+        root: where data files are kept.
+        progress: called with a sentence before each seed of a row.
+    """
+    known = {row["dataset"] for row in recipe["rows"]}
+    for name in only:
+        if name not in known:
+            raise ArgumentError("only", f"data sets of the recipe, {sorted(known)}", repr(name))
+    folder.mkdir(parents=True, exist_ok=True)
+    results = folder / "results.jsonl"
+    rows = [row for row in recipe["rows"] if not only or row["dataset"] in only]
+    done = {_key(r) for r in _read(results)}
+    for row in rows:
+        for seed in range(recipe["seeds"] if seeds is None else seeds):
+            where = {"setting": row["setting"], "dataset": row["dataset"], "teacher": row["teacher"], "seed": seed}
+            if all(_key({**where, "model": m}) in done for m in MODELS if m not in ALONE or row["teacher"] == "hgnn"):
+                continue
+            progress(f"{row['title']}, {row['setting']}, {row['teacher']}, seed {seed}")
+            data = prepare(row["dataset"], seed, root)
+            with results.open("a", encoding="utf-8") as file:
+                for record in _row(data, row["setting"], row["teacher"], seed, epochs):
+                    if _key({**where, **record}) not in done:
+                        file.write(json.dumps({**where, **record}) + "\n")
+                        file.flush()
+    report = folder / "report.md"
+    write_atomically(report, _report(recipe, rows, _read(results)).encode())
+    return report
+
+
+def prepare(name: str, seed: int, root: Path | None = None) -> Data:
+    """A data set as the protocol wants it: merged hyperedges, singletons, normalised rows, a split of the seed."""
+    options = {"self_loops": True} if name == "citeseer" else {}
+    data = datasets.load(name, root=root, **options)[0]
+    structure, y = data.structure, data.y.clamp(min=0)
+    if isinstance(structure, Graph):
+        structure = edges_and_neighbourhoods(structure)
+    structure = structure.without_repeats().with_singletons()
+    data = dataclasses.replace(data, structure=structure, x=_features(name, data.x), y=y, splits={})
+    split = Split.per_class(structure, y, train=20, val=100, seed=seed)
+    splits = {"transductive": split, "production": Split.production(data, split, unseen=0.2, seed=seed)}
+    return dataclasses.replace(data, splits=splits)
+
+
+def edges_and_neighbourhoods(graph: Graph) -> Hypergraph:
+    """Each edge (both directions one), then each vertex with its neighbours, as hyperedges."""
+    source, target = graph.edge_index.sort(0).values
+    pairs = torch.unique(torch.stack([source, target]), dim=1).T.tolist()
+    around: list[set[int]] = [{v} for v in range(graph.num_nodes)]
+    for a, b in pairs:
+        around[a].add(b)
+        around[b].add(a)
+    members = [sorted(set(p)) for p in pairs] + [sorted(a) for a in around]
+    return Hypergraph.from_lists(members, num_vertices=graph.num_nodes)
+
+
+def _features(name: str, x: Tensor) -> Tensor:
+    if name == "newsgroups":  # words present or absent: tf-idf, rows of length one
+        present = (x != 0).float()
+        x = present * ((1 + len(x)) / (1 + present.sum(0))).log().add(1)
+        return x / x.norm(dim=1, keepdim=True).clamp(min=1e-12)
+    return x / x.sum(1, keepdim=True).clamp(min=1e-12)
+
+
+class _OnWords(nn.Module):
+    """A network fed with its features as a sparse matrix, made once: few word counts are not zero, 4 times faster."""
+
+    def __init__(self, network: nn.Module) -> None:
+        super().__init__()
+        self.network = network
+        self._seen: Tensor | None = None
+        self._sparse: Tensor | None = None
+
+    def forward(self, x: Tensor, *structure: Any) -> Tensor:
+        if self._seen is not x:
+            with warnings.catch_warnings():
+                warnings.filterwarnings("ignore", message="Sparse")  # torch calls its sparse tensors a beta
+                self._seen, self._sparse = x, x.to_sparse_csr()
+        return self.network(self._sparse, *structure)
+
+
+def _row(data: Data, setting: str, teacher_name: str, seed: int, epochs: int) -> Iterator[dict[str, Any]]:
+    """One seed of one row: every network trained, a record of figures for each."""
+    options: dict[str, Any] = {"epochs": epochs, "progress": False, "seed": seed}
+    part = observed(data, setting)
+
+    def made(make: Any, width: int, **keywords: Any) -> nn.Module:
+        with seeded(seed):
+            return _OnWords(make(data.num_features, width, data.num_classes, **keywords))
+
+    teacher = made(TEACHERS[teacher_name], 32)
+    loss, validate = supervised(part)
+    fit(teacher, (part.x, part.structure), loss, validate=validate, label="teacher", **options)
+    yield {"model": "teacher", **_figures(teacher, "network.conv1", (data.x, data.structure), data, setting)}
+
+    def student(objective: Term, norm: bool = True) -> dict[str, Any]:
+        network = made(models.MLP, 128, norm=norm)
+        distill(teacher, network, data, objective=objective, split=setting, **options)
+        return _figures(network, "network.norm", (data.x,), data, setting)
+
+    if teacher_name == "hgnn":  # no teacher is asked: once for both
+        yield {"model": "mlp", **student(Labels())}
+        yield {"model": "plain", **student(Labels(), norm=False)}
+    yield {"model": "plain-lighthgnn", **student(lighthgnn(), norm=False)}
+    for name, make in OBJECTIVES.items():
+        yield {"model": name, **student(make())}
+
+
+@torch.no_grad()
+def _figures(network: nn.Module, layer: str, inputs: tuple[Any, ...], data: Data, setting: str) -> dict[str, Any]:
+    """In percent: accuracy and calibration on all test vertices, accuracy on unseen ones; and the topology score."""
+    with evaluating(network):
+        logits = network(*inputs)
+    parts, y = data.split(setting), data.y
+    assert isinstance(data.structure, Hypergraph)  # noqa: S101 - prepare makes one
+    figures = {
+        "accuracy": 100 * accuracy(logits[parts.test], y[parts.test]),
+        "ece": 100 * expected_calibration_error(logits[parts.test], y[parts.test]),
+        "topology": topology_score(activations(network, layer, *inputs), data.structure),
+    }
+    if len(parts.unseen):
+        figures["unseen"] = 100 * accuracy(logits[parts.unseen], y[parts.unseen])
+    return figures
+
+
+# ---------------------------------------------------------------------- results on disk, and the report
+
+
+def _key(record: dict[str, Any]) -> tuple[Any, ...]:
+    return tuple(record[k] for k in ("setting", "dataset", "teacher", "seed", "model"))
+
+
+def _read(results: Path) -> list[dict[str, Any]]:
+    if not results.exists():
+        return []
+    text = results.read_text(encoding="utf-8")
+    lines = text[: text.rfind("\n") + 1].splitlines()  # a line without its end was being written when the run died
+    if len(text) != text.rfind("\n") + 1:
+        write_atomically(results, "".join(f"{line}\n" for line in lines).encode())
+    return [json.loads(line) for line in lines]
+
+
+def _report(recipe: dict[str, Any], rows: list[dict[str, Any]], records: list[dict[str, Any]]) -> str:
+    lines = [f"# {recipe['title']}", "", "Protocol." + recipe["protocol"], "Deviations." + recipe["deviations"]]
+    found: dict[tuple[Any, ...], list[dict[str, Any]]] = defaultdict(list)
+    for record in records:
+        found[record["setting"], record["dataset"], record["teacher"], record["model"]].append(record)
+    for figure, title in (
+        ("accuracy", "Test accuracy, %"),
+        ("unseen", "Accuracy on unseen vertices, %"),
+        ("ece", "Expected calibration error, %"),
+        ("topology", "Topology score"),
+    ):
+        for setting in ("transductive", "production"):
+            body = [_line(row, figure, found) for row in rows if row["setting"] == setting]
+            if any("+-" in line for line in body):
+                heads = [
+                    f"## {title}, {setting}: mean +- population std (published)", "",
+                    "| set | teacher | seeds | " + " | ".join(MODELS) + " |", "|---" * (3 + len(MODELS)) + "|",
+                ]  # fmt: skip
+                lines += ["", *heads, *body]
+    return "\n".join(lines) + "\n"
+
+
+def _line(row: dict[str, Any], figure: str, found: dict[tuple[Any, ...], list[dict[str, Any]]]) -> str:
+    cells, count = [], 0
+    for model in MODELS:
+        records = found[row["setting"], row["dataset"], "hgnn" if model in ALONE else row["teacher"], model]
+        values = [r[figure] for r in records if figure in r]
+        digits = 2 if figure == "topology" else 1
+        cell = f"{statistics.mean(values):.{digits}f} +- {statistics.pstdev(values):.{digits}f}" if values else ""
+        known = row.get(figure, {}).get(model)
+        cells.append(cell + (f" ({known})" if known is not None else ""))
+        count = max(count, len(values))
+    return f"| {row['title']} | {row['teacher']} | {count} | " + " | ".join(cells) + " |"

@@ -1,0 +1,94 @@
+"""The LightHGNN recipe: its protocol in the small, its resumption, its report."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+import torch
+from typer.testing import CliRunner
+
+from hgraph import recipes
+from hgraph.cli import app
+from hgraph.errors import ArgumentError
+from hgraph.models import MLP
+from hgraph.recipes import lighthgnn
+from hgraph.structure import Graph
+
+
+def test_published_rows_name_known_models_and_sets():
+    recipe = recipes.published("lighthgnn")
+    assert len(recipe["rows"]) == 18
+    for row in recipe["rows"]:
+        assert set(row["accuracy"]) == set(recipe["models"])
+        assert set(recipe["models"]) <= set(lighthgnn.MODELS)
+        assert row["teacher"] in lighthgnn.TEACHERS
+    gains = {
+        r["title"]: r["accuracy"]["lighthgnn-official"] - r["accuracy"]["mlp"]
+        for r in recipe["rows"]
+        if r["setting"] == "transductive" and r["teacher"] == "hgnn"
+    }
+    four = [gains[name] for name in ("CC-Citeseer", "CC-Cora", "CA-Cora", "News20")]
+    assert sum(four) / 4 == pytest.approx(16.1, abs=0.1)  # card 04, reading
+    with pytest.raises(ArgumentError, match="lighthgnn"):
+        recipes.published("lightgnn")
+
+
+def test_graphs_become_edges_and_closed_neighbourhoods():
+    graph = Graph.from_edge_index([[0, 1], [1, 2]], num_nodes=4, directed=False)
+    made = lighthgnn.edges_and_neighbourhoods(graph)
+    assert made.to_lists() == [[0, 1], [1, 2], [0, 1], [0, 1, 2], [1, 2], [3]]
+    assert made.without_repeats().to_lists() == [[0, 1], [1, 2], [0, 1, 2], [3]]
+
+
+def test_networks_give_the_same_on_sparse_words():
+    x = (torch.rand(30, 20) < 0.1).float()
+    network = MLP(20, 4, 3).eval()
+    torch.testing.assert_close(lighthgnn._OnWords(network)(x), network(x))
+
+
+@pytest.mark.real_data
+def test_prepared_data_follows_the_protocol():
+    data = lighthgnn.prepare("cocitation-cora", seed=1).validate()
+    sizes = data.structure.hyperedge_degree()
+    assert data.structure.num_hyperedges == 1579 - 96 + 1274  # merged repeats, singletons for isolated vertices
+    assert int((sizes == 1).sum()) == 1274
+    assert torch.allclose(data.x.sum(1), torch.ones(2708))
+    split = data.split("transductive")
+    assert (len(split.train), len(split.val), len(split.test)) == (140, 700, 1868)
+    assert len(data.split("production").unseen) == round(0.2 * 1868)
+    assert not torch.equal(split.train, lighthgnn.prepare("cocitation-cora", seed=2).split("transductive").train)
+
+
+@pytest.mark.real_data
+def test_graph_sets_have_the_hyperedges_of_the_card():
+    assert lighthgnn.prepare("cora", seed=0).structure.num_hyperedges == 7440
+
+
+@pytest.mark.real_data
+def test_a_stopped_run_goes_on_and_ends_as_an_undisturbed_one(tmp_path):
+    command = ["reproduce", "lighthgnn", "--only", "cocitation-cora", "--seeds", "1", "--epochs", "2", "--quiet"]
+    whole = CliRunner().invoke(app, [*command, "--out", str(tmp_path / "a")])
+    assert whole.exit_code == 0, whole.output
+    lines = (tmp_path / "a" / "results.jsonl").read_text().splitlines(keepends=True)
+    assert len(lines) == 2 * (2 * len(lighthgnn.MODELS) - len(lighthgnn.ALONE))
+    (tmp_path / "b").mkdir()
+    (tmp_path / "b" / "results.jsonl").write_text("".join(lines[:20]) + lines[20][:30])  # killed while writing
+    again = CliRunner().invoke(app, [*command, "--out", str(tmp_path / "b")])
+    assert again.exit_code == 0, again.output
+    key = json.dumps
+    assert sorted(map(key, map(json.loads, lines))) == sorted(
+        map(key, map(json.loads, (tmp_path / "b" / "results.jsonl").read_text().splitlines()))
+    )
+    report = (tmp_path / "b" / "report.md").read_text()
+    assert "| CC-Cora | hgnn+ | 1 |" in report
+    assert "(66.9)" in report
+    assert "unseen" in report
+
+
+def test_wrong_names_end_before_any_work(tmp_path):
+    result = CliRunner().invoke(app, ["reproduce", "lighthgnn", "--only", "kora", "--out", str(tmp_path / "a")])
+    assert result.exit_code == 2
+    assert "kora" in result.stderr
+    assert not (tmp_path / "a").exists()
+    assert "lighthgnn" in CliRunner().invoke(app, ["reproduce", "list"]).stdout
