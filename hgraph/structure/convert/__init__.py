@@ -1,6 +1,8 @@
 """Graphs and hypergraphs to and from other libraries; every converter returns and accepts a `Converted`."""
 
-from hgraph.structure.convert.converted import ABSENT, Converted
+from hgraph.structure.convert.columns import ABSENT
+from hgraph.structure.convert.converted import Converted
+from hgraph.structure.convert.hif import from_hif, read_hif, to_hif, write_hif
 from hgraph.structure.convert.networkx import from_networkx, from_networkx_bipartite, to_networkx, to_networkx_bipartite
 from hgraph.structure.convert.sparse import (
     from_scipy,
@@ -16,16 +18,20 @@ from hgraph.structure.convert.sparse import (
 __all__ = [
     "ABSENT",
     "Converted",
+    "from_hif",
     "from_networkx",
     "from_networkx_bipartite",
     "from_scipy",
     "from_scipy_incidence",
     "from_torch_sparse",
     "from_torch_sparse_incidence",
+    "read_hif",
+    "to_hif",
     "to_networkx",
     "to_networkx_bipartite",
     "to_scipy",
     "to_scipy_incidence",
     "to_torch_sparse",
     "to_torch_sparse_incidence",
+    "write_hif",
 ]

@@ -6,7 +6,6 @@ from collections.abc import Hashable, Mapping, Sequence
 from types import MappingProxyType
 from typing import Any, NamedTuple, TypeVar
 
-import torch
 from torch import Tensor
 
 from hgraph.errors import ArgumentError, ArgumentTypeError, MissingPackageError
@@ -14,37 +13,12 @@ from hgraph.structure.data import Data, Split
 from hgraph.structure.graph import Graph
 from hgraph.structure.hypergraph import Hypergraph
 
-__all__ = [
-    "ABSENT",
-    "Converted",
-    "columns",
-    "names",
-    "numbers",
-    "pick",
-    "plain",
-    "prepare",
-    "records",
-    "refuse",
-    "require",
-]
+__all__ = ["Converted", "names", "prepare", "refuse", "require"]
 
 S = TypeVar("S", Graph, Hypergraph)
 
 _NONE: Mapping[str, Any] = MappingProxyType({})
 _MASKS = ("train_mask", "val_mask", "test_mask")
-
-
-class _Absent:
-    """The one value of its kind: a record that does not name an attribute, which None (JSON's null) would not say."""
-
-    def __repr__(self) -> str:
-        return "ABSENT"
-
-    def __reduce__(self) -> str:
-        return "ABSENT"  # a copy or a pickle stays the same object
-
-
-ABSENT = _Absent()
 
 
 class Converted(NamedTuple):
@@ -186,47 +160,3 @@ def _how_to_drop(name: str) -> str:
         return f"To drop them: dataclasses.replace(hg, {name}=None)"
     empty = "None" if name in ("x", "y", "vertex_ids", "hyperedge_ids") else "{}"
     return f"Keep them beside it, and drop them here with ._replace({name}={empty})"
-
-
-# ---------------------------------------------------------------------- columns and records
-
-
-def columns(records: Sequence[Mapping[str, Any]]) -> dict[str, list[Any]]:
-    """One list an attribute from one mapping a record; `ABSENT` where a record lacks it."""
-    names = dict.fromkeys(name for record in records for name in record)
-    return {name: [record.get(name, ABSENT) for record in records] for name in names}
-
-
-def records(attrs: Mapping[str, Any], size: int) -> list[dict[str, Any]]:
-    """One mapping a record from one column an attribute; tensors become numbers and lists."""
-    out: list[dict[str, Any]] = [{} for _ in range(size)]
-    for name, column in attrs.items():
-        for record, value in zip(out, plain(column), strict=True):
-            if value is not ABSENT:
-                record[name] = value
-    return out
-
-
-def plain(column: Any) -> Sequence[Any]:
-    """A column as Python values: what a tensor or an array holds, as numbers and lists."""
-    return column.tolist() if hasattr(column, "tolist") else column
-
-
-def pick(column: Any, order: Tensor) -> Any:
-    """The entries of a column at ``order``; tensors stay tensors."""
-    if isinstance(column, Tensor):
-        return column[order.to(column.device)]
-    return [column[i] for i in order.tolist()]
-
-
-def numbers(name: str, values: Sequence[Any], of: Sequence[Any], *, dtype: torch.dtype = torch.float64) -> Tensor:
-    """A tensor [len(values)] of an attribute that every record must have as a number; ``of`` names them in errors."""
-    import math
-    from numbers import Real
-
-    for value, who in zip(values, of, strict=True):
-        if value is ABSENT or value is None:
-            raise ArgumentError(name, "a number everywhere", f"none at {who!r}", "Give every record one, or do not ask")
-        if isinstance(value, bool) or not isinstance(value, Real) or math.isnan(value):
-            raise ArgumentError(name, "a number everywhere", f"{value!r} at {who!r}")
-    return torch.tensor([float(value) for value in values], dtype=dtype)

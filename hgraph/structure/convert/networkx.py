@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Hashable, Mapping, Sequence
-from numbers import Integral
 from typing import Any
 
 import torch
@@ -11,18 +10,8 @@ from torch import Tensor
 
 from hgraph.errors import ArgumentError, ArgumentTypeError
 from hgraph.structure.adjacency import Adjacency
-from hgraph.structure.convert.converted import (
-    ABSENT,
-    Converted,
-    columns,
-    names,
-    numbers,
-    pick,
-    plain,
-    prepare,
-    records,
-    refuse,
-)
+from hgraph.structure.convert.columns import columns, pick, records, take, vertices, with_column
+from hgraph.structure.convert.converted import Converted, names, prepare, refuse
 from hgraph.structure.graph import Graph
 from hgraph.structure.hypergraph import Hypergraph
 
@@ -72,7 +61,7 @@ def from_networkx(
         if not graph.is_directed() and u != v:
             ends.append((index[v], index[u]))
             attrs.append(attr)
-    edge_attrs, weights = _take(columns(attrs), weight, "weight", [(nodes[a], nodes[b]) for a, b in ends])
+    edge_attrs, weights = take(columns(attrs), weight, "weight", [(nodes[a], nodes[b]) for a, b in ends])
     pairs = torch.tensor(ends, dtype=torch.long).reshape(-1, 2)
     adj = Adjacency.from_coo(
         target=pairs[:, 1],
@@ -83,7 +72,7 @@ def from_networkx(
         duplicates="keep",
     )
     order = _entry_of_edge(adj)
-    vertex_attrs, features, labels = _vertices([graph.nodes[v] for v in nodes], nodes, x, y)
+    vertex_attrs, features, labels = vertices([graph.nodes[v] for v in nodes], nodes, x, y)
     return Converted(
         Graph(adj),
         nodes,
@@ -125,7 +114,7 @@ def to_networkx(
     out = (nx.DiGraph if into is None else into)()
     adj = structure.adj
     source, target = adj.indices.tolist(), adj.target.tolist()
-    edges = records(_with(c.edge_attrs, weight, adj.weight), adj.num_edges)
+    edges = records(with_column(c.edge_attrs, weight, adj.weight), adj.num_edges)
     if not out.is_multigraph() and len(set(zip(source, target, strict=True))) < adj.num_edges:
         raise ArgumentError("graph", "no parallel edges", "some", "Pass into=networkx.MultiDiGraph, or sum them first")
     kept = range(adj.num_edges) if out.is_directed() else _one_direction(source, target, edges)
@@ -193,11 +182,11 @@ def from_networkx_bipartite(
         pairs.append((index[vertex], index[hyperedge]))
         attrs.append(attr)
     between = [(sides[0][v], sides[1][e]) for v, e in pairs]
-    edge_attrs, weights = _take(columns(attrs), weight, "weight", between)
+    edge_attrs, weights = take(columns(attrs), weight, "weight", between)
     bare = [[{k: a for k, a in graph.nodes[v].items() if k != "bipartite"} for v in side] for side in sides]
-    vertex_attrs, features, labels = _vertices(bare[0], sides[0], x, y)
-    vertex_attrs, of_vertices = _take(vertex_attrs, vertex_weight, "vertex_weight", sides[0])
-    hyperedge_attrs, of_hyperedges = _take(columns(bare[1]), hyperedge_weight, "hyperedge_weight", sides[1])
+    vertex_attrs, features, labels = vertices(bare[0], sides[0], x, y)
+    vertex_attrs, of_vertices = take(vertex_attrs, vertex_weight, "vertex_weight", sides[0])
+    hyperedge_attrs, of_hyperedges = take(columns(bare[1]), hyperedge_weight, "hyperedge_weight", sides[1])
     hg = Hypergraph.from_coo(
         vertex=[v for v, _ in pairs],
         hyperedge=[e for _, e in pairs],
@@ -240,10 +229,10 @@ def to_networkx_bipartite(
     import networkx as nx
 
     hg, c = prepare(hypergraph, Hypergraph, "A graph goes through to_networkx")
-    vertices, hyperedges = names(c)
+    nodes, hyperedges = names(c)
     if isinstance(hyperedges, range):  # no ids of their own
         hyperedges = range(hg.num_vertices, hg.num_vertices + hg.num_hyperedges)
-    shared = set(vertices) & set(hyperedges)
+    shared = set(nodes) & set(hyperedges)
     if shared:
         hint = "All are nodes of one graph: give hyperedges other ids"
         raise ArgumentError("hyperedge_ids", "ids that no vertex has", repr(next(iter(shared))), hint)
@@ -254,15 +243,15 @@ def to_networkx_bipartite(
         )
     out = nx.Graph()
     out.graph.update(c.meta)
-    sided = c._replace(vertex_attrs=_with(c.vertex_attrs, vertex_weight, hg.vertex_weight))
+    sided = c._replace(vertex_attrs=with_column(c.vertex_attrs, vertex_weight, hg.vertex_weight))
     _add_nodes(out, sided, x, y, bipartite=0)
-    attrs = records(_with(c.hyperedge_attrs, hyperedge_weight, hg.hyperedge_weight), hg.num_hyperedges)
+    attrs = records(with_column(c.hyperedge_attrs, hyperedge_weight, hg.hyperedge_weight), hg.num_hyperedges)
     for node, attr in zip(hyperedges, attrs, strict=True):
         out.add_node(node)
         out.nodes[node].update(_sided(attr, 1))
-    for e, attr in enumerate(records(_with(c.edge_attrs, weight, hg.v2e.weight), hg.num_incidences)):
-        out.add_edge(vertices[source[e]], hyperedges[target[e]])
-        out.edges[vertices[source[e]], hyperedges[target[e]]].update(attr)
+    for e, attr in enumerate(records(with_column(c.edge_attrs, weight, hg.v2e.weight), hg.num_incidences)):
+        out.add_edge(nodes[source[e]], hyperedges[target[e]])
+        out.edges[nodes[source[e]], hyperedges[target[e]]].update(attr)
     return out
 
 
@@ -280,62 +269,11 @@ def _entry_of_edge(adj: Adjacency) -> Tensor:
     return torch.argsort(adj.input_order)
 
 
-def _take(
-    attrs: Mapping[str, Any], name: str | None, argument: str, of: Sequence[Any]
-) -> tuple[dict[str, Any], Tensor | None]:
-    """The columns without ``name``, and that one as a tensor; None when no name is given."""
-    rest = dict(attrs)
-    if name is None:
-        return rest, None
-    if len(of) == 0:
-        return rest, torch.zeros(0, dtype=torch.float64)
-    column = rest.pop(name, [ABSENT] * len(of))
-    return rest, numbers(f"{argument}={name!r}", column, of)
-
-
-def _vertices(
-    given: Sequence[Mapping[str, Any]], nodes: Sequence[Hashable], x: str | Sequence[str] | None, y: str | None
-) -> tuple[dict[str, Any], Tensor | None, Tensor | None]:
-    """(other columns, x, y) of the nodes' attributes."""
-    attrs: dict[str, Any] = columns(given)
-    features = labels = None
-    chosen = [] if x is None else [x] if isinstance(x, str) else list(x)
-    if x is not None:
-        parts = [_feature(attrs.get(name, [ABSENT] * len(nodes)), name, nodes) for name in chosen]
-        features = torch.cat(parts, dim=1) if parts else torch.zeros(len(nodes), 0, dtype=torch.float64)
-    if y is not None:
-        column = attrs.get(y, [ABSENT] * len(nodes))
-        labels = numbers(f"y={y!r}", column, nodes)
-        if all(isinstance(value, Integral) for value in column):
-            labels = torch.tensor([int(value) for value in column], dtype=torch.long)
-    return {name: column for name, column in attrs.items() if name not in {*chosen, y}}, features, labels
-
-
-def _feature(column: Sequence[Any], name: str, nodes: Sequence[Hashable]) -> Tensor:
-    """[N, F] of one attribute: a number or a list of numbers a node."""
-    rows = [list(v) if isinstance(v, (list, tuple)) else [v] for v in map(plain, column)]
-    widths = {len(row) for row in rows}
-    if len(widths) > 1:
-        raise ArgumentError(f"x={name!r}", "as many numbers at every node", f"lengths {sorted(widths)}")
-    width = widths.pop() if widths else 0
-    flat = [value for row in rows for value in row]
-    return numbers(f"x={name!r}", flat, [n for n in nodes for _ in range(width)]).reshape(len(nodes), width)
-
-
 # ---------------------------------------------------------------------- out
 
 
-def _with(attrs: Mapping[str, Any], name: str, tensor: Tensor | None) -> dict[str, Any]:
-    """The columns and one more, if there is one."""
-    if tensor is None:
-        return dict(attrs)
-    if name in attrs:
-        raise ArgumentError(name, "an attribute name that is free", "one in use", "Pass another name for it")
-    return dict(attrs) | {name: tensor.detach()}
-
-
 def _add_nodes(out: Any, c: Converted, x: str, y: str, bipartite: int | None = None) -> None:
-    attrs = _with(_with(c.vertex_attrs, x, c.x), y, c.y)
+    attrs = with_column(with_column(c.vertex_attrs, x, c.x), y, c.y)
     ids = names(c)[0]
     for node, attr in zip(ids, records(attrs, len(ids)), strict=True):
         out.add_node(node)
