@@ -7,7 +7,12 @@ import pytest
 import hgraph.datasets as datasets
 from hgraph.structure import Graph, Hypergraph
 
-FETCHED = [name for name in datasets.names() if datasets.info(name).files]
+HEAVY = {"nci1", "imdb-multi"}  # seconds each
+FETCHED = [
+    pytest.param(name, marks=pytest.mark.slow) if name in HEAVY else name
+    for name in datasets.names()
+    if datasets.info(name).files
+]
 
 
 def counted(name, data):
@@ -52,7 +57,11 @@ def test_every_example_is_valid_and_of_the_kind_told(name, load_set):
 
 def test_the_card_names_the_files_that_are_fetched(mirror, tmp_path):
     """Of one small set of each kind of table."""
-    for name in ("coauthorship-cora", "cora"):
+    small = (
+        "coauthorship-cora", "cora", "zoo", "uci-zoo", "senate-committees", "cooking", "email-enron", "cornell",
+        "mutag", "walmart-trips",
+    )  # fmt: skip
+    for name in small:
         datasets.load(name, tmp_path / name)
         found = {str(path.relative_to(tmp_path / name)) for path in (tmp_path / name).rglob("*") if path.is_file()}
         assert found == set(datasets.info(name).files)

@@ -1,0 +1,115 @@
+"""Recipes: the ingredients of one form a hyperedge, and its cuisine is to be told; or the other way round."""
+
+from __future__ import annotations
+
+import torch
+
+from hgraph.datasets.common import (
+    DEGREE_QUIRK,
+    Root,
+    check_sizes,
+    files_of,
+    made_features,
+    random_split,
+    read_lists,
+    text_of,
+)
+from hgraph.datasets.registry import info, register
+from hgraph.structure import Data, Hypergraph
+
+__all__ = ["cooking", "recipes"]
+
+_FOLDER = "cat_edge_cooking"
+_LICENCE = "none stated; the terms of the Kaggle competition 'What's Cooking?' apply"
+_CITATION = (
+    "I. Amburg, N. Veldt, A. Benson: Clustering in graphs and hypergraphs with categorical edge labels. WWW 2020."
+)
+_QUIRKS = (
+    "The file lists 428,275 ingredients of recipes; 26 of them, in five recipes, are repeats and count once.",
+    "39,243 of 39,774 recipes differ as sets, and 22 have a single ingredient; all are kept.",
+    "Cuisines range from 467 recipes (brazilian) to 7,838 (italian).",
+    DEGREE_QUIRK,
+    "The default split is drawn under `seed`: half of every cuisine trains, a quarter validates, a quarter tests.",
+)
+
+
+@register(
+    "cooking",
+    description="39,774 recipes as hyperedges over 6,714 ingredients; the cuisine of each recipe is to be told.",
+    kind="hypergraph",
+    task="hyperedge classification",
+    target_spec={"kind": "class", "num_classes": 20},
+    licence=_LICENCE,
+    redistribute=False,
+    citation=_CITATION,
+    quirks=(
+        "Labels are of hyperedges: the ingredients of all recipes are known, the cuisines of some are not. "
+        "cooking-recipes has the recipes as vertices.",
+        *_QUIRKS,
+    ),
+    sizes={"vertices": 6714, "hyperedges": 39774, "incidences": 428249, "features": 1, "classes": 20},
+    files=files_of(_FOLDER, ""),
+)
+def cooking(root: Root = None, *, seed: int = 0, features: str = "degree") -> Data:
+    """Recipes as hyperedges.
+
+    Args:
+        root: see `hgraph.datasets.load`.
+        seed: redraws the split.
+        features: ``"degree"``, ``"constant"`` or ``"none"``.
+    """
+    structure, y, cuisines, ingredients = _read(root)
+    meta = {"class_names": cuisines, "vertex_names": ingredients}
+    x, splits = made_features(structure, features), {"default": random_split(structure, y, seed=seed)}
+    data = Data(structure, x, y, splits, meta, target="hyperedge").validate()
+    check_sizes("cooking", [data], info("cooking").sizes, but=["features"] * (features != "degree"))
+    return data
+
+
+@register(
+    "cooking-recipes",
+    description="39,774 recipes; those with the same ingredient form a hyperedge, 6,714 ingredients.",
+    kind="hypergraph",
+    task="vertex classification",
+    target_spec={"kind": "class", "num_classes": 20},
+    licence=_LICENCE,
+    redistribute=False,
+    citation=_CITATION,
+    quirks=(
+        "The dual of 'cooking': the same kind of task as DeepHypergraph's Cooking200, which is a smaller set.",
+        *_QUIRKS,
+    ),
+    sizes={"vertices": 39774, "hyperedges": 6714, "incidences": 428249, "features": 1, "classes": 20},
+    files=files_of(_FOLDER, ""),
+)
+def recipes(root: Root = None, *, seed: int = 0, features: str = "degree") -> Data:
+    """Recipes as vertices.
+
+    Args:
+        root: see `hgraph.datasets.load`.
+        seed: redraws the split.
+        features: ``"degree"``, ``"constant"`` or ``"none"``.
+    """
+    over_ingredients, y, cuisines, ingredients = _read(root)
+    structure = over_ingredients.dual()
+    meta = {"class_names": cuisines, "hyperedge_names": ingredients}
+    x, splits = made_features(structure, features), {"default": random_split(structure, y, seed=seed)}
+    data = Data(structure, x, y, splits, meta).validate()
+    check_sizes("cooking-recipes", [data], info("cooking-recipes").sizes, but=["features"] * (features != "degree"))
+    return data
+
+
+def _read(root: Root) -> tuple[Hypergraph, torch.Tensor, tuple[str, ...], tuple[str, ...]]:
+    """The hypergraph over ingredients, cuisines of its hyperedges, names of cuisines and of ingredients."""
+    ingredients = tuple(text_of(_FOLDER, "node-labels.txt", root).splitlines())
+    cuisines = tuple(text_of(_FOLDER, "hyperedge-label-identities.txt", root).split())
+    y = torch.tensor([int(line) - 1 for line in text_of(_FOLDER, "hyperedge-labels.txt", root).split()])
+    vertex, hyperedge = read_lists(text_of(_FOLDER, "hyperedges.txt", root), "\t", source="hyperedges.txt")
+    once = torch.unique(hyperedge * len(ingredients) + vertex - 1)  # each pair as one number
+    structure = Hypergraph.from_coo(
+        vertex=once % len(ingredients),
+        hyperedge=once // len(ingredients),
+        num_vertices=len(ingredients),
+        num_hyperedges=len(y),
+    )
+    return structure, y, cuisines, ingredients

@@ -1,0 +1,68 @@
+"""MathOverflow: the questions that one user answered form a hyperedge; the tags of a question are its labels."""
+
+from __future__ import annotations
+
+import torch
+
+from hgraph.datasets.common import (
+    DEGREE_QUIRK,
+    Root,
+    check_sizes,
+    files_of,
+    made_features,
+    random_split,
+    read_lists,
+    text_of,
+)
+from hgraph.datasets.registry import info, register
+from hgraph.structure import Data, Hypergraph
+
+__all__ = ["mathoverflow"]
+
+
+@register(
+    "mathoverflow-answers",
+    description="73,851 questions of MathOverflow; those that one user answered form a hyperedge, tags are labels.",
+    kind="hypergraph",
+    task="vertex classification",
+    target_spec={"kind": "multilabel", "num_classes": 1456},
+    licence="MIT",
+    redistribute=True,
+    citation="N. Veldt, A. Benson, J. Kleinberg: Minimizing Localized Ratio Cut Objectives in Hypergraphs. KDD 2020.",
+    quirks=(
+        "A vertex has several labels, 2.685 on average: y is [N, 1456] booleans (108 MB).",
+        "15 of the 1,456 labels occur nowhere.",
+        "One hyperedge has 1,784 vertices: a clique expansion makes 1.6 million pairs of it alone.",
+        "One hyperedge equals another one; it is kept.",
+        DEGREE_QUIRK,
+        "The default split is drawn under `seed`: half of all vertices train, a quarter validates, a quarter tests.",
+    ),
+    sizes={"vertices": 73851, "hyperedges": 5446, "incidences": 131714, "features": 1, "classes": 1456},
+    files=files_of("mathoverflow_answers", ""),
+)
+def mathoverflow(root: Root = None, *, seed: int = 0, features: str = "degree") -> Data:
+    """The questions of MathOverflow.
+
+    Args:
+        root: see `hgraph.datasets.load`.
+        seed: redraws the split.
+        features: ``"degree"``, ``"constant"`` or ``"none"``.
+    """
+    texts = {
+        part: text_of("mathoverflow_answers", f"{part}-mathoverflow-answers.txt", root)
+        for part in ("hyperedges", "node-labels", "label-names")
+    }
+    names = tuple(texts["label-names"].splitlines())
+    labels, owner = read_lists(texts["node-labels"], ",", source="node-labels")
+    vertex, hyperedge = read_lists(texts["hyperedges"], ",", source="hyperedges")
+    num_vertices, num_hyperedges = len(texts["node-labels"].splitlines()), len(texts["hyperedges"].splitlines())
+    structure = Hypergraph.from_coo(
+        vertex=vertex - 1, hyperedge=hyperedge, num_vertices=num_vertices, num_hyperedges=num_hyperedges
+    )
+    y = torch.zeros(num_vertices, len(names), dtype=torch.bool)
+    y[owner, labels - 1] = True
+    x, splits = made_features(structure, features), {"default": random_split(structure, y, seed=seed)}
+    data = Data(structure, x, y, splits, {"class_names": names}).validate()
+    sizes = info("mathoverflow-answers").sizes
+    check_sizes("mathoverflow-answers", [data], sizes, but=["features"] * (features != "degree"))
+    return data

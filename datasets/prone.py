@@ -1,0 +1,113 @@
+"""Labelled graphs published with ProNE: human proteins, words of Wikipedia, and the pages of four universities."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+
+from hgraph.datasets.common import DEGREE_QUIRK, Root, check_sizes, made_features, random_split, read_lists, text_of
+from hgraph.datasets.registry import register
+from hgraph.errors import DataError
+from hgraph.structure import Data, Graph
+
+__all__: list[str] = []
+
+_QUIRKS = (
+    "Edges are undirected and count twice, loops count once; self_loops=False drops the loops.",
+    "Labels have no names; they are the lines of the file, in order.",
+    DEGREE_QUIRK,
+    "The default split is drawn under `seed`: half trains, a quarter validates, a quarter tests.",
+)
+_MULTI = "A vertex may have several labels: y is [N, C] booleans."
+_WEB = "Links were directed; the file repeats some in both directions, and these are one undirected edge. "
+# name: file, words of the description, several labels a vertex, sizes, own quirks
+_SETS: dict[str, tuple[str, str, bool, dict[str, int], tuple[str, ...]]] = {
+    "ppi": (
+        "PPI",
+        "3,890 human proteins, joined where they interact, with 50 labels of gene sets.",
+        True,
+        {"nodes": 3890, "edges": 76584, "features": 1, "classes": 50},
+        (_MULTI, "894 proteins interact with themselves; these loops are kept."),
+    ),
+    "wikipedia": (
+        "wikipedia",
+        "4,777 words of a dump of Wikipedia, joined where they occur together, with 40 parts of speech.",
+        True,
+        {"nodes": 4777, "edges": 184812, "features": 1, "classes": 40},
+        (_MULTI, "222 loops are kept."),
+    ),
+    "cornell": (
+        "cornell",
+        "195 web pages of Cornell's computer science department and the links between them.",
+        False,
+        {"nodes": 195, "edges": 569, "features": 1, "classes": 5},
+        (_WEB + "3 loops are kept.", "Not the Cornell of Geom-GCN, which has 183 pages and features."),
+    ),
+    "texas": (
+        "texas",
+        "187 web pages of the computer science department in Texas and the links between them.",
+        False,
+        {"nodes": 187, "edges": 578, "features": 1, "classes": 5},
+        (_WEB + "18 loops are kept.",),
+    ),
+    "wisconsin": (
+        "wisconsin",
+        "265 web pages of Wisconsin's computer science department and the links between them.",
+        False,
+        {"nodes": 265, "edges": 938, "features": 1, "classes": 5},
+        (_WEB + "20 loops are kept.",),
+    ),
+    "washington": (
+        "washington",
+        "230 web pages of Washington's computer science department and the links between them.",
+        False,
+        {"nodes": 230, "edges": 783, "features": 1, "classes": 5},
+        (_WEB + "51 loops are kept.",),
+    ),
+}
+
+
+def _make_loader(name: str, file: str, multi: bool, sizes: dict[str, int]) -> Callable[..., Data]:
+    def loader(root: Root = None, *, seed: int = 0, features: str = "degree", self_loops: bool = True) -> Data:
+        vertex, label = read_lists(text_of("ppi_prone", f"{file}.cmty", root), "\t", source=f"{file}.cmty")
+        has = torch.zeros(sizes["nodes"], sizes["classes"], dtype=torch.bool)
+        has[vertex, label] = True
+        count = has.sum(1)
+        if not bool((count > 0).all()) or (not multi and not bool((count == 1).all())):
+            raise DataError(f"{name}: a vertex without a label, or with more than there should be")
+        y = has if multi else has.int().argmax(1)
+        structure = _graph(text_of("ppi_prone", f"{file}.ungraph", root), sizes["nodes"], self_loops)
+        x, splits = made_features(structure, features), {"default": random_split(structure, y, seed=seed)}
+        data = Data(structure, x, y, splits, {"class_names": None}).validate()
+        check_sizes(name, [data], sizes, but=["features"] * (features != "degree") + ["edges"] * (not self_loops))
+        return data
+
+    loader.__doc__ = f"The data set ``{name}``; see its card."
+    return loader
+
+
+def _graph(text: str, num_nodes: int, self_loops: bool) -> Graph:
+    """Lines of two vertices, parted by a tab or a blank; what comes twice, in either direction, is one edge."""
+    pairs = read_lists(text.replace(" ", "\t"), "\t", source="ungraph")[0].view(-1, 2)
+    pairs = torch.unique(pairs.sort(1).values, dim=0)
+    if not self_loops:
+        pairs = pairs[pairs[:, 0] != pairs[:, 1]]
+    return Graph.from_edge_index(pairs.T, num_nodes=num_nodes, directed=False)
+
+
+for _name, (_file, _description, _multi, _sizes, _own_quirks) in _SETS.items():
+    register(
+        _name,
+        description=_description,
+        kind="graph",
+        task="vertex classification",
+        target_spec={"kind": "multilabel" if _multi else "class", "num_classes": _sizes["classes"]},
+        licence="MIT",
+        redistribute=True,
+        citation="J. Zhang et al.: ProNE: Fast and Scalable Network Representation Learning. IJCAI 2019 (files); "
+        "A. Grover, J. Leskovec: node2vec. KDD 2016 (PPI from BioGRID, Wikipedia); M. Craven et al., 1998 (WebKB).",
+        quirks=(*_own_quirks, *_QUIRKS),
+        sizes=_sizes,
+        files=[f"ppi_prone/{_file}.cmty", f"ppi_prone/{_file}.ungraph"],
+    )(_make_loader(_name, _file, _multi, _sizes))

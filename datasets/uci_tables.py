@@ -1,0 +1,135 @@
+"""UCI Zoo and Mushroom: tables of categories; the rows with the same value of an attribute form a hyperedge."""
+
+from __future__ import annotations
+
+import csv
+
+import torch
+
+from hgraph.datasets.common import Root, check_sizes, made_features, random_split, text_of
+from hgraph.datasets.registry import info, register
+from hgraph.errors import DataError
+from hgraph.structure import Data, Hypergraph
+
+__all__ = ["mushroom", "zoo"]
+
+_LICENCE = "CC BY 4.0 (UCI); none stated by the repository that holds this copy"
+_QUIRKS = (
+    "One hyperedge for each value that occurs of each attribute, in the order of attributes, then of values.",
+    "x are the memberships (vertex by hyperedge, 0 or 1), that is the one-hot attributes; features='degree', "
+    "'constant' or 'none' leave them out.",
+    "The default split is drawn under `seed`: half of every class trains, a quarter validates, a quarter tests.",
+)
+_MUSHROOM = (
+    "cap-shape", "cap-surface", "cap-color", "bruises", "odor", "gill-attachment", "gill-spacing", "gill-size",
+    "gill-color", "stalk-shape", "stalk-root", "stalk-surface-above-ring", "stalk-surface-below-ring",
+    "stalk-color-above-ring", "stalk-color-below-ring", "veil-type", "veil-color", "ring-number", "ring-type",
+    "spore-print-color", "population", "habitat",
+)  # fmt: skip
+_ZOO = (
+    "hair", "feathers", "eggs", "milk", "airborne", "aquatic", "predator", "toothed", "backbone", "breathes",
+    "venomous", "fins", "legs", "tail", "domestic", "catsize",
+)  # fmt: skip
+
+
+@register(
+    "uci-zoo",
+    description="101 animals with 15 traits and their number of legs; those alike in one form a hyperedge.",
+    kind="hypergraph",
+    task="vertex classification",
+    target_spec={"kind": "class", "num_classes": 7},
+    licence=_LICENCE,
+    redistribute=True,
+    citation="R. Forsyth: Zoo. UCI Machine Learning Repository, 1990.",
+    quirks=(
+        "The name 'frog' occurs twice with different traits: names are not keys.",
+        "Both values of a trait are hyperedges: 30 of traits and 6 of legs.",
+        "The classes have no names; they are numbered 1 to 7 in the file, here 0 to 6.",
+        *_QUIRKS,
+    ),
+    sizes={"vertices": 101, "hyperedges": 36, "incidences": 1616, "features": 36, "classes": 7},
+    files=["uci_zoo/zoo.data"],
+)
+def zoo(root: Root = None, *, seed: int = 0, features: str = "memberships") -> Data:
+    """The animals of the zoo.
+
+    Args:
+        root: see `hgraph.datasets.load`.
+        seed: redraws the split.
+        features: ``"memberships"``, ``"degree"``, ``"constant"`` or ``"none"``.
+    """
+    rows = _rows("uci_zoo", "zoo.data", 18, "animal_name", root)
+    y = torch.tensor([int(row[-1]) - 1 for row in rows])
+    meta = {"vertex_names": tuple(row[0] for row in rows), "class_names": tuple("1234567")}
+    table: list[list[str | None]] = [[*row[1:-1]] for row in rows]
+    return _data("uci-zoo", table, _ZOO, y, meta, seed, features)
+
+
+@register(
+    "uci-mushroom",
+    description="8,124 mushrooms with 22 attributes; those with the same value of one form a hyperedge.",
+    kind="hypergraph",
+    task="vertex classification",
+    target_spec={"kind": "class", "num_classes": 2},
+    licence=_LICENCE,
+    redistribute=True,
+    citation="Mushroom. UCI Machine Learning Repository, 1987 (donor J. Schlimmer).",
+    quirks=(
+        "2,480 mushrooms miss their stalk-root ('?'): they are in no hyperedge of it; missing_as_value=True makes one.",
+        "All have the same veil-type, so one hyperedge contains all vertices.",
+        *_QUIRKS,
+    ),
+    sizes={"vertices": 8124, "hyperedges": 116, "incidences": 176248, "features": 116, "classes": 2},
+    files=["uci_mushroom/agaricus-lepiota.data"],
+)
+def mushroom(
+    root: Root = None, *, seed: int = 0, features: str = "memberships", missing_as_value: bool = False
+) -> Data:
+    """Mushrooms, edible and poisonous.
+
+    Args:
+        root: see `hgraph.datasets.load`.
+        seed: redraws the split.
+        features: ``"memberships"``, ``"degree"``, ``"constant"`` or ``"none"``.
+        missing_as_value: whether a missing value is a value like the others.
+    """
+    rows = _rows("uci_mushroom", "agaricus-lepiota.data", 23, "class", root)
+    y = torch.tensor(["ep".index(row[0]) for row in rows])
+    table = [[None if v == "?" and not missing_as_value else v for v in row[1:]] for row in rows]
+    return _data("uci-mushroom", table, _MUSHROOM, y, {"class_names": ("edible", "poisonous")}, seed, features)
+
+
+def _rows(folder: str, file: str, width: int, heading: str, root: Root) -> list[list[str]]:
+    """The rows of a comma separated table. The published ones have no header line, some copies have one."""
+    rows = [row for row in csv.reader(text_of(folder, file, root).splitlines()) if row]
+    rows = rows[1:] if rows and rows[0][0] == heading else rows
+    for number, row in enumerate(rows, 1):
+        if len(row) != width:
+            raise DataError(f"{folder}/{file}: row {number} has {len(row)} fields, not {width}")
+    return rows
+
+
+def _data(
+    name: str,
+    table: list[list[str | None]],
+    attributes: tuple[str, ...],
+    y: torch.Tensor,
+    meta: dict[str, tuple[str, ...]],
+    seed: int,
+    features: str,
+) -> Data:
+    columns = list(zip(*table, strict=True))
+    keys = [(a, value) for a, column in enumerate(columns) for value in sorted({v for v in column if v is not None})]
+    number = {key: i for i, key in enumerate(keys)}
+    pairs = [(v, number[a, value]) for v, row in enumerate(table) for a, value in enumerate(row) if value is not None]
+    vertex, hyperedge = torch.tensor(pairs).T
+    structure = Hypergraph.from_coo(
+        vertex=vertex, hyperedge=hyperedge, num_vertices=len(table), num_hyperedges=len(keys)
+    )
+    names = tuple(f"{attributes[a]}={value}" for a, value in keys)
+    x, split = made_features(structure, features), random_split(structure, y, seed=seed)
+    data = Data(structure, x, y, {"default": split}, {**meta, "hyperedge_names": names}).validate()
+    changed = ["hyperedges", "incidences"] * any("?" in column for column in columns)
+    changed += ["features"] * (features != "memberships" or len(changed) > 0)
+    check_sizes(name, [data], info(name).sizes, but=changed)
+    return data

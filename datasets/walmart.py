@@ -1,0 +1,144 @@
+"""Walmart: the products of a shopping basket form a hyperedge. Departments of products, types of trips."""
+
+from __future__ import annotations
+
+import re
+
+import torch
+
+from hgraph.datasets.common import (
+    DEGREE_QUIRK,
+    Root,
+    check_sizes,
+    files_of,
+    made_features,
+    random_split,
+    read_lists,
+    text_of,
+)
+from hgraph.datasets.registry import info, register
+from hgraph.errors import ArgumentError, DataError
+from hgraph.structure import Data, Hypergraph
+
+__all__ = ["products", "trips"]
+
+_LICENCE = "none stated; the terms of the Kaggle competition 'Walmart Recruiting: Trip Type Classification' apply"
+_CITATION = (
+    "I. Amburg, N. Veldt, A. Benson: Clustering in graphs and hypergraphs with categorical edge labels. WWW 2020."
+)
+
+
+@register(
+    "walmart-products",
+    description="89,060 products of Walmart; those bought together in one of 69,906 baskets form a hyperedge.",
+    kind="hypergraph",
+    task="vertex classification",
+    target_spec={"kind": "class", "num_classes": 68},
+    licence=_LICENCE,
+    redistribute=False,
+    citation=_CITATION,
+    quirks=(
+        "200 products are in no basket; they are kept.",
+        "Baskets that are equal as sets are real repeats (65,979 of 69,906 differ); they are kept.",
+        "labels='department' gives the ten departments of walmart-trips at Cornell and an eleventh class 'Discard'.",
+        "meta has the day of the week (1 is Monday) and the trip type of each basket.",
+        DEGREE_QUIRK,
+        "The default split is drawn under `seed`: half of every class trains, a quarter validates, a quarter tests.",
+    ),
+    sizes={"vertices": 89060, "hyperedges": 69906, "incidences": 460630, "features": 1, "classes": 68},
+    files=files_of("walmart_products", ""),
+)
+def products(root: Root = None, *, seed: int = 0, features: str = "degree", labels: str = "category") -> Data:
+    """Products and the baskets they were bought in.
+
+    Args:
+        root: see `hgraph.datasets.load`.
+        seed: redraws the split.
+        features: ``"degree"``, ``"constant"`` or ``"none"``.
+        labels: ``"category"`` (68) or ``"department"`` (11).
+    """
+    if labels not in ("category", "department"):
+        raise ArgumentError("labels", "'category' or 'department'", repr(labels))
+    nodes, _ = read_lists(_body("walmart-nodes.tsv", root), "\t", source="walmart-nodes.tsv")
+    ids, category = nodes.view(-1, 2).T
+    if not torch.equal(ids, torch.arange(1, len(ids) + 1)):
+        raise DataError("walmart-nodes.tsv: products must be numbered 1, 2, ...")
+    baskets = [line.split("\t") for line in _body("walmart-hyperedges.tsv", root).splitlines()]
+    vertex, hyperedge = read_lists("\n".join(b[0] for b in baskets), ",", source="walmart-hyperedges.tsv")
+    structure = Hypergraph.from_coo(
+        vertex=vertex - 1, hyperedge=hyperedge, num_vertices=len(ids), num_hyperedges=len(baskets)
+    )
+    lines = text_of("walmart_products", "node_cats.txt", root).splitlines()
+    y, names = category - 1, tuple(line.split(": ", 1)[1].strip() for line in lines)
+    if labels == "department":
+        y, names = _departments(y, text_of("walmart_products", "Ten_departments.txt", root))
+    meta = {
+        "class_names": names,
+        "hyperedge_day": torch.tensor([int(b[1]) for b in baskets]),
+        "hyperedge_trip_type": torch.tensor([int(b[2]) for b in baskets]),
+    }
+    x, splits = made_features(structure, features), {"default": random_split(structure, y, seed=seed)}
+    data = Data(structure, x, y, splits, meta).validate()
+    but = ["features"] * (features != "degree") + ["classes"] * (labels != "category")
+    check_sizes("walmart-products", [data], info("walmart-products").sizes, but=but)
+    return data
+
+
+def _body(file: str, root: Root) -> str:
+    return text_of("walmart_products", file, root).split("\n", 1)[1]
+
+
+def _departments(category: torch.Tensor, text: str) -> tuple[torch.Tensor, tuple[str, ...]]:
+    """Classes by department; each line names one and lists its categories, counted from 1."""
+    names: list[str] = []
+    of = torch.full((int(category.max()) + 1,), -1)
+    for line in filter(None, text.splitlines()):
+        name, _, members = line.partition(":")
+        of[torch.tensor([int(m) - 1 for m in re.findall(r"\d+", members)])] = len(names)
+        names.append(name)
+    return of[category], tuple(names)
+
+
+@register(
+    "walmart-trips",
+    description="65,898 shopping baskets of Walmart over 88,837 products; the type of each trip is to be told.",
+    kind="hypergraph",
+    task="hyperedge classification",
+    target_spec={"kind": "class", "num_classes": 44},
+    licence=_LICENCE,
+    redistribute=False,
+    citation=_CITATION,
+    quirks=(
+        "Labels are of hyperedges, not of vertices: the members of all baskets are known, the types of some are not.",
+        "Types are the numbers of the file in order, with 999 (Walmart's 'other') last; class_names has them.",
+        "The largest class has 9,824 baskets and the smallest one.",
+        "Product ids of the file have gaps; vertices are numbered in order, vertex_names has the ids.",
+        DEGREE_QUIRK,
+        "The default split is drawn under `seed`: half of every class trains, a quarter validates, a quarter tests.",
+    ),
+    sizes={"vertices": 88837, "hyperedges": 65898, "incidences": 452208, "features": 1, "classes": 44},
+    files=files_of("walmart_trips", ""),
+)
+def trips(root: Root = None, *, seed: int = 0, features: str = "degree") -> Data:
+    """Baskets and the type of the trip they were bought on.
+
+    Args:
+        root: see `hgraph.datasets.load`.
+        seed: redraws the split.
+        features: ``"degree"``, ``"constant"`` or ``"none"``.
+    """
+    baskets = [line.split(" ") for line in text_of("walmart_trips", "colored-walmart.txt", root).splitlines()]
+    product, hyperedge = read_lists("\n".join(b[0] for b in baskets), ",", source="colored-walmart.txt")
+    ids, vertex = torch.unique(product, return_inverse=True)
+    colours, y = torch.unique(torch.tensor([int(b[1]) for b in baskets]), return_inverse=True)
+    structure = Hypergraph.from_coo(
+        vertex=vertex, hyperedge=hyperedge, num_vertices=len(ids), num_hyperedges=len(baskets)
+    )
+    meta = {
+        "class_names": tuple(str(c) for c in colours.tolist()),
+        "vertex_names": tuple(str(i) for i in ids.tolist()),
+    }
+    x, splits = made_features(structure, features), {"default": random_split(structure, y, seed=seed)}
+    data = Data(structure, x, y, splits, meta, target="hyperedge").validate()
+    check_sizes("walmart-trips", [data], info("walmart-trips").sizes, but=["features"] * (features != "degree"))
+    return data
