@@ -123,6 +123,10 @@ class Split:
         if not expected.equal(self.structure):  # type: ignore[arg-type]
             raise DataError("split: the training structure holds more, or other, than the observed vertices' own")
 
+    def __repr__(self) -> str:
+        counts = f"train {len(self.train):,}, val {len(self.val):,}, test {len(self.test):,}"
+        return f"Split({counts}, {self.setting})"
+
     def to(self, device: torch.device | str) -> Split:
         """The same split on another device."""
         return _moved(self, device)
@@ -216,6 +220,12 @@ class Data:
         for split in self.splits.values():
             split.check(self)
         return self
+
+    def __repr__(self) -> str:
+        parts = [repr(self.structure), f"x={list(self.x.shape)}", f"y={list(self.y.shape)}"]
+        parts += [f"splits={sorted(self.splits)}"] if self.splits else []
+        parts += [f"target={self.target!r}"] if self.target != "vertex" else []
+        return f"Data({', '.join(parts)})"
 
     def to(self, device: torch.device | str) -> Data:
         """The same data on another device."""

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from torch import Tensor
 
-from hgraph.errors import ArgumentError
+from hgraph.errors import ArgumentError, ArgumentTypeError
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -71,13 +71,17 @@ def draw_adjacency(
         )  # fmt: skip
         if binned or adj.weight is not None:
             bar = ax.figure.colorbar(picture, ax=ax, shrink=0.8, pad=0.03)
+            if binned:
+                _percent_ticks(bar.ax.yaxis)
             bar.set_label("share of entries that are edges" if binned else "weight", color=INK)
             bar.outline.set_visible(False)
     ax.set_xlabel("source")
     ax.set_ylabel("target")
     ax.set_title(title, fontsize=10, color=INK)
-    for axis in (ax.xaxis, ax.yaxis):
+    for axis, length in ((ax.xaxis, columns), (ax.yaxis, rows)):
         axis.set_major_locator(MaxNLocator("auto", integer=True, steps=[1, 2, 5, 10]))
+        if not length:
+            axis.set_ticks([])  # there is no row or column 0 to point at
     ax.tick_params(length=0, labelsize=8, labelcolor=INK)
     ax.spines[:].set_color("#D0D0D0")
     return ax
@@ -181,6 +185,9 @@ def draw_hypergraph(
 def _axes(ax: Axes | None, size: tuple[float, float] = (6.4, 5.6)) -> Axes:
     """The given axes, or those of a new figure (see the module's text)."""
     if ax is not None:
+        if not hasattr(ax, "add_patch"):
+            hint = 'To save the picture: structure.draw().figure.savefig("picture.png")'
+            raise ArgumentTypeError("ax", "matplotlib axes or None", repr(ax), hint)
         return ax
     ipython = sys.modules.get("IPython")
     if "matplotlib.pyplot" in sys.modules or (ipython is not None and ipython.get_ipython() is not None):
@@ -244,6 +251,15 @@ def _vertex_radius(at: np.ndarray, names: list[str] | None) -> np.ndarray:
 # ---------------------------------------------------------------------- ink
 
 _INSIDE = 3  # names of so few letters stand inside their vertex
+
+
+def _percent_ticks(axis: Any) -> None:
+    """Shares on a logarithmic bar as 0.2 %, 1 %, 5 %, whole decades or not."""
+    from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
+
+    axis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0)))
+    axis.set_major_formatter(FuncFormatter(lambda share, _: f"{100 * share:.3g} %"))
+    axis.set_minor_formatter(NullFormatter())
 
 
 def _matrix_image(adj: Adjacency, bins: int) -> tuple[np.ndarray, dict[str, Any]]:

@@ -231,3 +231,13 @@ def test_dataset_from_a_function_is_lazy():
     with pytest.raises(ArgumentError, match="length: expected the number of examples"):
         dataset(lambda i: i)
     assert repr(found) == "Dataset('three', 4 example(s), vertex classification, licence: CC0)"
+
+
+def test_data_and_splits_print_on_one_line():
+    hg = Hypergraph.from_lists([[0, 1], [2]], num_vertices=3)
+    ids = torch.arange(3)
+    split = Split(hg, ids[:1], ids[1:1], ids[1:])
+    data = Data(hg, torch.zeros(3, 4), torch.tensor([0, 1, 1]), {"default": split})
+    assert repr(split) == "Split(train 1, val 0, test 2, transductive)"
+    assert repr(data) == f"Data({hg!r}, x=[3, 4], y=[3], splits=['default'])"
+    assert "target='graph'" in repr(Data(hg, torch.zeros(3, 4), torch.tensor(1), target="graph"))

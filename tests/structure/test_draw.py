@@ -12,7 +12,7 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Polygon
 
 from hgraph import Adjacency, Graph, Hypergraph
-from hgraph.errors import ArgumentError
+from hgraph.errors import ArgumentError, ArgumentTypeError
 from hgraph.structure import _layout, draw
 from hgraph.testing import degenerate_adjacencies, random_adjacency, random_graph, random_hypergraph
 
@@ -61,6 +61,27 @@ def test_large_matrices_show_shares(ax):
     expected = adj.dense().numpy().reshape(10, 100, 10, 5).sum((1, 3)) / 500
     np.testing.assert_allclose(image, expected, rtol=1e-6)
     assert "a pixel is about 100 x 5 entries" in ax.get_title()
+
+
+def test_shares_are_written_as_percentages():
+    axes = random_adjacency(100, 50, 400).draw(bins=10)
+    axes.figure.canvas.draw()
+    (bar,) = (other for other in axes.figure.axes if other is not axes)
+    texts = [t.get_text() for t in bar.yaxis.get_ticklabels()]
+    assert any(texts)
+    assert all(t.endswith(" %") for t in texts if t)
+
+
+def test_no_ticks_where_there_are_no_rows(ax):
+    Adjacency.from_coo(target=[], source=[], num_targets=0, num_sources=3).draw(ax)
+    assert len(ax.get_yticks()) == 0
+    assert len(ax.get_xticks()) > 0
+
+
+@pytest.mark.parametrize("structure", [Adjacency.eye(3), random_graph(4, 4), random_hypergraph(4, 2, 5)])
+def test_a_file_name_instead_of_axes_is_answered(structure):
+    with pytest.raises(ArgumentTypeError, match=r"ax: expected matplotlib axes or None, got 'x.png'.*savefig"):
+        structure.draw("x.png")
 
 
 def test_bins_are_checked(ax):
