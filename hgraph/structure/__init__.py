@@ -8,6 +8,7 @@ from hgraph.structure.graph import Graph
 from hgraph.structure.hypergraph import Hypergraph
 from hgraph.structure.io import load
 from hgraph.structure.soft import SoftAdjacency
+from hgraph.structure.statistics import Statistics, statistics
 
 __all__ = [
     "Adjacency",
@@ -18,8 +19,10 @@ __all__ = [
     "Parts",
     "SoftAdjacency",
     "Split",
+    "Statistics",
     "Structure",
     "collate",
     "derived",
     "load",
+    "statistics",
 ]
