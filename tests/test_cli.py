@@ -131,11 +131,51 @@ def test_an_out_that_is_a_file_is_refused_before_any_work(tmp_path):
 
 
 def test_datasets_list_and_info():
-    assert call("datasets", "list").stdout.split() == list(names())
-    assert json.loads(call("datasets", "list", "--json").stdout) == list(names())
+    lines = call("datasets", "list").stdout.splitlines()
+    assert lines[0].split() == ["name", "kind", "task", "sizes", "download", "terms", "files"]
+    assert [line.split()[0] for line in lines[1:]] == list(names())
+    listed = json.loads(call("datasets", "list", "--json").stdout)
+    assert [card["name"] for card in listed] == list(names())
     card = json.loads(call("datasets", "info", "karate", "--json").stdout)
     assert card["sizes"]["nodes"] == 34
-    assert "licence" in call("datasets", "info", "karate").stdout
+    assert card["measured"]["isolated"] == 0
+    assert card["measured"]["homophily"] == pytest.approx(67 / 78)
+    text = call("datasets", "info", "karate").stdout
+    assert "licence" in text
+    assert "34 nodes, 156 edges, 0 self loops, 0 isolated" in text
+
+
+def test_datasets_tell_what_is_here(tmp_path):
+    (row,) = [line for line in call("datasets", "list", "--root", tmp_path).stdout.splitlines() if line[:5] == "cora "]
+    assert row.split()[-2:] == ["free", "-"]
+    assert "the files are not here" in call("datasets", "info", "cora", "--root", tmp_path).stdout
+    assert json.loads(call("datasets", "info", "cora", "--root", tmp_path, "--json").stdout)["measured"] is None
+    for file in hgraph.datasets.info("cora").files:
+        (tmp_path / file).parent.mkdir(exist_ok=True)
+        (tmp_path / file).touch()
+    (row,) = [line for line in call("datasets", "list", "--root", tmp_path).stdout.splitlines() if line[:5] == "cora "]
+    assert row.split()[-1] == "here"
+
+
+def test_datasets_info_draws_a_picture(tmp_path):
+    out = tmp_path / "new" / "davis.svg"
+    assert call("datasets", "info", "davis", "--out", out).exit_code == 0
+    assert "hyperedge size" in out.read_text() or "<path" in out.read_text()
+    for bad, match in (("davis.txt", "ends in .png"), ("new", "ends in .png")):
+        result = call("datasets", "info", "davis", "--out", tmp_path / bad)
+        assert result.exit_code == 2
+        assert match in result.stderr
+    assert sorted(path.name for path in tmp_path.rglob("*")) == ["davis.svg", "new"]
+
+
+def test_datasets_info_of_many_graphs_and_of_hyperedge_labels(mirror, tmp_path):
+    found = call("datasets", "info", "mutag", "--root", tmp_path, "--json", "--out", tmp_path / "m.png").stdout
+    assert json.loads(found)["measured"]["nodes"] == 3371
+    found = call("datasets", "info", "cocitation-citeseer", "--root", tmp_path, "--json", "--out", tmp_path / "c.png")
+    measured = json.loads(found.stdout)["measured"]
+    assert (measured["isolated"], measured["repeated"]) == (1854, 75)
+    assert measured["class_sizes"] == [701, 596, 508, 590, 668, 249]
+    assert (tmp_path / "m.png").stat().st_size > 1000
 
 
 def test_version_and_help_with_examples():

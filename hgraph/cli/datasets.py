@@ -1,42 +1,185 @@
-"""`hgraph datasets ...`."""
+"""`hgraph datasets list|info`."""
 
 from __future__ import annotations
 
 import dataclasses
 import json
-from typing import Annotated
+import shutil
+import textwrap
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from hgraph.cli.common import JsonOption, plain_errors
+from hgraph.cli.common import JsonOption, RootOption, check_folder, plain_errors
+
+if TYPE_CHECKING:
+    from hgraph.datasets import Card
+    from hgraph.structure import Data, Dataset, Statistics
 
 app = typer.Typer(help="The data sets hgraph knows. Example: hgraph datasets list", no_args_is_help=True)
 
 
 @app.command("list", epilog="Example: hgraph datasets list --json")
 @plain_errors
-def list_(as_json: JsonOption = False) -> None:
-    """List the names of the data sets."""
+def list_(root: RootOption = None, as_json: JsonOption = False) -> None:
+    """List the data sets: kind, task, sizes, download, terms, and whether the files are here.
+
+    Terms: "free" may be passed on under the licence on the card, "ask" may not, or says nothing.
+    Files: "built in" comes with installed packages, "here" needs no network, "-" is fetched by the first load.
+    """
     from hgraph import datasets
 
-    names = list(datasets.names())
-    typer.echo(json.dumps(names) if as_json else "\n".join(names))
-
-
-@app.command("info", epilog="Example: hgraph datasets info digits")
-@plain_errors
-def info(name: Annotated[str, typer.Argument(help="Name of a data set.")], as_json: JsonOption = False) -> None:
-    """Show a data set's card: task, sizes, licence, citation, quirks."""
-    from hgraph import datasets
-
-    card = dataclasses.asdict(datasets.info(name))
+    cards = [datasets.info(name) for name in datasets.names()]
     if as_json:
-        typer.echo(json.dumps(card))
+        fields = ("name", "description", "kind", "task", "sizes", "download", "licence", "redistribute")
+        typer.echo(json.dumps([{f: getattr(c, f) for f in fields} | {"cached": _at_hand(c, root)} for c in cards]))
         return
-    width = max(map(len, card))
-    for key, value in card.items():
-        if isinstance(value, dict):
-            value = ", ".join(f"{name} {number}" for name, number in value.items())
-        elif isinstance(value, (list, tuple)):
-            value = " ".join(map(str, value))
-        typer.echo(f"{key.ljust(width)}  {value}")
+    rows: list[tuple[str, ...]] = [("name", "kind", "task", "sizes", "download", "terms", "files")]
+    rows += [_row(card, root) for card in cards]
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    for row in rows:
+        typer.echo("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())
+
+
+@app.command("info", epilog="Example: hgraph datasets info karate --out karate.png")
+@plain_errors
+def info(
+    name: Annotated[str, typer.Argument(help="Name of a data set.")],
+    out: Annotated[Path | None, typer.Option(help="Draw the histograms into this picture (.png, .svg, .pdf).")] = None,
+    root: RootOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Show a data set's card; and what is measured of the data, if its files are here.
+
+    With --out the files are fetched if they are not here.
+    """
+    from hgraph import datasets
+
+    card = datasets.info(name)
+    if out is not None:
+        _check_picture(out)
+    found = _measured(datasets.load(name, root)) if out is not None or _at_hand(card, root) else None
+    if as_json:
+        typer.echo(json.dumps(dataclasses.asdict(card) | {"measured": None if found is None else found.as_dict()}))
+    else:
+        _print_card(card)
+        _print_measured(found)
+    if found is not None and out is not None:
+        from hgraph.structure.io import write_atomically
+
+        write_atomically(out, _picture(found, name, out.suffix[1:]))
+
+
+# ---------------------------------------------------------------------- what is here, and what it measures
+
+
+def _at_hand(card: Card, root: Path | None) -> bool:
+    """Whether loading needs no network: every file of the card lies below the root."""
+    from hgraph.datasets.download import data_root
+
+    if card.download and not card.files:
+        return False  # a set that says so when it is loaded
+    return all((data_root(root) / file).is_file() for file in card.files)
+
+
+def _measured(dataset: Dataset[Any]) -> Statistics | None:
+    """Statistics of the one structure, or of many side by side; None of tables, texts and pictures."""
+    from hgraph.structure import Data, collate, statistics
+
+    examples = list(dataset)
+    if not examples or not isinstance(examples[0], Data):
+        return None
+    data: Data = examples[0] if len(examples) == 1 else collate(examples)
+    labels = data.y if data.target == "vertex" and data.y.dim() == 1 and not data.y.is_floating_point() else None
+    return statistics(data.structure, labels)
+
+
+def _check_picture(out: Path) -> None:
+    from hgraph.errors import ArgumentError
+
+    if out.suffix not in (".png", ".svg", ".pdf"):
+        raise ArgumentError("out", "a file that ends in .png, .svg or .pdf", repr(str(out)))
+    if out.is_dir():
+        raise ArgumentError("out", "a file", f"{out}, which is a folder")
+    check_folder(out.parent)
+
+
+def _picture(found: Statistics, title: str, form: str) -> bytes:
+    import io
+
+    content = io.BytesIO()
+    found.draw(title).savefig(content, format=form, dpi=150)
+    return content.getvalue()
+
+
+# ---------------------------------------------------------------------- lines
+
+
+def _row(card: Card, root: Path | None) -> tuple[str, ...]:
+    main = [k for k in ("graphs", "nodes", "vertices", "edges", "hyperedges") if k in card.sizes]
+    sizes = ", ".join(f"{card.sizes[k]:,} {k}" for k in main)
+    files = "built in" if not card.download else "here" if _at_hand(card, root) else "-"
+    terms = "free" if card.redistribute else "ask"
+    return card.name, card.kind, card.task, sizes, _bytes(card.download) if card.download else "-", terms, files
+
+
+def _bytes(count: int) -> str:
+    return (
+        f"{count / 1e9:.1f} GB"
+        if count >= 1e9
+        else f"{count / 1e6:.1f} MB"
+        if count >= 1e5
+        else f"{count / 1e3:.1f} kB"
+    )
+
+
+def _print_card(card: Card) -> None:
+    lines = {
+        "name": card.name,
+        "description": card.description,
+        "kind": card.kind,
+        "task": card.task,
+        "target": ", ".join(f"{k} {v}" for k, v in card.target_spec.items()),
+        "sizes": ", ".join(f"{number:,} {what}" for what, number in card.sizes.items()),
+        "licence": card.licence,
+        "passing on": "allowed under that licence"
+        if card.redistribute
+        else "no stated terms allow it, nor for what is made from it",
+        "citation": card.citation,
+        "options": ", ".join(f"{k}={v!r}" for k, v in card.options.items()) or "none",
+        "download": f"{_bytes(card.download)} in {len(card.files)} file(s)" if card.download else "none",
+    }
+    for key, value in lines.items():
+        _print_field(key, value)
+    for i, quirk in enumerate(card.quirks):
+        _print_field("" if i else "quirks", f"- {quirk}")
+
+
+def _print_measured(found: Statistics | None) -> None:
+    if found is None:
+        _print_field("measured", "nothing, the files are not here: `--out picture.png` fetches them")
+        return
+    counts = {k: v for k, v in found.counts.items() if k != "directed"}
+    counted = ", ".join(f"{number:,} {what.replace('_', ' ')}" for what, number in counts.items())
+    _print_field("measured", counted + (", directed" if found.counts.get("directed") else ""))
+    facts = found.as_dict()
+    for what in ("degree", "hyperedge_size"):
+        if what in facts:
+            m = facts[what]
+            text = f"min {m['min']}, mean {m['mean']:.3f}, median {m['median']}, max {m['max']}"
+            _print_field(what.replace("_", " ").replace("hyperedge size", "size"), text)
+    if found.homophily is not None and found.chance is not None:
+        _print_field(
+            "homophily", f"{found.homophily:.3f} of joined pairs have equal labels, {found.chance:.3f} by chance"
+        )
+        _print_field("classes", " ".join(map(str, found.class_sizes or ())))
+
+
+def _print_field(key: str, text: str) -> None:
+    """Aligned, and wrapped to the terminal."""
+    width = max(60, min(120, shutil.get_terminal_size().columns))
+    indent = " " * 13
+    typer.echo(
+        textwrap.fill(text, width, initial_indent=key.ljust(13), subsequent_indent=indent, break_on_hyphens=False)
+    )
