@@ -4,6 +4,8 @@ from hgraph.structure.convert.columns import ABSENT
 from hgraph.structure.convert.converted import Converted
 from hgraph.structure.convert.hif import from_hif, read_hif, to_hif, write_hif
 from hgraph.structure.convert.networkx import from_networkx, from_networkx_bipartite, to_networkx, to_networkx_bipartite
+from hgraph.structure.convert.pyg import from_pyg, from_pyg_hypergraph, to_pyg, to_pyg_hypergraph
+from hgraph.structure.convert.pyg_hetero import from_pyg_hetero, to_pyg_hetero
 from hgraph.structure.convert.sparse import (
     from_scipy,
     from_scipy_incidence,
@@ -21,6 +23,9 @@ __all__ = [
     "from_hif",
     "from_networkx",
     "from_networkx_bipartite",
+    "from_pyg",
+    "from_pyg_hetero",
+    "from_pyg_hypergraph",
     "from_scipy",
     "from_scipy_incidence",
     "from_torch_sparse",
@@ -29,6 +34,9 @@ __all__ = [
     "to_hif",
     "to_networkx",
     "to_networkx_bipartite",
+    "to_pyg",
+    "to_pyg_hetero",
+    "to_pyg_hypergraph",
     "to_scipy",
     "to_scipy_incidence",
     "to_torch_sparse",

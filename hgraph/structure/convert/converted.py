@@ -84,7 +84,7 @@ def require(package: str, extra: str) -> Any:
     try:
         return importlib.import_module(package)
     except ImportError as error:
-        raise MissingPackageError(package, extra, "this converter") from error
+        raise MissingPackageError(package.split(".")[0], extra, "this converter") from error
 
 
 def prepare(source: Any, kind: type[S], other: str = "") -> tuple[S, Converted]:

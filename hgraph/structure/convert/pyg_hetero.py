@@ -1,0 +1,193 @@
+"""PyTorch Geometric's ``HeteroData``: one node type and one edge type, or a bipartite pair as a hypergraph."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from hgraph.errors import ArgumentError, ArgumentTypeError
+from hgraph.structure.convert.converted import Converted, names, prepare, require
+from hgraph.structure.convert.pyg import _add, _copy, _num_nodes, _result, _vertex_columns, _weight
+from hgraph.structure.graph import Graph
+from hgraph.structure.hypergraph import Hypergraph
+
+__all__ = ["from_pyg_hetero", "to_pyg_hetero"]
+
+
+def from_pyg_hetero(
+    data: Any,
+    *,
+    vertices: str | None = None,
+    weight: str | None = None,
+    hyperedge_weight: str | None = None,
+    vertex_weight: str | None = None,
+) -> Converted:
+    """A PyG ``HeteroData`` as the one structure that it is.
+
+    One node type with one edge type is a `Graph`. Two node types with one edge type between them (its exact reverse
+    may stand beside it) are a `Hypergraph`: nodes of one type are vertices, those of the other hyperedges. More types
+    are refused: no structure here holds them without forgetting which is which.
+
+    Args:
+        data: a ``torch_geometric.data.HeteroData``.
+        vertices: the node type that is the vertices, where there are two; None takes the edge type's source.
+        weight: the edge attribute that is the weight of edges or incidences, or None.
+        hyperedge_weight: the attribute of the hyperedges' nodes that is their weight, or None.
+        vertex_weight: the attribute of the vertices' nodes that is their weight, or None.
+
+    Returns:
+        The structure with the attributes of each side as its columns; ``meta`` holds those of the whole, the names
+        ``"node_types"`` and ``"edge_type"``, and under ``"type.name"`` what is no column.
+
+    Raises:
+        ArgumentError: other numbers of types, a number of nodes that is not certain, no such weight.
+    """
+    pyg = require("torch_geometric.data", "pyg")
+    if not isinstance(data, pyg.HeteroData):
+        raise ArgumentTypeError("data", "a torch_geometric.data.HeteroData", type(data).__name__)
+    edge_type = _one_edge_type(data)
+    if edge_type[0] == edge_type[2]:
+        refused = {"vertices": vertices, "hyperedge_weight": hyperedge_weight, "vertex_weight": vertex_weight}
+        given = next((name for name, value in refused.items() if value is not None), None)
+        if given is not None:
+            raise ArgumentError(given, "None, as one node type makes a graph", repr(refused[given]))
+    chosen = edge_type[0] if vertices is None else vertices
+    if chosen not in (edge_type[0], edge_type[2]):
+        raise ArgumentError("vertices", f"{edge_type[0]!r} or {edge_type[2]!r}", repr(vertices))
+    other = edge_type[2] if chosen == edge_type[0] else edge_type[0]
+    meta: dict[str, Any] = {"node_types": (chosen, other), "edge_type": edge_type}
+    _extend(meta, {k: v for k, v in data.to_dict()["_global_store"].items() if v is not None})
+    index = data[edge_type].edge_index
+    n, m, e = _num_nodes(data[chosen]), _num_nodes(data[other]), index.shape[1]
+    of_nodes = _columns(data, chosen, n, meta)
+    of_edges = _columns(data, edge_type, e, meta)
+    edge_weight = _weight(of_edges, weight, e, "weight")
+    if chosen == other:
+        graph = Graph.from_edge_index(index, num_nodes=n, directed=True, weight=edge_weight, duplicates="keep")
+        return _result(graph, graph.adj, of_nodes, {}, of_edges, meta)
+    of_hyperedges = _columns(data, other, m, meta)
+    if "vertex_ids" in of_hyperedges:  # as to_pyg_hetero names the ids of either type
+        of_hyperedges["hyperedge_ids"] = of_hyperedges.pop("vertex_ids")
+    hg = Hypergraph.from_coo(
+        vertex=index[0 if chosen == edge_type[0] else 1],
+        hyperedge=index[1 if chosen == edge_type[0] else 0],
+        num_vertices=n,
+        num_hyperedges=m,
+        weight=edge_weight,
+        hyperedge_weight=_weight(of_hyperedges, hyperedge_weight, m, "hyperedge_weight"),
+        vertex_weight=_weight(of_nodes, vertex_weight, n, "vertex_weight"),
+        duplicates="keep",
+    )
+    return _result(hg, hg.v2e, of_nodes, of_hyperedges, of_edges, meta)
+
+
+def to_pyg_hetero(
+    hypergraph: Hypergraph | Converted,
+    *,
+    vertices: str = "vertex",
+    hyperedges: str = "hyperedge",
+    relation: str = "in",
+    weight: str = "edge_weight",
+    hyperedge_weight: str = "weight",
+    vertex_weight: str = "weight",
+) -> Any:
+    """The bipartite PyG ``HeteroData`` of a hypergraph; isolated vertices and empty hyperedges are all counted.
+
+    Args:
+        hypergraph: the hypergraph; a graph has :func:`~hgraph.structure.convert.to_pyg`.
+        vertices: the node type of vertices.
+        hyperedges: the node type of hyperedges.
+        relation: the edge type is ``(vertices, relation, hyperedges)``; ``torch_geometric.transforms.ToUndirected``
+            adds the way back.
+        weight: the edge attribute that incidence weights become.
+        hyperedge_weight: the attribute that hyperedge weights become.
+        vertex_weight: the attribute that vertex weights become.
+
+    Raises:
+        ArgumentError: the same name for both types, or an attribute that two things would be written to.
+    """
+    pyg = require("torch_geometric.data", "pyg")
+    hg, c = prepare(hypergraph, Hypergraph, "A graph goes through to_pyg")
+    if vertices == hyperedges:
+        raise ArgumentError("hyperedges", f"another name than {vertices!r}", repr(hyperedges))
+    out = pyg.HeteroData()
+    edge_type = (vertices, relation, hyperedges)
+    nodes, others, edges = _vertex_columns(c), dict(c.hyperedge_attrs), dict(c.edge_attrs)
+    if not isinstance(names(c)[1], range):
+        _add(others, "vertex_ids", list(names(c)[1]))
+    _add(nodes, vertex_weight, _copy(hg.vertex_weight))
+    _add(others, hyperedge_weight, _copy(hg.hyperedge_weight))
+    _add(edges, weight, _copy(hg.v2e.weight))
+    stores = ((vertices, nodes, hg.num_vertices), (hyperedges, others, hg.num_hyperedges))
+    for name, attrs, size in stores:
+        _fill(out[name], attrs, "num_nodes")
+        out[name].num_nodes = size
+    out[edge_type].edge_index = torch.stack([hg.v2e.indices, hg.v2e.target]).long()
+    _fill(out[edge_type], edges, "edge_index")
+    for key, value in c.meta.items():
+        if key in ("node_types", "edge_type"):  # facts of the document that this was read from
+            continue
+        if not isinstance(key, str) or key in (vertices, hyperedges):
+            raise ArgumentError("meta", "names that are strings and no node types", repr(key))
+        out[key] = value
+    return out
+
+
+def _one_edge_type(data: Any) -> tuple[str, str, str]:
+    """The edge type, or the first of two that are each other's reverse."""
+    types, kinds = list(data.edge_types), list(data.node_types)
+    reverse = len(types) == 2 and types[0][::2] == types[1][::-2] and types[0][0] != types[0][2]
+    if reverse:
+        there, back = data[types[0]].edge_index, data[types[1]].edge_index.flip(0)
+        reverse = _same_edges(there, back) and set(data[types[1]].keys()) <= set(data[types[0]].keys())
+    if (len(types) == 1 or reverse) and set(kinds) <= set(types[0][::2]):
+        return types[0]
+    hint = (
+        "Take one edge type with data.edge_type_subgraph([...]) and data.node_type_subgraph([...]), or give types up: "
+        "data.to_homogeneous() keeps them as the columns node_type and edge_type, and from_pyg reads that"
+    )
+    expected = "one edge type (and at most its exact reverse) over one or two node types"
+    raise ArgumentError("data", expected, f"edge types {types} over node types {kinds}", hint)
+
+
+def _same_edges(a: Tensor, b: Tensor) -> bool:
+    if a.shape != b.shape:
+        return False
+    size = int(torch.stack([a, b]).max()) + 1 if a.numel() else 1
+    return torch.equal((a[0] * size + a[1]).sort().values, (b[0] * size + b[1]).sort().values)
+
+
+def _columns(data: Any, kind: Any, size: int, meta: dict[str, Any]) -> dict[str, Any]:
+    """The columns of one type; what is none goes to ``meta``."""
+    out: dict[str, Any] = {}
+    for key, value in data[kind].to_dict().items():
+        if key in ("edge_index", "num_nodes") or value is None:
+            continue
+        whole = isinstance(value, (str, Mapping)) or not hasattr(value, "__len__")
+        whole = whole or (isinstance(value, Tensor) and value.dim() == 0)
+        if whole or len(value) != size:
+            name = kind if isinstance(kind, str) else "__".join(kind)
+            _extend(meta, {f"{name}.{key}": value})
+        else:
+            out[key] = value
+    return out
+
+
+def _extend(meta: dict[str, Any], more: Mapping[str, Any]) -> None:
+    for key, value in more.items():
+        _add(meta, key, value)
+
+
+def _fill(store: Any, attrs: Mapping[str, Any], reserved: str) -> None:
+    from hgraph.structure.convert.columns import ABSENT
+
+    for key, value in attrs.items():
+        if key == reserved:
+            raise ArgumentError(key, "an attribute name that is free", "one that PyG uses itself")
+        if isinstance(value, (list, tuple)) and any(v is ABSENT for v in value):
+            hint = "Fill it, or drop the column"
+            raise ArgumentError(key, "a value everywhere, as PyG's attributes have", "one that is absent", hint)
+        store[key] = value

@@ -1,0 +1,267 @@
+"""PyTorch Geometric: round trips of Data, HyperGraphData and HeteroData, against PyG's own reading of them."""
+
+import sys
+
+import pytest
+import torch
+from hypothesis import assume, given, settings
+from hypothesis import strategies as st
+
+from hgraph import Graph, Hypergraph
+from hgraph.errors import ArgumentError, ArgumentTypeError, MissingPackageError
+from hgraph.structure import convert
+from hgraph.structure.convert import ABSENT, Converted
+
+CHECK = settings(max_examples=60, deadline=None, derandomize=True)
+KINDS = (None, "integers", "strings", "both")
+
+
+@pytest.fixture(scope="module")
+def pyg():
+    return pytest.importorskip("torch_geometric.data", reason="needs torch-geometric")
+
+
+def hyper_class():
+    from torch_geometric.data.hypergraph_data import HyperGraphData
+
+    return HyperGraphData
+
+
+def filled(attrs, name=None):
+    """Columns as PyG can hold them: a value everywhere."""
+    return {name or key: [0 if v is ABSENT else v for v in column] for key, column in attrs.items()}
+
+
+def named(weight, name):
+    return None if weight is None else name
+
+
+def without_ids(attrs):
+    return {k: v for k, v in attrs.items() if not k.endswith("_ids")}
+
+
+@CHECK
+@given(data=st.data())
+def test_data_round_trip(pyg, graphs, facts, data):
+    c = data.draw(graphs(ids=KINDS, attrs=True))
+    c = c._replace(
+        vertex_attrs=filled(c.vertex_attrs), edge_attrs=filled(c.edge_attrs, "edge_colour"), meta={"name": "g"}
+    )
+    n, e = c.structure.num_nodes, c.structure.num_edges
+    assume(n != e or not c.edge_attrs)  # a list as long as the nodes are many is a node's, says PyG
+    out = convert.to_pyg(c)
+    out.validate()
+    assert out.num_nodes == n
+    assert out.num_edges == e
+    assert out.has_isolated_nodes() == (set(range(n)) > set(out.edge_index.flatten().tolist()))
+    again = convert.from_pyg(out, weight=named(c.structure.adj.weight, "edge_weight"))
+    assert facts(again) == facts(c)
+    assert again.structure.equal(c.structure)
+    assert again.meta == {"name": "g"}
+
+
+@CHECK
+@given(data=st.data())
+def test_hypergraph_round_trip(pyg, hypergraphs, facts, data):
+    c = data.draw(hypergraphs(ids=KINDS, attrs=True))
+    hg = c.structure
+    assume(hg.num_hyperedges == 0 or int(hg.hyperedge_degree().ne(0)[-1]))
+    c = c._replace(
+        vertex_attrs=filled(c.vertex_attrs),
+        hyperedge_attrs=filled(c.hyperedge_attrs, "edge_colour"),
+        edge_attrs=filled(c.edge_attrs, "incidence_colour"),
+    )
+    out = convert.to_pyg_hypergraph(c)
+    assert out.num_edges == hg.num_hyperedges
+    again = convert.from_pyg_hypergraph(
+        out,
+        weight=named(hg.v2e.weight, "incidence_weight"),
+        hyperedge_weight=named(hg.hyperedge_weight, "hyperedge_weight"),
+        vertex_weight=named(hg.vertex_weight, "vertex_weight"),
+    )
+    assert facts(again) == facts(c)
+
+
+@CHECK
+@given(data=st.data())
+def test_hetero_round_trip(pyg, hypergraphs, facts, data):
+    c = data.draw(hypergraphs(ids=KINDS, attrs=True))
+    hg = c.structure
+    c = c._replace(**{name: filled(getattr(c, name)) for name in ("vertex_attrs", "hyperedge_attrs", "edge_attrs")})
+    out = convert.to_pyg_hetero(c, vertices="author", hyperedges="paper", relation="writes")
+    assert out["author"].num_nodes == hg.num_vertices
+    assert out["paper"].num_nodes == hg.num_hyperedges
+    names = {
+        "weight": named(hg.v2e.weight, "edge_weight"),
+        "hyperedge_weight": named(hg.hyperedge_weight, "weight"),
+        "vertex_weight": named(hg.vertex_weight, "weight"),
+    }
+    again = convert.from_pyg_hetero(out, **names)
+    assert facts(again) == facts(c)
+    assert again.meta == {"node_types": ("author", "paper"), "edge_type": ("author", "writes", "paper")}
+    assert facts(convert.from_pyg_hetero(convert.to_pyg_hetero(again), **names)) == facts(c)
+    # the dual: papers as vertices
+    dual = convert.from_pyg_hetero(
+        out,
+        vertices="paper",
+        weight=names["weight"],
+        hyperedge_weight=names["vertex_weight"],
+        vertex_weight=names["hyperedge_weight"],
+    )
+    assert dual.structure.equal(hg.dual())
+
+
+def test_an_edge_points_from_source_to_target(pyg):
+    data = pyg.Data(edge_index=torch.tensor([[0, 2], [1, 1]]), num_nodes=3, edge_attr=torch.tensor([[5.0], [6.0]]))
+    c = convert.from_pyg(data, weight="edge_attr")
+    assert c.structure.adj.dense().tolist() == [[0, 0, 0], [5, 0, 6], [0, 0, 0]]
+    assert convert.to_pyg(c).edge_index.tolist() == [[0, 2], [1, 1]]
+
+
+def test_messages_are_those_of_pyg(pyg):
+    """The same sums over incoming edges as PyG's own layers compute."""
+    from torch_geometric.nn import SimpleConv
+
+    import hgraph
+
+    index = torch.randint(6, (2, 20), generator=torch.Generator().manual_seed(0))
+    x, weight = torch.rand(6, 3), torch.rand(20)
+    c = convert.from_pyg(pyg.Data(x=x, edge_index=index, edge_weight=weight), weight="edge_weight")
+    expected = SimpleConv()(x, index, weight)
+    torch.testing.assert_close(hgraph.propagate(c.structure.adj, x), expected)
+
+
+def test_columns_follow_the_edges_and_masks_make_a_split(pyg):
+    data = pyg.Data(
+        x=torch.rand(3, 2),
+        y=torch.tensor([0, 1, 0]),
+        edge_index=torch.tensor([[0, 1, 2, 0], [2, 0, 0, 1]]),
+        edge_attr=torch.tensor([[20], [1], [2], [10]]),
+        train_mask=torch.tensor([True, False, False]),
+        val_mask=torch.tensor([False, True, False]),
+        test_mask=torch.tensor([False, False, True]),
+        name="tiny",
+    )
+    c = convert.from_pyg(data)
+    assert c.structure.edge_index.tolist() == [[1, 2, 0, 0], [0, 0, 1, 2]]
+    assert c.edge_attrs["edge_attr"].tolist() == [[1], [2], [10], [20]]
+    assert c.x is data.x
+    assert c.meta == {"name": "tiny"}
+    ours = c.data()
+    split = ours.split()
+    assert (split.train.tolist(), split.val.tolist(), split.test.tolist()) == ([0], [1], [2])
+    assert list(ours.splits) == ["default"]
+    wide = {k: v if k == "test_mask" else torch.stack([v, v.roll(0)], 1) for k, v in c.vertex_attrs.items()}
+    assert list(c._replace(vertex_attrs=wide).data().splits) == ["default", "0", "1"]
+    with pytest.raises(ArgumentError, match="y: expected"):
+        c._replace(y=None).data()
+
+
+def test_nothing_of_the_edges_is_shared(pyg):
+    data = pyg.Data(edge_index=torch.tensor([[0], [1]]), num_nodes=2, edge_weight=torch.ones(1))
+    c = convert.from_pyg(data, weight="edge_weight")
+    out = convert.to_pyg(c)
+    data.edge_weight += 1
+    out.edge_weight += 1
+    out.edge_index += 1
+    assert c.structure.adj.weight.tolist() == [1]
+    assert c.structure.edge_index.tolist() == [[0], [1]]
+
+
+def test_sizes_are_never_guessed(pyg):
+    index = torch.tensor([[0], [1]])
+    with pytest.raises(ArgumentError, match="num_nodes"):
+        convert.from_pyg(pyg.Data(edge_index=index))
+    with pytest.raises(ArgumentError, match="num_nodes or x"):
+        convert.from_pyg_hypergraph(hyper_class()(edge_index=index))
+    hetero = pyg.HeteroData()
+    hetero["a", "to", "a"].edge_index = index
+    with pytest.raises(ArgumentError, match="num_nodes"):
+        convert.from_pyg_hetero(hetero)
+    assert convert.from_pyg(pyg.Data(num_nodes=3)).structure.num_nodes == 3
+    assert convert.from_pyg_hypergraph(hyper_class()(edge_index=index, num_nodes=5)).structure.num_vertices == 5
+
+
+def test_hetero_of_one_type(pyg):
+    hetero = pyg.HeteroData(name="one")
+    hetero["a"].x = torch.ones(3, 2)
+    hetero["a", "to", "a"].edge_index = torch.tensor([[0], [2]])
+    hetero["a", "to", "a"].w = torch.tensor([4])
+    c = convert.from_pyg_hetero(hetero, weight="w")
+    assert c.structure.adj.dense().tolist() == [[0, 0, 0], [0, 0, 0], [4, 0, 0]]
+    assert c.x.shape == (3, 2)
+    assert c.meta["name"] == "one"
+    with pytest.raises(ArgumentError, match="vertex_weight"):
+        convert.from_pyg_hetero(hetero, vertex_weight="w")
+
+
+def test_hetero_with_the_way_back(pyg):
+    from torch_geometric.transforms import ToUndirected
+
+    hg = Hypergraph.from_lists([[0, 1], [1], []], num_vertices=3)
+    both = ToUndirected()(convert.to_pyg_hetero(hg))
+    assert len(both.edge_types) == 2
+    assert convert.from_pyg_hetero(both).structure.equal(hg)
+    both["hyperedge", "rev_in", "vertex"].edge_index[1, 0] = 2
+    with pytest.raises(ArgumentError, match="exact reverse"):
+        convert.from_pyg_hetero(both)
+
+
+def test_hetero_of_many_types_is_refused_with_a_way_out(pyg):
+    hetero = pyg.HeteroData()
+    for kind in "ab":
+        hetero[kind].x = torch.ones(2, 1)
+    for relation in ("likes", "knows"):
+        hetero["a", relation, "b"].edge_index = torch.tensor([[0], [1]])
+    with pytest.raises(ArgumentError, match=r"likes.*knows.*to_homogeneous"):
+        convert.from_pyg_hetero(hetero)
+    c = convert.from_pyg(hetero.to_homogeneous())
+    assert c.vertex_attrs["node_type"].tolist() == [0, 0, 1, 1]
+    assert c.edge_attrs["edge_type"].tolist() == [0, 1]
+    hetero = hetero.edge_type_subgraph([("a", "likes", "b")])
+    assert convert.from_pyg_hetero(hetero).structure.num_incidences == 1
+    hetero["c"].num_nodes = 1
+    with pytest.raises(ArgumentError, match="node types"):
+        convert.from_pyg_hetero(hetero)
+
+
+def test_refusals(pyg):
+    one = Graph.from_edge_index([[0], [1]], num_nodes=2, directed=True)
+    hg = Hypergraph.from_lists([[0], []], num_vertices=2)
+    with pytest.raises(ArgumentError, match="to_pyg_hetero"):
+        convert.to_pyg_hypergraph(hg)
+    with pytest.raises(ArgumentError, match="absent"):
+        convert.to_pyg(Converted(one, vertex_attrs={"a": [1, ABSENT]}))
+    with pytest.raises(ArgumentError, match="absent"):
+        convert.to_pyg_hetero(Converted(hg, vertex_attrs={"a": [1, ABSENT]}))
+    with pytest.raises(ArgumentError, match="names that differ"):
+        convert.to_pyg(Converted(one, vertex_attrs={"a": [1, 2]}, edge_attrs={"a": [1]}))
+    with pytest.raises(ArgumentError, match="names that differ"):
+        convert.to_pyg(Converted(one, meta={"num_nodes": 3}))
+    with pytest.raises(ArgumentError, match="takes for an attribute of the whole"):
+        convert.to_pyg(Converted(one, meta={"classes": ["x", "y"]}))
+    square = Graph.from_edge_index([[0, 1], [1, 0]], num_nodes=2, directed=True)
+    with pytest.raises(ArgumentError, match="of the edges"):
+        convert.to_pyg(Converted(square, edge_attrs={"w": torch.ones(2)}))
+    with pytest.raises(ArgumentError, match="of the hyperedges"):
+        convert.to_pyg_hypergraph(Converted(Hypergraph.from_lists([[0]], num_vertices=2), hyperedge_attrs={"w": [1]}))
+    with pytest.raises(ArgumentError, match="weight='w'"):
+        convert.from_pyg(pyg.Data(num_nodes=2, edge_index=torch.tensor([[0], [1]])), weight="w")
+    with pytest.raises(ArgumentTypeError, match="from_pyg_hypergraph"):
+        convert.from_pyg(hyper_class()(num_nodes=2))
+    with pytest.raises(ArgumentTypeError, match="HeteroData"):
+        convert.from_pyg_hetero(pyg.Data(num_nodes=2))
+    with pytest.raises(ArgumentTypeError, match="to_pyg"):
+        convert.to_pyg_hetero(one)
+    with pytest.raises(ArgumentError, match="from_torch_sparse"):
+        convert.from_pyg(pyg.Data(adj_t=torch.eye(2).to_sparse_csr()))
+
+
+def test_without_pyg_the_error_names_the_extra(monkeypatch):
+    monkeypatch.setitem(sys.modules, "torch_geometric", None)
+    for module in ("torch_geometric.data", "torch_geometric.data.hypergraph_data"):
+        monkeypatch.setitem(sys.modules, module, None)
+    one = Graph.from_edge_index([[0], [1]], num_nodes=2, directed=True)
+    for call in (convert.from_pyg, convert.to_pyg, convert.from_pyg_hypergraph, convert.from_pyg_hetero):
+        with pytest.raises(MissingPackageError, match=r"hgraph\[pyg\]"):
+            call(one)
