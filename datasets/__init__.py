@@ -15,12 +15,15 @@ from hgraph.datasets import (
     walmart,
 )
 from hgraph.datasets.registry import Card, info, load, names, register
+from hgraph.datasets.tables import Encoder, from_tables, read_table
 
 __all__ = [
     "Card",
+    "Encoder",
     "committees",
     "cooking",
     "embedded",
+    "from_tables",
     "graph_sets",
     "hypergcn",
     "info",
@@ -29,6 +32,7 @@ __all__ = [
     "names",
     "planetoid",
     "prone",
+    "read_table",
     "register",
     "simplex_streams",
     "uci_hypergraphs",

@@ -1,0 +1,7 @@
+"""Your own tables: read, encoded, and built into data sets."""
+
+from hgraph.datasets.tables.build import from_tables
+from hgraph.datasets.tables.encoder import Encoder
+from hgraph.datasets.tables.table import read_table
+
+__all__ = ["Encoder", "from_tables", "read_table"]

@@ -1,0 +1,264 @@
+"""`from_tables`: tables of vertices and of hyperedges or edges to a data set that trains."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from hgraph.datasets.tables import division, ids, incidence, kinds
+from hgraph.datasets.tables.encoder import Encoder
+from hgraph.datasets.tables.incidence import Duplicates, Roles
+from hgraph.datasets.tables.table import Table, read_table
+from hgraph.errors import ArgumentError
+from hgraph.structure import Data, Dataset, Graph, Hypergraph, Split
+
+__all__ = ["from_tables"]
+
+_IDENTITY = 2048  # without features, so many vertices are told apart by one column each; more by their degree
+_SPLITS = ("stratified", "temporal", "given")
+
+
+@dataclass(frozen=True)
+class Links:
+    """How the table of hyperedges or edges is read."""
+
+    hyper: bool
+    directed: bool
+    duplicates: Duplicates
+    separator: str | None
+
+
+@dataclass(frozen=True)
+class Labels:
+    """y [N], and what it means."""
+
+    y: Tensor
+    task: str
+    target_spec: dict[str, Any]
+    class_names: tuple[str, ...] | None = None
+
+
+def from_tables(
+    nodes: Any = None,
+    hyperedges: Any = None,
+    edges: Any = None,
+    *,
+    label: str | None = None,
+    columns: Mapping[str, str] | None = None,
+    types: Mapping[str, str] | None = None,
+    task: Literal["classification", "regression"] | None = None,
+    directed: bool = False,
+    duplicates: Duplicates = "error",
+    separator: str | None = None,
+    missing: Collection[str] = kinds.MISSING,
+    split: Literal["stratified", "temporal", "given"] = "stratified",
+    split_column: str | None = None,
+    shares: Sequence[float] = (0.6, 0.2, 0.2),
+    seed: int = 0,
+    name: str = "my-set",
+    licence: str = "not stated",
+    redistribute: bool = False,
+    citation: str = "not stated",
+) -> Dataset:
+    """Build a data set of one graph or hypergraph from your own tables.
+
+    A table is a path to a CSV or Parquet file, a dict of columns, a pandas DataFrame, a pyarrow Table, or what
+    `read_table` returns. Columns are known by their names, in any case (``columns`` names others):
+
+    - ``nodes``, one row a vertex: ``id`` (or vertex, node, ...); every other column becomes features. Without it the
+      vertices are those that the other table names, in order of appearance.
+    - ``hyperedges``, long: ``vertex``, ``hyperedge``, one row an incidence, and if there are ``weight``, ``time``.
+    - ``hyperedges``, wide: ``members``, one row a hyperedge, and if there are ``hyperedge`` (its id), ``weight``,
+      ``time``. Members are divided by ``separator``; no member is a hyperedge without members.
+    - ``edges``: ``source``, ``target``, and if there are ``weight``, ``time``.
+    - ``edges``, triples: ``head``, ``relation``, ``tail``. The graph is directed, messages go from tail to head, and
+      parallel edges stay apart; ``meta["relation"]`` [E] numbers ``meta["relation_names"]``, in the edges' order.
+
+    Ids are text: 7 and 07 are two vertices. Vertices in no edge are kept; an id that ``nodes`` does not have is an
+    error. What a column of ``nodes`` means is inferred from all its cells (the rules are those of
+    `hgraph.datasets.tables.kinds.infer`) and encoded by an `Encoder` that has seen the training rows alone.
+    Without any feature, x is the identity for at most 2,048 vertices, else a one and the logarithm of the degree,
+    standardised.
+
+    Args:
+        nodes: the vertices.
+        hyperedges: their memberships; or
+        edges: their edges.
+        label: the column of ``nodes`` to predict. Missing labels are kept as -1 (NaN for regression).
+        columns: role -> column: ``{"id": "isbn", "vertex": "book", "hyperedge": "reader"}``; roles are id, vertex,
+            hyperedge, members, source, target, head, relation, tail, weight, time.
+        types: column -> ``"numeric"``, ``"boolean"``, ``"categorical"``, ``"text"``, ``"date"`` or ``"ignore"``, where
+            the inferred kind is wrong.
+        task: None takes regression for numbers with fractions, else classification. Class names are kept, sorted.
+        directed: whether an edge is heard in one direction only; triples always are.
+        duplicates: a pair that stands twice is an ``"error"``, or the weights (1 where there are none) ``"sum"`` up,
+            or the ``"first"`` counts.
+        separator: between the members of a cell; None takes the first of semicolon, bar and space that occurs.
+        missing: texts that mean a missing cell. In columns of ids, weights and splits only the empty one does.
+        split: ``"stratified"`` draws ``shares`` of every class under ``seed``; ``"temporal"`` lets the oldest rows of
+            ``split_column`` train and the newest test; ``"given"`` reads train, val or test in ``split_column``.
+            Rows without a label are in no part. The column is no feature unless ``types`` names it.
+        split_column: a column of ``nodes``.
+        shares: of train, validation and test.
+        seed: of the stratified split.
+        name: of the data set.
+        licence: the terms of your data.
+        redistribute: whether they allow passing it on.
+        citation: whom to cite.
+
+    Returns:
+        One `Data`, the split as ``"default"``. Its ``meta`` has ``vertex_names``, ``hyperedge_names``,
+        ``class_names``, ``feature_names``, and the ``encoder`` for new rows.
+
+    Raises:
+        ArgumentError: arguments that contradict each other, or name a column that is not there.
+        DataError: a cell that cannot be meant; names file, line and column.
+
+    >>> people = {"id": ["ada", "ben", "cleo", "dan"], "age": [36, 41, 28, None], "team": ["a", "b", "a", "b"]}
+    >>> meetings = {"members": [["ada", "ben"], ["cleo", "ada"]]}
+    >>> data = from_tables(people, meetings, label="team", shares=(0.5, 0, 0.5))[0]
+    >>> data.structure.to_lists(), data.y.tolist(), data.meta["class_names"]
+    ([[0, 1], [0, 2]], [0, 1, 0, 1], ('a', 'b'))
+    """
+    if (hyperedges is None) == (edges is None):
+        got = "neither" if edges is None else "both"
+        hint = "To join similar rows, see hgraph.knn_hypergraph" if edges is None else ""
+        raise ArgumentError("hyperedges", "either hyperedges or edges", got, hint)
+    given = _checked_roles(columns)
+    shares = division.checked_shares(shares)
+    if split not in _SPLITS:
+        raise ArgumentError("split", f"one of {list(_SPLITS)}", repr(split))
+    if (split != "stratified") != (split_column is not None):
+        raise ArgumentError("split_column", "a column for the splits 'temporal' and 'given' alone", repr(split_column))
+    if nodes is None and (label is not None or types or split_column is not None):
+        raise ArgumentError("nodes", "a table with the columns of label, types and split_column", None)
+
+    options = Links(hyperedges is not None, directed, duplicates, separator)
+    links = read_table(hyperedges if options.hyper else edges, name="hyperedges" if options.hyper else "edges")
+    roles = Roles(links, given)
+    table = None if nodes is None else read_table(nodes, name="nodes")
+    if table is None:
+        index, known, own = incidence.vertices(roles, options.hyper, separator), "", []
+    else:
+        own = [*Roles(table, given).need("id"), *(c for c in (label, split_column) if c is not None)]
+        index, known = ids.unique(table, own[0], "vertex"), table.source
+    made = _structure(roles, index, known, options)
+    labels = _labels(table, label, task, missing, len(index))
+    parts = _parts(table, labels, split, split_column, shares, seed)
+    encoder, used = Encoder((), missing), {}
+    if table is not None:
+        used = kinds.kinds_of(table, types, missing, leave_out=own)
+        encoder = Encoder.fit(table, used, rows=parts[0].numpy() if len(parts[0]) else None, missing=missing)
+    x, feature_names = _features(encoder, table, made.structure)
+    names = {"vertex_names": tuple(index), "class_names": labels.class_names, "feature_names": feature_names}
+    splits = {"default": Split(made.structure, *parts)} if any(map(len, parts)) else {}
+    data = Data(made.structure, x, labels.y, splits, made.meta | names | {"encoder": encoder}).validate()
+    return Dataset(
+        name,
+        [data],
+        task=labels.task,
+        target_spec=labels.target_spec,
+        licence=licence,
+        redistribute=redistribute,
+        citation=citation,
+        quirks=_quirks(made, links, encoder, used, split),
+    )
+
+
+# ---------------------------------------------------------------------- vertices and structure
+
+
+def _checked_roles(columns: Mapping[str, str] | None) -> dict[str, str]:
+    given = dict(columns or {})
+    for role in given:
+        if role not in incidence.ROLES:
+            raise ArgumentError("columns", f"roles among {list(incidence.ROLES)}", repr(role))
+    return given
+
+
+def _structure(roles: Roles, index: dict[str, int], known: str, options: Links) -> incidence.Made:
+    if options.hyper:
+        return incidence.from_hyperedges(roles, index, known, options.separator, options.duplicates)
+    return incidence.from_edges(roles, index, known, options.directed, options.duplicates)
+
+
+# ---------------------------------------------------------------------- labels, parts, features
+
+
+def _labels(table: Table | None, label: str | None, task: str | None, missing: Collection[str], n: int) -> Labels:
+    """What is to be predicted; without a label, -1 for every vertex and nothing to train on."""
+    if table is None or label is None:
+        return Labels(torch.full((n,), -1), "none: no column is the label", {"kind": "none"})
+    if label not in table.columns:
+        raise ArgumentError("label", f"a column of {table.source}: {list(table.columns)}", repr(label))
+    values: set[str] = set()
+    for cells in table[label]:
+        values |= set(cells)
+    values.difference_update(missing)
+    numbers = kinds.floats(values)
+    fractions = numbers is not None and len(numbers) > 0 and bool((numbers != np.round(numbers)).any())
+    if task == "regression" or (task is None and fractions):
+        y = torch.tensor(kinds.read(table, label, "numeric", missing), dtype=torch.float32)
+        return Labels(y, "vertex regression", {"kind": "real"})
+    # numbers in their order, words in theirs
+    names = tuple(sorted(values, key=(lambda v: (float(v), v)) if numbers is not None else None))
+    index = {name: i for i, name in enumerate(names)}
+    y = torch.tensor([index.get(cell, -1) for cells in table[label] for cell in cells], dtype=torch.long)
+    return Labels(y, "vertex classification", {"kind": "class", "num_classes": len(names)}, names)
+
+
+def _parts(
+    table: Table | None, labels: Labels, split: str, column: str | None, shares: Sequence[float], seed: int
+) -> tuple[Tensor, Tensor, Tensor]:
+    if table is None or column is None:
+        return division.stratified(labels.y, shares, seed)
+    if column not in table.columns:
+        raise ArgumentError("split_column", f"a column of {table.source}: {list(table.columns)}", repr(column))
+    labelled = ~labels.y.isnan() if labels.y.is_floating_point() else labels.y >= 0
+    if labels.class_names is None and not labels.y.is_floating_point():
+        labelled = torch.ones_like(labelled)  # no label at all: the parts serve other tasks
+    if split == "temporal":
+        return division.by_time(table, column, labelled, shares)
+    return division.given(table, column, labelled)
+
+
+def _features(encoder: Encoder, table: Table | None, structure: Graph | Hypergraph) -> tuple[Tensor, tuple[str, ...]]:
+    """x [N, F]: what the encoder makes of the table, or where that is nothing, who the vertex is or its degree."""
+    if table is not None and encoder.feature_names:
+        return encoder.transform(table), encoder.feature_names
+    n = structure.num_nodes if isinstance(structure, Graph) else structure.num_vertices
+    if n <= _IDENTITY:
+        return torch.eye(n), tuple(f"vertex {i}" for i in range(n))
+    adjacency = structure.adj if isinstance(structure, Graph) else structure.e2v
+    degree = adjacency.indptr.diff().float().log1p()
+    degree = (degree - degree.mean()) / degree.std().clamp(min=1e-6)
+    return torch.stack([torch.ones(n), degree], 1), ("one", "log degree")
+
+
+def _quirks(
+    made: incidence.Made, links: Table, encoder: Encoder, kinds_used: Mapping[str, str], split: str
+) -> tuple[str, ...]:
+    """What a user should know of the set, one sentence each."""
+    structure = made.structure
+    adjacency = structure.adj if isinstance(structure, Graph) else structure.e2v
+    lone = int((adjacency.indptr.diff() == 0).sum())
+    notes = ["Features are encoded by statistics of the training vertices alone."]
+    if not encoder.feature_names:
+        notes = ["There are no features: x tells who a vertex is (the identity) or, of many vertices, its degree."]
+    if lone:
+        notes.append(f"{lone:,} vertices hear nobody; they are kept.")
+    notes += [
+        f"Column {n!r} has no cell that says anything, and is left out." for n, k in kinds_used.items() if k == "ignore"
+    ]
+    empty = [c.name for c in encoder.codings if not c.features()]
+    notes += [f"Column {n!r} gives no feature: no category or word in it is common to training rows." for n in empty]
+    unused = [c for c in links.columns if c not in made.used]
+    if unused:
+        notes.append(f"Columns of {links.source} that are not used: {', '.join(unused)}.")
+    notes.append(f"The default split is {split}.")
+    return tuple(notes)

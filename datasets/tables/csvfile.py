@@ -1,0 +1,140 @@
+"""Reading CSV files in chunks of rows, each problem with its line."""
+
+from __future__ import annotations
+
+import csv
+import itertools
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO, Any
+
+from hgraph.errors import ArgumentError, DataError
+
+_ROWS, _CHARACTERS = 16_384, 1 << 20  # of a chunk: so many cells of a column are held as Python strings at once
+
+__all__ = ["Reader", "chunks", "header", "line_of", "opened"]
+
+
+@dataclass
+class Reader:
+    """A CSV file being read."""
+
+    path: Path
+    delimiter: str
+    file: IO[str]
+    rows: Any
+    lines: int = 0  # before those of `rows`
+
+
+@contextmanager
+def opened(path: Path, delimiter: str | None) -> Iterator[Reader]:
+    """Open a CSV file; what goes wrong inside the block becomes an error that names the line."""
+    if delimiter is not None and (len(delimiter) != 1 or delimiter in '"\r\n\0'):
+        raise ArgumentError("delimiter", "one character, not a quote or line end", repr(delimiter))
+    try:
+        with open(path, encoding="utf-8-sig", newline="") as file:
+            if delimiter is None:
+                delimiter = _delimiter(path, file.readline(1 << 20))
+                file.seek(0)
+            reader = Reader(path, delimiter, file, csv.reader(file, delimiter=delimiter, strict=True))
+            try:
+                yield reader
+            except csv.Error as error:
+                hint = "Is a quote opened and never closed, or followed by text? Quotes inside a field are doubled"
+                raise DataError(f"{path}:{reader.lines + reader.rows.line_num}: not CSV ({error}). {hint}") from error
+    except UnicodeDecodeError as error:
+        raise DataError(f"{path}:{_undecodable_line(path)}: not UTF-8 text. Save the table as CSV in UTF-8") from error
+    except FileNotFoundError as error:
+        raise DataError(f"{path}: no such file") from error
+    except OSError as error:
+        raise DataError(f"{path}: cannot be read ({error.strerror or error})") from error
+
+
+def header(reader: Reader) -> list[str]:
+    """The first row."""
+    row = next(reader.rows, None)
+    if not row:
+        got = "an empty file" if row is None else "an empty line"
+        raise DataError(f"{reader.path}:1: expected the names of the columns, got {got}")
+    return row
+
+
+def chunks(reader: Reader, width: int) -> Iterator[list[Sequence[str]]]:
+    """The rows in chunks, each as its ``width`` columns; empty lines are left out.
+
+    Until the first quote, lines are divided all at once, three times as fast as the csv module divides them.
+    """
+    reader.lines = reader.rows.line_num
+    lines = reader.file.readlines(_CHARACTERS)
+    while lines and (columns := _divided(lines, reader.delimiter, width)):
+        reader.lines += len(lines)
+        yield columns
+        lines = reader.file.readlines(_CHARACTERS)
+    reader.rows = csv.reader(itertools.chain(lines, reader.file), delimiter=reader.delimiter, strict=True)
+    while rows := list(itertools.islice(reader.rows, _ROWS)):
+        rows = [row for row in rows if row]
+        if set(map(len, rows)) - {width}:
+            _refuse_ragged(reader, width)
+        if rows:
+            yield list(zip(*rows, strict=True))
+
+
+def _divided(lines: list[str], delimiter: str, width: int) -> list[Sequence[str]] | None:
+    """The columns of lines of ``width`` plain fields, or None where the csv module should look."""
+    block = "".join(lines)
+    if '"' in block or "\0" in block or max(map(len, lines)) > csv.field_size_limit():
+        return None
+    block = block.replace("\r\n", "\n").removesuffix("\n")
+    if "\r" in block or "\n\n" in block or block.startswith("\n") or not block or block.endswith("\n"):
+        return None
+    cells = block.replace("\n", f"{delimiter}\n").split(delimiter)
+    columns: list[Sequence[str]] = [cells[i::width] for i in range(width)]
+    # every line's first field now begins with a line end: all of these stand in the first column, or lines are ragged
+    first = "\0".join(columns[0])
+    if len(cells) != width * len(lines) or first.count("\0\n") != len(lines) - 1:
+        return None
+    columns[0] = first.replace("\0\n", "\0").split("\0")
+    return columns
+
+
+def line_of(path: Path, delimiter: str, row: int, *, header: bool) -> int:
+    """The line on which a row (from 0) starts: found by reading once more, so that nothing is kept for it."""
+    with opened(path, delimiter) as reader:
+        line, index = 1, -int(header)
+        for cells in reader.rows:
+            if cells and index == row:
+                break
+            index += bool(cells) or index < 0
+            line = reader.rows.line_num + 1
+    return line
+
+
+def _refuse_ragged(reader: Reader, width: int) -> None:
+    with opened(reader.path, reader.delimiter) as again:
+        line = 1
+        for row in again.rows:
+            if row and len(row) != width:
+                hint = f"Fields are divided by {reader.delimiter!r}; one that holds it must stand in quotes"
+                raise DataError(
+                    f"{reader.path}:{line}: expected {width} field(s), one a column, got {len(row)}. {hint}"
+                )
+            line = again.rows.line_num + 1
+
+
+def _delimiter(path: Path, first: str) -> str:
+    """The most frequent candidate in the first line; of equal ones, and where there is none, the comma."""
+    if path.suffix.lower() == ".tsv":
+        return "\t"
+    return max(",;\t|", key=first.count)
+
+
+def _undecodable_line(path: Path) -> int:
+    with open(path, "rb") as file:
+        for number, line in enumerate(file, 1):
+            try:
+                line.decode("utf-8")
+            except UnicodeDecodeError:
+                return number
+    return 1

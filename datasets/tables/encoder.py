@@ -1,0 +1,314 @@
+"""The encoder: fitted once on training rows, saved without pickle, the same features for new rows ever after."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Collection, Iterator, Mapping
+from dataclasses import dataclass
+from itertools import repeat
+from pathlib import Path
+from typing import Any, get_args
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from hgraph.datasets.tables import kinds
+from hgraph.datasets.tables.table import Table, read_table, wrong
+from hgraph.errors import ArgumentError, DataError
+from hgraph.structure.io import write_atomically
+
+__all__ = ["Coding", "Encoder"]
+
+_VERSION = 1
+_FORMAT = "hgraph encoder"
+_WORDS, _LIMIT = 256, 1e6  # words of a text column; standardised values are cut at so many deviations
+
+
+@dataclass(frozen=True)
+class Coding:
+    """How one column becomes features.
+
+    Args:
+        name: of the column.
+        kind: ``"numeric"``, ``"boolean"``, ``"categorical"``, ``"text"`` or ``"date"``.
+        words: the categories, or the words of a text, in the order of their features.
+        numbers: mean and scale (numeric, date), or the weight of each word (text).
+        missing: whether a last feature says that the cell is missing.
+    """
+
+    name: str
+    kind: str
+    words: tuple[str, ...] = ()
+    numbers: tuple[float, ...] = ()
+    missing: bool = False
+
+    def features(self) -> list[str]:
+        """The names of its features."""
+        if self.kind in ("categorical", "text"):
+            own = [f"{self.name}={word}" for word in self.words]
+        elif self.kind == "date":
+            parts = ("time", "sin year", "cos year", "sin week", "cos week")
+            own = [f"{self.name} ({part})" for part in parts]
+        else:
+            own = [self.name]
+        return own + [f"{self.name} (missing)"] * self.missing
+
+
+class Encoder:
+    """Columns of a table to features [R, F], float32.
+
+    What is learned (means, scales, categories, words and their weights) is learned from the rows given to `fit`
+    alone, the training rows, so that nothing of the others leaks into the features.
+
+    ============  ============================================================  =======================================
+    kind          features                                                      unknown or missing
+    ============  ============================================================  =======================================
+    numeric       (v - mean) / deviation, cut at 1e6 deviations                 missing: 0, the mean
+    boolean       1 or 0                                                        missing: 0
+    categorical   one a category, by name; the 1000 most frequent               unseen or missing: all 0
+    text          tf-idf of the 256 most frequent words that two rows have      unseen words: 0; missing: all 0
+    date          standardised time; sine and cosine of the year and the week   missing: all 0
+    ============  ============================================================  =======================================
+
+    A column with missing cells among the training rows has one more feature, 1 where the cell is missing (not text).
+
+    Args:
+        codings: one a column, in the order of the features.
+        missing: texts that mean a missing cell.
+
+    >>> table = {"colour": ["red", "blue", "red", "green"], "size": [1.0, 3.0, None, 9.0]}
+    >>> encoder = Encoder.fit(table, {"colour": "categorical", "size": "numeric"}, rows=[0, 1, 2])
+    >>> encoder.feature_names
+    ('colour=blue', 'colour=red', 'size', 'size (missing)')
+    >>> encoder.transform(table).tolist()
+    [[0.0, 1.0, -1.0, 0.0], [1.0, 0.0, 1.0, 0.0], [0.0, 1.0, 0.0, 1.0], [0.0, 0.0, 7.0, 0.0]]
+    """
+
+    def __init__(self, codings: Collection[Coding], missing: Collection[str] = kinds.MISSING) -> None:
+        self.codings, self.missing = tuple(codings), tuple(missing)
+
+    @classmethod
+    def fit(
+        cls,
+        table: Any,
+        columns: Mapping[str, str],
+        *,
+        rows: Any = None,
+        missing: Collection[str] = kinds.MISSING,
+    ) -> Encoder:
+        """Learn from rows of a table.
+
+        Args:
+            table: whatever `read_table` takes.
+            columns: column -> kind, as `from_tables` infers them; ``"ignore"`` leaves one out.
+            rows: indices [.] of the training rows; None is every row.
+            missing: texts that mean a missing cell.
+
+        Raises:
+            DataError: a cell that is not what the kind says; names file, line and column.
+        """
+        table = read_table(table)
+        chosen = np.ones(table.num_rows, bool)
+        if rows is not None:
+            chosen[:] = False
+            chosen[np.asarray(rows, np.int64)] = True
+        codings = [_fit(table, name, kind, chosen, missing) for name, kind in columns.items() if kind != "ignore"]
+        return cls(codings, missing)
+
+    @property
+    def feature_names(self) -> tuple[str, ...]:
+        """F names, in order."""
+        return tuple(name for coding in self.codings for name in coding.features())
+
+    def transform(self, table: Any) -> Tensor:
+        """Features [R, F] of the rows of a table; columns that the encoder does not know are not looked at.
+
+        Args:
+            table: whatever `read_table` takes.
+
+        Raises:
+            DataError: a column is missing, or a cell is not what its kind says; names file, line and column.
+        """
+        table = read_table(table)
+        for coding in self.codings:
+            if coding.name not in table.columns:
+                raise wrong(table.source, f"a column {coding.name!r}", f"columns {list(table.columns)}")
+        out = np.zeros((table.num_rows, len(self.feature_names)), np.float32)
+        start = 0
+        for coding in self.codings:
+            width = len(coding.features())
+            _encode(table, coding, self.missing, out[:, start : start + width])
+            start += width
+        return torch.from_numpy(out)
+
+    # ------------------------------------------------------------------ on disk
+
+    def save(self, folder: str | os.PathLike[str]) -> None:
+        """Write ``encoder.json`` and ``encoder.safetensors`` into a folder."""
+        from safetensors.numpy import save
+
+        columns = [{"name": c.name, "kind": c.kind, "words": c.words, "missing": c.missing} for c in self.codings]
+        head = {"format": _FORMAT, "version": _VERSION, "missing": self.missing, "columns": columns}
+        numbers = {str(i): np.array(c.numbers) for i, c in enumerate(self.codings)}
+        write_atomically(Path(folder) / "encoder.safetensors", save(numbers))
+        write_atomically(Path(folder) / "encoder.json", json.dumps(head, ensure_ascii=True, indent=1).encode())
+
+    @classmethod
+    def load(cls, folder: str | os.PathLike[str]) -> Encoder:
+        """Read what `save` wrote; nothing in the files is executed or trusted.
+
+        Raises:
+            DataError: the files are missing, damaged, or contradict each other.
+        """
+        from safetensors import SafetensorError
+        from safetensors.numpy import load_file
+
+        path = Path(folder) / "encoder.json"
+        try:
+            head = json.loads(path.read_bytes())
+            numbers = load_file(path.with_suffix(".safetensors"))
+        except (OSError, ValueError, RecursionError, SafetensorError) as error:
+            raise DataError(f"{path}: no encoder that can be read ({error})") from error
+        if not isinstance(head, dict) or (head.get("format"), head.get("version")) != (_FORMAT, _VERSION):
+            raise DataError(f"{path}: not an encoder of this version of hgraph")
+        try:
+            codings = [
+                Coding(
+                    _typed(c["name"], str),
+                    _typed(c["kind"], str),
+                    tuple(_typed(word, str) for word in _typed(c["words"], list)),
+                    tuple(float(v) for v in numbers[str(i)].reshape(-1)),
+                    _typed(c["missing"], bool),
+                )
+                for i, c in enumerate(_typed(head["columns"], list))
+            ]
+            missing = [_typed(text, str) for text in _typed(head["missing"], list)]
+        except (KeyError, TypeError) as error:
+            raise DataError(f"{path}: not a whole encoder ({error})") from error
+        for coding in codings:
+            _check(coding, path)
+        return cls(codings, missing)
+
+    def __repr__(self) -> str:
+        """Columns and features, counted."""
+        return f"Encoder({len(self.codings)} columns, {len(self.feature_names)} features)"
+
+
+def _typed(value: Any, kind: type) -> Any:
+    if not isinstance(value, kind):
+        raise TypeError(f"{kind.__name__} expected, not {type(value).__name__}")
+    return value
+
+
+def _check(coding: Coding, path: Path) -> None:
+    """Refuse a coding whose numbers do not fit its kind."""
+    expected = {"numeric": 2, "date": 2, "text": len(coding.words)}.get(coding.kind, 0)
+    known = coding.kind in get_args(kinds.Kind) and coding.kind != "ignore"
+    finite = np.isfinite(coding.numbers).all() and (coding.kind not in ("numeric", "date") or coding.numbers[1:] > (0,))
+    if not known or len(coding.numbers) != expected or not finite or len(set(coding.words)) < len(coding.words):
+        raise DataError(f"{path}: the coding of column {coding.name!r} contradicts itself")
+
+
+# ---------------------------------------------------------------------- learning
+
+
+def _fit(table: Table, name: str, kind: str, chosen: np.ndarray, missing: Collection[str]) -> Coding:
+    if name not in table.columns:
+        raise ArgumentError("columns", f"columns of {table.source}: {list(table.columns)}", repr(name))
+    if kind == "text":
+        words, weights = _fit_words([c for cells, _ in _training(table, name, chosen) for c in cells], missing)
+        return Coding(name, kind, words, weights)
+    if kind == "categorical":
+        count: dict[str, int] = {}
+        gaps = False
+        for cells, _ in _training(table, name, chosen):
+            for cell in cells:
+                count[cell] = count.get(cell, 0) + 1
+        for text in missing:
+            gaps |= bool(count.pop(text, 0))
+        frequent = sorted(count, key=lambda word: (-count[word], word))[:1000]
+        return Coding(name, kind, tuple(sorted(frequent)), missing=gaps)
+    values = kinds.read(table, name, kind, missing)[chosen]
+    present = values[~np.isnan(values)]
+    gaps = len(present) < len(values)
+    return Coding(name, kind, (), () if kind == "boolean" else _moments(present), gaps)
+
+
+def _training(table: Table, name: str, chosen: np.ndarray) -> Iterator[tuple[list[str], int]]:
+    """The training cells of each chunk, and where the chunk starts."""
+    start = 0
+    for cells in table[name]:
+        mask = chosen[start : start + len(cells)]
+        yield cells if mask.all() else [cells[i] for i in np.flatnonzero(mask)], start
+        start += len(cells)
+
+
+def _moments(values: np.ndarray) -> tuple[float, float]:
+    """Mean and deviation (1 where there is none), of values whose squares may be beyond float64."""
+    size = float(np.abs(values).max(initial=0.0)) or 1.0
+    mean = float((values / size).mean()) if len(values) else 0.0
+    deviation = float(np.sqrt((((values / size) - mean) ** 2).mean())) if len(values) else 0.0
+    # rounding leaves equal values with a deviation of some 1e-17
+    return mean * size, deviation * size if deviation > 1e-12 and deviation * size > 0 else 1.0
+
+
+def _fit_words(cells: list[str], missing: Collection[str]) -> tuple[tuple[str, ...], tuple[float, ...]]:
+    from sklearn.feature_extraction.text import TfidfVectorizer
+
+    vectorizer = TfidfVectorizer(max_features=_WORDS, min_df=2)
+    try:
+        vectorizer.fit(cell for cell in cells if cell not in missing)
+    except ValueError:  # no word stands in two rows
+        return (), ()
+    return tuple(vectorizer.get_feature_names_out().tolist()), tuple(vectorizer.idf_.tolist())
+
+
+# ---------------------------------------------------------------------- applying
+
+
+def _encode(table: Table, coding: Coding, missing: Collection[str], out: np.ndarray) -> None:
+    """Fill ``out`` [R, width], which holds zeros."""
+    if coding.kind == "categorical":
+        column = {word: i for i, word in enumerate(coding.words)}
+        if coding.missing:
+            column |= dict.fromkeys(missing, len(coding.words))
+        start = 0
+        for cells in table[coding.name]:
+            at = np.fromiter(map(column.get, cells, repeat(-1)), np.int64, len(cells))
+            rows = np.flatnonzero(at >= 0)
+            out[rows + start, at[rows]] = 1
+            start += len(cells)
+        return
+    if coding.kind == "text":
+        _encode_words(table, coding, missing, out)
+        return
+    values = kinds.read(table, coding.name, coding.kind, missing)
+    present = ~np.isnan(values)
+    if coding.missing:
+        out[:, -1] = ~present
+    if coding.kind == "boolean":
+        out[:, 0] = np.where(present, values, 0)
+        return
+    mean, scale = coding.numbers
+    with np.errstate(over="ignore"):  # cut below
+        out[:, 0] = np.where(present, np.clip((values - mean) / scale, -_LIMIT, _LIMIT), 0)
+    if coding.kind == "date":
+        for i, period in ((1, 365.2425), (3, 7.0)):
+            angle = 2 * np.pi / period * values
+            out[:, i] = np.where(present, np.sin(angle), 0)
+            out[:, i + 1] = np.where(present, np.cos(angle), 0)
+
+
+def _encode_words(table: Table, coding: Coding, missing: Collection[str], out: np.ndarray) -> None:
+    if not coding.words:
+        return
+    from sklearn.feature_extraction.text import CountVectorizer
+    from sklearn.preprocessing import normalize
+
+    vectorizer, weight, start = CountVectorizer(vocabulary=list(coding.words)), np.array(coding.numbers), 0
+    for cells in table[coding.name]:
+        counts = vectorizer.transform(["" if cell in missing else cell for cell in cells])
+        out[start : start + len(cells)] = normalize(counts.multiply(weight).tocsr()).toarray()
+        start += len(cells)

@@ -1,0 +1,265 @@
+"""A table as columns of text, from a CSV or Parquet file or from memory, that knows where each cell stands."""
+
+from __future__ import annotations
+
+import datetime
+import itertools
+import os
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from hgraph.datasets.tables import csvfile
+from hgraph.errors import ArgumentError, ArgumentTypeError, DataError, MissingPackageError
+
+__all__ = ["Column", "Table", "read_table", "wrong"]
+
+_ROWS = 16_384  # of a chunk: so many cells of a column are held as Python strings at once
+_END = "\0"  # ends a cell inside a chunk; refused inside cells
+MEMBER = "\x1f"  # joins the items of a cell that holds a list: ASCII's own separator of units
+
+
+@dataclass
+class Column:
+    """The cells of one column, as text; a chunk is one string, so a million cells cost their characters.
+
+    Args:
+        name: what the header calls it.
+        chunks: cells joined by a zero character.
+        listed: whether cells were lists, now joined by `MEMBER`.
+    """
+
+    name: str
+    chunks: list[str] = field(default_factory=list)
+    listed: bool = False
+
+    def add(self, cells: Sequence[str]) -> bool:
+        """Append cells (at least one), spaces around them dropped; False where one holds a zero character."""
+        chunk = _END.join(cells)
+        if " " in chunk and (chunk[0] == " " or chunk[-1] == " " or " \0" in chunk or "\0 " in chunk):
+            chunk = _END.join([cell.strip(" ") for cell in cells])
+        self.chunks.append(chunk)
+        return chunk.count(_END) == len(cells) - 1
+
+    def __iter__(self) -> Iterator[list[str]]:
+        """The cells, a chunk at a time."""
+        return (chunk.split(_END) for chunk in self.chunks)
+
+    def cells(self) -> list[str]:
+        """All cells in one list."""
+        return list(itertools.chain.from_iterable(self))
+
+
+@dataclass
+class Table:
+    """Columns of equal length, and the way back from a row to its place in the source.
+
+    Args:
+        source: the file as it was named, or what the table is: ``"nodes"``.
+        columns: by name, in order.
+        num_rows: R.
+        place: makes of a row (from 0) its place, as ``"nodes.csv:2"``.
+        parsed: (column, kind) -> its numbers, once they were asked for.
+    """
+
+    source: str
+    columns: dict[str, Column]
+    num_rows: int
+    place: Callable[[int], str]
+    parsed: dict[tuple[str, str], np.ndarray] = field(default_factory=dict, repr=False)
+
+    def where(self, row: int, column: str) -> str:
+        """The place of a cell, for errors: ``nodes.csv:2: column 'age'``."""
+        return f"{self.place(row)}: column {column!r}"
+
+    def __getitem__(self, name: str) -> Column:
+        """A column by name."""
+        return self.columns[name]
+
+
+def wrong(where: str, expected: str, got: object, hint: str = "") -> DataError:
+    """The error of a cell, a line or a file."""
+    return DataError(f"{where}: expected {expected}, got {got}" + (f". {hint}" if hint else ""))
+
+
+def read_table(
+    source: Any, *, name: str = "table", names: Sequence[str] | None = None, delimiter: str | None = None
+) -> Table:
+    """Read a table; every cell becomes text, and `from_tables` decides what the text means.
+
+    A CSV file is UTF-8, its first line the header, every later line one row of as many fields; empty lines are
+    skipped, spaces around a field are dropped, quotes follow RFC 4180 and a field has at most 131,072 characters.
+
+    Args:
+        source: path to a ``.csv``, ``.tsv``, ``.txt`` or ``.parquet`` file; a mapping of column names to sequences;
+            a pandas DataFrame; a pyarrow Table; or a `Table`, which is returned as it is.
+        name: what errors call a table that has no file.
+        names: the columns of a CSV file without a header line.
+        delimiter: one character between fields; None takes a tab for ``.tsv``, else whichever of comma, semicolon,
+            tab and bar is most frequent in the first line.
+
+    Raises:
+        ArgumentError: columns of different lengths, a wrong delimiter.
+        ArgumentTypeError: a source of another type.
+        DataError: a file that is missing or is not such a table; names file, line and column.
+        MissingPackageError: Parquet without pyarrow.
+
+    >>> table = read_table({"id": ["a", "b"], "age": [31, None]})
+    >>> table.num_rows, table["age"].cells()
+    (2, ['31', ''])
+    """
+    if isinstance(source, Table):
+        return source
+    if isinstance(source, (str, os.PathLike)):
+        path = Path(source).expanduser()
+        if path.suffix.lower() in (".parquet", ".pq"):
+            return _read_parquet(path)
+        return _read_csv(path, names, delimiter)
+    if isinstance(source, Mapping):
+        columns = {str(key): _values(values, f"{name}[{key!r}]") for key, values in source.items()}
+        return _from_columns(columns, name)
+    module = type(source).__module__.split(".")[0]
+    if module == "pandas" and hasattr(source, "columns"):
+        header = _checked_header([str(c) for c in source.columns], name)
+        series = [source.iloc[:, i] for i in range(len(header))]
+        present = [s.notna().tolist() for s in series]
+        filled = [
+            [v if p else None for v, p in zip(s.tolist(), ps, strict=True)]
+            for s, ps in zip(series, present, strict=True)
+        ]
+        return _from_columns(dict(zip(header, filled, strict=True)), name)
+    if module == "pyarrow" and hasattr(source, "to_batches"):
+        return _from_batches(source.schema.names, source.to_batches(max_chunksize=_ROWS), name)
+    hint = "Give a path to CSV or Parquet, a dict of columns, a pandas DataFrame or a pyarrow Table"
+    raise ArgumentTypeError(name, "a table", type(source).__name__, hint)
+
+
+def _read_csv(path: Path, names: Sequence[str] | None, delimiter: str | None) -> Table:
+    with csvfile.opened(path, delimiter) as reader:
+        header = csvfile.header(reader) if names is None else [str(n) for n in names]
+        columns = [Column(n) for n in _checked_header(header, f"{path}:1" if names is None else str(path))]
+        count = 0
+        for fields in csvfile.chunks(reader, len(columns)):
+            for column, cells in zip(columns, fields, strict=True):
+                if not column.add(cells):
+                    row = count + next(i for i, cell in enumerate(cells) if _END in cell)
+                    line = csvfile.line_of(path, reader.delimiter, row, header=names is None)
+                    raise wrong(f"{path}:{line}: column {column.name!r}", "text", "a zero byte", "Is this a text file?")
+            count += len(fields[0])
+        delimiter = reader.delimiter
+
+    def place(row: int) -> str:
+        return f"{path}:{csvfile.line_of(path, delimiter, row, header=names is None)}"
+
+    return Table(str(path), {c.name: c for c in columns}, count, place)
+
+
+def _checked_header(header: list[str], where: str) -> list[str]:
+    """The names without spaces around them, or an error: none, an empty one, or one that stands twice."""
+    header = [n.strip() for n in header]
+    if not header:
+        raise wrong(where, "at least one column", "none")
+    for i, n in enumerate(header):
+        if not n:
+            hint = "pandas writes such a column unless to_csv(index=False)"
+            raise wrong(where, f"a name for column {i + 1}", "an empty one", hint)
+        if n in header[:i]:
+            raise wrong(where, "columns of different names", f"{n!r} twice")
+    return header
+
+
+def _read_parquet(path: Path) -> Table:
+    try:
+        import pyarrow
+        import pyarrow.parquet
+    except ImportError as error:
+        raise MissingPackageError("pyarrow", "io", f"{path}: reading Parquet") from error
+    if not path.is_file():
+        raise DataError(f"{path}: no such file")
+    try:
+        with pyarrow.parquet.ParquetFile(path) as file:
+            names = list(file.schema_arrow.names)
+            return _from_batches(names, file.iter_batches(batch_size=_ROWS), str(path))
+    except (pyarrow.ArrowException, OSError, ValueError, KeyError) as error:
+        if isinstance(error, DataError):
+            raise
+        raise DataError(f"{path}: not a whole Parquet file ({' '.join(str(error).split())[:200]})") from error
+
+
+def _from_batches(names: Sequence[str], batches: Any, source: str) -> Table:
+    """A table of Arrow record batches."""
+    columns = [Column(n) for n in _checked_header(list(names), source)]
+    count = 0
+    for batch in batches:
+        if batch.num_rows == 0:
+            continue
+        for column, array in zip(columns, batch.columns, strict=True):
+            cells, column.listed = _arrow_text(array)
+            if not column.add(cells):
+                raise wrong(f"{source}: column {column.name!r}", "text", "a zero character")
+        count += batch.num_rows
+    return Table(source, {c.name: c for c in columns}, count, lambda row: f"{source}, row {row} (from 0)")
+
+
+def _arrow_text(array: Any) -> tuple[list[str], bool]:
+    """Text of the cells of an Arrow array, and whether they are lists."""
+    import pyarrow as pa
+
+    kind = array.type
+    if pa.types.is_dictionary(kind):
+        array, kind = array.dictionary_decode(), kind.value_type
+    if pa.types.is_string(kind) or pa.types.is_large_string(kind):
+        return array.fill_null("").to_pylist(), False
+    if pa.types.is_integer(kind) or pa.types.is_floating(kind) or pa.types.is_boolean(kind):
+        return array.cast(pa.string()).fill_null("").to_pylist(), False
+    listed = pa.types.is_list(kind) or pa.types.is_large_list(kind)
+    return [_text(value) for value in array.to_pylist()], listed
+
+
+def _values(values: Any, name: str) -> list[Any]:
+    """The items of a column in memory."""
+    if isinstance(values, np.ndarray) and values.dtype.kind == "M":
+        values = values.astype("datetime64[us]")  # finer ones would come out as integers
+    if isinstance(values, (str, bytes)) or not (hasattr(values, "tolist") or hasattr(values, "__iter__")):
+        raise ArgumentTypeError(name, "a sequence of cells", type(values).__name__)
+    items = values.tolist() if hasattr(values, "tolist") else list(values)
+    if not isinstance(items, list):
+        raise ArgumentTypeError(name, "a sequence of cells", "a single value")
+    return items
+
+
+def _from_columns(columns: dict[str, list[Any]], source: str) -> Table:
+    header = _checked_header(list(columns), source)
+    lengths = {n: len(values) for n, values in zip(header, columns.values(), strict=True)}
+    if len(set(lengths.values())) > 1:
+        raise ArgumentError(source, "columns of one length", lengths)
+    made = {}
+    for n, values in zip(header, columns.values(), strict=True):
+        made[n] = Column(n, listed=any(isinstance(v, (list, tuple, set, frozenset)) for v in values))
+        for start in range(0, len(values), _ROWS):
+            cells = [_text(value) for value in values[start : start + _ROWS]]
+            if not made[n].add(cells):
+                row = start + next(i for i, cell in enumerate(cells) if _END in cell)
+                raise wrong(f"{source}, row {row} (from 0): column {n!r}", "text", "a zero character")
+    rows = next(iter(lengths.values()))
+    return Table(source, made, rows, lambda row: f"{source}, row {row} (from 0)")
+
+
+def _text(value: Any) -> str:
+    """What a CSV file would hold for a value."""
+    if isinstance(value, str):
+        return value
+    if value is None:
+        return ""
+    if isinstance(value, (bool, np.bool_)):
+        return "true" if value else "false"
+    if isinstance(value, (datetime.date, datetime.datetime)):
+        return value.isoformat()
+    if isinstance(value, (list, tuple)):
+        return MEMBER.join(map(_text, value))
+    if isinstance(value, (set, frozenset)):
+        return MEMBER.join(sorted(map(_text, value)))
+    return "" if isinstance(value, float) and value != value else str(value)
