@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import hashlib
 import http.client
+import json
 import os
 import re
 import secrets
@@ -22,7 +23,7 @@ from typing import IO, Any
 
 from hgraph.errors import ArgumentError, DataError
 
-__all__ = ["Source", "data_root", "fetch", "fetch_listed", "listed"]
+__all__ = ["Source", "data_root", "fetch", "fetch_listed", "fetch_unlisted", "listed"]
 
 _CHUNK = 1 << 16
 _TIMEOUT = 30.0  # seconds without a byte
@@ -31,7 +32,10 @@ _DELAYS = (0.5, 1.0, 2.0)  # before the second, third and fourth attempt at one 
 
 @dataclass(frozen=True)
 class Source:
-    """One row of a file table: where a file is published and how to know it."""
+    """One row of a file table: where a file is published and how to know it.
+
+    Where ``sha256`` is empty the content is not known beforehand and ``size`` is the most that is taken.
+    """
 
     path: str
     size: int
@@ -89,12 +93,15 @@ def fetch(
         DataError: no source has the file; the message names each source with its reason, and the ways to do without.
     """
     relative = _checked_path("set_name", set_name) / _checked_path("path", path)
-    source = _checked_source(Source(path, size, sha256, url))
+    source = _checked_source(Source(path, size, sha256 or "none", url))
     target = data_root(root) / relative
-    if _is_verified(target, sha256, size):
-        return target
+    return target if _is_verified(target, sha256, size) else _get(relative, source, target)
+
+
+def _get(relative: PurePosixPath, source: Source, target: Path) -> Path:
+    """The file from the first address that gives it."""
     reasons = []
-    for address in _addresses(relative, url):
+    for address in _addresses(relative, source.url):
         try:
             with _replacing(target) as part:
                 _copy(address, part, source)
@@ -136,6 +143,62 @@ def fetch_listed(set_name: str, path: str, root: str | os.PathLike[str] | None =
     return fetch(set_name, path, row.url, row.sha256, row.size, root)
 
 
+def fetch_unlisted(
+    set_name: str,
+    path: str,
+    url: str,
+    *,
+    max_bytes: int,
+    sha256: str | None = None,
+    root: str | os.PathLike[str] | None = None,
+) -> Path:
+    """A file whose hash its publisher does not tell: trusted the first time, held to that ever after.
+
+    Size and SHA-256 of what came first are written beside the file, into ``<path>.lock.json``. A later call returns the
+    file only while it is still that. With ``sha256`` nothing else is accepted, the first time either.
+
+    Args:
+        set_name: the folder of the set below the root.
+        path: the file's path within the set.
+        url: its published http(s) address.
+        max_bytes: more is refused.
+        sha256: 64 hexadecimal digits, or None.
+        root: see `data_root`.
+
+    Raises:
+        ArgumentError: as `fetch`.
+        DataError: no source has it, or it is not what came first or what ``sha256`` asks for.
+    """
+    relative = _checked_path("set_name", set_name) / _checked_path("path", path)
+    if sha256 is not None:
+        _checked_source(Source(path, max_bytes, sha256, url))
+    target = data_root(root) / relative
+    lock = target.with_name(target.name + ".lock.json")
+    fresh = not target.is_file()
+    if fresh:
+        _get(relative, _checked_source(Source(path, max_bytes, "", url)), target)
+    found = {"sha256": _hash(target), "size": target.stat().st_size}
+    for source, wanted in (("sha256=", sha256), (str(lock), _locked(lock))):
+        if wanted is not None and found["sha256"] != wanted:
+            if fresh:
+                target.unlink()
+            hint = f"If the new one is right, delete {lock}; if it is not, delete {target}"
+            raise DataError(f"{target}: SHA-256 is {found['sha256']}, {source} says {wanted}. {hint}")
+    if not lock.is_file():
+        with _replacing(lock) as part:
+            part.file.write(json.dumps({**found, "url": url}, indent=1).encode())
+    return target
+
+
+def _locked(lock: Path) -> str | None:
+    if not lock.is_file():
+        return None
+    try:
+        return str(json.loads(lock.read_bytes())["sha256"])
+    except (ValueError, KeyError, TypeError) as error:
+        raise DataError(f"{lock}: damaged ({error!r}); delete it to trust the file beside it anew") from error
+
+
 # ---------------------------------------------------------------------- paths and what is kept
 
 
@@ -151,7 +214,7 @@ def _checked_path(name: str, path: str) -> PurePosixPath:
 def _checked_source(source: Source) -> Source:
     if urllib.parse.urlsplit(source.url).scheme not in ("http", "https"):
         raise ArgumentError("url", "an http or https address", repr(source.url))
-    if not re.fullmatch(r"[0-9a-f]{64}", source.sha256):
+    if source.sha256 and not re.fullmatch(r"[0-9a-f]{64}", source.sha256):
         raise ArgumentError("sha256", "64 small hexadecimal digits", repr(source.sha256))
     if source.size < 0:
         raise ArgumentError("size", "a size >= 0", source.size)
@@ -159,13 +222,15 @@ def _checked_source(source: Source) -> Source:
 
 
 def _is_verified(path: Path, sha256: str, size: int) -> bool:
-    if not path.is_file() or path.stat().st_size != size:
-        return False
+    return path.is_file() and path.stat().st_size == size and _hash(path) == sha256
+
+
+def _hash(path: Path) -> str:
     digest = hashlib.sha256()
     with open(path, "rb") as file:
         while chunk := file.read(_CHUNK):
             digest.update(chunk)
-    return digest.hexdigest() == sha256
+    return digest.hexdigest()
 
 
 def _addresses(relative: PurePosixPath, url: str) -> Iterator[str | Path]:
@@ -245,7 +310,8 @@ def _copy(address: str | Path, part: _Part, source: Source) -> None:
     from tqdm import tqdm
 
     # disable=None: a bar on a terminal, silence elsewhere.
-    with tqdm(total=source.size, unit="B", unit_scale=True, desc=source.path, leave=False, disable=None) as progress:
+    total = source.size if source.sha256 else None
+    with tqdm(total=total, unit="B", unit_scale=True, desc=source.path, leave=False, disable=None) as progress:
         if isinstance(address, Path):
             try:
                 stream = open(address, "rb")  # noqa: SIM115 - closed below; a failed write must not read as this
@@ -259,6 +325,8 @@ def _copy(address: str | Path, part: _Part, source: Source) -> None:
 
 
 def _verify(part: _Part, source: Source) -> None:
+    if not source.sha256:
+        return
     if part.count != source.size:
         raise _Retry(f"{part.count} bytes, not {source.size}: truncated")
     if part.digest.hexdigest() != source.sha256:
@@ -302,6 +370,8 @@ def _attempt(url: str, part: _Part, source: Source, progress: Any) -> None:
                 if response.status == 206:
                     raise _Retry("the server sent another part than was asked for")
             part.take(response, source.size, progress)
+            if response.length and not source.sha256 and part.count <= source.size:
+                raise _Retry(f"{response.length} bytes missing: truncated")
     except urllib.error.HTTPError as error:
         error.close()
         if error.code == 416:  # asked for the rest, it has none: its file is shorter, or changed in between

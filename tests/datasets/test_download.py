@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from hgraph.datasets import download
-from hgraph.datasets.download import data_root, fetch, fetch_listed, listed
+from hgraph.datasets.download import data_root, fetch, fetch_listed, fetch_unlisted, listed
 from hgraph.errors import ArgumentError, DataError
 
 CONTENT = bytes(range(256)) * 1024  # several chunks
@@ -326,3 +326,67 @@ def test_an_interrupted_download_leaves_nothing(root, folder, monkeypatch):
     with pytest.raises(KeyboardInterrupt):
         get(root)
     assert nothing_written(root)
+
+
+# ---------------------------------------------------------------------- files without a published hash
+
+
+def unlisted(root, url=NOWHERE, **options):
+    return fetch_unlisted("set", "a/b.bin", url, max_bytes=len(CONTENT), root=root, **options)
+
+
+def test_the_first_content_is_held_to(root, folder):
+    path = unlisted(root)
+    assert path.read_bytes() == CONTENT
+    lock = path.with_name("b.bin.lock.json")
+    assert f'"sha256": "{SHA}"' in lock.read_text()
+    (folder / "set/a/b.bin").unlink()
+    assert unlisted(root) == path  # no source is asked again
+    path.write_bytes(CONTENT[::-1])
+    with pytest.raises(DataError, match=rf"lock.json says {SHA}"):
+        unlisted(root)
+    lock.unlink()
+    assert unlisted(root) == path  # trusted anew, as the message offers
+
+
+def test_a_lost_file_must_come_back_the_same(root, folder):
+    unlisted(root).unlink()
+    (folder / "set/a/b.bin").write_bytes(CONTENT[::-1])
+    with pytest.raises(DataError, match="lock.json says"):
+        unlisted(root)
+    assert not (root / "set/a/b.bin").exists()
+
+
+def test_a_hash_of_the_caller_is_asked_for_the_first_time_too(root, folder):
+    with pytest.raises(DataError, match="sha256= says 0000"):
+        unlisted(root, sha256="0" * 64)
+    assert nothing_written(root)
+    assert unlisted(root, sha256=SHA).read_bytes() == CONTENT
+    with pytest.raises(ArgumentError, match="sha256: expected 64"):
+        unlisted(root, sha256="abc")
+
+
+def test_more_than_the_most_is_refused(root, folder):
+    with pytest.raises(DataError, match="more than the declared 10 bytes"):
+        fetch_unlisted("set", "a/b.bin", NOWHERE, max_bytes=10, root=root)
+    assert nothing_written(root)
+
+
+def test_a_download_that_is_cut_off_is_not_taken_for_whole(root):
+    def cut(handler):
+        handler.send_response(200)
+        handler.send_header("Content-Length", str(len(CONTENT)))
+        handler.end_headers()
+        handler.wfile.write(CONTENT[:100])
+
+    with Server(cut) as server:
+        with pytest.raises(DataError, match="truncated"):
+            unlisted(root, server.url)
+    assert nothing_written(root)
+
+
+def test_a_damaged_lock(root, folder):
+    path = unlisted(root)
+    path.with_name("b.bin.lock.json").write_text("{")
+    with pytest.raises(DataError, match="damaged"):
+        unlisted(root)
