@@ -7,6 +7,7 @@ from hgraph.datasets import (
     graph_sets,
     hypergcn,
     mathoverflow,
+    ogb,
     planetoid,
     prone,
     simplex_streams,
@@ -14,6 +15,7 @@ from hgraph.datasets import (
     uci_tables,
     walmart,
 )
+from hgraph.datasets.folder import save
 from hgraph.datasets.registry import Card, info, load, names, register
 from hgraph.datasets.tables import Encoder, from_tables, read_table
 
@@ -30,10 +32,12 @@ __all__ = [
     "load",
     "mathoverflow",
     "names",
+    "ogb",
     "planetoid",
     "prone",
     "read_table",
     "register",
+    "save",
     "simplex_streams",
     "uci_hypergraphs",
     "uci_tables",

@@ -38,7 +38,8 @@ class Card:
         quirks: surprises a user should know of, one sentence each.
         sizes: counts that the loaded data has, ``{"vertices": 2708, ...}``.
         options: the keywords `load` takes for this set, with their defaults.
-        download: bytes that the first `load` fetches; 0 where the data comes with the installed packages.
+        download: bytes that the first `load` fetches; 0 where the data comes with the installed packages, None where
+            they are not known beforehand.
         files: what it fetches, as ``<folder>/<path>`` below the root.
     """
 
@@ -53,7 +54,7 @@ class Card:
     quirks: tuple[str, ...] = ()
     sizes: Mapping[str, int] = field(default_factory=dict)
     options: Mapping[str, Any] = field(default_factory=dict)
-    download: int = 0
+    download: int | None = 0
     files: tuple[str, ...] = ()
 
 
@@ -72,7 +73,7 @@ def register(
     citation: str,
     quirks: Sequence[str] = (),
     sizes: Mapping[str, int] | None = None,
-    download: int = 0,
+    download: int | None = 0,
     files: Sequence[str] = (),
 ) -> Callable[[L], L]:
     """Enter a loader under a name, with its card.
@@ -92,7 +93,7 @@ def register(
         citation: whom to cite.
         quirks: surprises, one sentence each.
         sizes: counts of the loaded data.
-        download: bytes to fetch; not needed with ``files``.
+        download: bytes to fetch, None where not known; not needed with ``files``.
         files: the files to fetch, ``<folder>/<path>``, each in the folder's file table.
 
     Raises:
@@ -128,7 +129,7 @@ def register(
             quirks=tuple(quirks),
             sizes=dict(sizes or {}),
             options={p.name: p.default for p in parameters if p.kind is not p.VAR_KEYWORD},
-            download=download or sum(_size(file) for file in files),
+            download=sum(_size(file) for file in files) if files else download,
             files=tuple(files),
         )
         _REGISTRY[name] = (card, loader)
@@ -146,23 +147,30 @@ def names() -> tuple[str, ...]:
     return tuple(sorted(_REGISTRY))
 
 
-def info(name: str) -> Card:
-    """The card of a data set; nothing is loaded or fetched.
+def info(name: str | os.PathLike[str]) -> Card:
+    """The card of a data set, by name or folder as in `load`; nothing is loaded or fetched.
 
     Raises:
         ArgumentError: no such name; the message suggests the nearest ones.
+        DataError: no such folder, or a damaged one.
 
     >>> info("karate").sizes["nodes"]
     34
     """
-    return _find(name)[0]
+    if _is_path(name):
+        from hgraph.datasets import folder
+
+        return folder.card_of(name)
+    return _find(str(name))[0]
 
 
-def load(name: str, root: str | os.PathLike[str] | None = None, **options: Any) -> Dataset[Any]:
+def load(name: str | os.PathLike[str], root: str | os.PathLike[str] | None = None, **options: Any) -> Dataset[Any]:
     """Load a data set, fetching its files the first time.
 
     Args:
-        name: one of `names`.
+        name: one of `names`, or a folder of your own that `hgraph.datasets.save` or ``hgraph datasets build`` wrote.
+            A `pathlib.Path`, and a text with a slash or a leading dot or tilde, is a folder; any other text is a
+            name if there is one, else a folder. So ``"karate"`` is the karate club, ``"./karate"`` your own.
         root: folder for fetched files; None is ``$HGRAPH_DATA``, else the platform's cache folder.
         **options: keywords of this set, as ``info(name).options`` lists them.
 
@@ -176,6 +184,14 @@ def load(name: str, root: str | os.PathLike[str] | None = None, **options: Any) 
     >>> load("davis")[0].structure
     Hypergraph(18 vertices, 14 hyperedges, 89 incidences, cpu)
     """
+    if _is_path(name):
+        from hgraph.datasets import folder
+
+        if options:
+            hint = "Features and splits were made when it was built"
+            raise ArgumentError(next(iter(options)), "no option with a folder", next(iter(options.values())), hint)
+        return folder.read(name)
+    name = str(name)
     card, loader = _find(name)
     for option in options:
         if option not in card.options:
@@ -186,8 +202,19 @@ def load(name: str, root: str | os.PathLike[str] | None = None, **options: Any) 
     return dataset(name, [examples] if isinstance(examples, Data) else examples)
 
 
-def dataset(name: str, items: Sequence[Any], splits: Mapping[str, Parts] | None = None) -> Dataset[Any]:
+def dataset(
+    name: str,
+    items: Sequence[Any] | Callable[[int], Any],
+    splits: Mapping[str, Parts] | None = None,
+    length: int | None = None,
+) -> Dataset[Any]:
     """Examples under the card of that name: what a loader returns that has splits over its examples.
+
+    Args:
+        name: of the set.
+        items: the examples, or a function that makes example i.
+        splits: over the examples.
+        length: how many examples the function makes.
 
     Raises:
         ArgumentError: no such name.
@@ -203,6 +230,7 @@ def dataset(name: str, items: Sequence[Any], splits: Mapping[str, Parts] | None 
         citation=card.citation,
         quirks=card.quirks,
         splits=splits,
+        length=length,
     )
 
 
@@ -212,6 +240,15 @@ def _size(file: str) -> int:
     if path not in table:
         raise ArgumentError("files", f"files in the table of {folder!r}", repr(file))
     return table[path].size
+
+
+def _is_path(name: str | os.PathLike[str]) -> bool:
+    """Whether `load` takes this for a folder and not for a name."""
+    if not isinstance(name, str):
+        return isinstance(name, os.PathLike)
+    if "/" in name or os.sep in name or name.startswith((".", "~")):
+        return True
+    return name not in _REGISTRY and os.path.isfile(os.path.join(name, "card.json"))
 
 
 def _find(name: str) -> tuple[Card, Loader]:

@@ -1,0 +1,311 @@
+"""A data set as a folder of your own: written whole or not at all, checked when read, loaded by its path."""
+
+from __future__ import annotations
+
+import ctypes
+import errno
+import hashlib
+import json
+import os
+import secrets
+import shutil
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from hgraph.datasets.registry import Card
+from hgraph.datasets.tables.encoder import Encoder
+from hgraph.errors import ArgumentError, DataError, HgraphError
+from hgraph.structure import Data, Dataset, Graph, Hypergraph, Split
+from hgraph.structure.io import load as load_structure
+
+__all__ = ["card_of", "check_place", "is_folder", "read", "save"]
+
+_FORMAT, _VERSION, _CARD = "hgraph data set", 1, "card.json"
+_PARTS = ("train", "val", "test", "observed")
+
+
+def save(dataset: Dataset[Any], path: str | os.PathLike[str], *, force: bool = False) -> Path:
+    """Write a data set of one `Data` into a folder that `load` takes: safetensors and JSON, nothing to execute.
+
+    The folder is written beside its place under another name and then renamed, so that a process killed at any
+    moment leaves either no folder or a whole one (and perhaps a hidden ``.<name>.*.tmp`` beside it, to be deleted).
+
+    Args:
+        dataset: what `from_tables` or `load` returned.
+        path: the folder; its parents are made.
+        force: replace a data set that is there. Any other folder or file is left alone.
+
+    Raises:
+        ArgumentError: there is something at ``path`` that may not be replaced; a data set of many examples; or a
+            split or an entry of ``meta`` that no file can hold.
+        DataError: the folder cannot be written.
+    """
+    path = check_place(path, force=force)
+    if len(dataset) != 1 or not isinstance(dataset[0], Data):
+        raise ArgumentError("dataset", "one example with a structure", f"{len(dataset)} examples")
+    data = dataset[0].to("cpu").validate()
+    texts, tensors, encoder = _divided(data)
+    temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}.tmp")
+    try:
+        temporary.mkdir(parents=True)
+        _write(temporary, dataset, data, texts, tensors, encoder)
+        _place(temporary, path, force)
+    except OSError as error:
+        raise DataError(f"{path}: cannot be written ({error.strerror or error})") from error
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+    return path
+
+
+def check_place(path: str | os.PathLike[str], *, force: bool = False) -> Path:
+    """The path as `save` takes it, refused before any work where something is there that may not be replaced.
+
+    Raises:
+        ArgumentError: a file, another folder, or without ``force`` a data set.
+    """
+    path = Path(path).expanduser().absolute()
+    if not path.name:
+        raise ArgumentError("path", "a folder with a name", str(path))
+    if os.path.lexists(path):
+        if not is_folder(path) or path.is_symlink():
+            raise ArgumentError("path", "a place where nothing is, or a data set to replace", str(path))
+        if not force:
+            hint = "force=True (--force) replaces it"
+            raise ArgumentError("path", "a place where nothing is", f"{path}, a data set", hint)
+    return path
+
+
+def is_folder(path: str | os.PathLike[str]) -> bool:
+    """Whether a path is a data set that `save` wrote, by its card."""
+    try:
+        return _head(Path(path).expanduser()).get("format") == _FORMAT
+    except DataError:
+        return False
+
+
+def card_of(path: str | os.PathLike[str]) -> Card:
+    """The card of a data set in a folder; its data are not read.
+
+    Raises:
+        DataError: no such folder, or a damaged card.
+    """
+    path = Path(path).expanduser()
+    head = _checked_head(path)
+    try:
+        return Card(**(_expected(head["card"], dict) | {"name": path.resolve().name, "quirks": tuple(head["quirks"])}))
+    except (KeyError, TypeError) as error:
+        raise DataError(f"{path / _CARD}: a damaged card ({error})") from error
+
+
+def read(path: str | os.PathLike[str]) -> Dataset[Data]:
+    """Read a data set that `save` wrote; every file is checked against the card's hashes before it is used.
+
+    Raises:
+        DataError: a file is missing, or is not what the card says; or the files contradict each other.
+    """
+    path = Path(path).expanduser()
+    card, head = card_of(path), _checked_head(path)
+    try:
+        for name, facts in _expected(head["files"], dict).items():
+            if Path(name).name != name or _hash(path / name) != facts:
+                raise DataError(f"{path / name}: not the file that was written. Build the data set again")
+        structure = load_structure(path / "structure.safetensors")
+        if not isinstance(structure, (Graph, Hypergraph)):
+            raise DataError(f"{path}: no graph or hypergraph but {type(structure).__name__}")
+        tensors, texts = _tensors(path / "tensors.safetensors"), json.loads((path / "meta.json").read_bytes())
+        meta: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in texts.items()}
+        meta |= {name.removeprefix("meta."): t for name, t in tensors.items() if name.startswith("meta.")}
+        if head["encoder"]:
+            meta["encoder"] = Encoder.load(path)
+        splits = {name: _split(structure, tensors, i) for i, name in enumerate(_expected(head["splits"], list))}
+        data = Data(structure, tensors["x"], tensors["y"], splits, meta, head["target"]).validate()
+    except (KeyError, TypeError, AttributeError, OSError, ValueError, RecursionError, HgraphError) as error:
+        if isinstance(error, DataError):
+            raise
+        raise DataError(f"{path}: not a whole data set ({error})") from error
+    return Dataset(
+        card.name,
+        [data],
+        task=card.task,
+        target_spec=card.target_spec,
+        licence=card.licence,
+        redistribute=card.redistribute,
+        citation=card.citation,
+        quirks=card.quirks,
+    )
+
+
+# ---------------------------------------------------------------------- writing
+
+
+def _divided(data: Data) -> tuple[dict[str, Any], dict[str, Tensor], Encoder | None]:
+    """What goes into meta.json, into tensors.safetensors, and the encoder."""
+    texts: dict[str, Any] = {}
+    tensors = {"x": data.x, "y": data.y}
+    for i, (name, split) in enumerate(data.splits.items()):
+        if type(split) is not Split:
+            raise ArgumentError("dataset", "splits of vertices", f"{type(split).__name__} {name!r}")
+        parts = {part: getattr(split, part) for part in _PARTS}
+        tensors |= {f"split.{i}.{part}": t for part, t in parts.items() if t is not None}
+    encoder = None
+    for key, value in data.meta.items():
+        if isinstance(value, Tensor):
+            tensors[f"meta.{key}"] = value
+        elif isinstance(value, Encoder) and key == "encoder":
+            encoder = value
+        else:
+            texts[key] = value
+            try:
+                json.dumps(value, allow_nan=False)
+            except (TypeError, ValueError) as error:
+                raise ArgumentError(f"meta[{key!r}]", "a tensor, or what JSON can hold", str(error)) from error
+    return texts, tensors, encoder
+
+
+def _write(
+    folder: Path,
+    dataset: Dataset[Any],
+    data: Data,
+    texts: Mapping[str, Any],
+    tensors: Mapping[str, Tensor],
+    encoder: Encoder | None,
+) -> None:
+    """Every file of the set, the card with their hashes last, all of it on the disk before this returns."""
+    from safetensors.torch import save_file
+
+    data.structure.save(folder / "structure.safetensors")
+    # copies, as a file may not hold one memory twice; of the large x only where it is needed
+    plain = {name: t.detach().contiguous() if name == "x" else t.detach().clone() for name, t in tensors.items()}
+    save_file(plain, folder / "tensors.safetensors")
+    (folder / "meta.json").write_text(json.dumps(texts), encoding="ascii")
+    if encoder is not None:
+        encoder.save(folder)
+    kind = "graph" if isinstance(data.structure, Graph) else "hypergraph"
+    card = {
+        "description": f"Built into {dataset.name!r}.",
+        "kind": kind,
+        "task": dataset.task,
+        "target_spec": dataset.target_spec,
+        "licence": dataset.licence,
+        "redistribute": dataset.redistribute,
+        "citation": dataset.citation,
+        "sizes": _sizes(data),
+    }
+    head = {
+        "format": _FORMAT,
+        "version": _VERSION,
+        "card": card,
+        "quirks": list(dataset.quirks),
+        "target": data.target,
+        "splits": list(data.splits),
+        "encoder": encoder is not None,
+        "files": {file.name: _hash(file) for file in sorted(folder.iterdir())},
+    }
+    (folder / _CARD).write_text(json.dumps(head, indent=1), encoding="ascii")
+    for file in [*folder.iterdir(), folder]:
+        if file.is_dir() and os.name == "nt":
+            continue  # folders cannot be flushed there
+        descriptor = os.open(file, os.O_RDONLY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+
+
+def _sizes(data: Data) -> dict[str, int]:
+    s = data.structure
+    if isinstance(s, Graph):
+        sizes = {"nodes": s.num_nodes, "edges": s.num_edges}
+    else:
+        sizes = {"vertices": s.num_vertices, "hyperedges": s.num_hyperedges, "incidences": s.num_incidences}
+    classes = {} if data.y.is_floating_point() or not data.meta.get("class_names") else {"classes": data.num_classes}
+    return sizes | {"features": data.num_features} | classes
+
+
+def _place(temporary: Path, path: Path, force: bool) -> None:
+    """Give the finished folder its name; the old one, if it may be replaced, goes."""
+    if not os.path.lexists(path):
+        try:
+            os.rename(temporary, path)
+            return
+        except OSError as error:
+            if error.errno not in (errno.ENOTEMPTY, errno.EEXIST):
+                raise
+    check_place(path, force=force)  # somebody else may have put another one there meanwhile
+    if not _exchange(temporary, path):
+        old = temporary.with_suffix(".old")
+        os.rename(path, old)
+        os.rename(temporary, path)
+        shutil.rmtree(old, ignore_errors=True)
+
+
+def _exchange(a: Path, b: Path) -> bool:
+    """Exchange two names in one step where the system can (Linux), so that there is a data set at any moment."""
+    if not sys.platform.startswith("linux"):
+        return False
+    call = getattr(ctypes.CDLL(None, use_errno=True), "renameat2", None)
+    at_working_folder, exchange = -100, 2
+    return (
+        call is not None and call(at_working_folder, os.fsencode(a), at_working_folder, os.fsencode(b), exchange) == 0
+    )
+
+
+# ---------------------------------------------------------------------- reading
+
+
+def _head(path: Path) -> dict[str, Any]:
+    try:
+        return _expected(json.loads((path / _CARD).read_bytes()), dict)
+    except (OSError, ValueError, TypeError, RecursionError) as error:
+        raise DataError(f"{path}: no data set that can be read ({error})") from error
+
+
+def _checked_head(path: Path) -> dict[str, Any]:
+    if not path.is_dir():
+        raise DataError(
+            f"{path}: no such folder. `hgraph datasets build` makes one, `hgraph datasets list` has the names"
+        )
+    head = _head(path)
+    if (head.get("format"), head.get("version")) != (_FORMAT, _VERSION):
+        raise DataError(f"{path / _CARD}: not a data set of this version of hgraph")
+    return head
+
+
+def _hash(path: Path) -> str:
+    digest = hashlib.sha256()
+    with open(path, "rb") as file:
+        while chunk := file.read(1 << 20):
+            digest.update(chunk)
+    return digest.hexdigest()
+
+
+def _tensors(path: Path) -> dict[str, Tensor]:
+    from safetensors import SafetensorError
+    from safetensors.torch import load_file
+
+    try:
+        return load_file(path)
+    except SafetensorError as error:
+        raise DataError(f"{path}: not a whole safetensors file ({error})") from error
+
+
+def _split(structure: Graph | Hypergraph, tensors: Mapping[str, Tensor], number: int) -> Split:
+    parts = {part: tensors.get(f"split.{number}.{part}") for part in _PARTS}
+    observed = parts.pop("observed")
+    if any(t is None or t.dtype != torch.int64 for t in parts.values()):
+        raise DataError(f"split {number}: no vertex ids")
+    if observed is not None:
+        restrict = structure.subgraph if isinstance(structure, Graph) else structure.subhypergraph
+        return Split(restrict(observed), observed=observed, **parts)  # type: ignore[arg-type]
+    return Split(structure, **parts)  # type: ignore[arg-type]
+
+
+def _expected(value: Any, kind: type) -> Any:
+    if not isinstance(value, kind):
+        raise TypeError(f"{kind.__name__} expected, not {type(value).__name__}")
+    return value

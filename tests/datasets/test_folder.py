@@ -1,0 +1,241 @@
+"""Data sets in folders of one's own: whole or not there, checked when read, never mistaken for a name."""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import shutil
+import signal
+import time
+from pathlib import Path
+
+import pytest
+import torch
+
+from hgraph import datasets
+from hgraph.datasets import folder, from_tables
+from hgraph.errors import ArgumentError, DataError
+from hgraph.structure import Data, Dataset, Split
+
+
+def made(n=30, **options):
+    nodes = {
+        "id": [f"v{i}" for i in range(n)],
+        "y": ["ab"[i % 2] for i in range(n)],
+        "age": [i if i % 5 else "" for i in range(n)],
+        "kind": ["red", "green", "blü"][: min(n, 3)] * (n // 3),
+        "said": [f"hello number {i % 4}" for i in range(n)],
+    }
+    edges = {"vertex": [f"v{i}" for i in range(n - 1)], "hyperedge": [f"e{i // 3}" for i in range(n - 1)]}
+    return from_tables(nodes, edges, label="y", types={"said": "text"}, licence="mine", **options)
+
+
+def same(a: Data, b: Data) -> bool:
+    assert a.structure.equal(b.structure)
+    assert torch.equal(a.x, b.x)
+    assert torch.equal(a.y, b.y)
+    assert list(a.splits) == list(b.splits)
+    for name, split in a.splits.items():
+        for part in ("train", "val", "test"):
+            assert torch.equal(getattr(split, part), getattr(b.splits[name], part))
+        assert (split.observed is None) == (b.splits[name].observed is None)
+    return True
+
+
+def test_what_is_written_is_read_back(tmp_path):
+    dataset = made()
+    path = datasets.save(dataset, tmp_path / "deep" / "my-set")
+    assert sorted(p.name for p in path.iterdir()) == [
+        "card.json", "encoder.json", "encoder.safetensors", "meta.json", "structure.safetensors", "tensors.safetensors",
+    ]  # fmt: skip
+    assert [p.name for p in path.parent.iterdir()] == ["my-set"]
+    for how in (path, str(path)):
+        again = datasets.load(how)
+        assert same(dataset[0], again[0])
+        assert again.name == "my-set"
+        assert (again.task, again.target_spec, again.licence, again.redistribute, again.quirks) == (
+            dataset.task, dataset.target_spec, "mine", False, dataset.quirks,
+        )  # fmt: skip
+        for key in ("vertex_names", "hyperedge_names", "class_names", "feature_names"):
+            assert again[0].meta[key] == dataset[0].meta[key]
+    new = {"age": ["", 7], "kind": ["blü", "unseen"], "said": ["hello you", ""]}
+    assert torch.equal(again[0].meta["encoder"].transform(new), dataset[0].meta["encoder"].transform(new))
+    card = datasets.info(path)
+    assert card.sizes == {
+        "vertices": 30,
+        "hyperedges": 10,
+        "incidences": 29,
+        "features": dataset[0].num_features,
+        "classes": 2,
+    }
+
+
+def test_graphs_triples_production_splits_and_regression(tmp_path):
+    triples = {"head": ["a", "b", "a"], "relation": ["r", "s", "s"], "tail": ["b", "c", "b"]}
+    nodes = {"id": ["a", "b", "c"], "y": [0.5, 1, ""]}
+    dataset = from_tables(nodes, edges=triples, label="y")
+    datasets.save(dataset, tmp_path / "t")
+    again = datasets.load(tmp_path / "t")[0]
+    assert again.meta["relation"].tolist() == dataset[0].meta["relation"].tolist()
+    assert again.meta["relation_names"] == ("r", "s")
+    assert again.y[2].isnan()
+    data = made()[0]
+    splits = {"default": data.split(), "production": Split.production(data, data.split())}
+    whole = Dataset("p", [Data(data.structure, data.x, data.y, splits, data.meta)], task="vertex classification",
+                    target_spec={}, licence="", redistribute=True, citation="")  # fmt: skip
+    datasets.save(whole, tmp_path / "p")
+    assert same(whole[0], datasets.load(tmp_path / "p")[0])
+
+
+def test_names_and_paths_are_not_confused(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    datasets.save(made(), "karate")
+    datasets.save(made(), "my-set")
+    assert datasets.load("karate")[0].num_vertices == 34
+    for own in ("./karate", Path("karate"), "my-set", "./my-set", str(tmp_path / "my-set")):
+        assert datasets.load(own)[0].num_vertices == 30
+        assert datasets.info(own).kind == "hypergraph"
+    for wrong in ("./no-set", Path("no-set"), "no/set"):
+        with pytest.raises(DataError, match="no such folder"):
+            datasets.load(wrong)
+    with pytest.raises(ArgumentError, match="the name of a data set"):
+        datasets.load("no-set")
+    with pytest.raises(ArgumentError, match="seed: expected no option"):
+        datasets.load("my-set", seed=1)
+
+
+def test_nothing_is_replaced_unasked_and_never_what_is_no_data_set(tmp_path):
+    path = datasets.save(made(), tmp_path / "set")
+    with pytest.raises(ArgumentError, match="force=True .--force. replaces"):
+        datasets.save(made(12), path)
+    assert datasets.load(path)[0].num_vertices == 30
+    datasets.save(made(12), path, force=True)
+    assert datasets.load(path)[0].num_vertices == 12
+    (tmp_path / "photos").mkdir()
+    (tmp_path / "photos" / "card.json").write_text('{"my": "photos"}')
+    (tmp_path / "file").write_text("mine")
+    (tmp_path / "link").symlink_to(path)
+    for precious in ("photos", "file", "link"):
+        for force in (False, True):
+            with pytest.raises(ArgumentError, match="a place where nothing is, or a data set"):
+                datasets.save(made(), tmp_path / precious, force=force)
+    assert (tmp_path / "photos" / "card.json").read_text() == '{"my": "photos"}'
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["file", "link", "photos", "set"]
+
+
+def test_replacing_where_names_cannot_be_exchanged(tmp_path, monkeypatch):
+    monkeypatch.setattr(folder, "_exchange", lambda a, b: False)
+    path = datasets.save(made(), tmp_path / "set")
+    datasets.save(made(12), path, force=True)
+    assert datasets.load(path)[0].num_vertices == 12
+    assert [p.name for p in tmp_path.iterdir()] == ["set"]
+
+
+def test_a_failed_write_leaves_nothing(tmp_path, monkeypatch):
+    def full(*_):
+        raise OSError(28, "No space left on device")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(folder, "_hash", full)
+        with pytest.raises(DataError, match="No space left"):
+            datasets.save(made(), tmp_path / "set")
+    assert list(tmp_path.iterdir()) == []
+    (tmp_path / "file").write_text("")
+    with pytest.raises(DataError, match="cannot be written"):
+        datasets.save(made(), tmp_path / "file" / "set")
+
+
+@pytest.mark.parametrize("meta", [{"f": print}, {"f": float("nan")}, {"encoder2": {1, 2}}])
+def test_what_no_file_can_hold_is_refused_before_anything_is_written(tmp_path, meta):
+    whole = made()
+    data = Data(whole[0].structure, whole[0].x, whole[0].y, whole[0].splits, meta)
+    bad = Dataset("p", [data], task="t", target_spec={}, licence="", redistribute=True, citation="")
+    with pytest.raises(ArgumentError, match="what JSON can hold"):
+        datasets.save(bad, tmp_path / "set")
+    with pytest.raises(ArgumentError, match="one example"):
+        datasets.save(Dataset("p", [data] * 2, task="t", target_spec={}, licence="", redistribute=True, citation=""),
+                      tmp_path / "set")  # fmt: skip
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
+@pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")
+def test_killed_at_any_moment_twenty_times_there_is_always_a_whole_set(tmp_path):
+    sets = [made(12), made(30)]
+    path = tmp_path / "set"
+    random.seed(0)
+    seen = set()
+    for i in range(20):
+        child = os.fork()
+        if child == 0:
+            while True:
+                for one in sets:
+                    folder.save(one, path, force=True)
+        time.sleep(random.uniform(0.01, 0.15) if i else 0.5)
+        os.kill(child, signal.SIGKILL)
+        os.waitpid(child, 0)
+        data = datasets.load(path)[0]
+        assert same(data, sets[data.num_vertices == 30][0])
+        seen.add(data.num_vertices)
+    assert seen == {12, 30}
+    datasets.save(sets[0], path, force=True)
+    assert datasets.load(path)[0].num_vertices == 12
+
+
+def tampered(path: Path):
+    """(what, function that spoils the folder)"""
+    head = json.loads((path / "card.json").read_text())
+    for name in head["files"]:
+        yield f"{name} gone", lambda p, n=name: (p / n).unlink()
+        yield f"{name} cut", lambda p, n=name: (p / n).write_bytes((p / n).read_bytes()[:-5])
+        yield f"{name} changed", lambda p, n=name: (p / n).write_bytes((p / n).read_bytes()[:-1] + b"\x7f")
+
+    def card(**changes):
+        return lambda p: (p / "card.json").write_text(json.dumps(head | changes))
+
+    yield "card gone", lambda p: (p / "card.json").unlink()
+    yield "card no JSON", lambda p: (p / "card.json").write_text("{")
+    yield "card deep", lambda p: (p / "card.json").write_text("[" * 100_000)
+    yield "card a list", lambda p: (p / "card.json").write_text("[]")
+    yield "version", card(version=2)
+    yield "format", card(format="zip")
+    yield "outside", card(files={"../x": "0"})
+    yield "no files", card(files=None)
+    yield "no card", card(card=None)
+    yield "card of other fields", card(card={"evil": 1})
+    yield "target", card(target="hyperedge")
+    yield "splits", card(splits=["default", "more"])
+    yield "no splits", card(splits=7)
+
+
+def test_a_damaged_folder_is_refused(tmp_path):
+    path = datasets.save(made(), tmp_path / "set")
+    ways = list(tampered(path))
+    assert len(ways) >= 25
+    for what, spoil in ways:
+        copy = tmp_path / "copy"
+        shutil.copytree(path, copy)
+        spoil(copy)
+        with pytest.raises(DataError):
+            datasets.load(copy)
+            pytest.fail(what)
+        shutil.rmtree(copy)
+
+
+def test_split_ids_out_of_range_are_refused_though_the_hashes_fit(tmp_path):
+    from safetensors.torch import load_file, save_file
+
+    path = datasets.save(made(), tmp_path / "set")
+    tensors = load_file(path / "tensors.safetensors")
+    for name, value in (
+        ("split.0.train", torch.tensor([99])),
+        ("split.0.test", torch.tensor([0.5])),
+        ("x", torch.ones(3, 2)),
+    ):
+        save_file(tensors | {name: value}, path / "tensors.safetensors")
+        head = json.loads((path / "card.json").read_text())
+        head["files"]["tensors.safetensors"] = folder._hash(path / "tensors.safetensors")
+        (path / "card.json").write_text(json.dumps(head))
+        with pytest.raises(DataError):
+            datasets.load(path)
