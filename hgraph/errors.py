@@ -44,4 +44,5 @@ class MissingPackageError(HgraphError, ImportError):
     """An optional package is needed; the message names the extra that installs it."""
 
     def __init__(self, package: str, extra: str, purpose: str) -> None:
-        super().__init__(f"{purpose} needs the package {package!r}: pip install 'hgraph[{extra}]'")
+        how = f": pip install 'hgraph[{extra}]'" if extra else ", which no extra installs: see its own instructions"
+        super().__init__(f"{purpose} needs the package {package!r}{how}")

@@ -2,6 +2,7 @@
 
 from hgraph.structure.convert.columns import ABSENT
 from hgraph.structure.convert.converted import Converted
+from hgraph.structure.convert.dgl import from_dgl, to_dgl
 from hgraph.structure.convert.dhg import from_dhg, to_dhg_digraph, to_dhg_graph, to_dhg_hypergraph
 from hgraph.structure.convert.hif import from_hif, read_hif, to_hif, write_hif
 from hgraph.structure.convert.networkx import from_networkx, from_networkx_bipartite, to_networkx, to_networkx_bipartite
@@ -22,6 +23,7 @@ from hgraph.structure.convert.xgi import from_xgi, to_xgi
 __all__ = [
     "ABSENT",
     "Converted",
+    "from_dgl",
     "from_dhg",
     "from_hif",
     "from_networkx",
@@ -35,6 +37,7 @@ __all__ = [
     "from_torch_sparse_incidence",
     "from_xgi",
     "read_hif",
+    "to_dgl",
     "to_dhg_digraph",
     "to_dhg_graph",
     "to_dhg_hypergraph",

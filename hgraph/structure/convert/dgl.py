@@ -1,0 +1,103 @@
+"""DGL: homogeneous graphs, both ways. Features and columns are shared, not copied; edges are copied."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from hgraph.errors import ArgumentError, ArgumentTypeError
+from hgraph.structure.adjacency import Adjacency
+from hgraph.structure.convert.columns import pick
+from hgraph.structure.convert.converted import Converted, prepare, refuse, require
+from hgraph.structure.graph import Graph
+
+__all__ = ["from_dgl", "to_dgl"]
+
+
+def from_dgl(graph: Any, *, weight: str | None = None, x: str | None = None, y: str | None = None) -> Converted:
+    """A homogeneous ``DGLGraph``: edges from source to target, in the order of their ids, parallel ones kept.
+
+    Args:
+        graph: the DGL graph; an undirected one has both directions of each edge, as a `Graph` does.
+        weight: the name in ``edata`` that is the weight, [E] or [E, 1], or None.
+        x: the name in ``ndata`` that is the features, or None.
+        y: the name in ``ndata`` that is the label, or None.
+
+    Returns:
+        The `Graph`; the rest of ``ndata`` and ``edata`` as ``vertex_attrs`` and ``edge_attrs``.
+
+    Raises:
+        ArgumentError: several types of nodes or edges, or no such name.
+    """
+    if not type(graph).__module__.startswith("dgl.") or not hasattr(graph, "ndata"):
+        raise ArgumentTypeError("graph", "a DGLGraph", type(graph).__name__)
+    if not graph.is_homogeneous:
+        hint = "Take one relation, graph[etype], or give types up: dgl.to_homogeneous keeps them as columns"
+        raise ArgumentError("graph", "one type of nodes and one of edges", f"{graph.canonical_etypes}", hint)
+    source, target = graph.edges(order="eid")
+    of_nodes, of_edges = dict(graph.ndata), dict(graph.edata)
+    values = _take(of_edges, weight, "weight")
+    if values is not None:
+        if values.numel() != len(source):
+            raise ArgumentError("weight", f"shape [{len(source)}]", f"shape {list(values.shape)}")
+        values = values.detach().reshape(-1).clone()
+        values = values if values.is_floating_point() else values.double()
+    n = graph.num_nodes()
+    adj = Adjacency.from_coo(
+        target=target, source=source, weight=values, num_targets=n, num_sources=n, duplicates="keep"
+    )
+    assert adj.input_order is not None  # noqa: S101 - from_coo always sets it
+    order = torch.argsort(adj.input_order)
+    features, labels = _take(of_nodes, x, "x"), _take(of_nodes, y, "y")
+    edge_attrs = {name: pick(column, order) for name, column in of_edges.items()}
+    return Converted(Graph(adj), range(n), range(0), features, labels, of_nodes, {}, edge_attrs)
+
+
+def to_dgl(graph: Graph | Converted, *, weight: str = "weight", x: str = "x", y: str = "y") -> Any:
+    """The ``DGLGraph`` of a graph, edges in the order of ``graph.adj``.
+
+    Args:
+        graph: the graph.
+        weight: the name in ``edata`` that weights become.
+        x: the name in ``ndata`` that features become.
+        y: the name in ``ndata`` that labels become.
+
+    Raises:
+        ArgumentError: ids or facts of the whole, which DGL does not hold, a column that is no tensor, or a name that
+            two things would be written to.
+    """
+    structure, c = prepare(graph, Graph, "DGL holds a hypergraph as its bipartite graph: hypergraph.star()")
+    refuse(c, "a DGL graph", "vertex_ids", "hyperedge_attrs", "meta")
+    nodes = _columns("vertex_attrs", c.vertex_attrs, {x: c.x, y: c.y})
+    weights = structure.adj.weight
+    edges = _columns("edge_attrs", c.edge_attrs, {weight: None if weights is None else weights.detach().clone()})
+    source, target = structure.edge_index
+    out = require("dgl", "").graph((source, target), num_nodes=structure.num_nodes)
+    for name, column in nodes.items():
+        out.ndata[name] = column
+    for name, column in edges.items():
+        out.edata[name] = column
+    return out
+
+
+def _take(columns: dict[str, Tensor], name: str | None, argument: str) -> Tensor | None:
+    if name is None:
+        return None
+    if name not in columns:
+        raise ArgumentError(argument, f"one of {sorted(columns)}", repr(name))
+    return columns.pop(name)
+
+
+def _columns(argument: str, given: Any, more: dict[str, Tensor | None]) -> dict[str, Tensor]:
+    out = dict(given)
+    for name, column in more.items():
+        if column is not None and name in out:
+            raise ArgumentError(name, "a name that is free", "one in use", "Pass another name for it")
+        if column is not None:
+            out[name] = column
+    for name, column in out.items():
+        if not isinstance(column, Tensor):
+            raise ArgumentError(f"{argument}[{name!r}]", "a tensor, as DGL holds no others", type(column).__name__)
+    return out
