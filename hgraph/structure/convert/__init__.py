@@ -1,4 +1,22 @@
-"""Graphs and hypergraphs to and from other libraries; every converter returns and accepts a `Converted`."""
+"""Graphs and hypergraphs to and from other libraries.
+
+Every converter returns a `Converted` and accepts one: the structure, the ids that the other library uses, features,
+labels, and all other attributes as columns. What a library cannot hold is refused with a way out, never dropped.
+
+- An edge u -> v lets v hear u: ``edge_index = [source, target]``, row v of ``graph.adj`` lists u. Matrices of other
+  libraries have rows of sources; ``rows=`` says so.
+- An undirected edge is held as two directed ones of equal weight and attributes, a self-loop once.
+- Which attribute is the weight, the features or the label is said by name; without a name it stays a column.
+
+=================  ==========================================================================================
+networkx           Graph, DiGraph, MultiGraph, MultiDiGraph; hypergraphs as bipartite graphs
+scipy, torch       sparse adjacency and incidence matrices
+PyTorch Geometric  Data, HyperGraphData; HeteroData of one type or of a bipartite pair
+DHG, DGL           Graph, DiGraph, Hypergraph; homogeneous graphs
+HIF                documents and files; XGI has converters of its own, HyperNetX reads and writes HIF documents:
+                   ``hypernetx.from_hif(to_hif(hg))``, ``from_hif(hypernetx.to_hif(h))``
+=================  ==========================================================================================
+"""
 
 from hgraph.structure.convert.columns import ABSENT
 from hgraph.structure.convert.converted import Converted
