@@ -53,7 +53,7 @@ def test_the_demo_leaves_a_report_with_plots_and_notes_go_to_stderr(demo):
     result, folder = demo
     assert {p.name for p in folder.iterdir()} == {
         "config.json", "metrics.jsonl", "learning_curve.png", "accuracy_latency.png", "student.safetensors",
-        "report.md",
+        "report.md", "student",
     }  # fmt: skip
     assert "hgraph distill digits --teacher hgnn+ --seed 0" in (folder / "report.md").read_text()
     assert "teacher: epoch" in result.stderr

@@ -10,6 +10,7 @@ from hgraph import __version__
 from hgraph.cli import datasets
 from hgraph.cli.distill import distill
 from hgraph.cli.reproduce import reproduce
+from hgraph.cli.students import export, predict, serve
 
 app = typer.Typer(
     help="Learning on graphs and hypergraphs: pick a structure, pick a message.",
@@ -21,6 +22,9 @@ app = typer.Typer(
 app.add_typer(datasets.app, name="datasets")
 app.command(epilog="Example: hgraph distill digits --teacher hgnn+ --seed 0 --out runs/demo")(distill)
 app.command(epilog="Example: hgraph reproduce lighthgnn --only cocitation-cora --seeds 1")(reproduce)
+app.command(epilog="Example: hgraph export runs/demo --format onnx --format int8")(export)
+app.command(epilog="Example: hgraph predict runs/demo rows.csv --out answers.csv")(predict)
+app.command(epilog="Example: hgraph serve runs/demo --port 8000")(serve)
 
 
 def main() -> None:

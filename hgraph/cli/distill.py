@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import shlex
+import shutil
+from enum import Enum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -17,8 +19,18 @@ from hgraph.errors import DataError
 if TYPE_CHECKING:
     import torch
 
-    from hgraph.distill import Comparison
+    from hgraph.distill import Comparison, Term
     from hgraph.structure import Data, Dataset
+
+
+class Objective(Enum):
+    """What a student learns from: the names of `hgraph.distill.objectives`."""
+
+    LIGHTHGNN = "lighthgnn"
+    LIGHTHGNN_PLUS = "lighthgnn+"
+    GLNN = "glnn"
+    KRD = "krd"
+    NOSMOG = "nosmog"
 
 
 @plain_errors
@@ -26,6 +38,7 @@ def distill(
     dataset: Annotated[str, typer.Argument(help="Name of a data set, see `hgraph datasets list`.")],
     teacher: Annotated[Teacher, typer.Option(help="The network that teaches.")] = Teacher.HGNN,
     seed: Annotated[int, typer.Option(help="Draws the split, the weights, the dropout.")] = 0,
+    objective: Annotated[Objective, typer.Option(help="What the student learns from.")] = Objective.LIGHTHGNN,
     setting: Annotated[Setting, typer.Option(help="What training may see.")] = Setting.TRANSDUCTIVE,
     epochs: Annotated[int, typer.Option(min=1, help="Steps of each of the three trainings.")] = 200,
     out: Annotated[Path | None, typer.Option(help="Run folder; default runs/<dataset>-<teacher>-<seed>.")] = None,
@@ -45,6 +58,7 @@ def distill(
     loaded = load(dataset, root=root, seed=seed)
 
     from hgraph.distill import write_report
+    from hgraph.distill.objectives import OBJECTIVES
     from hgraph.distill.report import holds_run, table
 
     names = {"mlp": "MLP", "teacher": f"{TEACHERS[teacher][1]} (teacher)", "student": "student"}
@@ -52,17 +66,21 @@ def distill(
     with notes(quiet):
         if holds_run(folder):
             LOG.info("%s holds a run already: its files will be replaced, others stay", folder)
-        comparison, student = _compare(data, teacher, setting, seed, epochs, progress=False if quiet else None)
+        term = OBJECTIVES[objective.value]()
+        comparison, student = _compare(data, teacher, term, setting, seed, epochs, progress=False if quiet else None)
     command = ["hgraph", "distill", dataset, "--teacher", teacher.value, "--seed", str(seed)]
+    command += ["--objective", objective.value]
+    config = _config(loaded, data, teacher, objective, setting, seed, epochs, where)
     command += ["--setting", setting.value, "--epochs", str(epochs), "--device", device, "--out", str(folder)]
     try:
+        _export(student, folder / "student", data)
         report = write_report(
             folder,
             comparison,
             student,
             names=names,
             title=f"{loaded.name}: {TEACHERS[teacher][1]} distilled into an MLP (seed {seed}, {setting.value})",
-            config=_config(loaded, data, teacher, setting, seed, epochs, where) | {"command": shlex.join(command)},
+            config=config | {"command": shlex.join(command)},
             notes=_about(loaded),
         )
     except OSError as error:
@@ -76,7 +94,13 @@ def distill(
 
 
 def _compare(
-    data: Data, teacher: Teacher, setting: Setting, seed: int, epochs: int, progress: bool | None
+    data: Data,
+    teacher: Teacher,
+    objective: Term,
+    setting: Setting,
+    seed: int,
+    epochs: int,
+    progress: bool | None,
 ) -> tuple[Comparison, torch.nn.Module]:
     """Make the three networks under the seed, train and measure them."""
     from hgraph import models
@@ -93,12 +117,31 @@ def _compare(
     tutor = made(name, 4, heads=8, dropout=0.5) if teacher is Teacher.GAT else made(name, TEACHER_HIDDEN)
     mlp, student = made("MLP", STUDENT_HIDDEN), made("MLP", STUDENT_HIDDEN)
     split = "default" if setting is Setting.TRANSDUCTIVE else setting.value
-    result = compare(tutor, mlp, student, data, split=split, seed=seed, epochs=epochs, progress=progress)
+    options: dict[str, Any] = {"split": split, "seed": seed, "epochs": epochs, "progress": progress}
+    result = compare(tutor, mlp, student, data, objective=objective, **options)
     return result, student
 
 
+def _export(student: torch.nn.Module, folder: Path, data: Data) -> None:
+    """The student as `hgraph predict` reads it, in the place of an earlier one."""
+    from hgraph.distill import export
+    from hgraph.distill.export import CARD
+
+    if (folder / CARD).is_file():
+        shutil.rmtree(folder)
+    named: dict[str, Any] = {key: data.meta.get(key) for key in ("class_names", "feature_names", "encoder")}
+    export(student, folder, data.x[:64].cpu(), **named)
+
+
 def _config(
-    dataset: Dataset, data: Data, teacher: Teacher, setting: Setting, seed: int, epochs: int, device: torch.device
+    dataset: Dataset,
+    data: Data,
+    teacher: Teacher,
+    objective: Objective,
+    setting: Setting,
+    seed: int,
+    epochs: int,
+    device: torch.device,
 ) -> dict[str, Any]:
     import platform
 
@@ -114,7 +157,7 @@ def _config(
         "setting": setting.value + (f", {len(parts.unseen)} test vertices unseen" if len(parts.unseen) else ""),
         "teacher": f"{TEACHERS[teacher][1]}, width {TEACHER_HIDDEN}, dropout 0.5",
         "student": f"MLP, width {STUDENT_HIDDEN}, dropout 0.5",
-        "soft labels": "lam 0 (no training labels), temperature 1",
+        "objective": f"{objective.value}, lam 0 (no training labels)",
         "training": f"Adam, lr 0.01, weight decay 0.0005, {epochs} epochs, best validation accuracy (first) kept",
         "seed": seed,
         "device": str(device),

@@ -2,11 +2,13 @@
 
 from hgraph.distill.activations import MatchEmbedding, MatchSimilarity, activations
 from hgraph.distill.compare import Comparison, Measured, compare
+from hgraph.distill.export import export
 from hgraph.distill.high_order import HighOrder, topology_score
 from hgraph.distill.latency import latencies
 from hgraph.distill.lesson import Lesson, Term
 from hgraph.distill.objectives import glnn, krd, lighthgnn, lighthgnn_plus, nosmog
 from hgraph.distill.positions import position_features
+from hgraph.distill.predictor import Predictor
 from hgraph.distill.ranking import PairwiseRanking
 from hgraph.distill.reliable import NoisyFeatures, ReliableLabels
 from hgraph.distill.report import write_report
@@ -24,6 +26,7 @@ __all__ = [
     "Measured",
     "NoisyFeatures",
     "PairwiseRanking",
+    "Predictor",
     "ReliableLabels",
     "SoftLabels",
     "Term",
@@ -32,6 +35,7 @@ __all__ = [
     "compare",
     "distill",
     "ensemble",
+    "export",
     "fit_temperature",
     "glnn",
     "krd",

@@ -5,6 +5,8 @@ A new one is written the same way: ``0.3 * Labels() + 0.7 * (SoftLabels() + High
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from hgraph.distill.high_order import HighOrder
 from hgraph.distill.lesson import Term
 from hgraph.distill.reliable import NoisyFeatures, ReliableLabels
@@ -79,7 +81,13 @@ def krd(lam: float = 0.0, *, noise: float = 1.0) -> Term:
     return lam * Labels() + (1 - lam) * ReliableLabels(noise)
 
 
-OBJECTIVES = {"lighthgnn": lighthgnn, "lighthgnn+": lighthgnn_plus, "glnn": glnn, "nosmog": nosmog, "krd": krd}
+OBJECTIVES: dict[str, Callable[..., Term]] = {
+    "lighthgnn": lighthgnn,
+    "lighthgnn+": lighthgnn_plus,
+    "glnn": glnn,
+    "nosmog": nosmog,
+    "krd": krd,
+}
 
 
 def _check_lam(lam: float) -> None:

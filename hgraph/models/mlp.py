@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import torch
 from torch import Tensor, nn
 
 __all__ = ["MLP"]
@@ -41,3 +42,29 @@ class MLP(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """Class logits from features alone."""
         return self.out(self.dropout(self.norm(self.hidden(x).relu())))
+
+    @torch.no_grad()
+    def folded(self) -> nn.Sequential:
+        r"""The same function in eval mode as Linear, ReLU, Linear: the normalisation folded into the last layer.
+
+        .. math:: \Theta_2' = \mathrm{diag}(a)\, \Theta_2, \quad b_2' = b_2 + (\beta - \mu a)\, \Theta_2, \quad
+                  a = \gamma / \sqrt{\sigma^2 + \epsilon}
+
+        Half the calls: what is exported, and what one vertex is answered with.
+
+        >>> mlp, x = MLP(8, 16, 3).eval(), torch.randn(5, 8)
+        >>> bool(torch.allclose(mlp.folded()(x), mlp(x), atol=1e-5))
+        True
+        """
+        hidden = nn.utils.skip_init(nn.Linear, self.hidden.in_features, self.hidden.out_features)
+        out = nn.utils.skip_init(nn.Linear, self.out.in_features, self.out.out_features)
+        hidden, out = hidden.to(self.hidden.weight), out.to(self.out.weight)
+        hidden.load_state_dict(self.hidden.state_dict())
+        out.load_state_dict(self.out.state_dict())
+        if isinstance(self.norm, nn.BatchNorm1d):
+            norm = self.norm
+            assert norm.running_mean is not None and norm.running_var is not None  # noqa: S101, PT018
+            scale = norm.weight / (norm.running_var + norm.eps).sqrt()
+            out.weight.mul_(scale)
+            out.bias.add_(self.out.weight @ (norm.bias - norm.running_mean * scale))
+        return nn.Sequential(hidden, nn.ReLU(), out).eval()

@@ -1,0 +1,136 @@
+"""`hgraph export`, `predict` and `serve`: what a run's student is used for."""
+
+from __future__ import annotations
+
+import csv
+import json
+import sys
+from contextlib import nullcontext
+from enum import Enum
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from hgraph.cli.common import JsonOption, plain_errors
+from hgraph.errors import ArgumentError, DataError, MissingPackageError
+
+if TYPE_CHECKING:
+    from hgraph.distill import Predictor
+
+RunArgument = Annotated[Path, typer.Argument(help="Folder of a run of `hgraph distill`, or of `hgraph export`.")]
+
+
+class Format(Enum):
+    """Programs a student can be exported as."""
+
+    TORCH = "torch"
+    ONNX = "onnx"
+    INT8 = "int8"
+
+
+class Program(Enum):
+    """Programs that can answer."""
+
+    LAYERS = "layers"
+    ONNX = "onnx"
+    INT8 = "int8"
+
+
+ProgramOption = Annotated[Program | None, typer.Option(help="Which program answers; default the first there is.")]
+
+
+@plain_errors
+def export(
+    run: RunArgument,
+    out: Annotated[Path | None, typer.Option(help="New folder; default RUN/export.")] = None,
+    format: Annotated[list[Format], typer.Option(help="May be repeated.")] = [Format.ONNX],  # noqa: B006
+    as_json: JsonOption = False,
+) -> None:
+    """Write a run's student as programs for other places; each is run and compared first."""
+    import torch
+
+    from hgraph.distill import Predictor
+    from hgraph.distill import export as write
+    from hgraph.distill.predictor import Layers
+
+    predictor = Predictor(_student(run), program="layers")
+    folder = out or run / "export"
+    layers = Layers(predictor.folder / "student.safetensors")
+    x = torch.randn(64, len(predictor.feature_names), generator=torch.Generator().manual_seed(0))
+    formats = ["layers", *(f.value for f in format)]
+    named: dict[str, Any] = {
+        "class_names": predictor.classes,
+        "feature_names": predictor.feature_names,
+        "encoder": predictor.encoder,
+    }
+    deviations = write(layers, folder, x, formats=formats, **named)
+    if as_json:
+        typer.echo(json.dumps({"folder": str(folder), "largest_deviation": deviations}))
+        return
+    for name, deviation in deviations.items():
+        typer.echo(f"{name}: largest deviation from the student {deviation:.2g} on 64 random rows")
+    typer.echo(f"written: {folder}")
+
+
+@plain_errors
+def predict(
+    run: RunArgument,
+    rows: Annotated[Path, typer.Argument(help="CSV file with a header line.")],
+    out: Annotated[Path | None, typer.Option(help="CSV file to write; default standard output.")] = None,
+    program: ProgramOption = None,
+) -> None:
+    """Predict the class of every row of a CSV file, of any length, in bounded memory.
+
+    Answers come as CSV with the columns label and probability, in the order of the rows. A file given with --out
+    appears when all rows are answered.
+    """
+    predictor = _predictor(run, program)
+    if out is not None and not out.parent.is_dir():
+        raise ArgumentError("out", "a file in a folder that exists", str(out))
+    half = None if out is None else out.with_name(f".{out.name}.part")
+    try:
+        with nullcontext(sys.stdout) if half is None else half.open("w", newline="", encoding="utf-8") as file:
+            writer = csv.writer(file, lineterminator="\n")
+            writer.writerow(["label", "probability"])
+            for answers in predictor.stream(rows):
+                writer.writerows((a.label, f"{a.probability:.6g}") for a in answers)
+        if half is not None and out is not None:
+            half.replace(out)
+    finally:
+        if half is not None:
+            half.unlink(missing_ok=True)
+
+
+@plain_errors
+def serve(
+    run: RunArgument,
+    port: Annotated[int, typer.Option(min=0, max=65535, help="0 takes a free one.")] = 8000,
+    program: ProgramOption = None,
+) -> None:
+    """Answer over HTTP on this machine alone (127.0.0.1): POST /predict with {"rows": [{"column": value}]}."""
+    from hgraph.distill.serve import application
+
+    app = application(_predictor(run, program))
+    try:
+        import uvicorn
+    except ImportError as error:
+        raise MissingPackageError("uvicorn", "serve", "serving a student") from error
+    uvicorn.run(app, host="127.0.0.1", port=port, log_level="info")
+
+
+def _predictor(run: Path, program: Program | None) -> Predictor:
+    from hgraph.distill import Predictor
+
+    return Predictor(_student(run), program=None if program is None else program.value)
+
+
+def _student(run: Path) -> Path:
+    """The folder of the exported student: the run's, or the one given."""
+    from hgraph.distill.export import CARD
+
+    for folder in (run, run / "student"):
+        if (folder / CARD).is_file():
+            return folder
+    hint: Any = "`hgraph distill DATASET --out RUN` makes one"
+    raise DataError(f"{run}: no student there. {hint}")

@@ -1,0 +1,222 @@
+"""A trained student as files that answer without its source: program, preprocessing, label names."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import logging
+import os
+import secrets
+import shutil
+import warnings
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, Protocol
+
+import torch
+from torch import Tensor, nn
+
+from hgraph.errors import ArgumentError, DataError, MissingPackageError
+from hgraph.models import MLP
+
+__all__ = ["CARD", "FORMATS", "Encodes", "export"]
+
+CARD = "student.json"  # written last: a folder that has one is whole
+FORMATS = ("layers", "torch", "onnx", "int8")
+_FILES = {"layers": "student.safetensors", "torch": "student.pt2", "onnx": "student.onnx", "int8": "student.int8.onnx"}
+_TOLERANCE = 1e-4  # of an exported program to the student, relative to its largest logit
+
+
+class Encodes(Protocol):
+    """What makes features of raw columns and can be saved: `hgraph.datasets.Encoder`."""
+
+    def transform(self, table: Any) -> Tensor:
+        """Features [R, F] of the rows of a table."""
+
+    def save(self, folder: str | os.PathLike[str]) -> None:
+        """Write the encoder's files into a folder."""
+
+
+def export(
+    student: nn.Module,
+    folder: str | os.PathLike[str],
+    x: Tensor,
+    *,
+    class_names: Sequence[str] | None = None,
+    feature_names: Sequence[str] | None = None,
+    encoder: Encodes | None = None,
+    preprocess: nn.Module | None = None,
+    formats: Sequence[str] = ("layers",),
+) -> dict[str, float]:
+    """Write a trained student as a folder that `Predictor` reads; every program is run and compared first.
+
+    An `MLP` is written with its normalisation folded into the last layer. The folder appears whole or not at all.
+
+    Args:
+        student: any module from features [N, F] to logits [N, C].
+        folder: made anew; it must not exist, or be an empty folder.
+        x: rows [N, F] as the student was trained on, N at least 2, to try the programs with.
+        class_names: C names; None numbers the classes.
+        feature_names: the columns of rows without an encoder, F names; None numbers them.
+        encoder: makes features of raw columns; its files go into the folder, so that raw rows can be predicted.
+        preprocess: goes before the student, inside the program: ``x`` and later rows are its inputs.
+        formats: some of ``"layers"`` (weights of a student that is Linear and ReLU alone, for `Predictor` without any
+            other package), ``"torch"`` (`torch.export`), ``"onnx"``, ``"int8"`` (ONNX with weights of 8 bits).
+
+    Returns:
+        For each format the largest deviation from the student's logits on ``x``.
+
+    Raises:
+        ArgumentError: unknown formats, ``"layers"`` for another student, a number of names that is not C, a folder
+            that is not empty.
+        DataError: a program's logits are not the student's.
+        MissingPackageError: ``"onnx"`` or ``"int8"`` without the packages of ``hgraph[onnx]``.
+    """
+    target = Path(folder)
+    program = _program(student, preprocess)
+    with torch.no_grad():
+        logits = program(x)
+    names = [str(c) for c in range(logits.shape[1])] if class_names is None else [str(name) for name in class_names]
+    features = [str(i) for i in range(x.shape[1])] if feature_names is None else [str(name) for name in feature_names]
+    _check(target, formats, names, features, x, logits, program)
+    building = target.with_name(f".{target.name}.{secrets.token_hex(4)}.building")
+    building.mkdir(parents=True)
+    try:
+        deviations = {f: _write(f, program, building / _FILES[f], x, logits) for f in dict.fromkeys(formats)}
+        if encoder is not None:
+            encoder.save(building)
+        card = {
+            "format": "hgraph student",
+            "version": 1,
+            "features": features,
+            "classes": names,
+            "encoder": encoder is not None,
+            "programs": {f: _FILES[f] for f in deviations},
+            "largest_deviation": deviations,
+            "sha256": {p.name: hashlib.sha256(p.read_bytes()).hexdigest() for p in sorted(building.iterdir())},
+            "versions": {"torch": torch.__version__},
+        }
+        (building / CARD).write_text(json.dumps(card, indent=1), encoding="utf-8")
+        os.replace(building, target)
+    finally:
+        shutil.rmtree(building, ignore_errors=True)
+    return deviations
+
+
+def _program(student: nn.Module, preprocess: nn.Module | None) -> nn.Sequential:
+    """One chain of modules in eval mode, on the CPU, its own copy."""
+    import copy
+
+    core = student.folded() if isinstance(student, MLP) else copy.deepcopy(student)
+    parts = [*core] if isinstance(core, nn.Sequential) else [core]
+    before = [] if preprocess is None else [copy.deepcopy(preprocess)]
+    return nn.Sequential(*before, *parts).eval().cpu().requires_grad_(False)
+
+
+def _check(
+    target: Path,
+    formats: Sequence[str],
+    names: list[str],
+    features: list[str],
+    x: Tensor,
+    logits: Tensor,
+    program: nn.Sequential,
+) -> None:
+    unknown = [f for f in formats if f not in FORMATS]
+    if unknown or not formats:
+        raise ArgumentError("formats", f"some of {list(FORMATS)}", list(formats))
+    if target.exists() and (not target.is_dir() or any(target.iterdir())):
+        raise ArgumentError("folder", "a new or empty folder", str(target), "Give another, or remove it first")
+    if len(x) < 2:
+        raise ArgumentError("x", "at least 2 rows", len(x))
+    if len(names) != logits.shape[1] or len(set(names)) != len(names):
+        raise ArgumentError("class_names", f"{logits.shape[1]} different names", names)
+    if len(features) != x.shape[1] or len(set(features)) != len(features):
+        raise ArgumentError(
+            "feature_names", f"{x.shape[1]} different names", f"{len(features)}, {len(set(features))} different"
+        )
+    if "layers" in formats and not all(isinstance(m, (nn.Linear, nn.ReLU)) for m in program):
+        hint = "Export it as 'onnx' or 'torch'"
+        kinds = [type(m).__name__ for m in program]
+        raise ArgumentError("formats", "'layers' only for a student of Linear and ReLU", kinds, hint)
+
+
+def _write(form: str, program: nn.Sequential, path: Path, x: Tensor, logits: Tensor) -> float:
+    writers = {"layers": _write_layers, "torch": _write_torch, "onnx": _write_onnx, "int8": _write_int8}
+    answer = writers[form](program, path, x)
+    deviation = float((answer - logits).abs().max())
+    scale = float(logits.abs().max())
+    if form == "int8":  # 8 bits cannot be equal: their deviation is told, not judged
+        return deviation
+    if not deviation <= _TOLERANCE * max(scale, 1.0):
+        raise DataError(f"the program exported as {form!r} deviates by {deviation:.3g} on logits up to {scale:.3g}")
+    return deviation
+
+
+def _write_layers(program: nn.Sequential, path: Path, x: Tensor) -> Tensor:
+    from safetensors.torch import save_file
+
+    from hgraph.distill.predictor import Layers
+
+    tensors = {name: p.contiguous() for name, p in program.state_dict().items()}
+    kinds = json.dumps([type(m).__name__ for m in program])
+    save_file(tensors, path, metadata={"layers": kinds})
+    return Layers(path)(x)
+
+
+def _write_torch(program: nn.Sequential, path: Path, x: Tensor) -> Tensor:
+    exported = _exported(program, x)
+    torch.export.save(exported, path)
+    return exported.module()(x)
+
+
+def _write_onnx(program: nn.Sequential, path: Path, x: Tensor) -> Tensor:
+    _needs("onnx", "onnxscript", "onnxruntime")
+    import contextlib
+    import io
+
+    from hgraph.distill.predictor import Onnx
+
+    with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()), _hushed():
+        warnings.simplefilter("ignore")  # the exporter's own deprecations, and packages that it misses
+        made = torch.onnx.export(_exported(program, x), (x,), dynamo=True, input_names=["x"], output_names=["logits"])
+        assert made is not None  # noqa: S101 - dynamo=True returns a program
+        made.save(str(path), external_data=False)
+    return Onnx(path)(x)
+
+
+def _write_int8(program: nn.Sequential, path: Path, x: Tensor) -> Tensor:
+    _needs("onnx", "onnxscript", "onnxruntime")
+    from onnxruntime.quantization import QuantType, quantize_dynamic
+
+    from hgraph.distill.predictor import Onnx
+
+    whole = path.with_suffix(".float.onnx")
+    _write_onnx(program, whole, x)
+    with _hushed():  # it recommends a step that changes nothing for a chain of linear layers
+        quantize_dynamic(str(whole), str(path), weight_type=QuantType.QInt8)
+    whole.unlink()
+    return Onnx(path)(x)
+
+
+@contextmanager
+def _hushed() -> Iterator[None]:
+    before = logging.root.manager.disable
+    logging.disable(logging.WARNING)
+    try:
+        yield
+    finally:
+        logging.disable(before)
+
+
+def _exported(program: nn.Sequential, x: Tensor) -> torch.export.ExportedProgram:
+    return torch.export.export(program, (x,), dynamic_shapes=({0: torch.export.Dim("rows", min=1)},))
+
+
+def _needs(*packages: str) -> None:
+    from importlib.util import find_spec
+
+    for package in packages:
+        if find_spec(package) is None:
+            raise MissingPackageError(package, "onnx", "exporting to ONNX")

@@ -1,0 +1,202 @@
+"""Answers of an exported student: from features, from raw rows, from files of any length."""
+
+from __future__ import annotations
+
+import csv
+import hashlib
+import json
+import os
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from hgraph.errors import ArgumentError, DataError, MissingPackageError
+
+__all__ = ["Answer", "Layers", "Onnx", "Predictor"]
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What a student says of one row.
+
+    Args:
+        label: the name of the class.
+        probability: how sure it is.
+    """
+
+    label: str
+    probability: float
+
+
+class Layers(nn.Sequential):
+    """Linear and ReLU layers read from a file of `export`; needs torch alone."""
+
+    def __init__(self, path: Path) -> None:
+        from safetensors import SafetensorError, safe_open
+
+        try:
+            with safe_open(path, framework="pt") as file:
+                kinds = json.loads((file.metadata() or {})["layers"])
+                tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - a file is no dict
+        except (SafetensorError, OSError, KeyError, ValueError) as error:
+            raise DataError(f"{path}: no layers that can be read ({error})") from error
+        layers: list[nn.Module] = []
+        for i, kind in enumerate(kinds):
+            weight = tensors.get(f"{i}.weight")
+            if kind == "Linear" and weight is not None and weight.dim() == 2:
+                layer = nn.utils.skip_init(nn.Linear, *reversed(weight.shape), bias=f"{i}.bias" in tensors)
+                layers.append(layer.to(weight.dtype))
+            elif kind == "ReLU":
+                layers.append(nn.ReLU())
+            else:
+                raise DataError(f"{path}: layer {i} is {kind!r}, which is not known or has no weight")
+        super().__init__(*layers)
+        try:
+            self.load_state_dict(tensors)
+        except RuntimeError as error:
+            raise DataError(f"{path}: weights that do not fit ({error})") from error
+        self.eval().requires_grad_(False)
+
+
+class Onnx:
+    """An ONNX program on the CPU; its threads are torch's."""
+
+    def __init__(self, path: Path) -> None:
+        try:
+            import onnxruntime
+        except ImportError as error:
+            raise MissingPackageError("onnxruntime", "onnx", "running an ONNX student") from error
+        options = onnxruntime.SessionOptions()
+        options.intra_op_num_threads = torch.get_num_threads()
+        try:
+            self._session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+        except Exception as error:  # onnxruntime raises classes of its own, all straight from Exception
+            raise DataError(f"{path}: not an ONNX program that can run here ({error})") from error
+
+    def __call__(self, x: Tensor) -> Tensor:
+        """Logits [N, C] of features [N, F]."""
+        return torch.from_numpy(self._session.run(None, {"x": x.numpy()})[0])
+
+
+class Predictor:
+    """An exported student, ready to answer.
+
+    Args:
+        folder: what `export` wrote.
+        program: ``"layers"``, ``"onnx"`` or ``"int8"``; None takes the first of these that the folder has. An
+            exported torch program is for others to load: loading it may execute what it holds.
+
+    Raises:
+        DataError: no exported student there, or files that changed since.
+        ArgumentError: a program the folder does not have.
+    """
+
+    def __init__(self, folder: str | os.PathLike[str], *, program: str | None = None) -> None:
+        from hgraph.distill.export import CARD
+
+        self.folder = Path(folder)
+        card = _card(self.folder / CARD)
+        self.classes: tuple[str, ...] = tuple(card["classes"])
+        self.feature_names: tuple[str, ...] = tuple(card["features"])
+        for name, expected in card["sha256"].items():
+            path = self.folder / name
+            if not path.is_file() or hashlib.sha256(path.read_bytes()).hexdigest() != expected:
+                raise DataError(f"{path}: missing, or changed since the student was exported. Export it again")
+        here = [p for p in ("layers", "onnx", "int8") if p in card["programs"]]
+        if not here or (program is not None and program not in here):
+            raise ArgumentError("program", f"one of {here}", repr(program))
+        self.program = here[0] if program is None else program
+        path = self.folder / card["programs"][self.program]
+        self._run: Callable[[Tensor], Tensor] = Layers(path) if self.program == "layers" else Onnx(path)
+        self.encoder: Any = None
+        if card["encoder"]:
+            from hgraph.datasets.tables import Encoder
+
+            self.encoder = Encoder.load(self.folder)
+
+    @property
+    def columns(self) -> tuple[str, ...]:
+        """The columns a row must have: those of the encoder, or the features themselves."""
+        return self.feature_names if self.encoder is None else tuple(c.name for c in self.encoder.codings)
+
+    def logits(self, x: Tensor) -> Tensor:
+        """Logits [N, C] of features [N, F].
+
+        Raises:
+            ArgumentError: another number of features.
+        """
+        if x.dim() != 2 or x.shape[1] != len(self.feature_names):
+            raise ArgumentError("x", f"shape [N, {len(self.feature_names)}]", f"shape {list(x.shape)}")
+        with torch.inference_mode():
+            return self._run(x.float().contiguous())
+
+    def answers(self, x: Tensor) -> list[Answer]:
+        """The most probable class of each row of features [N, F]."""
+        probability, best = self.logits(x).softmax(-1).max(-1)
+        pairs = zip(best.tolist(), probability.tolist(), strict=True)
+        return [Answer(self.classes[b], p) for b, p in pairs]
+
+    def features(self, columns: Mapping[str, Sequence[Any]]) -> Tensor:
+        """Features [R, F] of raw columns; without an encoder the columns are the features, and cells numbers.
+
+        Raises:
+            DataError: a missing column, a cell that is not what its column holds.
+        """
+        if self.encoder is not None:
+            return self.encoder.transform(columns)
+        for name in self.columns:
+            if name not in columns:
+                raise DataError(f"rows: column {name!r} is missing, got {list(columns)[:20]}")
+        try:
+            numbers = [[float(v) for v in columns[name]] for name in self.columns]
+        except (TypeError, ValueError) as error:
+            raise DataError(f"rows: a cell that is not a number ({error})") from None
+        return torch.tensor(numbers, dtype=torch.float32).T.contiguous()
+
+    def stream(self, path: str | os.PathLike[str], *, rows: int = 4096) -> Iterator[list[Answer]]:
+        """Answers to a CSV file with a header line, ``rows`` at a time, so that memory does not grow with the file.
+
+        Raises:
+            DataError: a file that is missing or not such a table; names file and line.
+        """
+        path = Path(path)
+        try:
+            with path.open(newline="", encoding="utf-8-sig") as file:
+                yield from self._answer_all(csv.reader(file), path, rows)
+        except (OSError, UnicodeDecodeError, csv.Error) as error:
+            raise DataError(f"{path}: cannot be read as CSV ({error})") from error
+
+    def _answer_all(self, lines: Any, path: Path, rows: int) -> Iterator[list[Answer]]:
+        header = [name.strip() for name in next(lines, [])]
+        first = 2
+        while block := list(islice(_whole(lines, len(header), path), rows)):
+            columns = {name: [row[i] for row in block] for i, name in enumerate(header)}
+            try:
+                yield self.answers(self.features(columns))
+            except DataError as error:
+                raise DataError(f"{path}, within lines {first} to {lines.line_num}: {error}") from error
+            first = lines.line_num + 1
+
+
+def _whole(lines: Any, width: int, path: Path) -> Iterable[list[str]]:
+    for row in lines:
+        if len(row) == 0:
+            continue
+        if len(row) != width:
+            raise DataError(f"{path}:{lines.line_num}: expected {width} fields as the header has, got {len(row)}")
+        yield [cell.strip() for cell in row]
+
+
+def _card(path: Path) -> dict[str, Any]:
+    try:
+        card = json.loads(path.read_bytes())
+    except (OSError, ValueError, RecursionError) as error:
+        raise DataError(f"{path}: no exported student ({error}). `hgraph export RUN` writes one") from error
+    if not isinstance(card, dict) or (card.get("format"), card.get("version")) != ("hgraph student", 1):
+        raise DataError(f"{path}: not an exported student of this version of hgraph")
+    return card

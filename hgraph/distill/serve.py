@@ -1,0 +1,68 @@
+"""An exported student behind HTTP: ``POST /predict`` with one row or many, ``GET /`` says what it reads."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from hgraph.distill.predictor import Predictor
+from hgraph.errors import DataError, MissingPackageError
+
+__all__ = ["application"]
+
+_MOST_ROWS = 10_000  # of one request; more come as several
+
+
+def application(predictor: Predictor) -> Any:
+    """A FastAPI application, for any ASGI server.
+
+    ``POST /predict`` takes ``{"rows": [{"column": value, ...}, ...]}``, or ``{"row": {...}}``, and answers
+    ``{"answers": [{"label": ..., "probability": ...}, ...]}``. A row that cannot be read is answered with status 422
+    and a sentence that says what is wrong; nothing of such a request is answered.
+
+    Raises:
+        MissingPackageError: without the packages of ``hgraph[serve]``.
+    """
+    try:
+        from fastapi import Body, FastAPI, HTTPException
+    except ImportError as error:
+        raise MissingPackageError("fastapi", "serve", "serving a student") from error
+
+    app = FastAPI(title="hgraph student", docs_url=None, redoc_url=None)
+    columns = list(predictor.columns)
+
+    @app.get("/")
+    def about() -> dict[str, Any]:
+        return {"columns": columns, "classes": list(predictor.classes), "program": predictor.program}
+
+    @app.post("/predict")
+    def predict(body: Any = Body()) -> dict[str, Any]:
+        try:
+            answers = predictor.answers(predictor.features(_columns(_rows(body), columns)))
+        except DataError as error:
+            raise HTTPException(422, str(error)) from None
+        return {"answers": [{"label": a.label, "probability": a.probability} for a in answers]}
+
+    # FastAPI reads annotations by name, and these live inside a function
+    predict.__annotations__ = {"body": Any, "return": dict[str, Any]}
+    return app
+
+
+def _rows(body: Any) -> list[Any]:
+    if not isinstance(body, dict) or len(body) != 1 or next(iter(body)) not in ("row", "rows"):
+        raise DataError('body: expected {"row": {...}} or {"rows": [{...}, ...]}')
+    rows = [body["row"]] if "row" in body else body["rows"]
+    if not isinstance(rows, list) or len(rows) > _MOST_ROWS:
+        raise DataError(f"rows: expected a list of at most {_MOST_ROWS} rows")
+    return rows
+
+
+def _columns(rows: list[Any], columns: list[str]) -> dict[str, list[Any]]:
+    for i, row in enumerate(rows):
+        if not isinstance(row, dict):
+            raise DataError(f"row {i}: expected an object of columns, got {type(row).__name__}")
+        for name in columns:
+            if name not in row:
+                raise DataError(f"row {i}: column {name!r} is missing; expected {columns[:20]}")
+            if isinstance(row[name], (list, dict)):
+                raise DataError(f"row {i}: column {name!r} must be one value, got {type(row[name]).__name__}")
+    return {name: [row[name] for row in rows] for name in columns}

@@ -1,0 +1,230 @@
+"""Exported students: every program against the student, and raw rows against features."""
+
+from __future__ import annotations
+
+import json
+import sys
+import tracemalloc
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from hgraph.distill import Predictor, export
+from hgraph.distill.export import CARD
+from hgraph.errors import ArgumentError, DataError
+from hgraph.models import MLP
+from hgraph.train import seeded
+
+X = torch.randn(64, 10, generator=torch.Generator().manual_seed(0))
+NAMES = ["ant", "bee", "cat"]
+
+
+def trained(norm=True):
+    with seeded(0):
+        mlp = MLP(10, 16, 3, norm=norm)
+        for _ in range(5):  # running statistics that are not those of a fresh layer
+            mlp(2 * X + 1)
+        with torch.no_grad():
+            for p in mlp.parameters():
+                p.add_(0.3 * torch.randn_like(p))
+    return mlp.eval()
+
+
+class Own(nn.Module):
+    def __init__(self):
+        super().__init__()
+        with seeded(1):
+            self.a, self.b = nn.Linear(10, 8), nn.Linear(8, 3)
+
+    def forward(self, x):
+        return self.b(self.a(x).tanh())
+
+
+class RowSums(nn.Module):
+    def forward(self, x):
+        return x / x.sum(1, keepdim=True)
+
+
+@pytest.mark.parametrize("norm", [True, False])
+def test_folding_keeps_the_function(norm):
+    mlp = trained(norm)
+    before = {k: v.clone() for k, v in mlp.state_dict().items()}
+    torch.testing.assert_close(mlp.double().folded()(X.double()), mlp(X.double()), rtol=1e-12, atol=1e-12)
+    assert all(torch.equal(v, mlp.float().state_dict()[k]) for k, v in before.items())
+
+
+def test_layers_answer_as_the_student(tmp_path):
+    deviations = export(trained(), tmp_path / "s", X, class_names=NAMES)
+    assert set(deviations) == {"layers"}
+    predictor = Predictor(tmp_path / "s")
+    torch.testing.assert_close(predictor.logits(X), trained()(X).detach(), rtol=1e-4, atol=1e-4)
+    answers, expected = predictor.answers(X), trained()(X).softmax(-1)
+    assert [a.label for a in answers] == [NAMES[i] for i in expected.argmax(1).tolist()]
+    assert answers[0].probability == pytest.approx(expected[0].max().item(), abs=1e-4)
+    assert predictor.logits(X[:1]).shape == (1, 3)
+    assert predictor.logits(X[:0]).shape == (0, 3)
+
+
+def test_torch_programs_run_on_any_number_of_rows(tmp_path):
+    export(Own(), tmp_path / "s", X, formats=["torch"], preprocess=RowSums())
+    program = torch.export.load(tmp_path / "s" / "student.pt2").module()
+    for rows in (1, 3, 200):
+        x = torch.rand(rows, 10)
+        torch.testing.assert_close(program(x), Own()(x / x.sum(1, keepdim=True)))
+    with pytest.raises(ArgumentError, match="program"):
+        Predictor(tmp_path / "s")  # loading one may execute what it holds
+
+
+@pytest.mark.parametrize("student", ["mlp", "own"])
+def test_onnx_programs_really_run_and_agree(tmp_path, student):
+    pytest.importorskip("onnxruntime")
+    pytest.importorskip("onnxscript")
+    network = trained() if student == "mlp" else Own()
+    deviations = export(network, tmp_path / "s", X, class_names=NAMES, formats=["onnx", "int8"])
+    assert deviations["onnx"] < 1e-4
+    expected = network(X).detach()
+    for program, bound in (("onnx", 1e-4), ("int8", 0.05 * expected.abs().max().item())):
+        predictor = Predictor(tmp_path / "s", program=program)
+        for rows in (1, 64):
+            assert (predictor.logits(X[:rows]) - expected[:rows]).abs().max() <= bound
+    agree = (Predictor(tmp_path / "s", program="int8").logits(X).argmax(1) == expected.argmax(1)).float().mean()
+    assert agree > 0.9
+    sizes = {p.name: p.stat().st_size for p in (tmp_path / "s").iterdir()}
+    assert set(sizes) == {CARD, "student.onnx", "student.int8.onnx"}
+
+
+def test_preprocessing_is_inside(tmp_path):
+    export(nn.Sequential(nn.Linear(10, 3)), tmp_path / "s", X, preprocess=nn.Linear(10, 10))
+    assert len(Predictor(tmp_path / "s").classes) == 3
+
+
+@pytest.mark.parametrize(
+    ("change", "match"),
+    [
+        (lambda: dict(formats=["tflite"]), "formats"),
+        (lambda: dict(formats=[]), "formats"),
+        (lambda: dict(class_names=["a", "b"]), "class_names"),
+        (lambda: dict(class_names=["a", "b", "b"]), "class_names"),
+        (lambda: dict(student=Own()), "layers"),
+        (lambda: dict(x=X[:1]), "2 rows"),
+    ],
+)
+def test_wrong_arguments_leave_nothing_behind(tmp_path, change, match):
+    arguments = {"student": trained(), "folder": tmp_path / "s", "x": X} | change()
+    with pytest.raises(ArgumentError, match=match):
+        export(**arguments)
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_folder_with_files_is_not_touched(tmp_path):
+    (tmp_path / "mine.txt").write_text("keep")
+    with pytest.raises(ArgumentError, match="empty folder"):
+        export(trained(), tmp_path, X)
+    assert [p.name for p in tmp_path.iterdir()] == ["mine.txt"]
+
+
+def test_a_failure_while_writing_leaves_nothing_behind(tmp_path, monkeypatch):
+    def fails(*_):
+        raise OSError("disk full")
+
+    monkeypatch.setattr(sys.modules["hgraph.distill.export"], "_write_layers", fails)
+    with pytest.raises(OSError, match="disk full"):
+        export(trained(), tmp_path / "s", X)
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_program_that_deviates_is_refused(tmp_path, monkeypatch):
+    monkeypatch.setattr("hgraph.distill.predictor.Layers.forward", lambda self, x: torch.zeros(len(x), 3))
+    with pytest.raises(DataError, match="deviates"):
+        export(trained(), tmp_path / "s", X)
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("victim", ["student.safetensors", CARD])
+def test_changed_files_are_refused(tmp_path, victim):
+    export(trained(), tmp_path / "s", X)
+    path = tmp_path / "s" / victim
+    path.write_bytes(path.read_bytes()[:-20])
+    with pytest.raises(DataError, match=victim):
+        Predictor(tmp_path / "s")
+    path.unlink()
+    with pytest.raises(DataError, match=victim):
+        Predictor(tmp_path / "s")
+
+
+def write_rows(path, x, header=None):
+    lines = [",".join(header or map(str, range(x.shape[1])))]
+    lines += [",".join(f"{v:.9g}" for v in row) for row in x.tolist()]
+    path.write_text("\n".join(lines) + "\n")
+    return path
+
+
+def test_files_of_rows_are_answered_in_order_whatever_the_block(tmp_path):
+    export(trained(), tmp_path / "s", X, class_names=NAMES)
+    predictor = Predictor(tmp_path / "s")
+    rows = write_rows(tmp_path / "rows.csv", X)
+    for block in (1, 7, 1000):
+        answers = [a for part in predictor.stream(rows, rows=block) for a in part]
+        assert [a.label for a in answers] == [a.label for a in predictor.answers(X)]
+
+
+def test_memory_does_not_grow_with_the_file(tmp_path):
+    export(trained(), tmp_path / "s", X)
+    predictor, peaks = Predictor(tmp_path / "s"), []
+    for repeats in (5, 100):
+        rows = write_rows(tmp_path / f"{repeats}.csv", X.repeat(repeats, 1))
+        tracemalloc.start()
+        count = sum(len(part) for part in predictor.stream(rows, rows=100))
+        peaks.append(tracemalloc.get_traced_memory()[1])
+        tracemalloc.stop()
+        assert count == 64 * repeats
+    assert peaks[1] < 1.5 * peaks[0]
+
+
+@pytest.mark.parametrize(
+    ("text", "match"),
+    [
+        ("0,1,2\n1,2,3\n", "column '3'"),
+        (",".join(map(str, range(10))) + "\n1,2\n", ":2: expected 10 fields"),
+        (",".join(map(str, range(10))) + "\n" + "1," * 9 + "x\n", "lines 2 to 2.*not a number"),
+    ],
+)
+def test_bad_rows_are_named(tmp_path, text, match):
+    export(trained(), tmp_path / "s", X)
+    path = tmp_path / "rows.csv"
+    path.write_text(text)
+    with pytest.raises(DataError, match=match):
+        list(Predictor(tmp_path / "s").stream(path))
+
+
+def test_missing_files_of_rows_are_named(tmp_path):
+    export(trained(), tmp_path / "s", X)
+    with pytest.raises(DataError, match="none.csv"):
+        list(Predictor(tmp_path / "s").stream(tmp_path / "none.csv"))
+
+
+def test_raw_columns_go_through_the_saved_encoder(tmp_path):
+    tables = pytest.importorskip("hgraph.datasets.tables")
+    table = {"age": [3, 9, 4, 7] * 5, "colour": ["red", "blue", "red", "green"] * 5}
+    encoder = tables.Encoder.fit(table, {"age": "numeric", "colour": "categorical"})
+    x = encoder.transform(table)
+    with seeded(0):
+        student = MLP(x.shape[1], 8, 2).eval()
+    export(student, tmp_path / "s", x, class_names=["no", "yes"], encoder=encoder)
+    predictor = Predictor(tmp_path / "s")
+    assert predictor.columns == ("age", "colour")
+    rows = tmp_path / "rows.csv"
+    rows.write_text("colour,age,note\nblue,9,x\nunseen,,y\n")
+    answers = next(predictor.stream(rows))
+    expected = student(encoder.transform({"age": ["9", ""], "colour": ["blue", "unseen"]})).softmax(-1)
+    assert [a.probability for a in answers] == pytest.approx(expected.max(1).values.tolist(), abs=1e-5)
+
+
+def test_the_card_says_what_there_is(tmp_path):
+    export(trained(), tmp_path / "s", X, class_names=np.array(NAMES))
+    card = json.loads((tmp_path / "s" / CARD).read_text())
+    assert card["classes"] == NAMES
+    assert card["features"] == [str(i) for i in range(10)]
+    assert card["programs"] == {"layers": "student.safetensors"}

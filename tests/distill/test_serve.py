@@ -1,0 +1,129 @@
+"""A student behind HTTP, and the commands that use a run's student."""
+
+from __future__ import annotations
+
+import json
+import threading
+import urllib.error
+import urllib.request
+
+import pytest
+import torch
+from typer.testing import CliRunner
+
+from hgraph.cli import app
+from hgraph.datasets import load
+from hgraph.distill import Predictor, export
+from hgraph.models import MLP
+from hgraph.train import seeded
+
+X = torch.randn(20, 3, generator=torch.Generator().manual_seed(0))
+
+
+def call(*arguments):
+    return CliRunner().invoke(app, [str(a) for a in arguments])
+
+
+@pytest.fixture
+def student(tmp_path):
+    with seeded(0):
+        mlp = MLP(3, 8, 2).eval()
+    export(mlp, tmp_path / "s", X, class_names=["no", "yes"], feature_names=["a", "b", "c"])
+    return tmp_path / "s"
+
+
+@pytest.fixture
+def url(student):
+    """The address of a real server on loopback."""
+    uvicorn = pytest.importorskip("uvicorn")
+    pytest.importorskip("fastapi")
+    from hgraph.distill.serve import application
+
+    config = uvicorn.Config(application(Predictor(student)), host="127.0.0.1", port=0, log_level="error")
+    server = uvicorn.Server(config)
+    thread = threading.Thread(target=server.run, daemon=True)
+    thread.start()
+    for _ in range(500):
+        if server.started:
+            break
+        thread.join(0.02)
+    yield f"http://127.0.0.1:{server.servers[0].sockets[0].getsockname()[1]}"
+    server.should_exit = True
+    thread.join(5)
+
+
+def post(url, body):
+    data = body if isinstance(body, bytes) else json.dumps(body).encode()
+    request = urllib.request.Request(url + "/predict", data, {"Content-Type": "application/json"})
+    try:
+        with urllib.request.urlopen(request, timeout=10) as answer:
+            return answer.status, json.load(answer)
+    except urllib.error.HTTPError as error:
+        return error.code, json.load(error)
+
+
+def test_rows_are_answered_over_http(url, student):
+    rows = [dict(zip("abc", row, strict=True)) for row in X.tolist()]
+    status, body = post(url, {"rows": rows})
+    assert status == 200
+    expected = Predictor(student).answers(X)
+    assert [a["label"] for a in body["answers"]] == [a.label for a in expected]
+    assert body["answers"][3]["probability"] == pytest.approx(expected[3].probability, abs=1e-6)
+    (alone,) = post(url, {"row": rows[0]})[1]["answers"]
+    assert alone["probability"] == pytest.approx(body["answers"][0]["probability"], abs=1e-6)
+    assert post(url, {"rows": []}) == (200, {"answers": []})
+    with urllib.request.urlopen(url, timeout=10) as answer:
+        assert json.load(answer) == {"columns": ["a", "b", "c"], "classes": ["no", "yes"], "program": "layers"}
+
+
+@pytest.mark.parametrize(
+    ("body", "match"),
+    [
+        ({"rows": [{"a": 1, "b": 2}]}, "'c' is missing"),
+        ({"rows": [{"a": 1, "b": 2, "c": "x"}]}, "not a number"),
+        ({"rows": [{"a": 1, "b": 2, "c": [3]}]}, "one value"),
+        ({"rows": [[1, 2, 3]]}, "row 0"),
+        ({"rows": {"a": 1}}, "list"),
+        ({"rows": [{}] * 10_001}, "10000"),
+        ({"lines": []}, "body"),
+        ([], "body"),
+        (b"{", "JSON"),
+    ],
+)
+def test_bad_requests_are_answered_by_a_sentence(url, body, match):
+    status, answer = post(url, body)
+    assert 400 <= status < 500
+    assert match in json.dumps(answer)
+
+
+def test_a_run_predicts_and_exports(tmp_path):
+    run = tmp_path / "run"
+    made = call("distill", "karate", "--teacher", "gcn", "--epochs", "3", "--out", run, "--quiet")
+    assert made.exit_code == 0, made.output
+    data, rows = load("karate")[0], tmp_path / "rows.csv"
+    predictor = Predictor(run / "student")
+    lines = [",".join(predictor.columns)] + [",".join(map(str, row)) for row in data.x.tolist()]
+    rows.write_text("\n".join(lines) + "\n")
+    result = call("predict", run, rows)
+    assert result.exit_code == 0, result.output
+    printed = result.stdout.splitlines()
+    assert printed[0] == "label,probability"
+    assert [line.split(",")[0] for line in printed[1:]] == [a.label for a in predictor.answers(data.x)]
+    assert call("predict", run, rows, "--out", tmp_path / "a.csv").exit_code == 0
+    assert (tmp_path / "a.csv").read_text() == result.stdout
+    again = call("export", run, "--format", "torch", "--json")
+    assert json.loads(again.stdout)["largest_deviation"]["torch"] < 1e-5
+    assert Predictor(run / "export").columns == predictor.columns
+    assert call("export", run, "--format", "torch").exit_code == 2  # the folder is there
+
+
+def test_bad_rows_and_runs_are_one_line_and_leave_no_file(tmp_path, student):
+    rows = tmp_path / "rows.csv"
+    rows.write_text("a,b,c\n1,2,3\n1,2\n")
+    result = call("predict", student, rows, "--out", tmp_path / "a.csv")
+    assert result.exit_code == 2
+    assert "rows.csv:3" in result.stderr
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["rows.csv", "s"]
+    nothing = call("predict", tmp_path, rows)
+    assert nothing.exit_code == 2
+    assert "hgraph distill" in nothing.stderr
