@@ -78,8 +78,8 @@ def _at_hand(card: Card, root: Path | None) -> bool:
     """Whether loading needs no network: every file of the card lies below the root."""
     from hgraph.datasets.download import data_root
 
-    if card.download and not card.files:
-        return False  # a set that says so when it is loaded
+    if card.download is None:
+        return False  # what it needs is not known beforehand
     return all((data_root(root) / file).is_file() for file in card.files)
 
 
@@ -119,12 +119,14 @@ def _picture(found: Statistics, title: str, form: str) -> bytes:
 def _row(card: Card, root: Path | None) -> tuple[str, ...]:
     main = [k for k in ("graphs", "nodes", "vertices", "edges", "hyperedges") if k in card.sizes]
     sizes = ", ".join(f"{card.sizes[k]:,} {k}" for k in main)
-    files = "built in" if not card.download else "here" if _at_hand(card, root) else "-"
+    files = "built in" if card.download == 0 else "here" if _at_hand(card, root) else "-"
     terms = "free" if card.redistribute else "ask"
-    return card.name, card.kind, card.task, sizes, _bytes(card.download) if card.download else "-", terms, files
+    return card.name, card.kind, card.task, sizes, _bytes(card.download), terms, files
 
 
-def _bytes(count: int) -> str:
+def _bytes(count: int | None) -> str:
+    if not count:
+        return "-" if count == 0 else "?"
     return (
         f"{count / 1e9:.1f} GB"
         if count >= 1e9
@@ -148,7 +150,11 @@ def _print_card(card: Card) -> None:
         else "no stated terms allow it, nor for what is made from it",
         "citation": card.citation,
         "options": ", ".join(f"{k}={v!r}" for k, v in card.options.items()) or "none",
-        "download": f"{_bytes(card.download)} in {len(card.files)} file(s)" if card.download else "none",
+        "download": f"{_bytes(card.download)} in {len(card.files)} file(s)"
+        if card.files
+        else "none"
+        if card.download == 0
+        else "an archive of unknown size",
     }
     for key, value in lines.items():
         _print_field(key, value)

@@ -44,7 +44,7 @@ def test_every_card_is_whole_and_can_be_printed_as_json():
         assert card.citation
         assert card.sizes
         assert card.options.get("seed", 0) == 0
-        assert card.download == sum(listed(f.split("/", 1)[0])[f.split("/", 1)[1]].size for f in card.files)
+        assert (card.download or 0) == sum(listed(f.split("/", 1)[0])[f.split("/", 1)[1]].size for f in card.files)
         json.dumps(dataclasses.asdict(card))
 
 

@@ -1,0 +1,164 @@
+"""Files inside an archive, read where they lie: nothing is unpacked to disk, so no name in it can lead anywhere."""
+
+from __future__ import annotations
+
+import gzip
+import io
+import re
+import warnings
+import zipfile
+import zlib
+from collections.abc import Mapping
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+import numpy as np
+import torch
+
+from hgraph.errors import DataError
+
+__all__ = ["Files", "columns", "integers", "torch_saved"]
+
+_ALLOWANCE = 64 * 2**20
+_EMPTY = re.compile(rb"^(?=,|$)|(?<=,)(?=,|$)", re.MULTILINE)  # the place of a field with nothing in it
+
+
+class Files:
+    """The files below the one folder that holds ``raw/``: in a zip archive, or in a folder on disk.
+
+    Args:
+        place: a zip archive or a folder.
+
+    Raises:
+        DataError: it is neither, or holds no such folder, or several.
+    """
+
+    def __init__(self, place: Path) -> None:
+        self.place = place
+        self.zip: zipfile.ZipFile | None = None
+        if place.is_dir():
+            names = {p.relative_to(place).as_posix(): p.as_posix() for p in place.rglob("*") if p.is_file()}
+            size = sum(Path(p).stat().st_size for p in names.values())
+        else:
+            names, size = self._members(), place.stat().st_size if place.is_file() else 0
+        # Text packs a few times; a thousand times means that somebody wants memory.
+        self.limit = _ALLOWANCE + 200 * size
+        folders = {PurePosixPath(n).parent.parent for n in names if PurePosixPath(n).parent.name == "raw"}
+        if len(folders) != 1:
+            raise DataError(f"{place}: one folder with raw/ in it is needed, found {len(folders)}")
+        base = str(folders.pop())
+        prefix = "" if base == "." else base + "/"
+        self.names = {n[len(prefix) :]: where for n, where in names.items() if n.startswith(prefix)}
+
+    def _members(self) -> dict[str, str]:
+        try:
+            self.zip = zipfile.ZipFile(self.place)
+        except (OSError, zipfile.BadZipFile) as error:
+            raise DataError(f"{self.place}: not a whole zip archive ({error})") from error
+        names = [m.filename for m in self.zip.infolist() if not m.is_dir()]
+        if len(set(names)) < len(names):
+            raise DataError(f"{self.place}: two files of one name")
+        return {n: n for n in names}
+
+    def __contains__(self, name: str) -> bool:
+        """Whether there is such a file."""
+        return name in self.names
+
+    def read(self, name: str) -> bytes:
+        """The content of a file; of ``.gz`` files the content that is packed in it.
+
+        Raises:
+            DataError: there is none, it is damaged, or it unpacks to far more than it could mean.
+        """
+        if name not in self.names:
+            raise DataError(f"{self.place}: {name} is missing")
+        try:
+            with self.zip.open(self.names[name]) if self.zip else open(self.names[name], "rb") as stream:
+                packed = gzip.GzipFile(fileobj=stream) if name.endswith(".gz") else stream
+                content = packed.read(self.limit + 1)
+        except (OSError, EOFError, zlib.error, zipfile.BadZipFile, RuntimeError, NotImplementedError) as error:
+            raise DataError(f"{self.place}: {name} is damaged ({error})") from error
+        if len(content) > self.limit:
+            raise DataError(f"{self.place}: {name} unpacks to more than {self.limit} bytes")
+        return content
+
+
+def integers(files: Files, name: str, width: int) -> torch.Tensor:
+    """A comma separated file of integers, [rows, width].
+
+    Raises:
+        DataError: it is not.
+    """
+    return _table(files, name, np.int64, width)
+
+
+def columns(files: Files, name: str) -> torch.Tensor:
+    """A comma separated file of numbers, [rows, columns]: int64 if all are integers, else float32; empty ones are NaN.
+
+    Raises:
+        DataError: something that is not a number, or lines of different lengths.
+    """
+    content = files.read(name)
+    whole = not content.translate(None, b"0123456789,-\r\n") and not _EMPTY.search(content.removesuffix(b"\n"))
+    return _table(files, name, np.int64 if whole else np.float32, None, content)
+
+
+def _table(files: Files, name: str, dtype: Any, width: int | None, content: bytes | None = None) -> torch.Tensor:
+    content = (files.read(name) if content is None else content).replace(b"\r\n", b"\n")
+    if not content.strip(b"\n"):
+        return torch.empty(0, width or 0, dtype=torch.int64)
+    if dtype is np.float32:
+        content = _with_nan(content.removesuffix(b"\n"))
+    try:
+        table = np.loadtxt(io.BytesIO(content), dtype=dtype, delimiter=",", ndmin=2, comments=None)
+    except (ValueError, OverflowError) as error:
+        raise DataError(f"{files.place}: {name}: numbers separated by commas are needed ({error})") from error
+    if width is not None and table.shape[1] != width:
+        raise DataError(f"{files.place}: {name}: {width} column(s) are needed, not {table.shape[1]}")
+    return torch.from_numpy(table)
+
+
+def _with_nan(content: bytes) -> bytes:
+    """Empty fields written out."""
+    return _EMPTY.sub(b"nan", content)
+
+
+def torch_saved(files: Files, name: str) -> Mapping[str, torch.Tensor]:
+    """What `torch.save` wrote of a dict of tensors or NumPy arrays of numbers; nothing in it is executed.
+
+    Raises:
+        DataError: anything else in it.
+    """
+    content, where = files.read(name), f"{files.place}: {name}"
+    try:
+        found = _weights(content)
+    except Exception as error:  # whatever a malformed file makes torch raise
+        found = _arrays(content, where, error)
+    if not isinstance(found, dict) or not all(isinstance(v, (torch.Tensor, np.ndarray)) for v in found.values()):
+        raise DataError(f"{where}: a dict of tensors or arrays is needed")
+    return {str(k): torch.as_tensor(v) for k, v in found.items()}
+
+
+def _weights(content: bytes) -> Any:
+    """Through torch's restricted unpickler, which knows tensors; the names of plain arrays are added for a moment."""
+    core = np._core.multiarray if hasattr(np, "_core") else np.core.multiarray  # type: ignore[attr-defined]
+    known: list[Any] = [np.ndarray, np.dtype, *(type(np.dtype(c)) for c in ("i1", "i2", "i4", "i8", "f4", "f8", "?"))]
+    known += [(core._reconstruct, f"numpy.{part}.multiarray._reconstruct") for part in ("core", "_core")]
+    with warnings.catch_warnings(), torch.serialization.safe_globals(known):
+        warnings.simplefilter("ignore")  # that pickle protocol 4 may not be supported: it is not, and read below
+        return torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)
+
+
+def _arrays(content: bytes, where: str, error: Exception) -> Any:
+    """Through our own, which knows arrays alone, but those of pickle protocol 4, too."""
+    from hgraph.datasets.unpickle import loads
+
+    try:
+        with zipfile.ZipFile(io.BytesIO(content)) as archive:
+            (pickled,) = (n for n in archive.namelist() if PurePosixPath(n).name == "data.pkl")
+            if archive.getinfo(pickled).file_size > len(content):
+                raise DataError("data.pkl is packed, as torch never does")
+            return loads(archive.read(pickled), source="data.pkl", max_bytes=len(content))
+    except (ValueError, OSError, zipfile.BadZipFile, zlib.error, RuntimeError, NotImplementedError) as own:
+        reason = own if isinstance(own, DataError) else str(error).split("\n", 1)[0]
+        raise DataError(f"{where}: not tensors and arrays saved by torch ({reason})") from error
