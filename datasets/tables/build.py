@@ -113,7 +113,7 @@ def from_tables(
 
     Returns:
         One `Data`, the split as ``"default"``. Its ``meta`` has ``vertex_names``, ``hyperedge_names``,
-        ``class_names``, ``feature_names``, and the ``encoder`` for new rows.
+        ``class_names``, ``feature_names``, and the ``encoder`` for new rows where ``nodes`` has features.
 
     Raises:
         ArgumentError: arguments that contradict each other, or name a column that is not there.
@@ -155,9 +155,15 @@ def from_tables(
         used = kinds.kinds_of(table, types, missing, leave_out=own)
         encoder = Encoder.fit(table, used, rows=parts[0].numpy() if len(parts[0]) else None, missing=missing)
     x, feature_names = _features(encoder, table, made.structure)
-    names = {"vertex_names": tuple(index), "class_names": labels.class_names, "feature_names": feature_names}
+    names: dict[str, Any] = {
+        "vertex_names": tuple(index),
+        "class_names": labels.class_names,
+        "feature_names": feature_names,
+    }
+    if encoder.feature_names:
+        names["encoder"] = encoder
     splits = {"default": Split(made.structure, *parts)} if any(map(len, parts)) else {}
-    data = Data(made.structure, x, labels.y, splits, made.meta | names | {"encoder": encoder}).validate()
+    data = Data(made.structure, x, labels.y, splits, made.meta | names).validate()
     return Dataset(
         name,
         [data],

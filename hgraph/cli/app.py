@@ -8,9 +8,11 @@ import typer
 
 from hgraph import __version__
 from hgraph.cli import datasets
+from hgraph.cli.build import build
 from hgraph.cli.distill import distill
 from hgraph.cli.reproduce import reproduce
 from hgraph.cli.students import export, predict, serve
+from hgraph.cli.train import train
 
 app = typer.Typer(
     help="Learning on graphs and hypergraphs: pick a structure, pick a message.",
@@ -19,7 +21,11 @@ app = typer.Typer(
     rich_markup_mode=None,
     pretty_exceptions_enable=False,
 )
+datasets.app.command(
+    epilog="Example: hgraph datasets build --nodes nodes.csv --hyperedges he.csv --label y --out my-set"
+)(build)
 app.add_typer(datasets.app, name="datasets")
+app.command(epilog="Example: hgraph train my-set --model hgnn+ --seed 0")(train)
 app.command(epilog="Example: hgraph distill digits --teacher hgnn+ --seed 0 --out runs/demo")(distill)
 app.command(epilog="Example: hgraph reproduce lighthgnn --only cocitation-cora --seeds 1")(reproduce)
 app.command(epilog="Example: hgraph export runs/demo --format onnx --format int8")(export)

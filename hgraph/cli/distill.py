@@ -35,7 +35,7 @@ class Objective(Enum):
 
 @plain_errors
 def distill(
-    dataset: Annotated[str, typer.Argument(help="Name of a data set, see `hgraph datasets list`.")],
+    dataset: Annotated[str, typer.Argument(help="A name of `hgraph datasets list`, or a folder you built.")],
     teacher: Annotated[Teacher, typer.Option(help="The network that teaches.")] = Teacher.HGNN,
     seed: Annotated[int, typer.Option(help="Draws the split, the weights, the dropout.")] = 0,
     objective: Annotated[Objective, typer.Option(help="What the student learns from.")] = Objective.LIGHTHGNN,
@@ -52,7 +52,7 @@ def distill(
     Trains a teacher on the structure, a student MLP on the teacher's soft labels, and the same MLP on labels alone;
     prints test accuracy, size and latency, and writes report.md with plots.
     """
-    folder = out or Path("runs") / f"{dataset}-{teacher.value}-{seed}"
+    folder = out or Path("runs") / f"{Path(dataset).resolve().name}-{teacher.value}-{seed}"
     check_folder(folder)
     where = device_of(device)
     loaded = load(dataset, root=root, seed=seed)

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import io
+from collections.abc import Mapping
 from typing import Any
 
 from hgraph.distill.compare import Comparison
+from hgraph.train import FitResult
 
 __all__ = ["accuracy_latency", "learning_curve"]
 
@@ -14,31 +16,31 @@ _COLOURS = {"mlp": "#7F7F7F", "teacher": "#0072B2", "student": "#D55E00"}
 _INK, _FAINT = "#333333", "#E3E3E3"
 
 
-def learning_curve(comparison: Comparison, names: dict[str, str], title: str) -> bytes:
+def learning_curve(fits: Mapping[str, FitResult], names: Mapping[str, str], title: str) -> bytes:
     """A PNG of validation accuracy over epochs, the kept epoch of each model as a dot.
 
     Where a split has no validation part, the training loss is drawn instead.
 
     Args:
-        comparison: the three models.
+        fits: the trainings of ``mlp``, ``teacher`` and ``student``, or some of them.
         names: what to call them.
         title: the line above the plot.
     """
-    scored = all("validation" in r for _, m in comparison.items() for r in m.fit.history)
+    scored = all("validation" in r for fit in fits.values() for r in fit.history)
     figure, axes = _canvas(title, right=0.79)
     axes.set_xlabel("epoch")
     axes.set_ylabel("validation accuracy (%)" if scored else "training loss")
     ends: dict[str, float] = {}
     seen: list[float] = []
     last = 1
-    for key, model in comparison.items():
-        history = model.fit.history
+    for key, fit in fits.items():
+        history = fit.history
         if not history:
             continue
         epochs = [r["epoch"] for r in history]
         values = [100 * r["validation"] if scored else r["loss"] for r in history]
         axes.plot(epochs, values, color=_COLOURS[key], linewidth=1.6)
-        best = model.fit.best_epoch - 1
+        best = fit.best_epoch - 1
         axes.plot(epochs[best], values[best], "o", color=_COLOURS[key], markersize=6, markeredgecolor="white")
         seen += values
         ends[key], last = values[-1], max(last, int(epochs[-1]))
@@ -52,8 +54,7 @@ def learning_curve(comparison: Comparison, names: dict[str, str], title: str) ->
     for key, at in _spread(ends, 0.12 * (high - low)).items():
         note = names[key]
         if scored:
-            model = getattr(comparison, key).fit
-            note += f"\nepoch {model.best_epoch}: {100 * model.best['validation']:.1f} %"
+            note += f"\nepoch {fits[key].best_epoch}: {100 * fits[key].best['validation']:.1f} %"
         axes.annotate(
             note, (1.0, at), (8, 0), xycoords=("axes fraction", "data"), textcoords="offset points",
             color=_COLOURS[key], va="center", fontsize=9, annotation_clip=False, linespacing=1.3,

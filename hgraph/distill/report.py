@@ -68,7 +68,7 @@ def write_report(
     content: dict[str, str | bytes] = {
         "config.json": _json(config, indent=2) + "\n",
         "metrics.jsonl": "".join(_json(line) + "\n" for line in lines),
-        "learning_curve.png": plots.learning_curve(comparison, names, title),
+        "learning_curve.png": plots.learning_curve({key: m.fit for key, m in comparison.items()}, names, title),
         "accuracy_latency.png": plots.accuracy_latency(comparison, names, title),
         "student.safetensors": save(weights),
         "report.md": _markdown(comparison, names, title, config, notes),

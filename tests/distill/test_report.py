@@ -197,8 +197,10 @@ def test_labels_are_moved_apart_and_keep_their_order():
 def test_figures_are_plain_pngs(run):
     from hgraph.distill import plots
 
-    for draw in (plots.learning_curve, plots.accuracy_latency):
-        with Image.open(io.BytesIO(draw(run[0], NAMES, "toy"))) as image:
+    fits = {key: model.fit for key, model in run[0].items()}
+    pictures = [plots.learning_curve(fits, NAMES, "toy"), plots.accuracy_latency(run[0], NAMES, "toy")]
+    for picture in [*pictures, plots.learning_curve({"teacher": fits["teacher"]}, NAMES, "toy")]:
+        with Image.open(io.BytesIO(picture)) as image:
             assert image.format == "PNG"
 
 

@@ -1,0 +1,177 @@
+"""`hgraph datasets build` and `hgraph train`: from one's own tables to a trained network, and how both fail."""
+
+from __future__ import annotations
+
+import csv
+import json
+import random
+
+import pytest
+from typer.testing import CliRunner
+
+from hgraph.cli import app
+from hgraph.datasets import load
+from hgraph.models import HGNNP
+
+
+def call(*arguments):
+    return CliRunner().invoke(app, [str(a) for a in arguments])
+
+
+def write(path, header, rows):
+    with open(path, "w", newline="") as file:
+        csv.writer(file).writerows([header, *rows])
+
+
+@pytest.fixture
+def tables(tmp_path, monkeypatch):
+    """80 readers of two tastes, books read mostly by one taste, features that say little."""
+    monkeypatch.chdir(tmp_path)
+    draw = random.Random(0)
+    taste = [i % 2 for i in range(80)]
+    rows = [
+        (f"r{i}", draw.randint(18, 80), draw.choice("abc"), "crime" if t else "poetry") for i, t in enumerate(taste)
+    ]
+    write("nodes.csv", ["id", "age", "town", "taste"], rows)
+    reads = {
+        (f"r{i}", f"b{draw.randrange(8) + 8 * (t ^ (draw.random() < 0.1))}")
+        for i, t in enumerate(taste)
+        for _ in "12345"
+    }
+    write("he.csv", ["vertex", "hyperedge"], sorted(reads))
+    return tmp_path
+
+
+BUILD = ("datasets", "build", "--nodes", "nodes.csv", "--hyperedges", "he.csv", "--label", "taste", "--out", "my-set")
+
+
+def test_from_two_tables_to_a_trained_network_and_a_student(tables):
+    result = call(*BUILD)
+    assert result.exit_code == 0, result.output
+    assert "crime 40" in result.stdout
+    assert "train it:  hgraph train my-set --model hgnn+" in result.stdout
+    result = call("train", "my-set", "--model", "hgnn+", "--epochs", "60", "--json")
+    assert result.exit_code == 0, result.output
+    answer = json.loads(result.stdout)
+    assert answer["test_accuracy"] > 0.85 > answer["majority_accuracy"] == 0.5
+    folder = tables / "runs" / "my-set-hgnn+-0"
+    assert {p.name for p in folder.iterdir()} == {
+        "config.json", "metrics.jsonl", "learning_curve.png", "model.safetensors", "report.md",
+    }  # fmt: skip
+    config = json.loads((folder / "config.json").read_text())
+    assert config["command"].startswith("hgraph train my-set --model hgnn+ --seed 0")
+    assert len((folder / "metrics.jsonl").read_text().splitlines()) == 60
+    assert config["command"] in (folder / "report.md").read_text()
+    from safetensors.torch import load_file
+
+    data = load("my-set")[0]
+    HGNNP(data.num_features, 32, 2).load_state_dict(load_file(folder / "model.safetensors"))
+    again = call("train", tables / "my-set", "--epochs", "60", "--json", "--quiet", "--out", tables / "again")
+    figures = json.loads(again.stdout)
+    assert {k: v for k, v in figures.items() if k != "seconds"} == {k: v for k, v in answer.items() if k != "seconds"}
+    assert again.stderr == ""
+    result = call("distill", "./my-set", "--epochs", "20", "--quiet")
+    assert result.exit_code == 0, result.output
+    assert (tables / "runs" / "my-set-hgnn-0" / "report.md").exists()
+    assert "vertices" in call("datasets", "info", "my-set").stdout
+
+
+@pytest.mark.parametrize("model", ["hgnn", "gcn", "gat", "mlp"])
+@pytest.mark.parametrize("setting", ["transductive", "production"])
+def test_every_network_trains_in_every_setting(tables, model, setting):
+    assert call(*BUILD).exit_code == 0
+    result = call("train", "my-set", "--model", model, "--setting", setting, "--epochs", "3", "--quiet")
+    assert result.exit_code == 0, result.output
+    assert result.stdout.startswith("test accuracy")
+    assert ("unseen accuracy" in result.stdout) == (setting == "production")
+    assert result.stderr == ""
+
+
+def test_published_sets_train_too(tmp_path):
+    result = call("train", "karate", "--model", "gcn", "--epochs", "5", "--out", tmp_path, "--json", "--patience", "2")
+    assert result.exit_code == 0, result.output
+    assert json.loads(result.stdout)["dataset"] == "karate"
+    assert "holds a run already" in call("train", "karate", "--epochs", "1", "--out", tmp_path).stderr
+
+
+def test_every_option_of_build(tables):
+    write("edges.csv", ["a", "b", "w"], [("r1", "r2", 1), ("r2", "r3", 2)])
+    result = call("datasets", "build", "--nodes", "nodes.csv", "--edges", "edges.csv", "--column", "source=a",
+                  "--column", "target=b", "--type", "age=categorical", "--label", "town", "--task", "classification",
+                  "--directed", "--duplicates", "sum", "--split", "temporal", "--split-column", "age", "--shares",
+                  "0.5,0.25,0.25", "--licence", "CC0", "--redistribute", "--citation", "me", "--out", "set", "--json",
+                  "--seed", "3", "--type", "taste=ignore")  # fmt: skip
+    assert result.exit_code == 0, result.output
+    facts = json.loads(result.stdout)
+    assert facts["columns"] == {"age": "categorical"}
+    assert sum(facts["split"].values()) == 80
+    dataset = load("./set")
+    assert (dataset.licence, dataset.redistribute, dataset.citation) == ("CC0", True, "me")
+    assert dataset[0].structure.edge_index.tolist() == [[1, 2], [2, 3]]
+    (tables / "plain.txt").write_text("r1,x\nr2,x\n")
+    result = call("datasets", "build", "--hyperedges", "plain.txt", "--header", "vertex,hyperedge", "--out", "plain")
+    assert result.exit_code == 0, result.output
+    assert load("plain")[0].structure.to_lists() == [[0, 1]]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "match"),
+    [
+        (["--label", "colour"], "label: expected a column of nodes.csv"),
+        (["--type", "age"], "type: expected key=value"),
+        (["--shares", "half"], "shares: expected numbers"),
+        (["--edges", "he.csv"], "got both"),
+        (["--nodes", "no.csv"], "no.csv: no such file"),
+        (["--column", "vertex=reader"], "--column vertex="),
+        (["--out", "nodes.csv"], "a place where nothing is"),
+        (["--split", "given"], "split_column"),
+    ],
+)
+def test_build_refuses_in_one_line_and_writes_nothing(tables, arguments, match):
+    before = sorted(tables.iterdir())
+    result = call(*BUILD, *arguments)
+    assert result.exit_code == 2
+    assert match in result.stderr
+    assert len(result.stderr.splitlines()) == 1
+    assert sorted(tables.iterdir()) == before
+
+
+def test_build_replaces_only_when_told(tables):
+    assert call(*BUILD).exit_code == 0
+    result = call(*BUILD)
+    assert result.exit_code == 2
+    assert "--force" in result.stderr
+    assert call(*BUILD, "--force", "--shares", "0.8,0.1,0.1").exit_code == 0
+    assert len(load("my-set")[0].split().train) == 64
+
+
+def test_an_error_in_a_table_names_file_line_and_column(tables):
+    with open("he.csv", "a") as file:
+        file.write("r99,b1\n")
+    lines = len((tables / "he.csv").read_text().splitlines())
+    result = call(*BUILD)
+    assert result.exit_code == 2
+    assert f"he.csv:{lines}: column 'vertex': expected the id of a vertex of nodes.csv, got 'r99'" in result.stderr
+    assert not (tables / "my-set").exists()
+
+
+@pytest.mark.parametrize(
+    ("options", "match"),
+    [
+        (["--label", "age", "--task", "regression"], "vertex regression"),
+        ([], "none: no column is the label"),
+        (["--label", "taste", "--shares", "1,0,0"], "at least one test vertex"),
+    ],
+)
+def test_train_says_what_a_set_lacks(tables, options, match):
+    build = ("datasets", "build", "--nodes", "nodes.csv", "--hyperedges", "he.csv", "--out", "set", *options)
+    assert call(*build).exit_code == 0
+    result = call("train", "set", "--epochs", "1")
+    assert result.exit_code == 2
+    assert match in result.stderr
+    assert not (tables / "runs").exists()
+
+
+def test_help_has_examples():
+    for command in (["train"], ["datasets", "build"]):
+        assert "Example: hgraph" in call(*command, "--help").stdout
