@@ -102,14 +102,23 @@ def test_repeated_entries_are_what_the_caller_says(library):
 
 
 @pytest.mark.parametrize("library", LIBRARIES)
-def test_nothing_is_shared_with_the_matrix(library):
+@pytest.mark.parametrize("rows", ["source", "target"])
+def test_nothing_is_shared_with_the_matrix(library, rows):
     read, write, _, _ = LIBRARIES[library]
     g = Graph.from_edge_index([[0], [1]], num_nodes=2, directed=True, weight=[2.0])
-    matrix = write(g)
-    back = read(matrix)
+    matrix = write(g, rows=rows)
+    back = read(matrix, rows=rows)
     (matrix._values() if library == "torch" else matrix.data)[:] = 9
     assert g.adj.weight.tolist() == [2]
     assert back.structure.adj.weight.tolist() == [2]
+
+
+def test_a_tensor_says_whether_entries_repeat():
+    """Torch trusts the mark: a wrong one would leave parallel edges unsummed in compressed forms."""
+    two = Graph.from_edge_index([[0, 0], [1, 1]], num_nodes=2, directed=True, duplicates="keep")
+    assert not to_torch_sparse(two).is_coalesced()
+    assert to_torch_sparse(two).to_sparse_csr().values().tolist() == [2]
+    assert to_torch_sparse(Graph.from_edge_index([[0, 1], [1, 1]], num_nodes=2, directed=True)).is_coalesced()
 
 
 @pytest.mark.parametrize("library", LIBRARIES)
