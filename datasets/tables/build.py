@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from hgraph.datasets.tables import division, ids, incidence, kinds
+from hgraph.datasets.tables import division, hif, ids, incidence, kinds
 from hgraph.datasets.tables.encoder import Encoder
 from hgraph.datasets.tables.incidence import Duplicates, Roles
 from hgraph.datasets.tables.table import Table, read_table
@@ -75,6 +75,7 @@ def from_tables(
     - ``hyperedges``, long: ``vertex``, ``hyperedge``, one row an incidence, and if there are ``weight``, ``time``.
     - ``hyperedges``, wide: ``members``, one row a hyperedge, and if there are ``hyperedge`` (its id), ``weight``,
       ``time``. Members are divided by ``separator``; no member is a hyperedge without members.
+    - ``hyperedges``, a HIF file (``.json``): its nodes are the vertices, their attributes the columns of ``nodes``.
     - ``edges``: ``source``, ``target``, and if there are ``weight``, ``time``.
     - ``edges``, triples: ``head``, ``relation``, ``tail``. The graph is directed, messages go from tail to head, and
       parallel edges stay apart; ``meta["relation"]`` [E] numbers ``meta["relation_names"]``, in the edges' order.
@@ -135,23 +136,16 @@ def from_tables(
         raise ArgumentError("split", f"one of {list(_SPLITS)}", repr(split))
     if (split != "stratified") != (split_column is not None):
         raise ArgumentError("split_column", "a column for the splits 'temporal' and 'given' alone", repr(split_column))
-    if nodes is None and (label is not None or types or split_column is not None):
+    if nodes is None and not hif.is_hif(hyperedges) and (label is not None or types or split_column is not None):
         raise ArgumentError("nodes", "a table with the columns of label, types and split_column", None)
 
     options = Links(hyperedges is not None, directed, duplicates, separator)
-    links = read_table(hyperedges if options.hyper else edges, name="hyperedges" if options.hyper else "edges")
-    roles = Roles(links, given)
-    table = None if nodes is None else read_table(nodes, name="nodes")
-    if table is None:
-        index, known, own = incidence.vertices(roles, options.hyper, separator), "", []
-    else:
-        own = [*Roles(table, given).need("id"), *(c for c in (label, split_column) if c is not None)]
-        index, known = ids.unique(table, own[0], "vertex"), table.source
-    made = _structure(roles, index, known, options)
+    table, key, index, made = _gathered(nodes, hyperedges if options.hyper else edges, given, options)
     labels = _labels(table, label, task, missing, len(index))
     parts = _parts(table, labels, split, split_column, shares, seed)
     encoder, used = Encoder((), missing), {}
     if table is not None:
+        own = {c for c in (key, label, split_column) if c is not None}
         used = kinds.kinds_of(table, types, missing, leave_out=own)
         encoder = Encoder.fit(table, used, rows=parts[0].numpy() if len(parts[0]) else None, missing=missing)
     x, feature_names = _features(encoder, table, made.structure)
@@ -172,7 +166,7 @@ def from_tables(
         licence=licence,
         redistribute=redistribute,
         citation=citation,
-        quirks=_quirks(made, links, encoder, used, split),
+        quirks=_quirks(made, encoder, used, split),
     )
 
 
@@ -187,10 +181,25 @@ def _checked_roles(columns: Mapping[str, str] | None) -> dict[str, str]:
     return given
 
 
-def _structure(roles: Roles, index: dict[str, int], known: str, options: Links) -> incidence.Made:
+def _gathered(
+    nodes: Any, links: Any, given: Mapping[str, str], options: Links
+) -> tuple[Table | None, str | None, dict[str, int], incidence.Made]:
+    """The table of vertices and its column of ids, if there is one; id -> vertex; the structure."""
+    if hif.is_hif(links):
+        if nodes is not None or not options.hyper:
+            raise ArgumentError("nodes", "None with hyperedges= a HIF file, which holds the vertices itself", "a table")
+        return hif.read(links)
+    roles = Roles(read_table(links, name="hyperedges" if options.hyper else "edges"), given)
+    table = key = None
+    if nodes is None:
+        known, index = "", incidence.vertices(roles, options.hyper, options.separator)
+    else:
+        table = read_table(nodes, name="nodes")
+        (key,) = Roles(table, given).need("id")
+        known, index = table.source, ids.unique(table, key, "vertex")
     if options.hyper:
-        return incidence.from_hyperedges(roles, index, known, options.separator, options.duplicates)
-    return incidence.from_edges(roles, index, known, options.directed, options.duplicates)
+        return table, key, index, incidence.from_hyperedges(roles, index, known, options.separator, options.duplicates)
+    return table, key, index, incidence.from_edges(roles, index, known, options.directed, options.duplicates)
 
 
 # ---------------------------------------------------------------------- labels, parts, features
@@ -246,9 +255,7 @@ def _features(encoder: Encoder, table: Table | None, structure: Graph | Hypergra
     return torch.stack([torch.ones(n), degree], 1), ("one", "log degree")
 
 
-def _quirks(
-    made: incidence.Made, links: Table, encoder: Encoder, kinds_used: Mapping[str, str], split: str
-) -> tuple[str, ...]:
+def _quirks(made: incidence.Made, encoder: Encoder, kinds_used: Mapping[str, str], split: str) -> tuple[str, ...]:
     """What a user should know of the set, one sentence each."""
     structure = made.structure
     adjacency = structure.adj if isinstance(structure, Graph) else structure.e2v
@@ -263,8 +270,7 @@ def _quirks(
     ]
     empty = [c.name for c in encoder.codings if not c.features()]
     notes += [f"Column {n!r} gives no feature: no category or word in it is common to training rows." for n in empty]
-    unused = [c for c in links.columns if c not in made.used]
-    if unused:
-        notes.append(f"Columns of {links.source} that are not used: {', '.join(unused)}.")
+    if made.unused:
+        notes.append(f"Columns beside the memberships or edges that are not used: {', '.join(made.unused)}.")
     notes.append(f"The default split is {split}.")
     return tuple(notes)

@@ -92,7 +92,7 @@ class Made:
 
     structure: Graph | Hypergraph
     meta: dict[str, Any] = field(default_factory=dict)
-    used: tuple[str, ...] = ()
+    unused: tuple[str, ...] = ()  # columns of the table that say nothing here
 
 
 def vertices(roles: Roles, hyper: bool, separator: str | None) -> dict[str, int]:
@@ -152,7 +152,7 @@ def _long(roles: Roles, index: Mapping[str, int], known: str, duplicates: Duplic
     meta: dict[str, Any] = {"hyperedge_names": tuple(names)}
     if time is not None:
         meta["incidence_time"] = made.v2e.sort_edges(torch.from_numpy(time[keep]))
-    return Made(made, meta, _used(roles, "vertex", "hyperedge", "weight", "time"))
+    return Made(made, meta, _unused(roles, "vertex", "hyperedge", "weight", "time"))
 
 
 def _wide(roles: Roles, index: Mapping[str, int], known: str, separator: str | None, duplicates: Duplicates) -> Made:
@@ -184,7 +184,7 @@ def _wide(roles: Roles, index: Mapping[str, int], known: str, separator: str | N
     meta: dict[str, Any] = {"hyperedge_names": hyperedge_names}
     if time is not None:
         meta["hyperedge_time"] = torch.tensor(time)
-    return Made(made, meta, _used(roles, "members", names, "weight", "time"))
+    return Made(made, meta, _unused(roles, "members", names, "weight", "time"))
 
 
 def _members(table: Table, column: str, separator: str | None) -> Iterator[list[list[str]]]:
@@ -240,7 +240,7 @@ def from_edges(roles: Roles, index: Mapping[str, int], known: str, directed: boo
         duplicates="keep" if triples else "error",
     )
     meta |= {name: made.adj.sort_edges(torch.from_numpy(v)) for name, v in values.items()}
-    return Made(made, meta, _used(roles, *(("head", "relation", "tail") if triples else _ENDS), "weight", "time"))
+    return Made(made, meta, _unused(roles, *(("head", "relation", "tail") if triples else _ENDS), "weight", "time"))
 
 
 def _relations(roles: Roles) -> tuple[np.ndarray, tuple[str, ...]]:
@@ -331,5 +331,6 @@ def _float32(values: np.ndarray | None) -> torch.Tensor | None:
     return None if values is None else torch.from_numpy(values.astype(np.float32))
 
 
-def _used(roles: Roles, *names: str) -> tuple[str, ...]:
-    return tuple(column for column in map(roles.find, names) if column is not None)
+def _unused(roles: Roles, *names: str) -> tuple[str, ...]:
+    used = set(map(roles.find, names))
+    return tuple(column for column in roles.table.columns if column not in used)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+
 import pytest
 import torch
 from hypothesis import given, settings
@@ -335,3 +337,44 @@ def test_a_table_without_rows_is_legal_and_empty():
     data = from_tables({"id": [], "y": []}, {"vertex": [], "hyperedge": []})[0]
     assert (data.num_vertices, data.structure.num_hyperedges) == (0, 0)
     assert from_tables(NODES, edges={"source": [], "target": []})[0].structure.num_edges == 0
+
+
+# ---------------------------------------------------------------------- HIF
+
+HIF = {
+    "network-type": "undirected",
+    "nodes": [
+        {"node": "a", "attrs": {"age": 3, "kind": "x"}},
+        {"node": 7, "attrs": {"age": 5}},
+        {"node": "lone", "attrs": {"kind": "y", "id": "ssn"}},
+    ],
+    "edges": [{"edge": "e", "weight": 2.5}, {"edge": "empty", "attrs": {"colour": "red"}}],
+    "incidences": [{"node": "a", "edge": "e", "weight": 0.5}, {"node": 7, "edge": "e"}],
+}
+
+
+def test_a_hif_file_is_own_data_too(tmp_path):
+    path = tmp_path / "net.json"
+    path.write_text(json.dumps(HIF))
+    dataset = from_tables(None, path, label="kind", shares=(1, 0, 0), types={"id": "ignore"})
+    data = dataset[0]
+    assert data.structure.to_lists() == [[0, 1], []]
+    assert data.structure.hyperedge_weight.tolist() == [2.5, 1]
+    assert data.structure.v2e.weight.tolist() == [0.5, 1]
+    assert data.structure.v2e.weight.dtype is torch.float32
+    assert data.meta["vertex_names"] == ("a", "7", "lone")
+    assert data.meta["hyperedge_names"] == ("e", "empty")
+    assert data.y.tolist() == [0, -1, 1]
+    assert data.meta["feature_names"] == ("age", "age (missing)")
+    assert data.x[:, 1].tolist() == [0, 0, 1]
+    assert "colour" in " ".join(dataset.quirks)
+    with pytest.raises(ArgumentError, match="HIF"):
+        from_tables(NODES, path)
+    with pytest.raises(DataError, match="kind"):
+        from_tables(None, path, label="age", types={"kind": "numeric", "id": "ignore"})
+    path.write_text(json.dumps(HIF | {"nodes": [{"node": "7"}, {"node": 7}]}))
+    with pytest.raises(DataError, match="different as text, got '7'"):
+        from_tables(None, path)
+    path.write_text("{")
+    with pytest.raises(DataError, match="not JSON"):
+        from_tables(None, path)

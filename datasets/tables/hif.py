@@ -1,0 +1,55 @@
+"""HIF files as own data: the structure, and the attributes of its nodes as a table."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+from pathlib import Path
+from typing import Any
+
+from hgraph.datasets.tables.incidence import Made
+from hgraph.datasets.tables.table import Table, read_table, wrong
+from hgraph.structure import Hypergraph
+from hgraph.structure.convert import ABSENT, read_hif
+
+__all__ = ["is_hif", "read"]
+
+
+def is_hif(source: Any) -> bool:
+    """Whether a source of hyperedges is a path to a JSON file."""
+    return isinstance(source, (str, os.PathLike)) and Path(source).suffix.lower() == ".json"
+
+
+def read(path: str | os.PathLike[str]) -> tuple[Table, str, dict[str, int], Made]:
+    """The attributes of the nodes, their column of ids, id -> vertex, and the hypergraph.
+
+    Weights become float32. Attributes of hyperedges and incidences are not kept, but for the direction of incidences.
+
+    Raises:
+        DataError: no HIF file, or two nodes whose ids are the same text.
+    """
+    converted = read_hif(Path(path).expanduser())
+    hg = converted.structure
+    assert isinstance(hg, Hypergraph)  # noqa: S101 - a HIF file holds nothing else
+    given = converted.vertex_ids or []
+    index = {str(name): i for i, name in enumerate(given)}
+    if len(index) < len(given):
+        twice = next(str(name) for i, name in enumerate(given) if index[str(name)] != i)
+        raise wrong(f"{path}", "nodes whose ids are different as text", f"{twice!r} as a number and as text")
+    key = "id" if "id" not in converted.vertex_attrs else "id of the node"
+    columns: dict[str, Any] = {key: list(index)}
+    for name, values in converted.vertex_attrs.items():
+        columns[name] = [None if v is ABSENT else v for v in (values.tolist() if hasattr(values, "tolist") else values)]
+    meta: dict[str, Any] = {"hyperedge_names": tuple(map(str, converted.hyperedge_ids or ()))}
+    if "direction" in converted.edge_attrs:
+        directions = converted.edge_attrs["direction"]
+        meta["incidence_direction"] = tuple(None if d is ABSENT else str(d) for d in directions)
+    weight = hg.v2e.weight
+    structure = dataclasses.replace(
+        hg,
+        v2e=hg.v2e if weight is None else hg.v2e.with_weight(weight.float()),
+        hyperedge_weight=None if hg.hyperedge_weight is None else hg.hyperedge_weight.float(),
+        vertex_weight=None if hg.vertex_weight is None else hg.vertex_weight.float(),
+    )
+    unused = {*converted.hyperedge_attrs, *converted.edge_attrs} - {"direction"}
+    return read_table(columns, name=str(path)), key, index, Made(structure, meta, tuple(sorted(map(str, unused))))
