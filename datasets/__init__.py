@@ -3,6 +3,7 @@
 from hgraph.datasets import (
     committees,
     cooking,
+    dhg,
     embedded,
     graph_sets,
     hypergcn,
@@ -24,6 +25,7 @@ __all__ = [
     "Encoder",
     "committees",
     "cooking",
+    "dhg",
     "embedded",
     "from_tables",
     "graph_sets",

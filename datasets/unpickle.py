@@ -131,7 +131,7 @@ class _Array(_Record):
     __slots__ = ("dtype", "fortran", "raw", "shape")
     dtype: np.dtype[Any]
     fortran: bool
-    raw: bytes
+    raw: bytes | str
     shape: tuple[int, ...]
 
     def __setstate__(self, state: object) -> None:
@@ -140,7 +140,8 @@ class _Array(_Record):
         _, shape, dtype, fortran, raw = state
         if not isinstance(dtype, _DType) or not isinstance(fortran, (bool, int)):
             raise DataError("array: malformed state")
-        raw = _as_bytes(raw)
+        if not isinstance(raw, (bytes, str)):
+            raise DataError(f"array: raw bytes are needed, not {type(raw).__name__}")
         sizes = shape if isinstance(shape, tuple) else (-1,)
         if len(sizes) > 8 or any(type(n) is not int or not 0 <= n < 2**31 for n in sizes):
             raise DataError(f"array: shape {shape!r:.60} does not fit {len(raw)} bytes")
@@ -149,7 +150,7 @@ class _Array(_Record):
             raise DataError(f"array: shape {shape!r:.60} of {dtype.code} does not fit {len(raw)} bytes")
 
     def build(self) -> np.ndarray[Any, Any]:
-        flat = np.frombuffer(self.raw, self.dtype) if self.raw else np.empty(0, self.dtype)
+        flat = np.frombuffer(_as_bytes(self.raw), self.dtype) if self.raw else np.empty(0, self.dtype)
         flat = flat.astype(self.dtype.newbyteorder("="))  # a copy that may be written to
         return flat.reshape(self.shape, order="F" if self.fortran else "C")
 
@@ -173,10 +174,10 @@ class _Scalar(_Record):
     def __new__(cls, dtype: object, raw: object) -> Any:
         if not isinstance(dtype, _DType):
             raise DataError("scalar: malformed")
-        raw, kind = _as_bytes(raw), dtype.numpy()
-        if len(raw) != kind.itemsize:
-            raise DataError(f"scalar: {len(raw)} bytes for {dtype.code}")
-        return np.frombuffer(raw, kind)[0].item()
+        kind = dtype.numpy()
+        if not isinstance(raw, (bytes, str)) or len(raw) != kind.itemsize:
+            raise DataError(f"scalar: {kind.itemsize} bytes are needed for {dtype.code}")
+        return np.frombuffer(_as_bytes(raw), kind)[0].item()
 
 
 class _Csr(_Record):
@@ -227,6 +228,21 @@ class _Set(_Record):
         return set(members)
 
 
+class _Bytes(_Record):
+    """``_codecs.encode``: how Python 3 writes bytes under protocol 2, as latin-1 text; text is what comes out.
+
+    Encoding waits until an array is made and paid for: a megabyte encoded anew by every few bytes of the file
+    would fill the memory.
+    """
+
+    __slots__ = ()
+
+    def __new__(cls, text: object, encoding: object = None) -> Any:
+        if not isinstance(text, str) or encoding != "latin1":
+            raise DataError("bytes: malformed")
+        return text
+
+
 def _as_bytes(raw: object) -> bytes:
     """Bytes, or a Python 2 string, which arrives as latin-1 text."""
     if isinstance(raw, str):
@@ -262,6 +278,7 @@ _ADMITTED: dict[tuple[str, str], type[_Record]] = {
     ("numpy._core.multiarray", "scalar"): _Scalar,
     ("scipy.sparse.csr", "csr_matrix"): _Csr,
     ("scipy.sparse._csr", "csr_matrix"): _Csr,
+    ("_codecs", "encode"): _Bytes,
     ("collections", "defaultdict"): _DefaultDict,
     ("builtins", "list"): _List,
     ("__builtin__", "list"): _List,

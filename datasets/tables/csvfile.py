@@ -78,7 +78,8 @@ def chunks(reader: Reader, width: int) -> Iterator[list[Sequence[str]]]:
         if set(map(len, rows)) - {width}:
             _refuse_ragged(reader, width)
         if rows:
-            yield list(zip(*rows, strict=True))
+            cells = list(itertools.chain.from_iterable(rows))
+            yield [cells[i::width] for i in range(width)]
 
 
 def _divided(lines: list[str], delimiter: str, width: int) -> list[Sequence[str]] | None:

@@ -45,7 +45,7 @@ def list_(root: RootOption = None, as_json: JsonOption = False) -> None:
 @app.command("info", epilog="Example: hgraph datasets info karate --out karate.png")
 @plain_errors
 def info(
-    name: Annotated[str, typer.Argument(help="Name of a data set.")],
+    name: Annotated[str, typer.Argument(help="Name of a data set, or a folder of your own.")],
     out: Annotated[Path | None, typer.Option(help="Draw the histograms into this picture (.png, .svg, .pdf).")] = None,
     root: RootOption = None,
     as_json: JsonOption = False,

@@ -236,6 +236,31 @@ def test_many_arrays_of_the_same_bytes_do_not_add_up():
     refused_cheaply(PROTO + b"](" + first + again * 300 + b"e" + STOP, "larger than the file")
 
 
+@pytest.mark.parametrize("encoded", [False, True])
+def test_many_arrays_of_the_same_text_do_not_add_up(encoded):
+    """Text is turned into bytes when an array is made, not whenever the file says so."""
+    long = b"X" + struct.pack("<I", 2**17) + bytes(2**17) + b"\x94"
+    encode = (stack_global("_codecs", "encode"), text("latin1") + b"\x86R") if encoded else (b"", b"")
+    first = array(number(2**14) + b"\x85", encode[0] + long + encode[1])
+    again = array(number(2**14) + b"\x85", encode[0] + b"h\x00" + encode[1])
+    refused_cheaply(PROTO + b"](" + first + again * 600 + b"e" + STOP, "larger than the file")
+
+
+def test_encode_is_for_latin1_text_alone():
+    encode = stack_global("_codecs", "encode")
+    for arguments in (text("a") + text("zip") + b"\x86", text("a") + b"\x85", raw(b"a") + text("latin1") + b"\x86"):
+        with pytest.raises(DataError, match="bytes: malformed"):
+            unpickle.loads(PROTO + encode + arguments + b"R" + STOP)
+
+
+def test_arrays_that_python_3_wrote_under_protocol_2():
+    values = {"x": np.arange(300, dtype=np.uint8), "s": csr_matrix(np.eye(3, dtype=np.float32)), "n": np.float64(0.1)}
+    found = unpickle.loads(pickle.dumps(values, protocol=2))
+    assert found["x"].tolist() == [i % 256 for i in range(300)]
+    assert (found["s"] != values["s"]).nnz == 0
+    assert found["n"] == 0.1
+
+
 def test_nested_tuples_that_take_forever_to_hash():
     doubled = b")\x94" + b"".join(b"h" + bytes([i]) + b"h" + bytes([i]) + b"\x86\x94" for i in range(100))
     refused_cheaply(PROTO + b"}" + doubled + b"Ns" + STOP, "a tuple is used again")

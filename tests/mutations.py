@@ -1,0 +1,219 @@
+"""Faults put into a copy of the library, one at a time: each must turn a test red.
+
+python tests/mutations.py            (all)
+python tests/mutations.py hgnn       (those whose name holds the word)
+"""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+import sys
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent
+_RUN = "import hgraph, pytest, sys; assert hgraph.__file__.startswith(sys.argv[1]); sys.exit(pytest.main(sys.argv[2:]))"
+
+
+@dataclass(frozen=True)
+class Mutation:
+    """One fault: a text that occurs once in a file, what stands there instead, and the tests that must notice."""
+
+    name: str
+    file: str
+    old: str
+    new: str
+    tests: str
+
+
+HGNN, HGNNP = "hgraph/nn/hypergraph/hgnn.py", "hgraph/nn/hypergraph/hgnnp.py"
+GCN, GAT = "hgraph/nn/graph/gcn.py", "hgraph/nn/graph/gat.py"
+LINEAR, SOFTMAX, OPS = "hgraph/ops/linear.py", "hgraph/ops/softmax.py", "tests/ops"
+HYPER, GRAPH, STRUCTURE = "tests/nn/test_hypergraph.py", "tests/nn/test_graph.py", "tests/structure"
+
+MUTATIONS = [
+    Mutation(
+        "hgnn: hyperedge weights W dropped", HGNN, "weight = weight * hg.hyperedge_weight[e2v.indices]", "pass", HYPER
+    ),
+    Mutation("hgnn: vertex degree on one side only", HGNN, "v2e.weight * root[v2e.indices]", "v2e.weight", HYPER),
+    Mutation(
+        "hgnn: vertex and hyperedge degree swapped", HGNN, 'hg.v2e.normalize("row")', 'hg.v2e.normalize("col")', HYPER
+    ),
+    Mutation("hgnn: root of the degree forgotten", HGNN, "hg.vertex_degree(), -0.5", "hg.vertex_degree(), -1.0", HYPER),
+    Mutation("hgnn: bias dropped", HGNN, "out_channels, bias=bias", "out_channels, bias=False", "tests/nn"),
+    Mutation("hgnn+: degrees swapped", HGNNP, 'e2v.normalize("row")', 'e2v.normalize("col")', HYPER),
+    Mutation("hgnn+: hyperedge degree dropped", HGNNP, 'hg.v2e.normalize("row")', "hg.v2e", HYPER),
+    Mutation("hgnn+: W dropped", HGNNP, "hg.hyperedge_weight[e2v.indices] * e2v.weight", "e2v.weight", HYPER),
+    Mutation("gcn: loops dropped", GCN, "+ loop.to(x.dtype).unsqueeze(-1) * x", "", GRAPH),
+    Mutation("gcn: degrees without loops", GCN, ".target_degree() + missing", ".target_degree()", GRAPH),
+    Mutation(
+        "gcn: in place of both degrees the source's twice", GCN, "scale[adj.target] *", "scale[adj.indices] *", GRAPH
+    ),
+    Mutation("gcn: bias dropped", GCN, "x + self.bias.to(x.dtype)", "x", GRAPH),
+    Mutation(
+        "gat: itself left out",
+        GAT,
+        "merge(neighbours, self._itself(query, key, value, graph)).out",
+        "neighbours.out",
+        GRAPH,
+    ),
+    Mutation(
+        "gat: query and key swapped", GAT, "attend(graph.adj, query, key,", "attend(graph.adj, key, query,", GRAPH
+    ),
+    Mutation("gat: slope", GAT, "Additive(slope=self.negative_slope)", "Additive(slope=0.1)", GRAPH),
+    Mutation(
+        "weights: incidence weights dropped",
+        "hgraph/nn/hypergraph/_weights.py",
+        "ones if v2e.weight is None else v2e.weight.to(dtype)",
+        "ones",
+        HYPER,
+    ),
+    Mutation(
+        "degree: zero inverts to infinity",
+        "hgraph/structure/_coo.py",
+        "torch.where(zero, 0.0, torch.where(zero, 1.0, degree) ** exponent)",
+        "degree**exponent",
+        STRUCTURE,
+    ),
+    Mutation(
+        "normalize: the other degree",
+        "hgraph/structure/algebra.py",
+        "adj.target_degree(), exponent)[adj.target]",
+        "adj.source_degree(), exponent)[adj.indices]",
+        STRUCTURE,
+    ),
+    Mutation(
+        "spmm: weight dropped",
+        LINEAR,
+        "        weight = weight.to(x.dtype)\n",
+        "        weight = torch.ones_like(weight).to(x.dtype)\n",
+        OPS,
+    ),
+    Mutation(
+        "spmm: gradient with weights in row order",
+        LINEAR,
+        "None if weight is None else weight.index_select(0, adj[6]), grad)",
+        "weight, grad)",
+        OPS,
+    ),
+    Mutation(
+        "spmm: gradient over the structure itself", LINEAR, "grad_x = spmm(transpose(adj)", "grad_x = spmm(adj", OPS
+    ),
+    Mutation(
+        "sddmm: heads mixed",
+        LINEAR,
+        "product.unflatten(-1, (heads, a.shape[-1] // max(heads, 1))).sum(-1)",
+        "product.unflatten(-1, (a.shape[-1] // max(heads, 1), heads)).sum(-2)",
+        OPS,
+    ),
+    Mutation("sddmm: gradient of b in row order", LINEAR, "grad.index_select(0, adj[6]), a)", "grad, a)", OPS),
+    Mutation("hubs: a run lost", LINEAR, "(length + _LONGEST_RUN - 1) // _LONGEST_RUN", "length // _LONGEST_RUN", OPS),
+    Mutation("softmax: no shift", SOFTMAX, "torch.exp(score - shift.index_select(0, adj[2]))", "torch.exp(score)", OPS),
+    Mutation(
+        "softmax: gradient without its mean", SOFTMAX, "flow - alpha * at_target(adj, row_sum(adj, flow))", "flow", OPS
+    ),
+    Mutation("attend: lse without the shift", SOFTMAX, "lse = shift + total.log()", "lse = total.log()", OPS),
+    Mutation("attend: no gradient through lse", SOFTMAX, ".sum(-1) - grad_lse", ".sum(-1)", OPS),
+    Mutation(
+        "attend: dropout in the normaliser", SOFTMAX, "grad_score = kept * inner", "grad_score = alpha * inner", OPS
+    ),
+    Mutation("merge: one side's share", "hgraph/ops/merge.py", "(share_a / total)", "share_a", OPS),
+    Mutation("merge: both empty", "hgraph/ops/merge.py", "torch.where(empty, 1.0, total)", "total", OPS),
+    Mutation(
+        "mean: counts from the other side",
+        "hgraph/ops/propagate.py",
+        "adj.indptr.diff()",
+        "adj.t_indptr.diff()[: adj.num_targets]",
+        OPS,
+    ),
+    Mutation("max: ties not shared", "hgraph/ops/extremum.py", "ties.clamp(min=1)", "1", OPS),
+    Mutation(
+        "max: min taken",
+        "hgraph/ops/extremum.py",
+        '"amax" if largest else "amin"',
+        '"amin" if largest else "amax"',
+        OPS,
+    ),
+    Mutation(
+        "soft labels: mean over classes too",
+        "hgraph/distill/soft_labels.py",
+        "torch.xlogy(t, t) - t * log_s).sum(-1)",
+        "torch.xlogy(t, t) - t * log_s).mean(-1)",
+        "tests/distill/test_terms.py",
+    ),
+    Mutation(
+        "high order: sizes ignored",
+        "hgraph/distill/high_order.py",
+        'logits.double().softmax(-1), reduce="mean")\n            log_s',
+        "logits.double().softmax(-1))\n            log_s",
+        "tests/distill/test_terms.py",
+    ),
+    Mutation(
+        "clique: loops kept",
+        "hgraph/structure/expansion.py",
+        "keep = adj.indices != adj.target",
+        "keep = adj.indices == adj.indices",
+        STRUCTURE,
+    ),
+]
+
+
+def copied(folder: Path) -> Path:
+    """The library and its tests, links followed, in a folder."""
+    for name in ("hgraph", "tests"):
+        shutil.copytree(ROOT / name, folder / name, ignore=shutil.ignore_patterns("__pycache__"))
+    for name in ("pyproject.toml", "setup.cfg", "README.md"):
+        shutil.copy(ROOT / name, folder / name)
+    return folder
+
+
+def tests_fail(folder: Path, tests: str) -> bool:
+    """Whether a test is red in a copied tree; only the first failure is waited for."""
+    options = ["-x", "-q", "-p", "no:cacheprovider", "-m", "not slow and not gpu and not real_data", tests]
+    command = [sys.executable, "-c", _RUN, str(folder), *options]
+    done = subprocess.run(command, cwd=folder, env=_environment(folder), capture_output=True, text=True)
+    if done.returncode not in (0, 1):
+        raise RuntimeError(f"pytest ended with {done.returncode}:\n{done.stdout[-2000:]}\n{done.stderr[-2000:]}")
+    return done.returncode == 1
+
+
+def mutated(folder: Path, mutation: Mutation) -> bool:
+    """Whether the tests notice a mutation; the folder is as it was afterwards."""
+    path = folder / mutation.file
+    text = path.read_text(encoding="utf-8")
+    if text.count(mutation.old) != 1:
+        raise ValueError(
+            f"{mutation.name}: {mutation.old!r} occurs {text.count(mutation.old)} times in {mutation.file}"
+        )
+    path.write_text(text.replace(mutation.old, mutation.new), encoding="utf-8")
+    try:
+        return tests_fail(folder, mutation.tests)
+    finally:
+        path.write_text(text, encoding="utf-8")
+
+
+def _environment(folder: Path) -> dict[str, str]:
+    import os
+
+    return {**os.environ, "PYTHONPATH": str(folder), "PYTHONDONTWRITEBYTECODE": "1", "HGRAPH_FAST": "1"}
+
+
+def main() -> int:
+    """Run the mutations and print what became of each."""
+    word = sys.argv[1] if len(sys.argv) > 1 else ""
+    survived = 0
+    with tempfile.TemporaryDirectory() as temporary:
+        folder = copied(Path(temporary).resolve())
+        for mutation in MUTATIONS:
+            if word in mutation.name:
+                noticed = mutated(folder, mutation)
+                survived += not noticed
+                print(f"{'red' if noticed else 'SURVIVED':9} {mutation.name}", flush=True)
+    print(f"{survived} survived")
+    return int(survived > 0)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
