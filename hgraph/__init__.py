@@ -45,7 +45,7 @@ __all__ = [
     "propagate",
 ]
 
-_ALIASES = {"convert": "structure.convert"}
+_ALIASES = {"build": "structure.build", "convert": "structure.convert"}
 _SUBPACKAGES = ("datasets", "distill", "kernels", "models", "nn", "testing", "train")
 
 

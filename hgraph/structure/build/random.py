@@ -1,0 +1,342 @@
+"""Random graphs and hypergraphs: each pair is an edge, or each (vertex, hyperedge) an incidence, by its own chance.
+
+All draw under ``seed``: the same seed gives the same structure. Time and memory follow the edges drawn, not the N^2
+pairs or N M cells that might have been.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
+
+import numpy as np
+
+from hgraph.errors import ArgumentError
+from hgraph.structure.graph import Graph
+from hgraph.structure.hypergraph import Hypergraph
+
+__all__ = [
+    "chung_lu_graph",
+    "chung_lu_hypergraph",
+    "erdos_renyi_graph",
+    "erdos_renyi_hypergraph",
+    "stochastic_block_graph",
+    "stochastic_block_hypergraph",
+    "uniform_graph",
+    "uniform_hypergraph",
+]
+
+Pairs = tuple[np.ndarray, np.ndarray]
+
+
+def erdos_renyi_graph(num_nodes: int, p: float, *, directed: bool = False, seed: int = 0) -> Graph:
+    r"""Each pair of nodes joined with chance ``p``, independently; no self-loops.
+
+    .. math:: P(\{i, j\} \in E) = p
+
+    Args:
+        num_nodes: N.
+        p: chance of an edge, 0 .. 1.
+        directed: whether (i, j) and (j, i) are drawn apart.
+        seed: of the draw.
+
+    Source: Gilbert, "Random graphs", 1959 (the model usually named after Erdos and Renyi).
+
+    >>> erdos_renyi_graph(5, 1.0).num_edges, erdos_renyi_graph(5, 1.0, directed=True).num_edges
+    (20, 20)
+    """
+    return stochastic_block_graph([_size("num_nodes", num_nodes)], [[p]], directed=directed, seed=seed)
+
+
+def erdos_renyi_hypergraph(num_vertices: int, num_hyperedges: int, p: float, *, seed: int = 0) -> Hypergraph:
+    r"""Each vertex a member of each hyperedge with chance ``p``, independently.
+
+    .. math:: P(v \in e) = p
+
+    Hyperedges without members, and vertices in none, are to be expected where p is small.
+
+    >>> erdos_renyi_hypergraph(4, 3, 1.0).num_incidences
+    12
+    """
+    n, m = _size("num_vertices", num_vertices), _size("num_hyperedges", num_hyperedges)
+    return stochastic_block_hypergraph([n], [m], [[p]], seed=seed)
+
+
+def uniform_graph(num_nodes: int, num_edges: int, *, directed: bool = False, seed: int = 0) -> Graph:
+    """One of all graphs of N nodes and so many edges, each as likely; no self-loops, no repeated edge.
+
+    Args:
+        num_nodes: N.
+        num_edges: pairs drawn; of an undirected graph each counts once here and twice in ``Graph.num_edges``.
+        directed: whether pairs are ordered.
+        seed: of the draw.
+
+    Source: Erdos and Renyi, "On random graphs I", 1959.
+
+    >>> uniform_graph(6, 4).num_edges
+    8
+    """
+    n, total = _size("num_nodes", num_nodes), _pairs_among(num_nodes, directed)
+    if not 0 <= num_edges <= total:
+        raise ArgumentError("num_edges", f"0 .. {total} (pairs of {n} nodes)", num_edges)
+    codes = np.random.default_rng(seed).choice(total, num_edges, replace=False, shuffle=False)
+    return _graph(n, [(_ordered if directed else _unordered)(codes, n)], directed)
+
+
+def uniform_hypergraph(
+    num_vertices: int, num_hyperedges: int, size: int | Sequence[int], *, seed: int = 0
+) -> Hypergraph:
+    """Hyperedges of given sizes, the members of each drawn uniformly among all vertices, none twice.
+
+    Two hyperedges may come out equal: see `Hypergraph.without_repeats`.
+
+    Args:
+        num_vertices: N.
+        num_hyperedges: M.
+        size: members of every hyperedge (a k-uniform hypergraph), or of each [M].
+        seed: of the draw.
+
+    >>> uniform_hypergraph(9, 2, 3).hyperedge_degree().tolist()
+    [3, 3]
+    """
+    n, m = _size("num_vertices", num_vertices), _size("num_hyperedges", num_hyperedges)
+    sizes = np.broadcast_to(np.asarray(size, dtype=np.int64), (m,)) if np.ndim(size) == 0 else np.asarray(size)
+    if sizes.shape != (m,):
+        raise ArgumentError("size", f"one number, or {m} (one a hyperedge)", f"{sizes.shape[0]} numbers")
+    if m and not (sizes.min() >= 0 and sizes.max() <= n):
+        raise ArgumentError("size", f"0 .. {n} members (there are {n} vertices)", f"{sizes.min()} .. {sizes.max()}")
+    rng = np.random.default_rng(seed)
+    drawn = []
+    for k in np.unique(sizes):
+        hyperedges = np.flatnonzero(sizes == k)
+        members = _subsets(rng, len(hyperedges), int(k), n)
+        drawn.append((members.reshape(-1), np.repeat(hyperedges, k)))
+    return _hypergraph(n, m, drawn)
+
+
+def chung_lu_graph(degree: Any, *, seed: int = 0) -> Graph:
+    r"""A graph with expected degrees: pairs joined by the product of theirs, no self-loops.
+
+    .. math:: P(\{i, j\} \in E) = \min\bigl(1, d_i d_j / \textstyle\sum_k d_k\bigr)
+
+    Args:
+        degree: [N] expected degrees, not negative. A node falls short of its own by the loop it may not have,
+            d_i^2 / sum d, and by what the minimum cuts off.
+        seed: of the draw.
+
+    Source: Chung and Lu, "Connected components in random graphs with given expected degree sequences", 2002.
+
+    >>> chung_lu_graph([0.0, 3.0, 3.0, 3.0]).degree()[0].item()
+    0
+    """
+    d = _degrees("degree", degree)
+    rng, total, drawn = np.random.default_rng(seed), max(d.sum(), 1e-300), []
+    classes = list(_similar(d))
+    for a, first in enumerate(classes):
+        for b, second in enumerate(classes[: a + 1]):
+            bound = min(1.0, d[first].max() * d[second].max() / total)
+            i, j = _unordered_cells(rng, len(first), bound) if a == b else _cells(rng, len(first), len(second), bound)
+            drawn.append(_thinned(rng, (first[i], second[j]), lambda i, j: d[i] * d[j] / total, bound))
+    return _graph(len(d), drawn, directed=False)
+
+
+def chung_lu_hypergraph(vertex_degree: Any, hyperedge_degree: Any, *, seed: int = 0) -> Hypergraph:
+    r"""A hypergraph with expected degrees on both sides.
+
+    .. math:: P(v \in e) = \min\bigl(1, d_v d_e / \sqrt{\textstyle\sum_u d_u \sum_f d_f}\bigr)
+
+    Args:
+        vertex_degree: [N] expected numbers of hyperedges, not negative.
+        hyperedge_degree: [M] expected numbers of members. Where the two sums differ, both sides are scaled to their
+            geometric mean.
+        seed: of the draw.
+
+    Source: Aksoy, Kolda, Pinar, "Measuring and modeling bipartite graphs with community structure", 2017.
+
+    >>> chung_lu_hypergraph([2.0] * 50, [10.0] * 10).num_incidences > 0
+    True
+    """
+    d, s = _degrees("vertex_degree", vertex_degree), _degrees("hyperedge_degree", hyperedge_degree)
+    rng, total, drawn = np.random.default_rng(seed), max(float(np.sqrt(d.sum() * s.sum())), 1e-300), []
+    for vertices in _similar(d):
+        for hyperedges in _similar(s):
+            bound = min(1.0, d[vertices].max() * s[hyperedges].max() / total)
+            v, e = _cells(rng, len(vertices), len(hyperedges), bound)
+            drawn.append(_thinned(rng, (vertices[v], hyperedges[e]), lambda v, e: d[v] * s[e] / total, bound))
+    return _hypergraph(len(d), len(s), drawn)
+
+
+def stochastic_block_graph(sizes: Sequence[int], p: Any, *, directed: bool = False, seed: int = 0) -> Graph:
+    r"""Nodes in K communities, joined by a chance that depends on their two communities alone.
+
+    .. math:: P(\{i, j\} \in E) = p_{c(i)\, c(j)}
+
+    Args:
+        sizes: nodes of each community; the first ``sizes[0]`` nodes are community 0, and so on.
+        p: [K, K] chances; symmetric unless ``directed``, then ``p[a, b]`` is that of an edge from a to b.
+        directed: whether pairs are ordered.
+        seed: of the draw.
+
+    Source: Holland, Laskey, Leinhardt, "Stochastic blockmodels", 1983.
+
+    >>> g = stochastic_block_graph([2, 3], [[1.0, 0.0], [0.0, 1.0]])
+    >>> g.degree().tolist()
+    [1, 1, 2, 2, 2]
+    """
+    start = _offsets("sizes", sizes)
+    p = _chances(p, len(sizes), len(sizes))
+    if not directed and not np.array_equal(p, p.T):
+        raise ArgumentError("p", "a symmetric matrix of chances", "another", "Pass directed=True for one-way chances")
+    rng, drawn = np.random.default_rng(seed), []
+    for a, first in enumerate(sizes):
+        for b, second in enumerate(sizes if directed else sizes[: a + 1]):
+            if a != b:
+                i, j = _cells(rng, first, second, p[a, b])
+            elif directed:
+                i, j = _ordered_cells(rng, first, p[a, a])
+            else:
+                i, j = _unordered_cells(rng, first, p[a, a])
+            drawn.append((i + start[a], j + start[b]))
+    return _graph(int(start[-1]), drawn, directed)
+
+
+def stochastic_block_hypergraph(
+    sizes: Sequence[int], hyperedge_sizes: Sequence[int], p: Any, *, seed: int = 0
+) -> Hypergraph:
+    r"""Vertices in K communities and hyperedges in L, members by a chance that depends on the two alone.
+
+    .. math:: P(v \in e) = p_{c(v)\, c(e)}
+
+    Args:
+        sizes: vertices of each community, which are numbered in that order.
+        hyperedge_sizes: hyperedges of each of the L kinds, numbered in that order.
+        p: [K, L] chances.
+        seed: of the draw.
+
+    Source: Larremore, Clauset, Jacobs, "Efficiently inferring community structure in bipartite networks", 2014.
+
+    >>> stochastic_block_hypergraph([2, 1], [1, 1], [[1.0, 0.0], [0.0, 1.0]]).to_lists()
+    [[0, 1], [2]]
+    """
+    rows, columns = _offsets("sizes", sizes), _offsets("hyperedge_sizes", hyperedge_sizes)
+    p = _chances(p, len(sizes), len(hyperedge_sizes))
+    rng, drawn = np.random.default_rng(seed), []
+    for a, first in enumerate(sizes):
+        for b, second in enumerate(hyperedge_sizes):
+            v, e = _cells(rng, first, second, p[a, b])
+            drawn.append((v + rows[a], e + columns[b]))
+    return _hypergraph(int(rows[-1]), int(columns[-1]), drawn)
+
+
+# ---------------------------------------------------------------------- drawing cells by number
+
+
+def _cells(rng: np.random.Generator, rows: int, columns: int, p: float) -> Pairs:
+    """Cells of a rows x columns table, each taken with chance p."""
+    row, column = np.divmod(_numbers(rng, rows * columns, p), max(columns, 1))
+    return row, column
+
+
+def _unordered_cells(rng: np.random.Generator, n: int, p: float) -> Pairs:
+    """Pairs i > j of n, each taken with chance p."""
+    return _unordered(_numbers(rng, _pairs_among(n, directed=False), p), n)
+
+
+def _ordered_cells(rng: np.random.Generator, n: int, p: float) -> Pairs:
+    """Pairs i != j of n, each taken with chance p."""
+    return _ordered(_numbers(rng, _pairs_among(n, directed=True), p), n)
+
+
+def _numbers(rng: np.random.Generator, total: int, p: float) -> np.ndarray:
+    """Of 0 .. total-1 each with chance p: first how many, then which, without looking at the others."""
+    return rng.choice(total, rng.binomial(total, p), replace=False, shuffle=False) if total else np.empty(0, np.int64)
+
+
+def _unordered(codes: np.ndarray, n: int) -> Pairs:
+    """Code c = i (i - 1) / 2 + j to its pair i > j, exact where the square root is a hair off."""
+    i = ((1 + np.sqrt(1 + 8 * codes.astype(np.float64))) / 2).astype(np.int64)
+    i -= i * (i - 1) // 2 > codes
+    i += i * (i + 1) // 2 <= codes
+    return i, codes - i * (i - 1) // 2
+
+
+def _ordered(codes: np.ndarray, n: int) -> Pairs:
+    """Code c = i (n - 1) + j' to its pair i != j, where j' skips i."""
+    i, j = np.divmod(codes, max(n - 1, 1))
+    return i, j + (j >= i)
+
+
+def _pairs_among(n: int, directed: bool) -> int:
+    return n * (n - 1) if directed else n * (n - 1) // 2
+
+
+def _thinned(rng: np.random.Generator, pairs: Pairs, chance: Callable[..., np.ndarray], bound: float) -> Pairs:
+    """Pairs taken with chance ``bound``, kept so that each has been taken with its own, which is no larger."""
+    keep = rng.random(len(pairs[0])) * bound < np.minimum(chance(*pairs), 1.0)
+    return pairs[0][keep], pairs[1][keep]
+
+
+def _similar(values: np.ndarray) -> Iterator[np.ndarray]:
+    """Ids of positive values, grouped so that no two of a group differ by a factor above two."""
+    positive = np.flatnonzero(values > 0)
+    exponent = np.frexp(values[positive])[1]
+    for e in np.unique(exponent):
+        yield positive[exponent == e]
+
+
+def _subsets(rng: np.random.Generator, count: int, size: int, n: int) -> np.ndarray:
+    """[count, size]: uniform subsets of 0 .. n-1 by Floyd's method, all rows in step."""
+    if 2 * size > n:  # what is left out is drawn instead: fewer steps
+        left_out = _subsets(rng, count, n - size, n)
+        kept = np.ones((count, n), dtype=bool)
+        np.put_along_axis(kept, left_out, False, axis=1)
+        return np.nonzero(kept)[1].reshape(count, size)
+    chosen = np.empty((count, size), dtype=np.int64)
+    for step, last in enumerate(range(n - size, n)):
+        candidate = rng.integers(0, last + 1, count)
+        taken = (chosen[:, :step] == candidate[:, None]).any(axis=1)
+        chosen[:, step] = np.where(taken, last, candidate)
+    return chosen
+
+
+# ---------------------------------------------------------------------- arguments and results
+
+
+def _size(name: str, value: int) -> int:
+    if isinstance(value, bool) or not isinstance(value, (int, np.integer)) or value < 0:
+        raise ArgumentError(name, "a whole number, 0 or more", repr(value))
+    return int(value)
+
+
+def _offsets(name: str, sizes: Sequence[int]) -> np.ndarray:
+    return np.concatenate([[0], np.cumsum([_size(name, s) for s in sizes], dtype=np.int64)])
+
+
+def _chances(p: Any, rows: int, columns: int) -> np.ndarray:
+    p = np.asarray(p, dtype=np.float64)
+    if p.shape != (rows, columns):
+        raise ArgumentError("p", f"chances [{rows}, {columns}]", f"shape {list(p.shape)}")
+    if not ((p >= 0) & (p <= 1)).all():
+        raise ArgumentError("p", "chances in 0 .. 1", f"{p.min()} .. {p.max()}")
+    return p
+
+
+def _degrees(name: str, values: Any) -> np.ndarray:
+    values = np.asarray(values, dtype=np.float64)
+    if values.ndim != 1 or not (np.isfinite(values) & (values >= 0)).all():
+        raise ArgumentError(name, "a list of finite numbers, 0 or more", f"shape {list(values.shape)}, {values}")
+    return values
+
+
+def _graph(n: int, drawn: list[Pairs], directed: bool) -> Graph:
+    return Graph.from_edge_index(np.stack(_joined(drawn)), num_nodes=n, directed=directed)
+
+
+def _hypergraph(n: int, m: int, drawn: list[Pairs]) -> Hypergraph:
+    vertex, hyperedge = _joined(drawn)
+    return Hypergraph.from_coo(vertex=vertex, hyperedge=hyperedge, num_vertices=n, num_hyperedges=m)
+
+
+def _joined(drawn: list[Pairs]) -> Pairs:
+    nothing = np.empty(0, dtype=np.int64)
+    return np.concatenate([nothing, *(a for a, _ in drawn)]), np.concatenate([nothing, *(b for _, b in drawn)])
