@@ -1,6 +1,9 @@
 """Structures made of what is not one yet: points, tables, texts, images, streams, other graphs, and chance."""
 
-from hgraph.structure.build.points import knn_hypergraph
+from hgraph.structure.build.attributes import category_hypergraph, membership_hypergraph, term_hypergraph
+from hgraph.structure.build.graphs import clique_hypergraph, community_hypergraph, neighbourhood_hypergraph
+from hgraph.structure.build.images import grid_graph, patch_hypergraph, superpixel_hypergraph
+from hgraph.structure.build.points import kmeans_hypergraph, knn_hypergraph, radius_hypergraph
 from hgraph.structure.build.random import (
     chung_lu_graph,
     chung_lu_hypergraph,
@@ -11,15 +14,28 @@ from hgraph.structure.build.random import (
     uniform_graph,
     uniform_hypergraph,
 )
+from hgraph.structure.build.streams import simplex_hypergraph
 
 __all__ = [
+    "category_hypergraph",
     "chung_lu_graph",
     "chung_lu_hypergraph",
+    "clique_hypergraph",
+    "community_hypergraph",
     "erdos_renyi_graph",
     "erdos_renyi_hypergraph",
+    "grid_graph",
+    "kmeans_hypergraph",
     "knn_hypergraph",
+    "membership_hypergraph",
+    "neighbourhood_hypergraph",
+    "patch_hypergraph",
+    "radius_hypergraph",
+    "simplex_hypergraph",
     "stochastic_block_graph",
     "stochastic_block_hypergraph",
+    "superpixel_hypergraph",
+    "term_hypergraph",
     "uniform_graph",
     "uniform_hypergraph",
 ]

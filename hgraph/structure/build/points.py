@@ -1,31 +1,36 @@
-"""Structures built from points."""
+"""Hypergraphs of points: nearest neighbours, all within a radius, clusters."""
 
 from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from hgraph.errors import ArgumentError, ArgumentTypeError
 from hgraph.structure.hypergraph import Hypergraph
 
-__all__ = ["knn_hypergraph"]
+__all__ = ["kmeans_hypergraph", "knn_hypergraph", "radius_hypergraph"]
+
+_SPARE = 16  # candidates beyond k, so that rounding in the quick search seldom leaves the k nearest in doubt
 
 
-def knn_hypergraph(x: Any, k: int, *, include_self: bool = True, chunk: int = 4096) -> Hypergraph:
+def knn_hypergraph(x: Any, k: int, *, include_self: bool = True, chunk: int = 2048) -> Hypergraph:
     r"""One hyperedge a point: the point itself and its k nearest others.
 
     .. math:: e_i = \{i\} \cup \operatorname{arg\,k\,min}_{j \ne i} \lVert x_i - x_j \rVert_2
 
-    Distances are exact sums of squares, pair by pair, so equal points are equally far; among equally far ones those
-    of smaller index are taken. The result does not depend on ``chunk``. Gradients do not flow to ``x``.
+    Exact: distances are sums of squares in float64, so equal points are equally far, and among equally far ones those
+    of smaller index are taken. Many points are searched by matrix products first; the nearest few are then measured
+    again, and points where rounding might have decided are searched without products. The result does not depend on
+    ``chunk``. Gradients do not flow to ``x``.
 
     Args:
         x: [N, F] points, floats or integers, without NaN or infinity.
         k: how many others, 0 .. N-1.
         include_self: whether point i is a member of hyperedge i.
-        chunk: the distances of so many points to so many others are held at once: memory O(chunk^2), time O(N^2 F).
+        chunk: so many points are measured at once: memory O(N (k + F) + chunk (chunk + k F)), time O(N^2 F).
 
     Returns:
         N vertices and N hyperedges of k + 1 members (k without ``include_self``).
@@ -37,38 +42,110 @@ def knn_hypergraph(x: Any, k: int, *, include_self: bool = True, chunk: int = 40
     >>> knn_hypergraph([[0.0], [1.0], [5.0]], k=1).to_lists()
     [[0, 1], [0, 1], [1, 2]]
     """
-    x = torch.as_tensor(x).detach()
-    if x.dim() != 2:
-        raise ArgumentError("x", "shape [N, F]", f"shape {list(x.shape)}")
-    if x.is_complex():
-        raise ArgumentTypeError("x", "real points", x.dtype)
-    x = x if x.dtype in (torch.float32, torch.float64) else x.double()
-    if not bool(x.isfinite().all()):
-        row = int((~x.isfinite()).any(1).nonzero()[0, 0])
-        raise ArgumentError("x", "finite points", f"NaN or infinity in row {row}", "Fill or drop missing values first")
-    n = x.shape[0]
+    x, device = _points(x)
+    n = len(x)
     if isinstance(k, bool) or not isinstance(k, int) or not 0 <= k <= max(n - 1, 0):
         raise ArgumentError("k", f"0 .. {max(n - 1, 0)} (there are {n} points)", k)
-    if chunk < 1:
-        raise ArgumentError("chunk", "at least 1", chunk)
-
-    blocks = [_nearest(x, rows, k, chunk) for rows in torch.arange(n, device=x.device).split(chunk)]
-    members = torch.cat(blocks) if blocks else torch.empty(0, k, dtype=torch.long, device=x.device)
+    _check_chunk(chunk)
+    search = _nearest if n <= max(chunk, k + _SPARE + 1) else _nearest_by_products
+    blocks = [search(x, rows, k, chunk) for rows in torch.arange(n).split(chunk)]
+    members = torch.cat(blocks) if blocks else torch.empty(0, k, dtype=torch.long)
     if include_self:
-        members = torch.cat([torch.arange(n, device=x.device)[:, None], members], dim=1)
+        members = torch.cat([torch.arange(n)[:, None], members], dim=1)
+    return _one_a_point(members.flatten(), torch.full((n,), members.shape[1]), device)
+
+
+def radius_hypergraph(x: Any, radius: float, *, include_self: bool = True, chunk: int = 2048) -> Hypergraph:
+    r"""One hyperedge a point: all points no farther than ``radius``.
+
+    .. math:: e_i = \{j : \lVert x_i - x_j \rVert_2 \le r\}
+
+    Args:
+        x: [N, F] points, floats or integers, without NaN or infinity.
+        radius: 0 or more, in the units of x; a distance is the root of a sum of squares in float64.
+        include_self: whether point i is a member of hyperedge i.
+        chunk: so many points are compared with all others at once: memory O(chunk N), time O(N^2 F).
+
+    Raises:
+        ArgumentError: not two dimensions, values that are not finite, radius or chunk out of range.
+
+    >>> radius_hypergraph([[0.0], [1.0], [5.0]], 1.0).to_lists()
+    [[0, 1], [0, 1], [2]]
+    """
+    x, device = _points(x)
+    if not 0 <= radius < float("inf"):
+        raise ArgumentError("radius", "a finite number, 0 or more", radius)
+    _check_chunk(chunk)
+    members, sizes = [torch.empty(0, dtype=torch.long)], [torch.empty(0, dtype=torch.long)]
+    norm = x.square().sum(1)
+    for rows in torch.arange(len(x)).split(chunk) if len(x) else ():
+        near = torch.addmm(norm, x[rows], x.T, alpha=-2).add_(norm[rows, None])
+        row, column = (near <= radius**2 + _rounding(norm, rows, x.shape[1])).nonzero().unbind(1)
+        exact = torch.cat([(x[rows[r]] - x[c]).square().sum(1) for r, c in _parts(row, column)])
+        inside = exact.sqrt() <= radius
+        if not include_self:
+            inside &= rows[row] != column
+        members.append(column[inside])
+        sizes.append(torch.bincount(row[inside], minlength=len(rows)))
+    return _one_a_point(torch.cat(members), torch.cat(sizes), device)
+
+
+def kmeans_hypergraph(x: Any, num_clusters: int, *, seed: int = 0) -> Hypergraph:
+    """One hyperedge a cluster of k-means: each point is in exactly one.
+
+    Args:
+        x: [N, F] points, floats or integers, without NaN or infinity.
+        num_clusters: M, 1 .. N; fewer come out where there are fewer different points.
+        seed: of the first centres.
+
+    Source: Lloyd's algorithm with k-means++ centres, by scikit-learn.
+
+    >>> kmeans_hypergraph([[0.0], [0.1], [5.0]], 2).hyperedge_degree().sort().values.tolist()
+    [1, 2]
+    """
+    x, device = _points(x)
+    n = len(x)
+    if isinstance(num_clusters, bool) or not isinstance(num_clusters, int) or not 1 <= num_clusters <= n:
+        raise ArgumentError("num_clusters", f"1 .. {n} (there are {n} points)", num_clusters)
+    from sklearn.cluster import KMeans
+
+    distinct = len(np.unique(x.numpy(), axis=0)) if num_clusters > 1 else 1
+    label = KMeans(min(num_clusters, distinct), n_init=1, random_state=seed).fit_predict(x.numpy())
+    _, label = np.unique(label, return_inverse=True)
     return Hypergraph.from_coo(
-        vertex=members.flatten(),
-        hyperedge=torch.arange(n, device=x.device).repeat_interleave(members.shape[1]),
-        num_vertices=n,
-        num_hyperedges=n,
-    )
+        vertex=np.arange(n), hyperedge=label, num_vertices=n, num_hyperedges=int(label.max()) + 1
+    ).to(device)
+
+
+# ---------------------------------------------------------------------- searching
+
+
+def _nearest_by_products(x: Tensor, rows: Tensor, k: int, chunk: int) -> Tensor:
+    """What `_nearest` finds, by scikit-learn's search over blocks of matrix products, measured again and proved."""
+    from sklearn.neighbors import NearestNeighbors
+
+    centred = (x - x.mean(0)).numpy()  # small norms, small rounding
+    search = NearestNeighbors(n_neighbors=k + _SPARE + 1, algorithm="brute").fit(centred)
+    far, candidates = search.kneighbors(centred[rows.numpy()])
+    found = torch.from_numpy(candidates).sort(dim=1).values  # ascending ids, for the rule about ties
+    exact = _distances(x, rows, found).masked_fill(rows[:, None] == found, torch.inf)
+    chosen = _smallest(exact, k)
+    members = found[chosen].view(len(rows), k)
+    # Points that are no candidates lie beyond the farthest one, but for rounding in the products.
+    norm = torch.from_numpy(centred).square().sum(1)
+    beyond = torch.from_numpy(far[:, -1]).square() - 2 * _rounding(norm, rows, x.shape[1])[:, 0]
+    farthest = exact.masked_fill(~chosen, 0).amax(1).square() if k else torch.zeros(len(rows))
+    doubtful = (farthest >= beyond).nonzero().flatten()
+    if len(doubtful) and k:
+        members[doubtful] = _nearest(x, rows[doubtful], k, chunk)
+    return members
 
 
 def _nearest(x: Tensor, rows: Tensor, k: int, chunk: int) -> Tensor:
     """[R, k]: the k nearest others of the points ``rows``, ids ascending; the best so far meet one block at a time."""
     best = x.new_empty(len(rows), 0)
     best_id = rows.new_empty(len(rows), 0)
-    for columns in torch.arange(x.shape[0], device=x.device).split(chunk):
+    for columns in torch.arange(x.shape[0]).split(chunk):
         # Not by matrix product: |a|^2 + |b|^2 - 2ab rounds differently for equal points, and ties would fall at random.
         distance = torch.cdist(x[rows], x[columns], compute_mode="donot_use_mm_for_euclid_dist")
         distance = distance.masked_fill(rows[:, None] == columns, torch.inf)
@@ -78,6 +155,13 @@ def _nearest(x: Tensor, rows: Tensor, k: int, chunk: int) -> Tensor:
             chosen = _smallest(best, k)
             best, best_id = best[chosen].view(len(rows), k), best_id[chosen].view(len(rows), k)
     return best_id
+
+
+def _distances(x: Tensor, rows: Tensor, others: Tensor) -> Tensor:
+    """[R, C]: from each of ``rows`` to its own row of ``others`` [R, C], by the sums that `_nearest` takes."""
+    exact = "donot_use_mm_for_euclid_dist"
+    parts = zip(rows.split(256), others.split(256), strict=True)
+    return torch.cat([torch.cdist(x[r][:, None], x[o], compute_mode=exact)[:, 0] for r, o in parts])
 
 
 def _smallest(values: Tensor, k: int) -> Tensor:
@@ -90,3 +174,42 @@ def _smallest(values: Tensor, k: int) -> Tensor:
     bound = values.topk(k, dim=1, largest=False).values[:, -1:]
     below, tied = values < bound, values == bound
     return below | (tied & (tied.cumsum(1) <= k - below.sum(1, keepdim=True)))
+
+
+def _rounding(norm: Tensor, rows: Tensor, width: int) -> Tensor:
+    """[R, 1]: how far |a|^2 + |b|^2 - 2ab in float64 can lie from the square of the distance."""
+    largest = norm.amax().sqrt() + norm[rows, None].sqrt()
+    return (2 * width + 16) * torch.finfo(torch.float64).eps * largest.square()
+
+
+# ---------------------------------------------------------------------- arguments and results
+
+
+def _points(x: Any) -> tuple[Tensor, torch.device]:
+    """[N, F] in float64 on the CPU, and where the points came from."""
+    x = torch.as_tensor(x).detach()
+    if x.dim() != 2:
+        raise ArgumentError("x", "shape [N, F]", f"shape {list(x.shape)}")
+    if x.is_complex():
+        raise ArgumentTypeError("x", "real points", x.dtype)
+    if not bool(x.isfinite().all()):
+        row = int((~x.isfinite()).any(1).nonzero()[0, 0])
+        raise ArgumentError("x", "finite points", f"NaN or infinity in row {row}", "Fill or drop missing values first")
+    return x.double().cpu().contiguous(), x.device
+
+
+def _check_chunk(chunk: int) -> None:
+    if chunk < 1:
+        raise ArgumentError("chunk", "at least 1", chunk)
+
+
+def _parts(row: Tensor, column: Tensor) -> list[tuple[Tensor, Tensor]]:
+    """Pairs in portions, so that the difference of their points stays small."""
+    return list(zip(row.split(1 << 16), column.split(1 << 16), strict=True))
+
+
+def _one_a_point(members: Tensor, sizes: Tensor, device: torch.device) -> Hypergraph:
+    """N hyperedges on N vertices from the members of each, one after the other."""
+    n = len(sizes)
+    hyperedge = torch.arange(n).repeat_interleave(sizes)
+    return Hypergraph.from_coo(vertex=members, hyperedge=hyperedge, num_vertices=n, num_hyperedges=n).to(device)

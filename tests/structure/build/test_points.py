@@ -1,4 +1,4 @@
-"""k-nearest-neighbour hypergraphs against a brute-force oracle."""
+"""Hypergraphs of points against brute-force oracles."""
 
 from __future__ import annotations
 
@@ -9,7 +9,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from hgraph.errors import ArgumentError, ArgumentTypeError
-from hgraph.structure.build import knn_hypergraph
+from hgraph.structure.build import kmeans_hypergraph, knn_hypergraph, radius_hypergraph
+from hgraph.structure.build import points as points_module
 
 
 def oracle(x: np.ndarray, k: int, include_self: bool) -> list[list[int]]:
@@ -83,3 +84,77 @@ def test_points_that_need_gradients_and_integers():
 
 def test_points_without_features_are_all_equally_far():
     assert knn_hypergraph(torch.ones(3, 0), 1).to_lists() == [[0, 1], [0, 1], [0, 2]]
+
+
+# ---------------------------------------------------------------------- the search by products
+
+
+@pytest.mark.parametrize("offset", [0.0, 1e7])
+@pytest.mark.parametrize("k", [1, 4, 20])
+def test_search_by_products_finds_what_exact_sums_find(k, offset):
+    """Far from the origin products lose the distances altogether; the result must not."""
+    x = torch.randn(300, 6, generator=torch.Generator().manual_seed(0), dtype=torch.float64) + offset
+    assert knn_hypergraph(x, k, chunk=64).equal(knn_hypergraph(x, k, chunk=300))
+
+
+def test_search_by_products_with_many_equal_points():
+    """More equally far points than candidates: the smaller indices must still win."""
+    x = torch.randint(0, 2, (200, 3), generator=torch.Generator().manual_seed(0)).double()
+    assert knn_hypergraph(x, 3, chunk=50).to_lists() == oracle(x.numpy(), 3, True)
+
+
+def test_only_doubtful_points_are_searched_twice(monkeypatch):
+    x = torch.randn(300, 3, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    x[100:150] = 0.0  # fifty equal points
+    again = []
+    nearest = points_module._nearest
+    monkeypatch.setattr(points_module, "_nearest", lambda x, rows, *a: again.append(rows) or nearest(x, rows, *a))
+    built = knn_hypergraph(x, 2, chunk=64)
+    again = torch.cat(again)
+    assert torch.isin(torch.arange(100, 150), again).all()
+    assert len(again) < 60  # and a few whose nearest are among the fifty
+    assert built.to_lists() == oracle(x.numpy(), 2, True)
+
+
+# ---------------------------------------------------------------------- radius
+
+
+@settings(max_examples=60, deadline=None)
+@given(points, st.sampled_from([0.0, 1.0, 2**0.5, 2.0, 100.0]), st.booleans(), st.integers(1, 13))
+def test_radius_equals_brute_force_with_points_on_the_border(rows, radius, include_self, chunk):
+    x = np.array(rows, dtype=float)
+    near = [[j for j in range(len(x)) if np.sqrt(((x[i] - x[j]) ** 2).sum()) <= radius] for i in range(len(x))]
+    near = near if include_self else [[j for j in e if j != i] for i, e in enumerate(near)]
+    assert radius_hypergraph(x, radius, include_self=include_self, chunk=chunk).to_lists() == near
+
+
+def test_radius_far_from_the_origin():
+    x = torch.tensor([[0.0], [1.0], [2.5]], dtype=torch.float64)
+    assert radius_hypergraph(x + 2.0**40, 1.0).to_lists() == [[0, 1], [0, 1], [2]]
+
+
+def test_radius_is_checked():
+    assert radius_hypergraph(torch.ones(0, 2), 1.0).num_vertices == 0
+    for radius in (-1.0, float("inf"), float("nan")):
+        with pytest.raises(ArgumentError, match="radius"):
+            radius_hypergraph(torch.ones(2, 2), radius)
+
+
+# ---------------------------------------------------------------------- clusters
+
+
+def test_clusters_are_found_under_a_seed():
+    generator = torch.Generator().manual_seed(0)
+    label = torch.randint(0, 3, (60,), generator=generator)
+    x = 100.0 * label[:, None] + torch.randn(60, 2, generator=generator)
+    built = kmeans_hypergraph(x, 3, seed=1)
+    assert sorted(built.to_lists()) == sorted((label == c).nonzero().flatten().tolist() for c in range(3))
+    assert built.equal(kmeans_hypergraph(x, 3, seed=1))
+
+
+def test_no_more_clusters_than_different_points():
+    assert kmeans_hypergraph(torch.tensor([[0.0], [0.0], [1.0]]), 3).num_hyperedges == 2
+    assert kmeans_hypergraph(torch.ones(4, 2), 1).to_lists() == [[0, 1, 2, 3]]
+    for clusters in (0, 5, True, 2.0):
+        with pytest.raises(ArgumentError, match="num_clusters"):
+            kmeans_hypergraph(torch.ones(4, 2), clusters)

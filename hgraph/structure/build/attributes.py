@@ -1,0 +1,171 @@
+"""Hypergraphs of what things have in common: categories, memberships, terms."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Hashable, Mapping, Sequence
+from typing import Any, Literal
+
+import numpy as np
+import torch
+
+from hgraph.errors import ArgumentError
+from hgraph.structure.convert.converted import Converted
+from hgraph.structure.hypergraph import Hypergraph
+
+__all__ = ["category_hypergraph", "membership_hypergraph", "term_hypergraph"]
+
+
+def category_hypergraph(columns: Mapping[str, Sequence[Any]], *, min_size: int = 1) -> Converted:
+    """One hyperedge a value of each column: all rows that have it, as in the UCI zoo and mushroom hypergraphs.
+
+    Args:
+        columns: name -> N values, text, numbers or booleans; None, NaN and "" are missing and join no hyperedge.
+        min_size: values that fewer rows have are left out.
+
+    Returns:
+        N vertices; hyperedges named ``(column, value)``, columns in order, values in the order they first appear.
+
+    Raises:
+        ArgumentError: no column, or columns of different lengths.
+
+    >>> legs = category_hypergraph({"legs": [4, 2, 4], "hair": ["yes", None, "no"]})
+    >>> legs.structure.to_lists(), legs.hyperedge_ids
+    ([[0, 2], [1], [0], [2]], [('legs', 4), ('legs', 2), ('hair', 'yes'), ('hair', 'no')])
+    """
+    lengths = {name: len(values) for name, values in columns.items()}
+    if len(set(lengths.values())) != 1:
+        raise ArgumentError("columns", "at least one column, all of the same length", lengths)
+    members: dict[tuple[str, Hashable], list[int]] = {}
+    for name, values in columns.items():
+        for row, value in enumerate(_plain(values)):
+            if not _missing(value):
+                members.setdefault((name, value), []).append(row)
+    kept = {key: rows for key, rows in members.items() if len(rows) >= min_size}
+    num_vertices = next(iter(lengths.values()))
+    structure = Hypergraph.from_coo(
+        vertex=np.fromiter((row for rows in kept.values() for row in rows), dtype=np.int64),
+        hyperedge=np.repeat(np.arange(len(kept)), [len(rows) for rows in kept.values()]),
+        num_vertices=num_vertices,
+        num_hyperedges=len(kept),
+    )
+    return Converted(structure, hyperedge_ids=list(kept))
+
+
+def membership_hypergraph(
+    vertices: Sequence[Hashable],
+    hyperedges: Sequence[Hashable],
+    *,
+    weight: Any = None,
+    duplicates: Literal["error", "sum", "keep"] = "error",
+) -> Converted:
+    """From a bipartite table, one row a membership: who, in what (authors of papers, buyers of baskets).
+
+    Args:
+        vertices: [E] ids of any hashable kind.
+        hyperedges: [E] ids.
+        weight: [E] numbers, or None.
+        duplicates: what a pair named twice means: an error, one membership of summed weight (a count where there are no
+            weights), or two parallel ones.
+
+    Returns:
+        Vertices and hyperedges with their ids, numbered in the order they first appear.
+
+    >>> club = membership_hypergraph(["ann", "bob", "ann"], ["chess", "chess", "go"])
+    >>> club.structure.to_lists(), club.vertex_ids, club.hyperedge_ids
+    ([[0, 1], [0]], ['ann', 'bob'], ['chess', 'go'])
+    """
+    if len(vertices) != len(hyperedges):
+        raise ArgumentError("hyperedges", f"{len(vertices)} ids (one a row of vertices)", len(hyperedges))
+    vertex, vertex_ids = _numbered("vertices", vertices)
+    hyperedge, hyperedge_ids = _numbered("hyperedges", hyperedges)
+    structure = Hypergraph.from_coo(
+        vertex=vertex,
+        hyperedge=hyperedge,
+        num_vertices=len(vertex_ids),
+        num_hyperedges=len(hyperedge_ids),
+        weight=weight,
+        duplicates=duplicates,
+    )
+    return Converted(structure, vertex_ids=vertex_ids, hyperedge_ids=hyperedge_ids)
+
+
+def term_hypergraph(
+    texts: Sequence[str],
+    *,
+    weight: Literal["tfidf", "count"] | None = "tfidf",
+    min_texts: int = 2,
+    max_share: float = 0.5,
+    max_terms: int | None = None,
+    pattern: str = r"(?u)\b\w\w+\b",
+) -> Converted:
+    r"""One vertex a text, one hyperedge a term: all texts that use it.
+
+    .. math:: h(v, e) = n_{ve} \, \bigl(1 + \ln \tfrac{1 + N}{1 + N_e}\bigr)
+
+    with n how often text v uses term e, and N_e how many texts do; rows of H are scaled to unit length.
+
+    Args:
+        texts: N texts.
+        weight: incidence weights: as above, plain counts, or none.
+        min_texts: a term that fewer texts use makes no hyperedge.
+        max_share: nor does one that a larger share of the texts uses.
+        max_terms: only the so many most used ones, or None for all.
+        pattern: what a term is, a regular expression; texts are put into lower case first.
+
+    Returns:
+        Hyperedges named by their terms, in alphabetical order; a text may be in none.
+
+    Source: weights by scikit-learn's ``TfidfVectorizer``.
+
+    >>> terms = term_hypergraph(["a red fox", "the red dog", "a dog"], weight=None, max_share=1.0)
+    >>> terms.structure.to_lists(), terms.hyperedge_ids
+    ([[1, 2], [0, 1]], ['dog', 'red'])
+    """
+    if isinstance(texts, str) or not all(isinstance(t, str) for t in texts):
+        raise ArgumentError("texts", "a sequence of texts", "one text" if isinstance(texts, str) else "other things")
+    if not 0 < max_share <= 1:
+        raise ArgumentError("max_share", "a share above 0, up to 1", max_share)
+    from sklearn.feature_extraction.text import CountVectorizer, TfidfTransformer
+
+    found = CountVectorizer(token_pattern=pattern)
+    try:
+        counts = found.fit_transform(texts)
+    except ValueError as error:  # no text has a term
+        raise ArgumentError("texts", f"a term in at least one of {len(texts)} texts", "none", str(error)) from error
+    used = np.bincount(counts.indices, minlength=counts.shape[1])
+    keep = (used >= min_texts) & (used <= max_share * len(texts))
+    if max_terms is not None and keep.sum() > max_terms:
+        most = np.argsort(np.where(keep, -used, 1), kind="stable")[:max_terms]
+        keep = np.isin(np.arange(len(used)), most)
+    counts = counts[:, keep]
+    values = TfidfTransformer().fit_transform(counts) if weight == "tfidf" and counts.shape[1] else counts
+    entries = values.tocoo()
+    structure = Hypergraph.from_coo(
+        vertex=entries.row,
+        hyperedge=entries.col,
+        num_vertices=len(texts),
+        num_hyperedges=counts.shape[1],
+        weight=None if weight is None else torch.from_numpy(entries.data).float(),
+    )
+    return Converted(structure, hyperedge_ids=found.get_feature_names_out()[keep].tolist())
+
+
+def _plain(values: Sequence[Any]) -> Sequence[Any]:
+    """Python's own values, so that names print as people write them."""
+    return values.tolist() if hasattr(values, "tolist") else values
+
+
+def _missing(value: Any) -> bool:
+    return value is None or value == "" or (isinstance(value, float) and math.isnan(value))
+
+
+def _numbered(name: str, ids: Sequence[Hashable]) -> tuple[np.ndarray, list[Hashable]]:
+    """Each id's number, in the order of first appearance, and the ids in that order."""
+    numbers: dict[Hashable, int] = {}
+    plain = _plain(ids)
+    for row, value in enumerate(plain):
+        if _missing(value):
+            raise ArgumentError(name, "an id in every row", f"{value!r} in row {row}", "Drop such rows first")
+    codes = np.fromiter((numbers.setdefault(i, len(numbers)) for i in plain), dtype=np.int64, count=len(plain))
+    return codes, list(numbers)

@@ -1,0 +1,93 @@
+"""Hypergraphs of time-stamped simplices: who met whom, when."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import torch
+
+from hgraph.errors import ArgumentError
+from hgraph.structure.hypergraph import Hypergraph
+
+__all__ = ["simplex_hypergraph"]
+
+
+def simplex_hypergraph(
+    sizes: Any,
+    members: Any,
+    times: Any,
+    *,
+    num_vertices: int,
+    start: float | None = None,
+    end: float | None = None,
+) -> Hypergraph:
+    """The simplices of a span of time, equal ones as one hyperedge whose weight is how often it was seen.
+
+    Args:
+        sizes: [S] members of each simplex, at least 1.
+        members: [sum of sizes] vertex ids, simplex after simplex; one named twice in a simplex counts once.
+        times: [S] a number each, in any order.
+        num_vertices: N.
+        start: only simplices at this time or later, or None for all.
+        end: only simplices before this time, or None for all.
+
+    Returns:
+        Hyperedges in the order of their first time, ``hyperedge_weight`` [M] their counts.
+
+    Raises:
+        ArgumentError: lengths that do not fit, an empty simplex, vertices out of range.
+
+    Source: the layout of Benson et al., "Simplicial closure and higher-order link prediction", 2018.
+
+    >>> hg = simplex_hypergraph([2, 1, 2], [0, 1, 2, 1, 0], [5, 3, 4], num_vertices=3)
+    >>> hg.to_lists(), hg.hyperedge_weight.tolist()
+    ([[2], [0, 1]], [1.0, 2.0])
+    """
+    size, member, time = _stream(sizes, members, times, num_vertices)
+    inside = np.ones(len(time), dtype=bool)
+    inside &= True if start is None else time >= start
+    inside &= True if end is None else time < end
+    rank = np.full(len(time), -1)  # the place of each simplex in time, -1 outside the span
+    order = np.flatnonzero(inside)[np.argsort(time[inside], kind="stable")]
+    rank[order] = np.arange(len(order))
+    entry = np.repeat(rank, size)
+    keys = np.unique(entry[entry >= 0] * num_vertices + member[entry >= 0])  # sorted by simplex, then member; each once
+    entry, member = np.divmod(keys, max(num_vertices, 1))
+    size = np.bincount(entry, minlength=len(order))
+
+    first, count = [np.empty(0, np.int64)], [np.empty(0, np.int64)]
+    for k in np.unique(size):
+        simplex = np.flatnonzero(size == k)
+        rows = member[size[entry] == k].reshape(-1, k)
+        _, seen, times_seen = np.unique(rows, axis=0, return_index=True, return_counts=True)
+        first.append(simplex[seen])
+        count.append(times_seen)
+    hyperedges, counts = np.concatenate(first), np.concatenate(count)
+    order = np.argsort(hyperedges)
+    number = np.full(len(size), -1)
+    number[hyperedges[order]] = np.arange(len(hyperedges))
+    kept = number[entry] >= 0
+    return Hypergraph.from_coo(
+        vertex=member[kept],
+        hyperedge=number[entry[kept]],
+        num_vertices=num_vertices,
+        num_hyperedges=len(hyperedges),
+        hyperedge_weight=torch.from_numpy(counts[order]).float(),
+    )
+
+
+def _stream(sizes: Any, members: Any, times: Any, num_vertices: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    size, member, time = np.asarray(sizes), np.asarray(members), np.asarray(times)
+    size, member = (a if len(a) else a.astype(np.int64) for a in (size, member))
+    if size.dtype.kind not in "iu" or member.dtype.kind not in "iu":
+        raise ArgumentError("sizes, members", "whole numbers", f"{size.dtype}, {member.dtype}")
+    if len(size) != len(time):
+        raise ArgumentError("times", f"{len(size)} (one a simplex)", len(time))
+    if len(size) and size.min() < 1:
+        raise ArgumentError("sizes", "at least 1 member a simplex", int(size.min()))
+    if int(size.sum()) != len(member):
+        raise ArgumentError("members", f"{int(size.sum())} (the sum of sizes)", len(member))
+    if len(member) and not (member.min() >= 0 and member.max() < num_vertices):
+        raise ArgumentError("members", f"vertices in 0 .. {num_vertices - 1}", f"{member.min()} .. {member.max()}")
+    return size.astype(np.int64), member.astype(np.int64), time

@@ -1,0 +1,51 @@
+"""Time-stamped simplices against a loop over them."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from hgraph.errors import ArgumentError
+from hgraph.structure.build import simplex_hypergraph
+
+simplex = st.tuples(st.integers(0, 5), st.lists(st.integers(0, 4), min_size=1, max_size=4))
+bound = st.one_of(st.none(), st.integers(0, 6))
+
+
+@settings(max_examples=100, deadline=None)
+@given(st.lists(simplex, max_size=10), bound, bound)
+def test_equals_a_loop(stream, start, end):
+    counts: dict[tuple[int, ...], int] = {}
+    for time, members in sorted(stream, key=lambda s: s[0]):  # stable, as the builder is
+        if (start is None or time >= start) and (end is None or time < end):
+            key = tuple(sorted(set(members)))
+            counts[key] = counts.get(key, 0) + 1
+    built = simplex_hypergraph(
+        [len(m) for _, m in stream],
+        [v for _, m in stream for v in m],
+        [t for t, _ in stream],
+        num_vertices=5,
+        start=start,
+        end=end,
+    )
+    assert built.to_lists() == [list(k) for k in counts]
+    assert built.hyperedge_weight.tolist() == list(counts.values())
+    assert built.num_vertices == 5
+
+
+@pytest.mark.parametrize(
+    ("sizes", "members", "times", "message"),
+    [
+        ([1], [0], [1, 2], "times: expected 1"),
+        ([0], [], [1], "at least 1 member"),
+        ([2], [0], [1], "members: expected 2"),
+        ([1], [5], [1], "vertices in 0 .. 4"),
+        ([1], [-1], [1], "vertices in 0 .. 4"),
+        ([1], [0.5], [1], "whole numbers"),
+    ],
+)
+def test_arguments_are_checked(sizes, members, times, message):
+    with pytest.raises(ArgumentError, match=message):
+        simplex_hypergraph(sizes, members, np.array(times), num_vertices=5)
