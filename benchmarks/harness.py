@@ -151,6 +151,17 @@ def machine() -> dict[str, str]:
     }
 
 
+def write_csv(name: str, rows: list[dict[str, str]]) -> None:
+    """One file of `RESULTS`, a row a dict."""
+    RESULTS.mkdir(parents=True, exist_ok=True)
+    path = RESULTS / name
+    with path.open("w", newline="") as file:
+        writer = csv.DictWriter(file, fieldnames=list(rows[0]), lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(rows)
+    print(f"\nwritten: {os.path.relpath(path)}")
+
+
 class Report:
     """Collects rows, prints ratios to hgraph, writes one CSV."""
 
@@ -186,9 +197,4 @@ class Report:
             )
 
     def write(self) -> None:
-        RESULTS.mkdir(parents=True, exist_ok=True)
-        with self.path.open("w", newline="") as file:
-            writer = csv.DictWriter(file, fieldnames=list(self.rows[0]), lineterminator="\n")
-            writer.writeheader()
-            writer.writerows(self.rows)
-        print(f"\nwritten: {os.path.relpath(self.path)}")
+        write_csv(self.path.name, self.rows)

@@ -92,12 +92,7 @@ def main() -> None:
             )
             figures = {key: f"{found[key]:.2f}" for key in ("wall_s", "cpu_s", "peak_mib")}
             results.append({"case": case, "rows": rows, **figures, "what": found["what"], **machine})
-    path = harness.RESULTS / "tables.csv"
-    with path.open("w", newline="") as file:
-        writer = csv.DictWriter(file, list(results[0]), lineterminator="\n")
-        writer.writeheader()
-        writer.writerows(results)
-    print(f"written: {os.path.relpath(path)}")
+    harness.write_csv("tables.csv", results)
 
 
 if __name__ == "__main__":

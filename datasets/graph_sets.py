@@ -13,7 +13,7 @@ from hgraph.datasets.common import Root, check_sizes, files_of, made_features, r
 from hgraph.datasets.registry import dataset, register
 from hgraph.errors import DataError
 from hgraph.structure import Data, Dataset, Graph
-from hgraph.structure.data import Parts
+from hgraph.structure.split import Parts
 
 __all__ = ["enzymes"]
 

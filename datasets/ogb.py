@@ -21,7 +21,7 @@ from hgraph.datasets.rawfiles import Files, columns, integers, torch_saved
 from hgraph.datasets.registry import dataset, register
 from hgraph.errors import ArgumentError, DataError, MissingPackageError
 from hgraph.structure import Data, Dataset, Graph, Split
-from hgraph.structure.data import Parts
+from hgraph.structure.split import Parts
 
 __all__ = ["Facts", "evaluator", "read_graphs", "read_links", "read_nodes"]
 

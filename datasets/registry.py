@@ -13,7 +13,7 @@ from typing import Any, TypeVar
 from hgraph.datasets.download import listed
 from hgraph.errors import ArgumentError
 from hgraph.structure import Data, Dataset
-from hgraph.structure.data import Parts
+from hgraph.structure.split import Parts
 
 __all__ = ["Card", "Loader", "dataset", "info", "load", "names", "register"]
 

@@ -17,7 +17,19 @@ from hgraph.ops import (
     merge,
     propagate,
 )
-from hgraph.structure import Adjacency, Data, Dataset, Graph, Hypergraph, SoftAdjacency, Split, collate, load
+from hgraph.structure import (
+    Adjacency,
+    Data,
+    Dataset,
+    Graph,
+    HyperedgeSplit,
+    Hypergraph,
+    LinkSplit,
+    SoftAdjacency,
+    Split,
+    collate,
+    load,
+)
 
 __version__ = "0.1.0"
 
@@ -29,7 +41,9 @@ __all__ = [
     "Dataset",
     "Dot",
     "Graph",
+    "HyperedgeSplit",
     "Hypergraph",
+    "LinkSplit",
     "SoftAdjacency",
     "Split",
     "attend",

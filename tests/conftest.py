@@ -27,7 +27,12 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
     def count(*outcomes: str) -> int:
-        reports = {r.nodeid for o in outcomes for r in terminalreporter.getreports(o) if "real_data" in r.keywords}
+        reports = {
+            r.nodeid
+            for o in outcomes
+            for r in terminalreporter.getreports(o)
+            if "real_data" in getattr(r, "keywords", ())
+        }
         return len(reports)
 
     terminalreporter.write_line(f"real data: {count('passed', 'failed', 'error')} run, {count('skipped')} skipped")

@@ -3,11 +3,13 @@
 from hgraph.structure.adjacency import Adjacency
 from hgraph.structure.base import Structure, derived
 from hgraph.structure.collate import collate
-from hgraph.structure.data import Data, Dataset, Parts, Split
+from hgraph.structure.data import Data, Dataset
 from hgraph.structure.graph import Graph
 from hgraph.structure.hypergraph import Hypergraph
 from hgraph.structure.io import load
+from hgraph.structure.prediction import HyperedgeSplit, LinkSplit
 from hgraph.structure.soft import SoftAdjacency
+from hgraph.structure.split import Parts, Split
 from hgraph.structure.statistics import Statistics, statistics
 
 __all__ = [
@@ -15,7 +17,9 @@ __all__ = [
     "Data",
     "Dataset",
     "Graph",
+    "HyperedgeSplit",
     "Hypergraph",
+    "LinkSplit",
     "Parts",
     "SoftAdjacency",
     "Split",

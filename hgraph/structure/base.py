@@ -5,13 +5,13 @@ from __future__ import annotations
 import dataclasses
 import os
 import weakref
-from collections.abc import Callable, Hashable
+from collections.abc import Callable, Hashable, Mapping
 from typing import Any, TypeVar
 
 import torch
 from torch import Tensor
 
-__all__ = ["Structure", "derived"]
+__all__ = ["Structure", "derived", "moved"]
 
 S = TypeVar("S", bound="Structure")
 T = TypeVar("T")
@@ -80,3 +80,23 @@ def derived(structure: Structure, key: Hashable, compute: Callable[[], T]) -> T:
         with torch.inference_mode(False):  # a value first asked for in inference mode must serve training too
             kept[key] = (versions, compute())
     return kept[key][1]
+
+
+def moved(record: Any, device: torch.device | str) -> Any:
+    """A record of structures, tensors, mappings and records, on another device; what is not such stays."""
+    done: dict[int, Any] = {}  # what splits and data share stays shared, so nothing is copied twice
+
+    def move(value: Any) -> Any:
+        if id(value) not in done:
+            done[id(value)] = move_once(value)
+        return done[id(value)]
+
+    def move_once(value: Any) -> Any:
+        if isinstance(value, Mapping):
+            return {k: move(v) for k, v in value.items()}
+        if dataclasses.is_dataclass(value) and not isinstance(value, (type, Structure)):
+            fields = {f.name: move(getattr(value, f.name)) for f in dataclasses.fields(value)}
+            return dataclasses.replace(value, **fields)
+        return value.to(device) if hasattr(value, "to") else value
+
+    return move(record)

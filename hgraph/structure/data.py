@@ -1,8 +1,7 @@
-"""`Data`, `Split`, `Dataset`: labelled structures, how they are divided, and sets of them."""
+"""`Data`, `Dataset`: labelled structures and sets of them."""
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal, TypeVar
@@ -10,126 +9,15 @@ from typing import Any, Literal, TypeVar
 import torch
 from torch import Tensor
 
-from hgraph.errors import ArgumentError, DataError
+from hgraph.errors import ArgumentError
+from hgraph.structure.base import moved
 from hgraph.structure.graph import Graph
 from hgraph.structure.hypergraph import Hypergraph
+from hgraph.structure.split import Parts, Split
 
-__all__ = ["Data", "Dataset", "Parts", "Split"]
+__all__ = ["Data", "Dataset"]
 
 T = TypeVar("T")
-
-
-@dataclass(frozen=True, eq=False)
-class Split:
-    """Which vertices train, validate and test, and the structure messages may use while training.
-
-    Args:
-        structure: what messages flow over in training. Transductive: the whole structure. Production: the
-            sub-structure on ``observed``, so that nothing about unseen vertices can leak.
-        train: [.] vertex ids of the `Data`, as are ``val`` and ``test``; no two share a vertex.
-        val: validation vertices.
-        test: test vertices.
-        observed: None (transductive), or the ids [N'] that ``structure`` holds, in its order.
-    """
-
-    structure: Graph | Hypergraph
-    train: Tensor
-    val: Tensor
-    test: Tensor
-    observed: Tensor | None = None
-
-    @classmethod
-    def per_class(
-        cls,
-        structure: Graph | Hypergraph,
-        y: Tensor,
-        *,
-        train: int = 20,
-        val: int = 100,
-        seed: int = 0,
-    ) -> Split:
-        """Transductive split: of each class ``train`` and ``val`` vertices drawn under a seed, the others test.
-
-        Labels below 0 count as missing: such vertices are in no part.
-
-        Raises:
-            ArgumentError: a class too small to leave a test vertex.
-        """
-        generator = torch.Generator().manual_seed(seed)
-        nobody = torch.empty(0, dtype=torch.long, device=y.device)
-        parts: tuple[list[Tensor], list[Tensor], list[Tensor]] = ([nobody], [nobody], [nobody])
-        for label in torch.unique(y[y >= 0]).tolist():
-            members = (y == label).nonzero().flatten()
-            if len(members) <= train + val:
-                hint = "Ask for fewer with train= and val="
-                raise ArgumentError("y", f"more than {train + val} vertices in class {label}", len(members), hint)
-            members = members[torch.randperm(len(members), generator=generator)]
-            for part, chosen in zip(parts, members.tensor_split([train, train + val]), strict=True):
-                part.append(chosen)
-        return cls(structure, *(torch.cat(part).sort().values for part in parts))
-
-    @classmethod
-    def production(cls, data: Data, split: Split, *, unseen: float = 0.2, seed: int = 0) -> Split:
-        """The same split with a share of its test vertices taken out of the training structure."""
-        if not 0 < unseen < 1:
-            raise ArgumentError("unseen", "a share between 0 and 1", unseen)
-        generator = torch.Generator().manual_seed(seed)
-        hidden = split.test[torch.randperm(len(split.test), generator=generator)[: round(unseen * len(split.test))]]
-        seen = torch.ones(data.num_vertices, dtype=torch.bool)
-        seen[hidden] = False
-        observed = seen.nonzero().flatten()
-        return cls(_restrict(data.structure, observed), split.train, split.val, split.test, observed)
-
-    @property
-    def setting(self) -> Literal["transductive", "production"]:
-        """``"transductive"`` when the training structure holds every vertex, else ``"production"``."""
-        return "transductive" if self.observed is None else "production"
-
-    @property
-    def unseen(self) -> Tensor:
-        """The test vertices that the training structure does not hold; empty when transductive."""
-        if self.observed is None:
-            return self.test[:0]
-        return self.test[~torch.isin(self.test, self.observed)]
-
-    def check(self, data: Data) -> None:
-        """Prove that the parts are disjoint and that the training structure holds nothing held out.
-
-        Raises:
-            DataError: overlapping parts, ids out of range, or a structure that is not exactly the whole one
-                (transductive) or the sub-structure on ``observed`` (production).
-        """
-        for name in ("train", "val", "test", "observed"):
-            part = getattr(self, name)
-            if part is not None and (part.dim() != 1 or part.dtype not in (torch.int64, torch.int32)):
-                raise DataError(f"split: {name} must be vertex ids [.], got {part.dtype} {list(part.shape)}")
-        ids = torch.cat([self.train, self.val, self.test])
-        if len(torch.unique(ids)) != len(ids):
-            raise DataError("split: a vertex stands in two of train, val and test, or twice in one")
-        if len(ids) and (int(ids.min()) < 0 or int(ids.max()) >= data.num_targets):
-            raise DataError(f"split: ids must lie in 0 .. {data.num_targets - 1}")
-        if self.observed is None:
-            if self.structure is data.structure:
-                return
-            expected = data.structure
-        else:
-            seen = torch.unique(self.observed)
-            in_range = len(seen) == 0 or 0 <= int(seen[0]) <= int(seen[-1]) < data.num_vertices
-            if len(seen) < len(self.observed) or not in_range:
-                raise DataError(f"split: observed must name vertices in 0 .. {data.num_vertices - 1}, each once")
-            expected = _restrict(data.structure, self.observed)
-            if not bool(torch.isin(torch.cat([self.train, self.val]), self.observed).all()):
-                raise DataError("split: train and validation vertices must be observed")
-        if not expected.equal(self.structure):  # type: ignore[arg-type]
-            raise DataError("split: the training structure holds more, or other, than the observed vertices' own")
-
-    def __repr__(self) -> str:
-        counts = f"train {len(self.train):,}, val {len(self.val):,}, test {len(self.test):,}"
-        return f"Split({counts}, {self.setting})"
-
-    def to(self, device: torch.device | str) -> Split:
-        """The same split on another device."""
-        return _moved(self, device)
 
 
 @dataclass(frozen=True, eq=False)
@@ -229,34 +117,7 @@ class Data:
 
     def to(self, device: torch.device | str) -> Data:
         """The same data on another device."""
-        return _moved(self, device)
-
-
-@dataclass(frozen=True, eq=False)
-class Parts:
-    """Which examples of a `Dataset` train, validate and test: for sets of many graphs, rows or pictures.
-
-    Args:
-        train: [.] numbers of examples, as are ``val`` and ``test``; no two share an example.
-        val: validation examples.
-        test: test examples.
-    """
-
-    train: Tensor
-    val: Tensor
-    test: Tensor
-
-    def check(self, length: int) -> None:
-        """Prove that the parts are disjoint and name examples that there are.
-
-        Raises:
-            DataError: they are not.
-        """
-        ids = torch.cat([self.train, self.val, self.test])
-        if len(torch.unique(ids)) != len(ids):
-            raise DataError("split: an example stands in two of train, val and test, or twice in one")
-        if len(ids) and (int(ids.min()) < 0 or int(ids.max()) >= length):
-            raise DataError(f"split: examples must lie in 0 .. {length - 1}")
+        return moved(self, device)
 
 
 class Dataset(Sequence[T]):
@@ -364,29 +225,3 @@ class _Chosen(Sequence[T]):
 
     def __getitem__(self, index: int) -> T:  # type: ignore[override]
         return self.whole[self.numbers[index]]
-
-
-def _restrict(structure: Graph | Hypergraph, vertices: Tensor) -> Graph | Hypergraph:
-    if isinstance(structure, Graph):
-        return structure.subgraph(vertices)
-    return structure.subhypergraph(vertices)
-
-
-def _moved(record: Any, device: torch.device | str) -> Any:
-    done: dict[int, Any] = {}  # what splits and data share stays shared, so nothing is copied twice
-
-    def move(value: Any) -> Any:
-        if id(value) not in done:
-            done[id(value)] = move_once(value)
-        return done[id(value)]
-
-    def move_once(value: Any) -> Any:
-        if isinstance(value, Mapping):
-            return {k: move(v) for k, v in value.items()}
-        if isinstance(value, (Data, Split)):
-            return dataclasses.replace(
-                value, **{f.name: move(getattr(value, f.name)) for f in dataclasses.fields(value)}
-            )
-        return value.to(device) if hasattr(value, "to") else value
-
-    return move(record)

@@ -1,0 +1,343 @@
+"""`LinkSplit`, `HyperedgeSplit`: which edges are to be predicted, and the structure left to predict them from."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from hgraph.errors import ArgumentError, DataError
+from hgraph.structure.base import moved
+from hgraph.structure.graph import Graph
+from hgraph.structure.hypergraph import Hypergraph
+from hgraph.structure.split import cuts, in_time
+
+__all__ = ["HyperedgeSplit", "LinkSplit"]
+
+_TRIES = 100  # draws of a negative before its positive goes without
+
+
+@dataclass(frozen=True, eq=False)
+class LinkSplit:
+    """Edges to train on, to validate with and to predict, and the graph that messages may use meanwhile.
+
+    Both directions of an undirected edge are one link and stay on the same side.
+
+    Args:
+        structure: the graph of the training links (and of all loops) alone, with their weights.
+        train: [2, K] ``[source, target]``, as are ``val`` and ``test``; an undirected link once, smaller node first.
+        val: held out for validation.
+        test: held out for the test.
+        val_negatives: [2, K] pairs that are no edges of the whole graph, as many as ``val``.
+        test_negatives: as many as ``test``; no pair is in both.
+
+    >>> ring = Graph.from_edge_index([[0, 1, 2, 3, 4], [1, 2, 3, 4, 0]], num_nodes=5, directed=False)
+    >>> split = LinkSplit.random(ring, val=0.2, test=0.2)
+    >>> split.structure.num_edges, split.test.shape[1], split.test_negatives.shape[1]
+    (6, 1, 1)
+    """
+
+    structure: Graph
+    train: Tensor
+    val: Tensor
+    test: Tensor
+    val_negatives: Tensor
+    test_negatives: Tensor
+
+    @classmethod
+    def random(cls, graph: Graph, *, val: float = 0.05, test: float = 0.1, seed: int = 0) -> LinkSplit:
+        """Links held out by lot, under a seed.
+
+        Args:
+            graph: the whole graph; without parallel edges.
+            val: share of the links, as is ``test``; rounded to whole links.
+            test: as above.
+            seed: of the lot and of the negatives.
+
+        Raises:
+            ArgumentError: shares out of range, parallel edges, or too few pairs without an edge for the negatives.
+        """
+        links = _links(graph)
+        order = torch.randperm(links.shape[1], generator=torch.Generator().manual_seed(seed))
+        train, held, last = order.tensor_split(cuts(len(order), val, test))
+        return cls._of(graph, links, train, held, last, seed)
+
+    @classmethod
+    def by_time(cls, graph: Graph, time: Any, *, val: float = 0.05, test: float = 0.1, seed: int = 0) -> LinkSplit:
+        """The latest links held out: nothing that training sees is younger than anything held out.
+
+        Args:
+            graph: the whole graph; without parallel edges.
+            time: [E] a number an edge, in the order of ``graph.adj``; a link is as old as its older direction.
+            val: share of the links, as is ``test``; links of equal time stay together, so shares may come out smaller.
+            test: as above.
+            seed: of the negatives.
+        """
+        time = torch.as_tensor(time)
+        if time.shape != (graph.num_edges,):
+            raise ArgumentError("time", f"{graph.num_edges} numbers (one an edge)", f"shape {list(time.shape)}")
+        links = _links(graph)
+        # Row t of the transpose lists what t sends to: of a symmetric graph its edges are the reverses, in row order.
+        both = time if _directed(graph) else torch.minimum(time, time[graph.adj.perm.long()])
+        train, held, last = in_time(both[_link_mask(graph)], val, test)
+        return cls._of(graph, links, train, held, last, seed)
+
+    @classmethod
+    def _of(cls, graph: Graph, links: Tensor, train: Tensor, val: Tensor, test: Tensor, seed: int) -> LinkSplit:
+        hidden = _codes(links[:, torch.cat([val, test])], graph)
+        kept = ~torch.isin(_codes(graph.edge_index, graph), hidden)
+        structure = _less(graph, kept)
+        negatives = _pairs_without_edge(graph, len(val) + len(test), seed)
+        links_of = [links[:, ids.sort().values] for ids in (train, val, test)]
+        return cls(structure, links_of[0], links_of[1], links_of[2], *negatives.tensor_split([len(val)], dim=1))
+
+    def check(self, graph: Graph) -> None:
+        """Prove that no held-out link is in the training graph, in either direction, and that negatives are none.
+
+        Raises:
+            DataError: the structure is not the graph less the held-out links, parts overlap, or a negative is an edge.
+        """
+        codes = [_codes(part, graph) for part in (self.train, self.val, self.test)]
+        everything = torch.cat(codes)
+        if len(everything.unique()) != len(everything):
+            raise DataError("split: a link stands in two of train, val and test, or twice in one")
+        edges = _codes(graph.edge_index, graph)
+        if not torch.equal(everything.sort().values, _codes(_links(graph), graph).sort().values):
+            raise DataError("split: train, val and test together are not the links of the graph")
+        if not _less(graph, ~torch.isin(edges, torch.cat(codes[1:]))).equal(self.structure):
+            raise DataError("split: the training graph is not the whole one less the held-out links")
+        negatives = _codes(torch.cat([self.val_negatives, self.test_negatives], dim=1), graph)
+        if bool(torch.isin(negatives, edges).any()):
+            raise DataError("split: a negative is an edge of the graph")
+        if len(negatives.unique()) != len(negatives):
+            raise DataError("split: a negative stands twice")
+
+    def to(self, device: torch.device | str) -> LinkSplit:
+        """The same split on another device."""
+        return moved(self, device)
+
+    def __repr__(self) -> str:
+        counts = [f"{name} {getattr(self, name).shape[1]:,}" for name in ("train", "val", "test")]
+        return f"LinkSplit({', '.join(counts)} links)"
+
+
+@dataclass(frozen=True, eq=False)
+class HyperedgeSplit:
+    """Hyperedges to train on, to validate with and to predict, and the hypergraph messages may use meanwhile.
+
+    Hyperedges of the same members stay on the same side, or the answer would stand in the training hypergraph.
+
+    Args:
+        structure: the training hyperedges alone, on all vertices.
+        train: [.] hyperedge ids of the whole hypergraph, as are ``val`` and ``test``.
+        val: held out for validation.
+        test: held out for the test.
+        val_negatives: sets of vertices that are no hyperedge; of each validation one (where one was found) a twin of
+            the same size with some members exchanged.
+        test_negatives: the same of the test.
+
+    >>> hg = Hypergraph.from_lists([[0, 1], [2, 3], [1, 0], [4, 5], [0, 5]], num_vertices=6)
+    >>> split = HyperedgeSplit.random(hg, val=0.0, test=0.2)
+    >>> split.test.tolist(), split.structure.num_hyperedges, split.test_negatives.hyperedge_degree().tolist()
+    ([3], 4, [2])
+    """
+
+    structure: Hypergraph
+    train: Tensor
+    val: Tensor
+    test: Tensor
+    val_negatives: Hypergraph
+    test_negatives: Hypergraph
+
+    @classmethod
+    def random(
+        cls, hypergraph: Hypergraph, *, val: float = 0.1, test: float = 0.2, exchanged: float = 0.5, seed: int = 0
+    ) -> HyperedgeSplit:
+        """Hyperedges held out by lot, under a seed.
+
+        Args:
+            hypergraph: the whole hypergraph.
+            val: share of the different member sets, as is ``test``; rounded to whole sets.
+            test: as above.
+            exchanged: share of a positive's members that its negative replaces by other vertices (at least one
+                member): 1 is easy to tell from a hyperedge, small shares are hard.
+            seed: of the lot and of the negatives.
+        """
+        group = torch.tensor(_groups(hypergraph), dtype=torch.long)
+        count = int(group.max()) + 1 if len(group) else 0
+        order = torch.randperm(count, generator=torch.Generator().manual_seed(seed))
+        parts = [torch.isin(group, p).nonzero().flatten() for p in order.tensor_split(cuts(count, val, test))]
+        return cls._of(hypergraph, parts, exchanged, seed)
+
+    @classmethod
+    def by_time(
+        cls,
+        hypergraph: Hypergraph,
+        time: Any,
+        *,
+        val: float = 0.1,
+        test: float = 0.2,
+        exchanged: float = 0.5,
+        seed: int = 0,
+    ) -> HyperedgeSplit:
+        """The latest hyperedges held out; one that only repeats the members of an earlier part's is in no part.
+
+        Args:
+            hypergraph: the whole hypergraph.
+            time: [M] a number a hyperedge.
+            val: share of the hyperedges, as is ``test``; those of equal time stay together.
+            test: as above.
+            exchanged: see `random`.
+            seed: of the negatives.
+        """
+        time = torch.as_tensor(time)
+        if time.shape != (hypergraph.num_hyperedges,):
+            expected = f"{hypergraph.num_hyperedges} numbers (one a hyperedge)"
+            raise ArgumentError("time", expected, f"shape {list(time.shape)}")
+        group, parts = torch.tensor(_groups(hypergraph), dtype=torch.long), []
+        seen = group[:0]
+        for part in in_time(time, val, test):
+            new = part[~torch.isin(group[part], seen)].sort().values
+            seen = torch.cat([seen, group[new]])
+            parts.append(new)
+        return cls._of(hypergraph, parts, exchanged, seed)
+
+    @classmethod
+    def _of(cls, hypergraph: Hypergraph, parts: Sequence[Tensor], exchanged: float, seed: int) -> HyperedgeSplit:
+        if not 0 < exchanged <= 1:
+            raise ArgumentError("exchanged", "a share above 0, up to 1", exchanged)
+        rng = np.random.default_rng(seed)
+        taken = {tuple(e) for e in hypergraph.to_lists()}
+        negatives = [_twins(_only(hypergraph, part), taken, exchanged, rng) for part in parts[1:]]
+        train, val, test = parts
+        return cls(_only(hypergraph, train), train, val, test, *negatives)
+
+    def check(self, hypergraph: Hypergraph) -> None:
+        """Prove that the training hypergraph holds no set of members that is held out, and that negatives are none.
+
+        Raises:
+            DataError: parts overlap, the structure is not that of the training hyperedges, or the members of a held-out
+                hyperedge are there under another number, or a negative is a hyperedge.
+        """
+        ids = torch.cat([self.train, self.val, self.test])
+        if len(ids.unique()) != len(ids):
+            raise DataError("split: a hyperedge stands in two of train, val and test, or twice in one")
+        if len(ids) and (int(ids.min()) < 0 or int(ids.max()) >= hypergraph.num_hyperedges):
+            raise DataError(f"split: ids must lie in 0 .. {hypergraph.num_hyperedges - 1}")
+        if not _only(hypergraph, self.train).equal(self.structure):
+            raise DataError("split: the training hypergraph is not that of the training hyperedges")
+        lists = hypergraph.to_lists()
+        parts = [{tuple(lists[e]) for e in part.tolist()} for part in (self.train, self.val, self.test)]
+        if parts[0] & parts[1] or parts[0] & parts[2] or parts[1] & parts[2]:
+            raise DataError("split: hyperedges of the same members stand in two parts")
+        known = {tuple(e) for e in lists}
+        if any(tuple(e) in known for n in (self.val_negatives, self.test_negatives) for e in n.to_lists()):
+            raise DataError("split: a negative is a hyperedge of the hypergraph")
+
+    def to(self, device: torch.device | str) -> HyperedgeSplit:
+        """The same split on another device."""
+        return moved(self, device)
+
+    def __repr__(self) -> str:
+        counts = [f"{name} {len(getattr(self, name)):,}" for name in ("train", "val", "test")]
+        return f"HyperedgeSplit({', '.join(counts)} hyperedges)"
+
+
+# ---------------------------------------------------------------------- links
+
+
+def _directed(graph: Graph) -> bool:
+    return not graph.adj.with_weight(None).equal(graph.adj.with_weight(None).transpose())
+
+
+def _link_mask(graph: Graph) -> Tensor:
+    """Which edges of ``adj`` stand for a link: no loops, and of two directions the one from the smaller node."""
+    source, target = graph.edge_index
+    return source != target if _directed(graph) else source < target
+
+
+def _links(graph: Graph) -> Tensor:
+    """[2, K] every link once."""
+    ordered = graph.edge_index[0] * max(graph.num_nodes, 1) + graph.edge_index[1]
+    if len(ordered.unique()) != len(ordered):
+        hint = 'Build the graph with duplicates="sum"'
+        raise ArgumentError("graph", "a graph without parallel edges", "a repeated edge", hint)
+    return graph.edge_index[:, _link_mask(graph)]
+
+
+def _codes(edge_index: Tensor, graph: Graph) -> Tensor:
+    """One number a pair of nodes; both directions of an undirected pair have the same."""
+    source, target = edge_index
+    if not _directed(graph):
+        source, target = torch.minimum(source, target), torch.maximum(source, target)
+    return source * max(graph.num_nodes, 1) + target
+
+
+def _less(graph: Graph, kept: Tensor) -> Graph:
+    """All nodes, but those edges alone."""
+    weight = None if graph.adj.weight is None else graph.adj.weight[kept]
+    return Graph.from_edge_index(graph.edge_index[:, kept], num_nodes=graph.num_nodes, directed=True, weight=weight)
+
+
+def _pairs_without_edge(graph: Graph, count: int, seed: int) -> Tensor:
+    """[2, count] different pairs, uniform among those that no edge joins (in that direction, of a directed graph)."""
+    n, rng = graph.num_nodes, np.random.default_rng(seed)
+    directed, edges = _directed(graph), _codes(graph.edge_index, graph).unique().cpu().numpy()
+    loops = int((graph.edge_index[0] == graph.edge_index[1]).sum())
+    total = n * (n - 1) // (1 if directed else 2)
+    free = total - (len(edges) - loops)
+    if count > free:
+        raise ArgumentError("graph", f"at least {count} pairs without an edge, for the negatives", free)
+    found = np.empty(0, dtype=np.int64)
+    if count > free // 2:  # a dense small graph: look at every pair
+        every = np.arange(n * n)
+        source, target = np.divmod(every, max(n, 1))
+        every = every[source != target if directed else source < target]
+        found = rng.permutation(np.setdiff1d(every, edges))
+    while len(found) < count:
+        source, target = rng.integers(0, n, (2, 2 * count + 16))
+        if not directed:
+            source, target = np.minimum(source, target), np.maximum(source, target)
+        drawn = np.concatenate([found, (source * n + target)[source != target]])
+        drawn = drawn[np.sort(np.unique(drawn, return_index=True)[1])]  # each once, in the order drawn
+        found = drawn[~np.isin(drawn, edges)]
+    return torch.from_numpy(np.stack(np.divmod(found[:count], max(n, 1)))).to(graph.device)
+
+
+# ---------------------------------------------------------------------- hyperedges
+
+
+def _only(hypergraph: Hypergraph, hyperedges: Tensor) -> Hypergraph:
+    """All vertices, but those hyperedges alone, in that order."""
+    pick: Callable[[Tensor | None], Tensor | None] = lambda w: None if w is None else w[hyperedges]  # noqa: E731
+    return Hypergraph(hypergraph.v2e.select(hyperedges), pick(hypergraph.hyperedge_weight), hypergraph.vertex_weight)
+
+
+def _groups(hypergraph: Hypergraph) -> list[int]:
+    """[M] the same number for hyperedges of the same members."""
+    number: dict[tuple[int, ...], int] = {}
+    return [number.setdefault(tuple(e), len(number)) for e in hypergraph.to_lists()]
+
+
+def _twins(
+    positives: Hypergraph, taken: set[tuple[int, ...]], exchanged: float, rng: np.random.Generator
+) -> Hypergraph:
+    """Of each hyperedge a set of the same size with some members exchanged, not ``taken`` yet; none is made twice."""
+    n, twins = positives.num_vertices, []
+    for members in positives.to_lists():
+        swap = min(max(1, round(exchanged * len(members))), n - len(members), len(members))
+        for _ in range(_TRIES if swap > 0 else 0):
+            kept = rng.permutation(members)[swap:].tolist()
+            fresh: set[int] = set()
+            while len(fresh) < swap:
+                fresh |= set(rng.integers(0, n, swap - len(fresh)).tolist()) - set(members)
+            twin = tuple(sorted([*kept, *fresh]))
+            if twin not in taken:
+                taken.add(twin)
+                twins.append(twin)
+                break
+    return Hypergraph.from_lists(twins, num_vertices=n).to(positives.device)

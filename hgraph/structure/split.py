@@ -1,0 +1,209 @@
+"""`Split`, `Parts`: how vertices, or the examples of a set, are divided into training, validation and test."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal
+
+import torch
+from torch import Tensor
+
+from hgraph.errors import ArgumentError, DataError
+from hgraph.structure.base import moved
+from hgraph.structure.graph import Graph
+from hgraph.structure.hypergraph import Hypergraph
+
+if TYPE_CHECKING:
+    from hgraph.structure.data import Data
+
+__all__ = ["Parts", "Split", "cuts", "in_time", "restrict"]
+
+
+@dataclass(frozen=True, eq=False)
+class Split:
+    """Which vertices train, validate and test, and the structure messages may use while training.
+
+    Args:
+        structure: what messages flow over in training. Transductive: the whole structure. Production: the
+            sub-structure on ``observed``, so that nothing about unseen vertices can leak.
+        train: [.] vertex ids of the `Data`, as are ``val`` and ``test``; no two share a vertex.
+        val: validation vertices.
+        test: test vertices.
+        observed: None (transductive), or the ids [N'] that ``structure`` holds, in its order.
+    """
+
+    structure: Graph | Hypergraph
+    train: Tensor
+    val: Tensor
+    test: Tensor
+    observed: Tensor | None = None
+
+    @classmethod
+    def per_class(
+        cls,
+        structure: Graph | Hypergraph,
+        y: Tensor,
+        *,
+        train: int = 20,
+        val: int = 100,
+        seed: int = 0,
+    ) -> Split:
+        """Transductive split: of each class ``train`` and ``val`` vertices drawn under a seed, the others test.
+
+        Labels below 0 count as missing: such vertices are in no part.
+
+        Raises:
+            ArgumentError: a class too small to leave a test vertex.
+        """
+        generator = torch.Generator().manual_seed(seed)
+        nobody = torch.empty(0, dtype=torch.long, device=y.device)
+        parts: tuple[list[Tensor], list[Tensor], list[Tensor]] = ([nobody], [nobody], [nobody])
+        for label in torch.unique(y[y >= 0]).tolist():
+            members = (y == label).nonzero().flatten()
+            if len(members) <= train + val:
+                hint = "Ask for fewer with train= and val="
+                raise ArgumentError("y", f"more than {train + val} vertices in class {label}", len(members), hint)
+            members = members[torch.randperm(len(members), generator=generator)]
+            for part, chosen in zip(parts, members.tensor_split([train, train + val]), strict=True):
+                part.append(chosen)
+        return cls(structure, *(torch.cat(part).sort().values for part in parts))
+
+    @classmethod
+    def by_time(cls, structure: Graph | Hypergraph, time: Tensor, *, val: float = 0.2, test: float = 0.2) -> Split:
+        """The latest vertices held out; while training nobody knows of those of the test.
+
+        Args:
+            structure: the whole structure.
+            time: [N] a number a vertex; vertices of equal time stay together, so shares may come out smaller.
+            val: share of the vertices, as is ``test``.
+            test: as above.
+
+        Returns:
+            A production split: ``structure`` holds the training and validation vertices alone.
+
+        >>> path = Graph.from_edge_index([[0, 1, 2, 3], [1, 2, 3, 4]], num_nodes=5, directed=False)
+        >>> split = Split.by_time(path, torch.tensor([5, 4, 3, 2, 1]))
+        >>> split.train.tolist(), split.val.tolist(), split.test.tolist(), split.structure.num_nodes
+        ([2, 3, 4], [1], [0], 4)
+        """
+        num_vertices = structure.num_nodes if isinstance(structure, Graph) else structure.num_vertices
+        if time.shape != (num_vertices,):
+            raise ArgumentError("time", f"{num_vertices} numbers (one a vertex)", f"shape {list(time.shape)}")
+        parts = in_time(time, val, test)
+        observed = torch.cat(parts[:2]).sort().values
+        return cls(restrict(structure, observed), parts[0], parts[1], parts[2], observed)
+
+    @classmethod
+    def production(cls, data: Data, split: Split, *, unseen: float = 0.2, seed: int = 0) -> Split:
+        """The same split with a share of its test vertices taken out of the training structure."""
+        if not 0 < unseen < 1:
+            raise ArgumentError("unseen", "a share between 0 and 1", unseen)
+        generator = torch.Generator().manual_seed(seed)
+        hidden = split.test[torch.randperm(len(split.test), generator=generator)[: round(unseen * len(split.test))]]
+        seen = torch.ones(data.num_vertices, dtype=torch.bool)
+        seen[hidden] = False
+        observed = seen.nonzero().flatten()
+        return cls(restrict(data.structure, observed), split.train, split.val, split.test, observed)
+
+    @property
+    def setting(self) -> Literal["transductive", "production"]:
+        """``"transductive"`` when the training structure holds every vertex, else ``"production"``."""
+        return "transductive" if self.observed is None else "production"
+
+    @property
+    def unseen(self) -> Tensor:
+        """The test vertices that the training structure does not hold; empty when transductive."""
+        if self.observed is None:
+            return self.test[:0]
+        return self.test[~torch.isin(self.test, self.observed)]
+
+    def check(self, data: Data) -> None:
+        """Prove that the parts are disjoint and that the training structure holds nothing held out.
+
+        Raises:
+            DataError: overlapping parts, ids out of range, or a structure that is not exactly the whole one
+                (transductive) or the sub-structure on ``observed`` (production).
+        """
+        for name in ("train", "val", "test", "observed"):
+            part = getattr(self, name)
+            if part is not None and (part.dim() != 1 or part.dtype not in (torch.int64, torch.int32)):
+                raise DataError(f"split: {name} must be vertex ids [.], got {part.dtype} {list(part.shape)}")
+        ids = torch.cat([self.train, self.val, self.test])
+        if len(torch.unique(ids)) != len(ids):
+            raise DataError("split: a vertex stands in two of train, val and test, or twice in one")
+        if len(ids) and (int(ids.min()) < 0 or int(ids.max()) >= data.num_targets):
+            raise DataError(f"split: ids must lie in 0 .. {data.num_targets - 1}")
+        if self.observed is None:
+            if self.structure is data.structure:
+                return
+            expected = data.structure
+        else:
+            seen = torch.unique(self.observed)
+            in_range = len(seen) == 0 or 0 <= int(seen[0]) <= int(seen[-1]) < data.num_vertices
+            if len(seen) < len(self.observed) or not in_range:
+                raise DataError(f"split: observed must name vertices in 0 .. {data.num_vertices - 1}, each once")
+            expected = restrict(data.structure, self.observed)
+            if not bool(torch.isin(torch.cat([self.train, self.val]), self.observed).all()):
+                raise DataError("split: train and validation vertices must be observed")
+        if not expected.equal(self.structure):  # type: ignore[arg-type]
+            raise DataError("split: the training structure holds more, or other, than the observed vertices' own")
+
+    def __repr__(self) -> str:
+        counts = f"train {len(self.train):,}, val {len(self.val):,}, test {len(self.test):,}"
+        return f"Split({counts}, {self.setting})"
+
+    def to(self, device: torch.device | str) -> Split:
+        """The same split on another device."""
+        return moved(self, device)
+
+
+@dataclass(frozen=True, eq=False)
+class Parts:
+    """Which examples of a `Dataset` train, validate and test: for sets of many graphs, rows or pictures.
+
+    Args:
+        train: [.] numbers of examples, as are ``val`` and ``test``; no two share an example.
+        val: validation examples.
+        test: test examples.
+    """
+
+    train: Tensor
+    val: Tensor
+    test: Tensor
+
+    def check(self, length: int) -> None:
+        """Prove that the parts are disjoint and name examples that there are.
+
+        Raises:
+            DataError: they are not.
+        """
+        ids = torch.cat([self.train, self.val, self.test])
+        if len(torch.unique(ids)) != len(ids):
+            raise DataError("split: an example stands in two of train, val and test, or twice in one")
+        if len(ids) and (int(ids.min()) < 0 or int(ids.max()) >= length):
+            raise DataError(f"split: examples must lie in 0 .. {length - 1}")
+
+
+def restrict(structure: Graph | Hypergraph, vertices: Tensor) -> Graph | Hypergraph:
+    """The structure on those vertices alone, numbered in the order given."""
+    if isinstance(structure, Graph):
+        return structure.subgraph(vertices)
+    return structure.subhypergraph(vertices)
+
+
+def cuts(count: int, val: float, test: float) -> list[int]:
+    """Where validation and test begin among ``count`` things in order."""
+    if not (val >= 0 and test >= 0 and val + test < 1):
+        raise ArgumentError("val, test", "shares of 0 or more, below 1 together", f"{val}, {test}")
+    last = count - round(test * count)
+    return [last - round(val * count), last]
+
+
+def in_time(time: Tensor, val: float, test: float) -> list[Tensor]:
+    """Ids of the earliest, the later, and the latest; equal times are never parted."""
+    if not bool(torch.isfinite(time).all()):
+        raise ArgumentError("time", "finite numbers", "NaN or infinity")
+    in_order = time.sort().values
+    begins = [in_order[cut] if cut < len(time) else torch.inf for cut in cuts(len(time), val, test)]
+    stage = (time >= begins[0]).long() + (time >= begins[1]).long()
+    return [(stage == s).nonzero().flatten() for s in range(3)]
