@@ -17,7 +17,7 @@ from torch import Tensor
 
 from hgraph.datasets.common import Root, made_features
 from hgraph.datasets.download import fetch_unlisted
-from hgraph.datasets.rawfiles import Files, columns, integers, torch_saved
+from hgraph.datasets.rawfiles import Files, arrays, columns, integers, torch_saved
 from hgraph.datasets.registry import dataset, register
 from hgraph.errors import ArgumentError, DataError, MissingPackageError
 from hgraph.structure import Data, Dataset, Graph, Split
@@ -141,17 +141,17 @@ class _Raw:
     def __init__(self, files: Files, facts: Facts) -> None:
         self.inverse = facts.inverse
         if "raw/data.npz" in files:
-            arrays = _npz(files, "raw/data.npz")
-            self.edge = arrays.pop("edge_index").T
-            self.nodes, self.edges = arrays.pop("num_nodes_list"), arrays.pop("num_edges_list")
-            tables = arrays
+            found = arrays(files, "raw/data.npz")
+            self.edge = found.pop("edge_index").T
+            self.nodes, self.edges = found.pop("num_nodes_list"), found.pop("num_edges_list")
+            tables = found
         else:
             self.edge = integers(files, "raw/edge.csv.gz", 2)
             self.nodes = integers(files, "raw/num-node-list.csv.gz", 1)[:, 0]
             self.edges = integers(files, "raw/num-edge-list.csv.gz", 1)[:, 0]
-            found = {"node_feat": "node-feat", "edge_feat": "edge-feat", "node_species": "species"}
-            found |= {name: name for name in facts.extra if f"raw/{name}.csv.gz" in files}
-            tables = {k: columns(files, f"raw/{f}.csv.gz") for k, f in found.items() if f"raw/{f}.csv.gz" in files}
+            named = {"node_feat": "node-feat", "edge_feat": "edge-feat", "node_species": "species"}
+            named |= {name: name for name in facts.extra if f"raw/{name}.csv.gz" in files}
+            tables = {k: columns(files, f"raw/{f}.csv.gz") for k, f in named.items() if f"raw/{f}.csv.gz" in files}
         lists = (self.nodes, self.edges)
         if len(self.nodes) != len(self.edges) or any(len(n) and int(n.min()) < 0 for n in lists):
             raise DataError(f"{files.place}: the lists of nodes and edges of the graphs do not fit each other")
@@ -188,23 +188,10 @@ class _Raw:
         return structure, made_features(structure, features) if x is None else x, meta
 
 
-def _npz(files: Files, name: str) -> dict[str, Tensor]:
-    import io
-    import zipfile
-
-    import numpy as np
-
-    try:
-        with np.load(io.BytesIO(files.read(name)), allow_pickle=False) as arrays:
-            return {key: torch.from_numpy(arrays[key]) for key in arrays.files}
-    except (ValueError, TypeError, KeyError, OSError, EOFError, zipfile.BadZipFile) as error:
-        raise DataError(f"{files.place}: {name}: not arrays of numbers ({error})") from error
-
-
 def _column(files: Files, name: str) -> Tensor:
     """Labels: ``<name>.csv.gz``, or the array of ``<name>.npz``."""
     if f"raw/{name}.npz" in files:
-        return _npz(files, f"raw/{name}.npz")[name.replace("-", "_")]
+        return arrays(files, f"raw/{name}.npz")[name.replace("-", "_")]
     return columns(files, f"raw/{name}.csv.gz")
 
 

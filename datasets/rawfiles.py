@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import io
+import math
 import re
 import warnings
 import zipfile
@@ -17,7 +18,7 @@ import torch
 
 from hgraph.errors import DataError
 
-__all__ = ["Files", "columns", "integers", "torch_saved"]
+__all__ = ["Files", "arrays", "columns", "integers", "read_at_most", "torch_saved"]
 
 _ALLOWANCE = 64 * 2**20
 _EMPTY = re.compile(rb"^(?=,|$)|(?<=,)(?=,|$)", re.MULTILINE)  # the place of a field with nothing in it
@@ -75,12 +76,21 @@ class Files:
         try:
             with self.zip.open(self.names[name]) if self.zip else open(self.names[name], "rb") as stream:
                 packed = gzip.GzipFile(fileobj=stream) if name.endswith(".gz") else stream
-                content = packed.read(self.limit + 1)
+                content = read_at_most(packed, self.limit + 1)
         except (OSError, EOFError, zlib.error, zipfile.BadZipFile, RuntimeError, NotImplementedError) as error:
             raise DataError(f"{self.place}: {name} is damaged ({error})") from error
         if len(content) > self.limit:
             raise DataError(f"{self.place}: {name} unpacks to more than {self.limit} bytes")
         return content
+
+
+def read_at_most(stream: Any, limit: int) -> bytes:
+    """So many bytes of a stream, or all; memory follows what is there (``read(limit)`` reserves the limit at once)."""
+    parts, left = [], limit
+    while left and (part := stream.read(min(left, 2**20))):
+        parts.append(part)
+        left -= len(part)
+    return b"".join(parts)
 
 
 def integers(files: Files, name: str, width: int) -> torch.Tensor:
@@ -101,6 +111,40 @@ def columns(files: Files, name: str) -> torch.Tensor:
     content = files.read(name)
     whole = not content.translate(None, b"0123456789,-\r\n") and not _EMPTY.search(content.removesuffix(b"\n"))
     return _table(files, name, np.int64 if whole else np.float32, None, content)
+
+
+def arrays(files: Files, name: str) -> dict[str, torch.Tensor]:
+    """The arrays of numbers in a ``.npz`` file, by name.
+
+    Raises:
+        DataError: anything else in it, or an array that says to be larger than its bytes.
+    """
+    try:
+        with zipfile.ZipFile(io.BytesIO(files.read(name))) as archive:
+            if sum(m.file_size for m in archive.infolist()) > files.limit:
+                raise DataError(f"{files.place}: {name} unpacks to more than {files.limit} bytes")
+            return {m.filename.removesuffix(".npy"): _array(archive, m) for m in archive.infolist()}
+    except Exception as error:  # whatever a malformed file makes NumPy raise
+        if isinstance(error, DataError):
+            raise
+        raise DataError(f"{files.place}: {name}: not arrays of numbers ({error})") from error
+
+
+def _array(archive: zipfile.ZipFile, member: zipfile.ZipInfo) -> torch.Tensor:
+    """One ``.npy``; its shape is held against its bytes first, for NumPy would ask for as much memory as it says."""
+    content = io.BytesIO(archive.read(member))
+    version = np.lib.format.read_magic(content)
+    header = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0}
+    if version not in header:
+        raise ValueError(f"{member.filename}: format {version} is not known")
+    shape, _, dtype = header[version](content)
+    if dtype.kind not in "biuf":
+        raise ValueError(f"{member.filename}: {dtype} is no kind of number")
+    held = len(content.getbuffer()) - content.tell()
+    if any(n < 0 for n in shape) or math.prod(shape) * dtype.itemsize != held:
+        raise ValueError(f"{member.filename}: shape {shape} of {dtype} does not fill {held} bytes")
+    content.seek(0)
+    return torch.from_numpy(np.lib.format.read_array(content, allow_pickle=False))
 
 
 def _table(files: Files, name: str, dtype: Any, width: int | None, content: bytes | None = None) -> torch.Tensor:

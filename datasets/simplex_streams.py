@@ -11,6 +11,7 @@ import torch
 
 from hgraph.datasets.common import Root, check_sizes, files_of, made_features
 from hgraph.datasets.download import fetch_listed, listed
+from hgraph.datasets.rawfiles import read_at_most
 from hgraph.datasets.registry import register
 from hgraph.errors import DataError
 from hgraph.structure import Data, Hypergraph
@@ -90,7 +91,7 @@ def _lines(folder: str, part: str, root: Root) -> bytes:
     path = fetch_listed("simplex_streams", f"{folder}/{folder}-{part}.txt.gz", root)
     try:
         with gzip.open(path) as file:
-            content = file.read(_MAX_BYTES + 1)
+            content = read_at_most(file, _MAX_BYTES + 1)
     except (OSError, EOFError, zlib.error) as error:
         raise DataError(f"{path}: not a whole gzip file ({error})") from error
     if len(content) > _MAX_BYTES:

@@ -59,18 +59,15 @@ __all__ = [
     "propagate",
 ]
 
-_ALIASES = {"build": "structure.build", "convert": "structure.convert"}
-_SUBPACKAGES = ("datasets", "distill", "kernels", "models", "nn", "testing", "train")
+_SUBPACKAGES = ("build", "convert", "datasets", "distill", "kernels", "models", "nn", "testing", "train")
 
 
 def __getattr__(name: str) -> ModuleType:
     """Subpackages come when first asked for, so that importing hgraph costs little more than importing torch."""
     if name in _SUBPACKAGES:
         return importlib.import_module(f"hgraph.{name}")
-    if name in _ALIASES:
-        return importlib.import_module(f"hgraph.{_ALIASES[name]}")
     raise AttributeError(f"module 'hgraph' has no attribute {name!r}")
 
 
 def __dir__() -> list[str]:
-    return sorted([*globals(), *_SUBPACKAGES, *_ALIASES])
+    return sorted([*globals(), *_SUBPACKAGES])

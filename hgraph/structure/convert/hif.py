@@ -43,7 +43,8 @@ def read_hif(
     """
     try:
         with open(path, "rb") as file:
-            content = file.read(max_bytes + 1)
+            size = os.fstat(file.fileno()).st_size
+            content = file.read(min(size, max_bytes) + 1)  # not max_bytes: that much memory would be reserved at once
     except (OSError, ValueError) as error:  # ValueError: a zero byte in the path
         raise DataError(f"{path}: cannot be read ({error})") from error
     if len(content) > max_bytes:
