@@ -5,9 +5,13 @@ from __future__ import annotations
 import functools
 import hashlib
 import http.server
+import os
+import random
+import signal
 import socket
 import sys
 import threading
+import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -390,3 +394,41 @@ def test_a_damaged_lock(root, folder):
     path.with_name("b.bin.lock.json").write_text("{")
     with pytest.raises(DataError, match="damaged"):
         unlisted(root)
+
+
+# ---------------------------------------------------------------------- killed
+
+
+def trickle(h):
+    """The file in sixteen portions, a few milliseconds apart."""
+    h.send_response(200)
+    h.send_header("Content-Length", str(len(CONTENT)))
+    h.end_headers()
+    step = len(CONTENT) // 16
+    for at in range(0, len(CONTENT), step):
+        h.wfile.write(CONTENT[at : at + step])
+        time.sleep(0.003)
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
+@pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")
+def test_killed_at_any_moment_twenty_times_no_part_is_taken_for_the_file(root):
+    random.seed(0)
+    seen = set()
+    with Server(trickle) as server:
+        target = data_root(root) / "set/a/b.bin"
+        for _ in range(20):
+            child = os.fork()
+            if child == 0:
+                while True:
+                    target.unlink(missing_ok=True)
+                    fetch("set", "a/b.bin", server.url, SHA, len(CONTENT), root=root)
+            time.sleep(random.uniform(0.005, 0.12))
+            os.kill(child, signal.SIGKILL)
+            os.waitpid(child, 0)
+            seen.add(target.exists())
+            assert not target.exists() or target.read_bytes() == CONTENT
+            if target.exists() and random.random() < 0.5:
+                target.write_bytes(CONTENT[:1000])  # damage from elsewhere does not last either
+        assert fetch("set", "a/b.bin", server.url, SHA, len(CONTENT), root=root).read_bytes() == CONTENT
+    assert False in seen  # some were killed while a download was under way
