@@ -195,7 +195,8 @@ def _bars(ax: Any, histogram: Tensor) -> None:
     values, counts = histogram.nonzero().flatten(), histogram[histogram > 0]
     if len(histogram) <= 40:
         ax.bar(values.numpy(), counts.numpy(), color=_BAR, width=0.85)
-        ax.set_xlim(min(int(values[0]), len(histogram) - 4) - 1, len(histogram) + 1)  # a lone bar is no wall
+        least = int(values[0]) if len(values) else 0
+        ax.set_xlim(min(least, len(histogram) - 4) - 1, len(histogram) + 1)  # a lone bar is no wall
         ax.xaxis.get_major_locator().set_params(integer=True)
         return
     ax.plot(values.numpy(), counts.numpy(), "o", color=_BAR, markersize=3, alpha=0.7)
