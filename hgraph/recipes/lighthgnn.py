@@ -193,7 +193,13 @@ def _read(results: Path) -> list[dict[str, Any]]:
 
 
 def _report(recipe: dict[str, Any], rows: list[dict[str, Any]], records: list[dict[str, Any]]) -> str:
-    lines = [f"# {recipe['title']}", "", "Protocol." + recipe["protocol"], "Deviations." + recipe["deviations"]]
+    lines = [
+        f"# {recipe['title']}",
+        "",
+        "Protocol. " + recipe["protocol"].strip(),
+        "",
+        "Deviations. " + recipe["deviations"].strip(),
+    ]
     found: dict[tuple[Any, ...], list[dict[str, Any]]] = defaultdict(list)
     for record in records:
         found[record["setting"], record["dataset"], record["teacher"], record["model"]].append(record)
