@@ -1,6 +1,7 @@
 """Layers: each one structure and one message, in the words of its paper."""
 
+from hgraph.nn.aux import aux_losses
 from hgraph.nn.graph import GATConv, GCNConv
 from hgraph.nn.hypergraph import HGNNConv, HGNNPConv
 
-__all__ = ["GATConv", "GCNConv", "HGNNConv", "HGNNPConv"]
+__all__ = ["GATConv", "GCNConv", "HGNNConv", "HGNNPConv", "aux_losses"]

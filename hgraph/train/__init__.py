@@ -1,6 +1,6 @@
 """Training: a small fit loop, metrics, seeds."""
 
-from hgraph.train.fit import FitResult, TrainingError, fit
+from hgraph.train.fit import FitResult, TrainingError, cosine, fit
 from hgraph.train.metrics import accuracy, expected_calibration_error
 from hgraph.train.mode import evaluating
 from hgraph.train.observed import Observed, observed, supervised
@@ -11,6 +11,7 @@ __all__ = [
     "Observed",
     "TrainingError",
     "accuracy",
+    "cosine",
     "evaluating",
     "expected_calibration_error",
     "fit",

@@ -3,20 +3,28 @@
 from __future__ import annotations
 
 import copy
+import json
 import logging
 import math
+import os
 import time
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from typing import Any
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field, fields
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
 
 from hgraph.errors import ArgumentError, HgraphError
+from hgraph.nn import aux_losses
+from hgraph.structure.io import write_atomically
+from hgraph.train.checkpoint import Checkpoint
 from hgraph.train.seed import seeded
 
-__all__ = ["FitResult", "TrainingError", "fit"]
+__all__ = ["FitResult", "TrainingError", "cosine", "fit"]
+
+Schedule = Callable[[int, int], float]  # epoch (from 1), epochs -> factor of lr
 
 _LOG = logging.getLogger("hgraph")
 
@@ -55,16 +63,24 @@ def fit(
     lr: float = 0.01,
     weight_decay: float = 5e-4,
     patience: int | None = None,
+    clip: float | None = None,
+    schedule: Schedule | None = None,
+    precision: Literal["float32", "bfloat16"] = "float32",
+    fabric: Any = None,
+    checkpoint: str | os.PathLike[str] | None = None,
+    every: int = 50,
+    log: str | os.PathLike[str] | None = None,
     seed: int = 0,
     progress: bool | None = None,
     label: str = "fit",
 ) -> FitResult:
     """Train a model on one full batch with Adam and leave it, in eval mode, with its best state.
 
-    An epoch is one step on ``loss(model(*inputs))`` and, in eval mode, one score ``validate(model(*inputs))``.
-    The state with the highest score is kept (of equal ones the first); without ``validate`` the last one is.
-    The same seed gives the same result, bit for bit, on the same machine with the same threads; the caller's
-    random state is neither used nor changed. How the model was initialised is the caller's: see `seeded`.
+    An epoch is one step on ``loss(model(*inputs))``, plus the `hgraph.nn.aux_losses` of the model's layers, and, in
+    eval mode, one score ``validate(model(*inputs))``. The state with the highest score is kept (of equal ones the
+    first); without ``validate`` the last one is. The same seed gives the same result, bit for bit, on the same machine
+    with the same threads; the caller's random state is neither used nor changed. How the model was initialised is the
+    caller's: see `seeded`.
 
     Args:
         model: any module.
@@ -75,13 +91,23 @@ def fit(
         lr: Adam's step size.
         weight_decay: Adam's L2 penalty.
         patience: stop after so many epochs without a better score; None never stops early.
+        clip: the largest norm that all gradients together may have; None does not clip.
+        schedule: factor of ``lr`` in each epoch, see `cosine`; None is 1 always.
+        precision: ``"bfloat16"`` runs the model under autocast; weights, loss and optimiser stay float32.
+        fabric: a `lightning.fabric.Fabric` that was launched: it then chooses device, precision and processes.
+        checkpoint: a file to go on from. Where it is, training resumes, and ends with the bits of one that was never
+            stopped; it also holds a finished training, which more ``epochs`` then continue.
+        every: epochs between two writes of the checkpoint.
+        log: a file that gets each epoch's entry of the history as a line of JSON.
         seed: what dropout and the like draw from.
         progress: show a progress bar on stderr; None shows it on a terminal only.
         label: what the bar and the log call this training.
 
     Raises:
-        ArgumentError: a negative number of epochs, patience without ``validate``, a loss that is not a scalar.
+        ArgumentError: a negative number of epochs, patience without ``validate``, a loss that is not a scalar; or a
+            checkpoint of other settings.
         TrainingError: a loss or score that is NaN or infinite; says in which epoch and what to try.
+        DataError: a checkpoint that is damaged, or of another model.
 
     Defaults follow LightHGNN (ICLR 2024): Adam, lr 0.01, weight decay 5e-4, 200 epochs, first best kept.
 
@@ -92,74 +118,192 @@ def fit(
     >>> result.best_epoch, result.history[2]["loss"] < result.history[0]["loss"], model.training
     (3, True, False)
     """
+    _check(epochs, patience, validate, clip, precision, every)
+    settings: dict[str, Any] = {
+        "seed": seed,
+        "lr": lr,
+        "weight_decay": weight_decay,
+        "clip": clip,
+        "precision": precision,
+    }
+    settings |= {"schedule": None if schedule is None else [getattr(schedule, "__name__", repr(schedule)), epochs]}
+    file = Checkpoint(checkpoint, settings)
+    parameters = [p for p in model.parameters() if p.requires_grad]
+    optimizer: torch.optim.Optimizer | None = None
+    if parameters:
+        optimizer = torch.optim.Adam(parameters, lr=lr, weight_decay=weight_decay)
+    if fabric is not None:
+        model, optimizer, inputs = _with_fabric(fabric, model, optimizer, inputs)
+    step = _Step(model, tuple(inputs), loss, optimizer, lr, clip, schedule, epochs, precision, fabric)
+    devices = _devices(model, inputs)
+    try:
+        with seeded(seed, devices):
+            done = _Done(**file.restore(model, optimizer, devices))
+            begin = time.perf_counter() - done.seconds
+            with _lines(log if fabric is None or fabric.is_global_zero else None, done.history) as write:
+                for epoch in _bar(len(done.history) + 1, epochs, label, progress, done.stopped):
+                    record = {"epoch": epoch, "loss": step(epoch)}
+                    if validate is not None:
+                        record["validation"] = step.score(validate, epoch)
+                    done.add(record, model)
+                    write(record)
+                    done.stopped = patience is not None and epoch - done.best_epoch >= patience
+                    done.seconds = time.perf_counter() - begin
+                    if epoch % every == 0 or epoch == epochs or done.stopped:
+                        file.save(model, optimizer, devices, done.best_state, done.plain())
+                    if done.stopped:
+                        break
+    finally:
+        model.eval()
+    if done.best_state is not None:
+        model.load_state_dict(done.best_state)
+    kept = done.best_epoch, len(done.history), "" if validate is None else f", validation {done.best_score:.4f}"
+    _LOG.info("%s: epoch %d of %d kept%s, %.1f s", label, *kept, done.seconds)
+    return FitResult(done.history, done.best_epoch, done.seconds)
+
+
+@dataclass
+class _Done:
+    """How far a training is: what a checkpoint holds beside the states."""
+
+    history: list[dict[str, float]] = field(default_factory=list)
+    best_epoch: int = 0
+    best_score: float = -math.inf
+    best_state: dict[str, Tensor] | None = None
+    stopped: bool = False
+    seconds: float = 0.0
+
+    def add(self, record: dict[str, float], model: nn.Module) -> None:
+        self.history.append(record)
+        score = record.get("validation")
+        if score is None:
+            self.best_epoch = int(record["epoch"])
+        elif score > self.best_score:
+            self.best_epoch, self.best_score = int(record["epoch"]), score
+            self.best_state = copy.deepcopy(model.state_dict())
+
+    def plain(self) -> dict[str, Any]:
+        return {f.name: getattr(self, f.name) for f in fields(self) if f.name != "best_state"}
+
+
+@dataclass
+class _Step:
+    """One step of a training, and one look at how good it is."""
+
+    model: nn.Module
+    inputs: tuple[Any, ...]
+    loss: Callable[[Any], Tensor]
+    optimizer: torch.optim.Optimizer | None
+    lr: float
+    clip: float | None
+    schedule: Schedule | None
+    epochs: int
+    precision: str
+    fabric: Any
+
+    def __call__(self, epoch: int) -> float:
+        self.model.train()
+        value = self.loss(self._output())
+        if not isinstance(value, Tensor) or value.numel() != 1:
+            got = f"shape {list(value.shape)}" if isinstance(value, Tensor) else type(value).__name__
+            raise ArgumentError("loss", "a function that returns a scalar tensor", got)
+        extra = aux_losses(self.model)
+        value = value + extra.to(value) if extra.requires_grad else value
+        number = float(value.detach())
+        if not math.isfinite(number):
+            hint = f"try a smaller lr than {self.lr:g}, and look for NaN or very large values in the inputs and labels"
+            raise TrainingError(f"the loss is {number} in epoch {epoch}: {hint}")
+        if self.optimizer is not None:
+            self._descend(value, self.optimizer, epoch)
+        return number
+
+    def _descend(self, value: Tensor, optimizer: torch.optim.Optimizer, epoch: int) -> None:
+        optimizer.zero_grad(set_to_none=True)
+        if self.fabric is None:
+            value.backward()
+        else:
+            self.fabric.backward(value)
+        if self.clip is not None:
+            torch.nn.utils.clip_grad_norm_(self.model.parameters(), self.clip)
+        if self.schedule is not None:
+            for group in optimizer.param_groups:
+                group["lr"] = self.lr * self.schedule(epoch, self.epochs)
+        optimizer.step()
+
+    @torch.no_grad()
+    def score(self, validate: Callable[[Any], float], epoch: int) -> float:
+        self.model.eval()
+        score = float(validate(self._output()))
+        if math.isnan(score):
+            hint = "try a smaller lr, and look for an empty validation part"
+            raise TrainingError(f"the validation score is NaN in epoch {epoch}: {hint}")
+        return score
+
+    def _output(self) -> Any:
+        if self.precision == "float32":
+            return self.model(*self.inputs)
+        device = next((d for d in _devices(self.model, self.inputs)), torch.device("cpu"))
+        with torch.autocast(device.type, dtype=torch.bfloat16):
+            output = self.model(*self.inputs)
+        return output.float() if isinstance(output, Tensor) else output
+
+
+def cosine(epoch: int, epochs: int) -> float:
+    r"""From 1 down to 0 along half a cosine: :math:`\tfrac12 (1 + \cos(\pi (t - 1) / T))`.
+
+    >>> [round(cosine(epoch, 4), 3) for epoch in (1, 2, 3, 4)]
+    [1.0, 0.854, 0.5, 0.146]
+    """
+    return 0.5 * (1 + math.cos(math.pi * (epoch - 1) / epochs))
+
+
+def _check(epochs: int, patience: int | None, validate: Any, clip: float | None, precision: str, every: int) -> None:
     if epochs < 0:
         raise ArgumentError("epochs", "0 or more", epochs)
     if patience is not None and (validate is None or patience < 1):
         given = patience if validate is not None else f"{patience} without validate="
         raise ArgumentError("patience", "None, or 1 or more together with validate=", given)
+    if clip is not None and not clip > 0:
+        raise ArgumentError("clip", "None, or a norm above 0", clip)
+    if precision not in ("float32", "bfloat16"):
+        raise ArgumentError("precision", "'float32' or 'bfloat16'", repr(precision))
+    if every < 1:
+        raise ArgumentError("every", "1 or more", every)
+
+
+def _with_fabric(
+    fabric: Any, model: nn.Module, optimizer: torch.optim.Optimizer | None, inputs: Sequence[Any]
+) -> tuple[nn.Module, torch.optim.Optimizer | None, Sequence[Any]]:
+    """Model, optimiser and inputs where the fabric wants them."""
+    if optimizer is None:
+        return fabric.setup(model), None, [fabric.to_device(i) for i in inputs]
+    model, optimizer = fabric.setup(model, optimizer)
+    return model, optimizer, [fabric.to_device(i) for i in inputs]
+
+
+def _bar(first: int, last: int, label: str, progress: bool | None, stopped: bool) -> Iterable[int]:
+    """The epochs still to come, shown on a terminal unless said otherwise."""
     from tqdm import tqdm
 
     hidden = None if progress is None else not progress  # tqdm's None: hidden unless on a terminal
-    start, history = time.perf_counter(), []
-    best_epoch, best_score, best_state = 0, -math.inf, None
-    parameters = [p for p in model.parameters() if p.requires_grad]
-    optimizer = torch.optim.Adam(parameters, lr=lr, weight_decay=weight_decay) if parameters else None
-    bar = tqdm(range(1, epochs + 1), desc=label, disable=hidden, leave=False, unit="epoch")
-    try:
-        with seeded(seed, _devices(model, inputs)), bar:
-            for epoch in bar:
-                record = {"epoch": epoch, "loss": _step(model, inputs, loss, optimizer, epoch, lr)}
-                history.append(record)
-                if validate is None:
-                    best_epoch = epoch
-                    continue
-                score = record["validation"] = _score(model, inputs, validate, epoch)
-                if score > best_score:
-                    best_epoch, best_score, best_state = epoch, score, copy.deepcopy(model.state_dict())
-                elif patience is not None and epoch - best_epoch >= patience:
-                    break
-    finally:
-        model.eval()
-    if best_state is not None:
-        model.load_state_dict(best_state)
-    result = FitResult(history, best_epoch, time.perf_counter() - start)
-    score_text = "" if best_state is None else f", validation {best_score:.4f}"
-    _LOG.info("%s: epoch %d of %d kept%s, %.1f s", label, best_epoch, len(history), score_text, result.seconds)
-    return result
+    epochs = range(0) if stopped else range(first, last + 1)
+    return tqdm(epochs, desc=label, initial=first - 1, total=last, disable=hidden, leave=False, unit="epoch")
 
 
-def _step(
-    model: nn.Module,
-    inputs: Sequence[Any],
-    loss: Callable[[Any], Tensor],
-    optimizer: torch.optim.Optimizer | None,
-    epoch: int,
-    lr: float,
-) -> float:
-    model.train()
-    value = loss(model(*inputs))
-    if not isinstance(value, Tensor) or value.numel() != 1:
-        got = f"shape {list(value.shape)}" if isinstance(value, Tensor) else type(value).__name__
-        raise ArgumentError("loss", "a function that returns a scalar tensor", got)
-    number = float(value.detach())
-    if not math.isfinite(number):
-        hint = f"try a smaller lr than {lr:g}, and look for NaN or very large values in the inputs and labels"
-        raise TrainingError(f"the loss is {number} in epoch {epoch}: {hint}")
-    if optimizer is not None:
-        optimizer.zero_grad(set_to_none=True)
-        value.backward()
-        optimizer.step()
-    return number
+@contextmanager
+def _lines(path: str | os.PathLike[str] | None, history: list[dict[str, float]]) -> Iterator[Callable[[Any], None]]:
+    """A function that adds a line of JSON to the file, which first gets those of the epochs that are done."""
+    if path is None:
+        yield lambda record: None
+        return
+    write_atomically(path, "".join(json.dumps(record) + "\n" for record in history).encode())
+    with open(path, "a", encoding="utf-8") as file:
 
+        def write(record: Any) -> None:
+            file.write(json.dumps(record) + "\n")
+            file.flush()
 
-@torch.no_grad()
-def _score(model: nn.Module, inputs: Sequence[Any], validate: Callable[[Any], float], epoch: int) -> float:
-    model.eval()
-    score = float(validate(model(*inputs)))
-    if math.isnan(score):
-        hint = "try a smaller lr, and look for an empty validation part"
-        raise TrainingError(f"the validation score is NaN in epoch {epoch}: {hint}")
-    return score
+        yield write
 
 
 def _devices(model: nn.Module, inputs: Sequence[Any]) -> set[torch.device]:

@@ -1,0 +1,176 @@
+"""Trainings that stop and go on: the same bits as one that never stopped, whatever stopped them."""
+
+from __future__ import annotations
+
+import copy
+import json
+import os
+import random
+import signal
+import time
+
+import pytest
+import torch
+from torch import nn
+from torch.nn import functional as F
+
+from hgraph.errors import ArgumentError, DataError
+from hgraph.train import cosine, fit, seeded
+
+OPTIONS = {"epochs": 30, "clip": 1.0, "schedule": cosine, "every": 7, "seed": 3}
+
+
+class Killed(Exception):
+    """What stops a training here."""
+
+
+def task():
+    generator = torch.Generator().manual_seed(1)
+    x = torch.randn(60, 5, generator=generator)
+    return x, (x[:, 0] + x[:, 1] > 0).long()
+
+
+def network():
+    with seeded(0):
+        return nn.Sequential(nn.Linear(5, 16), nn.ReLU(), nn.BatchNorm1d(16), nn.Dropout(0.5), nn.Linear(16, 2))
+
+
+def train(model, stop_at=None, **options):
+    x, y = task()
+    seen = 0
+
+    def validate(z):
+        nonlocal seen
+        seen += 1
+        if seen == stop_at:
+            raise Killed
+        return float((z.argmax(1) == y)[40:].float().mean())
+
+    return fit(model, (x,), lambda z: F.cross_entropy(z[:40], y[:40]), validate=validate, **{**OPTIONS, **options})
+
+
+def same(a, b):
+    return all(torch.equal(p, q) for p, q in zip(a.state_dict().values(), b.state_dict().values(), strict=True))
+
+
+@pytest.mark.parametrize("stop_at", [1, 7, 8, 20, 29, 30])
+def test_a_stopped_training_goes_on_to_the_same_bits(tmp_path, stop_at):
+    whole, resumed = network(), network()
+    expected = train(whole)
+    with pytest.raises(Killed):
+        train(resumed, stop_at, checkpoint=tmp_path / "c", log=tmp_path / "log.jsonl")
+    resumed = network()  # a new process would begin with one
+    result = train(resumed, checkpoint=tmp_path / "c", log=tmp_path / "log.jsonl")
+    assert result.history == expected.history
+    assert result.best_epoch == expected.best_epoch
+    assert same(whole, resumed)
+    assert [json.loads(line) for line in (tmp_path / "log.jsonl").read_text().splitlines()] == result.history
+
+
+def test_without_the_random_state_it_would_differ(tmp_path, monkeypatch):
+    """The test above can fail: a resume that forgets what dropout drew from gives other bits."""
+    whole, resumed = network(), network()
+    train(whole)
+    with pytest.raises(Killed):
+        train(resumed, 20, checkpoint=tmp_path / "c")
+    resumed = network()
+    monkeypatch.setattr(torch, "set_rng_state", lambda state: None)
+    train(resumed, checkpoint=tmp_path / "c")
+    assert not same(whole, resumed)
+
+
+def test_a_finished_training_is_read_not_run(tmp_path):
+    first, second = network(), network()
+    expected = train(first, checkpoint=tmp_path / "c")
+    result = train(second, stop_at=1, checkpoint=tmp_path / "c")  # a single look would stop it
+    assert result.history == expected.history
+    assert same(first, second)
+
+
+def test_more_epochs_continue(tmp_path):
+    whole, longer = network(), network()
+    expected = train(whole, schedule=None)
+    train(longer, schedule=None, epochs=11, checkpoint=tmp_path / "c")
+    longer = network()
+    assert train(longer, schedule=None, checkpoint=tmp_path / "c").history == expected.history
+    assert same(whole, longer)
+
+
+def test_early_stopping_is_remembered(tmp_path):
+    first, second = network(), network()
+    expected = train(first, patience=3, checkpoint=tmp_path / "c")
+    assert len(expected.history) < 30
+    assert train(second, patience=3, checkpoint=tmp_path / "c").history == expected.history
+    assert same(first, second)
+
+
+@pytest.mark.parametrize("change", [{"seed": 4}, {"lr": 0.02}, {"clip": None}, {"schedule": None}, {"epochs": 31}])
+def test_other_settings_are_refused(tmp_path, change):
+    train(network(), checkpoint=tmp_path / "c")
+    before = (tmp_path / "c").read_bytes()
+    with pytest.raises(ArgumentError, match=f"{'schedule' if 'epochs' in change else next(iter(change))}: expected"):
+        train(network(), checkpoint=tmp_path / "c", **change)
+    assert (tmp_path / "c").read_bytes() == before
+
+
+def test_another_model_and_damage_are_refused(tmp_path):
+    train(network(), checkpoint=tmp_path / "c")
+    with pytest.raises(DataError, match="not of this model"):
+        fit(nn.Linear(5, 2), (task()[0],), lambda z: z.sum(), checkpoint=tmp_path / "c", **OPTIONS)
+    content = (tmp_path / "c").read_bytes()
+    for damaged in (b"", content[:-9], content[:200], b"\x80\x04N."):
+        (tmp_path / "c").write_bytes(damaged)
+        with pytest.raises(DataError, match="no checkpoint that can be read"):
+            train(network(), checkpoint=tmp_path / "c")
+
+
+def test_tied_weights(tmp_path):
+    class Both(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.first = nn.Linear(5, 5)
+            self.second = nn.Linear(5, 5)
+            self.second.weight = self.first.weight
+
+        def forward(self, x):
+            return self.second(self.first(x))[:, :2]
+
+    with seeded(0):
+        a = Both()
+    b = copy.deepcopy(a)
+    expected = train(a, schedule=None)
+    train(b, schedule=None, epochs=9, checkpoint=tmp_path / "c")
+    assert train(b, schedule=None, checkpoint=tmp_path / "c").history == expected.history
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
+@pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")
+def test_killed_twenty_times_and_still_the_same_bits(tmp_path):
+    """SIGKILL at random moments, with a checkpoint written every epoch: most kills fall near or into a write."""
+    options = {"checkpoint": tmp_path / "c", "log": tmp_path / "log.jsonl", "every": 1, "epochs": 400, "schedule": None}
+    random.seed(0)
+    alive = 0
+    for _ in range(20):
+        child = os.fork()
+        if child == 0:
+            torch.set_num_threads(1)
+            try:
+                train(network(), **options)
+            finally:
+                os._exit(0)
+        time.sleep(random.uniform(0.02, 0.15))
+        os.kill(child, signal.SIGKILL)
+        status = os.waitpid(child, 0)[1]
+        alive += os.WIFSIGNALED(status)
+    assert alive > 10  # most died at work
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        resumed, whole = network(), network()
+        result = train(resumed, **options)
+        expected = train(whole, epochs=400, schedule=None)
+    finally:
+        torch.set_num_threads(threads)
+    assert result.history == expected.history
+    assert same(whole, resumed)
+    assert len((tmp_path / "log.jsonl").read_text().splitlines()) == 400
