@@ -19,7 +19,12 @@ import hgraph.models
 import hgraph.nn
 
 TESTS = Path(__file__).parent
-PUBLIC = [("nn", name) for name in hgraph.nn.__all__] + [("models", name) for name in hgraph.models.__all__]
+PUBLIC = [
+    (folder, name)
+    for folder, package in (("nn", hgraph.nn), ("models", hgraph.models))
+    for name in package.__all__
+    if isinstance(getattr(package, name), type)  # layers and networks; functions beside them have tests of their own
+]
 COMMON = ("test_gradients", "test_state_dict_round_trip")
 
 

@@ -1,0 +1,138 @@
+"""How good classes and rankings are beyond accuracy: F1, ROC-AUC, recall, NDCG and MRR."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from hgraph.errors import ArgumentError
+
+__all__ = ["f1", "mrr", "ndcg_at", "recall_at", "roc_auc"]
+
+
+def f1(logits: Tensor, y: Tensor) -> float:
+    r"""Macro F1: the mean over classes of the harmonic mean of precision and recall.
+
+    .. math:: \frac1{|C'|} \sum_{c \in C'} \frac{2\, TP_c}{2\, TP_c + FP_c + FN_c}
+
+    Args:
+        logits: [N, C].
+        y: [N] class numbers.
+
+    Returns:
+        The mean over the classes C' that are among the labels or the answers (as scikit-learn's ``average="macro"``).
+
+    >>> f1(torch.tensor([[2.0, 0.0], [0.0, 1.0], [1.0, 0.0]]), torch.tensor([0, 1, 1]))
+    0.6666666666666666
+    """
+    if logits.dim() != 2 or y.shape != logits.shape[:1] or not len(y):
+        raise ArgumentError("logits, y", "[N, C] and [N], N at least 1", f"{list(logits.shape)}, {list(y.shape)}")
+    answer, classes = logits.argmax(1), logits.shape[1]
+    if int(y.min()) < 0 or int(y.max()) >= classes:
+        raise ArgumentError("y", f"classes in 0 .. {classes - 1}", f"{int(y.min())} .. {int(y.max())}")
+    hit = torch.bincount(y[answer == y], minlength=classes)
+    both = torch.bincount(y, minlength=classes) + torch.bincount(answer, minlength=classes)
+    present = both > 0
+    return float((2 * hit[present].double() / both[present]).mean())
+
+
+def roc_auc(score: Tensor, y: Tensor) -> float:
+    r"""The chance that a positive is scored above a negative; a tie counts one half.
+
+    .. math:: \frac{1}{|P| |N|} \sum_{p \in P} \sum_{n \in N} \bigl([s_p > s_n] + \tfrac12 [s_p = s_n]\bigr)
+
+    Args:
+        score: [N] numbers, larger for what is more likely positive.
+        y: [N] 1 or True for positives, 0 or False for negatives.
+
+    Raises:
+        ArgumentError: shapes that differ, NaN, or no positive or no negative.
+
+    >>> roc_auc(torch.tensor([0.1, 0.4, 0.35, 0.8]), torch.tensor([0, 0, 1, 1]))
+    0.75
+    """
+    if score.dim() != 1 or y.shape != score.shape or bool(score.isnan().any()):
+        raise ArgumentError("score, y", "two lists [N] without NaN", f"{list(score.shape)}, {list(y.shape)}")
+    positive = y.bool()
+    count = int(positive.sum())
+    if count in (0, len(y)):
+        raise ArgumentError("y", "positives and negatives", f"{count} positives of {len(y)}")
+    _, rank, repeats = torch.unique(score, return_inverse=True, return_counts=True)
+    last = repeats.cumsum(0).double()
+    mean_rank = last - (repeats - 1) / 2  # of equal scores the mean of their ranks, from 1
+    total = float(mean_rank[rank[positive]].sum())
+    return (total - count * (count + 1) / 2) / (count * (len(y) - count))
+
+
+def recall_at(score: Tensor, relevant: Tensor, k: int) -> float:
+    r"""The share of the relevant items among the k that are scored highest, mean over users who have any.
+
+    .. math:: \frac1{|U|} \sum_u \frac{|\mathrm{top}_k(u) \cap R_u|}{|R_u|}
+
+    Args:
+        score: [U, I]; ``-inf`` for items that may not be recommended (those of the training).
+        relevant: [U, I] booleans, R.
+        k: 1 .. I.
+
+    >>> recall_at(torch.tensor([[0.9, 0.1, 0.8]]), torch.tensor([[True, True, False]]), k=2)
+    0.5
+    """
+    hit, relevant = _hits(score, relevant, k)
+    count = relevant.sum(1)
+    return float((hit.sum(1)[count > 0].double() / count[count > 0]).mean())
+
+
+def ndcg_at(score: Tensor, relevant: Tensor, k: int) -> float:
+    r"""Normalised discounted cumulative gain of the k that are scored highest, mean over users who have any relevant.
+
+    .. math:: \frac1{|U|} \sum_u \frac{\sum_{i \le k} [r_i \in R_u] / \log_2(i + 1)}
+        {\sum_{i \le \min(k, |R_u|)} 1 / \log_2(i + 1)}
+
+    Args and shapes as `recall_at` has them.
+
+    >>> ndcg_at(torch.tensor([[0.9, 0.1, 0.8]]), torch.tensor([[True, False, False]]), k=2)
+    1.0
+    """
+    hit, relevant = _hits(score, relevant, k)
+    gain = 1 / torch.arange(2, k + 2, device=score.device, dtype=torch.float64).log2()
+    best = gain.cumsum(0)
+    count = relevant.sum(1)
+    some = count > 0
+    return float(((hit[some] * gain).sum(1) / best[count[some].clamp(max=k) - 1]).mean())
+
+
+def mrr(score: Tensor, target: Tensor) -> float:
+    r"""Mean reciprocal rank of the one right answer; among equal scores it stands in the middle.
+
+    .. math:: \frac1N \sum_i \frac{1}{\mathrm{rank}_i},
+        \qquad \mathrm{rank}_i = 1 + |\{j : s_{ij} > s_{i t_i}\}| + \tfrac12 |\{j \ne t_i : s_{ij} = s_{i t_i}\}|
+
+    Args:
+        score: [N, C] of each candidate.
+        target: [N] number of the right one.
+
+    >>> mrr(torch.tensor([[0.2, 0.9, 0.1]]), torch.tensor([0]))
+    0.5
+    """
+    if score.dim() != 2 or target.shape != score.shape[:1] or not len(target) or bool(score.isnan().any()):
+        shapes = f"{list(score.shape)}, {list(target.shape)}"
+        raise ArgumentError("score, target", "[N, C] without NaN and [N], N at least 1", shapes)
+    if int(target.min()) < 0 or int(target.max()) >= score.shape[1]:
+        raise ArgumentError("target", f"candidates in 0 .. {score.shape[1] - 1}", f"{target.min()} .. {target.max()}")
+    own = score.gather(1, target[:, None])
+    rank = 1 + (score > own).sum(1) + ((score == own).sum(1) - 1) / 2
+    return float((1 / rank.double()).mean())
+
+
+def _hits(score: Tensor, relevant: Tensor, k: int) -> tuple[Tensor, Tensor]:
+    """[U, k] whether the i-th best item is relevant (of equal scores the item of smaller number is better)."""
+    if score.dim() != 2 or relevant.shape != score.shape or bool(score.isnan().any()):
+        shapes = f"{list(score.shape)}, {list(relevant.shape)}"
+        raise ArgumentError("score, relevant", "two tables [U, I] without NaN", shapes)
+    if not 1 <= k <= score.shape[1]:
+        raise ArgumentError("k", f"1 .. {score.shape[1]} (the items)", k)
+    relevant = relevant.bool()
+    if not bool(relevant.any()):
+        raise ArgumentError("relevant", "a relevant item for at least one user", "none")
+    best = score.sort(dim=1, descending=True, stable=True).indices[:, :k]
+    return relevant.gather(1, best), relevant
