@@ -45,7 +45,7 @@ setup: $(TEST_STAMP)  ## install the library and its test tools into .venv
 	@echo '$(VENV) is ready'
 
 demo: $(RUN_STAMP)  ## distill a hypergraph teacher into an MLP on the digits, into runs/demo
-	$(BIN)/hgraph distill digits --teacher hgnn+ --seed 0 --out runs/demo
+	$(BIN)/hgraph distill digits --teacher hgnn+ --seed 0 --out runs/demo --overwrite
 
 test: lint  ## lint, types, and every test that is not slow
 	$(TEST_ENV) HGRAPH_FAST=1 $(BIN)/python -m pytest $(XDIST) --durations=10 $(PYTEST_ARGS)

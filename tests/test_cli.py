@@ -60,11 +60,11 @@ def test_the_demo_leaves_a_report_with_plots_and_notes_go_to_stderr(demo):
     assert json.loads((folder / "config.json").read_text())["seed"] == 0
 
 
-def test_the_same_seed_gives_the_same_figures_and_a_second_run_says_what_it_replaces(tmp_path):
+def test_the_same_seed_gives_the_same_figures_and_a_finished_run_is_not_replaced_unasked(tmp_path):
     arguments = ("distill", "davis", "--epochs", "8", "--out", tmp_path, "--json")
-    first, second = call(*arguments), call(*arguments)
-    assert "holds a run already" in second.stderr
-    assert "holds a run already" not in first.stderr
+    first, refused, second = call(*arguments), call(*arguments), call(*arguments, "--overwrite")
+    assert refused.exit_code == 2
+    assert "--overwrite replaces it" in refused.stderr
     a, b = json.loads(first.stdout), json.loads(second.stdout)
     for model in ("mlp", "teacher", "student"):
         assert all(a[model][key] == b[model][key] for key in ("test_accuracy", "ece", "parameters"))

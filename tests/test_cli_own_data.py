@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import csv
+import functools
+import importlib
 import json
 import random
 
@@ -56,7 +58,8 @@ def test_from_two_tables_to_a_trained_network_and_a_student(tables):
     assert answer["test_accuracy"] > 0.85 > answer["majority_accuracy"] == 0.5
     folder = tables / "runs" / "my-set-hgnn+-0"
     assert {p.name for p in folder.iterdir()} == {
-        "config.json", "metrics.jsonl", "learning_curve.png", "model.safetensors", "report.md",
+        "config.json", "metrics.jsonl", "learning_curve.png", "confusion_matrix.png", "reliability.png",
+        "model.safetensors", "report.md",
     }  # fmt: skip
     config = json.loads((folder / "config.json").read_text())
     assert config["command"].startswith("hgraph train my-set --model hgnn+ --seed 0")
@@ -91,7 +94,71 @@ def test_published_sets_train_too(tmp_path):
     result = call("train", "karate", "--model", "gcn", "--epochs", "5", "--out", tmp_path, "--json", "--patience", "2")
     assert result.exit_code == 0, result.output
     assert json.loads(result.stdout)["dataset"] == "karate"
-    assert "holds a run already" in call("train", "karate", "--epochs", "1", "--out", tmp_path).stderr
+    refused = call("train", "karate", "--epochs", "1", "--out", tmp_path)
+    assert refused.exit_code == 2
+    assert "--overwrite replaces it" in refused.stderr
+    again = call("train", "karate", "--epochs", "2", "--out", tmp_path, "--overwrite")
+    assert again.exit_code == 0, again.output
+    assert len((tmp_path / "metrics.jsonl").read_text().splitlines()) == 2
+    assert not (tmp_path / "checkpoint.safetensors").exists()
+
+
+OPTIONS = ("--model", "hgnn", "--epochs", "40", "--schedule", "cosine", "--clip", "1", "--quiet")
+
+
+def test_a_run_that_was_killed_goes_on_to_the_same_weights(tables, monkeypatch):
+    module = importlib.import_module("hgraph.train.fit")  # `hgraph.train.fit` is the function
+    assert call(*BUILD).exit_code == 0
+    assert call("train", "my-set", *OPTIONS, "--out", "whole").exit_code == 0
+    step, seen = module._Step.__call__, []
+
+    def killed(self, epoch):
+        seen.append(epoch)
+        if len(seen) == 23:
+            raise KeyboardInterrupt
+        return step(self, epoch)
+
+    monkeypatch.setattr("hgraph.train.fit", functools.partial(module.fit, every=1))
+    monkeypatch.setattr(module._Step, "__call__", killed)
+    call("train", "my-set", *OPTIONS, "--out", "stopped")
+    assert not (tables / "stopped" / "report.md").exists()
+    assert (tables / "stopped" / "checkpoint.safetensors").exists()
+    result = call("train", "my-set", *OPTIONS[:-1], "--out", "stopped")
+    assert result.exit_code == 0, result.output
+    assert "going on with it" in result.stderr
+    assert seen[23] == 23  # not from the beginning
+    assert (tables / "whole" / "model.safetensors").read_bytes() == (
+        tables / "stopped" / "model.safetensors"
+    ).read_bytes()
+    assert (tables / "whole" / "metrics.jsonl").read_text() == (tables / "stopped" / "metrics.jsonl").read_text()
+
+
+@pytest.mark.parametrize("model", ["hgnn", "gcn", "gat", "mlp"])
+def test_evaluate_repeats_the_figures_of_the_run(tables, model):
+    assert call(*BUILD).exit_code == 0
+    trained = json.loads(call("train", "my-set", "--model", model, "--epochs", "5", "--out", "run", "--json").stdout)
+    result = call("evaluate", "run", "--json")
+    assert result.exit_code == 0, result.output
+    again = json.loads(result.stdout)
+    assert again == {k: v for k, v in trained.items() if k not in ("best_epoch", "seconds")}
+    assert call("evaluate", "run").stdout.startswith("test accuracy")
+
+
+def test_evaluate_says_what_is_wrong(tables):
+    assert call(*BUILD).exit_code == 0
+    nothing = call("evaluate", "nowhere")
+    assert nothing.exit_code == 2
+    assert "not a finished run" in nothing.stderr
+    assert call("train", "my-set", "--epochs", "2", "--out", "run").exit_code == 0
+    other = call("evaluate", "run", "--dataset", "karate")
+    assert other.exit_code == 2
+    assert "does not fit 'karate'" in other.stderr
+
+
+def test_papers():
+    assert len(json.loads(call("papers", "--json").stdout)) == 40
+    assert "LightHGNN" in call("papers", "4").stdout
+    assert call("papers", "nobody").exit_code == 2
 
 
 def test_every_option_of_build(tables):

@@ -10,6 +10,8 @@ from hgraph import __version__
 from hgraph.cli import datasets
 from hgraph.cli.build import build
 from hgraph.cli.distill import distill
+from hgraph.cli.evaluate import evaluate
+from hgraph.cli.papers import papers
 from hgraph.cli.reproduce import reproduce
 from hgraph.cli.students import export, predict, serve
 from hgraph.cli.train import train
@@ -26,11 +28,13 @@ datasets.app.command(
 )(build)
 app.add_typer(datasets.app, name="datasets")
 app.command(epilog="Example: hgraph train my-set --model hgnn+ --seed 0")(train)
+app.command(epilog="Example: hgraph evaluate runs/my-set-hgnn+-0")(evaluate)
 app.command(epilog="Example: hgraph distill digits --teacher hgnn+ --seed 0 --out runs/demo")(distill)
 app.command(epilog="Example: hgraph reproduce lighthgnn --only cocitation-cora --seeds 1")(reproduce)
 app.command(epilog="Example: hgraph export runs/demo --format onnx --format int8")(export)
 app.command(epilog="Example: hgraph predict runs/demo rows.csv --out answers.csv")(predict)
 app.command(epilog="Example: hgraph serve runs/demo --port 8000")(serve)
+app.command(epilog="Example: hgraph papers lighthgnn")(papers)
 
 
 def main() -> None:

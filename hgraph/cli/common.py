@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import functools
 import logging
-import os
 import sys
+import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -24,6 +24,8 @@ if TYPE_CHECKING:
 LOG = logging.getLogger("hgraph")
 
 JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON object on stdout, nothing else.")]
+OverwriteOption = Annotated[bool, typer.Option("--overwrite", help="Replace the finished run that is there.")]
+REPORT = "report.md"  # written last: a run that has one is finished
 RootOption = Annotated[Path | None, typer.Option(help="Where data files are kept; default $HGRAPH_DATA.")]
 
 
@@ -66,15 +68,20 @@ def device_of(name: str) -> torch.device:
     return device
 
 
-def check_folder(folder: Path) -> None:
-    """Refuse, before any work, a run folder that could not be written."""
+def check_folder(folder: Path, *, overwrite: bool = True) -> None:
+    """Refuse, before any work, a folder that could not be written, or one with a finished run to keep."""
+    if (folder / REPORT).exists() and not overwrite:
+        raise ArgumentError("out", "a folder without a finished run", str(folder), "--overwrite replaces it")
     place = folder
     while not place.exists() and place != place.parent:
         place = place.parent
     if not place.is_dir():
         raise ArgumentError("out", "a folder", f"{place}, which is a file")
-    if not os.access(place, os.W_OK):
-        raise ArgumentError("out", "a folder that can be written", str(place))
+    try:  # permissions alone do not tell: a disk may be full, or mounted read-only
+        with tempfile.TemporaryFile(dir=place) as file:
+            file.write(b"x")
+    except OSError as error:
+        raise ArgumentError("out", "a folder that can be written", f"{place} ({error.strerror or error})") from None
 
 
 @contextmanager

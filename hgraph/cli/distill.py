@@ -12,7 +12,16 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from hgraph import __version__
-from hgraph.cli.common import LOG, JsonOption, RootOption, check_folder, device_of, load, notes, plain_errors
+from hgraph.cli.common import (
+    JsonOption,
+    OverwriteOption,
+    RootOption,
+    check_folder,
+    device_of,
+    load,
+    notes,
+    plain_errors,
+)
 from hgraph.cli.teachers import STUDENT_HIDDEN, TEACHER_HIDDEN, TEACHERS, Setting, Teacher, prepare
 from hgraph.errors import DataError
 
@@ -42,6 +51,7 @@ def distill(
     setting: Annotated[Setting, typer.Option(help="What training may see.")] = Setting.TRANSDUCTIVE,
     epochs: Annotated[int, typer.Option(min=1, help="Steps of each of the three trainings.")] = 200,
     out: Annotated[Path | None, typer.Option(help="Run folder; default runs/<dataset>-<teacher>-<seed>.")] = None,
+    overwrite: OverwriteOption = False,
     device: Annotated[str, typer.Option(help="cpu, cuda or cuda:0.")] = "cpu",
     root: RootOption = None,
     as_json: JsonOption = False,
@@ -53,19 +63,17 @@ def distill(
     prints test accuracy, size and latency, and writes report.md with plots.
     """
     folder = out or Path("runs") / f"{Path(dataset).resolve().name}-{teacher.value}-{seed}"
-    check_folder(folder)
+    check_folder(folder, overwrite=overwrite)
     where = device_of(device)
     loaded = load(dataset, root=root, seed=seed)
 
     from hgraph.distill import write_report
     from hgraph.distill.objectives import OBJECTIVES
-    from hgraph.distill.report import holds_run, table
+    from hgraph.distill.report import table
 
     names = {"mlp": "MLP", "teacher": f"{TEACHERS[teacher][1]} (teacher)", "student": "student"}
     data = prepare(loaded, teacher, setting, seed).to(where)
     with notes(quiet):
-        if holds_run(folder):
-            LOG.info("%s holds a run already: its files will be replaced, others stay", folder)
         term = OBJECTIVES[objective.value]()
         comparison, student = _compare(data, teacher, term, setting, seed, epochs, progress=False if quiet else None)
     command = ["hgraph", "distill", dataset, "--teacher", teacher.value, "--seed", str(seed)]

@@ -12,7 +12,17 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from hgraph import __version__
-from hgraph.cli.common import LOG, JsonOption, RootOption, check_folder, device_of, load, notes, plain_errors
+from hgraph.cli.common import (
+    LOG,
+    JsonOption,
+    OverwriteOption,
+    RootOption,
+    check_folder,
+    device_of,
+    load,
+    notes,
+    plain_errors,
+)
 from hgraph.cli.teachers import STUDENT_HIDDEN, TEACHER_HIDDEN, TEACHERS, Setting, Teacher, prepare
 from hgraph.errors import DataError
 
@@ -33,8 +43,30 @@ class Model(Enum):
     MLP = "mlp"
 
 
+class Schedule(Enum):
+    """How the step size changes over the epochs."""
+
+    CONSTANT = "constant"
+    COSINE = "cosine"
+
+
+class Precision(Enum):
+    """What the network computes in; weights stay float32."""
+
+    FLOAT32 = "float32"
+    BFLOAT16 = "bfloat16"
+
+
 # report.md is written last and removed first: a folder that has one is whole
-FILES = ("config.json", "metrics.jsonl", "learning_curve.png", "model.safetensors", "report.md")
+FILES = (
+    "config.json",
+    "learning_curve.png",
+    "confusion_matrix.png",
+    "reliability.png",
+    "model.safetensors",
+    "report.md",
+)
+CHECKPOINT, METRICS = "checkpoint.safetensors", "metrics.jsonl"  # of a run under way; the metrics stay
 
 
 @plain_errors
@@ -47,7 +79,11 @@ def train(
     lr: Annotated[float, typer.Option(help="Adam's step size.")] = 0.01,
     weight_decay: Annotated[float, typer.Option(min=0, help="Adam's L2 penalty.")] = 5e-4,
     patience: Annotated[int | None, typer.Option(min=1, help="Stop after so many epochs without a better one.")] = None,
+    clip: Annotated[float | None, typer.Option(help="Largest norm of all gradients together.")] = None,
+    schedule: Annotated[Schedule, typer.Option(help="Of the step size.")] = Schedule.CONSTANT,
+    precision: Annotated[Precision, typer.Option(help="Of the network's numbers.")] = Precision.FLOAT32,
     out: Annotated[Path | None, typer.Option(help="Run folder; default runs/<dataset>-<model>-<seed>.")] = None,
+    overwrite: OverwriteOption = False,
     device: Annotated[str, typer.Option(help="cpu, cuda or cuda:0.")] = "cpu",
     root: RootOption = None,
     as_json: JsonOption = False,
@@ -56,53 +92,48 @@ def train(
     """Train a network on a data set and test it.
 
     Trains on the default split, keeps the state that was best on the validation vertices, prints how good it is on
-    the test vertices, and writes a run folder with the weights, the metrics of every epoch, a plot and report.md.
+    the test vertices, and writes a run folder with the weights, the metrics of every epoch, plots and report.md. The
+    same command again goes on with a run that was stopped.
     """
     folder = out or Path("runs") / f"{Path(dataset).resolve().name}-{model.value}-{seed}"
-    check_folder(folder)
+    check_folder(folder, overwrite=overwrite)
     where = device_of(device)
     loaded = load(dataset, root=root, seed=seed)
     data = prepare(loaded, Teacher.HGNN if model is Model.MLP else Teacher(model.value), setting, seed).to(where)
     split = "default" if setting is Setting.TRANSDUCTIVE else setting.value
-    with notes(quiet):
-        if any((folder / name).exists() for name in FILES):
-            LOG.info("%s holds a run already: its files will be replaced, others stay", folder)
-        options: dict[str, Any] = {"epochs": epochs, "lr": lr, "weight_decay": weight_decay, "patience": patience}
-        network, fit, figures = _train(data, model, split, seed, progress=False if quiet else None, **options)
-    command = ["hgraph", "train", dataset, "--model", model.value, "--seed", str(seed), "--setting", setting.value]
-    command += ["--epochs", str(epochs), "--lr", f"{lr:g}", "--weight-decay", f"{weight_decay:g}"]
-    command += [] if patience is None else ["--patience", str(patience)]
-    command += ["--device", device, "--out", str(folder)]
-    config = _config(loaded, data, model, setting, split, options | {"seed": seed, "device": str(where)})
-    config["command"] = shlex.join(command)
+    options: dict[str, Any] = {"epochs": epochs, "lr": lr, "weight_decay": weight_decay, "patience": patience}
+    options |= {"clip": clip, "schedule": schedule.value, "precision": precision.value}
     try:
-        report = _write(folder, loaded, network, fit, figures, config, model)
+        with notes(quiet):
+            if (folder / "report.md").exists():  # --overwrite
+                (folder / "report.md").unlink()
+                (folder / CHECKPOINT).unlink(missing_ok=True)
+            elif (folder / CHECKPOINT).exists():
+                LOG.info("%s holds a run that was stopped: going on with it", folder)
+            network = network_of(model, data, seed)
+            fit = _fit(network, data, model, split, seed, folder, progress=False if quiet else None, **options)
+            figures, logits = figures_of(network, data, model, split)
+        figures |= {"best_epoch": fit.best_epoch, "seconds": round(fit.seconds, 3)}
+        command = ["hgraph", "train", dataset, "--model", model.value, "--seed", str(seed), "--setting", setting.value]
+        for name, value in options.items():
+            command += [] if value is None else [f"--{name.replace('_', '-')}", f"{value}"]
+        command += ["--device", device, "--out", str(folder)]
+        config = _config(loaded, data, model, setting, split, options | {"seed": seed, "device": str(where)})
+        config |= {"command": shlex.join(command), "source": dataset}
+        report = _write(folder, loaded, network, fit, figures, config, model, data, split, logits)
+        (folder / CHECKPOINT).unlink(missing_ok=True)
     except OSError as error:
         raise DataError(f"{folder}: cannot be written ({error})") from error
-    if as_json:
-        head = {"dataset": loaded.name, "model": model.value, "setting": setting.value, "seed": seed}
-        typer.echo(json.dumps(head | figures, allow_nan=False))
-    else:
-        width = max(map(len, figures))
-        typer.echo("\n".join(f"{key.replace('_', ' ').ljust(width)}  {_shown(v)}" for key, v in figures.items()))
+    say(figures, {"dataset": loaded.name, "model": model.value, "setting": setting.value, "seed": seed}, as_json)
+    if not as_json:
         typer.echo(f"report: {report}")
 
 
-def _train(
-    data: Data, model: Model, split: str, seed: int, progress: bool | None, **options: Any
-) -> tuple[torch.nn.Module, FitResult, dict[str, Any]]:
-    """The trained network, its history, and its figures on the test vertices."""
-    import torch
-
+def network_of(model: Model, data: Data, seed: int) -> torch.nn.Module:
+    """The network of that name for the data, initialised under the seed."""
     from hgraph import models
-    from hgraph.errors import ArgumentError
-    from hgraph.train import accuracy, expected_calibration_error, fit, observed, seeded, supervised
+    from hgraph.train import seeded
 
-    parts, part = data.split(split), observed(data, split)
-    for name in ("train", "test"):
-        if not len(getattr(parts, name)):
-            hint = "Rows without a label are in no part; see the shares and the split of `hgraph datasets build`"
-            raise ArgumentError("dataset", f"at least one {name} vertex", "none", hint)
     with seeded(seed):
         if model is Model.MLP:
             network: torch.nn.Module = models.MLP(data.num_features, STUDENT_HIDDEN, data.num_classes)
@@ -111,31 +142,56 @@ def _train(
         else:
             kind = getattr(models, TEACHERS[Teacher(model.value)][0])
             network = kind(data.num_features, TEACHER_HIDDEN, data.num_classes)
-    network = network.to(data.x.device)
+    return network.to(data.x.device)
+
+
+def _fit(
+    network: torch.nn.Module, data: Data, model: Model, split: str, seed: int, folder: Path, **options: Any
+) -> FitResult:
+    from hgraph.errors import ArgumentError
+    from hgraph.train import cosine, fit, observed, supervised
+
+    parts, part = data.split(split), observed(data, split)
+    for name in ("train", "test"):
+        if not len(getattr(parts, name)):
+            hint = "Rows without a label are in no part; see the shares and the split of `hgraph datasets build`"
+            raise ArgumentError("dataset", f"at least one {name} vertex", "none", hint)
     structure = () if model is Model.MLP else (part.structure,)
     loss, validate = supervised(part)
-    result = fit(
-        network,
-        (part.x, *structure),
-        loss,
-        validate=validate,
-        seed=seed,
-        progress=progress,
-        label=model.value,
-        **options,
-    )
+    options["schedule"] = cosine if options["schedule"] == "cosine" else None
+    files: dict[str, Any] = {"checkpoint": folder / CHECKPOINT, "log": folder / METRICS}
+    label = model.value
+    return fit(network, (part.x, *structure), loss, validate=validate, seed=seed, label=label, **files, **options)
+
+
+def figures_of(network: torch.nn.Module, data: Data, model: Model, split: str) -> tuple[dict[str, Any], torch.Tensor]:
+    """How good a trained network is on the parts of a split, and its logits [N, C]."""
+    import torch
+
+    from hgraph.train import accuracy, expected_calibration_error, f1
+
+    parts = data.split(split)
     with torch.inference_mode():
         logits = network(data.x, *(() if model is Model.MLP else (data.structure,)))
     test, unseen = parts.test, parts.unseen
     figures: dict[str, Any] = {"test_accuracy": accuracy(logits[test], data.y[test])}
+    figures["test_f1"] = f1(logits[test], data.y[test])
     if len(unseen):
         figures["unseen_accuracy"] = accuracy(logits[unseen], data.y[unseen])
-    figures["validation_accuracy"] = result.best.get("validation")
+    figures["validation_accuracy"] = accuracy(logits[parts.val], data.y[parts.val]) if len(parts.val) else None
     figures["majority_accuracy"] = _majority(data.y[parts.train], data.y[test])
     figures["ece"] = expected_calibration_error(logits[test], data.y[test])
     figures["parameters"] = sum(p.numel() for p in network.parameters())
-    figures["best_epoch"], figures["seconds"] = result.best_epoch, round(result.seconds, 3)
-    return network, result, figures
+    return figures, logits
+
+
+def say(figures: dict[str, Any], head: dict[str, Any], as_json: bool) -> None:
+    """The figures on stdout, as a table or as one JSON object after ``head``."""
+    if as_json:
+        typer.echo(json.dumps(head | figures, allow_nan=False))
+        return
+    width = max(map(len, figures))
+    typer.echo("\n".join(f"{key.replace('_', ' ').ljust(width)}  {_shown(v)}" for key, v in figures.items()))
 
 
 def _majority(train: torch.Tensor, test: torch.Tensor) -> float:
@@ -176,23 +232,29 @@ def _write(
     figures: dict[str, Any],
     config: dict[str, Any],
     model: Model,
+    data: Data,
+    split: str,
+    logits: torch.Tensor,
 ) -> Path:
     """Every file of the run, each whole or not at all, the report last."""
     from safetensors.torch import save
 
-    from hgraph.distill.plots import learning_curve
     from hgraph.structure.io import write_atomically
+    from hgraph.train.plots import confusion_matrix, learning_curve, reliability_diagram
 
     title = f"{dataset.name}: {model.value} (seed {config['seed']}, {config['setting']})"
+    test = data.split(split).test
+    answers, truth = logits[test].cpu(), data.y[test].cpu()
+    classes = [str(name) for name in data.meta.get("class_names") or range(data.num_classes)]
     weights = {name: tensor.detach().cpu().contiguous() for name, tensor in network.state_dict().items()}
     content: dict[str, str | bytes] = {
         "config.json": json.dumps(config, ensure_ascii=False, allow_nan=False, indent=2) + "\n",
-        "metrics.jsonl": "".join(json.dumps(record, allow_nan=False) + "\n" for record in fit.history),
         "learning_curve.png": learning_curve({"teacher": fit}, {"teacher": model.value}, title),
+        "confusion_matrix.png": confusion_matrix(answers, truth, classes, f"{title}: test vertices"),
+        "reliability.png": reliability_diagram(answers, truth, f"{title}: test vertices"),
         "model.safetensors": save(weights),
         "report.md": _markdown(dataset, title, figures, config),
     }
-    (folder / "report.md").unlink(missing_ok=True)
     for name in FILES:
         text = content[name]
         write_atomically(folder / name, text.encode() if isinstance(text, str) else text)
@@ -207,7 +269,9 @@ def _markdown(dataset: Dataset, title: str, figures: dict[str, Any], config: dic
 
     lines = [f"# {title}", "", "| figure | value |", "|---|---:|", *rows({k: _shown(v) for k, v in figures.items()})]
     lines += ["", "**Majority accuracy** is what the most frequent training class, always answered, would reach."]
-    lines += ["", "![Validation accuracy over epochs](learning_curve.png)", "", "## The data", ""]
+    lines += ["", "![Validation accuracy over epochs](learning_curve.png)"]
+    lines += ["", "![How often each class was answered as each](confusion_matrix.png)"]
+    lines += ["", "![Accuracy over confidence](reliability.png)", "", "## The data", ""]
     lines += [
         f"- {note}" for note in (f"Licence: {dataset.licence}.", f"Citation: {dataset.citation}", *dataset.quirks)
     ]

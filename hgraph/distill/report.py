@@ -13,8 +13,9 @@ from torch import nn
 from hgraph.distill import plots
 from hgraph.distill.compare import Comparison
 from hgraph.structure.io import write_atomically
+from hgraph.train.plots import learning_curve
 
-__all__ = ["FILES", "holds_run", "table", "table_rows", "write_report"]
+__all__ = ["FILES", "table", "table_rows", "write_report"]
 
 # report.md is written last and removed first: a folder that has one is whole
 FILES = (
@@ -26,11 +27,6 @@ FILES = (
     "report.md",
 )
 _HEADER = ["model", "test accuracy", "parameters", "one vertex", "all vertices", "speed-up one", "speed-up all"]
-
-
-def holds_run(folder: str | os.PathLike[str]) -> bool:
-    """Whether a folder has any file that `write_report` writes."""
-    return any((Path(folder) / name).exists() for name in FILES)
 
 
 def write_report(
@@ -68,7 +64,7 @@ def write_report(
     content: dict[str, str | bytes] = {
         "config.json": _json(config, indent=2) + "\n",
         "metrics.jsonl": "".join(_json(line) + "\n" for line in lines),
-        "learning_curve.png": plots.learning_curve({key: m.fit for key, m in comparison.items()}, names, title),
+        "learning_curve.png": learning_curve({key: m.fit for key, m in comparison.items()}, names, title),
         "accuracy_latency.png": plots.accuracy_latency(comparison, names, title),
         "student.safetensors": save(weights),
         "report.md": _markdown(comparison, names, title, config, notes),

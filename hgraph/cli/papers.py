@@ -1,0 +1,32 @@
+"""`hgraph papers`: what lives here, and how far each paper is."""
+
+from __future__ import annotations
+
+import json
+from typing import Annotated
+
+import typer
+
+from hgraph.cli.common import JsonOption, plain_errors
+from hgraph.errors import ArgumentError
+
+
+@plain_errors
+def papers(
+    name: Annotated[str | None, typer.Argument(help="A number or a part of a name; default: all.")] = None,
+    as_json: JsonOption = False,
+) -> None:
+    """List the papers of the library with their status, or show one with its modules, tests and figures."""
+    from hgraph.papers import papers as listed
+
+    found = listed()
+    if name is not None:
+        found = [p for p in found if p["id"] == name.zfill(2) or name.lower() in p["name"].lower()]
+        if not found:
+            raise ArgumentError("name", "a number 01 .. 40 or a part of a paper's name", repr(name))
+    if as_json:
+        typer.echo(json.dumps(found, ensure_ascii=False))
+    elif name is None:
+        typer.echo("\n".join(f"{p['id']}  {p['status']:8} {p['name']} (arXiv {p['arxiv']})" for p in found))
+    else:
+        typer.echo("\n\n".join("\n".join(f"{key}: {value}" for key, value in p.items()) for p in found))

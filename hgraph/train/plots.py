@@ -1,0 +1,172 @@
+"""The plots of a run, drawn without matplotlib's global state."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor
+
+if TYPE_CHECKING:
+    from hgraph.train.fit import FitResult
+
+__all__ = ["COLOURS", "canvas", "confusion_matrix", "learning_curve", "png", "reliability_diagram", "spread"]
+
+# Okabe and Ito's colours, which colour-blind readers tell apart
+COLOURS = {"mlp": "#7F7F7F", "teacher": "#0072B2", "student": "#D55E00"}
+_INK, _FAINT = "#333333", "#E3E3E3"
+
+
+def learning_curve(fits: Mapping[str, FitResult], names: Mapping[str, str], title: str) -> bytes:
+    """A PNG of validation accuracy over epochs, the kept epoch of each model as a dot.
+
+    Where a split has no validation part, the training loss is drawn instead.
+
+    Args:
+        fits: the trainings of ``mlp``, ``teacher`` and ``student``, or some of them.
+        names: what to call them.
+        title: the line above the plot.
+    """
+    scored = all("validation" in r for fit in fits.values() for r in fit.history)
+    figure, axes = canvas(title, right=0.79)
+    axes.set_xlabel("epoch")
+    axes.set_ylabel("validation accuracy (%)" if scored else "training loss")
+    ends: dict[str, float] = {}
+    seen: list[float] = []
+    last = 1
+    for key, fit in fits.items():
+        history = fit.history
+        if not history:
+            continue
+        epochs = [r["epoch"] for r in history]
+        values = [100 * r["validation"] if scored else r["loss"] for r in history]
+        axes.plot(epochs, values, color=COLOURS[key], linewidth=1.6)
+        best = fit.best_epoch - 1
+        axes.plot(epochs[best], values[best], "o", color=COLOURS[key], markersize=6, markeredgecolor="white")
+        seen += values
+        ends[key], last = values[-1], max(last, int(epochs[-1]))
+    axes.set_xlim(0, last)
+    if scored:  # the first steps would squeeze the rest into a strip
+        seen.sort()
+        low, high = seen[len(seen) // 20], seen[-1]
+        margin = max(1.0, 0.08 * (high - low))
+        axes.set_ylim(max(0.0, low - margin), high + margin)
+    low, high = axes.get_ylim()
+    for key, at in spread(ends, 0.12 * (high - low)).items():
+        note = names[key]
+        if scored:
+            note += f"\nepoch {fits[key].best_epoch}: {100 * fits[key].best['validation']:.1f} %"
+        axes.annotate(
+            note, (1.0, at), (8, 0), xycoords=("axes fraction", "data"), textcoords="offset points",
+            color=COLOURS[key], va="center", fontsize=9, annotation_clip=False, linespacing=1.3,
+        )  # fmt: skip
+    return png(figure)
+
+
+def reliability_diagram(logits: Tensor, y: Tensor, title: str, bins: int = 10) -> bytes:
+    """A PNG of accuracy over confidence, in bins of equal width, with how many answers each bin has.
+
+    Args:
+        logits: [N, C].
+        y: [N] class numbers.
+        title: the line above the plot.
+        bins: of confidence, 0 .. 1.
+    """
+    confidence, answer = logits.detach().double().softmax(-1).max(-1)
+    member = (confidence * bins).ceil().long().sub(1).clamp(0, bins - 1)
+    count = torch.bincount(member, minlength=bins).tolist()
+    right = torch.bincount(member[answer == y], minlength=bins).tolist()
+    figure, axes = canvas(title, right=0.96)
+    bars = [
+        (100 * (b + 0.5) / bins, 100 * r / n, int(n)) for b, (r, n) in enumerate(zip(right, count, strict=True)) if n
+    ]
+    axes.plot([0, 100], [0, 100], color="#AAAAAA", linewidth=1, linestyle="--")
+    axes.bar([b[0] for b in bars], [b[1] for b in bars], width=92 / bins, color=COLOURS["teacher"])
+    for at, share, n in bars:
+        axes.annotate(f"{n:,}", (at, share), (0, 3), textcoords="offset points", ha="center", fontsize=8, color=_INK)
+    axes.set_xlim(0, 100)
+    axes.set_ylim(0, 108)
+    axes.set_yticks(range(0, 101, 20))
+    axes.set_xlabel("confidence (%); the number of answers stands on each bar")
+    axes.set_ylabel("accuracy (%)")
+    return png(figure)
+
+
+def confusion_matrix(logits: Tensor, y: Tensor, names: Sequence[str], title: str) -> bytes:
+    """A PNG of how often each class (row) was answered as each class (column).
+
+    Args:
+        logits: [N, C].
+        y: [N] class numbers.
+        names: C names.
+        title: the line above the plot.
+    """
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    classes = logits.shape[1]
+    table = torch.bincount(y * classes + logits.argmax(-1), minlength=classes**2).view(classes, classes)
+    share = table / table.sum(1, keepdim=True).clamp(min=1)
+    side = min(12.0, 2.6 + 0.5 * classes)
+    figure = Figure(figsize=(side + 1.2, side), dpi=150, layout="constrained")
+    FigureCanvasAgg(figure)
+    axes = figure.subplots()
+    axes.imshow(share.numpy(), cmap="Blues", vmin=0, vmax=1)
+    if classes <= 20:  # numbers that can be read
+        for row in range(classes):
+            for column in range(classes):
+                ink = "white" if share[row, column] > 0.6 else _INK
+                axes.text(column, row, f"{table[row, column]:,}", ha="center", va="center", fontsize=8, color=ink)
+    short = [name if len(name) <= 16 else name[:15] + "…" for name in names]
+    if classes <= 40:
+        axes.set_xticks(range(classes), short, rotation=90 if max(map(len, short)) > 2 else 0, fontsize=8)
+        axes.set_yticks(range(classes), short, fontsize=8)
+    axes.set_xlabel("answer", color=_INK)
+    axes.set_ylabel("truth", color=_INK)
+    axes.set_title(title, loc="left", fontsize=10, color=_INK)
+    axes.tick_params(length=0, labelcolor=_INK)
+    for spine in axes.spines.values():
+        spine.set_visible(False)
+    return png(figure)
+
+
+def canvas(title: str, right: float) -> tuple[Any, Any]:
+    """A figure and its axes in the common look; ``right`` is where the axes end, 0 .. 1."""
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(7.2, 4.2), dpi=150)
+    FigureCanvasAgg(figure)
+    axes = figure.add_axes((0.10, 0.14, right - 0.10, 0.75))
+    axes.set_title(title, loc="left", fontsize=11, color=_INK)
+    axes.grid(axis="y", color=_FAINT, linewidth=0.8)
+    axes.set_axisbelow(True)
+    for side in ("top", "right", "left"):
+        axes.spines[side].set_visible(False)
+    axes.spines["bottom"].set_color("#AAAAAA")
+    axes.tick_params(which="both", labelcolor=_INK, color="#AAAAAA", labelsize=9, length=3)
+    axes.tick_params(axis="y", length=0)
+    axes.xaxis.label.set_color(_INK)
+    axes.yaxis.label.set_color(_INK)
+    return figure, axes
+
+
+def spread(values: dict[str, float], gap: float) -> dict[str, float]:
+    """The same heights moved apart, as little as needed, until neighbours are a gap from each other."""
+    keys = sorted(values, key=values.__getitem__)
+    heights = [values[key] for key in keys]
+    for _ in range(50):
+        for i in range(len(heights) - 1):
+            short = gap - (heights[i + 1] - heights[i])
+            if short > 1e-9 * gap:
+                heights[i], heights[i + 1] = heights[i] - short / 2, heights[i + 1] + short / 2
+    return dict(zip(keys, heights, strict=True))
+
+
+def png(figure: Any) -> bytes:
+    """The bytes of the picture."""
+    buffer = io.BytesIO()
+    figure.savefig(buffer, format="png")
+    return buffer.getvalue()

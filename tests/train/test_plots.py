@@ -1,0 +1,41 @@
+"""The plots of a run are pictures of what they say: sizes, and the numbers in them."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from hgraph.train import plots
+
+
+def drawn(monkeypatch):
+    """The figures that a plot would write, kept to be looked at."""
+    kept = []
+    png = plots.png
+    monkeypatch.setattr(plots, "png", lambda figure: kept.append(figure) or png(figure))
+    return kept
+
+
+@pytest.mark.parametrize("classes", [1, 2, 7, 30, 60])
+def test_confusion_matrix_counts(monkeypatch, classes):
+    kept = drawn(monkeypatch)
+    generator = torch.Generator().manual_seed(0)
+    logits, y = torch.randn(200, classes, generator=generator), torch.randint(0, classes, (200,), generator=generator)
+    picture = plots.confusion_matrix(logits, y, [f"class {c}" for c in range(classes)], "title")
+    assert picture.startswith(b"\x89PNG")
+    axes = kept[0].axes[0]
+    if classes <= 20:
+        found = torch.tensor([int(t.get_text().replace(",", "")) for t in axes.texts]).view(classes, classes)
+        expected = torch.zeros(classes, classes, dtype=torch.long)
+        for truth, answer in zip(y.tolist(), logits.argmax(1).tolist(), strict=True):
+            expected[truth, answer] += 1
+        assert torch.equal(found, expected)
+
+
+def test_reliability_bars_are_accuracies(monkeypatch):
+    kept = drawn(monkeypatch)
+    logits = torch.tensor([[0.0, 0.0], [9.0, 0.0], [9.0, 0.0], [0.0, 9.0]])  # confidences .5, 1, 1, 1
+    plots.reliability_diagram(logits, torch.tensor([1, 0, 1, 1]), "title")
+    bars = {round(b.get_x() + b.get_width() / 2): round(b.get_height(), 1) for b in kept[0].axes[0].patches}
+    assert bars == {45: 0.0, 95: 66.7}
+    assert [t.get_text() for t in kept[0].axes[0].texts] == ["1", "3"]
