@@ -15,6 +15,7 @@ from hgraph.cli.papers import papers
 from hgraph.cli.reproduce import reproduce
 from hgraph.cli.students import export, predict, serve
 from hgraph.cli.train import train
+from hgraph.cli.tune import tune
 
 app = typer.Typer(
     help="Learning on graphs and hypergraphs: pick a structure, pick a message.",
@@ -28,6 +29,7 @@ datasets.app.command(
 )(build)
 app.add_typer(datasets.app, name="datasets")
 app.command(epilog="Example: hgraph train my-set --model hgnn+ --seed 0")(train)
+app.command(epilog="Example: hgraph tune my-set --model hgnn+ --trials 30")(tune)
 app.command(epilog="Example: hgraph evaluate runs/my-set-hgnn+-0")(evaluate)
 app.command(epilog="Example: hgraph distill digits --teacher hgnn+ --seed 0 --out runs/demo")(distill)
 app.command(epilog="Example: hgraph reproduce lighthgnn --only cocitation-cora --seeds 1")(reproduce)

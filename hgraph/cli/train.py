@@ -129,19 +129,24 @@ def train(
         typer.echo(f"report: {report}")
 
 
-def network_of(model: Model, data: Data, seed: int) -> torch.nn.Module:
-    """The network of that name for the data, initialised under the seed."""
+def network_of(
+    model: Model, data: Data, seed: int, *, hidden: int | None = None, dropout: float = 0.5
+) -> torch.nn.Module:
+    """The network of that name for the data, initialised under the seed; ``hidden`` None is its usual width."""
     from hgraph import models
     from hgraph.train import seeded
 
     with seeded(seed):
         if model is Model.MLP:
-            network: torch.nn.Module = models.MLP(data.num_features, STUDENT_HIDDEN, data.num_classes)
+            network: torch.nn.Module = models.MLP(
+                data.num_features, hidden or STUDENT_HIDDEN, data.num_classes, dropout=dropout
+            )
         elif model is Model.GAT:  # its width is a head's: 8 heads of 4
-            network = models.GAT(data.num_features, 4, data.num_classes, heads=8, dropout=0.5)
+            width = max(1, (hidden or 32) // 8)
+            network = models.GAT(data.num_features, width, data.num_classes, heads=8, dropout=dropout)
         else:
             kind = getattr(models, TEACHERS[Teacher(model.value)][0])
-            network = kind(data.num_features, TEACHER_HIDDEN, data.num_classes)
+            network = kind(data.num_features, hidden or TEACHER_HIDDEN, data.num_classes, dropout=dropout)
     return network.to(data.x.device)
 
 

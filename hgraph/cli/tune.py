@@ -1,0 +1,153 @@
+"""`hgraph tune`."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from hgraph.cli.common import JsonOption, RootOption, check_folder, device_of, load, notes, plain_errors
+from hgraph.cli.teachers import Setting, Teacher, prepare
+from hgraph.cli.train import Model
+from hgraph.errors import ArgumentError, DataError
+
+if TYPE_CHECKING:
+    from hgraph.train.tune import Choice, Range
+
+SPACE = "lr=log:0.001:0.1,weight_decay=log:0.00001:0.01,hidden=choice:16:32:64:128,dropout=range:0:0.8"
+NAMES = ("lr", "weight_decay", "hidden", "dropout")
+
+
+@plain_errors
+def tune(
+    dataset: Annotated[str, typer.Argument(help="A name of `hgraph datasets list`, or a folder you built.")],
+    model: Annotated[Model, typer.Option(help="The network.")] = Model.HGNNP,
+    space: Annotated[str, typer.Option(help="name=log:low:high, range:low:high, whole:low:high, choice:a:b")] = SPACE,
+    trials: Annotated[int, typer.Option(min=1, help="Trainings; of a search that goes on, in all.")] = 30,
+    epochs: Annotated[int, typer.Option(min=1, help="Steps of each training at most.")] = 200,
+    seed: Annotated[int, typer.Option(help="Draws the suggestions, the weights, the dropout.")] = 0,
+    setting: Annotated[Setting, typer.Option(help="What training may see.")] = Setting.TRANSDUCTIVE,
+    out: Annotated[Path | None, typer.Option(help="Folder; default runs/tune-<dataset>-<model>-<seed>.")] = None,
+    device: Annotated[str, typer.Option(help="cpu, cuda or cuda:0.")] = "cpu",
+    root: RootOption = None,
+    as_json: JsonOption = False,
+    quiet: Annotated[bool, typer.Option("--quiet", help="No notes on stderr.")] = False,
+) -> None:
+    """Search for the settings of a network by trial, and test the best one once.
+
+    Trials are compared by their accuracy on the validation vertices; those that fall behind are given up early. The
+    test vertices are looked at once, at the end. The same command again goes on with a search that was stopped.
+    """
+    from hgraph.train.tune import tune as search
+
+    folder = out or Path("runs") / f"tune-{Path(dataset).resolve().name}-{model.value}-{seed}"
+    check_folder(folder)
+    kinds = space_of(space)
+    loaded = load(dataset, root=root, seed=seed)
+    teacher = Teacher.HGNN if model is Model.MLP else Teacher(model.value)
+    data = prepare(loaded, teacher, setting, seed).to(device_of(device))
+    run = _Training(data, model, "default" if setting is Setting.TRANSDUCTIVE else setting.value, epochs, seed)
+    with notes(quiet):
+        found = search(run, kinds, trials=trials, folder=folder, seed=seed)
+    figures = {"validation_accuracy": found.score, "test_accuracy": run.test(found.settings), **found.settings}
+    head = {"dataset": loaded.name, "model": model.value, "seed": seed, "trials": len(found.trials)}
+    try:
+        (folder / "report.md").write_text(_report(head, figures, found.trials, space), encoding="utf-8")
+    except OSError as error:
+        raise DataError(f"{folder}: cannot be written ({error})") from error
+    if as_json:
+        typer.echo(json.dumps(head | figures))
+    else:
+        width = max(map(len, figures))
+        typer.echo("\n".join(f"{k.replace('_', ' ').ljust(width)}  {_shown(v)}" for k, v in figures.items()))
+        typer.echo(f"report: {folder / 'report.md'}")
+
+
+def space_of(text: str) -> dict[str, Range | Choice]:
+    """The space that a text declares.
+
+    >>> space_of("lr=log:0.001:0.1,hidden=choice:16:32")["hidden"]
+    Choice(values=(16, 32))
+    """
+    from hgraph.train.tune import Choice, Range
+
+    found: dict[str, Range | Choice] = {}
+    for part in filter(None, text.split(",")):
+        name, _, rest = part.partition("=")
+        kind, *values = rest.split(":")
+        if name not in NAMES:
+            raise ArgumentError("space", f"settings among {', '.join(NAMES)}", repr(name))
+        try:
+            numbers = [int(v) if v.lstrip("-").isdigit() else float(v) for v in values]
+            if kind == "choice":
+                found[name] = Choice(tuple(numbers))
+            else:
+                low, high = numbers
+                options = {"log": {"log": True}, "range": {}, "whole": {"whole": True}}[kind]
+                found[name] = Range(low, high, **options)
+        except (ValueError, KeyError):
+            expected = f"{name}=log:low:high, range:low:high, whole:low:high or choice:a:b:..."
+            raise ArgumentError("space", expected, repr(part)) from None
+    return found
+
+
+class _Training:
+    """One training with given settings, as `hgraph.train.tune.tune` calls it."""
+
+    def __init__(self, data: Any, model: Model, split: str, epochs: int, seed: int) -> None:
+        self.data, self.model, self.split, self.epochs, self.seed = data, model, split, epochs, seed
+        if not len(data.split(split).val):
+            raise ArgumentError("dataset", "one with validation vertices, to compare trials by", "none")
+
+    def __call__(self, settings: dict[str, Any], report: Any) -> float:
+        return self._fit(settings, report)[1]
+
+    def test(self, settings: dict[str, Any]) -> float:
+        """Accuracy on the test vertices, after one training more."""
+        from hgraph.cli.train import figures_of
+
+        network, _ = self._fit(settings, lambda epoch, score: None)
+        return figures_of(network, self.data, self.model, self.split)[0]["test_accuracy"]
+
+    def _fit(self, settings: dict[str, Any], report: Any) -> tuple[Any, float]:
+        from hgraph.cli.train import network_of
+        from hgraph.train import fit, observed, supervised
+
+        part = observed(self.data, self.split)
+        loss, validate = supervised(part)
+        shape = {name: settings[name] for name in ("hidden", "dropout") if name in settings}
+        network = network_of(self.model, self.data, self.seed, **shape)
+        epoch = 0
+
+        def watched(logits: Any) -> float:
+            nonlocal epoch
+            epoch += 1
+            score = validate(logits)  # type: ignore[misc]
+            report(epoch, score)
+            return score
+
+        inputs = (part.x,) if self.model is Model.MLP else (part.x, part.structure)
+        options = {name: settings[name] for name in ("lr", "weight_decay") if name in settings}
+        result = fit(
+            network, inputs, loss, validate=watched, epochs=self.epochs, seed=self.seed, progress=False, **options
+        )
+        return network, result.best["validation"]
+
+
+def _report(head: dict[str, Any], figures: dict[str, Any], trials: list[dict[str, Any]], space: str) -> str:
+    names = list(trials[0]["settings"])
+    lines = [f"# {head['dataset']}: {head['model']} tuned in {head['trials']} trials (seed {head['seed']})", ""]
+    lines += ["| figure | value |", "|---|---:|"]
+    lines += [f"| {name.replace('_', ' ')} | {_shown(value)} |" for name, value in figures.items()]
+    lines += ["", f"Space: `{space}`", "", f"| trial | state | validation | {' | '.join(names)} |"]
+    lines += ["|---" * (3 + len(names)) + "|"]
+    for trial in sorted(trials, key=lambda t: -(t["score"] or 0)):
+        cells = [str(trial["number"]), trial["state"], "" if trial["score"] is None else f"{trial['score']:.4f}"]
+        lines.append("| " + " | ".join([*cells, *(_shown(trial["settings"].get(n, "")) for n in names)]) + " |")
+    return "\n".join(lines) + "\n"
+
+
+def _shown(value: Any) -> str:
+    return f"{value:.4g}" if isinstance(value, float) else str(value)

@@ -1,0 +1,85 @@
+"""The search for settings: finds what is best, gives up what falls behind, goes on after a stop."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+from typer.testing import CliRunner
+
+from hgraph.cli import app
+from hgraph.errors import ArgumentError
+from hgraph.train.tune import Choice, Range, tune
+
+pytest.importorskip("optuna")
+SPACE = {"x": Range(-4, 4), "kind": Choice(("good", "bad"))}
+
+
+def score(settings, report):
+    """Best at x = 1 with the good kind; a trial climbs to its score over 20 epochs."""
+    final = -((settings["x"] - 1) ** 2) - (5 if settings["kind"] == "bad" else 0)
+    for epoch in range(1, 21):
+        report(epoch, final - 1 / epoch)
+    return final
+
+
+def test_the_best_settings_are_found_and_bad_trials_given_up():
+    found = tune(score, SPACE, trials=40, seed=0)
+    assert found.settings["kind"] == "good"
+    assert abs(found.settings["x"] - 1) < 0.5
+    assert found.score == max(t["score"] for t in found.trials if t["state"] == "complete")
+    assert {t["state"] for t in found.trials} == {"complete", "pruned"}
+    assert found.trials == tune(score, SPACE, trials=40, seed=0).trials
+
+
+def test_a_search_goes_on(tmp_path):
+    ran = []
+
+    def counted(settings, report):
+        ran.append(settings)
+        if len(ran) == 4:
+            raise KeyboardInterrupt
+        return settings["x"]
+
+    space = {"x": Range(1e-4, 1, log=True)}
+    with pytest.raises(KeyboardInterrupt):
+        tune(counted, space, trials=6, folder=tmp_path)
+    found = tune(counted, space, trials=6, folder=tmp_path)
+    assert len(ran) <= 7  # the three that had ended were not run again
+    assert sum(t["state"] == "complete" for t in found.trials) >= 5
+    assert tune(counted, space, trials=6, folder=tmp_path).trials == found.trials
+
+
+@pytest.mark.parametrize(
+    ("space", "message"),
+    [
+        ({}, "space: expected at least one setting"),
+        ({"x": Range(1, 1)}, "low below high"),
+        ({"x": Range(0, 1, log=True)}, "low above 0"),
+        ({"x": Choice(())}, "at least one value"),
+    ],
+)
+def test_spaces_are_checked(space, message):
+    with pytest.raises(ArgumentError, match=message):
+        tune(score, space)
+
+
+def call(*arguments):
+    return CliRunner().invoke(app, [str(a) for a in arguments])
+
+
+def test_the_command_writes_a_report_and_goes_on(tmp_path):
+    arguments = ("tune", "karate", "--model", "gcn", "--epochs", "5", "--out", tmp_path, "--json")
+    first = call(*arguments, "--trials", "2")
+    assert first.exit_code == 0, first.output
+    second = json.loads(call(*arguments, "--trials", "3").stdout)
+    assert second["trials"] == 3
+    assert {"lr", "weight_decay", "hidden", "dropout", "test_accuracy", "validation_accuracy"} <= second.keys()
+    assert (tmp_path / "report.md").read_text().count("| complete |") == 3
+
+
+@pytest.mark.parametrize("space", ["depth=range:1:2", "lr=log:1", "lr=magic:1:2", "hidden=choice:a", ""])
+def test_the_command_says_what_a_space_is(space, tmp_path):
+    result = call("tune", "karate", "--space", space, "--out", tmp_path)
+    assert result.exit_code == 2
+    assert "space: expected" in result.stderr
