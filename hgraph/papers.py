@@ -33,10 +33,11 @@ def papers() -> list[dict[str, Any]]:
 
 
 def to_markdown() -> str:
-    """PAPERS.md, a row a paper."""
+    """PAPERS.md: a row a paper, then the figures of those that have some."""
     keys = ("id", "name", "arxiv", "status", "structure", "message", "module", "test", "note")
     rows = ("| " + " | ".join(str(paper.get(key, "")) for key in keys) + " |" for paper in papers())
-    return _HEAD + "\n".join(rows) + "\n"
+    found = (f"\n## {p['id']} {p['name']}\n\n{p['figures'].strip()}\n" for p in papers() if "figures" in p)
+    return _HEAD + "\n".join(rows) + "\n" + "".join(found)
 
 
 if __name__ == "__main__":
