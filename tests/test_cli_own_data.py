@@ -100,7 +100,7 @@ def test_published_sets_train_too(tmp_path):
     again = call("train", "karate", "--epochs", "2", "--out", tmp_path, "--overwrite")
     assert again.exit_code == 0, again.output
     assert len((tmp_path / "metrics.jsonl").read_text().splitlines()) == 2
-    assert not (tmp_path / "checkpoint.safetensors").exists()
+    assert not (tmp_path / "under_way").exists()
 
 
 OPTIONS = ("--model", "hgnn", "--epochs", "40", "--schedule", "cosine", "--clip", "1", "--quiet")
@@ -122,7 +122,10 @@ def test_a_run_that_was_killed_goes_on_to_the_same_weights(tables, monkeypatch):
     monkeypatch.setattr(module._Step, "__call__", killed)
     call("train", "my-set", *OPTIONS, "--out", "stopped")
     assert not (tables / "stopped" / "report.md").exists()
-    assert (tables / "stopped" / "checkpoint.safetensors").exists()
+    assert (tables / "stopped" / "under_way" / "model.safetensors").exists()
+    other = call("train", "my-set", *OPTIONS, "--seed", "1", "--out", "stopped")
+    assert other.exit_code == 2
+    assert "seed: expected 0, as the run that was stopped" in other.stderr
     result = call("train", "my-set", *OPTIONS[:-1], "--out", "stopped")
     assert result.exit_code == 0, result.output
     assert "going on with it" in result.stderr
@@ -131,6 +134,36 @@ def test_a_run_that_was_killed_goes_on_to_the_same_weights(tables, monkeypatch):
         tables / "stopped" / "model.safetensors"
     ).read_bytes()
     assert (tables / "whole" / "metrics.jsonl").read_text() == (tables / "stopped" / "metrics.jsonl").read_text()
+
+
+@pytest.mark.parametrize("objective", ["lighthgnn", "lighthgnn+", "glnn", "krd", "nosmog"])
+@pytest.mark.parametrize("stop_at", [5, 50])
+def test_a_distillation_that_was_killed_goes_on_to_the_same_student(tables, monkeypatch, objective, stop_at):
+    """Stopped in the teacher's training, and in the student's."""
+    module = importlib.import_module("hgraph.train.fit")
+    assert call(*BUILD).exit_code == 0
+    arguments = ("distill", "my-set", "--teacher", "hgnn+", "--objective", objective, "--epochs", "20", "--quiet")
+    assert call(*arguments, "--out", "whole").exit_code == 0
+    step, seen = module._Step.__call__, []
+
+    def killed(self, epoch):
+        seen.append(epoch)
+        if len(seen) == stop_at:
+            raise KeyboardInterrupt
+        return step(self, epoch)
+
+    stepwise = functools.partial(module.fit, every=1)
+    for name in ("hgraph.distill.compare", "hgraph.distill.teach"):
+        monkeypatch.setattr(importlib.import_module(name), "fit", stepwise)
+    monkeypatch.setattr(module._Step, "__call__", killed)
+    call(*arguments, "--out", "stopped")
+    assert not (tables / "stopped" / "report.md").exists()
+    result = call(*arguments, "--out", "stopped")
+    assert result.exit_code == 0, result.output
+    assert len(seen) == 61  # three trainings of 20 epochs, and the step that was stopped
+    whole, stopped = ((tables / run / "student.safetensors").read_bytes() for run in ("whole", "stopped"))
+    assert whole == stopped
+    assert not (tables / "stopped" / "under_way").exists()
 
 
 @pytest.mark.parametrize("model", ["hgnn", "gcn", "gat", "mlp"])

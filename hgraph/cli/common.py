@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import functools
+import json
 import logging
+import shutil
 import sys
 import tempfile
 from collections.abc import Callable, Iterator
@@ -25,6 +27,7 @@ LOG = logging.getLogger("hgraph")
 
 JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON object on stdout, nothing else.")]
 OverwriteOption = Annotated[bool, typer.Option("--overwrite", help="Replace the finished run that is there.")]
+UNDER_WAY = "under_way"
 REPORT = "report.md"  # written last: a run that has one is finished
 RootOption = Annotated[Path | None, typer.Option(help="Where data files are kept; default $HGRAPH_DATA.")]
 
@@ -82,6 +85,41 @@ def check_folder(folder: Path, *, overwrite: bool = True) -> None:
             file.write(b"x")
     except OSError as error:
         raise ArgumentError("out", "a folder that can be written", f"{place} ({error.strerror or error})") from None
+
+
+def begin(folder: Path, facts: dict[str, Any], *, overwrite: bool) -> Path:
+    """The folder of a run's checkpoints, which the same command finds again after a stop; see `finish`.
+
+    Raises:
+        ArgumentError: the run that was stopped there was another one.
+    """
+    place = folder / UNDER_WAY
+    if overwrite:
+        (folder / REPORT).unlink(missing_ok=True)
+        shutil.rmtree(place, ignore_errors=True)
+    from hgraph.errors import DataError
+    from hgraph.structure.io import write_atomically
+
+    known = place / "facts.json"
+    if known.exists():
+        try:
+            before = json.loads(known.read_text(encoding="utf-8"))
+        except (OSError, ValueError) as error:
+            raise DataError(f"{known}: cannot be read ({error}). --overwrite begins anew") from error
+        now = json.loads(json.dumps(facts))
+        for name in [*before, *now]:
+            if before.get(name) != now.get(name):
+                hint = "Give the same, another --out, or --overwrite to begin anew"
+                raise ArgumentError(name, f"{before.get(name)!r}, as the run that was stopped in {folder} has it",
+                                    repr(now.get(name)), hint)  # fmt: skip
+        LOG.info("%s holds a run that was stopped: going on with it", folder)
+    write_atomically(known, (json.dumps(facts, ensure_ascii=False, indent=2) + "\n").encode())
+    return place
+
+
+def finish(folder: Path) -> None:
+    """Remove what only a run under way needs, once its report is written."""
+    shutil.rmtree(folder / UNDER_WAY, ignore_errors=True)
 
 
 @contextmanager

@@ -16,8 +16,10 @@ from hgraph.cli.common import (
     JsonOption,
     OverwriteOption,
     RootOption,
+    begin,
     check_folder,
     device_of,
+    finish,
     load,
     notes,
     plain_errors,
@@ -75,7 +77,16 @@ def distill(
     data = prepare(loaded, teacher, setting, seed).to(where)
     with notes(quiet):
         term = OBJECTIVES[objective.value]()
-        comparison, student = _compare(data, teacher, term, setting, seed, epochs, progress=False if quiet else None)
+        facts: dict[str, Any] = {
+            "dataset": dataset,
+            "teacher": teacher.value,
+            "objective": objective.value,
+            "setting": setting.value,
+        }
+        facts |= {"seed": seed, "epochs": epochs, "data": repr(data)}
+        options: dict[str, Any] = {"checkpoints": begin(folder, facts, overwrite=overwrite)}
+        options |= {"epochs": epochs, "progress": False if quiet else None}
+        comparison, student = _compare(data, teacher, term, setting, seed, **options)
     command = ["hgraph", "distill", dataset, "--teacher", teacher.value, "--seed", str(seed)]
     command += ["--objective", objective.value]
     config = _config(loaded, data, teacher, objective, setting, seed, epochs, where)
@@ -91,6 +102,7 @@ def distill(
             config=config | {"command": shlex.join(command)},
             notes=_about(loaded),
         )
+        finish(folder)
     except OSError as error:
         raise DataError(f"{folder}: cannot be written ({error})") from error
     if as_json:
@@ -107,8 +119,7 @@ def _compare(
     objective: Term,
     setting: Setting,
     seed: int,
-    epochs: int,
-    progress: bool | None,
+    **options: Any,
 ) -> tuple[Comparison, torch.nn.Module]:
     """Make the three networks under the seed, train and measure them."""
     from hgraph import models
@@ -125,8 +136,7 @@ def _compare(
     tutor = made(name, 4, heads=8, dropout=0.5) if teacher is Teacher.GAT else made(name, TEACHER_HIDDEN)
     mlp, student = made("MLP", STUDENT_HIDDEN), made("MLP", STUDENT_HIDDEN)
     split = "default" if setting is Setting.TRANSDUCTIVE else setting.value
-    options: dict[str, Any] = {"split": split, "seed": seed, "epochs": epochs, "progress": progress}
-    result = compare(tutor, mlp, student, data, objective=objective, **options)
+    result = compare(tutor, mlp, student, data, objective=objective, split=split, seed=seed, **options)
     return result, student
 
 

@@ -13,18 +13,19 @@ import typer
 
 from hgraph import __version__
 from hgraph.cli.common import (
-    LOG,
     JsonOption,
     OverwriteOption,
     RootOption,
+    begin,
     check_folder,
     device_of,
+    finish,
     load,
     notes,
     plain_errors,
 )
 from hgraph.cli.teachers import STUDENT_HIDDEN, TEACHER_HIDDEN, TEACHERS, Setting, Teacher, prepare
-from hgraph.errors import DataError
+from hgraph.errors import ArgumentError, DataError
 
 if TYPE_CHECKING:
     import torch
@@ -66,7 +67,7 @@ FILES = (
     "model.safetensors",
     "report.md",
 )
-CHECKPOINT, METRICS = "checkpoint.safetensors", "metrics.jsonl"  # of a run under way; the metrics stay
+METRICS = "metrics.jsonl"  # grows while the run is under way
 
 
 @plain_errors
@@ -101,17 +102,18 @@ def train(
     loaded = load(dataset, root=root, seed=seed)
     data = prepare(loaded, Teacher.HGNN if model is Model.MLP else Teacher(model.value), setting, seed).to(where)
     split = "default" if setting is Setting.TRANSDUCTIVE else setting.value
+    for part in ("train", "test"):
+        if not len(getattr(data.split(split), part)):
+            hint = "Rows without a label are in no part; see the shares and the split of `hgraph datasets build`"
+            raise ArgumentError("dataset", f"at least one {part} vertex", "none", hint)
     options: dict[str, Any] = {"epochs": epochs, "lr": lr, "weight_decay": weight_decay, "patience": patience}
     options |= {"clip": clip, "schedule": schedule.value, "precision": precision.value}
     try:
         with notes(quiet):
-            if (folder / "report.md").exists():  # --overwrite
-                (folder / "report.md").unlink()
-                (folder / CHECKPOINT).unlink(missing_ok=True)
-            elif (folder / CHECKPOINT).exists():
-                LOG.info("%s holds a run that was stopped: going on with it", folder)
+            facts = {"dataset": dataset, "model": model.value, "setting": setting.value, "seed": seed, **options}
+            place = begin(folder, facts | {"data": repr(data)}, overwrite=overwrite)
             network = network_of(model, data, seed)
-            fit = _fit(network, data, model, split, seed, folder, progress=False if quiet else None, **options)
+            fit = _fit(network, data, model, split, seed, place, progress=False if quiet else None, **options)
             figures, logits = figures_of(network, data, model, split)
         figures |= {"best_epoch": fit.best_epoch, "seconds": round(fit.seconds, 3)}
         command = ["hgraph", "train", dataset, "--model", model.value, "--seed", str(seed), "--setting", setting.value]
@@ -121,7 +123,7 @@ def train(
         config = _config(loaded, data, model, setting, split, options | {"seed": seed, "device": str(where)})
         config |= {"command": shlex.join(command), "source": dataset}
         report = _write(folder, loaded, network, fit, figures, config, model, data, split, logits)
-        (folder / CHECKPOINT).unlink(missing_ok=True)
+        finish(folder)
     except OSError as error:
         raise DataError(f"{folder}: cannot be written ({error})") from error
     say(figures, {"dataset": loaded.name, "model": model.value, "setting": setting.value, "seed": seed}, as_json)
@@ -151,20 +153,15 @@ def network_of(
 
 
 def _fit(
-    network: torch.nn.Module, data: Data, model: Model, split: str, seed: int, folder: Path, **options: Any
+    network: torch.nn.Module, data: Data, model: Model, split: str, seed: int, place: Path, **options: Any
 ) -> FitResult:
-    from hgraph.errors import ArgumentError
     from hgraph.train import cosine, fit, observed, supervised
 
-    parts, part = data.split(split), observed(data, split)
-    for name in ("train", "test"):
-        if not len(getattr(parts, name)):
-            hint = "Rows without a label are in no part; see the shares and the split of `hgraph datasets build`"
-            raise ArgumentError("dataset", f"at least one {name} vertex", "none", hint)
+    part = observed(data, split)
     structure = () if model is Model.MLP else (part.structure,)
     loss, validate = supervised(part)
     options["schedule"] = cosine if options["schedule"] == "cosine" else None
-    files: dict[str, Any] = {"checkpoint": folder / CHECKPOINT, "log": folder / METRICS}
+    files: dict[str, Any] = {"checkpoint": place / "model.safetensors", "log": place.parent / METRICS}
     label = model.value
     return fit(network, (part.x, *structure), loss, validate=validate, seed=seed, label=label, **files, **options)
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -69,6 +71,7 @@ def compare(
     split: str = "default",
     objective: Term | None = None,
     seed: int = 0,
+    checkpoints: str | os.PathLike[str] | None = None,
     **options: Any,
 ) -> Comparison:
     """Train a teacher on a structure, distill it into a student, train the same network on labels, measure all.
@@ -85,6 +88,7 @@ def compare(
         split: the split to train under.
         objective: what the student learns from, see `distill`.
         seed: what dropout draws from.
+        checkpoints: a folder; where it holds checkpoints of an earlier call that was stopped, this one goes on.
         **options: ``epochs``, ``lr``, ``weight_decay``, ``patience``, ``progress`` of `fit`, for all three.
 
     Raises:
@@ -95,10 +99,14 @@ def compare(
         if not len(getattr(parts, name)):
             raise ArgumentError("split", f"at least one {name} vertex", "none")
     loss, validate = supervised(part)
-    told = fit(teacher, (part.x, part.structure), loss, validate=validate, seed=seed, label="teacher", **options)
-    shared = {"split": split, "seed": seed, **options}
-    alone = distill(None, mlp, data, objective=Labels(), label="mlp", **shared)
-    taught = distill(teacher, student, data, objective=objective, label="student", **shared)
+
+    def named(label: str) -> dict[str, Any]:
+        file = None if checkpoints is None else Path(checkpoints) / f"{label}.safetensors"
+        return {"label": label, "seed": seed, "checkpoint": file, **options}
+
+    told = fit(teacher, (part.x, part.structure), loss, validate=validate, **named("teacher"))
+    alone = distill(None, mlp, data, objective=Labels(), split=split, **named("mlp"))
+    taught = distill(teacher, student, data, objective=objective, split=split, **named("student"))
     row = data.x[:1].clone()
     one = {"mlp": lambda: mlp(row), "student": lambda: student(row)}
     every = {
