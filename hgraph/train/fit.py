@@ -52,6 +52,11 @@ class FitResult:
         """The history's entry of the best epoch."""
         return self.history[self.best_epoch - 1] if self.best_epoch else {}
 
+    def __repr__(self) -> str:
+        """The best epoch; the history is long."""
+        best = ", ".join(f"{k} {v:.4g}" for k, v in self.best.items())
+        return f"FitResult({len(self.history)} epochs, best: {best or 'none'}, {self.seconds:.1f} s)"
+
 
 def fit(
     model: nn.Module,

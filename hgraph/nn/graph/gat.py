@@ -7,6 +7,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from hgraph.errors import ArgumentError
+from hgraph.nn._check import check_channels, check_inputs
 from hgraph.ops import Additive, AttendResult, attend, merge
 from hgraph.structure import Graph, derived
 from hgraph.structure.algebra import lacks_loop
@@ -53,7 +54,9 @@ class GATConv(nn.Module):
         negative_slope: float = 0.2,
         bias: bool = True,
     ) -> None:
+        check_channels(in_channels=in_channels, out_channels=out_channels)
         super().__init__()
+        self.in_channels, self.out_channels = in_channels, out_channels
         if heads < 1:
             raise ArgumentError("heads", "at least 1", heads)
         self.heads, self.concat, self.dropout, self.negative_slope = heads, concat, dropout, negative_slope
@@ -72,6 +75,7 @@ class GATConv(nn.Module):
 
     def forward(self, x: Tensor, graph: Graph) -> Tensor:
         """Attend over the graph."""
+        check_inputs(x, graph, Graph, self.in_channels)
         value = (x @ self.weight).unflatten(-1, (self.heads, -1))  # [..., N, H, F']
         query = (value * self.target_score).sum(-1)  # [..., N, H]
         key = (value * self.source_score).sum(-1)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
+from hgraph.nn._check import check_channels, check_inputs
 from hgraph.ops import propagate
 from hgraph.structure import Graph, derived
 from hgraph.structure.adjacency import Adjacency
@@ -37,10 +38,16 @@ class GCNConv(nn.Module):
     """
 
     def __init__(self, in_channels: int, out_channels: int, *, bias: bool = True) -> None:
+        check_channels(in_channels=in_channels, out_channels=out_channels)
         super().__init__()
+        self.in_channels, self.out_channels = in_channels, out_channels
         self.weight = nn.Parameter(torch.empty(in_channels, out_channels))
         self.bias = nn.Parameter(torch.empty(out_channels)) if bias else None
         self.reset_parameters()
+
+    def extra_repr(self) -> str:
+        """The sizes."""
+        return f"{self.in_channels}, {self.out_channels}"
 
     def reset_parameters(self) -> None:
         """Glorot-uniform weight, zero bias."""
@@ -50,6 +57,7 @@ class GCNConv(nn.Module):
 
     def forward(self, x: Tensor, graph: Graph) -> Tensor:
         """Convolve vertex features over the graph."""
+        check_inputs(x, graph, Graph, self.in_channels)
         dtype = torch.promote_types(x.dtype, torch.float32)
         edge, loop = derived(graph, ("gcn", dtype), lambda: _normalization(graph.adj, dtype))
         x = x @ self.weight

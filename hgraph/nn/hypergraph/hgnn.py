@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
+from hgraph.nn._check import check_channels, check_inputs
 from hgraph.nn.hypergraph._weights import with_weights
 from hgraph.ops import propagate
 from hgraph.structure import Adjacency, Hypergraph, derived
@@ -38,7 +39,9 @@ class HGNNConv(nn.Module):
     """
 
     def __init__(self, in_channels: int, out_channels: int, *, bias: bool = True) -> None:
+        check_channels(in_channels=in_channels, out_channels=out_channels)
         super().__init__()
+        self.in_channels, self.out_channels = in_channels, out_channels
         self.linear = nn.Linear(in_channels, out_channels, bias=bias)
 
     def reset_parameters(self) -> None:
@@ -47,6 +50,7 @@ class HGNNConv(nn.Module):
 
     def forward(self, x: Tensor, hypergraph: Hypergraph) -> Tensor:
         """Smooth over the hypergraph."""
+        check_inputs(x, hypergraph, Hypergraph, self.in_channels)
         dtype = torch.promote_types(x.dtype, torch.float32)
         gather, scatter = derived(hypergraph, ("hgnn", dtype), lambda: _operators(with_weights(hypergraph, dtype)))
         return propagate(scatter, propagate(gather, self.linear(x)))

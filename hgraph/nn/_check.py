@@ -1,0 +1,34 @@
+"""What every convolution asks of its arguments, before any work."""
+
+from __future__ import annotations
+
+from torch import Tensor
+
+from hgraph.errors import ArgumentError, ArgumentTypeError
+from hgraph.structure import Graph, Hypergraph
+
+__all__ = ["check_channels", "check_inputs"]
+
+_WAYS = {
+    Graph: "hypergraph.clique() makes a graph",
+    Hypergraph: "hgraph.build.neighbourhood_hypergraph(graph) makes a hypergraph",
+}
+
+
+def check_inputs(x: Tensor, structure: Graph | Hypergraph, kind: type[Graph | Hypergraph], channels: int) -> None:
+    """Refuse another structure than the layer works on, swapped arguments, and features of another width."""
+    if not isinstance(structure, kind):
+        other = isinstance(structure, (Graph, Hypergraph))
+        hint = _WAYS[kind] if other else f"The order is layer(x, {kind.__name__.lower()})"
+        raise ArgumentTypeError("structure", f"a {kind.__name__}", type(structure).__name__, hint)
+    if not isinstance(x, Tensor):
+        raise ArgumentTypeError("x", "a tensor of features", type(x).__name__)
+    if x.dim() < 2 or x.shape[-1] != channels:
+        raise ArgumentError("x", f"shape [..., N, {channels}] (in_channels is {channels})", f"shape {list(x.shape)}")
+
+
+def check_channels(**channels: int) -> None:
+    """Refuse widths below 1."""
+    for name, value in channels.items():
+        if isinstance(value, bool) or not isinstance(value, int) or value < 1:
+            raise ArgumentError(name, "a whole number, 1 or more", repr(value))

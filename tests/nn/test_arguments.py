@@ -1,0 +1,51 @@
+"""Wrong arguments of layers are answered with what to do, before any work."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from hgraph import Graph, Hypergraph, nn
+from hgraph.errors import ArgumentError, ArgumentTypeError
+
+GRAPH = Graph.from_edge_index([[0, 1], [1, 2]], num_nodes=4, directed=False)
+HYPERGRAPH = Hypergraph.from_lists([[0, 1], [1, 2, 3]], num_vertices=4)
+LAYERS = {
+    nn.GCNConv: (GRAPH, HYPERGRAPH, r"clique\(\)"),
+    nn.GATConv: (GRAPH, HYPERGRAPH, r"clique\(\)"),
+    nn.HGNNConv: (HYPERGRAPH, GRAPH, "neighbourhood_hypergraph"),
+    nn.HGNNPConv: (HYPERGRAPH, GRAPH, "neighbourhood_hypergraph"),
+}
+X = torch.ones(4, 3)
+
+
+@pytest.mark.parametrize("layer", LAYERS, ids=lambda c: c.__name__)
+def test_each_mistake_has_its_answer(layer):
+    right, other, way = LAYERS[layer]
+    conv = layer(3, 2)
+    assert conv(X, right).shape[0] == 4
+    with pytest.raises(ArgumentTypeError, match=way):
+        conv(X, other)
+    with pytest.raises(ArgumentTypeError, match=r"order is layer\(x, "):
+        conv(right, X)
+    with pytest.raises(ArgumentTypeError, match="structure: expected"):
+        conv(X, torch.tensor([[0, 1], [1, 2]]))  # an edge_index, as elsewhere
+    with pytest.raises(ArgumentTypeError, match="x: expected a tensor"):
+        conv([[1.0, 2.0, 3.0]] * 4, right)
+    with pytest.raises(ArgumentError, match=r"in_channels is 3\), got shape \[4, 5\]"):
+        conv(torch.ones(4, 5), right)
+    with pytest.raises(ArgumentError, match=r"got shape \[3\]"):
+        conv(torch.ones(3), right)
+
+
+@pytest.mark.parametrize("layer", LAYERS, ids=lambda c: c.__name__)
+@pytest.mark.parametrize("channels", [(0, 2), (2, 0), (2, -1), (2.0, 2), (True, 2)])
+def test_widths_are_checked(layer, channels):
+    with pytest.raises(ArgumentError, match="channels: expected a whole number"):
+        layer(*channels)
+
+
+@pytest.mark.parametrize("layer", LAYERS, ids=lambda c: c.__name__)
+def test_layers_say_their_sizes(layer):
+    assert "3" in repr(layer(3, 2))
+    assert "2" in repr(layer(3, 2))
