@@ -66,6 +66,10 @@ class GATConv(nn.Module):
         self.bias = nn.Parameter(torch.empty(heads * out_channels if concat else out_channels)) if bias else None
         self.reset_parameters()
 
+    def extra_repr(self) -> str:
+        """The sizes."""
+        return f"{self.in_channels}, {self.out_channels}, heads={self.heads}, concat={self.concat}"
+
     def reset_parameters(self) -> None:
         """Glorot-uniform weights and attention vectors, zero bias."""
         for parameter in (self.weight, self.target_score, self.source_score):
