@@ -62,11 +62,13 @@ class Precision(Enum):
 FILES = (
     "config.json",
     "learning_curve.png",
+    "structure.png",
     "confusion_matrix.png",
     "reliability.png",
     "model.safetensors",
     "report.md",
 )
+MOST_DRAWN = 100  # vertices
 METRICS = "metrics.jsonl"  # grows while the run is under way
 
 
@@ -252,6 +254,7 @@ def _write(
     content: dict[str, str | bytes] = {
         "config.json": json.dumps(config, ensure_ascii=False, allow_nan=False, indent=2) + "\n",
         "learning_curve.png": learning_curve({"teacher": fit}, {"teacher": model.value}, title),
+        "structure.png": _picture(data),
         "confusion_matrix.png": confusion_matrix(answers, truth, classes, f"{title}: test vertices"),
         "reliability.png": reliability_diagram(answers, truth, f"{title}: test vertices"),
         "model.safetensors": save(weights),
@@ -261,6 +264,24 @@ def _write(
         text = content[name]
         write_atomically(folder / name, text.encode() if isinstance(text, str) else text)
     return folder / "report.md"
+
+
+def _picture(data: Data) -> bytes:
+    """The structure itself while vertices can be told apart, else its degrees and sizes."""
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    from hgraph.structure import statistics
+    from hgraph.train.plots import png
+
+    structure, y = data.structure.to("cpu"), data.y.cpu()
+    if data.num_vertices > MOST_DRAWN:
+        figure = statistics(structure, y).draw()
+    else:
+        figure = Figure(figsize=(7.5, 5), dpi=150, layout="constrained")
+        structure.draw(figure.subplots(), labels=y)
+    FigureCanvasAgg(figure)
+    return png(figure)
 
 
 def _markdown(dataset: Dataset, title: str, figures: dict[str, Any], config: dict[str, Any]) -> str:
@@ -273,7 +294,8 @@ def _markdown(dataset: Dataset, title: str, figures: dict[str, Any], config: dic
     lines += ["", "**Majority accuracy** is what the most frequent training class, always answered, would reach."]
     lines += ["", "![Validation accuracy over epochs](learning_curve.png)"]
     lines += ["", "![How often each class was answered as each](confusion_matrix.png)"]
-    lines += ["", "![Accuracy over confidence](reliability.png)", "", "## The data", ""]
+    lines += ["", "![Accuracy over confidence](reliability.png)"]
+    lines += ["", "## The data", "", "![The structure](structure.png)", ""]
     lines += [
         f"- {note}" for note in (f"Licence: {dataset.licence}.", f"Citation: {dataset.citation}", *dataset.quirks)
     ]
