@@ -58,8 +58,8 @@ def test_from_two_tables_to_a_trained_network_and_a_student(tables):
     assert answer["test_accuracy"] > 0.85 > answer["majority_accuracy"] == 0.5
     folder = tables / "runs" / "my-set-hgnn+-0"
     assert {p.name for p in folder.iterdir()} == {
-        "config.json", "metrics.jsonl", "learning_curve.png", "confusion_matrix.png", "reliability.png", "structure.png",
-        "model.safetensors", "report.md",
+        "config.json", "metrics.jsonl", "learning_curve.png", "confusion_matrix.png", "reliability.png",
+        "structure.png", "model.safetensors", "report.md",
     }  # fmt: skip
     config = json.loads((folder / "config.json").read_text())
     assert config["command"].startswith("hgraph train my-set --model hgnn+ --seed 0")

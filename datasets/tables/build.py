@@ -246,7 +246,7 @@ def _features(encoder: Encoder, table: Table | None, structure: Graph | Hypergra
     """x [N, F]: what the encoder makes of the table, or where that is nothing, who the vertex is or its degree."""
     if table is not None and encoder.feature_names:
         return encoder.transform(table), encoder.feature_names
-    n = structure.num_nodes if isinstance(structure, Graph) else structure.num_vertices
+    n = structure.num_vertices
     if n <= _IDENTITY:
         return torch.eye(n), tuple(f"vertex {i}" for i in range(n))
     adjacency = structure.adj if isinstance(structure, Graph) else structure.e2v

@@ -50,8 +50,7 @@ class Data:
     @property
     def num_vertices(self) -> int:
         """N."""
-        s = self.structure
-        return s.num_nodes if isinstance(s, Graph) else s.num_vertices
+        return self.structure.num_vertices
 
     @property
     def num_targets(self) -> int:

@@ -74,6 +74,11 @@ class Graph(Structure):
         return self.adj.num_targets
 
     @property
+    def num_vertices(self) -> int:
+        """N, as hypergraphs call it: code for both need not ask which it has."""
+        return self.adj.num_targets
+
+    @property
     def num_edges(self) -> int:
         """E, directed edges: an undirected edge counts twice, a self-loop once."""
         return self.adj.num_edges

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from hgraph.errors import ArgumentError, DataError
+from hgraph.structure._arguments import of_kind
 from hgraph.structure.base import moved
 from hgraph.structure.graph import Graph
 from hgraph.structure.hypergraph import Hypergraph
@@ -61,7 +62,7 @@ class LinkSplit:
         Raises:
             ArgumentError: shares out of range, parallel edges, or too few pairs without an edge for the negatives.
         """
-        links = _links(graph)
+        links = _links(of_kind("graph", graph, Graph))
         order = torch.randperm(links.shape[1], generator=torch.Generator().manual_seed(seed))
         train, held, last = order.tensor_split(cuts(len(order), val, test))
         return cls._of(graph, links, train, held, last, seed)
@@ -78,6 +79,7 @@ class LinkSplit:
             seed: of the negatives.
         """
         time = torch.as_tensor(time)
+        of_kind("graph", graph, Graph)
         if time.shape != (graph.num_edges,):
             raise ArgumentError("time", f"{graph.num_edges} numbers (one an edge)", f"shape {list(time.shape)}")
         links = _links(graph)
@@ -167,7 +169,7 @@ class HyperedgeSplit:
                 member): 1 is easy to tell from a hyperedge, small shares are hard.
             seed: of the lot and of the negatives.
         """
-        group = torch.tensor(_groups(hypergraph), dtype=torch.long)
+        group = torch.tensor(_groups(of_kind("hypergraph", hypergraph, Hypergraph)), dtype=torch.long)
         count = int(group.max()) + 1 if len(group) else 0
         order = torch.randperm(count, generator=torch.Generator().manual_seed(seed))
         parts = [torch.isin(group, p).nonzero().flatten() for p in order.tensor_split(cuts(count, val, test))]
@@ -195,6 +197,7 @@ class HyperedgeSplit:
             seed: of the negatives.
         """
         time = torch.as_tensor(time)
+        of_kind("hypergraph", hypergraph, Hypergraph)
         if time.shape != (hypergraph.num_hyperedges,):
             expected = f"{hypergraph.num_hyperedges} numbers (one a hyperedge)"
             raise ArgumentError("time", expected, f"shape {list(time.shape)}")

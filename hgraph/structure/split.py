@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from hgraph.errors import ArgumentError, DataError
+from hgraph.structure._arguments import real
 from hgraph.structure.base import moved
 from hgraph.structure.graph import Graph
 from hgraph.structure.hypergraph import Hypergraph
@@ -86,7 +87,8 @@ class Split:
         >>> split.train.tolist(), split.val.tolist(), split.test.tolist(), split.structure.num_nodes
         ([2, 3, 4], [1], [0], 4)
         """
-        num_vertices = structure.num_nodes if isinstance(structure, Graph) else structure.num_vertices
+        num_vertices = structure.num_vertices
+        time = torch.as_tensor(time)
         if time.shape != (num_vertices,):
             raise ArgumentError("time", f"{num_vertices} numbers (one a vertex)", f"shape {list(time.shape)}")
         parts = in_time(time, val, test)
@@ -193,7 +195,8 @@ def restrict(structure: Graph | Hypergraph, vertices: Tensor) -> Graph | Hypergr
 
 def cuts(count: int, val: float, test: float) -> list[int]:
     """Where validation and test begin among ``count`` things in order."""
-    if not (val >= 0 and test >= 0 and val + test < 1):
+    expected = "a share of 0 or more, below 1"
+    if not real("val", val, expected) + real("test", test, expected) < 1:
         raise ArgumentError("val, test", "shares of 0 or more, below 1 together", f"{val}, {test}")
     last = count - round(test * count)
     return [last - round(val * count), last]

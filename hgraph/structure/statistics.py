@@ -99,7 +99,7 @@ def statistics(structure: Graph | Hypergraph, y: Tensor | None = None) -> Statis
     >>> found.counts["isolated"], found.counts["repeated"], found.degree.tolist(), round(found.homophily, 3)
     (1, 1, [1, 1, 3], 0.333)
     """
-    n = structure.num_nodes if isinstance(structure, Graph) else structure.num_vertices
+    n = structure.num_vertices
     if y is not None and (y.dim() != 1 or len(y) != n or y.is_floating_point() or y.dtype == torch.bool):
         raise ArgumentError("y", f"class numbers [{n}] of the vertices", f"{y.dtype} {list(y.shape)}")
     counts, degree, size = _graph(structure) if isinstance(structure, Graph) else _hypergraph(structure)

@@ -126,3 +126,8 @@ def test_equal_copy_and_text():
     assert not g.equal(random_graph(5, 8))
     assert not g.equal(g.adj)
     assert repr(g) == f"Graph(5 nodes, {g.num_edges} edges, weighted, cpu)"
+
+
+def test_vertices_have_one_name_on_graphs_and_hypergraphs():
+    graph = Graph.from_edge_index([[0], [1]], num_nodes=3, directed=True)
+    assert graph.num_vertices == graph.num_nodes == 3

@@ -9,7 +9,7 @@ from typing import Any, Literal
 import numpy as np
 import torch
 
-from hgraph.errors import ArgumentError
+from hgraph.errors import ArgumentError, ArgumentTypeError
 from hgraph.structure.convert.converted import Converted
 from hgraph.structure.hypergraph import Hypergraph
 
@@ -33,6 +33,8 @@ def category_hypergraph(columns: Mapping[str, Sequence[Any]], *, min_size: int =
     >>> legs.structure.to_lists(), legs.hyperedge_ids
     ([[0, 2], [1], [0], [2]], [('legs', 4), ('legs', 2), ('hair', 'yes'), ('hair', 'no')])
     """
+    if not isinstance(columns, Mapping):
+        raise ArgumentTypeError("columns", "a mapping from names to columns", type(columns).__name__)
     lengths = {name: len(values) for name, values in columns.items()}
     if len(set(lengths.values())) != 1:
         raise ArgumentError("columns", "at least one column, all of the same length", lengths)
@@ -124,6 +126,8 @@ def term_hypergraph(
     """
     if isinstance(texts, str) or not all(isinstance(t, str) for t in texts):
         raise ArgumentError("texts", "a sequence of texts", "one text" if isinstance(texts, str) else "other things")
+    if weight not in ("tfidf", "count", None):
+        raise ArgumentError("weight", "'tfidf', 'count' or None", repr(weight))
     if not 0 < max_share <= 1:
         raise ArgumentError("max_share", "a share above 0, up to 1", max_share)
     from sklearn.feature_extraction.text import CountVectorizer, TfidfTransformer
@@ -132,7 +136,7 @@ def term_hypergraph(
     try:
         counts = found.fit_transform(texts)
     except ValueError as error:  # no text has a term
-        raise ArgumentError("texts", f"a term in at least one of {len(texts)} texts", "none", str(error)) from error
+        raise ArgumentError("texts", f"a term in at least one of {len(texts)} texts", "none") from error
     used = np.bincount(counts.indices, minlength=counts.shape[1])
     keep = (used >= min_texts) & (used <= max_share * len(texts))
     if max_terms is not None and keep.sum() > max_terms:
@@ -167,5 +171,7 @@ def _numbered(name: str, ids: Sequence[Hashable]) -> tuple[np.ndarray, list[Hash
     for row, value in enumerate(plain):
         if _missing(value):
             raise ArgumentError(name, "an id in every row", f"{value!r} in row {row}", "Drop such rows first")
+        if not isinstance(value, Hashable):
+            raise ArgumentTypeError(name, "ids: texts, numbers, tuples", f"{value!r} in row {row}")
     codes = np.fromiter((numbers.setdefault(i, len(numbers)) for i in plain), dtype=np.int64, count=len(plain))
     return codes, list(numbers)

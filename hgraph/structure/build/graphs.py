@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from hgraph.errors import ArgumentError
+from hgraph.structure._arguments import of_kind, whole
 from hgraph.structure.graph import Graph
 from hgraph.structure.hypergraph import Hypergraph
 
@@ -30,8 +30,8 @@ def neighbourhood_hypergraph(graph: Graph, hops: int = 1, *, include_self: bool 
     >>> neighbourhood_hypergraph(path).to_lists()
     [[0, 1], [0, 1, 2], [1, 2, 3], [2, 3]]
     """
-    if hops < 0:
-        raise ArgumentError("hops", "0 or more", hops)
+    of_kind("graph", graph, Graph)
+    whole("hops", hops)
     reached = graph.adj.reach(hops)
     if not include_self:
         reached = reached - type(reached).eye(graph.num_nodes, device=reached.device)
@@ -55,6 +55,7 @@ def clique_hypergraph(graph: Graph, *, min_size: int = 2) -> Hypergraph:
     """
     import networkx as nx
 
+    of_kind("graph", graph, Graph)
     cliques = sorted(sorted(c) for c in nx.find_cliques(_undirected(graph)) if len(c) >= min_size)
     return Hypergraph.from_lists(cliques, num_vertices=graph.num_nodes).to(graph.device)
 
@@ -75,6 +76,7 @@ def community_hypergraph(graph: Graph, *, resolution: float = 1.0, seed: int = 0
     """
     import networkx as nx
 
+    of_kind("graph", graph, Graph)
     found = nx.community.louvain_communities(_undirected(graph), resolution=resolution, seed=seed)
     communities = sorted(sorted(c) for c in found)
     return Hypergraph.from_lists(communities, num_vertices=graph.num_nodes).to(graph.device)

@@ -8,6 +8,7 @@ import numpy as np
 import torch
 
 from hgraph.errors import ArgumentError
+from hgraph.structure._arguments import real, whole
 from hgraph.structure.graph import Graph
 from hgraph.structure.hypergraph import Hypergraph
 
@@ -46,10 +47,8 @@ def patch_hypergraph(height: int, width: int, patch: int, *, stride: int | None 
     [[0, 1, 3, 4], [2, 5]]
     """
     stride = patch if stride is None else stride
-    if patch < 1:
-        raise ArgumentError("patch", "a side of at least 1 pixel", patch)
-    if not 1 <= stride <= patch:
-        raise ArgumentError("stride", f"1 .. {patch} (a larger one would leave pixels out)", stride)
+    whole("patch", patch, 1)
+    whole("stride", stride, 1, patch, "a larger one would leave pixels out")
     pixel = _pixels(height, width)
     patches = [
         pixel[top : top + patch, left : left + patch].reshape(-1).tolist()
@@ -90,8 +89,9 @@ def superpixel_hypergraph(
     if not bool(image.isfinite().all()):
         raise ArgumentError("image", "finite values", "NaN or infinity")
     height, width = image.shape[1:]
-    if not 1 <= num_segments <= height * width:
-        raise ArgumentError("num_segments", f"1 .. {height * width} (the pixels)", num_segments)
+    whole("num_segments", num_segments, 1, height * width, "the pixels")
+    real("compactness", compactness, "a finite number, 0 or more")
+    whole("iterations", iterations, 1)
     label = _joined_up(_local_kmeans(image.numpy(), num_segments, compactness, iterations))
     _, label = np.unique(label.reshape(-1), return_inverse=True)
     return Hypergraph.from_coo(
@@ -159,8 +159,7 @@ def _joined_up(label: np.ndarray) -> np.ndarray:
 
 def _pixels(height: int, width: int) -> np.ndarray:
     for name, value in (("height", height), ("width", width)):
-        if isinstance(value, bool) or not isinstance(value, int) or value < 1:
-            raise ArgumentError(name, "at least 1 pixel", value)
+        whole(name, value, 1)
     return np.arange(height * width).reshape(height, width)
 
 

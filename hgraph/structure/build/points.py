@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from hgraph.errors import ArgumentError, ArgumentTypeError
+from hgraph.structure._arguments import real, whole
 from hgraph.structure.hypergraph import Hypergraph
 
 __all__ = ["kmeans_hypergraph", "knn_hypergraph", "radius_hypergraph"]
@@ -44,9 +45,8 @@ def knn_hypergraph(x: Any, k: int, *, include_self: bool = True, chunk: int = 20
     """
     x, device = _points(x)
     n = len(x)
-    if isinstance(k, bool) or not isinstance(k, int) or not 0 <= k <= max(n - 1, 0):
-        raise ArgumentError("k", f"0 .. {max(n - 1, 0)} (there are {n} points)", k)
-    _check_chunk(chunk)
+    whole("k", k, 0, max(n - 1, 0), f"there are {n} points")
+    whole("chunk", chunk, 1)
     search = _nearest if n <= max(chunk, k + _SPARE + 1) else _nearest_by_products
     blocks = [search(x, rows, k, chunk) for rows in torch.arange(n).split(chunk)]
     members = torch.cat(blocks) if blocks else torch.empty(0, k, dtype=torch.long)
@@ -73,9 +73,8 @@ def radius_hypergraph(x: Any, radius: float, *, include_self: bool = True, chunk
     [[0, 1], [0, 1], [2]]
     """
     x, device = _points(x)
-    if not 0 <= radius < float("inf"):
-        raise ArgumentError("radius", "a finite number, 0 or more", radius)
-    _check_chunk(chunk)
+    real("radius", radius, "a finite number, 0 or more")
+    whole("chunk", chunk, 1)
     members, sizes = [torch.empty(0, dtype=torch.long)], [torch.empty(0, dtype=torch.long)]
     norm = x.square().sum(1)
     for rows in torch.arange(len(x)).split(chunk) if len(x) else ():
@@ -105,8 +104,7 @@ def kmeans_hypergraph(x: Any, num_clusters: int, *, seed: int = 0) -> Hypergraph
     """
     x, device = _points(x)
     n = len(x)
-    if isinstance(num_clusters, bool) or not isinstance(num_clusters, int) or not 1 <= num_clusters <= n:
-        raise ArgumentError("num_clusters", f"1 .. {n} (there are {n} points)", num_clusters)
+    whole("num_clusters", num_clusters, 1, n, f"there are {n} points")
     from sklearn.cluster import KMeans
 
     distinct = len(np.unique(x.numpy(), axis=0)) if num_clusters > 1 else 1
@@ -187,7 +185,10 @@ def _rounding(norm: Tensor, rows: Tensor, width: int) -> Tensor:
 
 def _points(x: Any) -> tuple[Tensor, torch.device]:
     """[N, F] in float64 on the CPU, and where the points came from."""
-    x = torch.as_tensor(x).detach()
+    try:
+        x = torch.as_tensor(x).detach()
+    except (TypeError, ValueError, RuntimeError) as error:
+        raise ArgumentTypeError("x", "points [N, F]", f"{type(x).__name__} ({error})") from None
     if x.dim() != 2:
         raise ArgumentError("x", "shape [N, F]", f"shape {list(x.shape)}")
     if x.is_complex():
@@ -196,11 +197,6 @@ def _points(x: Any) -> tuple[Tensor, torch.device]:
         row = int((~x.isfinite()).any(1).nonzero()[0, 0])
         raise ArgumentError("x", "finite points", f"NaN or infinity in row {row}", "Fill or drop missing values first")
     return x.double().cpu().contiguous(), x.device
-
-
-def _check_chunk(chunk: int) -> None:
-    if chunk < 1:
-        raise ArgumentError("chunk", "at least 1", chunk)
 
 
 def _parts(row: Tensor, column: Tensor) -> list[tuple[Tensor, Tensor]]:

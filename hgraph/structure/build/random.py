@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from hgraph.errors import ArgumentError
+from hgraph.structure._arguments import numbers, whole
 from hgraph.structure.graph import Graph
 from hgraph.structure.hypergraph import Hypergraph
 
@@ -45,7 +46,7 @@ def erdos_renyi_graph(num_nodes: int, p: float, *, directed: bool = False, seed:
     >>> erdos_renyi_graph(5, 1.0).num_edges, erdos_renyi_graph(5, 1.0, directed=True).num_edges
     (20, 20)
     """
-    return stochastic_block_graph([_size("num_nodes", num_nodes)], [[p]], directed=directed, seed=seed)
+    return stochastic_block_graph([whole("num_nodes", num_nodes)], [[p]], directed=directed, seed=seed)
 
 
 def erdos_renyi_hypergraph(num_vertices: int, num_hyperedges: int, p: float, *, seed: int = 0) -> Hypergraph:
@@ -58,7 +59,7 @@ def erdos_renyi_hypergraph(num_vertices: int, num_hyperedges: int, p: float, *, 
     >>> erdos_renyi_hypergraph(4, 3, 1.0).num_incidences
     12
     """
-    n, m = _size("num_vertices", num_vertices), _size("num_hyperedges", num_hyperedges)
+    n, m = whole("num_vertices", num_vertices), whole("num_hyperedges", num_hyperedges)
     return stochastic_block_hypergraph([n], [m], [[p]], seed=seed)
 
 
@@ -76,10 +77,10 @@ def uniform_graph(num_nodes: int, num_edges: int, *, directed: bool = False, see
     >>> uniform_graph(6, 4).num_edges
     8
     """
-    n, total = _size("num_nodes", num_nodes), _pairs_among(num_nodes, directed)
-    if not 0 <= num_edges <= total:
-        raise ArgumentError("num_edges", f"0 .. {total} (pairs of {n} nodes)", num_edges)
-    codes = np.random.default_rng(seed).choice(total, num_edges, replace=False, shuffle=False)
+    n = whole("num_nodes", num_nodes)
+    total = _pairs_among(n, directed)
+    whole("num_edges", num_edges, 0, total, f"pairs of {n} nodes")
+    codes = _random(seed).choice(total, num_edges, replace=False, shuffle=False)
     return _graph(n, [(_ordered if directed else _unordered)(codes, n)], directed)
 
 
@@ -99,13 +100,16 @@ def uniform_hypergraph(
     >>> uniform_hypergraph(9, 2, 3).hyperedge_degree().tolist()
     [3, 3]
     """
-    n, m = _size("num_vertices", num_vertices), _size("num_hyperedges", num_hyperedges)
-    sizes = np.broadcast_to(np.asarray(size, dtype=np.int64), (m,)) if np.ndim(size) == 0 else np.asarray(size)
+    n, m = whole("num_vertices", num_vertices), whole("num_hyperedges", num_hyperedges)
+    sizes = numbers("size", size, f"one whole number, or {m}")
+    if (sizes != np.floor(sizes)).any():
+        raise ArgumentError("size", f"one whole number, or {m}", repr(size))
+    sizes = np.broadcast_to(sizes, (m,) if sizes.ndim == 0 else sizes.shape).astype(np.int64)
     if sizes.shape != (m,):
-        raise ArgumentError("size", f"one number, or {m} (one a hyperedge)", f"{sizes.shape[0]} numbers")
+        raise ArgumentError("size", f"one number, or {m} (one a hyperedge)", f"shape {list(sizes.shape)}")
     if m and not (sizes.min() >= 0 and sizes.max() <= n):
         raise ArgumentError("size", f"0 .. {n} members (there are {n} vertices)", f"{sizes.min()} .. {sizes.max()}")
-    rng = np.random.default_rng(seed)
+    rng = _random(seed)
     drawn = []
     for k in np.unique(sizes):
         hyperedges = np.flatnonzero(sizes == k)
@@ -130,7 +134,7 @@ def chung_lu_graph(degree: Any, *, seed: int = 0) -> Graph:
     0
     """
     d = _degrees("degree", degree)
-    rng, total, drawn = np.random.default_rng(seed), max(d.sum(), 1e-300), []
+    rng, total, drawn = _random(seed), max(d.sum(), 1e-300), []
     classes = list(_similar(d))
     for a, first in enumerate(classes):
         for b, second in enumerate(classes[: a + 1]):
@@ -157,7 +161,7 @@ def chung_lu_hypergraph(vertex_degree: Any, hyperedge_degree: Any, *, seed: int 
     True
     """
     d, s = _degrees("vertex_degree", vertex_degree), _degrees("hyperedge_degree", hyperedge_degree)
-    rng, total, drawn = np.random.default_rng(seed), max(float(np.sqrt(d.sum() * s.sum())), 1e-300), []
+    rng, total, drawn = _random(seed), max(float(np.sqrt(d.sum() * s.sum())), 1e-300), []
     for vertices in _similar(d):
         for hyperedges in _similar(s):
             bound = min(1.0, d[vertices].max() * s[hyperedges].max() / total)
@@ -187,7 +191,7 @@ def stochastic_block_graph(sizes: Sequence[int], p: Any, *, directed: bool = Fal
     p = _chances(p, len(sizes), len(sizes))
     if not directed and not np.array_equal(p, p.T):
         raise ArgumentError("p", "a symmetric matrix of chances", "another", "Pass directed=True for one-way chances")
-    rng, drawn = np.random.default_rng(seed), []
+    rng, drawn = _random(seed), []
     for a, first in enumerate(sizes):
         for b, second in enumerate(sizes if directed else sizes[: a + 1]):
             if a != b:
@@ -220,7 +224,7 @@ def stochastic_block_hypergraph(
     """
     rows, columns = _offsets("sizes", sizes), _offsets("hyperedge_sizes", hyperedge_sizes)
     p = _chances(p, len(sizes), len(hyperedge_sizes))
-    rng, drawn = np.random.default_rng(seed), []
+    rng, drawn = _random(seed), []
     for a, first in enumerate(sizes):
         for b, second in enumerate(hyperedge_sizes):
             v, e = _cells(rng, first, second, p[a, b])
@@ -302,18 +306,16 @@ def _subsets(rng: np.random.Generator, count: int, size: int, n: int) -> np.ndar
 # ---------------------------------------------------------------------- arguments and results
 
 
-def _size(name: str, value: int) -> int:
-    if isinstance(value, bool) or not isinstance(value, (int, np.integer)) or value < 0:
-        raise ArgumentError(name, "a whole number, 0 or more", repr(value))
-    return int(value)
+def _random(seed: int) -> np.random.Generator:
+    return np.random.default_rng(whole("seed", seed))
 
 
 def _offsets(name: str, sizes: Sequence[int]) -> np.ndarray:
-    return np.concatenate([[0], np.cumsum([_size(name, s) for s in sizes], dtype=np.int64)])
+    return np.concatenate([[0], np.cumsum([whole(name, s) for s in sizes], dtype=np.int64)])
 
 
 def _chances(p: Any, rows: int, columns: int) -> np.ndarray:
-    p = np.asarray(p, dtype=np.float64)
+    p = numbers("p", p, f"chances [{rows}, {columns}]")
     if p.shape != (rows, columns):
         raise ArgumentError("p", f"chances [{rows}, {columns}]", f"shape {list(p.shape)}")
     if not ((p >= 0) & (p <= 1)).all():
@@ -322,7 +324,7 @@ def _chances(p: Any, rows: int, columns: int) -> np.ndarray:
 
 
 def _degrees(name: str, values: Any) -> np.ndarray:
-    values = np.asarray(values, dtype=np.float64)
+    values = numbers(name, values, "a list of finite numbers, 0 or more")
     if values.ndim != 1 or not (np.isfinite(values) & (values >= 0)).all():
         raise ArgumentError(name, "a list of finite numbers, 0 or more", f"shape {list(values.shape)}, {values}")
     return values

@@ -71,7 +71,7 @@ def test_high_compactness_gives_the_grid():
 @pytest.mark.parametrize(
     ("make", "message"),
     [
-        (lambda: grid_graph(0, 3), "height: expected at least 1 pixel"),
+        (lambda: grid_graph(0, 3), "height: expected a whole number, 1 or more"),
         (lambda: patch_hypergraph(3, 3, 0), "patch"),
         (lambda: patch_hypergraph(3, 3, 2, stride=3), "stride: expected 1 .. 2"),
         (lambda: superpixel_hypergraph(torch.ones(3, 3), 2), r"image: expected shape \[C, H, W\]"),

@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 import torch
 
-from hgraph.errors import ArgumentError
+from hgraph import HyperedgeSplit, LinkSplit, Split
+from hgraph.errors import ArgumentError, ArgumentTypeError
 from hgraph.structure import build
 from hgraph.structure.build.random import _ordered, _unordered
 
@@ -144,4 +145,40 @@ def test_large_and_sparse_is_quick_in_memory():
 )
 def test_arguments_are_checked(make, message):
     with pytest.raises(ArgumentError, match=message):
+        make()
+
+
+HYPERGRAPH = build.uniform_hypergraph(5, 4, 2)
+GRAPH = build.erdos_renyi_graph(5, 0.5)
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda: build.knn_hypergraph([[1], [1, 2]], 1),
+        lambda: build.knn_hypergraph("points", 1),
+        lambda: build.radius_hypergraph(np.ones((3, 2)), "far"),
+        lambda: build.category_hypergraph([1, 2]),
+        lambda: build.membership_hypergraph([1, 2], [[1], [2]]),
+        lambda: build.term_hypergraph(["a word", "a word"], weight="tf"),
+        lambda: build.neighbourhood_hypergraph(HYPERGRAPH),
+        lambda: build.neighbourhood_hypergraph(GRAPH, 1.5),
+        lambda: build.clique_hypergraph(HYPERGRAPH),
+        lambda: build.community_hypergraph(HYPERGRAPH),
+        lambda: build.erdos_renyi_graph(3, "often"),
+        lambda: build.erdos_renyi_graph(3, 0.5, seed=-1),
+        lambda: build.uniform_graph(3, 1.5),
+        lambda: build.uniform_hypergraph(3, 2, 1.5),
+        lambda: build.chung_lu_graph(["many"]),
+        lambda: build.patch_hypergraph(4, 4, 1.5),
+        lambda: build.superpixel_hypergraph(torch.ones(3, 4, 4), 2.5),
+        lambda: LinkSplit.random(HYPERGRAPH),
+        lambda: LinkSplit.random(GRAPH, val="some"),
+        lambda: HyperedgeSplit.random(GRAPH),
+        lambda: Split.by_time(GRAPH, [1, 2]),
+    ],
+)
+def test_wrong_kinds_of_arguments_are_answered_by_name(make):
+    """None of these may end in an error from inside torch, NumPy or scikit-learn."""
+    with pytest.raises((ArgumentError, ArgumentTypeError), match=": expected"):
         make()
