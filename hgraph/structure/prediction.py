@@ -74,7 +74,7 @@ class LinkSplit:
         Args:
             graph: the whole graph; without parallel edges.
             time: [E] a number an edge, in the order of ``graph.adj``; a link is as old as its older direction.
-            val: share of the links, as is ``test``; links of equal time stay together, so shares may come out smaller.
+            val: share of the links, as is ``test``; links of equal time stay together, so parts may come out larger.
             test: as above.
             seed: of the negatives.
         """

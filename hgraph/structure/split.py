@@ -75,7 +75,7 @@ class Split:
 
         Args:
             structure: the whole structure.
-            time: [N] a number a vertex; vertices of equal time stay together, so shares may come out smaller.
+            time: [N] a number a vertex; vertices of equal time stay together, so parts may come out larger.
             val: share of the vertices, as is ``test``.
             test: as above.
 
