@@ -36,7 +36,8 @@ def evaluate(
         model, setting = Model(model), Setting(setting)
         weights = load_file(run / "model.safetensors")
     except (OSError, ValueError, KeyError, TypeError, SafetensorError) as error:
-        raise DataError(f"{run}: not a finished run of `hgraph train` ({error})") from error
+        reason = f"its config.json has no {error}" if isinstance(error, KeyError) else error
+        raise DataError(f"{run}: not a finished run of `hgraph train` ({reason})") from error
     loaded = load(dataset or source, root=root, seed=seed)
     teacher = Teacher.HGNN if model is Model.MLP else Teacher(model.value)
     data = prepare(loaded, teacher, setting, seed).to(device_of(device))
