@@ -5,6 +5,13 @@ from __future__ import annotations
 import os
 
 import pytest
+from hypothesis import settings
+
+# `make test` draws the same examples each time, so that it fails by a change and not by chance; `make test-full` looks
+# further each time.
+settings.register_profile("fast", derandomize=True)
+if os.environ.get("HGRAPH_FAST"):
+    settings.load_profile("fast")
 
 
 @pytest.fixture(scope="session")
