@@ -2,13 +2,22 @@
 
 from __future__ import annotations
 
-from types import TracebackType
+import functools
+import importlib
+import importlib.util
+from collections.abc import Callable
+from types import ModuleType, TracebackType
+from typing import Any
+
+import torch
 
 from hgraph.errors import ArgumentError, BackendError
 
-__all__ = ["backend", "backends", "current_backend"]
+__all__ = ["backend", "backends", "current_backend", "dispatch"]
 
 _NAMES = ("auto", "torch", "native", "triton")
+# Beside the reference: where each backend's operators are, and the device they run on.
+_DEVICES = {"native": "cpu", "triton": "cuda"}
 _current = "auto"
 
 
@@ -18,13 +27,59 @@ def backends() -> dict[str, str]:
     >>> backends()["torch"]
     'available'
     """
-    missing = "not part of this version"
-    return {"torch": "available", "native": missing, "triton": missing}
+    return {"torch": "available", **{name: _state(name) for name in _DEVICES}}
 
 
-def current_backend() -> str:
-    """The backend that ``"auto"`` resolves to here, or the one asked for."""
-    return "torch" if _current == "auto" else _current
+def current_backend(device: torch.device | str = "cpu") -> str:
+    """The backend that ``"auto"`` resolves to for tensors on a device, or the one asked for.
+
+    >>> with backend("torch"):
+    ...     current_backend()
+    'torch'
+    """
+    if _current != "auto":
+        return _current
+    kind = torch.device(device).type
+    return next((name for name, on in _DEVICES.items() if on == kind and _state(name) == "available"), "torch")
+
+
+def _state(name: str) -> str:
+    operators = _operators(name)
+    return "not part of this version" if operators is None else operators.state()
+
+
+@functools.cache
+def _operators(name: str) -> ModuleType | None:
+    """The module ``hgraph.ops.<name>`` when first asked for: it may import what `import hgraph` must not."""
+    if importlib.util.find_spec(f"hgraph.ops.{name}") is None:
+        return None
+    return importlib.import_module(f"hgraph.ops.{name}")
+
+
+def dispatch(operator: str, reference: Callable[..., Any]) -> Callable[..., Any]:
+    """What runs an operator below autograd: the chosen backend's kernel, or the reference in plain torch.
+
+    A backend is a module ``hgraph.ops.<name>`` with a function ``state() -> str`` (``"available"`` or the reason why
+    not) and a dictionary ``KERNELS`` of the operators it computes. A kernel takes the operator's arguments and gives
+    NotImplemented for those it does not serve (a dtype, a width). Then ``"auto"`` takes the reference; a backend that
+    was asked for by name raises, for nothing may fall back unseen.
+    """
+
+    def run(*arguments: Any) -> Any:
+        name = current_backend(arguments[0][0].device)
+        if name == "torch":
+            return reference(*arguments)
+        module = _operators(name)
+        kernel = None if module is None else module.KERNELS.get(operator)
+        output = NotImplemented if kernel is None else kernel(*arguments)
+        if output is not NotImplemented:
+            return output
+        if _current == "auto":
+            return reference(*arguments)
+        given = ", ".join(str(a.dtype) for a in arguments if isinstance(a, torch.Tensor))
+        raise BackendError(f"backend {name!r} does not compute {operator!r} for {given} here. Use 'auto' or 'torch'")
+
+    return run
 
 
 class backend:

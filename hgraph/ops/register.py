@@ -7,6 +7,8 @@ from typing import Any
 
 import torch
 
+from hgraph.ops.backend import dispatch
+
 __all__ = ["OperatorFunction", "register"]
 
 _LIBRARY = torch.library.Library("hgraph", "DEF")
@@ -18,7 +20,9 @@ def _under_functorch() -> bool:
 
 
 def register(schema: str, kernel: Callable[..., Any], fake: Callable[..., Any], function: Any) -> Callable[..., Any]:
-    """Define an operator; give back what calls it.
+    """Define an operator, whose first argument is a structure's list of tensors; give back what calls it.
+
+    ``kernel`` is the reference in plain torch, which the chosen backend may replace (`hgraph.ops.backend.dispatch`).
 
     An autograd.Function sits on the Autograd key itself, which costs a few us a call where `register_autograd` costs
     tens. `torch.func` transforms reach no Function below that key, so they are handed the bare Function, in the
@@ -27,7 +31,7 @@ def register(schema: str, kernel: Callable[..., Any], fake: Callable[..., Any], 
     name = schema.split("(")[0]
     _LIBRARY.define(schema, tags=(torch.Tag.pt2_compliant_tag,))
     for device in ("CPU", "CUDA"):
-        _LIBRARY.impl(name, kernel, device)
+        _LIBRARY.impl(name, dispatch(name, kernel), device)
     torch.library.register_fake(f"hgraph::{name}", fake, lib=_LIBRARY)
     operator = getattr(torch.ops.hgraph, name).default
 

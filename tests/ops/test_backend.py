@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import importlib
 from collections.abc import Iterator
+from types import SimpleNamespace
 
 import pytest
 import torch
 
-from hgraph import backend, backends, errors, propagate
+from hgraph import backend, backends, edge_softmax, errors, propagate
 from hgraph.ops import current_backend
 from hgraph.testing import random_adjacency
 
@@ -77,3 +78,40 @@ def test_the_name_does_not_change_the_mathematics() -> None:
     with backend("torch"):
         reference = propagate(adj, x)
     torch.testing.assert_close(propagate(adj, x), reference)
+
+
+@pytest.fixture
+def sevens(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """A native backend whose sums are 7 in float32; the calls it was given."""
+    calls = []
+
+    def spmm(adj, weight, x):
+        calls.append(str(x.dtype))
+        if x.dtype != torch.float32:
+            return NotImplemented
+        return x.new_full((adj[0].shape[0] - 1, x.shape[-1]), 7.0)
+
+    module_of = SimpleNamespace(KERNELS={"spmm": spmm}, state=lambda: "available")
+    monkeypatch.setattr(module, "_operators", {"native": module_of, "triton": None}.get)
+    return calls
+
+
+def test_the_best_backend_present_computes_what_it_serves(sevens: list[str]) -> None:
+    adj, x = random_adjacency(5, 4, 12), torch.randn(4, 3)
+    assert current_backend() == "native"
+    assert propagate(adj, x).unique().tolist() == [7.0]
+    with backend("torch"):
+        reference = propagate(adj, x)
+    assert reference.unique().numel() > 1
+    torch.testing.assert_close(propagate(adj, x.double()), reference.double())  # not served: the reference
+    assert sevens == ["torch.float32", "torch.float64"]
+
+
+def test_a_backend_asked_for_by_name_never_falls_back(sevens: list[str]) -> None:
+    adj, x = random_adjacency(5, 4, 12), torch.randn(4, 3)
+    with backend("native"):
+        assert propagate(adj, x).unique().tolist() == [7.0]
+        with pytest.raises(errors.BackendError, match=r"'native' does not compute 'spmm' for torch\.float64"):
+            propagate(adj, x.double())
+        with pytest.raises(errors.BackendError, match="'native' does not compute 'softmax'"):
+            edge_softmax(adj, torch.zeros(12))
