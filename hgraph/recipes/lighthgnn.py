@@ -21,7 +21,7 @@ from hgraph.structure import Data, Graph, Hypergraph, Split
 from hgraph.structure.io import write_atomically
 from hgraph.train import accuracy, evaluating, expected_calibration_error, fit, observed, seeded, supervised
 
-__all__ = ["prepare", "run"]
+__all__ = ["prepare", "results_of", "run"]
 
 TEACHERS = {"hgnn": models.HGNN, "hgnn+": models.HGNNP}
 OBJECTIVES: dict[str, Callable[[], Term]] = {
@@ -71,7 +71,7 @@ def run(
             progress(f"{row['title']}, {row['setting']}, {row['teacher']}, seed {seed}")
             data = prepare(row["dataset"], seed, root)
             with results.open("a", encoding="utf-8") as file:
-                for record in _row(data, row["setting"], row["teacher"], seed, epochs):
+                for record in results_of(data, row["setting"], row["teacher"], seed, epochs):
                     if _key({**where, **record}) not in done:
                         file.write(json.dumps({**where, **record}) + "\n")
                         file.flush()
@@ -131,7 +131,7 @@ class _OnWords(nn.Module):
         return self.network(self._sparse, *structure)
 
 
-def _row(data: Data, setting: str, teacher_name: str, seed: int, epochs: int) -> Iterator[dict[str, Any]]:
+def results_of(data: Data, setting: str, teacher_name: str, seed: int, epochs: int) -> Iterator[dict[str, Any]]:
     """One seed of one row: every network trained, a record of figures for each."""
     options: dict[str, Any] = {"epochs": epochs, "progress": False, "seed": seed}
     part = observed(data, setting)

@@ -27,15 +27,18 @@ class Checkpoint:
     Args:
         path: the file; None keeps nothing.
         settings: what must be the same for the training to go on; a file of other settings is refused, not replaced.
+        fabric: of several processes: the first one writes, with the random states of all; None is one process.
 
     Raises:
         ArgumentError: the file is of another training.
         DataError: it is no checkpoint, or damaged.
     """
 
-    def __init__(self, path: str | os.PathLike[str] | None, settings: Mapping[str, Any]) -> None:
+    def __init__(self, path: str | os.PathLike[str] | None, settings: Mapping[str, Any], fabric: Any = None) -> None:
         self.path = None if path is None else Path(path)
-        self.settings = dict(settings)
+        self.fabric = None if fabric is None or fabric.world_size == 1 else fabric
+        several = {} if self.fabric is None else {"processes": self.fabric.world_size}
+        self.settings = dict(settings) | several
         self._found = self._read()
 
     def restore(
@@ -49,9 +52,9 @@ class Checkpoint:
             model.load_state_dict(_named(tensors, "model."))
             if optimizer is not None:
                 optimizer.load_state_dict(_unflatten(header["optimizer"], _named(tensors, "optimizer.")))
-            torch.set_rng_state(tensors["random.cpu"])
-            for device in _cuda(devices):
-                torch.cuda.set_rng_state(tensors[f"random.{device}"], device)
+            torch.set_rng_state(self._own(tensors["random.cpu"]))
+            for i, device in enumerate(_cuda(devices)):
+                torch.cuda.set_rng_state(self._own(tensors[f"random.cuda.{i}"]), device)
             best = _named(tensors, "best.")
             own = model.state_dict()
             return header["progress"] | {
@@ -77,9 +80,11 @@ class Checkpoint:
 
         tensors = {f"model.{name}": value for name, value in model.state_dict().items()}
         tensors |= {f"best.{name}": value for name, value in (best_state or {}).items()}
-        tensors["random.cpu"] = torch.get_rng_state()
-        for device in _cuda(devices):
-            tensors[f"random.{device}"] = torch.cuda.get_rng_state(device)
+        tensors["random.cpu"] = self._of_all(torch.get_rng_state())
+        for i, device in enumerate(_cuda(devices)):  # numbered: each process may have another device
+            tensors[f"random.cuda.{i}"] = self._of_all(torch.cuda.get_rng_state(device))
+        if self.fabric is not None and not self.fabric.is_global_zero:
+            return
         plain, parts = _flatten({} if optimizer is None else optimizer.state_dict())
         tensors |= {f"optimizer.{name}": value for name, value in parts.items()}
         header = {
@@ -91,6 +96,14 @@ class Checkpoint:
         # Copies: safetensors refuses tensors that share memory, as tied weights and views do.
         content = {name: value.detach().cpu().clone().contiguous() for name, value in tensors.items()}
         write_atomically(self.path, save(content, metadata={_FORMAT: json.dumps(header)}))
+
+    def _of_all(self, state: Tensor) -> Tensor:
+        """The random states of all processes, one a row; of one process, its own as it is."""
+        return state if self.fabric is None else self.fabric.all_gather(state.to(self.fabric.device)).cpu()
+
+    def _own(self, states: Tensor) -> Tensor:
+        # a copy: torch reads a generator's state from the start of the storage
+        return states if self.fabric is None else states[self.fabric.global_rank].clone()
 
     def _read(self) -> tuple[dict[str, Any], dict[str, Tensor]] | None:
         if self.path is None or not self.path.exists():

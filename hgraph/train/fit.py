@@ -99,7 +99,9 @@ def fit(
         clip: the largest norm that all gradients together may have; None does not clip.
         schedule: factor of ``lr`` in each epoch, see `cosine`; None is 1 always.
         precision: ``"bfloat16"`` runs the model under autocast; weights, loss and optimiser stay float32.
-        fabric: a `lightning.fabric.Fabric` that was launched: it then chooses device, precision and processes.
+        fabric: a `lightning.fabric.Fabric` that was launched: it then chooses device, precision and processes. Each of
+            several processes gives its own ``inputs``, or all the same; gradients, losses and scores are their means,
+            and one of them writes the files.
         checkpoint: a file to go on from. Where it is, training resumes, and ends with the bits of one that was never
             stopped; it also holds a finished training, which more ``epochs`` then continue.
         every: epochs between two writes of the checkpoint.
@@ -132,7 +134,7 @@ def fit(
         "precision": precision,
     }
     settings |= {"schedule": None if schedule is None else [getattr(schedule, "__name__", repr(schedule)), epochs]}
-    file = Checkpoint(checkpoint, settings)
+    file = Checkpoint(checkpoint, settings, fabric)
     parameters = [p for p in model.parameters() if p.requires_grad]
     optimizer: torch.optim.Optimizer | None = None
     if parameters:
@@ -145,8 +147,9 @@ def fit(
         with seeded(seed, devices):
             done = _Done(**file.restore(model, optimizer, devices))
             begin = time.perf_counter() - done.seconds
-            with _lines(log if fabric is None or fabric.is_global_zero else None, done.history) as write:
-                for epoch in _bar(len(done.history) + 1, epochs, label, progress, done.stopped):
+            first = fabric is None or fabric.is_global_zero
+            with _lines(log if first else None, done.history) as write:
+                for epoch in _bar(len(done.history) + 1, epochs, label, progress if first else False, done.stopped):
                     record = {"epoch": epoch, "loss": step(epoch)}
                     if validate is not None:
                         record["validation"] = step.score(validate, epoch)
@@ -163,7 +166,8 @@ def fit(
     if done.best_state is not None:
         model.load_state_dict(done.best_state)
     kept = done.best_epoch, len(done.history), "" if validate is None else f", validation {done.best_score:.4f}"
-    _LOG.info("%s: epoch %d of %d kept%s, %.1f s", label, *kept, done.seconds)
+    if first:
+        _LOG.info("%s: epoch %d of %d kept%s, %.1f s", label, *kept, done.seconds)
     return FitResult(done.history, done.best_epoch, done.seconds)
 
 
@@ -214,7 +218,7 @@ class _Step:
             raise ArgumentError("loss", "a function that returns a scalar tensor", got)
         extra = aux_losses(self.model)
         value = value + extra.to(value) if extra.requires_grad else value
-        number = float(value.detach())
+        number = self._mean(float(value.detach()))
         if not math.isfinite(number):
             hint = f"try a smaller lr than {self.lr:g}, and look for NaN or very large values in the inputs and labels"
             raise TrainingError(f"the loss is {number} in epoch {epoch}: {hint}")
@@ -228,8 +232,10 @@ class _Step:
             value.backward()
         else:
             self.fabric.backward(value)
-        if self.clip is not None:
+        if self.clip is not None and self.fabric is None:
             torch.nn.utils.clip_grad_norm_(self.model.parameters(), self.clip)
+        elif self.clip is not None:  # which knows what the precision multiplied gradients with
+            self.fabric.clip_gradients(self.model, optimizer, max_norm=self.clip, error_if_nonfinite=False)
         if self.schedule is not None:
             for group in optimizer.param_groups:
                 group["lr"] = self.lr * self.schedule(epoch, self.epochs)
@@ -238,11 +244,18 @@ class _Step:
     @torch.no_grad()
     def score(self, validate: Callable[[Any], float], epoch: int) -> float:
         self.model.eval()
-        score = float(validate(self._output()))
+        score = self._mean(float(validate(self._output())))
         if math.isnan(score):
             hint = "try a smaller lr, and look for an empty validation part"
             raise TrainingError(f"the validation score is NaN in epoch {epoch}: {hint}")
         return score
+
+    def _mean(self, number: float) -> float:
+        """Of all processes, so that all of them keep the same epoch, and stop or fail together."""
+        if self.fabric is None or self.fabric.world_size == 1:
+            return number
+        own = torch.tensor(number, dtype=torch.float64, device=self.fabric.device)
+        return float(self.fabric.all_reduce(own, reduce_op="mean"))
 
     def _output(self) -> Any:
         if self.precision == "float32":

@@ -8,6 +8,7 @@ import os
 import random
 import signal
 import time
+from contextlib import contextmanager
 
 import pytest
 import torch
@@ -143,8 +144,62 @@ def test_tied_weights(tmp_path):
     assert train(b, schedule=None, checkpoint=tmp_path / "c").history == expected.history
 
 
-@pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
-@pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")
+FORKS = pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
+FORK_WARNS = pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")
+
+
+@FORKS
+@FORK_WARNS
+@pytest.mark.parametrize("moment", ["half written", "written", "replaced"])
+def test_killed_within_the_write_of_a_checkpoint(tmp_path, moment):
+    """The third write dies: half of its bytes on disk, all of them, or just after they took the old one's place."""
+    child = os.fork()
+    if child == 0:
+        torch.set_num_threads(1)
+        count = {"fsync": 0, "replace": 0}
+        fsync, replace = os.fsync, os.replace
+
+        def die_in_fsync(file):
+            count["fsync"] += 1
+            if count["fsync"] == 3 and moment != "replaced":
+                if moment == "half written":
+                    os.ftruncate(file, os.fstat(file).st_size // 2)
+                os.kill(os.getpid(), signal.SIGKILL)
+            fsync(file)
+
+        def die_after_replace(source, target):
+            replace(source, target)
+            count["replace"] += 1
+            if count["replace"] == 3:
+                os.kill(os.getpid(), signal.SIGKILL)
+
+        os.fsync, os.replace = die_in_fsync, die_after_replace
+        try:
+            train(network(), checkpoint=tmp_path / "c")
+        finally:
+            os._exit(0)
+    status = os.waitpid(child, 0)[1]
+    assert os.WIFSIGNALED(status)
+    assert len(list(tmp_path.iterdir())) == (1 if moment == "replaced" else 2)  # the checkpoint, and what was begun
+    resumed, whole = network(), network()
+    with on_one_thread():
+        result, expected = train(resumed, checkpoint=tmp_path / "c"), train(whole)
+    assert result.history == expected.history
+    assert same(whole, resumed)
+
+
+@contextmanager
+def on_one_thread():
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(threads)
+
+
+@FORKS
+@FORK_WARNS
 def test_killed_twenty_times_and_still_the_same_bits(tmp_path):
     """SIGKILL at random moments, with a checkpoint written every epoch: most kills fall near or into a write."""
     options = {"checkpoint": tmp_path / "c", "log": tmp_path / "log.jsonl", "every": 1, "epochs": 400, "schedule": None}
@@ -163,14 +218,9 @@ def test_killed_twenty_times_and_still_the_same_bits(tmp_path):
         status = os.waitpid(child, 0)[1]
         alive += os.WIFSIGNALED(status)
     assert alive > 10  # most died at work
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        resumed, whole = network(), network()
-        result = train(resumed, **options)
-        expected = train(whole, epochs=400, schedule=None)
-    finally:
-        torch.set_num_threads(threads)
+    resumed, whole = network(), network()
+    with on_one_thread():
+        result, expected = train(resumed, **options), train(whole, epochs=400, schedule=None)
     assert result.history == expected.history
     assert same(whole, resumed)
     assert len((tmp_path / "log.jsonl").read_text().splitlines()) == 400

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from sklearn import metrics
 
 from hgraph.errors import ArgumentError
-from hgraph.train import f1, mrr, ndcg_at, recall_at, roc_auc
+from hgraph.train import expected_calibration_error, f1, mrr, ndcg_at, recall_at, roc_auc
 
 
 def table(seed, rows, columns, ties):
@@ -84,6 +84,37 @@ def test_mrr_is_its_sum(size):
         beside = sum(s == row[t] for j, s in enumerate(row) if j != t)
         total += 1 / (1 + above + beside / 2)
     assert mrr(score, target) == pytest.approx(total / n)
+
+
+def test_recall_and_mrr_are_scikit_learns_where_one_answer_is_right():
+    score, target = table(3, 40, 9, False), torch.randint(0, 9, (40,), generator=torch.Generator().manual_seed(4))
+    relevant = torch.nn.functional.one_hot(target, 9).bool()
+    for k in (1, 3, 8):
+        expected = metrics.top_k_accuracy_score(target.numpy(), score.numpy(), k=k, labels=range(9))
+        assert recall_at(score, relevant, k) == pytest.approx(expected)
+    expected = metrics.label_ranking_average_precision_score(relevant.numpy(), score.numpy())
+    assert mrr(score, target) == pytest.approx(expected)
+
+
+def test_rankings_and_calibration_are_torchmetrics():
+    theirs = pytest.importorskip("torchmetrics")
+    score = table(5, 30, 12, False)
+    relevant = torch.rand(30, 12, generator=torch.Generator().manual_seed(6)) < 0.3
+    relevant[:, 2] = True
+    users = torch.arange(30).repeat_interleave(12)
+    # torchmetrics takes no item whose score is not positive for found
+    shown = {"preds": score.sigmoid().flatten(), "target": relevant.flatten(), "indexes": users}
+    for k in (1, 4, 12):
+        expected = theirs.retrieval.RetrievalRecall(top_k=k)(**shown)
+        assert recall_at(score, relevant, k) == pytest.approx(float(expected), rel=1e-5)
+        expected = theirs.retrieval.RetrievalNormalizedDCG(top_k=k)(**shown)
+        assert ndcg_at(score, relevant, k) == pytest.approx(float(expected), rel=1e-5)
+    target = relevant.int().argmax(1)
+    one = {**shown, "target": torch.nn.functional.one_hot(target, 12).bool().flatten()}
+    assert mrr(score, target) == pytest.approx(float(theirs.retrieval.RetrievalMRR()(**one)), rel=1e-5)
+    for bins in (5, 15):
+        expected = theirs.classification.MulticlassCalibrationError(12, n_bins=bins)(score.softmax(1), target)
+        assert expected_calibration_error(score, target, bins) == pytest.approx(float(expected), abs=1e-5)
 
 
 def test_a_model_that_says_the_same_of_all_is_not_rewarded():
