@@ -11,8 +11,9 @@ from hgraph.errors import ArgumentError
 from hgraph.ops import _check
 from hgraph.ops.edge import Additive, Dot, Score, check_scores, head_axis, scores
 from hgraph.ops.linear import Rows, at_target, rows, widened
+from hgraph.ops.soft import soft_attend, soft_score
 from hgraph.ops.softmax import attend as attend_op
-from hgraph.structure import Adjacency
+from hgraph.structure import Adjacency, SoftAdjacency
 
 __all__ = ["AttendResult", "attend", "attention_weights"]
 
@@ -31,7 +32,7 @@ class AttendResult(NamedTuple):
 
 
 def attend(
-    adj: Adjacency,
+    adj: Adjacency | SoftAdjacency,
     q: Tensor,
     k: Tensor,
     v: Tensor,
@@ -50,13 +51,15 @@ def attend(
               y_t = \sum_{e: t \leftarrow s} \exp(s_e - \mathrm{lse}_t) \, v_s
 
     Args:
-        adj: the edges; its weights are not read (a multiplicity w is ``bias=log(w)``).
+        adj: the edges; its weights are not read (a multiplicity w is ``bias=log(w)``). Over a `SoftAdjacency` this is
+            dense attention under its mask: T x S scores are kept.
         q: [..., T, H, D] queries ([..., T, H] for ``Additive()``).
         k: [..., S, H_kv, D] keys ([..., S, H_kv] for ``Additive()``); H_kv divides H, and each key head serves
             H / H_kv neighbouring query heads.
         v: [..., S, H_kv, D_v] values.
         score: `Dot` (default) or `Additive`.
-        bias: [E] or [E, H] added to the scores, row-sorted order; -inf masks an edge.
+        bias: [E] or [E, H] added to the scores, row-sorted order ([..., T, S, H or 1] for a `SoftAdjacency`); -inf
+            masks an edge.
         scale: c; by default :math:`1/\sqrt{D}` for `Dot` and 1 for `Additive`.
         dropout: probability with which an edge's share is dropped, the others scaled by 1 / (1 - p). Always
             applied when above 0: pass 0 in evaluation.
@@ -88,16 +91,17 @@ def attend(
         _check_head_mask(adj, head_mask, batch, heads)
     if not 0 <= dropout < 1:
         raise ArgumentError("dropout", "a probability in [0, 1)", dropout)
-    q, k = _flat(q, k, score)
-    v_flat = v.repeat_interleave(heads // kv_heads, dim=-2).movedim(-3, 0).flatten(1)  # [S, B * H * D]
-    logits = _logits(rows(adj), q, k, score, scale, bias)
-    keep = None
-    if dropout > 0:
-        chance = torch.rand(logits.shape, generator=generator, device=logits.device, dtype=logits.dtype)
-        keep = (chance >= dropout).to(logits.dtype) / (1 - dropout)
-    out, lse = attend_op(rows(adj), logits, v_flat, keep)
-    out = out.unflatten(1, (*batch, heads, v.shape[-1])).movedim(0, -3)
-    lse = lse.unflatten(1, (*batch, heads)).movedim(0, -2)
+    v = v.repeat_interleave(heads // kv_heads, dim=-2)
+    if isinstance(adj, SoftAdjacency):
+        logits = _soft_logits(q, k, score, scale, bias)
+        out, lse = soft_attend(adj, logits, v, _dropped(logits, dropout, generator))
+    else:
+        q, k = _flat(q, k, score)
+        logits = _logits(rows(adj), q, k, score, scale, bias)
+        keep = _dropped(logits, dropout, generator)
+        out, lse = attend_op(rows(adj), logits, v.movedim(-3, 0).flatten(1), keep)  # v as [S, B * H * D]
+        out = out.unflatten(1, (*batch, heads, v.shape[-1])).movedim(0, -3)
+        lse = lse.unflatten(1, (*batch, heads)).movedim(0, -2)
     if head_mask is not None:
         out = torch.where(head_mask.unsqueeze(-1), out, 0.0)
         lse = torch.where(head_mask, lse, float("-inf"))
@@ -133,6 +137,7 @@ def attention_weights(
     >>> attention_weights(adj, q, k, attend(adj, q, k, v).lse).flatten().tolist()
     [0.5, 0.5]
     """
+    _check.structure(adj, Adjacency)
     score = Dot() if score is None else score
     check_scores(adj, q, k, score)
     if _batch(q, score):
@@ -144,6 +149,25 @@ def attention_weights(
     logits = _logits(rows(adj), q, k, score, scale, bias)
     lse = torch.where(lse == float("-inf"), float("inf"), lse)  # a target that hears nobody, head masks included
     return torch.exp(logits - at_target(rows(adj), lse.to(logits.dtype)))
+
+
+def _dropped(logits: Tensor, dropout: float, generator: torch.Generator | None) -> Tensor | None:
+    """What each share is multiplied with: 0 or 1 / (1 - p)."""
+    if dropout == 0:
+        return None
+    chance = torch.rand(logits.shape, generator=generator, device=logits.device, dtype=logits.dtype)
+    return (chance >= dropout).to(logits.dtype) / (1 - dropout)
+
+
+def _soft_logits(q: Tensor, k: Tensor, score: Score, scale: float | None, bias: Tensor | None) -> Tensor:
+    """Scaled and biased scores [..., H, T, S], float32 at least."""
+    q, k = widened(q), widened(k)
+    k = k.repeat_interleave(q.shape[head_axis(score)] // k.shape[head_axis(score)], dim=head_axis(score))
+    if isinstance(score, Dot):
+        logits = soft_score(q * (q.shape[-1] ** -0.5 if scale is None else scale), k, slope=None, a=None)
+    else:
+        logits = soft_score(q, k, slope=score.slope, a=score.a) * (1.0 if scale is None else scale)
+    return logits if bias is None else logits + bias.to(logits.dtype).movedim(-1, -3)
 
 
 def _logits(adj: Rows, q: Tensor, k: Tensor, score: Score, scale: float | None, bias: Tensor | None) -> Tensor:
@@ -182,15 +206,20 @@ def _flat(q: Tensor, k: Tensor, score: Score) -> tuple[Tensor, Tensor]:
     return q.movedim(axis - 1, 0).flatten(1, axis), k.movedim(axis - 1, 0).flatten(1, axis)
 
 
-def _check_bias(adj: Adjacency, bias: Tensor | None, heads: int) -> None:
+def _check_bias(adj: Adjacency | SoftAdjacency, bias: Tensor | None, heads: int) -> None:
     if bias is not None:
         _check.floating("bias", bias, adj.device)
+        if isinstance(adj, SoftAdjacency):
+            _check.shape("bias", bias, ["...", *adj.shape, "H or 1"])
+            if bias.shape[-1] not in (1, heads):
+                raise ArgumentError("bias", f"1 or {heads} heads, the last dimension", bias.shape[-1])
+            return
         if bias.dim() not in (1, 2):
             raise ArgumentError("bias", f"shape [{adj.num_edges}] or [{adj.num_edges}, {heads}]", list(bias.shape))
         _check.shape("bias", bias, [adj.num_edges, heads][: bias.dim()], "Biases come in row-sorted order")
 
 
-def _check_head_mask(adj: Adjacency, head_mask: Tensor, batch: torch.Size, heads: int) -> None:
+def _check_head_mask(adj: Adjacency | SoftAdjacency, head_mask: Tensor, batch: torch.Size, heads: int) -> None:
     _check.booleans("head_mask", head_mask, adj.device)
     full = (*batch, adj.num_targets, heads)
     own = (1,) * (len(full) - head_mask.dim()) + head_mask.shape

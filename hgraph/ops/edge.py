@@ -12,8 +12,9 @@ from hgraph.errors import ArgumentError, ArgumentTypeError
 from hgraph.ops import _check
 from hgraph.ops.additive import additive
 from hgraph.ops.linear import Rows, at_source, at_target, rows, sddmm
+from hgraph.ops.soft import soft_score, soft_softmax
 from hgraph.ops.softmax import softmax
-from hgraph.structure import Adjacency
+from hgraph.structure import Adjacency, SoftAdjacency
 
 __all__ = ["Additive", "Dot", "Score", "edge_score", "edge_softmax"]
 
@@ -43,7 +44,7 @@ class Additive:
 Score = Dot | Additive
 
 
-def edge_score(adj: Adjacency, q: Tensor, k: Tensor, *, score: Score | None = None) -> Tensor:
+def edge_score(adj: Adjacency | SoftAdjacency, q: Tensor, k: Tensor, *, score: Score | None = None) -> Tensor:
     r"""How well each edge's target and source match, a number a head.
 
     Args:
@@ -53,7 +54,7 @@ def edge_score(adj: Adjacency, q: Tensor, k: Tensor, *, score: Score | None = No
         score: `Dot` (default; not scaled) or `Additive`.
 
     Returns:
-        [E, H] in row-sorted order.
+        [E, H] in row-sorted order; for a `SoftAdjacency` [..., T, S, H], with leading batch dimensions of q and k.
 
     Raises:
         ArgumentError: wrong shapes or devices.
@@ -65,6 +66,10 @@ def edge_score(adj: Adjacency, q: Tensor, k: Tensor, *, score: Score | None = No
     """
     score = Dot() if score is None else score
     check_scores(adj, q, k, score)
+    if isinstance(adj, SoftAdjacency):
+        slope, a = (score.slope, score.a) if isinstance(score, Additive) else (None, None)
+        k = k.repeat_interleave(q.shape[head_axis(score)] // k.shape[head_axis(score)], dim=head_axis(score))
+        return soft_score(q, k, slope=slope, a=a).movedim(-3, -1)
     _check.shape("q", q, [adj.num_targets, *q.shape[head_axis(score) :]], "attend() takes batches, this does not")
     _check.shape("k", k, [adj.num_sources, *q.shape[1:]])
     return scores(rows(adj), q, k, score)
@@ -80,15 +85,15 @@ def scores(adj: Rows, q: Tensor, k: Tensor, score: Score) -> Tensor:
     return additive(adj, q, k.to(q.dtype), score.a.to(q.dtype), score.slope)
 
 
-def edge_softmax(adj: Adjacency, score: Tensor, *, group: Tensor | None = None) -> Tensor:
+def edge_softmax(adj: Adjacency | SoftAdjacency, score: Tensor, *, group: Tensor | None = None) -> Tensor:
     r"""Softmax of edge scores over the edges of each target, or over given groups of edges.
 
     .. math:: \alpha_e = \exp(s_e) / \sum_{e' \sim e} \exp(s_{e'})
 
     Args:
         adj: the edges; its weights are not read.
-        score: [E] or [E, H] in row-sorted order; -inf masks an edge.
-        group: None, or [E] integers: edges of equal number compete, whatever their targets.
+        score: [E] or [E, H] in row-sorted order, for a `SoftAdjacency` [..., T, S]; -inf masks an edge.
+        group: None, or [E] integers: edges of equal number compete, whatever their targets. Not for a `SoftAdjacency`.
 
     Returns:
         as ``score``; all-masked targets (or groups) give 0, never NaN.
@@ -101,8 +106,13 @@ def edge_softmax(adj: Adjacency, score: Tensor, *, group: Tensor | None = None) 
     >>> edge_softmax(adj, torch.zeros(3)).tolist()
     [0.5, 0.5, 1.0]
     """
-    _check.structure(adj, Adjacency)
+    _check.structure(adj, Adjacency, SoftAdjacency)
     _check.floating("score", score, adj.device)
+    if isinstance(adj, SoftAdjacency):
+        if group is not None:
+            raise ArgumentError("group", "None with a SoftAdjacency", "a tensor")
+        _check.shape("score", score, ["...", adj.num_targets, adj.num_sources])
+        return soft_softmax(adj, score)
     if score.dim() not in (1, 2):
         raise ArgumentError("score", f"shape [{adj.num_edges}] or [{adj.num_edges}, H]", f"shape {list(score.shape)}")
     _check.shape("score", score, (adj.num_edges, "H")[: score.dim()], "Scores come in row-sorted order")
@@ -133,9 +143,9 @@ def head_axis(score: Score) -> int:
     return -1 if isinstance(score, Additive) and score.a is None else -2
 
 
-def check_scores(adj: Adjacency, q: Tensor, k: Tensor, score: Score) -> None:
+def check_scores(adj: Adjacency | SoftAdjacency, q: Tensor, k: Tensor, score: Score) -> None:
     """q [..., T, H(, D)], k [..., S, H_kv(, D)] and the score fit the structure and each other."""
-    _check.structure(adj, Adjacency)
+    _check.structure(adj, Adjacency, SoftAdjacency)
     if not isinstance(score, (Dot, Additive)):
         raise ArgumentTypeError("score", "Dot() or Additive()", type(score).__name__)
     _check.floating("q", q, adj.device)

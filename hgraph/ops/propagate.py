@@ -10,6 +10,7 @@ from hgraph.errors import ArgumentError
 from hgraph.ops import _check
 from hgraph.ops.extremum import extremum
 from hgraph.ops.linear import rows, spmm, widened
+from hgraph.ops.soft import soft_propagate
 from hgraph.structure import Adjacency, SoftAdjacency
 
 __all__ = ["propagate"]
@@ -55,7 +56,7 @@ def propagate(
     _check.floating("x", x, adj.device)
     _check.shape("x", x, ["...", adj.num_sources, "D"], "One row a source; is the structure transposed?")
     if isinstance(adj, SoftAdjacency):
-        return _propagate_soft(adj, x, weight, reduce)
+        return soft_propagate(adj, x, weight, reduce)
     weight = adj.weight if weight is None else weight
     if weight is not None:
         _check.floating("weight", weight, adj.device)
@@ -68,15 +69,6 @@ def propagate(
         count = adj.indptr.diff().clamp(min=1).to(wide.dtype).unsqueeze(-1)
         return (spmm(rows(adj), weight, wide) / count).to(x.dtype)
     return extremum(rows(adj), weight, x, reduce == "max")
-
-
-def _propagate_soft(adj: SoftAdjacency, x: Tensor, weight: Tensor | None, reduce: str) -> Tensor:
-    if weight is not None:
-        raise ArgumentError("weight", "None with a SoftAdjacency, which is its own weight", "a tensor")
-    if reduce not in ("sum", "mean"):
-        raise ArgumentError("reduce", "'sum' or 'mean' with a SoftAdjacency", repr(reduce))
-    out = adj.weight.to(x.dtype) @ x
-    return out / max(adj.num_sources, 1) if reduce == "mean" else out
 
 
 def _check_weight(weight: Tensor, num_edges: int, channels: int) -> None:

@@ -8,7 +8,7 @@ from hgraph.structure.graph import Graph
 from hgraph.structure.hypergraph import Hypergraph
 from hgraph.structure.io import load
 from hgraph.structure.prediction import HyperedgeSplit, LinkSplit
-from hgraph.structure.soft import SoftAdjacency
+from hgraph.structure.soft import SoftAdjacency, SoftHypergraph
 from hgraph.structure.split import Parts, Split
 from hgraph.structure.statistics import Statistics, statistics
 
@@ -22,6 +22,7 @@ __all__ = [
     "LinkSplit",
     "Parts",
     "SoftAdjacency",
+    "SoftHypergraph",
     "Split",
     "Statistics",
     "Structure",

@@ -18,7 +18,7 @@ from hgraph.structure.adjacency import Adjacency
 from hgraph.structure.base import Structure
 from hgraph.structure.graph import Graph
 from hgraph.structure.hypergraph import Hypergraph
-from hgraph.structure.soft import SoftAdjacency
+from hgraph.structure.soft import SoftAdjacency, SoftHypergraph
 
 __all__ = ["load", "save", "write_atomically"]
 
@@ -76,7 +76,11 @@ def load(path: str | os.PathLike[str]) -> Structure:
 def _parts(structure: Structure) -> dict[str, Tensor]:
     """The tensors to write; both pointer lists are, so that no number in a header can ask for memory."""
     if isinstance(structure, SoftAdjacency):
-        return {"weight": structure.weight}
+        return {"weight": structure.weight} | ({} if structure.mask is None else {"mask": structure.mask})
+    if isinstance(structure, SoftHypergraph):
+        parts = ((way, *part) for way in ("v2e", "e2v") for part in _parts(getattr(structure, way)).items())
+        soft = {f"{way}.{k}": t.clone() for way, k, t in parts}  # the two mostly share memory, files must not
+        return soft | ({} if structure.index is None else {"index": structure.index})
     if isinstance(structure, Graph):
         return _parts(structure.adj)
     if isinstance(structure, Hypergraph):
@@ -85,12 +89,16 @@ def _parts(structure: Structure) -> dict[str, Tensor]:
     if isinstance(structure, Adjacency):
         names = ("indptr", "indices", "t_indptr", "input_order", "weight")
         return {name: getattr(structure, name) for name in names if getattr(structure, name) is not None}
-    raise ArgumentTypeError("structure", "an Adjacency, Graph, Hypergraph or SoftAdjacency", type(structure).__name__)
+    raise ArgumentTypeError(
+        "structure", "an Adjacency, Graph, Hypergraph, SoftAdjacency or SoftHypergraph", type(structure).__name__
+    )
 
 
 def _rebuild(header: dict[str, Any], tensors: dict[str, Tensor]) -> Structure:
     if header["type"] == "SoftAdjacency":
-        return SoftAdjacency.from_weight(tensors["weight"])
+        return SoftAdjacency.from_weight(tensors["weight"], mask=tensors.get("mask"))
+    if header["type"] == "SoftHypergraph":
+        return _soft_hypergraph(tensors)
     if header["type"] not in ("Adjacency", "Graph", "Hypergraph"):
         raise DataError(f"unknown type {header['type']!r}")
     adj = _adjacency(tensors)
@@ -105,6 +113,19 @@ def _rebuild(header: dict[str, Any], tensors: dict[str, Tensor]) -> Structure:
         adj,
         _coo.as_weight("hyperedge_weight", edge, adj.num_targets, "hyperedge"),
         _coo.as_weight("vertex_weight", vertex, adj.num_sources, "vertex"),
+    )
+
+
+def _soft_hypergraph(tensors: dict[str, Tensor]) -> SoftHypergraph:
+    """Both directions of a soft hypergraph, which must fit each other and the selection."""
+    v2e, e2v = (
+        SoftAdjacency.from_weight(tensors[f"{way}.weight"], mask=tensors.get(f"{way}.mask")) for way in ("v2e", "e2v")
+    )
+    index = tensors.get("index")
+    if v2e.weight.mT.shape != e2v.weight.shape or (index is not None and index.shape != v2e.weight.shape[:-1]):
+        raise DataError("v2e, e2v and index are of different sizes")
+    return SoftHypergraph(
+        v2e, e2v, None if index is None else _coo.as_indices("index", index.flatten()).view(index.shape)
     )
 
 

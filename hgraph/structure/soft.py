@@ -1,4 +1,4 @@
-"""`SoftAdjacency`: dense, learned, differentiable participation."""
+"""`SoftAdjacency` and `SoftHypergraph`: dense, learned, differentiable participation."""
 
 from __future__ import annotations
 
@@ -10,18 +10,20 @@ from torch import Tensor
 from hgraph.errors import ArgumentError, ArgumentTypeError
 from hgraph.structure.base import Structure
 
-__all__ = ["SoftAdjacency"]
+__all__ = ["SoftAdjacency", "SoftHypergraph"]
 
 
 @dataclass(frozen=True, eq=False)
 class SoftAdjacency(Structure):
     """A dense T x S structure whose every entry is a differentiable weight, with leading batch dimensions.
 
-    The verbs treat it as an `Adjacency` in which everybody hears everybody by some amount:
-    ``propagate(soft, x)`` is the batched product ``weight @ x``.
+    The verbs treat it as an `Adjacency` in which everybody hears everybody by some amount, but for those that the
+    mask takes out: ``propagate(soft, x)`` is the batched product ``weight @ x``.
 
     Args:
-        weight: [..., T, S], how much target t hears source s.
+        weight: [..., T, S], how much target t hears source s; 0 where the mask is False.
+        mask: None, or booleans that broadcast to the weight's shape ([..., 1, S] for padded sources): where False
+            there is no edge.
 
     >>> soft = SoftAdjacency.from_weight(torch.tensor([[0.5, 0.5], [1.0, 0.0]]))
     >>> soft.num_targets, soft.topk(1).weight.tolist()
@@ -29,21 +31,21 @@ class SoftAdjacency(Structure):
     """
 
     weight: Tensor
+    mask: Tensor | None = None
 
     @classmethod
-    def from_weight(cls, weight: Tensor) -> SoftAdjacency:
-        """Check the shape and dtype of a participation matrix [..., T, S] and wrap it.
+    def from_weight(cls, weight: Tensor, *, mask: Tensor | None = None) -> SoftAdjacency:
+        """Check a participation matrix [..., T, S] and wrap it; weights where ``mask`` is False become 0.
 
         Raises:
-            ArgumentError: fewer than two dimensions.
-            ArgumentTypeError: not a floating-point tensor.
+            ArgumentError: fewer than two dimensions, or a mask that does not broadcast to the weight.
+            ArgumentTypeError: not a floating-point tensor, or a mask that is not boolean.
         """
         if not isinstance(weight, Tensor) or not weight.is_floating_point():
-            got = weight.dtype if isinstance(weight, Tensor) else type(weight).__name__
-            raise ArgumentTypeError("weight", "a floating-point tensor", got)
+            raise ArgumentTypeError("weight", "a floating-point tensor", _kind(weight))
         if weight.dim() < 2:
             raise ArgumentError("weight", "shape [..., T, S]", f"shape {list(weight.shape)}")
-        return cls(weight)
+        return cls(weight) if mask is None else cls(weight)._where(mask)
 
     @property
     def num_targets(self) -> int:
@@ -62,30 +64,149 @@ class SoftAdjacency(Structure):
 
     def transpose(self) -> SoftAdjacency:
         """The S x T structure with the same weights."""
-        return SoftAdjacency(self.weight.transpose(-1, -2))
+        return SoftAdjacency(self.weight.mT, None if self.mask is None else self.mask.mT)
 
     def masked(self, keep: Tensor) -> SoftAdjacency:
-        """Weights of padded sources set to zero; ``keep`` is boolean [..., S]."""
-        if keep.dtype != torch.bool or keep.shape[-1] != self.num_sources:
-            got = f"{keep.dtype} {list(keep.shape)}"
-            raise ArgumentError("keep", f"a boolean mask [..., {self.num_sources}]", got)
-        return SoftAdjacency(torch.where(keep.unsqueeze(-2), self.weight, 0.0))
+        """Without the sources where ``keep``, boolean [..., S], is False: they weigh nothing and get no gradient."""
+        if not isinstance(keep, Tensor) or keep.dtype != torch.bool:
+            raise ArgumentTypeError("keep", f"a boolean mask [..., {self.num_sources}]", _kind(keep))
+        if keep.dim() < 1 or keep.shape[-1] != self.num_sources:
+            raise ArgumentError("keep", f"a boolean mask [..., {self.num_sources}]", f"shape {list(keep.shape)}")
+        return self._where(keep.unsqueeze(-2))
 
     def topk(self, k: int) -> SoftAdjacency:
-        """Only the k largest weights of each row kept, the others zero; gradients flow through the kept ones."""
-        if not 1 <= k <= self.num_sources:
+        """Only the k largest weights of each row kept, the others no edges; gradients flow through the kept ones.
+
+        >>> SoftAdjacency.from_weight(torch.tensor([[0.2, 0.7, 0.1]])).topk(2).mask
+        tensor([[ True,  True, False]])
+        """
+        if isinstance(k, bool) or not isinstance(k, int) or not 1 <= k <= self.num_sources:
             raise ArgumentError("k", f"1 .. {self.num_sources}", k)
-        values, index = self.weight.topk(k, dim=-1)
-        return SoftAdjacency(torch.zeros_like(self.weight).scatter(-1, index, values))
+        weight = self.weight if self.mask is None else self.weight.masked_fill(~self.mask, float("-inf"))
+        index = weight.topk(k, dim=-1).indices
+        return self._where(torch.zeros_like(self.weight, dtype=torch.bool).scatter(-1, index, True))
+
+    def _where(self, mask: Tensor) -> SoftAdjacency:
+        if not isinstance(mask, Tensor) or mask.dtype != torch.bool:
+            raise ArgumentTypeError("mask", "a boolean tensor", _kind(mask))
+        expected = f"a shape that broadcasts to {list(self.weight.shape)}"
+        if mask.dim() > self.weight.dim():
+            raise ArgumentError("mask", expected, f"shape {list(mask.shape)}")
+        for own, size in zip(reversed(mask.shape), reversed(self.weight.shape), strict=False):
+            if own not in (1, size):
+                raise ArgumentError("mask", expected, f"shape {list(mask.shape)}")
+        mask = mask if self.mask is None else mask & self.mask
+        return SoftAdjacency(torch.where(mask, self.weight, 0.0), mask)
 
     def equal(self, other: SoftAdjacency) -> bool:
-        """Whether both hold the same weights, bit for bit."""
-        return isinstance(other, SoftAdjacency) and torch.equal(self.weight, other.weight.to(self.device))
+        """Whether both hold the same weights, bit for bit, and the same edges."""
+        if not isinstance(other, SoftAdjacency) or not torch.equal(self.weight, other.weight.to(self.device)):
+            return False
+        own, others = (torch.ones(1, dtype=torch.bool) if a.mask is None else a.mask.cpu() for a in (self, other))
+        return torch.equal(own.broadcast_to(self.weight.shape), others.broadcast_to(self.weight.shape))
 
     def __repr__(self) -> str:
         """Sizes, not tensors."""
-        return f"SoftAdjacency({list(self.weight.shape)}, {self.weight.dtype}, {self.device})".replace("torch.", "")
+        text = "" if self.mask is None else "masked, "
+        return f"SoftAdjacency({list(self.weight.shape)}, {text}{self.weight.dtype}, {self.device})".replace(
+            "torch.", ""
+        )
+
+
+@dataclass(frozen=True, eq=False)
+class SoftHypergraph(Structure):
+    r"""N vertices and M hyperedges in which every vertex takes part by some amount; a batch of such.
+
+    Messages go vertices -> hyperedges along ``v2e`` and back along ``e2v``, two verbs a step, as over a `Hypergraph`.
+
+    Args:
+        v2e: [..., M, N], how much hyperedge m hears vertex n.
+        e2v: [..., N, M], how much vertex n hears hyperedge m.
+        index: None, or [..., M] integers: which hyperedges of a pool these are, where each sample chose its own.
+
+    >>> soft = SoftHypergraph.from_participation(torch.tensor([[0.5, 0.0], [0.5, 0.25], [0.0, 0.75]]))
+    >>> soft.num_vertices, soft.num_hyperedges, soft.select(torch.tensor([1])).participation.flatten().tolist()
+    (3, 2, [0.0, 0.25, 0.75])
+    """
+
+    v2e: SoftAdjacency
+    e2v: SoftAdjacency
+    index: Tensor | None = None
+
+    @classmethod
+    def from_participation(cls, participation: Tensor, *, mask: Tensor | None = None) -> SoftHypergraph:
+        """Both directions from one participation A [..., N, M]; ``mask``, boolean [..., N], is False for padding.
+
+        Raises:
+            ArgumentError: fewer than two dimensions, or a mask of another shape.
+            ArgumentTypeError: not a floating-point tensor, or a mask that is not boolean.
+        """
+        if not isinstance(participation, Tensor) or not participation.is_floating_point():
+            raise ArgumentTypeError("participation", "a floating-point tensor", _kind(participation))
+        if participation.dim() < 2:
+            raise ArgumentError("participation", "shape [..., N, M]", f"shape {list(participation.shape)}")
+        v2e = SoftAdjacency(participation.mT)
+        v2e = v2e if mask is None else v2e.masked(mask)
+        return cls(v2e, v2e.transpose())
+
+    @property
+    def num_vertices(self) -> int:
+        """N."""
+        return self.v2e.num_sources
+
+    @property
+    def num_hyperedges(self) -> int:
+        """M, after a selection the selected ones."""
+        return self.v2e.num_targets
+
+    @property
+    def participation(self) -> Tensor:
+        """A [..., N, M]: the weights by which vertices speak into hyperedges."""
+        return self.v2e.weight.mT
+
+    def select(self, index: Tensor) -> SoftHypergraph:
+        """The hyperedges named by ``index`` [..., K], a selection for each sample; the others carry no messages.
+
+        Raises:
+            ArgumentError: a shape other than [..., K] with the batch dimensions of this hypergraph.
+            ArgumentTypeError: not integers.
+        """
+        if not isinstance(index, Tensor) or index.dtype not in (torch.int64, torch.int32):
+            raise ArgumentTypeError("index", "an integer tensor", _kind(index))
+        batch = self.v2e.weight.shape[:-2]
+        if index.dim() < 1 or index.shape[:-1] != batch:
+            raise ArgumentError("index", f"shape [{', '.join(map(str, (*batch, 'K')))}]", f"shape {list(index.shape)}")
+        rows = index.long().unsqueeze(-1)
+
+        def gathered(adj: SoftAdjacency) -> SoftAdjacency:
+            mask = adj.mask
+            if mask is not None and mask.shape[-2] > 1:
+                mask = mask.expand(*batch, *mask.shape[-2:]).gather(-2, rows.expand(*rows.shape[:-1], mask.shape[-1]))
+            return SoftAdjacency(adj.weight.gather(-2, rows.expand(*rows.shape[:-1], adj.num_sources)), mask)
+
+        chosen = index if self.index is None else self.index.gather(-1, index.long())
+        return SoftHypergraph(gathered(self.v2e), gathered(self.e2v.transpose()).transpose(), chosen)
+
+    def equal(self, other: SoftHypergraph) -> bool:
+        """Whether both hold the same weights and the same selection."""
+        if not isinstance(other, SoftHypergraph) or (self.index is None) != (other.index is None):
+            return False
+        same = self.index is None or torch.equal(self.index, other.index.to(self.device))  # type: ignore[union-attr]
+        return same and self.v2e.equal(other.v2e) and self.e2v.equal(other.e2v)
+
+    def __repr__(self) -> str:
+        """Sizes, not tensors."""
+        *batch, m, n = self.v2e.weight.shape
+        lead = f"batch {batch}, " if batch else ""
+        return f"SoftHypergraph({lead}{n} vertices, {m} hyperedges, {self.v2e.weight.dtype}, {self.device})".replace(
+            "torch.", ""
+        )
+
+
+def _kind(value: object) -> object:
+    return value.dtype if isinstance(value, Tensor) else type(value).__name__
 
 
 torch.export.register_dataclass(SoftAdjacency, serialized_type_name="hgraph.structure.SoftAdjacency")
-torch.serialization.add_safe_globals([SoftAdjacency])
+torch.export.register_dataclass(SoftHypergraph, serialized_type_name="hgraph.structure.SoftHypergraph")
+torch.serialization.add_safe_globals([SoftAdjacency, SoftHypergraph])

@@ -234,7 +234,10 @@ TYPE: dict[str, tuple[Callable[[], object], str]] = {
         lambda: propagate(ADJ, f(4, 2), weight=2.0),
         "weight: expected a floating-point tensor, got float",
     ),
-    "score graph": (lambda: edge_score(GRAPH, f(4, 2, 3), f(4, 2, 3)), "adj: expected Adjacency, got Graph"),
+    "score graph": (
+        lambda: edge_score(GRAPH, f(4, 2, 3), f(4, 2, 3)),
+        "adj: expected Adjacency or SoftAdjacency, got Graph",
+    ),
     "score name": (
         lambda: edge_score(ADJ, f(5, 2, 3), f(4, 2, 3), score="dot"),
         "score: expected Dot() or Additive(), got str",
@@ -245,7 +248,10 @@ TYPE: dict[str, tuple[Callable[[], object], str]] = {
         lambda: edge_score(ADJ, f(5, 2, 3), f(4, 2, 3), score=Additive([1.0])),
         "score.a: expected a floating-point tensor, got list",
     ),
-    "softmax soft": (lambda: edge_softmax(SOFT, f(7)), "adj: expected Adjacency, got SoftAdjacency"),
+    "shares soft": (
+        lambda: attention_weights(SOFT, f(5, 2, 3), f(4, 2, 3), f(5, 2)),
+        "adj: expected Adjacency, got SoftAdjacency",
+    ),
     "softmax integers": (
         lambda: edge_softmax(ADJ, torch.zeros(7, dtype=torch.int32)),
         "score: expected a floating-point tensor, got torch.int32",
@@ -259,7 +265,6 @@ TYPE: dict[str, tuple[Callable[[], object], str]] = {
         "group: expected an integer tensor, got torch.bool",
     ),
     "group list": (lambda: edge_softmax(ADJ, f(7), group=[0] * 7), "group: expected an integer tensor, got list"),
-    "attend soft": (lambda: att(adj=SOFT), "adj: expected Adjacency, got SoftAdjacency"),
     "attend score": (lambda: att(score=lambda q, k: q), "score: expected Dot() or Additive(), got function"),
     "attend class": (lambda: att(score=Additive), "score: expected Dot() or Additive(), got type"),
     "attend q": (lambda: att(q=[0.0]), "q: expected a floating-point tensor, got list"),

@@ -11,7 +11,7 @@ import pytest
 import torch
 from torch.utils.data import DataLoader
 
-from hgraph import Adjacency, Data, Graph, Hypergraph, SoftAdjacency, collate
+from hgraph import Adjacency, Data, Graph, Hypergraph, SoftAdjacency, SoftHypergraph, collate
 from hgraph.errors import ArgumentError, ArgumentTypeError
 from hgraph.structure import base, derived
 from hgraph.testing import degenerate_adjacencies, random_adjacency, random_graph, random_hypergraph
@@ -25,6 +25,10 @@ def nouns():
         "graph": random_graph(5, 9, weighted=True),
         "hypergraph": random_hypergraph(6, 4, 12, weighted=True),
         "soft": SoftAdjacency.from_weight(torch.rand(3, 4)),
+        "masked soft": SoftAdjacency.from_weight(torch.rand(3, 4), mask=torch.rand(3, 4) > 0.5),
+        "soft hypergraph": SoftHypergraph.from_participation(torch.rand(2, 5, 3)).select(
+            torch.tensor([[0, 2], [1, 1]])
+        ),
     }
 
 
