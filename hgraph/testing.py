@@ -6,7 +6,9 @@ of terms and the rounding unit of the dtype, not guessed.
 
 from __future__ import annotations
 
+import itertools
 import math
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -24,6 +26,7 @@ __all__ = [
     "attend_oracle",
     "degenerate_adjacencies",
     "hypergraphs",
+    "pairwise",
     "propagate_oracle",
     "random_adjacency",
     "random_graph",
@@ -156,6 +159,34 @@ def hypergraphs(
         )
 
     return draw_one()
+
+
+def pairwise(**choices: Sequence[Any]) -> list[tuple[Any, ...]]:
+    """Few combinations in which every choice of one list meets every choice of every other.
+
+    >>> len(pairwise(a=[1, 2, 3], b=[1, 2, 3], c=[1, 2], d=[1, 2])) < 3 * 3 * 2 * 2 // 3
+    True
+    """
+    lists = [list(choice) for choice in choices.values()]
+    columns = list(itertools.combinations(range(len(lists)), 2))
+    open_pairs = {
+        (i, j, a, b) for i, j in columns for a, b in itertools.product(range(len(lists[i])), range(len(lists[j])))
+    }
+    rows = []
+    while open_pairs:
+        i, j, a, b = min(open_pairs)
+        row = {i: a, j: b}
+        for k in range(len(lists)):
+            if k not in row:  # the choice that closes most of what is open
+                row[k] = max(
+                    range(len(lists[k])),
+                    key=lambda c, k=k, row=row: sum(  # type: ignore[misc]
+                        ((m, k, v, c) if m < k else (k, m, c, v)) in open_pairs for m, v in row.items()
+                    ),
+                )
+        open_pairs -= {(m, n, row[m], row[n]) for m, n in columns}
+        rows.append(tuple(lists[k][row[k]] for k in range(len(lists))))
+    return rows
 
 
 # ---------------------------------------------------------------------- oracles

@@ -2,10 +2,18 @@
 
 from __future__ import annotations
 
+import importlib.util
 import os
+import sys
 
 import pytest
+import torch
 from hypothesis import settings
+
+# Without a GPU kernels are interpreted, which triton decides as it is imported.
+assert "triton" not in sys.modules
+if importlib.util.find_spec("triton") is not None and not torch.cuda.is_available():
+    os.environ["TRITON_INTERPRET"] = "1"
 
 # `make test` draws the same examples each time, so that it fails by a change and not by chance; `make test-full` looks
 # further each time.

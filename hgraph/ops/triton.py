@@ -1,0 +1,104 @@
+"""The Triton backend: the operators that kernels in `hgraph.kernels` compute, on CUDA or in Triton's interpreter.
+
+Triton is imported when the first operator runs, for `import hgraph` needs torch alone.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from hgraph.ops.linear import Rows, stacked
+
+__all__ = ["KERNELS", "state"]
+
+_DTYPES = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
+
+
+def _interpreted() -> bool:
+    return os.environ.get("TRITON_INTERPRET") == "1"
+
+
+def state() -> str:
+    """``"available"``, or why not."""
+    if importlib.util.find_spec("triton") is None:
+        return "triton is not installed: pip install triton"
+    if not torch.cuda.is_available() and not _interpreted():
+        return "there is no CUDA device"
+    return "available"
+
+
+def _served(*tensors: Tensor | None) -> bool:
+    """Tensors of dtypes and on devices that kernels run on."""
+    given = [t for t in tensors if t is not None]
+    return all(t.dtype in _DTYPES and (t.is_cuda or _interpreted()) for t in given)
+
+
+def _on_device(kernel: Callable[..., Any]) -> Callable[..., Any]:
+    """Launch on the device of the structure, which need not be the current one."""
+
+    def run(adj: Rows, *arguments: Any) -> Any:
+        if not adj[0].is_cuda:
+            return kernel(adj, *arguments)
+        with torch.cuda.device(adj[0].device):
+            return kernel(adj, *arguments)
+
+    return run
+
+
+def _spmm(adj: Rows, weight: Tensor | None, x: Tensor) -> Any:
+    from hgraph.kernels.csr_reduce import csr_reduce
+
+    return _reduced(csr_reduce, "sum", adj, weight, x)
+
+
+def _extremum(adj: Rows, weight: Tensor | None, x: Tensor, largest: bool) -> Any:
+    from hgraph.kernels.csr_reduce import csr_reduce
+
+    return _reduced(csr_reduce, "max" if largest else "min", adj, weight, x)
+
+
+def _reduced(csr_reduce: Callable[..., Tensor], kind: str, adj: Rows, weight: Tensor | None, x: Tensor) -> Any:
+    if not _served(weight, x):
+        return NotImplemented
+    weight = None if weight is None else weight.to(x.dtype)
+    out = csr_reduce(adj[0], adj[1], adj[2], weight, stacked(x), kind)
+    return out.view(*x.shape[:-2], *out.shape[1:])
+
+
+def _sddmm(adj: Rows, a: Tensor, b: Tensor, heads: int) -> Any:
+    from hgraph.kernels.csr_dot import csr_dot
+
+    if not _served(a, b):
+        return NotImplemented
+    return csr_dot(adj[1], adj[2], stacked(a), stacked(b), heads, a.dtype)
+
+
+def _extremum_grads(adj: Rows, weight: Tensor | None, x: Tensor, out: Tensor, grad: Tensor) -> Any:
+    from hgraph.kernels.csr_dot import Ties, csr_dot
+    from hgraph.kernels.csr_extremum import tie_count, tie_flow
+
+    if not _served(weight, x, grad):
+        return NotImplemented
+    weight = None if weight is None else weight.to(x.dtype)
+    x_all, out, grad = stacked(x), stacked(out), stacked(grad)
+    share = grad / tie_count(adj[0], adj[1], adj[2], weight, x_all, out).clamp_(min=1)
+    turned = None if weight is None else weight.index_select(0, adj[6])
+    grad_x = tie_flow(adj[3], adj[4], adj[5], turned, x_all, out, share).view(x.shape)
+    heads = 1 if weight is None or weight.dim() == 1 else weight.shape[1]
+    grad_weight = csr_dot(adj[1], adj[2], share, x_all, heads, share.dtype, Ties(weight, out))
+    return grad_x, grad_weight
+
+
+_OPERATORS: dict[str, Callable[..., Any]] = {
+    "spmm": _spmm,
+    "sddmm": _sddmm,
+    "extremum": _extremum,
+    "extremum_grads": _extremum_grads,
+}
+KERNELS = {name: _on_device(kernel) for name, kernel in _OPERATORS.items()}

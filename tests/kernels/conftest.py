@@ -1,0 +1,41 @@
+"""Kernels run in Triton's interpreter on a CPU, and natively where there is a GPU: the same tests, twice."""
+
+from __future__ import annotations
+
+import importlib
+import os
+from collections.abc import Iterator
+
+import pytest
+import torch
+from torch import Tensor
+
+from hgraph import backend
+
+
+@pytest.fixture(params=["cpu", pytest.param("cuda", marks=pytest.mark.gpu)])
+def device(request: pytest.FixtureRequest) -> Iterator[str]:
+    """Where a test runs, with the Triton backend chosen by name."""
+    if request.param == "cpu" and os.environ.get("TRITON_INTERPRET") != "1":
+        pytest.skip("kernels run natively here, not in the interpreter")
+    with backend("triton"):
+        yield request.param
+
+
+@pytest.fixture(autouse=True)
+def poisoned(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Memory that nobody has written to yet is NaN, so that reading it shows."""
+
+    def poison(t: Tensor) -> Tensor:
+        return t.fill_(float("nan")) if t.is_floating_point() and t.numel() < 2**20 else t
+
+    for owner, name in ((torch, "empty"), (torch, "empty_like"), (Tensor, "new_empty")):
+        make = getattr(owner, name)
+        monkeypatch.setattr(owner, name, lambda *a, make=make, **k: poison(make(*a, **k)))
+
+
+@pytest.fixture
+def short_stretches(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Rows of more than eight edges are cut."""
+    split = importlib.import_module("hgraph.kernels.split")
+    monkeypatch.setattr(split, "LONGEST", 8)
