@@ -30,6 +30,7 @@ from hgraph.structure import (
     Split,
     collate,
     load,
+    reorder,
 )
 
 __version__ = "0.1.0"
@@ -59,6 +60,7 @@ __all__ = [
     "load",
     "merge",
     "propagate",
+    "reorder",
 ]
 
 _SUBPACKAGES = ("build", "convert", "datasets", "distill", "kernels", "models", "nn", "testing", "train")

@@ -8,6 +8,7 @@ from hgraph.structure.graph import Graph
 from hgraph.structure.hypergraph import Hypergraph
 from hgraph.structure.io import load
 from hgraph.structure.prediction import HyperedgeSplit, LinkSplit
+from hgraph.structure.reorder import Reordered, reorder
 from hgraph.structure.soft import SoftAdjacency, SoftHypergraph
 from hgraph.structure.split import Parts, Split
 from hgraph.structure.statistics import Statistics, statistics
@@ -21,6 +22,7 @@ __all__ = [
     "Hypergraph",
     "LinkSplit",
     "Parts",
+    "Reordered",
     "SoftAdjacency",
     "SoftHypergraph",
     "Split",
@@ -29,5 +31,6 @@ __all__ = [
     "collate",
     "derived",
     "load",
+    "reorder",
     "statistics",
 ]
