@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from hgraph.ops import Additive, Dot
-from hgraph.structure import Adjacency, Graph, Hypergraph
+from hgraph.structure import Adjacency, Graph, Hypergraph, KnowledgeGraph
 
 if TYPE_CHECKING:
     from hypothesis.strategies import SearchStrategy
@@ -26,11 +26,13 @@ __all__ = [
     "attend_oracle",
     "degenerate_adjacencies",
     "hypergraphs",
+    "knowledge_graphs",
     "pairwise",
     "propagate_oracle",
     "random_adjacency",
     "random_graph",
     "random_hypergraph",
+    "random_knowledge_graph",
     "softmax_oracle",
 ]
 
@@ -85,6 +87,26 @@ def random_hypergraph(
         hyperedge_weight=weights(num_hyperedges),
         vertex_weight=weights(num_vertices),
     )
+
+
+def random_knowledge_graph(
+    num_nodes: int, num_triples: int, num_relations: int = 3, *, seed: int = 0, weighted: bool = False
+) -> KnowledgeGraph:
+    """Uniformly drawn facts, repeated ones kept as parallel edges; weights in 0.5 .. 1.5.
+
+    >>> random_knowledge_graph(5, 12)
+    KnowledgeGraph(5 nodes, 12 triples, 3 relations, cpu)
+    """
+    generator = torch.Generator().manual_seed(seed)
+    kg = KnowledgeGraph.from_triples(
+        head=torch.randint(num_nodes, (num_triples,), generator=generator) if num_triples else [],
+        relation=torch.randint(num_relations, (num_triples,), generator=generator) if num_triples else [],
+        tail=torch.randint(num_nodes, (num_triples,), generator=generator) if num_triples else [],
+        num_nodes=num_nodes,
+        num_relations=num_relations,
+        duplicates="keep",
+    )
+    return kg.with_weight(torch.rand(num_triples, generator=generator) + 0.5) if weighted else kg
 
 
 def degenerate_adjacencies() -> dict[str, Adjacency]:
@@ -187,6 +209,37 @@ def pairwise(**choices: Sequence[Any]) -> list[tuple[Any, ...]]:
         open_pairs -= {(m, n, row[m], row[n]) for m, n in columns}
         rows.append(tuple(lists[k][row[k]] for k in range(len(lists))))
     return rows
+
+
+def knowledge_graphs(
+    *, max_nodes: int = 7, max_relations: int = 3, max_triples: int = 16
+) -> SearchStrategy[KnowledgeGraph]:
+    """Hypothesis strategy: facts that repeat, loops, vertices and relations without facts, no vertices, names or none.
+
+    Vertices may have types; there are no weights.
+    """
+    from hypothesis import strategies as st
+
+    @st.composite
+    def draw_one(draw: Any) -> KnowledgeGraph:
+        n, r = draw(st.integers(0, max_nodes)), draw(st.integers(0, max_relations))
+        one = st.tuples(st.integers(0, max(n - 1, 0)), st.integers(0, max(r - 1, 0)), st.integers(0, max(n - 1, 0)))
+        facts = draw(st.lists(one, max_size=max_triples)) if n * r else []
+        named, typed = draw(st.booleans()), draw(st.booleans())
+        return KnowledgeGraph.from_triples(
+            head=[f[0] for f in facts],
+            relation=[f[1] for f in facts],
+            tail=[f[2] for f in facts],
+            num_nodes=n,
+            num_relations=r,
+            node_type=[v % 2 for v in range(n)] if typed else None,
+            node_names=draw(st.lists(st.text(max_size=4), min_size=n, max_size=n)) if named else None,
+            relation_names=[f"r{i}" for i in range(r)] if named else None,
+            type_names=["even", "odd"] if typed and named else None,
+            duplicates="keep",
+        )
+
+    return draw_one()
 
 
 # ---------------------------------------------------------------------- oracles

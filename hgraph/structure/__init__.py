@@ -7,6 +7,9 @@ from hgraph.structure.data import Data, Dataset
 from hgraph.structure.graph import Graph
 from hgraph.structure.hypergraph import Hypergraph
 from hgraph.structure.io import load
+from hgraph.structure.knowledge_graph import KnowledgeGraph, Triple
+from hgraph.structure.names import Names
+from hgraph.structure.paths import Path
 from hgraph.structure.prediction import HyperedgeSplit, LinkSplit
 from hgraph.structure.reorder import Reordered, reorder
 from hgraph.structure.soft import SoftAdjacency, SoftHypergraph
@@ -20,14 +23,18 @@ __all__ = [
     "Graph",
     "HyperedgeSplit",
     "Hypergraph",
+    "KnowledgeGraph",
     "LinkSplit",
+    "Names",
     "Parts",
+    "Path",
     "Reordered",
     "SoftAdjacency",
     "SoftHypergraph",
     "Split",
     "Statistics",
     "Structure",
+    "Triple",
     "collate",
     "derived",
     "load",

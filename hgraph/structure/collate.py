@@ -14,6 +14,8 @@ from hgraph.structure.adjacency import Adjacency
 from hgraph.structure.data import Data
 from hgraph.structure.graph import Graph
 from hgraph.structure.hypergraph import Hypergraph
+from hgraph.structure.knowledge_graph import KnowledgeGraph
+from hgraph.structure.names import Names
 
 __all__ = ["collate"]
 
@@ -26,7 +28,8 @@ def collate(items: Sequence[Any]) -> Any:
     ``sort_edges`` of the result expects.
 
     Args:
-        items: one or more `Data`, `Graph`, `Hypergraph` or `Adjacency`, all of one kind.
+        items: one or more `Data`, `Graph`, `Hypergraph`, `KnowledgeGraph` or `Adjacency`, all of one kind; knowledge
+            graphs of the same relations.
 
     Returns:
         The block-diagonal structure, or a `Data` of it: ``x`` and ``y`` one below the other (``y`` of whole graphs
@@ -34,7 +37,7 @@ def collate(items: Sequence[Any]) -> Any:
         where all agree. Splits belong to single structures and are left out.
 
     Raises:
-        ArgumentError: no items, or labels of different things.
+        ArgumentError: no items, labels of different things, or knowledge graphs of different relations.
         ArgumentTypeError: items of different or other kinds.
 
     >>> both = collate([Hypergraph.from_lists([[0, 1]], num_vertices=2), Hypergraph.from_lists([[2]], num_vertices=3)])
@@ -48,12 +51,13 @@ def collate(items: Sequence[Any]) -> Any:
         Data: _data,
         Graph: lambda graphs: Graph(_adjacency([g.adj for g in graphs])),
         Hypergraph: _hypergraph,
+        KnowledgeGraph: _knowledge_graph,
         Adjacency: _adjacency,
     }
     kinds = {type(item) for item in items}
     if len(kinds) > 1 or not kinds <= set(join):
         got = ", ".join(sorted(kind.__name__ for kind in kinds))
-        raise ArgumentTypeError("items", "Data, Graph, Hypergraph or Adjacency, all of one kind", got)
+        raise ArgumentTypeError("items", "Data, Graph, Hypergraph, KnowledgeGraph or Adjacency, all of one kind", got)
     return join[kinds.pop()](items)
 
 
@@ -77,6 +81,30 @@ def _hypergraph(items: list[Hypergraph]) -> Hypergraph:
         _adjacency([hg.v2e for hg in items]),
         _weights([hg.hyperedge_weight for hg in items], [hg.num_hyperedges for hg in items]),
         _weights([hg.vertex_weight for hg in items], [hg.num_vertices for hg in items]),
+    )
+
+
+def _knowledge_graph(items: list[KnowledgeGraph]) -> KnowledgeGraph:
+    """Relations are one vocabulary for all items; types and names of vertices are kept where all items have them."""
+    first, numbers = items[0], [kg.num_relations for kg in items]
+    if len(set(numbers)) > 1:
+        raise ArgumentError("items", "knowledge graphs of the same relations", f"{numbers} relations")
+    texts = [kg.relation_names for kg in items]
+    if any((t is None) != (texts[0] is None) or (t and not t.equal(texts[0])) for t in texts):  # type: ignore[arg-type]
+        raise ArgumentError("items", "knowledge graphs of the same relations", "other relation_names")
+    relation = torch.cat([kg.relation for kg in items])
+    types = [kg.node_type for kg in items]
+    names = [kg.node_names for kg in items]
+    kinds = [kg.type_names for kg in items]
+    same = all(k is not None and kinds[0] is not None and k.equal(kinds[0]) for k in kinds)
+    return KnowledgeGraph._complete(
+        _adjacency([kg.adj for kg in items]),
+        relation,
+        first.num_relations,
+        node_type=None if any(t is None for t in types) else torch.cat(types),  # type: ignore[arg-type]
+        node_names=None if any(n is None for n in names) else Names.of(t for n in names if n for t in n),
+        relation_names=first.relation_names,
+        type_names=first.type_names if same else None,
     )
 
 

@@ -288,7 +288,14 @@ def _matrix_image(adj: Adjacency, bins: int) -> tuple[np.ndarray, dict[str, Any]
 
 
 def _draw_edges(
-    ax: Axes, at: np.ndarray, source: np.ndarray, target: np.ndarray, width: np.ndarray, size: np.ndarray, arrows: bool
+    ax: Axes,
+    at: np.ndarray,
+    source: np.ndarray,
+    target: np.ndarray,
+    width: np.ndarray,
+    size: np.ndarray,
+    arrows: bool,
+    color: str = LINE,
 ) -> None:
     """Lines, with heads at the targets' rims where directions matter, and rings for self-loops."""
     from matplotlib.collections import LineCollection, PolyCollection
@@ -306,15 +313,15 @@ def _draw_edges(
         head = np.minimum(radius * 1.5, 0.4 * length) * (0.7 + 0.3 * width_of[:, None])
         base, side = tip - along * head, along[:, ::-1] * [-1, 1] * head * 0.38
         heads = PolyCollection(
-            list(np.stack([tip, base + side, base - side], 1)), facecolor=LINE, alpha=alpha, zorder=1
+            list(np.stack([tip, base + side, base - side], 1)), facecolor=color, alpha=alpha, zorder=1
         )
         ax.add_collection(heads, autolim=False)
         end = base
-    lines = LineCollection(list(np.stack([start, end], 1)), linewidths=width_of, colors=LINE, alpha=alpha, zorder=1)
+    lines = LineCollection(list(np.stack([start, end], 1)), linewidths=width_of, colors=color, alpha=alpha, zorder=1)
     ax.add_collection(lines, autolim=False)
     for v, w in zip(source[loop], width[loop], strict=True):
         middle = at[v] + [0, radius * 1.5]
-        ax.add_patch(Circle(middle, radius * 1.1, fill=False, edgecolor=LINE, linewidth=w, alpha=alpha, zorder=1))
+        ax.add_patch(Circle(middle, radius * 1.1, fill=False, edgecolor=color, linewidth=w, alpha=alpha, zorder=1))
 
 
 def _draw_hulls(

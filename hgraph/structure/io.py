@@ -18,6 +18,8 @@ from hgraph.structure.adjacency import Adjacency
 from hgraph.structure.base import Structure
 from hgraph.structure.graph import Graph
 from hgraph.structure.hypergraph import Hypergraph
+from hgraph.structure.knowledge_graph import KnowledgeGraph
+from hgraph.structure.names import Names
 from hgraph.structure.soft import SoftAdjacency, SoftHypergraph
 
 __all__ = ["load", "save", "write_atomically"]
@@ -86,12 +88,28 @@ def _parts(structure: Structure) -> dict[str, Tensor]:
     if isinstance(structure, Hypergraph):
         named = {"hyperedge_weight": structure.hyperedge_weight, "vertex_weight": structure.vertex_weight}
         return _parts(structure.v2e) | {k: v for k, v in named.items() if v is not None}
+    if isinstance(structure, KnowledgeGraph):
+        return _parts(structure.adj) | _knowledge_parts(structure)
     if isinstance(structure, Adjacency):
         names = ("indptr", "indices", "t_indptr", "input_order", "weight")
         return {name: getattr(structure, name) for name in names if getattr(structure, name) is not None}
-    raise ArgumentTypeError(
-        "structure", "an Adjacency, Graph, Hypergraph, SoftAdjacency or SoftHypergraph", type(structure).__name__
-    )
+    kinds = "an Adjacency, Graph, Hypergraph, KnowledgeGraph, SoftAdjacency or SoftHypergraph"
+    raise ArgumentTypeError("structure", kinds, type(structure).__name__)
+
+
+_NAMES = ("node_names", "relation_names", "type_names")
+
+
+def _knowledge_parts(kg: KnowledgeGraph) -> dict[str, Tensor]:
+    """What a knowledge graph has beside its adjacency."""
+    parts = {"relation": kg.relation, "relation_indptr": kg.relation_indptr}
+    if kg.node_type is not None:
+        parts["node_type"] = kg.node_type
+    for name in _NAMES:
+        texts = getattr(kg, name)
+        if texts is not None:
+            parts |= {f"{name}.text": texts.text, f"{name}.indptr": texts.indptr}
+    return parts
 
 
 def _rebuild(header: dict[str, Any], tensors: dict[str, Tensor]) -> Structure:
@@ -99,7 +117,7 @@ def _rebuild(header: dict[str, Any], tensors: dict[str, Tensor]) -> Structure:
         return SoftAdjacency.from_weight(tensors["weight"], mask=tensors.get("mask"))
     if header["type"] == "SoftHypergraph":
         return _soft_hypergraph(tensors)
-    if header["type"] not in ("Adjacency", "Graph", "Hypergraph"):
+    if header["type"] not in ("Adjacency", "Graph", "Hypergraph", "KnowledgeGraph"):
         raise DataError(f"unknown type {header['type']!r}")
     adj = _adjacency(tensors)
     if header["type"] == "Adjacency":
@@ -108,6 +126,8 @@ def _rebuild(header: dict[str, Any], tensors: dict[str, Tensor]) -> Structure:
         if adj.num_targets != adj.num_sources:
             raise DataError(f"a graph has as many targets as sources, not {adj.shape}")
         return Graph(adj)
+    if header["type"] == "KnowledgeGraph":
+        return _knowledge_graph(adj, tensors)
     edge, vertex = tensors.get("hyperedge_weight"), tensors.get("vertex_weight")
     return Hypergraph(
         adj,
@@ -127,6 +147,41 @@ def _soft_hypergraph(tensors: dict[str, Tensor]) -> SoftHypergraph:
     return SoftHypergraph(
         v2e, e2v, None if index is None else _coo.as_indices("index", index.flatten()).view(index.shape)
     )
+
+
+def _knowledge_graph(adj: Adjacency, tensors: dict[str, Tensor]) -> KnowledgeGraph:
+    """The knowledge graph of a file, or an error where its tensors contradict each other."""
+    relation, indptr = _coo.as_indices("relation", tensors["relation"]), tensors["relation_indptr"]
+    names = {name: _names(tensors, name) for name in _NAMES}
+    kg = KnowledgeGraph.from_triples(
+        head=adj.target,
+        relation=relation,
+        tail=adj.indices,
+        num_nodes=adj.num_targets,
+        num_relations=len(indptr) - 1,
+        node_type=tensors.get("node_type"),
+        duplicates="keep",
+        **names,
+    )
+    if adj.num_targets != adj.num_sources or not torch.equal(kg.relation.long(), relation):
+        raise DataError("the facts are not sorted by head, tail and relation")
+    if not torch.equal(kg.relation_indptr.long(), indptr.long()):
+        raise DataError("relation_indptr does not count the relations")
+    return dataclasses.replace(kg, adj=adj)
+
+
+def _names(tensors: dict[str, Tensor], name: str) -> Names | None:
+    """The texts of that name in a file, or None."""
+    if f"{name}.text" not in tensors:
+        return None
+    text, ends = tensors[f"{name}.text"], _coo.as_indices(name, tensors[f"{name}.indptr"])
+    if text.dtype != torch.uint8 or not len(ends) or ends[0] != 0 or ends[-1] != len(text):
+        raise DataError(f"{name} does not divide its bytes into texts")
+    if bool((ends.diff() < 0).any()):
+        raise DataError(f"{name} does not divide its bytes into texts")
+    names = Names(text, ends)
+    list(names)  # each must be UTF-8
+    return names
 
 
 def _adjacency(tensors: dict[str, Tensor]) -> Adjacency:

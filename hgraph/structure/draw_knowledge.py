@@ -1,0 +1,120 @@
+"""Pictures of knowledge graphs: a colour a relation, arrows from head to tail, as a fact is read."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from hgraph.structure import draw
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+    from hgraph.structure.knowledge_graph import KnowledgeGraph
+
+__all__ = ["draw_knowledge_graph"]
+
+_MOST_TEXTS = 40  # facts beyond which relations stand in the legend alone
+_STYLES = ("-", "--", ":", "-.")  # relations beyond the palette differ by their line
+
+
+def draw_knowledge_graph(
+    kg: KnowledgeGraph,
+    ax: Axes | None = None,
+    *,
+    labels: Any = None,
+    names: Sequence[Any] | None = None,
+    seed: int = 0,
+    title: str | None = None,
+) -> Axes:
+    """Vertices and facts under a spring layout; messages flow against the arrows. Weights make lines wider.
+
+    Args:
+        kg: at most 1,500 vertices.
+        ax: axes to draw into, or None for new ones.
+        labels: [N] classes: colours, and a legend; None takes the types of the vertices.
+        names: [N] texts; None takes those of the graph.
+        seed: fixes the layout.
+        title: the text above, or None.
+
+    Returns:
+        The axes.
+
+    Raises:
+        ArgumentError: too many vertices, or labels or names of another length.
+    """
+    if labels is None and kg.node_type is not None:
+        kinds = kg.node_type.tolist()
+        labels = kinds if kg.type_names is None else [kg.type_names[k] for k in kinds]
+    names = list(kg.node_names) if names is None and kg.node_names is not None else names
+    labels, names = draw._checked(kg.num_nodes, labels, names, "kg.subgraph(vertices).draw()")
+    ax = draw._axes(ax)
+    head, relation, tail = kg.triples.cpu().numpy().T
+    at = draw._layout(kg.num_nodes, np.stack([head, tail], 1), seed)
+    size = draw._vertex_radius(at, names)
+    weight = None if kg.adj.weight is None else kg.adj.weight.detach().double().cpu().numpy()
+    width = draw._scaled(weight, len(head), 1.2, 0.5, 3.5)
+    lines = _draw_facts(ax, kg, at, (head, relation, tail), width, size)
+    draw._finish(ax, at, size, labels, names, title, [])
+    _legend(ax, lines)
+    return ax
+
+
+def _draw_facts(
+    ax: Axes, kg: KnowledgeGraph, at: np.ndarray, facts: tuple[np.ndarray, ...], width: np.ndarray, size: np.ndarray
+) -> list[Any]:
+    """Arrows, and what the legend says of them; facts of the same two vertices run side by side."""
+    from matplotlib.lines import Line2D
+    from matplotlib.patches import FancyArrowPatch
+
+    head, relation, tail = facts
+    bend, handles, texts = _bends(head, tail), {}, len(head) <= _MOST_TEXTS
+    radius = float(size.mean()) if len(size) else 0.0
+    for h, r, t, curve, line in zip(head, relation, tail, bend, width, strict=True):
+        color = draw.PALETTE[r % len(draw.PALETTE)]
+        style = _STYLES[r // len(draw.PALETTE) % len(_STYLES)]
+        name = str(r) if kg.relation_names is None else kg.relation_names[int(r)]
+        handles[r] = Line2D([], [], color=color, ls=style, label=name)
+        if h == t:
+            draw._draw_edges(ax, at, np.array([h]), np.array([t]), np.array([line]), size, True, color)
+            continue
+        start, end = at[h], at[t]
+        along = end - start
+        length = max(float(np.hypot(*along)), 1e-9)
+        gap = along / length * min(1.3 * radius, 0.4 * length)
+        arrow = FancyArrowPatch(
+            start + gap, end - gap, connectionstyle=f"arc3,rad={curve}", arrowstyle="-|>", mutation_scale=9,
+            shrinkA=0, shrinkB=0, color=color, linestyle=style, linewidth=line, alpha=0.85, zorder=1,
+        )  # fmt: skip
+        ax.add_patch(arrow)
+        if texts:
+            side = np.array([along[1], -along[0]]) * curve / 2
+            ax.text(*(start + 0.42 * along + side), name, fontsize=6, color=color, ha="center", va="center", zorder=2,
+                    bbox={"boxstyle": "round,pad=0.1", "fc": "white", "ec": "none", "alpha": 0.8})  # fmt: skip
+    return [handles[r] for r in sorted(handles)]
+
+
+def _legend(ax: Axes, lines: list[Any]) -> None:
+    """One legend: the vertices', which is there, and the relations'."""
+    dots = ax.get_legend()
+    if dots is not None:
+        lines = [*dots.legend_handles, *lines]
+    if lines:
+        ax.legend(handles=lines, loc="upper left", bbox_to_anchor=(1, 1), frameon=False, fontsize=8.5,
+                  labelcolor=draw.INK)  # fmt: skip
+
+
+def _bends(head: np.ndarray, tail: np.ndarray) -> np.ndarray:
+    """How far each arrow leaves the straight line: the k-th between the same two vertices by its number."""
+    met: dict[tuple[int, int], int] = {}
+    pairs = [(min(h, t), max(h, t)) for h, t in zip(head.tolist(), tail.tolist(), strict=True)]
+    total = {pair: pairs.count(pair) for pair in set(pairs)} if len(pairs) < 3000 else dict.fromkeys(pairs, 1)
+    out = np.zeros(len(head))
+    for i, pair in enumerate(pairs):
+        number = met[pair] = met.get(pair, -1) + 1
+        middle = (total[pair] - 1) / 2
+        turn = 1 if head[i] <= tail[i] else -1  # the same side, whichever way the arrow runs
+        out[i] = turn * 0.22 * (number - middle)
+    return out

@@ -1,0 +1,337 @@
+"""`KnowledgeGraph`: typed triples, a multigraph whose edges say what they mean."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal, NamedTuple
+
+import torch
+from torch import Tensor
+
+from hgraph.errors import ArgumentError
+from hgraph.structure import _coo, relations
+from hgraph.structure.adjacency import Adjacency
+from hgraph.structure.base import Structure, derived
+from hgraph.structure.graph import Graph
+from hgraph.structure.names import Names
+from hgraph.structure.paths import Path, best_paths
+
+__all__ = ["KnowledgeGraph", "Triple"]
+
+
+class Triple(NamedTuple):
+    """One fact, in ids, or in names where the graph has them."""
+
+    head: Any
+    relation: Any
+    tail: Any
+
+
+@dataclass(frozen=True, eq=False)
+class KnowledgeGraph(Structure):
+    """N vertices and E typed facts ``(head, relation, tail)``; the head hears the tail.
+
+    A multigraph: facts of the same two vertices are parallel edges and are never merged. Edges are sorted by
+    (head, tail, relation); tensors with one entry an edge come and go in that order, as `Adjacency` has it.
+
+    Args:
+        adj: the N x N `Adjacency`; row h lists the tails of the facts of h. Its weights, if any, are shares of
+            attention.
+        relation: [E] the relation of each edge.
+        relation_indptr: [R+1], where each relation's run starts in ``by_relation``.
+        by_relation: [E] the edges ordered by relation.
+        node_type: [N] the type of each vertex, or None.
+        node_names: N `Names`, or None; as are ``relation_names`` (R) and ``type_names`` (one a type).
+        relation_names: as above.
+        type_names: as above.
+
+    >>> kg = KnowledgeGraph.from_names([("Dune", "by", "Herbert"), ("Solaris", "by", "Lem"), ("Dune", "is a", "novel")])
+    >>> kg, kg.facts("Dune")
+    (KnowledgeGraph(5 nodes, 3 triples, 2 relations, cpu), [Triple(head='Dune', relation='by', tail='Herbert'), \
+Triple(head='Dune', relation='is a', tail='novel')])
+    """
+
+    adj: Adjacency
+    relation: Tensor
+    relation_indptr: Tensor
+    by_relation: Tensor
+    node_type: Tensor | None = None
+    node_names: Names | None = None
+    relation_names: Names | None = None
+    type_names: Names | None = None
+
+    # ------------------------------------------------------------------ construction
+
+    @classmethod
+    def from_triples(
+        cls,
+        *,
+        head: Any,
+        relation: Any,
+        tail: Any,
+        num_nodes: int,
+        num_relations: int,
+        node_type: Any = None,
+        node_names: Names | Iterable[str] | None = None,
+        relation_names: Names | Iterable[str] | None = None,
+        type_names: Names | Iterable[str] | None = None,
+        duplicates: Literal["error", "drop", "keep"] = "error",
+    ) -> KnowledgeGraph:
+        """Build from facts [E] in any order; ``adj.sort_edges`` brings values from that order to that of the edges.
+
+        Args:
+            head: [E] integers in 0 .. num_nodes - 1.
+            relation: [E] integers in 0 .. num_relations - 1.
+            tail: [E] integers in 0 .. num_nodes - 1.
+            num_nodes: N, never guessed.
+            num_relations: R.
+            node_type: [N] integers, 0 or more, or None.
+            node_names: N texts, or None.
+            relation_names: R texts, or None.
+            type_names: texts, more than the largest ``node_type``, or None.
+            duplicates: what a repeated fact means: ``"error"`` refuses it, ``"drop"`` keeps one (per-edge values of
+                the input are then added up by ``sort_edges``), ``"keep"`` makes parallel edges. Facts that differ
+                in their relation are no repeats.
+
+        Raises:
+            ArgumentError: wrong shapes, ids out of range, a repeated fact under ``"error"``.
+
+        >>> kg = KnowledgeGraph.from_triples(head=[0, 0], relation=[1, 0], tail=[2, 2], num_nodes=3, num_relations=2)
+        >>> kg.triples.tolist()
+        [[0, 0, 2], [0, 1, 2]]
+        """
+        if duplicates not in ("error", "drop", "keep"):
+            raise ArgumentError("duplicates", "'error', 'drop' or 'keep'", repr(duplicates))
+        relation = _coo.as_indices("relation", relation)
+        _coo.check_size("num_relations", num_relations)
+        _coo.check_range("relation", relation, num_relations, "relations")
+        names = _coo.Names("head", "tail", "num_nodes", "num_nodes", "nodes", "nodes")
+        head, tail, _ = _coo.validate(head, tail, None, num_nodes, num_nodes, names)
+        if relation.shape != head.shape:
+            raise ArgumentError("relation", f"{len(head)} entries, as head has", len(relation))
+        adj, relation = relations.sorted_triples(head, relation.to(head.device), tail, num_nodes, duplicates)
+        kinds = relations.checked_types(node_type, num_nodes, head.device)
+        type_texts = None if type_names is None else Names.checked("type_names", type_names, len(list(type_names)), "")
+        if type_texts is not None and kinds is not None and len(kinds) and int(kinds.max()) >= len(type_texts):
+            raise ArgumentError("type_names", f"more than {int(kinds.max())} texts (one a type)", len(type_texts))
+        return cls._complete(
+            adj,
+            relation,
+            num_relations,
+            node_type=kinds,
+            node_names=Names.checked("node_names", node_names, num_nodes, "node"),
+            relation_names=Names.checked("relation_names", relation_names, num_relations, "relation"),
+            type_names=type_texts,
+        )
+
+    @classmethod
+    def _complete(cls, adj: Adjacency, relation: Tensor, num_relations: int, **others: Any) -> KnowledgeGraph:
+        """The graph of edges that are sorted already."""
+        ordered, by_relation = torch.sort(relation, stable=True)
+        dtype = adj.indices.dtype
+        indptr = _coo.pointers(ordered, num_relations)
+        return cls(adj, relation.to(dtype), indptr.to(dtype), by_relation.to(dtype), **others)
+
+    @classmethod
+    def from_names(cls, triples: Iterable[Sequence[str]], *, duplicates: str = "error") -> KnowledgeGraph:
+        """Build from facts in words; vertices and relations are numbered in order of appearance.
+
+        >>> KnowledgeGraph.from_names([("a", "knows", "b"), ("b", "knows", "a")]).node_names[1]
+        'b'
+        """
+        nodes: dict[str, int] = {}
+        kinds: dict[str, int] = {}
+        columns: tuple[list[int], list[int], list[int]] = ([], [], [])
+        for at, triple in enumerate(triples):
+            if len(triple) != 3 or isinstance(triple, str):
+                raise ArgumentError(f"triples[{at}]", "(head, relation, tail)", repr(triple))
+            head, relation, tail = triple
+            columns[0].append(nodes.setdefault(head, len(nodes)))
+            columns[1].append(kinds.setdefault(relation, len(kinds)))
+            columns[2].append(nodes.setdefault(tail, len(nodes)))
+        return cls.from_triples(
+            head=columns[0],
+            relation=columns[1],
+            tail=columns[2],
+            num_nodes=len(nodes),
+            num_relations=len(kinds),
+            node_names=nodes,
+            relation_names=kinds,
+            duplicates=duplicates,  # type: ignore[arg-type]
+        )
+
+    # ------------------------------------------------------------------ sizes and columns
+
+    @property
+    def num_nodes(self) -> int:
+        """N."""
+        return self.adj.num_targets
+
+    @property
+    def num_vertices(self) -> int:
+        """N, as hypergraphs call it."""
+        return self.adj.num_targets
+
+    @property
+    def num_edges(self) -> int:
+        """E, the number of facts."""
+        return self.adj.num_edges
+
+    @property
+    def num_relations(self) -> int:
+        """R."""
+        return self.relation_indptr.shape[0] - 1
+
+    @property
+    def triples(self) -> Tensor:
+        """[E, 3] int64 ``(head, relation, tail)``, in the order of the edges."""
+        return torch.stack([self.adj.target, self.relation, self.adj.indices], 1).long()
+
+    def degree(self) -> Tensor:
+        """[N] the facts that each vertex is head of."""
+        return self.adj.indptr.diff()
+
+    def with_weight(self, weight: Tensor | None) -> KnowledgeGraph:
+        """The same facts with a weight [E] each, such as shares of attention; not checked, so they may be learned."""
+        return dataclasses.replace(self, adj=self.adj.with_weight(weight))
+
+    # ------------------------------------------------------------------ queries
+
+    def node(self, node: int | str) -> int:
+        """The id of a vertex given by id or name."""
+        return relations.number_of("node", node, self.num_nodes, self.node_names)
+
+    def relation_of(self, relation: int | str) -> int:
+        """The id of a relation given by id or name."""
+        return relations.number_of("relation", relation, self.num_relations, self.relation_names)
+
+    def view(self, relation: int | str) -> Graph:
+        """The `Graph` of one relation's facts over all N vertices; the head hears the tail. Weights come along."""
+        edges = self.edges_of(relation)
+        weight = None if self.adj.weight is None else self.adj.weight[edges]
+        ends = {"target": self.adj.target[edges], "source": self.adj.indices[edges]}
+        sizes = {"num_targets": self.num_nodes, "num_sources": self.num_nodes}
+        return Graph(Adjacency.from_coo(**ends, **sizes, weight=weight, duplicates="keep"))
+
+    def edges_of(self, relation: int | str) -> Tensor:
+        """Positions, ascending, of the edges of one relation."""
+        start, end = self.relation_indptr[self.relation_of(relation) :][:2].tolist()
+        return self.by_relation[start:end].long()
+
+    def blocks(self) -> list[relations.Block]:
+        """The facts grouped by relation, each over the vertices that occur in it alone; made once.
+
+        For work by relation in O(vertices of the relation) memory: project ``x[block.head]``, not every edge.
+        """
+        return derived(self, "blocks", lambda: relations.blocks(self))
+
+    def facts(self, head: int | str | None = None, relation: int | str | None = None) -> list[Triple]:
+        """The facts of a head, of a relation, or of both, in names where there are some."""
+        keep = torch.ones(self.num_edges, dtype=torch.bool, device=self.device)
+        if head is not None:
+            keep &= self.adj.target == self.node(head)
+        if relation is not None:
+            keep &= self.relation == self.relation_of(relation)
+        named = (self.node_names, self.relation_names, self.node_names)
+        rows = self.triples[keep].tolist()
+        return [Triple(*(i if n is None else n[i] for i, n in zip(row, named, strict=True))) for row in rows]
+
+    def neighbours(self, node: int | str, relation: int | str | None = None) -> Tensor:
+        """Ids, ascending, each once, of the tails of a head's facts."""
+        start, end = self.adj.indptr[self.node(node) :][:2].tolist()
+        tails = self.adj.indices[start:end]
+        if relation is not None:
+            tails = tails[self.relation[start:end] == self.relation_of(relation)]
+        return torch.unique(tails.long())
+
+    def neighbourhood(self, node: int | str, steps: int = 1) -> Tensor:
+        """Ids, ascending, of the vertices that at most so many facts, read either way, lead to; the node is one."""
+        return relations.neighbourhood(self.adj, self.node(node), steps)
+
+    def paths(self, start: int | str, end: int | str, *, max_steps: int = 3, limit: int = 10) -> list[Path]:
+        """The best ways from one vertex to another along facts, head to tail, no vertex twice.
+
+        Best is the largest product of the edges' weights (each 1 where there are none), then the fewest steps.
+
+        Args:
+            start: id or name.
+            end: id or name.
+            max_steps: the most edges of a path.
+            limit: the most paths.
+
+        >>> kg = KnowledgeGraph.from_names([("ann", "likes", "Dune"), ("Dune", "by", "Herbert")])
+        >>> kg.tell(kg.paths("ann", "Herbert")[0])
+        'ann -likes-> Dune -by-> Herbert'
+        """
+        return best_paths(self, self.node(start), self.node(end), max_steps, limit)
+
+    def tell(self, path: Path) -> str:
+        """A path in words."""
+
+        def name(names: Names | None, number: int) -> str:
+            return str(number) if names is None else names[number]
+
+        told = name(self.node_names, path.nodes[0])
+        for edge, tail in zip(path.edges, path.nodes[1:], strict=True):
+            told += f" -{name(self.relation_names, int(self.relation[edge]))}-> {name(self.node_names, tail)}"
+        return told
+
+    # ------------------------------------------------------------------ other graphs made of it
+
+    def reversed(self) -> KnowledgeGraph:
+        """Every fact turned round, (tail, relation, head), under the same relation; weights come along."""
+        return relations.rebuilt(self, self.adj.indices, self.relation, self.adj.target, self.adj.weight)
+
+    def with_inverses(self) -> KnowledgeGraph:
+        """Every fact also turned round, under a relation of its own: R + r is the inverse of r. Without weights."""
+        return relations.with_inverses(self)
+
+    def with_interactions(self, users: Any, items: Any, *, num_users: int) -> KnowledgeGraph:
+        """The collaborative knowledge graph: users before the entities, and ``(user, 0, item)`` for each interaction.
+
+        User u is vertex u, entity e (items among them) vertex ``num_users + e``, relation r relation r + 1. Vertex
+        types move up by one and users are type 0.
+
+        Args:
+            users: [K] integers in 0 .. num_users - 1.
+            items: [K] integers, the items as entities of this graph.
+            num_users: U.
+
+        Raises:
+            ArgumentError: ids out of range, or an interaction that repeats.
+        """
+        return relations.with_interactions(self, users, items, num_users)
+
+    def subgraph(self, vertices: Tensor) -> KnowledgeGraph:
+        """The facts among ``vertices`` [N'], which become 0 .. N'-1 in the order given; relations keep their ids."""
+        return relations.subgraph(self, vertices)
+
+    # ------------------------------------------------------------------ housekeeping
+
+    def equal(self, other: KnowledgeGraph) -> bool:
+        """Whether both have the same vertices, facts, weights, types and names."""
+        return isinstance(other, KnowledgeGraph) and relations.equal(self, other)
+
+    def draw(self, ax: Any = None, **options: Any) -> Any:
+        """Draw vertices and facts, a colour a relation, arrows from head to tail; returns the matplotlib axes.
+
+        Args:
+            ax: axes to draw into, or None for new ones.
+            **options: ``labels`` [N] colour vertices (default: their types), ``names`` writes texts (default: those
+                of the graph), ``seed`` fixes the layout, ``title``.
+        """
+        from hgraph.structure.draw_knowledge import draw_knowledge_graph
+
+        return draw_knowledge_graph(self, ax, **options)
+
+    def __repr__(self) -> str:
+        """Sizes, not tensors."""
+        weight = "" if self.adj.weight is None else ", weighted"
+        sizes = f"{self.num_nodes} nodes, {self.num_edges} triples, {self.num_relations} relations"
+        return f"KnowledgeGraph({sizes}{weight}, {self.device})"
+
+
+torch.export.register_dataclass(KnowledgeGraph, serialized_type_name="hgraph.structure.KnowledgeGraph")
+torch.serialization.add_safe_globals([KnowledgeGraph])

@@ -1,0 +1,113 @@
+"""`Names`: texts beside ids, as tensors."""
+
+from __future__ import annotations
+
+import difflib
+import itertools
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from hgraph.errors import ArgumentError, ArgumentTypeError
+from hgraph.structure.base import Structure, derived
+
+__all__ = ["Names"]
+
+
+@dataclass(frozen=True, eq=False)
+class Names(Structure):
+    """K texts in two tensors, so that names move, pickle, save and load with the structure that they belong to.
+
+    Args:
+        text: [bytes] uint8, the texts in UTF-8 one after the other.
+        indptr: [K+1] int64, where each begins.
+
+    >>> names = Names.of(["Dune", "Solaris"])
+    >>> len(names), names[1], names.find("Dune")
+    (2, 'Solaris', 0)
+    """
+
+    text: Tensor
+    indptr: Tensor
+
+    @classmethod
+    def of(cls, texts: Iterable[str]) -> Names:
+        """The names of those texts, in that order; texts may repeat."""
+        texts = list(texts)
+        for at, text in enumerate(texts):
+            if not isinstance(text, str):
+                raise ArgumentTypeError("names", "texts", f"{type(text).__name__} at position {at}")
+        coded = [text.encode() for text in texts]
+        sizes = torch.tensor([0, *map(len, coded)], dtype=torch.long)
+        joined = bytearray(b"".join(coded))
+        text = torch.frombuffer(joined, dtype=torch.uint8) if joined else torch.empty(0, dtype=torch.uint8)
+        return cls(text, sizes.cumsum(0))
+
+    @classmethod
+    def checked(cls, name: str, texts: Names | Iterable[str] | None, count: int, what: str) -> Names | None:
+        """``count`` names, or None; ``name`` is what errors call the argument."""
+        if texts is None:
+            return None
+        names = texts if isinstance(texts, Names) else cls.of(texts)
+        if len(names) != count:
+            raise ArgumentError(name, f"{count} texts (one a {what})", len(names))
+        return names
+
+    def find(self, text: str) -> int:
+        """The number of a text.
+
+        Raises:
+            ArgumentError: nothing, or more than one thing, is called so; the message suggests the nearest.
+        """
+        numbers = derived(self, "numbers", self._numbers)
+        found = numbers.get(text, [])
+        if len(found) == 1:
+            return found[0]
+        if found:
+            raise ArgumentError("name", "a name that one thing has", f"{text!r}, the name of {found}", "Use a number")
+        near = difflib.get_close_matches(str(text), numbers, n=3) if len(numbers) <= 100_000 else []
+        raise ArgumentError(
+            "name", "a name that there is", repr(text), f"Did you mean {' or '.join(map(repr, near))}?" if near else ""
+        )
+
+    def _numbers(self) -> dict[str, list[int]]:
+        numbers: dict[str, list[int]] = {}
+        for number, text in enumerate(self):
+            numbers.setdefault(text, []).append(number)
+        return numbers
+
+    def select(self, ids: Tensor) -> Names:
+        """The names of ``ids``, in that order."""
+        return Names.of(self[int(i)] for i in ids)
+
+    def equal(self, other: Names) -> bool:
+        """Whether both are the same texts in the same order."""
+        if not isinstance(other, Names) or len(self) != len(other):
+            return False
+        return torch.equal(self.indptr.cpu(), other.indptr.cpu()) and torch.equal(self.text.cpu(), other.text.cpu())
+
+    def __len__(self) -> int:
+        """K."""
+        return self.indptr.shape[0] - 1
+
+    def __getitem__(self, number: int) -> str:
+        """Text ``number``."""
+        if not -len(self) <= number < len(self):
+            raise IndexError(f"there are {len(self)} names, none of number {number}")
+        start, end = self.indptr[number % len(self) :][:2].tolist()
+        return bytes(self.text[start:end].tolist()).decode()
+
+    def __iter__(self) -> Iterator[str]:
+        """The texts in order."""
+        whole, ends = self.text.cpu().numpy().tobytes(), self.indptr.tolist()
+        return (whole[a:b].decode() for a, b in itertools.pairwise(ends))
+
+    def __repr__(self) -> str:
+        """How many."""
+        return f"Names({len(self)})"
+
+
+torch.export.register_dataclass(Names, serialized_type_name="hgraph.structure.Names")
+torch.serialization.add_safe_globals([Names])

@@ -1,0 +1,216 @@
+"""What one makes of knowledge graphs: sorted triples, blocks by relation, inverses, the collaborative graph."""
+
+from __future__ import annotations
+
+import dataclasses
+import itertools
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import torch
+from torch import Tensor
+
+from hgraph.errors import ArgumentError, ArgumentTypeError
+from hgraph.structure import _coo
+from hgraph.structure.adjacency import Adjacency
+from hgraph.structure.names import Names
+
+if TYPE_CHECKING:
+    from hgraph.structure.knowledge_graph import KnowledgeGraph
+
+__all__ = ["Block"]
+
+
+class Block(NamedTuple):
+    """One relation's facts over the vertices that occur in them.
+
+    Args:
+        relation: its id.
+        head: [H] ids, ascending, of the vertices that are heads.
+        tail: [T] ids, ascending, of those that are tails.
+        adj: the H x T `Adjacency` of the facts.
+        edges: [.] positions of these facts among all edges, in the order of ``adj``.
+    """
+
+    relation: int
+    head: Tensor
+    tail: Tensor
+    adj: Adjacency
+    edges: Tensor
+
+
+def blocks(kg: KnowledgeGraph) -> list[Block]:
+    """A `Block` for each relation that has facts."""
+    found = []
+    ends = kg.relation_indptr.tolist()
+    for relation, (start, end) in enumerate(itertools.pairwise(ends)):
+        if start == end:
+            continue
+        edges = kg.by_relation[start:end].long()
+        head, target = torch.unique(kg.adj.target[edges].long(), return_inverse=True)
+        tail, source = torch.unique(kg.adj.indices[edges].long(), return_inverse=True)
+        # the edges of one relation are sorted by (head, tail), and so are their ranks
+        adj = Adjacency.trusted(indptr=_coo.pointers(target, len(head)), indices=source, num_sources=len(tail))
+        found.append(Block(relation, head, tail, adj, edges))
+    return found
+
+
+def sorted_triples(
+    head: Tensor, relation: Tensor, tail: Tensor, num_nodes: int, duplicates: str
+) -> tuple[Adjacency, Tensor]:
+    """The structure of the facts sorted by (head, tail, relation), and the relation of each edge."""
+    first = torch.sort(relation, stable=True).indices
+    order = first[_coo.lexsort(head[first], tail[first])]
+    head, relation, tail = head[order], relation[order], tail[order]
+    new = _coo.first_of_run(head, tail)
+    new[1:] |= relation[1:] != relation[:-1]
+    input_order = _coo.inverse(order)
+    if duplicates != "keep" and not bool(new.all()):
+        if duplicates == "error":
+            at = int((~new).nonzero()[0, 0])
+            triple = (int(head[at]), int(relation[at]), int(tail[at]))
+            hint = "Pass duplicates='drop' to keep one or duplicates='keep' for parallel edges"
+            raise ArgumentError(
+                "head, relation, tail", "each fact once", f"{int((~new).sum())} repeated, {triple}", hint
+            )
+        input_order = (new.cumsum(0) - 1)[input_order]
+        head, relation, tail = head[new], relation[new], tail[new]
+    indptr = _coo.pointers(head, num_nodes)
+    return Adjacency._from_sorted(indptr, tail, head, num_nodes, input_order, None), relation
+
+
+def checked_types(node_type: Any, num_nodes: int, device: torch.device) -> Tensor | None:
+    """[N] int64 types, or None."""
+    if node_type is None:
+        return None
+    kinds = _coo.as_indices("node_type", node_type).to(device)
+    if len(kinds) != num_nodes:
+        raise ArgumentError("node_type", f"{num_nodes} entries (one a node)", len(kinds))
+    if len(kinds) and int(kinds.min()) < 0:
+        raise ArgumentError("node_type", "types 0 or more", int(kinds.min()))
+    return kinds
+
+
+def number_of(what: str, value: int | str, count: int, names: Names | None) -> int:
+    """The id of a thing given by id or name."""
+    if isinstance(value, str):
+        if names is None:
+            raise ArgumentError(what, "an id, as there are no names", repr(value))
+        return names.find(value)
+    if isinstance(value, bool) or not hasattr(value, "__index__"):
+        raise ArgumentTypeError(what, "an id or a name", type(value).__name__)
+    if not 0 <= int(value) < count:
+        raise ArgumentError(what, f"an id in 0 .. {count - 1}" if count else "none, as there are none", int(value))
+    return int(value)
+
+
+def neighbourhood(adj: Adjacency, node: int, steps: int) -> Tensor:
+    """Ids within so many steps, in either direction."""
+    if isinstance(steps, bool) or not isinstance(steps, int) or steps < 0:
+        raise ArgumentError("steps", "a whole number, 0 or more", repr(steps))
+    known = torch.zeros(adj.num_targets, dtype=torch.bool, device=adj.device)
+    known[node] = True
+    for _ in range(steps):
+        grown = known.clone()
+        grown[adj.indices[known[adj.target]].long()] = True
+        grown[adj.target[known[adj.indices]].long()] = True
+        if torch.equal(grown, known):
+            break
+        known = grown
+    return known.nonzero().flatten()
+
+
+def rebuilt(
+    kg: KnowledgeGraph, head: Tensor, relation: Tensor, tail: Tensor, weight: Tensor | None = None
+) -> KnowledgeGraph:
+    """The same vertices and relations with other facts; those that repeat stay."""
+    adj, relation = sorted_triples(head.long(), relation.long(), tail.long(), kg.num_nodes, "keep")
+    if weight is not None and adj.input_order is not None:
+        adj = adj.with_weight(weight[_coo.inverse(adj.input_order).long()])
+    kept = {name: getattr(kg, name) for name in ("node_type", "node_names", "relation_names", "type_names")}
+    return type(kg)._complete(adj, relation, kg.num_relations, **kept)
+
+
+def with_inverses(kg: KnowledgeGraph) -> KnowledgeGraph:
+    """See `KnowledgeGraph.with_inverses`."""
+    head, relation, tail = kg.triples.unbind(1)
+    relation = torch.cat([relation, relation + kg.num_relations])
+    adj, relation = sorted_triples(torch.cat([head, tail]), relation, torch.cat([tail, head]), kg.num_nodes, "keep")
+    texts = None if kg.relation_names is None else list(kg.relation_names)
+    names = None if texts is None else Names.of([*texts, *(f"inverse of {text}" for text in texts)]).to(kg.device)
+    kept = {name: getattr(kg, name) for name in ("node_type", "node_names", "type_names")}
+    return type(kg)._complete(adj, relation, 2 * kg.num_relations, relation_names=names, **kept)
+
+
+def with_interactions(kg: KnowledgeGraph, users: Any, items: Any, num_users: int) -> KnowledgeGraph:
+    """See `KnowledgeGraph.with_interactions`."""
+    names = _coo.Names("users", "items", "num_users", "num_nodes", "users", "items")
+    user, item, _ = _coo.validate(users, items, None, num_users, kg.num_nodes, names)
+    user, item = user.to(kg.device), item.to(kg.device)
+    repeated = len(user) - len(torch.unique(user * max(kg.num_nodes, 1) + item))
+    if repeated:
+        raise ArgumentError("users, items", "each interaction once", f"{repeated} repeated")
+    head, relation, tail = kg.triples.unbind(1)
+    count = num_users + kg.num_nodes
+    adj, relation = sorted_triples(
+        torch.cat([user, head + num_users]),
+        torch.cat([torch.zeros_like(user), relation + 1]),
+        torch.cat([item + num_users, tail + num_users]),
+        count,
+        "keep",
+    )
+    kinds = kg.adj.indptr.new_ones(kg.num_nodes, dtype=torch.long) if kg.node_type is None else kg.node_type + 1
+    texts = ["entity"] if kg.node_type is None else None if kg.type_names is None else list(kg.type_names)
+    type_names = None if texts is None else Names.of(["user", *texts]).to(kg.device)
+    node_names = relation_names = None
+    if kg.node_names is not None:
+        node_names = Names.of([*(f"user {u}" for u in range(num_users)), *kg.node_names]).to(kg.device)
+    if kg.relation_names is not None:
+        relation_names = Names.of(["interacts with", *kg.relation_names]).to(kg.device)
+    return type(kg)._complete(
+        adj,
+        relation,
+        kg.num_relations + 1,
+        node_type=torch.cat([kinds.new_zeros(num_users), kinds]),
+        node_names=node_names,
+        relation_names=relation_names,
+        type_names=type_names,
+    )
+
+
+def subgraph(kg: KnowledgeGraph, vertices: Tensor) -> KnowledgeGraph:
+    """See `KnowledgeGraph.subgraph`."""
+    vertices = _coo.as_indices("vertices", vertices).to(kg.device)
+    _coo.check_range("vertices", vertices, kg.num_nodes, "nodes")
+    if len(torch.unique(vertices)) < len(vertices):
+        raise ArgumentError("vertices", "each vertex once", "repeated ones")
+    place = torch.full((kg.num_nodes,), -1, device=kg.device)
+    place[vertices] = torch.arange(len(vertices), device=kg.device)
+    head, relation, tail = kg.triples.unbind(1)
+    keep = (place[head] >= 0) & (place[tail] >= 0)
+    weight = kg.adj.weight
+    adj, relation = sorted_triples(place[head[keep]], relation[keep], place[tail[keep]], len(vertices), "keep")
+    if weight is not None and adj.input_order is not None:
+        adj = adj.with_weight(weight[keep][_coo.inverse(adj.input_order).long()])
+    return type(kg)._complete(
+        adj,
+        relation,
+        kg.num_relations,
+        node_type=None if kg.node_type is None else kg.node_type[vertices],
+        node_names=None if kg.node_names is None else kg.node_names.select(vertices).to(kg.device),
+        relation_names=kg.relation_names,
+        type_names=kg.type_names,
+    )
+
+
+def equal(a: KnowledgeGraph, b: KnowledgeGraph) -> bool:
+    """See `KnowledgeGraph.equal`."""
+    if not a.adj.equal(b.adj) or a.num_relations != b.num_relations:
+        return False
+    if not torch.equal(a.relation.long().cpu(), b.relation.long().cpu()):
+        return False
+    if (a.node_type is None) != (b.node_type is None):
+        return False
+    if a.node_type is not None and not torch.equal(a.node_type.cpu(), b.node_type.cpu()):  # type: ignore[union-attr]
+        return False
+    pairs = [(getattr(a, f.name), getattr(b, f.name)) for f in dataclasses.fields(a) if f.name.endswith("_names")]
+    return all(x is y if x is None or y is None else x.equal(y) for x, y in pairs)
