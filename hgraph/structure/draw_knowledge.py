@@ -91,7 +91,8 @@ def _draw_facts(
         ax.add_patch(arrow)
         if texts:
             side = np.array([along[1], -along[0]]) * curve / 2
-            ax.text(*(start + 0.42 * along + side), name, fontsize=6, color=color, ha="center", va="center", zorder=2,
+            x, y = start + 0.42 * along + side
+            ax.text(x, y, name, fontsize=6, color=color, ha="center", va="center", zorder=2,
                     bbox={"boxstyle": "round,pad=0.1", "fc": "white", "ec": "none", "alpha": 0.8})  # fmt: skip
     return [handles[r] for r in sorted(handles)]
 

@@ -211,9 +211,11 @@ Triple(head='Dune', relation='is a', tail='novel')])
         """The `Graph` of one relation's facts over all N vertices; the head hears the tail. Weights come along."""
         edges = self.edges_of(relation)
         weight = None if self.adj.weight is None else self.adj.weight[edges]
-        ends = {"target": self.adj.target[edges], "source": self.adj.indices[edges]}
-        sizes = {"num_targets": self.num_nodes, "num_sources": self.num_nodes}
-        return Graph(Adjacency.from_coo(**ends, **sizes, weight=weight, duplicates="keep"))
+        n, target, source = self.num_nodes, self.adj.target[edges], self.adj.indices[edges]
+        adj = Adjacency.from_coo(
+            target=target, source=source, weight=weight, num_targets=n, num_sources=n, duplicates="keep"
+        )
+        return Graph(adj)
 
     def edges_of(self, relation: int | str) -> Tensor:
         """Positions, ascending, of the edges of one relation."""

@@ -42,8 +42,8 @@ class Names(Structure):
         coded = [text.encode() for text in texts]
         sizes = torch.tensor([0, *map(len, coded)], dtype=torch.long)
         joined = bytearray(b"".join(coded))
-        text = torch.frombuffer(joined, dtype=torch.uint8) if joined else torch.empty(0, dtype=torch.uint8)
-        return cls(text, sizes.cumsum(0))
+        content = torch.frombuffer(joined, dtype=torch.uint8) if joined else torch.empty(0, dtype=torch.uint8)
+        return cls(content, sizes.cumsum(0))
 
     @classmethod
     def checked(cls, name: str, texts: Names | Iterable[str] | None, count: int, what: str) -> Names | None:
