@@ -2,8 +2,8 @@
 
 By convention, somewhere under tests/:
 - ``test_<name in lower case>_parity...`` compares the class with its paper's formula;
-- a layer has a case in ``CASES`` of tests/nn/conftest.py, a model in tests/models/conftest.py, over which the common
-  tests ``test_gradients`` and ``test_state_dict_round_trip`` run.
+- a layer has a case in ``CASES`` of a conftest.py under tests/nn, a model in tests/models/conftest.py, over which the
+  common tests ``test_gradients`` and ``test_state_dict_round_trip`` beside it run.
 """
 
 from __future__ import annotations
@@ -28,22 +28,29 @@ PUBLIC = [
 COMMON = ("test_gradients", "test_state_dict_round_trip")
 
 
+def functions_in(path):
+    """Test functions of a file, by name: their arguments."""
+    nodes = (n for n in ast.walk(ast.parse(path.read_text())) if isinstance(n, ast.FunctionDef))
+    return {n.name: [a.arg for a in n.args.args] for n in nodes if n.name.startswith("test_")}
+
+
 def functions_of(folder):
     """Test functions under a folder, by name: their arguments."""
-    found = {}
-    for path in folder.rglob("test_*.py"):
-        for node in ast.walk(ast.parse(path.read_text())):
-            if isinstance(node, ast.FunctionDef) and node.name.startswith("test_"):
-                found[node.name] = [a.arg for a in node.args.args]
-    return found
+    return {name: args for path in folder.rglob("test_*.py") for name, args in functions_in(path).items()}
 
 
-def cases_of(part):
-    """Keys of the dictionary CASES in tests/<part>/conftest.py."""
-    for node in ast.walk(ast.parse((TESTS / part / "conftest.py").read_text())):
+def cases_of(folder):
+    """Keys of the dictionary CASES in the conftest.py of a folder; empty where it has none."""
+    path = folder / "conftest.py"
+    for node in ast.walk(ast.parse(path.read_text() if path.exists() else "")):
         if isinstance(node, ast.Assign) and [getattr(t, "id", "") for t in node.targets] == ["CASES"]:
             return {ast.literal_eval(key) for key in node.value.keys}
-    raise AssertionError(f"tests/{part}/conftest.py has no CASES")
+    return set()
+
+
+def folders_with_cases(part):
+    """tests/<part> and the folders below it whose conftest.py has CASES."""
+    return [f for f in (TESTS / part, *sorted((TESTS / part).rglob("*"))) if f.is_dir() and cases_of(f)]
 
 
 ALL_TESTS = functions_of(TESTS)
@@ -68,14 +75,18 @@ def test_has_a_parity_test(part, name):
 def test_has_gradient_and_state_tests(part, name):
     if not inspect.isclass(getattr(getattr(hgraph, part), name)):
         pytest.skip("a function")
-    assert name in cases_of(part), f"add a case for {name} to CASES in tests/{part}/conftest.py"
+    assert any(name in cases_of(folder) for folder in folders_with_cases(part)), (
+        f"add a case for {name} to CASES in a conftest.py under tests/{part}"
+    )
 
 
 @pytest.mark.parametrize("part", ["nn", "models"])
 def test_the_common_tests_run_over_all_cases(part):
-    tests = functions_of(TESTS / part)
-    for name in COMMON:
-        assert "case" in tests.get(name, []), f"tests/{part} needs {name}(case, ...)"
+    assert folders_with_cases(part)
+    for folder in folders_with_cases(part):
+        tests = {name: args for path in folder.glob("test_*.py") for name, args in functions_in(path).items()}
+        for name in COMMON:
+            assert "case" in tests.get(name, []), f"{folder.relative_to(TESTS.parent)} needs {name}(case, ...)"
 
 
 @pytest.mark.parametrize(("part", "name"), PUBLIC)

@@ -2,6 +2,15 @@
 
 from hgraph.nn.aux import aux_losses
 from hgraph.nn.graph import GATConv, GCNConv
-from hgraph.nn.hypergraph import HGNNConv, HGNNPConv
+from hgraph.nn.hypergraph import HGNNConv, HGNNPConv, SoftHGNN, SoftHGNNSeS, SoftHyperedges
 
-__all__ = ["GATConv", "GCNConv", "HGNNConv", "HGNNPConv", "aux_losses"]
+__all__ = [
+    "GATConv",
+    "GCNConv",
+    "HGNNConv",
+    "HGNNPConv",
+    "SoftHGNN",
+    "SoftHGNNSeS",
+    "SoftHyperedges",
+    "aux_losses",
+]

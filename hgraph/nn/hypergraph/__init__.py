@@ -1,6 +1,8 @@
-"""Layers over hypergraphs."""
+"""Layers over hypergraphs, given ones and soft ones that the layer makes of the features."""
 
 from hgraph.nn.hypergraph.hgnn import HGNNConv
 from hgraph.nn.hypergraph.hgnnp import HGNNPConv
+from hgraph.nn.hypergraph.soft import SoftHGNN, SoftHyperedges
+from hgraph.nn.hypergraph.soft_select import SoftHGNNSeS
 
-__all__ = ["HGNNConv", "HGNNPConv"]
+__all__ = ["HGNNConv", "HGNNPConv", "SoftHGNN", "SoftHGNNSeS", "SoftHyperedges"]

@@ -1,0 +1,147 @@
+"""SoftHGNN with sparse hyperedge selection (SoftHGNN-SeS, 2025)."""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+import torch
+from torch import Tensor, nn
+
+from hgraph.errors import ArgumentError
+from hgraph.nn._check import check_channels
+from hgraph.nn.hypergraph.soft import Axis, Context, SoftHyperedges, reset_soft, soft_convolve
+
+__all__ = ["SoftHGNNSeS"]
+
+
+class SoftHGNNSeS(nn.Module):
+    r"""`SoftHGNN` over a pool of hyperedges of which each sample uses the fixed ones and its k best others.
+
+    .. math:: s_m = \sum_n S_{nm}, \qquad T = \operatorname{topk}(s_{\mathrm{dynamic}}, k), \qquad
+              L = \operatorname{mean}_m \left( \operatorname{mean}_b [m \in T_b] - k / M_d \right)^2
+
+    The softmax over the vertices of a hyperedge does not know of the others, so only the ``k + M_f`` chosen columns
+    are normalised and carry messages. Equal scores are won by the lower index. There is no gate.
+
+    After a forward ``usage`` holds the share of samples that chose each dynamic hyperedge, :math:`[M_d]`, and, in
+    training, ``aux["balance"]`` is the weighted loss L, which `hgraph.train.fit` adds (see `hgraph.nn.aux_losses`).
+
+    Args:
+        dim: D, features of a vertex.
+        num_dynamic: :math:`M_d`, hyperedges to choose from.
+        num_fixed: :math:`M_f`, hyperedges that are always on.
+        top_k: k of the dynamic ones a sample.
+        num_heads: h, a divisor of D.
+        dropout: of the logits, in training; the choice sees it, too.
+        context: see `SoftHyperedges`, like normalize, per_head and context_rank.
+        normalize: ``"vertex"`` or ``"edge"``; with ``"edge"`` the softmax runs over the whole pool.
+        per_head: whether each head has a participation of its own; all heads use the same hyperedges.
+        context_rank: None, or the rank of the context's linear map.
+        balance: the balance loss: ``"straight_through"`` has the value of L and the gradient of
+            :math:`p = \min(k \operatorname{softmax}_m (s / N), 1)`; ``"official"`` is L itself, whose gradient is zero
+            (the published code; it cannot balance anything); None for no loss.
+        balance_weight: what L is multiplied with.
+
+    Shapes:
+        x [..., N, D], mask None or booleans [..., N] -> [..., N, D]; padded vertices come back as they went in.
+
+    Source: SoftHGNN (arXiv 2505.15325), card 03, eq. 6 and 7. The published class also holds a gate that it never uses.
+
+    >>> layer = SoftHGNNSeS(8, num_dynamic=6, num_fixed=2, top_k=3, num_heads=2)
+    >>> layer(torch.randn(4, 5, 8)).shape, layer.usage.sum().item(), list(layer.aux)
+    (torch.Size([4, 5, 8]), 3.0, ['balance'])
+    """
+
+    usage: Tensor
+
+    def __init__(
+        self,
+        dim: int,
+        num_dynamic: int = 32,
+        num_fixed: int = 16,
+        top_k: int = 16,
+        num_heads: int = 8,
+        *,
+        dropout: float = 0.1,
+        context: Context = "both",
+        normalize: Axis = "vertex",
+        per_head: bool = False,
+        context_rank: int | None = None,
+        balance: Literal["straight_through", "official"] | None = "straight_through",
+        balance_weight: float = 1.0,
+    ) -> None:
+        check_channels(num_dynamic=num_dynamic)
+        if isinstance(num_fixed, bool) or not isinstance(num_fixed, int) or num_fixed < 0:
+            raise ArgumentError("num_fixed", "a whole number, 0 or more", repr(num_fixed))
+        if isinstance(top_k, bool) or not isinstance(top_k, int) or not 1 <= top_k <= num_dynamic:
+            raise ArgumentError("top_k", f"1 .. {num_dynamic}, the dynamic hyperedges", repr(top_k))
+        if balance not in ("straight_through", "official", None):
+            raise ArgumentError("balance", "'straight_through', 'official' or None", repr(balance))
+        super().__init__()
+        self.num_dynamic, self.num_fixed, self.top_k = num_dynamic, num_fixed, top_k
+        self.balance, self.balance_weight = balance, balance_weight
+        self.edge_generator = SoftHyperedges(
+            dim, num_fixed + num_dynamic, num_heads, dropout=dropout, context=context, normalize=normalize,
+            per_head=per_head, context_rank=context_rank,
+        )  # fmt: skip
+        self.edge_proj = nn.Sequential(nn.Linear(dim, dim), nn.GELU())
+        self.node_proj = nn.Sequential(nn.Linear(dim, dim), nn.GELU())
+        self.aux: dict[str, Tensor] = {}
+        self.register_buffer("usage", torch.zeros(num_dynamic), persistent=False)
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Without the loss of the last forward, which belongs to its graph and can be neither copied nor pickled."""
+        return {**super().__getstate__(), "aux": {}}
+
+    def extra_repr(self) -> str:
+        """The sizes."""
+        return f"num_dynamic={self.num_dynamic}, num_fixed={self.num_fixed}, top_k={self.top_k}"
+
+    def reset_parameters(self) -> None:
+        """As `SoftHGNN`."""
+        reset_soft(self)
+
+    def forward(self, x: Tensor, mask: Tensor | None = None) -> Tensor:
+        """One round of messages over the chosen hyperedges."""
+        score = self.edge_generator.score(x, mask)  # [..., (h,) M, N]
+        total, chosen = self._choose(score, mask)
+        self._balance(total, chosen, x.shape[-2], mask)
+        rows = chosen.unsqueeze(-2).expand(*score.shape[:-2], -1) if self.edge_generator.per_head else chosen
+        if self.edge_generator.normalize == "vertex":
+            picked = score.gather(-2, rows.unsqueeze(-1).expand(*rows.shape, score.shape[-1]))
+            soft = self.edge_generator.hyperedges(picked, mask)
+        else:
+            soft = self.edge_generator.hyperedges(score, mask).select(rows)
+        update = soft_convolve(x, soft, self.edge_proj, self.node_proj)
+        return x + (update if mask is None else torch.where(mask.unsqueeze(-1), update, 0.0))
+
+    def _choose(self, score: Tensor, mask: Tensor | None) -> tuple[Tensor, Tensor]:
+        """Scores [..., M_d] of the dynamic hyperedges, and the numbers [..., M_f + k] of those that are on."""
+        score = score.sum(-3) if self.edge_generator.per_head else score
+        total = score if mask is None else torch.where(mask.unsqueeze(-2), score, 0.0)
+        total = total[..., self.num_fixed :, :].sum(-1)
+        # A stable sort, for topk's order among equals differs from device to device.
+        best = total.detach().sort(dim=-1, descending=True, stable=True).indices[..., : self.top_k].sort(-1).values
+        fixed = torch.arange(self.num_fixed, device=best.device).expand(*best.shape[:-1], -1)
+        return total, torch.cat([fixed, best + self.num_fixed], -1)
+
+    def _balance(self, total: Tensor, chosen: Tensor, num_vertices: int, mask: Tensor | None) -> None:
+        """Set ``usage`` and ``aux``; samples of padding alone do not vote."""
+        on = torch.zeros_like(total).scatter(-1, chosen[..., self.num_fixed :] - self.num_fixed, 1.0)
+        count: Tensor | int = max(num_vertices, 1)
+        votes = torch.ones_like(total[..., :1])
+        if mask is not None:
+            count = mask.sum(-1, keepdim=True).clamp(min=1)
+            votes = mask.any(-1, keepdim=True).to(total.dtype)
+
+        def share(each: Tensor) -> Tensor:
+            return (each * votes).reshape(-1, self.num_dynamic).sum(0) / votes.sum().clamp(min=1)
+
+        self.usage = share(on).detach()
+        self.aux = {}
+        if self.training and self.balance is not None:
+            if self.balance == "straight_through":
+                p = (self.top_k * (total / count).softmax(-1)).clamp(max=1)
+                on = on + p - p.detach()
+            loss = (share(on) - self.top_k / self.num_dynamic).square().mean()
+            self.aux = {"balance": self.balance_weight * loss}
