@@ -31,6 +31,7 @@ class Mutation:
 HGNN, HGNNP = "hgraph/nn/hypergraph/hgnn.py", "hgraph/nn/hypergraph/hgnnp.py"
 GCN, GAT = "hgraph/nn/graph/gcn.py", "hgraph/nn/graph/gat.py"
 LINEAR, SOFTMAX, OPS = "hgraph/ops/linear.py", "hgraph/ops/softmax.py", "tests/ops"
+ATTENTION = "hgraph/ops/attention.py"
 HYPER, GRAPH, STRUCTURE = "tests/nn/test_hypergraph.py", "tests/nn/test_graph.py", "tests/structure"
 
 MUTATIONS = [
@@ -114,11 +115,21 @@ MUTATIONS = [
     Mutation(
         "softmax: gradient without its mean", SOFTMAX, "flow - alpha * at_target(adj, row_sum(adj, flow))", "flow", OPS
     ),
-    Mutation("attend: lse without the shift", SOFTMAX, "lse = shift + total.log()", "lse = total.log()", OPS),
-    Mutation("attend: no gradient through lse", SOFTMAX, ".sum(-1) - grad_lse", ".sum(-1)", OPS),
+    Mutation("attend: lse without the shift", ATTENTION, "lse = shift + total.log()", "lse = total.log()", OPS),
+    Mutation("attend: no gradient through lse", ATTENTION, ".to(lse.dtype) - grad_lse", ".to(lse.dtype)", OPS),
+    Mutation("attend: dropout in the normaliser", ATTENTION, "flow = share * sddmm", "flow = alpha * sddmm", OPS),
     Mutation(
-        "attend: dropout in the normaliser", SOFTMAX, "grad_score = kept * inner", "grad_score = alpha * inner", OPS
+        "attend: key heads in another order", ATTENTION, "(key_heads, -1)).sum(2)", "(-1, key_heads)).sum(1)", OPS
     ),
+    Mutation("attend: bias columns in another order", ATTENTION, "(-1, columns)).sum(1)", "(columns, -1)).sum(2)", OPS),
+    Mutation(
+        "attend: slope on the wrong side",
+        ATTENTION,
+        "reach > 0, flow, flow * slope",
+        "reach < 0, flow, flow * slope",
+        OPS,
+    ),
+    Mutation("dropout: seed's high half ignored", "hgraph/ops/random.py", " ^ (seed >> 32)", "", OPS),
     Mutation("merge: one side's share", "hgraph/ops/merge.py", "(share_a / total)", "share_a", OPS),
     Mutation("merge: both empty", "hgraph/ops/merge.py", "torch.where(empty, 1.0, total)", "total", OPS),
     Mutation(

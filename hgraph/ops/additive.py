@@ -39,7 +39,8 @@ def _grads(adj: Rows, q: Tensor, k: Tensor, a: Tensor, slope: float, grad: Tenso
     for at in _chunks(adj, a):
         reach = q.index_select(0, target[at]) + k.index_select(0, source[at])
         grad_a = grad_a + (grad[at] * F.leaky_relu(reach, slope)).sum(0)
-        flow = grad[at] * a * torch.where(reach > 0, 1.0, slope)
+        flow = grad[at] * a
+        flow = torch.where(reach > 0, flow, flow * slope)
         grad_q = add_rows(grad_q, target[at], flow)
         grad_k = add_rows(grad_k, source[at], flow)
     return grad_q, grad_k, grad_a

@@ -9,10 +9,13 @@ from torch import Tensor
 
 from hgraph.errors import ArgumentError
 from hgraph.ops import _check
-from hgraph.ops.edge import Additive, Dot, Score, check_scores, head_axis, scores
+from hgraph.ops.additive import additive
+from hgraph.ops.attention import attend as attend_op
+from hgraph.ops.attention import logits as score_logits
+from hgraph.ops.edge import Dot, Score, check_scores, head_axis
 from hgraph.ops.linear import Rows, at_target, rows, widened
+from hgraph.ops.random import draw_seed, kept
 from hgraph.ops.soft import soft_attend, soft_score
-from hgraph.ops.softmax import attend as attend_op
 from hgraph.structure import Adjacency, SoftAdjacency
 
 __all__ = ["AttendResult", "attend", "attention_weights"]
@@ -91,16 +94,16 @@ def attend(
         _check_head_mask(adj, head_mask, batch, heads)
     if not 0 <= dropout < 1:
         raise ArgumentError("dropout", "a probability in [0, 1)", dropout)
-    v = v.repeat_interleave(heads // kv_heads, dim=-2)
+    seed = draw_seed(generator, adj.device) if dropout > 0 else None
     if isinstance(adj, SoftAdjacency):
         logits = _soft_logits(q, k, score, scale, bias)
-        out, lse = soft_attend(adj, logits, v, _dropped(logits, dropout, generator))
+        keep = None if seed is None else kept(seed, logits, dropout)
+        out, lse = soft_attend(adj, logits, v.repeat_interleave(heads // kv_heads, dim=-2), keep)
     else:
-        q, k = _flat(q, k, score)
-        logits = _logits(rows(adj), q, k, score, scale, bias)
-        keep = _dropped(logits, dropout, generator)
-        out, lse = attend_op(rows(adj), logits, v.movedim(-3, 0).flatten(1), keep)  # v as [S, B * H * D]
-        out = out.unflatten(1, (*batch, heads, v.shape[-1])).movedim(0, -3)
+        operands = _operands(rows(adj), q, k, score, scale, bias)
+        folded_v = v.movedim(-3, 0).flatten(1, -2)
+        out, lse = attend_op(rows(adj), *operands[:2], folded_v, operands[2], seed, dropout, *operands[3:])
+        out = out.unflatten(1, (*batch, heads)).movedim(0, -3)
         lse = lse.unflatten(1, (*batch, heads)).movedim(0, -2)
     if head_mask is not None:
         out = torch.where(head_mask.unsqueeze(-1), out, 0.0)
@@ -145,18 +148,10 @@ def attention_weights(
     _check_bias(adj, bias, _heads(q, score))
     _check.floating("lse", lse, adj.device)
     _check.shape("lse", lse, [adj.num_targets, _heads(q, score)])
-    q, k = _flat(q, k, score)
-    logits = _logits(rows(adj), q, k, score, scale, bias)
+    operands = _operands(rows(adj), q, k, score, scale, bias)
+    logits = score_logits(rows(adj), *operands, _heads(q, score))
     lse = torch.where(lse == float("-inf"), float("inf"), lse)  # a target that hears nobody, head masks included
     return torch.exp(logits - at_target(rows(adj), lse.to(logits.dtype)))
-
-
-def _dropped(logits: Tensor, dropout: float, generator: torch.Generator | None) -> Tensor | None:
-    """What each share is multiplied with: 0 or 1 / (1 - p)."""
-    if dropout == 0:
-        return None
-    chance = torch.rand(logits.shape, generator=generator, device=logits.device, dtype=logits.dtype)
-    return (chance >= dropout).to(logits.dtype) / (1 - dropout)
 
 
 def _soft_logits(q: Tensor, k: Tensor, score: Score, scale: float | None, bias: Tensor | None) -> Tensor:
@@ -170,25 +165,32 @@ def _soft_logits(q: Tensor, k: Tensor, score: Score, scale: float | None, bias: 
     return logits if bias is None else logits + bias.to(logits.dtype).movedim(-1, -3)
 
 
-def _logits(adj: Rows, q: Tensor, k: Tensor, score: Score, scale: float | None, bias: Tensor | None) -> Tensor:
-    """Scaled and biased scores [E, B * H], float32 at least."""
-    q, k = widened(q), widened(k)
+class _Operands(NamedTuple):
+    """What the operators take (`hgraph.ops.attention`): the batch in the heads, the kind of score in the shapes."""
+
+    q: Tensor | None
+    k: Tensor | None
+    bias: Tensor | None
+    scale: float
+    slope: float | None
+
+
+def _operands(adj: Rows, q: Tensor, k: Tensor, score: Score, scale: float | None, bias: Tensor | None) -> _Operands:
+    axis = head_axis(score)
     if scale is None:
         scale = q.shape[-1] ** -0.5 if isinstance(score, Dot) else 1.0
+    bias = bias.unsqueeze(1) if bias is not None and bias.dim() == 1 else bias
+    q, k = q.movedim(axis - 1, 0).flatten(1, axis), k.movedim(axis - 1, 0).flatten(1, axis)
     if isinstance(score, Dot):
-        q = q * scale  # on T rows, not on E edges
-    batch_heads = q.shape[1]
-    if isinstance(score, Additive) and score.a is not None:
-        a = score.a.to(q.dtype) * scale
-        score = Additive(a.repeat(batch_heads // a.shape[0], 1), score.slope)
-    logits = scores(adj, q, k, score)
-    if isinstance(score, Additive) and score.a is None and scale != 1.0:
-        logits = logits * scale
-    if bias is None:
-        return logits
-    bias = bias.unsqueeze(1) if bias.dim() == 1 else bias
-    bias = bias if bias.shape[1] == 1 else bias.repeat(1, batch_heads // bias.shape[1])
-    return logits + bias.to(logits.dtype)
+        return _Operands(q, k, bias, scale, None)
+    if score.a is None:
+        return _Operands(q, k, bias, scale, score.slope)
+    heads, own = q.shape[1], score.a.shape[0]
+    q, k = widened(q), widened(k.repeat_interleave(heads // max(k.shape[1], 1), dim=1))
+    logits = additive(adj, q, k.to(q.dtype), (score.a.to(q.dtype) * scale).repeat(heads // own, 1), score.slope)
+    if bias is not None:
+        logits = logits + bias.repeat(1, heads // bias.shape[1]).to(logits.dtype)
+    return _Operands(None, None, logits, 1.0, None)
 
 
 def _heads(q: Tensor, score: Score) -> int:

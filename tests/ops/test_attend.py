@@ -10,6 +10,8 @@ import torch
 from torch import Tensor
 
 from hgraph import Additive, Adjacency, Dot, attend, attention_weights, propagate
+from hgraph.ops.random import draw_seed
+from hgraph.ops.random import kept as mask
 from hgraph.testing import assert_close, attend_oracle, degenerate_adjacencies
 
 STRUCTURES = degenerate_adjacencies()
@@ -250,9 +252,9 @@ def test_the_gradient_of_dropout_is_that_of_the_mask_drawn(kind: str) -> None:
     (q, k, v), score = inputs(adj, kind)
     leaves = [t.requires_grad_() for t in (q, k, v)]
     dropped = attend(adj, q, k, v, score=score, dropout=0.4, generator=torch.Generator().manual_seed(0))
-    chance = torch.rand(61, H, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    seed = draw_seed(torch.Generator().manual_seed(0), adj.device)
     share = attention_weights(adj, q, k, attend(adj, q, k, v, score=score).lse, score=score)
-    kept = share * (chance >= 0.4) / 0.6
+    kept = share * mask(seed, share, 0.4)
     by_hand = propagate(adj, v.flatten(1), weight=kept).unflatten(1, (H, V))
     torch.testing.assert_close(dropped.out, by_hand, rtol=1e-13, atol=1e-13)
     weight = numbers(17, H, V, seed=8)

@@ -1,0 +1,61 @@
+"""Every operator as torch wants it registered: schema, fake, autograd and compiled, by `torch.library.opcheck`."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+import torch
+from torch import Tensor
+
+from hgraph.ops.linear import rows
+from hgraph.testing import random_adjacency
+
+T, S, E, H, K, D, V = 5, 4, 12, 4, 2, 3, 2
+ROWS = rows(random_adjacency(T, S, E, seed=3))
+
+
+def leaf(*shape: int) -> Tensor:
+    return torch.randn(shape, generator=torch.Generator().manual_seed(sum(shape))).requires_grad_()
+
+
+def attend(q: Tensor | None, k: Tensor | None, bias: Tensor | None, slope: float | None) -> tuple[object, ...]:
+    return ROWS, q, k, leaf(S, K, V), bias, torch.tensor([7]), 0.3, 0.5, slope
+
+
+def grads(*given: object) -> tuple[object, ...]:
+    arguments = attend(*given)  # type: ignore[arg-type]
+    plain = [a.detach() if isinstance(a, Tensor) else a for a in arguments]
+    return *plain, torch.zeros(T, H), torch.ones(T, H), torch.ones(T, H, V)
+
+
+ATTENTION = {
+    "dot": (leaf(T, H, D), leaf(S, K, D), leaf(E, 2), None),
+    "additive": (leaf(T, H), leaf(S, K), None, 0.2),
+    "biases": (None, None, leaf(E, H), None),
+}
+CASES: dict[str, Callable[[], tuple[object, ...]]] = {
+    "spmm": lambda: (ROWS, leaf(E, 2), leaf(S, 6)),
+    "sddmm": lambda: (ROWS, leaf(T, 6), leaf(S, 6), 2),
+    "additive": lambda: (ROWS, leaf(T, H, D), leaf(S, H, D), leaf(H, D), 0.2),
+    "additive_grads": lambda: (ROWS, *(t.detach() for t in (leaf(T, H, D), leaf(S, H, D), leaf(H, D))), 0.2,
+                               torch.ones(E, H)),
+    "extremum": lambda: (ROWS, leaf(E, 2), leaf(S, 6), True),
+    "extremum_grads": lambda: (ROWS, None, torch.ones(S, 6), torch.ones(T, 6), torch.ones(T, 6)),
+    "softmax": lambda: (ROWS, leaf(E, H)),
+    **{f"attend {kind}": lambda given=given: attend(*given) for kind, given in ATTENTION.items()},
+    **{f"attend_grads {kind}": lambda given=given: grads(*given) for kind, given in ATTENTION.items()},
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_opcheck(case: str) -> None:
+    operator = getattr(torch.ops.hgraph, case.split()[0]).default
+    checks = torch.library.opcheck(operator, CASES[case]())
+    assert set(checks.values()) == {"SUCCESS"}
+
+
+def test_every_operator_is_checked() -> None:
+    names = {name.removeprefix("hgraph::").split(".")[0] for name in torch._C._dispatch_get_all_op_names()
+             if name.startswith("hgraph::")}  # fmt: skip
+    assert {case.split()[0] for case in CASES} == names
