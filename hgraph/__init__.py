@@ -19,6 +19,7 @@ from hgraph.ops import (
 )
 from hgraph.structure import (
     Adjacency,
+    BlockAdjacency,
     Data,
     Dataset,
     Graph,
@@ -29,6 +30,7 @@ from hgraph.structure import (
     SoftAdjacency,
     SoftHypergraph,
     Split,
+    TokenGraph,
     collate,
     load,
     reorder,
@@ -40,6 +42,7 @@ __all__ = [
     "Additive",
     "Adjacency",
     "AttendResult",
+    "BlockAdjacency",
     "Data",
     "Dataset",
     "Dot",
@@ -51,6 +54,7 @@ __all__ = [
     "SoftAdjacency",
     "SoftHypergraph",
     "Split",
+    "TokenGraph",
     "attend",
     "attention_weights",
     "backend",
@@ -65,7 +69,7 @@ __all__ = [
     "reorder",
 ]
 
-_SUBPACKAGES = ("build", "convert", "datasets", "distill", "kernels", "models", "nn", "testing", "train")
+_SUBPACKAGES = ("build", "convert", "datasets", "distill", "kernels", "models", "nn", "patterns", "testing", "train")
 
 
 def __getattr__(name: str) -> ModuleType:

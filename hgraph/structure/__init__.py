@@ -2,6 +2,7 @@
 
 from hgraph.structure.adjacency import Adjacency
 from hgraph.structure.base import Structure, derived
+from hgraph.structure.blocks import BlockAdjacency
 from hgraph.structure.collate import collate
 from hgraph.structure.data import Data, Dataset
 from hgraph.structure.graph import Graph
@@ -15,9 +16,11 @@ from hgraph.structure.reorder import Reordered, reorder
 from hgraph.structure.soft import SoftAdjacency, SoftHypergraph
 from hgraph.structure.split import Parts, Split
 from hgraph.structure.statistics import Statistics, statistics
+from hgraph.structure.token_graph import TokenGraph
 
 __all__ = [
     "Adjacency",
+    "BlockAdjacency",
     "Data",
     "Dataset",
     "Graph",
@@ -34,6 +37,7 @@ __all__ = [
     "Split",
     "Statistics",
     "Structure",
+    "TokenGraph",
     "Triple",
     "collate",
     "derived",

@@ -21,6 +21,7 @@ from hgraph.structure.hypergraph import Hypergraph
 from hgraph.structure.knowledge_graph import KnowledgeGraph
 from hgraph.structure.names import Names
 from hgraph.structure.soft import SoftAdjacency, SoftHypergraph
+from hgraph.structure.token_graph import TokenGraph
 
 __all__ = ["load", "save", "write_atomically"]
 
@@ -93,7 +94,10 @@ def _parts(structure: Structure) -> dict[str, Tensor]:
     if isinstance(structure, Adjacency):
         names = ("indptr", "indices", "t_indptr", "input_order", "weight")
         return {name: getattr(structure, name) for name in names if getattr(structure, name) is not None}
-    kinds = "an Adjacency, Graph, Hypergraph, KnowledgeGraph, SoftAdjacency or SoftHypergraph"
+    if isinstance(structure, TokenGraph):
+        names = ("indptr", "start", "stop", "extent", "order")
+        return {name: getattr(structure, name) for name in names if getattr(structure, name) is not None}
+    kinds = "an Adjacency, Graph, Hypergraph, KnowledgeGraph, SoftAdjacency, SoftHypergraph or TokenGraph"
     raise ArgumentTypeError("structure", kinds, type(structure).__name__)
 
 
@@ -117,6 +121,8 @@ def _rebuild(header: dict[str, Any], tensors: dict[str, Tensor]) -> Structure:
         return SoftAdjacency.from_weight(tensors["weight"], mask=tensors.get("mask"))
     if header["type"] == "SoftHypergraph":
         return _soft_hypergraph(tensors)
+    if header["type"] == "TokenGraph":
+        return _token_graph(tensors)
     if header["type"] not in ("Adjacency", "Graph", "Hypergraph", "KnowledgeGraph"):
         raise DataError(f"unknown type {header['type']!r}")
     adj = _adjacency(tensors)
@@ -182,6 +188,28 @@ def _names(tensors: dict[str, Tensor], name: str) -> Names | None:
     names = Names(text, ends)
     list(names)  # each must be UTF-8
     return names
+
+
+def _token_graph(tensors: dict[str, Tensor]) -> TokenGraph:
+    """The token graph of a file, or an error where its tensors contradict each other."""
+    indptr, extent = _coo.as_indices("indptr", tensors["indptr"]), tensors["extent"]
+    count = indptr.diff()
+    if extent.dim() != 5 or extent.shape[4] or len(count) != extent.shape[:3].numel() or bool((count < 0).any()):
+        raise DataError("indptr does not divide the runs into the rows of the heads")
+    batch, heads, targets, sources, _ = extent.shape
+    graph = TokenGraph.from_runs(
+        row=torch.arange(len(count)).repeat_interleave(count, output_size=len(tensors["start"])),
+        start=tensors["start"],
+        stop=tensors["stop"],
+        num_targets=targets,
+        num_sources=sources,
+        order=tensors.get("order"),
+        batch=batch,
+        heads=heads,
+    )
+    if not torch.equal(graph.indptr, indptr):
+        raise DataError("the runs are not sorted or overlap")
+    return graph
 
 
 def _adjacency(tensors: dict[str, Tensor]) -> Adjacency:

@@ -11,7 +11,7 @@ import pytest
 import torch
 from torch.utils.data import DataLoader
 
-from hgraph import Adjacency, Data, Graph, Hypergraph, SoftAdjacency, SoftHypergraph, collate
+from hgraph import Adjacency, Data, Graph, Hypergraph, SoftAdjacency, SoftHypergraph, collate, patterns
 from hgraph.errors import ArgumentError, ArgumentTypeError
 from hgraph.structure import base, derived
 from hgraph.testing import degenerate_adjacencies, random_adjacency, random_graph, random_hypergraph
@@ -29,6 +29,8 @@ def nouns():
         "soft hypergraph": SoftHypergraph.from_participation(torch.rand(2, 5, 3)).select(
             torch.tensor([[0, 2], [1, 1]])
         ),
+        "tokens": patterns.dilated(9, 3, 2) | patterns.sinks(9, 1),
+        "tiles": (patterns.causal(40) | patterns.global_tokens(40, [0])).tiles(2),
     }
 
 

@@ -1,0 +1,265 @@
+"""`BlockAdjacency`: attention over tokens as lists of tiles."""
+
+from __future__ import annotations
+
+import dataclasses
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from hgraph.errors import ArgumentError, ArgumentTypeError
+from hgraph.structure import _coo
+from hgraph.structure._arguments import whole
+from hgraph.structure.adjacency import Adjacency
+from hgraph.structure.base import Structure
+
+__all__ = ["CAUSAL", "FULL", "BlockAdjacency", "packed", "unpacked"]
+
+FULL, CAUSAL = -1, -2  # rules of a tile; 0 and above are numbers of masks
+
+
+@dataclass(frozen=True, eq=False)
+class BlockAdjacency(Structure):
+    r"""Which tiles of ``block`` x ``block`` tokens are attended to: the one index type of attention over tokens.
+
+    Targets and sources are cut into tiles; the last ones may be cut short by T and S. Tile row ``row[r]`` visits the
+    tiles ``index[b, h, r, :count[b, h, r]]`` of sources, ascending, each under a rule: ``FULL`` (-1), every pair;
+    ``CAUSAL`` (-2), column <= row within the tile; m >= 0, the pairs whose bit is set in ``mask[m]``, which tiles of
+    one shape share. Memory is O(visited tiles), and for a regular pattern a handful of masks. ``block = 1`` is
+    top-k by token. Tile rows far above the median (those of global tokens) stand in :attr:`wide`, a structure of its
+    own with the same sizes and masks, so that nobody else is padded to their width; attention over both is joined by
+    `hgraph.merge`.
+
+    Args:
+        index: int32 [B, H, R, K], tiles of sources; entries beyond ``count`` are 0. B = 1 is every example, H = 1
+            every head.
+        rule: int32 [B, H, R, K], the rule of each tile.
+        count: int32 [B, H, R], the number of tiles that a tile row visits.
+        row: int32 [R], which tile rows these are, ascending; a row in neither ``row`` nor ``wide`` visits nothing.
+        mask: uint8 [M, block, ceil(block / 8)], bit ``c % 8`` of byte ``c // 8`` in row r says whether r hears c.
+        extent: [T, S, 0], no numbers, only the sizes.
+        t_index: int32 [B, H, S_tiles, K'] or None, the transpose: the tiles of targets that a tile of sources is
+            visited by, for backward passes without atomics; :meth:`with_transpose` makes it.
+        t_rule: int32 [B, H, S_tiles, K'] or None, their rules; masks are not transposed.
+        t_count: int32 [B, H, S_tiles] or None.
+        wide: the tile rows far above the median, or None.
+
+    >>> tiles = BlockAdjacency.from_index(torch.tensor([[0, 0], [0, 1]]), torch.tensor([1, 2]), block=2, num_targets=4,
+    ...     num_sources=4, causal=True)
+    >>> tiles.adjacency().dense().int().tolist()
+    [[1, 0, 0, 0], [1, 1, 0, 0], [1, 1, 1, 0], [1, 1, 1, 1]]
+    """
+
+    index: Tensor
+    rule: Tensor
+    count: Tensor
+    row: Tensor
+    mask: Tensor
+    extent: Tensor
+    t_index: Tensor | None = None
+    t_rule: Tensor | None = None
+    t_count: Tensor | None = None
+    wide: BlockAdjacency | None = None
+
+    # ------------------------------------------------------------------ construction
+
+    @classmethod
+    def from_index(
+        cls,
+        index: Tensor,
+        count: Tensor | None = None,
+        *,
+        block: int,
+        num_targets: int,
+        num_sources: int,
+        causal: bool = False,
+    ) -> BlockAdjacency:
+        """Check and sort lists of tiles, as top-k selections give them.
+
+        Args:
+            index: integers [T_tiles, K], [H, T_tiles, K] or [B, H, T_tiles, K], tiles of sources in any order.
+            count: integers of the shape without K, how many of them count; all by default.
+            block: tokens a tile.
+            num_targets: T; T_tiles is T / block, rounded up.
+            num_sources: S.
+            causal: whether the tile on the diagonal is cut along it. Tiles above it are then refused.
+
+        Raises:
+            ArgumentError: shapes that do not fit, tiles out of range or listed twice, later tiles in causal lists.
+            ArgumentTypeError: not integers.
+        """
+        whole("block", block, 1)
+        for name, size in (("num_targets", num_targets), ("num_sources", num_sources)):
+            _coo.check_size(name, size)
+        rows, columns = -(-num_targets // block), -(-num_sources // block)
+        index, count = _checked_lists(index, count, rows, columns)
+        own = torch.arange(rows, device=index.device).unsqueeze(1)
+        used = torch.arange(index.shape[3], device=index.device) < count.unsqueeze(3)
+        index = torch.where(used, index, columns).sort(3).values
+        if bool((used[..., 1:] & (index[..., 1:] == index[..., :-1])).any()):
+            raise ArgumentError("index", "each tile of a row once", "a tile listed twice", "It would count twice")
+        if causal and bool((used & (index > own)).any()):
+            hint = "Select among the tiles up to the diagonal"
+            raise ArgumentError("index", "no tile after a row's own in a causal structure", "a later tile", hint)
+        rule = torch.where(used & (index == own) & causal, CAUSAL, FULL)
+        return cls(
+            torch.where(used, index, 0).int(),
+            rule.int(),
+            count.int(),
+            torch.arange(rows, dtype=torch.int32, device=index.device),
+            torch.empty(0, block, -(-block // 8), dtype=torch.uint8, device=index.device),
+            torch.empty(num_targets, num_sources, 0, device=index.device),
+        )
+
+    # ------------------------------------------------------------------ sizes
+
+    @property
+    def block(self) -> int:
+        """Tokens a tile."""
+        return self.mask.shape[1]
+
+    @property
+    def num_targets(self) -> int:
+        """T."""
+        return self.extent.shape[0]
+
+    @property
+    def num_sources(self) -> int:
+        """S."""
+        return self.extent.shape[1]
+
+    @property
+    def batch(self) -> int:
+        """B; 1 where all examples share one structure."""
+        return self.index.shape[0]
+
+    @property
+    def heads(self) -> int:
+        """H; 1 where all heads share one structure."""
+        return self.index.shape[1]
+
+    @property
+    def num_tiles(self) -> int:
+        """The number of visited tiles, over all heads and examples."""
+        return int(self.count.sum()) + (0 if self.wide is None else self.wide.num_tiles)
+
+    def parts(self) -> list[BlockAdjacency]:
+        """The structure without :attr:`wide`, and that one if there is one; their tile rows are disjoint."""
+        return [self] if self.wide is None else [dataclasses.replace(self, wide=None), self.wide]
+
+    # ------------------------------------------------------------------ other forms
+
+    def with_transpose(self) -> BlockAdjacency:
+        """The structure with ``t_index``, ``t_rule`` and ``t_count`` filled in: kernels' backward passes read them."""
+        wide = None if self.wide is None else self.wide.with_transpose()
+        if self.t_index is not None:
+            return dataclasses.replace(self, wide=wide)
+        group, r, k = self._visits()
+        columns = -(-self.num_sources // self.block)
+        source = group * columns + self.index.flatten(0, 1)[group, r, k]
+        order = torch.sort(source, stable=True).indices  # rows of one source stay ascending
+        count = torch.bincount(source, minlength=self.batch * self.heads * columns)
+        slot = torch.arange(len(source), device=self.device) - (count.cumsum(0) - count)[source[order]]
+        shape = (len(count), int(count.max()) if len(count) else 0)
+        at = (source[order], slot)
+        values = (self.row[r][order], self.rule.flatten(0, 1)[group, r, k][order])
+        index, rule = (torch.zeros(shape, dtype=torch.int32, device=self.device).index_put(at, v) for v in values)
+        lists = (t.unflatten(0, (self.batch, self.heads, columns)) for t in (index, rule, count.int()))
+        return dataclasses.replace(self, **dict(zip(("t_index", "t_rule", "t_count"), lists, strict=True)), wide=wide)
+
+    def adjacency(self, *, example: int = 0, head: int = 0) -> Adjacency:
+        """The exact edges of one example and head: for tests and small cases, since it writes down every pair."""
+        target, source = zip(*(part._pairs(example, head) for part in self.parts()), strict=True)
+        return Adjacency.from_coo(
+            target=torch.cat(target),
+            source=torch.cat(source),
+            num_targets=self.num_targets,
+            num_sources=self.num_sources,
+        )
+
+    def equal(self, other: BlockAdjacency) -> bool:
+        """Whether both list the same tiles under the same rules; the transpose is not looked at."""
+        if not isinstance(other, BlockAdjacency) or (self.wide is None) != (other.wide is None):
+            return False
+        if self.extent.shape != other.extent.shape:
+            return False
+        other = other.to(self.device)
+        names = ("index", "rule", "count", "row", "mask")
+        same = all(torch.equal(getattr(self, n), getattr(other, n)) for n in names)
+        return same and (self.wide is None or self.wide.equal(other.wide))  # type: ignore[arg-type]
+
+    def __repr__(self) -> str:
+        """Sizes, not tensors."""
+        each = (f"{self.batch} examples" if self.batch > 1 else "", f"{self.heads} heads" if self.heads > 1 else "")
+        sizes = f"{self.num_targets} x {self.num_sources} in tiles of {self.block}"
+        tiles = f"{self.num_tiles} tiles, {self.mask.shape[0]} masks"
+        return f"BlockAdjacency({', '.join([sizes, *filter(None, each), tiles])}, {self.device})"
+
+    # ------------------------------------------------------------------ inside
+
+    def _visits(self) -> tuple[Tensor, Tensor, Tensor]:
+        """For each visited tile: b * H + h, the number of its tile row in ``row``, and its place in the list."""
+        used = torch.arange(self.index.shape[3], device=self.device) < self.count.unsqueeze(3)
+        group, r, k = used.flatten(0, 1).nonzero().unbind(1)
+        return group, r, k
+
+    def _pairs(self, example: int, head: int) -> tuple[Tensor, Tensor]:
+        """(target, source) of every edge of one example and head."""
+        whole("example", example, most=None if self.batch == 1 else self.batch - 1)
+        whole("head", head, most=None if self.heads == 1 else self.heads - 1)
+        b, h = example if self.batch > 1 else 0, head if self.heads > 1 else 0
+        used = torch.arange(self.index.shape[3], device=self.device) < self.count[b, h].unsqueeze(1)
+        r, k = used.nonzero().unbind(1)
+        tile, i, j = self.allowed(self.rule[b, h, r, k]).nonzero().unbind(1)
+        target = self.row[r].long()[tile] * self.block + i
+        source = self.index[b, h, r, k].long()[tile] * self.block + j
+        inside = (target < self.num_targets) & (source < self.num_sources)
+        return target[inside], source[inside]
+
+    def allowed(self, rule: Tensor) -> Tensor:
+        """Boolean [n, block, block]: the pairs that rules [n] let through."""
+        own = rule.view(-1, 1, 1)
+        lower = torch.ones(self.block, self.block, dtype=torch.bool, device=self.device).tril()
+        bits = (own == FULL) | ((own == CAUSAL) & lower)
+        if not len(self.mask):
+            return bits
+        return torch.where(own >= 0, unpacked(self.mask[rule.long().clamp(min=0)], self.block), bits)
+
+
+def unpacked(mask: Tensor, block: int) -> Tensor:
+    """Boolean [..., block, block] of packed bits uint8 [..., block, ceil(block / 8)]."""
+    bits = mask.unsqueeze(-1) >> torch.arange(8, dtype=torch.uint8, device=mask.device) & 1
+    return bits.flatten(-2)[..., :block].bool()
+
+
+def packed(bits: Tensor) -> Tensor:
+    """Packed bits uint8 [..., block, ceil(block / 8)] of booleans [..., block, block]."""
+    bits = torch.nn.functional.pad(bits.to(torch.uint8), (0, -bits.shape[-1] % 8)).unflatten(-1, (-1, 8))
+    return (bits << torch.arange(8, dtype=torch.uint8, device=bits.device)).sum(-1, dtype=torch.uint8)
+
+
+def _checked_lists(index: Any, count: Any, rows: int, columns: int) -> tuple[Tensor, Tensor]:
+    """Lists as int64 [B, H, T_tiles, K] and [B, H, T_tiles], in range."""
+    integer = (torch.int8, torch.int16, torch.int32, torch.int64, torch.uint8)
+    for name, value in (("index", index), *(() if count is None else (("count", count),))):
+        if not isinstance(value, Tensor) or value.dtype not in integer:
+            got = value.dtype if isinstance(value, Tensor) else type(value).__name__
+            raise ArgumentTypeError(name, "an integer tensor", got)
+    if not 2 <= index.dim() <= 4 or index.shape[-2] != rows:
+        raise ArgumentError("index", f"shape [B, H, {rows}, K] (leading ones may lack)", f"shape {list(index.shape)}")
+    if count is None:
+        count = torch.full(index.shape[:-1], index.shape[-1], device=index.device)
+    if count.shape != index.shape[:-1]:
+        raise ArgumentError("count", f"shape {list(index.shape[:-1])}", f"shape {list(count.shape)}")
+    if count.numel() and (int(count.min()) < 0 or int(count.max()) > index.shape[-1]):
+        raise ArgumentError("count", f"0 .. {index.shape[-1]}", f"{int(count.min())} .. {int(count.max())}")
+    used = torch.arange(index.shape[-1], device=index.device) < count.unsqueeze(-1)
+    _coo.check_range("index", index[used].long(), columns, "tiles of sources")
+    lead = (1,) * (4 - index.dim())
+    return index.long().reshape(*lead, *index.shape), count.long().reshape(*lead, *count.shape)
+
+
+torch.export.register_dataclass(BlockAdjacency, serialized_type_name="hgraph.structure.BlockAdjacency")
+torch.serialization.add_safe_globals([BlockAdjacency])

@@ -1,0 +1,51 @@
+"""Attention patterns as token graphs, to be put together with ``|``, ``&``, ``-`` and ``@``.
+
+>>> from hgraph import patterns
+>>> longformer = patterns.sliding_window(1024, 65) | patterns.global_tokens(1024, [0])
+>>> longformer
+TokenGraph(1024 x 1024, 129854 edges, cpu)
+>>> documents = patterns.causal(12) & patterns.packed([5, 7])
+>>> documents.is_causal, documents.num_edges
+(True, 43)
+"""
+
+from hgraph.structure.patterns.content import clusters, packed, padded, random, sink_band, top_k
+from hgraph.structure.patterns.distance import (
+    causal,
+    dilated,
+    full,
+    longnet,
+    none,
+    power,
+    prefix_lm,
+    sliding_window,
+    strided,
+)
+from hgraph.structure.patterns.place import axial, block_local, global_tokens, hilbert_windows, sinks
+from hgraph.structure.patterns.vertices import beside, summaries, with_extra
+
+__all__ = [
+    "axial",
+    "beside",
+    "block_local",
+    "causal",
+    "clusters",
+    "dilated",
+    "full",
+    "global_tokens",
+    "hilbert_windows",
+    "longnet",
+    "none",
+    "packed",
+    "padded",
+    "power",
+    "prefix_lm",
+    "random",
+    "sink_band",
+    "sinks",
+    "sliding_window",
+    "strided",
+    "summaries",
+    "top_k",
+    "with_extra",
+]

@@ -1,0 +1,54 @@
+"""What all patterns are made with: runs that are in range by construction."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from hgraph.errors import ArgumentError
+from hgraph.structure import _runs
+from hgraph.structure._arguments import whole
+from hgraph.structure.token_graph import TokenGraph
+
+__all__ = ["graph_of", "residues", "shape_of", "sizes_of"]
+
+
+def graph_of(
+    row: Tensor,
+    start: Tensor,
+    stop: Tensor,
+    targets: int,
+    sources: int,
+    order: Tensor | None = None,
+    *,
+    batch: int = 1,
+    heads: int = 1,
+) -> TokenGraph:
+    """A graph of runs that are in range by construction."""
+    base = row * (sources + 1)
+    extent = torch.empty(batch, heads, targets, sources, 0, device=row.device)
+    return TokenGraph._from_line(_runs.united(_runs.Line(base + start, base + stop)), extent, order)
+
+
+def sizes_of(num_targets: int, num_sources: int | None) -> tuple[int, int]:
+    whole("num_targets", num_targets)
+    return num_targets, num_targets if num_sources is None else whole("num_sources", num_sources)
+
+
+def shape_of(shape: int | Sequence[int]) -> tuple[int, ...]:
+    sides = (shape,) if isinstance(shape, int) else tuple(shape)
+    if not sides:
+        raise ArgumentError("shape", "one side or more", sides)
+    return tuple(whole("shape", side) for side in sides)
+
+
+def residues(n: int, step: int) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """Tokens ordered by residue: the order, and by position where its residue begins, its length, the place in it."""
+    tokens = torch.arange(whole("n", n))
+    order = torch.sort(tokens % step, stable=True).indices
+    residue = order % step
+    length = (n - 1 - residue).div(step, rounding_mode="floor") + 1
+    own = order.div(step, rounding_mode="floor")
+    return order, torch.arange(n) - own, length, own

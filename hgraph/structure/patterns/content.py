@@ -1,0 +1,140 @@
+"""Patterns that content or chance makes: documents, padding, clusters, selections, spans of heads."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from hgraph.errors import ArgumentError
+from hgraph.structure import _coo, _runs
+from hgraph.structure._arguments import whole
+from hgraph.structure.patterns._make import graph_of
+from hgraph.structure.token_graph import TokenGraph
+
+__all__ = ["clusters", "packed", "padded", "random", "sink_band", "top_k"]
+
+
+def packed(lengths: Any, *, causal: bool = False) -> TokenGraph:
+    """Documents one after the other: tokens hear their own document alone.
+
+    >>> packed([2, 3], causal=True).num_edges
+    9
+    """
+    lengths = _coo.as_indices("lengths", lengths)
+    _coo.check_range("lengths", lengths, 2**62, "lengths")
+    n = int(lengths.sum())
+    rows = torch.arange(n)
+    stop = lengths.cumsum(0).repeat_interleave(lengths)
+    return graph_of(rows, stop - lengths.repeat_interleave(lengths), rows + 1 if causal else stop, n, n)
+
+
+def padded(n: int, lengths: Any) -> TokenGraph:
+    """One graph an example: its first ``lengths[b]`` tokens hear each other, the padding hears and tells nothing.
+
+    >>> from hgraph.patterns import causal
+    >>> (causal(4) & padded(4, [2, 4])).degree().tolist()
+    [[[1, 2, 0, 0]], [[1, 2, 3, 4]]]
+    """
+    lengths = _coo.as_indices("lengths", lengths)
+    _coo.check_range("lengths", lengths, whole("n", n) + 1, "lengths")
+    row, example = _runs.expanded(torch.zeros_like(lengths), lengths)
+    zero = torch.zeros_like(row)
+    return TokenGraph.from_runs(
+        row=example * n + row, start=zero, stop=lengths[example], num_targets=n, num_sources=n, batch=len(lengths)
+    )
+
+
+def clusters(assignment: Any, *, causal: bool = False) -> TokenGraph:
+    """Tokens hear the tokens of their own cluster.
+
+    Args:
+        assignment: integers [N], or [H, N] or [B, H, N] where heads or examples differ: the cluster of each token; a
+            negative one is in none.
+        causal: whether only tokens up to one's own are heard.
+
+    >>> clusters(torch.tensor([0, 1, 0, -1])).degree().flatten().tolist()
+    [2, 1, 2, 0]
+    """
+    assignment = torch.as_tensor(assignment)
+    _coo.as_indices("assignment", assignment.flatten())
+    if not 1 <= assignment.dim() <= 3:
+        raise ArgumentError("assignment", "shape [N], [H, N] or [B, H, N]", f"shape {list(assignment.shape)}")
+    batch, heads, n = (1,) * (3 - assignment.dim()) + tuple(assignment.shape)
+    flat = assignment.reshape(batch * heads, n).long()
+    # Members of one cluster side by side, whose pairs are then written down.
+    key, order = torch.sort(flat, dim=1, stable=True)
+    group = torch.arange(batch * heads, device=flat.device).unsqueeze(1)
+    fresh = torch.ones_like(key, dtype=torch.bool)
+    fresh[:, 1:] = key[:, 1:] != key[:, :-1]
+    run = fresh.flatten().long().cumsum(0) - 1
+    size = torch.bincount(run)
+    stop = size.cumsum(0)
+    member = (key >= 0).flatten()
+    begin, end = (stop - size)[run][member], stop[run][member]
+    own = member.nonzero().flatten()
+    source, position = _runs.expanded(begin, own + 1 if causal else end)
+    row, column = (group * n + order).flatten()[own[position]], order.flatten()[source]
+    return graph_of(row, column, column + 1, n, n, batch=batch, heads=heads)
+
+
+def top_k(index: Tensor, *, num_sources: int) -> TokenGraph:
+    """Targets hear the sources that were selected for them.
+
+    Args:
+        index: integers [T, K], or [H, T, K] or [B, H, T, K]; negative ones count for nothing.
+        num_sources: S.
+
+    >>> top_k(torch.tensor([[0, 2], [1, -1]]), num_sources=3).num_edges
+    3
+    """
+    if not isinstance(index, Tensor) or not 2 <= index.dim() <= 4:
+        raise ArgumentError("index", "integers [T, K], [H, T, K] or [B, H, T, K]", getattr(index, "shape", index))
+    batch, heads, targets, k = (1,) * (4 - index.dim()) + tuple(index.shape)
+    column = _coo.as_indices("index", index.flatten())
+    row = torch.arange(batch * heads * targets, device=index.device).repeat_interleave(k)
+    keep = column >= 0
+    return TokenGraph.from_runs(
+        row=row[keep],
+        start=column[keep],
+        stop=column[keep] + 1,
+        num_targets=targets,
+        num_sources=num_sources,
+        batch=batch,
+        heads=heads,
+    )
+
+
+def sink_band(n: int, spans: Any, *, sink: int = 64, block: int = 64) -> TokenGraph:
+    """Sink tokens and a causal band of its own width for each head, in whole blocks that end with the diagonal one.
+
+    Args:
+        n: tokens.
+        spans: integers [H], tokens of each head's band; rounded down to blocks, at least one.
+        sink: tokens at the beginning that every head hears, beside the band.
+        block: tokens a block.
+
+    >>> sink_band(8, [2, 4], sink=1, block=2).degree()[0].tolist()
+    [[1, 2, 2, 3, 2, 3, 2, 3], [1, 2, 3, 4, 4, 5, 4, 5]]
+    """
+    spans = _coo.as_indices("spans", spans)
+    rows = torch.arange(whole("n", n))
+    own, heads = rows.div(whole("block", block, 1), rounding_mode="floor"), len(spans)
+    bands = spans.div(block, rounding_mode="floor").clamp(min=1)
+    start = (own + 1 - bands.unsqueeze(1)).clamp(min=0) * block
+    row = torch.arange(heads).unsqueeze(1) * n + rows
+    sinks_ = torch.zeros_like(row), (rows + 1).clamp(max=whole("sink", sink)).expand(heads, n)
+    first = torch.cat([start.flatten(), sinks_[0].flatten()])
+    stop = torch.cat([(rows + 1).repeat(heads), sinks_[1].flatten()])
+    return graph_of(row.flatten().repeat(2), first, stop, n, n, heads=heads)
+
+
+def random(n: int, degree: int, *, seed: int, causal: bool = False) -> TokenGraph:
+    """Every token hears ``degree`` tokens drawn with replacement, so that a few may be fewer, and itself."""
+    generator = torch.Generator().manual_seed(seed)
+    rows = torch.arange(whole("n", n)).unsqueeze(1)
+    share = torch.rand(n, whole("degree", degree), generator=generator, dtype=torch.float64)
+    column = torch.cat([(share * (rows + 1 if causal else n)).long(), rows], 1).flatten()
+    row = rows.expand(n, degree + 1).flatten()
+    return graph_of(row, column, column + 1, n, n)

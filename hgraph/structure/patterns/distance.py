@@ -1,0 +1,168 @@
+"""Patterns by distance: everybody, windows, gaps, powers."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+import torch
+
+from hgraph.errors import ArgumentError
+from hgraph.structure import _runs
+from hgraph.structure._arguments import whole
+from hgraph.structure.patterns._make import graph_of, residues, shape_of, sizes_of
+from hgraph.structure.token_graph import TokenGraph
+
+__all__ = ["causal", "dilated", "full", "longnet", "none", "power", "prefix_lm", "sliding_window", "strided"]
+
+
+def full(num_targets: int, num_sources: int | None = None) -> TokenGraph:
+    """Every target hears every source (of its own tokens, or of others in cross-attention).
+
+    >>> full(3, 5).num_edges
+    15
+    """
+    n, s = sizes_of(num_targets, num_sources)
+    rows = torch.arange(n)
+    return graph_of(rows, torch.zeros_like(rows), torch.full_like(rows, s), n, s)
+
+
+def none(num_targets: int, num_sources: int | None = None) -> TokenGraph:
+    """Nobody hears anybody: what unions start from."""
+    n, s = sizes_of(num_targets, num_sources)
+    rows = torch.empty(0, dtype=torch.long)
+    return graph_of(rows, rows, rows, n, s)
+
+
+def causal(num_targets: int, num_sources: int | None = None) -> TokenGraph:
+    """Every token hears itself and all before it; of more sources than targets, the targets are the last ones.
+
+    >>> causal(2, 4).adjacency().dense().int().tolist()
+    [[1, 1, 1, 0], [1, 1, 1, 1]]
+    """
+    n, s = sizes_of(num_targets, num_sources)
+    rows = torch.arange(n)
+    return graph_of(rows, torch.zeros_like(rows), (rows + 1 + s - n).clamp(min=0), n, s)
+
+
+def prefix_lm(n: int, prefix: int) -> TokenGraph:
+    """Causal, but the first ``prefix`` tokens hear each other both ways."""
+    whole("prefix", prefix, most=n)
+    rows = torch.arange(whole("n", n))
+    return graph_of(rows, torch.zeros_like(rows), (rows + 1).clamp(min=prefix), n, n)
+
+
+def sliding_window(shape: int | Sequence[int], window: int | Sequence[int], *, causal: bool = False) -> TokenGraph:
+    r"""Tokens less than ``window`` apart: :math:`|i - j| < w` along every axis of the grid.
+
+    Args:
+        shape: n tokens on a line, or the sides of a grid of any dimension, tokens in raster order.
+        window: w, one for all axes or one an axis; 1 is the token itself.
+        causal: whether only tokens up to one's own are heard, in raster order. On a line these are w tokens, instead of
+            2 w - 1.
+
+    >>> sliding_window(5, 2, causal=True).degree().flatten().tolist()
+    [1, 2, 2, 2, 2]
+    >>> sliding_window((3, 3), 2).degree().view(3, 3).tolist()
+    [[4, 6, 4], [6, 9, 6], [4, 6, 4]]
+    """
+    sides = shape_of(shape)
+    windows = (window,) * len(sides) if isinstance(window, int) else tuple(window)
+    if len(windows) != len(sides):
+        raise ArgumentError("window", f"one number, or one for each of {len(sides)} axes", windows)
+    for w in windows:
+        whole("window", w, 1)
+    n = math.prod(sides)
+    row, low = torch.arange(n), torch.zeros(n, dtype=torch.long)
+    for axis, (side, w) in enumerate(zip(sides[:-1], windows[:-1], strict=True)):
+        own = row.div(math.prod(sides[axis + 1 :]), rounding_mode="floor") % max(side, 1)
+        start, stop = (own - w + 1).clamp(min=0), (own + w).clamp(max=side)
+        other, position = _runs.expanded(start, stop)  # the lines of the grid that are near along this axis
+        row, low = row[position], low[position] * side + other
+    own = row % max(sides[-1], 1)
+    start, stop = (own - windows[-1] + 1).clamp(min=0), (own + windows[-1]).clamp(max=sides[-1])
+    start, stop = low * sides[-1] + start, low * sides[-1] + stop
+    if causal:
+        stop = torch.minimum(stop, row + 1)
+    return graph_of(row, start, stop, n, n)
+
+
+def dilated(n: int, window: int, dilation: int, *, causal: bool = False) -> TokenGraph:
+    r"""A window with gaps: :math:`|i - j| < w d` and d divides :math:`i - j`.
+
+    Tokens are put in the order of their residues modulo d, where this is a plain window.
+
+    >>> dilated(9, 3, 2, causal=True).adjacency().select(torch.tensor([7])).indices.tolist()
+    [3, 5, 7]
+    """
+    whole("window", window, 1)
+    order, first, length, own = residues(n, whole("dilation", dilation, 1))
+    start = first + (own - window + 1).clamp(min=0)
+    stop = first + torch.minimum(own + (1 if causal else window), length)
+    return graph_of(torch.arange(n), start, stop, n, n, order)
+
+
+def strided(n: int, stride: int, *, causal: bool = False) -> TokenGraph:
+    """Tokens a multiple of ``stride`` apart (with a window of ``stride``, the Sparse Transformer's two steps).
+
+    >>> (strided(256, 16, causal=True) @ sliding_window(256, 16, causal=True)).num_edges == 256 * 257 // 2
+    True
+    """
+    order, first, length, own = residues(n, whole("stride", stride, 1))
+    stop = first + (own + 1 if causal else length)
+    return graph_of(torch.arange(n), first, stop, n, n, order)
+
+
+def power(n: int, block: int = 1, *, window: int = 0, sink: int = 0, base: int = 2) -> TokenGraph:
+    r"""Causal edges at distances 0 and powers of a base, in tokens or blocks: every distance in few hops.
+
+    With :math:`\delta = \lfloor i/b \rfloor - \lfloor j/b \rfloor \ge 0`, i hears j <= i where :math:`\delta` is 0, a
+    power of the base, or below ``window``, and the first ``sink`` tokens.
+
+    Args:
+        n: tokens.
+        block: b, tokens a block.
+        window: blocks that are heard without gaps, the token's own included.
+        sink: tokens at the beginning that everybody hears.
+        base: of the powers.
+
+    >>> power(8).adjacency().select(torch.tensor([7])).indices.tolist()
+    [3, 5, 6, 7]
+    """
+    whole("window", window), whole("sink", sink), whole("base", base, 2)
+    own = torch.arange(whole("n", n)).div(whole("block", block, 1), rounding_mode="floor")
+    near = max(window, 1)
+    rows = torch.arange(n)
+    pieces = [(rows, (own - near + 1).clamp(min=0) * block, rows + 1)]
+    delta = 1
+    while delta * block < n:
+        far = rows[own >= delta]
+        at = own[far] - delta
+        if delta >= near:
+            pieces.append((far, at * block, (at + 1) * block))
+        delta *= base
+    if sink:
+        pieces.append((rows, torch.zeros_like(rows), (rows + 1).clamp(max=sink)))
+    row, start, stop = (torch.cat(p) for p in zip(*pieces, strict=True))
+    return graph_of(row, start, stop, n, n)
+
+
+def longnet(n: int, segments: Sequence[int], dilations: Sequence[int], *, causal: bool = False) -> TokenGraph:
+    """LongNet: for each pair (w, r), tokens of one segment of w whose places are multiples of r hear each other.
+
+    >>> longnet(16, [4, 16], [1, 4]).num_edges
+    76
+    """
+    if len(segments) != len(dilations):
+        raise ArgumentError("dilations", f"{len(segments)} numbers, as segments has", len(dilations))
+    graph, rows = none(n), torch.arange(whole("n", n))
+    for w, r in zip(segments, dilations, strict=True):
+        whole("segments", w, 1), whole("dilations", r, 1)
+        own = rows[rows % w % r == 0]
+        begin = own - own % w
+        end = own + 1 if causal else (begin + w).clamp(max=n)
+        count = -(-(end - begin) // r)
+        step, position = _runs.expanded(torch.zeros_like(count), count)
+        at = begin[position] + step * r
+        graph = graph | graph_of(own[position], at, at + 1, n, n)
+    return graph

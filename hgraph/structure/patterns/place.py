@@ -1,0 +1,83 @@
+"""Patterns by place: sinks, global tokens, blocks, lines of a grid, pieces of a curve."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+
+from hgraph.errors import ArgumentError
+from hgraph.structure import _coo
+from hgraph.structure._arguments import whole
+from hgraph.structure._curve import hilbert_order
+from hgraph.structure.patterns._make import graph_of, shape_of
+from hgraph.structure.token_graph import TokenGraph
+
+__all__ = ["axial", "block_local", "global_tokens", "hilbert_windows", "sinks"]
+
+
+def sinks(n: int, count: int, *, causal: bool = True) -> TokenGraph:
+    """Everybody hears the first ``count`` tokens."""
+    whole("count", count, most=n)
+    rows = torch.arange(whole("n", n))
+    stop = (rows + 1).clamp(max=count) if causal else torch.full_like(rows, count)
+    return graph_of(rows, torch.zeros_like(rows), stop, n, n)
+
+
+def global_tokens(n: int, tokens: Any) -> TokenGraph:
+    """The given tokens hear everybody and are heard by everybody (restrict with ``& causal(n)``)."""
+    tokens = _coo.as_indices("tokens", tokens).unique()
+    _coo.check_range("tokens", tokens, whole("n", n), "tokens")
+    rows = torch.arange(n).repeat_interleave(len(tokens))
+    columns = tokens.repeat(n)
+    wide = torch.zeros_like(tokens)
+    row, start, stop = torch.cat([rows, tokens]), torch.cat([columns, wide]), torch.cat([columns + 1, wide + n])
+    return graph_of(row, start, stop, n, n)
+
+
+def block_local(n: int, size: int, *, before: int = 0, after: int = 0, causal: bool = False) -> TokenGraph:
+    """Blocks of ``size`` tokens hear themselves and so many blocks before and after.
+
+    >>> block_local(5, 2).degree().flatten().tolist()
+    [2, 2, 2, 2, 1]
+    """
+    whole("size", size, 1), whole("before", before), whole("after", after)
+    rows = torch.arange(whole("n", n))
+    own = rows.div(size, rounding_mode="floor")
+    stop = ((own + 1 + after) * size).clamp(max=n)
+    return graph_of(rows, (own - before).clamp(min=0) * size, torch.minimum(stop, rows + 1) if causal else stop, n, n)
+
+
+def axial(shape: Sequence[int], axis: int, *, causal: bool = False) -> TokenGraph:
+    """Cells of a grid hear the cells of their own line along one axis (those up to their own if causal).
+
+    Args:
+        shape: the sides of the grid; tokens are its cells in raster order.
+        axis: along which they hear each other; negative ones count from the end.
+        causal: whether only cells with a coordinate up to one's own are heard.
+
+    >>> grid = axial((4, 6), 0) @ axial((4, 6), 1)        # two layers reach every cell
+    >>> axial((4, 6), 0).num_edges, grid.density
+    (96, 1.0)
+    """
+    sides = shape_of(shape)
+    if not -len(sides) <= axis < len(sides):
+        raise ArgumentError("axis", f"{-len(sides)} .. {len(sides) - 1}", axis)
+    n, side = math.prod(sides), sides[axis]
+    order = torch.arange(n).view(sides).movedim(axis, -1).flatten()  # the axis runs fastest: lines are neighbours
+    places = torch.arange(n)
+    own = places % max(side, 1)
+    stop = places + 1 if causal else places - own + side
+    return graph_of(places, places - own, stop, n, n, None if axis in (-1, len(sides) - 1) else order)
+
+
+def hilbert_windows(shape: Sequence[int], window: int) -> TokenGraph:
+    """Blocks of ``window`` cells that follow each other on a Hilbert curve hear each other: compact, of equal size."""
+    whole("window", window, 1)
+    order = hilbert_order(shape_of(shape))
+    n = len(order)
+    places = torch.arange(n)
+    start = places - places % window
+    return graph_of(places, start, (start + window).clamp(max=n), n, n, order)

@@ -1,0 +1,65 @@
+"""Vertices beside the tokens: memory, landmarks, summaries."""
+
+from __future__ import annotations
+
+import torch
+
+from hgraph.errors import ArgumentError
+from hgraph.structure._arguments import whole
+from hgraph.structure.patterns._make import graph_of
+from hgraph.structure.token_graph import TokenGraph
+
+__all__ = ["beside", "summaries", "with_extra"]
+
+
+def beside(left: TokenGraph, right: TokenGraph) -> TokenGraph:
+    """The same targets over the sources of both: those of ``left``, then those of ``right``.
+
+    >>> from hgraph.patterns import causal, full
+    >>> beside(causal(3), full(3, 2)).shape[2:]
+    (3, 5)
+    """
+    left, right = left.natural(), right.natural()
+    if left.shape[:3] != right.shape[:3]:
+        raise ArgumentError("right", f"examples, heads and targets {left.shape[:3]}, as left has", right.shape[:3])
+    a, b = left.num_sources, right.num_sources
+    row = torch.cat([left._row(), right._row()])
+    start, stop = torch.cat([left.start, right.start + a]), torch.cat([left.stop, right.stop + a])
+    return graph_of(row, start, stop, left.num_targets, a + b, batch=left.batch, heads=left.heads)
+
+
+def with_extra(graph: TokenGraph, count: int, *, hear: bool = True) -> TokenGraph:
+    """A graph with ``count`` more vertices in front (memory, landmarks, registers) that every token hears.
+
+    Args:
+        graph: square.
+        count: vertices to add; tokens become vertices count .. count + N - 1.
+        hear: whether they also hear everybody; otherwise they only hear themselves.
+
+    >>> from hgraph.patterns import causal
+    >>> with_extra(causal(2), 1).adjacency().dense().int().tolist()
+    [[1, 1, 1], [1, 1, 0], [1, 1, 1]]
+    """
+    graph._loops()  # refuses what is not square
+    graph, n, m = graph.natural(), graph.num_targets, whole("count", count)
+    groups = torch.arange(graph.batch * graph.heads).unsqueeze(1) * (n + m)
+    tokens, extra = (groups + torch.arange(m, n + m)).flatten(), (groups + torch.arange(m)).flatten()
+    own = torch.arange(m).repeat(len(groups))
+    row = graph._row()
+    row = row.div(max(n, 1), rounding_mode="floor") * (n + m) + m + row % max(n, 1)
+    zero, all_ = torch.zeros_like(own), torch.full_like(own, n + m)
+    start = torch.cat([graph.start + m, torch.zeros_like(tokens), zero if hear else own])
+    stop = torch.cat([graph.stop + m, torch.full_like(tokens, m), all_ if hear else own + 1])
+    row = torch.cat([row, tokens, extra])
+    return graph_of(row, start, stop, n + m, n + m, batch=graph.batch, heads=graph.heads)
+
+
+def summaries(n: int, size: int, *, causal: bool = True) -> TokenGraph:
+    """Tokens hear the summaries of blocks of ``size`` tokens, one source each: of whole past blocks if causal.
+
+    >>> summaries(6, 2).degree().flatten().tolist()
+    [0, 0, 1, 1, 2, 2]
+    """
+    rows, blocks = torch.arange(whole("n", n)), -(-n // whole("size", size, 1))
+    stop = rows.div(size, rounding_mode="floor") if causal else torch.full_like(rows, blocks)
+    return graph_of(rows, torch.zeros_like(rows), stop, n, blocks)

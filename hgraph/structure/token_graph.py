@@ -1,0 +1,470 @@
+"""`TokenGraph`: which tokens each token attends to, as runs of consecutive tokens."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from hgraph.errors import ArgumentError, ArgumentTypeError
+from hgraph.structure import _coo, _runs
+from hgraph.structure._arguments import whole
+from hgraph.structure.adjacency import Adjacency
+from hgraph.structure.base import Structure, derived
+from hgraph.structure.blocks import BlockAdjacency
+
+__all__ = ["TokenGraph"]
+
+_MAX_SQUARE = 8192  # tokens of which all pairs may be written down
+
+
+@dataclass(frozen=True, eq=False)
+class TokenGraph(Structure):
+    r"""T targets, and for each the S sources that it attends to; one graph for all heads and examples, or one for each.
+
+    An attention pattern is an edge set. Row t is kept as runs of consecutive sources, which is what patterns are made
+    of: a window of a million tokens is a million runs, full attention too, whatever their number of edges. Set algebra
+    (``a | b``, ``a & b``, ``a - b``), composition (``a @ b``) and receptive fields (:meth:`reach`) are exact and work
+    on the runs. Build one with `hgraph.patterns`.
+
+    Args:
+        indptr: [B * H * T + 1] int64, where each row's runs begin; rows of all heads and examples in turn.
+        start: [R], the first source of each run.
+        stop: [R], one past the last.
+        extent: [B, H, T, S, 0], no numbers, only the sizes; B = 1 is every example, H = 1 every head.
+        order: [N] or None. Runs count positions, and position p is token ``order[p]``: tokens along a Hilbert curve, or
+            columns of a grid, become neighbours. None is the order of the tokens; only square graphs have another.
+
+    >>> from hgraph import patterns
+    >>> g = patterns.sliding_window(6, 2, causal=True) | patterns.sinks(6, 1)
+    >>> g.adjacency().dense().int().tolist()[4]
+    [1, 0, 0, 1, 1, 0]
+    >>> g.num_edges, g.reach(2).num_edges
+    (15, 18)
+    """
+
+    indptr: Tensor
+    start: Tensor
+    stop: Tensor
+    extent: Tensor
+    order: Tensor | None = None
+
+    # ------------------------------------------------------------------ construction
+
+    @classmethod
+    def from_runs(
+        cls,
+        *,
+        row: Any,
+        start: Any,
+        stop: Any,
+        num_targets: int,
+        num_sources: int,
+        order: Any = None,
+        batch: int = 1,
+        heads: int = 1,
+    ) -> TokenGraph:
+        """Check and sort runs given in any order; overlapping ones are united, empty ones dropped.
+
+        Args:
+            row: [R] integers in 0 .. batch * heads * num_targets - 1: ``(b * heads + h) * num_targets + t``.
+            start: [R] integers, the first source of each run.
+            stop: [R] integers, one past the last.
+            num_targets: T.
+            num_sources: S.
+            order: [N], every token once, or None.
+            batch: B, or 1 where all examples share one graph.
+            heads: H, or 1 where all heads share one graph.
+
+        Raises:
+            ArgumentError: sizes, rows or sources out of range, or an order that is not a permutation.
+            ArgumentTypeError: indices that are not integers.
+        """
+        sizes = {"num_targets": num_targets, "num_sources": num_sources, "batch": batch, "heads": heads}
+        for name, size in sizes.items():
+            _coo.check_size(name, size)
+        row, start, stop = (_coo.as_indices(n, v) for n, v in (("row", row), ("start", start), ("stop", stop)))
+        if not len(row) == len(start) == len(stop):
+            raise ArgumentError("row, start, stop", "one length", f"{len(row)}, {len(start)} and {len(stop)}")
+        _coo.check_range("row", row, batch * heads * num_targets, "rows")
+        _coo.check_range("start", start, num_sources + 1, "sources")
+        _coo.check_range("stop", stop, num_sources + 1, "sources")
+        if order is not None:
+            order = _checked_order(order, num_targets, num_sources)
+        keep = stop > start
+        base = row[keep] * (num_sources + 1)
+        line = _runs.united(_runs.Line(base + start[keep], base + stop[keep]))
+        extent = torch.empty(batch, heads, num_targets, num_sources, 0, device=row.device)
+        return cls._from_line(line, extent, order)
+
+    @classmethod
+    def _from_line(cls, line: _runs.Line, extent: Tensor, order: Tensor | None) -> TokenGraph:
+        """A graph of sorted, disjoint runs on the line."""
+        b, h, t, s, _ = extent.shape
+        row = torch.div(line.first, s + 1, rounding_mode="floor")
+        indptr = torch.zeros(b * h * t + 1, dtype=torch.long, device=row.device)
+        torch.cumsum(torch.bincount(row, minlength=b * h * t), 0, out=indptr[1:])
+        dtype = _coo.index_dtype(s)
+        base = row * (s + 1)
+        return cls(indptr, (line.first - base).to(dtype), (line.last - base).to(dtype), extent, order)
+
+    @classmethod
+    def from_adjacency(cls, adj: Adjacency) -> TokenGraph:
+        """The edges of an `Adjacency`, whose weights are not read; parallel edges become one.
+
+        >>> TokenGraph.from_adjacency(Adjacency.eye(3)).num_edges
+        3
+        """
+        if not isinstance(adj, Adjacency):
+            raise ArgumentTypeError("adj", "an Adjacency", type(adj).__name__, "A Graph holds one as .adj")
+        return cls.from_runs(
+            row=adj.target,
+            start=adj.indices,
+            stop=adj.indices.long() + 1,
+            num_targets=adj.num_targets,
+            num_sources=adj.num_sources,
+        )
+
+    @classmethod
+    def per_head(cls, graphs: Sequence[TokenGraph]) -> TokenGraph:
+        """One graph for each head, of equal shape."""
+        return _stacked(graphs, axis=1)
+
+    @classmethod
+    def per_example(cls, graphs: Sequence[TokenGraph]) -> TokenGraph:
+        """One graph for each example of a batch, of equal shape."""
+        return _stacked(graphs, axis=0)
+
+    # ------------------------------------------------------------------ sizes
+
+    @property
+    def batch(self) -> int:
+        """B; 1 where all examples share one graph."""
+        return self.extent.shape[0]
+
+    @property
+    def heads(self) -> int:
+        """H; 1 where all heads share one graph."""
+        return self.extent.shape[1]
+
+    @property
+    def num_targets(self) -> int:
+        """T."""
+        return self.extent.shape[2]
+
+    @property
+    def num_sources(self) -> int:
+        """S."""
+        return self.extent.shape[3]
+
+    @property
+    def shape(self) -> tuple[int, int, int, int]:
+        """(B, H, T, S)."""
+        return self.batch, self.heads, self.num_targets, self.num_sources
+
+    @property
+    def num_runs(self) -> int:
+        """R, over all heads and examples."""
+        return self.start.shape[0]
+
+    @property
+    def num_edges(self) -> int:
+        """The number of edges, over all heads and examples."""
+        return int((self.stop.long() - self.start).sum())
+
+    @property
+    def density(self) -> float:
+        """The share of all pairs (target, source) that are edges: 1 for full attention, about a half for causal."""
+        pairs = self.extent.shape[:4].numel()
+        return self.num_edges / pairs if pairs else 0.0
+
+    @property
+    def is_square(self) -> bool:
+        """Whether targets and sources are the same tokens by number."""
+        return self.num_targets == self.num_sources
+
+    @property
+    def is_causal(self) -> bool:
+        """Whether no token hears a later one; in a graph of more sources than targets the targets are the last ones."""
+        return derived(self, "is_causal", lambda: _is_causal(self))
+
+    def degree(self) -> Tensor:
+        """[B, H, T]: how many sources each target hears."""
+        ends = torch.zeros(self.num_runs + 1, dtype=torch.long, device=self.device)
+        torch.cumsum(self.stop.long() - self.start, 0, out=ends[1:])
+        degree = ends[self.indptr].diff().view(self.shape[:3])
+        return degree if self.order is None else torch.empty_like(degree).index_copy(2, self.order, degree)
+
+    # ------------------------------------------------------------------ set algebra
+
+    def __or__(self, other: TokenGraph) -> TokenGraph:
+        """Edges of either."""
+        return _combined(self, other, torch.logical_or)
+
+    def __and__(self, other: TokenGraph) -> TokenGraph:
+        """Edges of both."""
+        return _combined(self, other, torch.logical_and)
+
+    def __sub__(self, other: TokenGraph) -> TokenGraph:
+        """Edges of the first that the second lacks."""
+        return _combined(self, other, lambda a, b: a & ~b)
+
+    def __matmul__(self, other: TokenGraph) -> TokenGraph:
+        """Two steps as one: t hears s if a token that t hears under ``self`` hears s under ``other``.
+
+        As layers, ``other`` comes first and ``self`` after it.
+        """
+        _graph("a @ b", other)
+        if self.num_sources != other.num_targets:
+            raise ArgumentError("a @ b", f"b with {self.num_sources} targets, as a has sources", other.num_targets)
+        a, b = _one_order(self, other)
+        shape = torch.broadcast_shapes(a.shape[:2], b.shape[:2])
+        a, b = _broadcast(a, *shape), _broadcast(b, *shape)
+        row = a._row()
+        middle = torch.div(row, max(a.num_targets, 1), rounding_mode="floor") * b.num_targets
+        line = _runs.composed(row, middle + a.start, middle + a.stop, b._line(), width=b.num_sources)
+        extent = torch.empty(*shape, a.num_targets, b.num_sources, 0, device=self.device)
+        return TokenGraph._from_line(line, extent, a.order)
+
+    def reach(self, layers: int) -> TokenGraph:
+        """The receptive field of so many layers, every token's own included (residual connections carry it).
+
+        >>> from hgraph import patterns
+        >>> patterns.sliding_window(9, 3, causal=True).reach(2).degree().flatten().tolist()
+        [1, 2, 3, 4, 5, 5, 5, 5, 5]
+        """
+        whole("layers", layers)
+        step, field = self._with_loops(), self._loops()
+        for _ in range(layers):
+            wider = step @ field
+            if wider.num_edges == field.num_edges:  # nothing new can come any more
+                break
+            field = wider
+        return field
+
+    def first_hop(self, target: int | None = None) -> Tensor:
+        """After how many layers a source is first heard: 0 for oneself, -1 for never.
+
+        Args:
+            target: one target, or None for all.
+
+        Returns:
+            [N] for one target, [N, N] for all (row t is target t); of a graph for all heads and examples.
+        """
+        graph = self._single().natural()
+        n = graph.num_targets
+        if target is None and n > _MAX_SQUARE:
+            hint = "Ask for one target: graph.first_hop(t)"
+            raise ArgumentError("structure", f"at most {_MAX_SQUARE:,} tokens for all pairs", f"{n:,}", hint)
+        step, field = graph._with_loops(), graph._loops()
+        if target is not None:
+            field = field.select([whole("target", target, most=n - 1)])
+        hops = torch.full((field.num_targets, n), -1, dtype=torch.int16, device=self.device)
+        new, layer = field, 0
+        while new.num_runs:
+            column, run = _runs.expanded(new.start, new.stop)
+            hops[new._row()[run], column] = layer
+            wider = field @ step
+            new, field, layer = wider - field, wider, layer + 1
+        return hops if target is None else hops[0]
+
+    # ------------------------------------------------------------------ parts and other forms
+
+    def select(self, rows: Any) -> TokenGraph:
+        """The graph of the given targets [T'] alone, in that order, over the same sources: a decode step's, say."""
+        rows = _coo.as_indices("rows", rows).to(self.device)
+        _coo.check_range("rows", rows, self.num_targets, "targets")
+        graph = self.natural()
+        group = torch.arange(self.batch * self.heads, device=self.device) * self.num_targets
+        entry, position = _runs.of_rows(graph.indptr, (group.unsqueeze(1) + rows).flatten())
+        base = position * (self.num_sources + 1)
+        extent = torch.empty(self.batch, self.heads, len(rows), self.num_sources, 0, device=self.device)
+        line = _runs.Line(base + graph.start[entry], base + graph.stop[entry])
+        return TokenGraph._from_line(line, extent, None)
+
+    def of(self, *, example: int = 0, head: int = 0) -> TokenGraph:
+        """The graph of one head and one example."""
+        for name, at, size in (("example", example, self.batch), ("head", head, self.heads)):
+            whole(name, at, most=None if size == 1 else size - 1)
+        group = (example if self.batch > 1 else 0) * self.heads + (head if self.heads > 1 else 0)
+        rows = self.indptr[group * self.num_targets : (group + 1) * self.num_targets + 1]
+        a, b = int(rows[0]), int(rows[-1])
+        return TokenGraph(rows - a, self.start[a:b], self.stop[a:b], self.extent[:1, :1], self.order)
+
+    def natural(self) -> TokenGraph:
+        """The same edges with runs in the order of the tokens; from another order, it costs a step an edge."""
+        order = self.order
+        return self if order is None else derived(self, "natural", lambda: _natural(self, order))
+
+    def adjacency(self, *, example: int = 0, head: int = 0) -> Adjacency:
+        """The exact edges of one head and example as an `Adjacency`: for tests and small cases."""
+        graph = self.of(example=example, head=head)
+        column, run = _runs.expanded(graph.start, graph.stop)
+        target, source = graph._row()[run], column
+        if self.order is not None:
+            target, source = self.order[target], self.order[source]
+        return Adjacency.from_coo(
+            target=target, source=source, num_targets=self.num_targets, num_sources=self.num_sources
+        )
+
+    def tiles(self, block: int = 128) -> BlockAdjacency:
+        """The graph as tiles of ``block`` x ``block`` positions, made once a block size; see `BlockAdjacency`."""
+        return derived(self, ("tiles", block), lambda: _tiles(self, whole("block", block, 1)))
+
+    def equal(self, other: TokenGraph) -> bool:
+        """Whether both have the same sizes and the same edges."""
+        if not isinstance(other, TokenGraph) or self.shape != other.shape:
+            return False
+        a, b = self.natural(), other.to(self.device).natural()
+        return all(torch.equal(getattr(a, n), getattr(b, n)) for n in ("indptr", "start", "stop"))
+
+    def draw(self, ax: Any = None, *, kind: str = "matrix", **options: Any) -> Any:
+        """Draw the graph and return the matplotlib axes.
+
+        Args:
+            ax: axes to draw into, or None for new ones.
+            kind: ``"matrix"``, rows are targets; ``"graph"``, tokens on a line and an arc an edge; ``"layers"``, the
+                receptive field of one target, layer over layer.
+            **options: ``head``, ``example``, ``title``; ``bins`` of the matrix, ``target`` and ``layers`` else.
+        """
+        from hgraph.structure import draw_tokens
+
+        return draw_tokens.draw_tokens(self, ax, kind=kind, **options)
+
+    def __repr__(self) -> str:
+        """Sizes, not tensors."""
+        each = (f"{self.batch} examples" if self.batch > 1 else "", f"{self.heads} heads" if self.heads > 1 else "")
+        parts = [f"{self.num_targets} x {self.num_sources}", *filter(None, each), f"{self.num_edges} edges"]
+        return f"TokenGraph({', '.join(parts)}, {self.device})"
+
+    # ------------------------------------------------------------------ inside
+
+    def _row(self) -> Tensor:
+        """[R]: the row of each run."""
+        rows = torch.arange(len(self.indptr) - 1, device=self.device)
+        return rows.repeat_interleave(self.indptr.diff(), output_size=self.num_runs)
+
+    def _line(self) -> _runs.Line:
+        base = self._row() * (self.num_sources + 1)
+        return _runs.Line(base + self.start, base + self.stop)
+
+    def _loops(self) -> TokenGraph:
+        if not self.is_square:
+            raise ArgumentError("structure", "a square graph (targets are the sources)", f"{self.shape[2:]}")
+        rows = torch.arange(len(self.indptr) - 1, device=self.device)
+        line = rows * (self.num_sources + 1) + rows % max(self.num_targets, 1)
+        return TokenGraph._from_line(_runs.Line(line, line + 1), self.extent, self.order)
+
+    def _with_loops(self) -> TokenGraph:
+        return self | self._loops()
+
+    def _single(self) -> TokenGraph:
+        if self.batch * self.heads != 1:
+            raise ArgumentError("structure", "one graph for all heads", repr(self), "Take one: graph.of(head=h)")
+        return self
+
+
+# ---------------------------------------------------------------------- what the methods are made of
+
+
+def _graph(name: str, value: Any) -> None:
+    if not isinstance(value, TokenGraph):
+        raise ArgumentTypeError(name, "token graphs", type(value).__name__)
+
+
+def _checked_order(order: Any, num_targets: int, num_sources: int) -> Tensor:
+    order = _coo.as_indices("order", order)
+    if num_targets != num_sources or len(order) != num_targets:
+        raise ArgumentError("order", "one entry a token of a square graph", f"{len(order)} entries")
+    if not torch.equal(torch.sort(order).values, torch.arange(len(order), device=order.device)):
+        raise ArgumentError("order", f"every token 0 .. {len(order) - 1} once", "another list")
+    return order
+
+
+def _broadcast(graph: TokenGraph, batch: int, heads: int) -> TokenGraph:
+    """The graph repeated for examples and heads that share it."""
+    if graph.shape[:2] == (batch, heads):
+        return graph
+    group = torch.arange(graph.batch * graph.heads, device=graph.device).view(graph.batch, graph.heads, 1)
+    rows = group * graph.num_targets + torch.arange(graph.num_targets, device=graph.device)
+    rows = rows.expand(batch, heads, graph.num_targets).flatten()
+    entry, position = _runs.of_rows(graph.indptr, rows)
+    base = position * (graph.num_sources + 1)
+    extent = torch.empty(batch, heads, *graph.extent.shape[2:], device=graph.device)
+    line = _runs.Line(base + graph.start[entry], base + graph.stop[entry])
+    return TokenGraph._from_line(line, extent, graph.order)
+
+
+def _one_order(a: TokenGraph, b: TokenGraph) -> tuple[TokenGraph, TokenGraph]:
+    """Both with their runs along one order of the tokens."""
+    same = a.order is b.order or (a.order is not None and b.order is not None and torch.equal(a.order, b.order))
+    return (a, b) if same else (a.natural(), b.natural())
+
+
+def _combined(a: TokenGraph, b: TokenGraph, inside: Any) -> TokenGraph:
+    _graph("a | b, a & b, a - b", b)
+    if a.shape[2:] != b.shape[2:]:
+        raise ArgumentError("a | b, a & b, a - b", f"graphs of one shape {a.shape[2:]}", b.shape[2:])
+    a, b = _one_order(a, b)
+    try:
+        shape = torch.broadcast_shapes(a.shape[:2], b.shape[:2])
+    except RuntimeError:
+        got = f"{a.shape[:2]} and {b.shape[:2]}"
+        raise ArgumentError("a | b, a & b, a - b", "equally many examples and heads, or 1", got) from None
+    a, b = _broadcast(a, *shape), _broadcast(b, *shape)
+    return TokenGraph._from_line(_runs.combined(a._line(), b._line(), inside), a.extent, a.order)
+
+
+def _natural(graph: TokenGraph, order: Tensor) -> TokenGraph:
+    column, run = _runs.expanded(graph.start, graph.stop)
+    row, n = graph._row()[run], graph.num_targets
+    row = torch.div(row, n, rounding_mode="floor") * n + order[row % n]
+    first = row * (graph.num_sources + 1) + order[column]
+    return TokenGraph._from_line(_runs.united(_runs.Line(first, first + 1)), graph.extent, None)
+
+
+def _is_causal(graph: TokenGraph) -> bool:
+    graph = graph.natural()
+    own = graph._row() % max(graph.num_targets, 1) + (graph.num_sources - graph.num_targets)
+    return not bool((graph.stop > own + 1).any())
+
+
+def _stacked(graphs: Sequence[TokenGraph], axis: int) -> TokenGraph:
+    if not graphs or not all(isinstance(g, TokenGraph) for g in graphs):
+        raise ArgumentTypeError("graphs", "one token graph or more", repr(graphs))
+    orders = [g.order for g in graphs]
+    if not all(o is orders[0] for o in orders):
+        graphs = [g.natural() for g in graphs]
+    first, other = graphs[0], 1 - axis
+    for g in graphs:
+        if g.shape[2:] != first.shape[2:] or g.shape[axis] != 1:
+            what = "one graph a head" if axis else "one graph an example"
+            raise ArgumentError("graphs", f"{what} of {first.shape[2]} x {first.shape[3]}", repr(g))
+    size = max(g.shape[other] for g in graphs)
+    graphs = [_broadcast(g, *((size, 1) if axis else (1, size))) for g in graphs]
+    parts = [g.of(**{"example" if axis else "head": i}) for i in range(size if axis else 1) for g in graphs]
+    if not axis:  # each example's heads lie together already
+        parts = graphs
+    ends = torch.tensor([0, *(p.num_runs for p in parts)], device=first.device).cumsum(0)
+    indptr = [p.indptr[:-1] + ends[i] for i, p in enumerate(parts)]
+    extent = torch.empty(*((size, len(graphs)) if axis else (len(graphs), size)), *first.extent.shape[2:])
+    return TokenGraph(
+        torch.cat([*indptr, ends[-1:]]),
+        torch.cat([p.start for p in parts]),
+        torch.cat([p.stop for p in parts]),
+        extent.to(first.device),
+        graphs[0].order,
+    )
+
+
+def _tiles(graph: TokenGraph, block: int) -> BlockAdjacency:
+    from hgraph.structure._tiling import tiled
+
+    return tiled(graph.indptr, graph.start, graph.stop, graph.extent, block)
+
+
+torch.export.register_dataclass(TokenGraph, serialized_type_name="hgraph.structure.TokenGraph")
+torch.serialization.add_safe_globals([TokenGraph])

@@ -1,0 +1,130 @@
+"""Tiles: lists from content, rules, masks, wide rows, the transpose."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from hgraph import BlockAdjacency, patterns
+from hgraph.errors import ArgumentError, ArgumentTypeError
+from hgraph.structure.blocks import CAUSAL, FULL, packed, unpacked
+
+SELECTED = torch.tensor([[0, 0, 0], [1, 0, 0], [2, 0, 1]])  # three tile rows
+COUNT = torch.tensor([1, 2, 2])
+
+
+@pytest.mark.parametrize("causal", [False, True])
+def test_lists_of_tiles_are_their_pairs(causal):
+    tiles = BlockAdjacency.from_index(SELECTED, COUNT, block=4, num_targets=10, num_sources=11, causal=causal)
+    lists = [[0], [1, 0], [2, 0]]
+    expected = torch.zeros(10, 11)
+    for t in range(10):
+        for s in range(11):
+            expected[t, s] = s // 4 in lists[t // 4] and (not causal or s // 4 != t // 4 or s % 4 <= t % 4)
+    assert torch.equal(tiles.adjacency().dense(), expected)
+    assert tiles.num_tiles == 5
+    assert tiles.index.tolist() == [[[[0, 0, 0], [0, 1, 0], [0, 2, 0]]]]  # ascending, padded with 0
+    assert tiles.rule[0, 0, 1, :2].tolist() == [FULL, CAUSAL if causal else FULL]
+
+
+@pytest.mark.parametrize("shape", [(3,), (2, 3), (2, 2, 3)])
+def test_lists_may_differ_by_head_and_example(shape):
+    generator = torch.Generator().manual_seed(0)
+    index = torch.rand(*shape, 5, generator=generator).argsort(-1)[..., :2]
+    tiles = BlockAdjacency.from_index(index, block=2, num_targets=6, num_sources=10)
+    for e in range(tiles.batch):
+        for h in range(tiles.heads):
+            one = index[e, h] if len(shape) == 3 else index[h] if len(shape) == 2 else index
+            again = BlockAdjacency.from_index(one, block=2, num_targets=6, num_sources=10)
+            assert tiles.adjacency(example=e, head=h).equal(again.adjacency())
+
+
+def test_one_token_a_tile_is_top_k():
+    index = torch.tensor([[2, 0], [1, 3], [3, 0]])
+    tiles = BlockAdjacency.from_index(index, block=1, num_targets=3, num_sources=4)
+    assert tiles.adjacency().equal(patterns.top_k(index, num_sources=4).adjacency())
+    assert tiles.equal(patterns.top_k(index, num_sources=4).tiles(1))
+
+
+def test_regular_patterns_share_their_masks():
+    tiles = patterns.sliding_window(4096, 256, causal=True).tiles(128)
+    assert tiles.mask.shape == (1, 128, 16)
+    assert tiles.index.shape == (1, 1, 32, 3)
+    assert tiles.rule[0, 0, 5].tolist() == [0, FULL, CAUSAL]
+    assert patterns.causal(4096).tiles(128).mask.shape[0] == 0
+    assert patterns.power(4096, 128, window=5, sink=128).tiles(128).mask.shape[0] == 0
+
+
+def test_rows_far_above_the_median_stand_apart():
+    graph = patterns.sliding_window(2000, 33) | patterns.global_tokens(2000, [3, 1990])
+    tiles = graph.tiles(16)
+    assert tiles.index.shape[3] <= 7
+    assert tiles.wide is not None
+    assert tiles.wide.row.tolist() == [0, 124]
+    assert tiles.wide.index.shape == (1, 1, 2, 125)
+    assert sorted([*tiles.row.tolist(), *tiles.wide.row.tolist()]) == list(range(125))
+    assert tiles.adjacency().equal(graph.adjacency())
+    assert [part.wide for part in tiles.parts()] == [None, None]
+    assert patterns.causal(2000).tiles(16).wide is None
+
+
+@pytest.mark.parametrize(
+    "tiles",
+    [
+        patterns.power(50).tiles(4),
+        patterns.sink_band(50, [4, 20], sink=3, block=4).tiles(8),
+        patterns.padded(20, [3, 0, 20]).tiles(4),
+        (patterns.sliding_window(200, 5) | patterns.global_tokens(200, [0])).tiles(4),
+        patterns.none(5, 3).tiles(2),
+        patterns.full(0).tiles(2),
+    ],
+    ids=str,
+)
+def test_transpose_lists_the_same_visits(tiles):
+    both = tiles.with_transpose()
+    assert both.with_transpose().equal(both)
+    for part in both.parts():
+        rows, columns = set(), set()
+        for e in range(part.batch):
+            for h in range(part.heads):
+                for r, row in enumerate(part.row.tolist()):
+                    for k in range(int(part.count[e, h, r])):
+                        rows.add((e, h, row, int(part.index[e, h, r, k]), int(part.rule[e, h, r, k])))
+                for s in range(part.t_count.shape[2]):
+                    own = part.t_index[e, h, s, : int(part.t_count[e, h, s])].tolist()
+                    assert own == sorted(own)
+                    columns |= {(e, h, t, s, int(part.t_rule[e, h, s, k])) for k, t in enumerate(own)}
+        assert rows == columns
+        assert int(part.t_count.sum()) == part.num_tiles
+
+
+@given(st.integers(1, 19), st.integers(0, 2**32))
+def test_bits_are_packed_and_unpacked(block, seed):
+    bits = torch.rand(3, block, block, generator=torch.Generator().manual_seed(seed)) < 0.5
+    mask = packed(bits)
+    assert mask.shape == (3, block, -(-block // 8))
+    assert torch.equal(unpacked(mask, block), bits)
+    for c in range(block):
+        assert torch.equal(mask[:, :, c // 8] >> (c % 8) & 1, bits[:, :, c].to(torch.uint8))
+
+
+@pytest.mark.parametrize(
+    ("index", "options", "error", "message"),
+    [
+        (torch.zeros(3, 2), {}, ArgumentTypeError, "index: expected an integer tensor, got torch.float32"),
+        ([[0]], {}, ArgumentTypeError, "index: expected an integer tensor, got list"),
+        (torch.zeros(2, 2, dtype=torch.long), {}, ArgumentError, r"index: expected shape \[B, H, 3, K\]"),
+        (torch.tensor([[0], [1], [3]]), {}, ArgumentError, r"index: expected tiles of sources in 0 \.\. 2, got 3"),
+        (torch.tensor([[0, 0], [1, 0], [2, 1]]), {}, ArgumentError, "each tile of a row once"),
+        (torch.tensor([[1], [1], [2]]), {"causal": True}, ArgumentError, "no tile after a row's own"),
+        (SELECTED, {"count": torch.tensor([1, 2, 4])}, ArgumentError, r"count: expected 0 \.\. 3, got 1 \.\. 4"),
+        (SELECTED, {"count": torch.tensor([1, 2])}, ArgumentError, r"count: expected shape \[3\], got shape \[2\]"),
+        (SELECTED, {"count": COUNT, "block": 0}, ArgumentError, "block: expected a whole number, 1 or more"),
+    ],
+)
+def test_wrong_lists_are_answered(index, options, error, message):
+    options = {"block": 4, "num_targets": 10, "num_sources": 11} | options
+    with pytest.raises(error, match=message):
+        BlockAdjacency.from_index(index, **options)
