@@ -95,10 +95,36 @@ def _extremum_grads(adj: Rows, weight: Tensor | None, x: Tensor, out: Tensor, gr
     return grad_x, grad_weight
 
 
+def _softmax(adj: Rows, score: Tensor) -> Any:
+    from hgraph.kernels.edge_softmax import edge_softmax
+
+    return edge_softmax(adj[0], adj[2], score) if _served(score) else NotImplemented
+
+
+def _additive(adj: Rows, q: Tensor, k: Tensor, a: Tensor, slope: float) -> Any:
+    from hgraph.kernels.csr_additive import additive_score
+
+    return additive_score(adj[1], adj[2], q, k, a, slope) if _served(q, k, a) else NotImplemented
+
+
+def _additive_grads(adj: Rows, q: Tensor, k: Tensor, a: Tensor, slope: float, grad: Tensor) -> Any:
+    from hgraph.kernels.csr_additive import additive_flow
+
+    if not _served(q, k, a, grad):
+        return NotImplemented
+    grad_q, grad_a = additive_flow(adj[0], adj[1], adj[2], grad, q, k, a, slope, vector=True)
+    turned = grad.index_select(0, adj[6])
+    grad_k, _ = additive_flow(adj[3], adj[4], adj[5], turned, k, q, a, slope, vector=False)
+    return grad_q, grad_k, grad_a
+
+
 _OPERATORS: dict[str, Callable[..., Any]] = {
     "spmm": _spmm,
     "sddmm": _sddmm,
     "extremum": _extremum,
     "extremum_grads": _extremum_grads,
+    "softmax": _softmax,
+    "additive": _additive,
+    "additive_grads": _additive_grads,
 }
 KERNELS = {name: _on_device(kernel) for name, kernel in _OPERATORS.items()}

@@ -149,7 +149,25 @@ def _extremum(width: str, dtype: str, columns: str) -> None:
     csr_dot(adj.indices, adj.target, share, x, max(k, 1), share.dtype, Ties(weight, x))
 
 
-LAUNCHERS: dict[str, Callable[..., None]] = {"reduce": _reduce, "dot": _dot, "extremum": _extremum}
+def _softmax(heads: str, dtype: str) -> None:
+    from hgraph.kernels.edge_softmax import edge_softmax
+
+    adj = _structure()
+    edge_softmax(adj.indptr, adj.target, torch.ones(adj.num_edges, int(heads), dtype=_DTYPES[dtype]))
+
+
+def _additive(heads: str, width: str, dtype: str) -> None:
+    from hgraph.kernels.csr_additive import additive_flow, additive_score
+
+    adj, x = _structure(), torch.ones(64, int(heads), int(width), dtype=_DTYPES[dtype])
+    grad = additive_score(adj.indices, adj.target, x, x, x[0], 0.2)
+    additive_flow(adj.indptr, adj.indices, adj.target, grad, x, x, x[0], 0.2, vector=True)
+    additive_flow(adj.t_indptr, adj.t_indices, adj.source, grad, x, x, x[0], 0.2, vector=False)
+
+
+LAUNCHERS: dict[str, Callable[..., None]] = {
+    "reduce": _reduce, "dot": _dot, "extremum": _extremum, "softmax": _softmax, "additive": _additive,
+}  # fmt: skip
 
 
 def main() -> None:
