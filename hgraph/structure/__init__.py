@@ -7,6 +7,7 @@ from hgraph.structure.collate import collate
 from hgraph.structure.data import Data, Dataset
 from hgraph.structure.graph import Graph
 from hgraph.structure.hypergraph import Hypergraph
+from hgraph.structure.interactions import Interactions, TripleSplit
 from hgraph.structure.io import load
 from hgraph.structure.knowledge_graph import KnowledgeGraph, Triple
 from hgraph.structure.names import Names
@@ -26,6 +27,7 @@ __all__ = [
     "Graph",
     "HyperedgeSplit",
     "Hypergraph",
+    "Interactions",
     "KnowledgeGraph",
     "LinkSplit",
     "Names",
@@ -39,6 +41,7 @@ __all__ = [
     "Structure",
     "TokenGraph",
     "Triple",
+    "TripleSplit",
     "collate",
     "derived",
     "load",

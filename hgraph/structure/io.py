@@ -18,6 +18,7 @@ from hgraph.structure.adjacency import Adjacency
 from hgraph.structure.base import Structure
 from hgraph.structure.graph import Graph
 from hgraph.structure.hypergraph import Hypergraph
+from hgraph.structure.interactions import Interactions, TripleSplit
 from hgraph.structure.knowledge_graph import KnowledgeGraph
 from hgraph.structure.names import Names
 from hgraph.structure.soft import SoftAdjacency, SoftHypergraph
@@ -89,6 +90,11 @@ def _parts(structure: Structure) -> dict[str, Tensor]:
     if isinstance(structure, Hypergraph):
         named = {"hyperedge_weight": structure.hyperedge_weight, "vertex_weight": structure.vertex_weight}
         return _parts(structure.v2e) | {k: v for k, v in named.items() if v is not None}
+    if isinstance(structure, (Interactions, TripleSplit)):
+        own = {f.name: getattr(structure, f.name) for f in dataclasses.fields(structure) if f.name != "user_names"}
+        found = {f"{name}/{key}": t.clone() for name, part in own.items() for key, t in _parts(part).items()}
+        users = getattr(structure, "user_names", None)  # clones: the parts may share their names, files must not
+        return found if users is None else found | {"user_names.text": users.text, "user_names.indptr": users.indptr}
     if isinstance(structure, KnowledgeGraph):
         return _parts(structure.adj) | _knowledge_parts(structure)
     if isinstance(structure, Adjacency):
@@ -123,6 +129,8 @@ def _rebuild(header: dict[str, Any], tensors: dict[str, Tensor]) -> Structure:
         return _soft_hypergraph(tensors)
     if header["type"] == "TokenGraph":
         return _token_graph(tensors)
+    if header["type"] in ("Interactions", "TripleSplit"):
+        return _divided(header["type"], tensors)
     if header["type"] not in ("Adjacency", "Graph", "Hypergraph", "KnowledgeGraph"):
         raise DataError(f"unknown type {header['type']!r}")
     adj = _adjacency(tensors)
@@ -153,6 +161,31 @@ def _soft_hypergraph(tensors: dict[str, Tensor]) -> SoftHypergraph:
     return SoftHypergraph(
         v2e, e2v, None if index is None else _coo.as_indices("index", index.flatten()).view(index.shape)
     )
+
+
+def _divided(kind: str, tensors: dict[str, Tensor]) -> Interactions | TripleSplit:
+    """The three parts of a file, which must fit each other and share nothing."""
+
+    def part(name: str, kind: str) -> Any:
+        own = {key.removeprefix(f"{name}/"): t for key, t in tensors.items() if key.startswith(f"{name}/")}
+        return _rebuild({"type": kind}, own)
+
+    inner = "Adjacency" if kind == "Interactions" else "KnowledgeGraph"
+    parts = [part(name, inner) for name in ("train", "val", "test")]
+    split: Interactions | TripleSplit
+    if kind == "TripleSplit":
+        split = TripleSplit(*parts)
+        sizes = {(kg.num_nodes, kg.num_relations) for kg in parts}
+    else:
+        kg = part("kg", "KnowledgeGraph")
+        users = Names.checked("user_names", _names(tensors, "user_names"), parts[0].num_targets, "user")
+        split, sizes = Interactions(parts[0], parts[1], parts[2], kg, users), {adj.shape for adj in parts}
+        if parts[0].num_sources > kg.num_nodes:
+            raise DataError("there are more items than vertices")
+    if len(sizes) > 1:
+        raise DataError("the parts are of different sizes")
+    split.check()
+    return split
 
 
 def _knowledge_graph(adj: Adjacency, tensors: dict[str, Tensor]) -> KnowledgeGraph:

@@ -5,9 +5,9 @@ from __future__ import annotations
 import pytest
 
 import hgraph.datasets as datasets
-from hgraph.structure import Graph, Hypergraph
+from hgraph.structure import Graph, Hypergraph, Interactions, TripleSplit
 
-HEAVY = {"nci1", "imdb-multi"}  # seconds each
+HEAVY = {"nci1", "imdb-multi", "kgat-last-fm", "fb15k-237"}  # seconds each
 FETCHED = [
     pytest.param(name, marks=pytest.mark.slow) if name in HEAVY else name
     for name in datasets.names()
@@ -17,6 +17,20 @@ FETCHED = [
 
 def counted(name, data):
     """A count of the card, the slow and plain way, from one example."""
+    if isinstance(data, Interactions):
+        parts = (data.train, data.val, data.test)
+        return {
+            "users": data.num_users,
+            "items": data.num_items,
+            "interactions": sum(len(part.target) for part in parts),
+            "nodes": len(data.kg.adj.indptr) - 1,
+            "relations": len(data.kg.relation_indptr) - 1,
+            "triples": len(data.kg.relation),
+        }[name]
+    if isinstance(data, TripleSplit):
+        parts = {part: len(getattr(data, part).relation) for part in ("train", "val", "test")}
+        sizes = {"nodes": len(data.train.adj.indptr) - 1, "relations": len(data.train.relation_indptr) - 1}
+        return (parts | sizes | {"triples": sum(parts.values())})[name]
     s = data.structure
     if isinstance(s, Hypergraph):
         return {
@@ -46,6 +60,11 @@ def test_sizes_of_the_card(name, load_set):
 def test_every_example_is_valid_and_of_the_kind_told(name, load_set):
     card, found = datasets.info(name), load_set(name)
     assert (found.task, found.licence, found.redistribute) == (card.task, card.licence, card.redistribute)
+    if card.kind in ("interactions", "knowledge graph"):
+        (one,) = found
+        assert isinstance(one, {"interactions": Interactions, "knowledge graph": TripleSplit}[card.kind])
+        one.check()
+        return
     target = {"vertex": "vertex", "hyperedge": "hyperedge", "graph": "graph"}[card.task.split()[0]]
     for data in list(found)[:50]:
         assert data.validate().target == target
@@ -59,7 +78,7 @@ def test_the_card_names_the_files_that_are_fetched(mirror, tmp_path):
     """Of one small set of each kind of table."""
     small = (
         "coauthorship-cora", "cora", "zoo", "uci-zoo", "senate-committees", "cooking", "email-enron", "cornell",
-        "mutag", "walmart-trips",
+        "mutag", "walmart-trips", "kgcn-music", "nations",
     )  # fmt: skip
     for name in small:
         datasets.load(name, tmp_path / name)

@@ -13,6 +13,8 @@ networkx           Graph, DiGraph, MultiGraph, MultiDiGraph; hypergraphs as bipa
 scipy, torch       sparse adjacency and incidence matrices
 PyTorch Geometric  Data, HyperGraphData; HeteroData of one type or of a bipartite pair
 DHG, DGL           Graph, DiGraph, Hypergraph; homogeneous graphs
+triple files       TSV and ConvE, KGAT, KGCN, RippleNet and MKR, RecBole, OpenKE; knowledge graphs also as networkx
+                   ``MultiDiGraph`` and PyG ``HeteroData`` of any types (``..._triples``)
 HIF                documents and files; XGI has converters of its own, HyperNetX reads and writes HIF documents:
                    ``hypernetx.from_hif(to_hif(hg))``, ``from_hif(hypernetx.to_hif(h))``
 =================  ==========================================================================================
@@ -23,6 +25,12 @@ from hgraph.structure.convert.converted import Converted
 from hgraph.structure.convert.dgl import from_dgl, to_dgl
 from hgraph.structure.convert.dhg import from_dhg, to_dhg_digraph, to_dhg_graph, to_dhg_hypergraph
 from hgraph.structure.convert.hif import from_hif, read_hif, to_hif, write_hif
+from hgraph.structure.convert.knowledge import (
+    from_networkx_triples,
+    from_pyg_triples,
+    to_networkx_triples,
+    to_pyg_triples,
+)
 from hgraph.structure.convert.networkx import from_networkx, from_networkx_bipartite, to_networkx, to_networkx_bipartite
 from hgraph.structure.convert.pyg import from_pyg, from_pyg_hypergraph, to_pyg, to_pyg_hypergraph
 from hgraph.structure.convert.pyg_hetero import from_pyg_hetero, to_pyg_hetero
@@ -36,6 +44,14 @@ from hgraph.structure.convert.sparse import (
     to_torch_sparse,
     to_torch_sparse_incidence,
 )
+from hgraph.structure.convert.triples import (
+    read_kgat,
+    read_kgcn,
+    read_openke,
+    read_recbole,
+    read_triples,
+    write_triples,
+)
 from hgraph.structure.convert.xgi import from_xgi, to_xgi
 
 __all__ = [
@@ -46,15 +62,22 @@ __all__ = [
     "from_hif",
     "from_networkx",
     "from_networkx_bipartite",
+    "from_networkx_triples",
     "from_pyg",
     "from_pyg_hetero",
     "from_pyg_hypergraph",
+    "from_pyg_triples",
     "from_scipy",
     "from_scipy_incidence",
     "from_torch_sparse",
     "from_torch_sparse_incidence",
     "from_xgi",
     "read_hif",
+    "read_kgat",
+    "read_kgcn",
+    "read_openke",
+    "read_recbole",
+    "read_triples",
     "to_dgl",
     "to_dhg_digraph",
     "to_dhg_graph",
@@ -62,13 +85,16 @@ __all__ = [
     "to_hif",
     "to_networkx",
     "to_networkx_bipartite",
+    "to_networkx_triples",
     "to_pyg",
     "to_pyg_hetero",
     "to_pyg_hypergraph",
+    "to_pyg_triples",
     "to_scipy",
     "to_scipy_incidence",
     "to_torch_sparse",
     "to_torch_sparse_incidence",
     "to_xgi",
     "write_hif",
+    "write_triples",
 ]

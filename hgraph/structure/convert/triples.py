@@ -1,0 +1,250 @@
+"""Files of triples and of interactions, in the formats that data sets come in; a bad line is refused by its number.
+
+==============  ===================================================================================================
+TSV, ConvE      ``read_triples``: head, tab, relation, tab, tail, in words
+KGAT            ``read_kgat``: ``kg_final.txt``, three numbers a line, parted by blanks
+KGCN, RippleNet ``read_kgcn``: head number, tab, relation in words or a number, tab, tail number
+RecBole         ``read_recbole``: a typed header, ``head_id:token``, then tab-separated rows
+OpenKE          ``read_openke``: ``entity2id.txt``, ``relation2id.txt`` and a list of head, **tail**, relation
+==============  ===================================================================================================
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from hgraph.errors import ArgumentError, DataError
+from hgraph.structure.knowledge_graph import KnowledgeGraph
+
+__all__ = [
+    "numbered_triples",
+    "read_kgat",
+    "read_kgcn",
+    "read_openke",
+    "read_recbole",
+    "read_triples",
+    "recbole_columns",
+    "rows",
+    "write_triples",
+]
+
+File = str | os.PathLike[str]
+_LARGEST = 2**62
+
+
+def read_triples(path: File, *, duplicates: str = "error") -> KnowledgeGraph:
+    """A file of facts in words, ``head<tab>relation<tab>tail`` a line, as ConvE's sets have them.
+
+    Args:
+        path: the file, UTF-8; CRLF line ends are read, too.
+        duplicates: of facts, as `KnowledgeGraph.from_triples` has it.
+
+    Raises:
+        DataError: a line without three fields, with an empty one, or not UTF-8; the message has its number.
+    """
+    source = str(path)
+    return KnowledgeGraph.from_names(
+        [(h, r, t) for _, (h, r, t) in rows(_text(path), "\t", 3, source)], duplicates=duplicates
+    )
+
+
+def write_triples(kg: KnowledgeGraph, path: File) -> None:
+    """The facts as :func:`read_triples` reads them, in names where the graph has some, else in numbers.
+
+    Raises:
+        ArgumentError: a name with a tab or a line end in it, or an empty one.
+    """
+    from hgraph.structure.io import write_atomically
+
+    lines = []
+    for fact in kg.facts():
+        fields = [str(field) for field in fact]
+        if any(not f or len(f.splitlines()) != 1 or "\t" in f for f in fields):
+            raise ArgumentError("names", "texts without tabs and line ends, none empty", repr(tuple(fields)))
+        lines.append("\t".join(fields) + "\n")
+    write_atomically(path, "".join(lines).encode())
+
+
+def read_kgat(path: File, *, num_nodes: int | None = None, num_relations: int | None = None) -> KnowledgeGraph:
+    """KGAT's ``kg_final.txt``: ``head relation tail`` in numbers, parted by blanks.
+
+    Args:
+        path: the file.
+        num_nodes: N; None is the largest number + 1, as the format itself counts.
+        num_relations: R, likewise.
+
+    Raises:
+        DataError: a line without three numbers; the message has its number.
+    """
+    triples = numbered_triples(_text(path), None, str(path))
+    return _of_numbers(triples, num_nodes, num_relations)
+
+
+def read_kgcn(path: File, *, num_nodes: int | None = None) -> KnowledgeGraph:
+    """The ``kg.txt`` or ``kg_final.txt`` of KGCN, RippleNet and MKR: numbers, but relations may be words.
+
+    Relations in words are numbered in order of appearance and keep their names.
+
+    Args:
+        path: the file.
+        num_nodes: N; None is the largest number + 1.
+
+    Raises:
+        DataError: a bad line; the message has its number.
+    """
+    return kgcn_graph(_text(path), str(path), num_nodes)
+
+
+def kgcn_graph(text: str, source: str, num_nodes: int | None = None) -> KnowledgeGraph:
+    """:func:`read_kgcn` of a text."""
+    heads, relations, tails = [], [], []
+    for number, (h, r, t) in rows(text, "\t", 3, source):
+        heads.append(_integer(h, source, number))
+        relations.append(r)
+        tails.append(_integer(t, source, number))
+    known = {name: i for i, name in enumerate(dict.fromkeys(relations))}
+    names: list[str] | None = list(known)
+    if all(name.isdecimal() and len(name) < 18 for name in known):
+        known, names = {name: int(name) for name in known}, None
+    size = max(known.values(), default=-1) + 1
+    triples = torch.tensor([heads, [known[r] for r in relations], tails]).reshape(3, -1).T
+    return _of_numbers(triples, num_nodes, size, relation_names=names)
+
+
+def read_recbole(path: File, *, duplicates: str = "error") -> KnowledgeGraph:
+    """RecBole's ``.kg`` file; vertices and relations are numbered in order of appearance and keep their tokens.
+
+    Raises:
+        DataError: no header with the three columns, or a bad line; the message has its number.
+    """
+    columns = recbole_columns(_text(path), str(path), ("head_id", "relation_id", "tail_id"))
+    return KnowledgeGraph.from_names(list(zip(*columns, strict=True)), duplicates=duplicates)
+
+
+def recbole_columns(text: str, source: str, wanted: tuple[str, ...]) -> list[list[str]]:
+    """The columns of those names of a RecBole atomic file, as texts."""
+    head, _, body = text.partition("\n")
+    header = [field.partition(":")[0] for field in head.rstrip("\r").split("\t")]
+    missing = [name for name in wanted if name not in header]
+    if missing:
+        raise DataError(f"{source}, line 1: expected a header with {missing[0]}:token, got {head[:80]!r}")
+    at = [header.index(name) for name in wanted]
+    columns: list[list[str]] = [[] for _ in wanted]
+    for _, fields in rows(body, "\t", len(header), source, first=2, empty=True):
+        for column, i in zip(columns, at, strict=True):
+            column.append(fields[i])
+    return columns
+
+
+def read_openke(folder: File, name: str = "train2id.txt") -> KnowledgeGraph:
+    """A folder of OpenKE: names in ``entity2id.txt`` and ``relation2id.txt``, facts as head, tail, relation.
+
+    Args:
+        folder: the folder; each file begins with a line that counts the others.
+        name: the file of facts.
+
+    Raises:
+        DataError: a bad line, numbers that are no ids, or another number of lines than the first line says.
+    """
+    place = Path(folder)
+    entities, relations = (_openke_names(place / f"{kind}2id.txt") for kind in ("entity", "relation"))
+    source = str(place / name)
+    count, body = _counted(_text(place / name), source)
+    triples = numbered_triples(body, None, source, first=2)
+    if len(triples) != count:
+        raise DataError(f"{source}: line 1 says {count} facts, there are {len(triples)}")
+    return _of_numbers(
+        triples[:, [0, 2, 1]], len(entities), len(relations), node_names=entities, relation_names=relations
+    )
+
+
+def _openke_names(path: Path) -> list[str]:
+    source = str(path)
+    count, body = _counted(_text(path), source)
+    names: dict[int, str] = {}
+    for number, line in _lines(body, first=2):
+        name, _, identity = line.replace("\t", " ").rstrip().rpartition(" ")
+        names[_integer(identity, source, number)] = name.rstrip()
+    if sorted(names) != list(range(count)):
+        raise DataError(f"{source}: line 1 says {count}, the ids are not 0 .. {count - 1}, each once")
+    return [names[i] for i in range(count)]
+
+
+def _counted(text: str, source: str) -> tuple[int, str]:
+    head, _, body = text.partition("\n")
+    return _integer(head.strip(), source, 1), body
+
+
+# ---------------------------------------------------------------------- lines
+
+
+def rows(
+    text: str, separator: str | None, width: int, source: str, *, first: int = 1, empty: bool = False
+) -> Iterator[tuple[int, list[str]]]:
+    """(line number, fields) of each line that is not blank; ``separator`` None parts at blanks.
+
+    Raises:
+        DataError: another number of fields, or an empty one unless ``empty``.
+    """
+    what = {None: "blanks", "\t": "tabs"}.get(separator, repr(separator))
+    for number, line in _lines(text, first):
+        fields = line.split(separator)
+        if len(fields) != width:
+            raise DataError(f"{source}, line {number}: expected {width} fields parted by {what}, got {len(fields)}")
+        if not empty and not all(fields):
+            raise DataError(f"{source}, line {number}: expected no empty field, got {line[:80]!r}")
+        yield number, fields
+
+
+def numbered_triples(text: str, separator: str | None, source: str, *, first: int = 1) -> Tensor:
+    """[K, 3] the numbers of lines of three."""
+    found = [
+        [_integer(field, source, number) for field in fields]
+        for number, fields in rows(text, separator, 3, source, first=first)
+    ]
+    return torch.tensor(found, dtype=torch.long).reshape(-1, 3)
+
+
+def _lines(text: str, first: int = 1) -> Iterable[tuple[int, str]]:
+    """Lines that are not blank, without their ends; not splitlines, which also parts at other signs."""
+    for number, line in enumerate(text.split("\n"), first):
+        if line.strip():
+            yield number, line.rstrip("\r")
+
+
+def _integer(field: str, source: str, number: int) -> int:
+    if not (field.isascii() and field.isdigit()) or len(field) > 19 or int(field) > _LARGEST:
+        raise DataError(f"{source}, line {number}: expected a whole number, 0 or more, got {field[:40]!r}")
+    return int(field)
+
+
+def _text(path: File) -> str:
+    try:
+        content = Path(path).read_bytes()
+    except OSError as error:
+        raise DataError(f"{path}: cannot be read ({error.strerror or error})") from error
+    try:
+        return content.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        line = content[: error.start].count(b"\n") + 1
+        raise DataError(f"{path}, line {line}: not UTF-8 ({error.reason})") from error
+
+
+def _of_numbers(
+    triples: Tensor, num_nodes: int | None, num_relations: int | None, **names: list[str] | None
+) -> KnowledgeGraph:
+    head, relation, tail = triples.unbind(1)
+    largest = int(triples[:, [0, 2]].max()) if len(triples) else -1
+    return KnowledgeGraph.from_triples(
+        head=head,
+        relation=relation,
+        tail=tail,
+        num_nodes=largest + 1 if num_nodes is None else num_nodes,
+        num_relations=(int(relation.max()) + 1 if len(triples) else 0) if num_relations is None else num_relations,
+        **names,  # type: ignore[arg-type]
+    )

@@ -1,0 +1,236 @@
+"""`Interactions`, `TripleSplit`: what is to be recommended, or completed, and the graph left to do it from."""
+
+from __future__ import annotations
+
+import dataclasses
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from hgraph.errors import ArgumentError, DataError
+from hgraph.structure import _coo
+from hgraph.structure.adjacency import Adjacency
+from hgraph.structure.base import Structure
+from hgraph.structure.knowledge_graph import KnowledgeGraph
+from hgraph.structure.names import Names
+from hgraph.structure.split import cuts
+
+__all__ = ["Interactions", "TripleSplit"]
+
+
+@dataclass(frozen=True, eq=False)
+class Interactions(Structure):
+    """Which of I items each of U users took, in three parts, and what is known of the items.
+
+    Args:
+        train: the U x I `Adjacency` of the interactions to learn from; row u lists the items of user u.
+        val: those to validate with.
+        test: those to be predicted.
+        kg: the `KnowledgeGraph` of the entities; items are its first I vertices.
+        user_names: U `Names`, or None; items are named in ``kg.node_names``.
+
+    >>> kg = KnowledgeGraph.from_names([("Dune", "by", "Herbert")])
+    >>> data = Interactions.random([0, 0, 1], [0, 0, 0], kg, num_users=2, num_items=1, val=0, test=0, repeats="drop")
+    >>> data, data.collaborative()
+    (Interactions(2 users, 1 items; train 2, val 0, test 0; KnowledgeGraph(2 nodes, 1 triples, 1 relations, cpu)), \
+KnowledgeGraph(4 nodes, 6 triples, 4 relations, cpu))
+    """
+
+    train: Adjacency
+    val: Adjacency
+    test: Adjacency
+    kg: KnowledgeGraph
+    user_names: Names | None = None
+
+    @classmethod
+    def from_pairs(
+        cls,
+        train: Any,
+        val: Any,
+        test: Any,
+        kg: KnowledgeGraph,
+        *,
+        num_users: int,
+        num_items: int,
+        user_names: Any = None,
+    ) -> Interactions:
+        """Build from ``[users, items]`` pairs [2, K] of each part.
+
+        Raises:
+            ArgumentError: ids out of range, a pair that repeats, fewer vertices than items.
+            DataError: a pair that stands in two parts.
+        """
+        if num_items > kg.num_nodes:
+            raise ArgumentError("num_items", f"at most the {kg.num_nodes} vertices of kg", num_items)
+        parts = []
+        for name, pairs in (("train", train), ("val", val), ("test", test)):
+            users, items = (torch.as_tensor(column) for column in pairs)
+            names = _coo.Names(f"{name} users", f"{name} items", "num_users", "num_items", "users", "items")
+            parts.append(Adjacency._from_coo(users, items, None, num_users, num_items, "error", names))
+        made = cls(parts[0], parts[1], parts[2], kg, Names.checked("user_names", user_names, num_users, "user"))
+        made.check()
+        return made
+
+    @classmethod
+    def random(
+        cls,
+        users: Any,
+        items: Any,
+        kg: KnowledgeGraph,
+        *,
+        num_users: int,
+        num_items: int,
+        val: float = 0.2,
+        test: float = 0.2,
+        seed: int = 0,
+        repeats: str = "error",
+        user_names: Any = None,
+    ) -> Interactions:
+        """Pairs [K] divided by lot, under a seed.
+
+        Args:
+            users: [K] integers.
+            items: [K] integers.
+            kg: of the entities, items first.
+            num_users: U.
+            num_items: I.
+            val: share of the pairs, as is ``test``.
+            test: as above.
+            seed: of the lot.
+            repeats: ``"error"`` refuses a pair that repeats, ``"drop"`` counts it once.
+            user_names: U texts, or None.
+        """
+        if repeats not in ("error", "drop"):
+            raise ArgumentError("repeats", "'error' or 'drop'", repr(repeats))
+        pairs = torch.stack([_coo.as_indices("users", users), _coo.as_indices("items", items)])
+        pairs = pairs.unique(dim=1) if repeats == "drop" else pairs
+        order = torch.randperm(pairs.shape[1], generator=torch.Generator().manual_seed(seed))
+        a, b, c = (pairs[:, ids] for ids in order.tensor_split(cuts(len(order), val, test)))
+        return cls.from_pairs(a, b, c, kg, num_users=num_users, num_items=num_items, user_names=user_names)
+
+    @property
+    def num_users(self) -> int:
+        """U."""
+        return self.train.num_targets
+
+    @property
+    def num_items(self) -> int:
+        """I."""
+        return self.train.num_sources
+
+    def collaborative(self, *, inverses: bool = True) -> KnowledgeGraph:
+        """The graph that messages may use: the training interactions and the facts, each with its inverse.
+
+        User u is vertex u, entity e vertex U + e; the numbers of relations are those of card 01: 0 interacts,
+        r + 1 relation r, then the inverses in the same order.
+        """
+        kg = self.kg.with_interactions(self.train.target, self.train.indices, num_users=self.num_users)
+        if self.user_names is not None and self.kg.node_names is not None:
+            kg = dataclasses.replace(kg, node_names=Names.of([*self.user_names, *self.kg.node_names]).to(kg.device))
+        return kg.with_inverses() if inverses else kg
+
+    def check(self) -> None:
+        """Prove that no pair stands in two parts, so that none held out is in `collaborative`.
+
+        Raises:
+            DataError: one does.
+        """
+        parts = {"train": self.train, "val": self.val, "test": self.test}
+        codes = {name: a.target.long() * max(self.num_items, 1) + a.indices.long() for name, a in parts.items()}
+        for one, other in (("train", "val"), ("train", "test"), ("val", "test")):
+            shared = int(torch.isin(codes[one], codes[other]).sum())
+            if shared:
+                raise DataError(f"interactions: {shared} pairs stand in {one} and in {other}")
+
+    def equal(self, other: Interactions) -> bool:
+        """Whether both hold the same pairs, facts and names."""
+        if not isinstance(other, Interactions) or not self.kg.equal(other.kg):
+            return False
+        a, b = self.user_names, other.user_names
+        same = a is b if a is None or b is None else a.equal(b)
+        return same and all(getattr(self, p).equal(getattr(other, p)) for p in ("train", "val", "test"))
+
+    def __repr__(self) -> str:
+        """Sizes, not tensors."""
+        counts = ", ".join(f"{name} {getattr(self, name).num_edges:,}" for name in ("train", "val", "test"))
+        return f"Interactions({self.num_users:,} users, {self.num_items:,} items; {counts}; {self.kg})"
+
+
+@dataclass(frozen=True, eq=False)
+class TripleSplit(Structure):
+    """Facts to learn from, to validate with and to be predicted, over one numbering of vertices and relations.
+
+    Args:
+        train: the `KnowledgeGraph` that training sees.
+        val: the facts to validate with.
+        test: those to be predicted.
+    """
+
+    train: KnowledgeGraph
+    val: KnowledgeGraph
+    test: KnowledgeGraph
+
+    @classmethod
+    def of_triples(cls, parts: list[Tensor], *, num_nodes: int, num_relations: int, **names: Any) -> TripleSplit:
+        """Build from [K, 3] ``(head, relation, tail)`` of the three parts; ``names`` as `KnowledgeGraph` has them.
+
+        A fact that repeats within its part is kept.
+        """
+        made = []
+        for triples in parts:
+            head, relation, tail = triples.unbind(1)
+            kg = KnowledgeGraph.from_triples(
+                head=head,
+                relation=relation,
+                tail=tail,
+                num_nodes=num_nodes,
+                num_relations=num_relations,
+                duplicates="keep",
+                **names,
+            )
+            made.append(kg)
+        split = cls(made[0], made[1], made[2])
+        split.check()
+        return split
+
+    @classmethod
+    def random(cls, kg: KnowledgeGraph, *, val: float = 0.05, test: float = 0.1, seed: int = 0) -> TripleSplit:
+        """The facts of a graph divided by lot, under a seed."""
+        order = torch.randperm(kg.num_edges, generator=torch.Generator().manual_seed(seed))
+        parts = [kg.triples[ids] for ids in order.tensor_split(cuts(len(order), val, test))]
+        names = {n: getattr(kg, n) for n in ("node_type", "node_names", "relation_names", "type_names")}
+        return cls.of_triples(parts, num_nodes=kg.num_nodes, num_relations=kg.num_relations, **names)
+
+    def known(self) -> Tensor:
+        """[K, 3] every fact of the three parts: what a filtered ranking must not count as wrong."""
+        return torch.cat([self.train.triples, self.val.triples, self.test.triples])
+
+    def check(self) -> None:
+        """Prove that nothing held out is in the training graph.
+
+        Raises:
+            DataError: a fact stands in two parts.
+        """
+        parts = [kg.triples.unique(dim=0) for kg in (self.train, self.val, self.test)]
+        whole = torch.cat(parts)
+        repeated = len(whole) - len(whole.unique(dim=0))
+        if repeated:
+            raise DataError(f"split: {repeated} facts stand in two parts")
+
+    def equal(self, other: TripleSplit) -> bool:
+        """Whether both hold the same facts."""
+        if not isinstance(other, TripleSplit):
+            return False
+        return all(getattr(self, part).equal(getattr(other, part)) for part in ("train", "val", "test"))
+
+    def __repr__(self) -> str:
+        """Sizes, not tensors."""
+        counts = ", ".join(f"{name} {getattr(self, name).num_edges:,}" for name in ("train", "val", "test"))
+        return f"TripleSplit({counts} triples; {self.train.num_nodes:,} nodes, {self.train.num_relations} relations)"
+
+
+torch.export.register_dataclass(Interactions, serialized_type_name="hgraph.structure.Interactions")
+torch.export.register_dataclass(TripleSplit, serialized_type_name="hgraph.structure.TripleSplit")
+torch.serialization.add_safe_globals([Interactions, TripleSplit])

@@ -1,0 +1,163 @@
+"""Files of triples in every format, each bad line refused by its number; networkx and PyG there and back."""
+
+import pytest
+import torch
+
+from hgraph import KnowledgeGraph, convert
+from hgraph.errors import ArgumentError, ArgumentTypeError, DataError
+from hgraph.structure.convert.triples import recbole_columns
+from hgraph.testing import random_knowledge_graph
+
+WORDS = "a\tknows\tb\r\nb\tknows\tc\r\n\r\nc d\tis a\tb\r\n"
+OPENKE = {
+    "entity2id.txt": "3\nUnited States\t0\nb\t2\nc\t1\n",
+    "relation2id.txt": "2\n/r/one\t0\n/r/two\t1\n",
+    "train2id.txt": "2\n0 1 1\n2 0 0\n",
+}
+
+
+@pytest.fixture
+def write(tmp_path):
+    def put(text, name="file"):
+        (tmp_path / name).write_bytes(text if isinstance(text, bytes) else text.encode())
+        return tmp_path / name
+
+    return put
+
+
+def facts(kg):
+    return [tuple(f) for f in kg.facts()]
+
+
+def test_words(write):
+    kg = convert.read_triples(write(WORDS))
+    assert set(facts(kg)) == {("a", "knows", "b"), ("b", "knows", "c"), ("c d", "is a", "b")}
+    assert list(kg.node_names) == ["a", "b", "c", "c d"]
+    convert.write_triples(kg, write("", "again"))
+    assert set(facts(convert.read_triples(write("", "again").parent / "again"))) == set()
+
+
+def test_words_there_and_back(write, tmp_path):
+    kg = convert.read_triples(write(WORDS))
+    convert.write_triples(kg, tmp_path / "again")
+    again = convert.read_triples(tmp_path / "again")
+    assert set(facts(again)) == set(facts(kg))
+    convert.write_triples(random_knowledge_graph(4, 5), tmp_path / "numbers")
+    assert convert.read_kgat(tmp_path / "numbers", num_nodes=4, num_relations=3).num_edges == 5
+    with pytest.raises(ArgumentError, match="texts without tabs"):
+        convert.write_triples(KnowledgeGraph.from_names([("a\tb", "c", "d")]), tmp_path / "bad")
+    assert not (tmp_path / "bad").exists()
+
+
+def test_numbers(write):
+    kg = convert.read_kgat(write("0 1 5\n3 0 2\n"))
+    assert (kg.num_nodes, kg.num_relations, kg.triples.tolist()) == (6, 2, [[0, 1, 5], [3, 0, 2]])
+    assert convert.read_kgat(write(""), num_nodes=3, num_relations=1).num_edges == 0
+    named = convert.read_kgcn(write("0\tof\t5\r\n3\tby\t2\r\n"))
+    assert (list(named.relation_names), named.triples.tolist()) == (["of", "by"], [[0, 0, 5], [3, 1, 2]])
+    assert convert.read_kgcn(write("0\t7\t5\n"), num_nodes=9).triples.tolist() == [[0, 7, 5]]
+
+
+def test_recbole(write):
+    text = "tail_id:token\trelation_id:token\thead_id:token\nm.1\tfilm.by\tm.2\n"
+    assert facts(convert.read_recbole(write(text))) == [("m.2", "film.by", "m.1")]
+    assert recbole_columns("a:token\tb:float\n1\t\n", "f", ("b", "a")) == [[""], ["1"]]
+
+
+def test_openke_has_the_tail_before_the_relation(write):
+    for name, text in OPENKE.items():
+        folder = write(text, name).parent
+    kg = convert.read_openke(folder)
+    assert facts(kg) == [("United States", "/r/two", "c"), ("b", "/r/one", "United States")]
+
+
+@pytest.mark.parametrize(
+    ("read", "text", "message"),
+    [
+        (convert.read_triples, "a\tb\tc\na\tb\n", "line 2: expected 3 fields parted by tabs, got 2"),
+        (convert.read_triples, "a\tb\tc\n\na\tb\tc\td\n", "line 3: expected 3 fields parted by tabs, got 4"),
+        (convert.read_triples, "a\t\tc\n", "line 1: expected no empty field"),
+        (convert.read_triples, b"a\tb\tc\n\xff\tb\tc\n", "line 2: not UTF-8"),
+        (convert.read_kgat, "0 0 1\n0 0\n", "line 2: expected 3 fields parted by blanks, got 2"),
+        (convert.read_kgat, "0 0 1\n0 0 x\n", "line 2: expected a whole number, 0 or more, got 'x'"),
+        (convert.read_kgat, "0 -1 1\n", "line 1: expected a whole number, 0 or more, got '-1'"),
+        (convert.read_kgat, "0 99999999999999999999 1\n", "line 1: expected a whole number"),
+        (convert.read_kgat, "0 ² 1\n", "line 1: expected a whole number"),
+        (convert.read_kgcn, "0\tof\t1\n0 of 1\n", "line 2: expected 3 fields parted by tabs"),
+        (convert.read_kgcn, "0\tof\tx\n", "line 1: expected a whole number"),
+        (convert.read_recbole, "head_id:token\trelation_id:token\n", "line 1: expected a header with tail_id:token"),
+        (convert.read_recbole, "head_id\trelation_id\ttail_id\na\tb\n", "line 2: expected 3 fields"),
+    ],
+)  # fmt: skip
+def test_bad_lines_are_refused_by_their_number(read, text, message, write):
+    with pytest.raises(DataError, match=message):
+        read(write(text))
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "message"),
+    [
+        ("train2id.txt", "3\n0 1 1\n2 0 0\n", "line 1 says 3 facts, there are 2"),
+        ("train2id.txt", "2\n0 1 1\n2 0\n", "line 3: expected 3 fields"),
+        ("train2id.txt", "x\n", "line 1: expected a whole number"),
+        ("entity2id.txt", "2\na\t0\nb\t2\n", r"the ids are not 0 .. 1, each once"),
+        ("entity2id.txt", "1\na\tb\n", "line 2: expected a whole number"),
+    ],
+)
+def test_bad_openke_folders(name, text, message, write):
+    for each, content in (OPENKE | {name: text}).items():
+        folder = write(content, each).parent
+    with pytest.raises(DataError, match=message):
+        convert.read_openke(folder)
+
+
+def test_missing_files(tmp_path):
+    with pytest.raises(DataError, match="cannot be read"):
+        convert.read_triples(tmp_path / "none")
+
+
+# ---------------------------------------------------------------------- other libraries
+
+
+def test_networkx_there_and_back():
+    import networkx as nx
+
+    kg = KnowledgeGraph.from_names([("a", "r", "b"), ("a", "s", "b"), ("b", "r", "b")])
+    kg = kg.with_interactions([0], [1], num_users=2)
+    graph = convert.to_networkx_triples(kg)
+    assert isinstance(graph, nx.MultiDiGraph)
+    assert sorted((u, d["relation"], v) for u, v, d in graph.edges(data=True)) == sorted(facts(kg))
+    again = convert.from_networkx_triples(graph)
+    assert sorted(facts(again)) == sorted(facts(kg))
+    assert [again.type_names[int(t)] for t in again.node_type] == ["user", "user", "entity", "entity"]
+    weighted = convert.to_networkx_triples(random_knowledge_graph(4, 5, weighted=True))
+    assert all("weight" in d for *_, d in weighted.edges(data=True))
+    keyed = nx.MultiDiGraph([(0, 1, "r"), (0, 1, "s")])
+    assert sorted(facts(convert.from_networkx_triples(keyed, relation=None))) == [("0", "r", "1"), ("0", "s", "1")]
+    with pytest.raises(ArgumentError, match="edges with the attribute 'relation'"):
+        convert.from_networkx_triples(nx.DiGraph([(0, 1)]))
+    with pytest.raises(ArgumentTypeError, match="a directed networkx graph"):
+        convert.from_networkx_triples(nx.Graph())
+    with pytest.raises(ArgumentError, match="names differ"):
+        convert.to_networkx_triples(KnowledgeGraph.from_triples(
+            head=[0], relation=[0], tail=[1], num_nodes=2, num_relations=1, node_names=["a", "a"]))  # fmt: skip
+
+
+def test_pyg_there_and_back():
+    hetero = pytest.importorskip("torch_geometric.data").HeteroData()
+    hetero["user"].num_nodes = 2
+    hetero["film"].x = torch.ones(3, 4)
+    hetero["user", "likes", "film"].edge_index = torch.tensor([[0, 1, 1], [2, 0, 2]])
+    hetero["film", "like", "film"].edge_index = torch.tensor([[0], [1]])
+    hetero["film", "likes", "user"].edge_index = torch.tensor([[0], [1]])
+    kg = convert.from_pyg_triples(hetero)
+    assert list(kg.type_names) == ["user", "film"]
+    assert kg.node_type.tolist() == [0, 0, 1, 1, 1]
+    assert list(kg.relation_names) == ["user likes film", "like", "film likes user"]
+    assert sorted(map(tuple, kg.triples.tolist())) == [(0, 0, 4), (1, 0, 2), (1, 0, 4), (2, 1, 3), (2, 2, 1)]
+    again = convert.to_pyg_triples(kg)
+    assert again["user", "user likes film", "film"].edge_index.tolist() == [[0, 1, 1], [2, 0, 2]]
+    assert again["film"].num_nodes == 3
+    assert convert.from_pyg_triples(again).triples[:, [0, 2]].tolist() == kg.triples[:, [0, 2]].tolist()
+    bare = convert.to_pyg_triples(random_knowledge_graph(5, 9, 2))
+    assert sum(bare[t].edge_index.shape[1] for t in bare.edge_types) == 9
