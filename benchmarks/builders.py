@@ -12,7 +12,7 @@ import os
 import subprocess
 import sys
 
-import harness
+from hgraph.benchmarks import records
 
 CASE = """
 import json, sys, time
@@ -59,8 +59,8 @@ CASES = {
 
 
 def main() -> None:
-    arguments = harness.setup(__doc__.splitlines()[0])
-    machine = harness.machine()
+    arguments = records.setup(__doc__.splitlines()[0])
+    machine = records.machine()
     results = []
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
     for name, (setup, call) in CASES.items():
@@ -72,7 +72,7 @@ def main() -> None:
         row = json.loads(done.stdout)
         print(f"{name:40s} {row['cpu_s']:8.2f} s  {row['peak_mib']:8.0f} MiB  {row['what']}", flush=True)
         results.append({"case": name, **{k: v if k == "what" else f"{v:.2f}" for k, v in row.items()}, **machine})
-    harness.write_csv(arguments.csv or "builders.csv", results)
+    records.write_csv(arguments.csv or "builders.csv", results)
 
 
 if __name__ == "__main__":

@@ -1,200 +1,231 @@
-"""Timing and memory of several ways to compute one thing, fair to all of them.
+"""Timing of several ways to compute one thing, fair to all of them.
 
 - Results are compared first; a method that computes something else is not timed.
 - Methods are interleaved round by round in one process, so drift of the machine meets all alike.
-- One thread is timed by CPU time of the process (other programs do not count), two threads by the wall.
-- Memory is the peak of a process of its own for each method, above what it held before the call (VmHWM).
+- One thread is timed by CPU time of the process (other programs do not count), more threads by the wall, CUDA by its
+  own events.
 """
 
 from __future__ import annotations
 
-import argparse
 import contextlib
-import csv
-import datetime
-import importlib.metadata
-import math
-import multiprocessing
 import os
-import platform
-import resource
-import statistics
 import time
-from collections.abc import Callable
-from pathlib import Path
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from typing import Any
 
 import torch
 from torch import Tensor
 
-RESULTS = Path(__file__).parent / "results"
+import hgraph
+from hgraph.ops.backend import current_backend
+
 Method = Callable[[], Any]
 
 
-def setup(description: str) -> argparse.Namespace:
-    """Command line and threads; call before anything is computed."""
-    parser = argparse.ArgumentParser(description=description)
-    parser.add_argument("--threads", type=int, default=1, help="1: process CPU time; more: wall time (default 1)")
-    parser.add_argument("--seconds", type=float, default=6.0, help="timed seconds a method may take (default 6)")
-    parser.add_argument("--only", default="", help="run only cases whose name contains this")
-    parser.add_argument("--csv", default=None, help="file name in benchmarks/results (default: by script)")
-    arguments = parser.parse_args()
-    torch.set_num_threads(arguments.threads)
-    return arguments
+@dataclass(frozen=True)
+class Case:
+    """One thing to compute by several methods that must agree, beside limits that compute something else.
+
+    Args:
+        name: what the table calls it.
+        methods: by name; "hgraph" is the measure of the others.
+        limits: what is timed beside them without comparing results: less work (a limit), or more (said in the name).
+        expected: the result that all are held against, hgraph's too; None takes hgraph's own.
+        checks: what is compared of methods whose own result cannot be (an epoch changes its weights).
+        rtol: largest difference allowed, relative to the largest number.
+        flops: useful floating-point operations, where they are worth saying.
+    """
+
+    name: str
+    methods: Mapping[str, Method]
+    limits: Mapping[str, Method] = field(default_factory=dict)
+    expected: Method | None = None
+    checks: Mapping[str, Method] = field(default_factory=dict)
+    rtol: float = 1e-4
+    flops: float | None = None
 
 
-# ---------------------------------------------------------------------- time
+@dataclass(frozen=True)
+class Found:
+    """Numbers that were measured in processes of their own: memory, and time that grows."""
+
+    values: Mapping[str, list[float]]
+    unit: str
+    note: str = ""
 
 
-def rounds_of(method: Method, seconds: float) -> int:
-    """3 to 30 rounds, as many as fit into the time."""
-    start = time.perf_counter()
-    method()
-    return max(3, min(30, int(seconds / max(time.perf_counter() - start, 1e-6))))
+class DifferenceError(Exception):
+    """hgraph computes something else than what is expected: nothing is timed."""
 
 
-def interleaved(methods: dict[str, Method], *, seconds: float, threads: int) -> dict[str, list[float]]:
-    """Milliseconds of every round of every method; a slow one sits out once it has had its time."""
-    clock = time.process_time if threads == 1 else time.perf_counter
-    for method in methods.values():  # caches, plans, first-touch of memory
-        method()
-    rounds = {name: rounds_of(method, seconds) for name, method in methods.items()}
+class NotHereError(Exception):
+    """A case needs what this machine or this version lacks."""
+
+
+@dataclass(frozen=True)
+class Setting:
+    """How a suite is run; see ``hgraph bench --help``."""
+
+    threads: int = 1
+    rounds: int = 15
+    seconds: float = 1.5
+    device: str = "cpu"
+    own: bool = False
+
+    @property
+    def clock(self) -> str:
+        if self.device == "cuda":
+            return "CUDA events"
+        return "process CPU time" if self.threads == 1 else "wall time"
+
+
+@dataclass(frozen=True)
+class Measured:
+    """What came of a case: milliseconds of every round; why methods were left out."""
+
+    case: Case
+    times: dict[str, list[float]]
+    left_out: dict[str, str]
+    load: float
+
+
+def run(case: Case, setting: Setting) -> Measured:
+    """Check all methods, then time those that agree.
+
+    Raises:
+        DifferenceError: hgraph's own result is not the expected one.
+    """
+    load = os.getloadavg()[0]
+    methods, left_out, took = agreeing(case, setting)
+    for name, limit in case.limits.items():
+        if not setting.own:
+            took[name] = _milliseconds(limit, 1, setting)
+            methods[name] = limit
+    return Measured(case, interleaved(methods, took, setting), left_out, load)
+
+
+def agreeing(case: Case, setting: Setting) -> tuple[dict[str, Method], dict[str, str], dict[str, float]]:
+    """The methods that compute what is expected, why the others are left out, and milliseconds of their first call."""
+    own = {name: method for name, method in case.methods.items() if name.startswith("hgraph")}
+    methods = own if setting.own else dict(case.methods)
+    checks = {**methods, **{name: check for name, check in case.checks.items() if name in methods}}
+    expected = (case.expected or checks["hgraph"])()
+    agree: dict[str, Method] = {}
+    left_out: dict[str, str] = {}
+    took: dict[str, float] = {}
+    for name, method in methods.items():
+        try:
+            off = difference(checks[name](), expected)
+        except (RuntimeError, TypeError, ValueError, NotImplementedError, ImportError, AttributeError) as error:
+            if name in own:
+                raise
+            left_out[name] = f"{type(error).__name__}: {' '.join(str(error).split())[:120]}"
+            continue
+        if not off <= case.rtol:
+            left_out[name] = f"differs by {off:.2g}"
+            if name in own:
+                raise DifferenceError(f"{case.name}: {name} differs from what is expected by {off:.2g}: nothing timed")
+            continue
+        took[name] = _milliseconds(method, 1, setting)
+        agree[name] = method
+    return agree, left_out, took
+
+
+def difference(result: Any, expected: Any) -> float:
+    """Largest difference of two tensors (or tuples of them) relative to the largest number; NaN if there is one."""
+    if not isinstance(expected, Tensor):
+        return max(difference(one, other) for one, other in zip(result, expected, strict=True))
+    result, expected = result.detach().double(), expected.detach().double()
+    if result.shape != expected.shape:
+        return float("inf")
+    if expected.numel() == 0:
+        return 0.0
+    size = expected.abs().max().clamp(min=1e-30)
+    return float((result - expected).abs().max() / size)
+
+
+def interleaved(methods: Mapping[str, Method], took: Mapping[str, float], setting: Setting) -> dict[str, list[float]]:
+    """Milliseconds of every round of every method; a slow one sits out once it has had its time, two rounds at least.
+
+    ``took`` is what one call took; calls far below a millisecond are averaged over some.
+    """
+    rounds, repeat = {}, {}
+    for name in methods:
+        repeat[name] = max(1, min(50, int(2 / max(took[name], 1e-3))))
+        rounds[name] = max(2, min(setting.rounds, int(setting.seconds * 1e3 / max(took[name] * repeat[name], 1e-3))))
     times: dict[str, list[float]] = {name: [] for name in methods}
     for i in range(max(rounds.values())):
         for name, method in methods.items():
-            if i >= rounds[name]:
-                continue
-            repeat = 1 if not times[name] or min(times[name]) > 2 else 10  # short calls: average over some
-            start = clock()
-            for _ in range(repeat):
-                method()
-            times[name].append((clock() - start) / repeat * 1e3)
-    return {name: t[1:] for name, t in times.items()}
+            if i < rounds[name]:
+                times[name].append(_milliseconds(method, repeat[name], setting))
+    return times
 
 
-def check_equal(methods: dict[str, Method], *, rtol: float = 1e-4) -> None:
-    """Hold every method's result against the first one's."""
-
-    def tensors(result: Any) -> list[Tensor]:
-        return [result.detach()] if isinstance(result, Tensor) else [t.detach() for t in result]
-
-    names = list(methods)
-    first = tensors(methods[names[0]]())
-    for name in names[1:]:
-        for own, other in zip(first, tensors(methods[name]()), strict=True):
-            size = own.abs().max()
-            if not bool((own - other).abs().max() <= rtol * size):
-                raise AssertionError(f"{name} differs from {names[0]} by {(own - other).abs().max() / size:.2g}")
+def _milliseconds(method: Method, repeat: int, setting: Setting) -> float:
+    """Of one call, averaged over ``repeat`` of them."""
+    if setting.device == "cuda":
+        return _cuda_milliseconds(method, repeat)
+    clock = time.process_time if setting.threads == 1 else time.perf_counter
+    start = clock()
+    for _ in range(repeat):
+        method()
+    return (clock() - start) / repeat * 1e3
 
 
-# ---------------------------------------------------------------------- memory
+def _cuda_milliseconds(method: Method, repeat: int) -> float:
+    """The same by CUDA events, what the second-level cache held flushed before each call. Never run on a GPU so far."""
+    flush = torch.empty(256 * 2**20, dtype=torch.int8, device="cuda")
+    total = 0.0
+    for _ in range(repeat):
+        flush.zero_()
+        start, end = torch.cuda.Event(enable_timing=True), torch.cuda.Event(enable_timing=True)
+        start.record()
+        method()
+        end.record()
+        torch.cuda.synchronize()
+        total += start.elapsed_time(end)
+    return total / repeat
 
 
-def _peak_kib() -> int:
-    for line in Path("/proc/self/status").read_text().splitlines():
-        if line.startswith("VmHWM"):
-            return int(line.split()[1])
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+# ---------------------------------------------------------------------- ways that many cases share
 
 
-def _measure(make: Callable[[], Method], queue: Any) -> None:
-    torch.set_num_threads(1)
-    method = make()
-    with contextlib.suppress(OSError):
-        Path("/proc/self/clear_refs").write_text("5")  # the peak starts anew
-    before = _peak_kib()
-    result = method()
-    queue.put((_peak_kib() - before) / 1024)
-    del result
+def own(call: Method) -> dict[str, Method]:
+    """hgraph as it comes, and on its reference backend where that is another one."""
+    if current_backend("cpu") == "torch":
+        return {"hgraph": call}
+
+    def plain() -> Any:
+        with hgraph.backend("torch"):
+            return call()
+
+    return {"hgraph": call, "hgraph (torch)": plain}
 
 
-def peak_mib(make: Callable[[], Method]) -> float:
-    """MiB that one call takes above its inputs; ``make`` builds inputs and returns the call."""
-    context = multiprocessing.get_context("spawn")
-    queue = context.Queue()
-    process = context.Process(target=_measure, args=(make, queue))
-    process.start()
-    value = queue.get(timeout=600)
-    process.join()
-    return value
+def without_gradient(method: Method) -> Method:
+    def call() -> Any:
+        with torch.no_grad():
+            return method()
+
+    return call
 
 
-# ---------------------------------------------------------------------- results
+def gradient(method: Method, inputs: list[Tensor], grad: Tensor) -> Method:
+    """Forward and backward: gradients of ``inputs`` for the output's gradient ``grad``."""
+
+    def both() -> tuple[Tensor, ...]:
+        output = method()
+        return torch.autograd.grad(output[0] if isinstance(output, tuple) else output, inputs, grad)
+
+    return both
 
 
-def version(package: str) -> str:
-    try:
-        return importlib.metadata.version(package)
-    except importlib.metadata.PackageNotFoundError:
-        return "-"
-
-
-def machine() -> dict[str, str]:
-    """What the numbers depend on."""
-    model = platform.processor() or platform.machine()
-    cpuinfo = Path("/proc/cpuinfo")
-    if cpuinfo.exists():
-        for line in cpuinfo.read_text().splitlines():
-            if line.startswith("model name"):
-                model = line.split(":")[1].strip()
-                break
-    return {
-        "date": datetime.date.today().isoformat(),
-        "cpu": model,
-        "cores": str(os.cpu_count()),
-        "load": f"{os.getloadavg()[0]:.1f}",
-        "allocator": "huge pages" if os.environ.get("THP_MEM_ALLOC_ENABLE") == "1" else "default",
-        "python": platform.python_version(),
-        "torch": torch.__version__,
-        "pyg": version("torch_geometric"),
-        "dhg": version("dhg"),
-    }
-
-
-def write_csv(name: str, rows: list[dict[str, str]]) -> None:
-    """One file of `RESULTS`, a row a dict."""
-    RESULTS.mkdir(parents=True, exist_ok=True)
-    path = RESULTS / name
-    with path.open("w", newline="") as file:
-        writer = csv.DictWriter(file, fieldnames=list(rows[0]), lineterminator="\n")
-        writer.writeheader()
-        writer.writerows(rows)
-    print(f"\nwritten: {os.path.relpath(path)}")
-
-
-class Report:
-    """Collects rows, prints ratios to hgraph, writes one CSV."""
-
-    def __init__(self, file: str, *, threads: int, unit: str = "ms") -> None:
-        self.path, self.threads, self.unit = RESULTS / file, threads, unit
-        self.machine = machine()
-        self.rows: list[dict[str, str]] = []
-        self.clock = "process CPU time" if threads == 1 else "wall time"
-
-    def add(self, case: str, results: dict[str, list[float]]) -> None:
-        """Print one table; the method called "hgraph" is the measure of the others."""
-        own = min(results["hgraph"])
-        head = f"{case}: {self.unit}" + (f", {self.threads} thread(s), {self.clock}" if self.unit == "ms" else "")
-        print(f"\n{head}\n{'':2}{'method':34}{'min':>10}{'median':>10}{'ratio':>8}  rounds")
-        for name, values in results.items():
-            low, mid = min(values), statistics.median(values)
-            ratio = low / own if own > 0 else math.nan
-            print(f"  {name:34}{low:10.3f}{mid:10.3f}{ratio:8.2f}  {len(values)}", flush=True)
-            self.rows.append(
-                {
-                    "case": case,
-                    "method": name,
-                    "unit": self.unit,
-                    "min": f"{low:.4f}",
-                    "median": f"{mid:.4f}",
-                    "ratio_to_hgraph": f"{ratio:.3f}",
-                    "rounds": str(len(values)),
-                    "threads": str(self.threads),
-                    "clock": self.clock if self.unit == "ms" else "peak VmHWM",
-                    **self.machine,
-                    "note": "shared machine: compare ratios within one case, not absolute times",
-                }
-            )
-
-    def write(self) -> None:
-        write_csv(self.path.name, self.rows)
+def present(makers: Mapping[str, Callable[[], Method]]) -> dict[str, Method]:
+    """The methods of those packages that are installed."""
+    found = {}
+    for name, make in makers.items():
+        with contextlib.suppress(ImportError, OSError):  # OSError: built for another torch
+            found[name] = make()
+    return found

@@ -1,41 +1,64 @@
-"""Peak memory of one sum on the size of ogbn-arxiv, a process for each method.
+"""Peak memory of one call above its inputs, a process for each method.
 
-    python benchmarks/memory.py
-
-The output of the sum has 83 MiB, its gradient as many; E x F numbers would be 698 MiB.
+At the size of ogbn-arxiv and F = 128 the output of a sum has 83 MiB, its gradient as many; E x F numbers are 698 MiB.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
 from functools import partial
 
-import cases
-import harness
-import ops
 import torch
 
+from hgraph.benchmarks import cases, models, ops, peak
+from hgraph.benchmarks.harness import Found, Method, gradient
 
-def call(method: str, backward: bool) -> harness.Method:
+
+def _methods(small: bool) -> tuple[dict[str, Method], torch.Tensor, int]:
+    adj, x = cases.arxiv128(100, 600, 16) if small else cases.arxiv128()
+    from hgraph import propagate
+    from hgraph.benchmarks import peers
+
+    methods = {"hgraph": lambda: propagate(adj, x), **peers.fused_sums(adj, x), **peers.scattered_sums(adj, x)}
+    return methods, x, adj.num_targets
+
+
+def sum_call(method: str, backward: bool) -> Method:
     """Inputs and everything prepared once; then the call to be measured."""
-    adj, x = cases.arxiv128()
-    small, tiny = cases.arxiv128(100, 600, 4)
-    ops.forward_methods(small, tiny)[method]()  # libraries set up
-    methods = ops.forward_methods(adj, x)
+    small, _, _ = _methods(True)
+    small[method]()  # libraries set up
+    methods, x, targets = _methods(False)
     if not backward:
         return methods[method]
     x.requires_grad_()
-    return ops.with_backward(methods, x, torch.ones(adj.num_targets, x.shape[1]))[method]
+    return gradient(methods[method], [x], torch.ones(targets, x.shape[1]))
 
 
-def main() -> None:
-    arguments = harness.setup(__doc__.splitlines()[0])
-    report = harness.Report(arguments.csv or "memory.csv", threads=1, unit="MiB above the inputs")
-    names = list(ops.forward_methods(*cases.arxiv128(100, 600, 4)))
+def network_call(network: Callable[[str], models.Networks], which: str, training: bool) -> Method:
+    small, _, x, y = network("cora")
+    models._epoch(small[which], x, y)()
+    found, _, x, y = network("arxiv")
+    model = found[which]
+    return models._epoch(model.train(), x, y) if training else partial(ops.without_gradient(partial(model.eval(), x)))
+
+
+def _sums(backward: bool) -> Found:
+    names = list(_methods(True)[0])
+    return Found({n: [peak.peak_mib(partial(sum_call, n, backward))] for n in names}, "MiB above the inputs")
+
+
+def _network(network: Callable[[str], models.Networks], names: list[str], training: bool) -> Found:
+    peaks = {n: [peak.peak_mib(partial(network_call, network, n, training))] for n in names}
+    return Found(peaks, "MiB above the inputs")
+
+
+def suite(device: str) -> Mapping[str, Callable[[], Found]]:
+    made: dict[str, Callable[[], Found]] = {}
     for backward in (False, True):
-        peaks = {name: [harness.peak_mib(partial(call, name, backward))] for name in names}
-        report.add(f"sum arxiv128 forward{'+backward' * backward}", peaks)
-    report.write()
-
-
-if __name__ == "__main__":
-    main()
+        made[f"sum arxiv128{' f+b' * backward}"] = partial(_sums, backward)
+    for training in (False, True):
+        doing = "training epoch" if training else "inference"
+        gat, gcn = ["hgraph", "PyG GATConv"], ["hgraph", "PyG edge_index, cached", "PyG CSR"]
+        made[f"GAT arxiv {doing}"] = partial(_network, models.gat_networks, gat, training)
+        made[f"GCN arxiv {doing}"] = partial(_network, models.gcn_networks, gcn, training)
+    return made

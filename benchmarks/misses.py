@@ -12,10 +12,10 @@ import argparse
 import statistics
 from collections import defaultdict
 
-import harness
 import torch
 
 from hgraph import recipes
+from hgraph.benchmarks import records
 from hgraph.recipes.lighthgnn import prepare, results_of
 
 # setting, data set, teacher, figure, models; the figures of seeds 0 .. 4 stand in results/lighthgnn.md
@@ -57,8 +57,8 @@ def main() -> None:
                 "means_of_halves": " ".join(f"{h:.1f}" for h in halves), "worst": f"{min(values):.1f}",
             }  # fmt: skip
             print(", ".join(line.values()), flush=True)
-            lines.append(line | harness.machine())
-    harness.write_csv("misses.csv", lines)
+            lines.append(line | records.machine())
+    records.write_csv("misses.csv", lines)
 
 
 if __name__ == "__main__":

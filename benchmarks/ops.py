@@ -1,86 +1,159 @@
-"""Weighted sums along edges: hgraph.propagate against the ways of torch and PyG, and against the limit.
+"""Verbs along edges: sum, mean, max, softmax, attention, against the ways of others and against the limits.
 
-    OMP_NUM_THREADS=1 python benchmarks/ops.py
-    python benchmarks/ops.py --threads 2 --csv ops-2-threads.csv     (wall time: wants a quiet machine)
-
-The limit is the pure gather: the same rows of x read in the same order, nothing kept but a small sum. It is timed as
-an unweighted `embedding_bag` into few long bags, which writes next to nothing.
+The limit of a sum is the pure gather: the same rows of x read in the same order and added up in few long bags, which
+writes next to nothing. "C++ loop" is a plain row loop (reference.cpp), with an output that is fresh for each call, as
+everybody's is, or kept.
 """
 
 from __future__ import annotations
 
-import cases
-import harness
+from collections.abc import Callable, Mapping
+from functools import partial
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 import hgraph
+from hgraph import Additive, Dot
+from hgraph.benchmarks import cases, peers, reference
+from hgraph.benchmarks.harness import Case, Method, gradient, own, present, without_gradient
 from hgraph.structure import Adjacency
 
+Inputs = tuple[Adjacency, Tensor]
 
-def pure_gather(adj: Adjacency, x: Tensor) -> harness.Method:
+
+def placed(inputs: Inputs, device: str) -> Inputs:
+    return inputs[0].to(device), inputs[1].to(device)
+
+
+def summed(adj: Adjacency, x: Tensor) -> Tensor:
+    """The sum in float64, gather and index_add: slow and too plain to be wrong."""
+    weight = torch.ones(adj.num_edges, device=x.device) if adj.weight is None else adj.weight
+    messages = x.double().index_select(0, adj.indices.long()) * weight.double().unsqueeze(1)
+    return x.new_zeros(adj.num_targets, x.shape[1], dtype=torch.float64).index_add(0, adj.target.long(), messages)
+
+
+def pure_gather(adj: Adjacency, x: Tensor) -> Method:
     """Every row that the sum reads, in its order, added up in long bags: the practical limit of the reading."""
-    bags = torch.arange(0, adj.num_edges + 1, 256, dtype=torch.int32)
+    bags = torch.arange(0, adj.num_edges + 1, 256, dtype=torch.int32, device=x.device)
     return lambda: F.embedding_bag(adj.indices, x, bags, mode="sum")
 
 
-def forward_methods(adj: Adjacency, x: Tensor) -> dict[str, harness.Method]:
-    weight, target, source = adj.weight, adj.target.long(), adj.indices.long()
-    csr = torch.sparse_csr_tensor(adj.indptr, adj.indices, weight, adj.shape)
-    wide = weight.unsqueeze(1)
-    methods = {
-        "hgraph": lambda: hgraph.propagate(adj, x),
-        "torch embedding_bag, bare": lambda: F.embedding_bag(
-            adj.indices, x, adj.indptr, mode="sum", per_sample_weights=weight, include_last_offset=True
-        ),
-        "torch CSR @": lambda: csr @ x,
-        "torch gather + index_add": lambda: torch.zeros(adj.num_targets, x.shape[1]).index_add_(
-            0, target, x.index_select(0, source) * wide
-        ),
+def loops(adj: Adjacency, x: Tensor, *, largest: bool = False) -> dict[str, Method]:
+    """The C++ loop as a limit, where there is a compiler."""
+    if x.is_cuda or reference.library() is None:
+        return {}
+    kept = x.new_empty(adj.num_targets, x.shape[1])
+    return {
+        "limit: C++ loop": lambda: reference.reduce_rows(adj, x, largest=largest),
+        "limit: C++ loop, kept output": lambda: reference.reduce_rows(adj, x, largest=largest, out=kept),
     }
-    try:
-        from torch_geometric import EdgeIndex
-        from torch_geometric.utils import scatter
-    except ImportError:
-        return methods
-    index = EdgeIndex(torch.stack([target, source]), sparse_size=adj.shape, sort_order="row")
-    index.validate().fill_cache_()
-    methods["PyG EdgeIndex.matmul"] = lambda: index.matmul(x, weight)
-    methods["PyG scatter"] = lambda: scatter(
-        x.index_select(0, source) * wide, target, dim=0, dim_size=adj.num_targets, reduce="sum"
-    )
-    return methods
 
 
-def with_backward(methods: dict[str, harness.Method], x: Tensor, grad: Tensor) -> dict[str, harness.Method]:
-    def both(method: harness.Method) -> harness.Method:
-        return lambda: torch.autograd.grad(method(), x, grad)[0]
-
-    return {name: both(method) for name, method in methods.items()}
-
-
-def main() -> None:
-    arguments = harness.setup(__doc__.splitlines()[0])
-    report = harness.Report(arguments.csv or "ops.csv", threads=arguments.threads)
-    for name, make in cases.SUMS.items():
-        if arguments.only not in name:
-            continue
-        adj, x = make()
-        timing = {"seconds": arguments.seconds, "threads": arguments.threads}
-        methods = forward_methods(adj, x)
-        harness.check_equal(methods)
-        limit = {"limit: pure gather": pure_gather(adj, x)}
-        with torch.no_grad():
-            report.add(f"sum {name} forward", harness.interleaved({**methods, **limit}, **timing))
-        if name == "big64":
-            continue
-        x.requires_grad_()
-        slow = with_backward(methods, x, torch.randn(adj.num_targets, x.shape[1]))
-        harness.check_equal(slow)
-        report.add(f"sum {name} forward+backward", harness.interleaved(slow, **timing))
-    report.write()
+def sums(make: Callable[[], Inputs], name: str, device: str) -> Case:
+    adj, x = placed(make(), device)
+    methods = own(lambda: hgraph.propagate(adj, x)) | peers.fused_sums(adj, x)
+    methods |= peers.scattered_sums(adj, x) | ({} if x.is_cuda else peers.on_arrays(adj, x))
+    limits = {"limit: pure gather": pure_gather(adj, x), **loops(adj, x)}
+    methods = {n: without_gradient(m) for n, m in methods.items()}
+    return Case(name, methods, limits, expected=lambda: summed(adj, x))
 
 
-if __name__ == "__main__":
-    main()
+def sums_both_ways(make: Callable[[], Inputs], name: str, device: str) -> Case:
+    adj, x = placed(make(), device)
+    x.requires_grad_()
+    grad = torch.randn(adj.num_targets, x.shape[1], generator=torch.Generator().manual_seed(3)).to(device)
+    methods = own(lambda: hgraph.propagate(adj, x)) | peers.fused_sums(adj, x) | peers.scattered_sums(adj, x)
+    back, plain, limits = adj.transpose(), x.detach(), {}
+    if not x.is_cuda and reference.library() is not None:
+        limits["limit: C++ loop, kept transpose"] = lambda: (
+            reference.reduce_rows(adj, plain),
+            reference.reduce_rows(back, grad),
+        )
+    both = {n: gradient(m, [x], grad) for n, m in methods.items()}
+    return Case(name, both, limits, expected=lambda: (summed(back, grad),))
+
+
+def means(make: Callable[[], Inputs], name: str, device: str) -> Case:
+    adj, x = placed(make(), device)
+    count = adj.indptr.diff().clamp(min=1).unsqueeze(1)
+    methods = own(lambda: hgraph.propagate(adj, x, reduce="mean")) | peers.means(adj, x)
+    methods = {n: without_gradient(m) for n, m in methods.items()}
+    limits = {"limit: pure gather": pure_gather(adj, x), **loops(adj, x)}
+    return Case(name, methods, limits, expected=lambda: summed(adj, x) / count)
+
+
+def maxima(make: Callable[[], Inputs], name: str, device: str) -> Case:
+    adj, x = placed(make(), device)
+    methods = own(lambda: hgraph.propagate(adj, x, reduce="max")) | peers.largest(adj, x)
+    return Case(name, {n: without_gradient(m) for n, m in methods.items()}, loops(adj, x, largest=True))
+
+
+def softmaxes(heads: int, backward: bool, name: str, device: str) -> Case:
+    adj, _ = placed(cases.arxiv128(channels=1), device)
+    generator = torch.Generator().manual_seed(4)
+    score = torch.randn(adj.num_edges, heads, generator=generator).to(device).requires_grad_(backward)
+    grad = torch.randn(adj.num_edges, heads, generator=generator).to(device)
+    methods = own(lambda: hgraph.edge_softmax(adj, score)) | peers.softmaxes(adj, score)
+    limits: dict[str, Method] = {"limit: exp alone": lambda: torch.exp(score.detach())}
+    if not score.is_cuda and reference.library() is not None and not backward:
+        limits["limit: C++ loop"] = lambda: reference.softmax_rows(adj, score)
+    wrapped = (lambda m: gradient(m, [score], grad)) if backward else without_gradient
+    return Case(name, {n: wrapped(m) for n, m in methods.items()}, limits)
+
+
+def attention(score: Additive | Dot, heads: int, channels: int, backward: bool, name: str, device: str) -> Case:
+    """The core of a graph attention layer, projections left out; the peers keep messages or scores of every edge."""
+    adj, _ = placed(cases.arxiv128(channels=1), device)
+    generator = torch.Generator().manual_seed(5)
+    size = (adj.num_targets, heads) if isinstance(score, Additive) else (adj.num_targets, heads, channels)
+    q, k = (torch.randn(size, generator=generator).to(device).requires_grad_(backward) for _ in range(2))
+    v, grad = (torch.randn(adj.num_targets, heads, channels, generator=generator).to(device) for _ in range(2))
+    v.requires_grad_(backward)
+    adj = adj.with_weight(None)
+    source, target, offsets = adj.indices.long(), adj.target.long(), adj.indptr.long()
+
+    def logits() -> Tensor:
+        if isinstance(score, Additive):
+            return F.leaky_relu(q.index_select(0, target) + k.index_select(0, source), score.slope)
+        return (q.index_select(0, target) * k.index_select(0, source)).sum(-1) * channels**-0.5
+
+    def pyg() -> Method:
+        from torch_geometric.utils import scatter, softmax
+
+        def call() -> Tensor:
+            share = softmax(logits(), ptr=offsets, dim=0)
+            messages = v.index_select(0, source) * share.unsqueeze(-1)
+            return scatter(messages, target, dim=0, dim_size=adj.num_targets, reduce="sum")
+
+        return call
+
+    methods = own(lambda: hgraph.attend(adj, q, k, v, score=score).out) | present({"PyG softmax + scatter": pyg})
+    wrapped = (lambda m: gradient(m, [q, k, v], grad)) if backward else without_gradient
+    plain = v.detach().flatten(1)
+    limits = {"limit: pure gather of v": pure_gather(adj, plain)}
+    return Case(name, {n: wrapped(m) for n, m in methods.items()}, limits, rtol=1e-3)
+
+
+def suite(device: str) -> Mapping[str, Callable[[], Case]]:
+    """Every case, made when it is its turn."""
+    made: dict[str, Callable[[], Case]] = {}
+
+    def add(name: str, make: Callable[..., Case], *arguments: object) -> None:
+        made[name] = partial(make, *arguments, name, device)
+
+    for which, inputs in cases.SUMS.items():
+        add(f"sum {which}", sums, inputs)
+    for which in ("hyper64", "arxiv128"):
+        add(f"sum {which} f+b", sums_both_ways, cases.SUMS[which])
+    add("mean hyper64", means, cases.hyper64)
+    for which in ("hyper64", "arxiv128"):
+        add(f"max {which}", maxima, cases.SUMS[which])
+    add("softmax arxiv H=1", softmaxes, 1, False)
+    add("softmax arxiv H=8", softmaxes, 8, False)
+    add("softmax arxiv H=8 f+b", softmaxes, 8, True)
+    for backward in (False, True):
+        add(f"attend arxiv additive 8x8{' f+b' * backward}", attention, Additive(), 8, 8, backward)
+        add(f"attend arxiv dot 8x16{' f+b' * backward}", attention, Dot(), 8, 16, backward)
+    return made

@@ -23,12 +23,12 @@ import warnings
 from collections.abc import Callable
 from typing import Any
 
-import harness
 import numpy as np
 import torch
 from torch import Tensor
 
 from hgraph import Adjacency, Hypergraph, build, propagate
+from hgraph.benchmarks import records
 from hgraph.models import HGNN, MLP
 from hgraph.nn.hypergraph.hgnn import _operators, with_weights
 
@@ -158,7 +158,7 @@ def main() -> None:
 
         data = prepare("coauthorship-cora", 0)
         results.append(measure("CA-Cora", data.x, data.structure, data.num_classes, arguments.seconds))
-    harness.write_csv("student_speed.csv", [row | harness.machine() for row in results])
+    records.write_csv("student_speed.csv", [row | records.machine() for row in results])
 
 
 if __name__ == "__main__":

@@ -19,7 +19,7 @@ import sys
 import tempfile
 from pathlib import Path
 
-import harness
+from hgraph.benchmarks import records
 
 HEADER = ["id", "age", "income", "score", "visits", "height", "city", "member", "joined", "grade", "y"]
 CASE = """
@@ -76,7 +76,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--rows", type=int, default=1_000_000)
     rows = parser.parse_args().rows
-    machine = harness.machine()
+    machine = records.machine()
     results = []
     with tempfile.TemporaryDirectory() as name:
         write(Path(name), rows)
@@ -92,7 +92,7 @@ def main() -> None:
             )
             figures = {key: f"{found[key]:.2f}" for key in ("wall_s", "cpu_s", "peak_mib")}
             results.append({"case": case, "rows": rows, **figures, "what": found["what"], **machine})
-    harness.write_csv("tables.csv", results)
+    records.write_csv("tables.csv", results)
 
 
 if __name__ == "__main__":

@@ -15,11 +15,11 @@ import warnings
 from collections.abc import Callable, Iterator
 from typing import Any
 
-import harness
 import torch
 from torch import Tensor, nn
 
 from hgraph import models
+from hgraph.benchmarks import records
 from hgraph.distill import distill, lighthgnn
 from hgraph.recipes.lighthgnn import TEACHERS, prepare
 from hgraph.train import accuracy, evaluating, fit, observed, seeded, supervised
@@ -107,8 +107,8 @@ def main() -> None:
                 "unseen_worst_seed": f"{min(unseen):.1f}",
             }  # fmt: skip
             print(", ".join(line.values()), flush=True)
-            results.append(line | harness.machine())
-    harness.write_csv(f"unseen_gap_{arguments.teacher}.csv", results)
+            results.append(line | records.machine())
+    records.write_csv(f"unseen_gap_{arguments.teacher}.csv", results)
 
 
 if __name__ == "__main__":

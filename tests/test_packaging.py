@@ -21,7 +21,7 @@ import pytest
 ROOT = Path(__file__).resolve().parents[1]
 
 # Top-level folders that install under another name.
-MAPPED = {"hgraph.kernels": "kernels", "hgraph.datasets": "datasets"}
+MAPPED = {"hgraph.kernels": "kernels", "hgraph.datasets": "datasets", "hgraph.benchmarks": "benchmarks"}
 
 # Part of hgraph -> the parts it may import. `hgraph/__init__.py` and whatever is not named here (cli, testing ...)
 # stand above all of them: they may import anything, and none of these may import them.
@@ -217,6 +217,9 @@ def shipped_files() -> set[str]:
         files = [Path(line) for line in listing.stdout.split("\n") if line and not (ROOT / line).is_symlink()]
     else:
         files = [path.relative_to(ROOT) for path in python_files("hgraph", *MAPPED.values())]
+    files = [
+        file for file in files if file.parts[:2] != ("benchmarks", "results") and file.suffix != ".md"
+    ]  # kept here
     return {file.as_posix() if file.parts[0] == "hgraph" else f"hgraph/{file.as_posix()}" for file in files}
 
 

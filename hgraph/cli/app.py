@@ -8,6 +8,7 @@ import typer
 
 from hgraph import __version__
 from hgraph.cli import datasets
+from hgraph.cli.bench import bench
 from hgraph.cli.build import build
 from hgraph.cli.distill import distill
 from hgraph.cli.evaluate import evaluate
@@ -36,6 +37,7 @@ app.command(epilog="Example: hgraph reproduce lighthgnn --only cocitation-cora -
 app.command(epilog="Example: hgraph export runs/demo --format onnx --format int8")(export)
 app.command(epilog="Example: hgraph predict runs/demo rows.csv --out answers.csv")(predict)
 app.command(epilog="Example: hgraph serve runs/demo --port 8000")(serve)
+app.command(epilog="Example: hgraph bench ops --only arxiv --rounds 5")(bench)
 app.command(epilog="Example: hgraph papers lighthgnn")(papers)
 
 

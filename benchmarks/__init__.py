@@ -1,0 +1,1 @@
+"""Speed and memory against peers and against limits, installed as hgraph.benchmarks: `hgraph bench` runs it."""

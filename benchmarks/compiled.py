@@ -1,0 +1,46 @@
+"""`torch.compile` of whole networks against eager: inference and training epochs; compiling itself is not counted."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from functools import partial
+
+import torch
+
+from hgraph.benchmarks import models
+from hgraph.benchmarks.harness import Case, without_gradient
+from hgraph.models import HGNN
+
+
+def compare(make: Callable[[], models.Networks], training: bool, name: str) -> Case:
+    """The method "hgraph" is eager: a ratio below 1 is what compiling gains."""
+    found, _, x, y = make()
+    model = found["hgraph"]
+    compiled = torch.compile(model, dynamic=True)
+    if not training:
+        model.eval()
+        calls = {"hgraph": partial(model, x), "hgraph, compiled": partial(compiled, x)}
+        return Case(name, {n: without_gradient(c) for n, c in calls.items()}, rtol=1e-3)
+    model.train()
+    weight = next(model.parameters())
+
+    def loss(call: Callable[..., torch.Tensor]) -> Callable[[], torch.Tensor]:
+        return lambda: torch.autograd.grad(torch.nn.functional.cross_entropy(call(x), y), weight)[0]
+
+    checks = {"hgraph": loss(model), "hgraph, compiled": loss(compiled)}
+    kept = {n: check() for n, check in checks.items()}
+    methods = {"hgraph": models._epoch(model, x, y), "hgraph, compiled": models._epoch(compiled, x, y)}
+    return Case(name, methods, checks={n: partial(kept.__getitem__, n) for n in kept}, rtol=1e-3)
+
+
+def suite(device: str) -> Mapping[str, Callable[[], Case]]:
+    kinds: dict[str, Callable[[], models.Networks]] = {
+        "HGNN 50k": partial(models.hypergraph_networks, HGNN),
+        "GCN Cora": partial(models.gcn_networks, "cora"),
+        "GAT Cora": partial(models.gat_networks, "cora"),
+    }
+    made: dict[str, Callable[[], Case]] = {}
+    for kind, make in kinds.items():
+        made[f"{kind} inference"] = partial(compare, make, False, f"{kind} inference")
+        made[f"{kind} training epoch"] = partial(compare, make, True, f"{kind} training epoch")
+    return made

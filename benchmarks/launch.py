@@ -1,0 +1,63 @@
+"""Start suites in processes of their own, with threads and allocator set before anything is imported."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import tempfile
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+# What torch and the C library read once, when they start. Everything measured in a process shares the setting.
+ALLOCATORS: dict[str, dict[str, str]] = {
+    "default": {},
+    "huge-pages": {"THP_MEM_ALLOC_ENABLE": "1"},
+    "kept": {"MALLOC_MMAP_THRESHOLD_": str(2 * 2**30), "MALLOC_TRIM_THRESHOLD_": str(4 * 2**30)},
+}
+_POOLS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "NUMBA_NUM_THREADS")
+
+# The suites of this hgraph beside whatever hgraph the path has: so that an older one can be measured too.
+_START = """
+import importlib.util, sys
+import hgraph
+folder = sys.argv[1]
+spec = importlib.util.spec_from_file_location("hgraph.benchmarks", folder + "/__init__.py",
+                                              submodule_search_locations=[folder])
+hgraph.benchmarks = sys.modules["hgraph.benchmarks"] = importlib.util.module_from_spec(spec)
+spec.loader.exec_module(hgraph.benchmarks)
+from hgraph.benchmarks.runner import main
+sys.exit(main(sys.argv[2:]))
+"""
+
+
+def environment(threads: int, allocator: str) -> dict[str, str]:
+    """This process's own, but for what decides over speed."""
+    decided = {name for settings in ALLOCATORS.values() for name in settings}
+    kept = {name: value for name, value in os.environ.items() if name not in decided}
+    return kept | dict.fromkeys(_POOLS, str(threads)) | ALLOCATORS[allocator]
+
+
+def start(arguments: Sequence[str], *, threads: int, allocator: str, quiet: bool, tables: str = "stdout") -> int:
+    """Run suites over the hgraph that is imported here; ``tables`` is where they are printed. Gives the exit code."""
+    command = [sys.executable, "-m", "hgraph.benchmarks", *arguments]
+    return _run(command, environment(threads, allocator), quiet, tables)
+
+
+def start_on(tree: Path, arguments: Sequence[str], *, threads: int, allocator: str) -> int:
+    """Run these suites over the hgraph that lies in another folder, quietly."""
+    own = Path(__file__).resolve().parent
+    command = [sys.executable, "-c", _START, str(own), *arguments]
+    with tempfile.TemporaryDirectory() as empty:  # from where nothing is imported by accident
+        around = environment(threads, allocator) | {"PYTHONPATH": _path(tree)}
+        return subprocess.run(command, env=around, cwd=empty, stdout=subprocess.DEVNULL, check=False).returncode
+
+
+def _path(tree: Path) -> str:
+    """The tree before everything else that is on the path now."""
+    return os.pathsep.join([str(tree), *filter(None, os.environ.get("PYTHONPATH", "").split(os.pathsep))])
+
+
+def _run(command: Sequence[str], around: Mapping[str, str], quiet: bool, tables: str) -> int:
+    target = subprocess.DEVNULL if quiet else sys.stderr if tables == "stderr" else None
+    return subprocess.run(command, env=around, stdout=target, check=False).returncode

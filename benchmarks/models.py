@@ -1,0 +1,145 @@
+"""Whole networks: HGNN and HGNN+ on 50,000 vertices, GCN and GAT at the sizes of Cora and ogbn-arxiv.
+
+An epoch is forward, cross-entropy, backward and a step of Adam, dropout off; inference is one forward in eval mode.
+"MLP only" is the same network without its structure. Peers get the weights of ours first and must give the same logits
+and the same gradient of the first layer's weight.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable, Mapping
+from functools import partial
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from hgraph.benchmarks import cases, networks
+from hgraph.benchmarks.harness import Case, Method, own, without_gradient
+from hgraph.models import GAT, GCN, HGNN, HGNNP
+from hgraph.structure import Graph
+
+Networks = tuple[dict[str, nn.Module], nn.Module, Tensor, Tensor]  # those that must agree, MLP only, x, y
+
+
+def installed(makers: Mapping[str, Callable[[], nn.Module]]) -> dict[str, nn.Module]:
+    found = {}
+    for name, make in makers.items():
+        try:
+            found[name] = make()
+        except ImportError as error:
+            print(f"{name} left out: {error}", flush=True)
+    return found
+
+
+@functools.lru_cache(1)  # inference and training of one network come one after the other
+def hypergraph_networks(kind: type[nn.Module]) -> Networks:
+    hypergraph, x, y = cases.hypergraph50k()
+    torch.manual_seed(0)
+    model, symmetric = kind(64, 64, 16, dropout=0.0), kind is HGNN
+    layer = "HGNNConv" if symmetric else "HGNNPConv"
+    peers: dict[str, Callable[[], nn.Module]] = {
+        "PyG HypergraphConv": lambda: networks.HypergraphOnPyG(model, hypergraph, symmetric=symmetric),
+        "DHG": lambda: networks.OnDHG(model, hypergraph, layer),
+    }
+    return {"hgraph": networks.Bound(model, hypergraph), **installed(peers)}, networks.Dense(64, 64, 16), x, y
+
+
+def _graph(size: str) -> tuple[Graph, Tensor, Tensor, int, int, int]:
+    if size == "cora":
+        edge_index, x, y = cases.cora()
+        return Graph.from_edge_index(edge_index, num_nodes=len(x), directed=False), x, y, 1433, 16, 7
+    edge_index, x, y = cases.arxiv()
+    return Graph.from_edge_index(edge_index, num_nodes=len(x), directed=True), x, y, 128, 128, 40
+
+
+@functools.lru_cache(1)
+def gcn_networks(size: str) -> Networks:
+    graph, x, y, features, hidden, classes = _graph(size)
+    torch.manual_seed(0)
+    model = GCN(features, hidden, classes, dropout=0.0)
+    peers: dict[str, Callable[[], nn.Module]] = {
+        "PyG edge_index, cached": lambda: networks.GCNOnPyG(model, graph, csr=False),
+        "PyG CSR": lambda: networks.GCNOnPyG(model, graph, csr=True),
+    }
+    if size == "cora":
+        peers["DHG"] = lambda: networks.OnDHG(model, graph, "GCNConv")
+    dense = networks.Dense(features, hidden, classes)
+    return {"hgraph": networks.Bound(model, graph), **installed(peers)}, dense, x, y
+
+
+@functools.lru_cache(1)
+def gat_networks(size: str) -> Networks:
+    graph, x, y, features, _, classes = _graph(size)
+    torch.manual_seed(0)
+    model = GAT(features, 8, classes, heads=8, dropout=0.0)
+    peers: dict[str, Callable[[], nn.Module]] = {"PyG GATConv": lambda: networks.GATOnPyG(model, graph)}
+    dense = networks.Dense(features, 64, classes)
+    return {"hgraph": networks.Bound(model, graph), **installed(peers)}, dense, x, y
+
+
+def inference(make: Callable[[], Networks], name: str) -> Case:
+    found, dense, x, _ = make()
+    methods = {}
+    for which, model in found.items():
+        call = without_gradient(partial(model.eval(), x))
+        methods |= own(call) if which == "hgraph" else {which: call}
+    return Case(name, methods, {"limit: MLP only": without_gradient(partial(dense.eval(), x))}, rtol=1e-3)
+
+
+def epochs(make: Callable[[], Networks], name: str) -> Case:
+    found, dense, x, y = make()
+    methods, checks = {}, {}
+    for which, model in found.items():
+        epoch, check = _epoch(model.train(), x, y), _gradient(model, x, y)
+        methods |= own(epoch) if which == "hgraph" else {which: epoch}
+        checks |= own(check) if which == "hgraph" else {which: check}
+    # Everybody's first gradient, at the weights they share: training goes on from there and they part.
+    kept = {which: check() for which, check in checks.items()}
+    given: dict[str, Method] = {which: partial(kept.__getitem__, which) for which in kept}
+    return Case(name, methods, {"limit: MLP only": _epoch(dense.train(), x, y)}, checks=given, rtol=1e-3)
+
+
+def _epoch(model: nn.Module, x: Tensor, y: Tensor) -> Method:
+    optimizer = torch.optim.Adam(model.parameters(), lr=0.01)
+
+    def epoch() -> Tensor:
+        optimizer.zero_grad()
+        loss = F.cross_entropy(model(x), y)
+        loss.backward()
+        optimizer.step()
+        return loss
+
+    return epoch
+
+
+def _gradient(model: nn.Module, x: Tensor, y: Tensor) -> Method:
+    """Gradient of the first layer's weight [F, H]."""
+    if isinstance(model, networks.Bound):
+        conv = networks.convs(model.model)[0]
+        weight, turned = (conv.linear.weight, True) if hasattr(conv, "linear") else (conv.weight, False)
+    else:
+        weight, turned = model.first(), True
+
+    def call() -> tuple[Tensor]:
+        grad = torch.autograd.grad(F.cross_entropy(model(x), y), weight)[0]
+        return (grad.T if turned else grad,)
+
+    return call
+
+
+def suite(device: str) -> Mapping[str, Callable[[], Case]]:
+    made: dict[str, Callable[[], Case]] = {}
+    kinds: dict[str, Callable[[], Networks]] = {
+        "HGNN+ 50k": partial(hypergraph_networks, HGNNP),
+        "HGNN 50k": partial(hypergraph_networks, HGNN),
+        "GCN Cora": partial(gcn_networks, "cora"),
+        "GAT Cora": partial(gat_networks, "cora"),
+        "GCN arxiv": partial(gcn_networks, "arxiv"),
+        "GAT arxiv": partial(gat_networks, "arxiv"),
+    }
+    for kind, make in kinds.items():
+        made[f"{kind} inference"] = partial(inference, make, f"{kind} inference")
+        made[f"{kind} training epoch"] = partial(epochs, make, f"{kind} training epoch")
+    return made

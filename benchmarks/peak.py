@@ -1,0 +1,56 @@
+"""Peak memory of one call, in a process of its own."""
+
+from __future__ import annotations
+
+import contextlib
+import multiprocessing
+import queue as queues
+import resource
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from hgraph.benchmarks.harness import Method
+
+
+def _peak_kib() -> int:
+    status = Path("/proc/self/status")
+    if status.exists():
+        for line in status.read_text().splitlines():
+            if line.startswith("VmHWM"):
+                return int(line.split()[1])
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+
+
+def _measure(make: Callable[[], Method], queue: Any) -> None:
+    torch.set_num_threads(1)
+    method = make()
+    with contextlib.suppress(OSError):
+        Path("/proc/self/clear_refs").write_text("5")  # the peak starts anew
+    before = _peak_kib()
+    result = method()
+    queue.put((_peak_kib() - before) / 1024)
+    del result
+
+
+def peak_mib(make: Callable[[], Method]) -> float:
+    """MiB that one call takes above its inputs (VmHWM); ``make`` builds inputs and returns the call.
+
+    Raises:
+        RuntimeError: the process ended without an answer.
+    """
+    context = multiprocessing.get_context("spawn")
+    queue = context.Queue()
+    process = context.Process(target=_measure, args=(make, queue))
+    process.start()
+    try:
+        while True:
+            try:
+                return queue.get(timeout=1)
+            except queues.Empty:
+                if not process.is_alive() and queue.empty():
+                    raise RuntimeError(f"the process that was to be measured ended with {process.exitcode}") from None
+    finally:
+        process.join()

@@ -1,0 +1,51 @@
+"""One picture a suite: a panel a case, hgraph's bar beside the others', limits hatched."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+from typing import Any
+
+OWN, PEER, LIMIT = "#1b7f5c", "#9aa5b1", "#e0e4e8"
+
+
+def draw(rows: list[dict[str, str]], path: Path) -> None:
+    """Bars of the minimum, methods from the fastest; the axis ends at 20 times hgraph, longer bars say their number."""
+    import matplotlib as mpl
+    from matplotlib.figure import Figure
+
+    with mpl.rc_context({"font.size": 8}):
+        cases = list(dict.fromkeys(row["case"] for row in rows))
+        columns = min(3, len(cases))
+        lines = math.ceil(len(cases) / columns)
+        most = max(sum(row["case"] == case for row in rows) for case in cases)
+        figure = Figure(figsize=(4.6 * columns, lines * (0.6 + 0.19 * most)), layout="constrained")
+        for i, case in enumerate(cases):
+            axes = figure.add_subplot(lines, columns, i + 1)
+            _panel(axes, case, [row for row in rows if row["case"] == case and row["min"]])
+        first = rows[0]
+        figure.suptitle(
+            f"{first['suite']}: minimum, {first['threads']} thread(s), {first['allocator']} allocator, "
+            f"{first['date']}; green: hgraph, light: limits and other work", fontsize=9,
+        )  # fmt: skip
+        figure.savefig(path, dpi=90)
+
+
+def _panel(axes: Any, case: str, rows: list[dict[str, str]]) -> None:
+    rows = sorted(rows, key=lambda row: -float(row["min"]))
+    own = next((float(row["min"]) for row in rows if row["method"] == "hgraph"), None)
+    end = 20 * own if own else max(float(row["min"]) for row in rows)
+    for at, row in enumerate(rows):
+        value, method = float(row["min"]), row["method"]
+        colour = OWN if method.startswith("hgraph") else LIMIT if method.startswith("limit") else PEER
+        axes.barh(at, min(value, end), color=colour, edgecolor="#5c6670", linewidth=0.4)
+        text = f" {value:.3g} {row['unit'].split()[0]}"
+        if row["ratio_to_hgraph"] and method != "hgraph":
+            text += f"  ({float(row['ratio_to_hgraph']):.2g}x)"
+        inside = value > 0.55 * end
+        axes.text(min(value, end), at, text + " " * inside, va="center", ha="right" if inside else "left", fontsize=7)
+    axes.set_yticks(range(len(rows)), [row["method"].removeprefix("limit: ") for row in rows])
+    axes.set_title(case, fontsize=9, loc="left")
+    axes.set_xlim(0, min(end, max(float(row["min"]) for row in rows)) * 1.05)
+    for side in ("top", "right"):
+        axes.spines[side].set_visible(False)

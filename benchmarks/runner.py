@@ -1,0 +1,91 @@
+"""Run suites in this process; `hgraph bench` starts it with threads and allocator already set around it."""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+import os
+import time
+import warnings
+from pathlib import Path
+
+import torch
+
+from hgraph.benchmarks import harness, picture, records
+from hgraph.ops.backend import current_backend
+
+SUITES = {
+    "ops": "verbs along edges: sum, mean, max, softmax, attention",
+    "models": "whole networks: training epochs and inference",
+    "attention": "token attention: windows of 4k and 16k tokens",
+    "memory": "peak memory of one call, in a process of its own",
+    "locality": "what renumbering and bfloat16 features pay",
+    "growth": "time and memory over 1,000 times as many edges",
+    "compiled": "torch.compile of whole networks against eager (minutes of compiling)",
+}
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Exit code 1 if hgraph's own results were wrong somewhere."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("suites", nargs="+", choices=list(SUITES))
+    parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--rounds", type=int, default=15)
+    parser.add_argument("--seconds", type=float, default=1.5)
+    parser.add_argument("--device", default="cpu")
+    parser.add_argument("--only", default="")
+    parser.add_argument("--own", action="store_true", help="hgraph alone, without peers and limits")
+    parser.add_argument("--out", type=Path, required=True)
+    parser.add_argument("--suffix", default="", help="of the files' names")
+    given = parser.parse_args(arguments)
+    warnings.filterwarnings("ignore", message=".*[Ss]parse")  # torch calls its sparse tensors a beta
+    torch.set_num_threads(given.threads)
+    setting = harness.Setting(given.threads, given.rounds, given.seconds, given.device, given.own)
+    refused = 0
+    for name in given.suites:
+        begin = time.perf_counter()
+        rows, wrong = run_suite(name, setting, given.only)
+        refused += wrong
+        if rows:
+            path = records.save(given.out.resolve() / f"{name}{given.suffix}.csv", rows)
+            if not given.own:
+                picture.draw(rows, path.with_suffix(".png"))
+            print(f"\nwritten: {os.path.relpath(path)} ({time.perf_counter() - begin:.0f} s)", flush=True)
+    return 1 if refused else 0
+
+
+def run_suite(name: str, setting: harness.Setting, only: str = "") -> tuple[list[dict[str, str]], int]:
+    """The rows of every case whose name contains ``only``, and how many cases were refused because results differ."""
+    suite = importlib.import_module(f"hgraph.benchmarks.{name}").suite(setting.device)
+    facts = records.machine() | {
+        "threads": str(setting.threads), "clock": setting.clock, "device": setting.device,
+        "backend": current_backend(setting.device), "commit": records.commit(),
+    }  # fmt: skip
+    found, refused = [], 0
+    for case, make in suite.items():
+        if only not in case:
+            continue
+        try:
+            rows = _rows(name, case, make(), setting, facts)
+        except harness.DifferenceError as error:
+            print(f"\nREFUSED {error}", flush=True)
+            refused += 1
+        except harness.NotHereError as error:
+            print(f"\n{case}: not run: {error}", flush=True)
+        else:
+            print(records.table(rows), flush=True)
+            found += rows
+    return found, refused
+
+
+def _rows(
+    suite: str, case: str, made: harness.Case | harness.Found, setting: harness.Setting, facts: dict[str, str]
+) -> list[dict[str, str]]:
+    if isinstance(made, harness.Found):
+        return records.rows(suite, case, made.values, unit=made.unit, facts=facts, note=made.note)
+    measured = harness.run(made, setting)
+    # A wall clock on a busy machine tells ratios at best.
+    busy = setting.threads > 1 and measured.load > 0.5 * setting.threads
+    note = f"machine busy (load {measured.load:.1f}): loosely" if busy else ""
+    facts = facts | {"load": f"{measured.load:.1f}"}
+    return records.rows(suite, case, measured.times, unit="ms", left_out=measured.left_out, facts=facts, note=note)

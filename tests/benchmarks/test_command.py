@@ -1,0 +1,101 @@
+"""`hgraph bench`: arguments, files, JSON."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner
+
+from hgraph.benchmarks import compare, launch, records, runner
+from hgraph.cli import app
+from hgraph.cli.bench import Allocator, Suite
+
+
+def call(*arguments):
+    return CliRunner().invoke(app, ["bench", *(str(a) for a in arguments)])
+
+
+@pytest.fixture
+def started(monkeypatch):
+    """What would have been started; writes a file a suite as the suites do."""
+    calls = []
+
+    def start(arguments, **rest):
+        calls.append((list(arguments), rest))
+        names = [a for a in arguments if a in runner.SUITES]
+        out, suffix = (arguments[arguments.index(o) + 1] for o in ("--out", "--suffix"))
+        for name in names:
+            records.save(Path(out) / f"{name}{suffix}.csv", [{"suite": name, "case": "two", "min": "1"}])
+        return 0
+
+    monkeypatch.setattr(launch, "start", start)
+    return calls
+
+
+def test_names_of_suites_and_allocators_are_those_of_the_suites():
+    assert {s.value for s in Suite} - {"all"} == set(runner.SUITES)
+    assert {a.value for a in Allocator} == set(launch.ALLOCATORS)
+
+
+def test_help_has_an_example():
+    result = call("--help")
+    assert result.exit_code == 0
+    assert "hgraph bench ops --only arxiv" in result.output
+
+
+def test_json_is_one_object(started, tmp_path):
+    result = call("ops", "models", "--out", tmp_path, "--json", "--rounds", 3, "--only", "Cora")
+    assert result.exit_code == 0, result.output
+    answer = json.loads(result.stdout)
+    assert answer["files"] == [str(tmp_path / "ops.csv"), str(tmp_path / "models.csv")]
+    assert [row["suite"] for row in answer["rows"]] == ["ops", "models"]
+    ((arguments, rest),) = started
+    assert arguments[:2] == ["ops", "models"]
+    assert arguments[arguments.index("--rounds") + 1] == "3"
+    assert rest == {"threads": 1, "allocator": "default", "quiet": False, "tables": "stderr"}
+
+
+def test_all_is_all_but_compiled_and_other_settings_go_to_other_files(started, tmp_path):
+    assert call("all", "--out", tmp_path, "--threads", 2, "--allocator", "huge-pages", "--quiet").exit_code == 0
+    arguments, rest = started[0]
+    assert [a for a in arguments if a in runner.SUITES] == [s for s in runner.SUITES if s != "compiled"]
+    assert rest["quiet"]
+    assert (tmp_path / "ops-2-threads-huge-pages.csv").exists()
+
+
+def test_failures_are_said(monkeypatch, tmp_path):
+    monkeypatch.setattr(launch, "start", lambda *_, **__: 1)
+    result = call("ops", "--out", tmp_path)
+    assert result.exit_code == 2
+    assert "a result that is wrong has no speed" in result.stderr
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["ops", "--device", "tpu"], "device"),
+        (["memory", "--compare", "HEAD"], "suites"),
+        (["ops", "--compare", "no-such-commit"], "no-such-commit"),
+        (["ops", "--out", __file__], "out"),
+    ],
+)
+def test_what_cannot_be_is_refused_before_anything_is_measured(started, arguments, said):
+    result = call(*arguments)
+    assert result.exit_code == 2
+    assert said in result.stderr
+    assert not started
+
+
+def test_two_commits(monkeypatch, tmp_path):
+    row = {"suite": "ops", "case": "sum two", "method": "hgraph (torch)", "then_min": "2.0", "now_min": "1.0",
+           "then_over_now": "2.000", "clock": "process CPU time", "commit_then": "a", "commit_now": "b"}  # fmt: skip
+    asked = []
+    monkeypatch.setattr(compare, "compare", lambda *a, **k: asked.append((a, k)) or [row])
+    result = call("ops", "--compare", "HEAD~1", "--out", tmp_path, "--only", "two")
+    assert result.exit_code == 0, result.output
+    assert asked[0][0][:2] == ("HEAD~1", ["ops"])
+    assert "sum two (torch)" in result.stdout
+    assert records.read_csv(tmp_path / "compare.csv") == [row]
+    assert json.loads(call("ops", "--compare", "HEAD~1", "--out", tmp_path, "--json").stdout)["rows"] == [row]
