@@ -3,13 +3,14 @@
 from hgraph.distill.activations import MatchEmbedding, MatchSimilarity, activations
 from hgraph.distill.compare import Comparison, Measured, compare
 from hgraph.distill.export import export
+from hgraph.distill.foreign import dhg_teacher, pyg_teacher
 from hgraph.distill.high_order import HighOrder, topology_score
 from hgraph.distill.latency import latencies
 from hgraph.distill.lesson import Lesson, Term
 from hgraph.distill.objectives import glnn, krd, lighthgnn, lighthgnn_plus, nosmog
 from hgraph.distill.positions import position_features
 from hgraph.distill.predictor import Predictor
-from hgraph.distill.ranking import PairwiseRanking
+from hgraph.distill.ranking import PairwiseRanking, candidate_scores
 from hgraph.distill.reliable import NoisyFeatures, ReliableLabels
 from hgraph.distill.report import write_report
 from hgraph.distill.soft_labels import Labels, SoftLabels, soft_label_loss
@@ -32,7 +33,9 @@ __all__ = [
     "Term",
     "activations",
     "calibrated",
+    "candidate_scores",
     "compare",
+    "dhg_teacher",
     "distill",
     "ensemble",
     "export",
@@ -44,6 +47,7 @@ __all__ = [
     "lighthgnn_plus",
     "nosmog",
     "position_features",
+    "pyg_teacher",
     "soft_label_loss",
     "topology_score",
     "write_report",

@@ -18,7 +18,6 @@ import torch
 from torch import Tensor, nn
 
 from hgraph.errors import ArgumentError, DataError, MissingPackageError
-from hgraph.models import MLP
 
 __all__ = ["CARD", "FORMATS", "Encodes", "export"]
 
@@ -51,7 +50,8 @@ def export(
 ) -> dict[str, float]:
     """Write a trained student as a folder that `Predictor` reads; every program is run and compared first.
 
-    An `MLP` is written with its normalisation folded into the last layer. The folder appears whole or not at all.
+    A student that has ``folded()``, as an `hgraph.models.MLP` (its normalisation goes into the last layer), is written
+    as that. The folder appears whole or not at all.
 
     Args:
         student: any module from features [N, F] to logits [N, C].
@@ -108,7 +108,7 @@ def _program(student: nn.Module, preprocess: nn.Module | None) -> nn.Sequential:
     """One chain of modules in eval mode, on the CPU, its own copy."""
     import copy
 
-    core = student.folded() if isinstance(student, MLP) else copy.deepcopy(student)
+    core = student.folded() if callable(getattr(student, "folded", None)) else copy.deepcopy(student)
     parts = [*core] if isinstance(core, nn.Sequential) else [core]
     before = [] if preprocess is None else [copy.deepcopy(preprocess)]
     return nn.Sequential(*before, *parts).eval().cpu().requires_grad_(False)

@@ -1,4 +1,4 @@
-"""Which of two partners fits better: soft labels for links, recommendations and hyperedges."""
+"""Which of two candidates fits better: soft labels for links, recommendations and hyperedges."""
 
 from __future__ import annotations
 
@@ -10,50 +10,94 @@ from torch.nn import functional as F
 
 from hgraph.distill.lesson import Lesson, Loss, Term
 from hgraph.errors import ArgumentError, ArgumentTypeError
+from hgraph.ops import propagate
+from hgraph.structure import Hypergraph
 
-__all__ = ["PairwiseRanking"]
+__all__ = ["PairwiseRanking", "candidate_scores"]
+
+
+def candidate_scores(z: Tensor, candidates: Tensor | Hypergraph) -> Tensor:
+    r"""[K]: how well the vertices of each candidate fit together by their embeddings.
+
+    .. math:: s_e = \frac{1}{d_e (d_e - 1)} \sum_{u \ne v \in e} \langle z_u, z_v \rangle
+
+    Of a link, a hyperedge of two, that is :math:`\langle z_u, z_v \rangle`.
+
+    Args:
+        z: [N, D] embeddings.
+        candidates: links [K, 2] (of a user and an item, say), or a hypergraph of K hyperedges, those of fewer than two
+            members with score 0.
+
+    >>> z = torch.tensor([[1.0, 0.0], [1.0, 1.0], [0.0, 3.0]])
+    >>> candidate_scores(z, torch.tensor([[0, 1], [1, 2]])).tolist()
+    [1.0, 3.0]
+    >>> candidate_scores(z, Hypergraph.from_lists([[0, 1, 2], [2]], num_vertices=3)).tolist()
+    [1.3333333730697632, 0.0]
+    """
+    if isinstance(candidates, Tensor):
+        return (z[candidates[:, 0]] * z[candidates[:, 1]]).sum(-1)
+    members = candidates.v2e.with_weight(None)
+    total, own = propagate(members, z), propagate(members, z.square().sum(-1, keepdim=True))
+    size = members.target_degree().to(z)
+    return (total.square().sum(-1) - own.squeeze(-1)) / (size * (size - 1)).clamp(min=1)
 
 
 @dataclass(frozen=True, eq=False)
 class PairwiseRanking(Term):
-    r"""The student orders two partners of a vertex as the teacher does.
+    r"""The student orders two candidates as the teacher does.
 
-    .. math:: \frac{1}{P} \sum_{(a, i, j)} \mathrm{BCE}\big(\sigma(s_{ai} - s_{aj}),
-              \sigma((t_{ai} - t_{aj}) / T)\big), \qquad s_{uv} = \langle z_u, z_v \rangle
+    .. math:: \frac{1}{P} \sum_{(i, j)} \mathrm{BCE}\big(\sigma(s_i - s_j), \sigma((t_i - t_j) / T)\big)
 
-    z are the outputs of the student, and of the teacher, taken as embeddings. A vertex may stand for a user, an item
-    or the summary of a hyperedge.
+    s and t are the `candidate_scores` of the outputs of student and teacher, taken as embeddings. Candidates are links
+    (of one user to two items: a recommendation), or hyperedges (one that is there and one that is not).
 
     Args:
-        triples: [P, 3] ids (a, i, j) of observed vertices.
+        candidates: links [K, 2] of observed vertices, or a hypergraph over them.
+        pairs: [P, 2] numbers (i, j) of candidates.
         temperature: T; towards 0 the teacher says no more than which of the two it prefers.
 
+    Give `distill` a ``validate``: outputs that are embeddings have no accuracy.
+
     Raises:
-        ArgumentError: another shape, ids out of range, no triple, a temperature that is not positive.
+        ArgumentError: another shape, ids out of range, no pair, a temperature that is not positive.
     """
 
-    triples: Tensor = field(repr=False)
+    candidates: Tensor | Hypergraph = field(repr=False)
+    pairs: Tensor = field(repr=False)
     temperature: float = 1.0
 
     def __post_init__(self) -> None:
         """Check the arguments."""
-        if self.triples.dtype not in (torch.int32, torch.int64):
-            raise ArgumentTypeError("triples", "integer ids", self.triples.dtype)
-        if self.triples.dim() != 2 or self.triples.shape[1] != 3 or not len(self.triples):
-            raise ArgumentError("triples", "shape [P, 3], P at least 1", f"shape {list(self.triples.shape)}")
+        links = self.candidates if isinstance(self.candidates, Tensor) else None
+        for name, ids in (("candidates", links), ("pairs", self.pairs)):
+            if ids is None:
+                continue
+            if ids.dtype not in (torch.int32, torch.int64):
+                raise ArgumentTypeError(name, "integer ids", ids.dtype)
+            if ids.dim() != 2 or ids.shape[1] != 2 or not len(ids):
+                raise ArgumentError(name, "shape [K, 2], K at least 1", f"shape {list(ids.shape)}")
+        count = self.candidates.num_hyperedges if isinstance(self.candidates, Hypergraph) else len(self.candidates)
+        _check_ids("pairs", self.pairs, count)
         if not self.temperature > 0:
             raise ArgumentError("temperature", "a number above 0", self.temperature)
 
     def bind(self, lesson: Lesson) -> Loss:
         """The loss, with the teacher's preferences computed once."""
         count = len(lesson.part.x)
-        if int(self.triples.min()) < 0 or int(self.triples.max()) >= count:
-            raise ArgumentError("triples", f"ids in 0 .. {count - 1}", int(self.triples.max()))
-        triples = self.triples.to(lesson.part.x.device)
-        wanted = (_margin(lesson.logits, triples) / self.temperature).sigmoid()
-        return lambda logits: F.binary_cross_entropy_with_logits(_margin(logits, triples), wanted)
+        if isinstance(self.candidates, Tensor):
+            _check_ids("candidates", self.candidates, count)
+        elif self.candidates.num_vertices != count:
+            raise ArgumentError("candidates", f"hyperedges of {count} vertices", self.candidates)
+        candidates, pairs = self.candidates.to(lesson.part.x.device), self.pairs.to(lesson.part.x.device)
+
+        def margin(z: Tensor) -> Tensor:
+            first, second = candidate_scores(z, candidates)[pairs].unbind(1)
+            return first - second
+
+        wanted = (margin(lesson.logits) / self.temperature).sigmoid()
+        return lambda logits: F.binary_cross_entropy_with_logits(margin(logits), wanted)
 
 
-def _margin(z: Tensor, triples: Tensor) -> Tensor:
-    anchor, first, second = (z[ids] for ids in triples.unbind(1))
-    return (anchor * (first - second)).sum(-1)
+def _check_ids(name: str, ids: Tensor, count: int) -> None:
+    if int(ids.min()) < 0 or int(ids.max()) >= count:
+        raise ArgumentError(name, f"numbers in 0 .. {count - 1}", f"{int(ids.min())} .. {int(ids.max())}")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 from torch import Tensor, nn
@@ -22,6 +23,7 @@ def distill(
     *,
     objective: Term | None = None,
     split: str = "default",
+    validate: Callable[[Tensor], float] | None = None,
     seed: int = 0,
     label: str = "student",
     **options: Any,
@@ -30,16 +32,19 @@ def distill(
 
     Observed are the vertices that the split's training structure holds: all when transductive, all but the unseen
     ones in production. The teacher speaks in eval mode on that structure. The state with the best accuracy on the
-    validation vertices is kept.
+    validation vertices is kept, or the best ``validate``.
 
     Args:
-        teacher: ``teacher(x, structure)`` that returns logits [N', C]: any module or function, see also `ensemble`;
-            or logits, one row an observed vertex in its order; or a file of them (``.npy``, ``.safetensors``); None
-            where the objective needs no teacher.
+        teacher: ``teacher(x, structure)`` that returns logits [N', C]: any module or function, see also `ensemble`; a
+            network of PyG or DHG (one of your own class with their layers: `pyg_teacher`, `dhg_teacher`); or logits,
+            one row an observed vertex in its order; or a file of them (``.npy``, ``.safetensors``); None where the
+            objective needs no teacher.
         student: any module called with ``x`` [N', F] that returns logits [N', C].
         data: features, labels and splits.
         objective: the loss, see `hgraph.distill.objectives`; None is `lighthgnn`: soft labels alone.
         split: the name of the split to train under.
+        validate: the score of the student's outputs [N', C] by which the kept epoch is chosen, higher is better; None
+            is the accuracy on the validation vertices. Give one where outputs are embeddings (`PairwiseRanking`).
         seed: what dropout, noise and sampled hyperedges draw from.
         label: what the progress bar and the log call this training.
         **options: ``epochs``, ``lr``, ``weight_decay``, ``patience``, ``progress`` ... of `fit`.
@@ -62,7 +67,8 @@ def distill(
     part = observed(data, split)
     speaks, logits = heard(teacher, part)
     lesson = Lesson(part, student, speaks, logits)
-    _, validate = supervised(part)
+    if validate is None:
+        _, validate = supervised(part)
     try:
         with seeded(seed, {part.x.device}):
             loss = (lighthgnn() if objective is None else objective).bind(lesson)

@@ -10,6 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from hgraph.distill.foreign import adapted, foreign_layers
 from hgraph.distill.lesson import Speaks
 from hgraph.errors import ArgumentError, ArgumentTypeError, DataError
 from hgraph.train import Observed, evaluating
@@ -23,8 +24,9 @@ def heard(teacher: Teacher | None, part: Observed) -> tuple[Speaks | None, Tenso
     """A teacher as (features -> logits on the training structure, its logits on the observed vertices).
 
     Args:
-        teacher: ``teacher(x, structure)`` that returns logits, put into eval mode while it speaks if it is a module;
-            or logits [N', C]; or a file of them, ``.npy`` or ``.safetensors`` with one tensor; or None.
+        teacher: ``teacher(x, structure)`` that returns logits, put into eval mode while it speaks if it is a module; a
+            network of PyG or DHG, which gets the structure in its own form; or logits [N', C]; or a file of them,
+            ``.npy`` or ``.safetensors`` with one tensor; or None.
         part: the observed vertices.
 
     Raises:
@@ -39,12 +41,12 @@ def heard(teacher: Teacher | None, part: Observed) -> tuple[Speaks | None, Tenso
         return None, _checked(teacher.detach().to(part.x.device), part)
     if not callable(teacher):
         raise ArgumentTypeError("teacher", "a module, a callable, logits or a file of logits", type(teacher).__name__)
-    call = teacher
+    call = adapted(teacher)
 
     @torch.no_grad()
     def speaks(x: Tensor) -> Tensor:
         with evaluating(call):
-            return _checked(call(x, part.structure), part)
+            return _checked(_called(call, x, part.structure), part)
 
     return speaks, speaks(part.x)
 
@@ -58,7 +60,7 @@ def ensemble(teachers: Sequence[Callable[[Tensor, Any], Tensor]]) -> Callable[[T
     >>> both(torch.zeros(1, 1), None).exp()
     tensor([[0.7500, 0.2500]])
     """
-    members = list(teachers)
+    members = [adapted(teacher) for teacher in teachers]
     if not members:
         raise ArgumentError("teachers", "at least one", "none")
 
@@ -77,9 +79,11 @@ def calibrated(teacher: Callable[[Tensor, Any], Tensor], temperature: float) -> 
     if not temperature > 0:
         raise ArgumentError("temperature", "a number above 0", temperature)
 
+    call = adapted(teacher)
+
     def tempered(x: Tensor, structure: Any) -> Tensor:
-        with evaluating(teacher):
-            return teacher(x, structure) / temperature
+        with evaluating(call):
+            return call(x, structure) / temperature
 
     return tempered
 
@@ -114,6 +118,18 @@ def fit_temperature(logits: Tensor, y: Tensor) -> float:
         middle = (low * high) ** 0.5
         low, high = (low, middle) if slope(middle) > 0 else (middle, high)
     return 1 / low
+
+
+def _called(call: Callable[[Tensor, Any], Tensor], x: Tensor, structure: Any) -> Tensor:
+    try:
+        return call(x, structure)
+    except Exception as error:
+        wrapper = foreign_layers(call)
+        if wrapper is None:
+            raise
+        hint = f"Does it take the structure in another form? Then give hgraph.distill.{wrapper}(teacher)"
+        got = f"{type(error).__name__}: {error}"
+        raise ArgumentError("teacher", "a callable of (x, structure)", got, hint) from error
 
 
 def _checked(logits: Tensor, part: Observed) -> Tensor:

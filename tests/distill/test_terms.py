@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import math
 
-import numpy as np
 import pytest
 import torch
-from safetensors.torch import save_file
 from torch import nn
 from torch.nn import functional as F
 
@@ -18,26 +16,21 @@ from hgraph.distill import (
     MatchEmbedding,
     MatchSimilarity,
     NoisyFeatures,
-    PairwiseRanking,
     ReliableLabels,
     SoftLabels,
     activations,
-    calibrated,
     distill,
-    ensemble,
-    fit_temperature,
     glnn,
     krd,
-    lighthgnn,
     lighthgnn_plus,
     nosmog,
     position_features,
     topology_score,
 )
 from hgraph.distill.high_order import hyperedge_reliability
-from hgraph.errors import ArgumentError, DataError
-from hgraph.models import GAT, GCN, HGNN, MLP
-from hgraph.structure import Data, Graph, Hypergraph, Split
+from hgraph.errors import ArgumentError
+from hgraph.models import HGNN, MLP
+from hgraph.structure import Graph, Hypergraph
 from hgraph.train import Observed, observed, seeded
 
 N, C = 7, 3
@@ -188,20 +181,6 @@ def test_topology_score_is_the_loop():
         topology_score(z, Hypergraph.from_lists([[]], num_vertices=N))
 
 
-def test_pairwise_ranking_is_the_loop():
-    triples = torch.tensor([[0, 1, 2], [3, 3, 4], [6, 5, 0]])
-    z, given = numbers(N, C, seed=2), lesson()
-    t, terms = given.logits, []
-    for a, i, j in triples.tolist():
-        wanted = 1 / (1 + math.exp(-float(t[a] @ t[i] - t[a] @ t[j]) / 2))
-        p = 1 / (1 + math.exp(-float(z[a] @ z[i] - z[a] @ z[j])))
-        terms.append(-wanted * math.log(p) - (1 - wanted) * math.log(1 - p))
-    loss = PairwiseRanking(triples, temperature=2.0).bind(given)(z)
-    assert loss.item() == pytest.approx(sum(terms) / 3, rel=1e-10)
-    with pytest.raises(ArgumentError, match="triples"):
-        PairwiseRanking(torch.tensor([[0, 1, N]])).bind(given)
-
-
 def test_noisy_features_move_against_the_student():
     student = nn.Linear(5, C).double()
     given = lesson(student=student)
@@ -250,43 +229,6 @@ def students():
         return {"MLP": MLP(24, 16, 3), "own module": Own()}
 
 
-@pytest.fixture(scope="module")
-def graph_data(data):
-    graph = data.structure.clique()
-    s = data.split()
-    return Data(graph, data.x, data.y, {"default": Split(graph, s.train, s.val, s.test)})
-
-
-def pyg_teacher(graph):
-    conv = pytest.importorskip("torch_geometric.nn").GCNConv(24, 3)
-    return lambda x, structure: conv(x, structure.edge_index.long()).detach()
-
-
-@pytest.mark.parametrize("kind", ["hgnn", "gcn", "gat", "pyg", "callable", "npy", "safetensors"])
-@pytest.mark.parametrize("student", ["MLP", "own module"])
-def test_any_teacher_teaches_any_student(data, graph_data, kind, student, tmp_path):
-    with seeded(0):
-        teacher = {
-            "hgnn": lambda: HGNN(24, 8, 3),
-            "gcn": lambda: GCN(24, 8, 3),
-            "gat": lambda: GAT(24, 4, 3, heads=2),
-            "pyg": lambda: pyg_teacher(graph_data.structure),
-        }.get(kind, lambda: lambda x, structure: x[:, :3])()
-    given = graph_data if kind in ("gcn", "gat", "pyg") else data
-    if kind == "npy":
-        teacher = tmp_path / "logits.npy"
-        np.save(teacher, data.x[:, :3].numpy())
-    if kind == "safetensors":
-        teacher = tmp_path / "logits.safetensors"
-        save_file({"logits": data.x[:, :3].contiguous()}, teacher)
-    learner = students()[student]
-    result = distill(teacher, learner, given, objective=lighthgnn(), epochs=30)
-    assert result.history[-1]["loss"] < result.history[0]["loss"]
-    if kind in ("callable", "npy", "safetensors"):
-        same = students()[student]
-        assert distill(data.x[:, :3], same, given, objective=lighthgnn(), epochs=30).history == result.history
-
-
 @pytest.mark.parametrize("make", [lighthgnn_plus, krd, nosmog, glnn], ids=lambda f: f.__name__)
 def test_named_objectives_train_and_repeat(data, make):
     with seeded(0):
@@ -325,40 +267,6 @@ def test_layers_that_are_not_there_are_named(data):
         distill(None, Own(), data, objective=MatchEmbedding(torch.zeros(240, 3), "hidden"))
     with pytest.raises(ArgumentError, match="240"):
         distill(None, Own(), data, objective=MatchEmbedding(torch.zeros(7, 3), "first"))
-
-
-# ---------------------------------------------------------------------- teachers
-
-
-def test_files_of_logits_that_are_none_are_refused(data, tmp_path):
-    for name, content in (("a.npy", b"nonsense"), ("a.safetensors", b"nonsense"), ("a.pt", b"")):
-        path = tmp_path / name
-        path.write_bytes(content)
-        with pytest.raises(DataError, match=name):
-            distill(path, Own(), data)
-    np.save(tmp_path / "objects.npy", np.array([{}], dtype=object), allow_pickle=True)
-    with pytest.raises(DataError, match="objects"):
-        distill(tmp_path / "objects.npy", Own(), data)
-    with pytest.raises(DataError, match="no such file"):
-        distill(str(tmp_path / "none.npy"), Own(), data)
-
-
-def test_an_ensemble_speaks_with_the_mean_of_its_probabilities(data):
-    with seeded(0):
-        members = [HGNN(24, 8, 3) for _ in range(3)]
-    together = ensemble(members)(data.x, data.structure).softmax(-1)
-    apart = sum(m.eval()(data.x, data.structure).softmax(-1) for m in members) / 3
-    torch.testing.assert_close(together, apart)
-
-
-def test_the_fitted_temperature_minimises_the_likelihood_loss():
-    z, y = 5 * numbers(200, 4), torch.arange(200) % 4
-    z = z + 2 * torch.eye(4, dtype=torch.float64)[y]
-    best = fit_temperature(z, y)
-    losses = [F.cross_entropy(z / t, y).item() for t in (best, 0.98 * best, 1.02 * best)]
-    assert losses[0] == min(losses)
-    cooled = calibrated(lambda x, s: x, best)
-    assert torch.equal(cooled(z, None), z / best)
 
 
 # ---------------------------------------------------------------------- positions

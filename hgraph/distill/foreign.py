@@ -1,0 +1,81 @@
+"""Networks of PyG and DHG as teachers: the structure handed over in the form that each of them takes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from hgraph.structure import Graph, Hypergraph
+from hgraph.structure.convert import to_dhg_graph, to_dhg_hypergraph
+
+__all__ = ["adapted", "dhg_teacher", "foreign_layers", "pyg_teacher"]
+
+Speaks = Callable[[Tensor, Any], Tensor]
+
+
+class _Adapted(nn.Module):
+    """A network called with ``(x, structure)``; a module, so that it goes into eval mode while it speaks."""
+
+    def __init__(self, network: Callable[..., Tensor], translate: Callable[[Any], tuple[Any, dict[str, Any]]]) -> None:
+        super().__init__()
+        self.network, self.translate = network, translate
+
+    def forward(self, x: Tensor, structure: Graph | Hypergraph) -> Tensor:
+        form, more = self.translate(structure)
+        return self.network(x, form, **more)
+
+
+def pyg_teacher(model: Callable[..., Tensor]) -> Speaks:
+    """A network in PyG's way, ``model(x, edge_index)`` or ``model(x, hyperedge_index)``, as a teacher.
+
+    Weights of a graph's edges go along as ``edge_weight=``. The networks of PyG itself need no wrapping.
+
+    >>> own = pyg_teacher(lambda x, edge_index: x.index_add(0, edge_index[1], x[edge_index[0]]))
+    >>> path = Graph.from_edge_index([[0], [1]], num_nodes=2, directed=False)
+    >>> own(torch.tensor([[1.0], [5.0]]), path).tolist()
+    [[6.0], [6.0]]
+    """
+    return _Adapted(model, _as_pyg)
+
+
+def dhg_teacher(model: Callable[..., Tensor]) -> Speaks:
+    """A network in DHG's way, ``model(X, dhg.Graph | dhg.Hypergraph)``, as a teacher.
+
+    The networks of DHG itself need no wrapping.
+    """
+    return _Adapted(model, _as_dhg)
+
+
+def adapted(teacher: Any) -> Any:
+    """A network of a class of PyG or DHG, wrapped; anything else as it is."""
+    packages = {kind.__module__.partition(".")[0] for kind in type(teacher).__mro__}
+    for package, wrap in _WRAPPERS.items():
+        if package in packages:
+            return wrap(teacher)
+    return teacher
+
+
+def foreign_layers(teacher: Any) -> str | None:
+    """The name of the function that would wrap it, where a module has layers of PyG or DHG inside."""
+    if isinstance(teacher, nn.Module) and not isinstance(teacher, _Adapted):
+        for package, wrap in _WRAPPERS.items():
+            if any(type(m).__module__.partition(".")[0] == package for m in teacher.modules()):
+                return wrap.__name__
+    return None
+
+
+_WRAPPERS = {"torch_geometric": pyg_teacher, "dhg": dhg_teacher}
+
+
+def _as_pyg(structure: Graph | Hypergraph) -> tuple[Tensor, dict[str, Any]]:
+    if isinstance(structure, Graph):
+        weight = structure.adj.weight
+        return structure.edge_index.long(), {} if weight is None else {"edge_weight": weight}
+    return torch.stack([structure.v2e.indices, structure.v2e.target]).long(), {}
+
+
+def _as_dhg(structure: Graph | Hypergraph) -> tuple[Any, dict[str, Any]]:
+    return to_dhg_graph(structure) if isinstance(structure, Graph) else to_dhg_hypergraph(structure), {}
