@@ -108,7 +108,8 @@ def _program(student: nn.Module, preprocess: nn.Module | None) -> nn.Sequential:
     """One chain of modules in eval mode, on the CPU, its own copy."""
     import copy
 
-    core = student.folded() if callable(getattr(student, "folded", None)) else copy.deepcopy(student)
+    folded: Any = getattr(student, "folded", None)
+    core = folded() if callable(folded) else copy.deepcopy(student)
     parts = [*core] if isinstance(core, nn.Sequential) else [core]
     before = [] if preprocess is None else [copy.deepcopy(preprocess)]
     return nn.Sequential(*before, *parts).eval().cpu().requires_grad_(False)
