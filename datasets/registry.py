@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import inspect
 import os
 import re
@@ -11,7 +10,7 @@ from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
 from hgraph.datasets.download import listed
-from hgraph.errors import ArgumentError
+from hgraph.errors import ArgumentError, did_you_mean
 from hgraph.structure import Data, Dataset
 from hgraph.structure.split import Parts
 
@@ -254,7 +253,5 @@ def _is_path(name: str | os.PathLike[str]) -> bool:
 def _find(name: str) -> tuple[Card, Loader]:
     if name in _REGISTRY:
         return _REGISTRY[name]
-    near = difflib.get_close_matches(str(name).lower(), _REGISTRY, n=3, cutoff=0.4)
-    near += [n for n in names() if str(name).lower() in n and n not in near]
-    hint = f"Did you mean {' or '.join(map(repr, near))}?" if near else "hgraph.datasets.names() lists them"
+    hint = did_you_mean(name, names(), "hgraph.datasets.names() lists them")
     raise ArgumentError("name", "the name of a data set", repr(name), hint)

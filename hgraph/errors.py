@@ -2,7 +2,18 @@
 
 from __future__ import annotations
 
-__all__ = ["ArgumentError", "ArgumentTypeError", "BackendError", "DataError", "HgraphError", "MissingPackageError"]
+import difflib
+from collections.abc import Iterable
+
+__all__ = [
+    "ArgumentError",
+    "ArgumentTypeError",
+    "BackendError",
+    "DataError",
+    "HgraphError",
+    "MissingPackageError",
+    "did_you_mean",
+]
 
 
 class HgraphError(Exception):
@@ -46,3 +57,15 @@ class MissingPackageError(HgraphError, ImportError):
     def __init__(self, package: str, extra: str, purpose: str) -> None:
         how = f": pip install 'hgraph[{extra}]'" if extra else ", which no extra installs: see its own instructions"
         super().__init__(f"{purpose} needs the package {package!r}{how}")
+
+
+def did_you_mean(given: object, known: Iterable[str], otherwise: str = "") -> str:
+    """A hint with the known names nearest to the given one, at most three; ``otherwise`` where none is near.
+
+    >>> did_you_mean("hgnnn", ["gcn", "hgnn", "mlp"])
+    "Did you mean 'hgnn'?"
+    """
+    names, text = {name.lower(): name for name in known}, str(given).lower()
+    near = [names[low] for low in difflib.get_close_matches(text, names, n=3, cutoff=0.5)]
+    near += [name for low, name in names.items() if text and text in low and name not in near][: 3 - len(near)]
+    return f"Did you mean {' or '.join(map(repr, near))}?" if near else otherwise

@@ -6,12 +6,15 @@ import json
 
 import pytest
 import torch
+import typer
 from typer.testing import CliRunner
 
 import hgraph
 from hgraph.cli import app
 from hgraph.cli.teachers import as_hypergraph
 from hgraph.datasets import names
+from hgraph.distill import Predictor
+from hgraph.distill.report import FILES
 from hgraph.structure import Graph
 
 FIGURES = {"test_accuracy": float, "ece": float, "parameters": int, "latency_one_s": float, "latency_all_s": float}
@@ -51,10 +54,7 @@ def test_the_demo_learns(demo):
 
 def test_the_demo_leaves_a_report_with_plots_and_notes_go_to_stderr(demo):
     result, folder = demo
-    assert {p.name for p in folder.iterdir()} == {
-        "config.json", "metrics.jsonl", "learning_curve.png", "accuracy_latency.png", "student.safetensors",
-        "report.md", "student",
-    }  # fmt: skip
+    assert {p.name for p in folder.iterdir()} == {*FILES, "student"}
     assert "hgraph distill digits --teacher hgnn+ --seed 0" in (folder / "report.md").read_text()
     assert "teacher: epoch" in result.stderr
     assert json.loads((folder / "config.json").read_text())["seed"] == 0
@@ -178,12 +178,83 @@ def test_datasets_info_of_many_graphs_and_of_hyperedge_labels(mirror, tmp_path):
     assert (tmp_path / "m.png").stat().st_size > 1000
 
 
-def test_version_and_help_with_examples():
+def commands(group=None, path=()):
+    """Every command there is, as the words that call it."""
+    for name, command in (group or typer.main.get_command(app)).commands.items():
+        if hasattr(command, "commands"):
+            yield from commands(command, (*path, name))
+        else:
+            yield *path, name
+
+
+def test_every_command_has_help_with_an_example_json_and_quiet():
     assert call("--version").stdout == f"hgraph {hgraph.__version__}\n"
-    for command in ([], ["distill"], ["datasets"], ["datasets", "list"], ["datasets", "info"]):
+    found = list(commands())
+    assert {("datasets", "build"), ("serve",), ("reproduce",)} <= set(found)
+    for command in [(), ("datasets",), *found]:
         result = call(*command, "--help")
         assert result.exit_code == 0
-        assert "Example: hgraph" in result.stdout
+        assert "Example: hgraph" in result.stdout, command
+        assert command not in found or {"--json", "--quiet"} <= set(result.stdout.split()), command
+
+
+@pytest.mark.parametrize(
+    ("arguments", "nearest"),
+    [
+        (["distil"], "distill"),
+        (["distill", "digts"], "digits"),
+        (["distill", "digits", "--objectiv", "krd"], "--objective"),
+        (["distill", "digits", "--teacher", "hgnnn"], "hgnn"),
+        (["reproduce", "lightgnn"], "lighthgnn"),
+        (["reproduce", "lighthgnn", "--only", "kora"], "cora"),
+        (["papers", "lightgnn"], "LightHGNN"),
+        (["tune", "karate", "--space", "hiden=choice:1:2"], "hidden"),
+    ],
+)
+def test_wrong_names_are_answered_with_the_nearest(arguments, nearest):
+    result = call(*arguments)
+    assert result.exit_code == 2
+    assert f"'{nearest}'" in result.stderr or nearest in result.stderr.split("options: ")[-1]
+
+
+def test_a_distillation_can_be_evaluated_from_its_files(demo, tmp_path):
+    result, folder = demo
+    trained, again = json.loads(result.stdout), json.loads(call("evaluate", folder, "--json").stdout)
+    for model in ("mlp", "teacher", "student"):
+        assert again[model] == {key: trained[model][key] for key in ("test_accuracy", "ece", "parameters")}
+    lines = call("evaluate", folder).stdout.splitlines()
+    assert [line.split()[0] for line in lines] == ["mlp", "teacher", "student"]
+    refused = call("evaluate", folder, "--dataset", "karate")
+    assert refused.exit_code == 2
+    assert "does not fit 'karate'" in refused.stderr
+
+
+def test_a_student_of_words_exports_its_calibration(tmp_path):
+    arguments = ("distill", "davis", "--student", "words", "--setting", "production", "--epochs", "8", "--lam", "0.5")
+    assert call(*arguments, "--out", tmp_path / "a", "--quiet").exit_code == 0
+    result = call(*arguments, "--calibrate", "--out", tmp_path / "b", "--quiet", "--json")
+    assert result.exit_code == 0, result.output
+    assert "unseen_accuracy" in json.loads(result.stdout)["student"]
+    plain, cooled = (Predictor(tmp_path / run / "student") for run in "ab")
+    x = 3 * torch.randn(5, len(plain.feature_names), generator=torch.Generator().manual_seed(0))
+    temperature = json.loads((tmp_path / "b" / "student" / "student.json").read_text())["temperature"]
+    assert temperature != 1
+    torch.testing.assert_close(cooled.logits(x), plain.logits(x) / temperature)
+    torch.testing.assert_close(plain.logits(7 * x), plain.logits(x))  # rows of length one
+    assert "no BatchNorm" in (tmp_path / "a" / "report.md").read_text()
+
+
+def test_the_official_form_of_the_loss_is_for_the_objectives_that_have_one(tmp_path):
+    found = {}
+    for variant in ("paper", "official"):
+        arguments = ("distill", "davis", "--objective", "lighthgnn+", "--variant", variant, "--epochs", "5", "--quiet")
+        assert call(*arguments, "--out", tmp_path / variant).exit_code == 0
+        found[variant] = (tmp_path / variant / "student.safetensors").read_bytes()
+    assert found["paper"] != found["official"]
+    refused = call("distill", "davis", "--objective", "krd", "--variant", "official")
+    assert refused.exit_code == 2
+    assert "variant: expected paper" in refused.stderr
+    assert "lam" in call("distill", "davis", "--lam", "2").stderr
 
 
 def test_a_graph_becomes_one_hyperedge_an_edge_and_none_is_isolated():

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from hgraph.cli.common import JsonOption, plain_errors
+from hgraph.cli.common import JsonOption, QuietOption, plain_errors
 from hgraph.errors import ArgumentError
 
 if TYPE_CHECKING:
@@ -76,6 +76,7 @@ def build(
     citation: Annotated[str, typer.Option(help="Whom to cite.")] = "not stated",
     force: Annotated[bool, typer.Option("--force", help="Replace the data set that is there.")] = False,
     as_json: JsonOption = False,
+    quiet: QuietOption = False,
 ) -> None:
     """Build a data set from your own tables; `hgraph train` and every other command take its folder.
 

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 LOG = logging.getLogger("hgraph")
 
 JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON object on stdout, nothing else.")]
+QuietOption = Annotated[bool, typer.Option("--quiet", help="No progress and no notes on stderr.")]
 OverwriteOption = Annotated[bool, typer.Option("--overwrite", help="Replace the finished run that is there.")]
 UNDER_WAY = "under_way"
 REPORT = "report.md"  # written last: a run that has one is finished
@@ -33,12 +34,16 @@ RootOption = Annotated[Path | None, typer.Option(help="Where data files are kept
 
 
 def plain_errors(command: Callable[..., None]) -> Callable[..., None]:
-    """Errors raised on purpose become one line on stderr and exit code 2; others are bugs and show where."""
+    """Errors raised on purpose become one line on stderr and exit code 2; others are bugs and show where.
+
+    What the library logs while the command runs comes as plain lines on stderr, unless its ``quiet`` is set.
+    """
 
     @functools.wraps(command)
     def wrapped(*args: Any, **kwargs: Any) -> None:
         try:
-            command(*args, **kwargs)
+            with _notes(bool(kwargs.get("quiet"))):
+                command(*args, **kwargs)
         except HgraphError as error:
             typer.echo("hgraph: error: " + " ".join(str(error).split()), err=True)
             raise typer.Exit(2) from None
@@ -123,7 +128,7 @@ def finish(folder: Path) -> None:
 
 
 @contextmanager
-def notes(quiet: bool) -> Iterator[None]:
+def _notes(quiet: bool) -> Iterator[None]:
     """What the library logs, as plain lines on stderr."""
     if quiet:
         yield

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from hgraph.cli.common import JsonOption, RootOption, check_folder, plain_errors
+from hgraph.cli.common import JsonOption, QuietOption, RootOption, check_folder, plain_errors
 
 if TYPE_CHECKING:
     from hgraph.datasets import Card
@@ -22,7 +22,7 @@ app = typer.Typer(help="The data sets hgraph knows. Example: hgraph datasets lis
 
 @app.command("list", epilog="Example: hgraph datasets list --json")
 @plain_errors
-def list_(root: RootOption = None, as_json: JsonOption = False) -> None:
+def list_(root: RootOption = None, as_json: JsonOption = False, quiet: QuietOption = False) -> None:
     """List the data sets: kind, task, sizes, download, terms, and whether the files are here.
 
     Terms: "free" may be passed on under the licence on the card, "ask" may not, or says nothing.
@@ -49,6 +49,7 @@ def info(
     out: Annotated[Path | None, typer.Option(help="Draw the histograms into this picture (.png, .svg, .pdf).")] = None,
     root: RootOption = None,
     as_json: JsonOption = False,
+    quiet: QuietOption = False,
 ) -> None:
     """Show a data set's card; and what is measured of the data, if its files are here.
 

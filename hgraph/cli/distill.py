@@ -15,22 +15,33 @@ from hgraph import __version__
 from hgraph.cli.common import (
     JsonOption,
     OverwriteOption,
+    QuietOption,
     RootOption,
     begin,
     check_folder,
     device_of,
     finish,
     load,
-    notes,
     plain_errors,
 )
-from hgraph.cli.teachers import STUDENT_HIDDEN, TEACHER_HIDDEN, TEACHERS, Setting, Teacher, prepare
-from hgraph.errors import DataError
+from hgraph.cli.teachers import (
+    STUDENT_HIDDEN,
+    STUDENTS,
+    TEACHER_HIDDEN,
+    TEACHERS,
+    Setting,
+    Student,
+    Teacher,
+    networks_of,
+    prepare,
+    split_of,
+)
+from hgraph.errors import ArgumentError, DataError
 
 if TYPE_CHECKING:
     import torch
 
-    from hgraph.distill import Comparison, Term
+    from hgraph.distill import Term
     from hgraph.structure import Data, Dataset
 
 
@@ -44,12 +55,27 @@ class Objective(Enum):
     NOSMOG = "nosmog"
 
 
+class Variant(Enum):
+    """Whose form of the divergence: the paper's, or that of its released code."""
+
+    PAPER = "paper"
+    OFFICIAL = "official"
+
+
 @plain_errors
 def distill(
     dataset: Annotated[str, typer.Argument(help="A name of `hgraph datasets list`, or a folder you built.")],
     teacher: Annotated[Teacher, typer.Option(help="The network that teaches.")] = Teacher.HGNN,
     seed: Annotated[int, typer.Option(help="Draws the split, the weights, the dropout.")] = 0,
     objective: Annotated[Objective, typer.Option(help="What the student learns from.")] = Objective.LIGHTHGNN,
+    variant: Annotated[Variant, typer.Option(help="Form of the loss, of lighthgnn and lighthgnn+.")] = Variant.PAPER,
+    lam: Annotated[float, typer.Option(help="Weight of the true labels, 0 .. 1.")] = 0.0,
+    student: Annotated[
+        Student, typer.Option(help="The MLP; words is better on later vertices where features are word counts.")
+    ] = Student.PUBLISHED,
+    calibrate: Annotated[
+        bool, typer.Option("--calibrate", help="Export honest probabilities: see ECE in the report.")
+    ] = False,
     setting: Annotated[Setting, typer.Option(help="What training may see.")] = Setting.TRANSDUCTIVE,
     epochs: Annotated[int, typer.Option(min=1, help="Steps of each of the three trainings.")] = 200,
     out: Annotated[Path | None, typer.Option(help="Run folder; default runs/<dataset>-<teacher>-<seed>.")] = None,
@@ -57,51 +83,41 @@ def distill(
     device: Annotated[str, typer.Option(help="cpu, cuda or cuda:0.")] = "cpu",
     root: RootOption = None,
     as_json: JsonOption = False,
-    quiet: Annotated[bool, typer.Option("--quiet", help="No progress and no notes on stderr.")] = False,
+    quiet: QuietOption = False,
 ) -> None:
     """Distill a (hyper)graph network into an MLP, and compare both with the MLP alone.
 
     Trains a teacher on the structure, a student MLP on the teacher's soft labels, and the same MLP on labels alone;
-    prints test accuracy, size and latency, and writes report.md with plots.
+    prints test accuracy, size and latency, and writes report.md with plots, the weights of all three, and the student
+    as `hgraph predict` reads it. The same command again goes on with a run that was stopped.
     """
     folder = out or Path("runs") / f"{Path(dataset).resolve().name}-{teacher.value}-{seed}"
     check_folder(folder, overwrite=overwrite)
+    term = _objective(objective, variant, lam)
     where = device_of(device)
     loaded = load(dataset, root=root, seed=seed)
 
-    from hgraph.distill import write_report
-    from hgraph.distill.objectives import OBJECTIVES
+    from hgraph.distill import compare, write_report
     from hgraph.distill.report import table
 
+    data, split = prepare(loaded, teacher, setting, seed).to(where), split_of(setting)
+    run: dict[str, Any] = {"dataset": dataset, "teacher": teacher.value, "objective": objective.value}
+    run |= {"variant": variant.value, "lam": lam, "student": student.value, "setting": setting.value}
+    run |= {"seed": seed, "epochs": epochs}
+    networks = networks_of(data, teacher, student, seed)
+    options: dict[str, Any] = {"objective": term, "split": split, "seed": seed, "epochs": epochs}
+    options |= {"checkpoints": begin(folder, run | {"data": repr(data)}, overwrite=overwrite)}
+    tutor, mlp, learner = (networks[name] for name in ("teacher", "mlp", "student"))
+    comparison = compare(tutor, mlp, learner, data, **options, progress=False if quiet else None)
     names = {"mlp": "MLP", "teacher": f"{TEACHERS[teacher][1]} (teacher)", "student": "student"}
-    data = prepare(loaded, teacher, setting, seed).to(where)
-    with notes(quiet):
-        term = OBJECTIVES[objective.value]()
-        facts: dict[str, Any] = {
-            "dataset": dataset,
-            "teacher": teacher.value,
-            "objective": objective.value,
-            "setting": setting.value,
-        }
-        facts |= {"seed": seed, "epochs": epochs, "data": repr(data)}
-        options: dict[str, Any] = {"checkpoints": begin(folder, facts, overwrite=overwrite)}
-        options |= {"epochs": epochs, "progress": False if quiet else None}
-        comparison, student = _compare(data, teacher, term, setting, seed, **options)
-    command = ["hgraph", "distill", dataset, "--teacher", teacher.value, "--seed", str(seed)]
-    command += ["--objective", objective.value]
-    config = _config(loaded, data, teacher, objective, setting, seed, epochs, where)
-    command += ["--setting", setting.value, "--epochs", str(epochs), "--device", device, "--out", str(folder)]
+    config = _config(loaded, data, split, teacher, student, run, where)
+    config |= {"command": _command(run, calibrate, device, folder), "run": run}
+    temperature = (comparison.student.temperature if calibrate else None) or 1.0
     try:
-        _export(student, folder / "student", data)
-        report = write_report(
-            folder,
-            comparison,
-            student,
-            names=names,
-            title=f"{loaded.name}: {TEACHERS[teacher][1]} distilled into an MLP (seed {seed}, {setting.value})",
-            config=config | {"command": shlex.join(command)},
-            notes=_about(loaded),
-        )
+        _export(networks["student"], folder / "student", data, temperature)
+        title = f"{loaded.name}: {TEACHERS[teacher][1]} distilled into an MLP (seed {seed}, {setting.value})"
+        headings: dict[str, Any] = {"names": names, "title": title, "config": config, "notes": _about(loaded)}
+        report = write_report(folder, comparison, networks, data, split=split, **headings)
         finish(folder)
     except OSError as error:
         raise DataError(f"{folder}: cannot be written ({error})") from error
@@ -113,34 +129,24 @@ def distill(
         typer.echo(f"{table(comparison, names)}\n\nreport: {report}")
 
 
-def _compare(
-    data: Data,
-    teacher: Teacher,
-    objective: Term,
-    setting: Setting,
-    seed: int,
-    **options: Any,
-) -> tuple[Comparison, torch.nn.Module]:
-    """Make the three networks under the seed, train and measure them."""
-    from hgraph import models
-    from hgraph.distill import compare
-    from hgraph.train import seeded
+def _objective(objective: Objective, variant: Variant, lam: float) -> Term:
+    from hgraph.distill.objectives import OBJECTIVES
 
-    def made(name: str, hidden: int, **options: Any) -> torch.nn.Module:
-        with seeded(seed):
-            network = getattr(models, name)(data.num_features, hidden, data.num_classes, **options)
-        return network.to(data.x.device)
-
-    name = TEACHERS[teacher][0]
-    # a GAT's width is a head's: 8 heads of 4
-    tutor = made(name, 4, heads=8, dropout=0.5) if teacher is Teacher.GAT else made(name, TEACHER_HIDDEN)
-    mlp, student = made("MLP", STUDENT_HIDDEN), made("MLP", STUDENT_HIDDEN)
-    split = "default" if setting is Setting.TRANSDUCTIVE else setting.value
-    result = compare(tutor, mlp, student, data, objective=objective, split=split, seed=seed, **options)
-    return result, student
+    if objective in (Objective.LIGHTHGNN, Objective.LIGHTHGNN_PLUS):
+        return OBJECTIVES[objective.value](lam, variant=variant.value)
+    if variant is Variant.OFFICIAL:
+        raise ArgumentError("variant", "paper, for other objectives than lighthgnn and lighthgnn+", variant.value)
+    return OBJECTIVES[objective.value](lam)
 
 
-def _export(student: torch.nn.Module, folder: Path, data: Data) -> None:
+def _command(run: dict[str, Any], calibrate: bool, device: str, folder: Path) -> str:
+    words = ["hgraph", "distill", run["dataset"], "--teacher", run["teacher"], "--seed", str(run["seed"])]
+    for name in ("objective", "variant", "lam", "student", "setting", "epochs"):
+        words += [f"--{name}", str(run[name])]
+    return shlex.join([*words, *["--calibrate"] * calibrate, "--device", device, "--out", str(folder)])
+
+
+def _export(student: torch.nn.Module, folder: Path, data: Data, temperature: float) -> None:
     """The student as `hgraph predict` reads it, in the place of an earlier one."""
     from hgraph.distill import export
     from hgraph.distill.export import CARD
@@ -148,36 +154,36 @@ def _export(student: torch.nn.Module, folder: Path, data: Data) -> None:
     if (folder / CARD).is_file():
         shutil.rmtree(folder)
     named: dict[str, Any] = {key: data.meta.get(key) for key in ("class_names", "feature_names", "encoder")}
-    export(student, folder, data.x[:64].cpu(), **named)
+    export(student, folder, data.x[:64].cpu(), temperature=temperature, **named)
 
 
 def _config(
     dataset: Dataset,
     data: Data,
+    split: str,
     teacher: Teacher,
-    objective: Objective,
-    setting: Setting,
-    seed: int,
-    epochs: int,
+    student: Student,
+    run: dict[str, Any],
     device: torch.device,
 ) -> dict[str, Any]:
     import platform
 
     import torch
 
-    parts = data.split("default" if setting is Setting.TRANSDUCTIVE else setting.value)
+    parts = data.split(split)
+    unseen = f", {len(parts.unseen)} test vertices unseen" if len(parts.unseen) else ""
     return {
         "dataset": dataset.name,
         "structure": repr(data.structure),
         "features": data.num_features,
         "classes": data.num_classes,
         "train / validation / test": f"{len(parts.train)} / {len(parts.val)} / {len(parts.test)}",
-        "setting": setting.value + (f", {len(parts.unseen)} test vertices unseen" if len(parts.unseen) else ""),
+        "setting": run["setting"] + unseen,
         "teacher": f"{TEACHERS[teacher][1]}, width {TEACHER_HIDDEN}, dropout 0.5",
-        "student": f"MLP, width {STUDENT_HIDDEN}, dropout 0.5",
-        "objective": f"{objective.value}, lam 0 (no training labels)",
-        "training": f"Adam, lr 0.01, weight decay 0.0005, {epochs} epochs, best validation accuracy (first) kept",
-        "seed": seed,
+        "student": f"MLP ({student.value}), width {STUDENT_HIDDEN}, {STUDENTS[student][1]}",
+        "objective": f"{run['objective']} ({run['variant']}), weight of the true labels {run['lam']:g}",
+        "training": f"Adam, lr 0.01, weight decay 0.0005, {run['epochs']} epochs, first best validation accuracy kept",
+        "seed": run["seed"],
         "device": str(device),
         "threads": torch.get_num_threads(),
         "versions": f"hgraph {__version__}, torch {torch.__version__}, Python {platform.python_version()}",

@@ -4,50 +4,93 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from hgraph.cli.common import JsonOption, RootOption, device_of, load, plain_errors
-from hgraph.cli.teachers import Setting, Teacher, prepare
+from hgraph.cli.common import JsonOption, QuietOption, RootOption, device_of, load, plain_errors
+from hgraph.cli.teachers import Setting, Student, Teacher, networks_of, prepare, split_of
 from hgraph.cli.train import Model, figures_of, network_of, say
 from hgraph.errors import DataError
 
-_NEEDED = ("source", "model", "setting", "seed")
+if TYPE_CHECKING:
+    from torch import nn
+
+    from hgraph.structure import Data
+
+_KEPT = ("test_accuracy", "ece", "parameters", "unseen_accuracy")  # what both kinds of run say of a network
 
 
 @plain_errors
 def evaluate(
-    run: Annotated[Path, typer.Argument(help="A folder that `hgraph train` wrote.")],
+    run: Annotated[Path, typer.Argument(help="A folder that `hgraph train` or `hgraph distill` wrote.")],
     dataset: Annotated[
         str | None, typer.Option(help="Other data with the same columns; default: those of the run.")
     ] = None,
     device: Annotated[str, typer.Option(help="cpu, cuda or cuda:0.")] = "cpu",
     root: RootOption = None,
     as_json: JsonOption = False,
+    quiet: QuietOption = False,
 ) -> None:
-    """Test a trained network again, on the data it was trained on or on another data set of the same features."""
+    """Test trained networks again, on the data they were trained on or on another data set of the same features.
+
+    Of a run of `hgraph distill`: the MLP, the teacher and the student.
+    """
+    config = _config(run)
+    try:
+        facts = config.get("run", config)
+        source = facts["dataset" if "run" in config else "source"]
+        kind, setting, seed = facts["teacher" if "run" in config else "model"], Setting(facts["setting"]), facts["seed"]
+        model, student = Model(kind), Student(facts.get("student", Student.PUBLISHED.value))
+    except (KeyError, ValueError, TypeError) as error:
+        raise _no_run(run, error) from error
+    loaded = load(dataset or source, root=root, seed=seed)
+    teacher = Teacher.HGNN if model is Model.MLP else Teacher(model.value)
+    data = prepare(loaded, teacher, setting, seed).to(device_of(device))
+    networks = (
+        networks_of(data, teacher, student, seed) if "run" in config else {"model": network_of(model, data, seed)}
+    )
+    found: dict[str, dict[str, Any]] = {}
+    for name, made in networks.items():
+        network = _filled(made, run, name, data, loaded.name)
+        sees = model if name in ("model", "teacher") else Model.MLP
+        found[name], _ = figures_of(network, data, sees, split_of(setting))
+    head = {"dataset": loaded.name, "setting": setting.value, "seed": seed}
+    if "model" in found:
+        say(found["model"], {**head, "model": model.value}, as_json)
+        return
+    found = {name: {key: figures[key] for key in _KEPT if key in figures} for name, figures in found.items()}
+    if as_json:
+        typer.echo(json.dumps(head | found, allow_nan=False))
+    else:
+        for name, figures in found.items():
+            texts = (f"{key.replace('_', ' ')} {value:.4g}" for key, value in figures.items())
+            typer.echo("  ".join([name.ljust(7), *texts]))
+
+
+def _config(run: Path) -> dict[str, Any]:
+    try:
+        config = json.loads((run / "config.json").read_text(encoding="utf-8"))
+        return dict(config)
+    except (OSError, ValueError, TypeError) as error:
+        raise _no_run(run, error) from error
+
+
+def _filled(network: nn.Module, run: Path, name: str, data: Data, dataset: str) -> nn.Module:
+    """The network with the weights of the run, in eval mode."""
     from safetensors import SafetensorError
     from safetensors.torch import load_file
 
     try:
-        config = json.loads((run / "config.json").read_text(encoding="utf-8"))
-        source, model, setting, seed = (config[name] for name in _NEEDED)
-        model, setting = Model(model), Setting(setting)
-        weights = load_file(run / "model.safetensors")
-    except (OSError, ValueError, KeyError, TypeError, SafetensorError) as error:
-        reason = f"its config.json has no {error}" if isinstance(error, KeyError) else error
-        raise DataError(f"{run}: not a finished run of `hgraph train` ({reason})") from error
-    loaded = load(dataset or source, root=root, seed=seed)
-    teacher = Teacher.HGNN if model is Model.MLP else Teacher(model.value)
-    data = prepare(loaded, teacher, setting, seed).to(device_of(device))
-    network = network_of(model, data, seed)
-    try:
-        network.load_state_dict(weights)
+        network.load_state_dict(load_file(run / f"{name}.safetensors"))
+    except (OSError, SafetensorError) as error:
+        raise _no_run(run, error) from error
     except RuntimeError as error:
         wanted = f"{data.num_features} features and {data.num_classes} classes"
-        raise DataError(f"{run}: its network does not fit {loaded.name!r} with {wanted} ({error})") from error
-    figures, _ = figures_of(
-        network.eval(), data, model, "default" if setting is Setting.TRANSDUCTIVE else setting.value
-    )
-    say(figures, {"dataset": loaded.name, "model": model.value, "setting": setting.value, "seed": seed}, as_json)
+        raise DataError(f"{run}: its network does not fit {dataset!r} with {wanted} ({error})") from error
+    return network.eval()
+
+
+def _no_run(run: Path, error: Exception) -> DataError:
+    reason = f"its config.json has no {error}" if isinstance(error, KeyError) else error
+    return DataError(f"{run}: not a finished run of `hgraph train` or `hgraph distill` ({reason})")

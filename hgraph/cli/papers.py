@@ -7,14 +7,15 @@ from typing import Annotated
 
 import typer
 
-from hgraph.cli.common import JsonOption, plain_errors
-from hgraph.errors import ArgumentError
+from hgraph.cli.common import JsonOption, QuietOption, plain_errors
+from hgraph.errors import ArgumentError, did_you_mean
 
 
 @plain_errors
 def papers(
     name: Annotated[str | None, typer.Argument(help="A number or a part of a name; default: all.")] = None,
     as_json: JsonOption = False,
+    quiet: QuietOption = False,
 ) -> None:
     """List the papers of the library with their status, or show one with its modules, tests and figures."""
     from hgraph.papers import papers as listed
@@ -23,7 +24,8 @@ def papers(
     if name is not None:
         found = [p for p in found if p["id"] == name.zfill(2) or name.lower() in p["name"].lower()]
         if not found:
-            raise ArgumentError("name", "a number 01 .. 40 or a part of a paper's name", repr(name))
+            hint = did_you_mean(name, [word for p in listed() for word in p["name"].split()])
+            raise ArgumentError("name", "a number 01 .. 40 or a part of a paper's name", repr(name), hint)
     if as_json:
         typer.echo(json.dumps(found, ensure_ascii=False))
     elif name is None:

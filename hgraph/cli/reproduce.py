@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from hgraph.cli.common import RootOption, check_folder, plain_errors
+from hgraph.cli.common import LOG, JsonOption, QuietOption, RootOption, check_folder, plain_errors
 
 
 @plain_errors
@@ -18,7 +19,8 @@ def reproduce(
     seeds: Annotated[int | None, typer.Option(min=1, help="Seeds 0 .. SEEDS-1; default the recipe's.")] = None,
     epochs: Annotated[int, typer.Option(min=1, help="Steps of each training.")] = 200,
     root: RootOption = None,
-    quiet: Annotated[bool, typer.Option("--quiet", help="No notes on stderr.")] = False,
+    as_json: JsonOption = False,
+    quiet: QuietOption = False,
 ) -> None:
     """Run a published experiment again and set its figures beside the published ones.
 
@@ -27,16 +29,17 @@ def reproduce(
     from hgraph import recipes
 
     if recipe == "list":
-        for name in recipes.names():
-            typer.echo(f"{name}  {recipes.published(name)['title']}")
+        titles = {name: recipes.published(name)["title"] for name in recipes.names()}
+        typer.echo(json.dumps(titles) if as_json else "\n".join(f"{k}  {title}" for k, title in titles.items()))
         return
     recipes.published(recipe)
     folder = out or Path("runs") / recipe
     check_folder(folder)
 
-    def note(text: str) -> None:
-        if not quiet:
-            typer.echo(text, err=True)
-
-    options = {"only": only or (), "seeds": seeds, "epochs": epochs, "root": root, "progress": note}
-    typer.echo(recipes.reproduce(recipe, folder, **options).read_text(encoding="utf-8"))
+    options = {"only": only or (), "seeds": seeds, "epochs": epochs, "root": root, "progress": LOG.info}
+    report = recipes.reproduce(recipe, folder, **options)
+    if as_json:
+        results = map(json.loads, (folder / "results.jsonl").read_text(encoding="utf-8").splitlines())
+        typer.echo(json.dumps({"recipe": recipe, "report": str(report), "results": list(results)}))
+    else:
+        typer.echo(report.read_text(encoding="utf-8"))

@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import csv
 import json
+import socket
 import sys
-from contextlib import nullcontext
+from collections.abc import Iterator
+from contextlib import contextmanager
 from enum import Enum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, TextIO
 
 import typer
 
-from hgraph.cli.common import JsonOption, plain_errors
-from hgraph.errors import ArgumentError, DataError, MissingPackageError
+from hgraph.cli.common import LOG, JsonOption, QuietOption, plain_errors
+from hgraph.errors import ArgumentError, DataError
 
 if TYPE_CHECKING:
     from hgraph.distill import Predictor
@@ -46,6 +48,7 @@ def export(
     out: Annotated[Path | None, typer.Option(help="New folder; default RUN/export.")] = None,
     format: Annotated[list[Format], typer.Option(help="May be repeated.")] = [Format.ONNX],  # noqa: B006
     as_json: JsonOption = False,
+    quiet: QuietOption = False,
 ) -> None:
     """Write a run's student as programs for other places; each is run and compared first."""
     import torch
@@ -77,8 +80,10 @@ def export(
 def predict(
     run: RunArgument,
     rows: Annotated[Path, typer.Argument(help="CSV file with a header line.")],
-    out: Annotated[Path | None, typer.Option(help="CSV file to write; default standard output.")] = None,
+    out: Annotated[Path | None, typer.Option(help="File to write; default standard output.")] = None,
     program: ProgramOption = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Answers as JSON, one object a line.")] = False,
+    quiet: QuietOption = False,
 ) -> None:
     """Predict the class of every row of a CSV file, of any length, in bounded memory.
 
@@ -86,20 +91,36 @@ def predict(
     appears when all rows are answered.
     """
     predictor = _predictor(run, program)
-    if out is not None and not out.parent.is_dir():
-        raise ArgumentError("out", "a file in a folder that exists", str(out))
-    half = None if out is None else out.with_name(f".{out.name}.part")
-    try:
-        with nullcontext(sys.stdout) if half is None else half.open("w", newline="", encoding="utf-8") as file:
-            writer = csv.writer(file, lineterminator="\n")
+    count = 0
+    with _written(out) as file:
+        writer = csv.writer(file, lineterminator="\n")
+        if not as_json:
             writer.writerow(["label", "probability"])
-            for answers in predictor.stream(rows):
-                writer.writerows((a.label, f"{a.probability:.6g}") for a in answers)
-        if half is not None and out is not None:
-            half.replace(out)
+        for answers in predictor.stream(rows):
+            pairs = [(a.label, f"{a.probability:.6g}") for a in answers]
+            if as_json:
+                file.writelines(f'{{"label": {json.dumps(name)}, "probability": {p}}}\n' for name, p in pairs)
+            else:
+                writer.writerows(pairs)
+            count += len(pairs)
+    LOG.info("%s rows answered", f"{count:,}")
+
+
+@contextmanager
+def _written(out: Path | None) -> Iterator[TextIO]:
+    """Standard output, or a file that appears when the block has ended well."""
+    if out is None:
+        yield sys.stdout
+        return
+    if not out.parent.is_dir():
+        raise ArgumentError("out", "a file in a folder that exists", str(out))
+    half = out.with_name(f".{out.name}.part")
+    try:
+        with half.open("w", newline="", encoding="utf-8") as file:
+            yield file
+        half.replace(out)
     finally:
-        if half is not None:
-            half.unlink(missing_ok=True)
+        half.unlink(missing_ok=True)
 
 
 @plain_errors
@@ -107,16 +128,25 @@ def serve(
     run: RunArgument,
     port: Annotated[int, typer.Option(min=0, max=65535, help="0 takes a free one.")] = 8000,
     program: ProgramOption = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Say the address as one JSON object on stdout.")] = False,
+    quiet: QuietOption = False,
 ) -> None:
-    """Answer over HTTP on this machine alone (127.0.0.1): POST /predict with {"rows": [{"column": value}]}."""
-    from hgraph.distill.serve import application
+    """Answer over HTTP on this machine alone (127.0.0.1): POST /predict with {"rows": [{"column": value}]}.
+
+    Ctrl-C, or SIGTERM, ends it once the requests under way are answered.
+    """
+    from hgraph.distill.serve import application, run_until_stopped
 
     app = application(_predictor(run, program))
     try:
-        import uvicorn
-    except ImportError as error:
-        raise MissingPackageError("uvicorn", "serve", "serving a student") from error
-    uvicorn.run(app, host="127.0.0.1", port=port, log_level="info")
+        place = socket.create_server(("127.0.0.1", port))
+    except OSError as error:
+        hint = "Give another --port; 0 takes a free one"
+        raise ArgumentError("port", "one that is free", f"{port} ({error.strerror or error})", hint) from None
+    url = f"http://127.0.0.1:{place.getsockname()[1]}"
+    typer.echo(json.dumps({"url": url}) if as_json else f"serving {run} on {url}; Ctrl-C stops")
+    sys.stdout.flush()
+    run_until_stopped(app, place, quiet=quiet)
 
 
 def _predictor(run: Path, program: Program | None) -> Predictor:
@@ -132,5 +162,4 @@ def _student(run: Path) -> Path:
     for folder in (run, run / "student"):
         if (folder / CARD).is_file():
             return folder
-    hint: Any = "`hgraph distill DATASET --out RUN` makes one"
-    raise DataError(f"{run}: no student there. {hint}")
+    raise DataError(f"{run}: no student there. `hgraph distill DATASET --out RUN` makes one")

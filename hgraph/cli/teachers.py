@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import dataclasses
 from enum import Enum
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from hgraph.errors import ArgumentError
 
 if TYPE_CHECKING:
+    import torch
+
     from hgraph.structure import Data, Dataset, Graph, Hypergraph
 
 
@@ -19,6 +21,13 @@ class Teacher(Enum):
     HGNNP = "hgnn+"
     GCN = "gcn"
     GAT = "gat"
+
+
+class Student(Enum):
+    """Which MLP learns: that of LightHGNN, or one for word counts that is better on vertices it has not seen."""
+
+    PUBLISHED = "published"
+    WORDS = "words"
 
 
 class Setting(Enum):
@@ -34,6 +43,14 @@ TEACHERS = {
     Teacher.HGNNP: ("HGNNP", "HGNN+", True),
     Teacher.GCN: ("GCN", "GCN", False),
     Teacher.GAT: ("GAT", "GAT", False),
+}
+# student -> (options of hgraph.models.MLP, what the report says of it)
+STUDENTS: dict[Student, tuple[dict[str, Any], str]] = {
+    Student.PUBLISHED: ({}, "BatchNorm, dropout 0.5"),
+    Student.WORDS: (
+        {"norm": False, "unit_rows": True, "input_dropout": 0.5},
+        "no BatchNorm, rows of length one, half of the features dropped in training, dropout 0.5",
+    ),
 }
 TEACHER_HIDDEN, STUDENT_HIDDEN, UNSEEN = 32, 128, 0.2  # LightHGNN's sizes; GLNN's share of unseen test vertices
 
@@ -54,6 +71,33 @@ def prepare(dataset: Dataset, teacher: Teacher, setting: Setting, seed: int) -> 
         structure = whole if split.structure is data.structure else adapt(split.structure)
         splits[name] = dataclasses.replace(split, structure=structure)
     return dataclasses.replace(data, structure=whole, splits=splits)
+
+
+def split_of(setting: Setting) -> str:
+    """The name of the setting's split in what `prepare` returns."""
+    return "default" if setting is Setting.TRANSDUCTIVE else setting.value
+
+
+def networks_of(data: Data, teacher: Teacher, student: Student, seed: int) -> dict[str, torch.nn.Module]:
+    """The ``teacher``, the ``mlp`` and the ``student`` of a distillation, initialised under the seed."""
+    from hgraph import models
+    from hgraph.train import seeded
+
+    def made(name: str, hidden: int, **options: Any) -> torch.nn.Module:
+        with seeded(seed):
+            network = getattr(models, name)(data.num_features, hidden, data.num_classes, **options)
+        return network.to(data.x.device)
+
+    # a GAT's width is a head's: 8 heads of 4
+    name, width, more = TEACHERS[teacher][0], TEACHER_HIDDEN, {}
+    if teacher is Teacher.GAT:
+        width, more = 4, {"heads": 8, "dropout": 0.5}
+    alike = STUDENTS[student][0]
+    return {
+        "mlp": made("MLP", STUDENT_HIDDEN, **alike),
+        "teacher": made(name, width, **more),
+        "student": made("MLP", STUDENT_HIDDEN, **alike),
+    }
 
 
 def as_hypergraph(structure: Graph | Hypergraph) -> Hypergraph:

@@ -15,13 +15,13 @@ from hgraph import __version__
 from hgraph.cli.common import (
     JsonOption,
     OverwriteOption,
+    QuietOption,
     RootOption,
     begin,
     check_folder,
     device_of,
     finish,
     load,
-    notes,
     plain_errors,
 )
 from hgraph.cli.teachers import STUDENT_HIDDEN, TEACHER_HIDDEN, TEACHERS, Setting, Teacher, prepare
@@ -68,7 +68,6 @@ FILES = (
     "model.safetensors",
     "report.md",
 )
-MOST_DRAWN = 100  # vertices
 METRICS = "metrics.jsonl"  # grows while the run is under way
 
 
@@ -90,7 +89,7 @@ def train(
     device: Annotated[str, typer.Option(help="cpu, cuda or cuda:0.")] = "cpu",
     root: RootOption = None,
     as_json: JsonOption = False,
-    quiet: Annotated[bool, typer.Option("--quiet", help="No progress and no notes on stderr.")] = False,
+    quiet: QuietOption = False,
 ) -> None:
     """Train a network on a data set and test it.
 
@@ -111,12 +110,11 @@ def train(
     options: dict[str, Any] = {"epochs": epochs, "lr": lr, "weight_decay": weight_decay, "patience": patience}
     options |= {"clip": clip, "schedule": schedule.value, "precision": precision.value}
     try:
-        with notes(quiet):
-            facts = {"dataset": dataset, "model": model.value, "setting": setting.value, "seed": seed, **options}
-            place = begin(folder, facts | {"data": repr(data)}, overwrite=overwrite)
-            network = network_of(model, data, seed)
-            fit = _fit(network, data, model, split, seed, place, progress=False if quiet else None, **options)
-            figures, logits = figures_of(network, data, model, split)
+        facts = {"dataset": dataset, "model": model.value, "setting": setting.value, "seed": seed, **options}
+        place = begin(folder, facts | {"data": repr(data)}, overwrite=overwrite)
+        network = network_of(model, data, seed)
+        fit = _fit(network, data, model, split, seed, place, progress=False if quiet else None, **options)
+        figures, logits = figures_of(network, data, model, split)
         figures |= {"best_epoch": fit.best_epoch, "seconds": round(fit.seconds, 3)}
         command = ["hgraph", "train", dataset, "--model", model.value, "--seed", str(seed), "--setting", setting.value]
         for name, value in options.items():
@@ -244,7 +242,7 @@ def _write(
     from safetensors.torch import save
 
     from hgraph.structure.io import write_atomically
-    from hgraph.train.plots import confusion_matrix, learning_curve, reliability_diagram
+    from hgraph.train.plots import confusion_matrix, learning_curve, reliability_diagram, structure_picture
 
     title = f"{dataset.name}: {model.value} (seed {config['seed']}, {config['setting']})"
     test = data.split(split).test
@@ -254,7 +252,7 @@ def _write(
     content: dict[str, str | bytes] = {
         "config.json": json.dumps(config, ensure_ascii=False, allow_nan=False, indent=2) + "\n",
         "learning_curve.png": learning_curve({"teacher": fit}, {"teacher": model.value}, title),
-        "structure.png": _picture(data),
+        "structure.png": structure_picture(data),
         "confusion_matrix.png": confusion_matrix(answers, truth, classes, f"{title}: test vertices"),
         "reliability.png": reliability_diagram(answers, truth, f"{title}: test vertices"),
         "model.safetensors": save(weights),
@@ -264,24 +262,6 @@ def _write(
         text = content[name]
         write_atomically(folder / name, text.encode() if isinstance(text, str) else text)
     return folder / "report.md"
-
-
-def _picture(data: Data) -> bytes:
-    """The structure itself while vertices can be told apart, else its degrees and sizes."""
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
-
-    from hgraph.structure import statistics
-    from hgraph.train.plots import png
-
-    structure, y = data.structure.to("cpu"), data.y.cpu()
-    if data.num_vertices > MOST_DRAWN:
-        figure = statistics(structure, y).draw()
-    else:
-        figure = Figure(figsize=(7.5, 5), dpi=150, layout="constrained")
-        structure.draw(figure.subplots(), labels=y)
-    FigureCanvasAgg(figure)
-    return png(figure)
 
 
 def _markdown(dataset: Dataset, title: str, figures: dict[str, Any], config: dict[str, Any]) -> str:

@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from hgraph.cli.common import JsonOption, RootOption, check_folder, device_of, load, notes, plain_errors
+from hgraph.cli.common import JsonOption, QuietOption, RootOption, check_folder, device_of, load, plain_errors
 from hgraph.cli.teachers import Setting, Teacher, prepare
 from hgraph.cli.train import Model
-from hgraph.errors import ArgumentError, DataError
+from hgraph.errors import ArgumentError, DataError, did_you_mean
 
 if TYPE_CHECKING:
     from hgraph.train.tune import Choice, Range
@@ -33,7 +33,7 @@ def tune(
     device: Annotated[str, typer.Option(help="cpu, cuda or cuda:0.")] = "cpu",
     root: RootOption = None,
     as_json: JsonOption = False,
-    quiet: Annotated[bool, typer.Option("--quiet", help="No notes on stderr.")] = False,
+    quiet: QuietOption = False,
 ) -> None:
     """Search for the settings of a network by trial, and test the best one once.
 
@@ -49,8 +49,7 @@ def tune(
     teacher = Teacher.HGNN if model is Model.MLP else Teacher(model.value)
     data = prepare(loaded, teacher, setting, seed).to(device_of(device))
     run = _Training(data, model, "default" if setting is Setting.TRANSDUCTIVE else setting.value, epochs, seed)
-    with notes(quiet):
-        found = search(run, kinds, trials=trials, folder=folder, seed=seed)
+    found = search(run, kinds, trials=trials, folder=folder, seed=seed)
     figures = {"validation_accuracy": found.score, "test_accuracy": run.test(found.settings), **found.settings}
     head = {"dataset": loaded.name, "model": model.value, "seed": seed, "trials": len(found.trials)}
     try:
@@ -78,7 +77,7 @@ def space_of(text: str) -> dict[str, Range | Choice]:
         name, _, rest = part.partition("=")
         kind, *values = rest.split(":")
         if name not in NAMES:
-            raise ArgumentError("space", f"settings among {', '.join(NAMES)}", repr(name))
+            raise ArgumentError("space", f"settings among {', '.join(NAMES)}", repr(name), did_you_mean(name, NAMES))
         try:
             numbers = [int(v) if v.lstrip("-").isdigit() else float(v) for v in values]
             if kind == "choice":

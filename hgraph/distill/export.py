@@ -18,6 +18,7 @@ import torch
 from torch import Tensor, nn
 
 from hgraph.errors import ArgumentError, DataError, MissingPackageError
+from hgraph.nn.rows import UnitRows
 
 __all__ = ["CARD", "FORMATS", "Encodes", "export"]
 
@@ -46,6 +47,7 @@ def export(
     feature_names: Sequence[str] | None = None,
     encoder: Encodes | None = None,
     preprocess: nn.Module | None = None,
+    temperature: float = 1.0,
     formats: Sequence[str] = ("layers",),
 ) -> dict[str, float]:
     """Write a trained student as a folder that `Predictor` reads; every program is run and compared first.
@@ -61,8 +63,12 @@ def export(
         feature_names: the columns of rows without an encoder, F names; None numbers them.
         encoder: makes features of raw columns; its files go into the folder, so that raw rows can be predicted.
         preprocess: goes before the student, inside the program: ``x`` and later rows are its inputs.
-        formats: some of ``"layers"`` (weights of a student that is Linear and ReLU alone, for `Predictor` without any
-            other package), ``"torch"`` (`torch.export`), ``"onnx"``, ``"int8"`` (ONNX with weights of 8 bits).
+        temperature: divides the logits, inside the program: `fit_temperature` of validation vertices makes the
+            probabilities that are answered honest.
+        formats: some of ``"layers"`` (weights of a student that is Linear, ReLU and rows of length one alone, for
+            `Predictor` without any other package), ``"torch"`` (`torch.export`), ``"onnx"``, ``"int8"`` (ONNX with
+            weights of 8 bits). The last three hold the names of columns and classes too, as JSON: in the ONNX metadata
+            ``features`` and ``classes``, and in the extra files ``features.json`` and ``classes.json``.
 
     Returns:
         For each format the largest deviation from the student's logits on ``x``.
@@ -74,7 +80,7 @@ def export(
         MissingPackageError: ``"onnx"`` or ``"int8"`` without the packages of ``hgraph[onnx]``.
     """
     target = Path(folder)
-    program = _program(student, preprocess)
+    program = _program(student, preprocess, temperature)
     with torch.no_grad():
         logits = program(x)
     names = [str(c) for c in range(logits.shape[1])] if class_names is None else [str(name) for name in class_names]
@@ -83,7 +89,8 @@ def export(
     building = target.with_name(f".{target.name}.{secrets.token_hex(4)}.building")
     building.mkdir(parents=True)
     try:
-        deviations = {f: _write(f, program, building / _FILES[f], x, logits) for f in dict.fromkeys(formats)}
+        facts = {"features": json.dumps(features), "classes": json.dumps(names)}
+        deviations = {f: _write(f, program, building / _FILES[f], x, logits, facts) for f in dict.fromkeys(formats)}
         if encoder is not None:
             encoder.save(building)
         card = {
@@ -92,6 +99,7 @@ def export(
             "features": features,
             "classes": names,
             "encoder": encoder is not None,
+            "temperature": temperature,
             "programs": {f: _FILES[f] for f in deviations},
             "largest_deviation": deviations,
             "sha256": {p.name: hashlib.sha256(p.read_bytes()).hexdigest() for p in sorted(building.iterdir())},
@@ -104,13 +112,33 @@ def export(
     return deviations
 
 
-def _program(student: nn.Module, preprocess: nn.Module | None) -> nn.Sequential:
+class _Cooled(nn.Module):
+    """Logits divided by a temperature."""
+
+    def __init__(self, temperature: float) -> None:
+        super().__init__()
+        self.temperature = temperature
+
+    def forward(self, logits: Tensor) -> Tensor:
+        return logits / self.temperature
+
+
+def _program(student: nn.Module, preprocess: nn.Module | None, temperature: float) -> nn.Sequential:
     """One chain of modules in eval mode, on the CPU, its own copy."""
     import copy
+
+    if not 0 < temperature < float("inf"):
+        raise ArgumentError("temperature", "a finite number above 0", temperature)
 
     folded: Any = getattr(student, "folded", None)
     core = folded() if callable(folded) else copy.deepcopy(student)
     parts = [*core] if isinstance(core, nn.Sequential) else [core]
+    if temperature != 1 and isinstance(parts[-1], nn.Linear):
+        with torch.no_grad():
+            for parameter in parts[-1].parameters():
+                parameter.div_(temperature)
+    elif temperature != 1:
+        parts.append(_Cooled(temperature))
     before = [] if preprocess is None else [copy.deepcopy(preprocess)]
     return nn.Sequential(*before, *parts).eval().cpu().requires_grad_(False)
 
@@ -137,15 +165,15 @@ def _check(
         raise ArgumentError(
             "feature_names", f"{x.shape[1]} different names", f"{len(features)}, {len(set(features))} different"
         )
-    if "layers" in formats and not all(isinstance(m, (nn.Linear, nn.ReLU)) for m in program):
+    if "layers" in formats and not all(isinstance(m, (nn.Linear, nn.ReLU, UnitRows)) for m in program):
         hint = "Export it as 'onnx' or 'torch'"
         kinds = [type(m).__name__ for m in program]
-        raise ArgumentError("formats", "'layers' only for a student of Linear and ReLU", kinds, hint)
+        raise ArgumentError("formats", "'layers' only for a student of Linear, ReLU and UnitRows", kinds, hint)
 
 
-def _write(form: str, program: nn.Sequential, path: Path, x: Tensor, logits: Tensor) -> float:
+def _write(form: str, program: nn.Sequential, path: Path, x: Tensor, logits: Tensor, facts: dict[str, str]) -> float:
     writers = {"layers": _write_layers, "torch": _write_torch, "onnx": _write_onnx, "int8": _write_int8}
-    answer = writers[form](program, path, x)
+    answer = writers[form](program, path, x, facts)
     deviation = float((answer - logits).abs().max())
     scale = float(logits.abs().max())
     if form == "int8":  # 8 bits cannot be equal: their deviation is told, not judged
@@ -155,24 +183,24 @@ def _write(form: str, program: nn.Sequential, path: Path, x: Tensor, logits: Ten
     return deviation
 
 
-def _write_layers(program: nn.Sequential, path: Path, x: Tensor) -> Tensor:
+def _write_layers(program: nn.Sequential, path: Path, x: Tensor, facts: dict[str, str]) -> Tensor:
     from safetensors.torch import save_file
 
     from hgraph.distill.predictor import Layers
 
     tensors = {name: p.contiguous() for name, p in program.state_dict().items()}
-    kinds = json.dumps([type(m).__name__ for m in program])
-    save_file(tensors, path, metadata={"layers": kinds})
+    kinds = [type(m).__name__ for m in program]
+    save_file(tensors, path, metadata={"layers": json.dumps(kinds), **facts})
     return Layers(path)(x)
 
 
-def _write_torch(program: nn.Sequential, path: Path, x: Tensor) -> Tensor:
+def _write_torch(program: nn.Sequential, path: Path, x: Tensor, facts: dict[str, str]) -> Tensor:
     exported = _exported(program, x)
-    torch.export.save(exported, path)
+    torch.export.save(exported, path, extra_files={f"{name}.json": text for name, text in facts.items()})
     return exported.module()(x)
 
 
-def _write_onnx(program: nn.Sequential, path: Path, x: Tensor) -> Tensor:
+def _write_onnx(program: nn.Sequential, path: Path, x: Tensor, facts: dict[str, str]) -> Tensor:
     _needs("onnx", "onnxscript", "onnxruntime")
     import contextlib
     import io
@@ -183,18 +211,19 @@ def _write_onnx(program: nn.Sequential, path: Path, x: Tensor) -> Tensor:
         warnings.simplefilter("ignore")  # the exporter's own deprecations, and packages that it misses
         made = torch.onnx.export(_exported(program, x), (x,), dynamo=True, input_names=["x"], output_names=["logits"])
         assert made is not None  # noqa: S101 - dynamo=True returns a program
+        made.model.metadata_props.update(facts)
         made.save(str(path), external_data=False)
     return Onnx(path)(x)
 
 
-def _write_int8(program: nn.Sequential, path: Path, x: Tensor) -> Tensor:
+def _write_int8(program: nn.Sequential, path: Path, x: Tensor, facts: dict[str, str]) -> Tensor:
     _needs("onnx", "onnxscript", "onnxruntime")
     from onnxruntime.quantization import QuantType, quantize_dynamic
 
     from hgraph.distill.predictor import Onnx
 
     whole = path.with_suffix(".float.onnx")
-    _write_onnx(program, whole, x)
+    _write_onnx(program, whole, x, facts)
     with _hushed():  # it recommends a step that changes nothing for a chain of linear layers
         quantize_dynamic(str(whole), str(path), weight_type=QuantType.QInt8)
     whole.unlink()

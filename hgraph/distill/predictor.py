@@ -16,6 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from hgraph.errors import ArgumentError, DataError, MissingPackageError
+from hgraph.nn.rows import UnitRows
 
 __all__ = ["Answer", "Layers", "Onnx", "Predictor"]
 
@@ -34,7 +35,7 @@ class Answer:
 
 
 class Layers(nn.Sequential):
-    """Linear and ReLU layers read from a file of `export`; needs torch alone."""
+    """Linear, ReLU and UnitRows layers read from a file of `export`; needs torch alone."""
 
     def __init__(self, path: Path) -> None:
         from safetensors import SafetensorError, safe_open
@@ -51,8 +52,8 @@ class Layers(nn.Sequential):
             if kind == "Linear" and weight is not None and weight.dim() == 2:
                 layer = nn.utils.skip_init(nn.Linear, *reversed(weight.shape), bias=f"{i}.bias" in tensors)
                 layers.append(layer.to(weight.dtype))
-            elif kind == "ReLU":
-                layers.append(nn.ReLU())
+            elif kind in ("ReLU", "UnitRows"):
+                layers.append(nn.ReLU() if kind == "ReLU" else UnitRows())
             else:
                 raise DataError(f"{path}: layer {i} is {kind!r}, which is not known or has no weight")
         super().__init__(*layers)
@@ -156,7 +157,12 @@ class Predictor:
             numbers = [[float(v) for v in columns[name]] for name in self.columns]
         except (TypeError, ValueError) as error:
             raise DataError(f"rows: a cell that is not a number ({error})") from None
-        return torch.tensor(numbers, dtype=torch.float32).T.contiguous()
+        x = torch.tensor(numbers, dtype=torch.float32).view(len(self.columns), -1).T.contiguous()
+        if not bool(x.isfinite().all()):
+            row, column = (~x.isfinite()).nonzero()[0].tolist()
+            got = columns[self.columns[column]][row]
+            raise DataError(f"row {row}: column {self.columns[column]!r}: expected a finite number, got {got!r}")
+        return x
 
     def stream(self, path: str | os.PathLike[str], *, rows: int = 4096) -> Iterator[list[Answer]]:
         """Answers to a CSV file with a header line, ``rows`` at a time, so that memory does not grow with the file.

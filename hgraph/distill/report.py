@@ -11,9 +11,10 @@ from typing import Any
 from torch import nn
 
 from hgraph.distill import plots
-from hgraph.distill.compare import Comparison
+from hgraph.distill.compare import Comparison, Measured
+from hgraph.structure import Data
 from hgraph.structure.io import write_atomically
-from hgraph.train.plots import learning_curve
+from hgraph.train.plots import COLOURS, confusion_matrix, learning_curve, reliability_diagram, structure_picture
 
 __all__ = ["FILES", "table", "table_rows", "write_report"]
 
@@ -23,6 +24,11 @@ FILES = (
     "metrics.jsonl",
     "learning_curve.png",
     "accuracy_latency.png",
+    "reliability.png",
+    "confusion_matrix.png",
+    "structure.png",
+    "mlp.safetensors",
+    "teacher.safetensors",
     "student.safetensors",
     "report.md",
 )
@@ -32,8 +38,10 @@ _HEADER = ["model", "test accuracy", "parameters", "one vertex", "all vertices",
 def write_report(
     folder: str | os.PathLike[str],
     comparison: Comparison,
-    student: nn.Module,
+    networks: Mapping[str, nn.Module],
+    data: Data,
     *,
+    split: str = "default",
     names: Mapping[str, str],
     title: str,
     config: Mapping[str, Any],
@@ -47,7 +55,9 @@ def write_report(
     Args:
         folder: made if missing.
         comparison: what was measured.
-        student: the trained student, its weights go to ``student.safetensors``.
+        networks: the trained ``mlp``, ``teacher`` and ``student``, whose weights are kept.
+        data: what they were measured on: labels, class names and the structure to draw.
+        split: the split they were trained under.
         names: what to call ``mlp``, ``teacher`` and ``student``.
         title: the headline.
         config: every setting and version, as JSON can hold it; ``command`` repeats the run.
@@ -60,15 +70,22 @@ def write_report(
 
     folder, names = Path(folder), dict(names)
     lines = ({"model": key} | record for key, model in comparison.items() for record in model.fit.history)
-    weights = {name: tensor.detach().cpu().contiguous() for name, tensor in student.state_dict().items()}
+    test = data.y[data.split(split).test].cpu()
+    classes = [str(name) for name in data.meta.get("class_names") or range(data.num_classes)]
+    answers, heading = comparison.student.logits, f"{title}: test vertices"
     content: dict[str, str | bytes] = {
         "config.json": _json(config, indent=2) + "\n",
         "metrics.jsonl": "".join(_json(line) + "\n" for line in lines),
         "learning_curve.png": learning_curve({key: m.fit for key, m in comparison.items()}, names, title),
         "accuracy_latency.png": plots.accuracy_latency(comparison, names, title),
-        "student.safetensors": save(weights),
+        "reliability.png": reliability_diagram(answers, test, heading, colour=COLOURS["student"]),
+        "confusion_matrix.png": confusion_matrix(answers, test, classes, heading),
+        "structure.png": structure_picture(data),
         "report.md": _markdown(comparison, names, title, config, notes),
     }
+    for key, network in networks.items():
+        weights = {name: tensor.detach().cpu().contiguous() for name, tensor in network.state_dict().items()}
+        content[f"{key}.safetensors"] = save(weights)
     (folder / "report.md").unlink(missing_ok=True)
     for name in FILES:
         text = content[name]
@@ -108,17 +125,20 @@ def _markdown(
     comparison: Comparison, names: dict[str, str], title: str, config: Mapping[str, Any], notes: Sequence[str]
 ) -> str:
     header, *rows = table_rows(comparison, names)
-    header = [*header, "ECE"]
-    rows = [[*row, f"{model.ece:.3f}"] for row, (_, model) in zip(rows, comparison.items(), strict=True)]
+    header = [*header, "ECE", "ECE calibrated"]
+    honesty = [[f"{m.ece:.3f}", _calibrated(m)] for _, m in comparison.items()]
+    rows = [row + more for row, more in zip(rows, honesty, strict=True)]
     head = ["| " + " | ".join(header) + " |", "|---" + "|---:" * (len(header) - 1) + "|"]
     lines = [f"# {title}", "", *head, *("| " + " | ".join(row) + " |" for row in rows), ""]
     lines += [_sentence(comparison), "", "![Validation accuracy over epochs](learning_curve.png)", ""]
-    lines += ["![Test accuracy over latency](accuracy_latency.png)", "", "## What the numbers mean", ""]
+    lines += ["![Test accuracy over latency](accuracy_latency.png)", "", "## The student's answers", ""]
+    lines += ["![Accuracy over confidence](reliability.png)", ""]
+    lines += ["![How often each class was answered as each](confusion_matrix.png)", ""]
+    lines += ["## What the numbers mean", ""]
     lines += [f"- {text}" for text in _meaning(comparison, names, config)]
-    if notes:
-        lines += ["", "## The data", "", *(f"- {note}" for note in notes)]
+    lines += ["", "## The data", "", "![The structure](structure.png)", "", *(f"- {note}" for note in notes)]
     lines += ["", "## Settings", "", "| setting | value |", "|---|---|"]
-    lines += [f"| {key} | {_cell(value)} |" for key, value in config.items() if key != "command"]
+    lines += [f"| {key} | {_cell(value)} |" for key, value in config.items() if key not in ("command", "run")]
     if "command" in config:
         lines += ["", "## Again", "", "```", str(config["command"]), "```"]
     lines += ["", "Files: " + ", ".join(f"`{name}`" for name in FILES if name != "report.md") + ".", ""]
@@ -147,7 +167,8 @@ def _meaning(comparison: Comparison, names: dict[str, str], config: Mapping[str,
         "from the teacher's class probabilities on every observed vertex. Neither looks at the structure when it "
         "predicts.",
         "**ECE**, the expected calibration error (15 bins, 0 is best), says how far stated confidence is from "
-        "accuracy.",
+        "accuracy. **Calibrated** is what is left of it when logits are divided by the temperature T, fitted on the "
+        "validation vertices; accuracy stays. `--calibrate` puts the student's into what is exported.",
         f"**Latency** is the median wall-clock time of a forward pass after warm-up, the models in turn, {threads} "
         f"thread(s), device `{device}`. Features and structure are in memory and the structure's norms are ready.",
         "**One vertex** costs the student one row. It costs the teacher a full pass: its answer depends on the "
@@ -162,6 +183,10 @@ def _meaning(comparison: Comparison, names: dict[str, str], config: Mapping[str,
             "The teacher answers for them with the whole structure, the others with features alone."
         )
     return texts
+
+
+def _calibrated(model: Measured) -> str:
+    return "-" if model.calibrated_ece is None else f"{model.calibrated_ece:.3f} (T {model.temperature:.2f})"
 
 
 def _json(value: Any, **options: Any) -> str:

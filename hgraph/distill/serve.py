@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import signal
+import socket
 from typing import Any
 
 from hgraph.distill.predictor import Predictor
 from hgraph.errors import DataError, MissingPackageError
 
-__all__ = ["application"]
+__all__ = ["application", "run_until_stopped"]
 
 _MOST_ROWS = 10_000  # of one request; more come as several
 
@@ -45,6 +47,31 @@ def application(predictor: Predictor) -> Any:
     # FastAPI reads annotations by name, and these live inside a function
     predict.__annotations__ = {"body": Any, "return": dict[str, Any]}
     return app
+
+
+def run_until_stopped(app: Any, place: socket.socket, *, quiet: bool = False) -> None:
+    """Serve an application on a listening socket until SIGINT or SIGTERM; requests under way are answered first.
+
+    Raises:
+        MissingPackageError: without the packages of ``hgraph[serve]``.
+    """
+    try:
+        import uvicorn
+    except ImportError as error:
+        raise MissingPackageError("uvicorn", "serve", "serving a student") from error
+    server = uvicorn.Server(uvicorn.Config(app, log_level="warning" if quiet else "info"))
+
+    def stop(number: int, frame: Any) -> None:
+        server.should_exit = True
+
+    # uvicorn ends on these signals with handlers of its own, and then raises them again, for ours: no traceback
+    before = {number: signal.signal(number, stop) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        server.run(sockets=[place])
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+        place.close()
 
 
 def _rows(body: Any) -> list[Any]:

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from hgraph import datasets, models
 from hgraph.distill import Labels, Term, activations, distill, lighthgnn, lighthgnn_plus, topology_score
-from hgraph.errors import ArgumentError
+from hgraph.errors import ArgumentError, did_you_mean
 from hgraph.structure import Data, Graph, Hypergraph, Split
 from hgraph.structure.io import write_atomically
 from hgraph.train import accuracy, evaluating, expected_calibration_error, fit, observed, seeded, supervised
@@ -58,7 +58,8 @@ def run(
     known = {row["dataset"] for row in recipe["rows"]}
     for name in only:
         if name not in known:
-            raise ArgumentError("only", f"data sets of the recipe, {sorted(known)}", repr(name))
+            hint = did_you_mean(name, sorted(known))
+            raise ArgumentError("only", f"data sets of the recipe, {sorted(known)}", repr(name), hint)
     folder.mkdir(parents=True, exist_ok=True)
     results = folder / "results.jsonl"
     rows = [row for row in recipe["rows"] if not only or row["dataset"] in only]

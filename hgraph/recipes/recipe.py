@@ -8,7 +8,7 @@ from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
-from hgraph.errors import ArgumentError
+from hgraph.errors import ArgumentError, did_you_mean
 
 __all__ = ["names", "published", "reproduce"]
 
@@ -32,7 +32,7 @@ def published(name: str) -> dict[str, Any]:
     5
     """
     if name not in names():
-        raise ArgumentError("name", f"one of {list(names())}", repr(name))
+        raise ArgumentError("name", f"one of {list(names())}", repr(name), did_you_mean(name, names()))
     if sys.version_info >= (3, 11):
         import tomllib
     else:

@@ -10,13 +10,24 @@ import torch
 from torch import Tensor
 
 if TYPE_CHECKING:
+    from hgraph.structure import Data
     from hgraph.train.fit import FitResult
 
-__all__ = ["COLOURS", "canvas", "confusion_matrix", "learning_curve", "png", "reliability_diagram", "spread"]
+__all__ = [
+    "COLOURS",
+    "canvas",
+    "confusion_matrix",
+    "learning_curve",
+    "png",
+    "reliability_diagram",
+    "spread",
+    "structure_picture",
+]
 
 # Okabe and Ito's colours, which colour-blind readers tell apart
 COLOURS = {"mlp": "#7F7F7F", "teacher": "#0072B2", "student": "#D55E00"}
 _INK, _FAINT = "#333333", "#E3E3E3"
+_MOST_DRAWN = 100  # vertices
 
 
 def learning_curve(fits: Mapping[str, FitResult], names: Mapping[str, str], title: str) -> bytes:
@@ -65,7 +76,9 @@ def learning_curve(fits: Mapping[str, FitResult], names: Mapping[str, str], titl
     return png(figure)
 
 
-def reliability_diagram(logits: Tensor, y: Tensor, title: str, bins: int = 10) -> bytes:
+def reliability_diagram(
+    logits: Tensor, y: Tensor, title: str, *, bins: int = 10, colour: str = COLOURS["teacher"]
+) -> bytes:
     """A PNG of accuracy over confidence, in bins of equal width, with how many answers each bin has.
 
     Args:
@@ -73,6 +86,7 @@ def reliability_diagram(logits: Tensor, y: Tensor, title: str, bins: int = 10) -
         y: [N] class numbers.
         title: the line above the plot.
         bins: of confidence, 0 .. 1.
+        colour: of the bars.
     """
     confidence, answer = logits.detach().double().softmax(-1).max(-1)
     member = (confidence * bins).ceil().long().sub(1).clamp(0, bins - 1)
@@ -83,7 +97,7 @@ def reliability_diagram(logits: Tensor, y: Tensor, title: str, bins: int = 10) -
         (100 * (b + 0.5) / bins, 100 * r / n, int(n)) for b, (r, n) in enumerate(zip(right, count, strict=True)) if n
     ]
     axes.plot([0, 100], [0, 100], color="#AAAAAA", linewidth=1, linestyle="--")
-    axes.bar([b[0] for b in bars], [b[1] for b in bars], width=92 / bins, color=COLOURS["teacher"])
+    axes.bar([b[0] for b in bars], [b[1] for b in bars], width=92 / bins, color=colour)
     for at, share, n in bars:
         axes.annotate(f"{n:,}", (at, share), (0, 3), textcoords="offset points", ha="center", fontsize=8, color=_INK)
     axes.set_xlim(0, 100)
@@ -129,6 +143,24 @@ def confusion_matrix(logits: Tensor, y: Tensor, names: Sequence[str], title: str
     axes.tick_params(length=0, labelcolor=_INK)
     for spine in axes.spines.values():
         spine.set_visible(False)
+    return png(figure)
+
+
+def structure_picture(data: Data) -> bytes:
+    """A PNG of the structure itself while vertices can be told apart, else of its degrees and sizes."""
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    from hgraph.structure import statistics
+
+    structure, y = data.structure.to("cpu"), data.y.cpu()
+    if data.num_vertices > _MOST_DRAWN:
+        figure = statistics(structure, y).draw()
+        figure.set_dpi(150)
+    else:
+        figure = Figure(figsize=(7.5, 5), dpi=150, layout="constrained")
+        structure.draw(figure.subplots(), labels=y)
+    FigureCanvasAgg(figure)
     return png(figure)
 
 

@@ -95,6 +95,47 @@ def test_onnx_programs_really_run_and_agree(tmp_path, student):
     assert set(sizes) == {CARD, "student.onnx", "student.int8.onnx"}
 
 
+def test_names_are_inside_the_programs(tmp_path):
+    onnxruntime = pytest.importorskip("onnxruntime")
+    pytest.importorskip("onnxscript")
+    columns = [f"column {i}" for i in range(10)]
+    given = {"class_names": NAMES, "feature_names": columns, "formats": ["torch", "onnx", "int8"]}
+    export(trained(), tmp_path / "s", X, **given)
+    found = {"features.json": "", "classes.json": ""}
+    torch.export.load(tmp_path / "s" / "student.pt2", extra_files=found)
+    assert (json.loads(found["features.json"]), json.loads(found["classes.json"])) == (columns, NAMES)
+    for name in ("student.onnx", "student.int8.onnx"):
+        inside = onnxruntime.InferenceSession(tmp_path / "s" / name).get_modelmeta().custom_metadata_map
+        assert (json.loads(inside["features"]), json.loads(inside["classes"])) == (columns, NAMES)
+
+
+@pytest.mark.parametrize("formats", [["layers", "torch"], ["onnx", "int8"]])
+@pytest.mark.parametrize("temperature", [1.0, 2.5])
+def test_rows_of_length_one_and_temperatures_are_inside(tmp_path, formats, temperature):
+    if "onnx" in formats:
+        pytest.importorskip("onnxruntime")
+        pytest.importorskip("onnxscript")
+    with seeded(0):
+        student = MLP(10, 16, 3, norm=False, unit_rows=True).eval()
+    export(student, tmp_path / "s", X, temperature=temperature, formats=formats)
+    expected = student(X).detach() / temperature
+    for program in set(formats) & {"layers", "onnx"}:
+        predictor = Predictor(tmp_path / "s", program=program)
+        torch.testing.assert_close(predictor.logits(100 * X), expected, rtol=1e-4, atol=1e-5)
+        assert predictor.logits(0 * X[:1]).isfinite().all()
+    assert json.loads((tmp_path / "s" / CARD).read_text())["temperature"] == temperature
+
+
+def test_the_logits_of_any_student_are_cooled(tmp_path):
+    with seeded(0):
+        student = nn.Sequential(nn.Linear(10, 3), nn.Tanh())
+    export(student, tmp_path / "s", X, temperature=4.0, formats=["torch"])
+    program = torch.export.load(tmp_path / "s" / "student.pt2").module()
+    torch.testing.assert_close(program(X), student(X) / 4)
+    with pytest.raises(ArgumentError, match="temperature"):
+        export(student, tmp_path / "t", X, temperature=0.0, formats=["torch"])
+
+
 def test_preprocessing_is_inside(tmp_path):
     export(nn.Sequential(nn.Linear(10, 3)), tmp_path / "s", X, preprocess=nn.Linear(10, 10))
     assert len(Predictor(tmp_path / "s").classes) == 3

@@ -13,7 +13,7 @@ import torch
 from PIL import Image
 from torch import nn
 
-from hgraph.distill import compare, latencies, report, write_report
+from hgraph.distill import compare, fit_temperature, latencies, report, write_report
 from hgraph.errors import ArgumentError
 from hgraph.models import HGNN, MLP
 from hgraph.structure import Data, Split
@@ -34,10 +34,15 @@ def run(data):
     return compare(*models, data, epochs=25, progress=False), models
 
 
-def write(folder, run, **options):
-    comparison, models = run
-    options = {"title": "toy", "config": {"seed": 0, "command": "hgraph distill toy"}} | options
-    return write_report(folder, comparison, models[2], names=NAMES, **options)
+@pytest.fixture(scope="module")
+def write(data):
+    def written(folder, run, **options):
+        comparison, models = run
+        options = {"title": "toy", "config": {"seed": 0, "command": "hgraph distill toy"}} | options
+        networks = dict(zip(("teacher", "mlp", "student"), models, strict=True))
+        return write_report(folder, comparison, networks, data, names=NAMES, **options)
+
+    return written
 
 
 def test_figures_are_those_of_the_trained_models(run, data):
@@ -53,6 +58,10 @@ def test_figures_are_those_of_the_trained_models(run, data):
         assert measured.ece == expected_calibration_error(logits, y[test])
         assert measured.parameters == sum(p.numel() for p in model.parameters())
         assert measured.unseen_accuracy is None
+        assert torch.equal(measured.logits, logits)
+        val = model(*inputs)[data.split().val]
+        assert measured.temperature == fit_temperature(val, y[data.split().val])
+        assert measured.calibrated_ece == expected_calibration_error(logits / measured.temperature, y[test])
         assert len(measured.fit.history) == 25
     assert comparison.teacher.latency_one_s == comparison.teacher.latency_all_s
     assert 0 < comparison.student.latency_one_s < comparison.teacher.latency_one_s
@@ -81,36 +90,44 @@ def test_an_empty_part_is_refused_and_an_empty_validation_is_not(data):
     assert compare(*networks(), blind, epochs=2, progress=False).student.fit.best_epoch == 2
 
 
-def test_the_folder_holds_what_the_report_says(run, tmp_path):
+def test_the_folder_holds_what_the_report_says(write, run, tmp_path):
     path = write(tmp_path / "a" / "b", run, notes=["Licence: none."])
     folder = path.parent
     assert sorted(p.name for p in folder.iterdir()) == sorted(report.FILES)
     text = path.read_text()
-    assert all(f"({name})" in text for name in ("learning_curve.png", "accuracy_latency.png"))
+    pictures = [name for name in report.FILES if name.endswith(".png")]
+    assert len(pictures) == 5
+    assert all(f"({name})" in text for name in pictures)
     assert "hgraph distill toy" in text
     assert "Licence: none." in text
     lines = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
     assert [line["model"] for line in lines] == ["mlp"] * 25 + ["teacher"] * 25 + ["student"] * 25
     assert set(lines[0]) == {"model", "epoch", "loss", "validation"}
     assert json.loads((folder / "config.json").read_text())["seed"] == 0
-    for name in ("learning_curve.png", "accuracy_latency.png"):
+    for name in pictures:
         with Image.open(folder / name) as image:
             image.load()
             assert min(image.size) > 500
             assert len(image.convert("RGB").getcolors(2**24)) > 50  # something is drawn
 
 
-def test_the_saved_student_predicts_the_same(run, data, tmp_path):
+def test_the_saved_networks_predict_the_same(write, run, data, tmp_path):
     from safetensors.torch import load_file
 
     write(tmp_path, run)
-    again = MLP(24, 16, 3).eval()
-    again.load_state_dict(load_file(tmp_path / "student.safetensors"))
-    assert torch.equal(again(data.x), run[1][2](data.x))
+    teacher, mlp, student = networks()
+    for name, again, inputs in (
+        ("teacher", teacher, (data.x, data.structure)),
+        ("mlp", mlp, (data.x,)),
+        ("student", student, (data.x,)),
+    ):
+        again.load_state_dict(load_file(tmp_path / f"{name}.safetensors"))
+        logits = again.eval()(*inputs)
+        assert torch.equal(logits[data.split().test], getattr(run[0], name).logits)
 
 
 @pytest.mark.parametrize("fatal", report.FILES)
-def test_a_killed_run_leaves_nothing_that_looks_whole(run, tmp_path, monkeypatch, fatal):
+def test_a_killed_run_leaves_nothing_that_looks_whole(write, run, tmp_path, monkeypatch, fatal):
     """Killed while any file is written: no report.md, not even the one of the run before, and no torn file."""
     write(tmp_path, run)
     before = {name: (tmp_path / name).read_bytes() for name in report.FILES}
@@ -129,20 +146,20 @@ def test_a_killed_run_leaves_nothing_that_looks_whole(run, tmp_path, monkeypatch
     assert fatal == "report.md" or (tmp_path / fatal).read_bytes() == before[fatal]
 
 
-def test_other_files_of_the_folder_stay(run, tmp_path):
+def test_other_files_of_the_folder_stay(write, run, tmp_path):
     (tmp_path / "mine.txt").write_text("keep")
     write(tmp_path, run)
     assert (tmp_path / "report.md").exists()
     assert (tmp_path / "mine.txt").read_text() == "keep"
 
 
-def test_a_config_that_json_cannot_hold_is_refused_before_anything_is_written(run, tmp_path):
+def test_a_config_that_json_cannot_hold_is_refused_before_anything_is_written(write, run, tmp_path):
     with pytest.raises(ValueError, match="JSON"):
         write(tmp_path / "new", run, config={"lr": math.nan})
     assert not (tmp_path / "new").exists()
 
 
-def test_plots_leave_matplotlibs_state_alone(run, tmp_path):
+def test_plots_leave_matplotlibs_state_alone(write, run, tmp_path):
     import matplotlib
     from matplotlib import pyplot
 

@@ -3,7 +3,12 @@
 from __future__ import annotations
 
 import json
+import signal
+import socket
+import subprocess
+import sys
 import threading
+import time
 import urllib.error
 import urllib.request
 
@@ -82,6 +87,13 @@ def test_rows_are_answered_over_http(url, student):
         ({"rows": [{"a": 1, "b": 2}]}, "'c' is missing"),
         ({"rows": [{"a": 1, "b": 2, "c": "x"}]}, "not a number"),
         ({"rows": [{"a": 1, "b": 2, "c": [3]}]}, "one value"),
+        ({"rows": [{"a": 1, "b": 2, "c": 3}, {"a": 1, "b": "nan", "c": 3}]}, "row 1: column 'b': expected a finite"),
+        ({"row": {"a": 1, "b": 2, "c": 1e39}}, "finite number"),
+        ({"row": {"a": 1, "b": None, "c": 1}}, "not a number"),
+        (b'{"row": {"a": 1e999, "b": 2, "c": 3}}', "finite number"),
+        (b'{"row": {"a": NaN, "b": 2, "c": 3}}', "finite number"),
+        (b'{"row": ' + b"[" * 200_000, "parsing the body"),
+        (b"\xff\xfe", "parsing the body"),
         ({"rows": [[1, 2, 3]]}, "row 0"),
         ({"rows": {"a": 1}}, "list"),
         ({"rows": [{}] * 10_001}, "10000"),
@@ -94,6 +106,45 @@ def test_bad_requests_are_answered_by_a_sentence(url, body, match):
     status, answer = post(url, body)
     assert 400 <= status < 500
     assert match in json.dumps(answer)
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_the_command_serves_until_it_is_told_to_stop(student, number):
+    """Its address on stdout; the request under way is answered; no traceback, and exit code 0."""
+    pytest.importorskip("uvicorn")
+    pytest.importorskip("fastapi")
+    command = [sys.executable, "-m", "hgraph.cli", "serve", str(student), "--port", "0", "--json", "--quiet"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+        url = json.loads(process.stdout.readline())["url"]
+        assert url.startswith("http://127.0.0.1:")
+        rows = [dict(zip("abc", row, strict=True)) for row in X.tolist()] * 400
+        assert post(url, {"rows": rows[:20]})[0] == 200
+        late = []
+        thread = threading.Thread(target=lambda: late.append(post(url, {"rows": rows})))
+        thread.start()
+        time.sleep(0.03)
+        process.send_signal(number)
+        thread.join(20)
+        process.wait(20)
+        assert late[0][0] == 200
+        assert len(late[0][1]["answers"]) == 8000
+        assert (process.returncode, process.stderr.read()) == (0, "")
+    taken = socket.create_server(("127.0.0.1", 0))
+    result = call("serve", student, "--port", taken.getsockname()[1])
+    taken.close()
+    assert result.exit_code == 2
+    assert "0 takes a free one" in result.stderr
+
+
+def test_answers_as_json_lines(student, tmp_path):
+    (tmp_path / "rows.csv").write_text("a,b,c\n1,2,3\n-1,0,1\n")
+    result = call("predict", student, tmp_path / "rows.csv", "--json")
+    answers = [json.loads(line) for line in result.stdout.splitlines()]
+    expected = Predictor(student).answers(torch.tensor([[1.0, 2.0, 3.0], [-1.0, 0.0, 1.0]]))
+    assert [a["label"] for a in answers] == [a.label for a in expected]
+    assert answers[1]["probability"] == pytest.approx(expected[1].probability, abs=1e-5)
+    assert result.stderr == "2 rows answered\n"
+    assert call("predict", student, tmp_path / "rows.csv", "--quiet").stderr == ""
 
 
 def test_a_run_predicts_and_exports(tmp_path):

@@ -89,6 +89,16 @@ def test_mlp_parity():
     close(model(x), hidden @ model.out.weight.T + model.out.bias)
 
 
+def test_mlp_of_rows_of_length_one_and_its_folded_form():
+    x, model = features(), randomized(MLP(IN, 5, CLASSES, norm=False, unit_rows=True)).eval()
+    x[2] = 0
+    rows = x / x.norm(dim=1, keepdim=True).clamp(min=1e-12)
+    hidden = (rows @ model.hidden.weight.T + model.hidden.bias).relu()
+    close(model(x), hidden @ model.out.weight.T + model.out.bias)
+    close(model.folded()(x), model(x))
+    close(model.folded()(1e4 * x), model(x))
+
+
 # ---------------------------------------------------------------------- sizes and defaults of the papers
 
 
