@@ -5,5 +5,6 @@ from hgraph.models.gcn import GCN
 from hgraph.models.hgnn import HGNN
 from hgraph.models.hgnnp import HGNNP
 from hgraph.models.mlp import MLP
+from hgraph.models.yolov13 import YOLOv13
 
-__all__ = ["GAT", "GCN", "HGNN", "HGNNP", "MLP"]
+__all__ = ["GAT", "GCN", "HGNN", "HGNNP", "MLP", "YOLOv13"]

@@ -3,12 +3,36 @@
 from hgraph.nn.aux import aux_losses
 from hgraph.nn.graph import GATConv, GCNConv
 from hgraph.nn.hypergraph import HGNNConv, HGNNPConv, SoftHGNN, SoftHGNNSeS, SoftHyperedges
+from hgraph.nn.vision import (
+    C3AH,
+    A2C2f,
+    AreaAttention,
+    ConvBlock,
+    Detect,
+    DSBottleneck,
+    DSC3k,
+    DSC3k2,
+    DSConv,
+    FullPAD,
+    HyperACE,
+)
 
 __all__ = [
+    "C3AH",
+    "A2C2f",
+    "AreaAttention",
+    "ConvBlock",
+    "DSBottleneck",
+    "DSC3k",
+    "DSC3k2",
+    "DSConv",
+    "Detect",
+    "FullPAD",
     "GATConv",
     "GCNConv",
     "HGNNConv",
     "HGNNPConv",
+    "HyperACE",
     "SoftHGNN",
     "SoftHGNNSeS",
     "SoftHyperedges",

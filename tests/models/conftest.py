@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 
 import pytest
 import torch
@@ -42,7 +43,7 @@ CASES = {
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
-    if "case" in metafunc.fixturenames:
+    if "case" in metafunc.fixturenames and metafunc.definition.path.parent == Path(__file__).parent:  # not below
         metafunc.parametrize("case", list(CASES.values()), ids=list(CASES))
 
 

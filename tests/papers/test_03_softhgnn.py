@@ -408,7 +408,7 @@ def kinds_task(batch, generator):
     kind = torch.randint(6, (batch, 64), generator=generator)
     value = torch.randn(batch, 64, generator=generator)
     onehot = F.one_hot(kind, 6).float()
-    x = torch.cat([onehot + 0.3 * torch.randn(batch, 64, 6, generator=generator), value.unsqueeze(-1)], -1)
+    x = torch.cat([onehot + 0.1 * torch.randn(batch, 64, 6, generator=generator), value.unsqueeze(-1)], -1)
     return x, (onehot * (onehot * value.unsqueeze(-1)).sum(1, keepdim=True)).sum(-1)
 
 
@@ -440,8 +440,8 @@ class Regressor(nn.Module):
 
 def error_after_training(model, seed, steps=1500):
     generator = torch.Generator().manual_seed(seed)
-    optimizer = torch.optim.Adam(model.parameters(), lr=3e-3)
-    schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, steps)
+    optimizer = torch.optim.Adam(model.parameters(), lr=1e-2)
+    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, 1e-2, total_steps=steps)
     for _ in range(steps):
         x, y = kinds_task(32, generator)
         optimizer.zero_grad()

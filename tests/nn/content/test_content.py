@@ -12,7 +12,9 @@ from hgraph.structure import SoftHypergraph
 
 
 def values(result):
-    """The tensor that a layer gives, or the participation of its hyperedges."""
+    """The tensor that a layer gives, the participation of its hyperedges, or what a detector found."""
+    if isinstance(result, tuple):
+        return torch.cat([result.boxes, result.scores, result.logits, result.bins.flatten(2)], -1)
     return result.participation if isinstance(result, SoftHypergraph) else result
 
 
@@ -24,7 +26,7 @@ def test_gradients(case, make):
         return values(torch.func.functional_call(layer, dict(zip(names, parameters, strict=True)), (x, *rest)))
 
     assert torch.autograd.gradcheck(call, (x.requires_grad_(), *parameters), fast_mode=True)
-    assert torch.autograd.gradgradcheck(call, (x, *parameters), fast_mode=True)
+    assert not case.twice or torch.autograd.gradgradcheck(call, (x, *parameters), fast_mode=True)
 
 
 def test_every_parameter_gets_a_gradient(case, make):
@@ -45,11 +47,13 @@ def test_state_dict_round_trip(case, make, tmp_path):
 
 def test_reset_parameters_draws_anew(case):
     layer = case.build()
-    before = [p.clone() for p in layer.parameters() if p.dim() > 1 and p.requires_grad]
+    trained = [p for p in layer.parameters() if p.requires_grad]
+    with torch.no_grad():
+        for parameter in trained:
+            parameter.fill_(7.0)
     layer.reset_parameters()
-    after = [p for p in layer.parameters() if p.dim() > 1 and p.requires_grad]
-    assert before
-    assert not any(torch.equal(a, b) for a, b in zip(before, after, strict=True))
+    assert trained
+    assert not any((p == 7).any() for p in trained)
 
 
 def test_samples_do_not_hear_each_other(case, make):
@@ -76,7 +80,7 @@ def test_half_precision(case, make, dtype):
     layer = layer.to(dtype)
     out = values(layer(*inputs))
     exact = copy.deepcopy(layer).double()(*(t.double() if t.is_floating_point() else t for t in inputs))
-    assert out.dtype == (torch.float32 if values(exact) is not exact else dtype)  # participation stays float32
+    assert out.dtype == (torch.float32 if isinstance(exact, SoftHypergraph) else dtype)  # participation stays float32
     assert (out.double() - values(exact)).abs().max() <= 32 * torch.finfo(dtype).eps * values(exact).abs().max()
 
 
@@ -88,7 +92,7 @@ def test_autocast(case, make, dtype):
     with torch.autocast("cpu", dtype):
         out = values(layer(x, *rest))
     assert (out - exact).abs().max() <= 32 * torch.finfo(dtype).eps * exact.abs().max()
-    out.float().square().sum().backward()
+    out.float().square().mean().backward()
     assert all(p.grad.dtype == torch.float32 and p.grad.isfinite().all() for p in layer.parameters() if p.requires_grad)
 
 

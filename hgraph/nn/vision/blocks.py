@@ -1,0 +1,234 @@
+"""Convolution blocks of the YOLOv13 family: plain and depthwise separable."""
+
+from __future__ import annotations
+
+from typing import cast
+
+import torch
+from torch import Tensor, nn
+
+from hgraph.nn._check import check_channels
+
+__all__ = ["ConvBlock", "DSBottleneck", "DSC3k", "DSC3k2", "DSConv"]
+
+
+def batch_norm(channels: int) -> nn.BatchNorm2d:
+    """With the constants of the published networks."""
+    return nn.BatchNorm2d(channels, eps=1e-3, momentum=0.03)
+
+
+def reset_maps(layer: nn.Module) -> None:
+    """Draw convolutions, linear maps and normalisations anew, as torch does."""
+    for module in layer.modules():
+        if isinstance(module, (nn.Conv2d, nn.Linear, nn.BatchNorm2d)):
+            module.reset_parameters()
+
+
+class ConvBlock(nn.Module):
+    r"""Convolution without bias, batch norm, SiLU.
+
+    .. math:: Y = \mathrm{SiLU}(\mathrm{BN}(W * X))
+
+    Args:
+        in_channels: :math:`C_1`.
+        out_channels: :math:`C_2`.
+        kernel_size: k, padded by k // 2.
+        stride: of the convolution.
+        groups: of the convolution.
+        activation: False leaves SiLU out.
+
+    Shapes:
+        x [B, C_1, H, W] -> [B, C_2, H / stride, W / stride], rounded up.
+
+    Source: YOLOv13 (arXiv 2506.17733), card 07, "Conv".
+
+    >>> ConvBlock(4, 8, 3, stride=2)(torch.randn(2, 4, 6, 6)).shape
+    torch.Size([2, 8, 3, 3])
+    """
+
+    def __init__(
+        self,
+        in_channels: int,
+        out_channels: int,
+        kernel_size: int = 1,
+        *,
+        stride: int = 1,
+        groups: int = 1,
+        activation: bool = True,
+    ) -> None:
+        check_channels(in_channels=in_channels, out_channels=out_channels, kernel_size=kernel_size)
+        super().__init__()
+        self.conv = nn.Conv2d(
+            in_channels, out_channels, kernel_size, stride, kernel_size // 2, groups=groups, bias=False
+        )
+        self.bn = batch_norm(out_channels)
+        self.act: nn.Module = nn.SiLU() if activation else nn.Identity()
+
+    def reset_parameters(self) -> None:
+        """As torch."""
+        reset_maps(self)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Convolve, normalise, activate."""
+        return self.act(self.bn(self.conv(x)))
+
+
+class DSConv(nn.Module):
+    r"""Depthwise separable convolution: each channel alone, then all channels of each pixel.
+
+    .. math:: Y = \mathrm{SiLU}(\mathrm{BN}(W_{1 \times 1} (W_{\mathrm{dw}} * X)))
+
+    Nothing stands between the two convolutions.
+
+    Args:
+        in_channels: :math:`C_1`.
+        out_channels: :math:`C_2`.
+        kernel_size: k of the depthwise convolution, padded by k // 2.
+        stride: of the depthwise convolution.
+
+    Shapes:
+        x [B, C_1, H, W] -> [B, C_2, H / stride, W / stride], rounded up.
+
+    Source: YOLOv13 (arXiv 2506.17733), card 07, "DSConv".
+
+    >>> DSConv(4, 8, 3)(torch.randn(2, 4, 6, 6)).shape
+    torch.Size([2, 8, 6, 6])
+    """
+
+    def __init__(self, in_channels: int, out_channels: int, kernel_size: int = 3, *, stride: int = 1) -> None:
+        check_channels(in_channels=in_channels, out_channels=out_channels, kernel_size=kernel_size)
+        super().__init__()
+        padding = kernel_size // 2
+        self.dw = nn.Conv2d(in_channels, in_channels, kernel_size, stride, padding, groups=in_channels, bias=False)
+        self.pw = nn.Conv2d(in_channels, out_channels, 1, bias=False)
+        self.bn = batch_norm(out_channels)
+
+    def reset_parameters(self) -> None:
+        """As torch."""
+        reset_maps(self)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Convolve in two steps, normalise, activate."""
+        return nn.functional.silu(self.bn(self.pw(self.dw(x))))
+
+
+class DSBottleneck(nn.Module):
+    r"""Two depthwise separable convolutions and what came in.
+
+    .. math:: Y = X + \mathrm{DSConv}_{k_2}(\mathrm{DSConv}_{k_1}(X))
+
+    Args:
+        channels: C.
+        kernel_sizes: :math:`(k_1, k_2)`.
+
+    Shapes:
+        x [B, C, H, W] -> the same.
+
+    Source: YOLOv13 (arXiv 2506.17733), card 07, eq. 5.
+
+    >>> DSBottleneck(4)(torch.randn(2, 4, 6, 6)).shape
+    torch.Size([2, 4, 6, 6])
+    """
+
+    def __init__(self, channels: int, *, kernel_sizes: tuple[int, int] = (3, 7)) -> None:
+        super().__init__()
+        self.cv1 = DSConv(channels, channels, kernel_sizes[0])
+        self.cv2 = DSConv(channels, channels, kernel_sizes[1])
+
+    def reset_parameters(self) -> None:
+        """As torch."""
+        reset_maps(self)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Two convolutions beside the identity."""
+        return x + self.cv2(self.cv1(x))
+
+
+class DSC3k(nn.Module):
+    r"""Bottlenecks on one branch, nothing on the other.
+
+    .. math:: Y = \mathrm{cv}_3([B_2(B_1(\mathrm{cv}_1 X)) ; \mathrm{cv}_2 X])
+
+    Args:
+        channels: C.
+        expansion: e, hidden channels over C.
+        kernel_sizes: of the bottlenecks B.
+
+    Shapes:
+        x [B, C, H, W] -> the same.
+
+    Source: YOLOv13 (arXiv 2506.17733), card 07, eq. 5.
+
+    >>> DSC3k(8, expansion=0.5)(torch.randn(2, 8, 6, 6)).shape
+    torch.Size([2, 8, 6, 6])
+    """
+
+    def __init__(
+        self, channels: int, *, expansion: float = 1.0, kernel_sizes: tuple[int, int] = (3, 7), num_blocks: int = 2
+    ) -> None:
+        super().__init__()
+        hidden = int(channels * expansion)
+        self.cv1 = ConvBlock(channels, hidden)
+        self.cv2 = ConvBlock(channels, hidden)
+        self.cv3 = ConvBlock(2 * hidden, channels)
+        self.m = nn.Sequential(*(DSBottleneck(hidden, kernel_sizes=kernel_sizes) for _ in range(num_blocks)))
+
+    def reset_parameters(self) -> None:
+        """As torch."""
+        reset_maps(self)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Both branches, joined."""
+        return self.cv3(torch.cat([self.m(self.cv1(x)), self.cv2(x)], 1))
+
+
+class DSC3k2(nn.Module):
+    r"""Split the channels, send one half through a chain of blocks, join every intermediate.
+
+    .. math:: (z_0, z_1) = \mathrm{chunk}(\mathrm{cv}_1 X), \qquad z_{i+1} = B_i(z_i), \qquad
+              Y = \mathrm{cv}_2([z_0 ; z_1 ; \ldots ; z_{n+1}])
+
+    Args:
+        in_channels: :math:`C_1`.
+        out_channels: :math:`C_2`.
+        num_blocks: n.
+        dsc3k: whether the blocks are `DSC3k` (two bottlenecks each) or single `DSBottleneck`.
+        expansion: e, channels of each :math:`z` over :math:`C_2`.
+        kernel_sizes: of the bottlenecks.
+
+    Shapes:
+        x [B, C_1, H, W] -> [B, C_2, H, W].
+
+    Source: YOLOv13 (arXiv 2506.17733), card 07, eq. 5.
+
+    >>> DSC3k2(4, 8)(torch.randn(2, 4, 6, 6)).shape
+    torch.Size([2, 8, 6, 6])
+    """
+
+    def __init__(
+        self,
+        in_channels: int,
+        out_channels: int,
+        num_blocks: int = 1,
+        *,
+        dsc3k: bool = False,
+        expansion: float = 0.5,
+        kernel_sizes: tuple[int, int] = (3, 7),
+    ) -> None:
+        check_channels(num_blocks=num_blocks)
+        super().__init__()
+        width, block = int(out_channels * expansion), DSC3k if dsc3k else DSBottleneck
+        self.cv1 = ConvBlock(in_channels, 2 * width)
+        self.cv2 = ConvBlock((2 + num_blocks) * width, out_channels)
+        self.m = nn.ModuleList(block(width, kernel_sizes=kernel_sizes) for _ in range(num_blocks))
+
+    def reset_parameters(self) -> None:
+        """As torch."""
+        reset_maps(self)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Every intermediate, joined."""
+        parts = list(cast(tuple[Tensor, Tensor], self.cv1(x).chunk(2, 1)))
+        for block in self.m:
+            parts.append(block(parts[-1]))
+        return self.cv2(torch.cat(parts, 1))
