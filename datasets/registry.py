@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
 from hgraph.datasets.download import listed
-from hgraph.errors import ArgumentError, did_you_mean
+from hgraph.errors import ArgumentError, DataError, HgraphError, did_you_mean
 from hgraph.structure import Data, Dataset
 from hgraph.structure.split import Parts
 
@@ -195,7 +195,12 @@ def load(name: str | os.PathLike[str], root: str | os.PathLike[str] | None = Non
     for option in options:
         if option not in card.options:
             raise ArgumentError(option, f"an option of {name!r}: {sorted(card.options)}", repr(option))
-    examples = loader(root, **options)
+    try:
+        examples = loader(root, **options)
+    except Exception as error:  # whatever files that are not what they should be make a reader raise
+        if isinstance(error, HgraphError) or not card.files:
+            raise
+        raise DataError(f"{name}: its files are not what its card says ({error!r:.200})") from error
     if isinstance(examples, Dataset):
         return examples
     return dataset(name, [examples] if isinstance(examples, Data) else examples)
@@ -253,5 +258,8 @@ def _is_path(name: str | os.PathLike[str]) -> bool:
 def _find(name: str) -> tuple[Card, Loader]:
     if name in _REGISTRY:
         return _REGISTRY[name]
+    if os.path.isfile(name):
+        hint = "`hgraph datasets build` makes a data set of tables"
+        raise ArgumentError("name", "the name of a data set, or its folder", f"{name!r}, a file", hint)
     hint = did_you_mean(name, names(), "hgraph.datasets.names() lists them")
     raise ArgumentError("name", "the name of a data set", repr(name), hint)

@@ -218,7 +218,8 @@ def _labels(table: Table | None, label: str | None, task: str | None, missing: C
     numbers = kinds.floats(values)
     fractions = numbers is not None and len(numbers) > 0 and bool((numbers != np.round(numbers)).any())
     if task == "regression" or (task is None and fractions):
-        y = torch.tensor(kinds.read(table, label, "numeric", missing), dtype=torch.float32)
+        hint = "Leave the cell empty if it is missing, or give task='classification' (--task classification)"
+        y = torch.tensor(kinds.read(table, label, "numeric", missing, hint), dtype=torch.float32)
         return Labels(y, "vertex regression", {"kind": "real"})
     # numbers in their order, words in theirs
     names = tuple(sorted(values, key=(lambda v: (float(v), v)) if numbers is not None else None))

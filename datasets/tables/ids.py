@@ -28,7 +28,8 @@ def unique(table: Table, name: str, what: str) -> dict[str, int]:
         for row, cell in enumerate(cells):
             if cell in seen:
                 got = f"{cell!r}, which {table.place(seen[cell])} has too"
-                raise wrong(table.where(row, name), f"a {what} of its own", got)
+                hint = f"Each {what} has one row; columns= (--column) names another column of ids"
+                raise wrong(table.where(row, name), f"a {what} of its own", got, hint)
             seen[cell] = row
     return index
 
@@ -63,7 +64,8 @@ def unknown_id(cell: str, index: Mapping[str, int], what: str, known: str) -> tu
     """What was expected instead of a cell, what came, and what to try."""
     expected = f"the id of a {what}" + (f" of {known}" if known else "")
     near = nearest(cell, index)
-    return expected, repr(cell) if cell else "an empty cell", f"Did you mean {near!r}?" if near is not None else ""
+    hint = f"Did you mean {near!r}?" if near is not None else f"Give it a row in {known}" if cell and known else ""
+    return expected, repr(cell) if cell else "an empty cell", hint
 
 
 def nearest(text: str, index: Mapping[str, int]) -> str | None:

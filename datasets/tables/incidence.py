@@ -61,6 +61,7 @@ class Roles:
             if name is None:
                 wanted = repr(self.given[role]) if role in self.given else " or ".join(map(repr, ROLES[role]))
                 hint = f"Name it with columns={{{role!r}: ...}} (--column {role}=...)"
+                hint += "" if role == "id" else "; if the first line is no header, name all with --header"
                 expected = f"a column for the {role}, called {wanted}"
                 raise wrong(self.table.source, expected, f"columns {list(self.table.columns)}", hint)
         return [name for name in found if name is not None]
@@ -318,9 +319,11 @@ def _numbers(roles: Roles, role: str) -> np.ndarray | None:
     if name is None:
         return None
     table = roles.table
-    values = kinds.read(table, name, "numeric", ("",)) if role == "weight" else kinds.numbers_or_dates(table, name)
+    hint = f"A column of another meaning needs another name than {name!r}"
+    weights = role == "weight"
+    values = kinds.read(table, name, "numeric", ("",), hint) if weights else kinds.numbers_or_dates(table, name)
     if bool(np.isnan(values).any()):
-        raise wrong(table.where(int(np.isnan(values).argmax()), name), f"a {role}", "an empty cell")
+        raise wrong(table.where(int(np.isnan(values).argmax()), name), f"a {role}", "an empty cell", hint)
     if role == "weight" and bool((huge := np.abs(values) > np.finfo(np.float32).max).any()):
         row = int(huge.argmax())
         raise wrong(table.where(row, name), "a weight that float32 can hold", f"{values[row]:g}")

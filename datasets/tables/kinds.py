@@ -114,8 +114,15 @@ def truth(cells: Collection[str]) -> np.ndarray | None:
     return np.fromiter((cell in _TRUE for cell in lowered), np.float64, len(cells))
 
 
-def read(table: Table, name: str, kind: str, missing: Collection[str]) -> np.ndarray:
+def read(table: Table, name: str, kind: str, missing: Collection[str], hint: str | None = None) -> np.ndarray:
     """Float64 [R] of a numeric, boolean or date column, NaN where a cell is missing.
+
+    Args:
+        table: that holds it.
+        name: of the column.
+        kind: as above.
+        missing: texts that mean a missing cell.
+        hint: what to try where a cell is not of the kind; None is for columns that become features.
 
     Raises:
         DataError: a cell that is not what the kind says; names file, line and column.
@@ -136,7 +143,9 @@ def read(table: Table, name: str, kind: str, missing: Collection[str]) -> np.nda
         values = reader([cells[i] for i in at] if len(at) < len(cells) else cells)
         if values is None or not np.isfinite(values).all():
             bad = next(i for i in at if (v := reader([cells[i]])) is None or not math.isfinite(v[0]))
-            hint = f"Leave the cell empty if it is missing, or give types={{{name!r}: 'categorical'}}"
+            if hint is None:
+                other = f"types={{{name!r}: 'categorical'}} (--type {name}=categorical)"
+                hint = f"Leave the cell empty if it is missing, or give {other}"
             raise wrong(table.where(start + bad, name), expected, repr(cells[bad]), hint)
         if len(at) == len(cells):
             out[start : start + len(cells)] = values
@@ -151,4 +160,4 @@ def read(table: Table, name: str, kind: str, missing: Collection[str]) -> np.nda
 def numbers_or_dates(table: Table, name: str, missing: Collection[str] = ("",)) -> np.ndarray:
     """Float64 [R] of a column of times: numbers as they are, dates as days since 1970; NaN where missing."""
     numeric = all(floats(set(cells).difference(missing)) is not None for cells in table[name])
-    return read(table, name, "numeric" if numeric else "date", missing)
+    return read(table, name, "numeric" if numeric else "date", missing, hint="Times are all numbers or all ISO dates")

@@ -133,6 +133,8 @@ def _facts(dataset: Dataset, out: Path) -> dict[str, Any]:
     if data.meta.get("class_names"):
         counts = data.y[data.y >= 0].bincount(minlength=data.num_classes).tolist()
         facts["classes"] = dict(zip(data.meta["class_names"], counts, strict=True))
+        if missing := int((data.y < 0).sum()):
+            facts["no label"] = missing
     if "default" in data.splits:
         parts = data.split()
         facts["split"] = {name: len(getattr(parts, name)) for name in ("train", "val", "test")}

@@ -57,7 +57,8 @@ def load(name: str, root: Path | None, seed: int) -> Dataset:
 
     card = datasets.info(name)
     if card.task != "vertex classification":
-        raise ArgumentError("dataset", "one for vertex classification", f"{name!r}, which is for {card.task}")
+        hint = "Build it with --label" if card.target_spec.get("kind") == "none" else "`hgraph datasets list` has tasks"
+        raise ArgumentError("dataset", "one for vertex classification", f"{name!r}, which is for {card.task}", hint)
     return datasets.load(name, root=root, **({"seed": seed} if "seed" in card.options else {}))
 
 

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from hgraph.cli.common import JsonOption, QuietOption, RootOption, check_folder, plain_errors
+from hgraph.errors import ArgumentError
 
 if TYPE_CHECKING:
     from hgraph.datasets import Card
@@ -60,12 +61,15 @@ def info(
     card = datasets.info(name)
     if out is not None:
         _check_picture(out)
-    found = _measured(datasets.load(name, root)) if out is not None or _at_hand(card, root) else None
+    loaded = datasets.load(name, root) if out is not None or _at_hand(card, root) else None
+    found = None if loaded is None else _measured(loaded)
+    if out is not None and found is None:
+        raise ArgumentError("out", "a set of graphs or hypergraphs to draw", f"{name!r}, whose kind is {card.kind}")
     if as_json:
         typer.echo(json.dumps(dataclasses.asdict(card) | {"measured": None if found is None else found.as_dict()}))
     else:
         _print_card(card)
-        _print_measured(found)
+        _print_measured(found, loaded, name)
     if found is not None and out is not None:
         from hgraph.structure.io import write_atomically
 
@@ -85,20 +89,19 @@ def _at_hand(card: Card, root: Path | None) -> bool:
 
 
 def _measured(dataset: Dataset[Any]) -> Statistics | None:
-    """Statistics of the one structure, or of many side by side; None of tables, texts and pictures."""
-    from hgraph.structure import Data, collate, statistics
+    """Statistics of the one structure, or of many side by side; None of tables, triples, texts and pictures."""
+    from hgraph.structure import Data, Graph, Hypergraph, collate, statistics
 
-    examples = list(dataset)
-    if not examples or not isinstance(examples[0], Data):
+    if not len(dataset) or not isinstance(first := dataset[0], Data):
         return None
-    data: Data = examples[0] if len(examples) == 1 else collate(examples)
+    if not isinstance(first.structure, (Graph, Hypergraph)):
+        return None
+    data: Data = first if len(dataset) == 1 else collate(list(dataset))
     labels = data.y if data.target == "vertex" and data.y.dim() == 1 and not data.y.is_floating_point() else None
     return statistics(data.structure, labels)
 
 
 def _check_picture(out: Path) -> None:
-    from hgraph.errors import ArgumentError
-
     if out.suffix not in (".png", ".svg", ".pdf"):
         raise ArgumentError("out", "a file that ends in .png, .svg or .pdf", repr(str(out)))
     if out.is_dir():
@@ -118,7 +121,7 @@ def _picture(found: Statistics, title: str, form: str) -> bytes:
 
 
 def _row(card: Card, root: Path | None) -> tuple[str, ...]:
-    main = [k for k in ("graphs", "nodes", "vertices", "edges", "hyperedges") if k in card.sizes]
+    main = [k for k in card.sizes if k not in ("incidences", "features", "classes")]
     sizes = ", ".join(f"{card.sizes[k]:,} {k}" for k in main)
     files = "built in" if card.download == 0 else "here" if _at_hand(card, root) else "-"
     terms = "free" if card.redistribute else "ask"
@@ -163,9 +166,12 @@ def _print_card(card: Card) -> None:
         _print_field("" if i else "quirks", f"- {quirk}")
 
 
-def _print_measured(found: Statistics | None) -> None:
+def _print_measured(found: Statistics | None, loaded: Dataset[Any] | None, name: str) -> None:
+    if loaded is None:
+        _print_field("measured", f"nothing, the files are not here: hgraph.datasets.load({name!r}) fetches them")
+        return
     if found is None:
-        _print_field("measured", "nothing, the files are not here: `--out picture.png` fetches them")
+        _print_field("measured", f"{len(loaded):,} example(s)")
         return
     counts = {k: v for k, v in found.counts.items() if k != "directed"}
     counted = ", ".join(f"{number:,} {what.replace('_', ' ')}" for what, number in counts.items())

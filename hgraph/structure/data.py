@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Literal, TypeVar
+from typing import Any, Literal, Protocol, TypeVar, overload
 
 import torch
 from torch import Tensor
@@ -15,9 +15,19 @@ from hgraph.structure.graph import Graph
 from hgraph.structure.hypergraph import Hypergraph
 from hgraph.structure.split import Parts, Split
 
-__all__ = ["Data", "Dataset"]
+__all__ = ["Data", "Dataset", "Divides"]
 
 T = TypeVar("T")
+
+
+class Divides(Protocol):
+    """What every split can do, of vertices, links, hyperedges or triples: prove that it hides what it holds out."""
+
+    def check(self, data: Any, /) -> None:
+        """Raise `DataError` where something held out is in what training sees."""
+
+
+S = TypeVar("S", bound=Divides)
 
 
 @dataclass(frozen=True, eq=False)
@@ -29,7 +39,8 @@ class Data:
         x: [N, F] vertex features; F = 0 where there are none.
         y: one row for each thing that ``target`` names: class numbers (-1 is missing), booleans [., C] where a thing
             may have several labels, or numbers. Of ``"graph"``: [] or [C], since this is one example of many.
-        splits: named `Split` s; ``"default"`` is used where none is named.
+        splits: named splits, of vertices (`Split`), or of what is to be predicted (`LinkSplit`, `HyperedgeSplit`);
+            ``"default"`` is used where none is named.
         meta: names of vertices, classes, features and other facts beside the tensors.
         target: what ``y`` is of: vertices [N], hyperedges [M], edges [E] (in the order of the structure's rows), or
             the whole graph or hypergraph.
@@ -43,7 +54,7 @@ class Data:
     structure: Graph | Hypergraph
     x: Tensor
     y: Tensor
-    splits: Mapping[str, Split] = field(default_factory=dict)
+    splits: Mapping[str, Divides] = field(default_factory=dict)
     meta: Mapping[str, Any] = field(default_factory=dict)
     target: Literal["vertex", "hyperedge", "edge", "graph"] = "vertex"
 
@@ -85,15 +96,28 @@ class Data:
         """Whether the first axis of ``y`` counts targets; the label of a single graph stands alone."""
         return self.target != "graph" or "num_items" in self.meta
 
-    def split(self, name: str = "default") -> Split:
+    @overload
+    def split(self, name: str = ...) -> Split: ...
+
+    @overload
+    def split(self, name: str, kind: type[S]) -> S: ...
+
+    def split(self, name: str = "default", kind: type[Any] = Split) -> Any:
         """The split of that name.
 
+        Args:
+            name: of the split.
+            kind: what it must divide: `Split` vertices, `LinkSplit` links, `HyperedgeSplit` hyperedges.
+
         Raises:
-            ArgumentError: there is none; the message lists those there are.
+            ArgumentError: there is none, and the message lists those there are; or it is of another kind.
         """
         if name not in self.splits:
             raise ArgumentError("split", f"one of {sorted(self.splits)}", repr(name))
-        return self.splits[name]
+        found = self.splits[name]
+        if not isinstance(found, kind):
+            raise ArgumentError("split", f"a {kind.__name__}", f"{name!r}, a {type(found).__name__}")
+        return found
 
     def validate(self) -> Data:
         """Check sizes, features without NaN, and every split; returns the data itself."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 import torch
@@ -17,7 +17,12 @@ from hgraph.structure.graph import Graph
 from hgraph.structure.hypergraph import Hypergraph
 from hgraph.structure.split import cuts, in_time
 
+if TYPE_CHECKING:
+    from hgraph.structure.data import Data
+
 __all__ = ["HyperedgeSplit", "LinkSplit"]
+
+S = TypeVar("S", Graph, Hypergraph)
 
 _TRIES = 100  # draws of a negative before its positive goes without
 
@@ -97,12 +102,16 @@ class LinkSplit:
         links_of = [links[:, ids.sort().values] for ids in (train, val, test)]
         return cls(structure, links_of[0], links_of[1], links_of[2], *negatives.tensor_split([len(val)], dim=1))
 
-    def check(self, graph: Graph) -> None:
+    def check(self, whole: Graph | Data) -> None:
         """Prove that no held-out link is in the training graph, in either direction, and that negatives are none.
+
+        Args:
+            whole: the whole graph, or the data that holds it.
 
         Raises:
             DataError: the structure is not the graph less the held-out links, parts overlap, or a negative is an edge.
         """
+        graph = _whole(whole, Graph)
         codes = [_codes(part, graph) for part in (self.train, self.val, self.test)]
         everything = torch.cat(codes)
         if len(everything.unique()) != len(everything):
@@ -219,13 +228,17 @@ class HyperedgeSplit:
         train, val, test = parts
         return cls(_only(hypergraph, train), train, val, test, *negatives)
 
-    def check(self, hypergraph: Hypergraph) -> None:
+    def check(self, whole: Hypergraph | Data) -> None:
         """Prove that the training hypergraph holds no set of members that is held out, and that negatives are none.
+
+        Args:
+            whole: the whole hypergraph, or the data that holds it.
 
         Raises:
             DataError: parts overlap, the structure is not that of the training hyperedges, or the members of a held-out
                 hyperedge are there under another number, or a negative is a hyperedge.
         """
+        hypergraph = _whole(whole, Hypergraph)
         ids = torch.cat([self.train, self.val, self.test])
         if len(ids.unique()) != len(ids):
             raise DataError("split: a hyperedge stands in two of train, val and test, or twice in one")
@@ -248,6 +261,11 @@ class HyperedgeSplit:
     def __repr__(self) -> str:
         counts = [f"{name} {len(getattr(self, name)):,}" for name in ("train", "val", "test")]
         return f"HyperedgeSplit({', '.join(counts)} hyperedges)"
+
+
+def _whole(whole: Any, kind: type[S]) -> S:
+    """The structure that a split divides, from the data that holds it or as it is."""
+    return of_kind("whole", getattr(whole, "structure", whole), kind)
 
 
 # ---------------------------------------------------------------------- links

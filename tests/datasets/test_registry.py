@@ -9,12 +9,14 @@ import sys
 
 import pytest
 import torch
+from typer.testing import CliRunner
 
 import hgraph.datasets as datasets
+from hgraph.cli import app
 from hgraph.datasets import registry
 from hgraph.datasets.download import listed
-from hgraph.errors import ArgumentError
-from hgraph.structure import Data, Dataset, Graph
+from hgraph.errors import ArgumentError, DataError
+from hgraph.structure import Data, Dataset, Graph, Parts
 
 FACTS = {
     "description": "d",
@@ -97,6 +99,59 @@ def test_a_loader_may_return_one_example_or_a_dataset():
     assert len(datasets.load("one")) == 1
     assert datasets.load("one")[0] is one
     assert datasets.load("whole") is whole
+
+
+KINDS = {
+    "image": (lambda: [(torch.zeros(3, 8, 8), 1), (torch.ones(3, 8, 8), 0)], "image classification", {"images": 2}),
+    "text": (lambda: ["to be or not to be", "that is"], "next token prediction", {"characters": 25}),
+    "knowledge graph": (lambda: torch.tensor([[0, 0, 1], [1, 1, 2]]), "link prediction", {"triples": 2, "entities": 3}),
+    "table": (lambda: [{"user": 1, "item": 2, "click": True}], "click prediction", {"rows": 1}),
+}
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_sets_of_other_kinds_fit(kind):
+    """Pictures, texts, triples and rows under the same card, split by `Parts`, listed and told of as any other."""
+    make, task, sizes = KINDS[kind]
+    facts = FACTS | {"kind": kind, "task": task, "target_spec": {"kind": "own", "more": [1]}, "sizes": sizes}
+
+    @datasets.register("mine", **facts)
+    def mine(root):
+        items, nobody = make(), torch.empty(0, dtype=torch.long)
+        splits = {"default": Parts(torch.arange(len(items)), nobody, nobody)}
+        return registry.dataset("mine", items, splits)
+
+    found = datasets.load("mine")
+    assert (found.task, found.target_spec, len(found)) == (task, facts["target_spec"], len(make()))
+    assert len(found.select(found.split().train)) == len(found)
+    run = lambda *arguments: CliRunner().invoke(app, ["datasets", *arguments])  # noqa: E731
+    assert f"{next(iter(sizes.values()))} {next(iter(sizes))}" in run("list").stdout
+    told = run("info", "mine")
+    assert told.exit_code == 0, told.output
+    assert f"{len(found)} example(s)" in told.stdout
+    picture = run("info", "mine", "--out", "picture.png")
+    assert picture.exit_code == 2
+    assert f"out: expected a set of graphs or hypergraphs to draw, got 'mine', whose kind is {kind}" in picture.stderr
+    assert f"which is for {task}" in CliRunner().invoke(app, ["train", "mine", "--model", "gcn"]).stderr
+
+
+def test_files_that_a_reader_stumbles_over_are_a_data_error():
+    def mine(root):
+        return [[][1]]
+
+    datasets.register("mine", **FACTS, files=["uci_zoo/zoo.data"])(mine)
+    datasets.register("own", **FACTS)(mine)
+    with pytest.raises(DataError, match="mine: its files are not what its card says .IndexError"):
+        datasets.load("mine")
+    with pytest.raises(IndexError):  # no files of ours: an error in the loader is told as it is
+        datasets.load("own")
+
+
+def test_a_table_for_a_name_is_told_apart(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "rows.csv").write_text("id\n1\n")
+    with pytest.raises(ArgumentError, match=r"got 'rows.csv', a file. `hgraph datasets build` makes a data set"):
+        datasets.load("rows.csv")
 
 
 def test_names_are_checked_and_taken_once():

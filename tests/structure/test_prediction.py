@@ -253,6 +253,23 @@ def test_vertices_of_the_test_come_after_all_that_training_knows(times, seed):
             assert stages[earlier].max() < stages[later].min()
 
 
+@pytest.mark.parametrize("kind", [LinkSplit, HyperedgeSplit])
+def test_data_hold_splits_of_what_is_to_be_predicted(kind):
+    structure = (
+        Graph.from_edge_index([[0, 1, 2, 3, 4], [1, 2, 3, 4, 0]], num_nodes=5, directed=False)
+        if kind is LinkSplit
+        else Hypergraph.from_lists([[0, 1], [1, 2], [2, 3], [3, 4], [0, 4]], num_vertices=5)
+    )
+    split = kind.random(structure, val=0.2, test=0.2)
+    data = Data(structure, torch.ones(5, 1), torch.full((5,), -1), {"default": split}).validate()
+    assert data.split("default", kind) is split
+    with pytest.raises(ArgumentError, match=f"split: expected a Split, got 'default', a {kind.__name__}"):
+        data.split()
+    leaky = dataclasses.replace(split, structure=structure)
+    with pytest.raises(DataError, match="split: the training .*graph is not"):
+        dataclasses.replace(data, splits={"default": leaky}).validate()
+
+
 def test_splits_move():
     graph = erdos_renyi_graph(9, 0.4, seed=0)
     assert LinkSplit.random(graph).to("meta").structure.adj.indices.device.type == "meta"
