@@ -203,7 +203,7 @@ def _reorder_data(data: Data, method: str) -> Reordered[Data]:
         structure=moved.result,
         x=data.x[order],
         y=data.y if of_target is None else data.y[of_target],
-        splits={name: _split(split, data, moved.result, order, of_target) for name, split in data.splits.items()},
+        splits={name: _split(data.split(name), data, moved.result, order, of_target) for name in data.splits},
         meta=_meta(data.meta, order, hyperedges, edges),
     )
     return Reordered(new, order, hyperedges, edges)
