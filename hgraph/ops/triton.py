@@ -118,6 +118,30 @@ def _additive_grads(adj: Rows, q: Tensor, k: Tensor, a: Tensor, slope: float, gr
     return grad_q, grad_k, grad_a
 
 
+def _attend(adj: Rows, q: Tensor | None, k: Tensor | None, v: Tensor, bias: Tensor | None, *rest: Any) -> Any:
+    from hgraph.kernels.csr_attend import WIDEST, Inputs, csr_attend
+
+    given = Inputs(q, k, v, bias, *rest)
+    if not _served(q, k, v, bias) or max(given.widths) > WIDEST:
+        return NotImplemented
+    return csr_attend(adj[0], adj[1], adj[2], given)
+
+
+def _attend_grads(adj: Rows, q: Tensor | None, k: Tensor | None, v: Tensor, bias: Tensor | None, *rest: Any) -> Any:
+    from hgraph.kernels.csr_attend import WIDEST, Inputs
+    from hgraph.kernels.csr_attend_grads import csr_attend_grads
+
+    *numbers, lse, delta, grad = rest
+    given = Inputs(q, k, v, bias, *numbers)
+    if not _served(q, k, v, bias, grad) or max(given.widths) > WIDEST:
+        return NotImplemented
+    lists = (adj[0], adj[1], adj[2]), (adj[3], adj[4], adj[5])
+    *grads, grad_bias = csr_attend_grads(*lists, adj[6], given, lse, delta, grad)
+    if bias is not None and grad_bias is not None and bias.shape[1] != given.heads:
+        grad_bias = grad_bias.unflatten(1, (-1, bias.shape[1])).sum(1)  # over the heads that share a column
+    return tuple(v.new_empty(0) if g is None else g for g in (*grads, grad_bias))
+
+
 _OPERATORS: dict[str, Callable[..., Any]] = {
     "spmm": _spmm,
     "sddmm": _sddmm,
@@ -126,5 +150,7 @@ _OPERATORS: dict[str, Callable[..., Any]] = {
     "softmax": _softmax,
     "additive": _additive,
     "additive_grads": _additive_grads,
+    "attend": _attend,
+    "attend_grads": _attend_grads,
 }
 KERNELS = {name: _on_device(kernel) for name, kernel in _OPERATORS.items()}

@@ -165,8 +165,25 @@ def _additive(heads: str, width: str, dtype: str) -> None:
     additive_flow(adj.t_indptr, adj.t_indices, adj.source, grad, x, x, x[0], 0.2, vector=False)
 
 
+def _attend(score: str, heads: str, keys: str, width: str, dtype: str, dropout: str) -> None:
+    from hgraph.kernels.csr_attend import Inputs, csr_attend
+    from hgraph.kernels.csr_attend_grads import csr_attend_grads
+
+    adj, own = _structure(), () if score == "additive" else (int(width),)
+    q = torch.ones(64, int(heads), *own, dtype=_DTYPES[dtype])
+    k = torch.ones(64, int(keys), *own, dtype=_DTYPES[dtype])
+    v, bias = torch.ones(64, int(keys), int(width), dtype=q.dtype), torch.ones(adj.num_edges, 1, dtype=q.dtype)
+    chance, seed = float(dropout), torch.zeros(1, dtype=torch.int64)
+    slope = 0.2 if score == "additive" else None
+    given = Inputs(q, k, v, bias if chance else None, seed if chance else None, chance, 0.3, slope)
+    rows, columns = (adj.indptr, adj.indices, adj.target), (adj.t_indptr, adj.t_indices, adj.source)
+    out, lse = csr_attend(*rows, given)
+    csr_attend_grads(rows, columns, adj.perm, given, lse, lse, out)
+
+
 LAUNCHERS: dict[str, Callable[..., None]] = {
     "reduce": _reduce, "dot": _dot, "extremum": _extremum, "softmax": _softmax, "additive": _additive,
+    "attend": _attend,
 }  # fmt: skip
 
 

@@ -13,11 +13,14 @@ import pytest
 pytest.importorskip("triton")
 
 SHARED_MEMORY = {80: 163 * 1024, 90: 227 * 1024}  # bytes that a block may have
-FAST = ["reduce sum 64 float32 0", "softmax 8 float32"]
+FAST = ["reduce sum 64 float32 0"]
 WIDTHS = (1, 2, 4, 8, 16, 32, 64, 128, 256)
 SLOW = [
     *(f"softmax {h} {t}" for h in (1, 3, 8, 64) for t in ("float32", "bfloat16")),
     *(f"additive {h} {w} {t}" for h, w in ((1, 1), (8, 8), (4, 64), (1, 512)) for t in ("float32", "bfloat16")),
+    *(f"attend dot 4 4 {w} {t} 0" for w in (*WIDTHS, 512, 1024) for t in ("float32", "bfloat16")),
+    *(f"attend additive 8 8 {w} {t} 0.5" for w in (8, 64, 256) for t in ("float32", "float16")),
+    "attend dot 8 2 64 float32 0.5", "attend dot 1 1 64 float64 0",
     "reduce sum 128 bfloat16 4", "extremum 64 float32 1",
     *(f"reduce {kind} {w} {t} {k}" for w in WIDTHS for t, kind, k in (
         ("float32", "sum", 0), ("float32", "max", 1), ("bfloat16", "sum", 1), ("float64", "sum", 0),
@@ -76,6 +79,6 @@ def row_bytes(case: str) -> int:
     """The longest run of bytes at every edge that is sure to start at a multiple of 16."""
     name, *arguments = case.split()
     size = {"float16": 2, "bfloat16": 2, "float32": 4, "float64": 8}[next(a for a in arguments if "float" in a)]
-    width = {"reduce": 1, "dot": 1, "extremum": 0, "softmax": 0, "additive": 1}[name]
+    width = {"reduce": 1, "dot": 1, "extremum": 0, "softmax": 0, "additive": 1, "attend": 3}[name]
     run = int(arguments[width]) * size
     return run if run % 16 == 0 else 0

@@ -73,13 +73,14 @@ def test_softmax_of_large_scores(score: float, device: str, short_stretches: Non
     assert (share == 1 / 20).all()
 
 
-@pytest.mark.parametrize("kind", ["dot", "additive", "vector"])
 @pytest.mark.parametrize(
-    ("name", "dtype", "width", "cut"),
-    pairwise(name=list(STRUCTURES), dtype=DTYPES, width=[1, 5, 16, 40], cut=[True, False]),
+    ("name", "dtype", "kind", "width", "cut"),
+    pairwise(
+        name=list(STRUCTURES), dtype=DTYPES, kind=["dot", "additive", "vector"], width=[1, 5, 16, 40], cut=[True, False]
+    ),
 )
 def test_scores(
-    kind: str, name: str, dtype: torch.dtype, width: int, cut: bool, device: str, monkeypatch: pytest.MonkeyPatch
+    name: str, dtype: torch.dtype, kind: str, width: int, cut: bool, device: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     if cut:
         monkeypatch.setattr(split, "LONGEST", 8)

@@ -1,0 +1,277 @@
+"""Softmax attention over each row's edges in one pass: score, softmax and weighted sum, nothing kept an edge.
+
+A program holds ROWS parts of the structure (`split`) for one head. Each of its ENTRIES slots runs a softmax of its own
+over every ENTRIES-th edge, (maximum, sum, weighted sum), rescaled when the maximum grows; the slots are merged at the
+end, and those of a long row's parts once more. Only the output and lse = maximum + log(sum) are written. The gradients
+(`csr_attend_grads`) form the scores again.
+
+Arguments are those of the operator ``attend`` of hgraph.ops.attention; dropout draws as hgraph.ops.random does.
+"""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import torch
+import triton
+import triton.language as tl
+from torch import Tensor
+
+from hgraph.kernels import split
+from hgraph.kernels.edge_softmax import finite
+from hgraph.kernels.split import accumulator, first_part, num_parts, num_stretches, part, wide
+
+__all__ = ["WIDEST", "Inputs", "config", "csr_attend", "dropped", "scored"]
+
+# Channels of a head -> (ROWS, ENTRIES, warps): 16 numbers a lane, for the sums, keys and values are held together.
+TABLE = {
+    1: (64, 8, 1),
+    2: (32, 8, 1),
+    4: (32, 4, 1),
+    8: (16, 4, 1),
+    16: (8, 4, 1),
+    32: (4, 4, 1),
+    64: (2, 8, 2),
+    128: (1, 8, 2),
+    256: (1, 8, 4),
+    512: (1, 4, 4),
+    1024: (1, 4, 8),
+}
+WIDEST = 1024
+
+
+class Inputs(NamedTuple):
+    """What the forward and the gradients both take.
+
+    ``scored`` says how: 0 by the bias alone, 1 by the inner product, 2 by LeakyReLU(q + k).
+    """
+
+    q: Tensor | None  # [T, H, D], or [T, H] for 2
+    k: Tensor | None  # [S, K, D], or [S, K]
+    v: Tensor  # [S, K, V]
+    bias: Tensor | None  # [E, B]
+    seed: Tensor | None  # [1]
+    dropout: float
+    scale: float
+    slope: float | None
+
+    @property
+    def score(self) -> int:
+        """How edges are scored."""
+        return 0 if self.q is None else 1 if self.slope is None else 2
+
+    @property
+    def first(self) -> Tensor:
+        """Whose second dimension is H, and in whose dtype, float32 at least, scores come."""
+        given = self.bias if self.q is None else self.q
+        assert given is not None  # noqa: S101 - something must be there to take a softmax of
+        return given
+
+    @property
+    def heads(self) -> int:
+        """H."""
+        return self.first.shape[1]
+
+    @property
+    def wide_dtype(self) -> torch.dtype:
+        """What is computed in."""
+        return split.torch_dtype(accumulator(torch.promote_types(self.first.dtype, self.v.dtype)))
+
+    @property
+    def widths(self) -> tuple[int, int]:
+        """Channels of a key and of a value."""
+        return self.q.shape[2] if self.score == 1 and self.q is not None else 1, self.v.shape[2]
+
+    def contiguous(self) -> Inputs:
+        """As the kernels address them."""
+        q, k, bias = (None if t is None else t.contiguous() for t in (self.q, self.k, self.bias))
+        return self._replace(q=q, k=k, v=self.v.contiguous(), bias=bias)
+
+    def pointers(self, none: Tensor) -> tuple[Tensor, ...]:
+        """q, k, v, bias and seed; what is not there is never read."""
+        return tuple(none if t is None else t for t in self[:5])
+
+    def constants(self) -> dict[str, Any]:
+        """What all kernels are compiled for."""
+        (width, values), heads, dtype = self.widths, self.heads, self.wide_dtype
+        how = config(max(width, values), dtype)
+        return {
+            "SCORE": self.score, "SLOPE": self.slope or 0.0, "EXACT": self.scale if dtype == torch.float64 else None,
+            "LIMIT": -1 if self.seed is None else round(self.dropout * 2**32), "KEPT": 1 / (1 - self.dropout),
+            "H": heads, "GROUP": heads // self.v.shape[1], "BIASES": 0 if self.bias is None else self.bias.shape[1],
+            "D": width, "V": values, "BLOCK_D": triton.next_power_of_2(max(width, 1)),
+            "BLOCK_V": triton.next_power_of_2(max(values, 1)), "ACC": accumulator(dtype),
+            "LONGEST": split.LONGEST, **how,
+        }  # fmt: skip
+
+
+def config(channels: int, dtype: torch.dtype) -> dict[str, Any]:
+    """The launch for a width of heads and a dtype."""
+    rows, entries, warps = TABLE[triton.next_power_of_2(max(channels, 1))]
+    if dtype == torch.float64:
+        entries = entries // 2
+    return {"ROWS": rows, "ENTRIES": entries, "num_warps": warps, "enable_fp_fusion": True}
+
+
+@triton.jit
+def _mixed(x):
+    x = (x ^ (x >> 16)) * 0x85EBCA6B
+    x = (x ^ (x >> 13)) * 0xC2B2AE35
+    return x ^ (x >> 16)
+
+
+@triton.jit
+def dropped(seed, e, head, H: tl.constexpr, LIMIT: tl.constexpr, KEPT: tl.constexpr, ACC: tl.constexpr):
+    """1 / (1 - p) for edges whose number reaches the limit, else 0: a function of the seed and of e H + h alone."""
+    key = tl.load(seed)
+    counter = e.to(tl.int64) * H + head
+    low = (counter & 0xFFFFFFFF).to(tl.uint32) ^ (key & 0xFFFFFFFF).to(tl.uint32)
+    high = (counter >> 32).to(tl.uint32) ^ (key >> 32).to(tl.uint32)
+    drawn = _mixed(_mixed(low) ^ high)
+    return tl.where(drawn.to(tl.int64) >= LIMIT, tl.full(e.shape, KEPT, dtype=ACC), 0.0)
+
+
+@triton.jit
+def scored(mine, theirs, SCORE: tl.constexpr, SLOPE: tl.constexpr):
+    """(unscaled scores [R, E], the sums under the LeakyReLU) of one side's rows and the other's gathered."""
+    if SCORE == 1:
+        reach = tl.sum(mine * theirs, axis=2)
+        score = reach
+    else:
+        reach = mine + theirs
+        score = tl.where(reach > 0, reach, reach * SLOPE)
+    return score, reach
+
+
+@triton.jit
+def _attend_parts(
+    indptr, indices, target, q, k, v, bias, seed, out, lse, partial, states, scale, num_rows, num_edges, parts,
+    SCORE: tl.constexpr, SLOPE: tl.constexpr, EXACT: tl.constexpr, LIMIT: tl.constexpr, KEPT: tl.constexpr,
+    H: tl.constexpr, GROUP: tl.constexpr, BIASES: tl.constexpr, D: tl.constexpr, V: tl.constexpr, ACC: tl.constexpr,
+    SPLIT: tl.constexpr, LONGEST: tl.constexpr, WIDE: tl.constexpr,
+    BLOCK_D: tl.constexpr, BLOCK_V: tl.constexpr, ROWS: tl.constexpr, ENTRIES: tl.constexpr,
+):  # fmt: skip
+    KEYS: tl.constexpr = H // GROUP
+    pid = tl.program_id(0)
+    head = pid % H
+    v_part = (pid // H) * ROWS + tl.arange(0, ROWS)
+    row, begin, end, active = part(v_part, indptr, target, num_rows, num_edges, SPLIT, LONGEST)
+    if WIDE:
+        row, v_part, begin, end = row.to(tl.int64), v_part.to(tl.int64), begin.to(tl.int64), end.to(tl.int64)
+    channel, value = tl.arange(0, BLOCK_D), tl.arange(0, BLOCK_V)
+    if SCORE == 1:
+        at = (row * H + head)[:, None] * D + channel[None, :]
+        mine = tl.load(q + at, mask=active[:, None] & (channel < D)[None, :], other=0).to(ACC)[:, None, :]
+    elif SCORE == 2:
+        mine = tl.load(q + row * H + head, mask=active, other=0).to(ACC)[:, None]
+    most = tl.full([ROWS, ENTRIES], float("-inf"), dtype=ACC)
+    total = tl.zeros([ROWS, ENTRIES], dtype=ACC)
+    acc = tl.zeros([ROWS, ENTRIES, BLOCK_V], dtype=ACC)
+    for step in range(0, tl.cdiv(tl.max(end - begin, axis=0), ENTRIES)):
+        e = begin[:, None] + step * ENTRIES + tl.arange(0, ENTRIES)[None, :]
+        live = e < end[:, None]
+        s = tl.load(indices + e, mask=live, other=0)
+        if WIDE:
+            s = s.to(tl.int64)
+        of_key = s * KEYS + head // GROUP
+        at_value = of_key[:, :, None] * V + value[None, None, :]
+        values = tl.load(v + at_value, mask=live[:, :, None] & (value < V)[None, None, :], other=0).to(ACC)
+        score = tl.zeros([ROWS, ENTRIES], dtype=ACC)
+        if SCORE == 1:
+            at_key = of_key[:, :, None] * D + channel[None, None, :]
+            theirs = tl.load(k + at_key, mask=live[:, :, None] & (channel < D)[None, None, :], other=0).to(ACC)
+            score, _ = scored(mine, theirs, SCORE, SLOPE)
+        elif SCORE == 2:
+            score, _ = scored(mine, tl.load(k + of_key, mask=live, other=0).to(ACC), SCORE, SLOPE)
+        score *= EXACT if EXACT is not None else scale
+        if BIASES > 0:
+            score += tl.load(bias + e * BIASES + head % BIASES, mask=live, other=0).to(ACC)
+        score = tl.where(live, score, float("-inf"))
+        higher = tl.maximum(most, score)
+        shift = finite(higher)
+        fade, share = tl.exp(most - shift), tl.exp(score - shift)
+        total = total * fade + share
+        if LIMIT >= 0:
+            share *= dropped(seed, e, head, H, LIMIT, KEPT, ACC)
+        acc = acc * fade[:, :, None] + share[:, :, None] * values
+        most = higher
+    top = tl.max(most, axis=1)
+    fade = tl.exp(most - finite(top)[:, None])
+    whole = tl.sum(total * fade, axis=1)
+    result = tl.sum(acc * fade[:, :, None], axis=1)
+    inside = (value < V)[None, :]
+    if SPLIT:
+        of_part = active & (v_part >= num_rows)
+        slot = (v_part - num_rows) * H + head
+        tl.store(states + slot * 2, top, mask=of_part)
+        tl.store(states + slot * 2 + 1, whole, mask=of_part)
+        tl.store(partial + slot[:, None] * V + value[None, :], result, mask=of_part[:, None] & inside)
+        active = active & (v_part < num_rows)
+    at = row * H + head
+    tl.store(lse + at, tl.where(whole == 0, float("-inf"), top + tl.log(tl.where(whole == 0, 1.0, whole))), mask=active)
+    result = result / tl.where(whole == 0, 1.0, whole)[:, None]
+    tl.store(out + at[:, None] * V + value[None, :], result.to(out.dtype.element_ty), mask=active[:, None] & inside)
+
+
+@triton.jit
+def _attend_combine(
+    indptr, target, partial, states, out, lse, num_edges,
+    H: tl.constexpr, V: tl.constexpr, ACC: tl.constexpr, LONGEST: tl.constexpr, WIDE: tl.constexpr,
+    BLOCK_V: tl.constexpr, ENTRIES: tl.constexpr,
+):  # fmt: skip
+    pid = tl.program_id(0)
+    head, stretch = pid % H, pid // H
+    row, slot, count = first_part(stretch, indptr, target, num_edges, LONGEST)
+    if WIDE:
+        row, slot, stretch = row.to(tl.int64), slot.to(tl.int64), stretch.to(tl.int64)
+    value = tl.arange(0, BLOCK_V)
+    most = tl.full([ENTRIES], float("-inf"), dtype=ACC)
+    total = tl.zeros([ENTRIES], dtype=ACC)
+    acc = tl.zeros([ENTRIES, BLOCK_V], dtype=ACC)
+    for first in range(0, count, ENTRIES):
+        each = first + tl.arange(0, ENTRIES)
+        live = each < count
+        at = tl.where(each == 0, slot, 2 * (stretch + each)) * H + head
+        higher = tl.maximum(most, tl.load(states + at * 2, mask=live, other=float("-inf")))
+        shift = finite(higher)
+        fade = tl.exp(most - shift)
+        share = tl.exp(tl.load(states + at * 2, mask=live, other=float("-inf")) - shift)
+        total = total * fade + share * tl.load(states + at * 2 + 1, mask=live, other=0)
+        here = live[:, None] & (value < V)[None, :]
+        values = tl.load(partial + at[:, None] * V + value[None, :], mask=here, other=0)
+        acc = acc * fade[:, None] + share[:, None] * values
+        most = higher
+    top = tl.max(most, axis=0)
+    fade = tl.exp(most - finite(top))
+    whole = tl.sum(total * fade, axis=0)
+    result = tl.sum(acc * fade[:, None], axis=0) / tl.where(whole == 0, 1.0, whole)
+    at = row * H + head
+    tl.store(
+        lse + at, tl.where(whole == 0, float("-inf"), top + tl.log(tl.where(whole == 0, 1.0, whole))), mask=count > 0
+    )
+    tl.store(out + at * V + value, result.to(out.dtype.element_ty), mask=(value < V) & (count > 0))
+
+
+def csr_attend(indptr: Tensor, indices: Tensor, target: Tensor, given: Inputs) -> tuple[Tensor, Tensor]:
+    """(out [T, H, V] in v's dtype, lse [T, H], float32 at least); 0 and -inf for a row without unmasked edges."""
+    num_rows, num_edges, heads, values = indptr.shape[0] - 1, indices.shape[0], given.heads, given.v.shape[2]
+    given = given.contiguous()
+    dtype = given.wide_dtype
+    out = given.v.new_empty((num_rows, heads, values))
+    lse = out.new_empty((num_rows, heads), dtype=split.torch_dtype(accumulator(given.first.dtype)))
+    if num_edges == 0 or lse.numel() == 0:
+        return out.zero_(), lse.fill_(float("-inf"))
+    stretches, parts = num_stretches(num_edges), num_parts(num_rows, num_edges)
+    partial = out.new_empty((2 * stretches, heads, values), dtype=dtype)
+    states = partial.new_empty((2 * stretches, heads, 2))
+    how = given.constants() | {"WIDE": wide(*given[:4], out, partial, lse)}
+    _attend_parts[(heads * triton.cdiv(parts, how["ROWS"]),)](
+        indptr, indices, target, *given.pointers(indptr), out, lse, partial, states, given.scale,
+        num_rows, num_edges, parts, SPLIT=stretches > 0, **how,
+    )  # fmt: skip
+    if stretches:
+        shared = {name: how[name] for name in ("H", "V", "ACC", "LONGEST", "WIDE", "BLOCK_V", "num_warps")}
+        _attend_combine[(heads * stretches,)](
+            indptr, target, partial, states, out, lse, num_edges, ENTRIES=8, enable_fp_fusion=True, **shared
+        )
+    return out, lse
