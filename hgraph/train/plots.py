@@ -124,7 +124,7 @@ def confusion_matrix(logits: Tensor, y: Tensor, names: Sequence[str], title: str
     table = torch.bincount(y * classes + logits.argmax(-1), minlength=classes**2).view(classes, classes)
     share = table / table.sum(1, keepdim=True).clamp(min=1)
     side = min(12.0, 2.6 + 0.5 * classes)
-    figure = Figure(figsize=(side + 1.2, side), dpi=150, layout="constrained")
+    figure = Figure(figsize=(max(side + 1.2, 6.4), side), dpi=150, layout="constrained")  # wide enough for the title
     FigureCanvasAgg(figure)
     axes = figure.subplots()
     axes.imshow(share.numpy(), cmap="Blues", vmin=0, vmax=1)
@@ -139,7 +139,7 @@ def confusion_matrix(logits: Tensor, y: Tensor, names: Sequence[str], title: str
         axes.set_yticks(range(classes), short, fontsize=8)
     axes.set_xlabel("answer", color=_INK)
     axes.set_ylabel("truth", color=_INK)
-    axes.set_title(title, loc="left", fontsize=10, color=_INK)
+    figure.suptitle(title, x=0.02, ha="left", fontsize=10, color=_INK)
     axes.tick_params(length=0, labelcolor=_INK)
     for spine in axes.spines.values():
         spine.set_visible(False)
@@ -156,7 +156,6 @@ def structure_picture(data: Data) -> bytes:
     structure, y = data.structure.to("cpu"), data.y.cpu()
     if data.num_vertices > _MOST_DRAWN:
         figure = statistics(structure, y).draw()
-        figure.set_dpi(150)
     else:
         figure = Figure(figsize=(7.5, 5), dpi=150, layout="constrained")
         structure.draw(figure.subplots(), labels=y)
@@ -200,5 +199,5 @@ def spread(values: dict[str, float], gap: float) -> dict[str, float]:
 def png(figure: Any) -> bytes:
     """The bytes of the picture."""
     buffer = io.BytesIO()
-    figure.savefig(buffer, format="png")
+    figure.savefig(buffer, format="png", dpi=150)
     return buffer.getvalue()
