@@ -175,8 +175,8 @@ def _meaning(comparison: Comparison, names: dict[str, str], config: Mapping[str,
         "vertices two steps away and on their degrees, and no hidden state is kept between calls. Cutting "
         "exactly that neighbourhood out for each request can be cheaper on large structures; that is not measured.",
         "**All vertices**: the student's wide layer may cost more than the teacher's sparse sums, so a speed-up "
-        "below 1 is possible and is shown as it is. (The 100x of the LightHGNN paper is against a teacher that multiplies "
-        "with a materialised vertex-by-vertex matrix; this one goes through the hyperedges.)",
+        "below 1 is possible and is shown as it is. (The 100x of the LightHGNN paper is against a teacher that "
+        "multiplies with a materialised vertex-by-vertex matrix; this one goes through the hyperedges.)",
     ]
     if comparison.student.unseen_accuracy is not None:
         texts.append(
