@@ -1,16 +1,17 @@
-"""Cora and CiteSeer as citation graphs, from the files of Planetoid, with the public split."""
+"""Cora, CiteSeer and PubMed as citation graphs, from the files of Planetoid, with the public split."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from hgraph.datasets.common import Root, check_sizes, files_of, text_of
-from hgraph.datasets.download import fetch_listed
+from hgraph.datasets.common import Root, check_sizes, files_of
+from hgraph.datasets.download import fetch_listed, fetch_unlisted
 from hgraph.datasets.registry import register
 from hgraph.errors import DataError
 from hgraph.structure import Data, Graph, Split
@@ -21,15 +22,19 @@ _QUIRKS = (
     "The default split is the public one: the first 20 papers a class train, the next 500 validate, 1,000 test.",
     "Neighbour lists repeat entries; repeats are merged, and each undirected edge is two directed ones.",
     "Class numbers are the files' columns; the files have no class names, which are told by the published class sizes.",
-    "Features are words present or absent; normalize_features=True divides each row by its sum.",
+    "Features are words present or absent (PubMed: weights); normalize_features=True divides rows by their sum.",
 )
 _NEURAL = (
     "Theory", "Reinforcement Learning", "Genetic Algorithms", "Neural Networks", "Probabilistic Methods", "Case Based",
     "Rule Learning",
 )  # fmt: skip
 
+_PUBMED = "https://raw.githubusercontent.com/kimiyoung/planetoid/af6abf468a772cc055bec88c52e4d6f51b7c37e3/data"
+_MAX_BYTES = 2**28
+_VALIDATION = 500
+
 # name: words of the description, classes, sizes, own quirks
-_SETS: dict[str, tuple[str, tuple[str, ...], dict[str, int], tuple[str, ...]]] = {
+_SETS: dict[str, tuple[str, tuple[str, ...] | None, dict[str, int], tuple[str, ...]]] = {
     "cora": (
         "2,708 papers on machine learning, joined where one cites the other.",
         _NEURAL,
@@ -48,19 +53,28 @@ _SETS: dict[str, tuple[str, tuple[str, ...], dict[str, int], tuple[str, ...]]] =
             "The often quoted 4,732 edges count repeats and loops; there are 4,552 different ones between papers.",
         ),
     ),
+    "pubmed": (
+        "19,717 papers on diabetes, joined where one cites the other.",
+        None,
+        {"nodes": 19717, "edges": 88648, "features": 500, "classes": 3},
+        (
+            "Its files have not been counted here: the counts are the published ones, without repeats and loops, and "
+            "the files are checked against them. The first download is trusted, later ones must equal it.",
+        ),
+    ),
 }
 
 
-def _make_loader(name: str, classes: tuple[str, ...], sizes: dict[str, int]) -> Callable[..., Data]:
+def _make_loader(name: str, classes: tuple[str, ...] | None, sizes: dict[str, int]) -> Callable[..., Data]:
     def loader(root: Root = None, *, normalize_features: bool = True, self_loops: bool = False) -> Data:
         read = {part: _read(name, part, root) for part in ("x", "tx", "allx", "ally", "ty", "graph")}
-        test = np.array(text_of("planetoid", f"ind.{name}.test.index", root).split(), dtype=np.int64)
+        test = np.array(_file(name, "test.index", root).read_bytes().split(), dtype=np.int64)
         structure = _graph(read["graph"], sizes["nodes"], self_loops)
         x, y = _assemble(read, test, sizes)
         if normalize_features:
-            x = x / x.sum(1, keepdim=True).clamp(min=1)
+            x = x / x.sum(1, keepdim=True).clamp(min=torch.finfo(x.dtype).tiny)
         labelled = read["x"].shape[0]
-        ids = torch.arange(labelled + 500)
+        ids = torch.arange(labelled + _VALIDATION)
         split = Split(structure, ids[:labelled], ids[labelled:], torch.from_numpy(np.sort(test)))
         data = Data(structure, x, y, {"default": split, "public": split}, {"class_names": classes}).validate()
         check_sizes(name, [data], sizes, but=["edges"] * self_loops)
@@ -73,8 +87,16 @@ def _make_loader(name: str, classes: tuple[str, ...], sizes: dict[str, int]) -> 
 def _read(name: str, part: str, root: Root) -> Any:
     from hgraph.datasets.unpickle import loads
 
-    path = fetch_listed("planetoid", f"ind.{name}.{part}", root)
+    path = _file(name, part, root)
     return loads(path.read_bytes(), source=str(path))
+
+
+def _file(name: str, part: str, root: Root) -> Path:
+    """By its hash where the files could be counted, else as it comes the first time."""
+    path = f"ind.{name}.{part}"
+    if name == "pubmed":
+        return fetch_unlisted("planetoid", path, f"{_PUBMED}/{path}", max_bytes=_MAX_BYTES, root=root)
+    return fetch_listed("planetoid", path, root)
 
 
 def _graph(neighbours: dict[int, list[int]], num_nodes: int, self_loops: bool) -> Graph:
@@ -115,4 +137,5 @@ for _name, (_description, _classes, _sizes, _own_quirks) in _SETS.items():
         quirks=(*_own_quirks, *_QUIRKS),
         sizes=_sizes,
         files=files_of("planetoid", f"ind.{_name}."),
+        download=None,
     )(_make_loader(_name, _classes, _sizes))

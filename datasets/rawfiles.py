@@ -8,7 +8,7 @@ import math
 import re
 import warnings
 import zipfile
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -17,7 +17,7 @@ import torch
 
 from hgraph.errors import DataError
 
-__all__ = ["Files", "arrays", "columns", "integers", "read_at_most", "torch_saved"]
+__all__ = ["Files", "arrays", "columns", "integers", "npz", "read_at_most", "torch_saved"]
 
 _ALLOWANCE = 64 * 2**20
 _EMPTY = re.compile(rb"^(?=,|$)|(?<=,)(?=,|$)", re.MULTILINE)  # the place of a field with nothing in it
@@ -118,15 +118,36 @@ def arrays(files: Files, name: str) -> dict[str, torch.Tensor]:
     Raises:
         DataError: anything else in it, or an array that says to be larger than its bytes.
     """
+    return _arrays_in(io.BytesIO(files.read(name)), f"{files.place}: {name}", files.limit, None)
+
+
+def npz(path: Path, names: Sequence[str]) -> dict[str, torch.Tensor]:
+    """Some arrays of numbers in a ``.npz`` file on disk; what else is in it is not looked at.
+
+    Raises:
+        DataError: one is missing or is no array of numbers, or says to be larger than its bytes.
+    """
     try:
-        with zipfile.ZipFile(io.BytesIO(files.read(name))) as archive:
-            if sum(m.file_size for m in archive.infolist()) > files.limit:
-                raise DataError(f"{files.place}: {name} unpacks to more than {files.limit} bytes")
-            return {m.filename.removesuffix(".npy"): _array(archive, m) for m in archive.infolist()}
+        content = io.BytesIO(path.read_bytes())
+    except OSError as error:
+        raise DataError(f"{path}: cannot be read ({error.strerror or error})") from error
+    return _arrays_in(content, str(path), _ALLOWANCE + 200 * len(content.getbuffer()), names)
+
+
+def _arrays_in(content: io.BytesIO, where: str, limit: int, names: Sequence[str] | None) -> dict[str, torch.Tensor]:
+    try:
+        with zipfile.ZipFile(content) as archive:
+            members = {m.filename.removesuffix(".npy"): m for m in archive.infolist()}
+            if missing := set(names or ()) - set(members):
+                raise DataError(f"{where}: {', '.join(sorted(missing))} missing, there are {sorted(members)}")
+            members = members if names is None else {name: members[name] for name in names}
+            if sum(m.file_size for m in members.values()) > limit:
+                raise DataError(f"{where} unpacks to more than {limit} bytes")
+            return {name: _array(archive, m) for name, m in members.items()}
     except Exception as error:  # whatever a malformed file makes NumPy raise
         if isinstance(error, DataError):
             raise
-        raise DataError(f"{files.place}: {name}: not arrays of numbers ({error})") from error
+        raise DataError(f"{where}: not arrays of numbers ({error})") from error
 
 
 def _array(archive: zipfile.ZipFile, member: zipfile.ZipInfo) -> torch.Tensor:
