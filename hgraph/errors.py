@@ -11,6 +11,7 @@ __all__ = [
     "BackendError",
     "DataError",
     "HgraphError",
+    "LicenceWarning",
     "MissingPackageError",
     "did_you_mean",
 ]
@@ -49,6 +50,10 @@ class BackendError(HgraphError, ValueError):
 
 class DataError(HgraphError, ValueError):
     """A file or data set is missing, damaged, unsafe, or not what its card says."""
+
+
+class LicenceWarning(UserWarning):
+    """What was loaded has terms of its own, other than hgraph's."""
 
 
 class MissingPackageError(HgraphError, ImportError):

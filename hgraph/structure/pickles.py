@@ -1,0 +1,203 @@
+"""Pickles read by a machine of our own, in which nothing can be called but what is handed to it.
+
+Python's unpickler imports and calls what a file names. This one knows the opcodes that build plain data and no
+others; a global is a name and nothing more, until the caller says what it stands for.
+"""
+
+from __future__ import annotations
+
+import pickletools
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from hgraph.errors import DataError
+
+__all__ = ["Record", "interpret"]
+
+_MAX_OPERATIONS = 20_000_000
+_MARK = object()
+_CONSTANTS = {"NONE": None, "NEWTRUE": True, "NEWFALSE": False}
+_VALUES = {
+    "BINBYTES", "BINFLOAT", "BININT", "BININT1", "BININT2", "BINUNICODE", "LONG1", "SHORT_BINBYTES", "SHORT_BINUNICODE",
+}  # fmt: skip
+_EMPTY: dict[str, Callable[[], Any]] = {"EMPTY_DICT": dict, "EMPTY_LIST": list, "EMPTY_TUPLE": tuple, "EMPTY_SET": set}
+_KEYS = (str, int, float, bytes, type(None))  # not tuples: those nested in each other take forever to hash
+
+
+class Record:
+    """What a global, and whatever is made by it, becomes: its name, its arguments and its state. It does nothing.
+
+    Attributes:
+        name: as the file gives it, ``module.name``.
+        made: whether it was called, or only named.
+        args: what it was called with.
+        state: what it was built with, None if with nothing.
+    """
+
+    __slots__ = ("args", "made", "name", "state")
+
+    def __init__(self, name: str, *, made: bool = False, args: tuple[Any, ...] = ()) -> None:
+        self.name, self.made, self.args = name, made, args
+        self.state: Any = None
+
+    def __repr__(self) -> str:
+        """Its name."""
+        return f"Record({self.name!r})"
+
+
+def interpret(
+    content: bytes,
+    *,
+    calls: Mapping[str, Callable[..., Any]],
+    persistent: Callable[[Any], Any] | None = None,
+    max_bytes: int = 64 * 2**20,
+) -> Any:
+    """The plain data in a pickle of protocol 2 or later, with records for everything else.
+
+    Args:
+        content: the whole pickle.
+        calls: what may be called, by ``module.name``: harmless functions of plain data.
+        persistent: makes something of references to outside the pickle; None refuses them.
+        max_bytes: longer content is refused.
+
+    Raises:
+        DataError: an opcode that is not needed for data, or a pickle that contradicts itself.
+
+    >>> import pickle
+    >>> interpret(pickle.dumps({"a": [1, print]}, protocol=2), calls={})
+    {'a': [1, Record('__builtin__.print')]}
+    """
+    if len(content) > max_bytes:
+        raise DataError(f"a pickle of {len(content)} bytes, more than {max_bytes}")
+    machine = _Machine(calls, persistent)
+    try:
+        for count, (opcode, argument, position) in enumerate(pickletools.genops(content)):
+            if count > _MAX_OPERATIONS:
+                raise DataError(f"more than {_MAX_OPERATIONS} operations")
+            if opcode.name == "STOP":
+                return machine.pop()
+            machine.step(opcode.name, argument, position or 0)
+    except DataError:
+        raise
+    except Exception as error:  # whatever malformed bytes make the opcodes' reader raise
+        raise DataError(f"not a whole pickle ({type(error).__name__}: {error})") from error
+    raise DataError("a pickle without an end")
+
+
+class _Machine:
+    """A stack, a memo, and a step for each opcode that is known."""
+
+    def __init__(self, calls: Mapping[str, Callable[..., Any]], persistent: Callable[[Any], Any] | None) -> None:
+        self.calls, self.persistent = calls, persistent
+        self.stack: list[Any] = []
+        self.memo: dict[int, Any] = {}
+
+    def step(self, name: str, argument: Any, position: int) -> None:
+        if name in _VALUES:
+            self.stack.append(argument)
+        elif name in _CONSTANTS:
+            self.stack.append(_CONSTANTS[name])
+        elif name in _EMPTY:
+            self.stack.append(_EMPTY[name]())
+        elif name in ("BINGET", "LONG_BINGET"):
+            self.stack.append(self.memo[argument])
+        elif name in ("BINPUT", "LONG_BINPUT", "MEMOIZE"):
+            self.memo[len(self.memo) if name == "MEMOIZE" else argument] = self.top()
+        elif name == "MARK":
+            self.stack.append(_MARK)
+        elif name in ("TUPLE1", "TUPLE2", "TUPLE3"):
+            self.stack.append(tuple(reversed([self.pop() for _ in range(int(name[-1]))])))
+        elif name == "TUPLE":
+            self.stack.append(tuple(self.to_mark()))
+        elif name not in ("PROTO", "FRAME"):
+            known = getattr(self, f"do_{name.lower()}", None)
+            if known is None:
+                raise DataError(f"opcode {name} at byte {position} is not needed for data")
+            known(argument)
+
+    def top(self) -> Any:
+        if not self.stack or self.stack[-1] is _MARK:
+            raise DataError("the stack is empty")
+        return self.stack[-1]
+
+    def pop(self) -> Any:
+        self.top()
+        return self.stack.pop()
+
+    def to_mark(self) -> list[Any]:
+        """What lies above the last mark, which goes too."""
+        at = len(self.stack) - 1
+        while at >= 0 and self.stack[at] is not _MARK:
+            at -= 1
+        if at < 0:
+            raise DataError("no mark")
+        items = self.stack[at + 1 :]
+        del self.stack[at:]
+        return items
+
+    def filled(self, kind: type) -> Any:
+        """The container on the top of the stack."""
+        if type(self.top()) is not kind:
+            raise DataError(f"a {kind.__name__} is needed, not {type(self.top()).__name__}")
+        return self.stack[-1]
+
+    def do_append(self, _: Any) -> None:
+        item = self.pop()
+        self.filled(list).append(item)
+
+    def do_appends(self, _: Any) -> None:
+        items = self.to_mark()
+        self.filled(list).extend(items)
+
+    def do_additems(self, _: Any) -> None:
+        items = self.to_mark()
+        self.filled(set).update(_key(item) for item in items)
+
+    def do_setitem(self, _: Any) -> None:
+        value, key = self.pop(), self.pop()
+        self.filled(dict)[_key(key)] = value
+
+    def do_setitems(self, _: Any) -> None:
+        items = self.to_mark()
+        if len(items) % 2:
+            raise DataError("a key without a value")
+        self.filled(dict).update(zip(map(_key, items[::2]), items[1::2], strict=True))
+
+    def do_global(self, argument: str) -> None:
+        module, name = argument.split(" ", 1)
+        self.stack.append(Record(f"{module}.{name}"))
+
+    def do_stack_global(self, _: Any) -> None:
+        name, module = self.pop(), self.pop()
+        if not isinstance(name, str) or not isinstance(module, str):
+            raise DataError("a global without a name")
+        self.stack.append(Record(f"{module}.{name}"))
+
+    def do_reduce(self, _: Any) -> None:
+        args, function = self.pop(), self.pop()
+        if not isinstance(args, tuple) or not isinstance(function, Record) or function.made:
+            raise DataError("only a global can be called, with a tuple")
+        call = self.calls.get(function.name)
+        self.stack.append(Record(function.name, made=True, args=args) if call is None else call(*args))
+
+    do_newobj = do_reduce
+
+    def do_build(self, _: Any) -> None:
+        state = self.pop()
+        made = self.top()
+        if isinstance(made, dict) and isinstance(state, dict):
+            return  # attributes of an ordered dict, which are none of the data
+        if not isinstance(made, Record) or not made.made:
+            raise DataError(f"{type(made).__name__} takes no state")
+        made.state = state
+
+    def do_binpersid(self, _: Any) -> None:
+        if self.persistent is None:
+            raise DataError("it refers to objects outside the file")
+        self.stack.append(self.persistent(self.pop()))
+
+
+def _key(key: Any) -> Any:
+    if not isinstance(key, _KEYS):
+        raise DataError(f"keys and members are numbers or texts, not {type(key).__name__}")
+    return key
