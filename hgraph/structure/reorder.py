@@ -22,7 +22,8 @@ __all__ = ["Reordered", "reorder"]
 
 T = TypeVar("T", Graph, Hypergraph, Data)
 
-_ROUNDS = 10  # of label propagation: more hardly moves a vertex
+_ROUNDS = 10  # of label propagation at most; and it ends when no more than this share would still move
+_STILL = 0.01
 
 
 @dataclass(frozen=True, eq=False)
@@ -159,29 +160,40 @@ def _by_degree(target: Tensor, source: Tensor, size: int) -> Tensor:
 
 def _by_cluster(target: Tensor, source: Tensor, size: int) -> Tensor:
     """Label propagation, every round half of the vertices; groups and their members in the order of `_rcm`."""
-    generator = torch.Generator().manual_seed(0)  # which half: chance, but the same each time
+    import numpy as np
+
+    draw = np.random.default_rng(0)  # which half: chance, but the same each time
     rank = _coo.inverse(_rcm(target, source, size))
-    label = torch.arange(size)
+    ends, others, label = target.numpy(), source.numpy(), np.arange(size)
     for _ in range(_ROUNDS):
-        found = _commonest(target, label[source], size, label)
-        moves = (torch.rand(size, generator=generator) < 0.5) & (found != label)
-        if not bool((found != label).any()):
+        found = _commonest(ends, label[others], label)
+        differ = found != label
+        if differ.sum() <= _STILL * size:
             break
-        label = torch.where(moves, found, label)
-    first = torch.full((size,), size).scatter_reduce_(0, label, rank, "amin")  # where each group begins
-    return _coo.lexsort(first[label], rank)
+        label = np.where(differ & (draw.random(size) < 0.5), found, label)
+    group = torch.from_numpy(label)
+    first = torch.full((size,), size).scatter_reduce_(0, group, rank, "amin")  # where each group begins
+    return _coo.lexsort(first[group], rank)
 
 
-def _commonest(target: Tensor, label: Tensor, size: int, default: Tensor) -> Tensor:
-    """The label that most of a vertex's neighbours have, the smallest of equals; the default where it has none."""
-    order = _coo.lexsort(target, label)
-    target, label = target[order], label[order]
-    starts = _coo.first_of_run(target, label).nonzero().flatten()
-    counts = torch.diff(starts, append=torch.tensor([len(target)]))
-    best = _coo.lexsort(target[starts], -counts)
-    rows, labels = target[starts][best], label[starts][best]
-    first = _coo.first_of_run(rows, rows)
-    return default.scatter(0, rows[first], labels[first])
+def _commonest(target: Any, label: Any, default: Any) -> Any:
+    """The label that most of each vertex's neighbours have, the smallest of equals; the default where it has none.
+
+    Two numbers are sorted and compared as one, which is several times faster than a sort by two keys.
+    """
+    import numpy as np
+
+    size = len(default)
+    keys = np.sort(target * size + label)
+    starts = np.flatnonzero(np.diff(keys, prepend=-1))
+    if len(starts) == 0:
+        return default
+    rows, labels = np.divmod(keys[starts], size)
+    votes = np.diff(starts, append=len(keys)) * size + (size - 1 - labels)
+    begins = np.flatnonzero(np.diff(rows, prepend=-1))
+    found = default.copy()
+    found[rows[begins]] = size - 1 - np.maximum.reduceat(votes, begins) % size
+    return found
 
 
 _ORDERS = {"rcm": _rcm, "degree": _by_degree, "cluster": _by_cluster}

@@ -9,11 +9,29 @@ import sys
 import pytest
 import torch
 
-from hgraph.benchmarks import cases, compare, harness, launch, ops, picture, records, reference, runner
+from hgraph.benchmarks import (
+    attention,
+    cases,
+    compare,
+    growth,
+    harness,
+    launch,
+    locality,
+    models,
+    networks,
+    ops,
+    peak,
+    picture,
+    records,
+    reference,
+    runner,
+)
 from hgraph.errors import ArgumentError
-from hgraph.structure import Adjacency
+from hgraph.models import GAT, GCN, HGNN, HGNNP
+from hgraph.structure import Adjacency, Graph, Hypergraph
 from hgraph.testing import random_adjacency
 
+pytestmark = pytest.mark.filterwarnings("ignore:Sparse")  # PyG's matrices, as torch sees them
 QUICK = harness.Setting(rounds=2, seconds=0.0)
 
 
@@ -262,3 +280,54 @@ def test_then_and_now_side_by_side(tmp_path, monkeypatch):
 @pytest.mark.skipif(not (records.RESULTS.parents[1] / ".git").exists(), reason="no checkout")
 def test_the_commit_is_known():
     assert len(records.commit().rstrip("+")) == 9
+
+
+# ---------------------------------------------------------------------- what the other suites measure
+
+
+def test_renumbered_graphs_answer_as_the_given_one(monkeypatch):
+    monkeypatch.setattr(locality, "_mesh", lambda: (cases.mesh(8), torch.randn(64, 16)))
+    measured = harness.run(locality.renumbered(locality._mesh, "mesh"), QUICK)
+    assert not measured.left_out
+    assert {f"reordered by {m}" for m in locality.METHODS} <= set(measured.times)
+
+
+@pytest.mark.parametrize("name", growth.CALLS)
+def test_what_grows_can_be_called_at_any_size(name):
+    assert growth.CALLS[name](600)() is not None
+
+
+def test_windows_in_blocks_are_windows():
+    q, k, v = (x[:600] for x in attention.inputs(600))
+    torch.testing.assert_close(attention.in_blocks(q, k, v, 100), attention.dense(q, k, v), rtol=1e-4, atol=1e-5)
+
+
+def test_memory_of_a_call_is_measured_above_its_inputs():
+    assert 60 < peak.peak_mib(make_large) < 120  # 64 MiB
+
+
+def make_large():
+    kept = torch.zeros(2**22)
+    return lambda: kept.repeat(4)
+
+
+def test_networks_of_the_peers_agree():
+    pytest.importorskip("torch_geometric")
+    x, y = torch.randn(12, 5), torch.arange(12) % 3
+    graph = Graph.from_edge_index([[0, 1, 2, 5, 5], [1, 2, 3, 6, 7]], num_nodes=12, directed=False)
+    hypergraph = Hypergraph.from_lists([[0, 1, 2], [2, 3], [5, 7, 8]], num_vertices=12)
+    gcn, gat = GCN(5, 4, 3, dropout=0.0), GAT(5, 4, 3, heads=2, dropout=0.0)
+    cells = {
+        "gcn": (networks.Bound(gcn, graph), [networks.GCNOnPyG(gcn, graph, csr=csr) for csr in (False, True)]),
+        "gat": (networks.Bound(gat, graph), [networks.GATOnPyG(gat, graph)]),
+    }
+    for kind, symmetric in ((HGNN, True), (HGNNP, False)):
+        model = kind(5, 4, 3, dropout=0.0)
+        peer = networks.HypergraphOnPyG(model, hypergraph, symmetric=symmetric)
+        cells[kind.__name__] = networks.Bound(model, hypergraph), [peer]
+    for own, others in cells.values():
+        found = {"hgraph": own, **{f"peer {i}": other for i, other in enumerate(others)}}
+        for make in (models.inference, models.epochs):
+            measured = harness.run(make(lambda f=found: (f, networks.Dense(5, 4, 3), x, y), "small"), QUICK)
+            assert not measured.left_out
+            assert len(measured.times) == len(found) + 1

@@ -1,0 +1,111 @@
+"""Token attention: a causal window of 256 over 4k and 16k tokens, 8 heads of 64, against torch's ways.
+
+Useful work is 4 T W H D operations forward; "GEMM of as many operations" is one matrix product that does as many, so
+its ratio is the share of the machine's peak that hgraph reaches. SDPA with `is_causal` visits every earlier key: more
+work, the way of those who have no windows.
+"""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable, Mapping
+from functools import partial
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+import hgraph
+from hgraph.benchmarks.harness import Case, Method, NotHereError, gradient, own, without_gradient
+from hgraph.errors import HgraphError
+
+WINDOW, HEADS, CHANNELS = 256, 8, 64
+
+
+def inputs(tokens: int) -> tuple[Tensor, Tensor, Tensor]:
+    """q, k, v [T, H, D]."""
+    generator = torch.Generator().manual_seed(0)
+    q, k, v = (torch.randn(tokens, HEADS, CHANNELS, generator=generator) for _ in range(3))
+    return q, k, v
+
+
+def by_head(x: Tensor) -> Tensor:
+    """[1, H, T, D], as torch takes it."""
+    return x.transpose(0, 1).unsqueeze(0)
+
+
+def back(x: Tensor) -> Tensor:
+    return x.squeeze(0).transpose(0, 1)
+
+
+def dense(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+    """SDPA under a T x T mask: what the window means."""
+    far = torch.arange(len(q)).unsqueeze(1) - torch.arange(len(q))
+    mask = (far >= 0) & (far < WINDOW)
+    return back(F.scaled_dot_product_attention(by_head(q), by_head(k), by_head(v), attn_mask=mask))
+
+
+def in_blocks(q: Tensor, k: Tensor, v: Tensor, block: int = 256) -> Tensor:
+    """SDPA for each block of queries and the keys that some of them hears: the best way in plain torch."""
+    q, k, v = by_head(q), by_head(k), by_head(v)
+    parts = []
+    for first in range(0, q.shape[2], block):
+        begin, end = max(0, first - WINDOW), first + block
+        far = torch.arange(first, end).unsqueeze(1) - torch.arange(begin, end)
+        mask = (far >= 0) & (far < WINDOW)
+        parts.append(F.scaled_dot_product_attention(q[:, :, first:end], k[:, :, begin:end], v[:, :, begin:end], mask))
+    return back(torch.cat(parts, 2))
+
+
+def flex(tokens: int) -> Callable[[Tensor, Tensor, Tensor], Tensor]:
+    """FlexAttention, compiled."""
+    from torch.nn.attention.flex_attention import create_block_mask, flex_attention
+
+    def heard(b: Tensor, h: Tensor, t: Tensor, s: Tensor) -> Tensor:
+        return (t >= s) & (t - s < WINDOW)
+
+    mask = create_block_mask(heard, None, None, tokens, tokens, device="cpu")
+    compiled = torch.compile(flex_attention)
+    return lambda q, k, v: back(compiled(by_head(q), by_head(k), by_head(v), block_mask=mask))
+
+
+def windowed(tokens: int, backward: bool, name: str) -> Case:
+    q, k, v = inputs(tokens)
+    tiles = hgraph.patterns.sliding_window(tokens, WINDOW, causal=True).tiles(128)
+    if backward:
+        tiles = tiles.with_transpose()
+        q, k, v = (x.requires_grad_() for x in (q, k, v))
+
+    def ours() -> Tensor:
+        return hgraph.attend(tiles, q, k, v).out
+
+    try:
+        with torch.no_grad():
+            ours()
+    except HgraphError as error:
+        raise NotHereError(f"attend over tiles: {' '.join(str(error).split())}") from error
+    methods: dict[str, Method] = own(ours)
+    methods["torch SDPA per 256-block"] = lambda: in_blocks(q, k, v)
+    if shutil.which("g++") and not backward:  # its CPU backward is not there
+        call = flex(tokens)
+        methods["torch FlexAttention, compiled"] = lambda: call(q, k, v)
+    flops = 4 * tokens * WINDOW * HEADS * CHANNELS * (3.5 if backward else 1)  # backward: five products for two
+    left, right = torch.randn(int(flops / 2 / 1024**2), 1024), torch.randn(1024, 1024)
+    limits: dict[str, Method] = {"limit: GEMM of as many operations": lambda: left @ right}
+    causal = partial(F.scaled_dot_product_attention, is_causal=True)
+    everything = lambda: back(causal(by_head(q), by_head(k), by_head(v)))  # noqa: E731
+    grad = torch.randn_like(v)
+    wrapped = (lambda m: gradient(m, [q, k, v], grad)) if backward else without_gradient
+    if not (backward and tokens > 4096):
+        limits["limit: SDPA is_causal (all keys: more work)"] = wrapped(everything)
+    expected = wrapped(lambda: dense(q, k, v)) if tokens <= 4096 else None
+    return Case(name, {n: wrapped(m) for n, m in methods.items()}, limits, expected, rtol=1e-3)
+
+
+def suite(device: str) -> Mapping[str, Callable[[], Case]]:
+    made: dict[str, Callable[[], Case]] = {}
+    for tokens in (4096, 16384):
+        for backward in (False, True):
+            name = f"window 256 of {tokens // 1024}k tokens{' f+b' * backward}"
+            made[name] = partial(windowed, tokens, backward, name)
+    return made
