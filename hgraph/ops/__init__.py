@@ -5,11 +5,14 @@ from hgraph.ops.backend import backend, backends, current_backend
 from hgraph.ops.edge import Additive, Dot, edge_score, edge_softmax
 from hgraph.ops.merge import merge
 from hgraph.ops.propagate import propagate
+from hgraph.ops.tokens import Relative, alibi
 
 __all__ = [
     "Additive",
     "AttendResult",
     "Dot",
+    "Relative",
+    "alibi",
     "attend",
     "attention_weights",
     "backend",

@@ -7,7 +7,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from hgraph.errors import ArgumentError
+from hgraph.errors import ArgumentError, ArgumentTypeError
 from hgraph.ops import _check
 from hgraph.ops.additive import additive
 from hgraph.ops.attention import attend as attend_op
@@ -16,7 +16,8 @@ from hgraph.ops.edge import Dot, Score, check_scores, head_axis
 from hgraph.ops.linear import Rows, at_target, rows, widened
 from hgraph.ops.random import draw_seed, kept
 from hgraph.ops.soft import soft_attend, soft_score
-from hgraph.structure import Adjacency, SoftAdjacency
+from hgraph.ops.tokens import Relative, attend_tokens, edge_bias, is_scattered
+from hgraph.structure import Adjacency, BlockAdjacency, SoftAdjacency, TokenGraph, derived
 
 __all__ = ["AttendResult", "attend", "attention_weights"]
 
@@ -35,13 +36,13 @@ class AttendResult(NamedTuple):
 
 
 def attend(
-    adj: Adjacency | SoftAdjacency,
+    adj: Adjacency | SoftAdjacency | TokenGraph | BlockAdjacency,
     q: Tensor,
     k: Tensor,
     v: Tensor,
     *,
     score: Score | None = None,
-    bias: Tensor | None = None,
+    bias: Tensor | Relative | None = None,
     scale: float | None = None,
     dropout: float = 0.0,
     generator: torch.Generator | None = None,
@@ -55,14 +56,15 @@ def attend(
 
     Args:
         adj: the edges; its weights are not read (a multiplicity w is ``bias=log(w)``). Over a `SoftAdjacency` this is
-            dense attention under its mask: T x S scores are kept.
+            dense attention under its mask: T x S scores are kept. Over a `TokenGraph` or its tiles it is dense within
+            tiles of tokens, with inner products only.
         q: [..., T, H, D] queries ([..., T, H] for ``Additive()``).
         k: [..., S, H_kv, D] keys ([..., S, H_kv] for ``Additive()``); H_kv divides H, and each key head serves
             H / H_kv neighbouring query heads.
         v: [..., S, H_kv, D_v] values.
         score: `Dot` (default) or `Additive`.
         bias: [E] or [E, H] added to the scores, row-sorted order ([..., T, S, H or 1] for a `SoftAdjacency`); -inf
-            masks an edge.
+            masks an edge. A `Relative` for token graphs.
         scale: c; by default :math:`1/\sqrt{D}` for `Dot` and 1 for `Additive`.
         dropout: probability with which an edge's share is dropped, the others scaled by 1 / (1 - p). Always
             applied when above 0: pass 0 in evaluation.
@@ -84,16 +86,37 @@ def attend(
     ([2.0, 0.0], [0.6931471824645996, -inf])
     """
     score = Dot() if score is None else score
-    check_scores(adj, q, k, score)
+    check_scores(adj, q, k, score, TokenGraph, BlockAdjacency)
     batch, heads = _batch(q, score), _heads(q, score)
     _check.floating("v", v, adj.device)
     kv_heads = k.shape[head_axis(score)]
     _check.shape("v", v, [*batch, adj.num_sources, kv_heads, "D_v"], "One row a source, heads as k has")
-    _check_bias(adj, bias, heads)
     if head_mask is not None:
         _check_head_mask(adj, head_mask, batch, heads)
     if not 0 <= dropout < 1:
         raise ArgumentError("dropout", "a probability in [0, 1)", dropout)
+    if isinstance(adj, (TokenGraph, BlockAdjacency)):
+        if (
+            isinstance(adj, TokenGraph)
+            and isinstance(score, Dot)
+            and derived(adj, "scattered", lambda: is_scattered(adj))
+        ):
+            return attend(
+                derived(adj, "adjacency", adj.adjacency),
+                q,
+                k,
+                v,
+                bias=edge_bias(adj, bias, heads),
+                scale=scale,
+                dropout=dropout,
+                generator=generator,
+                head_mask=head_mask,
+            )
+        more = attend_tokens(adj, q, k, v, score, bias=bias, scale=scale, dropout=dropout, generator=generator)
+        return _masked(*more, head_mask)
+    if isinstance(bias, Relative):
+        raise ArgumentTypeError("bias", "a tensor with the exact edges", "Relative", "It goes with token graphs")
+    _check_bias(adj, bias, heads)
     seed = draw_seed(generator, adj.device) if dropout > 0 else None
     if isinstance(adj, SoftAdjacency):
         logits = _soft_logits(q, k, score, scale, bias)
@@ -105,6 +128,10 @@ def attend(
         out, lse = attend_op(rows(adj), *operands[:2], folded_v, operands[2], seed, dropout, *operands[3:])
         out = out.unflatten(1, (*batch, heads)).movedim(0, -3)
         lse = lse.unflatten(1, (*batch, heads)).movedim(0, -2)
+    return _masked(out, lse, head_mask)
+
+
+def _masked(out: Tensor, lse: Tensor, head_mask: Tensor | None) -> AttendResult:
     if head_mask is not None:
         out = torch.where(head_mask.unsqueeze(-1), out, 0.0)
         lse = torch.where(head_mask, lse, float("-inf"))
@@ -221,7 +248,9 @@ def _check_bias(adj: Adjacency | SoftAdjacency, bias: Tensor | None, heads: int)
         _check.shape("bias", bias, [adj.num_edges, heads][: bias.dim()], "Biases come in row-sorted order")
 
 
-def _check_head_mask(adj: Adjacency | SoftAdjacency, head_mask: Tensor, batch: torch.Size, heads: int) -> None:
+def _check_head_mask(
+    adj: Adjacency | SoftAdjacency | TokenGraph | BlockAdjacency, head_mask: Tensor, batch: torch.Size, heads: int
+) -> None:
     _check.booleans("head_mask", head_mask, adj.device)
     full = (*batch, adj.num_targets, heads)
     own = (1,) * (len(full) - head_mask.dim()) + head_mask.shape

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -143,9 +144,9 @@ def head_axis(score: Score) -> int:
     return -1 if isinstance(score, Additive) and score.a is None else -2
 
 
-def check_scores(adj: Adjacency | SoftAdjacency, q: Tensor, k: Tensor, score: Score) -> None:
-    """q [..., T, H(, D)], k [..., S, H_kv(, D)] and the score fit the structure and each other."""
-    _check.structure(adj, Adjacency, SoftAdjacency)
+def check_scores(adj: Any, q: Tensor, k: Tensor, score: Score, *more: type) -> None:
+    """q [..., T, H(, D)], k [..., S, H_kv(, D)] and the score fit the structure and each other; ``more`` kinds too."""
+    _check.structure(adj, Adjacency, SoftAdjacency, *more)
     if not isinstance(score, (Dot, Additive)):
         raise ArgumentTypeError("score", "Dot() or Additive()", type(score).__name__)
     _check.floating("q", q, adj.device)

@@ -11,7 +11,7 @@ from torch import Tensor
 from hgraph.structure import _runs
 from hgraph.structure.blocks import CAUSAL, FULL, BlockAdjacency, packed
 
-__all__ = ["tiled"]
+__all__ = ["num_visited", "tiled"]
 
 _RUNS_A_CHUNK = 1 << 17  # cut into tiles at once: fits into caches, and memory is not asked for anew
 _MASKS_A_CHUNK = 1024  # unpacked at once: 16 MB at 128 tokens a tile
@@ -47,6 +47,16 @@ def tiled(indptr: Tensor, start: Tensor, stop: Tensor, extent: Tensor, block: in
     rule, mask = _with_shared_masks(parts, block, indptr.device)
     visited = torch.cat([indptr[:0], *(p.visited for p in parts)])
     return _assembled(visited, rule, mask, (batch, heads, rows), extent, block)
+
+
+def num_visited(graph_row: Tensor, start: Tensor, stop: Tensor, extent: Tensor, block: int) -> int:
+    """How many tiles `tiled` would list, without listing them."""
+    targets, sources = extent.shape[2:4]
+    rows, columns = -(-targets // block), -(-sources // block)
+    base = graph_row.div(max(targets, 1), rounding_mode="floor") * rows + graph_row % max(targets, 1) // block
+    base = base * (columns + 1)
+    joined = _runs.united(_runs.Line(base + start // block, base + (stop - 1) // block + 1))
+    return int((joined.last - joined.first).sum())
 
 
 def _cut(row: Tensor, start: Tensor, stop: Tensor, targets: int, sources: int, block: int) -> _Part:

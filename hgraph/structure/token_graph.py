@@ -314,6 +314,14 @@ class TokenGraph(Structure):
         """The graph as tiles of ``block`` x ``block`` positions, made once a block size; see `BlockAdjacency`."""
         return derived(self, ("tiles", block), lambda: _tiles(self, whole("block", block, 1)))
 
+    def num_tiles(self, block: int) -> int:
+        """How many tiles of that size the graph visits, over all heads and examples, without making them."""
+        from hgraph.structure._tiling import num_visited
+
+        whole("block", block, 1)
+        own = (self._row(), self.start.long(), self.stop.long(), self.extent)
+        return derived(self, ("num_tiles", block), lambda: num_visited(*own, block))
+
     def equal(self, other: TokenGraph) -> bool:
         """Whether both have the same sizes and the same edges."""
         if not isinstance(other, TokenGraph) or self.shape != other.shape:

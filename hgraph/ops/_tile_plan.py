@@ -1,0 +1,174 @@
+"""How attention goes over tiles on a CPU: which query tokens meet which key tokens in one dense product.
+
+A tile row of one head is a step; its tiles are cut into segments, each a slice of tokens where the tiles lie side by
+side (nothing is copied), else a list of tokens. Tiles that need no mask are kept apart from those that do, unless these
+are many: a mask costs more than the product it saves. Small tiles (top-k by token) go many rows a step instead.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+from torch.utils.weak import WeakTensorKeyDictionary
+
+from hgraph.structure.blocks import CAUSAL, FULL, BlockAdjacency
+
+__all__ = ["Plan", "Segment", "Step", "additive", "is_diagonal", "plan_of", "structure_of", "tensors_of"]
+
+_SMALL = 32  # tiles of fewer tokens are gathered, many rows at once
+_SCORES_A_STEP = 1 << 14  # scores a head of one gathered step: bounds the copies of keys and values
+_MASKS_KEPT = 64
+
+
+class Segment(NamedTuple):
+    """Key tokens, and which of them each query token may meet."""
+
+    columns: slice | Tensor  # [C], or [n, C] in a gathered step
+    rules: tuple[int, ...] | Tensor  # of the tiles, empty where every pair meets; booleans [n, rows, C] if gathered
+
+
+class Step(NamedTuple):
+    """Query tokens that meet the same segments under neighbouring heads of some examples."""
+
+    examples: slice
+    heads: slice
+    rows: slice | Tensor  # [rows], or [n, rows] in a gathered step
+    segments: list[Segment]
+
+
+class Plan:
+    """The steps over one structure, and the masks that they share."""
+
+    def __init__(self, tiles: BlockAdjacency) -> None:
+        self.tiles = tiles
+        self.steps = [step for part in tiles.parts() for step in _steps(part)]
+        self._masks: dict[tuple[object, ...], tuple[Tensor, Tensor]] = {}
+
+    def mask(self, rules: tuple[int, ...], rows: int, columns: int, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
+        """What to add to the scores [rows, columns] of a segment, 0 or -inf, and which rows [rows] meet nobody."""
+        key = (rules, rows, columns, dtype)
+        if key in self._masks:
+            return self._masks[key]
+        bits = self.tiles.allowed(torch.tensor(rules)).transpose(0, 1).flatten(1)[:rows, :columns]
+        mask = additive(bits, dtype)
+        if len(self._masks) < _MASKS_KEPT:
+            self._masks[key] = mask
+        return mask
+
+
+def additive(meets: Tensor, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
+    """0 where pairs [..., rows, C] meet and -inf elsewhere; and which rows [..., rows] meet nobody."""
+    return torch.zeros(meets.shape, dtype=dtype).masked_fill_(~meets, float("-inf")), ~meets.any(-1)
+
+
+# Beside the structure's own tensor, whose life it shares.
+_PLANS = WeakTensorKeyDictionary()
+
+
+def tensors_of(tiles: BlockAdjacency) -> list[Tensor]:
+    """A structure as the list of tensors that operators take."""
+    flat = [tiles.mask, tiles.extent]
+    for part in tiles.parts():
+        flat += [part.index, part.rule, part.count, part.row]
+    return flat
+
+
+def structure_of(flat: Sequence[Tensor]) -> BlockAdjacency:
+    """The structure of such a list."""
+    mask, extent, index, rule, count, row, *rest = flat
+    wide = BlockAdjacency(rest[0], rest[1], rest[2], rest[3], mask, extent) if rest else None
+    return BlockAdjacency(index, rule, count, row, mask, extent, wide=wide)
+
+
+def plan_of(flat: Sequence[Tensor]) -> Plan:
+    """The plan over a structure given as tensors, made once."""
+    key = flat[2]
+    versions = tuple(t._version for t in flat) if not any(t.is_inference() for t in flat) else None
+    kept = _PLANS.get(key)
+    if kept is None or kept[0] != versions:
+        # Aliases: what is kept beside a tensor must not keep it alive.
+        kept = (versions, Plan(structure_of([t.detach() for t in flat])))
+        _PLANS[key] = kept
+    return kept[1]
+
+
+def _steps(part: BlockAdjacency) -> Iterator[Step]:
+    for b in range(part.batch):
+        examples = slice(None) if part.batch == 1 else slice(b, b + 1)
+        for low, high in _equal_heads(part, b):
+            heads = slice(None) if part.heads == 1 else slice(low, high)
+            yield from (_gathered if part.block < _SMALL else _by_row)(part, b, low, examples, heads)
+
+
+def _equal_heads(part: BlockAdjacency, b: int) -> list[tuple[int, int]]:
+    """Ranges of neighbouring heads of one structure."""
+    lists = torch.stack([part.index[b], part.rule[b]]).flatten(2), part.count[b]
+    ranges = [(0, 1)] if part.heads else []
+    for h in range(1, part.heads):
+        if torch.equal(lists[0][:, h - 1], lists[0][:, h]) and torch.equal(lists[1][h - 1], lists[1][h]):
+            ranges[-1] = (ranges[-1][0], h + 1)
+        else:
+            ranges.append((h, h + 1))
+    return ranges
+
+
+def _by_row(part: BlockAdjacency, b: int, h: int, examples: slice, heads: slice) -> Iterator[Step]:
+    block, targets, sources = part.block, part.num_targets, part.num_sources
+    lists = part.index[b, h].tolist(), part.rule[b, h].tolist()
+    for row, count, tiles, rules in zip(part.row.tolist(), part.count[b, h].tolist(), *lists, strict=True):
+        if not count:
+            continue
+        tiles, rules = tiles[:count], rules[:count]
+        masked = sum(rule != FULL for rule in rules)
+        if masked == 0 or 4 * masked >= count:
+            groups = [(tiles, rules)]
+        else:
+            pairs = [
+                [(t, r) for t, r in zip(tiles, rules, strict=True) if (r == FULL) == full] for full in (True, False)
+            ]
+            groups = [tuple(zip(*p, strict=True)) for p in pairs]  # type: ignore[misc]
+        segments = [
+            Segment(_columns(own, block, sources), () if all(r == FULL for r in rule) else tuple(rule))
+            for own, rule in groups
+        ]
+        yield Step(examples, heads, slice(row * block, min((row + 1) * block, targets)), segments)
+
+
+def _columns(tiles: Sequence[int], block: int, sources: int) -> slice | Tensor:
+    if tiles[-1] - tiles[0] == len(tiles) - 1:
+        return slice(tiles[0] * block, min((tiles[-1] + 1) * block, sources))
+    tokens = (torch.tensor(tiles).unsqueeze(1) * block + torch.arange(block)).flatten()
+    return tokens[tokens < sources]
+
+
+def _gathered(part: BlockAdjacency, b: int, h: int, examples: slice, heads: slice) -> Iterator[Step]:
+    """Rows with equally many tiles together."""
+    block, targets, sources = part.block, part.num_targets, part.num_sources
+    count, inside = part.count[b, h], torch.arange(block)
+    whole = (part.row + 1) * block <= targets  # the last tile row may be shorter, and is a step of its own
+    for size in count.unique().tolist():
+        if not size:
+            continue
+        at_once = max(1, _SCORES_A_STEP // (size * block * block))
+        for kind in (whole, ~whole):
+            for own in ((count == size) & kind).nonzero().flatten().split(at_once):
+                if not len(own):
+                    continue
+                rows = (part.row[own].long().unsqueeze(1) * block + inside)[
+                    :, : targets - int(part.row[own[0]]) * block
+                ]
+                rule = part.rule[b, h, own, :size]
+                columns = (part.index[b, h, own, :size].long().unsqueeze(2) * block + inside).flatten(1)
+                meets: tuple[int, ...] | Tensor = ()
+                if (bool((rule != FULL).any()) and block > 1) or bool((columns >= sources).any()):
+                    bits = part.allowed(rule.flatten()).unflatten(0, rule.shape).transpose(1, 2).flatten(2)
+                    meets = bits[:, : rows.shape[1]] & (columns < sources).unsqueeze(1)
+                yield Step(examples, heads, rows, [Segment(columns.clamp(max=sources - 1), meets)])
+
+
+def is_diagonal(rules: tuple[int, ...] | Tensor) -> bool:
+    """Whether a segment is one causal tile."""
+    return rules == (CAUSAL,)

@@ -1,0 +1,181 @@
+"""One dense product of attention over tiles: reading and writing its tokens, and its scores."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from hgraph.ops._tile_plan import Plan, Segment, Step, additive
+from hgraph.ops.random import bits
+
+__all__ = ["Given", "Heads", "Place", "add", "entries", "head_groups", "kept", "put", "scores", "shift", "spread"]
+__all__ += ["stacked", "take", "unstacked"]
+
+
+class Given(NamedTuple):
+    """The arguments of `block_attend` after the tiles."""
+
+    q: Tensor
+    k: Tensor
+    v: Tensor
+    table: Tensor | None
+    target_place: Tensor | None
+    source_place: Tensor | None
+    seed: Tensor | None
+    dropout: float
+    scale: float
+
+
+class Heads(NamedTuple):
+    """Query heads of a step, their key heads, and how many of the first read one of the second."""
+
+    query: slice
+    key: slice
+    group: int
+
+
+class Place(NamedTuple):
+    """Where a product stands: the arguments, the plan with its masks, a step, and its heads."""
+
+    given: Given
+    plan: Plan
+    step: Step
+    heads: Heads
+
+
+def head_groups(step: Step, heads: int, key_heads: int) -> Iterator[Heads]:
+    """The heads of a step: together where whole groups share their key heads, else one by one."""
+    group = heads // max(key_heads, 1)
+    low, high, _ = step.heads.indices(heads)
+    if low % group == 0 and high % group == 0:
+        yield Heads(slice(low, high), slice(low // group, high // group), group)
+        return
+    for h in range(low, high):
+        yield Heads(slice(h, h + 1), slice(h // group, h // group + 1), 1)
+
+
+# ---------------------------------------------------------------------- reading and writing tokens
+
+
+def take(x: Tensor, step: Step, heads: slice, tokens: slice | Tensor) -> Tensor:
+    """[B', H', tokens, D] of x [B, N, H, D]; lists [n, C] of tokens come as B * n examples."""
+    x = x[step.examples, :, heads]
+    if isinstance(tokens, slice):
+        return x[:, tokens].transpose(1, 2)
+    found = x.index_select(1, tokens.flatten())
+    if tokens.dim() == 1:
+        return found.transpose(1, 2)
+    return found.unflatten(1, tokens.shape).flatten(0, 1).transpose(1, 2)
+
+
+def put(x: Tensor, step: Step, heads: slice, tokens: slice | Tensor, value: Tensor) -> None:
+    """Write [B', H', tokens, D] into x [B, N, H, D]; each token is in one step of a head."""
+    own, value = _where(x, step, heads, tokens, value)
+    if isinstance(tokens, slice):
+        own[:, tokens].copy_(value)
+    else:
+        own.index_copy_(1, tokens.flatten(), value)
+
+
+def add(x: Tensor, step: Step, heads: slice, tokens: slice | Tensor, value: Tensor) -> None:
+    """Add [B', H', tokens, D] to x [B, N, H, D]."""
+    own, value = _where(x, step, heads, tokens, value)
+    if isinstance(tokens, slice):
+        own[:, tokens].add_(value)
+    else:
+        own.index_add_(1, tokens.flatten(), value.to(own.dtype))
+
+
+def _where(x: Tensor, step: Step, heads: slice, tokens: slice | Tensor, value: Tensor) -> tuple[Tensor, Tensor]:
+    own, value = x[step.examples, :, heads], value.transpose(1, 2)
+    if isinstance(tokens, Tensor) and tokens.dim() == 2:
+        value = value.unflatten(0, (own.shape[0], -1)).flatten(1, 2)
+    return own, value
+
+
+def stacked(x: Tensor, group: int) -> Tensor:
+    """[B', K, G * rows, D] of [B', H, rows, D]: heads that read one key head become further rows of it."""
+    return x if group == 1 else x.unflatten(1, (-1, group)).flatten(2, 3)
+
+
+def unstacked(x: Tensor, group: int) -> Tensor:
+    """[B', H, rows, D] of [B', K, G * rows, D]."""
+    return x if group == 1 else x.unflatten(2, (group, -1)).flatten(1, 2)
+
+
+def spread(x: Tensor, group: int) -> Tensor:
+    """[B', 1 or K, G * rows, C] of [B', 1 or H, rows, C]."""
+    if group == 1:
+        return x
+    return x.repeat(1, 1, group, 1) if x.shape[1] == 1 else stacked(x, group)
+
+
+def _numbers(which: slice | Tensor, size: int) -> Tensor:
+    """[n, C] token numbers; n = 1 for slices and lists."""
+    if isinstance(which, slice):
+        return torch.arange(*which.indices(size)).unsqueeze(0)
+    return which if which.dim() == 2 else which.unsqueeze(0)
+
+
+# ---------------------------------------------------------------------- scores
+
+
+def scores(at: Place, segment: Segment, q: Tensor, k: Tensor) -> Tensor:
+    """Scaled, biased and masked scores [B', K, G * rows, C] of stacked q and k."""
+    score = (q * at.given.scale) @ k.transpose(-1, -2)
+    more, _ = shift(at, segment, score.dtype)
+    return score if more is None else score + spread(more, at.heads.group)
+
+
+def shift(at: Place, segment: Segment, dtype: torch.dtype) -> tuple[Tensor | None, Tensor | None]:
+    """What is added to scores, [B' or 1, H' or 1, rows, C]; which rows [.., .., rows] then meet nobody. Or None."""
+    given, step = at.given, at.step
+    examples = given.q[step.examples].shape[0]
+    more = dead = None
+    if isinstance(segment.rules, Tensor):
+        more, dead = (t.unsqueeze(1).repeat(examples, *(1,) * t.dim()) for t in additive(segment.rules, dtype))
+    elif segment.rules:
+        rows = _numbers(step.rows, given.q.shape[1]).shape[1]
+        columns = _numbers(segment.columns, given.k.shape[1]).shape[1]
+        more, dead = (t[None, None] for t in at.plan.mask(segment.rules, rows, columns, dtype))
+    if given.table is None:
+        return more, dead
+    place = entries(at, segment)
+    own = given.table[at.heads.query] if given.table.shape[0] > 1 else given.table
+    bias = own.flatten(1)[:, place].transpose(0, 1).to(dtype)  # [n, H' or 1, rows, C]
+    bias = bias.repeat(examples, 1, 1, 1) if place.shape[0] > 1 else bias
+    more = bias if more is None else bias + more
+    return more, (more == float("-inf")).all(-1)
+
+
+def entries(at: Place, segment: Segment) -> Tensor:
+    """[n, rows, C]: which entry of the flat table each pair reads."""
+    given = at.given
+    if given.table is None or given.target_place is None or given.source_place is None:
+        raise RuntimeError("a table comes with places")
+    target = given.target_place[_numbers(at.step.rows, given.q.shape[1])].unsqueeze(2)
+    source = given.source_place[_numbers(segment.columns, given.k.shape[1])].unsqueeze(1)
+    place = torch.zeros((), dtype=torch.long)
+    for axis, size in enumerate(given.table.shape[1:]):
+        apart = target[..., axis] - source[..., axis] + (size - 1) // 2
+        place = place * size + apart.clamp(0, size - 1)
+    return place
+
+
+def kept(at: Place, segment: Segment, like: Tensor) -> Tensor | None:
+    """The factors of the dropout [B', K, G * rows, C], or None."""
+    given = at.given
+    if given.seed is None:
+        return None
+    (batch, targets, heads, _), sources = given.q.shape, given.k.shape[1]
+    target = _numbers(at.step.rows, targets).unsqueeze(2)
+    source = _numbers(segment.columns, sources).unsqueeze(1)
+    example = torch.arange(*at.step.examples.indices(batch)).view(-1, 1, 1, 1)
+    pair = ((example * targets + target) * sources + source) * heads  # [B, n, rows, C]
+    head = torch.arange(*at.heads.query.indices(heads)).view(-1, 1, 1)
+    number = bits(given.seed, pair.flatten(0, 1).unsqueeze(1) + head)
+    factor = (number >= round(given.dropout * 2**32)).to(like.dtype) / (1 - given.dropout)
+    return stacked(factor, at.heads.group)

@@ -1,0 +1,255 @@
+r"""The operators beneath `hgraph.attend` over tiles of tokens.
+
+``block_attend(tiles, q, k, v, table, target_place, source_place, seed, dropout, scale) -> (out, lse)``
+
+============= ========================= ===========================================================================
+tiles         6 or 10 tensors           mask, extent, then index, rule, count, row of a `BlockAdjacency`, and of its
+..                                      ``wide`` if it has one; see there
+q             [B, T, H, D]              any strides; the structure's B and H are those or 1
+k, v          [B, S, K, D], [.., V]     K divides H; head h reads key head h // (H / K)
+table         [H or 1, L1, .., Ld]      a bias by relative place, or None: along each axis entry
+..                                      ``clamp(target_place[t] - source_place[s] + (L - 1) // 2, 0, L - 1)``
+target_place  [T, d] int64 or None
+source_place  [S, d] int64 or None
+seed          [1] int64 or None         None: no dropout
+dropout       p                         shares times 0 or 1 / (1 - p), by `hgraph.ops.random.bits` at counter
+..                                      ``((b T + t) S + s) H + h``
+scale         c
+out           [B, T, H, V], q's dtype   0 for a target that hears nobody
+lse           [B, T, H], float32 least  -inf for such a one
+============= ========================= ===========================================================================
+
+``block_attend_grads(<as above>, out, lse, delta, grad, direct) -> (grad_q, grad_k, grad_v, grad_table)``
+
+with delta [B, T, H] = sum(grad * out) - (gradient of lse). With ``direct`` lse has no gradient, none of the table is
+wanted, and delta is not given. Gradients are float32 at least; that of no table is an empty tensor.
+
+On a CPU each step (see `_tile_plan`) is one dense attention over slices, by torch's own fused kernel where that serves
+(no dropout, no gradient of a table, V = D), else by matrix products. Key gradients are added up in the fixed order of
+the steps, in place: nothing of the size of all pairs is kept, and the same inputs give the same bits.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from hgraph.ops._tile_plan import Segment, is_diagonal, plan_of
+from hgraph.ops._tile_scores import (
+    Given,
+    Place,
+    add,
+    entries,
+    head_groups,
+    kept,
+    put,
+    scores,
+    shift,
+    spread,
+    stacked,
+    take,
+    unstacked,
+)
+from hgraph.ops.linear import widened
+from hgraph.ops.register import OperatorFunction, register
+
+__all__ = ["block_attend"]
+
+_INF = float("inf")
+_fused = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu
+_fused_grads = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu_backward
+
+
+# ---------------------------------------------------------------------- forward
+
+
+def _kernel(tiles: list[Tensor], *arguments: Any) -> tuple[Tensor, Tensor]:
+    given, plan = Given(*arguments), plan_of(tiles)
+    q, v = given.q, given.v
+    out = q.new_zeros(*q.shape[:3], v.shape[3])
+    lse = widened(q.new_empty(0)).new_full((*q.shape[:3], 1), -_INF)
+    for step in plan.steps if q.numel() else ():
+        for heads in head_groups(step, q.shape[2], v.shape[2]):
+            at = Place(given, plan, step, heads)
+            own = stacked(take(q, step, heads.query, step.rows), heads.group)
+            total, top = _attended(at, step.segments[0], own)
+            for segment in step.segments[1:]:
+                total, top = _joined(total, top, *_attended(at, segment, own))
+            put(out, step, heads.query, step.rows, unstacked(total, heads.group).to(out.dtype))
+            put(lse, step, heads.query, step.rows, unstacked(top.unsqueeze(-1), heads.group))
+    return out, lse.squeeze(-1)
+
+
+def _attended(at: Place, segment: Segment, q: Tensor) -> tuple[Tensor, Tensor]:
+    """Attention of stacked q over one segment: [B', K, G * rows, V] and lse [B', K, G * rows]."""
+    given, group = at.given, at.heads.group
+    k, v = (take(x, at.step, at.heads.key, segment.columns) for x in (given.k, given.v))
+    if _is_fused(given):
+        causal = _is_triangle(at, segment, q, k)
+        more, dead = (None, None) if causal else shift(at, segment, q.dtype)
+        more = None if more is None else spread(more, group)
+        out, lse = _fused(q, k, v, 0.0, causal, attn_mask=more, scale=given.scale)
+        return out, lse if dead is None else lse.masked_fill(spread(dead.unsqueeze(-1), group).squeeze(-1), -_INF)
+    score = scores(at, segment, widened(q), widened(k))
+    lse = torch.logsumexp(score, -1)
+    share = torch.exp(score - torch.where(lse == -_INF, 0.0, lse).unsqueeze(-1))
+    keep = kept(at, segment, share)
+    return (share if keep is None else share * keep) @ widened(v), lse
+
+
+def _is_fused(given: Given) -> bool:
+    """Whether torch's kernel serves: it knows no dropout, and one width for keys and values."""
+    return given.seed is None and given.q.shape[3] == given.v.shape[3] > 0
+
+
+def _is_triangle(at: Place, segment: Segment, q: Tensor, k: Tensor) -> bool:
+    square = q.shape[2] == k.shape[2]
+    return square and at.given.table is None and at.heads.group == 1 and is_diagonal(segment.rules)
+
+
+def _joined(a: Tensor, log_a: Tensor, b: Tensor, log_b: Tensor) -> tuple[Tensor, Tensor]:
+    """Attention over two segments from that over each."""
+    lse = torch.logaddexp(log_a, log_b)
+    base = torch.where(lse == -_INF, 0.0, lse)
+    return torch.exp(log_a - base).unsqueeze(-1) * a + torch.exp(log_b - base).unsqueeze(-1) * b, lse
+
+
+# ---------------------------------------------------------------------- backward
+
+
+def _grads(tiles: list[Tensor], *arguments: Any) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    given, (out, lse, delta, grad, direct) = Given(*arguments[:9]), arguments[9:]
+    plan = plan_of(tiles)
+    q, k, v = given.q, given.k, given.v
+    table = q.new_empty(0) if given.table is None else given.table
+    grad_q, grad_k, grad_v, grad_table = (widened(x.new_empty(0)).new_zeros(x.shape) for x in (q, k, v, table))
+    # A target that hears nobody has lse = -inf; its exponentials must come out 0, not NaN.
+    finite = torch.where(lse == -_INF, 0.0, lse).unsqueeze(-1)
+    rows = (q, grad, delta.unsqueeze(-1), finite, out)
+    compute = _fused_step if direct else _plain_step
+    for step in plan.steps if q.numel() else ():
+        for heads in head_groups(step, q.shape[2], v.shape[2]):
+            at = Place(given, plan, step, heads)
+            own = [stacked(take(x, step, heads.query, step.rows), heads.group) for x in rows]
+            flows = []
+            for segment in step.segments:
+                key, value = (take(x, step, heads.key, segment.columns) for x in (k, v))
+                flow_q, flow_k, flow_v = compute(at, segment, own, key, value, grad_table)
+                flows.append(flow_q)
+                add(grad_k, step, heads.key, segment.columns, flow_k)
+                add(grad_v, step, heads.key, segment.columns, flow_v)
+            own_q = flows[0] if len(flows) == 1 else torch.stack(flows).sum(0)
+            put(grad_q, step, heads.query, step.rows, unstacked(own_q, heads.group).to(grad_q.dtype))
+    return grad_q, grad_k, grad_v, grad_table
+
+
+_Flows = tuple[Tensor, Tensor, Tensor]
+
+
+def _fused_step(at: Place, segment: Segment, own: list[Tensor], k: Tensor, v: Tensor, grad_table: Tensor) -> _Flows:
+    """By torch's kernel, which makes delta of grad and out."""
+    q, grad, _, lse, out = own
+    causal = _is_triangle(at, segment, q, k)
+    more = None if causal else shift(at, segment, q.dtype)[0]
+    more = None if more is None else spread(more, at.heads.group)
+    own = [grad.to(q.dtype), q, k, v, out, lse.squeeze(-1)]
+    return _fused_grads(*own, 0.0, causal, attn_mask=more, scale=at.given.scale)
+
+
+def _plain_step(at: Place, segment: Segment, own: list[Tensor], k: Tensor, v: Tensor, grad_table: Tensor) -> _Flows:
+    """By matrix products; differentiable."""
+    q, grad, delta, lse, _ = own
+    q, grad, k, v = widened(q), widened(grad), widened(k), widened(v)
+    alpha = torch.exp(scores(at, segment, q, k) - lse)
+    keep = kept(at, segment, alpha)
+    share = alpha if keep is None else alpha * keep
+    flow = share * (grad @ v.transpose(-1, -2)) - alpha * delta
+    if at.given.table is not None:
+        _add_table(grad_table, at, segment, unstacked(flow, at.heads.group))
+    scaled = flow * at.given.scale
+    return scaled @ k, scaled.transpose(-1, -2) @ q, share.transpose(-1, -2) @ grad
+
+
+def _add_table(grad_table: Tensor, at: Place, segment: Segment, flow: Tensor) -> None:
+    """Gradients [B', H', rows, C] of scores, added where the table was read."""
+    place = entries(at, segment)  # [n, rows, C]
+    flow = flow.unflatten(0, (-1, place.shape[0])).sum(0).transpose(0, 1)  # [H', n, rows, C]
+    own = grad_table.flatten(1)
+    if len(own) > 1:
+        own = own[at.heads.query]
+    else:
+        flow = flow.sum(0, keepdim=True)
+    own.index_add_(1, place.flatten(), flow.flatten(1).to(own.dtype))
+
+
+# ---------------------------------------------------------------------- registration
+
+
+def _fake(tiles: list[Tensor], q: Tensor, k: Tensor, v: Tensor, *_: Any) -> tuple[Tensor, Tensor]:
+    return q.new_empty(*q.shape[:3], v.shape[3]), widened(q.new_empty(q.shape[:3]))
+
+
+def _grads_fake(
+    tiles: list[Tensor], q: Tensor, k: Tensor, v: Tensor, table: Tensor | None, *_: Any
+) -> tuple[Tensor, ...]:
+    table = q.new_empty(0) if table is None else table
+    return tuple(widened(x.new_empty(0)).new_empty(x.shape) for x in (q, k, v, table))
+
+
+class _BlockAttend(OperatorFunction):
+    operator = "block_attend"
+
+    @staticmethod
+    def forward(tiles: list[Tensor], *arguments: Any) -> tuple[Tensor, Tensor]:
+        return _BlockAttend.run(tiles, *arguments)
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, Tensor]) -> None:
+        tiles, *tensors = inputs[:8]
+        ctx.numbers, ctx.count = inputs[8:], len(tiles)
+        ctx.save_for_backward(*tiles, *tensors, *output)
+        ctx.set_materialize_grads(False)
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor | None, grad_lse: Tensor | None) -> tuple[Tensor | None, ...]:
+        saved = ctx.saved_tensors
+        tiles, tensors, (out, lse) = list(saved[: ctx.count]), saved[ctx.count : -2], saved[-2:]
+        grad = torch.zeros_like(out) if grad is None else grad
+        again = torch.is_grad_enabled()
+        direct = (
+            grad_lse is None and not ctx.needs_input_grad[4] and not again and _is_fused(Given(*tensors, *ctx.numbers))
+        )
+        delta = lse if direct else (widened(grad) * out).sum(-1).to(lse.dtype)
+        delta = delta if grad_lse is None else delta - grad_lse
+        compute = _grads if again else torch.ops.hgraph.block_attend_grads.default
+        grads = compute(tiles, *tensors, *ctx.numbers, out, lse, delta, grad, direct)
+        given = (None if t is None else g.to(t.dtype) for g, t in zip(grads, tensors[:4], strict=True))
+        return None, *given, *(None,) * 5
+
+
+class _BlockAttendGrads(OperatorFunction):
+    operator = "block_attend_grads"
+
+    @staticmethod
+    def forward(tiles: list[Tensor], *arguments: Any) -> tuple[Tensor, ...]:
+        return _BlockAttendGrads.run(tiles, *arguments)
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) -> None:
+        """Nothing is kept: second order takes the differentiable path instead."""
+
+
+_GIVEN = (
+    "Tensor[] tiles, Tensor q, Tensor k, Tensor v, Tensor? table, Tensor? target_place, Tensor? source_place, "
+    "Tensor? seed, float dropout, float scale"
+)
+block_attend = register(f"block_attend({_GIVEN}) -> (Tensor, Tensor)", _kernel, _fake, _BlockAttend)
+register(
+    f"block_attend_grads({_GIVEN}, Tensor out, Tensor lse, Tensor delta, Tensor grad, bool direct)"
+    " -> (Tensor, Tensor, Tensor, Tensor)",
+    _grads,
+    _grads_fake,
+    _BlockAttendGrads,
+)

@@ -1,0 +1,156 @@
+"""`attend` over token graphs: orders, relative biases, and which form computes."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from hgraph.errors import ArgumentError, ArgumentTypeError
+from hgraph.ops import _check
+from hgraph.ops._tile_plan import tensors_of
+from hgraph.ops.block_attend import block_attend
+from hgraph.ops.edge import Dot
+from hgraph.ops.random import draw_seed
+from hgraph.structure import BlockAdjacency, TokenGraph
+
+__all__ = ["Relative", "alibi", "attend_tokens", "block_of", "edge_bias", "is_scattered"]
+
+
+@dataclass(frozen=True)
+class Relative:
+    r"""A bias that depends on how far apart two tokens are, gathered from a small table, gradients scattered back.
+
+    .. math:: b_{ts} = \mathrm{table}\big[h, \mathrm{clamp}(p_t - p_s + \lfloor (L - 1) / 2 \rfloor, 0, L - 1)\big]
+
+    Args:
+        table: [H or 1, L], or [H or 1, L1, .., Ld] for places on a grid of d axes. With L = 2 R + 1 distances beyond R
+            share the outermost entries.
+        target_place: integers [T] or [T, d], where targets are; by default 0, 1, .. so that the last target stands
+            with the last source.
+        source_place: integers [S] or [S, d]; by default 0, 1, ..
+
+    >>> import hgraph
+    >>> g, q = hgraph.patterns.full(2), torch.zeros(2, 1, 1)
+    >>> bias = Relative(torch.tensor([[0.0, 1.0, 2.0]]))       # sources after, with, before the target
+    >>> hgraph.attend(g, q, q, q, bias=bias).lse.flatten()          # log(e^1 + e^0), log(e^2 + e^1)
+    tensor([1.3133, 2.3133])
+    """
+
+    table: Tensor
+    target_place: Tensor | None = None
+    source_place: Tensor | None = None
+
+
+def alibi(slopes: Tensor, length: int) -> Relative:
+    r"""ALiBi: :math:`b_{ts} = -m_h |t - s|` for sequences up to ``length``, differentiable in the slopes m [H]."""
+    distance = torch.arange(1 - length, length, device=slopes.device, dtype=slopes.dtype).abs()
+    return Relative(-slopes.unsqueeze(1) * distance)
+
+
+def attend_tokens(
+    graph: TokenGraph | BlockAdjacency,
+    q: Tensor,
+    k: Tensor,
+    v: Tensor,
+    score: Any,
+    *,
+    bias: Any = None,
+    scale: float | None = None,
+    dropout: float = 0.0,
+    generator: torch.Generator | None = None,
+) -> tuple[Tensor, Tensor]:
+    """``out`` and ``lse`` of `hgraph.attend` over a token graph or tiles; the arguments are checked by it."""
+    batch, heads = q.shape[:-3], q.shape[-2]
+    if not isinstance(score, Dot):
+        hint = "Other scores go with the exact edges: graph.adjacency()"
+        raise ArgumentTypeError("score", "Dot() for token graphs", type(score).__name__, hint)
+    _check_groups(graph, batch, heads)
+    table, target_place, source_place = _relative(graph, bias, heads)
+    order = graph.order if isinstance(graph, TokenGraph) else None
+    if order is not None:
+        q, k, v = (x.index_select(-3, order) for x in (q, k, v))
+        if table is not None:
+            target_place, source_place = (p[order] for p in (target_place, source_place) if p is not None)
+    tiles = graph.tiles(block_of(graph)) if isinstance(graph, TokenGraph) else graph
+    seed = draw_seed(generator, q.device) if dropout > 0 else None
+    scale = q.shape[-1] ** -0.5 if scale is None else scale
+    flat = [x.flatten(0, -4) if batch else x.unsqueeze(0) for x in (q, k, v)]
+    out, lse = block_attend(tensors_of(tiles), *flat, table, target_place, source_place, seed, dropout, float(scale))
+    out, lse = out.view(*batch, *out.shape[1:]), lse.view(*batch, *lse.shape[1:])
+    if order is not None:
+        place = torch.empty_like(order).index_copy(0, order, torch.arange(len(order), device=order.device))
+        out, lse = out.index_select(-3, place), lse.index_select(-2, place)
+    return out, lse
+
+
+# Tokens a tile, and how fast a tile of that size goes (GFLOP/s of one thread; only their ratios count).
+_RATES = {64: 38.0, 128: 66.0, 256: 78.0}
+_FEW = 8  # targets that are gathered token by token, as those of a decode step
+_SCATTERED = 32  # an edge on its own costs about as much as so many pairs of a tile
+
+
+def block_of(graph: TokenGraph) -> int:
+    """The tile size that takes the least time: large ones are quicker a pair, small ones visit fewer pairs."""
+    if graph.num_targets <= _FEW:
+        return 1
+    sizes = [b for b in _RATES if b == 64 or b <= max(graph.num_targets, graph.num_sources)]
+    return min(sizes, key=lambda b: graph.num_tiles(b) * b * b / _RATES[b])
+
+
+def is_scattered(graph: TokenGraph) -> bool:
+    """Whether edges lie so far apart that they are quicker one by one than in tiles."""
+    if graph.batch * graph.heads != 1 or graph.num_targets <= _FEW:
+        return False
+    block = block_of(graph)
+    return graph.num_edges * _SCATTERED < graph.num_tiles(block) * block * block
+
+
+def edge_bias(graph: TokenGraph, bias: Any, heads: int) -> Tensor | None:
+    """A relative bias as one by edge, [E, H or 1]."""
+    table, target_place, source_place = _relative(graph, bias, heads)
+    if table is None or target_place is None or source_place is None:
+        return None
+    adj = graph.adjacency()
+    apart = target_place[adj.target] - source_place[adj.indices]
+    entry = torch.zeros((), dtype=torch.long, device=table.device)
+    for axis, size in enumerate(table.shape[1:]):
+        entry = entry * size + (apart[:, axis] + (size - 1) // 2).clamp(0, size - 1)
+    return table.flatten(1)[:, entry].T.expand(-1, heads)
+
+
+def _check_groups(graph: TokenGraph | BlockAdjacency, batch: torch.Size, heads: int) -> None:
+    if graph.heads not in (1, heads):
+        raise ArgumentError("q", f"{graph.heads} heads, as the structure has", heads)
+    if graph.batch not in (1, batch.numel()):
+        raise ArgumentError("q", f"{graph.batch} examples, as the structure has", f"batch shape {list(batch)}")
+
+
+def _relative(
+    graph: TokenGraph | BlockAdjacency, bias: Any, heads: int
+) -> tuple[Tensor | None, Tensor | None, Tensor | None]:
+    if bias is None:
+        return None, None, None
+    if not isinstance(bias, Relative):
+        hint = "A bias by edge goes with the exact edges: graph.adjacency()"
+        raise ArgumentTypeError("bias", "a Relative for token graphs", type(bias).__name__, hint)
+    table = bias.table
+    _check.floating("bias.table", table, graph.device)
+    if table.dim() < 2 or table.shape[0] not in (1, heads) or 0 in table.shape:
+        raise ArgumentError("bias.table", f"shape [{heads} or 1, L, ...]", f"shape {list(table.shape)}")
+    axes = table.dim() - 1
+    places = []
+    for name, place, size in (
+        ("target_place", bias.target_place, graph.num_targets),
+        ("source_place", bias.source_place, graph.num_sources),
+    ):
+        if place is None:
+            offset = graph.num_sources - graph.num_targets if name == "target_place" else 0
+            place = torch.arange(size, device=graph.device) + offset
+        _check.integers(f"bias.{name}", place, graph.device)
+        place = place.unsqueeze(1) if place.dim() == 1 else place
+        _check.shape(f"bias.{name}", place, [size, axes], "One row a token, one column an axis of the table")
+        places.append(place.long())
+    return table, places[0], places[1]
