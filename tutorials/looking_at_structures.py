@@ -72,17 +72,20 @@ statistics(real, label).draw("4 nearest neighbours").savefig(OUT / "degrees.png"
 # %% [markdown]
 # ## Superpixels
 #
-# An image of three stripes and noise. Each superpixel is a hyperedge over pixels and never crosses a stripe.
+# An image of a disc before two colours, and noise. Each superpixel is a hyperedge over pixels and follows the borders;
+# white lines part them.
 
 # %%
 image = 0.05 * torch.rand(3, 32, 48, generator=generator)
-image[0, :, 11:] += 0.5
-image[1, :, 30:] += 0.8
-segments = build.superpixel_hypergraph(image, 24)
-mean = torch.zeros(32 * 48, 3)
-for members in segments.to_lists():
+row, column = torch.meshgrid(torch.arange(32), torch.arange(48), indexing="ij")
+image[0, column > 16 + row // 2] += 0.5
+image[1, (row - 15) ** 2 + (column - 26) ** 2 < 110] += 0.7
+segments = build.superpixel_hypergraph(image, 40)
+mean, owner = torch.zeros(32 * 48, 3), torch.zeros(32 * 48)
+for number, members in enumerate(segments.to_lists()):
     mean[members] = image.reshape(3, -1).T[members].mean(0)
-figure, axes = plt.subplots(1, 2, figsize=(9, 3.2), layout="constrained")
+    owner[members] = number
+figure, axes = plt.subplots(1, 2, figsize=(9, 3.4), layout="constrained")
 for ax, picture, title in zip(
     axes,
     (image.permute(1, 2, 0), mean.view(32, 48, 3)),
@@ -92,6 +95,8 @@ for ax, picture, title in zip(
     ax.imshow(picture.clamp(0, 1))
     ax.set_title(title)
     ax.set_axis_off()
+for number in range(segments.num_hyperedges):
+    axes[1].contour(owner.view(32, 48) == number, levels=[0.5], colors="white", linewidths=1)
 figure.savefig(OUT / "superpixels.png", dpi=120)
 
 # %% [markdown]

@@ -98,6 +98,30 @@ def pack(at: np.ndarray, groups: list[np.ndarray], gap: float = 0.9) -> np.ndarr
     return out
 
 
+def place_names(at: np.ndarray, size: np.ndarray, extents: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Where names go: above their dot, or where that covers names and dots least, below, right or left of it.
+
+    Args:
+        at: [N, 2] the dots, in units of the picture.
+        size: [N] their radii.
+        extents: [N, 2] widths and heights of the names.
+
+    Returns:
+        [N, 2] anchors, and [N, 2] the directions in which the names extend from them: -1, 0 (both ways) or 1.
+    """
+    ways = np.array([[0, 1], [0, -1], [1, 0], [-1, 0]])
+    low, high = at - size[:, None], at + size[:, None]  # what is taken: the dots, then the names placed so far
+    anchors, directions = np.empty_like(at), np.empty((len(at), 2), dtype=int)
+    for i in np.argsort(-at[:, 1], kind="stable"):  # from the top, for most names stand above
+        anchor = at[i] + 1.3 * size[i] * ways
+        start = anchor + (ways - 1) / 2 * extents[i]
+        shared = np.minimum(start[:, None] + extents[i], high) - np.maximum(start[:, None], low)
+        best = int(np.prod(np.maximum(shared, 0), axis=2).sum(1).argmin())
+        anchors[i], directions[i] = anchor[best], ways[best]
+        low, high = np.vstack([low, start[best]]), np.vstack([high, start[best] + extents[i]])
+    return anchors, directions
+
+
 def rounded_hull(points: np.ndarray, radius: float) -> np.ndarray:
     """The outline of all discs of that radius around the points: circle, capsule or rounded convex polygon."""
     from scipy.spatial import ConvexHull

@@ -338,9 +338,9 @@ class Adjacency(Structure):
 
     def draw(self, ax: Any = None, **options: Any) -> Any:
         """Draw the matrix picture (rows are targets) and return the matplotlib axes."""
-        from hgraph.structure import draw
+        from hgraph.structure.draw_matrix import draw_adjacency
 
-        return draw.draw_adjacency(self, ax, **options)
+        return draw_adjacency(self, ax, **options)
 
     def __repr__(self) -> str:
         """Sizes, not tensors."""

@@ -1,4 +1,4 @@
-"""Pictures of structures: matrices, graphs, and hypergraphs with a rounded hull around each hyperedge.
+"""Pictures of graphs, and of hypergraphs with a rounded hull around each hyperedge; matrices are in `draw_matrix`.
 
 Without ``ax`` the picture goes to a new figure. In a notebook, and wherever pyplot is already imported, that is a
 pyplot figure, so it shows by itself; elsewhere (scripts, servers, threads) it is a plain figure that no window
@@ -19,11 +19,10 @@ from hgraph.errors import ArgumentError, ArgumentTypeError
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-    from hgraph.structure.adjacency import Adjacency
     from hgraph.structure.graph import Graph
     from hgraph.structure.hypergraph import Hypergraph
 
-__all__ = ["draw_adjacency", "draw_graph", "draw_hypergraph"]
+__all__ = ["draw_graph", "draw_hypergraph"]
 
 # Okabe and Ito's palette, told apart under every common colour blindness; black is left to text.
 PALETTE = ("#0072B2", "#E69F00", "#009E73", "#CC79A7", "#56B4E9", "#D55E00", "#F0E442")
@@ -32,59 +31,7 @@ RIMS = ("white", INK, "#A0A0A0")  # classes beyond the palette differ by the rim
 _MAX_VERTICES = 1500
 
 
-# ---------------------------------------------------------------------- the three pictures
-
-
-def draw_adjacency(
-    adj: Adjacency, ax: Axes | None = None, *, bins: int = 256, cmap: str | None = None, title: str | None = None
-) -> Axes:
-    """The matrix as a picture: rows are targets, columns sources.
-
-    Up to ``bins`` rows and columns every entry is a cell (parallel edges added up); beyond that a pixel stands for a
-    rectangle of entries and shows which share of them are edges.
-
-    Args:
-        adj: the structure.
-        ax: axes to draw into, or None for new ones.
-        bins: the most rows and columns of pixels.
-        cmap: a matplotlib colour map; the default suits the values and colour-blind readers.
-        title: the text above; by default the sizes.
-
-    Returns:
-        The axes.
-    """
-    from matplotlib.ticker import MaxNLocator
-
-    if bins < 1:
-        raise ArgumentError("bins", "a number of pixels >= 1", bins)
-    ax = _axes(ax, size=(5.2, 4.6))
-    rows, columns = adj.shape
-    title = f"{rows:,} targets x {columns:,} sources, {adj.num_edges:,} edges" if title is None else title
-    binned = max(adj.shape) > bins
-    if binned:
-        title += f"\na pixel is about {-(-rows // bins)} x {-(-columns // bins)} entries"
-    if rows and columns:
-        image, style = _matrix_image(adj, bins)
-        picture = ax.imshow(
-            image, interpolation="nearest", aspect="auto" if max(adj.shape) > 4 * min(adj.shape) else "equal",
-            extent=(-0.5, columns - 0.5, rows - 0.5, -0.5), **(style | ({"cmap": cmap} if cmap else {})),
-        )  # fmt: skip
-        if binned or adj.weight is not None:
-            bar = ax.figure.colorbar(picture, ax=ax, shrink=0.8, pad=0.03)
-            if binned:
-                _percent_ticks(bar.ax.yaxis)
-            bar.set_label("share of entries that are edges" if binned else "weight", color=INK)
-            bar.outline.set_visible(False)
-    ax.set_xlabel("source")
-    ax.set_ylabel("target")
-    ax.set_title(title, fontsize=10, color=INK)
-    for axis, length in ((ax.xaxis, columns), (ax.yaxis, rows)):
-        axis.set_major_locator(MaxNLocator("auto", integer=True, steps=[1, 2, 5, 10]))
-        if not length:
-            axis.set_ticks([])  # there is no row or column 0 to point at
-    ax.tick_params(length=0, labelsize=8, labelcolor=INK)
-    ax.spines[:].set_color("#D0D0D0")
-    return ax
+# ---------------------------------------------------------------------- the two pictures
 
 
 def draw_graph(
@@ -250,41 +197,8 @@ def _vertex_radius(at: np.ndarray, names: list[str] | None) -> np.ndarray:
 
 # ---------------------------------------------------------------------- ink
 
-_INSIDE = 3  # names of so few letters stand inside their vertex
-
-
-def _percent_ticks(axis: Any) -> None:
-    """Shares on a logarithmic bar as 0.2 %, 1 %, 5 %, whole decades or not."""
-    from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
-
-    axis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0)))
-    axis.set_major_formatter(FuncFormatter(lambda share, _: f"{100 * share:.3g} %"))
-    axis.set_minor_formatter(NullFormatter())
-
-
-def _matrix_image(adj: Adjacency, bins: int) -> tuple[np.ndarray, dict[str, Any]]:
-    """The pixels and their colours: cells of small structures, shares of edges of large ones."""
-    from matplotlib.colors import ListedColormap, LogNorm
-
-    shape = np.minimum(adj.shape, bins)
-    row = adj.target.cpu().numpy().astype(np.int64) * shape[0] // adj.num_targets
-    column = adj.indices.cpu().numpy().astype(np.int64) * shape[1] // adj.num_sources
-    where, cells = row * shape[1] + column, int(shape.prod())
-    if max(adj.shape) > bins:
-        entries = [np.bincount(np.arange(n) * k // n, minlength=k) for n, k in zip(adj.shape, shape, strict=True)]
-        share = np.bincount(where, minlength=cells).reshape(shape) / np.outer(*entries)
-        image = np.ma.masked_equal(share, 0)
-        low, high = (float(image.min()), float(image.max())) if image.count() else (0.1, 1.0)
-        return image, {"cmap": "cividis_r", "norm": LogNorm(low * 0.6, max(high, low * 1.01))}
-    weight = None if adj.weight is None else adj.weight.detach().double().cpu().numpy()
-    total = np.bincount(where, weight, minlength=cells).reshape(shape)
-    image = np.ma.masked_array(total, np.bincount(where, minlength=cells).reshape(shape) == 0)
-    if weight is None:
-        return image, {"cmap": ListedColormap([PALETTE[0]])}
-    bound = float(np.abs(total).max()) or 1.0
-    if total.min() < 0:
-        return image, {"cmap": "PuOr", "vmin": -bound, "vmax": bound}
-    return image, {"cmap": "cividis_r", "vmin": 0, "vmax": bound}
+_INSIDE, _POINTS = 3, 7.5  # names of so few letters stand inside their vertex; the size of longer ones
+_ALIGN = {-1: ("right", "top"), 0: ("center", "center"), 1: ("left", "bottom")}
 
 
 def _draw_edges(
@@ -368,8 +282,6 @@ def _finish(
     ax.set_aspect("equal")
     ax.set_axis_off()
     _draw_vertices(ax, at, size, labels)
-    if names is not None and len(at):
-        _write_names(ax, at, size, names)
     if title:
         ax.set_title(title, fontsize=10, color=INK)
     corners = np.concatenate([at - size[:, None] * 2, at + size[:, None] * 2, *outlines]) if len(at) else at
@@ -378,6 +290,8 @@ def _finish(
         half = np.maximum(half + 0.03 * half.max(), 0.8)  # a lone vertex does not fill the picture
         ax.set_xlim(middle[0] - half[0], middle[0] + half[0])
         ax.set_ylim(middle[1] - half[1], middle[1] + half[1])
+        if names is not None:
+            _write_names(ax, at, size, names)
     else:
         ax.text(0.5, 0.5, "no vertices", ha="center", va="center", color=LINE, transform=ax.transAxes)
 
@@ -409,15 +323,21 @@ def _draw_vertices(ax: Axes, at: np.ndarray, size: np.ndarray, labels: np.ndarra
 
 
 def _write_names(ax: Axes, at: np.ndarray, size: np.ndarray, names: list[str]) -> None:
-    """Short names inside the dots, longer ones above them with a white rim."""
+    """Short names inside the dots, longer ones beside them, where they cover least, with a white rim."""
     from matplotlib.patheffects import withStroke
 
-    inside = max(map(len, names)) <= _INSIDE
-    for p, r, name in zip(at, size, names, strict=True):
-        if inside:
+    from hgraph.structure._layout import place_names
+
+    if max(map(len, names)) <= _INSIDE:
+        for p, name in zip(at, names, strict=True):
             ax.text(p[0], p[1], name, ha="center", va="center_baseline", fontsize=7, color="white", zorder=4)
-        else:
-            ax.text(
-                p[0], p[1] + 1.3 * r, name, ha="center", va="bottom", fontsize=7.5, color=INK, zorder=4,
-                path_effects=[withStroke(linewidth=2.2, foreground="white", alpha=0.85)],
-            )  # fmt: skip
+        return
+    rim = [withStroke(linewidth=2.2, foreground="white", alpha=0.85)]
+    box = ax.get_window_extent()  # before constrained layout: near enough to see which names would meet
+    unit = max(np.ptp(ax.get_xlim()) / box.width, np.ptp(ax.get_ylim()) / box.height) * ax.figure.dpi / 72
+    extents = np.array([[0.56 * _POINTS * len(name), 1.25 * _POINTS] for name in names]) * unit
+    for (left, bottom), (x, y), name in zip(*place_names(at, size, extents), names, strict=True):
+        ax.text(
+            left, bottom, name, ha=_ALIGN[x][0], va=_ALIGN[y][1], fontsize=_POINTS, color=INK, zorder=4,
+            path_effects=rim,
+        )  # fmt: skip

@@ -9,7 +9,8 @@ import numpy as np
 
 from hgraph.errors import ArgumentError
 from hgraph.structure._arguments import whole
-from hgraph.structure.draw import INK, LINE, PALETTE, _axes, _percent_ticks, draw_adjacency
+from hgraph.structure.draw import INK, LINE, PALETTE, _axes
+from hgraph.structure.draw_matrix import draw_adjacency, percent_ticks
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -54,7 +55,7 @@ def _matrix(graph: TokenGraph, ax: Axes | None, *, bins: int = 256, title: str |
         aspect="auto" if max(targets, sources) > 4 * min(targets, sources) else "equal",
     )  # fmt: skip
     bar = ax.figure.colorbar(picture, ax=ax, shrink=0.8, pad=0.03)
-    _percent_ticks(bar.ax.yaxis)
+    percent_ticks(bar.ax.yaxis)
     bar.set_label("share of pairs that are edges", color=INK)
     bar.outline.set_visible(False)
     ax.set(xlabel="source", ylabel="target")

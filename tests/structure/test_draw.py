@@ -262,3 +262,16 @@ def test_in_a_notebook_the_figure_shows_by_itself(monkeypatch):
     shown = Adjacency.eye(3).draw()
     assert pyplot.figure(pyplot.get_fignums()[-1]) is shown.figure
     pyplot.close(shown.figure)
+
+
+def test_names_keep_out_of_each_others_way():
+    """Two dots beside each other, one below, and a name that can only stand above."""
+    at = np.array([[0.0, 0.0], [0.5, 0.0], [0.2, -0.5], [9.0, 9.0]])
+    size, extents = np.full(4, 0.1), np.array([[1.0, 0.2]] * 4)
+    anchors, ways = _layout.place_names(at, size, extents)
+    assert ways[3].tolist() == [0, 1]
+    low = anchors + (ways - 1) / 2 * extents
+    for i in range(4):
+        for j in range(i):
+            shared = np.minimum(low[i] + extents[i], low[j] + extents[j]) - np.maximum(low[i], low[j])
+            assert (shared <= 1e-9).any(), (i, j)
