@@ -6,9 +6,14 @@ from types import ModuleType
 from hgraph import errors
 from hgraph.ops import (
     Additive,
+    Affine,
     AttendResult,
     Dot,
+    Memory,
+    Monoid,
     Relative,
+    ScanResult,
+    SoftmaxState,
     alibi,
     attend,
     attention_weights,
@@ -18,6 +23,7 @@ from hgraph.ops import (
     edge_softmax,
     merge,
     propagate,
+    scan,
 )
 from hgraph.structure import (
     Adjacency,
@@ -45,6 +51,7 @@ __version__ = "0.1.0"
 __all__ = [
     "Additive",
     "Adjacency",
+    "Affine",
     "AttendResult",
     "BlockAdjacency",
     "Data",
@@ -56,9 +63,13 @@ __all__ = [
     "Interactions",
     "KnowledgeGraph",
     "LinkSplit",
+    "Memory",
+    "Monoid",
     "Relative",
+    "ScanResult",
     "SoftAdjacency",
     "SoftHypergraph",
+    "SoftmaxState",
     "Split",
     "TokenGraph",
     "TripleSplit",
@@ -75,6 +86,7 @@ __all__ = [
     "merge",
     "propagate",
     "reorder",
+    "scan",
 ]
 
 _SUBPACKAGES = ("build", "convert", "datasets", "distill", "kernels", "models", "nn", "patterns", "testing", "train")

@@ -5,13 +5,19 @@ from hgraph.ops.backend import backend, backends, current_backend
 from hgraph.ops.edge import Additive, Dot, edge_score, edge_softmax
 from hgraph.ops.merge import merge
 from hgraph.ops.propagate import propagate
+from hgraph.ops.scan import Affine, Memory, Monoid, ScanResult, SoftmaxState, scan
 from hgraph.ops.tokens import Relative, alibi
 
 __all__ = [
     "Additive",
+    "Affine",
     "AttendResult",
     "Dot",
+    "Memory",
+    "Monoid",
     "Relative",
+    "ScanResult",
+    "SoftmaxState",
     "alibi",
     "attend",
     "attention_weights",
@@ -22,4 +28,5 @@ __all__ = [
     "edge_softmax",
     "merge",
     "propagate",
+    "scan",
 ]

@@ -1,0 +1,258 @@
+r"""The operators beneath `hgraph.scan`: affine recurrences over packed segments, states kept or only read.
+
+- ``affine_scan``: :math:`h_t = a_t h_{t-1} + b_t`, all states. a [N, T, 1 or D], b [N, T, D], initial [N, G, D] or
+  None.
+- ``memory_scan``: :math:`S_t = a_t S_{t-1} + k_t v_t^\top,\; y_t = q_t^\top S_t`, no state kept but the last of each
+  segment. q, k [N, T, D], v [N, T, V], log a [N, T, 1], [N, T, D] (``axis`` 1: decays along the keys) or [N, T, V]
+  (``axis`` 2), initial [N, G, D, V] or None; y [N, T, V] and the last states [N, G, D, V].
+
+``segments`` is the list [offsets [G + 1]] of where each segment starts; a segment may be empty. Half inputs are
+computed in float32. Either's gradients are scans of the same kind over reversed time, so every order exists.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from hgraph.ops.linear import widened
+from hgraph.ops.register import OperatorFunction, register
+
+Segments = list[Tensor]
+
+__all__ = ["Segments", "affine_scan", "chunks", "last", "memory_scan", "segment_of", "starts"]
+
+
+def segment_of(segments: Segments, length: int) -> Tensor:
+    """[T]: the segment of each place."""
+    place = torch.arange(length, device=segments[0].device)
+    return torch.searchsorted(segments[0], place, right=True) - 1
+
+
+def starts(segments: Segments, length: int) -> Tensor:
+    """[T] booleans: where a segment begins."""
+    offsets = segments[0]
+    marks = torch.zeros(length + 1, dtype=torch.bool, device=offsets.device)
+    return marks.index_fill(0, offsets[:-1].long(), True)[:length]
+
+
+def last(segments: Segments, states: Tensor, initial: Tensor | None) -> Tensor:
+    """[N, G, ...]: the last state of each segment of states [N, T, ...]; of an empty one the initial state, or 0."""
+    offsets = segments[0]
+    if states.shape[1] == 0:
+        shape = (states.shape[0], len(offsets) - 1, *states.shape[2:])
+        return states.new_zeros(shape) if initial is None else initial.expand(shape)
+    at = states.index_select(1, (offsets[1:] - 1).clamp(min=0))
+    empty = (offsets.diff() == 0).view(1, -1, *[1] * (states.dim() - 2))
+    return torch.where(empty, 0.0 if initial is None else initial.to(at.dtype), at)
+
+
+def _turned(segments: Segments, length: int) -> Segments:
+    """The segments of reversed time."""
+    return [length - segments[0].flip(0)]
+
+
+def _later(segments: Segments, a: Tensor, end: float) -> Tensor:
+    """a of the next place, ``end`` at the end of a segment."""
+    ends = starts(_turned(segments, a.shape[1]), a.shape[1]).flip(0)
+    return torch.where(ends.view(1, -1, 1), end, F.pad(a[:, 1:], (0, 0, 0, 1)))
+
+
+def _spread(initial: Tensor, segments: Segments, length: int) -> Tensor:
+    """[N, T, ...]: at each place the initial state of its segment."""
+    return initial.index_select(1, segment_of(segments, length))
+
+
+# ---------------------------------------------------------------------- states kept
+
+
+def _affine_kernel(segments: Segments, a: Tensor, b: Tensor, initial: Tensor | None, chunk: int) -> Tensor:
+    """In log2(T) steps, each joining every place with the one so many places earlier."""
+    length = b.shape[1]
+    first = starts(segments, length).view(1, -1, 1)
+    wide_a, wide_b = widened(a), widened(b)
+    if initial is not None:
+        wide_b = wide_b + torch.where(first, wide_a * _spread(widened(initial), segments, length), 0.0)
+    wide_a, step = torch.where(first, 0.0, wide_a), 1
+    while step < length:
+        wide_b = wide_b + F.pad(wide_a[:, step:] * wide_b[:, :-step], (0, 0, step, 0))
+        wide_a = torch.cat([wide_a[:, :step], wide_a[:, step:] * wide_a[:, :-step]], 1)
+        step *= 2
+    return wide_b.to(b.dtype)
+
+
+class _Affine(OperatorFunction):
+    operator = "affine_scan"
+
+    @staticmethod
+    def forward(segments: Segments, a: Tensor, b: Tensor, initial: Tensor | None, chunk: int) -> Tensor:
+        return _Affine.run(segments, a, b, initial, chunk)
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
+        segments, a, _, initial, ctx.chunk = inputs
+        ctx.save_for_backward(*segments, a, initial, output)
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
+        offsets, a, initial, states = ctx.saved_tensors
+        segments, length = [offsets], states.shape[1]
+        later = _later(segments, a, 0.0).flip(1)
+        flow = affine_scan(_turned(segments, length), later, grad.flip(1), None, ctx.chunk).flip(1)
+        first = starts(segments, length).view(1, -1, 1)
+        before = F.pad(states[:, :-1], (0, 0, 1, 0)) if length else states
+        before = torch.where(first, 0.0 if initial is None else _spread(initial, segments, length), before)
+        grad_a = flow * before
+        grad_a = grad_a.sum(-1, keepdim=True) if a.shape[2] == 1 and states.shape[2] != 1 else grad_a
+        grad_initial = None
+        if initial is not None:
+            grad_initial = _at_starts(segments, a * flow).to(initial.dtype)
+        return None, grad_a.to(a.dtype), flow, grad_initial, None
+
+
+def _at_starts(segments: Segments, x: Tensor) -> Tensor:
+    """[N, G, D]: x [N, T, D] where each segment begins, 0 for an empty one."""
+    offsets = segments[0]
+    if x.shape[1] == 0:
+        return x.new_zeros((x.shape[0], len(offsets) - 1, *x.shape[2:]))
+    at = x.index_select(1, offsets[:-1].clamp(max=x.shape[1] - 1))
+    return torch.where((offsets.diff() == 0).view(1, -1, 1), 0.0, at)
+
+
+affine_scan = register(
+    "affine_scan(Tensor[] segments, Tensor a, Tensor b, Tensor? initial, int chunk) -> Tensor",
+    _affine_kernel,
+    lambda segments, a, b, initial, chunk: torch.empty_like(b, memory_format=torch.contiguous_format),
+    _Affine,
+)
+
+
+# ---------------------------------------------------------------------- states read
+
+
+def chunks(segments: Segments, length: int, chunk: int) -> tuple[Tensor, Tensor, Tensor]:
+    """(first place [C], end [C], segment [C]) of chunks that never cross segments; those behind the last are empty.
+
+    There are T // chunk + G, whatever the lengths, so that nobody waits for them.
+    """
+    offsets = segments[0]
+    pointer = F.pad(((offsets.diff() + chunk - 1) // chunk).cumsum(0), (1, 0))
+    each = torch.arange(length // chunk + len(offsets) - 1, device=offsets.device)
+    segment = torch.searchsorted(pointer, each, right=True) - 1
+    inside = segment.clamp(max=len(offsets) - 2)
+    first = offsets[inside] + (each - pointer[inside]) * chunk
+    end = torch.minimum(first + chunk, offsets[inside + 1])
+    beyond = each >= pointer[-1]
+    return torch.where(beyond, 0, first), torch.where(beyond, 0, end), torch.where(beyond, len(offsets) - 1, inside)
+
+
+def _memory_kernel(
+    segments: Segments, q: Tensor, k: Tensor, v: Tensor, log_a: Tensor, initial: Tensor | None, axis: int, chunk: int
+) -> tuple[Tensor, Tensor]:
+    """Dense inside of chunks, one chunk after the other between them."""
+    examples, length, width = q.shape
+    groups, values = len(segments[0]) - 1, v.shape[2]
+    chunk = min(chunk, 16) if axis else chunk  # a decay a channel makes a number for each pair and channel
+    first, end, segment = chunks(segments, length, chunk)
+    place = first.unsqueeze(1) + torch.arange(chunk, device=q.device)
+    live = place < end.unsqueeze(1)
+    at = place.clamp(max=max(length - 1, 0))
+
+    def cut(x: Tensor) -> Tensor:  # [N, C, chunk, ...], 0 behind the end
+        return torch.where(live.unsqueeze(-1), widened(x)[:, at], 0.0) if length else x.new_zeros(0)
+
+    state = widened(q).new_zeros((examples, groups + 1, width, values))  # the last is for the chunks that are none
+    if initial is not None:
+        state[:, :groups] = widened(initial)
+    if length == 0 or len(first) == 0:
+        return torch.zeros_like(v), state[:, :groups]
+    q_cut, k_cut, v_cut = cut(q), cut(k), cut(v)
+    decay = cut(log_a).cumsum(2)  # log of what is left of the state before the chunk
+    causal = torch.ones(chunk, chunk, dtype=torch.bool, device=q.device).tril().view(1, 1, chunk, chunk, 1)
+    pair = torch.where(causal, decay.unsqueeze(3) - decay.unsqueeze(2), float("-inf")).exp()
+    remain = (decay[:, :, -1:] - decay).exp()
+    if axis == 2:
+        y = torch.einsum("ncij,ncijv,ncjv->nciv", torch.einsum("ncid,ncjd->ncij", q_cut, k_cut), pair, v_cut)
+        gain = torch.einsum("ncjd,ncjv->ncdv", k_cut, v_cut * remain)
+    else:
+        score = torch.einsum("ncid,ncijd,ncjd->ncij", q_cut, pair.expand(*pair.shape[:4], width), k_cut)
+        y = score @ v_cut
+        gain = torch.einsum("ncjd,ncjv->ncdv", k_cut * remain, v_cut)
+    for c in range(len(first)):
+        now, own = segment[c : c + 1], decay[:, c].exp()
+        before = state.index_select(1, now).squeeze(1)
+        if axis == 2:
+            y[:, c] += (q_cut[:, c] @ before) * own
+            carried = before * own[:, -1:]
+        else:
+            y[:, c] += (q_cut[:, c] * own) @ before
+            carried = before * own[:, -1].unsqueeze(-1)
+        state = state.index_copy(1, now, (carried + gain[:, c]).unsqueeze(1))
+    out = v.new_zeros((examples, length + 1, values))
+    out[:, torch.where(live, place, length).flatten()] = y.flatten(1, 2).to(v.dtype)
+    return out[:, :length].contiguous(), state[:, :groups].contiguous()
+
+
+def _memory_fake(
+    segments: Segments, q: Tensor, k: Tensor, v: Tensor, log_a: Tensor, initial: Tensor | None, axis: int, chunk: int
+) -> tuple[Tensor, Tensor]:
+    shape = (q.shape[0], segments[0].shape[0] - 1, q.shape[2], v.shape[2])
+    return torch.empty_like(v, memory_format=torch.contiguous_format), widened(q.new_empty(shape))
+
+
+class _Memory(OperatorFunction):
+    operator = "memory_scan"
+
+    @staticmethod
+    def forward(segments: Segments, *arguments: Any) -> tuple[Tensor, Tensor]:
+        return _Memory.run(segments, *arguments)
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, Tensor]) -> None:
+        segments, q, k, v, log_a, initial, ctx.axis, ctx.chunk = inputs
+        ctx.save_for_backward(*segments, q, k, v, log_a, initial, *output)
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor, grad_final: Tensor) -> tuple[Tensor | None, ...]:
+        offsets, q, k, v, log_a, initial, y, final = ctx.saved_tensors
+        segments, length, axis = [offsets], q.shape[1], ctx.axis
+        other = {0: 0, 1: 2, 2: 1}[axis]
+        turned = _turned(segments, length)
+        # Decay of the step to the next place: what flows back from there. The last place hears the final state whole.
+        later = _later(segments, log_a, 0.0).flip(1)
+        flipped = [t.flip(1) for t in (q, k, v, grad)]
+        carried = grad_final.flip(1)
+        q_back, k_back, v_back, grad_back = flipped
+        start = None if initial is None else initial.mT
+        grad_q, _ = memory_scan(segments, grad, v, k, log_a, start, other, ctx.chunk)
+        grad_k, _ = memory_scan(turned, v_back, grad_back, q_back, later, carried.mT, other, ctx.chunk)
+        grad_v, flow = memory_scan(turned, k_back, q_back, grad_back, later, carried, axis, ctx.chunk)
+        grad_k, grad_v = grad_k.flip(1), grad_v.flip(1)
+        if axis == 2:
+            change = widened(y) * widened(grad) - widened(v) * widened(grad_v)
+            at_end = (final * grad_final).sum(2)
+        else:
+            change = widened(q) * widened(grad_q) - widened(k) * widened(grad_k)
+            at_end = (final * grad_final).sum(3)
+            if axis == 0:
+                change, at_end = change.sum(-1, keepdim=True), at_end.sum(-1, keepdim=True)
+        grad_log = affine_scan(turned, torch.ones_like(change[:, :, :1]), change.flip(1), at_end.flip(1), ctx.chunk)
+        grad_initial = None
+        if initial is not None:
+            kept = torch.where((offsets.diff() == 0).view(1, -1, 1), 1.0, _at_starts(segments, widened(log_a).exp()))
+            kept = kept.unsqueeze(2) if axis == 2 else kept.unsqueeze(3)
+            grad_initial = (flow.flip(1) * kept).to(initial.dtype)
+        grads = (grad_q.to(q.dtype), grad_k.to(k.dtype), grad_v, grad_log.flip(1).to(log_a.dtype), grad_initial)
+        return None, *grads, None, None
+
+
+memory_scan = register(
+    "memory_scan(Tensor[] segments, Tensor q, Tensor k, Tensor v, Tensor log_a, Tensor? initial, int axis, int chunk)"
+    " -> (Tensor, Tensor)",
+    _memory_kernel,
+    _memory_fake,
+    _Memory,
+)
