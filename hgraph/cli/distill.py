@@ -113,10 +113,10 @@ def distill(
     config = _config(loaded, data, split, teacher, student, run, where)
     config |= {"command": _command(run, calibrate, device, folder), "run": run}
     temperature = (comparison.student.temperature if calibrate else None) or 1.0
+    title = f"{loaded.name}: {TEACHERS[teacher][1]} distilled into an MLP (seed {seed}, {setting.value})"
+    headings: dict[str, Any] = {"names": names, "title": title, "config": config, "notes": _about(loaded)}
     try:
         _export(networks["student"], folder / "student", data, temperature)
-        title = f"{loaded.name}: {TEACHERS[teacher][1]} distilled into an MLP (seed {seed}, {setting.value})"
-        headings: dict[str, Any] = {"names": names, "title": title, "config": config, "notes": _about(loaded)}
         report = write_report(folder, comparison, networks, data, split=split, **headings)
         finish(folder)
     except OSError as error:

@@ -42,14 +42,14 @@ def evaluate(
         source = facts["dataset" if "run" in config else "source"]
         kind, setting, seed = facts["teacher" if "run" in config else "model"], Setting(facts["setting"]), facts["seed"]
         model, student = Model(kind), Student(facts.get("student", Student.PUBLISHED.value))
+        shape: dict[str, Any] = {name: facts[name] for name in ("hidden", "dropout") if name in facts}
     except (KeyError, ValueError, TypeError) as error:
         raise _no_run(run, error) from error
     loaded = load(dataset or source, root=root, seed=seed)
     teacher = Teacher.HGNN if model is Model.MLP else Teacher(model.value)
     data = prepare(loaded, teacher, setting, seed).to(device_of(device))
-    networks = (
-        networks_of(data, teacher, student, seed) if "run" in config else {"model": network_of(model, data, seed)}
-    )
+    distilled = networks_of(data, teacher, student, seed) if "run" in config else {}
+    networks = distilled or {"model": network_of(model, data, seed, **shape)}
     found: dict[str, dict[str, Any]] = {}
     for name, made in networks.items():
         network = _filled(made, run, name, data, loaded.name)

@@ -78,6 +78,8 @@ def train(
     seed: Annotated[int, typer.Option(help="Draws the weights, the dropout, and splits that are drawn.")] = 0,
     setting: Annotated[Setting, typer.Option(help="What training may see.")] = Setting.TRANSDUCTIVE,
     epochs: Annotated[int, typer.Option(min=1, help="Steps at most.")] = 200,
+    hidden: Annotated[int | None, typer.Option(min=1, help="Width; default 32, of an MLP 128.")] = None,
+    dropout: Annotated[float, typer.Option(min=0, max=1, help="Probability.")] = 0.5,
     lr: Annotated[float, typer.Option(help="Adam's step size.")] = 0.01,
     weight_decay: Annotated[float, typer.Option(min=0, help="Adam's L2 penalty.")] = 5e-4,
     patience: Annotated[int | None, typer.Option(min=1, help="Stop after so many epochs without a better one.")] = None,
@@ -110,17 +112,18 @@ def train(
     options: dict[str, Any] = {"epochs": epochs, "lr": lr, "weight_decay": weight_decay, "patience": patience}
     options |= {"clip": clip, "schedule": schedule.value, "precision": precision.value}
     try:
-        facts = {"dataset": dataset, "model": model.value, "setting": setting.value, "seed": seed, **options}
+        shape: dict[str, Any] = {"hidden": hidden, "dropout": dropout}
+        facts = {"dataset": dataset, "model": model.value, "setting": setting.value, "seed": seed, **shape, **options}
         place = begin(folder, facts | {"data": repr(data)}, overwrite=overwrite)
-        network = network_of(model, data, seed)
+        network = network_of(model, data, seed, **shape)
         fit = _fit(network, data, model, split, seed, place, progress=False if quiet else None, **options)
         figures, logits = figures_of(network, data, model, split)
         figures |= {"best_epoch": fit.best_epoch, "seconds": round(fit.seconds, 3)}
         command = ["hgraph", "train", dataset, "--model", model.value, "--seed", str(seed), "--setting", setting.value]
-        for name, value in options.items():
+        for name, value in (shape | options).items():
             command += [] if value is None else [f"--{name.replace('_', '-')}", f"{value}"]
         command += ["--device", device, "--out", str(folder)]
-        config = _config(loaded, data, model, setting, split, options | {"seed": seed, "device": str(where)})
+        config = _config(loaded, data, model, setting, split, shape | options | {"seed": seed, "device": str(where)})
         config |= {"command": shlex.join(command), "source": dataset}
         report = _write(folder, loaded, network, fit, figures, config, model, data, split, logits)
         finish(folder)

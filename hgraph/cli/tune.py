@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -40,6 +41,7 @@ def tune(
     Trials are compared by their accuracy on the validation vertices; those that fall behind are given up early. The
     test vertices are looked at once, at the end. The same command again goes on with a search that was stopped.
     """
+    from hgraph.structure.io import write_atomically
     from hgraph.train.tune import tune as search
 
     folder = out or Path("runs") / f"tune-{Path(dataset).resolve().name}-{model.value}-{seed}"
@@ -51,9 +53,12 @@ def tune(
     run = _Training(data, model, "default" if setting is Setting.TRANSDUCTIVE else setting.value, epochs, seed)
     found = search(run, kinds, trials=trials, folder=folder, seed=seed)
     figures = {"validation_accuracy": found.score, "test_accuracy": run.test(found.settings), **found.settings}
+    words = ["hgraph", "train", dataset, "--model", model.value, "--seed", str(seed), "--setting", setting.value]
+    words += ["--epochs", str(epochs), *(f"--{n.replace('_', '-')}={v}" for n, v in found.settings.items())]
+    command = shlex.join(words)
     head = {"dataset": loaded.name, "model": model.value, "seed": seed, "trials": len(found.trials)}
     try:
-        (folder / "report.md").write_text(_report(head, figures, found.trials, space), encoding="utf-8")
+        write_atomically(folder / "report.md", _report(head, figures, found.trials, space, command).encode())
     except OSError as error:
         raise DataError(f"{folder}: cannot be written ({error})") from error
     if as_json:
@@ -61,7 +66,7 @@ def tune(
     else:
         width = max(map(len, figures))
         typer.echo("\n".join(f"{k.replace('_', ' ').ljust(width)}  {_shown(v)}" for k, v in figures.items()))
-        typer.echo(f"report: {folder / 'report.md'}")
+        typer.echo(f"train it: {command}\nreport: {folder / 'report.md'}")
 
 
 def space_of(text: str) -> dict[str, Range | Choice]:
@@ -97,20 +102,22 @@ class _Training:
 
     def __init__(self, data: Any, model: Model, split: str, epochs: int, seed: int) -> None:
         self.data, self.model, self.split, self.epochs, self.seed = data, model, split, epochs, seed
+        self.count = 0
         if not len(data.split(split).val):
             raise ArgumentError("dataset", "one with validation vertices, to compare trials by", "none")
 
     def __call__(self, settings: dict[str, Any], report: Any) -> float:
-        return self._fit(settings, report)[1]
+        self.count += 1
+        return self._fit(settings, report, f"training {self.count}")[1]
 
     def test(self, settings: dict[str, Any]) -> float:
         """Accuracy on the test vertices, after one training more."""
         from hgraph.cli.train import figures_of
 
-        network, _ = self._fit(settings, lambda epoch, score: None)
+        network, _ = self._fit(settings, lambda epoch, score: None, "the best again")
         return figures_of(network, self.data, self.model, self.split)[0]["test_accuracy"]
 
-    def _fit(self, settings: dict[str, Any], report: Any) -> tuple[Any, float]:
+    def _fit(self, settings: dict[str, Any], report: Any, label: str) -> tuple[Any, float]:
         from hgraph.cli.train import network_of
         from hgraph.train import fit, observed, supervised
 
@@ -128,19 +135,21 @@ class _Training:
             return score
 
         inputs = (part.x,) if self.model is Model.MLP else (part.x, part.structure)
-        options = {name: settings[name] for name in ("lr", "weight_decay") if name in settings}
-        result = fit(
-            network, inputs, loss, validate=watched, epochs=self.epochs, seed=self.seed, progress=False, **options
-        )
+        options: dict[str, Any] = {name: settings[name] for name in ("lr", "weight_decay") if name in settings}
+        options |= {"epochs": self.epochs, "seed": self.seed, "progress": False, "label": label}
+        result = fit(network, inputs, loss, validate=watched, **options)
         return network, result.best["validation"]
 
 
-def _report(head: dict[str, Any], figures: dict[str, Any], trials: list[dict[str, Any]], space: str) -> str:
+def _report(
+    head: dict[str, Any], figures: dict[str, Any], trials: list[dict[str, Any]], space: str, command: str
+) -> str:
     names = list(trials[0]["settings"])
     lines = [f"# {head['dataset']}: {head['model']} tuned in {head['trials']} trials (seed {head['seed']})", ""]
     lines += ["| figure | value |", "|---|---:|"]
     lines += [f"| {name.replace('_', ' ')} | {_shown(value)} |" for name, value in figures.items()]
-    lines += ["", f"Space: `{space}`", "", f"| trial | state | validation | {' | '.join(names)} |"]
+    lines += ["", "A network with these settings:", "", "```", command, "```", ""]
+    lines += [f"Space: `{space}`", "", f"| trial | state | validation | {' | '.join(names)} |"]
     lines += ["|---" * (3 + len(names)) + "|"]
     for trial in sorted(trials, key=lambda t: -(t["score"] or 0)):
         cells = [str(trial["number"]), trial["state"], "" if trial["score"] is None else f"{trial['score']:.4f}"]

@@ -133,7 +133,8 @@ def fit(
         "clip": clip,
         "precision": precision,
     }
-    settings |= {"schedule": None if schedule is None else [getattr(schedule, "__name__", repr(schedule)), epochs]}
+    planned = None if schedule is None else [getattr(schedule, "__name__", repr(schedule)), epochs]
+    settings |= {"schedule": planned}
     file = Checkpoint(checkpoint, settings, fabric)
     parameters = [p for p in model.parameters() if p.requires_grad]
     optimizer: torch.optim.Optimizer | None = None
@@ -150,12 +151,9 @@ def fit(
             first = fabric is None or fabric.is_global_zero
             with _lines(log if first else None, done.history) as write:
                 for epoch in _bar(len(done.history) + 1, epochs, label, progress if first else False, done.stopped):
-                    record = {"epoch": epoch, "loss": step(epoch)}
-                    if validate is not None:
-                        record["validation"] = step.score(validate, epoch)
-                    done.add(record, model)
+                    record = {"epoch": epoch, "loss": step(epoch)} | step.scores(validate, epoch)
+                    done.add(record, model, patience)
                     write(record)
-                    done.stopped = patience is not None and epoch - done.best_epoch >= patience
                     done.seconds = time.perf_counter() - begin
                     if epoch % every == 0 or epoch == epochs or done.stopped:
                         file.save(model, optimizer, devices, done.best_state, done.plain())
@@ -182,7 +180,7 @@ class _Done:
     stopped: bool = False
     seconds: float = 0.0
 
-    def add(self, record: dict[str, float], model: nn.Module) -> None:
+    def add(self, record: dict[str, float], model: nn.Module, patience: int | None) -> None:
         self.history.append(record)
         score = record.get("validation")
         if score is None:
@@ -190,6 +188,7 @@ class _Done:
         elif score > self.best_score:
             self.best_epoch, self.best_score = int(record["epoch"]), score
             self.best_state = copy.deepcopy(model.state_dict())
+        self.stopped = patience is not None and int(record["epoch"]) - self.best_epoch >= patience
 
     def plain(self) -> dict[str, Any]:
         return {f.name: getattr(self, f.name) for f in fields(self) if f.name != "best_state"}
@@ -242,13 +241,15 @@ class _Step:
         optimizer.step()
 
     @torch.no_grad()
-    def score(self, validate: Callable[[Any], float], epoch: int) -> float:
+    def scores(self, validate: Callable[[Any], float] | None, epoch: int) -> dict[str, float]:
+        if validate is None:
+            return {}
         self.model.eval()
         score = self._mean(float(validate(self._output())))
         if math.isnan(score):
             hint = "try a smaller lr, and look for an empty validation part"
             raise TrainingError(f"the validation score is NaN in epoch {epoch}: {hint}")
-        return score
+        return {"validation": score}
 
     def _mean(self, number: float) -> float:
         """Of all processes, so that all of them keep the same epoch, and stop or fail together."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 
 import pytest
 from typer.testing import CliRunner
@@ -75,7 +76,14 @@ def test_the_command_writes_a_report_and_goes_on(tmp_path):
     second = json.loads(call(*arguments, "--trials", "3").stdout)
     assert second["trials"] == 3
     assert {"lr", "weight_decay", "hidden", "dropout", "test_accuracy", "validation_accuracy"} <= second.keys()
-    assert (tmp_path / "report.md").read_text().count("| complete |") == 3
+    report = (tmp_path / "report.md").read_text()
+    assert report.count("| complete |") == 3
+    (command,) = [line for line in report.splitlines() if line.startswith("hgraph train")]
+    trained = call(*shlex.split(command)[1:], "--out", tmp_path / "best", "--json", "--quiet")
+    assert trained.exit_code == 0, trained.output
+    assert json.loads(trained.stdout)["test_accuracy"] == second["test_accuracy"]
+    again = json.loads(call("evaluate", tmp_path / "best", "--json").stdout)
+    assert again["test_accuracy"] == second["test_accuracy"]
 
 
 @pytest.mark.parametrize("space", ["depth=range:1:2", "lr=log:1", "lr=magic:1:2", "hidden=choice:a", ""])
