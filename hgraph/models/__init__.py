@@ -1,11 +1,32 @@
 """Whole networks, as their papers publish them."""
 
+from hgraph.models.bprmf import BPRMF
+from hgraph.models.cfkg import CFKG
+from hgraph.models.cke import CKE
+from hgraph.models.fm import FM
 from hgraph.models.gat import GAT
 from hgraph.models.gcn import GCN
 from hgraph.models.hgnn import HGNN
 from hgraph.models.hgnnp import HGNNP
+from hgraph.models.kgat import KGAT
+from hgraph.models.lightgcn import LightGCN
 from hgraph.models.mlp import MLP
 from hgraph.models.published import load_published, published_tensors
 from hgraph.models.yolov13 import YOLOv13
 
-__all__ = ["GAT", "GCN", "HGNN", "HGNNP", "MLP", "YOLOv13", "load_published", "published_tensors"]
+__all__ = [
+    "BPRMF",
+    "CFKG",
+    "CKE",
+    "FM",
+    "GAT",
+    "GCN",
+    "HGNN",
+    "HGNNP",
+    "KGAT",
+    "MLP",
+    "LightGCN",
+    "YOLOv13",
+    "load_published",
+    "published_tensors",
+]

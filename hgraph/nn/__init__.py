@@ -3,6 +3,7 @@
 from hgraph.nn.aux import aux_losses
 from hgraph.nn.graph import GATConv, GCNConv
 from hgraph.nn.hypergraph import HGNNConv, HGNNPConv, SoftHGNN, SoftHGNNSeS, SoftHyperedges
+from hgraph.nn.recommend import KGATConv, kg_attention, project, relation_laplacian, transr_energy
 from hgraph.nn.vision import (
     C3AH,
     A2C2f,
@@ -33,8 +34,13 @@ __all__ = [
     "HGNNConv",
     "HGNNPConv",
     "HyperACE",
+    "KGATConv",
     "SoftHGNN",
     "SoftHGNNSeS",
     "SoftHyperedges",
     "aux_losses",
+    "kg_attention",
+    "project",
+    "relation_laplacian",
+    "transr_energy",
 ]

@@ -5,20 +5,26 @@ from __future__ import annotations
 from torch import Tensor
 
 from hgraph.errors import ArgumentError, ArgumentTypeError
-from hgraph.structure import Graph, Hypergraph
+from hgraph.structure import Graph, Hypergraph, KnowledgeGraph
 
 __all__ = ["check_channels", "check_inputs"]
 
 _WAYS = {
     Graph: "hypergraph.clique() makes a graph",
+    KnowledgeGraph: "KnowledgeGraph.from_triples makes a knowledge graph",
     Hypergraph: "hgraph.build.neighbourhood_hypergraph(graph) makes a hypergraph",
 }
 
 
-def check_inputs(x: Tensor, structure: Graph | Hypergraph, kind: type[Graph | Hypergraph], channels: int) -> None:
+def check_inputs(
+    x: Tensor,
+    structure: Graph | Hypergraph | KnowledgeGraph,
+    kind: type[Graph | Hypergraph | KnowledgeGraph],
+    channels: int,
+) -> None:
     """Refuse another structure than the layer works on, swapped arguments, and features of another width."""
     if not isinstance(structure, kind):
-        other = isinstance(structure, (Graph, Hypergraph))
+        other = isinstance(structure, (Graph, Hypergraph, KnowledgeGraph))
         hint = _WAYS[kind] if other else f"The order is layer(x, {kind.__name__.lower()})"
         raise ArgumentTypeError("structure", f"a {kind.__name__}", type(structure).__name__, hint)
     if not isinstance(x, Tensor):

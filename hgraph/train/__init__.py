@@ -1,27 +1,42 @@
 """Training: a small fit loop, metrics, seeds."""
 
 from hgraph.train.fit import FitResult, TrainingError, cosine, fit
+from hgraph.train.full_ranking import full_ranking, ranking_of_users
 from hgraph.train.metrics import accuracy, expected_calibration_error
 from hgraph.train.mode import evaluating
 from hgraph.train.observed import Observed, observed, supervised
 from hgraph.train.ranking import f1, mrr, ndcg_at, recall_at, roc_auc
+from hgraph.train.recommend import Explanation, Recommendation, explain, recommend
+from hgraph.train.recommender import fit_recommender, scorer, structure_of
+from hgraph.train.samplers import PairSampler, TripleSampler
 from hgraph.train.seed import seeded
 
 __all__ = [
+    "Explanation",
     "FitResult",
     "Observed",
+    "PairSampler",
+    "Recommendation",
     "TrainingError",
+    "TripleSampler",
     "accuracy",
     "cosine",
     "evaluating",
     "expected_calibration_error",
+    "explain",
     "f1",
     "fit",
+    "fit_recommender",
+    "full_ranking",
     "mrr",
     "ndcg_at",
     "observed",
+    "ranking_of_users",
     "recall_at",
+    "recommend",
     "roc_auc",
+    "scorer",
     "seeded",
+    "structure_of",
     "supervised",
 ]

@@ -10,8 +10,9 @@ import pytest
 import torch
 from torch import nn
 
-from hgraph.models import GAT, GCN, HGNN, HGNNP, MLP
-from hgraph.testing import random_graph, random_hypergraph
+from hgraph.models import BPRMF, CFKG, CKE, FM, GAT, GCN, HGNN, HGNNP, KGAT, MLP, LightGCN
+from hgraph.structure import Interactions
+from hgraph.testing import random_graph, random_hypergraph, random_knowledge_graph
 
 IN, CLASSES = 4, 3
 
@@ -24,12 +25,26 @@ def some_hypergraph(n: int):
     return random_hypergraph(n, n // 2 + 1, 2 * n, seed=1, weighted=True)
 
 
+U, I, ENTITIES, RELATIONS = 5, 6, 9, 3
+
+
+def some_interactions(seed: int = 0) -> Interactions:
+    generator = torch.Generator().manual_seed(seed)
+    pairs = torch.stack([torch.arange(15) % U, torch.randint(I, (15,), generator=generator)]).unique(dim=1)
+    kg = random_knowledge_graph(ENTITIES, 20, RELATIONS, seed=seed)
+    return Interactions.random(*pairs, kg, num_users=U, num_items=I, seed=seed)
+
+
 @dataclass(frozen=True)
 class Case:
-    """How to make a model, IN channels to CLASSES, and a structure for it (None: it takes features alone)."""
+    """How to make a model, IN channels to CLASSES, and a structure for it (None: it takes features alone).
+
+    A recommender takes ``some_interactions`` alone: its structure, and no features.
+    """
 
     build: Callable[[], nn.Module]
     structure: Callable[..., object] | None
+    recommends: bool = False
 
 
 # tests/test_meta.py fails when a public model is not here.
@@ -39,12 +54,24 @@ CASES = {
     "HGNN": Case(lambda: HGNN(IN, 5, CLASSES), some_hypergraph),
     "HGNNP": Case(lambda: HGNNP(IN, 5, CLASSES), some_hypergraph),
     "MLP": Case(lambda: MLP(IN, 5, CLASSES), None),
+    "BPRMF": Case(lambda: BPRMF(U, I, embed_dim=4), None, recommends=True),
+    "LightGCN": Case(lambda: LightGCN(U, I, embed_dim=4), None, recommends=True),
+    "FM": Case(lambda: FM(U, I, ENTITIES, embed_dim=4), None, recommends=True),
+    "CKE": Case(lambda: CKE(U, I, ENTITIES, RELATIONS, embed_dim=4, kge_dim=3), None, recommends=True),
+    "CFKG": Case(lambda: CFKG(U, I, ENTITIES, 2 * RELATIONS + 2, embed_dim=4), None, recommends=True),
+    "KGAT": Case(
+        lambda: KGAT(U, I, ENTITIES, 2 * RELATIONS + 2, embed_dim=4, kge_dim=3, layers=(5, 2)), None, recommends=True
+    ),
 }
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     if "case" in metafunc.fixturenames and metafunc.definition.path.parent == Path(__file__).parent:  # not below
-        metafunc.parametrize("case", list(CASES.values()), ids=list(CASES))
+        cases = {name: case for name, case in CASES.items() if not case.recommends}
+        metafunc.parametrize("case", list(cases.values()), ids=list(cases))
+    if "recommender" in metafunc.fixturenames:
+        cases = {name: case for name, case in CASES.items() if case.recommends}
+        metafunc.parametrize("recommender", list(cases.values()), ids=list(cases))
 
 
 @pytest.fixture

@@ -10,9 +10,9 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from hgraph.nn import GATConv, GCNConv, HGNNConv, HGNNPConv
-from hgraph.structure import Graph, Hypergraph
-from hgraph.testing import random_graph, random_hypergraph
+from hgraph.nn import GATConv, GCNConv, HGNNConv, HGNNPConv, KGATConv
+from hgraph.structure import Graph, Hypergraph, KnowledgeGraph
+from hgraph.testing import random_graph, random_hypergraph, random_knowledge_graph
 
 IN, OUT = 3, 2
 
@@ -25,12 +25,16 @@ def some_hypergraph(n: int, *, seed: int = 0, weighted: bool = False) -> Hypergr
     return random_hypergraph(n, n // 2 + 1, 2 * n, seed=seed, weighted=weighted)
 
 
+def some_knowledge_graph(n: int, *, seed: int = 0, weighted: bool = False) -> KnowledgeGraph:
+    return random_knowledge_graph(n, 4 * n, seed=seed, weighted=weighted)
+
+
 @dataclass(frozen=True)
 class Case:
     """How to make a layer, with IN channels in, and a structure for it."""
 
     build: Callable[[], nn.Module]
-    structure: Callable[..., Graph | Hypergraph]
+    structure: Callable[..., Graph | Hypergraph | KnowledgeGraph]
 
 
 # tests/test_meta.py fails when a public layer is not here.
@@ -39,6 +43,7 @@ CASES = {
     "GCNConv": Case(lambda: GCNConv(IN, OUT), some_graph),
     "HGNNConv": Case(lambda: HGNNConv(IN, OUT), some_hypergraph),
     "HGNNPConv": Case(lambda: HGNNPConv(IN, OUT), some_hypergraph),
+    "KGATConv": Case(lambda: KGATConv(IN, OUT), some_knowledge_graph),
 }
 
 

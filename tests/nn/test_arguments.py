@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from hgraph import Graph, Hypergraph, nn
+from hgraph import Graph, Hypergraph, KnowledgeGraph, nn
 from hgraph.errors import ArgumentError, ArgumentTypeError
 
 GRAPH = Graph.from_edge_index([[0, 1], [1, 2]], num_nodes=4, directed=False)
@@ -16,6 +16,8 @@ LAYERS = {
     nn.HGNNConv: (HYPERGRAPH, GRAPH, "neighbourhood_hypergraph"),
     nn.HGNNPConv: (HYPERGRAPH, GRAPH, "neighbourhood_hypergraph"),
 }
+KNOWLEDGE = KnowledgeGraph.from_names([("a", "r", "b"), ("c", "s", "d")])
+LAYERS[nn.KGATConv] = (KNOWLEDGE, GRAPH, "KnowledgeGraph.from_triples")
 X = torch.ones(4, 3)
 
 

@@ -8,7 +8,7 @@ import dataclasses
 import pytest
 import torch
 
-from hgraph.structure import Graph, Hypergraph
+from hgraph.structure import Graph, Hypergraph, KnowledgeGraph
 
 IN = 3
 
@@ -26,6 +26,13 @@ def relabelled(structure, vertex, hyperedge=None):
         return Graph.from_edge_index(
             pairs[:, shuffle], num_nodes=structure.num_nodes, directed=True, weight=weight, duplicates="keep"
         )
+    if isinstance(structure, KnowledgeGraph):
+        head, relation, tail = structure.triples.unbind(1)
+        kg = KnowledgeGraph.from_triples(
+            head=vertex[head], relation=relation, tail=vertex[tail], num_nodes=structure.num_nodes,
+            num_relations=structure.num_relations, duplicates="keep",
+        )  # fmt: skip
+        return kg if structure.adj.weight is None else kg.with_weight(kg.adj.sort_edges(structure.adj.weight))
     v2e = structure.v2e
 
     def moved(weight, order):
@@ -68,11 +75,11 @@ def test_every_parameter_gets_a_gradient(case, make):
 
 def test_gradients_to_structure_weights(case, make):
     layer, structure = make(case).double(), case.structure(5, seed=1, weighted=True)
-    adj = structure.adj if isinstance(structure, Graph) else structure.v2e
+    held = "v2e" if isinstance(structure, Hypergraph) else "adj"
+    adj = getattr(structure, held)
 
     def call(weight):
-        changed = {"adj" if isinstance(structure, Graph) else "v2e": adj.with_weight(weight)}
-        return layer(features(5), dataclasses.replace(structure, **changed))
+        return layer(features(5), dataclasses.replace(structure, **{held: adj.with_weight(weight)}))
 
     weight = adj.weight.double().requires_grad_()
     if call(weight).grad_fn is not None and type(layer).__name__ != "GATConv":  # which does not read weights
@@ -134,7 +141,8 @@ def test_no_vertices(case, make):
     empty = torch.empty(0, dtype=torch.long)
     graph = Graph.from_edge_index(torch.stack([empty, empty]), num_nodes=0, directed=True)
     hypergraph = Hypergraph.from_lists([[]], num_vertices=0)
-    structure = graph if isinstance(case.structure(3), Graph) else hypergraph
+    none = KnowledgeGraph.from_triples(head=[], relation=[], tail=[], num_nodes=0, num_relations=1)
+    structure = {Graph: graph, Hypergraph: hypergraph, KnowledgeGraph: none}[type(case.structure(3))]
     x = torch.empty(0, IN, requires_grad=True)
     out = layer(x, structure)
     out.sum().backward()

@@ -1,0 +1,35 @@
+"""BPR-MF: matrix factorisation under the Bayesian personalised ranking loss (Rendle et al., UAI 2009)."""
+
+from __future__ import annotations
+
+from torch import Tensor
+
+from hgraph.models.recommender import Recommender, xavier
+from hgraph.structure import KnowledgeGraph
+
+__all__ = ["BPRMF"]
+
+
+class BPRMF(Recommender):
+    r"""A vector for each user and item, and nothing else; the loss is `pair_loss`.
+
+    .. math:: y_{ui} = e_u \cdot e_i
+
+    Args:
+        num_users: U.
+        num_items: I.
+        embed_dim: d.
+
+    Shapes:
+        any structure, which is not looked at, -> [U + I, d].
+
+    Source: Rendle et al., "BPR: Bayesian Personalized Ranking from Implicit Feedback", sections 4.3.1 and 5.
+    """
+
+    def __init__(self, num_users: int, num_items: int, *, embed_dim: int = 64) -> None:
+        super().__init__(num_users, num_items)
+        self.embedding = xavier(num_users + num_items, embed_dim)
+
+    def forward(self, structure: KnowledgeGraph) -> Tensor:
+        """The vectors."""
+        return self.embedding

@@ -1,0 +1,60 @@
+"""CFKG: one translation space for users, items and entities (Ai et al., Algorithms 2018)."""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from hgraph.models.recommender import Recommender, half_square, xavier
+from hgraph.structure import KnowledgeGraph
+
+__all__ = ["CFKG"]
+
+
+class CFKG(Recommender):
+    r"""TransE over the collaborative graph, in which an interaction is a fact like any other.
+
+    .. math:: y_{ui} = -\lVert e_u + e_{r_0} - e_i \rVert_2^2, \qquad
+              L = \frac1B \sum \mathrm{softplus}(g(h, r, t) - g(h, r, t')), \quad
+              g(h, r, t) = \lVert e_h + e_r - e_t \rVert_2^2
+
+    The part of the score that is the same for all items of a user is left out; what remains is the inner product of
+    :math:`[2 (e_u + e_{r_0}), 1]` and :math:`[e_i, -\lVert e_i \rVert^2]`.
+
+    Args:
+        num_users: U.
+        num_items: I; items are the first entities.
+        num_entities: entities, items among them.
+        num_relations: R of the collaborative graph.
+        embed_dim: d.
+
+    Shapes:
+        the collaborative `KnowledgeGraph` -> [U + I, d + 1].
+
+    Source: Ai et al., "Learning Heterogeneous Knowledge Base Embeddings for Explainable Recommendation", section 4;
+    the loss is KGAT's, the pairs are learned under the ranking loss besides.
+    """
+
+    has_triples = True
+
+    def __init__(
+        self, num_users: int, num_items: int, num_entities: int, num_relations: int, *, embed_dim: int = 64
+    ) -> None:
+        super().__init__(num_users, num_items)
+        self.embedding = xavier(num_users + num_entities, embed_dim)
+        self.relation = xavier(num_relations, embed_dim)
+
+    def forward(self, structure: KnowledgeGraph) -> Tensor:
+        """The two vectors of each user and item."""
+        users, items = self.embedding[: self.num_users + self.num_items].split([self.num_users, self.num_items])
+        moved = 2 * (users + self.relation[0])
+        lengths = -items.square().sum(-1, keepdim=True)
+        return torch.cat([torch.cat([moved, torch.ones_like(moved[:, :1])], 1), torch.cat([items, lengths], 1)])
+
+    def triple_loss(self, head: Tensor, relation: Tensor, tail: Tensor, other: Tensor, l2: float = 0.0) -> Tensor:
+        h, t, o = (self.embedding.index_select(0, ids) for ids in (head, tail, other))
+        r = self.relation.index_select(0, relation)
+        near, far = ((h + r - end).square().sum(-1) for end in (t, o))
+        loss = F.softplus(near - far).mean()
+        return loss + l2 * half_square(h, r, t, o) / max(len(head), 1) if l2 else loss

@@ -1,0 +1,71 @@
+"""CKE: collaborative knowledge base embedding (Zhang et al., KDD 2016), its structural part."""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from hgraph.models.recommender import Recommender, half_square, xavier
+from hgraph.nn import project, transr_energy
+from hgraph.structure import Interactions, KnowledgeGraph
+
+__all__ = ["CKE"]
+
+
+class CKE(Recommender):
+    r"""Matrix factorisation where an item is its own vector plus the one that TransR learns of its facts.
+
+    .. math:: y_{ui} = e_u \cdot (e_i + \epsilon_i)
+
+    Texts and pictures, the other parts of the paper, are left out, as KGAT's comparison does.
+
+    Args:
+        num_users: U.
+        num_items: I; items are the first entities.
+        num_entities: entities, items among them.
+        num_relations: R of the facts.
+        embed_dim: d.
+        kge_dim: k, of the space in which facts are compared.
+
+    Shapes:
+        the `KnowledgeGraph` of the entities, whose facts `triple_loss` learns, -> [U + I, d].
+
+    Source: Zhang et al., "Collaborative Knowledge Base Embedding for Recommender Systems", eq. 2, 3 and 11.
+    """
+
+    has_triples = True
+
+    def __init__(
+        self,
+        num_users: int,
+        num_items: int,
+        num_entities: int,
+        num_relations: int,
+        *,
+        embed_dim: int = 64,
+        kge_dim: int = 64,
+    ) -> None:
+        super().__init__(num_users, num_items)
+        self.embedding = xavier(num_users + num_items, embed_dim)
+        self.entity = xavier(num_entities, embed_dim)
+        self.relation = xavier(num_relations, kge_dim)
+        self.relation_weight = xavier(num_relations, embed_dim, kge_dim)
+
+    @staticmethod
+    def structure(data: Interactions) -> KnowledgeGraph:
+        """The facts alone."""
+        return data.kg
+
+    def forward(self, structure: KnowledgeGraph) -> Tensor:
+        """The vectors of users, and those of items with what is known of them."""
+        users, items = self.embedding.split([self.num_users, self.num_items])
+        return torch.cat([users, items + self.entity[: self.num_items]])
+
+    def triple_loss(self, head: Tensor, relation: Tensor, tail: Tensor, other: Tensor, l2: float = 0.0) -> Tensor:
+        """As KGAT's, over the facts alone."""
+        rows = self.entity.index_select(0, torch.cat([head, tail, other]))
+        h, t, o = project(rows, self.relation_weight, relation.repeat(3)).chunk(3)
+        r = self.relation.index_select(0, relation)
+        loss = F.softplus(transr_energy(h, r, t) - transr_energy(h, r, o)).mean()
+        return loss + l2 * half_square(h, r, t, o) / max(len(head), 1) if l2 else loss

@@ -1,0 +1,59 @@
+"""FM: factorisation machine over the user, the item, and what is known of the item (Rendle, ICDM 2010)."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from hgraph.models.recommender import Recommender, xavier
+from hgraph.ops import propagate
+from hgraph.structure import Adjacency, KnowledgeGraph, derived
+
+__all__ = ["FM"]
+
+
+class FM(Recommender):
+    r"""All pairs of features interact through their vectors; features are the user, the item and its facts' tails.
+
+    .. math:: y_{ui} = \sum_{f \in F} w_f + \sum_{f < g \in F} v_f \cdot v_g, \qquad F = \{u, i\} \cup \mathcal N_i
+
+    The part that is the same for all items of a user is left out, as it does not change the ranking. What remains is
+    an inner product: of :math:`[v_u, 1]` and :math:`[\sum_g v_g,\; \sum_g w_g + \sum_{g < g'} v_g \cdot v_{g'}]`, g
+    over i and its neighbours, each counted once.
+
+    Args:
+        num_users: U.
+        num_items: I.
+        num_entities: entities, items among them.
+        embed_dim: d.
+
+    Shapes:
+        the collaborative `KnowledgeGraph` -> [U + I, d + 1].
+
+    Source: Rendle, "Factorization Machines", eq. 1; the features are those of KGAT's comparison (section 4.2.2).
+    """
+
+    def __init__(self, num_users: int, num_items: int, num_entities: int, *, embed_dim: int = 64) -> None:
+        super().__init__(num_users, num_items)
+        self.embedding = xavier(num_users + num_entities, embed_dim)
+        self.linear = nn.Parameter(torch.zeros(num_entities, 1))
+
+    def forward(self, structure: KnowledgeGraph) -> Tensor:
+        """The two vectors of each user and item."""
+        adj = derived(structure, ("features", self.num_users, self.num_items), lambda: self._features(structure))
+        users, entities = self.embedding.split([self.num_users, len(self.embedding) - self.num_users])
+        total = propagate(adj, entities)
+        squares = propagate(adj, entities.square())
+        pairs = (total.square() - squares).sum(-1, keepdim=True) / 2 + propagate(adj, self.linear)
+        return torch.cat([torch.cat([users, torch.ones_like(users[:, :1])], 1), torch.cat([total, pairs], 1)])
+
+    def _features(self, kg: KnowledgeGraph) -> Adjacency:
+        """[I x entities] each item and the tails of its facts; facts with users are none."""
+        u, count = self.num_users, self.num_items
+        head, tail = kg.adj.target.long() - u, kg.adj.indices.long() - u
+        own = (head >= 0) & (head < count) & (tail >= 0)
+        items = torch.arange(count, device=kg.device)
+        pairs = torch.stack([torch.cat([head[own], items]), torch.cat([tail[own], items])]).unique(dim=1)
+        return Adjacency.from_coo(
+            target=pairs[0], source=pairs[1], num_targets=count, num_sources=len(self.embedding) - u
+        )

@@ -1,0 +1,60 @@
+"""LightGCN: propagation over interactions without weights (He et al., SIGIR 2020)."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from hgraph.models.recommender import Recommender, xavier
+from hgraph.ops import propagate
+from hgraph.structure import Adjacency, KnowledgeGraph, derived
+
+__all__ = ["LightGCN"]
+
+
+class LightGCN(Recommender):
+    r"""Symmetric propagation between users and items, the mean of all layers.
+
+    .. math:: X_{l+1} = D^{-1/2} A D^{-1/2} X_l, \qquad Z = \frac{1}{L + 1} \sum_{l=0}^{L} X_l
+
+    A joins users and items that interacted in training; facts are not looked at.
+
+    Args:
+        num_users: U.
+        num_items: I.
+        embed_dim: d.
+        num_layers: L.
+
+    Shapes:
+        the collaborative `KnowledgeGraph` (relation 0 is "interacts", user to item) -> [U + I, d].
+
+    Source: He et al., "LightGCN: Simplifying and Powering Graph Convolution Network for Recommendation", eq. 3 to 8.
+    """
+
+    def __init__(self, num_users: int, num_items: int, *, embed_dim: int = 64, num_layers: int = 3) -> None:
+        super().__init__(num_users, num_items)
+        self.num_layers = num_layers
+        self.embedding = xavier(num_users + num_items, embed_dim)
+
+    def forward(self, structure: KnowledgeGraph) -> Tensor:
+        """The mean of what all layers say."""
+        adj = derived(structure, ("users and items", self.num_users, self.num_items), lambda: self._pairs(structure))
+        x: Tensor = self.embedding
+        rows: list[Tensor] = [x]
+        for _ in range(self.num_layers):
+            rows.append(propagate(adj, rows[-1]))
+        return torch.stack(rows).mean(0)
+
+    def _pairs(self, kg: KnowledgeGraph) -> Adjacency:
+        """The symmetric, normalised structure of the interactions, over users and items alone."""
+        edges = kg.edges_of(0)
+        user, item = kg.adj.target[edges].long(), kg.adj.indices[edges].long()
+        size = self.num_users + self.num_items
+        adj = Adjacency.from_coo(
+            target=torch.cat([user, item]),
+            source=torch.cat([item, user]),
+            num_targets=size,
+            num_sources=size,
+            duplicates="keep",
+        )
+        return adj.normalize("sym")

@@ -1,0 +1,73 @@
+"""`Recommender`: what every model owes that ranks items for users."""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from hgraph.structure import Interactions, KnowledgeGraph
+
+__all__ = ["Recommender", "half_square", "xavier"]
+
+
+class Recommender(nn.Module):
+    r"""Base of models that make a row of each user and item and score a pair by the inner product of its rows.
+
+    A subclass says in ``forward(structure)`` how the rows Z come about, users first, then items (what follows is not
+    looked at). `hgraph.train.fit_recommender` alternates `pair_loss` and, where ``has_triples``, `triple_loss`.
+
+    Args:
+        num_users: U.
+        num_items: I.
+    """
+
+    has_triples = False
+
+    def __init__(self, num_users: int, num_items: int) -> None:
+        super().__init__()
+        self.num_users, self.num_items = num_users, num_items
+
+    @staticmethod
+    def structure(data: Interactions) -> KnowledgeGraph:
+        """What messages flow over: the collaborative knowledge graph of the training part."""
+        return data.collaborative()
+
+    def start(self, structure: KnowledgeGraph) -> KnowledgeGraph:
+        """The structure of the first epoch."""
+        return structure
+
+    def refresh(self, structure: KnowledgeGraph) -> KnowledgeGraph:
+        """The structure of the epochs after it, made anew from the parameters."""
+        return structure
+
+    def score(self, z: Tensor, users: Tensor) -> Tensor:
+        """[B, I] scores of every item for some users [B]; z is what the forward returned."""
+        return z.index_select(0, users) @ z[self.num_users : self.num_users + self.num_items].T
+
+    def pair_loss(self, z: Tensor, users: Tensor, taken: Tensor, other: Tensor, l2: float = 0.0) -> Tensor:
+        r"""The BPR loss of pairs that were taken against pairs that were not, with the L2 term of the rows.
+
+        .. math:: \frac1B \sum \mathrm{softplus}(-(z_u \cdot z_i - z_u \cdot z_j))
+                  + \frac{\lambda}{2B} \sum (\lVert z_u \rVert^2 + \lVert z_i \rVert^2 + \lVert z_j \rVert^2)
+        """
+        u = z.index_select(0, users)
+        i, j = (z.index_select(0, self.num_users + items) for items in (taken, other))
+        loss = F.softplus(-((u * i).sum(-1) - (u * j).sum(-1))).mean()
+        return loss + l2 * half_square(u, i, j) / max(len(users), 1) if l2 else loss
+
+    def triple_loss(self, head: Tensor, relation: Tensor, tail: Tensor, other: Tensor, l2: float = 0.0) -> Tensor:
+        """The loss of facts against facts with another tail, all [B], in the ids of the structure."""
+        raise NotImplementedError(f"{type(self).__name__} learns no facts")
+
+
+def half_square(*parts: Tensor) -> Tensor:
+    """Half of the sum of all squares."""
+    return torch.stack([part.square().sum() for part in parts]).sum() / 2
+
+
+def xavier(*shape: int) -> nn.Parameter:
+    """A Glorot-uniform parameter; a stack [R, d, k] counts d and k as its fans, each matrix by itself."""
+    weight = torch.empty(shape)
+    bound = (6.0 / (shape[-2] + shape[-1])) ** 0.5
+    return nn.Parameter(nn.init.uniform_(weight, -bound, bound))

@@ -1,0 +1,115 @@
+"""TransR over a knowledge graph (Lin et al., AAAI 2015), and the attention that KGAT makes of it."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from hgraph.errors import ArgumentError
+from hgraph.ops import edge_score, edge_softmax
+from hgraph.structure import KnowledgeGraph, derived
+
+__all__ = ["kg_attention", "project", "relation_laplacian", "transr_energy"]
+
+
+def project(x: Tensor, weight: Tensor, relation: Tensor) -> Tensor:
+    r"""Each row through the matrix of its relation, :math:`y_b = x_b W_{r_b}`; rows are grouped, never B x d x k.
+
+    Args:
+        x: [B, d].
+        weight: [R, d, k].
+        relation: [B] integers in 0 .. R - 1.
+
+    Returns:
+        [B, k].
+
+    >>> project(torch.ones(2, 1), torch.tensor([[[2.0]], [[3.0]]]), torch.tensor([1, 0])).tolist()
+    [[3.0], [2.0]]
+    """
+    order = torch.argsort(relation, stable=True)
+    counts = torch.bincount(relation, minlength=weight.shape[0]).tolist()
+    matrices = weight.unbind(0)  # one gradient for all: indexing would make one of the whole size for each relation
+    parts = zip(x.index_select(0, order).split(counts), matrices, strict=True)
+    grouped = [part @ matrix for part, matrix in parts if len(part)]
+    if not grouped:
+        return x.new_zeros(0, weight.shape[2])
+    back = torch.empty_like(order)
+    back[order] = torch.arange(len(order), device=order.device)
+    return torch.cat(grouped).index_select(0, back)
+
+
+def transr_energy(head: Tensor, relation: Tensor, tail: Tensor) -> Tensor:
+    r"""How implausible facts are, of vectors in the space of their relations.
+
+    .. math:: g(h, r, t) = \lVert e_h W_r + e_r - e_t W_r \rVert_2^2
+
+    Args:
+        head: [B, k], projected by :func:`project`.
+        relation: [B, k].
+        tail: [B, k], projected.
+
+    Returns:
+        [B]; low is plausible.
+
+    Source: Lin et al. 2015, eq. 8; card 01, equation 1.
+
+    >>> transr_energy(torch.tensor([[1.0]]), torch.tensor([[2.0]]), torch.tensor([[5.0]])).tolist()
+    [4.0]
+    """
+    return (head + relation - tail).square().sum(-1)
+
+
+def kg_attention(x: Tensor, relation: Tensor, weight: Tensor, kg: KnowledgeGraph) -> Tensor:
+    r"""How much each fact counts among all facts of its head, whatever their relations.
+
+    .. math:: \pi(h, r, t) = (e_t W_r) \cdot \tanh(e_h W_r + e_r), \qquad
+              \alpha_{hrt} = \operatorname{softmax}_{(r', t') \in \mathcal N_h} \pi(h, r', t')
+
+    Facts are taken by relation and vertices projected once a relation: the memory is that of the vertices of the
+    largest relation times k, and E. Facts of the same two vertices compete each for itself.
+
+    Args:
+        x: [N, d] of the vertices.
+        relation: [R, k] of the relations.
+        weight: [R, d, k] of the relations.
+        kg: N vertices, R relations; its weights are not read.
+
+    Returns:
+        [E] in the order of the edges; the shares of each head that has facts sum to 1.
+
+    Source: Wang et al., "KGAT", eq. 4 and 5.
+
+    >>> kg = KnowledgeGraph.from_names([("a", "r", "b"), ("a", "s", "b"), ("b", "r", "a")])
+    >>> kg_attention(torch.ones(2, 3), torch.ones(2, 2), torch.zeros(2, 3, 2), kg).tolist()
+    [0.5, 0.5, 1.0]
+    """
+    wanted = {"x": (kg.num_nodes, x), "relation": (kg.num_relations, relation), "weight": (kg.num_relations, weight)}
+    for name, (count, tensor) in wanted.items():
+        if len(tensor) != count:
+            raise ArgumentError(name, f"{count} rows", len(tensor))
+    scores = []
+    for block in kg.blocks():
+        matrix = weight[block.relation]
+        query = torch.tanh(x.index_select(0, block.head) @ matrix + relation[block.relation])
+        key = x.index_select(0, block.tail) @ matrix
+        scores.append(edge_score(block.adj, query.unsqueeze(1), key.unsqueeze(1)).squeeze(1))
+    if not scores:
+        return x.new_zeros(0)
+    place = derived(kg, "place_in_by_relation", lambda: torch.argsort(kg.by_relation.long()))
+    return edge_softmax(kg.adj, torch.cat(scores).index_select(0, place))
+
+
+def relation_laplacian(kg: KnowledgeGraph) -> Tensor:
+    r"""The sum over relations of row-normalised adjacencies, :math:`\sum_r D_r^{-1} A_r`, as a weight for each edge.
+
+    A head with facts of q relations has a row that sums to q. This is what KGAT's published code propagates over.
+
+    Returns:
+        [E] in torch's default dtype.
+
+    >>> relation_laplacian(KnowledgeGraph.from_names([("a", "r", "b"), ("a", "r", "c"), ("a", "s", "b")])).tolist()
+    [0.5, 1.0, 0.5]
+    """
+    code = kg.adj.target.long() * max(kg.num_relations, 1) + kg.relation
+    _, inverse, counts = torch.unique(code, return_inverse=True, return_counts=True)
+    return counts.to(torch.get_default_dtype()).reciprocal()[inverse]

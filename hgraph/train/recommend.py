@@ -1,0 +1,125 @@
+"""Recommendations, and why: the attention paths that lead from a user to an item."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from hgraph.errors import ArgumentError
+from hgraph.models.recommender import Recommender
+from hgraph.structure import Interactions, KnowledgeGraph, Path
+from hgraph.structure.relations import rebuilt
+from hgraph.train.full_ranking import best_items
+from hgraph.train.recommender import scorer, structure_of
+
+__all__ = ["Explanation", "Recommendation", "explain", "recommend"]
+
+
+@dataclass(frozen=True, eq=False)
+class Recommendation:
+    """The items recommended to some users.
+
+    Args:
+        users: [B].
+        items: [B, k], best first.
+        scores: [B, k].
+    """
+
+    users: Tensor
+    items: Tensor
+    scores: Tensor
+
+
+def recommend(
+    model: Recommender,
+    data: Interactions,
+    users: Sequence[int] | Tensor,
+    k: int = 10,
+    *,
+    exclude: bool = True,
+    structure: KnowledgeGraph | None = None,
+) -> Recommendation:
+    """The k items that a trained model ranks highest for each user.
+
+    Args:
+        model: a trained `Recommender`.
+        data: what it was trained on.
+        users: [B] ids.
+        k: how many items, at most I.
+        exclude: leave out what the user took, in whichever part.
+        structure: what `structure_of` returned, to make it once for many calls.
+
+    Raises:
+        ArgumentError: users or k out of range.
+    """
+    users = torch.as_tensor(users, dtype=torch.long)
+    if users.dim() != 1 or (len(users) and not 0 <= int(users.min()) <= int(users.max()) < data.num_users):
+        raise ArgumentError("users", f"ids in 0 .. {data.num_users - 1}", users.tolist())
+    if not 1 <= k <= data.num_items:
+        raise ArgumentError("k", f"1 .. {data.num_items} (the items)", k)
+    structure = structure_of(model, data) if structure is None else structure
+    scores = scorer(model, structure)(users).cpu()
+    items = best_items(scores, users, [data.train, data.val, data.test] if exclude else [], k)
+    return Recommendation(users, items, scores.gather(1, items))
+
+
+@dataclass(frozen=True, eq=False)
+class Explanation:
+    """Why an item may have been recommended to a user.
+
+    Args:
+        user: the user's id.
+        item: the item's id.
+        paths: along facts from the user to the item, the largest product of attention first.
+        kg: the weighted graph in which they run.
+    """
+
+    user: int
+    item: int
+    paths: tuple[Path, ...]
+    kg: KnowledgeGraph
+
+    def text(self) -> str:
+        """A line a path, its attention first."""
+        if not self.paths:
+            return "no path of so few steps"
+        return "\n".join(f"{path.weight:.2e}  {self.kg.tell(path)}" for path in self.paths)
+
+    def draw(self, ax: Any = None, **options: Any) -> Any:
+        """The facts of all paths, wider where attention is larger; options are those of `KnowledgeGraph.draw`."""
+        edges = torch.tensor(sorted({edge for path in self.paths for edge in path.edges}), dtype=torch.long)
+        kg, nodes = self.kg.to("cpu"), sorted({node for path in self.paths for node in path.nodes})
+        head, relation, tail = kg.triples[edges].unbind(1)
+        weight = None if kg.adj.weight is None else kg.adj.weight[edges]
+        part = rebuilt(kg, head, relation, tail, weight).subgraph(torch.tensor(nodes, dtype=torch.long))
+        return part.draw(ax, **options)
+
+
+def explain(
+    structure: KnowledgeGraph, user: int, item: int, *, num_users: int, max_steps: int = 3, limit: int = 5
+) -> Explanation:
+    """The attention paths from a user to an item, user -> ... -> item.
+
+    They say what the model could have heard, and how loudly: attention is not the whole of its score.
+
+    Args:
+        structure: the weighted collaborative graph, of `structure_of`.
+        user: the user's id.
+        item: the item's id; its vertex is U + item.
+        num_users: U.
+        max_steps: the most facts of a path.
+        limit: the most paths.
+
+    Raises:
+        ArgumentError: ids out of range.
+    """
+    if not 0 <= user < num_users:
+        raise ArgumentError("user", f"an id in 0 .. {num_users - 1}", user)
+    if not 0 <= item < structure.num_nodes - num_users:
+        raise ArgumentError("item", f"an id in 0 .. {structure.num_nodes - num_users - 1}", item)
+    paths = structure.paths(user, num_users + item, max_steps=max_steps, limit=limit)
+    return Explanation(user, item, tuple(paths), structure)

@@ -1,0 +1,255 @@
+"""`fit_recommender`: users and items under the ranking loss and facts under their own, in turn."""
+
+from __future__ import annotations
+
+import copy
+import json
+import logging
+import math
+import os
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, field, fields
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from hgraph.errors import ArgumentError
+from hgraph.models.recommender import Recommender
+from hgraph.structure import Interactions, KnowledgeGraph
+from hgraph.structure.io import write_atomically
+from hgraph.train.checkpoint import Checkpoint
+from hgraph.train.fit import FitResult, TrainingError
+from hgraph.train.full_ranking import full_ranking
+from hgraph.train.mode import evaluating
+from hgraph.train.samplers import PairSampler, TripleSampler
+from hgraph.train.seed import seeded
+
+__all__ = ["fit_recommender", "scorer", "structure_of"]
+
+_LOG = logging.getLogger("hgraph")
+
+
+def fit_recommender(
+    model: Recommender,
+    data: Interactions,
+    *,
+    epochs: int = 100,
+    lr: float = 1e-3,
+    batch: int = 1024,
+    triple_batch: int = 2048,
+    l2: float = 1e-5,
+    triple_l2: float = 1e-5,
+    every: int = 10,
+    patience: int | None = 10,
+    k: int = 20,
+    checkpoint: str | os.PathLike[str] | None = None,
+    log: str | os.PathLike[str] | None = None,
+    seed: int = 0,
+    progress: bool | None = None,
+    label: str = "fit",
+) -> FitResult:
+    r"""Train a recommender with two Adams in turn and leave it, in eval mode, with its best state.
+
+    An epoch is ``pairs // batch + 1`` steps on `Recommender.pair_loss`, then, where the model has facts to learn,
+    ``edges // triple_batch + 1`` steps on `Recommender.triple_loss` with an optimiser of its own, then
+    `Recommender.refresh`. Every so many epochs all items are ranked for the users with validation items; the state
+    with the highest recall is kept (of equal ones the first), the last one where there are none.
+
+    Args:
+        model: any `Recommender`.
+        data: what it learns from; the test part is not looked at.
+        epochs: at most so many.
+        lr: the step size of both optimisers.
+        batch: users a step.
+        triple_batch: facts a step.
+        l2: of the rows that a step ranks, as is ``triple_l2`` of the vectors of facts; not Adam's weight decay.
+        triple_l2: as above.
+        every: epochs between two rankings, and two writes of the checkpoint.
+        patience: stop after so many rankings without a better one; None never stops early.
+        k: of the recall that decides.
+        checkpoint: a file to go on from, as `fit` has it.
+        log: a file that gets each epoch's entry of the history as a line of JSON.
+        seed: what batches and dropout draw from.
+        progress: show a progress bar on stderr; None shows it on a terminal only.
+        label: what the bar and the log call this training.
+
+    Raises:
+        ArgumentError: other sizes than the model's, or a checkpoint of other settings.
+        TrainingError: a loss that is not finite.
+
+    Source: card 01, item 8 (KGAT's alternating optimisation).
+    """
+    _check(model, data, epochs, every, batch, triple_batch, patience)
+    settings = {"seed": seed, "lr": lr, "batch": batch, "triple_batch": triple_batch, "l2": l2}
+    file = Checkpoint(checkpoint, settings | {"triple_l2": triple_l2, "every": every, "k": k})
+    turns = _Turns(model, lr)
+    device = next(model.parameters()).device
+    structure = model.structure(data).to(device)
+    steps = _Steps(model, data, structure, turns, (batch, triple_batch), (l2, triple_l2))
+    try:
+        with seeded(seed, [device]):
+            done = _Done(**file.restore(model, turns, [device]))  # type: ignore[arg-type]
+            # the structure is made of the parameters, so a training that goes on makes the same one
+            now = model.refresh(model.start(structure)) if done.history else model.start(structure)
+            begin = time.perf_counter() - done.seconds
+            for epoch in _bar(len(done.history) + 1, epochs, label, progress, done.stopped):
+                record = {"epoch": epoch, **steps(now, epoch)}
+                now = model.refresh(now)
+                looked = epoch % every == 0 or epoch == epochs
+                if looked and data.val.num_edges:
+                    record["validation"] = full_ranking(
+                        scorer(model, now), data.val.to(device), [data.train.to(device)], ks=[k]
+                    )[f"recall@{k}"]
+                done.add(record, model)
+                done.stopped = patience is not None and done.waited >= patience
+                done.seconds = time.perf_counter() - begin
+                if looked or done.stopped:
+                    file.save(model, turns, [device], done.best_state, done.plain())  # type: ignore[arg-type]
+                    if log is not None:
+                        write_atomically(log, "".join(json.dumps(r) + "\n" for r in done.history).encode())
+                if done.stopped:
+                    break
+    finally:
+        model.eval()
+    if done.best_state is not None:
+        model.load_state_dict(done.best_state)
+    _LOG.info("%s: epoch %d of %d kept, %.1f s", label, done.best_epoch, len(done.history), done.seconds)
+    return FitResult(done.history, done.best_epoch, done.seconds)
+
+
+def structure_of(model: Recommender, data: Interactions, *, trained: bool = True) -> KnowledgeGraph:
+    """What a trained model's messages flow over (``trained=False``: an untrained one's)."""
+    structure = model.structure(data).to(next(model.parameters()).device)
+    first = model.start(structure)
+    return model.refresh(first) if trained else first
+
+
+def scorer(model: Recommender, structure: KnowledgeGraph) -> Any:
+    """A function from users [B] to scores of all items [B, I], in eval mode; the rows are made once."""
+    with torch.no_grad(), evaluating(model):
+        z = model(structure)
+
+    @torch.no_grad()
+    def score(users: Tensor) -> Tensor:
+        return model.score(z, users.to(z.device))
+
+    return score
+
+
+class _Turns:
+    """The two optimisers, which a checkpoint takes for one."""
+
+    def __init__(self, model: Recommender, lr: float) -> None:
+        # foreach: parameters that a phase does not touch have no gradient and are left as they are
+        self.pairs = torch.optim.Adam(model.parameters(), lr=lr)
+        self.triples = torch.optim.Adam(model.parameters(), lr=lr)
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"pairs": self.pairs.state_dict(), "triples": self.triples.state_dict()}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        self.pairs.load_state_dict(state["pairs"])
+        self.triples.load_state_dict(state["triples"])
+
+
+@dataclass
+class _Steps:
+    """The steps of one epoch; returns the mean losses."""
+
+    model: Recommender
+    data: Interactions
+    structure: KnowledgeGraph
+    turns: _Turns
+    sizes: tuple[int, int]
+    l2: tuple[float, float]
+
+    def __post_init__(self) -> None:
+        self.pairs = PairSampler(self.data.train.to(self.structure.device))
+        some = self.model.has_triples and self.structure.num_edges > 0
+        self.triples = TripleSampler(self.structure) if some else None
+
+    def __call__(self, structure: KnowledgeGraph, epoch: int) -> dict[str, float]:
+        self.model.train()
+        count = self.data.train.num_edges // self.sizes[0] + 1
+        record = {"loss": self._run(count, self.turns.pairs, epoch, lambda: self._pair_loss(structure))}
+        if self.triples is not None:
+            count = self.structure.num_edges // self.sizes[1] + 1
+            record["triple_loss"] = self._run(count, self.turns.triples, epoch, self._triple_loss)
+        return record
+
+    def _pair_loss(self, structure: KnowledgeGraph) -> Tensor:
+        drawn = self.pairs.draw(self.sizes[0])
+        return self.model.pair_loss(self.model(structure), *drawn, l2=self.l2[0])
+
+    def _triple_loss(self) -> Tensor:
+        assert self.triples is not None  # noqa: S101 - only called then
+        return self.model.triple_loss(*self.triples.draw(self.sizes[1]), l2=self.l2[1])
+
+    def _run(self, count: int, optimizer: torch.optim.Optimizer, epoch: int, loss: Any) -> float:
+        total = 0.0
+        for _ in range(count):
+            value = loss()
+            number = float(value.detach())
+            if not math.isfinite(number):
+                raise TrainingError(f"the loss is {number} in epoch {epoch}: try a smaller lr")
+            optimizer.zero_grad(set_to_none=True)
+            value.backward()
+            optimizer.step()
+            total += number
+        return total / count
+
+
+@dataclass
+class _Done:
+    """How far a training is: what a checkpoint holds beside the states."""
+
+    history: list[dict[str, float]] = field(default_factory=list)
+    best_epoch: int = 0
+    best_score: float = -math.inf
+    best_state: dict[str, Tensor] | None = None
+    waited: int = 0
+    stopped: bool = False
+    seconds: float = 0.0
+
+    def add(self, record: dict[str, float], model: Recommender) -> None:
+        self.history.append(record)
+        score = record.get("validation")
+        if score is None:
+            if self.best_state is None:
+                self.best_epoch = int(record["epoch"])
+        elif score > self.best_score:
+            self.best_epoch, self.best_score, self.waited = int(record["epoch"]), score, 0
+            self.best_state = copy.deepcopy(model.state_dict())
+        else:
+            self.waited += 1
+
+    def plain(self) -> dict[str, Any]:
+        return {f.name: getattr(self, f.name) for f in fields(self) if f.name != "best_state"}
+
+
+def _check(
+    model: Recommender, data: Interactions, epochs: int, every: int, batch: int, triples: int, patience: int | None
+) -> None:
+    if (model.num_users, model.num_items) != (data.num_users, data.num_items):
+        wanted = f"{data.num_users} users and {data.num_items} items, as the data has"
+        raise ArgumentError("model", wanted, f"{model.num_users} and {model.num_items}")
+    numbers: Sequence[tuple[str, int, int]] = (
+        ("epochs", epochs, 0),
+        ("every", every, 1),
+        ("batch", batch, 1),
+        ("triple_batch", triples, 1),
+        ("patience", 1 if patience is None else patience, 1),
+    )
+    for name, value, least in numbers:
+        if value < least:
+            raise ArgumentError(name, f"{least} or more", value)
+
+
+def _bar(first: int, last: int, label: str, progress: bool | None, stopped: bool) -> Any:
+    from tqdm import tqdm
+
+    hidden = None if progress is None else not progress
+    epochs = range(0) if stopped else range(first, last + 1)
+    return tqdm(epochs, desc=label, initial=first - 1, total=last, disable=hidden, leave=False, unit="epoch")

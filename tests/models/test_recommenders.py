@@ -1,0 +1,181 @@
+"""Recommenders against their papers' sums written as loops, and what every recommender owes."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+import torch
+import torch.nn.functional as F
+
+from hgraph.models import BPRMF, CFKG, CKE, FM, LightGCN
+from hgraph.structure import Interactions
+from hgraph.testing import random_knowledge_graph
+
+U, I, ENTITIES, RELATIONS = 5, 6, 9, 3
+
+
+def interactions(seed=0):
+    generator = torch.Generator().manual_seed(seed)
+    pairs = torch.stack([torch.arange(15) % U, torch.randint(I, (15,), generator=generator)]).unique(dim=1)
+    kg = random_knowledge_graph(ENTITIES, 20, RELATIONS, seed=seed)
+    return Interactions.random(*pairs, kg, num_users=U, num_items=I, seed=seed)
+
+
+def made(model, seed=0):
+    """The model in float64 with every parameter random."""
+    generator = torch.Generator().manual_seed(seed)
+    model = model.double().eval()
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.copy_(torch.randn(parameter.shape, generator=generator, dtype=torch.float64))
+    return model
+
+
+def scores(model, data):
+    structure = model.refresh(model.start(model.structure(data)))
+    return model.score(model(structure), torch.arange(U))
+
+
+def same_up_to_users(a, b):
+    """Equal up to a number for each user, which no ranking sees."""
+    difference = a - b
+    torch.testing.assert_close(difference, difference[:, :1].expand_as(difference), rtol=1e-10, atol=1e-10)
+
+
+# ---------------------------------------------------------------------- parity
+
+
+def test_bprmf_parity():
+    model, data = made(BPRMF(U, I, embed_dim=4)), interactions()
+    for u in range(U):
+        for i in range(I):
+            expected = sum(float(a) * float(b) for a, b in zip(model.embedding[u], model.embedding[U + i], strict=True))
+            assert float(scores(model, data)[u, i]) == pytest.approx(expected, abs=1e-12)
+
+
+def test_lightgcn_parity():
+    model, data = made(LightGCN(U, I, embed_dim=4, num_layers=2)), interactions()
+    near = {v: [] for v in range(U + I)}
+    for u, i in zip(data.train.target.tolist(), data.train.indices.tolist(), strict=True):
+        near[u].append(U + i)
+        near[U + i].append(u)
+    layers = [model.embedding.detach()]
+    for _ in range(2):
+        layers.append(torch.stack([
+            sum((layers[-1][w] / math.sqrt(len(near[v]) * len(near[w])) for w in near[v]), torch.zeros(4).double())
+            for v in range(U + I)
+        ]))  # fmt: skip
+    torch.testing.assert_close(model(model.structure(data)), sum(layers) / 3, rtol=1e-6, atol=1e-6)
+
+
+def test_fm_parity():
+    model, data = made(FM(U, I, ENTITIES, embed_dim=4)), interactions()
+    facts = data.kg.triples.tolist()
+    expected = torch.zeros(U, I).double()
+    for u in range(U):
+        for i in range(I):
+            # the collaborative graph has each fact both ways
+            items = {i} | {t for h, _, t in facts if h == i} | {h for h, _, t in facts if t == i}
+            vectors = [model.embedding[u], *(model.embedding[U + f] for f in sorted(items))]
+            total = sum(model.linear[f, 0] for f in items)
+            for a in range(len(vectors)):
+                for b in range(a + 1, len(vectors)):
+                    total = total + vectors[a] @ vectors[b]
+            expected[u, i] = total.detach()
+    same_up_to_users(scores(model, data), expected)
+
+
+def test_cke_parity():
+    model, data = made(CKE(U, I, ENTITIES, RELATIONS, embed_dim=4, kge_dim=3)), interactions()
+    expected = model.embedding[:U] @ (model.embedding[U:] + model.entity[:I]).T
+    torch.testing.assert_close(scores(model, data), expected, rtol=1e-12, atol=1e-12)
+    check_transr_loss(model, model.entity)
+
+
+def check_transr_loss(model, table):
+    head, relation, tail, other = (torch.tensor(x) for x in ([0, 3, 1], [2, 0, 2], [4, 2, 0], [1, 1, 5]))
+    total = squares = 0.0
+    for h, r, t, o in zip(head, relation, tail, other, strict=True):
+        a, b, c = (table[v] @ model.relation_weight[r] for v in (h, t, o))
+        near, far = ((a + model.relation[r] - x).square().sum() for x in (b, c))
+        total += math.log1p(math.exp(float(near - far)))
+        squares += sum(float(x.square().sum()) for x in (a, b, c, model.relation[r]))
+    loss = model.triple_loss(head, relation, tail, other)
+    assert float(loss) == pytest.approx(total / 3, rel=1e-10)
+    assert float(model.triple_loss(head, relation, tail, other, l2=0.1) - loss) == pytest.approx(0.1 * squares / 6)
+
+
+def test_cfkg_parity():
+    model, data = made(CFKG(U, I, ENTITIES, 2 * RELATIONS + 2, embed_dim=4)), interactions()
+    table = model.embedding
+    expected = torch.stack([
+        -(table[u] + model.relation[0] - table[U : U + I]).square().sum(-1) for u in range(U)
+    ])  # fmt: skip
+    same_up_to_users(scores(model, data), expected.detach())
+    head, relation, tail, other = (torch.tensor(x) for x in ([0, 7], [2, 0], [9, 2], [1, 6]))
+    near, far = ((table[head] + model.relation[relation] - table[end]).square().sum(-1) for end in (tail, other))
+    loss = model.triple_loss(head, relation, tail, other)
+    torch.testing.assert_close(loss, F.softplus(near - far).mean(), rtol=1e-12, atol=1e-12)
+    squares = sum(float(x.square().sum()) for x in (table[head], table[tail], table[other], model.relation[relation]))
+    more = model.triple_loss(head, relation, tail, other, l2=0.2)
+    assert float(more - loss) == pytest.approx(0.2 * squares / 4)
+
+
+# ---------------------------------------------------------------------- what every recommender owes
+
+
+def losses(model, data):
+    """Both losses of fixed batches, as one number."""
+    structure = model.start(model.structure(data))
+    users, taken, other = torch.tensor([0, 2, 4]), torch.tensor([1, 0, 3]), torch.tensor([2, 5, 1])
+    total = model.pair_loss(model(structure), users, taken, other, l2=0.01)
+    if model.has_triples:
+        drawn = structure.triples[[0, 5, 7]].unbind(1)
+        total = total + model.triple_loss(*drawn, torch.tensor([1, 2, 3]), l2=0.01)
+    return total
+
+
+def test_recommender_gradients(recommender, make):
+    """Of each parameter the entry with the largest gradient, against a central difference."""
+    model, data = make(recommender).double().eval(), interactions()
+    losses(model, data).backward()
+    for name, parameter in model.named_parameters():
+        assert parameter.grad is not None, name
+        place = parameter.grad.abs().argmax()
+        wanted, flat = float(parameter.grad.flatten()[place]), parameter.data.view(-1)
+        assert wanted != 0, name
+        ends = []
+        for step in (1e-6, -1e-6):
+            flat[place] += step
+            ends.append(float(losses(model, data).detach()))
+            flat[place] -= step
+        assert (ends[0] - ends[1]) / 2e-6 == pytest.approx(wanted, rel=1e-4), name
+
+
+def test_recommender_state_dict_round_trip(recommender, make, tmp_path):
+    one, other, data = make(recommender, 0).eval(), make(recommender, 1).eval(), interactions()
+    assert not torch.equal(scores(one, data), scores(other, data))
+    torch.save(one.state_dict(), tmp_path / "state.pt")
+    other.load_state_dict(torch.load(tmp_path / "state.pt", weights_only=True))
+    assert torch.equal(scores(one, data), scores(other, data))
+
+
+def test_held_out_pairs_are_not_heard(recommender, make):
+    """Other validation and test parts, the same scores."""
+    model, data = make(recommender).eval(), interactions()
+    pairs = [torch.stack([p.target, p.indices]) for p in (data.train, data.val, data.test)]
+    other = Interactions.from_pairs(pairs[0], pairs[2], pairs[1], data.kg, num_users=U, num_items=I)
+    assert torch.equal(scores(model, data), scores(model, other))
+
+
+def test_the_ranking_loss(recommender, make):
+    model, data = make(recommender).double().eval(), interactions()
+    z = model(model.start(model.structure(data))).detach()
+    users, taken, other = torch.tensor([0, 3]), torch.tensor([1, 4]), torch.tensor([2, 0])
+    rows = [(z[u], z[U + i], z[U + j]) for u, i, j in zip(users, taken, other, strict=True)]
+    expected = sum(math.log1p(math.exp(-float(u @ i - u @ j))) for u, i, j in rows) / 2
+    loss = model.pair_loss(z, users, taken, other)
+    assert float(loss) == pytest.approx(expected, rel=1e-10)
+    squares = sum(float(x.square().sum()) for row in rows for x in row)
+    assert float(model.pair_loss(z, users, taken, other, l2=0.3) - loss) == pytest.approx(0.3 * squares / 4)

@@ -1,0 +1,270 @@
+"""Samplers, rankings of all items, the alternating training, recommendations and their reasons."""
+
+from __future__ import annotations
+
+import json
+import math
+
+import pytest
+import torch
+
+from hgraph import Adjacency, Interactions, KnowledgeGraph, models, train
+from hgraph.errors import ArgumentError
+from hgraph.testing import random_adjacency, random_knowledge_graph
+from hgraph.train import checkpoint
+from hgraph.train.full_ranking import best_items
+
+U, I = 12, 9
+
+
+def interactions(seed=0):
+    generator = torch.Generator().manual_seed(seed)
+    pairs = torch.stack([torch.arange(60) % U, torch.randint(I, (60,), generator=generator)]).unique(dim=1)
+    kg = random_knowledge_graph(I + 5, 30, 2, seed=seed)
+    return Interactions.random(*pairs, kg, num_users=U, num_items=I, seed=seed)
+
+
+def kgat(data, **options):
+    sizes = data.num_users, data.num_items, data.kg.num_nodes, data.collaborative().num_relations
+    with train.seeded(0):
+        return models.KGAT(*sizes, **{"embed_dim": 4, "kge_dim": 4, "layers": (4,)} | options)
+
+
+# ---------------------------------------------------------------------- samplers
+
+
+def test_pairs_are_taken_and_others_are_not():
+    data = interactions()
+    taken = set(zip(data.train.target.tolist(), data.train.indices.tolist(), strict=True))
+    sampler = train.PairSampler(data.train)
+    with train.seeded(1):
+        for count in (5, 12, 40):
+            users, items, others = sampler.draw(count)
+            assert len(users) == len(items) == len(others) == count
+            assert all((u, i) in taken for u, i in zip(users.tolist(), items.tolist(), strict=True))
+            assert not any((u, i) in taken for u, i in zip(users.tolist(), others.tolist(), strict=True))
+            if count <= len(sampler.users):
+                assert len(users.unique()) == count
+
+
+def test_each_item_of_a_user_and_each_other_item_is_drawn_alike():
+    pairs = Adjacency.from_coo(target=[1, 1, 1], source=[0, 2, 5], num_targets=3, num_sources=6)
+    with train.seeded(0):
+        _, items, others = train.PairSampler(pairs).draw(6000)
+    assert (items.bincount(minlength=6)[[0, 2, 5]] > 1850).all()
+    assert (others.bincount(minlength=6)[[1, 3, 4]] > 1850).all()
+
+
+def test_users_with_nothing_or_everything_are_not_drawn():
+    pairs = Adjacency.from_coo(target=[0, 0, 1], source=[0, 1, 1], num_targets=3, num_sources=2)
+    assert train.PairSampler(pairs).users.tolist() == [1]
+    with pytest.raises(ArgumentError, match="a user with an item taken and one not"):
+        train.PairSampler(Adjacency.from_coo(target=[0], source=[0], num_targets=1, num_sources=1))
+
+
+def test_facts_and_their_wrong_tails():
+    kg = random_knowledge_graph(8, 40, 3, seed=2)
+    facts, sampler = set(map(tuple, kg.triples.tolist())), train.TripleSampler(kg)
+    with train.seeded(0):
+        heads, relations, tails, wrong = (t.tolist() for t in sampler.draw(7))
+        assert len(set(heads)) == 7
+        more = [t.tolist() for t in sampler.draw(500)]
+    for h, r, t, w in [*zip(heads, relations, tails, wrong, strict=True), *zip(*more, strict=True)]:
+        assert (h, r, t) in facts
+        assert (h, r, w) not in facts
+    assert set(more[3]) == set(range(8))
+    with pytest.raises(ArgumentError, match="at least one fact"):
+        train.TripleSampler(KnowledgeGraph.from_names([]))
+
+
+def test_a_head_that_makes_a_fact_with_everything_does_not_hang():
+    kg = KnowledgeGraph.from_triples(head=[0, 0], relation=[0, 0], tail=[0, 1], num_nodes=2, num_relations=1)
+    assert len(train.TripleSampler(kg).draw(3)[0]) == 3
+
+
+# ---------------------------------------------------------------------- ranking
+
+
+def metrics_loop(score, test, known, k, most, ideal):
+    """The means of the sums of card 01, equation 12, user by user."""
+    wanted = {u: [i for t, i in zip(test.target.tolist(), test.indices.tolist(), strict=True) if t == u]
+              for u in range(test.num_targets)}  # fmt: skip
+    found = {"recall": [], "ndcg": [], "hit": [], "precision": []}
+    for u, relevant in wanted.items():
+        if not relevant:
+            continue
+        no = {i for a in known for t, i in zip(a.target.tolist(), a.indices.tolist(), strict=True) if t == u}
+        order = sorted((i for i in range(test.num_sources) if i not in no), key=lambda i: (-float(score[u, i]), i))
+        order += sorted(no)
+        hits = [i in relevant for i in order]
+        dcg = sum(1 / math.log2(j + 2) for j in range(k) if hits[j])
+        n = min(k, len(relevant)) if ideal == "all" else min(k, sum(hits[:most]))
+        best = sum(1 / math.log2(j + 2) for j in range(n))
+        found["recall"].append(sum(hits[:k]) / len(relevant))
+        found["precision"].append(sum(hits[:k]) / k)
+        found["hit"].append(float(any(hits[:k])))
+        found["ndcg"].append(dcg / best if best else 0.0)
+    return {f"{name}@{k}": sum(values) / len(values) for name, values in found.items()}
+
+
+@pytest.mark.parametrize("ideal", ["all", "hits"])
+@pytest.mark.parametrize("chunk", [1, 4, 100])
+@pytest.mark.parametrize("ties", [False, True])
+def test_full_ranking_equals_loops(ideal, chunk, ties):
+    data, generator = interactions(3), torch.Generator().manual_seed(0)
+    score = torch.randn(U, I, generator=generator)
+    score = (2 * score).round() if ties else score
+    found = train.full_ranking(
+        lambda users: score[users], data.test, [data.train, data.val], ks=[2, 4], ideal=ideal, chunk=chunk
+    )
+    for k in (2, 4):
+        expected = metrics_loop(score, data.test, [data.train, data.val], k, 4, ideal)
+        assert {name: pytest.approx(value) for name, value in expected.items()} == {n: found[n] for n in expected}
+
+
+def test_constant_scores_are_not_rewarded():
+    """All ties: the items of the smallest numbers come first, whatever topk would give."""
+    best = best_items(torch.zeros(2, 50), torch.arange(2), [random_adjacency(2, 50, 0)], 5)
+    assert best.tolist() == [[0, 1, 2, 3, 4]] * 2
+
+
+def test_wrong_arguments_of_rankings_are_named():
+    data = interactions()
+    with pytest.raises(ArgumentError, match="ks: expected numbers of items, 1 .. 9"):
+        train.full_ranking(lambda u: torch.zeros(len(u), I), data.test, ks=[10])
+    with pytest.raises(ArgumentError, match="score: expected numbers, got NaN"):
+        train.full_ranking(lambda u: torch.full((len(u), I), math.nan), data.test, ks=[3])
+    with pytest.raises(ArgumentError, match="a user with a test item"):
+        train.full_ranking(lambda u: torch.zeros(len(u), I), random_adjacency(U, I, 0), ks=[3])
+    with pytest.raises(ArgumentError, match="ideal"):
+        train.full_ranking(lambda u: torch.zeros(len(u), I), data.test, ks=[3], ideal="some")
+
+
+# ---------------------------------------------------------------------- training
+
+
+OPTIONS = {"batch": 4, "triple_batch": 16, "lr": 0.05, "every": 2, "k": 3, "progress": False}
+
+
+@pytest.mark.parametrize("attention", ["refresh", "laplacian"])
+def test_training_goes_on_to_the_same_bits(attention, tmp_path):
+    data = interactions()
+    whole = kgat(data, attention=attention)
+    result = train.fit_recommender(whole, data, epochs=6, patience=None, **OPTIONS)
+    parts = kgat(data, attention=attention)
+    for epochs in (2, 4, 6):
+        again = train.fit_recommender(
+            parts if epochs == 2 else kgat(data, attention=attention), data, epochs=epochs, patience=None,
+            checkpoint=tmp_path / "c", log=tmp_path / "log", **OPTIONS,
+        )  # fmt: skip
+    final = kgat(data, attention=attention)
+    train.fit_recommender(final, data, epochs=6, patience=None, checkpoint=tmp_path / "c", **OPTIONS)
+    assert again.history == result.history
+    assert all(torch.equal(a, b) for a, b in zip(whole.parameters(), final.parameters(), strict=True))
+    assert [json.loads(line) for line in (tmp_path / "log").read_text().splitlines()] == result.history
+    assert {"loss", "triple_loss", "validation"} <= set(result.history[1])
+
+
+def test_the_best_state_is_kept_and_waiting_ends(monkeypatch):
+    data, seen = interactions(), iter([0.2, 0.5, 0.3, 0.5, 0.4])
+    states = []
+
+    def ranking(score, *args, **options):
+        states.append(model.embedding.detach().clone())
+        return {"recall@3": next(seen)}
+
+    monkeypatch.setattr("hgraph.train.recommender.full_ranking", ranking)
+    model = kgat(data)
+    result = train.fit_recommender(model, data, epochs=50, patience=2, **OPTIONS)
+    assert (result.best_epoch, len(result.history)) == (4, 8)
+    assert torch.equal(model.embedding, states[1])
+    assert not model.training
+
+
+def test_two_optimisers_have_moments_of_their_own(tmp_path):
+    data, model = interactions(), kgat(interactions())
+    train.fit_recommender(model, data, epochs=2, patience=None, checkpoint=tmp_path / "c", **OPTIONS)
+    other = kgat(data)
+    turns = train.recommender._Turns(other, 0.05)
+    settings = {"seed": 0, "lr": 0.05, "batch": 4, "triple_batch": 16, "l2": 1e-5, "triple_l2": 1e-5}
+    checkpoint.Checkpoint(tmp_path / "c", settings | {"every": 2, "k": 3}).restore(other, turns, [])
+    pairs, facts = (o.state_dict()["state"] for o in (turns.pairs, turns.triples))
+    assert pairs[0]["step"] == 2 * (data.train.num_edges // 4 + 1)
+    assert facts[0]["step"] == 2 * (data.collaborative().num_edges // 16 + 1)
+    names = [name for name, _ in model.named_parameters()]
+    assert {names[i] for i in facts} == {"embedding", "relation", "relation_weight"}
+    assert "relation" not in {names[i] for i in pairs}
+
+
+def test_the_caller_s_random_state_is_left_alone():
+    before = torch.get_rng_state()
+    data = interactions()
+    train.fit_recommender(models.BPRMF(U, I, embed_dim=4), data, epochs=1, **OPTIONS)
+    with torch.random.fork_rng():
+        pass
+    assert not torch.equal(before, torch.get_rng_state())  # of making the model
+    before = torch.get_rng_state()
+    train.fit_recommender(kgat(data), data, epochs=1, **OPTIONS)
+    assert torch.equal(before, torch.get_rng_state())
+
+
+@pytest.mark.parametrize(
+    ("changed", "message"), [({"epochs": -1}, "epochs"), ({"every": 0}, "every"), ({"patience": 0}, "patience")]
+)
+def test_wrong_settings_are_named(changed, message):
+    data = interactions()
+    with pytest.raises(ArgumentError, match=message):
+        train.fit_recommender(kgat(data), data, **{"epochs": 1, **OPTIONS, **changed})
+
+
+def test_other_sizes_are_refused():
+    with pytest.raises(ArgumentError, match="12 users and 9 items, as the data has, got 3 and 9"):
+        train.fit_recommender(models.BPRMF(3, I), interactions())
+
+
+# ---------------------------------------------------------------------- recommendations
+
+
+def test_recommendations_leave_out_what_was_taken():
+    data = interactions()
+    model = kgat(data)
+    train.fit_recommender(model, data, epochs=2, patience=None, **OPTIONS)
+    found = train.recommend(model, data, [3, 0], k=4)
+    taken = [zip(p.target.tolist(), p.indices.tolist(), strict=True) for p in (data.train, data.val, data.test)]
+    taken = {pair for part in taken for pair in part}
+    for user, items, scores in zip([3, 0], found.items.tolist(), found.scores.tolist(), strict=True):
+        left = [i for i in range(I) if (user, i) not in taken]
+        assert set(items[: len(left)]) <= set(left)
+        assert scores[: min(4, len(left))] == sorted(scores[: min(4, len(left))], reverse=True)
+    everything = train.recommend(model, data, [3], k=I, exclude=False)
+    assert sorted(everything.items[0].tolist()) == list(range(I))
+    for wrong in ([-1], [U], [[0]]):
+        with pytest.raises(ArgumentError, match="users"):
+            train.recommend(model, data, wrong)
+    with pytest.raises(ArgumentError, match="k: expected 1 .. 9"):
+        train.recommend(model, data, [0], k=10)
+
+
+def test_reasons_are_the_paths_of_most_attention():
+    kg = KnowledgeGraph.from_names([("Dune", "by", "Herbert"), ("Dosadi", "by", "Herbert"), ("Emma", "by", "Austen")])
+    order = torch.tensor([0, 2, 3, 1, 4])  # items first: Dune, Dosadi, Emma
+    kg = kg.subgraph(order)
+    data = Interactions.from_pairs(
+        [[0, 1], [0, 2]], [[], []], [[], []], kg, num_users=2, num_items=3, user_names=["ann", "bob"]
+    )
+    model = kgat(data)
+    structure = train.structure_of(model, data)
+    why = train.explain(structure, 0, 1, num_users=2)
+    assert len(why.paths) == 1
+    line = why.text()
+    assert "ann -interacts with-> Dune -by-> Herbert -inverse of by-> Dosadi" in line
+    product = math.prod(float(structure.adj.weight[e]) for e in why.paths[0].edges)
+    assert float(line.split()[0]) == pytest.approx(product, rel=1e-2)
+    ax = why.draw(title="why")
+    assert {t.get_text() for t in ax.texts} >= {"ann", "Dune", "Herbert", "Dosadi"}
+    assert train.explain(structure, 0, 2, num_users=2).text() == "no path of so few steps"
+    train.explain(structure, 0, 2, num_users=2).draw()
+    with pytest.raises(ArgumentError, match="user: expected an id in 0 .. 1"):
+        train.explain(structure, 2, 0, num_users=2)
+    with pytest.raises(ArgumentError, match="item: expected an id in 0 .. 4"):
+        train.explain(structure, 0, 5, num_users=2)
