@@ -46,6 +46,7 @@ def same_up_to_users(a, b):
 # ---------------------------------------------------------------------- parity
 
 
+@torch.no_grad()
 def test_bprmf_parity():
     model, data = made(BPRMF(U, I, embed_dim=4)), interactions()
     for u in range(U):
@@ -54,6 +55,7 @@ def test_bprmf_parity():
             assert float(scores(model, data)[u, i]) == pytest.approx(expected, abs=1e-12)
 
 
+@torch.no_grad()
 def test_lightgcn_parity():
     model, data = made(LightGCN(U, I, embed_dim=4, num_layers=2)), interactions()
     near = {v: [] for v in range(U + I)}
@@ -69,6 +71,7 @@ def test_lightgcn_parity():
     torch.testing.assert_close(model(model.structure(data)), sum(layers) / 3, rtol=1e-6, atol=1e-6)
 
 
+@torch.no_grad()
 def test_fm_parity():
     model, data = made(FM(U, I, ENTITIES, embed_dim=4)), interactions()
     facts = data.kg.triples.tolist()
@@ -86,6 +89,7 @@ def test_fm_parity():
     same_up_to_users(scores(model, data), expected)
 
 
+@torch.no_grad()
 def test_cke_parity():
     model, data = made(CKE(U, I, ENTITIES, RELATIONS, embed_dim=4, kge_dim=3)), interactions()
     expected = model.embedding[:U] @ (model.embedding[U:] + model.entity[:I]).T
@@ -106,6 +110,7 @@ def check_transr_loss(model, table):
     assert float(model.triple_loss(head, relation, tail, other, l2=0.1) - loss) == pytest.approx(0.1 * squares / 6)
 
 
+@torch.no_grad()
 def test_cfkg_parity():
     model, data = made(CFKG(U, I, ENTITIES, 2 * RELATIONS + 2, embed_dim=4)), interactions()
     table = model.embedding
