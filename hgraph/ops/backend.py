@@ -22,7 +22,7 @@ _current = "auto"
 
 
 def backends() -> dict[str, str]:
-    """Every backend with ``"available"`` or the reason why it cannot run here.
+    """Every backend with ``"available"`` (and what computes, where that is a file) or the reason why it cannot run.
 
     >>> backends()["torch"]
     'available'
@@ -39,13 +39,28 @@ def current_backend(device: torch.device | str = "cpu") -> str:
     """
     if _current != "auto":
         return _current
-    kind = torch.device(device).type
-    return next((name for name, on in _DEVICES.items() if on == kind and _state(name) == "available"), "torch")
+    return _best(torch.device(device).type)
+
+
+@functools.cache
+def _best(kind: str) -> str:
+    """What ``"auto"`` means for a kind of device, found out once: a process computes with one backend throughout."""
+    return next((name for name, on in _DEVICES.items() if on == kind and _available(_state(name))), "torch")
+
+
+def refresh() -> None:
+    """Let ``"auto"`` look again for the best backend: something has been built."""
+    _best.cache_clear()
+    _kernel.cache_clear()
 
 
 def _state(name: str) -> str:
     operators = _operators(name)
     return "not part of this version" if operators is None else operators.state()
+
+
+def _available(state: str) -> bool:
+    return state.startswith("available")
 
 
 @functools.cache
@@ -54,6 +69,20 @@ def _operators(name: str) -> ModuleType | None:
     if importlib.util.find_spec(f"hgraph.ops.{name}") is None:
         return None
     return importlib.import_module(f"hgraph.ops.{name}")
+
+
+@functools.cache
+def _kernel(operator: str, chosen: str, device: str) -> Callable[..., Any] | None:
+    """What the backend chosen computes an operator with on a kind of device; None is the reference."""
+    name = _best(device) if chosen == "auto" else chosen
+    if name == "torch":
+        return None
+    module = _operators(name)
+    return _unserved if module is None else module.KERNELS.get(operator, _unserved)
+
+
+def _unserved(*_: Any) -> Any:
+    return NotImplemented
 
 
 def dispatch(operator: str, reference: Callable[..., Any]) -> Callable[..., Any]:
@@ -66,18 +95,18 @@ def dispatch(operator: str, reference: Callable[..., Any]) -> Callable[..., Any]
     """
 
     def run(*arguments: Any) -> Any:
-        name = current_backend(arguments[0][0].device)
-        if name == "torch":
+        kernel = _kernel(operator, _current, arguments[0][0].device.type)
+        if kernel is None:
             return reference(*arguments)
-        module = _operators(name)
-        kernel = None if module is None else module.KERNELS.get(operator)
-        output = NotImplemented if kernel is None else kernel(*arguments)
+        output = kernel(*arguments)
         if output is not NotImplemented:
             return output
         if _current == "auto":
             return reference(*arguments)
         given = ", ".join(str(a.dtype) for a in arguments if isinstance(a, torch.Tensor))
-        raise BackendError(f"backend {name!r} does not compute {operator!r} for {given} here. Use 'auto' or 'torch'")
+        raise BackendError(
+            f"backend {_current!r} does not compute {operator!r} for {given} here. Use 'auto' or 'torch'"
+        )
 
     return run
 
@@ -105,8 +134,9 @@ class backend:
         if name not in _NAMES:
             raise ArgumentError("backend", f"one of {', '.join(_NAMES)}", repr(name))
         state = "available" if name == "auto" else backends()[name]
-        if state != "available":
+        if not _available(state):
             raise BackendError(f"backend {name!r} cannot run here: {state}. hgraph.backends() lists what can")
+        refresh()
         self._previous, _current = _current, name
 
     def __enter__(self) -> backend:

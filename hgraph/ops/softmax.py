@@ -47,10 +47,34 @@ class _Softmax(OperatorFunction):
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
         *adj, alpha = ctx.saved_tensors
-        flow = alpha * grad
-        return None, flow - alpha * at_target(adj, row_sum(adj, flow))
+        compute = _grads if torch.is_grad_enabled() else torch.ops.hgraph.softmax_grads.default
+        return None, compute(adj, alpha, grad)
+
+
+def _grads(adj: Rows, alpha: Tensor, grad: Tensor) -> Tensor:
+    """Plain differentiable torch: the registered operator runs it without a graph, second order with one."""
+    flow = alpha * grad
+    return flow - alpha * at_target(adj, row_sum(adj, flow))
+
+
+class _SoftmaxGrads(OperatorFunction):
+    operator = "softmax_grads"
+
+    @staticmethod
+    def forward(adj: Rows, alpha: Tensor, grad: Tensor) -> Tensor:
+        return _SoftmaxGrads.run(adj, alpha, grad)
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
+        """Nothing is kept: second order takes the differentiable path instead."""
 
 
 softmax = register(
     "softmax(Tensor[] adj, Tensor score) -> Tensor", _softmax_kernel, lambda adj, s: torch.empty_like(s), _Softmax
+)
+register(
+    "softmax_grads(Tensor[] adj, Tensor alpha, Tensor grad) -> Tensor",
+    _grads,
+    lambda adj, alpha, grad: torch.empty_like(alpha),
+    _SoftmaxGrads,
 )

@@ -43,6 +43,7 @@ CASES: dict[str, Callable[[], tuple[object, ...]]] = {
     "extremum": lambda: (ROWS, leaf(E, 2), leaf(S, 6), True),
     "extremum_grads": lambda: (ROWS, None, torch.ones(S, 6), torch.ones(T, 6), torch.ones(T, 6)),
     "softmax": lambda: (ROWS, leaf(E, H)),
+    "softmax_grads": lambda: (ROWS, torch.rand(E, H), torch.ones(E, H)),
     **{f"attend {kind}": lambda given=given: attend(*given) for kind, given in ATTENTION.items()},
     **{f"attend_grads {kind}": lambda given=given: grads(*given) for kind, given in ATTENTION.items()},
 }  # fmt: skip

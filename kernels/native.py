@@ -1,0 +1,331 @@
+"""The native CPU kernels of native.cpp: built on request, loaded with ctypes, launched with float32 tensors.
+
+`build` compiles once per source, flags, processor and compiler into ``$HGRAPH_CACHE``, else the platform's cache
+folder; nothing else ever runs a compiler. `load` finds what was built for this source and processor, in a folder that
+may be read-only. Launchers check nothing: shapes are those that the operators of hgraph document.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import functools
+import hashlib
+import os
+import platform
+import shutil
+import subprocess
+import sys
+import tempfile
+from ctypes import c_float, c_int, c_int32, c_int64, c_uint64, c_void_p
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+__all__ = ["BuildError", "build", "compiler", "find", "folder", "load"]
+
+SOURCE = Path(__file__).with_name("native.cpp")
+FLAGS = ("-O3", "-march=native", "-fopenmp", "-std=c++17", "-fPIC", "-shared")
+
+
+class BuildError(RuntimeError):
+    """The kernels cannot be built here; the message says what to do."""
+
+
+# ---------------------------------------------------------------------- build
+
+
+def folder() -> Path:
+    """Where built kernels are kept: ``$HGRAPH_CACHE``, else the platform's cache folder."""
+    if os.environ.get("HGRAPH_CACHE"):
+        return Path(os.environ["HGRAPH_CACHE"])
+    if sys.platform == "darwin":
+        return Path.home() / "Library" / "Caches" / "hgraph"
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "hgraph"
+
+
+def compiler() -> str | None:
+    """The C++ compiler: ``$CXX``, else g++, clang++ or c++."""
+    names = [os.environ["CXX"]] if os.environ.get("CXX") else ["g++", "clang++", "c++"]
+    return next((path for name in names if (path := shutil.which(name))), None)
+
+
+def build() -> Path:
+    """Compile the kernels unless it has been done; gives the library's path.
+
+    The library appears in one step when it is complete, so a build that is killed, or two at once, leave nothing half
+    done and nobody waits for a lock.
+
+    Raises:
+        BuildError: no compiler, a compiler that fails, or a folder that cannot be written.
+    """
+    cxx = compiler()
+    if cxx is None:
+        raise BuildError("no C++ compiler ($CXX, g++, clang++). Install one: apt install g++, dnf install gcc-c++")
+    version = _run([cxx, "--version"])
+    path = folder() / f"native-{_key()}-{_digest(os.path.realpath(cxx), version)}.so"
+    if path.exists():
+        return path
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(prefix=".native-", dir=path.parent) as place:
+            made = Path(place, path.name)
+            _run([cxx, *FLAGS, "-o", str(made), str(SOURCE)])
+            _opened(made)
+            made.replace(path)
+    except OSError as error:
+        raise BuildError(f"{path.parent} ({error.strerror or error}). HGRAPH_CACHE names another folder") from error
+    return path
+
+
+def _run(command: list[str]) -> str:
+    done = subprocess.run(command, capture_output=True, text=True, check=False)  # noqa: S603 - the user's own compiler
+    if done.returncode:
+        raise BuildError(f"{' '.join(command)} failed:\n{done.stderr.strip()[-2000:]}")
+    return done.stdout
+
+
+def _digest(*parts: str | bytes) -> str:
+    digest = hashlib.sha256()
+    for part in parts:
+        digest.update(part.encode() if isinstance(part, str) else part)
+        digest.update(b"\0")
+    return digest.hexdigest()[:16]
+
+
+@functools.cache
+def _key() -> str:
+    """What a library must be built from, and for, to be of use here."""
+    return _digest(SOURCE.read_bytes(), " ".join(FLAGS), _processor())
+
+
+def _processor() -> str:
+    """The processor with its instruction sets: ``-march=native`` compiles for these alone."""
+    lines = [platform.machine(), platform.processor()]
+    try:
+        with open("/proc/cpuinfo", encoding="utf-8") as file:
+            for line in file:
+                if not line.strip():  # the first processor's part is over
+                    break
+                if line.startswith(("model name", "flags", "Features", "CPU part")):
+                    lines.append(line.strip())
+    except OSError:
+        pass
+    return "\n".join(lines)
+
+
+# ---------------------------------------------------------------------- load
+
+
+def find() -> Path | None:
+    """The library built for this source and processor, the newest where several compilers made one."""
+    try:
+        built = list(folder().glob(f"native-{_key()}-*.so"))
+    except OSError:
+        return None
+    return max(built, key=lambda path: path.stat().st_mtime, default=None)
+
+
+@functools.cache
+def _opened(path: Path) -> ctypes.CDLL:
+    library = ctypes.CDLL(str(path))
+    for name, kinds in _INTERFACE.items():
+        function = getattr(library, name)
+        function.argtypes, function.restype = [_KINDS[kind] for kind in kinds], None
+    return library
+
+
+def load() -> ctypes.CDLL | None:
+    """The library, None where it has not been built.
+
+    Raises:
+        OSError: it is there and cannot be loaded.
+    """
+    path = find()
+    return None if path is None else _opened(path)
+
+
+# Arguments by letter: i int, p pointer, n int64, u uint64.
+_KINDS = {"i": c_int, "p": c_void_p, "n": c_int64, "u": c_uint64}
+_INTERFACE = {
+    "hgraph_spmm": "ipppppnnni",
+    "hgraph_sddmm": "ipppppnnni",
+    "hgraph_extremum": "ipppppnnnii",
+    "hgraph_extremum_rows": "ippppppppnnni",
+    "hgraph_extremum_columns": "ippppppppnnni",
+    "hgraph_softmax": "ipppnni",
+    "hgraph_softmax_grads": "ippppnni",
+    "hgraph_attend": "ipppppn",
+    "hgraph_attend_columns": "ippppppppppn",
+    "hgraph_attend_rows": "ipppppppn",
+    "hgraph_sample": "ippppnnui",
+}
+
+
+class _Attention(ctypes.Structure):
+    """What native.cpp has under the name ``Attention``, field by field."""
+
+    _fields_ = [
+        *((name, c_void_p) for name in ("q", "k", "v", "bias")),
+        *((name, c_int64) for name in ("heads", "key_heads", "dim", "channels", "columns")),
+        *((name, c_uint64) for name in ("seed", "threshold")),
+        *((name, c_float) for name in ("scale", "slope", "kept")),
+        *((name, c_int32) for name in ("additive", "threads")),
+    ]
+
+
+# ---------------------------------------------------------------------- launch
+
+
+def _call(name: str, indices: tuple[Tensor, ...], *arguments: object) -> None:
+    """One kernel: tensors go as pointers, and stay alive until it returns."""
+    library = _library()
+    # A slice of a longer index tensor may stand for a whole one, but its numbers must lie together.
+    held = [t.contiguous() for t in indices]
+    pointers = [t.data_ptr() for t in held]
+    wide = held[0].dtype == torch.int64
+    getattr(library, name)(wide, *pointers, *(a.data_ptr() if isinstance(a, Tensor) else a for a in arguments))
+
+
+@functools.cache
+def _library() -> ctypes.CDLL:
+    """The library that this process computes with."""
+    library = load()
+    if library is None:
+        raise BuildError("the native kernels are not built: run hgraph kernels build")
+    return library
+
+
+def spmm(indptr: Tensor, indices: Tensor, weight: Tensor, x: Tensor) -> Tensor:
+    """[T, D]: the sum over each row of weights [E, H] times x [S, D], column h times the h-th of H blocks."""
+    weight, x = weight.contiguous(), x.contiguous()
+    out, heads = x.new_empty((len(indptr) - 1, x.shape[1])), weight.shape[1]
+    sizes = (len(out), heads, x.shape[1] // heads, torch.get_num_threads())
+    _call("hgraph_spmm", (indptr, indices), weight, x, out, *sizes)
+    return out
+
+
+def sddmm(target: Tensor, source: Tensor, a: Tensor, b: Tensor, heads: int, out: Tensor) -> None:
+    """``out`` [E, H] grows by the inner products of rows of a [T, D] and b [S, D], head by head."""
+    a, b = a.contiguous(), b.contiguous()
+    sizes = (len(out), heads, a.shape[1] // heads, torch.get_num_threads())
+    _call("hgraph_sddmm", (target, source), a, b, out, *sizes)
+
+
+def extremum(indptr: Tensor, indices: Tensor, weight: Tensor | None, x: Tensor, *, largest: bool) -> Tensor:
+    """[T, D]: the largest or smallest of each row's messages; weights [E, H] or None, x [S, D]."""
+    x, weight = x.contiguous(), None if weight is None else weight.contiguous()
+    out, heads = x.new_empty((len(indptr) - 1, x.shape[1])), 1 if weight is None else weight.shape[1]
+    sizes = (len(out), heads, x.shape[1] // heads, largest, torch.get_num_threads())
+    _call("hgraph_extremum", (indptr, indices), weight, x, out, *sizes)
+    return out
+
+
+def extremum_grads(
+    rows: tuple[Tensor, Tensor],
+    columns: tuple[Tensor, Tensor, Tensor],
+    weight: Tensor | None,
+    x: Tensor,
+    out: Tensor,
+    grad: Tensor,
+    *,
+    grad_x: Tensor,
+    grad_weight: Tensor,
+) -> None:
+    """The gradient of x is written to ``grad_x`` [S, D]; that of given weights is added to ``grad_weight`` [E, H]."""
+    x, out, grad = x.contiguous(), out.contiguous(), grad.contiguous()
+    weight = None if weight is None else weight.contiguous()
+    share, heads = torch.empty_like(grad), grad_weight.shape[1]
+    sizes = (heads, x.shape[1] // heads, torch.get_num_threads())
+    wanted = None if weight is None else grad_weight
+    _call("hgraph_extremum_rows", rows, weight, x, out, grad, share, wanted, len(out), *sizes)
+    _call("hgraph_extremum_columns", columns, weight, x, out, share, grad_x, len(x), *sizes)
+
+
+def softmax(indptr: Tensor, score: Tensor) -> Tensor:
+    """[E, H]: softmax of scores over each row."""
+    score = score.contiguous()
+    out = torch.empty_like(score)
+    if out.numel():
+        _call("hgraph_softmax", (indptr,), score, out, len(indptr) - 1, score.shape[1], torch.get_num_threads())
+    return out
+
+
+def softmax_grads(indptr: Tensor, alpha: Tensor, grad: Tensor) -> Tensor:
+    """[E, H]: gradient of scores whose softmax is ``alpha``."""
+    alpha, grad = alpha.contiguous(), grad.contiguous()
+    out, sizes = torch.empty_like(alpha), (len(indptr) - 1, alpha.shape[1], torch.get_num_threads())
+    if out.numel():
+        _call("hgraph_softmax_grads", (indptr,), alpha, grad, out, *sizes)
+    return out
+
+
+class Attended:
+    """The operands of one attention, as the kernels want them."""
+
+    def __init__(
+        self,
+        q: Tensor | None,
+        k: Tensor | None,
+        v: Tensor,
+        bias: Tensor | None,
+        seed: Tensor | None,
+        dropout: float,
+        scale: float,
+        slope: float | None,
+    ) -> None:
+        self.tensors = [None if t is None else t.contiguous() for t in (q, k, v, bias)]
+        given = bias if q is None else q
+        assert given is not None  # noqa: S101 - with neither there is nothing to take a softmax of
+        self.heads, self.key_heads, self.channels = given.shape[1], v.shape[1], v.shape[2]
+        dim = 1 if q is None or q.dim() == 2 else q.shape[2]
+        self.struct = _Attention(
+            *(None if t is None else t.data_ptr() for t in self.tensors),
+            *(self.heads, self.key_heads, dim, self.channels, 1 if bias is None else bias.shape[1]),
+            *(0 if seed is None else int(seed), 0 if seed is None else round(dropout * 2**32)),
+            *(scale, slope or 0.0, 1 / (1 - dropout), slope is not None, torch.get_num_threads()),
+        )
+
+    @property
+    def pointer(self) -> int:
+        """Where the kernels read the operands."""
+        return ctypes.addressof(self.struct)
+
+
+def attend(rows: tuple[Tensor, Tensor], given: Attended) -> tuple[Tensor, Tensor]:
+    """out [T, H, V] and lse [T, H]."""
+    targets, v = len(rows[0]) - 1, given.tensors[2]
+    assert v is not None  # noqa: S101 - values there are always
+    out, lse = v.new_empty((targets, given.heads, given.channels)), v.new_empty((targets, given.heads))
+    if given.heads:  # without any, all there is to give is empty
+        _call("hgraph_attend", rows, given.pointer, out, lse, targets)
+    return out, lse
+
+
+def attend_grads(
+    rows: tuple[Tensor, Tensor, Tensor],
+    columns: tuple[Tensor, Tensor, Tensor],
+    given: Attended,
+    lse: Tensor,
+    delta: Tensor,
+    grad: Tensor,
+) -> tuple[Tensor, ...]:
+    """Gradients of q, k, v and the biases; empty ones for what was not given. ``rows`` ends in inv_perm."""
+    lse, delta, grad = lse.contiguous(), delta.contiguous(), grad.contiguous()
+    q, k, v, bias = (grad.new_empty(0 if t is None else t.shape) for t in given.tensors)
+    if not given.heads:
+        return q, k, v, bias.zero_()
+    flow = grad.new_empty((len(rows[1]), given.heads))
+    _call("hgraph_attend_columns", columns, given.pointer, lse, delta, grad, flow, k, v, len(columns[0]) - 1)
+    if given.tensors[0] is not None or given.tensors[3] is not None:
+        wanted = None if given.tensors[3] is None else bias
+        _call("hgraph_attend_rows", rows, given.pointer, flow, q, wanted, len(rows[0]) - 1)
+    return q, k, v, bias
+
+
+def sample(indptr: Tensor, rows: Tensor, first: Tensor, count: int, fanout: int, seed: int) -> Tensor:
+    """[count] edges: ``fanout`` of each given row at most, the i-th row's from ``first[i]`` on."""
+    chosen = torch.empty(count, dtype=torch.int64)
+    sizes = (len(rows), fanout, seed, torch.get_num_threads())
+    _call("hgraph_sample", (indptr,), rows.contiguous(), first.contiguous(), chosen, *sizes)
+    return chosen
