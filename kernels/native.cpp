@@ -71,14 +71,19 @@ inline float dot(const float* a, const float* b, int64_t n) {
     return total;
 }
 
-inline void add(float* y, float w, const float* x, int64_t n) {  // y += w x
+// y[i] = op(y[i], x[i] ...) by sixteen, by eight and by one: op takes vectors and numbers alike.
+template <class Op, class... X> inline void each(int64_t n, Op op, float* y, const X*... x) {
     int64_t i = 0;
-    for (; i + LANES <= n; i += LANES) store(y + i, load<Floats>(y + i) + w * load<Floats>(x + i));
+    for (; i + LANES <= n; i += LANES) store(y + i, op(load<Floats>(y + i), load<Floats>(x + i)...));
     if (i + LANES / 2 <= n) {
-        store(y + i, load<Half>(y + i) + w * load<Half>(x + i));
+        store(y + i, op(load<Half>(y + i), load<Half>(x + i)...));
         i += LANES / 2;
     }
-    for (; i < n; ++i) y[i] += w * x[i];
+    for (; i < n; ++i) y[i] = op(y[i], x[i]...);
+}
+
+inline void add(float* y, float w, const float* x, int64_t n) {
+    each(n, [w](auto y, auto x) { return y + w * x; }, y, x);
 }
 
 inline void prefetch(const float* p, int64_t n) {
@@ -186,31 +191,29 @@ void sddmm(const I* target, const I* source, const float* a, const float* b, flo
 
 // ------------------------------------------------------------------ largest and smallest
 
-// y[i] = the larger (sign 1) or smaller (-1) of y[i] and w x[i]; NaN wins.
-inline void extreme(float* __restrict y, float w, const float* __restrict x, int64_t n, float sign) {
-    for (int64_t i = 0; i < n; ++i) {
-        const float message = w * x[i];
-        y[i] = (sign * message > sign * y[i] || message != message) ? message : y[i];
-    }
+// y = the larger (or smaller) of y and w x; NaN wins.
+inline void extreme(float* y, float w, const float* x, int64_t n, bool largest) {
+    if (largest) each(n, [w](auto y, auto x) { return (w * x > y) | (x != x) ? w * x : y; }, y, x);
+    else each(n, [w](auto y, auto x) { return (w * x < y) | (x != x) ? w * x : y; }, y, x);
 }
 
 template <class I>
 void extremum(const I* indptr, const I* indices, const float* weight, const float* x, float* out, int64_t rows,
               int64_t heads, int64_t channels, int largest, int threads) {
     const int64_t width = heads * channels;
-    const float sign = largest ? 1.f : -1.f;
+    const float start = largest ? NONE : -NONE;
     each_row(
         indptr, rows, threads, width,
         [=](int64_t, int64_t begin, int64_t end, float* y) {
-            std::fill_n(y, width, begin == end ? 0.f : sign * NONE);
+            std::fill_n(y, width, begin == end ? 0.f : start);
             for (int64_t e = begin; e < end; ++e) {
                 if (e + 8 < end) prefetch(x + int64_t(indices[e + 8]) * width, width);
                 const float* row = x + int64_t(indices[e]) * width;
                 for (int64_t h = 0; h < heads; ++h)
-                    extreme(y + h * channels, weight ? weight[e * heads + h] : 1.f, row + h * channels, channels, sign);
+                    extreme(y + h * channels, weight ? weight[e * heads + h] : 1.f, row + h * channels, channels, largest);
             }
         },
-        [=](float* y, const float* other) { extreme(y, 1.f, other, width, sign); },
+        [=](float* y, const float* other) { extreme(y, 1.f, other, width, largest); },
         [=](int64_t row, float* y) { std::copy_n(y, width, out + row * width); }, no_sweep);
 }
 
@@ -228,8 +231,9 @@ void extremum_rows(const I* indptr, const I* indices, const float* weight, const
                 if (e + 8 < end) prefetch(x + int64_t(indices[e + 8]) * width, width);
                 for (int64_t h = 0; h < heads; ++h) {
                     const float w = weight ? weight[e * heads + h] : 1.f;
-                    const float *row = x + int64_t(indices[e]) * width + h * channels, *top = out + t * width + h * channels;
-                    for (int64_t c = 0; c < channels; ++c) ties[h * channels + c] += w * row[c] == top[c] ? 1.f : 0.f;
+                    const float *row = x + int64_t(indices[e]) * width, *top = out + t * width;
+                    const auto tie = [w](auto y, auto x, auto top) { return w * x == top ? y + 1.f : y; };
+                    each(channels, tie, ties + h * channels, row + h * channels, top + h * channels);
                 }
             }
         },
@@ -269,9 +273,8 @@ void extremum_columns(const I* t_indptr, const I* t_indices, const I* perm, cons
                 for (int64_t h = 0; h < heads; ++h) {
                     const float w = weight ? weight[int64_t(perm[i]) * heads + h] : 1.f;
                     const int64_t at = int64_t(t_indices[i]) * width + h * channels;
-                    const float* row = x + s * width + h * channels;
-                    float* y = total + h * channels;
-                    for (int64_t c = 0; c < channels; ++c) y[c] += w * row[c] == out[at + c] ? w * share[at + c] : 0.f;
+                    const auto flow = [w](auto y, auto x, auto top, auto g) { return w * x == top ? y + w * g : y; };
+                    each(channels, flow, total + h * channels, x + s * width + h * channels, out + at, share + at);
                 }
             }
         },
@@ -290,48 +293,53 @@ inline void join_softmax(float& top, float& total, float other_top, float other_
     top = std::max(top, other_top), total = total * own + other_total * other;
 }
 
-// Numbers in sixteen lanes, where a row's edges and heads lie one after the other and H divides 16: lane l is of head
-// l % H. Calls body(at, count), count < 16 at the end only.
+// A row's edges and heads lie one after the other. Where H divides 16, sixteen numbers at once have lane l at head l % H:
+// body(at, count) is called with count < 16 at the end only.
 template <class Body> inline void by_lanes(int64_t begin, int64_t end, Body body) {
-    for (int64_t at = begin; at < end; at += LANES) body(at, std::min<int64_t>(LANES, end - at));
+    for (; begin + LANES <= end; begin += LANES) body(begin, LANES);
+    if (begin < end) body(begin, int(end - begin));
 }
-inline Floats some(const float* p, int64_t count, float rest) {
+inline Floats some(const float* p, int count, float rest) {
     if (count == LANES) return load<Floats>(p);
-    Floats v = all(rest);
-    std::memcpy(&v, p, count * sizeof(float));
-    return v;
+    float v[LANES];
+    for (int l = 0; l < LANES; ++l) v[l] = l < count ? p[l] : rest;
+    return load<Floats>(v);
 }
-inline void store_some(float* p, Floats v, int64_t count) { std::memcpy(p, &v, count * sizeof(float)); }
-inline Floats repeated(const float* p, int64_t heads) {
-    Floats v;
-    for (int l = 0; l < LANES; ++l) v[l] = p[l % heads];
-    return v;
+inline void store_some(float* p, Floats v, int count) {
+    if (count == LANES) return store(p, v);
+    for (int l = 0; l < LANES; ++l)
+        if (l < count) p[l] = v[l];
+}
+template <int H> inline Floats repeated(const float* p) {
+    float v[LANES];
+    for (int l = 0; l < LANES; ++l) v[l] = p[l % H];
+    return load<Floats>(v);
 }
 
-template <class I>
-void softmax(const I* indptr, const float* score, float* out, int64_t rows, int64_t heads, int threads) {
-    const bool lanes = LANES % heads == 0;
+// H: the number of heads where it divides 16, else 0.
+template <class I, int H>
+void softmax_of(const I* indptr, const float* score, float* out, int64_t rows, int64_t heads, int threads) {
     each_row(
         indptr, rows, threads, 2 * heads,
         [=](int64_t, int64_t begin, int64_t end, float* top) {
             float* total = top + heads;
             std::fill_n(top, heads, NONE), std::fill_n(total, heads, 0.f);
-            if (lanes) {
+            if constexpr (H > 0) {
                 Floats most = all(NONE), sums = {};
-                by_lanes(begin * heads, end * heads, [&](int64_t at, int64_t n) {
+                by_lanes(begin * H, end * H, [&](int64_t at, int n) {
                     const Floats s = some(score + at, n, NONE);
                     most = (s > most) | (s != s) ? s : most;
                 });
-                for (int l = 0; l < LANES; ++l) top[l % heads] = std::max(top[l % heads], most[l]);
-                Floats shift = repeated(top, heads);
+                for (int l = 0; l < LANES; ++l) top[l % H] = std::max(most[l], top[l % H]);
+                Floats shift = repeated<H>(top);
                 shift = shift == NONE ? Floats{} : shift;
-                by_lanes(begin * heads, end * heads,
-                         [&](int64_t at, int64_t n) { sums += exponential(some(score + at, n, NONE) - shift); });
-                for (int l = 0; l < LANES; ++l) total[l % heads] += sums[l];
+                by_lanes(begin * H, end * H,
+                         [&](int64_t at, int n) { sums += exponential(some(score + at, n, NONE) - shift); });
+                for (int l = 0; l < LANES; ++l) total[l % H] += sums[l];
                 return;
             }
             for (int64_t e = begin; e < end; ++e)
-                for (int64_t h = 0; h < heads; ++h) top[h] = std::max(top[h], score[e * heads + h]);
+                for (int64_t h = 0; h < heads; ++h) top[h] = std::max(score[e * heads + h], top[h]);
             for (int64_t e = begin; e < end; ++e)
                 for (int64_t h = 0; h < heads; ++h) total[h] += exponential(score[e * heads + h] - safe(top[h]));
         },
@@ -345,9 +353,9 @@ void softmax(const I* indptr, const float* score, float* out, int64_t rows, int6
         },
         [=](int64_t, int64_t begin, int64_t end, float* shift) {
             const float* factor = shift + heads;
-            if (lanes) {
-                const Floats by = repeated(shift, heads), times = repeated(factor, heads);
-                by_lanes(begin * heads, end * heads, [&](int64_t at, int64_t n) {
+            if constexpr (H > 0) {
+                const Floats by = repeated<H>(shift), times = repeated<H>(factor);
+                by_lanes(begin * H, end * H, [&](int64_t at, int n) {
                     store_some(out + at, exponential(some(score + at, n, NONE) - by) * times, n);
                 });
                 return;
@@ -358,19 +366,18 @@ void softmax(const I* indptr, const float* score, float* out, int64_t rows, int6
         });
 }
 
-template <class I>
-void softmax_grads(const I* indptr, const float* alpha, const float* grad, float* out, int64_t rows, int64_t heads,
-                   int threads) {
-    const bool lanes = LANES % heads == 0;
+template <class I, int H>
+void softmax_grads_of(const I* indptr, const float* alpha, const float* grad, float* out, int64_t rows, int64_t heads,
+                      int threads) {
     each_row(
         indptr, rows, threads, heads,
         [=](int64_t, int64_t begin, int64_t end, float* mean) {
             std::fill_n(mean, heads, 0.f);
-            if (lanes) {
+            if constexpr (H > 0) {
                 Floats sums = {};
-                by_lanes(begin * heads, end * heads,
-                         [&](int64_t at, int64_t n) { sums += some(alpha + at, n, 0.f) * some(grad + at, n, 0.f); });
-                for (int l = 0; l < LANES; ++l) mean[l % heads] += sums[l];
+                by_lanes(begin * H, end * H,
+                         [&](int64_t at, int n) { sums += some(alpha + at, n, 0.f) * some(grad + at, n, 0.f); });
+                for (int l = 0; l < LANES; ++l) mean[l % H] += sums[l];
                 return;
             }
             for (int64_t e = begin; e < end; ++e)
@@ -378,9 +385,9 @@ void softmax_grads(const I* indptr, const float* alpha, const float* grad, float
         },
         [=](float* mean, const float* other) { add(mean, 1.f, other, heads); }, no_finish,
         [=](int64_t, int64_t begin, int64_t end, float* mean) {
-            if (lanes) {
-                const Floats by = repeated(mean, heads);
-                by_lanes(begin * heads, end * heads, [&](int64_t at, int64_t n) {
+            if constexpr (H > 0) {
+                const Floats by = repeated<H>(mean);
+                by_lanes(begin * H, end * H, [&](int64_t at, int n) {
                     store_some(out + at, some(alpha + at, n, 0.f) * (some(grad + at, n, 0.f) - by), n);
                 });
                 return;
@@ -389,6 +396,27 @@ void softmax_grads(const I* indptr, const float* alpha, const float* grad, float
                 for (int64_t h = 0; h < heads; ++h)
                     out[e * heads + h] = alpha[e * heads + h] * (grad[e * heads + h] - mean[h]);
         });
+}
+
+#define BY_HEADS(name, ...)                             \
+    switch (heads) {                                    \
+        case 1: return name<I, 1>(__VA_ARGS__);         \
+        case 2: return name<I, 2>(__VA_ARGS__);         \
+        case 4: return name<I, 4>(__VA_ARGS__);         \
+        case 8: return name<I, 8>(__VA_ARGS__);         \
+        case 16: return name<I, 16>(__VA_ARGS__);       \
+        default: return name<I, 0>(__VA_ARGS__);        \
+    }
+
+template <class I>
+void softmax(const I* indptr, const float* score, float* out, int64_t rows, int64_t heads, int threads) {
+    BY_HEADS(softmax_of, indptr, score, out, rows, heads, threads)
+}
+
+template <class I>
+void softmax_grads(const I* indptr, const float* alpha, const float* grad, float* out, int64_t rows, int64_t heads,
+                   int threads) {
+    BY_HEADS(softmax_grads_of, indptr, alpha, grad, out, rows, heads, threads)
 }
 
 // ------------------------------------------------------------------ random numbers by counter
@@ -422,22 +450,29 @@ struct Edge {
     int64_t target, source, number;
 };
 
-inline void score_block(const Attention& a, const Edge* edges, int64_t count, float* scores) {
+inline void score_block(const Attention& given, const Edge* edges, int64_t count, float* scores) {
+    const Attention a = given;  // a copy of its own: stores to scores cannot change it
     const int64_t group = a.heads / a.key_heads, ends = (count + LANES - 1) / LANES * LANES;
     for (int64_t i = 0; i < count; ++i) {
         const auto [t, s, e] = edges[i];
         const float* q = a.q ? a.q + t * a.heads * a.dim : nullptr;
         const float* k = a.k ? a.k + s * a.key_heads * a.dim : nullptr;
-        for (int64_t h = 0; h < a.heads; ++h) {
-            float score = 0;
-            if (q && a.additive) {
-                const float reach = q[h] + k[h / group];
-                score = a.scale * (reach > 0 ? reach : a.slope * reach);
-            } else if (q) {
-                score = a.scale * dot(q + h * a.dim, k + h / group * a.dim, a.dim);
-            }
-            scores[h * BLOCK + i] = a.bias ? score + a.bias[e * a.columns + h % a.columns] : score;
+        float* own = scores + i;
+        if (!q) {
+            for (int64_t h = 0; h < a.heads; ++h) own[h * BLOCK] = 0;
+        } else if (a.additive) {
+            for (int64_t g = 0, h = 0; g < a.key_heads; ++g)
+                for (int64_t j = 0; j < group; ++j, ++h) {
+                    const float reach = q[h] + k[g];
+                    own[h * BLOCK] = a.scale * (reach > 0 ? reach : a.slope * reach);
+                }
+        } else {
+            for (int64_t g = 0, h = 0; g < a.key_heads; ++g)
+                for (int64_t j = 0; j < group; ++j, ++h) own[h * BLOCK] = a.scale * dot(q + h * a.dim, k + g * a.dim, a.dim);
         }
+        if (a.bias)
+            for (int64_t h = 0; h < a.heads; h += a.columns)
+                for (int64_t j = 0; j < a.columns; ++j) own[(h + j) * BLOCK] += a.bias[e * a.columns + j];
     }
     for (int64_t h = 0; h < a.heads; ++h)
         for (int64_t i = count; i < ends; ++i) scores[h * BLOCK + i] = NONE;
@@ -463,18 +498,21 @@ inline float largest(const float* scores, int64_t count) {
         const Floats s = load<Floats>(scores + i);
         most = (s > most) | (s != s) ? s : most;
     }
-    float top = most[0];
-    for (int l = 1; l < LANES; ++l) top = (most[l] > top || most[l] != most[l]) ? most[l] : top;
+    Half parts[2];
+    std::memcpy(parts, &most, sizeof most);
+    const Half half = (parts[0] > parts[1]) | (parts[0] != parts[0]) ? parts[0] : parts[1];
+    float top = half[0];
+    for (int l = 1; l < LANES / 2; ++l) top = (half[l] > top) | (half[l] != half[l]) ? half[l] : top;
     return top;
 }
 
 template <class I>
-void attend(const I* indptr, const I* indices, const Attention& a, float* out, float* lse, int64_t rows) {
+void attend(const I* indptr, const I* indices, const Attention a, float* out, float* lse, int64_t rows) {
     const int64_t heads = a.heads, channels = a.channels, group = heads / a.key_heads;
     const int64_t width = heads * channels, values = a.key_heads * channels;
     each_row(
         indptr, rows, a.threads, 2 * heads + width + heads * BLOCK,
-        [=, &a](int64_t t, int64_t begin, int64_t end, float* top) {  // an online softmax, a block of edges at a time
+        [=](int64_t t, int64_t begin, int64_t end, float* top) {  // an online softmax, a block of edges at a time
             float *total = top + heads, *y = total + heads, *scores = y + width;
             std::fill_n(top, heads, NONE), std::fill_n(total, heads + width, 0.f);
             Edge edges[BLOCK];
@@ -490,8 +528,8 @@ void attend(const I* indptr, const I* indices, const Attention& a, float* out, f
                     float* own = scores + h * BLOCK;
                     const float most = largest(own, count);
                     if (most > top[h] || most != most) {
-                        const float rescale = exponential(top[h] - safe(most));
                         if (at > begin) {
+                            const float rescale = exponential(top[h] - safe(most));
                             total[h] *= rescale;
                             for (int64_t c = 0; c < channels; ++c) y[h * channels + c] *= rescale;
                         }
@@ -503,8 +541,9 @@ void attend(const I* indptr, const I* indices, const Attention& a, float* out, f
                 }
                 for (int64_t i = 0; i < count; ++i) {
                     const float* v = a.v + edges[i].source * values;
-                    for (int64_t h = 0; h < heads; ++h)
-                        add(y + h * channels, scores[h * BLOCK + i], v + h / group * channels, channels);
+                    for (int64_t g = 0, h = 0; g < a.key_heads; ++g)
+                        for (int64_t j = 0; j < group; ++j, ++h)
+                            add(y + h * channels, scores[h * BLOCK + i], v + g * channels, channels);
                 }
             }
         },
@@ -529,13 +568,13 @@ void attend(const I* indptr, const I* indices, const Attention& a, float* out, f
 
 // Gradients of k and v, a column of edges at a time, and those of the scores, flow [E, H] in the transpose's order.
 template <class I>
-void attend_columns(const I* t_indptr, const I* t_indices, const I* perm, const Attention& a, const float* lse,
+void attend_columns(const I* t_indptr, const I* t_indices, const I* perm, const Attention a, const float* lse,
                     const float* delta, const float* grad, float* flow, float* grad_k, float* grad_v, int64_t columns) {
     const int64_t heads = a.heads, channels = a.channels, group = heads / a.key_heads, width = heads * channels;
     const int64_t keys = a.k ? a.key_heads * a.dim : 0, values = a.key_heads * channels;
     each_row(
         t_indptr, columns, a.threads, keys + values + heads * BLOCK,
-        [=, &a](int64_t s, int64_t begin, int64_t end, float* dk) {
+        [=](int64_t s, int64_t begin, int64_t end, float* dk) {
             float *dv = dk + keys, *scores = dv + values;
             std::fill_n(dk, keys + values, 0.f);
             Edge edges[BLOCK];
@@ -555,22 +594,19 @@ void attend_columns(const I* t_indptr, const I* t_indices, const I* perm, const 
                     exponentials(own, count, 0.f);
                 }
                 for (int64_t i = 0; i < count; ++i) {
-                    const auto [t, source, e] = edges[i];
+                    const int64_t t = edges[i].target, e = edges[i].number;
                     const float *v = a.v + s * values, *q = a.q ? a.q + t * heads * a.dim : nullptr;
-                    for (int64_t h = 0; h < heads; ++h) {
-                        const float alpha = scores[h * BLOCK + i], *g = grad + t * width + h * channels;
-                        const float share = a.threshold ? alpha * kappa(a, e, h) : alpha;
-                        const float inner = dot(g, v + h / group * channels, channels);
-                        add(dv + h / group * channels, share, g, channels);
-                        const float ds = share * inner - alpha * delta[t * heads + h];
-                        flow[(at + i) * heads + h] = ds;
-                        if (q && a.additive) {
-                            const float reach = q[h] + a.k[s * a.key_heads + h / group];
-                            dk[h / group] += a.scale * (reach > 0 ? ds : ds * a.slope);
-                        } else if (q) {
-                            add(dk + h / group * a.dim, a.scale * ds, q + h * a.dim, a.dim);
+                    for (int64_t g = 0, h = 0; g < a.key_heads; ++g)
+                        for (int64_t j = 0; j < group; ++j, ++h) {
+                            const float alpha = scores[h * BLOCK + i], *out = grad + t * width + h * channels;
+                            const float share = a.threshold ? alpha * kappa(a, e, h) : alpha;
+                            const float ds = share * dot(out, v + g * channels, channels) - alpha * delta[t * heads + h];
+                            flow[(at + i) * heads + h] = ds;
+                            add(dv + g * channels, share, out, channels);
+                            if (!q) continue;
+                            if (!a.additive) add(dk + g * a.dim, a.scale * ds, q + h * a.dim, a.dim);
+                            else dk[g] += a.scale * (q[h] + a.k[s * a.key_heads + g] > 0 ? ds : ds * a.slope);
                         }
-                    }
                 }
             }
         },
@@ -584,12 +620,12 @@ void attend_columns(const I* t_indptr, const I* t_indices, const I* perm, const 
 
 // Gradients of q and of the biases from flow, a row of edges at a time.
 template <class I>
-void attend_rows(const I* indptr, const I* indices, const I* inv_perm, const Attention& a, const float* flow,
+void attend_rows(const I* indptr, const I* indices, const I* inv_perm, const Attention a, const float* flow,
                  float* grad_q, float* grad_bias, int64_t rows) {
     const int64_t heads = a.heads, group = heads / a.key_heads, width = a.q ? heads * a.dim : 0;
     each_row(
         indptr, rows, a.threads, width,
-        [=, &a](int64_t t, int64_t begin, int64_t end, float* dq) {
+        [=](int64_t t, int64_t begin, int64_t end, float* dq) {
             std::fill_n(dq, width, 0.f);
             const float* q = a.q + t * width;
             for (int64_t e = begin; e < end; ++e) {
@@ -599,13 +635,14 @@ void attend_rows(const I* indptr, const I* indices, const I* inv_perm, const Att
                 }
                 const float* ds = flow + int64_t(inv_perm[e]) * heads;
                 const float* k = a.k ? a.k + int64_t(indices[e]) * a.key_heads * a.dim : nullptr;
-                for (int64_t h = 0; k && h < heads; ++h) {
-                    if (a.additive) dq[h] += a.scale * (q[h] + k[h / group] > 0 ? ds[h] : ds[h] * a.slope);
-                    else add(dq + h * a.dim, a.scale * ds[h], k + h / group * a.dim, a.dim);
-                }
+                for (int64_t g = 0, h = 0; k && g < a.key_heads; ++g)
+                    for (int64_t j = 0; j < group; ++j, ++h) {
+                        if (!a.additive) add(dq + h * a.dim, a.scale * ds[h], k + g * a.dim, a.dim);
+                        else dq[h] += a.scale * (q[h] + k[g] > 0 ? ds[h] : ds[h] * a.slope);
+                    }
                 if (!grad_bias) continue;
                 std::copy_n(ds, a.columns, grad_bias + e * a.columns);
-                for (int64_t h = a.columns; h < heads; ++h) grad_bias[e * a.columns + h % a.columns] += ds[h];
+                for (int64_t h = a.columns; h < heads; h += a.columns) add(grad_bias + e * a.columns, 1.f, ds + h, a.columns);
             }
         },
         [=](float* dq, const float* other) { add(dq, 1.f, other, width); },

@@ -5,6 +5,8 @@ from __future__ import annotations
 import importlib.util
 import os
 import sys
+import time
+from collections.abc import Iterator
 
 import pytest
 import torch
@@ -14,6 +16,9 @@ from hypothesis import settings
 assert "triton" not in sys.modules
 if importlib.util.find_spec("triton") is not None and not torch.cuda.is_available():
     os.environ["TRITON_INTERPRET"] = "1"
+
+# What a user has built does not change what the tests run; those of the native kernels build their own.
+os.environ["HGRAPH_CACHE"] = os.path.join(os.path.dirname(__file__), "nothing-is-built-here")
 
 # `make test` draws the same examples each time, so that it fails by a change and not by chance or a busy machine;
 # `make test-full` looks further each time.
@@ -28,6 +33,39 @@ def mirror() -> str:
     if not os.environ.get("HGRAPH_MIRROR"):
         pytest.skip("real data: HGRAPH_MIRROR is not set")
     return os.environ["HGRAPH_MIRROR"]
+
+
+@pytest.fixture(scope="session")
+def native_cache(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """A cache folder with the native kernels, built once for all workers. Without a compiler its tests skip."""
+    from hgraph.kernels import native
+
+    if native.compiler() is None:
+        pytest.skip("the native kernels need a C++ compiler, there is none")
+    base = tmp_path_factory.getbasetemp()
+    folder = (base.parent if os.environ.get("PYTEST_XDIST_WORKER") else base) / "native-kernels"
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("HGRAPH_CACHE", str(folder))
+        try:
+            folder.mkdir()
+        except FileExistsError:  # another worker builds
+            end = time.monotonic() + 120
+            while native.find() is None and time.monotonic() < end:
+                time.sleep(0.2)
+        native.build()
+    return str(folder)
+
+
+@pytest.fixture
+def native_present(native_cache: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """``"auto"`` finds the native kernels in this test."""
+    from hgraph.ops.backend import refresh
+
+    monkeypatch.setenv("HGRAPH_CACHE", native_cache)
+    refresh()
+    yield
+    monkeypatch.undo()
+    refresh()
 
 
 def pytest_configure(config: pytest.Config) -> None:

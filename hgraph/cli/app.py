@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from hgraph import __version__
-from hgraph.cli import datasets
+from hgraph.cli import datasets, kernels
 from hgraph.cli.bench import bench
 from hgraph.cli.build import build
 from hgraph.cli.distill import distill
@@ -29,6 +29,7 @@ datasets.app.command(
     epilog="Example: hgraph datasets build --nodes nodes.csv --hyperedges he.csv --label y --out my-set"
 )(build)
 app.add_typer(datasets.app, name="datasets")
+app.add_typer(kernels.app, name="kernels")
 app.command(epilog="Example: hgraph train my-set --model hgnn+ --seed 0")(train)
 app.command(epilog="Example: hgraph tune my-set --model hgnn+ --trials 30")(tune)
 app.command(epilog="Example: hgraph evaluate runs/my-set-hgnn+-0")(evaluate)

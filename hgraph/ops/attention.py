@@ -179,7 +179,7 @@ def _fake(
 def _grads_fake(
     adj: Rows, q: Tensor | None, k: Tensor | None, v: Tensor, bias: Tensor | None, *_: Any
 ) -> tuple[Tensor, ...]:
-    return tuple(v.new_empty(0) if t is None else torch.empty_like(widened(t)) for t in (q, k, v, bias))
+    return tuple(v.new_empty(0) if t is None else widened(t.new_empty(t.shape)) for t in (q, k, v, bias))
 
 
 class _Attend(OperatorFunction):

@@ -99,7 +99,7 @@ def _spread(columns: Tensor, channels: int) -> Tensor:
 def _grads_fake(adj: Rows, weight: Tensor | None, x: Tensor, out: Tensor, grad: Tensor) -> tuple[Tensor, Tensor]:
     heads = 1 if weight is None or weight.dim() == 1 else weight.shape[1]
     dtype = torch.float32 if is_half(x.dtype) else x.dtype
-    return torch.empty_like(x), x.new_empty((adj[1].shape[0], heads), dtype=dtype)
+    return x.new_empty(x.shape), x.new_empty((adj[1].shape[0], heads), dtype=dtype)
 
 
 class _Extremum(OperatorFunction):

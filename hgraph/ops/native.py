@@ -96,7 +96,8 @@ def _extremum_grads(adj: Rows, weight: Tensor | None, x: Tensor, out: Tensor, gr
     if not _served(x, weight, out, grad):
         return NotImplemented
     weight = _columns(weight)
-    grad_x, grad_weight = torch.zeros_like(x), x.new_zeros((adj[1].shape[0], 1 if weight is None else weight.shape[1]))
+    grad_x = x.new_zeros(x.shape)
+    grad_weight = x.new_zeros((adj[1].shape[0], 1 if weight is None else weight.shape[1]))
     if x.numel():
         for *one, grad_one in zip(stacked(x), stacked(out), stacked(grad), stacked(grad_x), strict=True):
             given = ((adj[0], adj[1]), (adj[3], adj[4], adj[6]), weight, *one)

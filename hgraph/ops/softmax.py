@@ -28,7 +28,7 @@ def exponentials(adj: Rows, score: Tensor) -> tuple[Tensor, Tensor, Tensor]:
 
 
 def _softmax_kernel(adj: Rows, score: Tensor) -> Tensor:
-    each, total, _ = exponentials(adj, widened(score))
+    each, total, _ = exponentials(adj, widened(score).contiguous())
     total = torch.where(total == 0, 1.0, total)
     return (each / total.index_select(0, adj[2])).to(score.dtype)
 
@@ -53,7 +53,7 @@ class _Softmax(OperatorFunction):
 
 def _grads(adj: Rows, alpha: Tensor, grad: Tensor) -> Tensor:
     """Plain differentiable torch: the registered operator runs it without a graph, second order with one."""
-    flow = alpha * grad
+    flow = (alpha * grad).contiguous()
     return flow - alpha * at_target(adj, row_sum(adj, flow))
 
 
@@ -70,11 +70,11 @@ class _SoftmaxGrads(OperatorFunction):
 
 
 softmax = register(
-    "softmax(Tensor[] adj, Tensor score) -> Tensor", _softmax_kernel, lambda adj, s: torch.empty_like(s), _Softmax
+    "softmax(Tensor[] adj, Tensor score) -> Tensor", _softmax_kernel, lambda adj, s: s.new_empty(s.shape), _Softmax
 )
 register(
     "softmax_grads(Tensor[] adj, Tensor alpha, Tensor grad) -> Tensor",
     _grads,
-    lambda adj, alpha, grad: torch.empty_like(alpha),
+    lambda adj, alpha, grad: alpha.new_empty(alpha.shape),
     _SoftmaxGrads,
 )

@@ -9,6 +9,35 @@ import torch
 from torch import Tensor
 from torch.utils import deterministic
 
+from hgraph.ops import current_backend
+
+# Where kernels of another backend compute too, the same tests hold for it: with native kernels present, "auto" runs
+# what they serve. They serve float32 alone, so tests of other types are not repeated.
+BOTH_WAYS = {"test_attend", "test_edge", "test_propagate", "test_merge", "test_determinism", "test_properties"}
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    if metafunc.module.__name__.rsplit(".")[-1] in BOTH_WAYS:
+        metafunc.parametrize("computed_by", ["torch", "native"], indirect=True)
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    def repeated(item: pytest.Item) -> bool:
+        given = item.callspec.params if hasattr(item, "callspec") else {}
+        return given.get("computed_by") == "native" and given.get("dtype", torch.float32) != torch.float32
+
+    items[:] = [item for item in items if not repeated(item)]
+
+
+@pytest.fixture(autouse=True)
+def computed_by(request: pytest.FixtureRequest) -> str:
+    """Who computes: plain torch, or the native kernels where they can."""
+    name = getattr(request, "param", "torch")
+    if name == "native":
+        request.getfixturevalue("native_present")
+        assert current_backend() == "native"
+    return name
+
 
 @pytest.fixture
 def threads() -> Iterator[None]:

@@ -49,7 +49,7 @@ def test_the_default_score_is_the_unscaled_product() -> None:
 
 @pytest.mark.parametrize("dtype", DTYPES, ids=str)
 @pytest.mark.parametrize("name", STRUCTURES)
-def test_softmax_follows_the_oracle(name: str, dtype: torch.dtype) -> None:
+def test_softmax_follows_the_oracle(name: str, dtype: torch.dtype, computed_by: str) -> None:
     adj = STRUCTURES[name]
     score = 4 * numbers(adj.num_edges, H, dtype=dtype)
     score[::3, 0] = float("-inf")
@@ -60,7 +60,8 @@ def test_softmax_follows_the_oracle(name: str, dtype: torch.dtype) -> None:
     out = edge_softmax(adj, score)
     assert out.dtype == dtype
     assert_close(out, softmax_oracle(adj, score), terms=int(longest + 2 * spread) + 4)
-    assert torch.equal(edge_softmax(adj, score[:, 0]), out[:, 0])
+    alone = edge_softmax(adj, score[:, 0])  # native kernels may add one head up in another order than several
+    assert torch.equal(alone, out[:, 0]) or (computed_by == "native" and torch.allclose(alone, out[:, 0], rtol=1e-6))
 
 
 @pytest.mark.parametrize("dtype", DTYPES, ids=str)

@@ -1,0 +1,42 @@
+"""`hgraph kernels`: the optional CPU kernels."""
+
+from __future__ import annotations
+
+import json
+import time
+
+import typer
+
+from hgraph.cli.common import JsonOption, plain_errors
+
+app = typer.Typer(help="The optional CPU kernels of the `native` backend.", no_args_is_help=True)
+
+
+@app.callback()
+def _kernels() -> None:
+    """Keep `build` a command of its own while it is the only one."""
+
+
+@app.command(epilog="Example: hgraph kernels build")
+@plain_errors
+def build(as_json: JsonOption = False) -> None:
+    """Compile the CPU kernels for this machine; every hgraph process that starts here from now on uses them.
+
+    Needs a C++ compiler with OpenMP ($CXX, g++ or clang++) and takes about 20 seconds, or none where it has been done.
+    The library goes to $HGRAPH_CACHE, else the platform's cache folder; deleting it undoes the build.
+    """
+    from hgraph.kernels import native as kernels
+    from hgraph.ops import native
+
+    cxx, folder, start = kernels.compiler(), kernels.folder(), time.perf_counter()
+    before = set(folder.glob("native-*.so")) if folder.is_dir() else set()
+    if not as_json and cxx is not None:
+        typer.echo(f"compiling {kernels.SOURCE.name} with {cxx} into {folder}", err=True)
+    path = native.build()
+    facts = {"path": str(path), "compiler": cxx, "built": path not in before, "seconds": time.perf_counter() - start}
+    if as_json:
+        typer.echo(json.dumps(facts))
+    elif facts["built"]:
+        typer.echo(f"built in {facts['seconds']:.0f} s: {path}\nbackend 'auto' uses it from now on")
+    else:
+        typer.echo(f"already built: {path}")

@@ -1,0 +1,302 @@
+"""The native kernels against the reference in float64: what the verbs' own tests in both ways do not reach."""
+
+from __future__ import annotations
+
+import itertools
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+from torch import Tensor
+
+from hgraph import Additive, Adjacency, Dot, attend, backend, backends, edge_score, edge_softmax, errors, propagate
+from hgraph.kernels import native as kernels
+from hgraph.ops import current_backend, native
+from hgraph.ops.linear import rows
+from hgraph.testing import degenerate_adjacencies
+
+INF = float("inf")
+STRUCTURES = degenerate_adjacencies()
+# Rows and columns longer than a run of the kernels (2048 edges), and rows longer than a block of scores (64).
+LONG = Adjacency.from_coo(
+    target=torch.cat([torch.arange(9000) % 3 // 2, torch.arange(5000) % 50, torch.arange(300) % 2 + 7]),
+    source=torch.cat([torch.arange(9000) % 40, torch.full((5000,), 41), torch.arange(300) % 37]),
+    num_targets=50,
+    num_sources=43,
+    duplicates="keep",
+)
+STRUCTURES["long"] = LONG
+
+
+def leaf(*shape: int, seed: int) -> Tensor:
+    return torch.randn(shape, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
+
+
+def agree(adj: Adjacency, verb: Callable[..., tuple[Tensor, ...]], *inputs: Tensor) -> None:
+    """Outputs and gradients of float32 inputs, by native kernels and by the reference in float64.
+
+    What rounding may do grows with the root of the number of terms, which is that of the longest row or column.
+    """
+    longest = max((int(p.diff().max()) for p in (adj.indptr, adj.t_indptr) if len(p) > 1), default=0)
+    tolerance = 4e-6 * max(longest, 16) ** 0.5
+    results = []
+    for name, dtype in (("native", torch.float32), ("torch", torch.float64)):
+        with backend(name):
+            own = [t.to(torch.float32).to(dtype).requires_grad_() for t in inputs]
+            outputs = verb(*own)
+            weights = [leaf(*o.shape, seed=i).to(torch.float32).to(dtype) for i, o in enumerate(outputs)]
+            finite = [torch.where(o.isfinite(), o, 0.0) for o in outputs]
+            grads = torch.autograd.grad(finite, own, weights, allow_unused=True, materialize_grads=True)
+            results.append([*outputs, *grads])
+    for got, wanted in zip(*([t.detach() for t in found] for found in results), strict=True):
+        assert got.dtype == torch.float32
+        size = max(float(wanted[wanted.isfinite()].abs().max()), 1.0) if wanted.isfinite().any() else 1.0
+        torch.testing.assert_close(got.double(), wanted, rtol=0, atol=tolerance * size)
+
+
+@pytest.fixture(autouse=True)
+def present(native_present: None) -> None:
+    """The kernels are there."""
+
+
+# ---------------------------------------------------------------------- the verbs
+
+
+@pytest.mark.parametrize("kind", ["dot", "additive"])
+@pytest.mark.parametrize("name", STRUCTURES)
+def test_attention_and_its_gradients(name: str, kind: str) -> None:
+    """Grouped heads, masked edges, a masked target, odd widths; through the output and the lse."""
+    adj = STRUCTURES[name]
+    own = () if kind == "additive" else (5,)
+    masked = ((adj.target == 3) | (torch.arange(adj.num_edges) % 7 == 1)).unsqueeze(1)
+
+    def verb(q: Tensor, k: Tensor, v: Tensor, bias: Tensor) -> tuple[Tensor, ...]:
+        score = Dot() if kind == "dot" else Additive(slope=0.3)
+        return attend(adj, q, k, v, score=score, bias=bias.masked_fill(masked, -INF), scale=0.6)
+
+    t, s, e = adj.num_targets, adj.num_sources, adj.num_edges
+    agree(adj, verb, leaf(t, 6, *own, seed=0), leaf(s, 2, *own, seed=1), leaf(s, 2, 19, seed=2), leaf(e, 6, seed=3))
+
+
+@pytest.mark.parametrize("kind", ["dot", "additive"])
+@pytest.mark.parametrize(("width", "heads"), [(1, 1), (8, 8), (16, 8), (40, 1), (64, 2), (3, 3)])
+def test_attention_of_every_width(width: int, heads: int, kind: str) -> None:
+    own = () if kind == "additive" else (width,)
+    score = Dot() if kind == "dot" else Additive()
+    adj = STRUCTURES["odd"]
+    q, k, v = leaf(17, heads, *own, seed=0), leaf(13, heads, *own, seed=1), leaf(13, heads, width, seed=2)
+    agree(adj, lambda q, k, v: attend(adj, q, k, v, score=score), q, k, v)
+
+
+@pytest.mark.parametrize("kind", ["dot", "additive"])
+def test_attention_batches_one_bias_and_dropout(kind: str) -> None:
+    adj, own = STRUCTURES["odd"], () if kind == "additive" else (5,)
+
+    def verb(q: Tensor, k: Tensor, v: Tensor, bias: Tensor) -> tuple[Tensor, ...]:
+        score = Dot() if kind == "dot" else Additive()
+        generator = torch.Generator().manual_seed(5)
+        return attend(adj, q, k, v, score=score, bias=bias, dropout=0.4, generator=generator)
+
+    agree(
+        adj,
+        verb,
+        leaf(3, 17, 4, *own, seed=0),
+        leaf(3, 13, 2, *own, seed=1),
+        leaf(3, 13, 2, 6, seed=2),
+        leaf(61, seed=3),
+    )
+
+
+@pytest.mark.parametrize("heads", [1, 2, 3, 4, 8, 12, 16, 20])
+@pytest.mark.parametrize("name", ["odd", "hub", "empty_rows", "no_edges", "nothing", "long"])
+def test_softmax_of_every_number_of_heads(name: str, heads: int) -> None:
+    adj = STRUCTURES[name]
+    masked = ((adj.target == 1) | (torch.arange(adj.num_edges) % 5 == 0)).unsqueeze(1)
+    verb = lambda s: (edge_softmax(adj, 5 * s.masked_fill(masked, -INF)),)  # noqa: E731
+    agree(adj, verb, leaf(adj.num_edges, heads, seed=0))
+    group = adj.indices % 4
+    agree(adj, lambda s: (edge_softmax(adj, s, group=group),), leaf(adj.num_edges, heads, seed=0))
+
+
+@pytest.mark.parametrize(("heads", "width"), [(1, 1), (1, 40), (2, 8), (3, 5), (8, 16)])
+@pytest.mark.parametrize("name", STRUCTURES)
+def test_sums_and_products_by_heads(name: str, heads: int, width: int) -> None:
+    adj = STRUCTURES[name]
+    x, weight = leaf(2, adj.num_sources, heads * width, seed=0), leaf(adj.num_edges, heads, seed=1)
+    agree(adj, lambda x, w: (propagate(adj, x, weight=w),), x, weight)
+    q, k = leaf(adj.num_targets, heads, width, seed=2), leaf(adj.num_sources, heads, width, seed=3)
+    agree(adj, lambda q, k: (edge_score(adj, q, k),), q, k)
+
+
+@pytest.mark.parametrize("reduce", ["max", "min"])
+@pytest.mark.parametrize(("heads", "width"), [(0, 40), (1, 7), (2, 8), (3, 33)])
+@pytest.mark.parametrize("name", STRUCTURES)
+def test_extrema_and_shared_ties(name: str, heads: int, width: int, reduce: str) -> None:
+    """Small whole numbers, so that messages tie and every product is exact."""
+    adj = STRUCTURES[name]
+    x = leaf(2, adj.num_sources, max(heads, 1) * width, seed=0).mul(2).round()
+    if heads == 0:
+        agree(adj, lambda x: (propagate(adj, x, reduce=reduce),), x)
+    else:
+        weight = leaf(adj.num_edges, heads, seed=1).sign()
+        agree(adj, lambda x, w: (propagate(adj, x, weight=w, reduce=reduce),), x, weight)
+
+
+@pytest.mark.parametrize("value", [float("nan"), INF, -INF])
+def test_numbers_that_are_not_finite_come_out_as_from_the_reference(value: float) -> None:
+    adj = STRUCTURES["odd"]
+    x = leaf(13, 20, seed=0).float()
+    x[4, ::3] = value
+    for reduce in ("max", "min"):
+        with backend("torch"):
+            wanted = propagate(adj, x, reduce=reduce)
+        torch.testing.assert_close(propagate(adj, x, reduce=reduce), wanted, rtol=0, atol=0, equal_nan=True)
+    if value != INF:
+        score = leaf(61, 4, seed=1).float()
+        score[7, 1] = value
+        with backend("torch"):
+            share = edge_softmax(adj, score)
+        torch.testing.assert_close(edge_softmax(adj, score), share, equal_nan=True)
+
+
+def test_second_order_runs_through_native_forwards() -> None:
+    adj = STRUCTURES["odd"]
+    found = []
+    for name, dtype in (("native", torch.float32), ("torch", torch.float64)):
+        with backend(name):
+            q, k, v = (leaf(n, 2, 3, seed=i).to(dtype).requires_grad_() for i, n in enumerate((17, 13, 13)))
+            out, lse = attend(adj, q, k, v)
+            lse = torch.where(lse.isfinite(), lse, 0.0)
+            first = torch.autograd.grad(out.square().sum() + lse.sum(), (q, k, v), create_graph=True)
+            found.append(torch.autograd.grad(sum(g.square().sum() for g in first), (q, k, v)))
+    for got, wanted in zip(*found, strict=True):
+        torch.testing.assert_close(got.double(), wanted, rtol=2e-5, atol=2e-5 * float(wanted.abs().max()))
+
+
+# ---------------------------------------------------------------------- the same bits
+
+
+def work(adj: Adjacency) -> list[Tensor]:
+    t, s, e = adj.num_targets, adj.num_sources, adj.num_edges
+    x, w = leaf(s, 24, seed=0).float().requires_grad_(), leaf(e, 3, seed=1).float().requires_grad_()
+    found = [propagate(adj, x, weight=w, reduce=reduce) for reduce in ("sum", "max")]
+    q, k, v = (leaf(n, 4, 8, seed=i).float().requires_grad_() for i, n in enumerate((t, s, s)))
+    found += [*attend(adj, q, k, v), attend(adj, q[..., 0], k[..., 0], v, score=Additive()).out]
+    found.append(edge_softmax(adj, w))
+    safe = [torch.where(o.isfinite(), o, 0.0) for o in found]
+    return [*found, *torch.autograd.grad(safe, (x, w, q, k, v), [torch.ones_like(o) for o in safe])]
+
+
+@pytest.mark.parametrize("name", ["long", "odd"])
+def test_threads_and_index_types_do_not_change_the_bits(name: str, threads: None) -> None:
+    adj = STRUCTURES[name]
+    wide = Adjacency(**{k: None if t is None else t.long() for k, t in vars(adj).items()})
+    runs = []
+    for count, structure in itertools.product((1, 2, 3), (adj, wide)):
+        torch.set_num_threads(count)
+        runs.append(work(structure))
+    assert all(torch.equal(a, b) for run in runs[1:] for a, b in zip(runs[0], run, strict=True))
+
+
+def test_layouts_do_not_matter_and_the_compiler_is_told_right() -> None:
+    """opcheck compares the strides that the compiler is promised with those that kernels give."""
+    adj = rows(STRUCTURES["odd"])
+    turned = lambda *shape: torch.rand(*shape[::-1]).permute(*range(len(shape))[::-1])  # noqa: E731
+    ops, alpha = torch.ops.hgraph, torch.rand(61, 4)
+    q, k, v = turned(17, 4, 3), turned(13, 2, 3), turned(13, 2, 5)
+    two = turned(17, 4), turned(17, 4)
+    cases = [
+        (ops.softmax, (turned(61, 4),)),
+        (ops.softmax_grads, (alpha, turned(61, 4))),
+        (ops.sddmm, (turned(17, 6), turned(13, 6), 2)),
+        (ops.spmm, (turned(61, 2), turned(13, 6))),
+        (ops.extremum, (turned(61, 2), turned(13, 6), True)),
+        (ops.extremum_grads, (turned(61, 2), turned(13, 6), turned(17, 6), turned(17, 6))),
+        (ops.attend, (q, k, v, turned(61, 2), None, 0.0, 0.5, None)),
+        (ops.attend_grads, (q, k, v, turned(61, 2), None, 0.0, 0.5, None, *two, turned(17, 4, 5))),
+    ]  # fmt: skip
+    for operator, arguments in cases:
+        torch.library.opcheck(operator.default, (adj, *arguments), test_utils=("test_schema", "test_faketensor"))
+        packed = [a.contiguous() if isinstance(a, Tensor) else a for a in arguments]
+        pair = [operator(adj, *given) for given in (arguments, packed)]
+        pair = [out if isinstance(out, tuple) else (out,) for out in pair]
+        assert all(torch.equal(a, b) for a, b in zip(*pair, strict=True))
+
+
+# ---------------------------------------------------------------------- who computes, and how it comes to be
+
+
+def test_present_kernels_are_what_auto_means_and_backends_names_them(native_cache: str) -> None:
+    assert backends()["native"].startswith(f"available ({native_cache}")
+    assert current_backend() == "native"
+    assert current_backend("cuda") != "native"
+    with backend("torch"):
+        assert current_backend() == "torch"
+
+
+def test_asked_for_by_name_it_refuses_what_it_does_not_serve() -> None:
+    adj = STRUCTURES["odd"]
+    with (
+        backend("native"),
+        pytest.raises(errors.BackendError, match=r"'native' does not compute 'spmm' for torch.float64"),
+    ):
+        propagate(adj, leaf(13, 4, seed=0))
+    assert propagate(adj, leaf(13, 4, seed=0)).dtype == torch.float64  # auto lets the reference
+
+
+def test_a_read_only_folder_serves(native_cache: str) -> None:
+    folder = Path(native_cache)
+    before = folder.stat().st_mode
+    folder.chmod(0o555)
+    try:
+        assert native.state().startswith("available")
+        assert native.build() == kernels.find()
+    finally:
+        folder.chmod(before)
+
+
+def test_without_a_compiler_the_error_says_what_to_install(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HGRAPH_CACHE", str(tmp_path))
+    monkeypatch.setenv("PATH", str(tmp_path))
+    monkeypatch.delenv("CXX", raising=False)
+    with pytest.raises(errors.BackendError, match=r"no C\+\+ compiler.*apt install g\+\+"):
+        native.build()
+    assert native.state() == "not built: run hgraph kernels build"
+    assert current_backend() == "torch"
+    with pytest.raises(errors.BackendError, match="'native' cannot run here: not built: run hgraph kernels build"):
+        backend("native")
+
+
+def test_a_compiler_that_fails_leaves_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    fake = tmp_path / "cxx"
+    fake.write_text('#!/bin/sh\n[ "$1" = --version ] && exit 0\necho "native.cpp: no OpenMP" >&2\nexit 1\n')
+    fake.chmod(0o755)
+    monkeypatch.setenv("HGRAPH_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setenv("CXX", str(fake))
+    with pytest.raises(errors.BackendError, match="failed:\nnative.cpp: no OpenMP"):
+        native.build()
+    assert list((tmp_path / "cache").iterdir()) == []
+
+
+def test_a_folder_that_cannot_be_written_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "file").touch()
+    monkeypatch.setenv("HGRAPH_CACHE", str(tmp_path / "file"))
+    with pytest.raises(errors.BackendError, match=r"file .*HGRAPH_CACHE names another folder"):
+        native.build()
+
+
+def test_a_library_that_cannot_be_loaded_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HGRAPH_CACHE", str(tmp_path))
+    (tmp_path / f"native-{kernels._key()}-0.so").write_bytes(b"not a library")
+    assert native.state().startswith("cannot be loaded: ")
+    assert current_backend() == "torch"
+
+
+def test_the_command_says_what_it_did_and_where(native_cache: str) -> None:
+    command = [sys.executable, "-m", "hgraph.cli", "kernels", "build"]
+    done = subprocess.run(command, env={**os.environ}, capture_output=True, text=True, check=True)
+    assert done.stdout == f"already built: {kernels.find()}\n"
