@@ -7,7 +7,7 @@ import time
 
 import typer
 
-from hgraph.cli.common import JsonOption, plain_errors
+from hgraph.cli.common import JsonOption, QuietOption, plain_errors
 
 app = typer.Typer(help="The optional CPU kernels of the `native` backend.", no_args_is_help=True)
 
@@ -19,7 +19,7 @@ def _kernels() -> None:
 
 @app.command(epilog="Example: hgraph kernels build")
 @plain_errors
-def build(as_json: JsonOption = False) -> None:
+def build(as_json: JsonOption = False, quiet: QuietOption = False) -> None:
     """Compile the CPU kernels for this machine; every hgraph process that starts here from now on uses them.
 
     Needs a C++ compiler with OpenMP ($CXX, g++ or clang++) and takes about 20 seconds, or none where it has been done.
@@ -30,7 +30,7 @@ def build(as_json: JsonOption = False) -> None:
 
     cxx, folder, start = kernels.compiler(), kernels.folder(), time.perf_counter()
     before = set(folder.glob("native-*.so")) if folder.is_dir() else set()
-    if not as_json and cxx is not None:
+    if not quiet and cxx is not None:
         typer.echo(f"compiling {kernels.SOURCE.name} with {cxx} into {folder}", err=True)
     path = native.build()
     facts = {"path": str(path), "compiler": cxx, "built": path not in before, "seconds": time.perf_counter() - start}

@@ -47,12 +47,12 @@ class _Softmax(OperatorFunction):
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
         *adj, alpha = ctx.saved_tensors
-        compute = _grads if torch.is_grad_enabled() else torch.ops.hgraph.softmax_grads.default
+        compute = softmax_grads if torch.is_grad_enabled() else torch.ops.hgraph.softmax_grads.default
         return None, compute(adj, alpha, grad)
 
 
-def _grads(adj: Rows, alpha: Tensor, grad: Tensor) -> Tensor:
-    """Plain differentiable torch: the registered operator runs it without a graph, second order with one."""
+def softmax_grads(adj: Rows, alpha: Tensor, grad: Tensor) -> Tensor:
+    """Gradient of the scores: the registered operator runs it without a graph, second order with one."""
     flow = (alpha * grad).contiguous()
     return flow - alpha * at_target(adj, row_sum(adj, flow))
 
@@ -74,7 +74,7 @@ softmax = register(
 )
 register(
     "softmax_grads(Tensor[] adj, Tensor alpha, Tensor grad) -> Tensor",
-    _grads,
+    softmax_grads,
     lambda adj, alpha, grad: alpha.new_empty(alpha.shape),
     _SoftmaxGrads,
 )

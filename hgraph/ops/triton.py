@@ -142,12 +142,19 @@ def _attend_grads(adj: Rows, q: Tensor | None, k: Tensor | None, v: Tensor, bias
     return tuple(v.new_empty(0) if g is None else g for g in (*grads, grad_bias))
 
 
+def _softmax_grads(adj: Rows, alpha: Tensor, grad: Tensor) -> Any:
+    from hgraph.ops.softmax import softmax_grads
+
+    return softmax_grads(adj, alpha, grad) if _served(alpha, grad) else NotImplemented  # of the kernels for sums
+
+
 _OPERATORS: dict[str, Callable[..., Any]] = {
     "spmm": _spmm,
     "sddmm": _sddmm,
     "extremum": _extremum,
     "extremum_grads": _extremum_grads,
     "softmax": _softmax,
+    "softmax_grads": _softmax_grads,
     "additive": _additive,
     "additive_grads": _additive_grads,
     "attend": _attend,

@@ -59,4 +59,5 @@ def test_opcheck(case: str) -> None:
 def test_every_operator_is_checked() -> None:
     names = {name.removeprefix("hgraph::").split(".")[0] for name in torch._C._dispatch_get_all_op_names()
              if name.startswith("hgraph::")}  # fmt: skip
-    assert {case.split()[0] for case in CASES} == names
+    elsewhere = {"block_attend", "block_attend_grads"}  # tests/ops/test_tokens.py
+    assert {case.split()[0] for case in CASES} == names - elsewhere
