@@ -56,8 +56,10 @@ def test_opcheck(case: str) -> None:
     assert set(checks.values()) == {"SUCCESS"}
 
 
-def test_every_operator_is_checked() -> None:
-    names = {name.removeprefix("hgraph::").split(".")[0] for name in torch._C._dispatch_get_all_op_names()
-             if name.startswith("hgraph::")}  # fmt: skip
+def test_every_operator_over_rows_of_edges_is_checked() -> None:
+    given = torch._C._jit_get_all_schemas()
+    names = {
+        s.name.removeprefix("hgraph::") for s in given if s.name.startswith("hgraph::") and "Tensor[] adj" in str(s)
+    }
     elsewhere = {"block_attend", "block_attend_grads"}  # tests/ops/test_tokens.py
     assert {case.split()[0] for case in CASES} == names - elsewhere
