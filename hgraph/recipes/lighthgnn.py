@@ -7,7 +7,7 @@ import json
 import statistics
 import warnings
 from collections import defaultdict
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -132,8 +132,10 @@ class _OnWords(nn.Module):
         return self.network(self._sparse, *structure)
 
 
-def results_of(data: Data, setting: str, teacher_name: str, seed: int, epochs: int) -> Iterator[dict[str, Any]]:
-    """One seed of one row: every network trained, a record of figures for each."""
+def results_of(
+    data: Data, setting: str, teacher_name: str, seed: int, epochs: int, wanted: Collection[str] = tuple(MODELS)
+) -> Iterator[dict[str, Any]]:
+    """One seed of one row: every network trained, or those named, a record of figures for each."""
     options: dict[str, Any] = {"epochs": epochs, "progress": False, "seed": seed}
     part = observed(data, setting)
 
@@ -146,17 +148,18 @@ def results_of(data: Data, setting: str, teacher_name: str, seed: int, epochs: i
     fit(teacher, (part.x, part.structure), loss, validate=validate, label="teacher", **options)
     yield {"model": "teacher", **_figures(teacher, "network.conv1", (data.x, data.structure), data, setting)}
 
-    def student(objective: Term, norm: bool = True) -> dict[str, Any]:
+    def student(objective: Term, norm: bool) -> dict[str, Any]:
         network = made(models.MLP, 128, norm=norm)
         distill(teacher, network, data, objective=objective, split=setting, **options)
         return _figures(network, "network.norm", (data.x,), data, setting)
 
+    lessons: dict[str, tuple[Term, bool]] = {"plain-lighthgnn": (lighthgnn(), False)}
     if teacher_name == "hgnn":  # no teacher is asked: once for both
-        yield {"model": "mlp", **student(Labels())}
-        yield {"model": "plain", **student(Labels(), norm=False)}
-    yield {"model": "plain-lighthgnn", **student(lighthgnn(), norm=False)}
-    for name, make in OBJECTIVES.items():
-        yield {"model": name, **student(make())}
+        lessons = {"mlp": (Labels(), True), "plain": (Labels(), False)} | lessons
+    lessons |= {name: (make(), True) for name, make in OBJECTIVES.items()}
+    for name, (objective, norm) in lessons.items():
+        if name in wanted:
+            yield {"model": name, **student(objective, norm)}
 
 
 @torch.no_grad()
