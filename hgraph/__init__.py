@@ -89,7 +89,19 @@ __all__ = [
     "scan",
 ]
 
-_SUBPACKAGES = ("build", "convert", "datasets", "distill", "kernels", "models", "nn", "patterns", "testing", "train")
+_SUBPACKAGES = (
+    "analysis",
+    "build",
+    "convert",
+    "datasets",
+    "distill",
+    "kernels",
+    "models",
+    "nn",
+    "patterns",
+    "testing",
+    "train",
+)
 
 
 def __getattr__(name: str) -> ModuleType:

@@ -20,6 +20,7 @@ class Suite(str, Enum):
     OPS = "ops"
     MODELS = "models"
     ATTENTION = "attention"
+    SOFT = "soft"
     MEMORY = "memory"
     LOCALITY = "locality"
     GROWTH = "growth"
@@ -36,12 +37,12 @@ class Allocator(str, Enum):
 
 
 _IN_PROCESS = (Suite.OPS, Suite.MODELS, Suite.ATTENTION, Suite.LOCALITY)
-_IN_ALL = [s for s in Suite if s not in (Suite.ALL, Suite.COMPILED)]
+_IN_ALL = [s for s in Suite if s not in (Suite.ALL, Suite.COMPILED, Suite.SOFT)]
 
 
 @plain_errors
 def bench(
-    suites: Annotated[list[Suite], typer.Argument(help="Which suites; all: every one but compiled.")],
+    suites: Annotated[list[Suite], typer.Argument(help="Which suites; all: every one but compiled and soft.")],
     only: Annotated[str, typer.Option(help="Only cases whose name contains this.")] = "",
     threads: Annotated[int, typer.Option(min=1, help="1: process CPU time. More: wall time, on a quiet machine.")] = 1,
     rounds: Annotated[int, typer.Option(min=2, help="At most so many rounds a method.")] = 15,

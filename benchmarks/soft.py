@@ -1,0 +1,84 @@
+"""Soft hyperedges against full attention over 256 to 65,536 tokens, and YOLOv13-N on one image.
+
+SoftHGNN has 256 channels, 16 hyperedges and 8 heads; HyperACE is YOLOv13-N's, on a map of as many pixels on its middle
+grid. SDPA is the bare product of queries, keys and values, 8 heads of 32, without the linear maps that a layer of
+attention would add. They compute different things: nothing is compared but time and memory.
+"""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable, Mapping
+from functools import partial
+
+import torch
+import torch.nn.functional as F
+
+from hgraph.benchmarks import peak
+from hgraph.benchmarks.harness import Case, Found, Method, without_gradient
+from hgraph.models import YOLOv13
+from hgraph.nn import HyperACE, SoftHGNN
+
+TOKENS = (256, 1024, 4096, 16384, 65536)
+SDPA, ACE = "SDPA, 8 heads of 32", "HyperACE of YOLOv13-N"
+
+
+def calls(tokens: int) -> dict[str, Callable[[], Method]]:
+    """Makers of the calls, so that a process may make one alone."""
+    side = int(tokens**0.5)
+
+    def soft() -> Method:
+        layer, x = SoftHGNN(256, 16, 8).eval(), torch.randn(1, tokens, 256)
+        return without_gradient(partial(layer, x))
+
+    def ace() -> Method:
+        layer = HyperACE((128, 128, 256), 128, num_hyperedges=4).eval()
+        maps = [torch.randn(1, c, n, n) for c, n in ((128, 2 * side), (128, side), (256, side // 2))]
+        return without_gradient(lambda: layer(*maps))
+
+    def attention() -> Method:
+        q, k, v = (torch.randn(1, 8, tokens, 32) for _ in range(3))
+        return without_gradient(lambda: F.scaled_dot_product_attention(q, k, v))
+
+    return {"hgraph": soft, ACE: ace, SDPA: attention}
+
+
+def timed(tokens: int, name: str) -> Case:
+    made = {n: make() for n, make in calls(tokens).items()}
+    return Case(name, {"hgraph": made.pop("hgraph")}, made)
+
+
+def call(tokens: int, name: str) -> Method:
+    calls(256)[name]()()  # libraries set up
+    return calls(tokens)[name]()
+
+
+def peaks(tokens: int) -> Found:
+    values = {name: [peak.peak_mib(partial(call, tokens, name))] for name in calls(256)}
+    return Found(values, "MiB above the inputs")
+
+
+def detector(name: str) -> Case:
+    """One image of 640 x 640 through YOLOv13-N."""
+    torch.manual_seed(0)
+    net, image = YOLOv13("n").eval(), torch.rand(1, 3, 640, 640)
+    last = YOLOv13("n").eval()
+    last.load_state_dict(net.state_dict())
+    last, image_last = last.to(memory_format=torch.channels_last), image.to(memory_format=torch.channels_last)
+    methods: dict[str, Callable[[], torch.Tensor]] = {
+        "hgraph": lambda: net(image).boxes,
+        "hgraph, channels last": lambda: last(image_last).boxes,
+    }
+    if shutil.which("g++"):
+        compiled = torch.compile(net)
+        methods["hgraph, compiled"] = lambda: compiled(image).boxes
+    return Case(name, {n: without_gradient(c) for n, c in methods.items()}, rtol=1e-3)
+
+
+def suite(device: str) -> Mapping[str, Callable[[], Case | Found]]:
+    made: dict[str, Callable[[], Case | Found]] = {}
+    for tokens in TOKENS:
+        made[f"{tokens} tokens"] = partial(timed, tokens, f"{tokens} tokens")
+        made[f"{tokens} tokens, peak memory"] = partial(peaks, tokens)
+    made["YOLOv13-N, 640 px"] = partial(detector, "YOLOv13-N, 640 px")
+    return made
