@@ -20,6 +20,7 @@ from hgraph.datasets import (
     walmart,
 )
 from hgraph.datasets.folder import save
+from hgraph.datasets.own_interactions import from_interactions
 from hgraph.datasets.registry import Card, info, load, names, register
 from hgraph.datasets.tables import Encoder, from_tables, read_table
 
@@ -30,6 +31,7 @@ __all__ = [
     "cooking",
     "dhg",
     "embedded",
+    "from_interactions",
     "from_tables",
     "graph_sets",
     "hypergcn",

@@ -13,6 +13,7 @@ from hgraph.cli.build import build
 from hgraph.cli.distill import distill
 from hgraph.cli.evaluate import evaluate
 from hgraph.cli.papers import papers
+from hgraph.cli.recommend import recommend
 from hgraph.cli.reproduce import reproduce
 from hgraph.cli.students import export, predict, serve
 from hgraph.cli.train import train
@@ -34,6 +35,7 @@ app.command(epilog="Example: hgraph train my-set --model hgnn+ --seed 0")(train)
 app.command(epilog="Example: hgraph tune my-set --model hgnn+ --trials 30")(tune)
 app.command(epilog="Example: hgraph evaluate runs/my-set-hgnn+-0")(evaluate)
 app.command(epilog="Example: hgraph distill digits --teacher hgnn+ --seed 0 --out runs/demo")(distill)
+app.command(epilog="Example: hgraph recommend runs/my-shop-kgat-0 --user ann --explain")(recommend)
 app.command(epilog="Example: hgraph reproduce lighthgnn --only cocitation-cora --seeds 1")(reproduce)
 app.command(epilog="Example: hgraph export runs/demo --format onnx --format int8")(export)
 app.command(epilog="Example: hgraph predict runs/demo rows.csv --out answers.csv")(predict)

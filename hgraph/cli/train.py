@@ -24,6 +24,7 @@ from hgraph.cli.common import (
     load,
     plain_errors,
 )
+from hgraph.cli.recommenders import RECOMMENDERS, train_recommender
 from hgraph.cli.teachers import STUDENT_HIDDEN, TEACHER_HIDDEN, TEACHERS, Setting, Teacher, prepare
 from hgraph.errors import ArgumentError, DataError
 
@@ -42,6 +43,22 @@ class Model(Enum):
     GCN = "gcn"
     GAT = "gat"
     MLP = "mlp"
+
+
+class Network(Enum):
+    """Which network `hgraph train` trains: a `Model`, or a recommender."""
+
+    HGNN = "hgnn"
+    HGNNP = "hgnn+"
+    GCN = "gcn"
+    GAT = "gat"
+    MLP = "mlp"
+    KGAT = "kgat"
+    BPRMF = "bprmf"
+    LIGHTGCN = "lightgcn"
+    FM = "fm"
+    CKE = "cke"
+    CFKG = "cfkg"
 
 
 class Schedule(Enum):
@@ -74,7 +91,9 @@ METRICS = "metrics.jsonl"  # grows while the run is under way
 @plain_errors
 def train(
     dataset: Annotated[str, typer.Argument(help="A name of `hgraph datasets list`, or a folder you built.")],
-    model: Annotated[Model, typer.Option(help="The network.")] = Model.HGNNP,
+    network_name: Annotated[
+        Network, typer.Option("--model", help="The network; kgat and those after it recommend items.")
+    ] = Network.HGNNP,
     seed: Annotated[int, typer.Option(help="Draws the weights, the dropout, and splits that are drawn.")] = 0,
     setting: Annotated[Setting, typer.Option(help="What training may see.")] = Setting.TRANSDUCTIVE,
     epochs: Annotated[int, typer.Option(min=1, help="Steps at most.")] = 200,
@@ -97,8 +116,22 @@ def train(
 
     Trains on the default split, keeps the state that was best on the validation vertices, prints how good it is on
     the test vertices, and writes a run folder with the weights, the metrics of every epoch, plots and report.md. The
-    same command again goes on with a run that was stopped.
+    same command again goes on with a run that was stopped. A recommender needs interactions: a set for recommendation,
+    or a folder with interactions.csv (user,item) and, if facts are known, triples.csv (head,relation,tail).
     """
+    if network_name.value in RECOMMENDERS:
+        others = {"setting": setting is Setting.TRANSDUCTIVE, "dropout": dropout == 0.5, "clip": clip is None}
+        others |= {"weight_decay": weight_decay == 5e-4, "schedule": schedule is Schedule.CONSTANT}
+        others |= {"precision": precision is Precision.FLOAT32}
+        for name, usual in others.items():
+            if not usual:
+                raise ArgumentError(name, f"nothing, as {network_name.value} has no such setting here", "a value")
+        train_recommender(
+            dataset, network_name.value, seed=seed, epochs=epochs, hidden=hidden, lr=lr, patience=patience, out=out,
+            overwrite=overwrite, device=device, root=root, as_json=as_json, quiet=quiet,
+        )  # fmt: skip
+        return
+    model = Model(network_name.value)
     folder = out or Path("runs") / f"{Path(dataset).resolve().name}-{model.value}-{seed}"
     check_folder(folder, overwrite=overwrite)
     where = device_of(device)

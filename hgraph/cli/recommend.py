@@ -1,0 +1,76 @@
+"""`hgraph recommend`."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from hgraph.cli.common import JsonOption, RootOption, plain_errors
+from hgraph.errors import ArgumentError
+
+if TYPE_CHECKING:
+    from hgraph.structure import Interactions
+
+
+@plain_errors
+def recommend(
+    run: Annotated[Path, typer.Argument(help="A folder that `hgraph train --model kgat` wrote.")],
+    user: Annotated[str, typer.Option(help="Number or name of the user.")],
+    k: Annotated[int, typer.Option("-k", min=1, help="How many items.")] = 10,
+    explain: Annotated[
+        bool, typer.Option("--explain", help="Say which paths lead from the user to each item.")
+    ] = False,
+    steps: Annotated[int, typer.Option(min=1, max=5, help="The most facts of a path.")] = 3,
+    draw: Annotated[Path | None, typer.Option(help="Picture of the paths to the first item.")] = None,
+    root: RootOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Recommend items to a user of a trained model, and say why.
+
+    What the user took already is left out. The reasons are paths over the facts that training saw, those of most
+    attention first, each with the product of its shares.
+    """
+    from hgraph import train
+    from hgraph.cli.recommenders import opened_run
+
+    model, data = opened_run(run, root)
+    number = _user(user, data)
+    structure = train.structure_of(model, data)
+    found = train.recommend(model, data, [number], min(k, data.num_items), structure=structure)
+    graph = structure if structure.num_nodes == data.num_users + data.kg.num_nodes else data.collaborative()
+    items: list[dict[str, Any]] = []
+    for rank, (item, score) in enumerate(zip(found.items[0].tolist(), found.scores[0].tolist(), strict=True)):
+        entry: dict[str, Any] = {"item": item, "name": _name(data, item), "score": score}
+        if explain or (draw is not None and rank == 0):
+            why = train.explain(graph, number, item, num_users=data.num_users, max_steps=steps)
+            entry["because"] = [{"weight": p.weight, "path": why.kg.tell(p)} for p in why.paths]
+            if draw is not None and rank == 0:
+                draw.parent.mkdir(parents=True, exist_ok=True)
+                why.draw(title=f"{user} -> {entry['name']}").figure.savefig(draw)
+        items.append(entry)
+    if as_json:
+        typer.echo(json.dumps({"user": number, "items": items}, ensure_ascii=False))
+        return
+    for rank, entry in enumerate(items, 1):
+        typer.echo(f"{rank:3d}. {entry['name']}  ({entry['score']:.3f})")
+        for reason in entry.get("because", []) if explain else []:
+            typer.echo(f"       {reason['weight']:.1e}  {reason['path']}")
+        if explain and not entry["because"]:
+            typer.echo(f"       no path of at most {steps} facts")
+
+
+def _user(user: str, data: Interactions) -> int:
+    if data.user_names is not None and user in set(data.user_names):
+        return data.user_names.find(user)
+    if user.isdecimal() and int(user) < data.num_users:
+        return int(user)
+    if data.user_names is not None:
+        return data.user_names.find(user)  # raises, with the nearest names
+    raise ArgumentError("user", f"a number in 0 .. {data.num_users - 1}", repr(user))
+
+
+def _name(data: Interactions, item: int) -> str:
+    return f"item {item}" if data.kg.node_names is None else data.kg.node_names[item]

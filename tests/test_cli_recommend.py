@@ -1,0 +1,152 @@
+"""From a folder of two CSV files to recommendations that say why, on the command line, and how it fails."""
+
+from __future__ import annotations
+
+import csv
+import json
+import random
+
+import pytest
+import torch
+from typer.testing import CliRunner
+
+from hgraph import datasets
+from hgraph.cli import app
+from hgraph.errors import DataError
+
+GENRES = ("crime", "poetry", "space")
+
+
+def call(*arguments):
+    return CliRunner().invoke(app, [str(a) for a in arguments])
+
+
+def write(path, header, rows):
+    with open(path, "w", newline="", encoding="utf-8") as file:
+        csv.writer(file).writerows([header, *rows])
+
+
+@pytest.fixture
+def shop(tmp_path, monkeypatch):
+    """24 readers of one genre each, 21 books that are known by genre and author."""
+    monkeypatch.chdir(tmp_path)
+    draw, folder = random.Random(0), tmp_path / "shop"
+    folder.mkdir()
+    books = {f"book {i}": GENRES[i % 3] for i in range(21)}
+    facts = [(b, "is a", g) for b, g in books.items()] + [(b, "by", f"author {i % 5}") for i, b in enumerate(books)]
+    write(folder / "triples.csv", ["tail", "head", "relation", "source"], [(t, h, r, "x") for h, r, t in facts])
+    pairs = [
+        (f"reader {u}", b) for u in range(24) for b in draw.sample([b for b in books if books[b] == GENRES[u % 3]], 4)
+    ]
+    write(folder / "interactions.csv", ["user", "item"], [*pairs, pairs[0]])
+    return folder
+
+
+TRAIN = ("train", "shop", "--model", "kgat", "--epochs", 10, "--hidden", 8, "--out", "run", "--quiet")
+
+
+def test_from_two_files_to_reasons(shop):
+    done = call(*TRAIN)
+    assert done.exit_code == 0, done.output
+    assert "recall@20" in done.output
+    for name in ("config.json", "metrics.jsonl", "learning_curve.png", "model.safetensors", "report.md"):
+        assert (shop.parent / "run" / name).stat().st_size > 0
+    done = call("recommend", "run", "--user", "reader 3", "-k", 3, "--explain", "--draw", "why/why.png")
+    assert done.exit_code == 0, done.output
+    assert "  1. book" in done.output
+    assert "reader 3 -interacts with-> book" in done.output
+    assert (shop.parent / "why/why.png").stat().st_size > 1000
+    found = json.loads(call("recommend", "run", "--user", "reader 3", "-k", 3, "--json").output)
+    data = datasets.from_interactions("shop")[0]
+    assert found["user"] == data.user_names.find("reader 3")
+    reader, parts = torch.tensor([found["user"]]), (data.train, data.val, data.test)
+    taken = {item for part in parts for item in part.select(reader).indices.tolist()}
+    assert len(found["items"]) == 3
+    assert not taken & {entry["item"] for entry in found["items"]}
+    by_number = json.loads(call("recommend", "run", "--user", found["user"], "-k", 3, "--json").output)
+    assert by_number == found
+
+
+@pytest.mark.parametrize("model", ["bprmf", "lightgcn", "fm", "cke", "cfkg"])
+def test_every_recommender_trains_and_recommends(shop, model):
+    done = call("train", "shop", "--model", model, "--epochs", 2, "--hidden", 4, "--out", model, "--quiet", "--json")
+    assert done.exit_code == 0, done.output
+    assert 0 <= json.loads(done.output)["recall@20"] <= 1
+    done = call("recommend", model, "--user", "reader 0", "-k", 2, "--explain")
+    assert done.exit_code == 0, done.output
+    assert "  2. book" in done.output
+
+
+def test_the_same_command_goes_on(shop, monkeypatch):
+    from hgraph.train import recommender
+
+    whole = call(*TRAIN, "--json").output
+    ranking, calls = recommender.full_ranking, []
+
+    def stop(*args, **options):
+        calls.append(1)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(recommender, "full_ranking", stop)
+    assert call(*TRAIN, "--overwrite").exit_code != 0
+    monkeypatch.setattr(recommender, "full_ranking", ranking)
+    again = json.loads(call(*TRAIN, "--json").output)
+    assert {k: v for k, v in again.items() if k != "seconds"} == {
+        k: v for k, v in json.loads(whole).items() if k != "seconds"
+    }
+    other = call("train", "shop", "--model", "kgat", "--epochs", 3, "--out", "run", "--quiet")
+    assert other.exit_code == 2
+    assert "a folder without a finished run" in other.output
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (("train", "shop", "--model", "kgat", "--clip", 1), "clip: expected nothing, as kgat has no such setting"),
+        (("train", "karate", "--model", "kgat"), "one for recommendation, got 'karate'"),
+        (("recommend", "nowhere", "--user", 0), "nowhere: no finished run"),
+        (("recommend", "shop", "--user", 0), "shop: no finished run"),
+    ],
+)
+def test_mistakes_are_answered(shop, arguments, message):
+    done = call(*arguments)
+    assert done.exit_code == 2
+    assert message in done.output
+
+
+def test_unknown_users_are_answered(shop):
+    call("train", "shop", "--model", "bprmf", "--epochs", 1, "--hidden", 4, "--out", "run", "--quiet")
+    done = call("recommend", "run", "--user", "reder 3")
+    assert done.exit_code == 2
+    assert "Did you mean 'reader 3'" in done.output.replace("\n", " ")
+
+
+# ---------------------------------------------------------------------- the files
+
+
+def test_own_interactions(shop):
+    data = datasets.from_interactions(shop, val=0.1, test=0.1)[0]
+    assert (data.num_users, data.num_items) == (24, len({n for n in data.kg.node_names if n.startswith("book")}))
+    assert data.train.num_edges + data.val.num_edges + data.test.num_edges == 96  # the repeated pair counts once
+    assert data.kg.facts("book 3", "is a")[0].tail == "crime"
+    alone = datasets.from_interactions(shop / "interactions.csv")
+    assert alone[0].kg.num_edges == 0
+    assert alone[0].kg.num_nodes == data.num_items
+    assert not alone.redistribute
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "message"),
+    [
+        ("interactions.csv", "user;item\nann;Dune\n;Emma\n", "row 3: the column 'user' is empty"),
+        ("interactions.csv", "user,thing\nann,Dune\n", ":1: expected a column 'item', got user, thing"),
+        ("interactions.csv", "user,item\n", "no interactions"),
+        ("interactions.csv", "", ":1: expected the names of the columns"),
+        ("triples.csv", "head,relation,tail\na,b\n", "triples.csv"),
+        ("triples.csv", "head,relation,tail\na,,c\n", "row 2: the column 'relation' is empty"),
+    ],
+)
+def test_bad_files_are_refused_with_their_place(shop, name, content, message):
+    (shop / name).write_text(content)
+    with pytest.raises(DataError, match=message):
+        datasets.from_interactions(shop)
