@@ -1,5 +1,15 @@
 """Layers: each one structure and one message, in the words of its paper."""
 
+from hgraph.nn.attention import (
+    AxialAttention,
+    CrossAttention,
+    MixtureOfHeadAttention,
+    PowerAttention,
+    SelfAttention,
+    SparseQueryAttention,
+    record_attention,
+    supported_kinds,
+)
 from hgraph.nn.aux import aux_losses
 from hgraph.nn.graph import GATConv, GCNConv
 from hgraph.nn.hypergraph import HGNNConv, HGNNPConv, SoftHGNN, SoftHGNNSeS, SoftHyperedges
@@ -22,7 +32,9 @@ __all__ = [
     "C3AH",
     "A2C2f",
     "AreaAttention",
+    "AxialAttention",
     "ConvBlock",
+    "CrossAttention",
     "DSBottleneck",
     "DSC3k",
     "DSC3k2",
@@ -35,12 +47,18 @@ __all__ = [
     "HGNNPConv",
     "HyperACE",
     "KGATConv",
+    "MixtureOfHeadAttention",
+    "PowerAttention",
+    "SelfAttention",
     "SoftHGNN",
     "SoftHGNNSeS",
     "SoftHyperedges",
+    "SparseQueryAttention",
     "aux_losses",
     "kg_attention",
     "project",
+    "record_attention",
     "relation_laplacian",
+    "supported_kinds",
     "transr_energy",
 ]

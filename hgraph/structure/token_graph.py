@@ -285,6 +285,16 @@ class TokenGraph(Structure):
         line = _runs.Line(base + graph.start[entry], base + graph.stop[entry])
         return TokenGraph._from_line(line, extent, None)
 
+    def crop(self, num_sources: int) -> TokenGraph:
+        """The graph over the first sources alone; edges to the others are dropped."""
+        whole("num_sources", num_sources, most=self.num_sources)
+        graph = self.natural()
+        row, start, stop = graph._row(), graph.start.long(), graph.stop.long().clamp(max=num_sources)
+        keep = start < stop
+        base = row[keep] * (num_sources + 1)
+        extent = torch.empty(*self.shape[:3], num_sources, 0, device=self.device)
+        return TokenGraph._from_line(_runs.Line(base + start[keep], base + stop[keep]), extent, None)
+
     def of(self, *, example: int = 0, head: int = 0) -> TokenGraph:
         """The graph of one head and one example."""
         for name, at, size in (("example", example, self.batch), ("head", head, self.heads)):

@@ -18,6 +18,7 @@ N = 41
 ASSIGNMENT = torch.randint(-1, 4, (2, N), generator=torch.Generator().manual_seed(0))
 SELECTED = torch.randint(-1, 30, (2, 3, 20, 5), generator=torch.Generator().manual_seed(1))
 SPANS = [4, 9, 40]
+PRESENT = torch.rand(3, 12, generator=torch.Generator().manual_seed(2)) < torch.tensor([[0.6], [0.0], [1.0]])
 
 
 def power_of(base):
@@ -93,6 +94,7 @@ CASES = {
         lambda i, j: document[i] == document[j] and j <= i,
     ),
     "padded": (patterns.padded(6, [2, 0, 6]), lambda i, j, e, h: max(i, j) < [2, 0, 6][e]),
+    "present": (patterns.present(PRESENT), lambda i, j, e, h: bool(PRESENT[e, i] and PRESENT[e, j])),
     "clusters": (
         patterns.clusters(ASSIGNMENT),
         lambda i, j, e, h: int(ASSIGNMENT[h, i]) == int(ASSIGNMENT[h, j]) >= 0,

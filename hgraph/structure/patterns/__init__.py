@@ -9,7 +9,7 @@ TokenGraph(1024 x 1024, 129854 edges, cpu)
 (True, 43)
 """
 
-from hgraph.structure.patterns.content import clusters, packed, padded, random, sink_band, top_k
+from hgraph.structure.patterns.content import clusters, packed, padded, present, random, sink_band, top_k
 from hgraph.structure.patterns.distance import (
     causal,
     dilated,
@@ -40,6 +40,7 @@ __all__ = [
     "padded",
     "power",
     "prefix_lm",
+    "present",
     "random",
     "sink_band",
     "sinks",

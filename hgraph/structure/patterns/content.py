@@ -13,7 +13,7 @@ from hgraph.structure._arguments import whole
 from hgraph.structure.patterns._make import graph_of
 from hgraph.structure.token_graph import TokenGraph
 
-__all__ = ["clusters", "packed", "padded", "random", "sink_band", "top_k"]
+__all__ = ["clusters", "packed", "padded", "present", "random", "sink_band", "top_k"]
 
 
 def packed(lengths: Any, *, causal: bool = False) -> TokenGraph:
@@ -44,6 +44,25 @@ def padded(n: int, lengths: Any) -> TokenGraph:
     return TokenGraph.from_runs(
         row=example * n + row, start=zero, stop=lengths[example], num_targets=n, num_sources=n, batch=len(lengths)
     )
+
+
+def present(mask: Tensor) -> TokenGraph:
+    """One graph an example: the tokens that a boolean mask [B, N] marks hear each other, the others are padding.
+
+    >>> present(torch.tensor([[True, False, True]])).degree().tolist()
+    [[[2, 0, 2]]]
+    """
+    if not isinstance(mask, Tensor) or mask.dtype != torch.bool or mask.dim() != 2:
+        raise ArgumentError("mask", "booleans [B, N]", getattr(mask, "dtype", type(mask).__name__))
+    batch, n = mask.shape
+    steps = torch.nn.functional.pad(mask.to(torch.int8), (1, 1)).diff(dim=1)
+    (example, start), (_, stop) = ((steps == k).nonzero().unbind(1) for k in (1, -1))
+    count = torch.bincount(example, minlength=batch)
+    row = mask.flatten().nonzero().flatten()
+    own = row.div(max(n, 1), rounding_mode="floor")
+    first = (count.cumsum(0) - count)[own]
+    run, position = _runs.expanded(first, first + count[own])
+    return graph_of(row[position], start[run], stop[run], n, n, batch=batch)
 
 
 def clusters(assignment: Any, *, causal: bool = False) -> TokenGraph:

@@ -1,0 +1,28 @@
+"""Attention of tokens over graphs of tokens."""
+
+from hgraph.nn.attention.axial import AxialAttention
+from hgraph.nn.attention.kinds import AttentionKind, require_kind, supported_kinds
+from hgraph.nn.attention.layer import CrossAttention, SelfAttention
+from hgraph.nn.attention.moh import HeadRouter, MixtureOfHeadAttention
+from hgraph.nn.attention.power import PowerAttention
+from hgraph.nn.attention.record import AttentionRecord, record_attention
+from hgraph.nn.attention.rotary import rotate
+from hgraph.nn.attention.sqa import SparseQueryAttention
+from hgraph.nn.attention.state import KVState
+
+__all__ = [
+    "AttentionKind",
+    "AttentionRecord",
+    "AxialAttention",
+    "CrossAttention",
+    "HeadRouter",
+    "KVState",
+    "MixtureOfHeadAttention",
+    "PowerAttention",
+    "SelfAttention",
+    "SparseQueryAttention",
+    "record_attention",
+    "require_kind",
+    "rotate",
+    "supported_kinds",
+]

@@ -1,0 +1,100 @@
+"""Axial attention: along the lines of a grid."""
+
+from __future__ import annotations
+
+import functools
+import math
+
+import torch
+from torch import Tensor, nn
+
+from hgraph.errors import ArgumentError
+from hgraph.nn.attention.kinds import SELF
+from hgraph.nn.attention.layer import TokenAttention
+from hgraph.structure import TokenGraph, patterns
+
+__all__ = ["AxialAttention"]
+
+
+@functools.lru_cache(maxsize=32)
+def _lines(shape: tuple[int, ...], axis: int, causal: bool) -> TokenGraph:
+    return patterns.axial(shape, axis, causal=causal)
+
+
+class AxialAttention(nn.Module):
+    r"""Cells of a grid attend along one axis, or along every axis in turn or in parallel.
+
+    .. math:: y_i = W_O \sum_{j \in \ell_a(i)} \operatorname{softmax}_j\!\Big(\frac{q_i \cdot k_j}{\sqrt{D}}\Big) v_j,
+              \qquad \ell_a(i) = \{ j : j_b = i_b \text{ for all } b \ne a \} \; (\text{and } j_a \le i_a)
+
+    As many layers as axes, one along each, connect every pair of cells.
+
+    Args:
+        dim: features of a cell.
+        num_heads: H heads an axis.
+        ndim: d, axes of the grid.
+        axis: the axis, or ``"all"``, each with weights of its own.
+        causal: whether only cells with a coordinate up to one's own are heard.
+        bias: of the four projections.
+        reduce: what ``"all"`` does: ``"sequential"``, one axis after the other, or ``"sum"``.
+        dropout: of the attention shares, in training.
+
+    Shapes:
+        x [B, S_1, .., S_d, dim] -> the same; ``mask``, boolean [B, S_1, .., S_d], is False at padding, which hears
+        nobody (0 before the output projection) and is heard by nobody.
+
+    Source: Ho et al., "Axial Attention in Multidimensional Transformers", section 3.
+
+    >>> AxialAttention(8, 2, axis="all")(torch.randn(2, 5, 7, 8)).shape
+    torch.Size([2, 5, 7, 8])
+    """
+
+    kinds = SELF
+
+    def __init__(
+        self,
+        dim: int,
+        num_heads: int,
+        *,
+        ndim: int = 2,
+        axis: int | str = "all",
+        causal: bool = False,
+        bias: bool = True,
+        reduce: str = "sequential",
+        dropout: float = 0.0,
+    ) -> None:
+        super().__init__()
+        if reduce not in ("sequential", "sum"):
+            raise ArgumentError("reduce", "'sequential' or 'sum'", repr(reduce))
+        if axis != "all" and not (isinstance(axis, int) and -ndim <= axis < ndim):
+            raise ArgumentError("axis", f"'all' or {-ndim} .. {ndim - 1}", repr(axis))
+        self.ndim, self.causal, self.reduce = ndim, causal, reduce
+        self.axes = tuple(range(ndim)) if isinstance(axis, str) else (axis % ndim,)
+        self.layers = nn.ModuleList(
+            TokenAttention(dim, num_heads, bias=bias, out_bias=bias, dropout=dropout) for _ in self.axes
+        )
+
+    def reset_parameters(self) -> None:
+        """As `torch.nn.Linear` starts."""
+        for layer in self.layers:
+            layer.reset_parameters()  # type: ignore[operator]
+
+    def forward(self, x: Tensor, mask: Tensor | None = None) -> Tensor:
+        """Attend along the axes."""
+        shape = x.shape[1:-1]
+        if len(shape) != self.ndim:
+            raise ArgumentError("x", f"shape [B, {self.ndim} sides, dim]", f"shape {list(x.shape)}")
+        if mask is not None and mask.shape != x.shape[:-1]:
+            raise ArgumentError("mask", f"shape {list(x.shape[:-1])}", f"shape {list(mask.shape)}")
+        cells = x.reshape(x.shape[0], math.prod(shape), x.shape[-1])
+        total = torch.zeros_like(cells)
+        for axis, layer in zip(self.axes, self.layers, strict=True):
+            graph = _lines(tuple(shape), axis, self.causal)
+            if mask is not None:
+                graph = graph & patterns.present(mask.flatten(1))
+            heard = layer.out(layer.heads(cells, graph=graph).flatten(-2))  # type: ignore[operator]
+            if self.reduce == "sum":
+                total = total + heard
+            else:
+                cells = total = heard
+        return total.view_as(x)

@@ -1,0 +1,261 @@
+"""Attention of tokens over a graph of tokens."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor, nn
+
+from hgraph.errors import ArgumentError, ArgumentTypeError
+from hgraph.nn._check import check_channels
+from hgraph.nn.attention.kinds import CROSS, SELF, AttentionKind
+from hgraph.nn.attention.record import note
+from hgraph.nn.attention.rotary import rotate
+from hgraph.nn.attention.state import KVState
+from hgraph.ops import Relative, attend
+from hgraph.structure import TokenGraph, patterns
+
+__all__ = ["CrossAttention", "SelfAttention", "TokenAttention"]
+
+Pattern = Callable[[int], TokenGraph]
+_GRAPHS_KEPT = 8
+
+
+class TokenAttention(nn.Module):
+    """What the attention layers share: projections, the graph of a length, decoding, recording.
+
+    ``query_heads`` heads of ``head_dim`` features read ``kv_heads`` heads of keys and values.
+    """
+
+    kinds: frozenset[AttentionKind] = SELF
+
+    def __init__(
+        self,
+        dim: int,
+        num_heads: int,
+        *,
+        num_query_heads: int | None = None,
+        num_kv_heads: int | None = None,
+        head_dim: int | None = None,
+        context_dim: int | None = None,
+        pattern: Pattern | None = None,
+        causal: bool = False,
+        bias: bool = True,
+        out_bias: bool = True,
+        dropout: float = 0.0,
+        rotary: float | None = None,
+    ) -> None:
+        super().__init__()
+        query_heads = num_heads if num_query_heads is None else num_query_heads
+        kv_heads = query_heads if num_kv_heads is None else num_kv_heads
+        check_channels(dim=dim, num_heads=num_heads, num_query_heads=query_heads, num_kv_heads=kv_heads)
+        if head_dim is None and dim % num_heads:
+            raise ArgumentError("num_heads", f"a divisor of the width {dim}", num_heads, "Or give head_dim")
+        if query_heads % kv_heads:
+            raise ArgumentError("num_kv_heads", f"a divisor of the {query_heads} query heads", kv_heads)
+        if pattern is not None and not callable(pattern):
+            hint = "For example functools.partial(patterns.sliding_window, window=256)"
+            raise ArgumentTypeError("pattern", "a function from a length to a TokenGraph", type(pattern).__name__, hint)
+        self.dim, self.head_dim = dim, dim // num_heads if head_dim is None else head_dim
+        self.query_heads, self.kv_heads = query_heads, kv_heads
+        self.pattern, self.causal, self.dropout, self.rotary = pattern, causal, dropout, rotary
+        context = dim if context_dim is None else context_dim
+        self.query = nn.Linear(dim, query_heads * self.head_dim, bias=bias)
+        self.key = nn.Linear(context, kv_heads * self.head_dim, bias=bias)
+        self.value = nn.Linear(context, kv_heads * self.head_dim, bias=bias)
+        self.out = nn.Linear(query_heads * self.head_dim, dim, bias=out_bias)
+        self._graphs: dict[int, TokenGraph] = {}
+
+    def extra_repr(self) -> str:
+        """The sizes."""
+        kind = ", causal" if self.causal else ""
+        return f"{self.dim}, {self.query_heads} heads of {self.head_dim}, {self.kv_heads} of keys{kind}"
+
+    def reset_parameters(self) -> None:
+        """As `torch.nn.Linear` starts."""
+        for layer in (self.query, self.key, self.value, self.out):
+            layer.reset_parameters()
+
+    def graph_of(self, n: int) -> TokenGraph:
+        """The graph for n tokens, made once a length."""
+        if n not in self._graphs:
+            graph = patterns.causal(n) if self.causal else patterns.full(n)
+            if self.pattern is not None:
+                graph = self.pattern(n) & graph if self.causal else self.pattern(n)
+            if len(self._graphs) >= _GRAPHS_KEPT:
+                self._graphs.pop(next(iter(self._graphs)))
+            self._graphs[n] = graph
+        return self._graphs[n]
+
+    def heads(
+        self,
+        x: Tensor,
+        *,
+        graph: TokenGraph | None = None,
+        context: Tensor | None = None,
+        bias: Relative | None = None,
+        state: KVState | None = None,
+        head_mask: Tensor | None = None,
+    ) -> Tensor:
+        """[..., T, H, D]: what each head heard, before the output projection."""
+        source = x if context is None else context
+        self._check(x, source)
+        query = self.query(x).unflatten(-1, (self.query_heads, self.head_dim))
+        key, value = (f(source).unflatten(-1, (self.kv_heads, self.head_dim)) for f in (self.key, self.value))
+        if self.rotary is not None:
+            start = 0 if state is None else len(state)
+            position = torch.arange(start, start + x.shape[-2], device=x.device)
+            query, key = rotate(query, position, self.rotary), rotate(key, position, self.rotary)
+        if state is not None:
+            graph = self._step(state, x.shape[-2], graph)
+            key, value = state.append(key, value)
+        elif graph is None:
+            own = context is None
+            graph = self.graph_of(x.shape[-2]) if own else patterns.full(x.shape[-2], source.shape[-2])
+        graph = graph.to(x.device)
+        dropout = self.dropout if self.training else 0.0
+        result = attend(graph, query, key, value, bias=bias, dropout=dropout, head_mask=head_mask)
+        note(self, graph, query, key, result.lse, bias)
+        return result.out
+
+    def _step(self, state: KVState, count: int, graph: TokenGraph | None) -> TokenGraph:
+        """The rows of the next tokens, over the tokens up to them."""
+        graph = self.graph_of(state.capacity) if graph is None else graph
+        if not graph.is_causal or graph.num_targets < state.capacity:
+            raise ArgumentError("graph", f"a causal one of {state.capacity} tokens to decode over", repr(graph))
+        high = min(len(state) + count, state.capacity)
+        return graph.select(torch.arange(len(state), high)).crop(high)
+
+    def _check(self, x: Tensor, source: Tensor) -> None:
+        for name, value, layer in (("x", x, self.query), ("context", source, self.key)):
+            width = layer.in_features
+            if not isinstance(value, Tensor) or value.dim() < 2 or value.shape[-1] != width:
+                got = f"shape {list(value.shape)}" if isinstance(value, Tensor) else type(value).__name__
+                raise ArgumentError(name, f"shape [..., N, {width}]", got)
+
+
+class SelfAttention(TokenAttention):
+    r"""Tokens attend to tokens along the edges of a graph.
+
+    .. math:: y_t = W_O \, \Big\Vert_h \sum_{s \in \mathcal N_h(t)}
+              \operatorname{softmax}_s\!\Big(\frac{q_{th} \cdot k_{sg}}{\sqrt{D}} + b_{ts}\Big) v_{sg},
+              \qquad g = \lfloor h \, H_{kv} / H \rfloor
+
+    Args:
+        dim: features of a token.
+        num_heads: H query heads.
+        pattern: a function from a number of tokens to a `TokenGraph`; None is everybody.
+        num_kv_heads: heads of keys and values, each read by H / H_kv neighbouring query heads; H by default.
+        causal: whether the pattern is cut to tokens up to one's own.
+        head_dim: D; dim / H by default.
+        bias: of the four projections.
+        dropout: of the attention shares, in training.
+        rotary: the base of rotary embeddings (`rotate`), or None for none.
+
+    Shapes:
+        x [..., N, dim] -> [..., N, dim]. In a call ``graph`` takes the place of the pattern (packed or padded
+        documents); ``bias`` is a `Relative`; ``state``, a `KVState`, makes the tokens the next ones of a sequence;
+        ``head_mask`` [..., N or 1, H] says by which heads a token listens.
+
+    Source: Vaswani et al., "Attention Is All You Need", section 3.2; Ainslie et al., "GQA", for grouped heads.
+
+    >>> import functools
+    >>> from hgraph import patterns
+    >>> layer = SelfAttention(8, 2, pattern=functools.partial(patterns.sliding_window, window=3), causal=True)
+    >>> layer(torch.randn(2, 10, 8)).shape, layer.graph_of(10).num_edges
+    (torch.Size([2, 10, 8]), 27)
+    """
+
+    def __init__(
+        self,
+        dim: int,
+        num_heads: int,
+        *,
+        pattern: Pattern | None = None,
+        num_kv_heads: int | None = None,
+        causal: bool = False,
+        head_dim: int | None = None,
+        bias: bool = True,
+        dropout: float = 0.0,
+        rotary: float | None = None,
+    ) -> None:
+        super().__init__(
+            dim,
+            num_heads,
+            num_kv_heads=num_kv_heads,
+            head_dim=head_dim,
+            pattern=pattern,
+            causal=causal,
+            bias=bias,
+            out_bias=bias,
+            dropout=dropout,
+            rotary=rotary,
+        )
+
+    def forward(
+        self,
+        x: Tensor,
+        graph: TokenGraph | None = None,
+        *,
+        bias: Relative | None = None,
+        state: KVState | None = None,
+        head_mask: Tensor | None = None,
+    ) -> Tensor:
+        """Attend over the pattern, or over a graph of the caller."""
+        return self.out(self.heads(x, graph=graph, bias=bias, state=state, head_mask=head_mask).flatten(-2))
+
+
+class CrossAttention(TokenAttention):
+    r"""Tokens attend to other tokens: all of them, or along a graph of T x S.
+
+    .. math:: y_t = W_O \, \Big\Vert_h \sum_{s \in \mathcal N(t)}
+              \operatorname{softmax}_s\!\Big(\frac{q_{th} \cdot k_{sg}}{\sqrt{D}}\Big) v_{sg}
+
+    A query reads no other query, so the layer may also serve where queries come one by one.
+
+    Args:
+        dim: features of a target.
+        num_heads: H query heads.
+        context_dim: features of a source; dim by default.
+        num_kv_heads: heads of keys and values; H by default.
+        bias: of the four projections.
+        dropout: of the attention shares, in training.
+
+    Shapes:
+        x [..., T, dim] and context [..., S, context_dim] -> [..., T, dim]; ``graph``, a `TokenGraph` of T x S, and
+        ``head_mask`` [..., T or 1, H] as in `SelfAttention`.
+
+    Source: Vaswani et al., "Attention Is All You Need", section 3.2.3.
+
+    >>> CrossAttention(8, 2, context_dim=5)(torch.randn(3, 8), torch.randn(7, 5)).shape
+    torch.Size([3, 8])
+    """
+
+    kinds = CROSS
+
+    def __init__(
+        self,
+        dim: int,
+        num_heads: int,
+        *,
+        context_dim: int | None = None,
+        num_kv_heads: int | None = None,
+        bias: bool = True,
+        dropout: float = 0.0,
+    ) -> None:
+        super().__init__(
+            dim,
+            num_heads,
+            num_kv_heads=num_kv_heads,
+            context_dim=context_dim,
+            bias=bias,
+            out_bias=bias,
+            dropout=dropout,
+        )
+
+    def forward(
+        self, x: Tensor, context: Tensor, graph: TokenGraph | None = None, *, head_mask: Tensor | None = None
+    ) -> Tensor:
+        """Attend from x to the context."""
+        return self.out(self.heads(x, context=context, graph=graph, head_mask=head_mask).flatten(-2))

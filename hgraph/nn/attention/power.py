@@ -1,0 +1,89 @@
+"""PowerAttention: causal edges at powers of two reach every distance in few layers."""
+
+from __future__ import annotations
+
+import functools
+
+from torch import Tensor
+
+from hgraph.nn.attention.kinds import AttentionKind
+from hgraph.nn.attention.layer import TokenAttention
+from hgraph.nn.attention.state import KVState
+from hgraph.structure import TokenGraph, patterns
+
+__all__ = ["PowerAttention"]
+
+
+class PowerAttention(TokenAttention):
+    r"""Attend to a window of blocks, to blocks at distances of powers of two, and to sink tokens.
+
+    .. math:: o_i = \sum_{j \in A_i} \operatorname{softmax}_j\!\Big(\frac{q_i \cdot k_j}{\sqrt{D}}\Big) v_j, \qquad
+              A_i = \{ j \le i : \delta < w \text{ or } \delta \text{ a power of } 2 \text{ or } j < s \}, \quad
+              \delta = \lfloor i/b \rfloor - \lfloor j/b \rfloor
+
+    A distance of x blocks is reached in as many layers as x has binary ones, so d layers cover every distance below
+    :math:`2^d`.
+
+    Args:
+        dim: features of a token.
+        num_heads: H query heads.
+        num_kv_heads: heads of keys and values; H by default.
+        block: b, tokens a block; 1 is the form by token.
+        window: w blocks, the token's own included.
+        sink: s tokens at the beginning that everybody hears; by default the first block in the block form.
+        bias: of the four projections.
+        dropout: of the attention shares, in training.
+        rotary: the base of rotary embeddings, or None for none.
+
+    Shapes:
+        x [..., N, dim] -> [..., N, dim]; ``graph``, ``state`` and ``head_mask`` as in `SelfAttention`.
+
+    Source: Chen et al., "PowerAttention: Exponentially Scaling of Receptive Fields for Effective Sparse Attention",
+    section 3; block 256, window 5 and one sink block are its settings.
+
+    >>> import torch
+    >>> layer = PowerAttention(8, 2, block=4, window=2)
+    >>> layer(torch.randn(1, 64, 8)).shape, layer.graph_of(64).tiles(4).num_tiles
+    (torch.Size([1, 64, 8]), 76)
+    """
+
+    kinds = frozenset({AttentionKind.CAUSAL_SELF})
+
+    def __init__(
+        self,
+        dim: int,
+        num_heads: int,
+        *,
+        num_kv_heads: int | None = None,
+        block: int = 256,
+        window: int = 5,
+        sink: int | None = None,
+        bias: bool = True,
+        dropout: float = 0.0,
+        rotary: float | None = None,
+    ) -> None:
+        sink = (block if block > 1 else 0) if sink is None else sink
+        patterns.power(0, block, window=window, sink=sink)  # says what is wrong with them
+        super().__init__(
+            dim,
+            num_heads,
+            num_kv_heads=num_kv_heads,
+            pattern=functools.partial(patterns.power, block=block, window=window, sink=sink),
+            causal=True,
+            bias=bias,
+            out_bias=bias,
+            dropout=dropout,
+            rotary=rotary,
+        )
+
+    def forward(
+        self,
+        x: Tensor,
+        graph: TokenGraph | None = None,
+        *,
+        state: KVState | None = None,
+        head_mask: Tensor | None = None,
+    ) -> Tensor:
+        """Attend over the power graph, or over what it has in common with a graph of the caller (packed documents)."""
+        graph = None if graph is None else self.graph_of(graph.num_targets) & graph
+        return self.out(self.heads(x, graph=graph, state=state, head_mask=head_mask).flatten(-2))

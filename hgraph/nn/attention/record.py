@@ -1,0 +1,83 @@
+"""`record_attention`: look at what attention layers did, without keeping a matrix of shares."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from hgraph.ops import Relative, attention_weights
+from hgraph.ops.tokens import edge_bias
+from hgraph.structure import Adjacency, TokenGraph
+
+__all__ = ["AttentionRecord", "note", "record_attention"]
+
+
+@dataclass(frozen=True)
+class AttentionRecord:
+    """One call of one layer: the graph, queries and keys [B, N, H, D], and lse [B, T, H]; shares are made on demand."""
+
+    graph: TokenGraph
+    query: Tensor
+    key: Tensor
+    lse: Tensor
+    bias: Relative | None = None
+
+    def weights(self, *, example: int = 0, head: int = 0) -> tuple[Adjacency, Tensor]:
+        """The edges of one example and head, and the share [E] of each among its target's."""
+        graph = self.graph.of(example=example if self.graph.batch > 1 else 0, head=head if self.graph.heads > 1 else 0)
+        heads = self.query.shape[2]
+        bias = edge_bias(graph, self.bias, heads)
+        group = heads // self.key.shape[2]
+        adj = graph.adjacency()
+        share = attention_weights(
+            adj,
+            self.query[example, :, head : head + 1],
+            self.key[example, :, head // group : head // group + 1],
+            self.lse[example, :, head : head + 1],
+            bias=None if bias is None else bias[:, head],
+        )
+        return adj, share.squeeze(1)
+
+
+# The recordings under way: names of modules, and where their records go.
+_ACTIVE: list[tuple[dict[nn.Module, str], dict[str, list[AttentionRecord]]]] = []
+
+
+@contextlib.contextmanager
+def record_attention(model: nn.Module) -> Iterator[dict[str, list[AttentionRecord]]]:
+    """Record every call of the attention layers of a model, by the layers' names, while the block runs.
+
+    >>> from hgraph import nn
+    >>> model = torch.nn.Sequential(nn.SelfAttention(8, 2, causal=True))
+    >>> with record_attention(model) as records:
+    ...     _ = model(torch.randn(1, 4, 8))
+    >>> adj, share = records["0"][0].weights(head=1)
+    >>> adj.num_edges, round(float(share.sum()), 3)     # the shares of each of four targets add up to 1
+    (10, 4.0)
+    """
+    records: dict[str, list[AttentionRecord]] = {}
+    active = ({module: name for name, module in model.named_modules()}, records)
+    _ACTIVE.append(active)
+    try:
+        yield records
+    finally:
+        _ACTIVE.remove(active)
+
+
+def note(module: nn.Module, graph: TokenGraph, query: Tensor, key: Tensor, lse: Tensor, bias: Relative | None) -> None:
+    """Hand a call to the recordings that the module is part of."""
+    if torch.compiler.is_compiling():
+        return
+    for names, records in _ACTIVE:
+        if module in names:
+            record = AttentionRecord(graph, _batched(query, 4), _batched(key, 4), _batched(lse, 3), bias)
+            records.setdefault(names[module], []).append(record)
+
+
+def _batched(x: Tensor, dims: int) -> Tensor:
+    x = x.detach()
+    return x.flatten(0, -dims) if x.dim() >= dims else x.unsqueeze(0)

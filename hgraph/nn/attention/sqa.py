@@ -1,0 +1,115 @@
+"""Sparse query attention, and with it multi-head, grouped-query and multi-query attention."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from torch import Tensor
+
+from hgraph.errors import ArgumentError
+from hgraph.nn.attention.kinds import CROSS, SELF
+from hgraph.nn.attention.layer import Pattern, TokenAttention
+from hgraph.nn.attention.state import KVState
+from hgraph.structure import TokenGraph
+
+__all__ = ["SparseQueryAttention"]
+
+# Query heads and heads of keys and values as shares of the heads of the width split; 0 is one head.
+_VARIANTS = {
+    "mha": (1, 1),
+    "gqa": (1, 4),
+    "mqa": (1, 0),
+    "sqa": (2, 4),
+    "ssqa": (2, 2),
+    "xsqa": (4, 4),
+    "xsmqa": (4, 0),
+}
+
+
+class SparseQueryAttention(TokenAttention):
+    r"""Fewer query heads than the width would hold: the scores cost :math:`h_q / h` of multi-head attention.
+
+    .. math:: O_a = \operatorname{softmax}\!\Big(\frac{Q_a K_{\lfloor a h_{kv} / h_q \rfloor}^\top}{\sqrt{d / h}}\Big)
+              V_{\lfloor a h_{kv} / h_q \rfloor}, \qquad y = \big\Vert_{a < h_q} O_a \, W_O,
+              \quad W_O : h_q \tfrac{d}{h} \to d
+
+    Args:
+        dim: d, features of a token.
+        num_heads: h, which sets the width d / h of a head and nothing else.
+        num_query_heads: h_q, a divisor of h.
+        num_kv_heads: h_kv, a divisor of h_q.
+        pattern: a function from a number of tokens to a `TokenGraph`; None is everybody.
+        causal: whether tokens hear only those up to their own.
+        bias: of the projections to queries, keys and values.
+        out_bias: of the output projection.
+        dropout: of the attention shares, in training.
+        rotary: the base of rotary embeddings, or None for none.
+
+    Shapes:
+        x [..., N, d] (and context [..., S, d] for cross attention) -> [..., N, d]; ``graph``, ``state`` and
+        ``head_mask`` as in `SelfAttention`.
+
+    Source: Filipek, "Sparse Query Attention (SQA)", 2025, section 3. Its quality figures are of models of 8 to 12
+    million parameters.
+
+    >>> import torch
+    >>> layer = SparseQueryAttention.variant("xsqa", 64, 16)
+    >>> layer(torch.randn(2, 5, 64)).shape, layer.query.out_features, layer.key.out_features
+    (torch.Size([2, 5, 64]), 16, 16)
+    """
+
+    kinds = SELF | CROSS
+
+    def __init__(
+        self,
+        dim: int,
+        num_heads: int,
+        *,
+        num_query_heads: int,
+        num_kv_heads: int,
+        pattern: Pattern | None = None,
+        causal: bool = False,
+        bias: bool = False,
+        out_bias: bool = True,
+        dropout: float = 0.0,
+        rotary: float | None = None,
+    ) -> None:
+        if num_query_heads < 1 or num_heads % num_query_heads:
+            raise ArgumentError("num_query_heads", f"a divisor of the {num_heads} heads of the width", num_query_heads)
+        super().__init__(
+            dim,
+            num_heads,
+            num_query_heads=num_query_heads,
+            num_kv_heads=num_kv_heads,
+            pattern=pattern,
+            causal=causal,
+            bias=bias,
+            out_bias=out_bias,
+            dropout=dropout,
+            rotary=rotary,
+        )
+
+    @classmethod
+    def variant(cls, name: str, dim: int, num_heads: int, **options: Any) -> SparseQueryAttention:
+        """The paper's variants: mha, gqa, mqa, sqa, ssqa, xsqa, xsmqa; of fewer than 4 heads a quarter is one."""
+        if name not in _VARIANTS:
+            raise ArgumentError("name", f"one of {', '.join(_VARIANTS)}", repr(name))
+        query, key = (1 if share == 0 else max(num_heads // share, 1) for share in _VARIANTS[name])
+        return cls(dim, num_heads, num_query_heads=query, num_kv_heads=key, **options)
+
+    def forward(
+        self,
+        x: Tensor,
+        context: Tensor | None = None,
+        graph: TokenGraph | None = None,
+        *,
+        state: KVState | None = None,
+        head_mask: Tensor | None = None,
+    ) -> Tensor:
+        """Attend within x, or from x to the context."""
+        heard = self.heads(x, context=context, graph=graph, state=state, head_mask=head_mask)
+        return self.out(heard.flatten(-2))
+
+    def score_flops(self, n: int) -> int:
+        """Operations of scores and weighted sums over n tokens, those of the graph's edges: 4 h_q d / h an edge."""
+        return 4 * self.query_heads * self.head_dim * self.graph_of(n).num_edges

@@ -1,0 +1,53 @@
+"""What a causal attention keeps between the steps of decoding."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from hgraph.errors import ArgumentError
+from hgraph.structure._arguments import whole
+
+__all__ = ["KVState"]
+
+
+class KVState:
+    """Keys and values of the tokens so far, for one layer: the caller makes it and hands it to every step.
+
+    Args:
+        capacity: the most tokens it will hold; pattern and memory are laid out for these.
+
+    >>> from hgraph import nn
+    >>> layer, x = nn.SelfAttention(8, 2, causal=True).eval(), torch.randn(1, 5, 8)
+    >>> state = KVState(5)
+    >>> steps = torch.cat([layer(x[:, t : t + 1], state=state) for t in range(5)], 1)
+    >>> torch.allclose(steps, layer(x), atol=1e-6), len(state)
+    (True, 5)
+    """
+
+    def __init__(self, capacity: int) -> None:
+        self.capacity = whole("capacity", capacity, 1)
+        self._keys: Tensor | None = None
+        self._values: Tensor | None = None
+        self._length = 0
+
+    def __len__(self) -> int:
+        """Tokens held."""
+        return self._length
+
+    def append(self, key: Tensor, value: Tensor) -> tuple[Tensor, Tensor]:
+        """Add [..., T, H, D] of new tokens; gives those of all tokens so far. Not differentiable in older tokens."""
+        low, high = self._length, self._length + key.shape[-3]
+        if high > self.capacity:
+            hint = f"Make the state larger: KVState({high})"
+            raise ArgumentError("state", f"room for {high} tokens", f"a capacity of {self.capacity}", hint)
+        if self._keys is None or self._values is None:
+            self._keys, self._values = (self._room(x) for x in (key, value))
+        with torch.no_grad():
+            self._keys[..., low:high, :, :] = key
+            self._values[..., low:high, :, :] = value
+        self._length = high
+        return self._keys[..., :high, :, :], self._values[..., :high, :, :]
+
+    def _room(self, x: Tensor) -> Tensor:
+        return x.new_zeros(*x.shape[:-3], self.capacity, *x.shape[-2:])

@@ -1,0 +1,329 @@
+"""What every attention layer owes, and parity of the plain ones with loops and with torch."""
+
+from __future__ import annotations
+
+import copy
+import functools
+import math
+
+import pytest
+import torch
+
+from hgraph import Relative, TokenGraph, patterns
+from hgraph.errors import ArgumentError, ArgumentTypeError
+from hgraph.nn import CrossAttention, PowerAttention, SelfAttention, SparseQueryAttention, record_attention
+from hgraph.nn.attention import AttentionKind, KVState, require_kind, rotate, supported_kinds
+
+DIM = 8
+WINDOW = functools.partial(patterns.sliding_window, window=3)
+
+
+def double(layer, seed=0):
+    torch.manual_seed(seed)
+    layer = layer.double().eval()
+    with torch.no_grad():
+        for parameter in layer.parameters():
+            parameter.copy_(torch.randn(parameter.shape))
+    return layer
+
+
+def numbers(*shape, seed=0):
+    return torch.randn(*shape, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
+
+
+def attention_loops(layer, x, context, hears, turn=None):
+    """The layer's sums by loops over heads and tokens, for one example."""
+    q, k, v = layer.query(x), layer.key(context), layer.value(context)
+    d, group = layer.head_dim, layer.query_heads // layer.kv_heads
+    out = torch.zeros(len(x), layer.query_heads * d, dtype=torch.float64)
+    for h in range(layer.query_heads):
+        own, other = slice(h * d, h * d + d), slice(h // group * d, h // group * d + d)
+        for t in range(len(x)):
+            heard = [s for s in range(len(context)) if hears(t, s)]
+            query = q[t, own] if turn is None else turn(q[t, own], t)
+            keys = [k[s, other] if turn is None else turn(k[s, other], s) for s in heard]
+            score = torch.stack([query @ key / math.sqrt(d) for key in keys]).exp()
+            for s, share in zip(heard, score / score.sum(), strict=True):
+                out[t, own] += share * v[s, other]
+    return out @ layer.out.weight.T + layer.out.bias
+
+
+# ---------------------------------------------------------------------- parity
+
+
+@pytest.mark.parametrize("kv", [4, 2, 1])
+@pytest.mark.parametrize("causal", [False, True])
+def test_selfattention_parity(kv, causal):
+    layer, x = double(SelfAttention(DIM, 4, pattern=WINDOW, num_kv_heads=kv, causal=causal)), numbers(2, 9, DIM)
+    for b in range(2):
+        expected = attention_loops(layer, x[b], x[b], lambda t, s: abs(t - s) < 3 and (not causal or s <= t))
+        torch.testing.assert_close(layer(x)[b], expected, rtol=1e-12, atol=1e-12)
+
+
+def test_selfattention_is_torchs_multihead_attention():
+    layer, x = double(SelfAttention(DIM, 4)), numbers(2, 9, DIM)
+    theirs = torch.nn.MultiheadAttention(DIM, 4, batch_first=True).double()
+    with torch.no_grad():
+        theirs.in_proj_weight.copy_(torch.cat([layer.query.weight, layer.key.weight, layer.value.weight]))
+        theirs.in_proj_bias.copy_(torch.cat([layer.query.bias, layer.key.bias, layer.value.bias]))
+        theirs.out_proj.load_state_dict(layer.out.state_dict())
+    torch.testing.assert_close(layer(x), theirs(x, x, x, need_weights=False)[0], rtol=1e-12, atol=1e-12)
+
+
+def test_crossattention_parity():
+    layer = double(CrossAttention(DIM, 4, context_dim=5, num_kv_heads=2))
+    x, context = numbers(6, DIM), numbers(11, 5, seed=1)
+    torch.testing.assert_close(
+        layer(x, context), attention_loops(layer, x, context, lambda t, s: True), rtol=1e-12, atol=1e-12
+    )
+    some = patterns.random(11, 2, seed=0).select(range(6))
+    edges = some.adjacency().dense().bool()
+    expected = attention_loops(layer, x, context, lambda t, s: bool(edges[t, s]))
+    torch.testing.assert_close(layer(x, context, some), expected, rtol=1e-12, atol=1e-12)
+
+
+def test_rotary_is_turning_pairs():
+    def turn(x, p):
+        out = torch.empty_like(x)
+        for i in range(len(x) // 2):
+            a = p * 50.0 ** (-2 * i / len(x))
+            out[2 * i] = x[2 * i] * math.cos(a) - x[2 * i + 1] * math.sin(a)
+            out[2 * i + 1] = x[2 * i] * math.sin(a) + x[2 * i + 1] * math.cos(a)
+        return out
+
+    layer, x = double(SelfAttention(DIM, 2, causal=True, rotary=50.0)), numbers(7, DIM)
+    expected = attention_loops(layer, x, x, lambda t, s: s <= t, turn)
+    torch.testing.assert_close(layer(x), expected, rtol=1e-12, atol=1e-12)
+    with pytest.raises(ArgumentError, match="even number"):
+        rotate(torch.zeros(2, 1, 3), torch.arange(2))
+
+
+# ---------------------------------------------------------------------- what every layer owes
+
+
+def test_gradients(case, make):
+    layer, (x, *rest) = make(case).double().eval(), case.inputs(4, seed=1)
+    names, parameters = zip(*layer.named_parameters(), strict=True)
+
+    def call(x, *parameters):
+        return torch.func.functional_call(layer, dict(zip(names, parameters, strict=True)), (x, *rest))
+
+    assert torch.autograd.gradcheck(call, (x.requires_grad_(), *parameters), fast_mode=True)
+    assert torch.autograd.gradgradcheck(call, (x, *parameters), fast_mode=True)
+
+
+def test_every_parameter_gets_a_gradient(case, make):
+    layer = make(case)
+    layer(*case.inputs(9, dtype=torch.float32)).square().sum().backward()
+    for name, parameter in layer.named_parameters():
+        assert parameter.grad.abs().sum() > 0, name
+
+
+def test_state_dict_round_trip(case, make, tmp_path):
+    one, other, inputs = make(case, 0).eval(), make(case, 1).eval(), case.inputs(6, dtype=torch.float32)
+    assert not torch.equal(one(*inputs), other(*inputs))
+    torch.save(one.state_dict(), tmp_path / "state.pt")
+    other.load_state_dict(torch.load(tmp_path / "state.pt", weights_only=True))
+    assert torch.equal(one(*inputs), other(*inputs))
+    assert torch.equal(one(*inputs), copy.deepcopy(one)(*inputs))
+
+
+def test_reset_parameters_draws_anew(case):
+    layer = case.build()
+    with torch.no_grad():
+        for parameter in layer.parameters():
+            parameter.fill_(7.0)
+    layer.reset_parameters()
+    assert not any((p == 7).any() for p in layer.parameters())
+
+
+def test_examples_do_not_hear_each_other(case, make):
+    layer, inputs = make(case).double().eval(), case.inputs(7)
+    both = layer(*inputs)
+    for b in range(2):
+        torch.testing.assert_close(both[b : b + 1], layer(*(x[b : b + 1] for x in inputs)), rtol=1e-12, atol=1e-12)
+
+
+def test_same_inputs_same_bits(case, make):
+    layer, runs = make(case), []
+    for _ in range(2):
+        x, *rest = case.inputs(40, dtype=torch.float32)
+        out = layer(x.requires_grad_(), *rest)
+        runs.append((out, *torch.autograd.grad(out.square().sum(), [x, *layer.parameters()])))
+    assert all(torch.equal(a, b) for a, b in zip(*runs, strict=True))
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+def test_half_precision(case, make, dtype):
+    layer, inputs = make(case).to(dtype).eval(), case.inputs(20, dtype=dtype)
+    out = layer(*inputs)
+    exact = copy.deepcopy(layer).double()(*(x.double() for x in inputs))
+    assert out.dtype == dtype
+    if not hasattr(layer, "router"):  # a choice on the brink may fall either way
+        assert (out.double() - exact).abs().max() <= 16 * torch.finfo(dtype).eps * exact.detach().abs().max()
+
+
+def test_autocast(case, make):
+    layer, inputs = make(case).eval(), case.inputs(12, dtype=torch.float32)
+    with torch.autocast("cpu", torch.bfloat16):
+        out = layer(*inputs)
+    assert out.dtype == torch.bfloat16
+    assert out.isfinite().all()
+
+
+# ---------------------------------------------------------------------- causality and decoding
+
+
+CAUSAL = {
+    "everybody": lambda: SelfAttention(DIM, 4, causal=True),
+    "window": lambda: SelfAttention(DIM, 4, pattern=WINDOW, causal=True, rotary=100.0, num_kv_heads=2),
+    "dilated": lambda: SelfAttention(
+        DIM, 2, pattern=functools.partial(patterns.dilated, window=4, dilation=3), causal=True
+    ),
+    "strided": lambda: SelfAttention(
+        DIM, 2, pattern=lambda n: patterns.strided(n, 4) | patterns.sliding_window(n, 4), causal=True
+    ),
+    "global": lambda: SelfAttention(
+        DIM, 2, pattern=lambda n: patterns.global_tokens(n, [0, 3]) | patterns.sliding_window(n, 2), causal=True
+    ),
+    "blocks": lambda: SelfAttention(DIM, 2, pattern=functools.partial(patterns.block_local, size=4), causal=True),
+    "by head": lambda: SelfAttention(
+        DIM, 2, pattern=lambda n: patterns.sink_band(n, [2, 8], sink=1, block=2), causal=True
+    ),
+    "power": lambda: PowerAttention(DIM, 2, block=1, window=0),
+    "power blocks": lambda: PowerAttention(DIM, 2, block=2, window=2, rotary=100.0),
+    "sparse queries": lambda: SparseQueryAttention(DIM, 4, num_query_heads=2, num_kv_heads=1, causal=True),
+}
+
+
+@pytest.mark.parametrize("name", CAUSAL)
+def test_causality_by_perturbation(name):
+    layer, x = double(CAUSAL[name]()), numbers(1, 21, DIM)
+    before = layer(x)
+    for t in (0, 7, 20):
+        changed = x.clone()
+        changed[:, t] += 1
+        after = layer(changed)
+        assert torch.equal(before[:, :t], after[:, :t])
+        assert (before[:, t] != after[:, t]).any()
+
+
+@pytest.mark.parametrize("name", CAUSAL)
+def test_decoding_is_the_whole_forward(name):
+    layer, x = double(CAUSAL[name]()), numbers(2, 21, DIM)
+    state = KVState(21)
+    parts = [layer(x[:, a:b], state=state) for a, b in ((0, 9), (9, 10), (10, 11), (11, 20), (20, 21))]
+    assert len(state) == 21
+    torch.testing.assert_close(torch.cat(parts, 1), layer(x), rtol=1e-12, atol=1e-12)
+
+
+def test_a_step_reads_the_edges_of_its_token_alone():
+    layer, x = double(PowerAttention(DIM, 2, block=1, window=0)), numbers(1, 40, DIM)
+    state = KVState(40)
+    layer(x[:, :39], state=state)
+    heard = layer.graph_of(40).select([39]).adjacency().indices.long()
+    unheard = torch.tensor([j for j in range(39) if j not in heard.tolist()])
+    state._keys[:, unheard] = float("nan")
+    state._values[:, unheard] = float("nan")
+    torch.testing.assert_close(layer(x[:, 39:], state=state), layer(x)[:, 39:], rtol=1e-12, atol=1e-12)
+
+
+def test_states_say_what_is_wrong():
+    layer, x = double(SelfAttention(DIM, 2, causal=True)), numbers(1, 5, DIM)
+    state = KVState(4)
+    with pytest.raises(ArgumentError, match="state: expected room for 5 tokens, got a capacity of 4"):
+        layer(x, state=state)
+    with pytest.raises(ArgumentError, match="graph: expected a causal one of 4 tokens to decode over"):
+        double(SelfAttention(DIM, 2))(x[:, :1], state=KVState(4))
+
+
+# ---------------------------------------------------------------------- graphs of the caller, masks, records, kinds
+
+
+def test_packed_and_padded_documents():
+    layer, x = double(SelfAttention(DIM, 2, causal=True)), numbers(2, 9, DIM)
+    packed = layer(x, patterns.packed([4, 5], causal=True))
+    torch.testing.assert_close(packed, torch.cat([layer(x[:, :4]), layer(x[:, 4:])], 1), rtol=1e-12, atol=1e-12)
+    padded = layer(x, patterns.causal(9) & patterns.padded(9, [3, 9]))
+    torch.testing.assert_close(padded[0, :3], layer(x[:1, :3])[0], rtol=1e-12, atol=1e-12)
+    torch.testing.assert_close(padded[1], layer(x)[1], rtol=1e-12, atol=1e-12)
+    assert torch.equal(padded[0, 3:], layer.out.bias.expand(6, -1))  # padding hears nobody
+
+
+def test_head_mask_silences_heads():
+    layer, x = double(SelfAttention(DIM, 4)), numbers(2, 6, DIM)
+    mask = torch.tensor([[True, False, True, False]])
+    half = copy.deepcopy(layer)
+    with torch.no_grad():
+        half.out.weight.unflatten(1, (4, 2))[:, [1, 3]] = 0
+    torch.testing.assert_close(layer(x, head_mask=mask), half(x), rtol=1e-12, atol=1e-12)
+
+
+@pytest.mark.parametrize("relative", [False, True])
+def test_records_hold_the_shares(relative):
+    layer, x = double(SelfAttention(DIM, 4, pattern=WINDOW, num_kv_heads=2)), numbers(2, 6, DIM)
+    bias = Relative(numbers(4, 5)) if relative else None
+    model = torch.nn.ModuleDict({"first": layer, "second": double(CrossAttention(DIM, 2))})
+    with record_attention(model) as records:
+        out = model["first"](x, bias=bias)
+        model["second"](x, x)
+    layer(x)
+    assert {name: len(calls) for name, calls in records.items()} == {"first": 1, "second": 1}
+    value = layer.value(x).unflatten(-1, (2, 2))
+    heard = torch.zeros(2, 6, 4, 2, dtype=torch.float64)
+    for b in range(2):
+        for h in range(4):
+            adj, share = records["first"][0].weights(example=b, head=h)
+            dense = adj.with_weight(share).dense()
+            torch.testing.assert_close(dense.sum(1), torch.ones(6, dtype=torch.float64))
+            heard[b, :, h] = dense @ value[b, :, h // 2]
+    torch.testing.assert_close(layer.out(heard.flatten(-2)), out, rtol=1e-12, atol=1e-12)
+
+
+def test_kinds_are_declared():
+    assert supported_kinds(SelfAttention) == {AttentionKind.NONCAUSAL_SELF, AttentionKind.CAUSAL_SELF}
+    assert supported_kinds(CrossAttention(DIM, 2)) == {AttentionKind.NONCAUSAL_CROSS, AttentionKind.CAUSAL_CROSS}
+    assert supported_kinds(SparseQueryAttention) == set(AttentionKind)
+    assert supported_kinds(PowerAttention) == {AttentionKind.CAUSAL_SELF}
+    require_kind(PowerAttention, AttentionKind.CAUSAL_SELF)
+    with pytest.raises(ArgumentError, match="kind: expected causal self for PowerAttention, got noncausal self"):
+        require_kind(PowerAttention, AttentionKind.NONCAUSAL_SELF)
+    with pytest.raises(ArgumentTypeError, match="an attention layer"):
+        supported_kinds(torch.nn.Linear)
+
+
+def test_cross_attention_serves_queries_one_by_one():
+    layer, x, context = double(CrossAttention(DIM, 2)), numbers(1, 6, DIM), numbers(1, 9, DIM, seed=1)
+    steps = torch.cat([layer(x[:, t : t + 1], context) for t in range(6)], 1)
+    torch.testing.assert_close(steps, layer(x, context), rtol=1e-12, atol=1e-12)
+
+
+@pytest.mark.parametrize(
+    ("call", "error", "message"),
+    [
+        (lambda: SelfAttention(DIM, 3), ArgumentError, "num_heads: expected a divisor of the width 8, got 3"),
+        (lambda: SelfAttention(DIM, 4, num_kv_heads=3), ArgumentError, "num_kv_heads: expected a divisor of the 4"),
+        (lambda: SelfAttention(DIM, 2, pattern=3), ArgumentTypeError, "pattern: expected a function from a length"),
+        (lambda: SelfAttention(DIM, 2)(torch.zeros(5, 7)), ArgumentError, r"x: expected shape \[..., N, 8\]"),
+        (lambda: CrossAttention(DIM, 2)(torch.zeros(5, 8), torch.zeros(8)), ArgumentError, "context: expected shape"),
+        (lambda: SelfAttention(DIM, 2)(torch.zeros(5, 8), patterns.full(4)), ArgumentError, "q: expected"),
+        (lambda: SparseQueryAttention.variant("abc", 8, 4), ArgumentError, "name: expected one of mha"),
+        (lambda: SparseQueryAttention(8, 4, num_query_heads=3, num_kv_heads=1), ArgumentError, "num_query_heads"),
+    ],
+)  # fmt: skip
+def test_wrong_arguments_are_answered(call, error, message):
+    with pytest.raises(error, match=message):
+        call()
+
+
+def test_graphs_are_made_once_a_length():
+    made = []
+
+    def pattern(n):
+        made.append(n)
+        return TokenGraph.from_runs(row=range(n), start=[0] * n, stop=range(1, n + 1), num_targets=n, num_sources=n)
+
+    layer = SelfAttention(DIM, 2, pattern=pattern)
+    for n in (4, 5, 4, 5):
+        layer(torch.zeros(1, n, DIM))
+    assert made == [4, 5]

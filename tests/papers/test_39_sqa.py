@@ -1,0 +1,138 @@
+"""Sparse query attention (card 39): one class for MHA, GQA, MQA and SQA; counts and costs."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+from hgraph import patterns
+from hgraph.nn import SparseQueryAttention
+from hgraph.nn.attention import KVState, rotate
+
+
+def numbers(*shape, seed=0):
+    return torch.randn(*shape, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
+
+
+def loops(layer, x, causal):
+    """The paper's equations, head by head."""
+    d = layer.head_dim
+    q, k, v = layer.query(x), layer.key(x), layer.value(x)
+    group = layer.query_heads // layer.kv_heads
+    outs = []
+    for a in range(layer.query_heads):
+        own, other = slice(a * d, a * d + d), slice(a // group * d, a // group * d + d)
+        score = q[:, own] @ k[:, other].T / math.sqrt(layer.dim // 4)
+        if causal:
+            score = score.masked_fill(torch.ones_like(score).triu(1).bool(), -float("inf"))
+        outs.append(score.softmax(-1) @ v[:, other])
+    return layer.out(torch.cat(outs, -1))
+
+
+@pytest.mark.parametrize("causal", [False, True])
+@pytest.mark.parametrize(("query", "key"), [(4, 4), (4, 1), (4, 2), (2, 2), (2, 1), (1, 1)])
+def test_sparsequeryattention_parity(query, key, causal):
+    layer = SparseQueryAttention(16, 4, num_query_heads=query, num_kv_heads=key, causal=causal).double()
+    x = numbers(11, 16)
+    torch.testing.assert_close(layer(x), loops(layer, x, causal), rtol=1e-12, atol=1e-12)
+    q, k, v = (f(x).unflatten(-1, (-1, 4)).transpose(0, 1).unsqueeze(0) for f in (layer.query, layer.key, layer.value))
+    theirs = F.scaled_dot_product_attention(q, k, v, is_causal=causal, enable_gqa=True)
+    expected = layer.out(theirs.squeeze(0).transpose(0, 1).flatten(1))
+    torch.testing.assert_close(layer(x), expected, rtol=1e-12, atol=1e-12)
+
+
+def test_heads_without_output_can_be_left_out():
+    """An MHA whose heads outside a set have zero output rows is the SQA of that set's slices."""
+    full = SparseQueryAttention.variant("mha", 16, 4).double()
+    few = SparseQueryAttention(16, 4, num_query_heads=2, num_kv_heads=2).double()
+    chosen = torch.cat([torch.arange(4, 8), torch.arange(12, 16)])  # heads 1 and 3
+    with torch.no_grad():
+        rest = torch.ones(16, dtype=torch.bool).index_fill(0, chosen, False)
+        full.out.weight[:, rest] = 0
+        for name in ("query", "key", "value"):
+            getattr(few, name).weight.copy_(getattr(full, name).weight[chosen])
+        few.out.weight.copy_(full.out.weight[:, chosen])
+        few.out.bias.copy_(full.out.bias)
+    x = numbers(9, 16)
+    torch.testing.assert_close(few(x), full(x), rtol=1e-12, atol=1e-12)
+
+
+class SwiGLU(nn.Module):
+    def __init__(self, dim, hidden):
+        super().__init__()
+        self.up, self.down = nn.Linear(dim, 2 * hidden), nn.Linear(hidden, dim)
+
+
+def dense_model(attention):
+    """The dense family: 8 layers of width 256, two norms a layer, untied embedding and head of 10,000 words."""
+    layers = [
+        nn.ModuleList([attention, SwiGLU(256, 768), nn.RMSNorm(256), nn.RMSNorm(256)]) for _ in range(8)
+    ]  # parameters are counted, so the one layer object may stand for eight
+    once = sum(p.numel() for p in layers[0].parameters())
+    return 8 * once + 10_000 * 256 + nn.Linear(256, 10_000, device="meta").weight.numel() + 10_000
+
+
+@pytest.mark.parametrize(
+    ("query", "key", "published"),
+    [
+        (16, 16, 11_966_224),
+        (16, 4, 11_179_792),
+        (16, 1, 10_983_184),
+        (8, 4, 10_655_504),
+        (8, 8, 10_917_648),
+        (4, 4, 10_393_360),
+        (4, 1, 10_196_752),
+    ],
+)
+def test_parameter_counts(query, key, published):
+    assert dense_model(SparseQueryAttention(256, 16, num_query_heads=query, num_kv_heads=key)) == published
+
+
+def test_variants_are_the_papers():
+    heads = {
+        name: (layer.query_heads, layer.kv_heads)
+        for name in ("mha", "gqa", "mqa", "sqa", "ssqa", "xsqa", "xsmqa")
+        for layer in [SparseQueryAttention.variant(name, 256, 16)]
+    }
+    expected = {"mha": (16, 16), "gqa": (16, 4), "mqa": (16, 1), "sqa": (8, 4), "ssqa": (8, 8)}
+    assert heads == expected | {"xsqa": (4, 4), "xsmqa": (4, 1)}
+
+
+@pytest.mark.parametrize("n", [7, 64, 300])
+def test_scores_cost_the_share_of_query_heads(n):
+    full = SparseQueryAttention.variant("mha", 64, 16).score_flops(n)
+    assert full == 4 * 64 * n * n
+    shares = {"gqa": 1, "mqa": 1, "sqa": 2, "ssqa": 2, "xsqa": 4, "xsmqa": 4}
+    for name, share in shares.items():
+        assert SparseQueryAttention.variant(name, 64, 16).score_flops(n) * share == full
+        window = SparseQueryAttention.variant(
+            name, 64, 16, pattern=lambda n: patterns.sliding_window(n, 3), causal=True
+        )
+        assert window.score_flops(n) * share == 4 * 64 * (3 * n - 3)
+
+
+def test_caches_hold_key_heads_alone():
+    sizes = {}
+    for name in ("gqa", "xsqa", "mqa"):
+        layer, state = SparseQueryAttention.variant(name, 64, 16, causal=True), KVState(10)
+        layer(torch.zeros(1, 10, 64), state=state)
+        sizes[name] = state._keys.numel() + state._values.numel()
+    assert sizes == {"gqa": 2 * 10 * 4 * 4, "xsqa": 2 * 10 * 4 * 4, "mqa": 2 * 10 * 4}
+
+
+def test_gradients_of_the_smallest():
+    layer = SparseQueryAttention(16, 4, num_query_heads=2, num_kv_heads=1, rotary=10_000.0, causal=True).double()
+    assert torch.autograd.gradcheck(layer, (numbers(1, 5, 16).requires_grad_(),))
+
+
+def test_rotary_turns_queries_and_keys_before_grouping():
+    layer = SparseQueryAttention(16, 4, num_query_heads=2, num_kv_heads=1, rotary=100.0).double()
+    x = numbers(9, 16)
+    q, k, v = (f(x).unflatten(-1, (-1, 4)) for f in (layer.query, layer.key, layer.value))
+    q, k = (rotate(t, torch.arange(9), 100.0).transpose(0, 1) for t in (q, k))
+    expected = F.scaled_dot_product_attention(q, k.expand(2, -1, -1), v.transpose(0, 1).expand(2, -1, -1))
+    torch.testing.assert_close(layer(x), layer.out(expected.transpose(0, 1).flatten(1)), rtol=1e-12, atol=1e-12)
