@@ -133,9 +133,10 @@ affine_scan = register(
 # ---------------------------------------------------------------------- states read
 
 
-def chunks(segments: Segments, length: int, chunk: int) -> tuple[Tensor, Tensor, Tensor]:
-    """(first place [C], end [C], segment [C]) of chunks that never cross segments; those behind the last are empty.
+def chunks(segments: Segments, length: int, chunk: int) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """(first place [C], end [C], segment [C], each segment's first chunk [G + 1]) of chunks that never cross segments.
 
+    Those behind the last are empty.
     There are T // chunk + G, whatever the lengths, so that nobody waits for them.
     """
     offsets = segments[0]
@@ -146,7 +147,8 @@ def chunks(segments: Segments, length: int, chunk: int) -> tuple[Tensor, Tensor,
     first = offsets[inside] + (each - pointer[inside]) * chunk
     end = torch.minimum(first + chunk, offsets[inside + 1])
     beyond = each >= pointer[-1]
-    return torch.where(beyond, 0, first), torch.where(beyond, 0, end), torch.where(beyond, len(offsets) - 1, inside)
+    segment = torch.where(beyond, len(offsets) - 1, inside)
+    return torch.where(beyond, 0, first), torch.where(beyond, 0, end), segment, pointer
 
 
 def _memory_kernel(
@@ -156,7 +158,7 @@ def _memory_kernel(
     examples, length, width = q.shape
     groups, values = len(segments[0]) - 1, v.shape[2]
     chunk = min(chunk, 16) if axis else chunk  # a decay a channel makes a number for each pair and channel
-    first, end, segment = chunks(segments, length, chunk)
+    first, end, segment, _ = chunks(segments, length, chunk)
     place = first.unsqueeze(1) + torch.arange(chunk, device=q.device)
     live = place < end.unsqueeze(1)
     at = place.clamp(max=max(length - 1, 0))

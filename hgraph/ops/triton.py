@@ -13,6 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from hgraph.ops.affine import Segments, chunks
 from hgraph.ops.linear import Rows, stacked
 
 __all__ = ["KERNELS", "state"]
@@ -148,6 +149,26 @@ def _softmax_grads(adj: Rows, alpha: Tensor, grad: Tensor) -> Any:
     return softmax_grads(adj, alpha, grad) if _served(alpha, grad) else NotImplemented  # of the kernels for sums
 
 
+def _affine_scan(segments: Segments, a: Tensor, b: Tensor, initial: Tensor | None, chunk: int) -> Any:
+    from hgraph.kernels.affine_scan import affine_scan
+
+    if not _served(a, b, initial):
+        return NotImplemented
+    first, end, _, pointer = chunks(segments, b.shape[1], chunk)
+    return affine_scan(a, b, initial, first, end, pointer)
+
+
+def _memory_scan(
+    segments: Segments, q: Tensor, k: Tensor, v: Tensor, log_a: Tensor, initial: Tensor | None, axis: int, chunk: int
+) -> Any:
+    from hgraph.kernels.chunk_scan import LARGEST, WIDEST, chunk_scan
+
+    if not _served(q, k, v, log_a, initial) or q.shape[2] > WIDEST:
+        return NotImplemented
+    first, end, _, pointer = chunks(segments, q.shape[1], min(chunk, LARGEST))
+    return chunk_scan(q, k, v, log_a, initial, first, end, pointer, axis, interpreted=_interpreted())
+
+
 _OPERATORS: dict[str, Callable[..., Any]] = {
     "spmm": _spmm,
     "sddmm": _sddmm,
@@ -159,5 +180,7 @@ _OPERATORS: dict[str, Callable[..., Any]] = {
     "additive_grads": _additive_grads,
     "attend": _attend,
     "attend_grads": _attend_grads,
+    "affine_scan": _affine_scan,
+    "memory_scan": _memory_scan,
 }
 KERNELS = {name: _on_device(kernel) for name, kernel in _OPERATORS.items()}

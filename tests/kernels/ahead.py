@@ -181,9 +181,28 @@ def _attend(score: str, heads: str, keys: str, width: str, dtype: str, dropout: 
     csr_attend_grads(rows, columns, adj.perm, given, lse, lse, out)
 
 
+def _chunks() -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    return torch.tensor([0, 64]), torch.tensor([64, 128]), torch.tensor([0, 2])
+
+
+def _memory(axis: str, width: str, values: str, dtype: str) -> None:
+    from hgraph.kernels.chunk_scan import chunk_scan
+
+    q, v = (torch.ones(1, 128, int(n), dtype=_DTYPES[dtype]) for n in (width, values))
+    log_a = torch.zeros(1, 128, {"0": 1, "1": int(width), "2": int(values)}[axis])
+    chunk_scan(q, q, v, log_a, None, *_chunks(), int(axis))
+
+
+def _affine(width: str, dtype: str) -> None:
+    from hgraph.kernels.affine_scan import affine_scan
+
+    b = torch.ones(1, 128, int(width), dtype=_DTYPES[dtype])
+    affine_scan(b, b, b[:, :1], *_chunks())
+
+
 LAUNCHERS: dict[str, Callable[..., None]] = {
     "reduce": _reduce, "dot": _dot, "extremum": _extremum, "softmax": _softmax, "additive": _additive,
-    "attend": _attend,
+    "attend": _attend, "memory": _memory, "affine": _affine,
 }  # fmt: skip
 
 

@@ -12,14 +12,19 @@ import pytest
 
 pytest.importorskip("triton")
 
+# Where a case of each launcher that gathers rows says how wide they are.
+GATHERS = {"reduce": 1, "dot": 1, "extremum": 0, "softmax": 0, "additive": 1, "attend": 3}
 SHARED_MEMORY = {80: 163 * 1024, 90: 227 * 1024}  # bytes that a block may have
-FAST = ["reduce sum 64 float32 0"]
+FAST = ["reduce sum 64 float32 0", "memory 0 64 64 bfloat16"]
 WIDTHS = (1, 2, 4, 8, 16, 32, 64, 128, 256)
 SLOW = [
     *(f"softmax {h} {t}" for h in (1, 3, 8, 64) for t in ("float32", "bfloat16")),
     *(f"additive {h} {w} {t}" for h, w in ((1, 1), (8, 8), (4, 64), (1, 512)) for t in ("float32", "bfloat16")),
     *(f"attend dot 4 4 {w} {t} 0" for w in (*WIDTHS, 512, 1024) for t in ("float32", "bfloat16")),
     *(f"attend additive 8 8 {w} {t} 0.5" for w in (8, 64, 256) for t in ("float32", "float16")),
+    *(f"memory 0 {d} {v} {t}" for d, v in ((16, 16), (64, 128), (256, 64), (40, 5)) for t in ("float16", "float32")),
+    *(f"memory {a} {d} 64 {t}" for a in (1, 2) for d in (16, 64, 256) for t in ("bfloat16", "float32")),
+    "memory 0 32 32 float64", "affine 64 float32", "affine 5 bfloat16",
     "attend dot 8 2 64 float32 0.5", "attend dot 1 1 64 float64 0",
     "reduce sum 128 bfloat16 4", "extremum 64 float32 1",
     *(f"reduce {kind} {w} {t} {k}" for w in WIDTHS for t, kind, k in (
@@ -68,7 +73,13 @@ def check(case: str, kernels: list[dict[str, Any]]) -> None:
     for k in kernels:
         assert k["spilled"] == 0, k
         assert k["shared"] <= SHARED_MEMORY[k["target"]], k
-    if row_bytes(case) >= 16:
+    name, *_ = case.split()
+    if name == "memory" and case.split()[1] == "0" and case.endswith(("float16", "bfloat16")):
+        outer = [k for k in kernels if k["kernel"] in ("_gains", "_read")]
+        assert outer
+        assert all(k["dots"] for k in outer)
+        assert all(k["wgmma"] for k in outer if k["target"] == 90)
+    if name in GATHERS and row_bytes(case) >= 16:
         gathers = [k for k in kernels if "combine" not in k["kernel"]]
         assert gathers
         for k in gathers:
@@ -79,6 +90,5 @@ def row_bytes(case: str) -> int:
     """The longest run of bytes at every edge that is sure to start at a multiple of 16."""
     name, *arguments = case.split()
     size = {"float16": 2, "bfloat16": 2, "float32": 4, "float64": 8}[next(a for a in arguments if "float" in a)]
-    width = {"reduce": 1, "dot": 1, "extremum": 0, "softmax": 0, "additive": 1, "attend": 3}[name]
-    run = int(arguments[width]) * size
+    run = int(arguments[GATHERS[name]]) * size
     return run if run % 16 == 0 else 0

@@ -1,0 +1,252 @@
+"""Matrix states that are only read: S[t] = a[t] S[t-1] + k[t] v[t]^T, y[t] = q[t]^T S[t].
+
+In chunks, which never cross a segment: what each chunk adds to the state (`gain`) and leaves of it (`fade`, as a
+logarithm); the state before each chunk, one after the other; then the readings. With one decay a step both outer parts
+are products of tiles on tensor cores,
+
+    y = exp(g) (q S) + (q k^T exp(g_i - g_j))_{j <= i} v,        g the running sum of log a in the chunk,
+
+in which no exponent is positive where no log a is. With a decay a channel (or in float64) they walk step by step.
+Sums run in float32; float32 is multiplied as three products of tf32 parts (22 bits), and for half types the decayed
+scores and the states are rounded before their product with v and q.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+import triton
+import triton.language as tl
+from torch import Tensor
+
+from hgraph.kernels import split
+from hgraph.kernels.split import accumulator, blocks, wide
+
+__all__ = ["LARGEST", "WIDEST", "chunk_scan"]
+
+LARGEST = 64  # places a chunk; tiles of keys and values are as wide
+WIDEST = 1024  # keys
+
+
+@triton.jit
+def _gains(
+    k, v, log_a, gain, fade, first, end, length, num_chunks,
+    D: tl.constexpr, V: tl.constexpr, DOT: tl.constexpr, WIDE: tl.constexpr,
+    CHUNK: tl.constexpr, BLOCK_D: tl.constexpr, BLOCK_V: tl.constexpr,
+):  # fmt: skip
+    TILES_D: tl.constexpr = (D + BLOCK_D - 1) // BLOCK_D
+    TILES_V: tl.constexpr = (V + BLOCK_V - 1) // BLOCK_V
+    pid = tl.program_id(0)
+    key = (pid % TILES_D) * BLOCK_D + tl.arange(0, BLOCK_D)
+    value = (pid // TILES_D % TILES_V) * BLOCK_V + tl.arange(0, BLOCK_V)
+    chunk = pid // (TILES_D * TILES_V) % num_chunks
+    example = pid // (TILES_D * TILES_V) // num_chunks
+    if WIDE:
+        example = example.to(tl.int64)
+    place = tl.load(first + chunk) + tl.arange(0, CHUNK)
+    live = place < tl.load(end + chunk)
+    row = example * length + place
+    log = tl.load(log_a + row, mask=live, other=0).to(tl.float32)
+    total = tl.sum(log, axis=0)
+    remain = tl.exp(total - tl.cumsum(log, axis=0))
+    keys = tl.load(k + row[:, None] * D + key[None, :], mask=live[:, None] & (key < D)[None, :], other=0)
+    values = tl.load(v + row[:, None] * V + value[None, :], mask=live[:, None] & (value < V)[None, :], other=0)
+    faded = (keys.to(tl.float32) * remain[:, None]).to(DOT)
+    added = tl.dot(tl.trans(faded), values.to(DOT), input_precision="tf32x3")
+    at = ((example * num_chunks + chunk) * D + key)[:, None] * V + value[None, :]
+    tl.store(gain + at, added, mask=(key < D)[:, None] & (value < V)[None, :])
+    tl.store(fade + example * num_chunks + chunk, total)
+
+
+@triton.jit
+def _read(
+    q, k, v, log_a, before, y, first, end, length, num_chunks,
+    D: tl.constexpr, V: tl.constexpr, DOT: tl.constexpr, WIDE: tl.constexpr,
+    CHUNK: tl.constexpr, BLOCK_D: tl.constexpr, BLOCK_V: tl.constexpr,
+):  # fmt: skip
+    TILES_V: tl.constexpr = (V + BLOCK_V - 1) // BLOCK_V
+    pid = tl.program_id(0)
+    value = (pid % TILES_V) * BLOCK_V + tl.arange(0, BLOCK_V)
+    chunk = pid // TILES_V % num_chunks
+    example = pid // TILES_V // num_chunks
+    if WIDE:
+        example = example.to(tl.int64)
+    each = tl.arange(0, CHUNK)
+    place = tl.load(first + chunk) + each
+    live = place < tl.load(end + chunk)
+    row = example * length + place
+    log = tl.cumsum(tl.load(log_a + row, mask=live, other=0).to(tl.float32), axis=0)
+    score = tl.zeros([CHUNK, CHUNK], dtype=tl.float32)
+    carried = tl.zeros([CHUNK, BLOCK_V], dtype=tl.float32)
+    for start in range(0, D, BLOCK_D):
+        key = start + tl.arange(0, BLOCK_D)
+        here = live[:, None] & (key < D)[None, :]
+        queries = tl.load(q + row[:, None] * D + key[None, :], mask=here, other=0).to(DOT)
+        keys = tl.load(k + row[:, None] * D + key[None, :], mask=here, other=0).to(DOT)
+        at = ((example * num_chunks + chunk) * D + key)[:, None] * V + value[None, :]
+        state = tl.load(before + at, mask=(key < D)[:, None] & (value < V)[None, :], other=0).to(DOT)
+        score = tl.dot(queries, tl.trans(keys), score, input_precision="tf32x3")
+        carried = tl.dot(queries, state, carried, input_precision="tf32x3")
+    causal = each[:, None] >= each[None, :]
+    decayed = score * tl.exp(tl.where(causal, log[:, None] - log[None, :], float("-inf")))
+    here = live[:, None] & (value < V)[None, :]
+    values = tl.load(v + row[:, None] * V + value[None, :], mask=here, other=0).to(DOT)
+    out = tl.dot(decayed.to(DOT), values, carried * tl.exp(log)[:, None], input_precision="tf32x3")
+    tl.store(y + row[:, None] * V + value[None, :], out.to(y.dtype.element_ty), mask=here)
+
+
+@triton.jit
+def _walk(
+    q, k, v, log_a, before, gain, fade, y, first, end, length, num_chunks,
+    READ: tl.constexpr, AXIS: tl.constexpr, D: tl.constexpr, V: tl.constexpr, ACC: tl.constexpr, WIDE: tl.constexpr,
+    BLOCK_D: tl.constexpr, BLOCK_V: tl.constexpr,
+):  # fmt: skip
+    """Through a chunk step by step: with READ from the state before it, reading each, else from 0 to gain and fade."""
+    TILES_V: tl.constexpr = (V + BLOCK_V - 1) // BLOCK_V
+    pid = tl.program_id(0)
+    key = tl.arange(0, BLOCK_D)
+    value = (pid % TILES_V) * BLOCK_V + tl.arange(0, BLOCK_V)
+    chunk = pid // TILES_V % num_chunks
+    example = pid // TILES_V // num_chunks
+    if WIDE:
+        example = example.to(tl.int64)
+    number = example * num_chunks + chunk
+    at = (number * D + key)[:, None] * V + value[None, :]
+    inside = (key < D)[:, None] & (value < V)[None, :]
+    state = tl.zeros([BLOCK_D, BLOCK_V], dtype=ACC)
+    if READ:
+        state = tl.load(before + at, mask=inside, other=0)
+    elif AXIS == 2:
+        total = tl.zeros([BLOCK_V], dtype=ACC)
+    else:
+        total = tl.zeros([BLOCK_D], dtype=ACC)
+    for t in range(tl.load(first + chunk), tl.load(end + chunk)):
+        row = example * length + t
+        keys = tl.load(k + row * D + key, mask=key < D, other=0).to(ACC)
+        values = tl.load(v + row * V + value, mask=value < V, other=0).to(ACC)
+        if AXIS == 2:
+            log = tl.load(log_a + row * V + value, mask=value < V, other=0).to(ACC)
+            decay = tl.exp(log)[None, :]
+        elif AXIS == 1:
+            log = tl.load(log_a + row * D + key, mask=key < D, other=0).to(ACC)
+            decay = tl.exp(log)[:, None]
+        else:
+            log = tl.load(log_a + row + key * 0).to(ACC)
+            decay = tl.exp(log)[:, None]
+        state = state * decay + keys[:, None] * values[None, :]
+        if READ:
+            queries = tl.load(q + row * D + key, mask=key < D, other=0).to(ACC)
+            out = tl.sum(queries[:, None] * state, axis=0)
+            tl.store(y + row * V + value, out.to(y.dtype.element_ty), mask=value < V)
+        else:
+            total += log
+    if not READ:
+        tl.store(gain + at, state, mask=inside)
+        if AXIS == 2:
+            tl.store(fade + number * V + value, total, mask=value < V)
+        elif AXIS == 1:
+            tl.store(fade + number * D + key, total, mask=key < D)
+        else:
+            tl.store(fade + number + key * 0, total, mask=key == 0)
+
+
+@triton.jit
+def _between(
+    gain, fade, initial, before, final, pointer, num_groups, num_chunks,
+    STARTS: tl.constexpr, AXIS: tl.constexpr, D: tl.constexpr, V: tl.constexpr, WIDE: tl.constexpr,
+    BLOCK: tl.constexpr,
+):  # fmt: skip
+    """The state before each chunk of a segment, and after its last."""
+    TILES: tl.constexpr = (D * V + BLOCK - 1) // BLOCK
+    pid = tl.program_id(0)
+    place = (pid % TILES) * BLOCK + tl.arange(0, BLOCK)
+    group = pid // TILES % num_groups
+    example = pid // TILES // num_groups
+    if WIDE:
+        example = example.to(tl.int64)
+    inside = place < D * V
+    state = tl.zeros([BLOCK], dtype=gain.dtype.element_ty)
+    at_group = (example * num_groups + group) * (D * V) + place
+    if STARTS:
+        state = tl.load(initial + at_group, mask=inside, other=0).to(gain.dtype.element_ty)
+    for chunk in range(tl.load(pointer + group), tl.load(pointer + group + 1)):
+        number = example * num_chunks + chunk
+        at = number * (D * V) + place
+        tl.store(before + at, state, mask=inside)
+        if AXIS == 2:
+            log = tl.load(fade + number * V + place % V, mask=inside, other=0)
+        elif AXIS == 1:
+            log = tl.load(fade + number * D + place // V, mask=inside, other=0)
+        else:
+            log = tl.load(fade + number + place * 0, mask=inside, other=0)
+        state = tl.exp(log) * state + tl.load(gain + at, mask=inside, other=0)
+    tl.store(final + at_group, state, mask=inside)
+
+
+def chunk_scan(
+    q: Tensor, k: Tensor, v: Tensor, log_a: Tensor, initial: Tensor | None, first: Tensor, end: Tensor,
+    pointer: Tensor, axis: int, *, interpreted: bool = False,
+) -> tuple[Tensor, Tensor]:  # fmt: skip
+    """(y [N, T, V] in v's dtype, the last state of each segment [N, G, D, V], float32 at least).
+
+    Args:
+        q: [N, T, D].
+        k: [N, T, D].
+        v: [N, T, V].
+        log_a: [N, T, 1] for axis 0, [N, T, D] for 1, [N, T, V] for 2.
+        initial: [N, G, D, V] or None.
+        first: [C], where each chunk of at most 64 places begins.
+        end: [C], where it ends; as ``first`` for a chunk that is none.
+        pointer: [G + 1], each segment's first chunk.
+        axis: along which of the states' axes the decays differ, 1 or 2; 0 for one decay.
+        interpreted: multiply in float32, as Triton's interpreter cannot multiply bfloat16.
+    """
+    (examples, length, width), values = q.shape, v.shape[2]
+    num_chunks, num_groups = first.shape[0], pointer.shape[0] - 1
+    acc = accumulator(torch.promote_types(q.dtype, v.dtype))
+    dtype = split.torch_dtype(acc)
+    y, final = v.new_empty(v.shape), v.new_empty((examples, num_groups, width, values), dtype=dtype)
+    if final.numel() == 0:
+        return y.zero_(), final
+    q, k, v, log_a = (t.contiguous() for t in (q, k, v, log_a))
+    gain = final.new_empty((examples, num_chunks, width, values))
+    before = torch.empty_like(gain)
+    fade = final.new_empty((examples, num_chunks, log_a.shape[2]))
+    shared: dict[str, Any] = {"D": width, "V": values, "WIDE": wide(q, v, gain, log_a)}
+    lists = (first, end, length, num_chunks)
+    tiles = axis == 0 and acc == tl.float32
+    if tiles:
+        half = q.dtype == k.dtype == v.dtype and q.dtype in (torch.float16, torch.bfloat16) and not interpreted
+        dot = (tl.float16 if q.dtype == torch.float16 else tl.bfloat16) if half else tl.float32
+        tile_d, tile_v = _tile(width, half), _tile(values, half)
+        shared_tiles = shared | {
+            "DOT": dot, "CHUNK": LARGEST, "BLOCK_D": tile_d, "BLOCK_V": tile_v,
+            "num_warps": 4 if half else 8, "num_stages": 2, "enable_fp_fusion": True,
+        }  # fmt: skip
+        tiles_v = blocks(values, tile_v)
+        grid = (blocks(width, tile_d) * tiles_v * num_chunks * examples,)
+        _gains[grid](k, v, log_a, gain, fade, *lists, **shared_tiles)
+    else:
+        block = triton.next_power_of_2(width)
+        block_v = min(triton.next_power_of_2(values), max(4096 // block, 1))
+        walk = shared | {
+            "AXIS": axis, "ACC": acc, "BLOCK_D": block, "BLOCK_V": block_v, "num_warps": 4, "enable_fp_fusion": True,
+        }  # fmt: skip
+        steps = (blocks(values, block_v) * num_chunks * examples,)
+        _walk[steps](q, k, v, log_a, before, gain, fade, y, *lists, READ=False, **walk)
+    block = min(triton.next_power_of_2(width * values), 512)
+    _between[(blocks(width * values, block) * num_groups * examples,)](
+        gain, fade, gain if initial is None else initial.contiguous(), before, final, pointer, num_groups, num_chunks,
+        STARTS=initial is not None, AXIS=axis, BLOCK=block, num_warps=4, **shared,
+    )  # fmt: skip
+    if tiles:
+        _read[(tiles_v * num_chunks * examples,)](q, k, v, log_a, before, y, *lists, **shared_tiles)
+    else:
+        _walk[steps](q, k, v, log_a, before, gain, fade, y, *lists, READ=True, **walk)
+    return y, final
+
+
+def _tile(width: int, half: bool) -> int:
+    """Channels a tile: tensor cores take 16 at least, and registers half as many of float32."""
+    return min(max(triton.next_power_of_2(width), 16), LARGEST if half else LARGEST // 2)
