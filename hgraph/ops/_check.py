@@ -20,6 +20,8 @@ def structure(adj: Any, *kinds: type) -> None:
 
 def floating(name: str, value: Any, device: torch.device) -> None:
     """A floating-point tensor on the structure's device."""
+    if isinstance(value, Tensor) and value.is_floating_point() and value.device == device:
+        return  # the usual case, without the cost of the general one
     _kind(name, value, device, "a floating-point tensor", Tensor.is_floating_point)
 
 

@@ -198,7 +198,7 @@ class _Attend(OperatorFunction):
     def backward(ctx: Any, grad: Tensor, grad_lse: Tensor) -> tuple[Tensor | None, ...]:
         *adj, q, k, v, bias, seed, out, lse = ctx.saved_tensors
         delta = (widened(grad) * out).sum(-1).to(lse.dtype) - grad_lse
-        compute = _grads if torch.is_grad_enabled() else torch.ops.hgraph.attend_grads.default
+        compute = _grads if torch.is_grad_enabled() else attend_grads
         dropout, scale, slope = ctx.numbers
         grads = compute(adj, q, k, v, bias, seed, dropout, scale, slope, lse, delta, grad)
         inputs = (q, k, v, bias)
@@ -221,7 +221,7 @@ _GIVEN = (
     "Tensor[] adj, Tensor? q, Tensor? k, Tensor v, Tensor? bias, Tensor? seed, float dropout, float scale, float? slope"
 )
 attend = register(f"attend({_GIVEN}) -> (Tensor, Tensor)", _kernel, _fake, _Attend)
-register(
+attend_grads = register(
     f"attend_grads({_GIVEN}, Tensor lse, Tensor delta, Tensor grad) -> (Tensor, Tensor, Tensor, Tensor)",
     _grads,
     _grads_fake,

@@ -117,7 +117,7 @@ class _Extremum(OperatorFunction):
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
         *adj, weight, x, out = ctx.saved_tensors
-        compute = _grads if torch.is_grad_enabled() else torch.ops.hgraph.extremum_grads.default
+        compute = _grads if torch.is_grad_enabled() else extremum_grads
         grad_x, grad_weight = compute(adj, weight, x, out, grad)
         return None, None if weight is None else grad_weight.view(weight.shape).to(weight.dtype), grad_x, None
 
@@ -140,7 +140,7 @@ extremum = register(
     lambda adj, weight, x, largest: x.new_empty((*x.shape[:-2], adj[0].shape[0] - 1, x.shape[-1])),
     _Extremum,
 )
-register(
+extremum_grads = register(
     "extremum_grads(Tensor[] adj, Tensor? weight, Tensor x, Tensor out, Tensor grad) -> (Tensor, Tensor)",
     _grads,
     _grads_fake,

@@ -110,17 +110,16 @@ def at_source(adj: Rows, x: Tensor) -> Tensor:
 def spmm_kernel(adj: Rows, weight: Tensor | None, x: Tensor) -> Tensor:
     """``spmm`` itself, below autograd."""
     indptr, indices = adj[0], adj[1]
+    if weight is not None:
+        weight = weight.to(x.dtype)
+    if x.dim() == 2 and (weight is None or weight.dim() == 1) and x.numel() and indices.numel():
+        return _bag(indptr, indices, x, weight)
     out = x.new_empty((*x.shape[:-2], indptr.shape[0] - 1, x.shape[-1]))
     if out.numel() == 0 or indices.shape[0] == 0:
         return out.zero_()
-    if weight is not None:
-        weight = weight.to(x.dtype)
-    if x.dim() == 2 and (weight is None or weight.dim() == 1):
-        return _bag(indptr, indices, x, weight)
-    heads = 1 if weight is None or weight.dim() == 1 else weight.shape[1]
-    columns = [weight] if heads == 1 and (weight is None or weight.dim() == 1) else weight.unbind(1)  # type: ignore[union-attr]
+    columns = [weight] if weight is None or weight.dim() == 1 else weight.unbind(1)
     for x_one, out_one in zip(stacked(x), stacked(out), strict=True):
-        blocks = zip(x_one.chunk(heads, -1), out_one.chunk(heads, -1), columns, strict=True)
+        blocks = zip(x_one.chunk(len(columns), -1), out_one.chunk(len(columns), -1), columns, strict=True)
         for x_block, out_block, column in blocks:
             out_block.copy_(_bag(indptr, indices, x_block, column))
     return out
@@ -203,7 +202,8 @@ class _Spmm(OperatorFunction):
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
         adj, weight, x = inputs
-        ctx.save_for_backward(*adj, weight, x)
+        # x is read for the gradient of weights alone: where they are fixed, nothing of it is kept.
+        ctx.save_for_backward(*adj, weight, x if ctx.needs_input_grad[1] else None)
 
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:

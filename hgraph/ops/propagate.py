@@ -60,7 +60,8 @@ def propagate(
     weight = adj.weight if weight is None else weight
     if weight is not None:
         _check.floating("weight", weight, adj.device)
-        _check_weight(weight, adj.num_edges, x.shape[-1])
+        if weight.shape != adj.indices.shape:  # the usual case needs no more
+            _check_weight(weight, adj.num_edges, x.shape[-1])
         weight = weight.to(x.dtype)
     if reduce == "sum":
         return spmm(rows(adj), weight, x)

@@ -47,7 +47,7 @@ class _Softmax(OperatorFunction):
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
         *adj, alpha = ctx.saved_tensors
-        compute = softmax_grads if torch.is_grad_enabled() else torch.ops.hgraph.softmax_grads.default
+        compute = softmax_grads if torch.is_grad_enabled() else softmax_grads_op
         return None, compute(adj, alpha, grad)
 
 
@@ -72,7 +72,7 @@ class _SoftmaxGrads(OperatorFunction):
 softmax = register(
     "softmax(Tensor[] adj, Tensor score) -> Tensor", _softmax_kernel, lambda adj, s: s.new_empty(s.shape), _Softmax
 )
-register(
+softmax_grads_op = register(
     "softmax_grads(Tensor[] adj, Tensor alpha, Tensor grad) -> Tensor",
     softmax_grads,
     lambda adj, alpha, grad: alpha.new_empty(alpha.shape),

@@ -179,6 +179,11 @@ class Adjacency(Structure):
     # ------------------------------------------------------------------ sizes and degrees
 
     @property
+    def device(self) -> torch.device:
+        """Where the tensors are."""
+        return self.indptr.device
+
+    @property
     def num_targets(self) -> int:
         """T, the number of rows."""
         return self.indptr.shape[0] - 1
