@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from hgraph.cli.common import JsonOption, RootOption, plain_errors
+from hgraph.cli.common import JsonOption, QuietOption, RootOption, plain_errors
 from hgraph.errors import ArgumentError
 
 if TYPE_CHECKING:
@@ -27,6 +27,7 @@ def recommend(
     draw: Annotated[Path | None, typer.Option(help="Picture of the paths to the first item.")] = None,
     root: RootOption = None,
     as_json: JsonOption = False,
+    quiet: QuietOption = False,
 ) -> None:
     """Recommend items to a user of a trained model, and say why.
 
