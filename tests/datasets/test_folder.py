@@ -7,13 +7,14 @@ import os
 import random
 import shutil
 import signal
-import time
 from pathlib import Path
 
 import pytest
 import torch
+from typer.testing import CliRunner
 
 from hgraph import datasets
+from hgraph.cli import app
 from hgraph.datasets import folder, from_tables
 from hgraph.errors import ArgumentError, DataError
 from hgraph.structure import Data, Dataset, Split
@@ -159,28 +160,66 @@ def test_what_no_file_can_hold_is_refused_before_anything_is_written(tmp_path, m
     assert list(tmp_path.iterdir()) == []
 
 
-@pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
-@pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")
+def cut_off(seconds: float, run) -> tuple[bool, float]:
+    """Run in a child that the system ends after so much of the child's own time, in whatever it is doing, as kill -9
+    does; whether it was ended, and its time. (By the clock a busy machine would end it before it has begun.)"""
+    child = os.fork()
+    if child == 0:
+        signal.signal(signal.SIGPROF, signal.SIG_DFL)
+        signal.setitimer(signal.ITIMER_PROF, seconds)
+        run()
+        os._exit(0)
+    _, status, usage = os.wait4(child, 0)
+    return os.WIFSIGNALED(status), usage.ru_utime + usage.ru_stime
+
+
+forks = pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
+quiet = pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")
+
+
+@forks
+@quiet
 def test_killed_at_any_moment_twenty_times_there_is_always_a_whole_set(tmp_path):
-    sets = [made(12), made(30)]
-    path = tmp_path / "set"
-    random.seed(0)
-    seen = set()
+    sets, path = [made(12), made(30)], tmp_path / "set"
+    draw, seen = random.Random(0), set()
+
+    def replace_for_ever():
+        while True:
+            for one in sets:
+                folder.save(one, path, force=True)
+
     for i in range(20):
-        child = os.fork()
-        if child == 0:
-            while True:
-                for one in sets:
-                    folder.save(one, path, force=True)
-        time.sleep(random.uniform(0.01, 0.15) if i else 0.5)
-        os.kill(child, signal.SIGKILL)
-        os.waitpid(child, 0)
+        assert cut_off(draw.uniform(0.005, 0.05) if i else 0.1, replace_for_ever)[0]
         data = datasets.load(path)[0]
         assert same(data, sets[data.num_vertices == 30][0])
         seen.add(data.num_vertices)
     assert seen == {12, 30}
     datasets.save(sets[0], path, force=True)
     assert datasets.load(path)[0].num_vertices == 12
+
+
+@forks
+@quiet
+def test_a_build_killed_at_any_moment_twenty_times_leaves_nothing_or_a_whole_set(tmp_path):
+    """The command itself, from tables, where there is no set yet: reading, encoding, writing, renaming."""
+    (tmp_path / "n.csv").write_text("id,a,y\n" + "".join(f"v{i},{i % 7},{'xyz'[i % 3]}\n" for i in range(500)))
+    (tmp_path / "h.csv").write_text("vertex,hyperedge\n" + "".join(f"v{i},h{i % 50}\n" for i in range(500)))
+    path, draw = tmp_path / "set", random.Random(0)
+    command = ["datasets", "build", "--nodes", tmp_path / "n.csv", "--hyperedges", tmp_path / "h.csv", "--out", path]
+
+    def build():
+        CliRunner().invoke(app, [*map(str, command), "--label", "y"])
+
+    whole = cut_off(60, build)[1]
+    ended = 0
+    for i in range(20):
+        shutil.rmtree(path, ignore_errors=True)
+        killed = cut_off(whole * (draw.random() if i % 2 else draw.uniform(0.7, 1.0)), build)[0]
+        ended += killed
+        assert killed or path.exists()
+        if path.exists():
+            assert datasets.load(path)[0].num_vertices == 500
+    assert ended >= 10
 
 
 def tampered(path: Path):
