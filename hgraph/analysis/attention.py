@@ -1,0 +1,161 @@
+"""Attention on the graph view: receptive fields, who is heard how much, along which kinds of edges, by which heads.
+
+>>> from hgraph import nn, patterns
+>>> layer = nn.SelfAttention(8, 2, causal=True)
+>>> with nn.record_attention(layer) as records:
+...     _ = layer(torch.randn(1, 6, 8))
+>>> column_mass(records[""][0]).shape            # a mean share for each head and token
+torch.Size([2, 6])
+>>> near = patterns.sliding_window(6, 2, causal=True)
+>>> sorted(mass_by_type(records[""][0], {"near": near, "far": patterns.causal(6) - near}))
+['far', 'near']
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor
+
+from hgraph.errors import ArgumentError
+from hgraph.nn.attention import AttentionRecord
+from hgraph.structure import TokenGraph, patterns
+from hgraph.structure._arguments import whole
+from hgraph.structure._coo import segment_sum
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+__all__ = [
+    "column_mass",
+    "draw_column_mass",
+    "draw_mass_by_type",
+    "head_importance",
+    "mass_by_type",
+    "receptive_fields",
+    "sinks",
+]
+
+
+def receptive_fields(layers: Sequence[TokenGraph]) -> list[TokenGraph]:
+    """What tokens have heard of after each layer, themselves included, for layers with graphs of their own.
+
+    >>> local, lines = patterns.sliding_window((4, 4), 2), patterns.axial((4, 4), 0)
+    >>> [field.num_edges for field in receptive_fields([local, lines])]
+    [100, 160]
+    """
+    if not layers:
+        return []
+    loops = patterns.sliding_window(layers[0].num_targets, 1)
+    fields: list[TokenGraph] = []
+    for graph in layers:
+        step = graph | loops
+        fields.append(step @ fields[-1] if fields else step)
+    return fields
+
+
+def column_mass(record: AttentionRecord) -> Tensor:
+    r"""[H, S]: the share that each source gets from a target, on average over the targets that hear anybody.
+
+    .. math:: m_{hs} = \frac{1}{B |T|} \sum_b \sum_{t \in T} \alpha^{(b)}_{hts}
+    """
+    rows = []
+    for h in range(record.query.shape[2]):
+        total = torch.zeros(record.key.shape[1])
+        count = 0
+        for b in range(record.query.shape[0]):
+            adj, share = record.weights(example=b, head=h)
+            total = total + segment_sum(share.float(), adj.indices, adj.num_sources)
+            count += int((adj.target_degree() > 0).sum())
+        rows.append(total / max(count, 1))
+    return torch.stack(rows)
+
+
+def sinks(record: AttentionRecord, *, times: float = 5.0) -> list[list[int]]:
+    """For each head the sources that get more than so many times the mean share of a source, the largest first."""
+    found = []
+    for mass in column_mass(record):
+        above = mass > times * mass.mean()
+        found.append([int(s) for s in mass.argsort(descending=True) if above[s]])
+    return found
+
+
+def mass_by_type(record: AttentionRecord, types: Mapping[str, TokenGraph]) -> dict[str, Tensor]:
+    """For each kind of edges, given as a graph, the share [H] of the attention that runs along it.
+
+    Kinds that overlap count an edge each; to have parts of a whole take differences (``a``, ``b - a``, ...).
+    """
+    heads = record.query.shape[2]
+    masses = {name: torch.zeros(heads) for name in types}
+    total = torch.zeros(heads)
+    keys = {name: _keys(graph.adjacency()) for name, graph in types.items()}
+    for h in range(heads):
+        for b in range(record.query.shape[0]):
+            adj, share = record.weights(example=b, head=h)
+            own = _keys(adj)
+            total[h] += share.sum()
+            for name, some in keys.items():
+                masses[name][h] += share[torch.isin(own, some)].sum()
+    return {name: mass / total.clamp(min=torch.finfo(torch.float32).tiny) for name, mass in masses.items()}
+
+
+def _keys(adj: Any) -> Tensor:
+    return adj.target.long() * adj.num_sources + adj.indices
+
+
+def head_importance(loss: Callable[[Tensor], Tensor], num_heads: int) -> Tensor:
+    """[H]: how much the loss grows when a head falls silent.
+
+    Args:
+        loss: the loss under a head mask, booleans [1, H], which goes to the layer: ``lambda mask: f(layer(x,
+            head_mask=mask))``.
+        num_heads: H.
+
+    Source: Michel et al., "Are Sixteen Heads Really Better than One?", section 3.2 (heads taken out one at a time).
+
+    >>> weight = torch.tensor([1.0, 0.0, 3.0])
+    >>> head_importance(lambda mask: -(mask * weight).sum(), 3).tolist()
+    [1.0, 0.0, 3.0]
+    """
+    whole("num_heads", num_heads, 1)
+    with torch.no_grad():
+        every = torch.ones(1, num_heads, dtype=torch.bool)
+        full = loss(every)
+        if full.numel() != 1:
+            raise ArgumentError("loss", "a scalar", f"shape {list(full.shape)}")
+        silent = ~torch.eye(num_heads, dtype=torch.bool)
+        return torch.stack([loss(mask.unsqueeze(0)).reshape(()) - full.reshape(()) for mask in silent])
+
+
+# ---------------------------------------------------------------------- pictures
+
+
+def draw_mass_by_type(masses: Mapping[str, Tensor], ax: Axes | None = None) -> Axes:
+    """A bar a head, cut by kinds of edges; what is left white ran along none of them."""
+    from hgraph.structure.draw import INK, PALETTE, _axes
+
+    ax = _axes(ax, size=(6.4, 3.2))
+    heads = len(next(iter(masses.values())))
+    below = torch.zeros(heads)
+    for i, (name, mass) in enumerate(masses.items()):
+        ax.bar(range(heads), mass.numpy(), bottom=below.numpy(), color=PALETTE[i % len(PALETTE)], label=name, width=0.8)
+        below = below + mass
+    ax.set(xlabel="head", ylabel="share of attention", xticks=range(heads), ylim=(0, max(1.0, float(below.max()))))
+    ax.legend(frameon=False, loc="upper left", bbox_to_anchor=(1, 1), labelcolor=INK)
+    ax.spines[["top", "right"]].set_visible(False)
+    return ax
+
+
+def draw_column_mass(mass: Tensor, ax: Axes | None = None) -> Axes:
+    """Heads by sources: how much each source is heard; sinks stand out as dark columns."""
+    from hgraph.structure.draw import INK, _axes
+
+    ax = _axes(ax, size=(6.4, 0.9 + 0.3 * len(mass)))
+    picture = ax.imshow(mass.numpy(), aspect="auto", cmap="cividis_r", vmin=0, interpolation="nearest")
+    bar = ax.figure.colorbar(picture, ax=ax, pad=0.02)
+    bar.set_label("mean share", color=INK)
+    bar.outline.set_visible(False)
+    ax.set(xlabel="source", ylabel="head", yticks=range(len(mass)))
+    return ax
