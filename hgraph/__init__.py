@@ -21,9 +21,12 @@ from hgraph.ops import (
     backends,
     edge_score,
     edge_softmax,
+    gather,
     merge,
     propagate,
     scan,
+    scatter,
+    segment_reduce,
 )
 from hgraph.structure import (
     Adjacency,
@@ -82,11 +85,14 @@ __all__ = [
     "edge_score",
     "edge_softmax",
     "errors",
+    "gather",
     "load",
     "merge",
     "propagate",
     "reorder",
     "scan",
+    "scatter",
+    "segment_reduce",
 ]
 
 _SUBPACKAGES = (

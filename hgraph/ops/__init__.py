@@ -6,6 +6,7 @@ from hgraph.ops.edge import Additive, Dot, edge_score, edge_softmax
 from hgraph.ops.merge import merge
 from hgraph.ops.propagate import propagate
 from hgraph.ops.scan import Affine, Memory, Monoid, ScanResult, SoftmaxState, scan
+from hgraph.ops.scatter import gather, scatter, segment_reduce
 from hgraph.ops.tokens import Relative, alibi
 
 __all__ = [
@@ -26,7 +27,10 @@ __all__ = [
     "current_backend",
     "edge_score",
     "edge_softmax",
+    "gather",
     "merge",
     "propagate",
     "scan",
+    "scatter",
+    "segment_reduce",
 ]

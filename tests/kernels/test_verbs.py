@@ -21,8 +21,11 @@ from hgraph import (
     edge_score,
     edge_softmax,
     errors,
+    gather,
     nn,
     propagate,
+    scatter,
+    segment_reduce,
 )
 from hgraph.testing import random_adjacency
 
@@ -59,6 +62,9 @@ VERBS: dict[str, Callable[[Adjacency, str], Tensor]] = {
             adj, leaf(T, H, D).to(at), leaf(S, H, D).to(at), leaf(S, H, D).to(at), score=Additive(leaf(H, D).to(at))
         ).out
     ),
+    "scatter": lambda adj, at: scatter(leaf(E, D).to(at), adj.indices, 0, dim_size=S, reduce="mean"),
+    "segments": lambda adj, at: segment_reduce(leaf(E, D).to(at), adj.indptr, reduce="max"),
+    "gather": lambda adj, at: gather(leaf(S, D).to(at), adj.indices, 0),
     "weights": lambda adj, at: attention_weights(
         adj, leaf(T, H, D).to(at), leaf(S, H, D).to(at), leaf(T, H).to(at), bias=leaf(E).to(at)
     ),
