@@ -92,6 +92,21 @@ class KGAT(Recommender):
             rows.append(x * x.square().sum(-1, keepdim=True).clamp(min=1e-12).rsqrt())
         return torch.cat(rows, -1)
 
+    @torch.no_grad()
+    def take_factors(self, factors: Tensor) -> None:
+        """Begin from the vectors of users and items that `BPRMF` learned, as the published runs do.
+
+        Args:
+            factors: [U + I, d]; the other entities keep their own.
+
+        Raises:
+            ArgumentError: another shape.
+        """
+        rows, d = self.num_users + self.num_items, self.embedding.shape[1]
+        if tuple(factors.shape) != (rows, d):
+            raise ArgumentError("factors", f"shape [{rows}, {d}]", f"shape {list(factors.shape)}")
+        self.embedding[:rows] = factors
+
     def start(self, structure: KnowledgeGraph) -> KnowledgeGraph:
         return structure.with_weight(relation_laplacian(structure).to(self.embedding))
 

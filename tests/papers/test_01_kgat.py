@@ -189,6 +189,16 @@ def test_the_laplacian_is_the_sum_of_the_relations():
     assert torch.equal(model.refresh(model.start(kg)).adj.weight, weight.double())
 
 
+def test_training_may_begin_from_matrix_factorisation():
+    model, mf = small_model(), models.BPRMF(10, 12, embed_dim=D).double()
+    before = model.embedding.detach().clone()
+    model.take_factors(mf.embedding)
+    assert torch.equal(model.embedding[:22], mf.embedding)
+    assert torch.equal(model.embedding[22:], before[22:])
+    with pytest.raises(ArgumentError, match=r"factors: expected shape \[22, 6\]"):
+        model.take_factors(mf.embedding[:5])
+
+
 # ---------------------------------------------------------------------- 4: gradients
 
 
