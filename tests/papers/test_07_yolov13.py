@@ -467,7 +467,7 @@ class Counter(nn.Module):
         return self.head(x + self.block(x))
 
 
-def accuracy_after_training(model, seed, steps=800):
+def accuracy_after_training(model, seed, steps=600):
     generator = torch.Generator().manual_seed(seed)
     optimizer = torch.optim.Adam(model.parameters(), lr=5e-3)
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, 5e-3, total_steps=steps)
@@ -488,6 +488,8 @@ def accuracy_after_training(model, seed, steps=800):
 def test_counting_elsewhere_is_learned(seed):
     torch.manual_seed(seed)
     soft = SoftHGNN(32, 4, 2, gate=False, dropout=0.0)
+    with torch.no_grad():
+        soft.node_proj[0].weight.mul_(256 / 4)  # a vertex hears M / N in all: as it starts it would learn for ever
     local = nn.Sequential(DSConv(32, 180, 3), ConvBlock(180, 32))
     assert sum(p.numel() for p in local.parameters()) >= sum(p.numel() for p in soft.parameters())
     scores = accuracy_after_training(Counter(soft), seed), accuracy_after_training(Counter(local), seed)
