@@ -70,8 +70,9 @@ def features(graph):
 # ---------------------------------------------------------------------- parity
 
 
-def test_gcnconv_parity(graph, close):
-    layer, x = layer_of(GCNConv, 3, 2), features(graph)
+@pytest.mark.parametrize("width", [2, 5])  # narrower and wider: the map comes first or last
+def test_gcnconv_parity(graph, close, width):
+    layer, x = layer_of(GCNConv, 3, width), features(graph)
     close(layer(x, graph), gcn_by_loops(x, graph, layer.weight, layer.bias))
 
 

@@ -44,9 +44,9 @@ def by_loops(x, hypergraph, layer, front, back):
     return out
 
 
-def layer_of(kind, **options):
+def layer_of(kind, width=2, **options):
     torch.manual_seed(1)
-    return kind(3, 2, **options).double()
+    return kind(3, width, **options).double()
 
 
 def features(hypergraph):
@@ -56,13 +56,15 @@ def features(hypergraph):
 # ---------------------------------------------------------------------- parity
 
 
-def test_hgnnconv_parity(hypergraph, close):
-    layer, x = layer_of(HGNNConv), features(hypergraph)
+@pytest.mark.parametrize("width", [2, 5])  # narrower and wider: the map comes first or between the steps
+def test_hgnnconv_parity(hypergraph, close, width):
+    layer, x = layer_of(HGNNConv, width), features(hypergraph)
     close(layer(x, hypergraph), by_loops(x, hypergraph, layer, -0.5, -0.5))
 
 
-def test_hgnnpconv_parity(hypergraph, close):
-    layer, x = layer_of(HGNNPConv), features(hypergraph)
+@pytest.mark.parametrize("width", [2, 5])  # narrower and wider: the map comes first or between the steps
+def test_hgnnpconv_parity(hypergraph, close, width):
+    layer, x = layer_of(HGNNPConv, width), features(hypergraph)
     close(layer(x, hypergraph), by_loops(x, hypergraph, layer, -1, 0))
 
 

@@ -60,8 +60,10 @@ class GCNConv(nn.Module):
         check_inputs(x, graph, Graph, self.in_channels)
         dtype = torch.promote_types(x.dtype, torch.float32)
         edge, loop = derived(graph, ("gcn", dtype), lambda: _normalization(graph.adj, dtype))
-        x = x @ self.weight
+        narrows = self.out_channels < self.in_channels  # messages of the narrower side; the product is the same
+        x = x @ self.weight if narrows else x
         x = propagate(graph.adj, x, weight=edge) + loop.to(x.dtype).unsqueeze(-1) * x
+        x = x if narrows else x @ self.weight
         return x if self.bias is None else x + self.bias.to(x.dtype)
 
 

@@ -6,8 +6,8 @@ import torch
 from torch import Tensor, nn
 
 from hgraph.nn._check import check_channels, check_inputs
+from hgraph.nn.hypergraph._steps import two_steps
 from hgraph.nn.hypergraph._weights import with_weights
-from hgraph.ops import propagate
 from hgraph.structure import Adjacency, Hypergraph, derived
 from hgraph.structure.algebra import inverse_power
 
@@ -53,7 +53,7 @@ class HGNNConv(nn.Module):
         check_inputs(x, hypergraph, Hypergraph, self.in_channels)
         dtype = torch.promote_types(x.dtype, torch.float32)
         gather, scatter = derived(hypergraph, ("hgnn", dtype), lambda: _operators(with_weights(hypergraph, dtype)))
-        return propagate(scatter, propagate(gather, self.linear(x)))
+        return two_steps(gather, scatter, self.linear, x)
 
 
 def _operators(hg: Hypergraph) -> tuple[Adjacency, Adjacency]:

@@ -1,0 +1,25 @@
+"""A linear map and the two steps vertices -> hyperedges -> vertices, in the order that costs least."""
+
+from __future__ import annotations
+
+from torch import Tensor, nn
+
+from hgraph.ops import propagate
+from hgraph.structure import Adjacency, derived
+
+__all__ = ["two_steps"]
+
+
+def two_steps(gather: Adjacency, scatter: Adjacency, linear: nn.Linear, x: Tensor) -> Tensor:
+    r""":math:`S \, G \, (X \Theta + b)` with G [M, N] and S [N, M].
+
+    Where hyperedges are no more than vertices and messages get no wider, as :math:`S (G X \Theta + (G 1) b)`: the
+    product is of M rows, and features that need no gradient cost the first step none.
+    """
+    if linear.out_features < linear.in_features or gather.num_targets > gather.num_sources:
+        return propagate(scatter, propagate(gather, linear(x)))
+    y = linear(propagate(gather, x))
+    if linear.bias is not None:
+        less = derived(gather, "less than one", lambda: 1 - gather.target_degree())
+        y = y - (less.unsqueeze(-1) * linear.bias).to(y.dtype)
+    return propagate(scatter, y)
