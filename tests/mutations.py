@@ -32,6 +32,12 @@ HGNN, HGNNP = "hgraph/nn/hypergraph/hgnn.py", "hgraph/nn/hypergraph/hgnnp.py"
 GCN, GAT = "hgraph/nn/graph/gcn.py", "hgraph/nn/graph/gat.py"
 LINEAR, SOFTMAX, OPS = "hgraph/ops/linear.py", "hgraph/ops/softmax.py", "tests/ops"
 ATTENTION = "hgraph/ops/attention.py"
+SOFT, SELECT, SOFT_TESTS = (
+    "hgraph/nn/hypergraph/soft.py",
+    "hgraph/nn/hypergraph/soft_select.py",
+    "tests/papers/test_03_softhgnn.py",
+)
+AREA, ACE, YOLO_TESTS = "hgraph/nn/vision/area.py", "hgraph/nn/vision/hyperace.py", "tests/papers/test_07_yolov13.py"
 HYPER, GRAPH, STRUCTURE = "tests/nn/test_hypergraph.py", "tests/nn/test_graph.py", "tests/structure"
 
 MUTATIONS = [
@@ -64,6 +70,39 @@ MUTATIONS = [
         "gat: query and key swapped", GAT, "attend(graph.adj, query, key,", "attend(graph.adj, key, query,", GRAPH
     ),
     Mutation("gat: slope", GAT, "Additive(slope=self.negative_slope)", "Additive(slope=0.1)", GRAPH),
+    Mutation("soft: heads not averaged", SOFT, "scale = scale / self.num_heads", "pass", SOFT_TESTS),
+    Mutation(
+        "soft: offset dropped",
+        SOFT,
+        "return self.prototype_base + offset",
+        "return self.prototype_base + 0 * offset",
+        SOFT_TESTS,
+    ),
+    Mutation(
+        "soft: padding in the mean",
+        SOFT,
+        "count = mask.sum(-1, keepdim=True).clamp(min=1)",
+        "count = x.shape[-2]",
+        SOFT_TESTS,
+    ),
+    Mutation("soft: gate dropped", SOFT, "update = update * self.gate.to(update.dtype)", "pass", SOFT_TESTS),
+    Mutation(
+        "selection: the worst chosen",
+        SELECT,
+        "descending=True, stable=True",
+        "descending=False, stable=True",
+        SOFT_TESTS,
+    ),
+    Mutation("selection: no straight-through gradient", SELECT, "on = on + p - p.detach()", "pass", SOFT_TESTS),
+    Mutation("area: positional term dropped", AREA, "+ self.pe(v))", ")", YOLO_TESTS),
+    Mutation("area: q and k swapped", AREA, "q, k = self.qk(x)", "k, q = self.qk(x)", YOLO_TESTS),
+    Mutation(
+        "hyperace: order of the branches",
+        ACE,
+        "[y0, self.branch1(y1), *low, self.branch2(y1)]",
+        "[y0, self.branch2(y1), *low, self.branch1(y1)]",
+        YOLO_TESTS,
+    ),
     Mutation(
         "weights: incidence weights dropped",
         "hgraph/nn/hypergraph/_weights.py",
