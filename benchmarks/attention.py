@@ -102,10 +102,36 @@ def windowed(tokens: int, backward: bool, name: str) -> Case:
     return Case(name, {n: wrapped(m) for n, m in methods.items()}, limits, expected, rtol=1e-3)
 
 
+def patterned(tokens: int, pattern: str, backward: bool, name: str) -> Case:
+    """A pattern of blocks of 128 beside the causal window of blocks that visits about as many tiles."""
+    rows = tokens // 128
+    graph = {
+        "power": hgraph.patterns.power(tokens, 128, window=3, sink=128),
+        "strided": hgraph.patterns.strided(tokens, 16, causal=True),  # in the order of its residues
+        "global": hgraph.patterns.block_local(tokens, 128, before=5, causal=True) | hgraph.patterns.sinks(tokens, 128),
+    }[pattern]
+    count = graph.num_tiles(128)
+    width = next(w for w in range(1, rows + 1) if w * rows - w * (w - 1) // 2 >= count)
+    window = hgraph.patterns.block_local(tokens, 128, before=width - 1, causal=True)
+    tiles, even = graph.tiles(128), window.tiles(128)
+    q, k, v = inputs(tokens)
+    if backward:
+        q, k, v = (x.requires_grad_() for x in (q, k, v))
+    grad = torch.randn_like(v)
+    wrapped = (lambda m: gradient(m, [q, k, v], grad)) if backward else without_gradient
+    methods: dict[str, Method] = own(lambda: hgraph.attend(tiles, q, k, v).out)
+    limit = f"limit: a window of {even.num_tiles} tiles for {tiles.num_tiles}"
+    limits = {limit: wrapped(lambda: hgraph.attend(even, q, k, v).out)}
+    return Case(name, {n: wrapped(m) for n, m in methods.items()}, limits, None, rtol=1e-3)
+
+
 def suite(device: str) -> Mapping[str, Callable[[], Case]]:
     made: dict[str, Callable[[], Case]] = {}
     for tokens in (4096, 16384):
         for backward in (False, True):
             name = f"window 256 of {tokens // 1024}k tokens{' f+b' * backward}"
             made[name] = partial(windowed, tokens, backward, name)
+    for pattern in ("power", "strided", "global"):
+        name = f"{pattern} of 16k tokens"
+        made[name] = partial(patterned, 16384, pattern, False, name)
     return made

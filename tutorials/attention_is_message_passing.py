@@ -63,9 +63,9 @@ print("in two parts:", float((parts.out - tiled.out).abs().max()))
 power = patterns.power(256)
 window = patterns.sliding_window(256, 9, causal=True)
 print("layers   power  window")
-for layers in range(1, 9):
-    reached = [int(g.reach(layers).degree()[0, 0, -1]) for g in (power, window)]
-    print(f"{layers:6}{reached[0]:8}{reached[1]:8}")
+fields = zip(*(analysis.receptive_fields([graph] * 8) for graph in (power, window)), strict=True)
+for layers, reached in enumerate(fields, 1):
+    print(f"{layers:6}" + "".join(f"{int(field.degree()[0, 0, -1]):8}" for field in reached))
 print("distance 31 = 11111 in binary takes", int(patterns.power(32).first_hop(31)[0]), "hops")
 patterns.power(32).draw(kind="layers", layers=3).figure.savefig(OUT / "power_layers.png", dpi=120)
 

@@ -3,6 +3,7 @@
 from hgraph.nn.attention.axial import AxialAttention
 from hgraph.nn.attention.kinds import AttentionKind, require_kind, supported_kinds
 from hgraph.nn.attention.layer import CrossAttention, SelfAttention
+from hgraph.nn.attention.moa import MoAAttention, SpanRule, edge_influence, plan_spans, span_rules
 from hgraph.nn.attention.moh import HeadRouter, MixtureOfHeadAttention
 from hgraph.nn.attention.power import PowerAttention
 from hgraph.nn.attention.record import AttentionRecord, record_attention
@@ -18,11 +19,16 @@ __all__ = [
     "HeadRouter",
     "KVState",
     "MixtureOfHeadAttention",
+    "MoAAttention",
     "PowerAttention",
     "SelfAttention",
+    "SpanRule",
     "SparseQueryAttention",
+    "edge_influence",
+    "plan_spans",
     "record_attention",
     "require_kind",
     "rotate",
+    "span_rules",
     "supported_kinds",
 ]

@@ -15,10 +15,12 @@ from hgraph.nn import (
     AxialAttention,
     CrossAttention,
     MixtureOfHeadAttention,
+    MoAAttention,
     PowerAttention,
     SelfAttention,
     SparseQueryAttention,
 )
+from hgraph.nn.attention import SpanRule
 
 DIM = 8
 WINDOW = functools.partial(patterns.sliding_window, window=3)
@@ -51,6 +53,7 @@ CASES = {
     "AxialAttention": Case(lambda: AxialAttention(DIM, 2, causal=True), grid),
     "CrossAttention": Case(lambda: CrossAttention(DIM, 2, num_kv_heads=1), two),
     "MixtureOfHeadAttention": Case(lambda: MixtureOfHeadAttention(DIM, 4, shared_heads=2, top_k=1), tokens),
+    "MoAAttention": Case(lambda: MoAAttention(DIM, 2, [SpanRule(2, 0.0), SpanRule(0, 0.5)], sink=1, block=2), tokens),
     "PowerAttention": Case(lambda: PowerAttention(DIM, 2, block=2, window=1, rotary=100.0), tokens),
     "SelfAttention": Case(lambda: SelfAttention(DIM, 4, pattern=WINDOW, num_kv_heads=2, causal=True), tokens),
     "SparseQueryAttention": Case(lambda: SparseQueryAttention(DIM, 4, num_query_heads=2, num_kv_heads=1), tokens),

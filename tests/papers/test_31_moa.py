@@ -1,0 +1,159 @@
+"""Mixture of attention spans (card 31): influence, search space, the integer program, limits, decoding."""
+
+from __future__ import annotations
+
+import itertools
+
+import pytest
+import torch
+
+from hgraph import patterns
+from hgraph.errors import ArgumentError
+from hgraph.nn import MoAAttention, SelfAttention
+from hgraph.nn.attention import KVState, SpanRule, edge_influence, plan_spans, span_rules
+
+
+def numbers(*shape, seed=0):
+    return torch.randn(*shape, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
+
+
+def test_moaattention_parity():
+    """Loops over heads and tokens of each head's own band."""
+    rules = [SpanRule(4, 0.0), SpanRule(0, 0.5), SpanRule(-6, 1.0), SpanRule(0, 1.0)]
+    layer = MoAAttention(8, 4, rules, num_kv_heads=2, sink=3, block=2).double()
+    x, n = numbers(19, 8), 19
+    q, k, v = (f(x).unflatten(-1, (-1, 2)) for f in (layer.query, layer.key, layer.value))
+    out = torch.zeros(n, 4, 2, dtype=torch.float64)
+    for h, rule in enumerate(rules):
+        width = max(1, int(rule.alpha / 2 + rule.beta * 10))  # of ten blocks, the last cut short
+        for t in range(n):
+            heard = [s for s in range(t + 1) if s < 3 or t // 2 - s // 2 < width]
+            score = torch.stack([q[t, h] @ k[s, h // 2] / 2**0.5 for s in heard]).softmax(0)
+            out[t, h] = sum(a * v[s, h // 2] for a, s in zip(score, heard, strict=True))
+    torch.testing.assert_close(layer(x), layer.out(out.flatten(1)), rtol=1e-12, atol=1e-12)
+
+
+def test_influence_is_the_change_of_the_linearised_loss():
+    n = 9
+    q, k, v, grad = (numbers(n, 2, 4, seed=i) for i in range(4))
+    found = edge_influence(q, k, v, grad, block=1)
+    for h in range(2):
+        share = (q[:, h] @ k[:, h].T / 2).masked_fill(torch.ones(n, n).triu(1).bool(), -torch.inf).softmax(-1)
+        flow = grad[:, h] @ v[:, h].T
+        for i in range(n):
+            for j in range(i + 1):
+                kept = share[i].clone()
+                kept[j] = 0
+                kept = kept / kept.sum() if i else kept  # the only edge of its row leaves nothing
+                change = (flow[i] * kept).sum() - (flow[i] * share[i]).sum()
+                assert abs(float(found[h, i, j]) - abs(float(change))) < 1e-12
+
+
+def test_the_gradient_is_that_of_the_shares():
+    n = 7
+    q, k, v, grad = (numbers(n, 4, seed=i) for i in range(4))
+    share = (q @ k.T / 2).masked_fill(torch.ones(n, n).triu(1).bool(), -torch.inf).softmax(-1).requires_grad_()
+    flow = torch.autograd.grad((share @ v * grad).sum(), share)[0]
+    torch.testing.assert_close(flow, grad @ v.T, rtol=1e-10, atol=1e-10)
+
+
+def test_search_space_and_published_densities():
+    assert len(span_rules(2048, 8192, 16384)) == 48
+    counts = {(0, 1): 279, (0, 5): 183, (0, 6): 171, (0, 2): 122, (0, 7): 102, (-1024, 8): 75, (0, 4): 64}
+    counts |= {(0, 3): 17, (1024, 1): 11}
+    total = sum(counts.values())
+    assert total == 32 * 32
+    means = [sum(c * (a + b / 8 * n) / n for (a, b), c in counts.items()) / total for n in (2048, 4096, 8192, 16384)]
+    assert [round(m, 3) for m in means] == [0.469, 0.484, 0.492, 0.496]
+
+
+def test_the_limits():
+    x = numbers(2, 37, 8)
+    plain = SelfAttention(8, 2, causal=True).double()
+    layer = MoAAttention(8, 2, [SpanRule(0, 1.0)] * 2, sink=0, block=4).double()
+    layer.load_state_dict(plain.state_dict())
+    torch.testing.assert_close(layer(x), plain(x), rtol=1e-12, atol=1e-12)
+    stream = MoAAttention(8, 2, [SpanRule(8, 0.0)] * 2, sink=4, block=4).graph_of(37)
+    expected = patterns.block_local(37, 4, before=1, causal=True) | patterns.sinks(37, 4)
+    assert all(stream.of(head=h).equal(expected) for h in range(2))
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_the_plan_is_the_best_of_all(seed):
+    """Four heads and six rules: all 1,296 plans."""
+    rules = [SpanRule(0, b / 8) for b in (1, 2, 4, 6, 8)] + [SpanRule(32, 0.0)]
+    influence = {n: numbers(1, 4, n // 8, n // 8, seed=seed + n).abs().tril() for n in (64, 128)}
+    density = {64: 0.6, 128: 0.55}
+    plan = plan_spans(influence, rules, density, block=8)
+
+    def cost(choice):
+        total = 0.0
+        for n, matter in influence.items():
+            for h, r in enumerate(choice):
+                band = rules[r].blocks(n, 8)
+                total += sum(float(matter[0, h, i, j]) for i in range(n // 8) for j in range(1, i + 1) if i - j >= band)
+        return total
+
+    def allowed(choice):
+        within = all(
+            sum(min(rules[r].blocks(n, 8) + 1, n // 8) / (n // 8) for r in choice) / 4 <= bound + 1e-9
+            for n, bound in density.items()
+        )
+        return within and len(set(choice)) <= 2
+
+    costs = {(h, r): cost([r if i == h else 4 for i in range(4)]) for h in range(4) for r in range(6)}
+    assert cost([4] * 4) == 0  # the full band removes nothing, so single costs add up
+    best = min(sum(costs[h, r] for h, r in enumerate(c)) for c in itertools.product(range(6), repeat=4) if allowed(c))
+    found = plan[0].tolist()
+    assert allowed(found)
+    assert abs(sum(costs[h, r] for h, r in enumerate(found)) - best) < 1e-9
+    with pytest.raises(ArgumentError, match="density: expected a budget that some plan keeps"):
+        plan_spans(influence, rules, {64: 0.01}, block=8)
+
+
+def test_long_heads_get_long_spans():
+    """Half of 16 heads look 16 tokens back, half 512: the plan beats one band for all at the same density."""
+    n, block = 1024, 64
+    blocks = n // block
+    apart = (torch.arange(n).unsqueeze(1) - torch.arange(n)).double()
+    matters = []
+    for reach in (16, 512):
+        decay = torch.where(apart >= 0, torch.exp(-apart / reach), 0.0)
+        matters.append(decay.unflatten(1, (blocks, block)).unflatten(0, (blocks, block)).sum((1, 3)))
+    influence = torch.stack([matters[0]] * 8 + [matters[1]] * 8).unsqueeze(0)
+    rules = [SpanRule(0, b / 8) for b in range(1, 9)]
+    plan = plan_spans({n: influence}, rules, {n: 0.5}, block=block)[0]
+    slopes = [rules[int(r)].beta for r in plan]
+    assert max(slopes[:8]) <= 0.25
+    assert min(slopes[8:]) >= 0.5
+
+    def lost(betas):
+        rows = torch.arange(blocks)
+        outside = [(rows.unsqueeze(1) - rows >= SpanRule(0, b).blocks(n, block)) & (rows > 0) for b in betas]
+        return float(sum((influence[0, h] * out).sum() for h, out in enumerate(outside)))
+
+    assert lost(slopes) <= lost([3 / 8] * 16) / 3
+
+
+def test_decoding_is_the_whole_forward():
+    layer = MoAAttention(8, 2, [SpanRule(4, 0.0), SpanRule(0, 0.5)], sink=2, block=4, rotary=100.0).double()
+    x, state = numbers(1, 30, 8), KVState(30)
+    steps = torch.cat([layer(x[:, :13], state=state), *(layer(x[:, t : t + 1], state=state) for t in range(13, 30))], 1)
+    torch.testing.assert_close(steps, layer(x), rtol=1e-12, atol=1e-12)
+
+
+def test_heads_may_be_put_in_another_order():
+    """Equal spans side by side: projections permuted alike, the same output."""
+    rules = [SpanRule(4, 0.0), SpanRule(0, 1.0), SpanRule(4, 0.0), SpanRule(0, 1.0)]
+    order = [0, 2, 1, 3]
+    one = MoAAttention(8, 4, rules, sink=2, block=2).double()
+    other = MoAAttention(8, 4, [rules[h] for h in order], sink=2, block=2).double()
+    own = torch.tensor([h * 2 + d for h in order for d in range(2)])
+    with torch.no_grad():
+        for name in ("query", "key", "value"):
+            getattr(other, name).weight.copy_(getattr(one, name).weight[own])
+            getattr(other, name).bias.copy_(getattr(one, name).bias[own])
+        other.out.weight.copy_(one.out.weight[:, own])
+        other.out.bias.copy_(one.out.bias)
+    x = numbers(25, 8)
+    torch.testing.assert_close(other(x), one(x), rtol=1e-12, atol=1e-12)
