@@ -323,9 +323,9 @@ def attend_grads(
     return q, k, v, bias
 
 
-def sample(indptr: Tensor, rows: Tensor, first: Tensor, count: int, fanout: int, seed: int) -> Tensor:
-    """[count] edges: ``fanout`` of each given row at most, the i-th row's from ``first[i]`` on."""
-    chosen = torch.empty(count, dtype=torch.int64)
+def sample(indptr: Tensor, rows: Tensor, first: Tensor, fanout: int, seed: int) -> Tensor:
+    """[E'] edges: ``fanout`` of each given row at most, the i-th row's from ``first[i]`` to ``first[i + 1]``."""
+    chosen = torch.empty(int(first[-1]), dtype=torch.int64)
     sizes = (len(rows), fanout, seed, torch.get_num_threads())
     _call("hgraph_sample", (indptr,), rows.contiguous(), first.contiguous(), chosen, *sizes)
     return chosen

@@ -5,6 +5,7 @@ from hgraph.ops.backend import backend, backends, current_backend
 from hgraph.ops.edge import Additive, Dot, edge_score, edge_softmax
 from hgraph.ops.merge import merge
 from hgraph.ops.propagate import propagate
+from hgraph.ops.sample import sample_neighbours
 from hgraph.ops.scan import Affine, Memory, Monoid, ScanResult, SoftmaxState, scan
 from hgraph.ops.scatter import gather, scatter, segment_reduce
 from hgraph.ops.tokens import Relative, alibi
@@ -30,6 +31,7 @@ __all__ = [
     "gather",
     "merge",
     "propagate",
+    "sample_neighbours",
     "scan",
     "scatter",
     "segment_reduce",

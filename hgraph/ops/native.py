@@ -127,6 +127,10 @@ def _attend_grads(adj: Rows, q: Tensor | None, k: Tensor | None, v: Tensor, bias
     return native.attend_grads((adj[0], adj[1], adj[7]), (adj[3], adj[4], adj[6]), given, lse, delta, grad)
 
 
+def _sample(adj: Rows, targets: Tensor, indptr: Tensor, fanout: int, seed: Tensor) -> Any:
+    return native.sample(adj[0], targets, indptr, fanout, int(seed))
+
+
 KERNELS = {
     "spmm": _spmm,
     "sddmm": _sddmm,
@@ -136,4 +140,5 @@ KERNELS = {
     "softmax_grads": _softmax_grads,
     "attend": _attend,
     "attend_grads": _attend_grads,
+    "sample": _sample,
 }
