@@ -22,6 +22,8 @@ import hgraph
 from hgraph.ops.backend import current_backend
 
 Method = Callable[[], Any]
+_SLOW = 300.0  # milliseconds
+PEERS = {"take part": True}  # False with --own: then nobody else is imported either
 
 
 @dataclass(frozen=True)
@@ -149,16 +151,17 @@ def difference(result: Any, expected: Any) -> float:
 def interleaved(methods: Mapping[str, Method], took: Mapping[str, float], setting: Setting) -> dict[str, list[float]]:
     """Milliseconds of every round of every method; a slow one sits out once it has had its time, two rounds at least.
 
-    ``took`` is what one call took; calls far below a millisecond are averaged over some.
+    ``took`` is what one call took: of a slow method that is its first round. Calls of a few milliseconds and less are
+    averaged over some.
     """
     rounds, repeat = {}, {}
     for name in methods:
-        repeat[name] = max(1, min(50, int(2 / max(took[name], 1e-3))))
+        repeat[name] = max(1, min(100, int(10 / max(took[name], 1e-3))))
         rounds[name] = max(2, min(setting.rounds, int(setting.seconds * 1e3 / max(took[name] * repeat[name], 1e-3))))
-    times: dict[str, list[float]] = {name: [] for name in methods}
-    for i in range(max(rounds.values())):
+    times = {name: [took[name]] if took[name] > _SLOW else [] for name in methods}
+    for _ in range(max(rounds.values())):
         for name, method in methods.items():
-            if i < rounds[name]:
+            if len(times[name]) < rounds[name]:
                 times[name].append(_milliseconds(method, repeat[name], setting))
     return times
 
@@ -224,8 +227,8 @@ def gradient(method: Method, inputs: list[Tensor], grad: Tensor) -> Method:
 
 def present(makers: Mapping[str, Callable[[], Method]]) -> dict[str, Method]:
     """The methods of those packages that are installed."""
-    found = {}
-    for name, make in makers.items():
+    found: dict[str, Method] = {}
+    for name, make in makers.items() if PEERS["take part"] else ():
         with contextlib.suppress(ImportError, OSError):  # OSError: built for another torch
             found[name] = make()
     return found

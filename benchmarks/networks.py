@@ -105,15 +105,13 @@ class GCNOnPyG(nn.Module):
         from torch_geometric.nn import GCNConv
 
         super().__init__()
-        adj = graph.adj
-        weight = torch.ones(adj.num_edges)
-        matrix = torch.sparse_csr_tensor(
-            adj.indptr.long(), adj.indices.long(), weight, adj.shape, check_invariants=False
-        )
+        adj = graph.adj.add_self_loops()  # PyG adds them to a matrix whether or not it has them
+        parts = (adj.indptr.long(), adj.indices.long(), torch.ones(adj.num_edges))
+        matrix = torch.sparse_csr_tensor(*parts, adj.shape, check_invariants=False)
         self.structure = matrix if csr else graph.edge_index
         self.conv = nn.ModuleList()
         for own in convs(model):
-            peer = GCNConv(*own.weight.shape, cached=True)
+            peer = GCNConv(*own.weight.shape, cached=True, add_self_loops=not csr)
             peer.load_state_dict({"lin.weight": own.weight.T, "bias": own.bias})
             self.conv.append(peer)
 

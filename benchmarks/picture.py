@@ -6,6 +6,8 @@ import math
 from pathlib import Path
 from typing import Any
 
+from hgraph.benchmarks.records import figures
+
 OWN, PEER, LIMIT = "#1b7f5c", "#9aa5b1", "#e0e4e8"
 
 
@@ -14,6 +16,9 @@ def draw(rows: list[dict[str, str]], path: Path) -> None:
     import matplotlib as mpl
     from matplotlib.figure import Figure
 
+    if rows[0]["suite"] == "growth":
+        _growth(rows, path)
+        return
     with mpl.rc_context({"font.size": 8}):
         cases = list(dict.fromkeys(row["case"] for row in rows))
         columns = min(3, len(cases))
@@ -39,7 +44,7 @@ def _panel(axes: Any, case: str, rows: list[dict[str, str]]) -> None:
         value, method = float(row["min"]), row["method"]
         colour = OWN if method.startswith("hgraph") else LIMIT if method.startswith("limit") else PEER
         axes.barh(at, min(value, end), color=colour, edgecolor="#5c6670", linewidth=0.4)
-        text = f" {value:.3g} {row['unit'].split()[0]}"
+        text = f" {figures(value)} {row['unit'].split()[0]}"
         if row["ratio_to_hgraph"] and method != "hgraph":
             text += f"  ({float(row['ratio_to_hgraph']):.2g}x)"
         inside = value > 0.55 * end
@@ -49,3 +54,20 @@ def _panel(axes: Any, case: str, rows: list[dict[str, str]]) -> None:
     axes.set_xlim(0, min(end, max(float(row["min"]) for row in rows)) * 1.05)
     for side in ("top", "right"):
         axes.spines[side].set_visible(False)
+
+
+def _growth(rows: list[dict[str, str]], path: Path) -> None:
+    """Cost for a million edges over the number of edges: linear is level."""
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(10, 4), layout="constrained")
+    for i, unit in enumerate(dict.fromkeys(row["unit"] for row in rows)):
+        axes = figure.add_subplot(1, 2, i + 1)
+        for case in dict.fromkeys(row["case"] for row in rows if row["unit"] == unit):
+            points = [(int(r["method"].split()[0]), float(r["min"])) for r in rows if r["case"] == case and r["min"]]
+            axes.plot(*zip(*((n, v / n * 1e6) for n, v in points), strict=True), marker="o", label=case.split(",")[0])
+        axes.set(xscale="log", yscale="log", xlabel="edges", ylabel=f"{unit.split()[0]} for a million edges")
+        axes.set_title("time of one call" if unit == "ms" else "peak memory above the inputs", loc="left", fontsize=10)
+        axes.grid(visible=True, which="major", linewidth=0.3)
+        axes.legend(fontsize=7)
+    figure.savefig(path, dpi=90)

@@ -124,6 +124,11 @@ def rows(
     return [{name: row[name] for name in FIELDS} for row in found]
 
 
+def figures(value: float) -> str:
+    """A number with three figures."""
+    return f"{value:.0f}" if value >= 100 else f"{value:.3g}"
+
+
 def table(found: list[dict[str, str]]) -> str:
     """The rows of one case for people."""
     first = found[0]

@@ -7,6 +7,7 @@ import importlib
 import os
 import time
 import warnings
+from collections.abc import Callable
 from pathlib import Path
 
 import torch
@@ -42,21 +43,28 @@ def main(arguments: list[str] | None = None) -> int:
     warnings.filterwarnings("ignore", message=".*[Ss]parse")  # torch calls its sparse tensors a beta
     torch.set_num_threads(given.threads)
     setting = harness.Setting(given.threads, given.rounds, given.seconds, given.device, given.own)
+    harness.PEERS["take part"] = not given.own
     refused = 0
     for name in given.suites:
         begin = time.perf_counter()
-        rows, wrong = run_suite(name, setting, given.only)
+        path = given.out.resolve() / f"{name}{given.suffix}.csv"
+        # Written anew after every case: what was measured before a stop is kept.
+        rows, wrong = run_suite(name, setting, given.only, lambda found, path=path: records.save(path, found))
         refused += wrong
         if rows:
-            path = records.save(given.out.resolve() / f"{name}{given.suffix}.csv", rows)
             if not given.own:
                 picture.draw(rows, path.with_suffix(".png"))
             print(f"\nwritten: {os.path.relpath(path)} ({time.perf_counter() - begin:.0f} s)", flush=True)
     return 1 if refused else 0
 
 
-def run_suite(name: str, setting: harness.Setting, only: str = "") -> tuple[list[dict[str, str]], int]:
-    """The rows of every case whose name contains ``only``, and how many cases were refused because results differ."""
+def run_suite(
+    name: str, setting: harness.Setting, only: str = "", keep: Callable[[list[dict[str, str]]], object] | None = None
+) -> tuple[list[dict[str, str]], int]:
+    """The rows of every case whose name contains ``only``, and how many cases were refused because results differ.
+
+    ``keep`` is handed all rows so far after every case.
+    """
     suite = importlib.import_module(f"hgraph.benchmarks.{name}").suite(setting.device)
     facts = records.machine() | {
         "threads": str(setting.threads), "clock": setting.clock, "device": setting.device,
@@ -76,6 +84,8 @@ def run_suite(name: str, setting: harness.Setting, only: str = "") -> tuple[list
         else:
             print(records.table(rows), flush=True)
             found += rows
+            if keep is not None:
+                keep(found)
     return found, refused
 
 

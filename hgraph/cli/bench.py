@@ -10,7 +10,7 @@ from typing import Annotated, Any
 
 import typer
 
-from hgraph.cli.common import JsonOption, check_folder, plain_errors
+from hgraph.cli.common import JsonOption, QuietOption, check_folder, plain_errors
 from hgraph.errors import ArgumentError, HgraphError
 
 
@@ -53,7 +53,7 @@ def bench(
         str | None, typer.Option(metavar="REV", help="Hold the checkout beside this commit, hgraph alone.")
     ] = None,
     out: Annotated[Path, typer.Option(help="Folder for the CSV files and pictures.")] = Path("runs/bench"),
-    quiet: Annotated[bool, typer.Option("--quiet", help="Print no tables.")] = False,
+    quiet: QuietOption = False,
     as_json: JsonOption = False,
 ) -> None:
     """Measure hgraph beside its peers and the limits of this machine: ops, models, attention, memory.

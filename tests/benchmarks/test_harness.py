@@ -87,7 +87,7 @@ def test_an_epoch_is_held_against_gradients_and_limits_against_nothing():
 def test_methods_take_turns_and_slow_ones_stop_early():
     turns = []
     methods = {name: (lambda n=name: turns.append(n)) for name in ("a", "b")}
-    times = harness.interleaved(methods, {"a": 100.0, "b": 2.0}, harness.Setting(rounds=5, seconds=0.3))
+    times = harness.interleaved(methods, {"a": 100.0, "b": 20.0}, harness.Setting(rounds=5, seconds=0.3))
     assert turns == ["a", "b", "a", "b", "a", "b", "b", "b"]
     assert {name: len(t) for name, t in times.items()} == {"a": 3, "b": 5}
 
@@ -215,6 +215,22 @@ def test_a_refused_case_gives_no_row_and_exit_code_1(tmp_path, monkeypatch, caps
     assert "REFUSED two: hgraph differs" in printed
     assert "three: not run: no such pattern" in printed
     assert not list(tmp_path.iterdir())
+
+
+def test_what_was_measured_before_a_stop_is_kept(tmp_path, monkeypatch):
+    def stop():
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(ops, "suite", lambda device: {"two": case, "three": stop})
+    with pytest.raises(KeyboardInterrupt):
+        runner.main(["ops", "--out", str(tmp_path)])
+    assert [row["case"] for row in records.read_csv(tmp_path / "ops.csv")] == ["two"]
+
+
+def test_a_slow_first_call_is_its_first_round():
+    times = harness.interleaved({"a": lambda: None}, {"a": 400.0}, harness.Setting(rounds=5, seconds=0.3))
+    assert len(times["a"]) == 2
+    assert times["a"][0] == 400.0
 
 
 def test_every_setting_of_the_allocator_starts_from_nothing(monkeypatch):

@@ -1,0 +1,251 @@
+"""benchmarks/README.md and the short table of README.md, made from benchmarks/results/*.csv.
+
+python -m hgraph.benchmarks.page            # writes both; a test holds them against the files
+"""
+
+from __future__ import annotations
+
+import re
+import statistics
+from pathlib import Path
+
+from hgraph.benchmarks import records
+from hgraph.benchmarks.records import figures
+from hgraph.benchmarks.targets import TARGETS, WHY, Target
+
+ROOT = records.RESULTS.parents[1]
+Rows = list[dict[str, str]]
+BEGIN, END = "<!-- speed: python -m hgraph.benchmarks.page -->", "<!-- /speed -->"
+
+_HEAD = """# Speed and memory
+
+Made by `python -m hgraph.benchmarks.page` from the files in `results/`. To measure it on your machine:
+
+```
+pip install 'hgraph[bench]'              # the peers; numba, torch_scatter and DGL take part where they are installed
+hgraph bench all                         # about twelve minutes of one quiet core; runs/bench/*.csv and a picture each
+hgraph bench ops --only arxiv --rounds 5
+hgraph bench models --only GAT --allocator huge-pages
+hgraph bench ops --compare HEAD~20       # two commits side by side, in processes that take turns
+hgraph bench all --out benchmarks/results && python -m hgraph.benchmarks.page      # this page anew
+```
+
+**How.** Every method must give the same result before it is timed; if hgraph's is wrong, nothing is. Methods take
+turns, round by round, in one process. One thread is timed by the process's CPU time, so that other programs do not
+count; the least and the median of the rounds are kept, ratios are of the least. All methods of a process share one
+allocator. Memory is the peak of a process of its own above its inputs. `--device cuda` exists for the ops suite and
+has never been run on a GPU.
+
+**Cases**, all seeded: *hyper64*, 20,000 x 50,000 with 490 k edges, F = 64; *arxiv128*, the size of ogbn-arxiv
+(169,343 vertices, 1.43 M edges with loops, power law, random numbers), F = 128; *big64*, 500,000 x 1,000,000 with
+4.78 M edges, F = 64; *cora16*, the size of Cora, F = 16. *HGNN 50k*: 50,000 vertices, 20,000 hyperedges, 64-64-16.
+*GCN Cora*: 1433-16-7; *GCN arxiv*: 128-128-40; *GAT*: 8 heads of 8, then one.
+
+**Limits.** A sum cannot be faster than the *pure gather* of the rows it reads; *C++ loop* is a plain row loop
+(`reference.cpp`); *MLP only* is the network without its structure. Shared memory moves single ratios by up to 1.4
+from run to run.
+"""
+
+_TARGETS = """
+## Targets
+
+One thread. A bound from above is hgraph's time over the limit's, one from below the peer's time over hgraph's.
+"""
+
+_ALLOCATOR = """
+## Allocators and huge pages
+
+A fresh output of 80 MB and more costs as much in page faults as the sum that fills it. Two settings of the environment
+help, given before Python starts:
+
+- `THP_MEM_ALLOC_ENABLE=1`: torch gets large tensors on huge pages. Single products of 80 MB and more gain 1.2 to 2x
+  (every library's do), tensors of some MB gain nothing. **It slows others down**: PyG's GAT takes 1.7 to 1.8 times as
+  long with it, so no ratio to PyG under huge pages is a headline here.
+- `MALLOC_MMAP_THRESHOLD_=2147483648 MALLOC_TRIM_THRESHOLD_=4294967296` (glibc): freed memory is kept for the next
+  tensor of that size, at the price of a process that does not shrink.
+
+`hgraph bench ... --allocator default|huge-pages|kept` measures under either, all methods alike.
+"""
+
+_LOCALITY = """
+## What renumbering and bfloat16 pay
+
+`hgraph.reorder(structure, method)` renumbers once; the same sum then reads nearby rows. `hgraph` is the graph as it is
+numbered, at random. Where the graph has locality, the renumbered sum runs below the pure gather of the graph as
+numbered, which is the limit of every method that leaves the numbers alone. On a power law without locality it gains
+nothing. Features in bfloat16 (sums in float32) halve the bytes read, and come near to halving the time.
+"""
+
+_GROWTH = """
+## Growth
+
+Ten edges a vertex, F = 32, one thread, a process a point: cost of one call over the number of edges. Linear is level;
+the step between 100 k and 1 M edges is where the features leave the cache.
+
+![time and memory over the number of edges](results/growth.png)
+"""
+
+
+def read(name: str) -> Rows:
+    path = records.RESULTS / f"{name}.csv"
+    return records.read_csv(path) if path.exists() else []
+
+
+def page() -> str:
+    """benchmarks/README.md."""
+    parts = [_HEAD, _machine(), _TARGETS, _targets(), _why()]
+    for suite, title in (("ops", "Verbs"), ("models", "Networks"), ("attention", "Token attention"),
+                         ("memory", "Peak memory"), ("compiled", "`torch.compile` against eager")):  # fmt: skip
+        if rows := read(suite):
+            parts.append(f"\n## {title}\n\n{_picture(suite)}{_cases(rows)}")
+    parts += [_ALLOCATOR, _under_huge_pages(), _LOCALITY, _cases(read("locality"))]
+    if rows := read("growth"):
+        parts += [_GROWTH, _growth(rows)]
+    if rows := [row for name in ("ops", "models") for row in read(f"{name}-2-threads")]:
+        busy = max(float(row["load"]) for row in rows)
+        parts.append(
+            f"\n## Two threads\n\nWall time, under a load of up to {busy:.0f}: ratios, loosely.\n\n{_cases(rows)}"
+        )
+    return "".join(parts)
+
+
+def short() -> str:
+    """The table of README.md: times of the peers over hgraph's."""
+    lines = ["| on one core | hgraph | PyG | DHG | torch |", "|---|---:|---:|---:|---:|"]
+    models, ops, memory = read("models"), read("ops"), read("memory")
+    for case in dict.fromkeys(row["case"] for row in models):
+        peers = ("PyG HypergraphConv", "PyG edge_index, cached", "PyG GATConv")
+        lines.append(_short(case, [row for row in models if row["case"] == case], "ms", peers, "DHG", ""))
+    for rows, case, unit in (
+        (ops, "sum arxiv128", "ms"),
+        (ops, "sum arxiv128 f+b", "ms"),
+        (memory, "sum arxiv128", "MiB"),
+    ):
+        chosen = [row for row in rows if row["case"] == case]
+        name = f"{case}, peak memory" if unit == "MiB" else case
+        lines.append(_short(name, chosen, unit, ("PyG EdgeIndex",), "", "torch gather + index_add"))
+    return "\n".join(line for line in lines if line)
+
+
+def _short(name: str, rows: Rows, unit: str, pyg: tuple[str, ...], dhg: str, torch: str) -> str:
+    by_method = {row["method"]: row for row in rows if row["min"]}
+    if "hgraph" not in by_method:
+        return ""
+
+    def ratio(*methods: str) -> str:
+        found = next((by_method[m] for m in methods if m in by_method), None)
+        return f"{figures(float(found['ratio_to_hgraph']))}x" if found else ""
+
+    own = f"{figures(float(by_method['hgraph']['min']))} {unit}"
+    return f"| {name} | {own} | {ratio(*pyg)} | {ratio(dhg)} | {ratio(torch)} |"
+
+
+# ---------------------------------------------------------------------- pieces
+
+
+def _machine() -> str:
+    rows = [row for name in ("ops", "models", "attention", "memory") for row in read(name)]
+    if not rows:
+        return ""
+    first = rows[0]
+    loads = statistics.median(float(row["load"]) for row in rows)
+    dates = sorted({row["date"] for row in rows})
+    backends = " and ".join(sorted({row["backend"] for row in rows}))
+    commits = ", ".join(sorted({row["commit"] for row in rows}))
+    return (
+        f"\n**Machine.** {first['cpu']}, {first['cores']} cores, shared (median load {loads:.1f}); "
+        f"{' to '.join(dict.fromkeys((dates[0], dates[-1])))}, Python {first['python']}, torch {first['torch']}, "
+        f"PyG {first['pyg']}, DHG {first['dhg']}; {first['allocator']} allocator; backend {backends}; "
+        f"commit {commits}.\n"
+    )
+
+
+def _targets() -> str:
+    lines = [
+        "\n| no. | case | hgraph over the limit, or the peer over hgraph | target | found | |",
+        "|---|---|---|---:|---:|---|",
+    ]
+    files: dict[str, Rows] = {}
+    for target in TARGETS:
+        rows = files.setdefault(target.suite, read(target.suite))
+        found = target.found(rows)
+        sign = "<=" if target.at_most else ">="
+        unit = "x" if target.other else " MiB"
+        said = "not measured" if found is None else f"{figures(found)}{unit}"
+        verdict = "" if found is None else "reached" if target.reached(found) else "**missed**"
+        what = target.other.removeprefix("limit: ") or "peak memory"
+        bound = f"{sign} {target.bound:g}{unit}"
+        lines.append(f"| {target.number} | {target.case} | {what} | {bound} | {said} | {verdict} |")
+    return "\n".join(lines) + "\n"
+
+
+def _why() -> str:
+    """What stands between hgraph and those targets that it missed."""
+    missed = sorted({t.number for t in TARGETS if _missed(t)})
+    lines = [f"- {number}: {WHY[number]}" for number in missed if number in WHY]
+    return "\nWhat stands between:\n\n" + "\n".join(lines) + "\n" if lines else ""
+
+
+def _missed(target: Target) -> bool:
+    found = target.found(read(target.suite))
+    return found is not None and not target.reached(found)
+
+
+def _picture(suite: str) -> str:
+    there = (records.RESULTS / f"{suite}.png").exists()
+    return f"![{suite}](results/{suite}.png)\n\n" if there else ""
+
+
+def _cases(rows: Rows) -> str:
+    lines = ["| case | method | min | median | x hgraph |", "|---|---|---:|---:|---:|"]
+    before = ""
+    for row in rows:
+        case = row["case"] if row["case"] != before else ""
+        before = row["case"]
+        unit = row["unit"].split()[0]
+        numbers = "left out | | " if not row["min"] else (
+            f"{figures(float(row['min']))} {unit} | {figures(float(row['median']))} {unit} | "
+            f"{figures(float(row['ratio_to_hgraph'])) if row['ratio_to_hgraph'] else ''}"
+        )  # fmt: skip
+        lines.append(f"| {case} | {row['method']} | {numbers} |")
+    return "\n".join(lines) + "\n"
+
+
+def _under_huge_pages() -> str:
+    plain, huge = read("models"), read("models-huge-pages")
+    if not huge:
+        return ""
+    lines = ["\n| case | method | default | huge pages |", "|---|---|---:|---:|"]
+    for row in huge:
+        same = next((r for r in plain if (r["case"], r["method"]) == (row["case"], row["method"])), None)
+        if same and same["min"] and row["min"]:
+            times = " | ".join(f"{figures(float(r['min']))} ms" for r in (same, row))
+            lines.append(f"| {row['case']} | {row['method']} | {times} |")
+    return "\n".join(lines) + "\n"
+
+
+def _growth(rows: Rows) -> str:
+    sizes = list(dict.fromkeys(row["method"] for row in rows))
+    lines = [f"\n| for 1 M edges | {' | '.join(sizes)} |", "|---|" + "---:|" * len(sizes)]
+    for case in dict.fromkeys(row["case"] for row in rows):
+        cells = []
+        for row in (r for r in rows if r["case"] == case):
+            edges = int(row["method"].split()[0])
+            cells.append(f"{figures(float(row['min']) / edges * 1e6)} {row['unit'].split()[0]}")
+        lines.append(f"| {case} | {' | '.join(cells)} |")
+    return "\n".join(lines) + "\n"
+
+
+def in_readme(text: str) -> str:
+    """README.md with its table made anew."""
+    return re.sub(f"(?<={re.escape(BEGIN)}\n).*?(?={re.escape(END)})", lambda _: f"\n{short()}\n\n", text, flags=re.S)
+
+
+def main() -> None:
+    readme = ROOT / "README.md"
+    Path(ROOT / "benchmarks" / "README.md").write_text(page(), encoding="utf-8")
+    readme.write_text(in_readme(readme.read_text(encoding="utf-8")), encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()
