@@ -268,11 +268,12 @@ def test_these_suites_measure_an_hgraph_from_another_folder(tmp_path):
 
 
 def test_then_and_now_side_by_side(tmp_path, monkeypatch):
-    asked = []
+    asked, trees = [], set()
 
     def measured(tree, arguments, **_):
         out = tmp_path.__class__(arguments[arguments.index("--out") + 1])
         asked.append("now" if tree == compare.root() else "then")
+        trees.add(tree)
         value = "1.0" if asked[-1] == "now" else str(3.0 - 0.5 * len(asked))
         facts = dict.fromkeys(
             ("unit", "threads", "clock", "device", "date", "cpu", "load", "allocator", "python", "torch"), "-"
@@ -287,10 +288,10 @@ def test_then_and_now_side_by_side(tmp_path, monkeypatch):
     assert (row["then_min"], row["now_min"], row["then_over_now"]) == ("0.5000", "1.0000", "0.500")
     assert (row["commit_then"], row["commit_now"], row["processes"]) == ("then", "now", "3")
     assert "0.500" in compare.table([row])
-    listing = subprocess.run(
-        ["git", "-C", compare.root(), "worktree", "list"], capture_output=True, text=True, check=True
-    )
-    assert "/tree" not in listing.stdout
+    (then,) = trees - {compare.root()}
+    command = ["git", "-C", compare.root(), "worktree", "list"]
+    assert str(then) not in subprocess.run(command, capture_output=True, text=True, check=True).stdout
+    assert not then.exists()
 
 
 @pytest.mark.skipif(not (records.RESULTS.parents[1] / ".git").exists(), reason="no checkout")
