@@ -16,6 +16,7 @@ from hgraph.distill.report import write_report
 from hgraph.distill.soft_labels import Labels, SoftLabels, soft_label_loss
 from hgraph.distill.teach import distill
 from hgraph.distill.teachers import calibrated, ensemble, fit_temperature
+from hgraph.distill.towers import distill_recommender, export_towers
 
 __all__ = [
     "Comparison",
@@ -37,8 +38,10 @@ __all__ = [
     "compare",
     "dhg_teacher",
     "distill",
+    "distill_recommender",
     "ensemble",
     "export",
+    "export_towers",
     "fit_temperature",
     "glnn",
     "krd",

@@ -12,6 +12,7 @@ from hgraph.models.kgat import KGAT
 from hgraph.models.lightgcn import LightGCN
 from hgraph.models.mlp import MLP
 from hgraph.models.published import load_published, published_tensors
+from hgraph.models.two_tower import TwoTower
 from hgraph.models.yolov13 import YOLOv13
 
 __all__ = [
@@ -26,6 +27,7 @@ __all__ = [
     "KGAT",
     "MLP",
     "LightGCN",
+    "TwoTower",
     "YOLOv13",
     "load_published",
     "published_tensors",

@@ -10,7 +10,7 @@ import pytest
 import torch
 from torch import nn
 
-from hgraph.models import BPRMF, CFKG, CKE, FM, GAT, GCN, HGNN, HGNNP, KGAT, MLP, LightGCN
+from hgraph.models import BPRMF, CFKG, CKE, FM, GAT, GCN, HGNN, HGNNP, KGAT, MLP, LightGCN, TwoTower
 from hgraph.structure import Interactions
 from hgraph.testing import random_graph, random_hypergraph, random_knowledge_graph
 
@@ -59,6 +59,7 @@ CASES = {
     "FM": Case(lambda: FM(U, I, ENTITIES, embed_dim=4), None, recommends=True),
     "CKE": Case(lambda: CKE(U, I, ENTITIES, RELATIONS, embed_dim=4, kge_dim=3), None, recommends=True),
     "CFKG": Case(lambda: CFKG(U, I, ENTITIES, 2 * RELATIONS + 2, embed_dim=4), None, recommends=True),
+    "TwoTower": Case(lambda: TwoTower(U, I, ENTITIES, embed_dim=4, hidden=6, out_channels=3), None, recommends=True),
     "KGAT": Case(
         lambda: KGAT(U, I, ENTITIES, 2 * RELATIONS + 2, embed_dim=4, kge_dim=3, layers=(5, 2)), None, recommends=True
     ),

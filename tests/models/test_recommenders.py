@@ -8,7 +8,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from hgraph.models import BPRMF, CFKG, CKE, FM, LightGCN
+from hgraph.models import BPRMF, CFKG, CKE, FM, LightGCN, TwoTower
 from hgraph.structure import Interactions
 from hgraph.testing import random_knowledge_graph
 
@@ -125,6 +125,24 @@ def test_cfkg_parity():
     squares = sum(float(x.square().sum()) for x in (table[head], table[tail], table[other], model.relation[relation]))
     more = model.triple_loss(head, relation, tail, other, l2=0.2)
     assert float(more - loss) == pytest.approx(0.2 * squares / 4)
+
+
+@torch.no_grad()
+def test_twotower_parity():
+    model, data = made(TwoTower(U, I, ENTITIES, embed_dim=4, hidden=6, out_channels=3)), interactions()
+    facts = data.kg.triples.tolist()
+
+    def tower(layers, x):
+        hidden = (x @ layers[0].weight.T + layers[0].bias).clamp(min=0)
+        return hidden @ layers[2].weight.T + layers[2].bias
+
+    for i in range(I):
+        near = {t for h, _, t in facts if h == i} | {h for h, _, t in facts if t == i}
+        mean = sum((model.attribute[a] for a in near), torch.zeros(4).double()) / max(len(near), 1)
+        row = tower(model.item_tower, torch.cat([model.item[i], mean]))
+        for u in range(U):
+            expected = float(tower(model.user_tower, model.user[u]) @ row)
+            assert float(scores(model, data)[u, i]) == pytest.approx(expected, rel=1e-9)
 
 
 # ---------------------------------------------------------------------- what every recommender owes

@@ -1,0 +1,145 @@
+"""A recommender over a structure taught to a two-tower MLP that needs none, and the MLP as ONNX."""
+
+from __future__ import annotations
+
+import os
+import warnings
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from hgraph.distill.export import _hushed, _needs
+from hgraph.errors import ArgumentError, DataError
+from hgraph.models.recommender import Recommender
+from hgraph.models.two_tower import TwoTower
+from hgraph.structure import Interactions
+from hgraph.train import evaluating, scorer, seeded, structure_of
+
+__all__ = ["distill_recommender", "export_towers"]
+
+
+def distill_recommender(
+    teacher: Recommender,
+    data: Interactions,
+    student: TwoTower,
+    *,
+    steps: int = 2000,
+    lr: float = 5e-3,
+    batch: int = 512,
+    near: int = 50,
+    temperature: float = 1.0,
+    seed: int = 0,
+) -> list[float]:
+    r"""Teach a student to order two items as the teacher does, and leave it in eval mode.
+
+    .. math:: \frac{1}{B} \sum_{(u, i, j)} \mathrm{BCE}\big(\sigma(s_{ui} - s_{uj}), \sigma((t_{ui} - t_{uj}) / T)\big)
+
+    the objective of `PairwiseRanking`; i is one of the ``near`` items that the teacher ranks highest for u, j any.
+    No pair of users and items is looked at, only the teacher's scores.
+
+    Args:
+        teacher: a trained recommender.
+        data: what it was trained on; the student sees the facts of items alone.
+        student: taught in place.
+        steps: of Adam.
+        lr: its step size.
+        batch: triples (u, i, j) a step.
+        near: how many of the teacher's best items i is drawn from.
+        temperature: T; towards 0 the teacher says no more than which of the two it prefers.
+        seed: what triples are drawn from.
+
+    Returns:
+        The loss of each step.
+
+    Raises:
+        ArgumentError: other sizes, or numbers out of range.
+    """
+    for model in (teacher, student):
+        if (model.num_users, model.num_items) != (data.num_users, data.num_items):
+            sizes = f"{data.num_users} users and {data.num_items} items, as the data has"
+            raise ArgumentError("teacher, student", sizes, f"{model.num_users} and {model.num_items}")
+    if not 1 <= near <= data.num_items or temperature <= 0 or steps < 0 or batch < 1:
+        raise ArgumentError(
+            "near, temperature, steps, batch",
+            f"near in 1 .. {data.num_items}, temperature above 0, steps 0 or more, batch 1 or more",
+            f"{near}, {temperature}, {steps}, {batch}",
+        )
+    score = scorer(teacher, structure_of(teacher, data))
+    structure = structure_of(student, data)
+    optimizer = torch.optim.Adam(student.parameters(), lr=lr)
+    losses: list[float] = []
+    student.train()
+    with seeded(seed, [next(student.parameters()).device]):
+        for _ in range(steps):
+            users = torch.randint(data.num_users, (batch,))
+            told = score(users)
+            best = told.topk(near, dim=1).indices
+            i = best.gather(1, torch.randint(near, (batch, 1)).to(best.device)).squeeze(1)
+            j = torch.randint(data.num_items, (batch,)).to(best.device)
+            rows = torch.arange(batch, device=best.device)
+            wanted = torch.sigmoid((told[rows, i] - told[rows, j]) / temperature)
+            z = student(structure)
+            u = z[users.to(z.device)]
+            first, second = (z[data.num_users + one.to(z.device)] for one in (i, j))
+            loss = F.binary_cross_entropy_with_logits((u * (first - second)).sum(-1), wanted.to(z))
+            optimizer.zero_grad(set_to_none=True)
+            loss.backward()
+            optimizer.step()
+            losses.append(float(loss.detach()))
+    student.eval()
+    return losses
+
+
+class _Answer(nn.Module):
+    """Scores of all items for users by number; the items' rows are a constant."""
+
+    def __init__(self, student: TwoTower, items: Tensor) -> None:
+        super().__init__()
+        self.table, self.tower = student.user, student.user_tower
+        self.register_buffer("items", items)
+
+    def forward(self, users: Tensor) -> Tensor:
+        """[B, I] of users [B]."""
+        return self.tower(self.table[users]) @ self.items.T
+
+
+def export_towers(student: TwoTower, data: Interactions, path: str | os.PathLike[str]) -> Path:
+    """Write an ONNX file that answers ``users`` [B] int64 with ``scores`` [B, I]; it was run and compared.
+
+    Args:
+        student: a trained `TwoTower`.
+        data: whose facts make the items' rows.
+        path: the file.
+
+    Raises:
+        MissingPackageError: onnx, onnxscript or onnxruntime is missing.
+        DataError: the file does not answer as the student does; it is then not kept.
+    """
+    _needs("onnx", "onnxscript", "onnxruntime")
+    import contextlib
+    import io
+
+    import onnxruntime
+
+    from hgraph.structure.io import write_atomically
+
+    with torch.no_grad(), evaluating(student):
+        rows = student(structure_of(student, data))[data.num_users :].contiguous()
+        program = _Answer(student, rows).eval()
+        users = torch.arange(min(3, data.num_users))
+        shapes = ({0: torch.export.Dim("users", min=1)},)
+        with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()), _hushed():
+            warnings.simplefilter("ignore")  # the exporter's own deprecations
+            exported = torch.export.export(program, (users,), dynamic_shapes=shapes)
+            made = torch.onnx.export(exported, (users,), dynamo=True, input_names=["users"], output_names=["scores"])
+            assert made is not None  # noqa: S101 - dynamo=True returns a program
+            content = made.model_proto.SerializeToString()
+        session = onnxruntime.InferenceSession(content, providers=["CPUExecutionProvider"])
+        everybody = torch.arange(data.num_users)
+        answer = torch.from_numpy(session.run(None, {"users": everybody.numpy()})[0])
+        if not torch.allclose(answer, program(everybody), rtol=1e-3, atol=1e-4):
+            raise DataError(f"{path}: the exported program answers otherwise than the student; it was not written")
+    write_atomically(path, content)
+    return Path(path)
