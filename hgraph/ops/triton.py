@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from hgraph.ops.affine import Segments, chunks
-from hgraph.ops.linear import Rows, stacked
+from hgraph.ops.linear import Rows, stacked, widened
 
 __all__ = ["KERNELS", "state"]
 
@@ -169,6 +169,38 @@ def _memory_scan(
     return chunk_scan(q, k, v, log_a, initial, first, end, pointer, axis, interpreted=_interpreted())
 
 
+def _tile_parts(tiles: list[Tensor]) -> Any:
+    from hgraph.kernels.block_attend import Tiles
+
+    mask = tiles[0]
+    return [Tiles(tiles[at], tiles[at + 1], tiles[at + 2], tiles[at + 3], mask) for at in range(2, len(tiles), 4)]
+
+
+def _block_attend(tiles: list[Tensor], q: Tensor, k: Tensor, v: Tensor, *rest: Any) -> Any:
+    from hgraph.kernels.block_attend import block_attend, serves
+
+    table, _, _, seed, _, scale = rest
+    plain = table is None and seed is None and q.dtype == k.dtype == v.dtype
+    if not plain or not _served(q, k, v) or not serves(tiles[0].shape[1], q.shape[3], v.shape[3], q.dtype):
+        return NotImplemented
+    return block_attend(_tile_parts(tiles), q, k, v, scale, k.shape[1], interpreted=_interpreted())
+
+
+def _block_attend_grads(tiles: list[Tensor], q: Tensor, k: Tensor, v: Tensor, *rest: Any) -> Any:
+    from hgraph.kernels.block_attend import block_attend_grads, serves
+
+    table, _, _, seed, _, scale, out, lse, delta, grad, direct = rest
+    plain = table is None and seed is None and q.dtype == k.dtype == v.dtype
+    if not plain or not _served(q, k, v) or not serves(tiles[0].shape[1], q.shape[3], v.shape[3], q.dtype):
+        return NotImplemented
+    if direct:
+        delta = (widened(grad) * out).sum(-1)
+    flows = block_attend_grads(
+        _tile_parts(tiles), q, k, v, scale, lse, delta, grad.to(q.dtype), interpreted=_interpreted()
+    )
+    return *flows, widened(q.new_empty(0))
+
+
 _OPERATORS: dict[str, Callable[..., Any]] = {
     "spmm": _spmm,
     "sddmm": _sddmm,
@@ -182,5 +214,7 @@ _OPERATORS: dict[str, Callable[..., Any]] = {
     "attend_grads": _attend_grads,
     "affine_scan": _affine_scan,
     "memory_scan": _memory_scan,
+    "block_attend": _block_attend,
+    "block_attend_grads": _block_attend_grads,
 }
 KERNELS = {name: _on_device(kernel) for name, kernel in _OPERATORS.items()}

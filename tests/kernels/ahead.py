@@ -200,9 +200,23 @@ def _affine(width: str, dtype: str) -> None:
     affine_scan(b, b, b[:, :1], *_chunks())
 
 
+def _blocks(block: str, heads: str, keys: str, width: str, dtype: str) -> None:
+    from hgraph.kernels.block_attend import Tiles, block_attend, block_attend_grads
+
+    b, lists = int(block), torch.zeros(1, 1, 4, 2, dtype=torch.int32)
+    part = Tiles(
+        lists, lists, torch.full((1, 1, 4), 2, dtype=torch.int32), torch.arange(4, dtype=torch.int32),
+        torch.ones(1, b, b // 8, dtype=torch.uint8),
+    )  # fmt: skip
+    q = torch.ones(1, 4 * b, int(heads), int(width), dtype=_DTYPES[dtype])
+    k = torch.ones(1, 4 * b, int(keys), int(width), dtype=_DTYPES[dtype])
+    out, lse = block_attend([part], q, k, k, 0.3, 4 * b)
+    block_attend_grads([part], q, k, k, 0.3, lse, lse, out)
+
+
 LAUNCHERS: dict[str, Callable[..., None]] = {
     "reduce": _reduce, "dot": _dot, "extremum": _extremum, "softmax": _softmax, "additive": _additive,
-    "attend": _attend, "memory": _memory, "affine": _affine,
+    "attend": _attend, "memory": _memory, "affine": _affine, "blocks": _blocks,
 }  # fmt: skip
 
 

@@ -25,6 +25,7 @@ SLOW = [
     *(f"memory 0 {d} {v} {t}" for d, v in ((16, 16), (64, 128), (256, 64), (40, 5)) for t in ("float16", "float32")),
     *(f"memory {a} {d} 64 {t}" for a in (1, 2) for d in (16, 64, 256) for t in ("bfloat16", "float32")),
     "memory 0 32 32 float64", "affine 64 float32", "affine 5 bfloat16",
+    "blocks 64 4 4 64 bfloat16", "blocks 64 4 2 128 float16",
     "attend dot 8 2 64 float32 0.5", "attend dot 1 1 64 float64 0",
     "reduce sum 128 bfloat16 4", "extremum 64 float32 1",
     *(f"reduce {kind} {w} {t} {k}" for w in WIDTHS for t, kind, k in (
@@ -71,9 +72,12 @@ def test_every_line_of_the_tables_compiles(case: str, slow: dict[str, list[dict[
 def check(case: str, kernels: list[dict[str, Any]]) -> None:
     assert {k["target"] for k in kernels} == {80, 90}
     for k in kernels:
-        assert k["spilled"] == 0, k
+        if (k["kernel"], k["target"]) != ("_attend_keys", 80):  # known to spill there: kernels/README.md
+            assert k["spilled"] == 0, k
         assert k["shared"] <= SHARED_MEMORY[k["target"]], k
     name, *_ = case.split()
+    if name == "blocks":
+        assert all(k["dots"] and (k["wgmma"] or k["target"] == 80) for k in kernels)
     if name == "memory" and case.split()[1] == "0" and case.endswith(("float16", "bfloat16")):
         outer = [k for k in kernels if k["kernel"] in ("_gains", "_read")]
         assert outer
