@@ -221,7 +221,7 @@ class TokenGraph(Structure):
         if self.num_sources != other.num_targets:
             raise ArgumentError("a @ b", f"b with {self.num_sources} targets, as a has sources", other.num_targets)
         a, b = _one_order(self, other)
-        shape = torch.broadcast_shapes(a.shape[:2], b.shape[:2])
+        shape = _common("a @ b", a, b)
         a, b = _broadcast(a, *shape), _broadcast(b, *shape)
         row = a._row()
         middle = torch.div(row, max(a.num_targets, 1), rounding_mode="floor") * b.num_targets
@@ -416,6 +416,16 @@ def _broadcast(graph: TokenGraph, batch: int, heads: int) -> TokenGraph:
     return TokenGraph._from_line(line, extent, graph.order)
 
 
+def _common(name: str, a: TokenGraph, b: TokenGraph) -> tuple[int, int]:
+    """Examples and heads of both; torch's own broadcast_shapes imports sympy for it, which takes a second."""
+    pairs = tuple(zip(a.shape[:2], b.shape[:2], strict=True))
+    if any(x != y and 1 not in (x, y) for x, y in pairs):
+        got = f"{a.shape[:2]} and {b.shape[:2]}"
+        raise ArgumentError(name, "equally many examples and heads, or 1", got)
+    batch, heads = (y if x == 1 else x for x, y in pairs)
+    return batch, heads
+
+
 def _one_order(a: TokenGraph, b: TokenGraph) -> tuple[TokenGraph, TokenGraph]:
     """Both with their runs along one order of the tokens."""
     same = a.order is b.order or (a.order is not None and b.order is not None and torch.equal(a.order, b.order))
@@ -427,11 +437,7 @@ def _combined(a: TokenGraph, b: TokenGraph, inside: Any) -> TokenGraph:
     if a.shape[2:] != b.shape[2:]:
         raise ArgumentError("a | b, a & b, a - b", f"graphs of one shape {a.shape[2:]}", b.shape[2:])
     a, b = _one_order(a, b)
-    try:
-        shape = torch.broadcast_shapes(a.shape[:2], b.shape[:2])
-    except RuntimeError:
-        got = f"{a.shape[:2]} and {b.shape[:2]}"
-        raise ArgumentError("a | b, a & b, a - b", "equally many examples and heads, or 1", got) from None
+    shape = _common("a | b, a & b, a - b", a, b)
     a, b = _broadcast(a, *shape), _broadcast(b, *shape)
     return TokenGraph._from_line(_runs.combined(a._line(), b._line(), inside), a.extent, a.order)
 
