@@ -7,12 +7,16 @@ import functools
 import importlib
 import json
 import random
+import shutil
 
 import pytest
+import torch
 from typer.testing import CliRunner
 
 from hgraph.cli import app
-from hgraph.datasets import load
+from hgraph.datasets import load, read_table
+from hgraph.datasets.tables import Encoder
+from hgraph.distill import Predictor
 from hgraph.models import HGNNP
 
 
@@ -77,6 +81,53 @@ def test_from_two_tables_to_a_trained_network_and_a_student(tables):
     assert result.exit_code == 0, result.output
     assert (tables / "runs" / "my-set-hgnn-0" / "report.md").exists()
     assert "vertices" in call("datasets", "info", "my-set").stdout
+
+
+def agree(answers, said, program):
+    """The same names and probabilities; of 8 bits near ones, and a row in doubt may go to the other side."""
+    assert {a["label"] for a in answers} <= {"crime", "poetry"}
+    for one, other in zip(answers, said, strict=True):
+        p = one["probability"] if one["label"] == other["label"] else 1 - one["probability"]
+        assert p == pytest.approx(other["probability"], abs=0.05 if program == "int8" else 2e-5)
+
+
+@pytest.mark.parametrize("programs", [["torch"], ["onnx", "int8"]])
+def test_an_exported_folder_is_all_that_raw_rows_need(tables, programs):
+    """Moved elsewhere, run and data set deleted: the answers of the run, by every program, to rows of the CSV file."""
+    if "onnx" in programs:
+        pytest.importorskip("onnxruntime")
+        pytest.importorskip("onnxscript")
+        client_of = pytest.importorskip("fastapi.testclient").TestClient
+    assert call(*BUILD).exit_code == 0
+    assert call("distill", "my-set", "--epochs", "20", "--quiet", "--out", "run").exit_code == 0
+    said = [json.loads(line) for line in call("predict", "run", "nodes.csv", "--json", "--quiet").stdout.splitlines()]
+    assert len(said) == 80
+    assert {a["label"] for a in said} == {"crime", "poetry"}
+    made = call("export", "run", "--out", "out", *(f"--format={p}" for p in programs))
+    assert made.exit_code == 0, made.output
+    folder = (tables / "out").rename(tables / "elsewhere")
+    shutil.rmtree("run")
+    shutil.rmtree("my-set")
+    for program in ["layers", *programs]:
+        if program == "torch":  # hgraph does not load these: see Predictor
+            inside = {"classes.json": ""}
+            run = torch.export.load(folder / "student.pt2", extra_files=inside).module()
+            best = run(Encoder.load(folder).transform(read_table("nodes.csv"))).softmax(1).max(1)
+            classes = json.loads(inside["classes.json"])
+            answers = [{"label": classes[c], "probability": p.item()} for p, c in zip(*best, strict=True)]
+        else:
+            result = call("predict", folder, "nodes.csv", "--json", "--program", program)
+            assert result.exit_code == 0, result.output
+            answers = [json.loads(line) for line in result.stdout.splitlines()]
+        agree(answers, said, program)
+    if "onnx" in programs:
+        from hgraph.distill.serve import application
+
+        with open("nodes.csv", newline="") as file:
+            rows = [{"age": row["age"], "town": row["town"]} for row in csv.DictReader(file)]
+        for program in ["layers", *programs]:
+            client = client_of(application(Predictor(folder, program=program)))
+            agree(client.post("/predict", json={"rows": rows}).json()["answers"], said, program)
 
 
 @pytest.mark.parametrize("model", ["hgnn", "gcn", "gat", "mlp"])

@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from hgraph.cli.common import LOG, JsonOption, QuietOption, RootOption, check_folder, plain_errors
+from hgraph.cli.common import LOG, JsonOption, QuietOption, RootOption, check_folder, device_of, plain_errors
 
 
 @plain_errors
@@ -18,6 +18,7 @@ def reproduce(
     only: Annotated[list[str] | None, typer.Option(help="A data set of the recipe; may be repeated.")] = None,
     seeds: Annotated[int | None, typer.Option(min=1, help="Seeds 0 .. SEEDS-1; default the recipe's.")] = None,
     epochs: Annotated[int, typer.Option(min=1, help="Steps of each training.")] = 200,
+    device: Annotated[str, typer.Option(help="cpu, cuda or cuda:0.")] = "cpu",
     root: RootOption = None,
     as_json: JsonOption = False,
     quiet: QuietOption = False,
@@ -35,9 +36,8 @@ def reproduce(
     recipes.published(recipe)
     folder = out or Path("runs") / recipe
     check_folder(folder)
-
-    options = {"only": only or (), "seeds": seeds, "epochs": epochs, "root": root, "progress": LOG.info}
-    report = recipes.reproduce(recipe, folder, **options)
+    options = {"only": only or (), "seeds": seeds, "epochs": epochs, "device": device_of(device), "root": root}
+    report = recipes.reproduce(recipe, folder, progress=LOG.info, **options)
     if as_json:
         results = map(json.loads, (folder / "results.jsonl").read_text(encoding="utf-8").splitlines())
         typer.echo(json.dumps({"recipe": recipe, "report": str(report), "results": list(results)}))

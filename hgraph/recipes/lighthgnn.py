@@ -41,6 +41,7 @@ def run(
     only: Sequence[str] = (),
     seeds: int | None = None,
     epochs: int = 200,
+    device: torch.device | str = "cpu",
     root: Path | None = None,
     progress: Callable[[str], None] = print,
 ) -> Path:
@@ -52,6 +53,7 @@ def run(
         only: names of data sets; none means all of the recipe.
         seeds: seeds 0 .. seeds-1; None is the recipe's number.
         epochs: of every training.
+        device: where networks are trained.
         root: where data files are kept.
         progress: called with a sentence before each seed of a row.
     """
@@ -70,7 +72,7 @@ def run(
             if all(_key({**where, "model": m}) in done for m in MODELS if m not in ALONE or row["teacher"] == "hgnn"):
                 continue
             progress(f"{row['title']}, {row['setting']}, {row['teacher']}, seed {seed}")
-            data = prepare(row["dataset"], seed, root)
+            data = prepare(row["dataset"], seed, root).to(device)
             with results.open("a", encoding="utf-8") as file:
                 for record in results_of(data, row["setting"], row["teacher"], seed, epochs):
                     if _key({**where, **record}) not in done:
@@ -141,7 +143,7 @@ def results_of(
 
     def made(make: Any, width: int, **keywords: Any) -> nn.Module:
         with seeded(seed):
-            return _OnWords(make(data.num_features, width, data.num_classes, **keywords))
+            return _OnWords(make(data.num_features, width, data.num_classes, **keywords)).to(data.x.device)
 
     teacher = made(TEACHERS[teacher_name], 32)
     loss, validate = supervised(part)

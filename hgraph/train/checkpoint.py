@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import time
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,7 @@ from hgraph.structure.io import write_atomically
 __all__ = ["Checkpoint"]
 
 _FORMAT = "hgraph training"
+_SECONDS = 30.0  # so much work at most is lost where epochs are long
 
 
 class Checkpoint:
@@ -40,6 +42,12 @@ class Checkpoint:
         several = {} if self.fabric is None else {"processes": self.fabric.world_size}
         self.settings = dict(settings) | several
         self._found = self._read()
+        self._written = time.monotonic()
+
+    @property
+    def overdue(self) -> bool:
+        """Whether half a minute has gone since the last write; never of several processes, whose clocks differ."""
+        return self.fabric is None and time.monotonic() - self._written >= _SECONDS
 
     def restore(
         self, model: nn.Module, optimizer: torch.optim.Optimizer | None, devices: Iterable[torch.device]
@@ -96,6 +104,7 @@ class Checkpoint:
         # Copies: safetensors refuses tensors that share memory, as tied weights and views do.
         content = {name: value.detach().cpu().clone().contiguous() for name, value in tensors.items()}
         write_atomically(self.path, save(content, metadata={_FORMAT: json.dumps(header)}))
+        self._written = time.monotonic()
 
     def _of_all(self, state: Tensor) -> Tensor:
         """The random states of all processes, one a row; of one process, its own as it is."""

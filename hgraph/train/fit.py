@@ -104,7 +104,7 @@ def fit(
             and one of them writes the files.
         checkpoint: a file to go on from. Where it is, training resumes, and ends with the bits of one that was never
             stopped; it also holds a finished training, which more ``epochs`` then continue.
-        every: epochs between two writes of the checkpoint.
+        every: epochs between two writes of the checkpoint; one process also writes it when 30 s have gone.
         log: a file that gets each epoch's entry of the history as a line of JSON.
         seed: what dropout and the like draw from.
         progress: show a progress bar on stderr; None shows it on a terminal only.
@@ -155,7 +155,7 @@ def fit(
                     done.add(record, model, patience)
                     write(record)
                     done.seconds = time.perf_counter() - begin
-                    if epoch % every == 0 or epoch == epochs or done.stopped:
+                    if epoch % every == 0 or epoch == epochs or done.stopped or file.overdue:
                         file.save(model, optimizer, devices, done.best_state, done.plain())
                     if done.stopped:
                         break

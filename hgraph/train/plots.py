@@ -6,6 +6,7 @@ import io
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -158,9 +159,16 @@ def structure_picture(data: Data) -> bytes:
         figure = statistics(structure, y).draw()
     else:
         figure = Figure(figsize=(7.5, 5), dpi=150, layout="constrained")
-        structure.draw(figure.subplots(), labels=y)
+        structure.draw(figure.subplots(), labels=_classes(y, data.meta.get("class_names")))
     FigureCanvasAgg(figure)
     return png(figure)
+
+
+def _classes(y: Tensor, names: Sequence[Any] | None) -> Any:
+    """What a legend shows of each vertex: the name of its class where classes have names, -1 where it has none."""
+    if names is None:
+        return y
+    return np.array([str(names[c]) if c >= 0 else -1 for c in y.tolist()], dtype=object)
 
 
 def canvas(title: str, right: float) -> tuple[Any, Any]:

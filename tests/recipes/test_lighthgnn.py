@@ -90,5 +90,8 @@ def test_wrong_names_end_before_any_work(tmp_path):
     result = CliRunner().invoke(app, ["reproduce", "lighthgnn", "--only", "kora", "--out", str(tmp_path / "a")])
     assert result.exit_code == 2
     assert "kora" in result.stderr
+    elsewhere = CliRunner().invoke(app, ["reproduce", "lighthgnn", "--device", "tpu", "--out", str(tmp_path / "a")])
+    assert elsewhere.exit_code == 2
+    assert "device: expected cpu, cuda or cuda:0" in elsewhere.stderr
     assert not (tmp_path / "a").exists()
     assert "lighthgnn" in CliRunner().invoke(app, ["reproduce", "list"]).stdout

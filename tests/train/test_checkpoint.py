@@ -68,6 +68,21 @@ def test_a_stopped_training_goes_on_to_the_same_bits(tmp_path, stop_at):
     assert [json.loads(line) for line in (tmp_path / "log.jsonl").read_text().splitlines()] == result.history
 
 
+def test_checkpoints_are_written_by_time_too(tmp_path, monkeypatch):
+    """Where epochs are long: ``every`` has not come when the training stops, half a minute has."""
+    whole, resumed = network(), network()
+    expected = train(whole)
+    with pytest.raises(Killed):
+        train(network(), 20, checkpoint=tmp_path / "c", every=1000)
+    assert not (tmp_path / "c").exists()
+    monkeypatch.setattr("hgraph.train.checkpoint._SECONDS", 0.0)
+    with pytest.raises(Killed):
+        train(network(), 20, checkpoint=tmp_path / "c", every=1000)
+    # 19 of the 30 epochs are kept, so 11 are left: it would be stopped if it began anew
+    assert train(resumed, 12, checkpoint=tmp_path / "c", every=1000).history == expected.history
+    assert same(whole, resumed)
+
+
 def test_without_the_random_state_it_would_differ(tmp_path, monkeypatch):
     """The test above can fail: a resume that forgets what dropout drew from gives other bits."""
     whole, resumed = network(), network()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
+from hgraph.structure import Data, Hypergraph
 from hgraph.train import plots
 
 
@@ -39,3 +40,13 @@ def test_reliability_bars_are_accuracies(monkeypatch):
     bars = {round(b.get_x() + b.get_width() / 2): round(b.get_height(), 1) for b in kept[0].axes[0].patches}
     assert bars == {45: 0.0, 95: 66.7}
     assert [t.get_text() for t in kept[0].axes[0].texts] == ["1", "3"]
+
+
+def test_the_structure_s_legend_shows_the_names_of_classes(monkeypatch):
+    """Of a set without names their numbers; what has no label is missing in both."""
+    kept = drawn(monkeypatch)
+    hg, y = Hypergraph.from_lists([[0, 1, 2], [2, 3]], num_vertices=4), torch.tensor([1, 0, 1, -1])
+    for meta in ({"class_names": ("poetry", "crime")}, {}):
+        assert plots.structure_picture(Data(hg, torch.eye(4), y, meta=meta)).startswith(b"\x89PNG")
+    texts = [{t.get_text() for t in figure.axes[0].get_legend().get_texts()} for figure in kept]
+    assert texts == [{"missing", "poetry", "crime"}, {"missing", "class 0", "class 1"}]
