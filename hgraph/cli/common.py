@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import json
 import logging
+import platform
 import shutil
 import sys
 import tempfile
@@ -15,6 +16,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from hgraph import __version__
 from hgraph.errors import ArgumentError, HgraphError
 
 # torch and all that needs it are imported inside the commands: `hgraph --help` answers at once
@@ -75,6 +77,22 @@ def device_of(name: str) -> torch.device:
     if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
         raise ArgumentError("device", f"one of the {torch.cuda.device_count()} CUDA devices here", repr(name))
     return device
+
+
+def run_folder(out: Path | None, dataset: str, what: str, seed: int) -> Path:
+    """The folder that was given, or that of the data set, what is trained on it, and the seed."""
+    return out or Path("runs") / f"{Path(dataset).resolve().name}-{what}-{seed}"
+
+
+def made_with() -> dict[str, Any]:
+    """What figures may depend on and no option names."""
+    import torch
+
+    return {
+        "threads": torch.get_num_threads(),
+        "versions": f"hgraph {__version__}, torch {torch.__version__}, Python {platform.python_version()}",
+        "machine": f"{platform.system()} {platform.machine()}",
+    }
 
 
 def check_folder(folder: Path, *, overwrite: bool = True) -> None:

@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from hgraph import __version__
 from hgraph.cli.common import (
     JsonOption,
     OverwriteOption,
@@ -22,7 +21,9 @@ from hgraph.cli.common import (
     device_of,
     finish,
     load,
+    made_with,
     plain_errors,
+    run_folder,
 )
 from hgraph.cli.teachers import (
     STUDENT_HIDDEN,
@@ -91,7 +92,7 @@ def distill(
     prints test accuracy, size and latency, and writes report.md with plots, the weights of all three, and the student
     as `hgraph predict` reads it. The same command again goes on with a run that was stopped.
     """
-    folder = out or Path("runs") / f"{Path(dataset).resolve().name}-{teacher.value}-{seed}"
+    folder = run_folder(out, dataset, teacher.value, seed)
     check_folder(folder, overwrite=overwrite)
     term = _objective(objective, variant, lam)
     where = device_of(device)
@@ -166,10 +167,6 @@ def _config(
     run: dict[str, Any],
     device: torch.device,
 ) -> dict[str, Any]:
-    import platform
-
-    import torch
-
     parts = data.split(split)
     unseen = f", {len(parts.unseen)} test vertices unseen" if len(parts.unseen) else ""
     return {
@@ -185,9 +182,7 @@ def _config(
         "training": f"Adam, lr 0.01, weight decay 0.0005, {run['epochs']} epochs, first best validation accuracy kept",
         "seed": run["seed"],
         "device": str(device),
-        "threads": torch.get_num_threads(),
-        "versions": f"hgraph {__version__}, torch {torch.__version__}, Python {platform.python_version()}",
-        "machine": f"{platform.system()} {platform.machine()}",
+        **made_with(),
     }
 
 

@@ -4,15 +4,13 @@ from __future__ import annotations
 
 import json
 import os
-import platform
 import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import typer
 
-from hgraph import __version__
-from hgraph.cli.common import begin, check_folder, device_of, finish
+from hgraph.cli.common import begin, check_folder, device_of, finish, made_with, run_folder
 from hgraph.errors import ArgumentError, DataError
 
 if TYPE_CHECKING:
@@ -78,13 +76,12 @@ def train_recommender(
     quiet: bool,
 ) -> None:
     """Train, rank all items for the test users, and write the run folder; a run that was stopped goes on."""
-    from safetensors.torch import save
-
     from hgraph import train
     from hgraph.structure.io import write_atomically
+    from hgraph.train.checkpoint import weights_file
     from hgraph.train.plots import learning_curve
 
-    folder = out or Path("runs") / f"{Path(dataset).resolve().name}-{model}-{seed}"
+    folder = run_folder(out, dataset, model, seed)
     check_folder(folder, overwrite=overwrite)
     where = device_of(device)
     loaded = load_interactions(dataset, root, seed)
@@ -107,16 +104,13 @@ def train_recommender(
         command = ["hgraph", "train", dataset, "--model", model, "--seed", str(seed), "--epochs", str(epochs)]
         command += ["--lr", str(lr), "--patience", str(options["patience"]), "--device", device, "--out", str(folder)]
         command += [] if hidden is None else ["--hidden", str(hidden)]
-        source = dataset
-        if os.path.isdir(dataset):
-            source = str(Path(dataset).resolve())
+        source = str(Path(dataset).resolve()) if os.path.isdir(dataset) else dataset
         config = facts | {"source": source, "command": shlex.join(command), "device": str(where), "kind": "recommender"}
-        config |= {"versions": f"hgraph {__version__}", "machine": f"{platform.system()} {platform.machine()}"}
-        weights = {name: tensor.detach().cpu().contiguous() for name, tensor in network.state_dict().items()}
+        config |= made_with()
         title = f"{loaded.name}: {model} (seed {seed})"
         write_atomically(folder / "config.json", (json.dumps(config, ensure_ascii=False, indent=2) + "\n").encode())
         write_atomically(folder / "learning_curve.png", learning_curve({"teacher": fit}, {"teacher": model}, title))
-        write_atomically(folder / "model.safetensors", save(weights))
+        write_atomically(folder / "model.safetensors", weights_file(network))
         write_atomically(folder / "report.md", _report(loaded, title, figures, config).encode())
         finish(folder)
     except OSError as error:

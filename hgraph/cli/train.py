@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import platform
 import shlex
 from enum import Enum
 from pathlib import Path
@@ -11,7 +10,6 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from hgraph import __version__
 from hgraph.cli.common import (
     JsonOption,
     OverwriteOption,
@@ -22,10 +20,12 @@ from hgraph.cli.common import (
     device_of,
     finish,
     load,
+    made_with,
     plain_errors,
+    run_folder,
 )
 from hgraph.cli.recommenders import RECOMMENDERS, train_recommender
-from hgraph.cli.teachers import STUDENT_HIDDEN, TEACHER_HIDDEN, TEACHERS, Setting, Teacher, prepare
+from hgraph.cli.teachers import STUDENT_HIDDEN, TEACHER_HIDDEN, TEACHERS, Setting, Teacher, prepare, split_of
 from hgraph.errors import ArgumentError, DataError
 
 if TYPE_CHECKING:
@@ -120,28 +120,20 @@ def train(
     or a folder with interactions.csv (user,item) and, if facts are known, triples.csv (head,relation,tail).
     """
     if network_name.value in RECOMMENDERS:
-        others = {"setting": setting is Setting.TRANSDUCTIVE, "dropout": dropout == 0.5, "clip": clip is None}
-        others |= {"weight_decay": weight_decay == 5e-4, "schedule": schedule is Schedule.CONSTANT}
-        others |= {"precision": precision is Precision.FLOAT32}
-        for name, usual in others.items():
-            if not usual:
-                raise ArgumentError(name, f"nothing, as {network_name.value} has no such setting here", "a value")
+        _refuse_others(network_name, setting, dropout, clip, weight_decay, schedule, precision)
         train_recommender(
             dataset, network_name.value, seed=seed, epochs=epochs, hidden=hidden, lr=lr, patience=patience, out=out,
             overwrite=overwrite, device=device, root=root, as_json=as_json, quiet=quiet,
         )  # fmt: skip
         return
     model = Model(network_name.value)
-    folder = out or Path("runs") / f"{Path(dataset).resolve().name}-{model.value}-{seed}"
+    folder = run_folder(out, dataset, model.value, seed)
     check_folder(folder, overwrite=overwrite)
     where = device_of(device)
     loaded = load(dataset, root=root, seed=seed)
     data = prepare(loaded, Teacher.HGNN if model is Model.MLP else Teacher(model.value), setting, seed).to(where)
-    split = "default" if setting is Setting.TRANSDUCTIVE else setting.value
-    for part in ("train", "test"):
-        if not len(getattr(data.split(split), part)):
-            hint = "Rows without a label are in no part; see the shares and the split of `hgraph datasets build`"
-            raise ArgumentError("dataset", f"at least one {part} vertex", "none", hint)
+    split = split_of(setting)
+    _check_parts(data, split)
     options: dict[str, Any] = {"epochs": epochs, "lr": lr, "weight_decay": weight_decay, "patience": patience}
     options |= {"clip": clip, "schedule": schedule.value, "precision": precision.value}
     try:
@@ -152,12 +144,9 @@ def train(
         fit = _fit(network, data, model, split, seed, place, progress=False if quiet else None, **options)
         figures, logits = figures_of(network, data, model, split)
         figures |= {"best_epoch": fit.best_epoch, "seconds": round(fit.seconds, 3)}
-        command = ["hgraph", "train", dataset, "--model", model.value, "--seed", str(seed), "--setting", setting.value]
-        for name, value in (shape | options).items():
-            command += [] if value is None else [f"--{name.replace('_', '-')}", f"{value}"]
-        command += ["--device", device, "--out", str(folder)]
         config = _config(loaded, data, model, setting, split, shape | options | {"seed": seed, "device": str(where)})
-        config |= {"command": shlex.join(command), "source": dataset}
+        again = _command(dataset, model, seed, setting, shape | options, device, folder)
+        config |= {"command": again, "source": dataset}
         report = _write(folder, loaded, network, fit, figures, config, model, data, split, logits)
         finish(folder)
     except OSError as error:
@@ -165,6 +154,39 @@ def train(
     say(figures, {"dataset": loaded.name, "model": model.value, "setting": setting.value, "seed": seed}, as_json)
     if not as_json:
         typer.echo(f"report: {report}")
+
+
+def _refuse_others(
+    network: Network,
+    setting: Setting,
+    dropout: float,
+    clip: float | None,
+    weight_decay: float,
+    schedule: Schedule,
+    precision: Precision,
+) -> None:
+    """Options of the other networks, given to a recommender."""
+    usual = {"setting": setting is Setting.TRANSDUCTIVE, "dropout": dropout == 0.5, "clip": clip is None}
+    usual |= {"weight_decay": weight_decay == 5e-4, "schedule": schedule is Schedule.CONSTANT}
+    usual |= {"precision": precision is Precision.FLOAT32}
+    for name in (name for name, left in usual.items() if not left):
+        raise ArgumentError(name, f"nothing, as {network.value} has no such setting here", "a value")
+
+
+def _check_parts(data: Data, split: str) -> None:
+    for part in ("train", "test"):
+        if not len(getattr(data.split(split), part)):
+            hint = "Rows without a label are in no part; see the shares and the split of `hgraph datasets build`"
+            raise ArgumentError("dataset", f"at least one {part} vertex", "none", hint)
+
+
+def _command(
+    dataset: str, model: Model, seed: int, setting: Setting, settings: dict[str, Any], device: str, folder: Path
+) -> str:
+    words = ["hgraph", "train", dataset, "--model", model.value, "--seed", str(seed), "--setting", setting.value]
+    for name, value in settings.items():
+        words += [] if value is None else [f"--{name.replace('_', '-')}", f"{value}"]
+    return shlex.join([*words, "--device", device, "--out", str(folder)])
 
 
 def network_of(
@@ -243,8 +265,6 @@ def _majority(train: torch.Tensor, test: torch.Tensor) -> float:
 def _config(
     dataset: Dataset, data: Data, model: Model, setting: Setting, split: str, options: dict[str, Any]
 ) -> dict[str, Any]:
-    import torch
-
     parts = data.split(split)
     return {
         "dataset": dataset.name,
@@ -256,9 +276,7 @@ def _config(
         "model": model.value,
         "optimiser": "Adam; best validation accuracy (first) kept" if len(parts.val) else "Adam; the last epoch kept",
         **options,
-        "threads": torch.get_num_threads(),
-        "versions": f"hgraph {__version__}, torch {torch.__version__}, Python {platform.python_version()}",
-        "machine": f"{platform.system()} {platform.machine()}",
+        **made_with(),
     }
 
 
@@ -275,23 +293,21 @@ def _write(
     logits: torch.Tensor,
 ) -> Path:
     """Every file of the run, each whole or not at all, the report last."""
-    from safetensors.torch import save
-
     from hgraph.structure.io import write_atomically
+    from hgraph.train.checkpoint import weights_file
     from hgraph.train.plots import confusion_matrix, learning_curve, reliability_diagram, structure_picture
 
     title = f"{dataset.name}: {model.value} (seed {config['seed']}, {config['setting']})"
     test = data.split(split).test
     answers, truth = logits[test].cpu(), data.y[test].cpu()
     classes = [str(name) for name in data.meta.get("class_names") or range(data.num_classes)]
-    weights = {name: tensor.detach().cpu().contiguous() for name, tensor in network.state_dict().items()}
     content: dict[str, str | bytes] = {
         "config.json": json.dumps(config, ensure_ascii=False, allow_nan=False, indent=2) + "\n",
         "learning_curve.png": learning_curve({"teacher": fit}, {"teacher": model.value}, title),
         "structure.png": structure_picture(data),
         "confusion_matrix.png": confusion_matrix(answers, truth, classes, f"{title}: test vertices"),
         "reliability.png": reliability_diagram(answers, truth, f"{title}: test vertices"),
-        "model.safetensors": save(weights),
+        "model.safetensors": weights_file(network),
         "report.md": _markdown(dataset, title, figures, config),
     }
     for name in FILES:

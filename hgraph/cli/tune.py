@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from hgraph.cli.common import JsonOption, QuietOption, RootOption, check_folder, device_of, load, plain_errors
-from hgraph.cli.teachers import Setting, Teacher, prepare
+from hgraph.cli.teachers import Setting, Teacher, prepare, split_of
 from hgraph.cli.train import Model
 from hgraph.errors import ArgumentError, DataError, did_you_mean
 
@@ -50,7 +50,7 @@ def tune(
     loaded = load(dataset, root=root, seed=seed)
     teacher = Teacher.HGNN if model is Model.MLP else Teacher(model.value)
     data = prepare(loaded, teacher, setting, seed).to(device_of(device))
-    run = _Training(data, model, "default" if setting is Setting.TRANSDUCTIVE else setting.value, epochs, seed)
+    run = _Training(data, model, split_of(setting), epochs, seed)
     found = search(run, kinds, trials=trials, folder=folder, seed=seed)
     figures = {"validation_accuracy": found.score, "test_accuracy": run.test(found.settings), **found.settings}
     words = ["hgraph", "train", dataset, "--model", model.value, "--seed", str(seed), "--setting", setting.value]

@@ -14,6 +14,7 @@ from hgraph.distill import plots
 from hgraph.distill.compare import Comparison, Measured
 from hgraph.structure import Data
 from hgraph.structure.io import write_atomically
+from hgraph.train.checkpoint import weights_file
 from hgraph.train.plots import COLOURS, confusion_matrix, learning_curve, reliability_diagram, structure_picture
 
 __all__ = ["FILES", "table", "table_rows", "write_report"]
@@ -66,8 +67,6 @@ def write_report(
     Returns:
         The path of ``report.md``.
     """
-    from safetensors.torch import save
-
     folder, names = Path(folder), dict(names)
     lines = ({"model": key} | record for key, model in comparison.items() for record in model.fit.history)
     test = data.y[data.split(split).test].cpu()
@@ -84,8 +83,7 @@ def write_report(
         "report.md": _markdown(comparison, names, title, config, notes),
     }
     for key, network in networks.items():
-        weights = {name: tensor.detach().cpu().contiguous() for name, tensor in network.state_dict().items()}
-        content[f"{key}.safetensors"] = save(weights)
+        content[f"{key}.safetensors"] = weights_file(network)
     (folder / "report.md").unlink(missing_ok=True)
     for name in FILES:
         text = content[name]

@@ -145,6 +145,13 @@ def _cuda(devices: Iterable[torch.device]) -> list[torch.device]:
     return sorted({d for d in devices if d.type == "cuda"}, key=str)
 
 
+def weights_file(model: nn.Module) -> bytes:
+    """The safetensors file of a model's parameters and buffers."""
+    from safetensors.torch import save
+
+    return save({name: value.detach().cpu().contiguous() for name, value in model.state_dict().items()})
+
+
 def _flatten(state: Any, path: str = "") -> tuple[Any, dict[str, Tensor]]:
     """A nest of dicts and lists with its tensors taken out: ``{"tensor": path}`` stands in their place.
 

@@ -126,16 +126,9 @@ def fit(
     (3, True, False)
     """
     _check(epochs, patience, validate, clip, precision, every)
-    settings: dict[str, Any] = {
-        "seed": seed,
-        "lr": lr,
-        "weight_decay": weight_decay,
-        "clip": clip,
-        "precision": precision,
-    }
     planned = None if schedule is None else [getattr(schedule, "__name__", repr(schedule)), epochs]
-    settings |= {"schedule": planned}
-    file = Checkpoint(checkpoint, settings, fabric)
+    settings = {"seed": seed, "lr": lr, "weight_decay": weight_decay, "clip": clip, "precision": precision}
+    file = Checkpoint(checkpoint, {**settings, "schedule": planned}, fabric)
     parameters = [p for p in model.parameters() if p.requires_grad]
     optimizer: torch.optim.Optimizer | None = None
     if parameters:
