@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import warnings
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -13,7 +14,6 @@ from torch.nn import functional as F
 from hgraph.distill.export import _hushed, _needs
 from hgraph.errors import ArgumentError, DataError
 from hgraph.models.recommender import Recommender
-from hgraph.models.two_tower import TwoTower
 from hgraph.structure import Interactions
 from hgraph.train import evaluating, scorer, seeded, structure_of
 
@@ -23,7 +23,7 @@ __all__ = ["distill_recommender", "export_towers"]
 def distill_recommender(
     teacher: Recommender,
     data: Interactions,
-    student: TwoTower,
+    student: Recommender,
     *,
     steps: int = 2000,
     lr: float = 5e-3,
@@ -95,21 +95,22 @@ def distill_recommender(
 class _Answer(nn.Module):
     """Scores of all items for users by number; the items' rows are a constant."""
 
-    def __init__(self, student: TwoTower, items: Tensor) -> None:
+    def __init__(self, student: Any, items: Tensor) -> None:
         super().__init__()
-        self.table, self.tower = student.user, student.user_tower
+        self.student = student
         self.register_buffer("items", items)
 
     def forward(self, users: Tensor) -> Tensor:
         """[B, I] of users [B]."""
-        return self.tower(self.table[users]) @ self.items.T
+        return self.student.users(users) @ self.items.T
 
 
-def export_towers(student: TwoTower, data: Interactions, path: str | os.PathLike[str]) -> Path:
+def export_towers(student: Recommender, data: Interactions, path: str | os.PathLike[str]) -> Path:
     """Write an ONNX file that answers ``users`` [B] int64 with ``scores`` [B, I]; it was run and compared.
 
     Args:
-        student: a trained `TwoTower`.
+        student: a trained recommender with a method ``users(ids)`` that gives users' rows without the structure, as
+            `hgraph.models.TwoTower` has it.
         data: whose facts make the items' rows.
         path: the file.
 

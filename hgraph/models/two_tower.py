@@ -59,6 +59,10 @@ class TwoTower(Recommender):
         known = propagate(adj, self.attribute, reduce="mean")
         return torch.cat([self.user_tower(self.user), self.item_tower(torch.cat([self.item, known], 1))])
 
+    def users(self, ids: Tensor) -> Tensor:
+        """The rows [B, D] of users [B], for which no structure is needed."""
+        return self.user_tower(self.user[ids])
+
     def _attributes(self, kg: KnowledgeGraph) -> Adjacency:
         """[I x entities] the tails of each item's facts; facts with users are none."""
         u = self.num_users

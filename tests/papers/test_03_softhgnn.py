@@ -157,7 +157,7 @@ def test_parameter_counts():
 def test_defaults_of_the_paper():
     layer = SoftHGNN(8)
     gen = layer.edge_generator
-    assert (gen.num_hyperedges, gen.num_heads, gen.dropout.p, float(layer.gate)) == (16, 4, 0.1, 1.0)
+    assert (gen.num_hyperedges, gen.num_heads, gen.dropout.p, layer.gate.item()) == (16, 4, 0.1, 1.0)
     bound = math.sqrt(6 / (16 + 8))  # Xavier uniform
     assert gen.prototype_base.abs().max() <= bound
     assert gen.prototype_base.abs().max() > 0.8 * bound
