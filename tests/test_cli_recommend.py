@@ -51,6 +51,9 @@ def test_from_two_files_to_reasons(shop):
     assert "recall@20" in done.output
     for name in ("config.json", "metrics.jsonl", "learning_curve.png", "model.safetensors", "report.md"):
         assert (shop.parent / "run" / name).stat().st_size > 0
+    other = call("evaluate", "run")
+    assert other.exit_code == 2
+    assert "a run of a recommender, 'kgat'" in other.stderr
     done = call("recommend", "run", "--user", "reader 3", "-k", 3, "--explain", "--draw", "why/why.png")
     assert done.exit_code == 0, done.output
     assert "  1. book" in done.output

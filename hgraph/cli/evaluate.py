@@ -37,6 +37,9 @@ def evaluate(
     Of a run of `hgraph distill`: the MLP, the teacher and the student.
     """
     config = _config(run)
+    if config.get("kind") == "recommender":
+        hint = "its figures stand in report.md, and `hgraph recommend` asks it"
+        raise DataError(f"{run}: a run of a recommender, {config.get('model')!r}: {hint}")
     try:
         facts = config.get("run", config)
         source = facts["dataset" if "run" in config else "source"]

@@ -51,7 +51,8 @@ def tune(
     teacher = Teacher.HGNN if model is Model.MLP else Teacher(model.value)
     data = prepare(loaded, teacher, setting, seed).to(device_of(device))
     run = _Training(data, model, split_of(setting), epochs, seed)
-    found = search(run, kinds, trials=trials, folder=folder, seed=seed)
+    about = {"dataset": dataset, "model": model.value, "setting": setting.value, "epochs": epochs, "seed": seed}
+    found = search(run, kinds, trials=trials, folder=folder, seed=seed, about=about)
     figures = {"validation_accuracy": found.score, "test_accuracy": run.test(found.settings), **found.settings}
     words = ["hgraph", "train", dataset, "--model", model.value, "--seed", str(seed), "--setting", setting.value]
     words += ["--epochs", str(epochs), *(f"--{n.replace('_', '-')}={v}" for n, v in found.settings.items())]

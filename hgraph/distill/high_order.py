@@ -135,10 +135,10 @@ def topology_score(z: Tensor, hypergraph: Hypergraph) -> float:
     if not bool((size > 0).any()):
         raise ArgumentError("hypergraph", "at least one hyperedge with a member", hypergraph)
     z = z.detach().double()
-    centre, sums = propagate(members, z, reduce="mean"), z.new_zeros(members.num_targets)
+    centre, distance = propagate(members, z, reduce="mean"), z.new_empty(members.num_edges)
     for part in torch.arange(members.num_edges, device=z.device).split(max(1, _CHUNK_NUMBERS // max(z.shape[1], 1))):
-        target = members.target[part].long()
-        sums.index_add_(0, target, (z[members.indices[part].long()] - centre[target]).norm(dim=1))
+        distance[part] = (z[members.indices[part].long()] - centre[members.target[part].long()]).norm(dim=1)
+    sums = propagate(members.with_weight(distance), z.new_ones(len(z), 1))[:, 0]
     return float((sums / size.clamp(min=1)).sum() / (size > 0).sum())
 
 

@@ -71,6 +71,7 @@ def tune(
     trials: int = 30,
     folder: str | os.PathLike[str] | None = None,
     seed: int = 0,
+    about: Mapping[str, Any] | None = None,
 ) -> TuneResult:
     """Search a declared space for the settings with the highest score.
 
@@ -85,9 +86,11 @@ def tune(
         folder: where the study is kept: ``study.jsonl`` there grows by each event, and a stopped search goes on.
             None keeps nothing.
         seed: of the suggestions.
+        about: what else makes scores comparable, by name: a study that goes on must have been begun with the same.
 
     Raises:
-        ArgumentError: an empty space, a range that is none, or no trial that ended with a score.
+        ArgumentError: an empty space, a range that is none, or no trial that ended with a score; or a study in the
+            folder that is of another space, or about something else.
         MissingPackageError: without the package of ``hgraph[tune]``.
 
     Source: Akiba et al., "Optuna", 2019.
@@ -113,6 +116,7 @@ def tune(
         sampler=optuna.samplers.TPESampler(seed=seed),
         pruner=optuna.pruners.MedianPruner(n_startup_trials=5, n_warmup_steps=10),
     )
+    _same(study, {**(about or {}), "space": str(dict(space))}, folder)
 
     def one(trial: Any) -> float:
         def report(epoch: int, score: float) -> None:
@@ -131,6 +135,17 @@ def tune(
         raise ArgumentError("trials", "at least one that ends with a score", f"{len(found)} without")
     best = max(ended, key=lambda t: t["score"])
     return TuneResult(best["settings"], best["score"], found)
+
+
+def _same(study: Any, facts: dict[str, Any], folder: Any) -> None:
+    """Refuse to mix trials that cannot be compared; a study that begins is told what it is about."""
+    before = study.user_attrs
+    for name, value in facts.items():
+        if before and before.get(name) != value:
+            expected = f"{before.get(name)!r}, as the search that {folder} holds"
+            raise ArgumentError(name, expected, repr(value), "Give the same, or another folder")
+    for name, value in facts.items():
+        study.set_user_attr(name, value)
 
 
 def _check(space: Mapping[str, Range | Choice], trials: int) -> None:

@@ -51,6 +51,17 @@ def test_a_search_goes_on(tmp_path):
     assert tune(counted, space, trials=6, folder=tmp_path).trials == found.trials
 
 
+def test_a_search_does_not_go_on_with_another(tmp_path):
+    """Scores of other data, or settings from another space, are no trials of this search."""
+    options = {"trials": 2, "folder": tmp_path}
+    tune(score, SPACE, about={"dataset": "a"}, **options)
+    assert len(tune(score, SPACE, about={"dataset": "a"}, trials=3, folder=tmp_path).trials) == 3
+    with pytest.raises(ArgumentError, match="dataset: expected 'a', as the search that .* got 'b'"):
+        tune(score, SPACE, about={"dataset": "b"}, **options)
+    with pytest.raises(ArgumentError, match="space: expected"):
+        tune(score, SPACE | {"x": Range(-9, 4)}, about={"dataset": "a"}, **options)
+
+
 @pytest.mark.parametrize(
     ("space", "message"),
     [
@@ -76,6 +87,9 @@ def test_the_command_writes_a_report_and_goes_on(tmp_path):
     second = json.loads(call(*arguments, "--trials", "3").stdout)
     assert second["trials"] == 3
     assert {"lr", "weight_decay", "hidden", "dropout", "test_accuracy", "validation_accuracy"} <= second.keys()
+    other = call(*arguments, "--trials", "3", "--setting", "production")
+    assert other.exit_code == 2
+    assert "setting: expected 'transductive'" in other.stderr
     report = (tmp_path / "report.md").read_text()
     assert report.count("| complete |") == 3
     (command,) = [line for line in report.splitlines() if line.startswith("hgraph train")]
