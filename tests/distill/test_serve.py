@@ -93,7 +93,8 @@ def test_rows_are_answered_over_http(url, student):
         (b'{"row": {"a": 1e999, "b": 2, "c": 3}}', "finite number"),
         (b'{"row": {"a": NaN, "b": 2, "c": 3}}', "finite number"),
         (b'{"row": ' + b"[" * 200_000, "parsing the body"),
-        (b"\xff\xfe", "parsing the body"),
+        (b'{"row": "\xff"}', "parsing the body"),  # no UTF-8
+        (b"\xff\xfe", "JSON"),  # UTF-16 of no text
         ({"rows": [[1, 2, 3]]}, "row 0"),
         ({"rows": {"a": 1}}, "list"),
         ({"rows": [{}] * 10_001}, "10000"),
