@@ -101,11 +101,9 @@ def train_recommender(
             figures = train.full_ranking(score, data.test.to(where), known, ks=[cut])
         figures |= {"parameters": sum(p.numel() for p in network.parameters())}
         figures |= {"best_epoch": fit.best_epoch, "seconds": round(fit.seconds, 3)}
-        command = ["hgraph", "train", dataset, "--model", model, "--seed", str(seed), "--epochs", str(epochs)]
-        command += ["--lr", str(lr), "--patience", str(options["patience"]), "--device", device, "--out", str(folder)]
-        command += [] if hidden is None else ["--hidden", str(hidden)]
         source = str(Path(dataset).resolve()) if os.path.isdir(dataset) else dataset
-        config = facts | {"source": source, "command": shlex.join(command), "device": str(where), "kind": "recommender"}
+        again = _command(facts, device, folder)
+        config = facts | {"source": source, "command": again, "device": str(where), "kind": "recommender"}
         config |= made_with()
         title = f"{loaded.name}: {model} (seed {seed})"
         write_atomically(folder / "config.json", (json.dumps(config, ensure_ascii=False, indent=2) + "\n").encode())
@@ -121,6 +119,13 @@ def train_recommender(
     for name, value in figures.items():
         typer.echo(f"{name.replace('_', ' '):15s} {value:.4f}" if isinstance(value, float) else f"{name:15s} {value:,}")
     typer.echo(f"report: {folder / 'report.md'}")
+
+
+def _command(facts: dict[str, Any], device: str, folder: Path) -> str:
+    words = ["hgraph", "train", facts["dataset"]]
+    for name in ("model", "seed", "epochs", "lr", "patience", "hidden"):
+        words += [] if facts[name] is None else [f"--{name}", str(facts[name])]
+    return shlex.join([*words, "--device", device, "--out", str(folder)])
 
 
 def opened_run(run: Path, root: Path | None) -> tuple[Recommender, Interactions]:
