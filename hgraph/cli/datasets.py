@@ -122,7 +122,7 @@ def _picture(found: Statistics, title: str, form: str) -> bytes:
 
 def _row(card: Card, root: Path | None) -> tuple[str, ...]:
     main = [k for k in card.sizes if k not in ("incidences", "features", "classes")]
-    sizes = ", ".join(f"{card.sizes[k]:,} {k}" for k in main)
+    sizes = ", ".join(f"{card.sizes[k]:,} {k}" for k in main[:3])
     files = "built in" if card.download == 0 else "here" if _at_hand(card, root) else "-"
     terms = "free" if card.redistribute else "ask"
     return card.name, card.kind, card.task, sizes, _bytes(card.download), terms, files
