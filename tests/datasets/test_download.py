@@ -420,12 +420,15 @@ def test_killed_at_any_moment_twenty_times_no_part_is_taken_for_the_file(root):
         for _ in range(20):
             child = os.fork()
             if child == 0:
-                while True:
-                    target.unlink(missing_ok=True)
-                    fetch("set", "a/b.bin", server.url, SHA, len(CONTENT), root=root)
+                try:
+                    while True:
+                        target.unlink(missing_ok=True)
+                        fetch("set", "a/b.bin", server.url, SHA, len(CONTENT), root=root)
+                finally:
+                    os._exit(1)
             time.sleep(random.uniform(0.005, 0.12))
             os.kill(child, signal.SIGKILL)
-            os.waitpid(child, 0)
+            assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == -signal.SIGKILL
             seen.add(target.exists())
             assert not target.exists() or target.read_bytes() == CONTENT
             if target.exists() and random.random() < 0.5:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import os
 import random
 import shutil
 import signal
+import sys
 from pathlib import Path
 
 import pytest
@@ -161,16 +163,22 @@ def test_what_no_file_can_hold_is_refused_before_anything_is_written(tmp_path, m
 
 
 def cut_off(seconds: float, run) -> tuple[bool, float]:
-    """Run in a child that the system ends after so much of the child's own time, in whatever it is doing, as kill -9
-    does; whether it was ended, and its time. (By the clock a busy machine would end it before it has begun.)"""
+    """Run in a child that the system ends after so much of the child's own time, in whatever it is doing and with
+    nothing run after it, as kill -9 does; whether it was ended, and its time. (By the clock a busy machine would end
+    it before it has begun.)"""
     child = os.fork()
     if child == 0:
-        signal.signal(signal.SIGPROF, signal.SIG_DFL)
-        signal.setitimer(signal.ITIMER_PROF, seconds)
-        run()
-        os._exit(0)
+        try:
+            signal.signal(signal.SIGPROF, signal.SIG_DFL)  # the system's own end: no Python between, as a handler is
+            signal.setitimer(signal.ITIMER_PROF, seconds)
+            run()
+            os._exit(0)
+        finally:
+            os._exit(1)
     _, status, usage = os.wait4(child, 0)
-    return os.WIFSIGNALED(status), usage.ru_utime + usage.ru_stime
+    ended = os.WIFSIGNALED(status) and os.WTERMSIG(status) in (signal.SIGPROF, signal.SIGKILL)
+    assert ended or os.waitstatus_to_exitcode(status) == 0, f"the child failed by itself: {status}"
+    return ended, usage.ru_utime + usage.ru_stime
 
 
 forks = pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
@@ -198,10 +206,27 @@ def test_killed_at_any_moment_twenty_times_there_is_always_a_whole_set(tmp_path)
     assert datasets.load(path)[0].num_vertices == 12
 
 
+def killed_at(number: int, run) -> bool:
+    """Run in a child that kills itself before the so-manieth opening, making or renaming of a file of the set."""
+
+    def watched():
+        met = itertools.count()
+
+        def hook(event, args):
+            of_set = event in ("open", "os.mkdir", "os.rename") and ".set." in str(args[0])
+            if of_set and next(met) == number:
+                os.kill(os.getpid(), signal.SIGKILL)
+
+        sys.addaudithook(hook)
+        run()
+
+    return cut_off(60, watched)[0]
+
+
 @forks
 @quiet
-def test_a_build_killed_at_any_moment_twenty_times_leaves_nothing_or_a_whole_set(tmp_path):
-    """The command itself, from tables, where there is no set yet: reading, encoding, writing, renaming."""
+def test_a_build_killed_at_any_moment_leaves_nothing_or_a_whole_set(tmp_path):
+    """The command itself, from tables, where there is no set yet: ten times anywhere, then through all of writing."""
     (tmp_path / "n.csv").write_text("id,a,y\n" + "".join(f"v{i},{i % 7},{'xyz'[i % 3]}\n" for i in range(500)))
     (tmp_path / "h.csv").write_text("vertex,hyperedge\n" + "".join(f"v{i},h{i % 50}\n" for i in range(500)))
     path, draw = tmp_path / "set", random.Random(0)
@@ -210,16 +235,24 @@ def test_a_build_killed_at_any_moment_twenty_times_leaves_nothing_or_a_whole_set
     def build():
         CliRunner().invoke(app, [*map(str, command), "--label", "y"])
 
-    whole = cut_off(60, build)[1]
-    ended = 0
-    for i in range(20):
-        shutil.rmtree(path, ignore_errors=True)
-        killed = cut_off(whole * (draw.random() if i % 2 else draw.uniform(0.7, 1.0)), build)[0]
-        ended += killed
-        assert killed or path.exists()
+    def whole_or_nothing():
         if path.exists():
             assert datasets.load(path)[0].num_vertices == 500
-    assert ended >= 10
+            shutil.rmtree(path)
+            return True
+        return False
+
+    whole = cut_off(60, build)[1]
+    assert whole_or_nothing()
+    for _ in range(10):
+        assert cut_off(whole * draw.random(), build)[0] or path.exists()
+        whole_or_nothing()
+    kills = 0
+    while killed_at(2 * kills, build):
+        kills += 1
+        assert not whole_or_nothing()  # the last thing done to the set is to give it its name
+    assert kills >= 8
+    assert whole_or_nothing()
 
 
 def tampered(path: Path):
