@@ -28,7 +28,7 @@ EPOCHS = 200
 
 # %%
 draw = random.Random(0)
-genre = ["poetry" if draw.random() < 0.5 else "crime" for _ in range(200)]
+genre = ["poetry" if draw.random() < 0.5 else "crime" for _ in range(300)]
 with open(OUT / "readers.csv", "w", newline="") as file:
     rows = csv.writer(file)
     rows.writerow(["reader", "age", "town", "joined", "genre"])
@@ -44,7 +44,7 @@ with open(OUT / "loans.csv", "w", newline="") as file:
     shelf = {"poetry": range(0, 30), "crime": range(30, 60)}
     other = {"poetry": "crime", "crime": "poetry"}
     for i, likes in enumerate(genre[:-1]):  # the last reader has read nothing
-        lent = {draw.choice(shelf[likes if draw.random() < 0.8 else other[likes]]) for _ in range(5)}
+        lent = {draw.choice(shelf[likes if draw.random() < 0.9 else other[likes]]) for _ in range(5)}
         rows.writerows([f"r{i:03d}", f"b{book:02d}"] for book in sorted(lent))
 
 # %% [markdown]

@@ -196,7 +196,7 @@ def _bars(ax: Any, histogram: Tensor) -> None:
     if len(histogram) <= 40:
         ax.bar(values.numpy(), counts.numpy(), color=_BAR, width=0.85)
         least = int(values[0]) if len(values) else 0
-        ax.set_xlim(max(min(least, len(histogram) - 4) - 1, -0.75), len(histogram) + 1)  # a lone bar is no wall
+        ax.set_xlim(max(min(least, len(histogram) - 4) - 1, -0.75), len(histogram))  # a lone bar is no wall
         ax.xaxis.get_major_locator().set_params(integer=True)
         return
     ax.plot(values.numpy(), counts.numpy(), "o", color=_BAR, markersize=3, alpha=0.7)

@@ -1,4 +1,7 @@
-"""HyperNetX through HIF: its own ``from_hif`` reads what we write, and we read what its ``to_hif`` writes."""
+"""HyperNetX through HIF: its own ``from_hif`` reads what we write, and we read what its ``to_hif`` writes.
+
+HyperNetX 2.4 imports fastjsonschema, which it does not install, and makes no hypergraph of a dict under pandas 3.
+"""
 
 import json
 from pathlib import Path
