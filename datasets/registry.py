@@ -200,7 +200,8 @@ def load(name: str | os.PathLike[str], root: str | os.PathLike[str] | None = Non
     except Exception as error:  # whatever files that are not what they should be make a reader raise
         if isinstance(error, HgraphError) or not card.files:
             raise
-        raise DataError(f"{name}: its files are not what its card says ({error!r:.200})") from error
+        files = ", ".join(card.files[:3]) + f" and {len(card.files) - 3} more" * (len(card.files) > 3)
+        raise DataError(f"{name}: its files are not what its card says ({error!r:.200}): {files}") from error
     if isinstance(examples, Dataset):
         return examples
     return dataset(name, [examples] if isinstance(examples, Data) else examples)

@@ -6,6 +6,7 @@ import dataclasses
 import json
 import subprocess
 import sys
+import traceback
 
 import pytest
 import torch
@@ -141,8 +142,10 @@ def test_files_that_a_reader_stumbles_over_are_a_data_error():
 
     datasets.register("mine", **FACTS, files=["uci_zoo/zoo.data"])(mine)
     datasets.register("own", **FACTS)(mine)
-    with pytest.raises(DataError, match="mine: its files are not what its card says .IndexError"):
+    with pytest.raises(DataError, match=r"mine: its files are not .* .IndexError.*: uci_zoo/zoo.data$") as told:
         datasets.load("mine")
+    assert isinstance(told.value.__cause__, IndexError)  # with the line that stumbled, be it the file's fault or ours
+    assert traceback.extract_tb(told.value.__cause__.__traceback__)[-1].name == "mine"
     with pytest.raises(IndexError):  # no files of ours: an error in the loader is told as it is
         datasets.load("own")
 
