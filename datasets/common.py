@@ -5,17 +5,20 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from hgraph.datasets.download import fetch_listed, listed
+from hgraph.datasets.registry import info
 from hgraph.errors import ArgumentError, DataError
 from hgraph.structure import Data, Graph, Hypergraph, Split
 
-__all__ = ["Root", "check_sizes", "files_of", "made_features", "random_split", "read_lists", "sizes_of", "text_of"]
+__all__ = [
+    "Root", "check_sizes", "files_of", "labelled", "made_features", "random_split", "read_lists", "sizes_of", "text_of",
+]  # fmt: skip
 
 Root = str | os.PathLike[str] | None
 
@@ -109,6 +112,39 @@ def random_split(
             part.append(chosen)
     nobody = torch.empty(0, dtype=torch.long)
     return Split(structure, *(torch.cat([nobody, *part]).sort().values for part in parts))
+
+
+def labelled(
+    name: str,
+    structure: Graph | Hypergraph,
+    y: Tensor,
+    meta: Mapping[str, Any],
+    *,
+    features: str,
+    seed: int,
+    target: Literal["vertex", "hyperedge"] = "vertex",
+    but: Sequence[str] = (),
+) -> Data:
+    """What a set is that publishes labels alone: made features, a drawn split, the counts of its card.
+
+    Args:
+        name: of the set.
+        structure: as published.
+        y: as `random_split` takes them.
+        meta: of the `Data`.
+        features: as `made_features` takes them; the card counts those of ``"degree"``.
+        seed: of the split.
+        target: whose labels they are.
+        but: as `check_sizes` takes it.
+
+    Raises:
+        ArgumentError: another kind of features.
+        DataError: a count that is not the card's.
+    """
+    x, splits = made_features(structure, features), {"default": random_split(structure, y, seed=seed)}
+    data = Data(structure, x, y, splits, meta, target).validate()
+    check_sizes(name, [data], info(name).sizes, but=["features"] * (features != "degree") + [*but])
+    return data
 
 
 def sizes_of(examples: Sequence[Data]) -> dict[str, int]:

@@ -7,14 +7,12 @@ import torch
 from hgraph.datasets.common import (
     DEGREE_QUIRK,
     Root,
-    check_sizes,
     files_of,
-    made_features,
-    random_split,
+    labelled,
     read_lists,
     text_of,
 )
-from hgraph.datasets.registry import info, register
+from hgraph.datasets.registry import register
 from hgraph.structure import Data, Hypergraph
 
 __all__ = ["cooking", "recipes"]
@@ -60,10 +58,7 @@ def cooking(root: Root = None, *, seed: int = 0, features: str = "degree") -> Da
     """
     structure, y, cuisines, ingredients = _read(root)
     meta = {"class_names": cuisines, "vertex_names": ingredients}
-    x, splits = made_features(structure, features), {"default": random_split(structure, y, seed=seed)}
-    data = Data(structure, x, y, splits, meta, target="hyperedge").validate()
-    check_sizes("cooking", [data], info("cooking").sizes, but=["features"] * (features != "degree"))
-    return data
+    return labelled("cooking", structure, y, meta, features=features, seed=seed, target="hyperedge")
 
 
 @register(
@@ -93,10 +88,7 @@ def recipes(root: Root = None, *, seed: int = 0, features: str = "degree") -> Da
     over_ingredients, y, cuisines, ingredients = _read(root)
     structure = over_ingredients.dual()
     meta = {"class_names": cuisines, "hyperedge_names": ingredients}
-    x, splits = made_features(structure, features), {"default": random_split(structure, y, seed=seed)}
-    data = Data(structure, x, y, splits, meta).validate()
-    check_sizes("cooking-recipes", [data], info("cooking-recipes").sizes, but=["features"] * (features != "degree"))
-    return data
+    return labelled("cooking-recipes", structure, y, meta, features=features, seed=seed)
 
 
 def _read(root: Root) -> tuple[Hypergraph, torch.Tensor, tuple[str, ...], tuple[str, ...]]:

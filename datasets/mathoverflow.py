@@ -7,14 +7,12 @@ import torch
 from hgraph.datasets.common import (
     DEGREE_QUIRK,
     Root,
-    check_sizes,
     files_of,
-    made_features,
-    random_split,
+    labelled,
     read_lists,
     text_of,
 )
-from hgraph.datasets.registry import info, register
+from hgraph.datasets.registry import register
 from hgraph.structure import Data, Hypergraph
 
 __all__ = ["mathoverflow"]
@@ -61,8 +59,4 @@ def mathoverflow(root: Root = None, *, seed: int = 0, features: str = "degree") 
     )
     y = torch.zeros(num_vertices, len(names), dtype=torch.bool)
     y[owner, labels - 1] = True
-    x, splits = made_features(structure, features), {"default": random_split(structure, y, seed=seed)}
-    data = Data(structure, x, y, splits, {"class_names": names}).validate()
-    sizes = info("mathoverflow-answers").sizes
-    check_sizes("mathoverflow-answers", [data], sizes, but=["features"] * (features != "degree"))
-    return data
+    return labelled("mathoverflow-answers", structure, y, {"class_names": names}, features=features, seed=seed)

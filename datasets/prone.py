@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 import torch
 
-from hgraph.datasets.common import DEGREE_QUIRK, Root, check_sizes, made_features, random_split, read_lists, text_of
+from hgraph.datasets.common import DEGREE_QUIRK, Root, labelled, read_lists, text_of
 from hgraph.datasets.registry import register
 from hgraph.errors import DataError
 from hgraph.structure import Data, Graph
@@ -78,10 +78,8 @@ def _make_loader(name: str, file: str, multi: bool, sizes: dict[str, int]) -> Ca
             raise DataError(f"{name}: a vertex without a label, or with more than there should be")
         y = has if multi else has.int().argmax(1)
         structure = _graph(text_of("ppi_prone", f"{file}.ungraph", root), sizes["nodes"], self_loops)
-        x, splits = made_features(structure, features), {"default": random_split(structure, y, seed=seed)}
-        data = Data(structure, x, y, splits, {"class_names": None}).validate()
-        check_sizes(name, [data], sizes, but=["features"] * (features != "degree") + ["edges"] * (not self_loops))
-        return data
+        but = ["edges"] * (not self_loops)
+        return labelled(name, structure, y, {"class_names": None}, features=features, seed=seed, but=but)
 
     loader.__doc__ = f"The data set ``{name}``; see its card."
     return loader

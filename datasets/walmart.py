@@ -9,14 +9,12 @@ import torch
 from hgraph.datasets.common import (
     DEGREE_QUIRK,
     Root,
-    check_sizes,
     files_of,
-    made_features,
-    random_split,
+    labelled,
     read_lists,
     text_of,
 )
-from hgraph.datasets.registry import info, register
+from hgraph.datasets.registry import register
 from hgraph.errors import ArgumentError, DataError
 from hgraph.structure import Data, Hypergraph
 
@@ -77,11 +75,8 @@ def products(root: Root = None, *, seed: int = 0, features: str = "degree", labe
         "hyperedge_day": torch.tensor([int(b[1]) for b in baskets]),
         "hyperedge_trip_type": torch.tensor([int(b[2]) for b in baskets]),
     }
-    x, splits = made_features(structure, features), {"default": random_split(structure, y, seed=seed)}
-    data = Data(structure, x, y, splits, meta).validate()
-    but = ["features"] * (features != "degree") + ["classes"] * (labels != "category")
-    check_sizes("walmart-products", [data], info("walmart-products").sizes, but=but)
-    return data
+    but = ["classes"] * (labels != "category")
+    return labelled("walmart-products", structure, y, meta, features=features, seed=seed, but=but)
 
 
 def _body(file: str, root: Root) -> str:
@@ -138,7 +133,4 @@ def trips(root: Root = None, *, seed: int = 0, features: str = "degree") -> Data
         "class_names": tuple(str(c) for c in colours.tolist()),
         "vertex_names": tuple(str(i) for i in ids.tolist()),
     }
-    x, splits = made_features(structure, features), {"default": random_split(structure, y, seed=seed)}
-    data = Data(structure, x, y, splits, meta, target="hyperedge").validate()
-    check_sizes("walmart-trips", [data], info("walmart-trips").sizes, but=["features"] * (features != "degree"))
-    return data
+    return labelled("walmart-trips", structure, y, meta, features=features, seed=seed, target="hyperedge")
