@@ -33,11 +33,13 @@ def graph_of(
 
 
 def sizes_of(num_targets: int, num_sources: int | None) -> tuple[int, int]:
+    """Checked (T, S); as many sources as targets where none are said."""
     whole("num_targets", num_targets)
     return num_targets, num_targets if num_sources is None else whole("num_sources", num_sources)
 
 
 def shape_of(shape: int | Sequence[int]) -> tuple[int, ...]:
+    """The checked sides of a grid; a number is a line."""
     sides = (shape,) if isinstance(shape, int) else tuple(shape)
     if not sides:
         raise ArgumentError("shape", "one side or more", sides)
