@@ -95,19 +95,52 @@ class BlockAdjacency(Structure):
             _coo.check_size(name, size)
         rows, columns = -(-num_targets // block), -(-num_sources // block)
         index, count = _checked_lists(index, count, rows, columns)
-        own = torch.arange(rows, device=index.device).unsqueeze(1)
         used = torch.arange(index.shape[3], device=index.device) < count.unsqueeze(3)
-        index = torch.where(used, index, columns).sort(3).values
-        if bool((used[..., 1:] & (index[..., 1:] == index[..., :-1])).any()):
+        ordered = torch.where(used, index, columns).sort(3).values
+        if bool((used[..., 1:] & (ordered[..., 1:] == ordered[..., :-1])).any()):
             raise ArgumentError("index", "each tile of a row once", "a tile listed twice", "It would count twice")
-        if causal and bool((used & (index > own)).any()):
+        if causal and bool((used & (index > torch.arange(rows, device=index.device).unsqueeze(1))).any()):
             hint = "Select among the tiles up to the diagonal"
             raise ArgumentError("index", "no tile after a row's own in a causal structure", "a later tile", hint)
-        rule = torch.where(used & (index == own) & causal, CAUSAL, FULL)
+        index = torch.where(used, index, -1)
+        return cls.trusted(index, block=block, num_targets=num_targets, num_sources=num_sources, causal=causal)
+
+    @classmethod
+    def trusted(
+        cls, index: Tensor, *, block: int, num_targets: int, num_sources: int, causal: bool = False
+    ) -> BlockAdjacency:
+        """Lists of tiles in any order, without checks and without a host sync.
+
+        For structures made from content inside a forward (`hgraph.patterns.tree_topk`, say): every size is that of a
+        shape. Entries that do not count are negative; a tile listed twice counts once.
+
+        Args:
+            index: integers [T_tiles, K], [H, T_tiles, K] or [B, H, T_tiles, K], tiles of sources below
+                ceil(num_sources / block), or negative.
+            block: tokens a tile; 1 is top-k by token.
+            num_targets: T; T_tiles is T / block, rounded up.
+            num_sources: S.
+            causal: whether later tiles than a row's own are left out and the one on the diagonal is cut along it.
+
+        >>> chosen = torch.tensor([[0, 1], [0, -1], [2, 0]])
+        >>> tiles = BlockAdjacency.trusted(chosen, block=2, num_targets=6, num_sources=6, causal=True)
+        >>> tiles.adjacency().dense().int().tolist()[4:]
+        [[1, 1, 0, 0, 1, 0], [1, 1, 0, 0, 1, 1]]
+        """
+        rows, columns = -(-num_targets // block), -(-num_sources // block)
+        own = torch.arange(rows, device=index.device).unsqueeze(1)
+        index = index.reshape((1,) * (4 - index.dim()) + tuple(index.shape))
+        used = (index >= 0) & (index <= own) if causal else index >= 0
+        index = torch.where(used, index, columns).sort(-1).values
+        again = torch.zeros_like(index, dtype=torch.bool)
+        again[..., 1:] = index[..., 1:] == index[..., :-1]
+        index = index.masked_fill(again, columns).sort(-1).values
+        used = index < columns
+        rule = torch.where(used & (index == own), CAUSAL, FULL) if causal else torch.full_like(index, FULL)
         return cls(
             torch.where(used, index, 0).int(),
             rule.int(),
-            count.int(),
+            used.sum(-1, dtype=torch.int32),
             torch.arange(rows, dtype=torch.int32, device=index.device),
             torch.empty(0, block, -(-block // 8), dtype=torch.uint8, device=index.device),
             torch.empty(num_targets, num_sources, 0, device=index.device),

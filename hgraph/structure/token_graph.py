@@ -10,15 +10,14 @@ import torch
 from torch import Tensor
 
 from hgraph.errors import ArgumentError, ArgumentTypeError
-from hgraph.structure import _coo, _runs
+from hgraph.structure import _coo, _runs, token_algebra
 from hgraph.structure._arguments import whole
+from hgraph.structure._tiling import num_visited, tiled
 from hgraph.structure.adjacency import Adjacency
 from hgraph.structure.base import Structure, derived
 from hgraph.structure.blocks import BlockAdjacency
 
 __all__ = ["TokenGraph"]
-
-_MAX_SQUARE = 8192  # tokens of which all pairs may be written down
 
 
 @dataclass(frozen=True, eq=False)
@@ -93,12 +92,47 @@ class TokenGraph(Structure):
         _coo.check_range("start", start, num_sources + 1, "sources")
         _coo.check_range("stop", stop, num_sources + 1, "sources")
         if order is not None:
-            order = _checked_order(order, num_targets, num_sources)
+            order = token_algebra.checked_order(order, num_targets, num_sources)
         keep = stop > start
         base = row[keep] * (num_sources + 1)
         line = _runs.united(_runs.Line(base + start[keep], base + stop[keep]))
         extent = torch.empty(batch, heads, num_targets, num_sources, 0, device=row.device)
         return cls._from_line(line, extent, order)
+
+    @classmethod
+    def trusted(
+        cls,
+        *,
+        indptr: Tensor,
+        start: Tensor,
+        stop: Tensor,
+        num_targets: int,
+        num_sources: int,
+        batch: int = 1,
+        heads: int = 1,
+    ) -> TokenGraph:
+        """A graph of runs sorted by row, without checks and without a host sync.
+
+        For graphs made inside a forward. Within a row the runs must ascend, be disjoint and not empty; anything else is
+        undefined. Attention over a token graph still counts its tiles; what is chosen by content and attended to once
+        is better made as tiles at once: `BlockAdjacency.trusted`.
+
+        Args:
+            indptr: int64 [batch * heads * num_targets + 1], where each row's runs begin.
+            start: integers [R], the first source of each run.
+            stop: integers [R], one past the last.
+            num_targets: T.
+            num_sources: S.
+            batch: B.
+            heads: H.
+
+        >>> indptr, start, stop = torch.tensor([0, 1, 3]), torch.tensor([0, 0, 2]), torch.tensor([1, 1, 4])
+        >>> TokenGraph.trusted(indptr=indptr, start=start, stop=stop, num_targets=2, num_sources=4).degree().tolist()
+        [[[1, 3]]]
+        """
+        dtype = _coo.index_dtype(num_sources)
+        extent = torch.empty(batch, heads, num_targets, num_sources, 0, device=indptr.device)
+        return cls(indptr, start.to(dtype), stop.to(dtype), extent)
 
     @classmethod
     def _from_line(cls, line: _runs.Line, extent: Tensor, order: Tensor | None) -> TokenGraph:
@@ -131,12 +165,12 @@ class TokenGraph(Structure):
     @classmethod
     def per_head(cls, graphs: Sequence[TokenGraph]) -> TokenGraph:
         """One graph for each head, of equal shape."""
-        return _stacked(graphs, axis=1)
+        return token_algebra.stacked(graphs, axis=1)
 
     @classmethod
     def per_example(cls, graphs: Sequence[TokenGraph]) -> TokenGraph:
         """One graph for each example of a batch, of equal shape."""
-        return _stacked(graphs, axis=0)
+        return token_algebra.stacked(graphs, axis=0)
 
     # ------------------------------------------------------------------ sizes
 
@@ -189,7 +223,7 @@ class TokenGraph(Structure):
     @property
     def is_causal(self) -> bool:
         """Whether no token hears a later one; in a graph of more sources than targets the targets are the last ones."""
-        return derived(self, "is_causal", lambda: _is_causal(self))
+        return derived(self, "is_causal", lambda: token_algebra.is_causal(self))
 
     def degree(self) -> Tensor:
         """[B, H, T]: how many sources each target hears."""
@@ -202,32 +236,22 @@ class TokenGraph(Structure):
 
     def __or__(self, other: TokenGraph) -> TokenGraph:
         """Edges of either."""
-        return _combined(self, other, torch.logical_or)
+        return token_algebra.combined(self, other, torch.logical_or)
 
     def __and__(self, other: TokenGraph) -> TokenGraph:
         """Edges of both."""
-        return _combined(self, other, torch.logical_and)
+        return token_algebra.combined(self, other, torch.logical_and)
 
     def __sub__(self, other: TokenGraph) -> TokenGraph:
         """Edges of the first that the second lacks."""
-        return _combined(self, other, lambda a, b: a & ~b)
+        return token_algebra.combined(self, other, lambda a, b: a & ~b)
 
     def __matmul__(self, other: TokenGraph) -> TokenGraph:
         """Two steps as one: t hears s if a token that t hears under ``self`` hears s under ``other``.
 
         As layers, ``other`` comes first and ``self`` after it.
         """
-        _graph("a @ b", other)
-        if self.num_sources != other.num_targets:
-            raise ArgumentError("a @ b", f"b with {self.num_sources} targets, as a has sources", other.num_targets)
-        a, b = _one_order(self, other)
-        shape = _common("a @ b", a, b)
-        a, b = _broadcast(a, *shape), _broadcast(b, *shape)
-        row = a._row()
-        middle = torch.div(row, max(a.num_targets, 1), rounding_mode="floor") * b.num_targets
-        line = _runs.composed(row, middle + a.start, middle + a.stop, b._line(), width=b.num_sources)
-        extent = torch.empty(*shape, a.num_targets, b.num_sources, 0, device=self.device)
-        return TokenGraph._from_line(line, extent, a.order)
+        return token_algebra.composed(self, other)
 
     def reach(self, layers: int) -> TokenGraph:
         """The receptive field of so many layers, every token's own included (residual connections carry it).
@@ -236,14 +260,7 @@ class TokenGraph(Structure):
         >>> patterns.sliding_window(9, 3, causal=True).reach(2).degree().flatten().tolist()
         [1, 2, 3, 4, 5, 5, 5, 5, 5]
         """
-        whole("layers", layers)
-        step, field = self._with_loops(), self._loops()
-        for _ in range(layers):
-            wider = step @ field
-            if wider.num_edges == field.num_edges:  # nothing new can come any more
-                break
-            field = wider
-        return field
+        return token_algebra.reach(self, layers)
 
     def first_hop(self, target: int | None = None) -> Tensor:
         """After how many layers a source is first heard: 0 for oneself, -1 for never.
@@ -254,46 +271,17 @@ class TokenGraph(Structure):
         Returns:
             [N] for one target, [N, N] for all (row t is target t); of a graph for all heads and examples.
         """
-        graph = self._single().natural()
-        n = graph.num_targets
-        if target is None and n > _MAX_SQUARE:
-            hint = "Ask for one target: graph.first_hop(t)"
-            raise ArgumentError("structure", f"at most {_MAX_SQUARE:,} tokens for all pairs", f"{n:,}", hint)
-        step, field = graph._with_loops(), graph._loops()
-        if target is not None:
-            field = field.select([whole("target", target, most=n - 1)])
-        hops = torch.full((field.num_targets, n), -1, dtype=torch.int16, device=self.device)
-        new, layer = field, 0
-        while new.num_runs:
-            column, run = _runs.expanded(new.start, new.stop)
-            hops[new._row()[run], column] = layer
-            wider = field @ step
-            new, field, layer = wider - field, wider, layer + 1
-        return hops if target is None else hops[0]
+        return token_algebra.first_hop(self, target)
 
     # ------------------------------------------------------------------ parts and other forms
 
     def select(self, rows: Any) -> TokenGraph:
         """The graph of the given targets [T'] alone, in that order, over the same sources: a decode step's, say."""
-        rows = _coo.as_indices("rows", rows).to(self.device)
-        _coo.check_range("rows", rows, self.num_targets, "targets")
-        graph = self.natural()
-        group = torch.arange(self.batch * self.heads, device=self.device) * self.num_targets
-        entry, position = _runs.of_rows(graph.indptr, (group.unsqueeze(1) + rows).flatten())
-        base = position * (self.num_sources + 1)
-        extent = torch.empty(self.batch, self.heads, len(rows), self.num_sources, 0, device=self.device)
-        line = _runs.Line(base + graph.start[entry], base + graph.stop[entry])
-        return TokenGraph._from_line(line, extent, None)
+        return token_algebra.select(self, rows)
 
     def crop(self, num_sources: int) -> TokenGraph:
         """The graph over the first sources alone; edges to the others are dropped."""
-        whole("num_sources", num_sources, most=self.num_sources)
-        graph = self.natural()
-        row, start, stop = graph._row(), graph.start.long(), graph.stop.long().clamp(max=num_sources)
-        keep = start < stop
-        base = row[keep] * (num_sources + 1)
-        extent = torch.empty(*self.shape[:3], num_sources, 0, device=self.device)
-        return TokenGraph._from_line(_runs.Line(base + start[keep], base + stop[keep]), extent, None)
+        return token_algebra.crop(self, num_sources)
 
     def of(self, *, example: int = 0, head: int = 0) -> TokenGraph:
         """The graph of one head and one example."""
@@ -307,7 +295,7 @@ class TokenGraph(Structure):
     def natural(self) -> TokenGraph:
         """The same edges with runs in the order of the tokens; from another order, it costs a step an edge."""
         order = self.order
-        return self if order is None else derived(self, "natural", lambda: _natural(self, order))
+        return self if order is None else derived(self, "natural", lambda: token_algebra.natural(self, order))
 
     def adjacency(self, *, example: int = 0, head: int = 0) -> Adjacency:
         """The exact edges of one head and example as an `Adjacency`: for tests and small cases."""
@@ -322,12 +310,12 @@ class TokenGraph(Structure):
 
     def tiles(self, block: int = 128) -> BlockAdjacency:
         """The graph as tiles of ``block`` x ``block`` positions, made once a block size; see `BlockAdjacency`."""
-        return derived(self, ("tiles", block), lambda: _tiles(self, whole("block", block, 1)))
+        whole("block", block, 1)
+        own = (self.indptr, self.start, self.stop, self.extent)
+        return derived(self, ("tiles", block), lambda: tiled(*own, block))
 
     def num_tiles(self, block: int) -> int:
         """How many tiles of that size the graph visits, over all heads and examples, without making them."""
-        from hgraph.structure._tiling import num_visited
-
         whole("block", block, 1)
         own = (self._row(), self.start.long(), self.stop.long(), self.extent)
         return derived(self, ("num_tiles", block), lambda: num_visited(*own, block))
@@ -368,126 +356,6 @@ class TokenGraph(Structure):
     def _line(self) -> _runs.Line:
         base = self._row() * (self.num_sources + 1)
         return _runs.Line(base + self.start, base + self.stop)
-
-    def _loops(self) -> TokenGraph:
-        if not self.is_square:
-            raise ArgumentError("structure", "a square graph (targets are the sources)", f"{self.shape[2:]}")
-        rows = torch.arange(len(self.indptr) - 1, device=self.device)
-        line = rows * (self.num_sources + 1) + rows % max(self.num_targets, 1)
-        return TokenGraph._from_line(_runs.Line(line, line + 1), self.extent, self.order)
-
-    def _with_loops(self) -> TokenGraph:
-        return self | self._loops()
-
-    def _single(self) -> TokenGraph:
-        if self.batch * self.heads != 1:
-            raise ArgumentError("structure", "one graph for all heads", repr(self), "Take one: graph.of(head=h)")
-        return self
-
-
-# ---------------------------------------------------------------------- what the methods are made of
-
-
-def _graph(name: str, value: Any) -> None:
-    if not isinstance(value, TokenGraph):
-        raise ArgumentTypeError(name, "token graphs", type(value).__name__)
-
-
-def _checked_order(order: Any, num_targets: int, num_sources: int) -> Tensor:
-    order = _coo.as_indices("order", order)
-    if num_targets != num_sources or len(order) != num_targets:
-        raise ArgumentError("order", "one entry a token of a square graph", f"{len(order)} entries")
-    if not torch.equal(torch.sort(order).values, torch.arange(len(order), device=order.device)):
-        raise ArgumentError("order", f"every token 0 .. {len(order) - 1} once", "another list")
-    return order
-
-
-def _broadcast(graph: TokenGraph, batch: int, heads: int) -> TokenGraph:
-    """The graph repeated for examples and heads that share it."""
-    if graph.shape[:2] == (batch, heads):
-        return graph
-    group = torch.arange(graph.batch * graph.heads, device=graph.device).view(graph.batch, graph.heads, 1)
-    rows = group * graph.num_targets + torch.arange(graph.num_targets, device=graph.device)
-    rows = rows.expand(batch, heads, graph.num_targets).flatten()
-    entry, position = _runs.of_rows(graph.indptr, rows)
-    base = position * (graph.num_sources + 1)
-    extent = torch.empty(batch, heads, *graph.extent.shape[2:], device=graph.device)
-    line = _runs.Line(base + graph.start[entry], base + graph.stop[entry])
-    return TokenGraph._from_line(line, extent, graph.order)
-
-
-def _common(name: str, a: TokenGraph, b: TokenGraph) -> tuple[int, int]:
-    """Examples and heads of both; torch's own broadcast_shapes imports sympy for it, which takes a second."""
-    pairs = tuple(zip(a.shape[:2], b.shape[:2], strict=True))
-    if any(x != y and 1 not in (x, y) for x, y in pairs):
-        got = f"{a.shape[:2]} and {b.shape[:2]}"
-        raise ArgumentError(name, "equally many examples and heads, or 1", got)
-    batch, heads = (y if x == 1 else x for x, y in pairs)
-    return batch, heads
-
-
-def _one_order(a: TokenGraph, b: TokenGraph) -> tuple[TokenGraph, TokenGraph]:
-    """Both with their runs along one order of the tokens."""
-    same = a.order is b.order or (a.order is not None and b.order is not None and torch.equal(a.order, b.order))
-    return (a, b) if same else (a.natural(), b.natural())
-
-
-def _combined(a: TokenGraph, b: TokenGraph, inside: Any) -> TokenGraph:
-    _graph("a | b, a & b, a - b", b)
-    if a.shape[2:] != b.shape[2:]:
-        raise ArgumentError("a | b, a & b, a - b", f"graphs of one shape {a.shape[2:]}", b.shape[2:])
-    a, b = _one_order(a, b)
-    shape = _common("a | b, a & b, a - b", a, b)
-    a, b = _broadcast(a, *shape), _broadcast(b, *shape)
-    return TokenGraph._from_line(_runs.combined(a._line(), b._line(), inside), a.extent, a.order)
-
-
-def _natural(graph: TokenGraph, order: Tensor) -> TokenGraph:
-    column, run = _runs.expanded(graph.start, graph.stop)
-    row, n = graph._row()[run], graph.num_targets
-    row = torch.div(row, n, rounding_mode="floor") * n + order[row % n]
-    first = row * (graph.num_sources + 1) + order[column]
-    return TokenGraph._from_line(_runs.united(_runs.Line(first, first + 1)), graph.extent, None)
-
-
-def _is_causal(graph: TokenGraph) -> bool:
-    graph = graph.natural()
-    own = graph._row() % max(graph.num_targets, 1) + (graph.num_sources - graph.num_targets)
-    return not bool((graph.stop > own + 1).any())
-
-
-def _stacked(graphs: Sequence[TokenGraph], axis: int) -> TokenGraph:
-    if not graphs or not all(isinstance(g, TokenGraph) for g in graphs):
-        raise ArgumentTypeError("graphs", "one token graph or more", repr(graphs))
-    orders = [g.order for g in graphs]
-    if not all(o is orders[0] for o in orders):
-        graphs = [g.natural() for g in graphs]
-    first, other = graphs[0], 1 - axis
-    for g in graphs:
-        if g.shape[2:] != first.shape[2:] or g.shape[axis] != 1:
-            what = "one graph a head" if axis else "one graph an example"
-            raise ArgumentError("graphs", f"{what} of {first.shape[2]} x {first.shape[3]}", repr(g))
-    size = max(g.shape[other] for g in graphs)
-    graphs = [_broadcast(g, *((size, 1) if axis else (1, size))) for g in graphs]
-    parts = [g.of(**{"example" if axis else "head": i}) for i in range(size if axis else 1) for g in graphs]
-    if not axis:  # each example's heads lie together already
-        parts = graphs
-    ends = torch.tensor([0, *(p.num_runs for p in parts)], device=first.device).cumsum(0)
-    indptr = [p.indptr[:-1] + ends[i] for i, p in enumerate(parts)]
-    extent = torch.empty(*((size, len(graphs)) if axis else (len(graphs), size)), *first.extent.shape[2:])
-    return TokenGraph(
-        torch.cat([*indptr, ends[-1:]]),
-        torch.cat([p.start for p in parts]),
-        torch.cat([p.stop for p in parts]),
-        extent.to(first.device),
-        graphs[0].order,
-    )
-
-
-def _tiles(graph: TokenGraph, block: int) -> BlockAdjacency:
-    from hgraph.structure._tiling import tiled
-
-    return tiled(graph.indptr, graph.start, graph.stop, graph.extent, block)
 
 
 torch.export.register_dataclass(TokenGraph, serialized_type_name="hgraph.structure.TokenGraph")

@@ -7,6 +7,9 @@ TokenGraph(1024 x 1024, 129854 edges, cpu)
 >>> documents = patterns.causal(12) & patterns.packed([5, 7])
 >>> documents.is_causal, documents.num_edges
 (True, 43)
+
+What content decides inside a forward is a list of tiles instead (`topk_members`, `tree_topk`), for
+`BlockAdjacency.trusted`.
 """
 
 from hgraph.structure.patterns.content import clusters, packed, padded, present, random, sink_band, top_k
@@ -22,6 +25,7 @@ from hgraph.structure.patterns.distance import (
     strided,
 )
 from hgraph.structure.patterns.place import axial, block_local, global_tokens, hilbert_windows, sinks
+from hgraph.structure.patterns.select import from_boundaries, topk_members, tree_topk
 from hgraph.structure.patterns.vertices import beside, summaries, with_extra
 
 __all__ = [
@@ -31,6 +35,7 @@ __all__ = [
     "causal",
     "clusters",
     "dilated",
+    "from_boundaries",
     "full",
     "global_tokens",
     "hilbert_windows",
@@ -48,5 +53,7 @@ __all__ = [
     "strided",
     "summaries",
     "top_k",
+    "topk_members",
+    "tree_topk",
     "with_extra",
 ]

@@ -40,7 +40,8 @@ def with_extra(graph: TokenGraph, count: int, *, hear: bool = True) -> TokenGrap
     >>> with_extra(causal(2), 1).adjacency().dense().int().tolist()
     [[1, 1, 1], [1, 1, 0], [1, 1, 1]]
     """
-    graph._loops()  # refuses what is not square
+    if not graph.is_square:
+        raise ArgumentError("graph", "a square graph (targets are the sources)", repr(graph))
     graph, n, m = graph.natural(), graph.num_targets, whole("count", count)
     groups = torch.arange(graph.batch * graph.heads).unsqueeze(1) * (n + m)
     tokens, extra = (groups + torch.arange(m, n + m)).flatten(), (groups + torch.arange(m)).flatten()

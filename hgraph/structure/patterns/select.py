@@ -1,0 +1,96 @@
+"""Sources chosen from content inside a forward: lists that `BlockAdjacency.trusted` takes, every size a shape.
+
+Nothing here waits for the device. Scores are the caller's: structures do no neural mathematics.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+
+from hgraph.errors import ArgumentError
+from hgraph.structure._arguments import whole
+
+__all__ = ["from_boundaries", "topk_members", "tree_topk"]
+
+_REPRESENTATIVES = ("first", "middle")
+
+
+def topk_members(score: Tensor, k: int) -> Tensor:
+    """The members [..., C, K] of each cluster, ascending: the K tokens that score best, of those above -inf.
+
+    Args:
+        score: [..., C, N], of clusters (or of tiles of targets) and tokens (or tiles of sources); -inf excludes.
+        k: K, at most N; where fewer may be chosen the rest of the list is -1.
+
+    >>> topk_members(torch.tensor([[3.0, 1.0, 2.0], [-torch.inf, -torch.inf, 0.0]]), 2).tolist()
+    [[0, 2], [-1, 2]]
+    """
+    best = score.topk(whole("k", k, most=score.shape[-1]), dim=-1)
+    return torch.where(best.values > -torch.inf, best.indices, -1).sort(-1).values
+
+
+def from_boundaries(boundary: Tensor) -> Tensor:
+    """The segment [..., N] of each token: a new one begins with every token that is marked.
+
+    Args:
+        boundary: booleans [..., N]; the first token begins segment 0 whether marked or not.
+
+    >>> from_boundaries(torch.tensor([False, False, True, False, True])).tolist()
+    [0, 0, 1, 1, 2]
+    """
+    later = boundary.clone()
+    later[..., :1] = False
+    return later.long().cumsum(-1)
+
+
+def tree_topk(
+    score: Callable[[Tensor], Tensor], visible: Tensor, k: int, *, size: int, representative: str = "middle"
+) -> Tensor:
+    r"""The K leaves [..., R, K] of each row, ascending, found by descent in a tree of ranges instead of scoring all.
+
+    Row r may choose among the leaves :math:`0 .. n_r - 1`, which are cut into K nearly equal ranges. Then, again and
+    again, every range of more than one leaf is halved, and the K best ranges are kept: 2 K scores a level, and
+    :math:`\lceil \log_2 \lceil n / K \rceil \rceil` levels. A range is judged by one leaf of it; what a row may not
+    see is not judged.
+
+    Args:
+        score: makes scores [..., R, C] of leaves [..., R, C], integers 0 .. size - 1; entries beyond a row's own are
+            asked for too, and what they score does not count. Ties fall to the lower leaf.
+        visible: integers [..., R], n_r: 0 .. size.
+        k: K.
+        size: the most leaves that a row may see: it sets the number of levels.
+        representative: ``"middle"`` or ``"first"``, the leaf that stands for a range.
+
+    Returns:
+        int64 [..., R, K], -1 where a row sees fewer than K leaves. No gradient flows through a choice.
+
+    Source: Lee et al., "HiP Attention", section 3.2.
+
+    >>> value = torch.tensor([0.0, 1.0, 2.0, 3.0, 2.5, 2.0, 1.0, 0.0])
+    >>> tree_topk(lambda leaf: value[leaf], torch.tensor([8, 3, 1]), 2, size=8).tolist()
+    [[3, 4], [1, 2], [-1, 0]]
+    """
+    whole("k", k, 1), whole("size", size)
+    if representative not in _REPRESENTATIVES:
+        raise ArgumentError("representative", " or ".join(map(repr, _REPRESENTATIVES)), repr(representative))
+    with torch.no_grad():
+        cut = visible.long().unsqueeze(-1) * torch.arange(k + 1, device=visible.device)
+        cut = cut.div(k, rounding_mode="floor")
+        start, stop = cut[..., :-1], cut[..., 1:]
+        for _ in range((max(-(-size // k), 1) - 1).bit_length()):
+            middle = start + (stop - start).div(2, rounding_mode="floor")
+            middle = torch.where(stop - start == 1, stop, middle)  # a leaf is kept whole, its other half is empty
+            start = torch.stack([start, middle], -1).flatten(-2)
+            stop = torch.stack([middle, stop], -1).flatten(-2)
+            leaf = start if representative == "first" else start + (stop - start).div(2, rounding_mode="floor")
+            worth = score(leaf.clamp(0, max(size - 1, 0)))
+            # Empty ranges come last, even after what scores -inf; sorted, since topk leaves the order of ties open.
+            worth = worth.to(torch.promote_types(worth.dtype, torch.float32))
+            worth = torch.where(start < stop, worth.clamp(min=torch.finfo(worth.dtype).min), -torch.inf)
+            order = torch.sort(worth, dim=-1, descending=True, stable=True).indices[..., :k]
+            order = order.sort(-1).values
+            start, stop = start.gather(-1, order), stop.gather(-1, order)
+        return torch.where(start < stop, start, -1).sort(-1).values

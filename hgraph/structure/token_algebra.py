@@ -1,0 +1,217 @@
+"""What one makes of token graphs: unions, compositions, receptive fields, parts, graphs by head and example."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor
+
+from hgraph.errors import ArgumentError, ArgumentTypeError
+from hgraph.structure import _coo, _runs
+from hgraph.structure._arguments import whole
+
+if TYPE_CHECKING:
+    from hgraph.structure.token_graph import TokenGraph
+
+__all__ = ["combined", "composed", "crop", "first_hop", "is_causal", "natural", "reach", "select", "stacked"]
+
+_MAX_SQUARE = 8192  # tokens of which all pairs may be written down
+_SETS = "a | b, a & b, a - b"
+
+
+# ---------------------------------------------------------------------- sets, steps
+
+
+def combined(a: TokenGraph, b: TokenGraph, inside: Callable[[Tensor, Tensor], Tensor]) -> TokenGraph:
+    """The edges for which ``inside(in a, in b)`` holds."""
+    _require(_SETS, a, b)
+    if a.shape[2:] != b.shape[2:]:
+        raise ArgumentError(_SETS, f"graphs of one shape {a.shape[2:]}", b.shape[2:])
+    a, b = _one_order(a, b)
+    shape = _common(_SETS, a, b)
+    a, b = _broadcast(a, *shape), _broadcast(b, *shape)
+    return a._from_line(_runs.combined(a._line(), b._line(), inside), a.extent, a.order)
+
+
+def composed(a: TokenGraph, b: TokenGraph) -> TokenGraph:
+    """Two steps as one (see `TokenGraph.__matmul__`)."""
+    _require("a @ b", a, b)
+    if a.num_sources != b.num_targets:
+        raise ArgumentError("a @ b", f"b with {a.num_sources} targets, as a has sources", b.num_targets)
+    a, b = _one_order(a, b)
+    shape = _common("a @ b", a, b)
+    a, b = _broadcast(a, *shape), _broadcast(b, *shape)
+    row = a._row()
+    middle = torch.div(row, max(a.num_targets, 1), rounding_mode="floor") * b.num_targets
+    line = _runs.composed(row, middle + a.start, middle + a.stop, b._line(), width=b.num_sources)
+    extent = torch.empty(*shape, a.num_targets, b.num_sources, 0, device=a.device)
+    return a._from_line(line, extent, a.order)
+
+
+def reach(graph: TokenGraph, layers: int) -> TokenGraph:
+    """The receptive field of so many layers (see `TokenGraph.reach`)."""
+    whole("layers", layers)
+    field = loops(graph)
+    step = graph | field
+    for _ in range(layers):
+        wider = step @ field
+        if wider.num_edges == field.num_edges:  # nothing new can come any more
+            break
+        field = wider
+    return field
+
+
+def first_hop(graph: TokenGraph, target: int | None) -> Tensor:
+    """After how many layers a source is first heard (see `TokenGraph.first_hop`)."""
+    if graph.batch * graph.heads != 1:
+        raise ArgumentError("structure", "one graph for all heads", repr(graph), "Take one: graph.of(head=h)")
+    graph = graph.natural()
+    n = graph.num_targets
+    if target is None and n > _MAX_SQUARE:
+        hint = "Ask for one target: graph.first_hop(t)"
+        raise ArgumentError("structure", f"at most {_MAX_SQUARE:,} tokens for all pairs", f"{n:,}", hint)
+    field = loops(graph)
+    step = graph | field
+    if target is not None:
+        field = field.select([whole("target", target, most=n - 1)])
+    hops = torch.full((field.num_targets, n), -1, dtype=torch.int16, device=graph.device)
+    new, layer = field, 0
+    while new.num_runs:
+        column, run = _runs.expanded(new.start, new.stop)
+        hops[new._row()[run], column] = layer
+        wider = field @ step
+        new, field, layer = wider - field, wider, layer + 1
+    return hops if target is None else hops[0]
+
+
+def loops(graph: TokenGraph) -> TokenGraph:
+    """Every token hears itself alone."""
+    if not graph.is_square:
+        raise ArgumentError("structure", "a square graph (targets are the sources)", f"{graph.shape[2:]}")
+    rows = torch.arange(len(graph.indptr) - 1, device=graph.device)
+    line = rows * (graph.num_sources + 1) + rows % max(graph.num_targets, 1)
+    return graph._from_line(_runs.Line(line, line + 1), graph.extent, graph.order)
+
+
+# ---------------------------------------------------------------------- parts, other forms
+
+
+def select(graph: TokenGraph, rows: Any) -> TokenGraph:
+    """The graph of the given targets alone (see `TokenGraph.select`)."""
+    rows = _coo.as_indices("rows", rows).to(graph.device)
+    _coo.check_range("rows", rows, graph.num_targets, "targets")
+    graph = graph.natural()
+    group = torch.arange(graph.batch * graph.heads, device=graph.device) * graph.num_targets
+    entry, position = _runs.of_rows(graph.indptr, (group.unsqueeze(1) + rows).flatten())
+    base = position * (graph.num_sources + 1)
+    extent = torch.empty(graph.batch, graph.heads, len(rows), graph.num_sources, 0, device=graph.device)
+    return graph._from_line(_runs.Line(base + graph.start[entry], base + graph.stop[entry]), extent, None)
+
+
+def crop(graph: TokenGraph, num_sources: int) -> TokenGraph:
+    """The graph over the first sources alone (see `TokenGraph.crop`)."""
+    whole("num_sources", num_sources, most=graph.num_sources)
+    graph = graph.natural()
+    row, start, stop = graph._row(), graph.start.long(), graph.stop.long().clamp(max=num_sources)
+    keep = start < stop
+    base = row[keep] * (num_sources + 1)
+    extent = torch.empty(*graph.shape[:3], num_sources, 0, device=graph.device)
+    return graph._from_line(_runs.Line(base + start[keep], base + stop[keep]), extent, None)
+
+
+def natural(graph: TokenGraph, order: Tensor) -> TokenGraph:
+    """The edges of a graph of positions along an order, by token."""
+    column, run = _runs.expanded(graph.start, graph.stop)
+    row, n = graph._row()[run], graph.num_targets
+    row = torch.div(row, n, rounding_mode="floor") * n + order[row % n]
+    first = row * (graph.num_sources + 1) + order[column]
+    return graph._from_line(_runs.united(_runs.Line(first, first + 1)), graph.extent, None)
+
+
+def is_causal(graph: TokenGraph) -> bool:
+    """Whether no token hears a later one."""
+    graph = graph.natural()
+    own = graph._row() % max(graph.num_targets, 1) + (graph.num_sources - graph.num_targets)
+    return not bool((graph.stop > own + 1).any())
+
+
+def checked_order(order: Any, num_targets: int, num_sources: int) -> Tensor:
+    """An order of all tokens of a square graph."""
+    order = _coo.as_indices("order", order)
+    if num_targets != num_sources or len(order) != num_targets:
+        raise ArgumentError("order", "one entry a token of a square graph", f"{len(order)} entries")
+    if not torch.equal(torch.sort(order).values, torch.arange(len(order), device=order.device)):
+        raise ArgumentError("order", f"every token 0 .. {len(order) - 1} once", "another list")
+    return order
+
+
+# ---------------------------------------------------------------------- heads and examples
+
+
+def stacked(graphs: Sequence[TokenGraph], axis: int) -> TokenGraph:
+    """One graph for each example (axis 0) or head (axis 1)."""
+    if not graphs:
+        raise ArgumentTypeError("graphs", "one token graph or more", repr(graphs))
+    _require("graphs", *graphs)
+    orders = [g.order for g in graphs]
+    if not all(o is orders[0] for o in orders):
+        graphs = [g.natural() for g in graphs]
+    first, other = graphs[0], 1 - axis
+    for g in graphs:
+        if g.shape[2:] != first.shape[2:] or g.shape[axis] != 1:
+            what = "one graph a head" if axis else "one graph an example"
+            raise ArgumentError("graphs", f"{what} of {first.shape[2]} x {first.shape[3]}", repr(g))
+    size = max(g.shape[other] for g in graphs)
+    graphs = [_broadcast(g, *((size, 1) if axis else (1, size))) for g in graphs]
+    parts = [g.of(**{"example" if axis else "head": i}) for i in range(size if axis else 1) for g in graphs]
+    if not axis:  # each example's heads lie together already
+        parts = graphs
+    ends = torch.tensor([0, *(p.num_runs for p in parts)], device=first.device).cumsum(0)
+    indptr = [p.indptr[:-1] + ends[i] for i, p in enumerate(parts)]
+    extent = torch.empty(*((size, len(graphs)) if axis else (len(graphs), size)), *first.extent.shape[2:])
+    return type(first)(
+        torch.cat([*indptr, ends[-1:]]),
+        torch.cat([p.start for p in parts]),
+        torch.cat([p.stop for p in parts]),
+        extent.to(first.device),
+        graphs[0].order,
+    )
+
+
+def _require(name: str, *values: Any) -> None:
+    from hgraph.structure.token_graph import TokenGraph
+
+    for value in values:
+        if not isinstance(value, TokenGraph):
+            raise ArgumentTypeError(name, "token graphs", type(value).__name__)
+
+
+def _broadcast(graph: TokenGraph, batch: int, heads: int) -> TokenGraph:
+    """The graph repeated for examples and heads that share it."""
+    if graph.shape[:2] == (batch, heads):
+        return graph
+    group = torch.arange(graph.batch * graph.heads, device=graph.device).view(graph.batch, graph.heads, 1)
+    rows = group * graph.num_targets + torch.arange(graph.num_targets, device=graph.device)
+    rows = rows.expand(batch, heads, graph.num_targets).flatten()
+    entry, position = _runs.of_rows(graph.indptr, rows)
+    base = position * (graph.num_sources + 1)
+    extent = torch.empty(batch, heads, *graph.extent.shape[2:], device=graph.device)
+    return graph._from_line(_runs.Line(base + graph.start[entry], base + graph.stop[entry]), extent, graph.order)
+
+
+def _common(name: str, a: TokenGraph, b: TokenGraph) -> tuple[int, int]:
+    """Examples and heads of both; torch's own broadcast_shapes imports sympy for it, which takes a second."""
+    pairs = tuple(zip(a.shape[:2], b.shape[:2], strict=True))
+    if any(x != y and 1 not in (x, y) for x, y in pairs):
+        got = f"{a.shape[:2]} and {b.shape[:2]}"
+        raise ArgumentError(name, "equally many examples and heads, or 1", got)
+    batch, heads = (y if x == 1 else x for x, y in pairs)
+    return batch, heads
+
+
+def _one_order(a: TokenGraph, b: TokenGraph) -> tuple[TokenGraph, TokenGraph]:
+    """Both with their runs along one order of the tokens."""
+    same = a.order is b.order or (a.order is not None and b.order is not None and torch.equal(a.order, b.order))
+    return (a, b) if same else (a.natural(), b.natural())
