@@ -1,5 +1,6 @@
 """Whole networks, as their papers publish them."""
 
+from hgraph.models.axial_transformer import AxialTransformer
 from hgraph.models.bprmf import BPRMF
 from hgraph.models.cfkg import CFKG
 from hgraph.models.cke import CKE
@@ -26,6 +27,7 @@ __all__ = [
     "HGNNP",
     "KGAT",
     "MLP",
+    "AxialTransformer",
     "LightGCN",
     "TwoTower",
     "YOLOv13",
