@@ -2,7 +2,8 @@
 
 SoftHGNN has 256 channels, 16 hyperedges and 8 heads; HyperACE is YOLOv13-N's, on a map of as many pixels on its middle
 grid. SDPA is the bare product of queries, keys and values, 8 heads of 32, without the linear maps that a layer of
-attention would add. They compute different things: nothing is compared but time and memory.
+attention would add. They compute different things: nothing is compared but time and memory. "f+b" goes forward and
+back, to the tokens and weights of the layer, to q, k and v of SDPA.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ import torch
 import torch.nn.functional as F
 
 from hgraph.benchmarks import peak
-from hgraph.benchmarks.harness import Case, Found, Method, without_gradient
+from hgraph.benchmarks.harness import Case, Found, Method, gradient, without_gradient
 from hgraph.models import YOLOv13
 from hgraph.nn import HyperACE, SoftHGNN
 
@@ -41,6 +42,15 @@ def calls(tokens: int) -> dict[str, Callable[[], Method]]:
         return without_gradient(lambda: F.scaled_dot_product_attention(q, k, v))
 
     return {"hgraph": soft, ACE: ace, SDPA: attention}
+
+
+def trained(tokens: int, name: str) -> Case:
+    """Forward and backward, to the inputs."""
+    layer, x = SoftHGNN(256, 16, 8, dropout=0.0), torch.randn(1, tokens, 256, requires_grad=True)
+    heads = [torch.randn(1, 8, tokens, 32, requires_grad=True) for _ in range(3)]
+    ours = gradient(lambda: layer(x), [x, *layer.parameters()], torch.ones(1, tokens, 256))
+    other = gradient(lambda: F.scaled_dot_product_attention(*heads), heads, torch.ones(1, 8, tokens, 32))
+    return Case(name, {"hgraph": ours}, {SDPA: other})
 
 
 def timed(tokens: int, name: str) -> Case:
@@ -79,6 +89,8 @@ def suite(device: str) -> Mapping[str, Callable[[], Case | Found]]:
     made: dict[str, Callable[[], Case | Found]] = {}
     for tokens in TOKENS:
         made[f"{tokens} tokens"] = partial(timed, tokens, f"{tokens} tokens")
+        if tokens <= 16384:  # beyond, SDPA alone would take minutes
+            made[f"{tokens} tokens, f+b"] = partial(trained, tokens, f"{tokens} tokens, f+b")
         made[f"{tokens} tokens, peak memory"] = partial(peaks, tokens)
     made["YOLOv13-N, 640 px"] = partial(detector, "YOLOv13-N, 640 px")
     return made

@@ -37,6 +37,7 @@ SOFT, SELECT, SOFT_TESTS = (
     "hgraph/nn/hypergraph/soft_select.py",
     "tests/papers/test_03_softhgnn.py",
 )
+VIT = "hgraph/models/vit.py"
 AREA, ACE, YOLO_TESTS = "hgraph/nn/vision/area.py", "hgraph/nn/vision/hyperace.py", "tests/papers/test_07_yolov13.py"
 HYPER, GRAPH, STRUCTURE = "tests/nn/test_hypergraph.py", "tests/nn/test_graph.py", "tests/structure"
 
@@ -94,6 +95,8 @@ MUTATIONS = [
         SOFT_TESTS,
     ),
     Mutation("selection: no straight-through gradient", SELECT, "on = on + p - p.detach()", "pass", SOFT_TESTS),
+    Mutation("vit: a token hears itself", VIT, " - patterns.sliding_window(n, 1)", "", SOFT_TESTS),
+    Mutation("vit: shifts along the sides", VIT, "(x, -x, y, -y)", "(x, -x, 0, 0)", SOFT_TESTS),
     Mutation("area: positional term dropped", AREA, "+ self.pe(v))", ")", YOLO_TESTS),
     Mutation("area: q and k swapped", AREA, "q, k = self.qk(x)", "k, q = self.qk(x)", YOLO_TESTS),
     Mutation(

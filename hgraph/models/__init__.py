@@ -14,6 +14,7 @@ from hgraph.models.lightgcn import LightGCN
 from hgraph.models.mlp import MLP
 from hgraph.models.published import load_published, published_tensors
 from hgraph.models.two_tower import TwoTower
+from hgraph.models.vit import ViT
 from hgraph.models.yolov13 import YOLOv13
 
 __all__ = [
@@ -30,6 +31,7 @@ __all__ = [
     "AxialTransformer",
     "LightGCN",
     "TwoTower",
+    "ViT",
     "YOLOv13",
     "load_published",
     "published_tensors",

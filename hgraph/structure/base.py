@@ -31,7 +31,7 @@ class Structure:
         return found
 
     def to(self: S, device: torch.device | str, *, non_blocking: bool = False) -> S:
-        """The same structure on another device."""
+        """The same structure on another device; itself where it is there already, with all that was derived from it."""
         return self._map(lambda t: t.to(device, non_blocking=non_blocking))
 
     def pin_memory(self: S) -> S:
@@ -56,6 +56,8 @@ class Structure:
                 changed[name] = function(value)
             elif isinstance(value, Structure):
                 changed[name] = value._map(function)
+        if all(getattr(self, name) is value for name, value in changed.items()):
+            return self
         return dataclasses.replace(self, **changed)  # type: ignore[type-var]
 
 

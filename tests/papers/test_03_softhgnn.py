@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import math
+from functools import partial
 
 import pytest
 import torch
@@ -13,6 +14,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from hgraph import propagate
 from hgraph.errors import ArgumentError, ArgumentTypeError
+from hgraph.models import ViT
 from hgraph.nn import SoftHGNN, SoftHGNNSeS, SoftHyperedges, aux_losses
 from hgraph.nn.hypergraph.soft import soft_convolve
 
@@ -152,6 +154,46 @@ def test_parameter_counts():
         assert size(SoftHGNNSeS(d)) == count - 1 == formula(d, 48)  # the published class has a gate it never uses
     assert size(SoftHyperedges(64, 8, context="mean")) == 8 * 64 + 65 * 8 * 64 + 64 * 65
     assert size(SoftHyperedges(64, 8, context_rank=4)) == 8 * 64 + 128 * 4 + 5 * 8 * 64 + 64 * 65
+
+
+def test_sizes_of_the_whole_cifar_networks():
+    """As coded: the plain trunk, and the trunk for small data with one block after the last layer."""
+
+    def whole(**options):
+        return size(ViT(32, 10, **options))
+
+    with torch.device("meta"):
+        assert whole() == 9_523_722
+        assert whole(small_data=True, last=SoftHGNN(512, 16, 8)) == 18_815_473
+        assert whole(small_data=True, last=SoftHGNNSeS(512, 32, 16, 16, 8)) == 35_625_457 - 1  # the gate never used
+
+
+@pytest.mark.parametrize("small_data", [False, True])
+def test_vit_parity(small_data):
+    """The trunk and a block against the same sums written out."""
+    last = made(SoftHGNN, 4, 3, 2)
+    net = made(partial(ViT, 6, 3), patch=2, dim=4, depth=1, num_heads=2, hidden=5, small_data=small_data, last=last)
+    images, layer, tokens = tokens_of_images(net, small_data)
+    x = tokens + net.place
+    normal = layer.norm1(x)
+    q, k, v = (t.unflatten(-1, (2, 2)).transpose(1, 2) for t in layer.attention.qkv(normal).chunk(3, -1))
+    scores = q @ k.mT * (layer.attention.temperature.exp() if small_data else 2**-0.5)
+    if small_data:
+        scores = scores.masked_fill(torch.eye(10, dtype=torch.bool), -math.inf)
+    x = x + layer.attention.out((scores.softmax(-1) @ v).transpose(1, 2).flatten(2))
+    x = x + layer.mlp(layer.norm2(x))
+    close(net(images), net.out(net.norm(last(x)[:, 0])))
+
+
+def tokens_of_images(net, small_data):
+    """Images, the only layer, and its tokens cut out of the images one by one."""
+    images = tokens(2, 3, 6, 6, seed=7)
+    padded = F.pad(images, (1, 1, 1, 1))
+    moves = [(1, 1), (0, 0), (2, 0), (0, 2), (2, 2)] if small_data else [(1, 1)]  # down and right: seen from 0
+    seen = torch.cat([padded[..., r : r + 6, c : c + 6] for r, c in moves], 1)
+    cut = [seen[..., r : r + 2, c : c + 2].flatten(1) for r in (0, 2, 4) for c in (0, 2, 4)]
+    embedded = net.embed(net.norm_patch(torch.stack(cut, 1)))
+    return images, net.layers[0], torch.cat([net.token.expand(2, 1, 4), embedded], 1)
 
 
 def test_defaults_of_the_paper():

@@ -4,11 +4,20 @@ from __future__ import annotations
 
 import pytest
 
-from hgraph.models import YOLOv13
+from hgraph.models import ViT, YOLOv13
+from hgraph.nn import SoftHGNN
 
-# tests/test_meta.py fails when a public model is neither here nor in tests/models/conftest.py.
+
+def small_vit():
+    last = SoftHGNN(8, 4, dropout=0.0)
+    return ViT(32, 3, patch=8, dim=8, depth=2, num_heads=2, dropout=0.0, small_data=True, last=last)
+
+
+# How to make it, and the sides of its images. tests/test_meta.py fails when a public model is neither here nor in
+# tests/models/conftest.py.
 CASES = {
-    "YOLOv13": lambda: YOLOv13("n", num_classes=3),
+    "ViT": (small_vit, (32, 32)),
+    "YOLOv13": (lambda: YOLOv13("n", num_classes=3), (64, 32)),
 }
 
 
