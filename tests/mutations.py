@@ -39,6 +39,8 @@ SOFT, SELECT, SOFT_TESTS = (
 )
 VIT = "hgraph/models/vit.py"
 AREA, ACE, YOLO_TESTS = "hgraph/nn/vision/area.py", "hgraph/nn/vision/hyperace.py", "tests/papers/test_07_yolov13.py"
+GROUPS, LANDMARK = "hgraph/ops/group_attend.py", "hgraph/nn/attention/landmark.py"
+RECALL, LANDMARK_TESTS = "hgraph/nn/attention/landmark_state.py", "tests/papers/test_35_landmark.py"
 HYPER, GRAPH, STRUCTURE = "tests/nn/test_hypergraph.py", "tests/nn/test_graph.py", "tests/structure"
 
 MUTATIONS = [
@@ -209,6 +211,70 @@ MUTATIONS = [
         "keep = adj.indices != adj.target",
         "keep = adj.indices == adj.indices",
         STRUCTURE,
+    ),
+    Mutation("groups: share of the group dropped", GROUPS, "* share.unsqueeze(-1)", "", "tests/ops/test_groups.py"),
+    Mutation(
+        "groups: mean within the group not taken off",
+        GROUPS,
+        "(reach - mean.unsqueeze(-1)) * each",
+        "reach * each",
+        "tests/ops/test_groups.py",
+    ),
+    Mutation(
+        "groups: delta dropped", GROUPS, "kept * mean - share * from_out", "kept * mean", "tests/ops/test_groups.py"
+    ),
+    Mutation(
+        "groups: dropout once a row, not a query",
+        GROUPS,
+        "row.unsqueeze(2) * each + torch.arange(each, device=like.device)",
+        "row.unsqueeze(2) * each + 0 * torch.arange(each, device=like.device)",
+        LANDMARK_TESTS,
+    ),
+    Mutation(
+        "landmark: landmarks heard within their blocks",
+        LANDMARK,
+        "past_k[..., :-1, :, :],\n        past_v[..., :-1, :, :]",
+        "past_k,\n        past_v",
+        LANDMARK_TESTS,
+    ),
+    Mutation(
+        "landmark: the own block's landmark heard",
+        "hgraph/structure/patterns/place.py",
+        "rows + (rows % size != block).long()",
+        "rows + 1",
+        LANDMARK_TESTS,
+    ),
+    Mutation("landmark: earlier blocks forgotten", LANDMARK, "merge(result, past)", "result", LANDMARK_TESTS),
+    Mutation(
+        "landmark: older blocks scored where they stood", RECALL, "age.clamp(max=self.topk + 1)", "age", LANDMARK_TESTS
+    ),
+    Mutation(
+        "landmark: older blocks all heard in one place",
+        RECALL,
+        "self.topk + 1 - torch.arange(entry.shape[-1], device=device)",
+        "torch.full_like(age, self.topk + 1)",
+        LANDMARK_TESTS,
+    ),
+    Mutation(
+        "landmark: chosen blocks not in the order of time",
+        RECALL,
+        "sort(-1, descending=True)",
+        "sort(-1)",
+        LANDMARK_TESTS,
+    ),
+    Mutation(
+        "landmark: the ring forgets the newest",
+        RECALL,
+        "[-self.max_blocks :]",
+        "[: self.max_blocks]",
+        LANDMARK_TESTS,
+    ),
+    Mutation(
+        "landmark: kept keys not turned",
+        RECALL,
+        "key if base is None else rotate(key, inside, base)",
+        "key",
+        LANDMARK_TESTS,
     ),
 ]
 

@@ -3,6 +3,7 @@
 from hgraph.nn.attention import (
     AxialAttention,
     CrossAttention,
+    LandmarkAttention,
     MixtureOfHeadAttention,
     MoAAttention,
     PowerAttention,
@@ -48,6 +49,7 @@ __all__ = [
     "HGNNPConv",
     "HyperACE",
     "KGATConv",
+    "LandmarkAttention",
     "MixtureOfHeadAttention",
     "MoAAttention",
     "PowerAttention",

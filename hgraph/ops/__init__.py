@@ -3,6 +3,7 @@
 from hgraph.ops.attend import AttendResult, attend, attention_weights
 from hgraph.ops.backend import backend, backends, current_backend
 from hgraph.ops.edge import Additive, Dot, edge_score, edge_softmax
+from hgraph.ops.groups import attend_groups
 from hgraph.ops.merge import merge
 from hgraph.ops.propagate import propagate
 from hgraph.ops.sample import sample_neighbours
@@ -22,6 +23,7 @@ __all__ = [
     "SoftmaxState",
     "alibi",
     "attend",
+    "attend_groups",
     "attention_weights",
     "backend",
     "backends",

@@ -40,11 +40,14 @@ class Step(NamedTuple):
 
 
 class Plan:
-    """The steps over one structure, and the masks that they share."""
+    """The steps over one structure, and the masks that they share; ``queries`` x ``keys`` pairs stand for one of its.
 
-    def __init__(self, tiles: BlockAdjacency) -> None:
+    More than one where its vertices are groups of tokens (`hgraph.ops.group_attend`).
+    """
+
+    def __init__(self, tiles: BlockAdjacency, queries: int = 1, keys: int = 1) -> None:
         self.tiles = tiles
-        self.steps = [step for part in tiles.parts() for step in _steps(part)]
+        self.steps = [step for part in tiles.parts() for step in _steps(part, queries, keys)]
         self._masks: dict[tuple[object, ...], tuple[Tensor, Tensor]] = {}
 
     def mask(self, rules: tuple[int, ...], rows: int, columns: int, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
@@ -83,24 +86,29 @@ def structure_of(flat: Sequence[Tensor]) -> BlockAdjacency:
     return BlockAdjacency(index, rule, count, row, mask, extent, wide=wide)
 
 
-def plan_of(flat: Sequence[Tensor]) -> Plan:
+def plan_of(flat: Sequence[Tensor], queries: int = 1, keys: int = 1) -> Plan:
     """The plan over a structure given as tensors, made once."""
     key = flat[2]
     versions = tuple(t._version for t in flat) if not any(t.is_inference() for t in flat) else None
+    made_of = (versions, queries, keys)
     kept = _PLANS.get(key)
-    if kept is None or kept[0] != versions:
+    if kept is None or kept[0] != made_of:
         # Aliases: what is kept beside a tensor must not keep it alive.
-        kept = (versions, Plan(structure_of([t.detach() for t in flat])))
+        kept = (made_of, Plan(structure_of([t.detach() for t in flat]), queries, keys))
         _PLANS[key] = kept
     return kept[1]
 
 
-def _steps(part: BlockAdjacency) -> Iterator[Step]:
+def _steps(part: BlockAdjacency, queries: int, keys: int) -> Iterator[Step]:
+    pairs = None if part.block * queries >= _SMALL else queries * keys
     for b in range(part.batch):
         examples = slice(None) if part.batch == 1 else slice(b, b + 1)
         for low, high in _equal_heads(part, b):
             heads = slice(None) if part.heads == 1 else slice(low, high)
-            yield from (_gathered if part.block < _SMALL else _by_row)(part, b, low, examples, heads)
+            if pairs is None:
+                yield from _by_row(part, b, low, examples, heads)
+            else:
+                yield from _gathered(part, b, low, examples, heads, pairs)
 
 
 def _equal_heads(part: BlockAdjacency, b: int) -> list[tuple[int, int]]:
@@ -144,7 +152,7 @@ def _columns(tiles: Sequence[int], block: int, sources: int) -> slice | Tensor:
     return tokens[tokens < sources]
 
 
-def _gathered(part: BlockAdjacency, b: int, h: int, examples: slice, heads: slice) -> Iterator[Step]:
+def _gathered(part: BlockAdjacency, b: int, h: int, examples: slice, heads: slice, pairs: int) -> Iterator[Step]:
     """Rows with equally many tiles together."""
     block, targets, sources = part.block, part.num_targets, part.num_sources
     count, inside = part.count[b, h], torch.arange(block)
@@ -152,7 +160,7 @@ def _gathered(part: BlockAdjacency, b: int, h: int, examples: slice, heads: slic
     for size in count.unique().tolist():
         if not size:
             continue
-        at_once = max(1, _SCORES_A_STEP // (size * block * block))
+        at_once = max(1, _SCORES_A_STEP // (size * block * block * pairs))
         for kind in (whole, ~whole):
             for own in ((count == size) & kind).nonzero().flatten().split(at_once):
                 if not len(own):

@@ -8,6 +8,8 @@ import pytest
 import torch
 from torch import Tensor
 from torch.utils import deterministic
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
 
 from hgraph.ops import current_backend
 
@@ -66,3 +68,24 @@ def poisoned(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) ->
         yield
         torch.use_deterministic_algorithms(before[0])
         deterministic.fill_uninitialized_memory = before[1]
+
+
+class Largest(TorchDispatchMode):
+    """The most bytes behind a tensor that any operation makes, inside the kernels of hgraph too."""
+
+    bytes = 0
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        if func.namespace == "hgraph":
+            with self:
+                return func._op_dk(torch._C.DispatchKey.CPU, *args, **(kwargs or {}))
+        out = func(*args, **(kwargs or {}))
+        found = [t.untyped_storage().nbytes() for t in tree_leaves(out) if isinstance(t, torch.Tensor)]
+        self.bytes = max([self.bytes, *found])
+        return out
+
+
+@pytest.fixture
+def largest() -> Largest:
+    """In a ``with`` block, ``bytes`` is that of the largest tensor made."""
+    return Largest()

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import pytest
 import torch
-from torch.utils._python_dispatch import TorchDispatchMode
-from torch.utils._pytree import tree_leaves
 
 from hgraph import Additive, BlockAdjacency, Relative, TokenGraph, alibi, attend, merge, patterns
 from hgraph.errors import ArgumentError, ArgumentTypeError
@@ -323,23 +321,8 @@ def test_unwritten_memory_is_not_read(name, poisoned):
     assert not any(x.isnan().any() for x in (*result, *grads))
 
 
-class Largest(TorchDispatchMode):
-    """The most bytes behind a tensor that any operation makes, inside the kernels of hgraph too."""
-
-    bytes = 0
-
-    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
-        if func.namespace == "hgraph":
-            with self:
-                return func._op_dk(torch._C.DispatchKey.CPU, *args, **(kwargs or {}))
-        out = func(*args, **(kwargs or {}))
-        found = [t.untyped_storage().nbytes() for t in tree_leaves(out) if isinstance(t, torch.Tensor)]
-        self.bytes = max([self.bytes, *found])
-        return out
-
-
 @pytest.mark.parametrize("name", ["window", "power", "global"])
-def test_nothing_of_the_size_of_all_pairs_is_made(name):
+def test_nothing_of_the_size_of_all_pairs_is_made(name, largest):
     n, d = 8192, 16
     graph = {
         "window": patterns.sliding_window(n, 256, causal=True),
@@ -348,7 +331,7 @@ def test_nothing_of_the_size_of_all_pairs_is_made(name):
     }[name]
     q, k, v = (numbers(n, 1, d, seed=i, dtype=torch.float32).requires_grad_() for i in range(3))
     graph.tiles(block_of(graph))
-    with Largest() as largest:
+    with largest:
         result = attend(graph, q, k, v)
         torch.autograd.grad(result.out.square().sum(), (q, k, v))
     assert largest.bytes <= 256 * n * 4  # a tile row of scores at the most, where all pairs take 268 MB

@@ -2,6 +2,8 @@
 
 from hgraph.nn.attention.axial import AxialAttention
 from hgraph.nn.attention.kinds import AttentionKind, require_kind, supported_kinds
+from hgraph.nn.attention.landmark import LandmarkAttention, insert_landmarks, is_landmark, landmark_attention
+from hgraph.nn.attention.landmark_state import LandmarkState
 from hgraph.nn.attention.layer import CrossAttention, SelfAttention
 from hgraph.nn.attention.moa import MoAAttention, SpanRule, edge_influence, plan_spans, span_rules
 from hgraph.nn.attention.moh import HeadRouter, MixtureOfHeadAttention
@@ -18,6 +20,8 @@ __all__ = [
     "CrossAttention",
     "HeadRouter",
     "KVState",
+    "LandmarkAttention",
+    "LandmarkState",
     "MixtureOfHeadAttention",
     "MoAAttention",
     "PowerAttention",
@@ -25,6 +29,9 @@ __all__ = [
     "SpanRule",
     "SparseQueryAttention",
     "edge_influence",
+    "insert_landmarks",
+    "is_landmark",
+    "landmark_attention",
     "plan_spans",
     "record_attention",
     "require_kind",

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -13,7 +14,7 @@ from hgraph.ops import Relative, attention_weights
 from hgraph.ops.tokens import edge_bias
 from hgraph.structure import Adjacency, TokenGraph
 
-__all__ = ["AttentionRecord", "note", "record_attention"]
+__all__ = ["AttentionRecord", "note", "record_attention", "recording"]
 
 
 @dataclass(frozen=True)
@@ -68,13 +69,27 @@ def record_attention(model: nn.Module) -> Iterator[dict[str, list[AttentionRecor
         _ACTIVE.remove(active)
 
 
-def note(module: nn.Module, graph: TokenGraph, query: Tensor, key: Tensor, lse: Tensor, bias: Relative | None) -> None:
-    """Hand a call to the recordings that the module is part of."""
+def recording(module: nn.Module) -> bool:
+    """Whether a call of the module is to be noted."""
+    return not torch.compiler.is_compiling() and any(module in names for names, _ in _ACTIVE)
+
+
+def note(
+    module: nn.Module,
+    graph: TokenGraph,
+    query: Tensor,
+    key: Tensor,
+    lse: Tensor,
+    bias: Relative | None = None,
+    kind: type[AttentionRecord] = AttentionRecord,
+    **more: Any,
+) -> None:
+    """Hand a call to the recordings that the module is part of; ``kind`` says how its shares are made."""
     if torch.compiler.is_compiling():
         return
     for names, records in _ACTIVE:
         if module in names:
-            record = AttentionRecord(graph, _batched(query, 4), _batched(key, 4), _batched(lse, 3), bias)
+            record = kind(graph, _batched(query, 4), _batched(key, 4), _batched(lse, 3), bias, **more)
             records.setdefault(names[module], []).append(record)
 
 

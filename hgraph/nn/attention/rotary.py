@@ -20,7 +20,7 @@ def rotate(x: Tensor, position: Tensor, base: float = 10_000.0) -> Tensor:
 
     Args:
         x: [..., N, H, D] with an even D.
-        position: [N].
+        position: [N], or [..., N] where it differs among examples.
         base: of the angles.
 
     Source: Su et al., "RoFormer: Enhanced Transformer with Rotary Position Embedding", eq. 34.
@@ -35,7 +35,7 @@ def rotate(x: Tensor, position: Tensor, base: float = 10_000.0) -> Tensor:
         raise ArgumentError("x", "an even number of features a head", width)
     wide = torch.float64 if x.dtype == torch.float64 else torch.float32
     theta = base ** (-torch.arange(0, width, 2, device=x.device, dtype=wide) / width)
-    angle = (position.to(wide).unsqueeze(1) * theta).unsqueeze(1)  # [N, 1, D / 2]
+    angle = (position.to(wide).unsqueeze(-1) * theta).unsqueeze(-2)  # [..., N, 1, D / 2]
     even, odd = x[..., 0::2].to(wide), x[..., 1::2].to(wide)
     turned = (even * angle.cos() - odd * angle.sin(), even * angle.sin() + odd * angle.cos())
     return torch.stack(turned, -1).flatten(-2).to(x.dtype)

@@ -24,7 +24,7 @@ from hgraph.structure.patterns.distance import (
     sliding_window,
     strided,
 )
-from hgraph.structure.patterns.place import axial, block_local, global_tokens, hilbert_windows, sinks
+from hgraph.structure.patterns.place import axial, block_local, global_tokens, hilbert_windows, landmark_blocks, sinks
 from hgraph.structure.patterns.select import from_boundaries, topk_members, tree_topk
 from hgraph.structure.patterns.vertices import beside, summaries, with_extra
 
@@ -39,6 +39,7 @@ __all__ = [
     "full",
     "global_tokens",
     "hilbert_windows",
+    "landmark_blocks",
     "longnet",
     "none",
     "packed",

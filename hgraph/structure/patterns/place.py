@@ -15,7 +15,7 @@ from hgraph.structure._curve import hilbert_order
 from hgraph.structure.patterns._make import graph_of, shape_of
 from hgraph.structure.token_graph import TokenGraph
 
-__all__ = ["axial", "block_local", "global_tokens", "hilbert_windows", "sinks"]
+__all__ = ["axial", "block_local", "global_tokens", "hilbert_windows", "landmark_blocks", "sinks"]
 
 
 def sinks(n: int, count: int, *, causal: bool = True) -> TokenGraph:
@@ -48,6 +48,17 @@ def block_local(n: int, size: int, *, before: int = 0, after: int = 0, causal: b
     own = rows.div(size, rounding_mode="floor")
     stop = ((own + 1 + after) * size).clamp(max=n)
     return graph_of(rows, (own - before).clamp(min=0) * size, torch.minimum(stop, rows + 1) if causal else stop, n, n)
+
+
+def landmark_blocks(n: int, block: int) -> TokenGraph:
+    """Blocks of ``block`` tokens and a landmark: everybody hears the tokens of its block so far, nobody a landmark.
+
+    >>> landmark_blocks(5, 2).adjacency().dense().int().tolist()
+    [[1, 0, 0, 0, 0], [1, 1, 0, 0, 0], [1, 1, 0, 0, 0], [0, 0, 0, 1, 0], [0, 0, 0, 1, 1]]
+    """
+    size = whole("block", block, 1) + 1
+    rows = torch.arange(whole("n", n))
+    return graph_of(rows, rows - rows % size, rows + (rows % size != block).long(), n, n)
 
 
 def axial(shape: Sequence[int], axis: int, *, causal: bool = False) -> TokenGraph:

@@ -14,6 +14,7 @@ from hgraph import patterns
 from hgraph.nn import (
     AxialAttention,
     CrossAttention,
+    LandmarkAttention,
     MixtureOfHeadAttention,
     MoAAttention,
     PowerAttention,
@@ -52,6 +53,7 @@ class Case:
 CASES = {
     "AxialAttention": Case(lambda: AxialAttention(DIM, 2, causal=True), grid),
     "CrossAttention": Case(lambda: CrossAttention(DIM, 2, num_kv_heads=1), two),
+    "LandmarkAttention": Case(lambda: LandmarkAttention(DIM, 4, block=3, num_kv_heads=2, rotary=100.0), tokens),
     "MixtureOfHeadAttention": Case(lambda: MixtureOfHeadAttention(DIM, 4, shared_heads=2, top_k=1), tokens),
     "MoAAttention": Case(lambda: MoAAttention(DIM, 2, [SpanRule(2, 0.0), SpanRule(0, 0.5)], sink=1, block=2), tokens),
     "PowerAttention": Case(lambda: PowerAttention(DIM, 2, block=2, window=1, rotary=100.0), tokens),

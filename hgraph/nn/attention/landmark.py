@@ -1,0 +1,248 @@
+"""Landmark attention: every block of tokens is heard through a token that stands for it."""
+
+from __future__ import annotations
+
+import functools
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from hgraph.errors import ArgumentError
+from hgraph.nn.attention.kinds import AttentionKind
+from hgraph.nn.attention.landmark_state import LandmarkState
+from hgraph.nn.attention.layer import TokenAttention
+from hgraph.nn.attention.record import AttentionRecord, note, recording
+from hgraph.nn.attention.rotary import rotate
+from hgraph.ops import AttendResult, attend, attend_groups, edge_score, edge_softmax, merge
+from hgraph.ops._tile_plan import structure_of, tensors_of
+from hgraph.ops.groups import rows_a_tile
+from hgraph.ops.tokens import block_of
+from hgraph.structure import Adjacency, TokenGraph, patterns
+from hgraph.structure._arguments import whole
+
+__all__ = ["LandmarkAttention", "insert_landmarks", "is_landmark", "landmark_attention"]
+
+
+def is_landmark(n: int, block: int) -> Tensor:
+    """Boolean [n]: every (block + 1)-th token of a sequence with landmarks is one."""
+    return torch.arange(whole("n", n)) % (whole("block", block, 1) + 1) == block
+
+
+def insert_landmarks(ids: Tensor, block: int, landmark: int) -> Tensor:
+    """A landmark after every ``block`` tokens of sequences [..., N]: [..., N + N // block].
+
+    Take the loss at the ordinary tokens alone, ``logits[..., ~is_landmark(n, block), :]``, whose targets are the next
+    ordinary tokens; a landmark is easy to foresee, and would flatter it.
+
+    >>> insert_landmarks(torch.tensor([5, 6, 7, 8, 9]), 2, 0).tolist()
+    [5, 6, 0, 7, 8, 0, 9]
+    """
+    n = ids.shape[-1]
+    whole("block", block, 1)
+    out = ids.new_full((*ids.shape[:-1], n + n // block), landmark)
+    out[..., ~is_landmark(out.shape[-1], block).to(ids.device)] = ids
+    return out
+
+
+@torch.compiler.assume_constant_result  # they depend on sizes alone; of lists of tensors it makes constants
+def _structures(targets: int, sources: int, block: int, device: torch.device) -> tuple[list[Tensor], list[Tensor]]:
+    """Tiles of the last targets: who hears which tokens of the own block; which blocks of queries hear which blocks."""
+    return _made(targets, sources, block, device)
+
+
+@functools.lru_cache(maxsize=128)
+def _made(targets: int, sources: int, block: int, device: torch.device) -> tuple[list[Tensor], list[Tensor]]:
+    size = block + 1
+    own = patterns.landmark_blocks(sources, block)
+    own = own if targets == sources else own.select(range(sources - targets, sources))
+    first, blocks = (sources - targets) // size, -(-sources // size)
+    earlier = patterns.summaries(blocks, 1).crop(max(blocks - 1, 0)).select(range(first, blocks))
+    own_tiles, earlier_tiles = own.tiles(block_of(own)), earlier.tiles(rows_a_tile(size))
+    own_flat, earlier_flat = ([t.to(device) for t in tensors_of(tiles)] for tiles in (own_tiles, earlier_tiles))
+    return own_flat, earlier_flat
+
+
+def landmark_attention(
+    q: Tensor,
+    k: Tensor,
+    v: Tensor,
+    block: int,
+    *,
+    group_dropout: float = 0.0,
+    generator: torch.Generator | None = None,
+) -> AttendResult:
+    """Tokens of one's own block compete with the landmarks of earlier blocks, whose share their tokens divide.
+
+    Args:
+        q: [..., T, H, D], the last T of S tokens.
+        k: [..., S, H_kv, D]; the sequence begins with a block, and every (block + 1)-th token is a landmark.
+        v: [..., S, H_kv, D_v]; those of landmarks are not read.
+        block: ordinary tokens a block.
+        group_dropout: as in `LandmarkAttention`; applied whenever above 0.
+        generator: the random numbers of the dropout.
+
+    Returns:
+        `AttendResult` of the one softmax that own tokens and landmarks share.
+    """
+    (targets, sources), size = (q.shape[-3], k.shape[-3]), whole("block", block, 1) + 1
+    first, blocks = (sources - targets) // size, -(-sources // size)
+    own, earlier = (structure_of(t) for t in _structures(targets, sources, block, q.device))
+    near = attend(own, q, k, v)
+    if blocks < 2:
+        return near
+    front = sources - targets - first * size
+    rows = F.pad(q, (0, 0, 0, 0, front, blocks * size - sources)).unflatten(-3, (blocks - first, size))
+    past_k, past_v = (x[..., : (blocks - 1) * size, :, :].unflatten(-3, (blocks - 1, size)) for x in (k, v))
+    far = attend_groups(
+        earlier,
+        rows,
+        past_k[..., -1, :, :],
+        past_k[..., :-1, :, :],
+        past_v[..., :-1, :, :],
+        dropout=group_dropout,
+        generator=generator,
+    )
+    out, lse = far.out.flatten(-4, -3), far.lse.flatten(-3, -2)
+    out, lse = out[..., front : front + targets, :, :], lse[..., front : front + targets, :]
+    return merge(near, AttendResult(out, lse))
+
+
+@dataclass(frozen=True)
+class LandmarkRecord(AttentionRecord):
+    """One call; shares by the edges themselves, as the paper's equations have them."""
+
+    block: int = 1
+
+    def weights(self, *, example: int = 0, head: int = 0) -> tuple[Adjacency, Tensor]:
+        """The edges to ordinary tokens, and the share [E] of each among its target's."""
+        size, group = self.block + 1, self.query.shape[2] // self.key.shape[2]
+        pairs = patterns.causal(self.query.shape[1]).to(self.query.device).adjacency()
+        target, source = pairs.target.long(), pairs.indices.long()
+        own, landmark = target // size == source // size, source % size == self.block
+        query, key = self.query[example, :, head : head + 1], self.key[example, :, head // group : head // group + 1]
+        score = edge_score(pairs, query, key) * query.shape[-1] ** -0.5
+        score = torch.where((own & landmark).unsqueeze(1), float("-inf"), score)
+        # A block's tokens are a group; own tokens and earlier landmarks are one.
+        outer = own | landmark
+        share = edge_softmax(
+            pairs, score, group=target * (pairs.num_targets + 1) + torch.where(outer, 0, source // size + 1)
+        )
+        handle = (pairs.indptr[:-1][target] + source // size * size + self.block).clamp(max=max(len(share) - 1, 0))
+        share = torch.where(outer.unsqueeze(1), share, share * share[handle]).squeeze(1)
+        return self.graph.to(self.query.device).adjacency(), share[~landmark]
+
+
+class LandmarkAttention(TokenAttention):
+    r"""Causal attention in which earlier blocks are heard through their landmarks, in two levels of softmax.
+
+    .. math:: g_{ij} = \operatorname{softmax}_{j \in O_i \cup M_i} \frac{q_i \cdot k_j}{\sqrt D}, \qquad
+              y_i = W_O \Big( \sum_{j \in O_i} g_{ij} v_j + \sum_{\beta < \beta_i} g_{i,\mathrm{lm}(\beta)}
+              \sum_{j \in \beta} \operatorname{softmax}_{j \in \beta}\!\Big(\frac{q_i \cdot k_j}{\sqrt D}\Big) v_j \Big)
+
+    with the ordinary tokens :math:`O_i` of one's own block up to i and the landmarks :math:`M_i` of earlier blocks
+    (`insert_landmarks`). A landmark's value is never heard, nor is the landmark of one's own block. In training all
+    blocks are heard, which costs as much as dense attention; with a `LandmarkState` a query hears the few best of them.
+
+    Args:
+        dim: features of a token.
+        num_heads: H query heads.
+        block: b, ordinary tokens a block: every (b + 1)-th token is a landmark.
+        num_kv_heads: heads of keys and values; H by default.
+        bias: of the four projections.
+        group_dropout: probability with which an earlier block's share is dropped in training; one's own block is not.
+        rotary: the base of rotary embeddings, or None for none.
+
+    Shapes:
+        x [..., N, dim], landmarks among the N tokens -> [..., N, dim]; ``head_mask`` as in `SelfAttention`.
+        ``state``, a `LandmarkState`, makes the tokens the next chunk of a sequence: blocks that are finished within
+        the chunk are heard in full, those before it by choice.
+
+    Source: Mohtashami and Jaggi, "Landmark Attention: Random-Access Infinite Context Length for Transformers", 2023,
+    section 3; block 50 is its setting.
+
+    >>> layer = LandmarkAttention(8, 2, block=3)
+    >>> layer(torch.randn(2, 11, 8)).shape
+    torch.Size([2, 11, 8])
+    """
+
+    kinds = frozenset({AttentionKind.CAUSAL_SELF})
+
+    def __init__(
+        self,
+        dim: int,
+        num_heads: int,
+        *,
+        block: int = 50,
+        num_kv_heads: int | None = None,
+        bias: bool = True,
+        group_dropout: float = 0.0,
+        rotary: float | None = 10_000.0,
+    ) -> None:
+        self.block, self.group_dropout = whole("block", block, 1), group_dropout
+        if not 0 <= group_dropout < 1:
+            raise ArgumentError("group_dropout", "a probability in [0, 1)", group_dropout)
+        super().__init__(
+            dim, num_heads, num_kv_heads=num_kv_heads, causal=True, bias=bias, out_bias=bias, rotary=rotary
+        )
+
+    def graph_of(self, n: int) -> TokenGraph:
+        """Who hears whom in training: the tokens of one's own block so far, and those of all blocks before it."""
+        size = self.block + 1
+        start = torch.arange(0, n, size)
+        members = TokenGraph.from_runs(
+            row=torch.arange(len(start)),
+            start=start,
+            stop=(start + self.block).clamp(max=n),
+            num_targets=len(start),
+            num_sources=n,
+        )
+        return patterns.landmark_blocks(n, self.block) | patterns.summaries(n, size) @ members
+
+    def forward(self, x: Tensor, *, state: LandmarkState | None = None, head_mask: Tensor | None = None) -> Tensor:
+        """Attend within a sequence that begins with x, or goes on with it."""
+        self._check(x, x)
+        query = self.query(x).unflatten(-1, (self.query_heads, self.head_dim))
+        key, value = (f(x).unflatten(-1, (self.kv_heads, self.head_dim)) for f in (self.key, self.value))
+        out, lse = self._whole(query, key, value) if state is None else self._chunk(state, query, key, value)
+        if head_mask is not None:
+            out = torch.where(self._listens(head_mask, lse).unsqueeze(-1), out, 0.0)
+        return self.out(out.flatten(-2))
+
+    def _whole(self, query: Tensor, key: Tensor, value: Tensor) -> AttendResult:
+        place = torch.arange(query.shape[-3], device=query.device)
+        query, key = self._turned(query, place), self._turned(key, place)
+        dropout = self.group_dropout if self.training else 0.0
+        result = landmark_attention(query, key, value, self.block, group_dropout=dropout)
+        if recording(self):
+            note(self, self.graph_of(len(place)), query, key, result.lse, kind=LandmarkRecord, block=self.block)
+        return result
+
+    def _chunk(self, state: LandmarkState, query: Tensor, key: Tensor, value: Tensor) -> AttendResult:
+        """The unfinished block and the chunk as in training, and what the state recalls of the blocks before them."""
+        batch, count, size = query.shape[:-3], query.shape[-3], self.block + 1
+        query, key, value = (x.reshape(-1, *x.shape[-3:]) for x in (query, key, value))
+        key, value = state.joined(key, value)
+        place = torch.arange(key.shape[1], device=key.device)
+        last = place[key.shape[1] - count :]
+        result = landmark_attention(self._turned(query, last), self._turned(key, place), value, self.block)
+        past = state.recall(query, last, size, self.rotary)
+        state.keep(key, value, count, size, self.rotary)
+        result = result if past is None else merge(result, past)
+        return AttendResult(*(x.reshape(*batch, *x.shape[1:]) for x in result))
+
+    def _turned(self, x: Tensor, place: Tensor) -> Tensor:
+        return x if self.rotary is None else rotate(x, place, self.rotary)
+
+    def _listens(self, head_mask: Tensor, lse: Tensor) -> Tensor:
+        own = (1,) * (lse.dim() - head_mask.dim()) + head_mask.shape
+        fits = head_mask.dim() >= 2 and len(own) == lse.dim() and own[-1] == self.query_heads
+        if (
+            head_mask.dtype != torch.bool
+            or not fits
+            or any(m not in (1, n) for m, n in zip(own, lse.shape, strict=True))
+        ):
+            expected = f"booleans of shape [..., {lse.shape[-2]} or 1, {self.query_heads}]"
+            raise ArgumentError("head_mask", expected, f"{head_mask.dtype} {list(head_mask.shape)}")
+        return head_mask

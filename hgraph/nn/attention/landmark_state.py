@@ -1,0 +1,200 @@
+"""What landmark attention keeps between chunks: the landmarks of past blocks, and their tokens to be fetched."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from hgraph.errors import ArgumentError
+from hgraph.nn.attention.rotary import rotate
+from hgraph.ops import AttendResult, attend_groups
+from hgraph.structure import patterns
+from hgraph.structure._arguments import whole
+
+__all__ = ["LandmarkState"]
+
+_SELECT = ("token_and_head", "max_over_heads", "max_over_tokens")
+_FETCHED = 1 << 22  # numbers of keys that are fetched at a time
+
+
+class LandmarkState:
+    r"""Past blocks, for one layer: the caller makes it and hands it to every step.
+
+    A query scores the landmarks of all blocks that are kept, and hears the ``topk`` best as if there were no others.
+    Landmarks lie on the device of the layer, the tokens of the blocks on ``offload``; only chosen blocks are fetched.
+
+    Position handling: with ``positions="stingy"`` the last ``topk`` blocks stand where they stood, older ones all stand
+    one block further back when they are scored, and from there on in their order when they are heard, so that no
+    distance beyond ``topk + 1`` blocks and the chunk ever occurs. An older block and one of the last may then stand in
+    one place. With ``"true"`` every block stands where it stood.
+
+    Args:
+        max_blocks: blocks kept at the most; the oldest make room.
+        topk: blocks that are heard.
+        select: ``"token_and_head"``, each query of each head its own best; ``"max_over_heads"``, the same for all heads
+            of a token; ``"max_over_tokens"``, the same for all tokens of the call: by the largest share that any has
+            for a block. What is fetched falls by so many times.
+        positions: ``"stingy"`` or ``"true"``.
+        offload: where the tokens of past blocks are kept, ``"cpu"`` for a model on a GPU (in pinned memory); by default
+            where the layer is.
+
+    Source: Mohtashami and Jaggi, "Landmark Attention", section 3.2 and 3.3; keys are kept turned by their place within
+    the block, which leaves the block's own place open as keys that are not turned would.
+
+    >>> from hgraph import nn
+    >>> layer, x = nn.LandmarkAttention(8, 2, block=3).eval(), torch.randn(1, 10, 8)
+    >>> state = nn.attention.LandmarkState(max_blocks=4, topk=4)
+    >>> steps = torch.cat([layer(x[:, t : t + 1], state=state) for t in range(10)], 1)
+    >>> torch.allclose(steps, layer(x), atol=1e-6), len(state), state.num_blocks
+    (True, 10, 2)
+    """
+
+    def __init__(
+        self,
+        max_blocks: int,
+        topk: int,
+        *,
+        select: str = "token_and_head",
+        positions: str = "stingy",
+        offload: torch.device | str | None = None,
+    ) -> None:
+        if select not in _SELECT:
+            raise ArgumentError("select", f"one of {', '.join(_SELECT)}", repr(select))
+        if positions not in ("stingy", "true"):
+            raise ArgumentError("positions", "'stingy' or 'true'", repr(positions))
+        self.max_blocks, self.topk = whole("max_blocks", max_blocks, 1), whole("topk", topk, 1)
+        self.select, self.positions = select, positions
+        self.offload = None if offload is None else torch.device(offload)
+        self._length = self._finished = 0
+        self._open: tuple[Tensor, Tensor] | None = None  # keys and values of the unfinished block, [B, m, K, D]
+        self._handles: Tensor | None = None  # [B, K, R, D], landmarks turned by their place in the block
+        self._kept: tuple[Tensor, Tensor] | None = (
+            None  # keys so turned and values, [B, K, R, b, D]; entry by number % R
+        )
+
+    def __len__(self) -> int:
+        """Tokens so far, landmarks included."""
+        return self._length
+
+    @property
+    def num_blocks(self) -> int:
+        """Blocks that are kept."""
+        return min(self._finished, self.max_blocks)
+
+    # ------------------------------------------------------------------ what a layer does with it
+
+    def joined(self, key: Tensor, value: Tensor) -> tuple[Tensor, Tensor]:
+        """The unfinished block and the new tokens, [B, m + T, K, D]."""
+        if self._open is None:
+            return key, value
+        for own, new in zip(self._open, (key, value), strict=True):
+            if own.shape[0] != new.shape[0] or own.shape[2:] != new.shape[2:]:
+                expected = f"{own.shape[0]} examples and heads {list(own.shape[2:])}, as before"
+                raise ArgumentError("state", expected, f"{new.shape[0]} and {list(new.shape[2:])}", "One state a layer")
+        old, values = self._open
+        return torch.cat([old, key], 1), torch.cat([values, value], 1)
+
+    @torch.no_grad()
+    def keep(self, key: Tensor, value: Tensor, new: int, size: int, base: float | None) -> None:
+        """Take the blocks of ``size`` that are finished in keys and values [B, L, K, D], ``new`` of them new tokens."""
+        whole_blocks = key.shape[1] // size
+        self._length += new
+        self._open = key[:, whole_blocks * size :].detach().clone(), value[:, whole_blocks * size :].detach().clone()
+        if not whole_blocks:
+            return
+        inside = torch.arange(size, device=key.device).repeat(whole_blocks)
+        key, value = key[:, : whole_blocks * size], value[:, : whole_blocks * size]
+        key = key if base is None else rotate(key, inside, base)
+        key, value = (x.unflatten(1, (whole_blocks, size)).permute(0, 3, 1, 2, 4) for x in (key, value))
+        if self._handles is None or self._kept is None:
+            self._handles = key.new_zeros(*key.shape[:2], self.max_blocks, key.shape[-1])
+            self._kept = self._room(key), self._room(value)
+        number = torch.arange(self._finished, self._finished + whole_blocks, device=key.device)[-self.max_blocks :]
+        entry, last = number % self.max_blocks, slice(whole_blocks - len(number), None)
+        self._handles.index_copy_(2, entry, key[:, :, last, -1])
+        for kept, x in zip(self._kept, (key, value), strict=True):
+            kept.index_copy_(2, entry.to(kept.device), x[:, :, last, :-1].to(kept.device))
+        self._finished += whole_blocks
+
+    def recall(self, query: Tensor, position: Tensor, size: int, base: float | None) -> AttendResult | None:
+        """What queries [B, T, H, D], not turned, ``position`` [T] tokens behind the kept blocks, hear of these."""
+        if not self.num_blocks:
+            return None
+        entry, distance = self._choose(query, position, size, base)
+        tokens, most = query.shape[1], max(1, _FETCHED // max(self._kept[0][:, 0, 0].numel() * query.shape[2], 1))  # type: ignore[index]
+        step = tokens if entry.shape[2] == 1 else max(1, most // entry.shape[3])
+        parts = []
+        for t in range(0, tokens, step):
+            own = slice(None) if entry.shape[2] == 1 else slice(t, t + step)
+            at = entry[:, :, own], distance[:, :, own]
+            parts.append(self._heard(query[:, t : t + step], position[t : t + step], *at, size, base))
+        return AttendResult(*(torch.cat(x, 1) for x in zip(*parts, strict=True)))
+
+    # ------------------------------------------------------------------ inside
+
+    def _room(self, x: Tensor) -> Tensor:
+        """Where members [B, K, blocks, size, D] of max_blocks blocks are kept."""
+        device = x.device if self.offload is None else self.offload
+        shape = (*x.shape[:2], self.max_blocks, x.shape[3] - 1, x.shape[4])
+        return torch.zeros(shape, dtype=x.dtype, device=device, pin_memory=device.type == "cpu" and x.is_cuda)
+
+    def _choose(self, query: Tensor, position: Tensor, size: int, base: float | None) -> tuple[Tensor, Tensor]:
+        """Entries of the chosen blocks, oldest first, and how many blocks back they are placed: [B, H, T or 1, k]."""
+        assert self._handles is not None  # noqa: S101 - a block is kept
+        count, device = self.num_blocks, query.device
+        entries = torch.arange(count, device=device)
+        age = (self._finished - 1 - entries) % self.max_blocks + 1
+        handle = self._handles[:, :, :count]
+        if base is not None:
+            back = age.clamp(max=self.topk + 1) if self.positions == "stingy" else age
+            handle = rotate(handle.transpose(1, 2), -back * size, base).transpose(1, 2)
+            query = rotate(query, position, base)
+        heads, group = query.shape[2], query.shape[2] // handle.shape[1]
+        by_head = query.transpose(1, 2).unflatten(1, (-1, group)).flatten(2, 3)  # [B, K, group * T, D]
+        score = (by_head @ handle.transpose(-1, -2)).unflatten(2, (group, -1)).flatten(1, 2) * query.shape[-1] ** -0.5
+        if self.select == "max_over_heads":
+            score = score.softmax(-1).amax(1, keepdim=True)
+        elif self.select == "max_over_tokens":
+            score = score.softmax(-1).amax(2, keepdim=True)
+        entry = score.topk(min(self.topk, count), sorted=False).indices
+        age, order = age[entry].sort(-1, descending=True)
+        entry = entry.gather(-1, order)
+        if self.positions == "stingy":  # older ones come first, so their rank among the chosen is that among the older
+            slot = self.topk + 1 - torch.arange(entry.shape[-1], device=device)
+            age = torch.where(age > self.topk, slot, age)
+        return entry.expand(-1, heads, -1, -1), age.expand(-1, heads, -1, -1)
+
+    def _heard(
+        self, query: Tensor, position: Tensor, entry: Tensor, distance: Tensor, size: int, base: float | None
+    ) -> AttendResult:
+        """The chosen blocks of queries [B, T, H, D], a softmax state each, made one."""
+        handle, key, value = self._fetched(entry)  # [B, H, T or 1, k, (b,) D]
+        query = query.transpose(1, 2)
+        # One row of queries for each list of blocks: [B, H, lists, k, 1, queries, 1, D].
+        query = (query.unsqueeze(2) if entry.shape[2] == 1 else query.unsqueeze(3)).unsqueeze(3)
+        query = query.expand(*entry.shape, *query.shape[4:])
+        if base is not None:
+            place = (position if entry.shape[2] == 1 else position.view(-1, 1, 1)) + distance.unsqueeze(-1) * size
+            query = rotate(query.unsqueeze(-2), place, base).squeeze(-2)
+        query, handle = query.unsqueeze(-2).unsqueeze(-4), handle.unsqueeze(-2).unsqueeze(-2).transpose(-2, -3)
+        key, value = (x.unsqueeze(-2).unsqueeze(-4) for x in (key, value))
+        graph = patterns.full(1, 1).to(query.device)
+        out, lse = (x.squeeze(4) for x in attend_groups(graph, query, handle, key, value))
+        top = torch.logsumexp(lse, 3)  # [B, H, lists, queries, 1]
+        share = torch.exp(lse - top.unsqueeze(3))
+        out = (share.unsqueeze(-1).to(out.dtype) * out).sum(3)
+        return AttendResult(out.flatten(2, 4).transpose(1, 2), top.flatten(2, 4).transpose(1, 2))
+
+    def _fetched(self, entry: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Landmarks, keys and values of the blocks [B, H, T, k]: only these are read."""
+        assert self._handles is not None and self._kept is not None  # noqa: S101, PT018 - a block is kept
+        (batch, heads), kv = entry.shape[:2], self._handles.shape[1]
+        head = torch.arange(heads, device=entry.device).div(heads // kv, rounding_mode="floor")
+        own = torch.arange(batch, device=entry.device).unsqueeze(1) * kv + head
+        row = own.view(batch, heads, 1, 1) * self.max_blocks + entry
+
+        def read(x: Tensor) -> Tensor:
+            found = x.flatten(0, 2).index_select(0, row.flatten().to(x.device))
+            return found.to(entry.device, non_blocking=True).unflatten(0, row.shape)
+
+        return read(self._handles), read(self._kept[0]), read(self._kept[1])
