@@ -2,11 +2,12 @@
 
 Useful work is 4 T W H D operations forward; "GEMM of as many operations" is one matrix product that does as many, so
 its ratio is the share of the machine's peak that hgraph reaches. SDPA with `is_causal` visits every earlier key: more
-work, the way of those who have no windows.
+work, the way of those who have no windows. How time and memory grow is measured from 1k to 64k tokens.
 """
 
 from __future__ import annotations
 
+import math
 import shutil
 from collections.abc import Callable, Mapping
 from functools import partial
@@ -16,7 +17,8 @@ import torch.nn.functional as F
 from torch import Tensor
 
 import hgraph
-from hgraph.benchmarks.harness import Case, Method, NotHereError, gradient, own, without_gradient
+from hgraph.benchmarks import growth, peak
+from hgraph.benchmarks.harness import Case, Found, Method, NotHereError, gradient, own, without_gradient
 from hgraph.errors import HgraphError
 
 WINDOW, HEADS, CHANNELS = 256, 8, 64
@@ -125,8 +127,38 @@ def patterned(tokens: int, pattern: str, backward: bool, name: str) -> Case:
     return Case(name, {n: wrapped(m) for n, m in methods.items()}, limits, None, rtol=1e-3)
 
 
-def suite(device: str) -> Mapping[str, Callable[[], Case]]:
-    made: dict[str, Callable[[], Case]] = {}
+LENGTHS = (1024, 4096, 16384, 65536)
+GROWING: dict[str, Callable[[int], hgraph.TokenGraph]] = {
+    "window 256": lambda n: hgraph.patterns.sliding_window(n, WINDOW, causal=True),
+    "power": lambda n: hgraph.patterns.power(n, 128, window=3, sink=128),
+    "axial": lambda n: hgraph.patterns.axial((math.isqrt(n), math.isqrt(n)), 0),
+}
+
+
+def grown(name: str, backward: bool, tokens: int) -> Method:
+    """One call over tiles that are there already."""
+    graph = GROWING[name](tokens)
+    q, k, v = inputs(tokens)
+    with torch.no_grad():
+        hgraph.attend(graph, q[:, :1], k[:, :1], v[:, :1])  # makes the tiles and the plan over them
+    if not backward:
+        return without_gradient(lambda: hgraph.attend(graph, q, k, v).out)
+    q, k, v = (x.requires_grad_() for x in (q, k, v))
+    return gradient(lambda: hgraph.attend(graph, q, k, v).out, [q, k, v], torch.randn_like(v))
+
+
+def growing(name: str, backward: bool, unit: str) -> Found:
+    values = {}
+    for tokens in LENGTHS:
+        make = partial(grown, name, backward, tokens)
+        values[f"{tokens} tokens"] = growth.milliseconds(make) if unit == "ms" else [peak.peak_mib(make)]
+    first, last = (math.log(min(values[f"{n} tokens"])) for n in (LENGTHS[0], LENGTHS[-1]))
+    exponent = (last - first) / math.log(LENGTHS[-1] / LENGTHS[0])
+    return Found(values, unit, f"grows with the power {exponent:.2f} of the tokens")
+
+
+def suite(device: str) -> Mapping[str, Callable[[], Case | Found]]:
+    made: dict[str, Callable[[], Case | Found]] = {}
     for tokens in (4096, 16384):
         for backward in (False, True):
             name = f"window 256 of {tokens // 1024}k tokens{' f+b' * backward}"
@@ -134,4 +166,7 @@ def suite(device: str) -> Mapping[str, Callable[[], Case]]:
     for pattern in ("power", "strided", "global"):
         name = f"{pattern} of 16k tokens"
         made[name] = partial(patterned, 16384, pattern, False, name)
+    for pattern in GROWING:
+        made[f"{pattern}, time by tokens"] = partial(growing, pattern, False, "ms")
+        made[f"{pattern}, memory by tokens f+b"] = partial(growing, pattern, True, "MiB above the inputs")
     return made
