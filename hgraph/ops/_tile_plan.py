@@ -16,9 +16,9 @@ from torch.utils.weak import WeakTensorKeyDictionary
 
 from hgraph.structure.blocks import CAUSAL, FULL, BlockAdjacency
 
-__all__ = ["Plan", "Segment", "Step", "additive", "is_diagonal", "plan_of", "structure_of", "tensors_of"]
+__all__ = ["SMALL", "Plan", "Segment", "Step", "additive", "is_diagonal", "plan_of", "structure_of", "tensors_of"]
 
-_SMALL = 32  # tiles of fewer tokens are gathered, many rows at once
+SMALL = 32  # tiles of fewer tokens are gathered, many rows at once
 _SCORES_A_STEP = 1 << 14  # scores a head of one gathered step: bounds the copies of keys and values
 _MASKS_KEPT = 64
 
@@ -100,7 +100,7 @@ def plan_of(flat: Sequence[Tensor], queries: int = 1, keys: int = 1) -> Plan:
 
 
 def _steps(part: BlockAdjacency, queries: int, keys: int) -> Iterator[Step]:
-    pairs = None if part.block * queries >= _SMALL else queries * keys
+    pairs = None if part.block * queries >= SMALL else queries * keys
     for b in range(part.batch):
         examples = slice(None) if part.batch == 1 else slice(b, b + 1)
         for low, high in _equal_heads(part, b):

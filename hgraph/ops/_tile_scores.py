@@ -65,7 +65,8 @@ def take(x: Tensor, step: Step, heads: slice, tokens: slice | Tensor) -> Tensor:
     x = x[step.examples, :, heads]
     if isinstance(tokens, slice):
         return x[:, tokens].transpose(1, 2)
-    found = x.index_select(1, tokens.flatten())
+    # index_select would copy all of what is not contiguous first.
+    found = x.index_select(1, tokens.flatten()) if x.is_contiguous() else x[:, tokens.flatten()]
     if tokens.dim() == 1:
         return found.transpose(1, 2)
     return found.unflatten(1, tokens.shape).flatten(0, 1).transpose(1, 2)

@@ -36,7 +36,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from hgraph.ops._tile_plan import Segment, is_diagonal, plan_of
+from hgraph.ops._tile_plan import Plan, Segment, is_diagonal, plan_of
 from hgraph.ops._tile_scores import (
     Given,
     Place,
@@ -55,7 +55,7 @@ from hgraph.ops._tile_scores import (
 from hgraph.ops.linear import widened
 from hgraph.ops.register import OperatorFunction, register
 
-__all__ = ["block_attend"]
+__all__ = ["attended", "block_attend", "flows", "is_fused"]
 
 _INF = float("inf")
 _fused = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu
@@ -66,7 +66,11 @@ _fused_grads = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu_backwa
 
 
 def _kernel(tiles: list[Tensor], *arguments: Any) -> tuple[Tensor, Tensor]:
-    given, plan = Given(*arguments), plan_of(tiles)
+    return attended(plan_of(tiles), Given(*arguments))
+
+
+def attended(plan: Plan, given: Given) -> tuple[Tensor, Tensor]:
+    """``out`` and ``lse`` by the steps of a plan; targets in none of them get 0 and -inf."""
     q, v = given.q, given.v
     out = q.new_zeros(*q.shape[:3], v.shape[3])
     lse = widened(q.new_empty(0)).new_full((*q.shape[:3], 1), -_INF)
@@ -86,7 +90,7 @@ def _attended(at: Place, segment: Segment, q: Tensor) -> tuple[Tensor, Tensor]:
     """Attention of stacked q over one segment: [B', K, G * rows, V] and lse [B', K, G * rows]."""
     given, group = at.given, at.heads.group
     k, v = (take(x, at.step, at.heads.key, segment.columns) for x in (given.k, given.v))
-    if _is_fused(given):
+    if is_fused(given):
         causal = _is_triangle(at, segment, q, k)
         more, dead = (None, None) if causal else shift(at, segment, q.dtype)
         more = None if more is None else spread(more, group)
@@ -99,7 +103,7 @@ def _attended(at: Place, segment: Segment, q: Tensor) -> tuple[Tensor, Tensor]:
     return (share if keep is None else share * keep) @ widened(v), lse
 
 
-def _is_fused(given: Given) -> bool:
+def is_fused(given: Given) -> bool:
     """Whether torch's kernel serves: it knows no dropout, and one width for keys and values."""
     return given.seed is None and given.q.shape[3] == given.v.shape[3] > 0
 
@@ -120,8 +124,13 @@ def _joined(a: Tensor, log_a: Tensor, b: Tensor, log_b: Tensor) -> tuple[Tensor,
 
 
 def _grads(tiles: list[Tensor], *arguments: Any) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    given, (out, lse, delta, grad, direct) = Given(*arguments[:9]), arguments[9:]
-    plan = plan_of(tiles)
+    return flows(plan_of(tiles), Given(*arguments[:9]), *arguments[9:])
+
+
+def flows(
+    plan: Plan, given: Given, out: Tensor, lse: Tensor, delta: Tensor, grad: Tensor, direct: bool
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """Gradients of q, k, v and the table by the steps of a plan (see ``block_attend_grads`` above)."""
     q, k, v = given.q, given.k, given.v
     table = q.new_empty(0) if given.table is None else given.table
     grad_q, grad_k, grad_v, grad_table = (widened(x.new_empty(0)).new_zeros(x.shape) for x in (q, k, v, table))
@@ -133,14 +142,14 @@ def _grads(tiles: list[Tensor], *arguments: Any) -> tuple[Tensor, Tensor, Tensor
         for heads in head_groups(step, q.shape[2], v.shape[2]):
             at = Place(given, plan, step, heads)
             own = [stacked(take(x, step, heads.query, step.rows), heads.group) for x in rows]
-            flows = []
+            own_flows = []
             for segment in step.segments:
                 key, value = (take(x, step, heads.key, segment.columns) for x in (k, v))
                 flow_q, flow_k, flow_v = compute(at, segment, own, key, value, grad_table)
-                flows.append(flow_q)
+                own_flows.append(flow_q)
                 add(grad_k, step, heads.key, segment.columns, flow_k)
                 add(grad_v, step, heads.key, segment.columns, flow_v)
-            own_q = flows[0] if len(flows) == 1 else torch.stack(flows).sum(0)
+            own_q = own_flows[0] if len(own_flows) == 1 else torch.stack(own_flows).sum(0)
             put(grad_q, step, heads.query, step.rows, unstacked(own_q, heads.group).to(grad_q.dtype))
     return grad_q, grad_k, grad_v, grad_table
 
@@ -219,7 +228,7 @@ class _BlockAttend(OperatorFunction):
         grad = torch.zeros_like(out) if grad is None else grad
         again = torch.is_grad_enabled()
         direct = (
-            grad_lse is None and not ctx.needs_input_grad[4] and not again and _is_fused(Given(*tensors, *ctx.numbers))
+            grad_lse is None and not ctx.needs_input_grad[4] and not again and is_fused(Given(*tensors, *ctx.numbers))
         )
         delta = lse if direct else (widened(grad) * out).sum(-1).to(lse.dtype)
         delta = delta if grad_lse is None else delta - grad_lse

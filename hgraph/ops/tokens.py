@@ -14,6 +14,7 @@ from hgraph.ops._tile_plan import tensors_of
 from hgraph.ops.block_attend import block_attend
 from hgraph.ops.edge import Dot
 from hgraph.ops.random import draw_seed
+from hgraph.ops.receivers import attend_receivers, is_skipping
 from hgraph.structure import BlockAdjacency, TokenGraph
 
 __all__ = ["Relative", "alibi", "attend_tokens", "block_of", "edge_bias", "is_scattered"]
@@ -61,8 +62,12 @@ def attend_tokens(
     scale: float | None = None,
     dropout: float = 0.0,
     generator: torch.Generator | None = None,
+    head_mask: Tensor | None = None,
 ) -> tuple[Tensor, Tensor]:
-    """``out`` and ``lse`` of `hgraph.attend` over a token graph or tiles; the arguments are checked by it."""
+    """``out`` and ``lse`` of `hgraph.attend` over a token graph or tiles; the arguments are checked by it.
+
+    Rows that a head mask leaves out may or may not be computed: the caller has yet to mask the result.
+    """
     batch, heads = q.shape[:-3], q.shape[-2]
     if not isinstance(score, Dot):
         hint = "Other scores go with the exact edges: graph.adjacency()"
@@ -78,7 +83,14 @@ def attend_tokens(
     seed = draw_seed(generator, q.device) if dropout > 0 else None
     scale = q.shape[-1] ** -0.5 if scale is None else scale
     flat = [x.flatten(0, -4) if batch else x.unsqueeze(0) for x in (q, k, v)]
-    out, lse = block_attend(tensors_of(tiles), *flat, table, target_place, source_place, seed, dropout, float(scale))
+    plain = order is None and table is None and seed is None
+    if plain and head_mask is not None and is_skipping(tiles, head_mask):
+        listens = head_mask.expand(*batch, graph.num_targets, heads).reshape(flat[0].shape[:3])
+        out, lse = attend_receivers(tiles, *flat, listens, float(scale))
+    else:
+        out, lse = block_attend(
+            tensors_of(tiles), *flat, table, target_place, source_place, seed, dropout, float(scale)
+        )
     out, lse = out.view(*batch, *out.shape[1:]), lse.view(*batch, *lse.shape[1:])
     if order is not None:
         place = torch.empty_like(order).index_copy(0, order, torch.arange(len(order), device=order.device))

@@ -1,0 +1,110 @@
+"""Attention in which a token listens by some heads only: what the others would hear is not computed.
+
+On a CPU, over tiles: in each step of the plan (see `_tile_plan`) only the rows that listen by a head take part in its
+products. Keys and values stay whole, since a token that does not listen is still heard.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from hgraph.ops._tile_plan import SMALL, Plan, Segment, Step, plan_of, tensors_of
+from hgraph.ops._tile_scores import Given
+from hgraph.ops.block_attend import attended, flows, is_fused
+from hgraph.ops.linear import widened
+from hgraph.structure import BlockAdjacency
+
+__all__ = ["attend_receivers", "is_skipping"]
+
+_PAIRS_A_CALL = 150_000  # small products are slower: it takes so many pairs saved in a step to be worth them
+
+
+def is_skipping(tiles: BlockAdjacency, head_mask: Tensor) -> bool:
+    """Whether leaving rows out saves more than smaller products cost; reads the mask, so on a CPU alone."""
+    if tiles.block < SMALL or not head_mask.is_cpu or not head_mask.numel():
+        return False
+    if torch.compiler.is_compiling() or torch._C._functorch.peek_interpreter_stack() is not None:
+        return False
+    if type(head_mask) is not Tensor:  # a fake one has no numbers
+        return False
+    share = float(head_mask.sum()) / head_mask.numel()
+    a_row = tiles.num_tiles * tiles.block**2 / max(len(tiles.row) * tiles.batch * tiles.heads, 1)
+    return (1 - share) * a_row > _PAIRS_A_CALL
+
+
+def attend_receivers(
+    tiles: BlockAdjacency, q: Tensor, k: Tensor, v: Tensor, head_mask: Tensor, scale: float
+) -> tuple[Tensor, Tensor]:
+    """``out`` [B, T, H, V] and ``lse`` [B, T, H], 0 and -inf where head_mask [B, T, H] is False."""
+    plan = _Listening(plan_of(tensors_of(tiles)), head_mask)
+    return _Attend.apply(plan, q, k, v, scale)  # type: ignore[no-any-return]
+
+
+class _Listening(Plan):
+    """The steps of a plan with the rows that listen, and its masks."""
+
+    def __init__(self, plan: Plan, head_mask: Tensor) -> None:
+        self.tiles, self._masks = plan.tiles, plan._masks
+        self.steps = [own for step in plan.steps for own in _listening(plan, step, head_mask)]
+
+
+def _listening(plan: Plan, step: Step, head_mask: Tensor) -> Iterator[Step]:
+    """The step for heads by which all of its rows listen, and one for each other head of an example."""
+    if not isinstance(step.rows, slice):
+        raise RuntimeError("gathered steps have rows of their own")
+    own = head_mask[step.examples, step.rows, step.heads]  # [B', rows, H']
+    first, low = step.examples.indices(len(head_mask))[0], step.heads.indices(head_mask.shape[2])[0]
+    count = own.sum(1).tolist()
+    whole = [all(c[h] == own.shape[1] for c in count) for h in range(own.shape[2])]
+    for h, everybody in enumerate(whole):
+        if everybody and (h == 0 or not whole[h - 1]):
+            end = next((i for i in range(h, len(whole)) if not whole[i]), len(whole))
+            yield step._replace(heads=slice(low + h, low + end))
+        for b in range(0 if everybody else own.shape[0]):
+            if count[b][h]:
+                rows = own[b, :, h].nonzero().flatten()
+                segments = [Segment(s.columns, _meets(plan, s, own.shape[1], rows)) for s in step.segments]
+                yield Step(
+                    slice(first + b, first + b + 1),
+                    slice(low + h, low + h + 1),
+                    (rows + step.rows.start).unsqueeze(0),
+                    segments,
+                )
+
+
+def _meets(plan: Plan, segment: Segment, size: int, rows: Tensor) -> tuple[int, ...] | Tensor:
+    """Booleans [1, rows, C] of some rows of a segment, or () where every pair meets."""
+    if isinstance(segment.rules, Tensor) or not segment.rules:
+        return segment.rules
+    columns = segment.columns
+    width = columns.stop - columns.start if isinstance(columns, slice) else len(columns)
+    return (plan.mask(segment.rules, size, width, torch.float32)[0][rows] == 0).unsqueeze(0)
+
+
+class _Attend(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, plan: Plan, q: Tensor, k: Tensor, v: Tensor, scale: float) -> tuple[Tensor, Tensor]:
+        out, lse = attended(plan, _given(q, k, v, scale))
+        ctx.plan, ctx.scale = plan, scale
+        ctx.save_for_backward(q, k, v, out, lse)
+        ctx.set_materialize_grads(False)
+        return out, lse
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor | None, grad_lse: Tensor | None) -> tuple[Tensor | None, ...]:
+        q, k, v, out, lse = ctx.saved_tensors
+        given = _given(q, k, v, ctx.scale)
+        grad = torch.zeros_like(out) if grad is None else grad
+        direct = grad_lse is None and not torch.is_grad_enabled() and is_fused(given)
+        delta = lse if direct else (widened(grad) * out).sum(-1).to(lse.dtype)
+        delta = delta if grad_lse is None else delta - grad_lse
+        of_q, of_k, of_v, _ = flows(ctx.plan, given, out, lse, delta, grad, direct)
+        return None, of_q.to(q.dtype), of_k.to(k.dtype), of_v.to(v.dtype), None
+
+
+def _given(q: Tensor, k: Tensor, v: Tensor, scale: float) -> Given:
+    return Given(q, k, v, None, None, None, None, 0.0, scale)
