@@ -113,8 +113,18 @@ def attend(
                 generator=generator,
                 head_mask=head_mask,
             )
-        options = {"bias": bias, "scale": scale, "dropout": dropout, "generator": generator, "head_mask": head_mask}
-        more = attend_tokens(adj, q, k, v, score, **options)
+        more = attend_tokens(
+            adj,
+            q,
+            k,
+            v,
+            score,
+            bias=bias,
+            scale=scale,
+            dropout=dropout,
+            generator=generator,
+            head_mask=head_mask,
+        )
         return _masked(*more, head_mask)
     if isinstance(bias, Relative):
         raise ArgumentTypeError("bias", "a tensor with the exact edges", "Relative", "It goes with token graphs")

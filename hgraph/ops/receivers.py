@@ -41,7 +41,7 @@ def attend_receivers(
 ) -> tuple[Tensor, Tensor]:
     """``out`` [B, T, H, V] and ``lse`` [B, T, H], 0 and -inf where head_mask [B, T, H] is False."""
     plan = _Listening(plan_of(tensors_of(tiles)), head_mask)
-    return _Attend.apply(plan, q, k, v, scale)  # type: ignore[no-any-return]
+    return _Attend.apply(plan, q, k, v, scale)
 
 
 class _Listening(Plan):

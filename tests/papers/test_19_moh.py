@@ -6,9 +6,11 @@ import math
 
 import pytest
 import torch
+from torch.utils._python_dispatch import TorchDispatchMode
 
+from hgraph.errors import ArgumentError
 from hgraph.nn import MixtureOfHeadAttention, SelfAttention, aux_losses
-from hgraph.nn.attention import HeadRouter
+from hgraph.nn.attention import HeadRouter, KVState, QueryNormRouter
 
 D, H, N = 8, 4, 7
 CASES = {"no shared": (0, 2), "one shared": (1, 2), "two shared": (2, 1), "all shared": (4, 0), "all chosen": (1, 3)}
@@ -65,10 +67,57 @@ def test_mixtureofheadattention_parity(name, variant):
     layer = MixtureOfHeadAttention(D, H, shared_heads=shared, top_k=top_k, variant=variant).double()
     x = numbers(N, D)
     gates = [gates_of(layer.router, x[t], shared, top_k, variant) for t in range(N)]
-    ours, mask = layer.router(x)
+    ours, mask, _ = layer.router(x)
     torch.testing.assert_close(ours, torch.tensor(gates, dtype=torch.float64), rtol=1e-12, atol=1e-12)
     assert mask.sum(-1).tolist() == [shared + top_k] * N
     torch.testing.assert_close(layer(x), loops(layer, x, gates), rtol=1e-10, atol=1e-10)
+
+
+def gates_by_norm(query, shared, top_k):
+    """Card 19, eq. 5, for one token: the longest queries, norms over their unbiased standard deviation."""
+    norms = [math.sqrt(sum(float(v) ** 2 for v in query[i])) for i in range(shared, len(query))]
+    mean = sum(norms) / len(norms)
+    spread = math.sqrt(sum((n - mean) ** 2 for n in norms) / (len(norms) - 1))
+    p = softmax([n / spread for n in norms])
+    best = sorted(range(len(p)), key=lambda i: -p[i])[:top_k]
+    return [1.0] * shared + [1.0 if i in best else 0.0 for i in range(len(p))], p
+
+
+@pytest.mark.parametrize("kv", [4, 2])
+@pytest.mark.parametrize("rotary", [None, 10.0])
+def test_queries_route_themselves(kv, rotary):
+    """The gates are of query heads, key heads may be fewer; the norm is taken before the rotary embedding."""
+    torch.manual_seed(0)
+    options = {"num_kv_heads": kv, "rotary": rotary, "causal": True}
+    layer = MixtureOfHeadAttention(D, H, shared_heads=2, top_k=1, router="query_norm", **options).double()
+    assert not list(layer.router.parameters())
+    x = numbers(N, D)
+    found = [gates_by_norm(query, 2, 1) for query in layer.queries(x).detach()]
+    gates, shares = (torch.tensor(part, dtype=torch.float64) for part in zip(*found, strict=True))
+    routed = layer.router(layer.queries(x))
+    torch.testing.assert_close(routed.gates, gates, rtol=1e-12, atol=1e-12)
+    torch.testing.assert_close(routed.share, shares, rtol=1e-12, atol=1e-12)
+    plain = SelfAttention(D, H, **options).double()
+    plain.load_state_dict(layer.state_dict())
+    heard = plain.heads(x) * gates.unsqueeze(-1)
+    torch.testing.assert_close(layer(x), plain.out(heard.flatten(1)), rtol=1e-12, atol=1e-12)
+    # Straight through: the gradient of a chosen gate is that of its probability.
+    weight = numbers(N, H, seed=1)
+    query = layer.queries(x).detach().requires_grad_()
+    routed = layer.router(query)
+    own = torch.autograd.grad((routed.gates * weight).sum(), query, retain_graph=True)[0]
+    like = torch.autograd.grad((routed.share * (weight * routed.mask)[:, 2:]).sum(), query)[0]
+    torch.testing.assert_close(own, like)
+
+
+def test_one_routed_head_has_no_spread():
+    router = QueryNormRouter(3, shared=2, top_k=1)
+    routed = router(numbers(5, 3, 4).requires_grad_())
+    assert routed.gates.tolist() == [[1.0, 1.0, 1.0]] * 5
+    assert torch.autograd.grad(routed.gates.sum(), routed.share)[0].isfinite().all()
+    assert router(torch.ones(5, 3, 4)).gates.isfinite().all()
+    with pytest.raises(ArgumentError, match="router: expected 'linear' or 'query_norm', got 'norm'"):
+        MixtureOfHeadAttention(D, H, shared_heads=2, top_k=1, router="norm")
 
 
 @pytest.mark.parametrize(("shared", "top_k"), [(2, 2), (4, 0), (0, 4)])
@@ -134,11 +183,91 @@ def test_a_token_that_does_not_listen_is_heard():
     assert grad[other].abs().sum() > 0
 
 
+class Work(TorchDispatchMode):
+    """Multiplications and additions of matrix products, and of torch's attention kernel by pairs."""
+
+    def __init__(self):
+        super().__init__()
+        self.linear, self.attention = {}, 0
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        name, out = func.overloadpacket, func(*args, **(kwargs or {}))
+        if name in (torch.ops.aten.mm, torch.ops.aten.addmm):
+            a, b = args[-2:]
+            self.linear[tuple(b.shape)] = self.linear.get(tuple(b.shape), 0) + 2 * a.shape.numel() * b.shape[1]
+        elif name == torch.ops.aten._scaled_dot_product_flash_attention_for_cpu:
+            q, k = args[:2]
+            self.attention += 4 * q.shape.numel() * k.shape[2]
+        return out
+
+
+@pytest.mark.parametrize(("shared", "top_k"), [(2, 2), (0, 4), (4, 0)])
+def test_heads_that_are_left_out_cost_nothing(shared, top_k):
+    """Queries, scores, mixing and output go with the active share, keys and values do not; the result is the same."""
+    n, dim, heads = 2048, 32, 8
+    torch.manual_seed(0)
+    layer = MixtureOfHeadAttention(dim, heads, shared_heads=shared, top_k=top_k, variant="official")
+    x = torch.randn(n, dim)
+    with torch.no_grad(), Work() as work:
+        sparse = layer(x)
+    share = (shared + top_k) / heads
+    assert work.attention == share * 4 * n * n * dim
+    product = 2 * n * dim * dim
+    router = layer.router
+    gates = sum(2 * n * dim * f.out_features for f in (router.by_shared, router.by_choice, router.mixing) if f)
+    assert sum(work.linear.values()) == 2 * product + share * 2 * product + gates
+    routed = router(x)
+    dense = SelfAttention(dim, heads)
+    dense.load_state_dict(layer.state_dict(), strict=False)
+    expected = dense.out((dense.heads(x) * routed.gates.unsqueeze(-1)).flatten(-2))
+    torch.testing.assert_close(sparse, expected, rtol=1e-4, atol=1e-6)
+    torch.testing.assert_close(layer(x), expected, rtol=1e-4, atol=1e-6)  # with gradients too
+
+
+def test_decoding_and_causality():
+    """The router reads a token alone: neither values nor the choice of a token know later ones."""
+    torch.manual_seed(0)
+    for router in ("linear", "query_norm"):
+        layer = MixtureOfHeadAttention(D, H, shared_heads=1, top_k=1, causal=True, router=router).double()
+        x, state = numbers(1, 12, D), KVState(12)
+        whole = layer(x)
+        steps = torch.cat(
+            [layer(x[:, :5], state=state), *(layer(x[:, t : t + 1], state=state) for t in range(5, 12))], 1
+        )
+        torch.testing.assert_close(steps, whole, rtol=1e-12, atol=1e-12)
+        for t in (0, 6, 11):
+            changed = x.clone()
+            changed[:, t] = -changed[:, t] + 1
+            assert torch.equal(layer(changed)[:, :t], whole[:, :t])
+            assert not torch.equal(layer(changed)[:, t], whole[:, t])
+            chosen = [layer.router(layer.queries(v) if router == "query_norm" else v).mask[:, :t] for v in (x, changed)]
+            assert torch.equal(*chosen)
+
+
 def test_the_gates_cost_their_rows():
     """(h + 2) D parameters a layer."""
     plain, layer = SelfAttention(64, 8), MixtureOfHeadAttention(64, 8, shared_heads=2, top_k=4)
     count = [sum(p.numel() for p in m.parameters()) for m in (plain, layer)]
     assert count[1] - count[0] == (8 + 2) * 64
+
+
+def test_published_sizes_differ_by_their_gates():
+    """Of MoH-ViT, S-80 and S-75 have 49,910,548 parameters both; B-50 has 90,023,512, B-75 90,020,632."""
+    dims, heads, depths = (96, 192, 384, 768), (4, 8, 16, 32), (5, 5, 23, 5)
+
+    def gates(dims, heads, depths, shared, chosen):
+        stages = zip(dims, heads, depths, shared, chosen, strict=True)
+        return sum(
+            depth * sum(p.numel() for p in HeadRouter(dim, h, shared=s, top_k=k).parameters())
+            for dim, h, depth, s, k in stages
+        )
+
+    b75, b50 = (
+        gates(dims, heads, depths, s, k) for s, k in (((4, 8, 4, 5), (0, 0, 8, 16)), ((2, 2, 2, 4), (2, 4, 6, 8)))
+    )
+    assert b50 - b75 == 90_023_512 - 90_020_632
+    small = (72, 144, 288, 576), (3, 6, 12, 24), (5, 5, 22, 5)
+    assert gates(*small, (3, 6, 3, 8), (0, 0, 6, 12)) == gates(*small, (3, 6, 3, 4), (0, 0, 6, 12))
 
 
 @pytest.mark.parametrize(

@@ -1,12 +1,13 @@
 """Attention of tokens over graphs of tokens."""
 
 from hgraph.nn.attention.axial import AxialAttention
+from hgraph.nn.attention.head_router import HeadRouter, QueryNormRouter
 from hgraph.nn.attention.kinds import AttentionKind, require_kind, supported_kinds
 from hgraph.nn.attention.landmark import LandmarkAttention, insert_landmarks, is_landmark, landmark_attention
 from hgraph.nn.attention.landmark_state import LandmarkState
 from hgraph.nn.attention.layer import CrossAttention, SelfAttention
 from hgraph.nn.attention.moa import MoAAttention, SpanRule, edge_influence, plan_spans, span_rules
-from hgraph.nn.attention.moh import HeadRouter, MixtureOfHeadAttention
+from hgraph.nn.attention.moh import MixtureOfHeadAttention
 from hgraph.nn.attention.power import PowerAttention
 from hgraph.nn.attention.record import AttentionRecord, record_attention
 from hgraph.nn.attention.rotary import rotate
@@ -25,6 +26,7 @@ __all__ = [
     "MixtureOfHeadAttention",
     "MoAAttention",
     "PowerAttention",
+    "QueryNormRouter",
     "SelfAttention",
     "SpanRule",
     "SparseQueryAttention",

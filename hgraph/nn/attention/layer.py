@@ -88,20 +88,25 @@ class TokenAttention(nn.Module):
             self._graphs[n] = graph
         return self._graphs[n]
 
+    def queries(self, x: Tensor) -> Tensor:
+        """[..., N, H, D], before any rotary embedding."""
+        return self.query(x).unflatten(-1, (self.query_heads, self.head_dim))
+
     def heads(
         self,
         x: Tensor,
         *,
+        query: Tensor | None = None,
         graph: TokenGraph | None = None,
         context: Tensor | None = None,
         bias: Relative | None = None,
         state: KVState | None = None,
         head_mask: Tensor | None = None,
     ) -> Tensor:
-        """[..., T, H, D]: what each head heard, before the output projection."""
+        """[..., T, H, D]: what each head heard, before the output projection; ``query`` are `queries` made already."""
         source = x if context is None else context
         self._check(x, source)
-        query = self.query(x).unflatten(-1, (self.query_heads, self.head_dim))
+        query = self.queries(x) if query is None else query
         key, value = (f(source).unflatten(-1, (self.kv_heads, self.head_dim)) for f in (self.key, self.value))
         if self.rotary is not None:
             start = 0 if state is None else len(state)

@@ -8,92 +8,13 @@ import torch
 from torch import Tensor, nn
 
 from hgraph.errors import ArgumentError
+from hgraph.nn.attention.head_router import HeadRouter, QueryNormRouter, Routed
 from hgraph.nn.attention.layer import Pattern, TokenAttention
 from hgraph.nn.attention.state import KVState
+from hgraph.ops import Relative
 from hgraph.structure import TokenGraph
-from hgraph.structure._arguments import whole
 
-__all__ = ["HeadRouter", "MixtureOfHeadAttention"]
-
-
-class HeadRouter(nn.Module):
-    r"""Gates of heads, made of a token alone: the first ``shared`` always, of the others the best ``top_k``.
-
-    .. math:: g_i = a_1 \operatorname{softmax}(W_s x)_i \;\; (i \text{ shared}), \qquad
-              g_i = a_2 \operatorname{softmax}(W_r x)_i \;\; (i \in \operatorname{TopK}(W_r x)), \qquad
-              [a_1, a_2] = \operatorname{softmax}(W_h x)
-
-    The published code (``variant="official"``) scales these so that an undecided router gives ones: shared gates by
-    the number of shared heads, chosen ones divided by their sum and times K, a by 2.
-
-    Args:
-        dim: features of a token.
-        num_heads: h.
-        shared: h_s heads that every token listens by.
-        top_k: K of the others.
-        variant: ``"paper"`` or ``"official"``.
-
-    Shapes:
-        x [..., N, dim] -> gates [..., N, h], 0 where a token does not listen, and a boolean mask [..., N, h].
-
-    Source: Jin et al., "MoH: Multi-Head Attention as Mixture-of-Head Attention", eq. 4 to 6; the code of MoH-ViT.
-
-    >>> gates, mask = HeadRouter(8, 4, shared=1, top_k=2)(torch.randn(5, 8))
-    >>> gates.shape, mask.sum(-1).tolist()
-    (torch.Size([5, 4]), [3, 3, 3, 3, 3])
-    """
-
-    def __init__(self, dim: int, num_heads: int, *, shared: int, top_k: int, variant: str = "paper") -> None:
-        super().__init__()
-        whole("shared", shared, most=num_heads), whole("top_k", top_k, most=num_heads - shared)
-        if shared + top_k < 1:
-            raise ArgumentError("top_k", "a head at least, shared or chosen", 0)
-        if variant not in ("paper", "official"):
-            raise ArgumentError("variant", "'paper' or 'official'", repr(variant))
-        self.shared, self.top_k, self.variant = shared, top_k, variant
-        self.by_shared = nn.Linear(dim, shared, bias=False) if shared else None
-        self.by_choice = nn.Linear(dim, num_heads - shared, bias=False) if top_k else None
-        self.mixing = nn.Linear(dim, 2, bias=False) if shared and top_k else None
-        self.idle = 0 if top_k else num_heads - shared  # heads that nobody can choose
-
-    def reset_parameters(self) -> None:
-        """As `torch.nn.Linear` starts."""
-        for layer in (self.by_shared, self.by_choice, self.mixing):
-            if layer is not None:
-                layer.reset_parameters()
-
-    def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        """Gates and which heads are listened by."""
-        gates, mask, _ = self.chosen(x)
-        return gates, mask
-
-    def chosen(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor | None]:
-        """Gates, mask, and the probabilities of the routed heads before the choice; float32 at least."""
-        x = x.to(torch.promote_types(x.dtype, torch.float32))
-        official = self.variant == "official"
-        share = None if self.mixing is None else _linear(self.mixing, x).softmax(-1) * (2 if official else 1)
-        gates, masks, routed = [], [], None
-        if self.by_shared is not None:
-            gate = _linear(self.by_shared, x).softmax(-1) * (self.shared if official else 1)
-            gates.append(gate if share is None else gate * share[..., :1])
-            masks.append(torch.ones_like(gate, dtype=torch.bool))
-        if self.by_choice is not None:
-            routed = _linear(self.by_choice, x).softmax(-1)
-            best = routed.topk(self.top_k, dim=-1).indices
-            mask = torch.zeros_like(routed, dtype=torch.bool).scatter(-1, best, True)
-            gate = torch.where(mask, routed, 0.0)
-            if official:
-                gate = gate / gate.sum(-1, keepdim=True).clamp(min=torch.finfo(gate.dtype).eps) * self.top_k
-            gates.append(gate if share is None else gate * share[..., 1:])
-            masks.append(mask)
-        if self.idle:
-            gates.append(x.new_zeros(*x.shape[:-1], self.idle))
-            masks.append(torch.zeros_like(gates[-1], dtype=torch.bool))
-        return torch.cat(gates, -1), torch.cat(masks, -1), routed
-
-
-def _linear(layer: nn.Linear, x: Tensor) -> Tensor:
-    return nn.functional.linear(x, layer.weight.to(x.dtype))
+__all__ = ["MixtureOfHeadAttention"]
 
 
 class MixtureOfHeadAttention(TokenAttention):
@@ -102,17 +23,19 @@ class MixtureOfHeadAttention(TokenAttention):
     .. math:: y_t = \sum_i g_i(x_t) \, H^i_t W_O^i + b, \qquad
               L_b = E \sum_{i \text{ routed}} \bar p_i \bar f_i
 
-    with the router's gates g (`HeadRouter`), the mean probability :math:`\bar p` and the share of tokens
-    :math:`\bar f` of each of the E routed heads; :math:`L_b = K` when they are even, and it is left in ``aux`` times
-    ``balance``. A token that does not listen by a head still is heard by it. The weights of a `SelfAttention` of the
-    same sizes load into ``query``, ``key``, ``value`` and ``out``; with an even router, ``variant="official"`` and all
-    heads chosen, the layer then is that layer.
+    with the router's gates g (`HeadRouter` or `QueryNormRouter`), the mean probability :math:`\bar p` and the share of
+    tokens :math:`\bar f` of each of the E routed heads; :math:`L_b = K` when they are even, and it is left in ``aux``
+    times ``balance``. A token that does not listen by a head still is heard by it; what it would have heard is not
+    computed on a CPU where rows are long, nor, without gradients, its query and its part of the output. The weights of
+    a `SelfAttention` of the same sizes load into ``query``, ``key``, ``value`` and ``out``; with an even router,
+    ``variant="official"`` and all heads chosen, the layer then is that layer.
 
     Args:
         dim: features of a token.
         num_heads: h.
         shared_heads: the first h_s heads, by which every token listens.
         top_k: K of the other heads, chosen by each token.
+        num_kv_heads: heads of keys and values; h by default. Gates are of the query heads.
         head_dim: features of a head; dim / h by default.
         pattern: a function from a number of tokens to a `TokenGraph`; None is everybody.
         causal: whether tokens hear only those up to their own. The router reads a token alone, so it keeps causality.
@@ -120,11 +43,12 @@ class MixtureOfHeadAttention(TokenAttention):
         balance: weight of :math:`L_b`.
         dropout: of the attention shares, in training.
         rotary: the base of rotary embeddings, or None for none.
-        variant: of the gates, ``"paper"`` or ``"official"``.
+        variant: of the gates of the linear router, ``"paper"`` or ``"official"``.
+        router: ``"linear"``, which has weights of its own, or ``"query_norm"``, which has none.
 
     Shapes:
-        x [..., N, dim] -> [..., N, dim]; ``graph``, ``state`` and ``head_mask`` as in `SelfAttention`. ``present``,
-        boolean [..., N], leaves padding out of the balance.
+        x [..., N, dim] -> [..., N, dim]; ``graph``, ``bias``, ``state`` and ``head_mask`` as in `SelfAttention`.
+        ``present``, boolean [..., N], leaves padding out of the balance.
 
     Source: Jin et al., "MoH: Multi-Head Attention as Mixture-of-Head Attention", eq. 3 to 8.
 
@@ -140,6 +64,7 @@ class MixtureOfHeadAttention(TokenAttention):
         *,
         shared_heads: int,
         top_k: int,
+        num_kv_heads: int | None = None,
         head_dim: int | None = None,
         pattern: Pattern | None = None,
         causal: bool = False,
@@ -148,10 +73,14 @@ class MixtureOfHeadAttention(TokenAttention):
         dropout: float = 0.0,
         rotary: float | None = None,
         variant: str = "paper",
+        router: str = "linear",
     ) -> None:
+        if router not in ("linear", "query_norm"):
+            raise ArgumentError("router", "'linear' or 'query_norm'", repr(router))
         super().__init__(
             dim,
             num_heads,
+            num_kv_heads=num_kv_heads,
             head_dim=head_dim,
             pattern=pattern,
             causal=causal,
@@ -160,7 +89,11 @@ class MixtureOfHeadAttention(TokenAttention):
             dropout=dropout,
             rotary=rotary,
         )
-        self.router = HeadRouter(dim, num_heads, shared=shared_heads, top_k=top_k, variant=variant)
+        self.router = (
+            HeadRouter(dim, num_heads, shared=shared_heads, top_k=top_k, variant=variant)
+            if router == "linear"
+            else QueryNormRouter(num_heads, shared=shared_heads, top_k=top_k)
+        )
         self.balance = balance
         self.aux: dict[str, Tensor] = {}
 
@@ -178,23 +111,69 @@ class MixtureOfHeadAttention(TokenAttention):
         x: Tensor,
         graph: TokenGraph | None = None,
         *,
+        bias: Relative | None = None,
         state: KVState | None = None,
         head_mask: Tensor | None = None,
         present: Tensor | None = None,
     ) -> Tensor:
         """Attend by the chosen heads, and leave the balance loss in ``aux``."""
-        gates, mask, routed = self.router.chosen(x)
-        self.aux = {} if routed is None else {"balance": self.balance * self._imbalance(routed, mask, present)}
-        listens = mask if head_mask is None else mask & head_mask
-        heard = self.heads(x, graph=graph, state=state, head_mask=listens)
-        return self.out((heard * gates.unsqueeze(-1).to(heard.dtype)).flatten(-2))
+        self._check(x, x)
+        by_query = isinstance(self.router, QueryNormRouter)
+        query = self.queries(x) if by_query else None
+        routed: Routed = self.router(x if query is None else query)
+        self.aux = {} if routed.share is None else {"balance": self.balance * self._imbalance(routed, present)}
+        listens = routed.mask if head_mask is None else routed.mask & head_mask
+        alone = _reads_masks(x)  # otherwise products by head would cost more memory or waiting than they save
+        if query is None and alone:
+            query = _queries(self.query, x, listens)
+        heard = self.heads(x, query=query, graph=graph, bias=bias, state=state, head_mask=listens)
+        heard = heard * routed.gates.unsqueeze(-1).to(heard.dtype)
+        return _outputs(self.out, heard, listens) if alone else self.out(heard.flatten(-2))
 
-    def _imbalance(self, routed: Tensor, mask: Tensor, present: Tensor | None) -> Tensor:
-        count = routed.shape[-1]
-        chosen = mask[..., self.router.shared :].to(routed.dtype).flatten(0, -2)
-        routed = routed.flatten(0, -2)
+    def _imbalance(self, routed: Routed, present: Tensor | None) -> Tensor:
+        if routed.share is None:
+            raise RuntimeError("no head is routed")
+        share, count = routed.share.flatten(0, -2), routed.share.shape[-1]
+        chosen = routed.mask[..., -count:].to(share.dtype).flatten(0, -2)
         if present is None:
-            return count * (routed.mean(0) * chosen.mean(0)).sum()
-        weight = present.flatten().unsqueeze(1).to(routed.dtype)
+            return count * (share.mean(0) * chosen.mean(0)).sum()
+        weight = present.flatten().unsqueeze(1).to(share.dtype)
         total = weight.sum().clamp(min=1)
-        return count * ((routed * weight).sum(0) / total * (chosen * weight).sum(0) / total).sum()
+        return count * ((share * weight).sum(0) / total * (chosen * weight).sum(0) / total).sum()
+
+
+def _reads_masks(x: Tensor) -> bool:
+    """Whether products may go head by head over the tokens that listen: on a CPU, without gradients."""
+    traced = torch.compiler.is_compiling() or torch._C._functorch.peek_interpreter_stack() is not None
+    plain = x.is_cpu and type(x) is Tensor and not torch.is_autocast_enabled("cpu")
+    return plain and not torch.is_grad_enabled() and not traced
+
+
+def _queries(layer: nn.Linear, x: Tensor, listens: Tensor) -> Tensor:
+    """[..., N, h, D]: queries of the tokens that listen, 0 of the others."""
+    heads, flat = listens.shape[-1], x.flatten(0, -2)
+    query = flat.new_zeros(len(flat), heads, layer.out_features // heads)
+    for h, (rows, weight, bias) in enumerate(_by_head(layer, listens)):
+        query[rows, h] = nn.functional.linear(flat[rows], weight, bias)
+    return query.view(*x.shape[:-1], *query.shape[1:])
+
+
+def _outputs(layer: nn.Linear, heard: Tensor, listens: Tensor) -> Tensor:
+    """[..., N, dim]: the output projection of what was heard by the heads that a token listens by."""
+    flat = heard.flatten(0, -3)
+    out = flat.new_zeros(len(flat), layer.out_features)
+    for h, rows in enumerate(_rows(listens)):
+        width = heard.shape[-1]
+        out.index_add_(0, rows, flat[rows, h] @ layer.weight[:, h * width : (h + 1) * width].T)
+    out = out if layer.bias is None else out + layer.bias
+    return out.view(*heard.shape[:-2], layer.out_features)
+
+
+def _by_head(layer: nn.Linear, listens: Tensor) -> list[tuple[Tensor, Tensor, Tensor | None]]:
+    heads = listens.shape[-1]
+    biases = [None] * heads if layer.bias is None else layer.bias.chunk(heads)
+    return list(zip(_rows(listens), layer.weight.chunk(heads), biases, strict=True))
+
+
+def _rows(listens: Tensor) -> list[Tensor]:
+    return [column.nonzero().flatten() for column in listens.flatten(0, -2).T]
