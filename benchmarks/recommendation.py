@@ -1,11 +1,12 @@
-"""KGAT and what it is compared with on one set: same pairs, as many trials, paired differences with intervals.
+"""KGAT and what it is compared with: same pairs, as many trials, paired differences with intervals.
 
-Each model gets the trials of ``TRIALS`` on seed 0, chosen by the recall of the validation pairs; the setting that wins
-is trained under every seed (the seed divides the pairs, and draws weights and batches) and tested once. Runs are lines
-of a CSV file; those that are there are not run again, and one that was stopped goes on from its checkpoint.
+On each set every model gets the trials of ``SETS`` under seed 0, chosen by the recall of the validation pairs; the
+setting that wins is trained under every seed (the seed divides the pairs, and draws weights and batches) and tested
+once. The ablations take KGAT's setting as it is. Runs are lines of a CSV file; those that are there are not run again,
+and one that was stopped goes on from its checkpoint.
 
-    python benchmarks/recommendation.py kgcn-music --seeds 3 --out benchmarks/results/recommendation-kgcn-music.csv
-    python benchmarks/recommendation.py --report benchmarks/results/recommendation-kgcn-music.csv
+    python benchmarks/recommendation.py kgcn-music --seeds 3 --out runs/recommendation.csv
+    python benchmarks/recommendation.py --report runs/recommendation.csv
 
 AUC is that of each test pair against one item that the user never took, drawn under the seed: what KGCN, RippleNet and
 MKR publish, on negatives of their own drawing.
@@ -19,6 +20,7 @@ import math
 import os
 import tempfile
 import time
+from dataclasses import dataclass
 from pathlib import Path
 
 import torch
@@ -28,36 +30,86 @@ from hgraph.structure import Adjacency
 from hgraph.train.samplers import _not_in
 
 WIDTH = 64
-TRIALS = ({"lr": 0.003, "l2": 1e-3}, {"lr": 0.003, "l2": 1e-2}, {"lr": 0.003, "l2": 1e-1})
 METRICS = ("recall@20", "ndcg@20", "ndcg_hits@20", "hit@20", "precision@20", "auc")
 COLUMNS = ("set", "model", "seed", "lr", "l2", "epochs", "best_epoch", "cpu_seconds", "validation", *METRICS, "torch")
+
+
+@dataclass(frozen=True)
+class Budget:
+    """What every model gets on a set: pairs and facts a step, a share of its epochs, and its trials."""
+
+    batch: int
+    triple_batch: int
+    share: float
+    lr: float
+    l2: tuple[float, ...] = (1e-3, 1e-2, 1e-1)
+
+    @property
+    def trials(self):
+        return [{"lr": self.lr, "l2": l2} for l2 in self.l2]
+
+
+SETS = {
+    "kgcn-music": Budget(1024, 2048, 1.0, 0.003),
+    "movielens-100k-kg": Budget(4096, 8192, 0.4, 0.01),
+    "kgrec-book": Budget(4096, 8192, 0.25, 0.01),
+}
 
 
 def sizes(data):
     return data.num_users, data.num_items, data.kg.num_nodes
 
 
-def kgat(data, **options):
-    relations = 2 * (data.kg.num_relations + 1)
-    return models.KGAT(*sizes(data), relations, **({"embed_dim": WIDTH, "kge_dim": WIDTH} | options))
+def relations(data):
+    """R of the collaborative graph."""
+    return 2 * (data.kg.num_relations + 1)
 
 
-# name: (how to make it, epochs at most, options of the training)
+def kgat(data, kind=models.KGAT, **options):
+    return kind(*sizes(data), relations(data), **({"embed_dim": WIDTH, "kge_dim": WIDTH} | options))
+
+
+class UniformKGAT(models.KGAT):
+    """Every fact of a head counts as much as its others."""
+
+    def start(self, structure):
+        return structure
+
+    def refresh(self, structure):
+        return structure
+
+
+def without_facts(model):
+    model.has_triples = False
+    return model
+
+
+# name: how to make it, epochs at most where the share is 1
 MODELS = {
-    "BPR-MF": (lambda d: models.BPRMF(*sizes(d)[:2], embed_dim=WIDTH), 200, {}),
-    "FM": (lambda d: models.FM(*sizes(d), embed_dim=WIDTH), 200, {}),
-    "LightGCN": (lambda d: models.LightGCN(*sizes(d)[:2], embed_dim=WIDTH), 100, {}),
-    "CKE": (lambda d: models.CKE(*sizes(d), d.kg.num_relations, embed_dim=WIDTH, kge_dim=WIDTH), 100, {}),
-    "CFKG": (lambda d: models.CFKG(*sizes(d), 2 * (d.kg.num_relations + 1), embed_dim=WIDTH), 100, {}),
-    "KGAT": (kgat, 60, {}),
-    "KGAT laplacian": (lambda d: kgat(d, attention="laplacian"), 60, {}),
-    "KGAT 1 layer": (lambda d: kgat(d, layers=(64,)), 60, {}),
+    "BPR-MF": (lambda d: models.BPRMF(*sizes(d)[:2], embed_dim=WIDTH), 400),
+    "FM": (lambda d: models.FM(*sizes(d), embed_dim=WIDTH), 200),
+    "NFM": (lambda d: models.NFM(*sizes(d), embed_dim=WIDTH), 100),
+    "LightGCN": (lambda d: models.LightGCN(*sizes(d)[:2], embed_dim=WIDTH), 200),
+    "CKE": (lambda d: models.CKE(*sizes(d), d.kg.num_relations, embed_dim=WIDTH, kge_dim=WIDTH), 150),
+    "CFKG": (lambda d: models.CFKG(*sizes(d), relations(d), embed_dim=WIDTH), 100),
+    "GC-MC": (lambda d: models.GCMC(*sizes(d), relations(d), embed_dim=WIDTH), 60),
+    "KGCN": (lambda d: models.KGCN(*sizes(d), 2 * d.kg.num_relations, embed_dim=WIDTH), 60),
+    "RippleNet": (lambda d: models.RippleNet(*sizes(d), d.kg.num_relations, embed_dim=WIDTH), 60),
+    "KGAT": (kgat, 60),
+    "KGAT from BPR-MF": (kgat, 60),
+}
+ABLATIONS = {
+    "KGAT 1 layer": (lambda d: kgat(d, layers=(64,)), 60),
+    "KGAT 2 layers": (lambda d: kgat(d, layers=(64, 32)), 60),
+    "KGAT laplacian": (lambda d: kgat(d, attention="laplacian"), 60),
+    "KGAT no attention": (lambda d: kgat(d, UniformKGAT), 60),
+    "KGAT no KGE": (lambda d: without_facts(kgat(d)), 60),
+    "KGAT neither": (lambda d: without_facts(kgat(d, UniformKGAT)), 60),
 }
 
 
-def auc(model, data, seed):
+def auc(score, data, seed):
     """Each test pair against one item that the user took in no part."""
-    score = train.scorer(model, train.structure_of(model, data))
     parts = (data.train, data.val, data.test)
     whole = Adjacency.from_coo(
         target=torch.cat([p.target for p in parts]), source=torch.cat([p.indices for p in parts]),
@@ -72,17 +124,26 @@ def auc(model, data, seed):
     return train.roc_auc(scores, torch.arange(len(scores)) < len(users))
 
 
+def fitted(model, data, budget, epochs, trial, seed, checkpoint):
+    epochs = max(round(budget.share * epochs), 1)
+    return train.fit_recommender(
+        model, data, epochs=epochs, **trial, every=max(epochs // 20, 1), patience=5, batch=budget.batch,
+        triple_batch=budget.triple_batch, seed=seed, checkpoint=checkpoint, progress=False,
+    )  # fmt: skip
+
+
 def run(name, model_name, seed, trial, root, place):
-    make, epochs, options = MODELS[model_name]
-    data = datasets.load(name, root, seed=seed)[0]
+    make, epochs = (MODELS | ABLATIONS)[model_name]
+    data, budget = datasets.load(name, root, seed=seed)[0], SETS[name]
+    begin = time.process_time()
     with train.seeded(seed):
         model = make(data)
-    begin = time.process_time()
+        first = MODELS["BPR-MF"][0](data)
     checkpoint = place / f"{name}-{model_name}-{seed}-{trial['lr']}-{trial['l2']}.safetensors".replace(" ", "_")
-    result = train.fit_recommender(
-        model, data, epochs=epochs, lr=trial["lr"], l2=trial["l2"], every=5, patience=4, seed=seed,
-        checkpoint=checkpoint, progress=False, **options,
-    )  # fmt: skip
+    if model_name == "KGAT from BPR-MF" and not checkpoint.exists():
+        fitted(first, data, budget, MODELS["BPR-MF"][1], trial | {"l2": budget.l2[1]}, seed, None)
+        model.take_factors(first.embedding)
+    result = fitted(model, data, budget, epochs, trial, seed, checkpoint)
     spent = time.process_time() - begin
     score = train.scorer(model, train.structure_of(model, data))
     found = train.full_ranking(score, data.test, [data.train, data.val], ks=[20])
@@ -91,7 +152,7 @@ def run(name, model_name, seed, trial, root, place):
         "set": name, "model": model_name, "seed": seed, **trial, "epochs": len(result.history),
         "best_epoch": result.best_epoch, "cpu_seconds": round(spent, 1), "validation": result.best["validation"],
         **{m: found[m] for m in METRICS if m in found}, "ndcg_hits@20": official["ndcg@20"],
-        "auc": auc(model, data, seed), "torch": torch.__version__,
+        "auc": auc(score, data, seed), "torch": torch.__version__,
     }  # fmt: skip
     checkpoint.unlink(missing_ok=True)
     return row
@@ -105,7 +166,7 @@ def read(path):
 
 
 def key(row):
-    return row["model"], int(row["seed"]), float(row["lr"]), float(row["l2"])
+    return row["set"], row["model"], int(row["seed"]), float(row["lr"]), float(row["l2"])
 
 
 def compare(name, path, seeds, root, chosen):
@@ -114,50 +175,67 @@ def compare(name, path, seeds, root, chosen):
 
     def once(model, seed, trial):
         rows = {key(row): row for row in read(path)}
-        wanted = (model, seed, trial["lr"], trial["l2"])
-        if wanted not in rows:
-            row = run(name, model, seed, trial, root, place)
-            new = not path.exists()
-            with open(path, "a", newline="") as file:
-                writer = csv.DictWriter(file, COLUMNS, lineterminator="\n")
-                if new:
-                    writer.writeheader()
-                writer.writerow({k: f"{v:.5f}" if isinstance(v, float) and k in METRICS else v for k, v in row.items()})
-            print(
-                f"{model:15s} seed {seed} {trial}: recall@20 {row['recall@20']:.4f}, {row['cpu_seconds']} s", flush=True
-            )
-            return row
-        return rows[wanted]
+        wanted = (name, model, seed, trial["lr"], trial["l2"])
+        if wanted in rows:
+            return rows[wanted]
+        row = run(name, model, seed, trial, root, place)
+        new = not path.exists()
+        with open(path, "a", newline="") as file:
+            writer = csv.DictWriter(file, COLUMNS, lineterminator="\n")
+            if new:
+                writer.writeheader()
+            writer.writerow({k: f"{v:.5f}" if isinstance(v, float) and k in METRICS else v for k, v in row.items()})
+        said = f"recall@20 {row['recall@20']:.4f}, epoch {row['best_epoch']} of {row['epochs']}"
+        print(f"{name} {model:18s} seed {seed} {trial}: {said}, {row['cpu_seconds']} s", flush=True)
+        return row
 
     best = {}
     for model in chosen:
-        tried = [once(model, 0, trial) for trial in TRIALS]
-        best[model] = TRIALS[max(range(len(TRIALS)), key=lambda i: float(tried[i]["validation"]))]
-    for seed in range(1, seeds):  # seed by seed, so that a run that stops has all models under the same seeds
-        for model in chosen:
-            once(model, seed, best[model])
+        if model in MODELS:
+            trials = SETS[name].trials
+            tried = [float(once(model, 0, trial)["validation"]) for trial in trials]
+            best[model] = trials[max(range(len(trials)), key=tried.__getitem__)]
+        elif "KGAT" in best:
+            best[model] = best["KGAT"]
+    for seed in range(seeds):  # seed by seed, so that a run that stops has all models under the same seeds
+        for model, trial in best.items():
+            once(model, seed, trial)
 
 
-def report(path):
-    rows = read(path)
-    print(f"| model | {' | '.join(METRICS)} | lr, l2 | CPU s | recall@20 of KGAT less it, 95 % |")
-    print("|" + "---|" * (len(METRICS) + 4))
-    winners = {}
+def winners(rows):
+    """{model: {seed: row}} of one set, under the setting that validation chose."""
+    found = {}
     for model in dict.fromkeys(row["model"] for row in rows):
         own = [row for row in rows if row["model"] == model]
         first = max((row for row in own if row["seed"] == "0"), key=lambda row: float(row["validation"]))
-        winners[model] = {int(row["seed"]): row for row in own if (row["lr"], row["l2"]) == (first["lr"], first["l2"])}
-    for model, own in winners.items():
+        found[model] = {int(row["seed"]): row for row in own if (row["lr"], row["l2"]) == (first["lr"], first["l2"])}
+    return found
+
+
+def report(path):
+    """The comparison in Markdown, a table a set."""
+    rows, lines = read(path), []
+    for name in dict.fromkeys(row["set"] for row in rows):
+        own = [row for row in rows if row["set"] == name]
+        lines += [f"### {name}", "", *table(own), ""]
+    return "\n".join(lines)
+
+
+def table(rows):
+    won = winners(rows)
+    shown = ("recall@20", "ndcg@20", "hit@20", "auc")
+    yield f"| model | seeds | {' | '.join(shown)} | lr, L2 | CPU s | recall@20 of KGAT less it, 95 % |"
+    yield "|---|" + "---:|" * (len(shown) + 1) + "---|---:|---:|"
+    for model, own in won.items():
         cells = []
-        for metric in METRICS:
+        for metric in shown:
             values = torch.tensor([float(row[metric]) for row in own.values()], dtype=torch.float64)
             spread = f" ± {values.std():.4f}" if len(values) > 1 else ""
             cells.append(f"{values.mean():.4f}{spread}")
         one = next(iter(own.values()))
         cpu = sum(float(row["cpu_seconds"]) for row in rows if row["model"] == model)
-        difference = paired(winners.get("KGAT", {}), own) if model != "KGAT" else ""
-        print(f"| {model} | {' | '.join(cells)} | {one['lr']}, {one['l2']} | {cpu:.0f} | {difference} |")
-    print(f"\n{max(map(len, winners.values()))} seeds; " + ", ".join(f"{m}: {len(o)}" for m, o in winners.items()))
+        difference = paired(won.get("KGAT", {}), own) if model != "KGAT" else ""
+        yield f"| {model} | {len(own)} | {' | '.join(cells)} | {one['lr']}, {one['l2']} | {cpu:.0f} | {difference} |"
 
 
 def paired(ours, theirs):
@@ -174,17 +252,14 @@ def paired(ours, theirs):
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("set", nargs="?", default="kgcn-music")
+    parser.add_argument("sets", nargs="*", default=list(SETS))
     parser.add_argument("--seeds", type=int, default=3)
-    parser.add_argument("--models", nargs="*", default=list(MODELS))
-    parser.add_argument("--out", type=Path, default=None)
+    parser.add_argument("--models", nargs="*", default=[*MODELS, *ABLATIONS])
+    parser.add_argument("--out", type=Path, default=Path("runs/recommendation.csv"))
     parser.add_argument("--root", default=os.environ.get("HGRAPH_DATA"))
     parser.add_argument("--report", type=Path)
     given = parser.parse_args()
     torch.set_num_threads(1)
-    if given.report:
-        report(given.report)
-    else:
-        out = given.out or Path(f"benchmarks/results/recommendation-{given.set}.csv")
-        compare(given.set, out, given.seeds, given.root, given.models)
-        report(out)
+    for name in [] if given.report else given.sets:
+        compare(name, given.out, given.seeds, given.root, given.models)
+    print(report(given.report or given.out))

@@ -51,9 +51,11 @@ def test_from_two_files_to_reasons(shop):
     assert "recall@20" in done.output
     for name in ("config.json", "metrics.jsonl", "learning_curve.png", "model.safetensors", "report.md"):
         assert (shop.parent / "run" / name).stat().st_size > 0
-    other = call("evaluate", "run")
-    assert other.exit_code == 2
-    assert "a run of a recommender, 'kgat'" in other.stderr
+    again = json.loads(call("evaluate", "run", "--json").output)
+    assert {"dataset", "model", "seed", "recall@20", "ndcg@20", "parameters"} <= set(again)
+    assert f"{again['recall@20']:.4f}" in done.output
+    assert f"{again['recall@20']:.4f}" in call("evaluate", "run").output
+    assert "a recommender knows its own users alone" in call("evaluate", "run", "--dataset", "shop").output
     done = call("recommend", "run", "--user", "reader 3", "-k", 3, "--explain", "--draw", "why/why.png")
     assert done.exit_code == 0, done.output
     assert "  1. book" in done.output
@@ -70,7 +72,7 @@ def test_from_two_files_to_reasons(shop):
     assert by_number == found
 
 
-@pytest.mark.parametrize("model", ["bprmf", "lightgcn", "fm", "cke", "cfkg"])
+@pytest.mark.parametrize("model", ["bprmf", "lightgcn", "fm", "nfm", "cke", "cfkg", "gcmc", "kgcn", "ripplenet"])
 def test_every_recommender_trains_and_recommends(shop, model):
     done = call("train", "shop", "--model", model, "--epochs", 2, "--hidden", 4, "--out", model, "--quiet", "--json")
     assert done.exit_code == 0, done.output
@@ -78,6 +80,19 @@ def test_every_recommender_trains_and_recommends(shop, model):
     done = call("recommend", model, "--user", "reader 0", "-k", 2, "--explain")
     assert done.exit_code == 0, done.output
     assert "  2. book" in done.output
+
+
+def test_kgat_begins_from_what_bprmf_learned(shop):
+    """With no epoch of its own to speak of it ranks nearly as BPR-MF does; the settings are kept."""
+    from hgraph.cli.recommenders import opened_run
+
+    few = ("--epochs", 1, "--hidden", 8, "--lr", 1e-9, "--quiet", "--json")
+    for name, options in (("bprmf", ()), ("kgat", ("--pretrain", "bprmf", "--l2", 0.5))):
+        done = call("train", "shop", "--model", name, "--out", name, *few, *options)
+        assert done.exit_code == 0, done.output
+    first, second = (opened_run(shop.parent / name, None)[0] for name in ("bprmf", "kgat"))
+    torch.testing.assert_close(second.embedding[: len(first.embedding)], first.embedding, rtol=0, atol=1e-6)
+    assert "--l2 0.5 --pretrain bprmf" in json.loads((shop.parent / "kgat" / "config.json").read_text())["command"]
 
 
 def test_the_same_command_goes_on(shop, monkeypatch):
@@ -106,6 +121,8 @@ def test_the_same_command_goes_on(shop, monkeypatch):
     ("arguments", "message"),
     [
         (("train", "shop", "--model", "kgat", "--clip", 1), "clip: expected nothing, as kgat has no such setting"),
+        (("train", "karate", "--model", "gcn", "--l2", 1), "l2: expected nothing, as gcn has no such setting"),
+        (("train", "shop", "--model", "fm", "--pretrain", "bprmf"), "nothing, as fm begins from no other's vectors"),
         (("train", "karate", "--model", "kgat"), "one for recommendation, got 'karate'"),
         (("recommend", "nowhere", "--user", 0), "nowhere: no finished run"),
         (("recommend", "shop", "--user", 0), "shop: no finished run"),

@@ -161,3 +161,19 @@ def _notes(quiet: bool) -> Iterator[None]:
     finally:
         LOG.removeHandler(handler)
         LOG.setLevel(level)
+
+
+def say(figures: dict[str, Any], head: dict[str, Any], as_json: bool) -> None:
+    """The figures on stdout, as a table or as one JSON object after ``head``."""
+    if as_json:
+        typer.echo(json.dumps(head | figures, allow_nan=False))
+        return
+    width = max(map(len, figures))
+    typer.echo("\n".join(f"{key.replace('_', ' ').ljust(width)}  {shown(v)}" for key, v in figures.items()))
+
+
+def shown(value: Any) -> str:
+    """A figure as people read it."""
+    if value is None:
+        return "-"
+    return f"{value:.4f}" if isinstance(value, float) else f"{value:,}"

@@ -8,10 +8,11 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from hgraph.cli.common import JsonOption, QuietOption, RootOption, device_of, load, plain_errors
+from hgraph.cli.common import JsonOption, QuietOption, RootOption, device_of, load, plain_errors, say
+from hgraph.cli.recommenders import evaluate_recommender
 from hgraph.cli.teachers import Setting, Student, Teacher, networks_of, prepare, split_of
-from hgraph.cli.train import Model, figures_of, network_of, say
-from hgraph.errors import DataError
+from hgraph.cli.train import Model, figures_of, network_of
+from hgraph.errors import ArgumentError, DataError
 
 if TYPE_CHECKING:
     from torch import nn
@@ -38,8 +39,10 @@ def evaluate(
     """
     config = _config(run)
     if config.get("kind") == "recommender":
-        hint = "its figures stand in report.md, and `hgraph recommend` asks it"
-        raise DataError(f"{run}: a run of a recommender, {config.get('model')!r}: {hint}")
+        if dataset is not None:
+            raise ArgumentError("dataset", "nothing, as a recommender knows its own users alone", repr(dataset))
+        evaluate_recommender(run, device, root, as_json)
+        return
     try:
         facts = config.get("run", config)
         source = facts["dataset" if "run" in config else "source"]

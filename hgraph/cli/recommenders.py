@@ -10,18 +10,19 @@ from typing import TYPE_CHECKING, Any
 
 import typer
 
-from hgraph.cli.common import begin, check_folder, device_of, finish, made_with, run_folder
+from hgraph.cli.common import begin, check_folder, device_of, finish, made_with, run_folder, say
 from hgraph.errors import ArgumentError, DataError
 
 if TYPE_CHECKING:
     from hgraph.models.recommender import Recommender
     from hgraph.structure import Dataset, Interactions
 
-__all__ = ["RECOMMENDERS", "load_interactions", "made", "opened_run", "train_recommender"]
+__all__ = ["RECOMMENDERS", "evaluate_recommender", "load_interactions", "made", "opened_run", "train_recommender"]
 
-RECOMMENDERS = ("kgat", "bprmf", "lightgcn", "fm", "cke", "cfkg")
+RECOMMENDERS = ("kgat", "bprmf", "lightgcn", "fm", "nfm", "cke", "cfkg", "gcmc", "kgcn", "ripplenet")
 FILES = ("config.json", "metrics.jsonl", "learning_curve.png", "model.safetensors", "report.md")
 CUT = 20
+L2 = 1e-5  # of the rows that a step ranks
 
 
 def load_interactions(name: str, root: Path | None, seed: int) -> Dataset[Interactions]:
@@ -54,8 +55,14 @@ def made(model: str, data: Interactions, seed: int, width: int | None = None) ->
             return models.CKE(users, items, entities, relations, embed_dim=d, kge_dim=d)
         if model == "cfkg":
             return models.CFKG(users, items, entities, both, embed_dim=d)
-        if model == "fm":
-            return models.FM(users, items, entities, embed_dim=d)
+        if model == "gcmc":
+            return models.GCMC(users, items, entities, both, embed_dim=d)
+        if model == "kgcn":
+            return models.KGCN(users, items, entities, 2 * relations, embed_dim=d)
+        if model == "ripplenet":
+            return models.RippleNet(users, items, entities, relations, embed_dim=d)
+        if model in ("fm", "nfm"):
+            return {"fm": models.FM, "nfm": models.NFM}[model](users, items, entities, embed_dim=d)
         return {"bprmf": models.BPRMF, "lightgcn": models.LightGCN}[model](users, items, embed_dim=d)
 
 
@@ -68,6 +75,8 @@ def train_recommender(
     hidden: int | None,
     lr: float,
     patience: int | None,
+    l2: float | None,
+    pretrain: str | None,
     out: Path | None,
     overwrite: bool,
     device: str,
@@ -75,7 +84,12 @@ def train_recommender(
     as_json: bool,
     quiet: bool,
 ) -> None:
-    """Train, rank all items for the test users, and write the run folder; a run that was stopped goes on."""
+    """Train, rank all items for the test users, and write the run folder; a run that was stopped goes on.
+
+    With ``pretrain`` the vectors of users and items are first learned by that model, in as many epochs.
+    """
+    if pretrain is not None and model != "kgat":
+        raise ArgumentError("pretrain", f"nothing, as {model} begins from no other's vectors", repr(pretrain))
     from hgraph import train
     from hgraph.structure.io import write_atomically
     from hgraph.train.checkpoint import weights_file
@@ -87,19 +101,20 @@ def train_recommender(
     loaded = load_interactions(dataset, root, seed)
     data: Interactions = loaded[0]
     options: dict[str, Any] = {"epochs": epochs, "lr": lr, "patience": 10 if patience is None else patience}
+    options["l2"] = L2 if l2 is None else l2
     try:
-        facts = {"dataset": dataset, "model": model, "seed": seed, "hidden": hidden, **options}
+        facts = {"dataset": dataset, "model": model, "seed": seed, "hidden": hidden, "pretrain": pretrain, **options}
         place = begin(folder, facts | {"data": repr(data)}, overwrite=overwrite)
         network = made(model, data, seed, hidden).to(where)
         files: dict[str, Any] = {"checkpoint": place / "model.safetensors", "log": folder / "metrics.jsonl"}
         shown = False if quiet else None
+        if pretrain is not None and not files["checkpoint"].exists():
+            first = made(pretrain, data, seed, hidden).to(where)
+            kept: dict[str, Any] = {"checkpoint": place / f"{pretrain}.safetensors", "progress": shown}
+            train.fit_recommender(first, data, seed=seed, label=pretrain, **kept, **options)
+            network.take_factors(first.embedding)  # type: ignore[operator]
         fit = train.fit_recommender(network, data, seed=seed, label=model, progress=shown, **files, **options)
-        figures: dict[str, Any] = {}
-        if data.test.num_edges:
-            score = train.scorer(network, train.structure_of(network, data))
-            known, cut = [p.to(where) for p in (data.train, data.val)], min(CUT, data.num_items)
-            figures = train.full_ranking(score, data.test.to(where), known, ks=[cut])
-        figures |= {"parameters": sum(p.numel() for p in network.parameters())}
+        figures = figures_of(network, data)
         figures |= {"best_epoch": fit.best_epoch, "seconds": round(fit.seconds, 3)}
         source = str(Path(dataset).resolve()) if os.path.isdir(dataset) else dataset
         again = _command(facts, device, folder)
@@ -113,17 +128,35 @@ def train_recommender(
         finish(folder)
     except OSError as error:
         raise DataError(f"{folder}: cannot be written ({error})") from error
-    if as_json:
-        typer.echo(json.dumps({"dataset": loaded.name, "model": model, "seed": seed} | figures, allow_nan=False))
-        return
-    for name, value in figures.items():
-        typer.echo(f"{name.replace('_', ' '):15s} {value:.4f}" if isinstance(value, float) else f"{name:15s} {value:,}")
-    typer.echo(f"report: {folder / 'report.md'}")
+    say(figures, {"dataset": loaded.name, "model": model, "seed": seed}, as_json)
+    if not as_json:
+        typer.echo(f"report: {folder / 'report.md'}")
+
+
+def figures_of(network: Recommender, data: Interactions) -> dict[str, Any]:
+    """How well a trained model ranks all items for the users with a test item, and its size."""
+    from hgraph import train
+
+    figures: dict[str, Any] = {}
+    if data.test.num_edges:
+        where = next(network.parameters()).device
+        score = train.scorer(network, train.structure_of(network, data))
+        known, cut = [p.to(where) for p in (data.train, data.val)], min(CUT, data.num_items)
+        figures = train.full_ranking(score, data.test.to(where), known, ks=[cut])
+    return figures | {"parameters": sum(p.numel() for p in network.parameters())}
+
+
+def evaluate_recommender(run: Path, device: str, root: Path | None, as_json: bool) -> None:
+    """The figures of a run again."""
+    network, data = opened_run(run, root)
+    config = json.loads((run / "config.json").read_text(encoding="utf-8"))
+    head = {name: config[name] for name in ("dataset", "model", "seed")}
+    say(figures_of(network.to(device_of(device)), data), head, as_json)
 
 
 def _command(facts: dict[str, Any], device: str, folder: Path) -> str:
     words = ["hgraph", "train", facts["dataset"]]
-    for name in ("model", "seed", "epochs", "lr", "patience", "hidden"):
+    for name in ("model", "seed", "epochs", "lr", "patience", "hidden", "l2", "pretrain"):
         words += [] if facts[name] is None else [f"--{name}", str(facts[name])]
     return shlex.join([*words, "--device", device, "--out", str(folder)])
 

@@ -23,6 +23,8 @@ from hgraph.cli.common import (
     made_with,
     plain_errors,
     run_folder,
+    say,
+    shown,
 )
 from hgraph.cli.recommenders import RECOMMENDERS, train_recommender
 from hgraph.cli.teachers import STUDENT_HIDDEN, TEACHER_HIDDEN, TEACHERS, Setting, Teacher, prepare, split_of
@@ -57,8 +59,18 @@ class Network(Enum):
     BPRMF = "bprmf"
     LIGHTGCN = "lightgcn"
     FM = "fm"
+    NFM = "nfm"
     CKE = "cke"
     CFKG = "cfkg"
+    GCMC = "gcmc"
+    KGCN = "kgcn"
+    RIPPLENET = "ripplenet"
+
+
+class Before(Enum):
+    """From whose vectors kgat begins."""
+
+    BPRMF = "bprmf"
 
 
 class Schedule(Enum):
@@ -102,6 +114,8 @@ def train(
     lr: Annotated[float, typer.Option(help="Adam's step size.")] = 0.01,
     weight_decay: Annotated[float, typer.Option(min=0, help="Adam's L2 penalty.")] = 5e-4,
     patience: Annotated[int | None, typer.Option(min=1, help="Stop after so many epochs without a better one.")] = None,
+    l2: Annotated[float | None, typer.Option(min=0, help="Of a recommender's rows; default 0.00001.")] = None,
+    pretrain: Annotated[Before | None, typer.Option(help="Whose vectors kgat begins from.")] = None,
     clip: Annotated[float | None, typer.Option(help="Largest norm of all gradients together.")] = None,
     schedule: Annotated[Schedule, typer.Option(help="Of the step size.")] = Schedule.CONSTANT,
     precision: Annotated[Precision, typer.Option(help="Of the network's numbers.")] = Precision.FLOAT32,
@@ -122,10 +136,14 @@ def train(
     if network_name.value in RECOMMENDERS:
         _refuse_others(network_name, setting, dropout, clip, weight_decay, schedule, precision)
         train_recommender(
-            dataset, network_name.value, seed=seed, epochs=epochs, hidden=hidden, lr=lr, patience=patience, out=out,
+            dataset, network_name.value, seed=seed, epochs=epochs, hidden=hidden, lr=lr, patience=patience, l2=l2,
+            pretrain=None if pretrain is None else pretrain.value, out=out,
             overwrite=overwrite, device=device, root=root, as_json=as_json, quiet=quiet,
         )  # fmt: skip
         return
+    for name, given in (("l2", l2), ("pretrain", pretrain)):
+        if given is not None:
+            raise ArgumentError(name, f"nothing, as {network_name.value} has no such setting", "a value")
     model = Model(network_name.value)
     folder = run_folder(out, dataset, model.value, seed)
     check_folder(folder, overwrite=overwrite)
@@ -245,15 +263,6 @@ def figures_of(network: torch.nn.Module, data: Data, model: Model, split: str) -
     return figures, logits
 
 
-def say(figures: dict[str, Any], head: dict[str, Any], as_json: bool) -> None:
-    """The figures on stdout, as a table or as one JSON object after ``head``."""
-    if as_json:
-        typer.echo(json.dumps(head | figures, allow_nan=False))
-        return
-    width = max(map(len, figures))
-    typer.echo("\n".join(f"{key.replace('_', ' ').ljust(width)}  {_shown(v)}" for key, v in figures.items()))
-
-
 def _majority(train: torch.Tensor, test: torch.Tensor) -> float:
     """The accuracy of always answering the class that is most frequent in training: what any model should beat."""
     return float((test == train.bincount().argmax()).double().mean())
@@ -322,7 +331,7 @@ def _markdown(dataset: Dataset, title: str, figures: dict[str, Any], config: dic
             f"| {key.replace('_', ' ')} | {str(value).replace('|', chr(92) + '|')} |" for key, value in facts.items()
         ]
 
-    lines = [f"# {title}", "", "| figure | value |", "|---|---:|", *rows({k: _shown(v) for k, v in figures.items()})]
+    lines = [f"# {title}", "", "| figure | value |", "|---|---:|", *rows({k: shown(v) for k, v in figures.items()})]
     lines += ["", "**Majority accuracy** is what the most frequent training class, always answered, would reach."]
     lines += ["", "![Validation accuracy over epochs](learning_curve.png)"]
     lines += ["", "![How often each class was answered as each](confusion_matrix.png)"]
@@ -335,9 +344,3 @@ def _markdown(dataset: Dataset, title: str, figures: dict[str, Any], config: dic
     lines += rows({key: value for key, value in config.items() if key != "command"})
     lines += ["", "## Again", "", "```", config["command"], "```", ""]
     return "\n".join(lines)
-
-
-def _shown(value: Any) -> str:
-    if value is None:
-        return "-"
-    return f"{value:.4f}" if isinstance(value, float) else f"{value:,}"

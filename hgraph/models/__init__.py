@@ -6,13 +6,17 @@ from hgraph.models.cfkg import CFKG
 from hgraph.models.cke import CKE
 from hgraph.models.fm import FM
 from hgraph.models.gat import GAT
+from hgraph.models.gcmc import GCMC
 from hgraph.models.gcn import GCN
 from hgraph.models.hgnn import HGNN
 from hgraph.models.hgnnp import HGNNP
 from hgraph.models.kgat import KGAT
+from hgraph.models.kgcn import KGCN
 from hgraph.models.lightgcn import LightGCN
 from hgraph.models.mlp import MLP
+from hgraph.models.nfm import NFM
 from hgraph.models.published import load_published, published_tensors
+from hgraph.models.ripplenet import RippleNet
 from hgraph.models.two_tower import TwoTower
 from hgraph.models.vit import ViT
 from hgraph.models.yolov13 import YOLOv13
@@ -23,13 +27,17 @@ __all__ = [
     "CKE",
     "FM",
     "GAT",
+    "GCMC",
     "GCN",
     "HGNN",
     "HGNNP",
     "KGAT",
+    "KGCN",
     "MLP",
+    "NFM",
     "AxialTransformer",
     "LightGCN",
+    "RippleNet",
     "TwoTower",
     "ViT",
     "YOLOv13",

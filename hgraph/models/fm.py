@@ -9,7 +9,7 @@ from hgraph.models.recommender import Recommender, xavier
 from hgraph.ops import propagate
 from hgraph.structure import Adjacency, KnowledgeGraph, derived
 
-__all__ = ["FM"]
+__all__ = ["FM", "item_features"]
 
 
 class FM(Recommender):
@@ -40,20 +40,22 @@ class FM(Recommender):
 
     def forward(self, structure: KnowledgeGraph) -> Tensor:
         """The two vectors of each user and item."""
-        adj = derived(structure, ("features", self.num_users, self.num_items), lambda: self._features(structure))
+        adj = item_features(structure, self.num_users, self.num_items)
         users, entities = self.embedding.split([self.num_users, len(self.embedding) - self.num_users])
         total = propagate(adj, entities)
         squares = propagate(adj, entities.square())
         pairs = (total.square() - squares).sum(-1, keepdim=True) / 2 + propagate(adj, self.linear)
         return torch.cat([torch.cat([users, torch.ones_like(users[:, :1])], 1), torch.cat([total, pairs], 1)])
 
-    def _features(self, kg: KnowledgeGraph) -> Adjacency:
-        """[I x entities] each item and the tails of its facts; facts with users are none."""
-        u, count = self.num_users, self.num_items
-        head, tail = kg.adj.target.long() - u, kg.adj.indices.long() - u
-        own = (head >= 0) & (head < count) & (tail >= 0)
-        items = torch.arange(count, device=kg.device)
-        pairs = torch.stack([torch.cat([head[own], items]), torch.cat([tail[own], items])]).unique(dim=1)
-        return Adjacency.from_coo(
-            target=pairs[0], source=pairs[1], num_targets=count, num_sources=len(self.embedding) - u
-        )
+
+def item_features(kg: KnowledgeGraph, num_users: int, num_items: int) -> Adjacency:
+    """[I x entities] each item and the tails of its facts in the collaborative graph; facts with users are none."""
+    return derived(kg, ("features", num_users, num_items), lambda: _item_features(kg, num_users, num_items))
+
+
+def _item_features(kg: KnowledgeGraph, u: int, count: int) -> Adjacency:
+    head, tail = kg.adj.target.long() - u, kg.adj.indices.long() - u
+    own = (head >= 0) & (head < count) & (tail >= 0)
+    items = torch.arange(count, device=kg.device)
+    pairs = torch.stack([torch.cat([head[own], items]), torch.cat([tail[own], items])]).unique(dim=1)
+    return Adjacency.from_coo(target=pairs[0], source=pairs[1], num_targets=count, num_sources=kg.num_nodes - u)

@@ -2,20 +2,23 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from hgraph.structure import Interactions, KnowledgeGraph
 
-__all__ = ["Recommender", "half_square", "xavier"]
+__all__ = ["Recommender", "click_loss", "half_square", "xavier"]
 
 
 class Recommender(nn.Module):
-    r"""Base of models that make a row of each user and item and score a pair by the inner product of its rows.
+    r"""Base of models that make a row of each user and item and score a pair by `match`, the inner product of its rows.
 
     A subclass says in ``forward(structure)`` how the rows Z come about, users first, then items (what follows is not
-    looked at). `hgraph.train.fit_recommender` alternates `pair_loss` and, where ``has_triples``, `triple_loss`.
+    looked at). One whose users hear an item each in their own way returns what `score` and `pair_loss`, its own, need.
+    `hgraph.train.fit_recommender` alternates `pair_loss` and, where ``has_triples``, `triple_loss`.
 
     Args:
         num_users: U.
@@ -41,24 +44,37 @@ class Recommender(nn.Module):
         """The structure of the epochs after it, made anew from the parameters."""
         return structure
 
-    def score(self, z: Tensor, users: Tensor) -> Tensor:
-        """[B, I] scores of every item for some users [B]; z is what the forward returned."""
-        return z.index_select(0, users) @ z[self.num_users : self.num_users + self.num_items].T
+    def match(self, user: Tensor, item: Tensor) -> Tensor:
+        """[...] scores of rows [..., C] of users and items, side by side."""
+        return (user * item).sum(-1)
 
-    def pair_loss(self, z: Tensor, users: Tensor, taken: Tensor, other: Tensor, l2: float = 0.0) -> Tensor:
+    def score(self, z: Any, users: Tensor) -> Tensor:
+        """[B, I] scores of every item for some users [B]; z is what the forward returned."""
+        scores: Tensor = z.index_select(0, users) @ z[self.num_users : self.num_users + self.num_items].T
+        return scores
+
+    def pair_loss(self, z: Any, users: Tensor, taken: Tensor, other: Tensor, l2: float = 0.0) -> Tensor:
         r"""The BPR loss of pairs that were taken against pairs that were not, with the L2 term of the rows.
 
-        .. math:: \frac1B \sum \mathrm{softplus}(-(z_u \cdot z_i - z_u \cdot z_j))
+        .. math:: \frac1B \sum \mathrm{softplus}(-(y_{ui} - y_{uj}))
                   + \frac{\lambda}{2B} \sum (\lVert z_u \rVert^2 + \lVert z_i \rVert^2 + \lVert z_j \rVert^2)
         """
         u = z.index_select(0, users)
         i, j = (z.index_select(0, self.num_users + items) for items in (taken, other))
-        loss = F.softplus(-((u * i).sum(-1) - (u * j).sum(-1))).mean()
+        loss = F.softplus(-(self.match(u, i) - self.match(u, j))).mean()
         return loss + l2 * half_square(u, i, j) / max(len(users), 1) if l2 else loss
 
     def triple_loss(self, head: Tensor, relation: Tensor, tail: Tensor, other: Tensor, l2: float = 0.0) -> Tensor:
         """The loss of facts against facts with another tail, all [B], in the ids of the structure."""
         raise NotImplementedError(f"{type(self).__name__} learns no facts")
+
+
+def click_loss(taken: Tensor, other: Tensor) -> Tensor:
+    r"""Cross-entropy of scores of pairs that were taken and of pairs that were not.
+
+    .. math:: \frac1{2B} \sum \mathrm{softplus}(-y_{ui}) + \mathrm{softplus}(y_{uj})
+    """
+    return (F.softplus(-taken).mean() + F.softplus(other).mean()) / 2
 
 
 def half_square(*parts: Tensor) -> Tensor:

@@ -13,7 +13,7 @@ from hgraph.nn.attention import (
     supported_kinds,
 )
 from hgraph.nn.aux import aux_losses
-from hgraph.nn.graph import GATConv, GCNConv
+from hgraph.nn.graph import GATConv, GCNConv, RGCNConv
 from hgraph.nn.hypergraph import HGNNConv, HGNNPConv, SoftHGNN, SoftHGNNSeS, SoftHyperedges
 from hgraph.nn.recommend import KGATConv, kg_attention, project, relation_laplacian, transr_energy
 from hgraph.nn.vision import (
@@ -53,6 +53,7 @@ __all__ = [
     "MixtureOfHeadAttention",
     "MoAAttention",
     "PowerAttention",
+    "RGCNConv",
     "SelfAttention",
     "SoftHGNN",
     "SoftHGNNSeS",

@@ -128,12 +128,13 @@ def structure_of(model: Recommender, data: Interactions, *, trained: bool = True
 
 def scorer(model: Recommender, structure: KnowledgeGraph) -> Any:
     """A function from users [B] to scores of all items [B, I], in eval mode; the rows are made once."""
+    device = next(model.parameters()).device
     with torch.no_grad(), evaluating(model):
         z = model(structure)
 
     @torch.no_grad()
     def score(users: Tensor) -> Tensor:
-        return model.score(z, users.to(z.device))
+        return model.score(z, users.to(device))
 
     return score
 

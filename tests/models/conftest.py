@@ -10,7 +10,24 @@ import pytest
 import torch
 from torch import nn
 
-from hgraph.models import BPRMF, CFKG, CKE, FM, GAT, GCN, HGNN, HGNNP, KGAT, MLP, LightGCN, TwoTower
+from hgraph.models import (
+    BPRMF,
+    CFKG,
+    CKE,
+    FM,
+    GAT,
+    GCMC,
+    GCN,
+    HGNN,
+    HGNNP,
+    KGAT,
+    KGCN,
+    MLP,
+    NFM,
+    LightGCN,
+    RippleNet,
+    TwoTower,
+)
 from hgraph.structure import Interactions
 from hgraph.testing import random_graph, random_hypergraph, random_knowledge_graph
 
@@ -45,6 +62,7 @@ class Case:
     build: Callable[[], nn.Module]
     structure: Callable[..., object] | None
     recommends: bool = False
+    rows: bool = True  # whether a recommender scores rows of users and items, which the common ranking loss does
 
 
 # tests/test_meta.py fails when a public model is not here.
@@ -59,6 +77,17 @@ CASES = {
     "FM": Case(lambda: FM(U, I, ENTITIES, embed_dim=4), None, recommends=True),
     "CKE": Case(lambda: CKE(U, I, ENTITIES, RELATIONS, embed_dim=4, kge_dim=3), None, recommends=True),
     "CFKG": Case(lambda: CFKG(U, I, ENTITIES, 2 * RELATIONS + 2, embed_dim=4), None, recommends=True),
+    "NFM": Case(lambda: NFM(U, I, ENTITIES, embed_dim=4, hidden=5), None, recommends=True),
+    "GCMC": Case(lambda: GCMC(U, I, ENTITIES, 2 * RELATIONS + 2, embed_dim=4), None, recommends=True),
+    "KGCN": Case(
+        lambda: KGCN(U, I, ENTITIES, 2 * RELATIONS, embed_dim=4, num_layers=2, fanout=3),
+        None,
+        recommends=True,
+        rows=False,
+    ),
+    "RippleNet": Case(
+        lambda: RippleNet(U, I, ENTITIES, RELATIONS, embed_dim=4, memory=5), None, recommends=True, rows=False
+    ),
     "TwoTower": Case(lambda: TwoTower(U, I, ENTITIES, embed_dim=4, hidden=6, out_channels=3), None, recommends=True),
     "KGAT": Case(
         lambda: KGAT(U, I, ENTITIES, 2 * RELATIONS + 2, embed_dim=4, kge_dim=3, layers=(5, 2)), None, recommends=True

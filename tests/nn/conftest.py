@@ -10,7 +10,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from hgraph.nn import GATConv, GCNConv, HGNNConv, HGNNPConv, KGATConv
+from hgraph.nn import GATConv, GCNConv, HGNNConv, HGNNPConv, KGATConv, RGCNConv
 from hgraph.structure import Graph, Hypergraph, KnowledgeGraph
 from hgraph.testing import random_graph, random_hypergraph, random_knowledge_graph
 
@@ -44,6 +44,7 @@ CASES = {
     "HGNNConv": Case(lambda: HGNNConv(IN, OUT), some_hypergraph),
     "HGNNPConv": Case(lambda: HGNNPConv(IN, OUT), some_hypergraph),
     "KGATConv": Case(lambda: KGATConv(IN, OUT), some_knowledge_graph),
+    "RGCNConv": Case(lambda: RGCNConv(IN, OUT, 3, num_bases=2), some_knowledge_graph),
 }
 
 

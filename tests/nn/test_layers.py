@@ -141,7 +141,7 @@ def test_no_vertices(case, make):
     empty = torch.empty(0, dtype=torch.long)
     graph = Graph.from_edge_index(torch.stack([empty, empty]), num_nodes=0, directed=True)
     hypergraph = Hypergraph.from_lists([[]], num_vertices=0)
-    none = KnowledgeGraph.from_triples(head=[], relation=[], tail=[], num_nodes=0, num_relations=1)
+    none = KnowledgeGraph.from_triples(head=[], relation=[], tail=[], num_nodes=0, num_relations=3)
     structure = {Graph: graph, Hypergraph: hypergraph, KnowledgeGraph: none}[type(case.structure(3))]
     x = torch.empty(0, IN, requires_grad=True)
     out = layer(x, structure)

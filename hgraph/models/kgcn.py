@@ -1,0 +1,114 @@
+"""KGCN: knowledge graph convolution in the eyes of each user (Wang et al., WWW 2019)."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from hgraph.models.recommender import Recommender, click_loss, half_square, xavier
+from hgraph.ops import edge_softmax, propagate, sample_neighbours
+from hgraph.structure import Adjacency, Interactions, KnowledgeGraph
+from hgraph.structure.algebra import edges_of_rows
+from hgraph.structure.relations import rebuilt
+
+__all__ = ["KGCN"]
+
+_AT_ONCE = 2**16  # pairs of users and items whose neighbourhoods are held at once
+
+
+class KGCN(Recommender):
+    r"""An item hears the entities around it, each as loud as the user likes the relation between them.
+
+    .. math:: \alpha^u_{hrt} = \operatorname{softmax}_{(r', t') \in \mathcal N_h} u \cdot e_{r'}, \qquad
+              x^u_h \leftarrow \sigma\Bigl(W_l \bigl(x^u_h + \sum_{(h, r, t)} \alpha^u_{hrt}\, x^u_t\bigr) + b_l\Bigr),
+              \qquad y_{ui} = u \cdot x^u_i
+
+    with :math:`\sigma` ReLU, in the last layer tanh. Of each entity at most K facts are heard, drawn once.
+
+    Args:
+        num_users: U.
+        num_items: I; items are the first entities.
+        num_entities: entities, items among them.
+        num_relations: R of the facts with their inverses.
+        embed_dim: d.
+        num_layers: L, the steps from an item that are heard.
+        fanout: K.
+
+    Shapes:
+        the `KnowledgeGraph` of the entities, with inverses -> (users [U, d], that graph), what `score` and `pair_loss`
+        take.
+
+    Source: Wang et al., "Knowledge Graph Convolutional Networks for Recommender Systems", eq. 1 to 6 (the sum
+    aggregator) and 8; an entity with fewer than K facts hears each of them once.
+    """
+
+    def __init__(
+        self,
+        num_users: int,
+        num_items: int,
+        num_entities: int,
+        num_relations: int,
+        *,
+        embed_dim: int = 64,
+        num_layers: int = 1,
+        fanout: int = 8,
+    ) -> None:
+        super().__init__(num_users, num_items)
+        self.fanout = fanout
+        self.user = xavier(num_users, embed_dim)
+        self.entity = xavier(num_entities, embed_dim)
+        self.relation = xavier(num_relations, embed_dim)
+        self.layers = nn.ModuleList(nn.Linear(embed_dim, embed_dim) for _ in range(num_layers))
+
+    @staticmethod
+    def structure(data: Interactions) -> KnowledgeGraph:
+        """The facts, read both ways."""
+        return data.kg.with_inverses()
+
+    def start(self, structure: KnowledgeGraph) -> KnowledgeGraph:
+        """At most K facts of each entity, the same at every call."""
+        generator = torch.Generator(structure.device).manual_seed(0)
+        every = torch.arange(structure.num_nodes, device=structure.device)
+        _, edges = sample_neighbours(structure.adj, every, self.fanout, generator=generator)
+        return rebuilt(structure, *structure.triples[edges].unbind(1))
+
+    def forward(self, structure: KnowledgeGraph) -> tuple[Tensor, KnowledgeGraph]:
+        """The users, and what is around each item."""
+        return self.user, structure
+
+    def score(self, z: Any, users: Tensor) -> Tensor:
+        items = torch.arange(self.num_items, device=users.device)
+        chunks = users.split(max(_AT_ONCE // max(self.num_items, 1), 1))
+        rows = [self._pairs(z, u.repeat_interleave(len(items)), items.repeat(len(u))) for u in chunks]
+        return torch.cat(rows).view(len(users), self.num_items) if rows else self.user.new_zeros(0, self.num_items)
+
+    def pair_loss(self, z: Any, users: Tensor, taken: Tensor, other: Tensor, l2: float = 0.0) -> Tensor:
+        r"""`click_loss`, with the L2 term of the embeddings of users and items."""
+        scores = self._pairs(z, users.repeat(2), torch.cat([taken, other]))
+        rows = (self.user[users], self.entity[taken], self.entity[other])
+        return click_loss(*scores.chunk(2)) + l2 * half_square(*rows) / max(len(users), 1)
+
+    def _pairs(self, z: tuple[Tensor, KnowledgeGraph], users: Tensor, items: Tensor) -> Tensor:
+        """[P] scores of pairs: what is around an item is another thing to each user."""
+        user, kg = z
+        taste = user @ self.relation.T  # [U, R]
+        nodes, owner, steps = items, users, []
+        for _ in self.layers:
+            position, edges = edges_of_rows(kg.adj, nodes)
+            indptr = F.pad(kg.adj.indptr.diff()[nodes].long().cumsum(0), (1, 0))
+            own = torch.arange(len(edges), device=edges.device)  # each neighbour is heard by one vertex alone
+            adj = Adjacency.trusted(indptr=indptr, indices=own, num_sources=len(edges))
+            owner_of = owner[position]
+            share = edge_softmax(adj, taste[owner_of, kg.relation[edges].long()])
+            steps.append((nodes, adj, share))
+            nodes, owner = kg.adj.indices[edges].long(), owner_of
+        x = [self.entity.index_select(0, some) for some, _, _ in steps] + [self.entity.index_select(0, nodes)]
+        for at, layer in enumerate(self.layers):
+            act = torch.tanh if at == len(self.layers) - 1 else torch.relu
+            heard = [propagate(adj, x[hop + 1], weight=share) for hop, (_, adj, share) in enumerate(steps)]
+            x = [act(layer(x[hop] + heard[hop])) for hop in range(len(steps))]
+            steps = steps[:-1]
+        return (user.index_select(0, users) * x[0]).sum(-1)
