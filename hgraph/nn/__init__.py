@@ -2,6 +2,7 @@
 
 from hgraph.nn.attention import (
     AxialAttention,
+    CombinerAttention,
     CrossAttention,
     LandmarkAttention,
     MixtureOfHeadAttention,
@@ -35,6 +36,7 @@ __all__ = [
     "A2C2f",
     "AreaAttention",
     "AxialAttention",
+    "CombinerAttention",
     "ConvBlock",
     "CrossAttention",
     "DSBottleneck",

@@ -11,6 +11,7 @@ from hgraph.structure.interactions import Interactions, TripleSplit
 from hgraph.structure.io import load
 from hgraph.structure.knowledge_graph import KnowledgeGraph, Triple
 from hgraph.structure.names import Names
+from hgraph.structure.partition import Partition, Regions
 from hgraph.structure.paths import Path
 from hgraph.structure.prediction import HyperedgeSplit, LinkSplit
 from hgraph.structure.reorder import Reordered, reorder
@@ -31,8 +32,10 @@ __all__ = [
     "KnowledgeGraph",
     "LinkSplit",
     "Names",
+    "Partition",
     "Parts",
     "Path",
+    "Regions",
     "Reordered",
     "SoftAdjacency",
     "SoftHypergraph",

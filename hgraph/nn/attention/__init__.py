@@ -1,6 +1,7 @@
 """Attention of tokens over graphs of tokens."""
 
 from hgraph.nn.attention.axial import AxialAttention
+from hgraph.nn.attention.combiner import CombinerAttention
 from hgraph.nn.attention.head_router import HeadRouter, QueryNormRouter
 from hgraph.nn.attention.kinds import AttentionKind, require_kind, supported_kinds
 from hgraph.nn.attention.landmark import LandmarkAttention, insert_landmarks, is_landmark, landmark_attention
@@ -10,6 +11,7 @@ from hgraph.nn.attention.moa import MoAAttention, SpanRule, edge_influence, plan
 from hgraph.nn.attention.moh import MixtureOfHeadAttention
 from hgraph.nn.attention.power import PowerAttention
 from hgraph.nn.attention.record import AttentionRecord, record_attention
+from hgraph.nn.attention.regions import Summary, combiner_attention, ready_partition
 from hgraph.nn.attention.rotary import rotate
 from hgraph.nn.attention.sqa import SparseQueryAttention
 from hgraph.nn.attention.state import KVState
@@ -18,6 +20,7 @@ __all__ = [
     "AttentionKind",
     "AttentionRecord",
     "AxialAttention",
+    "CombinerAttention",
     "CrossAttention",
     "HeadRouter",
     "KVState",
@@ -30,11 +33,14 @@ __all__ = [
     "SelfAttention",
     "SpanRule",
     "SparseQueryAttention",
+    "Summary",
+    "combiner_attention",
     "edge_influence",
     "insert_landmarks",
     "is_landmark",
     "landmark_attention",
     "plan_spans",
+    "ready_partition",
     "record_attention",
     "require_kind",
     "rotate",

@@ -46,23 +46,31 @@ def padded(n: int, lengths: Any) -> TokenGraph:
     )
 
 
-def present(mask: Tensor) -> TokenGraph:
+def present(mask: Tensor, sources: Tensor | None = None) -> TokenGraph:
     """One graph an example: the tokens that a boolean mask [B, N] marks hear each other, the others are padding.
+
+    Args:
+        mask: boolean [B, T], the targets that hear.
+        sources: boolean [B, S], whom they hear; the same tokens by default.
 
     >>> present(torch.tensor([[True, False, True]])).degree().tolist()
     [[[2, 0, 2]]]
     """
-    if not isinstance(mask, Tensor) or mask.dtype != torch.bool or mask.dim() != 2:
-        raise ArgumentError("mask", "booleans [B, N]", getattr(mask, "dtype", type(mask).__name__))
+    sources = mask if sources is None else sources
+    for name, value in (("mask", mask), ("sources", sources)):
+        if not isinstance(value, Tensor) or value.dtype != torch.bool or value.dim() != 2:
+            raise ArgumentError(name, "booleans [B, N]", getattr(value, "dtype", type(value).__name__))
+    if len(sources) != len(mask):
+        raise ArgumentError("sources", f"{len(mask)} examples, as mask has", len(sources))
     batch, n = mask.shape
-    steps = torch.nn.functional.pad(mask.to(torch.int8), (1, 1)).diff(dim=1)
+    steps = torch.nn.functional.pad(sources.to(torch.int8), (1, 1)).diff(dim=1)
     (example, start), (_, stop) = ((steps == k).nonzero().unbind(1) for k in (1, -1))
     count = torch.bincount(example, minlength=batch)
     row = mask.flatten().nonzero().flatten()
     own = row.div(max(n, 1), rounding_mode="floor")
     first = (count.cumsum(0) - count)[own]
     run, position = _runs.expanded(first, first + count[own])
-    return graph_of(row[position], start[run], stop[run], n, n, batch=batch)
+    return graph_of(row[position], start[run], stop[run], n, sources.shape[1], batch=batch)
 
 
 def clusters(assignment: Any, *, causal: bool = False) -> TokenGraph:

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from hgraph import patterns
 from hgraph.nn import (
     AxialAttention,
+    CombinerAttention,
     CrossAttention,
     LandmarkAttention,
     MixtureOfHeadAttention,
@@ -52,6 +53,7 @@ class Case:
 # tests/test_meta.py fails when a public layer has no case.
 CASES = {
     "AxialAttention": Case(lambda: AxialAttention(DIM, 2, causal=True), grid),
+    "CombinerAttention": Case(lambda: CombinerAttention(DIM, 2, span=3, activation="deepset", bias=True), tokens),
     "CrossAttention": Case(lambda: CrossAttention(DIM, 2, num_kv_heads=1), two),
     "LandmarkAttention": Case(lambda: LandmarkAttention(DIM, 4, block=3, num_kv_heads=2, rotary=100.0), tokens),
     "MixtureOfHeadAttention": Case(lambda: MixtureOfHeadAttention(DIM, 4, shared_heads=2, top_k=1), tokens),

@@ -1,0 +1,227 @@
+"""Combiner: full attention at the cost of sparse attention, by conditional expectations."""
+
+from __future__ import annotations
+
+import functools
+import math
+from collections.abc import Callable
+from typing import Any, Literal
+
+import torch
+from torch import Tensor, nn
+
+from hgraph.errors import ArgumentError
+from hgraph.nn.attention.kinds import SELF
+from hgraph.nn.attention.layer import TokenAttention
+from hgraph.nn.attention.record import note
+from hgraph.nn.attention.regions import Heard, ReadyPartition, Summary, combiner_attention, ready_partition
+from hgraph.structure import Partition, partitions
+from hgraph.structure._arguments import whole
+
+__all__ = ["CombinerAttention"]
+
+Plan = Literal["fixed", "logsparse", "vertical", "horizontal", "row_major", "mixture"]
+_CHOICES = {
+    "plan": ("fixed", "logsparse", "vertical", "horizontal", "row_major", "mixture"),
+    "pool": ("max", "mean", "sum"),
+    "activation": ("identity", "relu", "deepset"),
+    "row_key": ("project", "key", "mean"),
+    "variant": ("paper", "jax", "tf"),
+}
+_LENGTHS_KEPT = 8
+
+
+class CombinerAttention(TokenAttention):
+    r"""Attend to some tokens one by one and to all others through summaries of regions: full support, sparse cost.
+
+    .. math:: y_i = W_O \Big\Vert_h \Big( \sum_{j \in \Omega_i^0} \tilde p(j \mid i) \, v_j
+              + \sum_{r \ge 1} p(\Omega_i^r \mid i) \sum_{j \in \Omega_i^r} p(j \mid \Omega_i^r) \, v_j \Big)
+
+    Attention is the expectation of a value under a distribution over tokens. A token's support is partitioned into
+    single tokens :math:`\Omega_i^0` and regions :math:`\Omega_i^r`, and within a region the distribution is taken to be
+    one for all receivers: :math:`p(j \mid i) = p(j \mid \Omega)\, p(\Omega \mid i)`. Direct shares and those of regions
+    have one softmax. See `combiner_attention` for the scores and `hgraph.structure.partitions` for the plans.
+
+    Args:
+        dim: features of a token.
+        num_heads: H heads.
+        plan: ``"fixed"`` segments, ``"logsparse"`` blocks of a binary tree; on a grid ``"vertical"``, ``"horizontal"``,
+            ``"row_major"``; ``"mixture"`` is the mean of vertical and horizontal.
+        span: tokens of a segment (fixed); about the root of the length by default.
+        columns: of the grid, whose last row may be shorter; about the root of the length by default.
+        causal: whether tokens hear only those up to their own.
+        pool: of a region's queries and keys: ``"max"``, ``"mean"`` or ``"sum"``.
+        activation: before it: ``"identity"``, ``"relu"``, or ``"deepset"``, a linear map of each head's features and a
+            ReLU.
+        row_key: the key of a region of row_major: ``"project"``, a linear map of the normed sum of the token and what
+            it heard in its row; ``"key"``, the token's key; ``"mean"``, the mean of the keys that it heard.
+        size_bias: whether a region's score is raised by the logarithm of its size, so that a region of equal keys has
+            the weight of its tokens. The paper does not.
+        variant: ``"paper"``, or what the published code computes: ``"jax"`` splits the regions of horizontal in two
+            and takes one softmax over both parts of the mixture, where tokens off the axes count twice; ``"tf"`` also
+            has running sums for running maxima, and in both directions hears its own segment or row twice.
+        bias: of the four projections.
+        dropout: of the shares of tokens, direct and within regions, in training.
+
+    Shapes:
+        x [..., N, dim] -> [..., N, dim]. In a call ``mask``, boolean [B, N], is False at padding, which hears nobody (0
+        before the output projection) and is heard by nobody; ``head_mask`` [..., N or 1, H] says by which heads a token
+        listens.
+
+    Source: Ren et al., "Combiner: Full Attention Transformer with Sparse Computation Cost", NeurIPS 2021, sections 3
+    and 4. The plan of logsparse in both directions is ours.
+
+    >>> layer = CombinerAttention(8, 2, span=4)
+    >>> layer(torch.randn(2, 13, 8)).shape, layer.partitions_of(13)
+    (torch.Size([2, 13, 8]), (Partition(13 tokens, 31 direct edges, 15 to 3 regions),))
+    >>> layer.attention_matrix(torch.randn(1, 13, 8)).sum(-1).unique().round(decimals=4)     # rows add up to 1
+    tensor([1.])
+    """
+
+    kinds = SELF
+
+    def __init__(
+        self,
+        dim: int,
+        num_heads: int,
+        *,
+        plan: Plan = "fixed",
+        span: int | None = None,
+        columns: int | None = None,
+        causal: bool = True,
+        pool: Literal["max", "mean", "sum"] = "max",
+        activation: Literal["identity", "relu", "deepset"] = "identity",
+        row_key: Literal["project", "key", "mean"] = "project",
+        size_bias: bool = False,
+        variant: Literal["paper", "jax", "tf"] = "paper",
+        bias: bool = False,
+        dropout: float = 0.0,
+    ) -> None:
+        given = {"plan": plan, "pool": pool, "activation": activation, "row_key": row_key, "variant": variant}
+        for name, value in given.items():
+            if value not in _CHOICES[name]:
+                raise ArgumentError(name, f"one of {', '.join(_CHOICES[name])}", repr(value))
+        if variant == "tf" and plan == "mixture" and not causal:
+            raise ArgumentError("variant", "'paper' or 'jax' for a mixture in both directions", "'tf', which lacks it")
+        for name, number in (("span", span), ("columns", columns)):
+            if number is not None:
+                whole(name, number, 1)
+        super().__init__(dim, num_heads, causal=causal, bias=bias, out_bias=bias, dropout=dropout)
+        self.plan, self.span, self.columns, self.variant = plan, span, columns, variant
+        self.pool, self.activation, self.row_key, self.size_bias = pool, activation, row_key, size_bias
+        own = plan == "row_major"
+        if activation == "deepset" and not own:
+            self.pool_query = nn.Linear(self.head_dim, self.head_dim, bias=False)
+            self.pool_key = nn.Linear(self.head_dim, self.head_dim, bias=False)
+        if own and row_key == "project":
+            self.row_out = nn.Linear(dim, dim, bias=False)
+            self.row_norm = nn.LayerNorm(dim)
+            self.row_project = nn.Linear(dim, dim, bias=False)
+        self._ready: dict[int, tuple[ReadyPartition, ...]] = {}
+
+    def extra_repr(self) -> str:
+        """The sizes and the plan."""
+        return f"{super().extra_repr()}, {self.plan}"
+
+    def reset_parameters(self) -> None:
+        """As `torch.nn.Linear` and `torch.nn.LayerNorm` start."""
+        for layer in self.children():
+            layer.reset_parameters()  # type: ignore[operator]
+
+    # ------------------------------------------------------------------ structure
+
+    def partitions_of(self, n: int) -> tuple[Partition, ...]:
+        """The partition for n tokens, or the two whose attentions are averaged."""
+        root = max(math.isqrt(max(n - 1, 0)) + 1, 1)
+        columns, causal = self.columns or root, self.causal
+        split, twice = self.variant != "paper", self.variant == "tf" and not causal
+        if self.plan == "fixed":
+            return (partitions.fixed(n, self.span or root, causal=causal, twice=twice),)
+        if self.plan == "logsparse":
+            return (partitions.logsparse(n, causal=causal),)
+        if self.plan == "row_major":
+            return (partitions.row_major(n, columns, causal=causal, twice=twice),)
+        vertical = partitions.vertical(n, columns, causal=causal)
+        horizontal = partitions.horizontal(n, columns, causal=causal, split=split)
+        if self.plan == "mixture":
+            joint = Partition(vertical.direct, vertical.regions + horizontal.regions)
+            return (joint,) if split else (vertical, horizontal)
+        return (vertical if self.plan == "vertical" else horizontal,)
+
+    def _ready_of(self, n: int, device: torch.device) -> tuple[ReadyPartition, ...]:
+        """Made once a length."""
+        if n not in self._ready:
+            if len(self._ready) >= _LENGTHS_KEPT:
+                self._ready.pop(next(iter(self._ready)))
+            self._ready[n] = tuple(ready_partition(p.to(device)) for p in self.partitions_of(n))
+        return self._ready[n]
+
+    # ------------------------------------------------------------------ attention
+
+    def forward(
+        self,
+        x: Tensor,
+        *,
+        mask: Tensor | None = None,
+        head_mask: Tensor | None = None,
+    ) -> Tensor:
+        """Attend within x."""
+        self._check(x, x)
+        if mask is not None:
+            x = self._without_padding(x, mask)
+        q, k, v = self._projected(x)
+        out, heard = self._attend(x, q, k, v, mask)
+        for part in heard:
+            note(self, part.graph, part.query, part.key, part.lse, None)
+        if head_mask is not None:
+            out = torch.where(head_mask.unsqueeze(-1), out, 0.0)
+        return self.out(out.flatten(-2))
+
+    def attention_matrix(self, x: Tensor, mask: Tensor | None = None) -> Tensor:
+        """[..., H, N, N]: the share of each token's value in what each token hears; for tests and pictures."""
+        self._check(x, x)
+        x = x if mask is None else self._without_padding(x, mask)
+        q, k, v = self._projected(x)
+        n = x.shape[-2]
+        each = torch.eye(n, dtype=v.dtype, device=v.device).unsqueeze(1).expand(*v.shape[:-1], n)
+        out, _ = self._attend(x, q, k, torch.cat([v, each], -1), mask)  # values ride along: row_major's keys need them
+        return out[..., self.head_dim :].transpose(-2, -3)
+
+    def _without_padding(self, x: Tensor, mask: Tensor) -> Tensor:
+        if mask.dtype != torch.bool or mask.shape != x.shape[:-1] or x.dim() != 3:
+            raise ArgumentError("mask", f"booleans {list(x.shape[:-1])}", f"{mask.dtype} {list(mask.shape)}")
+        return torch.where(mask.unsqueeze(-1), x, 0.0)
+
+    def _projected(self, x: Tensor) -> tuple[Tensor, ...]:
+        layers = (self.query, self.key, self.value)
+        return tuple(layer(x).unflatten(-1, (self.query_heads, self.head_dim)) for layer in layers)
+
+    def _attend(self, x: Tensor, q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None) -> tuple[Tensor, list[Heard]]:
+        """What each head hears [..., N, H, D_v], and the attentions that it is made of."""
+        made = self._ready_of(x.shape[-2], x.device)
+        if mask is not None:
+            made = tuple(ready_partition(part.partition.masked(mask)) for part in made)
+        heard: list[Heard] = []
+        options: dict[str, Any] = {"summary": self._summary(x), "mask": mask, "heard": heard}
+        options["dropout"] = self.dropout if self.training else 0.0
+        outs = [combiner_attention(part, q, k, v, **options).out for part in made]
+        return outs[0] if len(outs) == 1 else sum(outs[1:], outs[0]) / len(outs), heard
+
+    def _summary(self, x: Tensor) -> Summary:
+        maps = {"identity": (None, None), "relu": (torch.relu, torch.relu)}
+        query_map, key_map = maps.get(self.activation, (self._mapped_query, self._mapped_key))
+        running: Literal["sum"] | None = "sum" if self.variant == "tf" and self.pool == "max" else None
+        own: Callable[[Tensor], Tensor] | Literal["token", "mean"] = functools.partial(self._row_keys, x)
+        if self.row_key != "project":
+            own = "token" if self.row_key == "key" else "mean"
+        return Summary(self.pool, running, query_map, key_map, own, self.size_bias)
+
+    def _mapped_query(self, q: Tensor) -> Tensor:
+        return torch.relu(self.pool_query(q))
+
+    def _mapped_key(self, k: Tensor) -> Tensor:
+        return torch.relu(self.pool_key(k))
+
+    def _row_keys(self, x: Tensor, values: Tensor) -> Tensor:
+        heard = self.row_out(values[..., : self.head_dim].flatten(-2))
+        return self.row_project(self.row_norm(x + heard)).unflatten(-1, (self.query_heads, self.head_dim))

@@ -1,0 +1,186 @@
+"""`Partition`: what each token hears, cut into tokens heard one by one and regions heard through a summary each."""
+
+from __future__ import annotations
+
+import dataclasses
+from dataclasses import dataclass
+from typing import Literal, NamedTuple
+
+import torch
+from torch import Tensor
+
+from hgraph.errors import ArgumentError
+from hgraph.structure import patterns
+from hgraph.structure.hypergraph import Hypergraph
+from hgraph.structure.token_graph import TokenGraph
+
+__all__ = ["Layout", "Partition", "Regions"]
+
+
+class Layout(NamedTuple):
+    """How regions lie, so that a summary is computed for all of them at once.
+
+    Attributes:
+        kind: ``"segments"``: ``size`` consecutive tokens each. ``"tree"``: for t = 1, 2, .. the even ones of the blocks
+            of 2^t tokens that have a token after them. ``"line"``: for each cell of a grid with ``size`` columns the
+            cells of its line along ``axis`` up to it. ``"others"``: for each cell the others of its row. ``"own"``:
+            regions are not summed up but asked by a token's own query, one region a token. ``"edges"``: anything else.
+        size: tokens of a segment, or columns of the grid.
+        axis: of a line: 0 runs down a column, 1 along a row.
+        reverse: the same, counted from the last token (tree), or the cells from each cell on (line).
+    """
+
+    kind: Literal["segments", "tree", "line", "others", "own", "edges"]
+    size: int = 0
+    axis: int = 0
+    reverse: bool = False
+
+
+@dataclass(frozen=True, eq=False)
+class Regions:
+    """M regions of N tokens, hyperedges, and the tokens that hear each of them.
+
+    Args:
+        members: M x N, the tokens of each region.
+        heard: N x M, the regions that each token hears.
+        layout: how the regions lie.
+    """
+
+    members: TokenGraph
+    heard: TokenGraph
+    layout: Layout = Layout("edges")  # noqa: RUF009 - a tuple
+
+    @property
+    def num_regions(self) -> int:
+        """M."""
+        return self.members.num_targets
+
+    @property
+    def sizes(self) -> Tensor:
+        """[M] or, where examples differ, [B, M]: how many tokens each region has."""
+        size = self.members.degree()[:, 0]
+        return size[0] if len(size) == 1 else size
+
+    def hypergraph(self) -> Hypergraph:
+        """The regions as hyperedges over the tokens."""
+        members = self.members.adjacency()
+        lists = torch.split(members.indices.long(), members.indptr.diff().tolist())
+        return Hypergraph.from_lists([m.tolist() for m in lists], num_vertices=self.members.num_sources)
+
+    def masked(self, mask: Tensor) -> Regions:
+        """Regions of the tokens alone that a mask [B, N] marks, heard by them alone; an empty region is not heard."""
+        members = _masked(self.members, torch.ones(len(mask), self.num_regions, dtype=torch.bool), mask)
+        return Regions(members, _masked(self.heard, mask, members.degree()[:, 0] > 0), self.layout)
+
+    def to(self, device: torch.device | str) -> Regions:
+        """The same on another device."""
+        return dataclasses.replace(self, members=self.members.to(device), heard=self.heard.to(device))
+
+
+@dataclass(frozen=True, eq=False)
+class Partition:
+    r"""For each token, sets that its support falls into: single tokens, and regions.
+
+    .. math:: \Omega_i = \Omega_i^0 \;\dot\cup\; \Omega_i^1 \;\dot\cup\; \dots \;\dot\cup\; \Omega_i^{n_i}
+
+    Direct edges go to the tokens of :math:`\Omega_i^0`, one edge to each region; so
+    :math:`\sum_i (|\Omega_i^0| + n_i)` edges reach every pair of a support of :math:`\sum_i |\Omega_i|`. Make one with
+    `hgraph.structure.partitions`.
+
+    Args:
+        direct: graphs of tokens, N x N, no edge in two of them.
+        regions: families of regions and who hears them.
+
+    >>> from hgraph import patterns
+    >>> from hgraph.structure import partitions
+    >>> fixed = partitions.fixed(4096, 64)
+    >>> fixed.num_edges, fixed.num_pairs == patterns.causal(4096).num_edges
+    (262144, True)
+    >>> fixed.check(patterns.causal(4096))          # raises where a pair is missing or counted twice
+    """
+
+    direct: tuple[TokenGraph, ...]
+    regions: tuple[Regions, ...] = ()
+
+    @property
+    def num_tokens(self) -> int:
+        """N."""
+        return self.direct[0].num_targets
+
+    @property
+    def num_edges(self) -> int:
+        """Direct edges and edges to regions: what one softmax a token goes over."""
+        return sum(g.num_edges for g in self.direct) + sum(r.heard.num_edges for r in self.regions)
+
+    @property
+    def num_members(self) -> int:
+        """Edges from tokens to regions: what the summaries go over."""
+        return sum(r.members.num_edges for r in self.regions)
+
+    @property
+    def num_pairs(self) -> int:
+        """Pairs of tokens that direct edges and regions reach, each as often as it is reached."""
+        total = sum(g.num_edges for g in self.direct)
+        for regions in self.regions:
+            heard, size = regions.heard, regions.members.degree().flatten(0, 1)
+            size = size if heard.order is None else size[:, heard.order]
+            ends = torch.nn.functional.pad(size.cumsum(1), (1, 0))  # [B, M + 1]
+            example = heard._row().div(max(heard.num_targets, 1), rounding_mode="floor")
+            total += int((ends[example, heard.stop.long()] - ends[example, heard.start.long()]).sum())
+        return total
+
+    def support(self) -> TokenGraph:
+        """All pairs of tokens that are reached, directly or through a region."""
+        graph = self.direct[0]
+        for other in self.direct[1:]:
+            graph = graph | other
+        for regions in self.regions:
+            graph = graph | (regions.heard @ regions.members)
+        return graph
+
+    def check(self, support: TokenGraph) -> None:
+        """Prove that each pair of a support is reached exactly once: the union is right, and the sum not larger.
+
+        Raises:
+            ArgumentError: a pair that is missing, too many, or reached twice.
+        """
+        own = self.support()
+        missing, more = support - own, own - support
+        for graph, word in ((missing, "is not reached"), (more, "is reached and should not be")):
+            if graph.num_edges:
+                adj = graph.adjacency()
+                raise ArgumentError("partition", "the support", f"({int(adj.target[0])}, {int(adj.indices[0])}) {word}")
+        if self.num_pairs != support.num_edges:
+            raise ArgumentError("partition", f"{support.num_edges} pairs, each once", f"{self.num_pairs}")
+
+    def masked(self, mask: Tensor) -> Partition:
+        """One partition an example, of what the tokens that a boolean mask [B, N] marks hear of each other.
+
+        >>> from hgraph.structure import partitions
+        >>> some = partitions.fixed(6, 2).masked(torch.tensor([[True, True, True, False, False, False]]))
+        >>> some.support().equal(patterns.causal(6) & patterns.padded(6, [3]))
+        True
+        """
+        direct = tuple(_masked(g, mask, mask) for g in self.direct)
+        return Partition(direct, tuple(r.masked(mask) for r in self.regions))
+
+    def to(self, device: torch.device | str) -> Partition:
+        """The same on another device."""
+        return Partition(tuple(g.to(device) for g in self.direct), tuple(r.to(device) for r in self.regions))
+
+    def __repr__(self) -> str:
+        """Sizes, not tensors."""
+        count = sum(r.num_regions for r in self.regions)
+        direct = sum(g.num_edges for g in self.direct)
+        return (
+            f"Partition({self.num_tokens} tokens, {direct} direct edges, {self.num_edges - direct} to {count} regions)"
+        )
+
+
+def _masked(graph: TokenGraph, targets: Tensor, sources: Tensor) -> TokenGraph:
+    """The edges between marked targets [B, T] and marked sources [B, S], along the graph's own order."""
+    order = graph.order
+    if order is not None:
+        targets, sources = targets[:, order], sources[:, order]
+    plain = dataclasses.replace(graph, order=None)
+    return dataclasses.replace(plain & patterns.present(targets, sources), order=order)

@@ -1,0 +1,11 @@
+"""Ways to cut what tokens hear into single tokens and regions; each a `Partition` of the causal or the full support.
+
+>>> from hgraph.structure import partitions
+>>> partitions.logsparse(1024)
+Partition(1024 tokens, 1536 direct edges, 4608 to 511 regions)
+"""
+
+from hgraph.structure.partitions.grid import horizontal, row_major, vertical
+from hgraph.structure.partitions.line import fixed, logsparse
+
+__all__ = ["fixed", "horizontal", "logsparse", "row_major", "vertical"]

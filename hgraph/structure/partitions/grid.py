@@ -1,0 +1,167 @@
+"""Partitions of the cells of a grid, row by row: what is off a cell's own row and column, as regions.
+
+The last row may be shorter than the others. Regions are named after one of their cells, so that there are as many as
+tokens: those of a column up to (or from) each cell, those of a row up to (or from) each cell.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from hgraph.structure._arguments import whole
+from hgraph.structure.partition import Layout, Partition, Regions
+from hgraph.structure.patterns._make import graph_of
+from hgraph.structure.token_graph import TokenGraph
+
+__all__ = ["horizontal", "row_major", "vertical"]
+
+
+class _Grid(NamedTuple):
+    """Cells in the order of rows (tokens) and of columns (places)."""
+
+    n: int
+    columns: int
+    token: Tensor  # [n]
+    begin: Tensor  # [n], where each token's row begins
+    end: Tensor  # [n], one past where it ends
+    order: Tensor  # [n], the token at each place
+    row: Tensor  # [n], of the token at each place
+    column: Tensor  # [n], of the token at each place
+    first: Tensor  # [columns], where each column begins
+    height: Tensor  # [columns]
+
+    def down(self, row: Tensor, start: Tensor, stop: Tensor) -> TokenGraph:
+        """A graph whose runs go down columns."""
+        return graph_of(row, start, stop, self.n, self.n, self.order)
+
+    def along(self, row: Tensor, start: Tensor, stop: Tensor) -> TokenGraph:
+        """A graph whose runs go along rows."""
+        return graph_of(row, start, stop, self.n, self.n)
+
+
+def _grid(n: int, columns: int) -> _Grid:
+    token, m = torch.arange(whole("n", n)), whole("columns", columns, 1)
+    rows = -(-n // m)
+    begin = token - token % m
+    order = torch.arange(rows * m).view(rows, m).T.flatten()
+    order = order[order < n]
+    line = torch.arange(m)
+    height = (n - line + m - 1).div(m, rounding_mode="floor").clamp(min=0)
+    row, column = order.div(m, rounding_mode="floor"), order % m
+    return _Grid(
+        n, m, token, begin, (begin + m).clamp(max=n), order, row, column, height.cumsum(0) - height, height
+    )  # fmt: skip
+
+
+def _cross(grid: _Grid, causal: bool) -> tuple[TokenGraph, TokenGraph]:
+    """Each cell's row with the cell itself, and its column without it."""
+    stop = grid.token + 1 if causal else grid.end
+    return grid.along(grid.token, grid.begin, stop), _rest_of_column(grid, 0, causal)
+
+
+def _rest_of_column(grid: _Grid, shift: int, causal: bool, *, last: bool = False) -> TokenGraph:
+    """Cells of the column ``shift`` to the right, of other rows than one's own (of earlier ones if causal).
+
+    With ``last`` the last cell of a last row too short to have that column is taken for it: it stands for the whole row
+    in `row_major` and for all that is left of the receiver in `horizontal`.
+    """
+    place, other = torch.arange(grid.n), grid.column + shift
+    inside = (other >= 0) & (other < grid.columns)
+    place, other, own = place[inside], other[inside], grid.row[inside]
+    begin, end = grid.first[other], grid.first[other] + grid.height[other]
+    row, start, stop = [place], [begin], [torch.minimum(begin + own, end)]
+    if not causal:
+        row, start, stop = [*row, place], [*start, begin + own + 1], [*stop, end]
+        width = grid.n % grid.columns
+        if last and width:
+            far = place[(other >= width) & (own < grid.n // grid.columns)]
+            at = (grid.first[width - 1] + grid.height[width - 1] - 1).expand(len(far))
+            row, start, stop = [*row, far], [*start, at], [*stop, at + 1]
+    return grid.down(torch.cat(row), torch.cat(start), torch.cat(stop))
+
+
+def vertical(n: int, columns: int, *, causal: bool = True) -> Partition:
+    """A cell's row and column directly; of each other column what is above the row, and what is below it.
+
+    Args:
+        n: tokens, the cells of a grid row by row; the last row may be shorter.
+        columns: of the grid.
+        causal: whether only cells up to one's own are heard: of the row what is before, of the columns what is above.
+
+    >>> from hgraph import patterns
+    >>> vertical(7, 3).support().equal(patterns.causal(7))
+    True
+    """
+    grid = _grid(n, columns)
+    place, first = torch.arange(n), grid.first[grid.column]
+    families = []
+    for below in (False,) if causal else (False, True):
+        if below:
+            members = grid.down(place, place, first + grid.height[grid.column])
+            begin = grid.end
+        else:
+            members = grid.down(place, first, place + 1)
+            begin = grid.begin - columns
+        end, own = (begin + columns).clamp(max=n), begin + grid.token - grid.begin
+        there = (begin >= 0) & (begin < n)
+        row, start = grid.token[there].repeat(2), torch.cat([begin[there], (own + 1)[there]])
+        stop = torch.cat([torch.minimum(own, end)[there], end[there]])
+        families.append(Regions(members, grid.along(row, start, stop), Layout("line", columns, 0, below)))
+    return Partition(_cross(grid, causal), _heard(families))
+
+
+def horizontal(n: int, columns: int, *, causal: bool = True, split: bool = False) -> Partition:
+    """A cell's row and column directly; of each other row the rest as one region, or what is left and what is right.
+
+    Args:
+        n: tokens, the cells of a grid row by row; the last row may be shorter.
+        columns: of the grid.
+        causal: whether only cells up to one's own are heard; then one region a row, in both directions two.
+        split: two regions a row where causal, too.
+    """
+    grid = _grid(n, columns)
+    token = grid.token
+    if causal and not split:
+        start, stop = torch.cat([grid.begin, token + 1]), torch.cat([token, grid.end])
+        members = grid.along(token.repeat(2), start, stop)
+        heard = _rest_of_column(grid, 0, True) if columns > 1 else grid.along(token[:0], token[:0], token[:0])
+        families = [Regions(members, heard, Layout("others", columns))]
+    else:
+        left = Regions(
+            grid.along(token, grid.begin, token + 1),
+            _rest_of_column(grid, -1, causal, last=True),
+            Layout("line", columns, 1),
+        )
+        right = Regions(
+            grid.along(token, token, grid.end), _rest_of_column(grid, 1, causal), Layout("line", columns, 1, True)
+        )
+        families = [left, right]
+    return Partition(_cross(grid, causal), _heard(families))
+
+
+def row_major(n: int, columns: int, *, causal: bool = True, twice: bool = False) -> Partition:
+    """A cell's row directly; every other row whole, asked by the query of its cell in the receiver's column.
+
+    Args:
+        n: tokens, the cells of a grid row by row; a shorter last row answers receivers beyond it by its last cell.
+        columns: of the grid.
+        causal: whether only cells up to one's own are heard.
+        twice: in both directions, whether a token also hears its own row as a region, as some published code has it.
+            That is no partition.
+    """
+    grid = _grid(n, columns)
+    stop = grid.token + 1 if causal else grid.end
+    members, heard = grid.along(grid.token, grid.begin, grid.end), _rest_of_column(grid, 0, causal, last=True)
+    if twice and not causal:
+        place = torch.arange(n)
+        heard = heard | grid.down(place, place, place + 1)
+    direct = grid.along(grid.token, grid.begin, stop)
+    return Partition((direct,), _heard([Regions(members, heard, Layout("own", columns))]))
+
+
+def _heard(families: list[Regions]) -> tuple[Regions, ...]:
+    """Those that anybody hears."""
+    return tuple(f for f in families if f.heard.num_runs)

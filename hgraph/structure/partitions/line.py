@@ -1,0 +1,91 @@
+"""Partitions of tokens on a line: segments, and the blocks of a binary tree."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from hgraph.structure import patterns
+from hgraph.structure._arguments import whole
+from hgraph.structure.partition import Layout, Partition, Regions
+from hgraph.structure.patterns._make import graph_of
+from hgraph.structure.token_graph import TokenGraph
+
+__all__ = ["fixed", "logsparse"]
+
+
+def fixed(n: int, size: int, *, causal: bool = True, twice: bool = False) -> Partition:
+    """A token's own segment directly (up to itself if causal), every other one (every earlier one) as a region.
+
+    Args:
+        n: tokens.
+        size: tokens of a segment; the last one may be shorter. About the root of n costs the fewest edges.
+        causal: whether only tokens up to one's own are heard.
+        twice: in both directions, whether a token also hears its own segment as a region, as some published code has
+            it. That is no partition.
+
+    >>> fixed(6, 2).support().equal(patterns.causal(6))
+    True
+    """
+    rows, blocks = torch.arange(whole("n", n)), -(-n // whole("size", size, 1))
+    direct = patterns.block_local(n, size, causal=causal)
+    count = max(blocks - 1, 0) if causal else blocks
+    if count == 0 or (blocks == 1 and not twice):
+        return Partition((direct,))
+    first = torch.arange(count) * size
+    members = graph_of(torch.arange(count), first, (first + size).clamp(max=n), count, n)
+    own, zero = rows.div(size, rounding_mode="floor"), torch.zeros_like(rows)
+    if causal:
+        heard = graph_of(rows, zero, own, n, count)
+    elif twice:
+        heard = patterns.full(n, count)
+    else:
+        heard = graph_of(rows.repeat(2), torch.cat([zero, own + 1]), torch.cat([own, zero + count]), n, count)
+    return Partition((direct,), (Regions(members, heard, Layout("segments", size)),))
+
+
+def logsparse(n: int, *, causal: bool = True) -> Partition:
+    r"""A token and its neighbour directly, the rest as the few blocks of a binary tree that it is the sum of.
+
+    .. math:: [0, i) = \dot\bigcup_{l:\, \text{bit } l \text{ of } i}
+              \big[ (\lfloor i / 2^l \rfloor - 1) \, 2^l,\; \lfloor i / 2^l \rfloor \, 2^l \big)
+
+    and the mirror image of it for the tokens after i, where all are heard; for n a power of two these are the siblings
+    of i's ancestors. Blocks of one token are direct edges.
+
+    >>> logsparse(1024).num_edges                  # n (1 + log2(n) / 2)
+    6144
+    """
+    rows = torch.arange(whole("n", n))
+    before = rows % 2
+    after = torch.zeros_like(rows) if causal else (n - 1 - rows) % 2
+    direct = graph_of(rows, rows - before, rows + 1 + after, n, n)
+    families = [_tree(n, mirrored) for mirrored in ((False,) if causal else (False, True))]
+    return Partition((direct,), tuple(f for f in families if f is not None))
+
+
+def _tree(n: int, mirrored: bool) -> Regions | None:
+    """The blocks before each token, or, counted from the other end, those after it."""
+    tokens = torch.arange(n)
+    row, source, first, last, count = [], [], [], [], 0
+    level = 1
+    while 1 << level < n:
+        hears = tokens[(tokens >> level) % 2 == 1]
+        row.append(hears)
+        source.append(count + (hears >> (level + 1)))
+        begin = torch.arange(-(-n // (1 << level)) // 2) << (level + 1)  # the even blocks that have one after them
+        first.append(begin)
+        last.append(begin + (1 << level))
+        count, level = count + len(begin), level + 1
+    if not count:
+        return None
+    a, b, t, r = (torch.cat(x) for x in (first, last, row, source))
+    if mirrored:
+        a, b, t = n - b, n - a, n - 1 - t
+    members = graph_of(torch.arange(count), a, b, count, n)
+    return Regions(members, _edges(t, r, n, count), Layout("tree", reverse=mirrored))
+
+
+def _edges(row: Tensor, source: Tensor, targets: int, sources: int) -> TokenGraph:
+    """Single edges, in any order."""
+    return graph_of(row, source, source + 1, targets, sources)
