@@ -16,7 +16,18 @@ from torch.utils.weak import WeakTensorKeyDictionary
 
 from hgraph.structure.blocks import CAUSAL, FULL, BlockAdjacency
 
-__all__ = ["SMALL", "Plan", "Segment", "Step", "additive", "is_diagonal", "plan_of", "structure_of", "tensors_of"]
+__all__ = [
+    "SMALL",
+    "Plan",
+    "Segment",
+    "Step",
+    "additive",
+    "is_diagonal",
+    "is_gathered",
+    "plan_of",
+    "structure_of",
+    "tensors_of",
+]
 
 SMALL = 32  # tiles of fewer tokens are gathered, many rows at once
 _SCORES_A_STEP = 1 << 14  # scores a head of one gathered step: bounds the copies of keys and values
@@ -99,8 +110,13 @@ def plan_of(flat: Sequence[Tensor], queries: int = 1, keys: int = 1) -> Plan:
     return kept[1]
 
 
+def is_gathered(part: BlockAdjacency, queries: int = 1) -> bool:
+    """Whether many rows make a step: small tiles, and masks that few tiles share, those of content, read once."""
+    return part.block * queries < SMALL or 2 * len(part.mask) > max(int(part.count.sum()), 16)
+
+
 def _steps(part: BlockAdjacency, queries: int, keys: int) -> Iterator[Step]:
-    pairs = None if part.block * queries >= SMALL else queries * keys
+    pairs = queries * keys if is_gathered(part, queries) else None
     for b in range(part.batch):
         examples = slice(None) if part.batch == 1 else slice(b, b + 1)
         for low, high in _equal_heads(part, b):
@@ -160,7 +176,8 @@ def _gathered(part: BlockAdjacency, b: int, h: int, examples: slice, heads: slic
     for size in count.unique().tolist():
         if not size:
             continue
-        at_once = max(1, _SCORES_A_STEP // (size * block * block * pairs))
+        scores = _SCORES_A_STEP if block < SMALL else 16 * _SCORES_A_STEP
+        at_once = max(1, scores // (size * block * block * pairs))
         for kind in (whole, ~whole):
             for own in ((count == size) & kind).nonzero().flatten().split(at_once):
                 if not len(own):

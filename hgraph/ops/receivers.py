@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from hgraph.ops._tile_plan import SMALL, Plan, Segment, Step, plan_of, tensors_of
+from hgraph.ops._tile_plan import Plan, Segment, Step, is_gathered, plan_of, tensors_of
 from hgraph.ops._tile_scores import Given
 from hgraph.ops.block_attend import attended, flows, is_fused
 from hgraph.ops.linear import widened
@@ -25,11 +25,13 @@ _PAIRS_A_CALL = 150_000  # small products are slower: it takes so many pairs sav
 
 def is_skipping(tiles: BlockAdjacency, head_mask: Tensor) -> bool:
     """Whether leaving rows out saves more than smaller products cost; reads the mask, so on a CPU alone."""
-    if tiles.block < SMALL or not head_mask.is_cpu or not head_mask.numel():
+    if not head_mask.is_cpu or not head_mask.numel():
         return False
     if torch.compiler.is_compiling() or torch._C._functorch.peek_interpreter_stack() is not None:
         return False
     if type(head_mask) is not Tensor:  # a fake one has no numbers
+        return False
+    if any(is_gathered(part) for part in tiles.parts()):
         return False
     share = float(head_mask.sum()) / head_mask.numel()
     a_row = tiles.num_tiles * tiles.block**2 / max(len(tiles.row) * tiles.batch * tiles.heads, 1)

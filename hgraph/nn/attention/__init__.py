@@ -4,6 +4,7 @@ from hgraph.nn.attention.axial import AxialAttention
 from hgraph.nn.attention.combiner import CombinerAttention
 from hgraph.nn.attention.head_router import HeadRouter, QueryNormRouter
 from hgraph.nn.attention.kinds import AttentionKind, require_kind, supported_kinds
+from hgraph.nn.attention.kmeans import OnlineKMeans
 from hgraph.nn.attention.landmark import LandmarkAttention, insert_landmarks, is_landmark, landmark_attention
 from hgraph.nn.attention.landmark_state import LandmarkState
 from hgraph.nn.attention.layer import CrossAttention, SelfAttention
@@ -13,6 +14,8 @@ from hgraph.nn.attention.power import PowerAttention
 from hgraph.nn.attention.record import AttentionRecord, record_attention
 from hgraph.nn.attention.regions import Summary, combiner_attention, ready_partition
 from hgraph.nn.attention.rotary import rotate
+from hgraph.nn.attention.routed import RoutedRecord
+from hgraph.nn.attention.routing import RoutingAttention
 from hgraph.nn.attention.sqa import SparseQueryAttention
 from hgraph.nn.attention.state import KVState
 
@@ -28,8 +31,11 @@ __all__ = [
     "LandmarkState",
     "MixtureOfHeadAttention",
     "MoAAttention",
+    "OnlineKMeans",
     "PowerAttention",
     "QueryNormRouter",
+    "RoutedRecord",
+    "RoutingAttention",
     "SelfAttention",
     "SpanRule",
     "SparseQueryAttention",

@@ -29,25 +29,30 @@ class KVState:
         self.capacity = whole("capacity", capacity, 1)
         self._keys: Tensor | None = None
         self._values: Tensor | None = None
+        self._more: list[Tensor] = []
         self._length = 0
 
     def __len__(self) -> int:
         """Tokens held."""
         return self._length
 
-    def append(self, key: Tensor, value: Tensor) -> tuple[Tensor, Tensor]:
-        """Add [..., T, H, D] of new tokens; gives those of all tokens so far. Not differentiable in older tokens."""
+    def append(self, key: Tensor, value: Tensor, *more: Tensor) -> tuple[Tensor, ...]:
+        """Add [..., T, H, D] of new tokens; gives those of all tokens so far. Not differentiable in older tokens.
+
+        What else a layer keeps of each token is ``more``.
+        """
         low, high = self._length, self._length + key.shape[-3]
         if high > self.capacity:
             hint = f"Make the state larger: KVState({high})"
             raise ArgumentError("state", f"room for {high} tokens", f"a capacity of {self.capacity}", hint)
         if self._keys is None or self._values is None:
-            self._keys, self._values = (self._room(x) for x in (key, value))
+            self._keys, self._values, *self._more = (self._room(x) for x in (key, value, *more))
+        kept = (self._keys, self._values, *self._more)
         with torch.no_grad():
-            self._keys[..., low:high, :, :] = key
-            self._values[..., low:high, :, :] = value
+            for old, new in zip(kept, (key, value, *more), strict=True):
+                old[..., low:high, :, :] = new
         self._length = high
-        return self._keys[..., :high, :, :], self._values[..., :high, :, :]
+        return tuple(x[..., :high, :, :] for x in kept)
 
     def _room(self, x: Tensor) -> Tensor:
         return x.new_zeros(*x.shape[:-3], self.capacity, *x.shape[-2:])

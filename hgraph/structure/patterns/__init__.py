@@ -9,7 +9,7 @@ TokenGraph(1024 x 1024, 129854 edges, cpu)
 (True, 43)
 
 What content decides inside a forward is a list of tiles instead (`topk_members`, `tree_topk`), for
-`BlockAdjacency.trusted`.
+`BlockAdjacency.trusted`; or tokens are laid out by it (`grouped`) and hear runs of each other (`of_runs`).
 """
 
 from hgraph.structure.patterns.content import clusters, packed, padded, present, random, sink_band, top_k
@@ -26,6 +26,7 @@ from hgraph.structure.patterns.distance import (
 )
 from hgraph.structure.patterns.place import axial, block_local, global_tokens, hilbert_windows, landmark_blocks, sinks
 from hgraph.structure.patterns.select import from_boundaries, topk_members, tree_topk
+from hgraph.structure.patterns.slots import grouped, of_runs
 from hgraph.structure.patterns.vertices import beside, summaries, with_extra
 
 __all__ = [
@@ -38,10 +39,12 @@ __all__ = [
     "from_boundaries",
     "full",
     "global_tokens",
+    "grouped",
     "hilbert_windows",
     "landmark_blocks",
     "longnet",
     "none",
+    "of_runs",
     "packed",
     "padded",
     "power",

@@ -19,6 +19,7 @@ from hgraph.nn import (
     MixtureOfHeadAttention,
     MoAAttention,
     PowerAttention,
+    RoutingAttention,
     SelfAttention,
     SparseQueryAttention,
 )
@@ -59,6 +60,9 @@ CASES = {
     "MixtureOfHeadAttention": Case(lambda: MixtureOfHeadAttention(DIM, 4, shared_heads=2, top_k=1), tokens),
     "MoAAttention": Case(lambda: MoAAttention(DIM, 2, [SpanRule(2, 0.0), SpanRule(0, 0.5)], sink=1, block=2), tokens),
     "PowerAttention": Case(lambda: PowerAttention(DIM, 2, block=2, window=1, rotary=100.0), tokens),
+    "RoutingAttention": Case(
+        lambda: RoutingAttention(DIM, 2, num_clusters=2, cluster_size=3, local_heads=1, local_window=2), tokens
+    ),
     "SelfAttention": Case(lambda: SelfAttention(DIM, 4, pattern=WINDOW, num_kv_heads=2, causal=True), tokens),
     "SparseQueryAttention": Case(lambda: SparseQueryAttention(DIM, 4, num_query_heads=2, num_kv_heads=1), tokens),
 }

@@ -1,0 +1,66 @@
+"""What routing attention did in one call, for `record_attention`."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from hgraph.nn.attention.record import AttentionRecord
+from hgraph.nn.attention.routes import Routes
+from hgraph.structure import Adjacency, BlockAdjacency
+
+__all__ = ["Heard", "RoutedRecord"]
+
+
+class Heard(NamedTuple):
+    """What some neighbouring heads heard: by token, and by slot where the tokens went to slots.
+
+    Attributes:
+        out: [B, N, H, D].
+        tiles: who heard whom among the slots.
+        lse: [B, P, H], of each slot.
+        routes: the tokens in the slots; None where the slots are the tokens.
+    """
+
+    out: Tensor
+    tiles: BlockAdjacency
+    lse: Tensor
+    routes: Routes | None
+
+
+@dataclass(frozen=True)
+class RoutedRecord(AttentionRecord):
+    """One call of routing attention: its parts are the local heads and the routing ones."""
+
+    parts: tuple[Heard, ...] = ()
+    scale: float = 1.0
+    surplus: float = 0.0  # added to the number of a token's clusters
+    listens: Tensor | None = None
+
+    def weights(self, *, example: int = 0, head: int = 0) -> tuple[Adjacency, Tensor]:
+        """The edges of one example and head, and the share [E] of each, the mean over the clusters of its target."""
+        part, own = self.parts[0], head
+        for part in self.parts:
+            if own < part.out.shape[2]:
+                break
+            own -= part.out.shape[2]
+        tiles, routes = part.tiles, part.routes
+        adj = tiles.adjacency(example=example if tiles.batch > 1 else 0, head=own if tiles.heads > 1 else 0)
+        target, source = adj.target.long(), adj.indices.long()
+        lse = part.lse[example, :, own][target]
+        count = torch.ones_like(lse)
+        if routes is not None:
+            tokens = routes.query[example, own]
+            target, source = tokens[target], routes.key[example, own][source]
+            clusters = torch.bincount(tokens[tokens >= 0], minlength=self.query.shape[1])
+            count = clusters[target].to(lse.dtype) + self.surplus
+        score = (self.query[example, target, head] * self.key[example, source, head]).sum(-1) * self.scale
+        share = torch.exp(score.to(lse.dtype) - lse) / count
+        if self.listens is not None:
+            share = share * self.listens[example, :, head][target]
+        sizes = {"num_targets": self.query.shape[1], "num_sources": self.key.shape[1]}
+        found = Adjacency.from_coo(target=target, source=source, weight=share, duplicates="sum", **sizes)
+        return found.with_weight(None), found.weight  # type: ignore[return-value]

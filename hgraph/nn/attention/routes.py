@@ -1,0 +1,149 @@
+"""The structure of routing attention: which slots tokens go to, and which slots hear each other."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from hgraph.structure import Adjacency, BlockAdjacency, patterns
+from hgraph.structure.patterns.slots import grouped, of_runs
+
+__all__ = ["Routes", "by_claim", "by_nearest", "nearby"]
+
+
+class Routes(NamedTuple):
+    """Tokens brought to slots, where those of a cluster lie side by side and each hears one run of them.
+
+    Attributes:
+        query: int64 [B, H, P], the token in each slot of queries; -1 for nobody.
+        key: int64 [B, H, P'], the same of keys.
+        start: [B, H, P], the first slot of keys that each slot of queries hears.
+        stop: [B, H, P], one past the last.
+        reach: [B, H, P], the slots of keys up to which it looks, if it hears them or not.
+        most: the most tiles of keys that a tile of queries looks at.
+        block: slots a tile.
+    """
+
+    query: Tensor
+    key: Tensor
+    start: Tensor
+    stop: Tensor
+    reach: Tensor
+    most: int
+    block: int
+
+    def tiles(self) -> BlockAdjacency:
+        """Who hears whom among the slots."""
+        return of_runs(
+            self.start,
+            self.stop,
+            num_sources=self.key.shape[-1],
+            block=self.block,
+            most=self.most,
+            reach=self.reach,
+        )
+
+    @staticmethod
+    def members(token: Tensor, count: int) -> Adjacency:
+        """Slots that hear their token: B P H of them, of B N H tokens and, last, nobody; its transpose leads back."""
+        batch, heads, _ = token.shape
+        example = torch.arange(batch, device=token.device).view(-1, 1, 1)
+        head = torch.arange(heads, device=token.device).view(1, -1, 1)
+        source = torch.where(token < 0, batch * count * heads, (example * count + token) * heads + head)
+        source = source.transpose(1, 2).flatten()
+        indptr = torch.arange(len(source) + 1, device=token.device)
+        return Adjacency.trusted(indptr=indptr, indices=source, num_sources=batch * count * heads + 1)
+
+
+def by_nearest(query: Tensor, key: Tensor, num_clusters: int, size: int, *, block: int, itself: bool) -> Routes:
+    """Every query hears the last keys of its cluster, up to its own place in the sequence.
+
+    Args:
+        query: int64 [B, H, T], the cluster of each query, -1 for none; queries are the last T of the S tokens.
+        key: int64 [B, H, S], the cluster of each key.
+        num_clusters: C.
+        size: w, how many keys are heard.
+        block: slots a tile.
+        itself: whether a token hears itself; if not, it does so only where nobody else is.
+    """
+    targets, sources = query.shape[-1], key.shape[-1]
+    keys = grouped(key, num_clusters, block)
+    # Among keys sorted by cluster and place: how many of a query's cluster come up to its place.
+    code = torch.where(key < 0, num_clusters, key) * sources + torch.arange(sources, device=key.device)
+    ordered, own = code.contiguous().sort(-1).values, query.clamp(min=0).contiguous()
+    place = torch.arange(sources - targets, sources, device=key.device)
+    count = torch.searchsorted(ordered, own * sources + place, right=True) - torch.searchsorted(ordered, own * sources)
+    first = keys.first.gather(-1, own)
+    last = first + count - 1
+    stop = last + 1 if itself else torch.where(count > 1, last, last + 1)
+    start = torch.maximum(first, stop - size)
+    heard = (query >= 0) & (count > 0)
+    if query is key and not itself:  # each stands where its key does
+        token = keys.token
+    else:  # queries whose last key lies in one tile go together, so a tile of them hears a bounded number of tiles
+        group = torch.where(heard, last.div(block, rounding_mode="floor"), -1)
+        token = grouped(group, keys.token.shape[-1] // block, block).token
+    at = token.clamp(min=0)
+    start, stop, reach = (torch.where(token < 0, 0, x.gather(-1, at)) for x in (start, stop, last + 1))
+    return Routes(token, keys.token, start, stop, reach, -(-size // block) + 1, block)
+
+
+def by_claim(query: Tensor, key: Tensor, size: int, *, block: int, causal: bool, itself: bool, by_rank: bool) -> Routes:
+    """Every centroid claims the queries and the keys nearest to it, and these hear each other.
+
+    Args:
+        query: scores [B, H, C, T], -inf for what may not be claimed.
+        key: scores [B, H, C, S].
+        size: w.
+        block: slots a tile.
+        causal: whether a query hears only keys up to its own place in the sequence.
+        itself: whether a token hears itself; if not (queries are keys, causal), only where nobody else is.
+        by_rank: whether ranks within the cluster are compared in place of places in the sequence, as published.
+    """
+    queries = patterns.topk_members(query, min(size, query.shape[-1]))
+    keys = queries if key is query else patterns.topk_members(key, min(size, key.shape[-1]))
+    width = -(-keys.shape[-1] // block) * block
+    base = width * torch.arange(key.shape[2], device=key.device).unsqueeze(1)
+    empty = (keys < 0).sum(-1, keepdim=True)  # entries of a list that names fewer than w come first
+    start, rank = base + empty, torch.arange(queries.shape[-1], device=key.device)
+    if not causal:
+        count = torch.full_like(queries, keys.shape[-1])
+    elif by_rank:
+        count = (rank + 1).expand_as(queries)
+    else:
+        count = torch.searchsorted(keys, queries, right=True)
+    stop = base + count
+    stop = stop if itself else torch.where(stop - 1 > start, stop - 1, stop)
+    start = start.expand_as(stop)
+    stop = torch.where(queries < 0, start, stop)
+
+    def laid_out(x: Tensor, fill: int) -> Tensor:
+        short = -(-x.shape[-1] // block) * block - x.shape[-1]
+        return torch.nn.functional.pad(x, (0, short), value=fill).flatten(2)
+
+    runs = laid_out(start, 0), laid_out(stop, 0), laid_out(stop, 0)
+    token = laid_out(queries, -1)
+    return Routes(token, token if keys is queries else laid_out(keys, -1), *runs, width // block, block)
+
+
+def nearby(
+    targets: int, sources: int, window: int, *, causal: bool, block: int, present: Tensor | None, device: torch.device
+) -> BlockAdjacency:
+    """Blocks of ``window`` tokens that hear themselves and the one before, and the one after if not causal.
+
+    The targets are the last of the sources; ``present`` [B, S] leaves out padding.
+    """
+    place = torch.arange(sources - targets, sources, device=device)
+    own = place.div(window, rounding_mode="floor")
+    start = ((own - 1) * window).clamp(min=0)
+    stop = place + 1 if causal else ((own + 2) * window).clamp(max=sources)
+    start, stop = start.expand(1, 1, -1), stop.expand(1, 1, -1)
+    most = -(-(3 * window) // block) + 2
+    if present is None:
+        return of_runs(start, stop, num_sources=sources, block=block, most=most)
+    here = present.unsqueeze(1)
+    stop = torch.where(here[..., sources - targets :], stop, start)
+    start = start.expand_as(stop)
+    return of_runs(start, stop, num_sources=sources, block=block, most=most, heard=here)

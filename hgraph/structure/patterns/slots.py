@@ -1,0 +1,130 @@
+"""Tokens laid out by content inside a forward, so that what is chosen by content lies side by side.
+
+Every size is that of a shape, and nothing waits for the device. Where a token goes within its group hangs on earlier
+tokens alone, and so does what lies before it in its tile: a causal sum has the same bits whatever comes later.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from hgraph.structure.blocks import BlockAdjacency, packed
+
+__all__ = ["Slots", "grouped", "of_runs"]
+
+
+class Slots(NamedTuple):
+    """A layout of N tokens in P slots.
+
+    Attributes:
+        slot: int64 [..., N], where each token went; -1 for one in no group.
+        token: int64 [..., P], who is in each slot; -1 for nobody.
+        first: int64 [..., C], the first slot of each group.
+    """
+
+    slot: Tensor
+    token: Tensor
+    first: Tensor
+
+
+def grouped(group: Tensor, count: int, block: int, *, slots: int | None = None) -> Slots:
+    """Tokens by group, in their order, every group from the beginning of a tile of ``block`` slots on.
+
+    Args:
+        group: integers [..., N] below ``count``, the group of each token; a negative one is in none.
+        count: C.
+        block: slots a tile.
+        slots: P, when fewer are known to do than the least that always does: N and a tile short of one a group.
+
+    >>> layout = grouped(torch.tensor([1, 0, 1, 1, -1]), 2, 2)
+    >>> layout.slot.tolist(), layout.token.tolist(), layout.first.tolist()
+    ([2, 0, 3, 4, -1], [1, -1, 0, 2, 3, -1], [0, 2])
+    """
+    n, device = group.shape[-1], group.device
+    if slots is None:
+        slots = (n + min(count, n) * (block - 1)) // block * block
+    key, order = torch.sort(torch.where(group < 0, count, group).long(), dim=-1, stable=True)
+    groups = torch.arange(count + 1, device=device).expand(*group.shape[:-1], count + 1).contiguous()
+    begin = torch.searchsorted(key.contiguous(), groups)
+    tiles = (begin.diff(dim=-1) + block - 1).div(block, rounding_mode="floor")
+    first = (tiles.cumsum(-1) - tiles) * block
+    own = key.clamp(max=max(count - 1, 0))
+    place = first.gather(-1, own) + torch.arange(n, device=device) - begin.gather(-1, own)
+    place = torch.where(key < count, place, slots)
+    token = order.new_full((*group.shape[:-1], slots + 1), -1).scatter(-1, place, order)[..., :slots]
+    place = torch.where(key < count, place, -1)
+    return Slots(torch.empty_like(place).scatter(-1, order, place), token, first)
+
+
+def of_runs(
+    start: Tensor,
+    stop: Tensor,
+    *,
+    num_sources: int,
+    block: int,
+    most: int,
+    reach: Tensor | None = None,
+    heard: Tensor | None = None,
+) -> BlockAdjacency:
+    """Tiles in which every target hears one run of sources, ``start .. stop - 1``, each under a mask of its own.
+
+    Args:
+        start: integers [B, H, T] (B = 1: every example, H = 1: every head).
+        stop: integers [B, H, T], at most S; a target with ``stop <= start`` hears nobody.
+        num_sources: S.
+        block: targets and sources a tile.
+        most: K, the most tiles that the runs of one tile of targets span together; what lies beyond is lost.
+        reach: None, or integers [B, H, T] from ``stop`` on: sources up to there are visited, if not heard. So which
+            tiles a target visits, and the order of its sums, can be kept from hanging on targets beside it.
+        heard: None, or booleans [B, H, S], the sources that are heard at all.
+
+    >>> tiles = of_runs(torch.tensor([[[0, 0, 1]]]), torch.tensor([[[1, 2, 3]]]), num_sources=3, block=2, most=2)
+    >>> tiles.adjacency().dense().int().tolist()
+    [[1, 0, 0], [1, 1, 0], [0, 1, 1]]
+    """
+    targets, device = start.shape[-1], start.device
+    rows, most = -(-targets // block), min(most, -(-num_sources // block))
+    begin, end, visit = (_by_tile(x, rows, block) for x in (start, stop, stop if reach is None else reach))
+    some = visit > begin
+    low = torch.where(some, begin, num_sources).amin(-1).div(block, rounding_mode="floor")
+    high = (torch.where(some, visit, 0).amax(-1) + block - 1).div(block, rounding_mode="floor")
+    count = (high - low).clamp(0, most)
+    place = torch.arange(most, device=device)
+    tile = torch.where(place < count.unsqueeze(-1), low.unsqueeze(-1) + place, 0)  # [B, H, rows, K]
+    byte = tile.unsqueeze(-1) * block + 8 * torch.arange(-(-block // 8), device=device)  # its first source
+    begin, end = (x.view(*x.shape[:3], 1, block, 1) - byte.unsqueeze(-2) for x in (begin, end))
+    bits = _below(end) & ~_below(begin)  # [B, H, rows, K, block, block / 8]
+    if heard is not None:
+        bits = bits & packed(_tiles_of(heard, tile, block)).unsqueeze(-2)
+    bits = bits.flatten(0, 3)
+    rule = torch.arange(len(bits), device=device)
+    return BlockAdjacency(
+        tile.int(),
+        rule.int().view(tile.shape),
+        count.int(),
+        torch.arange(rows, dtype=torch.int32, device=device),
+        bits,
+        torch.empty(targets, num_sources, 0, device=device),
+    )
+
+
+def _by_tile(x: Tensor, rows: int, block: int) -> Tensor:
+    """[B, H, rows, block], the last tile filled up with zeros."""
+    return torch.nn.functional.pad(x.int(), (0, rows * block - x.shape[-1])).unflatten(2, (rows, block))
+
+
+def _below(bound: Tensor) -> Tensor:
+    """A byte whose bits up to a bound are set: uint8."""
+    return ((1 << bound.clamp(0, 8)) - 1).to(torch.uint8)
+
+
+def _tiles_of(heard: Tensor, tile: Tensor, block: int) -> Tensor:
+    """[B, H, rows, K, block]: which sources of the named tiles are heard."""
+    tiles = -(-heard.shape[-1] // block)
+    own = _by_tile(heard, tiles, block).expand(*tile.shape[:2], tiles, block)
+    return own.gather(2, tile.flatten(2).long().unsqueeze(-1).expand(*tile.shape[:2], -1, block)).unflatten(
+        2, tile.shape[2:]
+    )
