@@ -10,7 +10,15 @@ import torch
 from hgraph import patterns
 from hgraph.errors import ArgumentError
 from hgraph.nn import MoAAttention, SelfAttention
-from hgraph.nn.attention import KVState, SpanRule, edge_influence, plan_spans, span_rules
+from hgraph.nn.attention import (
+    KVState,
+    SpanRule,
+    edge_influence,
+    pareto_plans,
+    plan_spans,
+    span_loss,
+    span_rules,
+)
 
 
 def numbers(*shape, seed=0):
@@ -49,6 +57,13 @@ def test_influence_is_the_change_of_the_linearised_loss():
                 assert abs(float(found[h, i, j]) - abs(float(change))) < 1e-12
 
 
+def test_influence_of_shared_keys_is_that_of_the_query_head_that_needs_them_most():
+    q, k, v, grad = numbers(9, 4, 4), numbers(9, 2, 4, seed=1), numbers(9, 2, 4, seed=2), numbers(9, 4, 4, seed=3)
+    found = edge_influence(q, k, v, grad, block=3)
+    each = edge_influence(q, k.repeat_interleave(2, 1), v.repeat_interleave(2, 1), grad, block=3)
+    torch.testing.assert_close(found, torch.stack([each[:2].amax(0), each[2:].amax(0)]))
+
+
 def test_the_gradient_is_that_of_the_shares():
     n = 7
     q, k, v, grad = (numbers(n, 4, seed=i) for i in range(4))
@@ -78,37 +93,73 @@ def test_the_limits():
     assert all(stream.of(head=h).equal(expected) for h in range(2))
 
 
+RULES = [SpanRule(0, b / 8) for b in (1, 2, 4, 6, 8)] + [SpanRule(32, 0.0)]
+BUDGET = {64: 0.6, 128: 0.55}
+
+
+def every_plan(influence):
+    """All 1,296 plans of four heads and six rules that keep the constraints, and what each loses at each length."""
+    alone = {
+        (n, h, r): sum(
+            float(matter[0, h, i, j]) for i in range(n // 8) for j in range(1, i + 1) if i - j >= RULES[r].blocks(n, 8)
+        )
+        for n, matter in influence.items()
+        for h in range(4)
+        for r in range(6)
+    }
+    plans = []
+    for choice in itertools.product(range(6), repeat=4):
+        share = {n: sum(min(RULES[r].blocks(n, 8) + 1, n // 8) / (n // 8) for r in choice) / 4 for n in BUDGET}
+        within = all(0.9 * bound - 1e-9 <= share[n] <= bound + 1e-9 for n, bound in BUDGET.items())
+        if within and len(set(choice)) <= 2:
+            plans.append((choice, {n: sum(alone[n, h, r] for h, r in enumerate(choice)) for n in influence}))
+    return plans
+
+
+def influence_of(seed):
+    return {n: numbers(1, 4, n // 8, n // 8, seed=seed + n).abs().tril() for n in (64, 128)}
+
+
 @pytest.mark.parametrize("seed", range(3))
 def test_the_plan_is_the_best_of_all(seed):
-    """Four heads and six rules: all 1,296 plans."""
-    rules = [SpanRule(0, b / 8) for b in (1, 2, 4, 6, 8)] + [SpanRule(32, 0.0)]
-    influence = {n: numbers(1, 4, n // 8, n // 8, seed=seed + n).abs().tril() for n in (64, 128)}
-    density = {64: 0.6, 128: 0.55}
-    plan = plan_spans(influence, rules, density, block=8)
+    influence = influence_of(seed)
+    plan, plans = plan_spans(influence, RULES, BUDGET, block=8), every_plan(influence)
+    assert abs(sum(plan.lost.values()) - min(sum(lost.values()) for _, lost in plans)) < 1e-9
+    assert dict(plans)[tuple(plan.rule[0].tolist())] == pytest.approx(plan.lost)
+    for n, matter in influence.items():
+        assert span_loss(matter, RULES, plan.rule, n, block=8) == pytest.approx(plan.lost[n])
 
-    def cost(choice):
-        total = 0.0
-        for n, matter in influence.items():
-            for h, r in enumerate(choice):
-                band = rules[r].blocks(n, 8)
-                total += sum(float(matter[0, h, i, j]) for i in range(n // 8) for j in range(1, i + 1) if i - j >= band)
-        return total
 
-    def allowed(choice):
-        within = all(
-            sum(min(rules[r].blocks(n, 8) + 1, n // 8) / (n // 8) for r in choice) / 4 <= bound + 1e-9
-            for n, bound in density.items()
-        )
-        return within and len(set(choice)) <= 2
+@pytest.mark.parametrize("seed", range(3))
+def test_the_pareto_set_is_that_of_all_plans(seed):
+    """Of all plans by the same slices; and none of the set is beaten by any plan at all."""
+    influence = influence_of(seed)
+    found, plans = pareto_plans(influence, RULES, BUDGET, block=8), [lost for _, lost in every_plan(influence)]
+    best = [min(plans, key=lambda lost, n=n: lost[n]) for n in influence]
+    low, high = ({n: f(lost[n] for lost in best) for n in influence} for f in (min, max))
+    picked = list(best)
+    for n, m in ((64, 128), (128, 64)):
+        for i in range(4):
+            a, b = (low[m] + (i + more) * (high[m] - low[m]) / 4 for more in (0, 1))
+            some = [lost for lost in plans if a - 1e-9 <= lost[m] <= b + 1e-9]
+            picked += [min(some, key=lambda lost, n=n: lost[n])] if some else []
+    beaten = [any(all(o[n] <= p[n] for n in p) and o != p for o in picked) for p in picked]
+    expected = sorted({tuple(round(x, 6) for x in p.values()) for p, b in zip(picked, beaten, strict=True) if not b})
+    assert sorted(tuple(round(x, 6) for x in plan.lost.values()) for plan in found) == expected
+    for plan in found:
+        assert not any(all(o[n] < x - 1e-9 for n, x in plan.lost.items()) for o in plans)
 
-    costs = {(h, r): cost([r if i == h else 4 for i in range(4)]) for h in range(4) for r in range(6)}
-    assert cost([4] * 4) == 0  # the full band removes nothing, so single costs add up
-    best = min(sum(costs[h, r] for h, r in enumerate(c)) for c in itertools.product(range(6), repeat=4) if allowed(c))
-    found = plan[0].tolist()
-    assert allowed(found)
-    assert abs(sum(costs[h, r] for h, r in enumerate(found)) - best) < 1e-9
+
+def test_budgets_hold_and_are_used():
+    influence = influence_of(0)
+    for plan in pareto_plans(influence, RULES, BUDGET, block=8):
+        for n, bound in BUDGET.items():
+            share = sum(min(RULES[r].blocks(n, 8) + 1, n // 8) / (n // 8) for r in plan.rule[0].tolist()) / 4
+            assert 0.9 * bound - 1e-9 <= share <= bound + 1e-9
     with pytest.raises(ArgumentError, match="density: expected a budget that some plan keeps"):
-        plan_spans(influence, rules, {64: 0.01}, block=8)
+        plan_spans(influence, RULES, {64: 0.01}, block=8)
+    with pytest.raises(ArgumentError, match="density: expected a budget that some plan keeps"):
+        pareto_plans(influence, RULES, {64: 0.01}, block=8)
 
 
 def test_long_heads_get_long_spans():
@@ -122,8 +173,8 @@ def test_long_heads_get_long_spans():
         matters.append(decay.unflatten(1, (blocks, block)).unflatten(0, (blocks, block)).sum((1, 3)))
     influence = torch.stack([matters[0]] * 8 + [matters[1]] * 8).unsqueeze(0)
     rules = [SpanRule(0, b / 8) for b in range(1, 9)]
-    plan = plan_spans({n: influence}, rules, {n: 0.5}, block=block)[0]
-    slopes = [rules[int(r)].beta for r in plan]
+    plan = plan_spans({n: influence}, rules, {n: 0.5}, block=block)
+    slopes = [rules[r].beta for r in plan.rule[0].tolist()]
     assert max(slopes[:8]) <= 0.25
     assert min(slopes[8:]) >= 0.5
 
@@ -140,6 +191,42 @@ def test_decoding_is_the_whole_forward():
     x, state = numbers(1, 30, 8), KVState(30)
     steps = torch.cat([layer(x[:, :13], state=state), *(layer(x[:, t : t + 1], state=state) for t in range(13, 30))], 1)
     torch.testing.assert_close(steps, layer(x), rtol=1e-12, atol=1e-12)
+
+
+@pytest.mark.parametrize("kv", [4, 2, 1])
+@pytest.mark.parametrize(("n", "first"), [(30, 13), (30, 1), (27, 27), (7, 3)])
+def test_rings_hold_what_is_read_again(kv, n, first):
+    """Decoding over rings is the whole forward, below and above the spans, whatever the block divides."""
+    rules = [SpanRule(4, 0.0), SpanRule(0, 0.5), SpanRule(0, 1.0), SpanRule(4, 0.0)]
+    layer = MoAAttention(16, 4, rules, num_kv_heads=kv, sink=3, block=4, rotary=100.0).double()
+    x, state = numbers(2, n, 16), layer.span_state(30)
+    parts = [layer(x[:, :first], state=state)]
+    parts += [layer(x[:, t : t + 1], state=state) for t in range(first, n - 2)] + [
+        layer(x[:, max(first, n - 2) :], state=state)
+    ]
+    rows = layer.graph_of(30).select(range(n)).crop(n)
+    expected = layer.out(layer.heads(x, graph=rows).flatten(-2))
+    torch.testing.assert_close(torch.cat(parts, 1), expected, rtol=1e-12, atol=1e-12)
+    spans = {4: [4, 16, 30, 4], 2: [16, 30], 1: [30]}[kv]  # of 30 tokens, in blocks of 4; shared keys take the longest
+    assert state.num_held == sum(3 + span for span in spans)
+    assert len(state) == n
+
+
+def test_span_states_say_what_is_wrong():
+    layer = MoAAttention(8, 2, [SpanRule(4, 0.0)] * 2, sink=2, block=4)
+    state = layer.span_state(5)
+    with pytest.raises(ArgumentError, match="state: expected room for 6 tokens, got a capacity of 5"):
+        layer(torch.zeros(1, 6, 8), state=state)
+    with pytest.raises(ArgumentError, match="state: expected a KVState beside a graph"):
+        layer(torch.zeros(1, 1, 8), state=state, head_mask=torch.ones(1, 2, dtype=torch.bool))
+    with pytest.raises(ArgumentError, match="rules: expected one for each of 4 heads"):
+        MoAAttention(8, 4, [SpanRule(4, 0.0)] * 3)
+
+
+def test_rules_may_be_of_key_heads():
+    rules = [SpanRule(4, 0.0), SpanRule(0, 1.0)]
+    layer = MoAAttention(8, 4, rules, num_kv_heads=2, sink=2, block=4)
+    assert layer.rules == [rules[0], rules[0], rules[1], rules[1]]
 
 
 def test_heads_may_be_put_in_another_order():

@@ -10,6 +10,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from hgraph import patterns
+from hgraph.errors import ArgumentError
 from hgraph.nn import SparseQueryAttention
 from hgraph.nn.attention import KVState, rotate
 
@@ -22,10 +23,11 @@ def loops(layer, x, causal):
     """The paper's equations, head by head."""
     d = layer.head_dim
     q, k, v = layer.query(x), layer.key(x), layer.value(x)
-    group = layer.query_heads // layer.kv_heads
+    heads = max(q.shape[-1], k.shape[-1]) // d
     outs = []
-    for a in range(layer.query_heads):
-        own, other = slice(a * d, a * d + d), slice(a // group * d, a // group * d + d)
+    for a in range(heads):
+        asks, other = a * (q.shape[-1] // d) // heads, a * (k.shape[-1] // d) // heads
+        own, other = slice(asks * d, asks * d + d), slice(other * d, other * d + d)
         score = q[:, own] @ k[:, other].T / math.sqrt(layer.dim // 4)
         if causal:
             score = score.masked_fill(torch.ones_like(score).triu(1).bool(), -float("inf"))
@@ -43,6 +45,28 @@ def test_sparsequeryattention_parity(query, key, causal):
     theirs = F.scaled_dot_product_attention(q, k, v, is_causal=causal, enable_gqa=True)
     expected = layer.out(theirs.squeeze(0).transpose(0, 1).flatten(1))
     torch.testing.assert_close(layer(x), expected, rtol=1e-12, atol=1e-12)
+
+
+@pytest.mark.parametrize("causal", [False, True])
+@pytest.mark.parametrize(("query", "key"), [(2, 4), (1, 4), (1, 2), (4, 8)])
+def test_the_reverse_case_shares_queries(query, key, causal):
+    """rSQA: fewer query heads than heads of keys and values, whose number sets cost, cache and output width."""
+    layer = SparseQueryAttention(16, 4, num_query_heads=query, num_kv_heads=key, causal=causal).double()
+    x = numbers(11, 16)
+    torch.testing.assert_close(layer(x), loops(layer, x, causal), rtol=1e-12, atol=1e-12)
+    assert sum(p.numel() for p in layer.parameters()) == 16 * 4 * (query + 3 * key) + 16
+    assert layer.score_flops(7) == 4 * key * 4 * layer.graph_of(7).num_edges
+    assert torch.autograd.gradcheck(layer, (numbers(1, 3, 16).requires_grad_(),), fast_mode=True)
+    if causal:
+        state = KVState(11)
+        steps = torch.cat([layer(x[t : t + 1], state=state) for t in range(11)])
+        torch.testing.assert_close(steps, layer(x), rtol=1e-12, atol=1e-12)
+
+
+@pytest.mark.parametrize(("query", "key"), [(4, 3), (2, 3), (2, 0)])
+def test_heads_must_divide_one_way(query, key):
+    with pytest.raises(ArgumentError, match=f"num_kv_heads: expected a divisor or a multiple of the {query} query"):
+        SparseQueryAttention(16, 4, num_query_heads=query, num_kv_heads=key)
 
 
 def test_heads_without_output_can_be_left_out():
@@ -136,3 +160,72 @@ def test_rotary_turns_queries_and_keys_before_grouping():
     q, k = (rotate(t, torch.arange(9), 100.0).transpose(0, 1) for t in (q, k))
     expected = F.scaled_dot_product_attention(q, k.expand(2, -1, -1), v.transpose(0, 1).expand(2, -1, -1))
     torch.testing.assert_close(layer(x), layer.out(expected.transpose(0, 1).flatten(1)), rtol=1e-12, atol=1e-12)
+
+
+# ---------------------------------------------------------------------- learning
+
+
+WORDS, LENGTH = 12, 64
+
+
+def sentences(count, generator):
+    """A language of 12 words: the next one goes by the last two, or repeats the one five before."""
+    rules = torch.Generator().manual_seed(7)
+    table = (2.5 * torch.randn(WORDS, WORDS, WORDS, generator=rules)).softmax(-1)
+    words = torch.randint(WORDS, (count, LENGTH + 1), generator=generator)
+    for t in range(5, LENGTH + 1):
+        drawn = torch.multinomial(table[words[:, t - 2], words[:, t - 1]], 1, generator=generator).squeeze(1)
+        repeats = torch.rand(count, generator=generator) < 0.3
+        words[:, t] = torch.where(repeats, words[:, t - 5], drawn)
+    return words
+
+
+class Language(nn.Module):
+    def __init__(self, variant, dim=64):
+        super().__init__()
+        self.embed = nn.Embedding(WORDS, dim)
+        make = SparseQueryAttention.variant
+        self.attend = nn.ModuleList(make(variant, dim, 8, causal=True, rotary=10_000.0) for _ in range(2))
+        self.norms = nn.ModuleList(nn.LayerNorm(dim) for _ in range(4))
+        self.mlps = nn.ModuleList(
+            nn.Sequential(nn.Linear(dim, 2 * dim), nn.GELU(), nn.Linear(2 * dim, dim)) for _ in range(2)
+        )
+        self.read = nn.Linear(dim, WORDS)
+
+    def forward(self, words):
+        h = self.embed(words)
+        for i, (layer, mlp) in enumerate(zip(self.attend, self.mlps, strict=True)):
+            h = h + layer(self.norms[2 * i](h))
+            h = h + mlp(self.norms[2 * i + 1](h))
+        return self.read(h)
+
+
+def loss_of(variant, seed, steps=600):
+    torch.manual_seed(seed)
+    model, generator = Language(variant), torch.Generator().manual_seed(100 + seed)
+    optimizer = torch.optim.Adam(model.parameters(), lr=3e-3)
+    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, 3e-3, total_steps=steps)
+    words = sentences(4096, generator)
+
+    def loss(own):
+        return F.cross_entropy(model(own[:, :-1])[:, 5:].flatten(0, 1), own[:, 6:].flatten())
+
+    for _ in range(steps):
+        step = loss(words[torch.randint(len(words), (32,), generator=generator)])
+        optimizer.zero_grad()
+        step.backward()
+        optimizer.step()
+        schedule.step()
+    with torch.no_grad():
+        return float(loss(sentences(512, generator)))
+
+
+@pytest.mark.slow
+def test_half_the_query_heads_learn_a_language_as_well():
+    """sSQA within 5% of MHA's loss, and MHA <= sSQA <= xSMQA, up to what seeds differ by."""
+    losses = {name: torch.tensor([loss_of(name, seed) for seed in range(3)]) for name in ("mha", "ssqa", "xsmqa")}
+    mean = {name: float(each.mean()) for name, each in losses.items()}
+    noise = max(float(each.std()) for each in losses.values())
+    assert mean["ssqa"] <= 1.05 * mean["mha"]
+    assert mean["mha"] <= mean["ssqa"] + noise
+    assert mean["ssqa"] <= mean["xsmqa"] + noise

@@ -8,7 +8,7 @@ from hgraph.nn.attention.kmeans import OnlineKMeans
 from hgraph.nn.attention.landmark import LandmarkAttention, insert_landmarks, is_landmark, landmark_attention
 from hgraph.nn.attention.landmark_state import LandmarkState
 from hgraph.nn.attention.layer import CrossAttention, SelfAttention
-from hgraph.nn.attention.moa import MoAAttention, SpanRule, edge_influence, plan_spans, span_rules
+from hgraph.nn.attention.moa import MoAAttention
 from hgraph.nn.attention.moh import MixtureOfHeadAttention
 from hgraph.nn.attention.power import PowerAttention
 from hgraph.nn.attention.record import AttentionRecord, record_attention
@@ -16,6 +16,16 @@ from hgraph.nn.attention.regions import Summary, combiner_attention, ready_parti
 from hgraph.nn.attention.rotary import rotate
 from hgraph.nn.attention.routed import RoutedRecord
 from hgraph.nn.attention.routing import RoutingAttention
+from hgraph.nn.attention.span_plan import (
+    SpanPlan,
+    SpanRule,
+    edge_influence,
+    pareto_plans,
+    plan_spans,
+    span_loss,
+    span_rules,
+)
+from hgraph.nn.attention.span_state import SpanState
 from hgraph.nn.attention.sqa import SparseQueryAttention
 from hgraph.nn.attention.state import KVState
 
@@ -37,7 +47,9 @@ __all__ = [
     "RoutedRecord",
     "RoutingAttention",
     "SelfAttention",
+    "SpanPlan",
     "SpanRule",
+    "SpanState",
     "SparseQueryAttention",
     "Summary",
     "combiner_attention",
@@ -45,11 +57,13 @@ __all__ = [
     "insert_landmarks",
     "is_landmark",
     "landmark_attention",
+    "pareto_plans",
     "plan_spans",
     "ready_partition",
     "record_attention",
     "require_kind",
     "rotate",
+    "span_loss",
     "span_rules",
     "supported_kinds",
 ]

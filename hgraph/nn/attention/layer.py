@@ -105,20 +105,40 @@ class TokenAttention(nn.Module):
     ) -> Tensor:
         """[..., T, H, D]: what each head heard, before the output projection; ``query`` are `queries` made already."""
         source = x if context is None else context
-        self._check(x, source)
-        query = self.queries(x) if query is None else query
-        key, value = (f(source).unflatten(-1, (self.kv_heads, self.head_dim)) for f in (self.key, self.value))
-        if self.rotary is not None:
-            start = 0 if state is None else len(state)
-            position = torch.arange(start, start + x.shape[-2], device=x.device)
-            query, key = rotate(query, position, self.rotary), rotate(key, position, self.rotary)
+        query, key, value = self.project(x, source, query=query, start=0 if state is None else len(state))
         if state is not None:
             graph = self._step(state, x.shape[-2], graph)
             key, value = state.append(key, value)
         elif graph is None:
             own = context is None
             graph = self.graph_of(x.shape[-2]) if own else patterns.full(x.shape[-2], source.shape[-2])
-        graph = graph.to(x.device)
+        return self.listen(query, key, value, graph, bias=bias, head_mask=head_mask)
+
+    def project(
+        self, x: Tensor, source: Tensor | None = None, *, query: Tensor | None = None, start: int = 0
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """Queries [..., T, H, D], keys and values [..., S, H_kv, D]; the first token stands at ``start``."""
+        source = x if source is None else source
+        self._check(x, source)
+        query = self.queries(x) if query is None else query
+        key, value = (f(source).unflatten(-1, (self.kv_heads, self.head_dim)) for f in (self.key, self.value))
+        if self.rotary is not None:
+            position = torch.arange(start, start + x.shape[-2], device=x.device)
+            query, key = rotate(query, position, self.rotary), rotate(key, position, self.rotary)
+        return query, key, value
+
+    def listen(
+        self,
+        query: Tensor,
+        key: Tensor,
+        value: Tensor,
+        graph: TokenGraph,
+        *,
+        bias: Relative | None = None,
+        head_mask: Tensor | None = None,
+    ) -> Tensor:
+        """[..., T, H, D]: attention over a graph, noted for `record_attention`."""
+        graph = graph.to(query.device)
         dropout = self.dropout if self.training else 0.0
         result = attend(graph, query, key, value, bias=bias, dropout=dropout, head_mask=head_mask)
         note(self, graph, query, key, result.lse, bias)

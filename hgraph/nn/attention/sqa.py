@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from torch import Tensor
+from torch import Tensor, nn
 
 from hgraph.errors import ArgumentError
 from hgraph.nn.attention.kinds import CROSS, SELF
@@ -33,11 +33,14 @@ class SparseQueryAttention(TokenAttention):
               V_{\lfloor a h_{kv} / h_q \rfloor}, \qquad y = \big\Vert_{a < h_q} O_a \, W_O,
               \quad W_O : h_q \tfrac{d}{h} \to d
 
+    With :math:`h_q < h_{kv}` (the reverse case, rSQA) it is the queries that are shared: head a of :math:`h_{kv}` asks
+    with query :math:`\lfloor a h_q / h_{kv} \rfloor`, and :math:`h_{kv}` sets the cost and the width of W_O.
+
     Args:
         dim: d, features of a token.
         num_heads: h, which sets the width d / h of a head and nothing else.
         num_query_heads: h_q, a divisor of h.
-        num_kv_heads: h_kv, a divisor of h_q.
+        num_kv_heads: h_kv, a divisor or a multiple of h_q.
         pattern: a function from a number of tokens to a `TokenGraph`; None is everybody.
         causal: whether tokens hear only those up to their own.
         bias: of the projections to queries, keys and values.
@@ -76,10 +79,13 @@ class SparseQueryAttention(TokenAttention):
     ) -> None:
         if num_query_heads < 1 or num_heads % num_query_heads:
             raise ArgumentError("num_query_heads", f"a divisor of the {num_heads} heads of the width", num_query_heads)
+        if num_kv_heads < 1 or (num_query_heads % num_kv_heads and num_kv_heads % num_query_heads):
+            expected = f"a divisor or a multiple of the {num_query_heads} query heads"
+            raise ArgumentError("num_kv_heads", expected, num_kv_heads)
         super().__init__(
             dim,
             num_heads,
-            num_query_heads=num_query_heads,
+            num_query_heads=max(num_query_heads, num_kv_heads),
             num_kv_heads=num_kv_heads,
             pattern=pattern,
             causal=causal,
@@ -88,6 +94,13 @@ class SparseQueryAttention(TokenAttention):
             dropout=dropout,
             rotary=rotary,
         )
+        if num_kv_heads > num_query_heads:
+            self.query = nn.Linear(dim, num_query_heads * self.head_dim, bias=bias)
+
+    def queries(self, x: Tensor) -> Tensor:
+        """[..., N, max(h_q, h_kv), D]: those of the reverse case stand for several heads."""
+        query = self.query(x).unflatten(-1, (-1, self.head_dim))
+        return query.repeat_interleave(self.query_heads // query.shape[-2], dim=-2)
 
     @classmethod
     def variant(cls, name: str, dim: int, num_heads: int, **options: Any) -> SparseQueryAttention:
@@ -111,5 +124,5 @@ class SparseQueryAttention(TokenAttention):
         return self.out(heard.flatten(-2))
 
     def score_flops(self, n: int) -> int:
-        """Operations of scores and weighted sums over n tokens, those of the graph's edges: 4 h_q d / h an edge."""
+        """Operations of scores and weighted sums over n tokens: 4 max(h_q, h_kv) d / h for each edge of their graph."""
         return 4 * self.query_heads * self.head_dim * self.graph_of(n).num_edges

@@ -1,0 +1,267 @@
+"""Which span each head of a mixture of spans should have: how much edges matter, and plans under a budget."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+
+from hgraph.errors import ArgumentError
+
+__all__ = ["SpanPlan", "SpanRule", "edge_influence", "pareto_plans", "plan_spans", "span_loss", "span_rules"]
+
+
+class SpanRule(NamedTuple):
+    """A span that is an affine function of the length: alpha + beta n tokens.
+
+    >>> SpanRule(-1024, 1.0).span(4096), SpanRule(0, 0.125).blocks(4096, 64)
+    (3072, 8)
+    """
+
+    alpha: int
+    beta: float
+
+    def span(self, n: int) -> int:
+        """Tokens for a sequence of n, between 1 and n."""
+        return min(max(int(self.alpha + self.beta * n), 1), n)
+
+    def blocks(self, n: int, block: int) -> int:
+        """Blocks of the band, the diagonal one included: at least one, at most all."""
+        blocks = -(-n // block)  # a last block that is cut short counts as one
+        return min(max(int(self.alpha / block + self.beta * blocks), 1), blocks)
+
+
+def span_rules(shortest: int, profiled: int, longest: int, *, step: int = 1024, slopes: int = 9) -> list[SpanRule]:
+    """The search space: offsets on a grid, slopes 0 .. 1, spans that are positive and within the lengths.
+
+    >>> len(span_rules(2048, 8192, 16384))
+    48
+    """
+    rules = [SpanRule(alpha, i / (slopes - 1)) for alpha in range(-shortest, profiled + 1, step) for i in range(slopes)]
+    return [
+        r
+        for r in rules
+        if r.alpha + r.beta * profiled <= profiled
+        and r.alpha + r.beta * longest <= longest
+        and r.alpha + r.beta * shortest > 0
+    ]
+
+
+def edge_influence(q: Tensor, k: Tensor, v: Tensor, grad: Tensor, *, block: int = 64) -> Tensor:
+    r"""How much the loss changes when an edge of causal attention is removed and the others are normalised again.
+
+    .. math:: E_{ij} = \frac{A_{ij} (\sum_n G_{in} A_{in} - G_{ij})}{1 - A_{ij}}, \qquad
+              A = \operatorname{softmax}(q k^\top / \sqrt{D}), \quad G = \mathrm{grad} \, v^\top
+
+    exact for the linearised loss and one removal; summed over blocks of edges, then taken absolutely, and of the query
+    heads that share keys the largest. A row of one edge has :math:`-G A`. Head by head, so that one T x T matrix is
+    held at a time.
+
+    Args:
+        q: [T, H, D].
+        k: [T, H_kv, D].
+        v: [T, H_kv, D].
+        grad: [T, H, D], the gradient of the attention's output.
+        block: tokens a block.
+
+    Returns:
+        [H_kv, T / block, T / block] (rounded up), float32 at least.
+
+    Source: Fu et al., "MoA: Mixture of Sparse Attention for Automatic Large Language Model Compression", section 4.1.
+
+    >>> q, k, v, grad = (torch.randn(8, 2, 4) for _ in range(4))
+    >>> edge_influence(q, k, v, grad, block=4).shape
+    torch.Size([2, 2, 2])
+    """
+    n, heads, width = q.shape
+    group, size = heads // k.shape[1], -(-n // block)
+    wide = torch.promote_types(q.dtype, torch.float32)
+    future = torch.ones(n, n, dtype=torch.bool, device=q.device).triu(1)
+    out = []
+    for h in range(heads):
+        query, key, value, own = (x.to(wide) for x in (q[:, h], k[:, h // group], v[:, h // group], grad[:, h]))
+        share = (query @ key.T / width**0.5).masked_fill(future, -torch.inf).softmax(-1)
+        flow = own @ value.T
+        lost = share * ((flow * share).sum(-1, keepdim=True) - flow) / (1 - share + torch.finfo(wide).eps)
+        lost = torch.where(share == 1, -flow * share, lost)  # the only edge of its row
+        lost = torch.nn.functional.pad(lost, (0, size * block - n, 0, size * block - n))
+        out.append(lost.unflatten(1, (size, block)).unflatten(0, (size, block)).sum((1, 3)).abs())
+    return torch.stack(out).unflatten(0, (-1, group)).amax(1)
+
+
+class SpanPlan(NamedTuple):
+    """A rule for each head.
+
+    Attributes:
+        rule: [L, H], the number of each head's rule.
+        lost: for each profiled length, the influence of what the bands remove.
+    """
+
+    rule: Tensor
+    lost: dict[int, float]
+
+
+def plan_spans(
+    influence: Mapping[int, Tensor],
+    rules: Sequence[SpanRule],
+    density: Mapping[int, float],
+    *,
+    block: int = 64,
+    max_rules: int = 2,
+    least: float = 0.9,
+    weight: Mapping[int, float] | None = None,
+) -> SpanPlan:
+    r"""The plan by which what the bands remove matters least, under a budget at every length.
+
+    .. math:: \min \sum_{n} w_n \sum_{l,h,r} \Delta_{lhrn} x_{lhr}, \quad \sum_r x_{lhr} = 1, \quad
+              0.9 \, \rho_n \le \operatorname{mean}_{lh} \sum_r d_{rn} x_{lhr} \le \rho_n, \quad
+              \text{at most } m \text{ rules a layer}
+
+    with :math:`\Delta` the influence of the blocks that a rule removes (one sink block stays) and d the share of blocks
+    in its last row, that is, of the cache. The published search lists the best plans of several lengths at once:
+    `pareto_plans`.
+
+    Args:
+        influence: [L, H, blocks, blocks] for each profiled length (`edge_influence`).
+        rules: the choices.
+        density: the budget for each length, profiled or not.
+        block: tokens a block.
+        max_rules: m.
+        least: the share of each budget that must be used.
+        weight: of each profiled length; equal by default.
+
+    Raises:
+        ArgumentError: a budget that no plan keeps.
+
+    Source: Fu et al., section 4.2; solved with HiGHS through scipy.
+    """
+    program = _Program(influence, rules, density, block, max_rules, least)
+    found = program.solve({n: 1.0 if weight is None else weight[n] for n in influence}, {})
+    if found is None:
+        hint = "Allow more, shorter rules, or a smaller share with least="
+        raise ArgumentError("density", "a budget that some plan keeps", dict(density), hint)
+    return found
+
+
+def pareto_plans(
+    influence: Mapping[int, Tensor],
+    rules: Sequence[SpanRule],
+    density: Mapping[int, float],
+    *,
+    block: int = 64,
+    max_rules: int = 2,
+    least: float = 0.9,
+    slices: int = 4,
+) -> list[SpanPlan]:
+    """Plans none of which is better than another at every profiled length; pick one by an unseen length (`span_loss`).
+
+    What is lost at each length is minimised in turn, while that at each other length is confined to one of ``slices``
+    equal parts of its range (between the best plan for that length and the best plans for others); dominated plans are
+    dropped. Arguments as in `plan_spans`.
+
+    Source: Fu et al., section 4.2.
+    """
+    program = _Program(influence, rules, density, block, max_rules, least)
+    alone = [program.solve({n: 1.0}, {}) for n in influence]
+    found = [plan for plan in alone if plan is not None]
+    if not found:
+        raise ArgumentError("density", "a budget that some plan keeps", dict(density), "Allow more, or shorter rules")
+    ends = {n: (min(p.lost[n] for p in found), max(p.lost[n] for p in found)) for n in influence}
+    for n in influence:
+        others = [m for m in influence if m != n]
+        for part in itertools.product(range(slices), repeat=len(others)):
+            step = {m: (ends[m][1] - ends[m][0]) / slices for m in others}
+            limits = {
+                m: (ends[m][0] + i * step[m], ends[m][0] + (i + 1) * step[m]) for m, i in zip(others, part, strict=True)
+            }
+            plan = program.solve({n: 1.0}, limits)
+            found += [] if plan is None else [plan]
+    return _undominated(found)
+
+
+def _undominated(plans: list[SpanPlan]) -> list[SpanPlan]:
+    """Plans that no other beats or equals at every length, ascending by the first length's loss."""
+    kept: list[SpanPlan] = []
+    for plan in sorted(plans, key=lambda p: tuple(p.lost.values())):
+        if not any(all(k.lost[n] <= x + 1e-9 * max(abs(x), 1) for n, x in plan.lost.items()) for k in kept):
+            kept.append(plan)
+    return kept
+
+
+def span_loss(influence: Tensor, rules: Sequence[SpanRule], rule: Tensor, n: int, *, block: int = 64) -> float:
+    """What a plan loses at a length: the influence [L, H, blocks, blocks] of what its bands remove.
+
+    Args:
+        influence: of that length.
+        rules: the choices.
+        rule: [L, H], a plan's.
+        n: the length.
+        block: tokens a block.
+    """
+    lost = torch.stack([_removed(influence, r.blocks(n, block)) for r in rules], -1)
+    return float(lost.gather(-1, rule.unsqueeze(-1)).sum())
+
+
+class _Program:
+    """The integer program: whether head h of layer l has rule r, and then whether a layer uses a rule."""
+
+    def __init__(
+        self,
+        influence: Mapping[int, Tensor],
+        rules: Sequence[SpanRule],
+        density: Mapping[int, float],
+        block: int,
+        max_rules: int,
+        least: float,
+    ) -> None:
+        import numpy as np
+        from scipy.optimize import LinearConstraint
+
+        layers, heads = next(iter(influence.values())).shape[:2]
+        count, spots = len(rules), layers * heads
+        self.shape, used = (layers, heads, count), np.zeros(layers * count)
+        self.lost = {
+            n: torch.stack([_removed(matter, rule.blocks(n, block)) for rule in rules], -1).double().cpu()
+            for n, matter in influence.items()
+        }
+        self.rows = {n: np.concatenate([lost.numpy().ravel(), used]) for n, lost in self.lost.items()}
+        one = np.hstack([np.kron(np.eye(spots), np.ones(count)), np.zeros((spots, len(used)))])
+        self.constraints = [LinearConstraint(one, 1, 1)]
+        for n, bound in density.items():
+            share = np.tile([_kept(rule, n, block) for rule in rules], spots) / spots
+            self.constraints.append(LinearConstraint(np.concatenate([share, used])[None], least * bound, bound))
+        uses = np.kron(np.eye(layers), np.kron(np.ones((heads, 1)), np.eye(count)))
+        self.constraints.append(LinearConstraint(np.hstack([np.eye(spots * count), -uses]), -np.inf, 0))
+        few = np.hstack([np.zeros((layers, spots * count)), np.kron(np.eye(layers), np.ones(count))])
+        self.constraints.append(LinearConstraint(few, 0, max_rules))
+
+    def solve(self, weight: Mapping[int, float], limits: Mapping[int, tuple[float, float]]) -> SpanPlan | None:
+        """The plan that loses least by these weights, of those that lose so much at other lengths; or None."""
+        import numpy as np
+        from scipy.optimize import Bounds, LinearConstraint, milp
+
+        objective = np.sum([w * self.rows[n] for n, w in weight.items()], axis=0)
+        own = [LinearConstraint(self.rows[n][None], low, high) for n, (low, high) in limits.items()]
+        whole = np.ones(len(objective))
+        found: Any = milp(objective, constraints=self.constraints + own, integrality=whole, bounds=Bounds(0, 1))
+        if found.x is None:
+            return None
+        size = self.shape[0] * self.shape[1] * self.shape[2]
+        rule = torch.from_numpy(found.x[:size].reshape(self.shape).argmax(-1))
+        return SpanPlan(rule, {n: float(t.gather(-1, rule.unsqueeze(-1)).sum()) for n, t in self.lost.items()})
+
+
+def _kept(rule: SpanRule, n: int, block: int) -> float:
+    """The share of blocks in the last row: band and sink."""
+    blocks = -(-n // block)
+    return min(rule.blocks(n, block) + 1, blocks) / blocks
+
+
+def _removed(matter: Tensor, band: int) -> Tensor:
+    """[L, H]: what lies in causal blocks outside the band and the sink block."""
+    rows = torch.arange(matter.shape[-1])
+    outside = (rows.unsqueeze(1) - rows >= band) & (rows > 0)
+    return (matter.abs() * outside).sum((-1, -2))

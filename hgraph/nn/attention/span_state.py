@@ -1,0 +1,122 @@
+"""What a mixture of spans keeps between the steps of decoding: sink tokens, and rings of each head's own length."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from hgraph.errors import ArgumentError
+from hgraph.ops import attend, merge
+from hgraph.ops.attend import AttendResult
+from hgraph.structure import TokenGraph
+from hgraph.structure._arguments import whole
+
+__all__ = ["SpanState"]
+
+
+class _Ring(NamedTuple):
+    """The heads of keys and values whose ring has one length, and the query heads that read them."""
+
+    length: int
+    key_heads: list[int]
+    query_heads: list[int]
+
+
+class SpanState:
+    """Keys and values of sink tokens and, for each head, of the last tokens of its span, in a ring.
+
+    Token s lies in slot s modulo the ring's length, over the token that has left the span. Query heads that share keys
+    may have different spans; the ring is as long as the longest. Made by `MoAAttention.span_state`, handed to every
+    step by the caller.
+
+    Args:
+        widths: blocks of each query head's band, the token's own block included.
+        num_kv_heads: heads of keys and values, each read by neighbouring query heads.
+        sink: tokens at the beginning that every head hears.
+        block: tokens a block.
+        capacity: the most tokens of a sequence; the spans were made for it.
+    """
+
+    def __init__(self, widths: Sequence[int], *, num_kv_heads: int, sink: int, block: int, capacity: int) -> None:
+        self.widths, self.block, self.capacity = list(widths), block, whole("capacity", capacity, 1)
+        self.sink = min(sink, capacity)
+        group = len(widths) // num_kv_heads
+        length = [min(max(widths[h * group : (h + 1) * group]) * block, capacity) for h in range(num_kv_heads)]
+        self._rings = [
+            _Ring(n, own, [h * group + i for h in own for i in range(group)])
+            for n in sorted(set(length))
+            for own in [[h for h in range(num_kv_heads) if length[h] == n]]
+        ]
+        self._sinks: tuple[Tensor, Tensor] | None = None
+        self._held: list[tuple[Tensor, Tensor]] = []
+        self._length = 0
+
+    def __len__(self) -> int:
+        """Tokens so far."""
+        return self._length
+
+    @property
+    def num_held(self) -> int:
+        """Tokens that there is room for, over all heads of keys and values."""
+        return sum((self.sink + ring.length) * len(ring.key_heads) for ring in self._rings)
+
+    @torch.no_grad()
+    def append(self, key: Tensor, value: Tensor) -> None:
+        """Take in [..., n, H_kv, D] of the next tokens. Not differentiable in what is kept."""
+        low, high = self._length, self._length + key.shape[-3]
+        if high > self.capacity:
+            hint = f"Make the state larger: layer.span_state({high})"
+            raise ArgumentError("state", f"room for {high} tokens", f"a capacity of {self.capacity}", hint)
+        if self._sinks is None:
+            self._sinks = _rooms(self.sink, key, value)
+            own = [(key[..., r.key_heads, :], value[..., r.key_heads, :]) for r in self._rings]
+            self._held = [_rooms(r.length, *pair) for r, pair in zip(self._rings, own, strict=True)]
+        for room, given in zip(self._sinks, (key, value), strict=True):
+            room[..., low : min(high, self.sink), :, :] = given[..., : max(min(high, self.sink) - low, 0), :, :]
+        for ring, held in zip(self._rings, self._held, strict=True):
+            first = max(low, high - ring.length)
+            slots = torch.arange(first, high, device=key.device) % ring.length
+            for room, given in zip(held, (key, value), strict=True):
+                room.index_copy_(-3, slots, given[..., first - low :, :, :][..., ring.key_heads, :])
+        self._length = high
+
+    def step(self, query: Tensor, key: Tensor, value: Tensor) -> Tensor:
+        """Take in one token [..., 1, H_kv, D] and give what it hears [..., 1, H, D]."""
+        self.append(key, value)
+        if self._sinks is None:
+            raise RuntimeError("append made them")
+        token, parts = self._length - 1, []
+        for ring, held in zip(self._rings, self._held, strict=True):
+            own = query[..., ring.query_heads, :]
+            sinks = (room[..., ring.key_heads, :] for room in self._sinks)
+            of_sinks = attend(self._first(token).to(query.device), own, *sinks)
+            of_ring = attend(self._last(token, ring).to(query.device), own, *held)
+            parts.append(merge(AttendResult(*of_sinks), of_ring).out)
+        order = torch.tensor([h for ring in self._rings for h in ring.query_heads], device=query.device)
+        return torch.cat(parts, -2).index_select(-2, torch.argsort(order))
+
+    def _first(self, token: int) -> TokenGraph:
+        """The sinks that the token hears."""
+        stop = [min(token + 1, self.sink)]
+        return TokenGraph.from_runs(row=[0], start=[0], stop=stop, num_targets=1, num_sources=self.sink)
+
+    def _last(self, token: int, ring: _Ring) -> TokenGraph:
+        """The slots of a ring that the token hears, by query head; sinks are heard elsewhere."""
+        row, start, stop = [], [], []
+        for i, h in enumerate(ring.query_heads):
+            first = max((token // self.block + 1 - self.widths[h]) * self.block, self.sink)
+            count = max(token + 1 - first, 0)
+            begin = first % ring.length
+            row += [i, i]
+            start += [begin, 0]
+            stop += [min(begin + count, ring.length), max(begin + count - ring.length, 0)]
+        sizes = {"num_targets": 1, "num_sources": ring.length, "heads": len(ring.query_heads)}
+        return TokenGraph.from_runs(row=row, start=start, stop=stop, **sizes)
+
+
+def _rooms(size: int, key: Tensor, value: Tensor) -> tuple[Tensor, Tensor]:
+    k, v = (x.new_zeros(*x.shape[:-3], size, *x.shape[-2:]) for x in (key, value))
+    return k, v
