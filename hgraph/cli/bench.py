@@ -21,6 +21,7 @@ class Suite(str, Enum):
     MODELS = "models"
     ATTENTION = "attention"
     SOFT = "soft"
+    LANDMARK = "landmark"
     MEMORY = "memory"
     LOCALITY = "locality"
     GROWTH = "growth"
@@ -37,12 +38,14 @@ class Allocator(str, Enum):
 
 
 _IN_PROCESS = (Suite.OPS, Suite.MODELS, Suite.ATTENTION, Suite.LOCALITY)
-_IN_ALL = [s for s in Suite if s not in (Suite.ALL, Suite.COMPILED, Suite.SOFT)]
+_IN_ALL = [s for s in Suite if s not in (Suite.ALL, Suite.COMPILED, Suite.SOFT, Suite.LANDMARK)]
 
 
 @plain_errors
 def bench(
-    suites: Annotated[list[Suite], typer.Argument(help="Which suites; all: every one but compiled and soft.")],
+    suites: Annotated[
+        list[Suite], typer.Argument(help="Which suites; all: every one but compiled, soft and landmark.")
+    ],
     only: Annotated[str, typer.Option(help="Only cases whose name contains this.")] = "",
     threads: Annotated[int, typer.Option(min=1, help="1: process CPU time. More: wall time, on a quiet machine.")] = 1,
     rounds: Annotated[int, typer.Option(min=2, help="At most so many rounds a method.")] = 15,

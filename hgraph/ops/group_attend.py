@@ -123,10 +123,14 @@ def _members(at: At, x: Tensor, groups: slice | Tensor) -> Tensor:
     return widened(take(x, at.step, at.heads.key, groups)).flatten(2, 3)
 
 
-def _within(at: At, q: Tensor, k: Tensor) -> Tensor:
-    """Shares [B', K, N, C, P] of members within their groups."""
-    score = (q * at.given.scale) @ k.transpose(-1, -2)
-    return score.unflatten(-1, (-1, at.given.k.shape[3])).softmax(-1)
+def _within(at: At, q: Tensor, k: Tensor) -> tuple[Tensor, Tensor]:
+    """Exponentiated scores [B', K, N, C, P] of members, shifted group by group, and their sums [B', K, N, C].
+
+    By hand, for torch's softmax takes ten times as long over a handful of members.
+    """
+    score = ((q * at.given.scale) @ k.transpose(-1, -2)).unflatten(-1, (-1, at.given.k.shape[3]))
+    each = (score - score.detach().amax(-1, keepdim=True)).exp()
+    return each, each.sum(-1)
 
 
 def _kept(at: At, groups: slice | Tensor, like: Tensor) -> Tensor | None:
@@ -157,9 +161,9 @@ def _numbers(which: slice | Tensor, size: int, device: torch.device) -> Tensor:
 
 def _kernel(tiles: list[Tensor], *arguments: Any) -> tuple[Tensor, Tensor]:
     given = _given(*arguments)
-    batch, rows, heads, each, _ = given.q.shape
-    out = given.q.new_zeros(batch, rows, each, heads, given.v.shape[4])
-    lse = widened(given.q.new_empty(0)).new_full((batch, rows, each, heads), -_INF)
+    batch, rows, heads, queries, _ = given.q.shape
+    out = given.q.new_zeros(batch, rows, queries, heads, given.v.shape[4])
+    lse = widened(given.q.new_empty(0)).new_full((batch, rows, queries, heads), -_INF)
     for at in _visits(tiles, given):
         q = widened(at.own(given.q))
         scores = [_handle_scores(at, segment, q) for segment in at.step.segments]
@@ -171,8 +175,8 @@ def _kernel(tiles: list[Tensor], *arguments: Any) -> tuple[Tensor, Tensor]:
                 share = torch.exp(score[..., place] - base)
                 keep = _kept(at, groups, share)
                 share = share if keep is None else share * keep
-                each_share = _within(at, q, _members(at, given.k, groups)) * share.unsqueeze(-1)
-                total += each_share.flatten(-2) @ _members(at, given.v, groups)
+                each, whole = _within(at, q, _members(at, given.k, groups))
+                total += each.mul_((share / whole).unsqueeze(-1)).flatten(-2) @ _members(at, given.v, groups)
         put(out.transpose(2, 3), at.step, at.heads.query, at.step.rows, at.back(total).to(out.dtype))
         put(lse.unsqueeze(-1).transpose(2, 3), at.step, at.heads.query, at.step.rows, at.back(top))
     return out, lse
@@ -199,10 +203,10 @@ def _grads(tiles: list[Tensor], *arguments: Any) -> tuple[Tensor, Tensor, Tensor
                 keep = _kept(at, groups, share)
                 kept = share if keep is None else share * keep
                 k, v = _members(at, given.k, groups), _members(at, given.v, groups)
-                within = _within(at, q, k)
-                reach = (own @ v.transpose(-1, -2)).unflatten(-1, within.shape[-2:])
-                mean = (within * reach).sum(-1)
-                each = within * kept.unsqueeze(-1)
+                each, whole = _within(at, q, k)
+                reach = (own @ v.transpose(-1, -2)).unflatten(-1, each.shape[-2:])
+                mean = (each * reach).sum(-1) / whole
+                each = each * (kept / whole).unsqueeze(-1)
                 flow = ((reach - mean.unsqueeze(-1)) * each).flatten(-2) * given.scale
                 flow_handle = (kept * mean - share * from_out) * given.scale
                 handle = widened(take(given.handle, step, key, groups))

@@ -2,19 +2,27 @@
 
 from __future__ import annotations
 
+import functools
+
 import torch
 from torch import Tensor
 
 from hgraph.errors import ArgumentError
 from hgraph.nn.attention.rotary import rotate
 from hgraph.ops import AttendResult, attend_groups
-from hgraph.structure import patterns
+from hgraph.structure import TokenGraph, patterns
 from hgraph.structure._arguments import whole
 
 __all__ = ["LandmarkState"]
 
 _SELECT = ("token_and_head", "max_over_heads", "max_over_tokens")
 _FETCHED = 1 << 22  # numbers of keys that are fetched at a time
+
+
+@functools.cache
+def _one_group(device: torch.device) -> TokenGraph:
+    """Each list of queries hears one group: the blocks chosen are examples, and their results are joined."""
+    return patterns.full(1, 1).to(device)
 
 
 class LandmarkState:
@@ -178,8 +186,7 @@ class LandmarkState:
             query = rotate(query.unsqueeze(-2), place, base).squeeze(-2)
         query, handle = query.unsqueeze(-2).unsqueeze(-4), handle.unsqueeze(-2).unsqueeze(-2).transpose(-2, -3)
         key, value = (x.unsqueeze(-2).unsqueeze(-4) for x in (key, value))
-        graph = patterns.full(1, 1).to(query.device)
-        out, lse = (x.squeeze(4) for x in attend_groups(graph, query, handle, key, value))
+        out, lse = (x.squeeze(4) for x in attend_groups(_one_group(query.device), query, handle, key, value))
         top = torch.logsumexp(lse, 3)  # [B, H, lists, queries, 1]
         share = torch.exp(lse - top.unsqueeze(3))
         out = (share.unsqueeze(-1).to(out.dtype) * out).sum(3)
