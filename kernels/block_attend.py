@@ -1,9 +1,12 @@
-"""Attention over tiles of tokens, forward and backward: online softmax over the tiles that each tile row visits.
+"""Attention over tiles of tokens: online softmax over the tiles that each tile row visits.
 
-A program takes one tile row (for the gradients of keys and values: one tile of sources) of one example and head, so
-products are dense and lie on tensor cores. The lists are those of a BlockAdjacency: index, rule and count by tile row,
-rule -1 every pair, -2 the lower triangle, m >= 0 the bits of mask[m]. Visits are sorted by source on the device for the
-gradients of keys and values, which are therefore sums in a fixed order.
+A program takes ROWS targets of one tile row, example and head, and goes through the tiles that the row visits COLS
+sources at a time, so products are dense and lie on tensor cores, and the tiles of a structure may be larger than what
+registers hold. The lists are those of a BlockAdjacency: index, rule and count by tile row, rule -1 every pair, -2 the
+lower triangle, m >= 0 the bits of mask[m]. Scores are in units of log 2 (times log2(e) =
+1.4427), where an exponential is one instruction.
+
+Arguments are those of the operator ``block_attend`` of hgraph.ops.block_attend, dropout and biases included.
 """
 
 from __future__ import annotations
@@ -15,249 +18,283 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
+from hgraph.kernels.draw import NONE_DROPPED, kept, limit
 from hgraph.kernels.edge_softmax import finite
 from hgraph.kernels.split import wide
 
-__all__ = ["Tiles", "block_attend", "block_attend_grads", "serves"]
+__all__ = ["Inputs", "Tiles", "block_attend", "launch", "pair_kept", "product", "rows_of", "scored"]
+__all__ += ["serves", "taken", "words"]
+
+AXES, WIDEST = 3, 256
+
+# (half type, channels) -> (ROWS, COLS, warps, CHUNK) of the forward, the gradient of queries, that of keys and values
+TABLE = {
+    (True, 64): ((128, 64, 8, 0), (64, 64, 4, 0), (64, 64, 4, 0)),
+    (True, 128): ((128, 32, 8, 0), (64, 64, 8, 0), (64, 64, 8, 0)),
+    (True, 256): ((64, 32, 8, 0), (64, 32, 8, 0), (32, 32, 8, 0)),
+    (False, 64): ((32, 32, 4, 0), (32, 32, 4, 0), (16, 32, 4, 0)),
+    (False, 128): ((32, 32, 4, 32), (32, 32, 4, 32), (32, 32, 8, 32)),
+    (False, 256): ((32, 32, 8, 32), (32, 32, 8, 32), (16, 32, 8, 32)),
+}
+# The same with biases or dropout, which are computed by pair and take registers.
+TABLE_MORE = {
+    (True, 64): ((64, 32, 8, 0), (64, 32, 8, 0), (16, 64, 8, 0)),
+    (True, 128): ((64, 32, 8, 0), (64, 32, 8, 0), (16, 64, 8, 0)),
+    (True, 256): ((64, 16, 8, 64), (64, 16, 8, 0), (16, 32, 8, 0)),
+    (False, 64): ((32, 16, 4, 0), (32, 16, 4, 0), (16, 32, 8, 0)),
+    (False, 128): ((32, 32, 8, 32), (32, 32, 8, 32), (16, 32, 8, 32)),
+    (False, 256): ((32, 32, 8, 32), (32, 32, 8, 32), (16, 32, 8, 32)),
+}
 
 
 class Tiles(NamedTuple):
-    """One part of a structure: tiles and rules [B, H, R, K], counts [B, H, R], rows [R], mask [M, block, block / 8]."""
+    """One part of a structure: tiles and rules [B, H, R, K], counts [B, H, R], rows [R], mask [M, block, block / 8].
+
+    The transpose, where it is at hand, lists tile rows and rules by tile of sources, [B, H, C, K'] and [B, H, C].
+    """
 
     tiles: Tensor
     rules: Tensor
     counts: Tensor
     rows: Tensor
     mask: Tensor
+    transpose: tuple[Tensor, Tensor, Tensor] | None = None
 
 
-def serves(block: int, width: int, values: int, dtype: torch.dtype) -> bool:
-    """Whether tiles and heads of these sizes have kernels: larger ones, and those of float32, outgrow the registers."""
-    half = dtype in (torch.float16, torch.bfloat16)
-    largest, widest = (64, 128) if half else (32, 64)
+class Inputs(NamedTuple):
+    """What the forward and the gradients both take."""
+
+    q: Tensor  # [B, T, H, D]
+    k: Tensor  # [B, S, K, D]
+    v: Tensor  # [B, S, K, V]
+    table: Tensor | None  # [H or 1, L1, .., Ld]
+    target_place: Tensor | None  # [T, d]
+    source_place: Tensor | None  # [S, d]
+    seed: Tensor | None  # [1]
+    dropout: float
+    scale: float
+
+    def contiguous(self) -> Inputs:
+        """As the kernels address them."""
+        own = {name: t.contiguous() for name, t in self._asdict().items() if isinstance(t, Tensor)}
+        return self._replace(**own)  # type: ignore[arg-type]
+
+    def pointers(self) -> tuple[Tensor, ...]:
+        """All tensors; what is not there is never read."""
+        return tuple(self.q if t is None else t for t in self[:7])
+
+    def numbers(self) -> tuple[float | int, ...]:
+        """Scale, sizes of the structure, and of the table: from head to head and along each axis."""
+        sizes = () if self.table is None else self.table.shape[1:]
+        step = 0 if self.table is None or self.table.shape[0] == 1 else self.table[0].numel()
+        padded = (*sizes, *(1,) * (AXES - len(sizes)))
+        return (self.scale * 1.4426950408889634, self.q.shape[1], self.k.shape[1], step, *padded)
+
+
+def serves(block: int, given: Inputs) -> bool:
+    """Whether there are kernels for tiles of this size and such arguments."""
+    q, k, v = given[:3]
+    axes = 0 if given.table is None else given.table.dim() - 1
     return (
-        block in (16, 32, 64)
-        and block <= largest
-        and min(width, values) > 0
-        and max(width, values) <= widest
-        and (half or dtype == torch.float32)
+        block in (16, 32, 64, 128, 256)
+        and q.dtype == k.dtype == v.dtype
+        and q.dtype in (torch.float16, torch.bfloat16, torch.float32)
+        and min(q.shape[3], v.shape[3]) > 0
+        and max(q.shape[3], v.shape[3]) <= WIDEST
+        and axes <= AXES
     )
 
 
 @triton.jit
-def _scores(
-    q, k, rule, mask, target, source, num_targets, num_sources, scale,
-    BLOCK: tl.constexpr, BYTES: tl.constexpr,
+def rows_of(
+    rows, num_rows, num_targets,
+    OWN_B: tl.constexpr, OWN_H: tl.constexpr, H: tl.constexpr, WIDE: tl.constexpr, BLOCK: tl.constexpr,
+    ROWS: tl.constexpr,
 ):  # fmt: skip
-    """Scores [BLOCK, BLOCK] of a tile, -inf where its rule or the sizes forbid."""
-    each = tl.arange(0, BLOCK)
-    score = tl.dot(q, tl.trans(k), input_precision="tf32x3") * scale
-    meets = (target < num_targets)[:, None] & (source < num_sources)[None, :]
-    triangle = each[:, None] >= each[None, :]
-    of_mask = meets & (rule >= 0)
-    byte = tl.load(mask + (rule * BLOCK + each[:, None]) * BYTES + (each // 8)[None, :], mask=of_mask, other=0)
-    bit = ((byte >> (each % 8)[None, :].to(tl.uint8)) & 1) != 0
-    meets = meets & ((rule == -1) | ((rule == -2) & triangle) | ((rule >= 0) & bit))
+    """(example, head, list, rows of its tile [ROWS], targets [ROWS], whether there are any) of a program.
+
+    Programs of one head follow each other, last rows first: under a causal rule these have most to do.
+    """
+    SUBS: tl.constexpr = BLOCK // ROWS
+    pid = tl.program_id(0)
+    unit = num_rows * SUBS - 1 - pid % (num_rows * SUBS)
+    head = pid // (num_rows * SUBS) % H
+    example = pid // (num_rows * SUBS) // H
+    place = unit // SUBS
+    r = unit % SUBS * ROWS + tl.arange(0, ROWS)
+    target = tl.load(rows + place) * BLOCK + r
+    own = (((example if OWN_B else 0) * (H if OWN_H else 1)) + (head if OWN_H else 0)) * num_rows + place
+    if WIDE:
+        example, own, target = example.to(tl.int64), own.to(tl.int64), target.to(tl.int64)
+    return example, head, own, r, target, (tl.min(target, axis=0) < num_targets).to(tl.int32)
+
+
+@triton.jit
+def taken(
+    x, example, number, head, channel, size, HEADS: tl.constexpr, WIDTH: tl.constexpr, DOT: tl.constexpr
+):  # fmt: skip
+    """Rows of x [., size, HEADS, WIDTH] at the numbers, in the dtype that is multiplied."""
+    at = ((example * size + number) * HEADS + head)[:, None] * WIDTH + channel[None, :]
+    return tl.load(x + at, mask=(number < size)[:, None] & (channel < WIDTH)[None, :], other=0).to(DOT)
+
+
+@triton.jit
+def product(
+    a, b, whole_a, whole_b, example, i, head_a, size_a, j, head_b, size_b,
+    HEADS_A: tl.constexpr, HEADS_B: tl.constexpr, WIDTH: tl.constexpr, DOT: tl.constexpr, CHUNK: tl.constexpr,
+):  # fmt: skip
+    """Inner products [I, J] of rows of a and b: of the whole rows, or, with CHUNK, so many channels at a time.
+
+    A row held over a loop takes registers in every warp; in wide heads it is rather read again.
+    """
+    if CHUNK == 0:
+        total = tl.dot(whole_a, tl.trans(whole_b), input_precision="tf32x3")
+    else:
+        total = tl.zeros([i.shape[0], j.shape[0]], dtype=tl.float32)
+        for start in range(0, WIDTH, CHUNK):
+            channel = start + tl.arange(0, CHUNK)
+            left = taken(a, example, i, head_a, channel, size_a, HEADS_A, WIDTH, DOT)
+            right = taken(b, example, j, head_b, channel, size_b, HEADS_B, WIDTH, DOT)
+            total = tl.dot(left, tl.trans(right), total, input_precision="tf32x3")
+    return total
+
+
+@triton.jit
+def scored(
+    product, rule, mask, table, target_place, source_place, r, c, tile_slice, target, source, scale, num_targets,
+    num_sources, size_0, size_1, size_2, AXES: tl.constexpr, BLOCK: tl.constexpr, COLS: tl.constexpr,
+):  # fmt: skip
+    """Scores of products, biased, -inf where the rule or the sizes forbid.
+
+    Rows r of the tile and targets vary along one axis, columns c and sources, which are a slice of COLS of the tile,
+    along the other. The mask's bits of a row and slice are one word.
+    """
+    score = product * scale
+    meets = (target < num_targets) & (source < num_sources)
+    if AXES > 0:
+        place = (target + source).to(tl.int64) * 0
+        for axis in tl.static_range(AXES):
+            size = size_0 if axis == 0 else (size_1 if axis == 1 else size_2)
+            t = tl.load(target_place + target * AXES + axis, mask=target < num_targets, other=0)
+            s = tl.load(source_place + source * AXES + axis, mask=source < num_sources, other=0)
+            place = place * size + tl.minimum(tl.maximum(t - s + (size - 1) // 2, 0), size - 1)
+        score += tl.load(table + place, mask=meets, other=0).to(tl.float32) * 1.4426950408889634
+    word = tl.load(mask + (rule * BLOCK + r) * (BLOCK // COLS) + tile_slice, mask=(rule >= 0) & (r >= 0), other=-1)
+    meets = meets & (((word >> (c % COLS)) & 1) != 0) & ((rule != -2) | (r >= c))
     return tl.where(meets, score, float("-inf"))
 
 
 @triton.jit
-def _rows(x, first, row, num_rows, channel, WIDTH: tl.constexpr, HEADS: tl.constexpr, DOT: tl.constexpr):
-    """Rows of x [., T, HEADS, WIDTH] from an address on, in the dtype that is multiplied."""
-    here = (row < num_rows)[:, None] & (channel < WIDTH)[None, :]
-    return tl.load(x + first + row[:, None] * (HEADS * WIDTH) + channel[None, :], mask=here, other=0).to(DOT)
+def pair_kept(
+    seed, example, target, source, head, num_targets, num_sources,
+    H: tl.constexpr, LIMIT: tl.constexpr, KEPT: tl.constexpr,
+):  # fmt: skip
+    """The factors of the dropout of pairs."""
+    counter = ((example.to(tl.int64) * num_targets + target) * num_sources + source) * H + head
+    return kept(seed, counter, LIMIT, KEPT, tl.float32)
 
 
 @triton.jit
 def _attend(
-    index, rule, count, rows, mask, q, k, v, out, lse, scale, num_targets, num_sources, num_rows,
-    OWN_B: tl.constexpr, OWN_H: tl.constexpr, MOST: tl.constexpr, H: tl.constexpr, KEYS: tl.constexpr,
-    D: tl.constexpr, V: tl.constexpr, DOT: tl.constexpr, WIDE: tl.constexpr, BYTES: tl.constexpr,
+    index, rules, counts, rows, mask, q, k, v, table, target_place, source_place, seed, out, lse,
+    scale, num_targets, num_sources, table_step, size_0, size_1, size_2, num_rows, most_tiles,
+    OWN_B: tl.constexpr, OWN_H: tl.constexpr, H: tl.constexpr, KEYS: tl.constexpr, D: tl.constexpr, V: tl.constexpr,
+    AXES: tl.constexpr, LIMIT: tl.constexpr, KEPT: tl.constexpr, DOT: tl.constexpr, WIDE: tl.constexpr,
     BLOCK: tl.constexpr, BLOCK_D: tl.constexpr, BLOCK_V: tl.constexpr,
+    ROWS: tl.constexpr, COLS: tl.constexpr, CHUNK: tl.constexpr,
 ):  # fmt: skip
-    pid = tl.program_id(0)
-    place = pid % num_rows
-    head = pid // num_rows % H
-    example = pid // num_rows // H
-    list_row = (((example if OWN_B else 0) * (H if OWN_H else 1)) + (head if OWN_H else 0)) * num_rows + place
-    if WIDE:
-        example, list_row = example.to(tl.int64), list_row.to(tl.int64)
-    each, channel, value = tl.arange(0, BLOCK), tl.arange(0, BLOCK_D), tl.arange(0, BLOCK_V)
-    target = tl.load(rows + place) * BLOCK + each
-    queries = _rows(q, (example * num_targets * H + head) * D, target, num_targets, channel, D, H, DOT)
-    key_head = head // (H // KEYS)
-    most = tl.full([BLOCK], float("-inf"), dtype=tl.float32)
-    total = tl.zeros([BLOCK], dtype=tl.float32)
-    acc = tl.zeros([BLOCK, BLOCK_V], dtype=tl.float32)
-    for visit in range(0, tl.load(count + list_row)):
-        at = list_row * MOST + visit
-        source = tl.load(index + at) * BLOCK + each
-        keys = _rows(k, (example * num_sources * KEYS + key_head) * D, source, num_sources, channel, D, KEYS, DOT)
-        values = _rows(v, (example * num_sources * KEYS + key_head) * V, source, num_sources, value, V, KEYS, DOT)
-        own_rule = tl.load(rule + at)
-        score = _scores(queries, keys, own_rule, mask, target, source, num_targets, num_sources, scale, BLOCK, BYTES)
+    SLICES: tl.constexpr = BLOCK // COLS
+    example, head, own, r, target, inside = rows_of(rows, num_rows, num_targets, OWN_B, OWN_H, H, WIDE, BLOCK, ROWS)
+    channel, value = tl.arange(0, BLOCK_D), tl.arange(0, BLOCK_V)
+    queries = taken(q, example, target, head, channel, num_targets, H, D, DOT)
+    table += head * table_step
+    most = tl.full([ROWS], float("-inf"), dtype=tl.float32)
+    total = tl.zeros([ROWS], dtype=tl.float32)
+    acc = tl.zeros([ROWS, BLOCK_V], dtype=tl.float32)
+    for step in range(0, tl.load(counts + own) * SLICES * inside):
+        at = own * most_tiles + step // SLICES
+        rule, tile = tl.load(rules + at), tl.load(index + at)
+        if WIDE:
+            rule, tile = rule.to(tl.int64), tile.to(tl.int64)
+        piece = step % SLICES
+        c = piece * COLS + tl.arange(0, COLS)
+        source = tile * BLOCK + c
+        keys = taken(k, example, source, head // (H // KEYS), channel, num_sources, KEYS, D, DOT)
+        values = taken(v, example, source, head // (H // KEYS), value, num_sources, KEYS, V, DOT)
+        score = scored(
+            product(
+                q, k, queries, keys, example, target, head, num_targets, source, head // (H // KEYS), num_sources,
+                H, KEYS, D, DOT, CHUNK,
+            ), rule, mask, table, target_place, source_place,
+            r[:, None], c[None, :], piece, target[:, None], source[None, :], scale, num_targets, num_sources,
+            size_0, size_1, size_2, AXES, BLOCK, COLS,
+        )  # fmt: skip
         higher = tl.maximum(most, tl.max(score, axis=1))
         shift = finite(higher)
-        share, fade = tl.exp(score - shift[:, None]), tl.exp(most - shift)
+        share, fade = tl.exp2(score - shift[:, None]), tl.exp2(most - shift)
         total = total * fade + tl.sum(share, axis=1)
+        if LIMIT >= 0:
+            share *= pair_kept(
+                seed, example, target[:, None], source[None, :], head, num_targets, num_sources, H, LIMIT, KEPT
+            )
         acc = tl.dot(share.to(DOT), values, acc * fade[:, None], input_precision="tf32x3")
         most = higher
     none = total == 0
-    result = acc / tl.where(none, 1.0, total)[:, None]
+    total = tl.where(none, 1.0, total)
     at_row = (example * num_targets + target) * H + head
     live = target < num_targets
-    tl.store(lse + at_row, tl.where(none, float("-inf"), most + tl.log(tl.where(none, 1.0, total))), mask=live)
+    tl.store(lse + at_row, tl.where(none, float("-inf"), (most + tl.log2(total)) * 0.6931471805599453), mask=live)
     here = live[:, None] & (value < V)[None, :]
-    tl.store(out + at_row[:, None] * V + value[None, :], result.to(out.dtype.element_ty), mask=here)
+    tl.store(out + at_row[:, None] * V + value[None, :], (acc / total[:, None]).to(out.dtype.element_ty), mask=here)
 
 
-@triton.jit
-def _attend_queries(
-    index, rule, count, rows, mask, q, k, v, lse, delta, grad, grad_q, scale, num_targets, num_sources, num_rows,
-    OWN_B: tl.constexpr, OWN_H: tl.constexpr, MOST: tl.constexpr, H: tl.constexpr, KEYS: tl.constexpr,
-    D: tl.constexpr, V: tl.constexpr, DOT: tl.constexpr, WIDE: tl.constexpr, BYTES: tl.constexpr,
-    BLOCK: tl.constexpr, BLOCK_D: tl.constexpr, BLOCK_V: tl.constexpr,
-):  # fmt: skip
-    pid = tl.program_id(0)
-    place = pid % num_rows
-    head = pid // num_rows % H
-    example = pid // num_rows // H
-    list_row = (((example if OWN_B else 0) * (H if OWN_H else 1)) + (head if OWN_H else 0)) * num_rows + place
-    if WIDE:
-        example, list_row = example.to(tl.int64), list_row.to(tl.int64)
-    each, channel, value = tl.arange(0, BLOCK), tl.arange(0, BLOCK_D), tl.arange(0, BLOCK_V)
-    target = tl.load(rows + place) * BLOCK + each
-    live = target < num_targets
-    queries = _rows(q, (example * num_targets * H + head) * D, target, num_targets, channel, D, H, DOT)
-    flow = _rows(grad, (example * num_targets * H + head) * V, target, num_targets, value, V, H, DOT)
-    at_row = (example * num_targets + target) * H + head
-    log_sum = finite(tl.load(lse + at_row, mask=live, other=0))
-    shift = tl.load(delta + at_row, mask=live, other=0)
-    key_head = head // (H // KEYS)
-    acc = tl.zeros([BLOCK, BLOCK_D], dtype=tl.float32)
-    for visit in range(0, tl.load(count + list_row)):
-        at = list_row * MOST + visit
-        source = tl.load(index + at) * BLOCK + each
-        keys = _rows(k, (example * num_sources * KEYS + key_head) * D, source, num_sources, channel, D, KEYS, DOT)
-        values = _rows(v, (example * num_sources * KEYS + key_head) * V, source, num_sources, value, V, KEYS, DOT)
-        own_rule = tl.load(rule + at)
-        score = _scores(queries, keys, own_rule, mask, target, source, num_targets, num_sources, scale, BLOCK, BYTES)
-        alpha = tl.exp(score - log_sum[:, None])
-        change = alpha * (tl.dot(flow, tl.trans(values), input_precision="tf32x3") - shift[:, None])
-        acc = tl.dot(change.to(DOT), keys, acc, input_precision="tf32x3")
-    here = live[:, None] & (channel < D)[None, :]
-    tl.store(grad_q + at_row[:, None] * D + channel[None, :], acc * scale, mask=here)
-
-
-@triton.jit
-def _attend_keys(
-    pointer, order, rule, rows, mask, q, k, v, lse, delta, grad, grad_k, grad_v, scale,
-    num_targets, num_sources, num_rows, num_tiles,
-    OWN_B: tl.constexpr, OWN_H: tl.constexpr, MOST: tl.constexpr, H: tl.constexpr, KEYS: tl.constexpr,
-    D: tl.constexpr, V: tl.constexpr, DOT: tl.constexpr, WIDE: tl.constexpr, BYTES: tl.constexpr,
-    BLOCK: tl.constexpr, BLOCK_D: tl.constexpr, BLOCK_V: tl.constexpr,
-):  # fmt: skip
-    GROUP: tl.constexpr = H // KEYS
-    pid = tl.program_id(0)
-    tile = pid % num_tiles
-    key_head = pid // num_tiles % KEYS
-    example = pid // num_tiles // KEYS
-    if WIDE:
-        example = example.to(tl.int64)
-    each, channel, value = tl.arange(0, BLOCK), tl.arange(0, BLOCK_D), tl.arange(0, BLOCK_V)
-    source = tile * BLOCK + each
-    keys = _rows(k, (example * num_sources * KEYS + key_head) * D, source, num_sources, channel, D, KEYS, DOT)
-    values = _rows(v, (example * num_sources * KEYS + key_head) * V, source, num_sources, value, V, KEYS, DOT)
-    at_source = (example * num_sources + source) * KEYS + key_head
-    here_k = (source < num_sources)[:, None] & (channel < D)[None, :]
-    here_v = (source < num_sources)[:, None] & (value < V)[None, :]
-    acc_k = tl.load(grad_k + at_source[:, None] * D + channel[None, :], mask=here_k, other=0)
-    acc_v = tl.load(grad_v + at_source[:, None] * V + value[None, :], mask=here_v, other=0)
-    for member in range(0, GROUP):
-        head = key_head * GROUP + member
-        own = ((example if OWN_B else 0) * (H if OWN_H else 1)) + (head if OWN_H else 0)
-        for visit in range(tl.load(pointer + own * num_tiles + tile), tl.load(pointer + own * num_tiles + tile + 1)):
-            at = tl.load(order + visit)
-            place = at // MOST % num_rows
-            target = tl.load(rows + place) * BLOCK + each
-            live = target < num_targets
-            queries = _rows(q, (example * num_targets * H + head) * D, target, num_targets, channel, D, H, DOT)
-            flow = _rows(grad, (example * num_targets * H + head) * V, target, num_targets, value, V, H, DOT)
-            at_row = (example * num_targets + target) * H + head
-            log_sum = finite(tl.load(lse + at_row, mask=live, other=0))
-            shift = tl.load(delta + at_row, mask=live, other=0)
-            own_rule = tl.load(rule + at)
-            score = _scores(
-                queries, keys, own_rule, mask, target, source, num_targets, num_sources, scale, BLOCK, BYTES
-            )
-            alpha = tl.exp(score - log_sum[:, None])
-            acc_v = tl.dot(tl.trans(alpha.to(DOT)), flow, acc_v, input_precision="tf32x3")
-            change = alpha * (tl.dot(flow, tl.trans(values), input_precision="tf32x3") - shift[:, None]) * scale
-            acc_k = tl.dot(tl.trans(change.to(DOT)), queries, acc_k, input_precision="tf32x3")
-    tl.store(grad_k + at_source[:, None] * D + channel[None, :], acc_k, mask=here_k)
-    tl.store(grad_v + at_source[:, None] * V + value[None, :], acc_v, mask=here_v)
-
-
-def _launch(part: Tiles, q: Tensor, k: Tensor, v: Tensor, interpreted: bool) -> dict[str, Any]:
-    half = q.dtype in (torch.float16, torch.bfloat16) and not interpreted
+def launch(part: Tiles, given: Inputs, kernel: int, interpreted: bool) -> dict[str, Any]:
+    """What a kernel is compiled for: 0 the forward, 1 the gradient of queries, 2 that of keys and values."""
+    q, k, v = given[:3]
+    half = q.dtype in (torch.float16, torch.bfloat16)
     block = part.mask.shape[1]
+    block_d, block_v = (max(triton.next_power_of_2(x.shape[3]), 16) for x in (q, v))
+    table = TABLE if given.table is None and given.seed is None else TABLE_MORE
+    rows, cols, warps, chunk = table[half, max(block_d, block_v, 64)][kernel]
     return {
-        "OWN_B": part.tiles.shape[0] > 1, "OWN_H": part.tiles.shape[1] > 1, "MOST": part.tiles.shape[3],
+        "OWN_B": part.tiles.shape[0] > 1, "OWN_H": part.tiles.shape[1] > 1,
         "H": q.shape[2], "KEYS": k.shape[2], "D": q.shape[3], "V": v.shape[3],
-        "DOT": (tl.float16 if q.dtype == torch.float16 else tl.bfloat16) if half else tl.float32,
-        "WIDE": wide(q, k, v, part.tiles), "BYTES": part.mask.shape[2], "BLOCK": block,
-        "BLOCK_D": max(triton.next_power_of_2(q.shape[3]), 16), "BLOCK_V": max(triton.next_power_of_2(v.shape[3]), 16),
-        "num_warps": 4 if block < 64 else 8, "num_stages": 2, "enable_fp_fusion": True,
+        "AXES": 0 if given.table is None else given.table.dim() - 1,
+        "DOT": getattr(tl, str(q.dtype).removeprefix("torch.")) if half and not interpreted else tl.float32,
+        "WIDE": wide(q, k, v, part.tiles, part.mask), "BLOCK": block,
+        "BLOCK_D": block_d, "BLOCK_V": block_v, "ROWS": min(rows, block), "COLS": min(cols, block), "CHUNK": chunk,
+        "num_warps": min(warps, 4) if block < 64 else warps, "num_stages": 2, "enable_fp_fusion": True,
+        **(NONE_DROPPED if given.seed is None else limit(given.dropout)),
     }  # fmt: skip
 
 
-def block_attend(
-    parts: list[Tiles], q: Tensor, k: Tensor, v: Tensor, scale: float, num_sources: int, *, interpreted: bool = False
-) -> tuple[Tensor, Tensor]:
-    """(out [B, T, H, V] in q's dtype, lse [B, T, H] float32) of q [B, T, H, D], k [B, S, K, D], v [B, S, K, V]."""
-    q, k, v = q.contiguous(), k.contiguous(), v.contiguous()
+def words(mask: Tensor, columns: int) -> Tensor:
+    """Bits [M, block, block / 8] as words of so many columns."""
+    mask = mask.contiguous()
+    mask = mask.clone() if mask.data_ptr() % 8 else mask
+    return mask.view({16: torch.int16, 32: torch.int32, 64: torch.int64}[columns])
+
+
+def block_attend(parts: list[Tiles], given: Inputs, *, interpreted: bool = False) -> tuple[Tensor, Tensor]:
+    """(out [B, T, H, V] in q's dtype, lse [B, T, H] float32)."""
+    given = given.contiguous()
+    q, v = given.q, given.v
     out = q.new_zeros((*q.shape[:3], v.shape[3]))
     lse = q.new_full(q.shape[:3], float("-inf"), dtype=torch.float32)
     for part in parts:
-        rows = part.rows.shape[0]
-        if lse.numel() and rows and part.tiles.shape[3]:
-            _attend[(q.shape[0] * q.shape[2] * rows,)](
-                *part, q, k, v, out, lse, scale, q.shape[1], num_sources, rows, **_launch(part, q, k, v, interpreted)
+        rows, most = part.rows.shape[0], part.tiles.shape[3]
+        if lse.numel() and rows and most:
+            how = launch(part, given, 0, interpreted)
+            grid = (q.shape[0] * q.shape[2] * rows * (how["BLOCK"] // how["ROWS"]),)
+            _attend[grid](
+                *part[:4],
+                words(part.mask, how["COLS"]),
+                *given.pointers(),
+                out,
+                lse,
+                *given.numbers(),
+                rows,
+                most,
+                **how,
             )
     return out, lse
-
-
-def block_attend_grads(
-    parts: list[Tiles], q: Tensor, k: Tensor, v: Tensor, scale: float, lse: Tensor, delta: Tensor, grad: Tensor,
-    *, interpreted: bool = False,
-) -> tuple[Tensor, Tensor, Tensor]:  # fmt: skip
-    """Gradients of q, k and v in float32, from delta [B, T, H] and that of the output [B, T, H, V]."""
-    q, k, v, grad, delta = q.contiguous(), k.contiguous(), v.contiguous(), grad.contiguous(), delta.contiguous()
-    grad_q, grad_k, grad_v = (torch.zeros_like(x, dtype=torch.float32) for x in (q, k, v))
-    num_targets, num_sources = q.shape[1], k.shape[1]
-    for part in parts:
-        rows = part.rows.shape[0]
-        if not (lse.numel() and k.numel() and rows and part.tiles.shape[3]):
-            continue
-        how = _launch(part, q, k, v, interpreted)
-        _attend_queries[(q.shape[0] * q.shape[2] * rows,)](
-            *part, q, k, v, lse, delta, grad, grad_q, scale, num_targets, num_sources, rows, **how
-        )
-        tiles = triton.cdiv(num_sources, how["BLOCK"])
-        pointer, order = _by_source(part, tiles)
-        _attend_keys[(q.shape[0] * k.shape[2] * tiles,)](
-            pointer, order, part.rules, part.rows, part.mask, q, k, v, lse, delta, grad, grad_k, grad_v, scale,
-            num_targets, num_sources, rows, tiles, **how,
-        )  # fmt: skip
-    return grad_q, grad_k, grad_v
-
-
-def _by_source(part: Tiles, tiles: int) -> tuple[Tensor, Tensor]:
-    """(pointer [G tiles + 1], order) of the visits of each list, sorted by source tile; padding comes last."""
-    index = part.tiles.flatten(0, 1).long()  # [G, R, K]
-    group = torch.arange(index.shape[0], device=index.device).view(-1, 1, 1)
-    used = torch.arange(index.shape[2], device=index.device) < part.counts.flatten(0, 1).unsqueeze(2)
-    source = torch.where(used, group * tiles + index, index.shape[0] * tiles).flatten()
-    ordered, order = torch.sort(source, stable=True)
-    bounds = torch.arange(index.shape[0] * tiles + 1, device=index.device)
-    return torch.searchsorted(ordered, bounds), order

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from hgraph.kernels import csr_dot, split
 from hgraph.kernels.csr_reduce import config, edge_weight, reduce_combine
-from hgraph.kernels.split import accumulator, blocks, num_parts, num_stretches, part, wide
+from hgraph.kernels.split import accumulator, blocks, edges, num_parts, num_stretches, part, wide
 
 __all__ = ["additive_flow", "additive_score"]
 
@@ -66,9 +66,7 @@ def _flow_parts(
     inside = feature < D
     program = pid // FEATURE_BLOCKS
     v = program * ROWS + tl.arange(0, ROWS)
-    row, begin, end, active = part(v, indptr, target, num_rows, num_edges, SPLIT, LONGEST)
-    if WIDE:
-        row, v, begin, end = row.to(tl.int64), v.to(tl.int64), begin.to(tl.int64), end.to(tl.int64)
+    v, row, begin, end, active = part(v, indptr, target, num_rows, num_edges, SPLIT, LONGEST, WIDE)
     at = row[:, None] * D + feature[None, :]
     write = active[:, None] & inside[None, :]
     mine = tl.load(own + at, mask=write, other=0).to(ACC)[:, None, :]
@@ -76,11 +74,7 @@ def _flow_parts(
     acc = tl.zeros([ROWS, ENTRIES, BLOCK], dtype=ACC)
     acc_vector = tl.zeros([ROWS, ENTRIES, BLOCK], dtype=ACC)
     for step in range(0, tl.cdiv(tl.max(end - begin, axis=0), ENTRIES)):
-        e = begin[:, None] + step * ENTRIES + tl.arange(0, ENTRIES)[None, :]
-        live = e < end[:, None]
-        s = tl.load(indices + e, mask=live, other=0)
-        if WIDE:
-            s = s.to(tl.int64)
+        e, s, live = edges(step, begin, end, indices, ENTRIES, WIDE)
         here = live[:, :, None] & inside[None, None, :]
         reach = mine + tl.load(other + s[:, :, None] * D + feature[None, None, :], mask=here, other=0).to(ACC)
         g = edge_weight(grad, e, feature, live, WEIGHTS, WIDTH, D).to(ACC)

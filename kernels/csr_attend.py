@@ -18,10 +18,11 @@ import triton.language as tl
 from torch import Tensor
 
 from hgraph.kernels import split
+from hgraph.kernels.draw import NONE_DROPPED, kept, limit
 from hgraph.kernels.edge_softmax import finite
-from hgraph.kernels.split import accumulator, first_part, num_parts, num_stretches, part, wide
+from hgraph.kernels.split import accumulator, edges, first_part, num_parts, num_stretches, part, wide
 
-__all__ = ["WIDEST", "Inputs", "config", "csr_attend", "dropped", "scored"]
+__all__ = ["WIDEST", "Inputs", "config", "csr_attend", "gathered", "held", "scored"]
 
 # Channels of a head -> (ROWS, ENTRIES, warps): 16 numbers a lane, for the sums, keys and values are held together.
 TABLE = {
@@ -97,11 +98,10 @@ class Inputs(NamedTuple):
         how = config(max(width, values), dtype)
         return {
             "SCORE": self.score, "SLOPE": self.slope or 0.0, "EXACT": self.scale if dtype == torch.float64 else None,
-            "LIMIT": -1 if self.seed is None else round(self.dropout * 2**32), "KEPT": 1 / (1 - self.dropout),
             "H": heads, "GROUP": heads // self.v.shape[1], "BIASES": 0 if self.bias is None else self.bias.shape[1],
             "D": width, "V": values, "BLOCK_D": triton.next_power_of_2(max(width, 1)),
             "BLOCK_V": triton.next_power_of_2(max(values, 1)), "ACC": accumulator(dtype),
-            "LONGEST": split.LONGEST, **how,
+            "LONGEST": split.LONGEST, **how, **(NONE_DROPPED if self.seed is None else limit(self.dropout)),
         }  # fmt: skip
 
 
@@ -114,33 +114,45 @@ def config(channels: int, dtype: torch.dtype) -> dict[str, Any]:
 
 
 @triton.jit
-def _mixed(x):
-    x = (x ^ (x >> 16)) * 0x85EBCA6B
-    x = (x ^ (x >> 13)) * 0xC2B2AE35
-    return x ^ (x >> 16)
+def gathered(x, at, channel, live, WIDTH: tl.constexpr, ACC: tl.constexpr):
+    """Rows of x [., WIDTH] at places [R, E]: [R, E, channels]."""
+    here = live[:, :, None] & (channel < WIDTH)[None, None, :]
+    return tl.load(x + at[:, :, None] * WIDTH + channel[None, None, :], mask=here, other=0).to(ACC)
 
 
 @triton.jit
-def dropped(seed, e, head, H: tl.constexpr, LIMIT: tl.constexpr, KEPT: tl.constexpr, ACC: tl.constexpr):
-    """1 / (1 - p) for edges whose number reaches the limit, else 0: a function of the seed and of e H + h alone."""
-    key = tl.load(seed)
-    counter = e.to(tl.int64) * H + head
-    low = (counter & 0xFFFFFFFF).to(tl.uint32) ^ (key & 0xFFFFFFFF).to(tl.uint32)
-    high = (counter >> 32).to(tl.uint32) ^ (key >> 32).to(tl.uint32)
-    drawn = _mixed(_mixed(low) ^ high)
-    return tl.where(drawn.to(tl.int64) >= LIMIT, tl.full(e.shape, KEPT, dtype=ACC), 0.0)
-
-
-@triton.jit
-def scored(mine, theirs, SCORE: tl.constexpr, SLOPE: tl.constexpr):
-    """(unscaled scores [R, E], the sums under the LeakyReLU) of one side's rows and the other's gathered."""
+def held(x, own, channel, active, SCORE: tl.constexpr, D: tl.constexpr, ACC: tl.constexpr):
+    """The side of the scores that a program's rows [R] are: vectors [R, 1, D], or numbers [R, 1]."""
     if SCORE == 1:
-        reach = tl.sum(mine * theirs, axis=2)
-        score = reach
+        mine = gathered(x, own[:, None], channel, active[:, None], D, ACC)
+    elif SCORE == 2:
+        mine = tl.load(x + own, mask=active, other=0).to(ACC)[:, None]
     else:
+        mine = tl.zeros([own.shape[0], 1], dtype=ACC)
+    return mine
+
+
+@triton.jit
+def scored(
+    mine, x, at, bias, e, head, channel, live, scale,
+    SCORE: tl.constexpr, SLOPE: tl.constexpr, EXACT: tl.constexpr, BIASES: tl.constexpr, D: tl.constexpr,
+    ACC: tl.constexpr,
+):  # fmt: skip
+    """(scores [R, E], -inf beyond a row's edges; the other side, x at [R, E]; the sums under the LeakyReLU)."""
+    theirs = tl.zeros(at.shape, dtype=ACC)
+    reach = theirs
+    score = theirs
+    if SCORE == 1:
+        theirs = gathered(x, at, channel, live, D, ACC)
+        score = tl.sum(mine * theirs, axis=2)
+    elif SCORE == 2:
+        theirs = tl.load(x + at, mask=live, other=0).to(ACC)
         reach = mine + theirs
         score = tl.where(reach > 0, reach, reach * SLOPE)
-    return score, reach
+    score *= EXACT if EXACT is not None else scale  # a float that is given a name would be float32
+    if BIASES > 0:
+        score += tl.load(bias + e * BIASES + head % BIASES, mask=live, other=0).to(ACC)
+    return tl.where(live, score, float("-inf")), theirs, reach
 
 
 @triton.jit
@@ -155,44 +167,23 @@ def _attend_parts(
     pid = tl.program_id(0)
     head = pid % H
     v_part = (pid // H) * ROWS + tl.arange(0, ROWS)
-    row, begin, end, active = part(v_part, indptr, target, num_rows, num_edges, SPLIT, LONGEST)
-    if WIDE:
-        row, v_part, begin, end = row.to(tl.int64), v_part.to(tl.int64), begin.to(tl.int64), end.to(tl.int64)
+    v_part, row, begin, end, active = part(v_part, indptr, target, num_rows, num_edges, SPLIT, LONGEST, WIDE)
     channel, value = tl.arange(0, BLOCK_D), tl.arange(0, BLOCK_V)
-    if SCORE == 1:
-        at = (row * H + head)[:, None] * D + channel[None, :]
-        mine = tl.load(q + at, mask=active[:, None] & (channel < D)[None, :], other=0).to(ACC)[:, None, :]
-    elif SCORE == 2:
-        mine = tl.load(q + row * H + head, mask=active, other=0).to(ACC)[:, None]
+    mine = held(q, row * H + head, channel, active, SCORE, D, ACC)
     most = tl.full([ROWS, ENTRIES], float("-inf"), dtype=ACC)
     total = tl.zeros([ROWS, ENTRIES], dtype=ACC)
     acc = tl.zeros([ROWS, ENTRIES, BLOCK_V], dtype=ACC)
     for step in range(0, tl.cdiv(tl.max(end - begin, axis=0), ENTRIES)):
-        e = begin[:, None] + step * ENTRIES + tl.arange(0, ENTRIES)[None, :]
-        live = e < end[:, None]
-        s = tl.load(indices + e, mask=live, other=0)
-        if WIDE:
-            s = s.to(tl.int64)
+        e, s, live = edges(step, begin, end, indices, ENTRIES, WIDE)
         of_key = s * KEYS + head // GROUP
-        at_value = of_key[:, :, None] * V + value[None, None, :]
-        values = tl.load(v + at_value, mask=live[:, :, None] & (value < V)[None, None, :], other=0).to(ACC)
-        score = tl.zeros([ROWS, ENTRIES], dtype=ACC)
-        if SCORE == 1:
-            at_key = of_key[:, :, None] * D + channel[None, None, :]
-            theirs = tl.load(k + at_key, mask=live[:, :, None] & (channel < D)[None, None, :], other=0).to(ACC)
-            score, _ = scored(mine, theirs, SCORE, SLOPE)
-        elif SCORE == 2:
-            score, _ = scored(mine, tl.load(k + of_key, mask=live, other=0).to(ACC), SCORE, SLOPE)
-        score *= EXACT if EXACT is not None else scale
-        if BIASES > 0:
-            score += tl.load(bias + e * BIASES + head % BIASES, mask=live, other=0).to(ACC)
-        score = tl.where(live, score, float("-inf"))
+        values = gathered(v, of_key, value, live, V, ACC)
+        score, _, _ = scored(mine, k, of_key, bias, e, head, channel, live, scale, SCORE, SLOPE, EXACT, BIASES, D, ACC)
         higher = tl.maximum(most, score)
         shift = finite(higher)
         fade, share = tl.exp(most - shift), tl.exp(score - shift)
         total = total * fade + share
         if LIMIT >= 0:
-            share *= dropped(seed, e, head, H, LIMIT, KEPT, ACC)
+            share *= kept(seed, e.to(tl.int64) * H + head, LIMIT, KEPT, ACC)
         acc = acc * fade[:, :, None] + share[:, :, None] * values
         most = higher
     top = tl.max(most, axis=1)

@@ -14,13 +14,25 @@ import triton.language as tl
 from torch import Tensor
 
 from hgraph.kernels import split
-from hgraph.kernels.csr_attend import Inputs, dropped, scored
+from hgraph.kernels.csr_attend import Inputs, gathered, held, scored
 from hgraph.kernels.csr_reduce import config as reduce_config
 from hgraph.kernels.csr_reduce import reduce_combine
+from hgraph.kernels.draw import kept
 from hgraph.kernels.edge_softmax import finite
-from hgraph.kernels.split import num_parts, num_stretches, part, wide
+from hgraph.kernels.split import edges, num_parts, num_stretches, part, wide
 
 __all__ = ["csr_attend_grads"]
+
+
+@triton.jit
+def _put(out, partial, own, slot, channel, total, active, of_part, WIDTH: tl.constexpr, SPLIT: tl.constexpr):
+    """Totals [R, channels] of whole rows into out, of parts of long rows into partial."""
+    inside = (channel < WIDTH)[None, :]
+    if SPLIT:
+        at = slot[:, None] * WIDTH + channel[None, :]
+        tl.store(partial + at, total, mask=(active & of_part)[:, None] & inside)
+        active = active & (of_part == 0)
+    tl.store(out + own[:, None] * WIDTH + channel[None, :], total, mask=active[:, None] & inside)
 
 
 @triton.jit
@@ -36,45 +48,24 @@ def _row_parts(
     pid = tl.program_id(0)
     head = pid % H
     v_part = (pid // H) * ROWS + tl.arange(0, ROWS)
-    row, begin, end, active = part(v_part, indptr, target, num_rows, num_edges, SPLIT, LONGEST)
-    if WIDE:
-        row, v_part, begin, end = row.to(tl.int64), v_part.to(tl.int64), begin.to(tl.int64), end.to(tl.int64)
+    v_part, row, begin, end, active = part(v_part, indptr, target, num_rows, num_edges, SPLIT, LONGEST, WIDE)
     channel, value = tl.arange(0, BLOCK_D), tl.arange(0, BLOCK_V)
     own = row * H + head
-    at = own[:, None] * V + value[None, :]
-    flow = tl.load(grad + at, mask=active[:, None] & (value < V)[None, :], other=0).to(ACC)[:, None, :]
+    flow = gathered(grad, own[:, None], value, active[:, None], V, ACC)
     log_sum = finite(tl.load(lse + own, mask=active, other=0).to(ACC))[:, None]
     shift = tl.load(delta + own, mask=active, other=0).to(ACC)[:, None]
-    if SCORE == 1:
-        at = own[:, None] * D + channel[None, :]
-        mine = tl.load(q + at, mask=active[:, None] & (channel < D)[None, :], other=0).to(ACC)[:, None, :]
-        acc = tl.zeros([ROWS, ENTRIES, BLOCK_D], dtype=ACC)
-    elif SCORE == 2:
-        mine = tl.load(q + own, mask=active, other=0).to(ACC)[:, None]
-        acc = tl.zeros([ROWS, ENTRIES], dtype=ACC)
+    mine = held(q, own, channel, active, SCORE, D, ACC)
+    acc = tl.zeros([ROWS, ENTRIES, BLOCK_D], dtype=ACC)
     for step in range(0, tl.cdiv(tl.max(end - begin, axis=0), ENTRIES)):
-        e = begin[:, None] + step * ENTRIES + tl.arange(0, ENTRIES)[None, :]
-        live = e < end[:, None]
-        s = tl.load(indices + e, mask=live, other=0)
-        if WIDE:
-            s = s.to(tl.int64)
+        e, s, live = edges(step, begin, end, indices, ENTRIES, WIDE)
         of_key = s * KEYS + head // GROUP
-        at_value = of_key[:, :, None] * V + value[None, None, :]
-        values = tl.load(v + at_value, mask=live[:, :, None] & (value < V)[None, None, :], other=0).to(ACC)
-        inner = tl.sum(flow * values, axis=2)
-        score = tl.zeros([ROWS, ENTRIES], dtype=ACC)
-        if SCORE == 1:
-            at_key = of_key[:, :, None] * D + channel[None, None, :]
-            theirs = tl.load(k + at_key, mask=live[:, :, None] & (channel < D)[None, None, :], other=0).to(ACC)
-            score, reach = scored(mine, theirs, SCORE, SLOPE)
-        elif SCORE == 2:
-            score, reach = scored(mine, tl.load(k + of_key, mask=live, other=0).to(ACC), SCORE, SLOPE)
-        score *= EXACT if EXACT is not None else scale
-        if BIASES > 0:
-            score += tl.load(bias + e * BIASES + head % BIASES, mask=live, other=0).to(ACC)
-        alpha = tl.exp(tl.where(live, score, float("-inf")) - log_sum)
+        inner = tl.sum(flow * gathered(v, of_key, value, live, V, ACC), axis=2)
+        score, theirs, reach = scored(
+            mine, k, of_key, bias, e, head, channel, live, scale, SCORE, SLOPE, EXACT, BIASES, D, ACC
+        )
+        alpha = tl.exp(score - log_sum)
         if LIMIT >= 0:
-            inner *= dropped(seed, e, head, H, LIMIT, KEPT, ACC)
+            inner *= kept(seed, e.to(tl.int64) * H + head, LIMIT, KEPT, ACC)
         change = alpha * (inner - shift)
         if BIASES > 0:
             tl.store(grad_bias + e * H + head, change, mask=live)
@@ -82,21 +73,10 @@ def _row_parts(
         if SCORE == 1:
             acc += change[:, :, None] * theirs
         elif SCORE == 2:
-            acc += tl.where(reach > 0, change, change * SLOPE)
-    if SCORE == 1:
-        total = tl.sum(acc, axis=1)
-        write = active[:, None] & (channel < D)[None, :]
-        if SPLIT:
-            slot = ((v_part - num_rows) * H + head)[:, None] * D + channel[None, :]
-            tl.store(partial + slot, total, mask=write & (v_part >= num_rows)[:, None])
-            write = write & (v_part < num_rows)[:, None]
-        tl.store(grad_q + own[:, None] * D + channel[None, :], total, mask=write)
-    elif SCORE == 2:
-        total = tl.sum(acc, axis=1)
-        if SPLIT:
-            tl.store(partial + (v_part - num_rows) * H + head, total, mask=active & (v_part >= num_rows))
-            active = active & (v_part < num_rows)
-        tl.store(grad_q + own, total, mask=active)
+            acc += tl.where(reach > 0, change, change * SLOPE)[:, :, None]
+    if SCORE > 0:
+        slot = (v_part - num_rows) * H + head
+        _put(grad_q, partial, own, slot, channel, tl.sum(acc, axis=1), active, v_part >= num_rows, D, SPLIT)
 
 
 @triton.jit
@@ -113,21 +93,13 @@ def _column_parts(
     pid = tl.program_id(0)
     key = pid % KEYS
     v_part = (pid // KEYS) * ROWS + tl.arange(0, ROWS)
-    row, begin, end, active = part(v_part, indptr, target, num_rows, num_edges, SPLIT, LONGEST)
-    if WIDE:
-        row, v_part, begin, end = row.to(tl.int64), v_part.to(tl.int64), begin.to(tl.int64), end.to(tl.int64)
+    v_part, row, begin, end, active = part(v_part, indptr, target, num_rows, num_edges, SPLIT, LONGEST, WIDE)
     channel, value = tl.arange(0, BLOCK_D), tl.arange(0, BLOCK_V)
     own = row * KEYS + key
-    at = own[:, None] * V + value[None, :]
-    values = tl.load(v + at, mask=active[:, None] & (value < V)[None, :], other=0).to(ACC)[:, None, :]
+    values = gathered(v, own[:, None], value, active[:, None], V, ACC)
+    mine = held(k, own, channel, active, SCORE, D, ACC)
     acc_v = tl.zeros([ROWS, ENTRIES, BLOCK_V], dtype=ACC)
-    if SCORE == 1:
-        at = own[:, None] * D + channel[None, :]
-        mine = tl.load(k + at, mask=active[:, None] & (channel < D)[None, :], other=0).to(ACC)[:, None, :]
-        acc = tl.zeros([ROWS, ENTRIES, BLOCK_D], dtype=ACC)
-    elif SCORE == 2:
-        mine = tl.load(k + own, mask=active, other=0).to(ACC)[:, None]
-        acc = tl.zeros([ROWS, ENTRIES], dtype=ACC)
+    acc = tl.zeros([ROWS, ENTRIES, BLOCK_D], dtype=ACC)
     for step in range(0, tl.cdiv(tl.max(end - begin, axis=0), ENTRIES) * GROUP):
         head = key * GROUP + step % GROUP
         place = begin[:, None] + (step // GROUP) * ENTRIES + tl.arange(0, ENTRIES)[None, :]
@@ -137,52 +109,28 @@ def _column_parts(
         if WIDE:
             t, e = t.to(tl.int64), e.to(tl.int64)
         heard = t * H + head
-        at_value = heard[:, :, None] * V + value[None, None, :]
-        flow = tl.load(grad + at_value, mask=live[:, :, None] & (value < V)[None, None, :], other=0).to(ACC)
-        score = tl.zeros([ROWS, ENTRIES], dtype=ACC)
-        if SCORE == 1:
-            at_query = heard[:, :, None] * D + channel[None, None, :]
-            theirs = tl.load(q + at_query, mask=live[:, :, None] & (channel < D)[None, None, :], other=0).to(ACC)
-            score, reach = scored(mine, theirs, SCORE, SLOPE)
-        elif SCORE == 2:
-            score, reach = scored(mine, tl.load(q + heard, mask=live, other=0).to(ACC), SCORE, SLOPE)
-        score *= EXACT if EXACT is not None else scale
-        if BIASES > 0:
-            score += tl.load(bias + e * BIASES + head % BIASES, mask=live, other=0).to(ACC)
+        flow = gathered(grad, heard, value, live, V, ACC)
+        score, theirs, reach = scored(
+            mine, q, heard, bias, e, head, channel, live, scale, SCORE, SLOPE, EXACT, BIASES, D, ACC
+        )
         log_sum = finite(tl.load(lse + heard, mask=live, other=0).to(ACC))
-        alpha = tl.exp(tl.where(live, score, float("-inf")) - log_sum)
+        alpha = tl.exp(score - log_sum)
         share = alpha
         if LIMIT >= 0:
-            share *= dropped(seed, e, head, H, LIMIT, KEPT, ACC)
+            share *= kept(seed, e.to(tl.int64) * H + head, LIMIT, KEPT, ACC)
         acc_v += share[:, :, None] * flow
         if SCORE > 0:
             shift = tl.load(delta + heard, mask=live, other=0).to(ACC)
             change = share * tl.sum(flow * values, axis=2) - alpha * shift
-            change *= EXACT if EXACT is not None else scale  # a float that is given a name would be float32
+            change *= EXACT if EXACT is not None else scale
             if SCORE == 1:
                 acc += change[:, :, None] * theirs
             else:
-                acc += tl.where(reach > 0, change, change * SLOPE)
-    total_v = tl.sum(acc_v, axis=1)
-    write = active
-    if SPLIT:
-        of_part = active & (v_part >= num_rows)
-        slot = (v_part - num_rows) * KEYS + key
-        at = slot[:, None] * V + value[None, :]
-        tl.store(partial_v + at, total_v, mask=of_part[:, None] & (value < V)[None, :])
-        write = active & (v_part < num_rows)
-    tl.store(grad_v + own[:, None] * V + value[None, :], total_v, mask=write[:, None] & (value < V)[None, :])
-    if SCORE == 1:
-        total = tl.sum(acc, axis=1)
-        if SPLIT:
-            at = slot[:, None] * D + channel[None, :]
-            tl.store(partial_k + at, total, mask=of_part[:, None] & (channel < D)[None, :])
-        tl.store(grad_k + own[:, None] * D + channel[None, :], total, mask=write[:, None] & (channel < D)[None, :])
-    elif SCORE == 2:
-        total = tl.sum(acc, axis=1)
-        if SPLIT:
-            tl.store(partial_k + slot, total, mask=of_part)
-        tl.store(grad_k + own, total, mask=write)
+                acc += tl.where(reach > 0, change, change * SLOPE)[:, :, None]
+    slot, of_part = (v_part - num_rows) * KEYS + key, v_part >= num_rows
+    _put(grad_v, partial_v, own, slot, value, tl.sum(acc_v, axis=1), active, of_part, V, SPLIT)
+    if SCORE > 0:
+        _put(grad_k, partial_k, own, slot, channel, tl.sum(acc, axis=1), active, of_part, D, SPLIT)
 
 
 def _combine(indptr: Tensor, target: Tensor, partial: Tensor, out: Tensor, num_edges: int, is_wide: bool) -> None:

@@ -16,7 +16,7 @@ from torch import Tensor
 
 from hgraph.kernels import split
 from hgraph.kernels.csr_reduce import config, edge_weight, reduce_combine
-from hgraph.kernels.split import accumulator, num_parts, num_stretches, part, wide
+from hgraph.kernels.split import accumulator, edges, num_parts, num_stretches, part, wide
 
 __all__ = ["tie_count", "tie_flow"]
 
@@ -34,10 +34,9 @@ def _tie_parts(
     row_blocks = tl.cdiv(parts, ROWS)
     batch = pid // FEATURE_BLOCKS // row_blocks
     v = (pid // FEATURE_BLOCKS % row_blocks) * ROWS + tl.arange(0, ROWS)
-    row, begin, end, active = part(v, indptr, target, num_rows, num_edges, SPLIT, LONGEST)
+    v, row, begin, end, active = part(v, indptr, target, num_rows, num_edges, SPLIT, LONGEST, WIDE)
     if WIDE:
-        batch, row, v = batch.to(tl.int64), row.to(tl.int64), v.to(tl.int64)
-        begin, end = begin.to(tl.int64), end.to(tl.int64)
+        batch = batch.to(tl.int64)
     other += batch * num_other * D
     share += batch * num_other * D
     inside = feature < D
@@ -46,11 +45,7 @@ def _tie_parts(
 
     acc = tl.zeros([ROWS, ENTRIES, BLOCK], dtype=ACC)
     for step in range(0, tl.cdiv(tl.max(end - begin, axis=0), ENTRIES)):
-        e = begin[:, None] + step * ENTRIES + tl.arange(0, ENTRIES)[None, :]
-        live = e < end[:, None]
-        s = tl.load(indices + e, mask=live, other=0)
-        if WIDE:
-            s = s.to(tl.int64)
+        e, s, live = edges(step, begin, end, indices, ENTRIES, WIDE)
         here = live[:, :, None] & inside[None, None, :]
         there = s[:, :, None] * D + feature[None, None, :]
         theirs = tl.load(other + there, mask=here, other=0)

@@ -16,7 +16,7 @@ import triton.language as tl
 from torch import Tensor
 
 from hgraph.kernels import split
-from hgraph.kernels.split import accumulator, first_part, num_parts, num_stretches, part, wide
+from hgraph.kernels.split import accumulator, edges, first_part, num_parts, num_stretches, part, wide
 
 __all__ = ["config", "csr_reduce", "edge_weight", "reduce_combine"]
 
@@ -78,10 +78,9 @@ def _reduce_parts(
     row_blocks = tl.cdiv(parts, ROWS)
     batch = pid // FEATURE_BLOCKS // row_blocks
     v = (pid // FEATURE_BLOCKS % row_blocks) * ROWS + tl.arange(0, ROWS)
-    row, begin, end, active = part(v, indptr, target, num_rows, num_edges, SPLIT, LONGEST)
+    v, row, begin, end, active = part(v, indptr, target, num_rows, num_edges, SPLIT, LONGEST, WIDE)
     if WIDE:
-        batch, row, v = batch.to(tl.int64), row.to(tl.int64), v.to(tl.int64)
-        begin, end = begin.to(tl.int64), end.to(tl.int64)
+        batch = batch.to(tl.int64)
     x += batch * num_sources * D
     inside = (feature < D)[None, None, :]
 
@@ -92,11 +91,7 @@ def _reduce_parts(
     else:
         acc = tl.full([ROWS, ENTRIES, BLOCK], float("inf"), dtype=ACC)
     for step in range(0, tl.cdiv(tl.max(end - begin, axis=0), ENTRIES)):
-        e = begin[:, None] + step * ENTRIES + tl.arange(0, ENTRIES)[None, :]
-        live = e < end[:, None]
-        s = tl.load(indices + e, mask=live, other=0)
-        if WIDE:
-            s = s.to(tl.int64)
+        e, s, live = edges(step, begin, end, indices, ENTRIES, WIDE)
         here = live[:, :, None] & inside
         message = tl.load(x + s[:, :, None] * D + feature[None, None, :], mask=here, other=0).to(ACC)
         if WEIGHTS > 0:

@@ -34,9 +34,7 @@ def _state_parts(
     pid = tl.program_id(0)
     head = (pid % HEAD_BLOCKS) * BLOCK + tl.arange(0, BLOCK)
     v = (pid // HEAD_BLOCKS) * ROWS + tl.arange(0, ROWS)
-    row, begin, end, active = part(v, indptr, target, num_rows, num_edges, SPLIT, LONGEST)
-    if WIDE:
-        row, v, begin, end = row.to(tl.int64), v.to(tl.int64), begin.to(tl.int64), end.to(tl.int64)
+    v, row, begin, end, active = part(v, indptr, target, num_rows, num_edges, SPLIT, LONGEST, WIDE)
     most = tl.full([ROWS, ENTRIES, BLOCK], float("-inf"), dtype=ACC)
     acc = tl.zeros([ROWS, ENTRIES, BLOCK], dtype=ACC)
     for step in range(0, tl.cdiv(tl.max(end - begin, axis=0), ENTRIES)):

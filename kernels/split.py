@@ -19,6 +19,7 @@ __all__ = [
     "WIDE_FROM",
     "accumulator",
     "blocks",
+    "edges",
     "first_part",
     "num_parts",
     "num_stretches",
@@ -62,8 +63,8 @@ def blocks(number: int, block: int) -> int:
 
 
 @triton.jit
-def part(v, indptr, target, num_rows, num_edges, SPLIT: tl.constexpr, LONGEST: tl.constexpr):
-    """(row, first edge, end, whether its result is to be written) of the parts v."""
+def part(v, indptr, target, num_rows, num_edges, SPLIT: tl.constexpr, LONGEST: tl.constexpr, WIDE: tl.constexpr):
+    """(v, row, first edge, end, whether its result is to be written) of the parts v, in int64 if WIDE."""
     whole = v < num_rows
     row = tl.where(whole, v, 0)
     begin = tl.load(indptr + row, mask=whole, other=0)
@@ -86,7 +87,21 @@ def part(v, indptr, target, num_rows, num_edges, SPLIT: tl.constexpr, LONGEST: t
         begin = tl.where(piece, tl.maximum(own_begin, low.to(own_begin.dtype)), begin)
         end = tl.where(piece, tl.minimum(own_end, high.to(own_end.dtype)), end)
         active = active | piece
-    return row, begin, tl.where(active, end, begin), active
+    end = tl.where(active, end, begin)
+    if WIDE:
+        v, row, begin, end = v.to(tl.int64), row.to(tl.int64), begin.to(tl.int64), end.to(tl.int64)
+    return v, row, begin, end, active
+
+
+@triton.jit
+def edges(step, begin, end, indices, ENTRIES: tl.constexpr, WIDE: tl.constexpr):
+    """(number, other end, whether there is one) of the ENTRIES edges [R, E] that parts work off in a step."""
+    e = begin[:, None] + step * ENTRIES + tl.arange(0, ENTRIES)[None, :]
+    live = e < end[:, None]
+    other = tl.load(indices + e, mask=live, other=0)
+    if WIDE:
+        other = other.to(tl.int64)
+    return e, other, live
 
 
 @triton.jit

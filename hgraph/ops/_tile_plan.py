@@ -1,4 +1,4 @@
-"""How attention goes over tiles on a CPU: which query tokens meet which key tokens in one dense product.
+"""How the reference goes over tiles, made for a CPU: which query tokens meet which key tokens in one dense product.
 
 A tile row of one head is a step; its tiles are cut into segments, each a slice of tokens where the tiles lie side by
 side (nothing is copied), else a list of tokens. Tiles that need no mask are kept apart from those that do, unless these
@@ -24,6 +24,7 @@ __all__ = [
     "additive",
     "is_diagonal",
     "is_gathered",
+    "part_size",
     "plan_of",
     "structure_of",
     "tensors_of",
@@ -66,7 +67,8 @@ class Plan:
         key = (rules, rows, columns, dtype)
         if key in self._masks:
             return self._masks[key]
-        bits = self.tiles.allowed(torch.tensor(rules)).transpose(0, 1).flatten(1)[:rows, :columns]
+        own = torch.tensor(rules, device=self.tiles.index.device)
+        bits = self.tiles.allowed(own).transpose(0, 1).flatten(1)[:rows, :columns]
         mask = additive(bits, dtype)
         if len(self._masks) < _MASKS_KEPT:
             self._masks[key] = mask
@@ -75,7 +77,8 @@ class Plan:
 
 def additive(meets: Tensor, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
     """0 where pairs [..., rows, C] meet and -inf elsewhere; and which rows [..., rows] meet nobody."""
-    return torch.zeros(meets.shape, dtype=dtype).masked_fill_(~meets, float("-inf")), ~meets.any(-1)
+    more = torch.zeros(meets.shape, dtype=dtype, device=meets.device)
+    return more.masked_fill_(~meets, float("-inf")), ~meets.any(-1)
 
 
 # Beside the structure's own tensor, whose life it shares.
@@ -83,16 +86,27 @@ _PLANS = WeakTensorKeyDictionary()
 
 
 def tensors_of(tiles: BlockAdjacency) -> list[Tensor]:
-    """A structure as the list of tensors that operators take."""
+    """A structure as the list of tensors that operators take; with the transpose if it is there."""
     flat = [tiles.mask, tiles.extent]
-    for part in tiles.parts():
+    parts = tiles.parts()
+    turned = all(part.t_index is not None for part in parts)
+    for part in parts:
         flat += [part.index, part.rule, part.count, part.row]
+        if turned:
+            flat += [t for t in (part.t_index, part.t_rule, part.t_count) if t is not None]
     return flat
+
+
+def part_size(flat: Sequence[Tensor]) -> int:
+    """How many tensors of such a list stand for a part, of which there are one or two: 7 with the transpose, else 4."""
+    return 7 if (len(flat) - 2) % 7 == 0 else 4
 
 
 def structure_of(flat: Sequence[Tensor]) -> BlockAdjacency:
     """The structure of such a list."""
+    each = part_size(flat)
     mask, extent, index, rule, count, row, *rest = flat
+    rest = rest[each - 4 :]
     wide = BlockAdjacency(rest[0], rest[1], rest[2], rest[3], mask, extent) if rest else None
     return BlockAdjacency(index, rule, count, row, mask, extent, wide=wide)
 
@@ -155,23 +169,26 @@ def _by_row(part: BlockAdjacency, b: int, h: int, examples: slice, heads: slice)
             ]
             groups = [tuple(zip(*p, strict=True)) for p in pairs]  # type: ignore[misc]
         segments = [
-            Segment(_columns(own, block, sources), () if all(r == FULL for r in rule) else tuple(rule))
+            Segment(
+                _columns(own, block, sources, part.index.device), () if all(r == FULL for r in rule) else tuple(rule)
+            )
             for own, rule in groups
         ]
         yield Step(examples, heads, slice(row * block, min((row + 1) * block, targets)), segments)
 
 
-def _columns(tiles: Sequence[int], block: int, sources: int) -> slice | Tensor:
+def _columns(tiles: Sequence[int], block: int, sources: int, device: torch.device) -> slice | Tensor:
     if tiles[-1] - tiles[0] == len(tiles) - 1:
         return slice(tiles[0] * block, min((tiles[-1] + 1) * block, sources))
-    tokens = (torch.tensor(tiles).unsqueeze(1) * block + torch.arange(block)).flatten()
+    first = torch.tensor(tiles, device=device).unsqueeze(1) * block
+    tokens = (first + torch.arange(block, device=device)).flatten()
     return tokens[tokens < sources]
 
 
 def _gathered(part: BlockAdjacency, b: int, h: int, examples: slice, heads: slice, pairs: int) -> Iterator[Step]:
     """Rows with equally many tiles together."""
     block, targets, sources = part.block, part.num_targets, part.num_sources
-    count, inside = part.count[b, h], torch.arange(block)
+    count, inside = part.count[b, h], torch.arange(block, device=part.index.device)
     whole = (part.row + 1) * block <= targets  # the last tile row may be shorter, and is a step of its own
     for size in count.unique().tolist():
         if not size:

@@ -11,8 +11,8 @@ from torch import Tensor
 from hgraph.ops._tile_plan import Plan, Segment, Step, additive
 from hgraph.ops.random import bits
 
-__all__ = ["Given", "Heads", "Place", "add", "entries", "head_groups", "kept", "put", "scores", "shift", "spread"]
-__all__ += ["stacked", "take", "unstacked"]
+__all__ = ["Given", "Heads", "Place", "accumulate", "add", "entries", "head_groups", "kept", "put", "scores", "shift"]
+__all__ += ["spread", "stacked", "take", "unstacked"]
 
 
 class Given(NamedTuple):
@@ -87,7 +87,15 @@ def add(x: Tensor, step: Step, heads: slice, tokens: slice | Tensor, value: Tens
     if isinstance(tokens, slice):
         own[:, tokens].add_(value)
     else:
-        own.index_add_(1, tokens.flatten(), value.to(own.dtype))
+        accumulate(own, tokens.flatten(), value.to(own.dtype))
+
+
+def accumulate(total: Tensor, index: Tensor, value: Tensor) -> None:
+    """Add to the numbers of the second dimension that are named, always in one order."""
+    if total.is_cuda:  # index_add is atomic there
+        torch.ops.aten.index_put_(total, [None, index], value, True)
+    else:
+        total.index_add_(1, index, value)
 
 
 def _where(x: Tensor, step: Step, heads: slice, tokens: slice | Tensor, value: Tensor) -> tuple[Tensor, Tensor]:
@@ -114,10 +122,10 @@ def spread(x: Tensor, group: int) -> Tensor:
     return x.repeat(1, 1, group, 1) if x.shape[1] == 1 else stacked(x, group)
 
 
-def _numbers(which: slice | Tensor, size: int) -> Tensor:
-    """[n, C] token numbers; n = 1 for slices and lists."""
+def _numbers(which: slice | Tensor, x: Tensor) -> Tensor:
+    """[n, C] numbers of tokens of x [B, N, H, D]; n = 1 for slices and lists."""
     if isinstance(which, slice):
-        return torch.arange(*which.indices(size)).unsqueeze(0)
+        return torch.arange(*which.indices(x.shape[1]), device=x.device).unsqueeze(0)
     return which if which.dim() == 2 else which.unsqueeze(0)
 
 
@@ -139,8 +147,8 @@ def shift(at: Place, segment: Segment, dtype: torch.dtype) -> tuple[Tensor | Non
     if isinstance(segment.rules, Tensor):
         more, dead = (t.unsqueeze(1).repeat(examples, *(1,) * t.dim()) for t in additive(segment.rules, dtype))
     elif segment.rules:
-        rows = _numbers(step.rows, given.q.shape[1]).shape[1]
-        columns = _numbers(segment.columns, given.k.shape[1]).shape[1]
+        rows = _numbers(step.rows, given.q).shape[1]
+        columns = _numbers(segment.columns, given.k).shape[1]
         more, dead = (t[None, None] for t in at.plan.mask(segment.rules, rows, columns, dtype))
     if given.table is None:
         return more, dead
@@ -157,9 +165,9 @@ def entries(at: Place, segment: Segment) -> Tensor:
     given = at.given
     if given.table is None or given.target_place is None or given.source_place is None:
         raise RuntimeError("a table comes with places")
-    target = given.target_place[_numbers(at.step.rows, given.q.shape[1])].unsqueeze(2)
-    source = given.source_place[_numbers(segment.columns, given.k.shape[1])].unsqueeze(1)
-    place = torch.zeros((), dtype=torch.long)
+    target = given.target_place[_numbers(at.step.rows, given.q)].unsqueeze(2)
+    source = given.source_place[_numbers(segment.columns, given.k)].unsqueeze(1)
+    place = torch.zeros((), dtype=torch.long, device=target.device)
     for axis, size in enumerate(given.table.shape[1:]):
         apart = target[..., axis] - source[..., axis] + (size - 1) // 2
         place = place * size + apart.clamp(0, size - 1)
@@ -172,11 +180,11 @@ def kept(at: Place, segment: Segment, like: Tensor) -> Tensor | None:
     if given.seed is None:
         return None
     (batch, targets, heads, _), sources = given.q.shape, given.k.shape[1]
-    target = _numbers(at.step.rows, targets).unsqueeze(2)
-    source = _numbers(segment.columns, sources).unsqueeze(1)
-    example = torch.arange(*at.step.examples.indices(batch)).view(-1, 1, 1, 1)
+    target = _numbers(at.step.rows, given.q).unsqueeze(2)
+    source = _numbers(segment.columns, given.k).unsqueeze(1)
+    example = torch.arange(*at.step.examples.indices(batch), device=like.device).view(-1, 1, 1, 1)
     pair = ((example * targets + target) * sources + source) * heads  # [B, n, rows, C]
-    head = torch.arange(*at.heads.query.indices(heads)).view(-1, 1, 1)
+    head = torch.arange(*at.heads.query.indices(heads), device=like.device).view(-1, 1, 1)
     number = bits(given.seed, pair.flatten(0, 1).unsqueeze(1) + head)
     factor = (number >= round(given.dropout * 2**32)).to(like.dtype) / (1 - given.dropout)
     return stacked(factor, at.heads.group)

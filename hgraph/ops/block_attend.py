@@ -3,8 +3,8 @@ r"""The operators beneath `hgraph.attend` over tiles of tokens.
 ``block_attend(tiles, q, k, v, table, target_place, source_place, seed, dropout, scale) -> (out, lse)``
 
 ============= ========================= ===========================================================================
-tiles         6 or 10 tensors           mask, extent, then index, rule, count, row of a `BlockAdjacency`, and of its
-..                                      ``wide`` if it has one; see there
+tiles         6 or 10 tensors, 9 or 16  mask, extent, then index, rule, count, row of a `BlockAdjacency` and, where they
+..            with the transpose        are there, t_index, t_rule, t_count; the same of its ``wide`` if it has one
 q             [B, T, H, D]              any strides; the structure's B and H are those or 1
 k, v          [B, S, K, D], [.., V]     K divides H; head h reads key head h // (H / K)
 table         [H or 1, L1, .., Ld]      a bias by relative place, or None: along each axis entry
@@ -19,14 +19,16 @@ out           [B, T, H, V], q's dtype   0 for a target that hears nobody
 lse           [B, T, H], float32 least  -inf for such a one
 ============= ========================= ===========================================================================
 
-``block_attend_grads(<as above>, out, lse, delta, grad, direct) -> (grad_q, grad_k, grad_v, grad_table)``
+``block_attend_grads(<as above>, out, lse, delta, grad, direct, of_table) -> (grad_q, grad_k, grad_v, grad_table)``
 
 with delta [B, T, H] = sum(grad * out) - (gradient of lse). With ``direct`` lse has no gradient, none of the table is
-wanted, and delta is not given. Gradients are float32 at least; that of no table is an empty tensor.
+wanted, and delta is not given; without ``of_table`` that of the table is not wanted. Gradients are float32 at least;
+one that is not wanted may be an empty tensor.
 
-On a CPU each step (see `_tile_plan`) is one dense attention over slices, by torch's own fused kernel where that serves
-(no dropout, no gradient of a table, V = D), else by matrix products. Key gradients are added up in the fixed order of
-the steps, in place: nothing of the size of all pairs is kept, and the same inputs give the same bits.
+The reference takes each step (see `_tile_plan`) as one dense attention over slices, by torch's own fused kernel where
+that serves (CPUs, no dropout, no gradient of a table, V = D), else by matrix products. Key gradients are added up in
+the fixed order of the steps, in place: nothing of the size of all pairs is kept, and the same inputs give the same
+bits.
 """
 
 from __future__ import annotations
@@ -40,6 +42,7 @@ from hgraph.ops._tile_plan import Plan, Segment, is_diagonal, plan_of
 from hgraph.ops._tile_scores import (
     Given,
     Place,
+    accumulate,
     add,
     entries,
     head_groups,
@@ -104,8 +107,8 @@ def _attended(at: Place, segment: Segment, q: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def is_fused(given: Given) -> bool:
-    """Whether torch's kernel serves: it knows no dropout, and one width for keys and values."""
-    return given.seed is None and given.q.shape[3] == given.v.shape[3] > 0
+    """Whether torch's kernel serves: it knows CPUs alone, no dropout, and one width for keys and values."""
+    return given.q.is_cpu and given.seed is None and given.q.shape[3] == given.v.shape[3] > 0
 
 
 def _is_triangle(at: Place, segment: Segment, q: Tensor, k: Tensor) -> bool:
@@ -128,11 +131,18 @@ def _grads(tiles: list[Tensor], *arguments: Any) -> tuple[Tensor, Tensor, Tensor
 
 
 def flows(
-    plan: Plan, given: Given, out: Tensor, lse: Tensor, delta: Tensor, grad: Tensor, direct: bool
+    plan: Plan,
+    given: Given,
+    out: Tensor,
+    lse: Tensor,
+    delta: Tensor,
+    grad: Tensor,
+    direct: bool,
+    of_table: bool = False,
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """Gradients of q, k, v and the table by the steps of a plan (see ``block_attend_grads`` above)."""
     q, k, v = given.q, given.k, given.v
-    table = q.new_empty(0) if given.table is None else given.table
+    table = given.table if of_table and given.table is not None else q.new_empty(0)
     grad_q, grad_k, grad_v, grad_table = (widened(x.new_empty(0)).new_zeros(x.shape) for x in (q, k, v, table))
     # A target that hears nobody has lse = -inf; its exponentials must come out 0, not NaN.
     finite = torch.where(lse == -_INF, 0.0, lse).unsqueeze(-1)
@@ -175,7 +185,7 @@ def _plain_step(at: Place, segment: Segment, own: list[Tensor], k: Tensor, v: Te
     keep = kept(at, segment, alpha)
     share = alpha if keep is None else alpha * keep
     flow = share * (grad @ v.transpose(-1, -2)) - alpha * delta
-    if at.given.table is not None:
+    if grad_table.numel():
         _add_table(grad_table, at, segment, unstacked(flow, at.heads.group))
     scaled = flow * at.given.scale
     return scaled @ k, scaled.transpose(-1, -2) @ q, share.transpose(-1, -2) @ grad
@@ -190,7 +200,7 @@ def _add_table(grad_table: Tensor, at: Place, segment: Segment, flow: Tensor) ->
         own = own[at.heads.query]
     else:
         flow = flow.sum(0, keepdim=True)
-    own.index_add_(1, place.flatten(), flow.flatten(1).to(own.dtype))
+    accumulate(own, place.flatten(), flow.flatten(1).to(own.dtype))
 
 
 # ---------------------------------------------------------------------- registration
@@ -201,9 +211,9 @@ def _fake(tiles: list[Tensor], q: Tensor, k: Tensor, v: Tensor, *_: Any) -> tupl
 
 
 def _grads_fake(
-    tiles: list[Tensor], q: Tensor, k: Tensor, v: Tensor, table: Tensor | None, *_: Any
+    tiles: list[Tensor], q: Tensor, k: Tensor, v: Tensor, table: Tensor | None, *rest: Any
 ) -> tuple[Tensor, ...]:
-    table = q.new_empty(0) if table is None else table
+    table = table if rest[-1] and table is not None else q.new_empty(0)
     return tuple(widened(x.new_empty(0)).new_empty(x.shape) for x in (q, k, v, table))
 
 
@@ -226,15 +236,14 @@ class _BlockAttend(OperatorFunction):
         saved = ctx.saved_tensors
         tiles, tensors, (out, lse) = list(saved[: ctx.count]), saved[ctx.count : -2], saved[-2:]
         grad = torch.zeros_like(out) if grad is None else grad
-        again = torch.is_grad_enabled()
-        direct = (
-            grad_lse is None and not ctx.needs_input_grad[4] and not again and is_fused(Given(*tensors, *ctx.numbers))
-        )
+        again, of_table = torch.is_grad_enabled(), ctx.needs_input_grad[4]
+        direct = grad_lse is None and not of_table and not again and is_fused(Given(*tensors, *ctx.numbers))
         delta = lse if direct else (widened(grad) * out).sum(-1).to(lse.dtype)
         delta = delta if grad_lse is None else delta - grad_lse
         compute = _grads if again else torch.ops.hgraph.block_attend_grads.default
-        grads = compute(tiles, *tensors, *ctx.numbers, out, lse, delta, grad, direct)
-        given = (None if t is None else g.to(t.dtype) for g, t in zip(grads, tensors[:4], strict=True))
+        grads = compute(tiles, *tensors, *ctx.numbers, out, lse, delta, grad, direct, of_table)
+        wanted = (*tensors[:3], tensors[3] if of_table else None)
+        given = (None if t is None else g.to(t.dtype) for g, t in zip(grads, wanted, strict=True))
         return None, *given, *(None,) * 5
 
 
@@ -256,7 +265,7 @@ _GIVEN = (
 )
 block_attend = register(f"block_attend({_GIVEN}) -> (Tensor, Tensor)", _kernel, _fake, _BlockAttend)
 register(
-    f"block_attend_grads({_GIVEN}, Tensor out, Tensor lse, Tensor delta, Tensor grad, bool direct)"
+    f"block_attend_grads({_GIVEN}, Tensor out, Tensor lse, Tensor delta, Tensor grad, bool direct, bool of_table)"
     " -> (Tensor, Tensor, Tensor, Tensor)",
     _grads,
     _grads_fake,

@@ -11,11 +11,12 @@ from torch import Tensor
 from hgraph.errors import ArgumentError, ArgumentTypeError
 from hgraph.ops import _check
 from hgraph.ops._tile_plan import tensors_of
+from hgraph.ops.backend import current_backend
 from hgraph.ops.block_attend import block_attend
 from hgraph.ops.edge import Dot
 from hgraph.ops.random import draw_seed
 from hgraph.ops.receivers import attend_receivers, is_skipping
-from hgraph.structure import BlockAdjacency, TokenGraph
+from hgraph.structure import BlockAdjacency, TokenGraph, derived
 
 __all__ = ["Relative", "alibi", "attend_tokens", "block_of", "edge_bias", "is_scattered"]
 
@@ -79,7 +80,7 @@ def attend_tokens(
         q, k, v = (x.index_select(-3, order) for x in (q, k, v))
         if table is not None:
             target_place, source_place = (p[order] for p in (target_place, source_place) if p is not None)
-    tiles = graph.tiles(block_of(graph)) if isinstance(graph, TokenGraph) else graph
+    tiles = _tiles(graph, q, k, v) if isinstance(graph, TokenGraph) else graph
     seed = draw_seed(generator, q.device) if dropout > 0 else None
     scale = q.shape[-1] ** -0.5 if scale is None else scale
     flat = [x.flatten(0, -4) if batch else x.unsqueeze(0) for x in (q, k, v)]
@@ -96,6 +97,15 @@ def attend_tokens(
         place = torch.empty_like(order).index_copy(0, order, torch.arange(len(order), device=order.device))
         out, lse = out.index_select(-3, place), lse.index_select(-2, place)
     return out, lse
+
+
+def _tiles(graph: TokenGraph, *inputs: Tensor) -> BlockAdjacency:
+    """The graph's tiles; where a GPU's backward pass will read the transpose, with it."""
+    block = block_of(graph)
+    wanted = torch.is_grad_enabled() and any(x.requires_grad for x in inputs)
+    if not wanted or torch.compiler.is_compiling() or current_backend(inputs[0].device) != "triton":
+        return graph.tiles(block)
+    return derived(graph, ("transposed tiles", block), lambda: graph.tiles(block).with_transpose())
 
 
 # Tokens a tile, and how fast a tile of that size goes (GFLOP/s of one thread; only their ratios count).

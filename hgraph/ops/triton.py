@@ -13,6 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from hgraph.ops._tile_plan import part_size
 from hgraph.ops.affine import Segments, chunks
 from hgraph.ops.linear import Rows, stacked, widened
 
@@ -172,33 +173,36 @@ def _memory_scan(
 def _tile_parts(tiles: list[Tensor]) -> Any:
     from hgraph.kernels.block_attend import Tiles
 
-    mask = tiles[0]
-    return [Tiles(tiles[at], tiles[at + 1], tiles[at + 2], tiles[at + 3], mask) for at in range(2, len(tiles), 4)]
+    mask, each = tiles[0], part_size(tiles)
+    parts = [tiles[at : at + each] for at in range(2, len(tiles), each)]
+    return [
+        Tiles(index, rule, count, row, mask, tuple(transpose) or None)  # type: ignore[arg-type]
+        for index, rule, count, row, *transpose in parts
+    ]
 
 
-def _block_attend(tiles: list[Tensor], q: Tensor, k: Tensor, v: Tensor, *rest: Any) -> Any:
-    from hgraph.kernels.block_attend import block_attend, serves
+def _block_attend(tiles: list[Tensor], *arguments: Any) -> Any:
+    from hgraph.kernels.block_attend import Inputs, block_attend, serves
 
-    table, _, _, seed, _, scale = rest
-    plain = table is None and seed is None and q.dtype == k.dtype == v.dtype
-    if not plain or not _served(q, k, v) or not serves(tiles[0].shape[1], q.shape[3], v.shape[3], q.dtype):
+    given = Inputs(*arguments)
+    if not _served(*given[:4]) or not serves(tiles[0].shape[1], given):
         return NotImplemented
-    return block_attend(_tile_parts(tiles), q, k, v, scale, k.shape[1], interpreted=_interpreted())
+    return block_attend(_tile_parts(tiles), given, interpreted=_interpreted())
 
 
-def _block_attend_grads(tiles: list[Tensor], q: Tensor, k: Tensor, v: Tensor, *rest: Any) -> Any:
-    from hgraph.kernels.block_attend import block_attend_grads, serves
+def _block_attend_grads(tiles: list[Tensor], *arguments: Any) -> Any:
+    from hgraph.kernels.block_attend import Inputs, serves
+    from hgraph.kernels.block_attend_grads import block_attend_grads
 
-    table, _, _, seed, _, scale, out, lse, delta, grad, direct = rest
-    plain = table is None and seed is None and q.dtype == k.dtype == v.dtype
-    if not plain or not _served(q, k, v) or not serves(tiles[0].shape[1], q.shape[3], v.shape[3], q.dtype):
+    given, (out, lse, delta, grad, direct, of_table) = Inputs(*arguments[:9]), arguments[9:]
+    if not _served(*given[:4]) or not serves(tiles[0].shape[1], given):
         return NotImplemented
     if direct:
         delta = (widened(grad) * out).sum(-1)
-    flows = block_attend_grads(
-        _tile_parts(tiles), q, k, v, scale, lse, delta, grad.to(q.dtype), interpreted=_interpreted()
+    *flows, of_entries = block_attend_grads(
+        _tile_parts(tiles), given, lse, delta, grad.to(given.q.dtype), of_table=of_table, interpreted=_interpreted()
     )
-    return *flows, widened(q.new_empty(0))
+    return *flows, widened(given.q.new_empty(0)) if of_entries is None else of_entries
 
 
 _OPERATORS: dict[str, Callable[..., Any]] = {

@@ -1,20 +1,26 @@
-"""Compiles kernels ahead of time, for GPUs that are not there, and prints what came out as JSON.
+"""Compiles kernels ahead of time, for GPUs that are not there, and writes down what came out.
 
-python tests/kernels/ahead.py CASE ...
+python tests/kernels/ahead.py                     (everything that benchmarks/results/ahead.csv lacks)
+python tests/kernels/ahead.py --seconds 500       (as much as that takes; call it again to go on)
+python tests/kernels/ahead.py "blocks 64 4 4 64 bfloat16" --out here.csv
 
 What launchers would launch is caught and compiled instead. It takes a process of its own, in which triton is imported
-without its interpreter: one process cannot have both.
+without its interpreter: one process cannot have both. A line of the file says which code it is of (`code`, a digest of
+the kernel's source and what it calls, its constants, options and target), so nothing is compiled twice and no line
+outlives a change.
 """
 
 from __future__ import annotations
 
+import argparse
+import csv
 import dataclasses
-import json
+import hashlib
 import os
 import re
 import subprocess
-import sys
 import tempfile
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -25,23 +31,29 @@ import torch
 
 _TYPES = {
     "float16": "fp16", "bfloat16": "bf16", "float32": "fp32", "float64": "fp64",
-    "int8": "i8", "uint8": "u8", "int32": "i32", "int64": "i64", "bool": "i1",
+    "int8": "i8", "int16": "i16", "uint8": "u8", "int32": "i32", "int64": "i64", "bool": "i1",
 }  # fmt: skip
+
+
+OUT = Path(__file__).parents[2] / "benchmarks/results/ahead.csv"
+TARGETS = (80, 90)
 
 
 @dataclass(frozen=True)
 class Built:
-    """What a compiled kernel is, in plain data."""
+    """What a compiled kernel is."""
 
+    case: str
     kernel: str
-    target: int
-    constants: dict[str, Any]
+    target: int  # compute capability
+    warps: int
     registers: int
     spilled: int  # instructions
-    shared: int
-    loads: dict[str, int]  # instruction -> how often, "LDG.E.128" and so on
-    dots: bool  # tensor cores of the target
-    wgmma: bool
+    shared: int  # bytes
+    wide_loads: int  # of 16 bytes a lane
+    other_loads: int
+    products: str  # HGMMA or HMMA where tensor cores multiply
+    code: str
 
 
 @contextmanager
@@ -58,14 +70,18 @@ def _caught() -> Iterator[list[tuple[Any, tuple[Any, ...], dict[str, Any]]]]:
         JITFunction.run = before
 
 
-def build(launcher: Callable[[], Any], targets: tuple[int, ...] = (80, 90)) -> list[Built]:
-    """Everything that a call launches, compiled for the targets."""
+def build(case: str, known: dict[str, Built]) -> Iterator[Built]:
+    """Everything that a case launches, compiled for the targets, or as known by its code."""
+    name, *arguments = case.split()
     with _caught() as launches:
-        launcher()
-    return [_build(*launch, target) for launch in launches for target in targets]
+        LAUNCHERS[name](*arguments)
+    for kernel, args, kwargs in launches:
+        for target in TARGETS:
+            yield _build(case, kernel, args, kwargs, target, known)
 
 
-def _build(kernel: Any, args: tuple[Any, ...], kwargs: dict[str, Any], target: int) -> Built:
+def _build(case: str, kernel: Any, args: tuple[Any, ...], kwargs: dict[str, Any], target: int,
+           known: dict[str, Built]) -> Built:  # fmt: skip
     import triton
     from triton.backends.compiler import GPUTarget
     from triton.compiler import ASTSource
@@ -87,16 +103,20 @@ def _build(kernel: Any, args: tuple[Any, ...], kwargs: dict[str, Any], target: i
         else:
             signature[parameter.name] = "i32" if -(2**31) <= value < 2**31 else "i64"
     source = ASTSource(kernel, signature, constants, aligned)
+    text = f"{triton.__version__} {target} {kernel.cache_key} {signature} {constants} {sorted(options.items())}"
+    code = hashlib.sha256(text.encode()).hexdigest()[:16]
+    if code in known:
+        return dataclasses.replace(known[code], case=case)
     compiled = triton.compile(source, target=GPUTarget("cuda", target, 32), options=options)
     registers, sass = _machine_code(compiled.asm["cubin"])
     spilled = len(re.findall(r"\b(?:STL|LDL)\b", sass))  # local memory: what did not fit into registers
-    loads: dict[str, int] = {}
-    for name in re.findall(r"\b(LDG\.E[.\w]*|LDGSTS[.\w]*)", sass):
-        loads[name] = loads.get(name, 0) + 1
-    dots = re.search(r"\b(HMMA|HGMMA|DMMA)\b", sass) is not None
-    plain = {k: v if isinstance(v, (int, float, str, bool)) else str(v) for k, v in constants.items()}
-    wgmma = re.search(r"\bHGMMA\b", sass) is not None
-    return Built(kernel.__name__, target, plain, registers, spilled, compiled.metadata.shared, loads, dots, wgmma)
+    loads = re.findall(r"\b(?:LDG\.E|LDGSTS)[.\w]*", sass)
+    wide = sum(".128" in load for load in loads)
+    products = next((p for p in ("HGMMA", "HMMA", "DMMA") if re.search(rf"\b{p}\b", sass)), "")
+    warps, shared = options.get("num_warps", 4), compiled.metadata.shared
+    return Built(
+        case, kernel.__name__, target, warps, registers, spilled, shared, wide, len(loads) - wide, products, code
+    )
 
 
 def _machine_code(cubin: bytes) -> tuple[int, str]:
@@ -200,8 +220,9 @@ def _affine(width: str, dtype: str) -> None:
     affine_scan(b, b, b[:, :1], *_chunks())
 
 
-def _blocks(block: str, heads: str, keys: str, width: str, dtype: str) -> None:
-    from hgraph.kernels.block_attend import Tiles, block_attend, block_attend_grads
+def _blocks(block: str, heads: str, keys: str, width: str, dtype: str, kind: str = "plain") -> None:
+    from hgraph.kernels.block_attend import Inputs, Tiles, block_attend
+    from hgraph.kernels.block_attend_grads import block_attend_grads
 
     b, lists = int(block), torch.zeros(1, 1, 4, 2, dtype=torch.int32)
     part = Tiles(
@@ -210,8 +231,12 @@ def _blocks(block: str, heads: str, keys: str, width: str, dtype: str) -> None:
     )  # fmt: skip
     q = torch.ones(1, 4 * b, int(heads), int(width), dtype=_DTYPES[dtype])
     k = torch.ones(1, 4 * b, int(keys), int(width), dtype=_DTYPES[dtype])
-    out, lse = block_attend([part], q, k, k, 0.3, 4 * b)
-    block_attend_grads([part], q, k, k, 0.3, lse, lse, out)
+    axes, chance = {"plain": (0, 0.0), "dropout": (0, 0.5), "bias": (1, 0.0), "grid": (2, 0.5)}[kind]
+    table, place = torch.ones(1, *(9,) * axes), torch.zeros(4 * b, axes, dtype=torch.int64)
+    more = (table, place, place) if axes else (None, None, None)
+    given = Inputs(q, k, k, *more, torch.zeros(1, dtype=torch.int64) if chance else None, chance, 0.3)
+    out, lse = block_attend([part], given)
+    block_attend_grads([part], given, lse, lse, out, of_table=axes > 0)
 
 
 LAUNCHERS: dict[str, Callable[..., None]] = {
@@ -220,14 +245,80 @@ LAUNCHERS: dict[str, Callable[..., None]] = {
 }  # fmt: skip
 
 
+FAST = ["reduce sum 64 float32 0", "memory 0 64 64 bfloat16"]
+WIDTHS = (1, 2, 4, 8, 16, 32, 64, 128, 256)
+SLOW = [
+    *(f"softmax {h} {t}" for h in (1, 3, 8, 64) for t in ("float32", "bfloat16")),
+    *(f"additive {h} {w} {t}" for h, w in ((1, 1), (8, 8), (4, 64), (1, 512)) for t in ("float32", "bfloat16")),
+    *(f"attend dot 4 4 {w} {t} 0" for w in (*WIDTHS, 512, 1024) for t in ("float32", "bfloat16")),
+    *(f"attend additive 8 8 {w} {t} 0.5" for w in (8, 64, 256) for t in ("float32", "float16")),
+    *(f"memory 0 {d} {v} {t}" for d, v in ((16, 16), (64, 128), (256, 64), (40, 5)) for t in ("float16", "float32")),
+    *(f"memory {a} {d} 64 {t}" for a in (1, 2) for d in (16, 64, 256) for t in ("bfloat16", "float32")),
+    "memory 0 32 32 float64", "affine 64 float32", "affine 5 bfloat16",
+    *(f"blocks {b} 4 2 64 {t}" for b in (16, 32, 64, 128, 256) for t in ("bfloat16", "float32")),
+    *(f"blocks 128 4 4 {w} {t}" for w in (16, 40, 128, 256) for t in ("float16", "float32")),
+    *(f"blocks 16 4 4 {w} {t}" for w in (128, 256) for t in ("bfloat16", "float32")),
+    *(f"blocks 128 4 2 {w} bfloat16 {kind}" for w in (64, 128, 256) for kind in ("dropout", "bias", "grid")),
+    "blocks 128 4 4 64 float32 grid",
+    "attend dot 8 2 64 float32 0.5", "attend dot 1 1 64 float64 0",
+    "reduce sum 128 bfloat16 4", "extremum 64 float32 1",
+    *(f"reduce {kind} {w} {t} {k}" for w in WIDTHS for t, kind, k in (
+        ("float32", "sum", 0), ("float32", "max", 1), ("bfloat16", "sum", 1), ("float64", "sum", 0),
+    )),
+    *(f"reduce sum {w} float32 {w}" for w in (4, 64)),
+    *(f"reduce {kind} {w} float16 2" for kind in ("sum", "min") for w in (64, 256)),
+    "reduce sum 1024 float32 0", "reduce sum 257 float32 1", "reduce sum 7 bfloat16 0",
+    *(f"dot {h} {w} {t}" for h in (1, 8) for w in WIDTHS for t in ("float32", "bfloat16")),
+    "dot 3 5 float64",
+    *(f"extremum {w} {t} {k}" for w in (1, 16, 64, 256) for t, k in (("float32", 0), ("bfloat16", 2))
+      if k == 0 or w > 1),
+]  # fmt: skip
+
+
+def read(path: Path) -> list[Built]:
+    """The lines of a file that an earlier run left; none without one."""
+    if not path.exists():
+        return []
+    kinds = {f.name: int if f.type == "int" else str for f in dataclasses.fields(Built)}
+    with path.open(encoding="utf-8", newline="") as file:
+        return [Built(**{k: kinds[k](v) for k, v in line.items()}) for line in csv.DictReader(file)]
+
+
+def write(path: Path, lines: list[Built]) -> None:
+    """In the order of the cases; all at once, so that a file is whole whenever the process ends."""
+    place = {case: i for i, case in enumerate([*FAST, *SLOW])}
+    lines = sorted(lines, key=lambda b: place.get(b.case, -1))
+    path.parent.mkdir(parents=True, exist_ok=True)
+    draft = path.with_suffix(".part")
+    with draft.open("w", encoding="utf-8", newline="") as file:
+        table = csv.DictWriter(file, [f.name for f in dataclasses.fields(Built)], lineterminator="\n")
+        table.writeheader()
+        table.writerows(dataclasses.asdict(b) for b in lines)
+    draft.replace(path)
+
+
 def main() -> None:
-    """Compile the cases named on the command line, as "launcher argument argument"."""
+    """Compile what the file lacks of the cases."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("cases", nargs="*", default=[*FAST, *SLOW], help="a launcher and its arguments; all by default")
+    parser.add_argument("--out", type=Path, default=OUT)
+    parser.add_argument("--seconds", type=float, default=float("inf"), help="begin no case after so long")
+    asked = parser.parse_args()
     os.environ.pop("TRITON_INTERPRET", None)
-    out = {}
-    for case in sys.argv[1:]:
-        name, *arguments = case.split()
-        out[case] = [dataclasses.asdict(b) for b in build(lambda n=name, a=arguments: LAUNCHERS[n](*a))]
-    json.dump(out, sys.stdout)
+    lines: dict[str, list[Built]] = {b.case: [] for b in read(asked.out)}
+    for b in read(asked.out):
+        lines[b.case].append(b)
+    begun, left = time.monotonic(), 0
+    for case in asked.cases:
+        if time.monotonic() - begun > asked.seconds:
+            left += 1
+            continue
+        before = lines.get(case)
+        lines[case] = list(build(case, {b.code: b for own in lines.values() for b in own}))
+        if lines[case] != before:
+            print(f"{case}: {len(lines[case])} kernels, {sum(b.spilled for b in lines[case])} spills", flush=True)
+            write(asked.out, [b for own in lines.values() for b in own])
+    print(f"{len(asked.cases) - left} cases are in {asked.out}, {left} are left")
 
 
 if __name__ == "__main__":

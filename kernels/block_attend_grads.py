@@ -1,0 +1,266 @@
+"""The gradients of `block_attend`: a pass over the tile rows for q, one over the tiles of sources for k and v.
+
+Both form the scores again from lse, alpha = exp(s - lse), and the gradient of a score from delta,
+
+    ds = kept alpha <grad, v> - alpha delta,
+
+in which the gradient through lse is contained. Keys and values collect their sums by tile of sources, in the order of
+the transposed lists. Those come with the structure, or the visits are sorted here. The gradient of a table of biases
+is wanted rarely: ds is then written down for some tile rows at a time, and added up entry by entry, as
+`csr_reduce` does.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import torch
+import triton
+import triton.language as tl
+from torch import Tensor
+
+from hgraph.kernels.block_attend import Inputs, Tiles, launch, pair_kept, product, rows_of, scored, taken, words
+from hgraph.kernels.csr_reduce import csr_reduce
+from hgraph.kernels.edge_softmax import finite
+
+__all__ = ["block_attend_grads"]
+
+_FLOWS = 2**24  # numbers ds at once, for the gradient of a table: 64 MB
+
+
+@triton.jit
+def _attend_queries(
+    index, rules, counts, rows, mask, q, k, v, table, target_place, source_place, seed, lse, delta, grad, grad_q, flows,
+    scale, num_targets, num_sources, table_step, size_0, size_1, size_2, num_rows, most_tiles, factor,
+    FLOWS: tl.constexpr,
+    OWN_B: tl.constexpr, OWN_H: tl.constexpr, H: tl.constexpr, KEYS: tl.constexpr, D: tl.constexpr, V: tl.constexpr,
+    AXES: tl.constexpr, LIMIT: tl.constexpr, KEPT: tl.constexpr, DOT: tl.constexpr, WIDE: tl.constexpr,
+    BLOCK: tl.constexpr, BLOCK_D: tl.constexpr, BLOCK_V: tl.constexpr,
+    ROWS: tl.constexpr, COLS: tl.constexpr, CHUNK: tl.constexpr,
+):  # fmt: skip
+    """With FLOWS, how many heads and examples share a list, ds is written to flows [visits, BLOCK, BLOCK, FLOWS]."""
+    SLICES: tl.constexpr = BLOCK // COLS
+    example, head, own, r, target, inside = rows_of(rows, num_rows, num_targets, OWN_B, OWN_H, H, WIDE, BLOCK, ROWS)
+    channel, value = tl.arange(0, BLOCK_D), tl.arange(0, BLOCK_V)
+    queries = taken(q, example, target, head, channel, num_targets, H, D, DOT)
+    flow = taken(grad, example, target, head, value, num_targets, H, V, DOT)
+    at_row = (example * num_targets + target) * H + head
+    live = target < num_targets
+    log_sum = finite(tl.load(lse + at_row, mask=live, other=0)) * 1.4426950408889634
+    shift = tl.load(delta + at_row, mask=live, other=0)
+    table += head * table_step
+    acc = tl.zeros([ROWS, BLOCK_D], dtype=tl.float32)
+    for step in range(0, tl.load(counts + own) * SLICES * inside):
+        at = own * most_tiles + step // SLICES
+        rule, tile = tl.load(rules + at), tl.load(index + at)
+        if WIDE:
+            rule, tile = rule.to(tl.int64), tile.to(tl.int64)
+        piece = step % SLICES
+        c = piece * COLS + tl.arange(0, COLS)
+        source = tile * BLOCK + c
+        keys = taken(k, example, source, head // (H // KEYS), channel, num_sources, KEYS, D, DOT)
+        values = taken(v, example, source, head // (H // KEYS), value, num_sources, KEYS, V, DOT)
+        score = scored(
+            product(
+                q, k, queries, keys, example, target, head, num_targets, source, head // (H // KEYS), num_sources,
+                H, KEYS, D, DOT, CHUNK,
+            ), rule, mask, table, target_place, source_place,
+            r[:, None], c[None, :], piece, target[:, None], source[None, :], scale, num_targets, num_sources,
+            size_0, size_1, size_2, AXES, BLOCK, COLS,
+        )  # fmt: skip
+        inner = product(
+            grad, v, flow, values, example, target, head, num_targets, source, head // (H // KEYS), num_sources,
+            H, KEYS, V, DOT, CHUNK,
+        )  # fmt: skip
+        if LIMIT >= 0:
+            inner *= pair_kept(
+                seed, example, target[:, None], source[None, :], head, num_targets, num_sources, H, LIMIT, KEPT
+            )
+        change = tl.exp2(score - log_sum[:, None]) * (inner - shift[:, None])
+        if FLOWS > 0:
+            place = (at.to(tl.int64) * BLOCK + r)[:, None] * BLOCK + c[None, :]
+            sharer = (0 if OWN_B else example) * (1 if OWN_H else H) + (0 if OWN_H else head)
+            tl.store(flows + place * FLOWS + sharer, change)
+        acc = tl.dot(change.to(DOT), keys, acc, input_precision="tf32x3")
+    here = live[:, None] & (channel < D)[None, :]
+    tl.store(grad_q + at_row[:, None] * D + channel[None, :], acc * factor, mask=here)
+
+
+@triton.jit
+def _attend_keys(
+    begins, ends, heard_by, rules, mask, q, k, v, table, target_place, source_place, seed, lse, delta, grad,
+    grad_k, grad_v, scale, num_targets, num_sources, table_step, size_0, size_1, size_2, num_tiles, factor,
+    OWN_B: tl.constexpr, OWN_H: tl.constexpr, H: tl.constexpr, KEYS: tl.constexpr, D: tl.constexpr, V: tl.constexpr,
+    AXES: tl.constexpr, LIMIT: tl.constexpr, KEPT: tl.constexpr, DOT: tl.constexpr, WIDE: tl.constexpr,
+    BLOCK: tl.constexpr, BLOCK_D: tl.constexpr, BLOCK_V: tl.constexpr,
+    ROWS: tl.constexpr, COLS: tl.constexpr, CHUNK: tl.constexpr,
+):  # fmt: skip
+    """Scores stand transposed, [COLS, ROWS], as their products with queries and gradients take them."""
+    SUBS: tl.constexpr = BLOCK // ROWS
+    SLICES: tl.constexpr = BLOCK // COLS
+    pid = tl.program_id(0)
+    tile, piece = pid % (num_tiles * SLICES) // SLICES, pid % SLICES
+    key_head = pid // (num_tiles * SLICES) % KEYS
+    example = pid // (num_tiles * SLICES) // KEYS
+    c = piece * COLS + tl.arange(0, COLS)
+    source = tile * BLOCK + c
+    if WIDE:
+        example, source = example.to(tl.int64), source.to(tl.int64)
+    channel, value = tl.arange(0, BLOCK_D), tl.arange(0, BLOCK_V)
+    keys = taken(k, example, source, key_head, channel, num_sources, KEYS, D, DOT)
+    values = taken(v, example, source, key_head, value, num_sources, KEYS, V, DOT)
+    at_source = (example * num_sources + source) * KEYS + key_head
+    here_k = (source < num_sources)[:, None] & (channel < D)[None, :]
+    here_v = (source < num_sources)[:, None] & (value < V)[None, :]
+    acc_k = tl.zeros([COLS, BLOCK_D], dtype=tl.float32)
+    acc_v = tl.zeros([COLS, BLOCK_V], dtype=tl.float32)
+    for member in range(0, H // KEYS):
+        head = key_head * (H // KEYS) + member
+        own = (((example if OWN_B else 0) * (H if OWN_H else 1)) + (head if OWN_H else 0)) * num_tiles + tile
+        begin = tl.load(begins + own)
+        for step in range(0, (tl.load(ends + own) - begin).to(tl.int32) * SUBS):
+            at = begin + step // SUBS
+            rule, row = tl.load(rules + at), tl.load(heard_by + at)
+            if WIDE:
+                rule, row = rule.to(tl.int64), row.to(tl.int64)
+            r = step % SUBS * ROWS + tl.arange(0, ROWS)
+            target = row * BLOCK + r
+            live = target < num_targets
+            queries = taken(q, example, target, head, channel, num_targets, H, D, DOT)
+            flow = taken(grad, example, target, head, value, num_targets, H, V, DOT)
+            at_row = (example * num_targets + target) * H + head
+            log_sum = finite(tl.load(lse + at_row, mask=live, other=0)) * 1.4426950408889634
+            shift = tl.load(delta + at_row, mask=live, other=0)
+            score = scored(
+                product(
+                    k, q, keys, queries, example, source, key_head, num_sources, target, head, num_targets,
+                    KEYS, H, D, DOT, CHUNK,
+                ), rule, mask, table + head * table_step,
+                target_place, source_place, r[None, :], c[:, None], piece, target[None, :], source[:, None], scale,
+                num_targets, num_sources, size_0, size_1, size_2, AXES, BLOCK, COLS,
+            )  # fmt: skip
+            alpha = tl.exp2(score - log_sum[None, :])
+            share = alpha
+            if LIMIT >= 0:
+                share *= pair_kept(
+                    seed, example, target[None, :], source[:, None], head, num_targets, num_sources, H, LIMIT, KEPT
+                )
+            acc_v = tl.dot(share.to(DOT), flow, acc_v, input_precision="tf32x3")
+            inner = product(
+                v, grad, values, flow, example, source, key_head, num_sources, target, head, num_targets,
+                KEYS, H, V, DOT, CHUNK,
+            )  # fmt: skip
+            change = share * inner - alpha * shift[None, :]
+            acc_k = tl.dot(change.to(DOT), queries, acc_k, input_precision="tf32x3")
+    to_k, to_v = at_source[:, None] * D + channel[None, :], at_source[:, None] * V + value[None, :]
+    tl.store(grad_k + to_k, tl.load(grad_k + to_k, mask=here_k, other=0) + acc_k * factor, mask=here_k)
+    tl.store(grad_v + to_v, tl.load(grad_v + to_v, mask=here_v, other=0) + acc_v, mask=here_v)
+
+
+class _Heard(NamedTuple):
+    """By list and tile of sources, where its visits begin and end; tile row and rule of each visit."""
+
+    begins: Tensor
+    ends: Tensor
+    rows: Tensor
+    rules: Tensor
+
+
+def _heard(part: Tiles, tiles: int) -> _Heard:
+    """The transposed lists, as they come with a structure, or by sorting its visits."""
+    if part.transpose is not None:
+        rows, rules, counts = part.transpose
+        begins = torch.arange(counts.numel(), device=counts.device) * rows.shape[3]
+        return _Heard(begins, begins + counts.flatten(), rows, rules)
+    index = part.tiles.flatten(0, 1).long()  # [G, R, K]
+    group = torch.arange(index.shape[0], device=index.device).view(-1, 1, 1)
+    used = torch.arange(index.shape[2], device=index.device) < part.counts.flatten(0, 1).unsqueeze(2)
+    source = torch.where(used, group * tiles + index, index.shape[0] * tiles).flatten()  # what is padding comes last
+    ordered, order = torch.sort(source, stable=True)
+    bounds = torch.searchsorted(ordered, torch.arange(index.shape[0] * tiles + 1, device=index.device))
+    row = part.rows[order // index.shape[2] % index.shape[1]]
+    return _Heard(bounds[:-1], bounds[1:], row, part.rules.flatten()[order])
+
+
+def block_attend_grads(
+    parts: list[Tiles], given: Inputs, lse: Tensor, delta: Tensor, grad: Tensor, *, of_table: bool = False,
+    interpreted: bool = False,
+) -> tuple[Tensor, Tensor, Tensor, Tensor | None]:  # fmt: skip
+    """Gradients of q, k, v and, if wanted, of the table, in float32.
+
+    Args:
+        parts: the structure.
+        given: the forward's inputs.
+        lse: [B, T, H].
+        delta: [B, T, H], the sum of grad and the output, less the gradient of lse.
+        grad: [B, T, H, V] of the output, in q's dtype.
+        of_table: whether that of the table is wanted.
+        interpreted: multiply in float32, as Triton's interpreter cannot multiply bfloat16.
+    """
+    given, lse, delta, grad = given.contiguous(), lse.contiguous(), delta.contiguous(), grad.contiguous()
+    q, k, v, table, *_ = given
+    grad_q, grad_k, grad_v = (torch.zeros_like(x, dtype=torch.float32) for x in (q, k, v))
+    grad_table = torch.zeros_like(table, dtype=torch.float32) if of_table and table is not None else None
+    rest = (lse, delta, grad)
+    for part in parts:
+        if not (lse.numel() and k.numel() and part.rows.shape[0] and part.tiles.shape[3]):
+            continue
+        for piece in [part] if grad_table is None else _pieces(part, given):
+            how = launch(piece, given, 1, interpreted)
+            rows, most, sharers = piece.rows.shape[0], piece.tiles.shape[3], 0
+            flows = grad_q
+            if grad_table is not None:
+                sharers = (1 if how["OWN_B"] else q.shape[0]) * (1 if how["OWN_H"] else q.shape[2])
+                flows = grad_q.new_zeros(piece.tiles.numel(), how["BLOCK"], how["BLOCK"], sharers)
+            _attend_queries[(q.shape[0] * q.shape[2] * rows * (how["BLOCK"] // how["ROWS"]),)](
+                *piece[:4], words(part.mask, how["COLS"]), *given.pointers(), *rest, grad_q, flows,
+                *given.numbers(), rows, most, given.scale, FLOWS=sharers, **how,
+            )  # fmt: skip
+            if grad_table is not None:
+                grad_table += _of_entries(piece, given, flows)
+        how = launch(part, given, 2, interpreted)
+        tiles = triton.cdiv(k.shape[1], how["BLOCK"])
+        _attend_keys[(q.shape[0] * k.shape[2] * tiles * (how["BLOCK"] // how["COLS"]),)](
+            *_heard(part, tiles), words(part.mask, how["COLS"]), *given.pointers(), *rest, grad_k, grad_v,
+            *given.numbers(), tiles, given.scale, **how,
+        )  # fmt: skip
+    return grad_q, grad_k, grad_v, grad_table
+
+
+def _pieces(part: Tiles, given: Inputs) -> list[Tiles]:
+    """Some tile rows of a part at a time."""
+    batch, heads = given.q.shape[0], given.q.shape[2]
+    size = batch * heads * part.tiles.shape[3] * part.mask.shape[1] ** 2
+    step = max(1, _FLOWS // size)
+    pieces = []
+    for low in range(0, part.rows.shape[0], step):
+        tiles, rules, counts = (t[:, :, low : low + step].contiguous() for t in part[:3])
+        pieces.append(Tiles(tiles, rules, counts, part.rows[low : low + step], part.mask))
+    return pieces
+
+
+def _of_entries(part: Tiles, given: Inputs, flows: Tensor) -> Tensor:
+    """The gradient of the table from ds [visits, block, block, sharers]: sums in the order of the visits, sorted."""
+    table, target_place, source_place = given.table, given.target_place, given.source_place
+    assert table is not None  # noqa: S101 - the caller's to know
+    assert target_place is not None  # noqa: S101
+    assert source_place is not None  # noqa: S101
+    index, block = part.tiles.flatten(0, 1).long(), part.mask.shape[1]  # [G, R, K]
+    inside = torch.arange(block, device=index.device)
+    target = (part.rows.long().unsqueeze(1) * block + inside).clamp(max=target_place.shape[0] - 1)  # [R, block]
+    source = (index.unsqueeze(3) * block + inside).clamp(max=source_place.shape[0] - 1)  # [G, R, K, block]
+    entry = torch.zeros((), dtype=torch.long, device=index.device)
+    for axis, size in enumerate(table.shape[1:]):
+        apart = target_place[target, axis][:, None, :, None] - source_place[source, axis].unsqueeze(3)
+        entry = entry * size + (apart + (size - 1) // 2).clamp(0, size - 1)
+    entries, groups = table[0].numel(), index.shape[0]
+    used = torch.arange(index.shape[2], device=index.device) < part.counts.flatten(0, 1).unsqueeze(2)
+    group = torch.arange(groups, device=index.device).view(-1, 1, 1, 1, 1)
+    row = torch.where(used[..., None, None], group * entries + entry, groups * entries).flatten()
+    row, order = torch.sort(row, stable=True)  # visits that are none come last, and are read by nobody
+    indptr = torch.searchsorted(row, torch.arange(groups * entries + 2, device=index.device))
+    summed = csr_reduce(indptr, order, row, None, flows.view(1, -1, flows.shape[3]))[:, :-1]
+    batch, heads = part.tiles.shape[:2]
+    by_head = summed.view(batch, heads, entries, flows.shape[3] // (given.q.shape[2] // heads), -1)
+    by_head = by_head.sum((0, 3)).movedim(2, 1).flatten(0, 1)  # [H, entries]
+    return (by_head.sum(0, keepdim=True) if table.shape[0] == 1 else by_head).view(table.shape)
