@@ -16,7 +16,7 @@ def draw(rows: list[dict[str, str]], path: Path) -> None:
     import matplotlib as mpl
     from matplotlib.figure import Figure
 
-    if rows[0]["suite"] == "growth":
+    if rows[0]["suite"] in ("growth", "combiner"):
         _growth(rows, path)
         return
     with mpl.rc_context({"font.size": 8}):
@@ -57,17 +57,22 @@ def _panel(axes: Any, case: str, rows: list[dict[str, str]]) -> None:
 
 
 def _growth(rows: list[dict[str, str]], path: Path) -> None:
-    """Cost for a million edges over the number of edges: linear is level."""
+    """Cost over the number of edges or tokens; of edges for a million of them, so that linear is level."""
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(10, 4), layout="constrained")
+    edges = rows[0]["suite"] == "growth"
     for i, unit in enumerate(dict.fromkeys(row["unit"] for row in rows)):
         axes = figure.add_subplot(1, 2, i + 1)
         for case in dict.fromkeys(row["case"] for row in rows if row["unit"] == unit):
             points = [(int(r["method"].split()[0]), float(r["min"])) for r in rows if r["case"] == case and r["min"]]
-            axes.plot(*zip(*((n, v / n * 1e6) for n, v in points), strict=True), marker="o", label=case.split(",")[0])
-        axes.set(xscale="log", yscale="log", xlabel="edges", ylabel=f"{unit.split()[0]} for a million edges")
-        axes.set_title("time of one call" if unit == "ms" else "peak memory above the inputs", loc="left", fontsize=10)
+            costs = [(n, v / n * 1e6 if edges else v) for n, v in points]
+            dense = "black" if case.startswith("SDPA") else None
+            axes.plot(*zip(*costs, strict=True), marker="o", label=case.split(",")[0], color=dense)
+        per = " for a million edges" if edges else ""
+        axes.set(xscale="log", yscale="log", xlabel="edges" if edges else "tokens", ylabel=f"{unit.split()[0]}{per}")
+        title = "time of one call" if unit == "ms" else "peak memory above the inputs"
+        axes.set_title(title + ("" if edges or unit == "ms" else ", forward and backward"), loc="left", fontsize=10)
         axes.grid(visible=True, which="major", linewidth=0.3)
         axes.legend(fontsize=7)
     figure.savefig(path, dpi=90)

@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import copy
 import math
 
 import pytest
 import torch
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
 
 from hgraph import patterns
-from hgraph.nn import CombinerAttention, SelfAttention
+from hgraph.errors import ArgumentError
+from hgraph.nn import CombinerAttention, SelfAttention, record_attention
+from hgraph.nn.attention import CombinerState
 from hgraph.structure import partitions
 
 PLANS = ("fixed", "logsparse", "vertical", "horizontal", "row_major", "mixture")
@@ -286,8 +291,282 @@ def test_padding_is_as_if_it_were_not_there(plan, causal):
     assert torch.equal(out, other)  # nothing of the padding gets in, and it gets nothing
     torch.testing.assert_close(out[0, :11], layer(x[:1, :11])[0], rtol=1e-12, atol=1e-12)
     assert torch.equal(out[~mask], layer.out.bias.expand(int((~mask).sum()), -1))
-    a = layer.attention_matrix(x, mask)
+    a = layer.attention_matrix(x, mask=mask)
     support = (patterns.causal(19) if causal else patterns.full(19)).adjacency().dense().bool()
     support = support & mask.unsqueeze(1) & mask.unsqueeze(2)
     assert ((a > 0) == support.unsqueeze(1)).all()
     torch.testing.assert_close(a.sum(-1), mask.double().unsqueeze(1).expand(3, 2, 19), rtol=0, atol=1e-12)
+
+
+# ---------------------------------------------------------------------- clusters
+
+
+def clusters_by_loops(group, q, k, reduce, causal):
+    """a(j|i) of one head over clusters (card 21, 10)."""
+    n, d = q.shape
+    a = torch.zeros(n, n, dtype=q.dtype)
+    for i in range(n):
+        support = [j for j in range(i + 1 if causal else n) if group[j] >= 0 and group[i] >= 0]
+        direct = [j for j in support if group[j] == group[i]]
+        spans = [[j for j in support if group[j] == g] for g in range(9) if g != group[i]]
+        spans = [s for s in spans if s]
+        weight = [(q[i] @ k[j] / math.sqrt(d)).exp() for j in direct]
+        weight += [(q[i] @ pooled(k[s], reduce) / math.sqrt(d)).exp() for s in spans]
+        for j, w in zip(direct, weight, strict=False):
+            a[i, j] = w / sum(weight)
+        for s, w in zip(spans, weight[len(direct) :], strict=True):
+            a[i, s] = (k[s] @ pooled(q[s], reduce) / math.sqrt(d)).softmax(0) * w / sum(weight)
+    return a
+
+
+@pytest.mark.parametrize("pool", ["max", "mean"])
+@pytest.mark.parametrize("causal", [True, False])
+def test_clusters_by_loops(causal, pool):
+    """A learned plan: unequal clusters that differ by example and head, one of them empty, and padding."""
+    layer = double(CombinerAttention(4, 2, plan="clusters", num_clusters=5, causal=causal, pool=pool))
+    generator = torch.Generator().manual_seed(0)
+    clusters, x = torch.randint(4, (2, 2, 13), generator=generator), numbers(2, 13, 4)
+    mask = torch.ones(2, 13, dtype=torch.bool)
+    mask[1, 10:] = False
+    a = layer.attention_matrix(x, mask=mask, clusters=clusters)
+    out = layer(x, mask=mask, clusters=clusters)
+    clusters = clusters.masked_fill(~mask.unsqueeze(1), -1)
+    for b in range(2):
+        q, k, v = (f(x[b]).detach().unflatten(-1, (2, 2)) for f in (layer.query, layer.key, layer.value))
+        expected = torch.stack([clusters_by_loops(clusters[b, h], q[:, h], k[:, h], pool, causal) for h in range(2)])
+        torch.testing.assert_close(a[b], expected, rtol=0, atol=1e-12)
+        heard = torch.einsum("hij,jhd->ihd", expected, v).flatten(1)
+        torch.testing.assert_close(out[b], layer.out(heard), rtol=1e-12, atol=1e-12)
+    before = layer(x, clusters=clusters.clamp(min=0))
+    moved = clusters.clamp(min=0).clone()
+    moved[..., 7:] = 3
+    changed = torch.cat([x[:, :7], x[:, 7:] + 1], 1)
+    if causal:  # later tokens, and where they go, change nothing
+        torch.testing.assert_close(layer(changed, clusters=moved)[:, :7], before[:, :7], rtol=1e-13, atol=1e-13)
+
+
+def test_one_cluster_is_full_attention():
+    layer, x = double(CombinerAttention(4, 2, plan="clusters", num_clusters=1)), numbers(2, 9, 4)
+    full = double(CombinerAttention(4, 2, span=9))
+    torch.testing.assert_close(layer(x, clusters=torch.zeros(9, dtype=torch.long)), full(x), rtol=1e-12, atol=1e-12)
+
+
+# ---------------------------------------------------------------------- gradients, decoding
+
+
+@pytest.mark.parametrize("causal", [True, False])
+@pytest.mark.parametrize("plan", [*PLANS, "clusters"])
+def test_gradients_of_every_plan(plan, causal):
+    """Check 6, with means and with maxima (random numbers have no ties)."""
+    more = {"num_clusters": 3} if plan == "clusters" else {}
+    call = {"clusters": torch.tensor([0, 2, 1, 0, 0, 1, 2])} if more else {}
+    for pool in ("mean", "max"):
+        layer = double(CombinerAttention(4, 2, plan=plan, span=3, columns=3, causal=causal, pool=pool, **more))
+        x = numbers(1, 7, 4).requires_grad_()
+        assert torch.autograd.gradcheck(lambda x, f=layer: f(x, **call), (x,), fast_mode=True)
+        assert torch.autograd.gradgradcheck(lambda x, f=layer: f(x, **call), (x,), fast_mode=True)
+
+
+@pytest.mark.parametrize(
+    "options",
+    [*({"plan": plan} for plan in PLANS), {"plan": "mixture", "variant": "jax", "size_bias": True},
+     {"plan": "row_major", "row_key": "mean"}, {"plan": "fixed", "pool": "mean", "activation": "deepset"},
+     {"plan": "vertical", "variant": "tf"}],
+    ids=str,
+)  # fmt: skip
+def test_decoding_is_the_whole_forward(options):
+    layer, x, state = double(CombinerAttention(8, 2, **options)), numbers(2, 23, 8), CombinerState(23)
+    parts = [layer(x[:, a:b], state=state) for a, b in ((0, 9), (9, 10), (10, 11), (11, 20), (20, 23))]
+    assert len(state) == 23
+    torch.testing.assert_close(torch.cat(parts, 1), layer(x), rtol=1e-12, atol=1e-12)
+    with pytest.raises(ArgumentError, match="state: expected room for 24 tokens, got a capacity of 23"):
+        layer(x[:, :1], state=state)
+
+
+def test_a_state_of_segments_is_bounded():
+    """At most a segment of tokens, and one region for each segment before: 64 + 64 where dense attention keeps 4096."""
+    layer, x, state = CombinerAttention(8, 1, span=16).eval(), numbers(1, 256, 8).float(), CombinerState(256)
+    most = 0
+    with torch.no_grad():
+        for t in range(256):
+            layer(x[:, t : t + 1], state=state)
+            tokens, regions = state.kept
+            most = max(most, tokens)
+            assert regions <= (t + 1) // 16
+    assert most == 15
+
+
+# ---------------------------------------------------------------------- published variants
+
+
+def test_the_joint_mixture_counts_tokens_off_the_axes_twice():
+    """What the published code calls a mixture is one softmax, direct tokens once and three regions a line."""
+    layer = double(CombinerAttention(4, 1, plan="mixture", variant="jax", columns=4))
+    (partition,) = layer.partitions_of(16)
+    assert len(partition.regions) == 3
+    times = sum(g.adjacency().dense() for g in partition.direct)
+    for regions in partition.regions:
+        times = times + regions.heard.adjacency().dense() @ regions.members.adjacency().dense()
+    row, column = torch.arange(16) // 4, torch.arange(16) % 4
+    axes = (row.unsqueeze(1) == row) | (column.unsqueeze(1) == column)
+    assert torch.equal(
+        times, torch.where(axes, 1.0, 2.0) * torch.ones(16, 16).tril() * (axes | (row.unsqueeze(1) > row))
+    )
+
+
+def test_running_sums_in_place_of_running_maxima():
+    jax, tf, sums = (
+        double(CombinerAttention(4, 1, plan="vertical", **o))
+        for o in ({"variant": "jax"}, {"variant": "tf"}, {"pool": "sum"})
+    )
+    x = numbers(16, 4)
+    torch.testing.assert_close(tf(x), sums(x), rtol=0, atol=0)
+    assert (jax(x) - tf(x)).abs().max() > 1e-3
+    assert torch.equal(jax(x), double(CombinerAttention(4, 1, plan="vertical"))(x))
+
+
+def test_the_own_segment_heard_twice():
+    """In both directions the published TensorFlow code also sums up a token's own segment."""
+    layer = double(CombinerAttention(4, 1, span=4, variant="tf", causal=False))
+    (partition,) = layer.partitions_of(12)
+    assert partition.num_pairs == 144 + 12 * 4
+    with pytest.raises(ArgumentError, match="variant"):
+        CombinerAttention(4, 1, plan="mixture", variant="tf", causal=False)
+
+
+# ---------------------------------------------------------------------- what the layer owes
+
+
+def test_records_hold_the_joint_shares():
+    """Direct shares and those of regions add up to 1; within regions, too."""
+    layer, x = double(CombinerAttention(8, 2, plan="vertical", columns=4)), numbers(2, 14, 8)
+    with record_attention(layer) as records:
+        layer(x)
+    local, *joint = records[""]
+    total = torch.zeros(14, dtype=torch.float64)
+    for record in joint:
+        adj, share = record.weights(example=1, head=1)
+        total += adj.with_weight(share).dense().sum(1)
+    torch.testing.assert_close(total, torch.ones(14, dtype=torch.float64))
+    adj, share = local.weights(example=1, head=1)
+    torch.testing.assert_close(adj.with_weight(share).dense().sum(1), torch.ones(14, dtype=torch.float64))
+
+
+def test_head_mask_and_dropout():
+    layer, x = double(CombinerAttention(8, 4)), numbers(2, 10, 8)
+    mask = torch.tensor([[True, False, True, False]])
+    half = copy.deepcopy(layer)
+    with torch.no_grad():
+        half.out.weight.unflatten(1, (4, 2))[:, [1, 3]] = 0
+    torch.testing.assert_close(layer(x, head_mask=mask), half(x), rtol=1e-12, atol=1e-12)
+    dropped = double(CombinerAttention(8, 4, dropout=0.5))
+    assert torch.equal(dropped(x), layer(x))
+    assert not torch.equal(dropped.train()(x), layer(x))
+
+
+@pytest.mark.parametrize("plan", ["fixed", "vertical"])
+def test_compiles_in_one_graph(plan):
+    """Once a length has been seen: its partition is made outside."""
+    torch._dynamo.reset()
+    layer, x = CombinerAttention(8, 2, plan=plan), numbers(2, 21, 8).float()
+    expected = layer(x)
+    compiled = torch.compile(layer, fullgraph=True, backend="aot_eager")
+    torch.testing.assert_close(compiled(x), expected)
+
+
+class Largest(TorchDispatchMode):
+    """The largest number of bytes that one tensor takes."""
+
+    def __init__(self):
+        super().__init__()
+        self.bytes = 0
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        out = func(*args, **(kwargs or {}))
+        found = [t.untyped_storage().nbytes() for t in tree_leaves(out) if isinstance(t, torch.Tensor)]
+        self.bytes = max([self.bytes, *found])
+        return out
+
+
+@pytest.mark.parametrize("plan", ["fixed", "logsparse", "vertical", "row_major"])
+def test_nothing_of_the_size_of_all_pairs_is_made(plan):
+    """Structure, forward and backward: 8192 tokens have 67 million pairs."""
+    n = 8192
+    with Largest() as largest:
+        layer = CombinerAttention(8, 1, plan=plan)
+        layer(numbers(1, n, 8).float().requires_grad_()).square().sum().backward()
+    assert largest.bytes <= 400 * n * 4
+
+
+@pytest.mark.parametrize(
+    ("call", "message"),
+    [
+        (lambda: CombinerAttention(8, 2, plan="sparse"), "plan: expected one of fixed, logsparse"),
+        (lambda: CombinerAttention(8, 2, span=0), "span: expected a whole number, 1 or more, got 0"),
+        (lambda: CombinerAttention(8, 2, plan="clusters"), "num_clusters: expected a number for the plan of clusters"),
+        (lambda: CombinerAttention(8, 2)(numbers(2, 5, 8).float(), mask=torch.ones(2, 4).bool()), r"mask: expected"),
+        (lambda: CombinerAttention(8, 2)(torch.zeros(5, 8), clusters=torch.zeros(5).long()), "clusters: expected None"),
+        (
+            lambda: CombinerAttention(8, 2, plan="clusters", num_clusters=2)(torch.zeros(5, 8)),
+            "clusters: expected the cluster of each token",
+        ),
+        (
+            lambda: CombinerAttention(8, 2, causal=False)(torch.zeros(1, 5, 8), state=CombinerState(5)),
+            "state: expected None, but for causal plans",
+        ),
+    ],
+)
+def test_wrong_arguments_are_answered(call, message):
+    with pytest.raises(ArgumentError, match=message):
+        call()
+
+
+# ---------------------------------------------------------------------- learning
+
+
+class Detector(torch.nn.Module):
+    """Says at the last position whether a marker was anywhere before."""
+
+    def __init__(self, attend, words=8, dim=32):
+        super().__init__()
+        self.embed, self.attend, self.read = torch.nn.Embedding(words, dim), attend, torch.nn.Linear(dim, 2)
+
+    def forward(self, tokens):
+        x = self.embed(tokens)
+        return self.read((x + self.attend(x))[:, -1])
+
+
+def marked(count, generator, n=64, size=8):
+    """Noise of words 1 .. 7; in half of the sequences a 0 somewhere before the last segment."""
+    tokens = torch.randint(1, 8, (count, n), generator=generator)
+    label = torch.arange(count) % 2
+    place = torch.randint(n - size, (count,), generator=generator)
+    tokens[torch.arange(count), place] = torch.where(label == 1, 0, tokens[torch.arange(count), place])
+    return tokens, label
+
+
+def accuracy_of(attend, steps, seed):
+    torch.manual_seed(seed)
+    model, generator = Detector(attend()), torch.Generator().manual_seed(seed)
+    optimizer = torch.optim.Adam(model.parameters(), lr=3e-3)
+    for _ in range(steps):
+        tokens, label = marked(128, generator)
+        loss = torch.nn.functional.cross_entropy(model(tokens), label)
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+    tokens, label = marked(2000, generator)
+    with torch.no_grad():
+        return float((model(tokens).argmax(1) == label).float().mean())
+
+
+def local(n):
+    return patterns.block_local(n, 8)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("seed", [0, 1, 2])
+def test_one_layer_hears_a_marker_anywhere(seed):
+    """Check 8: full support in one layer. The same layer without the regions guesses."""
+    assert accuracy_of(lambda: CombinerAttention(32, 2, span=8), 300, seed) > 0.95
+    assert accuracy_of(lambda: SelfAttention(32, 2, pattern=local, causal=True, bias=False), 300, seed) < 0.6

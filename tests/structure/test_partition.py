@@ -56,6 +56,16 @@ def test_masked_partitions_reach_each_present_pair_once(name, size, causal, seed
     partition.check(support_of(19, causal) & patterns.present(mask))
 
 
+@given(group=st.lists(st.integers(-1, 5), max_size=40), causal=st.booleans())
+@settings(max_examples=30, deadline=None)
+def test_clusters_reach_each_pair_once(group, causal):
+    """Of the tokens that are in one; others hear nobody."""
+    mask = torch.tensor(group, dtype=torch.long).view(1, -1) >= 0
+    partition, support = partitions.clusters(group, causal=causal), support_of(len(group), causal)
+    partition.check(support & patterns.present(mask))
+    assert torch.equal(times(partition), support.adjacency().dense() * (mask & mask.T))
+
+
 @pytest.mark.parametrize("causal", [True, False])
 def test_the_neighbours_of_powers_of_two_are_siblings(causal):
     """Of i's ancestors in the tree, at every level, where a token hears both sides."""
@@ -95,6 +105,8 @@ def test_wrong_partitions_are_told():
         doubled.check(patterns.causal(9))
     with pytest.raises(ArgumentError, match="size: expected a whole number, 1 or more, got 0"):
         partitions.fixed(9, 0)
+    with pytest.raises(ArgumentError, match="assignment"):
+        partitions.clusters(torch.zeros(2, 3, dtype=torch.long))
     with pytest.raises(ArgumentError, match="columns"):
         partitions.vertical(9, 0)
 

@@ -2,6 +2,7 @@
 
 from hgraph.nn.attention.axial import AxialAttention
 from hgraph.nn.attention.combiner import CombinerAttention
+from hgraph.nn.attention.combiner_state import CombinerState
 from hgraph.nn.attention.head_router import HeadRouter, QueryNormRouter
 from hgraph.nn.attention.kinds import AttentionKind, require_kind, supported_kinds
 from hgraph.nn.attention.kmeans import OnlineKMeans
@@ -34,6 +35,7 @@ __all__ = [
     "AttentionRecord",
     "AxialAttention",
     "CombinerAttention",
+    "CombinerState",
     "CrossAttention",
     "HeadRouter",
     "KVState",

@@ -11,6 +11,8 @@ import torch
 from torch import Tensor, nn
 
 from hgraph.errors import ArgumentError
+from hgraph.nn.attention.combiner_clusters import clustered_attention
+from hgraph.nn.attention.combiner_state import CombinerState
 from hgraph.nn.attention.kinds import SELF
 from hgraph.nn.attention.layer import TokenAttention
 from hgraph.nn.attention.record import note
@@ -20,9 +22,9 @@ from hgraph.structure._arguments import whole
 
 __all__ = ["CombinerAttention"]
 
-Plan = Literal["fixed", "logsparse", "vertical", "horizontal", "row_major", "mixture"]
+Plan = Literal["fixed", "logsparse", "vertical", "horizontal", "row_major", "mixture", "clusters"]
 _CHOICES = {
-    "plan": ("fixed", "logsparse", "vertical", "horizontal", "row_major", "mixture"),
+    "plan": ("fixed", "logsparse", "vertical", "horizontal", "row_major", "mixture", "clusters"),
     "pool": ("max", "mean", "sum"),
     "activation": ("identity", "relu", "deepset"),
     "row_key": ("project", "key", "mean"),
@@ -46,9 +48,10 @@ class CombinerAttention(TokenAttention):
         dim: features of a token.
         num_heads: H heads.
         plan: ``"fixed"`` segments, ``"logsparse"`` blocks of a binary tree; on a grid ``"vertical"``, ``"horizontal"``,
-            ``"row_major"``; ``"mixture"`` is the mean of vertical and horizontal.
+            ``"row_major"``; ``"mixture"`` is the mean of vertical and horizontal. ``"clusters"`` are given in the call.
         span: tokens of a segment (fixed); about the root of the length by default.
         columns: of the grid, whose last row may be shorter; about the root of the length by default.
+        num_clusters: G, of the plan of clusters.
         causal: whether tokens hear only those up to their own.
         pool: of a region's queries and keys: ``"max"``, ``"mean"`` or ``"sum"``.
         activation: before it: ``"identity"``, ``"relu"``, or ``"deepset"``, a linear map of each head's features and a
@@ -65,8 +68,9 @@ class CombinerAttention(TokenAttention):
 
     Shapes:
         x [..., N, dim] -> [..., N, dim]. In a call ``mask``, boolean [B, N], is False at padding, which hears nobody (0
-        before the output projection) and is heard by nobody; ``head_mask`` [..., N or 1, H] says by which heads a token
-        listens.
+        before the output projection) and is heard by nobody; ``clusters``, integers [N], [H, N] or [B, H, N] below G,
+        is the cluster of each token; ``state``, a `CombinerState`, makes the tokens the next ones of a sequence;
+        ``head_mask`` [..., N or 1, H] says by which heads a token listens.
 
     Source: Ren et al., "Combiner: Full Attention Transformer with Sparse Computation Cost", NeurIPS 2021, sections 3
     and 4. The plan of logsparse in both directions is ours.
@@ -74,7 +78,7 @@ class CombinerAttention(TokenAttention):
     >>> layer = CombinerAttention(8, 2, span=4)
     >>> layer(torch.randn(2, 13, 8)).shape, layer.partitions_of(13)
     (torch.Size([2, 13, 8]), (Partition(13 tokens, 31 direct edges, 15 to 3 regions),))
-    >>> layer.attention_matrix(torch.randn(1, 13, 8)).sum(-1).unique().round(decimals=4)     # rows add up to 1
+    >>> layer.attention_matrix(torch.randn(1, 13, 8)).sum(-1).round(decimals=4).unique()     # rows add up to 1
     tensor([1.])
     """
 
@@ -88,6 +92,7 @@ class CombinerAttention(TokenAttention):
         plan: Plan = "fixed",
         span: int | None = None,
         columns: int | None = None,
+        num_clusters: int | None = None,
         causal: bool = True,
         pool: Literal["max", "mean", "sum"] = "max",
         activation: Literal["identity", "relu", "deepset"] = "identity",
@@ -103,11 +108,14 @@ class CombinerAttention(TokenAttention):
                 raise ArgumentError(name, f"one of {', '.join(_CHOICES[name])}", repr(value))
         if variant == "tf" and plan == "mixture" and not causal:
             raise ArgumentError("variant", "'paper' or 'jax' for a mixture in both directions", "'tf', which lacks it")
-        for name, number in (("span", span), ("columns", columns)):
+        for name, number in (("span", span), ("columns", columns), ("num_clusters", num_clusters)):
             if number is not None:
                 whole(name, number, 1)
+        if (plan == "clusters") != (num_clusters is not None):
+            raise ArgumentError("num_clusters", "a number for the plan of clusters, None for others", num_clusters)
         super().__init__(dim, num_heads, causal=causal, bias=bias, out_bias=bias, dropout=dropout)
         self.plan, self.span, self.columns, self.variant = plan, span, columns, variant
+        self.num_clusters = num_clusters
         self.pool, self.activation, self.row_key, self.size_bias = pool, activation, row_key, size_bias
         own = plan == "row_major"
         if activation == "deepset" and not own:
@@ -132,6 +140,9 @@ class CombinerAttention(TokenAttention):
 
     def partitions_of(self, n: int) -> tuple[Partition, ...]:
         """The partition for n tokens, or the two whose attentions are averaged."""
+        if self.plan == "clusters":
+            hint = "partitions.clusters(assignment) makes that of one head"
+            raise ArgumentError("plan", "one of positions", "'clusters', made of content", hint)
         root = max(math.isqrt(max(n - 1, 0)) + 1, 1)
         columns, causal = self.columns or root, self.causal
         split, twice = self.variant != "paper", self.variant == "tf" and not causal
@@ -163,28 +174,33 @@ class CombinerAttention(TokenAttention):
         x: Tensor,
         *,
         mask: Tensor | None = None,
+        clusters: Tensor | None = None,
+        state: CombinerState | None = None,
         head_mask: Tensor | None = None,
     ) -> Tensor:
-        """Attend within x."""
+        """Attend within x, or from the next tokens of a sequence to all so far."""
         self._check(x, x)
-        if mask is not None:
-            x = self._without_padding(x, mask)
-        q, k, v = self._projected(x)
-        out, heard = self._attend(x, q, k, v, mask)
-        for part in heard:
-            note(self, part.graph, part.query, part.key, part.lse, None)
+        if state is not None:
+            out = self._decode(x, state, mask)
+        else:
+            x = x if mask is None else self._without_padding(x, mask)
+            out, heard = self._attend(x, *self._projected(x), mask, clusters)
+            for part in heard:
+                note(self, part.graph, part.query, part.key, part.lse, None)
         if head_mask is not None:
             out = torch.where(head_mask.unsqueeze(-1), out, 0.0)
         return self.out(out.flatten(-2))
 
-    def attention_matrix(self, x: Tensor, mask: Tensor | None = None) -> Tensor:
+    def attention_matrix(self, x: Tensor, *, mask: Tensor | None = None, clusters: Tensor | None = None) -> Tensor:
         """[..., H, N, N]: the share of each token's value in what each token hears; for tests and pictures."""
         self._check(x, x)
         x = x if mask is None else self._without_padding(x, mask)
         q, k, v = self._projected(x)
         n = x.shape[-2]
         each = torch.eye(n, dtype=v.dtype, device=v.device).unsqueeze(1).expand(*v.shape[:-1], n)
-        out, _ = self._attend(x, q, k, torch.cat([v, each], -1), mask)  # values ride along: row_major's keys need them
+        out, _ = self._attend(
+            x, q, k, torch.cat([v, each], -1), mask, clusters
+        )  # values ride along: row_major's keys need them
         return out[..., self.head_dim :].transpose(-2, -3)
 
     def _without_padding(self, x: Tensor, mask: Tensor) -> Tensor:
@@ -192,20 +208,53 @@ class CombinerAttention(TokenAttention):
             raise ArgumentError("mask", f"booleans {list(x.shape[:-1])}", f"{mask.dtype} {list(mask.shape)}")
         return torch.where(mask.unsqueeze(-1), x, 0.0)
 
-    def _projected(self, x: Tensor) -> tuple[Tensor, ...]:
-        layers = (self.query, self.key, self.value)
-        return tuple(layer(x).unflatten(-1, (self.query_heads, self.head_dim)) for layer in layers)
+    def _projected(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        size = (self.query_heads, self.head_dim)
+        return self.query(x).unflatten(-1, size), self.key(x).unflatten(-1, size), self.value(x).unflatten(-1, size)
 
-    def _attend(self, x: Tensor, q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None) -> tuple[Tensor, list[Heard]]:
-        """What each head hears [..., N, H, D_v], and the attentions that it is made of."""
+    def _attend(
+        self, x: Tensor, q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None, clusters: Tensor | None
+    ) -> tuple[Tensor, list[Heard]]:
+        """What each head hears [..., N, H, D_v], and the attentions that it is made of (not of clusters)."""
+        heard: list[Heard] = []
+        options: dict[str, Any] = {"summary": self._summary(x), "dropout": self.dropout if self.training else 0.0}
+        if self.num_clusters is not None or clusters is not None:
+            clusters = self._checked(clusters, q, mask)
+            flat = (t.reshape(-1, *t.shape[-3:]) for t in (q, k, v))
+            options |= {"num_clusters": self.num_clusters, "causal": self.causal}
+            return clustered_attention(clusters, *flat, **options).view(*q.shape[:-1], -1), heard
         made = self._ready_of(x.shape[-2], x.device)
         if mask is not None:
             made = tuple(ready_partition(part.partition.masked(mask)) for part in made)
-        heard: list[Heard] = []
-        options: dict[str, Any] = {"summary": self._summary(x), "mask": mask, "heard": heard}
-        options["dropout"] = self.dropout if self.training else 0.0
-        outs = [combiner_attention(part, q, k, v, **options).out for part in made]
-        return outs[0] if len(outs) == 1 else sum(outs[1:], outs[0]) / len(outs), heard
+        options |= {"mask": mask, "heard": heard}
+        return _mean([combiner_attention(part, q, k, v, **options).out for part in made]), heard
+
+    def _checked(self, clusters: Tensor | None, q: Tensor, mask: Tensor | None) -> Tensor:
+        """Clusters [B or 1, H or 1, N], those of padding negative."""
+        if clusters is None or self.num_clusters is None:
+            expected = "None, for this plan has none" if self.num_clusters is None else "the cluster of each token"
+            raise ArgumentError("clusters", expected, type(clusters).__name__)
+        n, heads = q.shape[-3:-1]
+        shape = (1,) * (3 - clusters.dim()) + tuple(clusters.shape)
+        sizes = ((1, q.shape[:-3].numel()), (1, heads), (n,))
+        if (
+            clusters.is_floating_point()
+            or len(shape) != 3
+            or any(a not in b for a, b in zip(shape, sizes, strict=True))
+        ):
+            raise ArgumentError("clusters", f"integers [N], [H, N] or [B, H, N], N = {n}", list(clusters.shape))
+        if clusters.numel() and int(clusters.max()) >= self.num_clusters:
+            raise ArgumentError("clusters", f"numbers below {self.num_clusters}", int(clusters.max()))
+        clusters = clusters.view(shape).long()
+        return clusters if mask is None else torch.where(mask.unsqueeze(1), clusters, -1)
+
+    def _decode(self, x: Tensor, state: CombinerState, mask: Tensor | None) -> Tensor:
+        if not self.causal or mask is not None or self.num_clusters is not None:
+            raise ArgumentError("state", "None, but for causal plans of positions without a mask", "a state")
+        outs = state.step(
+            self.partitions_of, (x.unsqueeze(-2), *self._projected(x)), lambda x: self._summary(x.squeeze(-2))
+        )
+        return _mean(outs)
 
     def _summary(self, x: Tensor) -> Summary:
         maps = {"identity": (None, None), "relu": (torch.relu, torch.relu)}
@@ -225,3 +274,7 @@ class CombinerAttention(TokenAttention):
     def _row_keys(self, x: Tensor, values: Tensor) -> Tensor:
         heard = self.row_out(values[..., : self.head_dim].flatten(-2))
         return self.row_project(self.row_norm(x + heard)).unflatten(-1, (self.query_heads, self.head_dim))
+
+
+def _mean(outs: list[Tensor]) -> Tensor:
+    return outs[0] if len(outs) == 1 else torch.stack(outs).mean(0)

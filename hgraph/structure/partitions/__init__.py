@@ -5,7 +5,8 @@
 Partition(1024 tokens, 1536 direct edges, 4608 to 511 regions)
 """
 
+from hgraph.structure.partitions.content import clusters
 from hgraph.structure.partitions.grid import horizontal, row_major, vertical
 from hgraph.structure.partitions.line import fixed, logsparse
 
-__all__ = ["fixed", "horizontal", "logsparse", "row_major", "vertical"]
+__all__ = ["clusters", "fixed", "horizontal", "logsparse", "row_major", "vertical"]

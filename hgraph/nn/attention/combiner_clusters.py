@@ -1,0 +1,161 @@
+"""Combiner over clusters of content: a token's own cluster directly, every other one as a region."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from hgraph.nn.attention.regions import Summary, with_sizes
+from hgraph.ops import AttendResult, attend, merge, propagate
+from hgraph.structure import Adjacency, BlockAdjacency, TokenGraph
+
+__all__ = ["clustered_attention"]
+
+
+class _Sorted(NamedTuple):
+    """Tokens of each example and head sorted by cluster, padding last: G + 1 groups, the last one of padding.
+
+    Attributes:
+        order: [Z, N], the token at each place, Z = B * H.
+        group: [Z, N], of the token at each place.
+        begin: [Z, G + 1], the first place of each group.
+        size: [Z, G + 1].
+        first: [Z, N], the first place of the group of each place.
+    """
+
+    order: Tensor
+    group: Tensor
+    begin: Tensor
+    size: Tensor
+    first: Tensor
+
+    @property
+    def place(self) -> Tensor:
+        """[N]."""
+        return torch.arange(self.order.shape[1], device=self.order.device)
+
+
+def clustered_attention(
+    clusters: Tensor,
+    q: Tensor,
+    k: Tensor,
+    v: Tensor,
+    *,
+    num_clusters: int,
+    causal: bool,
+    summary: Summary | None = None,
+    dropout: float = 0.0,
+) -> Tensor:
+    r"""Attention as `combiner_attention` over clusters that differ by example and head.
+
+    .. math:: \Omega_i^0 = \{ j : c_j = c_i \}, \qquad \Omega_i^g = \{ j : c_j = g \}, \; g \ne c_i
+              \qquad (\text{and } j \le i \text{ if causal})
+
+    In causal attention the region of a cluster differs by receiver: it is what the cluster has had so far. So there is
+    one for each of its tokens, the cluster up to it; their queries and keys are pooled one after the other.
+
+    Args:
+        clusters: integers [B, H, N] (or 1 for B or H), the cluster of each token; negative ones are padding.
+        q: [B, N, H, D].
+        k: [B, N, H, D].
+        v: [B, N, H, D_v].
+        num_clusters: G; clusters may be empty.
+        causal: whether only tokens up to one's own are heard.
+        summary: how regions are summed up.
+        dropout: of the shares of tokens.
+
+    Returns:
+        [B, N, H, D_v].
+    """
+    summary = Summary() if summary is None else summary
+    batch, n, heads, _ = q.shape
+    made = _sorted(clusters.expand(batch, heads, n).flatten(0, 1), num_clusters)
+    q, k, v = (_brought(x, made.order) for x in (q, k, v))
+    query, key = (x if f is None else f(x) for x, f in ((q, summary.query_map), (k, summary.key_map)))
+    direct = _own_cluster(made, causal)
+    near = attend(direct, q, k, v, dropout=dropout)
+    if causal:
+        query, key = (_running(x, made, summary.pool) for x in (query, key))
+        value, sizes = attend(direct, query, k, v, dropout=dropout).out, made.place - made.first + 1
+    else:
+        edges = _groups(made)
+        query, key = (_by_group(propagate(edges, x.flatten(0, 2), reduce=summary.pool), batch * heads)
+                      for x in (query, key))  # fmt: skip
+        flat = (query.flatten(0, 1), k.flatten(0, 1), v.flatten(0, 1))
+        value = _by_group(attend(edges, *flat, dropout=dropout).out.flatten(1), batch * heads)
+        sizes = made.size
+    own = q
+    if summary.size_bias:
+        own, key = with_sizes(q, key, sizes)
+    out = merge(near, _others(made, own, key, value, causal)).out
+    back = torch.empty_like(made.order).scatter(1, made.order, made.place.expand_as(made.order))
+    out = out.squeeze(2).gather(1, back.unsqueeze(-1).expand(-1, -1, out.shape[-1]))
+    return out.unflatten(0, (batch, heads)).transpose(1, 2)
+
+
+def _sorted(clusters: Tensor, num_clusters: int) -> _Sorted:
+    group, order = torch.where(clusters < 0, num_clusters, clusters).sort(dim=1, stable=True)
+    size = torch.zeros(len(group), num_clusters + 1, dtype=torch.long, device=group.device)
+    size = size.scatter_add(1, group, torch.ones_like(group))
+    begin = size.cumsum(1) - size
+    return _Sorted(order, group, begin, size, begin.gather(1, group))
+
+
+def _brought(x: Tensor, order: Tensor) -> Tensor:
+    """[Z, N, 1, D] in the order of the places, of [B, N, H, D]."""
+    x = x.transpose(1, 2).flatten(0, 1)
+    return x.gather(1, order.unsqueeze(-1).expand(-1, -1, x.shape[-1])).unsqueeze(2)
+
+
+def _own_cluster(made: _Sorted, causal: bool) -> TokenGraph:
+    z, n = made.group.shape
+    there = (made.group < made.size.shape[1] - 1).flatten()
+    stop = (made.place + 1).expand(z, n) if causal else made.first + made.size.gather(1, made.group)
+    indptr = F.pad(there.long().cumsum(0), (1, 0))
+    start, stop = (x.flatten()[there] for x in (made.first, stop))
+    return TokenGraph.trusted(indptr=indptr, start=start, stop=stop, num_targets=n, num_sources=n, batch=z)
+
+
+def _groups(made: _Sorted) -> Adjacency:
+    """Z (G + 1) groups and their tokens among Z N places."""
+    z, n = made.group.shape
+    indptr = F.pad(made.size.flatten().cumsum(0), (1, 0))
+    return Adjacency.trusted(indptr=indptr, indices=torch.arange(z * n, device=indptr.device), num_sources=z * n)
+
+
+def _by_group(x: Tensor, z: int) -> Tensor:
+    """[Z, G + 1, 1, D] of [Z (G + 1), D]."""
+    return x.unflatten(0, (z, -1)).unsqueeze(2)
+
+
+def _running(x: Tensor, made: _Sorted, reduce: str) -> Tensor:
+    """Of each place the reduction over its cluster up to it, in log2(N) steps of doubling length."""
+    step = 1
+    while step < x.shape[1]:
+        same = (made.place - step >= made.first)[:, step:, None, None]
+        later, earlier = x[:, step:], x[:, :-step]
+        both = torch.maximum(later, earlier) if reduce == "max" else later + earlier
+        x = torch.cat([x[:, :step], torch.where(same, both, later)], 1)
+        step *= 2
+    return x / (made.place - made.first + 1)[..., None, None] if reduce == "mean" else x
+
+
+def _others(made: _Sorted, q: Tensor, key: Tensor, value: Tensor, causal: bool) -> AttendResult:
+    """Attention over the other clusters that have somebody, one source each."""
+    groups = made.size.shape[1] - 1
+    group = torch.arange(groups, device=q.device)
+    if causal:  # of each cluster the last member that stands before the receiver in the sequence
+        token = torch.empty_like(made.group).scatter(1, made.order, made.group)
+        members = F.one_hot(token, groups + 1)[..., :groups]
+        before = (members.cumsum(1) - members).gather(1, made.order.unsqueeze(-1).expand(-1, -1, groups))
+        source, some = made.begin[:, None, :groups] + before - 1, before > 0
+    else:
+        source = group.expand(*made.group.shape, groups)
+        some = made.size[:, None, :groups] > 0
+    heard = some & (group != made.group.unsqueeze(-1)) & (made.group < groups).unsqueeze(-1)
+    index = torch.where(heard, source, -1).unsqueeze(1)  # [Z, 1, N, G]
+    tiles = BlockAdjacency.trusted(index, block=1, num_targets=q.shape[1], num_sources=key.shape[1])
+    return attend(tiles, q, key, value)

@@ -1,0 +1,182 @@
+"""What Combiner keeps between the steps of decoding: tokens and regions that somebody will still hear."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from hgraph.errors import ArgumentError
+from hgraph.nn.attention.regions import Summary, with_sizes
+from hgraph.ops import AttendResult, attend, merge, propagate
+from hgraph.structure import Partition, Regions, TokenGraph, _runs
+from hgraph.structure._arguments import whole
+
+__all__ = ["CombinerState"]
+
+
+class CombinerState:
+    """Tokens and summaries of regions for one layer: the caller makes it and hands it to every step.
+
+    A region is summed up when its last token comes; tokens and regions that no later token hears are dropped. With
+    fixed segments of s tokens this leaves at most s tokens, and one key and value for each segment before them. The
+    other plans need their tokens later, and keep them.
+
+    Args:
+        capacity: the most tokens it will hold; the partition is laid out for these.
+
+    >>> from hgraph import nn
+    >>> layer, x = nn.CombinerAttention(8, 2, span=4).eval(), torch.randn(1, 22, 8)
+    >>> state = CombinerState(64)
+    >>> steps = torch.cat([layer(x[:, t : t + 1], state=state) for t in range(22)], 1)
+    >>> torch.allclose(steps, layer(x), atol=1e-5), len(state), state.kept
+    (True, 22, (2, 5))
+    """
+
+    def __init__(self, capacity: int) -> None:
+        self.capacity = whole("capacity", capacity, 1)
+        self._parts: list[_Part] | None = None
+        self._length = 0
+
+    def __len__(self) -> int:
+        """Tokens so far."""
+        return self._length
+
+    @property
+    def kept(self) -> tuple[int, int]:
+        """How many tokens and how many regions are held."""
+        parts = self._parts or []
+        return sum(len(p.tokens.ids) for p in parts), sum(len(f.found.ids) for p in parts for f in p.families)
+
+    def step(
+        self,
+        partitions: Callable[[int], tuple[Partition, ...]],
+        new: tuple[Tensor, ...],
+        summary: Callable[[Tensor], Summary],
+    ) -> list[Tensor]:
+        """What the next tokens hear under each partition, [..., T, H, D].
+
+        Args:
+            partitions: made for the capacity at the first step.
+            new: x, q, k and v of the next T tokens, [..., T, H, D] (x with one head).
+            summary: how regions are summed up, given x of the tokens that ask.
+        """
+        low, high = self._length, self._length + new[0].shape[-3]
+        if high > self.capacity:
+            hint = f"Make the state larger: CombinerState({high})"
+            raise ArgumentError("state", f"room for {high} tokens", f"a capacity of {self.capacity}", hint)
+        if self._parts is None:
+            self._parts = [_Part(p, new) for p in partitions(self.capacity)]
+        self._length = high
+        return [part.step(low, high, new, summary) for part in self._parts]
+
+
+class _Store(NamedTuple):
+    """Ascending numbers [K] of tokens or regions, and tensors [..., K, H, D] of them."""
+
+    ids: Tensor
+    values: tuple[Tensor, ...]
+
+    def with_more(self, ids: Tensor, values: tuple[Tensor, ...]) -> _Store:
+        every = torch.cat([self.ids, ids])
+        order = torch.argsort(every)
+        joined = (torch.cat([a, b], -3).index_select(-3, order) for a, b in zip(self.values, values, strict=True))
+        return _Store(every[order], tuple(joined))
+
+    def without(self, gone: Tensor) -> _Store:
+        if not bool(gone.any()):
+            return self
+        left = (~gone).nonzero().flatten()
+        return _Store(self.ids[left], tuple(v.index_select(-3, left) for v in self.values))
+
+    def place(self, ids: Tensor) -> Tensor:
+        return torch.searchsorted(self.ids, ids)
+
+    def rows(self, graph: TokenGraph, rows: Tensor) -> TokenGraph:
+        """Rows of a graph over what is held; all that they hear is."""
+        some = graph.select(rows)
+        start, stop = (self.place(x.long()) for x in (some.start, some.stop))
+        sizes = {"num_targets": len(rows), "num_sources": len(self.ids)}
+        return TokenGraph.trusted(indptr=some.indptr, start=start, stop=stop, **sizes)
+
+
+class _Family:
+    """One family of regions: which are closed by which token, who hears them last, what was made of them."""
+
+    def __init__(self, regions: Regions, like: Tensor) -> None:
+        self.regions, self.sizes = regions, regions.sizes
+        self.last = _last_hearer(regions.heard)
+        members, run = _runs.expanded(regions.members.natural().start, regions.members.natural().stop)
+        row = regions.members.natural()._row()[run]
+        self.closes = torch.zeros(regions.num_regions, dtype=torch.long).scatter_reduce(0, row, members, "amax")
+        self.closes = torch.where(self.last >= 0, self.closes, -1)  # the others are never needed
+        self.found = _Store(self.closes[:0], (like, like))
+
+    def close(self, low: int, high: int, tokens: _Store, summary: Callable[[Tensor], Summary]) -> None:
+        """Sum up the regions whose last token is one of the new ones."""
+        ids = ((self.closes >= low) & (self.closes < high)).nonzero().flatten()
+        if not len(ids):
+            return
+        graph, (x, q, k, v) = tokens.rows(self.regions.members, ids), tokens.values
+        if self.regions.layout.kind == "own":
+            asks = tokens.place(ids)
+            x, query = x.index_select(-3, asks), q.index_select(-3, asks)
+            how, value = summary(x), attend(graph, query, k, v).out
+            if callable(how.own_key):
+                key = how.own_key(value)
+            else:
+                key = k.index_select(-3, asks) if how.own_key == "token" else attend(graph, query, k, k).out
+        else:
+            how, edges = summary(x), graph.adjacency()
+            line = self.regions.layout.kind in ("line", "others")
+            reduce = how.running if line and how.running is not None else how.pool
+            mapped = (q if how.query_map is None else how.query_map(q), k if how.key_map is None else how.key_map(k))
+            query, key = (propagate(edges, t.flatten(-2), reduce=reduce).unflatten(-1, t.shape[-2:]) for t in mapped)
+            value = attend(graph, query, k, v).out
+        self.found = self.found.with_more(ids, (key, value))
+
+    def hear(self, q: Tensor, rows: Tensor, size_bias: bool) -> AttendResult:
+        (key, value), graph = self.found.values, self.found.rows(self.regions.heard, rows)
+        if size_bias:
+            q, key = with_sizes(q, key, self.sizes[self.found.ids])
+        return attend(graph, q, key, value)
+
+
+class _Part:
+    """One partition, and what is held for it."""
+
+    def __init__(self, partition: Partition, new: tuple[Tensor, ...]) -> None:
+        empty = tuple(t[..., :0, :, :] for t in new)
+        self.partition = partition
+        self.families = [_Family(r, empty[3]) for r in partition.regions]
+        last = torch.arange(partition.num_tokens)
+        for graph in partition.direct:
+            last = torch.maximum(last, _last_hearer(graph))
+        for family in self.families:
+            members, run = _runs.expanded(*(getattr(family.regions.members.natural(), n) for n in ("start", "stop")))
+            row = family.regions.members.natural()._row()[run]
+            last = last.scatter_reduce(0, members, family.closes[row], "amax")
+        self.last, self.tokens = last, _Store(last[:0], empty)
+
+    def step(self, low: int, high: int, new: tuple[Tensor, ...], summary: Callable[[Tensor], Summary]) -> Tensor:
+        rows, q = torch.arange(low, high), new[1]
+        self.tokens = self.tokens.with_more(rows, new)
+        for family in self.families:
+            family.close(low, high, self.tokens, summary)
+        _, _, k, v = self.tokens.values
+        parts = [attend(self.tokens.rows(g, rows), q, k, v) for g in self.partition.direct]
+        parts += [family.hear(q, rows, summary(new[0]).size_bias) for family in self.families]
+        self.tokens = self.tokens.without(self.last[self.tokens.ids] < high)
+        for family in self.families:
+            family.found = family.found.without(family.last[family.found.ids] < high)
+        return functools.reduce(merge, parts).out
+
+
+def _last_hearer(graph: TokenGraph) -> Tensor:
+    """[S]: the last target that hears each source, -1 for none."""
+    graph = graph.natural()
+    column, run = _runs.expanded(graph.start, graph.stop)
+    return torch.full((graph.num_sources,), -1).scatter_reduce(0, column, graph._row()[run], "amax")
