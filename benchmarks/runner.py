@@ -22,6 +22,7 @@ SUITES = {
     "soft": "soft hyperedges against full attention, 256 to 65,536 tokens; YOLOv13-N on an image",
     "landmark": "landmark attention, training and retrieval, 1k to 64k tokens against dense attention",
     "combiner": "Combiner against full attention, 1k to 64k tokens: time, memory and how they grow",
+    "routing": "routing attention against full attention, 1k to 64k tokens: time, memory and how they grow",
     "memory": "peak memory of one call, in a process of its own",
     "locality": "what renumbering and bfloat16 features pay",
     "growth": "time and memory over 1,000 times as many edges",

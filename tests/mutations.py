@@ -41,6 +41,13 @@ VIT = "hgraph/models/vit.py"
 AREA, ACE, YOLO_TESTS = "hgraph/nn/vision/area.py", "hgraph/nn/vision/hyperace.py", "tests/papers/test_07_yolov13.py"
 GROUPS, LANDMARK = "hgraph/ops/group_attend.py", "hgraph/nn/attention/landmark.py"
 RECALL, LANDMARK_TESTS = "hgraph/nn/attention/landmark_state.py", "tests/papers/test_35_landmark.py"
+KMEANS, ROUTES, SLOTS = (
+    "hgraph/nn/attention/kmeans.py",
+    "hgraph/nn/attention/routes.py",
+    "hgraph/structure/patterns/slots.py",
+)
+ROUTING, ROUTING_TESTS = "hgraph/nn/attention/routing.py", "tests/papers/test_17_routing.py"
+AXIAL, AXIAL_TESTS = "hgraph/models/axial_transformer.py", "tests/papers/test_09_axial.py"
 HYPER, GRAPH, STRUCTURE = "tests/nn/test_hypergraph.py", "tests/nn/test_graph.py", "tests/structure"
 
 MUTATIONS = [
@@ -276,6 +283,67 @@ MUTATIONS = [
         "key",
         LANDMARK_TESTS,
     ),
+    Mutation(
+        "routing: long centroids win",
+        KMEANS,
+        "F.normalize(widened(self._means()), dim=-1) * x.shape[-1] ** 0.5",
+        "widened(self._means())",
+        ROUTING_TESTS,
+    ),
+    Mutation(
+        "routing: counts decay wrongly",
+        KMEANS,
+        "self.size.lerp_(found[..., -1], 1 - self.decay)",
+        "self.size.lerp_(found[..., -1], self.decay)",
+        ROUTING_TESTS,
+    ),
+    Mutation(
+        "routing: centroids move twice under checkpointing",
+        KMEANS,
+        "        if _repeats():\n            return\n",
+        "",
+        ROUTING_TESTS,
+    ),
+    Mutation(
+        "routing: all of the cluster is heard", ROUTES, "torch.maximum(first, stop - size)", "first", ROUTING_TESTS
+    ),
+    Mutation(
+        "routing: a first token hears nobody", ROUTES, "torch.where(count > 1, last, last + 1)", "last", ROUTING_TESTS
+    ),
+    Mutation(
+        "routing: places compared without the own one",
+        ROUTES,
+        "torch.searchsorted(keys, queries, right=True)",
+        "torch.searchsorted(keys, queries)",
+        ROUTING_TESTS,
+    ),
+    Mutation(
+        "routing: clusters added, not averaged", ROUTING, 'reduce="mean")[:-1]', 'reduce="sum")[:-1]', ROUTING_TESTS
+    ),
+    Mutation(
+        "routing: commitment of shared queries counted once",
+        ROUTING,
+        "(second[0] if second else first)",
+        "(second[0] if second else 0)",
+        ROUTING_TESTS,
+    ),
+    Mutation("runs: the beginning forgotten", SLOTS, " & ~_below(begin)", "", "tests/structure/test_slots.py"),
+    Mutation(
+        "axial: rows above not shifted",
+        AXIAL,
+        "_next(self.outer(_plus(self.position(h), condition)), 1)",
+        "self.outer(_plus(self.position(h), condition))",
+        AXIAL_TESTS,
+    ),
+    Mutation("axial: another gate", AXIAL, "torch.sigmoid(1.702 * z)", "torch.sigmoid(z)", AXIAL_TESTS),
+    Mutation(
+        "axial: rows above cut at the column",
+        AXIAL,
+        "if i % 2 else block(_ROW) for",
+        "if i % 2 else block(_ROW, causal=True) for",
+        AXIAL_TESTS,
+    ),
+    Mutation("axial: later slices seen", AXIAL, "seen = torch.where(before, x, 0)", "seen = x", AXIAL_TESTS),
 ]
 
 

@@ -23,6 +23,7 @@ class Suite(str, Enum):
     SOFT = "soft"
     LANDMARK = "landmark"
     COMBINER = "combiner"
+    ROUTING = "routing"
     MEMORY = "memory"
     LOCALITY = "locality"
     GROWTH = "growth"
@@ -39,14 +40,15 @@ class Allocator(str, Enum):
 
 
 _IN_PROCESS = (Suite.OPS, Suite.MODELS, Suite.ATTENTION, Suite.LOCALITY)
-_ALONE = (Suite.COMPILED, Suite.SOFT, Suite.LANDMARK, Suite.COMBINER)  # minutes each
+_ALONE = (Suite.COMPILED, Suite.SOFT, Suite.LANDMARK, Suite.COMBINER, Suite.ROUTING)  # minutes each
 _IN_ALL = [s for s in Suite if s not in (Suite.ALL, *_ALONE)]
 
 
 @plain_errors
 def bench(
     suites: Annotated[
-        list[Suite], typer.Argument(help="Which suites; all: all but compiled, soft, landmark and combiner.")
+        list[Suite],
+        typer.Argument(help="Which suites; all: all but compiled, soft, landmark, combiner and routing."),
     ],
     only: Annotated[str, typer.Option(help="Only cases whose name contains this.")] = "",
     threads: Annotated[int, typer.Option(min=1, help="1: process CPU time. More: wall time, on a quiet machine.")] = 1,

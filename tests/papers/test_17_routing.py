@@ -12,8 +12,8 @@ from torch.utils.checkpoint import checkpoint
 
 from hgraph import patterns
 from hgraph.errors import ArgumentError, ArgumentTypeError
-from hgraph.nn import RoutingAttention, aux_losses, record_attention
-from hgraph.nn.attention import KVState, OnlineKMeans
+from hgraph.nn import RoutingAttention, SelfAttention, aux_losses, record_attention
+from hgraph.nn.attention import AttentionKind, KVState, OnlineKMeans, require_kind, supported_kinds
 from hgraph.nn.attention.kmeans import on_sphere
 from hgraph.nn.attention.routes import by_claim, by_nearest
 
@@ -153,7 +153,11 @@ def test_routingattention_parity(kind, masked):
             close(y[b], expected)
             for h in range(layer.num_heads):
                 adj, share = records[""][0].weights(example=b, head=h)
-                close(adj.with_weight(share).dense(), shares[h])
+                dense = adj.with_weight(share).dense()
+                close(dense, shares[h])
+                if not layer.official and kind != "topk, causal, separate":
+                    heard = dense.sum(1)  # of one softmax, or of several averaged, of which none is empty
+                    close(heard, (heard > 0).double())
 
 
 # ---------------------------------------------------------------------- limit cases and counts
@@ -427,6 +431,18 @@ def test_centroids_start_far_from_each_other():
         layer.start_from(x[0, :2])
 
 
+def test_sums_are_those_of_all_processes(monkeypatch):
+    """As if a second process had the same tokens."""
+    x, means = on_sphere(numbers(1, 9, 2, 4)), OnlineKMeans(2, 3, 4, decay=0.8).double()
+    near, twice = means.nearest(x), copy.deepcopy(means)
+    twice.update(torch.cat([x, x]), torch.cat([near, near]))
+    monkeypatch.setattr(torch.distributed, "is_initialized", lambda: True)
+    monkeypatch.setattr(torch.distributed, "all_reduce", lambda t: t.mul_(2))
+    means.update(x, near)
+    close(means.centroids, twice.centroids)
+    close(means.size, twice.size)
+
+
 def test_centroids_move_in_training_alone_and_once_a_step():
     layer, x = layer_of(decay=0.5), numbers(2, N, D)
     before = layer.router.centroids.clone()
@@ -520,6 +536,12 @@ def test_nothing_of_all_pairs_is_held():
     assert largest.bytes <= 8 * x.numel() * 4
 
 
+def test_kinds_are_declared():
+    assert supported_kinds(RoutingAttention) == {AttentionKind.NONCAUSAL_SELF, AttentionKind.CAUSAL_SELF}
+    with pytest.raises(ArgumentError, match="kind: expected causal self or noncausal self for RoutingAttention"):
+        require_kind(RoutingAttention, AttentionKind.CAUSAL_CROSS)
+
+
 @pytest.mark.parametrize(
     ("call", "error", "message"),
     [
@@ -542,3 +564,86 @@ def test_nothing_of_all_pairs_is_held():
 def test_wrong_arguments_are_answered(call, error, message):
     with pytest.raises(error, match=message):
         call()
+
+
+# ---------------------------------------------------------------------- learning
+
+KEYS, VALUES, LENGTH, ASKED, WIDTH = 16, 16, 256, 32, 64
+
+
+def recall(count, generator):
+    """Sixteen tokens of a key and a value each among noise; at the end keys alone, at least 65 tokens later.
+
+    Tokens [B, N, 2] (key or noise, value or none) and the values [B, A] that the last A keys ask for.
+    """
+    x = torch.zeros(count, LENGTH, 2, dtype=torch.long)
+    x[..., 0] = torch.randint(1 + KEYS, 1 + KEYS + 16, (count, LENGTH), generator=generator)
+    place = torch.rand(count, LENGTH - ASKED - 64, generator=generator).argsort(1)[:, :KEYS]
+    key = torch.rand(count, KEYS, generator=generator).argsort(1)
+    value = torch.randint(VALUES, (count, KEYS), generator=generator)
+    x[..., 0].scatter_(1, place, key + 1)
+    x[..., 1].scatter_(1, place, value + 1)
+    ask = torch.randint(KEYS, (count, ASKED), generator=generator)
+    x[:, -ASKED:, 0] = key.gather(1, ask) + 1
+    return x, value.gather(1, ask)
+
+
+class Recaller(torch.nn.Module):
+    """Two layers, each attention and an MLP."""
+
+    def __init__(self, attention):
+        super().__init__()
+        self.key, self.value = torch.nn.Embedding(1 + KEYS + 16, WIDTH), torch.nn.Embedding(1 + VALUES, WIDTH)
+        self.place = torch.nn.Parameter(torch.randn(LENGTH, WIDTH) * 0.1)
+        self.attention = torch.nn.ModuleList(attention() for _ in range(2))
+        self.norms = torch.nn.ModuleList(torch.nn.LayerNorm(WIDTH) for _ in range(5))
+        self.hidden = torch.nn.ModuleList(
+            torch.nn.Sequential(
+                torch.nn.Linear(WIDTH, 2 * WIDTH), torch.nn.GELU(), torch.nn.Linear(2 * WIDTH, WIDTH)
+            )
+            for _ in range(2)
+        )  # fmt: skip
+        self.out = torch.nn.Linear(WIDTH, VALUES)
+
+    def forward(self, x):
+        h = self.key(x[..., 0]) + self.value(x[..., 1]) + self.place
+        for i in range(2):
+            h = h + self.attention[i](self.norms[2 * i](h))
+            h = h + self.hidden[i](self.norms[2 * i + 1](h))
+        return self.out(self.norms[4](h[:, -ASKED:]))
+
+
+def routed():
+    """Two heads over 8 clusters, 64 tokens heard of each; two over blocks of 16 and the one before: a window of 32."""
+    return RoutingAttention(
+        WIDTH, 4, num_clusters=8, cluster_size=64, local_heads=2, local_window=16, decay=0.99, commitment=COMMITMENT
+    )
+
+
+def local():
+    return SelfAttention(WIDTH, 4, causal=True, pattern=lambda n: patterns.block_local(n, 16, before=1))
+
+
+COMMITMENT, STEPS = 1e-4, 200
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("attention", "low", "high"), [(routed, 0.8, 1.0), (local, 0.0, 0.2)])
+def test_routing_recalls_what_no_window_reaches(attention, low, high):
+    """Check 9: chance is 1/16; two windows of 32 reach 62 tokens."""
+    torch.manual_seed(0)
+    net, generator = Recaller(attention), torch.Generator().manual_seed(1)
+    optimizer = torch.optim.Adam(net.parameters(), lr=2e-3)
+    for step in range(STEPS):
+        optimizer.param_groups[0]["lr"] = 2e-3 * min(1.0, (step + 1) / 30, 2 * (1 - step / STEPS))
+        x, y = recall(16, generator)
+        optimizer.zero_grad()
+        loss = torch.nn.functional.cross_entropy(net(x).flatten(0, 1), y.flatten()) + aux_losses(net)
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(net.parameters(), 1.0)
+        optimizer.step()
+    x, y = recall(64, torch.Generator().manual_seed(7))
+    with torch.no_grad():
+        right = float((net.eval()(x).argmax(-1) == y).double().mean())
+    print(f"{attention.__name__}: {right:.3f}")
+    assert low <= right <= high
