@@ -90,21 +90,21 @@ MODELS = {
     "FM": (lambda d: models.FM(*sizes(d), embed_dim=WIDTH), 200),
     "NFM": (lambda d: models.NFM(*sizes(d), embed_dim=WIDTH), 100),
     "LightGCN": (lambda d: models.LightGCN(*sizes(d)[:2], embed_dim=WIDTH), 200),
-    "CKE": (lambda d: models.CKE(*sizes(d), d.kg.num_relations, embed_dim=WIDTH, kge_dim=WIDTH), 150),
-    "CFKG": (lambda d: models.CFKG(*sizes(d), relations(d), embed_dim=WIDTH), 100),
+    "CKE": (lambda d: models.CKE(*sizes(d), d.kg.num_relations, embed_dim=WIDTH, kge_dim=WIDTH), 300),
+    "CFKG": (lambda d: models.CFKG(*sizes(d), relations(d), embed_dim=WIDTH), 200),
     "GC-MC": (lambda d: models.GCMC(*sizes(d), relations(d), embed_dim=WIDTH), 60),
     "KGCN": (lambda d: models.KGCN(*sizes(d), 2 * d.kg.num_relations, embed_dim=WIDTH), 60),
     "RippleNet": (lambda d: models.RippleNet(*sizes(d), d.kg.num_relations, embed_dim=WIDTH), 60),
-    "KGAT": (kgat, 60),
-    "KGAT from BPR-MF": (kgat, 60),
+    "KGAT": (kgat, 150),
+    "KGAT from BPR-MF": (kgat, 150),
 }
 ABLATIONS = {
-    "KGAT 1 layer": (lambda d: kgat(d, layers=(64,)), 60),
-    "KGAT 2 layers": (lambda d: kgat(d, layers=(64, 32)), 60),
-    "KGAT laplacian": (lambda d: kgat(d, attention="laplacian"), 60),
-    "KGAT no attention": (lambda d: kgat(d, UniformKGAT), 60),
-    "KGAT no KGE": (lambda d: without_facts(kgat(d)), 60),
-    "KGAT neither": (lambda d: without_facts(kgat(d, UniformKGAT)), 60),
+    "KGAT 1 layer": (lambda d: kgat(d, layers=(64,)), 150),
+    "KGAT 2 layers": (lambda d: kgat(d, layers=(64, 32)), 150),
+    "KGAT laplacian": (lambda d: kgat(d, attention="laplacian"), 150),
+    "KGAT no attention": (lambda d: kgat(d, UniformKGAT), 150),
+    "KGAT no KGE": (lambda d: without_facts(kgat(d)), 150),
+    "KGAT neither": (lambda d: without_facts(kgat(d, UniformKGAT)), 150),
 }
 
 

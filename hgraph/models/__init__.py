@@ -12,6 +12,7 @@ from hgraph.models.hgnn import HGNN
 from hgraph.models.hgnnp import HGNNP
 from hgraph.models.kgat import KGAT
 from hgraph.models.kgcn import KGCN
+from hgraph.models.kge import ComplEx, DistMult, RotatE, TransE, TransR
 from hgraph.models.lightgcn import LightGCN
 from hgraph.models.mlp import MLP
 from hgraph.models.nfm import NFM
@@ -36,8 +37,13 @@ __all__ = [
     "MLP",
     "NFM",
     "AxialTransformer",
+    "ComplEx",
+    "DistMult",
     "LightGCN",
     "RippleNet",
+    "RotatE",
+    "TransE",
+    "TransR",
     "TwoTower",
     "ViT",
     "YOLOv13",

@@ -10,6 +10,7 @@ from hgraph.train.recommend import Explanation, Recommendation, explain, recomme
 from hgraph.train.recommender import fit_recommender, scorer, structure_of
 from hgraph.train.samplers import PairSampler, TripleSampler
 from hgraph.train.seed import seeded
+from hgraph.train.triples import fit_triples, triple_ranking
 
 __all__ = [
     "Explanation",
@@ -27,6 +28,7 @@ __all__ = [
     "f1",
     "fit",
     "fit_recommender",
+    "fit_triples",
     "full_ranking",
     "mrr",
     "ndcg_at",
@@ -39,4 +41,5 @@ __all__ = [
     "seeded",
     "structure_of",
     "supervised",
+    "triple_ranking",
 ]

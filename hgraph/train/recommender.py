@@ -26,7 +26,7 @@ from hgraph.train.mode import evaluating
 from hgraph.train.samplers import PairSampler, TripleSampler
 from hgraph.train.seed import seeded
 
-__all__ = ["fit_recommender", "scorer", "structure_of"]
+__all__ = ["Progress", "bar", "fit_recommender", "scorer", "structure_of"]
 
 _LOG = logging.getLogger("hgraph")
 
@@ -90,11 +90,11 @@ def fit_recommender(
     steps = _Steps(model, data, structure, turns, (batch, triple_batch), (l2, triple_l2))
     try:
         with seeded(seed, [device]):
-            done = _Done(**file.restore(model, turns, [device]))  # type: ignore[arg-type]
+            done = Progress(**file.restore(model, turns, [device]))  # type: ignore[arg-type]
             # the structure is made of the parameters, so a training that goes on makes the same one
             now = model.refresh(model.start(structure)) if done.history else model.start(structure)
             begin = time.perf_counter() - done.seconds
-            for epoch in _bar(len(done.history) + 1, epochs, label, progress, done.stopped):
+            for epoch in bar(len(done.history) + 1, epochs, label, progress, done.stopped):
                 record = {"epoch": epoch, **steps(now, epoch)}
                 now = model.refresh(now)
                 looked = epoch % every == 0 or epoch == epochs
@@ -203,7 +203,7 @@ class _Steps:
 
 
 @dataclass
-class _Done:
+class Progress:
     """How far a training is: what a checkpoint holds beside the states."""
 
     history: list[dict[str, float]] = field(default_factory=list)
@@ -214,7 +214,8 @@ class _Done:
     stopped: bool = False
     seconds: float = 0.0
 
-    def add(self, record: dict[str, float], model: Recommender) -> None:
+    def add(self, record: dict[str, float], model: torch.nn.Module) -> None:
+        """One more epoch, and the state of the model where it is the best so far."""
         self.history.append(record)
         score = record.get("validation")
         if score is None:
@@ -227,6 +228,7 @@ class _Done:
             self.waited += 1
 
     def plain(self) -> dict[str, Any]:
+        """All but the state, as JSON can hold it."""
         return {f.name: getattr(self, f.name) for f in fields(self) if f.name != "best_state"}
 
 
@@ -248,7 +250,8 @@ def _check(
             raise ArgumentError(name, f"{least} or more", value)
 
 
-def _bar(first: int, last: int, label: str, progress: bool | None, stopped: bool) -> Any:
+def bar(first: int, last: int, label: str, progress: bool | None, stopped: bool) -> Any:
+    """The epochs that are left, behind a bar."""
     from tqdm import tqdm
 
     hidden = None if progress is None else not progress

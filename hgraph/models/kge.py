@@ -1,0 +1,262 @@
+"""Embeddings that say which facts are plausible: TransE, TransR, DistMult, ComplEx, RotatE."""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from hgraph.errors import ArgumentError
+from hgraph.models.recommender import half_square, xavier
+from hgraph.nn import project, transr_energy
+
+__all__ = ["ComplEx", "DistMult", "RotatE", "TransE", "TransR", "TripleModel"]
+
+
+class TripleModel(nn.Module):
+    r"""Base of models that score facts by comparing what (h, r) leads to with t, and what (r, t) leads to with h.
+
+    .. math:: s(h, r, t) = \mathrm{match}(\mathrm{ahead}(h, r), t) = \mathrm{match}(\mathrm{back}(t, r), h)
+              + \mathrm{const}(r, t)
+
+    So all tails (and all heads) of a batch are one product of matrices.
+
+    Args:
+        num_nodes: N.
+        num_relations: R.
+        embed_dim: d, of a vertex.
+        relation_dim: of a relation.
+    """
+
+    distance = False  # whether match is by distance
+
+    def __init__(self, num_nodes: int, num_relations: int, embed_dim: int, relation_dim: int) -> None:
+        super().__init__()
+        self.num_nodes, self.num_relations = num_nodes, num_relations
+        self.entity = nn.Parameter(torch.randn(num_nodes, embed_dim) / embed_dim**0.5)
+        self.relation = nn.Parameter(torch.randn(num_relations, relation_dim) / embed_dim**0.5)
+
+    def ahead(self, x: Tensor, r: Tensor) -> Tensor:
+        """[B, d] what tails are compared with, of heads [B, d] and relations [B, .]."""
+        raise NotImplementedError
+
+    def back(self, x: Tensor, r: Tensor) -> Tensor:
+        """[B, d] what heads are compared with, of tails [B, d] and relations [B, .]."""
+        raise NotImplementedError
+
+    def match(self, query: Tensor, rows: Tensor) -> Tensor:
+        """[B, N] scores of queries [B, d] with rows [N, d]: inner products, or minus the squared distances."""
+        return near(query, rows) if self.distance else query @ rows.T
+
+    def score(self, head: Tensor, relation: Tensor, tail: Tensor) -> Tensor:
+        """[B] how plausible facts are, of ids [B] each; high is plausible."""
+        query = self.ahead(self.entity.index_select(0, head), self.relation.index_select(0, relation))
+        rows = self.entity.index_select(0, tail)
+        return -(query - rows).square().sum(-1) if self.distance else (query * rows).sum(-1)
+
+    def score_tails(self, head: Tensor, relation: Tensor, among: Tensor | None = None) -> Tensor:
+        """[B, N] scores of every vertex as the tail; or [B, K], of vertices ``among`` [K] alone."""
+        rows = self.entity.index_select(0, head), self.relation.index_select(0, relation)
+        return self.match(self.ahead(*rows), self._rows(among))
+
+    def score_heads(self, relation: Tensor, tail: Tensor, among: Tensor | None = None) -> Tensor:
+        """[B, N] scores of every vertex as the head, up to a number for each (r, t); or [B, K]."""
+        rows = self.entity.index_select(0, tail), self.relation.index_select(0, relation)
+        return self.match(self.back(*rows), self._rows(among))
+
+    def _rows(self, among: Tensor | None) -> Tensor:
+        return self.entity if among is None else self.entity.index_select(0, among)
+
+    def loss(
+        self, head: Tensor, relation: Tensor, tail: Tensor, l2: float = 0.0, *, among: Tensor | None = None
+    ) -> Tensor:
+        r"""Cross-entropy of the tail among all vertices, and of the head, with the L2 term of the fact's rows.
+
+        With ``among`` [K] the vertices of the whole batch and those are all there is to choose from.
+
+        .. math:: -\frac1{2B} \sum \log \operatorname{softmax}_t s(h, r, \cdot) + \log \operatorname{softmax}_h
+                  s(\cdot, r, t) + \frac{\lambda}{2B} \sum (\lVert h \rVert^2 + \lVert r \rVert^2 + \lVert t \rVert^2)
+        """
+        at_head, at_tail = head, tail
+        if among is not None:  # each vertex once, and where the answers stand among them
+            among, place = torch.unique(torch.cat([head, tail, among]), return_inverse=True)
+            at_head, at_tail = place[: len(head)], place[len(head) : 2 * len(head)]
+        tails, heads = self.score_tails(head, relation, among), self.score_heads(relation, tail, among)
+        loss = (F.cross_entropy(tails, at_tail) + F.cross_entropy(heads, at_head)) / 2
+        h, t = self.entity.index_select(0, head), self.entity.index_select(0, tail)
+        rows = (h, self.relation.index_select(0, relation), t)
+        return loss + l2 * half_square(*rows) / max(len(head), 1) if l2 else loss
+
+
+def near(query: Tensor, rows: Tensor) -> Tensor:
+    """[B, N] minus the squared distances of queries [B, d] and rows [N, d]."""
+    return 2 * query @ rows.T - query.square().sum(-1, keepdim=True) - rows.square().sum(-1)
+
+
+class TransE(TripleModel):
+    r"""A relation moves the head to the tail.
+
+    .. math:: s(h, r, t) = -\lVert e_h + e_r - e_t \rVert_2^2
+
+    Args:
+        num_nodes: N.
+        num_relations: R.
+        embed_dim: d.
+
+    Shapes:
+        ids [B] of heads, relations and tails -> [B] (``score``), [B, N] (``score_tails``, ``score_heads``).
+
+    Source: Bordes et al., "Translating Embeddings for Modeling Multi-relational Data", NIPS 2013, section 2 (the
+    squared distance); vectors of vertices are not held to length one.
+    """
+
+    distance = True
+
+    def __init__(self, num_nodes: int, num_relations: int, *, embed_dim: int = 64) -> None:
+        super().__init__(num_nodes, num_relations, embed_dim, embed_dim)
+
+    def ahead(self, x: Tensor, r: Tensor) -> Tensor:
+        return x + r
+
+    def back(self, x: Tensor, r: Tensor) -> Tensor:
+        return x - r
+
+
+class TransR(TripleModel):
+    r"""A relation moves the head to the tail in a space of its own.
+
+    .. math:: s(h, r, t) = -\lVert e_h W_r + e_r - e_t W_r \rVert_2^2
+
+    All vertices are projected once for each relation of a batch: N x k at a time, never B x d x k.
+
+    Args:
+        num_nodes: N.
+        num_relations: R.
+        embed_dim: d.
+        kge_dim: k, of the space of a relation.
+
+    Shapes:
+        ids [B] of heads, relations and tails -> [B] (``score``), [B, N] (``score_tails``, ``score_heads``).
+
+    Source: Lin et al., "Learning Entity and Relation Embeddings for Knowledge Graph Completion", AAAI 2015, eq. 7, 8.
+    """
+
+    def __init__(self, num_nodes: int, num_relations: int, *, embed_dim: int = 64, kge_dim: int = 64) -> None:
+        super().__init__(num_nodes, num_relations, embed_dim, kge_dim)
+        self.relation_weight = xavier(num_relations, embed_dim, kge_dim)
+
+    def score(self, head: Tensor, relation: Tensor, tail: Tensor) -> Tensor:
+        rows = self.entity.index_select(0, torch.cat([head, tail]))
+        h, t = project(rows, self.relation_weight, relation.repeat(2)).chunk(2)
+        return -transr_energy(h, self.relation.index_select(0, relation), t)
+
+    def score_tails(self, head: Tensor, relation: Tensor, among: Tensor | None = None) -> Tensor:
+        x = project(self.entity.index_select(0, head), self.relation_weight, relation)
+        return self._by_relation(x + self.relation.index_select(0, relation), relation, self._rows(among))
+
+    def score_heads(self, relation: Tensor, tail: Tensor, among: Tensor | None = None) -> Tensor:
+        x = project(self.entity.index_select(0, tail), self.relation_weight, relation)
+        return self._by_relation(x - self.relation.index_select(0, relation), relation, self._rows(among))
+
+    def _by_relation(self, query: Tensor, relation: Tensor, rows: Tensor) -> Tensor:
+        order = torch.argsort(relation, stable=True)
+        parts = query.index_select(0, order).split(torch.bincount(relation, minlength=self.num_relations).tolist())
+        matrices = self.relation_weight.unbind(0)
+        found = [near(q, rows @ w) for q, w in zip(parts, matrices, strict=True) if len(q)]
+        return torch.cat(found).index_select(0, torch.argsort(order)) if found else query.new_zeros(0, len(rows))
+
+
+class DistMult(TripleModel):
+    r"""A relation weighs the coordinates in which head and tail agree.
+
+    .. math:: s(h, r, t) = \sum_k e_{hk}\, e_{rk}\, e_{tk}
+
+    Args:
+        num_nodes: N.
+        num_relations: R.
+        embed_dim: d.
+
+    Shapes:
+        ids [B] of heads, relations and tails -> [B] (``score``), [B, N] (``score_tails``, ``score_heads``).
+
+    Source: Yang et al., "Embedding Entities and Relations for Learning and Inference in Knowledge Bases", ICLR 2015,
+    eq. 2 with a diagonal matrix.
+    """
+
+    def __init__(self, num_nodes: int, num_relations: int, *, embed_dim: int = 64) -> None:
+        super().__init__(num_nodes, num_relations, embed_dim, embed_dim)
+
+    def ahead(self, x: Tensor, r: Tensor) -> Tensor:
+        return x * r
+
+    def back(self, x: Tensor, r: Tensor) -> Tensor:
+        return x * r
+
+
+class ComplEx(TripleModel):
+    r"""As `DistMult`, over complex numbers: a relation need not be symmetric.
+
+    .. math:: s(h, r, t) = \mathrm{Re} \sum_k e_{hk}\, e_{rk}\, \overline{e_{tk}}
+
+    Args:
+        num_nodes: N.
+        num_relations: R.
+        embed_dim: d, even: d / 2 real parts, then as many imaginary ones.
+
+    Shapes:
+        ids [B] of heads, relations and tails -> [B] (``score``), [B, N] (``score_tails``, ``score_heads``).
+
+    Source: Trouillon et al., "Complex Embeddings for Simple Link Prediction", ICML 2016, eq. 9 and 11.
+    """
+
+    def __init__(self, num_nodes: int, num_relations: int, *, embed_dim: int = 64) -> None:
+        super().__init__(num_nodes, num_relations, _even(embed_dim), embed_dim)
+
+    def ahead(self, x: Tensor, r: Tensor) -> Tensor:
+        return times(x, *r.chunk(2, -1))
+
+    def back(self, x: Tensor, r: Tensor) -> Tensor:
+        real, imaginary = r.chunk(2, -1)
+        return times(x, real, -imaginary)
+
+
+class RotatE(TripleModel):
+    r"""A relation turns each complex coordinate of the head by an angle.
+
+    .. math:: s(h, r, t) = -\lVert e_h \circ e^{i \theta_r} - e_t \rVert_2^2
+
+    Args:
+        num_nodes: N.
+        num_relations: R.
+        embed_dim: d, even: d / 2 real parts, then as many imaginary ones.
+
+    Shapes:
+        ids [B] of heads, relations and tails -> [B] (``score``), [B, N] (``score_tails``, ``score_heads``).
+
+    Source: Sun et al., "RotatE: Knowledge Graph Embedding by Relational Rotation in Complex Space", ICLR 2019, eq. 2.
+    The distance is squared; the published code adds up the lengths of the coordinates.
+    """
+
+    distance = True
+
+    def __init__(self, num_nodes: int, num_relations: int, *, embed_dim: int = 64) -> None:
+        super().__init__(num_nodes, num_relations, _even(embed_dim), embed_dim // 2)
+        nn.init.uniform_(self.relation, -torch.pi, torch.pi)
+
+    def ahead(self, x: Tensor, r: Tensor) -> Tensor:
+        return times(x, torch.cos(r), torch.sin(r))
+
+    def back(self, x: Tensor, r: Tensor) -> Tensor:
+        return times(x, torch.cos(r), -torch.sin(r))
+
+
+def times(x: Tensor, real: Tensor, imaginary: Tensor) -> Tensor:
+    """The product of complex vectors; x holds its real parts, then its imaginary ones."""
+    a, b = x.chunk(2, -1)
+    return torch.cat([a * real - b * imaginary, a * imaginary + b * real], -1)
+
+
+def _even(embed_dim: int) -> int:
+    if embed_dim < 2 or embed_dim % 2:
+        raise ArgumentError("embed_dim", "an even number, for real and imaginary parts", embed_dim)
+    return embed_dim

@@ -1,0 +1,177 @@
+"""Models of facts against their papers' sums over numbers, and what each of them owes."""
+
+from __future__ import annotations
+
+import cmath
+import itertools
+import math
+
+import pytest
+import torch
+import torch.nn.functional as F
+
+from hgraph.errors import ArgumentError
+from hgraph.models import ComplEx, DistMult, RotatE, TransE, TransR
+
+N, R = 7, 3
+H, REL, T = (torch.tensor(ids) for ids in ([0, 3, 6, 3], [2, 0, 2, 1], [1, 1, 6, 0]))
+
+
+def made(model, seed=0):
+    generator = torch.Generator().manual_seed(seed)
+    model = model.double()
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.copy_(torch.randn(parameter.shape, generator=generator, dtype=torch.float64))
+    return model
+
+
+@torch.no_grad()
+def check(model, plain):
+    """Scores of all facts against ``plain(head, relation, tail)`` of lists of numbers and the relation's id."""
+    expected = torch.tensor([
+        [[plain(model.entity[h].tolist(), r, model.entity[t].tolist()) for t in range(N)] for r in range(R)]
+        for h in range(N)
+    ], dtype=torch.float64)  # fmt: skip
+    h, r, t = torch.tensor(list(itertools.product(range(N), range(R), range(N)))).T
+    close = {"rtol": 1e-10, "atol": 1e-10}
+    torch.testing.assert_close(model.score(h, r, t), expected.flatten(), **close)
+    torch.testing.assert_close(model.score_tails(H, REL), expected[H, REL], **close)
+    difference = model.score_heads(REL, T) - expected[:, REL, T].T
+    torch.testing.assert_close(difference, difference[:, :1].expand(-1, N), **close)
+    tails, heads = (F.cross_entropy(x, y) for x, y in ((expected[H, REL], T), (expected[:, REL, T].T, H)))
+    loss = model.loss(H, REL, T)
+    torch.testing.assert_close(loss, (tails + heads) / 2, **close)
+    squares = sum(float(x.square().sum()) for x in (model.entity[H], model.relation[REL], model.entity[T]))
+    assert float(model.loss(H, REL, T, l2=0.2) - loss) == pytest.approx(0.2 * squares / 8)
+
+
+def test_transe_parity():
+    model = made(TransE(N, R, embed_dim=4))
+    moves = model.relation.tolist()
+    check(model, lambda h, r, t: -sum((a + b - c) ** 2 for a, b, c in zip(h, moves[r], t, strict=True)))
+
+
+def test_distmult_parity():
+    model = made(DistMult(N, R, embed_dim=4))
+    weights = model.relation.tolist()
+    check(model, lambda h, r, t: sum(a * b * c for a, b, c in zip(h, weights[r], t, strict=True)))
+
+
+def complexes(x):
+    half = len(x) // 2
+    return [complex(a, b) for a, b in zip(x[:half], x[half:], strict=True)]
+
+
+def test_complex_parity():
+    model = made(ComplEx(N, R, embed_dim=4))
+    weights = [complexes(row) for row in model.relation.tolist()]
+
+    def plain(h, r, t):
+        triples = zip(complexes(h), weights[r], complexes(t), strict=True)
+        return sum(a * b * c.conjugate() for a, b, c in triples).real
+
+    check(model, plain)
+
+
+def test_rotate_parity():
+    model = made(RotatE(N, R, embed_dim=4))
+    angles = model.relation.tolist()
+
+    def plain(h, r, t):
+        triples = zip(complexes(h), angles[r], complexes(t), strict=True)
+        return -sum(abs(a * cmath.exp(1j * b) - c) ** 2 for a, b, c in triples)
+
+    check(model, plain)
+
+
+def test_transr_parity():
+    model = made(TransR(N, R, embed_dim=4, kge_dim=3))
+    moves, matrices = model.relation.tolist(), model.relation_weight.tolist()
+
+    def plain(h, r, t):
+        total = 0.0
+        for k in range(3):
+            a, b = (sum(x[j] * matrices[r][j][k] for j in range(4)) for x in (h, t))
+            total -= (a + moves[r][k] - b) ** 2
+        return total
+
+    check(model, plain)
+
+
+# ---------------------------------------------------------------------- what every one owes
+
+
+def test_gradients(case):
+    model = made(case.build())
+    names, values = zip(*model.named_parameters(), strict=True)
+
+    class Loss(torch.nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.model = model
+
+        def forward(self):
+            return self.model.loss(H, REL, T, l2=0.1) + self.model.score(H, REL, T).square().mean()
+
+    def call(*parameters):
+        state = {f"model.{name}": p for name, p in zip(names, parameters, strict=True)}
+        return torch.func.functional_call(Loss(), state, ())
+
+    assert torch.autograd.gradcheck(call, values)
+    model.loss(H, REL, T).backward()
+    assert all(p.grad.abs().sum() > 0 for p in model.parameters())
+
+
+def test_state_dict_round_trip(case, tmp_path):
+    one, other = made(case.build(), 0), made(case.build(), 1)
+    torch.save(one.state_dict(), tmp_path / "state.pt")
+    assert not torch.equal(one.score_tails(H, REL), other.score_tails(H, REL))
+    other.load_state_dict(torch.load(tmp_path / "state.pt", weights_only=True))
+    assert torch.equal(one.score_tails(H, REL), other.score_tails(H, REL))
+
+
+def test_no_facts_at_all(case):
+    model, none = case.build(), torch.empty(0, dtype=torch.long)
+    assert model.score(none, none, none).shape == (0,)
+    assert model.score_tails(none, none).shape == model.score_heads(none, none).shape == (0, N)
+
+
+def test_same_inputs_same_bits(case):
+    model = case.build()
+    runs = [torch.autograd.grad(model.loss(H, REL, T, l2=0.1), list(model.parameters())) for _ in range(2)]
+    assert all(torch.equal(a, b) for a, b in zip(*runs, strict=True))
+
+
+def test_limit_cases():
+    """Real parts alone make ComplEx DistMult; no turn makes RotatE TransE without moves; W = 1 makes TransR TransE."""
+    x, r = torch.randn(N, 2).double(), torch.randn(R, 2).double()
+    complex_, dist = ComplEx(N, R, embed_dim=4).double(), DistMult(N, R, embed_dim=2).double()
+    rotate, plain = RotatE(N, R, embed_dim=4).double(), TransE(N, R, embed_dim=4).double()
+    transr = TransR(N, R, embed_dim=4, kge_dim=4).double()
+    with torch.no_grad():
+        complex_.entity.copy_(F.pad(x, (0, 2)))
+        complex_.relation.copy_(F.pad(r, (0, 2)))
+        dist.entity.copy_(x)
+        dist.relation.copy_(r)
+        rotate.relation.zero_()
+        plain.relation.zero_()
+        plain.entity.copy_(rotate.entity)
+        transr.entity.copy_(plain.entity)
+        transr.relation.copy_(plain.relation)
+        transr.relation_weight.copy_(torch.eye(4).expand(R, 4, 4))
+    for a, b in ((complex_, dist), (rotate, plain), (transr, plain)):
+        torch.testing.assert_close(a.score_tails(H, REL), b.score_tails(H, REL), rtol=1e-12, atol=1e-12)
+
+
+@pytest.mark.parametrize("model", [ComplEx, RotatE])
+def test_odd_widths_are_refused(model):
+    with pytest.raises(ArgumentError, match="an even number"):
+        model(N, R, embed_dim=5)
+
+
+def test_a_rotation_keeps_lengths():
+    model = RotatE(N, R, embed_dim=6)
+    rows = model.ahead(model.entity, model.relation[[0]].expand(N, -1))
+    torch.testing.assert_close(rows.norm(dim=1), model.entity.norm(dim=1))
+    assert float(model.relation.detach().abs().max()) <= math.pi
