@@ -29,7 +29,8 @@ class Mutation:
 
 
 HGNN, HGNNP = "hgraph/nn/hypergraph/hgnn.py", "hgraph/nn/hypergraph/hgnnp.py"
-GCN, GAT = "hgraph/nn/graph/gcn.py", "hgraph/nn/graph/gat.py"
+GCN, GAT, STEPS = "hgraph/nn/graph/gcn.py", "hgraph/nn/graph/gat.py", "hgraph/nn/graph/_steps.py"
+ALGEBRA = "hgraph/structure/algebra.py"
 LINEAR, SOFTMAX, OPS = "hgraph/ops/linear.py", "hgraph/ops/softmax.py", "tests/ops"
 ATTENTION = "hgraph/ops/attention.py"
 SOFT, SELECT, SOFT_TESTS = (
@@ -64,20 +65,33 @@ MUTATIONS = [
     Mutation("hgnn+: hyperedge degree dropped", HGNNP, 'hg.v2e.normalize("row")', "hg.v2e", HYPER),
     Mutation("hgnn+: W dropped", HGNNP, "hg.hyperedge_weight[e2v.indices] * e2v.weight", "e2v.weight", HYPER),
     Mutation("gcn: loops dropped", GCN, "+ loop.to(x.dtype).unsqueeze(-1) * x", "", GRAPH),
-    Mutation("gcn: degrees without loops", GCN, ".target_degree() + missing", ".target_degree()", GRAPH),
+    Mutation("gcn: degrees without loops", GCN, "else degree + missing", "else degree", GRAPH),
+    Mutation("loops: not made edges", STEPS, "graph.adj.add_self_loops), None", "lambda: graph.adj), None", GRAPH),
+    Mutation("loops: a bias added twice", STEPS, "out + bias if", "out + bias + bias if", GRAPH),
+    Mutation(
+        "loops: a result written over that a graph is kept of", STEPS, "if torch.is_grad_enabled()", "if 0", GRAPH
+    ),
+    Mutation(
+        "loops: put before the sources that are smaller", ALGEBRA, "& (adj.indices > adj.target)", "& False", STRUCTURE
+    ),
     Mutation(
         "gcn: in place of both degrees the source's twice", GCN, "scale[adj.target] *", "scale[adj.indices] *", GRAPH
     ),
-    Mutation("gcn: bias dropped", GCN, "x + self.bias.to(x.dtype)", "x", GRAPH),
+    Mutation("gcn: bias dropped", GCN, "plus(x, self.bias)", "x", GRAPH),
     Mutation(
         "gat: itself left out",
         GAT,
-        "merge(neighbours, self._itself(query, key, value, graph)).out",
-        "neighbours.out",
+        "merge(result, self._itself(query, key, value, alone))",
+        "result",
         GRAPH,
     ),
+    Mutation("gat: query and key swapped", GAT, "attend(adj, query, key,", "attend(adj, key, query,", GRAPH),
     Mutation(
-        "gat: query and key swapped", GAT, "attend(graph.adj, query, key,", "attend(graph.adj, key, query,", GRAPH
+        "gat: heads score each other",
+        GAT,
+        "(each * heads[:, None, None])",
+        "each.expand(-1, -1, -1, self.heads)",
+        GRAPH,
     ),
     Mutation("gat: slope", GAT, "Additive(slope=self.negative_slope)", "Additive(slope=0.1)", GRAPH),
     Mutation("soft: heads not averaged", SOFT, "scale = scale / self.num_heads", "pass", SOFT_TESTS),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from typing import TYPE_CHECKING, Literal
 
 import torch
@@ -41,17 +42,50 @@ def lacks_loop(adj: Adjacency) -> Tensor:
 
 
 def add_self_loops(adj: Adjacency) -> Adjacency:
-    """A square structure with every missing loop added (see `Adjacency.add_self_loops`)."""
-    missing = lacks_loop(adj).nonzero().flatten()
-    weight = None if adj.weight is None else torch.cat([adj.weight, adj.weight.new_ones(len(missing))])
-    return type(adj).from_coo(
-        target=torch.cat([adj.target.long(), missing]),
-        source=torch.cat([adj.indices.long(), missing]),
-        weight=weight,
-        num_targets=adj.num_targets,
-        num_sources=adj.num_sources,
-        duplicates="keep",
-    )
+    """A square structure with every missing loop added (see `Adjacency.add_self_loops`).
+
+    Edges are put into sorted lists where they belong, both ways; nothing is sorted again.
+    """
+    lacks = lacks_loop(adj)
+    alone = lacks.nonzero().flatten()
+    if len(alone) == 0:
+        return dataclasses.replace(adj, input_order=None)  # per-edge values come in row-sorted order, as below
+    size = adj.num_edges + len(alone)
+    row, row_loop = _with_loops(adj, lacks, alone)
+    column, column_loop = _with_loops(adj.transpose(), lacks, alone)
+
+    def put(places: tuple[Tensor, Tensor], old: Tensor, new: Tensor) -> Tensor:
+        return old.new_empty(size).index_put_(places[:1], old).index_put_(places[1:], new.to(old.dtype))
+
+    rows, columns = (row, row_loop), (column, column_loop)
+    before = torch.nn.functional.pad(lacks.cumsum(0), (1, 0))
+    fields = {
+        "indptr": adj.indptr + before,
+        "indices": put(rows, adj.indices, alone),
+        "target": put(rows, adj.target, alone),
+        "t_indptr": adj.t_indptr + before,
+        "t_indices": put(columns, adj.t_indices, alone),
+        "source": put(columns, adj.source, alone),
+        "perm": put(columns, row.index_select(0, adj.perm), row_loop),
+        "inv_perm": put(rows, column.index_select(0, adj.inv_perm), column_loop),
+        "input_order": torch.cat([row, row_loop]),
+    }
+    dtype = _coo.index_dtype(*adj.shape, size)
+    weight = None
+    if adj.weight is not None:
+        added = adj.weight.new_ones(len(alone))
+        weight = torch.cat([adj.weight, added]).index_select(0, _coo.inverse(fields["input_order"]))
+    return type(adj)(**{name: t.to(dtype) for name, t in fields.items()}, weight=weight)
+
+
+def _with_loops(adj: Adjacency, lacks: Tensor, alone: Tensor) -> tuple[Tensor, Tensor]:
+    """Where each edge comes to lie among the rows when the loops of ``alone`` join it, and where the loops do."""
+    before = lacks.cumsum(0) - lacks.long()  # loops that rows above get
+    target = adj.target.long()
+    behind = lacks.index_select(0, target) & (adj.indices > adj.target)
+    place = torch.arange(adj.num_edges, device=adj.device) + before.index_select(0, target) + behind
+    smaller = _coo.segment_sum((adj.indices < adj.target).long(), target, adj.num_targets)
+    return place, (adj.indptr[:-1] + smaller + before).index_select(0, alone)
 
 
 def select(adj: Adjacency, rows: Tensor) -> Adjacency:

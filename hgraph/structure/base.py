@@ -69,19 +69,23 @@ def derived(structure: Structure, key: Hashable, compute: Callable[[], T]) -> T:
     """``compute()``, remembered for as long as the structure lives and its tensors are not written to.
 
     Neither reads nor writes its memory while compiling, under `torch.func`, or when gradients must flow
-    through the structure's own tensors: then it just computes.
+    through the structure's own tensors (see `is_kept`): then it just computes.
     """
-    if torch.compiler.is_compiling() or torch._C._functorch.peek_interpreter_stack() is not None:
+    if not is_kept(structure):
         return compute()
-    tensors = structure.tensors()
-    if any(t.requires_grad or t.is_inference() for t in tensors):
-        return compute()
-    versions = [t._version for t in tensors]
+    versions = [t._version for t in structure.tensors()]
     kept = _DERIVED.setdefault(structure, {})
     if key not in kept or kept[key][0] != versions:
         with torch.inference_mode(False):  # a value first asked for in inference mode must serve training too
             kept[key] = (versions, compute())
     return kept[key][1]
+
+
+def is_kept(structure: Structure) -> bool:
+    """Whether what is derived from the structure here and now is remembered."""
+    if torch.compiler.is_compiling() or torch._C._functorch.peek_interpreter_stack() is not None:
+        return False
+    return not any(t.requires_grad or t.is_inference() for t in structure.tensors())
 
 
 def moved(record: Any, device: torch.device | str) -> Any:

@@ -10,6 +10,7 @@ import torch.nn.functional as F
 
 from hgraph.errors import ArgumentError, ArgumentTypeError
 from hgraph.nn import GATConv, GCNConv
+from hgraph.nn.graph._steps import with_loops
 from hgraph.structure import Graph
 
 
@@ -108,6 +109,31 @@ def test_gcn_with_loops_added_before_is_the_same(graph, close):
 def test_gat_with_loops_added_before_is_the_same(graph, close):
     layer, x = layer_of(GATConv, 3, 2, heads=2), features(graph)
     close(layer(x, graph.add_self_loops()), layer(x, graph))
+
+
+@pytest.mark.parametrize("kind", [GCNConv, GATConv])
+def test_loops_as_edges_and_beside_the_structure_are_the_same(kind, graph, close):
+    """Learned weights are not remembered, so loops are not made edges there."""
+    layer, x = layer_of(kind, 3, 2), features(graph).requires_grad_()
+    weight = torch.ones(graph.num_edges).double() if graph.adj.weight is None else graph.adj.weight.double()
+    learned = Graph(graph.adj.with_weight(weight.clone().requires_grad_()))
+    graph = Graph(graph.adj.with_weight(weight))
+    assert with_loops(graph)[1] is None
+    assert with_loops(graph)[0] is with_loops(graph)[0]
+    assert with_loops(learned)[0] is learned.adj
+    close(layer(x, learned), layer(x, graph))
+    grads = [torch.autograd.grad(layer(x, g).square().sum(), [x, *layer.parameters()]) for g in (learned, graph)]
+    for one, other in zip(*grads, strict=True):
+        close(one, other)
+
+
+@pytest.mark.parametrize("kind", [GCNConv, GATConv])
+def test_with_and_without_a_graph_kept_the_same(kind, graph):
+    layer, x = layer_of(kind, 3, 2), features(graph)
+    with torch.no_grad():
+        silent = layer(x, graph)
+        assert torch.equal(layer(x, graph), silent)
+    assert torch.equal(layer(x, graph), silent)
 
 
 def test_gat_with_equal_scores_is_the_mean(close):

@@ -263,7 +263,9 @@ def test_compiles_once_for_all_sizes(case, make):
         structure, x = case.structure(n, seed=n, weighted=True), features(n).float().requires_grad_()
         out, exact = compiled(x, structure), layer(x, structure)
         torch.testing.assert_close(out, exact)
-        grads = (torch.autograd.grad(y.square().sum(), [x, *layer.parameters()]) for y in (out, exact))
-        torch.testing.assert_close(*(list(g) for g in grads))
+        grads = [torch.autograd.grad(y.square().sum(), [x, *layer.parameters()]) for y in (out, exact)]
+        for one, other in zip(*grads, strict=True):  # where terms cancel, the rounding of the largest stays
+            rounding = 8 * torch.finfo(x.dtype).eps * float(other.abs().max()) if other.numel() else 0
+            torch.testing.assert_close(one, other, rtol=1.3e-6, atol=rounding)
         frames.append(counter.frame_count)
     assert frames == frames[:1] * 3

@@ -106,6 +106,23 @@ def test_self_loops_are_added_where_missing(found):
     assert looped.add_self_loops().equal(looped)
 
 
+@SOME
+@given(several(1, square=True))
+def test_self_loops_are_put_where_sorting_would_put_them(found):
+    adj = found[0]
+    alone = [v for v in range(adj.num_targets) if (v, v) not in pairs(adj)]
+    sizes = {"num_targets": adj.num_targets, "num_sources": adj.num_sources, "duplicates": "keep"}
+    ends = {"target": adj.target.tolist() + alone, "source": adj.indices.tolist() + alone}
+    weight = None if adj.weight is None else torch.cat([adj.weight, adj.weight.new_ones(len(alone))])
+    expected = Adjacency.from_coo(**ends, weight=weight, **sizes)
+    looped = adj.add_self_loops()
+    for name, field in vars(expected).items():
+        if name != "input_order" and field is not None:
+            assert torch.equal(getattr(looped, name), field), name
+    values = torch.arange(adj.num_edges + len(alone), dtype=torch.double)
+    assert torch.equal(looped.sort_edges(values), expected.sort_edges(values))
+
+
 def test_self_loops_need_a_square():
     with pytest.raises(ArgumentError, match=r"self-loops: expected a square .*got \(3, 5\)"):
         DEGENERATE["no_edges"].add_self_loops()

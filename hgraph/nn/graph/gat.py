@@ -8,9 +8,9 @@ from torch import Tensor, nn
 
 from hgraph.errors import ArgumentError
 from hgraph.nn._check import check_channels, check_inputs
+from hgraph.nn.graph._steps import plus, with_loops
 from hgraph.ops import Additive, AttendResult, attend, merge
-from hgraph.structure import Graph, derived
-from hgraph.structure.algebra import lacks_loop
+from hgraph.structure import Graph
 
 __all__ = ["GATConv"]
 
@@ -80,19 +80,27 @@ class GATConv(nn.Module):
     def forward(self, x: Tensor, graph: Graph) -> Tensor:
         """Attend over the graph."""
         check_inputs(x, graph, Graph, self.in_channels)
-        value = (x @ self.weight).unflatten(-1, (self.heads, -1))  # [..., N, H, F']
-        query = (value * self.target_score).sum(-1)  # [..., N, H]
-        key = (value * self.source_score).sum(-1)
+        adj, alone = with_loops(graph)
+        value = x @ self.weight  # [..., N, H * F']
+        query, key = (value @ self._scores().to(value.dtype)).chunk(2, -1)  # [..., N, H] each
+        value = value.unflatten(-1, (self.heads, -1))
         dropout = self.dropout if self.training else 0.0
-        neighbours = attend(graph.adj, query, key, value, score=Additive(slope=self.negative_slope), dropout=dropout)
-        out = merge(neighbours, self._itself(query, key, value, graph)).out
-        out = out.flatten(-2) if self.concat else out.mean(-2)
-        return out if self.bias is None else out + self.bias.to(out.dtype)
+        result = attend(adj, query, key, value, score=Additive(slope=self.negative_slope), dropout=dropout)
+        if alone is not None:
+            result = merge(result, self._itself(query, key, value, alone))
+        out = result.out.flatten(-2) if self.concat or self.heads == 1 else result.out.mean(-2)
+        return plus(out, self.bias)
 
-    def _itself(self, query: Tensor, key: Tensor, value: Tensor, graph: Graph) -> AttendResult:
+    def _scores(self) -> Tensor:
+        """The attention vectors as a matrix [H * F', 2 H]: one product scores all heads, as targets and as sources."""
+        each = torch.stack([self.target_score, self.source_score], -1).unsqueeze(-1)  # [H, F', 2, 1]
+        heads = torch.eye(self.heads, dtype=each.dtype, device=each.device)
+        return (each * heads[:, None, None]).view(-1, 2 * self.heads)
+
+    def _itself(self, query: Tensor, key: Tensor, value: Tensor, alone: Tensor) -> AttendResult:
         """Each vertex's attention to itself alone: an edge set of its own, empty where the graph has the loop."""
-        alone = derived(graph, "lacks_loop", lambda: lacks_loop(graph.adj)).unsqueeze(-1)
         wide = torch.promote_types(query.dtype, torch.float32)  # as attend does: shares are compared across the two
         score = F.leaky_relu(query.to(wide) + key.to(wide), self.negative_slope)
         share = F.dropout(torch.ones_like(query), self.dropout, self.training)
-        return AttendResult(share.unsqueeze(-1) * value, torch.where(alone, score, float("-inf")))
+        score = torch.where(alone.unsqueeze(-1), score, float("-inf"))
+        return AttendResult(share.unsqueeze(-1) * value, score)

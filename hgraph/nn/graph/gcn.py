@@ -6,10 +6,11 @@ import torch
 from torch import Tensor, nn
 
 from hgraph.nn._check import check_channels, check_inputs
+from hgraph.nn.graph._steps import plus, with_loops
 from hgraph.ops import propagate
 from hgraph.structure import Graph, derived
 from hgraph.structure.adjacency import Adjacency
-from hgraph.structure.algebra import inverse_power, lacks_loop
+from hgraph.structure.algebra import inverse_power
 
 __all__ = ["GCNConv"]
 
@@ -59,18 +60,20 @@ class GCNConv(nn.Module):
         """Convolve vertex features over the graph."""
         check_inputs(x, graph, Graph, self.in_channels)
         dtype = torch.promote_types(x.dtype, torch.float32)
-        edge, loop = derived(graph, ("gcn", dtype), lambda: _normalization(graph.adj, dtype))
+        adj, loop = derived(graph, ("gcn", dtype), lambda: _normalized(*with_loops(graph), dtype))
         narrows = self.out_channels < self.in_channels  # messages of the narrower side; the product is the same
         x = x @ self.weight if narrows else x
-        x = propagate(graph.adj, x, weight=edge) + loop.to(x.dtype).unsqueeze(-1) * x
+        heard = propagate(adj, x)
+        x = heard if loop is None else heard + loop.to(x.dtype).unsqueeze(-1) * x
         x = x if narrows else x @ self.weight
-        return x if self.bias is None else x + self.bias.to(x.dtype)
+        return plus(x, self.bias)
 
 
-def _normalization(adj: Adjacency, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
-    """Normalised weights of the edges [E], and of the self-loops that the graph lacks [N]: no structure is rebuilt."""
+def _normalized(adj: Adjacency, alone: Tensor | None, dtype: torch.dtype) -> tuple[Adjacency, Tensor | None]:
+    """The structure with normalised weights, and those of the loops [N] that it lacks."""
     ones = torch.ones(adj.num_edges, dtype=dtype, device=adj.device)
     weight = ones if adj.weight is None else adj.weight.to(dtype)
-    missing = lacks_loop(adj).to(weight.dtype)
-    scale = inverse_power(adj.with_weight(weight).target_degree() + missing, -0.5)
-    return scale[adj.target] * weight * scale[adj.indices], missing * scale * scale
+    degree, missing = adj.with_weight(weight).target_degree(), None if alone is None else alone.to(dtype)
+    scale = inverse_power(degree if missing is None else degree + missing, -0.5)
+    adj = adj.with_weight(scale[adj.target] * weight * scale[adj.indices])
+    return adj, None if missing is None else missing * scale * scale
