@@ -36,6 +36,22 @@ inline float sum(Floats v) {
     return sum(parts[0] + parts[1]);
 }
 
+#if defined(__clang__)
+#define SHUFFLED(v, ...) __builtin_shufflevector(v, v, __VA_ARGS__)
+#else
+#define SHUFFLED(v, ...) __builtin_shuffle(v, Ints{__VA_ARGS__})
+#endif
+// op(op(v_l, v_{l + pad}), v_{l + 2 pad}) ... in each lane l, counted around; pad a power of two.
+template <class Op> inline Floats folded(Floats v, int64_t pad, Op op) {
+    if (pad <= 8) v = op(v, SHUFFLED(v, 8, 9, 10, 11, 12, 13, 14, 15, 0, 1, 2, 3, 4, 5, 6, 7));
+    if (pad <= 4) v = op(v, SHUFFLED(v, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 0, 1, 2, 3));
+    if (pad <= 2) v = op(v, SHUFFLED(v, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 0, 1));
+    if (pad <= 1) v = op(v, SHUFFLED(v, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 0));
+    return v;
+}
+const auto plus = [](Floats a, Floats b) { return a + b; };
+const auto larger = [](Floats a, Floats b) { return (a > b) | (a != a) ? a : b; };  // NaN wins
+
 // exp by 2^n p(r), within two units in the last place; 0 below -87, NaN for NaN.
 inline Floats exponential(Floats x) {
     constexpr float shift = 12582912.f;  // 1.5 * 2^23: adding it rounds to an integer, which then stands in the low bits
@@ -88,6 +104,12 @@ inline void add(float* y, float w, const float* x, int64_t n) {
 
 inline void prefetch(const float* p, int64_t n) {
     for (int64_t i = 0; i < n; i += LANES) __builtin_prefetch(p + i);
+}
+
+// The row of x that an edge some way ahead will read, be it another target's: rows are short, memory is far.
+template <class I> inline void ahead(const float* x, const I* index, int64_t edge, int64_t edges, int64_t width) {
+    constexpr int64_t DISTANCE = 8;
+    if (edge + DISTANCE < edges) prefetch(x + int64_t(index[edge + DISTANCE]) * width, width);
 }
 
 // ------------------------------------------------------------------ rows over threads
@@ -162,13 +184,13 @@ const auto no_sweep = [](int64_t, int64_t, int64_t, float*) {};
 template <class I>
 void spmm(const I* indptr, const I* indices, const float* weight, const float* x, float* out, int64_t rows,
           int64_t heads, int64_t channels, int threads) {
-    const int64_t width = heads * channels;
+    const int64_t width = heads * channels, edges = rows ? int64_t(indptr[rows]) : 0;
     each_row(
         indptr, rows, threads, width,
         [=](int64_t, int64_t begin, int64_t end, float* y) {
             std::fill_n(y, width, 0.f);
             for (int64_t e = begin; e < end; ++e) {
-                if (e + 8 < end) prefetch(x + int64_t(indices[e + 8]) * width, width);
+                ahead(x, indices, e, edges, width);
                 const float *w = weight + e * heads, *row = x + int64_t(indices[e]) * width;
                 for (int64_t h = 0; h < heads; ++h) add(y + h * channels, w[h], row + h * channels, channels);
             }
@@ -183,7 +205,7 @@ void sddmm(const I* target, const I* source, const float* a, const float* b, flo
     const int64_t width = heads * channels;
 #pragma omp parallel for schedule(static) num_threads(threads) if (threads > 1)
     for (int64_t e = 0; e < edges; ++e) {
-        if (e + 8 < edges) prefetch(b + int64_t(source[e + 8]) * width, width);
+        ahead(b, source, e, edges, width);
         const float *x = a + int64_t(target[e]) * width, *y = b + int64_t(source[e]) * width;
         for (int64_t h = 0; h < heads; ++h) out[e * heads + h] += dot(x + h * channels, y + h * channels, channels);
     }
@@ -192,29 +214,53 @@ void sddmm(const I* target, const I* source, const float* a, const float* b, flo
 // ------------------------------------------------------------------ largest and smallest
 
 // y = the larger (or smaller) of y and w x; NaN wins.
-inline void extreme(float* y, float w, const float* x, int64_t n, bool largest) {
-    if (largest) each(n, [w](auto y, auto x) { return (w * x > y) | (x != x) ? w * x : y; }, y, x);
-    else each(n, [w](auto y, auto x) { return (w * x < y) | (x != x) ? w * x : y; }, y, x);
+template <bool LARGEST> inline void extreme(float* y, float w, const float* x, int64_t n) {
+    each(n, [w](auto y, auto x) { return (LARGEST ? w * x > y : w * x < y) | (x != x) ? w * x : y; }, y, x);
+}
+
+// C: the width where it is a usual one and heads share no weights, so that loops over it are none; else 0.
+template <class I, int C, bool LARGEST>
+void extremum_of(const I* indptr, const I* indices, const float* weight, const float* x, float* out, int64_t rows,
+                 int64_t heads, int64_t channels, int threads) {
+    const int64_t width = C ? C : heads * channels, edges = rows ? int64_t(indptr[rows]) : 0;
+    each_row(
+        indptr, rows, threads, width,
+        [=](int64_t, int64_t begin, int64_t end, float* y) {
+            std::fill_n(y, width, begin == end ? 0.f : LARGEST ? NONE : -NONE);
+            for (int64_t e = begin; e < end; ++e) {
+                ahead(x, indices, e, edges, width);
+                const float* row = x + int64_t(indices[e]) * width;
+                if (C) extreme<LARGEST>(y, weight ? weight[e] : 1.f, row, C);
+                else
+                    for (int64_t h = 0; h < heads; ++h) {
+                        const float w = weight ? weight[e * heads + h] : 1.f;
+                        extreme<LARGEST>(y + h * channels, w, row + h * channels, channels);
+                    }
+            }
+        },
+        [=](float* y, const float* other) { extreme<LARGEST>(y, 1.f, other, width); },
+        [=](int64_t row, float* y) { std::copy_n(y, width, out + row * width); }, no_sweep);
+}
+
+template <class I, int C>
+void extremum_by(int largest, const I* indptr, const I* indices, const float* weight, const float* x, float* out,
+                 int64_t rows, int64_t heads, int64_t channels, int threads) {
+    if (largest) extremum_of<I, C, true>(indptr, indices, weight, x, out, rows, heads, channels, threads);
+    else extremum_of<I, C, false>(indptr, indices, weight, x, out, rows, heads, channels, threads);
 }
 
 template <class I>
 void extremum(const I* indptr, const I* indices, const float* weight, const float* x, float* out, int64_t rows,
               int64_t heads, int64_t channels, int largest, int threads) {
-    const int64_t width = heads * channels;
-    const float start = largest ? NONE : -NONE;
-    each_row(
-        indptr, rows, threads, width,
-        [=](int64_t, int64_t begin, int64_t end, float* y) {
-            std::fill_n(y, width, begin == end ? 0.f : start);
-            for (int64_t e = begin; e < end; ++e) {
-                if (e + 8 < end) prefetch(x + int64_t(indices[e + 8]) * width, width);
-                const float* row = x + int64_t(indices[e]) * width;
-                for (int64_t h = 0; h < heads; ++h)
-                    extreme(y + h * channels, weight ? weight[e * heads + h] : 1.f, row + h * channels, channels, largest);
-            }
-        },
-        [=](float* y, const float* other) { extreme(y, 1.f, other, width, largest); },
-        [=](int64_t row, float* y) { std::copy_n(y, width, out + row * width); }, no_sweep);
+#define WIDTH(C) extremum_by<I, C>(largest, indptr, indices, weight, x, out, rows, heads, channels, threads)
+    switch (heads == 1 ? channels : 0) {
+        case 16: return WIDTH(16);
+        case 32: return WIDTH(32);
+        case 64: return WIDTH(64);
+        case 128: return WIDTH(128);
+        default: return WIDTH(0);
+    }
+#undef WIDTH
 }
 
 // share [T, D]: the gradient of out over the number of messages that tie. With weights also their gradient [E, H].
@@ -222,13 +268,13 @@ template <class I>
 void extremum_rows(const I* indptr, const I* indices, const float* weight, const float* x, const float* out,
                    const float* grad, float* share, float* grad_weight, int64_t rows, int64_t heads, int64_t channels,
                    int threads) {
-    const int64_t width = heads * channels;
+    const int64_t width = heads * channels, edges = rows ? int64_t(indptr[rows]) : 0;
     each_row(
         indptr, rows, threads, width,
         [=](int64_t t, int64_t begin, int64_t end, float* ties) {
             std::fill_n(ties, width, 0.f);
             for (int64_t e = begin; e < end; ++e) {
-                if (e + 8 < end) prefetch(x + int64_t(indices[e + 8]) * width, width);
+                ahead(x, indices, e, edges, width);
                 for (int64_t h = 0; h < heads; ++h) {
                     const float w = weight ? weight[e * heads + h] : 1.f;
                     const float *row = x + int64_t(indices[e]) * width, *top = out + t * width;
@@ -260,16 +306,14 @@ template <class I>
 void extremum_columns(const I* t_indptr, const I* t_indices, const I* perm, const float* weight, const float* x,
                       const float* out, const float* share, float* grad_x, int64_t columns, int64_t heads,
                       int64_t channels, int threads) {
-    const int64_t width = heads * channels;
+    const int64_t width = heads * channels, edges = columns ? int64_t(t_indptr[columns]) : 0;
     each_row(
         t_indptr, columns, threads, width,
         [=](int64_t s, int64_t begin, int64_t end, float* total) {
             std::fill_n(total, width, 0.f);
             for (int64_t i = begin; i < end; ++i) {
-                if (i + 8 < end) {
-                    prefetch(out + int64_t(t_indices[i + 8]) * width, width);
-                    prefetch(share + int64_t(t_indices[i + 8]) * width, width);
-                }
+                ahead(out, t_indices, i, edges, width);
+                ahead(share, t_indices, i, edges, width);
                 for (int64_t h = 0; h < heads; ++h) {
                     const float w = weight ? weight[int64_t(perm[i]) * heads + h] : 1.f;
                     const int64_t at = int64_t(t_indices[i]) * width + h * channels;
@@ -285,6 +329,7 @@ void extremum_columns(const I* t_indptr, const I* t_indices, const I* perm, cons
 // ------------------------------------------------------------------ softmax over each row's edges
 
 inline float safe(float top) { return top == NONE ? 0.f : top; }  // nobody heard: a shift that stays finite
+inline Floats safe(Floats top) { return top == NONE ? Floats{} : top; }
 
 // The state of a softmax, (top, total) a head, of two sets of edges as that of both; gives what each is scaled with.
 inline void join_softmax(float& top, float& total, float other_top, float other_total, float& own, float& other) {
@@ -326,16 +371,14 @@ void softmax_of(const I* indptr, const float* score, float* out, int64_t rows, i
             std::fill_n(top, heads, NONE), std::fill_n(total, heads, 0.f);
             if constexpr (H > 0) {
                 Floats most = all(NONE), sums = {};
-                by_lanes(begin * H, end * H, [&](int64_t at, int n) {
-                    const Floats s = some(score + at, n, NONE);
-                    most = (s > most) | (s != s) ? s : most;
-                });
-                for (int l = 0; l < LANES; ++l) top[l % H] = std::max(most[l], top[l % H]);
-                Floats shift = repeated<H>(top);
-                shift = shift == NONE ? Floats{} : shift;
+                by_lanes(begin * H, end * H,
+                         [&](int64_t at, int n) { most = larger(some(score + at, n, NONE), most); });
+                most = folded(most, H, larger);
+                const Floats shift = safe(most);
                 by_lanes(begin * H, end * H,
                          [&](int64_t at, int n) { sums += exponential(some(score + at, n, NONE) - shift); });
-                for (int l = 0; l < LANES; ++l) total[l % H] += sums[l];
+                sums = folded(sums, H, plus);
+                for (int h = 0; h < H; ++h) top[h] = most[h], total[h] = sums[h];
                 return;
             }
             for (int64_t e = begin; e < end; ++e)
@@ -377,7 +420,8 @@ void softmax_grads_of(const I* indptr, const float* alpha, const float* grad, fl
                 Floats sums = {};
                 by_lanes(begin * H, end * H,
                          [&](int64_t at, int n) { sums += some(alpha + at, n, 0.f) * some(grad + at, n, 0.f); });
-                for (int l = 0; l < LANES; ++l) mean[l % H] += sums[l];
+                sums = folded(sums, H, plus);
+                for (int h = 0; h < H; ++h) mean[h] = sums[h];
                 return;
             }
             for (int64_t e = begin; e < end; ++e)
@@ -445,118 +489,159 @@ struct Attention {
 
 namespace {
 
-// scores [H][BLOCK] of up to BLOCK edges of target t and source s, -inf behind the last; edge numbers in row order.
+// The scores of a block lie edge by edge, an edge's heads padded to P: 1, 2, 4, 8 or a multiple of 16. So the block is
+// vectors of sixteen, and those that lie max(P, 16) numbers apart have the same heads in the same lanes.
 struct Edge {
-    int64_t target, source, number;
+    int64_t target, source, number;  // number: in row order
 };
 
-inline void score_block(const Attention& given, const Edge* edges, int64_t count, float* scores) {
+// H: the number of heads where it divides 16 and each has its own keys, else 0: loops over it are none.
+template <int H> struct Shape {
+    int64_t all_heads, all_group, all_pad;
+
+    explicit Shape(const Attention& a) : all_heads(a.heads), all_group(a.heads / a.key_heads), all_pad(1) {
+        while (all_pad < a.heads && all_pad < LANES) all_pad *= 2;
+        if (all_pad < a.heads) all_pad = (a.heads + LANES - 1) / LANES * LANES;
+    }
+    int64_t heads() const { return H ? H : all_heads; }
+    int64_t key(int64_t head) const { return H ? head : head / all_group; }
+    int64_t pad() const { return H ? H : all_pad; }
+    int64_t lanes() const { return std::max<int64_t>(pad(), LANES); }
+    int64_t numbers(int64_t edges) const { return (edges * pad() + LANES - 1) / LANES * LANES; }
+};
+
+// s of a block's edges, -inf in what is padding.
+template <int H> inline void score_block(const Attention& given, const Edge* edges, int64_t count, float* scores) {
     const Attention a = given;  // a copy of its own: stores to scores cannot change it
-    const int64_t group = a.heads / a.key_heads, ends = (count + LANES - 1) / LANES * LANES;
+    const Shape<H> shape(a);
+    const int64_t heads = shape.heads(), keys = H ? H : a.key_heads, numbers = shape.numbers(count);
     for (int64_t i = 0; i < count; ++i) {
         const auto [t, s, e] = edges[i];
-        const float* q = a.q ? a.q + t * a.heads * a.dim : nullptr;
-        const float* k = a.k ? a.k + s * a.key_heads * a.dim : nullptr;
-        float* own = scores + i;
-        if (!q) {
-            for (int64_t h = 0; h < a.heads; ++h) own[h * BLOCK] = 0;
+        float* own = scores + i * shape.pad();
+        if (!a.q) {
+            for (int64_t h = 0; h < heads; ++h) own[h] = 0;
         } else if (a.additive) {
-            for (int64_t g = 0, h = 0; g < a.key_heads; ++g)
-                for (int64_t j = 0; j < group; ++j, ++h) {
-                    const float reach = q[h] + k[g];
-                    own[h * BLOCK] = a.scale * (reach > 0 ? reach : a.slope * reach);
-                }
+            const float *q = a.q + t * heads, *k = a.k + s * keys;
+            for (int64_t h = 0; h < heads; ++h) own[h] = q[h] + k[shape.key(h)];
         } else {
-            for (int64_t g = 0, h = 0; g < a.key_heads; ++g)
-                for (int64_t j = 0; j < group; ++j, ++h) own[h * BLOCK] = a.scale * dot(q + h * a.dim, k + g * a.dim, a.dim);
+            const float *q = a.q + t * heads * a.dim, *k = a.k + s * keys * a.dim;
+            for (int64_t h = 0; h < heads; ++h) own[h] = a.scale * dot(q + h * a.dim, k + shape.key(h) * a.dim, a.dim);
         }
-        if (a.bias)
-            for (int64_t h = 0; h < a.heads; h += a.columns)
-                for (int64_t j = 0; j < a.columns; ++j) own[(h + j) * BLOCK] += a.bias[e * a.columns + j];
+        for (int64_t h = heads; h < shape.pad(); ++h) own[h] = NONE;
     }
-    for (int64_t h = 0; h < a.heads; ++h)
-        for (int64_t i = count; i < ends; ++i) scores[h * BLOCK + i] = NONE;
+    std::fill(scores + count * shape.pad(), scores + numbers, NONE);
+    if (a.q && a.additive)
+        for (int64_t at = 0; at < numbers; at += LANES) {
+            const Floats reach = load<Floats>(scores + at);
+            store(scores + at, a.scale * (reach > 0 ? reach : a.slope * reach));
+        }
+    if (!a.bias) return;
+    for (int64_t i = 0; i < count; ++i)
+        for (int64_t h = 0; h < heads; h += a.columns)
+            for (int64_t j = 0; j < a.columns; ++j)
+                scores[i * shape.pad() + h + j] += a.bias[edges[i].number * a.columns + j];
 }
 
 inline float kappa(const Attention& a, int64_t edge, int64_t head) {
     return bits(a.seed, uint64_t(edge * a.heads + head)) >= a.threshold ? a.kept : 0.f;
 }
 
-// Scores to exp(score - shift) in place; gives their sum.
-inline float exponentials(float* scores, int64_t count, float shift) {
-    Floats total = {};
-    for (int64_t i = 0; i < count; i += LANES) {
-        const Floats each = exponential(load<Floats>(scores + i) - shift);
-        store(scores + i, each), total += each;
-    }
-    return sum(total);
+// y [H, C] grows by w_h x_h over the rows x [H, C] of a block's edges. C: the channels where they are usual, else 0.
+template <int H, int C>
+void weigh_of(float* y, const float* w, const float* const* rows, int64_t count, int64_t channels) {
+    const int64_t n = C ? C : channels;
+    for (int64_t i = 0; i < count; ++i)
+        for (int64_t h = 0; h < H; ++h) add(y + h * n, w[i * H + h], rows[i] + h * n, n);
 }
 
-inline float largest(const float* scores, int64_t count) {
-    Floats most = load<Floats>(scores);
-    for (int64_t i = LANES; i < count; i += LANES) {
-        const Floats s = load<Floats>(scores + i);
-        most = (s > most) | (s != s) ? s : most;
-    }
-    Half parts[2];
-    std::memcpy(parts, &most, sizeof most);
-    const Half half = (parts[0] > parts[1]) | (parts[0] != parts[0]) ? parts[0] : parts[1];
-    float top = half[0];
-    for (int l = 1; l < LANES / 2; ++l) top = (half[l] > top) | (half[l] != half[l]) ? half[l] : top;
-    return top;
+// products [edge, H]: <x_h, y_h> of the rows x [H, C] of a block's edges with y.
+template <int H, int C>
+void dots_of(float* products, const float* y, const float* const* rows, int64_t count, int64_t channels) {
+    const int64_t n = C ? C : channels;
+    for (int64_t i = 0; i < count; ++i)
+        for (int64_t h = 0; h < H; ++h) products[i * H + h] = dot(rows[i] + h * n, y + h * n, n);
 }
 
-template <class I>
-void attend(const I* indptr, const I* indices, const Attention a, float* out, float* lse, int64_t rows) {
-    const int64_t heads = a.heads, channels = a.channels, group = heads / a.key_heads;
-    const int64_t width = heads * channels, values = a.key_heads * channels;
+#define BY_CHANNELS(name, ...)                            \
+    switch (channels) {                                   \
+        case 8: return name<H, 8>(__VA_ARGS__);           \
+        case 16: return name<H, 16>(__VA_ARGS__);         \
+        default: return name<H, 0>(__VA_ARGS__);          \
+    }
+
+template <int H> void weigh(float* y, const float* w, const float* const* rows, int64_t count, int64_t channels) {
+    BY_CHANNELS(weigh_of, y, w, rows, count, channels)
+}
+template <int H> void dots(float* products, const float* y, const float* const* rows, int64_t count, int64_t channels) {
+    BY_CHANNELS(dots_of, products, y, rows, count, channels)
+}
+
+template <class I, int H>
+void attend_of(const I* indptr, const I* indices, const Attention a, float* out, float* lse, int64_t rows) {
+    const Shape<H> shape(a);
+    const int64_t heads = shape.heads(), channels = a.channels, width = heads * channels, lanes = shape.lanes();
+    const int64_t keys = a.k ? a.key_heads * a.dim : 0, values = a.key_heads * channels;
+    const int64_t edges = rows ? int64_t(indptr[rows]) : 0;
     each_row(
-        indptr, rows, a.threads, 2 * heads + width + heads * BLOCK,
+        indptr, rows, a.threads, 2 * lanes + width + BLOCK * shape.pad() + LANES,
         [=](int64_t t, int64_t begin, int64_t end, float* top) {  // an online softmax, a block of edges at a time
-            float *total = top + heads, *y = total + heads, *scores = y + width;
-            std::fill_n(top, heads, NONE), std::fill_n(total, heads + width, 0.f);
-            Edge edges[BLOCK];
+            const int64_t heads = shape.heads(), lanes = shape.lanes();
+            float *total = top + lanes, *y = total + lanes, *scores = y + width;
+            std::fill_n(top, lanes, NONE), std::fill_n(total, lanes, 0.f), std::fill_n(y, width, 0.f);
+            Edge block[BLOCK];
+            const float* v[BLOCK];
             for (int64_t at = begin; at < end; at += BLOCK) {
-                const int64_t count = std::min(BLOCK, end - at);
+                const int64_t count = std::min(BLOCK, end - at), numbers = shape.numbers(count);
                 for (int64_t i = 0; i < count; ++i) {
-                    edges[i] = {t, int64_t(indices[at + i]), at + i};
-                    if (a.k) prefetch(a.k + edges[i].source * a.key_heads * a.dim, a.key_heads * a.dim);
+                    block[i] = {t, int64_t(indices[at + i]), at + i};
+                    v[i] = a.v + block[i].source * values;
+                    if (keys) ahead(a.k, indices, at + i, edges, keys);
+                    ahead(a.v, indices, at + i, edges, values);
                 }
-                for (int64_t i = 0; i < count; ++i) prefetch(a.v + edges[i].source * values, values);
-                score_block(a, edges, count, scores);
-                for (int64_t h = 0; h < heads; ++h) {
-                    float* own = scores + h * BLOCK;
-                    const float most = largest(own, count);
-                    if (most > top[h] || most != most) {
-                        if (at > begin) {
-                            const float rescale = exponential(top[h] - safe(most));
-                            total[h] *= rescale;
-                            for (int64_t c = 0; c < channels; ++c) y[h * channels + c] *= rescale;
-                        }
-                        top[h] = most;
+                score_block<H>(a, block, count, scores);
+                for (int64_t lane = 0; lane < lanes; lane += LANES) {
+                    const Floats before = load<Floats>(top + lane);
+                    Floats most = all(NONE), sums = {};
+                    for (int64_t n = lane; n < numbers; n += lanes) most = larger(load<Floats>(scores + n), most);
+                    most = larger(folded(most, shape.pad(), larger), before);
+                    for (int64_t n = lane; n < numbers; n += lanes) {
+                        const Floats each = exponential(load<Floats>(scores + n) - safe(most));
+                        store(scores + n, each), sums += each;
                     }
-                    total[h] += exponentials(own, count, safe(top[h]));
-                    if (a.threshold)
-                        for (int64_t i = 0; i < count; ++i) own[i] *= kappa(a, at + i, h);
+                    store(top + lane, most);
+                    if (at > begin) {
+                        const Floats rescale = exponential(before - safe(most));
+                        sums += load<Floats>(total + lane) * rescale;
+                        for (int64_t h = lane; h < std::min(heads, lane + LANES); ++h)
+                            for (int64_t c = 0; c < channels; ++c) y[h * channels + c] *= rescale[h - lane];
+                    }
+                    store(total + lane, sums);
                 }
-                for (int64_t i = 0; i < count; ++i) {
-                    const float* v = a.v + edges[i].source * values;
-                    for (int64_t g = 0, h = 0; g < a.key_heads; ++g)
-                        for (int64_t j = 0; j < group; ++j, ++h)
-                            add(y + h * channels, scores[h * BLOCK + i], v + g * channels, channels);
-                }
+                if (a.threshold)
+                    for (int64_t i = 0; i < count; ++i)
+                        for (int64_t h = 0; h < heads; ++h) scores[i * shape.pad() + h] *= kappa(a, at + i, h);
+                if constexpr (H > 0) weigh<H>(y, scores, v, count, channels);
+                else
+                    for (int64_t i = 0; i < count; ++i)
+                        for (int64_t h = 0; h < heads; ++h)
+                            add(y + h * channels, scores[i * shape.pad() + h], v[i] + shape.key(h) * channels,
+                                channels);
             }
         },
         [=](float* state, const float* other) {
-            for (int64_t h = 0; h < heads; ++h) {
-                float own, his, *y = state + 2 * heads + h * channels;
-                join_softmax(state[h], state[heads + h], other[h], other[heads + h], own, his);
-                const float* z = other + 2 * heads + h * channels;
-                for (int64_t c = 0; c < channels; ++c) y[c] = y[c] * own + z[c] * his;
+            for (int64_t l = 0; l < lanes; ++l) {
+                float own, his, *y = state + 2 * lanes + l * channels;
+                join_softmax(state[l], state[lanes + l], other[l], other[lanes + l], own, his);
+                const float* z = other + 2 * lanes + l * channels;
+                for (int64_t c = 0; l < heads && c < channels; ++c) y[c] = y[c] * own + z[c] * his;
             }
         },
         [=](int64_t t, float* top) {
-            const float *total = top + heads, *y = total + heads;
+            const int64_t heads = shape.heads(), lanes = shape.lanes();
+            const float* y = top + 2 * lanes;
+            float* total = top + lanes;
+            for (int64_t lane = 0; lane < lanes; lane += LANES)
+                store(total + lane, folded(load<Floats>(total + lane), shape.pad(), plus));
             for (int64_t h = 0; h < heads; ++h) {
                 const float inverse = total[h] == 0.f ? 0.f : 1.f / total[h];
                 lse[t * heads + h] = safe(top[h]) + std::log(total[h]);
@@ -567,46 +652,67 @@ void attend(const I* indptr, const I* indices, const Attention a, float* out, fl
 }
 
 // Gradients of k and v, a column of edges at a time, and those of the scores, flow [E, H] in the transpose's order.
-template <class I>
-void attend_columns(const I* t_indptr, const I* t_indices, const I* perm, const Attention a, const float* lse,
-                    const float* delta, const float* grad, float* flow, float* grad_k, float* grad_v, int64_t columns) {
-    const int64_t heads = a.heads, channels = a.channels, group = heads / a.key_heads, width = heads * channels;
+template <class I, int H>
+void attend_columns_of(const I* t_indptr, const I* t_indices, const I* perm, const Attention a, const float* lse,
+                       const float* delta, const float* grad, float* flow, float* grad_k, float* grad_v,
+                       int64_t columns) {
+    const Shape<H> shape(a);
+    const int64_t heads = shape.heads(), channels = a.channels, width = heads * channels, pad = shape.pad();
     const int64_t keys = a.k ? a.key_heads * a.dim : 0, values = a.key_heads * channels;
+    const int64_t edges = columns ? int64_t(t_indptr[columns]) : 0, size = BLOCK * pad + LANES;
     each_row(
-        t_indptr, columns, a.threads, keys + values + heads * BLOCK,
+        t_indptr, columns, a.threads, keys + values + 3 * size,
         [=](int64_t s, int64_t begin, int64_t end, float* dk) {
-            float *dv = dk + keys, *scores = dv + values;
+            const int64_t heads = shape.heads(), pad = shape.pad();
+            float *dv = dk + keys, *alpha = dv + values, *other = alpha + size, *share = other + size;
             std::fill_n(dk, keys + values, 0.f);
-            Edge edges[BLOCK];
+            Edge block[BLOCK];
+            const float *out[BLOCK], *v = a.v + s * values;
             for (int64_t at = begin; at < end; at += BLOCK) {
-                const int64_t count = std::min(BLOCK, end - at);
+                const int64_t count = std::min(BLOCK, end - at), numbers = shape.numbers(count);
+                std::fill(other + count * pad, other + numbers, 0.f);
                 for (int64_t i = 0; i < count; ++i) {
-                    edges[i] = {int64_t(t_indices[at + i]), s, int64_t(perm[at + i])};
-                    if (a.q) prefetch(a.q + edges[i].target * heads * a.dim, heads * a.dim);
-                    prefetch(lse + edges[i].target * heads, heads);
-                    prefetch(delta + edges[i].target * heads, heads);
+                    block[i] = {int64_t(t_indices[at + i]), s, int64_t(perm[at + i])};
+                    out[i] = grad + block[i].target * width;
+                    if (a.q) ahead(a.q, t_indices, at + i, edges, heads * a.dim);
+                    ahead(lse, t_indices, at + i, edges, heads);
+                    ahead(delta, t_indices, at + i, edges, heads);
+                    ahead(grad, t_indices, at + i, edges, width);
+                    const float* his = lse + block[i].target * heads;
+                    for (int64_t h = 0; h < heads; ++h) other[i * pad + h] = safe(his[h]);
+                    for (int64_t h = heads; h < pad; ++h) other[i * pad + h] = 0.f;
                 }
-                for (int64_t i = 0; i < count; ++i) prefetch(grad + edges[i].target * width, width);
-                score_block(a, edges, count, scores);
-                for (int64_t h = 0; h < heads; ++h) {
-                    float* own = scores + h * BLOCK;
-                    for (int64_t i = 0; i < count; ++i) own[i] -= safe(lse[edges[i].target * heads + h]);
-                    exponentials(own, count, 0.f);
-                }
-                for (int64_t i = 0; i < count; ++i) {
-                    const int64_t t = edges[i].target, e = edges[i].number;
-                    const float *v = a.v + s * values, *q = a.q ? a.q + t * heads * a.dim : nullptr;
-                    for (int64_t g = 0, h = 0; g < a.key_heads; ++g)
-                        for (int64_t j = 0; j < group; ++j, ++h) {
-                            const float alpha = scores[h * BLOCK + i], *out = grad + t * width + h * channels;
-                            const float share = a.threshold ? alpha * kappa(a, e, h) : alpha;
-                            const float ds = share * dot(out, v + g * channels, channels) - alpha * delta[t * heads + h];
-                            flow[(at + i) * heads + h] = ds;
-                            add(dv + g * channels, share, out, channels);
-                            if (!q) continue;
-                            if (!a.additive) add(dk + g * a.dim, a.scale * ds, q + h * a.dim, a.dim);
-                            else dk[g] += a.scale * (q[h] + a.k[s * a.key_heads + g] > 0 ? ds : ds * a.slope);
+                score_block<H>(a, block, count, alpha);
+                for (int64_t n = 0; n < numbers; n += LANES)
+                    store(alpha + n, exponential(load<Floats>(alpha + n) - load<Floats>(other + n)));
+                std::copy_n(alpha, numbers, share);
+                if (a.threshold)
+                    for (int64_t i = 0; i < count; ++i)
+                        for (int64_t h = 0; h < heads; ++h) share[i * pad + h] *= kappa(a, block[i].number, h);
+                if constexpr (H > 0) {
+                    weigh<H>(dv, share, out, count, channels);
+                    dots<H>(other, v, out, count, channels);
+                } else
+                    for (int64_t i = 0; i < count; ++i)
+                        for (int64_t h = 0; h < heads; ++h) {
+                            const int64_t g = shape.key(h) * channels;
+                            add(dv + g, share[i * pad + h], out[i] + h * channels, channels);
+                            other[i * pad + h] = dot(out[i] + h * channels, v + g, channels);
                         }
+                for (int64_t i = 0; i < count; ++i) {
+                    const int64_t t = block[i].target;
+                    const float *his = delta + t * heads, *q = a.q + t * heads * a.dim, *k = a.k + s * keys;
+                    float* ds = flow + (at + i) * heads;
+                    for (int64_t h = 0; h < heads; ++h)
+                        ds[h] = share[i * pad + h] * other[i * pad + h] - alpha[i * pad + h] * his[h];
+                    if (!a.q) continue;
+                    if (a.additive) {
+                        for (int64_t h = 0; h < heads; ++h)
+                            dk[shape.key(h)] += a.scale * (q[h] + k[shape.key(h)] > 0 ? ds[h] : ds[h] * a.slope);
+                    } else {
+                        for (int64_t h = 0; h < heads; ++h)
+                            add(dk + shape.key(h) * a.dim, a.scale * ds[h], q + h * a.dim, a.dim);
+                    }
                 }
             }
         },
@@ -619,27 +725,29 @@ void attend_columns(const I* t_indptr, const I* t_indices, const I* perm, const 
 }
 
 // Gradients of q and of the biases from flow, a row of edges at a time.
-template <class I>
-void attend_rows(const I* indptr, const I* indices, const I* inv_perm, const Attention a, const float* flow,
-                 float* grad_q, float* grad_bias, int64_t rows) {
-    const int64_t heads = a.heads, group = heads / a.key_heads, width = a.q ? heads * a.dim : 0;
+template <class I, int H>
+void attend_rows_of(const I* indptr, const I* indices, const I* inv_perm, const Attention a, const float* flow,
+                    float* grad_q, float* grad_bias, int64_t rows) {
+    const Shape<H> shape(a);
+    const int64_t heads = shape.heads(), width = a.q ? heads * a.dim : 0, keys = a.k ? a.key_heads * a.dim : 0;
+    const int64_t edges = rows ? int64_t(indptr[rows]) : 0;
     each_row(
         indptr, rows, a.threads, width,
         [=](int64_t t, int64_t begin, int64_t end, float* dq) {
+            const int64_t heads = shape.heads();
             std::fill_n(dq, width, 0.f);
             const float* q = a.q + t * width;
             for (int64_t e = begin; e < end; ++e) {
-                if (e + 8 < end) {
-                    prefetch(flow + int64_t(inv_perm[e + 8]) * heads, heads);
-                    if (a.k) prefetch(a.k + int64_t(indices[e + 8]) * a.key_heads * a.dim, a.key_heads * a.dim);
+                ahead(flow, inv_perm, e, edges, heads);
+                if (keys) ahead(a.k, indices, e, edges, keys);
+                const float *ds = flow + int64_t(inv_perm[e]) * heads, *k = a.k + int64_t(indices[e]) * keys;
+                if (keys && a.additive) {
+                    for (int64_t h = 0; h < heads; ++h)
+                        dq[h] += a.scale * (q[h] + k[shape.key(h)] > 0 ? ds[h] : ds[h] * a.slope);
+                } else if (keys) {
+                    for (int64_t h = 0; h < heads; ++h)
+                        add(dq + h * a.dim, a.scale * ds[h], k + shape.key(h) * a.dim, a.dim);
                 }
-                const float* ds = flow + int64_t(inv_perm[e]) * heads;
-                const float* k = a.k ? a.k + int64_t(indices[e]) * a.key_heads * a.dim : nullptr;
-                for (int64_t g = 0, h = 0; k && g < a.key_heads; ++g)
-                    for (int64_t j = 0; j < group; ++j, ++h) {
-                        if (!a.additive) add(dq + h * a.dim, a.scale * ds[h], k + g * a.dim, a.dim);
-                        else dq[h] += a.scale * (q[h] + k[g] > 0 ? ds[h] : ds[h] * a.slope);
-                    }
                 if (!grad_bias) continue;
                 std::copy_n(ds, a.columns, grad_bias + e * a.columns);
                 for (int64_t h = a.columns; h < heads; h += a.columns) add(grad_bias + e * a.columns, 1.f, ds + h, a.columns);
@@ -647,6 +755,26 @@ void attend_rows(const I* indptr, const I* indices, const I* inv_perm, const Att
         },
         [=](float* dq, const float* other) { add(dq, 1.f, other, width); },
         [=](int64_t t, float* dq) { std::copy_n(dq, width, grad_q + t * width); }, no_sweep);
+}
+
+template <class I>
+void attend(const I* indptr, const I* indices, const Attention a, float* out, float* lse, int64_t rows) {
+    const int64_t heads = a.heads == a.key_heads ? a.heads : 0;
+    BY_HEADS(attend_of, indptr, indices, a, out, lse, rows)
+}
+
+template <class I>
+void attend_columns(const I* t_indptr, const I* t_indices, const I* perm, const Attention a, const float* lse,
+                    const float* delta, const float* grad, float* flow, float* grad_k, float* grad_v, int64_t columns) {
+    const int64_t heads = a.heads == a.key_heads ? a.heads : 0;
+    BY_HEADS(attend_columns_of, t_indptr, t_indices, perm, a, lse, delta, grad, flow, grad_k, grad_v, columns)
+}
+
+template <class I>
+void attend_rows(const I* indptr, const I* indices, const I* inv_perm, const Attention a, const float* flow,
+                 float* grad_q, float* grad_bias, int64_t rows) {
+    const int64_t heads = a.heads == a.key_heads ? a.heads : 0;
+    BY_HEADS(attend_rows_of, indptr, indices, inv_perm, a, flow, grad_q, grad_bias, rows)
 }
 
 // ------------------------------------------------------------------ sampling

@@ -1,4 +1,4 @@
-"""What convolutions over graphs share: every vertex hears itself; a bias at the end."""
+"""What convolutions over graphs share: the linear map, loops for every vertex, a bias at the end."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from hgraph.structure import Adjacency, Graph, derived
 from hgraph.structure.algebra import lacks_loop
 from hgraph.structure.base import is_kept
 
-__all__ = ["plus", "with_loops"]
+__all__ = ["plus", "product", "with_loops"]
 
 
 def with_loops(graph: Graph) -> tuple[Adjacency, Tensor | None]:
@@ -30,3 +30,11 @@ def plus(out: Tensor, bias: Tensor | None) -> Tensor:
         return out
     bias = bias.to(out.dtype)
     return out + bias if torch.is_grad_enabled() else out.add_(bias)
+
+
+def product(x: Tensor, weight: Tensor) -> Tensor:
+    """``x @ weight``, where gradients are kept by the weight as columns.
+
+    Torch then computes its gradient as F' rows of F numbers, not as F rows of F': up to twice as fast on many features.
+    """
+    return x @ (weight.T.contiguous().T if torch.is_grad_enabled() else weight)

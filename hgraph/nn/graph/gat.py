@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from hgraph.errors import ArgumentError
 from hgraph.nn._check import check_channels, check_inputs
-from hgraph.nn.graph._steps import plus, with_loops
+from hgraph.nn.graph._steps import plus, product, with_loops
 from hgraph.ops import Additive, AttendResult, attend, merge
 from hgraph.structure import Graph
 
@@ -81,7 +81,7 @@ class GATConv(nn.Module):
         """Attend over the graph."""
         check_inputs(x, graph, Graph, self.in_channels)
         adj, alone = with_loops(graph)
-        value = x @ self.weight  # [..., N, H * F']
+        value = product(x, self.weight)  # [..., N, H * F']
         query, key = (value @ self._scores().to(value.dtype)).chunk(2, -1)  # [..., N, H] each
         value = value.unflatten(-1, (self.heads, -1))
         dropout = self.dropout if self.training else 0.0

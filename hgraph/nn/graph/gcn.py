@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from hgraph.nn._check import check_channels, check_inputs
-from hgraph.nn.graph._steps import plus, with_loops
+from hgraph.nn.graph._steps import plus, product, with_loops
 from hgraph.ops import propagate
 from hgraph.structure import Graph, derived
 from hgraph.structure.adjacency import Adjacency
@@ -62,10 +62,10 @@ class GCNConv(nn.Module):
         dtype = torch.promote_types(x.dtype, torch.float32)
         adj, loop = derived(graph, ("gcn", dtype), lambda: _normalized(*with_loops(graph), dtype))
         narrows = self.out_channels < self.in_channels  # messages of the narrower side; the product is the same
-        x = x @ self.weight if narrows else x
+        x = product(x, self.weight) if narrows else x
         heard = propagate(adj, x)
         x = heard if loop is None else heard + loop.to(x.dtype).unsqueeze(-1) * x
-        x = x if narrows else x @ self.weight
+        x = x if narrows else product(x, self.weight)
         return plus(x, self.bias)
 
 
