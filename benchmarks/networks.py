@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -23,6 +25,20 @@ class Bound(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         return self.model(x, self.structure)
+
+
+class Prepared(nn.Module):
+    """The same model where features never change: what the first layer makes of them without parameters is kept."""
+
+    def __init__(self, model: nn.Module, structure: Graph | Hypergraph, x: Tensor) -> None:
+        super().__init__()
+        self.model, self.structure = copy.deepcopy(model), structure
+        self.prepared = self.model.conv1.prepare(x, structure)
+
+    def forward(self, x: Tensor) -> Tensor:
+        conv = self.model.conv1
+        given = (self.structure,) if isinstance(self.structure, Hypergraph) else ()
+        return self.model.conv2(conv.from_prepared(self.prepared, *given).relu(), self.structure)
 
 
 class Dense(nn.Module):

@@ -77,7 +77,13 @@ MUTATIONS = [
     Mutation(
         "gcn: in place of both degrees the source's twice", GCN, "scale[adj.target] *", "scale[adj.indices] *", GRAPH
     ),
-    Mutation("gcn: bias dropped", GCN, "plus(x, self.bias)", "x", GRAPH),
+    Mutation(
+        "gcn: bias dropped",
+        GCN,
+        "plus(product(prepared, self.weight), self.bias)",
+        "product(prepared, self.weight)",
+        GRAPH,
+    ),
     Mutation(
         "gat: itself left out",
         GAT,

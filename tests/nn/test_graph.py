@@ -136,6 +136,18 @@ def test_with_and_without_a_graph_kept_the_same(kind, graph):
     assert torch.equal(layer(x, graph), silent)
 
 
+@pytest.mark.parametrize("width", [2, 5])
+def test_gcn_of_prepared_features_is_the_layer(width, graph, close):
+    layer, x = layer_of(GCNConv, 3, width), features(graph)
+    prepared = layer.prepare(x, graph)
+    close(layer.from_prepared(prepared), layer(x, graph))
+    with torch.no_grad():
+        layer.weight.mul_(2)  # parameters are not in what was prepared
+    close(layer.from_prepared(prepared), layer(x, graph))
+    with pytest.raises(ArgumentError, match="x: expected"):
+        layer.prepare(x[:, :2], graph)
+
+
 def test_gat_with_equal_scores_is_the_mean(close):
     graph = Graph.from_edge_index([[0, 1, 2], [3, 3, 3]], num_nodes=4, directed=True)
     layer, x = layer_of(GATConv, 3, 2, bias=False), features(graph)

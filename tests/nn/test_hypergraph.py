@@ -68,6 +68,19 @@ def test_hgnnpconv_parity(hypergraph, close, width):
     close(layer(x, hypergraph), by_loops(x, hypergraph, layer, -1, 0))
 
 
+@pytest.mark.parametrize("width", [2, 5])
+@pytest.mark.parametrize("kind", [HGNNConv, HGNNPConv])
+def test_of_prepared_features_is_the_layer(kind, hypergraph, close, width):
+    layer, x = layer_of(kind, width), features(hypergraph)
+    prepared = layer.prepare(x, hypergraph)
+    close(layer.from_prepared(prepared, hypergraph), layer(x, hypergraph))
+    with torch.no_grad():
+        layer.linear.weight.mul_(2)  # parameters are not in what was prepared
+    close(layer.from_prepared(prepared, hypergraph), layer(x, hypergraph))
+    with pytest.raises(ArgumentError, match="x: expected"):
+        layer.prepare(x[:, :1], hypergraph)
+
+
 @pytest.mark.parametrize("kind", [HGNNConv, HGNNPConv])
 def test_parity_with_dense_matrices(kind, hypergraph, close):
     """Card 04, check 1: the matrices of the equation, written out."""

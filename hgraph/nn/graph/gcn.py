@@ -59,14 +59,28 @@ class GCNConv(nn.Module):
     def forward(self, x: Tensor, graph: Graph) -> Tensor:
         """Convolve vertex features over the graph."""
         check_inputs(x, graph, Graph, self.in_channels)
-        dtype = torch.promote_types(x.dtype, torch.float32)
-        adj, loop = derived(graph, ("gcn", dtype), lambda: _normalized(*with_loops(graph), dtype))
-        narrows = self.out_channels < self.in_channels  # messages of the narrower side; the product is the same
-        x = product(x, self.weight) if narrows else x
-        heard = propagate(adj, x)
-        x = heard if loop is None else heard + loop.to(x.dtype).unsqueeze(-1) * x
-        x = x if narrows else product(x, self.weight)
-        return plus(x, self.bias)
+        if self.out_channels < self.in_channels:  # messages of the narrower side; the product is the same
+            return plus(_smoothed(product(x, self.weight), graph), self.bias)
+        return self.from_prepared(_smoothed(x, graph))
+
+    def prepare(self, x: Tensor, graph: Graph) -> Tensor:
+        r"""What no parameter changes, :math:`\hat D^{-1/2} \hat A \hat D^{-1/2} X` [..., N, F].
+
+        Features that stay need it once: ``from_prepared(prepare(x, graph))`` is ``forward(x, graph)``.
+        """
+        check_inputs(x, graph, Graph, self.in_channels)
+        return _smoothed(x, graph)
+
+    def from_prepared(self, prepared: Tensor) -> Tensor:
+        """The convolution of the features behind ``prepared``."""
+        return plus(product(prepared, self.weight), self.bias)
+
+
+def _smoothed(x: Tensor, graph: Graph) -> Tensor:
+    dtype = torch.promote_types(x.dtype, torch.float32)
+    adj, loop = derived(graph, ("gcn", dtype), lambda: _normalized(*with_loops(graph), dtype))
+    heard = propagate(adj, x)
+    return heard if loop is None else heard + loop.to(x.dtype).unsqueeze(-1) * x
 
 
 def _normalized(adj: Adjacency, alone: Tensor | None, dtype: torch.dtype) -> tuple[Adjacency, Tensor | None]:

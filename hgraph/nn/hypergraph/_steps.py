@@ -7,7 +7,7 @@ from torch import Tensor, nn
 from hgraph.ops import propagate
 from hgraph.structure import Adjacency, derived
 
-__all__ = ["two_steps"]
+__all__ = ["second_step", "two_steps"]
 
 
 def two_steps(gather: Adjacency, scatter: Adjacency, linear: nn.Linear, x: Tensor) -> Tensor:
@@ -18,7 +18,12 @@ def two_steps(gather: Adjacency, scatter: Adjacency, linear: nn.Linear, x: Tenso
     """
     if linear.out_features < linear.in_features or gather.num_targets > gather.num_sources:
         return propagate(scatter, propagate(gather, linear(x)))
-    y = linear(propagate(gather, x))
+    return second_step(gather, scatter, linear, propagate(gather, x))
+
+
+def second_step(gather: Adjacency, scatter: Adjacency, linear: nn.Linear, gathered: Tensor) -> Tensor:
+    """`two_steps` from the sums G X [M, F] on."""
+    y = linear(gathered)
     if linear.bias is not None:
         less = derived(gather, "less than one", lambda: 1 - gather.target_degree())
         y = y - (less.unsqueeze(-1) * linear.bias).to(y.dtype)

@@ -6,8 +6,9 @@ import torch
 from torch import Tensor, nn
 
 from hgraph.nn._check import check_channels, check_inputs
-from hgraph.nn.hypergraph._steps import two_steps
+from hgraph.nn.hypergraph._steps import second_step, two_steps
 from hgraph.nn.hypergraph._weights import with_weights
+from hgraph.ops import propagate
 from hgraph.structure import Adjacency, Hypergraph, derived
 
 __all__ = ["HGNNPConv"]
@@ -48,9 +49,25 @@ class HGNNPConv(nn.Module):
     def forward(self, x: Tensor, hypergraph: Hypergraph) -> Tensor:
         """Average over the hypergraph."""
         check_inputs(x, hypergraph, Hypergraph, self.in_channels)
-        dtype = torch.promote_types(x.dtype, torch.float32)
-        gather, scatter = derived(hypergraph, ("hgnnp", dtype), lambda: _operators(with_weights(hypergraph, dtype)))
-        return two_steps(gather, scatter, self.linear, x)
+        return two_steps(*_steps(x, hypergraph), self.linear, x)
+
+    def prepare(self, x: Tensor, hypergraph: Hypergraph) -> Tensor:
+        r"""What no parameter changes, :math:`D_e^{-1} H^\top X` [..., M, F].
+
+        Features that stay need it once: ``from_prepared(prepare(x, hypergraph), hypergraph)`` is the layer itself.
+        """
+        check_inputs(x, hypergraph, Hypergraph, self.in_channels)
+        return propagate(_steps(x, hypergraph)[0], x)
+
+    def from_prepared(self, prepared: Tensor, hypergraph: Hypergraph) -> Tensor:
+        """The convolution of the features behind ``prepared``."""
+        return second_step(*_steps(prepared, hypergraph), self.linear, prepared)
+
+
+def _steps(x: Tensor, hypergraph: Hypergraph) -> tuple[Adjacency, Adjacency]:
+    """Both steps in the precision of x, remembered."""
+    dtype = torch.promote_types(x.dtype, torch.float32)
+    return derived(hypergraph, ("hgnnp", dtype), lambda: _operators(with_weights(hypergraph, dtype)))
 
 
 def _operators(hg: Hypergraph) -> tuple[Adjacency, Adjacency]:
