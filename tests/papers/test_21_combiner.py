@@ -14,6 +14,7 @@ from hgraph import patterns
 from hgraph.errors import ArgumentError
 from hgraph.nn import CombinerAttention, SelfAttention, record_attention
 from hgraph.nn.attention import CombinerState
+from hgraph.nn.attention.kmeans import on_sphere
 from hgraph.structure import partitions
 
 PLANS = ("fixed", "logsparse", "vertical", "horizontal", "row_major", "mixture")
@@ -345,6 +346,23 @@ def test_clusters_by_loops(causal, pool):
         torch.testing.assert_close(layer(changed, clusters=moved)[:, :7], before[:, :7], rtol=1e-13, atol=1e-13)
 
 
+def test_clusters_are_learned_from_keys():
+    """Combiner over routing: the nearest centroid of a token's own key, so nothing leaks from later tokens."""
+    layer, x = double(CombinerAttention(8, 2, plan="clusters", num_clusters=3)), numbers(2, 20, 8)
+    layer.router.start_from(on_sphere(layer.key(x).unflatten(-1, (2, 4))))
+    near = layer.router.nearest(on_sphere(layer.key(x).unflatten(-1, (2, 4))))
+    assert near.unique().tolist() == [0, 1, 2]
+    assert torch.equal(layer(x), layer(x, clusters=near))
+    changed = torch.cat([x[:, :11], x[:, 11:] + 1], 1)
+    torch.testing.assert_close(layer(changed)[:, :11], layer(x)[:, :11], rtol=1e-13, atol=1e-13)
+    before = layer.router.centroids.clone()
+    layer(x)
+    assert torch.equal(layer.router.centroids, before)
+    out = layer.train()(x)
+    assert torch.equal(out, layer(x, clusters=near))  # they move after they were asked
+    assert not torch.equal(layer.router.centroids, before)
+
+
 def test_one_cluster_is_full_attention():
     layer, x = double(CombinerAttention(4, 2, plan="clusters", num_clusters=1)), numbers(2, 9, 4)
     full = double(CombinerAttention(4, 2, span=9))
@@ -507,8 +525,10 @@ def test_nothing_of_the_size_of_all_pairs_is_made(plan):
         (lambda: CombinerAttention(8, 2)(numbers(2, 5, 8).float(), mask=torch.ones(2, 4).bool()), r"mask: expected"),
         (lambda: CombinerAttention(8, 2)(torch.zeros(5, 8), clusters=torch.zeros(5).long()), "clusters: expected None"),
         (
-            lambda: CombinerAttention(8, 2, plan="clusters", num_clusters=2)(torch.zeros(5, 8)),
-            "clusters: expected the cluster of each token",
+            lambda: CombinerAttention(8, 2, plan="clusters", num_clusters=2)(
+                torch.zeros(5, 8), clusters=torch.arange(5)
+            ),
+            "clusters: expected numbers below 2, got 4",
         ),
         (
             lambda: CombinerAttention(8, 2, causal=False)(torch.zeros(1, 5, 8), state=CombinerState(5)),

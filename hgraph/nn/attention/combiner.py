@@ -14,6 +14,7 @@ from hgraph.errors import ArgumentError
 from hgraph.nn.attention.combiner_clusters import clustered_attention
 from hgraph.nn.attention.combiner_state import CombinerState
 from hgraph.nn.attention.kinds import SELF
+from hgraph.nn.attention.kmeans import OnlineKMeans, on_sphere
 from hgraph.nn.attention.layer import TokenAttention
 from hgraph.nn.attention.record import note
 from hgraph.nn.attention.regions import Heard, ReadyPartition, Summary, combiner_attention, ready_partition
@@ -48,7 +49,8 @@ class CombinerAttention(TokenAttention):
         dim: features of a token.
         num_heads: H heads.
         plan: ``"fixed"`` segments, ``"logsparse"`` blocks of a binary tree; on a grid ``"vertical"``, ``"horizontal"``,
-            ``"row_major"``; ``"mixture"`` is the mean of vertical and horizontal. ``"clusters"`` are given in the call.
+            ``"row_major"``; ``"mixture"`` is the mean of vertical and horizontal. ``"clusters"`` of
+            keys are learned as routing attention does, by an `OnlineKMeans` that moves in training.
         span: tokens of a segment (fixed); about the root of the length by default.
         columns: of the grid, whose last row may be shorter; about the root of the length by default.
         num_clusters: G, of the plan of clusters.
@@ -69,8 +71,8 @@ class CombinerAttention(TokenAttention):
     Shapes:
         x [..., N, dim] -> [..., N, dim]. In a call ``mask``, boolean [B, N], is False at padding, which hears nobody (0
         before the output projection) and is heard by nobody; ``clusters``, integers [N], [H, N] or [B, H, N] below G,
-        is the cluster of each token; ``state``, a `CombinerState`, makes the tokens the next ones of a sequence;
-        ``head_mask`` [..., N or 1, H] says by which heads a token listens.
+        are clusters of your own in place of the learned ones; ``state``, a `CombinerState`, makes the tokens the next
+        ones of a sequence; ``head_mask`` [..., N or 1, H] says by which heads a token listens.
 
     Source: Ren et al., "Combiner: Full Attention Transformer with Sparse Computation Cost", NeurIPS 2021, sections 3
     and 4. The plan of logsparse in both directions is ours.
@@ -115,7 +117,9 @@ class CombinerAttention(TokenAttention):
             raise ArgumentError("num_clusters", "a number for the plan of clusters, None for others", num_clusters)
         super().__init__(dim, num_heads, causal=causal, bias=bias, out_bias=bias, dropout=dropout)
         self.plan, self.span, self.columns, self.variant = plan, span, columns, variant
-        self.num_clusters = num_clusters
+        self.router = None
+        if num_clusters is not None:
+            self.router = OnlineKMeans(num_heads, num_clusters, self.head_dim)
         self.pool, self.activation, self.row_key, self.size_bias = pool, activation, row_key, size_bias
         own = plan == "row_major"
         if activation == "deepset" and not own:
@@ -184,7 +188,11 @@ class CombinerAttention(TokenAttention):
             out = self._decode(x, state, mask)
         else:
             x = x if mask is None else self._without_padding(x, mask)
-            out, heard = self._attend(x, *self._projected(x), mask, clusters)
+            q, k, v = self._projected(x)
+            found = self._clusters(k, mask, clusters)
+            if self.router is not None and found is not None and self.training and clusters is None:
+                self.router.update(_folded(on_sphere(k)), found)
+            out, heard = self._attend(x, q, k, v, mask, found)
             for part in heard:
                 note(self, part.graph, part.query, part.key, part.lse, None)
         if head_mask is not None:
@@ -196,7 +204,7 @@ class CombinerAttention(TokenAttention):
         self._check(x, x)
         x = x if mask is None else self._without_padding(x, mask)
         q, k, v = self._projected(x)
-        n = x.shape[-2]
+        n, clusters = x.shape[-2], self._clusters(k, mask, clusters)
         each = torch.eye(n, dtype=v.dtype, device=v.device).unsqueeze(1).expand(*v.shape[:-1], n)
         out, _ = self._attend(
             x, q, k, torch.cat([v, each], -1), mask, clusters
@@ -218,38 +226,40 @@ class CombinerAttention(TokenAttention):
         """What each head hears [..., N, H, D_v], and the attentions that it is made of (not of clusters)."""
         heard: list[Heard] = []
         options: dict[str, Any] = {"summary": self._summary(x), "dropout": self.dropout if self.training else 0.0}
-        if self.num_clusters is not None or clusters is not None:
-            clusters = self._checked(clusters, q, mask)
-            flat = (t.reshape(-1, *t.shape[-3:]) for t in (q, k, v))
-            options |= {"num_clusters": self.num_clusters, "causal": self.causal}
-            return clustered_attention(clusters, *flat, **options).view(*q.shape[:-1], -1), heard
+        if self.router is not None and clusters is not None:
+            options |= {"num_clusters": self.router.size.shape[1], "causal": self.causal}
+            out = clustered_attention(clusters, *(_folded(t) for t in (q, k, v)), **options)
+            return out.view(*q.shape[:-1], -1), heard
         made = self._ready_of(x.shape[-2], x.device)
         if mask is not None:
             made = tuple(ready_partition(part.partition.masked(mask)) for part in made)
         options |= {"mask": mask, "heard": heard}
         return _mean([combiner_attention(part, q, k, v, **options).out for part in made]), heard
 
-    def _checked(self, clusters: Tensor | None, q: Tensor, mask: Tensor | None) -> Tensor:
-        """Clusters [B or 1, H or 1, N], those of padding negative."""
-        if clusters is None or self.num_clusters is None:
-            expected = "None, for this plan has none" if self.num_clusters is None else "the cluster of each token"
-            raise ArgumentError("clusters", expected, type(clusters).__name__)
-        n, heads = q.shape[-3:-1]
+    def _clusters(self, k: Tensor, mask: Tensor | None, clusters: Tensor | None) -> Tensor | None:
+        """The clusters [B or 1, H or 1, N] of a call, those of padding negative; None where the plan has none."""
+        if self.router is None:
+            if clusters is not None:
+                raise ArgumentError("clusters", "None, for this plan has none", type(clusters).__name__)
+            return None
+        count, heads, n = self.router.size.shape[1], *k.shape[-2:-4:-1]
+        if clusters is None:
+            clusters = self.router.nearest(_folded(on_sphere(k)))
         shape = (1,) * (3 - clusters.dim()) + tuple(clusters.shape)
-        sizes = ((1, q.shape[:-3].numel()), (1, heads), (n,))
+        sizes = ((1, k.shape[:-3].numel()), (1, heads), (n,))
         if (
             clusters.is_floating_point()
             or len(shape) != 3
             or any(a not in b for a, b in zip(shape, sizes, strict=True))
         ):
             raise ArgumentError("clusters", f"integers [N], [H, N] or [B, H, N], N = {n}", list(clusters.shape))
-        if clusters.numel() and int(clusters.max()) >= self.num_clusters:
-            raise ArgumentError("clusters", f"numbers below {self.num_clusters}", int(clusters.max()))
+        if clusters.numel() and int(clusters.max()) >= count:
+            raise ArgumentError("clusters", f"numbers below {count}", int(clusters.max()))
         clusters = clusters.view(shape).long()
         return clusters if mask is None else torch.where(mask.unsqueeze(1), clusters, -1)
 
     def _decode(self, x: Tensor, state: CombinerState, mask: Tensor | None) -> Tensor:
-        if not self.causal or mask is not None or self.num_clusters is not None:
+        if not self.causal or mask is not None or self.router is not None:
             raise ArgumentError("state", "None, but for causal plans of positions without a mask", "a state")
         outs = state.step(
             self.partitions_of, (x.unsqueeze(-2), *self._projected(x)), lambda x: self._summary(x.squeeze(-2))
@@ -278,3 +288,8 @@ class CombinerAttention(TokenAttention):
 
 def _mean(outs: list[Tensor]) -> Tensor:
     return outs[0] if len(outs) == 1 else torch.stack(outs).mean(0)
+
+
+def _folded(x: Tensor) -> Tensor:
+    """[B, N, H, D] of [..., N, H, D]."""
+    return x.reshape(-1, *x.shape[-3:])
