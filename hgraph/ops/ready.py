@@ -27,11 +27,6 @@ class Ready(NamedTuple):
     order: Tensor | None = None
     place: Tensor | None = None
 
-    def to(self, device: torch.device | str) -> Ready:
-        """The same on another device."""
-        order, place = (None if x is None else x.to(device) for x in self[1:])
-        return Ready(self.edges.to(device), order, place)
-
 
 def ready(graph: TokenGraph) -> Ready:
     """The form that is quickest: edges that lie far apart one by one, others as tiles."""

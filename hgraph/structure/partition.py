@@ -69,7 +69,7 @@ class Regions:
 
     def masked(self, mask: Tensor) -> Regions:
         """Regions of the tokens alone that a mask [B, N] marks, heard by them alone; an empty region is not heard."""
-        members = _masked(self.members, torch.ones(len(mask), self.num_regions, dtype=torch.bool), mask)
+        members = _masked(self.members, mask.new_ones(len(mask), self.num_regions), mask)
         return Regions(members, _masked(self.heard, mask, members.degree()[:, 0] > 0), self.layout)
 
     def to(self, device: torch.device | str) -> Regions:

@@ -129,7 +129,7 @@ class CombinerAttention(TokenAttention):
             self.row_out = nn.Linear(dim, dim, bias=False)
             self.row_norm = nn.LayerNorm(dim)
             self.row_project = nn.Linear(dim, dim, bias=False)
-        self._ready: dict[int, tuple[ReadyPartition, ...]] = {}
+        self._ready: dict[tuple[int, torch.device], tuple[ReadyPartition, ...]] = {}
 
     def extra_repr(self) -> str:
         """The sizes and the plan."""
@@ -165,11 +165,12 @@ class CombinerAttention(TokenAttention):
 
     def _ready_of(self, n: int, device: torch.device) -> tuple[ReadyPartition, ...]:
         """Made once a length."""
-        if n not in self._ready:
+        key = (n, device)
+        if key not in self._ready:
             if len(self._ready) >= _LENGTHS_KEPT:
                 self._ready.pop(next(iter(self._ready)))
-            self._ready[n] = tuple(ready_partition(p.to(device)) for p in self.partitions_of(n))
-        return self._ready[n]
+            self._ready[key] = tuple(ready_partition(p.to(device)) for p in self.partitions_of(n))
+        return self._ready[key]
 
     # ------------------------------------------------------------------ attention
 
@@ -206,9 +207,8 @@ class CombinerAttention(TokenAttention):
         q, k, v = self._projected(x)
         n, clusters = x.shape[-2], self._clusters(k, mask, clusters)
         each = torch.eye(n, dtype=v.dtype, device=v.device).unsqueeze(1).expand(*v.shape[:-1], n)
-        out, _ = self._attend(
-            x, q, k, torch.cat([v, each], -1), mask, clusters
-        )  # values ride along: row_major's keys need them
+        both = torch.cat([v, each], -1)  # the values ride along: keys of row_major are made of what they give
+        out, _ = self._attend(x, q, k, both, mask, clusters)
         return out[..., self.head_dim :].transpose(-2, -3)
 
     def _without_padding(self, x: Tensor, mask: Tensor) -> Tensor:

@@ -52,13 +52,12 @@ class ReadyPartition(NamedTuple):
 
 
 class Heard(NamedTuple):
-    """One of the attentions that were merged, or that made a region's value: for records."""
+    """One of the attentions that made a region's value, or, with the joint lse, that were merged: for records."""
 
     graph: TokenGraph
     query: Tensor
     key: Tensor
     lse: Tensor
-    local: bool
 
 
 def ready_partition(partition: Partition) -> ReadyPartition:
@@ -94,7 +93,7 @@ def combiner_attention(
         summary: how regions are summed up; by default the maximum of queries and keys.
         dropout: of the shares of tokens, direct and within regions.
         mask: boolean [B, N] that the partition was masked with (`Partition.masked`), or None.
-        heard: a list that the attentions taken are appended to.
+        heard: a list that the attentions are appended to, those within regions first.
 
     Returns:
         `AttendResult` ``(out [..., N, H, D_v], lse [..., N, H])``, the log of :math:`Z_i`.
@@ -111,7 +110,7 @@ def combiner_attention(
     for regions, members, hearers in zip(made.partition.regions, made.members, made.heard, strict=True):
         query, key, local = summed_up(regions, members, q, k, v, summary, dropout=dropout, mask=mask)
         if heard is not None:
-            heard.append(Heard(regions.members, query, k, local.lse, True))
+            heard.append(Heard(regions.members, query, k, local.lse))
         own = q
         if summary.size_bias:
             own, key = with_sizes(q, key, regions.sizes)
@@ -119,7 +118,7 @@ def combiner_attention(
         pairs.append((regions.heard, own, key))
     result = functools.reduce(merge, parts)
     if heard is not None:
-        heard += [Heard(*pair, result.lse, False) for pair in pairs]
+        heard += [Heard(*pair, result.lse) for pair in pairs]
     return result
 
 
