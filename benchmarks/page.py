@@ -85,6 +85,14 @@ the step between 100 k and 1 M edges is where the features leave the cache.
 ![time and memory over the number of edges](results/growth.png)
 """
 
+_COMBINER = """
+## Combiner against full attention
+
+4 heads of 64, causal, a process a point: time of a forward, peak memory of a forward and a backward above the inputs.
+Fixed segments and grids have the root of the tokens for their side. Useful work is 4 D operations an edge and head.
+
+"""
+
 
 def read(name: str) -> Rows:
     path = records.RESULTS / f"{name}.csv"
@@ -101,6 +109,8 @@ def page() -> str:
     parts += [_ALLOCATOR, _under_huge_pages(), _LOCALITY, _cases(read("locality"))]
     if rows := read("growth"):
         parts += [_GROWTH, _growth(rows)]
+    if rows := read("combiner"):
+        parts += [_COMBINER, _picture("combiner"), _by_tokens(rows)]
     if rows := [row for name in ("ops", "models") for row in read(f"{name}-2-threads")]:
         busy = max(float(row["load"]) for row in rows)
         parts.append(
@@ -233,6 +243,16 @@ def _growth(rows: Rows) -> str:
             edges = int(row["method"].split()[0])
             cells.append(f"{figures(float(row['min']) / edges * 1e6)} {row['unit'].split()[0]}")
         lines.append(f"| {case} | {' | '.join(cells)} |")
+    return "\n".join(lines) + "\n"
+
+
+def _by_tokens(rows: Rows) -> str:
+    sizes = list(dict.fromkeys(row["method"] for row in rows))
+    lines = [f"| | {' | '.join(sizes)} | |", "|---|" + "---:|" * len(sizes) + "---|"]
+    for case in dict.fromkeys(row["case"] for row in rows):
+        own = {row["method"]: row for row in rows if row["case"] == case}
+        cells = [f"{figures(float(own[n]['min']))} {own[n]['unit'].split()[0]}" if n in own else "" for n in sizes]
+        lines.append(f"| {case} | {' | '.join(cells)} | {next(iter(own.values()))['note']} |")
     return "\n".join(lines) + "\n"
 
 
