@@ -16,6 +16,7 @@ from hgraph.errors import ArgumentTypeError, DataError
 from hgraph.structure import _coo
 from hgraph.structure.adjacency import Adjacency
 from hgraph.structure.base import Structure
+from hgraph.structure.blocks import CAUSAL, BlockAdjacency
 from hgraph.structure.graph import Graph
 from hgraph.structure.hypergraph import Hypergraph
 from hgraph.structure.interactions import Interactions, TripleSplit
@@ -103,8 +104,21 @@ def _parts(structure: Structure) -> dict[str, Tensor]:
     if isinstance(structure, TokenGraph):
         names = ("indptr", "start", "stop", "extent", "order")
         return {name: getattr(structure, name) for name in names if getattr(structure, name) is not None}
-    kinds = "an Adjacency, Graph, Hypergraph, KnowledgeGraph, SoftAdjacency, SoftHypergraph or TokenGraph"
+    if isinstance(structure, BlockAdjacency):
+        return _block_parts(structure)
+    kinds = "an Adjacency, BlockAdjacency, Graph, Hypergraph, KnowledgeGraph, Soft..., or TokenGraph"
     raise ArgumentTypeError("structure", kinds, type(structure).__name__)
+
+
+_LISTS = ("index", "rule", "count", "row")
+
+
+def _block_parts(tiles: BlockAdjacency) -> dict[str, Tensor]:
+    """The lists of tiles, the masks that all share, and of a transpose only that it was there: it is made anew."""
+    parts = {"mask": tiles.mask, "extent": tiles.extent} | {name: getattr(tiles, name) for name in _LISTS}
+    if tiles.wide is not None:
+        parts |= {f"wide.{name}": getattr(tiles.wide, name) for name in _LISTS}
+    return parts if tiles.t_count is None else parts | {"t_count": tiles.t_count}
 
 
 _NAMES = ("node_names", "relation_names", "type_names")
@@ -129,6 +143,8 @@ def _rebuild(header: dict[str, Any], tensors: dict[str, Tensor]) -> Structure:
         return _soft_hypergraph(tensors)
     if header["type"] == "TokenGraph":
         return _token_graph(tensors)
+    if header["type"] == "BlockAdjacency":
+        return _block_adjacency(tensors)
     if header["type"] in ("Interactions", "TripleSplit"):
         return _divided(header["type"], tensors)
     if header["type"] not in ("Adjacency", "Graph", "Hypergraph", "KnowledgeGraph"):
@@ -243,6 +259,49 @@ def _token_graph(tensors: dict[str, Tensor]) -> TokenGraph:
     if not torch.equal(graph.indptr, indptr):
         raise DataError("the runs are not sorted or overlap")
     return graph
+
+
+def _block_adjacency(tensors: dict[str, Tensor]) -> BlockAdjacency:
+    """The tiles of a file, or an error where its tensors contradict each other."""
+    mask, extent = tensors["mask"], tensors["extent"]
+    if extent.dim() != 3 or extent.shape[2] or mask.dim() != 3 or mask.dtype != torch.uint8 or not mask.shape[1]:
+        raise DataError("mask or extent has another shape")
+    if mask.shape[2] != -(-mask.shape[1] // 8):
+        raise DataError("the masks are not packed rows of their tiles")
+    tiles = _tile_lists(tensors, "", mask, extent)
+    if "wide.index" in tensors:
+        wide = _tile_lists(tensors, "wide.", mask, extent)
+        if bool(torch.isin(tiles.row, wide.row).any()) or tiles.index.shape[:2] != wide.index.shape[:2]:
+            raise DataError("wide lists tile rows of its own, of as many heads and examples")
+        tiles = dataclasses.replace(tiles, wide=wide)
+    if "t_count" not in tensors:
+        return tiles
+    if tensors["t_count"].shape != (*tiles.index.shape[:2], -(-tiles.num_sources // tiles.block)):
+        raise DataError("t_count does not count the tiles of sources")
+    tiles = tiles.with_transpose()
+    if tiles.t_count is None or not torch.equal(tiles.t_count, tensors["t_count"]):
+        raise DataError("t_count does not count the tiles")
+    return tiles
+
+
+def _tile_lists(tensors: dict[str, Tensor], prefix: str, mask: Tensor, extent: Tensor) -> BlockAdjacency:
+    """index, rule, count and row, which must be such as `BlockAdjacency` says."""
+    index, rule, count, row = lists = [tensors[prefix + name] for name in _LISTS]
+    rows, columns = (-(-size // mask.shape[1]) for size in extent.shape[:2])
+    if any(t.dtype != torch.int32 for t in lists) or index.dim() != 4 or row.shape != index.shape[2:3]:
+        raise DataError("the lists of tiles are not int32 [B, H, R, K]")
+    if rule.shape != index.shape or count.shape != index.shape[:3] or 0 in index.shape[:2]:
+        raise DataError("index, rule and count are of different sizes")
+    if bool((row.diff() <= 0).any()) or bool(((row < 0) | (row >= rows)).any()):
+        raise DataError("the tile rows do not ascend")
+    used = torch.arange(index.shape[3]) < count.unsqueeze(3)
+    if bool(((count < 0) | (count > index.shape[3])).any()) or bool(((index < 0) | (used & (index >= columns))).any()):
+        raise DataError("tiles out of range")
+    if bool((used[..., 1:] & (index[..., 1:] <= index[..., :-1])).any()) or bool(index[~used].any()):
+        raise DataError("the tiles of a row do not ascend")
+    if bool(((rule < CAUSAL) | (rule >= len(mask)))[used].any()):
+        raise DataError("a rule names no mask")
+    return BlockAdjacency(index, rule, count, row, mask, extent)
 
 
 def _adjacency(tensors: dict[str, Tensor]) -> Adjacency:

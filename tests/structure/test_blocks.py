@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import json
+
 import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from safetensors.torch import save_file
 
+import hgraph
 from hgraph import BlockAdjacency, patterns
-from hgraph.errors import ArgumentError, ArgumentTypeError
+from hgraph.errors import ArgumentError, ArgumentTypeError, DataError
+from hgraph.structure import io
 from hgraph.structure.blocks import CAUSAL, FULL, packed, unpacked
 
 SELECTED = torch.tensor([[0, 0, 0], [1, 0, 0], [2, 0, 1]])  # three tile rows
@@ -128,3 +133,69 @@ def test_wrong_lists_are_answered(index, options, error, message):
     options = {"block": 4, "num_targets": 10, "num_sources": 11} | options
     with pytest.raises(error, match=message):
         BlockAdjacency.from_index(index, **options)
+
+
+# ---------------------------------------------------------------------- files
+
+
+FAR = patterns.sliding_window(300, 5) | patterns.global_tokens(300, [7])
+KEPT = {
+    "window": patterns.sliding_window(70, 9, causal=True).tiles(16),
+    "rows far above the median": FAR.tiles(16),
+    "by head, turned": patterns.sink_band(40, [4, 9], sink=2, block=2).tiles(8).with_transpose(),
+    "wide, turned": FAR.tiles(16).with_transpose(),
+    "by token": patterns.power(9).tiles(1),
+    "nobody": patterns.none(5, 6).tiles(4),
+    "no targets": patterns.full(0, 3).tiles(4),
+}
+
+
+@pytest.mark.parametrize("name", KEPT)
+def test_tiles_come_back_from_a_file(name, tmp_path):
+    KEPT[name].save(tmp_path / "tiles")
+    again = hgraph.load(tmp_path / "tiles")
+    assert again.equal(KEPT[name])
+    for mine, other in zip(KEPT[name].tensors(), again.tensors(), strict=True):
+        assert mine.dtype == other.dtype
+        assert torch.equal(mine, other)
+
+
+WIDE = io._parts(KEPT["wide, turned"])
+
+
+@pytest.mark.parametrize(
+    "changed",
+    [
+        {"index": WIDE["index"] + 99},
+        {"index": WIDE["index"] - 1},
+        {"index": WIDE["index"].flip(3)},
+        {"index": WIDE["index"].long()},
+        {"index": WIDE["index"][0]},
+        {"index": None},
+        {"rule": WIDE["rule"] - 5},
+        {"rule": WIDE["rule"].clamp(min=0) + len(WIDE["mask"])},
+        {"rule": WIDE["rule"][..., :-1]},
+        {"count": WIDE["count"] + 9},
+        {"count": WIDE["count"] - 9},
+        {"count": WIDE["count"][..., :-1]},
+        {"row": WIDE["row"].flip(0)},
+        {"row": WIDE["row"] + 99},
+        {"row": WIDE["row"][:-1]},
+        {"mask": WIDE["mask"].int()},
+        {"mask": WIDE["mask"][:, :, :-1]},
+        {"mask": WIDE["mask"][:, :0]},
+        {"extent": torch.empty(300, 0)},
+        {"extent": torch.empty(30, 30, 0)},
+        {"extent": torch.empty(2**31, 2**31, 0)},
+        {"wide.row": WIDE["row"][: len(WIDE["wide.row"])]},
+        {"wide.rule": None},
+        {"t_count": WIDE["t_count"] + 1},
+        {"t_count": WIDE["t_count"][..., :-1]},
+    ],
+    ids=lambda changed: next(iter(changed)),
+)
+def test_contradicting_tiles_are_refused(changed, tmp_path):
+    tensors = {k: t.clone() for k, t in (WIDE | changed).items() if t is not None}
+    save_file(tensors, tmp_path / "a", metadata={"hgraph": json.dumps({"type": "BlockAdjacency", "version": 1})})
+    with pytest.raises(DataError, match="damaged"):
+        hgraph.load(tmp_path / "a")
