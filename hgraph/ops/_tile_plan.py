@@ -14,20 +14,25 @@ import torch
 from torch import Tensor
 from torch.utils.weak import WeakTensorKeyDictionary
 
+from hgraph.structure import TokenGraph
 from hgraph.structure.blocks import CAUSAL, FULL, BlockAdjacency
 
 __all__ = [
+    "FEW",
     "SMALL",
     "Plan",
     "Segment",
     "Step",
     "additive",
+    "block_of",
     "is_diagonal",
     "is_gathered",
+    "is_graph",
     "part_size",
     "plan_of",
     "structure_of",
     "tensors_of",
+    "tiles_of",
 ]
 
 SMALL = 32  # tiles of fewer tokens are gathered, many rows at once
@@ -81,12 +86,30 @@ def additive(meets: Tensor, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
     return more.masked_fill_(~meets, float("-inf")), ~meets.any(-1)
 
 
+# Tokens a tile, and how fast a tile of that size goes (GFLOP/s of one thread; only their ratios count).
+_RATES = {64: 38.0, 128: 66.0, 256: 78.0}
+FEW = 8  # targets that are gathered token by token, as those of a decode step
+
+
+def block_of(graph: TokenGraph) -> int:
+    """The tile size that takes the least time: large ones are quicker a pair, small ones visit fewer pairs."""
+    if graph.num_targets <= FEW:
+        return 1
+    sizes = [b for b in _RATES if b == 64 or b <= max(graph.num_targets, graph.num_sources)]
+    return min(sizes, key=lambda b: graph.num_tiles(b) * b * b / _RATES[b])
+
+
 # Beside the structure's own tensor, whose life it shares.
 _PLANS = WeakTensorKeyDictionary()
 
 
-def tensors_of(tiles: BlockAdjacency) -> list[Tensor]:
-    """A structure as the list of tensors that operators take; with the transpose if it is there."""
+def tensors_of(tiles: BlockAdjacency | TokenGraph) -> list[Tensor]:
+    """A structure as the list of tensors that operators take; with the transpose if it is there.
+
+    Of a token graph these are its four: an operator that is given them finds the tiles when it runs.
+    """
+    if isinstance(tiles, TokenGraph):
+        return [tiles.indptr, tiles.start, tiles.stop, tiles.extent]
     flat = [tiles.mask, tiles.extent]
     parts = tiles.parts()
     turned = all(part.t_index is not None for part in parts)
@@ -102,8 +125,16 @@ def part_size(flat: Sequence[Tensor]) -> int:
     return 7 if (len(flat) - 2) % 7 == 0 else 4
 
 
+def is_graph(flat: Sequence[Tensor]) -> bool:
+    """Whether such a list is a token graph's."""
+    return len(flat) == 4
+
+
 def structure_of(flat: Sequence[Tensor]) -> BlockAdjacency:
     """The structure of such a list."""
+    if is_graph(flat):
+        graph = TokenGraph(*flat)  # along its order, which is the caller's to undo
+        return graph.tiles(block_of(graph))
     each = part_size(flat)
     mask, extent, index, rule, count, row, *rest = flat
     rest = rest[each - 4 :]
@@ -127,6 +158,11 @@ def plan_of(flat: Sequence[Tensor], queries: int = 1, keys: int = 1) -> Plan:
 def is_gathered(part: BlockAdjacency, queries: int = 1) -> bool:
     """Whether many rows make a step: small tiles, and masks that few tiles share, those of content, read once."""
     return part.block * queries < SMALL or 2 * len(part.mask) > max(int(part.count.sum()), 16)
+
+
+def tiles_of(flat: list[Tensor]) -> list[Tensor]:
+    """The list of a structure's tiles, which of a token graph are found once."""
+    return tensors_of(plan_of(flat).tiles) if is_graph(flat) else flat
 
 
 def _steps(part: BlockAdjacency, queries: int, keys: int) -> Iterator[Step]:

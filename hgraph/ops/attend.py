@@ -100,6 +100,7 @@ def attend(
         if (
             isinstance(adj, TokenGraph)
             and isinstance(score, Dot)
+            and not torch.compiler.is_compiling()
             and derived(adj, "scattered", lambda: is_scattered(adj))
         ):
             return attend(

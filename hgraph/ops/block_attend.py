@@ -61,8 +61,22 @@ from hgraph.ops.register import OperatorFunction, register
 __all__ = ["attended", "block_attend", "flows", "is_fused"]
 
 _INF = float("inf")
-_fused = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu
-_fused_grads = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu_backward
+_FLASH = "_scaled_dot_product_flash_attention_for_cpu"
+_CALLED = ["query", "key", "value"], ["dropout_p", "is_causal", "attn_mask", "scale"]
+
+
+def _private(name: str, arguments: list[str], returned: int) -> Any:
+    """An operator that torch does not promise to keep; None where it is not there or has changed."""
+    operator = getattr(getattr(torch.ops.aten, name, None), "default", None)
+    if operator is None:
+        return None
+    schema = operator._schema
+    same = [a.name for a in schema.arguments] == arguments and len(schema.returns) == returned
+    return operator if same else None
+
+
+_fused = _private(_FLASH, [*_CALLED[0], *_CALLED[1]], 2)
+_fused_grads = _private(f"{_FLASH}_backward", ["grad_out", *_CALLED[0], "out", "logsumexp", *_CALLED[1]], 3)
 
 
 # ---------------------------------------------------------------------- forward
@@ -108,6 +122,8 @@ def _attended(at: Place, segment: Segment, q: Tensor) -> tuple[Tensor, Tensor]:
 
 def is_fused(given: Given) -> bool:
     """Whether torch's kernel serves: it knows CPUs alone, no dropout, and one width for keys and values."""
+    if _fused is None or _fused_grads is None:
+        return False
     return given.q.is_cpu and given.seed is None and given.q.shape[3] == given.v.shape[3] > 0
 
 

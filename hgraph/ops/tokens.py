@@ -10,7 +10,7 @@ from torch import Tensor
 
 from hgraph.errors import ArgumentError, ArgumentTypeError
 from hgraph.ops import _check
-from hgraph.ops._tile_plan import tensors_of
+from hgraph.ops._tile_plan import FEW, block_of, tensors_of
 from hgraph.ops.backend import current_backend
 from hgraph.ops.block_attend import block_attend
 from hgraph.ops.edge import Dot
@@ -80,12 +80,15 @@ def attend_tokens(
         q, k, v = (x.index_select(-3, order) for x in (q, k, v))
         if table is not None:
             target_place, source_place = (p[order] for p in (target_place, source_place) if p is not None)
-    tiles = _tiles(graph, q, k, v) if isinstance(graph, TokenGraph) else graph
+    # A compiler cannot count tiles: there the operator is given the runs, and finds the tiles when it runs.
+    tiles: TokenGraph | BlockAdjacency = graph
+    if isinstance(graph, TokenGraph) and not torch.compiler.is_compiling():
+        tiles = _tiles(graph, q, k, v)
     seed = draw_seed(generator, q.device) if dropout > 0 else None
     scale = q.shape[-1] ** -0.5 if scale is None else scale
     flat = [x.flatten(0, -4) if batch else x.unsqueeze(0) for x in (q, k, v)]
     plain = order is None and table is None and seed is None
-    if plain and head_mask is not None and is_skipping(tiles, head_mask):
+    if plain and head_mask is not None and isinstance(tiles, BlockAdjacency) and is_skipping(tiles, head_mask):
         listens = head_mask.expand(*batch, graph.num_targets, heads).reshape(flat[0].shape[:3])
         out, lse = attend_receivers(tiles, flat[0], flat[1], flat[2], listens, float(scale))
     else:
@@ -103,28 +106,17 @@ def _tiles(graph: TokenGraph, *inputs: Tensor) -> BlockAdjacency:
     """The graph's tiles; where a GPU's backward pass will read the transpose, with it."""
     block = block_of(graph)
     wanted = torch.is_grad_enabled() and any(x.requires_grad for x in inputs)
-    if not wanted or torch.compiler.is_compiling() or current_backend(inputs[0].device) != "triton":
+    if not wanted or current_backend(inputs[0].device) != "triton":
         return graph.tiles(block)
     return derived(graph, ("transposed tiles", block), lambda: graph.tiles(block).with_transpose())
 
 
-# Tokens a tile, and how fast a tile of that size goes (GFLOP/s of one thread; only their ratios count).
-_RATES = {64: 38.0, 128: 66.0, 256: 78.0}
-_FEW = 8  # targets that are gathered token by token, as those of a decode step
 _SCATTERED = 32  # an edge on its own costs about as much as so many pairs of a tile
-
-
-def block_of(graph: TokenGraph) -> int:
-    """The tile size that takes the least time: large ones are quicker a pair, small ones visit fewer pairs."""
-    if graph.num_targets <= _FEW:
-        return 1
-    sizes = [b for b in _RATES if b == 64 or b <= max(graph.num_targets, graph.num_sources)]
-    return min(sizes, key=lambda b: graph.num_tiles(b) * b * b / _RATES[b])
 
 
 def is_scattered(graph: TokenGraph) -> bool:
     """Whether edges lie so far apart that they are quicker one by one than in tiles."""
-    if graph.batch * graph.heads != 1 or graph.num_targets <= _FEW:
+    if graph.batch * graph.heads != 1 or graph.num_targets <= FEW:
         return False
     block = block_of(graph)
     return graph.num_edges * _SCATTERED < graph.num_tiles(block) * block * block

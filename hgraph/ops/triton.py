@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from hgraph.ops._tile_plan import part_size
+from hgraph.ops._tile_plan import part_size, tiles_of
 from hgraph.ops.affine import Segments, chunks
 from hgraph.ops.linear import Rows, stacked, widened
 
@@ -184,6 +184,7 @@ def _tile_parts(tiles: list[Tensor]) -> Any:
 def _block_attend(tiles: list[Tensor], *arguments: Any) -> Any:
     from hgraph.kernels.block_attend import Inputs, block_attend, serves
 
+    tiles = tiles_of(tiles)
     given = Inputs(*arguments)
     if not _served(*given[:4]) or not serves(tiles[0].shape[1], given):
         return NotImplemented
@@ -194,6 +195,7 @@ def _block_attend_grads(tiles: list[Tensor], *arguments: Any) -> Any:
     from hgraph.kernels.block_attend import Inputs, serves
     from hgraph.kernels.block_attend_grads import block_attend_grads
 
+    tiles = tiles_of(tiles)
     given, (out, lse, delta, grad, direct, of_table) = Inputs(*arguments[:9]), arguments[9:]
     if not _served(*given[:4]) or not serves(tiles[0].shape[1], given):
         return NotImplemented
