@@ -47,7 +47,18 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from hgraph.ops.linear import Rows, at_source, at_target, row_sum, sddmm, spmm, spmm_kernel, transpose, widened
+from hgraph.ops.linear import (
+    Rows,
+    at_source,
+    at_target,
+    row_dots,
+    row_sum,
+    sddmm,
+    spmm,
+    spmm_kernel,
+    transpose,
+    widened,
+)
 from hgraph.ops.random import kept
 from hgraph.ops.register import OperatorFunction, register
 from hgraph.ops.softmax import exponentials
@@ -197,7 +208,8 @@ class _Attend(OperatorFunction):
     @staticmethod
     def backward(ctx: Any, grad: Tensor, grad_lse: Tensor) -> tuple[Tensor | None, ...]:
         *adj, q, k, v, bias, seed, out, lse = ctx.saved_tensors
-        delta = (widened(grad) * out).sum(-1).to(lse.dtype) - grad_lse
+        dots = row_dots(widened(grad).flatten(1), widened(out).flatten(1), lse.shape[1])
+        delta = dots.to(lse.dtype) - grad_lse
         compute = _grads if torch.is_grad_enabled() else attend_grads
         dropout, scale, slope = ctx.numbers
         grads = compute(adj, q, k, v, bias, seed, dropout, scale, slope, lse, delta, grad)
