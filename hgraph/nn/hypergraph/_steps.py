@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from hgraph.ops import propagate
@@ -23,8 +25,8 @@ def two_steps(gather: Adjacency, scatter: Adjacency, linear: nn.Linear, x: Tenso
 
 def second_step(gather: Adjacency, scatter: Adjacency, linear: nn.Linear, gathered: Tensor) -> Tensor:
     """`two_steps` from the sums G X [M, F] on."""
-    y = linear(gathered)
+    y = F.linear(gathered, linear.weight)
     if linear.bias is not None:
-        less = derived(gather, "less than one", lambda: 1 - gather.target_degree())
-        y = y - (less.unsqueeze(-1) * linear.bias).to(y.dtype)
+        ones = derived(gather, "of ones", lambda: gather.target_degree().unsqueeze(-1))
+        y = torch.addcmul(y, ones.to(y.dtype), linear.bias.to(y.dtype))
     return propagate(scatter, y)
