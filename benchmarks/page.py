@@ -39,7 +39,8 @@ has never been run on a GPU.
 **Cases**, all seeded: *hyper64*, 20,000 x 50,000 with 490 k edges, F = 64; *arxiv128*, the size of ogbn-arxiv
 (169,343 vertices, 1.43 M edges with loops, power law, random numbers), F = 128; *big64*, 500,000 x 1,000,000 with
 4.78 M edges, F = 64; *cora16*, the size of Cora, F = 16. *HGNN 50k*: 50,000 vertices, 20,000 hyperedges, 64-64-16.
-*GCN Cora*: 1433-16-7; *GCN arxiv*: 128-128-40; *GAT*: 8 heads of 8, then one.
+*GCN Cora*: 1433-16-7; *GCN arxiv*: 128-128-40; *GAT*: 8 heads of 8, then one. *A x kept*: features that stay, of which
+`layer.prepare(x, structure)` made once, before the clock starts, what no parameter changes.
 
 **Limits.** A sum cannot be faster than the *pure gather* of the rows it reads; *C++ loop* is a plain row loop
 (`reference.cpp`); *MLP only* is the network without its structure. Shared memory moves single ratios by up to 1.4
