@@ -239,7 +239,9 @@ MUTATIONS = [
         "keep = adj.indices == adj.indices",
         STRUCTURE,
     ),
-    Mutation("groups: share of the group dropped", GROUPS, "* share.unsqueeze(-1)", "", "tests/ops/test_groups.py"),
+    Mutation(
+        "groups: share of the group dropped", GROUPS, "(share / whole)", "(1 / whole)", "tests/ops/test_groups.py"
+    ),
     Mutation(
         "groups: mean within the group not taken off",
         GROUPS,
@@ -255,7 +257,7 @@ MUTATIONS = [
         GROUPS,
         "row.unsqueeze(2) * each + torch.arange(each, device=like.device)",
         "row.unsqueeze(2) * each + 0 * torch.arange(each, device=like.device)",
-        LANDMARK_TESTS,
+        "tests/ops/test_groups.py",
     ),
     Mutation(
         "landmark: landmarks heard within their blocks",

@@ -13,6 +13,7 @@ from hgraph import BlockAdjacency, attend, attend_groups, merge, patterns
 from hgraph.errors import ArgumentError, ArgumentTypeError
 from hgraph.ops import AttendResult
 from hgraph.ops import group_attend as operators
+from hgraph.ops.random import draw_seed, kept
 
 H, D = 4, 6
 GRAPHS = {
@@ -116,6 +117,20 @@ def test_groups_a_few_at_a_time(monkeypatch):
     parts = attend_groups(graph, *leaves, dropout=0.3, generator=torch.Generator().manual_seed(1))
     close(parts, whole)
     close(torch.autograd.grad(parts.out.square().sum(), leaves), grads)
+
+
+def test_dropout_is_drawn_by_counter():
+    """Number (((b R + r) Q + t) G + c) H + h decides about the share of one group for one query and head."""
+    graph = patterns.full(3, 5)
+    q, handle, k, v = inputs(graph)
+    keep = kept(draw_seed(torch.Generator().manual_seed(1), q.device), torch.zeros(2, 3, 3, 5, H, dtype=q.dtype), 0.4)
+    group = [x.repeat_interleave(2, -2) for x in (handle, k, v)]
+    share = torch.einsum("brthd,bchd->brtch", q, group[0]).div(D**0.5).softmax(3)
+    inner = torch.einsum("brthd,bcphd->brtchp", q, group[1]).div(D**0.5).softmax(-1)
+    expected = torch.einsum("brtch,brtchp,bcphv->brthv", share * keep, inner, group[2])
+    drawn = attend_groups(graph, q, handle, k, v, dropout=0.4, generator=torch.Generator().manual_seed(1))
+    torch.testing.assert_close(drawn.out, expected, rtol=1e-12, atol=1e-12)
+    torch.testing.assert_close(drawn.lse, attend_groups(graph, q, handle, k, v).lse)
 
 
 def test_dropout_does_not_depend_on_the_tiles():

@@ -264,9 +264,9 @@ def recalled_by_loops(layer, chunks, state):
         (3, 9, "max_over_tokens", "true"),
     ],
 )
-def test_retrieval_is_the_loops(topk, most, select, positions):
+@pytest.mark.parametrize("cuts", [[0, 7, 8, 9, 16, 22, 23, 27], [0, 19, 27]], ids=["steps", "more at once than kept"])
+def test_retrieval_is_the_loops(topk, most, select, positions, cuts):
     layer, x = layer_of(block=2, rotary=20.0), numbers(27, 8, seed=3)
-    cuts = [0, 7, 8, 9, 16, 22, 23, 27]
     chunks = [x[a:b] for a, b in itertools.pairwise(cuts)]
     state = LandmarkState(most, topk, select=select, positions=positions)
     found = torch.cat([layer(chunk, state=state) for chunk in chunks])
