@@ -15,7 +15,7 @@ from hgraph.nn.attention import (
     supported_kinds,
 )
 from hgraph.nn.aux import aux_losses
-from hgraph.nn.graph import GATConv, GCNConv, RGCNConv
+from hgraph.nn.graph import GATConv, GCNConv, HANConv, HGTConv, RGCNConv
 from hgraph.nn.hypergraph import HGNNConv, HGNNPConv, SoftHGNN, SoftHGNNSeS, SoftHyperedges
 from hgraph.nn.recommend import KGATConv, kg_attention, project, relation_laplacian, transr_energy
 from hgraph.nn.vision import (
@@ -48,8 +48,10 @@ __all__ = [
     "FullPAD",
     "GATConv",
     "GCNConv",
+    "HANConv",
     "HGNNConv",
     "HGNNPConv",
+    "HGTConv",
     "HyperACE",
     "KGATConv",
     "LandmarkAttention",

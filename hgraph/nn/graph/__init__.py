@@ -2,6 +2,8 @@
 
 from hgraph.nn.graph.gat import GATConv
 from hgraph.nn.graph.gcn import GCNConv
+from hgraph.nn.graph.han import HANConv
+from hgraph.nn.graph.hgt import HGTConv
 from hgraph.nn.graph.rgcn import RGCNConv
 
-__all__ = ["GATConv", "GCNConv", "RGCNConv"]
+__all__ = ["GATConv", "GCNConv", "HANConv", "HGTConv", "RGCNConv"]
