@@ -95,6 +95,28 @@ def test_kgat_begins_from_what_bprmf_learned(shop):
     assert "--l2 0.5 --pretrain bprmf" in json.loads((shop.parent / "kgat" / "config.json").read_text())["command"]
 
 
+def test_tuning_a_recommender(shop):
+    pytest.importorskip("optuna")
+    space = "lr=log:0.01:0.1,hidden=choice:4:8"
+    words = ("tune", "shop", "--model", "bprmf", "--space", space, "--trials", 3, "--epochs", 4, "--out", "tuned")
+    found = json.loads(call(*words, "--json", "--quiet").output)
+    assert {"validation_recall", "test_recall", "lr", "hidden"} <= set(found)
+    assert found["trials"] == 3
+    assert json.loads(call(*words, "--json", "--quiet").output) == found
+    report = (shop.parent / "tuned" / "report.md").read_text()
+    command = next(line for line in report.split("\n") if line.startswith("hgraph train"))
+    assert "--setting" not in command
+    done = call(*command.split()[1:], "--out", "best", "--quiet", "--json")
+    assert json.loads(done.output)["recall@20"] == pytest.approx(found["test_recall"])
+    for wrong, message in (
+        (("--setting", "production"), "bprmf has no such setting"),
+        (("--space", "dropout=range:0:1"), "lr, l2"),
+    ):
+        done = call("tune", "shop", "--model", "bprmf", "--out", "other", *wrong)
+        assert done.exit_code == 2
+        assert message in " ".join(done.output.split())
+
+
 def test_the_same_command_goes_on(shop, monkeypatch):
     from hgraph.train import recommender
 

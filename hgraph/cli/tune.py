@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from hgraph.cli.common import JsonOption, QuietOption, RootOption, check_folder, device_of, load, plain_errors
+from hgraph.cli.recommenders import RECOMMENDERS
 from hgraph.cli.teachers import Setting, Teacher, prepare, split_of
-from hgraph.cli.train import Model
+from hgraph.cli.train import Model, Network
 from hgraph.errors import ArgumentError, DataError, did_you_mean
 
 if TYPE_CHECKING:
@@ -19,13 +20,18 @@ if TYPE_CHECKING:
 
 SPACE = "lr=log:0.001:0.1,weight_decay=log:0.00001:0.01,hidden=choice:16:32:64:128,dropout=range:0:0.8"
 NAMES = ("lr", "weight_decay", "hidden", "dropout")
+RECOMMENDER_SPACE = "lr=log:0.0005:0.02,l2=log:0.0001:1,hidden=choice:16:32:64"
+RECOMMENDER_NAMES = ("lr", "l2", "hidden")
 
 
 @plain_errors
 def tune(
     dataset: Annotated[str, typer.Argument(help="A name of `hgraph datasets list`, or a folder you built.")],
-    model: Annotated[Model, typer.Option(help="The network.")] = Model.HGNNP,
-    space: Annotated[str, typer.Option(help="name=log:low:high, range:low:high, whole:low:high, choice:a:b")] = SPACE,
+    model: Annotated[Network, typer.Option(help="The network, or a recommender.")] = Network.HGNNP,
+    space: Annotated[
+        str | None,
+        typer.Option(help=f"name=log:low:high, range:low:high, whole:low:high, choice:a:b; default {SPACE}"),
+    ] = None,
     trials: Annotated[int, typer.Option(min=1, help="Trainings; of a search that goes on, in all.")] = 30,
     epochs: Annotated[int, typer.Option(min=1, help="Steps of each training at most.")] = 200,
     seed: Annotated[int, typer.Option(help="Draws the suggestions, the weights, the dropout.")] = 0,
@@ -39,22 +45,25 @@ def tune(
     """Search for the settings of a network by trial, and test the best one once.
 
     Trials are compared by their accuracy on the validation vertices; those that fall behind are given up early. The
-    test vertices are looked at once, at the end. The same command again goes on with a search that was stopped.
+    test vertices are looked at once, at the end. The same command again goes on with a search that was stopped. Trials
+    of a recommender are compared by the recall of the validation items, and all run to their end.
     """
     from hgraph.structure.io import write_atomically
     from hgraph.train.tune import tune as search
 
     folder = out or Path("runs") / f"tune-{Path(dataset).resolve().name}-{model.value}-{seed}"
     check_folder(folder)
-    kinds = space_of(space)
-    loaded = load(dataset, root=root, seed=seed)
-    teacher = Teacher.HGNN if model is Model.MLP else Teacher(model.value)
-    data = prepare(loaded, teacher, setting, seed).to(device_of(device))
-    run = _Training(data, model, split_of(setting), epochs, seed)
+    recommends = model.value in RECOMMENDERS
+    space = space or (RECOMMENDER_SPACE if recommends else SPACE)
+    kinds = space_of(space, RECOMMENDER_NAMES if recommends else NAMES)
+    kind = _Recommending if recommends else _Training
+    loaded, run = kind.of(dataset, model.value, setting, epochs, seed, device, root)
     about = {"dataset": dataset, "model": model.value, "setting": setting.value, "epochs": epochs, "seed": seed}
     found = search(run, kinds, trials=trials, folder=folder, seed=seed, about=about)
-    figures = {"validation_accuracy": found.score, "test_accuracy": run.test(found.settings), **found.settings}
-    words = ["hgraph", "train", dataset, "--model", model.value, "--seed", str(seed), "--setting", setting.value]
+    figures = {f"validation_{run.measure}": found.score, f"test_{run.measure}": run.test(found.settings)}
+    figures |= found.settings
+    words = ["hgraph", "train", dataset, "--model", model.value, "--seed", str(seed)]
+    words += [] if recommends else ["--setting", setting.value]
     words += ["--epochs", str(epochs), *(f"--{n.replace('_', '-')}={v}" for n, v in found.settings.items())]
     command = shlex.join(words)
     head = {"dataset": loaded.name, "model": model.value, "seed": seed, "trials": len(found.trials)}
@@ -70,7 +79,7 @@ def tune(
         typer.echo(f"train it: {command}\nreport: {folder / 'report.md'}")
 
 
-def space_of(text: str) -> dict[str, Range | Choice]:
+def space_of(text: str, names: tuple[str, ...] = NAMES) -> dict[str, Range | Choice]:
     """The space that a text declares.
 
     >>> space_of("lr=log:0.001:0.1,hidden=choice:16:32")["hidden"]
@@ -82,8 +91,8 @@ def space_of(text: str) -> dict[str, Range | Choice]:
     for part in filter(None, text.split(",")):
         name, _, rest = part.partition("=")
         kind, *values = rest.split(":")
-        if name not in NAMES:
-            raise ArgumentError("space", f"settings among {', '.join(NAMES)}", repr(name), did_you_mean(name, NAMES))
+        if name not in names:
+            raise ArgumentError("space", f"settings among {', '.join(names)}", repr(name), did_you_mean(name, names))
         try:
             numbers = [int(v) if v.lstrip("-").isdigit() else float(v) for v in values]
             if kind == "choice":
@@ -100,6 +109,17 @@ def space_of(text: str) -> dict[str, Range | Choice]:
 
 class _Training:
     """One training with given settings, as `hgraph.train.tune.tune` calls it."""
+
+    measure = "accuracy"
+
+    @classmethod
+    def of(
+        cls, dataset: str, model: str, setting: Setting, epochs: int, seed: int, device: str, root: Path | None
+    ) -> tuple[Any, _Training]:
+        """The data set of that name, and trainings on it."""
+        loaded = load(dataset, root=root, seed=seed)
+        data = prepare(loaded, Teacher.HGNN if model == "mlp" else Teacher(model), setting, seed)
+        return loaded, cls(data.to(device_of(device)), Model(model), split_of(setting), epochs, seed)
 
     def __init__(self, data: Any, model: Model, split: str, epochs: int, seed: int) -> None:
         self.data, self.model, self.split, self.epochs, self.seed = data, model, split, epochs, seed
@@ -139,6 +159,51 @@ class _Training:
         options: dict[str, Any] = {name: settings[name] for name in ("lr", "weight_decay") if name in settings}
         options |= {"epochs": self.epochs, "seed": self.seed, "progress": False, "label": label}
         result = fit(network, inputs, loss, validate=watched, **options)
+        return network, result.best["validation"]
+
+
+class _Recommending:
+    """The same of a recommender."""
+
+    measure = "recall"
+
+    @classmethod
+    def of(
+        cls, dataset: str, model: str, setting: Setting, epochs: int, seed: int, device: str, root: Path | None
+    ) -> tuple[Any, _Recommending]:
+        """The data set of that name, and trainings on it."""
+        from hgraph.cli.recommenders import load_interactions
+
+        if setting is not Setting.TRANSDUCTIVE:
+            raise ArgumentError("setting", f"nothing, as {model} has no such setting here", "a value")
+        loaded = load_interactions(dataset, root, seed)
+        return loaded, cls(loaded[0], model, epochs, seed, device)
+
+    def __init__(self, data: Any, model: str, epochs: int, seed: int, device: str) -> None:
+        self.data, self.model, self.epochs, self.seed, self.device = data, model, epochs, seed, device_of(device)
+        self.count = 0
+        if not data.val.num_edges:
+            raise ArgumentError("dataset", "one with validation items, to compare trials by", "none")
+
+    def __call__(self, settings: dict[str, Any], report: Any) -> float:
+        self.count += 1
+        return self._fit(settings, f"training {self.count}")[1]
+
+    def test(self, settings: dict[str, Any]) -> float:
+        """Recall of the test items, after one training more."""
+        from hgraph.cli.recommenders import CUT, figures_of
+
+        figures = figures_of(self._fit(settings, "the best again")[0], self.data)
+        return figures[f"recall@{min(CUT, self.data.num_items)}"]
+
+    def _fit(self, settings: dict[str, Any], label: str) -> tuple[Any, float]:
+        from hgraph.cli.recommenders import made
+        from hgraph.train import fit_recommender
+
+        network = made(self.model, self.data, self.seed, settings.get("hidden")).to(self.device)
+        options: dict[str, Any] = {name: settings[name] for name in ("lr", "l2") if name in settings}
+        options |= {"epochs": self.epochs, "seed": self.seed, "progress": False, "label": label}
+        result = fit_recommender(network, self.data, **options)
         return network, result.best["validation"]
 
 
