@@ -486,7 +486,7 @@ def test_commitment_is_the_mean_square_to_the_own_centroid(shared):
 
 
 def test_same_cluster_means_a_large_product():
-    """Check 10 of the card's equations: q and k of length one within eps of mu have q . k >= 1 - 2 eps^2."""
+    """Check 5, the bound: q and k of length one within eps of mu have q . k >= 1 - 2 eps^2."""
     generator = torch.Generator().manual_seed(0)
     mu = torch.nn.functional.normalize(torch.randn(500, 8, generator=generator, dtype=torch.float64), dim=1)
     step = torch.randn(2, 500, 8, generator=generator, dtype=torch.float64) * 0.3
