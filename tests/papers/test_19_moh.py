@@ -6,8 +6,10 @@ import math
 
 import pytest
 import torch
+from torch import nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
+from hgraph import Relative
 from hgraph.errors import ArgumentError
 from hgraph.nn import MixtureOfHeadAttention, SelfAttention, aux_losses
 from hgraph.nn.attention import HeadRouter, KVState, QueryNormRouter
@@ -285,3 +287,82 @@ def test_active_heads_of_the_published_settings(heads, depths, shared, chosen, a
     for h, depth, s, k in zip(heads, depths, shared, chosen, strict=True):
         found += depth * int(HeadRouter(4, h, shared=s, top_k=k).double()(x)[1].sum())
     assert (found, sum(h * depth for h, depth in zip(heads, depths, strict=True))) == (active, total)
+
+
+# ---------------------------------------------------------------------- learning
+
+WORDS, TYPES, LENGTH, OFFSETS = 16, 4, 40, 8
+
+
+def lookups(count, generator):
+    """Tokens of type k ask for the words 2 k + 1 and 2 k + 2 before them: eight lookups, two a token."""
+    word = torch.randint(WORDS, (count, LENGTH), generator=generator)
+    kind = torch.randint(TYPES, (count, LENGTH), generator=generator)
+    first = torch.arange(LENGTH) - 2 * kind - 1
+    return word, kind, torch.stack([word.gather(1, (first - i).clamp(min=0)) for i in (0, 1)], -1)
+
+
+class Reader(nn.Module):
+    """One layer whose heads know distances by a table each and nothing else of places, so that a head is a lookup."""
+
+    def __init__(self, layer, dim=64):
+        super().__init__()
+        self.word, self.kind = nn.Embedding(WORDS, dim), nn.Embedding(TYPES, dim)
+        self.norm, self.attend = nn.LayerNorm(dim), layer
+        self.table = nn.Parameter(torch.randn(layer.query_heads, 2 * OFFSETS + 3) * 0.5)
+        self.mlp = nn.Sequential(nn.LayerNorm(dim), nn.Linear(dim, 256), nn.GELU(), nn.Linear(256, 2 * WORDS))
+
+    def features(self, word, kind):
+        return self.norm(self.word(word) + self.kind(kind))
+
+    def forward(self, word, kind):
+        x = self.word(word) + self.kind(kind)
+        x = x + self.attend(self.features(word, kind), bias=Relative(self.table))
+        return self.mlp(x).unflatten(-1, (2, WORDS))
+
+
+def read(layer, seed, steps=900):
+    """The accuracy after training, and the share of choices that the most chosen routed head gets."""
+    torch.manual_seed(seed)
+    model = Reader(layer())
+    rest = [p for name, p in model.named_parameters() if name != "table"]
+    optimizer = torch.optim.Adam([{"params": [model.table]}, {"params": rest}])
+    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, [0.03, 0.003], total_steps=steps)
+    generator = torch.Generator().manual_seed(100 + seed)
+    for _ in range(steps):
+        word, kind, target = lookups(32, generator)
+        out = model(word, kind)[:, OFFSETS:]
+        loss = nn.functional.cross_entropy(out.flatten(0, 2), target[:, OFFSETS:].flatten())
+        loss = loss + sum(getattr(model.attend, "aux", {}).values())
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        schedule.step()
+    word, kind, target = lookups(256, generator)
+    with torch.no_grad():
+        accuracy = float((model(word, kind).argmax(-1) == target)[:, OFFSETS:].float().mean())
+        if not hasattr(model.attend, "router"):
+            return accuracy, None
+        chosen = model.attend.router(model.features(word, kind)).mask[..., 2:].float().mean((0, 1))
+    return accuracy, float(chosen.max() / chosen.sum())
+
+
+def half_of_eight(balance):
+    return MixtureOfHeadAttention(64, 8, shared_heads=2, top_k=2, causal=True, balance=balance, variant="official")
+
+
+@pytest.mark.slow
+def test_half_of_the_heads_read_as_well_as_all():
+    """Four of eight heads, chosen by token: at least 98% of all eight, 5 points over four fixed ones of that width."""
+    makers = {
+        "eight": lambda: SelfAttention(64, 8, causal=True),
+        "four": lambda: SelfAttention(64, 4, head_dim=8, causal=True),
+        "chosen": lambda: half_of_eight(0.01),
+        "unbalanced": lambda: half_of_eight(0.0),
+    }
+    found = {name: [read(make, seed) for seed in range(3)] for name, make in makers.items()}
+    accuracy = {name: sum(a for a, _ in each) / 3 for name, each in found.items()}
+    assert accuracy["chosen"] >= 0.98 * accuracy["eight"]
+    assert accuracy["chosen"] >= accuracy["four"] + 0.05
+    even, uneven = (sum(share for _, share in found[name]) / 3 for name in ("chosen", "unbalanced"))
+    assert uneven > 1.25 * even

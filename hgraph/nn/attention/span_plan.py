@@ -50,11 +50,13 @@ def span_rules(shortest: int, profiled: int, longest: int, *, step: int = 1024, 
     ]
 
 
-def edge_influence(q: Tensor, k: Tensor, v: Tensor, grad: Tensor, *, block: int = 64) -> Tensor:
+def edge_influence(
+    q: Tensor, k: Tensor, v: Tensor, grad: Tensor, *, block: int = 64, bias: Tensor | None = None
+) -> Tensor:
     r"""How much the loss changes when an edge of causal attention is removed and the others are normalised again.
 
     .. math:: E_{ij} = \frac{A_{ij} (\sum_n G_{in} A_{in} - G_{ij})}{1 - A_{ij}}, \qquad
-              A = \operatorname{softmax}(q k^\top / \sqrt{D}), \quad G = \mathrm{grad} \, v^\top
+              A = \operatorname{softmax}(q k^\top / \sqrt{D} + b), \quad G = \mathrm{grad} \, v^\top
 
     exact for the linearised loss and one removal; summed over blocks of edges, then taken absolutely, and of the query
     heads that share keys the largest. A row of one edge has :math:`-G A`. Head by head, so that one T x T matrix is
@@ -66,6 +68,7 @@ def edge_influence(q: Tensor, k: Tensor, v: Tensor, grad: Tensor, *, block: int 
         v: [T, H_kv, D].
         grad: [T, H, D], the gradient of the attention's output.
         block: tokens a block.
+        bias: [H or 1, T, T], added to the scores, or None.
 
     Returns:
         [H_kv, T / block, T / block] (rounded up), float32 at least.
@@ -83,7 +86,9 @@ def edge_influence(q: Tensor, k: Tensor, v: Tensor, grad: Tensor, *, block: int 
     out = []
     for h in range(heads):
         query, key, value, own = (x.to(wide) for x in (q[:, h], k[:, h // group], v[:, h // group], grad[:, h]))
-        share = (query @ key.T / width**0.5).masked_fill(future, -torch.inf).softmax(-1)
+        score = query @ key.T / width**0.5
+        score = score if bias is None else score + bias[h if len(bias) > 1 else 0].to(wide)
+        share = score.masked_fill(future, -torch.inf).softmax(-1)
         flow = own @ value.T
         lost = share * ((flow * share).sum(-1, keepdim=True) - flow) / (1 - share + torch.finfo(wide).eps)
         lost = torch.where(share == 1, -flow * share, lost)  # the only edge of its row

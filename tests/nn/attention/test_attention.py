@@ -9,10 +9,17 @@ import math
 import pytest
 import torch
 
-from hgraph import Relative, TokenGraph, patterns
+from hgraph import BlockAdjacency, Relative, TokenGraph, attend, patterns
 from hgraph.errors import ArgumentError, ArgumentTypeError
-from hgraph.nn import CrossAttention, PowerAttention, SelfAttention, SparseQueryAttention, record_attention
-from hgraph.nn.attention import AttentionKind, KVState, require_kind, rotate, supported_kinds
+from hgraph.nn import (
+    CrossAttention,
+    MoAAttention,
+    PowerAttention,
+    SelfAttention,
+    SparseQueryAttention,
+    record_attention,
+)
+from hgraph.nn.attention import AttentionKind, KVState, SpanRule, require_kind, rotate, supported_kinds
 
 DIM = 8
 WINDOW = functools.partial(patterns.sliding_window, window=3)
@@ -193,6 +200,10 @@ CAUSAL = {
     ),
     "power": lambda: PowerAttention(DIM, 2, block=1, window=0),
     "power blocks": lambda: PowerAttention(DIM, 2, block=2, window=2, rotary=100.0),
+    "fewer queries than keys": lambda: SparseQueryAttention(
+        DIM, 4, num_query_heads=2, num_kv_heads=4, causal=True, rotary=50.0
+    ),
+    "spans": lambda: MoAAttention(DIM, 2, [SpanRule(2, 0.0), SpanRule(0, 0.5)], sink=1, block=2),
     "sparse queries": lambda: SparseQueryAttention(DIM, 4, num_query_heads=2, num_kv_heads=1, causal=True),
 }
 
@@ -207,6 +218,35 @@ def test_causality_by_perturbation(name):
         after = layer(changed)
         assert torch.equal(before[:, :t], after[:, :t])
         assert (before[:, t] != after[:, t]).any()
+
+
+def chosen_tiles(q, k, block=2, budget=2):
+    """For each tile row of each head the tiles that its first query likes best, of those up to its own."""
+    n = q.shape[-3]
+    score = torch.einsum("...thd,...shd->...hts", q[..., ::block, :, :], k[..., ::block, :, :])
+    visible = torch.arange(1, n // block + 1).expand(score.shape[:-1])
+    index = patterns.tree_topk(lambda leaf: score.gather(-1, leaf), visible, budget, size=n // block)
+    return BlockAdjacency.trusted(index, block=block, num_targets=n, num_sources=n, causal=True)
+
+
+def test_causality_of_values_and_of_the_choice():
+    """By perturbation in both modes: values alone over what was chosen before, and values and choice together."""
+    q, k, v = (numbers(2, 20, 3, 4, seed=i) for i in range(3))
+    tiles = chosen_tiles(q, k)
+    before = attend(tiles, q, k, v).out
+    for t in (2, 9, 18):
+        other = [x.clone() for x in (q, k, v)]
+        for x in other:
+            x[:, t:] = numbers(2, 20 - t, 3, 4, seed=9)
+        values = attend(tiles, q, k, other[2]).out  # the same structure
+        again = chosen_tiles(*other[:2])
+        both = attend(again, *other).out
+        rows = t // 2
+        assert torch.equal(again.index[:, :, :rows], tiles.index[:, :, :rows])
+        assert not torch.equal(again.index, tiles.index) or t == 18
+        for after in (values, both):
+            assert torch.equal(after[:, : 2 * rows], before[:, : 2 * rows])
+            assert not torch.equal(after[:, t:], before[:, t:])
 
 
 @pytest.mark.parametrize("name", CAUSAL)
