@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 import math
 
 import torch
@@ -16,9 +15,17 @@ from hgraph.structure import TokenGraph, patterns
 __all__ = ["AxialAttention"]
 
 
-@functools.lru_cache(maxsize=32)
+_LINES: dict[tuple[tuple[int, ...], int, bool], TokenGraph] = {}  # shared by layers; a compiler reads what is there
+_LINES_KEPT = 32
+
+
 def _lines(shape: tuple[int, ...], axis: int, causal: bool) -> TokenGraph:
-    return patterns.axial(shape, axis, causal=causal)
+    key = (shape, axis, causal)
+    if key not in _LINES:
+        if len(_LINES) >= _LINES_KEPT:
+            _LINES.pop(next(iter(_LINES)))
+        _LINES[key] = patterns.axial(shape, axis, causal=causal)
+    return _LINES[key]
 
 
 class AxialAttention(nn.Module):

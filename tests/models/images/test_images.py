@@ -67,3 +67,13 @@ def test_same_seed_same_loss(case):
         loss = model.loss(x, generator=torch.Generator().manual_seed(3))
         losses.append((loss.detach(), *torch.autograd.grad(loss, list(model.parameters()))))
     assert all(torch.equal(a, b) for a, b in zip(*losses, strict=True))
+
+
+def test_compiles_without_a_break(case):
+    """After a first call, which makes the graphs of the lines."""
+    model = made(case).eval()
+    x = images(model)
+    compiled = torch.compile(model, fullgraph=True, backend="aot_eager")
+    with torch.no_grad():
+        expected = model(x)
+        torch.testing.assert_close(compiled(x), expected)
