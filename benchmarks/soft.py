@@ -24,55 +24,57 @@ TOKENS = (256, 1024, 4096, 16384, 65536)
 SDPA, ACE = "SDPA, 8 heads of 32", "HyperACE of YOLOv13-N"
 
 
-def calls(tokens: int) -> dict[str, Callable[[], Method]]:
+def calls(tokens: int, device: str) -> dict[str, Callable[[], Method]]:
     """Makers of the calls, so that a process may make one alone."""
     side = int(tokens**0.5)
 
     def soft() -> Method:
-        layer, x = SoftHGNN(256, 16, 8).eval(), torch.randn(1, tokens, 256)
+        layer, x = SoftHGNN(256, 16, 8).eval().to(device), torch.randn(1, tokens, 256, device=device)
         return without_gradient(partial(layer, x))
 
     def ace() -> Method:
-        layer = HyperACE((128, 128, 256), 128, num_hyperedges=4).eval()
-        maps = [torch.randn(1, c, n, n) for c, n in ((128, 2 * side), (128, side), (256, side // 2))]
+        layer = HyperACE((128, 128, 256), 128, num_hyperedges=4).eval().to(device)
+        sides = ((128, 2 * side), (128, side), (256, side // 2))
+        maps = [torch.randn(1, c, n, n, device=device) for c, n in sides]
         return without_gradient(lambda: layer(*maps))
 
     def attention() -> Method:
-        q, k, v = (torch.randn(1, 8, tokens, 32) for _ in range(3))
+        q, k, v = (torch.randn(1, 8, tokens, 32, device=device) for _ in range(3))
         return without_gradient(lambda: F.scaled_dot_product_attention(q, k, v))
 
     return {"hgraph": soft, ACE: ace, SDPA: attention}
 
 
-def trained(tokens: int, name: str) -> Case:
-    """Forward and backward, to the inputs."""
-    layer, x = SoftHGNN(256, 16, 8, dropout=0.0), torch.randn(1, tokens, 256, requires_grad=True)
-    heads = [torch.randn(1, 8, tokens, 32, requires_grad=True) for _ in range(3)]
-    ours = gradient(lambda: layer(x), [x, *layer.parameters()], torch.ones(1, tokens, 256))
-    other = gradient(lambda: F.scaled_dot_product_attention(*heads), heads, torch.ones(1, 8, tokens, 32))
-    return Case(name, {"hgraph": ours}, {SDPA: other})
-
-
-def timed(tokens: int, name: str) -> Case:
-    made = {n: make() for n, make in calls(tokens).items()}
+def timed(tokens: int, name: str, device: str) -> Case:
+    made = {n: make() for n, make in calls(tokens, device).items()}
     return Case(name, {"hgraph": made.pop("hgraph")}, made)
 
 
-def call(tokens: int, name: str) -> Method:
-    calls(256)[name]()()  # libraries set up
-    return calls(tokens)[name]()
+def trained(tokens: int, name: str, device: str) -> Case:
+    """Forward and backward, to the inputs."""
+    layer = SoftHGNN(256, 16, 8, dropout=0.0).to(device)
+    x = torch.randn(1, tokens, 256, device=device, requires_grad=True)
+    heads = [torch.randn(1, 8, tokens, 32, device=device, requires_grad=True) for _ in range(3)]
+    ours = gradient(lambda: layer(x), [x, *layer.parameters()], torch.ones_like(x))
+    other = gradient(lambda: F.scaled_dot_product_attention(*heads), heads, torch.ones_like(heads[0]))
+    return Case(name, {"hgraph": ours}, {SDPA: other})
 
 
-def peaks(tokens: int) -> Found:
-    values = {name: [peak.peak_mib(partial(call, tokens, name))] for name in calls(256)}
+def call(tokens: int, name: str, device: str) -> Method:
+    calls(256, device)[name]()()  # libraries set up
+    return calls(tokens, device)[name]()
+
+
+def peaks(tokens: int, device: str) -> Found:
+    values = {name: [peak.peak_mib(partial(call, tokens, name, device))] for name in calls(256, device)}
     return Found(values, "MiB above the inputs")
 
 
-def detector(name: str) -> Case:
-    """One image of 640 x 640 through YOLOv13-N."""
+def detector(name: str, batch: int, dtype: torch.dtype, device: str) -> Case:
+    """Images of 640 x 640 through YOLOv13-N."""
     torch.manual_seed(0)
-    net, image = YOLOv13("n").eval(), torch.rand(1, 3, 640, 640)
-    last = YOLOv13("n").eval()
+    net, image = YOLOv13("n").eval().to(device, dtype), torch.rand(batch, 3, 640, 640).to(device, dtype)
+    last = YOLOv13("n").eval().to(device, dtype)
     last.load_state_dict(net.state_dict())
     last, image_last = last.to(memory_format=torch.channels_last), image.to(memory_format=torch.channels_last)
     methods: dict[str, Callable[[], torch.Tensor]] = {
@@ -82,15 +84,23 @@ def detector(name: str) -> Case:
     if shutil.which("g++"):
         compiled = torch.compile(net)
         methods["hgraph, compiled"] = lambda: compiled(image).boxes
-    return Case(name, {n: without_gradient(c) for n, c in methods.items()}, rtol=1e-3)
+    if device == "cuda":
+        graphed = torch.compile(last, mode="max-autotune")  # with CUDA graphs
+        methods["hgraph, channels last, compiled, CUDA graphs"] = lambda: graphed(image_last).boxes
+    rtol = 1e-3 if dtype == torch.float32 else 2e-2
+    return Case(name, {n: without_gradient(c) for n, c in methods.items()}, rtol=rtol)
 
 
 def suite(device: str) -> Mapping[str, Callable[[], Case | Found]]:
     made: dict[str, Callable[[], Case | Found]] = {}
     for tokens in TOKENS:
-        made[f"{tokens} tokens"] = partial(timed, tokens, f"{tokens} tokens")
-        if tokens <= 16384:  # beyond, SDPA alone would take minutes
-            made[f"{tokens} tokens, f+b"] = partial(trained, tokens, f"{tokens} tokens, f+b")
-        made[f"{tokens} tokens, peak memory"] = partial(peaks, tokens)
-    made["YOLOv13-N, 640 px"] = partial(detector, "YOLOv13-N, 640 px")
+        made[f"{tokens} tokens"] = partial(timed, tokens, f"{tokens} tokens", device)
+        if tokens <= 16384 or device == "cuda":  # beyond, SDPA alone would take minutes of a CPU
+            made[f"{tokens} tokens, f+b"] = partial(trained, tokens, f"{tokens} tokens, f+b", device)
+        made[f"{tokens} tokens, peak memory"] = partial(peaks, tokens, device)
+    made["YOLOv13-N, 640 px"] = partial(detector, "YOLOv13-N, 640 px", 1, torch.float32, device)
+    if device == "cuda":
+        for batch in (1, 32):
+            name = f"YOLOv13-N, 640 px, {batch} in float16"
+            made[name] = partial(detector, name, batch, torch.float16, device)
     return made
