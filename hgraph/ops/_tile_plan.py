@@ -59,12 +59,14 @@ class Step(NamedTuple):
 class Plan:
     """The steps over one structure, and the masks that they share; ``queries`` x ``keys`` pairs stand for one of its.
 
-    More than one where its vertices are groups of tokens (`hgraph.ops.group_attend`).
+    More than one where its vertices are groups of tokens (`hgraph.ops.group_attend`). ``wide`` are the same steps,
+    joined where neighbours meet the same tokens without a mask: for a kernel that keeps no scores.
     """
 
     def __init__(self, tiles: BlockAdjacency, queries: int = 1, keys: int = 1) -> None:
         self.tiles = tiles
         self.steps = [step for part in tiles.parts() for step in _steps(part, queries, keys)]
+        self.wide = _joined(self.steps)
         self._masks: dict[tuple[object, ...], tuple[Tensor, Tensor]] = {}
 
     def mask(self, rules: tuple[int, ...], rows: int, columns: int, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
@@ -175,6 +177,28 @@ def _steps(part: BlockAdjacency, queries: int, keys: int) -> Iterator[Step]:
                 yield from _by_row(part, b, low, examples, heads)
             else:
                 yield from _gathered(part, b, low, examples, heads, pairs)
+
+
+def _joined(steps: Sequence[Step]) -> list[Step]:
+    joined: list[Step] = []
+    for step in steps:
+        rows = _rows_of_both(joined[-1], step) if joined else None
+        if rows is None:
+            joined.append(step)
+        else:
+            joined[-1] = step._replace(rows=rows)
+    return joined
+
+
+def _rows_of_both(a: Step, b: Step) -> slice | None:
+    """The query tokens of both where b follows a and each of them meets the same slice of tokens, all of it."""
+    if not (isinstance(a.rows, slice) and isinstance(b.rows, slice) and a.rows.stop == b.rows.start):
+        return None
+    if a[:2] != b[:2] or len(a.segments) != 1 or len(b.segments) != 1:
+        return None
+    one, other = a.segments[0], b.segments[0]
+    whole = all(isinstance(s.columns, slice) and isinstance(s.rules, tuple) and not s.rules for s in (one, other))
+    return slice(a.rows.start, b.rows.stop) if whole and one.columns == other.columns else None
 
 
 def _equal_heads(part: BlockAdjacency, b: int) -> list[tuple[int, int]]:

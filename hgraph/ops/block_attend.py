@@ -91,7 +91,8 @@ def attended(plan: Plan, given: Given) -> tuple[Tensor, Tensor]:
     q, v = given.q, given.v
     out = q.new_zeros(*q.shape[:3], v.shape[3])
     lse = widened(q.new_empty(0)).new_full((*q.shape[:3], 1), -_INF)
-    for step in plan.steps if q.numel() else ():
+    steps = plan.wide if given.table is None and is_fused(given) else plan.steps
+    for step in steps if q.numel() else ():
         for heads in head_groups(step, q.shape[2], v.shape[2]):
             at = Place(given, plan, step, heads)
             own = stacked(take(q, step, heads.query, step.rows), heads.group)
@@ -164,7 +165,8 @@ def flows(
     finite = torch.where(lse == -_INF, 0.0, lse).unsqueeze(-1)
     rows = (q, grad, delta.unsqueeze(-1), finite, out)
     compute = _fused_step if direct else _plain_step
-    for step in plan.steps if q.numel() else ():
+    steps = plan.wide if given.table is None and direct else plan.steps
+    for step in steps if q.numel() else ():
         for heads in head_groups(step, q.shape[2], v.shape[2]):
             at = Place(given, plan, step, heads)
             own = [stacked(take(x, step, heads.query, step.rows), heads.group) for x in rows]

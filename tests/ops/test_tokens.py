@@ -9,7 +9,7 @@ import torch
 
 from hgraph import Additive, BlockAdjacency, Relative, TokenGraph, alibi, attend, merge, patterns
 from hgraph.errors import ArgumentError, ArgumentTypeError
-from hgraph.ops._tile_plan import block_of
+from hgraph.ops._tile_plan import block_of, plan_of, tensors_of
 from hgraph.ops.tokens import is_scattered
 from hgraph.testing import attend_oracle
 
@@ -398,7 +398,6 @@ def test_structures_are_arguments_of_compiled_functions(made):
 
 
 def test_operators_keep_their_promises():
-    from hgraph.ops._tile_plan import tensors_of
 
     tiles = patterns.sliding_window(40, 5).tiles(16)
     q, k, v = (numbers(1, 40, 2, 4, seed=i).requires_grad_() for i in range(3))
@@ -435,3 +434,16 @@ def test_relative_biases_go_with_token_graphs_alone():
     x = torch.zeros(4, 1, 2)
     with pytest.raises(ArgumentTypeError, match="bias: expected a tensor with the exact edges, got Relative"):
         attend(adj, x, x, x, bias=Relative(torch.zeros(1, 3)))
+
+
+def test_rows_that_meet_the_same_tokens_are_one_step():
+    def steps(graph, wide):
+        plan = plan_of(tensors_of(graph.tiles(64)))
+        return [(s.rows, s.segments[0].columns) for s in (plan.wide if wide else plan.steps)]
+
+    assert len(steps(patterns.full(200), wide=False)) == 4
+    assert steps(patterns.full(200), wide=True) == [(slice(0, 200), slice(0, 200))]
+    blocks = patterns.block_local(300, 128)
+    assert steps(blocks, wide=True) == [(slice(a, min(a + 128, 300)),) * 2 for a in (0, 128, 256)]
+    for graph in (patterns.causal(200), patterns.sliding_window(200, 30), patterns.block_local(200, 50)):
+        assert steps(graph, wide=True) == steps(graph, wide=False)  # no two rows meet the same tokens, or some do not
