@@ -12,7 +12,8 @@ def _weighted(adj: Adjacency, generator: torch.Generator) -> Adjacency:
     return adj.with_weight(torch.rand(adj.num_edges, generator=generator) + 0.5)
 
 
-def _uniform(targets: int, sources: int, edges: int, seed: int) -> Adjacency:
+def uniform(targets: int, sources: int, edges: int, seed: int) -> Adjacency:
+    """Weighted edges between random ends, duplicates left out."""
     generator = torch.Generator().manual_seed(seed)
     target = torch.randint(targets, (edges,), generator=generator)
     source = torch.randint(sources, (edges,), generator=generator)
@@ -23,13 +24,13 @@ def _uniform(targets: int, sources: int, edges: int, seed: int) -> Adjacency:
 
 def hyper64() -> tuple[Adjacency, Tensor]:
     """The vertices-to-hyperedges half of HGNN: 20,000 x 50,000, 490 k incidences, F = 64."""
-    adj = _uniform(20_000, 50_000, 490_000, seed=0)
+    adj = uniform(20_000, 50_000, 490_000, seed=0)
     return adj, torch.randn(50_000, 64, generator=torch.Generator().manual_seed(1))
 
 
 def big64() -> tuple[Adjacency, Tensor]:
     """500,000 x 1,000,000, 4.78 M edges, F = 64."""
-    adj = _uniform(500_000, 1_000_000, 4_780_000, seed=0)
+    adj = uniform(500_000, 1_000_000, 4_780_000, seed=0)
     return adj, torch.randn(1_000_000, 64, generator=torch.Generator().manual_seed(1))
 
 
@@ -77,7 +78,7 @@ def arxiv() -> tuple[Tensor, Tensor, Tensor]:
 def grown(edges: int, channels: int = 32) -> tuple[Adjacency, Tensor]:
     """Ten edges a vertex, uniform, random order: the same graph at any size."""
     nodes = edges // 10
-    adj = _uniform(nodes, nodes, edges, seed=0)
+    adj = uniform(nodes, nodes, edges, seed=0)
     return adj, torch.randn(nodes, channels, generator=torch.Generator().manual_seed(1))
 
 

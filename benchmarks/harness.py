@@ -78,7 +78,7 @@ class Setting:
 
     @property
     def clock(self) -> str:
-        if self.device == "cuda":
+        if self.device.startswith("cuda"):
             return "CUDA events"
         return "process CPU time" if self.threads == 1 else "wall time"
 
@@ -168,7 +168,7 @@ def interleaved(methods: Mapping[str, Method], took: Mapping[str, float], settin
 
 def _milliseconds(method: Method, repeat: int, setting: Setting) -> float:
     """Of one call, averaged over ``repeat`` of them."""
-    if setting.device == "cuda":
+    if setting.device.startswith("cuda"):
         return _cuda_milliseconds(method, repeat)
     clock = time.process_time if setting.threads == 1 else time.perf_counter
     start = clock()
@@ -195,9 +195,9 @@ def _cuda_milliseconds(method: Method, repeat: int) -> float:
 # ---------------------------------------------------------------------- ways that many cases share
 
 
-def own(call: Method) -> dict[str, Method]:
+def own(call: Method, device: str = "cpu") -> dict[str, Method]:
     """hgraph as it comes, and on its reference backend where that is another one."""
-    if current_backend("cpu") == "torch":
+    if current_backend(device) == "torch":
         return {"hgraph": call}
 
     def plain() -> Any:

@@ -16,8 +16,8 @@ from torch import Tensor
 
 import hgraph
 from hgraph import Additive, Dot
-from hgraph.benchmarks import cases, peers, reference
-from hgraph.benchmarks.harness import Case, Method, gradient, own, present, without_gradient
+from hgraph.benchmarks import cases, gpu, peers, reference
+from hgraph.benchmarks.harness import Case, Found, Method, gradient, own, present, without_gradient
 from hgraph.structure import Adjacency
 
 Inputs = tuple[Adjacency, Tensor]
@@ -53,7 +53,7 @@ def loops(adj: Adjacency, x: Tensor, *, largest: bool = False) -> dict[str, Meth
 
 def sums(make: Callable[[], Inputs], name: str, device: str) -> Case:
     adj, x = placed(make(), device)
-    methods = own(lambda: hgraph.propagate(adj, x)) | peers.fused_sums(adj, x)
+    methods = own(lambda: hgraph.propagate(adj, x), device) | peers.fused_sums(adj, x)
     methods |= peers.scattered_sums(adj, x) | ({} if x.is_cuda else peers.on_arrays(adj, x))
     limits = {"limit: pure gather": pure_gather(adj, x), **loops(adj, x)}
     methods = {n: without_gradient(m) for n, m in methods.items()}
@@ -64,7 +64,7 @@ def sums_both_ways(make: Callable[[], Inputs], name: str, device: str) -> Case:
     adj, x = placed(make(), device)
     x.requires_grad_()
     grad = torch.randn(adj.num_targets, x.shape[1], generator=torch.Generator().manual_seed(3)).to(device)
-    methods = own(lambda: hgraph.propagate(adj, x)) | peers.fused_sums(adj, x) | peers.scattered_sums(adj, x)
+    methods = own(lambda: hgraph.propagate(adj, x), device) | peers.fused_sums(adj, x) | peers.scattered_sums(adj, x)
     back, plain, limits = adj.transpose(), x.detach(), {}
     if not x.is_cuda and reference.library() is not None:
         limits["limit: C++ loop, kept transpose"] = lambda: (
@@ -78,7 +78,7 @@ def sums_both_ways(make: Callable[[], Inputs], name: str, device: str) -> Case:
 def means(make: Callable[[], Inputs], name: str, device: str) -> Case:
     adj, x = placed(make(), device)
     count = adj.indptr.diff().clamp(min=1).unsqueeze(1)
-    methods = own(lambda: hgraph.propagate(adj, x, reduce="mean")) | peers.means(adj, x)
+    methods = own(lambda: hgraph.propagate(adj, x, reduce="mean"), device) | peers.means(adj, x)
     methods = {n: without_gradient(m) for n, m in methods.items()}
     limits = {"limit: pure gather": pure_gather(adj, x), **loops(adj, x)}
     return Case(name, methods, limits, expected=lambda: summed(adj, x) / count)
@@ -86,7 +86,7 @@ def means(make: Callable[[], Inputs], name: str, device: str) -> Case:
 
 def maxima(make: Callable[[], Inputs], name: str, device: str) -> Case:
     adj, x = placed(make(), device)
-    methods = own(lambda: hgraph.propagate(adj, x, reduce="max")) | peers.largest(adj, x)
+    methods = own(lambda: hgraph.propagate(adj, x, reduce="max"), device) | peers.largest(adj, x)
     return Case(name, {n: without_gradient(m) for n, m in methods.items()}, loops(adj, x, largest=True))
 
 
@@ -95,7 +95,7 @@ def softmaxes(heads: int, backward: bool, name: str, device: str) -> Case:
     generator = torch.Generator().manual_seed(4)
     score = torch.randn(adj.num_edges, heads, generator=generator).to(device).requires_grad_(backward)
     grad = torch.randn(adj.num_edges, heads, generator=generator).to(device)
-    methods = own(lambda: hgraph.edge_softmax(adj, score)) | peers.softmaxes(adj, score)
+    methods = own(lambda: hgraph.edge_softmax(adj, score), device) | peers.softmaxes(adj, score)
     limits: dict[str, Method] = {"limit: exp alone": lambda: torch.exp(score.detach())}
     if not score.is_cuda and reference.library() is not None and not backward:
         limits["limit: C++ loop"] = lambda: reference.softmax_rows(adj, score)
@@ -129,16 +129,18 @@ def attention(score: Additive | Dot, heads: int, channels: int, backward: bool, 
 
         return call
 
-    methods = own(lambda: hgraph.attend(adj, q, k, v, score=score).out) | present({"PyG softmax + scatter": pyg})
+    methods = own(lambda: hgraph.attend(adj, q, k, v, score=score).out, device) | present(
+        {"PyG softmax + scatter": pyg}
+    )
     wrapped = (lambda m: gradient(m, [q, k, v], grad)) if backward else without_gradient
     plain = v.detach().flatten(1)
     limits = {"limit: pure gather of v": pure_gather(adj, plain)}
     return Case(name, {n: wrapped(m) for n, m in methods.items()}, limits, rtol=1e-3)
 
 
-def suite(device: str) -> Mapping[str, Callable[[], Case]]:
-    """Every case, made when it is its turn."""
-    made: dict[str, Callable[[], Case]] = {}
+def suite(device: str) -> Mapping[str, Callable[[], Case | Found]]:
+    """Every case, made when it is its turn; on a GPU also those of `gpu`."""
+    made: dict[str, Callable[[], Case | Found]] = {}
 
     def add(name: str, make: Callable[..., Case], *arguments: object) -> None:
         made[name] = partial(make, *arguments, name, device)
@@ -156,4 +158,4 @@ def suite(device: str) -> Mapping[str, Callable[[], Case]]:
     for backward in (False, True):
         add(f"attend arxiv additive 8x8{' f+b' * backward}", attention, Additive(), 8, 8, backward)
         add(f"attend arxiv dot 8x16{' f+b' * backward}", attention, Dot(), 8, 16, backward)
-    return made
+    return made if torch.device(device).type == "cpu" else {**made, **gpu.suite(device)}

@@ -33,8 +33,8 @@ hgraph bench all --out benchmarks/results && python -m hgraph.benchmarks.page   
 **How.** Every method must give the same result before it is timed; if hgraph's is wrong, nothing is. Methods take
 turns, round by round, in one process. One thread is timed by the process's CPU time, so that other programs do not
 count; the least and the median of the rounds are kept, ratios are of the least. All methods of a process share one
-allocator. Memory is the peak of a process of its own above its inputs. `--device cuda` exists for the ops and
-soft suites and has never been run on a GPU.
+allocator. Memory is the peak of a process of its own above its inputs. `--device cuda` exists for the ops suite, with
+cases of its own (`gpu.py`), and for the soft suite, and has never been run on a GPU.
 
 **Cases**, all seeded: *hyper64*, 20,000 x 50,000 with 490 k edges, F = 64; *arxiv128*, the size of ogbn-arxiv
 (169,343 vertices, 1.43 M edges with loops, power law, random numbers), F = 128; *big64*, 500,000 x 1,000,000 with

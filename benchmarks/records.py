@@ -88,6 +88,11 @@ def machine() -> dict[str, str]:
     }
 
 
+def device(name: str) -> str:
+    """A device as the records name it: a GPU with its model."""
+    return f"{name} ({torch.cuda.get_device_name(name)})" if name.startswith("cuda") else name
+
+
 def rows(
     suite: str,
     case: str,

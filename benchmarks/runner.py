@@ -70,7 +70,7 @@ def run_suite(
     """
     suite = importlib.import_module(f"hgraph.benchmarks.{name}").suite(setting.device)
     facts = records.machine() | {
-        "threads": str(setting.threads), "clock": setting.clock, "device": setting.device,
+        "threads": str(setting.threads), "clock": setting.clock, "device": records.device(setting.device),
         "backend": current_backend(setting.device), "commit": records.commit(),
     }  # fmt: skip
     found, refused = [], 0

@@ -6,6 +6,7 @@ python tests/mutations.py hgnn       (those whose name holds the word)
 
 from __future__ import annotations
 
+import importlib.util
 import shutil
 import subprocess
 import sys
@@ -26,6 +27,7 @@ class Mutation:
     old: str
     new: str
     tests: str
+    needs: str = ""  # a package without which the tests skip
 
 
 HGNN, HGNNP = "hgraph/nn/hypergraph/hgnn.py", "hgraph/nn/hypergraph/hgnnp.py"
@@ -425,6 +427,35 @@ MUTATIONS = [
 ]
 
 
+TILES, TILES_BACK, ROWS = ("hgraph/kernels/" + n for n in ("block_attend.py", "block_attend_grads.py", "csr_attend.py"))
+BLOCKS, KERNELS = "tests/kernels/test_blocks.py", "tests/kernels"
+MUTATIONS += [
+    Mutation(name, file, old, new, tests, needs="triton")
+    for name, file, old, new, tests in (
+        ("tiles: diagonal left out", TILES, "(rule != -2) | (r >= c)", "(rule != -2) | (r > c)", BLOCKS),
+        ("tiles: places the wrong way round", TILES, "(t - s + (size - 1) // 2", "(s - t + (size - 1) // 2", BLOCKS),
+        ("tiles: sum not rescaled", TILES, "total = total * fade + tl.sum", "total = total + tl.sum", BLOCKS),
+        ("tiles: gradient of q without delta", TILES_BACK, "* (inner - shift[:, None])", "* inner", BLOCKS),
+        ("tiles: k without dropout", TILES_BACK, "change = share * inner", "change = alpha * inner", BLOCKS),
+        ("tiles: table's examples lost", TILES_BACK, "by_head.sum((0, 3))", "by_head[0].mean(2)", BLOCKS),
+        ("rows: slots not rescaled", ROWS, "whole = tl.sum(total * fade, axis=1)", "whole = tl.sum(total, axis=1)",
+         f"{KERNELS}/test_attend.py"),
+        ("rows: dropout in the normaliser", ROWS, "total = total * fade + share\n        if LIMIT", "if LIMIT",
+         f"{KERNELS}/test_attend.py"),
+        ("draw: mixed once", "hgraph/kernels/draw.py", "_mixed(_mixed(low) ^ high)", "_mixed(low ^ high)",
+         f"{KERNELS}/test_attend.py"),
+        ("split: last part lost", "hgraph/kernels/split.py", "// LONGEST - stretch + 1, 0)", "// LONGEST - stretch, 0)",
+         f"{KERNELS}/test_reduce.py"),
+        ("reduce: max hides NaN", "hgraph/kernels/csr_reduce.py", "return tl.where(nan, float(\"nan\"), best)",
+         "return best", f"{KERNELS}/test_reduce.py"),
+        ("chunks: state not faded", "hgraph/kernels/chunk_scan.py", "carried * tl.exp(log)[:, None]", "carried",
+         f"{KERNELS}/test_scan.py"),
+        ("affine: fade of the last step alone", "hgraph/kernels/affine_scan.py", "left *= decay", "left = decay",
+         f"{KERNELS}/test_scan.py"),
+    )
+]  # fmt: skip
+
+
 def copied(folder: Path) -> Path:
     """The library and its tests, links followed, in a folder."""
     for name in ("hgraph", "tests"):
@@ -432,6 +463,11 @@ def copied(folder: Path) -> Path:
     for name in ("pyproject.toml", "setup.cfg", "README.md"):
         shutil.copy(ROOT / name, folder / name)
     return folder
+
+
+def is_here(needs: str) -> bool:
+    """Whether the tests of a mutation can run."""
+    return not needs or importlib.util.find_spec(needs) is not None
 
 
 def tests_fail(folder: Path, tests: str) -> bool:
@@ -472,7 +508,9 @@ def main() -> int:
     with tempfile.TemporaryDirectory() as temporary:
         folder = copied(Path(temporary).resolve())
         for mutation in MUTATIONS:
-            if word in mutation.name:
+            if word in mutation.name and not is_here(mutation.needs):
+                print(f"{'skipped':9} {mutation.name}: {mutation.needs} is not installed", flush=True)
+            elif word in mutation.name:
                 noticed = mutated(folder, mutation)
                 survived += not noticed
                 print(f"{'red' if noticed else 'SURVIVED':9} {mutation.name}", flush=True)

@@ -15,6 +15,7 @@ from __future__ import annotations
 import argparse
 import csv
 import dataclasses
+import functools
 import hashlib
 import os
 import re
@@ -22,10 +23,11 @@ import subprocess
 import tempfile
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 
 import torch
 
@@ -58,16 +60,21 @@ class Built:
 
 @contextmanager
 def _caught() -> Iterator[list[tuple[Any, tuple[Any, ...], dict[str, Any]]]]:
-    """Launches are written down instead of made."""
+    """Launches are written down instead of made, and nobody may read a number back: a GPU would be waited for."""
     from triton.runtime.jit import JITFunction
 
     launches: list[tuple[Any, tuple[Any, ...], dict[str, Any]]] = []
-    before = JITFunction.run
-    JITFunction.run = lambda self, *args, grid, warmup, **kwargs: launches.append((self, args, kwargs))
-    try:
+    _structure()
+    with ExitStack() as patches:
+        run = lambda self, *args, grid, warmup, **kwargs: launches.append((self, args, kwargs))  # noqa: E731
+        patches.enter_context(patch.object(JITFunction, "run", run))
+        for name in ("item", "tolist", "cpu", "nonzero", "__bool__", "__int__", "__float__", "__index__"):
+            patches.enter_context(patch.object(torch.Tensor, name, _read_back))
         yield launches
-    finally:
-        JITFunction.run = before
+
+
+def _read_back(*_: Any, **__: Any) -> None:
+    raise AssertionError("a launcher reads numbers back from the device")
 
 
 def build(case: str, known: dict[str, Built]) -> Iterator[Built]:
@@ -136,6 +143,7 @@ def _machine_code(cubin: bytes) -> tuple[int, str]:
 _DTYPES = {"float16": torch.float16, "bfloat16": torch.bfloat16, "float32": torch.float32, "float64": torch.float64}
 
 
+@functools.cache
 def _structure() -> Any:
     from hgraph.testing import random_adjacency
 
