@@ -231,11 +231,12 @@ def chunk_scan(
         block = triton.next_power_of_2(width)
         block_v = min(triton.next_power_of_2(values), max(4096 // block, 1))
         walk = shared | {
-            "AXIS": axis, "ACC": acc, "BLOCK_D": block, "BLOCK_V": block_v, "num_warps": 4, "enable_fp_fusion": True,
+            "AXIS": axis, "ACC": acc, "BLOCK_D": block, "BLOCK_V": block_v, "num_warps": 4 if block < 256 else 8,
+            "enable_fp_fusion": True,
         }  # fmt: skip
         steps = (blocks(values, block_v) * num_chunks * examples,)
         _walk[steps](q, k, v, log_a, before, gain, fade, y, *lists, READ=False, **walk)
-    block = min(triton.next_power_of_2(width * values), 512)
+    block = min(triton.next_power_of_2(width * values), 256)
     _between[(blocks(width * values, block) * num_groups * examples,)](
         gain, fade, gain if initial is None else initial.contiguous(), before, final, pointer, num_groups, num_chunks,
         STARTS=initial is not None, AXIS=axis, BLOCK=block, num_warps=4, **shared,

@@ -132,6 +132,7 @@ def additive_flow(
     if num_edges == 0 or out.numel() == 0:
         return out.zero_(), torch.zeros_like(a, dtype=out.dtype) if vector else None
     how, stretches, parts = config(features, own.dtype), num_stretches(num_edges), num_parts(num_rows, num_edges)
+    how["ENTRIES"] = max(how["ENTRIES"] // 2, 1)  # two sums are kept for each
     programs = triton.cdiv(parts, how["ROWS"])
     partial = out.new_empty((2 * stretches, features))
     of_vector = out.new_empty((programs if vector else 0, heads, width))
