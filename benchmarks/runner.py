@@ -30,8 +30,8 @@ SUITES = {
 }
 
 
-def main(arguments: list[str] | None = None) -> int:
-    """Exit code 1 if hgraph's own results were wrong somewhere."""
+def parser() -> argparse.ArgumentParser:
+    """The arguments that `hgraph bench` hands on."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("suites", nargs="+", choices=list(SUITES))
     parser.add_argument("--threads", type=int, default=1)
@@ -42,7 +42,12 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--own", action="store_true", help="hgraph alone, without peers and limits")
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--suffix", default="", help="of the files' names")
-    given = parser.parse_args(arguments)
+    return parser
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Exit code 1 if hgraph's own results were wrong somewhere."""
+    given = parser().parse_args(arguments)
     warnings.filterwarnings("ignore", message=".*[Ss]parse")  # torch calls its sparse tensors a beta
     torch.set_num_threads(given.threads)
     setting = harness.Setting(given.threads, given.rounds, given.seconds, given.device, given.own)

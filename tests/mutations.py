@@ -87,6 +87,13 @@ MUTATIONS = [
         GRAPH,
     ),
     Mutation(
+        "hgnn: bias of wide layers dropped",
+        "hgraph/nn/hypergraph/_steps.py",
+        "y = torch.addcmul(y, ones.to(y.dtype), linear.bias.to(y.dtype))",
+        "pass",
+        HYPER,
+    ),
+    Mutation(
         "gat: itself left out",
         GAT,
         "merge(result, self._itself(query, key, value, alone))",

@@ -85,7 +85,7 @@ def bench(
         _compare(compare, names, common, process, out, quiet, as_json)
         return
     suffix = _suffix(threads, allocator, device)
-    command = [*names, *common, "--device", device, "--out", str(out.resolve()), "--suffix", suffix]
+    command = [*names, *common, "--device", device, "--out", str(out.resolve()), f"--suffix={suffix}"]
     from hgraph.benchmarks import launch
 
     begin = time.time()

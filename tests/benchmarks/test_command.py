@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from pathlib import Path
 
 import pytest
 from typer.testing import CliRunner
@@ -24,10 +23,9 @@ def started(monkeypatch):
 
     def start(arguments, **rest):
         calls.append((list(arguments), rest))
-        names = [a for a in arguments if a in runner.SUITES]
-        out, suffix = (arguments[arguments.index(o) + 1] for o in ("--out", "--suffix"))
-        for name in names:
-            records.save(Path(out) / f"{name}{suffix}.csv", [{"suite": name, "case": "two", "min": "1"}])
+        given = runner.parser().parse_args(arguments)
+        for name in given.suites:
+            records.save(given.out / f"{name}{given.suffix}.csv", [{"suite": name, "case": "two", "min": "1"}])
         return 0
 
     monkeypatch.setattr(launch, "start", start)
