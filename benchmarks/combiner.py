@@ -1,7 +1,7 @@
 """Combiner against full attention over 1k to 64k tokens, 4 heads of 64: time, memory, and how they grow.
 
-Every point runs in a process of its own, one thread: milliseconds of one forward by CPU time, peak MiB of a forward
-and a backward above the inputs. Useful work is 4 D operations an edge and a head, those from tokens to regions
+One thread: milliseconds of one forward by CPU time; peak MiB of a forward and a backward above the inputs, each in a
+process of its own. Useful work is 4 D operations an edge and a head, those from tokens to regions
 included. SDPA is causal attention over all pairs by torch's fused kernel. They compute different things.
 """
 
@@ -53,7 +53,7 @@ def growing(name: str, unit: str) -> Found:
     values = {}
     for tokens in LENGTHS:
         make = partial(call, name, unit != "ms", tokens)
-        values[f"{tokens} tokens"] = growth.milliseconds(make) if unit == "ms" else [peak.peak_mib(make)]
+        values[f"{tokens} tokens"] = growth.timed(make) if unit == "ms" else [peak.peak_mib(make)]
     least = {n: min(values[f"{n} tokens"]) for n in LENGTHS}
     steps = [math.log(least[b] / least[a]) / math.log(b / a) for a, b in itertools.pairwise(LENGTHS)]
     note = f"power of the tokens from length to length: {', '.join(f'{s:.2f}' for s in steps)}"

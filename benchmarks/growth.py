@@ -72,15 +72,15 @@ CALLS: dict[str, Callable[[int], Method]] = {
 }
 
 
-def _timed(make: Callable[[], Method], queue: Any) -> None:
+def timed(make: Callable[[], Method]) -> list[float]:
+    """Milliseconds of one call by CPU time, three times; of a long call once."""
     torch.set_num_threads(1)
     call = make()
     start = time.process_time()
     call()
     first = time.process_time() - start
-    if first > _LONG:  # what is set up at the first call does not count then
-        queue.put([first * 1e3])
-        return
+    if first > _LONG:
+        return [first * 1e3]
     found = []
     for _ in range(3):
         start, calls = time.process_time(), 0
@@ -88,7 +88,11 @@ def _timed(make: Callable[[], Method], queue: Any) -> None:
             call()
             calls += 1
         found.append((time.process_time() - start) / calls * 1e3)
-    queue.put(found)
+    return found
+
+
+def _timed(make: Callable[[], Method], queue: Any) -> None:
+    queue.put(timed(make))
 
 
 def milliseconds(make: Callable[[], Method]) -> list[float]:

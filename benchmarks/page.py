@@ -89,7 +89,7 @@ the step between 100 k and 1 M edges is where the features leave the cache.
 _COMBINER = """
 ## Combiner against full attention
 
-4 heads of 64, causal, a process a point: time of a forward, peak memory of a forward and a backward above the inputs.
+4 heads of 64, causal: time of a forward, peak memory of a forward and a backward above the inputs.
 Fixed segments and grids have the root of the tokens for their side. Useful work is 4 D operations an edge and head.
 
 """
