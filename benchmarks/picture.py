@@ -16,7 +16,7 @@ def draw(rows: list[dict[str, str]], path: Path) -> None:
     import matplotlib as mpl
     from matplotlib.figure import Figure
 
-    if rows[0]["suite"] in ("growth", "combiner"):
+    if rows[0]["suite"] in ("growth", "combiner", "routing"):
         _growth(rows, path)
         return
     with mpl.rc_context({"font.size": 8}):
