@@ -60,10 +60,12 @@ def _growth(rows: list[dict[str, str]], path: Path) -> None:
     """Cost over the number of edges or tokens; of edges for a million of them, so that linear is level."""
     from matplotlib.figure import Figure
 
-    figure = Figure(figsize=(10, 4), layout="constrained")
+    figure = Figure(figsize=(5, 4), layout="constrained")
     edges = rows[0]["suite"] == "growth"
-    for i, unit in enumerate(dict.fromkeys(row["unit"] for row in rows)):
-        axes = figure.add_subplot(1, 2, i + 1)
+    units = list(dict.fromkeys(row["unit"] for row in rows))
+    figure.set_figwidth(5 * len(units))
+    for i, unit in enumerate(units):
+        axes = figure.add_subplot(1, len(units), i + 1)
         for case in dict.fromkeys(row["case"] for row in rows if row["unit"] == unit):
             points = [(int(r["method"].split()[0]), float(r["min"])) for r in rows if r["case"] == case and r["min"]]
             costs = [(n, v / n * 1e6 if edges else v) for n, v in points]
@@ -74,5 +76,6 @@ def _growth(rows: list[dict[str, str]], path: Path) -> None:
         title = "time of one call" if unit == "ms" else "peak memory above the inputs"
         axes.set_title(title + ("" if edges or unit == "ms" else ", forward and backward"), loc="left", fontsize=10)
         axes.grid(visible=True, which="major", linewidth=0.3)
-        axes.legend(fontsize=7)
+        axes.set_ylim(top=5 * axes.get_ylim()[1])  # room for the names
+        axes.legend(fontsize=7, loc="upper left", ncols=2)
     figure.savefig(path, dpi=90)
