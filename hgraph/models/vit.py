@@ -17,37 +17,30 @@ __all__ = ["ViT"]
 class PatchAttention(nn.Module):
     """Attention of patches: over all, by d^-1/2; or over all others, by a learned temperature."""
 
-    def __init__(self, dim: int, num_heads: int, dropout: float, others: bool) -> None:
+    def __init__(self, dim: int, num_heads: int, dropout: float, graph: TokenGraph, others: bool) -> None:
         super().__init__()
         self.num_heads, self.dropout = num_heads, dropout
         scale = (dim // num_heads) ** -0.5
         self.temperature = nn.Parameter(torch.tensor(scale).log()) if others else None
         self.qkv = nn.Linear(dim, 3 * dim, bias=False)
         self.out = nn.Linear(dim, dim)
-        self._graph: TokenGraph | None = None  # an image has always as many patches
+        self._graph = graph
 
     def forward(self, x: Tensor) -> Tensor:
         q, k, v = self.qkv(x).unflatten(-1, (3, self.num_heads, -1)).unbind(2)
         scale = None if self.temperature is None else 1.0
         q = q if self.temperature is None else q * self.temperature.exp()
         dropout = self.dropout if self.training else 0.0
-        return self.out(attend(self._heard(x), q, k, v, scale=scale, dropout=dropout).out.flatten(-2))
-
-    def _heard(self, x: Tensor) -> TokenGraph:
-        if self._graph is None:
-            n = x.shape[1]
-            everybody = patterns.full(n)
-            self._graph = everybody if self.temperature is None else everybody - patterns.sliding_window(n, 1)
-        return self._graph.to(x.device)
+        return self.out(attend(self._graph.to(x.device), q, k, v, scale=scale, dropout=dropout).out.flatten(-2))
 
 
 class PatchBlock(nn.Module):
     """Attention and an MLP, each on normalised tokens and beside the identity."""
 
-    def __init__(self, dim: int, num_heads: int, hidden: int, dropout: float, others: bool) -> None:
+    def __init__(self, dim: int, num_heads: int, hidden: int, dropout: float, graph: TokenGraph, others: bool) -> None:
         super().__init__()
         self.norm1, self.norm2 = nn.LayerNorm(dim), nn.LayerNorm(dim)
-        self.attention = PatchAttention(dim, num_heads, dropout, others)
+        self.attention = PatchAttention(dim, num_heads, dropout, graph, others)
         self.mlp = nn.Sequential(
             nn.Linear(dim, hidden), nn.GELU(), nn.Dropout(dropout), nn.Linear(hidden, dim), nn.Dropout(dropout)
         )
@@ -122,7 +115,9 @@ class ViT(nn.Module):
         self.place = nn.Parameter(torch.empty(1, (image_size // patch) ** 2 + 1, dim))
         self.dropout = nn.Dropout(dropout)
         width = dim if hidden is None else hidden
-        self.layers = nn.Sequential(*(PatchBlock(dim, num_heads, width, dropout, small_data) for _ in range(depth)))
+        graph = _graph(self.place.shape[1], small_data)
+        blocks = (PatchBlock(dim, num_heads, width, dropout, graph, small_data) for _ in range(depth))
+        self.layers = nn.Sequential(*blocks)
         self.last = nn.Identity() if last is None else last
         self.norm, self.out = nn.LayerNorm(dim), nn.Linear(dim, num_classes)
         nn.init.normal_(self.token)
@@ -138,6 +133,12 @@ class ViT(nn.Module):
         x = self.embed(self.norm_patch(patches))
         x = self.dropout(torch.cat([self.token.expand(len(x), -1, -1), x], 1) + self.place)
         return self.out(self.norm(self.last(self.layers(x))[:, 0]))
+
+
+def _graph(n: int, others: bool) -> TokenGraph:
+    """Everybody, or everybody else."""
+    with torch.device("cpu"):  # numbers, even where the parameters are made without
+        return patterns.full(n) - patterns.sliding_window(n, 1) if others else patterns.full(n)
 
 
 def shifted(images: Tensor, by: int) -> Tensor:
