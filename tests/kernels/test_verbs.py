@@ -199,11 +199,11 @@ def test_a_hypergraph_step_is_two_launches(launches: list[str], device: str) -> 
         assert launches == ["_reduce_parts"] * 2
 
 
-def test_attention_forward_is_one_launch_and_backward_two(launches: list[str], device: str) -> None:
+def test_attention_forward_is_one_launch_and_backward_three(launches: list[str], device: str) -> None:
     adj = ADJ.to(device)
     q, k, v = (torch.ones(n, H, D, device=device, requires_grad=True) for n in (T, S, S))
     out = attend(adj, q, k, v).out
     assert launches == ["_attend_parts"]
     launches.clear()
     out.sum().backward()
-    assert launches == ["_row_parts", "_column_parts"]
+    assert launches == ["_dot", "_row_parts", "_column_parts"]  # the first is delta
