@@ -146,6 +146,8 @@ for name, edges in costs.items():
     power = math.log(edges[-1] / edges[-2]) / math.log(lengths[-1] / lengths[-2])
     ax.loglog(lengths, edges, marker="o", label=f"{name}: N^{power:.2f}")
 ax.set(xlabel="tokens", ylabel="edges")
+ax.set_xticks(lengths, [f"{m:,}" for m in lengths])
+ax.minorticks_off()
 ax.legend()
 figure.savefig(OUT / "combiner_edges.png", dpi=110)
 
