@@ -230,6 +230,8 @@ class AxialTransformer(nn.Module):
         if not isinstance(noise, Tensor) or noise.dim() != 5 or noise.shape[1:] != shape:
             got = f"shape {list(noise.shape)}" if isinstance(noise, Tensor) else type(noise).__name__
             raise ArgumentError("noise", f"shape [B, {', '.join(map(str, shape))}]", got)
+        if not temperature > 0:
+            raise ArgumentError("temperature", "a number above 0", temperature)
         x = torch.zeros(noise.shape[:-1], dtype=torch.long, device=noise.device)
         for s in range(self.channels):
             condition = self.conditioned(x, torch.full(x.shape[:1], s, device=x.device))

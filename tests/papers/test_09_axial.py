@@ -280,6 +280,11 @@ def test_sampling_is_the_naive_loop(temperature):
             r"x: expected shape \[B, 3, 4, 2\]",
         ),
         (lambda: small()(torch.zeros(1, 3, 4, 2)), ArgumentTypeError, "x: expected integers 0 .. 2"),
+        (
+            lambda: small().sample(torch.zeros(1, 3, 4, 2, 3), temperature=0.0),
+            ArgumentError,
+            "temperature: expected a number above 0",
+        ),
         (lambda: small().sample(torch.zeros(1, 3, 4, 2)), ArgumentError, r"noise: expected shape \[B, 3, 4, 2, 3\]"),
     ],
 )

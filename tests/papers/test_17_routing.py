@@ -463,6 +463,25 @@ def test_centroids_move_in_training_alone_and_once_a_step():
     assert all(t.grad is None for t in layer.router.buffers())
 
 
+def test_a_repeated_forward_in_evaluation_sees_what_the_first_saw():
+    """The centroids that an update left behind are not those of an evaluation after it."""
+    layer, x, grads = layer_of(decay=0.3, training=True), numbers(2, 40, D), []
+    layer(x)
+    layer.eval()
+    for call in (layer, lambda y: checkpoint(layer, y, use_reentrant=False)):
+        y = x.clone().requires_grad_()
+        call(y).square().sum().backward()
+        grads.append(y.grad)
+    assert torch.equal(*grads)
+
+
+@pytest.mark.parametrize("options", [{}, {"causal": False}, {"local_heads": 1, "local_window": 4}])
+def test_padding_may_hold_anything(options):
+    layer, x, mask = layer_of(**options), numbers(2, N, D), torch.ones(2, N, dtype=torch.bool)
+    mask[0, 15:] = mask[1, 3:5] = False
+    assert torch.equal(layer(torch.where(mask.unsqueeze(-1), x, math.nan), mask), layer(x, mask))
+
+
 @pytest.mark.parametrize("shared", [True, False])
 def test_commitment_is_the_mean_square_to_the_own_centroid(shared):
     layer, x = layer_of(training=True, shared_qk=shared, commitment=0.5), numbers(2, N, D)

@@ -363,6 +363,12 @@ def test_clusters_are_learned_from_keys():
     assert not torch.equal(layer.router.centroids, before)
 
 
+@pytest.mark.parametrize(("batch", "n"), [(0, 5), (2, 0), (0, 0), (2, 1)])
+def test_clusters_of_nobody(batch, n):
+    layer = CombinerAttention(8, 2, plan="clusters", num_clusters=3)
+    assert layer(torch.zeros(batch, n, 8)).shape == (batch, n, 8)
+
+
 def test_one_cluster_is_full_attention():
     layer, x = double(CombinerAttention(4, 2, plan="clusters", num_clusters=1)), numbers(2, 9, 4)
     full = double(CombinerAttention(4, 2, span=9))
@@ -523,6 +529,10 @@ def test_nothing_of_the_size_of_all_pairs_is_made(plan):
         (lambda: CombinerAttention(8, 2, span=0), "span: expected a whole number, 1 or more, got 0"),
         (lambda: CombinerAttention(8, 2, plan="clusters"), "num_clusters: expected a number for the plan of clusters"),
         (lambda: CombinerAttention(8, 2)(numbers(2, 5, 8).float(), mask=torch.ones(2, 4).bool()), r"mask: expected"),
+        (
+            lambda: CombinerAttention(8, 2)(torch.zeros(5, 8), mask=torch.ones(5).bool()),
+            r"x: expected shape \[B, N, dim\]",
+        ),
         (lambda: CombinerAttention(8, 2)(torch.zeros(5, 8), clusters=torch.zeros(5).long()), "clusters: expected None"),
         (
             lambda: CombinerAttention(8, 2, plan="clusters", num_clusters=2)(

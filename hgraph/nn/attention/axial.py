@@ -15,16 +15,17 @@ from hgraph.structure import TokenGraph, patterns
 __all__ = ["AxialAttention"]
 
 
-_LINES: dict[tuple[tuple[int, ...], int, bool], TokenGraph] = {}  # shared by layers; a compiler reads what is there
+_LINES: dict[tuple, TokenGraph] = {}  # shared by layers; a compiler reads what is there
 _LINES_KEPT = 32
 
 
-def _lines(shape: tuple[int, ...], axis: int, causal: bool) -> TokenGraph:
-    key = (shape, axis, causal)
+def _lines(shape: tuple[int, ...], axis: int, causal: bool, device: torch.device) -> TokenGraph:
+    key = (shape, axis, causal, device)
     if key not in _LINES:
         if len(_LINES) >= _LINES_KEPT:
             _LINES.pop(next(iter(_LINES)))
-        _LINES[key] = patterns.axial(shape, axis, causal=causal)
+        with torch.inference_mode(False):  # what is kept must serve training too
+            _LINES[key] = patterns.axial(shape, axis, causal=causal).to(device)
     return _LINES[key]
 
 
@@ -96,7 +97,7 @@ class AxialAttention(nn.Module):
         cells = x.reshape(x.shape[0], math.prod(shape), x.shape[-1])
         total = torch.zeros_like(cells)
         for axis, layer in zip(self.axes, self.layers, strict=True):
-            graph = _lines(tuple(shape), axis, self.causal)
+            graph = _lines(tuple(shape), axis, self.causal, x.device)
             if mask is not None:
                 graph = graph & patterns.present(mask.flatten(1))
             heard = layer.out(layer.heads(cells, graph=graph).flatten(-2))  # type: ignore[operator]

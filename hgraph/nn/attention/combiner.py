@@ -169,7 +169,8 @@ class CombinerAttention(TokenAttention):
         if key not in self._ready:
             if len(self._ready) >= _LENGTHS_KEPT:
                 self._ready.pop(next(iter(self._ready)))
-            self._ready[key] = tuple(ready_partition(p.to(device)) for p in self.partitions_of(n))
+            with torch.inference_mode(False):  # what is made in inference mode must serve training too
+                self._ready[key] = tuple(ready_partition(p.to(device)) for p in self.partitions_of(n))
         return self._ready[key]
 
     # ------------------------------------------------------------------ attention
@@ -212,7 +213,11 @@ class CombinerAttention(TokenAttention):
         return out[..., self.head_dim :].transpose(-2, -3)
 
     def _without_padding(self, x: Tensor, mask: Tensor) -> Tensor:
-        if mask.dtype != torch.bool or mask.shape != x.shape[:-1] or x.dim() != 3:
+        if x.dim() != 3:
+            raise ArgumentError(
+                "x", "shape [B, N, dim] beside a mask", f"shape {list(x.shape)}", "Flatten or unsqueeze"
+            )
+        if mask.dtype != torch.bool or mask.shape != x.shape[:-1]:
             raise ArgumentError("mask", f"booleans {list(x.shape[:-1])}", f"{mask.dtype} {list(mask.shape)}")
         return torch.where(mask.unsqueeze(-1), x, 0.0)
 
@@ -229,7 +234,7 @@ class CombinerAttention(TokenAttention):
         if self.router is not None and clusters is not None:
             options |= {"num_clusters": self.router.size.shape[1], "causal": self.causal}
             out = clustered_attention(clusters, *(_folded(t) for t in (q, k, v)), **options)
-            return out.view(*q.shape[:-1], -1), heard
+            return out.view(*q.shape[:-1], v.shape[-1]), heard
         made = self._ready_of(x.shape[-2], x.device)
         if mask is not None:
             made = tuple(ready_partition(part.partition.masked(mask)) for part in made)
@@ -242,20 +247,11 @@ class CombinerAttention(TokenAttention):
             if clusters is not None:
                 raise ArgumentError("clusters", "None, for this plan has none", type(clusters).__name__)
             return None
-        count, heads, n = self.router.size.shape[1], *k.shape[-2:-4:-1]
         if clusters is None:
             clusters = self.router.nearest(_folded(on_sphere(k)))
-        shape = (1,) * (3 - clusters.dim()) + tuple(clusters.shape)
-        sizes = ((1, k.shape[:-3].numel()), (1, heads), (n,))
-        if (
-            clusters.is_floating_point()
-            or len(shape) != 3
-            or any(a not in b for a, b in zip(shape, sizes, strict=True))
-        ):
-            raise ArgumentError("clusters", f"integers [N], [H, N] or [B, H, N], N = {n}", list(clusters.shape))
-        if clusters.numel() and int(clusters.max()) >= count:
-            raise ArgumentError("clusters", f"numbers below {count}", int(clusters.max()))
-        clusters = clusters.view(shape).long()
+        else:
+            sizes = ((1, k.shape[:-3].numel()), (1, k.shape[-2]), (k.shape[-3],))
+            clusters = _given_clusters(clusters, sizes, self.router.size.shape[1])
         return clusters if mask is None else torch.where(mask.unsqueeze(1), clusters, -1)
 
     def _decode(self, x: Tensor, state: CombinerState, mask: Tensor | None) -> Tensor:
@@ -290,6 +286,18 @@ def _mean(outs: list[Tensor]) -> Tensor:
     return outs[0] if len(outs) == 1 else torch.stack(outs).mean(0)
 
 
+def _given_clusters(clusters: Tensor, sizes: tuple[tuple[int, ...], ...], count: int) -> Tensor:
+    """Clusters as a user gives them, [N], [H, N] or [B, H, N], in three dimensions of the sizes allowed."""
+    shape = (1,) * (3 - clusters.dim()) + tuple(clusters.shape)
+    fits = len(shape) == 3 and all(a in b for a, b in zip(shape, sizes, strict=True))
+    if clusters.is_floating_point() or not fits:
+        expected = f"integers [N], [H, N] or [B, H, N], N = {sizes[-1][0]}"
+        raise ArgumentError("clusters", expected, f"{clusters.dtype} {list(clusters.shape)}")
+    if clusters.numel() and int(clusters.max()) >= count:
+        raise ArgumentError("clusters", f"numbers below {count}", int(clusters.max()))
+    return clusters.view(shape).long()
+
+
 def _folded(x: Tensor) -> Tensor:
     """[B, N, H, D] of [..., N, H, D]."""
-    return x.reshape(-1, *x.shape[-3:])
+    return x.reshape(x.shape[:-3].numel(), *x.shape[-3:])

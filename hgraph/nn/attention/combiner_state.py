@@ -69,7 +69,7 @@ class CombinerState:
             hint = f"Make the state larger: CombinerState({high})"
             raise ArgumentError("state", f"room for {high} tokens", f"a capacity of {self.capacity}", hint)
         if self._parts is None:
-            self._parts = [_Part(p, new) for p in partitions(self.capacity)]
+            self._parts = [_Part(p.to(new[0].device), new) for p in partitions(self.capacity)]
         self._length = high
         return [part.step(low, high, new, summary) for part in self._parts]
 
@@ -111,7 +111,9 @@ class _Family:
         self.last = _last_hearer(regions.heard)
         members, run = _runs.expanded(regions.members.natural().start, regions.members.natural().stop)
         row = regions.members.natural()._row()[run]
-        self.closes = torch.zeros(regions.num_regions, dtype=torch.long).scatter_reduce(0, row, members, "amax")
+        self.closes = torch.zeros(regions.num_regions, dtype=torch.long, device=like.device).scatter_reduce(
+            0, row, members, "amax"
+        )
         self.closes = torch.where(self.last >= 0, self.closes, -1)  # the others are never needed
         self.found = _Store(self.closes[:0], (like, like))
 
@@ -152,7 +154,7 @@ class _Part:
         empty = tuple(t[..., :0, :, :] for t in new)
         self.partition = partition
         self.families = [_Family(r, empty[3]) for r in partition.regions]
-        last = torch.arange(partition.num_tokens)
+        last = torch.arange(partition.num_tokens, device=empty[0].device)
         for graph in partition.direct:
             last = torch.maximum(last, _last_hearer(graph))
         for family in self.families:
@@ -162,7 +164,7 @@ class _Part:
         self.last, self.tokens = last, _Store(last[:0], empty)
 
     def step(self, low: int, high: int, new: tuple[Tensor, ...], summary: Callable[[Tensor], Summary]) -> Tensor:
-        rows, q = torch.arange(low, high), new[1]
+        rows, q = torch.arange(low, high, device=new[1].device), new[1]
         self.tokens = self.tokens.with_more(rows, new)
         for family in self.families:
             family.close(low, high, self.tokens, summary)
@@ -179,4 +181,6 @@ def _last_hearer(graph: TokenGraph) -> Tensor:
     """[S]: the last target that hears each source, -1 for none."""
     graph = graph.natural()
     column, run = _runs.expanded(graph.start, graph.stop)
-    return torch.full((graph.num_sources,), -1).scatter_reduce(0, column, graph._row()[run], "amax")
+    return torch.full((graph.num_sources,), -1, device=column.device).scatter_reduce(
+        0, column, graph._row()[run], "amax"
+    )

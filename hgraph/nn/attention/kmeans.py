@@ -41,7 +41,8 @@ class OnlineKMeans(nn.Module):
     with :math:`\hat\mu` of length :math:`\sqrt D`, so that the largest product is the nearest direction. Counts start
     at 1 (at 0, as published, a small cluster's centroid is huge at first), and a centroid that nobody is nearest to
     stays where it is. Sums are those of all processes where `torch.distributed` runs. A forward that is repeated in the
-    backward (`torch.utils.checkpoint`) sees the centroids of the first time and does not move them again.
+    backward (`torch.utils.checkpoint`) sees the centroids of before the last update and does not move them
+    again: so each forward in training is to have its backward before the next one.
 
     Args:
         num_heads: H.
@@ -125,7 +126,8 @@ class OnlineKMeans(nn.Module):
         return self._means()[heads, near.clamp(min=0).transpose(1, 2)]
 
     def _means(self) -> Tensor:
-        return self._before if self._before is not None and _repeats() else self.centroids
+        again = self.training and self._before is not None and _repeats()  # in evaluation nothing has moved
+        return self._before if again else self.centroids  # type: ignore[return-value]
 
     @torch.no_grad()
     def update(self, x: Tensor, near: Tensor) -> None:

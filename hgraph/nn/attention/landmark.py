@@ -49,7 +49,8 @@ def insert_landmarks(ids: Tensor, block: int, landmark: int) -> Tensor:
 @torch.compiler.assume_constant_result  # they depend on sizes alone; of lists of tensors it makes constants
 def _structures(targets: int, sources: int, block: int, device: torch.device) -> tuple[list[Tensor], list[Tensor]]:
     """Tiles of the last targets: who hears which tokens of the own block; which blocks of queries hear which blocks."""
-    return _made(targets, sources, block, device)
+    with torch.inference_mode(False):  # what is kept must serve training too
+        return _made(targets, sources, block, device)
 
 
 @functools.lru_cache(maxsize=128)

@@ -22,7 +22,8 @@ _FETCHED = 1 << 22  # numbers of keys that are fetched at a time
 @functools.cache
 def _one_group(device: torch.device) -> TokenGraph:
     """Each list of queries hears one group: the blocks chosen are examples, and their results are joined."""
-    return patterns.full(1, 1).to(device)
+    with torch.inference_mode(False):  # what is kept must serve training too
+        return patterns.full(1, 1).to(device)
 
 
 class LandmarkState:

@@ -165,6 +165,8 @@ class RoutingAttention(nn.Module):
         self._check(x, mask, state)
         lead, flat = x.shape[:-2], x.reshape(x.shape[:-2].numel(), *x.shape[-2:])
         present = None if mask is None else mask.expand(x.shape[:-1]).reshape(flat.shape[:2])
+        if present is not None:  # not a number that padding holds may reach anybody
+            flat = torch.where(present.unsqueeze(-1), flat, 0.0)
         query, key, value = self._projected(flat)
         near = self._near(query, key, present)
         if state is not None:

@@ -161,6 +161,14 @@ def test_same_inputs_same_bits(case, make):
     assert all(torch.equal(a, b) for a, b in zip(*runs, strict=True))
 
 
+def test_inference_mode_first_then_training(case, make):
+    """What a layer or its module keeps for a length may have been made where nothing is tracked."""
+    layer, inputs = make(case), case.inputs(37, dtype=torch.float32)  # a length that no other test has
+    with torch.inference_mode():
+        layer(*inputs)
+    layer(*(x.clone().requires_grad_() for x in inputs)).sum().backward()
+
+
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
 def test_half_precision(case, make, dtype):
     layer, inputs = make(case).to(dtype).eval(), case.inputs(20, dtype=dtype)
