@@ -68,7 +68,7 @@ def column_mass(record: AttentionRecord) -> Tensor:
         for b in range(record.query.shape[0]):
             adj, share = record.weights(example=b, head=h)
             total = total + segment_sum(share.float(), adj.indices, adj.num_sources)
-            count += int((adj.target_degree() > 0).sum())
+            count += int((segment_sum(share.float(), adj.target, adj.num_targets) > 0).sum())
         rows.append(total / max(count, 1))
     return torch.stack(rows)
 

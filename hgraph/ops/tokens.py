@@ -80,6 +80,8 @@ def attend_tokens(
         q, k, v = (x.index_select(-3, order) for x in (q, k, v))
         if table is not None:
             target_place, source_place = (p[order] for p in (target_place, source_place) if p is not None)
+    if isinstance(graph, TokenGraph):
+        q, k, v = _cleared(graph, q, k, v)
     # A compiler cannot count tiles: there the operator is given the runs, and finds the tiles when it runs.
     tiles: TokenGraph | BlockAdjacency = graph
     if isinstance(graph, TokenGraph) and not torch.compiler.is_compiling():
@@ -100,6 +102,41 @@ def attend_tokens(
         place = torch.empty_like(order).index_copy(0, order, torch.arange(len(order), device=order.device))
         out, lse = out.index_select(-3, place), lse.index_select(-2, place)
     return out, lse
+
+
+def _cleared(graph: TokenGraph, q: Tensor, k: Tensor, v: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Zeros for who hears nobody, and whom nobody hears: padding may hold NaN, which times 0 would fill its tile."""
+    traced = torch.compiler.is_compiling()  # it cannot ask whether there are such
+    hears, heard = _takes_part(graph) if traced else derived(graph, "takes part", lambda: _some_lack(graph))
+    if hears is not None:
+        q = torch.where(_by_batch(hears, q.shape[:-3]), q, 0.0)
+    if heard is not None:
+        k, v = (torch.where(_by_batch(heard, k.shape[:-3]), x, 0.0) for x in (k, v))
+    return q, k, v
+
+
+def _takes_part(graph: TokenGraph) -> tuple[Tensor, Tensor]:
+    """Which targets [B, T, H] hear anybody, and which sources [B, S, 1] anybody hears, along the graph's order."""
+    batch, heads, targets, sources = graph.shape
+    hears = (graph.indptr.diff() > 0).view(batch, heads, targets).transpose(1, 2)
+    run = torch.arange(graph.num_runs, device=graph.device)
+    row = torch.searchsorted(graph.indptr, run, right=True) - 1
+    first = row.div(max(heads * targets, 1), rounding_mode="floor") * (sources + 1)
+    steps = torch.zeros(batch * (sources + 1), dtype=torch.int32, device=graph.device)
+    one = torch.ones_like(graph.start, dtype=torch.int32)
+    steps = steps.scatter_add(0, first + graph.start, one).scatter_add(0, first + graph.stop, -one)
+    return hears, (steps.view(batch, sources + 1, 1).cumsum(1) > 0)[:, :sources]
+
+
+def _some_lack(graph: TokenGraph) -> tuple[Tensor | None, Tensor | None]:
+    """The same, None where all do."""
+    hears, heard = _takes_part(graph)
+    return None if bool(hears.all()) else hears, None if bool(heard.all()) else heard
+
+
+def _by_batch(mask: Tensor, batch: torch.Size) -> Tensor:
+    """[..., N, H, 1] of [B, N, H] for inputs of several batch dimensions."""
+    return mask.unsqueeze(-1).view(*(batch if mask.shape[0] > 1 else ()), *mask.shape[1:], 1)
 
 
 def _tiles(graph: TokenGraph, *inputs: Tensor) -> BlockAdjacency:

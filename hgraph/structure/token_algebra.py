@@ -76,7 +76,7 @@ def first_hop(graph: TokenGraph, target: int | None) -> Tensor:
     step = graph | field
     if target is not None:
         field = field.select([whole("target", target, most=n - 1)])
-    hops = torch.full((field.num_targets, n), -1, dtype=torch.int16, device=graph.device)
+    hops = torch.full((field.num_targets, n), -1, dtype=torch.int32, device=graph.device)
     new, layer = field, 0
     while new.num_runs:
         column, run = _runs.expanded(new.start, new.stop)

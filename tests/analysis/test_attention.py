@@ -32,6 +32,15 @@ def test_column_mass_is_the_mean_of_columns(recorded):
     torch.testing.assert_close(analysis.column_mass(record), share.mean((0, 2)), rtol=1e-5, atol=1e-6)
 
 
+def test_targets_that_do_not_listen_do_not_count():
+    layer, x = nn.SelfAttention(8, H), torch.randn(1, N, 8)
+    mask = torch.ones(N, H, dtype=torch.bool)
+    mask[1:, 0] = False
+    with nn.record_attention(layer) as records:
+        layer(x, head_mask=mask)
+    torch.testing.assert_close(analysis.column_mass(records[""][0]).sum(1), torch.ones(H))
+
+
 def test_mass_by_type_adds_up(recorded):
     record, share = recorded
     near, first = patterns.sliding_window(N, 3, causal=True), patterns.sinks(N, 1)

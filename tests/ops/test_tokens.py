@@ -151,6 +151,22 @@ def test_batch_dimensions(batch):
         torch.testing.assert_close(result.out[i], attend(graph, q[i], k[i], v[i]).out, rtol=1e-12, atol=1e-12)
 
 
+@pytest.mark.parametrize("compiled", [False, True])
+def test_what_nobody_hears_may_be_anything(compiled):
+    """NaN in padding, forward and backward; 0 for who hears nobody."""
+    torch._dynamo.reset()
+    graph = patterns.causal(80) & patterns.padded(80, [50, 0])
+    call = torch.compile(lambda g, *x: attend(g, *x), backend="aot_eager") if compiled else attend
+    grads, there = [], (torch.arange(80) < torch.tensor([[50], [0]]))[..., None, None]
+    for fill in (0.0, float("nan")):
+        leaves = [torch.where(there, x.detach(), fill).requires_grad_() for x in inputs(graph)]
+        out, lse = call(graph, *leaves)
+        assert (out.masked_select(~there) == 0).all()
+        assert torch.equal(lse > -float("inf"), there.squeeze(-1).expand(lse.shape))
+        grads.append((out, *torch.autograd.grad(out.square().sum(), leaves)))
+    torch.testing.assert_close(*grads, rtol=0, atol=0)
+
+
 def test_without_torchs_private_kernel(monkeypatch):
     """Where torch lacks it, or has changed it, matrix products do: forward, gradients, half precision too."""
     module = importlib.import_module("hgraph.ops.block_attend")

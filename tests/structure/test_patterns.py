@@ -208,6 +208,7 @@ def test_power_reaches_binomially():
     hops = graph.first_hop(255)
     assert hops.tolist() == [bin(255 - j).count("1") for j in range(256)]
     assert torch.equal(graph.first_hop()[255], hops)
+    assert hops.dtype == torch.int32  # a window of two takes a layer a token
 
 
 def test_windows_reach_by_steps_and_gaps_never_fill():
@@ -217,6 +218,11 @@ def test_windows_reach_by_steps_and_gaps_never_fill():
     assert (patterns.dilated(64, 5, 2, causal=True).first_hop(63)[::2] == -1).all()  # the odd distances
     slash = patterns.strided(256, 16, causal=True) | patterns.sliding_window(256, 2, causal=True)
     assert int(slash.first_hop(255).max()) == 16  # one stride and 15 steps: sqrt(N)
+
+
+def test_patterns_serve_lengths_below_their_sinks():
+    assert patterns.sinks(2, 4).equal(patterns.causal(2))
+    assert patterns.prefix_lm(2, 4).equal(patterns.full(2))
 
 
 def test_axial_layers_reach_every_cell():

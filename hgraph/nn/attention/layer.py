@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable
 
 import torch
@@ -14,7 +15,7 @@ from hgraph.nn.attention.record import note
 from hgraph.nn.attention.rotary import rotate
 from hgraph.nn.attention.state import KVState
 from hgraph.ops import Relative, attend
-from hgraph.structure import TokenGraph, patterns
+from hgraph.structure import TokenGraph, derived, patterns
 
 __all__ = ["CrossAttention", "SelfAttention", "TokenAttention"]
 
@@ -49,18 +50,25 @@ class TokenAttention(nn.Module):
         super().__init__()
         query_heads = num_heads if num_query_heads is None else num_query_heads
         kv_heads = query_heads if num_kv_heads is None else num_kv_heads
-        check_channels(dim=dim, num_heads=num_heads, num_query_heads=query_heads, num_kv_heads=kv_heads)
+        context = dim if context_dim is None else context_dim
+        sizes = {"num_heads": num_heads, "num_query_heads": query_heads, "num_kv_heads": kv_heads}
+        check_channels(dim=dim, context_dim=context, **sizes)
         if head_dim is None and dim % num_heads:
-            raise ArgumentError("num_heads", f"a divisor of the width {dim}", num_heads, "Or give head_dim")
+            raise ArgumentError("num_heads", f"a divisor of the width {dim}", num_heads)
+        head_dim = dim // num_heads if head_dim is None else head_dim
+        check_channels(head_dim=head_dim)
         if query_heads % kv_heads:
             raise ArgumentError("num_kv_heads", f"a divisor of the {query_heads} query heads", kv_heads)
         if pattern is not None and not callable(pattern):
             hint = "For example functools.partial(patterns.sliding_window, window=256)"
             raise ArgumentTypeError("pattern", "a function from a length to a TokenGraph", type(pattern).__name__, hint)
-        self.dim, self.head_dim = dim, dim // num_heads if head_dim is None else head_dim
+        if not 0 <= dropout < 1:
+            raise ArgumentError("dropout", "a probability in [0, 1)", dropout)
+        if rotary is not None and (rotary <= 0 or head_dim % 2):
+            raise ArgumentError("rotary", f"a positive base and an even width of heads, not {head_dim}", rotary)
+        self.dim, self.head_dim = dim, head_dim
         self.query_heads, self.kv_heads = query_heads, kv_heads
         self.pattern, self.causal, self.dropout, self.rotary = pattern, causal, dropout, rotary
-        context = dim if context_dim is None else context_dim
         self.query = nn.Linear(dim, query_heads * self.head_dim, bias=bias)
         self.key = nn.Linear(context, kv_heads * self.head_dim, bias=bias)
         self.value = nn.Linear(context, kv_heads * self.head_dim, bias=bias)
@@ -80,13 +88,20 @@ class TokenAttention(nn.Module):
     def graph_of(self, n: int) -> TokenGraph:
         """The graph for n tokens, made once a length."""
         if n not in self._graphs:
-            graph = patterns.causal(n) if self.causal else patterns.full(n)
-            if self.pattern is not None:
-                graph = self.pattern(n) & graph if self.causal else self.pattern(n)
+            with torch.inference_mode(False):  # what is kept must serve training too
+                graph = patterns.causal(n) if self.causal else patterns.full(n)
+                if self.pattern is not None:
+                    own = _checked("pattern", self.pattern(n))
+                    graph = own & graph if self.causal else own
             if len(self._graphs) >= _GRAPHS_KEPT:
                 self._graphs.pop(next(iter(self._graphs)))
             self._graphs[n] = graph
         return self._graphs[n]
+
+    def within(self, graph: TokenGraph) -> TokenGraph:
+        """What a graph of the caller has in common with the pattern, found once a graph."""
+        own = _checked("graph", graph)
+        return derived(own, ("within", self.pattern), lambda: self.graph_of(own.num_targets) & own)
 
     def queries(self, x: Tensor) -> Tensor:
         """[..., N, H, D], before any rotary embedding."""
@@ -105,6 +120,11 @@ class TokenAttention(nn.Module):
     ) -> Tensor:
         """[..., T, H, D]: what each head heard, before the output projection; ``query`` are `queries` made already."""
         source = x if context is None else context
+        if graph is not None:
+            graph = _checked("graph", graph)
+        if state is not None and not (isinstance(state, KVState) and context is None):
+            got = "one beside a context" if context is not None else type(state).__name__
+            raise ArgumentTypeError("state", "a KVState, and none for cross attention", got)
         query, key, value = self.project(x, source, query=query, start=0 if state is None else len(state))
         if state is not None:
             graph = self._step(state, x.shape[-2], graph)
@@ -112,6 +132,9 @@ class TokenAttention(nn.Module):
         elif graph is None:
             own = context is None
             graph = self.graph_of(x.shape[-2]) if own else patterns.full(x.shape[-2], source.shape[-2])
+        elif context is None and self.causal and not torch.compiler.is_compiling() and not graph.is_causal:
+            hint = "Cut it: graph & patterns.causal(n)"
+            raise ArgumentError("graph", "a causal one, as the layer is", repr(graph), hint)
         return self.listen(query, key, value, graph, bias=bias, head_mask=head_mask)
 
     def project(
@@ -138,7 +161,8 @@ class TokenAttention(nn.Module):
         head_mask: Tensor | None = None,
     ) -> Tensor:
         """[..., T, H, D]: attention over a graph, noted for `record_attention`."""
-        graph = graph.to(query.device)
+        if graph.device != query.device:
+            graph = derived(graph, ("on", query.device), functools.partial(graph.to, query.device))
         dropout = self.dropout if self.training else 0.0
         result = attend(graph, query, key, value, bias=bias, dropout=dropout, head_mask=head_mask)
         note(self, graph, query, key, result.lse, bias)
@@ -158,6 +182,13 @@ class TokenAttention(nn.Module):
             if not isinstance(value, Tensor) or value.dim() < 2 or value.shape[-1] != width:
                 got = f"shape {list(value.shape)}" if isinstance(value, Tensor) else type(value).__name__
                 raise ArgumentError(name, f"shape [..., N, {width}]", got)
+
+
+def _checked(name: str, graph: object) -> TokenGraph:
+    if not isinstance(graph, TokenGraph):
+        hint = "hgraph.patterns makes them; others come by TokenGraph.from_adjacency"
+        raise ArgumentTypeError(name, "a TokenGraph", type(graph).__name__, hint)
+    return graph
 
 
 class SelfAttention(TokenAttention):
@@ -180,7 +211,7 @@ class SelfAttention(TokenAttention):
 
     Shapes:
         x [..., N, dim] -> [..., N, dim]. In a call ``graph`` takes the place of the pattern (packed or padded
-        documents); ``bias`` is a `Relative`; ``state``, a `KVState`, makes the tokens the next ones of a sequence;
+        documents), and must be causal where the layer is (not looked at while compiling); ``bias`` is a `Relative`; ``state``, a `KVState`, makes the tokens the next ones of a sequence;
         ``head_mask`` [..., N or 1, H] says by which heads a token listens.
 
     Source: Vaswani et al., "Attention Is All You Need", section 3.2; Ainslie et al., "GQA", for grouped heads.

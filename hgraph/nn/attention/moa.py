@@ -113,7 +113,7 @@ class MoAAttention(TokenAttention):
             if graph is not None or bias is not None or head_mask is not None:
                 raise ArgumentError("state", "a KVState beside a graph, a bias or a head mask", "a SpanState")
             return self.out(self._decoded(x, state).flatten(-2))
-        graph = None if graph is None else self.graph_of(graph.num_targets) & graph
+        graph = None if graph is None else self.within(graph)
         return self.out(self.heads(x, graph=graph, bias=bias, state=state, head_mask=head_mask).flatten(-2))
 
     def _decoded(self, x: Tensor, state: SpanState) -> Tensor:

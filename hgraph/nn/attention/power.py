@@ -85,5 +85,5 @@ class PowerAttention(TokenAttention):
         head_mask: Tensor | None = None,
     ) -> Tensor:
         """Attend over the power graph, or over what it has in common with a graph of the caller (packed documents)."""
-        graph = None if graph is None else self.graph_of(graph.num_targets) & graph
+        graph = None if graph is None else self.within(graph)
         return self.out(self.heads(x, graph=graph, state=state, head_mask=head_mask).flatten(-2))

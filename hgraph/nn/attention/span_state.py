@@ -70,6 +70,9 @@ class SpanState:
         if high > self.capacity:
             hint = f"Make the state larger: layer.span_state({high})"
             raise ArgumentError("state", f"room for {high} tokens", f"a capacity of {self.capacity}", hint)
+        if self._sinks is not None and key.shape[:-3] != self._sinks[0].shape[:-3]:
+            expected = f"examples {list(self._sinks[0].shape[:-3])}, as those before"
+            raise ArgumentError("x", expected, list(key.shape[:-3]), "Make a state for each sequence or batch")
         if self._sinks is None:
             self._sinks = _rooms(self.sink, key, value)
             own = [(key[..., r.key_heads, :], value[..., r.key_heads, :]) for r in self._rings]
@@ -118,5 +121,6 @@ class SpanState:
 
 
 def _rooms(size: int, key: Tensor, value: Tensor) -> tuple[Tensor, Tensor]:
-    k, v = (x.new_zeros(*x.shape[:-3], size, *x.shape[-2:]) for x in (key, value))
+    with torch.inference_mode(False):  # a prompt may be read in inference mode, and what follows not
+        k, v = (x.new_zeros(*x.shape[:-3], size, *x.shape[-2:]) for x in (key, value))
     return k, v

@@ -37,21 +37,28 @@ class KVState:
         return self._length
 
     def append(self, key: Tensor, value: Tensor, *more: Tensor) -> tuple[Tensor, ...]:
-        """Add [..., T, H, D] of new tokens; gives those of all tokens so far. Not differentiable in older tokens.
+        """Add [..., T, H, D] of new tokens; gives those of all tokens so far.
 
-        What else a layer keeps of each token is ``more``.
+        Differentiable in the new tokens, for which all are copied: decode without gradients. What else a layer keeps of each token is ``more``.
         """
         low, high = self._length, self._length + key.shape[-3]
         if high > self.capacity:
             hint = f"Make the state larger: KVState({high})"
             raise ArgumentError("state", f"room for {high} tokens", f"a capacity of {self.capacity}", hint)
+        given = (key, value, *more)
         if self._keys is None or self._values is None:
-            self._keys, self._values, *self._more = (self._room(x) for x in (key, value, *more))
+            with torch.inference_mode(False):  # a prompt may be read in inference mode, and what follows not
+                self._keys, self._values, *self._more = (self._room(x) for x in given)
         kept = (self._keys, self._values, *self._more)
+        if key.shape[:-3] != self._keys.shape[:-3]:
+            expected = f"examples {list(self._keys.shape[:-3])}, as those before"
+            raise ArgumentError("x", expected, list(key.shape[:-3]), "Make a state for each sequence or batch")
         with torch.no_grad():
-            for old, new in zip(kept, (key, value, *more), strict=True):
+            for old, new in zip(kept, given, strict=True):
                 old[..., low:high, :, :] = new
         self._length = high
+        if torch.is_grad_enabled() and any(x.requires_grad for x in given):  # copied: what is kept is written again
+            return tuple(torch.cat([old[..., :low, :, :], x], -3) for old, x in zip(kept, given, strict=True))
         return tuple(x[..., :high, :, :] for x in kept)
 
     def _room(self, x: Tensor) -> Tensor:

@@ -47,8 +47,7 @@ def causal(num_targets: int, num_sources: int | None = None) -> TokenGraph:
 
 def prefix_lm(n: int, prefix: int) -> TokenGraph:
     """Causal, but the first ``prefix`` tokens hear each other both ways."""
-    whole("prefix", prefix, most=n)
-    rows = torch.arange(whole("n", n))
+    prefix, rows = min(whole("prefix", prefix), whole("n", n)), torch.arange(n)
     return graph_of(rows, torch.zeros_like(rows), (rows + 1).clamp(min=prefix), n, n)
 
 

@@ -19,9 +19,8 @@ __all__ = ["axial", "block_local", "global_tokens", "hilbert_windows", "landmark
 
 
 def sinks(n: int, count: int, *, causal: bool = True) -> TokenGraph:
-    """Everybody hears the first ``count`` tokens."""
-    whole("count", count, most=n)
-    rows = torch.arange(whole("n", n))
+    """Everybody hears the first ``count`` tokens, or all where there are fewer."""
+    count, rows = min(whole("count", count), whole("n", n)), torch.arange(n)
     stop = (rows + 1).clamp(max=count) if causal else torch.full_like(rows, count)
     return graph_of(rows, torch.zeros_like(rows), stop, n, n)
 

@@ -43,10 +43,11 @@ def with_extra(graph: TokenGraph, count: int, *, hear: bool = True) -> TokenGrap
     if not graph.is_square:
         raise ArgumentError("graph", "a square graph (targets are the sources)", repr(graph))
     graph, n, m = graph.natural(), graph.num_targets, whole("count", count)
-    groups = torch.arange(graph.batch * graph.heads).unsqueeze(1) * (n + m)
-    tokens, extra = (groups + torch.arange(m, n + m)).flatten(), (groups + torch.arange(m)).flatten()
-    own = torch.arange(m).repeat(len(groups))
-    row = graph._row()
+    row, device = graph._row(), graph.device
+    groups = torch.arange(graph.batch * graph.heads, device=device).unsqueeze(1) * (n + m)
+    places = torch.arange(n + m, device=device)
+    tokens, extra = (groups + places[m:]).flatten(), (groups + places[:m]).flatten()
+    own = places[:m].repeat(len(groups))
     row = row.div(max(n, 1), rounding_mode="floor") * (n + m) + m + row % max(n, 1)
     zero, all_ = torch.zeros_like(own), torch.full_like(own, n + m)
     start = torch.cat([graph.start + m, torch.zeros_like(tokens), zero if hear else own])

@@ -1,0 +1,174 @@
+"""What layers keep: states between the steps of decoding, graphs of a caller, and masks that do not fit."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from hgraph import alibi, patterns
+from hgraph.errors import ArgumentError, ArgumentTypeError
+from hgraph.nn import (
+    CrossAttention,
+    MixtureOfHeadAttention,
+    MoAAttention,
+    PowerAttention,
+    SelfAttention,
+    SparseQueryAttention,
+)
+from hgraph.nn.attention import KVState, SpanRule
+
+DIM, N = 8, 20
+PATTERNS = {
+    "windows of a grid": lambda n: patterns.sliding_window((4, 5), 2),
+    "windows of a cube": lambda n: patterns.sliding_window((2, 2, 5), 2),
+    "line of a grid": lambda n: patterns.axial((4, 5), 0),
+    "hilbert": lambda n: patterns.hilbert_windows((4, 5), 3),
+    "clusters by both": lambda n: patterns.clusters(torch.arange(4 * n).view(2, 2, n) * 7 % 3),
+    "random": lambda n: patterns.random(n, 3, seed=1),
+    "top k": lambda n: patterns.top_k(torch.arange(n).unsqueeze(1) * torch.tensor([1, 3]) % n, num_sources=n),
+    "documents": lambda n: patterns.packed([5, 0, 7, n - 12]),
+    "padded": lambda n: patterns.padded(n, [n - 4, n]),
+    "longnet": lambda n: patterns.longnet(n, [4, 8], [1, 2]),
+    "landmarks": lambda n: patterns.landmark_blocks(n, 3),
+    "algebra": lambda n: (patterns.full(n) - patterns.sliding_window(n, 3)) | patterns.sinks(n, 30),
+    "two steps": lambda n: patterns.dilated(n, 2, 3) @ patterns.sliding_window(n, 2),
+    "prefix": lambda n: patterns.prefix_lm(n, 4),
+    "nobody": patterns.none,
+}
+
+
+def double(layer, seed=0):
+    torch.manual_seed(seed)
+    layer = layer.double().eval()
+    with torch.no_grad():
+        for parameter in layer.parameters():
+            parameter.copy_(torch.randn(parameter.shape))
+    return layer
+
+
+def numbers(*shape, seed=0):
+    return torch.randn(*shape, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
+
+
+# ---------------------------------------------------------------------- decoding
+
+
+@pytest.mark.parametrize("name", PATTERNS)
+def test_any_pattern_cut_to_the_past_decodes_as_a_whole(name):
+    """With rotary embeddings, shared keys and ALiBi at once; a prompt in inference mode, the rest without gradients."""
+    layer = double(SelfAttention(DIM, 2, pattern=PATTERNS[name], causal=True, num_kv_heads=1, rotary=50.0))
+    x, bias, state = numbers(2, N, DIM), alibi(torch.tensor([0.3, 0.7], dtype=torch.float64), N), KVState(N)
+    with torch.inference_mode():
+        parts = [layer(x[:, :9], bias=bias, state=state)]
+    with torch.no_grad():
+        parts += [layer(x[:, a:b], bias=bias, state=state) for a, b in ((9, 10), (10, 10), (10, 19), (19, 20))]
+    torch.testing.assert_close(torch.cat(parts, 1), layer(x, bias=bias), rtol=1e-12, atol=1e-12)
+
+
+def test_the_tokens_of_a_step_get_their_gradients():
+    layer, x = double(SelfAttention(DIM, 2, causal=True)), numbers(1, 6, DIM).requires_grad_()
+    state = KVState(6)
+    with torch.no_grad():
+        layer(x[:, :2], state=state)
+    weight = numbers(1, 4, DIM, seed=1)
+    one, other = (layer(x[:, 2:], state=state) * weight).sum(), (layer(x)[:, 2:] * weight).sum()
+    ours, whole = (torch.autograd.grad(loss, x)[0] for loss in (one, other))
+    torch.testing.assert_close(ours[:, 2:], whole[:, 2:], rtol=1e-12, atol=1e-12)
+    assert (ours[:, :2] == 0).all()  # older tokens are kept as numbers
+
+
+def spans():
+    return MoAAttention(DIM, 2, [SpanRule(4, 0.0), SpanRule(0, 0.5)], sink=2, block=2)
+
+
+def test_ring_states_outlive_inference_mode():
+    layer, x = double(spans()), numbers(1, 8, DIM)
+    state = layer.span_state(8)
+    with torch.inference_mode():
+        parts = [layer(x[:, :5], state=state)]
+    with torch.no_grad():
+        parts += [layer(x[:, t : t + 1], state=state) for t in (5, 6, 7)]
+    torch.testing.assert_close(torch.cat(parts, 1), layer(x), rtol=1e-12, atol=1e-12)
+
+
+@pytest.mark.parametrize("make", [lambda: (SelfAttention(DIM, 2, causal=True), KVState(8)), None])
+@pytest.mark.parametrize("sizes", [(2, 1), (1, 2)])
+def test_a_state_belongs_to_its_examples(make, sizes):
+    layer, state = make() if make else (spans(), None)
+    state = layer.span_state(8) if state is None else state
+    layer(torch.zeros(sizes[0], 2, DIM), state=state)
+    with pytest.raises(ArgumentError, match=rf"x: expected examples \[{sizes[0]}\], as those before, got \[{sizes[1]}"):
+        layer(torch.zeros(sizes[1], 1, DIM), state=state)
+
+
+# ---------------------------------------------------------------------- graphs that are kept, and those of a caller
+
+
+@pytest.mark.parametrize("make", [lambda: SelfAttention(DIM, 2), lambda: PowerAttention(DIM, 2, block=2), spans])
+def test_graphs_made_in_inference_mode_keep_their_tiles(make):
+    layer = make()
+    with torch.inference_mode():
+        layer(torch.zeros(1, 40, DIM))
+    assert layer.graph_of(40).tiles(64) is layer.graph_of(40).tiles(64)
+
+
+def test_a_causal_layer_wants_causal_graphs():
+    layer, graph = SelfAttention(DIM, 2, causal=True), patterns.padded(5, [3, 5])
+    x = torch.zeros(2, 5, DIM)
+    with pytest.raises(ArgumentError, match=r"graph: expected a causal one, as the layer is, .* patterns.causal\(n\)"):
+        layer(x, graph)
+    layer(x, graph & patterns.causal(5))
+    PowerAttention(DIM, 2, block=2)(x, graph)  # cuts a graph to its pattern
+
+
+def test_what_is_common_with_the_pattern_is_found_once_a_graph():
+    layer, graph = PowerAttention(DIM, 2, block=2), patterns.packed([5, 7])
+    assert layer.within(graph) is layer.within(graph)
+    assert layer.within(graph).equal(layer.graph_of(12) & graph)
+    assert PowerAttention(DIM, 2, block=3).within(graph).equal(patterns.power(12, 3, window=5, sink=3) & graph)
+
+
+@pytest.mark.parametrize("kv", [4, 1])
+def test_padding_may_hold_anything(kv):
+    layer, x = double(MixtureOfHeadAttention(DIM, 4, shared_heads=1, top_k=2, num_kv_heads=kv)), numbers(2, 9, DIM)
+    graph, there = patterns.padded(9, [4, 9]), torch.arange(9) < torch.tensor([[4], [9]])
+    before, balance = layer(x, graph, present=there), layer.aux["balance"]
+    x[0, 4:] = float("nan")
+    assert torch.equal(layer(x, graph, present=there)[there], before[there])
+    assert layer.aux["balance"] == balance
+
+
+# ---------------------------------------------------------------------- errors
+
+ONES = torch.ones(2, 4, 4, dtype=torch.bool)
+MOH = {"shared_heads": 1, "top_k": 2}
+
+
+@pytest.mark.parametrize(
+    ("call", "error", "message"),
+    [
+        (lambda x: SelfAttention(DIM, 2, dropout=1.0), ArgumentError, "dropout: expected a probability in"),
+        (lambda x: SelfAttention(6, 2, rotary=9.0), ArgumentError, "rotary: expected a positive base and an even"),
+        (lambda x: SelfAttention(DIM, 2, rotary=0.0), ArgumentError, "rotary: expected a positive base"),
+        (lambda x: SelfAttention(DIM, 2, head_dim=0), ArgumentError, "head_dim: expected a whole number, 1 or more"),
+        (lambda x: CrossAttention(DIM, 2, context_dim=0), ArgumentError, "context_dim: expected a whole number"),
+        (lambda x: SelfAttention(DIM, 2)(x, "all"), ArgumentTypeError, "graph: expected a TokenGraph, got str"),
+        (lambda x: SelfAttention(DIM, 2, pattern=str)(x), ArgumentTypeError, "pattern: expected a TokenGraph, got str"),
+        (lambda x: SelfAttention(DIM, 2, causal=True)(x, state={}), ArgumentTypeError, "state: expected a KVState"),
+        (
+            lambda x: SparseQueryAttention.variant("sqa", DIM, 4, causal=True)(x, x, state=KVState(9)),
+            ArgumentTypeError, "state: expected a KVState, and none for cross attention, got one beside a context",
+        ),
+        (
+            lambda x: MixtureOfHeadAttention(DIM, 4, **MOH)(x, head_mask=ONES),
+            ArgumentError, r"head_mask: expected booleans \[2, 5, 4\], or 1 for any, got torch.bool \[2, 4, 4\]",
+        ),
+        (
+            lambda x: MixtureOfHeadAttention(DIM, 4, **MOH)(x, present=ONES[..., 0]),
+            ArgumentError, r"present: expected booleans \[2, 5\]",
+        ),
+    ],
+)  # fmt: skip
+def test_wrong_arguments_are_answered(call, error, message):
+    with pytest.raises(error, match=message):
+        call(torch.zeros(2, 5, DIM))
