@@ -211,8 +211,9 @@ class SelfAttention(TokenAttention):
 
     Shapes:
         x [..., N, dim] -> [..., N, dim]. In a call ``graph`` takes the place of the pattern (packed or padded
-        documents), and must be causal where the layer is (not looked at while compiling); ``bias`` is a `Relative`; ``state``, a `KVState`, makes the tokens the next ones of a sequence;
-        ``head_mask`` [..., N or 1, H] says by which heads a token listens.
+        documents), and must be causal where the layer is (not looked at while compiling); ``bias`` is a `Relative`;
+        ``state``, a `KVState`, makes the tokens the next ones of a sequence; ``head_mask`` [..., N or 1, H] says by
+        which heads a token listens.
 
     Source: Vaswani et al., "Attention Is All You Need", section 3.2; Ainslie et al., "GQA", for grouped heads.
 

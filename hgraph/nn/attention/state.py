@@ -39,7 +39,8 @@ class KVState:
     def append(self, key: Tensor, value: Tensor, *more: Tensor) -> tuple[Tensor, ...]:
         """Add [..., T, H, D] of new tokens; gives those of all tokens so far.
 
-        Differentiable in the new tokens, for which all are copied: decode without gradients. What else a layer keeps of each token is ``more``.
+        Differentiable in the new tokens, for which all are copied: decode without gradients. What else a layer keeps
+        of each token is ``more``.
         """
         low, high = self._length, self._length + key.shape[-3]
         if high > self.capacity:
