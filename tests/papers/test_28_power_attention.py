@@ -137,11 +137,20 @@ def window(dim):
     return SelfAttention(dim, 4, causal=True, pattern=lambda n: patterns.sliding_window(n, 6))
 
 
+def dense(dim):
+    return SelfAttention(dim, 4, causal=True)
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize(
     ("make", "layers", "steps", "low", "high"),
-    [(power, 5, 1200, 0.99, 1.0), (power, 4, 400, 0.095, 0.155), (window, 5, 400, 0.095, 0.155)],
-    ids=["power, 5 layers", "power, 4 layers", "window, 5 layers"],
+    [
+        (power, 5, 1200, 0.99, 1.0),
+        (power, 4, 400, 0.095, 0.155),
+        (window, 5, 400, 0.095, 0.155),
+        (dense, 1, 400, 0.99, 1.0),
+    ],
+    ids=["power, 5 layers", "power, 4 layers", "window, 5 layers", "dense, 1 layer"],
 )
 def test_only_enough_hops_read_the_first_token(make, layers, steps, low, high):
     """Distance 31 has five binary ones: five layers read it, four cannot; windows of equal degree reach 25."""

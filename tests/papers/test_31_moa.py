@@ -47,7 +47,7 @@ def test_influence_is_the_change_of_the_linearised_loss(heads):
     n = 9
     q, k, v, grad = (numbers(n, 2, 4, seed=i) for i in range(4))
     bias = numbers(heads, n, n, seed=4) if heads else None
-    found = edge_influence(q, k, v, grad, block=1, bias=bias)
+    found = edge_influence(q, k, v, grad, block=1, bias=bias, absolute=False)
     for h in range(2):
         more = 0 if bias is None else bias[h % heads]
         share = (q[:, h] @ k[:, h].T / 2 + more).masked_fill(torch.ones(n, n).triu(1).bool(), -torch.inf).softmax(-1)
@@ -58,7 +58,10 @@ def test_influence_is_the_change_of_the_linearised_loss(heads):
                 kept[j] = 0
                 kept = kept / kept.sum() if i else kept  # the only edge of its row leaves nothing
                 change = (flow[i] * kept).sum() - (flow[i] * share[i]).sum()
-                assert abs(float(found[h, i, j]) - abs(float(change))) < 1e-12
+                assert abs(float(found[h, i, j]) - float(change)) < 1e-12
+    blocks = found.unflatten(2, (3, 3)).unflatten(1, (3, 3)).sum((2, 4))  # opposite signs cancel within a block
+    assert (blocks < 0).any()
+    torch.testing.assert_close(edge_influence(q, k, v, grad, block=3, bias=bias), blocks.abs())
 
 
 def test_influence_of_shared_keys_is_that_of_the_query_head_that_needs_them_most():
@@ -124,9 +127,11 @@ def influence_of(seed):
     return {n: numbers(1, 4, n // 8, n // 8, seed=seed + n).abs().tril() for n in (64, 128)}
 
 
-@pytest.mark.parametrize("seed", range(3))
-def test_the_plan_is_the_best_of_all(seed):
+@pytest.mark.parametrize(("seed", "signed"), [(0, False), (1, False), (2, True)])
+def test_the_plan_is_the_best_of_all(seed, signed):
     influence = influence_of(seed)
+    if signed:
+        influence = {n: matter - 0.7 for n, matter in influence.items()}
     plan, plans = plan_spans(influence, RULES, BUDGET, block=8), every_plan(influence)
     assert abs(sum(plan.lost.values()) - min(sum(lost.values()) for _, lost in plans)) < 1e-9
     assert dict(plans)[tuple(plan.rule[0].tolist())] == pytest.approx(plan.lost)

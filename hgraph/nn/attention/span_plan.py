@@ -51,14 +51,22 @@ def span_rules(shortest: int, profiled: int, longest: int, *, step: int = 1024, 
 
 
 def edge_influence(
-    q: Tensor, k: Tensor, v: Tensor, grad: Tensor, *, block: int = 64, bias: Tensor | None = None
+    q: Tensor,
+    k: Tensor,
+    v: Tensor,
+    grad: Tensor,
+    *,
+    block: int = 64,
+    bias: Tensor | None = None,
+    absolute: bool = True,
 ) -> Tensor:
     r"""How much the loss changes when an edge of causal attention is removed and the others are normalised again.
 
     .. math:: E_{ij} = \frac{A_{ij} (\sum_n G_{in} A_{in} - G_{ij})}{1 - A_{ij}}, \qquad
               A = \operatorname{softmax}(q k^\top / \sqrt{D} + b), \quad G = \mathrm{grad} \, v^\top
 
-    exact for the linearised loss and one removal; summed over blocks of edges, then taken absolutely, and of the query
+    exact for the linearised loss and one removal; summed over blocks of edges, then taken absolutely (as in the
+    published code, which takes the mean over examples before; the paper's formula keeps the sign), and of the query
     heads that share keys the largest. A row of one edge has :math:`-G A`. Head by head, so that one T x T matrix is
     held at a time.
 
@@ -69,6 +77,8 @@ def edge_influence(
         grad: [T, H, D], the gradient of the attention's output.
         block: tokens a block.
         bias: [H or 1, T, T], added to the scores, or None.
+        absolute: whether a block counts by the size of its sum alone. With the sign, removals that lower the loss make
+            up for others, in a mean over examples and in a plan.
 
     Returns:
         [H_kv, T / block, T / block] (rounded up), float32 at least.
@@ -93,7 +103,8 @@ def edge_influence(
         lost = share * ((flow * share).sum(-1, keepdim=True) - flow) / (1 - share + torch.finfo(wide).eps)
         lost = torch.where(share == 1, -flow * share, lost)  # the only edge of its row
         lost = torch.nn.functional.pad(lost, (0, size * block - n, 0, size * block - n))
-        out.append(lost.unflatten(1, (size, block)).unflatten(0, (size, block)).sum((1, 3)).abs())
+        sums = lost.unflatten(1, (size, block)).unflatten(0, (size, block)).sum((1, 3))
+        out.append(sums.abs() if absolute else sums)
     return torch.stack(out).unflatten(0, (-1, group)).amax(1)
 
 
@@ -130,7 +141,7 @@ def plan_spans(
     `pareto_plans`.
 
     Args:
-        influence: [L, H, blocks, blocks] for each profiled length (`edge_influence`).
+        influence: [L, H, blocks, blocks] for each profiled length (`edge_influence`), with or without its sign.
         rules: the choices.
         density: the budget for each length, profiled or not.
         block: tokens a block.
@@ -267,6 +278,6 @@ def _kept(rule: SpanRule, n: int, block: int) -> float:
 
 def _removed(matter: Tensor, band: int) -> Tensor:
     """[L, H]: what lies in causal blocks outside the band and the sink block."""
-    rows = torch.arange(matter.shape[-1])
+    rows = torch.arange(matter.shape[-1], device=matter.device)
     outside = (rows.unsqueeze(1) - rows >= band) & (rows > 0)
-    return (matter.abs() * outside).sum((-1, -2))
+    return (matter * outside).sum((-1, -2))
