@@ -639,6 +639,19 @@ def routed():
     )
 
 
+class Chance(OnlineKMeans):
+    """Clusters drawn anew for every token of every call: what is left of routing without content."""
+
+    def nearest(self, x):
+        return torch.randint(self.size.shape[1], (x.shape[0], x.shape[2], x.shape[1]))
+
+
+def drawn():
+    layer = routed()
+    layer.router = Chance(2, 8, layer.head_dim)
+    return layer
+
+
 def local():
     return SelfAttention(WIDTH, 4, causal=True, pattern=lambda n: patterns.block_local(n, 16, before=1))
 
@@ -647,9 +660,9 @@ COMMITMENT, STEPS = 1e-4, 200
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("attention", "low", "high"), [(routed, 0.8, 1.0), (local, 0.0, 0.2)])
+@pytest.mark.parametrize(("attention", "low", "high"), [(routed, 0.8, 1.0), (drawn, 0.0, 0.35), (local, 0.0, 0.2)])
 def test_routing_recalls_what_no_window_reaches(attention, low, high):
-    """Check 9: chance is 1/16; two windows of 32 reach 62 tokens."""
+    """Check 9: chance is 1/16; two windows of 32 reach 62 tokens; two heads meet a key by chance in 23 of 100 cases."""
     torch.manual_seed(0)
     net, generator = Recaller(attention), torch.Generator().manual_seed(1)
     optimizer = torch.optim.Adam(net.parameters(), lr=2e-3)

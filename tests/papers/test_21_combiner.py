@@ -343,7 +343,24 @@ def test_clusters_by_loops(causal, pool):
     moved[..., 7:] = 3
     changed = torch.cat([x[:, :7], x[:, 7:] + 1], 1)
     if causal:  # later tokens, and where they go, change nothing
-        torch.testing.assert_close(layer(changed, clusters=moved)[:, :7], before[:, :7], rtol=1e-13, atol=1e-13)
+        assert torch.equal(layer(changed, clusters=moved)[:, :7], before[:, :7])
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize(("n", "count"), [(300, 4), (65, 9), (200, 1)])
+def test_clusters_are_causal_bit_for_bit(n, count, dtype):
+    """Clusters of several tiles, and of less than one; where later tokens go is changed with them."""
+    layer, x = (
+        double(CombinerAttention(8, 2, plan="clusters", num_clusters=count, pool="sum")).to(dtype),
+        numbers(2, n, 8),
+    )
+    clusters = torch.randint(count, (2, 2, n), generator=torch.Generator().manual_seed(0))
+    with torch.no_grad():
+        before = layer(x.to(dtype), clusters=clusters)
+        for t in (1, n // 2, n - 1):
+            changed = torch.cat([x[:, :t], x[:, t:] + 1], 1).to(dtype)
+            moved = torch.cat([clusters[..., :t], clusters[..., t:].flip(-1) * (t % 2)], -1)
+            assert torch.equal(layer(changed, clusters=moved)[:, :t], before[:, :t])
 
 
 def test_clusters_are_learned_from_keys():
@@ -354,7 +371,7 @@ def test_clusters_are_learned_from_keys():
     assert near.unique().tolist() == [0, 1, 2]
     assert torch.equal(layer(x), layer(x, clusters=near))
     changed = torch.cat([x[:, :11], x[:, 11:] + 1], 1)
-    torch.testing.assert_close(layer(changed)[:, :11], layer(x)[:, :11], rtol=1e-13, atol=1e-13)
+    assert torch.equal(layer(changed)[:, :11], layer(x)[:, :11])
     before = layer.router.centroids.clone()
     layer(x)
     assert torch.equal(layer.router.centroids, before)
@@ -395,7 +412,8 @@ def test_gradients_of_every_plan(plan, causal):
     "options",
     [*({"plan": plan} for plan in PLANS), {"plan": "mixture", "variant": "jax", "size_bias": True},
      {"plan": "row_major", "row_key": "mean"}, {"plan": "fixed", "pool": "mean", "activation": "deepset"},
-     {"plan": "vertical", "variant": "tf"}],
+     {"plan": "vertical", "variant": "tf"},
+     *({"plan": "clusters", "num_clusters": 4, "pool": pool, "size_bias": pool == "mean"} for pool in ("max", "mean"))],
     ids=str,
 )  # fmt: skip
 def test_decoding_is_the_whole_forward(options):
@@ -405,6 +423,33 @@ def test_decoding_is_the_whole_forward(options):
     torch.testing.assert_close(torch.cat(parts, 1), layer(x), rtol=1e-12, atol=1e-12)
     with pytest.raises(ArgumentError, match="state: expected room for 24 tokens, got a capacity of 23"):
         layer(x[:, :1], state=state)
+
+
+def test_clusters_of_ones_own_decode():
+    """Token by token; a prompt in inference mode, the rest without gradients."""
+    layer = double(CombinerAttention(8, 2, plan="clusters", num_clusters=4, pool="sum", activation="deepset"))
+    x, state = numbers(2, 9, 8), CombinerState(9)
+    clusters = torch.tensor([0, 2, 2, 0, 1, 1, 1, 0, 2]).expand(2, 2, 9)
+    with torch.inference_mode():
+        parts = [layer(x[:, :3], state=state, clusters=clusters[..., :3])]
+    with torch.no_grad():
+        parts += [layer(x[:, t : t + 1], state=state, clusters=clusters[..., t : t + 1]) for t in range(3, 9)]
+    torch.testing.assert_close(torch.cat(parts, 1), layer(x, clusters=clusters), rtol=1e-12, atol=1e-12)
+    assert state.kept == (9, 9)
+    with pytest.raises(ArgumentError, match="clusters: expected no padding among tokens to decode, got -1"):
+        layer(x[:, :1], state=CombinerState(9), clusters=torch.tensor([-1]))
+
+
+def test_a_mask_is_looked_at_once_for_all_layers():
+    one, other = (double(CombinerAttention(8, 2, span=4)) for _ in range(2))
+    x, mask = numbers(2, 13, 8), torch.arange(13) < torch.tensor([[9], [13]])
+    made = [layer._masked(layer._ready_of(13, x.device), mask) for layer in (one, other)]
+    assert made[0] is made[1]
+    before = one(x, mask=mask)
+    mask[0, 5:] = False  # written to, it is another
+    assert one._masked(one._ready_of(13, x.device), mask) is not made[0]
+    torch.testing.assert_close(one(x, mask=mask)[0, :5], before[0, :5], rtol=1e-12, atol=1e-12)
+    assert torch.equal(one(x, mask=mask), one(x, mask=mask.clone()))
 
 
 def test_a_state_of_segments_is_bounded():
@@ -541,7 +586,7 @@ def test_nothing_of_the_size_of_all_pairs_is_made(plan):
         ),
         (
             lambda: CombinerAttention(8, 2, causal=False)(torch.zeros(1, 5, 8), state=CombinerState(5)),
-            "state: expected None, but for causal plans",
+            "state: expected None, but for causal attention without a mask",
         ),
     ],
 )

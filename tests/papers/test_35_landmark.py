@@ -162,6 +162,35 @@ def test_group_dropout_spares_the_own_block():
     assert ((drawn.mean(0) - exact[0]).abs() <= 5 * spread + 1e-12).all()  # the mean is that without
 
 
+def test_training_may_jump_after_landmarks():
+    layer, x, size = layer_of(jump=30).train(), numbers(2, 13, 8), 5
+    torch.manual_seed(5)
+    out = layer(x)
+    torch.manual_seed(5)
+    jumps = torch.randint(31, (13,))
+    place, at = [], 0
+    for t in range(13):
+        at += int(jumps[t // size]) if t and t % size == 0 else 0
+        place.append(at + t)
+    assert max(place) > 40
+    q, k, v = (f(x).unflatten(-1, (-1, layer.head_dim)) for f in (layer.query, layer.key, layer.value))
+    q, k = (rotate(t, torch.tensor(place), layer.rotary) for t in (q, k))
+    heard = landmark_attention(q, k, v, size - 1).out.flatten(-2)
+    torch.testing.assert_close(out, layer.out(heard), rtol=1e-12, atol=1e-12)
+    assert torch.equal(layer.eval()(x), layer_of()(x))  # not in evaluation
+    with pytest.raises(ArgumentError, match="jump: expected 0 without rotary embeddings, got 3"):
+        layer_of(jump=3, rotary=None)
+
+
+def test_states_outlive_inference_mode():
+    layer, x, state = layer_of(), numbers(2, 13, 8), LandmarkState(4, 4)
+    with torch.inference_mode():
+        parts = [layer(x[:, :6], state=state)]
+    with torch.no_grad():
+        parts += [layer(x[:, a:b], state=state) for a, b in ((6, 7), (7, 13))]
+    torch.testing.assert_close(torch.cat(parts, 1), layer(x), rtol=1e-12, atol=1e-12)
+
+
 def test_head_mask_silences_heads():
     layer, x, mask = layer_of(), numbers(2, 13, 8), torch.tensor([[True, False, True, False]])
     half = layer_of()

@@ -9,6 +9,7 @@ from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
+from torch.utils.weak import WeakTensorKeyDictionary
 
 from hgraph.errors import ArgumentError
 from hgraph.nn.attention.combiner_clusters import clustered_attention
@@ -32,6 +33,7 @@ _CHOICES = {
     "variant": ("paper", "jax", "tf"),
 }
 _LENGTHS_KEPT = 8
+_MASKED = WeakTensorKeyDictionary()  # what was made of padding masks, for as long as these live
 
 
 class CombinerAttention(TokenAttention):
@@ -72,7 +74,8 @@ class CombinerAttention(TokenAttention):
         x [..., N, dim] -> [..., N, dim]. In a call ``mask``, boolean [B, N], is False at padding, which hears nobody (0
         before the output projection) and is heard by nobody; ``clusters``, integers [N], [H, N] or [B, H, N] below G,
         are clusters of your own in place of the learned ones; ``state``, a `CombinerState`, makes the tokens the next
-        ones of a sequence; ``head_mask`` [..., N or 1, H] says by which heads a token listens.
+        ones of a sequence (of clusters, the first ones at once and later ones one by one); ``head_mask`` [..., N or 1,
+        H] says by which heads a token listens.
 
     Source: Ren et al., "Combiner: Full Attention Transformer with Sparse Computation Cost", NeurIPS 2021, sections 3
     and 4. The plan of logsparse in both directions is ours.
@@ -173,6 +176,17 @@ class CombinerAttention(TokenAttention):
                 self._ready[key] = tuple(ready_partition(p.to(device)) for p in self.partitions_of(n))
         return self._ready[key]
 
+    def _masked(self, made: tuple[ReadyPartition, ...], mask: Tensor) -> tuple[ReadyPartition, ...]:
+        """Made once a mask, for all layers of one plan that are given it."""
+        if mask.is_inference() or torch.compiler.is_compiling():
+            return tuple(ready_partition(part.partition.masked(mask)) for part in made)
+        plan = (self.plan, self.span, self.columns, self.causal, self.variant, mask._version)
+        kept = _MASKED.setdefault(mask, {})
+        if plan not in kept:
+            with torch.inference_mode(False):  # as above
+                kept[plan] = tuple(ready_partition(part.partition.masked(mask.detach())) for part in made)
+        return kept[plan]
+
     # ------------------------------------------------------------------ attention
 
     def forward(
@@ -187,7 +201,7 @@ class CombinerAttention(TokenAttention):
         """Attend within x, or from the next tokens of a sequence to all so far."""
         self._check(x, x)
         if state is not None:
-            out = self._decode(x, state, mask)
+            out = self._decode(x, state, mask, clusters)
         else:
             x = x if mask is None else self._without_padding(x, mask)
             q, k, v = self._projected(x)
@@ -236,8 +250,7 @@ class CombinerAttention(TokenAttention):
             out = clustered_attention(clusters, *(_folded(t) for t in (q, k, v)), **options)
             return out.view(*q.shape[:-1], v.shape[-1]), heard
         made = self._ready_of(x.shape[-2], x.device)
-        if mask is not None:
-            made = tuple(ready_partition(part.partition.masked(mask)) for part in made)
+        made = made if mask is None else self._masked(made, mask)
         options |= {"mask": mask, "heard": heard}
         return _mean([combiner_attention(part, q, k, v, **options).out for part in made]), heard
 
@@ -254,9 +267,16 @@ class CombinerAttention(TokenAttention):
             clusters = _given_clusters(clusters, sizes, self.router.size.shape[1])
         return clusters if mask is None else torch.where(mask.unsqueeze(1), clusters, -1)
 
-    def _decode(self, x: Tensor, state: CombinerState, mask: Tensor | None) -> Tensor:
-        if not self.causal or mask is not None or self.router is not None:
-            raise ArgumentError("state", "None, but for causal plans of positions without a mask", "a state")
+    def _decode(self, x: Tensor, state: CombinerState, mask: Tensor | None, clusters: Tensor | None) -> Tensor:
+        if not self.causal or mask is not None:
+            raise ArgumentError("state", "None, but for causal attention without a mask", "a state")
+        if self.router is not None:
+            q, k, v = self._projected(x)
+            if clusters is not None and clusters.numel() and int(clusters.min()) < 0:
+                raise ArgumentError("clusters", "no padding among tokens to decode", int(clusters.min()))
+            found, new = self._clusters(k, None, clusters), (_folded(q), _folded(k), _folded(v))
+            out = state.step_clusters(found, new, self._summary(x), self.router.size.shape[1])  # type: ignore[arg-type]
+            return out.view(q.shape)
         outs = state.step(
             self.partitions_of, (x.unsqueeze(-2), *self._projected(x)), lambda x: self._summary(x.squeeze(-2))
         )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import NamedTuple
 
 import torch
@@ -11,8 +12,23 @@ from torch import Tensor
 from hgraph.nn.attention.regions import Summary, with_sizes
 from hgraph.ops import AttendResult, attend, merge, propagate
 from hgraph.structure import Adjacency, BlockAdjacency, TokenGraph
+from hgraph.structure.patterns.slots import grouped
 
-__all__ = ["clustered_attention"]
+__all__ = ["Running", "clustered_attention"]
+
+_BLOCK = 64  # slots a tile
+
+
+class Running(NamedTuple):
+    """The region of each token's own cluster up to it: pooled query, key and value [Z, N, 1, D], and its size [Z, N].
+
+    Queries and keys of means are sums, so that one more token can be added.
+    """
+
+    query: Tensor
+    key: Tensor
+    value: Tensor
+    size: Tensor
 
 
 class _Sorted(NamedTuple):
@@ -48,6 +64,7 @@ def clustered_attention(
     causal: bool,
     summary: Summary | None = None,
     dropout: float = 0.0,
+    running: list[Running] | None = None,
 ) -> Tensor:
     r"""Attention as `combiner_attention` over clusters that differ by example and head.
 
@@ -55,7 +72,8 @@ def clustered_attention(
               \qquad (\text{and } j \le i \text{ if causal})
 
     In causal attention the region of a cluster differs by receiver: it is what the cluster has had so far. So there is
-    one for each of its tokens, the cluster up to it; their queries and keys are pooled one after the other.
+    one for each of its tokens, the cluster up to it; their queries and keys are pooled one after the other. Clusters
+    are laid out tile by tile, so that the bits of a token's sum do not hang on later tokens.
 
     Args:
         clusters: integers [B, H, N] (or 1 for B or H), the cluster of each token; negative ones are padding.
@@ -66,6 +84,7 @@ def clustered_attention(
         causal: whether only tokens up to one's own are heard.
         summary: how regions are summed up.
         dropout: of the shares of tokens.
+        running: a list that the regions are appended to if causal, tokens in their order, Z = B * H.
 
     Returns:
         [B, N, H, D_v].
@@ -75,13 +94,18 @@ def clustered_attention(
     made = _sorted(clusters.expand(batch, heads, n).flatten(0, 1), num_clusters)
     q, k, v = (_brought(x, made.order) for x in (q, k, v))
     query, key = (x if f is None else f(x) for x, f in ((q, summary.query_map), (k, summary.key_map)))
-    direct = _own_cluster(made, causal)
-    near = attend(direct, q, k, v, dropout=dropout)
+    back = torch.empty_like(made.order).scatter(1, made.order, made.place.expand_as(made.order))
     if causal:
+        within, sizes = _up_to_itself(made, dropout), made.place - made.first + 1
+        near = within(q, k, v)
         query, key = (_running(x, made, summary.pool) for x in (query, key))
-        value, sizes = attend(direct, query, k, v, dropout=dropout).out, made.place - made.first + 1
+        value = within(_mean(query, sizes, summary.pool), k, v).out
+        if running is not None:
+            pooled_query, pooled_key, heard = (_taken(x, back) for x in (query, key, value))
+            running.append(Running(pooled_query, pooled_key, heard, sizes.gather(1, back)))
+        key = _mean(key, sizes, summary.pool)
     else:
-        edges = _groups(made)
+        near, edges = attend(_own_cluster(made), q, k, v, dropout=dropout), _groups(made)
         query, key = (_by_group(propagate(edges, x.flatten(0, 2), reduce=summary.pool), batch * heads)
                       for x in (query, key))  # fmt: skip
         flat = (query.flatten(0, 1), k.flatten(0, 1), v.flatten(0, 1))
@@ -90,10 +114,8 @@ def clustered_attention(
     own = q
     if summary.size_bias:
         own, key = with_sizes(q, key, sizes)
-    out = merge(near, _others(made, own, key, value, causal)).out
-    back = torch.empty_like(made.order).scatter(1, made.order, made.place.expand_as(made.order))
-    out = out.squeeze(2).gather(1, back.unsqueeze(-1).expand(-1, -1, out.shape[-1]))
-    return out.unflatten(0, (batch, heads)).transpose(1, 2)
+    out = _taken(merge(near, _others(made, own, key, value, causal)).out, back)
+    return out.squeeze(2).unflatten(0, (batch, heads)).transpose(1, 2)
 
 
 def _sorted(clusters: Tensor, num_clusters: int) -> _Sorted:
@@ -106,14 +128,44 @@ def _sorted(clusters: Tensor, num_clusters: int) -> _Sorted:
 
 def _brought(x: Tensor, order: Tensor) -> Tensor:
     """[Z, N, 1, D] in the order of the places, of [B, N, H, D]."""
-    x = x.transpose(1, 2).flatten(0, 1)
-    return x.gather(1, order.unsqueeze(-1).expand(-1, -1, x.shape[-1])).unsqueeze(2)
+    return _taken(x.transpose(1, 2).flatten(0, 1).unsqueeze(2), order)
 
 
-def _own_cluster(made: _Sorted, causal: bool) -> TokenGraph:
+def _taken(x: Tensor, index: Tensor) -> Tensor:
+    """[Z, P, 1, D]: rows ``index`` [Z, P] of x [Z, N, 1, D]."""
+    return x.gather(1, index[..., None, None].expand(-1, -1, 1, x.shape[-1]))
+
+
+def _up_to_itself(made: _Sorted, dropout: float) -> Callable[..., AttendResult]:
+    """Attention of places over those of their cluster up to them, every cluster from the beginning of a tile on.
+
+    What is visited for a token, and in which shapes, is then known by its place in the cluster alone. Slots that stay
+    empty in a cluster's last tile take part as well, as later tokens would, and nobody reads what they hear.
+    """
+    (z, n), count = made.group.shape, made.size.shape[1] - 1
+    block = min(_BLOCK, max(8, 1 << (n // max(count, 1)).bit_length()))
+    layout = grouped(torch.where(made.group < count, made.group, -1), count, block)
+    slots = torch.arange(layout.token.shape[1], device=made.group.device).expand_as(layout.token).contiguous()
+    used = (made.size[:, :count] + block - 1).div(block, rounding_mode="floor").sum(1, keepdim=True) * block
+    first = layout.first.gather(1, torch.searchsorted(layout.first.contiguous(), slots, right=True) - 1)
+    there = slots < used
+    indptr = F.pad(there.flatten().long().cumsum(0), (1, 0))
+    sizes = {"num_targets": slots.shape[1], "num_sources": slots.shape[1], "batch": z}
+    tiles = TokenGraph.trusted(indptr=indptr, start=first[there], stop=slots[there] + 1, **sizes).tiles(block)
+    token, slot = layout.token.clamp(min=0), layout.slot.clamp(min=0)
+
+    def within(q: Tensor, k: Tensor, v: Tensor) -> AttendResult:
+        out, lse = attend(tiles, *(_taken(x, token) for x in (q, k, v)), dropout=dropout)
+        lse = lse.gather(1, slot.unsqueeze(-1))
+        return AttendResult(_taken(out, slot), torch.where(layout.slot.unsqueeze(-1) < 0, -torch.inf, lse))
+
+    return within
+
+
+def _own_cluster(made: _Sorted) -> TokenGraph:
     z, n = made.group.shape
     there = (made.group < made.size.shape[1] - 1).flatten()
-    stop = (made.place + 1).expand(z, n) if causal else made.first + made.size.gather(1, made.group)
+    stop = made.first + made.size.gather(1, made.group)
     indptr = F.pad(there.long().cumsum(0), (1, 0))
     start, stop = (x.flatten()[there] for x in (made.first, stop))
     return TokenGraph.trusted(indptr=indptr, start=start, stop=stop, num_targets=n, num_sources=n, batch=z)
@@ -132,7 +184,7 @@ def _by_group(x: Tensor, z: int) -> Tensor:
 
 
 def _running(x: Tensor, made: _Sorted, reduce: str) -> Tensor:
-    """Of each place the reduction over its cluster up to it, in log2(N) steps of doubling length."""
+    """Of each place the maximum or sum over its cluster up to it, in log2(N) steps of doubling length."""
     step = 1
     while step < x.shape[1]:
         same = (made.place - step >= made.first)[:, step:, None, None]
@@ -140,7 +192,11 @@ def _running(x: Tensor, made: _Sorted, reduce: str) -> Tensor:
         both = torch.maximum(later, earlier) if reduce == "max" else later + earlier
         x = torch.cat([x[:, :step], torch.where(same, both, later)], 1)
         step *= 2
-    return x / (made.place - made.first + 1)[..., None, None] if reduce == "mean" else x
+    return x
+
+
+def _mean(x: Tensor, sizes: Tensor, reduce: str) -> Tensor:
+    return x / sizes[..., None, None] if reduce == "mean" else x
 
 
 def _others(made: _Sorted, q: Tensor, key: Tensor, value: Tensor, causal: bool) -> AttendResult:

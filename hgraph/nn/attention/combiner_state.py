@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from hgraph.errors import ArgumentError
+from hgraph.nn.attention.cluster_state import ClusterHistory
 from hgraph.nn.attention.regions import Summary, with_sizes
 from hgraph.ops import AttendResult, attend, merge, propagate
 from hgraph.structure import Partition, Regions, TokenGraph, _runs
@@ -23,7 +24,7 @@ class CombinerState:
 
     A region is summed up when its last token comes; tokens and regions that no later token hears are dropped. With
     fixed segments of s tokens this leaves at most s tokens, and one key and value for each segment before them. The
-    other plans need their tokens later, and keep them.
+    other plans need their tokens later, and keep them; clusters, which any later token may belong to, keep all.
 
     Args:
         capacity: the most tokens it will hold; the partition is laid out for these.
@@ -39,6 +40,7 @@ class CombinerState:
     def __init__(self, capacity: int) -> None:
         self.capacity = whole("capacity", capacity, 1)
         self._parts: list[_Part] | None = None
+        self._clusters: ClusterHistory | None = None
         self._length = 0
 
     def __len__(self) -> int:
@@ -48,6 +50,8 @@ class CombinerState:
     @property
     def kept(self) -> tuple[int, int]:
         """How many tokens and how many regions are held."""
+        if self._clusters is not None:
+            return len(self._clusters), len(self._clusters)
         parts = self._parts or []
         return sum(len(p.tokens.ids) for p in parts), sum(len(f.found.ids) for p in parts for f in p.families)
 
@@ -64,14 +68,28 @@ class CombinerState:
             new: x, q, k and v of the next T tokens, [..., T, H, D] (x with one head).
             summary: how regions are summed up, given x of the tokens that ask.
         """
-        low, high = self._length, self._length + new[0].shape[-3]
+        low = self._length
+        high = self._grown(new[0].shape[-3])
+        if self._parts is None:
+            self._parts = [_Part(p.to(new[0].device), new) for p in partitions(self.capacity)]
+        return [part.step(low, high, new, summary) for part in self._parts]
+
+    def step_clusters(
+        self, clusters: Tensor, new: tuple[Tensor, Tensor, Tensor], summary: Summary, num_clusters: int
+    ) -> Tensor:
+        """What the next tokens hear over clusters of content, [B, T, H, D]; see `ClusterHistory.step`."""
+        self._grown(new[0].shape[-3])
+        if self._clusters is None:
+            self._clusters = ClusterHistory(self.capacity)
+        return self._clusters.step(clusters, *new, summary=summary, num_clusters=num_clusters)
+
+    def _grown(self, more: int) -> int:
+        high = self._length + more
         if high > self.capacity:
             hint = f"Make the state larger: CombinerState({high})"
             raise ArgumentError("state", f"room for {high} tokens", f"a capacity of {self.capacity}", hint)
-        if self._parts is None:
-            self._parts = [_Part(p.to(new[0].device), new) for p in partitions(self.capacity)]
         self._length = high
-        return [part.step(low, high, new, summary) for part in self._parts]
+        return high
 
 
 class _Store(NamedTuple):

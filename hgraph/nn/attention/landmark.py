@@ -154,6 +154,8 @@ class LandmarkAttention(TokenAttention):
         bias: of the four projections.
         group_dropout: probability with which an earlier block's share is dropped in training; one's own block is not.
         rotary: the base of rotary embeddings, or None for none.
+        jump: in training the tokens after a landmark stand up to so many places further on, drawn at random for each
+            block of a call, so that a model sees distances beyond the length it is trained at. The paper has none.
 
     Shapes:
         x [..., N, dim], landmarks among the N tokens -> [..., N, dim]; ``head_mask`` as in `SelfAttention`.
@@ -161,7 +163,7 @@ class LandmarkAttention(TokenAttention):
         the chunk are heard in full, those before it by choice.
 
     Source: Mohtashami and Jaggi, "Landmark Attention: Random-Access Infinite Context Length for Transformers", 2023,
-    section 3; block 50 is its setting.
+    section 3; block 50 is its setting, and ``jump`` an option of the published code.
 
     >>> layer = LandmarkAttention(8, 2, block=3)
     >>> layer(torch.randn(2, 11, 8)).shape
@@ -180,10 +182,13 @@ class LandmarkAttention(TokenAttention):
         bias: bool = True,
         group_dropout: float = 0.0,
         rotary: float | None = 10_000.0,
+        jump: int = 0,
     ) -> None:
-        self.block, self.group_dropout = whole("block", block, 1), group_dropout
+        self.block, self.group_dropout, self.jump = whole("block", block, 1), group_dropout, whole("jump", jump)
         if not 0 <= group_dropout < 1:
             raise ArgumentError("group_dropout", "a probability in [0, 1)", group_dropout)
+        if jump and rotary is None:
+            raise ArgumentError("jump", "0 without rotary embeddings", jump)
         super().__init__(
             dim, num_heads, num_kv_heads=num_kv_heads, causal=True, bias=bias, out_bias=bias, rotary=rotary
         )
@@ -213,6 +218,10 @@ class LandmarkAttention(TokenAttention):
 
     def _whole(self, query: Tensor, key: Tensor, value: Tensor) -> AttendResult:
         place = torch.arange(query.shape[-3], device=query.device)
+        if self.training and self.jump:
+            block = place.div(self.block + 1, rounding_mode="floor")
+            jumps = torch.randint(self.jump + 1, place.shape, device=place.device)
+            place = place + (jumps.cumsum(0) - jumps[:1])[block]  # one a block; the first stands where it does
         query, key = self._turned(query, place), self._turned(key, place)
         dropout = self.group_dropout if self.training else 0.0
         result = landmark_attention(query, key, value, self.block, group_dropout=dropout)

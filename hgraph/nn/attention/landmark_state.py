@@ -116,8 +116,9 @@ class LandmarkState:
         key = key if base is None else rotate(key, inside, base)
         key, value = (x.unflatten(1, (whole_blocks, size)).permute(0, 3, 1, 2, 4) for x in (key, value))
         if self._handles is None or self._kept is None:
-            self._handles = key.new_zeros(*key.shape[:2], self.max_blocks, key.shape[-1])
-            self._kept = self._room(key), self._room(value)
+            with torch.inference_mode(False):  # a prompt may be read in inference mode, and what follows not
+                self._handles = key.new_zeros(*key.shape[:2], self.max_blocks, key.shape[-1])
+                self._kept = self._room(key), self._room(value)
         number = torch.arange(self._finished, self._finished + whole_blocks, device=key.device)[-self.max_blocks :]
         entry, last = number % self.max_blocks, slice(whole_blocks - len(number), None)
         self._handles.index_copy_(2, entry, key[:, :, last, -1])

@@ -1,0 +1,96 @@
+"""Decoding of Combiner over clusters: every cluster so far, and what was made of it."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from hgraph.nn.attention.combiner_clusters import Running, clustered_attention
+from hgraph.nn.attention.regions import Summary, with_sizes
+from hgraph.nn.attention.state import KVState
+from hgraph.ops import attend, merge
+from hgraph.structure import patterns
+
+__all__ = ["ClusterHistory"]
+
+
+class ClusterHistory:
+    """All tokens so far, since any may be heard again, and the region of each token's cluster up to it.
+
+    Args:
+        capacity: the most tokens it will hold.
+    """
+
+    def __init__(self, capacity: int) -> None:
+        self._tokens, self._regions = KVState(capacity), KVState(capacity)
+        self._held: tuple[Tensor, ...] = ()
+
+    def __len__(self) -> int:
+        """Tokens so far."""
+        return len(self._tokens)
+
+    def step(self, clusters: Tensor, q: Tensor, k: Tensor, v: Tensor, *, summary: Summary, num_clusters: int) -> Tensor:
+        """What the next tokens hear: the first ones of a sequence all at once, later ones one by one.
+
+        Args:
+            clusters: integers [B or 1, H or 1, T], none negative.
+            q: [B, T, H, D], like k and v.
+            k: keys.
+            v: values.
+            summary: how regions are summed up.
+            num_clusters: G.
+        """
+        batch, count, heads = q.shape[:3]
+        clusters = clusters.expand(batch, heads, count).flatten(0, 1)
+        tokens = [x.transpose(1, 2).flatten(0, 1).unsqueeze(2) for x in (q, k, v)]
+        if count and not len(self):
+            made: list[Running] = []
+            groups = clusters.unflatten(0, (batch, heads))
+            out = clustered_attention(
+                groups, q, k, v, num_clusters=num_clusters, causal=True, summary=summary, running=made
+            )
+            self._tokens.append(*tokens[1:], clusters[..., None, None])
+            self._keep(made[0])
+            return out
+        outs = [
+            self._one(clusters[:, t : t + 1], [x[:, t : t + 1] for x in tokens], summary, num_clusters)
+            for t in range(count)
+        ]
+        return torch.cat([v[:, :0], *(x.unflatten(0, (batch, heads)).transpose(1, 2).flatten(3) for x in outs)], 1)
+
+    def _one(self, own: Tensor, token: list[Tensor], summary: Summary, num_clusters: int) -> Tensor:
+        """[Z, 1, D_v] of the query, key and value [Z, 1, 1, D] of one token of the cluster [Z, 1]."""
+        q, k, v = token
+        query, key = (x if f is None else f(x) for x, f in ((q, summary.query_map), (k, summary.key_map)))
+        keys, values, clusters = self._tokens.append(k, v, own[..., None, None])
+        group = clusters.flatten(1)
+        here = torch.ones_like(own, dtype=torch.bool)
+        members = patterns.present(here, group == own)
+        old_query, old_key, old_value, old_size = self._held
+        held = Running(old_query, old_key, old_value, old_size.flatten(1))
+        place = torch.arange(group.shape[1] - 1, device=group.device).expand(len(group), -1)
+        last = place.new_full((len(group), num_clusters), -1).scatter_reduce(1, group[:, :-1], place, "amax")
+        before = last.gather(1, own)
+        known = (before >= 0)[..., None, None]
+
+        def pooled(new: Tensor, old: Tensor) -> Tensor:
+            old = old.gather(1, before.clamp(min=0)[..., None, None].expand_as(new))
+            return torch.where(known, torch.maximum(new, old) if summary.pool == "max" else new + old, new)
+
+        query, key = pooled(query, held.query), pooled(key, held.key)
+        size = (group == own).sum(1, keepdim=True)
+        asks = query / size[..., None, None] if summary.pool == "mean" else query
+        near, value = attend(members, q, keys, values), attend(members, asks, keys, values).out
+        others = (last >= 0) & (torch.arange(num_clusters, device=own.device) != own)
+        ends = torch.zeros(len(group), group.shape[1], dtype=torch.bool, device=own.device)
+        ends = ends.scatter(1, torch.where(others, last, group.shape[1] - 1), True)[:, :-1]
+        mean = held.key / held.size[..., None, None] if summary.pool == "mean" else held.key
+        asked = (q, mean)
+        if summary.size_bias:
+            asked = with_sizes(q, mean, held.size)
+        far = attend(patterns.present(here, ends), *asked, held.value)
+        self._keep(Running(query, key, value, size))
+        return merge(near, far).out.squeeze(2)
+
+    def _keep(self, new: Running) -> None:
+        self._held = self._regions.append(new.query, new.key, new.value, new.size[..., None, None])
