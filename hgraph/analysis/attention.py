@@ -63,7 +63,7 @@ def column_mass(record: AttentionRecord) -> Tensor:
     """
     rows = []
     for h in range(record.query.shape[2]):
-        total = torch.zeros(record.key.shape[1])
+        total = torch.zeros(record.graph.num_sources)
         count = 0
         for b in range(record.query.shape[0]):
             adj, share = record.weights(example=b, head=h)

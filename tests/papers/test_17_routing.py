@@ -363,6 +363,19 @@ def test_decoding_is_the_whole_forward(kind):
     close(torch.cat([layer(x[0, t : t + 1], state=state) for t in range(40)]), layer(x[0]))
 
 
+@pytest.mark.parametrize("kind", CAUSAL)
+def test_records_of_decoding_are_rows_of_the_whole(kind):
+    layer, x, state = layer_of(**CAUSAL[kind]), numbers(2, 30, D), KVState(30)
+    with record_attention(torch.nn.ModuleDict({"layer": layer})) as whole:
+        layer(x)
+    layer(x[:, :28], state=state)
+    with record_attention(layer) as steps:
+        layer(x[:, 28:], state=state)
+    for h in range(layer.num_heads):
+        (adj, share), (exact, shares) = (r[0].weights(example=1, head=h) for r in (steps[""], whole["layer"]))
+        close(adj.with_weight(share).dense(), exact.with_weight(shares).dense()[28:])
+
+
 # ---------------------------------------------------------------------- centroids
 
 

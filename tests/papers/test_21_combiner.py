@@ -521,6 +521,24 @@ def test_records_hold_the_joint_shares():
     torch.testing.assert_close(adj.with_weight(share).dense().sum(1), torch.ones(14, dtype=torch.float64))
 
 
+@pytest.mark.parametrize("options", [{"plan": "vertical", "columns": 4}, {"span": 3, "size_bias": True}], ids=str)
+def test_records_of_decoding_are_rows_of_the_whole(options):
+    layer, x, state = double(CombinerAttention(8, 2, **options)), numbers(2, 14, 8), CombinerState(14)
+    with record_attention(torch.nn.ModuleDict({"layer": layer})) as whole:
+        layer(x)
+    layer(x[:, :10], state=state)
+    with record_attention(layer) as steps:
+        for t in range(10, 14):
+            layer(x[:, t : t + 1], state=state)
+    _, *joint = whole["layer"]  # the first one runs within regions
+    assert len(steps[""]) == 4 * len(joint)
+    for i, record in enumerate(steps[""]):
+        row, (adj, share) = 10 + i // len(joint), record.weights(example=1, head=1)
+        exact, shares = joint[i % len(joint)].weights(example=1, head=1)
+        expected = exact.with_weight(shares).dense()[row, : adj.num_sources]
+        torch.testing.assert_close(adj.with_weight(share).dense()[0], expected, rtol=1e-12, atol=1e-12)
+
+
 def test_head_mask_and_dropout():
     layer, x = double(CombinerAttention(8, 4)), numbers(2, 10, 8)
     mask = torch.tensor([[True, False, True, False]])

@@ -10,7 +10,7 @@ from torch import nn
 
 from hgraph import Relative, patterns
 from hgraph.errors import ArgumentError
-from hgraph.nn import MoAAttention, SelfAttention
+from hgraph.nn import MoAAttention, SelfAttention, record_attention
 from hgraph.nn.attention import (
     KVState,
     SpanRule,
@@ -219,6 +219,23 @@ def test_rings_hold_what_is_read_again(kv, n, first):
     spans = {4: [4, 16, 30, 4], 2: [16, 30], 1: [30]}[kv]  # of 30 tokens, in blocks of 4; shared keys take the longest
     assert state.num_held == sum(3 + span for span in spans)
     assert len(state) == n
+
+
+def test_records_of_rings_are_rows_of_the_whole():
+    layer = MoAAttention(8, 4, [SpanRule(4, 0.0), SpanRule(0, 0.5)] * 2, num_kv_heads=2, sink=3, block=2).double()
+    x, state = numbers(2, 17, 8), layer.span_state(17)
+    with record_attention(torch.nn.ModuleDict({"layer": layer})) as whole:
+        layer(x)
+    layer(x[:, :2], state=state)
+    with record_attention(layer) as steps:
+        layer(x[:, 2:], state=state)
+    assert len(steps[""]) == 15
+    for t, record in enumerate(steps[""], start=2):
+        for h in range(4):
+            adj, share = record.weights(example=1, head=h)
+            exact, shares = whole["layer"][0].weights(example=1, head=h)
+            expected = exact.with_weight(shares).dense()[t, : t + 1]
+            torch.testing.assert_close(adj.with_weight(share).dense()[0], expected, rtol=1e-12, atol=1e-12)
 
 
 def test_span_states_say_what_is_wrong():

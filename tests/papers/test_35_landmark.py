@@ -8,7 +8,7 @@ import math
 import pytest
 import torch
 
-from hgraph import patterns
+from hgraph import analysis, patterns
 from hgraph.errors import ArgumentError
 from hgraph.nn import LandmarkAttention, SelfAttention, record_attention
 from hgraph.nn.attention import LandmarkState, insert_landmarks, is_landmark, landmark_attention, rotate
@@ -91,6 +91,33 @@ def test_records_and_the_graph_have_the_exact_support():
         for h in range(4):
             adj, share = record.weights(example=b, head=h)
             torch.testing.assert_close(adj.with_weight(share).dense(), expected[h], rtol=1e-12, atol=1e-12)
+
+
+@pytest.mark.parametrize("select", ["token_and_head", "max_over_tokens"])
+@pytest.mark.parametrize("blocks", [8, 2])
+def test_records_of_chunks_hold_what_was_recalled(select, blocks):
+    """Times the values they are what was heard; with every block recalled in its place, the rows of the whole."""
+    layer, x = layer_of(), numbers(2, 23, 8)
+    value = layer.value(x).unflatten(-1, (2, 2)).repeat_interleave(2, 2)
+    state = LandmarkState(blocks, blocks, select=select, positions="true")
+    with record_attention(torch.nn.ModuleDict({"layer": layer})) as whole:
+        layer(x)
+    with record_attention(layer) as records:
+        outs = [layer(x[:, a:b], state=state) for a, b in ((0, 3), (3, 11), (11, 12), (12, 21), (21, 23))]
+    at = 0
+    for record, out in zip(records[""], outs, strict=True):
+        heard = torch.zeros(2, out.shape[1], 4, 2, dtype=torch.float64)
+        for b, h in itertools.product(range(2), range(4)):
+            adj, share = record.weights(example=b, head=h)
+            rows = adj.with_weight(share).dense()
+            heard[b, :, h] = rows @ value[b, : adj.num_sources, h]
+            exact, shares_ = whole["layer"][0].weights(example=b, head=h)
+            expected = exact.with_weight(shares_).dense()[at : at + len(rows), : adj.num_sources]
+            if blocks == 8:
+                torch.testing.assert_close(rows, expected, rtol=1e-12, atol=1e-12)
+        torch.testing.assert_close(layer.out(heard.flatten(-2)), out, rtol=1e-12, atol=1e-12)
+        at += out.shape[1]
+    assert analysis.column_mass(records[""][-1]).shape == (4, 23)
 
 
 def test_without_a_finished_block_it_is_causal_attention():

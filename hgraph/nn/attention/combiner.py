@@ -17,7 +17,7 @@ from hgraph.nn.attention.combiner_state import CombinerState
 from hgraph.nn.attention.kinds import SELF
 from hgraph.nn.attention.kmeans import OnlineKMeans, on_sphere
 from hgraph.nn.attention.layer import TokenAttention
-from hgraph.nn.attention.record import note
+from hgraph.nn.attention.record import note, recording
 from hgraph.nn.attention.regions import Heard, ReadyPartition, Summary, combiner_attention, ready_partition
 from hgraph.structure import Partition, partitions
 from hgraph.structure._arguments import whole
@@ -209,8 +209,7 @@ class CombinerAttention(TokenAttention):
             if self.router is not None and found is not None and self.training and clusters is None:
                 self.router.update(_folded(on_sphere(k)), found)
             out, heard = self._attend(x, q, k, v, mask, found)
-            for part in heard:
-                note(self, part.graph, part.query, part.key, part.lse, None)
+            self._note(heard)
         if head_mask is not None:
             out = torch.where(head_mask.unsqueeze(-1), out, 0.0)
         return self.out(out.flatten(-2))
@@ -277,10 +276,15 @@ class CombinerAttention(TokenAttention):
             found, new = self._clusters(k, None, clusters), (_folded(q), _folded(k), _folded(v))
             out = state.step_clusters(found, new, self._summary(x), self.router.size.shape[1])  # type: ignore[arg-type]
             return out.view(q.shape)
-        outs = state.step(
-            self.partitions_of, (x.unsqueeze(-2), *self._projected(x)), lambda x: self._summary(x.squeeze(-2))
-        )
+        heard: list[Heard] | None = [] if recording(self) else None
+        tokens = (x.unsqueeze(-2), *self._projected(x))
+        outs = state.step(self.partitions_of, tokens, lambda x: self._summary(x.squeeze(-2)), heard)
+        self._note(heard or [])
         return _mean(outs)
+
+    def _note(self, heard: list[Heard]) -> None:
+        for part in heard:
+            note(self, part.graph, part.query, part.key, part.lse, None)
 
     def _summary(self, x: Tensor) -> Summary:
         maps = {"identity": (None, None), "relu": (torch.relu, torch.relu)}

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from hgraph.errors import ArgumentError
 from hgraph.nn.attention.cluster_state import ClusterHistory
-from hgraph.nn.attention.regions import Summary, with_sizes
+from hgraph.nn.attention.regions import Heard, Summary, with_sizes
 from hgraph.ops import AttendResult, attend, merge, propagate
 from hgraph.structure import Partition, Regions, TokenGraph, _runs
 from hgraph.structure._arguments import whole
@@ -60,6 +60,7 @@ class CombinerState:
         partitions: Callable[[int], tuple[Partition, ...]],
         new: tuple[Tensor, ...],
         summary: Callable[[Tensor], Summary],
+        heard: list[Heard] | None = None,
     ) -> list[Tensor]:
         """What the next tokens hear under each partition, [..., T, H, D].
 
@@ -67,12 +68,13 @@ class CombinerState:
             partitions: made for the capacity at the first step.
             new: x, q, k and v of the next T tokens, [..., T, H, D] (x with one head).
             summary: how regions are summed up, given x of the tokens that ask.
+            heard: a list that the attentions over tokens and regions are appended to.
         """
         low = self._length
         high = self._grown(new[0].shape[-3])
         if self._parts is None:
             self._parts = [_Part(p.to(new[0].device), new) for p in partitions(self.capacity)]
-        return [part.step(low, high, new, summary) for part in self._parts]
+        return [part.step(low, high, new, summary, heard) for part in self._parts]
 
     def step_clusters(
         self, clusters: Tensor, new: tuple[Tensor, Tensor, Tensor], summary: Summary, num_clusters: int
@@ -109,6 +111,11 @@ class _Store(NamedTuple):
             return self
         left = (~gone).nonzero().flatten()
         return _Store(self.ids[left], tuple(v.index_select(-3, left) for v in self.values))
+
+    def spread(self, at: int, count: int) -> Tensor:
+        """One of the tensors by number, 0 for what is not held: [..., count, H, D]."""
+        value = self.values[at]
+        return value.new_zeros(*value.shape[:-3], count, *value.shape[-2:]).index_copy(-3, self.ids, value)
 
     def place(self, ids: Tensor) -> Tensor:
         return torch.searchsorted(self.ids, ids)
@@ -164,6 +171,12 @@ class _Family:
             q, key = with_sizes(q, key, self.sizes[self.found.ids])
         return attend(graph, q, key, value)
 
+    def noted(self, q: Tensor, rows: Tensor, size_bias: bool) -> tuple[TokenGraph, Tensor, Tensor]:
+        """The same over all regions by number, for records."""
+        key = self.found.spread(0, self.regions.num_regions)
+        q, key = with_sizes(q, key, self.sizes) if size_bias else (q, key)
+        return self.regions.heard.select(rows), q, key
+
 
 class _Part:
     """One partition, and what is held for it."""
@@ -181,18 +194,31 @@ class _Part:
             last = last.scatter_reduce(0, members, family.closes[row], "amax")
         self.last, self.tokens = last, _Store(last[:0], empty)
 
-    def step(self, low: int, high: int, new: tuple[Tensor, ...], summary: Callable[[Tensor], Summary]) -> Tensor:
+    def step(
+        self,
+        low: int,
+        high: int,
+        new: tuple[Tensor, ...],
+        summary: Callable[[Tensor], Summary],
+        heard: list[Heard] | None,
+    ) -> Tensor:
         rows, q = torch.arange(low, high, device=new[1].device), new[1]
         self.tokens = self.tokens.with_more(rows, new)
         for family in self.families:
             family.close(low, high, self.tokens, summary)
-        _, _, k, v = self.tokens.values
+        (_, _, k, v), size_bias = self.tokens.values, summary(new[0]).size_bias
         parts = [attend(self.tokens.rows(g, rows), q, k, v) for g in self.partition.direct]
-        parts += [family.hear(q, rows, summary(new[0]).size_bias) for family in self.families]
+        parts += [family.hear(q, rows, size_bias) for family in self.families]
+        result = functools.reduce(merge, parts)
+        if heard is not None:
+            key = self.tokens.spread(2, high)
+            pairs = [(g.select(rows).crop(high), q, key) for g in self.partition.direct]
+            pairs += [family.noted(q, rows, size_bias) for family in self.families]
+            heard += [Heard(*pair, result.lse) for pair in pairs]
         self.tokens = self.tokens.without(self.last[self.tokens.ids] < high)
         for family in self.families:
             family.found = family.found.without(family.last[family.found.ids] < high)
-        return functools.reduce(merge, parts).out
+        return result.out
 
 
 def _last_hearer(graph: TokenGraph) -> Tensor:

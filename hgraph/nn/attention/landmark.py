@@ -112,27 +112,50 @@ def landmark_attention(
 
 @dataclass(frozen=True)
 class LandmarkRecord(AttentionRecord):
-    """One call; shares by the edges themselves, as the paper's equations have them."""
+    """One call: the last T of S tokens; of a chunk also what was recalled (`LandmarkState.shares`) of blocks before."""
 
     block: int = 1
+    recalled: tuple[Tensor, Tensor] | None = None
 
     def weights(self, *, example: int = 0, head: int = 0) -> tuple[Adjacency, Tensor]:
         """The edges to ordinary tokens, and the share [E] of each among its target's."""
+        target, source, share = self._near(example, head)
+        if self.recalled is not None:
+            number, log_share = (x[example, head] for x in self.recalled)  # [T, k], [T, k, b]
+            far = (log_share - self.lse[example, :, head, None, None]).exp()
+            tokens = number.unsqueeze(-1) * (self.block + 1) + torch.arange(self.block, device=number.device)
+            rows = torch.arange(len(tokens), device=number.device).view(-1, 1, 1).expand_as(tokens)
+            parts = ((target, rows), (source, tokens), (share, far))
+            target, source, share = (torch.cat([a, b.flatten()]) for a, b in parts)
+        found = Adjacency.from_coo(
+            target=target,
+            source=source,
+            weight=share,
+            num_targets=self.graph.num_targets,
+            num_sources=self.graph.num_sources,
+        )
+        return found.with_weight(None), found.weight  # type: ignore[return-value]
+
+    def _near(self, example: int, head: int) -> tuple[Tensor, Tensor, Tensor]:
+        """Targets, sources and shares, by the paper's equations, of the edges to tokens whose keys are here."""
         size, group = self.block + 1, self.query.shape[2] // self.key.shape[2]
-        pairs = patterns.causal(self.query.shape[1]).to(self.query.device).adjacency()
-        target, source = pairs.target.long(), pairs.indices.long()
-        own, landmark = target // size == source // size, source % size == self.block
+        pairs = patterns.causal(self.query.shape[1], self.key.shape[1]).to(self.query.device).adjacency()
+        row, source = pairs.target.long(), pairs.indices.long()
+        token = row + pairs.num_sources - pairs.num_targets
+        own, landmark = token // size == source // size, source % size == self.block
         query, key = self.query[example, :, head : head + 1], self.key[example, :, head // group : head // group + 1]
         score = edge_score(pairs, query, key) * query.shape[-1] ** -0.5
         score = torch.where((own & landmark).unsqueeze(1), float("-inf"), score)
-        # A block's tokens are a group; own tokens and earlier landmarks are one.
+        # A block's tokens are a group; own tokens and landmarks have the lse of the whole.
         outer = own | landmark
         share = edge_softmax(
-            pairs, score, group=target * (pairs.num_targets + 1) + torch.where(outer, 0, source // size + 1)
+            pairs, score, group=row * (pairs.num_sources + 1) + torch.where(outer, 0, source // size + 1)
         )
-        handle = (pairs.indptr[:-1][target] + source // size * size + self.block).clamp(max=max(len(share) - 1, 0))
-        share = torch.where(outer.unsqueeze(1), share, share * share[handle]).squeeze(1)
-        return self.graph.to(self.query.device).adjacency(), share[~landmark]
+        whole = (score - self.lse[example, :, head : head + 1][row].to(score.dtype)).exp()
+        handle = (pairs.indptr[:-1][row] + source // size * size + self.block).clamp(max=max(len(share) - 1, 0))
+        share = torch.where(outer.unsqueeze(1), whole, share * whole[handle]).squeeze(1)
+        first = self.graph.num_sources - pairs.num_sources
+        return row[~landmark], source[~landmark] + first, share[~landmark]
 
 
 class LandmarkAttention(TokenAttention):
@@ -236,10 +259,17 @@ class LandmarkAttention(TokenAttention):
         key, value = state.joined(key, value)
         place = torch.arange(key.shape[1], device=key.device)
         last = place[key.shape[1] - count :]
-        result = landmark_attention(self._turned(query, last), self._turned(key, place), value, self.block)
-        past = state.recall(query, last, size, self.rotary)
+        past, noted = state.recall(query, last, size, self.rotary), None
+        if recording(self):
+            noted = state.shares(query, last, size, self.rotary)
+        turned = self._turned(query, last), self._turned(key, place)
+        first = len(state) + count - key.shape[1]  # a block begins there
         state.keep(key, value, count, size, self.rotary)
+        result = landmark_attention(*turned, value, self.block)
         result = result if past is None else merge(result, past)
+        if recording(self):
+            graph = self.graph_of(first + len(place)).select(first + last)
+            note(self, graph, *turned, result.lse, kind=LandmarkRecord, block=self.block, recalled=noted)
         return AttendResult(*(x.reshape(*batch, *x.shape[1:]) for x in result))
 
     def _turned(self, x: Tensor, place: Tensor) -> Tensor:

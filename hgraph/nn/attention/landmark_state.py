@@ -140,6 +140,23 @@ class LandmarkState:
             parts.append(self._heard(query[:, t : t + step], position[t : t + step], *at, size, base))
         return AttendResult(*(torch.cat(x, 1) for x in zip(*parts, strict=True)))
 
+    @torch.no_grad()
+    def shares(self, query: Tensor, position: Tensor, size: int, base: float | None) -> tuple[Tensor, Tensor] | None:
+        """For records, as `recall`: the numbers [B, H, T, k] of the blocks that queries hear, counted from the first.
+
+        And of each of their tokens the logarithm [B, H, T, k, b] of what its share would be if lse were 0.
+        """
+        if not self.num_blocks:
+            return None
+        entry, distance = self._choose(query, position, size, base)
+        query, handle, key, _ = self._asked(query, position, entry, distance, size, base)
+        scale = query.shape[-1] ** -0.5
+        inner = (query @ key.transpose(-1, -2) * scale).log_softmax(-1)  # [B, H, lists, k, queries, b]
+        outer = query @ handle.unsqueeze(-1) * scale
+        number = self._finished - 1 - (self._finished - 1 - entry) % self.max_blocks
+        number = number.unsqueeze(3).expand(*number.shape[:3], query.shape[4], -1)
+        return number.flatten(2, 3), (outer + inner).transpose(3, 4).flatten(2, 3)
+
     # ------------------------------------------------------------------ inside
 
     def _room(self, x: Tensor) -> Tensor:
@@ -178,6 +195,19 @@ class LandmarkState:
         self, query: Tensor, position: Tensor, entry: Tensor, distance: Tensor, size: int, base: float | None
     ) -> AttendResult:
         """The chosen blocks of queries [B, T, H, D], a softmax state each, made one."""
+        query, handle, key, value = self._asked(query, position, entry, distance, size, base)
+        query, handle = query.unsqueeze(-2).unsqueeze(-4), handle.unsqueeze(-2).unsqueeze(-2).transpose(-2, -3)
+        key, value = (x.unsqueeze(-2).unsqueeze(-4) for x in (key, value))
+        out, lse = (x.squeeze(4) for x in attend_groups(_one_group(query.device), query, handle, key, value))
+        top = torch.logsumexp(lse, 3)  # [B, H, lists, queries, 1]
+        share = torch.exp(lse - top.unsqueeze(3))
+        out = (share.unsqueeze(-1).to(out.dtype) * out).sum(3)
+        return AttendResult(out.flatten(2, 4).transpose(1, 2), top.flatten(2, 4).transpose(1, 2))
+
+    def _asked(
+        self, query: Tensor, position: Tensor, entry: Tensor, distance: Tensor, size: int, base: float | None
+    ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """Queries [B, H, lists, k, queries, D], each turned towards a chosen block, and what these hold."""
         handle, key, value = self._fetched(entry)  # [B, H, T or 1, k, (b,) D]
         query = query.transpose(1, 2)
         # One row of queries for each list of blocks: [B, H, lists, k, 1, queries, 1, D].
@@ -186,13 +216,7 @@ class LandmarkState:
         if base is not None:
             place = (position if entry.shape[2] == 1 else position.view(-1, 1, 1)) + distance.unsqueeze(-1) * size
             query = rotate(query.unsqueeze(-2), place, base).squeeze(-2)
-        query, handle = query.unsqueeze(-2).unsqueeze(-4), handle.unsqueeze(-2).unsqueeze(-2).transpose(-2, -3)
-        key, value = (x.unsqueeze(-2).unsqueeze(-4) for x in (key, value))
-        out, lse = (x.squeeze(4) for x in attend_groups(_one_group(query.device), query, handle, key, value))
-        top = torch.logsumexp(lse, 3)  # [B, H, lists, queries, 1]
-        share = torch.exp(lse - top.unsqueeze(3))
-        out = (share.unsqueeze(-1).to(out.dtype) * out).sum(3)
-        return AttendResult(out.flatten(2, 4).transpose(1, 2), top.flatten(2, 4).transpose(1, 2))
+        return query, handle, key, value
 
     def _fetched(self, entry: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Landmarks, keys and values of the blocks [B, H, T, k]: only these are read."""

@@ -10,6 +10,7 @@ from torch import Tensor
 from hgraph.errors import ArgumentError
 from hgraph.nn.attention.kinds import AttentionKind
 from hgraph.nn.attention.layer import TokenAttention
+from hgraph.nn.attention.record import note, recording
 from hgraph.nn.attention.span_plan import SpanRule
 from hgraph.nn.attention.span_state import SpanState
 from hgraph.nn.attention.state import KVState
@@ -121,8 +122,15 @@ class MoAAttention(TokenAttention):
         query, key, value = self.project(x, start=len(state))
         if len(state):
             parts = (t.unsqueeze(-4).unbind(-3) for t in (query, key, value))
-            heard = [state.step(*token) for token in zip(*parts, strict=True)]
+            heard = [self._step_of(state, *token) for token in zip(*parts, strict=True)]
             return torch.cat([query[..., :0, :, :], *heard], dim=-3)
         state.append(key, value)
         rows = self.graph_of(state.capacity).select(range(len(state))).crop(len(state))
         return self.listen(query, key, value, rows)
+
+    def _step_of(self, state: SpanState, query: Tensor, key: Tensor, value: Tensor) -> Tensor:
+        result = state.step(query, key, value)
+        if recording(self):
+            row = self.graph_of(state.capacity).select([len(state) - 1]).crop(len(state))
+            note(self, row.to(query.device), query, state.keys(), result.lse)
+        return result.out

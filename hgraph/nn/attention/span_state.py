@@ -86,8 +86,8 @@ class SpanState:
                 room.index_copy_(-3, slots, given[..., first - low :, :, :][..., ring.key_heads, :])
         self._length = high
 
-    def step(self, query: Tensor, key: Tensor, value: Tensor) -> Tensor:
-        """Take in one token [..., 1, H_kv, D] and give what it hears [..., 1, H, D]."""
+    def step(self, query: Tensor, key: Tensor, value: Tensor) -> AttendResult:
+        """Take in one token [..., 1, H_kv, D] and give what it hears [..., 1, H, D], and its lse."""
         self.append(key, value)
         if self._sinks is None:
             raise RuntimeError("append made them")
@@ -97,9 +97,24 @@ class SpanState:
             sinks = (room[..., ring.key_heads, :] for room in self._sinks)
             of_sinks = attend(self._first(token).to(query.device), own, *sinks)
             of_ring = attend(self._last(token, ring).to(query.device), own, *held)
-            parts.append(merge(AttendResult(*of_sinks), of_ring).out)
+            parts.append(merge(AttendResult(*of_sinks), of_ring))
         order = torch.tensor([h for ring in self._rings for h in ring.query_heads], device=query.device)
-        return torch.cat(parts, -2).index_select(-2, torch.argsort(order))
+        (outs, logs), own = zip(*parts, strict=True), torch.argsort(order)
+        return AttendResult(torch.cat(outs, -2).index_select(-2, own), torch.cat(logs, -1).index_select(-1, own))
+
+    def keys(self) -> Tensor:
+        """[..., N, H_kv, D] of the tokens so far, 0 where none is held any more: for records."""
+        if self._sinks is None:
+            raise RuntimeError("no token has come")
+        room, held = self._sinks[0], [keys for keys, _ in self._held]
+        out = room.new_zeros(*room.shape[:-3], self._length, *room.shape[-2:])
+        for ring, keys in zip(self._rings, held, strict=True):
+            own = torch.arange(max(self._length - ring.length, 0), self._length, device=room.device)
+            heads = torch.tensor(ring.key_heads, device=room.device)
+            some = out[..., heads, :].index_copy(-3, own, keys.index_select(-3, own % ring.length))
+            out = out.index_copy(-2, heads, some)
+        first = min(self.sink, self._length)
+        return torch.cat([room[..., :first, :, :], out[..., first:, :, :]], -3)
 
     def _first(self, token: int) -> TokenGraph:
         """The sinks that the token hears."""
