@@ -16,7 +16,7 @@ from hgraph.structure.relations import rebuilt
 
 __all__ = ["KGCN"]
 
-_AT_ONCE = 2**16  # pairs of users and items whose neighbourhoods are held at once
+_AT_ONCE = 2**14  # pairs of users and items whose neighbourhoods are held at once
 
 
 class KGCN(Recommender):

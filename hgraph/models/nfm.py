@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from hgraph.models.fm import item_features
@@ -13,8 +14,6 @@ from hgraph.ops import propagate
 from hgraph.structure import KnowledgeGraph
 
 __all__ = ["NFM"]
-
-_AT_ONCE = 2**24  # numbers of pooled pairs held while all items are scored
 
 
 class NFM(Recommender):
@@ -76,7 +75,11 @@ class NFM(Recommender):
         return found.squeeze(-1)
 
     def score(self, z: Any, users: Tensor) -> Tensor:
-        items = z[self.num_users :]
-        chunk = max(_AT_ONCE // max(items.numel(), 1), 1)
-        rows = z.index_select(0, users).unsqueeze(1).split(chunk)
-        return torch.cat([self.match(some, items) for some in rows]) if len(users) else items.new_zeros(0, len(items))
+        d, weight = self.embedding.shape[1], self.hidden.weight
+        total, pairs, linear = z[self.num_users :].split([d, d, 1], -1)
+        own = F.linear(pairs, weight, self.hidden.bias)  # of the pairs without the user: the same for all of them
+        rows = [  # items' hidden layers for one user at a time: those of more would leave the cache
+            self.out(torch.addmm(own, total, (weight * user).T).relu()) + linear
+            for user in z.index_select(0, users)[:, :d]
+        ]
+        return torch.cat(rows, 1).T if rows else z.new_zeros(0, len(total))

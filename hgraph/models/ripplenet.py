@@ -14,7 +14,7 @@ from hgraph.structure.algebra import edges_of_rows
 
 __all__ = ["RippleNet"]
 
-_AT_ONCE = 2**22  # shares of attention held while all items are scored
+_AT_ONCE = 2**20  # shares of attention held while all items are scored: more leave the cache
 
 
 class Ripples(NamedTuple):

@@ -134,7 +134,8 @@ def scorer(model: Recommender, structure: KnowledgeGraph) -> Any:
 
     @torch.no_grad()
     def score(users: Tensor) -> Tensor:
-        return model.score(z, users.to(device))
+        with evaluating(model):  # there are models whose scores have dropout, too
+            return model.score(z, users.to(device))
 
     return score
 

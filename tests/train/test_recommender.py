@@ -165,6 +165,18 @@ def test_training_goes_on_to_the_same_bits(attention, tmp_path):
     assert {"loss", "triple_loss", "validation"} <= set(result.history[1])
 
 
+def test_scores_of_a_model_in_training_have_no_dropout():
+    """What decides which state is kept, and when to stop, is not to be drawn by lot."""
+    data = interactions()
+    with train.seeded(0):
+        model = models.NFM(data.num_users, data.num_items, data.kg.num_nodes, embed_dim=4, dropout=0.5)
+    score, everyone = train.scorer(model, train.structure_of(model, data)), torch.arange(U)
+    expected = score(everyone)
+    model.train()
+    assert torch.equal(score(everyone), expected)
+    assert model.training
+
+
 def test_the_best_state_is_kept_and_waiting_ends(monkeypatch):
     data, seen = interactions(), iter([0.2, 0.5, 0.3, 0.5, 0.4])
     states = []
@@ -262,6 +274,8 @@ def test_reasons_are_the_paths_of_most_attention():
     assert float(line.split()[0]) == pytest.approx(product, rel=1e-2)
     ax = why.draw(title="why")
     assert {t.get_text() for t in ax.texts} >= {"ann", "Dune", "Herbert", "Dosadi"}
+    across = {t.get_text(): t.xy[0] if hasattr(t, "xy") else t.get_position()[0] for t in ax.texts}
+    assert across["ann"] < across["Dune"] < across["Herbert"] < across["Dosadi"]
     assert train.explain(structure, 0, 2, num_users=2).text() == "no path of so few steps"
     train.explain(structure, 0, 2, num_users=2).draw()
     with pytest.raises(ArgumentError, match="user: expected an id in 0 .. 1"):

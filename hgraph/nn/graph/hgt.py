@@ -8,8 +8,9 @@ from torch import Tensor, nn
 
 from hgraph.errors import ArgumentError
 from hgraph.nn._check import check_channels, check_inputs
+from hgraph.nn.graph.by_relation import hear_by_relation
 from hgraph.nn.recommend.transr import project
-from hgraph.ops import edge_score, edge_softmax, propagate
+from hgraph.ops import edge_score, edge_softmax
 from hgraph.structure import KnowledgeGraph, derived
 
 __all__ = ["HGTConv"]
@@ -78,12 +79,13 @@ class HGTConv(nn.Module):
             raise ArgumentError("kg", f"{self.num_relations} relations, as the layer has", kg.num_relations)
         key, query, value = (self._typed(x, kg, which).unflatten(-1, (self.heads, -1)) for which in range(3))
         share = self._shares(key, query, kg)
-        heard = x.new_zeros(x.shape)
         messages = self.message.unbind(0)
-        for block in kg.blocks():
-            said = torch.einsum("nhd,hde->nhe", value.index_select(0, block.tail), messages[block.relation])
-            gathered = propagate(block.adj, said.flatten(1), weight=share.index_select(0, block.edges))
-            heard = heard.index_add(0, block.head, gathered)  # each head once: the same bits every time
+
+        def turn(rows: Tensor, relation: int) -> Tensor:
+            return torch.einsum("phd,hde->phe", rows.unflatten(-1, (self.heads, -1)), messages[relation]).flatten(1)
+
+        # the map turns what a head hears of a relation, not what each of its tails says
+        heard = hear_by_relation(kg, value.flatten(1), share, turn)
         return x + self._typed(F.gelu(heard), kg, 3)
 
     def _typed(self, x: Tensor, kg: KnowledgeGraph, which: int) -> Tensor:

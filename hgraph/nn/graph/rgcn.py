@@ -7,6 +7,7 @@ from torch import Tensor, nn
 
 from hgraph.errors import ArgumentError
 from hgraph.nn._check import check_channels, check_inputs
+from hgraph.nn.graph.by_relation import hear_by_relation
 from hgraph.ops import propagate
 from hgraph.structure import KnowledgeGraph, derived
 
@@ -23,7 +24,7 @@ class RGCNConv(nn.Module):
     block-diagonal (``num_blocks``).
 
     With bases the facts are summed once a basis, weighted by :math:`a_{rb} / c`: nothing is kept for an edge but
-    numbers. Otherwise facts are taken relation by relation, and what is kept is a row for each head of each relation.
+    numbers. Otherwise what is kept is a row for each head of each relation.
 
     Args:
         in_channels: F.
@@ -103,13 +104,15 @@ class RGCNConv(nn.Module):
         return torch.cat(heard, -1) @ self.weight[:, 0].flatten(0, 1)
 
     def _by_relation(self, x: Tensor, kg: KnowledgeGraph, norm: Tensor) -> Tensor:
-        out = x.new_zeros(*x.shape[:-1], self.out_channels)
         matrices = self.weight.unbind(0)  # one gradient for all: indexing would make one of the whole size for each
-        for block in kg.blocks():
-            heard = propagate(block.adj, x.index_select(-2, block.tail), weight=norm[block.edges])
-            parts = heard.unflatten(-1, (self.weight.shape[1], -1)).unsqueeze(-2) @ matrices[block.relation]
-            out = out.index_add(-2, block.head, parts.flatten(-3))  # each head once: the same bits every time
-        return out
+        return hear_by_relation(kg, x, norm, lambda rows, relation: _through(rows, matrices[relation]))
+
+
+def _through(rows: Tensor, blocks: Tensor) -> Tensor:
+    """Rows [..., P, F] through a block-diagonal matrix, given as its blocks [Q, F/Q, F'/Q]."""
+    if len(blocks) == 1:
+        return rows @ blocks[0]
+    return (rows.unflatten(-1, (len(blocks), -1)).unsqueeze(-2) @ blocks).flatten(-3)
 
 
 def _means(kg: KnowledgeGraph) -> Tensor:
