@@ -77,9 +77,48 @@ def test_every_recommender_trains_and_recommends(shop, model):
     done = call("train", "shop", "--model", model, "--epochs", 2, "--hidden", 4, "--out", model, "--quiet", "--json")
     assert done.exit_code == 0, done.output
     assert 0 <= json.loads(done.output)["recall@20"] <= 1
-    done = call("recommend", model, "--user", "reader 0", "-k", 2, "--explain")
+    done = call("recommend", model, "--user", "reader 0", "-k", 2)
     assert done.exit_code == 0, done.output
     assert "  2. book" in done.output
+
+
+@pytest.mark.parametrize("change", ["another order", "one more"])
+def test_a_run_does_not_answer_for_data_that_have_changed(shop, change):
+    """Ids are made of the rows in their order: other rows are other users, and other parts."""
+    done = call("train", "shop", "--model", "bprmf", "--epochs", 2, "--hidden", 4, "--out", "run", "--quiet")
+    assert done.exit_code == 0, done.output
+    head, *rows = (shop / "interactions.csv").read_text(encoding="utf-8").splitlines()
+    rows = [*rows, "reader 1,book 0"] if change == "one more" else rows[::-1]
+    (shop / "interactions.csv").write_text("\n".join([head, *rows]) + "\n", encoding="utf-8")
+    for words in (("recommend", "run", "--user", "reader 0"), ("evaluate", "run")):
+        done = call(*words)
+        assert done.exit_code == 2
+        assert "has changed since this run was trained" in " ".join(done.output.split())
+
+
+def test_nothing_that_was_taken_is_recommended(shop):
+    call("train", "shop", "--model", "bprmf", "--epochs", 1, "--hidden", 4, "--out", "run", "--quiet")
+    found = json.loads(call("recommend", "run", "--user", "reader 0", "-k", 500, "--json").output)["items"]
+    data = datasets.from_interactions("shop")[0]
+    reader, parts = torch.tensor([data.user_names.find("reader 0")]), (data.train, data.val, data.test)
+    taken = {item for part in parts for item in part.select(reader).indices.tolist()}
+    assert sorted(entry["item"] for entry in found) == sorted(set(range(data.num_items)) - taken)
+
+
+def test_one_who_took_everything_is_told_so(shop):
+    rows = "\n".join(["user,item", *(f"reader 0,book {i}" for i in range(21)), *(f"b,book {i}" for i in range(15))])
+    (shop / "interactions.csv").write_text(rows + "\n", encoding="utf-8")
+    call("train", "shop", "--model", "bprmf", "--epochs", 1, "--hidden", 4, "--out", "run", "--quiet")
+    assert "one who has not taken every item" in call("recommend", "run", "--user", "reader 0").output
+
+
+@pytest.mark.parametrize("model", ["bprmf", "lightgcn"])
+def test_no_reasons_of_models_that_read_no_facts(shop, model):
+    call("train", "shop", "--model", model, "--epochs", 1, "--hidden", 4, "--out", "run", "--quiet")
+    for words in (("--explain",), ("--draw", "why.png")):
+        done = call("recommend", "run", "--user", "reader 0", *words)
+        assert done.exit_code == 2
+        assert "this model reads no facts" in done.output
 
 
 def test_kgat_begins_from_what_bprmf_learned(shop):
@@ -130,6 +169,7 @@ def test_the_same_command_goes_on(shop, monkeypatch):
     monkeypatch.setattr(recommender, "full_ranking", stop)
     assert call(*TRAIN, "--overwrite").exit_code != 0
     monkeypatch.setattr(recommender, "full_ranking", ranking)
+    assert "run was stopped" in " ".join(call("recommend", "run", "--user", "reader 3").output.split())
     again = json.loads(call(*TRAIN, "--json").output)
     assert {k: v for k, v in again.items() if k != "seconds"} == {
         k: v for k, v in json.loads(whole).items() if k != "seconds"

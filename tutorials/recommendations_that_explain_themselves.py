@@ -89,7 +89,7 @@ for item, score in zip(found.items[0].tolist(), found.scores[0].tolist(), strict
 
 # %%
 why = train.explain(structure, reader, int(found.items[0, 0]), num_users=data.num_users)
-why.draw(title=f"why {data.kg.node_names[why.item]} for reader 7").figure.savefig(OUT / "why.png")
+why.draw(title=f"why {data.kg.node_names[why.item]} for reader 7").figure.savefig(OUT / "why.png", bbox_inches="tight")
 
 # %% [markdown]
 # ## Asking the graph itself

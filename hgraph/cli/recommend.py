@@ -31,16 +31,23 @@ def recommend(
 ) -> None:
     """Recommend items to a user of a trained model, and say why.
 
-    What the user took already is left out. The reasons are paths over the facts that training saw, those of most
-    attention first, each with the product of its shares.
+    What the user took already is left out. The reasons are paths over the facts that training saw; of kgat those of
+    most attention first, each with the product of its shares; of other models they say what could have been heard, not
+    how loudly.
     """
     from hgraph import train
     from hgraph.cli.recommenders import opened_run
+    from hgraph.models import BPRMF, LightGCN
 
     model, data = opened_run(run, root)
+    if (explain or draw is not None) and isinstance(model, (BPRMF, LightGCN)):
+        raise ArgumentError("explain", "nothing, as this model reads no facts", type(model).__name__)
     number = _user(user, data)
     structure = train.structure_of(model, data)
-    found = train.recommend(model, data, [number], min(k, data.num_items), structure=structure)
+    left = data.num_items - sum(int(p.indptr.diff()[number]) for p in (data.train, data.val, data.test))
+    if not left:
+        raise ArgumentError("user", "one who has not taken every item", repr(user))
+    found = train.recommend(model, data, [number], min(k, left), structure=structure)
     graph = structure if structure.num_nodes == data.num_users + data.kg.num_nodes else data.collaborative()
     items: list[dict[str, Any]] = []
     for rank, (item, score) in enumerate(zip(found.items[0].tolist(), found.scores[0].tolist(), strict=True)):
@@ -50,7 +57,7 @@ def recommend(
             entry["because"] = [{"weight": p.weight, "path": why.kg.tell(p)} for p in why.paths]
             if draw is not None and rank == 0:
                 draw.parent.mkdir(parents=True, exist_ok=True)
-                why.draw(title=f"{user} -> {entry['name']}").figure.savefig(draw)
+                why.draw(title=f"{user} -> {entry['name']}").figure.savefig(draw, bbox_inches="tight")
         items.append(entry)
     if as_json:
         typer.echo(json.dumps({"user": number, "items": items}, ensure_ascii=False))

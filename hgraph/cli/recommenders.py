@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import typer
 
-from hgraph.cli.common import begin, check_folder, device_of, finish, made_with, run_folder, say
+from hgraph.cli.common import REPORT, UNDER_WAY, begin, check_folder, device_of, finish, made_with, run_folder, say
 from hgraph.errors import ArgumentError, DataError
 
 if TYPE_CHECKING:
@@ -91,7 +91,7 @@ def train_recommender(
     if pretrain is not None and model != "kgat":
         raise ArgumentError("pretrain", f"nothing, as {model} begins from no other's vectors", repr(pretrain))
     from hgraph import train
-    from hgraph.structure.io import write_atomically
+    from hgraph.structure.io import fingerprint, write_atomically
     from hgraph.train.checkpoint import weights_file
     from hgraph.train.plots import learning_curve
 
@@ -104,7 +104,8 @@ def train_recommender(
     options["l2"] = L2 if l2 is None else l2
     try:
         facts = {"dataset": dataset, "model": model, "seed": seed, "hidden": hidden, "pretrain": pretrain, **options}
-        place = begin(folder, facts | {"data": repr(data)}, overwrite=overwrite)
+        seen = fingerprint(data)
+        place = begin(folder, facts | {"data": repr(data), "data_sha256": seen}, overwrite=overwrite)
         network = made(model, data, seed, hidden).to(where)
         files: dict[str, Any] = {"checkpoint": place / "model.safetensors", "log": folder / "metrics.jsonl"}
         shown = False if quiet else None
@@ -119,10 +120,13 @@ def train_recommender(
         source = str(Path(dataset).resolve()) if os.path.isdir(dataset) else dataset
         again = _command(facts, device, folder)
         config = facts | {"source": source, "command": again, "device": str(where), "kind": "recommender"}
+        config["data_sha256"] = seen
         config |= made_with()
         title = f"{loaded.name}: {model} (seed {seed})"
         write_atomically(folder / "config.json", (json.dumps(config, ensure_ascii=False, indent=2) + "\n").encode())
-        write_atomically(folder / "learning_curve.png", learning_curve({"teacher": fit}, {"teacher": model}, title))
+        write_atomically(
+            folder / "learning_curve.png", learning_curve({"teacher": fit}, {"teacher": model}, title, f"recall@{CUT}")
+        )
         write_atomically(folder / "model.safetensors", weights_file(network))
         write_atomically(folder / "report.md", _report(loaded, title, figures, config).encode())
         finish(folder)
@@ -162,9 +166,18 @@ def _command(facts: dict[str, Any], device: str, folder: Path) -> str:
 
 
 def opened_run(run: Path, root: Path | None) -> tuple[Recommender, Interactions]:
-    """The trained model of a run folder and the data that it was trained on."""
+    """The trained model of a run folder and the data that it was trained on.
+
+    Raises:
+        DataError: no finished run, or the data are no longer those that it was trained on.
+    """
     from safetensors import SafetensorError
     from safetensors.torch import load_file
+
+    from hgraph.structure.io import fingerprint
+
+    if (run / UNDER_WAY).exists() and not (run / REPORT).exists():
+        raise DataError(f"{run}: this run was stopped; the same `hgraph train` command goes on with it")
 
     try:
         config = json.loads((run / "config.json").read_text(encoding="utf-8"))
@@ -172,12 +185,16 @@ def opened_run(run: Path, root: Path | None) -> tuple[Recommender, Interactions]
         if config.get("kind") != "recommender" or model not in RECOMMENDERS:
             raise DataError(f"{run}: a run of {model!r}, which recommends nothing. Train with --model kgat")
         data = load_interactions(source, root, seed)[0]
+        if fingerprint(data) != config["data_sha256"]:
+            # ids and parts are made of the rows in their order: other rows would be another's vectors, and a leak
+            hint = "Put the files back, or train again: hgraph train ... --overwrite"
+            raise DataError(f"{run}: {source} has changed since this run was trained (rows, or their order). {hint}")
         network = made(model, data, seed, hidden)
         network.load_state_dict(load_file(run / "model.safetensors"))
     except (OSError, ValueError, KeyError, TypeError, RuntimeError, SafetensorError) as error:
         if isinstance(error, (DataError, ArgumentError)):
             raise
-        raise DataError(f"{run}: no finished run of a recommender, or its data have changed ({error})") from error
+        raise DataError(f"{run}: no finished run of a recommender ({error})") from error
     return network.eval(), data
 
 
@@ -186,7 +203,8 @@ def _report(dataset: Dataset[Interactions], title: str, figures: dict[str, Any],
     lines += [f"| {k.replace('_', ' ')} | {v:.4f} |" if isinstance(v, float) else f"| {k} | {v:,} |"
               for k, v in figures.items()]  # fmt: skip
     lines += ["", "All items that a user did not take in training or validation are ranked.", ""]
-    lines += ["![Validation recall over epochs](learning_curve.png)", "", f"- Licence: {dataset.licence}."]
+    caption = "Validation recall" if dataset[0].val.num_edges else "Training loss"
+    lines += [f"![{caption} over epochs](learning_curve.png)", "", f"- Licence: {dataset.licence}."]
     lines += [f"- Citation: {dataset.citation}", *(f"- {note}" for note in dataset.quirks)]
     lines += ["", "## Settings", "", "| setting | value |", "|---|---|"]
     lines += [f"| {key} | {value} |" for key, value in config.items() if key != "command"]

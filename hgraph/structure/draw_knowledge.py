@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from hgraph.errors import ArgumentError
 from hgraph.structure import draw
 
 if TYPE_CHECKING:
@@ -16,7 +17,6 @@ if TYPE_CHECKING:
 
 __all__ = ["draw_knowledge_graph"]
 
-_MOST_TEXTS = 40  # facts beyond which relations stand in the legend alone
 _STYLES = ("-", "--", ":", "-.")  # relations beyond the palette differ by their line
 
 
@@ -26,17 +26,19 @@ def draw_knowledge_graph(
     *,
     labels: Any = None,
     names: Sequence[Any] | None = None,
+    positions: Any = None,
     seed: int = 0,
     title: str | None = None,
 ) -> Axes:
-    """Vertices and facts under a spring layout; messages flow against the arrows. Weights make lines wider.
+    """Vertices and facts; messages flow against the arrows. Weights make lines wider, colours tell relations apart.
 
     Args:
         kg: at most 1,500 vertices.
         ax: axes to draw into, or None for new ones.
         labels: [N] classes: colours, and a legend; None takes the types of the vertices.
         names: [N] texts; None takes those of the graph.
-        seed: fixes the layout.
+        positions: [N, 2] where the vertices stand; None takes a spring layout.
+        seed: fixes that layout.
         title: the text above, or None.
 
     Returns:
@@ -52,7 +54,8 @@ def draw_knowledge_graph(
     labels, names = draw._checked(kg.num_nodes, labels, names, "kg.subgraph(vertices).draw()")
     ax = draw._axes(ax)
     head, relation, tail = kg.triples.cpu().numpy().T
-    at = draw._layout(kg.num_nodes, np.stack([head, tail], 1), seed)
+    at = _placed(positions, kg.num_nodes) if positions is not None else None
+    at = draw._layout(kg.num_nodes, np.stack([head, tail], 1), seed) if at is None else at
     size = draw._vertex_radius(at, names)
     weight = None if kg.adj.weight is None else kg.adj.weight.detach().double().cpu().numpy()
     width = draw._scaled(weight, len(head), 1.2, 0.5, 3.5)
@@ -70,7 +73,7 @@ def _draw_facts(
     from matplotlib.patches import FancyArrowPatch
 
     head, relation, tail = facts
-    bend, handles, texts = _bends(head, tail), {}, len(head) <= _MOST_TEXTS
+    bend, handles = _bends(head, tail), {}
     radius = float(size.mean()) if len(size) else 0.0
     for h, r, t, curve, line in zip(head, relation, tail, bend, width, strict=True):
         color = draw.PALETTE[r % len(draw.PALETTE)]
@@ -89,12 +92,14 @@ def _draw_facts(
             shrinkA=0, shrinkB=0, color=color, linestyle=style, linewidth=line, alpha=0.85, zorder=1,
         )  # fmt: skip
         ax.add_patch(arrow)
-        if texts:
-            side = np.array([along[1], -along[0]]) * curve / 2
-            x, y = start + 0.42 * along + side
-            ax.text(x, y, name, fontsize=6, color=color, ha="center", va="center", zorder=2,
-                    bbox={"boxstyle": "round,pad=0.1", "fc": "white", "ec": "none", "alpha": 0.8})  # fmt: skip
     return [handles[r] for r in sorted(handles)]
+
+
+def _placed(positions: Any, count: int) -> np.ndarray:
+    at = np.asarray(positions, dtype=float)
+    if at.shape != (count, 2):
+        raise ArgumentError("positions", f"shape [{count}, 2]", f"shape {list(at.shape)}")
+    return at
 
 
 def _legend(ax: Axes, lines: list[Any]) -> None:
@@ -103,7 +108,7 @@ def _legend(ax: Axes, lines: list[Any]) -> None:
     if dots is not None:
         lines = [*dots.legend_handles, *lines]
     if lines:
-        ax.legend(handles=lines, loc="upper left", bbox_to_anchor=(1, 1), frameon=False, fontsize=8.5,
+        ax.legend(handles=lines, loc="upper left", bbox_to_anchor=(1.08, 1), frameon=False, fontsize=8.5,
                   labelcolor=draw.INK)  # fmt: skip
 
 

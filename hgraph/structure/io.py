@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import hashlib
 import json
 import os
 import secrets
@@ -25,7 +26,7 @@ from hgraph.structure.names import Names
 from hgraph.structure.soft import SoftAdjacency, SoftHypergraph
 from hgraph.structure.token_graph import TokenGraph
 
-__all__ = ["load", "save", "write_atomically"]
+__all__ = ["fingerprint", "load", "save", "write_atomically"]
 
 _VERSION = 1
 
@@ -43,6 +44,16 @@ def write_atomically(path: str | os.PathLike[str], content: bytes) -> None:
         os.replace(temporary, path)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def fingerprint(structure: Structure) -> str:
+    """SHA-256 of all that a structure holds, in hexadecimal: what a trained model's ids mean hangs on it."""
+    digest = hashlib.sha256()
+    for name, tensor in sorted(_parts(structure).items()):
+        content = tensor.detach().cpu().contiguous()
+        digest.update(f"{name} {content.dtype} {list(content.shape)} ".encode())
+        digest.update(content.view(-1).view(torch.uint8).numpy().data if content.numel() else b"")
+    return digest.hexdigest()
 
 
 def save(structure: Structure, path: str | os.PathLike[str]) -> None:

@@ -322,7 +322,7 @@ Triple(head='Dune', relation='is a', tail='novel')])
         Args:
             ax: axes to draw into, or None for new ones.
             **options: ``labels`` [N] colour vertices (default: their types), ``names`` writes texts (default: those
-                of the graph), ``seed`` fixes the layout, ``title``.
+                of the graph), ``positions`` [N, 2] place vertices (default: springs, which ``seed`` fixes), ``title``.
         """
         from hgraph.structure.draw_knowledge import draw_knowledge_graph
 

@@ -31,8 +31,10 @@ _INK, _FAINT = "#333333", "#E3E3E3"
 _MOST_DRAWN = 100  # vertices
 
 
-def learning_curve(fits: Mapping[str, FitResult], names: Mapping[str, str], title: str) -> bytes:
-    """A PNG of validation accuracy over epochs, the kept epoch of each model as a dot.
+def learning_curve(
+    fits: Mapping[str, FitResult], names: Mapping[str, str], title: str, score: str = "accuracy"
+) -> bytes:
+    """A PNG of the validation score over the epochs that have one, the kept epoch of each model as a dot.
 
     Where a split has no validation part, the training loss is drawn instead.
 
@@ -40,22 +42,23 @@ def learning_curve(fits: Mapping[str, FitResult], names: Mapping[str, str], titl
         fits: the trainings of ``mlp``, ``teacher`` and ``student``, or some of them.
         names: what to call them.
         title: the line above the plot.
+        score: what the validation measures, a share of one.
     """
-    scored = all("validation" in r for fit in fits.values() for r in fit.history)
+    scored = all(any("validation" in r for r in fit.history) for fit in fits.values() if fit.history)
     figure, axes = canvas(title, right=0.79)
     axes.set_xlabel("epoch")
-    axes.set_ylabel("validation accuracy (%)" if scored else "training loss")
+    axes.set_ylabel(f"validation {score} (%)" if scored else "training loss")
     ends: dict[str, float] = {}
     seen: list[float] = []
     last = 1
     for key, fit in fits.items():
-        history = fit.history
-        if not history:
+        if not fit.history:
             continue
-        epochs = [r["epoch"] for r in history]
-        values = [100 * r["validation"] if scored else r["loss"] for r in history]
+        looked = [r for r in fit.history if not scored or "validation" in r]
+        epochs = [r["epoch"] for r in looked]
+        values = [100 * r["validation"] if scored else r["loss"] for r in looked]
         axes.plot(epochs, values, color=COLOURS[key], linewidth=1.6)
-        best = fit.best_epoch - 1
+        best = epochs.index(fit.best_epoch)
         axes.plot(epochs[best], values[best], "o", color=COLOURS[key], markersize=6, markeredgecolor="white")
         seen += values
         ends[key], last = values[-1], max(last, int(epochs[-1]))
@@ -69,7 +72,7 @@ def learning_curve(fits: Mapping[str, FitResult], names: Mapping[str, str], titl
     for key, at in spread(ends, 0.12 * (high - low)).items():
         note = names[key]
         if scored:
-            note += f"\nepoch {fits[key].best_epoch}: {100 * fits[key].best['validation']:.1f} %"
+            note += f"\nkept: epoch {fits[key].best_epoch}: {100 * fits[key].best['validation']:.1f} %"
         axes.annotate(
             note, (1.0, at), (8, 0), xycoords=("axes fraction", "data"), textcoords="offset points",
             color=COLOURS[key], va="center", fontsize=9, annotation_clip=False, linespacing=1.3,

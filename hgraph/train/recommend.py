@@ -90,13 +90,28 @@ class Explanation:
         return "\n".join(f"{path.weight:.2e}  {self.kg.tell(path)}" for path in self.paths)
 
     def draw(self, ax: Any = None, **options: Any) -> Any:
-        """The facts of all paths, wider where attention is larger; options are those of `KnowledgeGraph.draw`."""
+        """The facts of all paths from left to right, wider where attention is larger.
+
+        Options are those of `KnowledgeGraph.draw`.
+        """
         edges = torch.tensor(sorted({edge for path in self.paths for edge in path.edges}), dtype=torch.long)
         kg, nodes = self.kg.to("cpu"), sorted({node for path in self.paths for node in path.nodes})
         head, relation, tail = kg.triples[edges].unbind(1)
         weight = None if kg.adj.weight is None else kg.adj.weight[edges]
         part = rebuilt(kg, head, relation, tail, weight).subgraph(torch.tensor(nodes, dtype=torch.long))
-        return part.draw(ax, **options)
+        return part.draw(ax, **{"positions": _columns(self.paths, nodes) or None} | options)
+
+
+def _columns(paths: Sequence[Path], nodes: list[int]) -> list[tuple[float, float]]:
+    """Where each vertex stands: as many columns from the left as it is steps from the user, the item at the right."""
+    step: dict[int, int] = {}
+    for path in paths:
+        for at, node in enumerate(path.nodes):
+            step[node] = max(step.get(node, 0), at)
+    if paths:
+        step[paths[0].nodes[-1]] = max(step.values())
+    columns = {at: [node for node in step if step[node] == at] for at in set(step.values())}
+    return [(2.0 * step[n], (len(columns[step[n]]) - 1) / 2 - columns[step[n]].index(n)) for n in nodes]
 
 
 def explain(

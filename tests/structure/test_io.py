@@ -214,3 +214,11 @@ def test_no_number_in_a_header_asks_for_memory(tmp_path):
     random_graph(4, 5).save(tmp_path / "a")
     with safe_open(str(tmp_path / "a"), framework="pt") as file:
         assert json.loads(file.metadata()["hgraph"]) == {"type": "Graph", "version": 1}
+
+
+def test_fingerprints_tell_structures_apart():
+    graph = random_graph(5, 8, seed=0)
+    assert io.fingerprint(graph) == io.fingerprint(random_graph(5, 8, seed=0))
+    others = [random_graph(5, 8, seed=1), random_graph(6, 8, seed=0), random_graph(5, 8, seed=0, weighted=True)]
+    assert len({io.fingerprint(g) for g in [graph, *others]}) == 4
+    assert len(io.fingerprint(Graph.from_edge_index([[], []], num_nodes=0, directed=True))) == 64

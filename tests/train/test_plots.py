@@ -50,3 +50,19 @@ def test_the_structure_s_legend_shows_the_names_of_classes(monkeypatch):
         assert plots.structure_picture(Data(hg, torch.eye(4), y, meta=meta)).startswith(b"\x89PNG")
     texts = [{t.get_text() for t in figure.axes[0].get_legend().get_texts()} for figure in kept]
     assert texts == [{"missing", "poetry", "crime"}, {"missing", "class 0", "class 1"}]
+
+
+def test_a_learning_curve_shows_the_epochs_that_were_validated(monkeypatch):
+    from hgraph.train import FitResult
+
+    kept = drawn(monkeypatch)
+    history = [{"epoch": e, "loss": 9.0 - e} | ({"validation": e / 10} if e % 2 == 0 else {}) for e in range(1, 6)]
+    plots.learning_curve({"teacher": FitResult(history, 4, 1.0)}, {"teacher": "kgat"}, "title", "recall@20")
+    axes = kept[0].axes[0]
+    assert axes.get_ylabel() == "validation recall@20 (%)"
+    line, dot = axes.lines
+    assert (list(line.get_xdata()), list(line.get_ydata())) == ([2, 4], [20.0, 40.0])
+    assert (list(dot.get_xdata()), list(dot.get_ydata())) == ([4], [40.0])
+    assert "kept: epoch 4" in axes.texts[0].get_text()
+    plots.learning_curve({"teacher": FitResult([{"epoch": 1, "loss": 2.0}], 1, 1.0)}, {"teacher": "kgat"}, "title")
+    assert kept[1].axes[0].get_ylabel() == "training loss"
