@@ -24,7 +24,7 @@ Made by `python -m hgraph.benchmarks.page` from the files in `results/`. To meas
 ```
 pip install 'hgraph[bench]'              # the peers; numba, torch_scatter and DGL take part where they are installed
 hgraph bench all                         # about twelve minutes of one quiet core; runs/bench/*.csv and a picture each
-hgraph bench ops --only arxiv --rounds 5
+hgraph bench ops --only arxiv --rounds 5 # these cases alone: the others keep the rows that the file has
 hgraph bench models --only GAT --allocator huge-pages
 hgraph bench ops --compare HEAD~20       # two commits side by side, in processes that take turns
 hgraph bench all --out benchmarks/results && python -m hgraph.benchmarks.page      # this page anew

@@ -7,7 +7,8 @@ import importlib
 import os
 import time
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -56,14 +57,28 @@ def main(arguments: list[str] | None = None) -> int:
     for name in given.suites:
         begin = time.perf_counter()
         path = given.out.resolve() / f"{name}{given.suffix}.csv"
+        before = records.read_csv(path) if path.exists() else []
         # Written anew after every case: what was measured before a stop is kept.
-        rows, wrong = run_suite(name, setting, given.only, lambda found, path=path: records.save(path, found))
+        keep = partial(_keep, path, before, list(suite_of(name, given.device)))
+        rows, wrong = run_suite(name, setting, given.only, keep)
         refused += wrong
         if rows:
             if not given.own:
-                picture.draw(rows, path.with_suffix(".png"))
+                picture.draw(records.read_csv(path), path.with_suffix(".png"))
             print(f"\nwritten: {os.path.relpath(path)} ({time.perf_counter() - begin:.0f} s)", flush=True)
     return 1 if refused else 0
+
+
+def suite_of(name: str, device: str) -> Mapping[str, Callable[[], harness.Case | harness.Found]]:
+    """The cases of a suite by name, each made when it is called."""
+    return importlib.import_module(f"hgraph.benchmarks.{name}").suite(device)
+
+
+def _keep(path: Path, before: list[dict[str, str]], cases: list[str], found: list[dict[str, str]]) -> None:
+    """Write the rows found so far, and of those there before the cases not run now, in the order of the suite."""
+    new = {row["case"] for row in found}
+    rows = found + [row for row in before if row["case"] in cases and row["case"] not in new]
+    records.save(path, sorted(rows, key=lambda row: cases.index(row["case"])))
 
 
 def run_suite(
@@ -73,13 +88,12 @@ def run_suite(
 
     ``keep`` is handed all rows so far after every case.
     """
-    suite = importlib.import_module(f"hgraph.benchmarks.{name}").suite(setting.device)
     facts = records.machine() | {
         "threads": str(setting.threads), "clock": setting.clock, "device": records.device(setting.device),
         "backend": current_backend(setting.device), "commit": records.commit(),
     }  # fmt: skip
     found, refused = [], 0
-    for case, make in suite.items():
+    for case, make in suite_of(name, setting.device).items():
         if only not in case:
             continue
         try:

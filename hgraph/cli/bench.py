@@ -67,7 +67,8 @@ def bench(
 
     Peers (torch's own ways, PyG, DHG, scipy, numba, torch_scatter, DGL) take part where they are installed:
     pip install 'hgraph[bench]'. Results are compared first; what computes something else is not timed. Writes one CSV
-    file and one picture a suite. `all` takes about 12 minutes of one quiet core.
+    file and one picture a suite; cases that are not run now keep the rows they have there, so a suite can be measured
+    in pieces. `all` takes about 12 minutes of one quiet core.
     """
     from hgraph.cli.common import device_of
 

@@ -227,6 +227,19 @@ def test_what_was_measured_before_a_stop_is_kept(tmp_path, monkeypatch):
     assert [row["case"] for row in records.read_csv(tmp_path / "ops.csv")] == ["two"]
 
 
+def test_cases_that_are_not_run_again_stay(tmp_path, monkeypatch):
+    suite = {"one": case, "two": lambda: case(peer=lambda: torch.ones(3)), "three": case}
+    monkeypatch.setattr(ops, "suite", lambda device: suite)
+    path = tmp_path / "ops.csv"
+    assert runner.main(["ops", "--out", str(tmp_path), "--rounds", "2"]) == 0
+    first = records.read_csv(path)
+    suite["two"], suite["four"] = case, suite.pop("one")  # a method less; a case under a new name
+    assert runner.main(["ops", "--out", str(tmp_path), "--rounds", "3", "--only", "two"]) == 0
+    kept = records.read_csv(path)
+    assert [(row["case"], row["rounds"]) for row in kept] == [("two", "3"), ("three", "2")]
+    assert kept[1] == first[3]
+
+
 def test_a_slow_first_call_is_its_first_round():
     times = harness.interleaved({"a": lambda: None}, {"a": 400.0}, harness.Setting(rounds=5, seconds=0.3))
     assert len(times["a"]) == 2
