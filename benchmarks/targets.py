@@ -96,8 +96,7 @@ WHY: dict[int, str] = {
     "1.9 times its time on hyper64, PyG's scatter 6.4 times on big64.",
     2: "as for 1; on arxiv128 the loop would reach both bounds, and its median is hgraph's (191 to 194 ms). Bringing "
     "the weights into the order of the transpose is 1 % of the time there, 5 % on hyper64.",
-    3: "NaN wins here, by two comparisons and a choice where the loop takes one instruction. Rows are fetched ahead "
-    "and usual widths known to the compiler, as in the loop; the rest was not profiled.",
+    3: "the kernel takes the loop's time (NaN wins here, not there): where a bound is missed, the loop misses it too.",
     5: "an epoch is the MLP and seven sums, each at the C++ loop's time. With the sum of constant features kept "
     "(`prepare`) the bound of DHG is reached, the one over the MLP is not: it comes from another machine.",
     6: "as for 5: four sums, three where A x is kept.",

@@ -102,12 +102,15 @@ inline void add(float* y, float w, const float* x, int64_t n) {
     each(n, [w](auto y, auto x) { return y + w * x; }, y, x);
 }
 
-inline void prefetch(const float* p, int64_t n) {
+// Inlined by force: a function that does nothing but prefetch has no effect that g++ knows of, and calls of it vanish.
+#define INLINE inline __attribute__((always_inline))
+
+INLINE void prefetch(const float* p, int64_t n) {
     for (int64_t i = 0; i < n; i += LANES) __builtin_prefetch(p + i);
 }
 
 // The row of x that an edge some way ahead will read, be it another target's: rows are short, memory is far.
-template <class I> inline void ahead(const float* x, const I* index, int64_t edge, int64_t edges, int64_t width) {
+template <class I> INLINE void ahead(const float* x, const I* index, int64_t edge, int64_t edges, int64_t width) {
     constexpr int64_t DISTANCE = 8;
     if (edge + DISTANCE < edges) prefetch(x + int64_t(index[edge + DISTANCE]) * width, width);
 }
@@ -215,7 +218,28 @@ void sddmm(const I* target, const I* source, const float* a, const float* b, flo
 
 // y = the larger (or smaller) of y and w x; NaN wins.
 template <bool LARGEST> inline void extreme(float* y, float w, const float* x, int64_t n) {
-    each(n, [w](auto y, auto x) { return (LARGEST ? w * x > y : w * x < y) | (x != x) ? w * x : y; }, y, x);
+    each(n, [w](auto y, auto x) { return (LARGEST ? w * x > y : w * x < y) | (w * x != w * x) ? w * x : y; }, y, x);
+}
+
+// The extremum over a row's edges of C features, kept in registers. Beside it 0 is added up as often as there are
+// edges, times the message: NaN where some message is no number (or infinite). False says that NaN must be looked for.
+template <bool LARGEST, int C, class I>
+inline bool extreme_of_numbers(float* y, const I* indices, const float* weight, const float* x, int64_t begin, int64_t end,
+                               int64_t edges) {
+    Floats best[C / LANES], zero[C / LANES] = {};
+    for (Floats& lanes : best) lanes = all(LARGEST ? NONE : -NONE);
+    for (int64_t e = begin; e < end; ++e) {
+        ahead(x, indices, e, edges, C);
+        const float *row = x + int64_t(indices[e]) * C, w = weight ? weight[e] : 1.f;
+        for (int i = 0; i < C / LANES; ++i) {
+            const Floats message = w * load<Floats>(row + i * LANES);
+            best[i] = (LARGEST ? message > best[i] : message < best[i]) ? message : best[i];
+            zero[i] += 0.f * message;
+        }
+    }
+    Floats sums = {};
+    for (int i = 0; i < C / LANES; ++i) store(y + i * LANES, best[i]), sums += zero[i];
+    return sum(sums) == 0.f;
 }
 
 // C: the width where it is a usual one and heads share no weights, so that loops over it are none; else 0.
@@ -226,16 +250,16 @@ void extremum_of(const I* indptr, const I* indices, const float* weight, const f
     each_row(
         indptr, rows, threads, width,
         [=](int64_t, int64_t begin, int64_t end, float* y) {
+            if constexpr (C > 0)
+                if (begin < end && extreme_of_numbers<LARGEST, C>(y, indices, weight, x, begin, end, edges)) return;
             std::fill_n(y, width, begin == end ? 0.f : LARGEST ? NONE : -NONE);
             for (int64_t e = begin; e < end; ++e) {
                 ahead(x, indices, e, edges, width);
                 const float* row = x + int64_t(indices[e]) * width;
-                if (C) extreme<LARGEST>(y, weight ? weight[e] : 1.f, row, C);
-                else
-                    for (int64_t h = 0; h < heads; ++h) {
-                        const float w = weight ? weight[e * heads + h] : 1.f;
-                        extreme<LARGEST>(y + h * channels, w, row + h * channels, channels);
-                    }
+                for (int64_t h = 0; h < heads; ++h) {
+                    const float w = weight ? weight[e * heads + h] : 1.f;
+                    extreme<LARGEST>(y + h * channels, w, row + h * channels, channels);
+                }
             }
         },
         [=](float* y, const float* other) { extreme<LARGEST>(y, 1.f, other, width); },
@@ -370,6 +394,14 @@ void softmax_of(const I* indptr, const float* score, float* out, int64_t rows, i
             float* total = top + heads;
             std::fill_n(top, heads, NONE), std::fill_n(total, heads, 0.f);
             if constexpr (H > 0) {
+                if ((end - begin) * H <= LANES) {  // a short row: its exponentials wait in `out` to be scaled
+                    const int count = int((end - begin) * H);
+                    const Floats given = some(score + begin * H, count, NONE), most = folded(given, H, larger);
+                    const Floats each = exponential(given - safe(most)), sums = folded(each, H, plus);
+                    store_some(out + begin * H, each, count);
+                    for (int h = 0; h < H; ++h) top[h] = most[h], total[h] = sums[h];
+                    return;
+                }
                 Floats most = all(NONE), sums = {};
                 by_lanes(begin * H, end * H,
                          [&](int64_t at, int n) { most = larger(some(score + at, n, NONE), most); });
@@ -398,6 +430,10 @@ void softmax_of(const I* indptr, const float* score, float* out, int64_t rows, i
             const float* factor = shift + heads;
             if constexpr (H > 0) {
                 const Floats by = repeated<H>(shift), times = repeated<H>(factor);
+                if ((end - begin) * H <= LANES) {
+                    const int count = int((end - begin) * H);
+                    return store_some(out + begin * H, some(out + begin * H, count, 0.f) * times, count);
+                }
                 by_lanes(begin * H, end * H, [&](int64_t at, int n) {
                     store_some(out + at, exponential(some(score + at, n, NONE) - by) * times, n);
                 });

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import itertools
+import math
 import os
+import platform
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable
@@ -133,7 +136,7 @@ def test_sums_and_products_by_heads(name: str, heads: int, width: int) -> None:
 
 
 @pytest.mark.parametrize("reduce", ["max", "min"])
-@pytest.mark.parametrize(("heads", "width"), [(0, 40), (1, 7), (2, 8), (3, 33)])
+@pytest.mark.parametrize(("heads", "width"), [(0, 32), (0, 40), (1, 7), (1, 16), (1, 64), (1, 128), (2, 8), (3, 33)])
 @pytest.mark.parametrize("name", STRUCTURES)
 def test_extrema_and_shared_ties(name: str, heads: int, width: int, reduce: str) -> None:
     """Small whole numbers, so that messages tie and every product is exact."""
@@ -149,12 +152,15 @@ def test_extrema_and_shared_ties(name: str, heads: int, width: int, reduce: str)
 @pytest.mark.parametrize("value", [float("nan"), INF, -INF])
 def test_numbers_that_are_not_finite_come_out_as_from_the_reference(value: float) -> None:
     adj = STRUCTURES["odd"]
-    x = leaf(13, 20, seed=0).float()
-    x[4, ::3] = value
-    for reduce in ("max", "min"):
+    weight = leaf(adj.num_edges, seed=2).float()
+    weight[5] = value
+    for width, reduce, by in itertools.product((16, 20, 32, 64, 128), ("max", "min"), (None, weight)):
+        x = leaf(13, width, seed=0).float()
+        x[4, ::3] = value
         with backend("torch"):
-            wanted = propagate(adj, x, reduce=reduce)
-        torch.testing.assert_close(propagate(adj, x, reduce=reduce), wanted, rtol=0, atol=0, equal_nan=True)
+            wanted = propagate(adj, x, weight=by, reduce=reduce)
+        assert not math.isnan(value) or wanted.isnan().any()
+        torch.testing.assert_close(propagate(adj, x, weight=by, reduce=reduce), wanted, rtol=0, atol=0, equal_nan=True)
     if value != INF:
         score = leaf(61, 4, seed=1).float()
         score[7, 1] = value
@@ -200,6 +206,13 @@ def test_threads_and_index_types_do_not_change_the_bits(name: str, threads: None
         torch.set_num_threads(count)
         runs.append(work(structure))
     assert all(torch.equal(a, b) for run in runs[1:] for a, b in zip(runs[0], run, strict=True))
+
+
+@pytest.mark.skipif(platform.machine() != "x86_64" or not shutil.which("objdump"), reason="x86_64 and objdump alone")
+def test_the_compiler_leaves_what_is_fetched_ahead() -> None:
+    """A function of prefetches alone has no effect that g++ knows of: it drops the calls, and half the speed."""
+    done = subprocess.run(["objdump", "-d", kernels.find()], capture_output=True, text=True, check=True)
+    assert done.stdout.count("prefetch") > 100
 
 
 def test_layouts_do_not_matter_and_the_compiler_is_told_right() -> None:
