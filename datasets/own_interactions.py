@@ -80,6 +80,12 @@ def from_interactions(
         repeats="drop",
         user_names=user_ids,
     )
+    quirks = ["Pairs are divided by lot."]
+    for what, given, kept in (
+        ("pairs", len(users), sum(part.num_edges for part in (data.train, data.val, data.test))),
+        ("facts", len(facts), kg.num_edges),
+    ):
+        quirks += [f"{given - kept:,} of {given:,} {what} repeat others and count once."] if given > kept else []
     if not data.train.num_edges:
         raise ArgumentError("interactions", "enough pairs to train with", f"{len(users)}", "Smaller val and test help")
     name = path.parent.resolve().name if path.name == PAIRS else path.stem
@@ -91,7 +97,7 @@ def from_interactions(
         licence="your own",
         redistribute=False,
         citation="none",
-        quirks=("Pairs are divided by lot.",),
+        quirks=tuple(quirks),
     )
 
 

@@ -156,11 +156,12 @@ def info(name: str | os.PathLike[str]) -> Card:
     >>> info("karate").sizes["nodes"]
     34
     """
-    if _is_path(name):
-        from hgraph.datasets import folder
+    from hgraph.datasets import folder, own_interactions
 
-        return folder.card_of(name)
-    return _find(str(name))[0]
+    if str(name) not in names() and own_interactions.is_own(name):
+        hint = "`datasets.from_interactions` and `hgraph train ... --model kgat` take it"
+        raise ArgumentError("name", "labelled vertices or hyperedges", f"{str(name)!r}, a folder of interactions", hint)
+    return folder.card_of(name) if _is_path(name) else _find(str(name))[0]
 
 
 def load(name: str | os.PathLike[str], root: str | os.PathLike[str] | None = None, **options: Any) -> Dataset[Any]:

@@ -200,7 +200,22 @@ def test_unknown_users_are_answered(shop):
     call("train", "shop", "--model", "bprmf", "--epochs", 1, "--hidden", 4, "--out", "run", "--quiet")
     done = call("recommend", "run", "--user", "reder 3")
     assert done.exit_code == 2
+    assert "user: expected" in done.output
     assert "Did you mean 'reader 3'" in done.output.replace("\n", " ")
+    assert "There are 'reader 0'" in call("recommend", "run", "--user", "zed").output.replace("\n", " ")
+
+
+def test_a_folder_of_interactions_is_no_set_of_vertices(shop):
+    for words in (("distill", "shop"), ("datasets", "info", "shop"), ("train", "shop", "--model", "gcn")):
+        done = call(*words)
+        assert done.exit_code == 2
+        assert "'shop', a folder of interactions" in " ".join(done.output.split())
+
+
+def test_what_repeats_is_counted_aloud(shop):
+    assert "1 of 97 pairs repeat others and count once." in datasets.from_interactions(shop).quirks
+    call("train", "shop", "--model", "bprmf", "--epochs", 1, "--hidden", 4, "--out", "run", "--quiet")
+    assert "1 of 97 pairs repeat" in (shop.parent / "run" / "report.md").read_text(encoding="utf-8")
 
 
 # ---------------------------------------------------------------------- the files

@@ -76,7 +76,7 @@ def _user(user: str, data: Interactions) -> int:
     if user.isdecimal() and int(user) < data.num_users:
         return int(user)
     if data.user_names is not None:
-        return data.user_names.find(user)  # raises, with the nearest names
+        return data.user_names.find(user, "user")  # raises, with the nearest names
     raise ArgumentError("user", f"a number in 0 .. {data.num_users - 1}", repr(user))
 
 

@@ -270,7 +270,15 @@ Triple(head='Dune', relation='is a', tail='novel')])
         return best_paths(self, self.node(start), self.node(end), max_steps, limit)
 
     def tell(self, path: Path) -> str:
-        """A path in words."""
+        """A path of this graph in words.
+
+        Raises:
+            ArgumentError: the path of another graph, as of one with inverses.
+        """
+        there = [edge for edge in path.edges if edge < self.num_edges]
+        ends = [tuple(end[there].tolist()) for end in (self.adj.target, self.adj.indices)]
+        if ends != [path.nodes[:-1], path.nodes[1:]]:
+            raise ArgumentError("path", "a path of this graph", f"{path}, of another", "Ask the graph that found it")
 
         def name(names: Names | None, number: int) -> str:
             return str(number) if names is None else names[number]

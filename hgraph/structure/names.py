@@ -55,8 +55,8 @@ class Names(Structure):
             raise ArgumentError(name, f"{count} texts (one a {what})", len(names))
         return names
 
-    def find(self, text: str) -> int:
-        """The number of a text.
+    def find(self, text: str, argument: str = "name") -> int:
+        """The number of a text; ``argument`` is what errors call it.
 
         Raises:
             ArgumentError: nothing, or more than one thing, is called so; the message suggests the nearest.
@@ -66,11 +66,13 @@ class Names(Structure):
         if len(found) == 1:
             return found[0]
         if found:
-            raise ArgumentError("name", "a name that one thing has", f"{text!r}, the name of {found}", "Use a number")
+            raise ArgumentError(argument, "a name that one thing has", f"{text!r}, the name of {found}", "Use a number")
         near = difflib.get_close_matches(str(text), numbers, n=3) if len(numbers) <= 100_000 else []
-        raise ArgumentError(
-            "name", "a name that there is", repr(text), f"Did you mean {' or '.join(map(repr, near))}?" if near else ""
+        some = ", ".join(map(repr, itertools.islice(numbers, 3)))
+        hint = (
+            f"Did you mean {' or '.join(map(repr, near))}?" if near else f"There are {some} and so on" if some else ""
         )
+        raise ArgumentError(argument, "a name that there is", repr(text), hint)
 
     def _numbers(self) -> dict[str, list[int]]:
         numbers: dict[str, list[int]] = {}

@@ -356,3 +356,13 @@ def test_draw_without_names_and_with_parallel_facts():
     KnowledgeGraph.from_names([]).draw()
     with pytest.raises(ArgumentError, match="names: expected 4 texts"):
         kg.draw(names=["a"])
+
+
+def test_paths_of_another_graph_are_not_told():
+    kg = KnowledgeGraph.from_names(BOOKS)
+    both = kg.with_inverses()
+    head, _, tail = kg.triples[0].tolist()
+    (path, *_) = both.paths(tail, head, max_steps=1)
+    assert "inverse of" in both.tell(path)
+    with pytest.raises(ArgumentError, match="path: expected a path of this graph"):
+        kg.tell(path)
