@@ -56,14 +56,15 @@ One thread. A bound from above is hgraph's time over the limit's, one from below
 _ALLOCATOR = """
 ## Allocators and huge pages
 
-A fresh output of 80 MB and more costs as much in page faults as the sum that fills it. Two settings of the environment
-help, given before Python starts:
+A fresh output of 80 MB and more costs as much in page faults as the sum that fills it. Two settings help:
 
-- `THP_MEM_ALLOC_ENABLE=1`: torch gets large tensors on huge pages. Single products of 80 MB and more gain 1.2 to 2x
-  (every library's do), tensors of some MB gain nothing. **It slows others down**: PyG's GAT takes 1.3 to 1.8 times as
-  long with it, so no ratio to PyG under huge pages is a headline here.
-- `MALLOC_MMAP_THRESHOLD_=2147483648 MALLOC_TRIM_THRESHOLD_=4294967296` (glibc): freed memory is kept for the next
-  tensor of that size, at the price of a process that does not shrink.
+- *kept*: freed memory stays for the next tensor of that size, so that outputs are written into memory that is there
+  already, those of others and of torch itself included. `hgraph.keep_freed_memory()` at the start of a process does
+  it, as do `MALLOC_MMAP_THRESHOLD_=2147483648 MALLOC_TRIM_THRESHOLD_=4294967296` around it (glibc). An inference of
+  GCN arxiv then has no page fault where it had 76,734. The price is a process that does not shrink, and gaps in it.
+- *huge pages*: `THP_MEM_ALLOC_ENABLE=1` before Python starts gets large tensors from torch on huge pages. Single
+  products of 80 MB and more gain 1.2 to 2x (every library's do), tensors of some MB gain nothing. **It slows others
+  down**: PyG's GAT takes 1.3 to 1.8 times as long with it, so no ratio to PyG under huge pages is a headline here.
 
 `hgraph bench ... --allocator default|huge-pages|kept` measures under either, all methods alike.
 """
@@ -108,7 +109,7 @@ def page() -> str:
                          ("memory", "Peak memory"), ("compiled", "`torch.compile` against eager")):  # fmt: skip
         if rows := read(suite):
             parts.append(f"\n## {title}\n\n{_picture(suite)}{_cases(rows)}")
-    parts += [_ALLOCATOR, _under_huge_pages(), _LOCALITY, _cases(read("locality"))]
+    parts += [_ALLOCATOR, _by_allocator(), _LOCALITY, _cases(read("locality"))]
     if rows := read("growth"):
         parts += [_GROWTH, _growth(rows)]
     if rows := read("combiner"):
@@ -223,16 +224,14 @@ def _cases(rows: Rows) -> str:
     return "\n".join(lines) + "\n"
 
 
-def _under_huge_pages() -> str:
-    plain, huge = read("models"), read("models-huge-pages")
-    if not huge:
-        return ""
-    lines = ["\n| case | method | default | huge pages |", "|---|---|---:|---:|"]
-    for row in huge:
-        same = next((r for r in plain if (r["case"], r["method"]) == (row["case"], row["method"])), None)
-        if same and same["min"] and row["min"]:
-            times = " | ".join(f"{figures(float(r['min']))} ms" for r in (same, row))
-            lines.append(f"| {row['case']} | {row['method']} | {times} |")
+def _by_allocator() -> str:
+    settings = {"default": "models", "kept": "models-kept", "huge pages": "models-huge-pages"}
+    found = {name: {(r["case"], r["method"]): r for r in read(file) if r["min"]} for name, file in settings.items()}
+    lines = [f"\n| case | method | {' | '.join(settings)} |", "|---|---|" + "---:|" * len(settings)]
+    for key in found["default"]:
+        cells = [f"{figures(float(rows[key]['min']))} ms" if key in rows else "" for rows in found.values()]
+        if any(cells[1:]):
+            lines.append(f"| {' | '.join([*key, *cells])} |")
     return "\n".join(lines) + "\n"
 
 

@@ -4,6 +4,7 @@ from hgraph.ops.attend import AttendResult, attend, attention_weights
 from hgraph.ops.backend import backend, backends, current_backend
 from hgraph.ops.edge import Additive, Dot, edge_score, edge_softmax
 from hgraph.ops.groups import attend_groups
+from hgraph.ops.memory import keep_freed_memory
 from hgraph.ops.merge import merge
 from hgraph.ops.propagate import propagate
 from hgraph.ops.sample import sample_neighbours
@@ -31,6 +32,7 @@ __all__ = [
     "edge_score",
     "edge_softmax",
     "gather",
+    "keep_freed_memory",
     "merge",
     "propagate",
     "sample_neighbours",
