@@ -399,7 +399,7 @@ def test_the_state_is_bounded_and_may_lie_elsewhere():
         (lambda: LandmarkState(4, 2, positions="near"), "positions: expected 'stingy' or 'true'"),
         (lambda: LandmarkState(0, 2), "max_blocks: expected"),
         (lambda: layer_of()(numbers(5, 7)), r"x: expected shape \[..., N, 8\]"),
-        (lambda: layer_of()(numbers(5, 8), head_mask=torch.ones(3)), "head_mask: expected booleans of shape"),
+        (lambda: layer_of()(numbers(5, 8), head_mask=torch.ones(3).bool()), "head_mask: expected shape"),
         (lambda: [layer_of()(numbers(b, 7, 8), state=s) for s in [LandmarkState(4, 2)] for b in (2, 3)],
          "state: expected 2 examples"),
     ],

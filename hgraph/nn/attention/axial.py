@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from hgraph.errors import ArgumentError
 from hgraph.nn.attention.kinds import SELF
 from hgraph.nn.attention.layer import TokenAttention
+from hgraph.nn.attention.masks import fitting
 from hgraph.structure import TokenGraph, patterns
 
 __all__ = ["AxialAttention"]
@@ -49,7 +50,8 @@ class AxialAttention(nn.Module):
 
     Shapes:
         x [B, S_1, .., S_d, dim] -> the same; ``mask``, boolean [B, S_1, .., S_d], is False at padding, which hears
-        nobody (0 before the output projection) and is heard by nobody.
+        nobody (0 before the output projection) and is heard by nobody; ``head_mask``, boolean [.., S_1 .. S_d or 1s,
+        H], says by which heads a cell listens, along every axis.
 
     Source: Ho et al., "Axial Attention in Multidimensional Transformers", section 3.
 
@@ -87,20 +89,24 @@ class AxialAttention(nn.Module):
         for layer in self.layers:
             layer.reset_parameters()  # type: ignore[operator]
 
-    def forward(self, x: Tensor, mask: Tensor | None = None) -> Tensor:
+    def forward(self, x: Tensor, mask: Tensor | None = None, *, head_mask: Tensor | None = None) -> Tensor:
         """Attend along the axes."""
         shape = x.shape[1:-1]
         if len(shape) != self.ndim:
             raise ArgumentError("x", f"shape [B, {self.ndim} sides, dim]", f"shape {list(x.shape)}")
         if mask is not None and mask.shape != x.shape[:-1]:
             raise ArgumentError("mask", f"shape {list(x.shape[:-1])}", f"shape {list(mask.shape)}")
+        listens = None
+        if head_mask is not None:
+            every = torch.Size([*x.shape[:-1], self.layers[0].query_heads])  # type: ignore[list-item]
+            listens = fitting("head_mask", head_mask, every).expand(every).flatten(1, -2)
         cells = x.reshape(x.shape[0], math.prod(shape), x.shape[-1])
         total = torch.zeros_like(cells)
         for axis, layer in zip(self.axes, self.layers, strict=True):
             graph = _lines(tuple(shape), axis, self.causal, x.device)
             if mask is not None:
                 graph = graph & patterns.present(mask.flatten(1))
-            heard = layer.out(layer.heads(cells, graph=graph).flatten(-2))  # type: ignore[operator]
+            heard = layer.out(layer.heads(cells, graph=graph, head_mask=listens).flatten(-2))  # type: ignore[operator]
             if self.reduce == "sum":
                 total = total + heard
             else:

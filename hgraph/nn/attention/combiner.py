@@ -17,6 +17,7 @@ from hgraph.nn.attention.combiner_state import CombinerState
 from hgraph.nn.attention.kinds import SELF
 from hgraph.nn.attention.kmeans import OnlineKMeans, on_sphere
 from hgraph.nn.attention.layer import TokenAttention
+from hgraph.nn.attention.masks import fitting
 from hgraph.nn.attention.record import note, recording
 from hgraph.nn.attention.regions import Heard, ReadyPartition, Summary, combiner_attention, ready_partition
 from hgraph.structure import Partition, partitions
@@ -200,8 +201,10 @@ class CombinerAttention(TokenAttention):
     ) -> Tensor:
         """Attend within x, or from the next tokens of a sequence to all so far."""
         self._check(x, x)
+        if head_mask is not None:
+            fitting("head_mask", head_mask, torch.Size([*x.shape[:-1], self.query_heads]))
         if state is not None:
-            out = self._decode(x, state, mask, clusters)
+            out, heard = self._decode(x, state, mask, clusters)
         else:
             x = x if mask is None else self._without_padding(x, mask)
             q, k, v = self._projected(x)
@@ -209,7 +212,9 @@ class CombinerAttention(TokenAttention):
             if self.router is not None and found is not None and self.training and clusters is None:
                 self.router.update(_folded(on_sphere(k)), found)
             out, heard = self._attend(x, q, k, v, mask, found)
-            self._note(heard)
+        for part in heard:
+            lse = part.lse if head_mask is None or not part.joint else torch.where(head_mask, part.lse, float("-inf"))
+            note(self, part.graph, part.query, part.key, lse, None)
         if head_mask is not None:
             out = torch.where(head_mask.unsqueeze(-1), out, 0.0)
         return self.out(out.flatten(-2))
@@ -266,7 +271,10 @@ class CombinerAttention(TokenAttention):
             clusters = _given_clusters(clusters, sizes, self.router.size.shape[1])
         return clusters if mask is None else torch.where(mask.unsqueeze(1), clusters, -1)
 
-    def _decode(self, x: Tensor, state: CombinerState, mask: Tensor | None, clusters: Tensor | None) -> Tensor:
+    def _decode(
+        self, x: Tensor, state: CombinerState, mask: Tensor | None, clusters: Tensor | None
+    ) -> tuple[Tensor, list[Heard]]:
+        """As `_attend`; the attentions are there where somebody records."""
         if not self.causal or mask is not None:
             raise ArgumentError("state", "None, but for causal attention without a mask", "a state")
         if self.router is not None:
@@ -275,16 +283,11 @@ class CombinerAttention(TokenAttention):
                 raise ArgumentError("clusters", "no padding among tokens to decode", int(clusters.min()))
             found, new = self._clusters(k, None, clusters), (_folded(q), _folded(k), _folded(v))
             out = state.step_clusters(found, new, self._summary(x), self.router.size.shape[1])  # type: ignore[arg-type]
-            return out.view(q.shape)
+            return out.view(q.shape), []
         heard: list[Heard] | None = [] if recording(self) else None
         tokens = (x.unsqueeze(-2), *self._projected(x))
         outs = state.step(self.partitions_of, tokens, lambda x: self._summary(x.squeeze(-2)), heard)
-        self._note(heard or [])
-        return _mean(outs)
-
-    def _note(self, heard: list[Heard]) -> None:
-        for part in heard:
-            note(self, part.graph, part.query, part.key, part.lse, None)
+        return _mean(outs), heard or []
 
     def _summary(self, x: Tensor) -> Summary:
         maps = {"identity": (None, None), "relu": (torch.relu, torch.relu)}

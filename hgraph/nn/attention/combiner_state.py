@@ -214,7 +214,7 @@ class _Part:
             key = self.tokens.spread(2, high)
             pairs = [(g.select(rows).crop(high), q, key) for g in self.partition.direct]
             pairs += [family.noted(q, rows, size_bias) for family in self.families]
-            heard += [Heard(*pair, result.lse) for pair in pairs]
+            heard += [Heard(*pair, result.lse, joint=True) for pair in pairs]
         self.tokens = self.tokens.without(self.last[self.tokens.ids] < high)
         for family in self.families:
             family.found = family.found.without(family.last[family.found.ids] < high)

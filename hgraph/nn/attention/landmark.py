@@ -13,6 +13,7 @@ from hgraph.errors import ArgumentError
 from hgraph.nn.attention.kinds import AttentionKind
 from hgraph.nn.attention.landmark_state import LandmarkState
 from hgraph.nn.attention.layer import TokenAttention
+from hgraph.nn.attention.masks import fitting, masked
 from hgraph.nn.attention.record import AttentionRecord, note, recording
 from hgraph.nn.attention.rotary import rotate
 from hgraph.ops import AttendResult, attend, attend_groups, edge_score, edge_softmax, merge
@@ -119,10 +120,12 @@ class LandmarkRecord(AttentionRecord):
 
     def weights(self, *, example: int = 0, head: int = 0) -> tuple[Adjacency, Tensor]:
         """The edges to ordinary tokens, and the share [E] of each among its target's."""
-        target, source, share = self._near(example, head)
+        lse = self.lse[example, :, head]
+        lse = torch.where(lse == float("-inf"), float("inf"), lse)  # of one that does not listen
+        target, source, share = self._near(example, head, lse)
         if self.recalled is not None:
             number, log_share = (x[example, head] for x in self.recalled)  # [T, k], [T, k, b]
-            far = (log_share - self.lse[example, :, head, None, None]).exp()
+            far = (log_share - lse[:, None, None]).exp()
             tokens = number.unsqueeze(-1) * (self.block + 1) + torch.arange(self.block, device=number.device)
             rows = torch.arange(len(tokens), device=number.device).view(-1, 1, 1).expand_as(tokens)
             parts = ((target, rows), (source, tokens), (share, far))
@@ -136,7 +139,7 @@ class LandmarkRecord(AttentionRecord):
         )
         return found.with_weight(None), found.weight  # type: ignore[return-value]
 
-    def _near(self, example: int, head: int) -> tuple[Tensor, Tensor, Tensor]:
+    def _near(self, example: int, head: int, lse: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Targets, sources and shares, by the paper's equations, of the edges to tokens whose keys are here."""
         size, group = self.block + 1, self.query.shape[2] // self.key.shape[2]
         pairs = patterns.causal(self.query.shape[1], self.key.shape[1]).to(self.query.device).adjacency()
@@ -151,7 +154,7 @@ class LandmarkRecord(AttentionRecord):
         share = edge_softmax(
             pairs, score, group=row * (pairs.num_sources + 1) + torch.where(outer, 0, source // size + 1)
         )
-        whole = (score - self.lse[example, :, head : head + 1][row].to(score.dtype)).exp()
+        whole = (score - lse[row].unsqueeze(1).to(score.dtype)).exp()
         handle = (pairs.indptr[:-1][row] + source // size * size + self.block).clamp(max=max(len(share) - 1, 0))
         share = torch.where(outer.unsqueeze(1), whole, share * whole[handle]).squeeze(1)
         first = self.graph.num_sources - pairs.num_sources
@@ -232,14 +235,17 @@ class LandmarkAttention(TokenAttention):
     def forward(self, x: Tensor, *, state: LandmarkState | None = None, head_mask: Tensor | None = None) -> Tensor:
         """Attend within a sequence that begins with x, or goes on with it."""
         self._check(x, x)
+        if head_mask is not None:
+            fitting("head_mask", head_mask, torch.Size([*x.shape[:-1], self.query_heads]))
         query = self.query(x).unflatten(-1, (self.query_heads, self.head_dim))
         key, value = (f(x).unflatten(-1, (self.kv_heads, self.head_dim)) for f in (self.key, self.value))
-        out, lse = self._whole(query, key, value) if state is None else self._chunk(state, query, key, value)
-        if head_mask is not None:
-            out = torch.where(self._listens(head_mask, lse).unsqueeze(-1), out, 0.0)
+        if state is None:
+            out = self._whole(query, key, value, head_mask)
+        else:
+            out = self._chunk(state, query, key, value, head_mask)
         return self.out(out.flatten(-2))
 
-    def _whole(self, query: Tensor, key: Tensor, value: Tensor) -> AttendResult:
+    def _whole(self, query: Tensor, key: Tensor, value: Tensor, head_mask: Tensor | None) -> Tensor:
         place = torch.arange(query.shape[-3], device=query.device)
         if self.training and self.jump:
             block = place.div(self.block + 1, rounding_mode="floor")
@@ -247,12 +253,14 @@ class LandmarkAttention(TokenAttention):
             place = place + (jumps.cumsum(0) - jumps[:1])[block]  # one a block; the first stands where it does
         query, key = self._turned(query, place), self._turned(key, place)
         dropout = self.group_dropout if self.training else 0.0
-        result = landmark_attention(query, key, value, self.block, group_dropout=dropout)
+        out, lse = masked(*landmark_attention(query, key, value, self.block, group_dropout=dropout), head_mask)
         if recording(self):
-            note(self, self.graph_of(len(place)), query, key, result.lse, kind=LandmarkRecord, block=self.block)
-        return result
+            note(self, self.graph_of(len(place)), query, key, lse, kind=LandmarkRecord, block=self.block)
+        return out
 
-    def _chunk(self, state: LandmarkState, query: Tensor, key: Tensor, value: Tensor) -> AttendResult:
+    def _chunk(
+        self, state: LandmarkState, query: Tensor, key: Tensor, value: Tensor, head_mask: Tensor | None
+    ) -> Tensor:
         """The unfinished block and the chunk as in training, and what the state recalls of the blocks before them."""
         batch, count, size = query.shape[:-3], query.shape[-3], self.block + 1
         query, key, value = (x.reshape(-1, *x.shape[-3:]) for x in (query, key, value))
@@ -267,22 +275,12 @@ class LandmarkAttention(TokenAttention):
         state.keep(key, value, count, size, self.rotary)
         result = landmark_attention(*turned, value, self.block)
         result = result if past is None else merge(result, past)
+        out, lse = (x.reshape(*batch, *x.shape[1:]) for x in result)
+        out, lse = masked(out, lse, head_mask)
         if recording(self):
             graph = self.graph_of(first + len(place)).select(first + last)
-            note(self, graph, *turned, result.lse, kind=LandmarkRecord, block=self.block, recalled=noted)
-        return AttendResult(*(x.reshape(*batch, *x.shape[1:]) for x in result))
+            note(self, graph, *turned, lse, kind=LandmarkRecord, block=self.block, recalled=noted)
+        return out
 
     def _turned(self, x: Tensor, place: Tensor) -> Tensor:
         return x if self.rotary is None else rotate(x, place, self.rotary)
-
-    def _listens(self, head_mask: Tensor, lse: Tensor) -> Tensor:
-        own = (1,) * (lse.dim() - head_mask.dim()) + head_mask.shape
-        fits = head_mask.dim() >= 2 and len(own) == lse.dim() and own[-1] == self.query_heads
-        if (
-            head_mask.dtype != torch.bool
-            or not fits
-            or any(m not in (1, n) for m, n in zip(own, lse.shape, strict=True))
-        ):
-            expected = f"booleans of shape [..., {lse.shape[-2]} or 1, {self.query_heads}]"
-            raise ArgumentError("head_mask", expected, f"{head_mask.dtype} {list(head_mask.shape)}")
-        return head_mask

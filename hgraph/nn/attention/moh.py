@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from hgraph.errors import ArgumentError
 from hgraph.nn.attention.head_router import HeadRouter, QueryNormRouter, Routed
 from hgraph.nn.attention.layer import Pattern, TokenAttention
+from hgraph.nn.attention.masks import fitting
 from hgraph.nn.attention.state import KVState
 from hgraph.ops import Relative
 from hgraph.structure import TokenGraph
@@ -122,7 +123,7 @@ class MixtureOfHeadAttention(TokenAttention):
         query = self.queries(x) if by_query else None
         routed: Routed = self.router(x if query is None else query)
         self.aux = {} if routed.share is None else {"balance": self.balance * self._imbalance(routed, present)}
-        listens = routed.mask if head_mask is None else routed.mask & _fitting("head_mask", head_mask, routed.mask)
+        listens = routed.mask if head_mask is None else routed.mask & fitting("head_mask", head_mask, routed.mask.shape)
         alone = _reads_masks(x)  # otherwise products by head would cost more memory or waiting than they save
         if query is None and alone:
             query = _queries(self.query, x, listens)
@@ -137,20 +138,11 @@ class MixtureOfHeadAttention(TokenAttention):
         chosen = routed.mask[..., -count:].to(share.dtype).flatten(0, -2)
         if present is None:
             return count * (share.mean(0) * chosen.mean(0)).sum()
-        _fitting("present", present, routed.mask[..., 0])
+        fitting("present", present, routed.mask.shape[:-1])
         votes = present.expand(routed.mask.shape[:-1]).flatten().unsqueeze(1)
         share, chosen = (torch.where(votes, x, 0.0) for x in (share, chosen))
         total = votes.sum().clamp(min=1)
         return count * (share.sum(0) / total * chosen.sum(0) / total).sum()
-
-
-def _fitting(name: str, mask: Tensor, full: Tensor) -> Tensor:
-    """Booleans that may be broadcast to the shape of others."""
-    own = (1,) * (full.dim() - mask.dim()) + tuple(mask.shape)
-    fits = mask.dtype == torch.bool and len(own) == full.dim() and mask.dim() >= min(2, full.dim())
-    if not fits or any(m not in (1, n) for m, n in zip(own, full.shape, strict=True)):
-        raise ArgumentError(name, f"booleans {list(full.shape)}, or 1 for any", f"{mask.dtype} {list(mask.shape)}")
-    return mask
 
 
 def _reads_masks(x: Tensor) -> bool:

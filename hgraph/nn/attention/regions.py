@@ -58,6 +58,7 @@ class Heard(NamedTuple):
     query: Tensor
     key: Tensor
     lse: Tensor
+    joint: bool = False
 
 
 def ready_partition(partition: Partition) -> ReadyPartition:
@@ -118,7 +119,7 @@ def combiner_attention(
         pairs.append((regions.heard, own, key))
     result = functools.reduce(merge, parts)
     if heard is not None:
-        heard += [Heard(*pair, result.lse) for pair in pairs]
+        heard += [Heard(*pair, result.lse, joint=True) for pair in pairs]
     return result
 
 

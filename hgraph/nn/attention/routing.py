@@ -12,6 +12,7 @@ from hgraph.errors import ArgumentError, ArgumentTypeError
 from hgraph.nn._check import check_channels
 from hgraph.nn.attention.kinds import SELF
 from hgraph.nn.attention.kmeans import OnlineKMeans, on_sphere
+from hgraph.nn.attention.masks import fitting
 from hgraph.nn.attention.record import note, recording
 from hgraph.nn.attention.routed import Heard, RoutedRecord
 from hgraph.nn.attention.routes import Routes, by_claim, by_nearest, nearby
@@ -163,6 +164,8 @@ class RoutingAttention(nn.Module):
     ) -> Tensor:
         """Attend within clusters and neighbourhoods, and leave the commitment loss in ``aux``."""
         self._check(x, mask, state)
+        if head_mask is not None:
+            fitting("head_mask", head_mask, torch.Size([*x.shape[:-1], self.num_heads]))
         lead, flat = x.shape[:-2], x.reshape(x.shape[:-2].numel(), *x.shape[-2:])
         present = None if mask is None else mask.expand(x.shape[:-1]).reshape(flat.shape[:2])
         if present is not None:  # not a number that padding holds may reach anybody

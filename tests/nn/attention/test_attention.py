@@ -308,6 +308,26 @@ def test_head_mask_silences_heads():
     torch.testing.assert_close(layer(x, head_mask=mask), half(x), rtol=1e-12, atol=1e-12)
 
 
+def test_every_layer_takes_a_head_mask(case, make):
+    layer, (x, *rest) = make(case).double().eval(), case.inputs(9)
+    heads = next(getattr(m, n) for m in layer.modules() for n in ("query_heads", "num_heads") if hasattr(m, n))
+    cells = (*x.shape[:-1], heads)
+    torch.testing.assert_close(layer(x, *rest, head_mask=torch.ones(cells).bool()), layer(x, *rest))
+    mask = torch.arange(heads).expand(1, *cells[1:-1], heads) > 0
+    with record_attention(layer) as records:
+        out = layer(x, *rest, head_mask=mask)
+    last = list(records.values())[-1][-1]  # what runs within regions has no listeners
+    assert [float(last.weights(head=h)[1].sum()) > 0 for h in range(heads)] == [h > 0 for h in range(heads)]
+    assert (out - layer(x, *rest)).abs().amax() > 1e-6
+    silent = layer(x, *rest, head_mask=torch.zeros((*cells[1:-1], heads)).bool())
+    assert (silent == silent.flatten(0, -2)[0]).all()  # the bias of the output projection
+    for wrong in (mask[..., :1].expand(*mask.shape[:-1], heads + 1), mask.expand(3, *mask.shape[1:])):
+        with pytest.raises(ArgumentError, match="head_mask: expected shape"):
+            layer(x, *rest, head_mask=wrong)
+    with pytest.raises(ArgumentTypeError, match="head_mask: expected a boolean tensor"):
+        layer(x, *rest, head_mask=mask.float())
+
+
 @pytest.mark.parametrize("relative", [False, True])
 def test_records_hold_the_shares(relative):
     layer, x = double(SelfAttention(DIM, 4, pattern=WINDOW, num_kv_heads=2)), numbers(2, 6, DIM)
