@@ -86,7 +86,7 @@ class TokenAttention(nn.Module):
             layer.reset_parameters()
 
     def graph_of(self, n: int) -> TokenGraph:
-        """The graph for n tokens, made once a length."""
+        """The graph for n tokens, made once a length; a compiler (`fullgraph=True`) takes lengths seen before."""
         if n not in self._graphs:
             with torch.inference_mode(False):  # what is kept must serve training too
                 graph = patterns.causal(n) if self.causal else patterns.full(n)

@@ -112,6 +112,15 @@ def test_graphs_made_in_inference_mode_keep_their_tiles(make):
     assert layer.graph_of(40).tiles(64) is layer.graph_of(40).tiles(64)
 
 
+def test_compiles_in_one_graph_once_a_length_was_seen():
+    torch._dynamo.reset()
+    layer, x = double(SelfAttention(DIM, 2, causal=True, num_kv_heads=1)), numbers(2, 12, DIM)
+    graph = patterns.packed([5, 7], causal=True)
+    expected = layer(x), layer(x, graph)
+    compiled = torch.compile(layer, fullgraph=True, backend="aot_eager")
+    torch.testing.assert_close((compiled(x), compiled(x, graph)), expected, rtol=1e-12, atol=1e-12)
+
+
 def test_a_causal_layer_wants_causal_graphs():
     layer, graph = SelfAttention(DIM, 2, causal=True), patterns.padded(5, [3, 5])
     x = torch.zeros(2, 5, DIM)
