@@ -81,6 +81,7 @@ def _row(key: tuple[str, str, str], sides: dict[str, list[dict[str, str]]]) -> d
         "then_median": f"{statistics.median(then):.4f}", "now_median": f"{statistics.median(now):.4f}",
         "then_over_now": f"{min(then) / max(min(now), 1e-9):.3f}",
         "commit_then": sides["then"][-1]["commit"], "commit_now": last["commit"], "processes": str(len(now)),
+        "backend_then": sides["then"][-1]["backend"], "backend_now": last["backend"],
         **{name: last[name] for name in kept},
     }  # fmt: skip
 
@@ -92,4 +93,6 @@ def table(found: list[dict[str, str]]) -> str:
     for row in found:
         name = row["case"] + row["method"].removeprefix("hgraph")
         lines.append(f"{name:44}{float(row['then_min']):12.3f}{float(row['now_min']):12.3f}{row['then_over_now']:>10}")
+    if first["backend_then"] != first["backend_now"]:  # its native kernels are not built, or not there at all
+        lines.append(f"then on the {first['backend_then']} backend, now on {first['backend_now']}")
     return "\n".join(lines)

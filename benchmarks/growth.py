@@ -16,7 +16,7 @@ import torch
 
 import hgraph
 from hgraph import Additive, Adjacency, Graph
-from hgraph.benchmarks import cases, peak
+from hgraph.benchmarks import cases, ops, peak
 from hgraph.benchmarks.harness import Found, Method, gradient
 from hgraph.nn import GCNConv
 
@@ -34,6 +34,16 @@ def summed(edges: int) -> Method:
     adj, x = cases.grown(edges)
     x.requires_grad_()
     return gradient(lambda: hgraph.propagate(adj, x), [x], torch.ones(adj.num_targets, x.shape[1]))
+
+
+def gathered(edges: int) -> Method:
+    """The limit of the sum: the rows that it reads forward and backward, in its order, and next to nothing written."""
+    adj, x = cases.grown(edges)
+    forward, backward = (
+        ops.pure_gather(adj, x),
+        ops.pure_gather(adj.transpose(), torch.ones(adj.num_targets, x.shape[1])),
+    )
+    return lambda: (forward(), backward())
 
 
 def largest(edges: int) -> Method:
@@ -66,6 +76,7 @@ def trained(edges: int) -> Method:
 CALLS: dict[str, Callable[[int], Method]] = {
     "Adjacency.from_coo": build,
     "propagate sum f+b": summed,
+    "limit: pure gather f+b": gathered,
     "propagate max": largest,
     "attend additive 8x4 f+b": attended,
     "GCNConv 32-32 f+b": trained,

@@ -1,7 +1,8 @@
 """Whole networks: HGNN and HGNN+ on 50,000 vertices, GCN and GAT at the sizes of Cora and ogbn-arxiv.
 
 An epoch is forward, cross-entropy, backward and a step of Adam, dropout off; inference is one forward in eval mode.
-"MLP only" is the same network without its structure. Peers get the weights of ours first and must give the same logits
+"MLP only" is the same network without its structure; of the hypergraph networks there is a nearer limit, with the sums
+that they cannot do without, each by a plain C++ loop. Peers get the weights of ours first and must give the same logits
 and the same gradient of the first layer's weight.
 """
 
@@ -15,10 +16,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from hgraph.benchmarks import cases, networks
+from hgraph.benchmarks import cases, networks, reference
 from hgraph.benchmarks.harness import PEERS, Case, Method, own, without_gradient
 from hgraph.models import GAT, GCN, HGNN, HGNNP
-from hgraph.structure import Graph
+from hgraph.structure import Graph, Hypergraph
 
 KEPT = "hgraph, A x kept"  # the first layer's sum over features that stay is made before the clock starts
 Networks = tuple[dict[str, nn.Module], nn.Module, Tensor, Tensor]  # those that must agree, MLP only, x, y
@@ -89,7 +90,8 @@ def inference(make: Callable[[], Networks], name: str) -> Case:
     for which, model in found.items():
         call = without_gradient(partial(model.eval(), x))
         methods |= own(call) if which == "hgraph" else {which: call}
-    return Case(name, methods, {"limit: MLP only": without_gradient(partial(dense.eval(), x))}, rtol=1e-3)
+    limits = _limits(without_gradient(partial(dense.eval(), x)), found["hgraph"], training=False)
+    return Case(name, methods, limits, rtol=1e-3)
 
 
 def epochs(make: Callable[[], Networks], name: str) -> Case:
@@ -102,7 +104,26 @@ def epochs(make: Callable[[], Networks], name: str) -> Case:
     # Everybody's first gradient, at the weights they share: training goes on from there and they part.
     kept = {which: check() for which, check in checks.items()}
     given: dict[str, Method] = {which: partial(kept.__getitem__, which) for which in kept}
-    return Case(name, methods, {"limit: MLP only": _epoch(dense.train(), x, y)}, checks=given, rtol=1e-3)
+    limits = _limits(_epoch(dense.train(), x, y), found["hgraph"], training=True)
+    return Case(name, methods, limits, checks=given, rtol=1e-3)
+
+
+def _limits(dense: Method, own: nn.Module, *, training: bool) -> dict[str, Method]:
+    """The MLP; and the MLP, then as many sums as the hypergraph network has, each by the plain C++ loop."""
+    limits, hypergraph, widths = {"limit: MLP only": dense}, own.structure, []
+    if isinstance(hypergraph, Hypergraph) and reference.library() is not None:
+        widths = [min(conv.linear.weight.shape) for conv in networks.convs(own.model)]
+    if widths and set(widths) <= set(reference.WIDTHS):
+        steps = hypergraph.v2e.normalize("row"), hypergraph.e2v.normalize("row")
+        sums = [(step, width) for width in widths for step in steps]
+        if training:  # back through all but the first, whose features need no gradient
+            sums += [(step.transpose(), width) for step, width in sums[1:]]
+        given = [(step, torch.randn(step.num_sources, width)) for step, width in sums]
+        limits["limit: MLP and its sums by C++ loops"] = lambda: (
+            dense(),
+            [reference.reduce_rows(step, x) for step, x in given],
+        )
+    return limits
 
 
 def _epoch(model: nn.Module, x: Tensor, y: Tensor) -> Method:

@@ -69,8 +69,9 @@ def _growth(rows: list[dict[str, str]], path: Path) -> None:
         for case in dict.fromkeys(row["case"] for row in rows if row["unit"] == unit):
             points = [(int(r["method"].split()[0]), float(r["min"])) for r in rows if r["case"] == case and r["min"]]
             costs = [(n, v / n * 1e6 if edges else v) for n, v in points]
-            dense = "black" if case.startswith("SDPA") else None
-            axes.plot(*zip(*costs, strict=True), marker="o", label=case.split(",")[0], color=dense)
+            other = case.startswith(("SDPA", "limit"))  # what hgraph is held against
+            style = {"color": "black", "linestyle": "--"} if other else {}
+            axes.plot(*zip(*costs, strict=True), marker="o", label=case.split(",")[0], **style)
         per = " for a million edges" if edges else ""
         axes.set(xscale="log", yscale="log", xlabel="edges" if edges else "tokens", ylabel=f"{unit.split()[0]}{per}")
         title = "time of one call" if unit == "ms" else "peak memory above the inputs"

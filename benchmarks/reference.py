@@ -22,6 +22,8 @@ SOURCE = Path(__file__).resolve().parent / "reference.cpp"
 FREE = ("-fassociative-math", "-freciprocal-math", "-fno-signed-zeros", "-fno-trapping-math", "-fno-math-errno")
 FLAGS = ("-O3", "-march=native", *FREE, "-std=c++17", "-shared", "-fPIC")
 
+WIDTHS = (16, 64, 128)  # features that the sums have loops for
+
 
 @functools.cache
 def library() -> ctypes.CDLL | None:

@@ -76,9 +76,9 @@ def suite_of(name: str, device: str) -> Mapping[str, Callable[[], harness.Case |
 
 def _keep(path: Path, before: list[dict[str, str]], cases: list[str], found: list[dict[str, str]]) -> None:
     """Write the rows found so far, and of those there before the cases not run now, in the order of the suite."""
-    new = {row["case"] for row in found}
-    rows = found + [row for row in before if row["case"] in cases and row["case"] not in new]
-    records.save(path, sorted(rows, key=lambda row: cases.index(row["case"])))
+    others = set(cases) - {row["case"] for row in found}
+    stay = [{name: row.get(name, "") for name in records.FIELDS} for row in before if row["case"] in others]
+    records.save(path, sorted(found + stay, key=lambda row: cases.index(row["case"])))
 
 
 def run_suite(

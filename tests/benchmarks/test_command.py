@@ -89,7 +89,8 @@ def test_what_cannot_be_is_refused_before_anything_is_measured(started, argument
 
 def test_two_commits(monkeypatch, tmp_path):
     row = {"suite": "ops", "case": "sum two", "method": "hgraph (torch)", "then_min": "2.0", "now_min": "1.0",
-           "then_over_now": "2.000", "clock": "process CPU time", "commit_then": "a", "commit_now": "b"}  # fmt: skip
+           "then_over_now": "2.000", "clock": "process CPU time", "commit_then": "a", "commit_now": "b",
+           "backend_then": "native", "backend_now": "native"}  # fmt: skip
     asked = []
     monkeypatch.setattr(compare, "compare", lambda *a, **k: asked.append((a, k)) or [row])
     result = call("ops", "--compare", "HEAD~1", "--out", tmp_path, "--only", "two")
