@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import itertools
 import math
 
 import pytest
@@ -519,6 +520,29 @@ def test_records_hold_the_joint_shares():
     torch.testing.assert_close(total, torch.ones(14, dtype=torch.float64))
     adj, share = local.weights(example=1, head=1)
     torch.testing.assert_close(adj.with_weight(share).dense().sum(1), torch.ones(14, dtype=torch.float64))
+
+
+@pytest.mark.parametrize("causal", [True, False])
+def test_records_of_clusters_hold_the_joint_shares(causal):
+    """Of single tokens they are the matrix itself, of regions what their tokens have of it together."""
+    options = {"num_clusters": 4, "causal": causal, "size_bias": True}
+    layer, x = double(CombinerAttention(8, 2, plan="clusters", **options)), numbers(2, 14, 8)
+    clusters = torch.randint(3, (2, 2, 14), generator=torch.Generator().manual_seed(0))
+    mask = torch.arange(14) < torch.tensor([[14], [11]])
+    with record_attention(layer) as records:
+        layer(x, clusters=clusters, mask=mask)
+    matrix = layer.attention_matrix(x, clusters=clusters, mask=mask)
+    for b, h in itertools.product(range(2), range(2)):
+        direct, region = (r.weights(example=b, head=h) for r in records[""])
+        near = direct[0].with_weight(direct[1]).dense()
+        torch.testing.assert_close(near, torch.where(near > 0, matrix[b, h], 0.0), rtol=1e-12, atol=1e-12)
+        far = region[0].with_weight(region[1]).dense()
+        for g in range(3):
+            own = (clusters[b, h] == g) & mask[b]
+            some = far[:, own] if causal else far[:, g : g + 1]
+            apart = (clusters[b, h] != g) & mask[b]
+            expected = matrix[b, h][apart][:, own].sum(1)
+            torch.testing.assert_close(some.sum(1)[apart], expected, rtol=1e-12, atol=1e-12)
 
 
 @pytest.mark.parametrize("options", [{"plan": "vertical", "columns": 4}, {"span": 3, "size_bias": True}], ids=str)

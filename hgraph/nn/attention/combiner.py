@@ -246,11 +246,12 @@ class CombinerAttention(TokenAttention):
     def _attend(
         self, x: Tensor, q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None, clusters: Tensor | None
     ) -> tuple[Tensor, list[Heard]]:
-        """What each head hears [..., N, H, D_v], and the attentions that it is made of (not of clusters)."""
+        """What each head hears [..., N, H, D_v], and the attentions that it is made of."""
         heard: list[Heard] = []
         options: dict[str, Any] = {"summary": self._summary(x), "dropout": self.dropout if self.training else 0.0}
         if self.router is not None and clusters is not None:
             options |= {"num_clusters": self.router.size.shape[1], "causal": self.causal}
+            options["heard"] = heard if recording(self) else None
             out = clustered_attention(clusters, *(_folded(t) for t in (q, k, v)), **options)
             return out.view(*q.shape[:-1], v.shape[-1]), heard
         made = self._ready_of(x.shape[-2], x.device)

@@ -9,9 +9,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from hgraph.nn.attention.regions import Summary, with_sizes
+from hgraph.nn.attention.regions import Heard, Summary, with_sizes
 from hgraph.ops import AttendResult, attend, merge, propagate
-from hgraph.structure import Adjacency, BlockAdjacency, TokenGraph
+from hgraph.structure import Adjacency, BlockAdjacency, TokenGraph, patterns
 from hgraph.structure.patterns.slots import grouped
 
 __all__ = ["Running", "clustered_attention"]
@@ -65,6 +65,7 @@ def clustered_attention(
     summary: Summary | None = None,
     dropout: float = 0.0,
     running: list[Running] | None = None,
+    heard: list[Heard] | None = None,
 ) -> Tensor:
     r"""Attention as `combiner_attention` over clusters that differ by example and head.
 
@@ -85,6 +86,7 @@ def clustered_attention(
         summary: how regions are summed up.
         dropout: of the shares of tokens.
         running: a list that the regions are appended to if causal, tokens in their order, Z = B * H.
+        heard: a list that the attentions over tokens and regions are appended to, tokens in their order.
 
     Returns:
         [B, N, H, D_v].
@@ -101,8 +103,8 @@ def clustered_attention(
         query, key = (_running(x, made, summary.pool) for x in (query, key))
         value = within(_mean(query, sizes, summary.pool), k, v).out
         if running is not None:
-            pooled_query, pooled_key, heard = (_taken(x, back) for x in (query, key, value))
-            running.append(Running(pooled_query, pooled_key, heard, sizes.gather(1, back)))
+            pooled_query, pooled_key, found = (_taken(x, back) for x in (query, key, value))
+            running.append(Running(pooled_query, pooled_key, found, sizes.gather(1, back)))
         key = _mean(key, sizes, summary.pool)
     else:
         near, edges = attend(_own_cluster(made), q, k, v, dropout=dropout), _groups(made)
@@ -114,8 +116,18 @@ def clustered_attention(
     own = q
     if summary.size_bias:
         own, key = with_sizes(q, key, sizes)
-    out = _taken(merge(near, _others(made, own, key, value, causal)).out, back)
-    return out.squeeze(2).unflatten(0, (batch, heads)).transpose(1, 2)
+    index = _others(made, causal)
+    tiles = BlockAdjacency.trusted(index.unsqueeze(1), block=1, num_targets=n, num_sources=key.shape[1])
+    out, lse = merge(near, attend(tiles, own, key, value))
+    size = (batch, heads)
+    if heard is not None:
+        lse = _by_token(_taken(lse.unsqueeze(-1), back), size).squeeze(-1)
+        asked, own, keys = (_by_token(_taken(x, back), size) for x in (q, own, k))
+        far_keys = _by_token(_taken(key, back) if causal else key, size)
+        graph = patterns.clusters(clusters.expand(batch, heads, n), causal=causal)
+        heard.append(Heard(graph, asked, keys, lse, joint=True))
+        heard.append(Heard(_graph_of(index, made, back, size, causal), own, far_keys, lse, joint=True))
+    return _by_token(_taken(out, back), size)
 
 
 def _sorted(clusters: Tensor, num_clusters: int) -> _Sorted:
@@ -134,6 +146,19 @@ def _brought(x: Tensor, order: Tensor) -> Tensor:
 def _taken(x: Tensor, index: Tensor) -> Tensor:
     """[Z, P, 1, D]: rows ``index`` [Z, P] of x [Z, N, 1, D]."""
     return x.gather(1, index[..., None, None].expand(-1, -1, 1, x.shape[-1]))
+
+
+def _by_token(x: Tensor, size: tuple[int, int]) -> Tensor:
+    """[B, N, H, D] of [Z, N, 1, D]."""
+    return x.squeeze(2).unflatten(0, size).transpose(1, 2)
+
+
+def _graph_of(index: Tensor, made: _Sorted, back: Tensor, size: tuple[int, int], causal: bool) -> TokenGraph:
+    """The graph of lists [Z, N, G] of places (or of groups, if not causal), with tokens in their order."""
+    if causal:
+        index = torch.where(index < 0, -1, made.order.gather(1, index.clamp(min=0).flatten(1)).view_as(index))
+    index = index.gather(1, back.unsqueeze(-1).expand_as(index)).unflatten(0, size)
+    return patterns.top_k(index, num_sources=made.order.shape[1] if causal else made.size.shape[1])
 
 
 def _up_to_itself(made: _Sorted, dropout: float) -> Callable[..., AttendResult]:
@@ -199,10 +224,10 @@ def _mean(x: Tensor, sizes: Tensor, reduce: str) -> Tensor:
     return x / sizes[..., None, None] if reduce == "mean" else x
 
 
-def _others(made: _Sorted, q: Tensor, key: Tensor, value: Tensor, causal: bool) -> AttendResult:
-    """Attention over the other clusters that have somebody, one source each."""
+def _others(made: _Sorted, causal: bool) -> Tensor:
+    """[Z, N, G]: the sources that stand for the other clusters that have somebody, -1 for the rest."""
     groups = made.size.shape[1] - 1
-    group = torch.arange(groups, device=q.device)
+    group = torch.arange(groups, device=made.group.device)
     if causal:  # of each cluster the last member that stands before the receiver in the sequence
         token = torch.empty_like(made.group).scatter(1, made.order, made.group)
         members = F.one_hot(token, groups + 1)[..., :groups]
@@ -212,6 +237,4 @@ def _others(made: _Sorted, q: Tensor, key: Tensor, value: Tensor, causal: bool) 
         source = group.expand(*made.group.shape, groups)
         some = made.size[:, None, :groups] > 0
     heard = some & (group != made.group.unsqueeze(-1)) & (made.group < groups).unsqueeze(-1)
-    index = torch.where(heard, source, -1).unsqueeze(1)  # [Z, 1, N, G]
-    tiles = BlockAdjacency.trusted(index, block=1, num_targets=q.shape[1], num_sources=key.shape[1])
-    return attend(tiles, q, key, value)
+    return torch.where(heard, source, -1)
