@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -96,24 +98,40 @@ def near(query: Tensor, rows: Tensor) -> Tensor:
 class TransE(TripleModel):
     r"""A relation moves the head to the tail.
 
-    .. math:: s(h, r, t) = -\lVert e_h + e_r - e_t \rVert_2^2
+    .. math:: s(h, r, t) = -\lVert e_h + e_r - e_t \rVert_1 \quad\text{or}\quad -\lVert e_h + e_r - e_t \rVert_2^2
+
+    Squared distances rank tails by :math:`2 e_h \cdot e_t + 2 e_r \cdot e_t - \lVert e_t \rVert^2`: what the head says
+    and what the relation says add up, and neither can change the other. Where that is not enough they stay near chance.
 
     Args:
         num_nodes: N.
         num_relations: R.
         embed_dim: d.
+        p: 1 sums the lengths of the coordinates, 2 their squares, which is one product of matrices.
 
     Shapes:
         ids [B] of heads, relations and tails -> [B] (``score``), [B, N] (``score_tails``, ``score_heads``).
 
-    Source: Bordes et al., "Translating Embeddings for Modeling Multi-relational Data", NIPS 2013, section 2 (the
-    squared distance); vectors of vertices are not held to length one.
+    Source: Bordes et al., "Translating Embeddings for Modeling Multi-relational Data", NIPS 2013, section 2;
+    vectors of vertices are not held to length one.
     """
 
     distance = True
 
-    def __init__(self, num_nodes: int, num_relations: int, *, embed_dim: int = 64) -> None:
+    def __init__(self, num_nodes: int, num_relations: int, *, embed_dim: int = 64, p: Literal[1, 2] = 1) -> None:
+        if p not in (1, 2):
+            raise ArgumentError("p", "1 or 2", p)
         super().__init__(num_nodes, num_relations, embed_dim, embed_dim)
+        self.p = p
+
+    def match(self, query: Tensor, rows: Tensor) -> Tensor:
+        return super().match(query, rows) if self.p == 2 else -torch.cdist(query, rows, p=1.0)
+
+    def score(self, head: Tensor, relation: Tensor, tail: Tensor) -> Tensor:
+        h, r, t = (
+            x.index_select(0, i) for x, i in ((self.entity, head), (self.relation, relation), (self.entity, tail))
+        )
+        return -(h + r - t).abs().pow(self.p).sum(-1)
 
     def ahead(self, x: Tensor, r: Tensor) -> Tensor:
         return x + r

@@ -46,10 +46,27 @@ def check(model, plain):
     assert float(model.loss(H, REL, T, l2=0.2) - loss) == pytest.approx(0.2 * squares / 8)
 
 
-def test_transe_parity():
-    model = made(TransE(N, R, embed_dim=4))
+@pytest.mark.parametrize("p", [1, 2])
+def test_transe_parity(p):
+    model = made(TransE(N, R, embed_dim=4, p=p))
     moves = model.relation.tolist()
-    check(model, lambda h, r, t: -sum((a + b - c) ** 2 for a, b, c in zip(h, moves[r], t, strict=True)))
+    check(model, lambda h, r, t: -sum(abs(a + b - c) ** p for a, b, c in zip(h, moves[r], t, strict=True)))
+
+
+def test_squared_distances_add_up_what_head_and_relation_say():
+    """For two heads one relation's scores differ from another's by the same, so 1 is the default."""
+    found = {}
+    for p in (1, 2):
+        model = made(TransE(N, R, embed_dim=4, p=p))
+        heads, tails = torch.arange(N).repeat_interleave(2), torch.tensor([0, 1]).repeat(N)
+        scores = model.score_tails(heads, tails).detach().view(N, 2, N)
+        gap = scores[:, 0] - scores[:, 1]  # relation 0 less relation 1
+        gap = gap - gap[:, :1]  # up to a number for each head and relation
+        found[p] = float((gap - gap[:1]).abs().max())
+    assert found[2] < 1e-12
+    assert found[1] > 0.1
+    with pytest.raises(ArgumentError, match="p: expected 1 or 2"):
+        TransE(N, R, p=3)
 
 
 def test_distmult_parity():
@@ -147,7 +164,7 @@ def test_limit_cases():
     """Real parts alone make ComplEx DistMult; no turn makes RotatE TransE without moves; W = 1 makes TransR TransE."""
     x, r = torch.randn(N, 2).double(), torch.randn(R, 2).double()
     complex_, dist = ComplEx(N, R, embed_dim=4).double(), DistMult(N, R, embed_dim=2).double()
-    rotate, plain = RotatE(N, R, embed_dim=4).double(), TransE(N, R, embed_dim=4).double()
+    rotate, plain = RotatE(N, R, embed_dim=4).double(), TransE(N, R, embed_dim=4, p=2).double()
     transr = TransR(N, R, embed_dim=4, kge_dim=4).double()
     with torch.no_grad():
         complex_.entity.copy_(F.pad(x, (0, 2)))
