@@ -245,6 +245,17 @@ def test_compiles_as_one_graph():
     torch.testing.assert_close(*(torch.autograd.grad(o.square().sum(), list(layer.parameters())) for o in outs))
 
 
+def test_compiles_for_one_length_after_another():
+    """From the second length on a compiler takes lengths for symbols, of which no structure is made."""
+    layer = layer_of().float()
+    torch._dynamo.reset()
+    compiled = torch.compile(layer, backend="eager")
+    with torch.no_grad():
+        for n in (9, 23, 6):
+            x = numbers(2, n, 8).float()
+            torch.testing.assert_close(compiled(x), layer(x))
+
+
 # ---------------------------------------------------------------------- retrieval
 
 
@@ -398,6 +409,8 @@ def test_the_state_is_bounded_and_may_lie_elsewhere():
         (lambda: LandmarkState(4, 2, select="all"), "select: expected one of token_and_head"),
         (lambda: LandmarkState(4, 2, positions="near"), "positions: expected 'stingy' or 'true'"),
         (lambda: LandmarkState(0, 2), "max_blocks: expected"),
+        (lambda: LandmarkState(4, 9), "topk: expected at most the 4 blocks"),
+        (lambda: LandmarkState(4, 2, offload="gpu"), "offload: expected a device"),
         (lambda: layer_of()(numbers(5, 7)), r"x: expected shape \[..., N, 8\]"),
         (lambda: layer_of()(numbers(5, 8), head_mask=torch.ones(3).bool()), "head_mask: expected shape"),
         (lambda: [layer_of()(numbers(b, 7, 8), state=s) for s in [LandmarkState(4, 2)] for b in (2, 3)],

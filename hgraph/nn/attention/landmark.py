@@ -90,7 +90,8 @@ def landmark_attention(
     """
     (targets, sources), size = (q.shape[-3], k.shape[-3]), whole("block", block, 1) + 1
     first, blocks = (sources - targets) // size, -(-sources // size)
-    own, earlier = (structure_of(t) for t in _structures(targets, sources, block, q.device))
+    plain = list(dict.fromkeys((targets, sources)))  # a key is a number that a compiler compiles for, not a symbol
+    own, earlier = (structure_of(t) for t in _structures(plain[0], plain[-1], block, q.device))
     near = attend(own, q, k, v)
     if blocks < 2:
         return near

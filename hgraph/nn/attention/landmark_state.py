@@ -72,8 +72,13 @@ class LandmarkState:
         if positions not in ("stingy", "true"):
             raise ArgumentError("positions", "'stingy' or 'true'", repr(positions))
         self.max_blocks, self.topk = whole("max_blocks", max_blocks, 1), whole("topk", topk, 1)
+        if topk > max_blocks:
+            raise ArgumentError("topk", f"at most the {max_blocks} blocks that are kept", topk)
         self.select, self.positions = select, positions
-        self.offload = None if offload is None else torch.device(offload)
+        try:
+            self.offload = None if offload is None else torch.device(offload)
+        except RuntimeError:
+            raise ArgumentError("offload", "a device, as 'cpu' or 'cuda'", repr(offload)) from None
         self._length = self._finished = 0
         self._open: tuple[Tensor, Tensor] | None = None  # keys and values of the unfinished block, [B, m, K, D]
         self._handles: Tensor | None = None  # [B, K, R, D], landmarks turned by their place in the block
@@ -84,6 +89,11 @@ class LandmarkState:
     def __len__(self) -> int:
         """Tokens so far, landmarks included."""
         return self._length
+
+    def __repr__(self) -> str:
+        """Sizes, not tensors."""
+        kept = f"{self.num_blocks} of at most {self.max_blocks} blocks, {self.topk} heard"
+        return f"LandmarkState({len(self)} tokens; {kept})"
 
     @property
     def num_blocks(self) -> int:
