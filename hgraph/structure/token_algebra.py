@@ -66,7 +66,8 @@ def reach(graph: TokenGraph, layers: int) -> TokenGraph:
 def first_hop(graph: TokenGraph, target: int | None) -> Tensor:
     """After how many layers a source is first heard (see `TokenGraph.first_hop`)."""
     if graph.batch * graph.heads != 1:
-        raise ArgumentError("structure", "one graph for all heads", repr(graph), "Take one: graph.of(head=h)")
+        axis = "head" if graph.heads > 1 else "example"
+        raise ArgumentError("structure", "one graph for all", repr(graph), f"Take one: graph.of({axis}={axis[0]})")
     graph = graph.natural()
     n = graph.num_targets
     if target is None and n > _MAX_SQUARE:
