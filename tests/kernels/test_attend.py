@@ -116,6 +116,32 @@ def check(
         close(a.cpu(), b, a.dtype, adj, rounded * 2 * max(adj.num_targets, 1) if i > 1 else 0.0)
 
 
+# Cut in stretches of eight, the third row begins within one and ends in another, where the fourth begins.
+STRUCTURES["long rows anywhere"] = Adjacency.from_coo(
+    target=[0] * 3 + [1] * 2 + [2] * 21 + [3] * 9 + [5] * 8, source=[*range(43)], num_targets=7, num_sources=43
+)
+
+
+@pytest.mark.parametrize(("kind", "dropout"), [("dot", 0.0), ("additive", 0.4)])
+def test_long_rows_begin_anywhere(kind: str, dropout: float, device: str, short_stretches: None) -> None:
+    check("long rows anywhere", kind, torch.float32, (4, 2), (3, 5), "heads", dropout, device)
+
+
+def test_more_numbers_than_int32_counts(device: str) -> None:
+    """The last row of a table of 4 GB, of which only the pages that are read come into being."""
+    from hgraph.kernels.csr_attend import Inputs, csr_attend
+
+    width, last = 64, 2**25 + 1
+    v = torch.empty((last + 1, 1, width), dtype=torch.bfloat16, device=device)
+    v[last], v[1] = 1.0, 0.0
+    indptr, indices, target = (torch.tensor(t, device=device) for t in ([0, 2], [1, last], [0, 0]))
+    q = torch.full((1, 1, width), 0.5, dtype=torch.bfloat16, device=device)
+    out, lse = csr_attend(indptr, indices, target, Inputs(q, v, v, None, None, 0.0, 1 / 32, None))
+    share = torch.tensor([0.0, 1.0]).softmax(0)[1]  # of scores 0 and width / 2 / 32
+    torch.testing.assert_close(out.float().cpu(), share.expand(1, 1, width), rtol=0.01, atol=0)
+    torch.testing.assert_close(lse.cpu(), torch.tensor([[0.0, 1.0]]).logsumexp(1, keepdim=True))
+
+
 @pytest.mark.parametrize("kind", ["dot", "additive"])
 def test_addresses_in_int64_give_the_same_bits(
     kind: str, device: str, monkeypatch: pytest.MonkeyPatch, short_stretches: None

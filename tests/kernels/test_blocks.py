@@ -171,6 +171,25 @@ def test_addresses_in_int64_give_the_same_bits(device: str, monkeypatch: pytest.
     assert all(torch.equal(a, b) for a, b in zip(narrow, run(tiles, given, flows, more, 0.3), strict=True))
 
 
+def test_more_numbers_than_int32_counts(device: str) -> None:
+    """The last tile of a table of 4 GB, of which only the pages that are read come into being."""
+    from hgraph.kernels.block_attend import Inputs, Tiles, block_attend
+
+    block, width = 16, 64
+    last = 2**25 // block  # its first number is number 2**31
+    v = torch.empty((1, (last + 1) * block, 1, width), dtype=torch.bfloat16, device=device)
+    v[0, last * block :], v[0, :block] = 1.0, 0.0
+    lists = (torch.tensor(t, dtype=torch.int32, device=device) for t in ([[[[0, last]]]], [[[[-1, -1]]]], [[[2]]], [0]))
+    part = Tiles(*lists, torch.zeros(1, block, block // 8, dtype=torch.uint8, device=device))
+    q = torch.full((1, block, 1, width), 0.5, dtype=torch.bfloat16, device=device)
+    given = Inputs(q, v, v, None, None, None, None, 0.0, 1 / 32)
+    out, lse = block_attend([part], given, interpreted=device == "cpu")
+    share = torch.tensor([0.0, 1.0]).softmax(0)[1]  # of scores 0 and width / 2 / 32
+    torch.testing.assert_close(out.float().cpu(), share.expand(out.shape), rtol=0.01, atol=0)
+    want = torch.tensor([0.0, 1.0]).logsumexp(0) + torch.tensor(16.0).log()
+    torch.testing.assert_close(lse.cpu(), want.expand(lse.shape))
+
+
 def test_what_has_no_kernel_is_refused_by_name_and_goes_to_the_reference_else(device: str) -> None:
     q = draw(40, 1, 8, seed=0).double()
     for tiles in (STRUCTURES[16]["causal"], patterns.causal(40).tiles(8)):
