@@ -114,6 +114,14 @@ def test_widths(width: int, device: str) -> None:
         assert_close(out, propagate_oracle(adj, x, w, reduce), terms=5, magnitude=most)
 
 
+@pytest.mark.parametrize(
+    ("width", "reduce", "weight"),
+    [(129, "sum", "edge"), (257, "max", "channels"), (1024, "sum", "heads"), (1024, "max", "edge")],
+)
+def test_gradients_of_wide_rows(width: int, reduce: str, weight: str, device: str) -> None:
+    check("duplicates", reduce, torch.float32, weight, width, "plain", device)
+
+
 @pytest.mark.parametrize("reduce", ["sum", "max"])
 @pytest.mark.parametrize("weight", [None, "heads"])
 def test_addresses_in_int64_give_the_same_bits(
