@@ -91,10 +91,12 @@ glibc keeps: `hgraph.keep_freed_memory()` saves them.
 """
 
 _COMPILED = """
-The method *hgraph* is eager. **Compiling loses**: eager code remembers what a structure alone decides (degrees,
-normalised weights, loops), compiled code makes it anew in each call, because a compiler that reads what is remembered
-would not see that somebody wrote to the structure. With nothing remembered, eager HGNN inference takes 2.9 times its
-time and compiled inference 1.6 times: on the same work the compiler wins.
+The method *hgraph* is eager, `torch.compile(dynamic=True)` the other. What a structure alone decides (degrees,
+normalised weights) is remembered on both sides: compiled code asks an operator, which computes anew when the structure
+was written to and copies else. Before, compiled inference of HGNN took 1.6 times as long as eager, epochs 1.2 times.
+**Small networks still lose**: on Cora a compiled GCN pays 0.3 to 0.4 ms a call beside the same products and sums, and
+a compiled GAT attends to the loops that a graph lacks apart, which eager code makes edges once, a compiled one may not,
+as a shape would depend on data. Eager code that does the same takes 10 ms for 8.2 ms.
 
 """
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from hgraph.ops.remember import Remembered, can_remember
 from hgraph.structure import Adjacency, Graph, derived
 from hgraph.structure.algebra import lacks_loop
 from hgraph.structure.base import is_kept
@@ -21,7 +22,13 @@ def with_loops(graph: Graph) -> tuple[Adjacency, Tensor | None]:
     """
     if graph.device.type == "cpu" and is_kept(graph):
         return derived(graph, "with loops", graph.adj.add_self_loops), None
+    fields = list(vars(graph.adj).values())
+    if can_remember(fields):
+        return graph.adj, _LACKS_LOOP(fields, torch.bool)[0]
     return graph.adj, derived(graph, "lacks_loop", lambda: lacks_loop(graph.adj))
+
+
+_LACKS_LOOP = Remembered("lacks_loop", lambda fields, _: [lacks_loop(Adjacency(*fields))])  # type: ignore[arg-type]
 
 
 def plus(out: Tensor, bias: Tensor | None) -> Tensor:

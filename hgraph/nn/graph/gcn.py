@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor, nn
 
 from hgraph.nn._check import check_channels, check_inputs
 from hgraph.nn.graph._steps import plus, product, with_loops
 from hgraph.ops import propagate
+from hgraph.ops.remember import Remembered, can_remember
 from hgraph.structure import Graph, derived
 from hgraph.structure.adjacency import Adjacency
-from hgraph.structure.algebra import inverse_power
+from hgraph.structure.algebra import inverse_power, lacks_loop
 
 __all__ = ["GCNConv"]
 
@@ -78,9 +81,27 @@ class GCNConv(nn.Module):
 
 def _smoothed(x: Tensor, graph: Graph) -> Tensor:
     dtype = torch.promote_types(x.dtype, torch.float32)
-    adj, loop = derived(graph, ("gcn", dtype), lambda: _normalized(*with_loops(graph), dtype))
+    adj, loop = _operator(graph, dtype)
     heard = propagate(adj, x)
     return heard if loop is None else heard + loop.to(x.dtype).unsqueeze(-1) * x
+
+
+def _operator(graph: Graph, dtype: torch.dtype) -> tuple[Adjacency, Tensor | None]:
+    """The normalised structure and the weights of the loops that it lacks, remembered."""
+    fields = list(vars(graph.adj).values())
+    if can_remember(fields):
+        weight, loop = _WEIGHTS(fields, dtype)
+        return graph.adj.with_weight(weight), loop
+    return derived(graph, ("gcn", dtype), lambda: _normalized(*with_loops(graph), dtype))
+
+
+def _weights(fields: Sequence[Tensor | None], dtype: torch.dtype) -> list[Tensor]:
+    adj = Adjacency(*fields)  # type: ignore[arg-type]
+    normalized, loop = _normalized(adj, lacks_loop(adj), dtype)
+    return [normalized.weight, loop]  # type: ignore[list-item]
+
+
+_WEIGHTS = Remembered("gcn", _weights)
 
 
 def _normalized(adj: Adjacency, alone: Tensor | None, dtype: torch.dtype) -> tuple[Adjacency, Tensor | None]:

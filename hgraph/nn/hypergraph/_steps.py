@@ -2,31 +2,71 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from hgraph.nn.hypergraph._weights import with_weights
 from hgraph.ops import propagate
-from hgraph.structure import Adjacency, derived
+from hgraph.ops.remember import Remembered, can_remember
+from hgraph.structure import Adjacency, Hypergraph, derived
 
-__all__ = ["second_step", "two_steps"]
+__all__ = ["Steps", "second_step", "steps_of", "two_steps", "weights_of"]
+
+Operators = Callable[[Hypergraph], tuple[Adjacency, Adjacency]]
 
 
-def two_steps(gather: Adjacency, scatter: Adjacency, linear: nn.Linear, x: Tensor) -> Tensor:
-    r""":math:`S \, G \, (X \Theta + b)` with G [M, N] and S [N, M].
+class Steps(NamedTuple):
+    """The weighted structures G [M, N] and S [N, M] of the two steps, and the sums G 1 [M, 1]."""
+
+    gather: Adjacency
+    scatter: Adjacency
+    ones: Tensor
+
+
+def steps_of(hypergraph: Hypergraph, dtype: torch.dtype, name: str, operators: Operators, weights: Remembered) -> Steps:
+    """The steps of these ``operators`` in this precision, remembered; by compiled code their ``weights`` are."""
+    fields = [*vars(hypergraph.v2e).values(), hypergraph.hyperedge_weight]
+    if can_remember(fields):
+        to_edges, to_vertices, ones = weights(fields, dtype)
+        return Steps(hypergraph.v2e.with_weight(to_edges), hypergraph.e2v.with_weight(to_vertices), ones)
+    return derived(hypergraph, (name, dtype), lambda: _steps(hypergraph, dtype, operators))
+
+
+def weights_of(name: str, operators: Operators) -> Remembered:
+    """The edge weights of both steps, and G 1."""
+
+    def recipe(fields: Sequence[Tensor | None], dtype: torch.dtype) -> list[Tensor]:
+        hypergraph = Hypergraph(Adjacency(*fields[:-1]), fields[-1])  # type: ignore[arg-type]
+        steps = _steps(hypergraph, dtype, operators)
+        return [steps.gather.weight, steps.scatter.weight, steps.ones]  # type: ignore[list-item]
+
+    return Remembered(name, recipe)
+
+
+def _steps(hypergraph: Hypergraph, dtype: torch.dtype, operators: Operators) -> Steps:
+    gather, scatter = operators(with_weights(hypergraph, dtype))
+    return Steps(gather, scatter, gather.target_degree().unsqueeze(-1))
+
+
+def two_steps(steps: Steps, linear: nn.Linear, x: Tensor) -> Tensor:
+    r""":math:`S \, G \, (X \Theta + b)`.
 
     Where hyperedges are no more than vertices and messages get no wider, as :math:`S (G X \Theta + (G 1) b)`: the
     product is of M rows, and features that need no gradient cost the first step none.
     """
+    gather, scatter = steps.gather, steps.scatter
     if linear.out_features < linear.in_features or gather.num_targets > gather.num_sources:
         return propagate(scatter, propagate(gather, linear(x)))
-    return second_step(gather, scatter, linear, propagate(gather, x))
+    return second_step(steps, linear, propagate(gather, x))
 
 
-def second_step(gather: Adjacency, scatter: Adjacency, linear: nn.Linear, gathered: Tensor) -> Tensor:
+def second_step(steps: Steps, linear: nn.Linear, gathered: Tensor) -> Tensor:
     """`two_steps` from the sums G X [M, F] on."""
     y = F.linear(gathered, linear.weight)
     if linear.bias is not None:
-        ones = derived(gather, "of ones", lambda: gather.target_degree().unsqueeze(-1))
-        y = torch.addcmul(y, ones.to(y.dtype), linear.bias.to(y.dtype))
-    return propagate(scatter, y)
+        y = torch.addcmul(y, steps.ones.to(y.dtype), linear.bias.to(y.dtype))
+    return propagate(steps.scatter, y)

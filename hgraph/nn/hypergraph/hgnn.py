@@ -6,10 +6,9 @@ import torch
 from torch import Tensor, nn
 
 from hgraph.nn._check import check_channels, check_inputs
-from hgraph.nn.hypergraph._steps import second_step, two_steps
-from hgraph.nn.hypergraph._weights import with_weights
+from hgraph.nn.hypergraph._steps import Steps, second_step, steps_of, two_steps, weights_of
 from hgraph.ops import propagate
-from hgraph.structure import Adjacency, Hypergraph, derived
+from hgraph.structure import Adjacency, Hypergraph
 from hgraph.structure.algebra import inverse_power
 
 __all__ = ["HGNNConv"]
@@ -52,7 +51,7 @@ class HGNNConv(nn.Module):
     def forward(self, x: Tensor, hypergraph: Hypergraph) -> Tensor:
         """Smooth over the hypergraph."""
         check_inputs(x, hypergraph, Hypergraph, self.in_channels)
-        return two_steps(*_steps(x, hypergraph), self.linear, x)
+        return two_steps(_steps(x, hypergraph), self.linear, x)
 
     def prepare(self, x: Tensor, hypergraph: Hypergraph) -> Tensor:
         r"""What no parameter changes, :math:`D_e^{-1} H^\top D_v^{-1/2} X` [..., M, F].
@@ -60,17 +59,16 @@ class HGNNConv(nn.Module):
         Features that stay need it once: ``from_prepared(prepare(x, hypergraph), hypergraph)`` is the layer itself.
         """
         check_inputs(x, hypergraph, Hypergraph, self.in_channels)
-        return propagate(_steps(x, hypergraph)[0], x)
+        return propagate(_steps(x, hypergraph).gather, x)
 
     def from_prepared(self, prepared: Tensor, hypergraph: Hypergraph) -> Tensor:
         """The convolution of the features behind ``prepared``."""
-        return second_step(*_steps(prepared, hypergraph), self.linear, prepared)
+        return second_step(_steps(prepared, hypergraph), self.linear, prepared)
 
 
-def _steps(x: Tensor, hypergraph: Hypergraph) -> tuple[Adjacency, Adjacency]:
+def _steps(x: Tensor, hypergraph: Hypergraph) -> Steps:
     """Both steps in the precision of x, remembered."""
-    dtype = torch.promote_types(x.dtype, torch.float32)
-    return derived(hypergraph, ("hgnn", dtype), lambda: _operators(with_weights(hypergraph, dtype)))
+    return steps_of(hypergraph, torch.promote_types(x.dtype, torch.float32), "hgnn", _operators, _WEIGHTS)
 
 
 def _operators(hg: Hypergraph) -> tuple[Adjacency, Adjacency]:
@@ -83,3 +81,6 @@ def _operators(hg: Hypergraph) -> tuple[Adjacency, Adjacency]:
     if hg.hyperedge_weight is not None:
         weight = weight * hg.hyperedge_weight[e2v.indices]
     return v2e.with_weight(v2e.weight * root[v2e.indices]), e2v.with_weight(weight)
+
+
+_WEIGHTS = weights_of("hgnn", _operators)

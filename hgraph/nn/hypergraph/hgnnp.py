@@ -6,10 +6,9 @@ import torch
 from torch import Tensor, nn
 
 from hgraph.nn._check import check_channels, check_inputs
-from hgraph.nn.hypergraph._steps import second_step, two_steps
-from hgraph.nn.hypergraph._weights import with_weights
+from hgraph.nn.hypergraph._steps import Steps, second_step, steps_of, two_steps, weights_of
 from hgraph.ops import propagate
-from hgraph.structure import Adjacency, Hypergraph, derived
+from hgraph.structure import Adjacency, Hypergraph
 
 __all__ = ["HGNNPConv"]
 
@@ -49,7 +48,7 @@ class HGNNPConv(nn.Module):
     def forward(self, x: Tensor, hypergraph: Hypergraph) -> Tensor:
         """Average over the hypergraph."""
         check_inputs(x, hypergraph, Hypergraph, self.in_channels)
-        return two_steps(*_steps(x, hypergraph), self.linear, x)
+        return two_steps(_steps(x, hypergraph), self.linear, x)
 
     def prepare(self, x: Tensor, hypergraph: Hypergraph) -> Tensor:
         r"""What no parameter changes, :math:`D_e^{-1} H^\top X` [..., M, F].
@@ -57,17 +56,16 @@ class HGNNPConv(nn.Module):
         Features that stay need it once: ``from_prepared(prepare(x, hypergraph), hypergraph)`` is the layer itself.
         """
         check_inputs(x, hypergraph, Hypergraph, self.in_channels)
-        return propagate(_steps(x, hypergraph)[0], x)
+        return propagate(_steps(x, hypergraph).gather, x)
 
     def from_prepared(self, prepared: Tensor, hypergraph: Hypergraph) -> Tensor:
         """The convolution of the features behind ``prepared``."""
-        return second_step(*_steps(prepared, hypergraph), self.linear, prepared)
+        return second_step(_steps(prepared, hypergraph), self.linear, prepared)
 
 
-def _steps(x: Tensor, hypergraph: Hypergraph) -> tuple[Adjacency, Adjacency]:
+def _steps(x: Tensor, hypergraph: Hypergraph) -> Steps:
     """Both steps in the precision of x, remembered."""
-    dtype = torch.promote_types(x.dtype, torch.float32)
-    return derived(hypergraph, ("hgnnp", dtype), lambda: _operators(with_weights(hypergraph, dtype)))
+    return steps_of(hypergraph, torch.promote_types(x.dtype, torch.float32), "hgnnp", _operators, _WEIGHTS)
 
 
 def _operators(hg: Hypergraph) -> tuple[Adjacency, Adjacency]:
@@ -77,3 +75,6 @@ def _operators(hg: Hypergraph) -> tuple[Adjacency, Adjacency]:
         assert e2v.weight is not None  # noqa: S101 - with_weights sets it
         e2v = e2v.with_weight(hg.hyperedge_weight[e2v.indices] * e2v.weight)
     return hg.v2e.normalize("row"), e2v.normalize("row")
+
+
+_WEIGHTS = weights_of("hgnnp", _operators)

@@ -1,0 +1,133 @@
+"""Compiled code computes what a structure alone decides once, and anew when the structure was written to."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import pytest
+import torch
+from torch import Tensor
+
+from hgraph import Graph, Hypergraph
+from hgraph.nn import GATConv, GCNConv, HGNNConv, HGNNPConv
+from hgraph.ops import remember
+from hgraph.ops.remember import Remembered, can_remember
+from hgraph.testing import random_adjacency
+
+CALLS: list[int] = []
+
+
+def _halves(fields, dtype: torch.dtype) -> list[Tensor]:
+    CALLS.append(len(fields))
+    return [fields[0].to(dtype) / 2, fields[0].to(dtype) * 3]
+
+
+HALVES = Remembered("test halves", _halves)
+
+
+def halves(x: Tensor, other: Tensor | None) -> list[Tensor]:
+    return HALVES([x, other], torch.float32)
+
+
+def structures() -> tuple[Graph, Hypergraph]:
+    square, wide = random_adjacency(7, 7, 20, seed=1), random_adjacency(4, 7, 12, seed=2)
+    positive = [adj.with_weight(torch.rand(adj.num_edges) + 0.5) for adj in (square, wide)]
+    return Graph(positive[0]), Hypergraph(positive[1], torch.rand(4) + 0.5)
+
+
+LAYERS = {"GCN": (GCNConv, 0), "GAT": (GATConv, 0), "HGNN": (HGNNConv, 1), "HGNN+": (HGNNPConv, 1)}
+
+
+def test_computes_once() -> None:
+    x = torch.arange(4.0)
+    CALLS.clear()
+    for _ in range(3):
+        torch.testing.assert_close(halves(x, None), [x / 2, x * 3])
+    assert len(CALLS) == 1
+
+
+def test_computes_anew_after_a_write_and_for_other_tensors() -> None:
+    x, other = torch.arange(4.0), torch.ones(2)
+    CALLS.clear()
+    halves(x, other)
+    x.add_(1)
+    torch.testing.assert_close(halves(x, other), [x / 2, x * 3])
+    other.mul_(2)
+    halves(x, other)
+    halves(x, other.clone())
+    halves(x, None)
+    assert len(CALLS) == 5
+
+
+def test_results_belong_to_the_caller() -> None:
+    x = torch.arange(4.0)
+    halves(x, None)[0].zero_()
+    torch.testing.assert_close(halves(x, None)[0], x / 2)
+
+
+def test_forgets_with_the_structure() -> None:
+    x = torch.arange(4.0)
+    before = len(remember._KEPT)
+    halves(x, None)
+    assert len(remember._KEPT) == before + 1
+    del x
+    assert len(remember._KEPT) == before
+
+
+def test_in_inference_mode() -> None:
+    with torch.inference_mode():
+        x = torch.arange(4.0)
+        torch.testing.assert_close(halves(x, None), [x / 2, x * 3])
+    y = torch.arange(4.0)
+    with torch.inference_mode():
+        halves(y, None)
+    w = torch.ones(4, requires_grad=True)
+    torch.autograd.grad((halves(y, None)[0] * w).sum(), w)  # what was first asked for there serves training
+
+
+def test_eager_code_does_not_use_it() -> None:
+    assert not can_remember([torch.ones(2)])
+
+
+def test_operator() -> None:
+    torch.library.opcheck(torch.ops.hgraph.remembered.default, ([torch.ones(3), None], "test halves", torch.float32))
+
+
+@pytest.mark.parametrize("name", LAYERS)
+def test_compiled_layers_see_writes(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    make, which = LAYERS[name]
+    torch._dynamo.reset()
+    structure, layer, x = structures()[which], make(3, 2), torch.randn(7, 3)
+    recipes = {key: _counted(recipe) for key, recipe in remember._RECIPES.items()}
+    monkeypatch.setattr(remember, "_RECIPES", recipes)
+    compiled = torch.compile(layer, fullgraph=True, backend="aot_eager")
+    torch.testing.assert_close(compiled(x, structure), layer(x, structure))
+    CALLS.clear()
+    torch.testing.assert_close(compiled(x, structure), layer(x, structure))
+    assert not CALLS  # remembered
+    for tensor in structure.tensors():
+        if tensor.is_floating_point():
+            tensor.mul_(torch.rand_like(tensor) + 0.5)
+    torch.testing.assert_close(compiled(x, structure), layer(x, structure))
+    assert CALLS  # forgotten
+
+
+@pytest.mark.parametrize("name", LAYERS)
+def test_gradients_through_a_compiled_structure(name: str) -> None:
+    make, which = LAYERS[name]
+    torch._dynamo.reset()
+    structure, layer, x = structures()[which], make(3, 2), torch.randn(7, 3)
+    adj = structure.adj if which == 0 else structure.v2e
+    weight = adj.weight.clone().requires_grad_()
+    structure = dataclasses.replace(structure, **{"v2e" if which else "adj": adj.with_weight(weight)})
+    compiled = torch.compile(layer, fullgraph=True, backend="aot_eager")
+    grads = [torch.autograd.grad(f(x, structure).square().sum(), weight, allow_unused=True) for f in (compiled, layer)]
+    torch.testing.assert_close(*grads)
+
+
+def _counted(recipe):
+    def call(fields, dtype: torch.dtype) -> list[Tensor]:
+        CALLS.append(len(fields))
+        return recipe(fields, dtype)
+
+    return call
