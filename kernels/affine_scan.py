@@ -13,12 +13,12 @@ import triton.language as tl
 from torch import Tensor
 
 from hgraph.kernels import split
-from hgraph.kernels.split import accumulator, blocks, wide
+from hgraph.kernels.split import accumulator, blocks, launched, wide
 
 __all__ = ["affine_scan"]
 
 
-@triton.jit
+@launched
 def _within(
     a, b, before, gain, fade, states, first, end, length, num_chunks,
     WRITE: tl.constexpr, A: tl.constexpr, D: tl.constexpr, ACC: tl.constexpr, WIDE: tl.constexpr, BLOCK: tl.constexpr,
@@ -53,7 +53,7 @@ def _within(
         tl.store(fade + at, left, mask=inside)
 
 
-@triton.jit
+@launched
 def _between(
     gain, fade, initial, before, pointer, num_groups, num_chunks,
     STARTS: tl.constexpr, D: tl.constexpr, WIDE: tl.constexpr, BLOCK: tl.constexpr,

@@ -20,7 +20,7 @@ from torch import Tensor
 
 from hgraph.kernels.draw import NONE_DROPPED, kept, limit
 from hgraph.kernels.edge_softmax import finite
-from hgraph.kernels.split import wide
+from hgraph.kernels.split import launched, wide
 
 __all__ = ["Inputs", "Tiles", "block_attend", "launch", "pair_kept", "product", "rows_of", "scored"]
 __all__ += ["serves", "taken", "words"]
@@ -194,7 +194,7 @@ def pair_kept(
     return kept(seed, counter, LIMIT, KEPT, tl.float32)
 
 
-@triton.jit
+@launched
 def _attend(
     index, rules, counts, rows, mask, q, k, v, table, target_place, source_place, seed, out, lse,
     scale, num_targets, num_sources, table_step, size_0, size_1, size_2, num_rows, most_tiles,

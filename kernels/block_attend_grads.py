@@ -22,13 +22,14 @@ from torch import Tensor
 from hgraph.kernels.block_attend import Inputs, Tiles, launch, pair_kept, product, rows_of, scored, taken, words
 from hgraph.kernels.csr_reduce import csr_reduce
 from hgraph.kernels.edge_softmax import finite
+from hgraph.kernels.split import launched
 
 __all__ = ["block_attend_grads"]
 
 _FLOWS = 2**24  # numbers ds at once, for the gradient of a table: 64 MB
 
 
-@triton.jit
+@launched
 def _attend_queries(
     index, rules, counts, rows, mask, q, k, v, table, target_place, source_place, seed, lse, delta, grad, grad_q, flows,
     scale, num_targets, num_sources, table_step, size_0, size_1, size_2, num_rows, most_tiles, factor,
@@ -87,6 +88,29 @@ def _attend_queries(
 
 
 @triton.jit
+def _sources_of(num_tiles, KEYS: tl.constexpr, WIDE: tl.constexpr, BLOCK: tl.constexpr, COLS: tl.constexpr):
+    """(example, head of keys, tile, slice of it, columns of the tile [COLS], sources [COLS]) of a program."""
+    SLICES: tl.constexpr = BLOCK // COLS
+    pid = tl.program_id(0)
+    tile, piece = pid % (num_tiles * SLICES) // SLICES, pid % SLICES
+    key_head = pid // (num_tiles * SLICES) % KEYS
+    example = pid // (num_tiles * SLICES) // KEYS
+    c = piece * COLS + tl.arange(0, COLS)
+    source = tile * BLOCK + c
+    if WIDE:
+        example, source = example.to(tl.int64), source.to(tl.int64)
+    return example, key_head, tile, piece, c, source
+
+
+@triton.jit
+def _add(out, at, channel, live, total, WIDTH: tl.constexpr):
+    """Add totals [COLS, channels] to rows of out: another part of the structure may have been there."""
+    here = live[:, None] & (channel < WIDTH)[None, :]
+    place = at[:, None] * WIDTH + channel[None, :]
+    tl.store(out + place, tl.load(out + place, mask=here, other=0) + total, mask=here)
+
+
+@launched
 def _attend_keys(
     begins, ends, heard_by, rules, mask, q, k, v, table, target_place, source_place, seed, lse, delta, grad,
     grad_k, grad_v, scale, num_targets, num_sources, table_step, size_0, size_1, size_2, num_tiles, factor,
@@ -97,21 +121,10 @@ def _attend_keys(
 ):  # fmt: skip
     """Scores stand transposed, [COLS, ROWS], as their products with queries and gradients take them."""
     SUBS: tl.constexpr = BLOCK // ROWS
-    SLICES: tl.constexpr = BLOCK // COLS
-    pid = tl.program_id(0)
-    tile, piece = pid % (num_tiles * SLICES) // SLICES, pid % SLICES
-    key_head = pid // (num_tiles * SLICES) % KEYS
-    example = pid // (num_tiles * SLICES) // KEYS
-    c = piece * COLS + tl.arange(0, COLS)
-    source = tile * BLOCK + c
-    if WIDE:
-        example, source = example.to(tl.int64), source.to(tl.int64)
+    example, key_head, tile, piece, c, source = _sources_of(num_tiles, KEYS, WIDE, BLOCK, COLS)
     channel, value = tl.arange(0, BLOCK_D), tl.arange(0, BLOCK_V)
     keys = taken(k, example, source, key_head, channel, num_sources, KEYS, D, DOT)
     values = taken(v, example, source, key_head, value, num_sources, KEYS, V, DOT)
-    at_source = (example * num_sources + source) * KEYS + key_head
-    here_k = (source < num_sources)[:, None] & (channel < D)[None, :]
-    here_v = (source < num_sources)[:, None] & (value < V)[None, :]
     acc_k = tl.zeros([COLS, BLOCK_D], dtype=tl.float32)
     acc_v = tl.zeros([COLS, BLOCK_V], dtype=tl.float32)
     for member in range(0, H // KEYS):
@@ -152,9 +165,9 @@ def _attend_keys(
             )  # fmt: skip
             change = share * inner - alpha * shift[None, :]
             acc_k = tl.dot(change.to(DOT), queries, acc_k, input_precision="tf32x3")
-    to_k, to_v = at_source[:, None] * D + channel[None, :], at_source[:, None] * V + value[None, :]
-    tl.store(grad_k + to_k, tl.load(grad_k + to_k, mask=here_k, other=0) + acc_k * factor, mask=here_k)
-    tl.store(grad_v + to_v, tl.load(grad_v + to_v, mask=here_v, other=0) + acc_v, mask=here_v)
+    at_source = (example * num_sources + source) * KEYS + key_head
+    _add(grad_k, at_source, channel, source < num_sources, acc_k * factor, D)
+    _add(grad_v, at_source, value, source < num_sources, acc_v, V)
 
 
 class _Heard(NamedTuple):

@@ -21,7 +21,7 @@ import triton.language as tl
 from torch import Tensor
 
 from hgraph.kernels import split
-from hgraph.kernels.split import accumulator, blocks, wide
+from hgraph.kernels.split import accumulator, blocks, launched, wide
 
 __all__ = ["LARGEST", "WIDEST", "chunk_scan"]
 
@@ -29,7 +29,7 @@ LARGEST = 64  # places a chunk; tiles of keys and values are as wide
 WIDEST = 1024  # keys
 
 
-@triton.jit
+@launched
 def _gains(
     k, v, log_a, gain, fade, first, end, length, num_chunks,
     D: tl.constexpr, V: tl.constexpr, DOT: tl.constexpr, WIDE: tl.constexpr,
@@ -59,7 +59,7 @@ def _gains(
     tl.store(fade + example * num_chunks + chunk, total)
 
 
-@triton.jit
+@launched
 def _read(
     q, k, v, log_a, before, y, first, end, length, num_chunks,
     D: tl.constexpr, V: tl.constexpr, DOT: tl.constexpr, WIDE: tl.constexpr,
@@ -96,7 +96,7 @@ def _read(
     tl.store(y + row[:, None] * V + value[None, :], out.to(y.dtype.element_ty), mask=here)
 
 
-@triton.jit
+@launched
 def _walk(
     q, k, v, log_a, before, gain, fade, y, first, end, length, num_chunks,
     READ: tl.constexpr, AXIS: tl.constexpr, D: tl.constexpr, V: tl.constexpr, ACC: tl.constexpr, WIDE: tl.constexpr,
@@ -151,7 +151,7 @@ def _walk(
             tl.store(fade + number + key * 0, total, mask=key == 0)
 
 
-@triton.jit
+@launched
 def _between(
     gain, fade, initial, before, final, pointer, num_groups, num_chunks,
     STARTS: tl.constexpr, AXIS: tl.constexpr, D: tl.constexpr, V: tl.constexpr, WIDE: tl.constexpr,
@@ -215,37 +215,43 @@ def chunk_scan(
     fade = final.new_empty((examples, num_chunks, log_a.shape[2]))
     shared: dict[str, Any] = {"D": width, "V": values, "WIDE": wide(q, v, gain, log_a)}
     lists = (first, end, length, num_chunks)
-    tiles = axis == 0 and acc == tl.float32
-    if tiles:
-        half = q.dtype == k.dtype == v.dtype and q.dtype in (torch.float16, torch.bfloat16) and not interpreted
-        dot = (tl.float16 if q.dtype == torch.float16 else tl.bfloat16) if half else tl.float32
-        tile_d, tile_v = _tile(width, half), _tile(values, half)
-        shared_tiles = shared | {
-            "DOT": dot, "CHUNK": LARGEST, "BLOCK_D": tile_d, "BLOCK_V": tile_v,
-            "num_warps": 4 if half else 8, "num_stages": 2, "enable_fp_fusion": True,
-        }  # fmt: skip
-        tiles_v = blocks(values, tile_v)
-        grid = (blocks(width, tile_d) * tiles_v * num_chunks * examples,)
-        _gains[grid](k, v, log_a, gain, fade, *lists, **shared_tiles)
+    by_products = axis == 0 and acc == tl.float32
+    if by_products:
+        how = shared | _tiled(q, k, v, interpreted)
+        tiles = blocks(values, how["BLOCK_V"]) * num_chunks * examples
+        _gains[(blocks(width, how["BLOCK_D"]) * tiles,)](k, v, log_a, gain, fade, *lists, **how)
     else:
-        block = triton.next_power_of_2(width)
-        block_v = min(triton.next_power_of_2(values), max(4096 // block, 1))
-        walk = shared | {
-            "AXIS": axis, "ACC": acc, "BLOCK_D": block, "BLOCK_V": block_v, "num_warps": 4 if block < 256 else 8,
-            "enable_fp_fusion": True,
-        }  # fmt: skip
-        steps = (blocks(values, block_v) * num_chunks * examples,)
-        _walk[steps](q, k, v, log_a, before, gain, fade, y, *lists, READ=False, **walk)
+        how = shared | _walked(width, values) | {"AXIS": axis, "ACC": acc}
+        tiles = blocks(values, how["BLOCK_V"]) * num_chunks * examples
+        _walk[(tiles,)](q, k, v, log_a, before, gain, fade, y, *lists, READ=False, **how)
     block = min(triton.next_power_of_2(width * values), 256)
     _between[(blocks(width * values, block) * num_groups * examples,)](
         gain, fade, gain if initial is None else initial.contiguous(), before, final, pointer, num_groups, num_chunks,
         STARTS=initial is not None, AXIS=axis, BLOCK=block, num_warps=4, **shared,
     )  # fmt: skip
-    if tiles:
-        _read[(tiles_v * num_chunks * examples,)](q, k, v, log_a, before, y, *lists, **shared_tiles)
+    if by_products:
+        _read[(tiles,)](q, k, v, log_a, before, y, *lists, **how)
     else:
-        _walk[steps](q, k, v, log_a, before, gain, fade, y, *lists, READ=True, **walk)
+        _walk[(tiles,)](q, k, v, log_a, before, gain, fade, y, *lists, READ=True, **how)
     return y, final
+
+
+def _tiled(q: Tensor, k: Tensor, v: Tensor, interpreted: bool) -> dict[str, Any]:
+    """The launch of products of tiles."""
+    half = q.dtype == k.dtype == v.dtype and q.dtype in (torch.float16, torch.bfloat16) and not interpreted
+    return {
+        "DOT": (tl.float16 if q.dtype == torch.float16 else tl.bfloat16) if half else tl.float32, "CHUNK": LARGEST,
+        "BLOCK_D": _tile(q.shape[2], half), "BLOCK_V": _tile(v.shape[2], half),
+        "num_warps": 4 if half else 8, "num_stages": 2, "enable_fp_fusion": True,
+    }  # fmt: skip
+
+
+def _walked(width: int, values: int) -> dict[str, Any]:
+    """The launch of a walk: states of up to 4096 numbers a program."""
+    block = triton.next_power_of_2(width)
+    block_v = min(triton.next_power_of_2(values), max(4096 // block, 1))
+    warps = 4 if block < 256 else 8
+    return {"BLOCK_D": block, "BLOCK_V": block_v, "num_warps": warps, "enable_fp_fusion": True}
 
 
 def _tile(width: int, half: bool) -> int:

@@ -15,12 +15,12 @@ from torch import Tensor
 
 from hgraph.kernels import csr_dot, split
 from hgraph.kernels.csr_reduce import config, edge_weight, reduce_combine
-from hgraph.kernels.split import accumulator, blocks, edges, num_parts, num_stretches, part, wide
+from hgraph.kernels.split import accumulator, blocks, edges, launched, num_parts, num_stretches, part, wide
 
 __all__ = ["additive_flow", "additive_score"]
 
 
-@triton.jit
+@launched
 def _score(
     indices, target, q, k, a, out, num_edges,
     SLOPE: tl.constexpr, H: tl.constexpr, WIDTH: tl.constexpr, HEAD_BLOCKS: tl.constexpr, ACC: tl.constexpr,
@@ -53,7 +53,7 @@ def _score(
     tl.store(out + at, tl.sum(acc, axis=2).to(out.dtype.element_ty), mask=here)
 
 
-@triton.jit
+@launched
 def _flow_parts(
     indptr, indices, target, grad, own, other, a, out, partial, of_vector, num_rows, num_edges, parts,
     SLOPE: tl.constexpr, VECTOR: tl.constexpr, WEIGHTS: tl.constexpr, WIDTH: tl.constexpr, D: tl.constexpr,

@@ -20,7 +20,7 @@ from torch import Tensor
 from hgraph.kernels import split
 from hgraph.kernels.draw import NONE_DROPPED, kept, limit
 from hgraph.kernels.edge_softmax import finite
-from hgraph.kernels.split import accumulator, edges, first_part, num_parts, num_stretches, part, wide
+from hgraph.kernels.split import accumulator, edges, first_part, launched, num_parts, num_stretches, part, wide
 
 __all__ = ["WIDEST", "Inputs", "config", "csr_attend", "gathered", "held", "scored"]
 
@@ -96,6 +96,8 @@ class Inputs(NamedTuple):
         """What all kernels are compiled for."""
         (width, values), heads, dtype = self.widths, self.heads, self.wide_dtype
         how = config(max(width, values), dtype)
+        if self.seed is not None and max(width, values) <= 8:
+            how["ENTRIES"] = 2  # a random number for each few channels takes registers
         return {
             "SCORE": self.score, "SLOPE": self.slope or 0.0, "EXACT": self.scale if dtype == torch.float64 else None,
             "H": heads, "GROUP": heads // self.v.shape[1], "BIASES": 0 if self.bias is None else self.bias.shape[1],
@@ -155,7 +157,7 @@ def scored(
     return tl.where(live, score, float("-inf")), theirs, reach
 
 
-@triton.jit
+@launched
 def _attend_parts(
     indptr, indices, target, q, k, v, bias, seed, out, lse, partial, states, scale, num_rows, num_edges, parts,
     SCORE: tl.constexpr, SLOPE: tl.constexpr, EXACT: tl.constexpr, LIMIT: tl.constexpr, KEPT: tl.constexpr,
@@ -204,7 +206,7 @@ def _attend_parts(
     tl.store(out + at[:, None] * V + value[None, :], result.to(out.dtype.element_ty), mask=active[:, None] & inside)
 
 
-@triton.jit
+@launched
 def _attend_combine(
     indptr, target, partial, states, out, lse, num_edges,
     H: tl.constexpr, V: tl.constexpr, ACC: tl.constexpr, LONGEST: tl.constexpr, WIDE: tl.constexpr,

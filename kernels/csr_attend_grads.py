@@ -19,7 +19,7 @@ from hgraph.kernels.csr_reduce import config as reduce_config
 from hgraph.kernels.csr_reduce import reduce_combine
 from hgraph.kernels.draw import kept
 from hgraph.kernels.edge_softmax import finite
-from hgraph.kernels.split import edges, num_parts, num_stretches, part, wide
+from hgraph.kernels.split import edges, launched, num_parts, num_stretches, part, wide
 
 __all__ = ["csr_attend_grads"]
 
@@ -35,7 +35,7 @@ def _put(out, partial, own, slot, channel, total, active, of_part, WIDTH: tl.con
     tl.store(out + own[:, None] * WIDTH + channel[None, :], total, mask=active[:, None] & inside)
 
 
-@triton.jit
+@launched
 def _row_parts(
     indptr, indices, target, q, k, v, bias, seed, lse, delta, grad, grad_q, grad_bias, partial, scale,
     num_rows, num_edges, parts,
@@ -79,7 +79,7 @@ def _row_parts(
         _put(grad_q, partial, own, slot, channel, tl.sum(acc, axis=1), active, v_part >= num_rows, D, SPLIT)
 
 
-@triton.jit
+@launched
 def _column_parts(
     indptr, indices, target, perm, q, k, v, bias, seed, lse, delta, grad, grad_k, grad_v, partial_k, partial_v, scale,
     num_rows, num_edges, parts,

@@ -13,11 +13,11 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-from hgraph.kernels.split import accumulator, blocks, wide
+from hgraph.kernels.split import accumulator, blocks, launched, wide
 
 __all__ = ["Ties", "config", "csr_dot"]
 
-_NUMBERS = 2048  # a program: 32 a lane of two warps, from either end of the edges
+_NUMBERS = 2048  # a program: 32 a lane of two warps, from either end of the edges; narrow heads spill and take four
 
 
 class Ties(NamedTuple):
@@ -33,10 +33,11 @@ def config(heads: int, width: int, dtype: torch.dtype) -> dict[str, Any]:
     own_heads = min(triton.next_power_of_2(heads), max(1, 128 // channels))
     numbers = _NUMBERS // 2 if dtype == torch.float64 else _NUMBERS
     edges = min(numbers // (channels * own_heads), 128)
-    return {"EDGES": edges, "HEADS": own_heads, "BLOCK": channels, "num_warps": 2, "enable_fp_fusion": True}
+    warps = 4 if channels <= 16 else 2
+    return {"EDGES": edges, "HEADS": own_heads, "BLOCK": channels, "num_warps": warps, "enable_fp_fusion": True}
 
 
-@triton.jit
+@launched
 def _dot(
     indices, target, weight, a, b, extreme, out, num_edges, num_rows, num_sources, batch,
     WEIGHTS: tl.constexpr, TIES: tl.constexpr, H: tl.constexpr, WIDTH: tl.constexpr, HEAD_BLOCKS: tl.constexpr,

@@ -16,12 +16,12 @@ from torch import Tensor
 
 from hgraph.kernels import split
 from hgraph.kernels.csr_reduce import config, edge_weight, reduce_combine
-from hgraph.kernels.split import accumulator, edges, num_parts, num_stretches, part, wide
+from hgraph.kernels.split import accumulator, edges, launched, num_parts, num_stretches, part, wide
 
 __all__ = ["tie_count", "tie_flow"]
 
 
-@triton.jit
+@launched
 def _tie_parts(
     indptr, indices, target, weight, own, other, share, out, partial, num_rows, num_other, num_edges, parts,
     FLOW: tl.constexpr, WEIGHTS: tl.constexpr, WIDTH: tl.constexpr, D: tl.constexpr, FEATURE_BLOCKS: tl.constexpr,
@@ -81,6 +81,7 @@ def _launch(rows: tuple[Tensor, Tensor, Tensor], weight: Tensor | None, own: Ten
     weight = None if weight is None else weight.contiguous()
     columns = 0 if weight is None else weight.numel() // num_edges
     stretches, parts, how = num_stretches(num_edges), num_parts(num_rows, num_edges), config(features, own.dtype)
+    how["ROWS"] = max(how["ROWS"] // 2, 1)  # two numbers are read for each
     acc = accumulator(own.dtype)
     partial = own.new_empty((batch, 2 * stretches, features), dtype=split.torch_dtype(acc))
     shared: dict[str, Any] = {

@@ -1,4 +1,4 @@
-"""Sum, maximum or minimum of gathered rows: y[t] = reduce over e: t <- s of w[e] x[s].
+"""Sum, mean, maximum or minimum of gathered rows: y[t] = reduce over e: t <- s of w[e] x[s].
 
 The same kernel over the transposed lists is the gradient of a sum with respect to x. A program holds ROWS parts of the
 structure (`split`) x ENTRIES edges at a time x BLOCK features. Running sums are kept for each of the ENTRIES and added
@@ -16,7 +16,7 @@ import triton.language as tl
 from torch import Tensor
 
 from hgraph.kernels import split
-from hgraph.kernels.split import accumulator, edges, first_part, num_parts, num_stretches, part, wide
+from hgraph.kernels.split import accumulator, edges, first_part, launched, num_parts, num_stretches, part, wide
 
 __all__ = ["config", "csr_reduce", "edge_weight", "reduce_combine"]
 
@@ -40,7 +40,9 @@ def config(features: int, dtype: torch.dtype) -> dict[str, Any]:
     block = min(triton.next_power_of_2(max(features, 1)), WIDEST)
     rows, entries, warps = TABLE[block]
     if dtype == torch.float64:
-        entries = max(entries // 2, 1)
+        entries = max(entries // (4 if block == 8 else 2), 1)
+    elif block == WIDEST and features % 4:  # rows that are read number by number: addresses take registers
+        entries //= 2
     return {"ROWS": rows, "ENTRIES": entries, "BLOCK": block, "num_warps": warps, "enable_fp_fusion": True}
 
 
@@ -66,7 +68,7 @@ def _with_nan(value, axis: tl.constexpr, LARGEST: tl.constexpr):
     return tl.where(nan, float("nan"), best)
 
 
-@triton.jit
+@launched
 def _reduce_parts(
     indptr, indices, target, weight, x, out, partial, num_rows, num_sources, num_edges, parts,
     KIND: tl.constexpr, WEIGHTS: tl.constexpr, WIDTH: tl.constexpr, D: tl.constexpr, FEATURE_BLOCKS: tl.constexpr,
@@ -84,40 +86,43 @@ def _reduce_parts(
     x += batch * num_sources * D
     inside = (feature < D)[None, None, :]
 
-    if KIND == "sum":
-        acc = tl.zeros([ROWS, ENTRIES, BLOCK], dtype=ACC)
-    elif KIND == "max":
+    if KIND == "max":
         acc = tl.full([ROWS, ENTRIES, BLOCK], float("-inf"), dtype=ACC)
-    else:
+    elif KIND == "min":
         acc = tl.full([ROWS, ENTRIES, BLOCK], float("inf"), dtype=ACC)
+    else:
+        acc = tl.zeros([ROWS, ENTRIES, BLOCK], dtype=ACC)
     for step in range(0, tl.cdiv(tl.max(end - begin, axis=0), ENTRIES)):
         e, s, live = edges(step, begin, end, indices, ENTRIES, WIDE)
         here = live[:, :, None] & inside
         message = tl.load(x + s[:, :, None] * D + feature[None, None, :], mask=here, other=0).to(ACC)
         if WEIGHTS > 0:
             message *= edge_weight(weight, e, feature, live, WEIGHTS, WIDTH, D).to(ACC)
-        if KIND == "sum":
-            acc += tl.where(here, message, 0.0)
-        elif KIND == "max":
+        if KIND == "max":
             acc = tl.where(here, tl.maximum(acc, message, propagate_nan=tl.PropagateNan.ALL), acc)
-        else:
+        elif KIND == "min":
             acc = tl.where(here, tl.minimum(acc, message, propagate_nan=tl.PropagateNan.ALL), acc)
+        else:
+            acc += tl.where(here, message, 0.0)
 
-    if KIND == "sum":
-        total = tl.sum(acc, axis=1)
-    else:
+    if KIND == "max" or KIND == "min":
         total = _with_nan(acc, 1, KIND == "max")
         total = tl.where((end > begin)[:, None], total, 0.0)
+    else:
+        total = tl.sum(acc, axis=1)
     write = active[:, None] & (feature < D)[None, :]
     if SPLIT:
         slots = (parts - num_rows) * batch + v - num_rows
         tl.store(partial + slots[:, None] * D + feature[None, :], total, mask=write & (v >= num_rows)[:, None])
         write = write & (v < num_rows)[:, None]
+    if KIND == "mean":  # read again: kept over the loop, they take registers
+        count = tl.load(indptr + row + 1, mask=active, other=1) - tl.load(indptr + row, mask=active, other=0)
+        total /= tl.maximum(count, 1).to(ACC)[:, None]
     at = (batch * num_rows + row)[:, None] * D + feature[None, :]
     tl.store(out + at, total.to(out.dtype.element_ty), mask=write)
 
 
-@triton.jit
+@launched
 def reduce_combine(
     indptr, target, partial, out, num_rows, num_edges, stretches,
     KIND: tl.constexpr, D: tl.constexpr, FEATURE_BLOCKS: tl.constexpr, LONGEST: tl.constexpr, WIDE: tl.constexpr,
@@ -132,27 +137,29 @@ def reduce_combine(
     if WIDE:
         batch, row, slot, stretch = batch.to(tl.int64), row.to(tl.int64), slot.to(tl.int64), stretch.to(tl.int64)
     partial += batch * 2 * stretches * D
-    if KIND == "sum":
-        acc = tl.zeros([ENTRIES, BLOCK], dtype=partial.dtype.element_ty)
-    elif KIND == "max":
+    if KIND == "max":
         acc = tl.full([ENTRIES, BLOCK], float("-inf"), dtype=partial.dtype.element_ty)
-    else:
+    elif KIND == "min":
         acc = tl.full([ENTRIES, BLOCK], float("inf"), dtype=partial.dtype.element_ty)
+    else:
+        acc = tl.zeros([ENTRIES, BLOCK], dtype=partial.dtype.element_ty)
     for first in range(0, count, ENTRIES):
         each = first + tl.arange(0, ENTRIES)
         at = tl.where(each == 0, slot, 2 * (stretch + each))
         here = (each < count)[:, None] & (feature < D)[None, :]
         value = tl.load(partial + at[:, None] * D + feature[None, :], mask=here, other=0)
-        if KIND == "sum":
-            acc += value
-        elif KIND == "max":
+        if KIND == "max":
             acc = tl.where(here, tl.maximum(acc, value, propagate_nan=tl.PropagateNan.ALL), acc)
-        else:
+        elif KIND == "min":
             acc = tl.where(here, tl.minimum(acc, value, propagate_nan=tl.PropagateNan.ALL), acc)
-    if KIND == "sum":
-        total = tl.sum(acc, axis=0)
-    else:
+        else:
+            acc += value
+    if KIND == "max" or KIND == "min":
         total = _with_nan(acc, 0, KIND == "max")
+    else:
+        total = tl.sum(acc, axis=0)
+    if KIND == "mean":
+        total /= (tl.load(indptr + row + 1) - tl.load(indptr + row)).to(total.dtype)
     at = (batch * num_rows + row) * D + feature
     tl.store(out + at, total.to(out.dtype.element_ty), mask=(feature < D) & (count > 0))
 
@@ -160,7 +167,7 @@ def reduce_combine(
 def csr_reduce(
     indptr: Tensor, indices: Tensor, target: Tensor, weight: Tensor | None, x: Tensor, kind: str = "sum"
 ) -> Tensor:
-    """[B, T, D] in x's dtype: the ``"sum"``, ``"max"`` or ``"min"`` of w[e] x[s] over each row; 0 for an empty row.
+    """[B, T, D] in x's dtype: the sum, mean, max or min of w[e] x[s] over each row; 0 for an empty row.
 
     Args:
         indptr: [T + 1].
@@ -168,7 +175,7 @@ def csr_reduce(
         target: [E], the row that each entry belongs to.
         weight: None, [E], or [E, K] for K equal channel blocks.
         x: [B, S, D].
-        kind: the reduction.
+        kind: ``"sum"``, ``"mean"``, ``"max"`` or ``"min"``.
     """
     batch, num_sources, features = x.shape
     num_rows, num_edges = indptr.shape[0] - 1, indices.shape[0]

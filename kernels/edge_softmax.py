@@ -14,7 +14,7 @@ from torch import Tensor
 
 from hgraph.kernels import split
 from hgraph.kernels.csr_reduce import config
-from hgraph.kernels.split import accumulator, blocks, first_part, num_parts, num_stretches, part, wide
+from hgraph.kernels.split import accumulator, blocks, first_part, launched, num_parts, num_stretches, part, wide
 
 __all__ = ["edge_softmax", "finite", "row_states"]
 
@@ -25,7 +25,7 @@ def finite(top):
     return tl.where(top == float("-inf"), 0.0, top)
 
 
-@triton.jit
+@launched
 def _state_parts(
     indptr, target, score, top, total, partial, num_rows, num_edges, parts,
     H: tl.constexpr, HEAD_BLOCKS: tl.constexpr, ACC: tl.constexpr, SPLIT: tl.constexpr, LONGEST: tl.constexpr,
@@ -58,7 +58,7 @@ def _state_parts(
     tl.store(total + at, low, mask=write)
 
 
-@triton.jit
+@launched
 def _state_combine(
     indptr, target, partial, top, total, num_edges,
     H: tl.constexpr, HEAD_BLOCKS: tl.constexpr, ACC: tl.constexpr, LONGEST: tl.constexpr, WIDE: tl.constexpr,
@@ -87,7 +87,7 @@ def _state_combine(
     tl.store(total + row * H + head, tl.sum(acc * tl.exp(most - finite(high)[None, :]), axis=0), mask=write)
 
 
-@triton.jit
+@launched
 def _shares(
     target, score, top, total, out, num_edges,
     H: tl.constexpr, HEAD_BLOCKS: tl.constexpr, ACC: tl.constexpr, WIDE: tl.constexpr,

@@ -16,11 +16,13 @@ from torch import Tensor
 
 __all__ = [
     "LONGEST",
+    "SIZES",
     "WIDE_FROM",
     "accumulator",
     "blocks",
     "edges",
     "first_part",
+    "launched",
     "num_parts",
     "num_stretches",
     "part",
@@ -30,6 +32,13 @@ __all__ = [
 
 LONGEST = 512  # a hub of a million edges is worked off in 2000 stretches; their partial sums are 1/512 of E x D
 WIDE_FROM = 2**31 - 1  # from this many numbers on, addresses are computed in int64
+
+SIZES = [
+    "num_rows", "num_other", "num_edges", "num_targets", "num_sources", "num_tiles", "num_groups", "num_chunks",
+    "parts", "stretches", "batch", "length", "most_tiles", "table_step", "size_0", "size_1", "size_2",
+]  # fmt: skip
+# What makes a kernel of a function. Triton would compile it again where a number of edges is 1 or a multiple of 16.
+launched = triton.jit(do_not_specialize=SIZES)
 
 
 def num_stretches(num_edges: int) -> int:

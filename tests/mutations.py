@@ -435,6 +435,7 @@ MUTATIONS = [
 
 
 TILES, TILES_BACK, ROWS = ("hgraph/kernels/" + n for n in ("block_attend.py", "block_attend_grads.py", "csr_attend.py"))
+ROWS_BACK = "hgraph/kernels/csr_attend_grads.py"
 BLOCKS, KERNELS = "tests/kernels/test_blocks.py", "tests/kernels"
 MUTATIONS += [
     Mutation(name, file, old, new, tests, needs="triton")
@@ -457,6 +458,26 @@ MUTATIONS += [
          "return best", f"{KERNELS}/test_reduce.py"),
         ("chunks: state not faded", "hgraph/kernels/chunk_scan.py", "carried * tl.exp(log)[:, None]", "carried",
          f"{KERNELS}/test_scan.py"),
+        ("split: first part at the wrong slot", "hgraph/kernels/split.py", "tl.load(target + low) == row, 0, 1)",
+         "tl.load(target + low) == row, 0, 0)", f"{KERNELS}/test_reduce.py"),
+        ("rows: k without delta", ROWS_BACK, " - alpha * shift\n", "\n", f"{KERNELS}/test_attend.py"),
+        ("rows: v drops other edges", ROWS_BACK, "share *= kept(seed, e.to(tl.int64) * H + head",
+         "share *= kept(seed, e.to(tl.int64) * H", f"{KERNELS}/test_attend.py"),
+        ("rows: parts merged without their maxima", ROWS, "acc = acc * fade[:, None] + share[:, None] * values",
+         "acc = acc + share[:, None] * values", f"{KERNELS}/test_attend.py"),
+        ("tiles: lse in units of log 2", TILES, "(most + tl.log2(total)) * 0.6931471805599453",
+         "most + tl.log2(total)", BLOCKS),
+        ("tiles: first head of a group alone", TILES_BACK, "head = key_head * (H // KEYS) + member",
+         "head = key_head * (H // KEYS)", BLOCKS),
+        ("extremum: ties of what is not rounded", "hgraph/kernels/csr_extremum.py",
+         "reached = message.to(mine.dtype).to(ACC) ==", "reached = message ==", f"{KERNELS}/test_reduce.py"),
+        ("softmax: masked rows shifted by -inf", "hgraph/kernels/edge_softmax.py", "tl.exp(s - finite(high)) / ",
+         "tl.exp(s - high) / ", f"{KERNELS}/test_edge.py"),
+        ("mean: long rows not divided", "hgraph/kernels/csr_reduce.py",
+         "(tl.load(indptr + row + 1) - tl.load(indptr + row))",
+         "count", f"{KERNELS}/test_reduce.py"),
+        ("chunks: a place does not hear itself", "hgraph/kernels/chunk_scan.py", "each[:, None] >= each[None, :]",
+         "each[:, None] > each[None, :]", f"{KERNELS}/test_scan.py"),
         ("affine: fade of the last step alone", "hgraph/kernels/affine_scan.py", "left *= decay", "left = decay",
          f"{KERNELS}/test_scan.py"),
     )

@@ -15,7 +15,8 @@ from torch import Tensor
 
 from hgraph.errors import BackendError
 from hgraph.kernels import native
-from hgraph.ops.linear import Rows, spmm_kernel, stacked
+from hgraph.ops.linear import Rows, spmm_kernel, stacked, widened
+from hgraph.ops.mean import divided
 
 __all__ = ["KERNELS", "build", "state"]
 
@@ -73,6 +74,11 @@ def _spmm(adj: Rows, weight: Tensor | None, x: Tensor) -> Any:
         return spmm_kernel(adj, weight, x)
     wide = weight.float()
     return _each(x, adj[0].shape[0] - 1, lambda one: native.spmm(adj[0], adj[1], wide, one))
+
+
+def _mean(adj: Rows, weight: Tensor | None, x: Tensor) -> Any:
+    total = _spmm(adj, weight, widened(x))
+    return total if total is NotImplemented else divided(adj, total).to(x.dtype)
 
 
 def _sddmm(adj: Rows, a: Tensor, b: Tensor, heads: int) -> Any:
@@ -133,6 +139,7 @@ def _sample(adj: Rows, targets: Tensor, indptr: Tensor, fanout: int, seed: Tenso
 
 KERNELS = {
     "spmm": _spmm,
+    "mean": _mean,
     "sddmm": _sddmm,
     "extremum": _extremum,
     "extremum_grads": _extremum_grads,

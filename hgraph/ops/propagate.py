@@ -9,7 +9,8 @@ from torch import Tensor
 from hgraph.errors import ArgumentError
 from hgraph.ops import _check
 from hgraph.ops.extremum import extremum
-from hgraph.ops.linear import rows, spmm, widened
+from hgraph.ops.linear import rows, spmm
+from hgraph.ops.mean import mean
 from hgraph.ops.soft import soft_propagate
 from hgraph.structure import Adjacency, SoftAdjacency
 
@@ -66,9 +67,7 @@ def propagate(
     if reduce == "sum":
         return spmm(rows(adj), weight, x)
     if reduce == "mean":
-        wide = widened(x)  # a half sum may overflow where its mean does not
-        count = adj.indptr.diff().clamp(min=1).to(wide.dtype).unsqueeze(-1)
-        return (spmm(rows(adj), weight, wide) / count).to(x.dtype)
+        return mean(rows(adj), weight, x)
     return extremum(rows(adj), weight, x, reduce == "max")
 
 

@@ -316,17 +316,14 @@ def _normalised(carried: Tensor, most: Tensor) -> tuple[Tensor, Tensor]:
 
 def _largest_so_far(segments: Segments, score: Tensor, initial: Tensor | None) -> Tensor:
     """[N, T, 1]: the largest score of a segment up to each place; it only scales, so it has no gradient."""
-    length, step = score.shape[1], 1
-    first = starts(segments, length).view(1, -1, 1).expand_as(score)
-    if initial is not None:
-        spread = initial.index_select(1, segment_of(segments, length)) if length else score
-        score = torch.where(first, torch.maximum(score, spread.to(score.dtype)), score)
-    while step < length:
-        earlier = torch.where(first[:, step:], float("-inf"), score[:, :-step])
-        score = torch.cat([score[:, :step], torch.maximum(score[:, step:], earlier)], 1)
-        first = torch.cat([first[:, :step], first[:, step:] | first[:, :-step]], 1)
-        step *= 2
-    return score
+    length = score.shape[1]
+    if initial is not None and length:
+        spread = initial.index_select(1, segment_of(segments, length)).to(score.dtype)
+        score = torch.where(starts(segments, length).view(1, -1, 1), torch.maximum(score, spread), score)
+    # The running maximum of (segment, rank of the score), which no two places share.
+    rank = torch.sort(score, dim=1, stable=True).indices.argsort(1)
+    order = segment_of(segments, length).view(1, -1, 1) * length + rank
+    return score.gather(1, order.cummax(1).indices) if length else score
 
 
 def _sequential(

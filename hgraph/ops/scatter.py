@@ -13,7 +13,8 @@ from torch import Tensor
 from hgraph.errors import ArgumentError, ArgumentTypeError
 from hgraph.ops import _check
 from hgraph.ops.extremum import extremum
-from hgraph.ops.linear import Rows, spmm, transpose, widened
+from hgraph.ops.linear import Rows, spmm, transpose
+from hgraph.ops.mean import mean
 from hgraph.structure import _coo
 
 __all__ = ["gather", "scatter", "segment_reduce"]
@@ -133,9 +134,6 @@ def _reduce(adj: Rows, src: Tensor, dim: int, reduce: str) -> Tensor:
     flat = x.flatten(1) if x.dim() > 1 else x.unsqueeze(1)
     if reduce in ("max", "min"):
         out = extremum(adj, None, flat, reduce == "max")
-    elif reduce == "sum":
-        out = spmm(adj, None, flat)
     else:
-        wide = widened(flat)  # a half sum may overflow where its mean does not
-        out = (spmm(adj, None, wide) / adj[0].diff().clamp(min=1).to(wide.dtype).unsqueeze(1)).to(src.dtype)
+        out = (spmm if reduce == "sum" else mean)(adj, None, flat)
     return out.view(len(out), *x.shape[1:]).movedim(0, dim)

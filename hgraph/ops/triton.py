@@ -59,6 +59,12 @@ def _spmm(adj: Rows, weight: Tensor | None, x: Tensor) -> Any:
     return _reduced(csr_reduce, "sum", adj, weight, x)
 
 
+def _mean(adj: Rows, weight: Tensor | None, x: Tensor) -> Any:
+    from hgraph.kernels.csr_reduce import csr_reduce
+
+    return _reduced(csr_reduce, "mean", adj, weight, x)
+
+
 def _extremum(adj: Rows, weight: Tensor | None, x: Tensor, largest: bool) -> Any:
     from hgraph.kernels.csr_reduce import csr_reduce
 
@@ -209,6 +215,7 @@ def _block_attend_grads(tiles: list[Tensor], *arguments: Any) -> Any:
 
 _OPERATORS: dict[str, Callable[..., Any]] = {
     "spmm": _spmm,
+    "mean": _mean,
     "sddmm": _sddmm,
     "extremum": _extremum,
     "extremum_grads": _extremum_grads,

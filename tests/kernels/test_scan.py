@@ -8,7 +8,7 @@ from torch import Tensor
 
 pytest.importorskip("triton")
 
-from hgraph import Affine, Memory, SoftmaxState, backend, scan
+from hgraph import Affine, AttendResult, Memory, SoftmaxState, backend, scan
 from hgraph.kernels import split
 from hgraph.testing import pairwise
 
@@ -94,12 +94,32 @@ def scan_shapes(kind: str, given: list[Tensor], initial: bool, offsets: list[int
     return list(scan({"affine": Affine, "memory": Memory}[name](decay), elements, initial=start, segments=segments))
 
 
-def test_softmax_states(device: str) -> None:
-    s, v = draw(T, seed=0) * 8, draw(T, 3, seed=1)
-    result = scan(SoftmaxState(), (s.to(device), v.to(device)), chunk=4)
-    for t in range(T):
-        torch.testing.assert_close(result.states.out[t].cpu(), torch.softmax(s[: t + 1], 0) @ v[: t + 1])
-        torch.testing.assert_close(result.states.lse[t].cpu(), s[: t + 1].logsumexp(0))
+@pytest.mark.parametrize("reverse", [False, True])
+def test_softmax_states(reverse: bool, device: str) -> None:
+    """Packed, an empty segment among them, after states from before; masked places; against softmax itself."""
+    offsets, at = [0, 3, 3, 4, 11], [slice(0, 3), slice(3, 3), slice(3, 4), slice(4, 11)]
+    s, v, out, lse = draw(T, seed=0) * 8, draw(T, 3, seed=1), draw(4, 3, seed=2), draw(4, seed=3)
+    s[2], lse[3] = -float("inf"), -float("inf")
+    leaves = [t.to(device).requires_grad_() for t in (s, v, out, lse)]
+    result = scan(
+        SoftmaxState(), (leaves[0], leaves[1]), initial=AttendResult(leaves[2], leaves[3]), chunk=4, reverse=reverse,
+        segments=torch.tensor(offsets, device=device),
+    )  # fmt: skip
+    plain = [t.double().requires_grad_() for t in (s, v, out, lse)]
+    states, ends = [torch.empty(0)] * T, []
+    for g, own in enumerate(at):
+        scores, values = plain[3][g : g + 1], plain[2][g : g + 1]
+        for t in reversed(range(T)[own]) if reverse else range(T)[own]:
+            scores, values = torch.cat([scores, plain[0][t : t + 1]]), torch.cat([values, plain[1][t : t + 1]])
+            states[t] = torch.softmax(scores, 0) @ values
+        ends.append(torch.softmax(scores, 0) @ values)
+    want = torch.stack(states), torch.stack(ends)
+    got = result.states.out, result.final.out
+    torch.testing.assert_close([t.cpu().double() for t in got], [*want], rtol=1e-5, atol=1e-5)
+    flows = draw(T, 3, seed=4), draw(4, 3, seed=5)
+    grads = torch.autograd.grad(got, leaves, [f.to(device) for f in flows])
+    exact = torch.autograd.grad(want, plain, [f.double() for f in flows])
+    torch.testing.assert_close([t.cpu().double() for t in grads], [*exact], rtol=1e-4, atol=1e-4)
 
 
 @pytest.mark.parametrize("kind", ["memory scalar", "memory diagonal", "affine diagonal"])

@@ -14,7 +14,11 @@ pytest.importorskip("triton")
 from hgraph import (
     Additive,
     Adjacency,
+    Affine,
+    BlockAdjacency,
     Hypergraph,
+    Memory,
+    SoftmaxState,
     attend,
     attention_weights,
     backend,
@@ -22,53 +26,60 @@ from hgraph import (
     edge_softmax,
     errors,
     gather,
+    merge,
     nn,
+    patterns,
     propagate,
+    scan,
     scatter,
     segment_reduce,
 )
+from hgraph.kernels import split
 from hgraph.testing import random_adjacency
 
 ADJ = random_adjacency(6, 5, 17, seed=2)
-T, S, E, H, D = 6, 5, 17, 2, 4
+H, D = 2, 4
+TILES = patterns.sliding_window(20, 9).tiles(16)
+
+# Each verb: what is called, and the shapes of the numbers it is given, in letters.
+VERBS: dict[str, tuple[Callable[..., Tensor], str]] = {
+    "sum": (lambda adj, x, w: propagate(adj, x, weight=w), "SD E"),
+    "mean": (lambda adj, x, w: propagate(adj, x, weight=w, reduce="mean"), "SD EH"),
+    "max": (lambda adj, x, w: propagate(adj, x, weight=w, reduce="max"), "SD E"),
+    "min": (lambda adj, x: propagate(adj, x, reduce="min"), "SD"),
+    "dot score": (edge_score, "THD SHD"),
+    "additive score": (lambda adj, q, k: edge_score(adj, q, k, score=Additive()), "TH SH"),
+    "vector score": (lambda adj, q, k, a: edge_score(adj, q, k, score=Additive(a)), "THD SHD HD"),
+    "softmax": (edge_softmax, "EH"),
+    "grouped softmax": (lambda adj, s: edge_softmax(adj, s, group=adj.indices % 2), "E"),
+    "attend": (lambda adj, q, k, v, b: attend(adj, q, k, v, bias=b, dropout=0.5).out, "THD SHD SHD EH"),
+    "additive attend": (lambda adj, q, k, v: attend(adj, q, k, v, score=Additive()).out, "TH SH SHD"),
+    "vector attend": (lambda adj, q, k, v, a: attend(adj, q, k, v, score=Additive(a)).out, "THD SHD SHD HD"),
+    "merged": (lambda adj, q, k, v: merge(attend(adj, q, k, v), attend(adj, q, k, 2 * v)).out, "THD SHD SHD"),
+    "scatter": (lambda adj, x: scatter(x, adj.indices, 0, dim_size=adj.num_sources, reduce="mean"), "ED"),
+    "segments": (lambda adj, x: segment_reduce(x, adj.indptr, reduce="max"), "ED"),
+    "gather": (lambda adj, x: gather(x, adj.indices, 0), "SD"),
+    "weights": (lambda adj, q, k, lse, b: attention_weights(adj, q, k, lse, bias=b), "THD SHD TH E"),
+    "affine scan": (lambda adj, a, b: scan(Affine(), (a, b)).states, "ED ED"),
+    "memory scan": (lambda adj, q, k, v, log_a: scan(Memory("scalar"), (q, k, v, -(log_a**2))).states, "ED ED ED E"),
+    "softmax scan": (lambda adj, s, v: scan(SoftmaxState(), (s, v)).states.out, "E ED"),
+    "tiles": (lambda tiles, q, k, v: attend(tiles, q, k, v, dropout=0.5).out, "THD SHD SHD"),
+}
+ATTENTION = ["attend", "additive attend", "vector attend", "merged", "weights", "tiles"]
 
 
 def leaf(*shape: int) -> Tensor:
     return torch.randn(shape, generator=torch.Generator().manual_seed(len(shape) + sum(shape))).requires_grad_()
 
 
-VERBS: dict[str, Callable[[Adjacency, str], Tensor]] = {
-    "sum": lambda adj, at: propagate(adj, leaf(S, D).to(at), weight=leaf(E).to(at)),
-    "mean": lambda adj, at: propagate(adj, leaf(S, D).to(at), weight=leaf(E, H).to(at), reduce="mean"),
-    "max": lambda adj, at: propagate(adj, leaf(S, D).to(at), weight=leaf(E).to(at), reduce="max"),
-    "min": lambda adj, at: propagate(adj, leaf(S, D).to(at), reduce="min"),
-    "dot score": lambda adj, at: edge_score(adj, leaf(T, H, D).to(at), leaf(S, H, D).to(at)),
-    "additive score": lambda adj, at: edge_score(adj, leaf(T, H).to(at), leaf(S, H).to(at), score=Additive()),
-    "vector score": lambda adj, at: edge_score(
-        adj, leaf(T, H, D).to(at), leaf(S, H, D).to(at), score=Additive(leaf(H, D).to(at))
-    ),
-    "softmax": lambda adj, at: edge_softmax(adj, leaf(E, H).to(at)),
-    "grouped softmax": lambda adj, at: edge_softmax(adj, leaf(E).to(at), group=adj.indices % 2),
-    "attend": lambda adj, at: (
-        attend(
-            adj, leaf(T, H, D).to(at), leaf(S, H, D).to(at), leaf(S, H, D).to(at), bias=leaf(E, H).to(at), dropout=0.5
-        ).out
-    ),
-    "additive attend": lambda adj, at: (
-        attend(adj, leaf(T, H).to(at), leaf(S, H).to(at), leaf(S, H, D).to(at), score=Additive()).out
-    ),
-    "vector attend": lambda adj, at: (
-        attend(
-            adj, leaf(T, H, D).to(at), leaf(S, H, D).to(at), leaf(S, H, D).to(at), score=Additive(leaf(H, D).to(at))
-        ).out
-    ),
-    "scatter": lambda adj, at: scatter(leaf(E, D).to(at), adj.indices, 0, dim_size=S, reduce="mean"),
-    "segments": lambda adj, at: segment_reduce(leaf(E, D).to(at), adj.indptr, reduce="max"),
-    "gather": lambda adj, at: gather(leaf(S, D).to(at), adj.indices, 0),
-    "weights": lambda adj, at: attention_weights(
-        adj, leaf(T, H, D).to(at), leaf(S, H, D).to(at), leaf(T, H).to(at), bias=leaf(E).to(at)
-    ),
-}
+def structure(verb: str, at: str) -> Adjacency | BlockAdjacency:
+    return (TILES.with_transpose() if verb == "tiles" else ADJ).to(at)
+
+
+def numbers(verb: str, edges: Adjacency | BlockAdjacency) -> list[Tensor]:
+    """What a verb is given, on the device of the edges."""
+    size = {"T": edges.num_targets, "S": edges.num_sources, "E": getattr(edges, "num_edges", 0), "H": H, "D": D}
+    return [leaf(*(size[letter] for letter in shape)).to(edges.device) for shape in VERBS[verb][1].split()]
 
 
 @pytest.fixture
@@ -87,75 +98,71 @@ def torch_path_raises(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.parametrize("verb", VERBS)
 def test_runs_on_kernels_alone(verb: str, device: str, request: pytest.FixtureRequest) -> None:
-    adj = ADJ.to(device)
-    torch.manual_seed(0)
+    edges, given = structure(verb, device), numbers(verb, structure(verb, "cpu"))
     with backend("torch"):
-        want = VERBS[verb](adj, device)
-    if "attend" not in verb and "weights" not in verb:  # these reshape with unflatten around the operator
+        want = VERBS[verb][0](edges, *(t.to(device) for t in given))
+        grads = torch.autograd.grad(want.square().sum(), given)
+    if verb not in ATTENTION:  # these reshape with unflatten around the operator
         request.getfixturevalue("torch_path_raises")
-    torch.manual_seed(0)
-    out = VERBS[verb](adj, device)
+    out = VERBS[verb][0](edges, *(t.to(device) for t in given))
     torch.testing.assert_close(out, want, rtol=1e-4, atol=1e-5)
-    out.square().sum().backward()
+    torch.testing.assert_close(torch.autograd.grad(out.square().sum(), given), grads, rtol=1e-4, atol=1e-3)
 
 
-@pytest.mark.parametrize("verb", ["attend", "additive attend", "vector attend", "weights"])
+@pytest.mark.parametrize("verb", ATTENTION)
 def test_attention_never_composes(verb: str, device: str, monkeypatch: pytest.MonkeyPatch) -> None:
     def refuse(*_: object, **__: object) -> None:
         raise AssertionError("the torch path was taken")
 
     for owner, name in (
-        (F, "embedding_bag"),
-        (torch, "segment_reduce"),
-        (Tensor, "index_add_"),
-        (Tensor, "index_put_"),
-    ):
+        (F, "embedding_bag"), (torch, "segment_reduce"), (Tensor, "index_add_"), (Tensor, "index_put_"), (torch, "bmm"),
+        (F, "scaled_dot_product_attention"), (torch, "softmax"),
+    ):  # fmt: skip
         monkeypatch.setattr(owner, name, refuse)
-    VERBS[verb](ADJ.to(device), device).square().sum().backward()
+    edges = structure(verb, device)
+    VERBS[verb][0](edges, *numbers(verb, edges)).square().sum().backward()
 
 
-@pytest.mark.parametrize("verb", ["sum", "max", "softmax", "attend"])
+FIRST = ("sum", "attend", "softmax scan")
+
+
+@pytest.mark.parametrize(
+    "verb", [pytest.param(v, marks=() if v in FIRST else pytest.mark.slow) for v in VERBS if v != "tiles"]
+)
 def test_compiles_once_for_all_sizes(verb: str, device: str) -> None:
     torch._dynamo.reset()
-    run = torch.compile(
-        {
-            "sum": lambda adj, x, s: propagate(adj, x),
-            "max": lambda adj, x, s: propagate(adj, x, reduce="max"),
-            "softmax": lambda adj, x, s: edge_softmax(adj, s),
-            "attend": lambda adj, x, s: (
-                attend(adj, x[:1].expand(adj.num_targets, -1).unsqueeze(1), x.unsqueeze(1), x.unsqueeze(1), bias=s).out
-            ),
-        }[verb],
-        fullgraph=True,
-        dynamic=True,
-        backend="aot_eager",
-    )
-    for i, size in enumerate([(6, 5, 17), (9, 4, 23), (3, 8, 11)]):
+    run = torch.compile(VERBS[verb][0], fullgraph=True, dynamic=True, backend="aot_eager")
+    for i, size in enumerate([(6, 12, 19), (9, 7, 33)]):
         adj = random_adjacency(*size, seed=i).to(device)
-        x, s = torch.randn(size[1], 3, device=device), torch.randn(size[2], device=device)
-        x.requires_grad_()
-        s.requires_grad_()
-        out = run(adj, x, s)
-        out.sum().backward()
+        given = numbers(verb, adj)
         with torch.compiler.set_stance("fail_on_recompile" if i else "default"):
-            torch.testing.assert_close(run(adj, x, s), out)
+            out = run(adj, *given)
+            torch.testing.assert_close(out, VERBS[verb][0](adj, *given))
+        out.square().sum().backward()
 
 
-def test_autocast(device: str) -> None:
-    adj, x = ADJ.to(device), leaf(S, D).detach().to(device)
+@pytest.mark.parametrize("verb", VERBS)
+def test_autocast(verb: str, device: str) -> None:
+    """What comes out of a linear layer goes in, and no verb leaves its precision or fails on mixed ones."""
+    edges = structure(verb, device)
+    given = numbers(verb, edges)
     with torch.autocast(device, dtype=torch.bfloat16):
-        half = x @ torch.eye(D, device=device)
-        out = propagate(adj, half, weight=leaf(E).detach().to(device))
-    assert half.dtype == out.dtype == torch.bfloat16
+        half = [t @ torch.eye(t.shape[-1], device=device) if t.shape[-1] == D else t for t in given]
+        out = VERBS[verb][0](edges, *half)
+        exact = VERBS[verb][0](edges, *(t.float() for t in half))
+    assert any(t.dtype == torch.bfloat16 for t in half) == ("D" in VERBS[verb][1])
+    assert out.dtype in (torch.bfloat16, torch.float32)
+    torch.testing.assert_close(out.float(), exact.float(), rtol=0.05, atol=0.05)
+    out.float().square().sum().backward()
 
 
 def test_what_kernels_do_not_serve_is_refused_by_name(device: str) -> None:
-    q = torch.zeros(T, 1, 2000, device=device)
-    k = torch.zeros(S, 1, 2000, device=device)
+    q = torch.zeros(6, 1, 2000, device=device)
+    k = torch.zeros(5, 1, 2000, device=device)
     with pytest.raises(errors.BackendError, match="'triton' does not compute 'attend'"):
         attend(ADJ.to(device), q, k, k)
     with backend("auto"):
-        assert attend(ADJ.to(device), q, k, k).out.shape == (T, 1, 2000)
+        assert attend(ADJ.to(device), q, k, k).out.shape == (6, 1, 2000)
 
 
 def test_second_order_goes_through_the_kernels(device: str) -> None:
@@ -165,25 +172,58 @@ def test_second_order_goes_through_the_kernels(device: str) -> None:
     assert torch.autograd.gradgradcheck(lambda x, w: propagate(adj, x, weight=w), (x, w), nondet_tol=0, fast_mode=True)
 
 
+@pytest.mark.parametrize("verb", VERBS)
+def test_nothing_is_compiled_again_for_another_number_of_edges(
+    verb: str, device: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Launches over two structures differ in plain sizes alone, which no kernel is specialised on."""
+    launcher, method = _launcher(device)
+    keys: list[list[object]] = []
+    before = getattr(launcher, method)
+
+    def noted(self, *args, **kwargs):
+        names = self.arg_names
+        given = dict(zip(names, args, strict=False)) | kwargs
+        numbers = {name for name, value in given.items() if isinstance(value, int) and name.islower()}
+        assert numbers - {"grid", "warmup", "num_warps", "num_stages", "enable_fp_fusion"} <= set(split.SIZES)
+        constants = {
+            n: str(v) for n, v in given.items() if not isinstance(v, Tensor) and n not in (*split.SIZES, "grid")
+        }
+        keys[-1].append((getattr(self, "fn", self).__name__, constants))
+        return before(self, *args, **kwargs)
+
+    monkeypatch.setattr(launcher, method, noted)
+    others = (TILES, patterns.sliding_window(40, 9).tiles(16)) if verb == "tiles" else (ADJ, random_adjacency(3, 9, 32))
+    for edges in others:
+        keys.append([])
+        edges = edges.to(device)
+        VERBS[verb][0](edges, *numbers(verb, edges)).square().sum().backward()
+    assert keys[0] == keys[1]
+
+
+def _launcher(device: str) -> tuple[type, str]:
+    """Whose method launches kernels."""
+    if device == "cpu":
+        from triton.runtime.interpreter import GridExecutor
+
+        return GridExecutor, "__call__"
+    from triton.runtime.jit import JITFunction
+
+    return JITFunction, "run"
+
+
 @pytest.fixture
 def launches(monkeypatch: pytest.MonkeyPatch, device: str) -> list[str]:
     """The kernels launched, in order."""
     names: list[str] = []
-    if device == "cpu":
-        from triton.runtime.interpreter import GridExecutor as Launcher
-
-        method = "__call__"
-    else:
-        from triton.runtime.jit import JITFunction as Launcher
-
-        method = "run"
-    before = getattr(Launcher, method)
+    launcher, method = _launcher(device)
+    before = getattr(launcher, method)
 
     def counted(self, *args, **kwargs):
         names.append(getattr(self, "fn", self).__name__)
         return before(self, *args, **kwargs)
 
-    monkeypatch.setattr(Launcher, method, counted)
+    monkeypatch.setattr(launcher, method, counted)
     return names
 
 
@@ -199,9 +239,16 @@ def test_a_hypergraph_step_is_two_launches(launches: list[str], device: str) -> 
         assert launches == ["_reduce_parts"] * 2
 
 
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_a_mean_is_one_launch_each_way(launches: list[str], device: str, dtype: torch.dtype) -> None:
+    x = torch.ones(5, 3, device=device, dtype=dtype, requires_grad=True)
+    propagate(ADJ.to(device), x, reduce="mean").sum().backward()
+    assert launches == ["_reduce_parts"] * 2
+
+
 def test_attention_forward_is_one_launch_and_backward_three(launches: list[str], device: str) -> None:
     adj = ADJ.to(device)
-    q, k, v = (torch.ones(n, H, D, device=device, requires_grad=True) for n in (T, S, S))
+    q, k, v = (torch.ones(n, H, D, device=device, requires_grad=True) for n in (6, 5, 5))
     out = attend(adj, q, k, v).out
     assert launches == ["_attend_parts"]
     launches.clear()

@@ -37,6 +37,9 @@ CALLS = {
     "mean": lambda: hgraph.propagate(there(ADJ), number(5, 8), reduce="mean"),
     "max": lambda: hgraph.propagate(there(ADJ), number(5, 8), reduce="max"),
     "score": lambda: hgraph.edge_score(there(ADJ), number(6, 2, 4), number(5, 2, 4)),
+    "vector score": lambda: hgraph.edge_score(
+        there(ADJ), number(6, 2, 4), number(5, 2, 4), score=hgraph.Additive(number(2, 4))
+    ),
     "softmax": lambda: hgraph.edge_softmax(there(ADJ), number(17, 2)),
     "attend": lambda: hgraph.attend(
         there(ADJ), number(6, 4, 8), number(5, 2, 8), number(5, 2, 3), bias=number(17, 4), dropout=0.5

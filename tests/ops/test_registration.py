@@ -36,6 +36,7 @@ ATTENTION = {
 }
 CASES: dict[str, Callable[[], tuple[object, ...]]] = {
     "spmm": lambda: (ROWS, leaf(E, 2), leaf(S, 6)),
+    "mean": lambda: (ROWS, leaf(E, 2), leaf(S, 6)),
     "sddmm": lambda: (ROWS, leaf(T, 6), leaf(S, 6), 2),
     "additive": lambda: (ROWS, leaf(T, H, D), leaf(S, H, D), leaf(H, D), 0.2),
     "additive_grads": lambda: (ROWS, *(t.detach() for t in (leaf(T, H, D), leaf(S, H, D), leaf(H, D))), 0.2,

@@ -1,0 +1,59 @@
+r"""The mean of each target's messages, :math:`y_t = \frac{1}{|N(t)|} \sum_{e: t \leftarrow s} w_e x_s`; 0 without any.
+
+Half types are added up in float32, in which a sum that overflows them still has its mean.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from torch import Tensor
+
+from hgraph.ops.linear import Rows, sddmm, spmm, spmm_kernel, transpose, widened
+from hgraph.ops.register import OperatorFunction, register
+
+__all__ = ["divided", "mean"]
+
+
+def divided(adj: Rows, total: Tensor) -> Tensor:
+    """``total`` [..., T, D] over the number of each target's edges, in float32 at least."""
+    total = widened(total)
+    return total / adj[0].diff().clamp(min=1).to(total.dtype).unsqueeze(-1)
+
+
+def _kernel(adj: Rows, weight: Tensor | None, x: Tensor) -> Tensor:
+    return divided(adj, spmm_kernel(adj, weight, widened(x))).to(x.dtype)
+
+
+class _Mean(OperatorFunction):
+    operator = "mean"
+
+    @staticmethod
+    def forward(adj: Rows, weight: Tensor | None, x: Tensor) -> Tensor:
+        return _Mean.run(adj, weight, x)
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
+        adj, weight, x = inputs
+        ctx.save_for_backward(*adj, weight, x if ctx.needs_input_grad[1] else None)
+        ctx.dtype = x.dtype
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
+        *adj, weight, x = ctx.saved_tensors
+        grad_weight = grad_x = None
+        share = divided(adj, grad).to(ctx.dtype)
+        if ctx.needs_input_grad[1]:
+            grad_weight = sddmm(adj, share, x, 1 if weight.dim() == 1 else weight.shape[1])
+            grad_weight = grad_weight.view(weight.shape).to(weight.dtype)
+        if ctx.needs_input_grad[2]:
+            grad_x = spmm(transpose(adj), None if weight is None else weight.index_select(0, adj[6]), share)
+        return None, grad_weight, grad_x
+
+
+mean = register(
+    "mean(Tensor[] adj, Tensor? weight, Tensor x) -> Tensor",
+    _kernel,
+    lambda adj, weight, x: x.new_empty((*x.shape[:-2], adj[0].shape[0] - 1, x.shape[-1])),
+    _Mean,
+)
