@@ -104,7 +104,8 @@ _TWO = """
 ## Two threads
 
 `hgraph bench ops models --threads 2`: wall time on two cores that other programs use too (load of up to {busy:.0f}), so
-a thread may wait for one that was put aside: ratios, loosely, and none is held against a target. The C++ loops and
+a thread may wait for one that was put aside, and small calls take many times their time: ratios, loosely, and none is
+held against a target. The C++ loops and
 scipy take one thread here, too.
 
 """

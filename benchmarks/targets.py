@@ -96,13 +96,13 @@ WHY: dict[int, str] = {
     "1.9 times its time on hyper64, PyG's scatter 6.4 times on big64.",
     2: "as for 1; on arxiv128 the loop would reach both bounds, and its median is hgraph's (191 to 194 ms). Bringing "
     "the weights into the order of the transpose is 1 % of the time there, 5 % on hyper64.",
-    3: "the kernel takes the loop's time (NaN wins here, not there): where a bound is missed, the loop misses it too.",
-    5: "an epoch is the MLP and seven sums, each at the C++ loop's time. In a run of its own, on a machine busy with "
-    "other work (load 10), the MLP and those sums alone, by C++ loops, took 1.04 times hgraph's epoch and 1.16 times "
-    "its inference: nothing is left beside them. With the sum of constant features kept (`prepare`) the bound of DHG "
-    "is reached in the table below (63 times), not in that run (46 times).",
-    6: "as for 5: four sums, three where A x is kept.",
-    7: "as for 5; DHG's bounds are reached.",
+    3: "the kernel takes the loop's time (NaN wins here, not there): a bound that is missed, the loop misses too.",
+    5: "an epoch is the MLP and seven sums, each at the C++ loop's time: under heavier load it took 0.96 times as long "
+    "as the MLP and then these sums by C++ loops (a limit in `hgraph bench models` now), and DHG's ratio fell to 42. "
+    "With the sum of constant features kept (`prepare`) the bound of DHG is reached in the table below (63 times).",
+    6: "as for 5: four sums, three where A x is kept. An inference took 0.86 times as long as the MLP and its sums by "
+    "C++ loops: linear maps run over hyperedges, which are fewer. Under heavier load DHG's ratio falls to 37.",
+    7: "as for 5; under heavier load DHG's ratio for an inference falls to 4.0, below its bound.",
     8: "half of an inference is the MLP. With A x kept the bound over PyG's CSR is reached.",
     9: "what is left is the attention kernel, which waits for memory: rows of values and gradients in random order.",
     10: "PyG takes 1.5 times the MLP in inference and 1.4 times in training: the bounds lie above what a network with "
