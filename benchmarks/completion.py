@@ -2,6 +2,7 @@
 
     python benchmarks/completion.py nations umls kinship --out benchmarks/results/completion.csv
     python benchmarks/completion.py wn18rr --models ComplEx --epochs 20 --dim 128
+    python benchmarks/completion.py --report benchmarks/results/completion.csv
 
 One setting for all models of a set, chosen by no search: d, Adam's step size, and an L2 term. What was published with
 each model was found by search, in larger dimensions and with more epochs, and ranks ties otherwise.
@@ -20,6 +21,12 @@ import torch
 from hgraph import datasets, models, train
 
 MODELS = ("TransE", "TransR", "DistMult", "ComplEx", "RotatE")
+HEAD = """# Completion of knowledge graphs
+
+Made by `python benchmarks/completion.py --report benchmarks/results/completion.csv` from the rows of that file.
+Filtered, realistic ranks of both sides; one setting for all models of a set, chosen by no search; means and deviations
+over seeds.
+"""
 COLUMNS = (
     "set", "model", "seed", "dim", "epochs", "best_epoch", "lr", "l2", "negatives", "mrr", "hits@1", "hits@3",
     "hits@10", "mean_rank", "cpu_seconds", "torch",
@@ -44,6 +51,28 @@ def run(name, kind, seed, given):
     return settings | {key: f"{value:.4f}" for key, value in found.items()} | {"cpu_seconds": f"{spent:.1f}"}
 
 
+def report(path):
+    """Mean reciprocal rank and hits@10 in Markdown, with the deviation over seeds."""
+    with open(path, newline="") as file:
+        rows = list(csv.DictReader(file))
+    lines = [HEAD, "| set | model | seeds | MRR | hits@1 | hits@10 | d, epochs, negatives | CPU s |"]
+    lines.append("|---|---|---:|---:|---:|---:|---|---:|")
+    groups: dict[tuple[str, str], list[dict[str, str]]] = {}
+    for row in rows:
+        groups.setdefault((row["set"], row["model"]), []).append(row)
+    for (name, model), own in groups.items():
+        cells = []
+        for metric in ("mrr", "hits@1", "hits@10"):
+            values = torch.tensor([float(row[metric]) for row in own], dtype=torch.float64)
+            cells.append(f"{values.mean():.3f}" + (f" ± {values.std():.3f}" if len(own) > 1 else ""))
+        epochs = sorted({int(row["epochs"]) for row in own})
+        most = f"{epochs[0]}" if len(epochs) == 1 else f"{epochs[0]} .. {epochs[-1]}"
+        seconds = sum(float(row["cpu_seconds"]) for row in own)
+        rest = f"{own[0]['dim']}, {most}, {own[0]['negatives']} | {seconds:.0f}"
+        lines.append(f"| {name} | {model} | {len(own)} | {' | '.join(cells)} | {rest} |")
+    return "\n".join(lines)
+
+
 def main(given):
     rows = []
     for name in given.sets:
@@ -63,7 +92,8 @@ def main(given):
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("sets", nargs="+")
+    parser.add_argument("sets", nargs="*")
+    parser.add_argument("--report", type=Path)
     parser.add_argument("--models", nargs="*", default=list(MODELS))
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--dim", type=int, default=64)
@@ -76,4 +106,8 @@ if __name__ == "__main__":
     parser.add_argument("--root", default=os.environ.get("HGRAPH_DATA"))
     parser.add_argument("--out", type=Path)
     torch.set_num_threads(1)
-    main(parser.parse_args())
+    given = parser.parse_args()
+    if given.report:
+        print(report(given.report))
+    else:
+        main(given)
