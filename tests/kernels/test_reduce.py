@@ -163,6 +163,10 @@ def test_an_example_of_a_batch_has_the_bits_it_has_alone(device: str, short_stre
     assert torch.equal(propagate(adj, x)[2], propagate(adj, x[2]))
 
 
+def test_weights_of_a_batch_of_extrema_get_their_gradients(device: str) -> None:
+    check("odd", "max", torch.float32, "heads", 6, "batch", device)
+
+
 @pytest.mark.parametrize("heads", [1, 2, 3])
 @pytest.mark.parametrize("dtype", DTYPES)
 def test_dots(heads: int, dtype: torch.dtype, device: str) -> None:
