@@ -83,10 +83,10 @@ _GROWTH = """
 ## Growth
 
 Ten edges a vertex, F = 32, one thread, a process a point: cost of one call over the number of edges. Linear is level.
-Memory is. Time is up to 1 M edges; from there to 10 M the features, 13 MB and then 128 MB in random order, leave one
-cache after the other. It is the machine: the *pure gather* of the same rows, which writes next to nothing, rises as
-much as the sum (dashed). Under huge pages it rises half as much, so half of that is address translation, the rest
-memory itself. On top come page faults, a fifth of the sum's time at 10 M edges, where outputs are above the 32 MB that
+Memory is. Time is not: the features, 1.3, 13 and then 128 MB in random order for 0.1, 1 and 10 M edges, leave one
+cache after the other. It is the machine: the *pure gather* of the same rows (dashed), which writes next to nothing,
+rises by 3.5 from 1 M to 10 M edges, the sum by 3.2. Under huge pages the gather rises by 1.9: the rest is address
+translation. On top come page faults, a fifth of the sum's time at 10 M edges, where outputs are above the 32 MB that
 glibc keeps: `hgraph.keep_freed_memory()` saves them.
 """
 
@@ -105,8 +105,7 @@ _TWO = """
 
 `hgraph bench ops models --threads 2`: wall time on two cores that other programs use too (load of up to {busy:.0f}), so
 a thread may wait for one that was put aside, and small calls take many times their time: ratios, loosely, and none is
-held against a target. The C++ loops and
-scipy take one thread here, too.
+held against a target. The C++ loops and scipy take one thread here, too.
 
 """
 
