@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import functools
 import math
+import operator
 
 import torch
 from torch import Tensor, nn
@@ -15,19 +17,13 @@ from hgraph.structure import TokenGraph, patterns
 
 __all__ = ["AxialAttention"]
 
-
-_LINES: dict[tuple, TokenGraph] = {}  # shared by layers; a compiler reads what is there
-_LINES_KEPT = 32
+_SHAPES_KEPT = 8
 
 
-def _lines(shape: tuple[int, ...], axis: int, causal: bool, device: torch.device) -> TokenGraph:
-    key = (shape, axis, causal, device)
-    if key not in _LINES:
-        if len(_LINES) >= _LINES_KEPT:
-            _LINES.pop(next(iter(_LINES)))
-        with torch.inference_mode(False):  # what is kept must serve training too
-            _LINES[key] = patterns.axial(shape, axis, causal=causal).to(device)
-    return _LINES[key]
+@functools.lru_cache(maxsize=32)  # shared by layers
+def _line(shape: tuple[int, ...], axis: int, causal: bool, device: torch.device) -> TokenGraph:
+    with torch.inference_mode(False):  # what is kept must serve training too
+        return patterns.axial(shape, axis, causal=causal).to(device)
 
 
 class AxialAttention(nn.Module):
@@ -84,6 +80,8 @@ class AxialAttention(nn.Module):
             TokenAttention(dim, num_heads, bias=bias, out_bias=bias, dropout=dropout) for _ in self.axes
         )
 
+        self._lines: dict[tuple[tuple[int, ...], torch.device], tuple[TokenGraph, ...]] = {}
+
     def reset_parameters(self) -> None:
         """As `torch.nn.Linear` starts."""
         for layer in self.layers:
@@ -102,8 +100,8 @@ class AxialAttention(nn.Module):
             listens = fitting("head_mask", head_mask, every).expand(every).flatten(1, -2)
         cells = x.reshape(x.shape[0], math.prod(shape), x.shape[-1])
         total = torch.zeros_like(cells)
-        for axis, layer in zip(self.axes, self.layers, strict=True):
-            graph = _lines(tuple(shape), axis, self.causal, x.device)
+        lines = self._lines_of(tuple([operator.index(side) for side in shape]), x.device)  # of a compiler's sizes these
+        for graph, layer in zip(lines, self.layers, strict=True):
             if mask is not None:
                 graph = graph & patterns.present(mask.flatten(1))
             heard = layer.out(layer.heads(cells, graph=graph, head_mask=listens).flatten(-2))  # type: ignore[operator]
@@ -112,3 +110,15 @@ class AxialAttention(nn.Module):
             else:
                 cells = total = heard
         return total.view_as(x)
+
+    def _lines_of(self, shape: tuple[int, ...], device: torch.device) -> tuple[TokenGraph, ...]:
+        self._make(shape, device)
+        return self._lines[shape, device]
+
+    @torch.compiler.assume_constant_result  # as in `TokenAttention`
+    def _make(self, shape: tuple[int, ...], device: torch.device) -> None:
+        if (shape, device) in self._lines:
+            return
+        if len(self._lines) >= _SHAPES_KEPT:
+            self._lines.pop(next(iter(self._lines)))
+        self._lines[shape, device] = tuple(_line(shape, axis, self.causal, device) for axis in self.axes)

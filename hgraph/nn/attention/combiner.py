@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import math
+import operator
 from collections.abc import Callable
 from typing import Any, Literal
 
@@ -169,13 +170,18 @@ class CombinerAttention(TokenAttention):
 
     def _ready_of(self, n: int, device: torch.device) -> tuple[ReadyPartition, ...]:
         """Made once a length."""
-        key = (n, device)
-        if key not in self._ready:
-            if len(self._ready) >= _LENGTHS_KEPT:
-                self._ready.pop(next(iter(self._ready)))
-            with torch.inference_mode(False):  # what is made in inference mode must serve training too
-                self._ready[key] = tuple(ready_partition(p.to(device)) for p in self.partitions_of(n))
-        return self._ready[key]
+        n = operator.index(n)  # of a compiler's lengths this one
+        self._make_ready(n, device)
+        return self._ready[n, device]
+
+    @torch.compiler.assume_constant_result  # as in `TokenAttention.graph_of`
+    def _make_ready(self, n: int, device: torch.device) -> None:
+        if (n, device) in self._ready:
+            return
+        if len(self._ready) >= _LENGTHS_KEPT:
+            self._ready.pop(next(iter(self._ready)))
+        with torch.inference_mode(False):  # what is made in inference mode must serve training too
+            self._ready[n, device] = tuple(ready_partition(p.to(device)) for p in self.partitions_of(n))
 
     def _masked(self, made: tuple[ReadyPartition, ...], mask: Tensor) -> tuple[ReadyPartition, ...]:
         """Made once a mask, for all layers of one plan that are given it."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import functools
+import operator
 from dataclasses import dataclass
 
 import torch
@@ -47,14 +47,26 @@ def insert_landmarks(ids: Tensor, block: int, landmark: int) -> Tensor:
     return out
 
 
-@torch.compiler.assume_constant_result  # they depend on sizes alone; of lists of tensors it makes constants
+_MADE: dict[tuple[int, int, int, torch.device], tuple[list[Tensor], list[Tensor]]] = {}
+_MADE_KEPT = 128
+
+
 def _structures(targets: int, sources: int, block: int, device: torch.device) -> tuple[list[Tensor], list[Tensor]]:
     """Tiles of the last targets: who hears which tokens of the own block; which blocks of queries hear which blocks."""
+    _make(targets, sources, block, device)
+    return _MADE[targets, sources, block, device]
+
+
+@torch.compiler.assume_constant_result  # a compiler does not look in here, and reads what is kept
+def _make(targets: int, sources: int, block: int, device: torch.device) -> None:
+    if (targets, sources, block, device) in _MADE:
+        return
+    if len(_MADE) >= _MADE_KEPT:
+        _MADE.pop(next(iter(_MADE)))
     with torch.inference_mode(False):  # what is kept must serve training too
-        return _made(targets, sources, block, device)
+        _MADE[targets, sources, block, device] = _made(targets, sources, block, device)
 
 
-@functools.lru_cache(maxsize=128)
 def _made(targets: int, sources: int, block: int, device: torch.device) -> tuple[list[Tensor], list[Tensor]]:
     size = block + 1
     own = patterns.landmark_blocks(sources, block)
@@ -88,7 +100,9 @@ def landmark_attention(
     Returns:
         `AttendResult` of the one softmax that own tokens and landmarks share.
     """
-    (targets, sources), size = (q.shape[-3], k.shape[-3]), whole("block", block, 1) + 1
+    # Tiles are made for a length: a compiler compiles once for each.
+    targets, sources = operator.index(q.shape[-3]), operator.index(k.shape[-3])
+    size = whole("block", block, 1) + 1
     first, blocks = (sources - targets) // size, -(-sources // size)
     plain = list(dict.fromkeys((targets, sources)))  # a key is a number that a compiler compiles for, not a symbol
     own, earlier = (structure_of(t) for t in _structures(plain[0], plain[-1], block, q.device))

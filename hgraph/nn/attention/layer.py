@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import operator
 from collections.abc import Callable
 
 import torch
@@ -73,7 +74,7 @@ class TokenAttention(nn.Module):
         self.key = nn.Linear(context, kv_heads * self.head_dim, bias=bias)
         self.value = nn.Linear(context, kv_heads * self.head_dim, bias=bias)
         self.out = nn.Linear(query_heads * self.head_dim, dim, bias=out_bias)
-        self._graphs: dict[int, TokenGraph] = {}
+        self._graphs: dict[tuple[int, int | None], TokenGraph] = {}
 
     def extra_repr(self) -> str:
         """The sizes."""
@@ -86,17 +87,26 @@ class TokenAttention(nn.Module):
             layer.reset_parameters()
 
     def graph_of(self, n: int) -> TokenGraph:
-        """The graph for n tokens, made once a length; a compiler (`fullgraph=True`) takes lengths seen before."""
-        if n not in self._graphs:
-            with torch.inference_mode(False):  # what is kept must serve training too
-                graph = patterns.causal(n) if self.causal else patterns.full(n)
-                if self.pattern is not None:
-                    own = _checked("pattern", self.pattern(n))
-                    graph = own & graph if self.causal else own
-            if len(self._graphs) >= _GRAPHS_KEPT:
-                self._graphs.pop(next(iter(self._graphs)))
-            self._graphs[n] = graph
-        return self._graphs[n]
+        """The graph for n tokens, made once a length; so a compiler, too, compiles once a length."""
+        return self._kept(n, None)
+
+    def _kept(self, n: int, sources: int | None) -> TokenGraph:
+        key = operator.index(n), None if sources is None else operator.index(sources)  # of a compiler's sizes these
+        self._make(*key)
+        return self._graphs[key]
+
+    @torch.compiler.assume_constant_result  # a compiler does not look in here, and reads what is kept
+    def _make(self, n: int, sources: int | None) -> None:
+        if (n, sources) in self._graphs:
+            return
+        with torch.inference_mode(False):  # what is kept must serve training too
+            graph = patterns.causal(n) if self.causal else patterns.full(n, sources)
+            if self.pattern is not None:
+                own = _checked("pattern", self.pattern(n))
+                graph = own & graph if self.causal else own
+        if len(self._graphs) >= _GRAPHS_KEPT:
+            self._graphs.pop(next(iter(self._graphs)))
+        self._graphs[n, sources] = graph
 
     def within(self, graph: TokenGraph) -> TokenGraph:
         """What a graph of the caller has in common with the pattern, found once a graph."""
@@ -130,8 +140,7 @@ class TokenAttention(nn.Module):
             graph = self._step(state, x.shape[-2], graph)
             key, value = state.append(key, value)
         elif graph is None:
-            own = context is None
-            graph = self.graph_of(x.shape[-2]) if own else patterns.full(x.shape[-2], source.shape[-2])
+            graph = self.graph_of(x.shape[-2]) if context is None else self._kept(x.shape[-2], source.shape[-2])
         elif context is None and self.causal and not torch.compiler.is_compiling() and not graph.is_causal:
             hint = "Cut it: graph & patterns.causal(n)"
             raise ArgumentError("graph", "a causal one, as the layer is", repr(graph), hint)

@@ -8,7 +8,10 @@ import torch
 from hgraph import alibi, patterns
 from hgraph.errors import ArgumentError, ArgumentTypeError
 from hgraph.nn import (
+    AxialAttention,
+    CombinerAttention,
     CrossAttention,
+    LandmarkAttention,
     MixtureOfHeadAttention,
     MoAAttention,
     PowerAttention,
@@ -181,3 +184,25 @@ MOH = {"shared_heads": 1, "top_k": 2}
 def test_wrong_arguments_are_answered(call, error, message):
     with pytest.raises(error, match=message):
         call(torch.zeros(2, 5, DIM))
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda: SelfAttention(DIM, 2),
+        lambda: PowerAttention(DIM, 2, block=2),
+        lambda: CombinerAttention(DIM, 2, span=4),
+        lambda: AxialAttention(DIM, 2, causal=True),
+        lambda: LandmarkAttention(DIM, 2, block=3),
+        lambda: CrossAttention(DIM, 2),
+    ],
+)
+def test_compiles_cold_once_a_length(make):
+    """No length was seen before; in one graph, though the compiler would rather have sizes of its own."""
+    torch._dynamo.reset()
+    layer = make().eval()
+    compiled = torch.compile(layer, fullgraph=True, dynamic=True, backend="eager")
+    for n in (13, 6):
+        x = torch.randn(2, n, 3, DIM) if isinstance(layer, AxialAttention) else torch.randn(2, n, DIM)
+        inputs = (x, x[:, 1:]) if isinstance(layer, CrossAttention) else (x,)
+        torch.testing.assert_close(compiled(*inputs), layer(*inputs))
