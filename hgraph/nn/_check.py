@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import torch
 from torch import Tensor
 
 from hgraph.errors import ArgumentError, ArgumentTypeError
 from hgraph.structure import Graph, Hypergraph, KnowledgeGraph
 
-__all__ = ["check_channels", "check_inputs"]
+__all__ = ["check_channels", "check_dtype", "check_inputs"]
 
 _WAYS = {
     Graph: "hypergraph.clique() makes a graph",
@@ -38,3 +39,10 @@ def check_channels(**channels: int) -> None:
     for name, value in channels.items():
         if isinstance(value, bool) or not isinstance(value, int) or value < 1:
             raise ArgumentError(name, "a whole number, 1 or more", repr(value))
+
+
+def check_dtype(name: str, x: Tensor, weight: Tensor) -> None:
+    """Refuse features of another dtype than a layer's weights; autocast casts what is floating."""
+    if x.dtype == weight.dtype or (x.is_floating_point() and torch.is_autocast_enabled(x.device.type)):
+        return
+    raise ArgumentTypeError(name, f"{weight.dtype}, as the weights are", x.dtype, f"{name}.to({weight.dtype}), say")

@@ -628,7 +628,7 @@ def test_nothing_of_the_size_of_all_pairs_is_made(plan):
         ),
         (
             lambda: CombinerAttention(8, 2, causal=False)(torch.zeros(1, 5, 8), state=CombinerState(5)),
-            "state: expected None, but for causal attention without a mask",
+            "state: expected None in a layer that is not causal",
         ),
     ],
 )

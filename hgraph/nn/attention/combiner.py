@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils.weak import WeakTensorKeyDictionary
 
-from hgraph.errors import ArgumentError
+from hgraph.errors import ArgumentError, ArgumentTypeError
 from hgraph.nn.attention.combiner_clusters import clustered_attention
 from hgraph.nn.attention.combiner_state import CombinerState
 from hgraph.nn.attention.kinds import SELF
@@ -282,8 +282,12 @@ class CombinerAttention(TokenAttention):
         self, x: Tensor, state: CombinerState, mask: Tensor | None, clusters: Tensor | None
     ) -> tuple[Tensor, list[Heard]]:
         """As `_attend`; the attentions are there where somebody records."""
-        if not self.causal or mask is not None:
-            raise ArgumentError("state", "None, but for causal attention without a mask", "a state")
+        if not isinstance(state, CombinerState):
+            raise ArgumentTypeError("state", "a CombinerState", type(state).__name__)
+        if not self.causal:
+            raise ArgumentError("state", "None in a layer that is not causal", "a state", "Make it with causal=True")
+        if mask is not None:
+            raise ArgumentError("mask", "None beside a state", "a mask", "Decode examples of one length together")
         if self.router is not None:
             q, k, v = self._projected(x)
             if clusters is not None and clusters.numel() and int(clusters.min()) < 0:

@@ -42,6 +42,10 @@ class CombinerState:
         self._parts: list[_Part] | None = None
         self._clusters: ClusterHistory | None = None
         self._length = 0
+        self._made_for: tuple[object, ...] | None = None
+
+    def __repr__(self) -> str:
+        return f"CombinerState({len(self)} of {self.capacity} tokens)"
 
     def __len__(self) -> int:
         """Tokens so far."""
@@ -70,6 +74,7 @@ class CombinerState:
             summary: how regions are summed up, given x of the tokens that ask.
             heard: a list that the attentions over tokens and regions are appended to.
         """
+        self._fit(new)
         low = self._length
         high = self._grown(new[0].shape[-3])
         if self._parts is None:
@@ -80,10 +85,22 @@ class CombinerState:
         self, clusters: Tensor, new: tuple[Tensor, Tensor, Tensor], summary: Summary, num_clusters: int
     ) -> Tensor:
         """What the next tokens hear over clusters of content, [B, T, H, D]; see `ClusterHistory.step`."""
+        self._fit(new)
         self._grown(new[0].shape[-3])
         if self._clusters is None:
             self._clusters = ClusterHistory(self.capacity)
         return self._clusters.step(clusters, *new, summary=summary, num_clusters=num_clusters)
+
+    def _fit(self, new: tuple[Tensor, ...]) -> None:
+        """Refuse other examples than those before, and another layer."""
+        now = (list(new[0].shape[:-3]), [list(x.shape[-2:]) for x in new], new[0].dtype)
+        before = self._made_for = now if self._made_for is None else self._made_for
+        if now[0] != before[0]:
+            hint = "Make a state for each sequence or batch"
+            raise ArgumentError("x", f"examples {before[0]}, as those before", now[0], hint)
+        if now != before:
+            expected, got = (f"{made[2]} of sizes {made[1]}" for made in (before, now))
+            raise ArgumentError("state", f"a layer of {expected}, as before", got, "Make a state for each layer")
 
     def _grown(self, more: int) -> int:
         high = self._length + more

@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from hgraph.errors import ArgumentError
+from hgraph.errors import ArgumentError, ArgumentTypeError
 from hgraph.nn.attention.kinds import AttentionKind
 from hgraph.nn.attention.landmark_state import LandmarkState
 from hgraph.nn.attention.layer import TokenAttention
@@ -40,6 +40,8 @@ def insert_landmarks(ids: Tensor, block: int, landmark: int) -> Tensor:
     >>> insert_landmarks(torch.tensor([5, 6, 7, 8, 9]), 2, 0).tolist()
     [5, 6, 0, 7, 8, 0, 9]
     """
+    if not isinstance(ids, Tensor) or ids.is_floating_point() or ids.dim() < 1:
+        raise ArgumentTypeError("ids", "integers [..., N]", getattr(ids, "dtype", type(ids).__name__))
     n = ids.shape[-1]
     whole("block", block, 1)
     out = ids.new_full((*ids.shape[:-1], n + n // block), landmark)
@@ -252,6 +254,8 @@ class LandmarkAttention(TokenAttention):
         self._check(x, x)
         if head_mask is not None:
             fitting("head_mask", head_mask, torch.Size([*x.shape[:-1], self.query_heads]))
+        if state is not None and not isinstance(state, LandmarkState):
+            raise ArgumentTypeError("state", "a LandmarkState", type(state).__name__)
         query = self.query(x).unflatten(-1, (self.query_heads, self.head_dim))
         key, value = (f(x).unflatten(-1, (self.kv_heads, self.head_dim)) for f in (self.key, self.value))
         if state is None:

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from hgraph.errors import ArgumentError, ArgumentTypeError
-from hgraph.nn._check import check_channels
+from hgraph.nn._check import check_channels, check_dtype
 from hgraph.nn.attention.kinds import CROSS, SELF, AttentionKind
 from hgraph.nn.attention.record import note
 from hgraph.nn.attention.rotary import rotate
@@ -65,8 +65,11 @@ class TokenAttention(nn.Module):
             raise ArgumentTypeError("pattern", "a function from a length to a TokenGraph", type(pattern).__name__, hint)
         if not 0 <= dropout < 1:
             raise ArgumentError("dropout", "a probability in [0, 1)", dropout)
-        if rotary is not None and (rotary <= 0 or head_dim % 2):
-            raise ArgumentError("rotary", f"a positive base and an even width of heads, not {head_dim}", rotary)
+        if rotary is not None:
+            if isinstance(rotary, bool) or not isinstance(rotary, (int, float)):
+                raise ArgumentTypeError("rotary", "the base of the angles, 10_000.0 say, or None", repr(rotary))
+            if rotary <= 0 or head_dim % 2:
+                raise ArgumentError("rotary", f"a positive base and an even width of heads, not {head_dim}", rotary)
         self.dim, self.head_dim = dim, head_dim
         self.query_heads, self.kv_heads = query_heads, kv_heads
         self.pattern, self.causal, self.dropout, self.rotary = pattern, causal, dropout, rotary
@@ -130,8 +133,12 @@ class TokenAttention(nn.Module):
     ) -> Tensor:
         """[..., T, H, D]: what each head heard, before the output projection; ``query`` are `queries` made already."""
         source = x if context is None else context
+        self._check(x, source)
         if graph is not None:
             graph = _checked("graph", graph)
+            sizes = x.shape[-2], source.shape[-2]
+            if state is None and (graph.num_targets, graph.num_sources) != sizes:
+                raise ArgumentError("graph", f"one of {sizes[0]} x {sizes[1]} tokens", repr(graph))
         if state is not None and not (isinstance(state, KVState) and context is None):
             got = "one beside a context" if context is not None else type(state).__name__
             raise ArgumentTypeError("state", "a KVState, and none for cross attention", got)
@@ -191,11 +198,14 @@ class TokenAttention(nn.Module):
             if not isinstance(value, Tensor) or value.dim() < 2 or value.shape[-1] != width:
                 got = f"shape {list(value.shape)}" if isinstance(value, Tensor) else type(value).__name__
                 raise ArgumentError(name, f"shape [..., N, {width}]", got)
+            check_dtype(name, value, layer.weight)
 
 
 def _checked(name: str, graph: object) -> TokenGraph:
     if not isinstance(graph, TokenGraph):
         hint = "hgraph.patterns makes them; others come by TokenGraph.from_adjacency"
+        if isinstance(graph, Tensor):
+            hint = "patterns.present(mask) makes one of a padding mask [B, N]"
         raise ArgumentTypeError(name, "a TokenGraph", type(graph).__name__, hint)
     return graph
 

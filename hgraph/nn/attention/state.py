@@ -36,6 +36,17 @@ class KVState:
         """Tokens held."""
         return self._length
 
+    def __repr__(self) -> str:
+        return f"KVState({len(self)} of {self.capacity} tokens)"
+
+    def reorder(self, index: Tensor) -> None:
+        """Go on with the examples [B'] of the batch, repeated ones too: after a step of beam search."""
+        if self._keys is None or self._values is None:
+            return
+        if self._keys.dim() != 4:
+            raise ArgumentError("state", "examples [B] to reorder", list(self._keys.shape[:-3]))
+        self._keys, self._values, *self._more = (x[index] for x in (self._keys, self._values, *self._more))
+
     def append(self, key: Tensor, value: Tensor, *more: Tensor) -> tuple[Tensor, ...]:
         """Add [..., T, H, D] of new tokens; gives those of all tokens so far.
 
@@ -54,6 +65,11 @@ class KVState:
         if key.shape[:-3] != self._keys.shape[:-3]:
             expected = f"examples {list(self._keys.shape[:-3])}, as those before"
             raise ArgumentError("x", expected, list(key.shape[:-3]), "Make a state for each sequence or batch")
+        if len(given) != len(kept) or any(
+            a.shape[-2:] != b.shape[-2:] or a.dtype != b.dtype for a, b in zip(kept, given, strict=False)
+        ):
+            expected, got = (f"{t[0].dtype} heads {list(t[0].shape[-2:])}" for t in (kept, given))
+            raise ArgumentError("state", f"a layer of {expected}, as before", got, "Make a state for each layer")
         with torch.no_grad():
             for old, new in zip(kept, given, strict=True):
                 old[..., low:high, :, :] = new

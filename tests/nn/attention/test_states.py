@@ -18,7 +18,7 @@ from hgraph.nn import (
     SelfAttention,
     SparseQueryAttention,
 )
-from hgraph.nn.attention import KVState, SpanRule
+from hgraph.nn.attention import CombinerState, KVState, LandmarkState, SpanRule, insert_landmarks
 
 DIM, N = 8, 20
 PATTERNS = {
@@ -206,3 +206,89 @@ def test_compiles_cold_once_a_length(make):
         x = torch.randn(2, n, 3, DIM) if isinstance(layer, AxialAttention) else torch.randn(2, n, DIM)
         inputs = (x, x[:, 1:]) if isinstance(layer, CrossAttention) else (x,)
         torch.testing.assert_close(compiled(*inputs), layer(*inputs))
+
+
+# ---------------------------------------------------------------------- what does not fit is answered before any work
+
+
+def combiner(**options):
+    return CombinerAttention(DIM, 2, **options).eval()
+
+
+@pytest.mark.parametrize(
+    ("make", "state", "needed"),
+    [
+        (lambda: combiner(span=4), KVState(8), "CombinerState"),
+        (lambda: LandmarkAttention(DIM, 2, block=3), KVState(8), "LandmarkState"),
+        (lambda: SelfAttention(DIM, 2, causal=True), CombinerState(8), "KVState"),
+    ],
+)
+def test_a_state_of_another_kind_is_refused(make, state, needed):
+    with pytest.raises(ArgumentTypeError, match=f"state: expected a {needed}"):
+        make()(torch.zeros(1, 2, DIM), state=state)
+
+
+@pytest.mark.parametrize("make", [lambda: combiner(span=4), lambda: combiner(plan="clusters", num_clusters=2)])
+def test_a_combiner_state_belongs_to_its_examples_and_layer(make):
+    state = CombinerState(8)
+    make()(torch.zeros(2, 2, DIM), state=state)
+    with pytest.raises(ArgumentError, match=r"x: expected examples \[2\], as those before"):
+        make()(torch.zeros(1, 1, DIM), state=state)
+    with pytest.raises(ArgumentError, match="Make a state for each layer"):
+        make().double()(torch.zeros(2, 1, DIM, dtype=torch.float64), state=state)
+    assert len(state) == 2
+
+
+def test_a_kv_state_belongs_to_its_layer():
+    state = KVState(8)
+    SelfAttention(DIM, 2, causal=True)(torch.zeros(2, 2, DIM), state=state)
+    for other in (SelfAttention(DIM, 1, causal=True), SelfAttention(DIM, 2, causal=True).double()):
+        with pytest.raises(ArgumentError, match="Make a state for each layer"):
+            other(torch.zeros(2, 1, DIM, dtype=other.out.weight.dtype), state=state)
+    assert repr(state) == "KVState(2 of 8 tokens)"
+
+
+def test_beams_are_reordered():
+    layer, x = double(SelfAttention(DIM, 2, causal=True)), numbers(2, 6, DIM)
+    state, beams = KVState(6), torch.tensor([1, 1, 0])
+    with torch.no_grad():
+        layer(x[:, :4], state=state)
+        state.reorder(beams)
+        step = layer(x[beams, 4:], state=state)
+    torch.testing.assert_close(step, layer(x)[beams, 4:], rtol=1e-12, atol=1e-12)
+
+
+@pytest.mark.parametrize("make", [lambda: SelfAttention(DIM, 2), combiner, lambda: LandmarkAttention(DIM, 2, block=3)])
+@pytest.mark.parametrize("dtype", [torch.float64, torch.int64])
+def test_tokens_of_another_dtype_are_refused(make, dtype):
+    with pytest.raises(ArgumentTypeError, match="x: expected torch.float32, as the weights are"):
+        make()(torch.zeros(1, 4, DIM, dtype=dtype))
+
+
+def test_autocast_takes_half_tokens():
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        assert SelfAttention(DIM, 2)(torch.zeros(1, 4, DIM, dtype=torch.bfloat16)).dtype == torch.bfloat16
+
+
+@pytest.mark.parametrize("rotary", [True, 0, -1.0, "yes"])
+def test_rotary_is_a_base(rotary):
+    with pytest.raises((ArgumentError, ArgumentTypeError), match="rotary"):
+        SelfAttention(DIM, 2, rotary=rotary)
+
+
+@pytest.mark.parametrize(
+    ("call", "message"),
+    [
+        (lambda: LandmarkState(max_blocks=4, topk=9), "topk: expected at most max_blocks=4"),
+        (lambda: LandmarkState(max_blocks=4, topk=2, offload="gpu"), "offload: expected a device"),
+        (lambda: insert_landmarks(torch.zeros(5), 2, 0), "ids: expected integers"),
+        (lambda: SelfAttention(DIM, 2)(torch.zeros(2, 4, DIM), torch.ones(2, 4).bool()), r"graph: .* patterns.present"),
+        (
+            lambda: SelfAttention(DIM, 2)(torch.zeros(2, 4, DIM), patterns.full(5)),
+            "graph: expected one of 4 x 4 tokens",
+        ),
+    ],
+)
+def test_what_would_be_ignored_or_fail_later_is_refused(call, message):
+    with pytest.raises((ArgumentError, ArgumentTypeError), match=message):
+        call()
