@@ -75,8 +75,11 @@ _LOCALITY = """
 
 `hgraph.reorder(structure, method)` renumbers once; the same sum then reads nearby rows. `hgraph` is the graph as it is
 numbered, at random. Where the graph has locality, the renumbered sum runs below the pure gather of the graph as
-numbered, which is the limit of every method that leaves the numbers alone. On a power law without locality it gains
-nothing. Features in bfloat16 (sums in float32) halve the bytes read, and come near to halving the time.
+numbered, which is the limit of every method that leaves the numbers alone: by *rcm* 3.6 times as fast on a mesh, by
+*cluster* 2.1 times on communities. *degree* pays nothing on either. A power law without locality gains 1 to 6 % by any.
+Features in bfloat16 (sums in float32) halve the bytes read: 1.9 to 2.3 times as fast as numbered, and on top of *rcm*
+or *cluster* 1.6 to 2 times.
+
 """
 
 _GROWTH = """
@@ -133,7 +136,7 @@ def page() -> str:
             parts.append(f"\n## {title}\n\n{_picture(suite)}{said}{_cases(rows)}")
     parts += [_ALLOCATOR, _by_allocator(), _LOCALITY, _cases(read("locality"))]
     if rows := read("growth"):
-        parts += [_GROWTH, _growth(rows)]
+        parts += [_GROWTH, "\n", _picture("growth"), _growth(rows).lstrip()]
     if rows := read("combiner"):
         parts += [_COMBINER, _picture("combiner"), _by_tokens(rows)]
     if rows := [row for name in ("ops", "models") for row in read(f"{name}-2-threads")]:
