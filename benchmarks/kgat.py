@@ -6,6 +6,10 @@ its own; the peak is the kernel's, set back before each measurement (Linux). The
 and its softmax uses ``scatter_reduce`` and ``index_add``.
 
     python benchmarks/kgat.py --triples 100000 300000 1000000 --out benchmarks/results/kgat.csv
+    python benchmarks/kgat.py --triples 100000 5000000 --last-fm --plain 0 --out benchmarks/results/kgat_growth.csv
+
+``--last-fm`` takes all 464,567 facts of KGAT's Last-FM, for 23,566 users and as many pairs as were published, drawn
+(the published training pairs are not to be had), and also times the samplers and the ranking of all items.
 """
 
 from __future__ import annotations
@@ -13,6 +17,7 @@ from __future__ import annotations
 import argparse
 import csv
 import json
+import os
 import subprocess
 import sys
 import time
@@ -21,10 +26,10 @@ from pathlib import Path
 import torch
 import torch.nn.functional as F
 
-from hgraph import Interactions, KnowledgeGraph, models, train
+from hgraph import Interactions, KnowledgeGraph, datasets, models, train
 
 D, LAYERS, RELATIONS, PAIRS = 64, (64, 32, 16), 20, 1024
-COLUMNS = ("edges", "what", "form", "seconds", "peak_extra_MB", "threads", "torch")
+COLUMNS = ("graph", "edges", "what", "form", "seconds", "peak_extra_MB", "threads", "torch")
 
 
 def synthetic(triples, seed=0):
@@ -39,9 +44,25 @@ def synthetic(triples, seed=0):
         head=torch.randint(entities, (triples,), generator=g), relation=skewed(RELATIONS, triples),
         tail=skewed(entities, triples), num_nodes=entities, num_relations=RELATIONS, duplicates="drop",
     )  # fmt: skip
-    pairs = torch.stack([torch.randint(users, (triples // 2,), generator=g), skewed(items, triples // 2)])
+    return among(kg, torch.randint(users, (triples // 2,), generator=g), skewed(items, triples // 2), users, items, 0)
+
+
+def last_fm(seed=0):
+    """The published facts, and as many pairs as were published, drawn."""
+    real = datasets.load("kgat-last-fm", os.environ.get("HGRAPH_DATA"))[0]
+    g = torch.Generator().manual_seed(seed)
+    user = torch.randint(real.num_users, (3_034_796,), generator=g)
+    item = (torch.rand(len(user), generator=g) ** 2 * real.num_items).long()
+    return among(real.kg, user, item, real.num_users, real.num_items, 10)
+
+
+def among(kg, user, item, users, items, held):
+    """Interactions, one pair of each ``held`` for the ranking, of 0 none."""
+    pairs = torch.unique(user * items + item)
+    pairs = torch.stack([pairs // items, pairs % items])
+    test = torch.arange(1, pairs.shape[1] + 1) % held == 0 if held else torch.zeros(pairs.shape[1], dtype=torch.bool)
     none = torch.empty(2, 0, dtype=torch.long)
-    return Interactions.from_pairs(pairs.unique(dim=1), none, none, kg, num_users=users, num_items=items)
+    return Interactions.from_pairs(pairs[:, ~test], none, pairs[:, test], kg, num_users=users, num_items=items)
 
 
 class Plain:
@@ -91,9 +112,12 @@ def timed(work, repeats):
 
 
 def measure(triples, form, repeats):
-    """Seconds of one ranking step, one step on facts, one refresh; and the most memory beyond what was there before."""
+    """Seconds of one ranking step, one step on facts, one refresh; and the most memory beyond what was there before.
+
+    ``triples=0`` takes `last_fm`.
+    """
     torch.set_num_threads(1)
-    data = synthetic(triples)
+    data = synthetic(triples) if triples else last_fm()
     kg = data.collaborative()
     with train.seeded(0):
         model = models.KGAT(
@@ -115,11 +139,18 @@ def measure(triples, form, repeats):
         model.triple_loss(*facts.draw(2048), l2=1e-5).backward()
 
     refresh = (lambda: model.refresh(kg)) if form == "hgraph" else plain.refresh
-    found = {}
-    for name, work in (("step on facts", learning), ("attention refresh", refresh), ("ranking step", ranking)):
+    found, work = {}, {"step on facts": learning, "attention refresh": refresh, "ranking step": ranking}
+    if not triples:
+
+        def rank():
+            train.full_ranking(train.scorer(model, weighted), data.test, [data.train])
+
+        draws = {"1,024 pairs drawn": lambda: pairs.draw(PAIRS), "2,048 facts drawn": lambda: facts.draw(2048)}
+        work |= draws | {f"all items ranked for {data.num_users:,} users": rank}
+    for name, call in work.items():
         Path("/proc/self/clear_refs").write_text("5")  # the peak begins anew
         before = memory("VmRSS")
-        seconds = timed(work, repeats)
+        seconds = timed(call, repeats)
         found[name] = seconds, memory("VmHWM") - before
     if form == "plain":
         torch.testing.assert_close(plain.refresh(), weighted.adj.weight, rtol=1e-3, atol=1e-5)
@@ -130,8 +161,11 @@ def measure(triples, form, repeats):
 
 def main(given):
     rows = []
-    for triples in given.triples:
-        for form in ("hgraph", "plain") if triples <= given.plain else ("hgraph",):  # in turn, each in a fresh process
+    for triples in [*given.triples, *[0] * given.last_fm]:
+        graph = "synthetic" if triples else "Last-FM"
+        for form in (
+            ("hgraph", "plain") if 0 < triples <= given.plain else ("hgraph",)
+        ):  # in turn, each in a fresh process
             command = [
                 sys.executable,
                 __file__,
@@ -144,7 +178,7 @@ def main(given):
             ]
             done = json.loads(subprocess.run(command, capture_output=True, text=True, check=True).stdout)
             for what, (seconds, peak) in done["found"].items():
-                rows.append((done["edges"], what, form, f"{seconds:.4f}", f"{peak:.0f}", 1, torch.__version__))
+                rows.append((graph, done["edges"], what, form, f"{seconds:.4f}", f"{peak:.0f}", 1, torch.__version__))
                 print(*rows[-1], flush=True)
     if given.out:
         with open(given.out, "w", newline="") as file:
@@ -155,8 +189,9 @@ def main(given):
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--triples", type=int, nargs="+", default=[100_000, 300_000, 1_000_000])
+    parser.add_argument("--triples", type=int, nargs="*", default=[100_000, 300_000, 1_000_000])
     parser.add_argument("--plain", type=int, default=10**6, help="no plain form beyond so many triples")
+    parser.add_argument("--last-fm", action="store_true", help="also the published graph of Last-FM, with drawn pairs")
     parser.add_argument("--repeats", type=int, default=3)
     parser.add_argument("--one", choices=("hgraph", "plain"))
     parser.add_argument("--out", type=Path)
