@@ -375,7 +375,7 @@ def test_cross_attention_serves_queries_one_by_one():
         (lambda: SelfAttention(DIM, 2, pattern=3), ArgumentTypeError, "pattern: expected a function from a length"),
         (lambda: SelfAttention(DIM, 2)(torch.zeros(5, 7)), ArgumentError, r"x: expected shape \[..., N, 8\]"),
         (lambda: CrossAttention(DIM, 2)(torch.zeros(5, 8), torch.zeros(8)), ArgumentError, "context: expected shape"),
-        (lambda: SelfAttention(DIM, 2)(torch.zeros(5, 8), patterns.full(4)), ArgumentError, "q: expected"),
+        (lambda: SelfAttention(DIM, 2)(torch.zeros(5, 8), patterns.full(4)), ArgumentError, "graph: expected one of 5"),
         (lambda: SparseQueryAttention.variant("abc", 8, 4), ArgumentError, "name: expected one of mha"),
         (lambda: SparseQueryAttention(8, 4, num_query_heads=3, num_kv_heads=1), ArgumentError, "num_query_heads"),
     ],
