@@ -20,7 +20,7 @@ import torch
 from torch import Tensor
 
 from hgraph.errors import ArgumentError
-from hgraph.nn.attention import AttentionRecord
+from hgraph.nn.attention import AttentionRecord, PartRecord
 from hgraph.structure import TokenGraph, patterns
 from hgraph.structure._arguments import whole
 from hgraph.structure._coo import segment_sum
@@ -61,6 +61,7 @@ def column_mass(record: AttentionRecord) -> Tensor:
 
     .. math:: m_{hs} = \frac{1}{B |T|} \sum_b \sum_{t \in T} \alpha^{(b)}_{hts}
     """
+    _check_whole(record)
     rows = []
     for h in range(record.query.shape[2]):
         total = torch.zeros(record.graph.num_sources)
@@ -87,6 +88,7 @@ def mass_by_type(record: AttentionRecord, types: Mapping[str, TokenGraph]) -> di
 
     Kinds that overlap count an edge each; to have parts of a whole take differences (``a``, ``b - a``, ...).
     """
+    _check_whole(record)
     heads = record.query.shape[2]
     masses = {name: torch.zeros(heads) for name in types}
     total = torch.zeros(heads)
@@ -99,6 +101,12 @@ def mass_by_type(record: AttentionRecord, types: Mapping[str, TokenGraph]) -> di
             for name, some in keys.items():
                 masses[name][h] += share[torch.isin(own, some)].sum()
     return {name: mass / total.clamp(min=torch.finfo(torch.float32).tiny) for name, mass in masses.items()}
+
+
+def _check_whole(record: AttentionRecord) -> None:
+    if isinstance(record, PartRecord):
+        hint = "layer.attention_matrix(x) has what a token hears of each other"
+        raise ArgumentError("record", "all that a layer heard in a call", f"a part, over {record.graph!r}", hint)
 
 
 def _keys(adj: Any) -> Tensor:

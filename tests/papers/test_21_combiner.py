@@ -11,7 +11,7 @@ import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
-from hgraph import patterns
+from hgraph import analysis, patterns
 from hgraph.errors import ArgumentError
 from hgraph.nn import CombinerAttention, SelfAttention, record_attention
 from hgraph.nn.attention import CombinerState
@@ -505,6 +505,17 @@ def test_the_own_segment_heard_twice():
 
 
 # ---------------------------------------------------------------------- what the layer owes
+
+
+def test_parts_are_not_taken_for_the_whole():
+    layer = CombinerAttention(8, 2, span=3)
+    with record_attention(layer) as records:
+        layer(torch.zeros(1, 9, 8))
+    assert len(records[""]) > 1
+    for record in records[""]:
+        for ask in (analysis.column_mass, lambda r: analysis.mass_by_type(r, {"all": patterns.causal(9)})):
+            with pytest.raises(ArgumentError, match="record: expected all that a layer heard.*attention_matrix"):
+                ask(record)
 
 
 def test_records_hold_the_joint_shares():

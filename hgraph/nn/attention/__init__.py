@@ -12,7 +12,7 @@ from hgraph.nn.attention.layer import CrossAttention, SelfAttention
 from hgraph.nn.attention.moa import MoAAttention
 from hgraph.nn.attention.moh import MixtureOfHeadAttention
 from hgraph.nn.attention.power import PowerAttention
-from hgraph.nn.attention.record import AttentionRecord, record_attention
+from hgraph.nn.attention.record import AttentionRecord, PartRecord, record_attention
 from hgraph.nn.attention.regions import Summary, combiner_attention, ready_partition
 from hgraph.nn.attention.rotary import rotate
 from hgraph.nn.attention.routed import RoutedRecord
@@ -44,6 +44,7 @@ __all__ = [
     "MixtureOfHeadAttention",
     "MoAAttention",
     "OnlineKMeans",
+    "PartRecord",
     "PowerAttention",
     "QueryNormRouter",
     "RoutedRecord",

@@ -19,7 +19,7 @@ from hgraph.nn.attention.kinds import SELF
 from hgraph.nn.attention.kmeans import OnlineKMeans, on_sphere
 from hgraph.nn.attention.layer import TokenAttention
 from hgraph.nn.attention.masks import fitting
-from hgraph.nn.attention.record import note, recording
+from hgraph.nn.attention.record import PartRecord, note, recording
 from hgraph.nn.attention.regions import Heard, ReadyPartition, Summary, combiner_attention, ready_partition
 from hgraph.structure import Partition, partitions
 from hgraph.structure._arguments import whole
@@ -78,6 +78,9 @@ class CombinerAttention(TokenAttention):
         are clusters of your own in place of the learned ones; ``state``, a `CombinerState`, makes the tokens the next
         ones of a sequence (of clusters, the first ones at once and later ones one by one); ``head_mask`` [..., N or 1,
         H] says by which heads a token listens.
+
+        `record_attention` gets several records of a call, first those within regions, then those over tokens and over
+        regions; `attention_matrix` has the shares of tokens that they come to.
 
     Source: Ren et al., "Combiner: Full Attention Transformer with Sparse Computation Cost", NeurIPS 2021, sections 3
     and 4. The plan of logsparse in both directions is ours.
@@ -220,7 +223,7 @@ class CombinerAttention(TokenAttention):
             out, heard = self._attend(x, q, k, v, mask, found)
         for part in heard:
             lse = part.lse if head_mask is None or not part.joint else torch.where(head_mask, part.lse, float("-inf"))
-            note(self, part.graph, part.query, part.key, lse, None)
+            note(self, part.graph, part.query, part.key, lse, kind=PartRecord)
         if head_mask is not None:
             out = torch.where(head_mask.unsqueeze(-1), out, 0.0)
         return self.out(out.flatten(-2))

@@ -14,7 +14,7 @@ from hgraph.ops import Relative, attention_weights
 from hgraph.ops.tokens import edge_bias
 from hgraph.structure import Adjacency, TokenGraph
 
-__all__ = ["AttentionRecord", "note", "record_attention", "recording"]
+__all__ = ["AttentionRecord", "PartRecord", "note", "record_attention", "recording"]
 
 
 @dataclass(frozen=True)
@@ -42,6 +42,11 @@ class AttentionRecord:
             bias=None if bias is None else bias[:, head],
         )
         return adj, share.squeeze(1)
+
+
+@dataclass(frozen=True)
+class PartRecord(AttentionRecord):
+    """One of several attentions of a call: within regions, or over tokens or regions with the lse that both share."""
 
 
 # The recordings under way: names of modules, and where their records go.
