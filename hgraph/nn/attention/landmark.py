@@ -106,8 +106,7 @@ def landmark_attention(
     targets, sources = operator.index(q.shape[-3]), operator.index(k.shape[-3])
     size = whole("block", block, 1) + 1
     first, blocks = (sources - targets) // size, -(-sources // size)
-    plain = list(dict.fromkeys((targets, sources)))  # a key is a number that a compiler compiles for, not a symbol
-    own, earlier = (structure_of(t) for t in _structures(plain[0], plain[-1], block, q.device))
+    own, earlier = (structure_of(t) for t in _structures(targets, sources, block, q.device))
     near = attend(own, q, k, v)
     if blocks < 2:
         return near
