@@ -89,7 +89,7 @@ MUTATIONS = [
     Mutation(
         "hgnn: bias of wide layers dropped",
         "hgraph/nn/hypergraph/_steps.py",
-        "y = torch.addcmul(y, ones.to(y.dtype), linear.bias.to(y.dtype))",
+        "y = torch.addcmul(y, steps.ones.to(y.dtype), linear.bias.to(y.dtype))",
         "pass",
         HYPER,
     ),
@@ -214,9 +214,9 @@ MUTATIONS = [
     Mutation("merge: both empty", "hgraph/ops/merge.py", "torch.where(empty, 1.0, total)", "total", OPS),
     Mutation(
         "mean: counts from the other side",
-        "hgraph/ops/propagate.py",
-        "adj.indptr.diff()",
-        "adj.t_indptr.diff()[: adj.num_targets]",
+        "hgraph/ops/mean.py",
+        "adj[0].diff()",
+        "transpose(adj)[0].diff()[: len(adj[0]) - 1]",
         OPS,
     ),
     Mutation("max: ties not shared", "hgraph/ops/extremum.py", "ties.clamp(min=1)", "1", OPS),
