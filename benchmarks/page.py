@@ -106,9 +106,8 @@ as a shape would depend on data. Eager code that does the same takes 10 ms for 8
 _TWO = """
 ## Two threads
 
-`hgraph bench ops models --threads 2`: wall time on two cores that other programs use too (load of up to {busy:.0f}), so
-a thread may wait for one that was put aside, and small calls take many times their time: ratios, loosely, and none is
-held against a target. The C++ loops and scipy take one thread here, too.
+`hgraph bench ops models --threads 2`: wall time on two cores, at a load of up to {busy:.0f}; none is held against a
+target. The C++ loops and scipy take one thread here, too.
 
 """
 
