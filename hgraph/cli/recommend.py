@@ -37,10 +37,9 @@ def recommend(
     """
     from hgraph import train
     from hgraph.cli.recommenders import opened_run
-    from hgraph.models import BPRMF, LightGCN
 
     model, data = opened_run(run, root)
-    if (explain or draw is not None) and isinstance(model, (BPRMF, LightGCN)):
+    if (explain or draw is not None) and not model.reads_facts:
         raise ArgumentError("explain", "nothing, as this model reads no facts", type(model).__name__)
     number = _user(user, data)
     structure = train.structure_of(model, data)

@@ -26,6 +26,8 @@ class BPRMF(Recommender):
     Source: Rendle et al., "BPR: Bayesian Personalized Ranking from Implicit Feedback", sections 4.3.1 and 5.
     """
 
+    reads_facts = False
+
     def __init__(self, num_users: int, num_items: int, *, embed_dim: int = 64) -> None:
         super().__init__(num_users, num_items)
         self.embedding = xavier(num_users + num_items, embed_dim)

@@ -31,6 +31,8 @@ class LightGCN(Recommender):
     Source: He et al., "LightGCN: Simplifying and Powering Graph Convolution Network for Recommendation", eq. 3 to 8.
     """
 
+    reads_facts = False
+
     def __init__(self, num_users: int, num_items: int, *, embed_dim: int = 64, num_layers: int = 3) -> None:
         super().__init__(num_users, num_items)
         self.num_layers = num_layers

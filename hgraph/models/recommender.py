@@ -26,6 +26,7 @@ class Recommender(nn.Module):
     """
 
     has_triples = False
+    reads_facts = True  # whether what is known of the items reaches its scores
 
     def __init__(self, num_users: int, num_items: int) -> None:
         super().__init__()

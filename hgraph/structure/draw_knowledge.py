@@ -54,8 +54,10 @@ def draw_knowledge_graph(
     labels, names = draw._checked(kg.num_nodes, labels, names, "kg.subgraph(vertices).draw()")
     ax = draw._axes(ax)
     head, relation, tail = kg.triples.cpu().numpy().T
-    at = _placed(positions, kg.num_nodes) if positions is not None else None
-    at = draw._layout(kg.num_nodes, np.stack([head, tail], 1), seed) if at is None else at
+    if positions is None:
+        at = draw._layout(kg.num_nodes, np.stack([head, tail], 1), seed)
+    else:
+        at = _placed(positions, kg.num_nodes)
     size = draw._vertex_radius(at, names)
     weight = None if kg.adj.weight is None else kg.adj.weight.detach().double().cpu().numpy()
     width = draw._scaled(weight, len(head), 1.2, 0.5, 3.5)
