@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from hgraph.errors import ArgumentError
+from hgraph.nn.attention.kept import keep
 from hgraph.nn.attention.kinds import SELF
 from hgraph.nn.attention.layer import TokenAttention
 from hgraph.nn.attention.masks import fitting
@@ -17,13 +18,10 @@ from hgraph.structure import TokenGraph, patterns
 
 __all__ = ["AxialAttention"]
 
-_SHAPES_KEPT = 8
-
 
 @functools.lru_cache(maxsize=32)  # shared by layers
 def _line(shape: tuple[int, ...], axis: int, causal: bool, device: torch.device) -> TokenGraph:
-    with torch.inference_mode(False):  # what is kept must serve training too
-        return patterns.axial(shape, axis, causal=causal).to(device)
+    return patterns.axial(shape, axis, causal=causal).to(device)
 
 
 class AxialAttention(nn.Module):
@@ -115,10 +113,6 @@ class AxialAttention(nn.Module):
         self._make(shape, device)
         return self._lines[shape, device]
 
-    @torch.compiler.assume_constant_result  # as in `TokenAttention`
+    @torch.compiler.assume_constant_result
     def _make(self, shape: tuple[int, ...], device: torch.device) -> None:
-        if (shape, device) in self._lines:
-            return
-        if len(self._lines) >= _SHAPES_KEPT:
-            self._lines.pop(next(iter(self._lines)))
-        self._lines[shape, device] = tuple(_line(shape, axis, self.causal, device) for axis in self.axes)
+        keep(self._lines, (shape, device), lambda: tuple(_line(shape, axis, self.causal, device) for axis in self.axes))

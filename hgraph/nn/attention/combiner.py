@@ -15,6 +15,7 @@ from torch.utils.weak import WeakTensorKeyDictionary
 from hgraph.errors import ArgumentError, ArgumentTypeError
 from hgraph.nn.attention.combiner_clusters import clustered_attention
 from hgraph.nn.attention.combiner_state import CombinerState
+from hgraph.nn.attention.kept import keep
 from hgraph.nn.attention.kinds import SELF
 from hgraph.nn.attention.kmeans import OnlineKMeans, on_sphere
 from hgraph.nn.attention.layer import TokenAttention
@@ -34,7 +35,6 @@ _CHOICES = {
     "row_key": ("project", "key", "mean"),
     "variant": ("paper", "jax", "tf"),
 }
-_LENGTHS_KEPT = 8
 _MASKED = WeakTensorKeyDictionary()  # what was made of padding masks, for as long as these live
 
 
@@ -177,14 +177,9 @@ class CombinerAttention(TokenAttention):
         self._make_ready(n, device)
         return self._ready[n, device]
 
-    @torch.compiler.assume_constant_result  # as in `TokenAttention.graph_of`
+    @torch.compiler.assume_constant_result
     def _make_ready(self, n: int, device: torch.device) -> None:
-        if (n, device) in self._ready:
-            return
-        if len(self._ready) >= _LENGTHS_KEPT:
-            self._ready.pop(next(iter(self._ready)))
-        with torch.inference_mode(False):  # what is made in inference mode must serve training too
-            self._ready[n, device] = tuple(ready_partition(p.to(device)) for p in self.partitions_of(n))
+        keep(self._ready, (n, device), lambda: tuple(ready_partition(p.to(device)) for p in self.partitions_of(n)))
 
     def _masked(self, made: tuple[ReadyPartition, ...], mask: Tensor) -> tuple[ReadyPartition, ...]:
         """Made once a mask, for all layers of one plan that are given it."""
@@ -193,7 +188,7 @@ class CombinerAttention(TokenAttention):
         plan = (self.plan, self.span, self.columns, self.causal, self.variant, mask._version)
         kept = _MASKED.setdefault(mask, {})
         if plan not in kept:
-            with torch.inference_mode(False):  # as above
+            with torch.inference_mode(False):  # what is kept must serve training too
                 kept[plan] = tuple(ready_partition(part.partition.masked(mask.detach())) for part in made)
         return kept[plan]
 

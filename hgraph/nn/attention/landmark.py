@@ -10,6 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from hgraph.errors import ArgumentError, ArgumentTypeError
+from hgraph.nn.attention.kept import keep
 from hgraph.nn.attention.kinds import AttentionKind
 from hgraph.nn.attention.landmark_state import LandmarkState
 from hgraph.nn.attention.layer import TokenAttention
@@ -50,7 +51,6 @@ def insert_landmarks(ids: Tensor, block: int, landmark: int) -> Tensor:
 
 
 _MADE: dict[tuple[int, int, int, torch.device], tuple[list[Tensor], list[Tensor]]] = {}
-_MADE_KEPT = 128
 
 
 def _structures(targets: int, sources: int, block: int, device: torch.device) -> tuple[list[Tensor], list[Tensor]]:
@@ -59,14 +59,10 @@ def _structures(targets: int, sources: int, block: int, device: torch.device) ->
     return _MADE[targets, sources, block, device]
 
 
-@torch.compiler.assume_constant_result  # a compiler does not look in here, and reads what is kept
+@torch.compiler.assume_constant_result
 def _make(targets: int, sources: int, block: int, device: torch.device) -> None:
-    if (targets, sources, block, device) in _MADE:
-        return
-    if len(_MADE) >= _MADE_KEPT:
-        _MADE.pop(next(iter(_MADE)))
-    with torch.inference_mode(False):  # what is kept must serve training too
-        _MADE[targets, sources, block, device] = _made(targets, sources, block, device)
+    key = targets, sources, block, device
+    keep(_MADE, key, lambda: _made(*key), most=128)
 
 
 def _made(targets: int, sources: int, block: int, device: torch.device) -> tuple[list[Tensor], list[Tensor]]:

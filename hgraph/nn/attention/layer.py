@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from hgraph.errors import ArgumentError, ArgumentTypeError
 from hgraph.nn._check import check_channels, check_dtype
+from hgraph.nn.attention.kept import keep
 from hgraph.nn.attention.kinds import CROSS, SELF, AttentionKind
 from hgraph.nn.attention.record import note
 from hgraph.nn.attention.rotary import rotate
@@ -21,7 +22,6 @@ from hgraph.structure import TokenGraph, derived, patterns
 __all__ = ["CrossAttention", "SelfAttention", "TokenAttention"]
 
 Pattern = Callable[[int], TokenGraph]
-_GRAPHS_KEPT = 8
 
 
 class TokenAttention(nn.Module):
@@ -98,18 +98,16 @@ class TokenAttention(nn.Module):
         self._make(*key)
         return self._graphs[key]
 
-    @torch.compiler.assume_constant_result  # a compiler does not look in here, and reads what is kept
+    @torch.compiler.assume_constant_result
     def _make(self, n: int, sources: int | None) -> None:
-        if (n, sources) in self._graphs:
-            return
-        with torch.inference_mode(False):  # what is kept must serve training too
-            graph = patterns.causal(n) if self.causal else patterns.full(n, sources)
-            if self.pattern is not None:
-                own = _checked("pattern", self.pattern(n))
-                graph = own & graph if self.causal else own
-        if len(self._graphs) >= _GRAPHS_KEPT:
-            self._graphs.pop(next(iter(self._graphs)))
-        self._graphs[n, sources] = graph
+        keep(self._graphs, (n, sources), lambda: self._made(n, sources))
+
+    def _made(self, n: int, sources: int | None) -> TokenGraph:
+        graph = patterns.causal(n) if self.causal else patterns.full(n, sources)
+        if self.pattern is None:
+            return graph
+        own = _checked("pattern", self.pattern(n))
+        return own & graph if self.causal else own
 
     def within(self, graph: TokenGraph) -> TokenGraph:
         """What a graph of the caller has in common with the pattern, found once a graph."""
