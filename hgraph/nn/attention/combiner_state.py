@@ -12,6 +12,7 @@ from torch import Tensor
 from hgraph.errors import ArgumentError
 from hgraph.nn.attention.cluster_state import ClusterHistory
 from hgraph.nn.attention.regions import Heard, Summary, with_sizes
+from hgraph.nn.attention.state import check_examples
 from hgraph.ops import AttendResult, attend, merge, propagate
 from hgraph.structure import Partition, Regions, TokenGraph, _runs
 from hgraph.structure._arguments import whole
@@ -42,7 +43,7 @@ class CombinerState:
         self._parts: list[_Part] | None = None
         self._clusters: ClusterHistory | None = None
         self._length = 0
-        self._made_for: tuple[object, ...] | None = None
+        self._made_for: tuple[list[int], list[list[int]], torch.dtype] | None = None
 
     def __repr__(self) -> str:
         return f"CombinerState({len(self)} of {self.capacity} tokens)"
@@ -95,9 +96,7 @@ class CombinerState:
         """Refuse other examples than those before, and another layer."""
         now = (list(new[0].shape[:-3]), [list(x.shape[-2:]) for x in new], new[0].dtype)
         before = self._made_for = now if self._made_for is None else self._made_for
-        if now[0] != before[0]:
-            hint = "Make a state for each sequence or batch"
-            raise ArgumentError("x", f"examples {before[0]}, as those before", now[0], hint)
+        check_examples(before[0], now[0])
         if now != before:
             expected, got = (f"{made[2]} of sizes {made[1]}" for made in (before, now))
             raise ArgumentError("state", f"a layer of {expected}, as before", got, "Make a state for each layer")

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from hgraph.errors import ArgumentError
+from hgraph.nn.attention.state import check_examples
 from hgraph.ops import attend, merge
 from hgraph.ops.attend import AttendResult
 from hgraph.structure import TokenGraph
@@ -70,10 +71,9 @@ class SpanState:
         if high > self.capacity:
             hint = f"Make the state larger: layer.span_state({high})"
             raise ArgumentError("state", f"room for {high} tokens", f"a capacity of {self.capacity}", hint)
-        if self._sinks is not None and key.shape[:-3] != self._sinks[0].shape[:-3]:
-            expected = f"examples {list(self._sinks[0].shape[:-3])}, as those before"
-            raise ArgumentError("x", expected, list(key.shape[:-3]), "Make a state for each sequence or batch")
-        if self._sinks is None:
+        if self._sinks is not None:
+            check_examples(self._sinks[0].shape[:-3], key.shape[:-3])
+        else:
             self._sinks = _rooms(self.sink, key, value)
             own = [(key[..., r.key_heads, :], value[..., r.key_heads, :]) for r in self._rings]
             self._held = [_rooms(r.length, *pair) for r, pair in zip(self._rings, own, strict=True)]

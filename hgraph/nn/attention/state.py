@@ -2,13 +2,22 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor
 
 from hgraph.errors import ArgumentError
 from hgraph.structure._arguments import whole
 
-__all__ = ["KVState"]
+__all__ = ["KVState", "check_examples"]
+
+
+def check_examples(before: Sequence[int], now: Sequence[int]) -> None:
+    """Refuse another batch than a state has begun with."""
+    if list(now) != list(before):
+        hint = "Make a state for each sequence or batch"
+        raise ArgumentError("x", f"examples {list(before)}, as those before", list(now), hint)
 
 
 class KVState:
@@ -62,9 +71,7 @@ class KVState:
             with torch.inference_mode(False):  # a prompt may be read in inference mode, and what follows not
                 self._keys, self._values, *self._more = (self._room(x) for x in given)
         kept = (self._keys, self._values, *self._more)
-        if key.shape[:-3] != self._keys.shape[:-3]:
-            expected = f"examples {list(self._keys.shape[:-3])}, as those before"
-            raise ArgumentError("x", expected, list(key.shape[:-3]), "Make a state for each sequence or batch")
+        check_examples(self._keys.shape[:-3], key.shape[:-3])
         if len(given) != len(kept) or any(
             a.shape[-2:] != b.shape[-2:] or a.dtype != b.dtype for a, b in zip(kept, given, strict=False)
         ):
