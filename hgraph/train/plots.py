@@ -45,7 +45,7 @@ def learning_curve(
         score: what the validation measures, a share of one.
     """
     scored = all(any("validation" in r for r in fit.history) for fit in fits.values() if fit.history)
-    figure, axes = canvas(title, right=0.79)
+    figure, axes = canvas(title, right=0.75)
     axes.set_xlabel("epoch")
     axes.set_ylabel(f"validation {score} (%)" if scored else "training loss")
     ends: dict[str, float] = {}
