@@ -11,6 +11,10 @@
 #include <limits>
 #include <vector>
 
+#ifdef __linux__
+#include <sys/mman.h>
+#endif
+
 namespace {
 
 // ------------------------------------------------------------------ sixteen numbers at once
@@ -19,6 +23,7 @@ constexpr int LANES = 16;
 typedef float Floats __attribute__((vector_size(4 * LANES)));
 typedef int32_t Ints __attribute__((vector_size(4 * LANES)));
 typedef float Half __attribute__((vector_size(2 * LANES)));
+typedef float Quarter __attribute__((vector_size(LANES)));
 constexpr float NONE = -std::numeric_limits<float>::infinity();
 
 template <class V> inline V load(const float* p) {
@@ -110,9 +115,13 @@ INLINE void prefetch(const float* p, int64_t n) {
 }
 
 // The row of x that an edge some way ahead will read, be it another target's: rows are short, memory is far.
-template <class I> INLINE void ahead(const float* x, const I* index, int64_t edge, int64_t edges, int64_t width) {
+template <class I>
+INLINE void ahead(const float* x, const I* index, int64_t edge, int64_t edges, int64_t width, int64_t features) {
     constexpr int64_t DISTANCE = 8;
-    if (edge + DISTANCE < edges) prefetch(x + int64_t(index[edge + DISTANCE]) * width, width);
+    if (edge + DISTANCE < edges) prefetch(x + int64_t(index[edge + DISTANCE]) * width, features);
+}
+template <class I> INLINE void ahead(const float* x, const I* index, int64_t edge, int64_t edges, int64_t width) {
+    ahead(x, index, edge, edges, width, width);
 }
 
 // ------------------------------------------------------------------ rows over threads
@@ -136,16 +145,19 @@ template <class I> std::vector<int64_t> parts_of(const I* indptr, int64_t rows, 
     return first;
 }
 
-// For every row: run(row, begin, end, state) over its edges, finish(row, state), sweep(row, begin, end, state) over its
-// edges again. A long row goes in runs, with a state of `width` floats each, which join(state, other) puts together
-// from first to last; so a hub keeps all threads busy.
-template <class I, class Run, class Join, class Finish, class Sweep>
-void each_row(const I* indptr, int64_t rows, int threads, int64_t width, Run run, Join join, Finish finish, Sweep sweep) {
+// Short rows in ranges: between(first, last) for all that are not longer than RUN. A long row goes in runs,
+// run(row, begin, end, state) with a state of `width` floats each, which join(state, other) puts together from first to
+// last; then finish(row, state), and sweep(row, begin, end, state) over its edges again. So a hub keeps all threads busy.
+template <class I, class Between, class Run, class Join, class Finish, class Sweep>
+void each_range(const I* indptr, int64_t rows, int threads, int64_t width, Between between, Run run, Join join,
+                Finish finish, Sweep sweep) {
     struct Piece {
         int64_t row, begin, end, first;  // first: of the same row's pieces
     };
+    bool hubs = false;
+    for (int64_t row = 0; row < rows; ++row) hubs |= indptr[row + 1] - indptr[row] > I(RUN);
     std::vector<Piece> pieces;
-    for (int64_t row = 0; row < rows; ++row) {
+    for (int64_t row = 0; row < rows && hubs; ++row) {
         const int64_t begin = indptr[row], end = indptr[row + 1], first = int64_t(pieces.size());
         if (end - begin > RUN)
             for (int64_t at = begin; at < end; at += RUN) pieces.push_back({row, at, std::min(at + RUN, end), first});
@@ -155,18 +167,10 @@ void each_row(const I* indptr, int64_t rows, int threads, int64_t width, Run run
     const std::vector<int64_t> first = parts_of(indptr, rows, threads == 1 ? 1 : 8 * threads);
 #pragma omp parallel num_threads(threads) if (threads > 1)
     {
-        std::vector<float> state(width);
 #pragma omp for schedule(dynamic) nowait
         for (int64_t i = 0; i < count; ++i) run(pieces[i].row, pieces[i].begin, pieces[i].end, &partial[i * width]);
 #pragma omp for schedule(dynamic)
-        for (int64_t part = 0; part < int64_t(first.size()) - 1; ++part)
-            for (int64_t row = first[part]; row < first[part + 1]; ++row) {
-                const int64_t begin = indptr[row], end = indptr[row + 1];
-                if (end - begin > RUN) continue;
-                run(row, begin, end, state.data());
-                finish(row, state.data());
-                sweep(row, begin, end, state.data());
-            }
+        for (int64_t part = 0; part < int64_t(first.size()) - 1; ++part) between(first[part], first[part + 1]);
 #pragma omp single
         for (int64_t i = 0; i < count; ++i) {
             float* own = &partial[pieces[i].first * width];
@@ -179,14 +183,95 @@ void each_row(const I* indptr, int64_t rows, int threads, int64_t width, Run run
     }
 }
 
+// The same, where short rows go as long ones do: run, finish and sweep for every row.
+template <class I, class Run, class Join, class Finish, class Sweep>
+void each_row(const I* indptr, int64_t rows, int threads, int64_t width, Run run, Join join, Finish finish, Sweep sweep) {
+    const auto between = [=](int64_t first, int64_t last) {
+        std::vector<float> state(width);
+        for (int64_t row = first; row < last; ++row) {
+            const int64_t begin = indptr[row], end = indptr[row + 1];
+            if (end - begin > RUN) continue;
+            run(row, begin, end, state.data());
+            finish(row, state.data());
+            sweep(row, begin, end, state.data());
+        }
+    };
+    each_range(indptr, rows, threads, width, between, run, join, finish, sweep);
+}
+
 const auto no_finish = [](int64_t, float*) {};
 const auto no_sweep = [](int64_t, int64_t, int64_t, float*) {};
 
 // ------------------------------------------------------------------ sums and products
 
+// What a sum reads: rows of `width` features, of which one call adds up `features` from the first of x on.
+template <class I> struct Summed {
+    const I *indptr, *indices;
+    const float *weight, *x;
+    int64_t edges, features, width;
+};
+
+// y = the weighted sum over some edges, in N vectors of type V, which stay in registers. The last vector ends where the
+// features do: where they do not fill it, it overlaps the one before.
+template <class V, int N, class I> INLINE void sum_edges(const Summed<I>& a, int64_t begin, int64_t end, float* y) {
+    constexpr int64_t SIZE = sizeof(V) / sizeof(float);
+    const int64_t last = a.features - SIZE;
+    V total[N] = {};
+    for (int64_t e = begin; e < end; ++e) {
+        ahead(a.x, a.indices, e, a.edges, a.width, a.features);
+        const float *row = a.x + int64_t(a.indices[e]) * a.width, w = a.weight ? a.weight[e] : 1.f;
+        for (int i = 0; i < N - 1; ++i) total[i] += w * load<V>(row + i * SIZE);
+        total[N - 1] += w * load<V>(row + last);
+    }
+    for (int i = 0; i < N - 1; ++i) store(y + i * SIZE, total[i]);
+    store(y + last, total[N - 1]);
+}
+
+// The rows [first, last) into out, but for long ones; where `piece` is given, these edges of one row into it.
+template <class V, int N, class I>
+void sum_rows(const Summed<I>& a, int64_t first, int64_t last, float* out, float* piece) {
+    if (piece) return sum_edges<V, N>(a, first, last, piece);
+    for (int64_t row = first; row < last; ++row) {
+        const int64_t begin = a.indptr[row], end = a.indptr[row + 1];
+        if (end - begin <= RUN) sum_edges<V, N>(a, begin, end, out + row * a.width);
+    }
+}
+
+// What does it for up to 128 features.
+template <class I> auto sum_for(int64_t features) {
+    using Rows = void (*)(const Summed<I>&, int64_t, int64_t, float*, float*);
+    static const Rows by_one[] = {sum_rows<float, 1, I>, sum_rows<float, 2, I>, sum_rows<float, 3, I>};
+    static const Rows by_four[] = {sum_rows<Quarter, 1, I>, sum_rows<Quarter, 2, I>};
+    static const Rows by_eight[] = {sum_rows<Half, 1, I>, sum_rows<Half, 2, I>};
+    static const Rows by_sixteen[] = {sum_rows<Floats, 1, I>, sum_rows<Floats, 2, I>, sum_rows<Floats, 3, I>,
+                                      sum_rows<Floats, 4, I>, sum_rows<Floats, 5, I>, sum_rows<Floats, 6, I>,
+                                      sum_rows<Floats, 7, I>, sum_rows<Floats, 8, I>};
+    if (features < 4) return by_one[features - 1];
+    if (features < 8) return by_four[(features - 1) / 4];
+    return features < 16 ? by_eight[(features - 1) / 8] : by_sixteen[(features - 1) / 16];
+}
+
+template <class I>
+void sum(const I* indptr, const I* indices, const float* weight, const float* x, float* out, int64_t rows, int64_t width,
+         int threads) {
+    const auto spans = [=](int64_t first, int64_t last, float* piece) {
+        for (int64_t at = 0; at < width; at += 8 * LANES) {
+            const int64_t features = std::min(width - at, int64_t(8 * LANES));
+            const Summed<I> a{indptr, indices, weight, x + at, rows ? int64_t(indptr[rows]) : 0, features, width};
+            sum_for<I>(features)(a, first, last, out + at, piece ? piece + at : nullptr);
+        }
+    };
+    each_range(
+        indptr, rows, threads, width, [=](int64_t first, int64_t last) { spans(first, last, nullptr); },
+        [=](int64_t, int64_t begin, int64_t end, float* y) { spans(begin, end, y); },
+        [=](float* y, const float* other) { add(y, 1.f, other, width); },
+        [=](int64_t row, float* y) { std::copy_n(y, width, out + row * width); }, no_sweep);
+}
+
 template <class I>
 void spmm(const I* indptr, const I* indices, const float* weight, const float* x, float* out, int64_t rows,
           int64_t heads, int64_t channels, int threads) {
+    if (heads == 1) return sum(indptr, indices, weight, x, out, rows, channels, threads);
     const int64_t width = heads * channels, edges = rows ? int64_t(indptr[rows]) : 0;
     each_row(
         indptr, rows, threads, width,
@@ -850,6 +935,15 @@ void sample(const I* indptr, const int64_t* rows, const int64_t* first, int64_t*
 #define AS(I, p) static_cast<const I*>(p)
 
 extern "C" {
+
+// Memory that nobody has written to yet is asked for in huge pages, where the system lends them on request.
+void hgraph_in_huge_pages(float* begin, int64_t bytes) {
+#ifdef MADV_HUGEPAGE
+    constexpr uintptr_t PAGE = 4096;
+    const uintptr_t first = (uintptr_t(begin) + PAGE - 1) / PAGE * PAGE, last = (uintptr_t(begin) + bytes) / PAGE * PAGE;
+    madvise(reinterpret_cast<void*>(first), last - first, MADV_HUGEPAGE);  // advice: where it fails, pages are small
+#endif
+}
 
 void hgraph_spmm(int wide, const void* indptr, const void* indices, const float* weight, const float* x, float* out,
                  int64_t rows, int64_t heads, int64_t channels, int threads) {

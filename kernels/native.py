@@ -148,6 +148,7 @@ def load() -> ctypes.CDLL | None:
 # Arguments by letter: i int, p pointer, n int64, u uint64.
 _KINDS = {"i": c_int, "p": c_void_p, "n": c_int64, "u": c_uint64}
 _INTERFACE = {
+    "hgraph_in_huge_pages": "pn",
     "hgraph_spmm": "ipppppnnni",
     "hgraph_sddmm": "ipppppnnni",
     "hgraph_extremum": "ipppppnnnii",
@@ -196,11 +197,29 @@ def _library() -> ctypes.CDLL:
     return library
 
 
-def spmm(indptr: Tensor, indices: Tensor, weight: Tensor, x: Tensor) -> Tensor:
-    """[T, D]: the sum over each row of weights [E, H] times x [S, D], column h times the h-th of H blocks."""
-    weight, x = weight.contiguous(), x.contiguous()
-    out, heads = x.new_empty((len(indptr) - 1, x.shape[1])), weight.shape[1]
-    sizes = (len(out), heads, x.shape[1] // heads, torch.get_num_threads())
+# From here on the C library gets memory from the system for each tensor, and gives it back when that is freed.
+_LARGE = 32 * 2**20
+
+
+def _made(like: Tensor, *shape: int) -> Tensor:
+    """An output to be written, in huge pages if it is large.
+
+    With small ones the page faults cost half of the sum that fills it, and later each row that is gathered from it has
+    an address to be looked up.
+    """
+    out = like.new_empty(shape)
+    size = 4 * out.numel()
+    if size > _LARGE:
+        _library().hgraph_in_huge_pages(out.data_ptr(), size)
+    return out
+
+
+def spmm(indptr: Tensor, indices: Tensor, weight: Tensor | None, x: Tensor) -> Tensor:
+    """[T, D]: the sum over each row of weights ([E], [E, H] or none) times x [S, D], column h times the h-th block."""
+    weight, x = None if weight is None else weight.contiguous(), x.contiguous()
+    out = _made(x, indptr.shape[0] - 1, x.shape[1])
+    heads = 1 if weight is None or weight.dim() == 1 else weight.shape[1]
+    sizes = (out.shape[0], heads, x.shape[1] // heads, torch.get_num_threads())
     _call("hgraph_spmm", (indptr, indices), weight, x, out, *sizes)
     return out
 
@@ -215,7 +234,7 @@ def sddmm(target: Tensor, source: Tensor, a: Tensor, b: Tensor, heads: int, out:
 def extremum(indptr: Tensor, indices: Tensor, weight: Tensor | None, x: Tensor, *, largest: bool) -> Tensor:
     """[T, D]: the largest or smallest of each row's messages; weights [E, H] or None, x [S, D]."""
     x, weight = x.contiguous(), None if weight is None else weight.contiguous()
-    out, heads = x.new_empty((len(indptr) - 1, x.shape[1])), 1 if weight is None else weight.shape[1]
+    out, heads = _made(x, len(indptr) - 1, x.shape[1]), 1 if weight is None else weight.shape[1]
     sizes = (len(out), heads, x.shape[1] // heads, largest, torch.get_num_threads())
     _call("hgraph_extremum", (indptr, indices), weight, x, out, *sizes)
     return out
@@ -235,7 +254,7 @@ def extremum_grads(
     """The gradient of x is written to ``grad_x`` [S, D]; that of given weights is added to ``grad_weight`` [E, H]."""
     x, out, grad = x.contiguous(), out.contiguous(), grad.contiguous()
     weight = None if weight is None else weight.contiguous()
-    share, heads = torch.empty_like(grad), grad_weight.shape[1]
+    share, heads = _made(grad, *grad.shape), grad_weight.shape[1]
     sizes = (heads, x.shape[1] // heads, torch.get_num_threads())
     wanted = None if weight is None else grad_weight
     _call("hgraph_extremum_rows", rows, weight, x, out, grad, share, wanted, len(out), *sizes)
@@ -245,7 +264,7 @@ def extremum_grads(
 def softmax(indptr: Tensor, score: Tensor) -> Tensor:
     """[E, H]: softmax of scores over each row."""
     score = score.contiguous()
-    out = torch.empty_like(score)
+    out = _made(score, *score.shape)
     if out.numel():
         _call("hgraph_softmax", (indptr,), score, out, len(indptr) - 1, score.shape[1], torch.get_num_threads())
     return out
@@ -254,7 +273,7 @@ def softmax(indptr: Tensor, score: Tensor) -> Tensor:
 def softmax_grads(indptr: Tensor, alpha: Tensor, grad: Tensor) -> Tensor:
     """[E, H]: gradient of scores whose softmax is ``alpha``."""
     alpha, grad = alpha.contiguous(), grad.contiguous()
-    out, sizes = torch.empty_like(alpha), (len(indptr) - 1, alpha.shape[1], torch.get_num_threads())
+    out, sizes = _made(alpha, *alpha.shape), (len(indptr) - 1, alpha.shape[1], torch.get_num_threads())
     if out.numel():
         _call("hgraph_softmax_grads", (indptr,), alpha, grad, out, *sizes)
     return out
@@ -296,7 +315,7 @@ def attend(rows: tuple[Tensor, Tensor], given: Attended) -> tuple[Tensor, Tensor
     """out [T, H, V] and lse [T, H]."""
     targets, v = len(rows[0]) - 1, given.tensors[2]
     assert v is not None  # noqa: S101 - values there are always
-    out, lse = v.new_empty((targets, given.heads, given.channels)), v.new_empty((targets, given.heads))
+    out, lse = _made(v, targets, given.heads, given.channels), v.new_empty((targets, given.heads))
     if given.heads:  # without any, all there is to give is empty
         _call("hgraph_attend", rows, given.pointer, out, lse, targets)
     return out, lse
@@ -312,10 +331,10 @@ def attend_grads(
 ) -> tuple[Tensor, ...]:
     """Gradients of q, k, v and the biases; empty ones for what was not given. ``rows`` ends in inv_perm."""
     lse, delta, grad = lse.contiguous(), delta.contiguous(), grad.contiguous()
-    q, k, v, bias = (grad.new_empty(0 if t is None else t.shape) for t in given.tensors)
+    q, k, v, bias = (_made(grad, *((0,) if t is None else t.shape)) for t in given.tensors)
     if not given.heads:
         return q, k, v, bias.zero_()
-    flow = grad.new_empty((len(rows[1]), given.heads))
+    flow = _made(grad, len(rows[1]), given.heads)
     _call("hgraph_attend_columns", columns, given.pointer, lse, delta, grad, flow, k, v, len(columns[0]) - 1)
     if given.tensors[0] is not None or given.tensors[3] is not None:
         wanted = None if given.tensors[3] is None else bias

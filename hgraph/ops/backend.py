@@ -133,10 +133,11 @@ class backend:
         global _current
         if name not in _NAMES:
             raise ArgumentError("backend", f"one of {', '.join(_NAMES)}", repr(name))
-        state = "available" if name == "auto" else backends()[name]
+        state = _state(name) if name in _DEVICES else "available"
         if not _available(state):
             raise BackendError(f"backend {name!r} cannot run here: {state}. hgraph.backends() lists what can")
-        refresh()
+        if name == "auto":
+            refresh()
         self._previous, _current = _current, name
 
     def __enter__(self) -> backend:

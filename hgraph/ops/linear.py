@@ -12,13 +12,14 @@ list swapped.
 from __future__ import annotations
 
 from typing import Any, NamedTuple
+from weakref import ref
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 from torch.utils.weak import WeakIdKeyDictionary
 
-from hgraph.ops.register import OperatorFunction, register
+from hgraph.ops.register import OperatorFunction, is_eager, register
 from hgraph.structure import Adjacency
 
 Rows = list[Tensor]  # indptr, indices, target, t_indptr, t_indices, source, perm, inv_perm
@@ -188,6 +189,22 @@ def _runs(length: Tensor, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
     return F.pad(starts, (0, 1), value=int(length.sum())).to(dtype), run_ptr.to(dtype)
 
 
+_TURNED = WeakIdKeyDictionary()
+
+
+def turned(weight: Tensor | None, perm: Tensor) -> Tensor | None:
+    """Weights in the order of the transpose: fixed ones are brought there once, a tenth of a small sum's gradient."""
+    if weight is None:
+        return None
+    if weight.requires_grad or weight.is_inference() or not is_eager():
+        return weight.index_select(0, perm)
+    kept = _TURNED.get(weight)
+    versions = weight._version, perm._version
+    if kept is None or kept[0] != versions or kept[1]() is not perm:
+        kept = _TURNED[weight] = (versions, ref(perm), weight.index_select(0, perm))
+    return kept[2]
+
+
 def _spmm_fake(adj: Rows, weight: Tensor | None, x: Tensor) -> Tensor:
     return x.new_empty((*x.shape[:-2], adj[0].shape[0] - 1, x.shape[-1]))
 
@@ -213,7 +230,7 @@ class _Spmm(OperatorFunction):
             grad_weight = sddmm(adj, grad, x, 1 if weight.dim() == 1 else weight.shape[1])
             grad_weight = (grad_weight.squeeze(1) if weight.dim() == 1 else grad_weight).to(weight.dtype)
         if ctx.needs_input_grad[2]:
-            grad_x = spmm(transpose(adj), None if weight is None else weight.index_select(0, adj[6]), grad)
+            grad_x = spmm(transpose(adj), turned(weight, adj[6]), grad)
         return None, grad_weight, grad_x
 
 

@@ -9,7 +9,7 @@ from typing import Any
 
 from torch import Tensor
 
-from hgraph.ops.linear import Rows, sddmm, spmm, spmm_kernel, transpose, widened
+from hgraph.ops.linear import Rows, sddmm, spmm, spmm_kernel, transpose, turned, widened
 from hgraph.ops.register import OperatorFunction, register
 
 __all__ = ["divided", "mean"]
@@ -47,7 +47,7 @@ class _Mean(OperatorFunction):
             grad_weight = sddmm(adj, share, x, 1 if weight.dim() == 1 else weight.shape[1])
             grad_weight = grad_weight.view(weight.shape).to(weight.dtype)
         if ctx.needs_input_grad[2]:
-            grad_x = spmm(transpose(adj), None if weight is None else weight.index_select(0, adj[6]), share)
+            grad_x = spmm(transpose(adj), turned(weight, adj[6]), share)
         return None, grad_weight, grad_x
 
 

@@ -1,7 +1,6 @@
 """The native backend: optional CPU kernels in float32, built by ``hgraph kernels build``.
 
-Results agree with the reference within rounding, not bit for bit: sums go in another order. Sums with one weight an
-edge stay with torch's own fused kernel, which is as fast.
+Results agree with the reference within rounding, not bit for bit: sums go in another order.
 """
 
 from __future__ import annotations
@@ -15,7 +14,7 @@ from torch import Tensor
 
 from hgraph.errors import BackendError
 from hgraph.kernels import native
-from hgraph.ops.linear import Rows, spmm_kernel, stacked, widened
+from hgraph.ops.linear import Rows, stacked, widened
 from hgraph.ops.mean import divided
 
 __all__ = ["KERNELS", "build", "state"]
@@ -70,9 +69,7 @@ def _each(x: Tensor, targets: int, reduce: Callable[[Tensor], Tensor]) -> Tensor
 def _spmm(adj: Rows, weight: Tensor | None, x: Tensor) -> Any:
     if not _served(x):
         return NotImplemented
-    if weight is None or weight.dim() == 1 or weight.shape[1] == 1:
-        return spmm_kernel(adj, weight, x)
-    wide = weight.float()
+    wide = None if weight is None else weight.float()
     return _each(x, adj[0].shape[0] - 1, lambda one: native.spmm(adj[0], adj[1], wide, one))
 
 

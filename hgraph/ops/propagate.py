@@ -55,7 +55,8 @@ def propagate(
         raise ArgumentError("reduce", f"one of {', '.join(_REDUCTIONS)}", repr(reduce))
     _check.structure(adj, Adjacency, SoftAdjacency)
     _check.floating("x", x, adj.device)
-    _check.shape("x", x, ["...", adj.num_sources, "D"], "One row a source; is the structure transposed?")
+    if x.dim() < 2 or x.shape[-2] != adj.num_sources:
+        _check.shape("x", x, ["...", adj.num_sources, "D"], "One row a source; is the structure transposed?")
     if isinstance(adj, SoftAdjacency):
         return soft_propagate(adj, x, weight, reduce)
     weight = adj.weight if weight is None else weight
@@ -63,7 +64,7 @@ def propagate(
         _check.floating("weight", weight, adj.device)
         if weight.shape != adj.indices.shape:  # the usual case needs no more
             _check_weight(weight, adj.num_edges, x.shape[-1])
-        weight = weight.to(x.dtype)
+        weight = weight if weight.dtype == x.dtype else weight.to(x.dtype)
     if reduce == "sum":
         return spmm(rows(adj), weight, x)
     if reduce == "mean":

@@ -11,7 +11,7 @@ from torch.nn import Parameter
 
 from hgraph.ops.backend import dispatch
 
-__all__ = ["OperatorFunction", "register"]
+__all__ = ["OperatorFunction", "is_eager", "register"]
 
 _LIBRARY = torch.library.Library("hgraph", "DEF")
 
@@ -24,6 +24,11 @@ def _under_functorch() -> bool:
 def _nobody_watches() -> bool:
     """Whether calls may go straight to the kernel: no compiler, no counter, no fake tensors (dispatch modes)."""
     return not torch.compiler.is_compiling() and torch._C._len_torch_dispatch_stack() == 0
+
+
+def is_eager() -> bool:
+    """Whether tensors are what they seem, so that something may be remembered of them: nobody traces or transforms."""
+    return _nobody_watches() and not _under_functorch()
 
 
 def _ordinary(arguments: tuple[Any, ...]) -> bool:

@@ -135,6 +135,28 @@ def test_sums_and_products_by_heads(name: str, heads: int, width: int) -> None:
     agree(adj, lambda q, k: (edge_score(adj, q, k),), q, k)
 
 
+@pytest.mark.parametrize("weighted", [False, True])
+@pytest.mark.parametrize("name", ["odd", "long", "empty_rows"])
+def test_sums_of_every_width(name: str, weighted: bool) -> None:
+    """By vectors of 1, 4, 8 and 16 numbers, whole and overlapping, in spans of 128."""
+    adj = STRUCTURES[name]
+    adj = adj.with_weight(leaf(adj.num_edges, seed=1).float() if weighted else None)
+    for width in (1, 2, 3, 4, 5, 7, 8, 9, 15, 16, 17, 31, 33, 64, 100, 112, 127, 128, 129, 140, 144, 256, 300):
+        agree(adj, lambda x: (propagate(adj, x),), leaf(adj.num_sources, width, seed=width))
+
+
+def test_outputs_above_32_mib_are_like_others() -> None:
+    """They are asked for in huge pages: the output of 34 MiB, then the gradient of as many."""
+    adj = Adjacency.from_coo(
+        target=torch.arange(9000), source=torch.arange(9000).flip(0), num_targets=9000, num_sources=9000
+    )
+    x = leaf(9000, 1000, seed=0).float().requires_grad_()
+    for reduce in ("sum", "max"):
+        out = propagate(adj, x, reduce=reduce)
+        assert out.equal(x.flip(0))
+        assert torch.autograd.grad(out, x, out.detach())[0].equal(x)
+
+
 @pytest.mark.parametrize("reduce", ["max", "min"])
 @pytest.mark.parametrize(("heads", "width"), [(0, 32), (0, 40), (1, 7), (1, 16), (1, 64), (1, 128), (2, 8), (3, 33)])
 @pytest.mark.parametrize("name", STRUCTURES)

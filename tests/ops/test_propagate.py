@@ -73,6 +73,18 @@ def test_gradients_of_the_sum_are_the_transposed_sum_and_inner_products(name: st
     assert_close(got_weight, pairs.sum(-1), terms=2, magnitude=pairs.abs().sum(-1))
 
 
+@pytest.mark.parametrize("reduce", ["sum", "mean"])
+def test_weights_kept_in_the_transposes_order_are_made_anew_when_written_to(reduce: str) -> None:
+    adj = random_adjacency(7, 5, 20).with_weight(torch.rand(20) + 0.5)
+    x = torch.randn(5, 3, requires_grad=True)
+    for factor in (1.0, 2.0, 0.5):
+        adj.weight.mul_(factor)
+        other = adj.with_weight(adj.weight.clone())
+        for _ in range(2):
+            grads = [torch.autograd.grad(propagate(a, x, reduce=reduce).square().sum(), x)[0] for a in (adj, other)]
+            assert grads[0].equal(grads[1])
+
+
 @pytest.mark.parametrize("reduce", ["max", "min"])
 @pytest.mark.parametrize("dtype", DTYPES, ids=str)
 def test_ties_share_the_gradient(dtype: torch.dtype, reduce: str) -> None:
