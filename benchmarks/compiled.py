@@ -1,4 +1,7 @@
-"""`torch.compile` of whole networks against eager: inference and training epochs; compiling itself is not counted."""
+"""`torch.compile` of whole networks against eager: inference and training epochs; compiling itself is not counted.
+
+Beside each network stands the control: what compiling does to the same network without its structure.
+"""
 
 from __future__ import annotations
 
@@ -14,14 +17,19 @@ from hgraph.models import HGNN
 
 def compare(make: Callable[[], models.Networks], training: bool, name: str) -> Case:
     """The method "hgraph" is eager: a ratio below 1 is what compiling gains."""
-    found, _, x, y = make()
+    found, dense, x, y = make()
     model = found["hgraph"]
-    compiled = torch.compile(model, dynamic=True)
+    compiled, compiled_dense = (torch.compile(network, dynamic=True) for network in (model, dense))
+    control = {"limit: MLP only": dense, "limit: MLP only, compiled": compiled_dense}
     if not training:
-        model.eval()
-        calls = {"hgraph": partial(model, x), "hgraph, compiled": partial(compiled, x)}
-        return Case(name, {n: without_gradient(c) for n, c in calls.items()}, rtol=1e-3)
-    model.train()
+        model.eval(), dense.eval()
+        calls, limits = (
+            {n: without_gradient(partial(network, x)) for n, network in networks.items()}
+            for networks in ({"hgraph": model, "hgraph, compiled": compiled}, control)
+        )
+        limits["limit: MLP only, compiled"]()  # compiles
+        return Case(name, calls, limits, rtol=1e-3)
+    model.train(), dense.train()
     weight = next(model.parameters())
 
     def loss(call: Callable[..., torch.Tensor]) -> Callable[[], torch.Tensor]:
@@ -30,7 +38,9 @@ def compare(make: Callable[[], models.Networks], training: bool, name: str) -> C
     checks = {"hgraph": loss(model), "hgraph, compiled": loss(compiled)}
     kept = {n: check() for n, check in checks.items()}
     methods = {"hgraph": models._epoch(model, x, y), "hgraph, compiled": models._epoch(compiled, x, y)}
-    return Case(name, methods, checks={n: partial(kept.__getitem__, n) for n in kept}, rtol=1e-3)
+    limits = {n: models._epoch(network, x, y) for n, network in control.items()}
+    limits["limit: MLP only, compiled"]()  # compiles
+    return Case(name, methods, limits, checks={n: partial(kept.__getitem__, n) for n in kept}, rtol=1e-3)
 
 
 def suite(device: str) -> Mapping[str, Callable[[], Case]]:

@@ -81,7 +81,15 @@ def register(schema: str, kernel: Callable[..., Any], fake: Callable[..., Any], 
 
         backward = function.backward
 
-    _LIBRARY.impl(name, Quick.apply, "Autograd")
+    def recorded(*arguments: Any) -> Any:
+        if _recorded(arguments):
+            return Quick.apply(*arguments)
+        if _nobody_watches() and _ordinary(arguments):  # compiled code runs: nothing is left to dispatch on
+            return run(*arguments)
+        with torch._C._AutoDispatchBelowAutograd():
+            return operator(*arguments)
+
+    _LIBRARY.impl(name, recorded, "Autograd")
 
     def call(*arguments: Any) -> Any:
         if _under_functorch():

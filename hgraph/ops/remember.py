@@ -7,20 +7,23 @@ structure, so compiled code calls an operator instead, which looks at the tensor
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from operator import is_
 
 import torch
 from torch import Tensor
-from torch.utils.weak import TensorWeakRef, WeakTensorKeyDictionary
+from torch.utils.weak import WeakTensorKeyDictionary
 
+from hgraph.ops.linear import rows
 from hgraph.ops.register import _LIBRARY
+from hgraph.structure import Adjacency
 
-__all__ = ["Remembered"]
+__all__ = ["Remembered", "can_remember", "fields_of"]
 
 Fields = Sequence[Tensor | None]
 Recipe = Callable[[Fields, torch.dtype], list[Tensor]]
 
 _RECIPES: dict[str, Recipe] = {}
-# By the first tensor: recipe and dtype -> every tensor there was by place, its version, and the results.
+# By the first field: recipe and dtype -> the versions of all, the other fields, and the results.
 _KEPT: WeakTensorKeyDictionary = WeakTensorKeyDictionary()
 
 
@@ -44,6 +47,11 @@ class Remembered:
         return torch.ops.hgraph.remembered(fields, self.name, dtype)
 
 
+def fields_of(adj: Adjacency) -> list[Tensor | None]:
+    """A structure's fields in their order, by name: a compiler that were shown its ``vars`` would check each twice."""
+    return [*rows(adj), adj.input_order, adj.weight]
+
+
 def can_remember(fields: Fields) -> bool:
     """Whether this is compiled code that may remember: CUDA graphs would write over it, exports have no use for it."""
     if not torch.compiler.is_compiling() or torch.compiler.is_exporting():
@@ -52,16 +60,16 @@ def can_remember(fields: Fields) -> bool:
 
 
 def _run(fields: Fields, name: str, dtype: torch.dtype) -> list[Tensor]:
-    there = [t for t in fields if t is not None]
-    if any(t.is_inference() for t in there):  # they have no versions
+    first, *others = fields
+    if any(t is not None and t.is_inference() for t in fields):  # they have no versions
         return [t.clone() for t in _RECIPES[name](fields, dtype)]
-    places = [(i, t._version) for i, t in enumerate(fields) if t is not None]
-    kept = _KEPT.setdefault(there[0], {})
+    versions = [None if t is None else t._version for t in fields]
+    kept = _KEPT.setdefault(first, {})
     before = kept.get((name, dtype))
-    if before is None or before[0] != places or any(ref() is not t for ref, t in zip(before[1], there, strict=True)):
+    if before is None or before[0] != versions or not all(map(is_, before[1], others)):
         with torch.inference_mode(False), torch.no_grad():
             found = _RECIPES[name](fields, dtype)
-        before = kept[name, dtype] = (places, [TensorWeakRef(t) for t in there], found)
+        before = kept[name, dtype] = (versions, others, found)
     # Copies: compiled code may write into what an operator hands it.
     return [t.clone() for t in before[2]]
 

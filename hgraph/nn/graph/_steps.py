@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from hgraph.ops.remember import Remembered, can_remember
+from hgraph.ops.remember import Remembered, can_remember, fields_of
 from hgraph.structure import Adjacency, Graph, derived
 from hgraph.structure.algebra import lacks_loop
 from hgraph.structure.base import is_kept
@@ -22,7 +22,7 @@ def with_loops(graph: Graph) -> tuple[Adjacency, Tensor | None]:
     """
     if graph.device.type == "cpu" and is_kept(graph):
         return derived(graph, "with loops", graph.adj.add_self_loops), None
-    fields = list(vars(graph.adj).values())
+    fields = fields_of(graph.adj)
     if can_remember(fields):
         return graph.adj, _LACKS_LOOP(fields, torch.bool)[0]
     return graph.adj, derived(graph, "lacks_loop", lambda: lacks_loop(graph.adj))
@@ -40,8 +40,10 @@ def plus(out: Tensor, bias: Tensor | None) -> Tensor:
 
 
 def product(x: Tensor, weight: Tensor) -> Tensor:
-    """``x @ weight``, the weight taken as columns.
+    """``x @ weight``; where it will have a gradient, the weight taken as columns.
 
-    Torch then computes its gradient as F' rows of F numbers, not as F rows of F': up to twice as fast on many features.
+    Torch then computes that as F' rows of F numbers, not as F rows of F': up to twice as fast on many features.
     """
+    if not (torch.is_grad_enabled() and weight.requires_grad):
+        return x @ weight
     return x @ weight.T.contiguous().T

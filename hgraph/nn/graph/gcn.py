@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from hgraph.nn._check import check_channels, check_inputs
 from hgraph.nn.graph._steps import plus, product, with_loops
 from hgraph.ops import propagate
-from hgraph.ops.remember import Remembered, can_remember
+from hgraph.ops.remember import Remembered, can_remember, fields_of
 from hgraph.structure import Graph, derived
 from hgraph.structure.adjacency import Adjacency
 from hgraph.structure.algebra import inverse_power, lacks_loop
@@ -88,7 +88,7 @@ def _smoothed(x: Tensor, graph: Graph) -> Tensor:
 
 def _operator(graph: Graph, dtype: torch.dtype) -> tuple[Adjacency, Tensor | None]:
     """The normalised structure and the weights of the loops that it lacks, remembered."""
-    fields = list(vars(graph.adj).values())
+    fields = fields_of(graph.adj)
     if can_remember(fields):
         weight, loop = _WEIGHTS(fields, dtype)
         return graph.adj.with_weight(weight), loop

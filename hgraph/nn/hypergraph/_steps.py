@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from hgraph.nn.hypergraph._weights import with_weights
 from hgraph.ops import propagate
-from hgraph.ops.remember import Remembered, can_remember
+from hgraph.ops.remember import Remembered, can_remember, fields_of
 from hgraph.structure import Adjacency, Hypergraph, derived
 
 __all__ = ["Steps", "second_step", "steps_of", "two_steps", "weights_of"]
@@ -29,7 +29,7 @@ class Steps(NamedTuple):
 
 def steps_of(hypergraph: Hypergraph, dtype: torch.dtype, name: str, operators: Operators, weights: Remembered) -> Steps:
     """The steps of these ``operators`` in this precision, remembered; by compiled code their ``weights`` are."""
-    fields = [*vars(hypergraph.v2e).values(), hypergraph.hyperedge_weight]
+    fields = [*fields_of(hypergraph.v2e), hypergraph.hyperedge_weight]
     if can_remember(fields):
         to_edges, to_vertices, ones = weights(fields, dtype)
         return Steps(hypergraph.v2e.with_weight(to_edges), hypergraph.e2v.with_weight(to_vertices), ones)
