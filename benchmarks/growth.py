@@ -48,7 +48,9 @@ def gathered(edges: int) -> Method:
 
 def largest(edges: int) -> Method:
     adj, x = cases.grown(edges)
-    return lambda: hgraph.propagate(adj, x, reduce="max")
+    x.requires_grad_()
+    grad = torch.ones(adj.num_targets, x.shape[1])
+    return gradient(lambda: hgraph.propagate(adj, x, reduce="max"), [x], grad)
 
 
 def attended(edges: int) -> Method:
@@ -77,7 +79,7 @@ CALLS: dict[str, Callable[[int], Method]] = {
     "Adjacency.from_coo": build,
     "propagate sum f+b": summed,
     "limit: pure gather f+b": gathered,
-    "propagate max": largest,
+    "propagate max f+b": largest,
     "attend additive 8x4 f+b": attended,
     "GCNConv 32-32 f+b": trained,
 }

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import random
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -151,18 +152,21 @@ def difference(result: Any, expected: Any) -> float:
 def interleaved(methods: Mapping[str, Method], took: Mapping[str, float], setting: Setting) -> dict[str, list[float]]:
     """Milliseconds of every round of every method; a slow one sits out once it has had its time, two rounds at least.
 
-    ``took`` is what one call took: of a slow method that is its first round. Calls of a few milliseconds and less are
-    averaged over some.
+    Each round has an order of its own, drawn by seed: what the method before leaves in caches and in the allocator
+    helps or harms everybody in turn. ``took`` is what one call took: of a slow method that is its first round. Calls of
+    a few milliseconds and less are averaged over some.
     """
     rounds, repeat = {}, {}
     for name in methods:
         repeat[name] = max(1, min(100, int(10 / max(took[name], 1e-3))))
         rounds[name] = max(2, min(setting.rounds, int(setting.seconds * 1e3 / max(took[name] * repeat[name], 1e-3))))
     times = {name: [took[name]] if took[name] > _SLOW else [] for name in methods}
+    order, draw = list(methods), random.Random(0)
     for _ in range(max(rounds.values())):
-        for name, method in methods.items():
+        draw.shuffle(order)
+        for name in order:
             if len(times[name]) < rounds[name]:
-                times[name].append(_milliseconds(method, repeat[name], setting))
+                times[name].append(_milliseconds(methods[name], repeat[name], setting))
     return times
 
 

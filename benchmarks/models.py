@@ -1,8 +1,8 @@
 """Whole networks: HGNN and HGNN+ on 50,000 vertices, GCN and GAT at the sizes of Cora and ogbn-arxiv.
 
 An epoch is forward, cross-entropy, backward and a step of Adam, dropout off; inference is one forward in eval mode.
-"MLP only" is the same network without its structure; of the hypergraph networks there is a nearer limit, with the sums
-that they cannot do without, each by a plain C++ loop. Peers get the weights of ours first and must give the same logits
+"MLP only" is the same network without its structure; a nearer limit has the sums that GCN and the hypergraph networks
+cannot do without, each by a plain C++ loop. Peers get the weights of ours first and must give the same logits
 and the same gradient of the first layer's weight.
 """
 
@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from hgraph.benchmarks import cases, networks, reference
 from hgraph.benchmarks.harness import PEERS, Case, Method, own, without_gradient
 from hgraph.models import GAT, GCN, HGNN, HGNNP
-from hgraph.structure import Graph, Hypergraph
+from hgraph.structure import Adjacency, Graph, Hypergraph
 
 KEPT = "hgraph, A x kept"  # the first layer's sum over features that stay is made before the clock starts
 Networks = tuple[dict[str, nn.Module], nn.Module, Tensor, Tensor]  # those that must agree, MLP only, x, y
@@ -109,21 +109,32 @@ def epochs(make: Callable[[], Networks], name: str) -> Case:
 
 
 def _limits(dense: Method, own: nn.Module, *, training: bool) -> dict[str, Method]:
-    """The MLP; and the MLP, then as many sums as the hypergraph network has, each by the plain C++ loop."""
-    limits, hypergraph, widths = {"limit: MLP only": dense}, own.structure, []
-    if isinstance(hypergraph, Hypergraph) and reference.library() is not None:
-        widths = [min(conv.linear.weight.shape) for conv in networks.convs(own.model)]
-    if widths and set(widths) <= set(reference.WIDTHS):
-        steps = hypergraph.v2e.normalize("row"), hypergraph.e2v.normalize("row")
-        sums = [(step, width) for width in widths for step in steps]
-        if training:  # back through all but the first, whose features need no gradient
-            sums += [(step.transpose(), width) for step, width in sums[1:]]
+    """The MLP; and the MLP, then as many sums as the network has, each by the plain C++ loop; GAT has no plain sums."""
+    limits, sums = {"limit: MLP only": dense}, []
+    if reference.library() is not None and not isinstance(own.model, GAT):
+        sums = _sums(networks.convs(own.model), own.structure, training)
+    if sums and {width for _, width in sums} <= set(reference.WIDTHS):
         given = [(step, torch.randn(step.num_sources, width)) for step, width in sums]
         limits["limit: MLP and its sums by C++ loops"] = lambda: (
             dense(),
             [reference.reduce_rows(step, x) for step, x in given],
         )
     return limits
+
+
+def _sums(convs: list[nn.Module], structure: Graph | Hypergraph, training: bool) -> list[tuple[Adjacency, int]]:
+    """Structure and width of each sum, on the narrower side of each layer; in training those back, too."""
+    if isinstance(structure, Hypergraph):
+        steps = structure.v2e.normalize("row"), structure.e2v.normalize("row")
+        sizes = [conv.linear.weight.shape[::-1] for conv in convs]
+    else:
+        steps = (structure.adj.add_self_loops().normalize("row"),)
+        sizes = [conv.weight.shape for conv in convs]
+    sums = [(step, min(size)) for size in sizes for step in steps]
+    if training:  # not back through the first of all where it is of the features, which need no gradient
+        first_is_of_features = sizes[0][1] >= sizes[0][0]
+        sums += [(step.transpose(), width) for step, width in sums[first_is_of_features:]]
+    return sums
 
 
 def _epoch(model: nn.Module, x: Tensor, y: Tensor) -> Method:

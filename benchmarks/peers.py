@@ -57,12 +57,25 @@ def scattered_sums(adj: Adjacency, x: Tensor) -> dict[str, Method]:
 
         return lambda: scatter(messages(), target, dim=0, dim_size=shape[0], reduce="sum")
 
-    def torch_scatter() -> Method:
+    makers = {"PyG scatter": pyg, **torch_scatter_ways(adj, messages, "sum")}
+    return methods | present(makers)
+
+
+def torch_scatter_ways(adj: Adjacency, messages: Callable[[], Tensor], reduce: str) -> dict[str, Callable[[], Method]]:
+    """torch_scatter's two reductions of messages: by pointers, and by an index for each of them."""
+    target, offsets, rows = adj.target.long(), adj.indptr.long(), adj.num_targets
+
+    def by_pointer() -> Method:
         from torch_scatter import segment_csr
 
-        return lambda: segment_csr(messages(), offsets, reduce="sum")
+        return lambda: segment_csr(messages(), offsets, reduce=reduce)
 
-    return methods | present({"PyG scatter": pyg, "torch_scatter segment_csr": torch_scatter})
+    def by_index() -> Method:
+        from torch_scatter import scatter
+
+        return lambda: scatter(messages(), target, dim=0, dim_size=rows, reduce=reduce)
+
+    return {"torch_scatter segment_csr": by_pointer, "torch_scatter scatter": by_index}
 
 
 def means(adj: Adjacency, x: Tensor) -> dict[str, Method]:
@@ -73,7 +86,9 @@ def means(adj: Adjacency, x: Tensor) -> dict[str, Method]:
     def mean(call: Method) -> Method:
         return lambda: call() / count
 
-    return {name: mean(call) for name, call in sums.items()}
+    weight, source = _weight(adj, x).unsqueeze(1), adj.indices.long()
+    own = present(torch_scatter_ways(adj, lambda: x.index_select(0, source) * weight, "mean"))
+    return {name: mean(call) for name, call in sums.items()} | own
 
 
 def largest(adj: Adjacency, x: Tensor) -> dict[str, Method]:
@@ -97,7 +112,8 @@ def largest(adj: Adjacency, x: Tensor) -> dict[str, Method]:
         rows = adj.num_targets
         return lambda: scatter(x.index_select(0, source) * wide, target, dim=0, dim_size=rows, reduce="max")
 
-    return methods | present({"PyG scatter": pyg})
+    makers = {"PyG scatter": pyg, **torch_scatter_ways(adj, lambda: x.index_select(0, source) * wide, "max")}
+    return methods | present(makers)
 
 
 def softmaxes(adj: Adjacency, score: Tensor) -> dict[str, Method]:
@@ -132,7 +148,7 @@ def softmaxes(adj: Adjacency, score: Tensor) -> dict[str, Method]:
 
         return lambda: scatter_softmax(score, target, dim=0)
 
-    makers = {"PyG softmax(ptr)": pyg(True), "PyG softmax(index)": pyg(False), "torch_scatter": torch_scatter}
+    makers = {"PyG softmax(ptr)": pyg(True), "PyG softmax(index)": pyg(False), "torch_scatter softmax": torch_scatter}
     return {"torch segment_reduce": segments, "torch scatter_reduce": scattered} | present(makers)
 
 

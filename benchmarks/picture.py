@@ -12,7 +12,10 @@ OWN, PEER, LIMIT = "#1b7f5c", "#9aa5b1", "#e0e4e8"
 
 
 def draw(rows: list[dict[str, str]], path: Path) -> None:
-    """Bars of the minimum, methods from the fastest; the axis ends at 20 times hgraph, longer bars say their number."""
+    """Bars of the minimum, methods from the fastest; the axis ends at 20 times hgraph.
+
+    Longer bars are broken: two strokes across, an arrow at the end, and their number as everywhere.
+    """
     import matplotlib as mpl
     from matplotlib.figure import Figure
 
@@ -31,7 +34,7 @@ def draw(rows: list[dict[str, str]], path: Path) -> None:
         first = rows[0]
         figure.suptitle(
             f"{first['suite']}: minimum, {first['threads']} thread(s), {first['allocator']} allocator, "
-            f"{first['date']}; green: hgraph, light: limits and other work", fontsize=9,
+            f"{first['date']}; green: hgraph, light: limits and other work; broken bars go on", fontsize=9,
         )  # fmt: skip
         figure.savefig(path, dpi=90)
 
@@ -48,7 +51,12 @@ def _panel(axes: Any, case: str, rows: list[dict[str, str]]) -> None:
         if row["ratio_to_hgraph"] and method != "hgraph":
             text += f"  ({float(row['ratio_to_hgraph']):.2g}x)"
         inside = value > 0.55 * end
-        axes.text(min(value, end), at, text + " " * inside, va="center", ha="right" if inside else "left", fontsize=7)
+        if value > end:
+            axes.plot([end], [at], marker=">", markersize=6, color=colour, markeredgecolor="#5c6670", clip_on=False)
+            for stroke in (0.955, 0.97):
+                axes.plot([stroke * end, (stroke + 0.01) * end], [at - 0.45, at + 0.45], color="white", linewidth=1.6)
+        right = 0.94 * end if value > end else value
+        axes.text(right, at, text + " " * inside, va="center", ha="right" if inside else "left", fontsize=7)
     axes.set_yticks(range(len(rows)), [row["method"].removeprefix("limit: ") for row in rows])
     axes.set_title(case, fontsize=9, loc="left")
     axes.set_xlim(0, min(end, max(float(row["min"]) for row in rows)) * 1.05)

@@ -26,7 +26,9 @@ template <bool MAX>
 int reduce(int64_t rows, int64_t width, const int32_t *ptr, const int32_t *col, const float *w, const float *x,
            float *y) {
   switch (width) {
+    case 7: reduce_rows<7, MAX>(rows, ptr, col, w, x, y); return 0;
     case 16: reduce_rows<16, MAX>(rows, ptr, col, w, x, y); return 0;
+    case 40: reduce_rows<40, MAX>(rows, ptr, col, w, x, y); return 0;
     case 64: reduce_rows<64, MAX>(rows, ptr, col, w, x, y); return 0;
     case 128: reduce_rows<128, MAX>(rows, ptr, col, w, x, y); return 0;
     default: return 1;

@@ -22,7 +22,7 @@ SOURCE = Path(__file__).resolve().parent / "reference.cpp"
 FREE = ("-fassociative-math", "-freciprocal-math", "-fno-signed-zeros", "-fno-trapping-math", "-fno-math-errno")
 FLAGS = ("-O3", "-march=native", *FREE, "-std=c++17", "-shared", "-fPIC")
 
-WIDTHS = (16, 64, 128)  # features that the sums have loops for
+WIDTHS = (7, 16, 40, 64, 128)  # features that the sums have loops for
 
 
 @functools.cache

@@ -218,7 +218,7 @@ template <class V, int N, class I> INLINE void sum_edges(const Summed<I>& a, int
     const int64_t last = a.features - SIZE;
     V total[N] = {};
     for (int64_t e = begin; e < end; ++e) {
-        ahead(a.x, a.indices, e, a.edges, a.width, a.features);
+        ahead(a.x, a.indices, e, a.edges, a.width, N * SIZE);
         const float *row = a.x + int64_t(a.indices[e]) * a.width, w = a.weight ? a.weight[e] : 1.f;
         for (int i = 0; i < N - 1; ++i) total[i] += w * load<V>(row + i * SIZE);
         total[N - 1] += w * load<V>(row + last);

@@ -41,4 +41,5 @@ class GCN(nn.Module):
 
     def forward(self, x: Tensor, structure: Graph) -> Tensor:
         """Class logits of every vertex."""
-        return self.conv2(self.dropout(self.conv1(x, structure).relu()), structure)
+        hidden = self.conv1(x, structure).relu_()  # in place: nobody else holds it
+        return self.conv2(self.dropout(hidden), structure)
