@@ -129,9 +129,8 @@ The method *hgraph* is eager, `torch.compile(dynamic=True)` the other. What a st
 normalised weights) is remembered on both sides: compiled code asks an operator, which computes anew when the structure
 was written to and copies else. **Small networks lose, with or without a structure**: at Cora's size compiling alone
 makes the plain MLP's inference {mlp} and its epoch {mlp_epoch} times as long (guards and the calls around the compiled
-code, all Python, while the products are the same); GCN's {gcn} and {gcn_epoch} times. A compiled GAT ({gat} and
-{gat_epoch} times) also attends to the loops that a graph lacks apart: eager code makes them edges once, compiled code
-may not, as a shape would depend on data.
+code, all Python, while the products are the same); GCN's {gcn} and {gcn_epoch} times, GAT's {gat} and {gat_epoch}
+times.
 
 """
 

@@ -14,6 +14,9 @@
 #ifdef __linux__
 #include <sys/mman.h>
 #endif
+#ifdef __AVX512F__
+#include <immintrin.h>
+#endif
 
 namespace {
 
@@ -455,14 +458,22 @@ template <class Body> inline void by_lanes(int64_t begin, int64_t end, Body body
 }
 inline Floats some(const float* p, int count, float rest) {
     if (count == LANES) return load<Floats>(p);
+#ifdef __AVX512F__
+    return (Floats)_mm512_mask_loadu_ps((__m512)all(rest), __mmask16((1u << count) - 1), p);
+#else
     float v[LANES];
     for (int l = 0; l < LANES; ++l) v[l] = l < count ? p[l] : rest;
     return load<Floats>(v);
+#endif
 }
 inline void store_some(float* p, Floats v, int count) {
     if (count == LANES) return store(p, v);
+#ifdef __AVX512F__
+    _mm512_mask_storeu_ps(p, __mmask16((1u << count) - 1), (__m512)v);
+#else
     for (int l = 0; l < LANES; ++l)
         if (l < count) p[l] = v[l];
+#endif
 }
 template <int H> inline Floats repeated(const float* p) {
     float v[LANES];

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor
 
+from hgraph.ops.linear import rows
+from hgraph.ops.prepare import from_pairs
 from hgraph.ops.remember import Remembered, can_remember, fields_of
 from hgraph.structure import Adjacency, Graph, derived
 from hgraph.structure.algebra import lacks_loop
 from hgraph.structure.base import is_kept
 
-__all__ = ["plus", "product", "with_loops"]
+__all__ = ["plus", "product", "with_itself", "with_loops"]
 
 
 def with_loops(graph: Graph) -> tuple[Adjacency, Tensor | None]:
@@ -22,13 +26,34 @@ def with_loops(graph: Graph) -> tuple[Adjacency, Tensor | None]:
     """
     if graph.device.type == "cpu" and is_kept(graph):
         return derived(graph, "with loops", graph.adj.add_self_loops), None
-    fields = fields_of(graph.adj)
-    if can_remember(fields):
-        return graph.adj, _LACKS_LOOP(fields, torch.bool)[0]
     return graph.adj, derived(graph, "lacks_loop", lambda: lacks_loop(graph.adj))
 
 
-_LACKS_LOOP = Remembered("lacks_loop", lambda fields, _: [lacks_loop(Adjacency(*fields))])  # type: ignore[arg-type]
+def with_itself(graph: Graph, dtype: torch.dtype) -> tuple[Adjacency, Tensor | None, Tensor | None]:
+    """What attention is over: a structure, a bias of its edges or None, and as `with_loops` which vertices lack a loop.
+
+    In compiled code the number of edges may not hang on which loops the graph lacks, and to attend to them apart takes
+    half as long again: every vertex gets one more edge to itself, with a bias of -inf where that repeats a loop.
+    """
+    fields = fields_of(graph.adj)
+    if can_remember(fields):
+        *indices, bias = _EVERY_LOOP(fields, dtype)
+        return Adjacency(*indices), bias, None
+    adj, alone = with_loops(graph)
+    return adj, None, alone
+
+
+def _every_loop(fields: Sequence[Tensor | None], dtype: torch.dtype) -> list[Tensor]:
+    adj = Adjacency(*fields)  # type: ignore[arg-type]
+    each = torch.arange(adj.num_targets, device=adj.device)
+    ends = torch.cat([adj.target.long(), each]), torch.cat([adj.indices.long(), each])
+    there = torch.where(lacks_loop(adj), 0.0, float("-inf")).to(dtype)
+    bias = torch.cat([there.new_zeros(adj.num_edges), there])
+    longer, order = from_pairs(*ends, num_targets=adj.num_targets, num_sources=adj.num_sources)
+    return [*(index.to(adj.indptr.dtype) for index in rows(longer)), bias.index_select(0, order)]
+
+
+_EVERY_LOOP = Remembered("with every loop", _every_loop)
 
 
 def plus(out: Tensor, bias: Tensor | None) -> Tensor:

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from hgraph.errors import ArgumentError
 from hgraph.nn._check import check_channels, check_inputs
-from hgraph.nn.graph._steps import plus, product, with_loops
+from hgraph.nn.graph._steps import plus, product, with_itself
 from hgraph.ops import Additive, AttendResult, attend, merge
 from hgraph.structure import Graph
 
@@ -80,12 +80,13 @@ class GATConv(nn.Module):
     def forward(self, x: Tensor, graph: Graph) -> Tensor:
         """Attend over the graph."""
         check_inputs(x, graph, Graph, self.in_channels)
-        adj, alone = with_loops(graph)
+        adj, bias, alone = with_itself(graph, x.dtype)
         value = product(x, self.weight)  # [..., N, H * F']
         query, key = (value @ self._scores().to(value.dtype)).chunk(2, -1)  # [..., N, H] each
         value = value.unflatten(-1, (self.heads, -1))
         dropout = self.dropout if self.training else 0.0
-        result = attend(adj, query, key, value, score=Additive(slope=self.negative_slope), dropout=dropout)
+        score = Additive(slope=self.negative_slope)
+        result = attend(adj, query, key, value, score=score, bias=bias, dropout=dropout)
         if alone is not None:
             result = merge(result, self._itself(query, key, value, alone))
         out = result.out.flatten(-2) if self.concat or self.heads == 1 else result.out.mean(-2)
