@@ -171,18 +171,20 @@ void each_range(const I* indptr, int64_t rows, int threads, int64_t width, Betwe
 #pragma omp parallel num_threads(threads) if (threads > 1)
     {
 #pragma omp for schedule(dynamic) nowait
-        for (int64_t i = 0; i < count; ++i) run(pieces[i].row, pieces[i].begin, pieces[i].end, &partial[i * width]);
-#pragma omp for schedule(dynamic)
         for (int64_t part = 0; part < int64_t(first.size()) - 1; ++part) between(first[part], first[part + 1]);
-#pragma omp single
-        for (int64_t i = 0; i < count; ++i) {
-            float* own = &partial[pieces[i].first * width];
-            if (pieces[i].first != i) join(own, &partial[i * width]);
-            if (i + 1 == count || pieces[i + 1].row != pieces[i].row) finish(pieces[i].row, own);
-        }
+        if (count) {  // else nobody waits for anybody
 #pragma omp for schedule(dynamic)
-        for (int64_t i = 0; i < count; ++i)
-            sweep(pieces[i].row, pieces[i].begin, pieces[i].end, &partial[pieces[i].first * width]);
+            for (int64_t i = 0; i < count; ++i) run(pieces[i].row, pieces[i].begin, pieces[i].end, &partial[i * width]);
+#pragma omp single
+            for (int64_t i = 0; i < count; ++i) {
+                float* own = &partial[pieces[i].first * width];
+                if (pieces[i].first != i) join(own, &partial[i * width]);
+                if (i + 1 == count || pieces[i + 1].row != pieces[i].row) finish(pieces[i].row, own);
+            }
+#pragma omp for schedule(dynamic)
+            for (int64_t i = 0; i < count; ++i)
+                sweep(pieces[i].row, pieces[i].begin, pieces[i].end, &partial[pieces[i].first * width]);
+        }
     }
 }
 
