@@ -89,10 +89,10 @@ A fresh output of 80 MB and more costs as much in page faults as the sum that fi
 - *kept*: freed memory stays for the next tensor of that size, so that outputs are written into memory that is there
   already, those of others and of torch itself included. `hgraph.keep_freed_memory()` at the start of a process does
   it, as do `MALLOC_MMAP_THRESHOLD_=2147483648 MALLOC_TRIM_THRESHOLD_=4294967296` around it (glibc). An inference of
-  GCN arxiv then has no page fault where it had 76,734. The price is a process that does not shrink, and gaps in it.
+  GCN arxiv then has no page faults. The price is a process that does not shrink, and gaps in it.
 - *huge pages*: `THP_MEM_ALLOC_ENABLE=1` before Python starts gets large tensors from torch on huge pages. Single
   products of 80 MB and more gain 1.2 to 2x (every library's do), tensors of some MB gain nothing. **It slows others
-  down**: PyG's GAT takes 1.3 to 1.8 times as long with it, so no ratio to PyG under huge pages is a headline here.
+  down**: PyG's GAT took 1.3 to 1.8 times as long with it, so no ratio to PyG under huge pages is a headline here.
 
 Under every setting, the native backend asks for huge pages for its own outputs above 32 MiB, which the C library gets
 from the system one by one (`madvise`; Linux lends them unless they are switched off). So a sum over arxiv128 runs below
@@ -106,10 +106,14 @@ _LOCALITY = """
 
 `hgraph.reorder(structure, method)` renumbers once; the same sum then reads nearby rows. `hgraph` is the graph as it is
 numbered, at random. Where the graph has locality, the renumbered sum runs below the pure gather of the graph as
-numbered, which is the limit of every method that leaves the numbers alone: by *rcm* 3.6 times as fast on a mesh, by
-*cluster* 2.1 times on communities. *degree* pays nothing on either. A power law without locality gains 1 to 6 % by any.
-Features in bfloat16 (sums in float32) halve the bytes read: 1.9 to 2.3 times as fast as numbered, and on top of *rcm*
-or *cluster* 1.6 to 2 times.
+numbered, which is the limit of every method that leaves the numbers alone: by *rcm*
+{locality, mesh, F = 64: hgraph / reordered by rcm} times as fast on a mesh, by *cluster*
+{locality, communities, F = 64: hgraph / reordered by cluster} times on communities. *degree* pays nothing on either,
+and a power law without locality gains little by any. Features in bfloat16 (sums in float32) halve the bytes read:
+{locality, mesh, F = 64: hgraph / bfloat16, as numbered} and
+{locality, communities, F = 64: hgraph / bfloat16, as numbered} times as fast as numbered, and on top of *rcm* and
+*cluster* {locality, mesh, F = 64: reordered by rcm / bfloat16, reordered by rcm} and
+{locality, communities, F = 64: reordered by cluster / bfloat16, reordered by cluster} times.
 
 """
 
@@ -130,7 +134,7 @@ normalised weights) is remembered on both sides: compiled code asks an operator,
 was written to and copies else. **Small networks lose, with or without a structure**: at Cora's size compiling alone
 makes the plain MLP's inference {mlp} and its epoch {mlp_epoch} times as long (guards and the calls around the compiled
 code, all Python, while the products are the same); GCN's {gcn} and {gcn_epoch} times, GAT's {gat} and {gat_epoch}
-times.
+times. An epoch of HGNN brings its weights into the order of the transposes each time, which eager code does once.
 
 """
 
@@ -164,7 +168,7 @@ def page() -> str:
         if rows := read(suite):
             said = _compiled() if suite == "compiled" else ""
             parts.append(f"\n## {title}\n\n{_picture(suite)}{said}{_cases(rows)}")
-    parts += [_ALLOCATOR, _by_allocator(), _LOCALITY, _cases(read("locality"))]
+    parts += [_ALLOCATOR, _by_allocator(), _filled(_LOCALITY), _cases(read("locality"))]
     if rows := read("growth"):
         parts += [_GROWTH.format(rises=_rises(rows)), "\n", _picture("growth"), _growth(rows).lstrip()]
     if rows := read("combiner"):
