@@ -20,6 +20,7 @@ from torch import Tensor
 from torch.utils.weak import WeakIdKeyDictionary
 
 from hgraph.ops.register import OperatorFunction, is_eager, register
+from hgraph.ops.remember import can_remember, reordered
 from hgraph.structure import Adjacency
 
 Rows = list[Tensor]  # indptr, indices, target, t_indptr, t_indices, source, perm, inv_perm
@@ -196,6 +197,8 @@ def turned(weight: Tensor | None, perm: Tensor) -> Tensor | None:
     """Weights in the order of the transpose: fixed ones are brought there once, a tenth of a small sum's gradient."""
     if weight is None:
         return None
+    if can_remember([weight, perm]):
+        return reordered(weight, perm)
     if weight.requires_grad or weight.is_inference() or not is_eager():
         return weight.index_select(0, perm)
     kept = _TURNED.get(weight)

@@ -13,11 +13,10 @@ import torch
 from torch import Tensor
 from torch.utils.weak import WeakTensorKeyDictionary
 
-from hgraph.ops.linear import rows
 from hgraph.ops.register import _LIBRARY
 from hgraph.structure import Adjacency
 
-__all__ = ["Remembered", "can_remember", "fields_of"]
+__all__ = ["Remembered", "can_remember", "fields_of", "reordered"]
 
 Fields = Sequence[Tensor | None]
 Recipe = Callable[[Fields, torch.dtype], list[Tensor]]
@@ -49,7 +48,8 @@ class Remembered:
 
 def fields_of(adj: Adjacency) -> list[Tensor | None]:
     """A structure's fields in their order, by name: a compiler that were shown its ``vars`` would check each twice."""
-    return [*rows(adj), adj.input_order, adj.weight]
+    ends = adj.indptr, adj.indices, adj.target, adj.t_indptr, adj.t_indices, adj.source
+    return [*ends, adj.perm, adj.inv_perm, adj.input_order, adj.weight]
 
 
 def can_remember(fields: Fields) -> bool:
@@ -83,3 +83,28 @@ _LIBRARY.define(
 )
 _LIBRARY.impl("remembered", _run, "CPU")
 torch.library.register_fake("hgraph::remembered", _fake, lib=_LIBRARY)
+
+
+# By the order: the last weights brought into it, and the result.
+_REORDERED: WeakTensorKeyDictionary = WeakTensorKeyDictionary()
+
+
+def reordered(weight: Tensor, perm: Tensor) -> Tensor:
+    """``weight[perm]`` in compiled code, where weights are new tensors each time: remembered by their numbers.
+
+    To compare and to copy them goes along memory, which takes a fifth of the time of jumping about in it.
+    """
+    return torch.ops.hgraph.reordered(weight, perm)
+
+
+def _reorder(weight: Tensor, perm: Tensor) -> Tensor:
+    before = _REORDERED.get(perm)
+    version = 0 if perm.is_inference() else perm._version
+    if before is None or before[0] != version or before[1].dtype != weight.dtype or not before[1].equal(weight):
+        before = _REORDERED[perm] = (version, weight.clone(), weight.index_select(0, perm))
+    return before[2].clone()
+
+
+_LIBRARY.define("reordered(Tensor weight, Tensor perm) -> Tensor", tags=(torch.Tag.pt2_compliant_tag,))
+_LIBRARY.impl("reordered", _reorder, "CPU")
+torch.library.register_fake("hgraph::reordered", lambda weight, perm: torch.empty_like(weight), lib=_LIBRARY)

@@ -89,6 +89,18 @@ def test_eager_code_does_not_use_it() -> None:
     assert not can_remember([torch.ones(2)])
 
 
+def test_weights_are_brought_into_an_order_once_for_their_numbers() -> None:
+    weight, perm = torch.rand(6), torch.randperm(6)
+    for change in (lambda: None, lambda: weight.mul_(2), lambda: perm.copy_(perm.flip(0))):
+        change()
+        for given in (weight, weight.clone(), weight.double()):
+            found = remember.reordered(given, perm)
+            torch.testing.assert_close(found, given[perm], rtol=0, atol=0)
+            found.zero_()  # belongs to the caller
+    assert remember._REORDERED[perm][1].equal(weight.double())
+    torch.library.opcheck(torch.ops.hgraph.reordered.default, (weight, perm))
+
+
 def test_operator() -> None:
     torch.library.opcheck(torch.ops.hgraph.remembered.default, ([torch.ones(3), None], "test halves", torch.float32))
 
