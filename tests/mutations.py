@@ -175,8 +175,16 @@ MUTATIONS = [
     Mutation(
         "spmm: gradient with weights in row order",
         LINEAR,
-        "None if weight is None else weight.index_select(0, adj[6]), grad)",
+        "turned(weight, adj[6]), grad)",
         "weight, grad)",
+        OPS,
+    ),
+    Mutation("spmm: weights in the transpose's order kept after a write", LINEAR, "kept[0] != versions or ", "", OPS),
+    Mutation(
+        "gat, compiled: loops that there were count twice",
+        STEPS,
+        'torch.where(lacks_loop(adj), 0.0, float("-inf")).to(dtype)',
+        "torch.zeros(adj.num_targets, dtype=dtype)",
         OPS,
     ),
     Mutation(
