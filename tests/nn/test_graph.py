@@ -128,14 +128,12 @@ def test_loops_as_edges_and_beside_the_structure_are_the_same(kind, graph, close
 
 
 @pytest.mark.parametrize("kind", [GCNConv, GATConv])
-def test_with_and_without_a_graph_kept_the_same(kind, graph, close):
-    """To the bit each time; between the two to rounding, as the product is taken another way for its gradient."""
+def test_with_and_without_a_graph_kept_the_same(kind, graph):
     layer, x = layer_of(kind, 3, 2), features(graph)
     with torch.no_grad():
         silent = layer(x, graph)
         assert torch.equal(layer(x, graph), silent)
-    assert torch.equal(layer(x, graph), layer(x, graph))
-    close(layer(x, graph), silent)
+    assert torch.equal(layer(x, graph), silent)
 
 
 @pytest.mark.parametrize("width", [2, 5])
