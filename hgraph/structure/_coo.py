@@ -108,7 +108,7 @@ def lexsort(major: Tensor, minor: Tensor) -> Tensor:
 def inverse(permutation: Tensor) -> Tensor:
     """The inverse of a permutation."""
     out = torch.empty_like(permutation)
-    out[permutation.long()] = torch.arange(len(permutation), dtype=permutation.dtype, device=permutation.device)
+    out[permutation.long()] = torch.arange(permutation.shape[0], dtype=permutation.dtype, device=permutation.device)
     return out
 
 

@@ -8,9 +8,8 @@ import torch
 from torch import Tensor
 
 from hgraph.ops.linear import rows
-from hgraph.ops.prepare import from_pairs
 from hgraph.ops.remember import Remembered, can_remember, fields_of
-from hgraph.structure import Adjacency, Graph, derived
+from hgraph.structure import Adjacency, Graph, _coo, derived
 from hgraph.structure.algebra import lacks_loop
 from hgraph.structure.base import is_kept
 
@@ -49,8 +48,11 @@ def _every_loop(fields: Sequence[Tensor | None], dtype: torch.dtype) -> list[Ten
     ends = torch.cat([adj.target.long(), each]), torch.cat([adj.indices.long(), each])
     there = torch.where(lacks_loop(adj), 0.0, float("-inf")).to(dtype)
     bias = torch.cat([there.new_zeros(adj.num_edges), there])
-    longer, order = from_pairs(*ends, num_targets=adj.num_targets, num_sources=adj.num_sources)
-    return [*(index.to(adj.indptr.dtype) for index in rows(longer)), bias.index_select(0, order)]
+    order = _coo.lexsort(*ends)
+    target, source = (end.index_select(0, order).to(adj.indptr.dtype) for end in ends)
+    indptr = _coo.pointers(target, adj.num_targets).to(target.dtype)
+    longer = Adjacency._from_sorted(indptr, source, target, adj.num_sources, None, None)
+    return [*rows(longer), bias.index_select(0, order)]
 
 
 _EVERY_LOOP = Remembered("with every loop", _every_loop)
