@@ -72,7 +72,9 @@ def test_from_two_files_to_reasons(shop):
     assert by_number == found
 
 
-@pytest.mark.parametrize("model", ["bprmf", "lightgcn", "fm", "nfm", "cke", "cfkg", "gcmc", "kgcn", "ripplenet"])
+@pytest.mark.parametrize(
+    "model", ["bprmf", "lightgcn", "fm", "nfm", "cke", "cfkg", "gcmc", "kgcn", "ripplenet", "twotower"]
+)
 def test_every_recommender_trains_and_recommends(shop, model):
     done = call("train", "shop", "--model", model, "--epochs", 2, "--hidden", 4, "--out", model, "--quiet", "--json")
     assert done.exit_code == 0, done.output
@@ -112,7 +114,7 @@ def test_one_who_took_everything_is_told_so(shop):
     assert "one who has not taken every item" in call("recommend", "run", "--user", "reader 0").output
 
 
-@pytest.mark.parametrize("model", ["bprmf", "lightgcn"])
+@pytest.mark.parametrize("model", ["bprmf", "lightgcn", "twotower"])
 def test_no_reasons_of_models_that_read_no_facts(shop, model):
     call("train", "shop", "--model", model, "--epochs", 1, "--hidden", 4, "--out", "run", "--quiet")
     for words in (("--explain",), ("--draw", "why.png")):
@@ -132,6 +134,99 @@ def test_kgat_begins_from_what_bprmf_learned(shop):
     first, second = (opened_run(shop.parent / name, None)[0] for name in ("bprmf", "kgat"))
     torch.testing.assert_close(second.embedding[: len(first.embedding)], first.embedding, rtol=0, atol=1e-6)
     assert "--l2 0.5 --pretrain bprmf" in json.loads((shop.parent / "kgat" / "config.json").read_text())["command"]
+
+
+def test_a_run_is_distilled_into_towers_that_answer_alone(shop):
+    onnxruntime = pytest.importorskip("onnxruntime")
+    pytest.importorskip("onnxscript")
+    assert call(*TRAIN).exit_code == 0
+    words = ("distill", "run", "--steps", 150, "--quiet")
+    done = call(*words)
+    assert done.exit_code == 0, done.output
+    for column in ("recall@20", "recall kept", "same items", "one user", "24 users"):
+        assert column in done.output.split("\n")[0]
+    assert [line.split("  ")[0] for line in done.output.split("\n")[2:6]] == [
+        "towers alone", "kgat (teacher)", "its rows kept", "student",
+    ]  # fmt: skip
+    place = shop.parent / "run" / "student"
+    assert "## What" not in (place / "report.md").read_text()
+    assert "recall kept" in (place / "report.md").read_text().lower()
+    assert not (place / "under_way").exists()
+    assert len((place / "metrics.jsonl").read_text().splitlines()) == 150
+    # the file answers for names as the student's run does
+    session = onnxruntime.InferenceSession(str(place / "student.onnx"), providers=["CPUExecutionProvider"])
+    named = session.get_modelmeta().custom_metadata_map
+    users, items = json.loads(named["users"]), json.loads(named["items"])
+    scores = session.run(None, {"users": torch.tensor([users.index("reader 3")]).numpy()})[0][0]
+    found = json.loads(call("recommend", "run/student", "--user", "reader 3", "-k", 2, "--json").output)["items"]
+    for entry in found:
+        assert scores[items.index(entry["name"])] == pytest.approx(entry["score"], rel=1e-4, abs=1e-5)
+    teacher = json.loads(call("evaluate", "run", "--json").output)
+    again = json.loads(call(*words, "--overwrite", "--json").output)
+    assert again["teacher"]["recall@20"] == teacher["recall@20"]
+    assert again["student"]["recall_kept"] == pytest.approx(again["student"]["recall@20"] / teacher["recall@20"])
+    assert {"latency_one_s", "latency_many_s"} <= set(again["student"])
+    assert again["teacher"]["same_items"] == 1
+    assert json.loads(call("evaluate", "run/student", "--json").output)["recall@20"] == again["student"]["recall@20"]
+
+
+def test_same_items_is_what_two_rankings_share_beside_what_was_taken(shop, monkeypatch):
+    from hgraph.cli import towers
+    from hgraph.structure import Interactions
+
+    none, kg = torch.empty(2, 0, dtype=torch.long), datasets.from_interactions("shop")[0].kg
+    data = Interactions.from_pairs([[0, 1], [0, 3]], none, none, kg, num_users=2, num_items=4)
+    monkeypatch.setattr(towers, "CUT", 2)
+    one = torch.tensor([[9.0, 3, 2, 1], [4, 3, 2, 9]])  # beside 0 and 3: {1, 2}, {0, 1}
+    two = torch.tensor([[9.0, 1, 2, 3], [4, 3, 2, 9]])  # beside 0 and 3: {3, 2}, {0, 1}
+    assert towers._shared(lambda users: one[users], lambda users: two[users], data) == 0.75
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (("--teacher", "gcn"), "teacher: expected nothing, as the student of a recommender has no such setting"),
+        (("--seed", 0), "The run says the model, the data and the seed"),
+        ((), "a folder without a finished run"),
+    ],
+)
+def test_what_a_recommender_s_student_cannot_be_told(shop, words, message):
+    call("train", "shop", "--model", "bprmf", "--epochs", 1, "--hidden", 4, "--out", "run", "--quiet")
+    (shop.parent / "run" / "student").mkdir()
+    (shop.parent / "run" / "student" / "report.md").write_text("of another time")
+    done = call("distill", "run", *words)
+    assert done.exit_code == 2
+    assert message in " ".join(done.output.split())
+    done = call("predict", "run", "rows.csv")
+    assert "the run of a recommender" in done.output
+    assert "steps: expected nothing" in call("distill", "digits", "--steps", 3).output
+
+
+def test_the_student_of_a_recommender_goes_on(shop, monkeypatch):
+    """Stopped after the student was taught: the next call teaches it no further, and the figures are the same."""
+    pytest.importorskip("onnxruntime")
+    pytest.importorskip("onnxscript")
+    import hgraph.distill.towers as towers
+    from hgraph import train
+
+    call("train", "shop", "--model", "bprmf", "--epochs", 1, "--hidden", 4, "--out", "run", "--quiet")
+    words = ("distill", "run", "--steps", 20, "--quiet", "--json")
+    whole = json.loads(call(*words).output)
+    fit = train.fit_recommender
+
+    def stop(*args, **options):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(train, "fit_recommender", stop)
+    assert call(*words, "--overwrite").exit_code != 0
+    assert "stopped" in " ".join(call("recommend", "run/student", "--user", "reader 3").output.split())
+    monkeypatch.setattr(train, "fit_recommender", fit)
+    monkeypatch.setattr(towers, "_order_loss", stop)
+    again = json.loads(call(*words).output)
+    for name in ("mlp", "teacher", "student"):
+        assert {k: v for k, v in again[name].items() if "latency" not in k} == {
+            k: v for k, v in whole[name].items() if "latency" not in k
+        }
 
 
 def test_tuning_a_recommender(shop):

@@ -37,6 +37,7 @@ from hgraph.cli.teachers import (
     prepare,
     split_of,
 )
+from hgraph.cli.towers import STEPS, distill_run, is_run
 from hgraph.errors import ArgumentError, DataError
 
 if TYPE_CHECKING:
@@ -65,7 +66,10 @@ class Variant(Enum):
 
 @plain_errors
 def distill(
-    dataset: Annotated[str, typer.Argument(help="A name of `hgraph datasets list`, or a folder you built.")],
+    context: typer.Context,
+    dataset: Annotated[
+        str, typer.Argument(help="A name of `hgraph datasets list`, a folder you built, or the run of a recommender.")
+    ],
     teacher: Annotated[Teacher, typer.Option(help="The network that teaches.")] = Teacher.HGNN,
     seed: Annotated[int, typer.Option(help="Draws the split, the weights, the dropout.")] = 0,
     objective: Annotated[Objective, typer.Option(help="What the student learns from.")] = Objective.LIGHTHGNN,
@@ -79,7 +83,10 @@ def distill(
     ] = False,
     setting: Annotated[Setting, typer.Option(help="What training may see.")] = Setting.TRANSDUCTIVE,
     epochs: Annotated[int, typer.Option(min=1, help="Steps of each of the three trainings.")] = 200,
-    out: Annotated[Path | None, typer.Option(help="Run folder; default runs/<dataset>-<teacher>-<seed>.")] = None,
+    steps: Annotated[int | None, typer.Option(min=1, help=f"Of the student of a recommender; default {STEPS}.")] = None,
+    out: Annotated[
+        Path | None, typer.Option(help="Run folder; default runs/<dataset>-<teacher>-<seed>, or RUN/student.")
+    ] = None,
     overwrite: OverwriteOption = False,
     device: Annotated[str, typer.Option(help="cpu, cuda or cuda:0.")] = "cpu",
     root: RootOption = None,
@@ -91,7 +98,19 @@ def distill(
     Trains a teacher on the structure, a student MLP on the teacher's soft labels, and the same MLP on labels alone;
     prints test accuracy, size and latency, and writes report.md with plots, the weights of all three, and the student
     as `hgraph predict` reads it. The same command again goes on with a run that was stopped.
+
+    Of a run of `hgraph train --model kgat`, or of another recommender, the student is a two-tower MLP that learns to
+    rank items as the model of the run does, written as ONNX; recall kept and the time of an answer are printed.
     """
+    if is_run(dataset):
+        _refuse_others(context)
+        distill_run(
+            Path(dataset), steps=steps or STEPS, out=out, overwrite=overwrite, device=device, root=root,
+            as_json=as_json, quiet=quiet,
+        )  # fmt: skip
+        return
+    if steps is not None:
+        raise ArgumentError("steps", "nothing, as steps are those of a recommender's student", steps, "Give --epochs")
     folder = run_folder(out, dataset, teacher.value, seed)
     check_folder(folder, overwrite=overwrite)
     term = _objective(objective, variant, lam)
@@ -128,6 +147,16 @@ def distill(
         typer.echo(json.dumps(head | figures, allow_nan=False))
     else:
         typer.echo(f"{table(comparison, names)}\n\nreport: {report}")
+
+
+def _refuse_others(context: typer.Context) -> None:
+    """Options that shape other students, given with the run of a recommender."""
+    common = {"dataset", "steps", "out", "overwrite", "device", "root", "as_json", "quiet"}
+    for name in context.params:
+        source = context.get_parameter_source(name)
+        if name not in common and source is not None and source.name == "COMMANDLINE":
+            hint = "The run says the model, the data and the seed"
+            raise ArgumentError(name, "nothing, as the student of a recommender has no such setting", "a value", hint)
 
 
 def _objective(objective: Objective, variant: Variant, lam: float) -> Term:

@@ -40,7 +40,8 @@ def recommend(
 
     model, data = opened_run(run, root)
     if (explain or draw is not None) and not model.reads_facts:
-        raise ArgumentError("explain", "nothing, as this model reads no facts", type(model).__name__)
+        hint = "A student's teacher may say why: ask its run"
+        raise ArgumentError("explain", "nothing, as this model reads no facts", type(model).__name__, hint)
     number = _user(user, data)
     structure = train.structure_of(model, data)
     left = data.num_items - sum(int(p.indptr.diff()[number]) for p in (data.train, data.val, data.test))

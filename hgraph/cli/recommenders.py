@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 __all__ = ["RECOMMENDERS", "evaluate_recommender", "load_interactions", "made", "opened_run", "train_recommender"]
 
-RECOMMENDERS = ("kgat", "bprmf", "lightgcn", "fm", "nfm", "cke", "cfkg", "gcmc", "kgcn", "ripplenet")
+RECOMMENDERS = ("kgat", "bprmf", "lightgcn", "fm", "nfm", "cke", "cfkg", "gcmc", "kgcn", "ripplenet", "twotower")
 FILES = ("config.json", "metrics.jsonl", "learning_curve.png", "model.safetensors", "report.md")
 CUT = 20
 L2 = 1e-5  # of the rows that a step ranks
@@ -61,6 +61,8 @@ def made(model: str, data: Interactions, seed: int, width: int | None = None) ->
             return models.KGCN(users, items, entities, 2 * relations, embed_dim=d)
         if model == "ripplenet":
             return models.RippleNet(users, items, entities, relations, embed_dim=d)
+        if model == "twotower":
+            return models.TwoTower(users, items, entities, embed_dim=max(d // 2, 1), hidden=d, out_channels=d)
         if model in ("fm", "nfm"):
             return {"fm": models.FM, "nfm": models.NFM}[model](users, items, entities, embed_dim=d)
         return {"bprmf": models.BPRMF, "lightgcn": models.LightGCN}[model](users, items, embed_dim=d)

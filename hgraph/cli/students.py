@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Annotated, Any, TextIO
 import typer
 
 from hgraph.cli.common import LOG, JsonOption, QuietOption, plain_errors
+from hgraph.cli.towers import is_run
 from hgraph.errors import ArgumentError, DataError
 
 if TYPE_CHECKING:
@@ -162,4 +163,7 @@ def _student(run: Path) -> Path:
     for folder in (run, run / "student"):
         if (folder / CARD).is_file():
             return folder
+    if is_run(str(run)):
+        hint = f"`hgraph distill {run}` writes one as ONNX, and `hgraph recommend` answers from its run"
+        raise DataError(f"{run}: the run of a recommender, not of a student that classifies rows. {hint}")
     raise DataError(f"{run}: no student there. `hgraph distill DATASET --out RUN` makes one")

@@ -65,6 +65,7 @@ class Network(Enum):
     GCMC = "gcmc"
     KGCN = "kgcn"
     RIPPLENET = "ripplenet"
+    TWOTOWER = "twotower"
 
 
 class Before(Enum):

@@ -17,7 +17,7 @@ from hgraph.structure.io import write_atomically
 from hgraph.train.checkpoint import weights_file
 from hgraph.train.plots import COLOURS, confusion_matrix, learning_curve, reliability_diagram, structure_picture
 
-__all__ = ["FILES", "table", "table_rows", "write_report"]
+__all__ = ["FILES", "aligned", "table", "table_rows", "write_report"]
 
 # report.md is written last and removed first: a folder that has one is whole
 FILES = (
@@ -109,8 +109,12 @@ def table_rows(comparison: Comparison, names: Mapping[str, str]) -> list[list[st
 
 
 def table(comparison: Comparison, names: Mapping[str, str]) -> str:
-    """The table in plain text: the first column flush left, numbers flush right."""
-    rows = table_rows(comparison, names)
+    """The table in plain text."""
+    return aligned(table_rows(comparison, names))
+
+
+def aligned(rows: list[list[str]]) -> str:
+    """A table in plain text, its header first: the first column flush left, numbers flush right."""
     widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
 
     def line(row: list[str]) -> str:

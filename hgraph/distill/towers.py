@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import warnings
 from pathlib import Path
@@ -16,6 +17,8 @@ from hgraph.errors import ArgumentError, DataError
 from hgraph.models.recommender import Recommender
 from hgraph.structure import Interactions
 from hgraph.train import evaluating, scorer, seeded, structure_of
+from hgraph.train.checkpoint import Checkpoint
+from hgraph.train.recommender import bar
 
 __all__ = ["distill_recommender", "export_towers"]
 
@@ -31,6 +34,8 @@ def distill_recommender(
     near: int = 50,
     temperature: float = 1.0,
     seed: int = 0,
+    checkpoint: str | os.PathLike[str] | None = None,
+    progress: bool | None = False,
 ) -> list[float]:
     r"""Teach a student to order two items as the teacher does, and leave it in eval mode.
 
@@ -49,12 +54,14 @@ def distill_recommender(
         near: how many of the teacher's best items i is drawn from.
         temperature: T; towards 0 the teacher says no more than which of the two it prefers.
         seed: what triples are drawn from.
+        checkpoint: a file to go on from, as `hgraph.train.fit` has it; written every half minute.
+        progress: show a progress bar on stderr; None shows it on a terminal only.
 
     Returns:
         The loss of each step.
 
     Raises:
-        ArgumentError: other sizes, or numbers out of range.
+        ArgumentError: other sizes, numbers out of range, or a checkpoint of other settings.
     """
     for model in (teacher, student):
         if (model.num_users, model.num_items) != (data.num_users, data.num_items):
@@ -66,30 +73,38 @@ def distill_recommender(
             f"near in 1 .. {data.num_items}, temperature above 0, steps 0 or more, batch 1 or more",
             f"{near}, {temperature}, {steps}, {batch}",
         )
-    score = scorer(teacher, structure_of(teacher, data))
-    structure = structure_of(student, data)
-    optimizer = torch.optim.Adam(student.parameters(), lr=lr)
-    losses: list[float] = []
+    score, structure = scorer(teacher, structure_of(teacher, data)), structure_of(student, data)
+    optimizer, device = torch.optim.Adam(student.parameters(), lr=lr), next(student.parameters()).device
+    settings = {"lr": lr, "batch": batch, "near": near, "temperature": temperature, "seed": seed}
+    file = Checkpoint(checkpoint, settings)
     student.train()
-    with seeded(seed, [next(student.parameters()).device]):
-        for _ in range(steps):
-            users = torch.randint(data.num_users, (batch,))
-            told = score(users)
-            best = told.topk(near, dim=1).indices
-            i = best.gather(1, torch.randint(near, (batch, 1)).to(best.device)).squeeze(1)
-            j = torch.randint(data.num_items, (batch,)).to(best.device)
-            rows = torch.arange(batch, device=best.device)
-            wanted = torch.sigmoid((told[rows, i] - told[rows, j]) / temperature)
-            z = student(structure)
-            u = z[users.to(z.device)]
-            first, second = (z[data.num_users + one.to(z.device)] for one in (i, j))
-            loss = F.binary_cross_entropy_with_logits((u * (first - second)).sum(-1), wanted.to(z))
-            optimizer.zero_grad(set_to_none=True)
-            loss.backward()
-            optimizer.step()
-            losses.append(float(loss.detach()))
-    student.eval()
+    try:
+        with seeded(seed, [device]):
+            losses: list[float] = file.restore(student, optimizer, [device]).get("losses", [])
+            for _ in bar(len(losses) + 1, steps, "student", progress, len(losses) >= steps, unit="step"):
+                loss = _order_loss(score, student(structure), data, batch, near, temperature)
+                optimizer.zero_grad(set_to_none=True)
+                loss.backward()
+                optimizer.step()
+                losses.append(float(loss.detach()))
+                if file.overdue or len(losses) == steps:
+                    file.save(student, optimizer, [device], None, {"losses": losses})
+    finally:
+        student.eval()
     return losses
+
+
+def _order_loss(score: Any, z: Tensor, data: Interactions, batch: int, near: int, temperature: float) -> Tensor:
+    """The loss of one batch of triples, of the student's rows z."""
+    users = torch.randint(data.num_users, (batch,))
+    told = score(users)
+    best = told.topk(near, dim=1).indices
+    i = best.gather(1, torch.randint(near, (batch, 1)).to(best.device)).squeeze(1)
+    j = torch.randint(data.num_items, (batch,)).to(best.device)
+    rows = torch.arange(batch, device=best.device)
+    wanted = torch.sigmoid((told[rows, i] - told[rows, j]) / temperature)
+    u, first, second = (z[ids.to(z.device)] for ids in (users, data.num_users + i, data.num_users + j))
+    return F.binary_cross_entropy_with_logits((u * (first - second)).sum(-1), wanted.to(z))
 
 
 class _Answer(nn.Module):
@@ -107,6 +122,8 @@ class _Answer(nn.Module):
 
 def export_towers(student: Recommender, data: Interactions, path: str | os.PathLike[str]) -> Path:
     """Write an ONNX file that answers ``users`` [B] int64 with ``scores`` [B, I]; it was run and compared.
+
+    Names of users and items, where the data has them, are JSON lists in its metadata, ``users`` and ``items``.
 
     Args:
         student: a trained recommender with a method ``users(ids)`` that gives users' rows without the structure, as
@@ -136,11 +153,21 @@ def export_towers(student: Recommender, data: Interactions, path: str | os.PathL
             exported = torch.export.export(program, (users,), dynamic_shapes=shapes)
             made = torch.onnx.export(exported, (users,), dynamo=True, input_names=["users"], output_names=["scores"])
             assert made is not None  # noqa: S101 - dynamo=True returns a program
+            made.model.metadata_props.update(_names(data))
             content = made.model_proto.SerializeToString()
         session = onnxruntime.InferenceSession(content, providers=["CPUExecutionProvider"])
-        everybody = torch.arange(data.num_users)
-        answer = torch.from_numpy(session.run(None, {"users": everybody.numpy()})[0])
-        if not torch.allclose(answer, program(everybody), rtol=1e-3, atol=1e-4):
-            raise DataError(f"{path}: the exported program answers otherwise than the student; it was not written")
+        for some in torch.arange(data.num_users).split(1024):
+            answer = torch.from_numpy(session.run(None, {"users": some.numpy()})[0])
+            if not torch.allclose(answer, program(some), rtol=1e-3, atol=1e-4):
+                raise DataError(f"{path}: the exported program answers otherwise than the student; it was not written")
     write_atomically(path, content)
     return Path(path)
+
+
+def _names(data: Interactions) -> dict[str, str]:
+    """What users and items are called, as JSON."""
+    named = {"users": data.user_names, "items": data.kg.node_names}
+    sizes = {"users": data.num_users, "items": data.num_items}
+    return {
+        what: json.dumps([names[i] for i in range(sizes[what])]) for what, names in named.items() if names is not None
+    }

@@ -26,7 +26,7 @@ class Recommender(nn.Module):
     """
 
     has_triples = False
-    reads_facts = True  # whether what is known of the items reaches its scores
+    reads_facts = True  # whether messages along facts reach its scores, so that paths say why
 
     def __init__(self, num_users: int, num_items: int) -> None:
         super().__init__()

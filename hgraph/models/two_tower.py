@@ -37,6 +37,8 @@ class TwoTower(Recommender):
     ids and attributes.
     """
 
+    reads_facts = False  # attributes of items, but nobody is heard
+
     def __init__(
         self,
         num_users: int,

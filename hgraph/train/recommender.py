@@ -251,10 +251,10 @@ def _check(
             raise ArgumentError(name, f"{least} or more", value)
 
 
-def bar(first: int, last: int, label: str, progress: bool | None, stopped: bool) -> Any:
-    """The epochs that are left, behind a bar."""
+def bar(first: int, last: int, label: str, progress: bool | None, stopped: bool, *, unit: str = "epoch") -> Any:
+    """The epochs (or steps) that are left, behind a bar."""
     from tqdm import tqdm
 
     hidden = None if progress is None else not progress
     epochs = range(0) if stopped else range(first, last + 1)
-    return tqdm(epochs, desc=label, initial=first - 1, total=last, disable=hidden, leave=False, unit="epoch")
+    return tqdm(epochs, desc=label, initial=first - 1, total=last, disable=hidden, leave=False, unit=unit)

@@ -1,0 +1,229 @@
+"""`hgraph distill` of a recommender's run: a two-tower MLP that ranks as the trained model does, as ONNX."""
+
+from __future__ import annotations
+
+import json
+import shlex
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import typer
+
+from hgraph.cli.common import REPORT, begin, check_folder, device_of, finish, made_with
+from hgraph.cli.recommenders import CUT, figures_of, made, opened_run
+from hgraph.errors import ArgumentError, DataError
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from hgraph.models.recommender import Recommender
+    from hgraph.structure import Interactions
+
+__all__ = ["STEPS", "distill_run", "is_run"]
+
+STEPS, LR, BATCH, NEAR = 3000, 5e-3, 512, 50
+MANY = 1000  # users asked for at once
+ONNX = "student.onnx"
+
+
+def is_run(place: str) -> bool:
+    """Whether a folder is the run of a recommender."""
+    try:
+        config = json.loads((Path(place) / "config.json").read_text(encoding="utf-8"))
+        return bool(config["kind"] == "recommender")
+    except (OSError, ValueError, KeyError, TypeError):
+        return False
+
+
+def distill_run(
+    run: Path,
+    *,
+    steps: int,
+    out: Path | None,
+    overwrite: bool,
+    device: str,
+    root: Path | None,
+    as_json: bool,
+    quiet: bool,
+) -> None:
+    """Teach the student, train the same towers on the pairs alone, measure all, and write the student's run folder.
+
+    The folder is a run of the recommender ``twotower``, with an ONNX file beside: `hgraph recommend` answers from it.
+    """
+    from hgraph.distill import export_towers
+    from hgraph.distill.export import _needs
+    from hgraph.distill.report import aligned
+
+    folder = out or run / "student"
+    check_folder(folder, overwrite=overwrite)
+    where = device_of(device)
+    _needs("onnx", "onnxscript", "onnxruntime")
+    teacher, data = opened_run(run, root)
+    config = json.loads((run / "config.json").read_text(encoding="utf-8"))
+    if config["model"] == "twotower":
+        raise ArgumentError("dataset", "the run of another recommender than twotower", str(run), "It needs no student")
+    learning = {"steps": steps, "lr": LR, "batch": BATCH, "near": min(NEAR, data.num_items), "seed": config["seed"]}
+    facts = {"teacher_run": str(run.resolve()), "data_sha256": config["data_sha256"], **learning}
+    again = shlex.join(["hgraph", "distill", str(run), "--steps", str(steps), "--device", device, "--out", str(folder)])
+    try:
+        place = begin(folder, facts, overwrite=overwrite)
+        student, alone, losses = _taught(teacher.to(where), data, config, learning, place, quiet)
+        export_towers(student.to("cpu"), data, folder / ONNX)
+        figures = measured(teacher.to("cpu"), alone.to("cpu"), student, data, folder / ONNX)
+        settings = {name: config[name] for name in ("dataset", "source", "hidden", "kind")}
+        settings |= {"model": "twotower", "teacher": config["model"], **facts, **made_with(), "device": str(where)}
+        _write(folder, student, losses, figures, settings | {"command": again}, data)
+        finish(folder)
+    except OSError as error:
+        raise DataError(f"{folder}: cannot be written ({error})") from error
+    if as_json:
+        head = {"dataset": config["dataset"], "model": config["model"], "seed": config["seed"]}
+        typer.echo(json.dumps(head | figures, allow_nan=False))
+        return
+    typer.echo(f"{aligned(_rows(figures, config['model'], data))}\n\n{folder / ONNX}\nreport: {folder / REPORT}")
+
+
+def _taught(
+    teacher: Recommender,
+    data: Interactions,
+    config: dict[str, Any],
+    learning: dict[str, Any],
+    place: Path,
+    quiet: bool,
+) -> tuple[Recommender, Recommender, list[float]]:
+    """The student, the same towers trained as the teacher was, and the student's losses."""
+    from hgraph.distill import distill_recommender
+    from hgraph.train import fit_recommender
+
+    seed, where = config["seed"], next(teacher.parameters()).device
+    student, alone = (made("twotower", data, seed, config["hidden"]).to(where) for _ in range(2))
+    kept: dict[str, Any] = {"seed": seed, "progress": False if quiet else None}
+    fit = {name: config[name] for name in ("epochs", "lr", "patience", "l2")}
+    losses = distill_recommender(teacher, data, student, checkpoint=place / "student.safetensors", **learning | kept)
+    fit_recommender(alone, data, label="towers alone", checkpoint=place / "alone.safetensors", **fit, **kept)
+    return student, alone, losses
+
+
+def measured(
+    teacher: Recommender, alone: Recommender, student: Recommender, data: Interactions, onnx: Path
+) -> dict[str, dict[str, Any]]:
+    """How well each ranks, how much of the teacher's ranking is kept, and how long an answer takes."""
+    import torch
+
+    from hgraph.distill import latencies
+    from hgraph.train import scorer, structure_of
+
+    models = {"mlp": alone, "teacher": teacher, "student": student}
+    scores = {name: scorer(model, structure_of(model, data)) for name, model in models.items()}
+    figures = {name: figures_of(model, data) for name, model in models.items()}
+    best = f"recall@{min(CUT, data.num_items)}"
+    for name, found in figures.items():
+        if figures["teacher"].get(best):
+            found["recall_kept"] = found[best] / figures["teacher"][best]
+        found["same_items"] = _shared(scores[name], scores["teacher"], data)
+    session, structure = _session(onnx), structure_of(teacher, data)
+
+    def whole(users: Tensor) -> Tensor:
+        return teacher.score(teacher(structure), users)
+
+    for what, count in (("one", 1), ("many", min(MANY, data.num_users))):
+        users = torch.arange(count)
+        answers: dict[str, Callable[[], object]] = {
+            "teacher": partial(whole, users),
+            "kept": partial(scores["teacher"], users),
+            "student": partial(session.run, None, {"users": users.numpy()}),
+        }
+        times = latencies(answers)
+        for name in ("teacher", "student"):
+            figures[name][f"latency_{what}_s"] = times[name]
+        figures["teacher"][f"latency_{what}_rows_kept_s"] = times["kept"]
+    return figures
+
+
+def _session(onnx: Path) -> Any:
+    """The file, answering with as many threads as torch has."""
+    import onnxruntime
+    import torch
+
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = torch.get_num_threads()
+    return onnxruntime.InferenceSession(str(onnx), options, providers=["CPUExecutionProvider"])
+
+
+def _shared(score: Any, other: Any, data: Interactions) -> float:
+    """Of what one would recommend (training items left out), the share that the other would, too; a mean over users."""
+    import torch
+
+    from hgraph.train.full_ranking import best_items
+
+    total, k = 0.0, min(CUT, data.num_items)
+    for users in torch.arange(data.num_users).split(1024):
+        one, two = (best_items(s(users), users, [data.train], k) for s in (score, other))
+        total += float((one.unsqueeze(2) == two.unsqueeze(1)).any(2).double().mean(1).sum())
+    return total / data.num_users
+
+
+def _rows(figures: dict[str, dict[str, Any]], teacher: str, data: Interactions) -> list[list[str]]:
+    """The table as texts, its header first."""
+    cut, many = min(CUT, data.num_items), min(MANY, data.num_users)
+    header = ["model", f"recall@{cut}", f"ndcg@{cut}", "recall kept", "same items", "parameters"]
+    rows = [[*header, "one user", f"{many:,} users"]]
+    names = {"mlp": "towers alone", "teacher": f"{teacher} (teacher)", "student": "student"}
+
+    def line(name: str, found: dict[str, Any], latency: str) -> list[str]:
+        shares = [found.get(key) for key in (f"recall@{cut}", f"ndcg@{cut}")]
+        cells = ["-" if v is None else f"{v:.4f}" for v in shares]
+        cells += ["-" if found.get(k) is None else f"{100 * found[k]:.1f} %" for k in ("recall_kept", "same_items")]
+        times = [found.get(f"latency_{what}_{latency}") for what in ("one", "many")]
+        cells.append(f"{found['parameters']:,}")
+        return [name, *cells, *("-" if t is None else f"{1e3 * t:.3g} ms" for t in times)]
+
+    for key, name in names.items():
+        rows.append(line(name, figures[key], "s"))
+        if key == "teacher":
+            rows.append(line("its rows kept", figures[key], "rows_kept_s"))
+    return rows
+
+
+def _write(
+    folder: Path,
+    student: Recommender,
+    losses: list[float],
+    figures: dict[str, dict[str, Any]],
+    settings: dict[str, Any],
+    data: Interactions,
+) -> None:
+    """Every file of the run, the report last."""
+    from hgraph.structure.io import write_atomically
+    from hgraph.train.checkpoint import weights_file
+
+    curve = "".join(json.dumps({"step": i, "loss": loss}) + "\n" for i, loss in enumerate(losses, 1))
+    write_atomically(folder / "config.json", (json.dumps(settings, ensure_ascii=False, indent=2) + "\n").encode())
+    write_atomically(folder / "metrics.jsonl", curve.encode())
+    write_atomically(folder / "model.safetensors", weights_file(student))
+    write_atomically(folder / REPORT, _report(figures, settings, data).encode())
+
+
+def _report(figures: dict[str, dict[str, Any]], settings: dict[str, Any], data: Interactions) -> str:
+    header, *rows = _rows(figures, settings["teacher"], data)
+    title = f"{settings['teacher']} on {settings['dataset']} distilled into a two-tower MLP (seed {settings['seed']})"
+    lines = [f"# {title}", "", f"{data}", "", "| " + " | ".join(header) + " |"]
+    lines += ["|---" + "|---:" * (len(header) - 1) + "|", *("| " + " | ".join(row) + " |" for row in rows), ""]
+    lines += [f"- {text}" for text in (
+        "**Towers alone** and **student** are the same network: a row for each user of its id, a row for each item of "
+        "its id and its attributes. The first learned from the training pairs as the teacher did, the second from "
+        "which of two items the teacher prefers.",
+        "**Recall kept** is recall over the teacher's. **Same items** is the share of the best items that the teacher "
+        "would recommend, too; training items are left out.",
+        "**Latency** is the median wall-clock time of an answer, the scores of all items, after warm-up, in turn, "
+        f"{settings['threads']} thread(s), on the CPU: of the student in ONNX Runtime, of the teacher its whole pass "
+        "over the graph. A teacher's rows can be kept as long as nothing of the graph changes: then its answer is a "
+        "product of rows, which the second line times.",
+        f"`{ONNX}` answers `users` [B] int64 with `scores` [B, items]; names are JSON in its metadata, if there are "
+        "any. The items' rows in it are those of the facts as they were: distill again when these change.",
+    )]  # fmt: skip
+    lines += ["", "## Settings", "", "| setting | value |", "|---|---|"]
+    lines += [f"| {key} | {value} |" for key, value in settings.items() if key != "command"]
+    return "\n".join([*lines, "", "## Again", "", "```", settings["command"], "```", ""])
