@@ -35,14 +35,14 @@ class PairSampler:
         self.users = ((degree > 0) & (degree < taken.num_sources)).nonzero().flatten()
         if not len(self.users):
             raise ArgumentError("taken", "a user with an item taken and one not", "none")
+        self._codes = taken.target.long() * taken.num_sources + taken.indices  # once: a draw is to cost nothing in E
 
     def draw(self, count: int) -> tuple[Tensor, Tensor, Tensor]:
         """(users, items taken, items not taken), each [count]; from torch's own generator."""
         users = self.users[_some(len(self.users), count, self.users.device)]
         edges = _one_of_row(self.taken, users)
         size = self.taken.num_sources
-        codes = self.taken.target.long() * size + self.taken.indices
-        others = _not_in(codes, lambda item: users * size + item, count, size, users.device)
+        others = _not_in(self._codes, lambda item: users * size + item, count, size, users.device)
         return users, self.taken.indices[edges].long(), others
 
 
@@ -63,6 +63,7 @@ class TripleSampler:
         self.heads = (kg.degree() > 0).nonzero().flatten()
         if not len(self.heads):
             raise ArgumentError("kg", "at least one fact", "none")
+        self._codes = (kg.adj.target.long() * kg.num_nodes + kg.adj.indices) * kg.num_relations + kg.relation
 
     def draw(self, count: int) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         """(heads, relations, tails, wrong tails), each [count]; from torch's own generator."""
@@ -70,8 +71,7 @@ class TripleSampler:
         heads = self.heads[_some(len(self.heads), count, self.heads.device)]
         edges = _one_of_row(kg.adj, heads)
         relations, size, kinds = kg.relation[edges].long(), kg.num_nodes, kg.num_relations
-        codes = (kg.adj.target.long() * size + kg.adj.indices) * kinds + kg.relation
-        wrong = _not_in(codes, lambda tail: (heads * size + tail) * kinds + relations, count, size, heads.device)
+        wrong = _not_in(self._codes, lambda tail: (heads * size + tail) * kinds + relations, count, size, heads.device)
         return heads, relations, kg.adj.indices[edges].long(), wrong
 
 

@@ -82,6 +82,34 @@ def test_a_head_that_makes_a_fact_with_everything_does_not_hang():
     assert len(train.TripleSampler(kg).draw(3)[0]) == 3
 
 
+@pytest.mark.parametrize("seed", range(3))
+def test_codes_made_once_draw_what_codes_made_at_every_draw_do(seed):
+    """The whole draw written out, its codes made anew from the edges, from the same generator."""
+    data, kg = interactions(seed), random_knowledge_graph(8, 40, 3, seed=seed)
+    for sampler, adj, kinds in (
+        (train.PairSampler(data.train), data.train, None),
+        (train.TripleSampler(kg), kg.adj, kg.relation),
+    ):
+        rows = sampler.users if kinds is None else sampler.heads
+        kind = torch.zeros_like(adj.indices) if kinds is None else kinds
+        codes = list(zip(adj.target.tolist(), kind.tolist(), adj.indices.tolist(), strict=True))
+        with train.seeded(seed):
+            drawn = [sampler.draw(6) for _ in range(4)]
+        with train.seeded(seed):
+            for draw in drawn:
+                row = rows[torch.randperm(len(rows))[:6]]
+                place = torch.rand(6, dtype=torch.float64) * (adj.indptr[row + 1] - adj.indptr[row])
+                edge = adj.indptr[row].long() + place.long()
+                kind = torch.zeros(6, dtype=torch.long) if kinds is None else kinds[edge].long()
+                other = torch.randint(adj.num_sources, (6,))
+                while any(hit := [f in codes for f in zip(row.tolist(), kind.tolist(), other.tolist(), strict=True)]):
+                    other = torch.where(torch.tensor(hit), torch.randint(adj.num_sources, (6,)), other)
+                expected = (row, adj.indices[edge].long(), other)
+                if kinds is not None:
+                    expected = (row, kind, adj.indices[edge].long(), other)
+                assert all(torch.equal(a, b) for a, b in zip(draw, expected, strict=True))
+
+
 # ---------------------------------------------------------------------- ranking
 
 
