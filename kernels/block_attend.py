@@ -2,9 +2,9 @@
 
 A program takes ROWS targets of one tile row, example and head, and goes through the tiles that the row visits COLS
 sources at a time, so products are dense and lie on tensor cores, and the tiles of a structure may be larger than what
-registers hold. The lists are those of a BlockAdjacency: index, rule and count by tile row, rule -1 every pair, -2 the
-lower triangle, m >= 0 the bits of mask[m]. Scores are in units of log 2 (times log2(e) =
-1.4427), where an exponential is one instruction.
+registers hold. Where programs are few, long tile rows are cut (`tile_split`). The lists are those of a
+BlockAdjacency: index, rule and count by tile row, rule -1 every pair, -2 the lower triangle, m >= 0 the bits of
+mask[m]. Scores are in units of log 2 (times log2(e) = 1.4427), where an exponential is one instruction.
 
 Arguments are those of the operator ``block_attend`` of hgraph.ops.block_attend, dropout and biases included.
 """
@@ -21,8 +21,9 @@ from torch import Tensor
 from hgraph.kernels.draw import NONE_DROPPED, kept, limit
 from hgraph.kernels.edge_softmax import finite
 from hgraph.kernels.split import launched, wide
+from hgraph.kernels.tile_split import join, rows_of, visits_of_rows
 
-__all__ = ["Inputs", "Tiles", "block_attend", "launch", "pair_kept", "product", "rows_of", "scored"]
+__all__ = ["Inputs", "Tiles", "block_attend", "cut", "launch", "pair_kept", "piece_of", "product", "scored"]
 __all__ += ["serves", "taken", "words"]
 
 AXES, WIDEST = 3, 256
@@ -106,27 +107,10 @@ def serves(block: int, given: Inputs) -> bool:
 
 
 @triton.jit
-def rows_of(
-    rows, num_rows, num_targets,
-    OWN_B: tl.constexpr, OWN_H: tl.constexpr, H: tl.constexpr, WIDE: tl.constexpr, BLOCK: tl.constexpr,
-    ROWS: tl.constexpr,
-):  # fmt: skip
-    """(example, head, list, rows of its tile [ROWS], targets [ROWS], whether there are any) of a program.
-
-    Programs of one head follow each other, last rows first: under a causal rule these have most to do.
-    """
-    SUBS: tl.constexpr = BLOCK // ROWS
-    pid = tl.program_id(0)
-    unit = num_rows * SUBS - 1 - pid % (num_rows * SUBS)
-    head = pid // (num_rows * SUBS) % H
-    example = pid // (num_rows * SUBS) // H
-    place = unit // SUBS
-    r = unit % SUBS * ROWS + tl.arange(0, ROWS)
-    target = tl.load(rows + place) * BLOCK + r
-    own = (((example if OWN_B else 0) * (H if OWN_H else 1)) + (head if OWN_H else 0)) * num_rows + place
-    if WIDE:
-        example, own, target = example.to(tl.int64), own.to(tl.int64), target.to(tl.int64)
-    return example, head, own, r, target, (tl.min(target, axis=0) < num_targets).to(tl.int32)
+def piece_of(count, visits, CUT: tl.constexpr):
+    """The first of a list's visits that a program makes, and where it stops."""
+    first = tl.program_id(1) * visits if CUT else 0
+    return first, tl.minimum(count, first + visits) if CUT else count
 
 
 @triton.jit
@@ -197,21 +181,25 @@ def pair_kept(
 @launched
 def _attend(
     index, rules, counts, rows, mask, q, k, v, table, target_place, source_place, seed, out, lse,
-    scale, num_targets, num_sources, table_step, size_0, size_1, size_2, num_rows, most_tiles,
+    scale, num_targets, num_sources, table_step, size_0, size_1, size_2, num_rows, most_tiles, visits,
+    CUT: tl.constexpr,
     OWN_B: tl.constexpr, OWN_H: tl.constexpr, H: tl.constexpr, KEYS: tl.constexpr, D: tl.constexpr, V: tl.constexpr,
     AXES: tl.constexpr, LIMIT: tl.constexpr, KEPT: tl.constexpr, DOT: tl.constexpr, WIDE: tl.constexpr,
     BLOCK: tl.constexpr, BLOCK_D: tl.constexpr, BLOCK_V: tl.constexpr,
     ROWS: tl.constexpr, COLS: tl.constexpr, CHUNK: tl.constexpr,
 ):  # fmt: skip
     SLICES: tl.constexpr = BLOCK // COLS
-    example, head, own, r, target, inside = rows_of(rows, num_rows, num_targets, OWN_B, OWN_H, H, WIDE, BLOCK, ROWS)
+    example, head, own, r, target, inside, seat = rows_of(
+        rows, num_rows, num_targets, OWN_B, OWN_H, H, WIDE, BLOCK, ROWS
+    )
+    first, stop = piece_of(tl.load(counts + own) * inside, visits, CUT)
     channel, value = tl.arange(0, BLOCK_D), tl.arange(0, BLOCK_V)
     queries = taken(q, example, target, head, channel, num_targets, H, D, DOT)
     table += head * table_step
     most = tl.full([ROWS], float("-inf"), dtype=tl.float32)
     total = tl.zeros([ROWS], dtype=tl.float32)
     acc = tl.zeros([ROWS, BLOCK_V], dtype=tl.float32)
-    for step in range(0, tl.load(counts + own) * SLICES * inside):
+    for step in range(first * SLICES, stop * SLICES):
         at = own * most_tiles + step // SLICES
         rule, tile = tl.load(rules + at), tl.load(index + at)
         if WIDE:
@@ -243,6 +231,8 @@ def _attend(
     total = tl.where(none, 1.0, total)
     at_row = (example * num_targets + target) * H + head
     live = target < num_targets
+    if CUT:
+        at_row, live = seat + tl.program_id(1) * tl.num_programs(0) * ROWS, live | True
     tl.store(lse + at_row, tl.where(none, float("-inf"), (most + tl.log2(total)) * 0.6931471805599453), mask=live)
     here = live[:, None] & (value < V)[None, :]
     tl.store(out + at_row[:, None] * V + value[None, :], (acc / total[:, None]).to(out.dtype.element_ty), mask=here)
@@ -268,6 +258,14 @@ def launch(part: Tiles, given: Inputs, kernel: int, interpreted: bool) -> dict[s
     }  # fmt: skip
 
 
+def cut(part: Tiles, given: Inputs, how: dict[str, Any]) -> tuple[int, int, int]:
+    """Programs of a launch over tile rows, the visits of a piece, and the number of pieces."""
+    most = part.tiles.shape[3]
+    lists = given.q.shape[2] * part.rows.shape[0] * (how["BLOCK"] // how["ROWS"])
+    visits = visits_of_rows(lists, most)  # whatever the batch, so that an example has the bits it has alone
+    return given.q.shape[0] * lists, visits, triton.cdiv(most, visits)
+
+
 def words(mask: Tensor, columns: int) -> Tensor:
     """Bits [M, block, block / 8] as words of so many columns."""
     mask = mask.contiguous()
@@ -282,19 +280,19 @@ def block_attend(parts: list[Tiles], given: Inputs, *, interpreted: bool = False
     out = q.new_zeros((*q.shape[:3], v.shape[3]))
     lse = q.new_full(q.shape[:3], float("-inf"), dtype=torch.float32)
     for part in parts:
-        rows, most = part.rows.shape[0], part.tiles.shape[3]
-        if lse.numel() and rows and most:
+        if lse.numel() and part.rows.shape[0] and part.tiles.shape[3]:
             how = launch(part, given, 0, interpreted)
-            grid = (q.shape[0] * q.shape[2] * rows * (how["BLOCK"] // how["ROWS"]),)
-            _attend[grid](
-                *part[:4],
-                words(part.mask, how["COLS"]),
-                *given.pointers(),
-                out,
-                lse,
-                *given.numbers(),
-                rows,
-                most,
-                **how,
-            )
+            programs, visits, pieces = cut(part, given, how)
+            found, states = out, lse
+            if pieces > 1:
+                seats = programs * how["ROWS"]
+                found = lse.new_empty((pieces, seats, v.shape[3]))
+                states = lse.new_empty((pieces, seats))
+                how["WIDE"] = how["WIDE"] or wide(found)
+            _attend[(programs, pieces)](
+                *part[:4], words(part.mask, how["COLS"]), *given.pointers(), found, states, *given.numbers(),
+                part.rows.shape[0], part.tiles.shape[3], visits, CUT=pieces > 1, **how,
+            )  # fmt: skip
+            if pieces > 1:
+                join(part.rows, found, states, out, lse, how)
     return out, lse

@@ -5,24 +5,25 @@ Both form the scores again from lse, alpha = exp(s - lse), and the gradient of a
     ds = kept alpha <grad, v> - alpha delta,
 
 in which the gradient through lse is contained. Keys and values collect their sums by tile of sources, in the order of
-the transposed lists. Those come with the structure, or the visits are sorted here. The gradient of a table of biases
-is wanted rarely: ds is then written down for some tile rows at a time, and added up entry by entry, as
-`csr_reduce` does.
+the transposed lists. Those come with the structure, or the visits are sorted here. Tiles that may be heard far more
+often than others are cut (`tile_split`). The gradient of a table of biases is wanted rarely: ds is then written down
+for some tile rows at a time, and added up entry by entry, as `csr_reduce` does.
 """
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 import triton
 import triton.language as tl
 from torch import Tensor
 
-from hgraph.kernels.block_attend import Inputs, Tiles, launch, pair_kept, product, rows_of, scored, taken, words
+from hgraph.kernels.block_attend import Inputs, Tiles, cut, launch, pair_kept, piece_of, product, scored, taken, words
 from hgraph.kernels.csr_reduce import csr_reduce
 from hgraph.kernels.edge_softmax import finite
-from hgraph.kernels.split import launched
+from hgraph.kernels.split import launched, wide
+from hgraph.kernels.tile_split import Work, add_pieces, join, rows_of, visits_of_keys, work
 
 __all__ = ["block_attend_grads"]
 
@@ -32,8 +33,8 @@ _FLOWS = 2**24  # numbers ds at once, for the gradient of a table: 64 MB
 @launched
 def _attend_queries(
     index, rules, counts, rows, mask, q, k, v, table, target_place, source_place, seed, lse, delta, grad, grad_q, flows,
-    scale, num_targets, num_sources, table_step, size_0, size_1, size_2, num_rows, most_tiles, factor,
-    FLOWS: tl.constexpr,
+    scale, num_targets, num_sources, table_step, size_0, size_1, size_2, num_rows, most_tiles, visits, factor,
+    FLOWS: tl.constexpr, CUT: tl.constexpr,
     OWN_B: tl.constexpr, OWN_H: tl.constexpr, H: tl.constexpr, KEYS: tl.constexpr, D: tl.constexpr, V: tl.constexpr,
     AXES: tl.constexpr, LIMIT: tl.constexpr, KEPT: tl.constexpr, DOT: tl.constexpr, WIDE: tl.constexpr,
     BLOCK: tl.constexpr, BLOCK_D: tl.constexpr, BLOCK_V: tl.constexpr,
@@ -41,7 +42,10 @@ def _attend_queries(
 ):  # fmt: skip
     """With FLOWS, how many heads and examples share a list, ds is written to flows [visits, BLOCK, BLOCK, FLOWS]."""
     SLICES: tl.constexpr = BLOCK // COLS
-    example, head, own, r, target, inside = rows_of(rows, num_rows, num_targets, OWN_B, OWN_H, H, WIDE, BLOCK, ROWS)
+    example, head, own, r, target, inside, seat = rows_of(
+        rows, num_rows, num_targets, OWN_B, OWN_H, H, WIDE, BLOCK, ROWS
+    )
+    first, stop = piece_of(tl.load(counts + own) * inside, visits, CUT)
     channel, value = tl.arange(0, BLOCK_D), tl.arange(0, BLOCK_V)
     queries = taken(q, example, target, head, channel, num_targets, H, D, DOT)
     flow = taken(grad, example, target, head, value, num_targets, H, V, DOT)
@@ -51,7 +55,7 @@ def _attend_queries(
     shift = tl.load(delta + at_row, mask=live, other=0)
     table += head * table_step
     acc = tl.zeros([ROWS, BLOCK_D], dtype=tl.float32)
-    for step in range(0, tl.load(counts + own) * SLICES * inside):
+    for step in range(first * SLICES, stop * SLICES):
         at = own * most_tiles + step // SLICES
         rule, tile = tl.load(rules + at), tl.load(index + at)
         if WIDE:
@@ -83,23 +87,33 @@ def _attend_queries(
             sharer = (0 if OWN_B else example) * (1 if OWN_H else H) + (0 if OWN_H else head)
             tl.store(flows + place * FLOWS + sharer, change)
         acc = tl.dot(change.to(DOT), keys, acc, input_precision="tf32x3")
+    if CUT:
+        at_row, live = seat + tl.program_id(1) * tl.num_programs(0) * ROWS, live | True
     here = live[:, None] & (channel < D)[None, :]
     tl.store(grad_q + at_row[:, None] * D + channel[None, :], acc * factor, mask=here)
 
 
 @triton.jit
-def _sources_of(num_tiles, KEYS: tl.constexpr, WIDE: tl.constexpr, BLOCK: tl.constexpr, COLS: tl.constexpr):
-    """(example, head of keys, tile, slice of it, columns of the tile [COLS], sources [COLS]) of a program."""
+def _sources_of(
+    work_tiles, work_starts, num_units, num_tiles, CUT: tl.constexpr, OWN_B: tl.constexpr, OWN_H: tl.constexpr,
+    KEYS: tl.constexpr, WIDE: tl.constexpr, BLOCK: tl.constexpr, COLS: tl.constexpr,
+):  # fmt: skip
+    """(example, head of keys, unit, tile, which of its pieces, slice of it, columns of it [COLS], sources [COLS])."""
     SLICES: tl.constexpr = BLOCK // COLS
     pid = tl.program_id(0)
-    tile, piece = pid % (num_tiles * SLICES) // SLICES, pid % SLICES
-    key_head = pid // (num_tiles * SLICES) % KEYS
-    example = pid // (num_tiles * SLICES) // KEYS
+    unit, piece = pid % (num_units * SLICES) // SLICES, pid % SLICES
+    key_head = pid // (num_units * SLICES) % KEYS
+    example = pid // (num_units * SLICES) // KEYS
+    tile, number = unit, 0
+    if CUT:
+        group = (example if OWN_B else 0) * (KEYS if OWN_H else 1) + (key_head if OWN_H else 0)
+        tile = tl.load(work_tiles + group * num_units + unit)
+        number = unit - tl.load(work_starts + group * (num_tiles + 1) + tile)
     c = piece * COLS + tl.arange(0, COLS)
     source = tile * BLOCK + c
     if WIDE:
         example, source = example.to(tl.int64), source.to(tl.int64)
-    return example, key_head, tile, piece, c, source
+    return example, key_head, unit, tile, number, piece, c, source
 
 
 @triton.jit
@@ -110,10 +124,18 @@ def _add(out, at, channel, live, total, WIDTH: tl.constexpr):
     tl.store(out + place, tl.load(out + place, mask=here, other=0) + total, mask=here)
 
 
+@triton.jit
+def _put(out, at, channel, live, total, WIDTH: tl.constexpr):
+    """Write totals [COLS, channels] to rows of out."""
+    tl.store(out + at[:, None] * WIDTH + channel[None, :], total, mask=live[:, None] & (channel < WIDTH)[None, :])
+
+
 @launched
 def _attend_keys(
-    begins, ends, heard_by, rules, mask, q, k, v, table, target_place, source_place, seed, lse, delta, grad,
-    grad_k, grad_v, scale, num_targets, num_sources, table_step, size_0, size_1, size_2, num_tiles, factor,
+    begins, ends, heard_by, rules, work_tiles, work_starts, mask, q, k, v, table, target_place, source_place, seed,
+    lse, delta, grad, grad_k, grad_v, partial_k, partial_v, scale, num_targets, num_sources, table_step, size_0,
+    size_1, size_2, num_tiles, num_units, visits, factor,
+    CUT: tl.constexpr,
     OWN_B: tl.constexpr, OWN_H: tl.constexpr, H: tl.constexpr, KEYS: tl.constexpr, D: tl.constexpr, V: tl.constexpr,
     AXES: tl.constexpr, LIMIT: tl.constexpr, KEPT: tl.constexpr, DOT: tl.constexpr, WIDE: tl.constexpr,
     BLOCK: tl.constexpr, BLOCK_D: tl.constexpr, BLOCK_V: tl.constexpr,
@@ -121,7 +143,9 @@ def _attend_keys(
 ):  # fmt: skip
     """Scores stand transposed, [COLS, ROWS], as their products with queries and gradients take them."""
     SUBS: tl.constexpr = BLOCK // ROWS
-    example, key_head, tile, piece, c, source = _sources_of(num_tiles, KEYS, WIDE, BLOCK, COLS)
+    example, key_head, unit, tile, number, piece, c, source = _sources_of(
+        work_tiles, work_starts, num_units, num_tiles, CUT, OWN_B, OWN_H, KEYS, WIDE, BLOCK, COLS
+    )
     channel, value = tl.arange(0, BLOCK_D), tl.arange(0, BLOCK_V)
     keys = taken(k, example, source, key_head, channel, num_sources, KEYS, D, DOT)
     values = taken(v, example, source, key_head, value, num_sources, KEYS, V, DOT)
@@ -130,8 +154,10 @@ def _attend_keys(
     for member in range(0, H // KEYS):
         head = key_head * (H // KEYS) + member
         own = (((example if OWN_B else 0) * (H if OWN_H else 1)) + (head if OWN_H else 0)) * num_tiles + tile
-        begin = tl.load(begins + own)
-        for step in range(0, (tl.load(ends + own) - begin).to(tl.int32) * SUBS):
+        begin = tl.load(begins + own, mask=tile < num_tiles, other=0)
+        count = (tl.load(ends + own, mask=tile < num_tiles, other=0) - begin).to(tl.int32)
+        first, stop = (number * visits, tl.minimum(count, (number + 1) * visits)) if CUT else (0, count)
+        for step in range(first * SUBS, stop * SUBS):
             at = begin + step // SUBS
             rule, row = tl.load(rules + at), tl.load(heard_by + at)
             if WIDE:
@@ -165,9 +191,14 @@ def _attend_keys(
             )  # fmt: skip
             change = share * inner - alpha * shift[None, :]
             acc_k = tl.dot(change.to(DOT), queries, acc_k, input_precision="tf32x3")
-    at_source = (example * num_sources + source) * KEYS + key_head
-    _add(grad_k, at_source, channel, source < num_sources, acc_k * factor, D)
-    _add(grad_v, at_source, value, source < num_sources, acc_v, V)
+    at_source, live = (example * num_sources + source) * KEYS + key_head, source < num_sources
+    if CUT:
+        slot = ((example * KEYS + key_head) * (num_units - num_tiles) + unit - tile - 1) * BLOCK + c
+        _put(partial_k, slot, channel, live & (number > 0), acc_k * factor, D)
+        _put(partial_v, slot, value, live & (number > 0), acc_v, V)
+        live &= number == 0
+    _add(grad_k, at_source, channel, live, acc_k * factor, D)
+    _add(grad_v, at_source, value, live, acc_v, V)
 
 
 class _Heard(NamedTuple):
@@ -220,24 +251,60 @@ def block_attend_grads(
             continue
         for piece in [part] if grad_table is None else _pieces(part, given):
             how = launch(piece, given, 1, interpreted)
-            rows, most, sharers = piece.rows.shape[0], piece.tiles.shape[3], 0
-            flows = grad_q
+            sharers, flows = 0, grad_q
             if grad_table is not None:
                 sharers = (1 if how["OWN_B"] else q.shape[0]) * (1 if how["OWN_H"] else q.shape[2])
                 flows = grad_q.new_zeros(piece.tiles.numel(), how["BLOCK"], how["BLOCK"], sharers)
-            _attend_queries[(q.shape[0] * q.shape[2] * rows * (how["BLOCK"] // how["ROWS"]),)](
-                *piece[:4], words(part.mask, how["COLS"]), *given.pointers(), *rest, grad_q, flows,
-                *given.numbers(), rows, most, given.scale, FLOWS=sharers, **how,
+            programs, visits, pieces = cut(piece, given, how)
+            found = grad_q
+            if pieces > 1:
+                found = grad_q.new_empty((pieces, programs * how["ROWS"], q.shape[3]))
+                how["WIDE"] = how["WIDE"] or wide(found)
+            _attend_queries[(programs, pieces)](
+                *piece[:4], words(part.mask, how["COLS"]), *given.pointers(), *rest, found, flows, *given.numbers(),
+                piece.rows.shape[0], piece.tiles.shape[3], visits, given.scale, FLOWS=sharers, CUT=pieces > 1, **how,
             )  # fmt: skip
+            if pieces > 1:
+                join(piece.rows, found, None, grad_q, None, how)
             if grad_table is not None:
                 grad_table += _of_entries(piece, given, flows)
-        how = launch(part, given, 2, interpreted)
-        tiles = triton.cdiv(k.shape[1], how["BLOCK"])
-        _attend_keys[(q.shape[0] * k.shape[2] * tiles * (how["BLOCK"] // how["COLS"]),)](
-            *_heard(part, tiles), words(part.mask, how["COLS"]), *given.pointers(), *rest, grad_k, grad_v,
-            *given.numbers(), tiles, given.scale, **how,
-        )  # fmt: skip
+        _of_keys(part, given, rest, grad_k, grad_v, interpreted)
     return grad_q, grad_k, grad_v, grad_table
+
+
+def _of_keys(
+    part: Tiles, given: Inputs, rest: tuple[Tensor, ...], grad_k: Tensor, grad_v: Tensor, interpreted: bool
+) -> None:
+    """Add one part's gradients of keys and values."""
+    how, k, v = launch(part, given, 2, interpreted), given.k, given.v
+    tiles = triton.cdiv(k.shape[1], how["BLOCK"])
+    heard = _heard(part, tiles)
+    split = _work(part, heard, tiles, how)
+    extra = 0 if split is None else split.extra
+    partial_k, partial_v = (grad_k.new_empty((k.shape[0], k.shape[2], extra, how["BLOCK"], x.shape[3])) for x in (k, v))
+    how["WIDE"] = how["WIDE"] or wide(partial_k, partial_v)
+    units, each = k.shape[0] * k.shape[2], how["BLOCK"] // how["COLS"]
+    _attend_keys[(units * (tiles + extra) * each,)](
+        *heard, *(heard[:2] if split is None else split[:2]), words(part.mask, how["COLS"]), *given.pointers(), *rest,
+        grad_k, grad_v, partial_k, partial_v, *given.numbers(), tiles, tiles + extra,
+        0 if split is None else split.visits, given.scale, CUT=split is not None, **how,
+    )  # fmt: skip
+    if split is not None:
+        add_pieces(split, partial_k, grad_k, how)
+        add_pieces(split, partial_v, grad_v, how)
+
+
+def _work(part: Tiles, heard: _Heard, tiles: int, how: dict[str, Any]) -> Work | None:
+    """How tiles of sources are cut; None where, by the shapes, none can be heard by far more rows than others."""
+    (batch, heads, rows, most), keys = part.tiles.shape, how["KEYS"]
+    longest = rows if part.transpose is None else part.transpose[0].shape[3]
+    visits = visits_of_keys(rows * most, tiles)
+    if longest <= visits:
+        return None
+    lists = (heard.ends - heard.begins).view(batch, keys if heads > 1 else 1, -1, tiles).amax(2).flatten(0, 1)
+    members = heads // keys if heads > 1 else 1  # a head of keys takes those of all its heads of queries in step
+    extra = min(members * rows * most // visits, tiles * (triton.cdiv(longest, visits) - 1))
+    return work(lists, visits, extra)
 
 
 def _pieces(part: Tiles, given: Inputs) -> list[Tiles]:

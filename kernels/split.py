@@ -35,7 +35,8 @@ WIDE_FROM = 2**31 - 1  # from this many numbers on, addresses are computed in in
 
 SIZES = [
     "num_rows", "num_other", "num_edges", "num_targets", "num_sources", "num_tiles", "num_groups", "num_chunks",
-    "parts", "stretches", "batch", "length", "most_tiles", "table_step", "size_0", "size_1", "size_2",
+    "parts", "stretches", "batch", "length", "most_tiles", "visits", "pieces",
+    "num_units", "extra", "table_step", "size_0", "size_1", "size_2",
 ]  # fmt: skip
 # What makes a kernel of a function. Triton would compile it again where a number of edges is 1 or a multiple of 16.
 launched = triton.jit(do_not_specialize=SIZES)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import importlib
+
 import pytest
 import torch
 from torch import Tensor
@@ -123,6 +125,43 @@ def check(
             size *= t * heads[0]
         off = torch.where(a.cpu().double() == b, 0.0, (a.cpu().double() - b).abs())
         assert (off <= unit * size).all(), f"{i} off by {off.max():.3g}, bound {unit * size:.3g}"
+
+
+def hub(block: int) -> BlockAdjacency:
+    """Each tile row hears itself and a tile that all of one head and example hear, of which some rows know nothing."""
+    own = torch.arange(5).view(1, 1, 5, 1).expand(2, 2, 5, 1)
+    heard = (torch.arange(2).view(2, 1) + 2 * torch.arange(2)).view(2, 2, 1, 1).expand(2, 2, 5, 1)
+    lists = torch.cat([own, torch.where(heard == own, 4 - own, heard)], 3)
+    count = 2 - (torch.arange(20).view(2, 2, 5) % 7 == 0).long()
+    sizes = {"block": block, "num_targets": 5 * block - 3, "num_sources": 5 * block - 6}
+    return BlockAdjacency.from_index(lists, count, **sizes)
+
+
+STRUCTURES[16]["hub"] = hub(16)
+CUT = [
+    ("causal", torch.float32, (2, 1), (5, 20), None, 0.0, True),
+    ("global", torch.bfloat16, (1, 1), (16, 16), "line", 0.4, True),
+    ("hub", torch.float16, (2, 1), (20, 5), None, 0.4, False),
+    ("hub", torch.float32, (2, 2), (3, 3), "grid", 0.0, True),
+]
+
+
+@pytest.mark.parametrize(("name", "dtype", "heads", "width", "bias", "dropout", "turned"), CUT)
+def test_long_rows_and_often_heard_tiles_are_cut(
+    name: str, dtype: torch.dtype, heads: tuple[int, int], width: tuple[int, int], bias: str | None, dropout: float,
+    turned: bool, device: str, monkeypatch: pytest.MonkeyPatch,
+) -> None:  # fmt: skip
+    cuts, grads = (importlib.import_module(f"hgraph.kernels.{n}") for n in ("tile_split", "block_attend_grads"))
+    monkeypatch.setattr(cuts, "LEAST", 1)
+    monkeypatch.setattr(cuts, "FAR", 1)
+    if turned:
+        monkeypatch.setitem(STRUCTURES[16], name, STRUCTURES[16][name].with_transpose())
+    added: list[int] = []
+    before = grads.add_pieces
+    monkeypatch.setattr(grads, "add_pieces", lambda split, *rest: added.append(split.extra) or before(split, *rest))
+    check(name, 16, dtype, heads, width, bias, dropout, 2 if name == "hub" else 1, device)
+    assert bool(added) == (name == "hub")  # the lists of the others are as long as any tile is heard
+    assert all(added)
 
 
 def test_the_transpose_of_a_structure_gives_the_bits_of_sorted_visits(device: str) -> None:
