@@ -13,6 +13,7 @@
 
 #ifdef __linux__
 #include <sys/mman.h>
+#include <unistd.h>
 #endif
 #ifdef __AVX512F__
 #include <immintrin.h>
@@ -952,8 +953,8 @@ extern "C" {
 // Memory that nobody has written to yet is asked for in huge pages, where the system lends them on request.
 void hgraph_in_huge_pages(float* begin, int64_t bytes) {
 #ifdef MADV_HUGEPAGE
-    constexpr uintptr_t PAGE = 4096;
-    const uintptr_t first = (uintptr_t(begin) + PAGE - 1) / PAGE * PAGE, last = (uintptr_t(begin) + bytes) / PAGE * PAGE;
+    const uintptr_t page = sysconf(_SC_PAGESIZE);
+    const uintptr_t first = (uintptr_t(begin) + page - 1) / page * page, last = (uintptr_t(begin) + bytes) / page * page;
     madvise(reinterpret_cast<void*>(first), last - first, MADV_HUGEPAGE);  // advice: where it fails, pages are small
 #endif
 }

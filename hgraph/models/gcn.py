@@ -41,5 +41,5 @@ class GCN(nn.Module):
 
     def forward(self, x: Tensor, structure: Graph) -> Tensor:
         """Class logits of every vertex."""
-        hidden = self.conv1(x, structure).relu_()  # in place: nobody else holds it
+        hidden = self.conv1(x, structure).relu_()  # in place, which hooks that keep it would see
         return self.conv2(self.dropout(hidden), structure)

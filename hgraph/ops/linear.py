@@ -194,17 +194,21 @@ _TURNED = WeakIdKeyDictionary()
 
 
 def turned(weight: Tensor | None, perm: Tensor) -> Tensor | None:
-    """Weights in the order of the transpose: fixed ones are brought there once, a tenth of a small sum's gradient."""
+    """Weights in the order of the transpose: fixed ones are brought there once, a tenth of a small sum's gradient.
+
+    A write is seen by the tensor's version, so one through ``.data`` or an array that shares its memory is not.
+    """
     if weight is None:
         return None
     if can_remember([weight, perm]):
         return reordered(weight, perm)
-    if weight.requires_grad or weight.is_inference() or not is_eager():
+    if weight.requires_grad or not is_eager() or weight.is_inference() or perm.is_inference():
         return weight.index_select(0, perm)
     kept = _TURNED.get(weight)
     versions = weight._version, perm._version
     if kept is None or kept[0] != versions or kept[1]() is not perm:
-        kept = _TURNED[weight] = (versions, ref(perm), weight.index_select(0, perm))
+        with torch.inference_mode(False), torch.no_grad():  # what is kept here serves training, too
+            kept = _TURNED[weight] = (versions, ref(perm), weight.index_select(0, perm))
     return kept[2]
 
 

@@ -7,11 +7,10 @@ structure, so compiled code calls an operator instead, which looks at the tensor
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from operator import is_
 
 import torch
 from torch import Tensor
-from torch.utils.weak import WeakTensorKeyDictionary
+from torch.utils.weak import TensorWeakRef, WeakTensorKeyDictionary
 
 from hgraph.ops.register import _LIBRARY
 from hgraph.structure import Adjacency
@@ -22,7 +21,8 @@ Fields = Sequence[Tensor | None]
 Recipe = Callable[[Fields, torch.dtype], list[Tensor]]
 
 _RECIPES: dict[str, Recipe] = {}
-# By the first field: recipe and dtype -> the versions of all, the other fields, and the results.
+# By the first field: recipe and dtype -> the versions of all, the other fields (a transpose would hold
+# its origin, and so on for ever, if these were held), and the results.
 _KEPT: WeakTensorKeyDictionary = WeakTensorKeyDictionary()
 
 
@@ -66,12 +66,17 @@ def _run(fields: Fields, name: str, dtype: torch.dtype) -> list[Tensor]:
     versions = [None if t is None else t._version for t in fields]
     kept = _KEPT.setdefault(first, {})
     before = kept.get((name, dtype))
-    if before is None or before[0] != versions or not all(map(is_, before[1], others)):
+    if before is None or before[0] != versions or not all(map(_is, before[1], others)):
         with torch.inference_mode(False), torch.no_grad():
             found = _RECIPES[name](fields, dtype)
-        before = kept[name, dtype] = (versions, others, found)
+        weak = [None if t is None else TensorWeakRef(t) for t in others]
+        before = kept[name, dtype] = (versions, weak, found)
     # Copies: compiled code may write into what an operator hands it.
     return [t.clone() for t in before[2]]
+
+
+def _is(weak: TensorWeakRef | None, tensor: Tensor | None) -> bool:
+    return tensor is None if weak is None else weak() is tensor
 
 
 def _fake(fields: Fields, name: str, dtype: torch.dtype) -> list[Tensor]:
@@ -98,8 +103,10 @@ def reordered(weight: Tensor, perm: Tensor) -> Tensor:
 
 
 def _reorder(weight: Tensor, perm: Tensor) -> Tensor:
+    if perm.is_inference():  # it has no version
+        return weight.index_select(0, perm)
     before = _REORDERED.get(perm)
-    version = 0 if perm.is_inference() else perm._version
+    version = perm._version
     if before is None or before[0] != version or before[1].dtype != weight.dtype or not before[1].equal(weight):
         before = _REORDERED[perm] = (version, weight.clone(), weight.index_select(0, perm))
     return before[2].clone()
@@ -107,4 +114,4 @@ def _reorder(weight: Tensor, perm: Tensor) -> Tensor:
 
 _LIBRARY.define("reordered(Tensor weight, Tensor perm) -> Tensor", tags=(torch.Tag.pt2_compliant_tag,))
 _LIBRARY.impl("reordered", _reorder, "CPU")
-torch.library.register_fake("hgraph::reordered", lambda weight, perm: torch.empty_like(weight), lib=_LIBRARY)
+torch.library.register_fake("hgraph::reordered", lambda weight, perm: weight.index_select(0, perm), lib=_LIBRARY)

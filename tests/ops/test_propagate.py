@@ -85,6 +85,19 @@ def test_weights_kept_in_the_transposes_order_are_made_anew_when_written_to(redu
             assert grads[0].equal(grads[1])
 
 
+def test_weights_brought_into_order_in_inference_mode_serve_second_derivatives() -> None:
+    adj = random_adjacency(5, 6, 14, seed=2)
+    adj = adj.with_weight(torch.rand(adj.num_edges) + 0.5)
+    x = torch.randn(6, 3, requires_grad=True)
+    out = propagate(adj, x).square().sum()
+    with torch.inference_mode():
+        torch.autograd.grad(out, x)
+    (grad,) = torch.autograd.grad(propagate(adj, x).square().sum(), x, create_graph=True)
+    (second,) = torch.autograd.grad(grad.sum(), x)
+    dense = propagate(adj, torch.eye(6))
+    torch.testing.assert_close(second, 2 * dense.T @ dense @ torch.ones_like(x))
+
+
 @pytest.mark.parametrize("reduce", ["max", "min"])
 @pytest.mark.parametrize("dtype", DTYPES, ids=str)
 def test_ties_share_the_gradient(dtype: torch.dtype, reduce: str) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import gc
 
 import pytest
 import torch
@@ -74,6 +75,18 @@ def test_forgets_with_the_structure() -> None:
     assert len(remember._KEPT) == before
 
 
+def test_a_structure_and_its_transpose_do_not_hold_each_other() -> None:
+    before = len(remember._KEPT)
+    adj = random_adjacency(5, 5, 9, seed=3)
+    turned = adj.transpose()
+    for one in (adj, turned):
+        HALVES(remember.fields_of(one), torch.float32)
+    assert len(remember._KEPT) == before + 2
+    del adj, turned, one
+    gc.collect()
+    assert len(remember._KEPT) == before
+
+
 def test_in_inference_mode() -> None:
     with torch.inference_mode():
         x = torch.arange(4.0)
@@ -98,7 +111,8 @@ def test_weights_are_brought_into_an_order_once_for_their_numbers() -> None:
             torch.testing.assert_close(found, given[perm], rtol=0, atol=0)
             found.zero_()  # belongs to the caller
     assert remember._REORDERED[perm][1].equal(weight.double())
-    torch.library.opcheck(torch.ops.hgraph.reordered.default, (weight, perm))
+    for one in (weight, torch.rand(3, len(perm)).t()):
+        torch.library.opcheck(torch.ops.hgraph.reordered.default, (one, perm))
 
 
 def test_operator() -> None:
