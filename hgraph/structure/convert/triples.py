@@ -1,7 +1,7 @@
 """Files of triples and of interactions, in the formats that data sets come in; a bad line is refused by its number.
 
 ==============  ===================================================================================================
-TSV, ConvE      ``read_triples``: head, tab, relation, tab, tail, in words
+TSV, ConvE, CSV ``read_triples``: head, relation, tail, in words, parted by tabs or, in ``.csv``, by commas
 KGAT            ``read_kgat``: ``kg_final.txt``, three numbers a line, parted by blanks
 KGCN, RippleNet ``read_kgcn``: head number, tab, relation in words or a number, tab, tail number
 RecBole         ``read_recbole``: a typed header, ``head_id:token``, then tab-separated rows
@@ -11,6 +11,8 @@ OpenKE          ``read_openke``: ``entity2id.txt``, ``relation2id.txt`` and a li
 
 from __future__ import annotations
 
+import csv
+import io
 import os
 from collections.abc import Iterable, Iterator
 from pathlib import Path
@@ -37,20 +39,26 @@ File = str | os.PathLike[str]
 _LARGEST = 2**62
 
 
-def read_triples(path: File, *, duplicates: str = "error") -> KnowledgeGraph:
-    """A file of facts in words, ``head<tab>relation<tab>tail`` a line, as ConvE's sets have them.
+def read_triples(path: File, *, delimiter: str | None = None, duplicates: str = "error") -> KnowledgeGraph:
+    """A file of facts in words, ``head<tab>relation<tab>tail`` a line, as ConvE's sets have them, or CSV.
 
     Args:
         path: the file, UTF-8; CRLF line ends are read, too.
+        delimiter: one sign; None is a comma for a file that ends in ``.csv``, else a tab. With another sign than a tab,
+            fields may stand in double quotes, and a first line ``head,relation,tail`` is a header, not a fact.
         duplicates: of facts, as `KnowledgeGraph.from_triples` has it.
 
     Raises:
-        DataError: a line without three fields, with an empty one, or not UTF-8; the message has its number.
+        ArgumentError: a delimiter that is not one sign, or is a quote or a line end.
+        DataError: a line without three fields, with an empty one, with a quote left open, or not UTF-8; the message has
+            its number.
     """
     source = str(path)
-    return KnowledgeGraph.from_names(
-        [(h, r, t) for _, (h, r, t) in rows(_text(path), "\t", 3, source)], duplicates=duplicates
-    )
+    delimiter = ("," if source.lower().endswith(".csv") else "\t") if delimiter is None else delimiter
+    if not isinstance(delimiter, str) or len(delimiter) != 1 or delimiter in '"\r\n':
+        raise ArgumentError("delimiter", "one sign, no quote and no line end", repr(delimiter))
+    lines = rows(_text(path), "\t", 3, source) if delimiter == "\t" else _quoted(_text(path), delimiter, source)
+    return KnowledgeGraph.from_names([(h, r, t) for _, (h, r, t) in lines], duplicates=duplicates)
 
 
 def write_triples(kg: KnowledgeGraph, path: File) -> None:
@@ -199,6 +207,25 @@ def rows(
         if not empty and not all(fields):
             raise DataError(f"{source}, line {number}: expected no empty field, got {line[:80]!r}")
         yield number, fields
+
+
+def _quoted(text: str, delimiter: str, source: str) -> Iterator[tuple[int, list[str]]]:
+    """As :func:`rows`, three fields, which may be quoted; a record has the number of the line that it begins in."""
+    reader, number = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, strict=True), 1
+    try:
+        for fields in reader:
+            line, number = number, reader.line_num + 1
+            if not "".join(fields[:2]).strip() and len(fields) < 2:  # a blank line
+                continue
+            if len(fields) != 3:
+                what = f"3 fields parted by {delimiter!r}"
+                raise DataError(f"{source}, line {line}: expected {what}, got {len(fields)}")
+            if not all(fields):
+                raise DataError(f"{source}, line {line}: expected no empty field, got {fields!r:.80}")
+            if line > 1 or fields != ["head", "relation", "tail"]:
+                yield line, fields
+    except csv.Error as error:
+        raise DataError(f"{source}, line {number}: no CSV from here on ({error})") from error
 
 
 def numbered_triples(text: str, separator: str | None, source: str, *, first: int = 1) -> Tensor:

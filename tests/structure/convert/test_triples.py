@@ -49,6 +49,41 @@ def test_words_there_and_back(write, tmp_path):
     assert not (tmp_path / "bad").exists()
 
 
+def test_words_parted_by_commas(write):
+    text = 'head,relation,tail\r\n"Dune, 1965",by,Herbert\r\n\r\nb,"said ""no""",c\r\n'
+    expected = {("Dune, 1965", "by", "Herbert"), ("b", 'said "no"', "c")}
+    assert set(facts(convert.read_triples(write(text, "facts.CSV")))) == expected
+    assert set(facts(convert.read_triples(write(text), delimiter=","))) == expected
+    assert facts(convert.read_triples(write("a;b,;c\n", "x.csv"), delimiter=";")) == [("a", "b,", "c")]
+    assert facts(convert.read_triples(write('a"\tb,\tc\n', "x.csv"), delimiter="\t")) == [('a"', "b,", "c")]
+    assert facts(convert.read_triples(write("a,b,c\nhead,relation,tail\n", "x.csv"))) == [
+        ("a", "b", "c"),
+        ("head", "relation", "tail"),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("a,b,c\na,b\n", "line 2: expected 3 fields parted by ',', got 2"),
+        ("a,b,c\n\n\na,b,c,d\n", "line 4: expected 3 fields parted by ',', got 4"),
+        ('a,b,"c\nd"\n,b,c\n', "line 3: expected no empty field"),
+        ('a,b,c\na,b,"c\nd,e,f\n', "line 2: no CSV from here on"),
+        ('a,b,c\na,b,"c"d\n', "line 2: no CSV from here on"),
+        (b"a,b,c\n\xff,b,c\n", "line 2: not UTF-8"),
+    ],
+)
+def test_bad_lines_of_csv_are_refused_by_their_number(text, message, write):
+    with pytest.raises(DataError, match=message):
+        convert.read_triples(write(text, "x.csv"))
+
+
+@pytest.mark.parametrize("delimiter", ["", ", ", '"', "\n", 3])
+def test_delimiters_that_are_none(delimiter, write):
+    with pytest.raises(ArgumentError, match="one sign"):
+        convert.read_triples(write(WORDS), delimiter=delimiter)
+
+
 def test_numbers(write):
     kg = convert.read_kgat(write("0 1 5\n3 0 2\n"))
     assert (kg.num_nodes, kg.num_relations, kg.triples.tolist()) == (6, 2, [[0, 1, 5], [3, 0, 2]])
