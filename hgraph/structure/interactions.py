@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
@@ -124,12 +125,20 @@ KnowledgeGraph(4 nodes, 6 triples, 4 relations, cpu))
         """The graph that messages may use: the training interactions and the facts, each with its inverse.
 
         User u is vertex u, entity e vertex U + e; the numbers of relations are those of card 01: 0 interacts,
-        r + 1 relation r, then the inverses in the same order.
+        r + 1 relation r, then the inverses in the same order. Vertices without names are called "user 3", "item 187"
+        and, where they are no items, "entity 4000", by their numbers among the users and in ``kg``.
         """
         kg = self.kg.with_interactions(self.train.target, self.train.indices, num_users=self.num_users)
-        if self.user_names is not None and self.kg.node_names is not None:
-            kg = dataclasses.replace(kg, node_names=Names.of([*self.user_names, *self.kg.node_names]).to(kg.device))
+        kg = dataclasses.replace(kg, node_names=Names.of([*self._users(), *self._entities()]).to(kg.device))
         return kg.with_inverses() if inverses else kg
+
+    def _users(self) -> Iterable[str]:
+        return (f"user {u}" for u in range(self.num_users)) if self.user_names is None else self.user_names
+
+    def _entities(self) -> Iterable[str]:
+        if self.kg.node_names is not None:
+            return self.kg.node_names
+        return (f"{'item' if e < self.num_items else 'entity'} {e}" for e in range(self.kg.num_nodes))
 
     def check(self) -> None:
         """Prove that no pair stands in two parts, so that none held out is in `collaborative`.

@@ -50,6 +50,23 @@ def test_names_of_users():
     assert data.collaborative().facts("ann")[0] == ("ann", "interacts with", "Dune")
 
 
+@pytest.mark.parametrize("users", [None, ["ann", "bob"]])
+@pytest.mark.parametrize("entities", [None, ["Dune", "Solaris", "Herbert"]])
+def test_vertices_without_names_say_what_they_are(users, entities):
+    kg = KnowledgeGraph.from_triples(
+        head=[0], relation=[0], tail=[2], num_nodes=3, num_relations=1, node_names=entities
+    )
+    pairs = [[0, 1], [0, 1]]
+    data = Interactions.from_pairs(pairs, [[], []], [[], []], kg, num_users=2, num_items=2, user_names=users)
+    called = [*(users or ["user 0", "user 1"]), *(entities or ["item 0", "item 1", "entity 2"])]
+    for inverses in (True, False):
+        graph = data.collaborative(inverses=inverses)
+        assert list(graph.node_names) == called
+        tell = [graph.tell(path) for path in graph.paths(0, 4, max_steps=2)]
+        assert len(tell) == 1
+        assert all(called[v] in tell[0] for v in (0, 2, 4))
+
+
 @pytest.mark.parametrize(
     ("changed", "message"),
     [
