@@ -11,7 +11,7 @@ from torch import Tensor
 from hgraph.ops import propagate
 from hgraph.structure import Adjacency, KnowledgeGraph, derived
 
-__all__ = ["hear_by_relation"]
+__all__ = ["hear_by_relation", "shares_by_relation"]
 
 Turn = Callable[[Tensor, int], Tensor]  # rows [..., P_r, F] and r -> [..., P_r, F']
 
@@ -57,3 +57,14 @@ def _pairs(kg: KnowledgeGraph) -> _Pairs:
     )
     hear = Adjacency.trusted(indptr=indptr, indices=kg.adj.indices[order], num_sources=kg.num_nodes)
     return _Pairs(hear, tell, torch.bincount(code // max(kg.num_nodes, 1), minlength=kg.num_relations).tolist())
+
+
+def shares_by_relation(kg: KnowledgeGraph) -> Tensor:
+    """[E] one over the facts of the same head and relation, in float64; made once a graph, not to be written to."""
+
+    def compute() -> Tensor:
+        code = kg.adj.target.long() * max(kg.num_relations, 1) + kg.relation
+        _, inverse, counts = torch.unique(code, return_inverse=True, return_counts=True)
+        return counts.double().reciprocal()[inverse]
+
+    return derived(kg, "shares by relation", compute)

@@ -7,9 +7,9 @@ from torch import Tensor, nn
 
 from hgraph.errors import ArgumentError
 from hgraph.nn._check import check_channels, check_inputs
-from hgraph.nn.graph.by_relation import hear_by_relation
+from hgraph.nn.graph.by_relation import hear_by_relation, shares_by_relation
 from hgraph.ops import propagate
-from hgraph.structure import KnowledgeGraph, derived
+from hgraph.structure import KnowledgeGraph
 
 __all__ = ["RGCNConv"]
 
@@ -92,7 +92,7 @@ class RGCNConv(nn.Module):
         check_inputs(x, kg, KnowledgeGraph, self.in_channels)
         if kg.num_relations != self.num_relations:
             raise ArgumentError("kg", f"{self.num_relations} relations, as the layer has", kg.num_relations)
-        norm = _means(kg).to(x.dtype) if kg.adj.weight is None else kg.adj.weight
+        norm = shares_by_relation(kg).to(x.dtype) if kg.adj.weight is None else kg.adj.weight
         out = self._by_relation(x, kg, norm) if self.share is None else self._by_basis(x, kg, norm, self.share)
         out = out if self.root is None else out + x @ self.root
         return out if self.bias is None else out + self.bias.to(out.dtype)
@@ -113,14 +113,3 @@ def _through(rows: Tensor, blocks: Tensor) -> Tensor:
     if len(blocks) == 1:
         return rows @ blocks[0]
     return (rows.unflatten(-1, (len(blocks), -1)).unsqueeze(-2) @ blocks).flatten(-3)
-
-
-def _means(kg: KnowledgeGraph) -> Tensor:
-    """[E] one over the facts of the same head and relation."""
-
-    def compute() -> Tensor:
-        code = kg.adj.target.long() * max(kg.num_relations, 1) + kg.relation
-        _, inverse, counts = torch.unique(code, return_inverse=True, return_counts=True)
-        return counts.double().reciprocal()[inverse]
-
-    return derived(kg, "means by relation", compute)

@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 
 from hgraph.errors import ArgumentError
+from hgraph.nn.graph.by_relation import shares_by_relation
 from hgraph.ops import edge_score, edge_softmax
 from hgraph.structure import KnowledgeGraph, derived
 
@@ -110,6 +111,4 @@ def relation_laplacian(kg: KnowledgeGraph) -> Tensor:
     >>> relation_laplacian(KnowledgeGraph.from_names([("a", "r", "b"), ("a", "r", "c"), ("a", "s", "b")])).tolist()
     [0.5, 1.0, 0.5]
     """
-    code = kg.adj.target.long() * max(kg.num_relations, 1) + kg.relation
-    _, inverse, counts = torch.unique(code, return_inverse=True, return_counts=True)
-    return counts.to(torch.get_default_dtype()).reciprocal()[inverse]
+    return shares_by_relation(kg).to(torch.get_default_dtype(), copy=True)
