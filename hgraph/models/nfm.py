@@ -8,13 +8,15 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from hgraph.models.fm import FM
+from hgraph.models.fm import item_features
+from hgraph.models.recommender import Recommender, xavier
+from hgraph.ops import propagate
 from hgraph.structure import KnowledgeGraph
 
 __all__ = ["NFM"]
 
 
-class NFM(FM):
+class NFM(Recommender):
     r"""As `FM`, but what the pairs of features say stays a vector, through which a small network looks.
 
     .. math:: y_{ui} = \sum_{f \in F} w_f + h^T \mathrm{ReLU}\Bigl(W \sum_{f < g \in F} v_f \odot v_g + b\Bigr),
@@ -33,7 +35,7 @@ class NFM(FM):
         dropout: of the pooled vector and of the hidden layer, in training.
 
     Shapes:
-        the collaborative `KnowledgeGraph` -> [U + I, 2 d + 2]: [v_u, 0] and [t_i, p_i, sum of w, squares].
+        the collaborative `KnowledgeGraph` -> [U + I, 2 d + 1]: [v_u, 0] and [t_i, p_i, sum of w].
 
     Source: He and Chua, "Neural Factorization Machines for Sparse Predictive Analytics", eq. 2 to 7, one hidden layer,
     as KGAT's comparison has it.
@@ -49,28 +51,32 @@ class NFM(FM):
         hidden: int = 64,
         dropout: float = 0.1,
     ) -> None:
-        super().__init__(num_users, num_items, num_entities, embed_dim=embed_dim)
+        super().__init__(num_users, num_items)
+        self.embedding = xavier(num_users + num_entities, embed_dim)
+        self.linear = nn.Parameter(torch.zeros(num_entities, 1))
         self.hidden = nn.Linear(embed_dim, hidden)
         self.out = nn.Linear(hidden, 1, bias=False)
         self.dropout = nn.Dropout(dropout)
 
     def forward(self, structure: KnowledgeGraph) -> Tensor:
         """What each user and item brings to the pairs."""
-        users, total, squares, linear, counted = self.read(structure)
-        pairs = (total.square() - squares) / 2
-        nothing = torch.zeros_like(users[:, :1]).expand(-1, pairs.shape[1] + 2)
-        return torch.cat([torch.cat([users, nothing], 1), torch.cat([total, pairs, linear, counted], 1)])
+        adj = item_features(structure, self.num_users, self.num_items)
+        users, entities = self.embedding.split([self.num_users, len(self.embedding) - self.num_users])
+        total = propagate(adj, entities)
+        pairs = (total.square() - propagate(adj, entities.square())) / 2
+        nothing = torch.zeros_like(users[:, :1]).expand(-1, pairs.shape[1] + 1)
+        return torch.cat([torch.cat([users, nothing], 1), torch.cat([total, pairs, propagate(adj, self.linear)], 1)])
 
     def match(self, user: Tensor, item: Tensor) -> Tensor:
         d = self.embedding.shape[1]
-        total, pairs, linear, _ = item.split([d, d, 1, 1], -1)
+        total, pairs, linear = item.split([d, d, 1], -1)
         pooled = self.dropout(user[..., :d] * total + pairs)
         found: Tensor = self.out(self.dropout(torch.relu(self.hidden(pooled)))) + linear
         return found.squeeze(-1)
 
     def score(self, z: Any, users: Tensor) -> Tensor:
         d, weight = self.embedding.shape[1], self.hidden.weight
-        total, pairs, linear, _ = z[self.num_users :].split([d, d, 1, 1], -1)
+        total, pairs, linear = z[self.num_users :].split([d, d, 1], -1)
         own = F.linear(pairs, weight, self.hidden.bias)  # of the pairs without the user: the same for all of them
         rows = [  # items' hidden layers for one user at a time: those of more would leave the cache
             self.out(torch.addmm(own, total, (weight * user).T).relu()) + linear

@@ -59,17 +59,11 @@ class Recommender(nn.Module):
 
         .. math:: \frac1B \sum \mathrm{softplus}(-(y_{ui} - y_{uj}))
                   + \frac{\lambda}{2B} \sum (\lVert z_u \rVert^2 + \lVert z_i \rVert^2 + \lVert z_j \rVert^2)
-
-        `half_squares` says what the squares are of where a model counts others.
         """
         u = z.index_select(0, users)
         i, j = (z.index_select(0, self.num_users + items) for items in (taken, other))
         loss = F.softplus(-(self.match(u, i) - self.match(u, j))).mean()
-        return loss + l2 * self.half_squares(u, torch.cat([i, j])) / max(len(users), 1) if l2 else loss
-
-    def half_squares(self, user: Tensor, item: Tensor) -> Tensor:
-        """Half of the squares that the L2 term counts for rows of users and items: those of the rows."""
-        return half_square(user, item)
+        return loss + l2 * half_square(u, i, j) / max(len(users), 1) if l2 else loss
 
     def triple_loss(self, head: Tensor, relation: Tensor, tail: Tensor, other: Tensor, l2: float = 0.0) -> Tensor:
         """The loss of facts against facts with another tail, all [B], in the ids of the structure."""

@@ -323,17 +323,4 @@ def test_the_ranking_loss(recommender, make):
     loss = model.pair_loss(z, users, taken, other).detach()
     assert float(loss) == pytest.approx(expected, rel=1e-10)
     squares = sum(float(x.square().sum()) for row in rows for x in row)
-    if isinstance(model, FM):  # NFM, too
-        squares = sum(looked_at(model, data, u, i, j) for u, i, j in zip(users, taken, other, strict=True))
     assert float(model.pair_loss(z, users, taken, other, l2=0.3).detach() - loss) == pytest.approx(0.3 * squares / 4)
-
-
-@torch.no_grad()
-def looked_at(model, data, user, *items):
-    """The squares of all parameters that a user and items read, an item's as often as it is there."""
-    total = float(model.embedding[user].square().sum())
-    for i in items:
-        near = {int(i)} | {t for h, _, t in data.kg.triples.tolist() if h == i}
-        near |= {h for h, _, t in data.kg.triples.tolist() if t == i}
-        total += sum(float(model.embedding[U + f].square().sum() + model.linear[f].square().sum()) for f in near)
-    return total
