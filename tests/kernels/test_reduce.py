@@ -84,7 +84,10 @@ def check(name: str, reduce: str, dtype: torch.dtype, weight: str | None, width:
         assert_close(got.cpu(), want, terms=terms * units, magnitude=bound * units)
 
 
-@pytest.mark.parametrize(("name", "reduce", "dtype", "weight", "width", "layout", "cut"), COVER)
+CUT_MEAN = ("hub", "mean", torch.float32, None, 6, "plain", True)  # pairs alone need not hold these three together
+
+
+@pytest.mark.parametrize(("name", "reduce", "dtype", "weight", "width", "layout", "cut"), [*COVER, CUT_MEAN])
 def test_pairs(
     name: str, reduce: str, dtype: torch.dtype, weight: str | None, width: int, layout: str, cut: bool,
     device: str, monkeypatch: pytest.MonkeyPatch,
@@ -102,6 +105,18 @@ def test_all(
 ) -> None:  # fmt: skip
     monkeypatch.setattr(split, "LONGEST", 8)
     check(name, reduce, dtype, weight, width, layout, device)
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16], ids=str)
+def test_messages_that_are_rounded_tie(dtype: torch.dtype, device: str) -> None:
+    """Their products have more digits than the output keeps, with which they are compared."""
+    adj = Adjacency.from_coo(target=[0, 0], source=[0, 1], num_targets=1, num_sources=2).to(device)
+    value = 1 + torch.finfo(dtype).eps
+    x = torch.full((2, 3), value, dtype=dtype, device=device).requires_grad_()
+    weight = torch.full((2,), value, dtype=dtype, device=device)
+    assert value**2 != float(torch.tensor(value**2, dtype=dtype))
+    (grad,) = torch.autograd.grad(propagate(adj, x, weight=weight, reduce="max").sum(), x)
+    torch.testing.assert_close(grad.cpu(), torch.full((2, 3), value / 2, dtype=dtype))
 
 
 @pytest.mark.parametrize("width", [1, 2, 3, 7, 9, 31, 65, 129, 255, 257, 511, 1000, 1024])
