@@ -122,7 +122,6 @@ def begin(folder: Path, facts: dict[str, Any], *, overwrite: bool) -> Path:
         (folder / REPORT).unlink(missing_ok=True)
         shutil.rmtree(place, ignore_errors=True)
     from hgraph.errors import DataError
-    from hgraph.structure.io import write_atomically
 
     known = place / "facts.json"
     if known.exists():
@@ -137,8 +136,15 @@ def begin(folder: Path, facts: dict[str, Any], *, overwrite: bool) -> Path:
                 raise ArgumentError(name, f"{before.get(name)!r}, as the run that was stopped in {folder} has it",
                                     repr(now.get(name)), hint)  # fmt: skip
         LOG.info("%s holds a run that was stopped: going on with it", folder)
-    write_atomically(known, (json.dumps(facts, ensure_ascii=False, indent=2) + "\n").encode())
+    write_json(known, facts)
     return place
+
+
+def write_json(path: Path, value: Any) -> None:
+    """Write it as JSON that people can read, whole or not at all."""
+    from hgraph.structure.io import write_atomically
+
+    write_atomically(path, (json.dumps(value, ensure_ascii=False, indent=2) + "\n").encode())
 
 
 def finish(folder: Path) -> None:

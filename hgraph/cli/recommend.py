@@ -38,7 +38,7 @@ def recommend(
     from hgraph import train
     from hgraph.cli.recommenders import opened_run
 
-    model, data = opened_run(run, root)
+    model, data, _ = opened_run(run, root)
     if (explain or draw is not None) and not model.reads_facts:
         hint = "A student's teacher may say why: ask its run"
         raise ArgumentError("explain", "nothing, as this model reads no facts", type(model).__name__, hint)

@@ -10,7 +10,18 @@ from typing import TYPE_CHECKING, Any
 
 import typer
 
-from hgraph.cli.common import REPORT, UNDER_WAY, begin, check_folder, device_of, finish, made_with, run_folder, say
+from hgraph.cli.common import (
+    REPORT,
+    UNDER_WAY,
+    begin,
+    check_folder,
+    device_of,
+    finish,
+    made_with,
+    run_folder,
+    say,
+    write_json,
+)
 from hgraph.errors import ArgumentError, DataError
 
 if TYPE_CHECKING:
@@ -125,7 +136,7 @@ def train_recommender(
         config["data_sha256"] = seen
         config |= made_with()
         title = f"{loaded.name}: {model} (seed {seed})"
-        write_atomically(folder / "config.json", (json.dumps(config, ensure_ascii=False, indent=2) + "\n").encode())
+        write_json(folder / "config.json", config)
         write_atomically(
             folder / "learning_curve.png", learning_curve({"teacher": fit}, {"teacher": model}, title, f"recall@{CUT}")
         )
@@ -139,14 +150,17 @@ def train_recommender(
         typer.echo(f"report: {folder / 'report.md'}")
 
 
-def figures_of(network: Recommender, data: Interactions) -> dict[str, Any]:
-    """How well a trained model ranks all items for the users with a test item, and its size."""
+def figures_of(network: Recommender, data: Interactions, score: Any = None) -> dict[str, Any]:
+    """How well a trained model ranks all items for the users with a test item, and its size.
+
+    ``score`` is its `hgraph.train.scorer`, where there is one already; it is made else.
+    """
     from hgraph import train
 
     figures: dict[str, Any] = {}
     if data.test.num_edges:
         where = next(network.parameters()).device
-        score = train.scorer(network, train.structure_of(network, data))
+        score = train.scorer(network, train.structure_of(network, data)) if score is None else score
         known, cut = [p.to(where) for p in (data.train, data.val)], min(CUT, data.num_items)
         figures = train.full_ranking(score, data.test.to(where), known, ks=[cut])
     return figures | {"parameters": sum(p.numel() for p in network.parameters())}
@@ -154,8 +168,7 @@ def figures_of(network: Recommender, data: Interactions) -> dict[str, Any]:
 
 def evaluate_recommender(run: Path, device: str, root: Path | None, as_json: bool) -> None:
     """The figures of a run again."""
-    network, data = opened_run(run, root)
-    config = json.loads((run / "config.json").read_text(encoding="utf-8"))
+    network, data, config = opened_run(run, root)
     head = {name: config[name] for name in ("dataset", "model", "seed")}
     say(figures_of(network.to(device_of(device)), data), head, as_json)
 
@@ -167,8 +180,8 @@ def _command(facts: dict[str, Any], device: str, folder: Path) -> str:
     return shlex.join([*words, "--device", device, "--out", str(folder)])
 
 
-def opened_run(run: Path, root: Path | None) -> tuple[Recommender, Interactions]:
-    """The trained model of a run folder and the data that it was trained on.
+def opened_run(run: Path, root: Path | None) -> tuple[Recommender, Interactions, dict[str, Any]]:
+    """The trained model of a run folder, the data that it was trained on, and its settings.
 
     Raises:
         DataError: no finished run, or the data are no longer those that it was trained on.
@@ -197,7 +210,7 @@ def opened_run(run: Path, root: Path | None) -> tuple[Recommender, Interactions]
         if isinstance(error, (DataError, ArgumentError)):
             raise
         raise DataError(f"{run}: no finished run of a recommender ({error})") from error
-    return network.eval(), data
+    return network.eval(), data, config
 
 
 def _report(dataset: Dataset[Interactions], title: str, figures: dict[str, Any], config: dict[str, Any]) -> str:
@@ -208,6 +221,11 @@ def _report(dataset: Dataset[Interactions], title: str, figures: dict[str, Any],
     caption = "Validation recall" if dataset[0].val.num_edges else "Training loss"
     lines += [f"![{caption} over epochs](learning_curve.png)", "", f"- Licence: {dataset.licence}."]
     lines += [f"- Citation: {dataset.citation}", *(f"- {note}" for note in dataset.quirks)]
-    lines += ["", "## Settings", "", "| setting | value |", "|---|---|"]
+    return "\n".join([*lines, *settings_of(config)])
+
+
+def settings_of(config: dict[str, Any]) -> list[str]:
+    """The end of a report: the settings, and the command that makes the run again."""
+    lines = ["", "## Settings", "", "| setting | value |", "|---|---|"]
     lines += [f"| {key} | {value} |" for key, value in config.items() if key != "command"]
-    return "\n".join([*lines, "", "## Again", "", "```", config["command"], "```", ""])
+    return [*lines, "", "## Again", "", "```", config["command"], "```", ""]

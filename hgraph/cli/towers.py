@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Any
 
 import typer
 
-from hgraph.cli.common import REPORT, begin, check_folder, device_of, finish, made_with
-from hgraph.cli.recommenders import CUT, figures_of, made, opened_run
+from hgraph.cli.common import REPORT, begin, check_folder, device_of, finish, made_with, write_json
+from hgraph.cli.recommenders import CUT, figures_of, made, opened_run, settings_of
 from hgraph.errors import ArgumentError, DataError
 
 if TYPE_CHECKING:
@@ -60,8 +60,7 @@ def distill_run(
     check_folder(folder, overwrite=overwrite)
     where = device_of(device)
     _needs("onnx", "onnxscript", "onnxruntime")
-    teacher, data = opened_run(run, root)
-    config = json.loads((run / "config.json").read_text(encoding="utf-8"))
+    teacher, data, config = opened_run(run, root)
     if config["model"] == "twotower":
         raise ArgumentError("dataset", "the run of another recommender than twotower", str(run), "It needs no student")
     learning = {"steps": steps, "lr": LR, "batch": BATCH, "near": min(NEAR, data.num_items), "seed": config["seed"]}
@@ -116,17 +115,18 @@ def measured(
     from hgraph.train import scorer, structure_of
 
     models = {"mlp": alone, "teacher": teacher, "student": student}
-    scores = {name: scorer(model, structure_of(model, data)) for name, model in models.items()}
-    figures = {name: figures_of(model, data) for name, model in models.items()}
+    structures = {name: structure_of(model, data) for name, model in models.items()}
+    scores = {name: scorer(model, structures[name]) for name, model in models.items()}
+    figures = {name: figures_of(model, data, scores[name]) for name, model in models.items()}
     best = f"recall@{min(CUT, data.num_items)}"
     for name, found in figures.items():
         if figures["teacher"].get(best):
             found["recall_kept"] = found[best] / figures["teacher"][best]
         found["same_items"] = _shared(scores[name], scores["teacher"], data)
-    session, structure = _session(onnx), structure_of(teacher, data)
+    session = _session(onnx)
 
     def whole(users: Tensor) -> Tensor:
-        return teacher.score(teacher(structure), users)
+        return teacher.score(teacher(structures["teacher"]), users)
 
     for what, count in (("one", 1), ("many", min(MANY, data.num_users))):
         users = torch.arange(count)
@@ -200,17 +200,17 @@ def _write(
     from hgraph.train.checkpoint import weights_file
 
     curve = "".join(json.dumps({"step": i, "loss": loss}) + "\n" for i, loss in enumerate(losses, 1))
-    write_atomically(folder / "config.json", (json.dumps(settings, ensure_ascii=False, indent=2) + "\n").encode())
+    write_json(folder / "config.json", settings)
     write_atomically(folder / "metrics.jsonl", curve.encode())
     write_atomically(folder / "model.safetensors", weights_file(student))
     write_atomically(folder / REPORT, _report(figures, settings, data).encode())
 
 
 def _report(figures: dict[str, dict[str, Any]], settings: dict[str, Any], data: Interactions) -> str:
-    header, *rows = _rows(figures, settings["teacher"], data)
+    from hgraph.distill.report import markdown
+
     title = f"{settings['teacher']} on {settings['dataset']} distilled into a two-tower MLP (seed {settings['seed']})"
-    lines = [f"# {title}", "", f"{data}", "", "| " + " | ".join(header) + " |"]
-    lines += ["|---" + "|---:" * (len(header) - 1) + "|", *("| " + " | ".join(row) + " |" for row in rows), ""]
+    lines = [f"# {title}", "", f"{data}", "", *markdown(_rows(figures, settings["teacher"], data)), ""]
     lines += [f"- {text}" for text in (
         "**Towers alone** and **student** are the same network: a row for each user of its id, a row for each item of "
         "its id and its attributes. The first learned from the training pairs as the teacher did, the second from "
@@ -224,6 +224,4 @@ def _report(figures: dict[str, dict[str, Any]], settings: dict[str, Any], data: 
         f"`{ONNX}` answers `users` [B] int64 with `scores` [B, items]; names are JSON in its metadata, if there are "
         "any. The items' rows in it are those of the facts as they were: distill again when these change.",
     )]  # fmt: skip
-    lines += ["", "## Settings", "", "| setting | value |", "|---|---|"]
-    lines += [f"| {key} | {value} |" for key, value in settings.items() if key != "command"]
-    return "\n".join([*lines, "", "## Again", "", "```", settings["command"], "```", ""])
+    return "\n".join([*lines, *settings_of(settings)])

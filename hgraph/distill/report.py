@@ -17,7 +17,7 @@ from hgraph.structure.io import write_atomically
 from hgraph.train.checkpoint import weights_file
 from hgraph.train.plots import COLOURS, confusion_matrix, learning_curve, reliability_diagram, structure_picture
 
-__all__ = ["FILES", "aligned", "table", "table_rows", "write_report"]
+__all__ = ["FILES", "aligned", "markdown", "table", "table_rows", "write_report"]
 
 # report.md is written last and removed first: a folder that has one is whole
 FILES = (
@@ -123,15 +123,18 @@ def aligned(rows: list[list[str]]) -> str:
     return "\n".join([line(rows[0]), "  ".join("-" * w for w in widths), *(line(row) for row in rows[1:])])
 
 
+def markdown(rows: list[list[str]]) -> list[str]:
+    """The lines of a table in Markdown, its header first: the first column flush left, numbers flush right."""
+    header, *rest = ["| " + " | ".join(row) + " |" for row in rows]
+    return [header, "|---" + "|---:" * (len(rows[0]) - 1) + "|", *rest]
+
+
 def _markdown(
     comparison: Comparison, names: dict[str, str], title: str, config: Mapping[str, Any], notes: Sequence[str]
 ) -> str:
-    header, *rows = table_rows(comparison, names)
-    header = [*header, "ECE", "ECE calibrated"]
-    honesty = [[f"{m.ece:.3f}", _calibrated(m)] for _, m in comparison.items()]
-    rows = [row + more for row, more in zip(rows, honesty, strict=True)]
-    head = ["| " + " | ".join(header) + " |", "|---" + "|---:" * (len(header) - 1) + "|"]
-    lines = [f"# {title}", "", *head, *("| " + " | ".join(row) + " |" for row in rows), ""]
+    honesty = [["ECE", "ECE calibrated"], *([f"{m.ece:.3f}", _calibrated(m)] for _, m in comparison.items())]
+    rows = [row + more for row, more in zip(table_rows(comparison, names), honesty, strict=True)]
+    lines = [f"# {title}", "", *markdown(rows), ""]
     lines += [_sentence(comparison), "", "![Validation accuracy over epochs](learning_curve.png)", ""]
     lines += ["![Test accuracy over latency](accuracy_latency.png)", "", "## The student's answers", ""]
     lines += ["On the test vertices, before any calibration.", "", "![Accuracy over confidence](reliability.png)", ""]

@@ -215,7 +215,7 @@ def _quoted(text: str, delimiter: str, source: str) -> Iterator[tuple[int, list[
     try:
         for fields in reader:
             line, number = number, reader.line_num + 1
-            if not "".join(fields[:2]).strip() and len(fields) < 2:  # a blank line
+            if len(fields) < 2 and not "".join(fields).strip():  # a blank line
                 continue
             if len(fields) != 3:
                 what = f"3 fields parted by {delimiter!r}"
