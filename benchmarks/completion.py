@@ -12,7 +12,9 @@ from __future__ import annotations
 
 import argparse
 import csv
+import itertools
 import os
+import tempfile
 import time
 from pathlib import Path
 
@@ -34,6 +36,8 @@ COLUMNS = (
 
 
 def run(name, kind, seed, given):
+    checkpoint = Path(tempfile.gettempdir()) / "hgraph-completion" / f"{name}-{kind}-{seed}-{given.dim}.safetensors"
+    checkpoint.parent.mkdir(parents=True, exist_ok=True)
     split = datasets.load(name, given.root)[0]
     sizes = split.train.num_nodes, split.train.num_relations
     begin = time.process_time()
@@ -41,9 +45,10 @@ def run(name, kind, seed, given):
         model = getattr(models, kind)(*sizes, embed_dim=given.dim)
     result = train.fit_triples(
         model, split, epochs=given.epochs, lr=given.lr, l2=given.l2, batch=given.batch, negatives=given.negatives,
-        every=given.every, seed=seed, progress=False,
+        every=given.every, seed=seed, checkpoint=checkpoint, progress=False,
     )  # fmt: skip
     spent = time.process_time() - begin
+    checkpoint.unlink(missing_ok=True)
     found = train.triple_ranking(model, split.test.triples, split.known())
     settings = {"set": name, "model": kind, "seed": seed, "dim": given.dim, "epochs": len(result.history)}
     settings |= {"best_epoch": result.best_epoch, "lr": given.lr, "l2": given.l2, "negatives": given.negatives or "all"}
@@ -53,8 +58,7 @@ def run(name, kind, seed, given):
 
 def report(path):
     """Mean reciprocal rank and hits@10 in Markdown, with the deviation over seeds."""
-    with open(path, newline="") as file:
-        rows = list(csv.DictReader(file))
+    rows = read(path)
     lines = [HEAD, "| set | model | seeds | MRR | hits@1 | hits@10 | d, epochs, negatives | CPU s |"]
     lines.append("|---|---|---:|---:|---:|---:|---|---:|")
     groups: dict[tuple[str, str], list[dict[str, str]]] = {}
@@ -73,21 +77,28 @@ def report(path):
     return "\n".join(lines)
 
 
+def read(path):
+    if path is None or not path.exists():
+        return []
+    with open(path, newline="") as file:
+        return list(csv.DictReader(file))
+
+
 def main(given):
-    rows = []
-    for name in given.sets:
-        for kind in given.models:
-            for seed in range(given.seeds):
-                rows.append(run(name, kind, seed, given))
-                print(", ".join(f"{key} {value}" for key, value in rows[-1].items()), flush=True)
     if given.out:
-        new = not given.out.exists()
         given.out.parent.mkdir(parents=True, exist_ok=True)
-        with open(given.out, "a", newline="") as file:
-            writer = csv.DictWriter(file, COLUMNS, lineterminator="\n")
-            if new:
-                writer.writeheader()
-            writer.writerows(rows)
+    for name, kind, seed in itertools.product(given.sets, given.models, range(given.seeds)):
+        if (name, kind, str(seed)) in {(row["set"], row["model"], row["seed"]) for row in read(given.out)}:
+            continue
+        row = run(name, kind, seed, given)
+        print(", ".join(f"{key} {value}" for key, value in row.items()), flush=True)
+        if given.out:
+            new = not given.out.exists()
+            with open(given.out, "a", newline="") as file:
+                writer = csv.DictWriter(file, COLUMNS, lineterminator="\n")
+                if new:
+                    writer.writeheader()
+                writer.writerow(row)
 
 
 if __name__ == "__main__":

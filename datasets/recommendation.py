@@ -91,9 +91,9 @@ def kgcn_music(root: Root = None, *, seed: int = 0, val: float = 0.2, test: floa
 
 def _final(name: str, base: str, sizes: dict[str, int]) -> Callable[..., list[Interactions]]:
     def loader(root: Root = None, *, seed: int = 0, val: float = 0.2, test: float = 0.2) -> list[Interactions]:
-        ratings = numbered_triples(text_of("kgrec_final", f"{base}/ratings_final.txt", root), "\t", f"{base}/ratings")
+        rated = numbered_triples(text_of("kgrec_final", f"{base}/ratings_final.txt", root), "\t", f"{base}/ratings")
         kg = kgcn_graph(text_of("kgrec_final", f"{base}/kg_final.txt", root), f"{base}/kg_final.txt", sizes["nodes"])
-        positive = ratings[ratings[:, 2] == 1]
+        positive = rated.triples[rated.triples[:, 2] == 1]
         data = Interactions.random(
             positive[:, 0],
             positive[:, 1],
@@ -250,14 +250,10 @@ def kgat_last_fm(root: Root = None, *, seed: int = 0, val: float = 0.2, test: fl
         raise DataError(f"{file}: not a whole zip archive ({error})") from error
     if len(content) > _MAX_BYTES:
         raise DataError(f"{file}: unpacks to more than {_MAX_BYTES} bytes")
-    triples = numbered_triples(content.decode("ascii", "replace"), None, f"{file}: kg_final.txt")
     lines = text_of("kgat_last_fm", "relation_list.txt", root).splitlines()[1:]
-    kg = KnowledgeGraph.from_triples(
-        head=triples[:, 0],
-        relation=triples[:, 1],
-        tail=triples[:, 2],
-        num_nodes=_LAST_FM["nodes"],
-        num_relations=_LAST_FM["relations"],
+    kg = numbered_triples(content.decode("ascii", "replace"), None, f"{file}: kg_final.txt").graph(
+        _LAST_FM["nodes"],
+        _LAST_FM["relations"],
         relation_names=[line.split()[0].rpartition("/")[2] for line in lines if line.strip()],
     )
     user, item = _pairs(text_of("kgat_last_fm", "test.txt", root), "test.txt")

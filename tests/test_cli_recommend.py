@@ -10,7 +10,7 @@ import pytest
 import torch
 from typer.testing import CliRunner
 
-from hgraph import datasets
+from hgraph import datasets, train
 from hgraph.cli import app
 from hgraph.errors import DataError
 
@@ -45,7 +45,7 @@ def shop(tmp_path, monkeypatch):
 TRAIN = ("train", "shop", "--model", "kgat", "--epochs", 10, "--hidden", 8, "--out", "run", "--quiet")
 
 
-def test_from_two_files_to_reasons(shop):
+def test_from_two_files_to_reasons(shop, monkeypatch):
     done = call(*TRAIN)
     assert done.exit_code == 0, done.output
     assert "recall@20" in done.output
@@ -62,6 +62,10 @@ def test_from_two_files_to_reasons(shop):
     assert "reader 3 -interacts with-> book" in done.output
     assert (shop.parent / "why/why.png").stat().st_size > 1000
     found = json.loads(call("recommend", "run", "--user", "reader 3", "-k", 3, "--json").output)
+    drawn = []
+    monkeypatch.setattr(train.Explanation, "draw", lambda why, title: drawn.append(title) or why.kg.view(0).draw())
+    call("recommend", "run", "--user", found["user"], "--draw", "why/why.png")
+    assert drawn == [f"why reader 3 is recommended {found['items'][0]['name']}"]  # whoever is named by number, too
     data = datasets.from_interactions("shop")[0]
     assert found["user"] == data.user_names.find("reader 3")
     reader, parts = torch.tensor([found["user"]]), (data.train, data.val, data.test)
@@ -128,12 +132,14 @@ def test_kgat_begins_from_what_bprmf_learned(shop):
     from hgraph.cli.recommenders import opened_run
 
     few = ("--epochs", 1, "--hidden", 8, "--lr", 1e-9, "--quiet", "--json")
-    for name, options in (("bprmf", ()), ("kgat", ("--pretrain", "bprmf", "--l2", 0.5))):
+    for name, options in (("bprmf", ("--validate-users", 5)), ("kgat", ("--pretrain", "bprmf", "--l2", 0.5))):
         done = call("train", "shop", "--model", name, "--out", name, *few, *options)
         assert done.exit_code == 0, done.output
     first, second = (opened_run(shop.parent / name, None)[0] for name in ("bprmf", "kgat"))
     torch.testing.assert_close(second.embedding[: len(first.embedding)], first.embedding, rtol=0, atol=1e-6)
-    assert "--l2 0.5 --pretrain bprmf" in json.loads((shop.parent / "kgat" / "config.json").read_text())["command"]
+    commands = [json.loads((shop.parent / n / "config.json").read_text())["command"] for n in ("kgat", "bprmf")]
+    assert "--l2 0.5 --pretrain bprmf" in commands[0]
+    assert "--validate-users 5" in commands[1]
 
 
 def test_a_run_is_distilled_into_towers_that_answer_alone(shop):
@@ -207,7 +213,6 @@ def test_the_student_of_a_recommender_goes_on(shop, monkeypatch):
     pytest.importorskip("onnxruntime")
     pytest.importorskip("onnxscript")
     import hgraph.distill.towers as towers
-    from hgraph import train
 
     call("train", "shop", "--model", "bprmf", "--epochs", 1, "--hidden", 4, "--out", "run", "--quiet")
     words = ("distill", "run", "--steps", 20, "--quiet", "--json")
@@ -279,6 +284,7 @@ def test_the_same_command_goes_on(shop, monkeypatch):
     [
         (("train", "shop", "--model", "kgat", "--clip", 1), "clip: expected nothing, as kgat has no such setting"),
         (("train", "karate", "--model", "gcn", "--l2", 1), "l2: expected nothing, as gcn has no such setting"),
+        (("train", "karate", "--validate-users", 9), "validate_users: expected nothing, as hgnn+ has no such setting"),
         (("train", "shop", "--model", "fm", "--pretrain", "bprmf"), "nothing, as fm begins from no other's vectors"),
         (("train", "karate", "--model", "kgat"), "one for recommendation, got 'karate'"),
         (("recommend", "nowhere", "--user", 0), "nowhere: no finished run"),

@@ -57,7 +57,8 @@ def recommend(
             entry["because"] = [{"weight": p.weight, "path": why.kg.tell(p)} for p in why.paths]
             if draw is not None and rank == 0:
                 draw.parent.mkdir(parents=True, exist_ok=True)
-                why.draw(title=f"{user} -> {entry['name']}").figure.savefig(draw, bbox_inches="tight")
+                title = f"why {_user_name(data, number)} is recommended {entry['name']}"
+                why.draw(title=title).figure.savefig(draw, bbox_inches="tight")
         items.append(entry)
     if as_json:
         typer.echo(json.dumps({"user": number, "items": items}, ensure_ascii=False))
@@ -78,6 +79,10 @@ def _user(user: str, data: Interactions) -> int:
     if data.user_names is not None:
         return data.user_names.find(user, "user")  # raises, with the nearest names
     raise ArgumentError("user", f"a number in 0 .. {data.num_users - 1}", repr(user))
+
+
+def _user_name(data: Interactions, user: int) -> str:
+    return f"user {user}" if data.user_names is None else data.user_names[user]
 
 
 def _name(data: Interactions, item: int) -> str:

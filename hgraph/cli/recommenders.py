@@ -90,6 +90,7 @@ def train_recommender(
     patience: int | None,
     l2: float | None,
     pretrain: str | None,
+    validate_users: int | None,
     out: Path | None,
     overwrite: bool,
     device: str,
@@ -114,7 +115,7 @@ def train_recommender(
     loaded = load_interactions(dataset, root, seed)
     data: Interactions = loaded[0]
     options: dict[str, Any] = {"epochs": epochs, "lr": lr, "patience": 10 if patience is None else patience}
-    options["l2"] = L2 if l2 is None else l2
+    options |= {"l2": L2 if l2 is None else l2, "validate_users": validate_users}
     try:
         facts = {"dataset": dataset, "model": model, "seed": seed, "hidden": hidden, "pretrain": pretrain, **options}
         seen = fingerprint(data)
@@ -175,8 +176,8 @@ def evaluate_recommender(run: Path, device: str, root: Path | None, as_json: boo
 
 def _command(facts: dict[str, Any], device: str, folder: Path) -> str:
     words = ["hgraph", "train", facts["dataset"]]
-    for name in ("model", "seed", "epochs", "lr", "patience", "hidden", "l2", "pretrain"):
-        words += [] if facts[name] is None else [f"--{name}", str(facts[name])]
+    for name in ("model", "seed", "epochs", "lr", "patience", "hidden", "l2", "pretrain", "validate_users"):
+        words += [] if facts[name] is None else [f"--{name.replace('_', '-')}", str(facts[name])]
     return shlex.join([*words, "--device", device, "--out", str(folder)])
 
 

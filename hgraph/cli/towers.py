@@ -99,7 +99,7 @@ def _taught(
     seed, where = config["seed"], next(teacher.parameters()).device
     student, alone = (made("twotower", data, seed, config["hidden"]).to(where) for _ in range(2))
     kept: dict[str, Any] = {"seed": seed, "progress": False if quiet else None}
-    fit = {name: config[name] for name in ("epochs", "lr", "patience", "l2")}
+    fit: dict[str, Any] = {name: config.get(name) for name in ("epochs", "lr", "patience", "l2", "validate_users")}
     losses = distill_recommender(teacher, data, student, checkpoint=place / "student.safetensors", **learning | kept)
     fit_recommender(alone, data, label="towers alone", checkpoint=place / "alone.safetensors", **fit, **kept)
     return student, alone, losses

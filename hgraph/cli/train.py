@@ -117,6 +117,9 @@ def train(
     patience: Annotated[int | None, typer.Option(min=1, help="Stop after so many epochs without a better one.")] = None,
     l2: Annotated[float | None, typer.Option(min=0, help="Of a recommender's rows; default 0.00001.")] = None,
     pretrain: Annotated[Before | None, typer.Option(help="Whose vectors kgat begins from.")] = None,
+    validate_users: Annotated[
+        int | None, typer.Option(min=1, help="Users that a recommender is validated with, by lot; default all.")
+    ] = None,
     clip: Annotated[float | None, typer.Option(help="Largest norm of all gradients together.")] = None,
     schedule: Annotated[Schedule, typer.Option(help="Of the step size.")] = Schedule.CONSTANT,
     precision: Annotated[Precision, typer.Option(help="Of the network's numbers.")] = Precision.FLOAT32,
@@ -138,11 +141,11 @@ def train(
         _refuse_others(network_name, setting, dropout, clip, weight_decay, schedule, precision)
         train_recommender(
             dataset, network_name.value, seed=seed, epochs=epochs, hidden=hidden, lr=lr, patience=patience, l2=l2,
-            pretrain=None if pretrain is None else pretrain.value, out=out,
+            pretrain=None if pretrain is None else pretrain.value, validate_users=validate_users, out=out,
             overwrite=overwrite, device=device, root=root, as_json=as_json, quiet=quiet,
         )  # fmt: skip
         return
-    for name, given in (("l2", l2), ("pretrain", pretrain)):
+    for name, given in (("l2", l2), ("pretrain", pretrain), ("validate_users", validate_users)):
         if given is not None:
             raise ArgumentError(name, f"nothing, as {network_name.value} has no such setting", "a value")
     model = Model(network_name.value)

@@ -98,19 +98,25 @@ def pack(at: np.ndarray, groups: list[np.ndarray], gap: float = 0.9) -> np.ndarr
     return out
 
 
-def place_names(at: np.ndarray, size: np.ndarray, extents: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Where names go: above their dot, or where that covers names and dots least, below, right or left of it.
+def place_names(
+    at: np.ndarray, size: np.ndarray, extents: np.ndarray, lines: np.ndarray | None = None
+) -> tuple[np.ndarray, np.ndarray]:
+    """Where names go: above their dot, or below, beside or at a corner of it where they cover less of what is there.
 
     Args:
         at: [N, 2] the dots, in units of the picture.
         size: [N] their radii.
         extents: [N, 2] widths and heights of the names.
+        lines: [K, 2] points of lines that names had better not cover, or None.
 
     Returns:
         [N, 2] anchors, and [N, 2] the directions in which the names extend from them: -1, 0 (both ways) or 1.
     """
-    ways = np.array([[0, 1], [0, -1], [1, 0], [-1, 0]])
+    ways = np.array([[0, 1], [0, -1], [1, 0], [-1, 0], [1, 1], [1, -1], [-1, 1], [-1, -1]])
     low, high = at - size[:, None], at + size[:, None]  # what is taken: the dots, then the names placed so far
+    if lines is not None and len(lines) and len(size):
+        low = np.vstack([low, lines - size.mean() / 2])
+        high = np.vstack([high, lines + size.mean() / 2])
     anchors, directions = np.empty_like(at), np.empty((len(at), 2), dtype=int)
     for i in np.argsort(-at[:, 1], kind="stable"):  # from the top, for most names stand above
         anchor = at[i] + 1.3 * size[i] * ways

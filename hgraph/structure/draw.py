@@ -277,8 +277,9 @@ def _finish(
     names: list[str] | None,
     title: str | None,
     outlines: list[np.ndarray],
+    lines: np.ndarray | None = None,
 ) -> None:
-    """Vertices, names, legend, title; equal aspect, no axes."""
+    """Vertices, names (beside the points of ``lines``, not over them), legend, title; equal aspect, no axes."""
     ax.set_aspect("equal")
     ax.set_axis_off()
     _draw_vertices(ax, at, size, labels)
@@ -291,7 +292,7 @@ def _finish(
         ax.set_xlim(middle[0] - half[0], middle[0] + half[0])
         ax.set_ylim(middle[1] - half[1], middle[1] + half[1])
         if names is not None:
-            _write_names(ax, at, size, names)
+            _write_names(ax, at, size, names, lines)
     else:
         ax.text(0.5, 0.5, "no vertices", ha="center", va="center", color=LINE, transform=ax.transAxes)
 
@@ -322,7 +323,7 @@ def _draw_vertices(ax: Axes, at: np.ndarray, size: np.ndarray, labels: np.ndarra
         )  # fmt: skip
 
 
-def _write_names(ax: Axes, at: np.ndarray, size: np.ndarray, names: list[str]) -> None:
+def _write_names(ax: Axes, at: np.ndarray, size: np.ndarray, names: list[str], lines: np.ndarray | None = None) -> None:
     """Short names inside the dots, longer ones beside them, where they cover least, with a white rim."""
     from matplotlib.patheffects import withStroke
 
@@ -336,7 +337,7 @@ def _write_names(ax: Axes, at: np.ndarray, size: np.ndarray, names: list[str]) -
     box = ax.get_window_extent()  # before constrained layout: near enough to see which names would meet
     unit = max(np.ptp(ax.get_xlim()) / box.width, np.ptp(ax.get_ylim()) / box.height) * ax.figure.dpi / 72
     extents = np.array([[0.56 * _POINTS * len(name), 1.25 * _POINTS] for name in names]) * unit
-    for (left, bottom), (x, y), name in zip(*place_names(at, size, extents), names, strict=True):
+    for (left, bottom), (x, y), name in zip(*place_names(at, size, extents, lines), names, strict=True):
         ax.text(
             left, bottom, name, ha=_ALIGN[x][0], va=_ALIGN[y][1], fontsize=_POINTS, color=INK, zorder=4,
             path_effects=rim,

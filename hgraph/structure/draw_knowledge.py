@@ -61,25 +61,38 @@ def draw_knowledge_graph(
     size = draw._vertex_radius(at, names)
     weight = None if kg.adj.weight is None else kg.adj.weight.detach().double().cpu().numpy()
     width = draw._scaled(weight, len(head), 1.2, 0.5, 3.5)
-    lines = _draw_facts(ax, kg, at, (head, relation, tail), width, size)
-    draw._finish(ax, at, size, labels, names, title, [])
+    first = 0 if labels is None else len(set(labels.tolist()))  # the colours before are those of vertices
+    lines, points = _draw_facts(ax, kg, at, (head, relation, tail), width, size, first)
+    draw._finish(ax, at, size, labels, names, title, [], points)
     _legend(ax, lines)
     return ax
 
 
 def _draw_facts(
-    ax: Axes, kg: KnowledgeGraph, at: np.ndarray, facts: tuple[np.ndarray, ...], width: np.ndarray, size: np.ndarray
-) -> list[Any]:
-    """Arrows, and what the legend says of them; facts of the same two vertices run side by side."""
+    ax: Axes,
+    kg: KnowledgeGraph,
+    at: np.ndarray,
+    facts: tuple[np.ndarray, ...],
+    width: np.ndarray,
+    size: np.ndarray,
+    first: int,
+) -> tuple[list[Any], np.ndarray]:
+    """Arrows; returns what the legend says of them, and points along them [K, 2].
+
+    Facts of the same two vertices run side by side.
+    """
     from matplotlib.lines import Line2D
     from matplotlib.patches import FancyArrowPatch
 
     head, relation, tail = facts
-    bend, handles = _bends(head, tail), {}
+    bend, handles, points = _bends(head, tail), {}, [np.empty((0, 2))]
     radius = float(size.mean()) if len(size) else 0.0
+    # a part of a graph of many relations has few: those are told apart, not all
+    few = kg.num_relations <= len(draw.PALETTE)
+    rank = {r: r if few else i for i, r in enumerate(np.unique(relation).tolist())}
     for h, r, t, curve, line in zip(head, relation, tail, bend, width, strict=True):
-        color = draw.PALETTE[r % len(draw.PALETTE)]
-        style = _STYLES[r // len(draw.PALETTE) % len(_STYLES)]
+        turn, kind = divmod(rank[int(r)], len(draw.PALETTE))
+        color, style = draw.PALETTE[(first + kind) % len(draw.PALETTE)], _STYLES[turn % len(_STYLES)]
         name = str(r) if kg.relation_names is None else kg.relation_names[int(r)]
         handles[r] = Line2D([], [], color=color, ls=style, label=name)
         if h == t:
@@ -90,11 +103,21 @@ def _draw_facts(
         length = max(float(np.hypot(*along)), 1e-9)
         gap = along / length * min(1.3 * radius, 0.4 * length)
         arrow = FancyArrowPatch(
-            start + gap, end - gap, connectionstyle=f"arc3,rad={curve}", arrowstyle="-|>", mutation_scale=9,
+            start + gap, end - gap, connectionstyle=f"arc3,rad={curve}", arrowstyle="-|>",
+            mutation_scale=7 + 2 * line,  # the tip of a wide line is wider, too
             shrinkA=0, shrinkB=0, color=color, linestyle=style, linewidth=line, alpha=0.85, zorder=1,
         )  # fmt: skip
         ax.add_patch(arrow)
-    return [handles[r] for r in sorted(handles)]
+        points.append(_along(start + gap, end - gap, curve, max(radius, length / 60)))
+    return [handles[r] for r in sorted(handles)], np.concatenate(points)
+
+
+def _along(start: np.ndarray, end: np.ndarray, curve: float, step: float) -> np.ndarray:
+    """[K, 2] points of the parabola that matplotlib's arc3 draws, about so far from each other."""
+    across = (end - start)[::-1] * [1, -1]
+    middle = (start + end) / 2 + curve * across
+    t = np.linspace(0, 1, 2 + int(np.hypot(*(end - start)) / step))[:, None]
+    return (1 - t) ** 2 * start + 2 * t * (1 - t) * middle + t**2 * end
 
 
 def _placed(positions: Any, count: int) -> np.ndarray:

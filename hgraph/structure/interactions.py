@@ -126,11 +126,17 @@ KnowledgeGraph(4 nodes, 6 triples, 4 relations, cpu))
 
         User u is vertex u, entity e vertex U + e; the numbers of relations are those of card 01: 0 interacts,
         r + 1 relation r, then the inverses in the same order. Vertices without names are called "user 3", "item 187"
-        and, where they are no items, "entity 4000", by their numbers among the users and in ``kg``.
+        and, where they are no items, "entity 4000", by their numbers among the users and in ``kg``. Where ``kg`` has no
+        types, the vertices are of the types user, item and entity.
         """
-        kg = self.kg.with_interactions(self.train.target, self.train.indices, num_users=self.num_users)
+        kg = self.kg if self.kg.node_type is not None else self._typed()
+        kg = kg.with_interactions(self.train.target, self.train.indices, num_users=self.num_users)
         kg = dataclasses.replace(kg, node_names=Names.of([*self._users(), *self._entities()]).to(kg.device))
         return kg.with_inverses() if inverses else kg
+
+    def _typed(self) -> KnowledgeGraph:
+        kinds = (torch.arange(self.kg.num_nodes, device=self.kg.device) >= self.num_items).long()
+        return dataclasses.replace(self.kg, node_type=kinds, type_names=Names.of(["item", "entity"]).to(self.kg.device))
 
     def _users(self) -> Iterable[str]:
         return (f"user {u}" for u in range(self.num_users)) if self.user_names is None else self.user_names

@@ -111,7 +111,7 @@ def _columns(paths: Sequence[Path], nodes: list[int]) -> list[tuple[float, float
     if paths:
         step[paths[0].nodes[-1]] = max(step.values())
     columns = {at: [node for node in step if step[node] == at] for at in set(step.values())}
-    return [(2.0 * step[n], (len(columns[step[n]]) - 1) / 2 - columns[step[n]].index(n)) for n in nodes]
+    return [(1.5 * step[n], (len(columns[step[n]]) - 1) / 2 - columns[step[n]].index(n)) for n in nodes]
 
 
 def explain(

@@ -17,7 +17,7 @@ from torch import Tensor
 
 from hgraph.errors import ArgumentError
 from hgraph.models.recommender import Recommender
-from hgraph.structure import Interactions, KnowledgeGraph
+from hgraph.structure import Adjacency, Interactions, KnowledgeGraph
 from hgraph.structure.io import write_atomically
 from hgraph.train.checkpoint import Checkpoint
 from hgraph.train.fit import FitResult, TrainingError
@@ -44,6 +44,7 @@ def fit_recommender(
     every: int = 10,
     patience: int | None = 10,
     k: int = 20,
+    validate_users: int | None = None,
     checkpoint: str | os.PathLike[str] | None = None,
     log: str | os.PathLike[str] | None = None,
     seed: int = 0,
@@ -69,6 +70,8 @@ def fit_recommender(
         every: epochs between two rankings, and two writes of the checkpoint.
         patience: stop after so many rankings without a better one; None never stops early.
         k: of the recall that decides.
+        validate_users: rank for so many of the users with validation items, drawn once under the seed; None takes all.
+            Where there are many users the rankings may cost more than the training.
         checkpoint: a file to go on from, as `fit` has it.
         log: a file that gets each epoch's entry of the history as a line of JSON.
         seed: what batches and dropout draw from.
@@ -81,12 +84,15 @@ def fit_recommender(
 
     Source: card 01, item 8 (KGAT's alternating optimisation).
     """
-    _check(model, data, epochs, every, batch, triple_batch, patience)
-    settings = {"seed": seed, "lr": lr, "batch": batch, "triple_batch": triple_batch, "l2": l2}
-    file = Checkpoint(checkpoint, settings | {"triple_l2": triple_l2, "every": every, "k": k})
+    _check(model, data, epochs, every, batch, triple_batch, patience, validate_users)
+    settings: dict[str, Any] = {"seed": seed, "lr": lr, "batch": batch, "triple_batch": triple_batch, "l2": l2}
+    file = Checkpoint(
+        checkpoint, settings | {"triple_l2": triple_l2, "every": every, "k": k, "validate_users": validate_users}
+    )
     turns = _Turns(model, lr)
     device = next(model.parameters()).device
     structure = model.structure(data).to(device)
+    val, known = _sampled(data.val, validate_users, seed).to(device), [data.train.to(device)]
     steps = _Steps(model, data, structure, turns, (batch, triple_batch), (l2, triple_l2))
     try:
         with seeded(seed, [device]):
@@ -98,10 +104,8 @@ def fit_recommender(
                 record = {"epoch": epoch, **steps(now, epoch)}
                 now = model.refresh(now)
                 looked = epoch % every == 0 or epoch == epochs
-                if looked and data.val.num_edges:
-                    record["validation"] = full_ranking(
-                        scorer(model, now), data.val.to(device), [data.train.to(device)], ks=[k]
-                    )[f"recall@{k}"]
+                if looked and val.num_edges:
+                    record["validation"] = full_ranking(scorer(model, now), val, known, ks=[k])[f"recall@{k}"]
                 done.add(record, model)
                 done.stopped = patience is not None and done.waited >= patience
                 done.seconds = time.perf_counter() - begin
@@ -117,6 +121,19 @@ def fit_recommender(
         model.load_state_dict(done.best_state)
     _LOG.info("%s: epoch %d of %d kept, %.1f s", label, done.best_epoch, len(done.history), done.seconds)
     return FitResult(done.history, done.best_epoch, done.seconds)
+
+
+def _sampled(pairs: Adjacency, users: int | None, seed: int) -> Adjacency:
+    """The pairs of so many users, drawn under the seed among those with a pair."""
+    some = (pairs.indptr.diff() > 0).nonzero().flatten()
+    if users is None or users >= len(some):
+        return pairs
+    drawn = some[torch.randperm(len(some), generator=torch.Generator().manual_seed(seed))[:users].to(some.device)]
+    kept = torch.isin(pairs.target, drawn)
+    return Adjacency.from_coo(
+        target=pairs.target[kept], source=pairs.indices[kept],
+        num_targets=pairs.num_targets, num_sources=pairs.num_sources,
+    )  # fmt: skip
 
 
 def structure_of(model: Recommender, data: Interactions, *, trained: bool = True) -> KnowledgeGraph:
@@ -234,7 +251,14 @@ class Progress:
 
 
 def _check(
-    model: Recommender, data: Interactions, epochs: int, every: int, batch: int, triples: int, patience: int | None
+    model: Recommender,
+    data: Interactions,
+    epochs: int,
+    every: int,
+    batch: int,
+    triples: int,
+    patience: int | None,
+    users: int | None,
 ) -> None:
     if (model.num_users, model.num_items) != (data.num_users, data.num_items):
         wanted = f"{data.num_users} users and {data.num_items} items, as the data has"
@@ -245,6 +269,7 @@ def _check(
         ("batch", batch, 1),
         ("triple_batch", triples, 1),
         ("patience", 1 if patience is None else patience, 1),
+        ("validate_users", 1 if users is None else users, 1),
     )
     for name, value, least in numbers:
         if value < least:

@@ -275,3 +275,14 @@ def test_names_keep_out_of_each_others_way():
         for j in range(i):
             shared = np.minimum(low[i] + extents[i], low[j] + extents[j]) - np.maximum(low[i], low[j])
             assert (shared <= 1e-9).any(), (i, j)
+
+
+def test_names_stand_beside_lines():
+    """A dot that lines meet from the left, from below and from the upper right."""
+    at, size, extents = np.zeros((1, 2)), np.full(1, 0.1), np.array([[1.0, 0.2]])
+    along = np.linspace(0.1, 2, 40)[:, None]
+    lines = np.concatenate([along * way for way in ([-1, 0], [0, -1], [0.7, 0.3])])
+    anchors, ways = _layout.place_names(at, size, extents, lines)
+    low = (anchors + (ways - 1) / 2 * extents)[0]
+    assert not ((lines > low) & (lines < low + extents[0])).all(1).any()
+    assert _layout.place_names(at, size, extents)[1].tolist() == [[0, 1]]

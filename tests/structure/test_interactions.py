@@ -62,6 +62,7 @@ def test_vertices_without_names_say_what_they_are(users, entities):
     for inverses in (True, False):
         graph = data.collaborative(inverses=inverses)
         assert list(graph.node_names) == called
+        assert [graph.type_names[int(kind)] for kind in graph.node_type] == ["user"] * 2 + ["item"] * 2 + ["entity"]
         tell = [graph.tell(path) for path in graph.paths(0, 4, max_steps=2)]
         assert len(tell) == 1
         assert all(called[v] in tell[0] for v in (0, 2, 4))

@@ -4,6 +4,7 @@ import copy
 import itertools
 import pickle
 
+import numpy as np
 import pytest
 import torch
 from hypothesis import given, settings
@@ -13,7 +14,7 @@ from safetensors.torch import save_file
 import hgraph
 from hgraph import KnowledgeGraph, collate
 from hgraph.errors import ArgumentError, ArgumentTypeError, DataError
-from hgraph.structure import Names
+from hgraph.structure import Names, draw_knowledge
 from hgraph.testing import knowledge_graphs, random_knowledge_graph
 
 SOME = settings(max_examples=40, deadline=None, derandomize=True)
@@ -354,8 +355,34 @@ def test_draw_without_names_and_with_parallel_facts():
     bends = [p.get_connectionstyle().rad for p in ax.patches if type(p).__name__ == "FancyArrowPatch"]
     assert len(set(bends)) > 3
     KnowledgeGraph.from_names([]).draw()
+    # of thirty relations three remain: three colours, no dashes
+    part = KnowledgeGraph.from_triples(
+        head=[0, 1, 2], relation=[4, 11, 25], tail=[1, 2, 3], num_nodes=4, num_relations=30, node_type=[0, 0, 1, 1]
+    )
+    arrows = [p for p in part.draw().patches if type(p).__name__ == "FancyArrowPatch"]
+    assert {p.get_linestyle() for p in arrows} <= {"-", "solid"}
+    dots = {c for p in part.draw().collections for c in map(tuple, p.get_facecolor())}
+    colours = {p.get_edgecolor()[:3] for p in arrows}
+    assert len(colours) == 3
+    assert not colours & {dot[:3] for dot in dots}
     with pytest.raises(ArgumentError, match="names: expected 4 texts"):
         kg.draw(names=["a"])
+
+
+@pytest.mark.parametrize("curve", [0.0, 0.4, -0.2])
+def test_points_along_an_arrow_are_matplotlib_s(curve):
+    from matplotlib.patches import ConnectionStyle
+
+    start, end = np.array([0.0, 1.0]), np.array([3.0, -1.0])
+    drawn = ConnectionStyle.Arc3(rad=curve).connect(start, end)
+    (curved,) = [segment for segment, code in drawn.iter_segments() if code == 3]
+    middle = np.asarray(curved[:2])
+    points = draw_knowledge._along(start, end, curve, 0.1)
+    assert points[0].tolist() == start.tolist()
+    assert points[-1].tolist() == end.tolist()
+    t = np.linspace(0, 1, len(points))[:, None]
+    expected = (1 - t) ** 2 * start + 2 * t * (1 - t) * middle + t**2 * end
+    np.testing.assert_allclose(points, expected, atol=1e-12)
 
 
 def test_paths_of_another_graph_are_not_told():

@@ -221,13 +221,44 @@ def test_the_best_state_is_kept_and_waiting_ends(monkeypatch):
     assert not model.training
 
 
+def test_some_users_validate_the_same_ones_every_time(monkeypatch):
+    """Their rows and no others are ranked; what training draws is as it was."""
+    data, seen = interactions(), []
+
+    def ranking(score, test, known, **options):
+        seen.append(test)
+        return train.full_ranking(score, test, known, **options)
+
+    monkeypatch.setattr("hgraph.train.recommender.full_ranking", ranking)
+    found = {}
+    for users, seed in ((None, 0), (3, 0), (3, 1), (100, 0)):
+        seen.clear()
+        fit = train.fit_recommender(
+            kgat(data), data, epochs=4, patience=None, validate_users=users, seed=seed, **OPTIONS
+        )
+        assert len(seen) == 2
+        assert seen[0].equal(seen[1])
+        found[users, seed] = seen[0], [record["loss"] for record in fit.history]
+    for wide in (None, 100):
+        assert found[wide, 0][0].equal(data.val)
+    some = [{u for u in range(U) if len(found[3, seed][0].select(torch.tensor([u])).indices)} for seed in (0, 1)]
+    assert len(some[0]) == len(some[1]) == 3
+    assert some[0] != some[1]
+    for user in some[0]:
+        row = torch.tensor([user])
+        assert found[3, 0][0].select(row).equal(data.val.select(row))
+    assert found[3, 0][1] == found[None, 0][1]
+
+
 def test_two_optimisers_have_moments_of_their_own(tmp_path):
     data, model = interactions(), kgat(interactions())
     train.fit_recommender(model, data, epochs=2, patience=None, checkpoint=tmp_path / "c", **OPTIONS)
     other = kgat(data)
     turns = train.recommender._Turns(other, 0.05)
     settings = {"seed": 0, "lr": 0.05, "batch": 4, "triple_batch": 16, "l2": 1e-5, "triple_l2": 1e-5}
-    checkpoint.Checkpoint(tmp_path / "c", settings | {"every": 2, "k": 3}).restore(other, turns, [])
+    checkpoint.Checkpoint(tmp_path / "c", settings | {"every": 2, "k": 3, "validate_users": None}).restore(
+        other, turns, []
+    )
     pairs, facts = (o.state_dict()["state"] for o in (turns.pairs, turns.triples))
     assert pairs[0]["step"] == 2 * (data.train.num_edges // 4 + 1)
     assert facts[0]["step"] == 2 * (data.collaborative().num_edges // 16 + 1)
@@ -249,7 +280,13 @@ def test_the_caller_s_random_state_is_left_alone():
 
 
 @pytest.mark.parametrize(
-    ("changed", "message"), [({"epochs": -1}, "epochs"), ({"every": 0}, "every"), ({"patience": 0}, "patience")]
+    ("changed", "message"),
+    [
+        ({"epochs": -1}, "epochs"),
+        ({"every": 0}, "every"),
+        ({"patience": 0}, "patience"),
+        ({"validate_users": 0}, "validate_users: expected 1 or more, got 0"),
+    ],
 )
 def test_wrong_settings_are_named(changed, message):
     data = interactions()

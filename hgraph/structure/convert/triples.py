@@ -12,9 +12,11 @@ OpenKE          ``read_openke``: ``entity2id.txt``, ``relation2id.txt`` and a li
 from __future__ import annotations
 
 import csv
+import dataclasses
 import io
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import torch
@@ -87,10 +89,9 @@ def read_kgat(path: File, *, num_nodes: int | None = None, num_relations: int | 
         num_relations: R, likewise.
 
     Raises:
-        DataError: a line without three numbers; the message has its number.
+        DataError: a line without three numbers, or with one beyond the sizes; the message has its number.
     """
-    triples = numbered_triples(_text(path), None, str(path))
-    return _of_numbers(triples, num_nodes, num_relations)
+    return numbered_triples(_text(path), None, str(path)).graph(num_nodes, num_relations)
 
 
 def read_kgcn(path: File, *, num_nodes: int | None = None) -> KnowledgeGraph:
@@ -103,25 +104,24 @@ def read_kgcn(path: File, *, num_nodes: int | None = None) -> KnowledgeGraph:
         num_nodes: N; None is the largest number + 1.
 
     Raises:
-        DataError: a bad line; the message has its number.
+        DataError: a bad line, or one with a number beyond ``num_nodes``; the message has its number.
     """
     return kgcn_graph(_text(path), str(path), num_nodes)
 
 
 def kgcn_graph(text: str, source: str, num_nodes: int | None = None) -> KnowledgeGraph:
     """:func:`read_kgcn` of a text."""
-    heads, relations, tails = [], [], []
+    known: dict[str, int] = {}
+    triples, lines = [], []
     for number, (h, r, t) in rows(text, "\t", 3, source):
-        heads.append(_integer(h, source, number))
-        relations.append(r)
-        tails.append(_integer(t, source, number))
-    known = {name: i for i, name in enumerate(dict.fromkeys(relations))}
-    names: list[str] | None = list(known)
-    if all(name.isdecimal() and len(name) < 18 for name in known):
-        known, names = {name: int(name) for name in known}, None
-    size = max(known.values(), default=-1) + 1
-    triples = torch.tensor([heads, [known[r] for r in relations], tails]).reshape(3, -1).T
-    return _of_numbers(triples, num_nodes, size, relation_names=names)
+        triples.append((_integer(h, source, number), known.setdefault(r, len(known)), _integer(t, source, number)))
+        lines.append(number)
+    found, size, names = _Numbered.of(triples, lines, source), len(known), list(known)
+    if not all(name.isdecimal() and len(name) < 18 for name in known):
+        return found.graph(num_nodes, size, relation_names=names)
+    if names:  # the numbers are meant, not their order
+        found.triples[:, 1] = torch.tensor([int(name) for name in names])[found.triples[:, 1]]
+    return found.graph(num_nodes)
 
 
 def read_recbole(path: File, *, duplicates: str = "error") -> KnowledgeGraph:
@@ -163,12 +163,11 @@ def read_openke(folder: File, name: str = "train2id.txt") -> KnowledgeGraph:
     entities, relations = (_openke_names(place / f"{kind}2id.txt") for kind in ("entity", "relation"))
     source = str(place / name)
     count, body = _counted(_text(place / name), source)
-    triples = numbered_triples(body, None, source, first=2)
-    if len(triples) != count:
-        raise DataError(f"{source}: line 1 says {count} facts, there are {len(triples)}")
-    return _of_numbers(
-        triples[:, [0, 2, 1]], len(entities), len(relations), node_names=entities, relation_names=relations
-    )
+    found = numbered_triples(body, None, source, first=2)
+    if len(found.triples) != count:
+        raise DataError(f"{source}: line 1 says {count} facts, there are {len(found.triples)}")
+    found = dataclasses.replace(found, triples=found.triples[:, [0, 2, 1]])
+    return found.graph(len(entities), len(relations), node_names=entities, relation_names=relations)
 
 
 def _openke_names(path: Path) -> list[str]:
@@ -177,9 +176,13 @@ def _openke_names(path: Path) -> list[str]:
     names: dict[int, str] = {}
     for number, line in _lines(body, first=2):
         name, _, identity = line.replace("\t", " ").rstrip().rpartition(" ")
-        names[_integer(identity, source, number)] = name.rstrip()
-    if sorted(names) != list(range(count)):
-        raise DataError(f"{source}: line 1 says {count}, the ids are not 0 .. {count - 1}, each once")
+        found = _integer(identity, source, number)
+        if found in names or found >= count:
+            known = "one that has a name already" if found in names else str(found)
+            raise DataError(f"{source}, line {number}: expected an id of its own in 0 .. {count - 1}, got {known}")
+        names[found] = name.rstrip()
+    if len(names) != count:
+        raise DataError(f"{source}: line 1 says {count} names, there are {len(names)}")
     return [names[i] for i in range(count)]
 
 
@@ -228,13 +231,47 @@ def _quoted(text: str, delimiter: str, source: str) -> Iterator[tuple[int, list[
         raise DataError(f"{source}, line {number}: no CSV from here on ({error})") from error
 
 
-def numbered_triples(text: str, separator: str | None, source: str, *, first: int = 1) -> Tensor:
-    """[K, 3] the numbers of lines of three."""
-    found = [
-        [_integer(field, source, number) for field in fields]
-        for number, fields in rows(text, separator, 3, source, first=first)
-    ]
-    return torch.tensor(found, dtype=torch.long).reshape(-1, 3)
+@dataclass(frozen=True)
+class _Numbered:
+    """Facts in numbers, and where each stands: a number beyond a size is refused by its line."""
+
+    triples: Tensor  # [K, 3] head, relation, tail
+    lines: Tensor  # [K]
+    source: str
+
+    @classmethod
+    def of(cls, triples: Sequence[Sequence[int]], lines: list[int], source: str) -> _Numbered:
+        return cls(torch.tensor(triples, dtype=torch.long).reshape(-1, 3), torch.tensor(lines), source)
+
+    def graph(
+        self, num_nodes: int | None = None, num_relations: int | None = None, **names: list[str] | None
+    ) -> KnowledgeGraph:
+        """The graph of so many vertices and relations; None is the largest number + 1."""
+        head, relation, tail = self.triples.unbind(1)
+        nodes = _size(torch.cat([head, tail])) if num_nodes is None else num_nodes
+        relations = _size(relation) if num_relations is None else num_relations
+        for what, numbers, size in (("head", head, nodes), ("relation", relation, relations), ("tail", tail, nodes)):
+            wrong = (numbers >= size).nonzero().flatten()
+            if len(wrong):
+                line, got = int(self.lines[wrong[0]]), int(numbers[wrong[0]])
+                raise DataError(f"{self.source}, line {line}: expected a {what} in 0 .. {size - 1}, got {got}")
+        return KnowledgeGraph.from_triples(
+            head=head, relation=relation, tail=tail, num_nodes=nodes, num_relations=relations,
+            **names,  # type: ignore[arg-type]
+        )  # fmt: skip
+
+
+def _size(numbers: Tensor) -> int:
+    return int(numbers.max()) + 1 if len(numbers) else 0
+
+
+def numbered_triples(text: str, separator: str | None, source: str, *, first: int = 1) -> _Numbered:
+    """Lines of three numbers."""
+    triples, lines = [], []
+    for number, fields in rows(text, separator, 3, source, first=first):
+        triples.append(tuple(_integer(field, source, number) for field in fields))
+        lines.append(number)
+    return _Numbered.of(triples, lines, source)
 
 
 def _lines(text: str, first: int = 1) -> Iterable[tuple[int, str]]:
@@ -260,18 +297,3 @@ def _text(path: File) -> str:
     except UnicodeDecodeError as error:
         line = content[: error.start].count(b"\n") + 1
         raise DataError(f"{path}, line {line}: not UTF-8 ({error.reason})") from error
-
-
-def _of_numbers(
-    triples: Tensor, num_nodes: int | None, num_relations: int | None, **names: list[str] | None
-) -> KnowledgeGraph:
-    head, relation, tail = triples.unbind(1)
-    largest = int(triples[:, [0, 2]].max()) if len(triples) else -1
-    return KnowledgeGraph.from_triples(
-        head=head,
-        relation=relation,
-        tail=tail,
-        num_nodes=largest + 1 if num_nodes is None else num_nodes,
-        num_relations=(int(relation.max()) + 1 if len(triples) else 0) if num_relations is None else num_relations,
-        **names,  # type: ignore[arg-type]
-    )

@@ -135,7 +135,11 @@ def test_bad_lines_are_refused_by_their_number(read, text, message, write):
         ("train2id.txt", "3\n0 1 1\n2 0 0\n", "line 1 says 3 facts, there are 2"),
         ("train2id.txt", "2\n0 1 1\n2 0\n", "line 3: expected 3 fields"),
         ("train2id.txt", "x\n", "line 1: expected a whole number"),
-        ("entity2id.txt", "2\na\t0\nb\t2\n", r"the ids are not 0 .. 1, each once"),
+        ("train2id.txt", "2\n0 1 1\n2 0 2\n", r"line 3: expected a relation in 0 .. 1, got 2"),
+        ("train2id.txt", "2\n0 1 1\n\n2 3 0\n", r"line 4: expected a tail in 0 .. 2, got 3"),
+        ("entity2id.txt", "2\na\t0\nb\t2\n", r"line 3: expected an id of its own in 0 .. 1, got 2"),
+        ("entity2id.txt", "2\na\t0\nb\t0\n", r"line 3: expected an id of its own .* has a name already"),
+        ("entity2id.txt", "3\na\t0\nb\t2\n", "line 1 says 3 names, there are 2"),
         ("entity2id.txt", "1\na\tb\n", "line 2: expected a whole number"),
     ],
 )
@@ -144,6 +148,21 @@ def test_bad_openke_folders(name, text, message, write):
         folder = write(content, each).parent
     with pytest.raises(DataError, match=message):
         convert.read_openke(folder)
+
+
+@pytest.mark.parametrize(
+    ("read", "text", "message"),
+    [
+        (lambda path: convert.read_kgat(path, num_nodes=5), "0 1 4\n\n5 0 2\n", r"line 3: expected a head in 0 .. 4"),
+        (lambda path: convert.read_kgat(path, num_nodes=5), "0 1 4\n1 0 7\n", r"line 2: .* tail in 0 .. 4, got 7"),
+        (lambda path: convert.read_kgat(path, num_relations=1), "0 0 4\n1 1 7\n", r"line 2: .* relation in 0 .. 0"),
+        (lambda path: convert.read_kgcn(path, num_nodes=3), "0\tof\t1\n3\tby\t1\n", r"line 2: .* head in 0 .. 2"),
+        (lambda path: convert.read_kgcn(path, num_nodes=3), "0\t9\t1\n2\t9\t3\n", r"line 2: .* tail in 0 .. 2"),
+    ],
+)
+def test_numbers_beyond_a_size_are_refused_by_their_line(read, text, message, write):
+    with pytest.raises(DataError, match=message):
+        read(write(text))
 
 
 def test_missing_files(tmp_path):
