@@ -168,7 +168,7 @@ def page() -> str:
         if rows := read(suite):
             said = _compiled() if suite == "compiled" else ""
             parts.append(f"\n## {title}\n\n{_picture(suite)}{said}{_cases(rows)}")
-    parts += [_ALLOCATOR, _by_allocator(), _filled(_LOCALITY), _cases(read("locality"))]
+    parts += [_ALLOCATOR, _by_allocator(), _filled(_LOCALITY), _picture("locality"), _cases(read("locality"))]
     if rows := read("growth"):
         parts += [_GROWTH.format(rises=_rises(rows)), "\n", _picture("growth"), _growth(rows).lstrip()]
     if rows := read("combiner"):
