@@ -110,7 +110,7 @@ def additive_score(indices: Tensor, target: Tensor, q: Tensor, k: Tensor, a: Ten
 
 def additive_flow(
     indptr: Tensor, indices: Tensor, target: Tensor, grad: Tensor, own: Tensor, other: Tensor, a: Tensor, slope: float,
-    *, vector: bool,
+    *, vector: bool, longest: int | None = None,
 ) -> tuple[Tensor, Tensor | None]:  # fmt: skip
     """The gradient [T, H, D] of the rows' own side and, if wanted, that of a [H, D]; float32 at least.
 
@@ -124,6 +124,7 @@ def additive_flow(
         a: [H, D].
         slope: of the LeakyReLU.
         vector: whether to return the gradient of a too.
+        longest: that no row has more edges, where the caller knows it.
     """
     heads, width = a.shape
     features, num_rows, num_edges = heads * width, own.shape[0], indices.shape[0]
@@ -131,7 +132,8 @@ def additive_flow(
     out = own.new_empty(own.shape, dtype=split.torch_dtype(acc))
     if num_edges == 0 or out.numel() == 0:
         return out.zero_(), torch.zeros_like(a, dtype=out.dtype) if vector else None
-    how, stretches, parts = config(features, own.dtype), num_stretches(num_edges), num_parts(num_rows, num_edges)
+    how, stretches = config(features, own.dtype), num_stretches(num_edges, longest)
+    parts = num_parts(num_rows, stretches)
     how["ENTRIES"] = max(how["ENTRIES"] // 2, 1)  # two sums are kept for each
     programs = triton.cdiv(parts, how["ROWS"])
     partial = out.new_empty((2 * stretches, features))

@@ -245,8 +245,13 @@ def _attend_combine(
     tl.store(out + at * V + value, result.to(out.dtype.element_ty), mask=(value < V) & (count > 0))
 
 
-def csr_attend(indptr: Tensor, indices: Tensor, target: Tensor, given: Inputs) -> tuple[Tensor, Tensor]:
-    """(out [T, H, V] in v's dtype, lse [T, H], float32 at least); 0 and -inf for a row without unmasked edges."""
+def csr_attend(
+    indptr: Tensor, indices: Tensor, target: Tensor, given: Inputs, longest: int | None = None
+) -> tuple[Tensor, Tensor]:
+    """(out [T, H, V] in v's dtype, lse [T, H], float32 at least); 0 and -inf for a row without unmasked edges.
+
+    A caller who knows that no row has more edges than ``longest`` saves the launch that puts long ones together.
+    """
     num_rows, num_edges, heads, values = indptr.shape[0] - 1, indices.shape[0], given.heads, given.v.shape[2]
     given = given.contiguous()
     dtype = given.wide_dtype
@@ -254,7 +259,8 @@ def csr_attend(indptr: Tensor, indices: Tensor, target: Tensor, given: Inputs) -
     lse = out.new_empty((num_rows, heads), dtype=split.torch_dtype(accumulator(given.first.dtype)))
     if num_edges == 0 or lse.numel() == 0:
         return out.zero_(), lse.fill_(float("-inf"))
-    stretches, parts = num_stretches(num_edges), num_parts(num_rows, num_edges)
+    stretches = num_stretches(num_edges, longest)
+    parts = num_parts(num_rows, stretches)
     partial = out.new_empty((2 * stretches, heads, values), dtype=dtype)
     states = partial.new_empty((2 * stretches, heads, 2))
     how = given.constants() | {"WIDE": wide(*given[:4], out, partial, lse)}

@@ -135,7 +135,7 @@ def _column_parts(
 
 def _combine(indptr: Tensor, target: Tensor, partial: Tensor, out: Tensor, num_edges: int, is_wide: bool) -> None:
     """Put the sums of long rows together; out [T, ...] and partial [slots, ...] of equal rows."""
-    features, stretches = out[0].numel(), num_stretches(num_edges)
+    features, stretches = out[:1].numel(), partial.shape[0] // 2
     how = reduce_config(features, out.dtype)
     feature_blocks = split.blocks(features, how["BLOCK"])
     if stretches and features:
@@ -154,6 +154,7 @@ def csr_attend_grads(
     lse: Tensor,
     delta: Tensor,
     grad: Tensor,
+    longest: tuple[int | None, int | None] = (None, None),
 ) -> tuple[Tensor | None, Tensor | None, Tensor, Tensor | None]:
     """Gradients of q, k, v and the bias, float32 at least; that of the bias a head, [E, H].
 
@@ -165,6 +166,7 @@ def csr_attend_grads(
         lse: [T, H].
         delta: [T, H], the sum of grad and the output, less the gradient of lse.
         grad: [T, H, V] of the output.
+        longest: that no row, and no column, has more edges, where the caller knows it.
     """
     given, lse, delta, grad = given.contiguous(), lse.contiguous(), delta.contiguous(), grad.contiguous()
     q, k, v, bias, *_ = given
@@ -175,23 +177,25 @@ def csr_attend_grads(
     if num_edges == 0 or heads == 0:
         made = (grad_q, grad_k, grad_v, grad_bias)
         return tuple(None if t is None else t.zero_() for t in made)  # type: ignore[return-value]
-    slots = 2 * num_stretches(num_edges)
+    row_stretches, column_stretches = (num_stretches(num_edges, most) for most in longest)
     partial_q, partial_k, partial_v = (
-        grad_v.new_empty((slots, *t.shape[1:]) if t is not None else 0) for t in (grad_q, grad_k, grad_v)
+        grad_v.new_empty((2 * n, *t.shape[1:]) if t is not None else 0)
+        for n, t in ((row_stretches, grad_q), (column_stretches, grad_k), (column_stretches, grad_v))
     )
     is_wide = wide(*given[:4], grad, partial_q, partial_k, partial_v, grad_bias, lse)
-    how = given.constants() | {"WIDE": is_wide, "SPLIT": slots > 0}
+    how = given.constants() | {"WIDE": is_wide}
     num_rows, num_columns = rows[0].shape[0] - 1, columns[0].shape[0] - 1
-    parts, pointers = num_parts(num_rows, num_edges), given.pointers(perm)
+    parts, pointers = num_parts(num_rows, row_stretches), given.pointers(perm)
     if grad_q is not None or grad_bias is not None:
         _row_parts[(heads * triton.cdiv(parts, how["ROWS"]),)](
             *rows, *pointers, lse, delta, grad, grad_v if grad_q is None else grad_q,
-            grad_v if grad_bias is None else grad_bias, partial_q, given.scale, num_rows, num_edges, parts, **how,
+            grad_v if grad_bias is None else grad_bias, partial_q, given.scale, num_rows, num_edges, parts,
+            SPLIT=row_stretches > 0, **how,
         )  # fmt: skip
-    parts = num_parts(num_columns, num_edges)
+    parts = num_parts(num_columns, column_stretches)
     _column_parts[(v.shape[1] * triton.cdiv(parts, how["ROWS"]),)](
         *columns, perm, *pointers, lse, delta, grad, grad_v if grad_k is None else grad_k, grad_v,
-        partial_k, partial_v, given.scale, num_columns, num_edges, parts, **how,
+        partial_k, partial_v, given.scale, num_columns, num_edges, parts, SPLIT=column_stretches > 0, **how,
     )  # fmt: skip
     if grad_q is not None and grad_k is not None:
         _combine(rows[0], rows[2], partial_q, grad_q, num_edges, is_wide)

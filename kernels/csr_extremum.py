@@ -72,7 +72,7 @@ def _tie_parts(
 
 
 def _launch(rows: tuple[Tensor, Tensor, Tensor], weight: Tensor | None, own: Tensor, other: Tensor, *,
-            share: Tensor | None, out: Tensor) -> Tensor:  # fmt: skip
+            share: Tensor | None, out: Tensor, longest: int | None) -> Tensor:  # fmt: skip
     indptr, indices, target = rows
     (batch, num_rows, features), num_edges = own.shape, indices.shape[0]
     if num_edges == 0 or own.numel() == 0:
@@ -80,7 +80,8 @@ def _launch(rows: tuple[Tensor, Tensor, Tensor], weight: Tensor | None, own: Ten
     own, other = own.contiguous(), other.contiguous()
     weight = None if weight is None else weight.contiguous()
     columns = 0 if weight is None else weight.numel() // num_edges
-    stretches, parts, how = num_stretches(num_edges), num_parts(num_rows, num_edges), config(features, own.dtype)
+    stretches, how = num_stretches(num_edges, longest), config(features, own.dtype)
+    parts = num_parts(num_rows, stretches)
     how["ROWS"] = max(how["ROWS"] // 2, 1)  # two numbers are read for each
     acc = accumulator(own.dtype)
     partial = own.new_empty((batch, 2 * stretches, features), dtype=split.torch_dtype(acc))
@@ -103,11 +104,12 @@ def _launch(rows: tuple[Tensor, Tensor, Tensor], weight: Tensor | None, own: Ten
 
 
 def tie_count(
-    indptr: Tensor, indices: Tensor, target: Tensor, weight: Tensor | None, x: Tensor, extreme: Tensor
-) -> Tensor:
+    indptr: Tensor, indices: Tensor, target: Tensor, weight: Tensor | None, x: Tensor, extreme: Tensor,
+    longest: int | None = None,
+) -> Tensor:  # fmt: skip
     """[B, T, D], float32 at least: the number of edges in which the extremum [B, T, D] of x [B, S, D] is reached."""
     out = extreme.new_empty(extreme.shape, dtype=split.torch_dtype(accumulator(x.dtype)))
-    return _launch((indptr, indices, target), weight, extreme, x, share=None, out=out)
+    return _launch((indptr, indices, target), weight, extreme, x, share=None, out=out, longest=longest)
 
 
 def tie_flow(
@@ -118,6 +120,7 @@ def tie_flow(
     x: Tensor,
     extreme: Tensor,
     share: Tensor,
+    longest: int | None = None,
 ) -> Tensor:
     """The gradient [B, S, D] of x, in its dtype.
 
@@ -129,5 +132,7 @@ def tie_flow(
         x: [B, S, D].
         extreme: [B, T, D], the forward's output.
         share: [B, T, D], its gradient over the number of ties.
+        longest: that no source has more edges, where the caller knows it.
     """
-    return _launch((t_indptr, t_indices, source), weight, x, extreme, share=share, out=x.new_empty(x.shape))
+    out = x.new_empty(x.shape)
+    return _launch((t_indptr, t_indices, source), weight, x, extreme, share=share, out=out, longest=longest)

@@ -165,8 +165,9 @@ def reduce_combine(
 
 
 def csr_reduce(
-    indptr: Tensor, indices: Tensor, target: Tensor, weight: Tensor | None, x: Tensor, kind: str = "sum"
-) -> Tensor:
+    indptr: Tensor, indices: Tensor, target: Tensor, weight: Tensor | None, x: Tensor, kind: str = "sum",
+    longest: int | None = None,
+) -> Tensor:  # fmt: skip
     """[B, T, D] in x's dtype: the sum, mean, max or min of w[e] x[s] over each row; 0 for an empty row.
 
     Args:
@@ -176,6 +177,7 @@ def csr_reduce(
         weight: None, [E], or [E, K] for K equal channel blocks.
         x: [B, S, D].
         kind: ``"sum"``, ``"mean"``, ``"max"`` or ``"min"``.
+        longest: that no row has more edges, where the caller knows it: short rows alone take one launch.
     """
     batch, num_sources, features = x.shape
     num_rows, num_edges = indptr.shape[0] - 1, indices.shape[0]
@@ -184,14 +186,14 @@ def csr_reduce(
     x, weight = x.contiguous(), None if weight is None else weight.contiguous()
     columns = 0 if weight is None else weight.numel() // num_edges
     out = x.new_empty((batch, num_rows, features))
-    stretches, acc = num_stretches(num_edges), accumulator(x.dtype)
+    stretches, acc = num_stretches(num_edges, longest), accumulator(x.dtype)
     partial = x.new_empty((batch, 2 * stretches, features), dtype=split.torch_dtype(acc))
     how = config(features, x.dtype)
     shared: dict[str, Any] = {
         "KIND": kind, "D": features, "FEATURE_BLOCKS": split.blocks(features, how["BLOCK"]),
         "LONGEST": split.LONGEST, "WIDE": wide(x, weight, out, partial),
     }  # fmt: skip
-    parts = num_parts(num_rows, num_edges)
+    parts = num_parts(num_rows, stretches)
     grid = (shared["FEATURE_BLOCKS"] * triton.cdiv(parts, how["ROWS"]) * batch,)
     _reduce_parts[grid](
         indptr, indices, target, x if weight is None else weight, x, out, partial,

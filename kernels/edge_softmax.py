@@ -111,13 +111,14 @@ def _shares(
     tl.store(out + at, share.to(out.dtype.element_ty), mask=here)
 
 
-def row_states(indptr: Tensor, target: Tensor, score: Tensor) -> tuple[Tensor, Tensor]:
+def row_states(indptr: Tensor, target: Tensor, score: Tensor, longest: int | None = None) -> tuple[Tensor, Tensor]:
     """The largest score [T, H] of each row, -inf where there is none, and the sum of exp(score - largest), 0 there.
 
     Args:
         indptr: [T + 1].
         target: [E], the row of each edge.
         score: [E, H], contiguous.
+        longest: that no row has more edges, where the caller knows it.
     """
     num_edges, heads = score.shape
     num_rows, acc = indptr.shape[0] - 1, accumulator(score.dtype)
@@ -125,7 +126,8 @@ def row_states(indptr: Tensor, target: Tensor, score: Tensor) -> tuple[Tensor, T
     total = score.new_empty((num_rows, heads), dtype=top.dtype)
     if num_edges == 0 or top.numel() == 0:
         return top.fill_(float("-inf")), total.zero_()
-    how, stretches, parts = config(heads, score.dtype), num_stretches(num_edges), num_parts(num_rows, num_edges)
+    how, stretches = config(heads, score.dtype), num_stretches(num_edges, longest)
+    parts = num_parts(num_rows, stretches)
     partial = top.new_empty((2 * stretches, 2, heads))
     shared: dict[str, Any] = {
         "H": heads, "HEAD_BLOCKS": blocks(heads, how["BLOCK"]), "ACC": acc, "LONGEST": split.LONGEST,
@@ -142,13 +144,13 @@ def row_states(indptr: Tensor, target: Tensor, score: Tensor) -> tuple[Tensor, T
     return top, total
 
 
-def edge_softmax(indptr: Tensor, target: Tensor, score: Tensor) -> Tensor:
+def edge_softmax(indptr: Tensor, target: Tensor, score: Tensor, longest: int | None = None) -> Tensor:
     """[E, H] in the scores' dtype: each edge's share among its row's."""
     score = score.contiguous()
     out = score.new_empty(score.shape)
     if out.numel() == 0:
         return out
-    top, total = row_states(indptr, target, score)
+    top, total = row_states(indptr, target, score, longest)
     num_edges, heads = score.shape
     block = min(triton.next_power_of_2(heads), 64)
     edges, head_blocks = max(1024 // block, 1), blocks(heads, block)

@@ -4,7 +4,9 @@ A launch works on `parts`. Part v < T is row v. A row longer than LONGEST is lef
 stretches of LONGEST edges that it touches, two parts a stretch: one for the row at its first edge, one for the row at
 its last (a stretch meets no third long row). Their partial results are then combined in the order of the edges, by the
 stretch in which the row begins. All sizes follow from shapes, so nothing is read back from the device, and the order
-of every sum is fixed by the structure alone.
+of every sum is fixed by the structure alone. Where the caller knows that no row is long, the parts are the rows, and
+nothing is left to combine: rows get the same bits. Told so wrongly, a launch works a long row off as a whole: slow, and
+in another order, but right.
 """
 
 from __future__ import annotations
@@ -42,14 +44,14 @@ SIZES = [
 launched = triton.jit(do_not_specialize=SIZES)
 
 
-def num_stretches(num_edges: int) -> int:
-    """Stretches that may hold parts of long rows: none where no row can be long."""
-    return triton.cdiv(num_edges, LONGEST) if num_edges > LONGEST else 0
+def num_stretches(num_edges: int, longest: int | None = None) -> int:
+    """Stretches that may hold parts of long rows: none where no row can be, having ``longest`` edges at most."""
+    return triton.cdiv(num_edges, LONGEST) if (num_edges if longest is None else longest) > LONGEST else 0
 
 
-def num_parts(num_rows: int, num_edges: int) -> int:
+def num_parts(num_rows: int, stretches: int) -> int:
     """Parts of a launch over all rows."""
-    return num_rows + 2 * num_stretches(num_edges)
+    return num_rows + 2 * stretches
 
 
 def wide(*tensors: Tensor | None) -> bool:

@@ -441,6 +441,15 @@ MUTATIONS = [
     Mutation("axial: later slices seen", AXIAL, "seen = torch.where(before, x, 0)", "seen = x", AXIAL_TESTS),
 ]
 
+LONGEST, LONGEST_TESTS = "hgraph/structure/_longest.py", "tests/structure/test_longest.py"
+MUTATIONS += [
+    Mutation("longest: known after a write", LONGEST, " and known[0] == _version(indptr)", "", LONGEST_TESTS),
+    Mutation("longest: copies are not looked at", LONGEST, "    measure(old)", "    pass", LONGEST_TESTS),
+    Mutation(
+        "longest: columns are not looked at", "hgraph/structure/adjacency.py", "measure(adj.indptr, adj.t_indptr)",
+        "measure(adj.indptr)", LONGEST_TESTS,
+    ),
+]  # fmt: skip
 
 TILES, TILES_BACK, ROWS = ("hgraph/kernels/" + n for n in ("block_attend.py", "block_attend_grads.py", "csr_attend.py"))
 ROWS_BACK = "hgraph/kernels/csr_attend_grads.py"
@@ -507,6 +516,10 @@ MUTATIONS += [
          "tl.where(whole == 0, float(\"-inf\"), top + tl.log(tl.where(whole == 0, 1.0, whole))), mask=active",
          "tl.where(whole == 0, 0.0, top + tl.log(tl.where(whole == 0, 1.0, whole))), mask=active",
          f"{KERNELS}/test_attend.py"),
+        ("launches: nobody asks how long rows are", "hgraph/ops/triton.py", "return 1 if one_each else longest(adj[0])",
+         "return None", f"{KERNELS}/test_verbs.py"),
+        ("launches: columns taken for as long as rows", "hgraph/ops/triton.py",
+         "share, longest(adj[3])).view", "share, longest(adj[0])).view", f"{KERNELS}/test_verbs.py"),
         ("chunks: nothing carried from chunk to chunk", "hgraph/kernels/chunk_scan.py",
          "state = tl.exp(log) * state + tl.load(gain", "state = tl.load(gain", f"{KERNELS}/test_scan.py"),
     )

@@ -16,6 +16,7 @@ from torch import Tensor
 from hgraph.ops._tile_plan import part_size, tiles_of
 from hgraph.ops.affine import Segments, chunks
 from hgraph.ops.linear import Rows, stacked, widened
+from hgraph.structure._longest import longest
 
 __all__ = ["KERNELS", "state"]
 
@@ -53,6 +54,12 @@ def _on_device(kernel: Callable[..., Any]) -> Callable[..., Any]:
     return run
 
 
+def _longest_row(adj: Rows) -> int | None:
+    """What is known of the rows, which are one entry each where the list of their numbers is that of their pointers."""
+    one_each = adj[2].data_ptr() == adj[0].data_ptr()  # `linear.edges_to_targets`
+    return 1 if one_each else longest(adj[0])
+
+
 def _spmm(adj: Rows, weight: Tensor | None, x: Tensor) -> Any:
     from hgraph.kernels.csr_reduce import csr_reduce
 
@@ -75,7 +82,7 @@ def _reduced(csr_reduce: Callable[..., Tensor], kind: str, adj: Rows, weight: Te
     if not _served(weight, x):
         return NotImplemented
     weight = None if weight is None else weight.to(x.dtype)
-    out = csr_reduce(adj[0], adj[1], adj[2], weight, stacked(x), kind)
+    out = csr_reduce(adj[0], adj[1], adj[2], weight, stacked(x), kind, _longest_row(adj))
     return out.view(*x.shape[:-2], *out.shape[1:])
 
 
@@ -95,9 +102,9 @@ def _extremum_grads(adj: Rows, weight: Tensor | None, x: Tensor, out: Tensor, gr
         return NotImplemented
     weight = None if weight is None else weight.to(x.dtype)
     x_all, out, grad = stacked(x), stacked(out), stacked(grad)
-    share = grad / tie_count(adj[0], adj[1], adj[2], weight, x_all, out).clamp_(min=1)
+    share = grad / tie_count(adj[0], adj[1], adj[2], weight, x_all, out, _longest_row(adj)).clamp_(min=1)
     turned = None if weight is None else weight.index_select(0, adj[6])
-    grad_x = tie_flow(adj[3], adj[4], adj[5], turned, x_all, out, share).view(x.shape)
+    grad_x = tie_flow(adj[3], adj[4], adj[5], turned, x_all, out, share, longest(adj[3])).view(x.shape)
     heads = 1 if weight is None or weight.dim() == 1 else weight.shape[1]
     grad_weight = csr_dot(adj[1], adj[2], share, x_all, heads, share.dtype, Ties(weight, out))
     return grad_x, grad_weight
@@ -106,7 +113,7 @@ def _extremum_grads(adj: Rows, weight: Tensor | None, x: Tensor, out: Tensor, gr
 def _softmax(adj: Rows, score: Tensor) -> Any:
     from hgraph.kernels.edge_softmax import edge_softmax
 
-    return edge_softmax(adj[0], adj[2], score) if _served(score) else NotImplemented
+    return edge_softmax(adj[0], adj[2], score, _longest_row(adj)) if _served(score) else NotImplemented
 
 
 def _additive(adj: Rows, q: Tensor, k: Tensor, a: Tensor, slope: float) -> Any:
@@ -120,9 +127,9 @@ def _additive_grads(adj: Rows, q: Tensor, k: Tensor, a: Tensor, slope: float, gr
 
     if not _served(q, k, a, grad):
         return NotImplemented
-    grad_q, grad_a = additive_flow(adj[0], adj[1], adj[2], grad, q, k, a, slope, vector=True)
+    grad_q, grad_a = additive_flow(adj[0], adj[1], adj[2], grad, q, k, a, slope, vector=True, longest=longest(adj[0]))
     turned = grad.index_select(0, adj[6])
-    grad_k, _ = additive_flow(adj[3], adj[4], adj[5], turned, k, q, a, slope, vector=False)
+    grad_k, _ = additive_flow(adj[3], adj[4], adj[5], turned, k, q, a, slope, vector=False, longest=longest(adj[3]))
     return grad_q, grad_k, grad_a
 
 
@@ -132,7 +139,7 @@ def _attend(adj: Rows, q: Tensor | None, k: Tensor | None, v: Tensor, bias: Tens
     given = Inputs(q, k, v, bias, *rest)
     if not _served(q, k, v, bias) or max(given.widths) > WIDEST:
         return NotImplemented
-    return csr_attend(adj[0], adj[1], adj[2], given)
+    return csr_attend(adj[0], adj[1], adj[2], given, longest(adj[0]))
 
 
 def _attend_grads(adj: Rows, q: Tensor | None, k: Tensor | None, v: Tensor, bias: Tensor | None, *rest: Any) -> Any:
@@ -144,7 +151,8 @@ def _attend_grads(adj: Rows, q: Tensor | None, k: Tensor | None, v: Tensor, bias
     if not _served(q, k, v, bias, grad) or max(given.widths) > WIDEST:
         return NotImplemented
     lists = (adj[0], adj[1], adj[2]), (adj[3], adj[4], adj[5])
-    *grads, grad_bias = csr_attend_grads(*lists, adj[6], given, lse, delta, grad)
+    most = longest(adj[0]), longest(adj[3])
+    *grads, grad_bias = csr_attend_grads(*lists, adj[6], given, lse, delta, grad, most)
     if bias is not None and grad_bias is not None and bias.shape[1] != given.heads:
         grad_bias = grad_bias.unflatten(1, (-1, bias.shape[1])).sum(1)  # over the heads that share a column
     return tuple(v.new_empty(0) if g is None else g for g in (*grads, grad_bias))

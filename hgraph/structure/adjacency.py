@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -10,7 +11,7 @@ import torch
 from torch import Tensor
 
 from hgraph.errors import ArgumentError
-from hgraph.structure import _coo, algebra
+from hgraph.structure import _coo, _longest, algebra
 from hgraph.structure.base import Structure
 
 __all__ = ["Adjacency"]
@@ -124,7 +125,9 @@ class Adjacency(Structure):
             weight = _coo.segment_sum(ones, run, num_unique)
             target, source, input_order = target[first], source[first], run[input_order]
         indptr = _coo.pointers(target, num_targets)
-        return cls._from_sorted(indptr, source, target, num_sources, input_order, weight)
+        adj = cls._from_sorted(indptr, source, target, num_sources, input_order, weight)
+        _longest.measure(adj.indptr, adj.t_indptr)
+        return adj
 
     @classmethod
     def trusted(cls, *, indptr: Tensor, indices: Tensor, num_sources: int, weight: Tensor | None = None) -> Adjacency:
@@ -317,6 +320,13 @@ class Adjacency(Structure):
         return algebra.reach(self, steps)
 
     # ------------------------------------------------------------------ housekeeping
+
+    def _map(self, function: Callable[[Tensor], Tensor]) -> Adjacency:
+        changed = super()._map(function)
+        if changed is not self:
+            _longest.carry(self.indptr, changed.indptr)
+            _longest.carry(self.t_indptr, changed.t_indptr)
+        return changed
 
     def equal(self, other: Adjacency) -> bool:
         """Whether both have the same sizes, the same edges and the same weights, bit for bit."""

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from hgraph.errors import ArgumentError, ArgumentTypeError
-from hgraph.structure import _coo
+from hgraph.structure import _coo, _longest
 from hgraph.structure.adjacency import Adjacency
 from hgraph.structure.names import Names
 
@@ -75,7 +75,9 @@ def sorted_triples(
         input_order = (new.cumsum(0) - 1)[input_order]
         head, relation, tail = head[new], relation[new], tail[new]
     indptr = _coo.pointers(head, num_nodes)
-    return Adjacency._from_sorted(indptr, tail, head, num_nodes, input_order, None), relation
+    adj = Adjacency._from_sorted(indptr, tail, head, num_nodes, input_order, None)
+    _longest.measure(adj.indptr, adj.t_indptr)
+    return adj, relation
 
 
 def checked_types(node_type: Any, num_nodes: int, device: torch.device) -> Tensor | None:

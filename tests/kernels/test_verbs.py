@@ -254,3 +254,93 @@ def test_attention_forward_is_one_launch_and_backward_three(launches: list[str],
     launches.clear()
     out.sum().backward()
     assert launches == ["_dot", "_row_parts", "_column_parts"]  # the first is delta
+
+
+def _step(kind: str, edges: Adjacency) -> list[Tensor]:
+    """A verb's result and gradients over a structure of many edges."""
+    t, s = edges.num_targets, edges.num_sources
+    x, q, k = leaf(s, 3), leaf(t, 1, 2), leaf(s, 1, 2)
+    leaves = {"attend": [q, k, x.unsqueeze(1)], "vector": [q, k, leaf(1, 2)], "softmax": [leaf(edges.num_edges, 1)]}
+    given = [u.detach().to(edges.device).requires_grad_() for u in leaves.get(kind, [x])]
+    if kind == "attend":
+        out = attend(edges, *given).out
+    elif kind == "vector":
+        out = edge_score(edges, *given[:2], score=Additive(given[2]))
+    elif kind == "softmax":
+        out = edge_softmax(edges, *given)
+    else:
+        out = propagate(edges, *given, reduce=kind)  # type: ignore[arg-type]
+    return [out.detach(), *torch.autograd.grad(out.square().sum(), given)]
+
+
+MANY = random_adjacency(300, 200, 900, seed=1)
+TO_HUB = Adjacency.from_coo(
+    target=torch.cat([MANY.target, torch.full((600,), 7)]), source=torch.cat([MANY.indices, torch.arange(600) % 200]),
+    num_targets=300, num_sources=200, duplicates="keep",
+)  # fmt: skip
+# Launches that put long rows together: forward and backward over short rows, over rows with a hub, over columns with
+# one, and where nobody knows.
+COMBINED = {
+    "sum": (0, 1, 1, 2), "mean": (0, 1, 1, 2), "max": (0, 2, 1, 3), "attend": (0, 2, 2, 4), "vector": (0, 1, 1, 2),
+    "softmax": (0, 2, 0, 2),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("kind", COMBINED)
+def test_long_rows_are_put_together_only_where_there_may_be_some(kind: str, launches: list[str], device: str) -> None:
+    unknown = Adjacency.trusted(indptr=MANY.indptr.clone(), indices=MANY.indices, num_sources=200)
+    found, results = [], []
+    for adj in (MANY, TO_HUB, TO_HUB.transpose(), unknown):
+        launches.clear()
+        results.append(_step(kind, adj.to(device) if adj is not unknown else _unknown(adj, device)))
+        found.append(sum("combine" in name for name in launches))
+    assert tuple(found) == COMBINED[kind]
+    assert all(torch.equal(a, b) for a, b in zip(results[0], results[3], strict=True))  # known or not: the same bits
+
+
+def _unknown(adj: Adjacency, device: str) -> Adjacency:
+    """On the device as a structure that a forward made there."""
+    return Adjacency.trusted(indptr=adj.indptr.to(device).clone(), indices=adj.indices.to(device), num_sources=200)
+
+
+@pytest.mark.parametrize(("hub", "steps"), [(False, ["_reduce_parts"]), (True, ["_reduce_parts", "reduce_combine"])])
+@pytest.mark.parametrize("compiled", [False, True])
+def test_launches_of_a_hypergraph_step(
+    hub: bool, steps: list[str], compiled: bool, launches: list[str], device: str
+) -> None:
+    """Two of 5,000 incidences, four where a hyperedge and a vertex are hubs; compiled, forward and backward too."""
+    generator = torch.Generator().manual_seed(0)
+    vertex, hyperedge = (torch.randint(700, (5000,), generator=generator) for _ in range(2))
+    if hub:
+        vertex[:600], hyperedge[:600] = 3, torch.arange(600)
+        vertex[600:1200], hyperedge[600:1200] = torch.arange(600), 5
+    hg = Hypergraph.from_coo(vertex=vertex, hyperedge=hyperedge, num_vertices=700, num_hyperedges=700,
+                             duplicates="sum").to(device)  # fmt: skip
+    layer = nn.HGNNConv(3, 2).to(device)
+    x = torch.ones(700, 3, device=device, requires_grad=True)
+    layer(x, hg)  # prepares the structure
+    step = torch.compile(layer, fullgraph=True, dynamic=True, backend="aot_eager") if compiled else layer
+    step(x, hg)
+    launches.clear()
+    out = step(x, hg)
+    assert launches == steps * 2
+    launches.clear()
+    out.sum().backward()
+    assert launches == steps * 2
+
+
+def test_a_compiled_step_serves_structures_with_and_without_hubs(launches: list[str], device: str) -> None:
+    step = torch.compile(propagate, fullgraph=True, dynamic=True, backend="aot_eager")
+    for i, adj in enumerate((MANY, random_adjacency(250, 150, 1100, seed=2), TO_HUB)):
+        with torch.compiler.set_stance("fail_on_recompile" if i else "default"):
+            launches.clear()
+            step(adj.to(device), torch.ones(adj.num_sources, 3, device=device))
+            assert launches == ["_reduce_parts"] + ["reduce_combine"] * (adj is TO_HUB)
+
+
+def test_a_launch_that_is_told_wrongly_adds_up_all_the_same(device: str) -> None:
+    from hgraph.kernels.csr_reduce import csr_reduce
+
+    adj, x = TO_HUB.to(device), leaf(200, 3).detach().to(device)
+    out = csr_reduce(adj.indptr, adj.indices, adj.target, None, x.unsqueeze(0), longest=1)
+    torch.testing.assert_close(out[0], propagate(adj, x))

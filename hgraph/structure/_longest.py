@@ -1,0 +1,59 @@
+"""How many edges the longest row has: known since construction, so that no launch looks for hubs where there are none.
+
+What is known belongs to a list of pointers, not to the structure that holds it: a transpose, a copy with other weights
+or one put together by hand has it for the lists that it shares, and nobody can give a structure the number of another.
+A list that was written to, or that somebody made on the device without a look at it, has none: kernels then take rows
+to be as long as the number of edges. Whatever they are told, they add up all of a row.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+from torch.utils.weak import WeakIdKeyDictionary
+
+__all__ = ["carry", "longest", "measure", "note"]
+
+_KNOWN = WeakIdKeyDictionary()  # pointers -> (their version, the length of the longest row, or more)
+
+
+def longest(indptr: Tensor) -> int | None:
+    """At most so many edges a row has; None where nobody has looked."""
+    known = _KNOWN.get(indptr)
+    return known[1] if known is not None and known[0] == _version(indptr) else None
+
+
+def note(indptr: Tensor, most: int | None) -> None:
+    """Remember that no row has more edges than this."""
+    if most is not None:
+        _KNOWN[indptr] = (_version(indptr), most)
+
+
+def measure(*lists: Tensor) -> None:
+    """Look at lists of pointers of one device; waits for it, once. Compilers and transforms have nothing to look at."""
+    if not all(map(_is_plain, lists)):
+        return
+    lists = tuple(t for t in lists if longest(t) is None)
+    if not lists:
+        return
+    lengths = [t.diff().amax() if t.shape[0] > 1 else t.new_zeros(()) for t in lists]
+    for indptr, most in zip(lists, torch.stack(lengths).tolist(), strict=True):
+        note(indptr, most)
+
+
+def carry(old: Tensor, new: Tensor) -> None:
+    """The copy of a list on another device has what the list has; one that comes from a CPU is looked at before."""
+    if _is_plain(old) and _is_plain(new):
+        if old.is_cpu:
+            measure(old)
+        note(new, longest(old))
+
+
+def _is_plain(indptr: Tensor) -> bool:
+    if torch.compiler.is_compiling() or torch._C._functorch.peek_interpreter_stack() is not None:
+        return False
+    return type(indptr) is Tensor and not indptr.is_meta and torch._C._len_torch_dispatch_stack() == 0
+
+
+def _version(indptr: Tensor) -> int:
+    return 0 if indptr.is_inference() else indptr._version
