@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,12 +19,15 @@ from hgraph.models import (
     GAT,
     GCMC,
     GCN,
+    HAN,
     HGNN,
     HGNNP,
+    HGT,
     KGAT,
     KGCN,
     MLP,
     NFM,
+    RGCN,
     LightGCN,
     RippleNet,
     TwoTower,
@@ -40,6 +44,15 @@ def some_graph(n: int):
 
 def some_hypergraph(n: int):
     return random_hypergraph(n, n // 2 + 1, 2 * n, seed=1, weighted=True)
+
+
+def some_facts(n: int):
+    kg = random_knowledge_graph(n, 4 * n, 3, seed=1)
+    return dataclasses.replace(kg, node_type=torch.arange(n) % 2)
+
+
+def some_paths(n: int):
+    return [some_facts(n).view(r) for r in range(3)]
 
 
 U, I, ENTITIES, RELATIONS = 5, 6, 9, 3
@@ -71,6 +84,9 @@ CASES = {
     "GCN": Case(lambda: GCN(IN, 5, CLASSES), some_graph),
     "HGNN": Case(lambda: HGNN(IN, 5, CLASSES), some_hypergraph),
     "HGNNP": Case(lambda: HGNNP(IN, 5, CLASSES), some_hypergraph),
+    "HAN": Case(lambda: HAN(IN, 5, CLASSES, num_paths=3, heads=2, semantic_channels=4), some_paths),
+    "HGT": Case(lambda: HGT(IN, 6, CLASSES, num_relations=3, num_types=2, heads=2), some_facts),
+    "RGCN": Case(lambda: RGCN(IN, 5, CLASSES, num_relations=3, num_bases=2, dropout=0.5), some_facts),
     "MLP": Case(lambda: MLP(IN, 5, CLASSES), None),
     "BPRMF": Case(lambda: BPRMF(U, I, embed_dim=4), None, recommends=True),
     "LightGCN": Case(lambda: LightGCN(U, I, embed_dim=4), None, recommends=True),
