@@ -23,8 +23,8 @@ from hgraph.kernels.edge_softmax import finite
 from hgraph.kernels.split import launched, wide
 from hgraph.kernels.tile_split import join, rows_of, visits_of_rows
 
-__all__ = ["Inputs", "Tiles", "block_attend", "cut", "launch", "pair_kept", "piece_of", "product", "scored"]
-__all__ += ["serves", "taken", "words"]
+__all__ = ["Inputs", "Tiles", "block_attend", "cut", "launch", "pair_kept", "piece_of", "product"]
+__all__ += ["programs_of", "scored", "serves", "taken", "words"]
 
 AXES, WIDEST = 3, 256
 
@@ -258,12 +258,17 @@ def launch(part: Tiles, given: Inputs, kernel: int, interpreted: bool) -> dict[s
     }  # fmt: skip
 
 
-def cut(part: Tiles, given: Inputs, how: dict[str, Any]) -> tuple[int, int, int]:
-    """Programs of a launch over tile rows, the visits of a piece, and the number of pieces."""
+def programs_of(part: Tiles, given: Inputs, how: dict[str, Any]) -> int:
+    """Programs of a launch over tile rows."""
+    batch, _, heads, _ = given.q.shape
+    return batch * heads * part.rows.shape[0] * (how["BLOCK"] // how["ROWS"])
+
+
+def cut(part: Tiles, given: Inputs, how: dict[str, Any]) -> tuple[int, int]:
+    """Visits of a piece of a tile row, and the number of pieces, by the programs that one example has (`PROGRAMS`)."""
     most = part.tiles.shape[3]
-    lists = given.q.shape[2] * part.rows.shape[0] * (how["BLOCK"] // how["ROWS"])
-    visits = visits_of_rows(lists, most)  # whatever the batch, so that an example has the bits it has alone
-    return given.q.shape[0] * lists, visits, triton.cdiv(most, visits)
+    visits = visits_of_rows(programs_of(part, given, how) // given.q.shape[0], most)
+    return visits, triton.cdiv(most, visits)
 
 
 def words(mask: Tensor, columns: int) -> Tensor:
@@ -282,7 +287,7 @@ def block_attend(parts: list[Tiles], given: Inputs, *, interpreted: bool = False
     for part in parts:
         if lse.numel() and part.rows.shape[0] and part.tiles.shape[3]:
             how = launch(part, given, 0, interpreted)
-            programs, visits, pieces = cut(part, given, how)
+            programs, (visits, pieces) = programs_of(part, given, how), cut(part, given, how)
             found, states = out, lse
             if pieces > 1:
                 seats = programs * how["ROWS"]

@@ -19,7 +19,19 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-from hgraph.kernels.block_attend import Inputs, Tiles, cut, launch, pair_kept, piece_of, product, scored, taken, words
+from hgraph.kernels.block_attend import (
+    Inputs,
+    Tiles,
+    cut,
+    launch,
+    pair_kept,
+    piece_of,
+    product,
+    programs_of,
+    scored,
+    taken,
+    words,
+)
 from hgraph.kernels.csr_reduce import csr_reduce
 from hgraph.kernels.edge_softmax import finite
 from hgraph.kernels.split import launched, wide
@@ -249,25 +261,24 @@ def block_attend_grads(
     for part in parts:
         if not (lse.numel() and k.numel() and part.rows.shape[0] and part.tiles.shape[3]):
             continue
-        for piece in [part] if grad_table is None else _pieces(part, given):
-            how = launch(piece, given, 1, interpreted)
-            sharers, flows = 0, grad_q
+        how = launch(part, given, 1, interpreted)
+        visits, pieces = cut(part, given, how)  # of the whole part: how many rows a slice has depends on the batch
+        for some in [part] if grad_table is None else _slices(part, given):
+            programs, sharers, found, flows = programs_of(some, given, how), 0, grad_q, grad_q
             if grad_table is not None:
                 sharers = (1 if how["OWN_B"] else q.shape[0]) * (1 if how["OWN_H"] else q.shape[2])
-                flows = grad_q.new_zeros(piece.tiles.numel(), how["BLOCK"], how["BLOCK"], sharers)
-            programs, visits, pieces = cut(piece, given, how)
-            found = grad_q
+                flows = grad_q.new_zeros(some.tiles.numel(), how["BLOCK"], how["BLOCK"], sharers)
             if pieces > 1:
                 found = grad_q.new_empty((pieces, programs * how["ROWS"], q.shape[3]))
                 how["WIDE"] = how["WIDE"] or wide(found)
             _attend_queries[(programs, pieces)](
-                *piece[:4], words(part.mask, how["COLS"]), *given.pointers(), *rest, found, flows, *given.numbers(),
-                piece.rows.shape[0], piece.tiles.shape[3], visits, given.scale, FLOWS=sharers, CUT=pieces > 1, **how,
+                *some[:4], words(part.mask, how["COLS"]), *given.pointers(), *rest, found, flows, *given.numbers(),
+                some.rows.shape[0], some.tiles.shape[3], visits, given.scale, FLOWS=sharers, CUT=pieces > 1, **how,
             )  # fmt: skip
             if pieces > 1:
-                join(piece.rows, found, None, grad_q, None, how)
+                join(some.rows, found, None, grad_q, None, how)
             if grad_table is not None:
-                grad_table += _of_entries(piece, given, flows)
+                grad_table += _of_entries(some, given, flows)
         _of_keys(part, given, rest, grad_k, grad_v, interpreted)
     return grad_q, grad_k, grad_v, grad_table
 
@@ -307,16 +318,16 @@ def _work(part: Tiles, heard: _Heard, tiles: int, how: dict[str, Any]) -> Work |
     return work(lists, visits, extra)
 
 
-def _pieces(part: Tiles, given: Inputs) -> list[Tiles]:
+def _slices(part: Tiles, given: Inputs) -> list[Tiles]:
     """Some tile rows of a part at a time."""
     batch, heads = given.q.shape[0], given.q.shape[2]
     size = batch * heads * part.tiles.shape[3] * part.mask.shape[1] ** 2
     step = max(1, _FLOWS // size)
-    pieces = []
+    slices = []
     for low in range(0, part.rows.shape[0], step):
         tiles, rules, counts = (t[:, :, low : low + step].contiguous() for t in part[:3])
-        pieces.append(Tiles(tiles, rules, counts, part.rows[low : low + step], part.mask))
-    return pieces
+        slices.append(Tiles(tiles, rules, counts, part.rows[low : low + step], part.mask))
+    return slices
 
 
 def _of_entries(part: Tiles, given: Inputs, flows: Tensor) -> Tensor:

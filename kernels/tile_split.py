@@ -1,6 +1,6 @@
 """How tile rows and tiles of sources that have far more to do than others are shared among programs.
 
-- Tile rows: where programs are few, and these long, as those of global tokens, each is cut in pieces of equally many
+- Tile rows: where an example has few, and these long, as those of global tokens, each is cut in pieces of equally many
   visits. What the pieces find is kept in float32 and put together in their order (`join`), by lse or by a sum.
 - Tiles of sources: one that many tile rows hear is cut in pieces of `visits_of_keys` visits. A list of the pieces of
   all tiles (`Work`) is made on the device; a tile's first piece goes where the gradient is, the others to slots of
@@ -36,14 +36,16 @@ __all__ = [
     "work",
 ]
 
-PROGRAMS = 512  # a launch of so many fills a GPU of some 130 multiprocessors, and is not cut
+# An example with so many programs fills a GPU of some 130 multiprocessors, and is not cut. A batch of smaller ones that
+# fills it together is cut all the same: by its size, an example's bits would depend on the examples it comes with.
+PROGRAMS = 512
 LEAST = 8  # visits that are worth a program of their own
 FAR = 4  # tiles of sources that are heard so many times as often as the average are cut
 _STEP = 16  # rows that a program puts together
 
 
 def visits_of_rows(programs: int, most: int) -> int:
-    """Visits a piece of a tile row, in a launch of so many programs with lists of ``most`` entries."""
+    """Visits a piece of a tile row, where an example has so many programs, with lists of ``most`` entries."""
     pieces = max(1, min(triton.cdiv(most, LEAST), triton.cdiv(PROGRAMS, programs)))
     return triton.cdiv(most, pieces)
 

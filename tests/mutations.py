@@ -452,8 +452,11 @@ MUTATIONS += [
 ]  # fmt: skip
 
 TILES, TILES_BACK, ROWS = ("hgraph/kernels/" + n for n in ("block_attend.py", "block_attend_grads.py", "csr_attend.py"))
-ROWS_BACK = "hgraph/kernels/csr_attend_grads.py"
+TILES_CUT, ROWS_BACK = "hgraph/kernels/tile_split.py", "hgraph/kernels/csr_attend_grads.py"
 BLOCKS, KERNELS = "tests/kernels/test_blocks.py", "tests/kernels"
+CUT = f"{BLOCKS}::test_long_rows_and_often_heard_tiles_are_cut"
+ALONE = f"{BLOCKS}::test_an_example_of_a_batch_has_the_bits_it_has_alone"
+WIDE = f"{BLOCKS}::test_cut_rows_and_tiles_give_the_same_bits_in_int64"
 MUTATIONS += [
     Mutation(name, file, old, new, tests, needs="triton")
     for name, file, old, new, tests in (
@@ -486,6 +489,30 @@ MUTATIONS += [
          "most + tl.log2(total)", BLOCKS),
         ("tiles: first head of a group alone", TILES_BACK, "head = key_head * (H // KEYS) + member",
          "head = key_head * (H // KEYS)", BLOCKS),
+        ("tiles: middle of an even table", TILES, "(size - 1) // 2, 0)", "size // 2, 0)", BLOCKS),
+        ("tiles: keys of one part forgotten", TILES_BACK, "tl.load(out + place, mask=here, other=0) + total", "total",
+         BLOCKS),
+        ("tiles: pieces by the batch", TILES, "programs_of(part, given, how) // given.q.shape[0]",
+         "programs_of(part, given, how)", ALONE),
+        ("tiles: pieces by the slice", TILES_BACK, "            programs, sharers, found, flows = ",
+         "            visits, pieces = cut(some, given, how)\n            programs, sharers, found, flows = ", ALONE),
+        ("tiles: pieces of rows beyond int32", TILES, "how[\"WIDE\"] = how[\"WIDE\"] or wide(found)", "pass", WIDE),
+        ("tiles: pieces of q beyond int32", TILES_BACK, "how[\"WIDE\"] = how[\"WIDE\"] or wide(found)", "pass", WIDE),
+        ("tiles: pieces of keys beyond int32", TILES_BACK, " or wide(partial_k, partial_v)", "", WIDE),
+        ("tiles: slots for the pieces of one head", TILES_BACK, "members * rows * most // visits",
+         "rows * most // visits", CUT),
+        ("tiles: slots for fewer pieces than a tile has", TILES_BACK, "(triton.cdiv(longest, visits) - 1)",
+         "(triton.cdiv(longest, visits) - 2)", CUT),
+        ("tiles: pieces of the first head of a group", TILES_BACK, ".amax(2).flatten(0, 1)", "[:, :, 0].flatten(0, 1)",
+         CUT),
+        ("tiles: pieces not weighed", TILES_CUT, "share[:, None] * found", "found", CUT),
+        ("tiles: lse of the last piece", TILES_CUT, "total = total * fade + share\n", "total = share\n", CUT),
+        ("tiles: gradient of the last piece", TILES_CUT, "acc += found\n", "acc = found\n", CUT),
+        ("tiles: rows that hear nobody shifted by -inf", TILES_CUT, "shift = finite(higher)", "shift = higher", CUT),
+        ("tiles: last piece of keys lost", TILES_CUT, "for piece in range(0, pieces):",
+         "for piece in range(0, pieces - 1):", CUT),
+        ("tiles: later pieces of keys alone", TILES_CUT, "tl.load(out + at, mask=here, other=0) + acc, mask=here",
+         "acc, mask=here", CUT),
         ("extremum: ties of what is not rounded", "hgraph/kernels/csr_extremum.py",
          "reached = message.to(mine.dtype).to(ACC) ==", "reached = message ==", f"{KERNELS}/test_reduce.py"),
         ("softmax: masked rows shifted by -inf", "hgraph/kernels/edge_softmax.py", "tl.exp(s - finite(high)) / ",

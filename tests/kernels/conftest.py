@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import importlib
 import os
 from collections.abc import Iterator
@@ -47,3 +48,10 @@ def short_stretches(monkeypatch: pytest.MonkeyPatch) -> None:
     """Rows of more than eight edges are cut."""
     split = importlib.import_module("hgraph.kernels.split")
     monkeypatch.setattr(split, "LONGEST", 8)
+
+
+@pytest.fixture
+def no_overflow_checks(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The interpreter looks at every sum and product of int32 for overflow, which takes half of its time."""
+    interpreter = importlib.import_module("triton.runtime.interpreter").interpreter_builder
+    monkeypatch.setattr(interpreter, "options", dataclasses.replace(interpreter.options, sanitize_overflow=False))

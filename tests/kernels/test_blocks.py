@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import importlib
+import dataclasses
 
 import pytest
 import torch
@@ -11,25 +11,40 @@ from torch import Tensor
 pytest.importorskip("triton")
 
 from hgraph import BlockAdjacency, Relative, attend, backend, errors, patterns
-from hgraph.kernels import split
+from hgraph.kernels import block_attend as kernels
+from hgraph.kernels import block_attend_grads as grads
+from hgraph.kernels import split, tile_split
 from hgraph.testing import attend_oracle, pairwise
 
 DTYPES = [torch.float32, torch.bfloat16, torch.float16]
 
 
+def parted(tiles: BlockAdjacency, row: int) -> BlockAdjacency:
+    """The same structure with a tile row in a part of its own, as those of global tokens are."""
+
+    def some(rows: Tensor) -> BlockAdjacency:
+        lists = {name: getattr(tiles, name)[:, :, rows] for name in ("index", "rule", "count")}
+        return dataclasses.replace(tiles, row=tiles.row[rows], **lists)
+
+    own = tiles.row == row
+    return dataclasses.replace(some(~own), wide=some(own))
+
+
 def structures(block: int) -> dict[str, BlockAdjacency]:
-    t, s = 2 * block + 8, 3 * block - 3
-    lists = torch.tensor([[[[0, 1], [1, 2], [2, 0]]], [[[2, 1], [0, 1], [1, 2]]]])  # a list for each example
-    per_head = torch.tensor([[[0, 1], [1, 2], [2, 0]], [[2, 1], [0, 1], [1, 2]]])
-    some = torch.tensor([[2, 0, 1], [0, 1, 0]])
+    """Three tile rows and columns, or two where these are cut in slices themselves; the last ones are cut short."""
+    n = 3 if block == 16 else 2
+    t, s = (n - 1) * block + 8, n * block - 3
+    turns = torch.stack([torch.arange(n), torch.arange(n).roll(-1)], 1)  # a tile row hears its own tile and the next
+    lists = torch.stack([turns, turns.flip(0)])
+    some = torch.tensor([[2, 0, 1], [0, 1, 2]])[:, :n]
     sizes = {"block": block, "num_targets": t, "num_sources": s}
     return {
         "causal": patterns.causal(t).tiles(block),
         "window": patterns.sliding_window(t, 9).tiles(block),
         "cross": patterns.full(17, t).tiles(block),
-        "global": (patterns.sliding_window(4 * block + 6, 3) | patterns.global_tokens(4 * block + 6, [0])).tiles(block),
-        "by example": BlockAdjacency.from_index(lists, torch.tensor([[[2, 1, 0]], [[1, 2, 2]]]), **sizes),
-        "by head": BlockAdjacency.from_index(per_head, some, **sizes),
+        "global": parted((patterns.sliding_window(t, 3) | patterns.global_tokens(t, [0])).tiles(block), 0),
+        "by example": BlockAdjacency.from_index(lists.unsqueeze(1), some.unsqueeze(1), **sizes),
+        "by head": BlockAdjacency.from_index(lists, some, **sizes),
         "one token": patterns.causal(1).tiles(block),
     }
 
@@ -86,13 +101,15 @@ def test_each_kind(
     check(name, block, dtype, heads, width, bias, dropout, 2 if name == "by example" else 1, device)
 
 
+@pytest.mark.usefixtures("no_overflow_checks")
 @pytest.mark.slow
 @pytest.mark.parametrize(_NAMES, FULL)
 def test_pairs(
     name: str, block: int, dtype: torch.dtype, heads: tuple[int, int], width: tuple[int, int], bias: str | None,
     dropout: float, device: str,
 ) -> None:  # fmt: skip
-    check(name, block, dtype, heads, width, bias, dropout, 2, device)
+    batch = 2 if name == "by example" or (block == 16 and width[0] < 200) else 1
+    check(name, block, dtype, heads, width, bias, dropout, batch, device)
 
 
 def check(
@@ -107,7 +124,8 @@ def check(
     more = relative(tiles, bias, heads[0])
     here = [[x.to(device) for x in tensors] for tensors in (given, flows, more)]
     got = run(tiles.to(device), *here, dropout)
-    assert all(torch.equal(a, b) for a, b in zip(got, run(tiles.to(device), *here, dropout), strict=True))
+    if device == "cuda":  # the interpreter takes program after program
+        assert all(torch.equal(a, b) for a, b in zip(got, run(tiles.to(device), *here, dropout), strict=True))
     with backend("torch"):
         wide = [[x.double() if x.is_floating_point() else x for x in tensors] for tensors in (given, flows, more)]
         want = run(tiles, *wide, dropout)
@@ -137,40 +155,79 @@ def hub(block: int) -> BlockAdjacency:
     return BlockAdjacency.from_index(lists, count, **sizes)
 
 
-STRUCTURES[16]["hub"] = hub(16)
+def apart(heads: int, block: int) -> BlockAdjacency:
+    """All tile rows of a head hear the tile of its number: those of a group have most of their visits apart."""
+    lists = torch.arange(heads).view(heads, 1, 1).expand(heads, 3, 1)
+    return BlockAdjacency.from_index(lists, block=block, num_targets=3 * block, num_sources=heads * block)
+
+
+@pytest.fixture
+def fine_cuts(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A visit is worth a program, and tiles heard more often than the average are cut."""
+    monkeypatch.setattr(tile_split, "LEAST", 1)
+    monkeypatch.setattr(tile_split, "FAR", 1)
+
+
+STRUCTURES[16] |= {"hub": hub(16), "apart": apart(3, 16)}
 CUT = [
     ("causal", torch.float32, (2, 1), (5, 20), None, 0.0, True),
     ("global", torch.bfloat16, (1, 1), (16, 16), "line", 0.4, True),
     ("hub", torch.float16, (2, 1), (20, 5), None, 0.4, False),
     ("hub", torch.float32, (2, 2), (3, 3), "grid", 0.0, True),
+    ("apart", torch.float16, (3, 1), (5, 5), None, 0.0, False),
 ]
 
 
+@pytest.mark.usefixtures("no_overflow_checks")
 @pytest.mark.parametrize(("name", "dtype", "heads", "width", "bias", "dropout", "turned"), CUT)
 def test_long_rows_and_often_heard_tiles_are_cut(
     name: str, dtype: torch.dtype, heads: tuple[int, int], width: tuple[int, int], bias: str | None, dropout: float,
-    turned: bool, device: str, monkeypatch: pytest.MonkeyPatch,
+    turned: bool, device: str, fine_cuts: None, monkeypatch: pytest.MonkeyPatch,
 ) -> None:  # fmt: skip
-    cuts, grads = (importlib.import_module(f"hgraph.kernels.{n}") for n in ("tile_split", "block_attend_grads"))
-    monkeypatch.setattr(cuts, "LEAST", 1)
-    monkeypatch.setattr(cuts, "FAR", 1)
     if turned:
         monkeypatch.setitem(STRUCTURES[16], name, STRUCTURES[16][name].with_transpose())
     added: list[int] = []
     before = grads.add_pieces
     monkeypatch.setattr(grads, "add_pieces", lambda split, *rest: added.append(split.extra) or before(split, *rest))
     check(name, 16, dtype, heads, width, bias, dropout, 2 if name == "hub" else 1, device)
-    assert bool(added) == (name == "hub")  # the lists of the others are as long as any tile is heard
+    assert bool(added) == (name in ("hub", "apart"))  # the lists of the others are as long as any tile is heard
     assert all(added)
 
 
+Drawn = tuple[list[Tensor], list[Tensor]]
+
+
+def drawn(tiles: BlockAdjacency, batch: int, heads: int, device: str) -> Drawn:
+    """q, k, v and gradients of out and lse."""
+    t, s = tiles.num_targets, tiles.num_sources
+    given = [draw(batch, n, heads, 8, seed=i).to(device) for i, n in enumerate((t, s, s))]
+    return given, [draw(batch, t, heads, 8, seed=3).to(device), draw(batch, t, heads, seed=4).to(device)]
+
+
+@pytest.mark.usefixtures("no_overflow_checks")
+@pytest.mark.parametrize(("name", "bias"), [("full", None), ("full", "grid"), ("hub", None)])
+def test_an_example_of_a_batch_has_the_bits_it_has_alone(
+    name: str, bias: str | None, device: str, fine_cuts: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Rows are cut in two: alone, in a batch that fills the GPU, and where a table's gradient takes row by row."""
+    tiles, heads = (patterns.full(48, 48).tiles(16), 1) if name == "full" else (STRUCTURES[16]["hub"], 2)
+    own = {n: getattr(tiles, n)[-1:] for n in ("index", "rule", "count")}
+    more = [x.to(device) for x in relative(tiles, bias, heads)]
+    monkeypatch.setattr(tile_split, "PROGRAMS", 2 * heads * len(tiles.row))
+    monkeypatch.setattr(grads, "_FLOWS", tiles.index.shape[2] * tiles.index.shape[3] * 16 * 16)
+    given, flows = drawn(tiles, 2, heads, device)
+    both = run(tiles.to(device), given, flows, more, 0.0)
+    one = dataclasses.replace(tiles, **own).to(device)
+    alone = run(one, [x[1:] for x in given], [x[1:] for x in flows], more, 0.0)
+    assert [torch.equal(a[1:], b) for a, b in zip(both[:5], alone[:5], strict=True)] == [True] * 5
+
+
+@pytest.mark.usefixtures("no_overflow_checks")
 def test_the_transpose_of_a_structure_gives_the_bits_of_sorted_visits(device: str) -> None:
     for name, heads in (("global", 1), ("by head", 2)):
         tiles = STRUCTURES[16][name].to(device)
         both = tiles.with_transpose()
-        t, s = tiles.num_targets, tiles.num_sources
-        given = [draw(1, n, heads, 8, seed=i).to(device) for i, n in enumerate((t, s, s))]
-        flows = [draw(1, t, heads, 8, seed=3).to(device), draw(1, t, heads, seed=4).to(device)]
+        given, flows = drawn(tiles, 1, heads, device)
         sorted_here, turned = (run(x, given, flows, [], 0.0) for x in (tiles, both))
         assert all(torch.equal(a, b) for a, b in zip(sorted_here, turned, strict=True))
 
@@ -186,15 +243,13 @@ def test_a_pattern_is_transposed_once(device: str, monkeypatch: pytest.MonkeyPat
     assert out.shape == q.shape
 
 
+@pytest.mark.usefixtures("no_overflow_checks")
 def test_a_table_in_pieces_gives_its_gradient(device: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    from hgraph.kernels import block_attend_grads
-
     tiles = STRUCTURES[16]["causal"].to(device)
     more = [x.to(device) for x in relative(tiles, "grid", 2)]
-    given = [draw(1, 40, 2, 8, seed=i).to(device) for i in range(3)]
-    flows = [draw(1, 40, 2, 8, seed=3).to(device), draw(1, 40, 2, seed=4).to(device)]
+    given, flows = drawn(tiles, 1, 2, device)
     whole = run(tiles, given, flows, more, 0.0)
-    monkeypatch.setattr(block_attend_grads, "_FLOWS", 1)
+    monkeypatch.setattr(grads, "_FLOWS", 1)
     pieces = run(tiles, given, flows, more, 0.0)
     assert all(torch.equal(a, b) for a, b in zip(whole[:5], pieces[:5], strict=True))
     torch.testing.assert_close(whole[5], pieces[5])
@@ -203,11 +258,30 @@ def test_a_table_in_pieces_gives_its_gradient(device: str, monkeypatch: pytest.M
 def test_addresses_in_int64_give_the_same_bits(device: str, monkeypatch: pytest.MonkeyPatch) -> None:
     tiles = STRUCTURES[16]["by head"].to(device)
     more = [x.to(device) for x in relative(tiles, "grid", 2)]
-    given = [draw(1, n, 2, 8, seed=i).to(device) for i, n in enumerate((40, 45, 45))]
-    flows = [draw(1, 40, 2, 8, seed=3).to(device), draw(1, 40, 2, seed=4).to(device)]
+    given, flows = drawn(tiles, 1, 2, device)
     narrow = run(tiles, given, flows, more, 0.3)
     monkeypatch.setattr(split, "WIDE_FROM", 0)
     assert all(torch.equal(a, b) for a, b in zip(narrow, run(tiles, given, flows, more, 0.3), strict=True))
+
+
+@pytest.mark.usefixtures("no_overflow_checks")
+@pytest.mark.parametrize("limit", ["none", "inputs"])
+def test_cut_rows_and_tiles_give_the_same_bits_in_int64(
+    limit: str, device: str, fine_cuts: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With everything beyond int32, and where no more than what the pieces find is."""
+    tiles = STRUCTURES[16]["hub"].to(device)
+    given, flows = drawn(tiles, 2, 2, device)
+    narrow = run(tiles, given, flows, [], 0.3)
+    most = max(x.numel() for x in given)
+    monkeypatch.setattr(split, "WIDE_FROM", 2**16 + most if limit == "inputs" else 0)
+    assert split.wide(*given) == (limit == "none")
+    wide: list[bool] = []
+    for module, name in ((kernels, "join"), (grads, "join"), (grads, "add_pieces")):
+        before = getattr(module, name)
+        monkeypatch.setattr(module, name, lambda *a, before=before: wide.append(a[-1]["WIDE"]) or before(*a))
+    assert all(torch.equal(a, b) for a, b in zip(narrow, run(tiles, given, flows, [], 0.3), strict=True))
+    assert wide == [True] * 4
 
 
 def test_more_numbers_than_int32_counts(device: str) -> None:
