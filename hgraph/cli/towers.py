@@ -53,13 +53,13 @@ def distill_run(
     The folder is a run of the recommender ``twotower``, with an ONNX file beside: `hgraph recommend` answers from it.
     """
     from hgraph.distill import export_towers
-    from hgraph.distill.export import _needs
+    from hgraph.distill.onnx import needs_onnx
     from hgraph.distill.report import aligned
 
     folder = out or run / "student"
     check_folder(folder, overwrite=overwrite)
     where = device_of(device)
-    _needs("onnx", "onnxscript", "onnxruntime")
+    needs_onnx()
     teacher, data, config = opened_run(run, root)
     if config["model"] == "twotower":
         raise ArgumentError("dataset", "the run of another recommender than twotower", str(run), "It needs no student")

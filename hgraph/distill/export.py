@@ -4,20 +4,18 @@ from __future__ import annotations
 
 import hashlib
 import json
-import logging
 import os
 import secrets
 import shutil
-import warnings
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
 import torch
 from torch import Tensor, nn
 
-from hgraph.errors import ArgumentError, DataError, MissingPackageError
+from hgraph.distill.onnx import hushed, needs_onnx, onnx_program
+from hgraph.errors import ArgumentError, DataError
 from hgraph.nn.rows import UnitRows
 
 __all__ = ["CARD", "FORMATS", "Encodes", "export"]
@@ -201,52 +199,28 @@ def _write_torch(program: nn.Sequential, path: Path, x: Tensor, facts: dict[str,
 
 
 def _write_onnx(program: nn.Sequential, path: Path, x: Tensor, facts: dict[str, str]) -> Tensor:
-    _needs("onnx", "onnxscript", "onnxruntime")
-    import contextlib
-    import io
-
+    needs_onnx()
     from hgraph.distill.predictor import Onnx
 
-    with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()), _hushed():
-        warnings.simplefilter("ignore")  # the exporter's own deprecations, and packages that it misses
-        made = torch.onnx.export(_exported(program, x), (x,), dynamo=True, input_names=["x"], output_names=["logits"])
-        assert made is not None  # noqa: S101 - dynamo=True returns a program
-        made.model.metadata_props.update(facts)
+    made = onnx_program(_exported(program, x), x, names=("x", "logits"), facts=facts)
+    with hushed():
         made.save(str(path), external_data=False)
     return Onnx(path)(x)
 
 
 def _write_int8(program: nn.Sequential, path: Path, x: Tensor, facts: dict[str, str]) -> Tensor:
-    _needs("onnx", "onnxscript", "onnxruntime")
+    needs_onnx()
     from onnxruntime.quantization import QuantType, quantize_dynamic
 
     from hgraph.distill.predictor import Onnx
 
     whole = path.with_suffix(".float.onnx")
     _write_onnx(program, whole, x, facts)
-    with _hushed():  # it recommends a step that changes nothing for a chain of linear layers
+    with hushed():  # it recommends a step that changes nothing for a chain of linear layers
         quantize_dynamic(str(whole), str(path), weight_type=QuantType.QInt8)
     whole.unlink()
     return Onnx(path)(x)
 
 
-@contextmanager
-def _hushed() -> Iterator[None]:
-    before = logging.root.manager.disable
-    logging.disable(logging.WARNING)
-    try:
-        yield
-    finally:
-        logging.disable(before)
-
-
 def _exported(program: nn.Sequential, x: Tensor) -> torch.export.ExportedProgram:
     return torch.export.export(program, (x,), dynamic_shapes=({0: torch.export.Dim("rows", min=1)},))
-
-
-def _needs(*packages: str) -> None:
-    from importlib.util import find_spec
-
-    for package in packages:
-        if find_spec(package) is None:
-            raise MissingPackageError(package, "onnx", "exporting to ONNX")

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import warnings
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from hgraph.distill.export import _hushed, _needs
+from hgraph.distill.onnx import hushed, needs_onnx, onnx_program
 from hgraph.errors import ArgumentError, DataError
 from hgraph.models.recommender import Recommender
 from hgraph.structure import Interactions
@@ -135,10 +134,7 @@ def export_towers(student: Recommender, data: Interactions, path: str | os.PathL
         MissingPackageError: onnx, onnxscript or onnxruntime is missing.
         DataError: the file does not answer as the student does; it is then not kept.
     """
-    _needs("onnx", "onnxscript", "onnxruntime")
-    import contextlib
-    import io
-
+    needs_onnx()
     import onnxruntime
 
     from hgraph.structure.io import write_atomically
@@ -148,13 +144,10 @@ def export_towers(student: Recommender, data: Interactions, path: str | os.PathL
         program = _Answer(student, rows).eval()
         users = torch.arange(min(3, data.num_users))
         shapes = ({0: torch.export.Dim("users", min=1)},)
-        with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()), _hushed():
-            warnings.simplefilter("ignore")  # the exporter's own deprecations
+        with hushed():
             exported = torch.export.export(program, (users,), dynamic_shapes=shapes)
-            made = torch.onnx.export(exported, (users,), dynamo=True, input_names=["users"], output_names=["scores"])
-            assert made is not None  # noqa: S101 - dynamo=True returns a program
-            made.model.metadata_props.update(_names(data))
-            content = made.model_proto.SerializeToString()
+        made = onnx_program(exported, users, names=("users", "scores"), facts=_names(data))
+        content = made.model_proto.SerializeToString()
         session = onnxruntime.InferenceSession(content, providers=["CPUExecutionProvider"])
         for some in torch.arange(data.num_users).split(1024):
             answer = torch.from_numpy(session.run(None, {"users": some.numpy()})[0])
