@@ -157,3 +157,16 @@ def _counted(recipe):
         return recipe(fields, dtype)
 
     return call
+
+
+def test_loops_for_every_vertex_take_64_bits_where_edges_and_loops_do_not_fit_32() -> None:
+    from torch._subclasses.fake_tensor import FakeTensorMode
+
+    from hgraph.nn.graph._steps import _every_loop
+
+    for edges, kind in ((2**31 - 101, torch.int32), (2**31 - 100, torch.int64)):
+        with FakeTensorMode():
+            each, ends = (torch.empty(n, dtype=torch.int32) for n in (edges, 101))
+            made = _every_loop([ends, each, each, ends, each, each, each, each, None, None], torch.float32)
+        assert [t.dtype for t in made[:-1]] == [kind] * 8
+        assert len(made[1]) == edges + 100
