@@ -19,7 +19,7 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.utils.weak import WeakIdKeyDictionary
 
-from hgraph.ops.register import OperatorFunction, is_eager, register
+from hgraph.ops.register import OperatorFunction, is_eager, register, under_functorch
 from hgraph.ops.remember import can_remember, reordered
 from hgraph.structure import Adjacency
 
@@ -48,9 +48,11 @@ def widened(x: Tensor) -> Tensor:
 
 
 def add_rows(total: Tensor, index: Tensor, values: Tensor) -> Tensor:
-    """Add ``values`` to the rows of ``total`` that ``index`` names, in place and always in one order."""
+    """``total``, itself where it can, with ``values`` added to the rows that ``index`` names, always in one order."""
     if total.is_cuda:  # index_add is atomic there
         return total.index_put_((index.long(),), values, accumulate=True)
+    if under_functorch():  # a batch of values must not be added to what is none
+        return total.index_add(0, index, values)
     return total.index_add_(0, index, values)
 
 
@@ -231,14 +233,19 @@ class _Spmm(OperatorFunction):
 
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
-        *adj, weight, x = ctx.saved_tensors
-        grad_weight = grad_x = None
-        if ctx.needs_input_grad[1]:
-            grad_weight = sddmm(adj, grad, x, 1 if weight.dim() == 1 else weight.shape[1])
-            grad_weight = (grad_weight.squeeze(1) if weight.dim() == 1 else grad_weight).to(weight.dtype)
-        if ctx.needs_input_grad[2]:
-            grad_x = spmm(transpose(adj), turned(weight, adj[6]), grad)
-        return None, grad_weight, grad_x
+        return sum_grads(ctx, grad)
+
+
+def sum_grads(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
+    """Gradients of structure, weights and x, of which a context kept what they need, from that of the weighted sums."""
+    *adj, weight, x = ctx.saved_tensors
+    grad_weight = grad_x = None
+    if ctx.needs_input_grad[1]:
+        grad_weight = sddmm(adj, grad, x, 1 if weight.dim() == 1 else weight.shape[1])
+        grad_weight = grad_weight.view(weight.shape).to(weight.dtype)
+    if ctx.needs_input_grad[2]:
+        grad_x = spmm(transpose(adj), turned(weight, adj[6]), grad)
+    return None, grad_weight, grad_x
 
 
 spmm = register("spmm(Tensor[] adj, Tensor? weight, Tensor x) -> Tensor", spmm_kernel, _spmm_fake, _Spmm)

@@ -9,7 +9,7 @@ from typing import Any
 
 from torch import Tensor
 
-from hgraph.ops.linear import Rows, sddmm, spmm, spmm_kernel, transpose, turned, widened
+from hgraph.ops.linear import Rows, spmm_kernel, sum_grads, widened
 from hgraph.ops.register import OperatorFunction, register
 
 __all__ = ["divided", "mean"]
@@ -40,15 +40,8 @@ class _Mean(OperatorFunction):
 
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
-        *adj, weight, x = ctx.saved_tensors
-        grad_weight = grad_x = None
-        share = divided(adj, grad).to(ctx.dtype)
-        if ctx.needs_input_grad[1]:
-            grad_weight = sddmm(adj, share, x, 1 if weight.dim() == 1 else weight.shape[1])
-            grad_weight = grad_weight.view(weight.shape).to(weight.dtype)
-        if ctx.needs_input_grad[2]:
-            grad_x = spmm(transpose(adj), turned(weight, adj[6]), share)
-        return None, grad_weight, grad_x
+        *adj, _, _ = ctx.saved_tensors
+        return sum_grads(ctx, divided(adj, grad).to(ctx.dtype))
 
 
 mean = register(

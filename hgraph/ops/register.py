@@ -7,16 +7,19 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.autograd import forward_ad
 from torch.nn import Parameter
 
+from hgraph.errors import ArgumentTypeError
 from hgraph.ops.backend import dispatch
 
-__all__ = ["OperatorFunction", "is_eager", "register"]
+__all__ = ["OperatorFunction", "is_eager", "register", "under_functorch"]
 
 _LIBRARY = torch.library.Library("hgraph", "DEF")
 
 
-def _under_functorch() -> bool:
+def under_functorch() -> bool:
+    """Whether a transform of `torch.func` is under way."""
     # Dynamo keeps an interpreter stack of its own, so compiling comes first.
     return not torch.compiler.is_compiling() and torch._C._functorch.peek_interpreter_stack() is not None
 
@@ -28,7 +31,7 @@ def _nobody_watches() -> bool:
 
 def is_eager() -> bool:
     """Whether tensors are what they seem, so that something may be remembered of them: nobody traces or transforms."""
-    return _nobody_watches() and not _under_functorch()
+    return _nobody_watches() and not under_functorch()
 
 
 def _ordinary(arguments: tuple[Any, ...]) -> bool:
@@ -40,7 +43,13 @@ def _ordinary(arguments: tuple[Any, ...]) -> bool:
 
 
 def _recorded(arguments: tuple[Any, ...]) -> bool:
-    return torch.is_grad_enabled() and any(isinstance(a, Tensor) and a.requires_grad for a in arguments)
+    """Whether an autograd function must see the call: to keep a graph, or to refuse tangents that no kernel carries."""
+    if torch.is_grad_enabled() and any(isinstance(a, Tensor) and a.requires_grad for a in arguments):
+        return True
+    below_autograd = torch._C._dispatch_tls_is_dispatch_key_excluded(torch._C.DispatchKey.AutogradFunctionality)
+    if forward_ad._current_level < 0 or below_autograd:
+        return False
+    return any(isinstance(a, Tensor) and forward_ad.unpack_dual(a).tangent is not None for a in arguments)
 
 
 def register(schema: str, kernel: Callable[..., Any], fake: Callable[..., Any], function: Any) -> Callable[..., Any]:
@@ -70,7 +79,7 @@ def register(schema: str, kernel: Callable[..., Any], fake: Callable[..., Any], 
             function.setup_context(ctx, arguments, output)
             return output
 
-        backward = function.backward
+        backward, jvp = function.backward, function.jvp
 
     class Direct(torch.autograd.Function):
         @staticmethod
@@ -79,7 +88,7 @@ def register(schema: str, kernel: Callable[..., Any], fake: Callable[..., Any], 
             function.setup_context(ctx, arguments, output)
             return output
 
-        backward = function.backward
+        backward, jvp = function.backward, function.jvp
 
     def recorded(*arguments: Any) -> Any:
         if _recorded(arguments):
@@ -92,7 +101,7 @@ def register(schema: str, kernel: Callable[..., Any], fake: Callable[..., Any], 
     _LIBRARY.impl(name, recorded, "Autograd")
 
     def call(*arguments: Any) -> Any:
-        if _under_functorch():
+        if under_functorch():
             return function.apply(*arguments)
         if not _nobody_watches() or not _ordinary(arguments):
             return operator(*arguments)
@@ -111,6 +120,16 @@ class OperatorFunction(torch.autograd.Function):
         """What the subclass's forward returns."""
         with torch._C._AutoDispatchBelowAutograd():
             return getattr(torch.ops.hgraph, cls.operator).default(*arguments)
+
+    @staticmethod
+    def jvp(ctx: Any, *tangents: Any) -> Any:
+        """No kernel carries tangents: refused, where they would be lost."""
+        raise ArgumentTypeError(
+            "the verbs' tensors",
+            "no tangents of forward-mode derivatives (torch.func.jvp, jacfwd, hessian; dual tensors)",
+            "some",
+            "torch.autograd.functional.jvp gives the same numbers by going backward twice; so do jacrev(jacrev(f))",
+        )
 
     @classmethod
     def vmap(cls, info: Any, in_dims: tuple[Any, ...], *arguments: Any) -> tuple[Any, Any]:

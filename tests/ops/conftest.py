@@ -15,7 +15,8 @@ from hgraph.ops import current_backend
 
 # Where kernels of another backend compute too, the same tests hold for it: with native kernels present, "auto" runs
 # what they serve. They serve float32 alone, so tests of other types are not repeated.
-BOTH_WAYS = {"test_attend", "test_edge", "test_propagate", "test_merge", "test_determinism", "test_properties"}
+BOTH_WAYS = {"test_attend", "test_edge", "test_propagate", "test_merge", "test_determinism", "test_properties",
+             "test_forward_mode"}  # fmt: skip
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
