@@ -15,6 +15,8 @@ ALLOCATORS: dict[str, dict[str, str]] = {
     "huge-pages": {"THP_MEM_ALLOC_ENABLE": "1"},
     "kept": {"MALLOC_MMAP_THRESHOLD_": str(2 * 2**30), "MALLOC_TRIM_THRESHOLD_": str(4 * 2**30)},
 }
+# Compiled backwards kept on disk are found by the forward alone: what is measured would be that of an older source.
+_COMPILER = {"TORCHINDUCTOR_AUTOGRAD_CACHE": "0"}
 _POOLS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "NUMBA_NUM_THREADS")
 
 # The suites of this hgraph beside whatever hgraph the path has: so that an older one can be measured too.
@@ -35,7 +37,7 @@ def environment(threads: int, allocator: str) -> dict[str, str]:
     """This process's own, but for what decides over speed."""
     decided = {name for settings in ALLOCATORS.values() for name in settings}
     kept = {name: value for name, value in os.environ.items() if name not in decided}
-    return kept | dict.fromkeys(_POOLS, str(threads)) | ALLOCATORS[allocator]
+    return kept | dict.fromkeys(_POOLS, str(threads)) | _COMPILER | ALLOCATORS[allocator]
 
 
 def start(arguments: Sequence[str], *, threads: int, allocator: str, quiet: bool, tables: str = "stdout") -> int:

@@ -90,6 +90,14 @@ def maxima(make: Callable[[], Inputs], name: str, device: str) -> Case:
     return Case(name, {n: without_gradient(m) for n, m in methods.items()}, loops(adj, x, largest=True))
 
 
+def maxima_both_ways(make: Callable[[], Inputs], name: str, device: str) -> Case:
+    adj, x = placed(make(), device)
+    x.requires_grad_()
+    grad = torch.randn(adj.num_targets, x.shape[1], generator=torch.Generator().manual_seed(3)).to(device)
+    methods = own(lambda: hgraph.propagate(adj, x, reduce="max"), device) | peers.largest(adj, x)
+    return Case(name, {n: gradient(m, [x], grad) for n, m in methods.items()})
+
+
 def softmaxes(heads: int, backward: bool, name: str, device: str) -> Case:
     adj, _ = placed(cases.arxiv128(channels=1), device)
     generator = torch.Generator().manual_seed(4)
@@ -152,6 +160,8 @@ def suite(device: str) -> Mapping[str, Callable[[], Case | Found]]:
     add("mean hyper64", means, cases.hyper64)
     for which in ("hyper64", "arxiv128"):
         add(f"max {which}", maxima, cases.SUMS[which])
+    for which in ("hyper64", "arxiv128"):
+        add(f"max {which} f+b", maxima_both_ways, cases.SUMS[which])
     add("softmax arxiv H=1", softmaxes, 1, False)
     add("softmax arxiv H=8", softmaxes, 8, False)
     add("softmax arxiv H=8 f+b", softmaxes, 8, True)

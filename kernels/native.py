@@ -1,8 +1,8 @@
 """The native CPU kernels of native.cpp: built on request, loaded with ctypes, launched with float32 tensors.
 
-`build` compiles once per source, flags, processor and compiler into ``$HGRAPH_CACHE``, else the platform's cache
-folder; nothing else ever runs a compiler. `load` finds what was built for this source and processor, in a folder that
-may be read-only. Launchers check nothing: shapes are those that the operators of hgraph document.
+`build` compiles once per source (headers included), flags, processor and compiler into ``$HGRAPH_CACHE``, else the
+platform's cache folder; nothing else ever runs a compiler. `load` finds what was built for this source and processor,
+in a folder that may be read-only. Launchers check nothing: shapes are those that the operators of hgraph document.
 """
 
 from __future__ import annotations
@@ -25,6 +25,7 @@ from torch import Tensor
 __all__ = ["BuildError", "build", "compiler", "find", "folder", "load"]
 
 SOURCE = Path(__file__).with_name("native.cpp")
+HEADERS = sorted(SOURCE.parent.glob("native_*.h"))
 FLAGS = ("-O3", "-march=native", "-fopenmp", "-std=c++17", "-fPIC", "-shared")
 
 
@@ -96,7 +97,8 @@ def _digest(*parts: str | bytes) -> str:
 @functools.cache
 def _key() -> str:
     """What a library must be built from, and for, to be of use here."""
-    return _digest(SOURCE.read_bytes(), " ".join(FLAGS), _processor())
+    sources = [path.read_bytes() for path in (SOURCE, *HEADERS)]
+    return _digest(*sources, " ".join(FLAGS), _processor())
 
 
 def _processor() -> str:
@@ -164,7 +166,7 @@ _INTERFACE = {
 
 
 class _Attention(ctypes.Structure):
-    """What native.cpp has under the name ``Attention``, field by field."""
+    """What native_attend.h has under the name ``Attention``, field by field."""
 
     _fields_ = [
         *((name, c_void_p) for name in ("q", "k", "v", "bias")),
@@ -240,25 +242,27 @@ def extremum(indptr: Tensor, indices: Tensor, weight: Tensor | None, x: Tensor, 
     return out
 
 
-def extremum_grads(
-    rows: tuple[Tensor, Tensor],
-    columns: tuple[Tensor, Tensor, Tensor],
-    weight: Tensor | None,
-    x: Tensor,
-    out: Tensor,
-    grad: Tensor,
-    *,
-    grad_x: Tensor,
-    grad_weight: Tensor,
-) -> None:
-    """The gradient of x is written to ``grad_x`` [S, D]; that of given weights is added to ``grad_weight`` [E, H]."""
+def extremum_share(
+    rows: tuple[Tensor, Tensor], weight: Tensor | None, x: Tensor, out: Tensor, grad: Tensor, grad_weight: Tensor | None
+) -> Tensor:
+    """[T, D]: the gradient over the number of messages that tie; ``grad_weight`` [E, H] grows by the weights' own."""
     x, out, grad = x.contiguous(), out.contiguous(), grad.contiguous()
     weight = None if weight is None else weight.contiguous()
-    share, heads = _made(grad, *grad.shape), grad_weight.shape[1]
-    sizes = (heads, x.shape[1] // heads, torch.get_num_threads())
-    wanted = None if weight is None else grad_weight
-    _call("hgraph_extremum_rows", rows, weight, x, out, grad, share, wanted, len(out), *sizes)
-    _call("hgraph_extremum_columns", columns, weight, x, out, share, grad_x, len(x), *sizes)
+    share, heads = _made(grad, *grad.shape), 1 if weight is None else weight.shape[1]
+    sizes = (len(out), heads, x.shape[1] // heads, torch.get_num_threads())
+    _call("hgraph_extremum_rows", rows, weight, x, out, grad, share, grad_weight, *sizes)
+    return share
+
+
+def extremum_flow(
+    columns: tuple[Tensor, Tensor, Tensor], weight: Tensor | None, x: Tensor, out: Tensor, share: Tensor
+) -> Tensor:
+    """[S, D]: the gradient of x. ``columns`` ends in perm, ``share`` is that of `extremum_share`."""
+    x, out, weight = x.contiguous(), out.contiguous(), None if weight is None else weight.contiguous()
+    grad_x, heads = _made(x, *x.shape), 1 if weight is None else weight.shape[1]
+    sizes = (len(x), heads, x.shape[1] // heads, torch.get_num_threads())
+    _call("hgraph_extremum_columns", columns, weight, x, out, share, grad_x, *sizes)
+    return grad_x
 
 
 def softmax(indptr: Tensor, score: Tensor) -> Tensor:

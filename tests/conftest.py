@@ -20,6 +20,9 @@ if importlib.util.find_spec("triton") is not None and not torch.cuda.is_availabl
 # What a user has built does not change what the tests run; those of the native kernels build their own.
 os.environ["HGRAPH_CACHE"] = os.path.join(os.path.dirname(__file__), "nothing-is-built-here")
 
+# torch keeps compiled backwards on disk and finds them by the forward alone: those of an older source would run.
+os.environ["TORCHINDUCTOR_AUTOGRAD_CACHE"] = "0"
+
 # `make test` draws the same examples each time, so that it fails by a change and not by chance or a busy machine;
 # `make test-full` looks further each time.
 settings.register_profile("fast", derandomize=True, deadline=None)

@@ -27,7 +27,7 @@ class Mutation:
     old: str
     new: str
     tests: str
-    needs: str = ""  # a package without which the tests skip
+    needs: str = ""  # a package (or a C++ compiler) without which the tests skip
 
 
 HGNN, HGNNP = "hgraph/nn/hypergraph/hgnn.py", "hgraph/nn/hypergraph/hgnnp.py"
@@ -51,6 +51,7 @@ KMEANS, ROUTES, SLOTS = (
 )
 ROUTING, ROUTING_TESTS = "hgraph/nn/attention/routing.py", "tests/papers/test_17_routing.py"
 AXIAL, AXIAL_TESTS = "hgraph/models/axial_transformer.py", "tests/papers/test_09_axial.py"
+NATIVE, CXX = "hgraph/kernels/native.py", "a C++ compiler"
 HYPER, GRAPH, STRUCTURE = "tests/nn/test_hypergraph.py", "tests/nn/test_graph.py", "tests/structure"
 
 MUTATIONS = [
@@ -224,10 +225,58 @@ MUTATIONS = [
         "mean: counts from the other side",
         "hgraph/ops/mean.py",
         "adj[0].diff()",
-        "transpose(adj)[0].diff()[: len(adj[0]) - 1]",
+        "adj[3].diff()[: len(adj[0]) - 1]",
         OPS,
     ),
     Mutation("max: ties not shared", "hgraph/ops/extremum.py", "ties.clamp(min=1)", "1", OPS),
+    Mutation(
+        "max: gradients made that nobody asks for",
+        "hgraph/ops/extremum.py",
+        "_, of_weight, of_x, _ = ctx.needs_input_grad",
+        "of_weight, of_x = weight is not None, True",
+        "tests/ops/test_gradients.py",
+    ),
+    Mutation(
+        "forward mode: tangents lost in silence",
+        "hgraph/ops/register.py",
+        "forward_ad.unpack_dual(a).tangent is not None",
+        "False",
+        "tests/ops/test_forward_mode.py",
+    ),
+    Mutation(
+        "gat, compiled: loops forgotten in the choice of 32 bits",
+        STEPS,
+        "adj.num_edges + adj.num_targets)",
+        "adj.num_edges)",
+        "tests/ops/test_remember.py",
+    ),
+    Mutation(
+        "native: no huge pages asked for", NATIVE, "size > _LARGE", "size > 2**40", "tests/ops/test_native.py", CXX
+    ),
+    Mutation(
+        "native: headers changed and not built again",
+        NATIVE,
+        "in (SOURCE, *HEADERS)]",
+        "in (SOURCE,)]",
+        "tests/ops/test_native.py",
+        CXX,
+    ),
+    Mutation(
+        "native: max flows back from everywhere",
+        "hgraph/kernels/native_extremum.h",
+        "w * x[i] == load<V>(a.top + j) ?",
+        "true ?",
+        "tests/ops/test_native.py",
+        CXX,
+    ),
+    Mutation(
+        "native: max of ties is not shared",
+        "hgraph/kernels/native_extremum.h",
+        "grad[t * width + i] / std::max(ties[i], 1.f)",
+        "grad[t * width + i]",
+        "tests/ops/test_native.py",
+        CXX,
+    ),
     Mutation(
         "max: min taken",
         "hgraph/ops/extremum.py",
@@ -564,6 +613,8 @@ def copied(folder: Path) -> Path:
 
 def is_here(needs: str) -> bool:
     """Whether the tests of a mutation can run."""
+    if needs == CXX:
+        return any(map(shutil.which, ("g++", "clang++", "c++")))
     return not needs or importlib.util.find_spec(needs) is not None
 
 

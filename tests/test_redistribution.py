@@ -14,6 +14,7 @@ ROOT = Path(__file__).parents[1]
 TEXT = {
     ".py",
     ".cpp",
+    ".h",
     ".md",
     ".toml",
     ".tsv",

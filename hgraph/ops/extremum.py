@@ -57,8 +57,10 @@ def _hear_beta_warning_once() -> None:
         torch.sparse_csr_tensor(torch.tensor([0, 0]), torch.tensor([], dtype=torch.long), torch.tensor([]), (1, 1))
 
 
-def _grads(adj: Rows, weight: Tensor | None, x: Tensor, out: Tensor, grad: Tensor) -> tuple[Tensor, Tensor]:
-    """Gradients of x [..., S, D] and of the weights [E, K], edge chunk by edge chunk.
+def _grads(
+    adj: Rows, weight: Tensor | None, x: Tensor, out: Tensor, grad: Tensor, of_weight: bool, of_x: bool
+) -> tuple[Tensor, Tensor]:
+    """Gradients of x [..., S, D] and of the weights [E, K], edge chunk by edge chunk; [0] where they are not asked for.
 
     Plain differentiable torch: the registered operator runs it without a graph, second order with one.
     """
@@ -71,18 +73,21 @@ def _grads(adj: Rows, weight: Tensor | None, x: Tensor, out: Tensor, grad: Tenso
     for x_one, out_one, grad_one in zip(*flat, strict=True):
         ties = torch.zeros_like(widened(out_one))
         for at in chunks:
-            add_rows(ties, target[at], _tie(columns[:, at], x_one[source[at]], out_one[target[at]]))
+            ties = add_rows(ties, target[at], _tie(columns[:, at], x_one[source[at]], out_one[target[at]]))
         share = widened(grad_one) / ties.clamp(min=1)
         total, per_edge = torch.zeros_like(widened(x_one)), []
         for at in chunks:
             x_edge = x_one[source[at]]
             flow = _tie(columns[:, at], x_edge, out_one[target[at]]) * share[target[at]]
-            total = add_rows(total, source[at], flow * _spread(columns[:, at], x.shape[-1]))
-            per_edge.append((flow * widened(x_edge)).unflatten(1, (len(columns), x.shape[-1] // len(columns))).sum(-1))
+            if of_x:
+                total = add_rows(total, source[at], flow * _spread(columns[:, at], x.shape[-1]))
+            if of_weight:
+                by_head = (flow * widened(x_edge)).unflatten(1, (len(columns), x.shape[-1] // len(columns)))
+                per_edge.append(by_head.sum(-1))
         grad_x.append(total)
         grad_weight = grad_weight + torch.cat(per_edge) if per_edge else grad_weight
     all_x = torch.stack(grad_x).view(x.shape) if grad_x else torch.zeros_like(x)
-    return all_x.to(x.dtype), grad_weight
+    return all_x.to(x.dtype) if of_x else x.new_empty(0), grad_weight if of_weight else grad_weight.new_empty(0)
 
 
 def _tie(columns: Tensor, x_edge: Tensor, out_edge: Tensor) -> Tensor:
@@ -96,10 +101,13 @@ def _spread(columns: Tensor, channels: int) -> Tensor:
     return columns.T.repeat_interleave(channels // columns.shape[0], dim=1)
 
 
-def _grads_fake(adj: Rows, weight: Tensor | None, x: Tensor, out: Tensor, grad: Tensor) -> tuple[Tensor, Tensor]:
+def _grads_fake(
+    adj: Rows, weight: Tensor | None, x: Tensor, out: Tensor, grad: Tensor, of_weight: bool, of_x: bool
+) -> tuple[Tensor, Tensor]:
     heads = 1 if weight is None or weight.dim() == 1 else weight.shape[1]
     dtype = torch.float32 if is_half(x.dtype) else x.dtype
-    return x.new_empty(x.shape), x.new_empty((adj[1].shape[0], heads), dtype=dtype)
+    shape = (adj[1].shape[0], heads) if of_weight else (0,)
+    return x.new_empty(x.shape if of_x else 0), x.new_empty(shape, dtype=dtype)
 
 
 class _Extremum(OperatorFunction):
@@ -118,16 +126,18 @@ class _Extremum(OperatorFunction):
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
         *adj, weight, x, out = ctx.saved_tensors
         compute = _grads if torch.is_grad_enabled() else extremum_grads
-        grad_x, grad_weight = compute(adj, weight, x, out, grad)
-        return None, None if weight is None else grad_weight.view(weight.shape).to(weight.dtype), grad_x, None
+        _, of_weight, of_x, _ = ctx.needs_input_grad
+        grad_x, grad_weight = compute(adj, weight, x, out, grad, of_weight, of_x)
+        given = grad_weight.view(weight.shape).to(weight.dtype) if of_weight else None
+        return None, given, grad_x if of_x else None, None
 
 
 class _ExtremumGrads(OperatorFunction):
     operator = "extremum_grads"
 
     @staticmethod
-    def forward(adj: Rows, weight: Tensor | None, x: Tensor, out: Tensor, grad: Tensor) -> tuple[Tensor, Tensor]:
-        return _ExtremumGrads.run(adj, weight, x, out, grad)
+    def forward(adj: Rows, *arguments: Any) -> tuple[Tensor, Tensor]:
+        return _ExtremumGrads.run(adj, *arguments)
 
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, Tensor]) -> None:
@@ -141,7 +151,8 @@ extremum = register(
     _Extremum,
 )
 extremum_grads = register(
-    "extremum_grads(Tensor[] adj, Tensor? weight, Tensor x, Tensor out, Tensor grad) -> (Tensor, Tensor)",
+    "extremum_grads(Tensor[] adj, Tensor? weight, Tensor x, Tensor out, Tensor grad, bool of_weight, bool of_x)"
+    " -> (Tensor, Tensor)",
     _grads,
     _grads_fake,
     _ExtremumGrads,

@@ -95,17 +95,19 @@ def _extremum(adj: Rows, weight: Tensor | None, x: Tensor, largest: bool) -> Any
     return _each(x, adj[0].shape[0] - 1, lambda one: native.extremum(adj[0], adj[1], wide, one, largest=largest))
 
 
-def _extremum_grads(adj: Rows, weight: Tensor | None, x: Tensor, out: Tensor, grad: Tensor) -> Any:
+def _extremum_grads(
+    adj: Rows, weight: Tensor | None, x: Tensor, out: Tensor, grad: Tensor, of_weight: bool, of_x: bool
+) -> Any:
     if not _served(x, weight, out, grad):
         return NotImplemented
-    weight = _columns(weight)
-    grad_x = x.new_zeros(x.shape)
-    grad_weight = x.new_zeros((adj[1].shape[0], 1 if weight is None else weight.shape[1]))
-    if x.numel():
-        for *one, grad_one in zip(stacked(x), stacked(out), stacked(grad), stacked(grad_x), strict=True):
-            given = ((adj[0], adj[1]), (adj[3], adj[4], adj[6]), weight, *one)
-            native.extremum_grads(*given, grad_x=grad_one, grad_weight=grad_weight)
-    return grad_x, grad_weight
+    weight, grad_x = _columns(weight), []
+    grad_weight = x.new_zeros((adj[1].shape[0], 1 if weight is None else weight.shape[1])) if of_weight else None
+    for one in zip(stacked(x), stacked(out), stacked(grad), strict=True) if x.numel() else ():
+        share = native.extremum_share((adj[0], adj[1]), weight, *one, grad_weight)
+        if of_x:
+            grad_x.append(native.extremum_flow((adj[3], adj[4], adj[6]), weight, *one[:2], share))
+    found = grad_x[0] if len(grad_x) == 1 else torch.stack(grad_x) if grad_x else x.new_zeros(x.shape if of_x else 0)
+    return found.view(x.shape) if of_x else found, x.new_empty(0) if grad_weight is None else grad_weight
 
 
 def _softmax(adj: Rows, score: Tensor) -> Any:

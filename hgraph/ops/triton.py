@@ -94,7 +94,9 @@ def _sddmm(adj: Rows, a: Tensor, b: Tensor, heads: int) -> Any:
     return csr_dot(adj[1], adj[2], stacked(a), stacked(b), heads, a.dtype)
 
 
-def _extremum_grads(adj: Rows, weight: Tensor | None, x: Tensor, out: Tensor, grad: Tensor) -> Any:
+def _extremum_grads(
+    adj: Rows, weight: Tensor | None, x: Tensor, out: Tensor, grad: Tensor, of_weight: bool, of_x: bool
+) -> Any:
     from hgraph.kernels.csr_dot import Ties, csr_dot
     from hgraph.kernels.csr_extremum import tie_count, tie_flow
 
@@ -103,10 +105,13 @@ def _extremum_grads(adj: Rows, weight: Tensor | None, x: Tensor, out: Tensor, gr
     weight = None if weight is None else weight.to(x.dtype)
     x_all, out, grad = stacked(x), stacked(out), stacked(grad)
     share = grad / tie_count(adj[0], adj[1], adj[2], weight, x_all, out, _longest_row(adj)).clamp_(min=1)
-    turned = None if weight is None else weight.index_select(0, adj[6])
-    grad_x = tie_flow(adj[3], adj[4], adj[5], turned, x_all, out, share, longest(adj[3])).view(x.shape)
-    heads = 1 if weight is None or weight.dim() == 1 else weight.shape[1]
-    grad_weight = csr_dot(adj[1], adj[2], share, x_all, heads, share.dtype, Ties(weight, out))
+    grad_x, grad_weight = x.new_empty(0), widened(x.new_empty(0))
+    if of_x:
+        turned = None if weight is None else weight.index_select(0, adj[6])
+        grad_x = tie_flow(adj[3], adj[4], adj[5], turned, x_all, out, share, longest(adj[3])).view(x.shape)
+    if of_weight:
+        heads = 1 if weight is None or weight.dim() == 1 else weight.shape[1]
+        grad_weight = csr_dot(adj[1], adj[2], share, x_all, heads, share.dtype, Ties(weight, out))
     return grad_x, grad_weight
 
 

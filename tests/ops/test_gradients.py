@@ -9,6 +9,7 @@ import pytest
 import torch
 from torch import Tensor
 from torch.autograd import gradcheck, gradgradcheck
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from hgraph import (
     Additive,
@@ -197,6 +198,34 @@ def test_an_unused_lse_and_an_unused_output_are_fine() -> None:
     other = torch.autograd.grad(lse.exp().sum(), [q, k])
     for a, b, c in zip(both, one, other, strict=True):
         torch.testing.assert_close(a, b + c, rtol=1e-12, atol=1e-13)
+
+
+class Sizes(TorchDispatchMode):
+    """How many numbers each result of hgraph's operators has."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.found: dict[str, list[int]] = {}
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        out = func(*args, **(kwargs or {}))
+        if func.namespace == "hgraph":
+            self.found[func.name()] = [t.numel() for t in (out if isinstance(out, tuple) else (out,))]
+        return out
+
+
+@pytest.mark.parametrize("asking", ["x", "weight", "both"])
+def test_gradients_of_an_extremum_are_made_for_those_that_ask(asking: str) -> None:
+    adj = STRUCTURES["odd"]
+    x, weight = leaf(2, 4, 2, seed=0), leaf(12, 2, seed=1)
+    everything = torch.autograd.grad(propagate(adj, x, weight=weight, reduce="max").square().sum(), (x, weight))
+    own = x.detach().requires_grad_(asking != "weight"), weight.detach().requires_grad_(asking != "x")
+    with Sizes() as sizes:
+        propagate(adj, own[0], weight=own[1], reduce="max").square().sum().backward()
+    assert sizes.found["hgraph::extremum_grads"] == [16 * (asking != "weight"), 24 * (asking != "x")]
+    for mine, wanted in zip(own, everything, strict=True):
+        assert (mine.grad is not None) == mine.requires_grad
+        assert mine.grad is None or torch.equal(mine.grad, wanted)
 
 
 def test_only_the_inputs_that_ask_get_gradients() -> None:

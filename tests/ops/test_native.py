@@ -6,6 +6,7 @@ import itertools
 import math
 import os
 import platform
+import re
 import shutil
 import subprocess
 import sys
@@ -145,8 +146,30 @@ def test_sums_of_every_width(name: str, weighted: bool) -> None:
         agree(adj, lambda x: (propagate(adj, x),), leaf(adj.num_sources, width, seed=width))
 
 
+def advised(out: Tensor) -> bool:
+    """Whether the kernel notes, of the mapping that a tensor's middle lies in, that it was asked for in huge pages."""
+    middle, inside = out.data_ptr() + out.nbytes // 2, False
+    for line in Path("/proc/self/smaps").read_text(encoding="ascii", errors="replace").splitlines():
+        if bounds := re.match(r"([0-9a-f]+)-([0-9a-f]+) ", line):
+            inside = int(bounds[1], 16) <= middle < int(bounds[2], 16)
+        elif inside and line.startswith("VmFlags:"):
+            return "hg" in line.split()
+    raise AssertionError("the tensor lies in no mapping")
+
+
+@pytest.mark.skipif(not Path("/proc/self/smaps").exists(), reason="the kernel reports no mappings (/proc/self/smaps)")
+@pytest.mark.skipif(not Path("/sys/kernel/mm/transparent_hugepage").exists(), reason="the kernel lends no huge pages")
+@pytest.mark.parametrize("reduce", ["sum", "max"])
+def test_outputs_above_32_mib_are_asked_for_in_huge_pages(reduce: str) -> None:
+    for n, large in ((7000, False), (9000, True)):  # 26 and 34 MiB
+        adj = Adjacency.from_coo(target=torch.arange(n), source=torch.arange(n), num_targets=n, num_sources=n)
+        x = torch.ones(n, 1000, requires_grad=True)
+        out = propagate(adj, x, reduce=reduce)
+        assert advised(out.detach()) == large
+        assert advised(torch.autograd.grad(out, x, torch.ones(n, 1000))[0]) == large
+
+
 def test_outputs_above_32_mib_are_like_others() -> None:
-    """They are asked for in huge pages: the output of 34 MiB, then the gradient of as many."""
     adj = Adjacency.from_coo(
         target=torch.arange(9000), source=torch.arange(9000).flip(0), num_targets=9000, num_sources=9000
     )
@@ -250,7 +273,7 @@ def test_layouts_do_not_matter_and_the_compiler_is_told_right() -> None:
         (ops.sddmm, (turned(17, 6), turned(13, 6), 2)),
         (ops.spmm, (turned(61, 2), turned(13, 6))),
         (ops.extremum, (turned(61, 2), turned(13, 6), True)),
-        (ops.extremum_grads, (turned(61, 2), turned(13, 6), turned(17, 6), turned(17, 6))),
+        (ops.extremum_grads, (turned(61, 2), turned(13, 6), turned(17, 6), turned(17, 6), True, True)),
         (ops.attend, (q, k, v, turned(61, 2), None, 0.0, 0.5, None)),
         (ops.attend_grads, (q, k, v, turned(61, 2), None, 0.0, 0.5, None, *two, turned(17, 4, 5))),
     ]  # fmt: skip
@@ -281,6 +304,35 @@ def test_asked_for_by_name_it_refuses_what_it_does_not_serve() -> None:
     ):
         propagate(adj, leaf(13, 4, seed=0))
     assert propagate(adj, leaf(13, 4, seed=0)).dtype == torch.float64  # auto lets the reference
+
+
+def test_a_change_of_any_source_asks_for_another_library(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    sources, key = [kernels.SOURCE, *kernels.HEADERS], kernels._key.__wrapped__
+    assert {p.name for p in sources} == {p.name for p in kernels.SOURCE.parent.iterdir() if p.suffix in (".cpp", ".h")}
+    keys = {key()}
+    for changed in sources:
+        copies = [tmp_path / p.name for p in sources]
+        for source, copy in zip(sources, copies, strict=True):
+            copy.write_bytes(source.read_bytes() + b"// changed" * (source == changed))
+        monkeypatch.setattr(kernels, "SOURCE", copies[0])
+        monkeypatch.setattr(kernels, "HEADERS", copies[1:])
+        keys.add(key())
+    assert len(keys) == 1 + len(sources)
+
+
+@pytest.mark.parametrize("asking", ["x", "weight", "both"])
+@pytest.mark.parametrize("name", ["odd", "long", "no_edges", "nothing"])
+def test_extremum_gradients_of_those_that_ask(name: str, asking: str) -> None:
+    """The same bits as where both are asked for, of one example and of three."""
+    adj = STRUCTURES[name]
+    for batch in ((), (3,)):
+        x, weight = leaf(*batch, adj.num_sources, 18, seed=0).float(), leaf(adj.num_edges, 2, seed=1).float()
+        out = propagate(adj, x, weight=weight, reduce="min")
+        given = (rows(adj), weight, x, out, leaf(*out.shape, seed=2).float())
+        of_x, of_weight = asking != "weight", asking != "x"
+        mine, wanted = (torch.ops.hgraph.extremum_grads(*given, *flags) for flags in ((of_weight, of_x), (True, True)))
+        assert torch.equal(mine[0], wanted[0] if of_x else x.new_empty(0))
+        assert torch.equal(mine[1], wanted[1] if of_weight else x.new_empty(0))
 
 
 def test_a_read_only_folder_serves(native_cache: str) -> None:

@@ -42,7 +42,8 @@ CASES: dict[str, Callable[[], tuple[object, ...]]] = {
     "additive_grads": lambda: (ROWS, *(t.detach() for t in (leaf(T, H, D), leaf(S, H, D), leaf(H, D))), 0.2,
                                torch.ones(E, H)),
     "extremum": lambda: (ROWS, leaf(E, 2), leaf(S, 6), True),
-    "extremum_grads": lambda: (ROWS, None, torch.ones(S, 6), torch.ones(T, 6), torch.ones(T, 6)),
+    **{f"extremum_grads {flags}": lambda flags=flags: (ROWS, None, torch.ones(S, 6), *(torch.ones(T, 6),) * 2, *flags)
+       for flags in ((True, False), (False, True), (True, True))},
     "softmax": lambda: (ROWS, leaf(E, H)),
     "softmax_grads": lambda: (ROWS, torch.rand(E, H), torch.ones(E, H)),
     **{f"attend {kind}": lambda given=given: attend(*given) for kind, given in ATTENTION.items()},
