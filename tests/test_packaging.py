@@ -201,7 +201,9 @@ def test_import_hgraph_is_light(tmp_path):
     heavy = {"triton", "matplotlib", "scipy", "sklearn", "networkx", "pandas", "typer", "tqdm", "safetensors"}
     script = (
         f"import sys; sys.path.insert(0, {str(ROOT)!r}); import torch, numpy; before = set(sys.modules); "
-        "import hgraph; print(*sorted({name.split('.')[0] for name in set(sys.modules) - before}))"
+        "import hgraph; print(*sorted({name.split('.')[0] for name in set(sys.modules) - before})); "
+        "import hgraph.distill, hgraph.cli; "  # the compiler takes seconds, and answering needs none
+        "assert 'torch._dynamo' in before or 'torch._dynamo' not in sys.modules"
     )
     done = run(sys.executable, "-c", script, cwd=tmp_path)
     assert done.returncode == 0, done.stderr

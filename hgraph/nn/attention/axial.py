@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from hgraph.errors import ArgumentError
-from hgraph.nn.attention.kept import keep
+from hgraph.nn.attention.kept import constant, keep
 from hgraph.nn.attention.kinds import SELF
 from hgraph.nn.attention.layer import TokenAttention
 from hgraph.nn.attention.masks import fitting
@@ -113,6 +113,6 @@ class AxialAttention(nn.Module):
         self._make(shape, device)
         return self._lines[shape, device]
 
-    @torch.compiler.assume_constant_result
+    @constant
     def _make(self, shape: tuple[int, ...], device: torch.device) -> None:
         keep(self._lines, (shape, device), lambda: tuple(_line(shape, axis, self.causal, device) for axis in self.axes))

@@ -15,7 +15,7 @@ from torch.utils.weak import WeakTensorKeyDictionary
 from hgraph.errors import ArgumentError, ArgumentTypeError
 from hgraph.nn.attention.combiner_clusters import clustered_attention
 from hgraph.nn.attention.combiner_state import CombinerState
-from hgraph.nn.attention.kept import keep
+from hgraph.nn.attention.kept import constant, keep
 from hgraph.nn.attention.kinds import SELF
 from hgraph.nn.attention.kmeans import OnlineKMeans, on_sphere
 from hgraph.nn.attention.layer import TokenAttention
@@ -177,7 +177,7 @@ class CombinerAttention(TokenAttention):
         self._make_ready(n, device)
         return self._ready[n, device]
 
-    @torch.compiler.assume_constant_result
+    @constant
     def _make_ready(self, n: int, device: torch.device) -> None:
         keep(self._ready, (n, device), lambda: tuple(ready_partition(p.to(device)) for p in self.partitions_of(n)))
 

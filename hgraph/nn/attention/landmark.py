@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from hgraph.errors import ArgumentError, ArgumentTypeError
-from hgraph.nn.attention.kept import keep
+from hgraph.nn.attention.kept import constant, keep
 from hgraph.nn.attention.kinds import AttentionKind
 from hgraph.nn.attention.landmark_state import LandmarkState
 from hgraph.nn.attention.layer import TokenAttention
@@ -59,7 +59,7 @@ def _structures(targets: int, sources: int, block: int, device: torch.device) ->
     return _MADE[targets, sources, block, device]
 
 
-@torch.compiler.assume_constant_result
+@constant
 def _make(targets: int, sources: int, block: int, device: torch.device) -> None:
     key = targets, sources, block, device
     keep(_MADE, key, lambda: _made(*key), most=128)

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from hgraph.errors import ArgumentError, ArgumentTypeError
 from hgraph.nn._check import check_channels, check_dtype
-from hgraph.nn.attention.kept import keep
+from hgraph.nn.attention.kept import constant, keep
 from hgraph.nn.attention.kinds import CROSS, SELF, AttentionKind
 from hgraph.nn.attention.record import note
 from hgraph.nn.attention.rotary import rotate
@@ -98,7 +98,7 @@ class TokenAttention(nn.Module):
         self._make(*key)
         return self._graphs[key]
 
-    @torch.compiler.assume_constant_result
+    @constant
     def _make(self, n: int, sources: int | None) -> None:
         keep(self._graphs, (n, sources), lambda: self._made(n, sources))
 

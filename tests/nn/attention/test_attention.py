@@ -20,6 +20,7 @@ from hgraph.nn import (
     record_attention,
 )
 from hgraph.nn.attention import AttentionKind, KVState, SpanRule, require_kind, rotate, supported_kinds
+from hgraph.nn.attention.kept import constant
 
 DIM = 8
 WINDOW = functools.partial(patterns.sliding_window, window=3)
@@ -396,3 +397,11 @@ def test_graphs_are_made_once_a_length():
     for n in (4, 5, 4, 5):
         layer(torch.zeros(1, n, DIM))
     assert made == [4, 5]
+
+
+def test_what_is_marked_constant_is_what_the_compiler_looks_for():
+    def one() -> None: ...
+    def two() -> None: ...
+
+    assert vars(constant(one)) == vars(torch.compiler.assume_constant_result(two))
+    assert vars(one)
