@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from hgraph.benchmarks import completion, recommendation, records
+from hgraph.benchmarks import completion, published, recommendation, records
 
 
 @pytest.mark.parametrize("suite", [recommendation, completion], ids=["recommendation", "completion"])
@@ -34,3 +34,26 @@ def test_the_setting_is_chosen_by_validation_not_by_test():
 
     rows = [row(0, "0.1", 0.3, 0.9), row(0, "0.2", 0.4, 0.1), row(1, "0.2", 0.2, 0.2)]
     assert recommendation.winners(rows) == {"A": {0: rows[1], 1: rows[2]}}
+
+
+def test_what_was_published_stands_beside_the_nearest_of_ours_with_its_source():
+    found = [published.Published("AUC", "auc", {"A": "0.8", "B": "0.7"}, "a paper", "Other negatives.")]
+    told = published.lines(found, {"auc": {"A": "0.75"}})
+    assert told[2:] == ["| A | 0.8 | 0.75 |", "| B | 0.7 | not run |", "", "Source: a paper. Other negatives.", ""]
+    for page, sets, models in (
+        (published.RECOMMENDATION, recommendation.SETS, recommendation.MODELS),
+        (published.COMPLETION, ("wn18rr", "fb15k-237"), completion.MODELS),
+    ):
+        assert set(page) <= set(sets)
+        for one in (one for each in page.values() for one in each):
+            assert set(one.values) <= set(models)
+            assert one.source
+            assert one.protocol.endswith(".")
+
+
+def test_a_trial_is_of_the_l2_term_or_of_both():
+    both = recommendation.SETS["kgrec-book"].trials("FM")
+    assert [(trial["lr"], trial["l2"]) for trial in both] == [(0.001, 0.001), (0.003, 0.01), (0.01, 0.1)]
+    alone = recommendation.SETS["movielens-100k-kg"]
+    assert {trial["lr"] for trial in alone.trials("FM")} == {alone.feature_lr}
+    assert [trial["l2"] for trial in alone.trials("KGAT")] == list(alone.l2)
