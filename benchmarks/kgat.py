@@ -7,15 +7,17 @@ relation by relation, and its softmax uses ``scatter_reduce`` and ``index_add``.
 with a message for each edge, and its softmax. A step is forward, backward, and Adam; epochs are their steps times a
 step: ``pairs // 1024 + 1`` of ranking, then ``edges // 2048 + 1`` on facts and a refresh of the attention.
 
-    python benchmarks/kgat.py --triples 100000 1000000 --forms hgraph plain PyG --out benchmarks/results/kgat.csv
-    python benchmarks/kgat.py --triples 100000 300000 1000000 5000000 --gather --out benchmarks/results/kgat_growth.csv
-    python benchmarks/kgat.py --triples 0 --out benchmarks/results/kgat_growth.csv
+    python benchmarks/kgat.py 100000 1000000 --forms hgraph plain PyG --out benchmarks/results/kgat.csv
+    python benchmarks/kgat.py 100000 300000 1000000 5000000 --gather --out benchmarks/results/kgat_growth.csv
+    python benchmarks/kgat.py last-fm amazon-book --out benchmarks/results/kgat_growth.csv
     python benchmarks/kgat.py --draw benchmarks/results/kgat_growth.csv
 
-``--triples 0`` takes all 464,567 facts of KGAT's Last-FM, for 23,566 users and as many pairs as were published, drawn
-(the published training pairs are not to be had), and also times the samplers and the ranking of all items. Rows take
-the place of those of the same graph, work and form. ``--gather`` adds the limit of a ranking step: the rows that it
-reads forward and backward, added up in long bags. ``--draw`` writes the picture beside the rows.
+A number is that of the facts of a synthetic graph. ``last-fm`` takes all 464,567 facts of KGAT's Last-FM, for 23,566
+users and as many pairs as were published, drawn (the published training pairs are not to be had), and also times the
+samplers and the ranking of all items; ``amazon-book`` is drawn in the published sizes, users, items, pairs, entities,
+relations and facts. Rows take the place of those of the same graph, work, form and device. ``--gather`` adds the limit
+of a ranking step: the rows that it reads forward and backward, added up in long bags. ``--draw`` writes the picture
+beside the rows. ``--device cuda`` times on a GPU, with its allocator's peak; none has run it yet.
 """
 
 from __future__ import annotations
@@ -39,7 +41,7 @@ from hgraph.benchmarks.ops import pure_gather
 
 D, LAYERS, RELATIONS, PAIRS = 64, (64, 32, 16), 20, 1024
 FACTS = 2048
-COLUMNS = ("graph", "edges", "what", "form", "seconds", "peak_extra_MB", "threads", "torch")
+COLUMNS = ("graph", "edges", "what", "form", "seconds", "peak_extra_MB", "device", "torch")
 STEPS = ("ranking step", "step on facts", "attention refresh")
 LIMIT = "limit: pure gather"
 
@@ -66,6 +68,24 @@ def last_fm(seed=0):
     user = torch.randint(real.num_users, (3_034_796,), generator=g)
     item = (torch.rand(len(user), generator=g) ** 2 * real.num_items).long()
     return among(real.kg, user, item, real.num_users, real.num_items, 10)
+
+
+def amazon_book(seed=0):
+    """As many users, items, pairs, entities, relations and facts as were published, drawn."""
+    g = torch.Generator().manual_seed(seed)
+
+    def skewed(size, count):
+        return (torch.rand(count, generator=g) ** 2 * size).long()
+
+    users, items, entities, relations, triples, pairs = 70_679, 24_915, 113_487, 39, 2_557_746, 652_514
+    kg = KnowledgeGraph.from_triples(
+        head=torch.randint(entities, (triples,), generator=g), relation=skewed(relations, triples),
+        tail=skewed(entities, triples), num_nodes=entities, num_relations=relations, duplicates="drop",
+    )  # fmt: skip
+    return among(kg, torch.randint(users, (pairs,), generator=g), skewed(items, pairs), users, items, 0)
+
+
+GRAPHS = {"last-fm": last_fm, "amazon-book": amazon_book}
 
 
 def among(kg, user, item, users, items, held):
@@ -152,27 +172,46 @@ def memory(field):
     return int(line.split()[1]) / 1024
 
 
-def timed(work, repeats):
-    """The least CPU time of so many calls, fewer of long ones."""
+def clock(cuda):
+    """Seconds of the GPU's own time, or of CPU time."""
+    if cuda:
+        torch.cuda.synchronize()
+    return time.perf_counter() if cuda else time.process_time()
+
+
+def timed(work, repeats, cuda):
+    """The least time of so many calls, fewer of long ones, and the most memory beyond what was there before."""
+    gc.collect()
+    if cuda:
+        torch.cuda.reset_peak_memory_stats()
+        before = torch.cuda.memory_allocated() / 2**20
+    else:
+        ctypes.CDLL(None).malloc_trim(0)  # what earlier calls have freed is given back, else this one takes it unseen
+        Path("/proc/self/clear_refs").write_text("5")  # the peak begins anew
+        before = memory("VmRSS")
     found = []
     while len(found) < repeats and sum(found) < 20:
-        begin = time.process_time()
+        begin = clock(cuda)
         work()
-        found.append(time.process_time() - begin)
-    return min(found)
+        found.append(clock(cuda) - begin)
+    return min(found), (torch.cuda.max_memory_allocated() / 2**20 if cuda else memory("VmHWM")) - before
 
 
 def gathers(model, kg):
     """What a ranking step reads for its messages, forward and backward, and nothing else."""
     widths = [conv.weight.shape[0] for conv in model.convs]
     back = kg.adj.transpose()
-    reads = [pure_gather(adj, torch.ones(kg.num_nodes, width)) for width in widths for adj in (kg.adj, back)]
+    reads = [
+        pure_gather(adj, torch.ones(kg.num_nodes, width, device=kg.device))
+        for width in widths
+        for adj in (kg.adj, back)
+    ]
     return lambda: [read() for read in reads]
 
 
 def works(data, kg, model, form):
     """The pieces of an epoch by name, and what the form computes, for the check."""
-    pairs, facts = train.PairSampler(data.train), train.TripleSampler(kg)
+    pairs, facts = train.PairSampler(data.train.to(kg.device)), train.TripleSampler(kg)
     other = None if form == "hgraph" else FORMS[form](model, kg)
     weighted = model.refresh(kg)
     forward = (lambda: model(weighted)) if other is None else (lambda: other(weighted.adj.weight))
@@ -191,21 +230,21 @@ def works(data, kg, model, form):
     if data.test.num_edges:
         found |= {"1,024 pairs drawn": lambda: pairs.draw(PAIRS), "2,048 facts drawn": lambda: facts.draw(FACTS)}
         found[f"all items ranked for {data.num_users:,} users"] = lambda: train.full_ranking(
-            train.scorer(model, weighted), data.test, [data.train]
+            train.scorer(model, weighted), data.test.to(kg.device), [data.train.to(kg.device)]
         )
     return found, other, weighted
 
 
-def measure(triples, form, repeats, gather):
-    """Seconds of each piece of an epoch, and the most memory beyond what was there before; 0 triples take Last-FM."""
+def measure(graph, form, repeats, gather, device):
+    """Seconds of each piece of an epoch, and the most memory beyond what was there before."""
     torch.set_num_threads(1)
-    data = synthetic(triples) if triples else last_fm()
-    kg = data.collaborative()
+    data = GRAPHS[graph]() if graph in GRAPHS else synthetic(int(graph))
+    kg = data.collaborative().to(device)
     with train.seeded(0):
         model = models.KGAT(
             data.num_users, data.num_items, data.kg.num_nodes, kg.num_relations, embed_dim=D, kge_dim=D, layers=LAYERS,
             dropout=0.0,
-        )  # fmt: skip
+        ).to(device)  # fmt: skip
     kg.blocks()
     work, other, weighted = works(data, kg, model, form)
     if other is not None:
@@ -218,12 +257,7 @@ def measure(triples, form, repeats, gather):
     for name, call in work.items():
         if name in STEPS:
             call()  # what is made once: Adam's moments, derived structures
-        gc.collect()
-        ctypes.CDLL(None).malloc_trim(0)  # what earlier calls have freed is given back, else this one takes it unseen
-        Path("/proc/self/clear_refs").write_text("5")  # the peak begins anew
-        before = memory("VmRSS")
-        seconds = timed(call, repeats)
-        found[name] = seconds, memory("VmHWM") - before
+        found[name] = timed(call, repeats, device != "cpu")
     counts = {"ranking": data.train.num_edges // PAIRS + 1, "facts": kg.num_edges // FACTS + 1}
     return {"edges": kg.num_edges, "found": found, "steps": counts}
 
@@ -239,9 +273,9 @@ def epochs(found, steps):
     }
 
 
-def once(triples, form, given):
+def once(graph, form, given):
     """One measurement in a process of its own."""
-    words = ["--one", form, "--triples", str(triples), "--repeats", str(given.repeats)]
+    words = [graph, "--one", form, "--repeats", str(given.repeats), "--device", given.device]
     words += ["--gather"] if given.gather and form == "hgraph" else []
     command = [sys.executable, __file__, *words]
     return json.loads(subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True).stdout)
@@ -249,10 +283,10 @@ def once(triples, form, given):
 
 def main(given):
     rows = {} if not (given.out and given.out.exists()) else {key(row): row for row in read(given.out)}
-    for triples in given.triples:
+    for graph in given.graphs:
         done = {}
         for form in given.forms * given.rounds:  # round by round, so that all meet the same hours
-            result = once(triples, form, given)
+            result = once(graph, form, given)
             least = done.setdefault(form, result)
             for what, (seconds, peak) in result["found"].items():
                 old = least["found"][what]
@@ -260,9 +294,9 @@ def main(given):
         for form, result in done.items():
             for what, (seconds, peak) in (result["found"] | epochs(result["found"], result["steps"])).items():
                 named = LIMIT if what == LIMIT else form
-                values = ("synthetic" if triples else "Last-FM", str(result["edges"]))
+                values = (graph if graph in GRAPHS else "synthetic", str(result["edges"]))
                 values += ("ranking step" if what == LIMIT else what, named, f"{seconds:.4f}", f"{peak:.0f}")
-                row = dict(zip(COLUMNS, (*values, "1", torch.__version__), strict=True))
+                row = dict(zip(COLUMNS, (*values, given.device, torch.__version__), strict=True))
                 rows[key(row)] = row
                 print(*row.values(), flush=True)
         if given.out:
@@ -275,7 +309,7 @@ def main(given):
 
 
 def key(row):
-    return tuple(row[name] for name in ("graph", "edges", "what", "form"))
+    return tuple(row[name] for name in ("graph", "edges", "what", "form", "device"))
 
 
 def read(path):
@@ -287,7 +321,7 @@ def picture(path):
     """Time and memory over the edges of the synthetic graphs, logarithmic; dashed the limit, dotted what is linear."""
     from matplotlib.figure import Figure
 
-    rows = [row for row in read(path) if row["graph"] == "synthetic"]
+    rows = [row for row in read(path) if row["graph"] == "synthetic" and row["device"] == "cpu"]
     figure = Figure(figsize=(10, 4.2), layout="constrained")
     lines = {what: [row for row in rows if row["what"] == what and row["form"] == "hgraph"] for what in STEPS}
     lines[f"{LIMIT}, of a ranking step"] = [row for row in rows if row["form"] == LIMIT]
@@ -309,11 +343,12 @@ def picture(path):
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--triples", type=int, nargs="*", default=[100_000, 1_000_000], help="0: Last-FM")
+    parser.add_argument("graphs", nargs="*", default=["100000"], help="numbers of facts, last-fm, amazon-book")
     parser.add_argument("--forms", nargs="*", choices=list(FORMS), default=["hgraph"])
     parser.add_argument("--rounds", type=int, default=1)
     parser.add_argument("--repeats", type=int, default=3)
     parser.add_argument("--gather", action="store_true", help="also the limit of a ranking step")
+    parser.add_argument("--device", default="cpu", help="cpu takes one thread")
     parser.add_argument("--one", choices=list(FORMS))
     parser.add_argument("--out", type=Path)
     parser.add_argument("--draw", type=Path, help="the rows to draw")
@@ -321,6 +356,6 @@ if __name__ == "__main__":
     if given.draw:
         picture(given.draw)
     elif given.one:
-        print(json.dumps(measure(given.triples[0], given.one, given.repeats, given.gather)))
+        print(json.dumps(measure(given.graphs[0], given.one, given.repeats, given.gather, given.device)))
     else:
         main(given)
