@@ -10,9 +10,9 @@ import pytest
 import torch
 from typer.testing import CliRunner
 
-from hgraph import datasets, train
+from hgraph import Interactions, KnowledgeGraph, datasets, train
 from hgraph.cli import app
-from hgraph.errors import DataError
+from hgraph.errors import ArgumentError, DataError
 
 GENRES = ("crime", "poetry", "space")
 
@@ -140,6 +140,7 @@ def test_kgat_begins_from_what_bprmf_learned(shop):
     commands = [json.loads((shop.parent / n / "config.json").read_text())["command"] for n in ("kgat", "bprmf")]
     assert "--l2 0.5 --pretrain bprmf" in commands[0]
     assert "--validate-users 5" in commands[1]
+    assert "None" not in (shop.parent / "kgat" / "report.md").read_text()
 
 
 def test_a_run_is_distilled_into_towers_that_answer_alone(shop):
@@ -304,6 +305,18 @@ def test_unknown_users_are_answered(shop):
     assert "user: expected" in done.output
     assert "Did you mean 'reader 3'" in done.output.replace("\n", " ")
     assert "There are 'reader 0'" in call("recommend", "run", "--user", "zed").output.replace("\n", " ")
+
+
+def test_the_nameless_may_be_called_as_reasons_call_them():
+    from hgraph.cli.recommend import _user
+
+    data = Interactions.from_pairs(
+        [[0, 1], [0, 1]], [[], []], [[], []], KnowledgeGraph.from_names([("a", "r", "b")]), num_users=2, num_items=2
+    )
+    assert _user("user 1", data) == _user("1", data) == 1
+    for wrong in ("user 2", "user", "user x", "users 1"):
+        with pytest.raises(ArgumentError, match=r"a number in 0 .. 1"):
+            _user(wrong, data)
 
 
 def test_a_folder_of_interactions_is_no_set_of_vertices(shop):

@@ -74,8 +74,9 @@ def recommend(
 def _user(user: str, data: Interactions) -> int:
     if data.user_names is not None and user in set(data.user_names):
         return data.user_names.find(user)
-    if user.isdecimal() and int(user) < data.num_users:
-        return int(user)
+    number = user.removeprefix("user ") if data.user_names is None else user  # as reasons call the nameless
+    if number.isdecimal() and int(number) < data.num_users:
+        return int(number)
     if data.user_names is not None:
         return data.user_names.find(user, "user")  # raises, with the nearest names
     raise ArgumentError("user", f"a number in 0 .. {data.num_users - 1}", repr(user))

@@ -226,7 +226,8 @@ def _report(dataset: Dataset[Interactions], title: str, figures: dict[str, Any],
 
 
 def settings_of(config: dict[str, Any]) -> list[str]:
-    """The end of a report: the settings, and the command that makes the run again."""
+    """The end of a report: the settings that are not left as they are, and the command that makes the run again."""
     lines = ["", "## Settings", "", "| setting | value |", "|---|---|"]
-    lines += [f"| {key} | {value} |" for key, value in config.items() if key != "command"]
+    given = {key: value for key, value in config.items() if key != "command" and value is not None}
+    lines += [f"| {key} | {value} |" for key, value in given.items()]
     return [*lines, "", "## Again", "", "```", config["command"], "```", ""]
