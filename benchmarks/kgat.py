@@ -320,6 +320,7 @@ def read(path):
 def picture(path):
     """Time and memory over the edges of the synthetic graphs, logarithmic; dashed the limit, dotted what is linear."""
     from matplotlib.figure import Figure
+    from matplotlib.ticker import NullFormatter
 
     rows = [row for row in read(path) if row["graph"] == "synthetic" and row["device"] == "cpu"]
     figure = Figure(figsize=(10, 4.2), layout="constrained")
@@ -337,7 +338,9 @@ def picture(path):
         axes.set(xscale="log", yscale="log", xlabel="edges", ylabel=unit)
         axes.set_title({"seconds": "CPU time, one thread", "MB": "peak memory beyond the data"}[unit], loc="left")
         axes.grid(visible=True, which="major", linewidth=0.3)
-        axes.legend(fontsize=8)
+        axes.xaxis.set_minor_formatter(NullFormatter())
+        axes.set_ylim(top=8 * axes.get_ylim()[1])  # room for the names
+        axes.legend(fontsize=8, loc="upper left", ncols=2)
     figure.savefig(path.with_suffix(".png"), dpi=90)
 
 

@@ -263,7 +263,7 @@ def means(rows, metric):
 def table(rows):
     won, order = winners(rows), list(MODELS | ABLATIONS)
     shown = ("recall@20", "ndcg@20", "hit@20", "auc")
-    right = "step size | recall@20 of each trial, by its L2 | kept epoch, bound | CPU s | KGAT less it"
+    right = "step size | recall@20 of each trial, by (step size and) L2 | kept epoch, bound | CPU s | KGAT less it"
     yield f"| model | seeds | {' | '.join(shown)} | {right} |"
     yield "|---|" + "---:|" * (len(shown) + 2) + "---|---:|---:|---:|"
     for model, own in sorted(won.items(), key=lambda item: order.index(item[0])):
