@@ -24,6 +24,7 @@ __all__ = [
     "adjacencies",
     "assert_close",
     "attend_oracle",
+    "covering",
     "degenerate_adjacencies",
     "hypergraphs",
     "knowledge_graphs",
@@ -120,6 +121,7 @@ def degenerate_adjacencies() -> dict[str, Adjacency]:
         return Adjacency.from_coo(target=target, source=source, num_targets=t, num_sources=s, duplicates="keep")
 
     hub = torch.cat([torch.zeros(90, dtype=torch.long), torch.arange(10)])
+    late = torch.cat([torch.arange(10), torch.full((90,), 6)])
     return {
         "empty_rows": make([1, 1, 4], [0, 2, 2], 6, 4),
         "no_edges": make([], [], 3, 5),
@@ -129,6 +131,7 @@ def degenerate_adjacencies() -> dict[str, Adjacency]:
         "one_loop": make([0], [0], 1, 1),
         "one_vertex": make([], [], 1, 1),
         "hub": make(hub, torch.arange(100) % 37, 11, 37),
+        "late_hub": make(late, torch.cat([torch.full((10,), 30), torch.arange(90) % 37]), 11, 37),
         "all_to_one": make([0] * 5, [0, 1, 2, 3, 4], 1, 5),
         "one_to_all": make([0, 1, 2, 3, 4], [0] * 5, 5, 1),
         "duplicates": make([0, 0, 0, 1, 1], [2, 2, 2, 0, 0], 3, 3),
@@ -189,24 +192,34 @@ def pairwise(**choices: Sequence[Any]) -> list[tuple[Any, ...]]:
     >>> len(pairwise(a=[1, 2, 3], b=[1, 2, 3], c=[1, 2], d=[1, 2])) < 3 * 3 * 2 * 2 // 3
     True
     """
+    return covering(2, **choices)
+
+
+def covering(strength: int, /, **choices: Sequence[Any]) -> list[tuple[Any, ...]]:
+    """Few combinations in which all choices of any so many of the lists meet: of any three lists for 3.
+
+    >>> len(covering(3, a=[1, 2], b=[1, 2], c=[1, 2], d=[1, 2]))
+    8
+    """
     lists = [list(choice) for choice in choices.values()]
-    columns = list(itertools.combinations(range(len(lists)), 2))
-    open_pairs = {
-        (i, j, a, b) for i, j in columns for a, b in itertools.product(range(len(lists[i])), range(len(lists[j])))
+    missing = {
+        (at, given)
+        for at in itertools.combinations(range(len(lists)), strength)
+        for given in itertools.product(*(range(len(lists[i])) for i in at))
     }
+
+    def brought(row: dict[int, int], k: int) -> int:
+        """How much of what is missing a choice for list k brings, together with those made before."""
+        meets = (sorted((*others, k)) for others in itertools.combinations(row.keys() - {k}, strength - 1))
+        return sum((tuple(at), tuple(row[i] for i in at)) in missing for at in meets)
+
     rows = []
-    while open_pairs:
-        i, j, a, b = min(open_pairs)
-        row = {i: a, j: b}
+    while missing:
+        row = dict(zip(*min(missing), strict=True))
         for k in range(len(lists)):
-            if k not in row:  # the choice that closes most of what is open
-                row[k] = max(
-                    range(len(lists[k])),
-                    key=lambda c, k=k, row=row: sum(  # type: ignore[misc]
-                        ((m, k, v, c) if m < k else (k, m, c, v)) in open_pairs for m, v in row.items()
-                    ),
-                )
-        open_pairs -= {(m, n, row[m], row[n]) for m, n in columns}
+            if k not in row:
+                row[k] = max(range(len(lists[k])), key=lambda c, k=k, row=row: brought(row | {k: c}, k))  # type: ignore[misc]
+        missing -= {(at, tuple(row[i] for i in at)) for at in itertools.combinations(range(len(lists)), strength)}
         rows.append(tuple(lists[k][row[k]] for k in range(len(lists))))
     return rows
 

@@ -500,6 +500,15 @@ MUTATIONS += [
     ),
 ]  # fmt: skip
 
+SCATTER, SCATTER_TESTS = "hgraph/ops/scatter.py", "tests/ops/test_scatter.py"
+MUTATIONS += [
+    Mutation(
+        "scatter: lists of their own meet", SCATTER, "index + dim_size * torch", "index + 0 * torch", SCATTER_TESTS
+    ),
+    Mutation("scatter: integers meet 0", SCATTER, "include_self=False", "include_self=True", SCATTER_TESTS),
+    Mutation("segments: pointers that end early", SCATTER, "int(indptr[-1]) != size", "False", SCATTER_TESTS),
+]
+
 TILES, TILES_BACK, ROWS = ("hgraph/kernels/" + n for n in ("block_attend.py", "block_attend_grads.py", "csr_attend.py"))
 TILES_CUT, ROWS_BACK = "hgraph/kernels/tile_split.py", "hgraph/kernels/csr_attend_grads.py"
 BLOCKS, KERNELS = "tests/kernels/test_blocks.py", "tests/kernels"

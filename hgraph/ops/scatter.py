@@ -5,6 +5,7 @@ The same index used again and again is better made an `Adjacency` once, for thes
 
 from __future__ import annotations
 
+import math
 from typing import Literal
 
 import torch
@@ -25,34 +26,58 @@ Reduction = Literal["sum", "mean", "max", "min"]
 def scatter(src: Tensor, index: Tensor, dim: int = -1, *, dim_size: int, reduce: Reduction = "sum") -> Tensor:
     r"""Reduce all entries of equal index: :math:`y_i = \operatorname{reduce}_{j : \mathrm{index}_j = i} x_j`.
 
-    Unlike torch_scatter's it is deterministic, its size is given and not read off the largest index, and it
-    differentiates twice; ties of ``"max"`` and ``"min"`` share the gradient.
+    As torch_scatter's, on purpose not alike in these:
+
+    - deterministic, and differentiable twice; ties of ``"max"`` and ``"min"`` share the gradient, which there goes to
+      one of them, and so there are no arguments of the maximum to return
+    - ``dim_size`` is given: there it may be read off the largest index, for which a GPU is waited for
+    - NaN is an extremum where there is one; there it is passed over
+    - no ``"mul"``, no ``"add"`` (it is ``"sum"``), no ``out=`` (add to the result, or take its maximum)
+    - integers have no ``"mean"``, which there is rounded down; booleans have nothing
 
     Args:
-        src: [..., J, ...] numbers, J along ``dim``.
-        index: [J] integers in 0 .. dim_size - 1, in any order.
+        src: [..., J, ...] numbers, J along ``dim``; integers are reduced exactly, by torch on every backend.
+        index: integers in 0 .. dim_size - 1, in any order: [J], or J along ``dim`` and in the other dimensions as src
+            or 1 (those left out at the end are), where each list of J is that of its own entries.
         dim: the dimension that is reduced.
         dim_size: entries of the result along ``dim``.
         reduce: ``"sum"``, ``"mean"``, ``"max"`` or ``"min"``.
 
     Returns:
-        [..., dim_size, ...] in src's dtype; 0 where nothing arrives.
+        [..., dim_size, ...] in src's dtype; 0 where nothing arrives. Half types are added up in float32.
 
     Raises:
         ArgumentError: wrong shapes, an unknown reduction, an index out of range (seen on a CPU alone).
-        ArgumentTypeError: src not floating-point, index not integers.
+        ArgumentTypeError: src not numbers, index not integers, a mean of integers.
 
     >>> scatter(torch.tensor([1.0, 2.0, 4.0]), torch.tensor([2, 0, 2]), dim_size=4).tolist()
     [2.0, 0.0, 5.0, 0.0]
+    >>> scatter(torch.tensor([[1, 2], [4, 8]]), torch.tensor([[0, 0], [1, 0]]), dim_size=2).tolist()
+    [[3, 0], [8, 4]]
     """
-    _checked(src, index, dim, reduce)
+    _kinds(src, index)
+    dim = _dimension(src, dim)
+    _reduction(src, reduce)
     _coo.check_size("dim_size", dim_size)
+    index = _as_wide(index, src, dim)
     _in_range(index, dim_size)
-    return _reduce(_rows_of(index, dim_size), src, dim, reduce)
+    own = [d for d in range(src.dim()) if d != dim and index.shape[d] != 1]  # dimensions with lists of their own
+    rest = [d for d in range(src.dim()) if d != dim and d not in own]
+    order = [*own, dim, *rest]
+    lists = math.prod([src.shape[d] for d in own])
+    index = index.permute(order).reshape(lists, src.shape[dim])
+    if own:
+        index = index + dim_size * torch.arange(lists, device=index.device).unsqueeze(1)
+    entries = src.permute(order).flatten(0, len(own))
+    out = _reduced(index.flatten(), entries, lists * dim_size, reduce)
+    out = out.view([*[src.shape[d] for d in own], dim_size, *entries.shape[1:]])
+    return out.permute([order.index(d) for d in range(src.dim())])
 
 
 def gather(src: Tensor, index: Tensor, dim: int = -1) -> Tensor:
     r"""The entries that an index names, :math:`y_j = x_{\mathrm{index}_j}`; the gradient is a deterministic sum.
+
+    torch_scatter's ``gather_coo`` for an index [J], along any dimension and in any order.
 
     Args:
         src: [..., I, ...] numbers, I along ``dim``.
@@ -66,7 +91,11 @@ def gather(src: Tensor, index: Tensor, dim: int = -1) -> Tensor:
     [7.0, 7.0, 5.0]
     """
     _kinds(src, index)
+    dim = _dimension(src, dim)
+    _check.shape("index", index, ["J"])
     _in_range(index, src.shape[dim])
+    if not src.is_floating_point():
+        return src.index_select(dim, index)
     x = src.movedim(dim, 0)
     out = spmm(transpose(_rows_of(index, x.shape[0])), None, x.flatten(1) if x.dim() > 1 else x.unsqueeze(1))
     return out.view(len(index), *x.shape[1:]).movedim(0, dim)
@@ -75,9 +104,12 @@ def gather(src: Tensor, index: Tensor, dim: int = -1) -> Tensor:
 def segment_reduce(src: Tensor, indptr: Tensor, *, reduce: Reduction = "sum") -> Tensor:
     r"""Reduce consecutive entries, those from ``indptr[i]`` to ``indptr[i + 1]``: torch_scatter's ``segment_csr``.
 
+    Along the first dimension, by one list of pointers that covers all entries; otherwise unlike torch_scatter's in what
+    `scatter` is.
+
     Args:
-        src: [J, ...] numbers.
-        indptr: [I + 1] integers ascending from 0 to J.
+        src: [J, ...] numbers; integers are reduced exactly, by torch on every backend.
+        indptr: [I + 1] integers ascending from 0 to J (seen on a CPU alone).
         reduce: ``"sum"``, ``"mean"``, ``"max"`` or ``"min"``.
 
     Returns:
@@ -88,36 +120,75 @@ def segment_reduce(src: Tensor, indptr: Tensor, *, reduce: Reduction = "sum") ->
     """
     _kinds(src, indptr, "indptr")
     _check.shape("indptr", indptr, ["I + 1"])
-    if reduce not in ("sum", "mean", "max", "min"):
-        raise ArgumentError("reduce", "'sum', 'mean', 'max' or 'min'", repr(reduce))
+    _reduction(src, reduce)
+    _covers(indptr, len(src))
     each = torch.arange(len(src) + 1, device=src.device)
-    target = torch.searchsorted(indptr.long(), each[:-1], right=True) - 1
-    place = each[:-1]
-    return _reduce([indptr.long(), place, target, each, target, place, place, place], src, 0, reduce)
+    place, indptr = each[:-1], indptr.long()
+    target = torch.searchsorted(indptr, place, right=True) - 1
+    if not src.is_floating_point():
+        return _whole(target, src, len(indptr) - 1, reduce)
+    return _reduce([indptr, place, target, each, target, place, place, place], src, reduce)
 
 
 def _kinds(src: Tensor, index: Tensor, name: str = "index") -> None:
-    if not isinstance(src, Tensor):
-        raise ArgumentTypeError("src", "a floating-point tensor", type(src).__name__)
-    _check.floating("src", src, src.device)
+    if not isinstance(src, Tensor) or src.dtype == torch.bool or src.is_complex():
+        given = src.dtype if isinstance(src, Tensor) else type(src).__name__
+        raise ArgumentTypeError("src", "a tensor of floating-point numbers or integers", given)
     if src.dim() == 0:
         raise ArgumentError("src", "one dimension at least", "a single number")
     _check.integers(name, index, src.device)
 
 
-def _checked(src: Tensor, index: Tensor, dim: int, reduce: str) -> None:
-    _kinds(src, index)
+def _dimension(src: Tensor, dim: int) -> int:
     if not -src.dim() <= dim < src.dim():
         raise ArgumentError("dim", f"a dimension of src, {-src.dim()} .. {src.dim() - 1}", dim)
-    _check.shape("index", index, [src.shape[dim]], "One entry for each of src along dim")
+    return dim % src.dim()
+
+
+def _reduction(src: Tensor, reduce: str) -> None:
     if reduce not in ("sum", "mean", "max", "min"):
-        raise ArgumentError("reduce", "'sum', 'mean', 'max' or 'min'", repr(reduce))
+        hint = "torch_scatter's 'add' is 'sum'" if reduce == "add" else ""
+        raise ArgumentError("reduce", "'sum', 'mean', 'max' or 'min'", repr(reduce), hint)
+    if reduce == "mean" and not src.is_floating_point():
+        raise ArgumentTypeError(
+            "src", "floating-point numbers to take a mean of", src.dtype, "Convert it with .float()"
+        )
+
+
+def _as_wide(index: Tensor, src: Tensor, dim: int) -> Tensor:
+    """An index in all of src's dimensions, as torch_scatter reads it: J along dim, as src or 1 in the others."""
+    wide = index
+    if index.dim() == 1:
+        wide = index.view([-1 if d == dim else 1 for d in range(src.dim())])
+    elif index.dim() < src.dim():
+        wide = index.view(*index.shape, *[1] * (src.dim() - index.dim()))
+    fits = wide.dim() == src.dim() and wide.shape[dim] == src.shape[dim]
+    if not fits or any([wide.shape[d] not in (1, src.shape[d]) for d in range(src.dim())]):
+        hint = "One entry for each of src along dim; other dimensions are as src's, 1 or left out at the end"
+        raise ArgumentError(
+            "index", f"shape [{src.shape[dim]}] or {list(src.shape)}", f"shape {list(index.shape)}", hint
+        )
+    return wide
 
 
 def _in_range(index: Tensor, size: int) -> None:
     """Refuse what would read or write elsewhere, where looking costs nobody a wait."""
-    if not index.is_cuda and not torch.compiler.is_compiling():
-        _coo.check_range("index", index, size, "entries")
+    if _seen(index):
+        _coo.check_range("index", index.flatten(), size, "entries")
+
+
+def _covers(indptr: Tensor, size: int) -> None:
+    if (
+        _seen(indptr)
+        and len(indptr)
+        and (int(indptr[0]) != 0 or int(indptr[-1]) != size or bool((indptr.diff() < 0).any()))
+    ):
+        ends = f"{indptr[0]} .. {indptr[-1]}" + (", not ascending" if bool((indptr.diff() < 0).any()) else "")
+        raise ArgumentError("indptr", f"numbers ascending from 0 to {size}", ends)
+
+
+def _seen(index: Tensor) -> bool:
+    return not index.is_cuda and not torch.compiler.is_compiling()
 
 
 def _rows_of(index: Tensor, size: int) -> Rows:
@@ -129,11 +200,24 @@ def _rows_of(index: Tensor, size: int) -> Rows:
     return [_coo.pointers(target, size), order, target, each, index, each[:-1], back, order]
 
 
-def _reduce(adj: Rows, src: Tensor, dim: int, reduce: str) -> Tensor:
-    x = src.movedim(dim, 0)
+def _reduced(index: Tensor, x: Tensor, size: int, reduce: str) -> Tensor:
+    """[size, ...] of x [J, ...] by index [J]."""
+    return _reduce(_rows_of(index, size), x, reduce) if x.is_floating_point() else _whole(index, x, size, reduce)
+
+
+def _reduce(adj: Rows, x: Tensor, reduce: str) -> Tensor:
     flat = x.flatten(1) if x.dim() > 1 else x.unsqueeze(1)
     if reduce in ("max", "min"):
         out = extremum(adj, None, flat, reduce == "max")
     else:
         out = (spmm if reduce == "sum" else mean)(adj, None, flat)
-    return out.view(len(out), *x.shape[1:]).movedim(0, dim)
+    return out.view(len(out), *x.shape[1:])
+
+
+def _whole(index: Tensor, x: Tensor, size: int, reduce: str) -> Tensor:
+    """Of integers, for which every order of adding them up gives the same."""
+    index = index.long()
+    if reduce == "sum":
+        return x.new_zeros((size, *x.shape[1:])).index_add_(0, index, x)
+    index = index.view(-1, *[1] * (x.dim() - 1)).expand(x.shape)
+    return x.new_zeros((size, *x.shape[1:])).scatter_reduce_(0, index, x, f"a{reduce}", include_self=False)

@@ -40,7 +40,7 @@ def one_seed(monkeypatch: pytest.MonkeyPatch) -> None:
     """Every dropout draws by one seed: generators of a CPU and of a GPU give different ones."""
     for name in ("attend", "tokens"):
         module = importlib.import_module(f"hgraph.ops.{name}")
-        monkeypatch.setattr(module, "draw_seed", lambda _, device: torch.tensor([0x123456789ABCDEF], device=device))
+        monkeypatch.setattr(module, "draw_seed", lambda _, device: torch.full((1,), 0x123456789ABCDEF, device=device))
 
 
 @pytest.fixture

@@ -13,25 +13,23 @@ pytest.importorskip("triton")
 from hgraph import Adjacency, backend, propagate
 from hgraph.kernels import split
 from hgraph.ops.linear import rows, sddmm, stacked
-from hgraph.testing import assert_close, degenerate_adjacencies, pairwise, propagate_oracle
+from hgraph.testing import assert_close, covering, degenerate_adjacencies, pairwise, propagate_oracle
 
 STRUCTURES = degenerate_adjacencies()
 REDUCTIONS = ["sum", "mean", "max", "min"]
 DTYPES = [torch.float32, torch.bfloat16, torch.float16, torch.float64]
-COVER = pairwise(
-    name=list(STRUCTURES),
-    reduce=REDUCTIONS,
-    dtype=DTYPES,
-    weight=[None, "edge", "heads", "channels"],
-    width=[6, 1, 16, 37],
-    layout=["plain", "batch", "strided"],
-    cut=[True, False],
-)
-FULL = [
-    (name, reduce, dtype, weight, width, layout, True)
-    for name in STRUCTURES for reduce in REDUCTIONS for dtype in DTYPES
-    for weight in (None, "edge", "heads", "channels") for width in (4, 37) for layout in ("plain", "batch")
-]  # fmt: skip
+CHOICES: dict[str, list[Any]] = {
+    "name": list(STRUCTURES),
+    "reduce": REDUCTIONS,
+    "dtype": DTYPES,
+    "weight": [None, "edge", "heads", "channels"],
+    "width": [6, 1, 16, 37],
+    "layout": ["plain", "batch", "strided"],
+    "cut": [True, False],
+}
+PAIRS = pairwise(**CHOICES)
+MORE = [pytest.param(*case, marks=pytest.mark.slow) for case in covering(4, **CHOICES) if case not in PAIRS]
+CUT_MEAN = ("hub", "mean", torch.float32, None, 6, "plain", True)  # pairs alone need not hold these three together
 
 
 def inputs(adj: Adjacency, weight: str | None, width: int, layout: str, dtype: torch.dtype, exact: bool) -> Any:
@@ -84,26 +82,14 @@ def check(name: str, reduce: str, dtype: torch.dtype, weight: str | None, width:
         assert_close(got.cpu(), want, terms=terms * units, magnitude=bound * units)
 
 
-CUT_MEAN = ("hub", "mean", torch.float32, None, 6, "plain", True)  # pairs alone need not hold these three together
-
-
-@pytest.mark.parametrize(("name", "reduce", "dtype", "weight", "width", "layout", "cut"), [*COVER, CUT_MEAN])
-def test_pairs(
+@pytest.mark.parametrize(tuple(CHOICES), [*PAIRS, CUT_MEAN, *MORE])
+def test_cover(
     name: str, reduce: str, dtype: torch.dtype, weight: str | None, width: int, layout: str, cut: bool,
     device: str, monkeypatch: pytest.MonkeyPatch,
 ) -> None:  # fmt: skip
+    """What choices of any two lists meet, and, slow, those of any four."""
     if cut:
         monkeypatch.setattr(split, "LONGEST", 8)
-    check(name, reduce, dtype, weight, width, layout, device)
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize(("name", "reduce", "dtype", "weight", "width", "layout", "cut"), FULL)
-def test_all(
-    name: str, reduce: str, dtype: torch.dtype, weight: str | None, width: int, layout: str, cut: bool,
-    device: str, monkeypatch: pytest.MonkeyPatch,
-) -> None:  # fmt: skip
-    monkeypatch.setattr(split, "LONGEST", 8)
     check(name, reduce, dtype, weight, width, layout, device)
 
 

@@ -26,6 +26,9 @@ from hgraph.testing import degenerate_adjacencies, random_adjacency
 
 STRUCTURES = degenerate_adjacencies()
 STRUCTURES["hub"] = Adjacency.from_coo(target=[0] * 9 + [1, 3], source=[*range(9), 0, 4], num_targets=4, num_sources=9)
+STRUCTURES["late_hub"] = Adjacency.from_coo(
+    target=[0, 1] + [2] * 9 + [3], source=[4, 4, *range(9), 4], num_targets=4, num_sources=9
+)
 STRUCTURES["odd"] = random_adjacency(5, 4, 12, seed=3)
 KINDS = ["dot", "additive", "vector"]
 H, D, V = 2, 2, 1

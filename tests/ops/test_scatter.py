@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+
 import pytest
 import torch
 from torch import Tensor
@@ -12,6 +14,18 @@ from hgraph import errors, gather, scatter, segment_reduce
 REDUCTIONS = ["sum", "mean", "max", "min"]
 INDEX = torch.tensor([2, 0, 2, 5, 2, 0])
 SIZE = 7
+
+
+NUMBERS = [torch.float32, torch.float64, torch.float16, torch.bfloat16]
+INTEGERS = [torch.int64, torch.int32, torch.int16, torch.int8, torch.uint8]
+# Shapes of src and of the index, and the dimension: lists of their own for some dimensions, one for others.
+SHAPES = [
+    ((6,), (6,), 0), ((6, 3), (6,), 0), ((2, 6), (6,), -1), ((2, 6, 3), (6,), 1), ((2, 6, 3), (6,), -2),
+    ((2, 6, 3), (2, 6, 3), 1), ((2, 6, 3), (2, 6), 1), ((2, 6, 3), (2, 6, 1), -2), ((2, 6, 3), (1, 6, 3), 1),
+    ((2, 6, 3), (1, 6), 1), ((6, 2, 3), (6, 2), 0), ((2, 3, 6), (2, 1, 6), -1), ((2, 3, 6), (1, 3, 6), 2),
+    ((0, 3), (0,), 0), ((0, 3), (0, 3), 0), ((6, 0), (6,), 0), ((2, 0), (2, 0), 1), ((0, 6), (0, 6), 1),
+    ((0,), (0,), 0),
+]  # fmt: skip
 
 
 def draw(*shape: int) -> Tensor:
@@ -34,6 +48,22 @@ def test_scatter(shape: tuple[int, ...], dim: int, reduce: str) -> None:
     src = draw(*shape)
     out = scatter(src, INDEX, dim, dim_size=SIZE, reduce=reduce)
     torch.testing.assert_close(out.movedim(dim, 0), loops(src.movedim(dim, 0), INDEX, SIZE, reduce))
+
+
+@pytest.mark.parametrize("reduce", REDUCTIONS)
+def test_lists_of_their_own(reduce: str) -> None:
+    """An index of more dimensions: every line of src along dim against loops."""
+    for shape, of_index, dim in SHAPES:
+        index = torch.randint(0, SIZE, of_index, generator=torch.Generator().manual_seed(1))
+        src = draw(*shape)
+        out = scatter(src, index, dim, dim_size=SIZE, reduce=reduce)
+        if len(of_index) == 1:
+            wide = index.view([-1 if d == dim % len(shape) else 1 for d in range(len(shape))])
+        else:
+            wide = index.view(*of_index, *[1] * (len(shape) - len(of_index)))
+        lines = (t.movedim(dim, -1).unsqueeze(0).flatten(0, -2) for t in (src, wide.expand(shape), out))
+        for given, own, got in zip(*lines, strict=True):
+            torch.testing.assert_close(got, loops(given, own, SIZE, reduce))
 
 
 @pytest.mark.parametrize("reduce", REDUCTIONS)
@@ -100,14 +130,78 @@ def test_compiles_once_for_all_sizes(reduce: str) -> None:
         torch.testing.assert_close(run(x, index, n), scatter(x, index, 0, dim_size=n, reduce=reduce))
 
 
-@pytest.mark.parametrize("reduce", REDUCTIONS)
-def test_as_torch_scatter(reduce: str) -> None:
+@pytest.mark.parametrize("dtype", NUMBERS + INTEGERS, ids=str)
+def test_as_torch_scatter(dtype: torch.dtype) -> None:
+    """Values over every shape of an index; dim, negative or not, dim_size beyond what is named, nothing to reduce."""
     torch_scatter = pytest.importorskip("torch_scatter")
-    src = draw(2, 6)
-    torch.testing.assert_close(
-        scatter(src, INDEX, dim_size=SIZE, reduce=reduce),
-        torch_scatter.scatter(src, INDEX, -1, dim_size=SIZE, reduce=reduce),
-    )
+    generator = torch.Generator().manual_seed(0)
+    for (shape, of_index, dim), reduce in itertools.product(SHAPES, REDUCTIONS):
+        if reduce == "mean" and dtype in INTEGERS:
+            continue  # refused
+        src = torch.randint(0, 5, shape, generator=generator).to(dtype)  # sums are exact, ties are there
+        index = torch.randint(0, SIZE - 1, of_index, generator=generator)
+        want = torch_scatter.scatter(src, index, dim, dim_size=SIZE, reduce=reduce)
+        for given in (index, index.to(torch.int32), index.to(torch.uint8)):
+            torch.testing.assert_close(scatter(src, given, dim, dim_size=SIZE, reduce=reduce), want)
+
+
+@pytest.mark.parametrize(
+    ("dtype", "reduce"), [*((torch.float32, r) for r in REDUCTIONS), *((torch.int64, r) for r in ("sum", "max", "min"))]
+)
+def test_segments_as_torch_scatter(dtype: torch.dtype, reduce: str) -> None:
+    torch_scatter = pytest.importorskip("torch_scatter")
+    for shape in ((6,), (6, 2), (6, 2, 3), (6, 0)):
+        src = torch.randint(-3, 3, shape, generator=torch.Generator().manual_seed(0)).to(dtype)
+        for indptr in (torch.tensor([0, 0, 3, 3, 6]), torch.tensor([0, 6])):
+            want = torch_scatter.segment_csr(src, indptr, reduce=reduce)
+            torch.testing.assert_close(segment_reduce(src, indptr, reduce=reduce), want)
+
+
+def test_gathers_as_torch_scatter() -> None:
+    torch_scatter = pytest.importorskip("torch_scatter")
+    for dtype in (torch.float32, torch.int32):
+        src = torch.arange(21).view(7, 3).to(dtype)
+        index = INDEX.sort().values  # gather_coo asks for that
+        assert torch.equal(gather(src, index, 0), torch_scatter.gather_coo(src, index))
+        assert torch.equal(gather(src.T, index, -1), src.T[:, index])
+
+
+def test_gradients_as_torch_scatter() -> None:
+    """Where nothing ties."""
+    torch_scatter = pytest.importorskip("torch_scatter")
+    index = torch.randint(0, SIZE, (2, 6), generator=torch.Generator().manual_seed(1))
+    for reduce in REDUCTIONS:
+        ours, theirs = draw(2, 6, 3).requires_grad_(), draw(2, 6, 3).requires_grad_()
+        flow = draw(2, SIZE, 3)
+        scatter(ours, index, 1, dim_size=SIZE, reduce=reduce).backward(flow)
+        torch_scatter.scatter(theirs, index, 1, dim_size=SIZE, reduce=reduce).backward(flow)
+        torch.testing.assert_close(ours.grad, theirs.grad)
+
+
+def test_unlike_torch_scatter_on_purpose() -> None:
+    """What the docstring of `scatter` lists."""
+    torch_scatter = pytest.importorskip("torch_scatter")
+    index = torch.tensor([0, 0, 0, 1])
+    src = torch.tensor([1.0, 4.0, 4.0, 7.0], requires_grad=True)
+    (ours,) = torch.autograd.grad(scatter(src, index, dim_size=2, reduce="max").sum(), src)
+    (theirs,) = torch.autograd.grad(torch_scatter.scatter(src, index, dim_size=2, reduce="max").sum(), src)
+    assert ours.tolist() == [0.0, 0.5, 0.5, 1.0]
+    assert sorted(theirs.tolist()) == [0.0, 0.0, 1.0, 1.0]
+    broken = torch.tensor([1.0, float("nan"), 4.0, 7.0])
+    assert scatter(broken, index, dim_size=2, reduce="max").isnan().tolist() == [True, False]
+    assert torch_scatter.scatter(broken, index, dim_size=2, reduce="max").tolist() == [4.0, 7.0]
+    whole = torch.tensor([1, 2, -4, 7])
+    assert torch_scatter.scatter(whole, index, dim_size=2, reduce="mean").tolist() == [-1, 7]
+    with pytest.raises(errors.ArgumentTypeError, match="src: expected floating-point numbers to take a mean of"):
+        scatter(whole, index, dim_size=2, reduce="mean")
+
+
+def test_integers_are_reduced_exactly() -> None:
+    src = torch.tensor([2**60 + 1, -5, -7, 3, 4, 2])
+    assert scatter(src, INDEX, dim_size=SIZE).tolist() == [-3, 0, 2**60 - 2, 0, 0, 3, 0]
+    assert scatter(src, INDEX, dim_size=SIZE, reduce="max").tolist() == [2, 0, 2**60 + 1, 0, 0, 3, 0]
+    assert segment_reduce(-src.abs(), torch.tensor([0, 0, 2, 6]), reduce="max").tolist() == [0, -5, -2]
+    assert gather(src, torch.tensor([0, 0, 3])).tolist() == [2**60 + 1, 2**60 + 1, 3]
 
 
 def test_wrong_arguments_are_answered() -> None:
@@ -120,5 +214,19 @@ def test_wrong_arguments_are_answered() -> None:
         scatter(src, INDEX[:3], dim_size=SIZE)
     with pytest.raises(errors.ArgumentError, match="dim: expected"):
         scatter(src, INDEX, 1, dim_size=SIZE)
+    with pytest.raises(errors.ArgumentError, match="'add' is 'sum'"):
+        scatter(src, INDEX, dim_size=SIZE, reduce="add")
+    for index in (INDEX.view(1, 6).expand(2, 6), torch.zeros(2, 6, 3, dtype=torch.long)):
+        with pytest.raises(errors.ArgumentError, match=r"index: expected shape \[6\] or \[3, 6\]"):
+            scatter(draw(3, 6), index, dim_size=SIZE)
+    with pytest.raises(errors.ArgumentTypeError, match="src: expected a tensor of"):
+        scatter(src > 0, INDEX, dim_size=SIZE)
     with pytest.raises(errors.ArgumentTypeError, match="index: expected an integer tensor"):
         gather(src, src)
+    with pytest.raises(errors.ArgumentError, match="dim: expected"):
+        gather(src, INDEX, 1)
+    with pytest.raises(errors.ArgumentError, match=r"index: expected shape \[J\]"):
+        gather(src, INDEX.view(2, 3))
+    for wrong in ([1, 6], [0, 5], [0, 4, 3, 6]):
+        with pytest.raises(errors.ArgumentError, match="indptr: expected numbers ascending from 0 to 6"):
+            segment_reduce(src, torch.tensor(wrong))
