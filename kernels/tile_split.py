@@ -1,7 +1,7 @@
 """How tile rows and tiles of sources that have far more to do than others are shared among programs.
 
-- Tile rows: where an example has few, and these long, as those of global tokens, each is cut in pieces of equally many
-  visits. What the pieces find is kept in float32 and put together in their order (`join`), by lse or by a sum.
+- Tile rows: where an example has few programs, and these long, as those of global tokens, each is cut in pieces of
+  equally many visits. What these find is kept in float32 and put together in their order (`join`), by lse or by a sum.
 - Tiles of sources: one that many tile rows hear is cut in pieces of `visits_of_keys` visits. A list of the pieces of
   all tiles (`Work`) is made on the device; a tile's first piece goes where the gradient is, the others to slots of
   their own, which are added to it in order (`add_pieces`).

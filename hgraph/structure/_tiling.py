@@ -9,13 +9,12 @@ import torch
 from torch import Tensor
 
 from hgraph.structure import _runs
-from hgraph.structure.blocks import CAUSAL, FULL, BlockAdjacency, packed
+from hgraph.structure.blocks import CAUSAL, FULL, BlockAdjacency, far_rows, packed
 
 __all__ = ["num_visited", "tiled"]
 
 _RUNS_A_CHUNK = 1 << 17  # cut into tiles at once: fits into caches, and memory is not asked for anew
 _MASKS_A_CHUNK = 1024  # unpacked at once: 16 MB at 128 tokens a tile
-_FAR = 4  # a tile row with more than so many times the median of tiles stands apart
 
 
 class _Part(NamedTuple):
@@ -176,9 +175,7 @@ def _assembled(
     owner = torch.div(visited, stride, rounding_mode="floor")
     count = torch.bincount(owner, minlength=shape[0] * shape[1] * shape[2])
     within = torch.arange(len(visited), device=device) - (count.cumsum(0) - count)[owner]
-    some = count[count > 0]
-    limit = _FAR * max(int(some.median()), 2) if len(some) else 0
-    far = (count > limit).view(shape).flatten(0, 1).any(0)
+    far = far_rows(count.view(shape))
     sizes = torch.empty(extent.shape[2], extent.shape[3], 0, device=device)
     parts = []
     for rows in ((~far).nonzero().flatten(), far.nonzero().flatten()):

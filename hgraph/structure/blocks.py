@@ -15,9 +15,10 @@ from hgraph.structure._arguments import whole
 from hgraph.structure.adjacency import Adjacency
 from hgraph.structure.base import Structure
 
-__all__ = ["CAUSAL", "FULL", "BlockAdjacency", "packed", "unpacked"]
+__all__ = ["CAUSAL", "FULL", "BlockAdjacency", "far_rows", "packed", "unpacked"]
 
 FULL, CAUSAL = -1, -2  # rules of a tile; 0 and above are numbers of masks
+_FAR = 4  # a tile row with more than so many times the median of tiles stands apart
 
 
 @dataclass(frozen=True, eq=False)
@@ -76,7 +77,7 @@ class BlockAdjacency(Structure):
         num_sources: int,
         causal: bool = False,
     ) -> BlockAdjacency:
-        """Check and sort lists of tiles, as top-k selections give them.
+        """Check and sort lists of tiles, as top-k selections give them; rows far above the median stand apart.
 
         Args:
             index: integers [T_tiles, K], [H, T_tiles, K] or [B, H, T_tiles, K], tiles of sources in any order.
@@ -103,7 +104,9 @@ class BlockAdjacency(Structure):
             hint = "Select among the tiles up to the diagonal"
             raise ArgumentError("index", "no tile after a row's own in a causal structure", "a later tile", hint)
         index = torch.where(used, index, -1)
-        return cls.trusted(index, block=block, num_targets=num_targets, num_sources=num_sources, causal=causal)
+        tiles = cls.trusted(index, block=block, num_targets=num_targets, num_sources=num_sources, causal=causal)
+        far = far_rows(tiles.count)
+        return tiles._parted(far) if bool(far.any()) else tiles
 
     @classmethod
     def trusted(
@@ -112,7 +115,9 @@ class BlockAdjacency(Structure):
         """Lists of tiles in any order, without checks and without a host sync.
 
         For structures made from content inside a forward (`hgraph.patterns.tree_topk`, say): every size is that of a
-        shape. Entries that do not count are negative; a tile listed twice counts once.
+        shape. So no rows stand apart in :attr:`wide`, for how many would have to be read back from the device: give
+        rows with far longer lists, as those of global tokens, a structure of their own (`hgraph.merge` joins both).
+        Entries that do not count are negative; a tile listed twice counts once.
 
         Args:
             index: integers [T_tiles, K], [H, T_tiles, K] or [B, H, T_tiles, K], tiles of sources below
@@ -232,6 +237,16 @@ class BlockAdjacency(Structure):
 
     # ------------------------------------------------------------------ inside
 
+    def _parted(self, far: Tensor) -> BlockAdjacency:
+        """The tile rows that are ``far`` [R] as :attr:`wide`, and no list padded beyond those of its part."""
+        parts = []
+        for rows in ((~far).nonzero().flatten(), far.nonzero().flatten()):
+            count = self.count[:, :, rows]
+            most = int(count.max()) if count.numel() else 0
+            index, rule = (t[:, :, rows, :most].contiguous() for t in (self.index, self.rule))
+            parts.append(dataclasses.replace(self, index=index, rule=rule, count=count, row=self.row[rows]))
+        return dataclasses.replace(parts[0], wide=parts[1])
+
     def _visits(self) -> tuple[Tensor, Tensor, Tensor]:
         """For each visited tile: b * H + h, the number of its tile row in ``row``, and its place in the list."""
         used = torch.arange(self.index.shape[3], device=self.device) < self.count.unsqueeze(3)
@@ -259,6 +274,12 @@ class BlockAdjacency(Structure):
         if not len(self.mask):
             return bits
         return torch.where(own >= 0, unpacked(self.mask[rule.long().clamp(min=0)], self.block), bits)
+
+
+def far_rows(count: Tensor) -> Tensor:
+    """Boolean [R], which tile rows visit far more than the median, by counts [B, H, R]; waits for the device."""
+    some = count[count > 0]
+    return (count > _FAR * max(int(some.median()), 2) if len(some) else count > 0).flatten(0, 1).any(0)
 
 
 def unpacked(mask: Tensor, block: int) -> Tensor:

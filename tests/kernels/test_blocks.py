@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from typing import Any
 
 import pytest
 import torch
@@ -147,11 +148,11 @@ def check(
 
 def hub(block: int) -> BlockAdjacency:
     """Each tile row hears itself and a tile that all of one head and example hear, of which some rows know nothing."""
-    own = torch.arange(5).view(1, 1, 5, 1).expand(2, 2, 5, 1)
-    heard = (torch.arange(2).view(2, 1) + 2 * torch.arange(2)).view(2, 2, 1, 1).expand(2, 2, 5, 1)
-    lists = torch.cat([own, torch.where(heard == own, 4 - own, heard)], 3)
-    count = 2 - (torch.arange(20).view(2, 2, 5) % 7 == 0).long()
-    sizes = {"block": block, "num_targets": 5 * block - 3, "num_sources": 5 * block - 6}
+    own = torch.arange(4).view(1, 1, 4, 1).expand(2, 2, 4, 1)
+    tile = (torch.arange(2).view(2, 1) + 2 * torch.arange(2)).view(2, 2, 1, 1).expand(2, 2, 4, 1)
+    lists = torch.cat([own, torch.where(tile == own, 3 - own, tile)], 3)
+    count = 2 - (torch.arange(16).view(2, 2, 4) % 7 == 0).long()
+    sizes = {"block": block, "num_targets": 4 * block - 3, "num_sources": 4 * block - 6}
     return BlockAdjacency.from_index(lists, count, **sizes)
 
 
@@ -178,17 +179,24 @@ CUT = [
 ]
 
 
-@pytest.mark.usefixtures("no_overflow_checks")
+@pytest.mark.usefixtures("no_overflow_checks", "fine_cuts")
 @pytest.mark.parametrize(("name", "dtype", "heads", "width", "bias", "dropout", "turned"), CUT)
 def test_long_rows_and_often_heard_tiles_are_cut(
     name: str, dtype: torch.dtype, heads: tuple[int, int], width: tuple[int, int], bias: str | None, dropout: float,
-    turned: bool, device: str, fine_cuts: None, monkeypatch: pytest.MonkeyPatch,
+    turned: bool, device: str, monkeypatch: pytest.MonkeyPatch,
 ) -> None:  # fmt: skip
     if turned:
         monkeypatch.setitem(STRUCTURES[16], name, STRUCTURES[16][name].with_transpose())
     added: list[int] = []
-    before = grads.add_pieces
-    monkeypatch.setattr(grads, "add_pieces", lambda split, *rest: added.append(split.extra) or before(split, *rest))
+    before = grads.work
+
+    def work(*arguments: Any) -> tile_split.Work:
+        split = before(*arguments)
+        added.append(split.extra)
+        assert int(split.starts[:, -1].max()) <= split.tiles.shape[1], "a piece has no slot"
+        return split
+
+    monkeypatch.setattr(grads, "work", work)
     check(name, 16, dtype, heads, width, bias, dropout, 2 if name == "hub" else 1, device)
     assert bool(added) == (name in ("hub", "apart"))  # the lists of the others are as long as any tile is heard
     assert all(added)
@@ -204,10 +212,10 @@ def drawn(tiles: BlockAdjacency, batch: int, heads: int, device: str) -> Drawn:
     return given, [draw(batch, t, heads, 8, seed=3).to(device), draw(batch, t, heads, seed=4).to(device)]
 
 
-@pytest.mark.usefixtures("no_overflow_checks")
+@pytest.mark.usefixtures("no_overflow_checks", "fine_cuts")
 @pytest.mark.parametrize(("name", "bias"), [("full", None), ("full", "grid"), ("hub", None)])
 def test_an_example_of_a_batch_has_the_bits_it_has_alone(
-    name: str, bias: str | None, device: str, fine_cuts: None, monkeypatch: pytest.MonkeyPatch
+    name: str, bias: str | None, device: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Rows are cut in two: alone, in a batch that fills the GPU, and where a table's gradient takes row by row."""
     tiles, heads = (patterns.full(48, 48).tiles(16), 1) if name == "full" else (STRUCTURES[16]["hub"], 2)
@@ -220,6 +228,18 @@ def test_an_example_of_a_batch_has_the_bits_it_has_alone(
     one = dataclasses.replace(tiles, **own).to(device)
     alone = run(one, [x[1:] for x in given], [x[1:] for x in flows], more, 0.0)
     assert [torch.equal(a[1:], b) for a, b in zip(both[:5], alone[:5], strict=True)] == [True] * 5
+
+
+def test_targets_beyond_the_last_add_nothing_however_large_the_bias(device: str) -> None:
+    """Exponentials of their scores would be infinite, and their shares of zeros NaN."""
+    tiles = STRUCTURES[16]["causal"]
+    given, flows = drawn(tiles, 1, 1, "cpu")
+    more = [torch.full((1, 21), 100.0), *relative(tiles, "line", 1)[1:]]
+    got = run(tiles.to(device), *([x.to(device) for x in xs] for xs in (given, flows, more)), 0.0)
+    with backend("torch"):
+        want = run(tiles, [x.double() for x in given], [x.double() for x in flows], [more[0].double(), *more[1:]], 0.0)
+    for a, b in zip(got, want, strict=True):
+        torch.testing.assert_close(a.cpu().double(), b, rtol=1e-3, atol=1e-3)
 
 
 @pytest.mark.usefixtures("no_overflow_checks")
@@ -264,24 +284,21 @@ def test_addresses_in_int64_give_the_same_bits(device: str, monkeypatch: pytest.
     assert all(torch.equal(a, b) for a, b in zip(narrow, run(tiles, given, flows, more, 0.3), strict=True))
 
 
-@pytest.mark.usefixtures("no_overflow_checks")
-@pytest.mark.parametrize("limit", ["none", "inputs"])
-def test_cut_rows_and_tiles_give_the_same_bits_in_int64(
-    limit: str, device: str, fine_cuts: None, monkeypatch: pytest.MonkeyPatch
-) -> None:
+@pytest.mark.usefixtures("no_overflow_checks", "fine_cuts")
+def test_cut_rows_and_tiles_give_the_same_bits_in_int64(device: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """With everything beyond int32, and where no more than what the pieces find is."""
     tiles = STRUCTURES[16]["hub"].to(device)
     given, flows = drawn(tiles, 2, 2, device)
     narrow = run(tiles, given, flows, [], 0.3)
-    most = max(x.numel() for x in given)
-    monkeypatch.setattr(split, "WIDE_FROM", 2**16 + most if limit == "inputs" else 0)
-    assert split.wide(*given) == (limit == "none")
     wide: list[bool] = []
     for module, name in ((kernels, "join"), (grads, "join"), (grads, "add_pieces")):
         before = getattr(module, name)
         monkeypatch.setattr(module, name, lambda *a, before=before: wide.append(a[-1]["WIDE"]) or before(*a))
-    assert all(torch.equal(a, b) for a, b in zip(narrow, run(tiles, given, flows, [], 0.3), strict=True))
-    assert wide == [True] * 4
+    for limit in (0, 2**16 + max(x.numel() for x in given)):
+        monkeypatch.setattr(split, "WIDE_FROM", limit)
+        assert split.wide(*given) == (limit == 0)
+        assert all(torch.equal(a, b) for a, b in zip(narrow, run(tiles, given, flows, [], 0.3), strict=True))
+    assert wide == [True] * 8
 
 
 def test_more_numbers_than_int32_counts(device: str) -> None:

@@ -34,6 +34,25 @@ def test_lists_of_tiles_are_their_pairs(causal):
     assert tiles.rule[0, 0, 1, :2].tolist() == [FULL, CAUSAL if causal else FULL]
 
 
+def test_lists_far_longer_than_the_median_stand_apart():
+    """In causal lists of two heads, one of which has a row that hears all before it; not in a forward's."""
+    index, count = torch.arange(14).view(14, 1).repeat(2, 1, 14), torch.ones(2, 14, dtype=torch.long)
+    index[1, 11, :12], count[1, 11], count[0, 3] = torch.arange(11, -1, -1), 12, 0
+    sizes = {"block": 2, "num_targets": 27, "num_sources": 28, "causal": True}
+    tiles = BlockAdjacency.from_index(index, count, **sizes)
+    listed = torch.where(torch.arange(14) < count.unsqueeze(2), index, -1)
+    whole = BlockAdjacency.trusted(listed, **sizes)
+    assert whole.wide is None
+    assert tiles.wide is not None
+    assert tiles.wide.row.tolist() == [11]
+    assert tiles.wide.index.tolist() == [[[[11, *[0] * 11]], [list(range(12))]]]
+    assert tiles.row.tolist() == [r for r in range(14) if r != 11]
+    assert tiles.index.shape == (1, 2, 13, 1)
+    assert tiles.num_tiles == whole.num_tiles == 27 + 11
+    for head in range(2):
+        assert tiles.adjacency(head=head).equal(whole.adjacency(head=head))
+
+
 @pytest.mark.parametrize("shape", [(3,), (2, 3), (2, 2, 3)])
 def test_lists_may_differ_by_head_and_example(shape):
     generator = torch.Generator().manual_seed(0)
