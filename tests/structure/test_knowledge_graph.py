@@ -369,6 +369,16 @@ def test_draw_without_names_and_with_parallel_facts():
         kg.draw(names=["a"])
 
 
+def test_names_leave_the_tips_of_arrows_free():
+    """The arrow comes from above, where a name stands else."""
+    kg = KnowledgeGraph.from_names([("the upper one", "above", "the lower one")])
+    ax = kg.draw(positions=[[0, 2], [0, 0]])
+    place = {text.get_text(): text.get_position() for text in ax.texts}
+    assert place["the upper one"][1] > 2
+    x, y = place["the lower one"]
+    assert y < 0 or x != 0
+
+
 @pytest.mark.parametrize("curve", [0.0, 0.4, -0.2])
 def test_points_along_an_arrow_are_matplotlib_s(curve):
     from matplotlib.patches import ConnectionStyle
