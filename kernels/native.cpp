@@ -57,6 +57,15 @@ void hgraph_attend(int wide, const void* indptr, const void* indices, const Atte
 #undef INDICES
 }
 
+// `weight` in the order of the columns.
+void hgraph_extremum_columns(int wide, const void* t_indptr, const void* t_indices, const float* weight, const float* x,
+                             const float* out, const float* share, float* grad_x, int64_t columns, int64_t heads,
+                             int64_t channels, int threads) {
+#define INDICES(I) AS(I, t_indptr), AS(I, t_indices),
+    HGRAPH(extremum_columns, INDICES, weight, x, out, share, grad_x, columns, heads, channels, threads)
+#undef INDICES
+}
+
 void hgraph_sddmm(int wide, const void* target, const void* source, const float* a, const float* b, float* out,
                   int64_t edges, int64_t heads, int64_t channels, int threads) {
 #define INDICES(I) AS(I, target), AS(I, source),
@@ -81,16 +90,10 @@ void hgraph_sample(int wide, const void* indptr, const int64_t* rows, const int6
 #undef INDICES
 }
 
-void hgraph_extremum_columns(int wide, const void* t_indptr, const void* t_indices, const void* perm,
-                             const float* weight, const float* x, const float* out, const float* share, float* grad_x,
-                             int64_t columns, int64_t heads, int64_t channels, int threads) {
-#define INDICES(I) AS(I, t_indptr), AS(I, t_indices), AS(I, perm),
-    HGRAPH(extremum_columns, INDICES, weight, x, out, share, grad_x, columns, heads, channels, threads)
-}
-
 void hgraph_attend_columns(int wide, const void* t_indptr, const void* t_indices, const void* perm, const Attention* a,
                            const float* lse, const float* delta, const float* grad, float* flow, float* grad_k,
                            float* grad_v, int64_t columns) {
+#define INDICES(I) AS(I, t_indptr), AS(I, t_indices), AS(I, perm),
     HGRAPH(attend_columns, INDICES, *a, lse, delta, grad, flow, grad_k, grad_v, columns)
 #undef INDICES
 }

@@ -155,7 +155,7 @@ _INTERFACE = {
     "hgraph_sddmm": "ipppppnnni",
     "hgraph_extremum": "ipppppnnnii",
     "hgraph_extremum_rows": "ippppppppnnni",
-    "hgraph_extremum_columns": "ippppppppnnni",
+    "hgraph_extremum_columns": "ipppppppnnni",
     "hgraph_softmax": "ipppnni",
     "hgraph_softmax_grads": "ippppnni",
     "hgraph_attend": "ipppppn",
@@ -255,9 +255,9 @@ def extremum_share(
 
 
 def extremum_flow(
-    columns: tuple[Tensor, Tensor, Tensor], weight: Tensor | None, x: Tensor, out: Tensor, share: Tensor
+    columns: tuple[Tensor, Tensor], weight: Tensor | None, x: Tensor, out: Tensor, share: Tensor
 ) -> Tensor:
-    """[S, D]: the gradient of x. ``columns`` ends in perm, ``share`` is that of `extremum_share`."""
+    """[S, D]: the gradient of x. Weights in the order of the columns, ``share`` as `extremum_share` gives it."""
     x, out, weight = x.contiguous(), out.contiguous(), None if weight is None else weight.contiguous()
     grad_x, heads = _made(x, *x.shape), 1 if weight is None else weight.shape[1]
     sizes = (len(x), heads, x.shape[1] // heads, torch.get_num_threads())

@@ -103,10 +103,34 @@ void count_ties(Vectors<V, N>, const Tied<I>& a, int64_t row, int64_t begin, int
     store(ties + last, total[N - 1]);
 }
 
-// total = what flows back to a column through its edges that reach their targets' extrema.
+// The gradients of a row's weights grow: <share, x> over the features in which the edge reaches the extremum.
 template <class V, int N, class I>
-void flow_back(Vectors<V, N>, const Tied<I>& a, const I* perm, const float* share, int64_t column, int64_t begin,
-               int64_t end, float* total) {
+void flow_to_weights(Vectors<V, N>, const Tied<I>& a, const float* share, int64_t row, int64_t begin, int64_t end,
+                     float* grad_weight) {
+    constexpr int64_t SIZE = sizeof(V) / sizeof(float);
+    const int64_t last = a.features - SIZE;
+    const float *own = a.top + row * a.width, *given = share + row * a.width;
+    V top[N], flow[N];
+    for (int i = 0; i < N - 1; ++i) top[i] = load<V>(own + i * SIZE), flow[i] = load<V>(given + i * SIZE);
+    flow[N - 1] = load<V>(given + last);
+    float rest[SIZE];  // of the last vector; where it overlaps, NaN, which nothing equals: each feature counts once
+    for (int64_t i = 0; i < SIZE; ++i) rest[i] = last + i < (N - 1) * SIZE ? std::nanf("") : own[last + i];
+    top[N - 1] = load<V>(rest);
+    for (int64_t e = begin; e < end; ++e) {
+        const float *x = a.x + int64_t(a.indices[e]) * a.width, w = a.weight ? a.weight[e] : 1.f;
+        V total = {};
+        for (int i = 0; i < N; ++i) {
+            const V each = load<V>(x + (i < N - 1 ? i * SIZE : last));
+            total = w * each == top[i] ? total + flow[i] * each : total;
+        }
+        grad_weight[e] += sum(total);
+    }
+}
+
+// total = what flows back to a column through its edges that reach their targets' extrema; weights in the columns' order.
+template <class V, int N, class I>
+void flow_back(Vectors<V, N>, const Tied<I>& a, const float* share, int64_t column, int64_t begin, int64_t end,
+               float* total) {
     constexpr int64_t SIZE = sizeof(V) / sizeof(float);
     const int64_t last = a.features - SIZE;
     const float* own = a.x + column * a.width;
@@ -117,7 +141,7 @@ void flow_back(Vectors<V, N>, const Tied<I>& a, const I* perm, const float* shar
         ahead(a.top, a.indices, e, a.edges, a.width, N * SIZE);
         ahead(share, a.indices, e, a.edges, a.width, N * SIZE);
         const int64_t at = int64_t(a.indices[e]) * a.width;
-        const float w = a.weight ? a.weight[perm[e]] : 1.f;
+        const float w = a.weight ? a.weight[e] : 1.f;
         for (int i = 0; i < N; ++i) {
             const int64_t j = at + (i < N - 1 ? i * SIZE : last);
             sums[i] = w * x[i] == load<V>(a.top + j) ? sums[i] + w * load<V>(share + j) : sums[i];
@@ -158,9 +182,14 @@ void extremum_rows(const I* indptr, const I* indices, const float* weight, const
         },
         [=](int64_t t, int64_t begin, int64_t end, float*) {
             if (!grad_weight) return;
+            if (heads == 1)
+                return by_spans(width, [=](auto vectors, int64_t at, int64_t features) {
+                    const Tied<I> a{indptr, indices, weight, x + at, out + at, edges, features, width};
+                    flow_to_weights(vectors, a, share + at, t, begin, end, grad_weight);
+                });
             for (int64_t e = begin; e < end; ++e)
                 for (int64_t h = 0; h < heads; ++h) {
-                    const float w = weight ? weight[e * heads + h] : 1.f;
+                    const float w = weight[e * heads + h];
                     const int64_t at = t * width + h * channels;
                     const float* row = x + int64_t(indices[e]) * width + h * channels;
                     float total = 0;
@@ -172,9 +201,9 @@ void extremum_rows(const I* indptr, const I* indices, const float* weight, const
 }
 
 template <class I>
-void extremum_columns(const I* t_indptr, const I* t_indices, const I* perm, const float* weight, const float* x,
-                      const float* out, const float* share, float* grad_x, int64_t columns, int64_t heads,
-                      int64_t channels, int threads) {
+void extremum_columns(const I* t_indptr, const I* t_indices, const float* weight, const float* x, const float* out,
+                      const float* share, float* grad_x, int64_t columns, int64_t heads, int64_t channels,
+                      int threads) {
     const int64_t width = heads * channels, edges = columns ? int64_t(t_indptr[columns]) : 0;
     each_row(
         t_indptr, columns, threads, width,
@@ -182,14 +211,14 @@ void extremum_columns(const I* t_indptr, const I* t_indices, const I* perm, cons
             if (heads == 1)
                 return by_spans(width, [=](auto vectors, int64_t at, int64_t features) {
                     const Tied<I> a{t_indptr, t_indices, weight, x + at, out + at, edges, features, width};
-                    flow_back(vectors, a, perm, share + at, s, begin, end, total + at);
+                    flow_back(vectors, a, share + at, s, begin, end, total + at);
                 });
             std::fill_n(total, width, 0.f);
             for (int64_t i = begin; i < end; ++i) {
                 ahead(out, t_indices, i, edges, width);
                 ahead(share, t_indices, i, edges, width);
                 for (int64_t h = 0; h < heads; ++h) {
-                    const float w = weight[int64_t(perm[i]) * heads + h];
+                    const float w = weight[i * heads + h];
                     const int64_t at = int64_t(t_indices[i]) * width + h * channels;
                     const auto flow = [w](auto y, auto x, auto top, auto g) { return w * x == top ? y + w * g : y; };
                     each(channels, flow, total + h * channels, x + s * width + h * channels, out + at, share + at);

@@ -28,6 +28,8 @@ template <class V> inline V load(const float* p) {
 template <class V> inline void store(float* p, V v) { std::memcpy(p, &v, sizeof v); }
 inline Floats all(float x) { return x - Floats{}; }
 
+inline float sum(float v) { return v; }
+inline float sum(Quarter v) { return (v[0] + v[2]) + (v[1] + v[3]); }
 inline float sum(Half v) { return ((v[0] + v[4]) + (v[2] + v[6])) + ((v[1] + v[5]) + (v[3] + v[7])); }
 inline float sum(Floats v) {
     Half parts[2];

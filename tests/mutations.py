@@ -270,6 +270,22 @@ MUTATIONS = [
         CXX,
     ),
     Mutation(
+        "native: a max's weights hear overlapping features twice",
+        "hgraph/kernels/native_extremum.h",
+        'std::nanf("")',
+        "own[last + i]",
+        "tests/ops/test_native.py",
+        CXX,
+    ),
+    Mutation(
+        "native: max flows back by weights of other edges",
+        "hgraph/ops/native.py",
+        "_columns(turned(weight, adj[6]) if of_x else None)",
+        "weight if weight is None or weight.dim() > 1 else weight.unsqueeze(1)",
+        "tests/ops/test_native.py",
+        CXX,
+    ),
+    Mutation(
         "native: max of ties is not shared",
         "hgraph/kernels/native_extremum.h",
         "grad[t * width + i] / std::max(ties[i], 1.f)",

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from hgraph.errors import BackendError
 from hgraph.kernels import native
-from hgraph.ops.linear import Rows, stacked, widened
+from hgraph.ops.linear import Rows, stacked, turned, widened
 from hgraph.ops.mean import divided
 
 __all__ = ["KERNELS", "build", "state"]
@@ -100,12 +100,12 @@ def _extremum_grads(
 ) -> Any:
     if not _served(x, weight, out, grad):
         return NotImplemented
-    weight, grad_x = _columns(weight), []
+    weight, back, grad_x = _columns(weight), _columns(turned(weight, adj[6]) if of_x else None), []
     grad_weight = x.new_zeros((adj[1].shape[0], 1 if weight is None else weight.shape[1])) if of_weight else None
     for one in zip(stacked(x), stacked(out), stacked(grad), strict=True) if x.numel() else ():
         share = native.extremum_share((adj[0], adj[1]), weight, *one, grad_weight)
         if of_x:
-            grad_x.append(native.extremum_flow((adj[3], adj[4], adj[6]), weight, *one[:2], share))
+            grad_x.append(native.extremum_flow((adj[3], adj[4]), back, *one[:2], share))
     found = grad_x[0] if len(grad_x) == 1 else torch.stack(grad_x) if grad_x else x.new_zeros(x.shape if of_x else 0)
     return found.view(x.shape) if of_x else found, x.new_empty(0) if grad_weight is None else grad_weight
 

@@ -214,6 +214,15 @@ def test_numbers_that_are_not_finite_come_out_as_from_the_reference(value: float
         torch.testing.assert_close(edge_softmax(adj, score), share, equal_nan=True)
 
 
+@pytest.mark.parametrize("width", [3, 5, 12, 17, 40])
+def test_infinite_extrema_have_infinite_gradients_of_weights(width: int) -> None:
+    """Where a row's last vector overlaps the one before, what is counted already adds nothing: not 0 times infinity."""
+    adj = Adjacency.from_coo(target=[0], source=[0], num_targets=1, num_sources=1)
+    weight = torch.ones(1, requires_grad=True)
+    propagate(adj, torch.full((1, width), INF), weight=weight, reduce="max").backward(torch.ones(1, width))
+    assert weight.grad.item() == INF
+
+
 def test_second_order_runs_through_native_forwards() -> None:
     adj = STRUCTURES["odd"]
     found = []
