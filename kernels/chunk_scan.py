@@ -6,9 +6,9 @@ are products of tiles on tensor cores,
 
     y = exp(g) (q S) + (q k^T exp(g_i - g_j))_{j <= i} v,        g the running sum of log a in the chunk,
 
-in which no exponent is positive where no log a is. With a decay a channel (or in float64) they walk step by step.
-Sums run in float32; float32 is multiplied as three products of tf32 parts (22 bits), and for half types the decayed
-scores and the states are rounded before their product with v and q.
+in which no exponent is positive where no log a is. So they are with a decay a channel (`chunk_channels`); in float64
+they walk step by step. Sums run in float32; float32 is multiplied as three products of tf32 parts (22 bits), and for
+half types what has decayed (scores, queries, keys or values) and the states are rounded before their products.
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ import triton.language as tl
 from torch import Tensor
 
 from hgraph.kernels import split
+from hgraph.kernels.chunk_channels import gains_by_channel, read_by_channel, scores_by_channel
 from hgraph.kernels.split import accumulator, blocks, launched, wide
 
 __all__ = ["LARGEST", "WIDEST", "chunk_scan"]
@@ -213,13 +214,15 @@ def chunk_scan(
     gain = final.new_empty((examples, num_chunks, width, values))
     before = torch.empty_like(gain)
     fade = final.new_empty((examples, num_chunks, log_a.shape[2]))
-    shared: dict[str, Any] = {"D": width, "V": values, "WIDE": wide(q, v, gain, log_a)}
+    by_products = acc == tl.float32
+    scores = final.new_empty((examples, num_chunks, LARGEST, LARGEST) if by_products and axis else 0)
+    shared: dict[str, Any] = {"D": width, "V": values, "WIDE": wide(q, v, gain, log_a, scores)}
     lists = (first, end, length, num_chunks)
-    by_products = axis == 0 and acc == tl.float32
     if by_products:
-        how = shared | _tiled(q, k, v, interpreted)
+        how = shared | _tiled(q, k, v, axis, interpreted)
         tiles = blocks(values, how["BLOCK_V"]) * num_chunks * examples
-        _gains[(blocks(width, how["BLOCK_D"]) * tiles,)](k, v, log_a, gain, fade, *lists, **how)
+        gains = gains_by_channel if axis else _gains
+        gains[(blocks(width, how["BLOCK_D"]) * tiles,)](k, v, log_a, gain, fade, *lists, **how)
     else:
         how = shared | _walked(width, values) | {"AXIS": axis, "ACC": acc}
         tiles = blocks(values, how["BLOCK_V"]) * num_chunks * examples
@@ -229,20 +232,27 @@ def chunk_scan(
         gain, fade, gain if initial is None else initial.contiguous(), before, final, pointer, num_groups, num_chunks,
         STARTS=initial is not None, AXIS=axis, BLOCK=block, num_warps=4, **shared,
     )  # fmt: skip
-    if by_products:
+    if by_products and axis:
+        how["LEVELS"] = LARGEST.bit_length() - 1
+        of_keys = {name: value for name, value in how.items() if name not in ("V", "BLOCK_V")}
+        scores_by_channel[(num_chunks * examples,)](q, k, log_a, scores, *lists, **of_keys)
+        read_by_channel[(tiles,)](q, v, log_a, scores, before, y, *lists, **how)
+    elif by_products:
         _read[(tiles,)](q, k, v, log_a, before, y, *lists, **how)
     else:
         _walk[(tiles,)](q, k, v, log_a, before, gain, fade, y, *lists, READ=True, **how)
     return y, final
 
 
-def _tiled(q: Tensor, k: Tensor, v: Tensor, interpreted: bool) -> dict[str, Any]:
+def _tiled(q: Tensor, k: Tensor, v: Tensor, axis: int, interpreted: bool) -> dict[str, Any]:
     """The launch of products of tiles."""
     half = q.dtype == k.dtype == v.dtype and q.dtype in (torch.float16, torch.bfloat16) and not interpreted
-    return {
+    tiles = {"BLOCK_D": _tile(q.shape[2], half), "BLOCK_V": _tile(v.shape[2], half)}
+    if axis:  # logarithms and their sums are held, too
+        tiles |= {"AXIS": axis, "BLOCK_D" if axis == 1 else "BLOCK_V": 16}
+    return tiles | {
         "DOT": (tl.float16 if q.dtype == torch.float16 else tl.bfloat16) if half else tl.float32, "CHUNK": LARGEST,
-        "BLOCK_D": _tile(q.shape[2], half), "BLOCK_V": _tile(v.shape[2], half),
-        "num_warps": 4 if half else 8, "num_stages": 2, "enable_fp_fusion": True,
+        "num_warps": 4 if half and axis == 0 else 8, "num_stages": 1 if axis else 2, "enable_fp_fusion": True,
     }  # fmt: skip
 
 

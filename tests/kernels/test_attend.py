@@ -99,8 +99,9 @@ def check(
     typed = [flows[0].to(dtype).to(device), flows[1].to(lse_dtype).to(device)]
     here = [t.to(device) for t in given]
     got = run(adj.to(device), kind, here, bias is not None, dropout, typed)
-    again = run(adj.to(device), kind, here, bias is not None, dropout, typed)
-    assert all(torch.equal(a, b) for a, b in zip(got, again, strict=True))  # bit for bit
+    if device != "cpu" or split.LONGEST == 8:  # the interpreter is quick enough for where rows are cut
+        again = run(adj.to(device), kind, here, bias is not None, dropout, typed)
+        assert all(torch.equal(a, b) for a, b in zip(got, again, strict=True))  # bit for bit
     with backend("torch"):
         wide = [t.double() for t in given]
         want = run(adj, kind, wide, bias is not None, dropout, [t.cpu().double() for t in typed])

@@ -62,8 +62,9 @@ def check(name: str, reduce: str, dtype: torch.dtype, weight: str | None, width:
     x, w, grad = inputs(adj, weight, width, layout, dtype, exact)
     given = [None if t is None else t.to(device) for t in (x, w, grad)]
     out, *grads = gradients(adj.to(device), *given, reduce)
-    again, *grads_again = gradients(adj.to(device), *given, reduce)
-    assert all(torch.equal(a, b) for a, b in zip((out, *grads), (again, *grads_again), strict=True))  # bit for bit
+    if device != "cpu" or split.LONGEST == 8:  # the interpreter is quick enough for where rows are cut
+        again = gradients(adj.to(device), *given, reduce)
+        assert all(torch.equal(a, b) for a, b in zip((out, *grads), again, strict=True))  # bit for bit
 
     wide = [None if t is None else t.double() for t in (x, w, grad)]
     size = [None if t is None else t.abs() for t in wide]
