@@ -199,16 +199,22 @@ def _cuda_milliseconds(method: Method, repeat: int) -> float:
 # ---------------------------------------------------------------------- ways that many cases share
 
 
+@dataclass(frozen=True)
+class OnReference:
+    """A method on hgraph's reference backend."""
+
+    call: Method
+
+    def __call__(self) -> Any:
+        with hgraph.backend("torch"):
+            return self.call()
+
+
 def own(call: Method, device: str = "cpu") -> dict[str, Method]:
     """hgraph as it comes, and on its reference backend where that is another one."""
     if current_backend(device) == "torch":
         return {"hgraph": call}
-
-    def plain() -> Any:
-        with hgraph.backend("torch"):
-            return call()
-
-    return {"hgraph": call, "hgraph (torch)": plain}
+    return {"hgraph": call, "hgraph (torch)": OnReference(call)}
 
 
 def without_gradient(method: Method) -> Method:
@@ -220,7 +226,9 @@ def without_gradient(method: Method) -> Method:
 
 
 def gradient(method: Method, inputs: list[Tensor], grad: Tensor) -> Method:
-    """Forward and backward: gradients of ``inputs`` for the output's gradient ``grad``."""
+    """Forward and backward, both on one backend: gradients of ``inputs`` for the output's gradient ``grad``."""
+    if isinstance(method, OnReference):
+        return OnReference(gradient(method.call, inputs, grad))
 
     def both() -> tuple[Tensor, ...]:
         output = method()

@@ -251,6 +251,14 @@ MUTATIONS = [
         "tests/ops/test_remember.py",
     ),
     Mutation(
+        "benchmarks: gradients of the reference by native kernels",
+        "hgraph/benchmarks/harness.py",
+        "return OnReference(gradient(method.call, inputs, grad))",
+        "pass",
+        "tests/benchmarks/test_harness.py",
+        CXX,
+    ),
+    Mutation(
         "native: no huge pages asked for", NATIVE, "size > _LARGE", "size > 2**40", "tests/ops/test_native.py", CXX
     ),
     Mutation(

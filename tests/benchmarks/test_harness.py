@@ -28,6 +28,7 @@ from hgraph.benchmarks import (
 )
 from hgraph.errors import ArgumentError
 from hgraph.models import GAT, GCN, HGNN, HGNNP
+from hgraph.ops import current_backend
 from hgraph.structure import Adjacency, Graph, Hypergraph
 from hgraph.testing import random_adjacency
 
@@ -367,3 +368,23 @@ def test_networks_of_the_peers_agree():
             measured = harness.run(make(lambda f=found: (f, networks.Dense(5, 4, 3), x, y), "small"), QUICK)
             assert not measured.left_out
             assert len(measured.times) == len(found) + 1
+
+
+def test_gradients_beside_hgraph_go_back_by_the_same_backend_as_they_went_forward(native_present):
+    class Watched(torch.autograd.Function):
+        @staticmethod
+        def forward(ctx, x):
+            seen.append(current_backend())
+            return x.clone()
+
+        @staticmethod
+        def backward(ctx, grad):
+            seen.append(current_backend())
+            return grad
+
+    x, seen = torch.ones(2, requires_grad=True), []
+    methods = harness.own(lambda: Watched.apply(x))
+    for method in methods.values():
+        harness.gradient(method, [x], torch.ones(2))()
+    assert list(methods) == ["hgraph", "hgraph (torch)"]
+    assert seen == ["native", "native", "torch", "torch"]
