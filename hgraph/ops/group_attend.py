@@ -30,6 +30,9 @@ v_{cp} \rangle` and :math:`g = \exp(a - \mathrm{lse})` the scores have the gradi
           d s_{tcp} = \kappa_{tc} g_{tc} \beta_{tcp} (\langle \mathrm{grad}_t, v_{cp} \rangle - \mu_{tc})
 
 The handles alone give lse, so members are visited once, some groups at a time, and no score is kept.
+
+There are no kernels: ``backend("auto")`` takes this on every device, and waits for a GPU to read the lists of tiles;
+``backend("triton")`` refuses.
 """
 
 from __future__ import annotations

@@ -13,7 +13,20 @@ from torch import Tensor
 
 pytest.importorskip("triton")
 
-from hgraph import Additive, Adjacency, Hypergraph, attend, backend, edge_score, edge_softmax, errors, nn, propagate
+from hgraph import (
+    Additive,
+    Adjacency,
+    Hypergraph,
+    attend,
+    attend_groups,
+    backend,
+    edge_score,
+    edge_softmax,
+    errors,
+    nn,
+    patterns,
+    propagate,
+)
 from hgraph.kernels import split
 from hgraph.testing import random_adjacency
 
@@ -107,6 +120,15 @@ def test_what_kernels_do_not_serve_is_refused_by_name(device: str) -> None:
         attend(ADJ.to(device), q, k, k)
     with backend("auto"):
         assert attend(ADJ.to(device), q, k, k).out.shape == (6, 1, 2000)
+
+
+def test_attention_to_groups_is_refused_by_name(device: str) -> None:
+    q, handle, k = (torch.zeros(shape, device=device) for shape in ((1, 1, 1, 1), (2, 1, 1), (2, 3, 1, 1)))
+    groups = patterns.full(1, 2).to(device)
+    with pytest.raises(errors.BackendError, match="'triton' does not compute 'group_attend'"):
+        attend_groups(groups, q, handle, k, k)
+    with backend("auto"):
+        assert attend_groups(groups, q, handle, k, k).out.shape == (1, 1, 1, 1)
 
 
 def test_second_order_goes_through_the_kernels(device: str) -> None:
