@@ -23,28 +23,29 @@ from hgraph.kernels.edge_softmax import finite
 from hgraph.kernels.split import launched, wide
 from hgraph.kernels.tile_split import join, rows_of, visits_of_rows
 
-__all__ = ["Inputs", "Tiles", "block_attend", "cut", "launch", "pair_kept", "piece_of", "product"]
-__all__ += ["programs_of", "scored", "serves", "taken", "words"]
+__all__ = ["Inputs", "Tiles", "block_attend", "cut", "heard", "heard_turned", "launch", "pair_kept", "piece_of"]
+__all__ += ["product", "programs_of", "scored", "serves", "taken", "words"]
 
 AXES, WIDEST = 3, 256
 
-# (half type, channels) -> (ROWS, COLS, warps, CHUNK) of the forward, the gradient of queries, that of keys and values
+# (half type, channels) -> (ROWS, COLS, warps, CHUNK, stages) of the forward, of the gradient of queries, and of that of
+# keys and values
 TABLE = {
-    (True, 64): ((128, 64, 8, 0), (64, 64, 4, 0), (32, 64, 4, 0)),
-    (True, 128): ((128, 32, 8, 0), (64, 64, 8, 0), (64, 64, 8, 0)),
-    (True, 256): ((64, 32, 8, 0), (64, 32, 8, 0), (32, 32, 8, 0)),
-    (False, 64): ((32, 32, 4, 32), (32, 32, 4, 32), (16, 32, 4, 32)),
-    (False, 128): ((32, 32, 4, 32), (32, 32, 4, 32), (32, 32, 8, 32)),
-    (False, 256): ((32, 32, 8, 32), (32, 32, 8, 32), (16, 32, 8, 32)),
+    (True, 64): ((128, 64, 8, 0, 2), (64, 32, 4, 0, 2), (32, 64, 4, 0, 3)),
+    (True, 128): ((128, 32, 8, 0, 2), (64, 64, 8, 0, 2), (32, 64, 8, 0, 2)),
+    (True, 256): ((64, 32, 8, 0, 2), (64, 32, 8, 0, 2), (32, 32, 8, 0, 2)),
+    (False, 64): ((32, 32, 4, 32, 2), (32, 32, 4, 32, 2), (16, 32, 4, 32, 2)),
+    (False, 128): ((32, 32, 4, 32, 2), (32, 32, 4, 32, 2), (32, 32, 8, 32, 2)),
+    (False, 256): ((32, 32, 8, 32, 2), (32, 32, 8, 32, 2), (16, 32, 8, 32, 2)),
 }
 # The same with biases or dropout, which are computed by pair and take registers.
 TABLE_MORE = {
-    (True, 64): ((64, 32, 8, 0), (64, 32, 8, 0), (16, 64, 8, 0)),
-    (True, 128): ((64, 32, 8, 0), (64, 32, 8, 0), (16, 64, 8, 0)),
-    (True, 256): ((64, 16, 8, 64), (64, 16, 8, 0), (16, 32, 8, 0)),
-    (False, 64): ((32, 16, 4, 0), (32, 16, 4, 0), (16, 32, 8, 0)),
-    (False, 128): ((32, 32, 8, 32), (32, 32, 8, 32), (16, 32, 8, 32)),
-    (False, 256): ((32, 32, 8, 32), (32, 32, 8, 32), (16, 32, 8, 32)),
+    (True, 64): ((64, 32, 8, 0, 2), (64, 32, 8, 0, 2), (16, 64, 8, 0, 2)),
+    (True, 128): ((64, 32, 8, 0, 2), (64, 32, 8, 0, 2), (16, 64, 8, 0, 2)),
+    (True, 256): ((64, 16, 8, 64, 2), (64, 16, 8, 0, 2), (16, 32, 8, 0, 2)),
+    (False, 64): ((32, 16, 4, 0, 2), (32, 16, 4, 0, 2), (16, 32, 8, 0, 2)),
+    (False, 128): ((32, 32, 8, 32, 2), (32, 32, 8, 32, 2), (16, 32, 8, 32, 2)),
+    (False, 256): ((32, 32, 8, 32, 2), (32, 32, 8, 32, 2), (16, 32, 8, 32, 2)),
 }
 
 
@@ -144,17 +145,59 @@ def product(
 
 
 @triton.jit
-def scored(
-    product, rule, mask, table, target_place, source_place, r, c, tile_slice, target, source, scale, num_targets,
-    num_sources, size_0, size_1, size_2, AXES: tl.constexpr, BLOCK: tl.constexpr, COLS: tl.constexpr,
-):  # fmt: skip
-    """Scores of products, biased, -inf where the rule or the sizes forbid.
+def heard(rule, mask, r, c, tile_slice, left, MASKS: tl.constexpr, BLOCK: tl.constexpr, COLS: tl.constexpr):
+    """Whether rows r [R, 1] of a tile hear columns c [1, COLS], a slice of it, with which ``left`` sources begin.
 
-    Rows r of the tile and targets vary along one axis, columns c and sources, which are a slice of COLS of the tile,
-    along the other. The mask's bits of a row and slice are one word.
+    Pairs are many, and a few questions asked of each take as long as the softmax. So diagonal and end of the sources
+    are one number a row, and with the bits of a mask, where there are masks, one word: every pair is one test.
+    """
+    reach = tl.minimum(left, tl.where(rule == -2, r - tile_slice * COLS + 1, COLS))
+    if MASKS:
+        word = _words(rule, mask, r, tile_slice, BLOCK, COLS)
+        every = tl.full([1, 1], -1, dtype=word.dtype)
+        beyond = every << tl.minimum(tl.maximum(reach, 0), COLS - 1).to(word.dtype)
+        met = _has(tl.where(reach < COLS, word & ~beyond, word), c, COLS)
+    else:
+        met = c % COLS < reach
+    return met
+
+
+@triton.jit
+def heard_turned(rule, mask, r, c, tile_slice, MASKS: tl.constexpr, BLOCK: tl.constexpr, COLS: tl.constexpr):
+    """The same of rows r [1, R] and columns c [COLS, 1]: words are many there, so diagonals are cut by column.
+
+    Columns without a source hear what they will: nothing of theirs is stored.
+    """
+    if MASKS:
+        met = ((rule != -2) | (r >= c)) & _has(_words(rule, mask, r, tile_slice, BLOCK, COLS), c, COLS)
+    else:  # the same in other words: for sm_80 the first ones would spill here, these would there
+        met = r >= tl.where(rule == -2, c, 0)
+    return met
+
+
+@triton.jit
+def _words(rule, mask, r, tile_slice, BLOCK: tl.constexpr, COLS: tl.constexpr):
+    """A mask's bits of rows and a slice; all of them set without a mask."""
+    return tl.load(mask + (rule * BLOCK + r) * (BLOCK // COLS) + tile_slice, mask=(rule >= 0) & (r >= 0), other=-1)
+
+
+@triton.jit
+def _has(word, c, COLS: tl.constexpr):
+    one = tl.full([1, 1], 1, dtype=word.dtype)
+    return (word & (one << (c % COLS).to(word.dtype))) != 0
+
+
+@triton.jit
+def scored(
+    product, meets, table, target_place, source_place, target, source, scale, num_targets, num_sources, size_0, size_1,
+    size_2, AXES: tl.constexpr,
+):  # fmt: skip
+    """Scores of products, biased; -inf where targets and sources do not meet.
+
+    Targets beyond the last may meet whom they will: what they find is not stored, and gradients take their lse as inf.
+    A bias is read for every pair: places are clamped into the table.
     """
     score = product * scale
-    meets = (target < num_targets) & (source < num_sources)
     if AXES > 0:
         place = (target + source).to(tl.int64) * 0
         for axis in tl.static_range(AXES):
@@ -162,9 +205,7 @@ def scored(
             t = tl.load(target_place + target * AXES + axis, mask=target < num_targets, other=0)
             s = tl.load(source_place + source * AXES + axis, mask=source < num_sources, other=0)
             place = place * size + tl.minimum(tl.maximum(t - s + (size - 1) // 2, 0), size - 1)
-        score += tl.load(table + place, mask=meets, other=0).to(tl.float32) * 1.4426950408889634
-    word = tl.load(mask + (rule * BLOCK + r) * (BLOCK // COLS) + tile_slice, mask=(rule >= 0) & (r >= 0), other=-1)
-    meets = meets & (((word >> (c % COLS)) & 1) != 0) & ((rule != -2) | (r >= c))
+        score += tl.load(table + place).to(tl.float32) * 1.4426950408889634
     return tl.where(meets, score, float("-inf"))
 
 
@@ -185,7 +226,7 @@ def _attend(
     CUT: tl.constexpr,
     OWN_B: tl.constexpr, OWN_H: tl.constexpr, H: tl.constexpr, KEYS: tl.constexpr, D: tl.constexpr, V: tl.constexpr,
     AXES: tl.constexpr, LIMIT: tl.constexpr, KEPT: tl.constexpr, DOT: tl.constexpr, WIDE: tl.constexpr,
-    BLOCK: tl.constexpr, BLOCK_D: tl.constexpr, BLOCK_V: tl.constexpr,
+    MASKS: tl.constexpr, BLOCK: tl.constexpr, BLOCK_D: tl.constexpr, BLOCK_V: tl.constexpr,
     ROWS: tl.constexpr, COLS: tl.constexpr, CHUNK: tl.constexpr,
 ):  # fmt: skip
     SLICES: tl.constexpr = BLOCK // COLS
@@ -207,15 +248,16 @@ def _attend(
         piece = step % SLICES
         c = piece * COLS + tl.arange(0, COLS)
         source = tile * BLOCK + c
+        left = tl.minimum(num_sources - tile * BLOCK - piece * COLS, COLS).to(tl.int32)
         keys = taken(k, example, source, head // (H // KEYS), channel, num_sources, KEYS, D, DOT)
         values = taken(v, example, source, head // (H // KEYS), value, num_sources, KEYS, V, DOT)
         score = scored(
             product(
                 q, k, queries, keys, example, target, head, num_targets, source, head // (H // KEYS), num_sources,
                 H, KEYS, D, DOT, CHUNK,
-            ), rule, mask, table, target_place, source_place,
-            r[:, None], c[None, :], piece, target[:, None], source[None, :], scale, num_targets, num_sources,
-            size_0, size_1, size_2, AXES, BLOCK, COLS,
+            ), heard(rule, mask, r[:, None], c[None, :], piece, left, MASKS, BLOCK, COLS),
+            table, target_place, source_place, target[:, None], source[None, :], scale, num_targets, num_sources,
+            size_0, size_1, size_2, AXES,
         )  # fmt: skip
         higher = tl.maximum(most, tl.max(score, axis=1))
         shift = finite(higher)
@@ -245,15 +287,16 @@ def launch(part: Tiles, given: Inputs, kernel: int, interpreted: bool) -> dict[s
     block = part.mask.shape[1]
     block_d, block_v = (max(triton.next_power_of_2(x.shape[3]), 16) for x in (q, v))
     table = TABLE if given.table is None and given.seed is None else TABLE_MORE
-    rows, cols, warps, chunk = table[half, max(block_d, block_v, 64)][kernel]
+    rows, cols, warps, chunk, stages = table[half, max(block_d, block_v, 64)][kernel]
     return {
         "OWN_B": part.tiles.shape[0] > 1, "OWN_H": part.tiles.shape[1] > 1,
         "H": q.shape[2], "KEYS": k.shape[2], "D": q.shape[3], "V": v.shape[3],
         "AXES": 0 if given.table is None else given.table.dim() - 1,
         "DOT": getattr(tl, str(q.dtype).removeprefix("torch.")) if half and not interpreted else tl.float32,
-        "WIDE": wide(q, k, v, part.tiles, part.mask), "BLOCK": block,
-        "BLOCK_D": block_d, "BLOCK_V": block_v, "ROWS": min(rows, block), "COLS": min(cols, block), "CHUNK": chunk,
-        "num_warps": min(warps, 4) if block < 64 else warps, "num_stages": 2, "enable_fp_fusion": True,
+        "WIDE": wide(q, k, v, part.tiles, part.mask), "MASKS": part.mask.shape[0] > 0,
+        "BLOCK": block, "BLOCK_D": block_d, "BLOCK_V": block_v,
+        "ROWS": min(rows, block), "COLS": min(cols, block), "CHUNK": chunk,
+        "num_warps": min(warps, 4) if block < 64 else warps, "num_stages": stages, "enable_fp_fusion": True,
         **(NONE_DROPPED if given.seed is None else limit(given.dropout)),
     }  # fmt: skip
 

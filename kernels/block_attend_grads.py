@@ -23,6 +23,8 @@ from hgraph.kernels.block_attend import (
     Inputs,
     Tiles,
     cut,
+    heard,
+    heard_turned,
     launch,
     pair_kept,
     piece_of,
@@ -49,7 +51,7 @@ def _attend_queries(
     FLOWS: tl.constexpr, CUT: tl.constexpr,
     OWN_B: tl.constexpr, OWN_H: tl.constexpr, H: tl.constexpr, KEYS: tl.constexpr, D: tl.constexpr, V: tl.constexpr,
     AXES: tl.constexpr, LIMIT: tl.constexpr, KEPT: tl.constexpr, DOT: tl.constexpr, WIDE: tl.constexpr,
-    BLOCK: tl.constexpr, BLOCK_D: tl.constexpr, BLOCK_V: tl.constexpr,
+    MASKS: tl.constexpr, BLOCK: tl.constexpr, BLOCK_D: tl.constexpr, BLOCK_V: tl.constexpr,
     ROWS: tl.constexpr, COLS: tl.constexpr, CHUNK: tl.constexpr,
 ):  # fmt: skip
     """With FLOWS, how many heads and examples share a list, ds is written to flows [visits, BLOCK, BLOCK, FLOWS]."""
@@ -63,7 +65,7 @@ def _attend_queries(
     flow = taken(grad, example, target, head, value, num_targets, H, V, DOT)
     at_row = (example * num_targets + target) * H + head
     live = target < num_targets
-    log_sum = finite(tl.load(lse + at_row, mask=live, other=0)) * 1.4426950408889634
+    log_sum = finite(tl.load(lse + at_row, mask=live, other=float("inf"))) * 1.4426950408889634
     shift = tl.load(delta + at_row, mask=live, other=0)
     table += head * table_step
     acc = tl.zeros([ROWS, BLOCK_D], dtype=tl.float32)
@@ -75,15 +77,16 @@ def _attend_queries(
         piece = step % SLICES
         c = piece * COLS + tl.arange(0, COLS)
         source = tile * BLOCK + c
+        left = tl.minimum(num_sources - tile * BLOCK - piece * COLS, COLS).to(tl.int32)
         keys = taken(k, example, source, head // (H // KEYS), channel, num_sources, KEYS, D, DOT)
         values = taken(v, example, source, head // (H // KEYS), value, num_sources, KEYS, V, DOT)
         score = scored(
             product(
                 q, k, queries, keys, example, target, head, num_targets, source, head // (H // KEYS), num_sources,
                 H, KEYS, D, DOT, CHUNK,
-            ), rule, mask, table, target_place, source_place,
-            r[:, None], c[None, :], piece, target[:, None], source[None, :], scale, num_targets, num_sources,
-            size_0, size_1, size_2, AXES, BLOCK, COLS,
+            ), heard(rule, mask, r[:, None], c[None, :], piece, left, MASKS, BLOCK, COLS),
+            table, target_place, source_place, target[:, None], source[None, :], scale, num_targets, num_sources,
+            size_0, size_1, size_2, AXES,
         )  # fmt: skip
         inner = product(
             grad, v, flow, values, example, target, head, num_targets, source, head // (H // KEYS), num_sources,
@@ -150,7 +153,7 @@ def _attend_keys(
     CUT: tl.constexpr,
     OWN_B: tl.constexpr, OWN_H: tl.constexpr, H: tl.constexpr, KEYS: tl.constexpr, D: tl.constexpr, V: tl.constexpr,
     AXES: tl.constexpr, LIMIT: tl.constexpr, KEPT: tl.constexpr, DOT: tl.constexpr, WIDE: tl.constexpr,
-    BLOCK: tl.constexpr, BLOCK_D: tl.constexpr, BLOCK_V: tl.constexpr,
+    MASKS: tl.constexpr, BLOCK: tl.constexpr, BLOCK_D: tl.constexpr, BLOCK_V: tl.constexpr,
     ROWS: tl.constexpr, COLS: tl.constexpr, CHUNK: tl.constexpr,
 ):  # fmt: skip
     """Scores stand transposed, [COLS, ROWS], as their products with queries and gradients take them."""
@@ -180,15 +183,15 @@ def _attend_keys(
             queries = taken(q, example, target, head, channel, num_targets, H, D, DOT)
             flow = taken(grad, example, target, head, value, num_targets, H, V, DOT)
             at_row = (example * num_targets + target) * H + head
-            log_sum = finite(tl.load(lse + at_row, mask=live, other=0)) * 1.4426950408889634
+            log_sum = finite(tl.load(lse + at_row, mask=live, other=float("inf"))) * 1.4426950408889634
             shift = tl.load(delta + at_row, mask=live, other=0)
             score = scored(
                 product(
                     k, q, keys, queries, example, source, key_head, num_sources, target, head, num_targets,
                     KEYS, H, D, DOT, CHUNK,
-                ), rule, mask, table + head * table_step,
-                target_place, source_place, r[None, :], c[:, None], piece, target[None, :], source[:, None], scale,
-                num_targets, num_sources, size_0, size_1, size_2, AXES, BLOCK, COLS,
+                ), heard_turned(rule, mask, r[None, :], c[:, None], piece, MASKS, BLOCK, COLS),
+                table + head * table_step, target_place, source_place, target[None, :], source[:, None], scale,
+                num_targets, num_sources, size_0, size_1, size_2, AXES,
             )  # fmt: skip
             alpha = tl.exp2(score - log_sum[None, :])
             share = alpha
@@ -289,14 +292,14 @@ def _of_keys(
     """Add one part's gradients of keys and values."""
     how, k, v = launch(part, given, 2, interpreted), given.k, given.v
     tiles = triton.cdiv(k.shape[1], how["BLOCK"])
-    heard = _heard(part, tiles)
-    split = _work(part, heard, tiles, how)
+    lists = _heard(part, tiles)
+    split = _work(part, lists, tiles, how)
     extra = 0 if split is None else split.extra
     partial_k, partial_v = (grad_k.new_empty((k.shape[0], k.shape[2], extra, how["BLOCK"], x.shape[3])) for x in (k, v))
     how["WIDE"] = how["WIDE"] or wide(partial_k, partial_v)
     units, each = k.shape[0] * k.shape[2], how["BLOCK"] // how["COLS"]
     _attend_keys[(units * (tiles + extra) * each,)](
-        *heard, *(heard[:2] if split is None else split[:2]), words(part.mask, how["COLS"]), *given.pointers(), *rest,
+        *lists, *(lists[:2] if split is None else split[:2]), words(part.mask, how["COLS"]), *given.pointers(), *rest,
         grad_k, grad_v, partial_k, partial_v, *given.numbers(), tiles, tiles + extra,
         0 if split is None else split.visits, given.scale, CUT=split is not None, **how,
     )  # fmt: skip

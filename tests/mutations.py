@@ -538,11 +538,23 @@ TILES_CUT, ROWS_BACK = "hgraph/kernels/tile_split.py", "hgraph/kernels/csr_atten
 BLOCKS, KERNELS = "tests/kernels/test_blocks.py", "tests/kernels"
 CUT = f"{BLOCKS}::test_long_rows_and_often_heard_tiles_are_cut"
 ALONE = f"{BLOCKS}::test_an_example_of_a_batch_has_the_bits_it_has_alone"
+BEYOND = f"{BLOCKS}::test_targets_beyond_the_last_add_nothing_however_large_the_bias"
 WIDE = f"{BLOCKS}::test_cut_rows_and_tiles_give_the_same_bits_in_int64"
 MUTATIONS += [
     Mutation(name, file, old, new, tests, needs="triton")
     for name, file, old, new, tests in (
-        ("tiles: diagonal left out", TILES, "(rule != -2) | (r >= c)", "(rule != -2) | (r > c)", BLOCKS),
+        ("tiles: diagonal left out", TILES, "r - tile_slice * COLS + 1, COLS", "r - tile_slice * COLS, COLS", BLOCKS),
+        ("tiles: diagonal left out of gradients of k", TILES, "(rule == -2, c, 0)", "(rule == -2, c + 1, 0)", BLOCKS),
+        ("tiles: mask left out of gradients of k", TILES,
+         " & _has(_words(rule, mask, r, tile_slice, BLOCK, COLS), c, COLS)",
+         "", BLOCKS),
+        ("tiles: sources beyond the last", TILES, "tl.minimum(left, tl.where(", "tl.minimum(COLS, tl.where(", BLOCKS),
+        ("tiles: targets beyond the last heard", TILES_BACK,
+         "            log_sum = finite(tl.load(lse + at_row, mask=live, other=float(\"inf\")))",
+         "            log_sum = finite(tl.load(lse + at_row, mask=live, other=0))", BEYOND),
+        ("tiles: targets beyond the last in the table", TILES_BACK,
+         "target < num_targets\n    log_sum = finite(tl.load(lse + at_row, mask=live, other=float(\"inf\")))",
+         "target < num_targets\n    log_sum = finite(tl.load(lse + at_row, mask=live, other=0))", BEYOND),
         ("tiles: places the wrong way round", TILES, "(t - s + (size - 1) // 2", "(s - t + (size - 1) // 2", BLOCKS),
         ("tiles: sum not rescaled", TILES, "total = total * fade + tl.sum", "total = total + tl.sum", BLOCKS),
         ("tiles: gradient of q without delta", TILES_BACK, "* (inner - shift[:, None])", "* inner", BLOCKS),

@@ -252,11 +252,11 @@ def _blocks(block: str, heads: str, keys: str, width: str, dtype: str, kind: str
     b, lists = int(block), torch.zeros(1, 1, 4, 2, dtype=torch.int32)
     part = Tiles(
         lists, lists, torch.full((1, 1, 4), 2, dtype=torch.int32), torch.arange(4, dtype=torch.int32),
-        torch.ones(1, b, b // 8, dtype=torch.uint8),
+        torch.ones(0 if kind == "lists" else 1, b, b // 8, dtype=torch.uint8),
     )  # fmt: skip
     q = torch.ones(1, 4 * b, int(heads), int(width), dtype=_DTYPES[dtype])
     k = torch.ones(1, 4 * b, int(keys), int(width), dtype=_DTYPES[dtype])
-    axes, chance = {"plain": (0, 0.0), "dropout": (0, 0.5), "bias": (1, 0.0), "grid": (2, 0.5)}[kind]
+    axes, chance = {"plain": (0, 0.0), "lists": (0, 0.0), "dropout": (0, 0.5), "bias": (1, 0.0), "grid": (2, 0.5)}[kind]
     table, place = torch.ones(1, *(9,) * axes), torch.zeros(4 * b, axes, dtype=torch.int64)
     more = (table, place, place) if axes else (None, None, None)
     given = Inputs(q, k, k, *more, torch.zeros(1, dtype=torch.int64) if chance else None, chance, 0.3)
@@ -264,9 +264,18 @@ def _blocks(block: str, heads: str, keys: str, width: str, dtype: str, kind: str
     block_attend_grads([part], given, lse, lse, out, of_table=axes > 0)
 
 
+def _cut(*arguments: str) -> None:
+    """The same where rows, and tiles of sources, are worked off in pieces."""
+    from hgraph.kernels import tile_split
+
+    with patch.object(tile_split, "LEAST", 1), patch.object(tile_split, "FAR", 1):
+        _blocks(*arguments)
+
+
 LAUNCHERS: dict[str, Callable[..., None]] = {
     "reduce": _reduce, "dot": _dot, "extremum": _extremum, "softmax": _softmax, "additive": _additive,
     "attend": _attend, "memory": _memory, "affine": _affine, "blocks": _blocks,
+    "cut": _cut,
 }  # fmt: skip
 
 
@@ -285,6 +294,11 @@ SLOW = [
     *(f"blocks 16 4 4 {w} {t}" for w in (128, 256) for t in ("bfloat16", "float32")),
     *(f"blocks 128 4 2 {w} bfloat16 {kind}" for w in (64, 128, 256) for kind in ("dropout", "bias", "grid")),
     "blocks 128 4 4 64 float32 grid",
+    *(f"blocks 128 4 2 {w} {t} lists" for w in (64, 128, 256) for t in ("bfloat16", "float32")),
+    *(f"blocks {b} 4 2 64 bfloat16 lists" for b in (16, 64)),
+    *(f"cut {b} 4 2 64 {t}" for b in (16, 64) for t in ("bfloat16", "float32")),
+    *(f"cut 128 4 2 {w} {t} {kind}"
+      for w in (64, 128, 256) for t in ("bfloat16", "float32") for kind in ("plain", "grid")),
     *(f"attend dot 4 4 {w} float32 0.5" for w in (1, 4, 16)),
     "attend dot 8 2 64 float32 0.5", "attend dot 1 1 64 float64 0",
     "reduce sum 128 bfloat16 4", "reduce mean 64 bfloat16 1", "reduce mean 64 float32 0", "extremum 64 float32 1",

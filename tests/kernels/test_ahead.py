@@ -72,7 +72,7 @@ def check(case: str, kernels: list[Any]) -> None:
         assert k.spilled == 0, k
         assert k.shared <= SHARED_MEMORY[k.target], k
     name, *arguments = case.split()
-    if name == "blocks":
+    if name in ("blocks", "cut"):
         block, _, _, width, dtype, *_ = arguments
         outer = [k for k in kernels if k.kernel.startswith("_attend")]
         assert all(k.products for k in outer)
