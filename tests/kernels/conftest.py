@@ -23,9 +23,16 @@ def device(request: pytest.FixtureRequest) -> Iterator[str]:
         yield request.param
 
 
+@pytest.fixture
+def unpoisoned() -> None:
+    """For compilers, which know what makes a tensor by name."""
+
+
 @pytest.fixture(autouse=True)
-def poisoned(monkeypatch: pytest.MonkeyPatch) -> None:
+def poisoned(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
     """Memory that nobody has written to yet is NaN, so that reading it shows."""
+    if "unpoisoned" in request.fixturenames:
+        return
 
     def poison(t: Tensor) -> Tensor:
         return t.fill_(float("nan")) if t.is_floating_point() and t.numel() < 2**20 else t

@@ -86,7 +86,7 @@ FIRST = ("sum", "attend", "softmax scan")
 @pytest.mark.parametrize(
     "verb", [pytest.param(v, marks=() if v in FIRST else pytest.mark.slow) for v in VERBS if v not in TILED]
 )
-def test_compiles_once_for_all_sizes(verb: str, device: str) -> None:
+def test_compiles_once_for_all_sizes(verb: str, device: str, unpoisoned: None) -> None:
     torch._dynamo.reset()
     compiled = torch.compile(VERBS[verb][0], fullgraph=True, dynamic=True, backend="aot_eager")
     for i, size in enumerate([(6, 12, 19), (9, 7, 33)]):
