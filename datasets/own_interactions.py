@@ -88,6 +88,9 @@ def from_interactions(
         quirks += [f"{given - kept:,} of {given:,} {what} repeat others and count once."] if given > kept else []
     if not data.train.num_edges:
         raise ArgumentError("interactions", "enough pairs to train with", f"{len(users)}", "Smaller val and test help")
+    taken = data.train.indptr.diff()
+    if not ((taken > 0) & (taken < num_items)).any():
+        raise DataError(f"{path}: nobody took some of the items and left others, so there is nothing to be learned")
     name = path.parent.resolve().name if path.name == PAIRS else path.stem
     return Dataset(
         name,

@@ -1,7 +1,7 @@
 """hgraph: learning on graphs and hypergraphs. Pick a structure, pick a message."""
 
-import importlib
-from types import ModuleType
+import importlib as _importlib
+from types import ModuleType as _ModuleType
 
 from hgraph import errors
 from hgraph.ops import (
@@ -114,10 +114,10 @@ _SUBPACKAGES = (
 )
 
 
-def __getattr__(name: str) -> ModuleType:
+def __getattr__(name: str) -> _ModuleType:
     """Subpackages come when first asked for, so that importing hgraph costs little more than importing torch."""
     if name in _SUBPACKAGES:
-        return importlib.import_module(f"hgraph.{name}")
+        return _importlib.import_module(f"hgraph.{name}")
     raise AttributeError(f"module 'hgraph' has no attribute {name!r}")
 
 

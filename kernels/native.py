@@ -62,7 +62,9 @@ def build() -> Path:
     """
     cxx = compiler()
     if cxx is None:
-        raise BuildError("no C++ compiler ($CXX, g++, clang++). Install one: apt install g++, dnf install gcc-c++")
+        if given := os.environ.get("CXX"):
+            raise BuildError(f"$CXX is {given}, which is no program here. Unset it, or set it to a C++ compiler")
+        raise BuildError("no C++ compiler (g++, clang++, c++). Install one: apt install g++, dnf install gcc-c++")
     version = _run([cxx, "--version"])
     path = folder() / f"native-{_key()}-{_digest(os.path.realpath(cxx), version)}.so"
     if path.exists():

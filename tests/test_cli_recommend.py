@@ -361,3 +361,33 @@ def test_bad_files_are_refused_with_their_place(shop, name, content, message):
     (shop / name).write_text(content)
     with pytest.raises(DataError, match=message):
         datasets.from_interactions(shop)
+
+
+def test_a_shop_of_six_items_and_one_that_teaches_nothing(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "small").mkdir()
+    write(
+        tmp_path / "small" / "interactions.csv",
+        ["user", "item"],
+        [(u, i) for u in range(5) for i in range(6) if u != i],
+    )
+    done = call("train", "small", "--model", "bprmf", "--epochs", 2, "--out", "run", "--quiet")
+    assert done.exit_code == 0, done.output
+    assert "recall@6" in done.output
+    (tmp_path / "one").mkdir()
+    write(tmp_path / "one" / "interactions.csv", ["user", "item"], [("ann", "Dune")])
+    with pytest.raises(DataError, match="nobody took some of the items and left others"):
+        datasets.own_interactions.from_interactions(tmp_path / "one")
+
+
+def test_a_run_that_kept_nothing_says_that_it_begins_anew(shop, caplog):
+    from hgraph.cli.common import begin
+
+    place = begin(shop.parent / "run", {"seed": 0}, overwrite=False)
+    with caplog.at_level("INFO", logger="hgraph"):
+        begin(shop.parent / "run", {"seed": 0}, overwrite=False)
+        (place / "model.safetensors").write_bytes(b"x")
+        begin(shop.parent / "run", {"seed": 0}, overwrite=False)
+    first, second = (record.getMessage() for record in caplog.records)
+    assert "so it begins anew" in first
+    assert "going on with it" in second

@@ -46,7 +46,12 @@ app.command(epilog="Example: hgraph papers lighthgnn")(papers)
 
 def main() -> None:
     """Entry point of the ``hgraph`` command."""
-    app(prog_name="hgraph")
+    try:
+        app(prog_name="hgraph")
+    except SystemExit as end:
+        if end.code == 130:  # what Ctrl-C ends with
+            typer.echo("hgraph: stopped. What trains goes on with the same command", err=True)
+        raise
 
 
 def _print_version(wanted: bool) -> None:

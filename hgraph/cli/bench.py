@@ -95,6 +95,12 @@ def bench(
     files = [file for file in files if file.exists() and file.stat().st_mtime >= begin - 1]
     if as_json:
         typer.echo(json.dumps({"files": [str(f) for f in files], "rows": _read(files)}))
+    if only and not code and not files:
+        from hgraph.benchmarks.runner import suite_of
+
+        cases = [case for name in names for case in suite_of(name, device)]
+        if not any(only in case for case in cases):
+            raise ArgumentError("only", f"part of a case's name: {', '.join(cases)}", repr(only))
     if code:
         raise HgraphError("not every case was measured, see above: a result that is wrong has no speed")
 

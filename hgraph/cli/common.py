@@ -135,7 +135,8 @@ def begin(folder: Path, facts: dict[str, Any], *, overwrite: bool) -> Path:
                 hint = "Give the same, another --out, or --overwrite to begin anew"
                 raise ArgumentError(name, f"{before.get(name)!r}, as the run that was stopped in {folder} has it",
                                     repr(now.get(name)), hint)  # fmt: skip
-        LOG.info("%s holds a run that was stopped: going on with it", folder)
+        kept = "going on with it" if any(place.rglob("*.safetensors")) else "nothing was kept yet, so it begins anew"
+        LOG.info("%s holds a run that was stopped: %s", folder, kept)
     write_json(known, facts)
     return place
 

@@ -15,6 +15,8 @@ def structure(adj: Any, *kinds: type) -> None:
     """A structure of one of the given kinds, rather than what holds one."""
     if not isinstance(adj, kinds):
         hint = "A Graph holds its structure as .adj, a Hypergraph two as .v2e and .e2v"
+        if isinstance(adj, Tensor):
+            hint = "Adjacency.from_coo(target=..., source=..., num_targets=..., num_sources=...) makes one of two lists"
         raise ArgumentTypeError("adj", " or ".join(kind.__name__ for kind in kinds), type(adj).__name__, hint)
 
 

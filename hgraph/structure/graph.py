@@ -147,7 +147,7 @@ def _symmetrized(adj: Adjacency) -> Adjacency:
     if order is not None and adj.input_order is not None:
         both = dataclasses.replace(both, input_order=torch.cat([order[:own][adj.input_order], order[own:]]))
     if not both.equal(both.transpose()):
-        hint = "List each undirected edge once, or pass directed=True"
+        hint = "List each undirected edge once, or pass directed=True; duplicates='sum' makes weights, too"
         raise ArgumentError("weight", "one weight for both directions of an undirected edge", "two that differ", hint)
     return both
 

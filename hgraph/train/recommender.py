@@ -67,9 +67,9 @@ def fit_recommender(
         triple_batch: facts a step.
         l2: of the rows that a step ranks, as is ``triple_l2`` of the vectors of facts; not Adam's weight decay.
         triple_l2: as above.
-        every: epochs between two rankings, and two writes of the checkpoint.
+        every: epochs between two rankings, and two writes of the checkpoint, which is also written when 30 s have gone.
         patience: stop after so many rankings without a better one; None never stops early.
-        k: of the recall that decides.
+        k: of the recall that decides; all items, where there are fewer.
         validate_users: rank for so many of the users with validation items, drawn once under the seed; None takes all.
             Where there are many users the rankings may cost more than the training.
         checkpoint: a file to go on from, as `fit` has it.
@@ -84,7 +84,7 @@ def fit_recommender(
 
     Source: card 01, item 8 (KGAT's alternating optimisation).
     """
-    _check(model, data, epochs, every, batch, triple_batch, patience, validate_users)
+    _check(model, data, epochs, every, batch, triple_batch, patience, validate_users, k)
     settings: dict[str, Any] = {"seed": seed, "lr": lr, "batch": batch, "triple_batch": triple_batch, "l2": l2}
     file = Checkpoint(
         checkpoint, settings | {"triple_l2": triple_l2, "every": every, "k": k, "validate_users": validate_users}
@@ -93,7 +93,7 @@ def fit_recommender(
     device = next(model.parameters()).device
     structure = model.structure(data).to(device)
     val, known = _sampled(data.val, validate_users, seed).to(device), [data.train.to(device)]
-    steps = _Steps(model, data, structure, turns, (batch, triple_batch), (l2, triple_l2))
+    steps, cut = _Steps(model, data, structure, turns, (batch, triple_batch), (l2, triple_l2)), min(k, data.num_items)
     try:
         with seeded(seed, [device]):
             done = Progress(**file.restore(model, turns, [device]))  # type: ignore[arg-type]
@@ -105,11 +105,11 @@ def fit_recommender(
                 now = model.refresh(now)
                 looked = epoch % every == 0 or epoch == epochs
                 if looked and val.num_edges:
-                    record["validation"] = full_ranking(scorer(model, now), val, known, ks=[k])[f"recall@{k}"]
+                    record["validation"] = full_ranking(scorer(model, now), val, known, ks=[cut])[f"recall@{cut}"]
                 done.add(record, model)
                 done.stopped = patience is not None and done.waited >= patience
                 done.seconds = time.perf_counter() - begin
-                if looked or done.stopped:
+                if looked or done.stopped or file.overdue:
                     file.save(model, turns, [device], done.best_state, done.plain())  # type: ignore[arg-type]
                     if log is not None:
                         write_atomically(log, "".join(json.dumps(r) + "\n" for r in done.history).encode())
@@ -259,6 +259,7 @@ def _check(
     triples: int,
     patience: int | None,
     users: int | None,
+    k: int,
 ) -> None:
     if (model.num_users, model.num_items) != (data.num_users, data.num_items):
         wanted = f"{data.num_users} users and {data.num_items} items, as the data has"
@@ -270,6 +271,7 @@ def _check(
         ("triple_batch", triples, 1),
         ("patience", 1 if patience is None else patience, 1),
         ("validate_users", 1 if users is None else users, 1),
+        ("k", k, 1),
     )
     for name, value, least in numbers:
         if value < least:

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from hgraph.errors import ArgumentError
+from hgraph.errors import ArgumentError, ArgumentTypeError
 from hgraph.models.kge import TripleModel
 from hgraph.structure import Adjacency, TripleSplit
 from hgraph.train.checkpoint import Checkpoint
@@ -52,6 +52,10 @@ def triple_ranking(
     >>> triple_ranking(model, torch.tensor([[0, 0, 1]]), torch.empty(0, 3, dtype=torch.long))["mean_rank"]
     2.0
     """
+    for name, facts in (("test", test), ("known", known)):
+        if not isinstance(facts, Tensor):
+            hint = "split.test.triples and split.known() are"
+            raise ArgumentTypeError(name, "a tensor of facts [K, 3]", type(facts).__name__, hint)
     if not len(test):
         raise ArgumentError("test", "at least one fact", "none")
     device = model.entity.device
@@ -116,7 +120,7 @@ def fit_triples(
         l2: of the rows of the facts of a step; not Adam's weight decay.
         negatives: vertices drawn for each step, which stand for all in the loss; None takes all: best where they are
             few, and a step costs batch x N x d.
-        every: epochs between two rankings, and two writes of the checkpoint.
+        every: epochs between two rankings, and two writes of the checkpoint, which is also written when 30 s have gone.
         patience: stop after so many rankings without a better one; None never stops early.
         checkpoint: a file to go on from, as `fit` has it.
         seed: what batches draw from.
@@ -147,7 +151,7 @@ def fit_triples(
                 done.add(record, model)
                 done.stopped = patience is not None and done.waited >= patience
                 done.seconds = time.perf_counter() - begin
-                if looked or done.stopped:
+                if looked or done.stopped or file.overdue:
                     file.save(model, optimizer, [device], done.best_state, done.plain())
                 if done.stopped:
                     break

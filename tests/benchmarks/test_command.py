@@ -99,3 +99,10 @@ def test_two_commits(monkeypatch, tmp_path):
     assert "sum two (torch)" in result.stdout
     assert records.read_csv(tmp_path / "compare.csv") == [row]
     assert json.loads(call("ops", "--compare", "HEAD~1", "--out", tmp_path, "--json").stdout)["rows"] == [row]
+
+
+def test_a_name_that_no_case_has_is_answered_with_those_that_are(monkeypatch, tmp_path):
+    monkeypatch.setattr(launch, "start", lambda *_, **__: 0)
+    done = call("ops", "--only", "nosuch", "--out", tmp_path)
+    assert done.exit_code == 2
+    assert "part of a case's name: sum cora16, sum hyper64" in str(done.exception or "") + done.output

@@ -30,8 +30,11 @@ def test_each_mistake_has_its_answer(layer):
         conv(X, other)
     with pytest.raises(ArgumentTypeError, match=r"order is layer\(x, "):
         conv(right, X)
-    with pytest.raises(ArgumentTypeError, match="structure: expected"):
+    makes = r"from_edge_index\(edge_index, num_nodes" if isinstance(right, Graph) else "The order is"
+    with pytest.raises(ArgumentTypeError, match=f"structure: expected .*{makes}"):
         conv(X, torch.tensor([[0, 1], [1, 2]]))  # an edge_index, as elsewhere
+    with pytest.raises(ArgumentTypeError, match=r"x: expected torch.float32, as the weights are, got torch.bfloat16"):
+        conv(X.bfloat16(), right)
     with pytest.raises(ArgumentTypeError, match="x: expected a tensor"):
         conv([[1.0, 2.0, 3.0]] * 4, right)
     with pytest.raises(ArgumentError, match=r"in_channels is 3\), got shape \[4, 5\]"):
@@ -51,3 +54,15 @@ def test_widths_are_checked(layer, channels):
 def test_layers_say_their_sizes(layer):
     assert "3" in repr(layer(3, 2))
     assert "2" in repr(layer(3, 2))
+
+
+def test_relational_layers_ask_for_their_types_and_paths():
+    typed = KnowledgeGraph.from_triples(
+        head=[0], relation=[0], tail=[1], num_nodes=2, num_relations=1, node_type=[0, 2], type_names=["a", "b", "c"]
+    )
+    with pytest.raises(ArgumentError, match="kg: expected 2 types at most, as the layer has, got 3"):
+        nn.HGTConv(4, 1, num_types=2)(torch.ones(2, 4), typed)
+    with pytest.raises(
+        ArgumentError, match=r"graphs: expected 2 graphs, one a meta-path, got one KnowledgeGraph. kg.view"
+    ):
+        nn.HANConv(4, 2, num_paths=2)(torch.ones(2, 4), typed)

@@ -361,6 +361,9 @@ def test_without_a_compiler_the_error_says_what_to_install(tmp_path: Path, monke
     monkeypatch.delenv("CXX", raising=False)
     with pytest.raises(errors.BackendError, match=r"no C\+\+ compiler.*apt install g\+\+"):
         native.build()
+    monkeypatch.setenv("CXX", "/nonexistent")
+    with pytest.raises(errors.BackendError, match=r"\$CXX is /nonexistent, which is no program here"):
+        native.build()
     assert native.state() == "not built: run hgraph kernels build"
     assert current_backend() == "torch"
     with pytest.raises(errors.BackendError, match="'native' cannot run here: not built: run hgraph kernels build"):

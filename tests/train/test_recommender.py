@@ -267,6 +267,14 @@ def test_two_optimisers_have_moments_of_their_own(tmp_path):
     assert "relation" not in {names[i] for i in pairs}
 
 
+def test_an_overdue_checkpoint_is_written_between_rankings(tmp_path, monkeypatch):
+    saved = []
+    monkeypatch.setattr(checkpoint.Checkpoint, "save", lambda *given: saved.append(len(given[-1]["history"])))
+    monkeypatch.setattr(checkpoint, "_SECONDS", 0.0)
+    train.fit_recommender(kgat(interactions()), interactions(), epochs=3, **OPTIONS | {"every": 3})
+    assert saved == [1, 2, 3]
+
+
 def test_the_caller_s_random_state_is_left_alone():
     before = torch.get_rng_state()
     data = interactions()
@@ -285,6 +293,7 @@ def test_the_caller_s_random_state_is_left_alone():
         ({"epochs": -1}, "epochs"),
         ({"every": 0}, "every"),
         ({"patience": 0}, "patience"),
+        ({"k": 0}, "k: expected 1 or more"),
         ({"validate_users": 0}, "validate_users: expected 1 or more, got 0"),
     ],
 )

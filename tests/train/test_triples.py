@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from hgraph import datasets, models
-from hgraph.errors import ArgumentError
+from hgraph.errors import ArgumentError, ArgumentTypeError
 from hgraph.structure import KnowledgeGraph, TripleSplit
 from hgraph.testing import random_knowledge_graph
 from hgraph.train import TrainingError, fit_triples, seeded, triple_ranking
@@ -148,3 +148,9 @@ def test_umls_is_learned(name, least, mirror):
         model = getattr(models, name)(split.train.num_nodes, split.train.num_relations)
     fit_triples(model, split, epochs=60, lr=0.01, progress=False)
     assert triple_ranking(model, split.test.triples, split.known())["mrr"] > least
+
+
+def test_what_holds_facts_is_not_taken_for_facts():
+    model, facts = models.DistMult(3, 1), torch.tensor([[0, 0, 1]])
+    with pytest.raises(ArgumentTypeError, match=r"known: expected a tensor of facts \[K, 3\], got list. split"):
+        triple_ranking(model, facts, [[0, 0, 1]])

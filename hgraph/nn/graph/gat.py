@@ -79,7 +79,7 @@ class GATConv(nn.Module):
 
     def forward(self, x: Tensor, graph: Graph) -> Tensor:
         """Attend over the graph."""
-        check_inputs(x, graph, Graph, self.in_channels)
+        check_inputs(x, graph, Graph, self.in_channels, self.weight)
         adj, bias, alone = with_itself(graph, x.dtype)
         value = product(x, self.weight)  # [..., N, H * F']
         query, key = (value @ self._scores().to(value.dtype)).chunk(2, -1)  # [..., N, H] each

@@ -61,7 +61,7 @@ class GCNConv(nn.Module):
 
     def forward(self, x: Tensor, graph: Graph) -> Tensor:
         """Convolve vertex features over the graph."""
-        check_inputs(x, graph, Graph, self.in_channels)
+        check_inputs(x, graph, Graph, self.in_channels, self.weight)
         if self.out_channels < self.in_channels:  # messages of the narrower side; the product is the same
             return plus(_smoothed(product(x, self.weight), graph), self.bias)
         return self.from_prepared(_smoothed(x, graph))
@@ -71,7 +71,7 @@ class GCNConv(nn.Module):
 
         Features that stay need it once: ``from_prepared(prepare(x, graph))`` is ``forward(x, graph)``.
         """
-        check_inputs(x, graph, Graph, self.in_channels)
+        check_inputs(x, graph, Graph, self.in_channels, self.weight)
         return _smoothed(x, graph)
 
     def from_prepared(self, prepared: Tensor) -> Tensor:

@@ -77,9 +77,12 @@ class HANConv(nn.Module):
 
     def forward(self, x: Tensor, graphs: Sequence[Graph]) -> Tensor:
         """Attend along every meta-path, and put together."""
-        if isinstance(graphs, Graph) or len(graphs) != len(self.paths):
-            got = "one graph" if isinstance(graphs, Graph) else len(graphs)
-            raise ArgumentError("graphs", f"{len(self.paths)} graphs, one a meta-path", got)
+        several = isinstance(graphs, Sequence)
+        if not several or len(graphs) != len(self.paths):
+            got, hint = (
+                (len(graphs), "") if several else (f"one {type(graphs).__name__}", "kg.view(relation) makes one")
+            )
+            raise ArgumentError("graphs", f"{len(self.paths)} graphs, one a meta-path", got, hint)
         z = torch.stack([F.elu(path(x, graph)) for path, graph in zip(self.paths, graphs, strict=True)])
         score = torch.tanh(z @ self.weight + self.bias) @ self.query  # [P, N]
         share = torch.softmax(score.sum(-1) / max(score.shape[-1], 1), 0)

@@ -72,11 +72,13 @@ class HGTConv(nn.Module):
 
     def forward(self, x: Tensor, kg: KnowledgeGraph) -> Tensor:
         """Attend by relation."""
-        check_inputs(x, kg, KnowledgeGraph, self.channels)
+        check_inputs(x, kg, KnowledgeGraph, self.channels, self.weight)
         if x.dim() != 2:
             raise ArgumentError("x", f"shape [N, {self.channels}]", f"shape {list(x.shape)}")
         if kg.num_relations != self.num_relations:
             raise ArgumentError("kg", f"{self.num_relations} relations, as the layer has", kg.num_relations)
+        if kg.type_names is not None and len(kg.type_names) > self.num_types:
+            raise ArgumentError("kg", f"{self.num_types} types at most, as the layer has", len(kg.type_names))
         key, query, value = (self._typed(x, kg, which).unflatten(-1, (self.heads, -1)) for which in range(3))
         share = self._shares(key, query, kg)
         messages = self.message.unbind(0)

@@ -89,7 +89,7 @@ class RGCNConv(nn.Module):
 
     def forward(self, x: Tensor, kg: KnowledgeGraph) -> Tensor:
         """Gather by relation."""
-        check_inputs(x, kg, KnowledgeGraph, self.in_channels)
+        check_inputs(x, kg, KnowledgeGraph, self.in_channels, self.weight)
         if kg.num_relations != self.num_relations:
             raise ArgumentError("kg", f"{self.num_relations} relations, as the layer has", kg.num_relations)
         norm = shares_by_relation(kg).to(x.dtype) if kg.adj.weight is None else kg.adj.weight

@@ -47,7 +47,7 @@ class HGNNPConv(nn.Module):
 
     def forward(self, x: Tensor, hypergraph: Hypergraph) -> Tensor:
         """Average over the hypergraph."""
-        check_inputs(x, hypergraph, Hypergraph, self.in_channels)
+        check_inputs(x, hypergraph, Hypergraph, self.in_channels, self.linear.weight)
         return two_steps(_steps(x, hypergraph), self.linear, x)
 
     def prepare(self, x: Tensor, hypergraph: Hypergraph) -> Tensor:
@@ -55,7 +55,7 @@ class HGNNPConv(nn.Module):
 
         Features that stay need it once: ``from_prepared(prepare(x, hypergraph), hypergraph)`` is the layer itself.
         """
-        check_inputs(x, hypergraph, Hypergraph, self.in_channels)
+        check_inputs(x, hypergraph, Hypergraph, self.in_channels, self.linear.weight)
         return propagate(_steps(x, hypergraph).gather, x)
 
     def from_prepared(self, prepared: Tensor, hypergraph: Hypergraph) -> Tensor:

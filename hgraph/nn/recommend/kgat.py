@@ -75,7 +75,7 @@ class KGATConv(nn.Module):
 
     def forward(self, x: Tensor, kg: KnowledgeGraph) -> Tensor:
         """Gather and put together."""
-        check_inputs(x, kg, KnowledgeGraph, self.in_channels)
+        check_inputs(x, kg, KnowledgeGraph, self.in_channels, self.weight)
         heard = propagate(kg.adj, x, reduce="mean" if kg.adj.weight is None else "sum")
         if self.aggr == "sage":
             return self._act(torch.cat([x, heard], -1), self.weight, self.bias)

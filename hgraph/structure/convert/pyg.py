@@ -151,7 +151,7 @@ def to_pyg_hypergraph(
         ArgumentError: the last hyperedge is empty, which PyG does not count, or a column whose name does not say
             whose it is.
     """
-    hg, c = prepare(hypergraph, Hypergraph, "A graph goes through to_pyg")
+    hg, c = prepare(hypergraph, Hypergraph, "A graph goes through to_pyg, a knowledge graph through to_pyg_triples")
     if hg.num_hyperedges and int(hg.v2e.indptr[-1] - hg.v2e.indptr[-2]) == 0:
         hint = "Drop it, put it before another, or use to_pyg_hetero, which counts both sides"
         raise ArgumentError("hypergraph", "members in the last hyperedge, as PyG counts up to it", "none", hint)

@@ -110,7 +110,7 @@ def to_pyg_hetero(
         ArgumentError: the same name for both types, or an attribute that two things would be written to.
     """
     pyg = require("torch_geometric.data", "pyg")
-    hg, c = prepare(hypergraph, Hypergraph, "A graph goes through to_pyg")
+    hg, c = prepare(hypergraph, Hypergraph, "A graph goes through to_pyg, a knowledge graph through to_pyg_triples")
     if vertices == hyperedges:
         raise ArgumentError("hyperedges", f"another name than {vertices!r}", repr(hyperedges))
     out = pyg.HeteroData()
