@@ -106,7 +106,7 @@ class Plain:
 
     def refresh(self, _=None):
         m = self.model
-        score = torch.empty(len(self.head))
+        score = torch.empty(len(self.head), device=self.head.device)
         with torch.no_grad():
             for r in range(len(m.relation)):
                 own = (self.relation == r).nonzero().flatten()
@@ -115,13 +115,13 @@ class Plain:
             return self.softmax(score)
 
     def softmax(self, score):
-        top = torch.full((self.n,), -torch.inf).scatter_reduce(0, self.head, score, "amax")
+        top = torch.full((self.n,), -torch.inf, device=score.device).scatter_reduce(0, self.head, score, "amax")
         each = torch.exp(score - top[self.head])
-        return each / torch.zeros(self.n).index_add(0, self.head, each)[self.head]
+        return each / torch.zeros(self.n, device=score.device).index_add(0, self.head, each)[self.head]
 
     def heard(self, x, weight):
         messages = x[self.tail] * weight.unsqueeze(1)
-        return torch.zeros(self.n, x.shape[1]).index_add(0, self.head, messages)
+        return torch.zeros(self.n, x.shape[1], device=x.device).index_add(0, self.head, messages)
 
     def __call__(self, weight):
         m = self.model

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from torch import Tensor, nn
 
 from hgraph.nn import HANConv
+from hgraph.nn._check import check_channels
 from hgraph.structure import Graph
 
 __all__ = ["HAN"]
@@ -49,6 +50,7 @@ class HAN(nn.Module):
         semantic_channels: int = 128,
         dropout: float = 0.6,
     ) -> None:
+        check_channels(num_classes=num_classes)
         super().__init__()
         self.conv = HANConv(
             in_channels, hidden_channels, num_paths, heads=heads, semantic_channels=semantic_channels, dropout=dropout

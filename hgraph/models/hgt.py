@@ -6,7 +6,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from hgraph.nn import HGTConv, project
+from hgraph.errors import ArgumentError
+from hgraph.nn import HGTConv
+from hgraph.nn._check import check_channels, check_inputs
+from hgraph.nn.graph.by_type import map_by_type
 from hgraph.structure import KnowledgeGraph
 
 __all__ = ["HGT"]
@@ -24,13 +27,16 @@ class HGT(nn.Module):
         hidden_channels: width of the layers, which ``heads`` divides.
         num_classes: C.
         num_relations: R.
-        num_types: types of vertices; 1 where the graph has none.
+        num_types: types of vertices; 1 where the graph has none, or all are to be taken as one.
         heads: of each layer.
         num_layers: L.
         dropout: probability, on what each layer reads.
 
     Shapes:
         x [N, F] and a `KnowledgeGraph` of N vertices and R relations -> logits [N, C].
+
+    Raises:
+        ArgumentError: features of another width, other relations, more types.
 
     Source: Hu et al., "Heterogeneous Graph Transformer", section 3. Layers are those of the paper, without the relative
     temporal encoding.
@@ -52,7 +58,9 @@ class HGT(nn.Module):
         num_layers: int = 2,
         dropout: float = 0.2,
     ) -> None:
+        check_channels(in_channels=in_channels, num_classes=num_classes, num_layers=num_layers, num_types=num_types)
         super().__init__()
+        self.num_relations = num_relations
         self.weight = nn.Parameter(torch.empty(num_types, in_channels, hidden_channels))
         self.bias = nn.Parameter(torch.empty(num_types, hidden_channels))
         self.convs = nn.ModuleList(
@@ -72,8 +80,12 @@ class HGT(nn.Module):
 
     def forward(self, x: Tensor, structure: KnowledgeGraph) -> Tensor:
         """Class logits of every vertex."""
-        kinds = x.new_zeros(len(x), dtype=torch.long) if structure.node_type is None else structure.node_type
-        x = F.gelu(project(x, self.weight, kinds) + self.bias.index_select(0, kinds))
+        check_inputs(x, structure, KnowledgeGraph, self.weight.shape[1], self.weight)
+        if structure.num_relations != self.num_relations:
+            raise ArgumentError(
+                "structure", f"{self.num_relations} relations, as the network has", structure.num_relations
+            )
+        x = F.gelu(map_by_type(structure, x, self.weight, self.bias))
         for conv in self.convs:
             x = conv(self.dropout(x), structure)
         return self.out(x)

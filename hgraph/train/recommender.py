@@ -274,8 +274,8 @@ def _check(
         ("k", k, 1),
     )
     for name, value, least in numbers:
-        if value < least:
-            raise ArgumentError(name, f"{least} or more", value)
+        if isinstance(value, bool) or not isinstance(value, int) or value < least:
+            raise ArgumentError(name, f"a whole number, {least} or more", repr(value))
 
 
 def bar(first: int, last: int, label: str, progress: bool | None, stopped: bool, *, unit: str = "epoch") -> Any:

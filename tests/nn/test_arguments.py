@@ -66,3 +66,14 @@ def test_relational_layers_ask_for_their_types_and_paths():
         ArgumentError, match=r"graphs: expected 2 graphs, one a meta-path, got one KnowledgeGraph. kg.view"
     ):
         nn.HANConv(4, 2, num_paths=2)(torch.ones(2, 4), typed)
+
+
+def test_one_map_takes_all_types_as_one():
+    typed = KnowledgeGraph.from_triples(
+        head=[0, 1], relation=[0, 0], tail=[1, 2], num_nodes=3, num_relations=1, node_type=[0, 2, 1]
+    )
+    plain = KnowledgeGraph.from_triples(head=[0, 1], relation=[0, 0], tail=[1, 2], num_nodes=3, num_relations=1)
+    layer = nn.HGTConv(3, 1)
+    torch.testing.assert_close(layer(X[:3], typed), layer(X[:3], plain))
+    with pytest.raises(ArgumentError, match="kg: expected 2 types at most"):
+        nn.HGTConv(3, 1, num_types=2)(X[:3], typed)

@@ -293,8 +293,9 @@ def test_the_caller_s_random_state_is_left_alone():
         ({"epochs": -1}, "epochs"),
         ({"every": 0}, "every"),
         ({"patience": 0}, "patience"),
-        ({"k": 0}, "k: expected 1 or more"),
-        ({"validate_users": 0}, "validate_users: expected 1 or more, got 0"),
+        ({"validate_users": 1.5}, "validate_users: expected a whole number"),
+        ({"k": 0}, "k: expected a whole number, 1 or more"),
+        ({"validate_users": 0}, "validate_users: expected a whole number, 1 or more, got 0"),
     ],
 )
 def test_wrong_settings_are_named(changed, message):

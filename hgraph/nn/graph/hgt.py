@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from hgraph.errors import ArgumentError
 from hgraph.nn._check import check_channels, check_inputs
 from hgraph.nn.graph.by_relation import hear_by_relation
-from hgraph.nn.recommend.transr import project
+from hgraph.nn.graph.by_type import map_by_type
 from hgraph.ops import edge_score, edge_softmax
 from hgraph.structure import KnowledgeGraph, derived
 
@@ -30,11 +30,14 @@ class HGTConv(nn.Module):
     Args:
         channels: F, which heads divides.
         num_relations: R.
-        num_types: types of vertices; 1 where the graph has none.
+        num_types: types of vertices; 1 where the graph has none, or all are to be taken as one.
         heads: H.
 
     Shapes:
         x [N, F] and a `KnowledgeGraph` of N vertices and R relations -> [N, F]. Its weights are not read.
+
+    Raises:
+        ArgumentError: features of another width, other relations, more types.
 
     Source: Hu et al., "Heterogeneous Graph Transformer", eq. 3 to 5, with a prior :math:`\mu` for each relation. The
     published code adds a learned share of the residual, and layer norm.
@@ -77,8 +80,6 @@ class HGTConv(nn.Module):
             raise ArgumentError("x", f"shape [N, {self.channels}]", f"shape {list(x.shape)}")
         if kg.num_relations != self.num_relations:
             raise ArgumentError("kg", f"{self.num_relations} relations, as the layer has", kg.num_relations)
-        if kg.type_names is not None and len(kg.type_names) > self.num_types:
-            raise ArgumentError("kg", f"{self.num_types} types at most, as the layer has", len(kg.type_names))
         key, query, value = (self._typed(x, kg, which).unflatten(-1, (self.heads, -1)) for which in range(3))
         share = self._shares(key, query, kg)
         messages = self.message.unbind(0)
@@ -91,9 +92,7 @@ class HGTConv(nn.Module):
         return x + self._typed(F.gelu(heard), kg, 3)
 
     def _typed(self, x: Tensor, kg: KnowledgeGraph, which: int) -> Tensor:
-        """[N, F] every row through the map of its type."""
-        kinds = x.new_zeros(len(x), dtype=torch.long) if kg.node_type is None else kg.node_type
-        return project(x, self.weight[which], kinds) + self.bias[which].index_select(0, kinds)
+        return map_by_type(kg, x, self.weight[which], self.bias[which])
 
     def _shares(self, key: Tensor, query: Tensor, kg: KnowledgeGraph) -> Tensor:
         """[E, H] the shares of each head's facts."""

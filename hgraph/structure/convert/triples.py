@@ -250,11 +250,16 @@ class _Numbered:
         head, relation, tail = self.triples.unbind(1)
         nodes = _size(torch.cat([head, tail])) if num_nodes is None else num_nodes
         relations = _size(relation) if num_relations is None else num_relations
-        for what, numbers, size in (("head", head, nodes), ("relation", relation, relations), ("tail", tail, nodes)):
-            wrong = (numbers >= size).nonzero().flatten()
-            if len(wrong):
-                line, got = int(self.lines[wrong[0]]), int(numbers[wrong[0]])
-                raise DataError(f"{self.source}, line {line}: expected a {what} in 0 .. {size - 1}, got {got}")
+        for name, size in (("num_nodes", nodes), ("num_relations", relations)):
+            if isinstance(size, bool) or not isinstance(size, int) or size < 0:
+                raise ArgumentError(name, "a whole number, 0 or more", repr(size))
+        sizes = torch.tensor([nodes, relations, nodes])
+        wrong = (self.triples >= sizes).nonzero()  # line by line
+        if len(wrong):
+            fact, column = wrong[0].tolist()
+            what, got = ("head", "relation", "tail")[column], int(self.triples[fact, column])
+            place = f"{self.source}, line {int(self.lines[fact])}"
+            raise DataError(f"{place}: expected a {what} in 0 .. {int(sizes[column]) - 1}, got {got}")
         return KnowledgeGraph.from_triples(
             head=head, relation=relation, tail=tail, num_nodes=nodes, num_relations=relations,
             **names,  # type: ignore[arg-type]

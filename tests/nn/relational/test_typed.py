@@ -150,6 +150,6 @@ def test_what_is_wrong_is_said():
     with pytest.raises(ArgumentError, match="shape"):
         HGTConv(IN, R)(torch.randn(2, 5, IN), random_knowledge_graph(5, 9, R))
     graph = random_graph(5, 9)
-    for graphs, got in ((graph, "one graph"), ([graph], "1")):
+    for graphs, got in ((graph, "one Graph"), ([graph], "1")):
         with pytest.raises(ArgumentError, match=f"2 graphs, one a meta-path, got {got}"):
             HANConv(IN, 3, PATHS)(torch.randn(5, IN), graphs)

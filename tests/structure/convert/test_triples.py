@@ -155,6 +155,7 @@ def test_bad_openke_folders(name, text, message, write):
     [
         (lambda path: convert.read_kgat(path, num_nodes=5), "0 1 4\n\n5 0 2\n", r"line 3: expected a head in 0 .. 4"),
         (lambda path: convert.read_kgat(path, num_nodes=5), "0 1 4\n1 0 7\n", r"line 2: .* tail in 0 .. 4, got 7"),
+        (lambda path: convert.read_kgat(path, num_nodes=5), "0 1 4\n1 0 7\n6 0 1\n", r"line 2: .* tail"),  # the first
         (lambda path: convert.read_kgat(path, num_relations=1), "0 0 4\n1 1 7\n", r"line 2: .* relation in 0 .. 0"),
         (lambda path: convert.read_kgcn(path, num_nodes=3), "0\tof\t1\n3\tby\t1\n", r"line 2: .* head in 0 .. 2"),
         (lambda path: convert.read_kgcn(path, num_nodes=3), "0\t9\t1\n2\t9\t3\n", r"line 2: .* tail in 0 .. 2"),
@@ -163,6 +164,12 @@ def test_bad_openke_folders(name, text, message, write):
 def test_numbers_beyond_a_size_are_refused_by_their_line(read, text, message, write):
     with pytest.raises(DataError, match=message):
         read(write(text))
+
+
+@pytest.mark.parametrize("size", [-1, "3", True, 2.0])
+def test_a_size_that_is_none_is_not_blamed_on_the_file(size, write):
+    with pytest.raises(ArgumentError, match="num_nodes: expected a whole number, 0 or more"):
+        convert.read_kgat(write("0 1 4\n"), num_nodes=size)
 
 
 def test_missing_files(tmp_path):

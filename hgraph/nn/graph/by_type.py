@@ -1,0 +1,51 @@
+"""Maps of the types of vertices, for layers over knowledge graphs."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from hgraph.errors import ArgumentError
+from hgraph.structure import KnowledgeGraph, derived
+
+__all__ = ["map_by_type"]
+
+
+def map_by_type(kg: KnowledgeGraph, x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
+    r"""Every row through the map of its vertex's type, :math:`y_v = x_v W_{\tau(v)} + b_{\tau(v)}`.
+
+    Args:
+        kg: N vertices; those of a graph without types are all of the first.
+        x: [N, F].
+        weight: [T, F, F'], a matrix a type; one alone serves all types.
+        bias: [T, F'].
+
+    Returns:
+        [N, F'].
+
+    Raises:
+        ArgumentError: more types than maps.
+    """
+    if kg.node_type is None or len(weight) == 1:
+        return x @ weight[0] + bias[0]
+    groups = derived(kg, "vertices by type", lambda: _groups(kg))
+    if len(groups.counts) > len(weight):
+        raise ArgumentError("kg", f"{len(weight)} types at most, as the layer has", len(groups.counts))
+    parts = zip(x.index_select(0, groups.order).split(groups.counts), weight.unbind(0), bias.unbind(0), strict=False)
+    return torch.cat([rows @ matrix + shift for rows, matrix, shift in parts]).index_select(0, groups.place)
+
+
+class _Groups(NamedTuple):
+    """The vertices type by type, where each vertex stands in that order, and how many each type has."""
+
+    order: Tensor
+    place: Tensor
+    counts: list[int]
+
+
+def _groups(kg: KnowledgeGraph) -> _Groups:
+    assert kg.node_type is not None  # noqa: S101 - only called then
+    order = torch.argsort(kg.node_type, stable=True)
+    return _Groups(order, torch.argsort(order), torch.bincount(kg.node_type, minlength=1).tolist())
