@@ -244,13 +244,6 @@ MUTATIONS = [
         "tests/ops/test_forward_mode.py",
     ),
     Mutation(
-        "gat, compiled: loops forgotten in the choice of 32 bits",
-        STEPS,
-        "adj.num_edges + adj.num_targets)",
-        "adj.num_edges)",
-        "tests/ops/test_remember.py",
-    ),
-    Mutation(
         "benchmarks: gradients of the reference by native kernels",
         "hgraph/benchmarks/harness.py",
         "return OnReference(gradient(method.call, inputs, grad))",

@@ -49,9 +49,8 @@ def _every_loop(fields: Sequence[Tensor | None], dtype: torch.dtype) -> list[Ten
     there = torch.where(lacks_loop(adj), 0.0, float("-inf")).to(dtype)
     bias = torch.cat([there.new_zeros(adj.num_edges), there])
     order = _coo.lexsort(*ends)
-    kind = _coo.index_dtype(*adj.shape, adj.num_edges + adj.num_targets)
-    target, source = (end.index_select(0, order).to(kind) for end in ends)
-    indptr = _coo.pointers(target, adj.num_targets).to(kind)
+    target, source = (end.index_select(0, order) for end in ends)
+    indptr = _coo.pointers(target, adj.num_targets)  # of 64 bits: whether E + N fit 32 is found out below
     longer = Adjacency._from_sorted(indptr, source, target, adj.num_sources, None, None)
     return [*rows(longer), bias.index_select(0, order)]
 
