@@ -650,13 +650,13 @@ MUTATIONS += [
     Mutation(f"typed: {name}", f"hgraph/{file}", old, new, tests)
     for name, file, old, new, tests in (
         ("RGCN without its ReLU", "models/rgcn.py", "structure).relu()", "structure)", "tests/models/test_typed.py"),
-        ("HGT's types all take the first map", "models/hgt.py", "project(x, self.weight, kinds)",
-         "project(x, self.weight, 0 * kinds)", "tests/models/test_typed.py"),
+        ("HGT's types all take the first map", "nn/graph/by_type.py", "weight.unbind(0), bias",
+         "weight.unbind(0)[:1] * len(weight), bias", "tests/models/test_typed.py"),
         ("HAN classifies what attention read", "models/han.py", "self.conv(self.dropout(x), structure)",
          "self.conv(self.dropout(2 * x), structure)", "tests/models/test_typed.py"),
-        ("a number of the size itself is taken", "structure/convert/triples.py", "numbers >= size",
-         "numbers > size", "tests/structure/convert/test_triples.py"),
-        ("the line of a number is that of another", "structure/convert/triples.py", "self.lines[wrong[0]]",
+        ("a number of the size itself is taken", "structure/convert/triples.py", "self.triples >= sizes",
+         "self.triples > sizes", "tests/structure/convert/test_triples.py"),
+        ("the line of a number is that of another", "structure/convert/triples.py", "self.lines[fact]",
          "self.lines[0]", "tests/structure/convert/test_triples.py"),
         ("users that validate are the first ones", "train/recommender.py",
          "torch.randperm(len(some), generator=torch.Generator().manual_seed(seed))", "torch.arange(len(some))",
