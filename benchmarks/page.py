@@ -139,8 +139,7 @@ makes the plain MLP's inference {mlp} and its epoch {mlp_epoch} times as long (g
 code, all Python, while the products are the same); GCN's {gcn} and {gcn_epoch} times, GAT's {gat} and {gat_epoch}
 times, HGNN's on 50,000 vertices {hgnn} and {hgnn_epoch} times. Where HGNN's epoch does not gain as its inference does:
 the seven sums take what they take in eager code; 3 to 4 % are copies of what is remembered, since compiled code may
-write into what an operator hands it; 5 % is the mask of the ReLU, which the compiler writes in the forward, and most of
-which fusing wins back in the backward.
+write into what an operator hands it; some 5 % pass behind the last sum of the forward, and have not been traced.
 
 """
 
