@@ -18,7 +18,14 @@ import triton.language as tl
 
 from hgraph.kernels.split import launched
 
-__all__ = ["gains_by_channel", "read_by_channel", "scores_by_channel"]
+__all__ = ["decay_of", "gains_by_channel", "read_by_channel", "scores_by_channel"]
+
+
+@triton.jit
+def decay_of(log):
+    """Log a in float32, -104 at least, of which nothing is left: sums of lower ones overflow, and -inf 0 is NaN."""
+    log = log.to(tl.float32)
+    return tl.where(log < -104.0, -104.0, log)
 
 
 @triton.jit
@@ -68,14 +75,14 @@ def gains_by_channel(
     keys, values = keys.to(tl.float32), values.to(tl.float32)
     if AXIS == 1:
         at, inside = row[:, None] * D + key[None, :], (key < D)[None, :]
-        log = tl.load(log_a + at, mask=live[:, None] & inside, other=0).to(tl.float32)
-        later = tl.load(log_a + at + D, mask=more[:, None] & inside, other=0).to(tl.float32)
+        log = decay_of(tl.load(log_a + at, mask=live[:, None] & inside, other=0))
+        later = decay_of(tl.load(log_a + at + D, mask=more[:, None] & inside, other=0))
         keys *= tl.exp(tl.cumsum(later, axis=0, reverse=True))
         tl.store(fade + number * D + key, tl.sum(log, axis=0), mask=key < D)
     else:
         at, inside = row[:, None] * V + value[None, :], (value < V)[None, :]
-        log = tl.load(log_a + at, mask=live[:, None] & inside, other=0).to(tl.float32)
-        later = tl.load(log_a + at + V, mask=more[:, None] & inside, other=0).to(tl.float32)
+        log = decay_of(tl.load(log_a + at, mask=live[:, None] & inside, other=0))
+        later = decay_of(tl.load(log_a + at + V, mask=more[:, None] & inside, other=0))
         values *= tl.exp(tl.cumsum(later, axis=0, reverse=True))
         tl.store(fade + number * V + value, tl.sum(log, axis=0), mask=value < V)
     added = tl.dot(tl.trans(keys.to(DOT)), values.to(DOT), input_precision="tf32x3")
@@ -106,7 +113,7 @@ def scores_by_channel(
         queries = tl.load(q + at, mask=here, other=0).to(tl.float32)
         keys = tl.load(k + at, mask=here, other=0).to(tl.float32)
         if AXIS == 1:
-            log = tl.load(log_a + at, mask=here, other=0).to(tl.float32)
+            log = decay_of(tl.load(log_a + at, mask=here, other=0))
             score += tl.where(own, tl.sum(queries * keys, axis=1)[:, None], 0.0)
             for level in range(0, LEVELS):
                 decay = _decays(log, 1 << level)
@@ -144,7 +151,7 @@ def read_by_channel(
         at, here = row[:, None] * D + key[None, :], live[:, None] & (key < D)[None, :]
         queries = tl.load(q + at, mask=here, other=0).to(tl.float32)
         if AXIS == 1:
-            so_far = tl.cumsum(tl.load(log_a + at, mask=here, other=0).to(tl.float32), axis=0)
+            so_far = tl.cumsum(decay_of(tl.load(log_a + at, mask=here, other=0)), axis=0)
         at = (number * D + key)[:, None] * V + value[None, :]
         state = tl.load(before + at, mask=(key < D)[:, None] & (value < V)[None, :], other=0)
         out = tl.dot((queries * tl.exp(so_far)).to(DOT), state.to(DOT), out, input_precision="tf32x3")
@@ -154,7 +161,7 @@ def read_by_channel(
     if AXIS == 1:
         out = tl.dot(score.to(DOT), values.to(DOT), out, input_precision="tf32x3")
     else:
-        log = tl.load(log_a + at, mask=here, other=0).to(tl.float32)
+        log = decay_of(tl.load(log_a + at, mask=here, other=0))
         self = tl.sum(tl.where(each[:, None] == each[None, :], score, 0.0), axis=1)
         out = out * tl.exp(tl.cumsum(log, axis=0)) + self[:, None] * values
         for level in range(0, LEVELS):

@@ -6,9 +6,11 @@ are products of tiles on tensor cores,
 
     y = exp(g) (q S) + (q k^T exp(g_i - g_j))_{j <= i} v,        g the running sum of log a in the chunk,
 
-in which no exponent is positive where no log a is. So they are with a decay a channel (`chunk_channels`); in float64
-they walk step by step. Sums run in float32; float32 is multiplied as three products of tf32 parts (22 bits), and for
-half types what has decayed (scores, queries, keys or values) and the states are rounded before their products.
+in which no exponent is positive where no log a is. g_i - g_j is added up over j + 1 .. i, for each j: a difference of
+two sums has the rounding of every strong decay before j. With a decay a channel there are products, too
+(`chunk_channels`); in float64 they walk step by step. Sums run in float32; float32 is multiplied as three products of
+tf32 parts (22 bits), and for half types what has decayed (scores, queries, keys or values) and the states are rounded
+before their products.
 """
 
 from __future__ import annotations
@@ -21,7 +23,7 @@ import triton.language as tl
 from torch import Tensor
 
 from hgraph.kernels import split
-from hgraph.kernels.chunk_channels import gains_by_channel, read_by_channel, scores_by_channel
+from hgraph.kernels.chunk_channels import decay_of, gains_by_channel, read_by_channel, scores_by_channel
 from hgraph.kernels.split import accumulator, blocks, launched, wide
 
 __all__ = ["LARGEST", "WIDEST", "chunk_scan"]
@@ -48,9 +50,9 @@ def _gains(
     place = tl.load(first + chunk) + tl.arange(0, CHUNK)
     live = place < tl.load(end + chunk)
     row = example * length + place
-    log = tl.load(log_a + row, mask=live, other=0).to(tl.float32)
-    total = tl.sum(log, axis=0)
-    remain = tl.exp(total - tl.cumsum(log, axis=0))
+    total = tl.sum(decay_of(tl.load(log_a + row, mask=live, other=0)), axis=0)
+    later = decay_of(tl.load(log_a + row + 1, mask=place + 1 < tl.load(end + chunk), other=0))
+    remain = tl.exp(tl.cumsum(later, axis=0, reverse=True))
     keys = tl.load(k + row[:, None] * D + key[None, :], mask=live[:, None] & (key < D)[None, :], other=0)
     values = tl.load(v + row[:, None] * V + value[None, :], mask=live[:, None] & (value < V)[None, :], other=0)
     faded = (keys.to(tl.float32) * remain[:, None]).to(DOT)
@@ -77,7 +79,8 @@ def _read(
     place = tl.load(first + chunk) + each
     live = place < tl.load(end + chunk)
     row = example * length + place
-    log = tl.cumsum(tl.load(log_a + row, mask=live, other=0).to(tl.float32), axis=0)
+    step = decay_of(tl.load(log_a + row, mask=live, other=0))
+    log = tl.cumsum(step, axis=0)
     score = tl.zeros([CHUNK, CHUNK], dtype=tl.float32)
     carried = tl.zeros([CHUNK, BLOCK_V], dtype=tl.float32)
     for start in range(0, D, BLOCK_D):
@@ -90,7 +93,8 @@ def _read(
         score = tl.dot(queries, tl.trans(keys), score, input_precision="tf32x3")
         carried = tl.dot(queries, state, carried, input_precision="tf32x3")
     causal = each[:, None] >= each[None, :]
-    decayed = score * tl.exp(tl.where(causal, log[:, None] - log[None, :], float("-inf")))
+    since = tl.cumsum(tl.where(each[:, None] > each[None, :], step[:, None], 0.0), axis=0)
+    decayed = score * tl.exp(tl.where(causal, since, float("-inf")))
     here = live[:, None] & (value < V)[None, :]
     values = tl.load(v + row[:, None] * V + value[None, :], mask=here, other=0).to(DOT)
     out = tl.dot(decayed.to(DOT), values, carried * tl.exp(log)[:, None], input_precision="tf32x3")

@@ -517,6 +517,18 @@ MUTATIONS += [
     ),
 ]  # fmt: skip
 
+MUTATIONS += [
+    Mutation(
+        "memory: gradients of decays that leave nothing", "hgraph/ops/affine.py", "widened(log_a).exp() == 0",
+        "log_a.isnan()", "tests/ops/test_scan.py",
+    ),
+    Mutation(
+        "memory: weak decays with the rounding of strong ones", "hgraph/ops/affine.py",
+        "torch.where(causal.transpose(2, 3), 0.0, log.unsqueeze(3)).cumsum(2)",
+        "decay.unsqueeze(3) - decay.unsqueeze(2)", "tests/ops/test_scan.py",
+    ),
+]  # fmt: skip
+
 SCATTER, SCATTER_TESTS = "hgraph/ops/scatter.py", "tests/ops/test_scatter.py"
 MUTATIONS += [
     Mutation(
@@ -630,6 +642,11 @@ MUTATIONS += [
          "tl.where(whole == 0, float(\"-inf\"), top + tl.log(tl.where(whole == 0, 1.0, whole))), mask=active",
          "tl.where(whole == 0, 0.0, top + tl.log(tl.where(whole == 0, 1.0, whole))), mask=active",
          f"{KERNELS}/test_attend.py"),
+        ("chunks: weak decays with the rounding of strong ones", "hgraph/kernels/chunk_scan.py",
+         "since = tl.cumsum(tl.where(each[:, None] > each[None, :], step[:, None], 0.0), axis=0)",
+         "since = log[:, None] - log[None, :]", f"{KERNELS}/test_scan.py"),
+        ("channels: -inf times 0", "hgraph/kernels/chunk_channels.py", "return tl.where(log < -104.0, -104.0, log)",
+         "return log", f"{KERNELS}/test_scan.py"),
         ("channels: the last level left out", "hgraph/kernels/chunk_scan.py", "LARGEST.bit_length() - 1",
          "LARGEST.bit_length() - 2", f"{KERNELS}/test_scan.py"),
         ("channels: a place decays what it adds", "hgraph/kernels/chunk_channels.py", "other <= place, other > place)",

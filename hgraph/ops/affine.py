@@ -172,10 +172,14 @@ def _memory_kernel(
     if length == 0 or len(first) == 0:
         return torch.zeros_like(v), state[:, :groups]
     q_cut, k_cut, v_cut = cut(q), cut(k), cut(v)
-    decay = cut(log_a).cumsum(2)  # log of what is left of the state before the chunk
+    log = cut(log_a)
+    decay = log.cumsum(2)  # log of what is left of the state before the chunk
     causal = torch.ones(chunk, chunk, dtype=torch.bool, device=q.device).tril().view(1, 1, chunk, chunk, 1)
-    pair = torch.where(causal, decay.unsqueeze(3) - decay.unsqueeze(2), float("-inf")).exp()
-    remain = (decay[:, :, -1:] - decay).exp()
+    # Of what j adds exp(sum of log a over j + 1 .. i) is left at i: added up for each j, as the difference of two sums
+    # from the chunk's first place has the rounding of every strong decay before j.
+    since = torch.where(causal.transpose(2, 3), 0.0, log.unsqueeze(3)).cumsum(2)
+    pair = torch.where(causal, since.exp_(), 0.0)
+    remain = pair[:, :, -1]
     if axis == 2:
         y = torch.einsum("ncij,ncijv,ncjv->nciv", torch.einsum("ncid,ncjd->ncij", q_cut, k_cut), pair, v_cut)
         gain = torch.einsum("ncjd,ncjv->ncdv", k_cut, v_cut * remain)
@@ -242,12 +246,14 @@ class _Memory(OperatorFunction):
             if axis == 0:
                 change, at_end = change.sum(-1, keepdim=True), at_end.sum(-1, keepdim=True)
         grad_log = affine_scan(turned, torch.ones_like(change[:, :, :1]), change.flip(1), at_end.flip(1), ctx.chunk)
+        nothing_left = widened(log_a).exp() == 0  # there the sums cancel but for their roundings
+        grad_log = torch.where(nothing_left, 0.0, grad_log.flip(1))
         grad_initial = None
         if initial is not None:
             kept = torch.where((offsets.diff() == 0).view(1, -1, 1), 1.0, _at_starts(segments, widened(log_a).exp()))
             kept = kept.unsqueeze(2) if axis == 2 else kept.unsqueeze(3)
             grad_initial = (flow.flip(1) * kept).to(initial.dtype)
-        grads = (grad_q.to(q.dtype), grad_k.to(k.dtype), grad_v, grad_log.flip(1).to(log_a.dtype), grad_initial)
+        grads = (grad_q.to(q.dtype), grad_k.to(k.dtype), grad_v, grad_log.to(log_a.dtype), grad_initial)
         return None, *grads, None, None
 
 

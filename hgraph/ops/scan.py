@@ -42,8 +42,9 @@ class Affine:
 class Memory:
     r"""Matrix states of which only a reading is kept: :math:`S_t = a_t S_{t-1} + k_t v_t^\top,\; y_t = q_t^\top S_t`.
 
-    Elements (q [..., T, D], k [..., T, D], v [..., T, V], log a), the last finite; states are y [..., T, V], the final
-    state is S [..., D, V]. It is linear attention, and with decays the state-space layers of that form.
+    Elements (q [..., T, D], k [..., T, D], v [..., T, V], log a), the last -inf where nothing is left; states are y
+    [..., T, V], the final state is S [..., D, V]. It is linear attention, and with decays the state-space layers of
+    that form.
 
     Args:
         decay: ``"none"``, log a is None; ``"scalar"``, [..., T]; ``"diagonal"``, [..., T, D]: one for each row of S.

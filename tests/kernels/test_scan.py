@@ -153,17 +153,24 @@ def looped(log_a: Tensor, q: Tensor, k: Tensor, v: Tensor, state: Tensor) -> tup
     return torch.stack(y), state
 
 
-@pytest.mark.parametrize("decays", [[0.0], [-30.0, 0.0], [-30.0, -1.0, -0.01, -1e-4, 0.0]])
-@pytest.mark.parametrize(("width", "values"), [(5, 3), (40, 70)])
-def test_decays_a_channel_of_every_strength(decays: list[float], width: int, values: int, device: str) -> None:
+STRENGTHS = [[0.0], [-30.0, 0.0], [-30.0, -1.0, -0.01, -1e-4, 0.0]]
+STRENGTHS += [[-1e4, -0.01], [-1e30, -0.01], [-3e38, -0.01], [-float("inf"), -0.01, -1.0]]
+
+
+@pytest.mark.parametrize(
+    ("decay", "decays", "width", "values"),
+    pairwise(decay=["scalar", "diagonal"], decays=STRENGTHS, width=[5, 40], values=[3, 70]),
+)
+def test_decays_of_every_strength(decay: str, decays: list[float], width: int, values: int, device: str) -> None:
     """Over three chunks, weak ones after strong ones; values, last state and all gradients against a float64 loop."""
     generator, length = torch.Generator().manual_seed(0), 150
-    log_a = torch.tensor(decays)[torch.randint(len(decays), (length, width), generator=generator)]
+    own = (length, width) if decay == "diagonal" else (length,)
+    log_a = torch.tensor(decays)[torch.randint(len(decays), own, generator=generator)]
     given = [log_a, *(draw(length, n, seed=n) for n in (width, width + 1, values)), draw(width, values, seed=9)]
     given[2] = given[2][:, 1:]
     leaves = [t.to(device).contiguous().requires_grad_() for t in given]
     exact = [t.double().requires_grad_() for t in given]
-    result = scan(Memory("diagonal"), (*leaves[1:4], leaves[0]), initial=leaves[4])
+    result = scan(Memory(decay), (*leaves[1:4], leaves[0]), initial=leaves[4])
     want = looped(*exact)
     flows = draw(length, values, seed=7), draw(width, values, seed=8)
     grads = torch.autograd.grad([*result], leaves, [f.to(device) for f in flows])

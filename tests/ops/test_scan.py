@@ -101,6 +101,37 @@ def test_memory_is_the_recurrence(
             torch.testing.assert_close(state_of(result.final[n], g, offsets, ()), state)
 
 
+STRENGTHS = [[-30.0, 0.0], [-30.0, -1.0, -0.01, -1e-4, 0.0], [-1e4, -0.01]]
+STRENGTHS += [[-1e30, -0.01], [-3e38, -0.01], [-INF, -0.01, -1.0]]
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize("decays", STRENGTHS)
+@pytest.mark.parametrize("decay", ["scalar", "diagonal"])
+def test_memory_of_decays_of_every_strength(decay: str, decays: list[float], dtype: torch.dtype) -> None:
+    """Weak ones after strong ones, over three chunks: values, last state and all gradients against a float64 loop."""
+    length, generator = 70, torch.Generator().manual_seed(0)
+    own = (length, D) if decay == "diagonal" else (length,)
+    log_a = torch.tensor(decays)[torch.randint(len(decays), own, generator=generator)]
+    given = [draw(length, n, seed=i).float() for i, n in enumerate((D, D, V))] + [log_a, draw(D, V, seed=4).float()]
+    leaves = [t.to(dtype).requires_grad_() for t in given]
+    q, k, v, log, state = exact = [t.double().requires_grad_() for t in given]
+    result = scan(Memory(decay), tuple(leaves[:4]), initial=leaves[4], chunk=32)
+    y = []
+    for t in range(length):
+        state = log[t].exp().unsqueeze(-1) * state + torch.outer(k[t], v[t])
+        y.append(q[t] @ state)
+    want = torch.stack(y), state
+    flows = draw(length, V, seed=5), draw(D, V, seed=6)
+    grads = torch.autograd.grad([*result], leaves, [f.to(dtype) for f in flows])
+    wanted = torch.autograd.grad(want, exact, flows)
+    for got, right in zip([*result, *grads], [*want, *wanted], strict=True):
+        # the gradient of log a is a difference of sums of up to T D numbers
+        off = (got.double() - right).abs().max() / right.abs().max().clamp(min=1)
+        assert off <= 64 * torch.finfo(dtype).eps, off
+    assert (grads[3][log_a < -800] == 0).all()
+
+
 @pytest.mark.parametrize("reverse", [False, True])
 @pytest.mark.parametrize("offsets", OFFSETS)
 @pytest.mark.parametrize("start", [False, True])
