@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
+from hgraph.errors import ArgumentError
 from hgraph.ops import Additive, Dot
 from hgraph.structure import Adjacency, Graph, Hypergraph, KnowledgeGraph
 
@@ -189,6 +190,9 @@ def hypergraphs(
 def pairwise(**choices: Sequence[Any]) -> list[tuple[Any, ...]]:
     """Few combinations in which every choice of one list meets every choice of every other.
 
+    Raises:
+        ArgumentError: fewer than two lists, or an empty one.
+
     >>> len(pairwise(a=[1, 2, 3], b=[1, 2, 3], c=[1, 2], d=[1, 2])) < 3 * 3 * 2 * 2 // 3
     True
     """
@@ -198,10 +202,19 @@ def pairwise(**choices: Sequence[Any]) -> list[tuple[Any, ...]]:
 def covering(strength: int, /, **choices: Sequence[Any]) -> list[tuple[Any, ...]]:
     """Few combinations in which all choices of any so many of the lists meet: of any three lists for 3.
 
+    Raises:
+        ArgumentError: a strength below 1 or above the number of lists, or an empty list: a test of no combinations
+            would run nothing and say nothing.
+
     >>> len(covering(3, a=[1, 2], b=[1, 2], c=[1, 2], d=[1, 2]))
     8
     """
     lists = [list(choice) for choice in choices.values()]
+    if not 1 <= strength <= len(lists):
+        raise ArgumentError("strength", f"1 .. {len(lists)}, as many as there are lists", strength)
+    if not all(lists):
+        empty = next(name for name, own in zip(choices, lists, strict=True) if not own)
+        raise ArgumentError(empty, "one choice at least", "none")
     missing = {
         (at, given)
         for at in itertools.combinations(range(len(lists)), strength)

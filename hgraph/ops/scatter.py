@@ -6,6 +6,7 @@ The same index used again and again is better made an `Adjacency` once, for thes
 from __future__ import annotations
 
 import math
+import numbers
 from typing import Literal
 
 import torch
@@ -21,6 +22,9 @@ from hgraph.structure import _coo
 __all__ = ["gather", "scatter", "segment_reduce"]
 
 Reduction = Literal["sum", "mean", "max", "min"]
+
+_INTEGERS = (torch.int8, torch.int16, torch.int32, torch.int64, torch.uint8)
+_NUMBERS = (torch.float16, torch.bfloat16, torch.float32, torch.float64, *_INTEGERS)
 
 
 def scatter(src: Tensor, index: Tensor, dim: int = -1, *, dim_size: int, reduce: Reduction = "sum") -> Tensor:
@@ -48,14 +52,14 @@ def scatter(src: Tensor, index: Tensor, dim: int = -1, *, dim_size: int, reduce:
 
     Raises:
         ArgumentError: wrong shapes, an unknown reduction, an index out of range (seen on a CPU alone).
-        ArgumentTypeError: src not numbers, index not integers, a mean of integers.
+        ArgumentTypeError: src not numbers, index not integers, dim or dim_size not one, a mean of integers.
 
     >>> scatter(torch.tensor([1.0, 2.0, 4.0]), torch.tensor([2, 0, 2]), dim_size=4).tolist()
     [2.0, 0.0, 5.0, 0.0]
     >>> scatter(torch.tensor([[1, 2], [4, 8]]), torch.tensor([[0, 0], [1, 0]]), dim_size=2).tolist()
     [[3, 0], [8, 4]]
     """
-    _kinds(src, index)
+    index = _kinds(src, index)
     dim = _dimension(src, dim)
     _reduction(src, reduce)
     _coo.check_size("dim_size", dim_size)
@@ -87,10 +91,14 @@ def gather(src: Tensor, index: Tensor, dim: int = -1) -> Tensor:
     Returns:
         [..., J, ...].
 
+    Raises:
+        ArgumentError: wrong shapes, an index out of range (seen on a CPU alone).
+        ArgumentTypeError: src not numbers, index not integers, dim not one.
+
     >>> gather(torch.tensor([5.0, 7.0]), torch.tensor([1, 1, 0])).tolist()
     [7.0, 7.0, 5.0]
     """
-    _kinds(src, index)
+    index = _kinds(src, index)
     dim = _dimension(src, dim)
     _check.shape("index", index, ["J"])
     _in_range(index, src.shape[dim])
@@ -115,31 +123,43 @@ def segment_reduce(src: Tensor, indptr: Tensor, *, reduce: Reduction = "sum") ->
     Returns:
         [I, ...]; 0 for an empty segment.
 
+    Raises:
+        ArgumentError: indptr that is empty, not one list, or not ascending from 0 to J (seen on a CPU alone); an
+            unknown reduction.
+        ArgumentTypeError: src not numbers, indptr not integers, a mean of integers.
+
     >>> segment_reduce(torch.tensor([1.0, 2.0, 4.0]), torch.tensor([0, 2, 2, 3]), reduce="max").tolist()
     [2.0, 0.0, 4.0]
     """
-    _kinds(src, indptr, "indptr")
+    indptr = _kinds(src, indptr, "indptr")
     _check.shape("indptr", indptr, ["I + 1"])
     _reduction(src, reduce)
     _covers(indptr, len(src))
     each = torch.arange(len(src) + 1, device=src.device)
-    place, indptr = each[:-1], indptr.long()
+    place = each[:-1]
     target = torch.searchsorted(indptr, place, right=True) - 1
     if not src.is_floating_point():
         return _whole(target, src, len(indptr) - 1, reduce)
     return _reduce([indptr, place, target, each, target, place, place, place], src, reduce)
 
 
-def _kinds(src: Tensor, index: Tensor, name: str = "index") -> None:
-    if not isinstance(src, Tensor) or src.dtype == torch.bool or src.is_complex():
+def _kinds(src: Tensor, index: Tensor, name: str = "index") -> Tensor:
+    """The index in int64, in which no difference wraps."""
+    if not isinstance(src, Tensor) or src.dtype not in _NUMBERS:
         given = src.dtype if isinstance(src, Tensor) else type(src).__name__
-        raise ArgumentTypeError("src", "a tensor of floating-point numbers or integers", given)
+        hint = "float16 to float64, int8 to int64 or uint8"
+        raise ArgumentTypeError("src", "a tensor of floating-point numbers or integers", given, hint)
     if src.dim() == 0:
         raise ArgumentError("src", "one dimension at least", "a single number")
     _check.integers(name, index, src.device)
+    if index.dtype not in _INTEGERS:
+        raise ArgumentTypeError(name, "an integer tensor", index.dtype, "Convert it with .long()")
+    return index.long()
 
 
 def _dimension(src: Tensor, dim: int) -> int:
+    if not isinstance(dim, (numbers.Integral, torch.SymInt)) or isinstance(dim, bool):
+        raise ArgumentTypeError("dim", "an integer", type(dim).__name__)
     if not -src.dim() <= dim < src.dim():
         raise ArgumentError("dim", f"a dimension of src, {-src.dim()} .. {src.dim() - 1}", dim)
     return dim % src.dim()
@@ -178,22 +198,22 @@ def _in_range(index: Tensor, size: int) -> None:
 
 
 def _covers(indptr: Tensor, size: int) -> None:
-    if (
-        _seen(indptr)
-        and len(indptr)
-        and (int(indptr[0]) != 0 or int(indptr[-1]) != size or bool((indptr.diff() < 0).any()))
-    ):
-        ends = f"{indptr[0]} .. {indptr[-1]}" + (", not ascending" if bool((indptr.diff() < 0).any()) else "")
-        raise ArgumentError("indptr", f"numbers ascending from 0 to {size}", ends)
+    expected = f"numbers ascending from 0 to {size}"
+    if len(indptr) == 0:
+        raise ArgumentError("indptr", expected, "none", "[0] are the pointers of no segment")
+    if not _seen(indptr):
+        return
+    falls = bool((indptr.diff() < 0).any())
+    if falls or int(indptr[0]) != 0 or int(indptr[-1]) != size:
+        raise ArgumentError("indptr", expected, f"{indptr[0]} .. {indptr[-1]}" + ", not ascending" * falls)
 
 
 def _seen(index: Tensor) -> bool:
-    return not index.is_cuda and not torch.compiler.is_compiling()
+    return index.is_cpu and not torch.compiler.is_compiling()
 
 
 def _rows_of(index: Tensor, size: int) -> Rows:
     """The size x J structure in which each entry of the result lists the entries of src that it hears."""
-    index = index.long()
     target, order = torch.sort(index, stable=True)
     each = torch.arange(len(index) + 1, device=index.device)
     back = torch.empty_like(order).index_put((order,), each[:-1])
@@ -216,7 +236,6 @@ def _reduce(adj: Rows, x: Tensor, reduce: str) -> Tensor:
 
 def _whole(index: Tensor, x: Tensor, size: int, reduce: str) -> Tensor:
     """Of integers, for which every order of adding them up gives the same."""
-    index = index.long()
     if reduce == "sum":
         return x.new_zeros((size, *x.shape[1:])).index_add_(0, index, x)
     index = index.view(-1, *[1] * (x.dim() - 1)).expand(x.shape)

@@ -230,3 +230,46 @@ def test_wrong_arguments_are_answered() -> None:
     for wrong in ([1, 6], [0, 5], [0, 4, 3, 6]):
         with pytest.raises(errors.ArgumentError, match="indptr: expected numbers ascending from 0 to 6"):
             segment_reduce(src, torch.tensor(wrong))
+
+
+def test_pointers_do_not_wrap() -> None:
+    """In uint8 no difference is below 0."""
+    src = draw(6)
+    for dtype in (torch.uint8, torch.int8, torch.int32):
+        good, bad = (torch.tensor(p, dtype=dtype) for p in ([0, 4, 4, 6], [0, 5, 4, 6]))
+        torch.testing.assert_close(
+            segment_reduce(src, good), torch.stack([src[:4].sum(), src[:0].sum(), src[4:].sum()])
+        )
+        with pytest.raises(errors.ArgumentError, match="not ascending"):
+            segment_reduce(src, bad)
+    assert segment_reduce(src[:0], torch.tensor([0])).shape == (0,)
+    for given in (src[:0], src, src.long()):
+        with pytest.raises(errors.ArgumentError, match="indptr: expected numbers ascending from 0 to ., got none"):
+            segment_reduce(given, torch.tensor([], dtype=torch.long))
+    wide = torch.arange(300.0)
+    assert gather(wide, torch.tensor([50, 255], dtype=torch.uint8)).tolist() == [50.0, 255.0]
+
+
+@pytest.mark.parametrize("dtype", [torch.uint16, torch.uint64, torch.float8_e4m3fn, torch.complex64])
+def test_what_torch_cannot_add_up_is_refused(dtype: torch.dtype) -> None:
+    src, pointers = torch.ones(6).to(dtype), torch.tensor([0, 6])
+    for call in (
+        lambda: scatter(src, INDEX, dim_size=SIZE),
+        lambda: scatter(src, INDEX, dim_size=SIZE, reduce="max"),
+        lambda: gather(src, INDEX),
+        lambda: segment_reduce(src, pointers),
+    ):
+        with pytest.raises(errors.ArgumentTypeError, match="src: expected a tensor of .* got .*torch"):
+            call()
+    if not dtype.is_floating_point:
+        for call in (lambda: gather(draw(6), src), lambda: segment_reduce(draw(6), src)):
+            with pytest.raises(errors.ArgumentTypeError, match=r"(index|indptr): expected an integer tensor"):
+                call()
+
+
+def test_a_dimension_is_a_number() -> None:
+    for dim in (None, "x", 1.0, True):
+        with pytest.raises(errors.ArgumentTypeError, match="dim: expected an integer"):
+            scatter(draw(6), INDEX, dim, dim_size=SIZE)
+        with pytest.raises(errors.ArgumentTypeError, match="dim: expected an integer"):
+            gather(draw(6), INDEX, dim)
