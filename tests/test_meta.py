@@ -2,6 +2,7 @@
 
 By convention, somewhere under tests/:
 - ``test_<name in lower case>_parity...`` compares the class with its paper's formula;
+- a docstring has a short doctest, and it shows what happens;
 - a layer has a case in ``CASES`` of a conftest.py under tests/nn, a model in tests/models/conftest.py, over which the
   common tests ``test_gradients`` and ``test_state_dict_round_trip`` beside it run.
 """
@@ -9,6 +10,8 @@ By convention, somewhere under tests/:
 from __future__ import annotations
 
 import ast
+import doctest
+import importlib
 import inspect
 import re
 from pathlib import Path
@@ -25,6 +28,12 @@ PUBLIC = [
     for name in package.__all__
     if isinstance(getattr(package, name), type)  # layers and networks; functions beside them have tests of their own
 ]
+EXAMPLES = {  # everything public of these packages, but errors, by its module and name
+    (made.__module__, made.__name__): made
+    for package in ("hgraph", "hgraph.nn", "hgraph.models", "hgraph.ops", "hgraph.train")
+    for made in (getattr(importlib.import_module(package), name) for name in importlib.import_module(package).__all__)
+    if callable(made) and not (isinstance(made, type) and issubclass(made, Exception))
+}
 COMMON = ("test_gradients", "test_state_dict_round_trip")
 
 
@@ -94,6 +103,15 @@ def test_docstring_says_what_it_is(part, name):
     doc = inspect.getdoc(getattr(getattr(hgraph, part), name)) or ""
     lacking = missing_parts(doc, layer=part == "nn")
     assert not lacking, f"hgraph.{part}.{name}: the docstring lacks {', '.join(lacking)}"
+
+
+@pytest.mark.parametrize(("module", "name"), EXAMPLES)
+def test_docstring_has_an_example_that_is_true(module, name):
+    made, log = EXAMPLES[module, name], []
+    found = doctest.DocTestFinder(recurse=False).find(made, name, globs=dict(vars(importlib.import_module(module))))
+    assert any(test.examples for test in found), f"{module}.{name}: the docstring lacks a doctest"
+    for test in found:
+        assert not doctest.DocTestRunner(verbose=False).run(test, out=log.append).failed, "".join(log)
 
 
 def test_the_checks_above_can_fail():

@@ -24,6 +24,12 @@ class BPRMF(Recommender):
         any structure, which is not looked at, -> [U + I, d].
 
     Source: Rendle et al., "BPR: Bayesian Personalized Ranking from Implicit Feedback", sections 4.3.1 and 5.
+
+    >>> import torch
+    >>> kg = KnowledgeGraph.from_names([("Dune", "by", "Herbert")])
+    >>> model = BPRMF(2, 1, embed_dim=4)
+    >>> model.score(model(kg), torch.tensor([0, 1])).shape  # what the structure says is not heard
+    torch.Size([2, 1])
     """
 
     reads_facts = False

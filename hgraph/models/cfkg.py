@@ -34,6 +34,12 @@ class CFKG(Recommender):
 
     Source: Ai et al., "Learning Heterogeneous Knowledge Base Embeddings for Explainable Recommendation", section 4;
     the loss is KGAT's, the pairs are learned under the ranking loss besides.
+
+    >>> from hgraph.structure import Interactions
+    >>> kg = KnowledgeGraph.from_names([("Dune", "by", "Herbert")])
+    >>> data = Interactions.from_pairs([[0], [0]], [[], []], [[], []], kg, num_users=1, num_items=1)
+    >>> CFKG(1, 1, 2, 4, embed_dim=4)(data.collaborative()).shape
+    torch.Size([2, 5])
     """
 
     has_triples = True

@@ -32,6 +32,10 @@ class CKE(Recommender):
         the `KnowledgeGraph` of the entities, whose facts `triple_loss` learns, -> [U + I, d].
 
     Source: Zhang et al., "Collaborative Knowledge Base Embedding for Recommender Systems", eq. 2, 3 and 11.
+
+    >>> kg = KnowledgeGraph.from_names([("Dune", "by", "Herbert")])
+    >>> CKE(2, 1, 2, 1, embed_dim=4)(kg).shape
+    torch.Size([3, 4])
     """
 
     has_triples = True

@@ -31,6 +31,12 @@ class FM(Recommender):
         the collaborative `KnowledgeGraph` -> [U + I, d + 1].
 
     Source: Rendle, "Factorization Machines", eq. 1; the features are those of KGAT's comparison (section 4.2.2).
+
+    >>> from hgraph.structure import Interactions
+    >>> kg = KnowledgeGraph.from_names([("Dune", "by", "Herbert")])
+    >>> data = Interactions.from_pairs([[0], [0]], [[], []], [[], []], kg, num_users=1, num_items=1)
+    >>> FM(1, 1, 2, embed_dim=4)(data.collaborative()).shape
+    torch.Size([2, 5])
     """
 
     def __init__(self, num_users: int, num_items: int, num_entities: int, *, embed_dim: int = 64) -> None:

@@ -31,6 +31,13 @@ class GCMC(Recommender):
     Source: van den Berg et al., "Graph Convolutional Matrix Completion", eq. 1 to 3 and 10, sums over kinds of edges
     and the symmetric constant. As in KGAT's comparison the kinds are the relations, not levels of ratings, so there is
     one bilinear form, and pairs are learned under the ranking loss.
+
+    >>> from hgraph.structure import Interactions
+    >>> kg = KnowledgeGraph.from_names([("Dune", "by", "Herbert")])
+    >>> data = Interactions.from_pairs([[0], [0]], [[], []], [[], []], kg, num_users=1, num_items=1)
+    >>> model = GCMC(1, 1, 2, 4, embed_dim=4)
+    >>> model(model.start(data.collaborative())).shape
+    torch.Size([2, 4])
     """
 
     def __init__(

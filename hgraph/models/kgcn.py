@@ -43,6 +43,11 @@ class KGCN(Recommender):
 
     Source: Wang et al., "Knowledge Graph Convolutional Networks for Recommender Systems", eq. 1 to 6 (the sum
     aggregator) and 8; an entity with fewer than K facts hears each of them once.
+
+    >>> kg = KnowledgeGraph.from_names([("Dune", "by", "Herbert")]).with_inverses()
+    >>> model = KGCN(3, 1, 2, 2, embed_dim=4)
+    >>> model.score(model(model.start(kg)), torch.tensor([0, 2])).shape
+    torch.Size([2, 1])
     """
 
     def __init__(

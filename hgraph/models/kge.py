@@ -114,6 +114,11 @@ class TransE(TripleModel):
 
     Source: Bordes et al., "Translating Embeddings for Modeling Multi-relational Data", NIPS 2013, section 2;
     vectors of vertices are not held to length one.
+
+    >>> model = TransE(3, 1, embed_dim=1)
+    >>> model.entity.data, model.relation.data = torch.tensor([[0.0], [1.0], [3.0]]), torch.ones(1, 1)
+    >>> model.score(torch.tensor([0]), torch.tensor([0]), torch.tensor([2])).tolist()  # -|0 + 1 - 3|
+    [-2.0]
     """
 
     distance = True
@@ -157,6 +162,10 @@ class TransR(TripleModel):
         ids [B] of heads, relations and tails -> [B] (``score``), [B, N] (``score_tails``, ``score_heads``).
 
     Source: Lin et al., "Learning Entity and Relation Embeddings for Knowledge Graph Completion", AAAI 2015, eq. 7, 8.
+
+    >>> model, head, relation = TransR(3, 2, embed_dim=4, kge_dim=2), torch.tensor([0, 1]), torch.tensor([1, 0])
+    >>> model.score(head, relation, torch.tensor([2, 2])).shape, model.score_tails(head, relation).shape
+    (torch.Size([2]), torch.Size([2, 3]))
     """
 
     def __init__(self, num_nodes: int, num_relations: int, *, embed_dim: int = 64, kge_dim: int = 64) -> None:
@@ -199,6 +208,11 @@ class DistMult(TripleModel):
 
     Source: Yang et al., "Embedding Entities and Relations for Learning and Inference in Knowledge Bases", ICLR 2015,
     eq. 2 with a diagonal matrix.
+
+    >>> model = DistMult(2, 1, embed_dim=2)
+    >>> model.entity.data, model.relation.data = torch.tensor([[1.0, 2.0], [3.0, 4.0]]), torch.tensor([[1.0, 0.5]])
+    >>> model.score(torch.tensor([0]), torch.tensor([0]), torch.tensor([1])).tolist()  # 1 * 1 * 3 + 2 * 0.5 * 4
+    [7.0]
     """
 
     def __init__(self, num_nodes: int, num_relations: int, *, embed_dim: int = 64) -> None:
@@ -225,6 +239,11 @@ class ComplEx(TripleModel):
         ids [B] of heads, relations and tails -> [B] (``score``), [B, N] (``score_tails``, ``score_heads``).
 
     Source: Trouillon et al., "Complex Embeddings for Simple Link Prediction", ICML 2016, eq. 9 and 11.
+
+    >>> model = ComplEx(2, 1, embed_dim=2)
+    >>> model.entity.data, model.relation.data = torch.eye(2), torch.tensor([[0.0, 1.0]])  # 1 and i; i
+    >>> model.score(torch.tensor([0, 1]), torch.tensor([0, 0]), torch.tensor([1, 0])).tolist()
+    [1.0, -1.0]
     """
 
     def __init__(self, num_nodes: int, num_relations: int, *, embed_dim: int = 64) -> None:
@@ -253,6 +272,11 @@ class RotatE(TripleModel):
 
     Source: Sun et al., "RotatE: Knowledge Graph Embedding by Relational Rotation in Complex Space", ICLR 2019, eq. 2.
     The distance is squared; the published code adds up the lengths of the coordinates.
+
+    >>> model = RotatE(2, 1, embed_dim=2)
+    >>> model.entity.data, model.relation.data = torch.eye(2), torch.tensor([[torch.pi / 2]])  # vertices 1 and i
+    >>> model.score_tails(torch.tensor([0]), torch.tensor([0])).argmax().item()  # a quarter turn from 1 is i
+    1
     """
 
     distance = True

@@ -29,6 +29,13 @@ class LightGCN(Recommender):
         the collaborative `KnowledgeGraph` (relation 0 is "interacts", user to item) -> [U + I, d].
 
     Source: He et al., "LightGCN: Simplifying and Powering Graph Convolution Network for Recommendation", eq. 3 to 8.
+
+    >>> from hgraph.structure import Interactions
+    >>> kg = KnowledgeGraph.from_names([("Dune", "by", "Herbert")])
+    >>> data = Interactions.from_pairs([[0], [0]], [[], []], [[], []], kg, num_users=1, num_items=1)
+    >>> user, item = LightGCN(1, 1, embed_dim=4, num_layers=1)(data.collaborative())
+    >>> torch.equal(user, item)  # each is the mean of both
+    True
     """
 
     reads_facts = False

@@ -39,6 +39,12 @@ class NFM(Recommender):
 
     Source: He and Chua, "Neural Factorization Machines for Sparse Predictive Analytics", eq. 2 to 7, one hidden layer,
     as KGAT's comparison has it.
+
+    >>> from hgraph.structure import Interactions
+    >>> kg = KnowledgeGraph.from_names([("Dune", "by", "Herbert")])
+    >>> data = Interactions.from_pairs([[0], [0]], [[], []], [[], []], kg, num_users=1, num_items=1)
+    >>> NFM(1, 1, 2, embed_dim=4)(data.collaborative()).shape
+    torch.Size([2, 9])
     """
 
     def __init__(

@@ -51,6 +51,8 @@ def load_published(path: str | os.PathLike[str]) -> YOLOv13:
 
     Warns:
         LicenceWarning: published weights carry the AGPL.
+
+    >>> load_published("yolov13n.pt")  # doctest: +SKIP
     """
     tensors = published_tensors(path)
     sizes = {16: "n", 32: "s", 64: "l", 96: "x"}
@@ -84,6 +86,12 @@ def published_tensors(path: str | os.PathLike[str], *, max_bytes: int = _MAX_BYT
 
     Raises:
         DataError: not such a file, one that contradicts itself, or tensors that hang under anything else.
+
+    >>> import tempfile
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     torch.save({"weight": torch.ones(2)}, f"{folder}/net.pt")
+    ...     published_tensors(f"{folder}/net.pt")
+    OrderedDict([('weight', tensor([1., 1.]))])
     """
     try:
         size = os.stat(path).st_size

@@ -52,6 +52,13 @@ class RippleNet(Recommender):
     Source: Wang et al., "RippleNet: Propagating User Preferences on the Knowledge Graph for Recommender Systems", eq. 2
     to 6 and 9. The term of the facts is that of the published code, the mean of :math:`\sigma(h^T R_r t)` over the
     facts at hand, in place of the paper's squares, which need wrong facts.
+
+    >>> kg = KnowledgeGraph.from_names([("Dune", "by", "Herbert")])
+    >>> data = Interactions.from_pairs([[0], [0]], [[], []], [[], []], kg, num_users=2, num_items=1)
+    >>> model = RippleNet(2, 1, 2, 1, embed_dim=4)
+    >>> ripples = model(data.collaborative(inverses=False))
+    >>> ripples.some.tolist(), model.score(ripples, torch.tensor([0, 1])).shape  # user 1 took nothing
+    ([True, False], torch.Size([2, 1]))
     """
 
     def __init__(

@@ -35,6 +35,12 @@ class TwoTower(Recommender):
 
     Source: Covington et al., "Deep Neural Networks for YouTube Recommendations" (RecSys 2016), section 3, reduced to
     ids and attributes.
+
+    >>> from hgraph.structure import Interactions
+    >>> kg = KnowledgeGraph.from_names([("Dune", "by", "Herbert")])
+    >>> data = Interactions.from_pairs([[0], [0]], [[], []], [[], []], kg, num_users=1, num_items=1)
+    >>> TwoTower(1, 1, 2, out_channels=4)(data.collaborative()).shape
+    torch.Size([2, 4])
     """
 
     reads_facts = False  # attributes of items, but nobody is heard

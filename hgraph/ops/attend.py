@@ -29,6 +29,12 @@ class AttendResult(NamedTuple):
         out: [..., T, H, D]; 0 for a target without (unmasked) edges.
         lse: [..., T, H], the log of the sum of exponentiated scores; -inf for a target without (unmasked)
             edges, so sum it only after masking. Float32 where the inputs are half.
+
+    >>> adj = Adjacency.from_coo(target=[0, 0], source=[0, 1], num_targets=2, num_sources=2)
+    >>> zeros, v = torch.zeros(2, 1, 1), torch.tensor([[[1.0]], [[3.0]]])
+    >>> out, lse = attend(adj, zeros, zeros, v)
+    >>> out.flatten().tolist(), lse.flatten()  # the log of 2 equal terms; target 1 has no edge
+    ([2.0, 0.0], tensor([0.6931,   -inf]))
     """
 
     out: Tensor

@@ -22,7 +22,13 @@ __all__ = ["Additive", "Dot", "Score", "edge_score", "edge_softmax"]
 
 @dataclass(frozen=True, eq=False)
 class Dot:
-    r"""Score by inner product, :math:`s_e = \langle q_t, k_s \rangle` a head."""
+    r"""Score by inner product, :math:`s_e = \langle q_t, k_s \rangle` a head.
+
+    >>> adj = Adjacency.from_coo(target=[0, 0], source=[0, 1], num_targets=1, num_sources=2)
+    >>> k = torch.tensor([[[1.0, 2.0]], [[3.0, 4.0]]])
+    >>> edge_score(adj, torch.ones(1, 1, 2), k, score=Dot()).flatten().tolist()
+    [3.0, 7.0]
+    """
 
 
 @dataclass(frozen=True, eq=False)
@@ -36,6 +42,11 @@ class Additive:
     Args:
         a: [H, D] attention vectors, or None.
         slope: of the negative part of the LeakyReLU.
+
+    >>> adj = Adjacency.from_coo(target=[0, 0], source=[0, 1], num_targets=1, num_sources=2)
+    >>> k = torch.tensor([[-2.0], [1.0]])
+    >>> edge_score(adj, torch.ones(1, 1), k, score=Additive(slope=0.5)).flatten().tolist()
+    [-0.5, 2.0]
     """
 
     a: Tensor | None = None

@@ -20,6 +20,9 @@ def keep_freed_memory() -> bool:
 
     Returns:
         False where the C library has no such setting (it is glibc's): then nothing has changed.
+
+    >>> keep_freed_memory()  # doctest: +SKIP
+    True
     """
     try:
         mallopt = ctypes.CDLL(None).mallopt

@@ -19,7 +19,13 @@ __all__ = ["Affine", "Memory", "Monoid", "ScanResult", "SoftmaxState", "scan"]
 
 
 class ScanResult(NamedTuple):
-    """What a scan gives: ``states`` after each element, ``final`` after the last of each segment."""
+    """What a scan gives: ``states`` after each element, ``final`` after the last of each segment.
+
+    >>> a, b = torch.tensor([0.5, 0.5]), torch.tensor([[1.0], [1.0]])
+    >>> states, final = scan(Affine("scalar"), (a, b))
+    >>> states.tolist(), final.tolist()
+    ([[1.0], [1.5]], [1.5])
+    """
 
     states: Any
     final: Any
@@ -32,6 +38,10 @@ class Affine:
     Args:
         decay: ``"scalar"``, a [..., T]; ``"diagonal"``, a [..., T, D]; ``"matrix"``, a [..., T, D, D].
         log: a is given as its logarithm (not for matrices).
+
+    >>> a, b = torch.tensor([[0.5, 1.0], [0.5, 1.0]]), torch.ones(2, 2)
+    >>> scan(Affine("diagonal"), (a, b)).final.tolist()
+    [1.5, 2.0]
     """
 
     decay: Literal["scalar", "diagonal", "matrix"] = "diagonal"
@@ -48,6 +58,10 @@ class Memory:
 
     Args:
         decay: ``"none"``, log a is None; ``"scalar"``, [..., T]; ``"diagonal"``, [..., T, D]: one for each row of S.
+
+    >>> q, k, v = torch.ones(3, 1), torch.ones(3, 1), torch.tensor([[1.0], [2.0], [3.0]])
+    >>> scan(Memory(), (q, k, v, None)).states.flatten().tolist()
+    [1.0, 3.0, 6.0]
     """
 
     decay: Literal["none", "scalar", "diagonal"] = "none"
@@ -58,6 +72,10 @@ class SoftmaxState:
     r"""Softmax over everything so far. Elements (s [..., T], v [..., T, D]); states are an `AttendResult`.
 
     .. math:: y_t = \sum_{j \le t} \exp(s_j - \mathrm{lse}_t)\, v_j, \quad \mathrm{lse}_t = \log \sum_{j \le t} \exp s_j
+
+    >>> v = torch.tensor([[1.0], [2.0], [3.0]])
+    >>> scan(SoftmaxState(), (torch.zeros(3), v)).states.out.flatten()  # means so far
+    tensor([1.0000, 1.5000, 2.0000])
     """
 
 
@@ -70,6 +88,10 @@ class Monoid:
         identity: what combines to no effect, a tuple of tensors without the time axis.
 
     Elements are a tuple of tensors with the time axis first.
+
+    >>> largest = Monoid(lambda a, b: (torch.maximum(a[0], b[0]),), (torch.tensor(0.0),))
+    >>> scan(largest, (torch.tensor([1.0, 3.0, 2.0]),)).states[0].tolist()
+    [1.0, 3.0, 3.0]
     """
 
     combine: Callable[[tuple[Tensor, ...], tuple[Tensor, ...]], tuple[Tensor, ...]]

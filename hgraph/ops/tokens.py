@@ -47,7 +47,11 @@ class Relative:
 
 
 def alibi(slopes: Tensor, length: int) -> Relative:
-    r"""ALiBi: :math:`b_{ts} = -m_h |t - s|` for sequences up to ``length``, differentiable in the slopes m [H]."""
+    r"""ALiBi: :math:`b_{ts} = -m_h |t - s|` for sequences up to ``length``, differentiable in the slopes m [H].
+
+    >>> alibi(torch.tensor([0.5]), 3).table  # 2 before, 1 before, with, after the target
+    tensor([[-1.0000, -0.5000, -0.0000, -0.5000, -1.0000]])
+    """
     distance = torch.arange(1 - length, length, device=slopes.device, dtype=slopes.dtype).abs()
     return Relative(-slopes.unsqueeze(1) * distance)
 

@@ -181,6 +181,11 @@ class TripleSplit(Structure):
         train: the `KnowledgeGraph` that training sees.
         val: the facts to validate with.
         test: those to be predicted.
+
+    >>> kg = KnowledgeGraph.from_names([("a", "r", "b"), ("b", "r", "c"), ("c", "r", "d"), ("d", "r", "a")])
+    >>> split = TripleSplit.random(kg, val=0.25, test=0.25)
+    >>> split.train.num_edges, split.val.num_edges, split.test.num_edges, len(split.known())
+    (2, 1, 1, 4)
     """
 
     train: KnowledgeGraph

@@ -70,6 +70,12 @@ def load(path: str | os.PathLike[str]) -> Structure:
 
     Raises:
         DataError: not such a file, or one whose content contradicts itself.
+
+    >>> import tempfile
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     Graph.from_edge_index([[0], [1]], num_nodes=2, directed=True).save(f"{folder}/graph.safetensors")
+    ...     load(f"{folder}/graph.safetensors")
+    Graph(2 nodes, 1 edges, cpu)
     """
     from safetensors import SafetensorError, safe_open
 

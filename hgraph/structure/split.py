@@ -31,6 +31,10 @@ class Split:
         val: validation vertices.
         test: test vertices.
         observed: None (transductive), or the ids [N'] that ``structure`` holds, in its order.
+
+    >>> path = Graph.from_edge_index([[0, 1, 2], [1, 2, 3]], num_nodes=4, directed=False)
+    >>> Split(path, train=torch.tensor([0, 1]), val=torch.tensor([2]), test=torch.tensor([3]))
+    Split(train 2, val 1, test 1, transductive)
     """
 
     structure: Graph | Hypergraph

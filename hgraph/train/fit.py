@@ -41,6 +41,10 @@ class FitResult:
         history: one dict an epoch: ``epoch`` (from 1), ``loss`` and, where there is one, ``validation``.
         best_epoch: the epoch whose state the model now has; 0 when no epoch was run.
         seconds: wall-clock time.
+
+    >>> result = FitResult([{"epoch": 1, "loss": 0.5}, {"epoch": 2, "loss": 0.25}], best_epoch=2, seconds=3.0)
+    >>> result, result.best["loss"]
+    (FitResult(2 epochs, best: epoch 2, loss 0.25, 3.0 s), 0.25)
     """
 
     history: list[dict[str, float]]

@@ -65,6 +65,12 @@ def ranking_of_users(
         ``"recall@K"`` and so on, [users with a test item] float64, and ``"user"``, who they are.
 
     Source: card 01, equation 12 and its pitfalls.
+
+    >>> pairs = Adjacency.from_coo(target=[0, 1], source=[1, 0], num_targets=2, num_sources=3)
+    >>> scores = torch.tensor([[0.1, 0.5, 0.9], [0.9, 0.5, 0.1]])
+    >>> found = ranking_of_users(lambda users: scores[users], pairs, ks=[1])
+    >>> found["user"].tolist(), found["recall@1"].tolist()
+    ([0, 1], [0.0, 1.0])
     """
     if ideal not in ("all", "hits"):
         raise ArgumentError("ideal", "'all' or 'hits'", repr(ideal))

@@ -25,6 +25,11 @@ class Observed:
         y: [N'] their labels.
         train: ids in 0 .. N'-1 of the training vertices.
         val: ids in 0 .. N'-1 of the validation vertices.
+
+    >>> graph = Graph.from_edge_index([[0], [1]], num_nodes=2, directed=False)
+    >>> part = Observed(graph, torch.eye(2), torch.tensor([0, 1]), torch.tensor([0]), torch.tensor([1]))
+    >>> part.y[part.val]
+    tensor([1])
     """
 
     structure: Graph | Hypergraph
@@ -64,6 +69,12 @@ def supervised(part: Observed) -> tuple[Callable[[Tensor], Tensor], Callable[[Te
     """The mean cross-entropy on the training vertices, and the accuracy on the validation vertices (None if none).
 
     Both are functions of logits [N', C], as `fit` takes them.
+
+    >>> graph = Graph.from_edge_index([[0], [1]], num_nodes=2, directed=False)
+    >>> part = Observed(graph, torch.eye(2), torch.tensor([0, 1]), torch.tensor([0]), torch.tensor([1]))
+    >>> loss, validate = supervised(part)
+    >>> round(loss(torch.zeros(2, 2)).item(), 4), validate(torch.eye(2))  # log 2; vertex 1 is right
+    (0.6931, 1.0)
     """
     validate = None
     if len(part.val):

@@ -27,6 +27,11 @@ class Recommendation:
         users: [B].
         items: [B, k], best first.
         scores: [B, k].
+
+    >>> kg = KnowledgeGraph.from_names([("Dune", "is like", "Ubik")])
+    >>> found = Recommendation(torch.tensor([0]), torch.tensor([[1]]), torch.tensor([[0.5]]))
+    >>> [kg.node_names[item] for item in found.items[0].tolist()]
+    ['Ubik']
     """
 
     users: Tensor
@@ -55,6 +60,12 @@ def recommend(
 
     Raises:
         ArgumentError: users or k out of range.
+
+    >>> from hgraph.models import BPRMF
+    >>> kg = KnowledgeGraph.from_names([("Dune", "is like", "Ubik")])
+    >>> data = Interactions.from_pairs([[0], [0]], [[], []], [[], []], kg, num_users=1, num_items=2)
+    >>> recommend(BPRMF(1, 2, embed_dim=4), data, [0], k=1).items  # item 0 was taken
+    tensor([[1]])
     """
     users = torch.as_tensor(users, dtype=torch.long)
     if users.dim() != 1 or (len(users) and not 0 <= int(users.min()) <= int(users.max()) < data.num_users):
@@ -76,6 +87,10 @@ class Explanation:
         item: the item's id.
         paths: along facts from the user to the item, the largest product of attention first.
         kg: the weighted graph in which they run.
+
+    >>> kg = KnowledgeGraph.from_names([("Ann", "took", "Dune"), ("Dune", "is like", "Ubik")])
+    >>> Explanation(0, 1, tuple(kg.paths("Ann", "Ubik")), kg).text()
+    '1.00e+00  Ann -took-> Dune -is like-> Ubik'
     """
 
     user: int
@@ -131,6 +146,11 @@ def explain(
 
     Raises:
         ArgumentError: ids out of range.
+
+    >>> kg = KnowledgeGraph.from_names([("Dune", "is like", "Ubik")])
+    >>> data = Interactions.from_pairs([[0], [0]], [[], []], [[], []], kg, num_users=1, num_items=2)
+    >>> explain(data.collaborative(), 0, 1, num_users=1).text()
+    '1.00e+00  user 0 -interacts with-> Dune -is like-> Ubik'
     """
     if not 0 <= user < num_users:
         raise ArgumentError("user", f"an id in 0 .. {num_users - 1}", user)

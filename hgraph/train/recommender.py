@@ -83,6 +83,13 @@ def fit_recommender(
         TrainingError: a loss that is not finite.
 
     Source: card 01, item 8 (KGAT's alternating optimisation).
+
+    >>> from hgraph.models import BPRMF
+    >>> kg = KnowledgeGraph.from_names([("Dune", "is like", "Ubik")])
+    >>> data = Interactions.from_pairs([[0], [0]], [[], []], [[], []], kg, num_users=1, num_items=2)
+    >>> result = fit_recommender(BPRMF(1, 2, embed_dim=4), data, epochs=3, lr=0.1)
+    >>> result.best_epoch, result.history[2]["loss"] < result.history[0]["loss"]
+    (3, True)
     """
     _check(model, data, epochs, every, batch, triple_batch, patience, validate_users, k)
     settings: dict[str, Any] = {"seed": seed, "lr": lr, "batch": batch, "triple_batch": triple_batch, "l2": l2}
@@ -137,14 +144,28 @@ def _sampled(pairs: Adjacency, users: int | None, seed: int) -> Adjacency:
 
 
 def structure_of(model: Recommender, data: Interactions, *, trained: bool = True) -> KnowledgeGraph:
-    """What a trained model's messages flow over (``trained=False``: an untrained one's)."""
+    """What a trained model's messages flow over (``trained=False``: an untrained one's).
+
+    >>> from hgraph.models import BPRMF
+    >>> kg = KnowledgeGraph.from_names([("Dune", "is like", "Ubik")])
+    >>> data = Interactions.from_pairs([[0], [0]], [[], []], [[], []], kg, num_users=1, num_items=2)
+    >>> structure_of(BPRMF(1, 2), data)
+    KnowledgeGraph(3 nodes, 4 triples, 4 relations, cpu)
+    """
     structure = model.structure(data).to(next(model.parameters()).device)
     first = model.start(structure)
     return model.refresh(first) if trained else first
 
 
 def scorer(model: Recommender, structure: KnowledgeGraph) -> Any:
-    """A function from users [B] to scores of all items [B, I], in eval mode; the rows are made once."""
+    """A function from users [B] to scores of all items [B, I], in eval mode; the rows are made once.
+
+    >>> from hgraph.models import BPRMF
+    >>> kg = KnowledgeGraph.from_names([("Dune", "is like", "Ubik")])
+    >>> score = scorer(BPRMF(3, 2), kg)
+    >>> score(torch.tensor([0, 2])).shape
+    torch.Size([2, 2])
+    """
     device = next(model.parameters()).device
     with torch.no_grad(), evaluating(model):
         z = model(structure)

@@ -56,6 +56,10 @@ class TripleSampler:
         kg: the facts.
 
     Source: KGAT's published sampling (card 01, items 2 and 9).
+
+    >>> kg = KnowledgeGraph.from_names([("Dune", "by", "Herbert")])
+    >>> [ids.tolist() for ids in TripleSampler(kg).draw(1)]  # the only other tail is vertex 0
+    [[0], [0], [1], [0]]
     """
 
     def __init__(self, kg: KnowledgeGraph) -> None:

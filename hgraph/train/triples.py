@@ -132,6 +132,13 @@ def fit_triples(
         TrainingError: a loss that is not finite.
 
     Source: the loss is that of Ruffinelli et al., "You CAN Teach an Old Dog New Tricks!", ICLR 2020 (all vertices).
+
+    >>> from hgraph.models import DistMult
+    >>> from hgraph.structure import KnowledgeGraph
+    >>> kg = KnowledgeGraph.from_names([("a", "r", "b"), ("b", "r", "c")])
+    >>> result = fit_triples(DistMult(3, 1, embed_dim=4), TripleSplit.random(kg, val=0, test=0), epochs=3, lr=0.1)
+    >>> result.best_epoch, result.history[2]["loss"] < result.history[0]["loss"]
+    (3, True)
     """
     _check(model, split, epochs, batch, every, negatives)
     device = model.entity.device
