@@ -510,6 +510,10 @@ MUTATIONS = [
 LONGEST, LONGEST_TESTS = "hgraph/structure/_longest.py", "tests/structure/test_longest.py"
 MUTATIONS += [
     Mutation("longest: known after a write", LONGEST, " and known[0] == _version(indptr)", "", LONGEST_TESTS),
+    Mutation(
+        "longest: what algebra makes is not looked at", "hgraph/structure/algebra.py",
+        "_longest.measure(adj.indptr, adj.t_indptr)", "pass", LONGEST_TESTS,
+    ),
     Mutation("longest: copies are not looked at", LONGEST, "    measure(old)", "    pass", LONGEST_TESTS),
     Mutation(
         "longest: columns are not looked at", "hgraph/structure/adjacency.py", "measure(adj.indptr, adj.t_indptr)",

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from hgraph.errors import ArgumentError
-from hgraph.structure import _coo
+from hgraph.structure import _coo, _longest
 from hgraph.structure._coo import inverse_power
 
 __all__ = ["add_self_loops", "compose", "inverse_power", "lacks_loop", "normalized_weight", "reach", "select"]
@@ -49,7 +49,9 @@ def add_self_loops(adj: Adjacency) -> Adjacency:
     lacks = lacks_loop(adj)
     alone = lacks.nonzero().flatten()
     if len(alone) == 0:
-        return dataclasses.replace(adj, input_order=None)  # per-edge values come in row-sorted order, as below
+        return _measured(
+            dataclasses.replace(adj, input_order=None)
+        )  # per-edge values come in row-sorted order, as below
     size = adj.num_edges + len(alone)
     row, row_loop = _with_loops(adj, lacks, alone)
     column, column_loop = _with_loops(adj.transpose(), lacks, alone)
@@ -75,7 +77,13 @@ def add_self_loops(adj: Adjacency) -> Adjacency:
     if adj.weight is not None:
         added = adj.weight.new_ones(len(alone))
         weight = torch.cat([adj.weight, added]).index_select(0, _coo.inverse(fields["input_order"]))
-    return type(adj)(**{name: t.to(dtype) for name, t in fields.items()}, weight=weight)
+    return _measured(type(adj)(**{name: t.to(dtype) for name, t in fields.items()}, weight=weight))
+
+
+def _measured(adj: Adjacency) -> Adjacency:
+    """With a look at how long rows are: what was made by waiting for the device may wait once more."""
+    _longest.measure(adj.indptr, adj.t_indptr)
+    return adj
 
 
 def _with_loops(adj: Adjacency, lacks: Tensor, alone: Tensor) -> tuple[Tensor, Tensor]:
@@ -126,7 +134,7 @@ def set_operation(a: Adjacency, b: Adjacency, symbol: Literal["|", "&", "-"]) ->
     keys = torch.unique(keys)
     columns = max(a.num_sources, 1)
     indptr = _coo.pointers(keys // columns, a.num_targets)
-    return type(a).trusted(indptr=indptr, indices=keys % columns, num_sources=a.num_sources)
+    return _measured(type(a).trusted(indptr=indptr, indices=keys % columns, num_sources=a.num_sources))
 
 
 def _edge_keys(adj: Adjacency) -> Tensor:
@@ -153,12 +161,13 @@ def compose(a: Adjacency, b: Adjacency) -> Adjacency:
         parts.append(_compose_edges(a, b, 0, 0, weighted))
     keys = torch.cat([k for k, _ in parts])
     columns = max(b.num_sources, 1)
-    return type(a).trusted(
+    both = type(a).trusted(
         indptr=_coo.pointers(keys // columns, a.num_targets),
         indices=keys % columns,
         num_sources=b.num_sources,
         weight=torch.cat([w for _, w in parts]) if weighted else None,
     )
+    return _measured(both)
 
 
 def _compose_edges(a: Adjacency, b: Adjacency, first: int, last: int, weighted: bool) -> tuple[Tensor, Tensor]:
@@ -188,7 +197,7 @@ def reach(adj: Adjacency, steps: int) -> Adjacency:
         if wider.num_edges == field.num_edges:  # nothing new can come any more
             break
         field = wider
-    return field
+    return _measured(field)
 
 
 def require_square(adj: Adjacency, what: str) -> None:

@@ -39,6 +39,16 @@ def test_users_constructors_look():
     assert known(hypergraph.v2e) == (3, 3)
 
 
+def test_set_algebra_and_composition_look():
+    adj, other, square = random_adjacency(6, 5, 17), random_adjacency(6, 5, 9, seed=4), random_adjacency(5, 5, 9)
+    looped = square.add_self_loops()
+    made = [adj | other, adj & other, adj - other, adj @ square, looped, looped.add_self_loops()]
+    made += [square.reach(0), square.reach(2), adj.select(torch.tensor([0, 2])), adj.transpose() | other.transpose()]
+    unseen = Adjacency.trusted(indptr=looped.indptr.clone(), indices=looped.indices, num_sources=5)
+    for each in [*made, unseen.add_self_loops()]:
+        assert known(each) == counted(each)
+
+
 def test_it_stays_with_the_lists():
     adj = random_adjacency(6, 5, 17)
     assert known(adj.with_weight(torch.ones(17)).normalize("sym")) == counted(adj)
