@@ -1,6 +1,6 @@
 """HIF, the Hypergraph Interchange Format: JSON that hypergraph libraries share, read and written.
 
-The standard: https://github.com/HIF-org/HIF-standard. Every document is held against ``hif_schema.json`` beside this
+The standard: https://github.com/HIF-org/HIF-standard. Every document is held against ``hif_schema`` beside this
 file, then against itself: no node, edge or incidence twice.
 """
 
@@ -40,6 +40,12 @@ def read_hif(
     Raises:
         DataError: no such file, too large, not JSON (NaN and repeated names are not), or not a HIF document; the
             message names the file and the place.
+
+    >>> import tempfile
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     write_atomically(f"{folder}/a", b'{"incidences": [{"edge": "e", "node": 7}, {"edge": "e", "node": 8}]}')
+    ...     read_hif(f"{folder}/a").vertex_ids
+    [7, 8]
     """
     try:
         with open(path, "rb") as file:
@@ -138,6 +144,12 @@ def write_hif(hypergraph: Hypergraph | Converted, path: str | os.PathLike[str], 
 
     Raises:
         ArgumentError: as :func:`to_hif`, or an attribute that JSON cannot hold; nothing is written then.
+
+    >>> import tempfile
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     write_hif(Hypergraph.from_lists([[0, 1]], num_vertices=3), f"{folder}/hypergraph.json")
+    ...     read_hif(f"{folder}/hypergraph.json").structure.to_lists()
+    [[0, 1]]
     """
     document = to_hif(hypergraph, x=x, y=y)
     try:

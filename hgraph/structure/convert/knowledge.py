@@ -25,6 +25,12 @@ def from_networkx_triples(graph: Any, *, relation: str = "relation") -> Knowledg
 
     Raises:
         ArgumentError: an edge without a relation, an attribute beside it, or nodes of the same text.
+
+    >>> import networkx as nx
+    >>> graph = nx.MultiDiGraph()
+    >>> _ = graph.add_edge("Dune", "Herbert", relation="by")
+    >>> from_networkx_triples(graph).facts()
+    [Triple(head='Dune', relation='by', tail='Herbert')]
     """
     import networkx as nx
 
@@ -64,6 +70,10 @@ def to_networkx_triples(kg: KnowledgeGraph, *, relation: str = "relation") -> An
 
     Raises:
         ArgumentError: vertices of one name, which networkx would take for one.
+
+    >>> graph = to_networkx_triples(KnowledgeGraph.from_names([("Dune", "by", "Herbert")]))
+    >>> list(graph.edges(data="relation"))
+    [('Dune', 'Herbert', 'by')]
     """
     import networkx as nx
 
@@ -132,6 +142,10 @@ def from_pyg_triples(data: Any) -> KnowledgeGraph:
 def to_pyg_triples(kg: KnowledgeGraph) -> Any:
     """The PyG ``HeteroData`` of the facts: a node type a type (``"node"`` without types), an edge type a (type,
     relation, type) that occurs; ``data[type].node_id`` has the ids of the graph.
+
+    Names of vertices do not survive the way to PyG and back, for ``HeteroData`` has no place for them, and
+    `from_pyg_triples` numbers the vertices type by type: keep ``kg.node_names``. Names of types survive, and those of
+    relations that join one pair of types. networkx keeps all names: `to_networkx_triples`.
     """  # noqa: D205
     pyg = require("torch_geometric.data", "pyg")
     out = pyg.HeteroData()

@@ -42,7 +42,7 @@ _LARGEST = 2**62
 
 
 def read_triples(path: File, *, delimiter: str | None = None, duplicates: str = "error") -> KnowledgeGraph:
-    """A file of facts in words, ``head<tab>relation<tab>tail`` a line, as ConvE's sets have them, or CSV.
+    r"""A file of facts in words, ``head<tab>relation<tab>tail`` a line, as ConvE's sets have them, or CSV.
 
     Args:
         path: the file, UTF-8; CRLF line ends are read, too.
@@ -54,6 +54,12 @@ def read_triples(path: File, *, delimiter: str | None = None, duplicates: str = 
         ArgumentError: a delimiter that is not one sign, or is a quote or a line end.
         DataError: a line without three fields, with an empty one, with a quote left open, or not UTF-8; the message has
             its number.
+
+    >>> import tempfile
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     _ = Path(folder, "facts.csv").write_text("head,relation,tail\nDune,by,Herbert\n")
+    ...     read_triples(f"{folder}/facts.csv").facts()
+    [Triple(head='Dune', relation='by', tail='Herbert')]
     """
     source = str(path)
     delimiter = ("," if source.lower().endswith(".csv") else "\t") if delimiter is None else delimiter
@@ -64,10 +70,16 @@ def read_triples(path: File, *, delimiter: str | None = None, duplicates: str = 
 
 
 def write_triples(kg: KnowledgeGraph, path: File) -> None:
-    """The facts as :func:`read_triples` reads them, in names where the graph has some, else in numbers.
+    r"""The facts as :func:`read_triples` reads them, in names where the graph has some, else in numbers.
 
     Raises:
         ArgumentError: a name with a tab or a line end in it, or an empty one.
+
+    >>> import tempfile
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     write_triples(KnowledgeGraph.from_names([("Dune", "by", "Herbert")]), f"{folder}/facts.tsv")
+    ...     Path(folder, "facts.tsv").read_text()
+    'Dune\tby\tHerbert\n'
     """
     from hgraph.structure.io import write_atomically
 
@@ -81,7 +93,7 @@ def write_triples(kg: KnowledgeGraph, path: File) -> None:
 
 
 def read_kgat(path: File, *, num_nodes: int | None = None, num_relations: int | None = None) -> KnowledgeGraph:
-    """KGAT's ``kg_final.txt``: ``head relation tail`` in numbers, parted by blanks.
+    r"""KGAT's ``kg_final.txt``: ``head relation tail`` in numbers, parted by blanks.
 
     Args:
         path: the file.
@@ -90,12 +102,18 @@ def read_kgat(path: File, *, num_nodes: int | None = None, num_relations: int | 
 
     Raises:
         DataError: a line without three numbers, or with one beyond the sizes; the message has its number.
+
+    >>> import tempfile
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     _ = Path(folder, "kg_final.txt").write_text("0 0 2\n1 0 2\n")
+    ...     read_kgat(f"{folder}/kg_final.txt")
+    KnowledgeGraph(3 nodes, 2 triples, 1 relations, cpu)
     """
     return numbered_triples(_text(path), None, str(path)).graph(num_nodes, num_relations)
 
 
 def read_kgcn(path: File, *, num_nodes: int | None = None) -> KnowledgeGraph:
-    """The ``kg.txt`` or ``kg_final.txt`` of KGCN, RippleNet and MKR: numbers, but relations may be words.
+    r"""The ``kg.txt`` or ``kg_final.txt`` of KGCN, RippleNet and MKR: numbers, but relations may be words.
 
     Relations in words are numbered in order of appearance and keep their names.
 
@@ -105,6 +123,12 @@ def read_kgcn(path: File, *, num_nodes: int | None = None) -> KnowledgeGraph:
 
     Raises:
         DataError: a bad line, or one with a number beyond ``num_nodes``; the message has its number.
+
+    >>> import tempfile
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     _ = Path(folder, "kg.txt").write_text("0\tby\t1\n")
+    ...     read_kgcn(f"{folder}/kg.txt").relation_names[0]
+    'by'
     """
     return kgcn_graph(_text(path), str(path), num_nodes)
 
@@ -125,10 +149,16 @@ def kgcn_graph(text: str, source: str, num_nodes: int | None = None) -> Knowledg
 
 
 def read_recbole(path: File, *, duplicates: str = "error") -> KnowledgeGraph:
-    """RecBole's ``.kg`` file; vertices and relations are numbered in order of appearance and keep their tokens.
+    r"""RecBole's ``.kg`` file; vertices and relations are numbered in order of appearance and keep their tokens.
 
     Raises:
         DataError: no header with the three columns, or a bad line; the message has its number.
+
+    >>> import tempfile
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     _ = Path(folder, "a.kg").write_text("head_id:token\trelation_id:token\ttail_id:token\na\tby\tb\n")
+    ...     read_recbole(f"{folder}/a.kg").facts()
+    [Triple(head='a', relation='by', tail='b')]
     """
     columns = recbole_columns(_text(path), str(path), ("head_id", "relation_id", "tail_id"))
     return KnowledgeGraph.from_names(list(zip(*columns, strict=True)), duplicates=duplicates)
@@ -150,7 +180,7 @@ def recbole_columns(text: str, source: str, wanted: tuple[str, ...]) -> list[lis
 
 
 def read_openke(folder: File, name: str = "train2id.txt") -> KnowledgeGraph:
-    """A folder of OpenKE: names in ``entity2id.txt`` and ``relation2id.txt``, facts as head, tail, relation.
+    r"""A folder of OpenKE: names in ``entity2id.txt`` and ``relation2id.txt``, facts as head, tail, relation.
 
     Args:
         folder: the folder; each file begins with a line that counts the others.
@@ -158,6 +188,14 @@ def read_openke(folder: File, name: str = "train2id.txt") -> KnowledgeGraph:
 
     Raises:
         DataError: a bad line, numbers that are no ids, or another number of lines than the first line says.
+
+    >>> import tempfile
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     _ = Path(folder, "entity2id.txt").write_text("2\nDune\t0\nHerbert\t1\n")
+    ...     _ = Path(folder, "relation2id.txt").write_text("1\nby\t0\n")
+    ...     _ = Path(folder, "train2id.txt").write_text("1\n0 1 0\n")  # head, tail, relation
+    ...     read_openke(folder).facts()
+    [Triple(head='Dune', relation='by', tail='Herbert')]
     """
     place = Path(folder)
     entities, relations = (_openke_names(place / f"{kind}2id.txt") for kind in ("entity", "relation"))
