@@ -50,6 +50,15 @@ class MatchEmbedding(Term):
     Args:
         target: the teacher's embedding [N', D] of the observed vertices; `activations` takes it from a layer.
         layer: the name of the student's layer in ``student.named_modules()``.
+
+    >>> from hgraph.structure import Graph
+    >>> from hgraph.train import Observed
+    >>> pair = Graph.from_edge_index([[0], [1]], num_nodes=2, directed=False)
+    >>> part = Observed(pair, torch.eye(2), torch.tensor([0, 1]), torch.tensor([0]), torch.tensor([1]))
+    >>> student = nn.Sequential(nn.Identity())
+    >>> loss = MatchEmbedding(torch.zeros(2, 2), layer="0").bind(Lesson(part, student, None, None))
+    >>> loss(student(part.x))  # 2 of 4 numbers are off by 1
+    tensor(0.5000)
     """
 
     target: Tensor = field(repr=False)
@@ -80,6 +89,15 @@ class MatchSimilarity(Term):
         sample: n.
 
     Source: NOSMOG (Tian et al., ICLR 2023), representational similarity distillation.
+
+    >>> from hgraph.structure import Graph
+    >>> from hgraph.train import Observed
+    >>> pair = Graph.from_edge_index([[0], [1]], num_nodes=2, directed=False)
+    >>> part = Observed(pair, torch.eye(2), torch.tensor([0, 1]), torch.tensor([0]), torch.tensor([1]))
+    >>> student = nn.Sequential(nn.Identity())
+    >>> loss = MatchSimilarity(2 * torch.eye(2), layer="0").bind(Lesson(part, student, None, None))
+    >>> loss(student(part.x)).item()  # lengths do not matter
+    0.0
     """
 
     target: Tensor = field(repr=False)

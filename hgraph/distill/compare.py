@@ -37,6 +37,10 @@ class Measured:
         logits: on the test vertices, on the CPU.
         temperature: `fit_temperature` of the validation vertices; None without any.
         calibrated_ece: the calibration error on the test vertices when logits are divided by it; None likewise.
+
+    >>> measured = Measured(0.9, 0.05, 10, 1e-4, 2e-4, None, FitResult([], 0, 0.0), torch.zeros(1, 2), None, None)
+    >>> measured.figures()
+    {'test_accuracy': 0.9, 'ece': 0.05, 'parameters': 10, 'latency_one_s': 0.0001, 'latency_all_s': 0.0002}
     """
 
     test_accuracy: float
@@ -59,7 +63,12 @@ class Measured:
 
 @dataclass(frozen=True)
 class Comparison:
-    """The three models measured on one data set under one split."""
+    """The three models measured on one data set under one split.
+
+    >>> one = Measured(0.9, 0.05, 10, 1e-4, 2e-4, None, FitResult([], 0, 0.0), torch.zeros(1, 2), None, None)
+    >>> [name for name, _ in Comparison(mlp=one, teacher=one, student=one).items()]
+    ['mlp', 'teacher', 'student']
+    """
 
     mlp: Measured
     teacher: Measured
@@ -101,6 +110,15 @@ def compare(
 
     Raises:
         ArgumentError: a split without training or test vertices.
+
+    >>> from hgraph.models import GCN, MLP
+    >>> from hgraph.structure import Graph
+    >>> ids = torch.arange(3)
+    >>> path = Graph.from_edge_index([[0, 1], [1, 2]], num_nodes=3, directed=False)
+    >>> data = Data(path, torch.eye(3), ids, {"default": Split(path, ids[:1], ids[1:2], ids[2:])})
+    >>> found = compare(GCN(3, 4, 3), MLP(3, 4, 3), MLP(3, 4, 3), data, epochs=1)
+    >>> sorted(found.student.figures())
+    ['ece', 'latency_all_s', 'latency_one_s', 'parameters', 'test_accuracy']
     """
     part, parts = observed(data, split), data.split(split)
     for name in ("train", "test"):

@@ -76,6 +76,12 @@ def export(
             that is not empty.
         DataError: a program's logits are not the student's.
         MissingPackageError: ``"onnx"`` or ``"int8"`` without the packages of ``hgraph[onnx]``.
+
+    >>> import tempfile
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     deviations = export(nn.Linear(3, 2), f"{folder}/student", torch.eye(3), class_names=["cat", "dog"])
+    >>> deviations["layers"] < 1e-5
+    True
     """
     target = Path(folder)
     program = _program(student, preprocess, temperature)

@@ -81,6 +81,13 @@ class HighOrder(Term):
     Empty hyperedges are left out; a step that keeps none adds 0.
 
     Source: LightHGNN+ (ICLR 2024), card 04, eq. 5 and 6.
+
+    >>> from hgraph.train import Observed
+    >>> hg = Hypergraph.from_lists([[0, 1]], num_vertices=2)
+    >>> part = Observed(hg, torch.eye(2), torch.tensor([0, 1]), torch.tensor([0]), torch.tensor([1]))
+    >>> loss = HighOrder(noise=0).bind(Lesson(part, torch.nn.Identity(), None, torch.eye(2)))
+    >>> loss(torch.eye(2).flip(0)).item()  # the vertices changed places, the mean did not
+    0.0
     """
 
     noise: float = 1.0

@@ -30,6 +30,12 @@ class Lesson:
         given: the teacher's logits [N', C] on the observed vertices; None without a teacher.
         learned: what terms learn beside the student (a projection, say); filled while they are bound.
         hooks: what terms hang on the student while it learns; taken off afterwards.
+
+    >>> from hgraph.structure import Graph
+    >>> pair = Graph.from_edge_index([[0], [1]], num_nodes=2, directed=False)
+    >>> part = Observed(pair, torch.eye(2), torch.tensor([0, 1]), torch.tensor([0]), torch.tensor([1]))
+    >>> Lesson(part, nn.Linear(2, 2), speaks=None, given=torch.zeros(2, 2)).logits.shape
+    torch.Size([2, 2])
     """
 
     part: Observed
@@ -64,7 +70,14 @@ class Lesson:
 
 
 class Term:
-    """A part of an objective: ``0.3 * Labels() + 0.7 * (SoftLabels() + HighOrder())`` is one too."""
+    """A part of an objective: ``0.3 * Labels() + 0.7 * (SoftLabels() + HighOrder())`` is one too.
+
+    >>> class Small(Term):
+    ...     def bind(self, lesson):
+    ...         return lambda logits: logits.square().mean()
+    >>> [factor for factor, _ in (0.5 * Small() + Small()).terms]
+    [0.5, 1.0]
+    """
 
     def bind(self, lesson: Lesson) -> Loss:
         """The loss as a function of the student's logits [N', C]; called once before training."""

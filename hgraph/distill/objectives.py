@@ -41,6 +41,9 @@ def lighthgnn_plus(lam: float = 0.0, *, noise: float = 1.0, variant: Variant = "
         variant: ``"official"`` computes both divergences as the released code does.
 
     Source: LightHGNN+ (Feng et al., ICLR 2024), card 04, eq. 5.
+
+    >>> [type(term).__name__ for _, term in lighthgnn_plus().terms]
+    ['SoftLabels', 'HighOrder']
     """
     _check_lam(lam)
     return lam * Labels() + (1 - lam) * (SoftLabels(variant=variant) + HighOrder(noise, variant))
@@ -50,6 +53,9 @@ def glnn(lam: float = 0.0, *, temperature: float = 1.0) -> Term:
     r""":math:`\lambda\,\mathrm{CE} + (1 - \lambda)\,T^2\,\mathrm{KL}_{soft}`, for graphs.
 
     Source: Graph-less Neural Networks (Zhang et al., ICLR 2022).
+
+    >>> [(factor, type(term).__name__) for factor, term in glnn(0.25).terms]
+    [(0.25, 'Labels'), (0.75, 'SoftLabels')]
     """
     _check_lam(lam)
     return lam * Labels() + (1 - lam) * SoftLabels(temperature)
@@ -67,6 +73,9 @@ def nosmog(lam: float = 0.0, *, epsilon: float = 0.01, noisy: float = 0.5) -> Te
         noisy: mu.
 
     Source: NOSMOG (Tian et al., ICLR 2023).
+
+    >>> [(factor, type(term).__name__) for factor, term in nosmog().terms]
+    [(1.0, 'SoftLabels'), (0.5, 'NoisyFeatures')]
     """
     _check_lam(lam)
     return lam * Labels() + (1 - lam) * (SoftLabels() + noisy * NoisyFeatures(epsilon))
@@ -76,6 +85,9 @@ def krd(lam: float = 0.0, *, noise: float = 1.0) -> Term:
     r""":math:`\lambda\,\mathrm{CE} + (1 - \lambda)\,\mathrm{KL}_{reliable}`.
 
     Source: reliable knowledge distillation (Wu et al., ICML 2023), in the form that `ReliableLabels` says.
+
+    >>> krd()
+    Sum(terms=((1.0, ReliableLabels(noise=1.0)),))
     """
     _check_lam(lam)
     return lam * Labels() + (1 - lam) * ReliableLabels(noise)

@@ -95,6 +95,14 @@ class Predictor:
     Raises:
         DataError: no exported student there, or files that changed since.
         ArgumentError: a program the folder does not have.
+
+    >>> import tempfile
+    >>> from hgraph.distill import export
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     _ = export(nn.Linear(3, 2), f"{folder}/student", torch.eye(3), class_names=["cat", "dog"])
+    ...     predictor = Predictor(f"{folder}/student")
+    >>> predictor.classes, predictor.logits(torch.eye(3)).shape
+    (('cat', 'dog'), torch.Size([3, 2]))
     """
 
     def __init__(self, folder: str | os.PathLike[str], *, program: str | None = None) -> None:

@@ -72,6 +72,13 @@ class Labels(Term):
     r"""Cross-entropy on the training vertices: what a network without a teacher learns from.
 
     .. math:: \frac{1}{|V_L|} \sum_{v \in V_L} -\ln s_{v y_v}
+
+    >>> from hgraph.structure import Graph
+    >>> from hgraph.train import Observed
+    >>> pair = Graph.from_edge_index([[0], [1]], num_nodes=2, directed=False)
+    >>> part = Observed(pair, torch.eye(2), torch.tensor([0, 1]), torch.tensor([0]), torch.tensor([1]))
+    >>> Labels().bind(Lesson(part, torch.nn.Linear(2, 2), None, None))(torch.zeros(2, 2))
+    tensor(0.6931)
     """
 
     def bind(self, lesson: Lesson) -> Loss:

@@ -75,7 +75,11 @@ def ensemble(teachers: Sequence[Callable[[Tensor, Any], Tensor]]) -> Callable[[T
 
 
 def calibrated(teacher: Callable[[Tensor, Any], Tensor], temperature: float) -> Callable[[Tensor, Any], Tensor]:
-    """The same teacher with its logits divided by a temperature, see `fit_temperature`."""
+    """The same teacher with its logits divided by a temperature, see `fit_temperature`.
+
+    >>> calibrated(lambda x, structure: x, 2.0)(torch.tensor([[4.0, 2.0]]), None)
+    tensor([[2., 1.]])
+    """
     if not temperature > 0:
         raise ArgumentError("temperature", "a number above 0", temperature)
 

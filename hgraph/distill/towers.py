@@ -61,6 +61,14 @@ def distill_recommender(
 
     Raises:
         ArgumentError: other sizes, numbers out of range, or a checkpoint of other settings.
+
+    >>> from hgraph.models import BPRMF, LightGCN
+    >>> from hgraph.structure import KnowledgeGraph
+    >>> kg = KnowledgeGraph.from_names([("Dune", "is like", "Ubik")])
+    >>> data = Interactions.from_pairs([[0], [0]], [[], []], [[], []], kg, num_users=1, num_items=2)
+    >>> losses = distill_recommender(LightGCN(1, 2), data, BPRMF(1, 2), steps=3, near=2)
+    >>> len(losses), losses[2] < losses[0]
+    (3, True)
     """
     for model in (teacher, student):
         if (model.num_users, model.num_items) != (data.num_users, data.num_items):

@@ -1,6 +1,6 @@
 """HIF, the Hypergraph Interchange Format: JSON that hypergraph libraries share, read and written.
 
-The standard: https://github.com/HIF-org/HIF-standard. Every document is held against ``hif_schema`` beside this
+The standard: https://github.com/HIF-org/HIF-standard. Every document is held against ``hif_schema.json`` beside this
 file, then against itself: no node, edge or incidence twice.
 """
 
