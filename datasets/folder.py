@@ -44,6 +44,14 @@ def save(dataset: Dataset[Any], path: str | os.PathLike[str], *, force: bool = F
         ArgumentError: there is something at ``path`` that may not be replaced; a data set of many examples; or a
             split or an entry of ``meta`` that no file can hold.
         DataError: the folder cannot be written.
+
+    >>> import tempfile
+    >>> from hgraph.datasets import from_tables, load
+    >>> people, meetings = {"id": ["ada", "ben"], "team": ["a", "b"]}, {"members": [["ada", "ben"]]}
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     path = save(from_tables(people, meetings, label="team", shares=(0.5, 0, 0.5)), f"{folder}/own")
+    ...     load(str(path))[0].structure.to_lists()
+    [[0, 1]]
     """
     path = check_place(path, force=force)
     if len(dataset) != 1 or not isinstance(dataset[0], Data):

@@ -27,7 +27,7 @@ def from_interactions(
     test: float = 0.2,
     seed: int = 0,
 ) -> Dataset[Interactions]:
-    """A data set of your own: who took what, and what is known of it.
+    r"""A data set of your own: who took what, and what is known of it.
 
     Args:
         interactions: a CSV file with a header and the columns ``user`` and ``item``, in words; others are not read. A
@@ -41,6 +41,13 @@ def from_interactions(
         DataError: a file that cannot be read, columns that are missing, an empty field; the message names the line.
 
     Items are numbered in order of appearance, then the other entities.
+
+    >>> import tempfile
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     _ = Path(folder, "interactions.csv").write_text("user,item\nAnn,Dune\nAnn,Ubik\nBob,Dune\n")
+    ...     _ = Path(folder, "triples.csv").write_text("head,relation,tail\nDune,by,Herbert\n")
+    ...     from_interactions(folder, val=0, test=0)[0]
+    Interactions(2 users, 2 items; train 3, val 0, test 0; KnowledgeGraph(3 nodes, 1 triples, 1 relations, cpu))
     """
     path = Path(interactions).expanduser()
     if path.is_dir():

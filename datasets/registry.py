@@ -40,6 +40,10 @@ class Card:
         download: bytes that the first `load` fetches; 0 where the data comes with the installed packages, None where
             they are not known beforehand.
         files: what it fetches, as ``<folder>/<path>`` below the root.
+
+    >>> card = Card("own", "Two vertices.", "graph", "none", {"kind": "class"}, "CC0-1.0", True, "nobody")
+    >>> card.redistribute, card.download
+    (True, 0)
     """
 
     name: str

@@ -18,6 +18,7 @@ from pathlib import Path
 
 import pytest
 
+import hgraph
 import hgraph.models
 import hgraph.nn
 
@@ -28,12 +29,10 @@ PUBLIC = [
     for name in package.__all__
     if isinstance(getattr(package, name), type)  # layers and networks; functions beside them have tests of their own
 ]
+PACKAGES = ["analysis", "convert", "datasets", "distill", "models", "nn", "ops", "patterns", "structure", "train"]
 EXAMPLES = {  # everything public of these packages, but errors, by its module and name
     (made.__module__, made.__name__): made
-    for package in map(
-        importlib.import_module,
-        ("hgraph", *(f"hgraph.{part}" for part in ("convert", "distill", "models", "nn", "ops", "train"))),
-    )
+    for package in (hgraph, *(importlib.import_module(f"hgraph.{part}") for part in PACKAGES))
     for made in (getattr(package, name) for name in package.__all__)
     if callable(made) and not (isinstance(made, type) and issubclass(made, Exception))
 }

@@ -60,6 +60,14 @@ def column_mass(record: AttentionRecord) -> Tensor:
     r"""[H, S]: the share that each source gets from a target, on average over the targets that hear anybody.
 
     .. math:: m_{hs} = \frac{1}{B |T|} \sum_b \sum_{t \in T} \alpha^{(b)}_{hts}
+
+    >>> from hgraph import nn
+    >>> layer = nn.SelfAttention(8, 2, causal=True)
+    >>> with nn.record_attention(layer) as records:
+    ...     _ = layer(torch.zeros(1, 2, 8))  # all tokens are alike
+    >>> column_mass(records[""][0])  # token 0 hears itself, token 1 both
+    tensor([[0.7500, 0.2500],
+            [0.7500, 0.2500]])
     """
     _check_whole(record)
     rows = []
@@ -75,7 +83,15 @@ def column_mass(record: AttentionRecord) -> Tensor:
 
 
 def sinks(record: AttentionRecord, *, times: float = 5.0) -> list[list[int]]:
-    """For each head the sources that get more than so many times the mean share of a source, the largest first."""
+    """For each head the sources that get more than so many times the mean share of a source, the largest first.
+
+    >>> from hgraph import nn
+    >>> layer = nn.SelfAttention(8, 2, causal=True)
+    >>> with nn.record_attention(layer) as records:
+    ...     _ = layer(torch.zeros(1, 2, 8))  # all tokens are alike
+    >>> sinks(records[""][0], times=1.2)  # token 0 gets 0.75 where 0.5 is the mean
+    [[0], [0]]
+    """
     found = []
     for mass in column_mass(record):
         above = mass > times * mass.mean()
@@ -87,6 +103,13 @@ def mass_by_type(record: AttentionRecord, types: Mapping[str, TokenGraph]) -> di
     """For each kind of edges, given as a graph, the share [H] of the attention that runs along it.
 
     Kinds that overlap count an edge each; to have parts of a whole take differences (``a``, ``b - a``, ...).
+
+    >>> from hgraph import nn
+    >>> layer = nn.SelfAttention(8, 1, causal=True)
+    >>> with nn.record_attention(layer) as records:
+    ...     _ = layer(torch.zeros(1, 2, 8))  # all tokens are alike
+    >>> mass_by_type(records[""][0], {"itself": patterns.sliding_window(2, 1)})
+    {'itself': tensor([0.7500])}
     """
     _check_whole(record)
     heads = record.query.shape[2]
@@ -141,7 +164,12 @@ def head_importance(loss: Callable[[Tensor], Tensor], num_heads: int) -> Tensor:
 
 
 def draw_mass_by_type(masses: Mapping[str, Tensor], ax: Axes | None = None) -> Axes:
-    """A bar a head, cut by kinds of edges; what is left white ran along none of them."""
+    """A bar a head, cut by kinds of edges; what is left white ran along none of them.
+
+    >>> ax = draw_mass_by_type({"near": torch.tensor([0.7, 0.5]), "far": torch.tensor([0.3, 0.5])})
+    >>> [text.get_text() for text in ax.get_legend().get_texts()]
+    ['near', 'far']
+    """
     from hgraph.structure.draw import INK, PALETTE, _axes
 
     ax = _axes(ax, size=(6.4, 3.2))
@@ -157,7 +185,11 @@ def draw_mass_by_type(masses: Mapping[str, Tensor], ax: Axes | None = None) -> A
 
 
 def draw_column_mass(mass: Tensor, ax: Axes | None = None) -> Axes:
-    """Heads by sources: how much each source is heard; sinks stand out as dark columns."""
+    """Heads by sources: how much each source is heard; sinks stand out as dark columns.
+
+    >>> draw_column_mass(torch.tensor([[0.75, 0.25]])).get_ylabel()
+    'head'
+    """
     from hgraph.structure.draw import INK, _axes
 
     ax = _axes(ax, size=(6.4, 0.9 + 0.3 * len(mass)))

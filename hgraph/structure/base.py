@@ -18,7 +18,13 @@ T = TypeVar("T")
 
 
 class Structure:
-    """Base of the nouns: frozen dataclasses whose fields are tensors, structures or None."""
+    """Base of the nouns: frozen dataclasses whose fields are tensors, structures or None.
+
+    >>> from hgraph.structure import Graph
+    >>> graph = Graph.from_edge_index([[0], [1]], num_nodes=2, directed=True)
+    >>> isinstance(graph, Structure), graph.to("cpu") is graph
+    (True, True)
+    """
 
     def tensors(self) -> list[Tensor]:
         """Every tensor held, those of nested structures included."""
@@ -70,6 +76,12 @@ def derived(structure: Structure, key: Hashable, compute: Callable[[], T]) -> T:
 
     Neither reads nor writes its memory while compiling, under `torch.func`, or when gradients must flow
     through the structure's own tensors (see `is_kept`): then it just computes.
+
+    >>> from hgraph.structure import Graph
+    >>> graph = Graph.from_edge_index([[0], [1]], num_nodes=2, directed=True)
+    >>> first, again = (derived(graph, "degree", lambda: graph.adj.indptr.diff()) for _ in range(2))
+    >>> first is again
+    True
     """
     if not is_kept(structure):
         return compute()

@@ -22,7 +22,11 @@ __all__ = ["KnowledgeGraph", "Triple"]
 
 
 class Triple(NamedTuple):
-    """One fact, in ids, or in names where the graph has them."""
+    """One fact, in ids, or in names where the graph has them.
+
+    >>> KnowledgeGraph.from_names([("Dune", "by", "Herbert")]).facts()[0].tail
+    'Herbert'
+    """
 
     head: Any
     relation: Any

@@ -44,6 +44,10 @@ class Regions:
         members: M x N, the tokens of each region.
         heard: N x M, the regions that each token hears.
         layout: how the regions lie.
+
+    >>> everybody = Regions(members=patterns.full(1, 3), heard=patterns.full(3, 1))
+    >>> everybody.num_regions, everybody.sizes.tolist(), everybody.hypergraph().to_lists()
+    (1, [3], [[0, 1, 2]])
     """
 
     members: TokenGraph

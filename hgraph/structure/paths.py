@@ -24,6 +24,10 @@ class Path(NamedTuple):
         nodes: the vertices, the start first.
         edges: the positions of the edges, one fewer.
         weight: the product of their weights.
+
+    >>> from hgraph.structure import KnowledgeGraph
+    >>> KnowledgeGraph.from_names([("ann", "likes", "Dune"), ("Dune", "by", "Herbert")]).paths("ann", "Herbert")
+    [Path(nodes=(0, 1, 2), edges=(0, 1), weight=1.0)]
     """
 
     nodes: tuple[int, ...]

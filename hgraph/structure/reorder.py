@@ -35,6 +35,11 @@ class Reordered(Generic[T]):
         order: [N], the old number of each vertex: new vertex i is old vertex ``order[i]``.
         hyperedge_order: [M], the same of the hyperedges; None for a graph.
         edge_order: [E], the same of the edges or incidences, both numbered by rows (of ``adj``, of ``v2e``).
+
+    >>> path = Graph.from_edge_index([[0, 2], [2, 1]], num_nodes=3, directed=False)
+    >>> new, x = reorder(path), torch.tensor([[0.0], [1.0], [2.0]])
+    >>> torch.equal(new.unsort(new.sort(x)), x)
+    True
     """
 
     result: T

@@ -171,6 +171,9 @@ class Parts:
         train: [.] numbers of examples, as are ``val`` and ``test``; no two share an example.
         val: validation examples.
         test: test examples.
+
+    >>> parts = Parts(train=torch.tensor([0, 1]), val=torch.tensor([2]), test=torch.tensor([3]))
+    >>> parts.check(4)  # disjoint, and all of them there
     """
 
     train: Tensor

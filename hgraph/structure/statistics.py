@@ -33,6 +33,10 @@ class Statistics:
         homophily: the share of joined pairs with equal labels, or None without labels.
         chance: the same share if labels were dealt out at random, or None.
         class_sizes: how many vertices have label 0, 1, ...; None without labels.
+
+    >>> found = statistics(Graph.from_edge_index([[0], [1]], num_nodes=3, directed=False))
+    >>> found.degree.tolist()  # one vertex of degree 0, two of degree 1
+    [1, 2]
     """
 
     counts: dict[str, int]

@@ -158,7 +158,12 @@ def sink_band(n: int, spans: Any, *, sink: int = 64, block: int = 64) -> TokenGr
 
 
 def random(n: int, degree: int, *, seed: int, causal: bool = False) -> TokenGraph:
-    """Every token hears ``degree`` tokens drawn with replacement, so that a few may be fewer, and itself."""
+    """Every token hears ``degree`` tokens drawn with replacement, so that a few may be fewer, and itself.
+
+    >>> drawn = random(5, 2, seed=0)
+    >>> drawn.degree().max().item() <= 3, bool((drawn.adjacency().dense().diagonal() == 1).all())  # each hears itself
+    (True, True)
+    """
     generator = torch.Generator().manual_seed(seed)
     rows = torch.arange(whole("n", n)).unsqueeze(1)
     share = torch.rand(n, whole("degree", degree), generator=generator, dtype=torch.float64)

@@ -28,7 +28,11 @@ def full(num_targets: int, num_sources: int | None = None) -> TokenGraph:
 
 
 def none(num_targets: int, num_sources: int | None = None) -> TokenGraph:
-    """Nobody hears anybody: what unions start from."""
+    """Nobody hears anybody: what unions start from.
+
+    >>> none(2, 3).degree().flatten().tolist()
+    [0, 0]
+    """
     n, s = sizes_of(num_targets, num_sources)
     rows = torch.empty(0, dtype=torch.long)
     return graph_of(rows, rows, rows, n, s)
@@ -46,7 +50,11 @@ def causal(num_targets: int, num_sources: int | None = None) -> TokenGraph:
 
 
 def prefix_lm(n: int, prefix: int) -> TokenGraph:
-    """Causal, but the first ``prefix`` tokens hear each other both ways."""
+    """Causal, but the first ``prefix`` tokens hear each other both ways.
+
+    >>> prefix_lm(3, 2).adjacency().dense().int().tolist()
+    [[1, 1, 0], [1, 1, 0], [1, 1, 1]]
+    """
     prefix, rows = min(whole("prefix", prefix), whole("n", n)), torch.arange(n)
     return graph_of(rows, torch.zeros_like(rows), (rows + 1).clamp(min=prefix), n, n)
 

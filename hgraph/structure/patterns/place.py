@@ -19,14 +19,22 @@ __all__ = ["axial", "block_local", "global_tokens", "hilbert_windows", "landmark
 
 
 def sinks(n: int, count: int, *, causal: bool = True) -> TokenGraph:
-    """Everybody hears the first ``count`` tokens, or all where there are fewer."""
+    """Everybody hears the first ``count`` tokens, or all where there are fewer.
+
+    >>> sinks(3, 1).adjacency().dense().int().tolist()
+    [[1, 0, 0], [1, 0, 0], [1, 0, 0]]
+    """
     count, rows = min(whole("count", count), whole("n", n)), torch.arange(n)
     stop = (rows + 1).clamp(max=count) if causal else torch.full_like(rows, count)
     return graph_of(rows, torch.zeros_like(rows), stop, n, n)
 
 
 def global_tokens(n: int, tokens: Any) -> TokenGraph:
-    """The given tokens hear everybody and are heard by everybody (restrict with ``& causal(n)``)."""
+    """The given tokens hear everybody and are heard by everybody (restrict with ``& causal(n)``).
+
+    >>> global_tokens(3, [1]).adjacency().dense().int().tolist()
+    [[0, 1, 0], [1, 1, 1], [0, 1, 0]]
+    """
     tokens = _coo.as_indices("tokens", tokens).unique()
     _coo.check_range("tokens", tokens, whole("n", n), "tokens")
     rows = torch.arange(n).repeat_interleave(len(tokens))
@@ -84,7 +92,11 @@ def axial(shape: Sequence[int], axis: int, *, causal: bool = False) -> TokenGrap
 
 
 def hilbert_windows(shape: Sequence[int], window: int) -> TokenGraph:
-    """Blocks of ``window`` cells that follow each other on a Hilbert curve hear each other: compact, of equal size."""
+    """Blocks of ``window`` cells that follow each other on a Hilbert curve hear each other: compact, of equal size.
+
+    >>> hilbert_windows((2, 2), 2).degree().flatten().tolist()
+    [2, 2, 2, 2]
+    """
     whole("window", window, 1)
     order = hilbert_order(shape_of(shape))
     n = len(order)
