@@ -75,6 +75,8 @@ def build() -> Path:
             made = Path(place, path.name)
             _run([cxx, *FLAGS, "-o", str(made), str(SOURCE)])
             _opened(made)
+            if _key.__wrapped__() != _key():  # an upgrade came in between
+                raise BuildError("the sources changed while they were compiled: run it again in a new process")
             made.replace(path)
     except OSError as error:
         raise BuildError(f"{path.parent} ({error.strerror or error}). HGRAPH_CACHE names another folder") from error

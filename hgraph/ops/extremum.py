@@ -68,21 +68,25 @@ def _grads(
     columns = _columns(weight, widened(x), source.shape[0])
     step = max(1, CHUNK_NUMBERS // max(x.shape[-1], 1))
     chunks = [slice(i, i + step) for i in range(0, source.shape[0], step)]
-    grad_x, grad_weight = [], torch.zeros_like(columns.T)
+    grad_x, grad_weight = [], columns.new_zeros(columns.shape[::-1])
     flat = [stacked(t) for t in (x, out, grad)]
     for x_one, out_one, grad_one in zip(*flat, strict=True):
         ties = torch.zeros_like(widened(out_one))
         for at in chunks:
-            ties = add_rows(ties, target[at], _tie(columns[:, at], x_one[source[at]], out_one[target[at]]))
+            tie = _tie(columns[:, at], x_one[source[at]], out_one[target[at]])
+            ties = add_rows(ties, target[at], tie.to(ties.dtype))
         share = widened(grad_one) / ties.clamp(min=1)
         total, per_edge = torch.zeros_like(widened(x_one)), []
         for at in chunks:
             x_edge = x_one[source[at]]
-            flow = _tie(columns[:, at], x_edge, out_one[target[at]]) * share[target[at]]
+            tie = _tie(columns[:, at], x_edge, out_one[target[at]])
+            # chosen, not multiplied by 0: what loses may be infinite or NaN, which is no business of the winners
+            flow = torch.where(tie, share[target[at]], 0.0)
             if of_x:
-                total = add_rows(total, source[at], flow * _spread(columns[:, at], x.shape[-1]))
+                total = add_rows(total, source[at], flow * torch.where(tie, _spread(columns[:, at], x.shape[-1]), 0.0))
             if of_weight:
-                by_head = (flow * widened(x_edge)).unflatten(1, (len(columns), x.shape[-1] // len(columns)))
+                by_edge = flow * torch.where(tie, widened(x_edge), 0.0)
+                by_head = by_edge.unflatten(1, (len(columns), x.shape[-1] // len(columns)))
                 per_edge.append(by_head.sum(-1))
         grad_x.append(total)
         grad_weight = grad_weight + torch.cat(per_edge) if per_edge else grad_weight
@@ -91,9 +95,9 @@ def _grads(
 
 
 def _tie(columns: Tensor, x_edge: Tensor, out_edge: Tensor) -> Tensor:
-    """1 where an edge's message is the extremum of its target, else 0; constant under differentiation."""
+    """Whether an edge's message is the extremum of its target; constant under differentiation."""
     message = _spread(columns.detach(), x_edge.shape[-1]) * widened(x_edge.detach())
-    return (message.to(out_edge.dtype) == out_edge.detach()).to(message.dtype)
+    return message.to(out_edge.dtype) == out_edge.detach()
 
 
 def _spread(columns: Tensor, channels: int) -> Tensor:

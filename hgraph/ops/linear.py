@@ -11,6 +11,7 @@ list swapped.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 from weakref import ref
 
@@ -233,17 +234,23 @@ class _Spmm(OperatorFunction):
 
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
-        return sum_grads(ctx, grad)
+        return sum_grads(ctx.saved_tensors, ctx.needs_input_grad, grad)
 
 
-def sum_grads(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
-    """Gradients of structure, weights and x, of which a context kept what they need, from that of the weighted sums."""
-    *adj, weight, x = ctx.saved_tensors
+def sum_grads(saved: Sequence[Any], needed: Sequence[bool], grad: Tensor) -> tuple[Tensor | None, ...]:
+    """Gradients of structure, weights and x from that of the weighted sums.
+
+    Args:
+        saved: the lists of the structure, the weights, and x where the weights' gradient is needed.
+        needed: for structure, weights and x.
+        grad: that of the sums.
+    """
+    *adj, weight, x = saved
     grad_weight = grad_x = None
-    if ctx.needs_input_grad[1]:
+    if needed[1]:
         grad_weight = sddmm(adj, grad, x, 1 if weight.dim() == 1 else weight.shape[1])
         grad_weight = grad_weight.view(weight.shape).to(weight.dtype)
-    if ctx.needs_input_grad[2]:
+    if needed[2]:
         grad_x = spmm(transpose(adj), turned(weight, adj[6]), grad)
     return None, grad_weight, grad_x
 

@@ -40,8 +40,8 @@ class _Mean(OperatorFunction):
 
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
-        *adj, _, _ = ctx.saved_tensors
-        return sum_grads(ctx, divided(adj, grad).to(ctx.dtype))
+        saved = ctx.saved_tensors  # read once: under activation checkpointing a second reading computes anew
+        return sum_grads(saved, ctx.needs_input_grad, divided(saved[:-2], grad).to(ctx.dtype))
 
 
 mean = register(

@@ -8,6 +8,7 @@ import pytest
 import torch
 from torch import Tensor
 from torch.autograd import forward_ad
+from torch.utils.checkpoint import checkpoint
 from torch.utils.flop_counter import FlopCounterMode
 
 from hgraph import Additive, Adjacency, Affine, Memory, attend, edge_score, edge_softmax, errors, propagate, scan
@@ -45,6 +46,16 @@ def over(adj: Adjacency, verb: str, x: Tensor) -> Tensor:
 
 VERBS = ["sum", "mean", "max", "min", "weights", "edge_score", "edge_score, vector", "edge_softmax", "attend",
          "affine scan", "memory scan"]  # fmt: skip
+
+
+@pytest.mark.parametrize("verb", VERBS)
+def test_activation_checkpointing_gives_the_same_gradients(verb: str) -> None:
+    """It lets a backward read what was saved once."""
+    x = numbers(4, 2, 3).requires_grad_()
+    run = lambda x: over(ADJ, verb, x).sin().sum()  # noqa: E731
+    (want,) = torch.autograd.grad(run(x), x)
+    (got,) = torch.autograd.grad(checkpoint(run, x, use_reentrant=False), x)
+    assert torch.equal(got, want)
 
 
 @pytest.mark.parametrize("verb", VERBS)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import math
 from collections.abc import Callable
 
 import pytest
@@ -244,3 +245,22 @@ def test_only_the_inputs_that_ask_get_gradients() -> None:
     every = [leaf(5, H, D, seed=0), leaf(4, H, D, seed=1), leaf(4, H, V, seed=2)]
     together = torch.autograd.grad(attend(adj, *every).out.square().sum(), every)
     assert all(torch.equal(a, b) for a, b in zip(only, together, strict=True))
+
+
+@pytest.mark.parametrize("value", [float("-inf"), float("nan"), float("inf")])
+@pytest.mark.parametrize("second", [False, True])
+def test_what_loses_an_extremum_has_no_say_however_large(value: float, second: bool) -> None:
+    """Gradients of those that win do not see what lost, not even 0 times of it."""
+    adj = Adjacency.from_coo(target=[0, 0, 1], source=[0, 1, 2], num_targets=2, num_sources=3)
+    x = torch.tensor([[value], [1.0], [2.0]], requires_grad=True)
+    weight = torch.ones(3, requires_grad=True)
+    reduce = "min" if value > 0 else "max"
+    out = propagate(adj, x, weight=weight, reduce=reduce)
+    if math.isnan(value):
+        assert out[0].isnan()  # NaN is not hidden: it wins, and nobody ties with it
+    grads = torch.autograd.grad(
+        out[1].sum() + (0.0 if math.isnan(value) else out[0].sum()), (x, weight), create_graph=second
+    )
+    won = [0.0, 0.0 if math.isnan(value) else 1.0, 1.0]
+    assert grads[0].flatten().tolist() == won
+    assert grads[1].tolist() == [0.0, won[1], 2.0]

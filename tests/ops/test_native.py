@@ -370,6 +370,19 @@ def test_without_a_compiler_the_error_says_what_to_install(tmp_path: Path, monke
         backend("native")
 
 
+def test_sources_that_change_under_the_compiler_leave_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HGRAPH_CACHE", str(tmp_path))
+    before = kernels._key()
+    monkeypatch.setattr(kernels, "_run", lambda command: "" if "--version" in command else Path(command[-2]).touch())
+    monkeypatch.setattr(
+        kernels, "_opened", lambda path: monkeypatch.setattr(kernels._key, "__wrapped__", lambda: "new")
+    )
+    with pytest.raises(errors.BackendError, match="the sources changed while they were compiled"):
+        native.build()
+    assert kernels._key() == before
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_a_compiler_that_fails_leaves_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     fake = tmp_path / "cxx"
     fake.write_text('#!/bin/sh\n[ "$1" = --version ] && exit 0\necho "native.cpp: no OpenMP" >&2\nexit 1\n')

@@ -44,6 +44,9 @@ CASES: dict[str, Callable[[], tuple[object, ...]]] = {
     "extremum": lambda: (ROWS, leaf(E, 2), leaf(S, 6), True),
     **{f"extremum_grads {flags}": lambda flags=flags: (ROWS, None, torch.ones(S, 6), *(torch.ones(T, 6),) * 2, *flags)
        for flags in ((True, False), (False, True), (True, True))},
+    **{f"extremum_grads by {shape}": lambda shape=shape: (ROWS, torch.ones(E, *shape), torch.ones(S, 6),
+                                                          *(torch.ones(T, 6),) * 2, True, True)
+       for shape in ((), (2,), (6,))},
     "softmax": lambda: (ROWS, leaf(E, H)),
     "softmax_grads": lambda: (ROWS, torch.rand(E, H), torch.ones(E, H)),
     **{f"attend {kind}": lambda given=given: attend(*given) for kind, given in ATTENTION.items()},
