@@ -161,12 +161,14 @@ def advised(out: Tensor) -> bool:
 @pytest.mark.skipif(not Path("/sys/kernel/mm/transparent_hugepage").exists(), reason="the kernel lends no huge pages")
 @pytest.mark.parametrize("reduce", ["sum", "max"])
 def test_outputs_above_32_mib_are_asked_for_in_huge_pages(reduce: str) -> None:
-    for n, large in ((7000, False), (9000, True)):  # 26 and 34 MiB
-        adj = Adjacency.from_coo(target=torch.arange(n), source=torch.arange(n), num_targets=n, num_sources=n)
-        x = torch.ones(n, 1000, requires_grad=True)
-        out = propagate(adj, x, reduce=reduce)
-        assert advised(out.detach()) == large
-        assert advised(torch.autograd.grad(out, x, torch.ones(n, 1000))[0]) == large
+    """Smaller ones may lie in memory that was asked for before; those above are mappings of their own (glibc)."""
+    n = 9000  # 34 MiB
+    adj = Adjacency.from_coo(target=torch.arange(n), source=torch.arange(n), num_targets=n, num_sources=n)
+    x = torch.ones(n, 1000, requires_grad=True)
+    assert not advised(x.detach())
+    out = propagate(adj, x, reduce=reduce)
+    assert advised(out.detach())
+    assert advised(torch.autograd.grad(out, x, torch.ones(n, 1000))[0])
 
 
 def test_outputs_above_32_mib_are_like_others() -> None:
