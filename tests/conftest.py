@@ -5,12 +5,14 @@ from __future__ import annotations
 import importlib.util
 import os
 import sys
+import threading
 import time
 from collections.abc import Iterator
 
 import pytest
 import torch
 from hypothesis import settings
+from tqdm import tqdm
 
 # Without a GPU kernels are interpreted, which triton decides as it is imported.
 assert "triton" not in sys.modules
@@ -22,6 +24,9 @@ os.environ["HGRAPH_CACHE"] = os.path.join(os.path.dirname(__file__), "nothing-is
 
 # torch keeps compiled backwards on disk and finds them by the forward alone: those of an older source would run.
 os.environ["TORCHINDUCTOR_AUTOGRAD_CACHE"] = "0"
+
+# A progress bar's lock is one with those of forked processes: a test that kills one would leave it locked for ever.
+tqdm.set_lock(threading.RLock())
 
 # `make test` draws the same examples each time, so that it fails by a change and not by chance or a busy machine;
 # `make test-full` looks further each time.

@@ -512,12 +512,20 @@ MUTATIONS += [
     Mutation("longest: known after a write", LONGEST, " and known[0] == _version(indptr)", "", LONGEST_TESTS),
     Mutation(
         "longest: what algebra makes is not looked at", "hgraph/structure/algebra.py",
-        "_longest.measure(adj.indptr, adj.t_indptr)", "pass", LONGEST_TESTS,
+        "_longest.measure(*pointers)", "pass", LONGEST_TESTS,
     ),
     Mutation("longest: copies are not looked at", LONGEST, "    measure(old)", "    pass", LONGEST_TESTS),
     Mutation(
-        "longest: columns are not looked at", "hgraph/structure/adjacency.py", "measure(adj.indptr, adj.t_indptr)",
-        "measure(adj.indptr)", LONGEST_TESTS,
+        "longest: columns are not looked at", "hgraph/structure/algebra.py", "pointers = adj.indptr, adj.t_indptr",
+        "pointers = (adj.indptr,)", LONGEST_TESTS,
+    ),
+    Mutation(
+        "sums: the transpose in the numbers of repeats", "hgraph/structure/algebra.py", "perm = run[adj.perm[t_at]]",
+        "perm = adj.perm[t_at]", "tests/ops/test_prepare.py",
+    ),
+    Mutation(
+        "waits: the checks of values one by one", "hgraph/structure/_checks.py", "self._pending.append((bad, error))",
+        "(bool(bad.any()), self._pending.append((bad, error)))", "tests/structure/test_waits.py",
     ),
 ]  # fmt: skip
 

@@ -152,7 +152,8 @@ def train_recommender(
 
 
 def figures_of(network: Recommender, data: Interactions, score: Any = None) -> dict[str, Any]:
-    """How well a trained model ranks all items for the users with a test item, and its size.
+    """How well a trained model ranks all items for the users with a test item, a ranking by popularity beside it, and
+    its size.
 
     ``score`` is its `hgraph.train.scorer`, where there is one already; it is made else.
     """
@@ -162,8 +163,11 @@ def figures_of(network: Recommender, data: Interactions, score: Any = None) -> d
     if data.test.num_edges:
         where = next(network.parameters()).device
         score = train.scorer(network, train.structure_of(network, data)) if score is None else score
-        known, cut = [p.to(where) for p in (data.train, data.val)], min(CUT, data.num_items)
-        figures = train.full_ranking(score, data.test.to(where), known, ks=[cut])
+        test, *known = (p.to(where) for p in (data.test, data.train, data.val))
+        cut = min(CUT, data.num_items)
+        figures = train.full_ranking(score, test, known, ks=[cut])
+        least = train.full_ranking(train.by_popularity(known[0]), test, known, ks=[cut])
+        figures[f"recall@{cut}_by_popularity"] = least[f"recall@{cut}"]
     return figures | {"parameters": sum(p.numel() for p in network.parameters())}
 
 
@@ -218,7 +222,9 @@ def _report(dataset: Dataset[Interactions], title: str, figures: dict[str, Any],
     lines = [f"# {title}", "", f"{dataset[0]}", "", "| figure | value |", "|---|---:|"]
     lines += [f"| {k.replace('_', ' ')} | {v:.4f} |" if isinstance(v, float) else f"| {k} | {v:,} |"
               for k, v in figures.items()]  # fmt: skip
-    lines += ["", "All items that a user did not take in training or validation are ranked.", ""]
+    lines += ["", "All items that a user did not take in training or validation are ranked. By popularity: by how many "]
+    lines[-1] += "users took an item in training, which a model must beat to have learned anything of the user."
+    lines += [""]
     caption = "Validation recall" if dataset[0].val.num_edges else "Training loss"
     lines += [f"![{caption} over epochs](learning_curve.png)", "", f"- Licence: {dataset.licence}."]
     lines += [f"- Citation: {dataset.citation}", *(f"- {note}" for note in dataset.quirks)]

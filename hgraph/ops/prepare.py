@@ -6,10 +6,13 @@ Sorting is stable and counting is by search, so there are no atomics and the sam
 
 from __future__ import annotations
 
+import dataclasses
+
 import torch
 from torch import Tensor
 
-from hgraph.structure import Adjacency, _coo
+from hgraph.structure import Adjacency, _coo, algebra
+from hgraph.structure._checks import Checks
 
 __all__ = ["coalesce", "from_pairs", "invert", "top_edges", "top_sources"]
 
@@ -43,21 +46,16 @@ def coalesce(
 ) -> Adjacency:
     """As `from_pairs`, with repeated pairs made one edge whose weight is their sum (of ones when unweighted).
 
-    Waits for the device once, for the number of edges.
+    Waits for the device once, for the number of edges; ``sort_edges`` brings values of the pairs to the edges.
 
     >>> pairs = torch.tensor([0, 0, 1]), torch.tensor([2, 2, 0])
     >>> coalesce(*pairs, num_targets=2, num_sources=3).weight.tolist()
     [2.0, 1.0]
     """
     adj, order = from_pairs(target, source, num_targets=num_targets, num_sources=num_sources)
-    first = _coo.first_of_run(adj.target, adj.indices)
-    at = first.nonzero().flatten()  # the one wait
-    run = first.cumsum(0) - 1
-    given = torch.ones(len(run), device=run.device) if weight is None else weight.index_select(0, order)
-    total = _coo.segment_sum(given, run, len(at))
-    indptr = _coo.pointers(adj.target.index_select(0, at), num_targets)
-    indices = adj.indices.index_select(0, at).to(indptr.dtype)
-    return Adjacency.trusted(indptr=indptr, indices=indices, num_sources=num_sources, weight=total)
+    ones = torch.ones(len(order), device=order.device) if weight is None else weight.index_select(0, order)
+    repeats = dataclasses.replace(adj, weight=ones, input_order=_coo.inverse(order))
+    return algebra.united(repeats, _coo.first_of_run(adj.target, adj.indices), Checks())
 
 
 def invert(indptr: Tensor, indices: Tensor, num_sources: int) -> tuple[Tensor, Tensor, Tensor]:

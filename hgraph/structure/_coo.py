@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from hgraph.errors import ArgumentError, ArgumentTypeError
+from hgraph.structure._checks import Checks
 
 _INT32_MAX = 2**31 - 1
 
@@ -41,12 +42,10 @@ def as_indices(name: str, values: Any) -> Tensor:
 
 
 def check_range(name: str, values: Tensor, size: int, what: str) -> None:
-    """Refuse indices outside 0 .. size - 1, naming the first one."""
-    bad = (values < 0) | (values >= size)
-    if bool(bad.any()):
-        at = int(bad.nonzero()[0, 0])
-        allowed = f"{what} in 0 .. {size - 1}" if size else f"no entry, as there are no {what}"
-        raise ArgumentError(name, allowed, f"{int(values[at])} at position {at}")
+    """Refuse indices outside 0 .. size - 1, naming the first one; waits for the device."""
+    checks = Checks()
+    checks.in_range(name, values, size, what)
+    checks.read()
 
 
 def check_size(name: str, size: int) -> None:
@@ -57,8 +56,8 @@ def check_size(name: str, size: int) -> None:
         raise ArgumentError(name, "a size >= 0", size)
 
 
-def as_weight(name: str, weight: Any, length: int, what: str) -> Tensor | None:
-    """A float tensor [length] without NaN, or None."""
+def as_weight(name: str, weight: Any, length: int, what: str, checks: Checks) -> Tensor | None:
+    """A float tensor [length], or None; that it holds no NaN is left to ``checks``."""
     if weight is None:
         return None
     try:
@@ -69,16 +68,14 @@ def as_weight(name: str, weight: Any, length: int, what: str) -> Tensor | None:
         raise ArgumentTypeError(name, "floating-point weights", weight.dtype, "Convert them with .float()")
     if weight.shape != (length,):
         raise ArgumentError(name, f"shape [{length}] (one a {what})", f"shape {list(weight.shape)}")
-    if bool(weight.isnan().any()):
-        at = int(weight.isnan().nonzero()[0, 0])
-        raise ArgumentError(name, "weights without NaN", f"NaN at position {at}")
+    checks.no_nan(name, weight)
     return weight
 
 
-def validate(
-    target: Any, source: Any, weight: Any, num_targets: int, num_sources: int, names: Names
+def as_coo(
+    target: Any, source: Any, weight: Any, num_targets: int, num_sources: int, names: Names, checks: Checks
 ) -> tuple[Tensor, Tensor, Tensor | None]:
-    """The arguments of `Adjacency.from_coo` as tensors, or an error that names what is wrong."""
+    """The arguments of `Adjacency.from_coo` as tensors; what is to be asked of their values is left to ``checks``."""
     check_size(names.num_targets, num_targets)
     check_size(names.num_sources, num_sources)
     target, source = as_indices(names.target, target), as_indices(names.source, source)
@@ -86,9 +83,9 @@ def validate(
         raise ArgumentError(names.source, f"{len(target)} entries, as {names.target} has", len(source))
     if target.device != source.device:
         raise ArgumentError(names.source, f"a tensor on {target.device}, as {names.target} is", source.device)
-    check_range(names.target, target, num_targets, names.targets)
-    check_range(names.source, source, num_sources, names.sources)
-    weight = as_weight("weight", weight, len(target), "edge")
+    checks.in_range(names.target, target, num_targets, names.targets)
+    checks.in_range(names.source, source, num_sources, names.sources)
+    weight = as_weight("weight", weight, len(target), "edge", checks)
     if weight is not None and weight.device != target.device:
         raise ArgumentError("weight", f"a tensor on {target.device}, as {names.target} is", weight.device)
     return target, source, weight
@@ -122,6 +119,11 @@ def first_of_run(major: Tensor, minor: Tensor) -> Tensor:
     first = torch.ones(len(major), dtype=torch.bool, device=major.device)
     first[1:] = (major[1:] != major[:-1]) | (minor[1:] != minor[:-1])
     return first
+
+
+def run_starts(so_far: Tensor, count: int) -> Tensor:
+    """[count] where each run begins, of the numbers of runs that have begun by each entry; no sync."""
+    return torch.searchsorted(so_far, torch.arange(1, count + 1, device=so_far.device))
 
 
 def segment_sum(values: Tensor, segment: Tensor, size: int) -> Tensor:

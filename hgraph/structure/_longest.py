@@ -8,11 +8,13 @@ to be as long as the number of edges. Whatever they are told, they add up all of
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor
 from torch.utils.weak import WeakIdKeyDictionary
 
-__all__ = ["carry", "longest", "measure", "note"]
+__all__ = ["carry", "longest", "measure", "most", "note"]
 
 _KNOWN = WeakIdKeyDictionary()  # pointers -> (their version, the length of the longest row, or more)
 
@@ -23,10 +25,16 @@ def longest(indptr: Tensor) -> int | None:
     return known[1] if known is not None and known[0] == _version(indptr) else None
 
 
-def note(indptr: Tensor, most: int | None) -> None:
-    """Remember that no row has more edges than this."""
-    if most is not None:
-        _KNOWN[indptr] = (_version(indptr), most)
+def note(lists: Sequence[Tensor], lengths: Sequence[int]) -> None:
+    """Remember that no row of each list has more edges than this; not for what compilers and transforms hold."""
+    for indptr, length in zip(lists, lengths, strict=True):
+        if _is_plain(indptr):
+            _KNOWN[indptr] = (_version(indptr), length)
+
+
+def most(indptr: Tensor) -> Tensor:
+    """[] the length of the longest row, where the pointers are."""
+    return indptr.diff().amax() if indptr.shape[0] > 1 else indptr.new_zeros(())
 
 
 def measure(*lists: Tensor) -> None:
@@ -36,9 +44,7 @@ def measure(*lists: Tensor) -> None:
     lists = tuple(t for t in lists if longest(t) is None)
     if not lists:
         return
-    lengths = [t.diff().amax() if t.shape[0] > 1 else t.new_zeros(()) for t in lists]
-    for indptr, most in zip(lists, torch.stack(lengths).tolist(), strict=True):
-        note(indptr, most)
+    note(lists, torch.stack([most(t) for t in lists]).tolist())
 
 
 def carry(old: Tensor, new: Tensor) -> None:
@@ -46,7 +52,9 @@ def carry(old: Tensor, new: Tensor) -> None:
     if _is_plain(old) and _is_plain(new):
         if old.is_cpu:
             measure(old)
-        note(new, longest(old))
+        known = longest(old)
+        if known is not None:
+            note([new], [known])
 
 
 def _is_plain(indptr: Tensor) -> bool:

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from hgraph.errors import ArgumentError
 from hgraph.structure import _coo, _longest, algebra
+from hgraph.structure._checks import Checks
 from hgraph.structure.base import Structure
 
 __all__ = ["Adjacency"]
@@ -68,7 +69,7 @@ class Adjacency(Structure):
         num_sources: int,
         duplicates: Literal["error", "sum", "keep"] = "error",
     ) -> Adjacency:
-        """Sort and check a list of (target, source) pairs given in any order.
+        """Sort and check a list of (target, source) pairs given in any order; waits for the device once.
 
         Args:
             target: [E] integers in 0 .. num_targets - 1.
@@ -88,7 +89,8 @@ class Adjacency(Structure):
         >>> a.num_edges, a.weight.tolist()
         (1, [2.0])
         """
-        return cls._from_coo(target, source, weight, num_targets, num_sources, duplicates, _coo.Names())
+        names = _coo.Names()
+        return cls._from_coo(target, source, weight, num_targets, num_sources, duplicates, names, Checks())
 
     @classmethod
     def _from_coo(
@@ -100,34 +102,31 @@ class Adjacency(Structure):
         num_sources: int,
         duplicates: str,
         names: _coo.Names,
+        checks: Checks,
     ) -> Adjacency:
+        """Waits for the device once, for all that ``checks`` holds, too."""
         if duplicates not in ("error", "sum", "keep"):
             raise ArgumentError("duplicates", "'error', 'sum' or 'keep'", repr(duplicates))
-        target, source, weight = _coo.validate(target, source, weight, num_targets, num_sources, names)
+        target, source, weight = _coo.as_coo(target, source, weight, num_targets, num_sources, names, checks)
         order = _coo.lexsort(target, source)
         target, source = target[order], source[order]
-        input_order = _coo.inverse(order)
         if weight is not None:
             weight = weight[order]
         first = _coo.first_of_run(target, source)
-        num_unique = int(first.sum())
-        if num_unique < len(target) and duplicates == "error":
-            at = int((~first).nonzero()[0, 0])
-            raise ArgumentError(
-                f"{names.target}, {names.source}",
-                "each pair once",
-                f"{len(target) - num_unique} repeated, the first ({int(target[at])}, {int(source[at])})",
-                "Pass duplicates='sum' to add them up or duplicates='keep' for parallel edges",
-            )
-        if duplicates == "sum":  # weighted even when nothing repeats: the kind must not hang on the data
-            run = first.cumsum(0) - 1
-            ones = torch.ones(len(target), device=target.device) if weight is None else weight
-            weight = _coo.segment_sum(ones, run, num_unique)
-            target, source, input_order = target[first], source[first], run[input_order]
         indptr = _coo.pointers(target, num_targets)
-        adj = cls._from_sorted(indptr, source, target, num_sources, input_order, weight)
-        _longest.measure(adj.indptr, adj.t_indptr)
-        return adj
+        adj = cls._from_sorted(indptr, source, target, num_sources, _coo.inverse(order), weight)
+        if duplicates == "sum":  # weighted even when nothing repeats: the kind must not hang on the data
+            ones = torch.ones(len(target), device=target.device) if weight is None else weight
+            return algebra.united(adj.with_weight(ones), first, checks)
+        if duplicates == "error":
+
+            def repeated(at: int) -> ArgumentError:
+                what = f"{int((~first).sum())} repeated, the first ({int(target[at])}, {int(source[at])})"
+                hint = "Pass duplicates='sum' to add them up or duplicates='keep' for parallel edges"
+                return ArgumentError(f"{names.target}, {names.source}", "each pair once", what, hint)
+
+            checks.refuse(~first, repeated)
+        return algebra.measured(adj, checks)
 
     @classmethod
     def trusted(cls, *, indptr: Tensor, indices: Tensor, num_sources: int, weight: Tensor | None = None) -> Adjacency:

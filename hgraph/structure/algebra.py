@@ -10,6 +10,7 @@ from torch import Tensor
 
 from hgraph.errors import ArgumentError
 from hgraph.structure import _coo, _longest
+from hgraph.structure._checks import Checks
 from hgraph.structure._coo import inverse_power
 
 __all__ = ["add_self_loops", "compose", "inverse_power", "lacks_loop", "normalized_weight", "reach", "select"]
@@ -49,7 +50,7 @@ def add_self_loops(adj: Adjacency) -> Adjacency:
     lacks = lacks_loop(adj)
     alone = lacks.nonzero().flatten()
     if len(alone) == 0:
-        return _measured(
+        return measured(
             dataclasses.replace(adj, input_order=None)
         )  # per-edge values come in row-sorted order, as below
     size = adj.num_edges + len(alone)
@@ -77,12 +78,51 @@ def add_self_loops(adj: Adjacency) -> Adjacency:
     if adj.weight is not None:
         added = adj.weight.new_ones(len(alone))
         weight = torch.cat([adj.weight, added]).index_select(0, _coo.inverse(fields["input_order"]))
-    return _measured(type(adj)(**{name: t.to(dtype) for name, t in fields.items()}, weight=weight))
+    return measured(type(adj)(**{name: t.to(dtype) for name, t in fields.items()}, weight=weight))
 
 
-def _measured(adj: Adjacency) -> Adjacency:
-    """With a look at how long rows are: what was made by waiting for the device may wait once more."""
-    _longest.measure(adj.indptr, adj.t_indptr)
+def measured(adj: Adjacency, checks: Checks | None = None) -> Adjacency:
+    """The structure itself, after a look at how long its rows are; waits for the device once, ``checks`` included."""
+    pointers = adj.indptr, adj.t_indptr
+    if checks is None:
+        _longest.measure(*pointers)
+    else:
+        _longest.note(pointers, checks.read(*map(_longest.most, pointers)))
+    return adj
+
+
+def united(adj: Adjacency, first: Tensor, checks: Checks) -> Adjacency:
+    """Each run of edges made one, its weights added up; waits for the device once, ``checks`` included.
+
+    Args:
+        adj: edges of which several may have the same ends.
+        first: booleans [E], whether an edge is the first of its run.
+        checks: what else is to be asked.
+    """
+    so_far, t_so_far = first.cumsum(0), first[adj.perm].cumsum(0)
+    indptr, t_indptr = (
+        torch.nn.functional.pad(count, (1, 0))[at] for count, at in ((so_far, adj.indptr), (t_so_far, adj.t_indptr))
+    )
+    count, *lengths = checks.read(first.sum(), _longest.most(indptr), _longest.most(t_indptr))
+    if count < adj.num_edges:
+        run = so_far - 1
+        at, t_at = _coo.run_starts(so_far, count), _coo.run_starts(t_so_far, count)
+        perm = run[adj.perm[t_at]]
+        fields = {
+            "indptr": indptr,
+            "indices": adj.indices[at],
+            "target": adj.target[at],
+            "t_indptr": t_indptr,
+            "t_indices": adj.t_indices[t_at],
+            "source": adj.source[t_at],
+            "perm": perm,
+            "inv_perm": _coo.inverse(perm),
+            "input_order": run if adj.input_order is None else run[adj.input_order],
+        }
+        dtype = _coo.index_dtype(*adj.shape, count)
+        weight = None if adj.weight is None else _coo.segment_sum(adj.weight, run, count)
+        adj = type(adj)(**{name: t.to(dtype) for name, t in fields.items()}, weight=weight)
+    _longest.note((adj.indptr, adj.t_indptr), lengths)
     return adj
 
 
@@ -134,7 +174,7 @@ def set_operation(a: Adjacency, b: Adjacency, symbol: Literal["|", "&", "-"]) ->
     keys = torch.unique(keys)
     columns = max(a.num_sources, 1)
     indptr = _coo.pointers(keys // columns, a.num_targets)
-    return _measured(type(a).trusted(indptr=indptr, indices=keys % columns, num_sources=a.num_sources))
+    return measured(type(a).trusted(indptr=indptr, indices=keys % columns, num_sources=a.num_sources))
 
 
 def _edge_keys(adj: Adjacency) -> Tensor:
@@ -167,7 +207,7 @@ def compose(a: Adjacency, b: Adjacency) -> Adjacency:
         num_sources=b.num_sources,
         weight=torch.cat([w for _, w in parts]) if weighted else None,
     )
-    return _measured(both)
+    return measured(both)
 
 
 def _compose_edges(a: Adjacency, b: Adjacency, first: int, last: int, weighted: bool) -> tuple[Tensor, Tensor]:
@@ -197,7 +237,7 @@ def reach(adj: Adjacency, steps: int) -> Adjacency:
         if wider.num_edges == field.num_edges:  # nothing new can come any more
             break
         field = wider
-    return _measured(field)
+    return measured(field)
 
 
 def require_square(adj: Adjacency, what: str) -> None:

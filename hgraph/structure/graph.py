@@ -11,6 +11,7 @@ from torch import Tensor
 
 from hgraph.errors import ArgumentError, ArgumentTypeError
 from hgraph.structure import _coo
+from hgraph.structure._checks import Checks
 from hgraph.structure.adjacency import Adjacency
 from hgraph.structure.base import Structure
 
@@ -65,7 +66,9 @@ class Graph(Structure):
             hint = "Rows are [sources, targets]; did you pass the transpose?"
             raise ArgumentError("edge_index", "shape [2, E]", f"shape {list(edge_index.shape)}", hint)
         names = _coo.Names("edge_index[1]", "edge_index[0]", "num_nodes", "num_nodes", "nodes", "nodes")
-        adj = Adjacency._from_coo(edge_index[1], edge_index[0], weight, num_nodes, num_nodes, duplicates, names)
+        adj = Adjacency._from_coo(
+            edge_index[1], edge_index[0], weight, num_nodes, num_nodes, duplicates, names, Checks()
+        )
         return cls(adj if directed else _symmetrized(adj))
 
     @property

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from hgraph.structure import _coo, expansion
+from hgraph.structure._checks import Checks
 from hgraph.structure.adjacency import Adjacency
 from hgraph.structure.base import Structure
 from hgraph.structure.graph import Graph
@@ -106,12 +107,14 @@ class Hypergraph(Structure):
             ArgumentError: indices out of range, repeated pairs, weights of a wrong shape or NaN.
         """
         names = _coo.Names("hyperedge", "vertex", "num_hyperedges", "num_vertices", "hyperedges", "vertices")
-        v2e = Adjacency._from_coo(hyperedge, vertex, weight, num_hyperedges, num_vertices, duplicates, names)
-        return cls(
-            v2e,
-            _coo.as_weight("hyperedge_weight", hyperedge_weight, num_hyperedges, "hyperedge"),
-            _coo.as_weight("vertex_weight", vertex_weight, num_vertices, "vertex"),
-        )
+        checks = Checks()
+        sizes = num_hyperedges, num_vertices
+        for name, size in zip((names.num_targets, names.num_sources), sizes, strict=True):
+            _coo.check_size(name, size)
+        hyperedge_weight = _coo.as_weight("hyperedge_weight", hyperedge_weight, num_hyperedges, "hyperedge", checks)
+        vertex_weight = _coo.as_weight("vertex_weight", vertex_weight, num_vertices, "vertex", checks)
+        v2e = Adjacency._from_coo(hyperedge, vertex, weight, *sizes, duplicates, names, checks)
+        return cls(v2e, hyperedge_weight, vertex_weight)
 
     # ------------------------------------------------------------------ sizes, degrees, the way back
 

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from hgraph.errors import ArgumentError, DataError
 from hgraph.structure import _coo
+from hgraph.structure._checks import Checks
 from hgraph.structure.adjacency import Adjacency
 from hgraph.structure.base import Structure
 from hgraph.structure.knowledge_graph import KnowledgeGraph
@@ -69,7 +70,7 @@ KnowledgeGraph(4 nodes, 6 triples, 4 relations, cpu))
         for name, pairs in (("train", train), ("val", val), ("test", test)):
             users, items = (torch.as_tensor(column) for column in pairs)
             names = _coo.Names(f"{name} users", f"{name} items", "num_users", "num_items", "users", "items")
-            parts.append(Adjacency._from_coo(users, items, None, num_users, num_items, "error", names))
+            parts.append(Adjacency._from_coo(users, items, None, num_users, num_items, "error", names, Checks()))
         made = cls(parts[0], parts[1], parts[2], kg, Names.checked("user_names", user_names, num_users, "user"))
         made.check()
         return made

@@ -15,6 +15,7 @@ from torch import Tensor
 
 from hgraph.errors import ArgumentTypeError, DataError
 from hgraph.structure import _coo
+from hgraph.structure._checks import Checks
 from hgraph.structure.adjacency import Adjacency
 from hgraph.structure.base import Structure
 from hgraph.structure.blocks import CAUSAL, BlockAdjacency
@@ -176,11 +177,11 @@ def _rebuild(header: dict[str, Any], tensors: dict[str, Tensor]) -> Structure:
     if header["type"] == "KnowledgeGraph":
         return _knowledge_graph(adj, tensors)
     edge, vertex = tensors.get("hyperedge_weight"), tensors.get("vertex_weight")
-    return Hypergraph(
-        adj,
-        _coo.as_weight("hyperedge_weight", edge, adj.num_targets, "hyperedge"),
-        _coo.as_weight("vertex_weight", vertex, adj.num_sources, "vertex"),
-    )
+    checks = Checks()
+    edge = _coo.as_weight("hyperedge_weight", edge, adj.num_targets, "hyperedge", checks)
+    vertex = _coo.as_weight("vertex_weight", vertex, adj.num_sources, "vertex", checks)
+    checks.read()
+    return Hypergraph(adj, edge, vertex)
 
 
 def _soft_hypergraph(tensors: dict[str, Tensor]) -> SoftHypergraph:

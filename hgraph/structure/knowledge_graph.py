@@ -12,6 +12,7 @@ from torch import Tensor
 
 from hgraph.errors import ArgumentError
 from hgraph.structure import _coo, relations
+from hgraph.structure._checks import Checks
 from hgraph.structure.adjacency import Adjacency
 from hgraph.structure.base import Structure, derived
 from hgraph.structure.graph import Graph
@@ -108,18 +109,23 @@ Triple(head='Dune', relation='is a', tail='novel')])
         """
         if duplicates not in ("error", "drop", "keep"):
             raise ArgumentError("duplicates", "'error', 'drop' or 'keep'", repr(duplicates))
+        checks = Checks()
         relation = _coo.as_indices("relation", relation)
         _coo.check_size("num_relations", num_relations)
-        _coo.check_range("relation", relation, num_relations, "relations")
+        checks.in_range("relation", relation, num_relations, "relations")
         names = _coo.Names("head", "tail", "num_nodes", "num_nodes", "nodes", "nodes")
-        head, tail, _ = _coo.validate(head, tail, None, num_nodes, num_nodes, names)
+        head, tail, _ = _coo.as_coo(head, tail, None, num_nodes, num_nodes, names, checks)
         if relation.shape != head.shape:
             raise ArgumentError("relation", f"{len(head)} entries, as head has", len(relation))
-        adj, relation = relations.sorted_triples(head, relation.to(head.device), tail, num_nodes, duplicates)
-        kinds = relations.checked_types(node_type, num_nodes, head.device)
+        kinds = relations.checked_types(node_type, num_nodes, head.device, checks)
         type_texts = None if type_names is None else Names.checked("type_names", type_names, len(list(type_names)), "")
-        if type_texts is not None and kinds is not None and len(kinds) and int(kinds.max()) >= len(type_texts):
-            raise ArgumentError("type_names", f"more than {int(kinds.max())} texts (one a type)", len(type_texts))
+        if type_texts is not None and kinds is not None:
+            count = len(type_texts)
+            checks.refuse(
+                kinds >= count,
+                lambda _: ArgumentError("type_names", f"more than {int(kinds.max())} texts (one a type)", count),
+            )
+        adj, relation = relations.sorted_triples(head, relation.to(head.device), tail, num_nodes, duplicates, checks)
         return cls._complete(
             adj,
             relation,

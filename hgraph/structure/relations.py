@@ -10,7 +10,8 @@ import torch
 from torch import Tensor
 
 from hgraph.errors import ArgumentError, ArgumentTypeError
-from hgraph.structure import _coo, _longest
+from hgraph.structure import _coo, algebra
+from hgraph.structure._checks import Checks
 from hgraph.structure.adjacency import Adjacency
 from hgraph.structure.names import Names
 
@@ -55,40 +56,41 @@ def blocks(kg: KnowledgeGraph) -> list[Block]:
 
 
 def sorted_triples(
-    head: Tensor, relation: Tensor, tail: Tensor, num_nodes: int, duplicates: str
+    head: Tensor, relation: Tensor, tail: Tensor, num_nodes: int, duplicates: str, checks: Checks | None = None
 ) -> tuple[Adjacency, Tensor]:
-    """The structure of the facts sorted by (head, tail, relation), and the relation of each edge."""
-    first = torch.sort(relation, stable=True).indices
-    order = first[_coo.lexsort(head[first], tail[first])]
+    """The structure of the facts sorted by (head, tail, relation), and the relation of each edge.
+
+    Waits for the device once, ``checks`` included.
+    """
+    checks = checks or Checks()
+    by_relation = torch.sort(relation, stable=True).indices
+    order = by_relation[_coo.lexsort(head[by_relation], tail[by_relation])]
     head, relation, tail = head[order], relation[order], tail[order]
-    new = _coo.first_of_run(head, tail)
-    new[1:] |= relation[1:] != relation[:-1]
-    input_order = _coo.inverse(order)
-    if duplicates != "keep" and not bool(new.all()):
-        if duplicates == "error":
-            at = int((~new).nonzero()[0, 0])
-            triple = (int(head[at]), int(relation[at]), int(tail[at]))
+    first = _coo.first_of_run(head, tail)
+    first[1:] |= relation[1:] != relation[:-1]
+    adj = Adjacency._from_sorted(_coo.pointers(head, num_nodes), tail, head, num_nodes, _coo.inverse(order), None)
+    if duplicates == "drop":
+        adj = algebra.united(adj, first, checks)
+        return adj, relation[_coo.run_starts(first.cumsum(0), adj.num_edges)]
+    if duplicates == "error":
+
+        def repeated(at: int) -> ArgumentError:
+            what = f"{int((~first).sum())} repeated, {(int(head[at]), int(relation[at]), int(tail[at]))}"
             hint = "Pass duplicates='drop' to keep one or duplicates='keep' for parallel edges"
-            raise ArgumentError(
-                "head, relation, tail", "each fact once", f"{int((~new).sum())} repeated, {triple}", hint
-            )
-        input_order = (new.cumsum(0) - 1)[input_order]
-        head, relation, tail = head[new], relation[new], tail[new]
-    indptr = _coo.pointers(head, num_nodes)
-    adj = Adjacency._from_sorted(indptr, tail, head, num_nodes, input_order, None)
-    _longest.measure(adj.indptr, adj.t_indptr)
-    return adj, relation
+            return ArgumentError("head, relation, tail", "each fact once", what, hint)
+
+        checks.refuse(~first, repeated)
+    return algebra.measured(adj, checks), relation
 
 
-def checked_types(node_type: Any, num_nodes: int, device: torch.device) -> Tensor | None:
-    """[N] int64 types, or None."""
+def checked_types(node_type: Any, num_nodes: int, device: torch.device, checks: Checks) -> Tensor | None:
+    """[N] int64 types, or None; that none is negative is left to ``checks``."""
     if node_type is None:
         return None
     kinds = _coo.as_indices("node_type", node_type).to(device)
     if len(kinds) != num_nodes:
         raise ArgumentError("node_type", f"{num_nodes} entries (one a node)", len(kinds))
-    if len(kinds) and int(kinds.min()) < 0:
-        raise ArgumentError("node_type", "types 0 or more", int(kinds.min()))
+    checks.refuse(kinds < 0, lambda at: ArgumentError("node_type", "types 0 or more", int(kinds[at])))
     return kinds
 
 
@@ -136,7 +138,9 @@ def with_inverses(kg: KnowledgeGraph) -> KnowledgeGraph:
     """See `KnowledgeGraph.with_inverses`."""
     head, relation, tail = kg.triples.unbind(1)
     relation = torch.cat([relation, relation + kg.num_relations])
-    adj, relation = sorted_triples(torch.cat([head, tail]), relation, torch.cat([tail, head]), kg.num_nodes, "keep")
+    adj, relation = sorted_triples(
+        torch.cat([head, tail]), relation, torch.cat([tail, head]), kg.num_nodes, "keep", Checks()
+    )
     texts = None if kg.relation_names is None else list(kg.relation_names)
     names = None if texts is None else Names.of([*texts, *(f"inverse of {text}" for text in texts)]).to(kg.device)
     kept = {name: getattr(kg, name) for name in ("node_type", "node_names", "type_names")}
@@ -146,11 +150,14 @@ def with_inverses(kg: KnowledgeGraph) -> KnowledgeGraph:
 def with_interactions(kg: KnowledgeGraph, users: Any, items: Any, num_users: int) -> KnowledgeGraph:
     """See `KnowledgeGraph.with_interactions`."""
     names = _coo.Names("users", "items", "num_users", "num_nodes", "users", "items")
-    user, item, _ = _coo.validate(users, items, None, num_users, kg.num_nodes, names)
+    checks = Checks()
+    user, item, _ = _coo.as_coo(users, items, None, num_users, kg.num_nodes, names, checks)
     user, item = user.to(kg.device), item.to(kg.device)
-    repeated = len(user) - len(torch.unique(user * max(kg.num_nodes, 1) + item))
-    if repeated:
-        raise ArgumentError("users, items", "each interaction once", f"{repeated} repeated")
+    codes = torch.sort(user * max(kg.num_nodes, 1) + item).values
+    again = codes[1:] == codes[:-1]
+    checks.refuse(
+        again, lambda _: ArgumentError("users, items", "each interaction once", f"{int(again.sum())} repeated")
+    )
     head, relation, tail = kg.triples.unbind(1)
     count = num_users + kg.num_nodes
     adj, relation = sorted_triples(
@@ -159,6 +166,7 @@ def with_interactions(kg: KnowledgeGraph, users: Any, items: Any, num_users: int
         torch.cat([item + num_users, tail + num_users]),
         count,
         "keep",
+        checks,
     )
     kinds = kg.adj.indptr.new_ones(kg.num_nodes, dtype=torch.long) if kg.node_type is None else kg.node_type + 1
     texts = ["entity"] if kg.node_type is None else None if kg.type_names is None else list(kg.type_names)
@@ -190,7 +198,9 @@ def subgraph(kg: KnowledgeGraph, vertices: Tensor) -> KnowledgeGraph:
     head, relation, tail = kg.triples.unbind(1)
     keep = (place[head] >= 0) & (place[tail] >= 0)
     weight = kg.adj.weight
-    adj, relation = sorted_triples(place[head[keep]], relation[keep], place[tail[keep]], len(vertices), "keep")
+    adj, relation = sorted_triples(
+        place[head[keep]], relation[keep], place[tail[keep]], len(vertices), "keep", Checks()
+    )
     if weight is not None and adj.input_order is not None:
         adj = adj.with_weight(weight[keep][_coo.inverse(adj.input_order).long()])
     return type(kg)._complete(

@@ -12,6 +12,7 @@ from torch import Tensor
 from hgraph.errors import ArgumentError, ArgumentTypeError
 from hgraph.structure import _coo, _runs, token_algebra
 from hgraph.structure._arguments import whole
+from hgraph.structure._checks import Checks
 from hgraph.structure._tiling import num_visited, tiled
 from hgraph.structure.adjacency import Adjacency
 from hgraph.structure.base import Structure, derived
@@ -88,9 +89,11 @@ class TokenGraph(Structure):
         row, start, stop = (_coo.as_indices(n, v) for n, v in (("row", row), ("start", start), ("stop", stop)))
         if not len(row) == len(start) == len(stop):
             raise ArgumentError("row, start, stop", "one length", f"{len(row)}, {len(start)} and {len(stop)}")
-        _coo.check_range("row", row, batch * heads * num_targets, "rows")
-        _coo.check_range("start", start, num_sources + 1, "sources")
-        _coo.check_range("stop", stop, num_sources + 1, "sources")
+        checks = Checks()
+        checks.in_range("row", row, batch * heads * num_targets, "rows")
+        checks.in_range("start", start, num_sources + 1, "sources")
+        checks.in_range("stop", stop, num_sources + 1, "sources")
+        checks.read()
         if order is not None:
             order = token_algebra.checked_order(order, num_targets, num_sources)
         keep = stop > start

@@ -1,7 +1,7 @@
 """Training: a small fit loop, metrics, seeds."""
 
 from hgraph.train.fit import FitResult, TrainingError, cosine, fit
-from hgraph.train.full_ranking import full_ranking, ranking_of_users
+from hgraph.train.full_ranking import by_popularity, full_ranking, ranking_of_users
 from hgraph.train.metrics import accuracy, expected_calibration_error
 from hgraph.train.mode import evaluating
 from hgraph.train.observed import Observed, observed, supervised
@@ -21,6 +21,7 @@ __all__ = [
     "TrainingError",
     "TripleSampler",
     "accuracy",
+    "by_popularity",
     "cosine",
     "evaluating",
     "expected_calibration_error",

@@ -11,9 +11,28 @@ from torch import Tensor
 from hgraph.errors import ArgumentError
 from hgraph.structure import Adjacency
 
-__all__ = ["best_items", "full_ranking", "ranking_of_users"]
+__all__ = ["best_items", "by_popularity", "full_ranking", "ranking_of_users"]
 
 Score = Callable[[Tensor], Tensor]  # users [B] -> scores of all items [B, I]
+
+
+def by_popularity(train: Adjacency) -> Score:
+    r"""Scores that say nothing of the user: :math:`y_{ui}` is the number of users who took item i in training.
+
+    What knows less than this has learned nothing: rank by it first, and hold a model's figures against it.
+
+    Args:
+        train: the U x I pairs of the training.
+
+    Returns:
+        A function from users [B] to scores [B, I], as `full_ranking` takes it.
+
+    >>> pairs = Adjacency.from_coo(target=[0, 1, 1], source=[1, 1, 2], num_targets=2, num_sources=3)
+    >>> by_popularity(pairs)(torch.tensor([0])).tolist()
+    [[0.0, 2.0, 1.0]]
+    """
+    count = train.source_degree().to(torch.get_default_dtype())
+    return lambda users: count.expand(len(users), -1)
 
 
 def full_ranking(
