@@ -152,8 +152,7 @@ def train_recommender(
 
 
 def figures_of(network: Recommender, data: Interactions, score: Any = None) -> dict[str, Any]:
-    """How well a trained model ranks all items for the users with a test item, a ranking by popularity beside it, and
-    its size.
+    """How well a trained model ranks all items for the users with a test item, beside a ranking by popularity.
 
     ``score`` is its `hgraph.train.scorer`, where there is one already; it is made else.
     """
@@ -222,9 +221,8 @@ def _report(dataset: Dataset[Interactions], title: str, figures: dict[str, Any],
     lines = [f"# {title}", "", f"{dataset[0]}", "", "| figure | value |", "|---|---:|"]
     lines += [f"| {k.replace('_', ' ')} | {v:.4f} |" if isinstance(v, float) else f"| {k} | {v:,} |"
               for k, v in figures.items()]  # fmt: skip
-    lines += ["", "All items that a user did not take in training or validation are ranked. By popularity: by how many "]
-    lines[-1] += "users took an item in training, which a model must beat to have learned anything of the user."
-    lines += [""]
+    lines += ["", "All items that a user did not take in training or validation are ranked. By popularity: by how"]
+    lines += ["many users took an item in training; a model that does no better has learned nothing of the user.", ""]
     caption = "Validation recall" if dataset[0].val.num_edges else "Training loss"
     lines += [f"![{caption} over epochs](learning_curve.png)", "", f"- Licence: {dataset.licence}."]
     lines += [f"- Citation: {dataset.citation}", *(f"- {note}" for note in dataset.quirks)]
