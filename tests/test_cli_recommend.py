@@ -53,6 +53,7 @@ def test_from_two_files_to_reasons(shop, monkeypatch):
         assert (shop.parent / "run" / name).stat().st_size > 0
     again = json.loads(call("evaluate", "run", "--json").output)
     assert {"dataset", "model", "seed", "recall@20", "ndcg@20", "parameters"} <= set(again)
+    assert 0 < again["recall@20_by_popularity"] <= 1  # the floor, whatever the model
     assert f"{again['recall@20']:.4f}" in done.output
     assert f"{again['recall@20']:.4f}" in call("evaluate", "run").output
     assert "a recommender knows its own users alone" in call("evaluate", "run", "--dataset", "shop").output

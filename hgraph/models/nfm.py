@@ -84,8 +84,9 @@ class NFM(Recommender):
         d, weight = self.embedding.shape[1], self.hidden.weight
         total, pairs, linear = z[self.num_users :].split([d, d, 1], -1)
         own = F.linear(pairs, weight, self.hidden.bias)  # of the pairs without the user: the same for all of them
-        rows = [  # items' hidden layers for one user at a time: those of more would leave the cache
-            self.out(torch.addmm(own, total, (weight * user).T).relu()) + linear
-            for user in z.index_select(0, users)[:, :d]
-        ]
-        return torch.cat(rows, 1).T if rows else z.new_zeros(0, len(total))
+        found = z.new_empty(len(users), len(total))  # at once: small rows kept between large ones would split the heap
+        for b, user in enumerate(z.index_select(0, users)[:, :d]):
+            # items' hidden layers for one user at a time: those of more would leave the cache
+            hidden = torch.addmm(own, total, (weight * user).T).relu()
+            found[b] = (self.out(hidden) + linear).squeeze(1)
+        return found
