@@ -56,13 +56,12 @@ def blocks(kg: KnowledgeGraph) -> list[Block]:
 
 
 def sorted_triples(
-    head: Tensor, relation: Tensor, tail: Tensor, num_nodes: int, duplicates: str, checks: Checks | None = None
+    head: Tensor, relation: Tensor, tail: Tensor, num_nodes: int, duplicates: str, checks: Checks
 ) -> tuple[Adjacency, Tensor]:
     """The structure of the facts sorted by (head, tail, relation), and the relation of each edge.
 
     Waits for the device once, ``checks`` included.
     """
-    checks = checks or Checks()
     by_relation = torch.sort(relation, stable=True).indices
     order = by_relation[_coo.lexsort(head[by_relation], tail[by_relation])]
     head, relation, tail = head[order], relation[order], tail[order]
@@ -127,7 +126,7 @@ def rebuilt(
     kg: KnowledgeGraph, head: Tensor, relation: Tensor, tail: Tensor, weight: Tensor | None = None
 ) -> KnowledgeGraph:
     """The same vertices and relations with other facts; those that repeat stay."""
-    adj, relation = sorted_triples(head.long(), relation.long(), tail.long(), kg.num_nodes, "keep")
+    adj, relation = sorted_triples(head.long(), relation.long(), tail.long(), kg.num_nodes, "keep", Checks())
     if weight is not None and adj.input_order is not None:
         adj = adj.with_weight(weight[_coo.inverse(adj.input_order).long()])
     kept = {name: getattr(kg, name) for name in ("node_type", "node_names", "relation_names", "type_names")}
