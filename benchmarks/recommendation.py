@@ -51,6 +51,7 @@ class Budget:
     feature_lr: float  # of models that add up the vectors of an item's facts: 3 on kgcn-music, 41 on movielens-100k-kg
     l2: tuple[float, ...] = (1e-3, 1e-2, 1e-1)
     lrs: tuple[float, ...] | None = None
+    validate_users: int | None = None  # of the models that score a pair by itself: drawn once, None takes all
 
     def trials(self, model):
         if model == POPULARITY:
@@ -63,8 +64,9 @@ class Budget:
 SETS = {
     "kgcn-music": Budget(1024, 2048, 1.0, 0.003, 0.003),
     "movielens-100k-kg": Budget(4096, 8192, 0.4, 0.01, 0.001),
-    "kgrec-book": Budget(4096, 8192, 0.25, 0.003, 0.003, lrs=(0.001, 0.003, 0.01)),
+    "kgrec-book": Budget(4096, 8192, 0.25, 0.003, 0.003, lrs=(0.001, 0.003, 0.01), validate_users=1000),
 }
+BY_PAIR = ("NFM", "KGCN", "RippleNet")  # no row of a user ranks all items at once: a ranking costs U x I passes
 
 
 def sizes(data):
@@ -140,11 +142,12 @@ def auc(score, data, seed):
     return train.roc_auc(scores, torch.arange(len(scores)) < len(users))
 
 
-def fitted(model, data, budget, epochs, trial, seed, checkpoint):
+def fitted(model, data, budget, epochs, trial, seed, checkpoint, validate_users=None):
     epochs = max(round(budget.share * epochs), 1)
     return train.fit_recommender(
         model, data, epochs=epochs, **trial, every=max(epochs // 20, 1), patience=5, batch=budget.batch,
         triple_batch=budget.triple_batch, seed=seed, checkpoint=checkpoint, progress=False,
+        validate_users=validate_users,
     )  # fmt: skip
 
 
@@ -176,7 +179,8 @@ def trained(name, data, model_name, seed, trial, place):
     if model_name == "KGAT from BPR-MF" and not checkpoint.exists():
         fitted(first, data, budget, MODELS["BPR-MF"][1], trial | {"l2": budget.l2[1]}, seed, None)
         model.take_factors(first.embedding)
-    result = fitted(model, data, budget, epochs, trial, seed, checkpoint)
+    some = budget.validate_users if model_name in BY_PAIR else None
+    result = fitted(model, data, budget, epochs, trial, seed, checkpoint, some)
     told = {
         "epochs": len(result.history), "best_epoch": result.best_epoch,
         "cpu_seconds": round(time.process_time() - begin, 1), "validation": result.best["validation"],
