@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from itertools import pairwise
 from typing import Literal
 
@@ -85,12 +85,18 @@ class KGAT(Recommender):
 
     def forward(self, structure: KnowledgeGraph) -> Tensor:
         """Z of every vertex."""
+        return _readout(*self._layers(structure))
+
+    def rows(self, structure: KnowledgeGraph, ids: Tensor) -> Tensor:
+        """Z of some vertices: what is not asked for is neither made as long as one nor put side by side."""
+        return _readout(*(x.index_select(0, ids) for x in self._layers(structure)))
+
+    def _layers(self, structure: KnowledgeGraph) -> Iterator[Tensor]:
         x: Tensor = self.embedding
-        rows: list[Tensor] = [x]
+        yield x
         for conv in self.convs:
             x = self.dropout(conv(x, structure))
-            rows.append(x * x.square().sum(-1, keepdim=True).clamp(min=1e-12).rsqrt())
-        return torch.cat(rows, -1)
+            yield x
 
     @torch.no_grad()
     def take_factors(self, factors: Tensor) -> None:
@@ -128,3 +134,8 @@ class KGAT(Recommender):
         r = self.relation.index_select(0, relation)
         loss = F.softplus(transr_energy(h, r, t) - transr_energy(h, r, o)).mean()
         return loss + l2 * half_square(h, r, t, o) / max(len(head), 1) if l2 else loss
+
+
+def _readout(first: Tensor, *layers: Tensor) -> Tensor:
+    """The first as it is, then each layer's rows made as long as one."""
+    return torch.cat([first, *(x * x.square().sum(-1, keepdim=True).clamp(min=1e-12).rsqrt() for x in layers)], -1)

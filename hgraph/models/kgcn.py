@@ -38,8 +38,7 @@ class KGCN(Recommender):
         fanout: K.
 
     Shapes:
-        the `KnowledgeGraph` of the entities, with inverses -> (users [U, d], that graph), what `score` and `pair_loss`
-        take.
+        the `KnowledgeGraph` of the entities, with inverses -> (users [U, d], that graph), what `score` takes.
 
     Source: Wang et al., "Knowledge Graph Convolutional Networks for Recommender Systems", eq. 1 to 6 (the sum
     aggregator) and 8; an entity with fewer than K facts hears each of them once.
@@ -90,9 +89,11 @@ class KGCN(Recommender):
         rows = [self._pairs(z, u.repeat_interleave(len(items)), items.repeat(len(u))) for u in chunks]
         return torch.cat(rows).view(len(users), self.num_items) if rows else self.user.new_zeros(0, self.num_items)
 
-    def pair_loss(self, z: Any, users: Tensor, taken: Tensor, other: Tensor, l2: float = 0.0) -> Tensor:
+    def pair_loss(
+        self, structure: KnowledgeGraph, users: Tensor, taken: Tensor, other: Tensor, l2: float = 0.0
+    ) -> Tensor:
         r"""`click_loss`, with the L2 term of the embeddings of users and items."""
-        scores = self._pairs(z, users.repeat(2), torch.cat([taken, other]))
+        scores = self._pairs(self(structure), users.repeat(2), torch.cat([taken, other]))
         rows = (self.user[users], self.entity[taken], self.entity[other])
         return click_loss(*scores.chunk(2)) + l2 * half_square(*rows) / max(len(users), 1)
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import torch
 from torch import Tensor
 
@@ -47,12 +49,19 @@ class LightGCN(Recommender):
 
     def forward(self, structure: KnowledgeGraph) -> Tensor:
         """The mean of what all layers say."""
+        return torch.stack(list(self._layers(structure))).mean(0)
+
+    def rows(self, structure: KnowledgeGraph, ids: Tensor) -> Tensor:
+        """Z of some vertices: the mean is of theirs alone."""
+        return torch.stack([x.index_select(0, ids) for x in self._layers(structure)]).mean(0)
+
+    def _layers(self, structure: KnowledgeGraph) -> Iterator[Tensor]:
         adj = derived(structure, ("users and items", self.num_users, self.num_items), lambda: self._pairs(structure))
         x: Tensor = self.embedding
-        rows: list[Tensor] = [x]
+        yield x
         for _ in range(self.num_layers):
-            rows.append(propagate(adj, rows[-1]))
-        return torch.stack(rows).mean(0)
+            x = propagate(adj, x)
+            yield x
 
     def _pairs(self, kg: KnowledgeGraph) -> Adjacency:
         """The symmetric, normalised structure of the interactions, over users and items alone."""

@@ -17,7 +17,8 @@ class Recommender(nn.Module):
     r"""Base of models that make a row of each user and item and score a pair by `match`, the inner product of its rows.
 
     A subclass says in ``forward(structure)`` how the rows Z come about, users first, then items (what follows is not
-    looked at). One whose users hear an item each in their own way returns what `score` and `pair_loss`, its own, need.
+    looked at); one that has cheaper ways to some of them says so in `rows`. One whose users hear an item each in their
+    own way returns what its own `score` needs, and has a `pair_loss` of its own.
     `hgraph.train.fit_recommender` alternates `pair_loss` and, where ``has_triples``, `triple_loss`.
 
     Args:
@@ -45,6 +46,11 @@ class Recommender(nn.Module):
         """The structure of the epochs after it, made anew from the parameters."""
         return structure
 
+    def rows(self, structure: KnowledgeGraph, ids: Tensor) -> Tensor:
+        """[B, C] the rows Z of some users and items [B], ids in Z: all that a training step looks at."""
+        z: Tensor = self(structure)
+        return z.index_select(0, ids)
+
     def match(self, user: Tensor, item: Tensor) -> Tensor:
         """[...] scores of rows [..., C] of users and items, side by side."""
         return (user * item).sum(-1)
@@ -54,14 +60,15 @@ class Recommender(nn.Module):
         scores: Tensor = z.index_select(0, users) @ z[self.num_users : self.num_users + self.num_items].T
         return scores
 
-    def pair_loss(self, z: Any, users: Tensor, taken: Tensor, other: Tensor, l2: float = 0.0) -> Tensor:
+    def pair_loss(
+        self, structure: KnowledgeGraph, users: Tensor, taken: Tensor, other: Tensor, l2: float = 0.0
+    ) -> Tensor:
         r"""The BPR loss of pairs that were taken against pairs that were not, with the L2 term of the rows.
 
         .. math:: \frac1B \sum \mathrm{softplus}(-(y_{ui} - y_{uj}))
                   + \frac{\lambda}{2B} \sum (\lVert z_u \rVert^2 + \lVert z_i \rVert^2 + \lVert z_j \rVert^2)
         """
-        u = z.index_select(0, users)
-        i, j = (z.index_select(0, self.num_users + items) for items in (taken, other))
+        u, i, j = self.rows(structure, torch.cat([users, self.num_users + taken, self.num_users + other])).chunk(3)
         loss = F.softplus(-(self.match(u, i) - self.match(u, j))).mean()
         return loss + l2 * half_square(u, i, j) / max(len(users), 1) if l2 else loss
 

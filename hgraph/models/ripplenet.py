@@ -46,8 +46,8 @@ class RippleNet(Recommender):
         fact_weight: of the term that makes facts plausible.
 
     Shapes:
-        the collaborative `KnowledgeGraph` without inverses -> `Ripples` of all users, what `score` and
-        `pair_loss` take.
+        the collaborative `KnowledgeGraph` without inverses -> `Ripples` of all users, what `score`
+        takes.
 
     Source: Wang et al., "RippleNet: Propagating User Preferences on the Knowledge Graph for Recommender Systems", eq. 2
     to 6 and 9. The term of the facts is that of the published code, the mean of :math:`\sigma(h^T R_r t)` over the
@@ -94,14 +94,16 @@ class RippleNet(Recommender):
         rows = [self._match(items, *self._heard(z, some)) for some in chunks]
         return torch.cat(rows) if rows else items.new_zeros(0, self.num_items)
 
-    def pair_loss(self, z: Any, users: Tensor, taken: Tensor, other: Tensor, l2: float = 0.0) -> Tensor:
+    def pair_loss(
+        self, structure: KnowledgeGraph, users: Tensor, taken: Tensor, other: Tensor, l2: float = 0.0
+    ) -> Tensor:
         r"""`click_loss` less the plausibility of the facts at hand, with the L2 term of the items and the tails.
 
         .. math:: \mathrm{click} - \frac{\lambda_f}{B L M} \sum \sigma(h^T R_r t)
                   + \frac{\lambda}{2B} \sum \bigl(\lVert v_i \rVert^2 + \lVert v_j \rVert^2
                   + \tfrac1M \sum_m \lVert t_m \rVert^2\bigr)
         """
-        key, tail = self._heard(z, users)
+        key, tail = self._heard(self(structure), users)
         i, j = self.entity.index_select(0, taken), self.entity.index_select(0, other)
         scores = self._match(torch.stack([i, j], 1), key, tail)
         plausible = torch.sigmoid((key * tail).sum(-1)).mean() if len(users) else key.sum()

@@ -221,7 +221,7 @@ class _Steps:
 
     def _pair_loss(self, structure: KnowledgeGraph) -> Tensor:
         drawn = self.pairs.draw(self.sizes[0])
-        return self.model.pair_loss(self.model(structure), *drawn, l2=self.l2[0])
+        return self.model.pair_loss(structure, *drawn, l2=self.l2[0])
 
     def _triple_loss(self) -> Tensor:
         assert self.triples is not None  # noqa: S101 - only called then

@@ -188,21 +188,21 @@ def test_kgcn_parity(num_layers):
         [torch.stack([model.user[u] @ around(u, i, num_layers) for i in range(I)]) for u in range(U)]
     )
     torch.testing.assert_close(scores(model, data), expected, rtol=1e-10, atol=1e-10)
-    check_click_loss(model, model(kg), [model.user, model.entity, model.entity])
+    check_click_loss(model, kg, [model.user, model.entity, model.entity])
 
 
-def check_click_loss(model, z, tables, beside=0.0, squares_beside=0.0):
+def check_click_loss(model, structure, tables, beside=0.0, squares_beside=0.0):
     """The loss of a few pairs, from the scores, with the L2 term of rows of these tables."""
     users, taken, other = torch.tensor([0, 2, 4]), torch.tensor([1, 0, 3]), torch.tensor([2, 5, 1])
-    table = model.score(z, torch.arange(U))
+    table = model.score(model(structure), torch.arange(U))
     taken_, other_ = table[users, taken], table[users, other]
     expected = sum(math.log1p(math.exp(float(x))) for x in [*-taken_, *other_]) / 6
-    loss = model.pair_loss(z, users, taken, other)
+    loss = model.pair_loss(structure, users, taken, other)
     assert float(loss) == pytest.approx(expected + beside, rel=1e-10)
     squares = sum(
         float(t[ids].square().sum()) for t, ids in zip(tables, (users, taken, other), strict=True) if t is not None
     )
-    more = model.pair_loss(z, users, taken, other, l2=0.3)
+    more = model.pair_loss(structure, users, taken, other, l2=0.3)
     assert float(more - loss) == pytest.approx(0.3 * (squares + squares_beside) / 6)
 
 
@@ -242,7 +242,7 @@ def test_ripplenet_parity():
                 plausible += float(torch.sigmoid(model.entity[h] @ model.relation_weight[r] @ model.entity[t])) / 30
                 squares += float(model.entity[t].square().sum()) / 5
     torch.testing.assert_close(scores(model, data), expected, rtol=1e-10, atol=1e-10)
-    check_click_loss(model, z, [None, model.entity, model.entity], -0.01 * plausible, squares)
+    check_click_loss(model, model.structure(data), [None, model.entity, model.entity], -0.01 * plausible, squares)
 
 
 @torch.no_grad()
@@ -270,7 +270,7 @@ def losses(model, data):
     """Both losses of fixed batches, as one number."""
     structure = model.start(model.structure(data))
     users, taken, other = torch.tensor([0, 2, 4]), torch.tensor([1, 0, 3]), torch.tensor([2, 5, 1])
-    total = model.pair_loss(model(structure), users, taken, other, l2=0.01)
+    total = model.pair_loss(structure, users, taken, other, l2=0.01)
     if model.has_triples:
         drawn = structure.triples[[0, 5, 7]].unbind(1)
         total = total + model.triple_loss(*drawn, torch.tensor([1, 2, 3]), l2=0.01)
@@ -314,13 +314,34 @@ def test_the_ranking_loss(recommender, make):
     if not recommender.rows:
         pytest.skip("has a loss of its own")
     model, data = make(recommender).double().eval(), interactions()
-    z = model(model.start(model.structure(data))).detach()
+    structure = model.start(model.structure(data))
+    z = model(structure).detach()
     users, taken, other = torch.tensor([0, 3]), torch.tensor([1, 4]), torch.tensor([2, 0])
     rows = [(z[u], z[U + i], z[U + j]) for u, i, j in zip(users, taken, other, strict=True)]
     score = model.score(z, torch.arange(U)).detach()
     gaps = [float(score[u, i] - score[u, j]) for u, i, j in zip(users, taken, other, strict=True)]
     expected = sum(math.log1p(math.exp(-gap)) for gap in gaps) / 2
-    loss = model.pair_loss(z, users, taken, other).detach()
+    loss = model.pair_loss(structure, users, taken, other).detach()
     assert float(loss) == pytest.approx(expected, rel=1e-10)
     squares = sum(float(x.square().sum()) for row in rows for x in row)
-    assert float(model.pair_loss(z, users, taken, other, l2=0.3).detach() - loss) == pytest.approx(0.3 * squares / 4)
+    assert float(model.pair_loss(structure, users, taken, other, l2=0.3).detach() - loss) == pytest.approx(
+        0.3 * squares / 4
+    )
+
+
+def test_rows_are_those_of_z(recommender, make):
+    """What a step looks at is what the ranking sees, gradients too; ids repeat."""
+    if not recommender.rows:
+        pytest.skip("has a loss of its own")
+    model, data = make(recommender).double().eval(), interactions()
+    structure, ids = model.start(model.structure(data)), torch.tensor([0, 3, U + 1, U + 1, U])
+    expected = model(structure).index_select(0, ids)
+    found = model.rows(structure, ids)
+    torch.testing.assert_close(found, expected, rtol=1e-14, atol=1e-14)
+    own = [p for p in model.parameters() if p.requires_grad]
+    weight = torch.linspace(-1, 2, found.numel(), dtype=torch.float64).view_as(found)
+    both = [torch.autograd.grad((z * weight).sum(), own, allow_unused=True) for z in (found, expected)]
+    for one, other in zip(*both, strict=True):
+        assert (one is None) == (other is None)
+        if one is not None:
+            torch.testing.assert_close(one, other, rtol=1e-12, atol=1e-14)

@@ -85,5 +85,4 @@ class KGATConv(nn.Module):
         return out + self._act(x * heard, self.product_weight, self.product_bias)
 
     def _act(self, x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
-        out = x @ weight
-        return F.leaky_relu(out + bias.to(out.dtype), self.negative_slope)
+        return F.leaky_relu(F.linear(x, weight.T, bias), self.negative_slope)
