@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
-from hgraph.models.recommender import Recommender, half_square, xavier
-from hgraph.nn import project, transr_energy
+from hgraph.models.recommender import Recommender, xavier
+from hgraph.nn import transr_loss
 from hgraph.structure import Interactions, KnowledgeGraph
 
 __all__ = ["CKE"]
@@ -67,9 +66,6 @@ class CKE(Recommender):
         return torch.cat([users, items + self.entity[: self.num_items]])
 
     def triple_loss(self, head: Tensor, relation: Tensor, tail: Tensor, other: Tensor, l2: float = 0.0) -> Tensor:
-        """As KGAT's, over the facts alone."""
-        rows = self.entity.index_select(0, torch.cat([head, tail, other]))
-        h, t, o = project(rows, self.relation_weight, relation.repeat(3)).chunk(3)
-        r = self.relation.index_select(0, relation)
-        loss = F.softplus(transr_energy(h, r, t) - transr_energy(h, r, o)).mean()
-        return loss + l2 * half_square(h, r, t, o) / max(len(head), 1) if l2 else loss
+        """`transr_loss` of the facts alone."""
+        weights = self.entity, self.relation, self.relation_weight
+        return transr_loss(*weights, head, relation, tail, other, l2=l2)

@@ -7,12 +7,11 @@ from itertools import pairwise
 from typing import Literal
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from hgraph.errors import ArgumentError
-from hgraph.models.recommender import Recommender, half_square, xavier
-from hgraph.nn import KGATConv, kg_attention, project, relation_laplacian, transr_energy
+from hgraph.models.recommender import Recommender, xavier
+from hgraph.nn import KGATConv, kg_attention, relation_laplacian, transr_loss
 from hgraph.structure import KnowledgeGraph
 
 __all__ = ["KGAT"]
@@ -123,17 +122,9 @@ class KGAT(Recommender):
         return structure.with_weight(kg_attention(self.embedding, self.relation, self.relation_weight, structure))
 
     def triple_loss(self, head: Tensor, relation: Tensor, tail: Tensor, other: Tensor, l2: float = 0.0) -> Tensor:
-        r"""Facts against facts with another tail, with the L2 term of the projected vectors.
-
-        .. math:: \frac1B \sum \mathrm{softplus}(g(h, r, t) - g(h, r, t'))
-                  + \frac{\lambda}{2B} \sum (\lVert e_h W_r \rVert^2 + \lVert e_r \rVert^2
-                  + \lVert e_t W_r \rVert^2 + \lVert e_{t'} W_r \rVert^2)
-        """
-        rows = self.embedding.index_select(0, torch.cat([head, tail, other]))
-        h, t, o = project(rows, self.relation_weight, relation.repeat(3)).chunk(3)
-        r = self.relation.index_select(0, relation)
-        loss = F.softplus(transr_energy(h, r, t) - transr_energy(h, r, o)).mean()
-        return loss + l2 * half_square(h, r, t, o) / max(len(head), 1) if l2 else loss
+        """`transr_loss` of facts of the collaborative graph."""
+        weights = self.embedding, self.relation, self.relation_weight
+        return transr_loss(*weights, head, relation, tail, other, l2=l2)
 
 
 def _readout(first: Tensor, *layers: Tensor) -> Tensor:

@@ -17,7 +17,7 @@ from hgraph.nn.attention import (
 from hgraph.nn.aux import aux_losses
 from hgraph.nn.graph import GATConv, GCNConv, HANConv, HGTConv, RGCNConv
 from hgraph.nn.hypergraph import HGNNConv, HGNNPConv, SoftHGNN, SoftHGNNSeS, SoftHyperedges
-from hgraph.nn.recommend import KGATConv, kg_attention, project, relation_laplacian, transr_energy
+from hgraph.nn.recommend import KGATConv, kg_attention, project, relation_laplacian, transr_energy, transr_loss
 from hgraph.nn.vision import (
     C3AH,
     A2C2f,
@@ -72,4 +72,5 @@ __all__ = [
     "relation_laplacian",
     "supported_kinds",
     "transr_energy",
+    "transr_loss",
 ]

@@ -182,9 +182,10 @@ class _Turns:
     """The two optimisers, which a checkpoint takes for one."""
 
     def __init__(self, model: Recommender, lr: float) -> None:
-        # foreach: parameters that a phase does not touch have no gradient and are left as they are
-        self.pairs = torch.optim.Adam(model.parameters(), lr=lr)
-        self.triples = torch.optim.Adam(model.parameters(), lr=lr)
+        # Parameters that a phase does not touch have no gradient and are left as they are. Fused: one pass over a table
+        # of vectors, which is most of a step on facts otherwise.
+        self.pairs = torch.optim.Adam(model.parameters(), lr=lr, fused=True)
+        self.triples = torch.optim.Adam(model.parameters(), lr=lr, fused=True)
 
     def state_dict(self) -> dict[str, Any]:
         return {"pairs": self.pairs.state_dict(), "triples": self.triples.state_dict()}

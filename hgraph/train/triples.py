@@ -143,7 +143,7 @@ def fit_triples(
     _check(model, split, epochs, batch, every, negatives)
     device = model.entity.device
     facts, val = split.train.triples.to(device), split.val.triples
-    optimizer = torch.optim.Adam(model.parameters(), lr=lr)
+    optimizer = torch.optim.Adam(model.parameters(), lr=lr, fused=True)
     settings = {"seed": seed, "lr": lr, "batch": batch, "l2": l2, "negatives": negatives, "every": every}
     file = Checkpoint(checkpoint, settings)
     try:

@@ -245,6 +245,28 @@ def test_the_ranking_loss_leaves_the_attention_alone():
     assert model.relation_weight.grad.abs().sum() > 0
 
 
+def test_the_loss_of_facts_is_the_sum_over_facts():
+    """Equations 1 and 2, relations out of order, one without a fact; none at all is 0."""
+    x, vectors, weight = draw(7, D), draw(R, K, seed=1), draw(R, D, K, seed=2)
+    head, tail, other = torch.tensor([0, 6, 3, 0, 2]), torch.tensor([1, 1, 3, 5, 4]), torch.tensor([2, 0, 6, 5, 1])
+    relation = torch.tensor([2, 0, 2, 0, 3])
+
+    def energy(h, r, t):
+        return float((x[h] @ weight[r] + vectors[r] - x[t] @ weight[r]).square().sum())
+
+    facts = list(zip(head.tolist(), relation.tolist(), tail.tolist(), other.tolist(), strict=True))
+    expected = sum(math.log1p(math.exp(energy(h, r, t) - energy(h, r, o))) for h, r, t, o in facts) / 5
+    squares = sum(
+        float(vectors[r].square().sum()) + sum(float((x[v] @ weight[r]).square().sum()) for v in (h, t, o))
+        for h, r, t, o in facts
+    )
+    assert float(nn.transr_loss(x, vectors, weight, head, relation, tail, other)) == pytest.approx(expected, rel=1e-12)
+    found = nn.transr_loss(x, vectors, weight, head, relation, tail, other, l2=0.3)
+    assert float(found) == pytest.approx(expected + 0.3 * squares / 10, rel=1e-12)
+    none = head[:0]
+    assert float(nn.transr_loss(x, vectors, weight, none, none, none, none, l2=0.3)) == 0
+
+
 def test_energy_and_projection():
     x, weight, relation = draw(7, D), draw(R, D, K, seed=1), torch.tensor([3, 0, 3, 1, 0, 0, 3])
     found = nn.project(x, weight, relation)
