@@ -56,11 +56,14 @@ def native_cache(tmp_path_factory: pytest.TempPathFactory) -> str:
         patch.setenv("HGRAPH_CACHE", str(folder))
         try:
             folder.mkdir()
-        except FileExistsError:  # another worker builds
-            end = time.monotonic() + 120
-            while native.find() is None and time.monotonic() < end:
+        except FileExistsError:  # another worker builds: a second build beside it would take both twice as long
+            end = time.monotonic() + 600
+            while not (folder / "ended").exists() and time.monotonic() < end:
                 time.sleep(0.2)
-        native.build()
+        try:
+            native.build()  # what is there already is not built again
+        finally:
+            (folder / "ended").touch()
     return str(folder)
 
 
