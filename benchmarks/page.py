@@ -159,6 +159,24 @@ Fixed segments and grids have the root of the tokens for their side. Useful work
 
 """
 
+_KGAT = """
+## KGAT
+
+Collaborative graphs with skewed popularity, d = 64, three layers, 1,024 pairs or 2,048 facts a step, one thread:
+seconds of CPU and peak memory beyond graph and parameters. The forms take turns, and compute the same numbers, which is
+checked first. Plain torch and PyG keep a message for each edge; what is not a message is the same code for all: the
+losses, the steps on facts, and Adam in one pass. The limit is the rows that a ranking step reads, added up in long
+bags.
+
+![KGAT](results/kgat_growth.png)
+
+"""
+
+_ACCURACY = """
+How good the models are stands elsewhere: [recommendation](results/recommendation.md), KGAT beside its baselines, and
+[completion](results/completion.md), embeddings of facts.
+"""
+
 
 def read(name: str) -> Rows:
     path = records.RESULTS / f"{name}.csv"
@@ -176,6 +194,8 @@ def page() -> str:
     parts += [_ALLOCATOR, _by_allocator(), _filled(_LOCALITY), _picture("locality"), _cases(read("locality"))]
     if rows := read("growth"):
         parts += [_GROWTH.format(rises=_rises(rows)), "\n", _picture("growth"), _growth(rows).lstrip()]
+    if rows := read("kgat"):
+        parts += [_KGAT, _kgat(rows, read("kgat_growth")), _ACCURACY]
     if rows := read("combiner"):
         parts += [_COMBINER, _picture("combiner"), _by_tokens(rows)]
     if rows := [row for name in ("ops", "models") for row in read(f"{name}-2-threads")]:
@@ -183,7 +203,8 @@ def page() -> str:
     made = (
         f"| {file}.csv | `hgraph bench {command} --out benchmarks/results` | {n} |" for command, file, n in COMMANDS
     )
-    return "".join([*parts, _MADE, "\n".join(made), "\n"])
+    made_of_pairs = "| kgat.csv, kgat_growth.csv | as `python benchmarks/kgat.py --help` says | 400 |"
+    return "".join([*parts, _MADE, "\n".join([*made, made_of_pairs]), "\n"])
 
 
 def short() -> str:
@@ -357,6 +378,27 @@ def _rises(rows: Rows) -> dict[str, str]:
     least = {(row["case"], row["method"]): float(row["min"]) for row in rows if row["unit"] == "ms"}
     ratio = {case: least[case, "10000000 edges"] / least[case, "1000000 edges"] / 10 for case, _ in least}
     return {case.removesuffix(", time").removesuffix(" f+b"): figures(value) for case, value in ratio.items()}
+
+
+def _kgat(peers: Rows, alone: Rows) -> str:
+    """What each piece of an epoch takes, then the graphs on which hgraph ran alone."""
+    works = ("ranking step", "step on facts", "attention refresh", "whole epoch")
+    lines = ["| edges | | hgraph | plain torch | PyG | memory: hgraph | plain torch | PyG |", "|---|---|" + "---:|" * 6]
+    for edges in dict.fromkeys(row["edges"] for row in peers):
+        for work in works:
+            own = {row["form"]: row for row in peers if (row["edges"], row["what"]) == (edges, work)}
+            first = float(own["hgraph"]["seconds"])
+            times = [f"{figures(float(own[form]['seconds']) / first)}x" for form in ("plain", "PyG")]
+            peaks = [f"{own[form]['peak_extra_MB']} MB" for form in ("hgraph", "plain", "PyG")]
+            lines.append(f"| {int(edges):,} | {work} | {' | '.join([f'{figures(first)} s', *times, *peaks])} |")
+    lines += ["", "| hgraph alone | edges | " + " | ".join((*works, "limit of a ranking step")) + " |"]
+    lines += ["|---|---:|" + "---:|" * (len(works) + 1)]
+    for graph, edges in dict.fromkeys((row["graph"], row["edges"]) for row in alone):
+        said = {(r["what"], r["form"]): r["seconds"] for r in alone if (r["graph"], r["edges"]) == (graph, edges)}
+        wanted = [*((work, "hgraph") for work in works), ("ranking step", "limit: pure gather")]
+        cells = [f"{figures(float(said[key]))} s" if key in said else "" for key in wanted]
+        lines.append(f"| {graph} | {int(edges):,} | {' | '.join(cells)} |")
+    return "\n".join(lines) + "\n"
 
 
 def _by_tokens(rows: Rows) -> str:
