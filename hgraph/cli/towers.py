@@ -160,7 +160,7 @@ def _shared(score: Any, other: Any, data: Interactions) -> float:
 
     total, k = 0.0, min(CUT, data.num_items)
     for users in torch.arange(data.num_users).split(1024):
-        one, two = (best_items(s(users), users, [data.train], k) for s in (score, other))
+        one, two = (best_items(s(users), users, [data.train], k)[0] for s in (score, other))
         total += float((one.unsqueeze(2) == two.unsqueeze(1)).any(2).double().mean(1).sum())
     return total / data.num_users
 

@@ -73,8 +73,8 @@ class KGCN(Recommender):
         return data.kg.with_inverses()
 
     def start(self, structure: KnowledgeGraph) -> KnowledgeGraph:
-        """At most K facts of each entity, the same at every call."""
-        generator = torch.Generator(structure.device).manual_seed(0)
+        """At most K facts of each entity, the same at every call and on every device."""
+        generator = torch.Generator().manual_seed(0)
         every = torch.arange(structure.num_nodes, device=structure.device)
         _, edges = sample_neighbours(structure.adj, every, self.fanout, generator=generator)
         return rebuilt(structure, *structure.triples[edges].unbind(1))

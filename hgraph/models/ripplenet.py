@@ -84,7 +84,7 @@ class RippleNet(Recommender):
         return data.collaborative(inverses=False)
 
     def forward(self, structure: KnowledgeGraph) -> Ripples:
-        """The facts around each user, the same at every call."""
+        """The facts around each user, the same at every call and on every device."""
         key = ("ripples", self.num_users, self.num_hops, self.memory)
         return derived(structure, key, lambda: self._ripples(structure))
 
@@ -114,6 +114,8 @@ class RippleNet(Recommender):
     def _heard(self, z: Ripples, users: Tensor) -> tuple[Tensor, Tensor]:
         """Keys R h and values t, each [B, L, M, d], of the facts around some users; 0 for those who have none."""
         head, relation, tail = (ids[users] for ids in z[:3])
+        if not len(self.relation_weight):  # no facts, and no matrix for what stands in their place
+            return (self.entity.new_zeros(*head.shape, self.entity.shape[1]),) * 2
         key = project(self.entity[head.flatten()], self.relation_weight, relation.flatten())
         return key.view(*head.shape, -1), self.entity[tail] * z.some[users].to(self.entity)[:, None, None, None]
 
@@ -128,7 +130,7 @@ class RippleNet(Recommender):
 
     def _ripples(self, kg: KnowledgeGraph) -> Ripples:
         u, device = self.num_users, kg.device
-        generator = torch.Generator(device).manual_seed(0)
+        generator = torch.Generator().manual_seed(0)  # the CPU's: the same facts on every device
         head, relation, tail = kg.triples.unbind(1)
         nodes, owner = tail[head < u], head[head < u]  # what users took, user by user
         steps: list[Tensor] = []
@@ -137,7 +139,7 @@ class RippleNet(Recommender):
         for _ in range(self.num_hops):
             position, edges = edges_of_rows(kg.adj, nodes)
             count = torch.bincount(owner[position], minlength=u).unsqueeze(1)
-            place = (torch.rand(u, self.memory, generator=generator, device=device) * count).long()
+            place = (torch.rand(u, self.memory, generator=generator).to(device) * count).long()
             place = torch.minimum(place, (count - 1).clamp(min=0)) + count.cumsum(0) - count
             if len(edges):  # a user without facts here keeps those of the step before
                 drawn = torch.where(count > 0, edges[place.clamp(max=len(edges) - 1)], drawn)

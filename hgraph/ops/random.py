@@ -20,7 +20,8 @@ _LOW = 0xFFFFFFFF
 
 def draw_seed(generator: torch.Generator | None, device: torch.device) -> Tensor:
     """[1] int64 below 2**62, from the generator (or torch's own), on the device: nobody waits for its value."""
-    return torch.randint(2**62, (1,), generator=generator, device=device)
+    origin = device if generator is None else generator.device
+    return torch.randint(2**62, (1,), generator=generator, device=origin).to(device, non_blocking=True)
 
 
 def bits(seed: Tensor, counter: Tensor) -> Tensor:

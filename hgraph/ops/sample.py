@@ -28,7 +28,7 @@ def sample_neighbours(
         adj: the edges; weights go along.
         targets: [T'] rows to sample, in that order, repeats allowed (and then equal).
         fanout: the most edges a target keeps.
-        generator: where the seed comes from.
+        generator: where the seed comes from; one of the CPU draws the same edges on every device.
 
     Returns:
         ``(sampled, edges)``: the T' x S structure and, for each of its edges, its place [E'] in ``adj``.

@@ -40,7 +40,8 @@ class FitResult:
     Args:
         history: one dict an epoch: ``epoch`` (from 1), ``loss`` and, where there is one, ``validation``.
         best_epoch: the epoch whose state the model now has; 0 when no epoch was run.
-        seconds: wall-clock time.
+        seconds: wall-clock time, that of a run before it was stopped included.
+        cpu_seconds: the process's CPU time, likewise.
 
     >>> result = FitResult([{"epoch": 1, "loss": 0.5}, {"epoch": 2, "loss": 0.25}], best_epoch=2, seconds=3.0)
     >>> result, result.best["loss"]
@@ -50,6 +51,7 @@ class FitResult:
     history: list[dict[str, float]]
     best_epoch: int
     seconds: float
+    cpu_seconds: float = 0.0
 
     @property
     def best(self) -> dict[str, float]:
@@ -144,14 +146,14 @@ def fit(
     try:
         with seeded(seed, devices):
             done = _Done(**file.restore(model, optimizer, devices))
-            begin = time.perf_counter() - done.seconds
+            begin = time.perf_counter() - done.seconds, time.process_time() - done.cpu_seconds
             first = fabric is None or fabric.is_global_zero
             with _lines(log if first else None, done.history) as write:
                 for epoch in _bar(len(done.history) + 1, epochs, label, progress if first else False, done.stopped):
                     record = {"epoch": epoch, "loss": step(epoch)} | step.scores(validate, epoch)
                     done.add(record, model, patience)
                     write(record)
-                    done.seconds = time.perf_counter() - begin
+                    done.seconds, done.cpu_seconds = time.perf_counter() - begin[0], time.process_time() - begin[1]
                     if epoch % every == 0 or epoch == epochs or done.stopped or file.overdue:
                         file.save(model, optimizer, devices, done.best_state, done.plain())
                     if done.stopped:
@@ -163,7 +165,7 @@ def fit(
     kept = done.best_epoch, len(done.history), "" if validate is None else f", validation {done.best_score:.4f}"
     if first:
         _LOG.info("%s: epoch %d of %d kept%s, %.1f s", label, *kept, done.seconds)
-    return FitResult(done.history, done.best_epoch, done.seconds)
+    return FitResult(done.history, done.best_epoch, done.seconds, done.cpu_seconds)
 
 
 @dataclass
@@ -176,6 +178,7 @@ class _Done:
     best_state: dict[str, Tensor] | None = None
     stopped: bool = False
     seconds: float = 0.0
+    cpu_seconds: float = 0.0
 
     def add(self, record: dict[str, float], model: nn.Module, patience: int | None) -> None:
         self.history.append(record)

@@ -103,7 +103,7 @@ def ranking_of_users(
     best = torch.cat([gain.new_zeros(1), gain.cumsum(0)])
     parts: dict[str, list[Tensor]] = {}
     for some in users.split(chunk):
-        hit = _member(test, some, best_items(score(some), some, known, most)).double()
+        hit = _member(test, some, best_items(score(some), some, known, most)[0]).double()
         count = test.indptr.diff()[some].double()
         for k in ks:
             hits = hit[:, :k].sum(1)
@@ -119,13 +119,13 @@ def ranking_of_users(
     return {name: torch.cat(values) for name, values in parts.items()} | {"user": users}
 
 
-def best_items(scores: Tensor, users: Tensor, known: Sequence[Adjacency], k: int) -> Tensor:
-    """[B, k] the items that are scored highest, best first; of equal scores that of the smaller number.
+def best_items(scores: Tensor, users: Tensor, known: Sequence[Adjacency], k: int) -> tuple[Tensor, Tensor]:
+    """[B, k] the items that are scored highest, best first, and their scores; of equal scores the smaller number first.
 
     Args:
         scores: [B, I] of all items; NaN is refused.
         users: [B], whose scores they are.
-        known: U x I pairs that are never among them, as long as others are left.
+        known: U x I pairs that come after all others, with a score of -inf.
         k: how many.
     """
     if bool(scores.isnan().any()):
@@ -142,7 +142,7 @@ def best_items(scores: Tensor, users: Tensor, known: Sequence[Adjacency], k: int
         value = scores.gather(1, item)
     order = item.argsort(dim=1, stable=True)
     order = order.gather(1, value.gather(1, order).argsort(dim=1, descending=True, stable=True))
-    return item.gather(1, order)
+    return item.gather(1, order), value.gather(1, order)
 
 
 def _member(pairs: Adjacency, rows: Tensor, columns: Tensor) -> Tensor:

@@ -55,7 +55,8 @@ def recommend(
         data: what it was trained on.
         users: [B] ids.
         k: how many items, at most I.
-        exclude: leave out what the user took, in whichever part.
+        exclude: leave out what the user took, in whichever part. Where fewer than k are left, taken ones fill the end
+            with a score of -inf.
         structure: what `structure_of` returned, to make it once for many calls.
 
     Raises:
@@ -74,8 +75,8 @@ def recommend(
         raise ArgumentError("k", f"1 .. {data.num_items} (the items)", k)
     structure = structure_of(model, data) if structure is None else structure
     scores = scorer(model, structure)(users).cpu()
-    items = best_items(scores, users, [data.train, data.val, data.test] if exclude else [], k)
-    return Recommendation(users, items, scores.gather(1, items))
+    taken = [data.train, data.val, data.test] if exclude else []
+    return Recommendation(users, *best_items(scores, users, taken, k))
 
 
 @dataclass(frozen=True, eq=False)

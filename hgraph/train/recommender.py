@@ -105,17 +105,18 @@ def fit_recommender(
         with seeded(seed, [device]):
             done = Progress(**file.restore(model, turns, [device]))  # type: ignore[arg-type]
             # the structure is made of the parameters, so a training that goes on makes the same one
-            now = model.refresh(model.start(structure)) if done.history else model.start(structure)
-            begin = time.perf_counter() - done.seconds
+            first = model.start(structure)  # what is derived from it once serves every refresh
+            now = model.refresh(first) if done.history else first
+            begin = time.perf_counter() - done.seconds, time.process_time() - done.cpu_seconds
             for epoch in bar(len(done.history) + 1, epochs, label, progress, done.stopped):
                 record = {"epoch": epoch, **steps(now, epoch)}
-                now = model.refresh(now)
+                now = model.refresh(first)
                 looked = epoch % every == 0 or epoch == epochs
                 if looked and val.num_edges:
                     record["validation"] = full_ranking(scorer(model, now), val, known, ks=[cut])[f"recall@{cut}"]
                 done.add(record, model)
                 done.stopped = patience is not None and done.waited >= patience
-                done.seconds = time.perf_counter() - begin
+                done.seconds, done.cpu_seconds = time.perf_counter() - begin[0], time.process_time() - begin[1]
                 if looked or done.stopped or file.overdue:
                     file.save(model, turns, [device], done.best_state, done.plain())  # type: ignore[arg-type]
                     if log is not None:
@@ -127,7 +128,7 @@ def fit_recommender(
     if done.best_state is not None:
         model.load_state_dict(done.best_state)
     _LOG.info("%s: epoch %d of %d kept, %.1f s", label, done.best_epoch, len(done.history), done.seconds)
-    return FitResult(done.history, done.best_epoch, done.seconds)
+    return FitResult(done.history, done.best_epoch, done.seconds, done.cpu_seconds)
 
 
 def _sampled(pairs: Adjacency, users: int | None, seed: int) -> Adjacency:
@@ -253,6 +254,7 @@ class Progress:
     waited: int = 0
     stopped: bool = False
     seconds: float = 0.0
+    cpu_seconds: float = 0.0
 
     def add(self, record: dict[str, float], model: torch.nn.Module) -> None:
         """One more epoch, and the state of the model where it is the best so far."""

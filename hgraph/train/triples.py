@@ -149,7 +149,7 @@ def fit_triples(
     try:
         with seeded(seed, [device]):
             done = Progress(**file.restore(model, optimizer, [device]))
-            begin = time.perf_counter() - done.seconds
+            begin = time.perf_counter() - done.seconds, time.process_time() - done.cpu_seconds
             for epoch in bar(len(done.history) + 1, epochs, label, progress, done.stopped):
                 record = {"epoch": epoch, "loss": _epoch(model, optimizer, facts, (batch, l2, negatives), epoch)}
                 looked = epoch % every == 0 or epoch == epochs
@@ -157,7 +157,7 @@ def fit_triples(
                     record["validation"] = triple_ranking(model, val, torch.cat([split.train.triples, val]))["mrr"]
                 done.add(record, model)
                 done.stopped = patience is not None and done.waited >= patience
-                done.seconds = time.perf_counter() - begin
+                done.seconds, done.cpu_seconds = time.perf_counter() - begin[0], time.process_time() - begin[1]
                 if looked or done.stopped or file.overdue:
                     file.save(model, optimizer, [device], done.best_state, done.plain())
                 if done.stopped:
@@ -166,7 +166,7 @@ def fit_triples(
         model.eval()
     if done.best_state is not None:
         model.load_state_dict(done.best_state)
-    return FitResult(done.history, done.best_epoch, done.seconds)
+    return FitResult(done.history, done.best_epoch, done.seconds, done.cpu_seconds)
 
 
 def _epoch(

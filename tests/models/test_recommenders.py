@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 
 from hgraph.models import BPRMF, CFKG, CKE, FM, GCMC, KGCN, NFM, LightGCN, RippleNet, TwoTower
-from hgraph.structure import Interactions
+from hgraph.structure import Interactions, KnowledgeGraph
 from hgraph.testing import random_knowledge_graph
 
 U, I, ENTITIES, RELATIONS = 5, 6, 9, 3
@@ -345,3 +345,27 @@ def test_rows_are_those_of_z(recommender, make):
         assert (one is None) == (other is None)
         if one is not None:
             torch.testing.assert_close(one, other, rtol=1e-12, atol=1e-14)
+
+
+def test_nfm_drops_the_pooled_vector_in_training():
+    """As its authors do, beside the hidden layer."""
+    model, data, heard = NFM(U, I, ENTITIES, embed_dim=8, dropout=0.5), interactions(), []
+    model.hidden.register_forward_pre_hook(lambda _, given: heard.append(given[0]))
+    structure, pair = model.structure(data), (torch.tensor([0, 2]), torch.tensor([1, 0]), torch.tensor([2, 5]))
+    model.train().pair_loss(structure, *pair)
+    model.eval().pair_loss(structure, *pair)
+    assert all(bool((pooled == 0).any()) for pooled in heard[:2])
+    assert not any(bool((pooled == 0).any()) for pooled in heard[2:])
+
+
+def test_ripplenet_needs_no_facts():
+    """Nobody hears anything, and the loss still has a gradient."""
+    data = interactions()
+    none = KnowledgeGraph.from_triples(head=[], relation=[], tail=[], num_nodes=data.kg.num_nodes, num_relations=0)
+    parts = [torch.stack([p.target, p.indices]) for p in (data.train, data.val, data.test)]
+    data = Interactions.from_pairs(*parts, none, num_users=U, num_items=I)
+    model = RippleNet(U, I, ENTITIES, 0, embed_dim=4)
+    assert torch.equal(scores(model, data), torch.zeros(U, I))
+    ids = torch.tensor([0, 2]), torch.tensor([1, 0]), torch.tensor([2, 5])
+    model.pair_loss(model.structure(data), *ids, l2=0.1).backward()
+    assert bool(model.entity.grad.abs().sum() > 0)

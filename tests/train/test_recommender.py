@@ -8,7 +8,7 @@ import math
 import pytest
 import torch
 
-from hgraph import Adjacency, Interactions, KnowledgeGraph, models, train
+from hgraph import Adjacency, Interactions, KnowledgeGraph, models, nn, train
 from hgraph.errors import ArgumentError
 from hgraph.testing import random_adjacency, random_knowledge_graph
 from hgraph.train import checkpoint
@@ -152,7 +152,7 @@ def test_full_ranking_equals_loops(ideal, chunk, ties):
 
 def test_constant_scores_are_not_rewarded():
     """All ties: the items of the smallest numbers come first, whatever topk would give."""
-    best = best_items(torch.zeros(2, 50), torch.arange(2), [random_adjacency(2, 50, 0)], 5)
+    best = best_items(torch.zeros(2, 50), torch.arange(2), [random_adjacency(2, 50, 0)], 5)[0]
     assert best.tolist() == [[0, 1, 2, 3, 4]] * 2
 
 
@@ -198,7 +198,8 @@ def test_scores_of_a_model_in_training_have_no_dropout():
     data = interactions()
     with train.seeded(0):
         model = models.NFM(data.num_users, data.num_items, data.kg.num_nodes, embed_dim=4, dropout=0.5)
-    score, everyone = train.scorer(model, train.structure_of(model, data)), torch.arange(U)
+    structure = train.structure_of(model, data)
+    score, everyone = train.scorer(model, structure), torch.arange(U)
     expected = score(everyone)
     model.train()
     assert torch.equal(score(everyone), expected)
@@ -219,6 +220,72 @@ def test_the_best_state_is_kept_and_waiting_ends(monkeypatch):
     assert (result.best_epoch, len(result.history)) == (4, 8)
     assert torch.equal(model.embedding, states[1])
     assert not model.training
+
+
+def test_what_is_trained_on_is_not_ranked_in_the_validation(monkeypatch):
+    data, seen = interactions(), []
+
+    def ranking(score, test, known, **options):
+        seen.append((test, known))
+        return {"recall@3": 0.5}
+
+    monkeypatch.setattr("hgraph.train.recommender.full_ranking", ranking)
+    train.fit_recommender(kgat(data), data, epochs=1, patience=None, **OPTIONS)
+    [(test, known)] = seen
+    assert test.equal(data.val)
+    assert len(known) == 1
+    assert known[0].equal(data.train)
+
+
+def test_a_trained_model_is_ranked_with_the_attention_that_it_learned():
+    data = interactions()
+    model = kgat(data)
+    train.fit_recommender(model, data, epochs=2, patience=None, **OPTIONS)
+    first = model.start(model.structure(data))
+    attention = nn.kg_attention(model.embedding, model.relation, model.relation_weight, first)
+    assert not torch.allclose(attention, first.adj.weight)
+    assert torch.equal(train.structure_of(model, data).adj.weight, attention)
+    assert torch.equal(train.structure_of(model, data, trained=False).adj.weight, first.adj.weight)
+
+
+def test_each_phase_has_its_own_l2(monkeypatch):
+    data, seen = interactions(), []
+    real = models.KGAT.pair_loss, models.KGAT.triple_loss
+
+    def pair_loss(self, *given, l2):
+        seen.append(("pairs", l2))
+        return real[0](self, *given, l2=l2)
+
+    def triple_loss(self, *given, l2):
+        seen.append(("facts", l2))
+        return real[1](self, *given, l2=l2)
+
+    monkeypatch.setattr(models.KGAT, "pair_loss", pair_loss)
+    monkeypatch.setattr(models.KGAT, "triple_loss", triple_loss)
+    train.fit_recommender(kgat(data), data, epochs=1, l2=0.5, triple_l2=0.25, batch=8, triple_batch=8)
+    assert set(seen) == {("pairs", 0.5), ("facts", 0.25)}
+
+
+def test_what_a_refresh_derives_is_derived_once(monkeypatch):
+    """Blocks by relation are those of one structure: not made anew in each epoch."""
+    data, seen = interactions(), []
+    real = models.KGAT.refresh
+
+    def refresh(self, structure):
+        seen.append(structure)
+        return real(self, structure)
+
+    monkeypatch.setattr(models.KGAT, "refresh", refresh)
+    train.fit_recommender(kgat(data), data, epochs=3, patience=None, **OPTIONS)
+    assert len(seen) >= 3
+    assert all(structure is seen[0] for structure in seen[:3])
+
+
+def test_cpu_time_of_a_run_that_was_stopped_counts(tmp_path):
+    data, file = interactions(), tmp_path / "run.safetensors"
+    one = train.fit_recommender(kgat(data), data, epochs=2, checkpoint=file, patience=None, **OPTIONS)
+    both = train.fit_recommender(kgat(data), data, epochs=4, checkpoint=file, patience=None, **OPTIONS)
+    assert 0 < one.cpu_seconds < both.cpu_seconds
 
 
 def test_some_users_validate_the_same_ones_every_time(monkeypatch):
@@ -322,7 +389,12 @@ def test_recommendations_leave_out_what_was_taken():
     for user, items, scores in zip([3, 0], found.items.tolist(), found.scores.tolist(), strict=True):
         left = [i for i in range(I) if (user, i) not in taken]
         assert set(items[: len(left)]) <= set(left)
-        assert scores[: min(4, len(left))] == sorted(scores[: min(4, len(left))], reverse=True)
+        assert scores == sorted(scores, reverse=True)
+    every = train.recommend(model, data, range(U), k=I)  # more than are left: what was taken ends the list
+    for user, items, scores in zip(range(U), every.items.tolist(), every.scores.tolist(), strict=True):
+        assert [(user, i) in taken for i in items] == [score == -math.inf for score in scores]
+        assert scores == sorted(scores, reverse=True)
+    assert -math.inf in every.scores
     everything = train.recommend(model, data, [3], k=I, exclude=False)
     assert sorted(everything.items[0].tolist()) == list(range(I))
     for wrong in ([-1], [U], [[0]]):

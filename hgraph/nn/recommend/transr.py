@@ -25,6 +25,9 @@ def project(x: Tensor, weight: Tensor, relation: Tensor) -> Tensor:
     Returns:
         [B, k].
 
+    Raises:
+        ArgumentError: a relation without a matrix.
+
     >>> project(torch.ones(2, 1), torch.tensor([[[2.0]], [[3.0]]]), torch.tensor([1, 0])).tolist()
     [[3.0], [2.0]]
     """
@@ -37,6 +40,8 @@ def project(x: Tensor, weight: Tensor, relation: Tensor) -> Tensor:
 
 def _project_runs(x: Tensor, weight: Tensor, counts: list[int]) -> Tensor:
     """Rows that lie relation by relation, so many of each, through its matrix."""
+    if len(counts) != len(weight):
+        raise ArgumentError("relation", f"ids below {len(weight)}, as weight has matrices", len(counts) - 1)
     matrices = weight.unbind(0)  # one gradient for all: indexing would make one of the whole size for each relation
     runs = [run @ matrix for run, matrix in zip(x.split(counts), matrices, strict=True) if len(run)]
     return torch.cat(runs) if runs else x.new_zeros(0, weight.shape[2])
@@ -92,6 +97,9 @@ def transr_loss(
 
     Returns:
         A scalar; 0 of no facts.
+
+    Raises:
+        ArgumentError: a relation without a matrix.
 
     Source: Wang et al., "KGAT", eq. 1 and 2; card 01, equations 1 and 2.
 
