@@ -65,16 +65,22 @@ def test_from_two_files_to_reasons(shop, monkeypatch):
     found = json.loads(call("recommend", "run", "--user", "reader 3", "-k", 3, "--json").output)
     drawn = []
     monkeypatch.setattr(train.Explanation, "draw", lambda why, title: drawn.append(title) or why.kg.view(0).draw())
-    call("recommend", "run", "--user", found["user"], "--draw", "why/why.png")
-    assert drawn == [f"why reader 3 is recommended {found['items'][0]['name']}"]  # whoever is named by number, too
+    call("recommend", "run", "--user", "reader 3", "--draw", "why/why.png")
+    assert drawn == [f"why reader 3 is recommended {found['items'][0]['name']}"]
     data = datasets.from_interactions("shop")[0]
     assert found["user"] == data.user_names.find("reader 3")
     reader, parts = torch.tensor([found["user"]]), (data.train, data.val, data.test)
     taken = {item for part in parts for item in part.select(reader).indices.tolist()}
     assert len(found["items"]) == 3
     assert not taken & {entry["item"] for entry in found["items"]}
-    by_number = json.loads(call("recommend", "run", "--user", found["user"], "-k", 3, "--json").output)
-    assert by_number == found
+    assert found["name"] == "reader 3"
+    assert "for reader 3:" in call("recommend", "run", "--user", "reader 3").output
+    by_number = call("recommend", "run", "--user", found["user"])
+    assert by_number.exit_code == 2  # the number of one might be the name of another
+    for wrong in ("why.xyz", "why"):
+        done = call("recommend", "run", "--user", "reader 3", "--draw", wrong)
+        assert done.exit_code == 2
+        assert "draw: expected a file" in done.output
 
 
 @pytest.mark.parametrize(

@@ -170,6 +170,15 @@ def _notes(quiet: bool) -> Iterator[None]:
         LOG.setLevel(level)
 
 
+def check_picture(name: str, path: Path) -> None:
+    """Refuse a file that no picture can be written to, before any work."""
+    if path.suffix not in (".png", ".svg", ".pdf"):
+        raise ArgumentError(name, "a file that ends in .png, .svg or .pdf", repr(str(path)))
+    if path.is_dir():
+        raise ArgumentError(name, "a file", f"{path}, which is a folder")
+    check_folder(path.parent)
+
+
 def say(figures: dict[str, Any], head: dict[str, Any], as_json: bool) -> None:
     """The figures on stdout, as a table or as one JSON object after ``head``."""
     if as_json:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from hgraph.cli.common import JsonOption, QuietOption, RootOption, check_folder, plain_errors
+from hgraph.cli.common import JsonOption, QuietOption, RootOption, check_picture, plain_errors
 from hgraph.errors import ArgumentError
 
 if TYPE_CHECKING:
@@ -60,7 +60,7 @@ def info(
 
     card = datasets.info(name)
     if out is not None:
-        _check_picture(out)
+        check_picture("out", out)
     loaded = datasets.load(name, root) if out is not None or _at_hand(card, root) else None
     found = None if loaded is None else _measured(loaded)
     if out is not None and found is None:
@@ -99,14 +99,6 @@ def _measured(dataset: Dataset[Any]) -> Statistics | None:
     data: Data = first if len(dataset) == 1 else collate(list(dataset))
     labels = data.y if data.target == "vertex" and data.y.dim() == 1 and not data.y.is_floating_point() else None
     return statistics(data.structure, labels)
-
-
-def _check_picture(out: Path) -> None:
-    if out.suffix not in (".png", ".svg", ".pdf"):
-        raise ArgumentError("out", "a file that ends in .png, .svg or .pdf", repr(str(out)))
-    if out.is_dir():
-        raise ArgumentError("out", "a file", f"{out}, which is a folder")
-    check_folder(out.parent)
 
 
 def _picture(found: Statistics, title: str, form: str) -> bytes:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from hgraph.cli.common import JsonOption, QuietOption, RootOption, plain_errors
+from hgraph.cli.common import JsonOption, QuietOption, RootOption, check_picture, plain_errors
 from hgraph.errors import ArgumentError
 
 if TYPE_CHECKING:
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 @plain_errors
 def recommend(
     run: Annotated[Path, typer.Argument(help="A folder that `hgraph train --model kgat` wrote.")],
-    user: Annotated[str, typer.Option(help="Number or name of the user.")],
+    user: Annotated[str, typer.Option(help="Name of the user; number, where users have no names.")],
     k: Annotated[int, typer.Option("-k", min=1, help="How many items.")] = 10,
     explain: Annotated[
         bool, typer.Option("--explain", help="Say which paths lead from the user to each item.")
@@ -35,12 +35,14 @@ def recommend(
     most attention first, each with the product of its shares; of other models they say what could have been heard, not
     how loudly.
     """
-    from hgraph import train
+    from hgraph import models, train
     from hgraph.cli.recommenders import opened_run
 
+    if draw is not None:
+        check_picture("draw", draw)
     model, data, _ = opened_run(run, root)
     if (explain or draw is not None) and not model.reads_facts:
-        hint = "A student's teacher may say why: ask its run"
+        hint = "A student's teacher may say why: ask its run" if isinstance(model, models.TwoTower) else ""
         raise ArgumentError("explain", "nothing, as this model reads no facts", type(model).__name__, hint)
     number = _user(user, data)
     structure = train.structure_of(model, data)
@@ -55,14 +57,17 @@ def recommend(
         if explain or (draw is not None and rank == 0):
             why = train.explain(graph, number, item, num_users=data.num_users, max_steps=steps)
             entry["because"] = [{"weight": p.weight, "path": why.kg.tell(p)} for p in why.paths]
-            if draw is not None and rank == 0:
+            if draw is not None and rank == 0 and not why.paths:
+                typer.echo(f"no picture: no path of at most {steps} facts leads to {entry['name']}", err=True)
+            elif draw is not None and rank == 0:
                 draw.parent.mkdir(parents=True, exist_ok=True)
                 title = f"why {_user_name(data, number)} is recommended {entry['name']}"
                 why.draw(title=title).figure.savefig(draw, bbox_inches="tight")
         items.append(entry)
     if as_json:
-        typer.echo(json.dumps({"user": number, "items": items}, ensure_ascii=False))
+        typer.echo(json.dumps({"user": number, "name": _user_name(data, number), "items": items}, ensure_ascii=False))
         return
+    typer.echo(f"for {_user_name(data, number)}:")
     for rank, entry in enumerate(items, 1):
         typer.echo(f"{rank:3d}. {entry['name']}  ({entry['score']:.3f})")
         for reason in entry.get("because", []) if explain else []:
@@ -72,13 +77,11 @@ def recommend(
 
 
 def _user(user: str, data: Interactions) -> int:
-    if data.user_names is not None and user in set(data.user_names):
-        return data.user_names.find(user)
-    number = user.removeprefix("user ") if data.user_names is None else user  # as reasons call the nameless
+    if data.user_names is not None:  # alone: a name may look like another user's number
+        return data.user_names.find(user, "user")
+    number = user.removeprefix("user ")  # as reasons call the nameless
     if number.isdecimal() and int(number) < data.num_users:
         return int(number)
-    if data.user_names is not None:
-        return data.user_names.find(user, "user")  # raises, with the nearest names
     raise ArgumentError("user", f"a number in 0 .. {data.num_users - 1}", repr(user))
 
 

@@ -128,13 +128,16 @@ def _placed(positions: Any, count: int) -> np.ndarray:
 
 
 def _legend(ax: Axes, lines: list[Any]) -> None:
-    """One legend: the vertices', which is there, and the relations'."""
+    """One legend below the picture, where no name reaches: the vertices', which is there, and the relations'."""
+    from matplotlib.transforms import ScaledTranslation
+
     dots = ax.get_legend()
     if dots is not None:
         lines = [*dots.legend_handles, *lines]
     if lines:
-        ax.legend(handles=lines, loc="upper left", bbox_to_anchor=(1.08, 1), frameon=False, fontsize=8.5,
-                  labelcolor=draw.INK)  # fmt: skip
+        line = ScaledTranslation(0, -18 / 72, ax.figure.dpi_scale_trans)  # names may hang below the lowest vertices
+        ax.legend(handles=lines, loc="upper center", bbox_to_anchor=(0.5, 0), bbox_transform=ax.transAxes + line,
+                  ncols=min(len(lines), 3), frameon=False, fontsize=8.5, labelcolor=draw.INK)  # fmt: skip
 
 
 def _bends(head: np.ndarray, tail: np.ndarray) -> np.ndarray:
