@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 from pathlib import Path
 
@@ -10,6 +11,8 @@ from hgraph.errors import ArgumentError, DataError
 from hgraph.structure import Dataset, Interactions, KnowledgeGraph
 
 __all__ = ["FACTS", "PAIRS", "from_interactions", "is_own"]
+
+_LOG = logging.getLogger("hgraph")
 
 PAIRS, FACTS = "interactions.csv", "triples.csv"
 
@@ -93,6 +96,11 @@ def from_interactions(
         ("facts", len(facts), kg.num_edges),
     ):
         quirks += [f"{given - kept:,} of {given:,} {what} repeat others and count once."] if given > kept else []
+    both = [name for name in user_ids if name in entities]
+    if both:
+        what = f"{len(both):,} names, {both[0]!r} among them, are of a user and of a thing: two vertices each"
+        quirks.append(f"{what}, so that facts about them say nothing of the user.")
+        _LOG.warning("%s: %s", path, quirks[-1])
     if not data.train.num_edges:
         raise ArgumentError("interactions", "enough pairs to train with", f"{len(users)}", "Smaller val and test help")
     taken = data.train.indptr.diff()

@@ -267,5 +267,8 @@ def _find(name: str) -> tuple[Card, Loader]:
     if os.path.isfile(name):
         hint = "`hgraph datasets build` makes a data set of tables"
         raise ArgumentError("name", "the name of a data set, or its folder", f"{name!r}, a file", hint)
+    if os.path.isdir(name):
+        hint = "A set that was built holds card.json, one of who took what interactions.csv; this folder neither"
+        raise ArgumentError("name", "the name of a data set, or its folder", f"{name!r}, another folder", hint)
     hint = did_you_mean(name, names(), "hgraph.datasets.names() lists them")
     raise ArgumentError("name", "the name of a data set", repr(name), hint)

@@ -398,3 +398,23 @@ def test_a_run_that_kept_nothing_says_that_it_begins_anew(shop, caplog):
     first, second = (record.getMessage() for record in caplog.records)
     assert "so it begins anew" in first
     assert "going on with it" in second
+
+
+def test_a_name_of_a_user_and_of_a_thing_is_told(tmp_path, caplog):
+    write(tmp_path / "interactions.csv", ["user", "item"], [("ann", "Dune"), ("ann", "Ubik"), ("bob", "Dune")])
+    write(tmp_path / "triples.csv", ["head", "relation", "tail"], [("ann", "likes", "space"), ("Dune", "is", "space")])
+    found = datasets.from_interactions(tmp_path, val=0, test=0)
+    assert "1 names, 'ann' among them, are of a user and of a thing" in found.quirks[-1]
+    assert found.quirks[-1] in caplog.text
+    write(tmp_path / "triples.csv", ["head", "relation", "tail"], [("Dune", "interacts with", "space")])
+    data = datasets.from_interactions(tmp_path, val=0, test=0)[0]
+    with pytest.raises(ArgumentError, match="relation_names: expected none that is 'interacts with'"):
+        data.collaborative()
+
+
+def test_a_folder_of_neither_kind_is_told_so(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "empty").mkdir()
+    done = call("train", "empty", "--model", "kgat")
+    assert done.exit_code == 2
+    assert "one of who took what interactions.csv" in " ".join(done.output.split())

@@ -50,7 +50,7 @@ def main() -> None:
         app(prog_name="hgraph")
     except SystemExit as end:
         if end.code == 130:  # what Ctrl-C ends with
-            typer.echo("hgraph: stopped. What trains goes on with the same command", err=True)
+            typer.echo("hgraph: stopped. The same command goes on from the last state that was kept", err=True)
         raise
 
 

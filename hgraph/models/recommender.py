@@ -39,11 +39,11 @@ class Recommender(nn.Module):
         return data.collaborative()
 
     def start(self, structure: KnowledgeGraph) -> KnowledgeGraph:
-        """The structure of the first epoch."""
+        """The structure of the first epoch; `refresh` takes it, too."""
         return structure
 
     def refresh(self, structure: KnowledgeGraph) -> KnowledgeGraph:
-        """The structure of the epochs after it, made anew from the parameters."""
+        """The structure of the epochs after it, made anew from the parameters of what `start` returned."""
         return structure
 
     def rows(self, structure: KnowledgeGraph, ids: Tensor) -> Tensor:
@@ -67,13 +67,29 @@ class Recommender(nn.Module):
 
         .. math:: \frac1B \sum \mathrm{softplus}(-(y_{ui} - y_{uj}))
                   + \frac{\lambda}{2B} \sum (\lVert z_u \rVert^2 + \lVert z_i \rVert^2 + \lVert z_j \rVert^2)
+
+        Args:
+            structure: what `start` or `refresh` returned.
+            users: [B] ids of users, as `hgraph.train.PairSampler` draws them with the items.
+            taken: [B] ids of items (below num_items), each taken by its user.
+            other: [B] ids of items that were not. Ids are not looked at: that would wait for the device.
+            l2: lambda.
         """
         u, i, j = self.rows(structure, torch.cat([users, self.num_users + taken, self.num_users + other])).chunk(3)
         loss = F.softplus(-(self.match(u, i) - self.match(u, j))).mean()
         return loss + l2 * half_square(u, i, j) / max(len(users), 1) if l2 else loss
 
     def triple_loss(self, head: Tensor, relation: Tensor, tail: Tensor, other: Tensor, l2: float = 0.0) -> Tensor:
-        """The loss of facts against facts with another tail, all [B], in the ids of the structure."""
+        """The loss of facts against facts with another tail.
+
+        Args:
+            head: [B] ids of vertices of the structure that `structure` makes (for KGAT users first, then entities), as
+                `hgraph.train.TripleSampler` draws them from it, inverses among them where it has any.
+            relation: [B] ids of its relations.
+            tail: [B] vertices that make a fact with these.
+            other: [B] vertices that make none.
+            l2: of the L2 term.
+        """
         raise NotImplementedError(f"{type(self).__name__} learns no facts")
 
 

@@ -6,6 +6,7 @@ import difflib
 import itertools
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from typing import overload
 
 import torch
 from torch import Tensor
@@ -25,8 +26,8 @@ class Names(Structure):
         indptr: [K+1] int64, where each begins.
 
     >>> names = Names.of(["Dune", "Solaris"])
-    >>> len(names), names[1], names.find("Dune")
-    (2, 'Solaris', 0)
+    >>> len(names), names[1], names[:1], names.find("Dune")
+    (2, 'Solaris', ['Dune'], 0)
     """
 
     text: Tensor
@@ -94,8 +95,14 @@ class Names(Structure):
         """K."""
         return self.indptr.shape[0] - 1
 
-    def __getitem__(self, number: int) -> str:
-        """Text ``number``."""
+    @overload
+    def __getitem__(self, number: int) -> str: ...
+    @overload
+    def __getitem__(self, number: slice) -> list[str]: ...
+    def __getitem__(self, number: int | slice) -> str | list[str]:
+        """Text ``number``, or those of a slice."""
+        if isinstance(number, slice):
+            return [self[i] for i in range(*number.indices(len(self)))]
         if not -len(self) <= number < len(self):
             raise IndexError(f"there are {len(self)} names, none of number {number}")
         start, end = self.indptr[number % len(self) :][:2].tolist()

@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 
 __all__ = ["Block"]
 
+_TAKES = "interacts with"  # the relation of users and what they took
+
 
 class Block(NamedTuple):
     """One relation's facts over the vertices that occur in them.
@@ -174,7 +176,10 @@ def with_interactions(kg: KnowledgeGraph, users: Any, items: Any, num_users: int
     if kg.node_names is not None:
         node_names = Names.of([*(f"user {u}" for u in range(num_users)), *kg.node_names]).to(kg.device)
     if kg.relation_names is not None:
-        relation_names = Names.of(["interacts with", *kg.relation_names]).to(kg.device)
+        if _TAKES in list(kg.relation_names):
+            hint = "Rename that relation: reasons could not tell the two apart"
+            raise ArgumentError("relation_names", f"none that is {_TAKES!r}, as users do", "one", hint)
+        relation_names = Names.of([_TAKES, *kg.relation_names]).to(kg.device)
     return type(kg)._complete(
         adj,
         relation,
