@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import json
 import random
+from pathlib import Path
 
 import pytest
 import torch
@@ -93,6 +94,26 @@ def test_every_recommender_trains_and_recommends(shop, model):
     done = call("recommend", model, "--user", "reader 0", "-k", 2)
     assert done.exit_code == 0, done.output
     assert "  2. book" in done.output
+
+
+def test_items_of_all_users_go_to_a_file(shop, monkeypatch):
+    call("train", "shop", "--model", "kgat", "--epochs", 1, "--hidden", 4, "--out", "run", "--quiet")
+    monkeypatch.setattr("hgraph.cli.recommend._SCORES", 100)  # a few users at a time
+    done = call("recommend", "run", "-k", 500, "--out", "all.csv")
+    assert done.exit_code == 0, done.output
+    with open("all.csv", newline="", encoding="utf-8") as file:
+        rows = list(csv.DictReader(file))
+    data = datasets.from_interactions("shop")[0]
+    assert list(dict.fromkeys(row["user"] for row in rows)) == list(data.user_names)
+    one = json.loads(call("recommend", "run", "--user", "reader 3", "-k", 500, "--json").output)["items"]
+    own = [row for row in rows if row["user"] == "reader 3"]
+    assert [row["item"] for row in own] == [entry["name"] for entry in one]
+    assert [int(row["rank"]) for row in own] == list(range(1, len(one) + 1))
+    assert [float(row["score"]) for row in own] == pytest.approx([entry["score"] for entry in one], rel=1e-5)
+    for words in ((), ("--user", "reader 3", "--out", "x.csv"), ("--out", "x.csv", "--explain")):
+        assert call("recommend", "run", *words).exit_code == 2
+        assert not Path("x.csv").exists()
+    assert call("recommend", "run", "--out", "nowhere/x.csv").exit_code == 2
 
 
 @pytest.mark.parametrize("change", ["another order", "one more"])

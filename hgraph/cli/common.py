@@ -12,7 +12,7 @@ import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, TextIO
 
 import typer
 
@@ -168,6 +168,23 @@ def _notes(quiet: bool) -> Iterator[None]:
     finally:
         LOG.removeHandler(handler)
         LOG.setLevel(level)
+
+
+@contextmanager
+def written(out: Path | None) -> Iterator[TextIO]:
+    """Standard output, or a file that appears when the block has ended well."""
+    if out is None:
+        yield sys.stdout
+        return
+    if not out.parent.is_dir():
+        raise ArgumentError("out", "a file in a folder that exists", str(out))
+    half = out.with_name(f".{out.name}.part")
+    try:
+        with half.open("w", newline="", encoding="utf-8") as file:
+            yield file
+        half.replace(out)
+    finally:
+        half.unlink(missing_ok=True)
 
 
 def check_picture(name: str, path: Path) -> None:

@@ -2,29 +2,34 @@
 
 from __future__ import annotations
 
+import csv
 import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from hgraph.cli.common import JsonOption, QuietOption, RootOption, check_picture, plain_errors
+from hgraph.cli.common import LOG, JsonOption, QuietOption, RootOption, check_picture, plain_errors, written
 from hgraph.errors import ArgumentError
 
 if TYPE_CHECKING:
+    from hgraph.models.recommender import Recommender
     from hgraph.structure import Interactions
+
+_SCORES = 2**24  # of users and items at once
 
 
 @plain_errors
 def recommend(
     run: Annotated[Path, typer.Argument(help="A folder that `hgraph train --model kgat` wrote.")],
-    user: Annotated[str, typer.Option(help="Name of the user; number, where users have no names.")],
+    user: Annotated[str | None, typer.Option(help="Name of the user; number, where users have no names.")] = None,
     k: Annotated[int, typer.Option("-k", min=1, help="How many items.")] = 10,
     explain: Annotated[
         bool, typer.Option("--explain", help="Say which paths lead from the user to each item.")
     ] = False,
     steps: Annotated[int, typer.Option(min=1, max=5, help="The most facts of a path.")] = 3,
     draw: Annotated[Path | None, typer.Option(help="Picture of the paths to the first item.")] = None,
+    out: Annotated[Path | None, typer.Option(help="CSV file of the items of all users, in place of --user.")] = None,
     root: RootOption = None,
     as_json: JsonOption = False,
     quiet: QuietOption = False,
@@ -34,16 +39,27 @@ def recommend(
     What the user took already is left out. The reasons are paths over the facts that training saw; of kgat those of
     most attention first, each with the product of its shares; of other models they say what could have been heard, not
     how loudly.
+
+    With --out in place of --user, all users' items go to a CSV file with the columns user, rank, item and score, which
+    appears when it is whole.
     """
     from hgraph import models, train
     from hgraph.cli.recommenders import opened_run
 
+    if (user is None) == (out is None):
+        got = "neither" if user is None else "both"
+        raise ArgumentError("user", "--user with a name, or --out with a file for all users", got)
+    if out is not None and (explain or draw is not None or as_json):
+        raise ArgumentError("out", "the items of all users alone", "--explain, --draw or --json with it")
     if draw is not None:
         check_picture("draw", draw)
     model, data, _ = opened_run(run, root)
     if (explain or draw is not None) and not model.reads_facts:
         hint = "A student's teacher may say why: ask its run" if isinstance(model, models.TwoTower) else ""
         raise ArgumentError("explain", "nothing, as this model reads no facts", type(model).__name__, hint)
+    if user is None:
+        _everyone(model, data, k, out, quiet)
+        return
     number = _user(user, data)
     structure = train.structure_of(model, data)
     left = data.num_items - sum(int(p.indptr.diff()[number]) for p in (data.train, data.val, data.test))
@@ -74,6 +90,30 @@ def recommend(
             typer.echo(f"       {reason['weight']:.1e}  {reason['path']}")
         if explain and not entry["because"]:
             typer.echo(f"       no path of at most {steps} facts")
+
+
+def _everyone(model: Recommender, data: Interactions, k: int, out: Path | None, quiet: bool) -> None:
+    """The CSV file of all users' items; what a user took is left out, so that there may be fewer than k."""
+    import math
+
+    import torch
+
+    from hgraph import train
+    from hgraph.train.recommender import bar
+
+    structure, count = train.structure_of(model, data), min(k, data.num_items)
+    chunks = torch.arange(data.num_users).split(max(_SCORES // data.num_items, 1))
+    with written(out) as file:
+        writer = csv.writer(file, lineterminator="\n")
+        writer.writerow(["user", "rank", "item", "score"])
+        for at in bar(1, len(chunks), "recommend", False if quiet else None, False, unit="chunk"):
+            found = train.recommend(model, data, chunks[at - 1], count, structure=structure)
+            lists = (part.tolist() for part in (found.users, found.items, found.scores))
+            for number, items, scores in zip(*lists, strict=True):
+                for rank, (item, score) in enumerate(zip(items, scores, strict=True), 1):
+                    if score > -math.inf:
+                        writer.writerow([_user_name(data, number), rank, _name(data, item), f"{score:.6g}"])
+    LOG.info("%s users answered: %s", f"{data.num_users:,}", out)
 
 
 def _user(user: str, data: Interactions) -> int:

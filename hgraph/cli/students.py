@@ -6,15 +6,13 @@ import csv
 import json
 import socket
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
 from enum import Enum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, TextIO
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from hgraph.cli.common import LOG, JsonOption, QuietOption, plain_errors
+from hgraph.cli.common import LOG, JsonOption, QuietOption, plain_errors, written
 from hgraph.cli.towers import is_run
 from hgraph.errors import ArgumentError, DataError
 
@@ -93,7 +91,7 @@ def predict(
     """
     predictor = _predictor(run, program)
     count = 0
-    with _written(out) as file:
+    with written(out) as file:
         writer = csv.writer(file, lineterminator="\n")
         if not as_json:
             writer.writerow(["label", "probability"])
@@ -105,23 +103,6 @@ def predict(
                 writer.writerows(pairs)
             count += len(pairs)
     LOG.info("%s rows answered", f"{count:,}")
-
-
-@contextmanager
-def _written(out: Path | None) -> Iterator[TextIO]:
-    """Standard output, or a file that appears when the block has ended well."""
-    if out is None:
-        yield sys.stdout
-        return
-    if not out.parent.is_dir():
-        raise ArgumentError("out", "a file in a folder that exists", str(out))
-    half = out.with_name(f".{out.name}.part")
-    try:
-        with half.open("w", newline="", encoding="utf-8") as file:
-            yield file
-        half.replace(out)
-    finally:
-        half.unlink(missing_ok=True)
 
 
 @plain_errors
