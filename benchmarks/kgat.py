@@ -4,8 +4,9 @@ All compute the same numbers (checked here) on the same synthetic collaborative 
 time in a process of its own; the peak is the kernel's, set back before each measurement (Linux). The plain form gathers
 rows for every edge (E x d), multiplies, and adds with ``index_add``; its attention projects both ends of every edge,
 relation by relation, and its softmax uses ``scatter_reduce`` and ``index_add``. The form of PyG is a `MessagePassing`
-with a message for each edge, and its softmax. A step is forward, backward, and Adam; epochs are their steps times a
-step: ``pairs // 1024 + 1`` of ranking, then ``edges // 2048 + 1`` on facts and a refresh of the attention.
+with a message for each edge, and its softmax. What is no message is the same code for all: losses, steps on facts, Adam
+in one pass. A step is forward, backward, and Adam; epochs are their steps times a step: ``pairs // 1024 + 1`` of
+ranking, then ``edges // 2048 + 1`` on facts and a refresh of the attention.
 
     python benchmarks/kgat.py 100000 1000000 --forms hgraph plain PyG --out benchmarks/results/kgat.csv
     python benchmarks/kgat.py 100000 300000 1000000 5000000 --gather --out benchmarks/results/kgat_growth.csv

@@ -61,7 +61,7 @@ def fit_recommender(
     Args:
         model: any `Recommender`.
         data: what it learns from; the test part is not looked at.
-        epochs: at most so many.
+        epochs: at most so many. One that goes on to more has ranked after its former last epoch, too.
         lr: the step size of both optimisers.
         batch: users a step.
         triple_batch: facts a step.
