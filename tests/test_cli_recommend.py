@@ -96,6 +96,17 @@ def test_every_recommender_trains_and_recommends(shop, model):
     assert "  2. book" in done.output
 
 
+def test_paths_have_a_number_where_there_is_attention(shop):
+    for model, numbered in (("kgat", True), ("kgcn", False)):
+        call("train", "shop", "--model", model, "--epochs", 1, "--hidden", 4, "--out", model, "--quiet")
+        found = json.loads(call("recommend", model, "--user", "reader 3", "-k", 9, "--explain", "--json").output)
+        weights = [reason["weight"] for entry in found["items"] for reason in entry["because"]]
+        assert weights
+        assert all((weight is not None) == numbered for weight in weights)
+        told = call("recommend", model, "--user", "reader 3", "-k", 9, "--explain").output
+        assert ("       reader 3 -interacts with->" in told) == (not numbered)
+
+
 def test_items_of_all_users_go_to_a_file(shop, monkeypatch):
     call("train", "shop", "--model", "kgat", "--epochs", 1, "--hidden", 4, "--out", "run", "--quiet")
     monkeypatch.setattr("hgraph.cli.recommend._SCORES", 100)  # a few users at a time

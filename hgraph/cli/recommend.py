@@ -15,6 +15,7 @@ from hgraph.errors import ArgumentError
 if TYPE_CHECKING:
     from hgraph.models.recommender import Recommender
     from hgraph.structure import Interactions
+    from hgraph.train import Explanation
 
 _SCORES = 2**24  # of users and items at once
 
@@ -43,7 +44,7 @@ def recommend(
     With --out in place of --user, all users' items go to a CSV file with the columns user, rank, item and score, which
     appears when it is whole.
     """
-    from hgraph import models, train
+    from hgraph import models
     from hgraph.cli.recommenders import opened_run
 
     if (user is None) == (out is None):
@@ -61,25 +62,7 @@ def recommend(
         _everyone(model, data, k, out, quiet)
         return
     number = _user(user, data)
-    structure = train.structure_of(model, data)
-    left = data.num_items - sum(int(p.indptr.diff()[number]) for p in (data.train, data.val, data.test))
-    if not left:
-        raise ArgumentError("user", "one who has not taken every item", repr(user))
-    found = train.recommend(model, data, [number], min(k, left), structure=structure)
-    graph = structure if structure.num_nodes == data.num_users + data.kg.num_nodes else data.collaborative()
-    items: list[dict[str, Any]] = []
-    for rank, (item, score) in enumerate(zip(found.items[0].tolist(), found.scores[0].tolist(), strict=True)):
-        entry: dict[str, Any] = {"item": item, "name": _name(data, item), "score": score}
-        if explain or (draw is not None and rank == 0):
-            why = train.explain(graph, number, item, num_users=data.num_users, max_steps=steps)
-            entry["because"] = [{"weight": p.weight, "path": why.kg.tell(p)} for p in why.paths]
-            if draw is not None and rank == 0 and not why.paths:
-                typer.echo(f"no picture: no path of at most {steps} facts leads to {entry['name']}", err=True)
-            elif draw is not None and rank == 0:
-                draw.parent.mkdir(parents=True, exist_ok=True)
-                title = f"why {_user_name(data, number)} is recommended {entry['name']}"
-                why.draw(title=title).figure.savefig(draw, bbox_inches="tight")
-        items.append(entry)
+    items = _items(model, data, number, k, steps if explain or draw is not None else None, draw)
     if as_json:
         typer.echo(json.dumps({"user": number, "name": _user_name(data, number), "items": items}, ensure_ascii=False))
         return
@@ -87,9 +70,45 @@ def recommend(
     for rank, entry in enumerate(items, 1):
         typer.echo(f"{rank:3d}. {entry['name']}  ({entry['score']:.3f})")
         for reason in entry.get("because", []) if explain else []:
-            typer.echo(f"       {reason['weight']:.1e}  {reason['path']}")
+            share = "" if reason["weight"] is None else f"{reason['weight']:.1e}  "
+            typer.echo(f"       {share}{reason['path']}")
         if explain and not entry["because"]:
             typer.echo(f"       no path of at most {steps} facts")
+
+
+def _items(
+    model: Recommender, data: Interactions, user: int, k: int, steps: int | None, draw: Path | None
+) -> list[dict[str, Any]]:
+    """What is recommended, with the paths of at most so many steps as reasons, and the picture of the first one's."""
+    from hgraph import train
+
+    left = data.num_items - sum(int(p.indptr.diff()[user]) for p in (data.train, data.val, data.test))
+    if not left:
+        raise ArgumentError("user", "one who has not taken every item", repr(_user_name(data, user)))
+    structure = train.structure_of(model, data)
+    found = train.recommend(model, data, [user], min(k, left), structure=structure)
+    graph = structure if structure.num_nodes == data.num_users + data.kg.num_nodes else data.collaborative()
+    shares = graph.adj.weight is not None  # without attention a path's product would say nothing
+    items: list[dict[str, Any]] = []
+    for item, score in zip(found.items[0].tolist(), found.scores[0].tolist(), strict=True):
+        entry: dict[str, Any] = {"item": item, "name": _name(data, item), "score": score}
+        if steps is not None:
+            why = train.explain(graph, user, item, num_users=data.num_users, max_steps=steps)
+            entry["because"] = [{"weight": p.weight if shares else None, "path": why.kg.tell(p)} for p in why.paths]
+            if draw is not None and not items:
+                _draw(why, draw, f"why {_user_name(data, user)} is recommended {entry['name']}")
+        items.append(entry)
+    return items
+
+
+def _draw(why: Explanation, path: Path, title: str) -> None:
+    """The picture of the reasons; a note where there are none."""
+    if not why.paths:
+        LOG.warning("no picture: no path is short enough (%s)", title)
+        return
+    path.parent.mkdir(parents=True, exist_ok=True)
+    why.draw(title=title).figure.savefig(path, bbox_inches="tight")
+    LOG.info("written: %s", path)
 
 
 def _everyone(model: Recommender, data: Interactions, k: int, out: Path | None, quiet: bool) -> None:
@@ -101,13 +120,13 @@ def _everyone(model: Recommender, data: Interactions, k: int, out: Path | None, 
     from hgraph import train
     from hgraph.train.recommender import bar
 
-    structure, count = train.structure_of(model, data), min(k, data.num_items)
     chunks = torch.arange(data.num_users).split(max(_SCORES // data.num_items, 1))
     with written(out) as file:
+        structure = train.structure_of(model, data)
         writer = csv.writer(file, lineterminator="\n")
         writer.writerow(["user", "rank", "item", "score"])
         for at in bar(1, len(chunks), "recommend", False if quiet else None, False, unit="chunk"):
-            found = train.recommend(model, data, chunks[at - 1], count, structure=structure)
+            found = train.recommend(model, data, chunks[at - 1], min(k, data.num_items), structure=structure)
             lists = (part.tolist() for part in (found.users, found.items, found.scores))
             for number, items, scores in zip(*lists, strict=True):
                 for rank, (item, score) in enumerate(zip(items, scores, strict=True), 1):
