@@ -115,7 +115,10 @@ def train(
     lr: Annotated[float, typer.Option(help="Adam's step size.")] = 0.01,
     weight_decay: Annotated[float, typer.Option(min=0, help="Adam's L2 penalty.")] = 5e-4,
     patience: Annotated[int | None, typer.Option(min=1, help="Stop after so many epochs without a better one.")] = None,
-    l2: Annotated[float | None, typer.Option(min=0, help="Of a recommender's rows; default 0.00001.")] = None,
+    l2: Annotated[
+        float | None,
+        typer.Option(min=0, help="Of a recommender's rows; default 0.00001, KGAT's own; 0.01 is often better."),
+    ] = None,
     pretrain: Annotated[Before | None, typer.Option(help="Whose vectors kgat begins from.")] = None,
     validate_users: Annotated[
         int | None, typer.Option(min=1, help="Users that a recommender is validated with, by lot; default all.")
