@@ -118,16 +118,18 @@ def _everyone(model: Recommender, data: Interactions, k: int, out: Path | None, 
     import torch
 
     from hgraph import train
+    from hgraph.train.full_ranking import best_items
     from hgraph.train.recommender import bar
 
+    taken, count = [data.train, data.val, data.test], min(k, data.num_items)
     chunks = torch.arange(data.num_users).split(max(_SCORES // data.num_items, 1))
     with written(out) as file:
-        structure = train.structure_of(model, data)
+        scores_of = train.scorer(model, train.structure_of(model, data))  # the rows are made once for all chunks
         writer = csv.writer(file, lineterminator="\n")
         writer.writerow(["user", "rank", "item", "score"])
         for at in bar(1, len(chunks), "recommend", False if quiet else None, False, unit="chunk"):
-            found = train.recommend(model, data, chunks[at - 1], min(k, data.num_items), structure=structure)
-            lists = (part.tolist() for part in (found.users, found.items, found.scores))
+            users = chunks[at - 1]
+            lists = (part.tolist() for part in (users, *best_items(scores_of(users), users, taken, count)))
             for number, items, scores in zip(*lists, strict=True):
                 for rank, (item, score) in enumerate(zip(items, scores, strict=True), 1):
                     if score > -math.inf:

@@ -150,6 +150,9 @@ def with_inverses(kg: KnowledgeGraph) -> KnowledgeGraph:
 
 def with_interactions(kg: KnowledgeGraph, users: Any, items: Any, num_users: int) -> KnowledgeGraph:
     """See `KnowledgeGraph.with_interactions`."""
+    if kg.relation_names is not None and _TAKES in kg.relation_names:
+        hint = "Rename that relation: reasons could not tell the two apart"
+        raise ArgumentError("relation_names", f"none that is {_TAKES!r}, as users do", "one", hint)
     names = _coo.Names("users", "items", "num_users", "num_nodes", "users", "items")
     checks = Checks()
     user, item, _ = _coo.as_coo(users, items, None, num_users, kg.num_nodes, names, checks)
@@ -176,9 +179,6 @@ def with_interactions(kg: KnowledgeGraph, users: Any, items: Any, num_users: int
     if kg.node_names is not None:
         node_names = Names.of([*(f"user {u}" for u in range(num_users)), *kg.node_names]).to(kg.device)
     if kg.relation_names is not None:
-        if _TAKES in list(kg.relation_names):
-            hint = "Rename that relation: reasons could not tell the two apart"
-            raise ArgumentError("relation_names", f"none that is {_TAKES!r}, as users do", "one", hint)
         relation_names = Names.of([_TAKES, *kg.relation_names]).to(kg.device)
     return type(kg)._complete(
         adj,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from hgraph.errors import ArgumentError, DataError
 from hgraph.structure.io import write_atomically
 
-__all__ = ["Checkpoint"]
+__all__ = ["Checkpoint", "stopwatch"]
 
 _FORMAT = "hgraph training"
 _SECONDS = 30.0  # so much work at most is lost where epochs are long
@@ -177,3 +177,14 @@ def _unflatten(plain: Any, tensors: Mapping[str, Tensor]) -> Any:
     if "dict" in plain:
         return {key: _unflatten(value, tensors) for key, value in plain["dict"]}
     return [_unflatten(value, tensors) for _, value in plain["list"]] if "list" in plain else plain["value"]
+
+
+def stopwatch(seconds: float, cpu_seconds: float) -> Callable[[], tuple[float, float]]:
+    """A function that says what a training has taken, wall and CPU time, on top of what it took before it was stopped.
+
+    >>> wall, cpu = stopwatch(60.0, 50.0)()
+    >>> wall >= 60 and cpu >= 50
+    True
+    """
+    wall, cpu = time.perf_counter() - seconds, time.process_time() - cpu_seconds
+    return lambda: (time.perf_counter() - wall, time.process_time() - cpu)

@@ -7,7 +7,6 @@ import json
 import logging
 import math
 import os
-import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, fields
@@ -19,7 +18,7 @@ from torch import Tensor, nn
 from hgraph.errors import ArgumentError, HgraphError
 from hgraph.nn import aux_losses
 from hgraph.structure.io import write_atomically
-from hgraph.train.checkpoint import Checkpoint
+from hgraph.train.checkpoint import Checkpoint, stopwatch
 from hgraph.train.seed import seeded
 
 __all__ = ["FitResult", "TrainingError", "cosine", "fit"]
@@ -146,14 +145,14 @@ def fit(
     try:
         with seeded(seed, devices):
             done = _Done(**file.restore(model, optimizer, devices))
-            begin = time.perf_counter() - done.seconds, time.process_time() - done.cpu_seconds
+            spent = stopwatch(done.seconds, done.cpu_seconds)
             first = fabric is None or fabric.is_global_zero
             with _lines(log if first else None, done.history) as write:
                 for epoch in _bar(len(done.history) + 1, epochs, label, progress if first else False, done.stopped):
                     record = {"epoch": epoch, "loss": step(epoch)} | step.scores(validate, epoch)
                     done.add(record, model, patience)
                     write(record)
-                    done.seconds, done.cpu_seconds = time.perf_counter() - begin[0], time.process_time() - begin[1]
+                    done.seconds, done.cpu_seconds = spent()
                     if epoch % every == 0 or epoch == epochs or done.stopped or file.overdue:
                         file.save(model, optimizer, devices, done.best_state, done.plain())
                     if done.stopped:

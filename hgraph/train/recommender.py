@@ -7,7 +7,6 @@ import json
 import logging
 import math
 import os
-import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field, fields
 from typing import Any
@@ -19,7 +18,7 @@ from hgraph.errors import ArgumentError
 from hgraph.models.recommender import Recommender
 from hgraph.structure import Adjacency, Interactions, KnowledgeGraph
 from hgraph.structure.io import write_atomically
-from hgraph.train.checkpoint import Checkpoint
+from hgraph.train.checkpoint import Checkpoint, stopwatch
 from hgraph.train.fit import FitResult, TrainingError
 from hgraph.train.full_ranking import full_ranking
 from hgraph.train.mode import evaluating
@@ -107,7 +106,7 @@ def fit_recommender(
             # the structure is made of the parameters, so a training that goes on makes the same one
             first = model.start(structure)  # what is derived from it once serves every refresh
             now = model.refresh(first) if done.history else first
-            begin = time.perf_counter() - done.seconds, time.process_time() - done.cpu_seconds
+            spent = stopwatch(done.seconds, done.cpu_seconds)
             for epoch in bar(len(done.history) + 1, epochs, label, progress, done.stopped):
                 record = {"epoch": epoch, **steps(now, epoch)}
                 now = model.refresh(first)
@@ -116,7 +115,7 @@ def fit_recommender(
                     record["validation"] = full_ranking(scorer(model, now), val, known, ks=[cut])[f"recall@{cut}"]
                 done.add(record, model)
                 done.stopped = patience is not None and done.waited >= patience
-                done.seconds, done.cpu_seconds = time.perf_counter() - begin[0], time.process_time() - begin[1]
+                done.seconds, done.cpu_seconds = spent()
                 if looked or done.stopped or file.overdue:
                     file.save(model, turns, [device], done.best_state, done.plain())  # type: ignore[arg-type]
                     if log is not None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 import os
-import time
 from collections.abc import Sequence
 
 import torch
@@ -13,7 +12,7 @@ from torch import Tensor
 from hgraph.errors import ArgumentError, ArgumentTypeError
 from hgraph.models.kge import TripleModel
 from hgraph.structure import Adjacency, TripleSplit
-from hgraph.train.checkpoint import Checkpoint
+from hgraph.train.checkpoint import Checkpoint, stopwatch
 from hgraph.train.fit import FitResult, TrainingError
 from hgraph.train.mode import evaluating
 from hgraph.train.recommender import Progress, bar
@@ -149,7 +148,7 @@ def fit_triples(
     try:
         with seeded(seed, [device]):
             done = Progress(**file.restore(model, optimizer, [device]))
-            begin = time.perf_counter() - done.seconds, time.process_time() - done.cpu_seconds
+            spent = stopwatch(done.seconds, done.cpu_seconds)
             for epoch in bar(len(done.history) + 1, epochs, label, progress, done.stopped):
                 record = {"epoch": epoch, "loss": _epoch(model, optimizer, facts, (batch, l2, negatives), epoch)}
                 looked = epoch % every == 0 or epoch == epochs
@@ -157,7 +156,7 @@ def fit_triples(
                     record["validation"] = triple_ranking(model, val, torch.cat([split.train.triples, val]))["mrr"]
                 done.add(record, model)
                 done.stopped = patience is not None and done.waited >= patience
-                done.seconds, done.cpu_seconds = time.perf_counter() - begin[0], time.process_time() - begin[1]
+                done.seconds, done.cpu_seconds = spent()
                 if looked or done.stopped or file.overdue:
                     file.save(model, optimizer, [device], done.best_state, done.plain())
                 if done.stopped:
