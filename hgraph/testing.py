@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 __all__ = [
     "adjacencies",
     "assert_close",
+    "assert_layout_independent",
     "attend_oracle",
     "covering",
     "degenerate_adjacencies",
@@ -35,6 +36,7 @@ __all__ = [
     "random_graph",
     "random_hypergraph",
     "random_knowledge_graph",
+    "random_layout",
     "softmax_oracle",
 ]
 
@@ -185,6 +187,53 @@ def hypergraphs(
         )
 
     return draw_one()
+
+
+def random_layout(x: Tensor, *, seed: int, expand: bool = True) -> Tensor:
+    """A tensor of x's shape at random strides: permuted, sliced with steps and an offset, or expanded.
+
+    Use it to test code against inputs and output gradients that are views: compare ``f(y)`` with
+    ``f(y.contiguous())``. Unused memory between and around the numbers is NaN (of integers, the largest), so reading
+    it shows. Dimensions of size 1 get arbitrary strides.
+
+    Args:
+        x: a dense tensor.
+        seed: chooses the layout.
+        expand: whether one dimension may get stride 0; the result then repeats the first slice of x along it.
+
+    Returns:
+        A view with the numbers of x, apart from an expanded dimension; without a gradient history.
+
+    >>> y = random_layout(torch.arange(6.0).view(2, 3), seed=1)
+    >>> y.stride(), y.tolist()
+    ((2, 5), [[0.0, 1.0, 2.0], [3.0, 4.0, 5.0]])
+    """
+    generator = torch.Generator().manual_seed(seed)
+
+    def draw(*choices: int) -> int:
+        return choices[int(torch.randint(len(choices), (), generator=generator))]
+
+    x, shape = x.detach(), x.shape
+    wide = [d for d in range(x.dim()) if shape[d] > 1]
+    if wide and expand and draw(0, 0, 1):
+        x = x.narrow(wide[draw(*range(len(wide)))], 0, 1)
+    order = torch.randperm(x.dim(), generator=generator).tolist()
+    steps, gaps = [draw(1, 1, 2, 3) for _ in order], [draw(0, 0, 1, 2) for _ in order]
+    if x.dim() > 2 and draw(0, 0, 1):  # channels last, as convolutions return it
+        order, steps, gaps = [0, *range(2, x.dim()), 1], [1] * x.dim(), [0] * x.dim()
+    sizes = [x.shape[d] * step + gap for d, step, gap in zip(order, steps, gaps, strict=True)]
+    offset = draw(0, 1, 5)
+    if x.is_floating_point():
+        fill = float("nan")
+    else:
+        fill = True if x.dtype == torch.bool else torch.iinfo(x.dtype).max
+    view = torch.full((offset + math.prod(sizes),), fill, dtype=x.dtype, device=x.device)[offset:].view(sizes)
+    for axis, (step, gap) in enumerate(zip(steps, gaps, strict=True)):
+        view = view[(slice(None),) * axis + (slice(gap, None, step),)]
+    view = view.permute([order.index(d) for d in range(x.dim())])
+    view.copy_(x)
+    strides = [draw(0, 1, *view.stride()) if n == 1 else s for n, s in zip(view.shape, view.stride(), strict=True)]
+    return view.as_strided(view.shape, strides, view.storage_offset()).expand(shape)
 
 
 def pairwise(**choices: Sequence[Any]) -> list[tuple[Any, ...]]:
@@ -379,3 +428,55 @@ def assert_close(actual: Tensor, expected: Tensor, *, terms: int, magnitude: flo
         raise AssertionError(
             f"{int((~same).sum())} of {same.numel()} off, the worst by {worst:.3g} (bound {bound.max():.3g})"
         )
+
+
+def assert_layout_independent(
+    function: Callable[..., Any], *inputs: Tensor, seeds: Sequence[int] = range(4), tolerance: float | None = None
+) -> None:
+    """Hold a function of tensors against itself on dense inputs: strides must decide nothing.
+
+    Inputs, and the gradients that its outputs receive, are laid out anew for each seed (`random_layout`); outputs and
+    gradients are compared with those of dense copies.
+
+    Args:
+        function: of the inputs; returns a tensor or nested tuples of tensors, of which the floating-point ones count.
+            It must give the same numbers each time.
+        *inputs: dense tensors; those of floating point get gradients.
+        seeds: one layout for each.
+        tolerance: relative to the largest number of each result; by default 64 roundings of its dtype.
+
+    Raises:
+        AssertionError: two results differ, naming the seed and the result.
+
+    >>> assert_layout_independent(torch.mm, torch.randn(3, 4), torch.randn(4, 2))
+    """
+    for seed in seeds:
+        strided = [random_layout(x, seed=1000 * seed + i) for i, x in enumerate(inputs)]
+        found = [_outputs_and_gradients(function, own, seed, dense) for own, dense in
+                 ((strided, False), ([x.contiguous() for x in strided], True))]  # fmt: skip
+        for i, (got, expected) in enumerate(zip(*found, strict=True)):
+            size = expected[expected.isfinite()].abs().max().item() if expected.isfinite().any() else 1.0
+            limit = (64 * torch.finfo(got.dtype).eps if tolerance is None else tolerance) * max(size, 1.0)
+            where = f"seed {seed}, result {i}: "
+            torch.testing.assert_close(got, expected, rtol=0, atol=limit, equal_nan=True, msg=where.__add__)
+
+
+def _outputs_and_gradients(
+    function: Callable[..., Any], inputs: Sequence[Tensor], seed: int, dense: bool
+) -> list[Tensor]:
+    leaves = [x.detach().requires_grad_(x.is_floating_point()) for x in inputs]
+    out = [t for t in _flat(function(*leaves)) if t.is_floating_point()]
+    # -inf of empty rows would make every gradient NaN; elsewhere the gradient's strides must arrive as they are.
+    finite = [t if t.isfinite().all() else torch.where(t.isfinite(), t, 0.0) for t in out if t.requires_grad]
+    grads = [torch.randn(t.shape, generator=torch.Generator().manual_seed(9)).to(t) for t in finite]
+    grads = [random_layout(g, seed=1000 * seed + 500 + i) for i, g in enumerate(grads)]
+    grads = [g.contiguous() for g in grads] if dense else grads
+    wanted = [x for x in leaves if x.requires_grad]
+    return [*(t.detach() for t in out), *torch.autograd.grad(finite, wanted, grads, materialize_grads=True)]
+
+
+def _flat(result: Any) -> list[Tensor]:
+    if isinstance(result, Tensor):
+        return [result]
+    parts = result.values() if isinstance(result, dict) else result if isinstance(result, (tuple, list)) else ()
+    return [t for part in parts for t in _flat(part)]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import cast
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
@@ -15,6 +15,33 @@ __all__ = ["ConvBlock", "DSBottleneck", "DSC3k", "DSC3k2", "DSConv"]
 def batch_norm(channels: int) -> nn.BatchNorm2d:
     """With the constants of the published networks."""
     return nn.BatchNorm2d(channels, eps=1e-3, momentum=0.03)
+
+
+class _DenseGradient(torch.autograd.Function):
+    """The identity, whose gradient is contiguous where it is of a single example.
+
+    torch's backward pass of batch norm on a CPU takes a single example for channels-last data whatever the strides of
+    its gradient are, and returns wrong numbers for (C, 1, W * C, C); seen in torch 2.13 and 2.14.
+    """
+
+    generate_vmap_rule = True
+
+    @staticmethod
+    def forward(x: Tensor) -> Tensor:
+        return x.view_as(x)
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Tensor], output: Tensor) -> None:
+        """Nothing is needed."""
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> Tensor:
+        return grad.contiguous() if grad.shape[0] == 1 else grad
+
+
+def normalized(norm: nn.Module, x: Tensor) -> Tensor:
+    """Batch norm of maps [B, C, H, W] whose gradients are right for every layout of the gradient that arrives."""
+    return cast(Tensor, _DenseGradient.apply(norm(x)))
 
 
 def reset_maps(layer: nn.Module) -> None:
@@ -70,7 +97,7 @@ class ConvBlock(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Convolve, normalise, activate."""
-        return self.act(self.bn(self.conv(x)))
+        return self.act(normalized(self.bn, self.conv(x)))
 
 
 class DSConv(nn.Module):
@@ -109,7 +136,7 @@ class DSConv(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Convolve in two steps, normalise, activate."""
-        return nn.functional.silu(self.bn(self.pw(self.dw(x))))
+        return nn.functional.silu(normalized(self.bn, self.pw(self.dw(x))))
 
 
 class DSBottleneck(nn.Module):

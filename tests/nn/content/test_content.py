@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from hgraph.structure import SoftHypergraph
+from hgraph.testing import assert_layout_independent
 
 
 def values(result):
@@ -27,6 +28,51 @@ def test_gradients(case, make):
 
     assert torch.autograd.gradcheck(call, (x.requires_grad_(), *parameters), fast_mode=True)
     assert not case.twice or torch.autograd.gradgradcheck(call, (x, *parameters), fast_mode=True)
+
+
+@pytest.mark.parametrize("training", [False, True])
+@pytest.mark.parametrize("examples", [1, 2])
+def test_layouts_decide_nothing(case, make, examples, training):
+    layer = make(case).double().train(training)
+    inputs = [t[:examples] for t in case.inputs(4, seed=1)]
+    # torch's batch norm reads its weight as if it were dense; no parameter is made otherwise
+    named = [(n, p) for n, p in layer.named_parameters() if p.requires_grad and ".bn." not in f".{n}"]
+    names, parameters = zip(*named, strict=True) if named else ((), ())
+    x, mask = [t for t in inputs if t.is_floating_point()], [t for t in inputs if not t.is_floating_point()]
+
+    def call(*tensors):
+        own = dict(zip(names, tensors[len(x) :], strict=True))
+        return values(torch.func.functional_call(layer, own, (*tensors[: len(x)], *mask)))
+
+    assert_layout_independent(call, *x, *parameters, seeds=range(3), tolerance=1e-11)
+
+
+class ChannelsLastGradient(torch.autograd.Function):
+    """The identity; the gradient of a single map arrives at strides (C, 1, W * C, C)."""
+
+    @staticmethod
+    def forward(ctx, x):
+        return x.view_as(x)
+
+    @staticmethod
+    def backward(ctx, grad):
+        _, channels, height, width = grad.shape
+        dense = grad.permute(0, 2, 3, 1).contiguous()
+        return dense.as_strided((1, channels, height, width), (channels, 1, width * channels, channels))
+
+
+@pytest.mark.parametrize("training", [False, True])
+def test_gradients_of_one_map_that_arrive_channels_last(case, make, training):
+    layer, inputs = make(case).double().train(training), [t[:1] for t in case.inputs(4, seed=1)]
+    if not isinstance(out := layer(*inputs), Tensor) or out.dim() != 4:
+        pytest.skip("does not return maps")
+    names, parameters = zip(*((n, p) for n, p in layer.named_parameters() if p.requires_grad), strict=True)
+
+    def call(*parameters):
+        own = dict(zip(names, parameters, strict=True))
+        return ChannelsLastGradient.apply(torch.func.functional_call(layer, own, tuple(inputs)))
+
+    assert torch.autograd.gradcheck(call, parameters, fast_mode=True)
 
 
 def test_every_parameter_gets_a_gradient(case, make):
