@@ -101,8 +101,9 @@ def rows_a_tile(queries: int) -> int:
 def _check_tensors(graph: TokenGraph | BlockAdjacency, q: Tensor, handle: Tensor, k: Tensor, v: Tensor) -> None:
     for name, value in (("q", q), ("handle", handle), ("k", k), ("v", v)):
         _check.floating(name, value, graph.device)
-    if isinstance(graph, TokenGraph) and graph.order is not None:
-        raise ArgumentError("graph", "rows and groups in their own order", "another order", "Pass graph.natural()")
+    if graph.order is not None:
+        hint = "Pass graph.natural(), or tiles of it"
+        raise ArgumentError("graph", "rows and groups in their own order", "another order", hint)
     if q.dim() < 4:
         raise ArgumentError("q", "shape [..., R, Q, H, D]", f"shape {list(q.shape)}")
     batch, (heads, width), groups = q.shape[:-4], q.shape[-2:], graph.num_sources

@@ -16,9 +16,9 @@ from hgraph.ops.block_attend import block_attend
 from hgraph.ops.edge import Dot
 from hgraph.ops.random import draw_seed
 from hgraph.ops.receivers import attend_receivers, is_skipping
-from hgraph.structure import BlockAdjacency, TokenGraph, derived
+from hgraph.structure import Adjacency, BlockAdjacency, TokenGraph, derived
 
-__all__ = ["Relative", "alibi", "attend_tokens", "block_of", "edge_bias", "is_scattered"]
+__all__ = ["Relative", "alibi", "attend_tokens", "block_of", "edge_bias", "fastest_form", "is_scattered"]
 
 
 @dataclass(frozen=True)
@@ -56,6 +56,14 @@ def alibi(slopes: Tensor, length: int) -> Relative:
     return Relative(-slopes.unsqueeze(1) * distance)
 
 
+def fastest_form(graph: TokenGraph) -> Adjacency | BlockAdjacency:
+    """The edges of a token graph as `attend` computes over them: far apart one by one, else in tiles.
+
+    Chosen once, outside of what a compiler traces: it cannot count tiles.
+    """
+    return graph.adjacency() if is_scattered(graph) else graph.tiles(block_of(graph))
+
+
 def attend_tokens(
     graph: TokenGraph | BlockAdjacency,
     q: Tensor,
@@ -79,7 +87,7 @@ def attend_tokens(
         raise ArgumentTypeError("score", "Dot() for token graphs", type(score).__name__, hint)
     _check_groups(graph, batch, heads)
     table, target_place, source_place = _relative(graph, bias, heads)
-    order = graph.order if isinstance(graph, TokenGraph) else None
+    order = graph.order
     if order is not None:
         q, k, v = (x.index_select(-3, order) for x in (q, k, v))
         if table is not None:

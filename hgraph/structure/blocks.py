@@ -46,6 +46,8 @@ class BlockAdjacency(Structure):
         t_rule: int32 [B, H, S_tiles, K'] or None, their rules; masks are not transposed.
         t_count: int32 [B, H, S_tiles] or None.
         wide: the tile rows far above the median, or None.
+        order: [N] or None. Rows and columns of tiles count positions, and position p is token ``order[p]``, as in
+            `TokenGraph`; only square structures have one, and :attr:`wide` takes it from the whole.
 
     >>> tiles = BlockAdjacency.from_index(torch.tensor([[0, 0], [0, 1]]), torch.tensor([1, 2]), block=2, num_targets=4,
     ...     num_sources=4, causal=True)
@@ -63,6 +65,7 @@ class BlockAdjacency(Structure):
     t_rule: Tensor | None = None
     t_count: Tensor | None = None
     wide: BlockAdjacency | None = None
+    order: Tensor | None = None
 
     # ------------------------------------------------------------------ construction
 
@@ -209,16 +212,18 @@ class BlockAdjacency(Structure):
 
     def adjacency(self, *, example: int = 0, head: int = 0) -> Adjacency:
         """The exact edges of one example and head: for tests and small cases, since it writes down every pair."""
-        target, source = zip(*(part._pairs(example, head) for part in self.parts()), strict=True)
+        target, source = (torch.cat(t) for t in zip(*(p._pairs(example, head) for p in self.parts()), strict=True))
+        if self.order is not None:
+            target, source = self.order[target], self.order[source]
         return Adjacency.from_coo(
-            target=torch.cat(target),
-            source=torch.cat(source),
+            target=target,
+            source=source,
             num_targets=self.num_targets,
             num_sources=self.num_sources,
         )
 
     def equal(self, other: BlockAdjacency) -> bool:
-        """Whether both list the same tiles under the same rules; the transpose is not looked at."""
+        """Whether both list the same tiles of the same order under the same rules; the transpose is not compared."""
         if not isinstance(other, BlockAdjacency) or (self.wide is None) != (other.wide is None):
             return False
         if self.extent.shape != other.extent.shape:
@@ -226,6 +231,10 @@ class BlockAdjacency(Structure):
         other = other.to(self.device)
         names = ("index", "rule", "count", "row", "mask")
         same = all(torch.equal(getattr(self, n), getattr(other, n)) for n in names)
+        if self.order is None or other.order is None:
+            same = same and self.order is other.order
+        else:
+            same = same and torch.equal(self.order, other.order)
         return same and (self.wide is None or self.wide.equal(other.wide))  # type: ignore[arg-type]
 
     def __repr__(self) -> str:

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from hgraph.errors import ArgumentTypeError, DataError
-from hgraph.structure import _coo
+from hgraph.structure import _coo, token_algebra
 from hgraph.structure._checks import Checks
 from hgraph.structure.adjacency import Adjacency
 from hgraph.structure.base import Structure
@@ -136,6 +136,8 @@ def _block_parts(tiles: BlockAdjacency) -> dict[str, Tensor]:
     parts = {"mask": tiles.mask, "extent": tiles.extent} | {name: getattr(tiles, name) for name in _LISTS}
     if tiles.wide is not None:
         parts |= {f"wide.{name}": getattr(tiles.wide, name) for name in _LISTS}
+    if tiles.order is not None:
+        parts["order"] = tiles.order
     return parts if tiles.t_count is None else parts | {"t_count": tiles.t_count}
 
 
@@ -292,6 +294,9 @@ def _block_adjacency(tensors: dict[str, Tensor]) -> BlockAdjacency:
         if bool(torch.isin(tiles.row, wide.row).any()) or tiles.index.shape[:2] != wide.index.shape[:2]:
             raise DataError("wide lists tile rows of its own, of as many heads and examples")
         tiles = dataclasses.replace(tiles, wide=wide)
+    if "order" in tensors:
+        order = token_algebra.checked_order(tensors["order"], tiles.num_targets, tiles.num_sources)
+        tiles = dataclasses.replace(tiles, order=order)
     if "t_count" not in tensors:
         return tiles
     if tensors["t_count"].shape != (*tiles.index.shape[:2], -(-tiles.num_sources // tiles.block)):

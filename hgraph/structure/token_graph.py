@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -312,10 +313,16 @@ class TokenGraph(Structure):
         )
 
     def tiles(self, block: int = 128) -> BlockAdjacency:
-        """The graph as tiles of ``block`` x ``block`` positions, made once a block size; see `BlockAdjacency`."""
+        """The graph as tiles of ``block`` x ``block`` positions along its order, made once per block size.
+
+        >>> from hgraph import patterns
+        >>> graph = patterns.dilated(6, 2, 2)
+        >>> graph.tiles(2).adjacency().dense().equal(graph.adjacency().dense())
+        True
+        """
         whole("block", block, 1)
         own = (self.indptr, self.start, self.stop, self.extent)
-        return derived(self, ("tiles", block), lambda: tiled(*own, block))
+        return derived(self, ("tiles", block), lambda: dataclasses.replace(tiled(*own, block), order=self.order))
 
     def num_tiles(self, block: int) -> int:
         """How many tiles of that size the graph visits, over all heads and examples, without making them."""

@@ -23,6 +23,8 @@ GRAPHS = {
     "power": patterns.power(300, 16, window=2, sink=5),
     "global": patterns.sliding_window(600, 20) | patterns.global_tokens(600, [3, 400]),
     "ordered": patterns.dilated(100, 9, 3),
+    "columns": patterns.axial((9, 11), 0),
+    "curve": patterns.hilbert_windows((8, 16), 12),
     "padded": patterns.padded(80, [10, 0]),
     "by head": patterns.sink_band(200, [8, 60, 100, 100], sink=3, block=4),
     "by both": patterns.sink_band(80, [8, 60, 40, 40], sink=3, block=4) & patterns.padded(80, [70, 33]),
@@ -94,7 +96,7 @@ def test_graph_is_its_edges(name, key_heads, width):
 
 
 @pytest.mark.parametrize("block", [1, 8, 32, 128])
-@pytest.mark.parametrize("name", [name for name, graph in GRAPHS.items() if graph.order is None])
+@pytest.mark.parametrize("name", GRAPHS)
 def test_tiles_of_any_size_are_the_edges(name, block):
     leaves = inputs(GRAPHS[name])
     ours, exact = attend(GRAPHS[name].tiles(block), *leaves), by_edges(GRAPHS[name], *leaves)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 
 import pytest
@@ -92,6 +93,37 @@ def test_rows_far_above_the_median_stand_apart():
     assert tiles.adjacency().equal(graph.adjacency())
     assert [part.wide for part in tiles.parts()] == [None, None]
     assert patterns.causal(2000).tiles(16).wide is None
+
+
+ORDERED = {
+    "dilated": patterns.dilated(60, 5, 4),
+    "strided": patterns.strided(60, 7, causal=True),
+    "columns": patterns.axial((6, 10), 0),
+    "planes": patterns.axial((3, 4, 5), 1),
+    "curve": patterns.hilbert_windows((8, 8), 6),
+}
+
+
+@pytest.mark.parametrize("block", [1, 4, 32])
+@pytest.mark.parametrize("name", ORDERED)
+def test_tiles_keep_the_order_of_tokens(name, block, tmp_path):
+    graph = ORDERED[name]
+    tiles = graph.tiles(block)
+    assert graph.order is not None
+    assert tiles.adjacency().equal(graph.adjacency())
+    assert tiles.with_transpose().adjacency().equal(graph.adjacency())
+    assert not tiles.equal(dataclasses.replace(tiles, order=None))
+    tiles.save(tmp_path / "tiles.safetensors")
+    assert hgraph.load(tmp_path / "tiles.safetensors").equal(tiles)
+    assert graph.natural().tiles(block).order is None
+
+
+def test_wide_rows_follow_the_order_of_the_whole():
+    order = torch.randperm(200, generator=torch.Generator().manual_seed(0))
+    graph = patterns.sliding_window(200, 5) | patterns.global_tokens(200, [0])
+    graph = dataclasses.replace(graph, order=order)
+    assert graph.tiles(4).wide is not None
+    assert graph.tiles(4).adjacency().equal(graph.adjacency())
 
 
 @pytest.mark.parametrize(

@@ -12,10 +12,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from hgraph.ops import AttendResult, merge
+from hgraph.ops import AttendResult, attend, merge
 from hgraph.ops.pool import pool as pooled
-from hgraph.ops.ready import Ready, attend_ready, ready
-from hgraph.structure import Partition, Regions, TokenGraph
+from hgraph.ops.tokens import fastest_form
+from hgraph.structure import Adjacency, BlockAdjacency, Partition, Regions, TokenGraph
 
 __all__ = ["Heard", "ReadyPartition", "Summary", "combiner_attention", "ready_partition", "with_sizes"]
 
@@ -42,13 +42,16 @@ class Summary:
     size_bias: bool = False
 
 
+Edges = Adjacency | BlockAdjacency
+
+
 class ReadyPartition(NamedTuple):
     """A partition, and its graphs in the form that is attended over: direct, members and hearers of each family."""
 
     partition: Partition
-    direct: tuple[Ready, ...]
-    members: tuple[Ready, ...]
-    heard: tuple[Ready, ...]
+    direct: tuple[Edges, ...]
+    members: tuple[Edges, ...]
+    heard: tuple[Edges, ...]
 
 
 class Heard(NamedTuple):
@@ -63,8 +66,8 @@ class Heard(NamedTuple):
 
 def ready_partition(partition: Partition) -> ReadyPartition:
     """Make the graphs of a partition ready, once for many calls."""
-    members, heard = (tuple(ready(getattr(r, name)) for r in partition.regions) for name in ("members", "heard"))
-    return ReadyPartition(partition, tuple(ready(g) for g in partition.direct), members, heard)
+    members, heard = (tuple(fastest_form(getattr(r, name)) for r in partition.regions) for name in ("members", "heard"))
+    return ReadyPartition(partition, tuple(fastest_form(g) for g in partition.direct), members, heard)
 
 
 def combiner_attention(
@@ -106,7 +109,7 @@ def combiner_attention(
     """
     made = partition if isinstance(partition, ReadyPartition) else ready_partition(partition)
     summary = Summary() if summary is None else summary
-    parts = [attend_ready(g, q, k, v, dropout=dropout) for g in made.direct]
+    parts = [attend(g, q, k, v, dropout=dropout) for g in made.direct]
     pairs: list[tuple[TokenGraph, Tensor, Tensor]] = [(g, q, k) for g in made.partition.direct]
     for regions, members, hearers in zip(made.partition.regions, made.members, made.heard, strict=True):
         query, key, local = summed_up(regions, members, q, k, v, summary, dropout=dropout, mask=mask)
@@ -115,7 +118,7 @@ def combiner_attention(
         own = q
         if summary.size_bias:
             own, key = with_sizes(q, key, regions.sizes)
-        parts.append(attend_ready(hearers, own, key, local.out))
+        parts.append(attend(hearers, own, key, local.out))
         pairs.append((regions.heard, own, key))
     result = functools.reduce(merge, parts)
     if heard is not None:
@@ -136,11 +139,11 @@ def summed_up(
 ) -> tuple[Tensor, Tensor, AttendResult]:
     """Of each region the query and the key [..., M, H, D], and the attention over its tokens: its value is the out."""
     if regions.layout.kind == "own":
-        local = attend_ready(members, q, k, v, dropout=dropout)
+        local = attend(members, q, k, v, dropout=dropout)
         if summary.own_key == "token":
             key = k
         else:
-            key = attend_ready(members, q, k, k).out if summary.own_key == "mean" else summary.own_key(local.out)
+            key = attend(members, q, k, k).out if summary.own_key == "mean" else summary.own_key(local.out)
         if mask is None:
             return q, key, local
         cell = _nearest_in_row(mask, regions.layout.size).unsqueeze(-1).unsqueeze(-1)
@@ -151,7 +154,7 @@ def summed_up(
     query = q if summary.query_map is None else summary.query_map(q)
     key = k if summary.key_map is None else summary.key_map(k)
     query, key = (pooled(regions, x, reduce=reduce, present=mask) for x in (query, key))
-    return query, key, attend_ready(members, query, k, v, dropout=dropout)
+    return query, key, attend(members, query, k, v, dropout=dropout)
 
 
 def _nearest_in_row(mask: Tensor, columns: int) -> Tensor:
