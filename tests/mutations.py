@@ -56,6 +56,27 @@ HYPER, GRAPH, STRUCTURE = "tests/nn/test_hypergraph.py", "tests/nn/test_graph.py
 
 MUTATIONS = [
     Mutation(
+        "fused attention reads rows that are not dense",
+        "hgraph/ops/block_attend.py",
+        "x if x.stride(-1) == 1 and x.stride(-2) >= x.shape[-1] else x.contiguous()",
+        "x",
+        "tests/ops/test_strides.py",
+    ),
+    Mutation(
+        "tiles lose the order of tokens",
+        "hgraph/structure/token_graph.py",
+        "dataclasses.replace(tiled(*own, block), order=self.order)",
+        "tiled(*own, block)",
+        "tests/structure/test_blocks.py",
+    ),
+    Mutation(
+        "batch norm gets the gradient of one map channels last",
+        "hgraph/nn/vision/blocks.py",
+        "return grad.contiguous() if grad.shape[0] == 1 else grad",
+        "return grad",
+        "tests/nn/content",
+    ),
+    Mutation(
         "hgnn: hyperedge weights W dropped", HGNN, "weight = weight * hg.hyperedge_weight[e2v.indices]", "pass", HYPER
     ),
     Mutation("hgnn: vertex degree on one side only", HGNN, "v2e.weight * root[v2e.indices]", "v2e.weight", HYPER),

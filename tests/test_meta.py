@@ -41,7 +41,10 @@ WITHOUT = {  # their examples would need packages that are optional, or a whole 
     *("from_dhg", "to_dhg_digraph", "to_dhg_graph", "to_dhg_hypergraph", "from_pyg_triples", "to_pyg_triples"),
     *("dhg_teacher", "export_towers", "write_report"),
 }
-COMMON = ("test_gradients", "test_state_dict_round_trip")
+COMMON = {
+    "nn": ("test_gradients", "test_layouts_decide_nothing", "test_state_dict_round_trip"),
+    "models": ("test_gradients", "test_state_dict_round_trip"),
+}
 
 
 def functions_in(path):
@@ -101,7 +104,7 @@ def test_the_common_tests_run_over_all_cases(part):
     assert folders_with_cases(part)
     for folder in folders_with_cases(part):
         tests = {name: args for path in folder.glob("test_*.py") for name, args in functions_in(path).items()}
-        for name in COMMON:
+        for name in COMMON[part]:
             assert "case" in tests.get(name, []), f"{folder.relative_to(TESTS.parent)} needs {name}(case, ...)"
 
 

@@ -79,6 +79,15 @@ _fused = _private(_FLASH, [*_CALLED[0], *_CALLED[1]], 2)
 _fused_grads = _private(f"{_FLASH}_backward", ["grad_out", *_CALLED[0], "out", "logsumexp", *_CALLED[1]], 3)
 
 
+def _dense_rows(*tensors: Tensor) -> list[Tensor]:
+    """Tensors whose rows are dense and apart, copied where they are not.
+
+    torch's fused operator reads the last dimension as if it had stride 1 (wrong values, or memory outside the tensor),
+    and its bfloat16 products refuse rows that overlap.
+    """
+    return [x if x.stride(-1) == 1 and x.stride(-2) >= x.shape[-1] else x.contiguous() for x in tensors]
+
+
 # ---------------------------------------------------------------------- forward
 
 
@@ -112,7 +121,7 @@ def _attended(at: Place, segment: Segment, q: Tensor) -> tuple[Tensor, Tensor]:
         causal = _is_triangle(at, segment, q, k)
         more, dead = (None, None) if causal else shift(at, segment, q.dtype)
         more = None if more is None else spread(more, group)
-        out, lse = _fused(q, k, v, 0.0, causal, attn_mask=more, scale=given.scale)
+        out, lse = _fused(*_dense_rows(q, k, v), 0.0, causal, attn_mask=more, scale=given.scale)
         return out, lse if dead is None else lse.masked_fill(spread(dead.unsqueeze(-1), group).squeeze(-1), -_INF)
     score = scores(at, segment, widened(q), widened(k))
     lse = torch.logsumexp(score, -1)
@@ -191,8 +200,8 @@ def _fused_step(at: Place, segment: Segment, own: list[Tensor], k: Tensor, v: Te
     causal = _is_triangle(at, segment, q, k)
     more = None if causal else shift(at, segment, q.dtype)[0]
     more = None if more is None else spread(more, at.heads.group)
-    own = [grad.to(q.dtype), q, k, v, out, lse.squeeze(-1)]
-    return _fused_grads(*own, 0.0, causal, attn_mask=more, scale=at.given.scale)
+    own = _dense_rows(grad.to(q.dtype), q, k, v, out)
+    return _fused_grads(*own, lse.squeeze(-1), 0.0, causal, attn_mask=more, scale=at.given.scale)
 
 
 def _plain_step(at: Place, segment: Segment, own: list[Tensor], k: Tensor, v: Tensor, grad_table: Tensor) -> _Flows:

@@ -9,6 +9,7 @@ import pytest
 import torch
 
 from hgraph.structure import Graph, Hypergraph, KnowledgeGraph
+from hgraph.testing import assert_layout_independent
 
 IN = 3
 
@@ -63,6 +64,17 @@ def test_gradients(case, make, weighted):
 
     assert torch.autograd.gradcheck(call, (x, *values))
     assert torch.autograd.gradgradcheck(call, (x, *values))
+
+
+@pytest.mark.parametrize("weighted", [False, True])
+def test_layouts_decide_nothing(case, make, weighted):
+    layer, structure = make(case).double(), case.structure(6, seed=1, weighted=weighted)
+    names, values = zip(*layer.named_parameters(), strict=True)
+
+    def call(x, *parameters):
+        return torch.func.functional_call(layer, dict(zip(names, parameters, strict=True)), (x, structure))
+
+    assert_layout_independent(call, features(6, 2), *values, tolerance=1e-11)
 
 
 def test_every_parameter_gets_a_gradient(case, make):

@@ -21,6 +21,7 @@ from hgraph.nn import (
 )
 from hgraph.nn.attention import AttentionKind, KVState, SpanRule, require_kind, rotate, supported_kinds
 from hgraph.nn.attention.kept import constant
+from hgraph.testing import assert_layout_independent
 
 DIM = 8
 WINDOW = functools.partial(patterns.sliding_window, window=3)
@@ -118,6 +119,17 @@ def test_gradients(case, make):
 
     assert torch.autograd.gradcheck(call, (x.requires_grad_(), *parameters), fast_mode=True)
     assert torch.autograd.gradgradcheck(call, (x, *parameters), fast_mode=True)
+
+
+def test_layouts_decide_nothing(case, make):
+    layer, inputs = make(case).double().eval(), case.inputs(7, seed=1)
+    names, parameters = zip(*layer.named_parameters(), strict=True)
+
+    def call(*tensors):
+        own = dict(zip(names, tensors[len(inputs) :], strict=True))
+        return torch.func.functional_call(layer, own, tensors[: len(inputs)])
+
+    assert_layout_independent(call, *inputs, *parameters, tolerance=1e-11)
 
 
 def test_every_parameter_gets_a_gradient(case, make):

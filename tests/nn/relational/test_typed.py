@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from hgraph.errors import ArgumentError
 from hgraph.nn import HANConv, HGTConv
 from hgraph.structure import Graph, KnowledgeGraph
-from hgraph.testing import random_graph, random_knowledge_graph
+from hgraph.testing import assert_layout_independent, random_graph, random_knowledge_graph
 
 IN, R, TYPES, PATHS = 4, 3, 2, 2
 
@@ -101,6 +101,16 @@ def test_gradients(case):
     assert torch.autograd.gradcheck(call, (x, *values), fast_mode=True)
     layer(x, structure).square().sum().backward()
     assert all(p.grad.abs().sum() > 0 for p in layer.parameters())
+
+
+def test_layouts_decide_nothing(case):
+    layer, structure = randomised(case.build()), case.structure(6, seed=1)
+    names, values = zip(*layer.named_parameters(), strict=True)
+
+    def call(x, *parameters):
+        return torch.func.functional_call(layer, dict(zip(names, parameters, strict=True)), (x, structure))
+
+    assert_layout_independent(call, draw(6, IN, seed=20), *values, tolerance=1e-11)
 
 
 def test_state_dict_round_trip(case, tmp_path):
