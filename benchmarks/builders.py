@@ -31,29 +31,29 @@ print(json.dumps({"wall_s": wall, "cpu_s": cpu, "held_mib": held, "peak_mib": pe
 """  # noqa: E501
 
 POINTS = "x = torch.from_numpy(rng.standard_normal(({n}, 64), dtype=np.float32))"
-GRAPH = "g = build.uniform_graph(100_000, 500_000)"
+GRAPH = "g = builders.uniform_graph(100_000, 500_000)"
 ROWS = "v = [f'u{i}' for i in rng.integers(0, 100_000, 1_000_000)]; e = [f'b{i}' for i in rng.integers(0, 50_000, 1_000_000)]"  # noqa: E501
 STREAM = "size = rng.integers(1, 6, 1_000_000); m = rng.integers(0, 2_000, size.sum()); t = rng.random(1_000_000)"
 TEXTS = "texts = [' '.join(f'w{i}' for i in rng.zipf(1.3, 100) % 50_000) for _ in range(20_000)]"
 CASES = {
-    "knn 20k x 64, k=10": (POINTS.format(n=20_000), "build.knn_hypergraph(x, 10)"),
-    "knn 200k x 64, k=10": (POINTS.format(n=200_000), "build.knn_hypergraph(x, 10)"),
-    "radius 20k x 64": (POINTS.format(n=20_000), "build.radius_hypergraph(x, 8.0)"),
-    "k-means 200k x 64, 100 clusters": (POINTS.format(n=200_000), "build.kmeans_hypergraph(x, 100)"),
-    "neighbourhoods, 2 hops of 100k nodes": (GRAPH, "build.neighbourhood_hypergraph(g, 2)"),
-    "cliques of 100k nodes": (GRAPH, "build.clique_hypergraph(g)"),
-    "communities of 100k nodes": (GRAPH, "build.community_hypergraph(g)"),
-    "memberships, 1M rows": (ROWS, "build.membership_hypergraph(v, e, duplicates='sum')"),
-    "simplices, 1M": (STREAM, "build.simplex_hypergraph(size, m, t, num_vertices=2_000)"),
-    "terms of 20k texts": (TEXTS, "build.term_hypergraph(texts)"),
-    "patches of 512 x 512": ("", "build.patch_hypergraph(512, 512, 16)"),
-    "superpixels of 512 x 512": ("x = torch.rand(3, 512, 512)", "build.superpixel_hypergraph(x, 1000)"),
-    "Erdos-Renyi, 1M nodes, 5M pairs": ("", "build.erdos_renyi_graph(1_000_000, 1e-5)"),
-    "Chung-Lu, 1M nodes, 5M pairs": ("d = 5 * (1 + rng.pareto(2.0, 1_000_000))", "build.chung_lu_graph(d)"),
-    "uniform hypergraph, 1M hyperedges of 5": ("", "build.uniform_hypergraph(1_000_000, 1_000_000, 5)"),
+    "knn 20k x 64, k=10": (POINTS.format(n=20_000), "builders.knn_hypergraph(x, 10)"),
+    "knn 200k x 64, k=10": (POINTS.format(n=200_000), "builders.knn_hypergraph(x, 10)"),
+    "radius 20k x 64": (POINTS.format(n=20_000), "builders.radius_hypergraph(x, 8.0)"),
+    "k-means 200k x 64, 100 clusters": (POINTS.format(n=200_000), "builders.kmeans_hypergraph(x, 100)"),
+    "neighbourhoods, 2 hops of 100k nodes": (GRAPH, "builders.neighbourhood_hypergraph(g, 2)"),
+    "cliques of 100k nodes": (GRAPH, "builders.clique_hypergraph(g)"),
+    "communities of 100k nodes": (GRAPH, "builders.community_hypergraph(g)"),
+    "memberships, 1M rows": (ROWS, "builders.membership_hypergraph(v, e, duplicates='sum')"),
+    "simplices, 1M": (STREAM, "builders.simplex_hypergraph(size, m, t, num_vertices=2_000)"),
+    "terms of 20k texts": (TEXTS, "builders.term_hypergraph(texts)"),
+    "patches of 512 x 512": ("", "builders.patch_hypergraph(512, 512, 16)"),
+    "superpixels of 512 x 512": ("x = torch.rand(3, 512, 512)", "builders.superpixel_hypergraph(x, 1000)"),
+    "Erdos-Renyi, 1M nodes, 5M pairs": ("", "builders.erdos_renyi_graph(1_000_000, 1e-5)"),
+    "Chung-Lu, 1M nodes, 5M pairs": ("d = 5 * (1 + rng.pareto(2.0, 1_000_000))", "builders.chung_lu_graph(d)"),
+    "uniform hypergraph, 1M hyperedges of 5": ("", "builders.uniform_hypergraph(1_000_000, 1_000_000, 5)"),
     "blocks, 100k vertices, 10k hyperedges": (
         "p = np.full((10, 10), 1e-4) + 9e-4 * np.eye(10)",
-        "build.stochastic_block_hypergraph([10_000] * 10, [1_000] * 10, p)",
+        "builders.stochastic_block_hypergraph([10_000] * 10, [1_000] * 10, p)",
     ),
 }
 

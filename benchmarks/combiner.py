@@ -18,7 +18,7 @@ import torch.nn.functional as F
 from hgraph.benchmarks import growth, peak
 from hgraph.benchmarks.harness import Found, Method, gradient, without_gradient
 from hgraph.nn.attention import combiner_attention, ready_partition
-from hgraph.structure import Partition, partitions
+from hgraph.patterns import Partition, partitions
 
 LENGTHS = (1024, 4096, 16384, 65536)
 HEADS, CHANNELS = 4, 64

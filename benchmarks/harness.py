@@ -20,7 +20,7 @@ import torch
 from torch import Tensor
 
 import hgraph
-from hgraph.ops.backend import current_backend
+from hgraph.ops.dispatch.backend import current_backend
 
 Method = Callable[[], Any]
 _SLOW = 300.0  # milliseconds

@@ -203,7 +203,7 @@ def page() -> str:
     made = (
         f"| {file}.csv | `hgraph bench {command} --out benchmarks/results` | {n} |" for command, file, n in COMMANDS
     )
-    made_of_pairs = "| kgat.csv, kgat_growth.csv | as `python benchmarks/kgat.py --help` says | 400 |"
+    made_of_pairs = "| kgat.csv, kgat_growth.csv | as `python benchmarks/studies/kgat.py --help` says | 400 |"
     return "".join([*parts, _MADE, "\n".join([*made, made_of_pairs]), "\n"])
 
 

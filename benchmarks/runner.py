@@ -14,7 +14,7 @@ from pathlib import Path
 import torch
 
 from hgraph.benchmarks import harness, picture, records
-from hgraph.ops.backend import current_backend
+from hgraph.ops.dispatch.backend import current_backend
 
 SUITES = {
     "ops": "verbs along edges: sum, mean, max, softmax, attention",

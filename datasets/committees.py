@@ -7,10 +7,11 @@ from collections.abc import Callable
 
 import torch
 
+from hgraph.data import Data
 from hgraph.datasets.common import DEGREE_QUIRK, Root, check_sizes, made_features, random_split, text_of
 from hgraph.datasets.registry import register
 from hgraph.errors import ArgumentError, DataError
-from hgraph.structure import Data, Hypergraph
+from hgraph.structure import Hypergraph
 
 __all__: list[str] = []
 

@@ -11,10 +11,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from hgraph.data import Data, Split
 from hgraph.datasets.download import fetch_listed, listed
 from hgraph.datasets.registry import info
 from hgraph.errors import ArgumentError, DataError
-from hgraph.structure import Data, Graph, Hypergraph, Split
+from hgraph.structure import Graph, Hypergraph
 
 __all__ = [
     "Root", "check_sizes", "files_of", "labelled", "made_features", "random_split", "read_lists", "sizes_of", "text_of",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import torch
 
+from hgraph.data import Data
 from hgraph.datasets.common import (
     DEGREE_QUIRK,
     Root,
@@ -13,7 +14,7 @@ from hgraph.datasets.common import (
     text_of,
 )
 from hgraph.datasets.registry import register
-from hgraph.structure import Data, Hypergraph
+from hgraph.structure import Hypergraph
 
 __all__ = ["cooking", "recipes"]
 

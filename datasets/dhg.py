@@ -13,11 +13,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from hgraph.data import Data, Split
 from hgraph.datasets.common import DEGREE_QUIRK, Root, made_features, random_split
 from hgraph.datasets.download import fetch_unlisted
 from hgraph.datasets.registry import register
 from hgraph.errors import DataError
-from hgraph.structure import Data, Graph, Hypergraph, Split
+from hgraph.structure import Graph, Hypergraph
 
 __all__: list[str] = []
 

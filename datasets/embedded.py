@@ -7,9 +7,10 @@ from typing import Any
 
 import torch
 
+from hgraph.builders import knn_hypergraph
+from hgraph.data import Data, Split
 from hgraph.datasets.registry import register
-from hgraph.structure import Data, Graph, Hypergraph, Split
-from hgraph.structure.build import knn_hypergraph
+from hgraph.structure import Graph, Hypergraph
 
 __all__ = ["davis", "digits", "karate", "lesmis"]
 

@@ -17,11 +17,12 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from hgraph.data import Data, Dataset, Split
+from hgraph.data.io import load as load_structure
 from hgraph.datasets.registry import Card
 from hgraph.datasets.tables.encoder import Encoder
 from hgraph.errors import ArgumentError, DataError, HgraphError
-from hgraph.structure import Data, Dataset, Graph, Hypergraph, Split
-from hgraph.structure.io import load as load_structure
+from hgraph.structure import Graph, Hypergraph
 
 __all__ = ["card_of", "check_place", "is_folder", "read", "save"]
 

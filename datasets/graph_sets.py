@@ -9,11 +9,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from hgraph.data import Data, Dataset
+from hgraph.data.split import Parts
 from hgraph.datasets.common import Root, check_sizes, files_of, made_features, random_split, read_lists, text_of
 from hgraph.datasets.registry import dataset, register
 from hgraph.errors import DataError
-from hgraph.structure import Data, Dataset, Graph
-from hgraph.structure.split import Parts
+from hgraph.structure import Graph
 
 __all__ = ["enzymes"]
 

@@ -9,10 +9,11 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from hgraph.data import Data, Split
 from hgraph.datasets.download import fetch_listed, listed
 from hgraph.datasets.registry import register
 from hgraph.errors import ArgumentError, DataError
-from hgraph.structure import Data, Hypergraph, Split
+from hgraph.structure import Hypergraph
 
 __all__: list[str] = []
 

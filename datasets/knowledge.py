@@ -8,13 +8,13 @@ from collections.abc import Callable
 
 import torch
 
+from hgraph.convert.triples import kgcn_graph, rows
+from hgraph.data import TripleSplit
 from hgraph.datasets.common import Root, files_of, text_of
 from hgraph.datasets.download import fetch_listed
 from hgraph.datasets.rawfiles import read_at_most
 from hgraph.datasets.registry import register
 from hgraph.errors import DataError
-from hgraph.structure import TripleSplit
-from hgraph.structure.convert.triples import kgcn_graph, rows
 
 __all__: list[str] = []
 

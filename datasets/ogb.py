@@ -15,13 +15,14 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from hgraph.data import Data, Dataset, Split
+from hgraph.data.split import Parts
 from hgraph.datasets.common import Root, made_features
 from hgraph.datasets.download import fetch_unlisted
 from hgraph.datasets.rawfiles import Files, arrays, columns, integers, torch_saved
 from hgraph.datasets.registry import dataset, register
 from hgraph.errors import ArgumentError, DataError, MissingPackageError
-from hgraph.structure import Data, Dataset, Graph, Split
-from hgraph.structure.split import Parts
+from hgraph.structure import Graph
 
 __all__ = ["Facts", "evaluator", "read_graphs", "read_links", "read_nodes"]
 

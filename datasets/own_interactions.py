@@ -6,9 +6,10 @@ import logging
 import os
 from pathlib import Path
 
+from hgraph.data import Dataset, Interactions
 from hgraph.datasets.tables.csvfile import chunks, header, opened
 from hgraph.errors import ArgumentError, DataError
-from hgraph.structure import Dataset, Interactions, KnowledgeGraph
+from hgraph.structure import KnowledgeGraph
 
 __all__ = ["FACTS", "PAIRS", "from_interactions", "is_own"]
 

@@ -10,11 +10,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from hgraph.data import Data, Split
 from hgraph.datasets.common import Root, check_sizes, files_of
 from hgraph.datasets.download import fetch_listed, fetch_unlisted
 from hgraph.datasets.registry import register
 from hgraph.errors import DataError
-from hgraph.structure import Data, Graph, Split
+from hgraph.structure import Graph
 
 __all__: list[str] = []
 

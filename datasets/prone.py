@@ -6,10 +6,11 @@ from collections.abc import Callable
 
 import torch
 
+from hgraph.data import Data
 from hgraph.datasets.common import DEGREE_QUIRK, Root, labelled, read_lists, text_of
 from hgraph.datasets.registry import register
 from hgraph.errors import DataError
-from hgraph.structure import Data, Graph
+from hgraph.structure import Graph
 
 __all__: list[str] = []
 

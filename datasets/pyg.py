@@ -16,12 +16,13 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from hgraph.data import Data, Split
 from hgraph.datasets.common import Root, check_sizes, random_split
 from hgraph.datasets.download import fetch_unlisted
 from hgraph.datasets.rawfiles import npz
 from hgraph.datasets.registry import register
 from hgraph.errors import ArgumentError, DataError
-from hgraph.structure import Data, Graph, Split
+from hgraph.structure import Graph
 
 __all__: list[str] = []
 

@@ -9,13 +9,14 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
+from hgraph.convert.triples import kgcn_graph, numbered_triples, recbole_columns, rows
+from hgraph.data import Interactions
 from hgraph.datasets.common import Root, text_of
 from hgraph.datasets.download import fetch_listed
 from hgraph.datasets.rawfiles import read_at_most
 from hgraph.datasets.registry import register
 from hgraph.errors import DataError
-from hgraph.structure import Interactions, KnowledgeGraph
-from hgraph.structure.convert.triples import kgcn_graph, numbered_triples, recbole_columns, rows
+from hgraph.structure import KnowledgeGraph
 
 __all__: list[str] = []
 

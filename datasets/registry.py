@@ -9,10 +9,10 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
+from hgraph.data import Data, Dataset
+from hgraph.data.split import Parts
 from hgraph.datasets.download import listed
 from hgraph.errors import ArgumentError, DataError, HgraphError, did_you_mean
-from hgraph.structure import Data, Dataset
-from hgraph.structure.split import Parts
 
 __all__ = ["Card", "Loader", "dataset", "info", "load", "names", "register"]
 
@@ -103,7 +103,8 @@ def register(
         ArgumentError: a malformed name, one that is taken, or a file that stands in no table.
 
     >>> import torch
-    >>> from hgraph.structure import Data, Graph
+    >>> from hgraph.data import Data
+    >>> from hgraph.structure import Graph
     >>> @register("two", description="An edge.", kind="graph", task="vertex classification",
     ...           target_spec={"kind": "class", "num_classes": 2}, licence="CC0", redistribute=True, citation="none")
     ... def two(root, *, width=1):

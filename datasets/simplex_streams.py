@@ -9,12 +9,13 @@ from collections.abc import Callable
 import numpy as np
 import torch
 
+from hgraph.data import Data
 from hgraph.datasets.common import Root, check_sizes, files_of, made_features
 from hgraph.datasets.download import fetch_listed, listed
 from hgraph.datasets.rawfiles import read_at_most
 from hgraph.datasets.registry import register
 from hgraph.errors import DataError
-from hgraph.structure import Data, Hypergraph
+from hgraph.structure import Hypergraph
 
 __all__: list[str] = []
 

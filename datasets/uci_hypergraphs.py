@@ -7,11 +7,12 @@ from typing import Any
 
 import torch
 
+from hgraph.data import Data
 from hgraph.datasets.common import Root, check_sizes, made_features, random_split
 from hgraph.datasets.download import fetch_listed
 from hgraph.datasets.registry import register
 from hgraph.errors import DataError, MissingPackageError
-from hgraph.structure import Data, Hypergraph
+from hgraph.structure import Hypergraph
 
 __all__: list[str] = []
 

@@ -6,10 +6,11 @@ import csv
 
 import torch
 
+from hgraph.data import Data
 from hgraph.datasets.common import Root, check_sizes, made_features, random_split, text_of
 from hgraph.datasets.registry import info, register
 from hgraph.errors import DataError
-from hgraph.structure import Data, Hypergraph
+from hgraph.structure import Hypergraph
 
 __all__ = ["mushroom", "zoo"]
 

@@ -6,6 +6,7 @@ import re
 
 import torch
 
+from hgraph.data import Data
 from hgraph.datasets.common import (
     DEGREE_QUIRK,
     Root,
@@ -16,7 +17,7 @@ from hgraph.datasets.common import (
 )
 from hgraph.datasets.registry import register
 from hgraph.errors import ArgumentError, DataError
-from hgraph.structure import Data, Hypergraph
+from hgraph.structure import Hypergraph
 
 __all__ = ["products", "trips"]
 

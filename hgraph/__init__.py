@@ -4,6 +4,18 @@ import importlib as _importlib
 from types import ModuleType as _ModuleType
 
 from hgraph import errors
+from hgraph.data import (
+    Data,
+    Dataset,
+    HyperedgeSplit,
+    Interactions,
+    LinkSplit,
+    Split,
+    TripleSplit,
+    collate,
+    load,
+    reorder,
+)
 from hgraph.ops import (
     Additive,
     Affine,
@@ -33,22 +45,12 @@ from hgraph.ops import (
 from hgraph.structure import (
     Adjacency,
     BlockAdjacency,
-    Data,
-    Dataset,
     Graph,
-    HyperedgeSplit,
     Hypergraph,
-    Interactions,
     KnowledgeGraph,
-    LinkSplit,
     SoftAdjacency,
     SoftHypergraph,
-    Split,
     TokenGraph,
-    TripleSplit,
-    collate,
-    load,
-    reorder,
 )
 
 __version__ = "0.1.0"
@@ -101,7 +103,7 @@ __all__ = [
 
 _SUBPACKAGES = (
     "analysis",
-    "build",
+    "builders",
     "convert",
     "datasets",
     "distill",

@@ -1,18 +1,37 @@
-"""Checks of plain arguments that builders and splits share: numbers, lists of numbers, structures."""
+"""Checks of arguments: numbers, tensors, structures, channels; and of values on a device, which wait for it once.
+
+Each names the argument, what was expected, what came, and what to try. None but `Checks` waits for a device.
+"""
 
 from __future__ import annotations
 
 import math
+from collections.abc import Callable, Sequence
 from typing import Any, TypeVar
 
 import numpy as np
+import torch
+from torch import Tensor
 
 from hgraph.errors import ArgumentError, ArgumentTypeError
 
-__all__ = ["numbers", "of_kind", "real", "whole"]
+__all__ = [
+    "Checks",
+    "booleans",
+    "check_channels",
+    "check_dtype",
+    "floating",
+    "integers",
+    "numbers",
+    "of_kind",
+    "real",
+    "shape",
+    "structure",
+    "whole",
+]
 
 T = TypeVar("T")
-_OTHER = {"Graph": "hypergraph.clique() makes a graph", "Hypergraph": "hgraph.build makes hypergraphs of graphs"}
+_OTHER = {"Graph": "hypergraph.clique() makes a graph", "Hypergraph": "hgraph.builders makes hypergraphs of graphs"}
 
 
 def whole(name: str, value: Any, least: int = 0, most: int | None = None, why: str = "") -> int:
@@ -46,3 +65,113 @@ def of_kind(name: str, value: Any, kind: type[T]) -> T:
     if not isinstance(value, kind):
         raise ArgumentTypeError(name, f"a {kind.__name__}", type(value).__name__, _OTHER[kind.__name__])
     return value
+
+
+# ---------------------------------------------------------------------- tensors and structures
+
+
+def structure(adj: Any, *kinds: type) -> None:
+    """A structure of one of the given kinds, rather than what holds one."""
+    if not isinstance(adj, kinds):
+        hint = "A Graph holds its structure as .adj, a Hypergraph two as .v2e and .e2v"
+        if isinstance(adj, Tensor):
+            hint = "Adjacency.from_coo(target=..., source=..., num_targets=..., num_sources=...) makes one of two lists"
+        raise ArgumentTypeError("adj", " or ".join(kind.__name__ for kind in kinds), type(adj).__name__, hint)
+
+
+def floating(name: str, value: Any, device: torch.device) -> None:
+    """A floating-point tensor on the structure's device."""
+    if isinstance(value, Tensor) and value.is_floating_point() and value.device == device:
+        return  # the usual case, without the cost of the general one
+    _kind(name, value, device, "a floating-point tensor", Tensor.is_floating_point)
+
+
+def integers(name: str, value: Any, device: torch.device) -> None:
+    """An integer tensor on the structure's device."""
+    _kind(name, value, device, "an integer tensor", lambda t: not (t.is_floating_point() or t.dtype == torch.bool))
+
+
+def booleans(name: str, value: Any, device: torch.device) -> None:
+    """A boolean tensor on the structure's device."""
+    _kind(name, value, device, "a boolean tensor", lambda t: t.dtype == torch.bool)
+
+
+def _kind(name: str, value: Any, device: torch.device, expected: str, fits: Callable[[Tensor], bool]) -> None:
+    if not isinstance(value, Tensor) or not fits(value):
+        raise ArgumentTypeError(name, expected, value.dtype if isinstance(value, Tensor) else type(value).__name__)
+    if value.device != device:
+        hint = "Move one of them with .to(device)"
+        raise ArgumentError(name, f"a tensor on {device}, where the structure is", value.device, hint)
+
+
+def shape(name: str, value: Tensor, expected: Sequence[int | str], hint: str = "") -> None:
+    """The shape, from the right; names stand for any size and a leading "..." for any further dimensions."""
+    free = expected[0] == "..."
+    wanted = expected[1:] if free else expected
+    got = value.shape[len(value.shape) - len(wanted) :] if free else value.shape
+    fits = len(got) == len(wanted) and all(isinstance(w, str) or w == g for w, g in zip(wanted, got, strict=True))
+    if not fits:
+        text = ", ".join(str(e) for e in expected)
+        raise ArgumentError(name, f"shape [{text}]", f"shape {list(value.shape)}", hint)
+
+
+# ---------------------------------------------------------------------- layers
+
+
+def check_channels(**channels: int) -> None:
+    """Refuse widths below 1."""
+    for name, value in channels.items():
+        if isinstance(value, bool) or not isinstance(value, int) or value < 1:
+            raise ArgumentError(name, "a whole number, 1 or more", repr(value))
+
+
+def check_dtype(name: str, x: Tensor, weight: Tensor) -> None:
+    """Refuse features of another dtype than a layer's weights; autocast casts what is floating."""
+    if x.dtype == weight.dtype or (x.is_floating_point() and torch.is_autocast_enabled(x.device.type)):
+        return
+    raise ArgumentTypeError(name, f"{weight.dtype}, as the weights are", x.dtype, f"{name}.to({weight.dtype}), say")
+
+
+# ---------------------------------------------------------------------- values on a device
+
+
+class Checks:
+    """What a constructor asks of the values it was given: collected without waiting, read in one go.
+
+    >>> checks = Checks()
+    >>> checks.in_range("ids", torch.tensor([0, 7]), 3, "ids")
+    >>> checks.read()
+    Traceback (most recent call last):
+    hgraph.errors.ArgumentError: ids: expected ids in 0 .. 2, got 7 at position 1.
+    """
+
+    def __init__(self) -> None:
+        self._pending: list[tuple[Tensor, Callable[[int], ArgumentError]]] = []
+
+    def refuse(self, bad: Tensor, error: Callable[[int], ArgumentError]) -> None:
+        """Refuse if any of ``bad`` [n] is true; ``error`` is asked with the position of the first that is."""
+        self._pending.append((bad, error))
+
+    def in_range(self, name: str, values: Tensor, size: int, what: str) -> None:
+        """Refuse indices outside 0 .. size - 1, naming the first one."""
+
+        def error(at: int) -> ArgumentError:
+            allowed = f"{what} in 0 .. {size - 1}" if size else f"no entry, as there are no {what}"
+            return ArgumentError(name, allowed, f"{int(values[at])} at position {at}")
+
+        self.refuse((values < 0) | (values >= size), error)
+
+    def no_nan(self, name: str, weight: Tensor | None) -> None:
+        """Refuse weights [n] with a NaN among them."""
+        if weight is not None:
+            self.refuse(weight.isnan(), lambda at: ArgumentError(name, "weights without NaN", f"NaN at position {at}"))
+
+    def read(self, *numbers: Tensor) -> list[int]:
+        """Wait for the device: raise what the first failed check says, else these numbers, one element each."""
+        flags = [bad.any() for bad, _ in self._pending]
+        asked = [t.long() for t in (*flags, *numbers)]
+        found = torch.stack([t.to(asked[0].device) for t in asked]).tolist() if asked else []
+        for failed, (bad, error) in zip(found, self._pending, strict=False):
+            if failed:
+                raise error(int(bad.nonzero()[0, 0]))
+        return found[len(flags) :]

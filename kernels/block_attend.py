@@ -6,7 +6,7 @@ registers hold. Where programs are few, long tile rows are cut (`tile_split`). T
 BlockAdjacency: index, rule and count by tile row, rule -1 every pair, -2 the lower triangle, m >= 0 the bits of
 mask[m]. Scores are in units of log 2 (times log2(e) = 1.4427), where an exponential is one instruction.
 
-Arguments are those of the operator ``block_attend`` of hgraph.ops.block_attend, dropout and biases included.
+Arguments are those of the operator ``block_attend`` of hgraph.ops.tiles.block_attend, dropout and biases included.
 """
 
 from __future__ import annotations
@@ -18,8 +18,8 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-from hgraph.kernels.draw import NONE_DROPPED, kept, limit
 from hgraph.kernels.edge_softmax import finite
+from hgraph.kernels.random import NONE_DROPPED, kept, limit
 from hgraph.kernels.split import launched, wide
 from hgraph.kernels.tile_split import join, rows_of, visits_of_rows
 

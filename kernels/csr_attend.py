@@ -5,7 +5,7 @@ over every ENTRIES-th edge, (maximum, sum, weighted sum), rescaled when the maxi
 end, and those of a long row's parts once more. Only the output and lse = maximum + log(sum) are written. The gradients
 (`csr_attend_grads`) form the scores again.
 
-Arguments are those of the operator ``attend`` of hgraph.ops.attention; dropout draws as hgraph.ops.random does.
+Arguments are those of the operator ``attend`` of hgraph.ops.sparse.attention; dropout draws as hgraph.ops.random does.
 """
 
 from __future__ import annotations
@@ -18,8 +18,8 @@ import triton.language as tl
 from torch import Tensor
 
 from hgraph.kernels import split
-from hgraph.kernels.draw import NONE_DROPPED, kept, limit
 from hgraph.kernels.edge_softmax import finite
+from hgraph.kernels.random import NONE_DROPPED, kept, limit
 from hgraph.kernels.split import accumulator, edges, first_part, launched, num_parts, num_stretches, part, wide
 
 __all__ = ["WIDEST", "Inputs", "config", "csr_attend", "gathered", "held", "scored"]

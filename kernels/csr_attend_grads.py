@@ -17,8 +17,8 @@ from hgraph.kernels import split
 from hgraph.kernels.csr_attend import Inputs, gathered, held, scored
 from hgraph.kernels.csr_reduce import config as reduce_config
 from hgraph.kernels.csr_reduce import reduce_combine
-from hgraph.kernels.draw import kept
 from hgraph.kernels.edge_softmax import finite
+from hgraph.kernels.random import kept
 from hgraph.kernels.split import edges, launched, num_parts, num_stretches, part, wide
 
 __all__ = ["csr_attend_grads"]

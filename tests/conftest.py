@@ -70,7 +70,7 @@ def native_cache(tmp_path_factory: pytest.TempPathFactory) -> str:
 @pytest.fixture
 def native_present(native_cache: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """``"auto"`` finds the native kernels in this test."""
-    from hgraph.ops.backend import refresh
+    from hgraph.ops.dispatch.backend import refresh
 
     monkeypatch.setenv("HGRAPH_CACHE", native_cache)
     refresh()

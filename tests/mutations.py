@@ -33,31 +33,31 @@ class Mutation:
 HGNN, HGNNP = "hgraph/nn/hypergraph/hgnn.py", "hgraph/nn/hypergraph/hgnnp.py"
 GCN, GAT, STEPS = "hgraph/nn/graph/gcn.py", "hgraph/nn/graph/gat.py", "hgraph/nn/graph/_steps.py"
 ALGEBRA = "hgraph/structure/algebra.py"
-LINEAR, SOFTMAX, OPS = "hgraph/ops/linear.py", "hgraph/ops/softmax.py", "tests/ops"
-ATTENTION = "hgraph/ops/attention.py"
+LINEAR, SOFTMAX, OPS = "hgraph/ops/sparse/linear.py", "hgraph/ops/sparse/softmax.py", "tests/ops"
+ATTENTION = "hgraph/ops/sparse/attention.py"
 SOFT, SELECT, SOFT_TESTS = (
     "hgraph/nn/hypergraph/soft.py",
     "hgraph/nn/hypergraph/soft_select.py",
     "tests/papers/test_03_softhgnn.py",
 )
-VIT = "hgraph/models/vit.py"
+VIT = "hgraph/models/vision/vit.py"
 AREA, ACE, YOLO_TESTS = "hgraph/nn/vision/area.py", "hgraph/nn/vision/hyperace.py", "tests/papers/test_07_yolov13.py"
-GROUPS, LANDMARK = "hgraph/ops/group_attend.py", "hgraph/nn/attention/landmark.py"
-RECALL, LANDMARK_TESTS = "hgraph/nn/attention/landmark_state.py", "tests/papers/test_35_landmark.py"
+GROUPS, LANDMARK = "hgraph/ops/tiles/group_attend.py", "hgraph/nn/attention/landmark/layer.py"
+RECALL, LANDMARK_TESTS = "hgraph/nn/attention/landmark/state.py", "tests/papers/test_35_landmark.py"
 KMEANS, ROUTES, SLOTS = (
     "hgraph/nn/attention/kmeans.py",
-    "hgraph/nn/attention/routes.py",
-    "hgraph/structure/patterns/slots.py",
+    "hgraph/nn/attention/routing/routes.py",
+    "hgraph/patterns/slots.py",
 )
-ROUTING, ROUTING_TESTS = "hgraph/nn/attention/routing.py", "tests/papers/test_17_routing.py"
-AXIAL, AXIAL_TESTS = "hgraph/models/axial_transformer.py", "tests/papers/test_09_axial.py"
+ROUTING, ROUTING_TESTS = "hgraph/nn/attention/routing/layer.py", "tests/papers/test_17_routing.py"
+AXIAL, AXIAL_TESTS = "hgraph/models/vision/axial_transformer.py", "tests/papers/test_09_axial.py"
 NATIVE, CXX = "hgraph/kernels/native.py", "a C++ compiler"
 HYPER, GRAPH, STRUCTURE = "tests/nn/test_hypergraph.py", "tests/nn/test_graph.py", "tests/structure"
 
 MUTATIONS = [
     Mutation(
         "fused attention reads rows that are not dense",
-        "hgraph/ops/block_attend.py",
+        "hgraph/ops/tiles/block_attend.py",
         "x if x.stride(-1) == 1 and x.stride(-2) >= x.shape[-1] else x.contiguous()",
         "x",
         "tests/ops/test_strides.py",
@@ -67,7 +67,7 @@ MUTATIONS = [
         "hgraph/structure/token_graph.py",
         "dataclasses.replace(tiled(*own, block), order=self.order)",
         "tiled(*own, block)",
-        "tests/structure/test_blocks.py",
+        "tests/structure/test_block_adjacency.py",
     ),
     Mutation(
         "batch norm gets the gradient of one map channels last",
@@ -175,7 +175,7 @@ MUTATIONS = [
     ),
     Mutation(
         "degree: zero inverts to infinity",
-        "hgraph/structure/_coo.py",
+        "hgraph/structure/coo.py",
         "torch.where(zero, 0.0, torch.where(zero, 1.0, degree) ** exponent)",
         "degree**exponent",
         STRUCTURE,
@@ -244,22 +244,22 @@ MUTATIONS = [
     Mutation("merge: both empty", "hgraph/ops/merge.py", "torch.where(empty, 1.0, total)", "total", OPS),
     Mutation(
         "mean: counts from the other side",
-        "hgraph/ops/mean.py",
+        "hgraph/ops/sparse/mean.py",
         "adj[0].diff()",
         "adj[3].diff()[: len(adj[0]) - 1]",
         OPS,
     ),
-    Mutation("max: ties not shared", "hgraph/ops/extremum.py", "ties.clamp(min=1)", "1", OPS),
+    Mutation("max: ties not shared", "hgraph/ops/sparse/extremum.py", "ties.clamp(min=1)", "1", OPS),
     Mutation(
         "max: gradients made that nobody asks for",
-        "hgraph/ops/extremum.py",
+        "hgraph/ops/sparse/extremum.py",
         "_, of_weight, of_x, _ = ctx.needs_input_grad",
         "of_weight, of_x = weight is not None, True",
         "tests/ops/test_gradients.py",
     ),
     Mutation(
         "forward mode: tangents lost in silence",
-        "hgraph/ops/register.py",
+        "hgraph/ops/dispatch/register.py",
         "forward_ad.unpack_dual(a).tangent is not None",
         "False",
         "tests/ops/test_forward_mode.py",
@@ -301,7 +301,7 @@ MUTATIONS = [
     ),
     Mutation(
         "native: max flows back by weights of other edges",
-        "hgraph/ops/native.py",
+        "hgraph/ops/backends/native.py",
         "_columns(turned(weight, adj[6]) if of_x else None)",
         "weight if weight is None or weight.dim() > 1 else weight.unsqueeze(1)",
         "tests/ops/test_native.py",
@@ -317,35 +317,35 @@ MUTATIONS = [
     ),
     Mutation(
         "max: min taken",
-        "hgraph/ops/extremum.py",
+        "hgraph/ops/sparse/extremum.py",
         '"amax" if largest else "amin"',
         '"amin" if largest else "amax"',
         OPS,
     ),
     Mutation(
         "tokens: moh without gates",
-        "hgraph/nn/attention/moh.py",
+        "hgraph/nn/attention/moh/layer.py",
         "heard = heard * routed.gates.unsqueeze(-1).to(heard.dtype)",
         "pass",
         "tests/papers/test_19_moh.py",
     ),
     Mutation(
         "tokens: norms of queries without their spread",
-        "hgraph/nn/attention/head_router.py",
+        "hgraph/nn/attention/moh/router.py",
         "(norm / torch.where(spread > 0, spread, 1.0)).softmax(-1)",
         "norm.softmax(-1)",
         "tests/papers/test_19_moh.py",
     ),
     Mutation(
         "tokens: bands a block too wide",
-        "hgraph/nn/attention/moa.py",
+        "hgraph/nn/attention/moa/layer.py",
         "rule.blocks(n, self.block) * self.block for rule",
         "(rule.blocks(n, self.block) + 1) * self.block for rule",
         "tests/papers/test_31_moa.py",
     ),
     Mutation(
         "tokens: rings read what was written over",
-        "hgraph/nn/attention/span_state.py",
+        "hgraph/nn/attention/moa/state.py",
         "(token // self.block + 1 - self.widths[h])",
         "(token // self.block - self.widths[h])",
         "tests/papers/test_31_moa.py",
@@ -359,35 +359,35 @@ MUTATIONS = [
     ),
     Mutation(
         "tokens: the descent keeps the worst",
-        "hgraph/structure/patterns/select.py",
+        "hgraph/patterns/select.py",
         "descending=True, stable=True",
         "descending=False, stable=True",
-        "tests/structure/test_select.py",
+        "tests/patterns/test_select.py",
     ),
     Mutation(
         "tokens: a tile listed twice counts twice",
-        "hgraph/structure/blocks.py",
+        "hgraph/structure/block_adjacency.py",
         "index.masked_fill(again, columns)",
         "index",
-        "tests/structure/test_select.py",
+        "tests/patterns/test_select.py",
     ),
     Mutation(
         "tokens: rows that listen under the masks of others",
-        "hgraph/ops/receivers.py",
+        "hgraph/ops/tiles/receivers.py",
         "[0][rows] == 0",
         "[0][: len(rows)] == 0",
         "tests/ops/test_receivers.py",
     ),
     Mutation(
         "soft labels: mean over classes too",
-        "hgraph/distill/soft_labels.py",
+        "hgraph/distill/objectives/soft_labels.py",
         "torch.xlogy(t, t) - t * log_s).sum(-1)",
         "torch.xlogy(t, t) - t * log_s).mean(-1)",
         "tests/distill/test_terms.py",
     ),
     Mutation(
         "high order: sizes ignored",
-        "hgraph/distill/high_order.py",
+        "hgraph/distill/objectives/high_order.py",
         'logits.double().softmax(-1), reduce="mean")\n            log_s',
         "logits.double().softmax(-1))\n            log_s",
         "tests/distill/test_terms.py",
@@ -428,7 +428,7 @@ MUTATIONS = [
     ),
     Mutation(
         "landmark: the own block's landmark heard",
-        "hgraph/structure/patterns/place.py",
+        "hgraph/patterns/place.py",
         "rows + (rows % size != block).long()",
         "rows + 1",
         LANDMARK_TESTS,
@@ -509,7 +509,7 @@ MUTATIONS = [
         "(second[0] if second else 0)",
         ROUTING_TESTS,
     ),
-    Mutation("runs: the beginning forgotten", SLOTS, " & ~_below(begin)", "", "tests/structure/test_slots.py"),
+    Mutation("runs: the beginning forgotten", SLOTS, " & ~_below(begin)", "", "tests/patterns/test_slots.py"),
     Mutation(
         "axial: rows above not shifted",
         AXIAL,
@@ -528,12 +528,12 @@ MUTATIONS = [
     Mutation("axial: later slices seen", AXIAL, "seen = torch.where(before, x, 0)", "seen = x", AXIAL_TESTS),
 ]
 
-LONGEST, LONGEST_TESTS = "hgraph/structure/_longest.py", "tests/structure/test_longest.py"
+LONGEST, LONGEST_TESTS = "hgraph/structure/row_lengths.py", "tests/structure/test_longest.py"
 MUTATIONS += [
     Mutation("longest: known after a write", LONGEST, " and known[0] == _version(indptr)", "", LONGEST_TESTS),
     Mutation(
         "longest: what algebra makes is not looked at", "hgraph/structure/algebra.py",
-        "_longest.measure(*pointers)", "pass", LONGEST_TESTS,
+        "row_lengths.measure(*pointers)", "pass", LONGEST_TESTS,
     ),
     Mutation("longest: copies are not looked at", LONGEST, "    measure(old)", "    pass", LONGEST_TESTS),
     Mutation(
@@ -545,18 +545,18 @@ MUTATIONS += [
         "perm = adj.perm[t_at]", "tests/ops/test_prepare.py",
     ),
     Mutation(
-        "waits: the checks of values one by one", "hgraph/structure/_checks.py", "self._pending.append((bad, error))",
+        "waits: the checks of values one by one", "hgraph/checks.py", "self._pending.append((bad, error))",
         "(bool(bad.any()), self._pending.append((bad, error)))", "tests/structure/test_waits.py",
     ),
 ]  # fmt: skip
 
 MUTATIONS += [
     Mutation(
-        "memory: gradients of decays that leave nothing", "hgraph/ops/affine.py", "widened(log_a).exp() == 0",
+        "memory: gradients of decays that leave nothing", "hgraph/ops/chain/affine.py", "widened(log_a).exp() == 0",
         "log_a.isnan()", "tests/ops/test_scan.py",
     ),
     Mutation(
-        "memory: weak decays with the rounding of strong ones", "hgraph/ops/affine.py",
+        "memory: weak decays with the rounding of strong ones", "hgraph/ops/chain/affine.py",
         "torch.where(causal.transpose(2, 3), 0.0, log.unsqueeze(3)).cumsum(2)",
         "decay.unsqueeze(3) - decay.unsqueeze(2)", "tests/ops/test_scan.py",
     ),
@@ -602,7 +602,7 @@ MUTATIONS += [
          f"{KERNELS}/test_attend.py"),
         ("rows: dropout in the normaliser", ROWS, "total = total * fade + share\n        if LIMIT", "if LIMIT",
          f"{KERNELS}/test_attend.py"),
-        ("draw: mixed once", "hgraph/kernels/draw.py", "_mixed(_mixed(low) ^ high)", "_mixed(low ^ high)",
+        ("draw: mixed once", "hgraph/kernels/random.py", "_mixed(_mixed(low) ^ high)", "_mixed(low ^ high)",
          f"{KERNELS}/test_attend.py"),
         ("split: last part lost", "hgraph/kernels/split.py", "// LONGEST - stretch + 1, 0)", "// LONGEST - stretch, 0)",
          f"{KERNELS}/test_reduce.py"),
@@ -686,9 +686,10 @@ MUTATIONS += [
          "other <= place, other >= place)", f"{KERNELS}/test_scan.py"),
         ("channels: states without the next decay", "hgraph/kernels/chunk_channels.py", "log_a + at + D, mask=more",
          "log_a + at, mask=more", f"{KERNELS}/test_scan.py"),
-        ("launches: nobody asks how long rows are", "hgraph/ops/triton.py", "return 1 if one_each else longest(adj[0])",
+        ("launches: nobody asks how long rows are", "hgraph/ops/backends/triton.py",
+         "return 1 if one_each else longest(adj[0])",
          "return None", f"{KERNELS}/test_verbs.py"),
-        ("launches: columns taken for as long as rows", "hgraph/ops/triton.py",
+        ("launches: columns taken for as long as rows", "hgraph/ops/backends/triton.py",
          "share, longest(adj[3])).view", "share, longest(adj[0])).view", f"{KERNELS}/test_verbs.py"),
         ("chunks: nothing carried from chunk to chunk", "hgraph/kernels/chunk_scan.py",
          "state = tl.exp(log) * state + tl.load(gain", "state = tl.load(gain", f"{KERNELS}/test_scan.py"),
@@ -699,15 +700,16 @@ MUTATIONS += [
 MUTATIONS += [
     Mutation(f"typed: {name}", f"hgraph/{file}", old, new, tests)
     for name, file, old, new, tests in (
-        ("RGCN without its ReLU", "models/rgcn.py", "structure).relu()", "structure)", "tests/models/test_typed.py"),
+        ("RGCN without its ReLU", "models/node/rgcn.py", "structure).relu()", "structure)",
+         "tests/models/test_typed.py"),
         ("HGT's types all take the first map", "nn/graph/by_type.py", "weight.unbind(0), bias",
          "weight.unbind(0)[:1] * len(weight), bias", "tests/models/test_typed.py"),
-        ("HAN classifies what attention read", "models/han.py", "self.conv(self.dropout(x), structure)",
+        ("HAN classifies what attention read", "models/node/han.py", "self.conv(self.dropout(x), structure)",
          "self.conv(self.dropout(2 * x), structure)", "tests/models/test_typed.py"),
-        ("a number of the size itself is taken", "structure/convert/triples.py", "self.triples >= sizes",
-         "self.triples > sizes", "tests/structure/convert/test_triples.py"),
-        ("the line of a number is that of another", "structure/convert/triples.py", "self.lines[fact]",
-         "self.lines[0]", "tests/structure/convert/test_triples.py"),
+        ("a number of the size itself is taken", "convert/triples.py", "self.triples >= sizes",
+         "self.triples > sizes", "tests/convert/test_triples.py"),
+        ("the line of a number is that of another", "convert/triples.py", "self.lines[fact]",
+         "self.lines[0]", "tests/convert/test_triples.py"),
         ("a trained recommender is served as it began", "train/recommender.py",
          "return model.refresh(first) if trained else first", "return first", "tests/train/test_recommender.py"),
         ("validation ranks what is trained on", "train/recommender.py",
@@ -717,15 +719,16 @@ MUTATIONS += [
         ("every refresh derives blocks anew", "train/recommender.py",
          "now = model.refresh(first)\n                looked", "now = model.refresh(now)\n                looked",
          "tests/train/test_recommender.py"),
-        ("KGAT drops no messages", "models/kgat.py", "x = self.dropout(conv(x, structure))", "x = conv(x, structure)",
+        ("KGAT drops no messages", "models/recommend/kgat.py", "x = self.dropout(conv(x, structure))",
+         "x = conv(x, structure)",
          "tests/papers/test_01_kgat.py"),
-        ("KGAT's next layer hears what was not dropped", "models/kgat.py",
+        ("KGAT's next layer hears what was not dropped", "models/recommend/kgat.py",
          "x = self.dropout(conv(x, structure))\n            yield x",
          "x = conv(x, structure)\n            yield self.dropout(x)", "tests/papers/test_01_kgat.py"),
         ("attention keeps a row for each edge", "nn/recommend/transr.py",
          "edge_score(block.adj, query.unsqueeze(1), key.unsqueeze(1)).squeeze(1)",
          "(query[block.adj.target.long()] * key[block.adj.indices.long()]).sum(-1)", "tests/papers/test_01_kgat.py"),
-        ("NFM's pooled vector is not dropped", "models/nfm.py", "self.dropout(user[..., :d] * total + pairs)",
+        ("NFM's pooled vector is not dropped", "models/recommend/nfm.py", "self.dropout(user[..., :d] * total + pairs)",
          "user[..., :d] * total + pairs", "tests/models/test_recommenders.py"),
         ("taken items keep their scores", "train/full_ranking.py",
          "return item.gather(1, order), value.gather(1, order)",
@@ -733,9 +736,9 @@ MUTATIONS += [
         ("users that validate are the first ones", "train/recommender.py",
          "torch.randperm(len(some), generator=torch.Generator().manual_seed(seed))", "torch.arange(len(some))",
          "tests/train/test_recommender.py"),
-        ("items are drawn as entities", "structure/interactions.py", ">= self.num_items).long()", ">= 0).long()",
-         "tests/structure/test_interactions.py"),
-        ("names over lines", "structure/draw.py", "extents, lines)", "extents, None)",
+        ("items are drawn as entities", "data/interactions.py", ">= self.num_items).long()", ">= 0).long()",
+         "tests/data/test_interactions.py"),
+        ("names over lines", "draw/graphs.py", "extents, lines)", "extents, None)",
          "tests/structure/test_knowledge_graph.py"),
     )
 ]  # fmt: skip

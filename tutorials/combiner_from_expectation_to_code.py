@@ -16,7 +16,7 @@ import torch
 
 from hgraph import attend, merge, nn, patterns
 from hgraph.nn.attention import CombinerState, combiner_attention
-from hgraph.structure import partitions
+from hgraph.patterns import partitions
 
 OUT = Path("runs/tutorial")
 OUT.mkdir(parents=True, exist_ok=True)

@@ -12,9 +12,9 @@ from pathlib import Path
 import torch
 
 from hgraph import datasets, errors
+from hgraph.data import Data, Split
 from hgraph.distill import Predictor, compare, export, lighthgnn, write_report
 from hgraph.models import HGNN, MLP
-from hgraph.structure import Data, Split
 from hgraph.train import seeded
 
 OUT = Path("runs/tutorial-service")
@@ -90,7 +90,7 @@ print("the first test vertex:", predictor.answers(data.x[split.test[:1]]), "trut
 try:
     from fastapi.testclient import TestClient
 
-    from hgraph.distill.serve import application
+    from hgraph.distill.serving.serve import application
 
     client = TestClient(application(predictor))
     row = dict(zip(predictor.columns, data.x[split.test[0]].tolist(), strict=True))

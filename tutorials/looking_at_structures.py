@@ -10,7 +10,7 @@ from pathlib import Path
 import matplotlib.pyplot as plt
 import torch
 
-from hgraph import HyperedgeSplit, LinkSplit, build, datasets
+from hgraph import HyperedgeSplit, LinkSplit, builders, datasets
 from hgraph.structure import statistics
 
 OUT = Path("runs/tutorial-structures")
@@ -44,9 +44,9 @@ centres = torch.tensor([[0.0, 0.0], [4.0, 0.0], [2.0, 3.0]]).repeat_interleave(3
 points = centres + 0.7 * torch.randn(90, 2, generator=generator)
 label = torch.arange(3).repeat_interleave(30)
 made = {
-    "4 nearest": build.knn_hypergraph(points, 4),
-    "within 0.5": build.radius_hypergraph(points, 0.5),
-    "3 clusters": build.kmeans_hypergraph(points, 3),
+    "4 nearest": builders.knn_hypergraph(points, 4),
+    "within 0.5": builders.radius_hypergraph(points, 0.5),
+    "3 clusters": builders.kmeans_hypergraph(points, 3),
 }
 for name, hypergraph in made.items():
     found = statistics(hypergraph, label)
@@ -54,7 +54,7 @@ for name, hypergraph in made.items():
     print(f"{name:10} {hypergraph}, sizes {int(sizes.min())} .. {int(sizes.max())}, homophily {found.homophily:.2f}")
 
 # %% [markdown]
-# `hgraph.build` has more: categories of a table, memberships, terms of texts, neighbourhoods, cliques and communities
+# `hgraph.builders` has more: categories of a table, memberships, terms of texts, neighbourhoods, cliques, communities
 # of a graph, time-stamped simplices, patches and superpixels of an image, and random ones to compare with.
 #
 # ## Is it more than chance?
@@ -63,7 +63,7 @@ for name, hypergraph in made.items():
 
 # %%
 real = made["4 nearest"]
-null = build.chung_lu_hypergraph(real.vertex_degree().float(), real.hyperedge_degree().float(), seed=0)
+null = builders.chung_lu_hypergraph(real.vertex_degree().float(), real.hyperedge_degree().float(), seed=0)
 for name, hypergraph in (("real", real), ("null", null)):
     found = statistics(hypergraph, label)
     print(f"{name}: homophily {found.homophily:.2f} (by chance {found.chance:.2f})")
@@ -80,7 +80,7 @@ image = 0.05 * torch.rand(3, 32, 48, generator=generator)
 row, column = torch.meshgrid(torch.arange(32), torch.arange(48), indexing="ij")
 image[0, column > 16 + row // 2] += 0.5
 image[1, (row - 15) ** 2 + (column - 26) ** 2 < 110] += 0.7
-segments = build.superpixel_hypergraph(image, 40)
+segments = builders.superpixel_hypergraph(image, 40)
 mean, owner = torch.zeros(32 * 48, 3), torch.zeros(32 * 48)
 for number, members in enumerate(segments.to_lists()):
     mean[members] = image.reshape(3, -1).T[members].mean(0)

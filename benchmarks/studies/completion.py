@@ -1,8 +1,8 @@
 """Knowledge graph completion: five models on published graphs, filtered, realistic ranks of both sides.
 
-    python benchmarks/completion.py nations umls kinship --out benchmarks/results/completion.csv
-    python benchmarks/completion.py wn18rr --models ComplEx --epochs 20 --dim 128
-    python benchmarks/completion.py --report benchmarks/results/completion.csv
+    python benchmarks/studies/completion.py nations umls kinship --out benchmarks/results/completion.csv
+    python benchmarks/studies/completion.py wn18rr --models ComplEx --epochs 20 --dim 128
+    python benchmarks/studies/completion.py --report benchmarks/results/completion.csv
 
 One setting for all models of a set, chosen by no search: d, Adam's step size, and an L2 term. What was published with
 each model was found by search, in larger dimensions and with more epochs, and ranks ties otherwise.
@@ -21,13 +21,13 @@ from pathlib import Path
 import torch
 
 from hgraph import datasets, models, train
-from hgraph.benchmarks.published import COMPLETION
-from hgraph.benchmarks.published import lines as beside
+from hgraph.benchmarks.studies.published import COMPLETION
+from hgraph.benchmarks.studies.published import lines as beside
 
 MODELS = ("TransE", "TransR", "DistMult", "ComplEx", "RotatE")
 HEAD = """# Completion of knowledge graphs
 
-Made by `python benchmarks/completion.py --report benchmarks/results/completion.csv` from the rows of that file.
+Made by `python benchmarks/studies/completion.py --report benchmarks/results/completion.csv` from the rows of that file.
 Filtered, realistic ranks of both sides; one setting for all models of a set, chosen by no search; means and deviations
 over seeds.
 """

@@ -8,10 +8,10 @@ with a message for each edge, and its softmax. What is no message is the same co
 in one pass. A step is forward, backward, and Adam; epochs are their steps times a step: ``pairs // 1024 + 1`` of
 ranking, then ``edges // 2048 + 1`` on facts and a refresh of the attention.
 
-    python benchmarks/kgat.py 100000 1000000 --forms hgraph plain PyG --out benchmarks/results/kgat.csv
-    python benchmarks/kgat.py 100000 300000 1000000 5000000 --gather --out benchmarks/results/kgat_growth.csv
-    python benchmarks/kgat.py last-fm amazon-book --out benchmarks/results/kgat_growth.csv
-    python benchmarks/kgat.py --draw benchmarks/results/kgat_growth.csv
+    python benchmarks/studies/kgat.py 100000 1000000 --forms hgraph plain PyG --out benchmarks/results/kgat.csv
+    python benchmarks/studies/kgat.py 100000 300000 1000000 5000000 --gather --out benchmarks/results/kgat_growth.csv
+    python benchmarks/studies/kgat.py last-fm amazon-book --out benchmarks/results/kgat_growth.csv
+    python benchmarks/studies/kgat.py --draw benchmarks/results/kgat_growth.csv
 
 A number is that of the facts of a synthetic graph. ``last-fm`` takes all 464,567 facts of KGAT's Last-FM, for 23,566
 users and as many pairs as were published, drawn (the published training pairs are not to be had), and also times the

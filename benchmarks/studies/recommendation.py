@@ -5,8 +5,8 @@ setting that wins is trained under every seed (the seed divides the pairs, and d
 once. The ablations take KGAT's setting as it is. Runs are lines of a CSV file; those that are there are not run again,
 and one that was stopped goes on from its checkpoint.
 
-    python benchmarks/recommendation.py kgcn-music --seeds 3 --out runs/recommendation.csv
-    python benchmarks/recommendation.py --report runs/recommendation.csv
+    python benchmarks/studies/recommendation.py kgcn-music --seeds 3 --out runs/recommendation.csv
+    python benchmarks/studies/recommendation.py --report runs/recommendation.csv
 
 AUC is that of each test pair against one item that the user never took, drawn under the seed: what KGCN, RippleNet and
 MKR publish, on negatives of their own drawing.
@@ -25,8 +25,8 @@ from pathlib import Path
 import torch
 
 from hgraph import datasets, models, train
-from hgraph.benchmarks.published import RECOMMENDATION
-from hgraph.benchmarks.published import lines as beside
+from hgraph.benchmarks.studies.published import RECOMMENDATION
+from hgraph.benchmarks.studies.published import lines as beside
 from hgraph.structure import Adjacency
 from hgraph.train.samplers import _not_in
 
@@ -245,7 +245,8 @@ def winners(rows):
 
 HEAD = """# Recommendation: KGAT beside its baselines
 
-Made by `python benchmarks/recommendation.py --report benchmarks/results/recommendation.csv` from the rows of that file.
+Made from the rows of recommendation.csv by
+`python benchmarks/studies/recommendation.py --report benchmarks/results/recommendation.csv`.
 
 Pairs are divided 60 : 20 : 20 under the seed, on movielens-100k-kg 80 : 10 : 10; all items are ranked, those of
 training and validation left out. Every model has d = 64 and the same trials of the L2 term, chosen by validation recall

@@ -1,6 +1,6 @@
 """One vertex answered by the exported student: eager torch, ONNX Runtime, ONNX Runtime with weights of 8 bits.
 
-    python benchmarks/student_one.py
+    python benchmarks/studies/student_one.py
 
 The student of LightHGNN, width 128, its normalisation folded into the last layer, at the sizes of card 04's synthetic
 sets (300 features, 10 classes) and of Cora (1,433, 7). One thread; the median and the minimum of 20,000 calls in turn,

@@ -1,6 +1,6 @@
 """How long one vertex takes: the student, and its teacher in every way a teacher can answer.
 
-    python benchmarks/student_speed.py [--sizes 1000 5500 20000 55000]
+    python benchmarks/studies/student_speed.py [--sizes 1000 5500 20000 55000]
 
 Card 04's synthetic hypergraphs: N vertices, as many hyperedges, sizes drawn from 2 .. 64, F = 300, 10 classes; and
 CA-Cora. The teacher is a two-layer HGNN of width 32, the student an MLP of width 128 as exported. One thread, process
@@ -27,7 +27,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from hgraph import Adjacency, Hypergraph, build, propagate
+from hgraph import Adjacency, Hypergraph, builders, propagate
 from hgraph.benchmarks import records
 from hgraph.models import HGNN, MLP
 from hgraph.nn.hypergraph.hgnn import _operators, with_weights
@@ -38,7 +38,7 @@ MOST_PRODUCTS = 120_000_000  # entries of the operator before its repeats are su
 
 def synthetic(n: int) -> Hypergraph:
     sizes = np.minimum(np.random.default_rng(0).integers(2, 65, n), n)
-    return build.uniform_hypergraph(n, n, sizes.tolist(), seed=0)
+    return builders.uniform_hypergraph(n, n, sizes.tolist(), seed=0)
 
 
 def sliced(model: HGNN, x: Tensor, gather: Adjacency, scatter: Adjacency, vertex: Tensor) -> Tensor:

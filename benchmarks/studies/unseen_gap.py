@@ -1,6 +1,6 @@
 """What closes the gap on vertices that training has not seen: students of LightHGNN's teacher, five seeds each.
 
-    HGRAPH_MIRROR=... python benchmarks/unseen_gap.py [--seeds 5] [--teacher hgnn+]
+    HGRAPH_MIRROR=... python benchmarks/studies/unseen_gap.py [--seeds 5] [--teacher hgnn+]
 
 Card 04's production setting: 0.2 of the test vertices are in no part of training. The teacher then sees the whole
 hypergraph, the student only the features of a vertex. Every student learns with the same objective (LightHGNN, the

@@ -10,12 +10,13 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from hgraph.data import Data, Dataset, Split
 from hgraph.datasets.tables import division, hif, ids, incidence, kinds
 from hgraph.datasets.tables.encoder import Encoder
 from hgraph.datasets.tables.incidence import Duplicates, Roles
 from hgraph.datasets.tables.table import Table, read_table
 from hgraph.errors import ArgumentError
-from hgraph.structure import Data, Dataset, Graph, Hypergraph, Split
+from hgraph.structure import Graph, Hypergraph
 
 __all__ = ["from_tables"]
 

@@ -7,10 +7,10 @@ import os
 from pathlib import Path
 from typing import Any
 
+from hgraph.convert import ABSENT, read_hif
 from hgraph.datasets.tables.incidence import Made
 from hgraph.datasets.tables.table import Table, read_table, wrong
 from hgraph.structure import Hypergraph
-from hgraph.structure.convert import ABSENT, read_hif
 
 __all__ = ["is_hif", "read"]
 

@@ -19,11 +19,12 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
+from hgraph import patterns
+from hgraph.checks import whole
 from hgraph.errors import ArgumentError
 from hgraph.nn.attention import AttentionRecord, PartRecord
-from hgraph.structure import TokenGraph, patterns
-from hgraph.structure._arguments import whole
-from hgraph.structure._coo import segment_sum
+from hgraph.structure import TokenGraph
+from hgraph.structure.coo import segment_sum
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -170,9 +171,9 @@ def draw_mass_by_type(masses: Mapping[str, Tensor], ax: Axes | None = None) -> A
     >>> [text.get_text() for text in ax.get_legend().get_texts()]
     ['near', 'far']
     """
-    from hgraph.structure.draw import INK, PALETTE, _axes
+    from hgraph.draw.graphs import INK, PALETTE, new_axes
 
-    ax = _axes(ax, size=(6.4, 3.2))
+    ax = new_axes(ax, size=(6.4, 3.2))
     heads = len(next(iter(masses.values())))
     below = torch.zeros(heads)
     for i, (name, mass) in enumerate(masses.items()):
@@ -190,9 +191,9 @@ def draw_column_mass(mass: Tensor, ax: Axes | None = None) -> Axes:
     >>> draw_column_mass(torch.tensor([[0.75, 0.25]])).get_ylabel()
     'head'
     """
-    from hgraph.structure.draw import INK, _axes
+    from hgraph.draw.graphs import INK, new_axes
 
-    ax = _axes(ax, size=(6.4, 0.9 + 0.3 * len(mass)))
+    ax = new_axes(ax, size=(6.4, 0.9 + 0.3 * len(mass)))
     picture = ax.imshow(mass.numpy(), aspect="auto", cmap="cividis_r", vmin=0, interpolation="nearest")
     bar = ax.figure.colorbar(picture, ax=ax, pad=0.02)
     bar.set_label("mean share", color=INK)

@@ -1,10 +1,10 @@
 """Structures made of what is not one yet: points, tables, texts, images, streams, other graphs, and chance."""
 
-from hgraph.structure.build.attributes import category_hypergraph, membership_hypergraph, term_hypergraph
-from hgraph.structure.build.graphs import clique_hypergraph, community_hypergraph, neighbourhood_hypergraph
-from hgraph.structure.build.images import grid_graph, patch_hypergraph, superpixel_hypergraph
-from hgraph.structure.build.points import kmeans_hypergraph, knn_hypergraph, radius_hypergraph
-from hgraph.structure.build.random import (
+from hgraph.builders.attributes import category_hypergraph, membership_hypergraph, term_hypergraph
+from hgraph.builders.graphs import clique_hypergraph, community_hypergraph, neighbourhood_hypergraph
+from hgraph.builders.images import grid_graph, patch_hypergraph, superpixel_hypergraph
+from hgraph.builders.points import kmeans_hypergraph, knn_hypergraph, radius_hypergraph
+from hgraph.builders.random import (
     chung_lu_graph,
     chung_lu_hypergraph,
     erdos_renyi_graph,
@@ -14,7 +14,7 @@ from hgraph.structure.build.random import (
     uniform_graph,
     uniform_hypergraph,
 )
-from hgraph.structure.build.streams import simplex_hypergraph
+from hgraph.builders.streams import simplex_hypergraph
 
 __all__ = [
     "category_hypergraph",

@@ -9,8 +9,8 @@ from typing import Any, Literal
 import numpy as np
 import torch
 
+from hgraph.convert.converted import Converted
 from hgraph.errors import ArgumentError, ArgumentTypeError
-from hgraph.structure.convert.converted import Converted
 from hgraph.structure.hypergraph import Hypergraph
 
 __all__ = ["category_hypergraph", "membership_hypergraph", "term_hypergraph"]

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from hgraph.structure._arguments import of_kind, whole
+from hgraph.checks import of_kind, whole
 from hgraph.structure.graph import Graph
 from hgraph.structure.hypergraph import Hypergraph
 

@@ -7,8 +7,8 @@ from typing import Any
 import numpy as np
 import torch
 
+from hgraph.checks import real, whole
 from hgraph.errors import ArgumentError
-from hgraph.structure._arguments import real, whole
 from hgraph.structure.graph import Graph
 from hgraph.structure.hypergraph import Hypergraph
 

@@ -8,8 +8,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from hgraph.checks import real, whole
 from hgraph.errors import ArgumentError, ArgumentTypeError
-from hgraph.structure._arguments import real, whole
 from hgraph.structure.hypergraph import Hypergraph
 
 __all__ = ["kmeans_hypergraph", "knn_hypergraph", "radius_hypergraph"]

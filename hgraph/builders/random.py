@@ -11,8 +11,8 @@ from typing import Any
 
 import numpy as np
 
+from hgraph.checks import numbers, whole
 from hgraph.errors import ArgumentError
-from hgraph.structure._arguments import numbers, whole
 from hgraph.structure.graph import Graph
 from hgraph.structure.hypergraph import Hypergraph
 

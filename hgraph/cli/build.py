@@ -13,7 +13,7 @@ from hgraph.cli.common import JsonOption, QuietOption, plain_errors
 from hgraph.errors import ArgumentError
 
 if TYPE_CHECKING:
-    from hgraph.structure import Data, Dataset
+    from hgraph.data import Data, Dataset
 
 
 class Split(Enum):

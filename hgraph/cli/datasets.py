@@ -15,8 +15,9 @@ from hgraph.cli.common import JsonOption, QuietOption, RootOption, check_picture
 from hgraph.errors import ArgumentError
 
 if TYPE_CHECKING:
+    from hgraph.data import Data, Dataset
     from hgraph.datasets import Card
-    from hgraph.structure import Data, Dataset, Statistics
+    from hgraph.structure import Statistics
 
 app = typer.Typer(help="The data sets hgraph knows. Example: hgraph datasets list", no_args_is_help=True)
 
@@ -71,7 +72,7 @@ def info(
         _print_card(card)
         _print_measured(found, loaded, name)
     if found is not None and out is not None:
-        from hgraph.structure.io import write_atomically
+        from hgraph.data.io import write_atomically
 
         write_atomically(out, _picture(found, name, out.suffix[1:]))
 
@@ -90,7 +91,8 @@ def _at_hand(card: Card, root: Path | None) -> bool:
 
 def _measured(dataset: Dataset[Any]) -> Statistics | None:
     """Statistics of the one structure, or of many side by side; None of tables, triples, texts and pictures."""
-    from hgraph.structure import Data, Graph, Hypergraph, collate, statistics
+    from hgraph.data import Data, collate
+    from hgraph.structure import Graph, Hypergraph, statistics
 
     if not len(dataset) or not isinstance(first := dataset[0], Data):
         return None

@@ -43,8 +43,8 @@ from hgraph.errors import ArgumentError, DataError
 if TYPE_CHECKING:
     import torch
 
+    from hgraph.data import Data, Dataset
     from hgraph.distill import Term
-    from hgraph.structure import Data, Dataset
 
 
 class Objective(Enum):
@@ -179,7 +179,7 @@ def _command(run: dict[str, Any], calibrate: bool, device: str, folder: Path) ->
 def _export(student: torch.nn.Module, folder: Path, data: Data, temperature: float) -> None:
     """The student as `hgraph predict` reads it, in the place of an earlier one."""
     from hgraph.distill import export
-    from hgraph.distill.export import CARD
+    from hgraph.distill.serving.export import CARD
 
     if (folder / CARD).is_file():
         shutil.rmtree(folder)

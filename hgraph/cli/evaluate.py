@@ -17,7 +17,7 @@ from hgraph.errors import ArgumentError, DataError
 if TYPE_CHECKING:
     from torch import nn
 
-    from hgraph.structure import Data
+    from hgraph.data import Data
 
 _KEPT = ("test_accuracy", "ece", "parameters", "unseen_accuracy")  # what both kinds of run say of a network
 

@@ -13,8 +13,8 @@ from hgraph.cli.common import LOG, JsonOption, QuietOption, RootOption, check_pi
 from hgraph.errors import ArgumentError
 
 if TYPE_CHECKING:
-    from hgraph.models.recommender import Recommender
-    from hgraph.structure import Interactions
+    from hgraph.data import Interactions
+    from hgraph.models.recommend.base import Recommender
     from hgraph.train import Explanation
 
 _SCORES = 2**24  # of users and items at once

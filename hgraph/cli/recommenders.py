@@ -25,8 +25,8 @@ from hgraph.cli.common import (
 from hgraph.errors import ArgumentError, DataError
 
 if TYPE_CHECKING:
-    from hgraph.models.recommender import Recommender
-    from hgraph.structure import Dataset, Interactions
+    from hgraph.data import Dataset, Interactions
+    from hgraph.models.recommend.base import Recommender
 
 __all__ = ["RECOMMENDERS", "evaluate_recommender", "load_interactions", "made", "opened_run", "train_recommender"]
 
@@ -105,7 +105,7 @@ def train_recommender(
     if pretrain is not None and model != "kgat":
         raise ArgumentError("pretrain", f"nothing, as {model} begins from no other's vectors", repr(pretrain))
     from hgraph import train
-    from hgraph.structure.io import fingerprint, write_atomically
+    from hgraph.data.io import fingerprint, write_atomically
     from hgraph.train.checkpoint import weights_file
     from hgraph.train.plots import learning_curve
 
@@ -193,7 +193,7 @@ def opened_run(run: Path, root: Path | None) -> tuple[Recommender, Interactions,
     from safetensors import SafetensorError
     from safetensors.torch import load_file
 
-    from hgraph.structure.io import fingerprint
+    from hgraph.data.io import fingerprint
 
     if (run / UNDER_WAY).exists() and not (run / REPORT).exists():
         raise DataError(f"{run}: this run was stopped; the same `hgraph train` command goes on with it")

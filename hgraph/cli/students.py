@@ -54,7 +54,7 @@ def export(
 
     from hgraph.distill import Predictor
     from hgraph.distill import export as write
-    from hgraph.distill.predictor import Layers
+    from hgraph.distill.serving.predictor import Layers
 
     predictor = Predictor(_student(run), program="layers")
     folder = out or run / "export"
@@ -117,7 +117,7 @@ def serve(
 
     Ctrl-C, or SIGTERM, ends it once the requests under way are answered.
     """
-    from hgraph.distill.serve import application, run_until_stopped
+    from hgraph.distill.serving.serve import application, run_until_stopped
 
     app = application(_predictor(run, program))
     try:
@@ -139,7 +139,7 @@ def _predictor(run: Path, program: Program | None) -> Predictor:
 
 def _student(run: Path) -> Path:
     """The folder of the exported student: the run's, or the one given."""
-    from hgraph.distill.export import CARD
+    from hgraph.distill.serving.export import CARD
 
     for folder in (run, run / "student"):
         if (folder / CARD).is_file():

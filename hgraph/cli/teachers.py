@@ -11,7 +11,8 @@ from hgraph.errors import ArgumentError
 if TYPE_CHECKING:
     import torch
 
-    from hgraph.structure import Data, Dataset, Graph, Hypergraph
+    from hgraph.data import Data, Dataset
+    from hgraph.structure import Graph, Hypergraph
 
 
 class Teacher(Enum):
@@ -57,7 +58,7 @@ TEACHER_HIDDEN, STUDENT_HIDDEN, UNSEEN = 32, 128, 0.2  # LightHGNN's sizes; GLNN
 
 def prepare(dataset: Dataset, teacher: Teacher, setting: Setting, seed: int) -> Data:
     """The data with the split of the setting and structures of the kind the teacher takes."""
-    from hgraph.structure import Split
+    from hgraph.data import Split
 
     data = dataset[0]
     if "default" not in data.splits:

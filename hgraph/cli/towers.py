@@ -18,8 +18,8 @@ from hgraph.errors import ArgumentError, DataError
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from hgraph.models.recommender import Recommender
-    from hgraph.structure import Interactions
+    from hgraph.data import Interactions
+    from hgraph.models.recommend.base import Recommender
 
 __all__ = ["STEPS", "distill_run", "is_run"]
 
@@ -53,8 +53,8 @@ def distill_run(
     The folder is a run of the recommender ``twotower``, with an ONNX file beside: `hgraph recommend` answers from it.
     """
     from hgraph.distill import export_towers
-    from hgraph.distill.onnx import needs_onnx
     from hgraph.distill.report import aligned
+    from hgraph.distill.serving.onnx import needs_onnx
 
     folder = out or run / "student"
     check_folder(folder, overwrite=overwrite)
@@ -196,7 +196,7 @@ def _write(
     data: Interactions,
 ) -> None:
     """Every file of the run, the report last."""
-    from hgraph.structure.io import write_atomically
+    from hgraph.data.io import write_atomically
     from hgraph.train.checkpoint import weights_file
 
     curve = "".join(json.dumps({"step": i, "loss": loss}) + "\n" for i, loss in enumerate(losses, 1))

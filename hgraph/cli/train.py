@@ -33,7 +33,7 @@ from hgraph.errors import ArgumentError, DataError
 if TYPE_CHECKING:
     import torch
 
-    from hgraph.structure import Data, Dataset
+    from hgraph.data import Data, Dataset
     from hgraph.train import FitResult
 
 
@@ -309,7 +309,7 @@ def _write(
     logits: torch.Tensor,
 ) -> Path:
     """Every file of the run, each whole or not at all, the report last."""
-    from hgraph.structure.io import write_atomically
+    from hgraph.data.io import write_atomically
     from hgraph.train.checkpoint import weights_file
     from hgraph.train.plots import confusion_matrix, learning_curve, reliability_diagram, structure_picture
 

@@ -20,21 +20,16 @@ HIF                documents and files; XGI has converters of its own, HyperNetX
 =================  ==========================================================================================
 """
 
-from hgraph.structure.convert.columns import ABSENT
-from hgraph.structure.convert.converted import Converted
-from hgraph.structure.convert.dgl import from_dgl, to_dgl
-from hgraph.structure.convert.dhg import from_dhg, to_dhg_digraph, to_dhg_graph, to_dhg_hypergraph
-from hgraph.structure.convert.hif import from_hif, read_hif, to_hif, write_hif
-from hgraph.structure.convert.knowledge import (
-    from_networkx_triples,
-    from_pyg_triples,
-    to_networkx_triples,
-    to_pyg_triples,
-)
-from hgraph.structure.convert.networkx import from_networkx, from_networkx_bipartite, to_networkx, to_networkx_bipartite
-from hgraph.structure.convert.pyg import from_pyg, from_pyg_hypergraph, to_pyg, to_pyg_hypergraph
-from hgraph.structure.convert.pyg_hetero import from_pyg_hetero, to_pyg_hetero
-from hgraph.structure.convert.sparse import (
+from hgraph.convert.columns import ABSENT
+from hgraph.convert.converted import Converted
+from hgraph.convert.dgl import from_dgl, to_dgl
+from hgraph.convert.dhg import from_dhg, to_dhg_digraph, to_dhg_graph, to_dhg_hypergraph
+from hgraph.convert.hif import from_hif, read_hif, to_hif, write_hif
+from hgraph.convert.knowledge import from_networkx_triples, from_pyg_triples, to_networkx_triples, to_pyg_triples
+from hgraph.convert.networkx import from_networkx, from_networkx_bipartite, to_networkx, to_networkx_bipartite
+from hgraph.convert.pyg import from_pyg, from_pyg_hypergraph, to_pyg, to_pyg_hypergraph
+from hgraph.convert.pyg_hetero import from_pyg_hetero, to_pyg_hetero
+from hgraph.convert.sparse import (
     from_scipy,
     from_scipy_incidence,
     from_torch_sparse,
@@ -44,15 +39,8 @@ from hgraph.structure.convert.sparse import (
     to_torch_sparse,
     to_torch_sparse_incidence,
 )
-from hgraph.structure.convert.triples import (
-    read_kgat,
-    read_kgcn,
-    read_openke,
-    read_recbole,
-    read_triples,
-    write_triples,
-)
-from hgraph.structure.convert.xgi import from_xgi, to_xgi
+from hgraph.convert.triples import read_kgat, read_kgcn, read_openke, read_recbole, read_triples, write_triples
+from hgraph.convert.xgi import from_xgi, to_xgi
 
 __all__ = [
     "ABSENT",

@@ -8,11 +8,11 @@ from typing import Any, NamedTuple, TypeVar
 
 from torch import Tensor
 
+from hgraph.data.data import Data
+from hgraph.data.split import Split
 from hgraph.errors import ArgumentError, ArgumentTypeError, MissingPackageError
-from hgraph.structure.data import Data
 from hgraph.structure.graph import Graph
 from hgraph.structure.hypergraph import Hypergraph
-from hgraph.structure.split import Split
 
 __all__ = ["Converted", "names", "prepare", "refuse", "require"]
 

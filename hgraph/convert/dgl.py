@@ -7,10 +7,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from hgraph.convert.columns import pick
+from hgraph.convert.converted import Converted, prepare, refuse, require
 from hgraph.errors import ArgumentError, ArgumentTypeError
 from hgraph.structure.adjacency import Adjacency
-from hgraph.structure.convert.columns import pick
-from hgraph.structure.convert.converted import Converted, prepare, refuse, require
 from hgraph.structure.graph import Graph
 
 __all__ = ["from_dgl", "to_dgl"]

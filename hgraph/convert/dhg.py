@@ -12,9 +12,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from hgraph.convert.converted import Converted, prepare, refuse, require
 from hgraph.errors import ArgumentError, ArgumentTypeError
 from hgraph.structure.adjacency import Adjacency
-from hgraph.structure.convert.converted import Converted, prepare, refuse, require
 from hgraph.structure.graph import Graph
 from hgraph.structure.hypergraph import Hypergraph
 

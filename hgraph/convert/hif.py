@@ -14,12 +14,12 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from hgraph.convert.columns import ABSENT, columns, pick, records, short, vertices, with_column
+from hgraph.convert.converted import Converted, names, prepare
+from hgraph.convert.schema import check_hif
+from hgraph.data.io import write_atomically
 from hgraph.errors import ArgumentError, ArgumentTypeError, DataError
-from hgraph.structure.convert.columns import ABSENT, columns, pick, records, short, vertices, with_column
-from hgraph.structure.convert.converted import Converted, names, prepare
-from hgraph.structure.convert.schema import check_hif
 from hgraph.structure.hypergraph import Hypergraph
-from hgraph.structure.io import write_atomically
 
 __all__ = ["from_hif", "read_hif", "to_hif", "write_hif"]
 

@@ -6,8 +6,8 @@ from typing import Any
 
 import torch
 
+from hgraph.convert.converted import require
 from hgraph.errors import ArgumentError, ArgumentTypeError
-from hgraph.structure.convert.converted import require
 from hgraph.structure.knowledge_graph import KnowledgeGraph
 
 __all__ = ["from_networkx_triples", "from_pyg_triples", "to_networkx_triples", "to_pyg_triples"]

@@ -8,10 +8,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from hgraph.convert.columns import columns, pick, records, take, vertices, with_column
+from hgraph.convert.converted import Converted, names, prepare, refuse
 from hgraph.errors import ArgumentError, ArgumentTypeError
 from hgraph.structure.adjacency import Adjacency
-from hgraph.structure.convert.columns import columns, pick, records, take, vertices, with_column
-from hgraph.structure.convert.converted import Converted, names, prepare, refuse
 from hgraph.structure.graph import Graph
 from hgraph.structure.hypergraph import Hypergraph
 

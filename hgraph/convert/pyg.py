@@ -12,10 +12,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from hgraph.convert.columns import ABSENT, pick
+from hgraph.convert.converted import Converted, names, prepare, refuse, require
 from hgraph.errors import ArgumentError, ArgumentTypeError
 from hgraph.structure.adjacency import Adjacency
-from hgraph.structure.convert.columns import ABSENT, pick
-from hgraph.structure.convert.converted import Converted, names, prepare, refuse, require
 from hgraph.structure.graph import Graph
 from hgraph.structure.hypergraph import Hypergraph
 

@@ -8,9 +8,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from hgraph.convert.converted import Converted, names, prepare, require
+from hgraph.convert.pyg import _add, _copy, _num_nodes, _result, _vertex_columns, _weight
 from hgraph.errors import ArgumentError, ArgumentTypeError
-from hgraph.structure.convert.converted import Converted, names, prepare, require
-from hgraph.structure.convert.pyg import _add, _copy, _num_nodes, _result, _vertex_columns, _weight
 from hgraph.structure.graph import Graph
 from hgraph.structure.hypergraph import Hypergraph
 
@@ -97,7 +97,7 @@ def to_pyg_hetero(
     """The bipartite PyG ``HeteroData`` of a hypergraph; isolated vertices and empty hyperedges are all counted.
 
     Args:
-        hypergraph: the hypergraph; a graph has :func:`~hgraph.structure.convert.to_pyg`.
+        hypergraph: the hypergraph; a graph has :func:`~hgraph.convert.to_pyg`.
         vertices: the node type of vertices.
         hyperedges: the node type of hyperedges.
         relation: the edge type is ``(vertices, relation, hyperedges)``; ``torch_geometric.transforms.ToUndirected``
@@ -182,7 +182,7 @@ def _extend(meta: dict[str, Any], more: Mapping[str, Any]) -> None:
 
 
 def _fill(store: Any, attrs: Mapping[str, Any], reserved: str) -> None:
-    from hgraph.structure.convert.columns import ABSENT
+    from hgraph.convert.columns import ABSENT
 
     for key, value in attrs.items():
         if key == reserved:

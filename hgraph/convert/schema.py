@@ -10,8 +10,8 @@ from numbers import Integral, Real
 from pathlib import Path
 from typing import Any
 
+from hgraph.convert.columns import short
 from hgraph.errors import DataError
-from hgraph.structure.convert.columns import short
 
 __all__ = ["check_hif"]
 

@@ -11,9 +11,9 @@ from typing import Any, Literal, NamedTuple
 import torch
 from torch import Tensor
 
+from hgraph.convert.converted import Converted, prepare, refuse
 from hgraph.errors import ArgumentError, ArgumentTypeError
 from hgraph.structure.adjacency import Adjacency
-from hgraph.structure.convert.converted import Converted, prepare, refuse
 from hgraph.structure.graph import Graph
 from hgraph.structure.hypergraph import Hypergraph
 

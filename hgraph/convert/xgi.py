@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+from hgraph.convert.columns import ABSENT, take, with_column
+from hgraph.convert.converted import Converted, names, prepare, refuse, require
+from hgraph.convert.hif import from_hif, to_hif
 from hgraph.errors import ArgumentError
-from hgraph.structure.convert.columns import ABSENT, take, with_column
-from hgraph.structure.convert.converted import Converted, names, prepare, refuse, require
-from hgraph.structure.convert.hif import from_hif, to_hif
 from hgraph.structure.hypergraph import Hypergraph
 
 __all__ = ["from_xgi", "to_xgi"]

@@ -9,9 +9,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from hgraph.data.data import Data
 from hgraph.errors import ArgumentError, ArgumentTypeError
 from hgraph.structure.adjacency import Adjacency
-from hgraph.structure.data import Data
 from hgraph.structure.graph import Graph
 from hgraph.structure.hypergraph import Hypergraph
 from hgraph.structure.knowledge_graph import KnowledgeGraph

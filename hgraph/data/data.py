@@ -9,11 +9,11 @@ from typing import Any, Literal, Protocol, TypeVar, overload
 import torch
 from torch import Tensor
 
+from hgraph.data.split import Parts, Split
 from hgraph.errors import ArgumentError
 from hgraph.structure.base import moved
 from hgraph.structure.graph import Graph
 from hgraph.structure.hypergraph import Hypergraph
-from hgraph.structure.split import Parts, Split
 
 __all__ = ["Data", "Dataset", "Divides"]
 

@@ -10,14 +10,14 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from hgraph.checks import Checks
+from hgraph.data.split import cuts
 from hgraph.errors import ArgumentError, DataError
-from hgraph.structure import _coo
-from hgraph.structure._checks import Checks
+from hgraph.structure import coo
 from hgraph.structure.adjacency import Adjacency
 from hgraph.structure.base import Structure
 from hgraph.structure.knowledge_graph import KnowledgeGraph
 from hgraph.structure.names import Names
-from hgraph.structure.split import cuts
 
 __all__ = ["Interactions", "TripleSplit"]
 
@@ -69,7 +69,7 @@ KnowledgeGraph(4 nodes, 6 triples, 4 relations, cpu))
         parts = []
         for name, pairs in (("train", train), ("val", val), ("test", test)):
             users, items = (torch.as_tensor(column) for column in pairs)
-            names = _coo.Names(f"{name} users", f"{name} items", "num_users", "num_items", "users", "items")
+            names = coo.Names(f"{name} users", f"{name} items", "num_users", "num_items", "users", "items")
             parts.append(Adjacency._from_coo(users, items, None, num_users, num_items, "error", names, Checks()))
         made = cls(parts[0], parts[1], parts[2], kg, Names.checked("user_names", user_names, num_users, "user"))
         made.check()
@@ -106,7 +106,7 @@ KnowledgeGraph(4 nodes, 6 triples, 4 relations, cpu))
         """
         if repeats not in ("error", "drop"):
             raise ArgumentError("repeats", "'error' or 'drop'", repr(repeats))
-        pairs = torch.stack([_coo.as_indices("users", users), _coo.as_indices("items", items)])
+        pairs = torch.stack([coo.as_indices("users", users), coo.as_indices("items", items)])
         pairs = pairs.unique(dim=1) if repeats == "drop" else pairs
         order = torch.randperm(pairs.shape[1], generator=torch.Generator().manual_seed(seed))
         a, b, c = (pairs[:, ids] for ids in order.tensor_split(cuts(len(order), val, test)))

@@ -13,15 +13,15 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from hgraph.checks import Checks
+from hgraph.data.interactions import Interactions, TripleSplit
 from hgraph.errors import ArgumentTypeError, DataError
-from hgraph.structure import _coo, token_algebra
-from hgraph.structure._checks import Checks
+from hgraph.structure import coo, token_algebra
 from hgraph.structure.adjacency import Adjacency
 from hgraph.structure.base import Structure
-from hgraph.structure.blocks import CAUSAL, BlockAdjacency
+from hgraph.structure.block_adjacency import CAUSAL, BlockAdjacency
 from hgraph.structure.graph import Graph
 from hgraph.structure.hypergraph import Hypergraph
-from hgraph.structure.interactions import Interactions, TripleSplit
 from hgraph.structure.knowledge_graph import KnowledgeGraph
 from hgraph.structure.names import Names
 from hgraph.structure.soft import SoftAdjacency, SoftHypergraph
@@ -180,8 +180,8 @@ def _rebuild(header: dict[str, Any], tensors: dict[str, Tensor]) -> Structure:
         return _knowledge_graph(adj, tensors)
     edge, vertex = tensors.get("hyperedge_weight"), tensors.get("vertex_weight")
     checks = Checks()
-    edge = _coo.as_weight("hyperedge_weight", edge, adj.num_targets, "hyperedge", checks)
-    vertex = _coo.as_weight("vertex_weight", vertex, adj.num_sources, "vertex", checks)
+    edge = coo.as_weight("hyperedge_weight", edge, adj.num_targets, "hyperedge", checks)
+    vertex = coo.as_weight("vertex_weight", vertex, adj.num_sources, "vertex", checks)
     checks.read()
     return Hypergraph(adj, edge, vertex)
 
@@ -195,7 +195,7 @@ def _soft_hypergraph(tensors: dict[str, Tensor]) -> SoftHypergraph:
     if v2e.weight.mT.shape != e2v.weight.shape or (index is not None and index.shape != v2e.weight.shape[:-1]):
         raise DataError("v2e, e2v and index are of different sizes")
     return SoftHypergraph(
-        v2e, e2v, None if index is None else _coo.as_indices("index", index.flatten()).view(index.shape)
+        v2e, e2v, None if index is None else coo.as_indices("index", index.flatten()).view(index.shape)
     )
 
 
@@ -226,7 +226,7 @@ def _divided(kind: str, tensors: dict[str, Tensor]) -> Interactions | TripleSpli
 
 def _knowledge_graph(adj: Adjacency, tensors: dict[str, Tensor]) -> KnowledgeGraph:
     """The knowledge graph of a file, or an error where its tensors contradict each other."""
-    relation, indptr = _coo.as_indices("relation", tensors["relation"]), tensors["relation_indptr"]
+    relation, indptr = coo.as_indices("relation", tensors["relation"]), tensors["relation_indptr"]
     names = {name: _names(tensors, name) for name in _NAMES}
     kg = KnowledgeGraph.from_triples(
         head=adj.target,
@@ -249,7 +249,7 @@ def _names(tensors: dict[str, Tensor], name: str) -> Names | None:
     """The texts of that name in a file, or None."""
     if f"{name}.text" not in tensors:
         return None
-    text, ends = tensors[f"{name}.text"], _coo.as_indices(name, tensors[f"{name}.indptr"])
+    text, ends = tensors[f"{name}.text"], coo.as_indices(name, tensors[f"{name}.indptr"])
     if text.dtype != torch.uint8 or not len(ends) or ends[0] != 0 or ends[-1] != len(text):
         raise DataError(f"{name} does not divide its bytes into texts")
     if bool((ends.diff() < 0).any()):
@@ -261,7 +261,7 @@ def _names(tensors: dict[str, Tensor], name: str) -> Names | None:
 
 def _token_graph(tensors: dict[str, Tensor]) -> TokenGraph:
     """The token graph of a file, or an error where its tensors contradict each other."""
-    indptr, extent = _coo.as_indices("indptr", tensors["indptr"]), tensors["extent"]
+    indptr, extent = coo.as_indices("indptr", tensors["indptr"]), tensors["extent"]
     count = indptr.diff()
     if extent.dim() != 5 or extent.shape[4] or len(count) != extent.shape[:3].numel() or bool((count < 0).any()):
         raise DataError("indptr does not divide the runs into the rows of the heads")
@@ -329,8 +329,8 @@ def _tile_lists(tensors: dict[str, Tensor], prefix: str, mask: Tensor, extent: T
 
 def _adjacency(tensors: dict[str, Tensor]) -> Adjacency:
     """The adjacency of a file, or an error where its tensors contradict each other."""
-    indptr, source = _coo.as_indices("indptr", tensors["indptr"]), _coo.as_indices("indices", tensors["indices"])
-    t_indptr, count = _coo.as_indices("t_indptr", tensors["t_indptr"]), indptr.diff()
+    indptr, source = coo.as_indices("indptr", tensors["indptr"]), coo.as_indices("indices", tensors["indices"])
+    t_indptr, count = coo.as_indices("t_indptr", tensors["t_indptr"]), indptr.diff()
     if not len(indptr) or not len(t_indptr) or indptr[0] != 0 or indptr[-1] != len(source) or bool((count < 0).any()):
         raise DataError("indptr does not divide the indices into rows")
     adj = Adjacency.from_coo(
@@ -346,8 +346,8 @@ def _adjacency(tensors: dict[str, Tensor]) -> Adjacency:
     order = tensors.get("input_order")
     if order is None:
         return dataclasses.replace(adj, input_order=None)
-    order = _coo.as_indices("input_order", order)
-    _coo.check_range("input_order", order, adj.num_edges, "edges")
+    order = coo.as_indices("input_order", order)
+    coo.check_range("input_order", order, adj.num_edges, "edges")
     if len(torch.unique(order)) < adj.num_edges:
         raise DataError("input_order leaves out edges")
     return dataclasses.replace(adj, input_order=order.to(adj.indices.dtype))

@@ -10,15 +10,15 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from hgraph.checks import of_kind
+from hgraph.data.split import cuts, in_time
 from hgraph.errors import ArgumentError, DataError
-from hgraph.structure._arguments import of_kind
 from hgraph.structure.base import moved
 from hgraph.structure.graph import Graph
 from hgraph.structure.hypergraph import Hypergraph
-from hgraph.structure.split import cuts, in_time
 
 if TYPE_CHECKING:
-    from hgraph.structure.data import Data
+    from hgraph.data.data import Data
 
 __all__ = ["HyperedgeSplit", "LinkSplit"]
 

@@ -10,13 +10,13 @@ from typing import Any, Generic, Literal, TypeVar
 import torch
 from torch import Tensor
 
+from hgraph.data.data import Data
+from hgraph.data.split import Split, restrict
 from hgraph.errors import ArgumentError, ArgumentTypeError
-from hgraph.structure import _coo
+from hgraph.structure import coo
 from hgraph.structure.adjacency import Adjacency
-from hgraph.structure.data import Data
 from hgraph.structure.graph import Graph
 from hgraph.structure.hypergraph import Hypergraph
-from hgraph.structure.split import Split, restrict
 
 __all__ = ["Reordered", "reorder"]
 
@@ -53,11 +53,11 @@ class Reordered(Generic[T]):
 
     def unsort(self, y: Tensor) -> Tensor:
         """Rows of vertices [N, ...] in the new numbering, brought back into the old one."""
-        return self._rows("y", y).index_select(0, _coo.inverse(self.order))
+        return self._rows("y", y).index_select(0, coo.inverse(self.order))
 
     def new_ids(self, vertices: Tensor) -> Tensor:
         """What old vertices are called now."""
-        return _coo.inverse(self.order)[vertices.long()]
+        return coo.inverse(self.order)[vertices.long()]
 
     def _rows(self, name: str, values: Tensor) -> Tensor:
         if values.dim() == 0 or values.shape[0] != len(self.order):
@@ -123,8 +123,8 @@ def _renumbered(adj: Adjacency, targets: Tensor, sources: Tensor) -> tuple[Adjac
     """The structure whose row i is old row ``targets[i]`` and whose column j is old column ``sources[j]``; its edges'
     old numbers."""  # noqa: D205, D209
     new = Adjacency.from_coo(
-        target=_coo.inverse(targets)[adj.target.long()],
-        source=_coo.inverse(sources)[adj.indices.long()],
+        target=coo.inverse(targets)[adj.target.long()],
+        source=coo.inverse(sources)[adj.indices.long()],
         weight=adj.weight,
         num_targets=adj.num_targets,
         num_sources=adj.num_sources,
@@ -133,7 +133,7 @@ def _renumbered(adj: Adjacency, targets: Tensor, sources: Tensor) -> tuple[Adjac
     place = new.input_order  # of each old edge; the caller's own entries come before those
     assert place is not None  # noqa: S101 - from_coo sets it
     first = place if adj.input_order is None else place[adj.input_order.long()]
-    return dataclasses.replace(new, input_order=first), _coo.inverse(place.long())
+    return dataclasses.replace(new, input_order=first), coo.inverse(place.long())
 
 
 # ---------------------------------------------------------------------- orders
@@ -168,7 +168,7 @@ def _by_cluster(target: Tensor, source: Tensor, size: int) -> Tensor:
     import numpy as np
 
     draw = np.random.default_rng(0)  # which half: chance, but the same each time
-    rank = _coo.inverse(_rcm(target, source, size))
+    rank = coo.inverse(_rcm(target, source, size))
     ends, others, label = target.numpy(), source.numpy(), np.arange(size)
     for _ in range(_ROUNDS):
         found = _commonest(ends, label[others], label)
@@ -178,7 +178,7 @@ def _by_cluster(target: Tensor, source: Tensor, size: int) -> Tensor:
         label = np.where(differ & (draw.random(size) < 0.5), found, label)
     group = torch.from_numpy(label)
     first = torch.full((size,), size).scatter_reduce_(0, group, rank, "amin")  # where each group begins
-    return _coo.lexsort(first[group], rank)
+    return coo.lexsort(first[group], rank)
 
 
 def _commonest(target: Any, label: Any, default: Any) -> Any:
@@ -229,10 +229,10 @@ def _reorder_data(data: Data, method: str) -> Reordered[Data]:
 def _split(split: Split, data: Data, structure: Graph | Hypergraph, order: Tensor, of_target: Tensor | None) -> Split:
     parts = [split.train, split.val, split.test]
     if of_target is not None:
-        parts = [_coo.inverse(of_target)[part.long()] for part in parts]
+        parts = [coo.inverse(of_target)[part.long()] for part in parts]
     observed = split.observed
     if observed is not None:
-        observed = _coo.inverse(order)[observed.long()].sort().values
+        observed = coo.inverse(order)[observed.long()].sort().values
         structure = restrict(structure, observed)
     return Split(structure, parts[0], parts[1], parts[2], observed)
 

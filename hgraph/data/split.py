@@ -8,14 +8,14 @@ from typing import TYPE_CHECKING, Literal
 import torch
 from torch import Tensor
 
+from hgraph.checks import real
 from hgraph.errors import ArgumentError, DataError
-from hgraph.structure._arguments import real
 from hgraph.structure.base import moved
 from hgraph.structure.graph import Graph
 from hgraph.structure.hypergraph import Hypergraph
 
 if TYPE_CHECKING:
-    from hgraph.structure.data import Data
+    from hgraph.data.data import Data
 
 __all__ = ["Parts", "Split", "cuts", "in_time", "restrict"]
 

@@ -1,19 +1,19 @@
 """Distillation: what a network over a structure knows, taught to one that needs none."""
 
-from hgraph.distill.activations import MatchEmbedding, MatchSimilarity, activations
 from hgraph.distill.compare import Comparison, Measured, compare
-from hgraph.distill.export import export
 from hgraph.distill.foreign import dhg_teacher, pyg_teacher
-from hgraph.distill.high_order import HighOrder, topology_score
-from hgraph.distill.latency import latencies
-from hgraph.distill.lesson import Lesson, Term
 from hgraph.distill.objectives import glnn, krd, lighthgnn, lighthgnn_plus, nosmog
-from hgraph.distill.positions import position_features
-from hgraph.distill.predictor import Predictor
-from hgraph.distill.ranking import PairwiseRanking, candidate_scores
-from hgraph.distill.reliable import NoisyFeatures, ReliableLabels
+from hgraph.distill.objectives.activations import MatchEmbedding, MatchSimilarity, activations
+from hgraph.distill.objectives.high_order import HighOrder, topology_score
+from hgraph.distill.objectives.lesson import Lesson, Term
+from hgraph.distill.objectives.positions import position_features
+from hgraph.distill.objectives.ranking import PairwiseRanking, candidate_scores
+from hgraph.distill.objectives.reliable import NoisyFeatures, ReliableLabels
+from hgraph.distill.objectives.soft_labels import Labels, SoftLabels, soft_label_loss
 from hgraph.distill.report import write_report
-from hgraph.distill.soft_labels import Labels, SoftLabels, soft_label_loss
+from hgraph.distill.serving.export import export
+from hgraph.distill.serving.latency import latencies
+from hgraph.distill.serving.predictor import Predictor
 from hgraph.distill.teach import distill
 from hgraph.distill.teachers import calibrated, ensemble, fit_temperature
 from hgraph.distill.towers import distill_recommender, export_towers

@@ -10,13 +10,13 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from hgraph.distill.latency import latencies
-from hgraph.distill.lesson import Term
-from hgraph.distill.soft_labels import Labels
+from hgraph.data import Data, Split
+from hgraph.distill.objectives.lesson import Term
+from hgraph.distill.objectives.soft_labels import Labels
+from hgraph.distill.serving.latency import latencies
 from hgraph.distill.teach import distill
 from hgraph.distill.teachers import fit_temperature
 from hgraph.errors import ArgumentError
-from hgraph.structure import Data, Split
 from hgraph.train import FitResult, accuracy, expected_calibration_error, fit, observed, supervised
 
 __all__ = ["Comparison", "Measured", "compare"]

@@ -8,8 +8,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from hgraph.convert import to_dhg_graph, to_dhg_hypergraph
 from hgraph.structure import Graph, Hypergraph
-from hgraph.structure.convert import to_dhg_graph, to_dhg_hypergraph
 
 __all__ = ["adapted", "dhg_teacher", "foreign_layers", "pyg_teacher"]
 

@@ -10,10 +10,10 @@ from typing import Any
 
 from torch import nn
 
+from hgraph.data import Data
+from hgraph.data.io import write_atomically
 from hgraph.distill import plots
 from hgraph.distill.compare import Comparison, Measured
-from hgraph.structure import Data
-from hgraph.structure.io import write_atomically
 from hgraph.train.checkpoint import weights_file
 from hgraph.train.plots import COLOURS, confusion_matrix, learning_curve, reliability_diagram, structure_picture
 

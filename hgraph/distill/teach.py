@@ -7,10 +7,10 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from hgraph.distill.lesson import Lesson, Term
+from hgraph.data import Data
 from hgraph.distill.objectives import lighthgnn
+from hgraph.distill.objectives.lesson import Lesson, Term
 from hgraph.distill.teachers import Teacher, heard
-from hgraph.structure import Data
 from hgraph.train import FitResult, fit, observed, seeded, supervised
 
 __all__ = ["distill"]
@@ -57,7 +57,8 @@ def distill(
     0.01 with weight decay 5e-4.
 
     >>> import torch
-    >>> from hgraph.structure import Hypergraph, Split
+    >>> from hgraph.data import Split
+    >>> from hgraph.structure import Hypergraph
     >>> hg, y = Hypergraph.from_lists([[0, 1], [2, 3]], num_vertices=4), torch.tensor([0, 0, 1, 1])
     >>> split = Split(hg, train=torch.tensor([0, 2]), val=torch.tensor([1]), test=torch.tensor([3]))
     >>> result = distill(5 * torch.eye(2)[y], nn.Linear(4, 2), Data(hg, torch.eye(4), y, {"default": split}), epochs=5)

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from hgraph.distill.foreign import adapted, foreign_layers
-from hgraph.distill.lesson import Speaks
+from hgraph.distill.objectives.lesson import Speaks
 from hgraph.errors import ArgumentError, ArgumentTypeError, DataError
 from hgraph.train import Observed, evaluating
 

@@ -11,10 +11,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from hgraph.distill.onnx import hushed, needs_onnx, onnx_program
+from hgraph.data import Interactions
+from hgraph.distill.serving.onnx import hushed, needs_onnx, onnx_program
 from hgraph.errors import ArgumentError, DataError
-from hgraph.models.recommender import Recommender
-from hgraph.structure import Interactions
+from hgraph.models.recommend.base import Recommender
 from hgraph.train import evaluating, scorer, seeded, structure_of
 from hgraph.train.checkpoint import Checkpoint
 from hgraph.train.recommender import bar
@@ -145,7 +145,7 @@ def export_towers(student: Recommender, data: Interactions, path: str | os.PathL
     needs_onnx()
     import onnxruntime
 
-    from hgraph.structure.io import write_atomically
+    from hgraph.data.io import write_atomically
 
     with torch.no_grad(), evaluating(student):
         rows = student(structure_of(student, data))[data.num_users :].contiguous()

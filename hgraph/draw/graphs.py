@@ -60,7 +60,7 @@ def draw_graph(
         ArgumentError: too many vertices, or labels or names of another length.
     """
     labels, names = _checked(graph.num_nodes, labels, names, "graph.subgraph(vertices).draw()")
-    ax = _axes(ax)
+    ax = new_axes(ax)
     source, target = graph.edge_index.cpu().numpy()
     at = _layout(graph.num_nodes, np.stack([source, target], 1), seed)
     size = _vertex_radius(at, names)
@@ -106,7 +106,7 @@ def draw_hypergraph(
     if max_hyperedges < 0:
         raise ArgumentError("max_hyperedges", "a number >= 0", max_hyperedges)
     labels, names = _checked(hg.num_vertices, labels, names, "hg.subhypergraph(vertices).draw()")
-    ax = _axes(ax)
+    ax = new_axes(ax)
     vertex, hyperedge = hg.v2e.indices.cpu().numpy().astype(int), hg.v2e.target.cpu().numpy().astype(int)
     pairs = np.stack([vertex, hyperedge + hg.num_vertices], 1)
     at = _layout(hg.num_vertices + hg.num_hyperedges, pairs, seed, keep=hg.num_vertices)
@@ -129,7 +129,7 @@ def draw_hypergraph(
 # ---------------------------------------------------------------------- figures and arguments
 
 
-def _axes(ax: Axes | None, size: tuple[float, float] = (6.4, 5.6)) -> Axes:
+def new_axes(ax: Axes | None, size: tuple[float, float] = (6.4, 5.6)) -> Axes:
     """The given axes, or those of a new figure (see the module's text)."""
     if ax is not None:
         if not hasattr(ax, "add_patch"):
@@ -174,7 +174,7 @@ def _scaled(values: np.ndarray | None, count: int, plain: float, low: float, hig
 
 def _layout(count: int, pairs: np.ndarray, seed: int, keep: int | None = None) -> np.ndarray:
     """Positions of the first ``keep`` of ``count`` vertices."""
-    from hgraph.structure._layout import spring
+    from hgraph.draw.layout import spring
 
     keep = count if keep is None else keep
     alone = np.setdiff1d(np.arange(keep, count), pairs)  # hyperedges without members take no room
@@ -245,7 +245,7 @@ def _draw_hulls(
     from matplotlib.collections import LineCollection
     from matplotlib.patches import Polygon
 
-    from hgraph.structure._layout import hull_colors, rounded_hull
+    from hgraph.draw.layout import hull_colors, rounded_hull
 
     outlines, colors = list[np.ndarray](), [PALETTE[c] for c in hull_colors(members, len(PALETTE))]
     rank = np.zeros(len(at), dtype=int)  # how many hulls a vertex lies in so far: the next one keeps outside them
@@ -327,7 +327,7 @@ def _write_names(ax: Axes, at: np.ndarray, size: np.ndarray, names: list[str], l
     """Short names inside the dots, longer ones beside them, where they cover least, with a white rim."""
     from matplotlib.patheffects import withStroke
 
-    from hgraph.structure._layout import place_names
+    from hgraph.draw.layout import place_names
 
     if max(map(len, names)) <= _INSIDE:
         for p, name in zip(at, names, strict=True):

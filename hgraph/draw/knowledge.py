@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from hgraph.draw import graphs as draw
 from hgraph.errors import ArgumentError
-from hgraph.structure import draw
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -52,7 +52,7 @@ def draw_knowledge_graph(
         labels = kinds if kg.type_names is None else [kg.type_names[k] for k in kinds]
     names = list(kg.node_names) if names is None and kg.node_names is not None else names
     labels, names = draw._checked(kg.num_nodes, labels, names, "kg.subgraph(vertices).draw()")
-    ax = draw._axes(ax)
+    ax = draw.new_axes(ax)
     head, relation, tail = kg.triples.cpu().numpy().T
     if positions is None:
         at = draw._layout(kg.num_nodes, np.stack([head, tail], 1), seed)

@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from hgraph.draw.graphs import INK, PALETTE, new_axes
 from hgraph.errors import ArgumentError
-from hgraph.structure.draw import INK, PALETTE, _axes
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -39,7 +39,7 @@ def draw_adjacency(
 
     if bins < 1:
         raise ArgumentError("bins", "a number of pixels >= 1", bins)
-    ax = _axes(ax, size=(5.2, 4.6))
+    ax = new_axes(ax, size=(5.2, 4.6))
     rows, columns = adj.shape
     title = f"{rows:,} targets x {columns:,} sources, {adj.num_edges:,} edges" if title is None else title
     binned = max(adj.shape) > bins

@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from hgraph.checks import whole
+from hgraph.draw.graphs import INK, LINE, PALETTE, new_axes
+from hgraph.draw.matrix import draw_adjacency, percent_ticks
 from hgraph.errors import ArgumentError
-from hgraph.structure._arguments import whole
-from hgraph.structure.draw import INK, LINE, PALETTE, _axes
-from hgraph.structure.draw_matrix import draw_adjacency, percent_ticks
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -46,7 +46,7 @@ def _matrix(graph: TokenGraph, ax: Axes | None, *, bins: int = 256, title: str |
         return draw_adjacency(graph.adjacency(), ax, bins=bins, title=title)
     from matplotlib.colors import LogNorm
 
-    ax = _axes(ax, size=(5.2, 4.6))
+    ax = new_axes(ax, size=(5.2, 4.6))
     share = pixel_shares(graph.natural(), bins)
     low = float(share[share > 0].min())
     picture = ax.imshow(
@@ -94,7 +94,7 @@ def _arcs(graph: TokenGraph, ax: Axes | None, *, target: int | None = None, titl
         raise ArgumentError("kind", "'matrix' or 'layers' for a rectangular graph", "'graph'")
     n = graph.num_targets
     target = n - 1 if target is None else whole("target", target, most=n - 1)
-    ax = _axes(ax, size=(8.0, 3.2))
+    ax = new_axes(ax, size=(8.0, 3.2))
     source, heard_by = (t.cpu().numpy() for t in (graph.adjacency().indices, graph.adjacency().target))
     angle = np.linspace(0, np.pi, 40)
     lines, colors, widths = [], [], []
@@ -125,7 +125,7 @@ def _layers(
         raise ArgumentError("layers", "1 for a rectangular graph", layers)
     top, bottom = graph.shape[2:]
     target = top - 1 if target is None else whole("target", target, most=top - 1)
-    ax = _axes(ax, size=(8.0, 0.8 + 1.1 * layers))
+    ax = new_axes(ax, size=(8.0, 0.8 + 1.1 * layers))
     adj = graph.adjacency()
     source, heard_by = adj.indices.cpu().numpy(), adj.target.cpu().numpy()
     active, size = np.zeros(top, bool), min(45, 2400 / max(top, bottom, 1))

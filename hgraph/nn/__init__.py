@@ -14,9 +14,9 @@ from hgraph.nn.attention import (
     record_attention,
     supported_kinds,
 )
-from hgraph.nn.aux import aux_losses
 from hgraph.nn.graph import GATConv, GCNConv, HANConv, HGTConv, RGCNConv
 from hgraph.nn.hypergraph import HGNNConv, HGNNPConv, SoftHGNN, SoftHGNNSeS, SoftHyperedges
+from hgraph.nn.losses import aux_losses
 from hgraph.nn.recommend import KGATConv, kg_attention, project, relation_laplacian, transr_energy, transr_loss
 from hgraph.nn.vision import (
     C3AH,

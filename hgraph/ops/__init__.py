@@ -1,16 +1,16 @@
 """Verbs: how messages flow."""
 
 from hgraph.ops.attend import AttendResult, attend, attention_weights
-from hgraph.ops.backend import backend, backends, current_backend
+from hgraph.ops.attend_groups import attend_groups
+from hgraph.ops.dispatch.backend import backend, backends, current_backend
 from hgraph.ops.edge import Additive, Dot, edge_score, edge_softmax
-from hgraph.ops.groups import attend_groups
 from hgraph.ops.memory import keep_freed_memory
 from hgraph.ops.merge import merge
 from hgraph.ops.propagate import propagate
 from hgraph.ops.sample import sample_neighbours
 from hgraph.ops.scan import Affine, Memory, Monoid, ScanResult, SoftmaxState, scan
 from hgraph.ops.scatter import gather, scatter, segment_reduce
-from hgraph.ops.tokens import Relative, alibi
+from hgraph.ops.tiles.tokens import Relative, alibi
 
 __all__ = [
     "Additive",

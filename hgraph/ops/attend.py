@@ -7,16 +7,16 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from hgraph import checks
 from hgraph.errors import ArgumentError, ArgumentTypeError
-from hgraph.ops import _check
-from hgraph.ops.additive import additive
-from hgraph.ops.attention import attend as attend_op
-from hgraph.ops.attention import logits as score_logits
 from hgraph.ops.edge import Dot, Score, check_scores, head_axis
-from hgraph.ops.linear import Rows, at_target, rows, widened
 from hgraph.ops.random import draw_seed, kept
 from hgraph.ops.soft import soft_attend, soft_score
-from hgraph.ops.tokens import Relative, attend_tokens, edge_bias, is_scattered
+from hgraph.ops.sparse.additive import additive
+from hgraph.ops.sparse.attention import attend as attend_op
+from hgraph.ops.sparse.attention import logits as score_logits
+from hgraph.ops.sparse.linear import Rows, at_target, rows, widened
+from hgraph.ops.tiles.tokens import Relative, attend_tokens, edge_bias, is_scattered
 from hgraph.structure import Adjacency, BlockAdjacency, SoftAdjacency, TokenGraph, derived
 
 __all__ = ["AttendResult", "attend", "attention_weights"]
@@ -95,9 +95,9 @@ def attend(
     score = Dot() if score is None else score
     check_scores(adj, q, k, score, TokenGraph, BlockAdjacency)
     batch, heads = _batch(q, score), _heads(q, score)
-    _check.floating("v", v, adj.device)
+    checks.floating("v", v, adj.device)
     kv_heads = k.shape[head_axis(score)]
-    _check.shape("v", v, [*batch, adj.num_sources, kv_heads, "D_v"], "One row a source, heads as k has")
+    checks.shape("v", v, [*batch, adj.num_sources, kv_heads, "D_v"], "One row a source, heads as k has")
     if head_mask is not None:
         _check_head_mask(adj, head_mask, batch, heads)
     if not 0 <= dropout < 1:
@@ -186,14 +186,14 @@ def attention_weights(
     >>> attention_weights(adj, q, k, attend(adj, q, k, v).lse).flatten().tolist()
     [0.5, 0.5]
     """
-    _check.structure(adj, Adjacency)
+    checks.structure(adj, Adjacency)
     score = Dot() if score is None else score
     check_scores(adj, q, k, score)
     if _batch(q, score):
         raise ArgumentError("q", "no batch dimensions", f"shape {list(q.shape)}", "Call once an example")
     _check_bias(adj, bias, _heads(q, score))
-    _check.floating("lse", lse, adj.device)
-    _check.shape("lse", lse, [adj.num_targets, _heads(q, score)])
+    checks.floating("lse", lse, adj.device)
+    checks.shape("lse", lse, [adj.num_targets, _heads(q, score)])
     operands = _operands(rows(adj), q, k, score, scale, bias)
     logits = score_logits(rows(adj), *operands, _heads(q, score))
     lse = torch.where(lse == float("-inf"), float("inf"), lse)  # a target that hears nobody, head masks included
@@ -212,7 +212,7 @@ def _soft_logits(q: Tensor, k: Tensor, score: Score, scale: float | None, bias: 
 
 
 class _Operands(NamedTuple):
-    """What the operators take (`hgraph.ops.attention`): the batch in the heads, the kind of score in the shapes."""
+    """Arguments of the operators (`hgraph.ops.sparse.attention`): batch in the heads, kind of score in the shapes."""
 
     q: Tensor | None
     k: Tensor | None
@@ -256,21 +256,21 @@ def _flat(q: Tensor, k: Tensor, score: Score) -> tuple[Tensor, Tensor]:
 
 def _check_bias(adj: Adjacency | SoftAdjacency, bias: Tensor | None, heads: int) -> None:
     if bias is not None:
-        _check.floating("bias", bias, adj.device)
+        checks.floating("bias", bias, adj.device)
         if isinstance(adj, SoftAdjacency):
-            _check.shape("bias", bias, ["...", *adj.shape, "H or 1"])
+            checks.shape("bias", bias, ["...", *adj.shape, "H or 1"])
             if bias.shape[-1] not in (1, heads):
                 raise ArgumentError("bias", f"1 or {heads} heads, the last dimension", bias.shape[-1])
             return
         if bias.dim() not in (1, 2):
             raise ArgumentError("bias", f"shape [{adj.num_edges}] or [{adj.num_edges}, {heads}]", list(bias.shape))
-        _check.shape("bias", bias, [adj.num_edges, heads][: bias.dim()], "Biases come in row-sorted order")
+        checks.shape("bias", bias, [adj.num_edges, heads][: bias.dim()], "Biases come in row-sorted order")
 
 
 def _check_head_mask(
     adj: Adjacency | SoftAdjacency | TokenGraph | BlockAdjacency, head_mask: Tensor, batch: torch.Size, heads: int
 ) -> None:
-    _check.booleans("head_mask", head_mask, adj.device)
+    checks.booleans("head_mask", head_mask, adj.device)
     full = (*batch, adj.num_targets, heads)
     own = (1,) * (len(full) - head_mask.dim()) + head_mask.shape
     fits = head_mask.dim() >= 2 and len(own) == len(full) and own[-1] == heads

@@ -5,12 +5,12 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from hgraph import checks
 from hgraph.errors import ArgumentError
-from hgraph.ops import _check
-from hgraph.ops._tile_plan import tensors_of
 from hgraph.ops.attend import AttendResult
-from hgraph.ops.group_attend import group_attend
 from hgraph.ops.random import draw_seed
+from hgraph.ops.tiles.group_attend import group_attend
+from hgraph.ops.tiles.plan import tensors_of
 from hgraph.structure import BlockAdjacency, TokenGraph
 
 __all__ = ["attend_groups", "rows_a_tile"]
@@ -68,7 +68,7 @@ def attend_groups(
     >>> attend_groups(patterns.full(1, 2), q, handle, k, v).out.item()      # half of the mean 2, half of the mean 0
     1.0
     """
-    _check.structure(graph, TokenGraph, BlockAdjacency)
+    checks.structure(graph, TokenGraph, BlockAdjacency)
     _check_tensors(graph, q, handle, k, v)
     if not 0 <= dropout < 1:
         raise ArgumentError("dropout", "a probability in [0, 1)", dropout)
@@ -77,7 +77,7 @@ def attend_groups(
         got = f"{list(batch)} examples and {heads} heads"
         raise ArgumentError("q", f"{graph.batch} examples and {graph.heads} heads, as the structure has", got)
     if head_mask is not None:
-        _check.booleans("head_mask", head_mask, graph.device)
+        checks.booleans("head_mask", head_mask, graph.device)
         fits = head_mask.dim() >= 3 and head_mask.shape[-1] == heads
         if not fits or any(m not in (1, n) for m, n in zip(head_mask.shape[-3:-1], (rows, each), strict=True)):
             raise ArgumentError("head_mask", f"shape [..., {rows} or 1, {each} or 1, {heads}]", list(head_mask.shape))
@@ -100,18 +100,18 @@ def rows_a_tile(queries: int) -> int:
 
 def _check_tensors(graph: TokenGraph | BlockAdjacency, q: Tensor, handle: Tensor, k: Tensor, v: Tensor) -> None:
     for name, value in (("q", q), ("handle", handle), ("k", k), ("v", v)):
-        _check.floating(name, value, graph.device)
+        checks.floating(name, value, graph.device)
     if graph.order is not None:
         hint = "Pass graph.natural(), or tiles of it"
         raise ArgumentError("graph", "rows and groups in their own order", "another order", hint)
     if q.dim() < 4:
         raise ArgumentError("q", "shape [..., R, Q, H, D]", f"shape {list(q.shape)}")
     batch, (heads, width), groups = q.shape[:-4], q.shape[-2:], graph.num_sources
-    _check.shape("q", q, [*batch, graph.num_targets, "Q", "H", "D"], "R rows of the structure, Q queries in each")
-    _check.shape("handle", handle, [*batch, groups, "H_kv", width], "One a group")
+    checks.shape("q", q, [*batch, graph.num_targets, "Q", "H", "D"], "R rows of the structure, Q queries in each")
+    checks.shape("handle", handle, [*batch, groups, "H_kv", width], "One a group")
     kv_heads = handle.shape[-2]
-    _check.shape("k", k, [*batch, groups, "P", kv_heads, width], "P members in each group, heads as the handles have")
-    _check.shape("v", v, [*batch, groups, k.shape[-3], kv_heads, "D_v"], "One value a key")
+    checks.shape("k", k, [*batch, groups, "P", kv_heads, width], "P members in each group, heads as the handles have")
+    checks.shape("v", v, [*batch, groups, k.shape[-3], kv_heads, "D_v"], "One value a key")
     if kv_heads == 0 or heads % kv_heads:
         raise ArgumentError("handle", f"a number of heads that divides the {heads} of q", kv_heads)
     if k.shape[-3] == 0:

@@ -9,12 +9,12 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from hgraph import checks
 from hgraph.errors import ArgumentError, ArgumentTypeError
-from hgraph.ops import _check
-from hgraph.ops.additive import additive
-from hgraph.ops.linear import Rows, at_source, at_target, rows, sddmm
 from hgraph.ops.soft import soft_score, soft_softmax
-from hgraph.ops.softmax import softmax
+from hgraph.ops.sparse.additive import additive
+from hgraph.ops.sparse.linear import Rows, at_source, at_target, rows, sddmm
+from hgraph.ops.sparse.softmax import softmax
 from hgraph.structure import Adjacency, SoftAdjacency
 
 __all__ = ["Additive", "Dot", "Score", "edge_score", "edge_softmax"]
@@ -82,8 +82,8 @@ def edge_score(adj: Adjacency | SoftAdjacency, q: Tensor, k: Tensor, *, score: S
         slope, a = (score.slope, score.a) if isinstance(score, Additive) else (None, None)
         k = k.repeat_interleave(q.shape[head_axis(score)] // k.shape[head_axis(score)], dim=head_axis(score))
         return soft_score(q, k, slope=slope, a=a).movedim(-3, -1)
-    _check.shape("q", q, [adj.num_targets, *q.shape[head_axis(score) :]], "attend() takes batches, this does not")
-    _check.shape("k", k, [adj.num_sources, *q.shape[1:]])
+    checks.shape("q", q, [adj.num_targets, *q.shape[head_axis(score) :]], "attend() takes batches, this does not")
+    checks.shape("k", k, [adj.num_sources, *q.shape[1:]])
     return scores(rows(adj), q, k, score)
 
 
@@ -118,21 +118,21 @@ def edge_softmax(adj: Adjacency | SoftAdjacency, score: Tensor, *, group: Tensor
     >>> edge_softmax(adj, torch.zeros(3)).tolist()
     [0.5, 0.5, 1.0]
     """
-    _check.structure(adj, Adjacency, SoftAdjacency)
-    _check.floating("score", score, adj.device)
+    checks.structure(adj, Adjacency, SoftAdjacency)
+    checks.floating("score", score, adj.device)
     if isinstance(adj, SoftAdjacency):
         if group is not None:
             raise ArgumentError("group", "None with a SoftAdjacency", "a tensor")
-        _check.shape("score", score, ["...", adj.num_targets, adj.num_sources])
+        checks.shape("score", score, ["...", adj.num_targets, adj.num_sources])
         return soft_softmax(adj, score)
     if score.dim() not in (1, 2):
         raise ArgumentError("score", f"shape [{adj.num_edges}] or [{adj.num_edges}, H]", f"shape {list(score.shape)}")
-    _check.shape("score", score, (adj.num_edges, "H")[: score.dim()], "Scores come in row-sorted order")
+    checks.shape("score", score, (adj.num_edges, "H")[: score.dim()], "Scores come in row-sorted order")
     wide = score.unsqueeze(1) if score.dim() == 1 else score
     if group is None:
         return softmax(rows(adj), wide).view(score.shape)
-    _check.integers("group", group, adj.device)
-    _check.shape("group", group, [adj.num_edges])
+    checks.integers("group", group, adj.device)
+    checks.shape("group", group, [adj.num_edges])
     members, order = _group_rows(group)
     back = torch.empty_like(order).index_put((order,), torch.arange(len(order), device=order.device))
     # A bijection: index_select's gradient adds one number to each place, in any order the same.
@@ -157,19 +157,19 @@ def head_axis(score: Score) -> int:
 
 def check_scores(adj: Any, q: Tensor, k: Tensor, score: Score, *more: type) -> None:
     """q [..., T, H(, D)], k [..., S, H_kv(, D)] and the score fit the structure and each other; ``more`` kinds too."""
-    _check.structure(adj, Adjacency, SoftAdjacency, *more)
+    checks.structure(adj, Adjacency, SoftAdjacency, *more)
     if not isinstance(score, (Dot, Additive)):
         raise ArgumentTypeError("score", "Dot() or Additive()", type(score).__name__)
-    _check.floating("q", q, adj.device)
-    _check.floating("k", k, adj.device)
+    checks.floating("q", q, adj.device)
+    checks.floating("k", k, adj.device)
     axis = head_axis(score)
     if q.dim() < 1 - axis:
         raise ArgumentError("q", f"shape {'[..., T, H]' if axis == -1 else '[..., T, H, D]'}", f"shape {list(q.shape)}")
     batch, heads, tail = list(q.shape[: axis - 1]), q.shape[axis], list(q.shape[q.dim() + axis + 1 :])
-    _check.shape("q", q, [*batch, adj.num_targets, heads, *tail], "One row a target")
-    _check.shape("k", k, [*batch, adj.num_sources, "H_kv", *tail], "One row a source")
+    checks.shape("q", q, [*batch, adj.num_targets, heads, *tail], "One row a target")
+    checks.shape("k", k, [*batch, adj.num_sources, "H_kv", *tail], "One row a source")
     if k.shape[axis] == 0 or heads % k.shape[axis] != 0:
         raise ArgumentError("k", f"a number of heads that divides the {heads} of q", k.shape[axis])
     if isinstance(score, Additive) and score.a is not None:
-        _check.floating("score.a", score.a, adj.device)
-        _check.shape("score.a", score.a, [heads, *tail])
+        checks.floating("score.a", score.a, adj.device)
+        checks.shape("score.a", score.a, [heads, *tail])

@@ -11,10 +11,10 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from hgraph.errors import ArgumentError
-from hgraph.ops.linear import widened
 from hgraph.ops.propagate import propagate
-from hgraph.structure import Regions
-from hgraph.structure.partition import Layout
+from hgraph.ops.sparse.linear import widened
+from hgraph.patterns import Regions
+from hgraph.patterns.partition import Layout
 
 __all__ = ["pool"]
 
@@ -54,7 +54,7 @@ def pool(
     Returns:
         [..., M, H, D]; 0 for a region without tokens. Half types are added up in float32.
 
-    >>> from hgraph.structure import partitions
+    >>> from hgraph.patterns import partitions
     >>> (segments,) = partitions.fixed(6, 2, causal=False).regions
     >>> pool(segments, torch.arange(6.0).view(6, 1, 1)).flatten().tolist()
     [1.0, 3.0, 5.0]

@@ -11,8 +11,8 @@ import dataclasses
 import torch
 from torch import Tensor
 
-from hgraph.structure import Adjacency, _coo, algebra
-from hgraph.structure._checks import Checks
+from hgraph.checks import Checks
+from hgraph.structure import Adjacency, algebra, coo
 
 __all__ = ["coalesce", "from_pairs", "invert", "top_edges", "top_sources"]
 
@@ -34,8 +34,8 @@ def from_pairs(
     ([2, 0], [1, 0])
     """
     target, source = target.long(), source.long()
-    order = _coo.lexsort(target, source)
-    indptr = _coo.pointers(target.index_select(0, order), num_targets)
+    order = coo.lexsort(target, source)
+    indptr = coo.pointers(target.index_select(0, order), num_targets)
     weight = None if weight is None else weight.index_select(0, order)
     indices = source.index_select(0, order)
     return Adjacency.trusted(indptr=indptr, indices=indices, num_sources=num_sources, weight=weight), order
@@ -54,8 +54,8 @@ def coalesce(
     """
     adj, order = from_pairs(target, source, num_targets=num_targets, num_sources=num_sources)
     ones = torch.ones(len(order), device=order.device) if weight is None else weight.index_select(0, order)
-    repeats = dataclasses.replace(adj, weight=ones, input_order=_coo.inverse(order))
-    return algebra.united(repeats, _coo.first_of_run(adj.target, adj.indices), Checks())
+    repeats = dataclasses.replace(adj, weight=ones, input_order=coo.inverse(order))
+    return algebra.united(repeats, coo.first_of_run(adj.target, adj.indices), Checks())
 
 
 def invert(indptr: Tensor, indices: Tensor, num_sources: int) -> tuple[Tensor, Tensor, Tensor]:
@@ -72,7 +72,7 @@ def invert(indptr: Tensor, indices: Tensor, num_sources: int) -> tuple[Tensor, T
     place = torch.arange(len(indices), dtype=indptr.dtype, device=indptr.device)
     target = torch.searchsorted(indptr, place, right=True) - 1
     source, perm = torch.sort(indices, stable=True)
-    return _coo.pointers(source, num_sources), target.index_select(0, perm), perm
+    return coo.pointers(source, num_sources), target.index_select(0, perm), perm
 
 
 def top_sources(score: Tensor, k: int) -> tuple[Adjacency, Tensor]:
@@ -112,7 +112,7 @@ def top_edges(adj: Adjacency, score: Tensor, k: int) -> tuple[Adjacency, Tensor]
     rank = place - adj.indptr.index_select(0, adj.target).long()  # rows lie where they did, each by falling score
     chosen = torch.zeros_like(place, dtype=torch.bool).index_put((order,), rank < k)
     edges = chosen.nonzero().flatten()  # the one wait
-    indptr = _coo.pointers(adj.target.index_select(0, edges), adj.num_targets)
+    indptr = coo.pointers(adj.target.index_select(0, edges), adj.num_targets)
     indices = adj.indices.index_select(0, edges).to(indptr.dtype)
     weight = None if adj.weight is None else adj.weight.index_select(0, edges)
     return Adjacency.trusted(indptr=indptr, indices=indices, num_sources=adj.num_sources, weight=weight), edges

@@ -6,12 +6,12 @@ from typing import Literal
 
 from torch import Tensor
 
+from hgraph import checks
 from hgraph.errors import ArgumentError
-from hgraph.ops import _check
-from hgraph.ops.extremum import extremum
-from hgraph.ops.linear import rows, spmm
-from hgraph.ops.mean import mean
 from hgraph.ops.soft import soft_propagate
+from hgraph.ops.sparse.extremum import extremum
+from hgraph.ops.sparse.linear import rows, spmm
+from hgraph.ops.sparse.mean import mean
 from hgraph.structure import Adjacency, SoftAdjacency
 
 __all__ = ["propagate"]
@@ -53,15 +53,15 @@ def propagate(
     """
     if reduce not in _REDUCTIONS:
         raise ArgumentError("reduce", f"one of {', '.join(_REDUCTIONS)}", repr(reduce))
-    _check.structure(adj, Adjacency, SoftAdjacency)
-    _check.floating("x", x, adj.device)
+    checks.structure(adj, Adjacency, SoftAdjacency)
+    checks.floating("x", x, adj.device)
     if x.dim() < 2 or x.shape[-2] != adj.num_sources:
-        _check.shape("x", x, ["...", adj.num_sources, "D"], "One row a source; is the structure transposed?")
+        checks.shape("x", x, ["...", adj.num_sources, "D"], "One row a source; is the structure transposed?")
     if isinstance(adj, SoftAdjacency):
         return soft_propagate(adj, x, weight, reduce)
     weight = adj.weight if weight is None else weight
     if weight is not None:
-        _check.floating("weight", weight, adj.device)
+        checks.floating("weight", weight, adj.device)
         if weight.shape != adj.indices.shape:  # the usual case needs no more
             _check_weight(weight, adj.num_edges, x.shape[-1])
         weight = weight if weight.dtype == x.dtype else weight.to(x.dtype)
@@ -76,6 +76,6 @@ def _check_weight(weight: Tensor, num_edges: int, channels: int) -> None:
     hint = "Weights come in row-sorted order: adj.sort_edges(weight) brings them there"
     if weight.dim() not in (1, 2):
         raise ArgumentError("weight", f"shape [{num_edges}] or [{num_edges}, K]", f"shape {list(weight.shape)}", hint)
-    _check.shape("weight", weight, (num_edges, "K")[: weight.dim()], hint)
+    checks.shape("weight", weight, (num_edges, "K")[: weight.dim()], hint)
     if weight.dim() == 2 and (weight.shape[1] == 0 or channels % weight.shape[1] != 0):
         raise ArgumentError("weight", f"K columns that divide the {channels} channels of x", weight.shape[1])

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 from torch.utils.weak import TensorWeakRef, WeakTensorKeyDictionary
 
-from hgraph.ops.register import _LIBRARY
+from hgraph.ops.dispatch.register import LIBRARY
 from hgraph.structure import Adjacency
 
 __all__ = ["Remembered", "can_remember", "fields_of", "reordered"]
@@ -83,11 +83,11 @@ def _fake(fields: Fields, name: str, dtype: torch.dtype) -> list[Tensor]:
     return [torch.empty_like(t) for t in _RECIPES[name](fields, dtype)]
 
 
-_LIBRARY.define(
+LIBRARY.define(
     "remembered(Tensor?[] fields, str name, ScalarType dtype) -> Tensor[]", tags=(torch.Tag.pt2_compliant_tag,)
 )
-_LIBRARY.impl("remembered", _run, "CPU")
-torch.library.register_fake("hgraph::remembered", _fake, lib=_LIBRARY)
+LIBRARY.impl("remembered", _run, "CPU")
+torch.library.register_fake("hgraph::remembered", _fake, lib=LIBRARY)
 
 
 # By the order: the last weights brought into it, and the result.
@@ -112,6 +112,6 @@ def _reorder(weight: Tensor, perm: Tensor) -> Tensor:
     return before[2].clone()
 
 
-_LIBRARY.define("reordered(Tensor weight, Tensor perm) -> Tensor", tags=(torch.Tag.pt2_compliant_tag,))
-_LIBRARY.impl("reordered", _reorder, "CPU")
-torch.library.register_fake("hgraph::reordered", lambda weight, perm: weight.index_select(0, perm), lib=_LIBRARY)
+LIBRARY.define("reordered(Tensor weight, Tensor perm) -> Tensor", tags=(torch.Tag.pt2_compliant_tag,))
+LIBRARY.impl("reordered", _reorder, "CPU")
+torch.library.register_fake("hgraph::reordered", lambda weight, perm: weight.index_select(0, perm), lib=LIBRARY)

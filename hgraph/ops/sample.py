@@ -6,11 +6,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from hgraph import checks
 from hgraph.errors import ArgumentError
-from hgraph.ops import _check
-from hgraph.ops.backend import dispatch
-from hgraph.ops.linear import Rows, rows
+from hgraph.ops.dispatch.backend import dispatch
 from hgraph.ops.random import bits, draw_seed
+from hgraph.ops.sparse.linear import Rows, rows
 from hgraph.structure import Adjacency
 
 __all__ = ["sample_neighbours"]
@@ -42,9 +42,9 @@ def sample_neighbours(
     >>> sampled.shape, sampled.num_edges, int(edges[0])
     ((2, 3), 3, 3)
     """
-    _check.structure(adj, Adjacency)
-    _check.integers("targets", targets, adj.device)
-    _check.shape("targets", targets, ["T"])
+    checks.structure(adj, Adjacency)
+    checks.integers("targets", targets, adj.device)
+    checks.shape("targets", targets, ["T"])
     if isinstance(fanout, bool) or not isinstance(fanout, int) or fanout < 1:
         raise ArgumentError("fanout", "a whole number, 1 or more", repr(fanout))
     if targets.numel() and not 0 <= int(targets.min()) <= int(targets.max()) < adj.num_targets:

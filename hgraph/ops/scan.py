@@ -9,11 +9,11 @@ from typing import Any, Literal, NamedTuple
 import torch
 from torch import Tensor
 
+from hgraph import checks
 from hgraph.errors import ArgumentError, ArgumentTypeError
-from hgraph.ops import _check
-from hgraph.ops.affine import Segments, affine_scan, last, memory_scan, segment_of, starts
 from hgraph.ops.attend import AttendResult
-from hgraph.ops.linear import widened
+from hgraph.ops.chain.affine import Segments, affine_scan, last, memory_scan, segment_of, starts
+from hgraph.ops.sparse.linear import widened
 
 __all__ = ["Affine", "Memory", "Monoid", "ScanResult", "SoftmaxState", "scan"]
 
@@ -147,8 +147,8 @@ def scan(
     if type(monoid) not in kinds:
         raise ArgumentTypeError("monoid", "Affine(), Memory(), SoftmaxState() or a Monoid", type(monoid).__name__)
     if segments is not None:
-        _check.integers("segments", segments, _device(elements))
-        _check.shape("segments", segments, ["G + 1"])
+        checks.integers("segments", segments, _device(elements))
+        checks.shape("segments", segments, ["G + 1"])
     return kinds[type(monoid)](monoid, tuple(elements), initial, segments, chunk or _CHUNK, reverse)
 
 
@@ -207,7 +207,7 @@ def _check_state(name: str, initial: Any, frame_batch: torch.Size, groups: int |
             raise ArgumentTypeError(name, "a tensor", type(initial).__name__)
         wanted = [*frame_batch, *(() if groups is None else (groups,)), *state]
         if wanted or initial.dim():
-            _check.shape(name, initial, wanted or ["no dimension"])
+            checks.shape(name, initial, wanted or ["no dimension"])
 
 
 def _affine(
@@ -215,13 +215,13 @@ def _affine(
 ) -> ScanResult:
     a, b = _parts("Affine", elements, 2)
     for name, x in (("a", a), ("b", b)):
-        _check.floating(f"elements ({name})", x, b.device if isinstance(b, Tensor) else a.device)
+        checks.floating(f"elements ({name})", x, b.device if isinstance(b, Tensor) else a.device)
     if b.dim() < 2:
         raise ArgumentError("elements (b)", "shape [..., T, D]", f"shape {list(b.shape)}")
     own = {"scalar": (), "diagonal": (b.shape[-1],), "matrix": (b.shape[-1], b.shape[-1])}
     if monoid.decay not in own or (monoid.decay == "matrix" and monoid.log):
         raise ArgumentError("monoid", "a scalar or diagonal decay, or a matrix without log", repr(monoid))
-    _check.shape("elements (a)", a, [*b.shape[:-1], *own[monoid.decay]])
+    checks.shape("elements (a)", a, [*b.shape[:-1], *own[monoid.decay]])
     groups = None if segments is None else len(segments) - 1
     _check_state("initial", initial, b.shape[:-2], groups, b.shape[-1:])
     frame = _Frame(b, segments, reverse)
@@ -258,17 +258,17 @@ def _memory(
 ) -> ScanResult:
     q, k, v, log_a = _parts("Memory", elements, 4)
     for name, x in (("q", q), ("k", k), ("v", v), *((("log a", log_a),) if log_a is not None else ())):
-        _check.floating(f"elements ({name})", x, q.device)
+        checks.floating(f"elements ({name})", x, q.device)
     if q.dim() < 2:
         raise ArgumentError("elements (q)", "shape [..., T, D]", f"shape {list(q.shape)}")
-    _check.shape("elements (k)", k, q.shape)
-    _check.shape("elements (v)", v, [*q.shape[:-1], "V"])
+    checks.shape("elements (k)", k, q.shape)
+    checks.shape("elements (v)", v, [*q.shape[:-1], "V"])
     own = {"none": (), "scalar": (), "diagonal": q.shape[-1:]}
     if monoid.decay not in own or (monoid.decay == "none") != (log_a is None):
         expected = "decay 'none' with log a None, 'scalar' or 'diagonal' with a tensor"
         raise ArgumentError("monoid", expected, f"{monoid!r} and {type(log_a).__name__}")
     if log_a is not None:
-        _check.shape("elements (log a)", log_a, [*q.shape[:-1], *own[monoid.decay]])
+        checks.shape("elements (log a)", log_a, [*q.shape[:-1], *own[monoid.decay]])
     else:
         log_a = q.new_zeros(q.shape[:-1])
     groups = None if segments is None else len(segments) - 1
@@ -287,10 +287,10 @@ def _softmax(
     """An affine scan of (weighted sum, sum), both in units of exp(the largest score so far)."""
     s, v = _parts("SoftmaxState", elements, 2)
     for name, x in (("s", s), ("v", v)):
-        _check.floating(f"elements ({name})", x, s.device)
+        checks.floating(f"elements ({name})", x, s.device)
     if v.dim() < 2:
         raise ArgumentError("elements (v)", "shape [..., T, D]", f"shape {list(v.shape)}")
-    _check.shape("elements (s)", s, v.shape[:-1])
+    checks.shape("elements (s)", s, v.shape[:-1])
     if initial is not None and not isinstance(initial, AttendResult):
         raise ArgumentTypeError("initial", "an AttendResult", type(initial).__name__)
     groups = None if segments is None else len(segments) - 1
@@ -356,7 +356,7 @@ def _sequential(
         raise ArgumentError("segments", "None for a Monoid of your own", "a tensor", "Call once a segment")
     identity = tuple(monoid.identity)
     for i, (e, unit) in enumerate(zip(_parts("the identity", elements, len(identity)), identity, strict=True)):
-        _check.shape(f"elements ({i})", e, ["T", *unit.shape])
+        checks.shape(f"elements ({i})", e, ["T", *unit.shape])
     state = identity if initial is None else tuple(initial)
     length = elements[0].shape[0]
     states: list[tuple[Tensor, ...]] = [identity] * length

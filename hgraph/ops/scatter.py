@@ -12,12 +12,12 @@ from typing import Literal
 import torch
 from torch import Tensor
 
+from hgraph import checks
 from hgraph.errors import ArgumentError, ArgumentTypeError
-from hgraph.ops import _check
-from hgraph.ops.extremum import extremum
-from hgraph.ops.linear import Rows, spmm, transpose
-from hgraph.ops.mean import mean
-from hgraph.structure import _coo
+from hgraph.ops.sparse.extremum import extremum
+from hgraph.ops.sparse.linear import Rows, spmm, transpose
+from hgraph.ops.sparse.mean import mean
+from hgraph.structure import coo
 
 __all__ = ["gather", "scatter", "segment_reduce"]
 
@@ -62,7 +62,7 @@ def scatter(src: Tensor, index: Tensor, dim: int = -1, *, dim_size: int, reduce:
     index = _kinds(src, index)
     dim = _dimension(src, dim)
     _reduction(src, reduce)
-    _coo.check_size("dim_size", dim_size)
+    coo.check_size("dim_size", dim_size)
     index = _as_wide(index, src, dim)
     _in_range(index, dim_size)
     own = [d for d in range(src.dim()) if d != dim and index.shape[d] != 1]  # dimensions with lists of their own
@@ -100,7 +100,7 @@ def gather(src: Tensor, index: Tensor, dim: int = -1) -> Tensor:
     """
     index = _kinds(src, index)
     dim = _dimension(src, dim)
-    _check.shape("index", index, ["J"])
+    checks.shape("index", index, ["J"])
     _in_range(index, src.shape[dim])
     if not src.is_floating_point():
         return src.index_select(dim, index)
@@ -132,7 +132,7 @@ def segment_reduce(src: Tensor, indptr: Tensor, *, reduce: Reduction = "sum") ->
     [2.0, 0.0, 4.0]
     """
     indptr = _kinds(src, indptr, "indptr")
-    _check.shape("indptr", indptr, ["I + 1"])
+    checks.shape("indptr", indptr, ["I + 1"])
     _reduction(src, reduce)
     _covers(indptr, len(src))
     each = torch.arange(len(src) + 1, device=src.device)
@@ -151,7 +151,7 @@ def _kinds(src: Tensor, index: Tensor, name: str = "index") -> Tensor:
         raise ArgumentTypeError("src", "a tensor of floating-point numbers or integers", given, hint)
     if src.dim() == 0:
         raise ArgumentError("src", "one dimension at least", "a single number")
-    _check.integers(name, index, src.device)
+    checks.integers(name, index, src.device)
     if index.dtype not in _INTEGERS:
         raise ArgumentTypeError(name, "an integer tensor", index.dtype, "Convert it with .long()")
     return index.long()
@@ -194,7 +194,7 @@ def _as_wide(index: Tensor, src: Tensor, dim: int) -> Tensor:
 def _in_range(index: Tensor, size: int) -> None:
     """Refuse what would read or write elsewhere, where looking costs nobody a wait."""
     if _seen(index):
-        _coo.check_range("index", index.flatten(), size, "entries")
+        coo.check_range("index", index.flatten(), size, "entries")
 
 
 def _covers(indptr: Tensor, size: int) -> None:
@@ -217,7 +217,7 @@ def _rows_of(index: Tensor, size: int) -> Rows:
     target, order = torch.sort(index, stable=True)
     each = torch.arange(len(index) + 1, device=index.device)
     back = torch.empty_like(order).index_put((order,), each[:-1])
-    return [_coo.pointers(target, size), order, target, each, index, each[:-1], back, order]
+    return [coo.pointers(target, size), order, target, each, index, each[:-1], back, order]
 
 
 def _reduced(index: Tensor, x: Tensor, size: int, reduce: str) -> Tensor:

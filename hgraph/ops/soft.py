@@ -7,7 +7,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from hgraph.errors import ArgumentError
-from hgraph.ops.linear import widened
+from hgraph.ops.sparse.linear import widened
 from hgraph.structure import SoftAdjacency
 
 __all__ = ["soft_attend", "soft_propagate", "soft_score", "soft_softmax"]

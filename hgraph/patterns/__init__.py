@@ -12,24 +12,17 @@ What content decides inside a forward is a list of tiles instead (`topk_members`
 `BlockAdjacency.trusted`; or tokens are laid out by it (`grouped`) and hear runs of each other (`of_runs`).
 """
 
-from hgraph.structure.patterns.content import clusters, packed, padded, present, random, sink_band, top_k
-from hgraph.structure.patterns.distance import (
-    causal,
-    dilated,
-    full,
-    longnet,
-    none,
-    power,
-    prefix_lm,
-    sliding_window,
-    strided,
-)
-from hgraph.structure.patterns.place import axial, block_local, global_tokens, hilbert_windows, landmark_blocks, sinks
-from hgraph.structure.patterns.select import from_boundaries, topk_members, tree_topk
-from hgraph.structure.patterns.slots import grouped, of_runs
-from hgraph.structure.patterns.vertices import beside, summaries, with_extra
+from hgraph.patterns.content import clusters, packed, padded, present, random, sink_band, top_k
+from hgraph.patterns.distance import causal, dilated, full, longnet, none, power, prefix_lm, sliding_window, strided
+from hgraph.patterns.partition import Partition, Regions
+from hgraph.patterns.place import axial, block_local, global_tokens, hilbert_windows, landmark_blocks, sinks
+from hgraph.patterns.select import from_boundaries, topk_members, tree_topk
+from hgraph.patterns.slots import grouped, of_runs
+from hgraph.patterns.vertices import beside, summaries, with_extra
 
 __all__ = [
+    "Partition",
+    "Regions",
     "axial",
     "beside",
     "block_local",

@@ -7,9 +7,9 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
+from hgraph.checks import whole
 from hgraph.errors import ArgumentError
-from hgraph.structure import _runs
-from hgraph.structure._arguments import whole
+from hgraph.structure import intervals
 from hgraph.structure.token_graph import TokenGraph
 
 __all__ = ["graph_of", "residues", "shape_of", "sizes_of"]
@@ -29,7 +29,7 @@ def graph_of(
     """A graph of runs that are in range by construction."""
     base = row * (sources + 1)
     extent = torch.empty(batch, heads, targets, sources, 0, device=row.device)
-    return TokenGraph._from_line(_runs.united(_runs.Line(base + start, base + stop)), extent, order)
+    return TokenGraph._from_line(intervals.united(intervals.Line(base + start, base + stop)), extent, order)
 
 
 def sizes_of(num_targets: int, num_sources: int | None) -> tuple[int, int]:

@@ -7,10 +7,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from hgraph.checks import whole
 from hgraph.errors import ArgumentError
-from hgraph.structure import _coo, _runs
-from hgraph.structure._arguments import whole
-from hgraph.structure.patterns._make import graph_of
+from hgraph.patterns._make import graph_of
+from hgraph.structure import coo, intervals
 from hgraph.structure.token_graph import TokenGraph
 
 __all__ = ["clusters", "packed", "padded", "present", "random", "sink_band", "top_k"]
@@ -22,8 +22,8 @@ def packed(lengths: Any, *, causal: bool = False) -> TokenGraph:
     >>> packed([2, 3], causal=True).num_edges
     9
     """
-    lengths = _coo.as_indices("lengths", lengths)
-    _coo.check_range("lengths", lengths, 2**62, "lengths")
+    lengths = coo.as_indices("lengths", lengths)
+    coo.check_range("lengths", lengths, 2**62, "lengths")
     n = int(lengths.sum())
     rows = torch.arange(n)
     stop = lengths.cumsum(0).repeat_interleave(lengths)
@@ -37,9 +37,9 @@ def padded(n: int, lengths: Any) -> TokenGraph:
     >>> (causal(4) & padded(4, [2, 4])).degree().tolist()
     [[[1, 2, 0, 0]], [[1, 2, 3, 4]]]
     """
-    lengths = _coo.as_indices("lengths", lengths)
-    _coo.check_range("lengths", lengths, whole("n", n) + 1, "lengths")
-    row, example = _runs.expanded(torch.zeros_like(lengths), lengths)
+    lengths = coo.as_indices("lengths", lengths)
+    coo.check_range("lengths", lengths, whole("n", n) + 1, "lengths")
+    row, example = intervals.expanded(torch.zeros_like(lengths), lengths)
     zero = torch.zeros_like(row)
     return TokenGraph.from_runs(
         row=example * n + row, start=zero, stop=lengths[example], num_targets=n, num_sources=n, batch=len(lengths)
@@ -69,7 +69,7 @@ def present(mask: Tensor, sources: Tensor | None = None) -> TokenGraph:
     row = mask.flatten().nonzero().flatten()
     own = row.div(max(n, 1), rounding_mode="floor")
     first = (count.cumsum(0) - count)[own]
-    run, position = _runs.expanded(first, first + count[own])
+    run, position = intervals.expanded(first, first + count[own])
     return graph_of(row[position], start[run], stop[run], n, sources.shape[1], batch=batch)
 
 
@@ -85,7 +85,7 @@ def clusters(assignment: Any, *, causal: bool = False) -> TokenGraph:
     [2, 1, 2, 0]
     """
     assignment = torch.as_tensor(assignment)
-    _coo.as_indices("assignment", assignment.flatten())
+    coo.as_indices("assignment", assignment.flatten())
     if not 1 <= assignment.dim() <= 3:
         raise ArgumentError("assignment", "shape [N], [H, N] or [B, H, N]", f"shape {list(assignment.shape)}")
     batch, heads, n = (1,) * (3 - assignment.dim()) + tuple(assignment.shape)
@@ -101,7 +101,7 @@ def clusters(assignment: Any, *, causal: bool = False) -> TokenGraph:
     member = (key >= 0).flatten()
     begin, end = (stop - size)[run][member], stop[run][member]
     own = member.nonzero().flatten()
-    source, position = _runs.expanded(begin, own + 1 if causal else end)
+    source, position = intervals.expanded(begin, own + 1 if causal else end)
     row, column = (group * n + order).flatten()[own[position]], order.flatten()[source]
     return graph_of(row, column, column + 1, n, n, batch=batch, heads=heads)
 
@@ -119,7 +119,7 @@ def top_k(index: Tensor, *, num_sources: int) -> TokenGraph:
     if not isinstance(index, Tensor) or not 2 <= index.dim() <= 4:
         raise ArgumentError("index", "integers [T, K], [H, T, K] or [B, H, T, K]", getattr(index, "shape", index))
     batch, heads, targets, k = (1,) * (4 - index.dim()) + tuple(index.shape)
-    column = _coo.as_indices("index", index.flatten())
+    column = coo.as_indices("index", index.flatten())
     row = torch.arange(batch * heads * targets, device=index.device).repeat_interleave(k)
     keep = column >= 0
     return TokenGraph.from_runs(
@@ -145,7 +145,7 @@ def sink_band(n: int, spans: Any, *, sink: int = 64, block: int = 64) -> TokenGr
     >>> sink_band(8, [2, 4], sink=1, block=2).degree()[0].tolist()
     [[1, 2, 2, 3, 2, 3, 2, 3], [1, 2, 3, 4, 4, 5, 4, 5]]
     """
-    spans = _coo.as_indices("spans", spans)
+    spans = coo.as_indices("spans", spans)
     rows = torch.arange(whole("n", n))
     own, heads = rows.div(whole("block", block, 1), rounding_mode="floor"), len(spans)
     bands = spans.div(block, rounding_mode="floor").clamp(min=1)

@@ -7,10 +7,10 @@ from collections.abc import Sequence
 
 import torch
 
+from hgraph.checks import whole
 from hgraph.errors import ArgumentError
-from hgraph.structure import _runs
-from hgraph.structure._arguments import whole
-from hgraph.structure.patterns._make import graph_of, residues, shape_of, sizes_of
+from hgraph.patterns._make import graph_of, residues, shape_of, sizes_of
+from hgraph.structure import intervals
 from hgraph.structure.token_graph import TokenGraph
 
 __all__ = ["causal", "dilated", "full", "longnet", "none", "power", "prefix_lm", "sliding_window", "strided"]
@@ -84,7 +84,7 @@ def sliding_window(shape: int | Sequence[int], window: int | Sequence[int], *, c
     for axis, (side, w) in enumerate(zip(sides[:-1], windows[:-1], strict=True)):
         own = row.div(math.prod(sides[axis + 1 :]), rounding_mode="floor") % max(side, 1)
         start, stop = (own - w + 1).clamp(min=0), (own + w).clamp(max=side)
-        other, position = _runs.expanded(start, stop)  # the lines of the grid that are near along this axis
+        other, position = intervals.expanded(start, stop)  # the lines of the grid that are near along this axis
         row, low = row[position], low[position] * side + other
     own = row % max(sides[-1], 1)
     start, stop = (own - windows[-1] + 1).clamp(min=0), (own + windows[-1]).clamp(max=sides[-1])
@@ -169,7 +169,7 @@ def longnet(n: int, segments: Sequence[int], dilations: Sequence[int], *, causal
         begin = own - own % w
         end = own + 1 if causal else (begin + w).clamp(max=n)
         count = -(-(end - begin) // r)
-        step, position = _runs.expanded(torch.zeros_like(count), count)
+        step, position = intervals.expanded(torch.zeros_like(count), count)
         at = begin[position] + step * r
         graph = graph | graph_of(own[position], at, at + 1, n, n)
     return graph

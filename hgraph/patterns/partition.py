@@ -9,8 +9,8 @@ from typing import Literal, NamedTuple
 import torch
 from torch import Tensor
 
+from hgraph import patterns
 from hgraph.errors import ArgumentError
-from hgraph.structure import patterns
 from hgraph.structure.hypergraph import Hypergraph
 from hgraph.structure.token_graph import TokenGraph
 
@@ -89,14 +89,14 @@ class Partition:
 
     Direct edges go to the tokens of :math:`\Omega_i^0`, one edge to each region; so
     :math:`\sum_i (|\Omega_i^0| + n_i)` edges reach every pair of a support of :math:`\sum_i |\Omega_i|`. Make one with
-    `hgraph.structure.partitions`.
+    `hgraph.patterns.partitions`.
 
     Args:
         direct: graphs of tokens, N x N, no edge in two of them.
         regions: families of regions and who hears them.
 
     >>> from hgraph import patterns
-    >>> from hgraph.structure import partitions
+    >>> from hgraph.patterns import partitions
     >>> fixed = partitions.fixed(4096, 64)
     >>> fixed.num_edges, fixed.num_pairs == patterns.causal(4096).num_edges
     (262144, True)
@@ -160,7 +160,7 @@ class Partition:
     def masked(self, mask: Tensor) -> Partition:
         """One partition an example, of what the tokens that a boolean mask [B, N] marks hear of each other.
 
-        >>> from hgraph.structure import partitions
+        >>> from hgraph.patterns import partitions
         >>> some = partitions.fixed(6, 2).masked(torch.tensor([[True, True, True, False, False, False]]))
         >>> some.support().equal(patterns.causal(6) & patterns.padded(6, [3]))
         True

@@ -8,11 +8,11 @@ from typing import Any
 
 import torch
 
+from hgraph.checks import whole
 from hgraph.errors import ArgumentError
-from hgraph.structure import _coo
-from hgraph.structure._arguments import whole
-from hgraph.structure._curve import hilbert_order
-from hgraph.structure.patterns._make import graph_of, shape_of
+from hgraph.patterns._curve import hilbert_order
+from hgraph.patterns._make import graph_of, shape_of
+from hgraph.structure import coo
 from hgraph.structure.token_graph import TokenGraph
 
 __all__ = ["axial", "block_local", "global_tokens", "hilbert_windows", "landmark_blocks", "sinks"]
@@ -35,8 +35,8 @@ def global_tokens(n: int, tokens: Any) -> TokenGraph:
     >>> global_tokens(3, [1]).adjacency().dense().int().tolist()
     [[0, 1, 0], [1, 1, 1], [0, 1, 0]]
     """
-    tokens = _coo.as_indices("tokens", tokens).unique()
-    _coo.check_range("tokens", tokens, whole("n", n), "tokens")
+    tokens = coo.as_indices("tokens", tokens).unique()
+    coo.check_range("tokens", tokens, whole("n", n), "tokens")
     rows = torch.arange(n).repeat_interleave(len(tokens))
     columns = tokens.repeat(n)
     wide = torch.zeros_like(tokens)

@@ -10,8 +10,8 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
+from hgraph.checks import whole
 from hgraph.errors import ArgumentError
-from hgraph.structure._arguments import whole
 
 __all__ = ["from_boundaries", "topk_members", "tree_topk"]
 

@@ -11,7 +11,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from hgraph.structure.blocks import BlockAdjacency, packed
+from hgraph.structure.block_adjacency import BlockAdjacency, packed
 
 __all__ = ["Slots", "grouped", "of_runs"]
 

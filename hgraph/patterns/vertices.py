@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import torch
 
+from hgraph.checks import whole
 from hgraph.errors import ArgumentError
-from hgraph.structure._arguments import whole
-from hgraph.structure.patterns._make import graph_of
+from hgraph.patterns._make import graph_of
 from hgraph.structure.token_graph import TokenGraph
 
 __all__ = ["beside", "summaries", "with_extra"]

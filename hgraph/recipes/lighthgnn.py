@@ -15,10 +15,11 @@ import torch
 from torch import Tensor, nn
 
 from hgraph import datasets, models
+from hgraph.data import Data, Split
+from hgraph.data.io import write_atomically
 from hgraph.distill import Labels, Term, activations, distill, lighthgnn, lighthgnn_plus, topology_score
 from hgraph.errors import ArgumentError, did_you_mean
-from hgraph.structure import Data, Graph, Hypergraph, Split
-from hgraph.structure.io import write_atomically
+from hgraph.structure import Graph, Hypergraph
 from hgraph.train import accuracy, evaluating, expected_calibration_error, fit, observed, seeded, supervised
 
 __all__ = ["prepare", "results_of", "run"]

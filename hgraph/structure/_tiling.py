@@ -8,8 +8,8 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from hgraph.structure import _runs
-from hgraph.structure.blocks import CAUSAL, FULL, BlockAdjacency, far_rows, packed
+from hgraph.structure import intervals
+from hgraph.structure.block_adjacency import CAUSAL, FULL, BlockAdjacency, far_rows, packed
 
 __all__ = ["num_visited", "tiled"]
 
@@ -54,7 +54,7 @@ def num_visited(graph_row: Tensor, start: Tensor, stop: Tensor, extent: Tensor, 
     rows, columns = -(-targets // block), -(-sources // block)
     base = graph_row.div(max(targets, 1), rounding_mode="floor") * rows + graph_row % max(targets, 1) // block
     base = base * (columns + 1)
-    joined = _runs.united(_runs.Line(base + start // block, base + (stop - 1) // block + 1))
+    joined = intervals.united(intervals.Line(base + start // block, base + (stop - 1) // block + 1))
     return int((joined.last - joined.first).sum())
 
 
@@ -65,8 +65,8 @@ def _cut(row: Tensor, start: Tensor, stop: Tensor, targets: int, sources: int, b
     # Tiles stand on a line of their own, as runs do on theirs.
     base = (group * rows + token // block) * (columns + 1)
     low, high = start // block, (stop - 1) // block
-    joined = _runs.united(_runs.Line(base + low, base + high + 1))
-    visited, _ = _runs.expanded(joined.first, joined.last)
+    joined = intervals.united(intervals.Line(base + low, base + high + 1))
+    visited, _ = intervals.expanded(joined.first, joined.last)
     slot = torch.searchsorted(visited, base + low)  # of the first tile of each run; the others follow it
     height = (targets - torch.div(visited, columns + 1, rounding_mode="floor") % rows * block).clamp(max=block)
     # How many token rows hear all of a tile, by steps up and down along the line.
@@ -76,7 +76,7 @@ def _cut(row: Tensor, start: Tensor, stop: Tensor, targets: int, sources: int, b
     steps = torch.bincount(at, minlength=size) - torch.bincount(at + (end - begin)[whole], minlength=size)
     partial = steps.cumsum(0)[:-1] < height
     number = partial.long().cumsum(0)
-    piece, run = _runs.expanded((number - partial.long())[slot], number[slot + (high - low)])
+    piece, run = intervals.expanded((number - partial.long())[slot], number[slot + (high - low)])
     place = partial.nonzero().flatten()
     corner = visited[place] % (columns + 1) * block
     line = token[run] % block

@@ -10,9 +10,9 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
+from hgraph.checks import Checks
 from hgraph.errors import ArgumentError
-from hgraph.structure import _coo, _longest, algebra
-from hgraph.structure._checks import Checks
+from hgraph.structure import algebra, coo, row_lengths
 from hgraph.structure.base import Structure
 
 __all__ = ["Adjacency"]
@@ -89,7 +89,7 @@ class Adjacency(Structure):
         >>> a.num_edges, a.weight.tolist()
         (1, [2.0])
         """
-        names = _coo.Names()
+        names = coo.Names()
         return cls._from_coo(target, source, weight, num_targets, num_sources, duplicates, names, Checks())
 
     @classmethod
@@ -101,20 +101,20 @@ class Adjacency(Structure):
         num_targets: int,
         num_sources: int,
         duplicates: str,
-        names: _coo.Names,
+        names: coo.Names,
         checks: Checks,
     ) -> Adjacency:
         """Waits for the device once, for all that ``checks`` holds, too."""
         if duplicates not in ("error", "sum", "keep"):
             raise ArgumentError("duplicates", "'error', 'sum' or 'keep'", repr(duplicates))
-        target, source, weight = _coo.as_coo(target, source, weight, num_targets, num_sources, names, checks)
-        order = _coo.lexsort(target, source)
+        target, source, weight = coo.as_coo(target, source, weight, num_targets, num_sources, names, checks)
+        order = coo.lexsort(target, source)
         target, source = target[order], source[order]
         if weight is not None:
             weight = weight[order]
-        first = _coo.first_of_run(target, source)
-        indptr = _coo.pointers(target, num_targets)
-        adj = cls._from_sorted(indptr, source, target, num_sources, _coo.inverse(order), weight)
+        first = coo.first_of_run(target, source)
+        indptr = coo.pointers(target, num_targets)
+        adj = cls._from_sorted(indptr, source, target, num_sources, coo.inverse(order), weight)
         if duplicates == "sum":  # weighted even when nothing repeats: the kind must not hang on the data
             ones = torch.ones(len(target), device=target.device) if weight is None else weight
             return algebra.united(adj.with_weight(ones), first, checks)
@@ -158,13 +158,13 @@ class Adjacency(Structure):
             "indptr": indptr,
             "indices": indices,
             "target": target,
-            "t_indptr": _coo.pointers(source, num_sources),
+            "t_indptr": coo.pointers(source, num_sources),
             "t_indices": target[perm],
             "source": source,
             "perm": perm,
-            "inv_perm": _coo.inverse(perm),
+            "inv_perm": coo.inverse(perm),
         }
-        dtype = _coo.index_dtype(indptr.shape[0] - 1, num_sources, indices.shape[0])
+        dtype = coo.index_dtype(indptr.shape[0] - 1, num_sources, indices.shape[0])
         order = None if input_order is None else input_order.to(dtype)
         return cls(**{name: t.to(dtype) for name, t in fields.items()}, input_order=order, weight=weight)
 
@@ -209,7 +209,7 @@ class Adjacency(Structure):
         """Weighted in-degree [T]; the number of edges of each row (integers) when unweighted."""
         if self.weight is None:
             return self.indptr.diff()
-        return _coo.segment_sum(self.weight, self.target, self.num_targets)
+        return coo.segment_sum(self.weight, self.target, self.num_targets)
 
     def source_degree(self) -> Tensor:
         """Weighted out-degree [S]; the number of edges of each column (integers) when unweighted."""
@@ -251,7 +251,7 @@ class Adjacency(Structure):
             raise ArgumentError("values", f"{expected} rows (one an entry of from_coo's input)", values.shape[0])
         if self.input_order is None:
             return values
-        return _coo.segment_sum(values, self.input_order, self.num_edges)
+        return coo.segment_sum(values, self.input_order, self.num_edges)
 
     def unsort_edges(self, values: Tensor) -> Tensor:
         """Bring per-edge values [E, ...] from row-sorted order back into the order of ``from_coo``'s input."""
@@ -323,8 +323,8 @@ class Adjacency(Structure):
     def _map(self, function: Callable[[Tensor], Tensor]) -> Adjacency:
         changed = super()._map(function)
         if changed is not self:
-            _longest.carry(self.indptr, changed.indptr)
-            _longest.carry(self.t_indptr, changed.t_indptr)
+            row_lengths.carry(self.indptr, changed.indptr)
+            row_lengths.carry(self.t_indptr, changed.t_indptr)
         return changed
 
     def equal(self, other: Adjacency) -> bool:
@@ -348,11 +348,11 @@ class Adjacency(Structure):
         """
         weight = torch.ones(self.num_edges, device=self.device) if self.weight is None else self.weight
         flat = self.target.long() * self.num_sources + self.indices
-        return _coo.segment_sum(weight, flat, self.num_targets * self.num_sources).view(self.shape)
+        return coo.segment_sum(weight, flat, self.num_targets * self.num_sources).view(self.shape)
 
     def draw(self, ax: Any = None, **options: Any) -> Any:
         """Draw the matrix picture (rows are targets) and return the matplotlib axes."""
-        from hgraph.structure.draw_matrix import draw_adjacency
+        from hgraph.draw.matrix import draw_adjacency
 
         return draw_adjacency(self, ax, **options)
 

@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING, Literal
 import torch
 from torch import Tensor
 
+from hgraph.checks import Checks
 from hgraph.errors import ArgumentError
-from hgraph.structure import _coo, _longest
-from hgraph.structure._checks import Checks
-from hgraph.structure._coo import inverse_power
+from hgraph.structure import coo, row_lengths
+from hgraph.structure.coo import inverse_power
 
 __all__ = ["add_self_loops", "compose", "inverse_power", "lacks_loop", "normalized_weight", "reach", "select"]
 
@@ -39,7 +39,7 @@ def lacks_loop(adj: Adjacency) -> Tensor:
     """Boolean [T]: which vertices of a square structure do not hear themselves; never syncs."""
     require_square(adj, "self-loops")
     loops = (adj.indices == adj.target).to(torch.int32)
-    return _coo.segment_sum(loops, adj.target, adj.num_targets) == 0
+    return coo.segment_sum(loops, adj.target, adj.num_targets) == 0
 
 
 def add_self_loops(adj: Adjacency) -> Adjacency:
@@ -73,11 +73,11 @@ def add_self_loops(adj: Adjacency) -> Adjacency:
         "inv_perm": put(rows, column.index_select(0, adj.inv_perm), column_loop),
         "input_order": torch.cat([row, row_loop]),
     }
-    dtype = _coo.index_dtype(*adj.shape, size)
+    dtype = coo.index_dtype(*adj.shape, size)
     weight = None
     if adj.weight is not None:
         added = adj.weight.new_ones(len(alone))
-        weight = torch.cat([adj.weight, added]).index_select(0, _coo.inverse(fields["input_order"]))
+        weight = torch.cat([adj.weight, added]).index_select(0, coo.inverse(fields["input_order"]))
     return measured(type(adj)(**{name: t.to(dtype) for name, t in fields.items()}, weight=weight))
 
 
@@ -85,9 +85,9 @@ def measured(adj: Adjacency, checks: Checks | None = None) -> Adjacency:
     """The structure itself, after a look at how long its rows are; waits for the device once, ``checks`` included."""
     pointers = adj.indptr, adj.t_indptr
     if checks is None:
-        _longest.measure(*pointers)
+        row_lengths.measure(*pointers)
     else:
-        _longest.note(pointers, checks.read(*map(_longest.most, pointers)))
+        row_lengths.note(pointers, checks.read(*map(row_lengths.most, pointers)))
     return adj
 
 
@@ -103,10 +103,10 @@ def united(adj: Adjacency, first: Tensor, checks: Checks) -> Adjacency:
     indptr, t_indptr = (
         torch.nn.functional.pad(count, (1, 0))[at] for count, at in ((so_far, adj.indptr), (t_so_far, adj.t_indptr))
     )
-    count, *lengths = checks.read(first.sum(), _longest.most(indptr), _longest.most(t_indptr))
+    count, *lengths = checks.read(first.sum(), row_lengths.most(indptr), row_lengths.most(t_indptr))
     if count < adj.num_edges:
         run = so_far - 1
-        at, t_at = _coo.run_starts(so_far, count), _coo.run_starts(t_so_far, count)
+        at, t_at = coo.run_starts(so_far, count), coo.run_starts(t_so_far, count)
         perm = run[adj.perm[t_at]]
         fields = {
             "indptr": indptr,
@@ -116,13 +116,13 @@ def united(adj: Adjacency, first: Tensor, checks: Checks) -> Adjacency:
             "t_indices": adj.t_indices[t_at],
             "source": adj.source[t_at],
             "perm": perm,
-            "inv_perm": _coo.inverse(perm),
+            "inv_perm": coo.inverse(perm),
             "input_order": run if adj.input_order is None else run[adj.input_order],
         }
-        dtype = _coo.index_dtype(*adj.shape, count)
-        weight = None if adj.weight is None else _coo.segment_sum(adj.weight, run, count)
+        dtype = coo.index_dtype(*adj.shape, count)
+        weight = None if adj.weight is None else coo.segment_sum(adj.weight, run, count)
         adj = type(adj)(**{name: t.to(dtype) for name, t in fields.items()}, weight=weight)
-    _longest.note((adj.indptr, adj.t_indptr), lengths)
+    row_lengths.note((adj.indptr, adj.t_indptr), lengths)
     return adj
 
 
@@ -132,14 +132,14 @@ def _with_loops(adj: Adjacency, lacks: Tensor, alone: Tensor) -> tuple[Tensor, T
     target = adj.target.long()
     behind = lacks.index_select(0, target) & (adj.indices > adj.target)
     place = torch.arange(adj.num_edges, device=adj.device) + before.index_select(0, target) + behind
-    smaller = _coo.segment_sum((adj.indices < adj.target).long(), target, adj.num_targets)
+    smaller = coo.segment_sum((adj.indices < adj.target).long(), target, adj.num_targets)
     return place, (adj.indptr[:-1] + smaller + before).index_select(0, alone)
 
 
 def select(adj: Adjacency, rows: Tensor) -> Adjacency:
     """The rows asked for, in the order asked for (see `Adjacency.select`)."""
-    rows = _coo.as_indices("rows", rows).to(adj.device)
-    _coo.check_range("rows", rows, adj.num_targets, "targets")
+    rows = coo.as_indices("rows", rows).to(adj.device)
+    coo.check_range("rows", rows, adj.num_targets, "targets")
     target, edges = edges_of_rows(adj, rows)
     return type(adj).from_coo(
         target=target,
@@ -173,7 +173,7 @@ def set_operation(a: Adjacency, b: Adjacency, symbol: Literal["|", "&", "-"]) ->
         keys = keys_a[torch.isin(keys_a, keys_b, invert=symbol == "-")]
     keys = torch.unique(keys)
     columns = max(a.num_sources, 1)
-    indptr = _coo.pointers(keys // columns, a.num_targets)
+    indptr = coo.pointers(keys // columns, a.num_targets)
     return measured(type(a).trusted(indptr=indptr, indices=keys % columns, num_sources=a.num_sources))
 
 
@@ -202,7 +202,7 @@ def compose(a: Adjacency, b: Adjacency) -> Adjacency:
     keys = torch.cat([k for k, _ in parts])
     columns = max(b.num_sources, 1)
     both = type(a).trusted(
-        indptr=_coo.pointers(keys // columns, a.num_targets),
+        indptr=coo.pointers(keys // columns, a.num_targets),
         indices=keys % columns,
         num_sources=b.num_sources,
         weight=torch.cat([w for _, w in parts]) if weighted else None,
@@ -222,7 +222,7 @@ def _compose_edges(a: Adjacency, b: Adjacency, first: int, last: int, weighted: 
         weight = weight * a.weight[first:last][position]
     if b.weight is not None:
         weight = weight * b.weight[edge]
-    return keys, _coo.segment_sum(weight.expand(len(edge)), group, len(keys))
+    return keys, coo.segment_sum(weight.expand(len(edge)), group, len(keys))
 
 
 def reach(adj: Adjacency, steps: int) -> Adjacency:

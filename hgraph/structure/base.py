@@ -46,7 +46,7 @@ class Structure:
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write the structure to one safetensors file, atomically; :func:`hgraph.load` reads it back."""
-        from hgraph.structure.io import save
+        from hgraph.data.io import save
 
         save(self, path)
 

@@ -9,9 +9,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from hgraph.checks import whole
 from hgraph.errors import ArgumentError, ArgumentTypeError
-from hgraph.structure import _coo
-from hgraph.structure._arguments import whole
+from hgraph.structure import coo
 from hgraph.structure.adjacency import Adjacency
 from hgraph.structure.base import Structure
 
@@ -96,7 +96,7 @@ class BlockAdjacency(Structure):
         """
         whole("block", block, 1)
         for name, size in (("num_targets", num_targets), ("num_sources", num_sources)):
-            _coo.check_size(name, size)
+            coo.check_size(name, size)
         rows, columns = -(-num_targets // block), -(-num_sources // block)
         index, count = _checked_lists(index, count, rows, columns)
         used = torch.arange(index.shape[3], device=index.device) < count.unsqueeze(3)
@@ -319,7 +319,7 @@ def _checked_lists(index: Any, count: Any, rows: int, columns: int) -> tuple[Ten
     if count.numel() and (int(count.min()) < 0 or int(count.max()) > index.shape[-1]):
         raise ArgumentError("count", f"0 .. {index.shape[-1]}", f"{int(count.min())} .. {int(count.max())}")
     used = torch.arange(index.shape[-1], device=index.device) < count.unsqueeze(-1)
-    _coo.check_range("index", index[used].long(), columns, "tiles of sources")
+    coo.check_range("index", index[used].long(), columns, "tiles of sources")
     lead = (1,) * (4 - index.dim())
     return index.long().reshape(*lead, *index.shape), count.long().reshape(*lead, *count.shape)
 

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from hgraph.errors import ArgumentError, ArgumentTypeError
-from hgraph.structure import _coo, algebra
+from hgraph.structure import algebra, coo
 from hgraph.structure.adjacency import Adjacency
 from hgraph.structure.graph import Graph
 
@@ -48,8 +48,8 @@ def star(hg: Hypergraph) -> Graph:
 
 def touching(hg: Hypergraph, vertices: Tensor) -> Tensor:
     """Hyperedges with a member among the vertices (see `Hypergraph.touching`)."""
-    vertices = _coo.as_indices("vertices", vertices).to(hg.device)
-    _coo.check_range("vertices", vertices, hg.num_vertices, "vertices")
+    vertices = coo.as_indices("vertices", vertices).to(hg.device)
+    coo.check_range("vertices", vertices, hg.num_vertices, "vertices")
     _, incidence = algebra.edges_of_rows(hg.e2v, vertices)
     return torch.unique(hg.e2v.indices[incidence]).long()
 
@@ -57,7 +57,7 @@ def touching(hg: Hypergraph, vertices: Tensor) -> Tensor:
 def subhypergraph(hg: Hypergraph, vertices: Tensor) -> Hypergraph:
     """The hypergraph on some of the vertices (see `Hypergraph.subhypergraph`)."""
     kept = touching(hg, vertices)
-    vertices = _coo.as_indices("vertices", vertices).to(hg.device)
+    vertices = coo.as_indices("vertices", vertices).to(hg.device)
     if len(torch.unique(vertices)) < len(vertices):
         raise ArgumentError("vertices", "each vertex once", "repeated vertices")
     v2e = hg.e2v.select(vertices).transpose().select(kept)

@@ -9,9 +9,9 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
+from hgraph.checks import Checks
 from hgraph.errors import ArgumentError, ArgumentTypeError
-from hgraph.structure import _coo
-from hgraph.structure._checks import Checks
+from hgraph.structure import coo
 from hgraph.structure.adjacency import Adjacency
 from hgraph.structure.base import Structure
 
@@ -65,7 +65,7 @@ class Graph(Structure):
         if edge_index.dim() != 2 or edge_index.shape[0] != 2:
             hint = "Rows are [sources, targets]; did you pass the transpose?"
             raise ArgumentError("edge_index", "shape [2, E]", f"shape {list(edge_index.shape)}", hint)
-        names = _coo.Names("edge_index[1]", "edge_index[0]", "num_nodes", "num_nodes", "nodes", "nodes")
+        names = coo.Names("edge_index[1]", "edge_index[0]", "num_nodes", "num_nodes", "nodes", "nodes")
         adj = Adjacency._from_coo(
             edge_index[1], edge_index[0], weight, num_nodes, num_nodes, duplicates, names, Checks()
         )
@@ -120,7 +120,7 @@ class Graph(Structure):
             ax: axes to draw into, or None for new ones.
             **options: ``labels`` [N] colour vertices by class, ``names`` writes texts, ``seed`` fixes the layout.
         """
-        from hgraph.structure import draw
+        from hgraph.draw import graphs as draw
 
         return draw.draw_graph(self, ax, **options)
 

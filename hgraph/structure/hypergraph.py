@@ -10,8 +10,8 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
-from hgraph.structure import _coo, expansion
-from hgraph.structure._checks import Checks
+from hgraph.checks import Checks
+from hgraph.structure import coo, expansion
 from hgraph.structure.adjacency import Adjacency
 from hgraph.structure.base import Structure
 from hgraph.structure.graph import Graph
@@ -56,7 +56,7 @@ class Hypergraph(Structure):
         Raises:
             ArgumentError: a member out of range, or named twice in one hyperedge.
         """
-        members = [_coo.as_indices(f"hyperedges[{i}]", list(e)) for i, e in enumerate(hyperedges)]
+        members = [coo.as_indices(f"hyperedges[{i}]", list(e)) for i, e in enumerate(hyperedges)]
         sizes = torch.tensor([len(e) for e in members], dtype=torch.long)
         return cls.from_coo(
             vertex=torch.cat(members) if members else torch.empty(0, dtype=torch.long),
@@ -106,13 +106,13 @@ class Hypergraph(Structure):
         Raises:
             ArgumentError: indices out of range, repeated pairs, weights of a wrong shape or NaN.
         """
-        names = _coo.Names("hyperedge", "vertex", "num_hyperedges", "num_vertices", "hyperedges", "vertices")
+        names = coo.Names("hyperedge", "vertex", "num_hyperedges", "num_vertices", "hyperedges", "vertices")
         checks = Checks()
         sizes = num_hyperedges, num_vertices
         for name, size in zip((names.num_targets, names.num_sources), sizes, strict=True):
-            _coo.check_size(name, size)
-        hyperedge_weight = _coo.as_weight("hyperedge_weight", hyperedge_weight, num_hyperedges, "hyperedge", checks)
-        vertex_weight = _coo.as_weight("vertex_weight", vertex_weight, num_vertices, "vertex", checks)
+            coo.check_size(name, size)
+        hyperedge_weight = coo.as_weight("hyperedge_weight", hyperedge_weight, num_hyperedges, "hyperedge", checks)
+        vertex_weight = coo.as_weight("vertex_weight", vertex_weight, num_vertices, "vertex", checks)
         v2e = Adjacency._from_coo(hyperedge, vertex, weight, *sizes, duplicates, names, checks)
         return cls(v2e, hyperedge_weight, vertex_weight)
 
@@ -226,7 +226,7 @@ class Hypergraph(Structure):
             **options: ``labels`` [N] colour vertices by class, ``names`` writes texts, ``seed`` fixes the layout,
                 ``max_hyperedges`` draws only the first so many.
         """
-        from hgraph.structure import draw
+        from hgraph.draw import graphs as draw
 
         return draw.draw_hypergraph(self, ax, **options)
 

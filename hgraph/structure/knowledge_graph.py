@@ -10,9 +10,9 @@ from typing import Any, Literal, NamedTuple
 import torch
 from torch import Tensor
 
+from hgraph.checks import Checks
 from hgraph.errors import ArgumentError
-from hgraph.structure import _coo, relations
-from hgraph.structure._checks import Checks
+from hgraph.structure import coo, relations
 from hgraph.structure.adjacency import Adjacency
 from hgraph.structure.base import Structure, derived
 from hgraph.structure.graph import Graph
@@ -110,11 +110,11 @@ Triple(head='Dune', relation='is a', tail='novel')])
         if duplicates not in ("error", "drop", "keep"):
             raise ArgumentError("duplicates", "'error', 'drop' or 'keep'", repr(duplicates))
         checks = Checks()
-        relation = _coo.as_indices("relation", relation)
-        _coo.check_size("num_relations", num_relations)
+        relation = coo.as_indices("relation", relation)
+        coo.check_size("num_relations", num_relations)
         checks.in_range("relation", relation, num_relations, "relations")
-        names = _coo.Names("head", "tail", "num_nodes", "num_nodes", "nodes", "nodes")
-        head, tail, _ = _coo.as_coo(head, tail, None, num_nodes, num_nodes, names, checks)
+        names = coo.Names("head", "tail", "num_nodes", "num_nodes", "nodes", "nodes")
+        head, tail, _ = coo.as_coo(head, tail, None, num_nodes, num_nodes, names, checks)
         if relation.shape != head.shape:
             raise ArgumentError("relation", f"{len(head)} entries, as head has", len(relation))
         kinds = relations.checked_types(node_type, num_nodes, head.device, checks)
@@ -141,7 +141,7 @@ Triple(head='Dune', relation='is a', tail='novel')])
         """The graph of edges that are sorted already."""
         ordered, by_relation = torch.sort(relation, stable=True)
         dtype = adj.indices.dtype
-        indptr = _coo.pointers(ordered, num_relations)
+        indptr = coo.pointers(ordered, num_relations)
         return cls(adj, relation.to(dtype), indptr.to(dtype), by_relation.to(dtype), **others)
 
     @classmethod
@@ -342,7 +342,7 @@ Triple(head='Dune', relation='is a', tail='novel')])
             **options: ``labels`` [N] colour vertices (default: their types), ``names`` writes texts (default: those
                 of the graph), ``positions`` [N, 2] place vertices (default: springs, which ``seed`` fixes), ``title``.
         """
-        from hgraph.structure.draw_knowledge import draw_knowledge_graph
+        from hgraph.draw.knowledge import draw_knowledge_graph
 
         return draw_knowledge_graph(self, ax, **options)
 

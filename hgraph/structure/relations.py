@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import torch
 from torch import Tensor
 
+from hgraph.checks import Checks
 from hgraph.errors import ArgumentError, ArgumentTypeError
-from hgraph.structure import _coo, algebra
-from hgraph.structure._checks import Checks
+from hgraph.structure import algebra, coo
 from hgraph.structure.adjacency import Adjacency
 from hgraph.structure.names import Names
 
@@ -52,7 +52,7 @@ def blocks(kg: KnowledgeGraph) -> list[Block]:
         head, target = torch.unique(kg.adj.target[edges].long(), return_inverse=True)
         tail, source = torch.unique(kg.adj.indices[edges].long(), return_inverse=True)
         # the edges of one relation are sorted by (head, tail), and so are their ranks
-        adj = Adjacency.trusted(indptr=_coo.pointers(target, len(head)), indices=source, num_sources=len(tail))
+        adj = Adjacency.trusted(indptr=coo.pointers(target, len(head)), indices=source, num_sources=len(tail))
         found.append(Block(relation, head, tail, adj, edges))
     return found
 
@@ -65,14 +65,14 @@ def sorted_triples(
     Waits for the device once, ``checks`` included.
     """
     by_relation = torch.sort(relation, stable=True).indices
-    order = by_relation[_coo.lexsort(head[by_relation], tail[by_relation])]
+    order = by_relation[coo.lexsort(head[by_relation], tail[by_relation])]
     head, relation, tail = head[order], relation[order], tail[order]
-    first = _coo.first_of_run(head, tail)
+    first = coo.first_of_run(head, tail)
     first[1:] |= relation[1:] != relation[:-1]
-    adj = Adjacency._from_sorted(_coo.pointers(head, num_nodes), tail, head, num_nodes, _coo.inverse(order), None)
+    adj = Adjacency._from_sorted(coo.pointers(head, num_nodes), tail, head, num_nodes, coo.inverse(order), None)
     if duplicates == "drop":
         adj = algebra.united(adj, first, checks)
-        return adj, relation[_coo.run_starts(first.cumsum(0), adj.num_edges)]
+        return adj, relation[coo.run_starts(first.cumsum(0), adj.num_edges)]
     if duplicates == "error":
 
         def repeated(at: int) -> ArgumentError:
@@ -88,7 +88,7 @@ def checked_types(node_type: Any, num_nodes: int, device: torch.device, checks: 
     """[N] int64 types, or None; that none is negative is left to ``checks``."""
     if node_type is None:
         return None
-    kinds = _coo.as_indices("node_type", node_type).to(device)
+    kinds = coo.as_indices("node_type", node_type).to(device)
     if len(kinds) != num_nodes:
         raise ArgumentError("node_type", f"{num_nodes} entries (one a node)", len(kinds))
     checks.refuse(kinds < 0, lambda at: ArgumentError("node_type", "types 0 or more", int(kinds[at])))
@@ -130,7 +130,7 @@ def rebuilt(
     """The same vertices and relations with other facts; those that repeat stay."""
     adj, relation = sorted_triples(head.long(), relation.long(), tail.long(), kg.num_nodes, "keep", Checks())
     if weight is not None and adj.input_order is not None:
-        adj = adj.with_weight(weight[_coo.inverse(adj.input_order).long()])
+        adj = adj.with_weight(weight[coo.inverse(adj.input_order).long()])
     kept = {name: getattr(kg, name) for name in ("node_type", "node_names", "relation_names", "type_names")}
     return type(kg)._complete(adj, relation, kg.num_relations, **kept)
 
@@ -153,9 +153,9 @@ def with_interactions(kg: KnowledgeGraph, users: Any, items: Any, num_users: int
     if kg.relation_names is not None and _TAKES in kg.relation_names:
         hint = "Rename that relation: reasons could not tell the two apart"
         raise ArgumentError("relation_names", f"none that is {_TAKES!r}, as users do", "one", hint)
-    names = _coo.Names("users", "items", "num_users", "num_nodes", "users", "items")
+    names = coo.Names("users", "items", "num_users", "num_nodes", "users", "items")
     checks = Checks()
-    user, item, _ = _coo.as_coo(users, items, None, num_users, kg.num_nodes, names, checks)
+    user, item, _ = coo.as_coo(users, items, None, num_users, kg.num_nodes, names, checks)
     user, item = user.to(kg.device), item.to(kg.device)
     codes = torch.sort(user * max(kg.num_nodes, 1) + item).values
     again = codes[1:] == codes[:-1]
@@ -193,8 +193,8 @@ def with_interactions(kg: KnowledgeGraph, users: Any, items: Any, num_users: int
 
 def subgraph(kg: KnowledgeGraph, vertices: Tensor) -> KnowledgeGraph:
     """See `KnowledgeGraph.subgraph`."""
-    vertices = _coo.as_indices("vertices", vertices).to(kg.device)
-    _coo.check_range("vertices", vertices, kg.num_nodes, "nodes")
+    vertices = coo.as_indices("vertices", vertices).to(kg.device)
+    coo.check_range("vertices", vertices, kg.num_nodes, "nodes")
     if len(torch.unique(vertices)) < len(vertices):
         raise ArgumentError("vertices", "each vertex once", "repeated ones")
     place = torch.full((kg.num_nodes,), -1, device=kg.device)
@@ -206,7 +206,7 @@ def subgraph(kg: KnowledgeGraph, vertices: Tensor) -> KnowledgeGraph:
         place[head[keep]], relation[keep], place[tail[keep]], len(vertices), "keep", Checks()
     )
     if weight is not None and adj.input_order is not None:
-        adj = adj.with_weight(weight[keep][_coo.inverse(adj.input_order).long()])
+        adj = adj.with_weight(weight[keep][coo.inverse(adj.input_order).long()])
     return type(kg)._complete(
         adj,
         relation,

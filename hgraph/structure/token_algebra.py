@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
+from hgraph.checks import whole
 from hgraph.errors import ArgumentError, ArgumentTypeError
-from hgraph.structure import _coo, _runs
-from hgraph.structure._arguments import whole
+from hgraph.structure import coo, intervals
 
 if TYPE_CHECKING:
     from hgraph.structure.token_graph import TokenGraph
@@ -32,7 +32,7 @@ def combined(a: TokenGraph, b: TokenGraph, inside: Callable[[Tensor, Tensor], Te
     a, b = _one_order(a, b)
     shape = _common(_SETS, a, b)
     a, b = _broadcast(a, *shape), _broadcast(b, *shape)
-    return a._from_line(_runs.combined(a._line(), b._line(), inside), a.extent, a.order)
+    return a._from_line(intervals.combined(a._line(), b._line(), inside), a.extent, a.order)
 
 
 def composed(a: TokenGraph, b: TokenGraph) -> TokenGraph:
@@ -45,7 +45,7 @@ def composed(a: TokenGraph, b: TokenGraph) -> TokenGraph:
     a, b = _broadcast(a, *shape), _broadcast(b, *shape)
     row = a._row()
     middle = torch.div(row, max(a.num_targets, 1), rounding_mode="floor") * b.num_targets
-    line = _runs.composed(row, middle + a.start, middle + a.stop, b._line(), width=b.num_sources)
+    line = intervals.composed(row, middle + a.start, middle + a.stop, b._line(), width=b.num_sources)
     extent = torch.empty(*shape, a.num_targets, b.num_sources, 0, device=a.device)
     return a._from_line(line, extent, a.order)
 
@@ -80,7 +80,7 @@ def first_hop(graph: TokenGraph, target: int | None) -> Tensor:
     hops = torch.full((field.num_targets, n), -1, dtype=torch.int32, device=graph.device)
     new, layer = field, 0
     while new.num_runs:
-        column, run = _runs.expanded(new.start, new.stop)
+        column, run = intervals.expanded(new.start, new.stop)
         hops[new._row()[run], column] = layer
         wider = field @ step
         new, field, layer = wider - field, wider, layer + 1
@@ -93,7 +93,7 @@ def loops(graph: TokenGraph) -> TokenGraph:
         raise ArgumentError("structure", "a square graph (targets are the sources)", f"{graph.shape[2:]}")
     rows = torch.arange(len(graph.indptr) - 1, device=graph.device)
     line = rows * (graph.num_sources + 1) + rows % max(graph.num_targets, 1)
-    return graph._from_line(_runs.Line(line, line + 1), graph.extent, graph.order)
+    return graph._from_line(intervals.Line(line, line + 1), graph.extent, graph.order)
 
 
 # ---------------------------------------------------------------------- parts, other forms
@@ -101,14 +101,14 @@ def loops(graph: TokenGraph) -> TokenGraph:
 
 def select(graph: TokenGraph, rows: Any) -> TokenGraph:
     """The graph of the given targets alone (see `TokenGraph.select`)."""
-    rows = _coo.as_indices("rows", rows).to(graph.device)
-    _coo.check_range("rows", rows, graph.num_targets, "targets")
+    rows = coo.as_indices("rows", rows).to(graph.device)
+    coo.check_range("rows", rows, graph.num_targets, "targets")
     graph = graph.natural()
     group = torch.arange(graph.batch * graph.heads, device=graph.device) * graph.num_targets
-    entry, position = _runs.of_rows(graph.indptr, (group.unsqueeze(1) + rows).flatten())
+    entry, position = intervals.of_rows(graph.indptr, (group.unsqueeze(1) + rows).flatten())
     base = position * (graph.num_sources + 1)
     extent = torch.empty(graph.batch, graph.heads, len(rows), graph.num_sources, 0, device=graph.device)
-    return graph._from_line(_runs.Line(base + graph.start[entry], base + graph.stop[entry]), extent, None)
+    return graph._from_line(intervals.Line(base + graph.start[entry], base + graph.stop[entry]), extent, None)
 
 
 def crop(graph: TokenGraph, num_sources: int) -> TokenGraph:
@@ -119,16 +119,16 @@ def crop(graph: TokenGraph, num_sources: int) -> TokenGraph:
     keep = start < stop
     base = row[keep] * (num_sources + 1)
     extent = torch.empty(*graph.shape[:3], num_sources, 0, device=graph.device)
-    return graph._from_line(_runs.Line(base + start[keep], base + stop[keep]), extent, None)
+    return graph._from_line(intervals.Line(base + start[keep], base + stop[keep]), extent, None)
 
 
 def natural(graph: TokenGraph, order: Tensor) -> TokenGraph:
     """The edges of a graph of positions along an order, by token."""
-    column, run = _runs.expanded(graph.start, graph.stop)
+    column, run = intervals.expanded(graph.start, graph.stop)
     row, n = graph._row()[run], graph.num_targets
     row = torch.div(row, n, rounding_mode="floor") * n + order[row % n]
     first = row * (graph.num_sources + 1) + order[column]
-    return graph._from_line(_runs.united(_runs.Line(first, first + 1)), graph.extent, None)
+    return graph._from_line(intervals.united(intervals.Line(first, first + 1)), graph.extent, None)
 
 
 def is_causal(graph: TokenGraph) -> bool:
@@ -140,7 +140,7 @@ def is_causal(graph: TokenGraph) -> bool:
 
 def checked_order(order: Any, num_targets: int, num_sources: int) -> Tensor:
     """An order of all tokens of a square graph."""
-    order = _coo.as_indices("order", order)
+    order = coo.as_indices("order", order)
     if num_targets != num_sources or len(order) != num_targets:
         raise ArgumentError("order", "one entry a token of a square graph", f"{len(order)} entries")
     if not torch.equal(torch.sort(order).values, torch.arange(len(order), device=order.device)):
@@ -196,10 +196,10 @@ def _broadcast(graph: TokenGraph, batch: int, heads: int) -> TokenGraph:
     group = torch.arange(graph.batch * graph.heads, device=graph.device).view(graph.batch, graph.heads, 1)
     rows = group * graph.num_targets + torch.arange(graph.num_targets, device=graph.device)
     rows = rows.expand(batch, heads, graph.num_targets).flatten()
-    entry, position = _runs.of_rows(graph.indptr, rows)
+    entry, position = intervals.of_rows(graph.indptr, rows)
     base = position * (graph.num_sources + 1)
     extent = torch.empty(batch, heads, *graph.extent.shape[2:], device=graph.device)
-    return graph._from_line(_runs.Line(base + graph.start[entry], base + graph.stop[entry]), extent, graph.order)
+    return graph._from_line(intervals.Line(base + graph.start[entry], base + graph.stop[entry]), extent, graph.order)
 
 
 def _common(name: str, a: TokenGraph, b: TokenGraph) -> tuple[int, int]:

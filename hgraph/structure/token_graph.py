@@ -10,14 +10,13 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from hgraph.checks import Checks, whole
 from hgraph.errors import ArgumentError, ArgumentTypeError
-from hgraph.structure import _coo, _runs, token_algebra
-from hgraph.structure._arguments import whole
-from hgraph.structure._checks import Checks
+from hgraph.structure import coo, intervals, token_algebra
 from hgraph.structure._tiling import num_visited, tiled
 from hgraph.structure.adjacency import Adjacency
 from hgraph.structure.base import Structure, derived
-from hgraph.structure.blocks import BlockAdjacency
+from hgraph.structure.block_adjacency import BlockAdjacency
 
 __all__ = ["TokenGraph"]
 
@@ -86,8 +85,8 @@ class TokenGraph(Structure):
         """
         sizes = {"num_targets": num_targets, "num_sources": num_sources, "batch": batch, "heads": heads}
         for name, size in sizes.items():
-            _coo.check_size(name, size)
-        row, start, stop = (_coo.as_indices(n, v) for n, v in (("row", row), ("start", start), ("stop", stop)))
+            coo.check_size(name, size)
+        row, start, stop = (coo.as_indices(n, v) for n, v in (("row", row), ("start", start), ("stop", stop)))
         if not len(row) == len(start) == len(stop):
             raise ArgumentError("row, start, stop", "one length", f"{len(row)}, {len(start)} and {len(stop)}")
         checks = Checks()
@@ -99,7 +98,7 @@ class TokenGraph(Structure):
             order = token_algebra.checked_order(order, num_targets, num_sources)
         keep = stop > start
         base = row[keep] * (num_sources + 1)
-        line = _runs.united(_runs.Line(base + start[keep], base + stop[keep]))
+        line = intervals.united(intervals.Line(base + start[keep], base + stop[keep]))
         extent = torch.empty(batch, heads, num_targets, num_sources, 0, device=row.device)
         return cls._from_line(line, extent, order)
 
@@ -134,18 +133,18 @@ class TokenGraph(Structure):
         >>> TokenGraph.trusted(indptr=indptr, start=start, stop=stop, num_targets=2, num_sources=4).degree().tolist()
         [[[1, 3]]]
         """
-        dtype = _coo.index_dtype(num_sources)
+        dtype = coo.index_dtype(num_sources)
         extent = torch.empty(batch, heads, num_targets, num_sources, 0, device=indptr.device)
         return cls(indptr, start.to(dtype), stop.to(dtype), extent)
 
     @classmethod
-    def _from_line(cls, line: _runs.Line, extent: Tensor, order: Tensor | None) -> TokenGraph:
+    def _from_line(cls, line: intervals.Line, extent: Tensor, order: Tensor | None) -> TokenGraph:
         """A graph of sorted, disjoint runs on the line."""
         b, h, t, s, _ = extent.shape
         row = torch.div(line.first, s + 1, rounding_mode="floor")
         indptr = torch.zeros(b * h * t + 1, dtype=torch.long, device=row.device)
         torch.cumsum(torch.bincount(row, minlength=b * h * t), 0, out=indptr[1:])
-        dtype = _coo.index_dtype(s)
+        dtype = coo.index_dtype(s)
         base = row * (s + 1)
         return cls(indptr, (line.first - base).to(dtype), (line.last - base).to(dtype), extent, order)
 
@@ -304,7 +303,7 @@ class TokenGraph(Structure):
     def adjacency(self, *, example: int = 0, head: int = 0) -> Adjacency:
         """The exact edges of one head and example as an `Adjacency`: for tests and small cases."""
         graph = self.of(example=example, head=head)
-        column, run = _runs.expanded(graph.start, graph.stop)
+        column, run = intervals.expanded(graph.start, graph.stop)
         target, source = graph._row()[run], column
         if self.order is not None:
             target, source = self.order[target], self.order[source]
@@ -346,7 +345,7 @@ class TokenGraph(Structure):
                 receptive field of one target, layer over layer.
             **options: ``head``, ``example``, ``title``; ``bins`` of the matrix, ``target`` and ``layers`` else.
         """
-        from hgraph.structure import draw_tokens
+        from hgraph.draw import tokens as draw_tokens
 
         return draw_tokens.draw_tokens(self, ax, kind=kind, **options)
 
@@ -363,9 +362,9 @@ class TokenGraph(Structure):
         rows = torch.arange(len(self.indptr) - 1, device=self.device)
         return rows.repeat_interleave(self.indptr.diff(), output_size=self.num_runs)
 
-    def _line(self) -> _runs.Line:
+    def _line(self) -> intervals.Line:
         base = self._row() * (self.num_sources + 1)
-        return _runs.Line(base + self.start, base + self.stop)
+        return intervals.Line(base + self.start, base + self.stop)
 
 
 torch.export.register_dataclass(TokenGraph, serialized_type_name="hgraph.structure.TokenGraph")

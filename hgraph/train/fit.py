@@ -15,9 +15,9 @@ from typing import Any, Literal
 import torch
 from torch import Tensor, nn
 
+from hgraph.data.io import write_atomically
 from hgraph.errors import ArgumentError, HgraphError
 from hgraph.nn import aux_losses
-from hgraph.structure.io import write_atomically
 from hgraph.train.checkpoint import Checkpoint, stopwatch
 from hgraph.train.seed import seeded
 

@@ -9,7 +9,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from hgraph.structure import Data, Graph, Hypergraph
+from hgraph.data import Data
+from hgraph.structure import Graph, Hypergraph
 from hgraph.train.metrics import accuracy
 
 __all__ = ["Observed", "observed", "supervised"]
@@ -49,7 +50,9 @@ def observed(data: Data, split: str = "default") -> Observed:
     Raises:
         ArgumentError: there is no split of that name.
 
-    >>> from hgraph.structure import Hypergraph, Split
+    >>> from hgraph.data import Split
+
+    >>> from hgraph.structure import Hypergraph
     >>> hg, ids = Hypergraph.from_lists([[0, 1], [1, 2]], num_vertices=3), torch.arange(3)
     >>> split = Split(hg.subhypergraph(ids[1:]), train=ids[1:2], val=ids[2:], test=ids[:1], observed=ids[1:])
     >>> part = observed(Data(hg, torch.eye(3), ids, {"default": split}))

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 if TYPE_CHECKING:
-    from hgraph.structure import Data
+    from hgraph.data import Data
     from hgraph.train.fit import FitResult
 
 __all__ = [

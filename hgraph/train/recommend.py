@@ -9,9 +9,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from hgraph.data import Interactions
 from hgraph.errors import ArgumentError
-from hgraph.models.recommender import Recommender
-from hgraph.structure import Interactions, KnowledgeGraph, Path
+from hgraph.models.recommend.base import Recommender
+from hgraph.structure import KnowledgeGraph, Path
 from hgraph.structure.relations import rebuilt
 from hgraph.train.full_ranking import best_items
 from hgraph.train.recommender import scorer, structure_of

@@ -14,10 +14,11 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from hgraph.data import Interactions
+from hgraph.data.io import write_atomically
 from hgraph.errors import ArgumentError
-from hgraph.models.recommender import Recommender
-from hgraph.structure import Adjacency, Interactions, KnowledgeGraph
-from hgraph.structure.io import write_atomically
+from hgraph.models.recommend.base import Recommender
+from hgraph.structure import Adjacency, KnowledgeGraph
 from hgraph.train.checkpoint import Checkpoint, stopwatch
 from hgraph.train.fit import FitResult, TrainingError
 from hgraph.train.full_ranking import full_ranking

@@ -9,9 +9,10 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
+from hgraph.data import TripleSplit
 from hgraph.errors import ArgumentError, ArgumentTypeError
-from hgraph.models.kge import TripleModel
-from hgraph.structure import Adjacency, TripleSplit
+from hgraph.models.triples.kge import TripleModel
+from hgraph.structure import Adjacency
 from hgraph.train.checkpoint import Checkpoint, stopwatch
 from hgraph.train.fit import FitResult, TrainingError
 from hgraph.train.mode import evaluating

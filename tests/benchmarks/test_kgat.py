@@ -6,7 +6,7 @@ import sys
 
 import pytest
 
-from hgraph.benchmarks import kgat
+from hgraph.benchmarks.studies import kgat
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="the peak is read from /proc")

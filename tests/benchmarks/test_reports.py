@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from hgraph.benchmarks import completion, published, recommendation, records
+from hgraph.benchmarks import records
+from hgraph.benchmarks.studies import completion, published, recommendation
 
 
 @pytest.mark.parametrize("suite", [recommendation, completion], ids=["recommendation", "completion"])
@@ -12,7 +13,7 @@ def test_the_page_is_made_from_the_rows(suite):
     name = suite.__name__.rpartition(".")[2]
     pytest.importorskip("scipy")  # Student's intervals
     page = (records.RESULTS / f"{name}.md").read_text(encoding="utf-8")
-    command = f"python benchmarks/{name}.py --report benchmarks/results/{name}.csv > benchmarks/results/{name}.md"
+    command = f"python benchmarks/studies/{name}.py --report benchmarks/results/{name}.csv > benchmarks/results/{name}.md"
     assert page == suite.report(records.RESULTS / f"{name}.csv") + "\n", command
 
 

@@ -10,8 +10,8 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from hgraph.builders import category_hypergraph, membership_hypergraph, term_hypergraph
 from hgraph.errors import ArgumentError
-from hgraph.structure.build import category_hypergraph, membership_hypergraph, term_hypergraph
 
 values = st.sampled_from([None, "", float("nan"), "a", "b", 1, 2.5])
 

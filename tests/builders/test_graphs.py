@@ -7,14 +7,14 @@ import pytest
 import torch
 
 from hgraph import Graph
-from hgraph.errors import ArgumentError
-from hgraph.structure.build import (
+from hgraph.builders import (
     clique_hypergraph,
     community_hypergraph,
     erdos_renyi_graph,
     neighbourhood_hypergraph,
     stochastic_block_graph,
 )
+from hgraph.errors import ArgumentError
 
 
 @pytest.mark.parametrize("hops", [0, 1, 2, 5])

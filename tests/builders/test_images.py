@@ -6,8 +6,8 @@ import networkx as nx
 import pytest
 import torch
 
+from hgraph.builders import grid_graph, patch_hypergraph, superpixel_hypergraph
 from hgraph.errors import ArgumentError
-from hgraph.structure.build import grid_graph, patch_hypergraph, superpixel_hypergraph
 
 
 @pytest.mark.parametrize(("height", "width"), [(1, 1), (1, 4), (3, 1), (3, 4)])

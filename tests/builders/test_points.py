@@ -8,9 +8,9 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from hgraph.builders import kmeans_hypergraph, knn_hypergraph, radius_hypergraph
+from hgraph.builders import points as points_module
 from hgraph.errors import ArgumentError, ArgumentTypeError
-from hgraph.structure.build import kmeans_hypergraph, knn_hypergraph, radius_hypergraph
-from hgraph.structure.build import points as points_module
 
 
 def oracle(x: np.ndarray, k: int, include_self: bool) -> list[list[int]]:

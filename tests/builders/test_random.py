@@ -10,9 +10,9 @@ import pytest
 import torch
 
 from hgraph import HyperedgeSplit, LinkSplit, Split
+from hgraph import builders as build
+from hgraph.builders.random import _ordered, _unordered
 from hgraph.errors import ArgumentError, ArgumentTypeError
-from hgraph.structure import build
-from hgraph.structure.build.random import _ordered, _unordered
 
 MAKERS = {
     "erdos_renyi_graph": lambda seed: build.erdos_renyi_graph(40, 0.2, seed=seed),

@@ -7,8 +7,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from hgraph.builders import simplex_hypergraph
 from hgraph.errors import ArgumentError
-from hgraph.structure.build import simplex_hypergraph
 
 simplex = st.tuples(st.integers(0, 5), st.lists(st.integers(0, 4), min_size=1, max_size=4))
 bound = st.one_of(st.none(), st.integers(0, 6))

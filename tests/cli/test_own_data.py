@@ -121,7 +121,7 @@ def test_an_exported_folder_is_all_that_raw_rows_need(tables, programs):
             answers = [json.loads(line) for line in result.stdout.splitlines()]
         agree(answers, said, program)
     if "onnx" in programs:
-        from hgraph.distill.serve import application
+        from hgraph.distill.serving.serve import application
 
         with open("nodes.csv", newline="") as file:
             rows = [{"age": row["age"], "town": row["town"]} for row in csv.DictReader(file)]

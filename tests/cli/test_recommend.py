@@ -218,7 +218,7 @@ def test_a_run_is_distilled_into_towers_that_answer_alone(shop):
 
 def test_same_items_is_what_two_rankings_share_beside_what_was_taken(shop, monkeypatch):
     from hgraph.cli import towers
-    from hgraph.structure import Interactions
+    from hgraph.data import Interactions
 
     none, kg = torch.empty(2, 0, dtype=torch.long), datasets.from_interactions("shop")[0].kg
     data = Interactions.from_pairs([[0, 1], [0, 3]], none, none, kg, num_users=2, num_items=4)

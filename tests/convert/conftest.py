@@ -10,7 +10,7 @@ import torch
 from hypothesis import strategies as st
 
 from hgraph import Adjacency, Graph, Hypergraph
-from hgraph.structure.convert import ABSENT, Converted
+from hgraph.convert import ABSENT, Converted
 
 WEIGHT = st.floats(-4, 4, width=32)
 IDS = {

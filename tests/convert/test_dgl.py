@@ -7,10 +7,9 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from hgraph import Graph, Hypergraph
+from hgraph import Graph, Hypergraph, convert
+from hgraph.convert import Converted
 from hgraph.errors import ArgumentError, ArgumentTypeError, MissingPackageError
-from hgraph.structure import convert
-from hgraph.structure.convert import Converted
 
 
 @pytest.fixture(scope="module")

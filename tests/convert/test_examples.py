@@ -6,7 +6,7 @@ import pkgutil
 
 import pytest
 
-from hgraph.structure import convert
+from hgraph import convert
 
 MODULES = [module.name for module in pkgutil.iter_modules(convert.__path__, convert.__name__ + ".")]
 

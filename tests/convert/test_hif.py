@@ -15,8 +15,8 @@ from hypothesis import strategies as st
 
 import hgraph
 from hgraph import Graph, Hypergraph
+from hgraph.convert import ABSENT, Converted, from_hif, read_hif, schema, to_hif, write_hif
 from hgraph.errors import ArgumentError, ArgumentTypeError, DataError
-from hgraph.structure.convert import ABSENT, Converted, from_hif, read_hif, schema, to_hif, write_hif
 
 KINDS = (None, "integers", "strings", "both")
 CHECK = settings(max_examples=60, deadline=None, derandomize=True)

@@ -12,7 +12,7 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from hgraph import Hypergraph
-from hgraph.structure.convert import ABSENT, Converted, from_hif, schema, to_hif
+from hgraph.convert import ABSENT, Converted, from_hif, schema, to_hif
 
 # pandas warns about how HyperNetX uses it.
 pytestmark = pytest.mark.filterwarnings("ignore")

@@ -8,8 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from hgraph import Graph, Hypergraph
-from hgraph.errors import ArgumentError, ArgumentTypeError
-from hgraph.structure.convert import (
+from hgraph.convert import (
     ABSENT,
     Converted,
     from_networkx,
@@ -17,6 +16,7 @@ from hgraph.structure.convert import (
     to_networkx,
     to_networkx_bipartite,
 )
+from hgraph.errors import ArgumentError, ArgumentTypeError
 
 CHECK = settings(max_examples=40, deadline=None, derandomize=True)
 KINDS = (None, "integers", "strings", "both")

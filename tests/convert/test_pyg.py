@@ -7,10 +7,9 @@ import torch
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
-from hgraph import Graph, Hypergraph
+from hgraph import Graph, Hypergraph, convert
+from hgraph.convert import ABSENT, Converted
 from hgraph.errors import ArgumentError, ArgumentTypeError, MissingPackageError
-from hgraph.structure import convert
-from hgraph.structure.convert import ABSENT, Converted
 
 CHECK = settings(max_examples=60, deadline=None, derandomize=True)
 KINDS = (None, "integers", "strings", "both")

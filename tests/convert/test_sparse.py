@@ -8,8 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from hgraph import Graph, Hypergraph
-from hgraph.errors import ArgumentError, ArgumentTypeError
-from hgraph.structure.convert import (
+from hgraph.convert import (
     Converted,
     from_scipy,
     from_scipy_incidence,
@@ -20,6 +19,7 @@ from hgraph.structure.convert import (
     to_torch_sparse,
     to_torch_sparse_incidence,
 )
+from hgraph.errors import ArgumentError, ArgumentTypeError
 
 CHECK = settings(max_examples=40, deadline=None, derandomize=True)
 LIBRARIES = {

@@ -4,8 +4,8 @@ import pytest
 import torch
 
 from hgraph import KnowledgeGraph, convert
+from hgraph.convert.triples import recbole_columns
 from hgraph.errors import ArgumentError, ArgumentTypeError, DataError
-from hgraph.structure.convert.triples import recbole_columns
 from hgraph.testing import random_knowledge_graph
 
 WORDS = "a\tknows\tb\r\nb\tknows\tc\r\n\r\nc d\tis a\tb\r\n"

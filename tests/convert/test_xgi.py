@@ -6,10 +6,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from hgraph import Hypergraph
+from hgraph import Hypergraph, convert
+from hgraph.convert import Converted, from_hif
 from hgraph.errors import ArgumentError, MissingPackageError
-from hgraph.structure import convert
-from hgraph.structure.convert import Converted, from_hif
 
 KINDS = (None, "integers", "strings", "both")
 

@@ -11,8 +11,8 @@ from safetensors.torch import save_file
 
 import hgraph
 from hgraph import Adjacency, Graph, SoftAdjacency
+from hgraph.data import io
 from hgraph.errors import ArgumentTypeError, DataError
-from hgraph.structure import io
 from hgraph.testing import adjacencies, degenerate_adjacencies, hypergraphs, random_graph, random_hypergraph
 
 DEGENERATE = degenerate_adjacencies()

@@ -10,8 +10,8 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from hgraph import Data, Graph, HyperedgeSplit, Hypergraph, LinkSplit, Split
+from hgraph.builders import erdos_renyi_graph, uniform_hypergraph
 from hgraph.errors import ArgumentError, DataError
-from hgraph.structure.build import erdos_renyi_graph, uniform_hypergraph
 
 
 def pairs(edge_index: torch.Tensor) -> set[tuple[int, int]]:

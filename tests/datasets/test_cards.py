@@ -5,7 +5,8 @@ from __future__ import annotations
 import pytest
 
 import hgraph.datasets as datasets
-from hgraph.structure import Graph, Hypergraph, Interactions, TripleSplit
+from hgraph.data import Interactions, TripleSplit
+from hgraph.structure import Graph, Hypergraph
 
 HEAVY = {"nci1", "imdb-multi", "kgat-last-fm", "fb15k-237"}  # seconds each
 KINDS = {"graph", "hypergraph", "interactions", "knowledge graph"}

@@ -17,9 +17,9 @@ from typer.testing import CliRunner
 
 from hgraph import datasets
 from hgraph.cli import app
+from hgraph.data import Data, Dataset, Split
 from hgraph.datasets import folder, from_tables
 from hgraph.errors import ArgumentError, DataError
-from hgraph.structure import Data, Dataset, Split
 
 
 def made(n=30, **options):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from hgraph.structure import collate
+from hgraph.data import collate
 
 # undirected edges without loops, loops, labels a vertex
 PRONE = {

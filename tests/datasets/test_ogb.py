@@ -14,10 +14,11 @@ import pytest
 import torch
 
 import hgraph.datasets as datasets
+from hgraph.data import collate
 from hgraph.datasets import ogb
 from hgraph.datasets.rawfiles import Files
 from hgraph.errors import ArgumentError, DataError, MissingPackageError
-from hgraph.structure import Graph, collate
+from hgraph.structure import Graph
 
 FACTS = {facts.name: facts for facts in ogb._rows()}
 EDGES = [(0, 1), (1, 2), (3, 2), (3, 0)]

@@ -14,10 +14,11 @@ from typer.testing import CliRunner
 
 import hgraph.datasets as datasets
 from hgraph.cli import app
+from hgraph.data import Data, Dataset, Parts
 from hgraph.datasets import registry
 from hgraph.datasets.download import listed
 from hgraph.errors import ArgumentError, DataError
-from hgraph.structure import Data, Dataset, Graph, Parts
+from hgraph.structure import Graph
 
 FACTS = {
     "description": "d",

@@ -5,7 +5,8 @@ from __future__ import annotations
 import pytest
 import torch
 
-from hgraph.structure import Data, Hypergraph, Split
+from hgraph.data import Data, Split
+from hgraph.structure import Hypergraph
 
 
 @pytest.fixture(scope="session")

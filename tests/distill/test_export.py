@@ -12,7 +12,7 @@ import torch
 from torch import nn
 
 from hgraph.distill import Predictor, export
-from hgraph.distill.export import CARD
+from hgraph.distill.serving.export import CARD
 from hgraph.errors import ArgumentError, DataError
 from hgraph.models import MLP
 from hgraph.train import seeded
@@ -170,14 +170,14 @@ def test_a_failure_while_writing_leaves_nothing_behind(tmp_path, monkeypatch):
     def fails(*_):
         raise OSError("disk full")
 
-    monkeypatch.setattr(sys.modules["hgraph.distill.export"], "_write_layers", fails)
+    monkeypatch.setattr(sys.modules["hgraph.distill.serving.export"], "_write_layers", fails)
     with pytest.raises(OSError, match="disk full"):
         export(trained(), tmp_path / "s", X)
     assert not list(tmp_path.iterdir())
 
 
 def test_a_program_that_deviates_is_refused(tmp_path, monkeypatch):
-    monkeypatch.setattr("hgraph.distill.predictor.Layers.forward", lambda self, x: torch.zeros(len(x), 3))
+    monkeypatch.setattr("hgraph.distill.serving.predictor.Layers.forward", lambda self, x: torch.zeros(len(x), 3))
     with pytest.raises(DataError, match="deviates"):
         export(trained(), tmp_path / "s", X)
     assert not list(tmp_path.iterdir())

@@ -8,9 +8,10 @@ import pytest
 import torch
 from torch import nn
 
+from hgraph.data import Data, Split
 from hgraph.distill import Lesson, PairwiseRanking, candidate_scores, distill
 from hgraph.errors import ArgumentError, ArgumentTypeError
-from hgraph.structure import Data, Hypergraph, Split
+from hgraph.structure import Hypergraph
 from hgraph.train import Observed, seeded
 
 N = 7

@@ -13,10 +13,10 @@ import torch
 from PIL import Image
 from torch import nn
 
+from hgraph.data import Data, Split
 from hgraph.distill import compare, fit_temperature, latencies, report, write_report
 from hgraph.errors import ArgumentError
 from hgraph.models import HGNN, MLP
-from hgraph.structure import Data, Split
 from hgraph.train import accuracy, expected_calibration_error, seeded
 from hgraph.train.plots import spread
 

@@ -42,7 +42,7 @@ def url(student):
     """The address of a real server on loopback."""
     uvicorn = pytest.importorskip("uvicorn")
     pytest.importorskip("fastapi")
-    from hgraph.distill.serve import application
+    from hgraph.distill.serving.serve import application
 
     config = uvicorn.Config(application(Predictor(student)), host="127.0.0.1", port=0, log_level="error")
     server = uvicorn.Server(config)

@@ -9,9 +9,9 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
+from hgraph.data import Data
 from hgraph.distill import Labels, SoftLabels, distill, glnn, lighthgnn, soft_label_loss
 from hgraph.errors import ArgumentError
-from hgraph.structure import Data
 from hgraph.train import accuracy, fit, observed, seeded
 
 

@@ -15,6 +15,7 @@ from torch.nn import functional as F
 import hgraph.distill
 from hgraph import models
 from hgraph import nn as layers
+from hgraph.data import Data, Split
 from hgraph.distill import (
     calibrated,
     dhg_teacher,
@@ -26,7 +27,7 @@ from hgraph.distill import (
 )
 from hgraph.errors import ArgumentError, DataError
 from hgraph.models import GAT, GCN, HGNN, MLP
-from hgraph.structure import Data, Graph, Split
+from hgraph.structure import Graph
 from hgraph.train import seeded
 
 pytestmark = pytest.mark.filterwarnings("ignore:Sparse invariant")  # DHG's matrices
@@ -196,4 +197,4 @@ def test_nothing_in_distill_names_a_layer():
             names |= {alias.name for alias in getattr(node, "names", []) if isinstance(alias, ast.alias)}
             assert not names & known, f"{path.name}:{node.lineno} names {names & known}"
             module = str(getattr(node, "module", ""))  # the base of recommenders says what one is, and is no network
-            assert not module.startswith("hgraph.models") or module == "hgraph.models.recommender", path.name
+            assert not module.startswith("hgraph.models") or module == "hgraph.models.recommend.base", path.name

@@ -27,7 +27,7 @@ from hgraph.distill import (
     position_features,
     topology_score,
 )
-from hgraph.distill.high_order import hyperedge_reliability
+from hgraph.distill.objectives.high_order import hyperedge_reliability
 from hgraph.errors import ArgumentError
 from hgraph.models import HGNN, MLP
 from hgraph.structure import Graph, Hypergraph

@@ -12,8 +12,9 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Polygon
 
 from hgraph import Adjacency, Graph, Hypergraph
+from hgraph.draw import graphs as draw
+from hgraph.draw import layout as _layout
 from hgraph.errors import ArgumentError, ArgumentTypeError
-from hgraph.structure import _layout, draw
 from hgraph.testing import degenerate_adjacencies, random_adjacency, random_graph, random_hypergraph
 
 DEGENERATE = degenerate_adjacencies()
@@ -240,6 +241,7 @@ def test_a_given_axes_is_used_and_equal(ax):
 def test_without_pyplot_a_plain_figure_is_made(monkeypatch):
     for name in ("matplotlib.pyplot", "IPython"):
         monkeypatch.delitem(sys.modules, name, raising=False)
+    monkeypatch.delattr("matplotlib.pyplot", raising=False)  # else it would not be imported again below
     hg = Hypergraph.from_lists([[0, 1]], num_vertices=2)
     plain = hg.draw()
     plain.figure.canvas.draw()
@@ -257,7 +259,7 @@ def test_in_a_notebook_the_figure_shows_by_itself(monkeypatch):
     from matplotlib import pyplot
 
     pyplot.switch_backend("agg")
-    monkeypatch.delitem(sys.modules, "matplotlib.pyplot")
+    monkeypatch.delitem(sys.modules, "matplotlib.pyplot", raising=False)
     monkeypatch.setitem(sys.modules, "IPython", SimpleNamespace(get_ipython=lambda: object()))
     shown = Adjacency.eye(3).draw()
     assert pyplot.figure(pyplot.get_fignums()[-1]) is shown.figure

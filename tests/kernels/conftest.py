@@ -45,7 +45,7 @@ def poisoned(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) ->
 @pytest.fixture(autouse=True)
 def one_seed(monkeypatch: pytest.MonkeyPatch) -> None:
     """Every dropout draws by one seed: generators of a CPU and of a GPU give different ones."""
-    for name in ("attend", "tokens"):
+    for name in ("attend", "tiles.tokens"):
         module = importlib.import_module(f"hgraph.ops.{name}")
         monkeypatch.setattr(module, "draw_seed", lambda _, device: torch.full((1,), 0x123456789ABCDEF, device=device))
 

@@ -10,7 +10,7 @@ pytest.importorskip("triton")
 import triton
 import triton.language as tl
 
-from hgraph.kernels.draw import kept, limit
+from hgraph.kernels.random import kept, limit
 from hgraph.ops.random import bits
 
 # Those of more pairs than 2**32 are met by attention over 64k tokens with two heads.

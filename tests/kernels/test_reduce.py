@@ -12,7 +12,7 @@ pytest.importorskip("triton")
 
 from hgraph import Adjacency, backend, propagate
 from hgraph.kernels import split
-from hgraph.ops.linear import rows, sddmm, stacked
+from hgraph.ops.sparse.linear import rows, sddmm, stacked
 from hgraph.testing import assert_close, covering, degenerate_adjacencies, pairwise, propagate_oracle
 
 STRUCTURES = degenerate_adjacencies()

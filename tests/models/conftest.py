@@ -11,6 +11,7 @@ import pytest
 import torch
 from torch import nn
 
+from hgraph.data import Interactions
 from hgraph.models import (
     BPRMF,
     CFKG,
@@ -32,7 +33,6 @@ from hgraph.models import (
     RippleNet,
     TwoTower,
 )
-from hgraph.structure import Interactions
 from hgraph.testing import random_graph, random_hypergraph, random_knowledge_graph
 
 IN, CLASSES = 4, 3

@@ -8,8 +8,9 @@ import pytest
 import torch
 import torch.nn.functional as F
 
+from hgraph.data import Interactions
 from hgraph.models import BPRMF, CFKG, CKE, FM, GCMC, KGCN, NFM, LightGCN, RippleNet, TwoTower
-from hgraph.structure import Interactions, KnowledgeGraph
+from hgraph.structure import KnowledgeGraph
 from hgraph.testing import random_knowledge_graph
 
 U, I, ENTITIES, RELATIONS = 5, 6, 9, 3

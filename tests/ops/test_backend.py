@@ -14,7 +14,7 @@ from hgraph.ops import current_backend
 from hgraph.testing import random_adjacency
 
 # The class of the same name hides the module.
-module = importlib.import_module("hgraph.ops.backend")
+module = importlib.import_module("hgraph.ops.dispatch.backend")
 
 
 @pytest.fixture(autouse=True)

@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 from hgraph import BlockAdjacency, attend, attend_groups, merge, patterns
 from hgraph.errors import ArgumentError, ArgumentTypeError
 from hgraph.ops import AttendResult
-from hgraph.ops import group_attend as operators
 from hgraph.ops.random import draw_seed, kept
+from hgraph.ops.tiles import group_attend as operators
 
 H, D = 4, 6
 GRAPHS = {
@@ -206,7 +206,7 @@ def test_nothing_of_the_size_of_all_pairs_is_made(largest):
 
 
 def test_compiles_as_one_graph_and_keeps_its_promises():
-    from hgraph.ops._tile_plan import tensors_of
+    from hgraph.ops.tiles.plan import tensors_of
 
     tiles, leaves = GRAPHS["earlier"].tiles(2), inputs(GRAPHS["earlier"])
     torch.library.opcheck(torch.ops.hgraph.group_attend.default, (tensors_of(tiles), *leaves, None, 0.0, 0.5))

@@ -24,7 +24,7 @@ from hgraph import (
     merge,
     propagate,
 )
-from hgraph.ops.linear import CHUNK_NUMBERS
+from hgraph.ops.sparse.linear import CHUNK_NUMBERS
 from hgraph.testing import degenerate_adjacencies, random_adjacency
 
 STRUCTURES = degenerate_adjacencies()

@@ -19,8 +19,9 @@ from torch import Tensor
 
 from hgraph import Additive, Adjacency, Dot, attend, backend, backends, edge_score, edge_softmax, errors, propagate
 from hgraph.kernels import native as kernels
-from hgraph.ops import current_backend, native
-from hgraph.ops.linear import rows
+from hgraph.ops import current_backend
+from hgraph.ops.backends import native
+from hgraph.ops.sparse.linear import rows
 from hgraph.testing import degenerate_adjacencies
 
 INF = float("inf")

@@ -8,7 +8,7 @@ import torch
 from hgraph import propagate
 from hgraph.errors import ArgumentError
 from hgraph.ops.pool import pool
-from hgraph.structure import partitions
+from hgraph.patterns import partitions
 
 FAMILIES = {
     "segments": lambda n: partitions.fixed(n, 4).regions,

@@ -7,7 +7,7 @@ import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from hgraph import attend, patterns
-from hgraph.ops.receivers import attend_receivers, is_skipping
+from hgraph.ops.tiles.receivers import attend_receivers, is_skipping
 
 H, D = 4, 6
 TILES = {

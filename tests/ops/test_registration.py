@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from hgraph.ops.linear import rows
+from hgraph.ops.sparse.linear import rows
 from hgraph.testing import random_adjacency
 
 T, S, E, H, K, D, V = 5, 4, 12, 4, 2, 3, 2

@@ -9,8 +9,8 @@ import torch
 
 from hgraph import Additive, BlockAdjacency, Relative, TokenGraph, alibi, attend, merge, patterns
 from hgraph.errors import ArgumentError, ArgumentTypeError
-from hgraph.ops._tile_plan import block_of, plan_of, tensors_of
-from hgraph.ops.tokens import is_scattered
+from hgraph.ops.tiles.plan import block_of, plan_of, tensors_of
+from hgraph.ops.tiles.tokens import is_scattered
 from hgraph.testing import attend_oracle
 
 H, D = 4, 6
@@ -173,7 +173,7 @@ def test_what_nobody_hears_may_be_anything():
 
 def test_without_torchs_private_kernel(monkeypatch):
     """Where torch lacks it, or has changed it, matrix products do: forward, gradients, half precision too."""
-    module = importlib.import_module("hgraph.ops.block_attend")
+    module = importlib.import_module("hgraph.ops.tiles.block_attend")
     arguments = [*module._CALLED[0], *module._CALLED[1]]
     assert module._private(module._FLASH, arguments, 2) is not None
     assert module._private("_no_such_kernel", arguments, 2) is None

@@ -15,7 +15,8 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from hgraph import attend
 from hgraph.errors import ArgumentError, ArgumentTypeError
-from hgraph.models import YOLOv13, yolov13
+from hgraph.models import YOLOv13
+from hgraph.models.vision import yolov13
 from hgraph.nn import SoftHGNN
 from hgraph.nn.vision import (
     C3AH,

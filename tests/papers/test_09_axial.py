@@ -10,7 +10,7 @@ import torch
 from hgraph import attend, patterns
 from hgraph.errors import ArgumentError, ArgumentTypeError
 from hgraph.models import AxialTransformer
-from hgraph.models.axial_transformer import AxialBlock
+from hgraph.models.vision.axial_transformer import AxialBlock
 from hgraph.nn import AxialAttention
 
 

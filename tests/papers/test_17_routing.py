@@ -15,7 +15,7 @@ from hgraph.errors import ArgumentError, ArgumentTypeError
 from hgraph.nn import RoutingAttention, SelfAttention, aux_losses, record_attention
 from hgraph.nn.attention import AttentionKind, KVState, OnlineKMeans, require_kind, supported_kinds
 from hgraph.nn.attention.kmeans import on_sphere
-from hgraph.nn.attention.routes import by_claim, by_nearest
+from hgraph.nn.attention.routing.routes import by_claim, by_nearest
 
 D, N = 8, 23
 

@@ -16,7 +16,7 @@ from hgraph.errors import ArgumentError
 from hgraph.nn import CombinerAttention, SelfAttention, record_attention
 from hgraph.nn.attention import CombinerState
 from hgraph.nn.attention.kmeans import on_sphere
-from hgraph.structure import partitions
+from hgraph.patterns import partitions
 
 PLANS = ("fixed", "logsparse", "vertical", "horizontal", "row_major", "mixture")
 LENGTHS = {"whole": 16, "odd": 11, "one more": 17}

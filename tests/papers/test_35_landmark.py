@@ -12,7 +12,7 @@ from hgraph import analysis, patterns
 from hgraph.errors import ArgumentError
 from hgraph.nn import LandmarkAttention, SelfAttention, record_attention
 from hgraph.nn.attention import LandmarkState, insert_landmarks, is_landmark, landmark_attention, rotate
-from hgraph.nn.attention import landmark_state as states
+from hgraph.nn.attention.landmark import state as states
 
 
 def numbers(*shape, seed=0):

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from hgraph import patterns
 from hgraph.errors import ArgumentError
-from hgraph.structure import Partition, partitions
+from hgraph.patterns import Partition, partitions
 
 MAKERS = {
     "fixed": partitions.fixed,

@@ -10,7 +10,7 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 
 from hgraph import BlockAdjacency, TokenGraph, attend, patterns
 from hgraph.errors import ArgumentError
-from hgraph.structure.patterns import from_boundaries, topk_members, tree_topk
+from hgraph.patterns import from_boundaries, topk_members, tree_topk
 
 
 def by_loops(values, n, k, representative):

@@ -7,7 +7,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from hgraph.structure.patterns.slots import grouped, of_runs
+from hgraph.patterns.slots import grouped, of_runs
 
 
 @settings(max_examples=60, deadline=None)

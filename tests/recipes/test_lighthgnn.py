@@ -48,7 +48,7 @@ def test_networks_give_the_same_on_sparse_words():
 
 
 @pytest.mark.real_data
-def test_prepared_data_follows_the_protocol():
+def test_prepared_data_follows_the_protocol(mirror):
     data = lighthgnn.prepare("cocitation-cora", seed=1).validate()
     sizes = data.structure.hyperedge_degree()
     assert data.structure.num_hyperedges == 1579 - 96 + 1274  # merged repeats, singletons for isolated vertices
@@ -61,12 +61,12 @@ def test_prepared_data_follows_the_protocol():
 
 
 @pytest.mark.real_data
-def test_graph_sets_have_the_hyperedges_of_the_card():
+def test_graph_sets_have_the_hyperedges_of_the_card(mirror):
     assert lighthgnn.prepare("cora", seed=0).structure.num_hyperedges == 7440
 
 
 @pytest.mark.real_data
-def test_a_stopped_run_goes_on_and_ends_as_an_undisturbed_one(tmp_path):
+def test_a_stopped_run_goes_on_and_ends_as_an_undisturbed_one(mirror, tmp_path):
     command = ["reproduce", "lighthgnn", "--only", "cocitation-cora", "--seeds", "1", "--epochs", "2", "--quiet"]
     whole = CliRunner().invoke(app, [*command, "--out", str(tmp_path / "a")])
     assert whole.exit_code == 0, whole.output

@@ -10,7 +10,7 @@ from hypothesis import given, settings
 
 from hgraph import Adjacency
 from hgraph.errors import ArgumentError, ArgumentTypeError
-from hgraph.structure import _coo
+from hgraph.structure import coo
 from hgraph.testing import adjacencies, degenerate_adjacencies, random_adjacency
 
 DEGENERATE = degenerate_adjacencies()
@@ -165,7 +165,7 @@ def test_eye():
      (3, (2, 2), 3, torch.int32)],
 )  # fmt: skip
 def test_indices_are_int32_where_everything_fits(monkeypatch, limit, shape, edges, expected):
-    monkeypatch.setattr(_coo, "_INT32_MAX", limit)
+    monkeypatch.setattr(coo, "_INT32_MAX", limit)
     adj = random_adjacency(*shape, edges)
     assert {t.dtype for t in adj.tensors()} == {expected}
     trusted = Adjacency.trusted(indptr=adj.indptr.long(), indices=adj.indices.long(), num_sources=shape[1])
@@ -175,7 +175,7 @@ def test_indices_are_int32_where_everything_fits(monkeypatch, limit, shape, edge
 
 def test_both_index_dtypes_are_equal_structures(monkeypatch):
     narrow = random_adjacency(5, 6, 20)
-    monkeypatch.setattr(_coo, "_INT32_MAX", 3)
+    monkeypatch.setattr(coo, "_INT32_MAX", 3)
     wide = random_adjacency(5, 6, 20)
     assert wide.indices.dtype != narrow.indices.dtype
     assert wide.equal(narrow)

@@ -13,9 +13,9 @@ from safetensors.torch import save_file
 
 import hgraph
 from hgraph import BlockAdjacency, patterns
+from hgraph.data import io
 from hgraph.errors import ArgumentError, ArgumentTypeError, DataError
-from hgraph.structure import io
-from hgraph.structure.blocks import CAUSAL, FULL, packed, unpacked
+from hgraph.structure.block_adjacency import CAUSAL, FULL, packed, unpacked
 
 SELECTED = torch.tensor([[0, 0, 0], [1, 0, 0], [2, 0, 1]])  # three tile rows
 COUNT = torch.tensor([1, 2, 2])

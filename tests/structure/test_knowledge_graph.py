@@ -13,8 +13,9 @@ from safetensors.torch import save_file
 
 import hgraph
 from hgraph import KnowledgeGraph, collate
+from hgraph.draw import knowledge as draw_knowledge
 from hgraph.errors import ArgumentError, ArgumentTypeError, DataError
-from hgraph.structure import Names, draw_knowledge
+from hgraph.structure import Names
 from hgraph.testing import knowledge_graphs, random_knowledge_graph
 
 SOME = settings(max_examples=40, deadline=None, derandomize=True)

@@ -8,14 +8,14 @@ import pytest
 import torch
 
 from hgraph import Adjacency, Graph, Hypergraph, KnowledgeGraph, collate, load
-from hgraph.structure import _longest
+from hgraph.structure import row_lengths
 from hgraph.testing import degenerate_adjacencies, random_adjacency
 
 DEGENERATE = degenerate_adjacencies()
 
 
 def known(adj):
-    return _longest.longest(adj.indptr), _longest.longest(adj.t_indptr)
+    return row_lengths.longest(adj.indptr), row_lengths.longest(adj.t_indptr)
 
 
 def counted(adj):

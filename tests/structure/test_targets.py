@@ -4,8 +4,8 @@ import pytest
 import torch
 
 from hgraph import Data, Dataset, Graph, Hypergraph, Split, collate
+from hgraph.data import Parts
 from hgraph.errors import ArgumentError, DataError
-from hgraph.structure import Parts
 
 HG = Hypergraph.from_lists([[0, 1], [1, 2, 3], [3]], num_vertices=5)
 G = Graph.from_edge_index([[0, 1], [1, 2]], num_nodes=5, directed=False)

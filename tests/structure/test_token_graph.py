@@ -10,8 +10,8 @@ from hypothesis import strategies as st
 from matplotlib.figure import Figure
 
 from hgraph import Adjacency, TokenGraph, load, patterns
+from hgraph.draw.tokens import pixel_shares
 from hgraph.errors import ArgumentError, ArgumentTypeError, DataError
-from hgraph.structure.draw_tokens import pixel_shares
 from hgraph.testing import adjacencies, degenerate_adjacencies
 
 

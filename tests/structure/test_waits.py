@@ -9,9 +9,9 @@ import torch
 from torch.overrides import TorchFunctionMode
 
 from hgraph import Adjacency, Graph, Hypergraph, KnowledgeGraph
+from hgraph.checks import Checks
 from hgraph.errors import ArgumentError
 from hgraph.ops import prepare
-from hgraph.structure._checks import Checks
 
 READS = {torch.Tensor.tolist, torch.Tensor.item, torch.Tensor.__bool__, torch.Tensor.__int__, torch.Tensor.__float__}
 READS |= {torch.Tensor.__index__, torch.Tensor.nonzero, torch.nonzero, torch.equal, torch.Tensor.equal, torch.unique}

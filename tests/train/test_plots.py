@@ -5,7 +5,8 @@ from __future__ import annotations
 import pytest
 import torch
 
-from hgraph.structure import Data, Hypergraph
+from hgraph.data import Data
+from hgraph.structure import Hypergraph
 from hgraph.train import plots
 
 

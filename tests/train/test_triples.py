@@ -8,8 +8,9 @@ import pytest
 import torch
 
 from hgraph import datasets, models
+from hgraph.data import TripleSplit
 from hgraph.errors import ArgumentError, ArgumentTypeError
-from hgraph.structure import KnowledgeGraph, TripleSplit
+from hgraph.structure import KnowledgeGraph
 from hgraph.testing import random_knowledge_graph
 from hgraph.train import TrainingError, fit_triples, seeded, triple_ranking
 

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from hgraph.distill.lesson import Lesson, Loss, Term
-from hgraph.distill.soft_labels import Variant, check_variant, divergence
+from hgraph.distill.objectives.lesson import Lesson, Loss, Term
+from hgraph.distill.objectives.soft_labels import Variant, check_variant, divergence
 from hgraph.errors import ArgumentError
 from hgraph.ops import propagate
 from hgraph.structure import Adjacency, Graph, Hypergraph

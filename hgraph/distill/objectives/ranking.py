@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from hgraph.distill.lesson import Lesson, Loss, Term
+from hgraph.distill.objectives.lesson import Lesson, Loss, Term
 from hgraph.errors import ArgumentError, ArgumentTypeError
 from hgraph.ops import propagate
 from hgraph.structure import Hypergraph

@@ -7,9 +7,9 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from hgraph.distill.high_order import entropy, reliability
-from hgraph.distill.lesson import Lesson, Loss, Term
-from hgraph.distill.soft_labels import divergence
+from hgraph.distill.objectives.high_order import entropy, reliability
+from hgraph.distill.objectives.lesson import Lesson, Loss, Term
+from hgraph.distill.objectives.soft_labels import divergence
 from hgraph.errors import ArgumentError
 
 __all__ = ["NoisyFeatures", "ReliableLabels"]

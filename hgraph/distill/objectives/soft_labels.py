@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from hgraph.distill.lesson import Lesson, Loss, Term
+from hgraph.distill.objectives.lesson import Lesson, Loss, Term
 from hgraph.errors import ArgumentError
 
 __all__ = ["Labels", "SoftLabels", "Variant", "check_variant", "divergence", "soft_label_loss"]

@@ -106,7 +106,7 @@ class Predictor:
     """
 
     def __init__(self, folder: str | os.PathLike[str], *, program: str | None = None) -> None:
-        from hgraph.distill.export import CARD
+        from hgraph.distill.serving.export import CARD
 
         self.folder = Path(folder)
         card = _card(self.folder / CARD)

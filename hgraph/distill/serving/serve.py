@@ -6,7 +6,7 @@ import signal
 import socket
 from typing import Any
 
-from hgraph.distill.predictor import Predictor
+from hgraph.distill.serving.predictor import Predictor
 from hgraph.errors import DataError, MissingPackageError
 
 __all__ = ["application", "run_until_stopped"]

@@ -6,8 +6,8 @@ from collections.abc import Sequence
 
 from torch import Tensor, nn
 
+from hgraph.checks import check_channels
 from hgraph.nn import HANConv
-from hgraph.nn._check import check_channels
 from hgraph.structure import Graph
 
 __all__ = ["HAN"]

@@ -6,10 +6,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from hgraph.checks import check_channels
 from hgraph.errors import ArgumentError
 from hgraph.nn import HGTConv
-from hgraph.nn._check import check_channels, check_inputs
 from hgraph.nn.graph.by_type import map_by_type
+from hgraph.nn.inputs import check_inputs
 from hgraph.structure import KnowledgeGraph
 
 __all__ = ["HGT"]

@@ -15,7 +15,8 @@ class MLP(nn.Module):
 
     Where features are word counts, ``norm=False, unit_rows=True, input_dropout=0.5`` (``hgraph distill --student
     words``) is the stronger student for vertices that training will not have seen: as good there as its teacher, which
-    sees the structure, on three sets over five seeds (``benchmarks/unseen_gap.py``). On pixels it is the weaker one.
+    sees the structure, on three sets over five seeds
+    (``benchmarks/studies/unseen_gap.py``). On pixels it is the weaker one.
 
     .. math:: Z = \mathrm{BN}(\mathrm{ReLU}(X \Theta_1 + b_1)) \, \Theta_2 + b_2
 

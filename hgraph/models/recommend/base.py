@@ -8,7 +8,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from hgraph.structure import Interactions, KnowledgeGraph
+from hgraph.data import Interactions
+from hgraph.structure import KnowledgeGraph
 
 __all__ = ["Recommender", "click_loss", "half_square", "xavier"]
 

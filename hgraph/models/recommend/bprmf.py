@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from torch import Tensor
 
-from hgraph.models.recommender import Recommender, xavier
+from hgraph.models.recommend.base import Recommender, xavier
 from hgraph.structure import KnowledgeGraph
 
 __all__ = ["BPRMF"]

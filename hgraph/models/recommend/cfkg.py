@@ -6,7 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from hgraph.models.recommender import Recommender, half_square, xavier
+from hgraph.models.recommend.base import Recommender, half_square, xavier
 from hgraph.structure import KnowledgeGraph
 
 __all__ = ["CFKG"]
@@ -35,7 +35,7 @@ class CFKG(Recommender):
     Source: Ai et al., "Learning Heterogeneous Knowledge Base Embeddings for Explainable Recommendation", section 4;
     the loss is KGAT's, the pairs are learned under the ranking loss besides.
 
-    >>> from hgraph.structure import Interactions
+    >>> from hgraph.data import Interactions
     >>> kg = KnowledgeGraph.from_names([("Dune", "by", "Herbert")])
     >>> data = Interactions.from_pairs([[0], [0]], [[], []], [[], []], kg, num_users=1, num_items=1)
     >>> CFKG(1, 1, 2, 4, embed_dim=4)(data.collaborative()).shape

@@ -5,9 +5,10 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from hgraph.models.recommender import Recommender, xavier
+from hgraph.data import Interactions
+from hgraph.models.recommend.base import Recommender, xavier
 from hgraph.nn import transr_loss
-from hgraph.structure import Interactions, KnowledgeGraph
+from hgraph.structure import KnowledgeGraph
 
 __all__ = ["CKE"]
 

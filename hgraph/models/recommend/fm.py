@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from hgraph.models.recommender import Recommender, xavier
+from hgraph.models.recommend.base import Recommender, xavier
 from hgraph.ops import propagate
 from hgraph.structure import Adjacency, KnowledgeGraph, derived
 
@@ -32,7 +32,7 @@ class FM(Recommender):
 
     Source: Rendle, "Factorization Machines", eq. 1; the features are those of KGAT's comparison (section 4.2.2).
 
-    >>> from hgraph.structure import Interactions
+    >>> from hgraph.data import Interactions
     >>> kg = KnowledgeGraph.from_names([("Dune", "by", "Herbert")])
     >>> data = Interactions.from_pairs([[0], [0]], [[], []], [[], []], kg, num_users=1, num_items=1)
     >>> FM(1, 1, 2, embed_dim=4)(data.collaborative()).shape

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from hgraph.models.recommender import Recommender, xavier
+from hgraph.models.recommend.base import Recommender, xavier
 from hgraph.nn import RGCNConv
 from hgraph.structure import KnowledgeGraph
 
@@ -32,7 +32,7 @@ class GCMC(Recommender):
     and the symmetric constant. As in KGAT's comparison the kinds are the relations, not levels of ratings, so there is
     one bilinear form, and pairs are learned under the ranking loss.
 
-    >>> from hgraph.structure import Interactions
+    >>> from hgraph.data import Interactions
     >>> kg = KnowledgeGraph.from_names([("Dune", "by", "Herbert")])
     >>> data = Interactions.from_pairs([[0], [0]], [[], []], [[], []], kg, num_users=1, num_items=1)
     >>> model = GCMC(1, 1, 2, 4, embed_dim=4)

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from hgraph.errors import ArgumentError
-from hgraph.models.recommender import Recommender, xavier
+from hgraph.models.recommend.base import Recommender, xavier
 from hgraph.nn import KGATConv, kg_attention, relation_laplacian, transr_loss
 from hgraph.structure import KnowledgeGraph
 
@@ -46,7 +46,7 @@ class KGAT(Recommender):
 
     Source: Wang et al., "KGAT: Knowledge Graph Attention Network for Recommendation", eq. 1 to 13.
 
-    >>> from hgraph.structure import Interactions
+    >>> from hgraph.data import Interactions
     >>> kg = KnowledgeGraph.from_names([("Dune", "by", "Herbert")])
     >>> data = Interactions.from_pairs([[0], [0]], [[], []], [[], []], kg, num_users=1, num_items=1)
     >>> model = KGAT(1, 1, 2, 4, embed_dim=8, kge_dim=4, layers=(6,))

@@ -8,9 +8,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from hgraph.models.recommender import Recommender, click_loss, half_square, xavier
+from hgraph.data import Interactions
+from hgraph.models.recommend.base import Recommender, click_loss, half_square, xavier
 from hgraph.ops import edge_softmax, propagate, sample_neighbours
-from hgraph.structure import Adjacency, Interactions, KnowledgeGraph
+from hgraph.structure import Adjacency, KnowledgeGraph
 from hgraph.structure.algebra import edges_of_rows
 from hgraph.structure.relations import rebuilt
 

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import torch
 from torch import Tensor
 
-from hgraph.models.recommender import Recommender, xavier
+from hgraph.models.recommend.base import Recommender, xavier
 from hgraph.ops import propagate
 from hgraph.structure import Adjacency, KnowledgeGraph, derived
 
@@ -32,7 +32,7 @@ class LightGCN(Recommender):
 
     Source: He et al., "LightGCN: Simplifying and Powering Graph Convolution Network for Recommendation", eq. 3 to 8.
 
-    >>> from hgraph.structure import Interactions
+    >>> from hgraph.data import Interactions
     >>> kg = KnowledgeGraph.from_names([("Dune", "by", "Herbert")])
     >>> data = Interactions.from_pairs([[0], [0]], [[], []], [[], []], kg, num_users=1, num_items=1)
     >>> user, item = LightGCN(1, 1, embed_dim=4, num_layers=1)(data.collaborative())

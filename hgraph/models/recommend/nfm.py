@@ -8,8 +8,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from hgraph.models.fm import item_features
-from hgraph.models.recommender import Recommender, xavier
+from hgraph.models.recommend.base import Recommender, xavier
+from hgraph.models.recommend.fm import item_features
 from hgraph.ops import propagate
 from hgraph.structure import KnowledgeGraph
 
@@ -40,7 +40,7 @@ class NFM(Recommender):
     Source: He and Chua, "Neural Factorization Machines for Sparse Predictive Analytics", eq. 2 to 7, one hidden layer,
     as KGAT's comparison has it.
 
-    >>> from hgraph.structure import Interactions
+    >>> from hgraph.data import Interactions
     >>> kg = KnowledgeGraph.from_names([("Dune", "by", "Herbert")])
     >>> data = Interactions.from_pairs([[0], [0]], [[], []], [[], []], kg, num_users=1, num_items=1)
     >>> NFM(1, 1, 2, embed_dim=4)(data.collaborative()).shape

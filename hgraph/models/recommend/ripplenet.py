@@ -7,9 +7,10 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from hgraph.models.recommender import Recommender, click_loss, half_square, xavier
+from hgraph.data import Interactions
+from hgraph.models.recommend.base import Recommender, click_loss, half_square, xavier
 from hgraph.nn import project
-from hgraph.structure import Interactions, KnowledgeGraph, derived
+from hgraph.structure import KnowledgeGraph, derived
 from hgraph.structure.algebra import edges_of_rows
 
 __all__ = ["RippleNet"]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from hgraph.models.recommender import Recommender, xavier
+from hgraph.models.recommend.base import Recommender, xavier
 from hgraph.ops import propagate
 from hgraph.structure import Adjacency, KnowledgeGraph, derived
 
@@ -36,7 +36,7 @@ class TwoTower(Recommender):
     Source: Covington et al., "Deep Neural Networks for YouTube Recommendations" (RecSys 2016), section 3, reduced to
     ids and attributes.
 
-    >>> from hgraph.structure import Interactions
+    >>> from hgraph.data import Interactions
     >>> kg = KnowledgeGraph.from_names([("Dune", "by", "Herbert")])
     >>> data = Interactions.from_pairs([[0], [0]], [[], []], [[], []], kg, num_users=1, num_items=1)
     >>> TwoTower(1, 1, 2, out_channels=4)(data.collaborative()).shape

@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from hgraph.errors import ArgumentError
-from hgraph.models.recommender import half_square, xavier
+from hgraph.models.recommend.base import half_square, xavier
 from hgraph.nn import project, transr_energy
 
 __all__ = ["ComplEx", "DistMult", "RotatE", "TransE", "TransR", "TripleModel"]

@@ -8,9 +8,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from hgraph.checks import whole
 from hgraph.errors import ArgumentError, ArgumentTypeError
 from hgraph.nn.attention import AxialAttention
-from hgraph.structure._arguments import whole
 
 __all__ = ["AxialTransformer"]
 

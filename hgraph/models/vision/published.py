@@ -15,9 +15,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from hgraph.data.pickles import Record, interpret
 from hgraph.errors import DataError, LicenceWarning
-from hgraph.models.yolov13 import YOLOv13
-from hgraph.structure.pickles import Record, interpret
+from hgraph.models.vision.yolov13 import YOLOv13
 
 __all__ = ["load_published", "published_tensors"]
 
@@ -76,7 +76,7 @@ def load_published(path: str | os.PathLike[str]) -> YOLOv13:
 def published_tensors(path: str | os.PathLike[str], *, max_bytes: int = _MAX_BYTES) -> OrderedDict[str, Tensor]:
     """The state dict in a file that `torch.save` wrote: of a pickled model, of a dict that holds one, or of tensors.
 
-    Read by `hgraph.structure.pickles`: of all globals only torch's functions that rebuild tensors and OrderedDict
+    Read by `hgraph.data.pickles`: of all globals only torch's functions that rebuild tensors and OrderedDict
     mean anything, every other becomes an inert record. Tensors may hang under plain containers, and under records that
     are modules: as parameters and buffers, which come out, or as plain attributes, which do not.
 

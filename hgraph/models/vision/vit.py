@@ -6,10 +6,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from hgraph import patterns
+from hgraph.checks import check_channels
 from hgraph.errors import ArgumentError
-from hgraph.nn._check import check_channels
 from hgraph.ops import attend
-from hgraph.structure import TokenGraph, patterns
+from hgraph.structure import TokenGraph
 
 __all__ = ["ViT"]
 

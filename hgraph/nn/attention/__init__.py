@@ -1,23 +1,21 @@
 """Attention of tokens over graphs of tokens."""
 
 from hgraph.nn.attention.axial import AxialAttention
-from hgraph.nn.attention.combiner import CombinerAttention
-from hgraph.nn.attention.combiner_state import CombinerState
-from hgraph.nn.attention.head_router import HeadRouter, QueryNormRouter
+from hgraph.nn.attention.base import CrossAttention, SelfAttention
+from hgraph.nn.attention.combiner.layer import CombinerAttention
+from hgraph.nn.attention.combiner.regions import Summary, combiner_attention, ready_partition
+from hgraph.nn.attention.combiner.state import CombinerState
 from hgraph.nn.attention.kinds import AttentionKind, require_kind, supported_kinds
 from hgraph.nn.attention.kmeans import OnlineKMeans
-from hgraph.nn.attention.landmark import LandmarkAttention, insert_landmarks, is_landmark, landmark_attention
-from hgraph.nn.attention.landmark_state import LandmarkState
-from hgraph.nn.attention.layer import CrossAttention, SelfAttention
-from hgraph.nn.attention.moa import MoAAttention
-from hgraph.nn.attention.moh import MixtureOfHeadAttention
-from hgraph.nn.attention.power import PowerAttention
-from hgraph.nn.attention.record import AttentionRecord, PartRecord, record_attention
-from hgraph.nn.attention.regions import Summary, combiner_attention, ready_partition
-from hgraph.nn.attention.rotary import rotate
-from hgraph.nn.attention.routed import RoutedRecord
-from hgraph.nn.attention.routing import RoutingAttention
-from hgraph.nn.attention.span_plan import (
+from hgraph.nn.attention.landmark.layer import (
+    LandmarkAttention,
+    insert_landmarks,
+    is_landmark,
+    landmark_attention,
+)
+from hgraph.nn.attention.landmark.state import LandmarkState
+from hgraph.nn.attention.moa.layer import MoAAttention
+from hgraph.nn.attention.moa.plan import (
     SpanPlan,
     SpanRule,
     edge_influence,
@@ -26,7 +24,14 @@ from hgraph.nn.attention.span_plan import (
     span_loss,
     span_rules,
 )
-from hgraph.nn.attention.span_state import SpanState
+from hgraph.nn.attention.moa.state import SpanState
+from hgraph.nn.attention.moh.layer import MixtureOfHeadAttention
+from hgraph.nn.attention.moh.router import HeadRouter, QueryNormRouter
+from hgraph.nn.attention.power import PowerAttention
+from hgraph.nn.attention.record import AttentionRecord, PartRecord, record_attention
+from hgraph.nn.attention.rotary import rotate
+from hgraph.nn.attention.routing.layer import RoutingAttention
+from hgraph.nn.attention.routing.record import RoutedRecord
 from hgraph.nn.attention.sqa import SparseQueryAttention
 from hgraph.nn.attention.state import KVState
 

@@ -9,12 +9,13 @@ import operator
 import torch
 from torch import Tensor, nn
 
+from hgraph import patterns
 from hgraph.errors import ArgumentError
+from hgraph.nn.attention.base import TokenAttention
 from hgraph.nn.attention.kept import constant, keep
 from hgraph.nn.attention.kinds import SELF
-from hgraph.nn.attention.layer import TokenAttention
 from hgraph.nn.attention.masks import fitting
-from hgraph.structure import TokenGraph, patterns
+from hgraph.structure import TokenGraph
 
 __all__ = ["AxialAttention"]
 

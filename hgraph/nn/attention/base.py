@@ -9,15 +9,16 @@ from collections.abc import Callable
 import torch
 from torch import Tensor, nn
 
+from hgraph import patterns
+from hgraph.checks import check_channels, check_dtype
 from hgraph.errors import ArgumentError, ArgumentTypeError
-from hgraph.nn._check import check_channels, check_dtype
 from hgraph.nn.attention.kept import constant, keep
 from hgraph.nn.attention.kinds import CROSS, SELF, AttentionKind
 from hgraph.nn.attention.record import note
 from hgraph.nn.attention.rotary import rotate
 from hgraph.nn.attention.state import KVState
 from hgraph.ops import Relative, attend
-from hgraph.structure import TokenGraph, derived, patterns
+from hgraph.structure import TokenGraph, derived
 
 __all__ = ["CrossAttention", "SelfAttention", "TokenAttention"]
 

@@ -8,11 +8,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from hgraph.checks import check_channels, real
 from hgraph.errors import ArgumentError
-from hgraph.nn._check import check_channels
-from hgraph.ops.linear import widened
 from hgraph.ops.scatter import scatter
-from hgraph.structure._arguments import real
+from hgraph.ops.sparse.linear import widened
 
 __all__ = ["OnlineKMeans", "on_sphere"]
 

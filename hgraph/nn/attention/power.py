@@ -6,10 +6,11 @@ import functools
 
 from torch import Tensor
 
+from hgraph import patterns
+from hgraph.nn.attention.base import TokenAttention
 from hgraph.nn.attention.kinds import AttentionKind
-from hgraph.nn.attention.layer import TokenAttention
 from hgraph.nn.attention.state import KVState
-from hgraph.structure import TokenGraph, patterns
+from hgraph.structure import TokenGraph
 
 __all__ = ["PowerAttention"]
 

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from hgraph.ops import Relative, attention_weights
-from hgraph.ops.tokens import edge_bias
+from hgraph.ops.tiles.tokens import edge_bias
 from hgraph.structure import Adjacency, TokenGraph
 
 __all__ = ["AttentionRecord", "PartRecord", "note", "record_attention", "recording"]

@@ -7,8 +7,8 @@ from typing import Any
 from torch import Tensor, nn
 
 from hgraph.errors import ArgumentError
+from hgraph.nn.attention.base import Pattern, TokenAttention
 from hgraph.nn.attention.kinds import CROSS, SELF
-from hgraph.nn.attention.layer import Pattern, TokenAttention
 from hgraph.nn.attention.state import KVState
 from hgraph.structure import TokenGraph
 

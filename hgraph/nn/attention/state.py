@@ -7,8 +7,8 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
+from hgraph.checks import whole
 from hgraph.errors import ArgumentError
-from hgraph.structure._arguments import whole
 
 __all__ = ["KVState", "check_examples"]
 

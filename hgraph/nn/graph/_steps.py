@@ -7,9 +7,9 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from hgraph.ops.linear import rows
 from hgraph.ops.remember import Remembered, can_remember, fields_of
-from hgraph.structure import Adjacency, Graph, _coo, derived
+from hgraph.ops.sparse.linear import rows
+from hgraph.structure import Adjacency, Graph, coo, derived
 from hgraph.structure.algebra import lacks_loop
 from hgraph.structure.base import is_kept
 
@@ -48,9 +48,9 @@ def _every_loop(fields: Sequence[Tensor | None], dtype: torch.dtype) -> list[Ten
     ends = torch.cat([adj.target.long(), each]), torch.cat([adj.indices.long(), each])
     there = torch.where(lacks_loop(adj), 0.0, float("-inf")).to(dtype)
     bias = torch.cat([there.new_zeros(adj.num_edges), there])
-    order = _coo.lexsort(*ends)
+    order = coo.lexsort(*ends)
     target, source = (end.index_select(0, order) for end in ends)
-    indptr = _coo.pointers(target, adj.num_targets)  # of 64 bits: whether E + N fit 32 is found out below
+    indptr = coo.pointers(target, adj.num_targets)  # of 64 bits: whether E + N fit 32 is found out below
     longer = Adjacency._from_sorted(indptr, source, target, adj.num_sources, None, None)
     return [*rows(longer), bias.index_select(0, order)]
 

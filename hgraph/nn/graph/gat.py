@@ -6,9 +6,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from hgraph.checks import check_channels
 from hgraph.errors import ArgumentError
-from hgraph.nn._check import check_channels, check_inputs
 from hgraph.nn.graph._steps import plus, product, with_itself
+from hgraph.nn.inputs import check_inputs
 from hgraph.ops import Additive, AttendResult, attend, merge
 from hgraph.structure import Graph
 

@@ -7,8 +7,9 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-from hgraph.nn._check import check_channels, check_inputs
+from hgraph.checks import check_channels
 from hgraph.nn.graph._steps import plus, product, with_loops
+from hgraph.nn.inputs import check_inputs
 from hgraph.ops import propagate
 from hgraph.ops.remember import Remembered, can_remember, fields_of
 from hgraph.structure import Graph, derived

@@ -6,10 +6,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from hgraph.checks import check_channels
 from hgraph.errors import ArgumentError
-from hgraph.nn._check import check_channels, check_inputs
 from hgraph.nn.graph.by_relation import hear_by_relation
 from hgraph.nn.graph.by_type import map_by_type
+from hgraph.nn.inputs import check_inputs
 from hgraph.ops import edge_score, edge_softmax
 from hgraph.structure import KnowledgeGraph, derived
 

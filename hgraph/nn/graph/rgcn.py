@@ -5,9 +5,10 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
+from hgraph.checks import check_channels
 from hgraph.errors import ArgumentError
-from hgraph.nn._check import check_channels, check_inputs
 from hgraph.nn.graph.by_relation import hear_by_relation, shares_by_relation
+from hgraph.nn.inputs import check_inputs
 from hgraph.ops import propagate
 from hgraph.structure import KnowledgeGraph
 

@@ -5,8 +5,9 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from hgraph.nn._check import check_channels, check_inputs
+from hgraph.checks import check_channels
 from hgraph.nn.hypergraph._steps import Steps, second_step, steps_of, two_steps, weights_of
+from hgraph.nn.inputs import check_inputs
 from hgraph.ops import propagate
 from hgraph.structure import Adjacency, Hypergraph
 

@@ -8,10 +8,10 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
+from hgraph.checks import check_channels
 from hgraph.errors import ArgumentError, ArgumentTypeError
-from hgraph.nn._check import check_channels
 from hgraph.ops import edge_softmax, propagate
-from hgraph.ops.linear import widened
+from hgraph.ops.sparse.linear import widened
 from hgraph.structure import SoftAdjacency, SoftHypergraph
 
 __all__ = ["SoftHGNN", "SoftHyperedges", "soft_convolve"]

@@ -7,8 +7,8 @@ from typing import Any, Literal
 import torch
 from torch import Tensor, nn
 
+from hgraph.checks import check_channels
 from hgraph.errors import ArgumentError
-from hgraph.nn._check import check_channels
 from hgraph.nn.hypergraph.soft import Axis, Context, SoftHyperedges, reset_soft, soft_convolve
 
 __all__ = ["SoftHGNNSeS"]

@@ -8,8 +8,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from hgraph.checks import check_channels
 from hgraph.errors import ArgumentError
-from hgraph.nn._check import check_channels, check_inputs
+from hgraph.nn.inputs import check_inputs
 from hgraph.ops import propagate
 from hgraph.structure import KnowledgeGraph
 

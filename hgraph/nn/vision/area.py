@@ -6,8 +6,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from hgraph.checks import check_channels
 from hgraph.errors import ArgumentError
-from hgraph.nn._check import check_channels
 from hgraph.nn.vision.blocks import ConvBlock, reset_maps
 from hgraph.structure import Adjacency
 

@@ -7,7 +7,7 @@ from typing import Any, cast
 import torch
 from torch import Tensor, nn
 
-from hgraph.nn._check import check_channels
+from hgraph.checks import check_channels
 
 __all__ = ["ConvBlock", "DSBottleneck", "DSC3k", "DSC3k2", "DSConv"]
 

@@ -9,7 +9,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
-from hgraph.nn._check import check_channels
+from hgraph.checks import check_channels
 from hgraph.nn.vision.blocks import ConvBlock, reset_maps
 
 __all__ = ["Detect", "Detections"]

@@ -14,8 +14,8 @@ from torch import Tensor
 
 from hgraph.errors import BackendError
 from hgraph.kernels import native
-from hgraph.ops.linear import Rows, stacked, turned, widened
-from hgraph.ops.mean import divided
+from hgraph.ops.sparse.linear import Rows, stacked, turned, widened
+from hgraph.ops.sparse.mean import divided
 
 __all__ = ["KERNELS", "build", "state"]
 
@@ -38,7 +38,7 @@ def build() -> Path:
     Raises:
         BackendError: no compiler, one that fails, or a cache folder that cannot be written.
     """
-    from hgraph.ops.backend import refresh
+    from hgraph.ops.dispatch.backend import refresh
 
     try:
         path = native.build()

@@ -13,10 +13,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from hgraph.ops._tile_plan import part_size, tiles_of
-from hgraph.ops.affine import Segments, chunks
-from hgraph.ops.linear import Rows, stacked, widened
-from hgraph.structure._longest import longest
+from hgraph.ops.chain.affine import Segments, chunks
+from hgraph.ops.sparse.linear import Rows, stacked, widened
+from hgraph.ops.tiles.plan import part_size, tiles_of
+from hgraph.structure.row_lengths import longest
 
 __all__ = ["KERNELS", "state"]
 
@@ -164,7 +164,7 @@ def _attend_grads(adj: Rows, q: Tensor | None, k: Tensor | None, v: Tensor, bias
 
 
 def _softmax_grads(adj: Rows, alpha: Tensor, grad: Tensor) -> Any:
-    from hgraph.ops.softmax import softmax_grads
+    from hgraph.ops.sparse.softmax import softmax_grads
 
     return softmax_grads(adj, alpha, grad) if _served(alpha, grad) else NotImplemented  # of the kernels for sums
 

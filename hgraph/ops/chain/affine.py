@@ -18,8 +18,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from hgraph.ops.linear import widened
-from hgraph.ops.register import OperatorFunction, register
+from hgraph.ops.dispatch.register import OperatorFunction, register
+from hgraph.ops.sparse.linear import widened
 
 Segments = list[Tensor]
 

@@ -11,11 +11,11 @@ from torch.autograd import forward_ad
 from torch.nn import Parameter
 
 from hgraph.errors import ArgumentTypeError
-from hgraph.ops.backend import dispatch
+from hgraph.ops.dispatch.backend import dispatch
 
 __all__ = ["OperatorFunction", "is_eager", "register", "under_functorch"]
 
-_LIBRARY = torch.library.Library("hgraph", "DEF")
+LIBRARY = torch.library.Library("hgraph", "DEF")
 
 
 def under_functorch() -> bool:
@@ -55,7 +55,8 @@ def _recorded(arguments: tuple[Any, ...]) -> bool:
 def register(schema: str, kernel: Callable[..., Any], fake: Callable[..., Any], function: Any) -> Callable[..., Any]:
     """Define an operator, whose first argument is a structure's list of tensors; give back what calls it.
 
-    ``kernel`` is the reference in plain torch, which the chosen backend may replace (`hgraph.ops.backend.dispatch`).
+    ``kernel`` is the reference in plain torch, which the chosen backend may replace
+    (`hgraph.ops.dispatch.backend.dispatch`).
 
     An autograd.Function sits on the Autograd key itself, which costs a few us a call where `register_autograd` costs
     tens. `torch.func` transforms reach no Function below that key, so they are handed the bare Function, in the
@@ -65,10 +66,10 @@ def register(schema: str, kernel: Callable[..., Any], fake: Callable[..., Any], 
     """
     name = schema.split("(")[0]
     run = dispatch(name, kernel)
-    _LIBRARY.define(schema, tags=(torch.Tag.pt2_compliant_tag,))
+    LIBRARY.define(schema, tags=(torch.Tag.pt2_compliant_tag,))
     for device in ("CPU", "CUDA"):
-        _LIBRARY.impl(name, run, device)
-    torch.library.register_fake(f"hgraph::{name}", fake, lib=_LIBRARY)
+        LIBRARY.impl(name, run, device)
+    torch.library.register_fake(f"hgraph::{name}", fake, lib=LIBRARY)
     operator = getattr(torch.ops.hgraph, name).default
 
     class Quick(torch.autograd.Function):
@@ -98,7 +99,7 @@ def register(schema: str, kernel: Callable[..., Any], fake: Callable[..., Any], 
         with torch._C._AutoDispatchBelowAutograd():
             return operator(*arguments)
 
-    _LIBRARY.impl(name, recorded, "Autograd")
+    LIBRARY.impl(name, recorded, "Autograd")
 
     def call(*arguments: Any) -> Any:
         if under_functorch():

@@ -12,8 +12,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from hgraph.ops.linear import CHUNK_NUMBERS, Rows, add_rows, widened
-from hgraph.ops.register import OperatorFunction, register
+from hgraph.ops.dispatch.register import OperatorFunction, register
+from hgraph.ops.sparse.linear import CHUNK_NUMBERS, Rows, add_rows, widened
 
 
 def _chunks(adj: Rows, a: Tensor) -> Iterator[slice]:

@@ -10,7 +10,7 @@ composition in plain torch. For an edge e from source s to target t and a head h
 ``attend(adj, q, k, v, bias, seed, dropout, scale, slope) -> (out, lse)``
 
 ========= ======================== =========================================================================
-adj       8 index tensors          `hgraph.ops.linear.rows`
+adj       8 index tensors          `hgraph.ops.sparse.linear.rows`
 q, k      [T, H, D], [S, K, D]     the inner product, ``slope`` None
 ..        [T, H], [S, K]           LeakyReLU(q + k) with ``slope``
 ..        None, None               no score: s = b, and B = H
@@ -47,7 +47,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from hgraph.ops.linear import (
+from hgraph.ops.dispatch.register import OperatorFunction, register
+from hgraph.ops.random import kept
+from hgraph.ops.sparse.linear import (
     Rows,
     at_source,
     at_target,
@@ -59,9 +61,7 @@ from hgraph.ops.linear import (
     transpose,
     widened,
 )
-from hgraph.ops.random import kept
-from hgraph.ops.register import OperatorFunction, register
-from hgraph.ops.softmax import exponentials
+from hgraph.ops.sparse.softmax import exponentials
 
 __all__ = ["attend", "logits"]
 

@@ -12,8 +12,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from hgraph.ops.linear import CHUNK_NUMBERS, Rows, add_rows, is_half, stacked, widened
-from hgraph.ops.register import OperatorFunction, register
+from hgraph.ops.dispatch.register import OperatorFunction, register
+from hgraph.ops.sparse.linear import CHUNK_NUMBERS, Rows, add_rows, is_half, stacked, widened
 
 
 def _columns(weight: Tensor | None, x: Tensor, num_edges: int) -> Tensor:

@@ -20,7 +20,7 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.utils.weak import WeakIdKeyDictionary
 
-from hgraph.ops.register import OperatorFunction, is_eager, register, under_functorch
+from hgraph.ops.dispatch.register import OperatorFunction, is_eager, register, under_functorch
 from hgraph.ops.remember import can_remember, reordered
 from hgraph.structure import Adjacency
 

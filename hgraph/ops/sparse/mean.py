@@ -9,8 +9,8 @@ from typing import Any
 
 from torch import Tensor
 
-from hgraph.ops.linear import Rows, spmm_kernel, sum_grads, widened
-from hgraph.ops.register import OperatorFunction, register
+from hgraph.ops.dispatch.register import OperatorFunction, register
+from hgraph.ops.sparse.linear import Rows, spmm_kernel, sum_grads, widened
 
 __all__ = ["divided", "mean"]
 

@@ -10,8 +10,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from hgraph.ops.linear import Rows, at_target, edges_to_targets, row_sum, spmm_kernel, widened
-from hgraph.ops.register import OperatorFunction, register
+from hgraph.ops.dispatch.register import OperatorFunction, register
+from hgraph.ops.sparse.linear import Rows, at_target, edges_to_targets, row_sum, spmm_kernel, widened
 
 
 def _row_max(adj: Rows, score: Tensor) -> Tensor:

@@ -38,8 +38,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from hgraph.ops._tile_plan import Plan, Segment, is_diagonal, plan_of
-from hgraph.ops._tile_scores import (
+from hgraph.ops.dispatch.register import OperatorFunction, register
+from hgraph.ops.sparse.linear import widened
+from hgraph.ops.tiles.plan import Plan, Segment, is_diagonal, plan_of
+from hgraph.ops.tiles.scores import (
     Given,
     Place,
     accumulate,
@@ -55,8 +57,6 @@ from hgraph.ops._tile_scores import (
     take,
     unstacked,
 )
-from hgraph.ops.linear import widened
-from hgraph.ops.register import OperatorFunction, register
 
 __all__ = ["attended", "block_attend", "flows", "is_fused"]
 

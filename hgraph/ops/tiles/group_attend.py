@@ -9,7 +9,7 @@ For a query t in row r, a group c that r hears, and the members p of that group:
 ``group_attend(tiles, q, handle, k, v, seed, dropout, scale) -> (out, lse)``
 
 ========= ============================ =======================================================================
-tiles     6 or 10 tensors              a `BlockAdjacency` of R rows and G groups, see `hgraph.ops.block_attend`
+tiles     6 or 10 tensors              a `BlockAdjacency` of R rows and G groups, see `hgraph.ops.tiles.block_attend`
 q         [B, R, Q, H, D]              Q queries a row, which hear the same groups; any strides
 handle    [B, G, K, D]                 K divides H
 k, v      [B, G, P, K, D], [.., V]     P members a group
@@ -43,12 +43,12 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from hgraph.ops._tile_plan import Plan, Segment, Step, plan_of
-from hgraph.ops._tile_scores import Given as Pairs
-from hgraph.ops._tile_scores import Heads, Place, add, head_groups, put, shift, spread, stacked, take, unstacked
-from hgraph.ops.linear import widened
+from hgraph.ops.dispatch.register import OperatorFunction, register
 from hgraph.ops.random import bits
-from hgraph.ops.register import OperatorFunction, register
+from hgraph.ops.sparse.linear import widened
+from hgraph.ops.tiles.plan import Plan, Segment, Step, plan_of
+from hgraph.ops.tiles.scores import Given as Pairs
+from hgraph.ops.tiles.scores import Heads, Place, add, head_groups, put, shift, spread, stacked, take, unstacked
 
 __all__ = ["group_attend"]
 

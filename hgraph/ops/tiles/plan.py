@@ -15,7 +15,7 @@ from torch import Tensor
 from torch.utils.weak import WeakTensorKeyDictionary
 
 from hgraph.structure import TokenGraph
-from hgraph.structure.blocks import CAUSAL, FULL, BlockAdjacency
+from hgraph.structure.block_adjacency import CAUSAL, FULL, BlockAdjacency
 
 __all__ = [
     "FEW",
@@ -59,8 +59,8 @@ class Step(NamedTuple):
 class Plan:
     """The steps over one structure, and the masks that they share; ``queries`` x ``keys`` pairs stand for one of its.
 
-    More than one where its vertices are groups of tokens (`hgraph.ops.group_attend`). ``wide`` are the same steps,
-    joined where neighbours meet the same tokens without a mask: for a kernel that keeps no scores.
+    More than one where its vertices are groups of tokens (`hgraph.ops.tiles.group_attend`). ``wide`` are the same
+    steps, joined where neighbours meet the same tokens without a mask: for a kernel that keeps no scores.
     """
 
     def __init__(self, tiles: BlockAdjacency, queries: int = 1, keys: int = 1) -> None:

@@ -12,10 +12,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from hgraph.ops._tile_plan import Plan, Segment, Step, is_gathered, plan_of, tensors_of
-from hgraph.ops._tile_scores import Given
-from hgraph.ops.block_attend import attended, flows, is_fused
-from hgraph.ops.linear import widened
+from hgraph.ops.sparse.linear import widened
+from hgraph.ops.tiles.block_attend import attended, flows, is_fused
+from hgraph.ops.tiles.plan import Plan, Segment, Step, is_gathered, plan_of, tensors_of
+from hgraph.ops.tiles.scores import Given
 from hgraph.structure import BlockAdjacency
 
 __all__ = ["attend_receivers", "is_skipping"]

@@ -8,8 +8,8 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from hgraph.ops._tile_plan import Plan, Segment, Step, additive
 from hgraph.ops.random import bits
+from hgraph.ops.tiles.plan import Plan, Segment, Step, additive
 
 __all__ = ["Given", "Heads", "Place", "accumulate", "add", "entries", "head_groups", "kept", "put", "scores", "shift"]
 __all__ += ["spread", "stacked", "take", "unstacked"]

@@ -8,14 +8,14 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from hgraph import checks
 from hgraph.errors import ArgumentError, ArgumentTypeError
-from hgraph.ops import _check
-from hgraph.ops._tile_plan import FEW, block_of, tensors_of
-from hgraph.ops.backend import current_backend
-from hgraph.ops.block_attend import block_attend
+from hgraph.ops.dispatch.backend import current_backend
 from hgraph.ops.edge import Dot
 from hgraph.ops.random import draw_seed
-from hgraph.ops.receivers import attend_receivers, is_skipping
+from hgraph.ops.tiles.block_attend import block_attend
+from hgraph.ops.tiles.plan import FEW, block_of, tensors_of
+from hgraph.ops.tiles.receivers import attend_receivers, is_skipping
 from hgraph.structure import Adjacency, BlockAdjacency, TokenGraph, derived
 
 __all__ = ["Relative", "alibi", "attend_tokens", "block_of", "edge_bias", "fastest_form", "is_scattered"]
@@ -200,7 +200,7 @@ def _relative(
         hint = "A bias by edge goes with the exact edges: graph.adjacency()"
         raise ArgumentTypeError("bias", "a Relative for token graphs", type(bias).__name__, hint)
     table = bias.table
-    _check.floating("bias.table", table, graph.device)
+    checks.floating("bias.table", table, graph.device)
     if table.dim() < 2 or table.shape[0] not in (1, heads) or 0 in table.shape:
         raise ArgumentError("bias.table", f"shape [{heads} or 1, L, ...]", f"shape {list(table.shape)}")
     axes = table.dim() - 1
@@ -212,8 +212,8 @@ def _relative(
         if place is None:
             offset = graph.num_sources - graph.num_targets if name == "target_place" else 0
             place = torch.arange(size, device=graph.device) + offset
-        _check.integers(f"bias.{name}", place, graph.device)
+        checks.integers(f"bias.{name}", place, graph.device)
         place = place.unsqueeze(1) if place.dim() == 1 else place
-        _check.shape(f"bias.{name}", place, [size, axes], "One row a token, one column an axis of the table")
+        checks.shape(f"bias.{name}", place, [size, axes], "One row a token, one column an axis of the table")
         places.append(place.long())
     return table, places[0], places[1]

@@ -1,12 +1,12 @@
 """Ways to cut what tokens hear into single tokens and regions; each a `Partition` of the causal or the full support.
 
->>> from hgraph.structure import partitions
+>>> from hgraph.patterns import partitions
 >>> partitions.logsparse(1024)
 Partition(1024 tokens, 1536 direct edges, 4608 to 511 regions)
 """
 
-from hgraph.structure.partitions.content import clusters
-from hgraph.structure.partitions.grid import horizontal, row_major, vertical
-from hgraph.structure.partitions.line import fixed, logsparse
+from hgraph.patterns.partitions.content import clusters
+from hgraph.patterns.partitions.grid import horizontal, row_major, vertical
+from hgraph.patterns.partitions.line import fixed, logsparse
 
 __all__ = ["clusters", "fixed", "horizontal", "logsparse", "row_major", "vertical"]

@@ -6,10 +6,11 @@ from typing import Any
 
 import torch
 
+from hgraph import patterns
 from hgraph.errors import ArgumentError
-from hgraph.structure import _coo, patterns
-from hgraph.structure.partition import Partition, Regions
-from hgraph.structure.patterns._make import graph_of
+from hgraph.patterns._make import graph_of
+from hgraph.patterns.partition import Partition, Regions
+from hgraph.structure import coo
 
 __all__ = ["clusters"]
 
@@ -25,7 +26,7 @@ def clusters(assignment: Any, *, causal: bool = True) -> Partition:
     >>> clusters([0, 1, 0, 1]).support().equal(patterns.causal(4))
     True
     """
-    group = _coo.as_indices("assignment", torch.as_tensor(assignment))
+    group = coo.as_indices("assignment", torch.as_tensor(assignment))
     if group.dim() != 1:
         raise ArgumentError("assignment", "shape [N]", f"shape {list(group.shape)}")
     n, count = len(group), int(group.max()) + 1 if len(group) else 0

@@ -11,9 +11,9 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from hgraph.structure._arguments import whole
-from hgraph.structure.partition import Layout, Partition, Regions
-from hgraph.structure.patterns._make import graph_of
+from hgraph.checks import whole
+from hgraph.patterns._make import graph_of
+from hgraph.patterns.partition import Layout, Partition, Regions
 from hgraph.structure.token_graph import TokenGraph
 
 __all__ = ["horizontal", "row_major", "vertical"]

@@ -5,10 +5,10 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from hgraph.structure import patterns
-from hgraph.structure._arguments import whole
-from hgraph.structure.partition import Layout, Partition, Regions
-from hgraph.structure.patterns._make import graph_of
+from hgraph import patterns
+from hgraph.checks import whole
+from hgraph.patterns._make import graph_of
+from hgraph.patterns.partition import Layout, Partition, Regions
 from hgraph.structure.token_graph import TokenGraph
 
 __all__ = ["fixed", "logsparse"]

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from hgraph.models import ComplEx, DistMult, RotatE, TransE, TransR
-from hgraph.models.kge import TripleModel
+from hgraph.models.triples.kge import TripleModel
 
 N, R = 7, 3
 

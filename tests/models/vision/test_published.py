@@ -74,7 +74,7 @@ def test_ema_comes_first_and_other_forms_are_read(net, tmp_path):
 def test_the_class_need_not_exist_any_more(net, tmp_path):
     content = io.BytesIO()
     torch.save({"model": net}, content)
-    renamed = repacked(content.getvalue(), {b"hgraph.models.yolov13": b"ultralytics.nn.tasks."})
+    renamed = repacked(content.getvalue(), {b"hgraph.models.vision.yolov13": b"ultralytics.nn.tasks_of_old."})
     (tmp_path / "foreign.pt").write_bytes(renamed)
     with pytest.warns(LicenceWarning):
         assert torch.equal(load_published(tmp_path / "foreign.pt")(images()).boxes, net(images()).boxes)

@@ -5,11 +5,11 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from hgraph.nn.attention.combiner_clusters import Running, clustered_attention
-from hgraph.nn.attention.regions import Summary, with_sizes
+from hgraph import patterns
+from hgraph.nn.attention.combiner.clusters import Running, clustered_attention
+from hgraph.nn.attention.combiner.regions import Summary, with_sizes
 from hgraph.nn.attention.state import KVState
 from hgraph.ops import attend, merge
-from hgraph.structure import patterns
 
 __all__ = ["ClusterHistory"]
 

@@ -9,10 +9,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from hgraph.nn.attention.regions import Heard, Summary, with_sizes
+from hgraph import patterns
+from hgraph.nn.attention.combiner.regions import Heard, Summary, with_sizes
 from hgraph.ops import AttendResult, attend, merge, propagate
-from hgraph.structure import Adjacency, BlockAdjacency, TokenGraph, patterns
-from hgraph.structure.patterns.slots import grouped
+from hgraph.patterns.slots import grouped
+from hgraph.structure import Adjacency, BlockAdjacency, TokenGraph
 
 __all__ = ["Running", "clustered_attention"]
 

@@ -12,18 +12,24 @@ import torch
 from torch import Tensor, nn
 from torch.utils.weak import WeakTensorKeyDictionary
 
+from hgraph.checks import whole
 from hgraph.errors import ArgumentError, ArgumentTypeError
-from hgraph.nn.attention.combiner_clusters import clustered_attention
-from hgraph.nn.attention.combiner_state import CombinerState
+from hgraph.nn.attention.base import TokenAttention
+from hgraph.nn.attention.combiner.clusters import clustered_attention
+from hgraph.nn.attention.combiner.regions import (
+    Heard,
+    ReadyPartition,
+    Summary,
+    combiner_attention,
+    ready_partition,
+)
+from hgraph.nn.attention.combiner.state import CombinerState
 from hgraph.nn.attention.kept import constant, keep
 from hgraph.nn.attention.kinds import SELF
 from hgraph.nn.attention.kmeans import OnlineKMeans, on_sphere
-from hgraph.nn.attention.layer import TokenAttention
 from hgraph.nn.attention.masks import fitting
 from hgraph.nn.attention.record import PartRecord, note, recording
-from hgraph.nn.attention.regions import Heard, ReadyPartition, Summary, combiner_attention, ready_partition
-from hgraph.structure import Partition, partitions
-from hgraph.structure._arguments import whole
+from hgraph.patterns import Partition, partitions
 
 __all__ = ["CombinerAttention"]
 
@@ -47,7 +53,7 @@ class CombinerAttention(TokenAttention):
     Attention is the expectation of a value under a distribution over tokens. A token's support is partitioned into
     single tokens :math:`\Omega_i^0` and regions :math:`\Omega_i^r`, and within a region the distribution is taken to be
     one for all receivers: :math:`p(j \mid i) = p(j \mid \Omega)\, p(\Omega \mid i)`. Direct shares and those of regions
-    have one softmax. See `combiner_attention` for the scores and `hgraph.structure.partitions` for the plans.
+    have one softmax. See `combiner_attention` for the scores and `hgraph.patterns.partitions` for the plans.
 
     Args:
         dim: features of a token.

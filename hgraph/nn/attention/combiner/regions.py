@@ -14,8 +14,9 @@ from torch import Tensor
 
 from hgraph.ops import AttendResult, attend, merge
 from hgraph.ops.pool import pool as pooled
-from hgraph.ops.tokens import fastest_form
-from hgraph.structure import Adjacency, BlockAdjacency, Partition, Regions, TokenGraph
+from hgraph.ops.tiles.tokens import fastest_form
+from hgraph.patterns import Partition, Regions
+from hgraph.structure import Adjacency, BlockAdjacency, TokenGraph
 
 __all__ = ["Heard", "ReadyPartition", "Summary", "combiner_attention", "ready_partition", "with_sizes"]
 
@@ -102,7 +103,7 @@ def combiner_attention(
     Returns:
         `AttendResult` ``(out [..., N, H, D_v], lse [..., N, H])``, the log of :math:`Z_i`.
 
-    >>> from hgraph.structure import partitions
+    >>> from hgraph.patterns import partitions
     >>> q, k, v = torch.randn(3, 9, 2, 4)
     >>> combiner_attention(partitions.fixed(9, 3), q, k, v).out.shape
     torch.Size([9, 2, 4])

@@ -9,13 +9,14 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from hgraph.checks import whole
 from hgraph.errors import ArgumentError
-from hgraph.nn.attention.cluster_state import ClusterHistory
-from hgraph.nn.attention.regions import Heard, Summary, with_sizes
+from hgraph.nn.attention.combiner.cluster_state import ClusterHistory
+from hgraph.nn.attention.combiner.regions import Heard, Summary, with_sizes
 from hgraph.nn.attention.state import check_examples
 from hgraph.ops import AttendResult, attend, merge, propagate
-from hgraph.structure import Partition, Regions, TokenGraph, _runs
-from hgraph.structure._arguments import whole
+from hgraph.patterns import Partition, Regions
+from hgraph.structure import TokenGraph, intervals
 
 __all__ = ["CombinerState"]
 
@@ -150,7 +151,7 @@ class _Family:
     def __init__(self, regions: Regions, like: Tensor) -> None:
         self.regions, self.sizes = regions, regions.sizes
         self.last = _last_hearer(regions.heard)
-        members, run = _runs.expanded(regions.members.natural().start, regions.members.natural().stop)
+        members, run = intervals.expanded(regions.members.natural().start, regions.members.natural().stop)
         row = regions.members.natural()._row()[run]
         self.closes = torch.zeros(regions.num_regions, dtype=torch.long, device=like.device).scatter_reduce(
             0, row, members, "amax"
@@ -205,7 +206,9 @@ class _Part:
         for graph in partition.direct:
             last = torch.maximum(last, _last_hearer(graph))
         for family in self.families:
-            members, run = _runs.expanded(*(getattr(family.regions.members.natural(), n) for n in ("start", "stop")))
+            members, run = intervals.expanded(
+                *(getattr(family.regions.members.natural(), n) for n in ("start", "stop"))
+            )
             row = family.regions.members.natural()._row()[run]
             last = last.scatter_reduce(0, members, family.closes[row], "amax")
         self.last, self.tokens = last, _Store(last[:0], empty)
@@ -240,7 +243,7 @@ class _Part:
 def _last_hearer(graph: TokenGraph) -> Tensor:
     """[S]: the last target that hears each source, -1 for none."""
     graph = graph.natural()
-    column, run = _runs.expanded(graph.start, graph.stop)
+    column, run = intervals.expanded(graph.start, graph.stop)
     return torch.full((graph.num_sources,), -1, device=column.device).scatter_reduce(
         0, column, graph._row()[run], "amax"
     )

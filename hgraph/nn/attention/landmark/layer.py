@@ -9,20 +9,21 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from hgraph import patterns
+from hgraph.checks import whole
 from hgraph.errors import ArgumentError, ArgumentTypeError
+from hgraph.nn.attention.base import TokenAttention
 from hgraph.nn.attention.kept import constant, keep
 from hgraph.nn.attention.kinds import AttentionKind
-from hgraph.nn.attention.landmark_state import LandmarkState
-from hgraph.nn.attention.layer import TokenAttention
+from hgraph.nn.attention.landmark.state import LandmarkState
 from hgraph.nn.attention.masks import fitting, masked
 from hgraph.nn.attention.record import AttentionRecord, note, recording
 from hgraph.nn.attention.rotary import rotate
 from hgraph.ops import AttendResult, attend, attend_groups, edge_score, edge_softmax, merge
-from hgraph.ops._tile_plan import structure_of, tensors_of
-from hgraph.ops.groups import rows_a_tile
-from hgraph.ops.tokens import block_of
-from hgraph.structure import Adjacency, TokenGraph, patterns
-from hgraph.structure._arguments import whole
+from hgraph.ops.attend_groups import rows_a_tile
+from hgraph.ops.tiles.plan import structure_of, tensors_of
+from hgraph.ops.tiles.tokens import block_of
+from hgraph.structure import Adjacency, TokenGraph
 
 __all__ = ["LandmarkAttention", "insert_landmarks", "is_landmark", "landmark_attention"]
 

@@ -7,11 +7,12 @@ import functools
 import torch
 from torch import Tensor
 
+from hgraph import patterns
+from hgraph.checks import whole
 from hgraph.errors import ArgumentError
 from hgraph.nn.attention.rotary import rotate
 from hgraph.ops import AttendResult, attend_groups
-from hgraph.structure import TokenGraph, patterns
-from hgraph.structure._arguments import whole
+from hgraph.structure import TokenGraph
 
 __all__ = ["LandmarkState"]
 

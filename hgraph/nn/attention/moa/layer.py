@@ -7,15 +7,16 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
+from hgraph import patterns
 from hgraph.errors import ArgumentError
+from hgraph.nn.attention.base import TokenAttention
 from hgraph.nn.attention.kinds import AttentionKind
-from hgraph.nn.attention.layer import TokenAttention
+from hgraph.nn.attention.moa.plan import SpanRule
+from hgraph.nn.attention.moa.state import SpanState
 from hgraph.nn.attention.record import note, recording
-from hgraph.nn.attention.span_plan import SpanRule
-from hgraph.nn.attention.span_state import SpanState
 from hgraph.nn.attention.state import KVState
 from hgraph.ops import Relative
-from hgraph.structure import TokenGraph, patterns
+from hgraph.structure import TokenGraph
 
 __all__ = ["MoAAttention"]
 

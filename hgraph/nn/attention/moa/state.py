@@ -8,12 +8,12 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from hgraph.checks import whole
 from hgraph.errors import ArgumentError
 from hgraph.nn.attention.state import check_examples
 from hgraph.ops import attend, merge
 from hgraph.ops.attend import AttendResult
 from hgraph.structure import TokenGraph
-from hgraph.structure._arguments import whole
 
 __all__ = ["SpanState"]
 

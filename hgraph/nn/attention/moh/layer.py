@@ -8,9 +8,9 @@ import torch
 from torch import Tensor, nn
 
 from hgraph.errors import ArgumentError
-from hgraph.nn.attention.head_router import HeadRouter, QueryNormRouter, Routed
-from hgraph.nn.attention.layer import Pattern, TokenAttention
+from hgraph.nn.attention.base import Pattern, TokenAttention
 from hgraph.nn.attention.masks import fitting
+from hgraph.nn.attention.moh.router import HeadRouter, QueryNormRouter, Routed
 from hgraph.nn.attention.state import KVState
 from hgraph.ops import Relative
 from hgraph.structure import TokenGraph

@@ -7,8 +7,8 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
+from hgraph.checks import whole
 from hgraph.errors import ArgumentError
-from hgraph.structure._arguments import whole
 
 __all__ = ["HeadRouter", "QueryNormRouter", "Routed"]
 

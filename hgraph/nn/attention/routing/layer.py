@@ -8,19 +8,19 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from hgraph import patterns
+from hgraph.checks import check_channels, whole
 from hgraph.errors import ArgumentError, ArgumentTypeError
-from hgraph.nn._check import check_channels
 from hgraph.nn.attention.kinds import SELF
 from hgraph.nn.attention.kmeans import OnlineKMeans, on_sphere
 from hgraph.nn.attention.masks import fitting
 from hgraph.nn.attention.record import note, recording
-from hgraph.nn.attention.routed import Heard, RoutedRecord
-from hgraph.nn.attention.routes import Routes, by_claim, by_nearest, nearby
+from hgraph.nn.attention.routing.record import Heard, RoutedRecord
+from hgraph.nn.attention.routing.routes import Routes, by_claim, by_nearest, nearby
 from hgraph.nn.attention.state import KVState
 from hgraph.ops import attend, propagate
-from hgraph.ops.linear import widened
-from hgraph.structure import Adjacency, patterns
-from hgraph.structure._arguments import whole
+from hgraph.ops.sparse.linear import widened
+from hgraph.structure import Adjacency
 
 __all__ = ["RoutingAttention"]
 

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from hgraph.nn.attention.record import AttentionRecord
-from hgraph.nn.attention.routes import Routes
+from hgraph.nn.attention.routing.routes import Routes
 from hgraph.structure import Adjacency, BlockAdjacency
 
 __all__ = ["Heard", "RoutedRecord"]

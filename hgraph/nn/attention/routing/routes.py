@@ -7,8 +7,9 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from hgraph.structure import Adjacency, BlockAdjacency, patterns
-from hgraph.structure.patterns.slots import grouped, of_runs
+from hgraph import patterns
+from hgraph.patterns.slots import grouped, of_runs
+from hgraph.structure import Adjacency, BlockAdjacency
 
 __all__ = ["Routes", "by_claim", "by_nearest", "nearby"]
 

@@ -7,10 +7,10 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from hgraph.distill.high_order import HighOrder
-from hgraph.distill.lesson import Term
-from hgraph.distill.reliable import NoisyFeatures, ReliableLabels
-from hgraph.distill.soft_labels import Labels, SoftLabels, Variant
+from hgraph.distill.objectives.high_order import HighOrder
+from hgraph.distill.objectives.lesson import Term
+from hgraph.distill.objectives.reliable import NoisyFeatures, ReliableLabels
+from hgraph.distill.objectives.soft_labels import Labels, SoftLabels, Variant
 from hgraph.errors import ArgumentError
 
 __all__ = ["OBJECTIVES", "glnn", "krd", "lighthgnn", "lighthgnn_plus", "nosmog"]

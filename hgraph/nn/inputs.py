@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-import torch
 from torch import Tensor
 
+from hgraph.checks import check_dtype
 from hgraph.errors import ArgumentError, ArgumentTypeError
 from hgraph.structure import Graph, Hypergraph, KnowledgeGraph
 
-__all__ = ["check_channels", "check_dtype", "check_inputs"]
+__all__ = ["check_inputs"]
 
 _WAYS = {
     Graph: "hypergraph.clique() makes a graph",
     KnowledgeGraph: "KnowledgeGraph.from_triples makes a knowledge graph",
-    Hypergraph: "hgraph.build.neighbourhood_hypergraph(graph) makes a hypergraph",
+    Hypergraph: "hgraph.builders.neighbourhood_hypergraph(graph) makes a hypergraph",
 }
 
 
@@ -41,17 +41,3 @@ def _hint(given: object, kind: type[Graph | Hypergraph | KnowledgeGraph]) -> str
     if kind is Graph and isinstance(given, Tensor) and not given.is_floating_point() and len(given) == 2:
         return "Graph.from_edge_index(edge_index, num_nodes=x.shape[0], directed=...) makes one, once for all calls"
     return f"The order is layer(x, {kind.__name__.lower()})"
-
-
-def check_channels(**channels: int) -> None:
-    """Refuse widths below 1."""
-    for name, value in channels.items():
-        if isinstance(value, bool) or not isinstance(value, int) or value < 1:
-            raise ArgumentError(name, "a whole number, 1 or more", repr(value))
-
-
-def check_dtype(name: str, x: Tensor, weight: Tensor) -> None:
-    """Refuse features of another dtype than a layer's weights; autocast casts what is floating."""
-    if x.dtype == weight.dtype or (x.is_floating_point() and torch.is_autocast_enabled(x.device.type)):
-        return
-    raise ArgumentTypeError(name, f"{weight.dtype}, as the weights are", x.dtype, f"{name}.to({weight.dtype}), say")

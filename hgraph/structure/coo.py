@@ -8,8 +8,8 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
+from hgraph.checks import Checks
 from hgraph.errors import ArgumentError, ArgumentTypeError
-from hgraph.structure._checks import Checks
 
 _INT32_MAX = 2**31 - 1
 

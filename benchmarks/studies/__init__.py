@@ -1,0 +1,1 @@
+"""One-off studies behind the numbers of papers; run from a checkout, not part of the wheel."""

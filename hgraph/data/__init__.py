@@ -1,0 +1,26 @@
+"""Labelled structures, their splits, batches of them, and files."""
+
+from hgraph.data.collate import collate
+from hgraph.data.data import Data, Dataset
+from hgraph.data.interactions import Interactions, TripleSplit
+from hgraph.data.io import fingerprint, load, save
+from hgraph.data.prediction import HyperedgeSplit, LinkSplit
+from hgraph.data.reorder import Reordered, reorder
+from hgraph.data.split import Parts, Split
+
+__all__ = [
+    "Data",
+    "Dataset",
+    "HyperedgeSplit",
+    "Interactions",
+    "LinkSplit",
+    "Parts",
+    "Reordered",
+    "Split",
+    "TripleSplit",
+    "collate",
+    "fingerprint",
+    "load",
+    "reorder",
+    "save",
+]

@@ -1,0 +1,1 @@
+"""Students outside of training: export, prediction, serving, latency."""

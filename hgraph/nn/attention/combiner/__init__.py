@@ -1,0 +1,1 @@
+"""Combiner: attention over tokens and summaries of regions."""

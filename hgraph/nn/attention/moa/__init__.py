@@ -1,0 +1,1 @@
+"""Mixture of attention spans."""

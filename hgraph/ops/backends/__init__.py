@@ -1,0 +1,1 @@
+"""The backends: native CPU kernels and Triton kernels behind the registered operators."""

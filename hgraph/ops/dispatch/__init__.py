@@ -1,0 +1,1 @@
+"""From Python to torch: registration of operators, choice of a backend."""

@@ -1,0 +1,1 @@
+"""Operators over the rows of an `Adjacency`: sums, extrema, softmax, attention."""
