@@ -19,9 +19,10 @@ from hgraph.datasets import (
     uci_tables,
     walmart,
 )
+from hgraph.datasets.card import Card
 from hgraph.datasets.folder import save
 from hgraph.datasets.own_interactions import from_interactions
-from hgraph.datasets.registry import Card, info, load, names, register
+from hgraph.datasets.registry import info, load, names, register
 from hgraph.datasets.tables import Encoder, from_tables, read_table
 
 __all__ = [

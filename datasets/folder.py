@@ -19,7 +19,7 @@ from torch import Tensor
 
 from hgraph.data import Data, Dataset, Split
 from hgraph.data.io import load as load_structure
-from hgraph.datasets.registry import Card
+from hgraph.datasets.card import Card
 from hgraph.datasets.tables.encoder import Encoder
 from hgraph.errors import ArgumentError, DataError, HgraphError
 from hgraph.structure import Graph, Hypergraph

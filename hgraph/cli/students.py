@@ -54,7 +54,7 @@ def export(
 
     from hgraph.distill import Predictor
     from hgraph.distill import export as write
-    from hgraph.distill.serving.predictor import Layers
+    from hgraph.distill.serving.programs import Layers
 
     predictor = Predictor(_student(run), program="layers")
     folder = out or run / "export"

@@ -97,7 +97,7 @@ def _knowledge_graph(items: list[KnowledgeGraph]) -> KnowledgeGraph:
     names = [kg.node_names for kg in items]
     kinds = [kg.type_names for kg in items]
     same = all(k is not None and kinds[0] is not None and k.equal(kinds[0]) for k in kinds)
-    return KnowledgeGraph._complete(
+    return KnowledgeGraph.complete(
         _adjacency([kg.adj for kg in items]),
         relation,
         first.num_relations,

@@ -4,21 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from hgraph.checks import of_kind
-from hgraph.data.split import cuts, in_time
+from hgraph.data.split import Labeled, cuts, in_time
 from hgraph.errors import ArgumentError, DataError
 from hgraph.structure.base import moved
 from hgraph.structure.graph import Graph
 from hgraph.structure.hypergraph import Hypergraph
-
-if TYPE_CHECKING:
-    from hgraph.data.data import Data
 
 __all__ = ["HyperedgeSplit", "LinkSplit"]
 
@@ -102,7 +99,7 @@ class LinkSplit:
         links_of = [links[:, ids.sort().values] for ids in (train, val, test)]
         return cls(structure, links_of[0], links_of[1], links_of[2], *negatives.tensor_split([len(val)], dim=1))
 
-    def check(self, whole: Graph | Data) -> None:
+    def check(self, whole: Graph | Labeled) -> None:
         """Prove that no held-out link is in the training graph, in either direction, and that negatives are none.
 
         Args:
@@ -228,7 +225,7 @@ class HyperedgeSplit:
         train, val, test = parts
         return cls(_only(hypergraph, train), train, val, test, *negatives)
 
-    def check(self, whole: Hypergraph | Data) -> None:
+    def check(self, whole: Hypergraph | Labeled) -> None:
         """Prove that the training hypergraph holds no set of members that is held out, and that negatives are none.
 
         Args:

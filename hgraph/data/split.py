@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal
+from typing import Literal, Protocol
 
 import torch
 from torch import Tensor
@@ -14,10 +14,23 @@ from hgraph.structure.base import moved
 from hgraph.structure.graph import Graph
 from hgraph.structure.hypergraph import Hypergraph
 
-if TYPE_CHECKING:
-    from hgraph.data.data import Data
+__all__ = ["Labeled", "Parts", "Split", "cuts", "in_time", "restrict"]
 
-__all__ = ["Parts", "Split", "cuts", "in_time", "restrict"]
+
+class Labeled(Protocol):
+    """What a split reads of a `Data`."""
+
+    @property
+    def structure(self) -> Graph | Hypergraph:
+        """The whole structure."""
+
+    @property
+    def num_vertices(self) -> int:
+        """N."""
+
+    @property
+    def num_targets(self) -> int:
+        """How many things have labels."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -100,7 +113,7 @@ class Split:
         return cls(restrict(structure, observed), parts[0], parts[1], parts[2], observed)
 
     @classmethod
-    def production(cls, data: Data, split: Split, *, unseen: float = 0.2, seed: int = 0) -> Split:
+    def production(cls, data: Labeled, split: Split, *, unseen: float = 0.2, seed: int = 0) -> Split:
         """The same split with a share of its test vertices taken out of the training structure."""
         if not 0 < unseen < 1:
             raise ArgumentError("unseen", "a share between 0 and 1", unseen)
@@ -123,7 +136,7 @@ class Split:
             return self.test[:0]
         return self.test[~torch.isin(self.test, self.observed)]
 
-    def check(self, data: Data) -> None:
+    def check(self, data: Labeled) -> None:
         """Prove that the parts are disjoint and that the training structure holds nothing held out.
 
         Raises:

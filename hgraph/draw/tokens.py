@@ -74,7 +74,7 @@ def pixel_shares(graph: TokenGraph, bins: int) -> np.ndarray:
     rows, columns = (min(n, bins) for n in graph.shape[2:])
     edges = [-(-np.arange(p + 1) * n // p) for p, n in zip((rows, columns), graph.shape[2:], strict=True)]
     width = np.diff(edges[1])
-    row = np.searchsorted(edges[0], graph._row().cpu().numpy(), "right") - 1
+    row = np.searchsorted(edges[0], graph.row().cpu().numpy(), "right") - 1
     start, stop = graph.start.cpu().numpy().astype(np.int64), graph.stop.cpu().numpy().astype(np.int64)
     first, last = (np.searchsorted(edges[1], at, "right") - 1 for at in (start, stop - 1))
     count = np.zeros((rows, columns + 1))

@@ -12,7 +12,8 @@ import torch
 from torch import Tensor
 
 from hgraph.checks import Checks
-from hgraph.structure import Adjacency, algebra, coo
+from hgraph.structure import Adjacency, coo
+from hgraph.structure.edge_list import united
 
 __all__ = ["coalesce", "from_pairs", "invert", "top_edges", "top_sources"]
 
@@ -55,7 +56,7 @@ def coalesce(
     adj, order = from_pairs(target, source, num_targets=num_targets, num_sources=num_sources)
     ones = torch.ones(len(order), device=order.device) if weight is None else weight.index_select(0, order)
     repeats = dataclasses.replace(adj, weight=ones, input_order=coo.inverse(order))
-    return algebra.united(repeats, coo.first_of_run(adj.target, adj.indices), Checks())
+    return united(repeats, coo.first_of_run(adj.target, adj.indices), Checks())
 
 
 def invert(indptr: Tensor, indices: Tensor, num_sources: int) -> tuple[Tensor, Tensor, Tensor]:

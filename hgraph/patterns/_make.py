@@ -29,7 +29,7 @@ def graph_of(
     """A graph of runs that are in range by construction."""
     base = row * (sources + 1)
     extent = torch.empty(batch, heads, targets, sources, 0, device=row.device)
-    return TokenGraph._from_line(intervals.united(intervals.Line(base + start, base + stop)), extent, order)
+    return TokenGraph.from_line(intervals.united(intervals.Line(base + start, base + stop)), extent, order)
 
 
 def sizes_of(num_targets: int, num_sources: int | None) -> tuple[int, int]:

@@ -129,7 +129,7 @@ class Partition:
             heard, size = regions.heard, regions.members.degree().flatten(0, 1)
             size = size if heard.order is None else size[:, heard.order]
             ends = torch.nn.functional.pad(size.cumsum(1), (1, 0))  # [B, M + 1]
-            example = heard._row().div(max(heard.num_targets, 1), rounding_mode="floor")
+            example = heard.row().div(max(heard.num_targets, 1), rounding_mode="floor")
             total += int((ends[example, heard.stop.long()] - ends[example, heard.start.long()]).sum())
         return total
 

@@ -23,7 +23,7 @@ def beside(left: TokenGraph, right: TokenGraph) -> TokenGraph:
     if left.shape[:3] != right.shape[:3]:
         raise ArgumentError("right", f"examples, heads and targets {left.shape[:3]}, as left has", right.shape[:3])
     a, b = left.num_sources, right.num_sources
-    row = torch.cat([left._row(), right._row()])
+    row = torch.cat([left.row(), right.row()])
     start, stop = torch.cat([left.start, right.start + a]), torch.cat([left.stop, right.stop + a])
     return graph_of(row, start, stop, left.num_targets, a + b, batch=left.batch, heads=left.heads)
 
@@ -43,7 +43,7 @@ def with_extra(graph: TokenGraph, count: int, *, hear: bool = True) -> TokenGrap
     if not graph.is_square:
         raise ArgumentError("graph", "a square graph (targets are the sources)", repr(graph))
     graph, n, m = graph.natural(), graph.num_targets, whole("count", count)
-    row, device = graph._row(), graph.device
+    row, device = graph.row(), graph.device
     groups = torch.arange(graph.batch * graph.heads, device=device).unsqueeze(1) * (n + m)
     places = torch.arange(n + m, device=device)
     tokens, extra = (groups + places[m:]).flatten(), (groups + places[:m]).flatten()

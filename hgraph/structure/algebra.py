@@ -3,26 +3,25 @@
 from __future__ import annotations
 
 import dataclasses
-from typing import TYPE_CHECKING, Literal
+from typing import Literal, TypeVar
 
 import torch
 from torch import Tensor
 
-from hgraph.checks import Checks
 from hgraph.errors import ArgumentError
-from hgraph.structure import coo, row_lengths
+from hgraph.structure import coo
 from hgraph.structure.coo import inverse_power
+from hgraph.structure.edge_list import EdgeList, measured
 
 __all__ = ["add_self_loops", "compose", "inverse_power", "lacks_loop", "normalized_weight", "reach", "select"]
 
-if TYPE_CHECKING:
-    from hgraph.structure.adjacency import Adjacency
+E = TypeVar("E", bound=EdgeList)
 
 # Paths expanded at once by `compose`: bounds its working memory to about 100 MB beyond the result.
 _PATHS_A_CHUNK = 4_000_000
 
 
-def normalized_weight(adj: Adjacency, how: Literal["row", "col", "sym"]) -> Tensor:
+def normalized_weight(adj: EdgeList, how: Literal["row", "col", "sym"]) -> Tensor:
     """Weights [E] divided by degrees (see `Adjacency.normalize`)."""
     if how not in ("row", "col", "sym"):
         raise ArgumentError("how", "'row', 'col' or 'sym'", repr(how))
@@ -35,14 +34,14 @@ def normalized_weight(adj: Adjacency, how: Literal["row", "col", "sym"]) -> Tens
     return out
 
 
-def lacks_loop(adj: Adjacency) -> Tensor:
+def lacks_loop(adj: EdgeList) -> Tensor:
     """Boolean [T]: which vertices of a square structure do not hear themselves; never syncs."""
     require_square(adj, "self-loops")
     loops = (adj.indices == adj.target).to(torch.int32)
     return coo.segment_sum(loops, adj.target, adj.num_targets) == 0
 
 
-def add_self_loops(adj: Adjacency) -> Adjacency:
+def add_self_loops(adj: E) -> E:
     """A square structure with every missing loop added (see `Adjacency.add_self_loops`).
 
     Edges are put into sorted lists where they belong, both ways; nothing is sorted again.
@@ -81,52 +80,7 @@ def add_self_loops(adj: Adjacency) -> Adjacency:
     return measured(type(adj)(**{name: t.to(dtype) for name, t in fields.items()}, weight=weight))
 
 
-def measured(adj: Adjacency, checks: Checks | None = None) -> Adjacency:
-    """The structure itself, after a look at how long its rows are; waits for the device once, ``checks`` included."""
-    pointers = adj.indptr, adj.t_indptr
-    if checks is None:
-        row_lengths.measure(*pointers)
-    else:
-        row_lengths.note(pointers, checks.read(*map(row_lengths.most, pointers)))
-    return adj
-
-
-def united(adj: Adjacency, first: Tensor, checks: Checks) -> Adjacency:
-    """Each run of edges made one, its weights added up; waits for the device once, ``checks`` included.
-
-    Args:
-        adj: edges of which several may have the same ends.
-        first: booleans [E], whether an edge is the first of its run.
-        checks: what else is to be asked.
-    """
-    so_far, t_so_far = first.cumsum(0), first[adj.perm].cumsum(0)
-    indptr, t_indptr = (
-        torch.nn.functional.pad(count, (1, 0))[at] for count, at in ((so_far, adj.indptr), (t_so_far, adj.t_indptr))
-    )
-    count, *lengths = checks.read(first.sum(), row_lengths.most(indptr), row_lengths.most(t_indptr))
-    if count < adj.num_edges:
-        run = so_far - 1
-        at, t_at = coo.run_starts(so_far, count), coo.run_starts(t_so_far, count)
-        perm = run[adj.perm[t_at]]
-        fields = {
-            "indptr": indptr,
-            "indices": adj.indices[at],
-            "target": adj.target[at],
-            "t_indptr": t_indptr,
-            "t_indices": adj.t_indices[t_at],
-            "source": adj.source[t_at],
-            "perm": perm,
-            "inv_perm": coo.inverse(perm),
-            "input_order": run if adj.input_order is None else run[adj.input_order],
-        }
-        dtype = coo.index_dtype(*adj.shape, count)
-        weight = None if adj.weight is None else coo.segment_sum(adj.weight, run, count)
-        adj = type(adj)(**{name: t.to(dtype) for name, t in fields.items()}, weight=weight)
-    row_lengths.note((adj.indptr, adj.t_indptr), lengths)
-    return adj
-
-
-def _with_loops(adj: Adjacency, lacks: Tensor, alone: Tensor) -> tuple[Tensor, Tensor]:
+def _with_loops(adj: EdgeList, lacks: Tensor, alone: Tensor) -> tuple[Tensor, Tensor]:
     """Where each edge comes to lie among the rows when the loops of ``alone`` join it, and where the loops do."""
     before = lacks.cumsum(0) - lacks.long()  # loops that rows above get
     target = adj.target.long()
@@ -136,7 +90,7 @@ def _with_loops(adj: Adjacency, lacks: Tensor, alone: Tensor) -> tuple[Tensor, T
     return place, (adj.indptr[:-1] + smaller + before).index_select(0, alone)
 
 
-def select(adj: Adjacency, rows: Tensor) -> Adjacency:
+def select(adj: E, rows: Tensor) -> E:
     """The rows asked for, in the order asked for (see `Adjacency.select`)."""
     rows = coo.as_indices("rows", rows).to(adj.device)
     coo.check_range("rows", rows, adj.num_targets, "targets")
@@ -151,7 +105,7 @@ def select(adj: Adjacency, rows: Tensor) -> Adjacency:
     )
 
 
-def edges_of_rows(adj: Adjacency, rows: Tensor) -> tuple[Tensor, Tensor]:
+def edges_of_rows(adj: EdgeList, rows: Tensor) -> tuple[Tensor, Tensor]:
     """For each edge of the given rows: the position in ``rows`` and the edge's own number."""
     start, count = adj.indptr[:-1][rows].long(), adj.indptr.diff()[rows].long()
     position = torch.arange(len(rows), device=rows.device).repeat_interleave(count)
@@ -159,7 +113,7 @@ def edges_of_rows(adj: Adjacency, rows: Tensor) -> tuple[Tensor, Tensor]:
     return position, start[position] + within
 
 
-def set_operation(a: Adjacency, b: Adjacency, symbol: Literal["|", "&", "-"]) -> Adjacency:
+def set_operation(a: E, b: E, symbol: Literal["|", "&", "-"]) -> E:
     """Union, intersection or difference of the edge sets."""
     if a.shape != b.shape:
         raise ArgumentError(f"a {symbol} b", f"structures of one shape {a.shape}", b.shape)
@@ -177,13 +131,13 @@ def set_operation(a: Adjacency, b: Adjacency, symbol: Literal["|", "&", "-"]) ->
     return measured(type(a).trusted(indptr=indptr, indices=keys % columns, num_sources=a.num_sources))
 
 
-def _edge_keys(adj: Adjacency) -> Tensor:
+def _edge_keys(adj: EdgeList) -> Tensor:
     if adj.num_targets * adj.num_sources >= 2**63:
         raise ArgumentError("structure", "T * S < 2**63 for set algebra", adj.shape)
     return adj.target.long() * adj.num_sources + adj.indices.long()
 
 
-def compose(a: Adjacency, b: Adjacency) -> Adjacency:
+def compose(a: E, b: E) -> E:
     """The two-step structure (see `Adjacency.__matmul__`), made chunk by chunk of a's rows."""
     if a.num_sources != b.num_targets:
         raise ArgumentError("a @ b", f"b with {a.num_sources} targets, as a has sources", b.num_targets)
@@ -210,7 +164,7 @@ def compose(a: Adjacency, b: Adjacency) -> Adjacency:
     return measured(both)
 
 
-def _compose_edges(a: Adjacency, b: Adjacency, first: int, last: int, weighted: bool) -> tuple[Tensor, Tensor]:
+def _compose_edges(a: EdgeList, b: EdgeList, first: int, last: int, weighted: bool) -> tuple[Tensor, Tensor]:
     """Distinct sorted (target, source) keys reached through a's edges first .. last, and their summed weights."""
     position, edge = edges_of_rows(b, a.indices[first:last].long())
     keys = a.target[first:last][position].long() * max(b.num_sources, 1) + b.indices[edge].long()
@@ -225,22 +179,22 @@ def _compose_edges(a: Adjacency, b: Adjacency, first: int, last: int, weighted: 
     return keys, coo.segment_sum(weight.expand(len(edge)), group, len(keys))
 
 
-def reach(adj: Adjacency, steps: int) -> Adjacency:
+def reach(adj: E, steps: int) -> E:
     """Everything at most ``steps`` hops away (see `Adjacency.reach`)."""
     require_square(adj, "reach")
     if steps < 0:
         raise ArgumentError("steps", "a number of layers >= 0", steps)
     field = type(adj).eye(adj.num_targets, device=adj.device)
-    step = adj.with_weight(None) | field
+    step = set_operation(adj.with_weight(None), field, "|")
     for _ in range(steps):
-        wider = step @ field
+        wider = compose(step, field)
         if wider.num_edges == field.num_edges:  # nothing new can come any more
             break
         field = wider
     return measured(field)
 
 
-def require_square(adj: Adjacency, what: str) -> None:
+def require_square(adj: EdgeList, what: str) -> None:
     """Refuse rectangular structures where a vertex must meet itself."""
     if adj.num_targets != adj.num_sources:
         raise ArgumentError(what, "a square structure (targets are the sources)", f"{adj.shape}")

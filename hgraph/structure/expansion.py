@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor
@@ -11,25 +11,25 @@ from hgraph.errors import ArgumentError, ArgumentTypeError
 from hgraph.structure import algebra, coo
 from hgraph.structure.adjacency import Adjacency
 from hgraph.structure.graph import Graph
+from hgraph.structure.incidence_list import IncidenceList
 
-if TYPE_CHECKING:
-    from hgraph.structure.hypergraph import Hypergraph
+H = TypeVar("H", bound=IncidenceList)
 
 
-def clique(hg: Hypergraph) -> Graph:
+def clique(hg: IncidenceList) -> Graph:
     """Members of a hyperedge joined pairwise (see `Hypergraph.clique`)."""
     weight = _or_ones(hg.hyperedge_weight, hg.num_hyperedges, hg)[hg.e2v.indices]
     weight = weight if hg.e2v.weight is None else weight * hg.e2v.weight
     return Graph(_without_loops(hg.e2v.with_weight(weight) @ hg.v2e))
 
 
-def line(hg: Hypergraph) -> Graph:
+def line(hg: IncidenceList) -> Graph:
     """Hyperedges joined by common members (see `Hypergraph.line`)."""
     ones = torch.ones(hg.num_incidences, device=hg.device)
     return Graph(_without_loops(hg.v2e.with_weight(ones) @ hg.e2v.with_weight(None)))
 
 
-def star(hg: Hypergraph) -> Graph:
+def star(hg: IncidenceList) -> Graph:
     """The bipartite graph of vertices and hyperedges (see `Hypergraph.star`)."""
     vertex, hyperedge = hg.v2e.indices.long(), hg.v2e.target.long() + hg.num_vertices
     size = hg.num_vertices + hg.num_hyperedges
@@ -46,7 +46,7 @@ def star(hg: Hypergraph) -> Graph:
     )
 
 
-def touching(hg: Hypergraph, vertices: Tensor) -> Tensor:
+def touching(hg: IncidenceList, vertices: Tensor) -> Tensor:
     """Hyperedges with a member among the vertices (see `Hypergraph.touching`)."""
     vertices = coo.as_indices("vertices", vertices).to(hg.device)
     coo.check_range("vertices", vertices, hg.num_vertices, "vertices")
@@ -54,7 +54,7 @@ def touching(hg: Hypergraph, vertices: Tensor) -> Tensor:
     return torch.unique(hg.e2v.indices[incidence]).long()
 
 
-def subhypergraph(hg: Hypergraph, vertices: Tensor) -> Hypergraph:
+def subhypergraph(hg: H, vertices: Tensor) -> H:
     """The hypergraph on some of the vertices (see `Hypergraph.subhypergraph`)."""
     kept = touching(hg, vertices)
     vertices = coo.as_indices("vertices", vertices).to(hg.device)
@@ -68,7 +68,7 @@ def subhypergraph(hg: Hypergraph, vertices: Tensor) -> Hypergraph:
     )
 
 
-def with_singletons(hg: Hypergraph) -> Hypergraph:
+def with_singletons(hg: H) -> H:
     """A hyperedge of its own for every isolated vertex (see `Hypergraph.with_singletons`)."""
     lonely = (hg.v2e.t_indptr.diff() == 0).nonzero().flatten()
     edges, weight = hg.v2e, hg.v2e.weight
@@ -85,7 +85,7 @@ def with_singletons(hg: Hypergraph) -> Hypergraph:
     return type(hg)(v2e, weight, hg.vertex_weight)
 
 
-def without_repeats(hg: Hypergraph) -> Hypergraph:
+def without_repeats(hg: H) -> H:
     """Of hyperedges with the same members the first (see `Hypergraph.without_repeats`)."""
     first: dict[tuple[int, ...], int] = {}
     for e, members in enumerate(hg.to_lists()):
@@ -116,7 +116,7 @@ def incidence_entries(incidence: Any) -> tuple[Tensor, Tensor, Tensor | None, tu
     return vertex, hyperedge, values if values.is_floating_point() else values.float(), shape
 
 
-def _or_ones(weight: Tensor | None, size: int, hg: Hypergraph) -> Tensor:
+def _or_ones(weight: Tensor | None, size: int, hg: IncidenceList) -> Tensor:
     return torch.ones(size, device=hg.device) if weight is None else weight
 
 

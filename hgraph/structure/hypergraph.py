@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -13,14 +12,14 @@ from torch import Tensor
 from hgraph.checks import Checks
 from hgraph.structure import coo, expansion
 from hgraph.structure.adjacency import Adjacency
-from hgraph.structure.base import Structure
 from hgraph.structure.graph import Graph
+from hgraph.structure.incidence_list import IncidenceList
 
 __all__ = ["Hypergraph"]
 
 
 @dataclass(frozen=True, eq=False)
-class Hypergraph(Structure):
+class Hypergraph(IncidenceList):
     """N vertices, M hyperedges, and the E incidences that join them.
 
     Messages go vertices -> hyperedges along ``v2e`` and back along ``e2v``, two verbs a step.
@@ -35,10 +34,6 @@ class Hypergraph(Structure):
     >>> hg.num_vertices, hg.num_hyperedges, hg.vertex_degree().tolist(), hg.hyperedge_degree().tolist()
     (5, 2, [1, 1, 2, 1, 0], [3, 2])
     """
-
-    v2e: Adjacency
-    hyperedge_weight: Tensor | None = None
-    vertex_weight: Tensor | None = None
 
     # ------------------------------------------------------------------ construction
 
@@ -116,45 +111,6 @@ class Hypergraph(Structure):
         v2e = Adjacency._from_coo(hyperedge, vertex, weight, *sizes, duplicates, names, checks)
         return cls(v2e, hyperedge_weight, vertex_weight)
 
-    # ------------------------------------------------------------------ sizes, degrees, the way back
-
-    @property
-    def num_vertices(self) -> int:
-        """N."""
-        return self.v2e.num_sources
-
-    @property
-    def num_hyperedges(self) -> int:
-        """M."""
-        return self.v2e.num_targets
-
-    @property
-    def num_incidences(self) -> int:
-        """E, the number of (vertex, hyperedge) pairs."""
-        return self.v2e.num_edges
-
-    @property
-    def e2v(self) -> Adjacency:
-        """The N x M structure of the way back: row v lists the hyperedges of vertex v."""
-        return self.v2e.transpose()
-
-    def vertex_degree(self) -> Tensor:
-        r""":math:`d_v = \sum_e w_e h(v, e)` [N]; a count when nothing is weighted."""
-        e2v = self.e2v
-        if self.hyperedge_weight is None:
-            return e2v.target_degree()
-        weight = self.hyperedge_weight[e2v.indices]
-        weight = weight if e2v.weight is None else weight * e2v.weight
-        return e2v.with_weight(weight).target_degree()
-
-    def hyperedge_degree(self) -> Tensor:
-        r""":math:`d_e = \sum_v h(v, e)` [M]; a count when incidences are unweighted."""
-        return self.v2e.target_degree()
-
-    def with_hyperedge_weight(self, weight: Tensor | None) -> Hypergraph:
-        """The same hypergraph with other hyperedge weights [M]; not checked, so they may be learned."""
-        return dataclasses.replace(self, hyperedge_weight=weight)
-
     # ------------------------------------------------------------------ other structures made of it
 
     def clique(self) -> Graph:
@@ -201,10 +157,6 @@ class Hypergraph(Structure):
         [[0, 1], [2]]
         """
         return expansion.without_repeats(self)
-
-    def to_lists(self) -> list[list[int]]:
-        """The members of each hyperedge, ascending."""
-        return [e.tolist() for e in self.v2e.indices.split(self.v2e.indptr.diff().tolist())]
 
     def incidence(self) -> Tensor:
         """The dense N x M incidence matrix H: for tests and small cases."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, NamedTuple
@@ -14,10 +13,11 @@ from hgraph.checks import Checks
 from hgraph.errors import ArgumentError
 from hgraph.structure import coo, relations
 from hgraph.structure.adjacency import Adjacency
-from hgraph.structure.base import Structure, derived
+from hgraph.structure.base import derived
 from hgraph.structure.graph import Graph
 from hgraph.structure.names import Names
 from hgraph.structure.paths import Path, best_paths
+from hgraph.structure.triple_list import TripleList
 
 __all__ = ["KnowledgeGraph", "Triple"]
 
@@ -35,7 +35,7 @@ class Triple(NamedTuple):
 
 
 @dataclass(frozen=True, eq=False)
-class KnowledgeGraph(Structure):
+class KnowledgeGraph(TripleList):
     """N vertices and E typed facts ``(head, relation, tail)``; the head hears the tail.
 
     A multigraph: facts of the same two vertices are parallel edges and are never merged. Edges are sorted by
@@ -57,15 +57,6 @@ class KnowledgeGraph(Structure):
     (KnowledgeGraph(5 nodes, 3 triples, 2 relations, cpu), [Triple(head='Dune', relation='by', tail='Herbert'), \
 Triple(head='Dune', relation='is a', tail='novel')])
     """
-
-    adj: Adjacency
-    relation: Tensor
-    relation_indptr: Tensor
-    by_relation: Tensor
-    node_type: Tensor | None = None
-    node_names: Names | None = None
-    relation_names: Names | None = None
-    type_names: Names | None = None
 
     # ------------------------------------------------------------------ construction
 
@@ -126,7 +117,7 @@ Triple(head='Dune', relation='is a', tail='novel')])
                 lambda _: ArgumentError("type_names", f"more than {int(kinds.max())} texts (one a type)", count),
             )
         adj, relation = relations.sorted_triples(head, relation.to(head.device), tail, num_nodes, duplicates, checks)
-        return cls._complete(
+        return cls.complete(
             adj,
             relation,
             num_relations,
@@ -135,14 +126,6 @@ Triple(head='Dune', relation='is a', tail='novel')])
             relation_names=Names.checked("relation_names", relation_names, num_relations, "relation"),
             type_names=type_texts,
         )
-
-    @classmethod
-    def _complete(cls, adj: Adjacency, relation: Tensor, num_relations: int, **others: Any) -> KnowledgeGraph:
-        """The graph of edges that are sorted already."""
-        ordered, by_relation = torch.sort(relation, stable=True)
-        dtype = adj.indices.dtype
-        indptr = coo.pointers(ordered, num_relations)
-        return cls(adj, relation.to(dtype), indptr.to(dtype), by_relation.to(dtype), **others)
 
     @classmethod
     def from_names(cls, triples: Iterable[Sequence[str]], *, duplicates: str = "error") -> KnowledgeGraph:
@@ -171,41 +154,6 @@ Triple(head='Dune', relation='is a', tail='novel')])
             relation_names=kinds,
             duplicates=duplicates,  # type: ignore[arg-type]
         )
-
-    # ------------------------------------------------------------------ sizes and columns
-
-    @property
-    def num_nodes(self) -> int:
-        """N."""
-        return self.adj.num_targets
-
-    @property
-    def num_vertices(self) -> int:
-        """N, as hypergraphs call it."""
-        return self.adj.num_targets
-
-    @property
-    def num_edges(self) -> int:
-        """E, the number of facts."""
-        return self.adj.num_edges
-
-    @property
-    def num_relations(self) -> int:
-        """R."""
-        return self.relation_indptr.shape[0] - 1
-
-    @property
-    def triples(self) -> Tensor:
-        """[E, 3] int64 ``(head, relation, tail)``, in the order of the edges."""
-        return torch.stack([self.adj.target, self.relation, self.adj.indices], 1).long()
-
-    def degree(self) -> Tensor:
-        """[N] the facts that each vertex is head of."""
-        return self.adj.indptr.diff()
-
-    def with_weight(self, weight: Tensor | None) -> KnowledgeGraph:
-        """The same facts with a weight [E] each, such as shares of attention; not checked, so they may be learned."""
-        return dataclasses.replace(self, adj=self.adj.with_weight(weight))
 
     # ------------------------------------------------------------------ queries
 

@@ -4,15 +4,13 @@ from __future__ import annotations
 
 import heapq
 from itertools import count
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
 from hgraph.errors import ArgumentError
-
-if TYPE_CHECKING:
-    from hgraph.structure.knowledge_graph import KnowledgeGraph
+from hgraph.structure.triple_list import TripleList
 
 __all__ = ["Path", "best_paths"]
 
@@ -35,7 +33,7 @@ class Path(NamedTuple):
     weight: float
 
 
-def best_paths(kg: KnowledgeGraph, start: int, end: int, max_steps: int, limit: int) -> list[Path]:
+def best_paths(kg: TripleList, start: int, end: int, max_steps: int, limit: int) -> list[Path]:
     r"""The ``limit`` simple paths of the largest weight, by best-first search.
 
     A partial path is worth its own weight times the best that its last vertex can still reach in the steps left,

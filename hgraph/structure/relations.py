@@ -4,19 +4,20 @@ from __future__ import annotations
 
 import dataclasses
 import itertools
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 import torch
 from torch import Tensor
 
 from hgraph.checks import Checks
 from hgraph.errors import ArgumentError, ArgumentTypeError
-from hgraph.structure import algebra, coo
+from hgraph.structure import coo
 from hgraph.structure.adjacency import Adjacency
+from hgraph.structure.edge_list import measured, united
 from hgraph.structure.names import Names
+from hgraph.structure.triple_list import TripleList
 
-if TYPE_CHECKING:
-    from hgraph.structure.knowledge_graph import KnowledgeGraph
+K = TypeVar("K", bound=TripleList)
 
 __all__ = ["Block"]
 
@@ -41,7 +42,7 @@ class Block(NamedTuple):
     edges: Tensor
 
 
-def blocks(kg: KnowledgeGraph) -> list[Block]:
+def blocks(kg: TripleList) -> list[Block]:
     """A `Block` for each relation that has facts."""
     found = []
     ends = kg.relation_indptr.tolist()
@@ -71,7 +72,7 @@ def sorted_triples(
     first[1:] |= relation[1:] != relation[:-1]
     adj = Adjacency._from_sorted(coo.pointers(head, num_nodes), tail, head, num_nodes, coo.inverse(order), None)
     if duplicates == "drop":
-        adj = algebra.united(adj, first, checks)
+        adj = united(adj, first, checks)
         return adj, relation[coo.run_starts(first.cumsum(0), adj.num_edges)]
     if duplicates == "error":
 
@@ -81,7 +82,7 @@ def sorted_triples(
             return ArgumentError("head, relation, tail", "each fact once", what, hint)
 
         checks.refuse(~first, repeated)
-    return algebra.measured(adj, checks), relation
+    return measured(adj, checks), relation
 
 
 def checked_types(node_type: Any, num_nodes: int, device: torch.device, checks: Checks) -> Tensor | None:
@@ -124,18 +125,16 @@ def neighbourhood(adj: Adjacency, node: int, steps: int) -> Tensor:
     return known.nonzero().flatten()
 
 
-def rebuilt(
-    kg: KnowledgeGraph, head: Tensor, relation: Tensor, tail: Tensor, weight: Tensor | None = None
-) -> KnowledgeGraph:
+def rebuilt(kg: K, head: Tensor, relation: Tensor, tail: Tensor, weight: Tensor | None = None) -> K:
     """The same vertices and relations with other facts; those that repeat stay."""
     adj, relation = sorted_triples(head.long(), relation.long(), tail.long(), kg.num_nodes, "keep", Checks())
     if weight is not None and adj.input_order is not None:
         adj = adj.with_weight(weight[coo.inverse(adj.input_order).long()])
     kept = {name: getattr(kg, name) for name in ("node_type", "node_names", "relation_names", "type_names")}
-    return type(kg)._complete(adj, relation, kg.num_relations, **kept)
+    return type(kg).complete(adj, relation, kg.num_relations, **kept)
 
 
-def with_inverses(kg: KnowledgeGraph) -> KnowledgeGraph:
+def with_inverses(kg: K) -> K:
     """See `KnowledgeGraph.with_inverses`."""
     head, relation, tail = kg.triples.unbind(1)
     relation = torch.cat([relation, relation + kg.num_relations])
@@ -145,10 +144,10 @@ def with_inverses(kg: KnowledgeGraph) -> KnowledgeGraph:
     texts = None if kg.relation_names is None else list(kg.relation_names)
     names = None if texts is None else Names.of([*texts, *(f"inverse of {text}" for text in texts)]).to(kg.device)
     kept = {name: getattr(kg, name) for name in ("node_type", "node_names", "type_names")}
-    return type(kg)._complete(adj, relation, 2 * kg.num_relations, relation_names=names, **kept)
+    return type(kg).complete(adj, relation, 2 * kg.num_relations, relation_names=names, **kept)
 
 
-def with_interactions(kg: KnowledgeGraph, users: Any, items: Any, num_users: int) -> KnowledgeGraph:
+def with_interactions(kg: K, users: Any, items: Any, num_users: int) -> K:
     """See `KnowledgeGraph.with_interactions`."""
     if kg.relation_names is not None and _TAKES in kg.relation_names:
         hint = "Rename that relation: reasons could not tell the two apart"
@@ -180,7 +179,7 @@ def with_interactions(kg: KnowledgeGraph, users: Any, items: Any, num_users: int
         node_names = Names.of([*(f"user {u}" for u in range(num_users)), *kg.node_names]).to(kg.device)
     if kg.relation_names is not None:
         relation_names = Names.of([_TAKES, *kg.relation_names]).to(kg.device)
-    return type(kg)._complete(
+    return type(kg).complete(
         adj,
         relation,
         kg.num_relations + 1,
@@ -191,7 +190,7 @@ def with_interactions(kg: KnowledgeGraph, users: Any, items: Any, num_users: int
     )
 
 
-def subgraph(kg: KnowledgeGraph, vertices: Tensor) -> KnowledgeGraph:
+def subgraph(kg: K, vertices: Tensor) -> K:
     """See `KnowledgeGraph.subgraph`."""
     vertices = coo.as_indices("vertices", vertices).to(kg.device)
     coo.check_range("vertices", vertices, kg.num_nodes, "nodes")
@@ -207,7 +206,7 @@ def subgraph(kg: KnowledgeGraph, vertices: Tensor) -> KnowledgeGraph:
     )
     if weight is not None and adj.input_order is not None:
         adj = adj.with_weight(weight[keep][coo.inverse(adj.input_order).long()])
-    return type(kg)._complete(
+    return type(kg).complete(
         adj,
         relation,
         kg.num_relations,
@@ -218,7 +217,7 @@ def subgraph(kg: KnowledgeGraph, vertices: Tensor) -> KnowledgeGraph:
     )
 
 
-def equal(a: KnowledgeGraph, b: KnowledgeGraph) -> bool:
+def equal(a: TripleList, b: TripleList) -> bool:
     """See `KnowledgeGraph.equal`."""
     if not a.adj.equal(b.adj) or a.num_relations != b.num_relations:
         return False

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor
@@ -11,9 +11,10 @@ from torch import Tensor
 from hgraph.checks import whole
 from hgraph.errors import ArgumentError, ArgumentTypeError
 from hgraph.structure import coo, intervals
+from hgraph.structure.base import derived
+from hgraph.structure.token_runs import TokenRuns
 
-if TYPE_CHECKING:
-    from hgraph.structure.token_graph import TokenGraph
+R = TypeVar("R", bound=TokenRuns)
 
 __all__ = ["combined", "composed", "crop", "first_hop", "is_causal", "natural", "reach", "select", "stacked"]
 
@@ -24,7 +25,7 @@ _SETS = "a | b, a & b, a - b"
 # ---------------------------------------------------------------------- sets, steps
 
 
-def combined(a: TokenGraph, b: TokenGraph, inside: Callable[[Tensor, Tensor], Tensor]) -> TokenGraph:
+def combined(a: R, b: R, inside: Callable[[Tensor, Tensor], Tensor]) -> R:
     """The edges for which ``inside(in a, in b)`` holds."""
     _require(_SETS, a, b)
     if a.shape[2:] != b.shape[2:]:
@@ -32,10 +33,10 @@ def combined(a: TokenGraph, b: TokenGraph, inside: Callable[[Tensor, Tensor], Te
     a, b = _one_order(a, b)
     shape = _common(_SETS, a, b)
     a, b = _broadcast(a, *shape), _broadcast(b, *shape)
-    return a._from_line(intervals.combined(a._line(), b._line(), inside), a.extent, a.order)
+    return a.from_line(intervals.combined(a.line(), b.line(), inside), a.extent, a.order)
 
 
-def composed(a: TokenGraph, b: TokenGraph) -> TokenGraph:
+def composed(a: R, b: R) -> R:
     """Two steps as one (see `TokenGraph.__matmul__`)."""
     _require("a @ b", a, b)
     if a.num_sources != b.num_targets:
@@ -43,98 +44,103 @@ def composed(a: TokenGraph, b: TokenGraph) -> TokenGraph:
     a, b = _one_order(a, b)
     shape = _common("a @ b", a, b)
     a, b = _broadcast(a, *shape), _broadcast(b, *shape)
-    row = a._row()
+    row = a.row()
     middle = torch.div(row, max(a.num_targets, 1), rounding_mode="floor") * b.num_targets
-    line = intervals.composed(row, middle + a.start, middle + a.stop, b._line(), width=b.num_sources)
+    line = intervals.composed(row, middle + a.start, middle + a.stop, b.line(), width=b.num_sources)
     extent = torch.empty(*shape, a.num_targets, b.num_sources, 0, device=a.device)
-    return a._from_line(line, extent, a.order)
+    return a.from_line(line, extent, a.order)
 
 
-def reach(graph: TokenGraph, layers: int) -> TokenGraph:
+def reach(graph: R, layers: int) -> R:
     """The receptive field of so many layers (see `TokenGraph.reach`)."""
     whole("layers", layers)
     field = loops(graph)
-    step = graph | field
+    step = combined(graph, field, torch.logical_or)
     for _ in range(layers):
-        wider = step @ field
+        wider = composed(step, field)
         if wider.num_edges == field.num_edges:  # nothing new can come any more
             break
         field = wider
     return field
 
 
-def first_hop(graph: TokenGraph, target: int | None) -> Tensor:
+def first_hop(graph: TokenRuns, target: int | None) -> Tensor:
     """After how many layers a source is first heard (see `TokenGraph.first_hop`)."""
     if graph.batch * graph.heads != 1:
         axis = "head" if graph.heads > 1 else "example"
         raise ArgumentError("structure", "one graph for all", repr(graph), f"Take one: graph.of({axis}={axis[0]})")
-    graph = graph.natural()
+    graph = natural(graph)
     n = graph.num_targets
     if target is None and n > _MAX_SQUARE:
         hint = "Ask for one target: graph.first_hop(t)"
         raise ArgumentError("structure", f"at most {_MAX_SQUARE:,} tokens for all pairs", f"{n:,}", hint)
     field = loops(graph)
-    step = graph | field
+    step = combined(graph, field, torch.logical_or)
     if target is not None:
-        field = field.select([whole("target", target, most=n - 1)])
+        field = select(field, [whole("target", target, most=n - 1)])
     hops = torch.full((field.num_targets, n), -1, dtype=torch.int32, device=graph.device)
     new, layer = field, 0
     while new.num_runs:
         column, run = intervals.expanded(new.start, new.stop)
-        hops[new._row()[run], column] = layer
-        wider = field @ step
-        new, field, layer = wider - field, wider, layer + 1
+        hops[new.row()[run], column] = layer
+        wider = composed(field, step)
+        new, field, layer = combined(wider, field, lambda a, b: a & ~b), wider, layer + 1
     return hops if target is None else hops[0]
 
 
-def loops(graph: TokenGraph) -> TokenGraph:
+def loops(graph: R) -> R:
     """Every token hears itself alone."""
     if not graph.is_square:
         raise ArgumentError("structure", "a square graph (targets are the sources)", f"{graph.shape[2:]}")
     rows = torch.arange(len(graph.indptr) - 1, device=graph.device)
     line = rows * (graph.num_sources + 1) + rows % max(graph.num_targets, 1)
-    return graph._from_line(intervals.Line(line, line + 1), graph.extent, graph.order)
+    return graph.from_line(intervals.Line(line, line + 1), graph.extent, graph.order)
 
 
 # ---------------------------------------------------------------------- parts, other forms
 
 
-def select(graph: TokenGraph, rows: Any) -> TokenGraph:
+def select(graph: R, rows: Any) -> R:
     """The graph of the given targets alone (see `TokenGraph.select`)."""
     rows = coo.as_indices("rows", rows).to(graph.device)
     coo.check_range("rows", rows, graph.num_targets, "targets")
-    graph = graph.natural()
+    graph = natural(graph)
     group = torch.arange(graph.batch * graph.heads, device=graph.device) * graph.num_targets
     entry, position = intervals.of_rows(graph.indptr, (group.unsqueeze(1) + rows).flatten())
     base = position * (graph.num_sources + 1)
     extent = torch.empty(graph.batch, graph.heads, len(rows), graph.num_sources, 0, device=graph.device)
-    return graph._from_line(intervals.Line(base + graph.start[entry], base + graph.stop[entry]), extent, None)
+    return graph.from_line(intervals.Line(base + graph.start[entry], base + graph.stop[entry]), extent, None)
 
 
-def crop(graph: TokenGraph, num_sources: int) -> TokenGraph:
+def crop(graph: R, num_sources: int) -> R:
     """The graph over the first sources alone (see `TokenGraph.crop`)."""
     whole("num_sources", num_sources, most=graph.num_sources)
-    graph = graph.natural()
-    row, start, stop = graph._row(), graph.start.long(), graph.stop.long().clamp(max=num_sources)
+    graph = natural(graph)
+    row, start, stop = graph.row(), graph.start.long(), graph.stop.long().clamp(max=num_sources)
     keep = start < stop
     base = row[keep] * (num_sources + 1)
     extent = torch.empty(*graph.shape[:3], num_sources, 0, device=graph.device)
-    return graph._from_line(intervals.Line(base + start[keep], base + stop[keep]), extent, None)
+    return graph.from_line(intervals.Line(base + start[keep], base + stop[keep]), extent, None)
 
 
-def natural(graph: TokenGraph, order: Tensor) -> TokenGraph:
-    """The edges of a graph of positions along an order, by token."""
+def natural(graph: R) -> R:
+    """The edges with runs in the order of the tokens (see `TokenGraph.natural`)."""
+    order = graph.order
+    return graph if order is None else derived(graph, "natural", lambda: _by_token(graph, order))
+
+
+def _by_token(graph: R, order: Tensor) -> R:
     column, run = intervals.expanded(graph.start, graph.stop)
-    row, n = graph._row()[run], graph.num_targets
+    row, n = graph.row()[run], graph.num_targets
     row = torch.div(row, n, rounding_mode="floor") * n + order[row % n]
     first = row * (graph.num_sources + 1) + order[column]
-    return graph._from_line(intervals.united(intervals.Line(first, first + 1)), graph.extent, None)
+    return graph.from_line(intervals.united(intervals.Line(first, first + 1)), graph.extent, None)
 
 
-def is_causal(graph: TokenGraph) -> bool:
+def is_causal(graph: TokenRuns) -> bool:
     """Whether no token hears a later one."""
-    graph = graph.natural()
-    own = graph._row() % max(graph.num_targets, 1) + (graph.num_sources - graph.num_targets)
+    graph = natural(graph)
+    own = graph.row() % max(graph.num_targets, 1) + (graph.num_sources - graph.num_targets)
     return not bool((graph.stop > own + 1).any())
 
 
@@ -151,14 +157,14 @@ def checked_order(order: Any, num_targets: int, num_sources: int) -> Tensor:
 # ---------------------------------------------------------------------- heads and examples
 
 
-def stacked(graphs: Sequence[TokenGraph], axis: int) -> TokenGraph:
+def stacked(graphs: Sequence[R], axis: int) -> R:
     """One graph for each example (axis 0) or head (axis 1)."""
     if not graphs:
         raise ArgumentTypeError("graphs", "one token graph or more", repr(graphs))
     _require("graphs", *graphs)
     orders = [g.order for g in graphs]
     if not all(o is orders[0] for o in orders):
-        graphs = [g.natural() for g in graphs]
+        graphs = [natural(g) for g in graphs]
     first, other = graphs[0], 1 - axis
     for g in graphs:
         if g.shape[2:] != first.shape[2:] or g.shape[axis] != 1:
@@ -182,14 +188,12 @@ def stacked(graphs: Sequence[TokenGraph], axis: int) -> TokenGraph:
 
 
 def _require(name: str, *values: Any) -> None:
-    from hgraph.structure.token_graph import TokenGraph
-
     for value in values:
-        if not isinstance(value, TokenGraph):
+        if not isinstance(value, TokenRuns):
             raise ArgumentTypeError(name, "token graphs", type(value).__name__)
 
 
-def _broadcast(graph: TokenGraph, batch: int, heads: int) -> TokenGraph:
+def _broadcast(graph: R, batch: int, heads: int) -> R:
     """The graph repeated for examples and heads that share it."""
     if graph.shape[:2] == (batch, heads):
         return graph
@@ -199,10 +203,10 @@ def _broadcast(graph: TokenGraph, batch: int, heads: int) -> TokenGraph:
     entry, position = intervals.of_rows(graph.indptr, rows)
     base = position * (graph.num_sources + 1)
     extent = torch.empty(batch, heads, *graph.extent.shape[2:], device=graph.device)
-    return graph._from_line(intervals.Line(base + graph.start[entry], base + graph.stop[entry]), extent, graph.order)
+    return graph.from_line(intervals.Line(base + graph.start[entry], base + graph.stop[entry]), extent, graph.order)
 
 
-def _common(name: str, a: TokenGraph, b: TokenGraph) -> tuple[int, int]:
+def _common(name: str, a: TokenRuns, b: TokenRuns) -> tuple[int, int]:
     """Examples and heads of both; torch's own broadcast_shapes imports sympy for it, which takes a second."""
     pairs = tuple(zip(a.shape[:2], b.shape[:2], strict=True))
     if any(x != y and 1 not in (x, y) for x, y in pairs):
@@ -212,7 +216,7 @@ def _common(name: str, a: TokenGraph, b: TokenGraph) -> tuple[int, int]:
     return batch, heads
 
 
-def _one_order(a: TokenGraph, b: TokenGraph) -> tuple[TokenGraph, TokenGraph]:
+def _one_order(a: R, b: R) -> tuple[R, R]:
     """Both with their runs along one order of the tokens."""
     same = a.order is b.order or (a.order is not None and b.order is not None and torch.equal(a.order, b.order))
-    return (a, b) if same else (a.natural(), b.natural())
+    return (a, b) if same else (natural(a), natural(b))

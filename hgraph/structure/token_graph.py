@@ -15,14 +15,15 @@ from hgraph.errors import ArgumentError, ArgumentTypeError
 from hgraph.structure import coo, intervals, token_algebra
 from hgraph.structure._tiling import num_visited, tiled
 from hgraph.structure.adjacency import Adjacency
-from hgraph.structure.base import Structure, derived
+from hgraph.structure.base import derived
 from hgraph.structure.block_adjacency import BlockAdjacency
+from hgraph.structure.token_runs import TokenRuns
 
 __all__ = ["TokenGraph"]
 
 
 @dataclass(frozen=True, eq=False)
-class TokenGraph(Structure):
+class TokenGraph(TokenRuns):
     r"""T targets, and for each the S sources that it attends to; one graph for all heads and examples, or one for each.
 
     An attention pattern is an edge set. Row t is kept as runs of consecutive sources, which is what patterns are made
@@ -45,12 +46,6 @@ class TokenGraph(Structure):
     >>> g.num_edges, g.reach(2).num_edges
     (15, 18)
     """
-
-    indptr: Tensor
-    start: Tensor
-    stop: Tensor
-    extent: Tensor
-    order: Tensor | None = None
 
     # ------------------------------------------------------------------ construction
 
@@ -100,7 +95,7 @@ class TokenGraph(Structure):
         base = row[keep] * (num_sources + 1)
         line = intervals.united(intervals.Line(base + start[keep], base + stop[keep]))
         extent = torch.empty(batch, heads, num_targets, num_sources, 0, device=row.device)
-        return cls._from_line(line, extent, order)
+        return cls.from_line(line, extent, order)
 
     @classmethod
     def trusted(
@@ -138,17 +133,6 @@ class TokenGraph(Structure):
         return cls(indptr, start.to(dtype), stop.to(dtype), extent)
 
     @classmethod
-    def _from_line(cls, line: intervals.Line, extent: Tensor, order: Tensor | None) -> TokenGraph:
-        """A graph of sorted, disjoint runs on the line."""
-        b, h, t, s, _ = extent.shape
-        row = torch.div(line.first, s + 1, rounding_mode="floor")
-        indptr = torch.zeros(b * h * t + 1, dtype=torch.long, device=row.device)
-        torch.cumsum(torch.bincount(row, minlength=b * h * t), 0, out=indptr[1:])
-        dtype = coo.index_dtype(s)
-        base = row * (s + 1)
-        return cls(indptr, (line.first - base).to(dtype), (line.last - base).to(dtype), extent, order)
-
-    @classmethod
     def from_adjacency(cls, adj: Adjacency) -> TokenGraph:
         """The edges of an `Adjacency`, whose weights are not read; parallel edges become one.
 
@@ -175,53 +159,7 @@ class TokenGraph(Structure):
         """One graph for each example of a batch, of equal shape."""
         return token_algebra.stacked(graphs, axis=0)
 
-    # ------------------------------------------------------------------ sizes
-
-    @property
-    def batch(self) -> int:
-        """B; 1 where all examples share one graph."""
-        return self.extent.shape[0]
-
-    @property
-    def heads(self) -> int:
-        """H; 1 where all heads share one graph."""
-        return self.extent.shape[1]
-
-    @property
-    def num_targets(self) -> int:
-        """T."""
-        return self.extent.shape[2]
-
-    @property
-    def num_sources(self) -> int:
-        """S."""
-        return self.extent.shape[3]
-
-    @property
-    def shape(self) -> tuple[int, int, int, int]:
-        """(B, H, T, S)."""
-        return self.batch, self.heads, self.num_targets, self.num_sources
-
-    @property
-    def num_runs(self) -> int:
-        """R, over all heads and examples."""
-        return self.start.shape[0]
-
-    @property
-    def num_edges(self) -> int:
-        """The number of edges, over all heads and examples."""
-        return int((self.stop.long() - self.start).sum())
-
-    @property
-    def density(self) -> float:
-        """The share of all pairs (target, source) that are edges: 1 for full attention, about a half for causal."""
-        pairs = self.extent.shape[:4].numel()
-        return self.num_edges / pairs if pairs else 0.0
-
-    @property
-    def is_square(self) -> bool:
-        """Whether targets and sources are the same tokens by number."""
-        return self.num_targets == self.num_sources
+    # ------------------------------------------------------------------ properties
 
     @property
     def is_causal(self) -> bool:
@@ -286,25 +224,15 @@ class TokenGraph(Structure):
         """The graph over the first sources alone; edges to the others are dropped."""
         return token_algebra.crop(self, num_sources)
 
-    def of(self, *, example: int = 0, head: int = 0) -> TokenGraph:
-        """The graph of one head and one example."""
-        for name, at, size in (("example", example, self.batch), ("head", head, self.heads)):
-            whole(name, at, most=None if size == 1 else size - 1)
-        group = (example if self.batch > 1 else 0) * self.heads + (head if self.heads > 1 else 0)
-        rows = self.indptr[group * self.num_targets : (group + 1) * self.num_targets + 1]
-        a, b = int(rows[0]), int(rows[-1])
-        return TokenGraph(rows - a, self.start[a:b], self.stop[a:b], self.extent[:1, :1], self.order)
-
     def natural(self) -> TokenGraph:
         """The same edges with runs in the order of the tokens; from another order, it costs a step an edge."""
-        order = self.order
-        return self if order is None else derived(self, "natural", lambda: token_algebra.natural(self, order))
+        return token_algebra.natural(self)
 
     def adjacency(self, *, example: int = 0, head: int = 0) -> Adjacency:
         """The exact edges of one head and example as an `Adjacency`: for tests and small cases."""
         graph = self.of(example=example, head=head)
         column, run = intervals.expanded(graph.start, graph.stop)
-        target, source = graph._row()[run], column
+        target, source = graph.row()[run], column
         if self.order is not None:
             target, source = self.order[target], self.order[source]
         return Adjacency.from_coo(
@@ -326,7 +254,7 @@ class TokenGraph(Structure):
     def num_tiles(self, block: int) -> int:
         """How many tiles of that size the graph visits, over all heads and examples, without making them."""
         whole("block", block, 1)
-        own = (self._row(), self.start.long(), self.stop.long(), self.extent)
+        own = (self.row(), self.start.long(), self.stop.long(), self.extent)
         return derived(self, ("num_tiles", block), lambda: num_visited(*own, block))
 
     def equal(self, other: TokenGraph) -> bool:
@@ -354,17 +282,6 @@ class TokenGraph(Structure):
         each = (f"{self.batch} examples" if self.batch > 1 else "", f"{self.heads} heads" if self.heads > 1 else "")
         parts = [f"{self.num_targets} x {self.num_sources}", *filter(None, each), f"{self.num_edges} edges"]
         return f"TokenGraph({', '.join(parts)}, {self.device})"
-
-    # ------------------------------------------------------------------ inside
-
-    def _row(self) -> Tensor:
-        """[R]: the row of each run."""
-        rows = torch.arange(len(self.indptr) - 1, device=self.device)
-        return rows.repeat_interleave(self.indptr.diff(), output_size=self.num_runs)
-
-    def _line(self) -> intervals.Line:
-        base = self._row() * (self.num_sources + 1)
-        return intervals.Line(base + self.start, base + self.stop)
 
 
 torch.export.register_dataclass(TokenGraph, serialized_type_name="hgraph.structure.TokenGraph")

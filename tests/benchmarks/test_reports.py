@@ -13,7 +13,9 @@ def test_the_page_is_made_from_the_rows(suite):
     name = suite.__name__.rpartition(".")[2]
     pytest.importorskip("scipy")  # Student's intervals
     page = (records.RESULTS / f"{name}.md").read_text(encoding="utf-8")
-    command = f"python benchmarks/studies/{name}.py --report benchmarks/results/{name}.csv > benchmarks/results/{name}.md"
+    command = (
+        f"python benchmarks/studies/{name}.py --report benchmarks/results/{name}.csv > benchmarks/results/{name}.md"
+    )
     assert page == suite.report(records.RESULTS / f"{name}.csv") + "\n", command
 
 

@@ -35,7 +35,7 @@ def pair_of_graphs(draw):
 
 
 def runs_are_canonical(graph):
-    line = graph._line()
+    line = graph.line()
     assert (line.last > line.first).all()
     assert (line.first[1:] > line.last[:-1]).all()
     assert torch.equal(graph.indptr.diff().cumsum(0), graph.indptr[1:])

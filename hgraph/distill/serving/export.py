@@ -15,6 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from hgraph.distill.serving.onnx import hushed, needs_onnx, onnx_program
+from hgraph.distill.serving.programs import Layers, Onnx
 from hgraph.errors import ArgumentError, DataError
 from hgraph.nn.rows import UnitRows
 
@@ -190,8 +191,6 @@ def _write(form: str, program: nn.Sequential, path: Path, x: Tensor, logits: Ten
 def _write_layers(program: nn.Sequential, path: Path, x: Tensor, facts: dict[str, str]) -> Tensor:
     from safetensors.torch import save_file
 
-    from hgraph.distill.serving.predictor import Layers
-
     tensors = {name: p.contiguous() for name, p in program.state_dict().items()}
     kinds = [type(m).__name__ for m in program]
     save_file(tensors, path, metadata={"layers": json.dumps(kinds), **facts})
@@ -206,8 +205,6 @@ def _write_torch(program: nn.Sequential, path: Path, x: Tensor, facts: dict[str,
 
 def _write_onnx(program: nn.Sequential, path: Path, x: Tensor, facts: dict[str, str]) -> Tensor:
     needs_onnx()
-    from hgraph.distill.serving.predictor import Onnx
-
     made = onnx_program(_exported(program, x), x, names=("x", "logits"), facts=facts)
     with hushed():
         made.save(str(path), external_data=False)
@@ -217,8 +214,6 @@ def _write_onnx(program: nn.Sequential, path: Path, x: Tensor, facts: dict[str, 
 def _write_int8(program: nn.Sequential, path: Path, x: Tensor, facts: dict[str, str]) -> Tensor:
     needs_onnx()
     from onnxruntime.quantization import QuantType, quantize_dynamic
-
-    from hgraph.distill.serving.predictor import Onnx
 
     whole = path.with_suffix(".float.onnx")
     _write_onnx(program, whole, x, facts)

@@ -13,12 +13,13 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
-from hgraph.errors import ArgumentError, DataError, MissingPackageError
-from hgraph.nn.rows import UnitRows
+from hgraph.distill.serving.export import CARD
+from hgraph.distill.serving.programs import Layers, Onnx
+from hgraph.errors import ArgumentError, DataError
 
-__all__ = ["Answer", "Layers", "Onnx", "Predictor"]
+__all__ = ["Answer", "Predictor"]
 
 
 @dataclass(frozen=True)
@@ -32,56 +33,6 @@ class Answer:
 
     label: str
     probability: float
-
-
-class Layers(nn.Sequential):
-    """Linear, ReLU and UnitRows layers read from a file of `export`; needs torch alone."""
-
-    def __init__(self, path: Path) -> None:
-        from safetensors import SafetensorError, safe_open
-
-        try:
-            with safe_open(path, framework="pt") as file:
-                kinds = json.loads((file.metadata() or {})["layers"])
-                tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - a file is no dict
-        except (SafetensorError, OSError, KeyError, ValueError) as error:
-            raise DataError(f"{path}: no layers that can be read ({error})") from error
-        layers: list[nn.Module] = []
-        for i, kind in enumerate(kinds):
-            weight = tensors.get(f"{i}.weight")
-            if kind == "Linear" and weight is not None and weight.dim() == 2:
-                layer = nn.utils.skip_init(nn.Linear, *reversed(weight.shape), bias=f"{i}.bias" in tensors)
-                layers.append(layer.to(weight.dtype))
-            elif kind in ("ReLU", "UnitRows"):
-                layers.append(nn.ReLU() if kind == "ReLU" else UnitRows())
-            else:
-                raise DataError(f"{path}: layer {i} is {kind!r}, which is not known or has no weight")
-        super().__init__(*layers)
-        try:
-            self.load_state_dict(tensors)
-        except RuntimeError as error:
-            raise DataError(f"{path}: weights that do not fit ({error})") from error
-        self.eval().requires_grad_(False)
-
-
-class Onnx:
-    """An ONNX program on the CPU; its threads are torch's."""
-
-    def __init__(self, path: Path) -> None:
-        try:
-            import onnxruntime
-        except ImportError as error:
-            raise MissingPackageError("onnxruntime", "onnx", "running an ONNX student") from error
-        options = onnxruntime.SessionOptions()
-        options.intra_op_num_threads = torch.get_num_threads()
-        try:
-            self._session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
-        except Exception as error:  # onnxruntime raises classes of its own, all straight from Exception
-            raise DataError(f"{path}: not an ONNX program that can run here ({error})") from error
-
-    def __call__(self, x: Tensor) -> Tensor:
-        """Logits [N, C] of features [N, F]."""
-        return torch.from_numpy(self._session.run(None, {"x": x.numpy()})[0])
 
 
 class Predictor:
@@ -106,8 +57,6 @@ class Predictor:
     """
 
     def __init__(self, folder: str | os.PathLike[str], *, program: str | None = None) -> None:
-        from hgraph.distill.serving.export import CARD
-
         self.folder = Path(folder)
         card = _card(self.folder / CARD)
         self.classes: tuple[str, ...] = tuple(card["classes"])

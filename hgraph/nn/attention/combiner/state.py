@@ -152,7 +152,7 @@ class _Family:
         self.regions, self.sizes = regions, regions.sizes
         self.last = _last_hearer(regions.heard)
         members, run = intervals.expanded(regions.members.natural().start, regions.members.natural().stop)
-        row = regions.members.natural()._row()[run]
+        row = regions.members.natural().row()[run]
         self.closes = torch.zeros(regions.num_regions, dtype=torch.long, device=like.device).scatter_reduce(
             0, row, members, "amax"
         )
@@ -209,7 +209,7 @@ class _Part:
             members, run = intervals.expanded(
                 *(getattr(family.regions.members.natural(), n) for n in ("start", "stop"))
             )
-            row = family.regions.members.natural()._row()[run]
+            row = family.regions.members.natural().row()[run]
             last = last.scatter_reduce(0, members, family.closes[row], "amax")
         self.last, self.tokens = last, _Store(last[:0], empty)
 
@@ -245,5 +245,5 @@ def _last_hearer(graph: TokenGraph) -> Tensor:
     graph = graph.natural()
     column, run = intervals.expanded(graph.start, graph.stop)
     return torch.full((graph.num_sources,), -1, device=column.device).scatter_reduce(
-        0, column, graph._row()[run], "amax"
+        0, column, graph.row()[run], "amax"
     )

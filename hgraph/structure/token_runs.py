@@ -1,0 +1,110 @@
+"""`TokenRuns`: the runs of a `TokenGraph`, and its sizes."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TypeVar
+
+import torch
+from torch import Tensor
+
+from hgraph.checks import whole
+from hgraph.structure import coo, intervals
+from hgraph.structure.base import Structure
+
+__all__ = ["TokenRuns"]
+
+R = TypeVar("R", bound="TokenRuns")
+
+
+@dataclass(frozen=True, eq=False)
+class TokenRuns(Structure):
+    """The fields of a `TokenGraph`, without its algebra, which is made of functions over this class."""
+
+    indptr: Tensor
+    start: Tensor
+    stop: Tensor
+    extent: Tensor
+    order: Tensor | None = None
+
+    # ------------------------------------------------------------------ construction
+
+    @classmethod
+    def from_line(cls: type[R], line: intervals.Line, extent: Tensor, order: Tensor | None) -> R:
+        """A graph of sorted, disjoint runs on the line."""
+        b, h, t, s, _ = extent.shape
+        row = torch.div(line.first, s + 1, rounding_mode="floor")
+        indptr = torch.zeros(b * h * t + 1, dtype=torch.long, device=row.device)
+        torch.cumsum(torch.bincount(row, minlength=b * h * t), 0, out=indptr[1:])
+        dtype = coo.index_dtype(s)
+        base = row * (s + 1)
+        return cls(indptr, (line.first - base).to(dtype), (line.last - base).to(dtype), extent, order)
+
+    # ------------------------------------------------------------------ sizes
+
+    @property
+    def batch(self) -> int:
+        """B; 1 where all examples share one graph."""
+        return self.extent.shape[0]
+
+    @property
+    def heads(self) -> int:
+        """H; 1 where all heads share one graph."""
+        return self.extent.shape[1]
+
+    @property
+    def num_targets(self) -> int:
+        """T."""
+        return self.extent.shape[2]
+
+    @property
+    def num_sources(self) -> int:
+        """S."""
+        return self.extent.shape[3]
+
+    @property
+    def shape(self) -> tuple[int, int, int, int]:
+        """(B, H, T, S)."""
+        return self.batch, self.heads, self.num_targets, self.num_sources
+
+    @property
+    def num_runs(self) -> int:
+        """R, over all heads and examples."""
+        return self.start.shape[0]
+
+    @property
+    def num_edges(self) -> int:
+        """The number of edges, over all heads and examples."""
+        return int((self.stop.long() - self.start).sum())
+
+    @property
+    def density(self) -> float:
+        """The share of all pairs (target, source) that are edges: 1 for full attention, about a half for causal."""
+        pairs = self.extent.shape[:4].numel()
+        return self.num_edges / pairs if pairs else 0.0
+
+    @property
+    def is_square(self) -> bool:
+        """Whether targets and sources are the same tokens by number."""
+        return self.num_targets == self.num_sources
+
+    # ------------------------------------------------------------------ parts
+
+    def of(self: R, *, example: int = 0, head: int = 0) -> R:
+        """The graph of one head and one example."""
+        for name, at, size in (("example", example, self.batch), ("head", head, self.heads)):
+            whole(name, at, most=None if size == 1 else size - 1)
+        group = (example if self.batch > 1 else 0) * self.heads + (head if self.heads > 1 else 0)
+        rows = self.indptr[group * self.num_targets : (group + 1) * self.num_targets + 1]
+        a, b = int(rows[0]), int(rows[-1])
+        return type(self)(rows - a, self.start[a:b], self.stop[a:b], self.extent[:1, :1], self.order)
+
+    def row(self) -> Tensor:
+        """[R]: the row of each run."""
+        rows = torch.arange(len(self.indptr) - 1, device=self.device)
+        return rows.repeat_interleave(self.indptr.diff(), output_size=self.num_runs)
+
+    def line(self) -> intervals.Line:
+        """The runs on a line: row * (S + 1) + source."""
+        base = self.row() * (self.num_sources + 1)
+        return intervals.Line(base + self.start, base + self.stop)
