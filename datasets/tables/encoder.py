@@ -14,10 +14,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from hgraph.data.io import write_atomically
 from hgraph.datasets.tables import kinds
 from hgraph.datasets.tables.table import Table, read_table, wrong
 from hgraph.errors import ArgumentError, DataError
+from hgraph.files import write_atomically
 
 __all__ = ["Coding", "Encoder"]
 

@@ -143,7 +143,7 @@ def begin(folder: Path, facts: dict[str, Any], *, overwrite: bool) -> Path:
 
 def write_json(path: Path, value: Any) -> None:
     """Write it as JSON that people can read, whole or not at all."""
-    from hgraph.data.io import write_atomically
+    from hgraph.files import write_atomically
 
     write_atomically(path, (json.dumps(value, ensure_ascii=False, indent=2) + "\n").encode())
 

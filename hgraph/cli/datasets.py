@@ -72,7 +72,7 @@ def info(
         _print_card(card)
         _print_measured(found, loaded, name)
     if found is not None and out is not None:
-        from hgraph.data.io import write_atomically
+        from hgraph.files import write_atomically
 
         write_atomically(out, _picture(found, name, out.suffix[1:]))
 

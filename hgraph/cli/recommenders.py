@@ -105,7 +105,8 @@ def train_recommender(
     if pretrain is not None and model != "kgat":
         raise ArgumentError("pretrain", f"nothing, as {model} begins from no other's vectors", repr(pretrain))
     from hgraph import train
-    from hgraph.data.io import fingerprint, write_atomically
+    from hgraph.data.io import fingerprint
+    from hgraph.files import write_atomically
     from hgraph.train.checkpoint import weights_file
     from hgraph.train.plots import learning_curve
 

@@ -196,7 +196,7 @@ def _write(
     data: Interactions,
 ) -> None:
     """Every file of the run, the report last."""
-    from hgraph.data.io import write_atomically
+    from hgraph.files import write_atomically
     from hgraph.train.checkpoint import weights_file
 
     curve = "".join(json.dumps({"step": i, "loss": loss}) + "\n" for i, loss in enumerate(losses, 1))

@@ -309,7 +309,7 @@ def _write(
     logits: torch.Tensor,
 ) -> Path:
     """Every file of the run, each whole or not at all, the report last."""
-    from hgraph.data.io import write_atomically
+    from hgraph.files import write_atomically
     from hgraph.train.checkpoint import weights_file
     from hgraph.train.plots import confusion_matrix, learning_curve, reliability_diagram, structure_picture
 

@@ -48,7 +48,7 @@ def tune(
     test vertices are looked at once, at the end. The same command again goes on with a search that was stopped. Trials
     of a recommender are compared by the recall of the validation items, and all run to their end.
     """
-    from hgraph.data.io import write_atomically
+    from hgraph.files import write_atomically
     from hgraph.train.tune import tune as search
 
     folder = out or Path("runs") / f"tune-{Path(dataset).resolve().name}-{model.value}-{seed}"

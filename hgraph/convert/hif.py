@@ -17,8 +17,8 @@ from torch import Tensor
 from hgraph.convert.columns import ABSENT, columns, pick, records, short, vertices, with_column
 from hgraph.convert.converted import Converted, names, prepare
 from hgraph.convert.schema import check_hif
-from hgraph.data.io import write_atomically
 from hgraph.errors import ArgumentError, ArgumentTypeError, DataError
+from hgraph.files import write_atomically
 from hgraph.structure.hypergraph import Hypergraph
 
 __all__ = ["from_hif", "read_hif", "to_hif", "write_hif"]

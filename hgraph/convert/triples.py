@@ -81,7 +81,7 @@ def write_triples(kg: KnowledgeGraph, path: File) -> None:
     ...     Path(folder, "facts.tsv").read_text()
     'Dune\tby\tHerbert\n'
     """
-    from hgraph.data.io import write_atomically
+    from hgraph.files import write_atomically
 
     lines = []
     for fact in kg.facts():

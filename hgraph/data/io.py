@@ -6,8 +6,6 @@ import dataclasses
 import hashlib
 import json
 import os
-import secrets
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -16,6 +14,7 @@ from torch import Tensor
 from hgraph.checks import Checks
 from hgraph.data.interactions import Interactions, TripleSplit
 from hgraph.errors import ArgumentTypeError, DataError
+from hgraph.files import write_atomically
 from hgraph.structure import coo, token_algebra
 from hgraph.structure.adjacency import Adjacency
 from hgraph.structure.base import Structure
@@ -27,24 +26,9 @@ from hgraph.structure.names import Names
 from hgraph.structure.soft import SoftAdjacency, SoftHypergraph
 from hgraph.structure.token_graph import TokenGraph
 
-__all__ = ["fingerprint", "load", "save", "write_atomically"]
+__all__ = ["fingerprint", "load", "save"]
 
 _VERSION = 1
-
-
-def write_atomically(path: str | os.PathLike[str], content: bytes) -> None:
-    """Write a file so that, killed at any moment, either the old or the whole new content is there."""
-    path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}.tmp")
-    try:
-        with open(temporary, "wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
 
 
 def fingerprint(structure: Structure) -> str:

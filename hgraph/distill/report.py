@@ -11,9 +11,9 @@ from typing import Any
 from torch import nn
 
 from hgraph.data import Data
-from hgraph.data.io import write_atomically
 from hgraph.distill import plots
 from hgraph.distill.compare import Comparison, Measured
+from hgraph.files import write_atomically
 from hgraph.train.checkpoint import weights_file
 from hgraph.train.plots import COLOURS, confusion_matrix, learning_curve, reliability_diagram, structure_picture
 

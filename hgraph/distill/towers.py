@@ -145,7 +145,7 @@ def export_towers(student: Recommender, data: Interactions, path: str | os.PathL
     needs_onnx()
     import onnxruntime
 
-    from hgraph.data.io import write_atomically
+    from hgraph.files import write_atomically
 
     with torch.no_grad(), evaluating(student):
         rows = student(structure_of(student, data))[data.num_users :].contiguous()

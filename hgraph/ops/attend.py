@@ -9,6 +9,7 @@ from torch import Tensor
 
 from hgraph import checks
 from hgraph.errors import ArgumentError, ArgumentTypeError
+from hgraph.memo import cached
 from hgraph.ops.edge import Dot, Score, check_scores, head_axis
 from hgraph.ops.random import draw_seed, kept
 from hgraph.ops.soft import soft_attend, soft_score
@@ -17,7 +18,7 @@ from hgraph.ops.sparse.attention import attend as attend_op
 from hgraph.ops.sparse.attention import logits as score_logits
 from hgraph.ops.sparse.linear import Rows, at_target, rows, widened
 from hgraph.ops.tiles.tokens import Relative, attend_tokens, edge_bias, is_scattered
-from hgraph.structure import Adjacency, BlockAdjacency, SoftAdjacency, TokenGraph, derived
+from hgraph.structure import Adjacency, BlockAdjacency, SoftAdjacency, TokenGraph
 
 __all__ = ["AttendResult", "attend", "attention_weights"]
 
@@ -107,10 +108,10 @@ def attend(
             isinstance(adj, TokenGraph)
             and isinstance(score, Dot)
             and not torch.compiler.is_compiling()
-            and derived(adj, "scattered", lambda: is_scattered(adj))
+            and cached(adj, "scattered", lambda: is_scattered(adj))
         ):
             return attend(
-                derived(adj, "adjacency", adj.adjacency),
+                cached(adj, "adjacency", adj.adjacency),
                 q,
                 k,
                 v,

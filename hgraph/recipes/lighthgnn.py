@@ -16,9 +16,9 @@ from torch import Tensor, nn
 
 from hgraph import datasets, models
 from hgraph.data import Data, Split
-from hgraph.data.io import write_atomically
 from hgraph.distill import Labels, Term, activations, distill, lighthgnn, lighthgnn_plus, topology_score
 from hgraph.errors import ArgumentError, did_you_mean
+from hgraph.files import write_atomically
 from hgraph.structure import Graph, Hypergraph
 from hgraph.train import accuracy, evaluating, expected_calibration_error, fit, observed, seeded, supervised
 

@@ -1,7 +1,7 @@
 """Nouns: what messages flow over."""
 
 from hgraph.structure.adjacency import Adjacency
-from hgraph.structure.base import Structure, derived
+from hgraph.structure.base import Structure
 from hgraph.structure.block_adjacency import BlockAdjacency
 from hgraph.structure.graph import Graph
 from hgraph.structure.hypergraph import Hypergraph
@@ -26,6 +26,5 @@ __all__ = [
     "Structure",
     "TokenGraph",
     "Triple",
-    "derived",
     "statistics",
 ]

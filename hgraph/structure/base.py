@@ -1,20 +1,18 @@
-"""What every structure can do: move, pin, save; and how derived values are kept."""
+"""What every structure can do: move, pin, save."""
 
 from __future__ import annotations
 
 import dataclasses
 import os
-import weakref
-from collections.abc import Callable, Hashable, Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, TypeVar
 
 import torch
 from torch import Tensor
 
-__all__ = ["Structure", "derived", "moved"]
+__all__ = ["Structure", "moved"]
 
 S = TypeVar("S", bound="Structure")
-T = TypeVar("T")
 
 
 class Structure:
@@ -65,39 +63,6 @@ class Structure:
         if all(getattr(self, name) is value for name, value in changed.items()):
             return self
         return dataclasses.replace(self, **changed)  # type: ignore[type-var]
-
-
-# Beside the structures, not in them: so pickles, copies, `.to` and the compiler never see what was derived.
-_DERIVED: weakref.WeakKeyDictionary[Structure, dict[Hashable, tuple[list[int], Any]]] = weakref.WeakKeyDictionary()
-
-
-def derived(structure: Structure, key: Hashable, compute: Callable[[], T]) -> T:
-    """``compute()``, remembered for as long as the structure lives and its tensors are not written to.
-
-    Neither reads nor writes its memory while compiling, under `torch.func`, or when gradients must flow
-    through the structure's own tensors (see `is_kept`): then it just computes.
-
-    >>> from hgraph.structure import Graph
-    >>> graph = Graph.from_edge_index([[0], [1]], num_nodes=2, directed=True)
-    >>> first, again = (derived(graph, "degree", lambda: graph.adj.indptr.diff()) for _ in range(2))
-    >>> first is again
-    True
-    """
-    if not is_kept(structure):
-        return compute()
-    versions = [t._version for t in structure.tensors()]
-    kept = _DERIVED.setdefault(structure, {})
-    if key not in kept or kept[key][0] != versions:
-        with torch.inference_mode(False):  # a value first asked for in inference mode must serve training too
-            kept[key] = (versions, compute())
-    return kept[key][1]
-
-
-def is_kept(structure: Structure) -> bool:
-    """Whether what is derived from the structure here and now is remembered."""
-    if torch.compiler.is_compiling() or torch._C._functorch.peek_interpreter_stack() is not None:
-        return False
-    return not any(t.requires_grad or t.is_inference() for t in structure.tensors())
 
 
 def moved(record: Any, device: torch.device | str) -> Any:

@@ -184,6 +184,11 @@ class EdgeList(Structure):
         """(T, S)."""
         return self.num_targets, self.num_sources
 
+    def fields(self) -> list[Tensor | None]:
+        """All fields in their order, by name: a compiler that saw ``vars(self)`` would guard each of them twice."""
+        ends = self.indptr, self.indices, self.target, self.t_indptr, self.t_indices, self.source
+        return [*ends, self.perm, self.inv_perm, self.input_order, self.weight]
+
     def target_degree(self) -> Tensor:
         """Weighted in-degree [T]; the number of edges of each row (integers) when unweighted."""
         if self.weight is None:

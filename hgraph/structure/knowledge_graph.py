@@ -11,9 +11,9 @@ from torch import Tensor
 
 from hgraph.checks import Checks
 from hgraph.errors import ArgumentError
+from hgraph.memo import cached
 from hgraph.structure import coo, relations
 from hgraph.structure.adjacency import Adjacency
-from hgraph.structure.base import derived
 from hgraph.structure.graph import Graph
 from hgraph.structure.names import Names
 from hgraph.structure.paths import Path, best_paths
@@ -185,7 +185,7 @@ Triple(head='Dune', relation='is a', tail='novel')])
 
         For work by relation in O(vertices of the relation) memory: project ``x[block.head]``, not every edge.
         """
-        return derived(self, "blocks", lambda: relations.blocks(self))
+        return cached(self, "blocks", lambda: relations.blocks(self))
 
     def facts(self, head: int | str | None = None, relation: int | str | None = None) -> list[Triple]:
         """The facts of a head, of a relation, or of both, in names where there are some."""

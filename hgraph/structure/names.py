@@ -12,7 +12,8 @@ import torch
 from torch import Tensor
 
 from hgraph.errors import ArgumentError, ArgumentTypeError
-from hgraph.structure.base import Structure, derived
+from hgraph.memo import cached
+from hgraph.structure.base import Structure
 
 __all__ = ["Names"]
 
@@ -62,7 +63,7 @@ class Names(Structure):
         Raises:
             ArgumentError: nothing, or more than one thing, is called so; the message suggests the nearest.
         """
-        numbers = derived(self, "numbers", self._numbers)
+        numbers = cached(self, "numbers", self._numbers)
         found = numbers.get(text, [])
         if len(found) == 1:
             return found[0]

@@ -12,24 +12,25 @@ from collections.abc import Sequence
 
 import torch
 from torch import Tensor
-from torch.utils.weak import WeakIdKeyDictionary
+
+from hgraph._torch import is_plain
+from hgraph.memo import TensorTable
 
 __all__ = ["carry", "longest", "measure", "most", "note"]
 
-_KNOWN = WeakIdKeyDictionary()  # pointers -> (their version, the length of the longest row, or more)
+_KNOWN: TensorTable[int] = TensorTable()  # pointers -> the length of the longest row, or more
 
 
 def longest(indptr: Tensor) -> int | None:
     """At most so many edges a row has; None where nobody has looked."""
-    known = _KNOWN.get(indptr)
-    return known[1] if known is not None and known[0] == _version(indptr) else None
+    return _KNOWN.get(indptr)
 
 
 def note(lists: Sequence[Tensor], lengths: Sequence[int]) -> None:
     """Remember that no row of each list has more edges than this; not for what compilers and transforms hold."""
     for indptr, length in zip(lists, lengths, strict=True):
-        if _is_plain(indptr):
-            _KNOWN[indptr] = (_version(indptr), length)
+        if is_plain(indptr):
+            _KNOWN.put(indptr, length)
 
 
 def most(indptr: Tensor) -> Tensor:
@@ -39,7 +40,7 @@ def most(indptr: Tensor) -> Tensor:
 
 def measure(*lists: Tensor) -> None:
     """Look at lists of pointers of one device; waits for it, once. Compilers and transforms have nothing to look at."""
-    if not all(map(_is_plain, lists)):
+    if not all(map(is_plain, lists)):
         return
     lists = tuple(t for t in lists if longest(t) is None)
     if not lists:
@@ -49,19 +50,9 @@ def measure(*lists: Tensor) -> None:
 
 def carry(old: Tensor, new: Tensor) -> None:
     """The copy of a list on another device has what the list has; one that comes from a CPU is looked at before."""
-    if _is_plain(old) and _is_plain(new):
+    if is_plain(old) and is_plain(new):
         if old.is_cpu:
             measure(old)
         known = longest(old)
         if known is not None:
             note([new], [known])
-
-
-def _is_plain(indptr: Tensor) -> bool:
-    if torch.compiler.is_compiling() or torch._C._functorch.peek_interpreter_stack() is not None:
-        return False
-    return type(indptr) is Tensor and not indptr.is_meta and torch._C._len_torch_dispatch_stack() == 0
-
-
-def _version(indptr: Tensor) -> int:
-    return 0 if indptr.is_inference() else indptr._version

@@ -10,8 +10,8 @@ from torch import Tensor
 
 from hgraph.checks import whole
 from hgraph.errors import ArgumentError, ArgumentTypeError
+from hgraph.memo import cached
 from hgraph.structure import coo, intervals
-from hgraph.structure.base import derived
 from hgraph.structure.token_runs import TokenRuns
 
 R = TypeVar("R", bound=TokenRuns)
@@ -126,7 +126,7 @@ def crop(graph: R, num_sources: int) -> R:
 def natural(graph: R) -> R:
     """The edges with runs in the order of the tokens (see `TokenGraph.natural`)."""
     order = graph.order
-    return graph if order is None else derived(graph, "natural", lambda: _by_token(graph, order))
+    return graph if order is None else cached(graph, "natural", lambda: _by_token(graph, order))
 
 
 def _by_token(graph: R, order: Tensor) -> R:

@@ -12,10 +12,10 @@ from torch import Tensor
 
 from hgraph.checks import Checks, whole
 from hgraph.errors import ArgumentError, ArgumentTypeError
+from hgraph.memo import cached
 from hgraph.structure import coo, intervals, token_algebra
 from hgraph.structure._tiling import num_visited, tiled
 from hgraph.structure.adjacency import Adjacency
-from hgraph.structure.base import derived
 from hgraph.structure.block_adjacency import BlockAdjacency
 from hgraph.structure.token_runs import TokenRuns
 
@@ -164,7 +164,7 @@ class TokenGraph(TokenRuns):
     @property
     def is_causal(self) -> bool:
         """Whether no token hears a later one; in a graph of more sources than targets the targets are the last ones."""
-        return derived(self, "is_causal", lambda: token_algebra.is_causal(self))
+        return cached(self, "is_causal", lambda: token_algebra.is_causal(self))
 
     def degree(self) -> Tensor:
         """[B, H, T]: how many sources each target hears."""
@@ -249,13 +249,13 @@ class TokenGraph(TokenRuns):
         """
         whole("block", block, 1)
         own = (self.indptr, self.start, self.stop, self.extent)
-        return derived(self, ("tiles", block), lambda: dataclasses.replace(tiled(*own, block), order=self.order))
+        return cached(self, ("tiles", block), lambda: dataclasses.replace(tiled(*own, block), order=self.order))
 
     def num_tiles(self, block: int) -> int:
         """How many tiles of that size the graph visits, over all heads and examples, without making them."""
         whole("block", block, 1)
         own = (self.row(), self.start.long(), self.stop.long(), self.extent)
-        return derived(self, ("num_tiles", block), lambda: num_visited(*own, block))
+        return cached(self, ("num_tiles", block), lambda: num_visited(*own, block))
 
     def equal(self, other: TokenGraph) -> bool:
         """Whether both have the same sizes and the same edges."""

@@ -12,8 +12,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from hgraph.data.io import write_atomically
 from hgraph.errors import ArgumentError, DataError
+from hgraph.files import write_atomically
 
 __all__ = ["Checkpoint", "stopwatch"]
 

@@ -15,8 +15,8 @@ from typing import Any, Literal
 import torch
 from torch import Tensor, nn
 
-from hgraph.data.io import write_atomically
 from hgraph.errors import ArgumentError, HgraphError
+from hgraph.files import write_atomically
 from hgraph.nn import aux_losses
 from hgraph.train.checkpoint import Checkpoint, stopwatch
 from hgraph.train.seed import seeded

@@ -15,8 +15,8 @@ import torch
 from torch import Tensor
 
 from hgraph.data import Interactions
-from hgraph.data.io import write_atomically
 from hgraph.errors import ArgumentError
+from hgraph.files import write_atomically
 from hgraph.models.recommend.base import Recommender
 from hgraph.structure import Adjacency, KnowledgeGraph
 from hgraph.train.checkpoint import Checkpoint, stopwatch

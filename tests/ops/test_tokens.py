@@ -175,10 +175,10 @@ def test_without_torchs_private_kernel(monkeypatch):
     """Where torch lacks it, or has changed it, matrix products do: forward, gradients, half precision too."""
     module = importlib.import_module("hgraph.ops.tiles.block_attend")
     arguments = [*module._CALLED[0], *module._CALLED[1]]
-    assert module._private(module._FLASH, arguments, 2) is not None
-    assert module._private("_no_such_kernel", arguments, 2) is None
-    assert module._private(module._FLASH, [*arguments, "more"], 2) is None
-    assert module._private(module._FLASH, arguments, 3) is None
+    assert module.private_operator(module._FLASH, arguments, 2) is not None
+    assert module.private_operator("_no_such_kernel", arguments, 2) is None
+    assert module.private_operator(module._FLASH, [*arguments, "more"], 2) is None
+    assert module.private_operator(module._FLASH, arguments, 3) is None
 
     def results(name, dtype):
         leaves = inputs(GRAPHS[name], dtype=dtype)

@@ -11,9 +11,9 @@ import pytest
 import torch
 from torch.utils.data import DataLoader
 
-from hgraph import Adjacency, Data, Graph, Hypergraph, SoftAdjacency, SoftHypergraph, collate, patterns
+from hgraph import Adjacency, Data, Graph, Hypergraph, SoftAdjacency, SoftHypergraph, collate, memo, patterns
 from hgraph.errors import ArgumentError, ArgumentTypeError
-from hgraph.structure import base, derived
+from hgraph.memo import cached
 from hgraph.testing import degenerate_adjacencies, random_adjacency, random_graph, random_hypergraph
 
 DEGENERATE = degenerate_adjacencies()
@@ -50,20 +50,20 @@ class Counter:
 
 def test_derived_computes_once_a_structure_and_key():
     adj, compute = random_adjacency(4, 5, 9), Counter()
-    assert derived(adj, "a", compute) is derived(adj, "a", compute)
+    assert cached(adj, "a", compute) is cached(adj, "a", compute)
     assert compute.count == 1
-    derived(adj, "b", compute)
-    derived(random_adjacency(4, 5, 9), "a", compute)
+    cached(adj, "b", compute)
+    cached(random_adjacency(4, 5, 9), "a", compute)
     assert compute.count == 3
 
 
 def test_derived_notices_writes_in_place():
     adj, compute = random_adjacency(4, 5, 9, weighted=True), Counter()
     hg = Hypergraph(adj)
-    derived(hg, "a", compute)
+    cached(hg, "a", compute)
     adj.weight.mul_(2)
-    derived(hg, "a", compute)
-    derived(hg, "a", compute)
+    cached(hg, "a", compute)
+    cached(hg, "a", compute)
     assert compute.count == 2
 
 
@@ -71,72 +71,72 @@ def test_derived_is_not_kept_where_gradients_must_flow():
     adj, compute = random_adjacency(4, 5, 9, weighted=True), Counter()
     learned = adj.with_weight(adj.weight.clone().requires_grad_())
     for _ in range(3):
-        derived(learned, "a", compute)
+        cached(learned, "a", compute)
     assert compute.count == 3
-    assert learned not in base._DERIVED
+    assert learned not in memo._BY_STRUCTURE
 
 
 def test_derived_is_not_kept_under_function_transforms():
     adj, compute = random_adjacency(4, 5, 9), Counter()
 
     def f(x):
-        derived(adj, "a", compute)
+        cached(adj, "a", compute)
         return x.sum()
 
     torch.func.grad(f)(torch.ones(2))
     assert compute.count == 1
-    assert adj not in base._DERIVED
+    assert adj not in memo._BY_STRUCTURE
 
 
 def test_derived_in_inference_mode_serves_training():
     adj = random_adjacency(4, 5, 9)
     with torch.inference_mode():
-        value = derived(adj, "norm", lambda: adj.normalize("row").weight)
+        value = cached(adj, "norm", lambda: adj.normalize("row").weight)
     assert not value.is_inference()
     (value * torch.ones(9, requires_grad=True)).sum().backward()
 
 
 def test_derived_dies_with_the_structure():
     adj = random_adjacency(4, 5, 9)
-    gone = weakref.ref(derived(adj, "a", lambda: torch.ones(3)))
+    gone = weakref.ref(cached(adj, "a", lambda: torch.ones(3)))
     assert gone() is not None
-    before = len(base._DERIVED)
+    before = len(memo._BY_STRUCTURE)
     del adj
     gc.collect()
     assert gone() is None
-    assert len(base._DERIVED) == before - 1
+    assert len(memo._BY_STRUCTURE) == before - 1
 
 
 @pytest.mark.parametrize("again", [copy.copy, copy.deepcopy, lambda a: pickle.loads(pickle.dumps(a))])
 def test_derived_is_not_copied(again):
     adj, compute = random_adjacency(4, 5, 9), Counter()
     size = len(pickle.dumps(adj))
-    derived(adj, "a", lambda: torch.zeros(10_000))
+    cached(adj, "a", lambda: torch.zeros(10_000))
     assert len(pickle.dumps(adj)) == size
-    derived(again(adj), "a", compute)
+    cached(again(adj), "a", compute)
     assert compute.count == 1
 
 
 def test_derived_is_not_stale_after_a_move():
     adj = random_adjacency(4, 5, 9)
-    assert derived(adj, "degree", adj.target_degree).device.type == "cpu"
+    assert cached(adj, "degree", adj.target_degree).device.type == "cpu"
     moved = adj.to("meta")
-    assert derived(moved, "degree", moved.target_degree).device.type == "meta"
+    assert cached(moved, "degree", moved.target_degree).device.type == "meta"
 
 
 def test_derived_neither_read_nor_written_while_compiling():
     adj, warm = random_adjacency(4, 4, 9), random_adjacency(4, 4, 9)
-    derived(warm, "a", lambda: torch.tensor(-1.0))
+    cached(warm, "a", lambda: torch.tensor(-1.0))
     seen = []
 
     @torch.compile(backend=lambda graph, _: seen.append(graph) or graph.forward, fullgraph=True)
     def f(structure, x):
-        return x * derived(structure, "a", lambda: structure.indptr.sum() * 0 + 7.0)
+        return x * cached(structure, "a", lambda: structure.indptr.sum() * 0 + 7.0)
 
     for structure in (adj, warm):
         assert f(structure, torch.tensor(2.0)) == 14
     assert len(seen) == 1
-    assert adj not in base._DERIVED
+    assert adj not in memo._BY_STRUCTURE
     torch.compiler.reset()
 
 

@@ -5,9 +5,10 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
+from hgraph.memo import cached
 from hgraph.models.recommend.base import Recommender, xavier
 from hgraph.ops import propagate
-from hgraph.structure import Adjacency, KnowledgeGraph, derived
+from hgraph.structure import Adjacency, KnowledgeGraph
 
 __all__ = ["FM", "item_features"]
 
@@ -56,7 +57,7 @@ class FM(Recommender):
 
 def item_features(kg: KnowledgeGraph, num_users: int, num_items: int) -> Adjacency:
     """[I x entities] each item and the tails of its facts in the collaborative graph; facts with users are none."""
-    return derived(kg, ("features", num_users, num_items), lambda: _item_features(kg, num_users, num_items))
+    return cached(kg, ("features", num_users, num_items), lambda: _item_features(kg, num_users, num_items))
 
 
 def _item_features(kg: KnowledgeGraph, u: int, count: int) -> Adjacency:

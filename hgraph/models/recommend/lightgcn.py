@@ -7,9 +7,10 @@ from collections.abc import Iterator
 import torch
 from torch import Tensor
 
+from hgraph.memo import cached
 from hgraph.models.recommend.base import Recommender, xavier
 from hgraph.ops import propagate
-from hgraph.structure import Adjacency, KnowledgeGraph, derived
+from hgraph.structure import Adjacency, KnowledgeGraph
 
 __all__ = ["LightGCN"]
 
@@ -56,7 +57,7 @@ class LightGCN(Recommender):
         return torch.stack([x.index_select(0, ids) for x in self._layers(structure)]).mean(0)
 
     def _layers(self, structure: KnowledgeGraph) -> Iterator[Tensor]:
-        adj = derived(structure, ("users and items", self.num_users, self.num_items), lambda: self._pairs(structure))
+        adj = cached(structure, ("users and items", self.num_users, self.num_items), lambda: self._pairs(structure))
         x: Tensor = self.embedding
         yield x
         for _ in range(self.num_layers):

@@ -8,9 +8,10 @@ import torch
 from torch import Tensor
 
 from hgraph.data import Interactions
+from hgraph.memo import cached
 from hgraph.models.recommend.base import Recommender, click_loss, half_square, xavier
 from hgraph.nn import project
-from hgraph.structure import KnowledgeGraph, derived
+from hgraph.structure import KnowledgeGraph
 from hgraph.structure.algebra import edges_of_rows
 
 __all__ = ["RippleNet"]
@@ -87,7 +88,7 @@ class RippleNet(Recommender):
     def forward(self, structure: KnowledgeGraph) -> Ripples:
         """The facts around each user, the same at every call and on every device."""
         key = ("ripples", self.num_users, self.num_hops, self.memory)
-        return derived(structure, key, lambda: self._ripples(structure))
+        return cached(structure, key, lambda: self._ripples(structure))
 
     def score(self, z: Any, users: Tensor) -> Tensor:
         items = self.entity[: self.num_items]

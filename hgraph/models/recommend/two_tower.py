@@ -5,9 +5,10 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
+from hgraph.memo import cached
 from hgraph.models.recommend.base import Recommender, xavier
 from hgraph.ops import propagate
-from hgraph.structure import Adjacency, KnowledgeGraph, derived
+from hgraph.structure import Adjacency, KnowledgeGraph
 
 __all__ = ["TwoTower"]
 
@@ -63,7 +64,7 @@ class TwoTower(Recommender):
 
     def forward(self, structure: KnowledgeGraph) -> Tensor:
         """The rows of all users and items."""
-        adj = derived(structure, ("attributes", self.num_users, self.num_items), lambda: self._attributes(structure))
+        adj = cached(structure, ("attributes", self.num_users, self.num_items), lambda: self._attributes(structure))
         known = propagate(adj, self.attribute, reduce="mean")
         return torch.cat([self.user_tower(self.user), self.item_tower(torch.cat([self.item, known], 1))])
 

@@ -11,8 +11,8 @@ from torch import Tensor, nn
 
 from hgraph import patterns
 from hgraph.errors import ArgumentError
+from hgraph.memo import cached_by_size, traced_as_constant
 from hgraph.nn.attention.base import TokenAttention
-from hgraph.nn.attention.kept import constant, keep
 from hgraph.nn.attention.kinds import SELF
 from hgraph.nn.attention.masks import fitting
 from hgraph.structure import TokenGraph
@@ -114,6 +114,8 @@ class AxialAttention(nn.Module):
         self._make(shape, device)
         return self._lines[shape, device]
 
-    @constant
+    @traced_as_constant
     def _make(self, shape: tuple[int, ...], device: torch.device) -> None:
-        keep(self._lines, (shape, device), lambda: tuple(_line(shape, axis, self.causal, device) for axis in self.axes))
+        cached_by_size(
+            self._lines, (shape, device), lambda: tuple(_line(shape, axis, self.causal, device) for axis in self.axes)
+        )

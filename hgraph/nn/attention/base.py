@@ -12,13 +12,13 @@ from torch import Tensor, nn
 from hgraph import patterns
 from hgraph.checks import check_channels, check_dtype
 from hgraph.errors import ArgumentError, ArgumentTypeError
-from hgraph.nn.attention.kept import constant, keep
+from hgraph.memo import cached, cached_by_size, traced_as_constant
 from hgraph.nn.attention.kinds import CROSS, SELF, AttentionKind
 from hgraph.nn.attention.record import note
 from hgraph.nn.attention.rotary import rotate
 from hgraph.nn.attention.state import KVState
 from hgraph.ops import Relative, attend
-from hgraph.structure import TokenGraph, derived
+from hgraph.structure import TokenGraph
 
 __all__ = ["CrossAttention", "SelfAttention", "TokenAttention"]
 
@@ -99,9 +99,9 @@ class TokenAttention(nn.Module):
         self._make(*key)
         return self._graphs[key]
 
-    @constant
+    @traced_as_constant
     def _make(self, n: int, sources: int | None) -> None:
-        keep(self._graphs, (n, sources), lambda: self._made(n, sources))
+        cached_by_size(self._graphs, (n, sources), lambda: self._made(n, sources))
 
     def _made(self, n: int, sources: int | None) -> TokenGraph:
         graph = patterns.causal(n) if self.causal else patterns.full(n, sources)
@@ -113,7 +113,7 @@ class TokenAttention(nn.Module):
     def within(self, graph: TokenGraph) -> TokenGraph:
         """What a graph of the caller has in common with the pattern, found once a graph."""
         own = _checked("graph", graph)
-        return derived(own, ("within", self.pattern), lambda: self.graph_of(own.num_targets) & own)
+        return cached(own, ("within", self.pattern), lambda: self.graph_of(own.num_targets) & own)
 
     def queries(self, x: Tensor) -> Tensor:
         """[..., N, H, D], before any rotary embedding."""
@@ -177,7 +177,7 @@ class TokenAttention(nn.Module):
     ) -> Tensor:
         """[..., T, H, D]: attention over a graph, noted for `record_attention`."""
         if graph.device != query.device:
-            graph = derived(graph, ("on", query.device), functools.partial(graph.to, query.device))
+            graph = cached(graph, ("on", query.device), functools.partial(graph.to, query.device))
         dropout = self.dropout if self.training else 0.0
         result = attend(graph, query, key, value, bias=bias, dropout=dropout, head_mask=head_mask)
         note(self, graph, query, key, result.lse, bias)

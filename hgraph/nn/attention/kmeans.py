@@ -8,6 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from hgraph._torch import in_backward
 from hgraph.checks import check_channels, real
 from hgraph.errors import ArgumentError
 from hgraph.ops.scatter import scatter
@@ -26,7 +27,7 @@ def on_sphere(x: Tensor) -> Tensor:
 
 def _repeats() -> bool:
     """Whether this is a forward within a backward."""
-    return not torch.compiler.is_compiling() and torch._C._current_graph_task_id() != -1
+    return in_backward()
 
 
 class OnlineKMeans(nn.Module):

@@ -7,11 +7,10 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from hgraph.ops.remember import Remembered, can_remember, fields_of
+from hgraph.memo import CachedOperator, cached, can_cache, can_cache_compiled
 from hgraph.ops.sparse.linear import rows
-from hgraph.structure import Adjacency, Graph, coo, derived
+from hgraph.structure import Adjacency, Graph, coo
 from hgraph.structure.algebra import lacks_loop
-from hgraph.structure.base import is_kept
 
 __all__ = ["plus", "product", "with_itself", "with_loops"]
 
@@ -23,9 +22,9 @@ def with_loops(graph: Graph) -> tuple[Adjacency, Tensor | None]:
     must be waited for, and what is not remembered (under the compiler, with learned weights) would be made each time:
     there the graph stays as it is.
     """
-    if graph.device.type == "cpu" and is_kept(graph):
-        return derived(graph, "with loops", graph.adj.add_self_loops), None
-    return graph.adj, derived(graph, "lacks_loop", lambda: lacks_loop(graph.adj))
+    if graph.device.type == "cpu" and can_cache(graph):
+        return cached(graph, "with loops", graph.adj.add_self_loops), None
+    return graph.adj, cached(graph, "lacks_loop", lambda: lacks_loop(graph.adj))
 
 
 def with_itself(graph: Graph, dtype: torch.dtype) -> tuple[Adjacency, Tensor | None, Tensor | None]:
@@ -34,8 +33,8 @@ def with_itself(graph: Graph, dtype: torch.dtype) -> tuple[Adjacency, Tensor | N
     In compiled code the number of edges may not hang on which loops the graph lacks, and to attend to them apart takes
     half as long again: every vertex gets one more edge to itself, with a bias of -inf where that repeats a loop.
     """
-    fields = fields_of(graph.adj)
-    if can_remember(fields):
+    fields = graph.adj.fields()
+    if can_cache_compiled(fields):
         *indices, bias = _EVERY_LOOP(fields, dtype)
         return Adjacency(*indices), bias, None
     adj, alone = with_loops(graph)
@@ -55,7 +54,7 @@ def _every_loop(fields: Sequence[Tensor | None], dtype: torch.dtype) -> list[Ten
     return [*rows(longer), bias.index_select(0, order)]
 
 
-_EVERY_LOOP = Remembered("with every loop", _every_loop)
+_EVERY_LOOP = CachedOperator("with every loop", _every_loop)
 
 
 def plus(out: Tensor, bias: Tensor | None) -> Tensor:

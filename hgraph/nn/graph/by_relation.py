@@ -8,8 +8,9 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from hgraph.memo import cached
 from hgraph.ops import propagate
-from hgraph.structure import Adjacency, KnowledgeGraph, derived
+from hgraph.structure import Adjacency, KnowledgeGraph
 
 __all__ = ["hear_by_relation", "shares_by_relation"]
 
@@ -32,7 +33,7 @@ def hear_by_relation(kg: KnowledgeGraph, x: Tensor, weight: Tensor, turn: Turn) 
     Returns:
         [..., N, F'].
     """
-    pairs = derived(kg, "pairs of heads and relations", lambda: _pairs(kg))
+    pairs = cached(kg, "pairs of heads and relations", lambda: _pairs(kg))
     heard = propagate(pairs.hear, x, weight=weight.index_select(0, kg.by_relation.long()))
     parts = enumerate(heard.split(pairs.counts, -2))
     return propagate(pairs.tell, torch.cat([turn(rows, relation) for relation, rows in parts], -2))
@@ -67,4 +68,4 @@ def shares_by_relation(kg: KnowledgeGraph) -> Tensor:
         _, inverse, counts = torch.unique(code, return_inverse=True, return_counts=True)
         return counts.double().reciprocal()[inverse]
 
-    return derived(kg, "shares by relation", compute)
+    return cached(kg, "shares by relation", compute)

@@ -8,7 +8,8 @@ import torch
 from torch import Tensor
 
 from hgraph.errors import ArgumentError
-from hgraph.structure import KnowledgeGraph, derived
+from hgraph.memo import cached
+from hgraph.structure import KnowledgeGraph
 
 __all__ = ["map_by_type"]
 
@@ -30,7 +31,7 @@ def map_by_type(kg: KnowledgeGraph, x: Tensor, weight: Tensor, bias: Tensor) -> 
     """
     if kg.node_type is None or len(weight) == 1:
         return x @ weight[0] + bias[0]
-    groups = derived(kg, "vertices by type", lambda: _groups(kg))
+    groups = cached(kg, "vertices by type", lambda: _groups(kg))
     if len(groups.counts) > len(weight):
         raise ArgumentError("kg", f"{len(weight)} types at most, as the layer has", len(groups.counts))
     parts = zip(x.index_select(0, groups.order).split(groups.counts), weight.unbind(0), bias.unbind(0), strict=False)

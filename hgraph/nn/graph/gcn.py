@@ -8,11 +8,11 @@ import torch
 from torch import Tensor, nn
 
 from hgraph.checks import check_channels
+from hgraph.memo import CachedOperator, cached, can_cache_compiled
 from hgraph.nn.graph._steps import plus, product, with_loops
 from hgraph.nn.inputs import check_inputs
 from hgraph.ops import propagate
-from hgraph.ops.remember import Remembered, can_remember, fields_of
-from hgraph.structure import Graph, derived
+from hgraph.structure import Graph
 from hgraph.structure.adjacency import Adjacency
 from hgraph.structure.algebra import inverse_power, lacks_loop
 
@@ -89,11 +89,11 @@ def _smoothed(x: Tensor, graph: Graph) -> Tensor:
 
 def _operator(graph: Graph, dtype: torch.dtype) -> tuple[Adjacency, Tensor | None]:
     """The normalised structure and the weights of the loops that it lacks, remembered."""
-    fields = fields_of(graph.adj)
-    if can_remember(fields):
+    fields = graph.adj.fields()
+    if can_cache_compiled(fields):
         weight, loop = _WEIGHTS(fields, dtype)
         return graph.adj.with_weight(weight), loop
-    return derived(graph, ("gcn", dtype), lambda: _normalized(*with_loops(graph), dtype))
+    return cached(graph, ("gcn", dtype), lambda: _normalized(*with_loops(graph), dtype))
 
 
 def _weights(fields: Sequence[Tensor | None], dtype: torch.dtype) -> list[Tensor]:
@@ -102,7 +102,7 @@ def _weights(fields: Sequence[Tensor | None], dtype: torch.dtype) -> list[Tensor
     return [normalized.weight, loop]  # type: ignore[list-item]
 
 
-_WEIGHTS = Remembered("gcn", _weights)
+_WEIGHTS = CachedOperator("gcn", _weights)
 
 
 def _normalized(adj: Adjacency, alone: Tensor | None, dtype: torch.dtype) -> tuple[Adjacency, Tensor | None]:

@@ -8,11 +8,12 @@ from torch import Tensor, nn
 
 from hgraph.checks import check_channels
 from hgraph.errors import ArgumentError
+from hgraph.memo import cached
 from hgraph.nn.graph.by_relation import hear_by_relation
 from hgraph.nn.graph.by_type import map_by_type
 from hgraph.nn.inputs import check_inputs
 from hgraph.ops import edge_score, edge_softmax
-from hgraph.structure import KnowledgeGraph, derived
+from hgraph.structure import KnowledgeGraph
 
 __all__ = ["HGTConv"]
 
@@ -104,5 +105,5 @@ class HGTConv(nn.Module):
             scores.append(edge_score(block.adj, query.index_select(0, block.head), turned))
         if not scores:
             return key.new_zeros(0, self.heads)
-        place = derived(kg, "place_in_by_relation", lambda: torch.argsort(kg.by_relation.long()))
+        place = cached(kg, "place_in_by_relation", lambda: torch.argsort(kg.by_relation.long()))
         return edge_softmax(kg.adj, torch.cat(scores).index_select(0, place))

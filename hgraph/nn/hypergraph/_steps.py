@@ -9,10 +9,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from hgraph.memo import CachedOperator, cached, can_cache_compiled
 from hgraph.nn.hypergraph._weights import with_weights
 from hgraph.ops import propagate
-from hgraph.ops.remember import Remembered, can_remember, fields_of
-from hgraph.structure import Adjacency, Hypergraph, derived
+from hgraph.structure import Adjacency, Hypergraph
 
 __all__ = ["Steps", "second_step", "steps_of", "two_steps", "weights_of"]
 
@@ -27,16 +27,18 @@ class Steps(NamedTuple):
     ones: Tensor
 
 
-def steps_of(hypergraph: Hypergraph, dtype: torch.dtype, name: str, operators: Operators, weights: Remembered) -> Steps:
+def steps_of(
+    hypergraph: Hypergraph, dtype: torch.dtype, name: str, operators: Operators, weights: CachedOperator
+) -> Steps:
     """The steps of these ``operators`` in this precision, remembered; by compiled code their ``weights`` are."""
-    fields = [*fields_of(hypergraph.v2e), hypergraph.hyperedge_weight]
-    if can_remember(fields):
+    fields = [*hypergraph.v2e.fields(), hypergraph.hyperedge_weight]
+    if can_cache_compiled(fields):
         to_edges, to_vertices, ones = weights(fields, dtype)
         return Steps(hypergraph.v2e.with_weight(to_edges), hypergraph.e2v.with_weight(to_vertices), ones)
-    return derived(hypergraph, (name, dtype), lambda: _steps(hypergraph, dtype, operators))
+    return cached(hypergraph, (name, dtype), lambda: _steps(hypergraph, dtype, operators))
 
 
-def weights_of(name: str, operators: Operators) -> Remembered:
+def weights_of(name: str, operators: Operators) -> CachedOperator:
     """The edge weights of both steps, and G 1."""
 
     def recipe(fields: Sequence[Tensor | None], dtype: torch.dtype) -> list[Tensor]:
@@ -44,7 +46,7 @@ def weights_of(name: str, operators: Operators) -> Remembered:
         steps = _steps(hypergraph, dtype, operators)
         return [steps.gather.weight, steps.scatter.weight, steps.ones]  # type: ignore[list-item]
 
-    return Remembered(name, recipe)
+    return CachedOperator(name, recipe)
 
 
 def _steps(hypergraph: Hypergraph, dtype: torch.dtype, operators: Operators) -> Steps:

@@ -7,9 +7,10 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from hgraph.errors import ArgumentError
+from hgraph.memo import cached
 from hgraph.nn.graph.by_relation import shares_by_relation
 from hgraph.ops import edge_score, edge_softmax
-from hgraph.structure import KnowledgeGraph, derived
+from hgraph.structure import KnowledgeGraph
 
 __all__ = ["kg_attention", "project", "relation_laplacian", "transr_energy", "transr_loss"]
 
@@ -154,7 +155,7 @@ def kg_attention(x: Tensor, relation: Tensor, weight: Tensor, kg: KnowledgeGraph
         scores.append(edge_score(block.adj, query.unsqueeze(1), key.unsqueeze(1)).squeeze(1))
     if not scores:
         return x.new_zeros(0)
-    place = derived(kg, "place_in_by_relation", lambda: torch.argsort(kg.by_relation.long()))
+    place = cached(kg, "place_in_by_relation", lambda: torch.argsort(kg.by_relation.long()))
     return edge_softmax(kg.adj, torch.cat(scores).index_select(0, place))
 
 

@@ -7,31 +7,13 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.autograd import forward_ad
 from torch.nn import Parameter
 
+from hgraph._torch import LIBRARY, below_autograd, has_tangent, is_transformed, may_skip_dispatcher
 from hgraph.errors import ArgumentTypeError
 from hgraph.ops.dispatch.backend import dispatch
 
-__all__ = ["OperatorFunction", "is_eager", "register", "under_functorch"]
-
-LIBRARY = torch.library.Library("hgraph", "DEF")
-
-
-def under_functorch() -> bool:
-    """Whether a transform of `torch.func` is under way."""
-    # Dynamo keeps an interpreter stack of its own, so compiling comes first.
-    return not torch.compiler.is_compiling() and torch._C._functorch.peek_interpreter_stack() is not None
-
-
-def _nobody_watches() -> bool:
-    """Whether calls may go straight to the kernel: no compiler, no counter, no fake tensors (dispatch modes)."""
-    return not torch.compiler.is_compiling() and torch._C._len_torch_dispatch_stack() == 0
-
-
-def is_eager() -> bool:
-    """Whether tensors are what they seem, so that something may be remembered of them: nobody traces or transforms."""
-    return _nobody_watches() and not under_functorch()
+__all__ = ["OperatorFunction", "register"]
 
 
 def _ordinary(arguments: tuple[Any, ...]) -> bool:
@@ -43,13 +25,10 @@ def _ordinary(arguments: tuple[Any, ...]) -> bool:
 
 
 def _recorded(arguments: tuple[Any, ...]) -> bool:
-    """Whether an autograd function must see the call: to keep a graph, or to refuse tangents that no kernel carries."""
+    """Whether an autograd function must see the call: to record a graph, or to refuse tangents, which no kernel has."""
     if torch.is_grad_enabled() and any(isinstance(a, Tensor) and a.requires_grad for a in arguments):
         return True
-    below_autograd = torch._C._dispatch_tls_is_dispatch_key_excluded(torch._C.DispatchKey.AutogradFunctionality)
-    if forward_ad._current_level < 0 or below_autograd:
-        return False
-    return any(isinstance(a, Tensor) and forward_ad.unpack_dual(a).tangent is not None for a in arguments)
+    return has_tangent(arguments)
 
 
 def register(schema: str, kernel: Callable[..., Any], fake: Callable[..., Any], function: Any) -> Callable[..., Any]:
@@ -75,7 +54,7 @@ def register(schema: str, kernel: Callable[..., Any], fake: Callable[..., Any], 
     class Quick(torch.autograd.Function):
         @staticmethod
         def forward(ctx: Any, *arguments: Any) -> Any:
-            with torch._C._AutoDispatchBelowAutograd():
+            with below_autograd():
                 output = operator(*arguments)
             function.setup_context(ctx, arguments, output)
             return output
@@ -94,17 +73,17 @@ def register(schema: str, kernel: Callable[..., Any], fake: Callable[..., Any], 
     def recorded(*arguments: Any) -> Any:
         if _recorded(arguments):
             return Quick.apply(*arguments)
-        if _nobody_watches() and _ordinary(arguments):  # compiled code runs: nothing is left to dispatch on
+        if may_skip_dispatcher() and _ordinary(arguments):  # compiled code runs: nothing is left to dispatch on
             return run(*arguments)
-        with torch._C._AutoDispatchBelowAutograd():
+        with below_autograd():
             return operator(*arguments)
 
     LIBRARY.impl(name, recorded, "Autograd")
 
     def call(*arguments: Any) -> Any:
-        if under_functorch():
+        if is_transformed():
             return function.apply(*arguments)
-        if not _nobody_watches() or not _ordinary(arguments):
+        if not may_skip_dispatcher() or not _ordinary(arguments):
             return operator(*arguments)
         return Direct.apply(*arguments) if _recorded(arguments) else run(*arguments)
 
@@ -119,7 +98,7 @@ class OperatorFunction(torch.autograd.Function):
     @classmethod
     def run(cls, *arguments: Any) -> Any:
         """What the subclass's forward returns."""
-        with torch._C._AutoDispatchBelowAutograd():
+        with below_autograd():
             return getattr(torch.ops.hgraph, cls.operator).default(*arguments)
 
     @staticmethod

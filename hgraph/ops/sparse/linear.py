@@ -18,10 +18,10 @@ from weakref import ref
 import torch
 import torch.nn.functional as F
 from torch import Tensor
-from torch.utils.weak import WeakIdKeyDictionary
 
-from hgraph.ops.dispatch.register import OperatorFunction, is_eager, register, under_functorch
-from hgraph.ops.remember import can_remember, reordered
+from hgraph._torch import is_transformed, may_cache, may_skip_dispatcher
+from hgraph.memo import TensorTable, can_cache_compiled, permuted
+from hgraph.ops.dispatch.register import OperatorFunction, register
 from hgraph.structure import Adjacency
 
 Rows = list[Tensor]  # indptr, indices, target, t_indptr, t_indices, source, perm, inv_perm
@@ -52,7 +52,7 @@ def add_rows(total: Tensor, index: Tensor, values: Tensor) -> Tensor:
     """``total``, itself where it can, with ``values`` added to the rows that ``index`` names, always in one order."""
     if total.is_cuda:  # index_add is atomic there
         return total.index_put_((index.long(),), values, accumulate=True)
-    if under_functorch():  # a batch of values must not be added to what is none
+    if is_transformed():  # a batch of values must not be added to what is none
         return total.index_add(0, index, values)
     return total.index_add_(0, index, values)
 
@@ -160,16 +160,16 @@ def _bag_in_runs(cut: _Cut, indices: Tensor, x: Tensor, weight: Tensor | None) -
     return F.embedding_bag(each, partial, cut.run_ptr, mode="sum", include_last_offset=True)
 
 
-_CUTS = WeakIdKeyDictionary()
+_CUTS: TensorTable[tuple[_Cut | None]] = TensorTable()
 
 
 def _cut_long_rows(indptr: Tensor) -> _Cut | None:
-    """How to cut the rows longer than `_LONGEST_RUN`, None if there are none; remembered."""
-    version = 0 if indptr.is_inference() else indptr._version
-    kept = _CUTS.get(indptr)
-    if kept is None or kept[0] != version:
-        kept = _CUTS[indptr] = (version, _find_cut(indptr))
-    return kept[1]
+    """How to cut the rows longer than `_LONGEST_RUN`, None if there are none; cached."""
+    found = _CUTS.get(indptr)
+    if found is None:
+        found = (_find_cut(indptr),)
+        _CUTS.put(indptr, found)
+    return found[0]
 
 
 def _find_cut(indptr: Tensor) -> _Cut | None:
@@ -193,7 +193,7 @@ def _runs(length: Tensor, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
     return F.pad(starts, (0, 1), value=int(length.sum())).to(dtype), run_ptr.to(dtype)
 
 
-_TURNED = WeakIdKeyDictionary()
+_TURNED: TensorTable[tuple[ref[Tensor], int, Tensor]] = TensorTable()
 
 
 def turned(weight: Tensor | None, perm: Tensor) -> Tensor | None:
@@ -203,16 +203,21 @@ def turned(weight: Tensor | None, perm: Tensor) -> Tensor | None:
     """
     if weight is None:
         return None
-    if can_remember([weight, perm]):
-        return reordered(weight, perm)
-    if weight.requires_grad or not is_eager() or weight.is_inference() or perm.is_inference():
+    if can_cache_compiled([weight, perm]):
+        return permuted(weight, perm)
+    if (
+        weight.requires_grad
+        or not (may_cache() and may_skip_dispatcher())
+        or weight.is_inference()
+        or perm.is_inference()
+    ):
         return weight.index_select(0, perm)
-    kept = _TURNED.get(weight)
-    versions = weight._version, perm._version
-    if kept is None or kept[0] != versions or kept[1]() is not perm:
-        with torch.inference_mode(False), torch.no_grad():  # what is kept here serves training, too
-            kept = _TURNED[weight] = (versions, ref(perm), weight.index_select(0, perm))
-    return kept[2]
+    found = _TURNED.get(weight)
+    if found is None or found[0]() is not perm or found[1] != perm._version:
+        with torch.inference_mode(False), torch.no_grad():  # what is cached here serves training, too
+            found = ref(perm), perm._version, weight.index_select(0, perm)
+        _TURNED.put(weight, found)
+    return found[2]
 
 
 def _spmm_fake(adj: Rows, weight: Tensor | None, x: Tensor) -> Tensor:

@@ -38,6 +38,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from hgraph._torch import private_operator
 from hgraph.ops.dispatch.register import OperatorFunction, register
 from hgraph.ops.sparse.linear import widened
 from hgraph.ops.tiles.plan import Plan, Segment, is_diagonal, plan_of
@@ -65,18 +66,8 @@ _FLASH = "_scaled_dot_product_flash_attention_for_cpu"
 _CALLED = ["query", "key", "value"], ["dropout_p", "is_causal", "attn_mask", "scale"]
 
 
-def _private(name: str, arguments: list[str], returned: int) -> Any:
-    """An operator that torch does not promise to keep; None where it is not there or has changed."""
-    operator = getattr(getattr(torch.ops.aten, name, None), "default", None)
-    if operator is None:
-        return None
-    schema = operator._schema
-    same = [a.name for a in schema.arguments] == arguments and len(schema.returns) == returned
-    return operator if same else None
-
-
-_fused = _private(_FLASH, [*_CALLED[0], *_CALLED[1]], 2)
-_fused_grads = _private(f"{_FLASH}_backward", ["grad_out", *_CALLED[0], "out", "logsumexp", *_CALLED[1]], 3)
+_fused = private_operator(_FLASH, [*_CALLED[0], *_CALLED[1]], 2)
+_fused_grads = private_operator(f"{_FLASH}_backward", ["grad_out", *_CALLED[0], "out", "logsumexp", *_CALLED[1]], 3)
 
 
 def _dense_rows(*tensors: Tensor) -> list[Tensor]:

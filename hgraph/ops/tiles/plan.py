@@ -12,8 +12,9 @@ from typing import NamedTuple
 
 import torch
 from torch import Tensor
-from torch.utils.weak import WeakTensorKeyDictionary
 
+from hgraph._torch import version
+from hgraph.memo import TensorTable
 from hgraph.structure import TokenGraph
 from hgraph.structure.block_adjacency import CAUSAL, FULL, BlockAdjacency
 
@@ -102,7 +103,7 @@ def block_of(graph: TokenGraph) -> int:
 
 
 # Beside the structure's own tensor, whose life it shares.
-_PLANS = WeakTensorKeyDictionary()
+_PLANS: TensorTable[tuple[tuple[object, ...], Plan]] = TensorTable()
 
 
 def tensors_of(tiles: BlockAdjacency | TokenGraph) -> list[Tensor]:
@@ -146,15 +147,13 @@ def structure_of(flat: Sequence[Tensor]) -> BlockAdjacency:
 
 def plan_of(flat: Sequence[Tensor], queries: int = 1, keys: int = 1) -> Plan:
     """The plan over a structure given as tensors, made once."""
-    key = flat[2]
-    versions = tuple(t._version for t in flat) if not any(t.is_inference() for t in flat) else None
-    made_of = (versions, queries, keys)
-    kept = _PLANS.get(key)
-    if kept is None or kept[0] != made_of:
-        # Aliases: what is kept beside a tensor must not keep it alive.
-        kept = (made_of, Plan(structure_of([t.detach() for t in flat]), queries, keys))
-        _PLANS[key] = kept
-    return kept[1]
+    made_of = (tuple(map(version, flat)), queries, keys)
+    found = _PLANS.get(flat[2])
+    if found is None or found[0] != made_of:
+        # Aliases: what is cached beside a tensor must not keep it alive.
+        found = (made_of, Plan(structure_of([t.detach() for t in flat]), queries, keys))
+        _PLANS.put(flat[2], found)
+    return found[1]
 
 
 def is_gathered(part: BlockAdjacency, queries: int = 1) -> bool:

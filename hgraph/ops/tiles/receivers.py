@@ -12,6 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from hgraph._torch import may_cache
 from hgraph.ops.sparse.linear import widened
 from hgraph.ops.tiles.block_attend import attended, flows, is_fused
 from hgraph.ops.tiles.plan import Plan, Segment, Step, is_gathered, plan_of, tensors_of
@@ -27,9 +28,7 @@ def is_skipping(tiles: BlockAdjacency, head_mask: Tensor) -> bool:
     """Whether leaving rows out saves more than smaller products cost; reads the mask, so on a CPU alone."""
     if not head_mask.is_cpu or not head_mask.numel():
         return False
-    if torch.compiler.is_compiling() or torch._C._functorch.peek_interpreter_stack() is not None:
-        return False
-    if type(head_mask) is not Tensor:  # a fake one has no numbers
+    if not may_cache() or type(head_mask) is not Tensor:  # a fake one has no numbers
         return False
     if any(is_gathered(part) for part in tiles.parts()):
         return False

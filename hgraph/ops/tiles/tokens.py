@@ -10,13 +10,14 @@ from torch import Tensor
 
 from hgraph import checks
 from hgraph.errors import ArgumentError, ArgumentTypeError
+from hgraph.memo import cached
 from hgraph.ops.dispatch.backend import current_backend
 from hgraph.ops.edge import Dot
 from hgraph.ops.random import draw_seed
 from hgraph.ops.tiles.block_attend import block_attend
 from hgraph.ops.tiles.plan import FEW, block_of, tensors_of
 from hgraph.ops.tiles.receivers import attend_receivers, is_skipping
-from hgraph.structure import Adjacency, BlockAdjacency, TokenGraph, derived
+from hgraph.structure import Adjacency, BlockAdjacency, TokenGraph
 
 __all__ = ["Relative", "alibi", "attend_tokens", "block_of", "edge_bias", "fastest_form", "is_scattered"]
 
@@ -119,7 +120,7 @@ def attend_tokens(
 def _cleared(graph: TokenGraph, q: Tensor, k: Tensor, v: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     """Zeros for who hears nobody, and whom nobody hears: padding may hold NaN, which times 0 would fill its tile."""
     traced = torch.compiler.is_compiling()  # it cannot ask whether there are such
-    hears, heard = _takes_part(graph) if traced else derived(graph, "takes part", lambda: _some_lack(graph))
+    hears, heard = _takes_part(graph) if traced else cached(graph, "takes part", lambda: _some_lack(graph))
     if hears is not None:
         q = torch.where(_by_batch(hears, q.shape[:-3]), q, 0.0)
     if heard is not None:
@@ -157,7 +158,7 @@ def _tiles(graph: TokenGraph, *inputs: Tensor) -> BlockAdjacency:
     wanted = torch.is_grad_enabled() and any(x.requires_grad for x in inputs)
     if not wanted or current_backend(inputs[0].device) != "triton":
         return graph.tiles(block)
-    return derived(graph, ("transposed tiles", block), lambda: graph.tiles(block).with_transpose())
+    return cached(graph, ("transposed tiles", block), lambda: graph.tiles(block).with_transpose())
 
 
 _SCATTERED = 32  # an edge on its own costs about as much as so many pairs of a tile

@@ -11,6 +11,7 @@ import torch
 
 from hgraph import BlockAdjacency, Relative, TokenGraph, attend, patterns
 from hgraph.errors import ArgumentError, ArgumentTypeError
+from hgraph.memo import traced_as_constant
 from hgraph.nn import (
     CrossAttention,
     MoAAttention,
@@ -20,7 +21,6 @@ from hgraph.nn import (
     record_attention,
 )
 from hgraph.nn.attention import AttentionKind, KVState, SpanRule, require_kind, rotate, supported_kinds
-from hgraph.nn.attention.kept import constant
 from hgraph.testing import assert_layout_independent
 
 DIM = 8
@@ -415,5 +415,5 @@ def test_what_is_marked_constant_is_what_the_compiler_looks_for():
     def one() -> None: ...
     def two() -> None: ...
 
-    assert vars(constant(one)) == vars(torch.compiler.assume_constant_result(two))
+    assert vars(traced_as_constant(one)) == vars(torch.compiler.assume_constant_result(two))
     assert vars(one)

@@ -10,10 +10,10 @@ from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
-from torch.utils.weak import WeakTensorKeyDictionary
 
 from hgraph.checks import whole
 from hgraph.errors import ArgumentError, ArgumentTypeError
+from hgraph.memo import TensorTable, cached_by_size, traced_as_constant
 from hgraph.nn.attention.base import TokenAttention
 from hgraph.nn.attention.combiner.clusters import clustered_attention
 from hgraph.nn.attention.combiner.regions import (
@@ -24,7 +24,6 @@ from hgraph.nn.attention.combiner.regions import (
     ready_partition,
 )
 from hgraph.nn.attention.combiner.state import CombinerState
-from hgraph.nn.attention.kept import constant, keep
 from hgraph.nn.attention.kinds import SELF
 from hgraph.nn.attention.kmeans import OnlineKMeans, on_sphere
 from hgraph.nn.attention.masks import fitting
@@ -41,7 +40,7 @@ _CHOICES = {
     "row_key": ("project", "key", "mean"),
     "variant": ("paper", "jax", "tf"),
 }
-_MASKED = WeakTensorKeyDictionary()  # what was made of padding masks, for as long as these live
+_MASKED: TensorTable[dict[tuple[object, ...], tuple[ReadyPartition, ...]]] = TensorTable()  # by padding mask
 
 
 class CombinerAttention(TokenAttention):
@@ -183,20 +182,24 @@ class CombinerAttention(TokenAttention):
         self._make_ready(n, device)
         return self._ready[n, device]
 
-    @constant
+    @traced_as_constant
     def _make_ready(self, n: int, device: torch.device) -> None:
-        keep(self._ready, (n, device), lambda: tuple(ready_partition(p.to(device)) for p in self.partitions_of(n)))
+        cached_by_size(
+            self._ready, (n, device), lambda: tuple(ready_partition(p.to(device)) for p in self.partitions_of(n))
+        )
 
     def _masked(self, made: tuple[ReadyPartition, ...], mask: Tensor) -> tuple[ReadyPartition, ...]:
         """Made once a mask, for all layers of one plan that are given it."""
         if mask.is_inference() or torch.compiler.is_compiling():
             return tuple(ready_partition(part.partition.masked(mask)) for part in made)
-        plan = (self.plan, self.span, self.columns, self.causal, self.variant, mask._version)
-        kept = _MASKED.setdefault(mask, {})
-        if plan not in kept:
-            with torch.inference_mode(False):  # what is kept must serve training too
-                kept[plan] = tuple(ready_partition(part.partition.masked(mask.detach())) for part in made)
-        return kept[plan]
+        plan = (self.plan, self.span, self.columns, self.causal, self.variant)
+        found = _MASKED.get(mask)
+        if found is None:
+            _MASKED.put(mask, found := {})
+        if plan not in found:
+            with torch.inference_mode(False):  # what is cached must serve training too
+                found[plan] = tuple(ready_partition(part.partition.masked(mask.detach())) for part in made)
+        return found[plan]
 
     # ------------------------------------------------------------------ attention
 

@@ -12,8 +12,8 @@ from torch import Tensor
 from hgraph import patterns
 from hgraph.checks import whole
 from hgraph.errors import ArgumentError, ArgumentTypeError
+from hgraph.memo import cached_by_size, traced_as_constant
 from hgraph.nn.attention.base import TokenAttention
-from hgraph.nn.attention.kept import constant, keep
 from hgraph.nn.attention.kinds import AttentionKind
 from hgraph.nn.attention.landmark.state import LandmarkState
 from hgraph.nn.attention.masks import fitting, masked
@@ -60,10 +60,10 @@ def _structures(targets: int, sources: int, block: int, device: torch.device) ->
     return _MADE[targets, sources, block, device]
 
 
-@constant
+@traced_as_constant
 def _make(targets: int, sources: int, block: int, device: torch.device) -> None:
     key = targets, sources, block, device
-    keep(_MADE, key, lambda: _made(*key), most=128)
+    cached_by_size(_MADE, key, lambda: _made(*key), limit=128)
 
 
 def _made(targets: int, sources: int, block: int, device: torch.device) -> tuple[list[Tensor], list[Tensor]]:

@@ -7,6 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from hgraph._torch import may_cache
 from hgraph.errors import ArgumentError
 from hgraph.nn.attention.base import Pattern, TokenAttention
 from hgraph.nn.attention.masks import fitting
@@ -147,7 +148,7 @@ class MixtureOfHeadAttention(TokenAttention):
 
 def _reads_masks(x: Tensor) -> bool:
     """Whether products may go head by head over the tokens that listen: on a CPU, without gradients."""
-    traced = torch.compiler.is_compiling() or torch._C._functorch.peek_interpreter_stack() is not None
+    traced = not may_cache()
     plain = x.is_cpu and type(x) is Tensor and not torch.is_autocast_enabled("cpu")
     return plain and not torch.is_grad_enabled() and not traced
 

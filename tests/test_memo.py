@@ -9,10 +9,9 @@ import pytest
 import torch
 from torch import Tensor
 
-from hgraph import Graph, Hypergraph
+from hgraph import Graph, Hypergraph, memo
+from hgraph.memo import CachedOperator, can_cache_compiled
 from hgraph.nn import GATConv, GCNConv, HGNNConv, HGNNPConv
-from hgraph.ops import remember
-from hgraph.ops.remember import Remembered, can_remember
 from hgraph.testing import random_adjacency
 
 CALLS: list[int] = []
@@ -23,7 +22,7 @@ def _halves(fields, dtype: torch.dtype) -> list[Tensor]:
     return [fields[0].to(dtype) / 2, fields[0].to(dtype) * 3]
 
 
-HALVES = Remembered("test halves", _halves)
+HALVES = CachedOperator("test halves", _halves)
 
 
 def halves(x: Tensor, other: Tensor | None) -> list[Tensor]:
@@ -68,23 +67,23 @@ def test_results_belong_to_the_caller() -> None:
 
 def test_forgets_with_the_structure() -> None:
     x = torch.arange(4.0)
-    before = len(remember._KEPT)
+    before = len(memo._BY_FIELD)
     halves(x, None)
-    assert len(remember._KEPT) == before + 1
+    assert len(memo._BY_FIELD) == before + 1
     del x
-    assert len(remember._KEPT) == before
+    assert len(memo._BY_FIELD) == before
 
 
 def test_a_structure_and_its_transpose_do_not_hold_each_other() -> None:
-    before = len(remember._KEPT)
+    before = len(memo._BY_FIELD)
     adj = random_adjacency(5, 5, 9, seed=3)
     turned = adj.transpose()
     for one in (adj, turned):
-        HALVES(remember.fields_of(one), torch.float32)
-    assert len(remember._KEPT) == before + 2
+        HALVES(one.fields(), torch.float32)
+    assert len(memo._BY_FIELD) == before + 2
     del adj, turned, one
     gc.collect()
-    assert len(remember._KEPT) == before
+    assert len(memo._BY_FIELD) == before
 
 
 def test_in_inference_mode() -> None:
@@ -99,7 +98,7 @@ def test_in_inference_mode() -> None:
 
 
 def test_eager_code_does_not_use_it() -> None:
-    assert not can_remember([torch.ones(2)])
+    assert not can_cache_compiled([torch.ones(2)])
 
 
 def test_weights_are_brought_into_an_order_once_for_their_numbers() -> None:
@@ -107,16 +106,16 @@ def test_weights_are_brought_into_an_order_once_for_their_numbers() -> None:
     for change in (lambda: None, lambda: weight.mul_(2), lambda: perm.copy_(perm.flip(0))):
         change()
         for given in (weight, weight.clone(), weight.double()):
-            found = remember.reordered(given, perm)
+            found = memo.permuted(given, perm)
             torch.testing.assert_close(found, given[perm], rtol=0, atol=0)
             found.zero_()  # belongs to the caller
-    assert remember._REORDERED[perm][1].equal(weight.double())
+    assert memo._PERMUTED.get(perm)[0].equal(weight.double())
     for one in (weight, torch.rand(3, len(perm)).t()):
-        torch.library.opcheck(torch.ops.hgraph.reordered.default, (one, perm))
+        torch.library.opcheck(torch.ops.hgraph.permuted.default, (one, perm))
 
 
 def test_operator() -> None:
-    torch.library.opcheck(torch.ops.hgraph.remembered.default, ([torch.ones(3), None], "test halves", torch.float32))
+    torch.library.opcheck(torch.ops.hgraph.cached.default, ([torch.ones(3), None], "test halves", torch.float32))
 
 
 @pytest.mark.parametrize("name", LAYERS)
@@ -124,8 +123,8 @@ def test_compiled_layers_see_writes(name: str, monkeypatch: pytest.MonkeyPatch) 
     make, which = LAYERS[name]
     torch._dynamo.reset()
     structure, layer, x = structures()[which], make(3, 2), torch.randn(7, 3)
-    recipes = {key: _counted(recipe) for key, recipe in remember._RECIPES.items()}
-    monkeypatch.setattr(remember, "_RECIPES", recipes)
+    recipes = {key: _counted(recipe) for key, recipe in memo._RECIPES.items()}
+    monkeypatch.setattr(memo, "_RECIPES", recipes)
     compiled = torch.compile(layer, fullgraph=True, backend="aot_eager")
     torch.testing.assert_close(compiled(x, structure), layer(x, structure))
     CALLS.clear()

@@ -1,0 +1,225 @@
+"""Caches, in three forms: values of a structure, values of a tensor, and values of a size.
+
+- `cached` computes a value from a structure once, in eager code; `CachedOperator` does so for compiled code, which
+  must call an operator that looks at the tensors each time it runs: a compiler that read a cache would not see a
+  write.
+- `TensorTable` has a value for a tensor, by identity.
+- `cached_by_size` has a bounded number of values, such as the graphs of the lengths that a layer has met.
+
+The first two are dropped with the structure or tensor, and when one was written to. Writes through ``.data``, or
+through a NumPy array that shares the memory, are not seen. Nothing cached is pickled, copied or moved with its owner.
+"""
+
+from __future__ import annotations
+
+import weakref
+from collections.abc import Callable, Hashable, Sequence
+from typing import Any, Generic, Protocol, TypeVar
+
+import torch
+from torch import Tensor
+from torch.utils.weak import TensorWeakRef, WeakTensorKeyDictionary
+
+from hgraph._torch import LIBRARY, may_cache, version
+
+__all__ = [
+    "CachedOperator",
+    "TensorTable",
+    "cached",
+    "cached_by_size",
+    "can_cache",
+    "can_cache_compiled",
+    "permuted",
+    "traced_as_constant",
+]
+
+T = TypeVar("T")
+Function = TypeVar("Function", bound=Callable[..., Any])
+
+
+# ---------------------------------------------------------------------- of a structure, eager
+
+
+class HasTensors(Protocol):
+    """A structure: what it computes depends on these tensors alone."""
+
+    def tensors(self) -> list[Tensor]:
+        """Every tensor it holds."""
+
+
+# Beside the structures, not in them: so pickles, copies, `.to` and the compiler never see what was cached.
+_BY_STRUCTURE: weakref.WeakKeyDictionary[Any, dict[Hashable, tuple[list[int], Any]]] = weakref.WeakKeyDictionary()
+
+
+def cached(structure: HasTensors, key: Hashable, compute: Callable[[], T]) -> T:
+    """``compute()``, cached for as long as the structure lives and its tensors are not written to.
+
+    Neither reads nor writes the cache while compiling, under `torch.func`, or when gradients must flow
+    through the structure's own tensors (see `can_cache`): then it just computes.
+
+    >>> from hgraph.structure import Graph
+    >>> graph = Graph.from_edge_index([[0], [1]], num_nodes=2, directed=True)
+    >>> first, again = (cached(graph, "degree", lambda: graph.adj.indptr.diff()) for _ in range(2))
+    >>> first is again
+    True
+    """
+    if not can_cache(structure):
+        return compute()
+    versions = [t._version for t in structure.tensors()]
+    found = _BY_STRUCTURE.setdefault(structure, {})
+    if key not in found or found[key][0] != versions:
+        with torch.inference_mode(False):  # a value first asked for in inference mode must serve training too
+            found[key] = (versions, compute())
+    return found[key][1]
+
+
+def can_cache(structure: HasTensors) -> bool:
+    """Whether what is computed from the structure here and now is cached."""
+    return may_cache() and not any(t.requires_grad or t.is_inference() for t in structure.tensors())
+
+
+# ---------------------------------------------------------------------- of a structure, in compiled code
+
+Fields = Sequence[Tensor | None]
+Recipe = Callable[[Fields, torch.dtype], list[Tensor]]
+
+_RECIPES: dict[str, Recipe] = {}
+# By the first field: recipe and dtype -> the versions of all, the other fields (a transpose would hold
+# its origin, and so on for ever, if these were held), and the results.
+_BY_FIELD: WeakTensorKeyDictionary = WeakTensorKeyDictionary()
+
+
+class CachedOperator:
+    """An operator for compiled code, ``recipe(fields, dtype)``: tensors computed from a structure's fields alone.
+
+    It computes once, then copies, until a field is another tensor or was written to. No gradient flows through it:
+    ask `can_cache_compiled` before.
+
+    Args:
+        name: of the recipe, its own in the whole library.
+        recipe: what to compute; the first of the fields must be a tensor.
+    """
+
+    def __init__(self, name: str, recipe: Recipe) -> None:
+        self.name = name
+        _RECIPES[name] = recipe
+
+    def __call__(self, fields: Fields, dtype: torch.dtype) -> list[Tensor]:
+        """The results, which belong to the caller."""
+        return torch.ops.hgraph.cached(fields, self.name, dtype)
+
+
+def can_cache_compiled(fields: Fields) -> bool:
+    """Whether this is compiled code that may cache: CUDA graphs would write over it, exports have no use for it."""
+    if not torch.compiler.is_compiling() or torch.compiler.is_exporting():
+        return False
+    return all(t is None or (t.is_cpu and not t.requires_grad) for t in fields)
+
+
+def _run(fields: Fields, name: str, dtype: torch.dtype) -> list[Tensor]:
+    first, *others = fields
+    if any(t is not None and t.is_inference() for t in fields):  # they have no versions
+        return [t.clone() for t in _RECIPES[name](fields, dtype)]
+    versions = [None if t is None else t._version for t in fields]
+    found = _BY_FIELD.setdefault(first, {})
+    before = found.get((name, dtype))
+    if before is None or before[0] != versions or not all(map(_is, before[1], others)):
+        with torch.inference_mode(False), torch.no_grad():
+            results = _RECIPES[name](fields, dtype)
+        weak = [None if t is None else TensorWeakRef(t) for t in others]
+        before = found[name, dtype] = (versions, weak, results)
+    # Copies: compiled code may write into what an operator hands it.
+    return [t.clone() for t in before[2]]
+
+
+def _is(weak: TensorWeakRef | None, tensor: Tensor | None) -> bool:
+    return tensor is None if weak is None else weak() is tensor
+
+
+def _fake(fields: Fields, name: str, dtype: torch.dtype) -> list[Tensor]:
+    return [torch.empty_like(t) for t in _RECIPES[name](fields, dtype)]
+
+
+_TAGS = (torch.Tag.pt2_compliant_tag,)
+LIBRARY.define("cached(Tensor?[] fields, str name, ScalarType dtype) -> Tensor[]", tags=_TAGS)
+LIBRARY.impl("cached", _run, "CPU")
+torch.library.register_fake("hgraph::cached", _fake, lib=LIBRARY)
+
+
+# ---------------------------------------------------------------------- of a tensor
+
+
+class TensorTable(Generic[T]):
+    """A value for each tensor, by identity, dropped with the tensor or when it was written to.
+
+    >>> table, x = TensorTable[str](), torch.zeros(2)
+    >>> table.put(x, "zeros")
+    >>> before = table.get(x)
+    >>> before, table.get(x.add_(1))
+    ('zeros', None)
+    """
+
+    def __init__(self) -> None:
+        self._values: WeakTensorKeyDictionary = WeakTensorKeyDictionary()
+
+    def get(self, tensor: Tensor) -> T | None:
+        """The value, or None."""
+        found = self._values.get(tensor)
+        return found[1] if found is not None and found[0] == version(tensor) else None
+
+    def put(self, tensor: Tensor, value: T) -> None:
+        """Cache a value; the caller sees to it that the tensor is a plain one."""
+        self._values[tensor] = (version(tensor), value)
+
+
+_PERMUTED: TensorTable[tuple[Tensor, Tensor]] = TensorTable()  # by the order: the last weights, and the result
+
+
+def permuted(weight: Tensor, perm: Tensor) -> Tensor:
+    """``weight[perm]`` in compiled code, where weights are new tensors each time: cached by their numbers.
+
+    Comparing and copying read memory in order, which takes a fifth of the time of jumping about in it.
+    """
+    return torch.ops.hgraph.permuted(weight, perm)
+
+
+def _permute(weight: Tensor, perm: Tensor) -> Tensor:
+    if perm.is_inference():  # it has no version
+        return weight.index_select(0, perm)
+    before = _PERMUTED.get(perm)
+    if before is None or before[0].dtype != weight.dtype or not before[0].equal(weight):
+        before = weight.clone(), weight.index_select(0, perm)
+        _PERMUTED.put(perm, before)
+    return before[1].clone()
+
+
+LIBRARY.define("permuted(Tensor weight, Tensor perm) -> Tensor", tags=_TAGS)
+LIBRARY.impl("permuted", _permute, "CPU")
+torch.library.register_fake("hgraph::permuted", lambda weight, perm: weight.index_select(0, perm), lib=LIBRARY)
+
+
+# ---------------------------------------------------------------------- of a size
+
+
+def traced_as_constant(function: Function) -> Function:
+    """Mark a function whose result a compiler takes as it is, without tracing how it was computed.
+
+    As `torch.compiler.assume_constant_result`, without the seconds that importing the compiler takes.
+    """
+    function._dynamo_marked_constant = True  # type: ignore[attr-defined]
+    return function
+
+
+def cached_by_size(store: dict[Any, T], key: Hashable, make: Callable[[], T], limit: int = 8) -> None:
+    """Make what the store lacks; the oldest of ``limit`` values makes room.
+
+    Call it in a function marked `traced_as_constant` and read the store outside: so a compiler sees the value and
+    not how it is made.
+    """
+    if key in store:
+        return
+    with torch.inference_mode(False):  # what is cached must serve training too
+        value = make()
+    if len(store) >= limit:
+        store.pop(next(iter(store)))
+    store[key] = value
