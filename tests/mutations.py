@@ -201,7 +201,7 @@ MUTATIONS = [
         "weight, grad)",
         OPS,
     ),
-    Mutation("spmm: weights in the transpose's order kept after a write", LINEAR, "kept[0] != versions or ", "", OPS),
+    Mutation("spmm: weights of the transpose for another order", LINEAR, "found[0]() is not perm or ", "", OPS),
     Mutation(
         "gat, compiled: loops that there were count twice",
         STEPS,
@@ -259,7 +259,7 @@ MUTATIONS = [
     ),
     Mutation(
         "forward mode: tangents lost in silence",
-        "hgraph/ops/dispatch/register.py",
+        "hgraph/_torch.py",
         "forward_ad.unpack_dual(a).tangent is not None",
         "False",
         "tests/ops/test_forward_mode.py",
@@ -530,18 +530,21 @@ MUTATIONS = [
 
 LONGEST, LONGEST_TESTS = "hgraph/structure/row_lengths.py", "tests/structure/test_longest.py"
 MUTATIONS += [
-    Mutation("longest: known after a write", LONGEST, " and known[0] == _version(indptr)", "", LONGEST_TESTS),
     Mutation(
-        "longest: what algebra makes is not looked at", "hgraph/structure/algebra.py",
+        "caches: a tensor's value after a write", "hgraph/memo.py", " and found[0] == version(tensor)", "",
+        "tests/structure/test_longest.py",
+    ),
+    Mutation(
+        "longest: what algebra makes is not looked at", "hgraph/structure/edge_list.py",
         "row_lengths.measure(*pointers)", "pass", LONGEST_TESTS,
     ),
     Mutation("longest: copies are not looked at", LONGEST, "    measure(old)", "    pass", LONGEST_TESTS),
     Mutation(
-        "longest: columns are not looked at", "hgraph/structure/algebra.py", "pointers = adj.indptr, adj.t_indptr",
+        "longest: columns are not looked at", "hgraph/structure/edge_list.py", "pointers = adj.indptr, adj.t_indptr",
         "pointers = (adj.indptr,)", LONGEST_TESTS,
     ),
     Mutation(
-        "sums: the transpose in the numbers of repeats", "hgraph/structure/algebra.py", "perm = run[adj.perm[t_at]]",
+        "sums: the transpose in the numbers of repeats", "hgraph/structure/edge_list.py", "perm = run[adj.perm[t_at]]",
         "perm = adj.perm[t_at]", "tests/ops/test_prepare.py",
     ),
     Mutation(

@@ -264,3 +264,14 @@ def test_what_loses_an_extremum_has_no_say_however_large(value: float, second: b
     won = [0.0, 0.0 if math.isnan(value) else 1.0, 1.0]
     assert grads[0].flatten().tolist() == won
     assert grads[1].tolist() == [0.0, won[1], 2.0]
+
+
+def test_fixed_weights_of_two_structures_are_not_confused():
+    """Weights in the order of the transpose are cached by tensor: another structure has another order."""
+    one, other = (random_adjacency(6, 6, 20, seed=seed) for seed in (1, 2))
+    weight = torch.rand(20, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    for adj in (one, other, one):
+        x = torch.zeros(6, 2, dtype=torch.float64, requires_grad=True)
+        (grad,) = torch.autograd.grad(propagate(adj, x, weight=weight).sum(), x)
+        expected = adj.with_weight(weight).dense().sum(0).unsqueeze(1).expand(6, 2)
+        torch.testing.assert_close(grad, expected)

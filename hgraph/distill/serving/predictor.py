@@ -48,6 +48,7 @@ class Predictor:
         ArgumentError: a program the folder does not have.
 
     >>> import tempfile
+    >>> from torch import nn
     >>> from hgraph.distill import export
     >>> with tempfile.TemporaryDirectory() as folder:
     ...     _ = export(nn.Linear(3, 2), f"{folder}/student", torch.eye(3), class_names=["cat", "dog"])
