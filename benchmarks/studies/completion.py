@@ -20,11 +20,12 @@ from pathlib import Path
 
 import torch
 
-from hgraph import datasets, models, train
+from hgraph import datasets, train
 from hgraph.benchmarks.studies.published import COMPLETION
 from hgraph.benchmarks.studies.published import lines as beside
+from hgraph.models import registry
 
-MODELS = ("TransE", "TransR", "DistMult", "ComplEx", "RotatE")
+MODELS = {entry.title: entry for entry in registry.select(task="triple completion")}
 HEAD = """# Completion of knowledge graphs
 
 Made by `python benchmarks/studies/completion.py --report benchmarks/results/completion.csv` from the rows of that file.
@@ -41,10 +42,8 @@ def run(name, kind, seed, given):
     checkpoint = Path(tempfile.gettempdir()) / "hgraph-completion" / f"{name}-{kind}-{seed}-{given.dim}.safetensors"
     checkpoint.parent.mkdir(parents=True, exist_ok=True)
     split = datasets.load(name, given.root)[0]
-    sizes = split.train.num_nodes, split.train.num_relations
     begin = time.process_time()
-    with train.seeded(seed):
-        model = getattr(models, kind)(*sizes, embed_dim=given.dim)
+    model = train.build_model(MODELS[kind], split, seed=seed, embed_dim=given.dim)  # the space of TransR keeps its size
     result = train.fit_triples(
         model, split, epochs=given.epochs, lr=given.lr, l2=given.l2, batch=given.batch, negatives=given.negatives,
         every=given.every, seed=seed, checkpoint=checkpoint, progress=False,

@@ -27,6 +27,7 @@ import torch
 from hgraph import datasets, models, train
 from hgraph.benchmarks.studies.published import RECOMMENDATION
 from hgraph.benchmarks.studies.published import lines as beside
+from hgraph.models import registry
 from hgraph.structure import Adjacency
 from hgraph.train.samplers import _not_in
 
@@ -68,17 +69,10 @@ SETS = {
 BY_PAIR = ("NFM", "KGCN", "RippleNet")  # no row of a user ranks all items at once: a ranking costs U x I passes
 
 
-def sizes(data):
-    return data.num_users, data.num_items, data.kg.num_nodes
-
-
-def relations(data):
-    """R of the collaborative graph."""
-    return 2 * (data.kg.num_relations + 1)
-
-
-def kgat(data, kind=models.KGAT, **options):
-    return kind(*sizes(data), relations(data), **({"embed_dim": WIDTH, "kge_dim": WIDTH} | options))
+def made(model, kind=None, **options):
+    """What builds a model of the registry for data, or another class from the same arguments."""
+    entry = registry.find(model)
+    return lambda data: (kind or entry.load())(**entry.arguments(data, WIDTH, **options))
 
 
 class UniformKGAT(models.KGAT):
@@ -99,25 +93,25 @@ def without_facts(model):
 # name: how to make it, epochs at most where the share is 1
 MODELS = {
     POPULARITY: (None, 0),  # what learns nothing of the user
-    "BPR-MF": (lambda d: models.BPRMF(*sizes(d)[:2], embed_dim=WIDTH), 400),
-    "FM": (lambda d: models.FM(*sizes(d), embed_dim=WIDTH), 200),
-    "NFM": (lambda d: models.NFM(*sizes(d), embed_dim=WIDTH), 100),
-    "LightGCN": (lambda d: models.LightGCN(*sizes(d)[:2], embed_dim=WIDTH), 200),
-    "CKE": (lambda d: models.CKE(*sizes(d), d.kg.num_relations, embed_dim=WIDTH, kge_dim=WIDTH), 300),
-    "CFKG": (lambda d: models.CFKG(*sizes(d), relations(d), embed_dim=WIDTH), 200),
-    "GC-MC": (lambda d: models.GCMC(*sizes(d), relations(d), embed_dim=WIDTH), 60),
-    "KGCN": (lambda d: models.KGCN(*sizes(d), 2 * d.kg.num_relations, embed_dim=WIDTH), 60),
-    "RippleNet": (lambda d: models.RippleNet(*sizes(d), d.kg.num_relations, embed_dim=WIDTH), 60),
-    "KGAT": (kgat, 150),
-    "KGAT from BPR-MF": (kgat, 150),
+    "BPR-MF": (made("bprmf"), 400),
+    "FM": (made("fm"), 200),
+    "NFM": (made("nfm"), 100),
+    "LightGCN": (made("lightgcn"), 200),
+    "CKE": (made("cke"), 300),
+    "CFKG": (made("cfkg"), 200),
+    "GC-MC": (made("gcmc"), 60),
+    "KGCN": (made("kgcn"), 60),
+    "RippleNet": (made("ripplenet"), 60),
+    "KGAT": (made("kgat"), 150),
+    "KGAT from BPR-MF": (made("kgat"), 150),
 }
 ABLATIONS = {
-    "KGAT 1 layer": (lambda d: kgat(d, layers=(64,)), 150),
-    "KGAT 2 layers": (lambda d: kgat(d, layers=(64, 32)), 150),
-    "KGAT laplacian": (lambda d: kgat(d, attention="laplacian"), 150),
-    "KGAT no attention": (lambda d: kgat(d, UniformKGAT), 150),
-    "KGAT no KGE": (lambda d: without_facts(kgat(d)), 150),
-    "KGAT neither": (lambda d: without_facts(kgat(d, UniformKGAT)), 150),
+    "KGAT 1 layer": (made("kgat", layers=(64,)), 150),
+    "KGAT 2 layers": (made("kgat", layers=(64, 32)), 150),
+    "KGAT laplacian": (made("kgat", attention="laplacian"), 150),
+    "KGAT no attention": (made("kgat", UniformKGAT), 150),
+    "KGAT no KGE": (lambda d: without_facts(made("kgat")(d)), 150),
+    "KGAT neither": (lambda d: without_facts(made("kgat", UniformKGAT)(d)), 150),
 }
 
 

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from hgraph.cli.choices import Teacher
 from hgraph.cli.common import (
     JsonOption,
     OverwriteOption,
@@ -25,20 +26,10 @@ from hgraph.cli.common import (
     plain_errors,
     run_folder,
 )
-from hgraph.cli.teachers import (
-    STUDENT_HIDDEN,
-    STUDENTS,
-    TEACHER_HIDDEN,
-    TEACHERS,
-    Setting,
-    Student,
-    Teacher,
-    networks_of,
-    prepare,
-    split_of,
-)
+from hgraph.cli.teachers import MLP, STUDENTS, Setting, Student, networks_of, prepare, split_of
 from hgraph.cli.towers import STEPS, distill_run, is_run
 from hgraph.errors import ArgumentError, DataError
+from hgraph.models.registry import ModelEntry, find
 
 if TYPE_CHECKING:
     import torch
@@ -70,7 +61,7 @@ def distill(
     dataset: Annotated[
         str, typer.Argument(help="A name of `hgraph datasets list`, a folder you built, or the run of a recommender.")
     ],
-    teacher: Annotated[Teacher, typer.Option(help="The network that teaches.")] = Teacher.HGNN,
+    teacher: Annotated[Teacher, typer.Option(help="The network that teaches.")] = Teacher("hgnn"),
     seed: Annotated[int, typer.Option(help="Draws the split, the weights, the dropout.")] = 0,
     objective: Annotated[Objective, typer.Option(help="What the student learns from.")] = Objective.LIGHTHGNN,
     variant: Annotated[Variant, typer.Option(help="Form of the loss, of lighthgnn and lighthgnn+.")] = Variant.PAPER,
@@ -111,7 +102,8 @@ def distill(
         return
     if steps is not None:
         raise ArgumentError("steps", "nothing, as steps are those of a recommender's student", steps, "Give --epochs")
-    folder = run_folder(out, dataset, teacher.value, seed)
+    tutor = find(teacher.value)
+    folder = run_folder(out, dataset, tutor.name, seed)
     check_folder(folder, overwrite=overwrite)
     term = _objective(objective, variant, lam)
     where = device_of(device)
@@ -120,20 +112,21 @@ def distill(
     from hgraph.distill import compare, write_report
     from hgraph.distill.report import table
 
-    data, split = prepare(loaded, teacher, setting, seed).to(where), split_of(setting)
-    run: dict[str, Any] = {"dataset": dataset, "teacher": teacher.value, "objective": objective.value}
+    data, split = prepare(loaded, tutor, setting, seed).to(where), split_of(setting)
+    run: dict[str, Any] = {"dataset": dataset, "teacher": tutor.name, "objective": objective.value}
     run |= {"variant": variant.value, "lam": lam, "student": student.value, "setting": setting.value}
     run |= {"seed": seed, "epochs": epochs}
-    networks = networks_of(data, teacher, student, seed)
+    networks = networks_of(data, tutor, student, seed)
     options: dict[str, Any] = {"objective": term, "split": split, "seed": seed, "epochs": epochs}
     options |= {"checkpoints": begin(folder, run | {"data": repr(data)}, overwrite=overwrite)}
-    tutor, mlp, learner = (networks[name] for name in ("teacher", "mlp", "student"))
-    comparison = compare(tutor, mlp, learner, data, **options, progress=False if quiet else None)
-    names = {"mlp": "MLP", "teacher": f"{TEACHERS[teacher][1]} (teacher)", "student": "student"}
-    config = _config(loaded, data, split, teacher, student, run, where)
+    comparison = compare(
+        networks["teacher"], networks["mlp"], networks["student"], data, **options, progress=False if quiet else None
+    )
+    names = {"mlp": "MLP", "teacher": f"{tutor.title} (teacher)", "student": "student"}
+    config = _config(loaded, data, split, tutor, student, run, where)
     config |= {"command": _command(run, calibrate, device, folder), "run": run}
     temperature = (comparison.student.temperature if calibrate else None) or 1.0
-    title = f"{loaded.name}: {TEACHERS[teacher][1]} distilled into an MLP (seed {seed}, {setting.value})"
+    title = f"{loaded.name}: {tutor.title} distilled into an MLP (seed {seed}, {setting.value})"
     headings: dict[str, Any] = {"names": names, "title": title, "config": config, "notes": _about(loaded)}
     try:
         _export(networks["student"], folder / "student", data, temperature)
@@ -191,7 +184,7 @@ def _config(
     dataset: Dataset,
     data: Data,
     split: str,
-    teacher: Teacher,
+    teacher: ModelEntry,
     student: Student,
     run: dict[str, Any],
     device: torch.device,
@@ -205,8 +198,8 @@ def _config(
         "classes": data.num_classes,
         "train / validation / test": f"{len(parts.train)} / {len(parts.val)} / {len(parts.test)}",
         "setting": run["setting"] + unseen,
-        "teacher": f"{TEACHERS[teacher][1]}, width {TEACHER_HIDDEN}, dropout 0.5",
-        "student": f"MLP ({student.value}), width {STUDENT_HIDDEN}, {STUDENTS[student][1]}",
+        "teacher": f"{teacher.title}, width {teacher.width}, dropout 0.5",
+        "student": f"MLP ({student.value}), width {MLP.width}, {STUDENTS[student][1]}",
         "objective": f"{run['objective']} ({run['variant']}), weight of the true labels {run['lam']:g}",
         "training": f"Adam, lr 0.01, weight decay 0.0005, {run['epochs']} epochs, first best validation accuracy kept",
         "seed": run["seed"],

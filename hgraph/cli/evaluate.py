@@ -10,9 +10,10 @@ import typer
 
 from hgraph.cli.common import JsonOption, QuietOption, RootOption, device_of, load, plain_errors, say
 from hgraph.cli.recommenders import evaluate_recommender
-from hgraph.cli.teachers import Setting, Student, Teacher, networks_of, prepare, split_of
-from hgraph.cli.train import Model, figures_of, network_of
+from hgraph.cli.teachers import MLP, Setting, Student, networks_of, prepare, split_of
+from hgraph.cli.train import figures_of, network_of
 from hgraph.errors import ArgumentError, DataError
+from hgraph.models.registry import find
 
 if TYPE_CHECKING:
     from torch import nn
@@ -47,23 +48,22 @@ def evaluate(
         facts = config.get("run", config)
         source = facts["dataset" if "run" in config else "source"]
         kind, setting, seed = facts["teacher" if "run" in config else "model"], Setting(facts["setting"]), facts["seed"]
-        model, student = Model(kind), Student(facts.get("student", Student.PUBLISHED.value))
+        model, student = find(kind), Student(facts.get("student", Student.PUBLISHED.value))
         shape: dict[str, Any] = {name: facts[name] for name in ("hidden", "dropout") if name in facts}
     except (KeyError, ValueError, TypeError) as error:
         raise _no_run(run, error) from error
     loaded = load(dataset or source, root=root, seed=seed)
-    teacher = Teacher.HGNN if model is Model.MLP else Teacher(model.value)
-    data = prepare(loaded, teacher, setting, seed).to(device_of(device))
-    distilled = networks_of(data, teacher, student, seed) if "run" in config else {}
+    data = prepare(loaded, model, setting, seed).to(device_of(device))
+    distilled = networks_of(data, model, student, seed) if "run" in config else {}
     networks = distilled or {"model": network_of(model, data, seed, **shape)}
     found: dict[str, dict[str, Any]] = {}
     for name, made in networks.items():
         network = _filled(made, run, name, data, loaded.name)
-        sees = model if name in ("model", "teacher") else Model.MLP
+        sees = model if name in ("model", "teacher") else MLP
         found[name], _ = figures_of(network, data, sees, split_of(setting))
     head = {"dataset": loaded.name, "setting": setting.value, "seed": seed}
     if "model" in found:
-        say(found["model"], {**head, "model": model.value}, as_json)
+        say(found["model"], {**head, "model": model.name}, as_json)
         return
     found = {name: {key: figures[key] for key in _KEPT if key in figures} for name, figures in found.items()}
     if as_json:

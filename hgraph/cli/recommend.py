@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from hgraph.cli.choices import RECOMMENDERS, TOWERS, listed
 from hgraph.cli.common import LOG, JsonOption, QuietOption, RootOption, check_picture, plain_errors, written
 from hgraph.errors import ArgumentError
 
@@ -22,7 +23,7 @@ _SCORES = 2**24  # of users and items at once
 
 @plain_errors
 def recommend(
-    run: Annotated[Path, typer.Argument(help="A folder that `hgraph train --model kgat` wrote.")],
+    run: Annotated[Path, typer.Argument(help=f"A folder that `hgraph train` wrote, of {listed(RECOMMENDERS)}.")],
     user: Annotated[str | None, typer.Option(help="Name of the user; number, where users have no names.")] = None,
     k: Annotated[int, typer.Option("-k", min=1, help="How many items.")] = 10,
     explain: Annotated[
@@ -44,7 +45,6 @@ def recommend(
     With --out in place of --user, all users' items go to a CSV file with the columns user, rank, item and score, which
     appears when it is whole.
     """
-    from hgraph import models
     from hgraph.cli.recommenders import opened_run
 
     if (user is None) == (out is None):
@@ -54,9 +54,9 @@ def recommend(
         raise ArgumentError("out", "the items of all users alone", "--explain, --draw or --json with it")
     if draw is not None:
         check_picture("draw", draw)
-    model, data, _ = opened_run(run, root)
+    model, data, config = opened_run(run, root)
     if (explain or draw is not None) and not model.reads_facts:
-        hint = "A student's teacher may say why: ask its run" if isinstance(model, models.TwoTower) else ""
+        hint = "A student's teacher may say why: ask its run" if config["model"] == TOWERS else ""
         raise ArgumentError("explain", "nothing, as this model reads no facts", type(model).__name__, hint)
     if user is None:
         _everyone(model, data, k, out, quiet)

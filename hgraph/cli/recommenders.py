@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import typer
 
+from hgraph.cli.choices import RECOMMENDERS, listed
 from hgraph.cli.common import (
     REPORT,
     UNDER_WAY,
@@ -23,14 +24,14 @@ from hgraph.cli.common import (
     write_json,
 )
 from hgraph.errors import ArgumentError, DataError
+from hgraph.models.registry import find
 
 if TYPE_CHECKING:
     from hgraph.data import Dataset, Interactions
     from hgraph.models.recommend.base import Recommender
 
-__all__ = ["RECOMMENDERS", "evaluate_recommender", "load_interactions", "made", "opened_run", "train_recommender"]
+__all__ = ["evaluate_recommender", "load_interactions", "network_of", "opened_run", "train_recommender"]
 
-RECOMMENDERS = ("kgat", "bprmf", "lightgcn", "fm", "nfm", "cke", "cfkg", "gcmc", "kgcn", "ripplenet", "twotower")
 FILES = ("config.json", "metrics.jsonl", "learning_curve.png", "model.safetensors", "report.md")
 CUT = 20
 L2 = 1e-5  # of the rows that a step ranks
@@ -50,33 +51,11 @@ def load_interactions(name: str, root: Path | None, seed: int) -> Dataset[Intera
     return datasets.load(name, root=root, seed=seed)
 
 
-def made(model: str, data: Interactions, seed: int, width: int | None = None) -> Recommender:
-    """The model of that name for the data, initialised under the seed."""
-    from hgraph import models
-    from hgraph.train import seeded
+def network_of(model: str, data: Interactions, seed: int, width: int | None = None) -> Recommender:
+    """The model of that name for the data, initialized under the seed."""
+    from hgraph.train import build_model
 
-    d = 64 if width is None else width
-    users, items, entities, relations = data.num_users, data.num_items, data.kg.num_nodes, data.kg.num_relations
-    both = 2 * (relations + 1)
-    with seeded(seed):
-        if model == "kgat":
-            layers = (d, max(d // 2, 1), max(d // 4, 1))
-            return models.KGAT(users, items, entities, both, embed_dim=d, kge_dim=d, layers=layers)
-        if model == "cke":
-            return models.CKE(users, items, entities, relations, embed_dim=d, kge_dim=d)
-        if model == "cfkg":
-            return models.CFKG(users, items, entities, both, embed_dim=d)
-        if model == "gcmc":
-            return models.GCMC(users, items, entities, both, embed_dim=d)
-        if model == "kgcn":
-            return models.KGCN(users, items, entities, 2 * relations, embed_dim=d)
-        if model == "ripplenet":
-            return models.RippleNet(users, items, entities, relations, embed_dim=d)
-        if model == "twotower":
-            return models.TwoTower(users, items, entities, embed_dim=max(d // 2, 1), hidden=d, out_channels=d)
-        if model in ("fm", "nfm"):
-            return {"fm": models.FM, "nfm": models.NFM}[model](users, items, entities, embed_dim=d)
-        return {"bprmf": models.BPRMF, "lightgcn": models.LightGCN}[model](users, items, embed_dim=d)
+    return build_model(model, data, seed=seed, hidden_size=width)  # type: ignore[return-value]
 
 
 def train_recommender(
@@ -102,7 +81,7 @@ def train_recommender(
 
     With ``pretrain`` the vectors of users and items are first learned by that model, in as many epochs.
     """
-    if pretrain is not None and model != "kgat":
+    if pretrain is not None and pretrain not in find(model).starts_from:
         raise ArgumentError("pretrain", f"nothing, as {model} begins from no other's vectors", repr(pretrain))
     from hgraph import train
     from hgraph.data.io import fingerprint
@@ -121,11 +100,11 @@ def train_recommender(
         facts = {"dataset": dataset, "model": model, "seed": seed, "hidden": hidden, "pretrain": pretrain, **options}
         seen = fingerprint(data)
         place = begin(folder, facts | {"data": repr(data), "data_sha256": seen}, overwrite=overwrite)
-        network = made(model, data, seed, hidden).to(where)
+        network = network_of(model, data, seed, hidden).to(where)
         files: dict[str, Any] = {"checkpoint": place / "model.safetensors", "log": folder / "metrics.jsonl"}
         shown = False if quiet else None
         if pretrain is not None and not files["checkpoint"].exists():
-            first = made(pretrain, data, seed, hidden).to(where)
+            first = network_of(pretrain, data, seed, hidden).to(where)
             kept: dict[str, Any] = {"checkpoint": place / f"{pretrain}.safetensors", "progress": shown}
             train.fit_recommender(first, data, seed=seed, label=pretrain, **kept, **options)
             network.take_factors(first.embedding)  # type: ignore[operator]
@@ -203,13 +182,13 @@ def opened_run(run: Path, root: Path | None) -> tuple[Recommender, Interactions,
         config = json.loads((run / "config.json").read_text(encoding="utf-8"))
         source, model, seed, hidden = (config[key] for key in ("source", "model", "seed", "hidden"))
         if config.get("kind") != "recommender" or model not in RECOMMENDERS:
-            raise DataError(f"{run}: a run of {model!r}, which recommends nothing. Train with --model kgat")
+            raise DataError(f"{run}: a run of {model!r}, not of a recommender ({listed(RECOMMENDERS)})")
         data = load_interactions(source, root, seed)[0]
         if fingerprint(data) != config["data_sha256"]:
             # ids and parts are made of the rows in their order: other rows would be another's vectors, and a leak
             hint = "Put the files back, or train again: hgraph train ... --overwrite"
             raise DataError(f"{run}: {source} has changed since this run was trained (rows, or their order). {hint}")
-        network = made(model, data, seed, hidden)
+        network = network_of(model, data, seed, hidden)
         network.load_state_dict(load_file(run / "model.safetensors"))
     except (OSError, ValueError, KeyError, TypeError, RuntimeError, SafetensorError) as error:
         if isinstance(error, (DataError, ArgumentError)):

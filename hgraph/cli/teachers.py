@@ -1,4 +1,4 @@
-"""The networks a command can name, and the data as each of them takes it."""
+"""Teachers and students of `hgraph distill`, and the data as each network takes it."""
 
 from __future__ import annotations
 
@@ -7,21 +7,13 @@ from enum import Enum
 from typing import TYPE_CHECKING, Any
 
 from hgraph.errors import ArgumentError
+from hgraph.models.registry import ModelEntry, select
 
 if TYPE_CHECKING:
     import torch
 
     from hgraph.data import Data, Dataset
     from hgraph.structure import Graph, Hypergraph
-
-
-class Teacher(Enum):
-    """Which network teaches."""
-
-    HGNN = "hgnn"
-    HGNNP = "hgnn+"
-    GCN = "gcn"
-    GAT = "gat"
 
 
 class Student(Enum):
@@ -38,14 +30,8 @@ class Setting(Enum):
     PRODUCTION = "production"
 
 
-# teacher -> (class in hgraph.models, what it says of itself, whether it takes a hypergraph)
-TEACHERS = {
-    Teacher.HGNN: ("HGNN", "HGNN", True),
-    Teacher.HGNNP: ("HGNNP", "HGNN+", True),
-    Teacher.GCN: ("GCN", "GCN", False),
-    Teacher.GAT: ("GAT", "GAT", False),
-}
-# student -> (options of hgraph.models.MLP, what the report says of it)
+MLP = select(task="node classification", student=True)[0]
+# student -> (options of the MLP, what the report says of it)
 STUDENTS: dict[Student, tuple[dict[str, Any], str]] = {
     Student.PUBLISHED: ({}, "BatchNorm, dropout 0.5"),
     Student.WORDS: (
@@ -53,11 +39,11 @@ STUDENTS: dict[Student, tuple[dict[str, Any], str]] = {
         "no BatchNorm, rows of length one, half of the features dropped in training, dropout 0.5",
     ),
 }
-TEACHER_HIDDEN, STUDENT_HIDDEN, UNSEEN = 32, 128, 0.2  # LightHGNN's sizes; GLNN's share of unseen test vertices
+UNSEEN = 0.2  # GLNN's share of unseen test vertices
 
 
-def prepare(dataset: Dataset, teacher: Teacher, setting: Setting, seed: int) -> Data:
-    """The data with the split of the setting and structures of the kind the teacher takes."""
+def prepare(dataset: Dataset, model: ModelEntry, setting: Setting, seed: int) -> Data:
+    """The data with the split of the setting and structures of the kind the model takes."""
     from hgraph.data import Split
 
     data = dataset[0]
@@ -66,7 +52,7 @@ def prepare(dataset: Dataset, teacher: Teacher, setting: Setting, seed: int) -> 
     splits = {"default": data.split()}
     if setting is Setting.PRODUCTION:
         splits["production"] = Split.production(data, data.split(), unseen=UNSEEN, seed=seed)
-    adapt = as_hypergraph if TEACHERS[teacher][2] else as_graph
+    adapt = as_graph if model.data == "graph" else as_hypergraph
     whole = adapt(data.structure)
     for name, split in splits.items():
         structure = whole if split.structure is data.structure else adapt(split.structure)
@@ -79,25 +65,15 @@ def split_of(setting: Setting) -> str:
     return "default" if setting is Setting.TRANSDUCTIVE else setting.value
 
 
-def networks_of(data: Data, teacher: Teacher, student: Student, seed: int) -> dict[str, torch.nn.Module]:
-    """The ``teacher``, the ``mlp`` and the ``student`` of a distillation, initialised under the seed."""
-    from hgraph import models
-    from hgraph.train import seeded
+def networks_of(data: Data, teacher: ModelEntry, student: Student, seed: int) -> dict[str, torch.nn.Module]:
+    """The ``teacher``, the ``mlp`` and the ``student`` of a distillation, initialized under the seed."""
+    from hgraph.train import build_model
 
-    def made(name: str, hidden: int, **options: Any) -> torch.nn.Module:
-        with seeded(seed):
-            network = getattr(models, name)(data.num_features, hidden, data.num_classes, **options)
-        return network.to(data.x.device)
-
-    # a GAT's width is a head's: 8 heads of 4
-    name, width, more = TEACHERS[teacher][0], TEACHER_HIDDEN, {}
-    if teacher is Teacher.GAT:
-        width, more = 4, {"heads": 8, "dropout": 0.5}
-    alike = STUDENTS[student][0]
+    options = STUDENTS[student][0]
     return {
-        "mlp": made("MLP", STUDENT_HIDDEN, **alike),
-        "teacher": made(name, width, **more),
-        "student": made("MLP", STUDENT_HIDDEN, **alike),
+        "mlp": build_model(MLP, data, seed=seed, **options).to(data.x.device),
+        "teacher": build_model(teacher, data, seed=seed).to(data.x.device),
+        "student": build_model(MLP, data, seed=seed, **options).to(data.x.device),
     }
 
 

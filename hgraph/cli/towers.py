@@ -11,8 +11,9 @@ from typing import TYPE_CHECKING, Any
 
 import typer
 
+from hgraph.cli.choices import TOWERS
 from hgraph.cli.common import REPORT, begin, check_folder, device_of, finish, made_with, write_json
-from hgraph.cli.recommenders import CUT, figures_of, made, opened_run, settings_of
+from hgraph.cli.recommenders import CUT, figures_of, network_of, opened_run, settings_of
 from hgraph.errors import ArgumentError, DataError
 
 if TYPE_CHECKING:
@@ -61,8 +62,8 @@ def distill_run(
     where = device_of(device)
     needs_onnx()
     teacher, data, config = opened_run(run, root)
-    if config["model"] == "twotower":
-        raise ArgumentError("dataset", "the run of another recommender than twotower", str(run), "It needs no student")
+    if config["model"] == TOWERS:
+        raise ArgumentError("dataset", f"the run of another recommender than {TOWERS}", str(run), "It needs no student")
     learning = {"steps": steps, "lr": LR, "batch": BATCH, "near": min(NEAR, data.num_items), "seed": config["seed"]}
     facts = {"teacher_run": str(run.resolve()), "data_sha256": config["data_sha256"], **learning}
     again = shlex.join(["hgraph", "distill", str(run), "--steps", str(steps), "--device", device, "--out", str(folder)])
@@ -72,7 +73,7 @@ def distill_run(
         export_towers(student.to("cpu"), data, folder / ONNX)
         figures = measured(teacher.to("cpu"), alone.to("cpu"), student, data, folder / ONNX)
         settings = {name: config[name] for name in ("dataset", "source", "hidden", "kind")}
-        settings |= {"model": "twotower", "teacher": config["model"], **facts, **made_with(), "device": str(where)}
+        settings |= {"model": TOWERS, "teacher": config["model"], **facts, **made_with(), "device": str(where)}
         _write(folder, student, losses, figures, settings | {"command": again}, data)
         finish(folder)
     except OSError as error:
@@ -97,7 +98,7 @@ def _taught(
     from hgraph.train import fit_recommender
 
     seed, where = config["seed"], next(teacher.parameters()).device
-    student, alone = (made("twotower", data, seed, config["hidden"]).to(where) for _ in range(2))
+    student, alone = (network_of(TOWERS, data, seed, config["hidden"]).to(where) for _ in range(2))
     kept: dict[str, Any] = {"seed": seed, "progress": False if quiet else None}
     fit: dict[str, Any] = {name: config.get(name) for name in ("epochs", "lr", "patience", "l2", "validate_users")}
     losses = distill_recommender(teacher, data, student, checkpoint=place / "student.safetensors", **learning | kept)

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from hgraph.cli.choices import CLASSIFIERS, RECOMMENDERS, STARTERS, Before, Network, listed
 from hgraph.cli.common import (
     JsonOption,
     OverwriteOption,
@@ -26,52 +27,17 @@ from hgraph.cli.common import (
     say,
     shown,
 )
-from hgraph.cli.recommenders import RECOMMENDERS, train_recommender
-from hgraph.cli.teachers import STUDENT_HIDDEN, TEACHER_HIDDEN, TEACHERS, Setting, Teacher, prepare, split_of
+from hgraph.cli.recommenders import train_recommender
+from hgraph.cli.teachers import Setting, prepare, split_of
 from hgraph.errors import ArgumentError, DataError
+from hgraph.models.registry import ModelEntry, find
 
 if TYPE_CHECKING:
     import torch
+    from torch import nn
 
     from hgraph.data import Data, Dataset
     from hgraph.train import FitResult
-
-
-class Model(Enum):
-    """Which network is trained: one of the teachers, or an MLP that does not look at the structure."""
-
-    HGNN = "hgnn"
-    HGNNP = "hgnn+"
-    GCN = "gcn"
-    GAT = "gat"
-    MLP = "mlp"
-
-
-class Network(Enum):
-    """Which network `hgraph train` trains: a `Model`, or a recommender."""
-
-    HGNN = "hgnn"
-    HGNNP = "hgnn+"
-    GCN = "gcn"
-    GAT = "gat"
-    MLP = "mlp"
-    KGAT = "kgat"
-    BPRMF = "bprmf"
-    LIGHTGCN = "lightgcn"
-    FM = "fm"
-    NFM = "nfm"
-    CKE = "cke"
-    CFKG = "cfkg"
-    GCMC = "gcmc"
-    KGCN = "kgcn"
-    RIPPLENET = "ripplenet"
-    TWOTOWER = "twotower"
-
-
-class Before(Enum):
-    """From whose vectors kgat begins."""
-
-    BPRMF = "bprmf"
 
 
 class Schedule(Enum):
@@ -88,6 +54,11 @@ class Precision(Enum):
     BFLOAT16 = "bfloat16"
 
 
+# default width -> the models that have it, as help says it
+_WIDTHS = "; ".join(
+    f"{width} of {listed(tuple(n for n in (*CLASSIFIERS, *RECOMMENDERS) if find(n).width == width))}"
+    for width in dict.fromkeys(find(n).width for n in (*CLASSIFIERS, *RECOMMENDERS))
+)
 # report.md is written last and removed first: a folder that has one is whole
 FILES = (
     "config.json",
@@ -105,12 +76,12 @@ METRICS = "metrics.jsonl"  # grows while the run is under way
 def train(
     dataset: Annotated[str, typer.Argument(help="A name of `hgraph datasets list`, or a folder you built.")],
     network_name: Annotated[
-        Network, typer.Option("--model", help="The network; kgat and those after it recommend items.")
-    ] = Network.HGNNP,
+        Network, typer.Option("--model", help=f"{listed(CLASSIFIERS)} classify nodes; the others recommend items.")
+    ] = Network("hgnn+"),
     seed: Annotated[int, typer.Option(help="Draws the weights, the dropout, and splits that are drawn.")] = 0,
     setting: Annotated[Setting, typer.Option(help="What training may see.")] = Setting.TRANSDUCTIVE,
     epochs: Annotated[int, typer.Option(min=1, help="Steps at most.")] = 200,
-    hidden: Annotated[int | None, typer.Option(min=1, help="Width; default 32, of an MLP 128.")] = None,
+    hidden: Annotated[int | None, typer.Option(min=1, help=f"Width; default {_WIDTHS}.")] = None,
     dropout: Annotated[float, typer.Option(min=0, max=1, help="Probability.")] = 0.5,
     lr: Annotated[float, typer.Option(help="Adam's step size.")] = 0.01,
     weight_decay: Annotated[float, typer.Option(min=0, help="Adam's L2 penalty.")] = 5e-4,
@@ -119,7 +90,7 @@ def train(
         float | None,
         typer.Option(min=0, help="Of a recommender's rows; default 0.00001, KGAT's own; 0.01 is often better."),
     ] = None,
-    pretrain: Annotated[Before | None, typer.Option(help="Whose vectors kgat begins from.")] = None,
+    pretrain: Annotated[Before | None, typer.Option(help=f"Whose vectors {listed(STARTERS)} begins from.")] = None,
     validate_users: Annotated[
         int | None, typer.Option(min=1, help="Users that a recommender is validated with, by lot; default all.")
     ] = None,
@@ -151,19 +122,19 @@ def train(
     for name, given in (("l2", l2), ("pretrain", pretrain), ("validate_users", validate_users)):
         if given is not None:
             raise ArgumentError(name, f"nothing, as {network_name.value} has no such setting", "a value")
-    model = Model(network_name.value)
-    folder = run_folder(out, dataset, model.value, seed)
+    model = find(network_name.value)
+    folder = run_folder(out, dataset, model.name, seed)
     check_folder(folder, overwrite=overwrite)
     where = device_of(device)
     loaded = load(dataset, root=root, seed=seed)
-    data = prepare(loaded, Teacher.HGNN if model is Model.MLP else Teacher(model.value), setting, seed).to(where)
+    data = prepare(loaded, model, setting, seed).to(where)
     split = split_of(setting)
     _check_parts(data, split)
     options: dict[str, Any] = {"epochs": epochs, "lr": lr, "weight_decay": weight_decay, "patience": patience}
     options |= {"clip": clip, "schedule": schedule.value, "precision": precision.value}
     try:
         shape: dict[str, Any] = {"hidden": hidden, "dropout": dropout}
-        facts = {"dataset": dataset, "model": model.value, "setting": setting.value, "seed": seed, **shape, **options}
+        facts = {"dataset": dataset, "model": model.name, "setting": setting.value, "seed": seed, **shape, **options}
         place = begin(folder, facts | {"data": repr(data)}, overwrite=overwrite)
         network = network_of(model, data, seed, **shape)
         fit = _fit(network, data, model, split, seed, place, progress=False if quiet else None, **options)
@@ -176,7 +147,7 @@ def train(
         finish(folder)
     except OSError as error:
         raise DataError(f"{folder}: cannot be written ({error})") from error
-    say(figures, {"dataset": loaded.name, "model": model.value, "setting": setting.value, "seed": seed}, as_json)
+    say(figures, {"dataset": loaded.name, "model": model.name, "setting": setting.value, "seed": seed}, as_json)
     if not as_json:
         typer.echo(f"report: {report}")
 
@@ -206,50 +177,36 @@ def _check_parts(data: Data, split: str) -> None:
 
 
 def _command(
-    dataset: str, model: Model, seed: int, setting: Setting, settings: dict[str, Any], device: str, folder: Path
+    dataset: str, model: ModelEntry, seed: int, setting: Setting, settings: dict[str, Any], device: str, folder: Path
 ) -> str:
-    words = ["hgraph", "train", dataset, "--model", model.value, "--seed", str(seed), "--setting", setting.value]
+    words = ["hgraph", "train", dataset, "--model", model.name, "--seed", str(seed), "--setting", setting.value]
     for name, value in settings.items():
         words += [] if value is None else [f"--{name.replace('_', '-')}", f"{value}"]
     return shlex.join([*words, "--device", device, "--out", str(folder)])
 
 
-def network_of(
-    model: Model, data: Data, seed: int, *, hidden: int | None = None, dropout: float = 0.5
-) -> torch.nn.Module:
-    """The network of that name for the data, initialised under the seed; ``hidden`` None is its usual width."""
-    from hgraph import models
-    from hgraph.train import seeded
+def network_of(model: ModelEntry, data: Data, seed: int, *, hidden: int | None = None, **options: Any) -> nn.Module:
+    """The network for the data, initialized under the seed; ``hidden`` None is its usual width."""
+    from hgraph.train import build_model
 
-    with seeded(seed):
-        if model is Model.MLP:
-            network: torch.nn.Module = models.MLP(
-                data.num_features, hidden or STUDENT_HIDDEN, data.num_classes, dropout=dropout
-            )
-        elif model is Model.GAT:  # its width is a head's: 8 heads of 4
-            width = max(1, (hidden or 32) // 8)
-            network = models.GAT(data.num_features, width, data.num_classes, heads=8, dropout=dropout)
-        else:
-            kind = getattr(models, TEACHERS[Teacher(model.value)][0])
-            network = kind(data.num_features, hidden or TEACHER_HIDDEN, data.num_classes, dropout=dropout)
-    return network.to(data.x.device)
+    return build_model(model, data, seed=seed, hidden_size=hidden, **{"dropout": 0.5} | options).to(data.x.device)
 
 
 def _fit(
-    network: torch.nn.Module, data: Data, model: Model, split: str, seed: int, place: Path, **options: Any
+    network: nn.Module, data: Data, model: ModelEntry, split: str, seed: int, place: Path, **options: Any
 ) -> FitResult:
     from hgraph.train import cosine, fit, observed, supervised
 
     part = observed(data, split)
-    structure = () if model is Model.MLP else (part.structure,)
+    structure = () if model.data == "features" else (part.structure,)
     loss, validate = supervised(part)
     options["schedule"] = cosine if options["schedule"] == "cosine" else None
     files: dict[str, Any] = {"checkpoint": place / "model.safetensors", "log": place.parent / METRICS}
-    label = model.value
+    label = model.name
     return fit(network, (part.x, *structure), loss, validate=validate, seed=seed, label=label, **files, **options)
 
 
-def figures_of(network: torch.nn.Module, data: Data, model: Model, split: str) -> tuple[dict[str, Any], torch.Tensor]:
+def figures_of(network: nn.Module, data: Data, model: ModelEntry, split: str) -> tuple[dict[str, Any], torch.Tensor]:
     """How good a trained network is on the parts of a split, and its logits [N, C]."""
     import torch
 
@@ -257,7 +214,7 @@ def figures_of(network: torch.nn.Module, data: Data, model: Model, split: str) -
 
     parts = data.split(split)
     with torch.inference_mode():
-        logits = network(data.x, *(() if model is Model.MLP else (data.structure,)))
+        logits = network(data.x, *(() if model.data == "features" else (data.structure,)))
     test, unseen = parts.test, parts.unseen
     figures: dict[str, Any] = {"test_accuracy": accuracy(logits[test], data.y[test])}
     figures["test_f1"] = f1(logits[test], data.y[test])
@@ -279,7 +236,7 @@ def _majority(train: torch.Tensor, test: torch.Tensor) -> float:
 
 
 def _config(
-    dataset: Dataset, data: Data, model: Model, setting: Setting, split: str, options: dict[str, Any]
+    dataset: Dataset, data: Data, model: ModelEntry, setting: Setting, split: str, options: dict[str, Any]
 ) -> dict[str, Any]:
     parts = data.split(split)
     return {
@@ -289,7 +246,7 @@ def _config(
         "classes": data.num_classes,
         "train / validation / test": f"{len(parts.train)} / {len(parts.val)} / {len(parts.test)}",
         "setting": setting.value,
-        "model": model.value,
+        "model": model.name,
         "optimiser": "Adam; best validation accuracy (first) kept" if len(parts.val) else "Adam; the last epoch kept",
         **options,
         **made_with(),
@@ -299,11 +256,11 @@ def _config(
 def _write(
     folder: Path,
     dataset: Dataset,
-    network: torch.nn.Module,
+    network: nn.Module,
     fit: FitResult,
     figures: dict[str, Any],
     config: dict[str, Any],
-    model: Model,
+    model: ModelEntry,
     data: Data,
     split: str,
     logits: torch.Tensor,
@@ -313,13 +270,13 @@ def _write(
     from hgraph.train.checkpoint import weights_file
     from hgraph.train.plots import confusion_matrix, learning_curve, reliability_diagram, structure_picture
 
-    title = f"{dataset.name}: {model.value} (seed {config['seed']}, {config['setting']})"
+    title = f"{dataset.name}: {model.name} (seed {config['seed']}, {config['setting']})"
     test = data.split(split).test
     answers, truth = logits[test].cpu(), data.y[test].cpu()
     classes = [str(name) for name in data.meta.get("class_names") or range(data.num_classes)]
     content: dict[str, str | bytes] = {
         "config.json": json.dumps(config, ensure_ascii=False, allow_nan=False, indent=2) + "\n",
-        "learning_curve.png": learning_curve({"teacher": fit}, {"teacher": model.value}, title),
+        "learning_curve.png": learning_curve({"teacher": fit}, {"teacher": model.name}, title),
         "structure.png": structure_picture(data),
         "confusion_matrix.png": confusion_matrix(answers, truth, classes, f"{title}: test vertices"),
         "reliability.png": reliability_diagram(answers, truth, f"{title}: test vertices"),

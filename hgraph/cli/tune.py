@@ -9,11 +9,11 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from hgraph.cli.choices import RECOMMENDERS, Network
 from hgraph.cli.common import JsonOption, QuietOption, RootOption, check_folder, device_of, load, plain_errors
-from hgraph.cli.recommenders import RECOMMENDERS
-from hgraph.cli.teachers import Setting, Teacher, prepare, split_of
-from hgraph.cli.train import Model, Network
+from hgraph.cli.teachers import Setting, prepare, split_of
 from hgraph.errors import ArgumentError, DataError, did_you_mean
+from hgraph.models.registry import ModelEntry, find
 
 if TYPE_CHECKING:
     from hgraph.train.tune import Choice, Range
@@ -27,7 +27,7 @@ RECOMMENDER_NAMES = ("lr", "l2", "hidden")
 @plain_errors
 def tune(
     dataset: Annotated[str, typer.Argument(help="A name of `hgraph datasets list`, or a folder you built.")],
-    model: Annotated[Network, typer.Option(help="The network, or a recommender.")] = Network.HGNNP,
+    model: Annotated[Network, typer.Option(help="The network, or a recommender.")] = Network("hgnn+"),
     space: Annotated[
         str | None,
         typer.Option(help=f"name=log:low:high, range:low:high, whole:low:high, choice:a:b; default {SPACE}"),
@@ -118,10 +118,11 @@ class _Training:
     ) -> tuple[Any, _Training]:
         """The data set of that name, and trainings on it."""
         loaded = load(dataset, root=root, seed=seed)
-        data = prepare(loaded, Teacher.HGNN if model == "mlp" else Teacher(model), setting, seed)
-        return loaded, cls(data.to(device_of(device)), Model(model), split_of(setting), epochs, seed)
+        entry = find(model)
+        data = prepare(loaded, entry, setting, seed)
+        return loaded, cls(data.to(device_of(device)), entry, split_of(setting), epochs, seed)
 
-    def __init__(self, data: Any, model: Model, split: str, epochs: int, seed: int) -> None:
+    def __init__(self, data: Any, model: ModelEntry, split: str, epochs: int, seed: int) -> None:
         self.data, self.model, self.split, self.epochs, self.seed = data, model, split, epochs, seed
         self.count = 0
         if not len(data.split(split).val):
@@ -155,7 +156,7 @@ class _Training:
             report(epoch, score)
             return score
 
-        inputs = (part.x,) if self.model is Model.MLP else (part.x, part.structure)
+        inputs = (part.x,) if self.model.data == "features" else (part.x, part.structure)
         options: dict[str, Any] = {name: settings[name] for name in ("lr", "weight_decay") if name in settings}
         options |= {"epochs": self.epochs, "seed": self.seed, "progress": False, "label": label}
         result = fit(network, inputs, loss, validate=watched, **options)
@@ -197,10 +198,10 @@ class _Recommending:
         return figures[f"recall@{min(CUT, self.data.num_items)}"]
 
     def _fit(self, settings: dict[str, Any], label: str) -> tuple[Any, float]:
-        from hgraph.cli.recommenders import made
+        from hgraph.cli.recommenders import network_of
         from hgraph.train import fit_recommender
 
-        network = made(self.model, self.data, self.seed, settings.get("hidden")).to(self.device)
+        network = network_of(self.model, self.data, self.seed, settings.get("hidden")).to(self.device)
         options: dict[str, Any] = {name: settings[name] for name in ("lr", "l2") if name in settings}
         options |= {"epochs": self.epochs, "seed": self.seed, "progress": False, "label": label}
         result = fit_recommender(network, self.data, **options)

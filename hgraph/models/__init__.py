@@ -1,29 +1,38 @@
-"""Whole networks, as their papers publish them."""
+"""Whole networks, as their papers publish them; `hgraph.models.registry` lists them.
 
-from hgraph.models.hypergraph.hgnn import HGNN
-from hgraph.models.hypergraph.hgnnp import HGNNP
-from hgraph.models.node.gat import GAT
-from hgraph.models.node.gcn import GCN
-from hgraph.models.node.han import HAN
-from hgraph.models.node.hgt import HGT
-from hgraph.models.node.mlp import MLP
-from hgraph.models.node.rgcn import RGCN
-from hgraph.models.recommend.bprmf import BPRMF
-from hgraph.models.recommend.cfkg import CFKG
-from hgraph.models.recommend.cke import CKE
-from hgraph.models.recommend.fm import FM
-from hgraph.models.recommend.gcmc import GCMC
-from hgraph.models.recommend.kgat import KGAT
-from hgraph.models.recommend.kgcn import KGCN
-from hgraph.models.recommend.lightgcn import LightGCN
-from hgraph.models.recommend.nfm import NFM
-from hgraph.models.recommend.ripplenet import RippleNet
-from hgraph.models.recommend.two_tower import TwoTower
-from hgraph.models.triples.kge import ComplEx, DistMult, RotatE, TransE, TransR
-from hgraph.models.vision.axial_transformer import AxialTransformer
-from hgraph.models.vision.published import load_published, published_tensors
-from hgraph.models.vision.vit import ViT
-from hgraph.models.vision.yolov13 import YOLOv13
+Networks are imported on first use, so that the command line reads the registry without torch.
+"""
+
+from typing import TYPE_CHECKING
+
+from hgraph._lazy import lazy as _lazy
+from hgraph.models.registry import MODELS as _MODELS
+
+if TYPE_CHECKING:
+    from hgraph.models.hypergraph.hgnn import HGNN
+    from hgraph.models.hypergraph.hgnnp import HGNNP
+    from hgraph.models.node.gat import GAT
+    from hgraph.models.node.gcn import GCN
+    from hgraph.models.node.han import HAN
+    from hgraph.models.node.hgt import HGT
+    from hgraph.models.node.mlp import MLP
+    from hgraph.models.node.rgcn import RGCN
+    from hgraph.models.recommend.bprmf import BPRMF
+    from hgraph.models.recommend.cfkg import CFKG
+    from hgraph.models.recommend.cke import CKE
+    from hgraph.models.recommend.fm import FM
+    from hgraph.models.recommend.gcmc import GCMC
+    from hgraph.models.recommend.kgat import KGAT
+    from hgraph.models.recommend.kgcn import KGCN
+    from hgraph.models.recommend.lightgcn import LightGCN
+    from hgraph.models.recommend.nfm import NFM
+    from hgraph.models.recommend.ripplenet import RippleNet
+    from hgraph.models.recommend.two_tower import TwoTower
+    from hgraph.models.triples.kge import ComplEx, DistMult, RotatE, TransE, TransR
+    from hgraph.models.vision.axial_transformer import AxialTransformer
+    from hgraph.models.vision.published import load_published, published_tensors
+    from hgraph.models.vision.vit import ViT
+    from hgraph.models.vision.yolov13 import YOLOv13
 
 __all__ = [
     "BPRMF",
@@ -56,3 +65,12 @@ __all__ = [
     "load_published",
     "published_tensors",
 ]
+
+_PUBLISHED = {name: "hgraph.models.vision.published" for name in ("load_published", "published_tensors")}
+
+if not TYPE_CHECKING:  # type checkers read the imports above, and still find names that do not exist
+    __getattr__, __dir__ = _lazy(
+        __name__,
+        {entry.class_name: entry.module for entry in _MODELS} | _PUBLISHED,
+        ("hypergraph", "node", "recommend", "triples", "vision"),
+    )

@@ -19,12 +19,13 @@ from hgraph.data import Data, Split
 from hgraph.distill import Labels, Term, activations, distill, lighthgnn, lighthgnn_plus, topology_score
 from hgraph.errors import ArgumentError, did_you_mean
 from hgraph.files import write_atomically
+from hgraph.models import registry
 from hgraph.structure import Graph, Hypergraph
 from hgraph.train import accuracy, evaluating, expected_calibration_error, fit, observed, seeded, supervised
 
 __all__ = ["prepare", "results_of", "run"]
 
-TEACHERS = {"hgnn": models.HGNN, "hgnn+": models.HGNNP}
+TEACHERS = {name: registry.find(name).load() for name in ("hgnn", "hgnn+")}  # those of the paper
 OBJECTIVES: dict[str, Callable[[], Term]] = {
     "lighthgnn-official": lambda: lighthgnn(variant="official"),
     "lighthgnn": lighthgnn,

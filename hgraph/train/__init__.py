@@ -1,5 +1,6 @@
 """Training: a small fit loop, metrics, seeds."""
 
+from hgraph.train.build import build_model
 from hgraph.train.fit import FitResult, TrainingError, cosine, fit
 from hgraph.train.full_ranking import by_popularity, full_ranking, ranking_of_users
 from hgraph.train.metrics import accuracy, expected_calibration_error
@@ -21,6 +22,7 @@ __all__ = [
     "TrainingError",
     "TripleSampler",
     "accuracy",
+    "build_model",
     "by_popularity",
     "cosine",
     "evaluating",

@@ -1,0 +1,264 @@
+"""Every model once: what the command line calls it, the data it needs, and how to build it from such data.
+
+Classes are given as ``"module:Class"``: reading this list imports no model and no torch.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from importlib import import_module
+from typing import Any
+
+from hgraph.errors import ArgumentError, did_you_mean
+
+__all__ = ["DATA", "MODELS", "SIZES", "TASKS", "ModelEntry", "find", "select"]
+
+# Kind of data -> what a model of that kind reads.
+DATA = {
+    "graph": "node features and a Graph",
+    "graphs": "node features and one Graph per meta-path",
+    "hypergraph": "node features and a Hypergraph",
+    "features": "node features alone",
+    "knowledge graph": "node features and a KnowledgeGraph",
+    "interactions": "Interactions of users with items",
+    "triples": "a TripleSplit of a KnowledgeGraph",
+    "images": "images",
+}
+TASKS = (
+    "node classification",
+    "recommendation",
+    "triple completion",
+    "image classification",
+    "object detection",
+    "image generation",
+)
+
+# Size of the data, as an entry names it -> how it is read from `Data`, `Interactions` or a `TripleSplit`.
+SIZES: dict[str, Callable[[Any], int]] = {
+    "features": lambda data: data.num_features,
+    "classes": lambda data: data.num_classes,
+    "users": lambda data: data.num_users,
+    "items": lambda data: data.num_items,
+    "entities": lambda data: data.kg.num_nodes,
+    "relations": lambda data: data.kg.num_relations,
+    "relations and inverses": lambda data: 2 * data.kg.num_relations,
+    # the collaborative graph has one relation more, "interacts with"
+    "relations and inverses of the collaborative graph": lambda data: 2 * (data.kg.num_relations + 1),
+    "nodes of the training graph": lambda data: data.train.num_nodes,
+    "relations of the training graph": lambda data: data.train.num_relations,
+}
+
+
+@dataclass(frozen=True)
+class ModelEntry:
+    """One line of `MODELS`.
+
+    Args:
+        name: what the command line calls it, lower case.
+        path: its class as ``"module:Class"``.
+        title: its name in reports and tables.
+        data: a key of `DATA`.
+        task: one of `TASKS`.
+        message: what flows, for the table of README.md.
+        layers: the layers of `hgraph.nn` that it is made of.
+        sizes: argument of the class -> a key of `SIZES`.
+        width: the hidden size where none is given.
+        widths: argument of the class -> the divisor of the hidden size, or a tuple of them.
+        options: other arguments, where they are not the class's own defaults.
+        student: whether it is what the others are distilled into.
+        starts_from: names of models whose trained vectors it can begin with.
+        paper: the id of its paper in papers.toml.
+    """
+
+    name: str
+    path: str
+    title: str
+    data: str
+    task: str
+    message: str
+    layers: tuple[str, ...] = ()
+    sizes: Mapping[str, str] = field(default_factory=dict)
+    width: int = 0
+    widths: Mapping[str, int | tuple[int, ...]] = field(default_factory=dict)
+    options: Mapping[str, Any] = field(default_factory=dict)
+    student: bool = False
+    starts_from: tuple[str, ...] = ()
+    paper: str | None = None
+
+    @property
+    def module(self) -> str:
+        return self.path.partition(":")[0]
+
+    @property
+    def class_name(self) -> str:
+        return self.path.partition(":")[2]
+
+    def load(self) -> Any:
+        """The class, imported now."""
+        return getattr(import_module(self.module), self.class_name)
+
+    def arguments(self, data: Any = None, hidden_size: int | None = None, **options: Any) -> dict[str, Any]:
+        """Keyword arguments that the class takes for such data.
+
+        Args:
+            data: what has the sizes: `Data`, `Interactions` or a `TripleSplit`; not needed for images.
+            hidden_size: None takes the entry's. The widths of parts follow from it.
+            **options: other arguments of the class; they go before those of the entry.
+
+        Raises:
+            ArgumentError: the sizes that the model needs are not in such data.
+
+        >>> find("gat").arguments(hidden_size=64, in_channels=8, num_classes=2)["hidden_channels"]
+        8
+        """
+        hidden = self.width if hidden_size is None else hidden_size
+        made = {name: _parts(hidden, divisor) for name, divisor in self.widths.items()}
+        try:
+            made |= {name: SIZES[size](data) for name, size in self.sizes.items() if name not in options}
+        except AttributeError:
+            got = type(data).__name__
+            raise ArgumentError("data", f"{DATA[self.data]} for {self.title}", got) from None
+        return made | dict(self.options) | options
+
+
+def _parts(hidden: int, divisor: int | tuple[int, ...]) -> int | tuple[int, ...]:
+    if isinstance(divisor, tuple):
+        return tuple(max(hidden // d, 1) for d in divisor)
+    return max(hidden // divisor, 1)
+
+
+_NODES = {"in_channels": "features", "num_classes": "classes"}
+_PAIRS = {"num_users": "users", "num_items": "items"}
+_ITEMS = {**_PAIRS, "num_entities": "entities"}
+_COLLABORATIVE = {**_ITEMS, "num_relations": "relations and inverses of the collaborative graph"}
+_TRIPLES = {"num_nodes": "nodes of the training graph", "num_relations": "relations of the training graph"}
+
+
+def _node(name: str, path: str, title: str, data: str, message: str, **more: Any) -> ModelEntry:
+    options: dict[str, Any] = {"sizes": _NODES, "width": 32, "widths": {"hidden_channels": 1}}
+    path = f"hgraph.models.{path}"
+    return ModelEntry(name, path, title, data, "node classification", message, **options | more)
+
+
+def _recommender(name: str, path: str, title: str, sizes: dict[str, str], message: str, **more: Any) -> ModelEntry:
+    options: dict[str, Any] = {"sizes": sizes, "width": 64, "widths": {"embed_dim": 1}}
+    path = f"hgraph.models.recommend.{path}"
+    return ModelEntry(name, path, title, "interactions", "recommendation", message, **options | more)
+
+
+def _triples(name: str, title: str, message: str, **more: Any) -> ModelEntry:
+    options: dict[str, Any] = {"sizes": _TRIPLES, "width": 64, "widths": {"embed_dim": 1}}
+    path = f"hgraph.models.triples.kge:{title}"
+    return ModelEntry(name, path, title, "triples", "triple completion", message, **options | more)
+
+
+# The command line offers them in this order.
+MODELS: tuple[ModelEntry, ...] = (
+    _node(
+        "hgnn", "hypergraph.hgnn:HGNN", "HGNN", "hypergraph",
+        "nodes -> hyperedges -> nodes, symmetric", layers=("HGNNConv",), paper="04",
+    ),
+    _node(
+        "hgnn+", "hypergraph.hgnnp:HGNNP", "HGNN+", "hypergraph",
+        "nodes -> hyperedges -> nodes, means", layers=("HGNNPConv",), paper="04",
+    ),
+    _node(
+        "gcn", "node.gcn:GCN", "GCN", "graph",
+        "symmetric degree weights over a graph with self-loops", layers=("GCNConv",),
+    ),
+    _node(  # its width is that of a head: 8 heads of 4
+        "gat", "node.gat:GAT", "GAT", "graph", "additive attention", layers=("GATConv",),
+        widths={"hidden_channels": 8}, options={"heads": 8, "dropout": 0.5},
+    ),
+    _node("mlp", "node.mlp:MLP", "MLP", "features", "none: the student", width=128, student=True),
+    _recommender(
+        "kgat", "kgat:KGAT", "KGAT", _COLLABORATIVE,
+        "attention over typed triples, made by TransR embeddings", layers=("KGATConv",),
+        widths={"embed_dim": 1, "kge_dim": 1, "layers": (1, 2, 4)}, starts_from=("bprmf",), paper="01",
+    ),
+    _recommender("bprmf", "bprmf:BPRMF", "BPR-MF", _PAIRS, "none: one vector per user and item"),
+    _recommender("lightgcn", "lightgcn:LightGCN", "LightGCN", _PAIRS, "symmetric degree weights, no matrices"),
+    _recommender("fm", "fm:FM", "FM", _ITEMS, "none: pairwise products of the features of a pair"),
+    _recommender("nfm", "nfm:NFM", "NFM", _ITEMS, "none: an MLP over pairwise products"),
+    _recommender(
+        "cke", "cke:CKE", "CKE", {**_ITEMS, "num_relations": "relations"},
+        "none: BPR-MF plus TransR vectors of the items", widths={"embed_dim": 1, "kge_dim": 1},
+    ),
+    _recommender("cfkg", "cfkg:CFKG", "CFKG", _COLLABORATIVE, "none: interactions are triples of TransE"),
+    _recommender(
+        "gcmc", "gcmc:GCMC", "GC-MC", _COLLABORATIVE, "one matrix per kind of edge", layers=("RGCNConv",)
+    ),
+    _recommender(
+        "kgcn", "kgcn:KGCN", "KGCN", {**_ITEMS, "num_relations": "relations and inverses"},
+        "triples around an item, weighted by the user",
+    ),
+    _recommender(
+        "ripplenet", "ripplenet:RippleNet", "RippleNet", {**_ITEMS, "num_relations": "relations"},
+        "triples around a user's items, weighted by the candidate",
+    ),
+    _recommender(
+        "twotower", "two_tower:TwoTower", "TwoTower", _ITEMS, "means of an item's attributes: the student",
+        widths={"embed_dim": 2, "hidden": 1, "out_channels": 1}, student=True,
+    ),
+    _node(
+        "han", "node.han:HAN", "HAN", "graphs",
+        "attention along meta-paths, then over them", layers=("HANConv",),
+        widths={"hidden_channels": 8}, options={"heads": 8},
+    ),
+    _node(
+        "hgt", "node.hgt:HGT", "HGT", "knowledge graph",
+        "attention over all triples, by types and relations", layers=("HGTConv",),
+    ),
+    _node(
+        "rgcn", "node.rgcn:RGCN", "RGCN", "knowledge graph",
+        "one matrix per relation: whole, of bases, or of blocks", layers=("RGCNConv",),
+    ),
+    _triples("transe", "TransE", "none: h + r near t"),
+    _triples("transr", "TransR", "none: TransE in the space of the relation", widths={"embed_dim": 1, "kge_dim": 1}),
+    _triples("distmult", "DistMult", "none: a product of h, r and t"),
+    _triples("complex", "ComplEx", "none: a product of complex h, r and t"),
+    _triples("rotate", "RotatE", "none: h rotated by r near t"),
+    ModelEntry(
+        "vit", "hgraph.models.vision.vit:ViT", "ViT", "images", "image classification",
+        "attention over patches; SoftHGNN may be its last layer", layers=("SoftHGNN", "SoftHGNNSeS"), paper="03",
+    ),
+    ModelEntry(
+        "axialtransformer", "hgraph.models.vision.axial_transformer:AxialTransformer", "AxialTransformer", "images",
+        "image generation", "lines of a grid: images pixel by pixel", layers=("AxialAttention",), paper="09",
+    ),
+    ModelEntry(
+        "yolov13", "hgraph.models.vision.yolov13:YOLOv13", "YOLOv13", "images", "object detection",
+        "soft hyperedges over the pixels of three scales; attention within bands",
+        layers=("HyperACE", "FullPAD", "AreaAttention", "A2C2f", "DSC3k2", "DSConv", "ConvBlock", "Detect"), paper="07",
+    ),
+)  # fmt: skip
+
+
+def select(*, data: str | None = None, task: str | None = None, student: bool | None = None) -> tuple[ModelEntry, ...]:
+    """The entries of a kind of data, of a task, or both.
+
+    >>> [entry.name for entry in select(data="hypergraph")]
+    ['hgnn', 'hgnn+']
+    """
+    return tuple(
+        entry
+        for entry in MODELS
+        if data in (None, entry.data) and task in (None, entry.task) and student in (None, entry.student)
+    )
+
+
+def find(name: str) -> ModelEntry:
+    """The entry of that name.
+
+    Raises:
+        ArgumentError: there is none.
+
+    >>> find("hgnn+").path
+    'hgraph.models.hypergraph.hgnnp:HGNNP'
+    """
+    for entry in MODELS:
+        if entry.name == name:
+            return entry
+    names = [entry.name for entry in MODELS]
+    raise ArgumentError("name", f"one of {', '.join(names)}", repr(name), did_you_mean(name, names))

@@ -1,0 +1,165 @@
+"""Every layer once, with what it can do. Classes are given as ``"module:Class"``."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from importlib import import_module
+from typing import Any
+
+from hgraph.errors import ArgumentError, did_you_mean
+
+__all__ = ["LAYERS", "STRUCTURES", "LayerEntry", "find", "select"]
+
+# Structure that a layer passes messages over -> how its forward gets it.
+STRUCTURES = {
+    "graph": "a Graph",
+    "graphs": "one Graph per meta-path",
+    "hypergraph": "a Hypergraph",
+    "knowledge graph": "a KnowledgeGraph",
+    "token graph": "a TokenGraph, given or made by the layer",
+    "soft hypergraph": "hyperedges learned from the features",
+    "pixels": "feature maps",
+}
+
+
+@dataclass(frozen=True)
+class LayerEntry:
+    """One line of `LAYERS`.
+
+    Args:
+        path: its class as ``"module:Class"``.
+        structure: a key of `STRUCTURES`.
+        message: what flows, for the table of README.md.
+        causal: whether it can forbid later sources.
+        cross: whether the sources may be other tokens than the targets.
+        state: whether it decodes token by token with a state.
+        edge_features: whether it takes features of the edges.
+        peers: libraries that its results are compared with, beside the paper's sums.
+        paper: the id of its paper in papers.toml.
+    """
+
+    path: str
+    structure: str
+    message: str
+    causal: bool = False
+    cross: bool = False
+    state: bool = False
+    edge_features: bool = False
+    peers: tuple[str, ...] = ()
+    paper: str | None = None
+
+    @property
+    def name(self) -> str:
+        return self.path.partition(":")[2]
+
+    @property
+    def package(self) -> str:
+        """The subpackage of `hgraph.nn` that it is in."""
+        return self.path.split(".")[2]
+
+    def load(self) -> Any:
+        """The class, imported now."""
+        module, _, name = self.path.partition(":")
+        return getattr(import_module(module), name)
+
+
+def _graph(path: str, message: str, structure: str = "graph", **more: Any) -> LayerEntry:
+    return LayerEntry(f"hgraph.nn.graph.{path}", structure, message, **more)
+
+
+def _hypergraph(path: str, message: str, structure: str = "hypergraph", **more: Any) -> LayerEntry:
+    return LayerEntry(f"hgraph.nn.hypergraph.{path}", structure, message, **more)
+
+
+def _attention(path: str, message: str, **more: Any) -> LayerEntry:
+    return LayerEntry(f"hgraph.nn.attention.{path}", "token graph", message, **more)
+
+
+def _vision(path: str, message: str, structure: str = "pixels") -> LayerEntry:
+    return LayerEntry(f"hgraph.nn.vision.{path}", structure, message, paper="07")
+
+
+LAYERS: tuple[LayerEntry, ...] = (
+    _graph("gcn:GCNConv", "symmetric degree weights over a graph with self-loops", peers=("PyG",)),
+    _graph("gat:GATConv", "additive attention", peers=("PyG",)),
+    _graph("han:HANConv", "attention along meta-paths, then over them", "graphs"),
+    _graph("hgt:HGTConv", "attention over all triples, by types and relations", "knowledge graph"),
+    _graph("rgcn:RGCNConv", "one matrix per relation: whole, of bases, or of blocks", "knowledge graph"),
+    LayerEntry(
+        "hgraph.nn.recommend.kgat:KGATConv", "knowledge graph",
+        "attention over typed triples, made by TransR embeddings", paper="01",
+    ),
+    _hypergraph("hgnn:HGNNConv", "nodes -> hyperedges -> nodes, symmetric", peers=("DHG",), paper="04"),
+    _hypergraph("hgnnp:HGNNPConv", "nodes -> hyperedges -> nodes, means", peers=("DHG",), paper="04"),
+    _hypergraph(
+        "soft:SoftHyperedges", "none: makes the soft hyperedges from the features", "soft hypergraph", paper="03"
+    ),
+    _hypergraph("soft:SoftHGNN", "nodes -> learned soft hyperedges -> nodes", "soft hypergraph", paper="03"),
+    _hypergraph(
+        "soft_select:SoftHGNNSeS", "the same, with the k best hyperedges of a pool per sample", "soft hypergraph",
+        paper="03",
+    ),
+    _attention(
+        "base:SelfAttention", "softmax over any token graph", causal=True, state=True, peers=("torch",)
+    ),
+    _attention("base:CrossAttention", "softmax over the tokens of a context", causal=True, cross=True),
+    _attention(
+        "sqa:SparseQueryAttention", "fewer query heads than key heads", causal=True, cross=True, state=True, paper="39"
+    ),
+    _attention(
+        "power:PowerAttention", "a window, and distances that are powers of two", causal=True, state=True, paper="28"
+    ),
+    _attention("axial:AxialAttention", "lines of a grid", causal=True, paper="09"),
+    _attention(
+        "moh.layer:MixtureOfHeadAttention", "heads chosen per token", causal=True, state=True, paper="19"
+    ),
+    _attention("moa.layer:MoAAttention", "one span per head", causal=True, state=True, paper="31"),
+    _attention(
+        "routing.layer:RoutingAttention", "softmax within clusters of tokens by content; local heads beside",
+        causal=True, state=True, paper="17",
+    ),
+    _attention(
+        "landmark.layer:LandmarkAttention", "earlier blocks through one landmark token each",
+        causal=True, state=True, paper="35",
+    ),
+    _attention(
+        "combiner.layer:CombinerAttention", "some tokens one by one, all others through summaries of regions",
+        causal=True, state=True, paper="21",
+    ),
+    _vision("area:AreaAttention", "attention within bands of rows"),
+    _vision("area:A2C2f", "a stage of area attention"),
+    _vision("hyperace:HyperACE", "soft hyperedges over the pixels of three scales", "soft hypergraph"),
+    _vision("hyperace:C3AH", "one branch of HyperACE", "soft hypergraph"),
+    _vision("hyperace:FullPAD", "none: adds the output of HyperACE to a map, with a learned weight"),
+    _vision("blocks:ConvBlock", "convolution, batch norm, SiLU"),
+    _vision("blocks:DSConv", "depthwise-separable convolution"),
+    _vision("blocks:DSBottleneck", "two separable convolutions with a residual"),
+    _vision("blocks:DSC3k", "a stage of bottlenecks beside a shortcut"),
+    _vision("blocks:DSC3k2", "a stage that concatenates the outputs of its blocks"),
+    _vision("detect:Detect", "none: boxes and scores of every cell"),
+)  # fmt: skip
+
+
+def select(package: str) -> tuple[LayerEntry, ...]:
+    """The layers of a subpackage of `hgraph.nn`.
+
+    >>> [entry.name for entry in select("recommend")]
+    ['KGATConv']
+    """
+    return tuple(entry for entry in LAYERS if entry.package == package)
+
+
+def find(name: str) -> LayerEntry:
+    """The entry of the class of that name.
+
+    Raises:
+        ArgumentError: there is none.
+
+    >>> find("PowerAttention").causal
+    True
+    """
+    for entry in LAYERS:
+        if entry.name == name:
+            return entry
+    names = [entry.name for entry in LAYERS]
+    raise ArgumentError("name", "a layer of hgraph.nn", repr(name), did_you_mean(name, names))

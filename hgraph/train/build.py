@@ -1,0 +1,45 @@
+"""Building a model by its name, for data, under a seed."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from torch import nn
+
+from hgraph.models.registry import ModelEntry, find
+from hgraph.train.seed import seeded
+
+__all__ = ["build_model"]
+
+
+def build_model(
+    model: str | ModelEntry, data: Any = None, *, seed: int, hidden_size: int | None = None, **options: Any
+) -> nn.Module:
+    """Build a model of `hgraph.models.registry` with the sizes of the data, its weights drawn under the seed.
+
+    Use it when a model is chosen by name, as the commands do; the network is on the CPU.
+
+    Args:
+        model: a name, such as "hgnn+", or an entry of the registry.
+        data: `Data`, `Interactions` or `TripleSplit`, as the model needs; not needed for images.
+        seed: draws the weights; the caller's random state stays as it is.
+        hidden_size: None is the model's default.
+        **options: other arguments of the class.
+
+    Returns:
+        the network, in training mode.
+
+    Raises:
+        ArgumentError: no such name, or data of another kind.
+
+    >>> from hgraph import Data, Graph
+    >>> import torch
+    >>> graph = Graph.from_edge_index([[0], [1]], num_nodes=2, directed=False)
+    >>> model = build_model("gcn", Data(graph, torch.eye(2), torch.tensor([0, 1])), seed=0)
+    >>> model.conv1.weight.shape
+    torch.Size([2, 32])
+    """
+    entry = find(model) if isinstance(model, str) else model
+    with seeded(seed):
+        network: nn.Module = entry.load()(**entry.arguments(data, hidden_size, **options))
+    return network
