@@ -1,10 +1,12 @@
 """benchmarks/README.md and the short table of README.md, made from benchmarks/results/*.csv.
 
-python -m hgraph.benchmarks.page            # writes both; a test holds them against the files
+python -m hgraph.benchmarks.page             # writes both; a test compares them with the files
+python -m hgraph.benchmarks.page --pictures  # also draws each file as a picture beside it; pictures are not in git
 """
 
 from __future__ import annotations
 
+import argparse
 import re
 import statistics
 from pathlib import Path
@@ -28,6 +30,8 @@ hgraph bench all                         # about thirteen minutes of one quiet c
 hgraph bench ops --only arxiv --rounds 5 # these cases alone: the others keep the rows that the file has
 hgraph bench ops --compare HEAD~20       # two commits side by side, in processes that take turns
 ```
+
+Pictures are not in git. `python -m hgraph.benchmarks.page --pictures` draws one per file of `results/`, beside it.
 
 torch_scatter is built from source: `pip install --no-build-isolation torch-scatter`, ten minutes. DGL does not take
 part: the newest on PyPI, 2.1.0, has binaries for torch 2.0 to 2.2 alone and does not import here.
@@ -168,8 +172,6 @@ checked first. Plain torch and PyG keep a message for each edge; what is not a m
 losses, the steps on facts, and Adam in one pass. The limit is the rows that a ranking step reads, added up in long
 bags.
 
-![KGAT](results/kgat_growth.png)
-
 """
 
 _ACCURACY = """
@@ -190,14 +192,14 @@ def page() -> str:
                          ("memory", "Peak memory"), ("compiled", "`torch.compile` against eager")):  # fmt: skip
         if rows := read(suite):
             said = _compiled() if suite == "compiled" else ""
-            parts.append(f"\n## {title}\n\n{_picture(suite)}{said}{_cases(rows)}")
-    parts += [_ALLOCATOR, _by_allocator(), _filled(_LOCALITY), _picture("locality"), _cases(read("locality"))]
+            parts.append(f"\n## {title}\n\n{said}{_cases(rows)}")
+    parts += [_ALLOCATOR, _by_allocator(), _filled(_LOCALITY), _cases(read("locality"))]
     if rows := read("growth"):
-        parts += [_GROWTH.format(rises=_rises(rows)), "\n", _picture("growth"), _growth(rows).lstrip()]
+        parts += [_GROWTH.format(rises=_rises(rows)), "\n", _growth(rows).lstrip()]
     if rows := read("kgat"):
         parts += [_KGAT, _kgat(rows, read("kgat_growth")), _ACCURACY]
     if rows := read("combiner"):
-        parts += [_COMBINER, _picture("combiner"), _by_tokens(rows)]
+        parts += [_COMBINER, _by_tokens(rows)]
     if rows := [row for name in ("ops", "models") for row in read(f"{name}-2-threads")]:
         parts += [_TWO.format(busy=max(float(row["load"]) for row in rows)), _cases(rows)]
     made = (
@@ -330,11 +332,6 @@ def _ratio(suite: str, case: str, one: str, other: str) -> float:
     return least[one] / least[other] if one in least and other in least else 0.0
 
 
-def _picture(suite: str) -> str:
-    there = (records.RESULTS / f"{suite}.png").exists()
-    return f"![{suite}](results/{suite}.png)\n\n" if there else ""
-
-
 def _cases(rows: Rows) -> str:
     lines = ["| case | method | min | median | x hgraph |", "|---|---|---:|---:|---:|"]
     before = ""
@@ -416,10 +413,33 @@ def in_readme(text: str) -> str:
     return re.sub(f"(?<={re.escape(BEGIN)}\n).*?(?={re.escape(END)})", lambda _: f"\n{short()}\n\n", text, flags=re.S)
 
 
+def pictures() -> list[Path]:
+    """Draw every file that a suite wrote, and the growth of KGAT; returns the pictures."""
+    from hgraph.benchmarks import picture
+    from hgraph.benchmarks.studies import kgat
+
+    drawn = []
+    for path in sorted(records.RESULTS.glob("*.csv")):
+        rows = records.read_csv(path)
+        if tuple(rows[0]) == records.FIELDS:
+            picture.draw(rows, path.with_suffix(".png"))
+        elif path.stem == "kgat_growth":
+            kgat.picture(path)
+        else:
+            continue
+        drawn.append(path.with_suffix(".png"))
+    return drawn
+
+
 def main() -> None:
+    parser = argparse.ArgumentParser(description="Write benchmarks/README.md and the table of README.md.")
+    parser.add_argument("--pictures", action="store_true", help="draw each file of results/ as a picture, too")
+    given = parser.parse_args()
     readme = ROOT / "README.md"
     Path(ROOT / "benchmarks" / "README.md").write_text(page(), encoding="utf-8")
     readme.write_text(in_readme(readme.read_text(encoding="utf-8")), encoding="utf-8")
+    for path in pictures() if given.pictures else []:
+        print(path)
 
 
 if __name__ == "__main__":

@@ -67,3 +67,11 @@ def test_results_that_the_suites_wrote_have_their_schema(file):
     if "suite" in rows[0] and "method" in rows[0]:
         assert tuple(rows[0]) == records.FIELDS
         assert all(row["unit"] and row["torch"] and row["commit"] for row in rows)
+
+
+def test_pictures_are_drawn_from_the_files(monkeypatch, tmp_path):
+    (tmp_path / "growth.csv").write_bytes((records.RESULTS / "growth.csv").read_bytes())
+    (tmp_path / "misses.csv").write_bytes((records.RESULTS / "misses.csv").read_bytes())
+    monkeypatch.setattr(records, "RESULTS", tmp_path)
+    assert page.pictures() == [tmp_path / "growth.png"]
+    assert (tmp_path / "growth.png").read_bytes().startswith(b"\x89PNG")
