@@ -15,11 +15,11 @@ PACKAGING := setup.cfg pyproject.toml constraints.txt
 RUN_STAMP  := $(VENV)/.installed
 TEST_STAMP := $(VENV)/.installed-test
 
-LINTED := $(wildcard hgraph kernels datasets tests tutorials benchmarks)
+LINTED := $(wildcard hgraph kernels datasets tests tutorials benchmarks tools)
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help setup demo test test-full test-gpu lint format clean
+.PHONY: help setup demo test test-full test-gpu lint format pages clean
 
 help:  ## list these commands
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-10s %s\n", $$1, $$2}' $(firstword $(MAKEFILE_LIST))
@@ -68,6 +68,9 @@ lint: $(TEST_STAMP)  ## ruff (rules and format) and mypy
 format: $(TEST_STAMP)  ## put every file into the common format
 	$(BIN)/ruff check --quiet --fix-only $(LINTED)
 	$(BIN)/ruff format $(LINTED)
+
+pages: $(TEST_STAMP)  ## regenerate PAPERS.md, benchmarks/README.md and the tables of README.md
+	$(BIN)/python tools/pages.py
 
 clean:  ## remove the environment, caches and build results
 	rm -rf $(VENV) build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis .coverage htmlcov
