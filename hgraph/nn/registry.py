@@ -102,7 +102,9 @@ LAYERS: tuple[LayerEntry, ...] = (
     _attention(
         "base:SelfAttention", "softmax over any token graph", causal=True, state=True, peers=("torch",)
     ),
-    _attention("base:CrossAttention", "softmax over the tokens of a context", causal=True, cross=True, peers=("torch",)),
+    _attention(
+        "base:CrossAttention", "softmax over the tokens of a context", causal=True, cross=True, peers=("torch",)
+    ),
     _attention(
         "sqa:SparseQueryAttention", "fewer query heads than key heads", causal=True, cross=True, state=True, paper="39"
     ),
