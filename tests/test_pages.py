@@ -90,3 +90,29 @@ def test_the_real_changelog_survives():
     lost = set(text.splitlines()) - set(after.splitlines())
     assert all(line.startswith("## [0.1.0]") for line in lost)
     assert "- new\n" in after
+
+
+# ---------------------------------------------------------------------- documents
+
+PLACES = ("hgraph/", "kernels/", "datasets/", "benchmarks/", "tests/", "tools/", "changelog.d/", "tutorials/")
+
+
+@pytest.mark.parametrize("name", ["DESIGN.md", "CONTRIBUTING.md", "changelog.d/README.md"])
+def test_files_that_documents_name_exist(name):
+    text = (ROOT / name).read_text(encoding="utf-8")
+    named = {word for word in re.findall(r"`([\w./-]+)`", text) if word.startswith(PLACES)}
+    named |= {word for word in re.findall(r"\]\(([\w./-]+)\)", text)}
+    wanted = {word for word in named if not re.search("NAME|KIND|estimators|recurrent", word)}
+    assert not sorted(word for word in wanted if not (ROOT / word).exists())
+
+
+def test_the_design_has_every_package():
+    text = (ROOT / "DESIGN.md").read_text(encoding="utf-8")
+    table = text[text.index("## Packages") : text.index("## Imports point one way")]
+    listed = re.findall(r"^\| `(\w+)` \|", table, re.MULTILINE)
+    found = [
+        path.stem
+        for path in (ROOT / "hgraph").iterdir()
+        if (path.suffix == ".py" and not path.stem.startswith("__")) or (path / "__init__.py").exists()
+    ]
+    assert sorted(listed) == sorted(found)
