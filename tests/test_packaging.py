@@ -332,9 +332,8 @@ def shipped_files() -> set[str]:
         files = [Path(line) for line in listing.stdout.split("\n") if line and not (ROOT / line).is_symlink()]
     else:
         files = [path.relative_to(ROOT) for path in python_files("hgraph", *MAPPED.values())]
-    files = [
-        file for file in files if file.parts[:2] != ("benchmarks", "results") and file.suffix != ".md"
-    ]  # kept here
+    here = (("benchmarks", "results"), ("benchmarks", "studies"))  # in the repository alone
+    files = [file for file in files if file.parts[:2] not in here and file.suffix != ".md"]
     return {file.as_posix() if file.parts[0] == "hgraph" else f"hgraph/{file.as_posix()}" for file in files}
 
 
