@@ -154,6 +154,19 @@ def test_packages_listed_in_setup_cfg_are_the_folders():
     assert mapping == MAPPED
 
 
+def test_no_module_hides_a_name():
+    """Importing a module sets an attribute of its package: a function of that name there would be gone."""
+    hidden = []
+    for package in PACKAGES:
+        own = {name.rpartition(".")[2] for name in MODULES if name.rpartition(".")[0] == package}
+        taken = {to.rpartition(".")[2]: to for _, to in imported(MODULES[package].read_text(encoding="utf-8"), package)}
+        # A module's own name may be that of what it defines: it is imported before the name is set.
+        hidden += [
+            f"{package}.{n}" for n in own & set(taken) if taken[n] not in (f"{package}.{n}.{n}", f"{package}.{n}")
+        ]
+    assert not hidden
+
+
 def test_every_module_lies_in_a_package():
     orphans = [str(path.relative_to(ROOT)) for name, path in MODULES.items() if path.parent not in package_folders()]
     assert not orphans, f"folders without __init__.py are not installed: {orphans}"

@@ -26,7 +26,7 @@ def build(as_json: JsonOption = False, quiet: QuietOption = False) -> None:
     The library goes to $HGRAPH_CACHE, else the platform's cache folder; deleting it undoes the build.
     """
     from hgraph.kernels import native as kernels
-    from hgraph.ops.backends import native
+    from hgraph.ops.bindings import native
 
     cxx, folder, start = kernels.compiler(), kernels.folder(), time.perf_counter()
     before = set(folder.glob("native-*.so")) if folder.is_dir() else set()

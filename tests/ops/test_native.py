@@ -20,7 +20,7 @@ from torch import Tensor
 from hgraph import Additive, Adjacency, Dot, attend, backend, backends, edge_score, edge_softmax, errors, propagate
 from hgraph.kernels import native as kernels
 from hgraph.ops import current_backend
-from hgraph.ops.backends import native
+from hgraph.ops.bindings import native
 from hgraph.ops.sparse.linear import rows
 from hgraph.testing import degenerate_adjacencies
 

@@ -66,9 +66,9 @@ def _available(state: str) -> bool:
 @functools.cache
 def _operators(name: str) -> ModuleType | None:
     """The module ``hgraph.ops.<name>`` when first asked for: it may import what `import hgraph` must not."""
-    if importlib.util.find_spec(f"hgraph.ops.backends.{name}") is None:
+    if importlib.util.find_spec(f"hgraph.ops.bindings.{name}") is None:
         return None
-    return importlib.import_module(f"hgraph.ops.backends.{name}")
+    return importlib.import_module(f"hgraph.ops.bindings.{name}")
 
 
 @functools.cache
