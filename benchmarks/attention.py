@@ -108,7 +108,7 @@ def patterned(tokens: int, pattern: str, backward: bool, name: str) -> Case:
     """A pattern of blocks of 128 beside the causal window of blocks that visits about as many tiles."""
     rows = tokens // 128
     graph = {
-        "power": hgraph.patterns.power(tokens, 128, window=3, sink=128),
+        "power": hgraph.patterns.power(tokens, 128, window=3, num_sink=128),
         "strided": hgraph.patterns.strided(tokens, 16, causal=True),  # in the order of its residues
         "global": hgraph.patterns.block_local(tokens, 128, before=5, causal=True) | hgraph.patterns.sinks(tokens, 128),
     }[pattern]
@@ -130,7 +130,7 @@ def patterned(tokens: int, pattern: str, backward: bool, name: str) -> Case:
 LENGTHS = (1024, 4096, 16384, 65536)
 GROWING: dict[str, Callable[[int], hgraph.TokenGraph]] = {
     "window 256": lambda n: hgraph.patterns.sliding_window(n, WINDOW, causal=True),
-    "power": lambda n: hgraph.patterns.power(n, 128, window=3, sink=128),
+    "power": lambda n: hgraph.patterns.power(n, 128, window=3, num_sink=128),
     "axial": lambda n: hgraph.patterns.axial((math.isqrt(n), math.isqrt(n)), 0),
 }
 

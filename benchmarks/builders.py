@@ -44,7 +44,7 @@ CASES = {
     "cliques of 100k nodes": (GRAPH, "builders.clique_hypergraph(g)"),
     "communities of 100k nodes": (GRAPH, "builders.community_hypergraph(g)"),
     "memberships, 1M rows": (ROWS, "builders.membership_hypergraph(v, e, duplicates='sum')"),
-    "simplices, 1M": (STREAM, "builders.simplex_hypergraph(size, m, t, num_vertices=2_000)"),
+    "simplices, 1M": (STREAM, "builders.simplex_hypergraph(size, m, t, num_nodes=2_000)"),
     "terms of 20k texts": (TEXTS, "builders.term_hypergraph(texts)"),
     "patches of 512 x 512": ("", "builders.patch_hypergraph(512, 512, 16)"),
     "superpixels of 512 x 512": ("x = torch.rand(3, 512, 512)", "builders.superpixel_hypergraph(x, 1000)"),

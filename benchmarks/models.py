@@ -78,7 +78,7 @@ def gcn_networks(size: str) -> Networks:
 def gat_networks(size: str) -> Networks:
     graph, x, y, features, _, classes = _graph(size)
     torch.manual_seed(0)
-    model = GAT(features, 8, classes, heads=8, dropout=0.0)
+    model = GAT(features, 8, classes, num_heads=8, dropout=0.0)
     peers: dict[str, Callable[[], nn.Module]] = {"PyG GATConv": lambda: networks.GATOnPyG(model, graph)}
     dense = networks.Dense(features, 64, classes)
     return {"hgraph": networks.Bound(model, graph), **installed(peers)}, dense, x, y

@@ -71,7 +71,7 @@ class HypergraphOnPyG(nn.Module):
             self.conv.append(peer)
         v2e = hypergraph.v2e
         self.index = torch.stack([v2e.indices, v2e.target]).long()
-        root = hypergraph.vertex_degree().float().sqrt().unsqueeze(1)
+        root = hypergraph.node_degree().float().sqrt().unsqueeze(1)
         self.root = root if symmetric else None
         self.inverse = torch.where(root > 0, 1 / root, 0.0)
 
@@ -96,10 +96,10 @@ class OnDHG(nn.Module):
 
         super().__init__()
         if isinstance(structure, Hypergraph):
-            self.structure = dhg.Hypergraph(structure.num_vertices, structure.to_lists())
+            self.structure = dhg.Hypergraph(structure.num_nodes, structure.to_lists())
         else:
             pairs = structure.edge_index[:, structure.adj.indices < structure.adj.target]
-            self.structure = dhg.Graph(structure.num_vertices, pairs.T.tolist())
+            self.structure = dhg.Graph(structure.num_nodes, pairs.T.tolist())
         self.conv = nn.ModuleList()
         for i, own in enumerate(convs(model)):
             weight, bias = (own.linear.weight, own.linear.bias) if hasattr(own, "linear") else (own.weight.T, own.bias)
@@ -149,7 +149,7 @@ class GATOnPyG(nn.Module):
         self.conv = nn.ModuleList()
         for own in convs(model):
             size = (own.in_channels, own.out_channels)
-            peer = GATConv(*size, heads=own.heads, concat=own.concat, add_self_loops=False)
+            peer = GATConv(*size, num_heads=own.heads, concat=own.concat, add_self_loops=False)
             scores = {"att_src": own.source_score.unsqueeze(0), "att_dst": own.target_score.unsqueeze(0)}
             peer.load_state_dict({**scores, "lin.weight": own.weight.T, "bias": own.bias})
             self.conv.append(peer)

@@ -20,7 +20,7 @@ _QUIRKS = (
     DEGREE_QUIRK,
     "features='noisy-label' is what benchmarks use: the one-hot party plus Gaussian noise of deviation `noise` (they "
     "pad to 100 columns, here there are 2). Accuracies reached with it must say so.",
-    "Vertices are numbered in the order of their ids in the file; vertex_names has the members' names.",
+    "Vertices are numbered in the order of their ids in the file; node_names has the members' names.",
     "The default split is drawn under `seed`: half of every party trains, a quarter validates, a quarter tests.",
 )
 _SETS: dict[str, tuple[str, dict[str, int], tuple[str, ...]]] = {
@@ -65,10 +65,10 @@ def _read(text: str, name: str) -> tuple[Hypergraph, torch.Tensor, dict[str, tup
         number = {i: n for n, i in enumerate(ids)}
         y = torch.tensor([_PARTIES.index(people[i]["affiliation"]) for i in ids])
         edges = [[number[i] for i in members[e]] for e in sorted(members, key=int)]
-        meta = {"vertex_names": tuple(people[i]["name"] for i in ids), "class_names": _PARTIES}
+        meta = {"node_names": tuple(people[i]["name"] for i in ids), "class_names": _PARTIES}
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise DataError(f"{name}: not a hypergraph of the XGI collection ({error!r})") from error
-    return Hypergraph.from_lists(edges, num_vertices=len(ids)), y, meta
+    return Hypergraph.from_lists(edges, num_nodes=len(ids)), y, meta
 
 
 for _name, (_description, _sizes, _own_quirks) in _SETS.items():

@@ -81,7 +81,7 @@ def made_features(structure: Graph | Hypergraph, kind: str) -> Tensor:
     choices = ["degree", "constant", "none"] + ["memberships"] * isinstance(structure, Hypergraph)
     if kind not in choices:
         raise ArgumentError("features", f"one of {choices}", repr(kind))
-    degree = structure.degree() if isinstance(structure, Graph) else structure.vertex_degree()
+    degree = structure.degree() if isinstance(structure, Graph) else structure.node_degree()
     if kind == "degree":
         return torch.log1p(degree.float())[:, None]
     if kind == "memberships" and isinstance(structure, Hypergraph):
@@ -157,7 +157,7 @@ def sizes_of(examples: Sequence[Data]) -> dict[str, int]:
     if graphs:
         found |= {"nodes": sum(g.num_nodes for g in graphs), "edges": sum(g.num_edges for g in graphs)}
     if hypers:
-        found["vertices"] = sum(h.num_vertices for h in hypers)
+        found["vertices"] = sum(h.num_nodes for h in hypers)
         found["hyperedges"] = sum(h.num_hyperedges for h in hypers)
         found["incidences"] = sum(h.num_incidences for h in hypers)
     return found

@@ -58,7 +58,7 @@ def cooking(root: Root = None, *, seed: int = 0, features: str = "degree") -> Da
         features: ``"degree"``, ``"constant"`` or ``"none"``.
     """
     structure, y, cuisines, ingredients = _read(root)
-    meta = {"class_names": cuisines, "vertex_names": ingredients}
+    meta = {"class_names": cuisines, "node_names": ingredients}
     return labelled("cooking", structure, y, meta, features=features, seed=seed, target="hyperedge")
 
 
@@ -100,9 +100,9 @@ def _read(root: Root) -> tuple[Hypergraph, torch.Tensor, tuple[str, ...], tuple[
     vertex, hyperedge = read_lists(text_of(_FOLDER, "hyperedges.txt", root), "\t", source="hyperedges.txt")
     once = torch.unique(hyperedge * len(ingredients) + vertex - 1)  # each pair as one number
     structure = Hypergraph.from_coo(
-        vertex=once % len(ingredients),
+        node=once % len(ingredients),
         hyperedge=once // len(ingredients),
-        num_vertices=len(ingredients),
+        num_nodes=len(ingredients),
         num_hyperedges=len(y),
     )
     return structure, y, cuisines, ingredients

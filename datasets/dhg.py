@@ -102,7 +102,7 @@ def _structure(facts: _Facts, edges: Any) -> Graph | Hypergraph:
         raise DataError(f"{facts.name}: a list of {facts.edges} edges is needed, got {got}")
     try:
         if facts.kind == "hypergraph":
-            return Hypergraph.from_lists([sorted(set(map(int, e))) for e in edges], num_vertices=facts.vertices)
+            return Hypergraph.from_lists([sorted(set(map(int, e))) for e in edges], num_nodes=facts.vertices)
         pairs = np.array([[int(a), int(b)] for a, b in edges], dtype=np.int64).reshape(-1, 2)
         pairs = np.unique(np.sort(pairs, axis=1), axis=0)
         return Graph.from_edge_index(torch.from_numpy(pairs.T.copy()), num_nodes=facts.vertices, directed=False)

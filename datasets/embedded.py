@@ -55,11 +55,13 @@ def digits(root: Root = None, *, k: int = 10, seed: int = 0) -> Data:
     y = torch.from_numpy(bunch.target).long()
     structure = knn_hypergraph(x, k)
     meta = {
-        "vertex_names": tuple(f"digit {i}" for i in range(len(x))),
+        "node_names": tuple(f"digit {i}" for i in range(len(x))),
         "class_names": tuple(str(c) for c in bunch.target_names),
         "feature_names": tuple(bunch.feature_names),
     }
-    return _data(structure, x, y, Split.per_class(structure, y, train=20, val=30, seed=seed), meta)
+    return _data(
+        structure, x, y, Split.per_class(structure, y, num_train_per_class=20, num_val_per_class=30, seed=seed), meta
+    )
 
 
 @register(
@@ -87,7 +89,7 @@ def davis(root: Root = None, *, seed: int = 0) -> Data:
         root: not used.
         seed: redraws the split.
 
-    >>> davis().meta["vertex_names"][0]
+    >>> davis().meta["node_names"][0]
     'Evelyn Jefferson'
     """
     import networkx as nx
@@ -95,14 +97,14 @@ def davis(root: Root = None, *, seed: int = 0) -> Data:
     graph = nx.davis_southern_women_graph()
     women, events = graph.graph["top"], graph.graph["bottom"]
     number = {name: i for i, name in enumerate(women)}
-    structure = Hypergraph.from_lists([[number[w] for w in graph[e]] for e in events], num_vertices=len(women))
+    structure = Hypergraph.from_lists([[number[w] for w in graph[e]] for e in events], num_nodes=len(women))
     y = torch.arange(len(women)) // 9
     meta = {
-        "vertex_names": tuple(women),
+        "node_names": tuple(women),
         "hyperedge_names": tuple(events),
         "class_names": ("first group", "second group"),
     }
-    split = Split.per_class(structure, y, train=2, val=2, seed=seed)
+    split = Split.per_class(structure, y, num_train_per_class=2, num_val_per_class=2, seed=seed)
     return _data(structure, torch.eye(len(women)), y, split, meta)
 
 
@@ -142,8 +144,8 @@ def karate(root: Root = None, *, weighted: bool = False, seed: int = 0) -> Data:
     clubs = ("Mr. Hi", "Officer")
     y = torch.tensor([clubs.index(graph.nodes[v]["club"]) for v in graph])
     structure, names = _graph(graph, weighted)
-    meta = {"vertex_names": tuple(f"member {v + 1}" for v in names), "class_names": clubs}
-    split = Split.per_class(structure, y, train=2, val=4, seed=seed)
+    meta = {"node_names": tuple(f"member {v + 1}" for v in names), "class_names": clubs}
+    split = Split.per_class(structure, y, num_train_per_class=2, num_val_per_class=4, seed=seed)
     return _data(structure, torch.eye(len(y)), y, split, meta)
 
 
@@ -175,7 +177,7 @@ def lesmis(root: Root = None, *, weighted: bool = True, seed: int = 0) -> Data:
         seed: redraws the split.
 
     >>> data = lesmis()
-    >>> data.structure, data.meta["vertex_names"][0]
+    >>> data.structure, data.meta["node_names"][0]
     (Graph(77 nodes, 508 edges, weighted, cpu), 'Napoleon')
     """
     import networkx as nx
@@ -185,8 +187,8 @@ def lesmis(root: Root = None, *, weighted: bool = True, seed: int = 0) -> Data:
     communities = nx.community.greedy_modularity_communities(graph, weight="weight")
     community = {name: i for i, members in enumerate(communities) for name in members}
     y = torch.tensor([community[name] for name in names])
-    meta = {"vertex_names": tuple(names), "class_names": tuple(f"community {i}" for i in range(len(communities)))}
-    split = Split.per_class(structure, y, train=2, val=2, seed=seed)
+    meta = {"node_names": tuple(names), "class_names": tuple(f"community {i}" for i in range(len(communities)))}
+    split = Split.per_class(structure, y, num_train_per_class=2, num_val_per_class=2, seed=seed)
     return _data(structure, torch.eye(len(y)), y, split, meta)
 
 

@@ -231,7 +231,7 @@ def _sizes(data: Data) -> dict[str, int]:
     if isinstance(s, Graph):
         sizes = {"nodes": s.num_nodes, "edges": s.num_edges}
     else:
-        sizes = {"vertices": s.num_vertices, "hyperedges": s.num_hyperedges, "incidences": s.num_incidences}
+        sizes = {"vertices": s.num_nodes, "hyperedges": s.num_hyperedges, "incidences": s.num_incidences}
     classes = {} if data.y.is_floating_point() or not data.meta.get("class_names") else {"classes": data.num_classes}
     return sizes | {"features": data.num_features} | classes
 

@@ -81,7 +81,7 @@ def _make_loader(name: str, folder: str, sizes: dict[str, int]) -> Callable[...,
         y = torch.tensor(_read(folder, "labels", root))
         splits = {f"published-{i}": _published(structure, _read(folder, f"splits/{i}", root), i) for i in range(1, 11)}
         if split == "per_class":
-            splits["default"] = Split.per_class(structure, y, train=20, val=100, seed=seed)
+            splits["default"] = Split.per_class(structure, y, num_train_per_class=20, num_val_per_class=100, seed=seed)
         else:
             splits["default"] = splits[split]
         data = Data(structure, x, y, splits, {"class_names": None, "hyperedge_names": keys}).validate()
@@ -99,9 +99,9 @@ def _read(folder: str, file: str, root: str | os.PathLike[str] | None) -> Any:
     return loads(path.read_bytes(), source=str(path))
 
 
-def _structure(members: dict[Any, Any], num_vertices: int) -> tuple[Hypergraph, tuple[str, ...]]:
+def _structure(members: dict[Any, Any], num_nodes: int) -> tuple[Hypergraph, tuple[str, ...]]:
     """The hyperedges in the file's order, and their keys: the citing paper's number, or the author's name."""
-    structure = Hypergraph.from_lists([sorted(m) for m in members.values()], num_vertices=num_vertices)
+    structure = Hypergraph.from_lists([sorted(m) for m in members.values()], num_nodes=num_nodes)
     return structure, tuple(map(str, members))
 
 
@@ -112,14 +112,14 @@ def _features(matrix: Any, normalize: bool) -> Tensor:
 
 def _published(structure: Hypergraph, parts: dict[str, list[int]], number: int) -> Split:
     train, test = (torch.tensor(sorted(parts[part])) for part in ("train", "test"))
-    if len(train) + len(test) != structure.num_vertices:
-        raise DataError(f"published split {number}: {len(train)} + {len(test)} vertices of {structure.num_vertices}")
+    if len(train) + len(test) != structure.num_nodes:
+        raise DataError(f"published split {number}: {len(train)} + {len(test)} vertices of {structure.num_nodes}")
     return Split(structure, train, torch.empty(0, dtype=torch.long), test)
 
 
 def _check_sizes(name: str, structure: Hypergraph, data: Data, sizes: dict[str, int]) -> None:
     found = {
-        "vertices": structure.num_vertices,
+        "vertices": structure.num_nodes,
         "hyperedges": structure.num_hyperedges,
         "incidences": structure.num_incidences,
         "features": data.num_features,

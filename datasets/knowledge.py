@@ -90,7 +90,7 @@ def _texts(name: str, folder: str, base: str, sizes: dict[str, int]) -> Callable
 def _items(name: str, base: str, sizes: dict[str, int]) -> Callable[..., list[TripleSplit]]:
     def loader(root: Root = None, *, seed: int = 0, val: float = 0.1, test: float = 0.2) -> list[TripleSplit]:
         kg = kgcn_graph(text_of("mkr", f"{base}/kg.txt", root), f"mkr/{base}/kg.txt", sizes["nodes"])
-        return checked(name, TripleSplit.random(kg, val=val, test=test, seed=seed), sizes)
+        return checked(name, TripleSplit.random(kg, val_fraction=val, test_fraction=test, seed=seed), sizes)
 
     loader.__doc__ = f"The data set ``{name}``; see its card."
     return loader

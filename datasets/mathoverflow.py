@@ -54,10 +54,10 @@ def mathoverflow(root: Root = None, *, seed: int = 0, features: str = "degree") 
     names = tuple(texts["label-names"].splitlines())
     labels, owner = read_lists(texts["node-labels"], ",", source="node-labels")
     vertex, hyperedge = read_lists(texts["hyperedges"], ",", source="hyperedges")
-    num_vertices, num_hyperedges = len(texts["node-labels"].splitlines()), len(texts["hyperedges"].splitlines())
+    num_nodes, num_hyperedges = len(texts["node-labels"].splitlines()), len(texts["hyperedges"].splitlines())
     structure = Hypergraph.from_coo(
-        vertex=vertex - 1, hyperedge=hyperedge, num_vertices=num_vertices, num_hyperedges=num_hyperedges
+        node=vertex - 1, hyperedge=hyperedge, num_nodes=num_nodes, num_hyperedges=num_hyperedges
     )
-    y = torch.zeros(num_vertices, len(names), dtype=torch.bool)
+    y = torch.zeros(num_nodes, len(names), dtype=torch.bool)
     y[owner, labels - 1] = True
     return labelled("mathoverflow-answers", structure, y, {"class_names": names}, features=features, seed=seed)

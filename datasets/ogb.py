@@ -234,7 +234,7 @@ def _make_loader(facts: Facts) -> Callable[..., Any]:
             _check(facts, count, "graphs")
             return dataset(facts.name, example, {"default": parts}, length=count)
         data = (read_nodes if facts.name.startswith("ogbn") else read_links)(files, facts, features)
-        _check(facts, data.num_vertices, "nodes")
+        _check(facts, data.num_nodes, "nodes")
         return data
 
     loader.__doc__ = f"The data set ``{facts.name}``; see its card."

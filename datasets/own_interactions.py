@@ -85,10 +85,10 @@ def from_interactions(
         kg,
         num_users=len(user_ids),
         num_items=num_items,
-        val=val,
-        test=test,
+        val_fraction=val,
+        test_fraction=test,
         seed=seed,
-        repeats="drop",
+        duplicates="drop",
         user_names=user_ids,
     )
     quirks = ["Pairs are divided by lot."]

@@ -83,7 +83,9 @@ def kgcn_music(root: Root = None, *, seed: int = 0, val: float = 0.2, test: floa
     kg = kgcn_graph(texts["kg.txt"], "kg.txt", _MUSIC["nodes"])
     user, item = torch.tensor(pairs).T
     counts = len(users), len(linked)
-    data = Interactions.random(user, item, kg, num_users=counts[0], num_items=counts[1], val=val, test=test, seed=seed)
+    data = Interactions.random(
+        user, item, kg, num_users=counts[0], num_items=counts[1], val_fraction=val, test_fraction=test, seed=seed
+    )
     return _checked("kgcn-music", data, _MUSIC)
 
 
@@ -101,8 +103,8 @@ def _final(name: str, base: str, sizes: dict[str, int]) -> Callable[..., list[In
             kg,
             num_users=sizes["users"],
             num_items=sizes["items"],
-            val=val,
-            test=test,
+            val_fraction=val,
+            test_fraction=test,
             seed=seed,
         )
         return _checked(name, data, sizes)
@@ -193,8 +195,8 @@ def movielens_100k_kg(
         kg,
         num_users=len(users),
         num_items=len(number),
-        val=val,
-        test=test,
+        val_fraction=val,
+        test_fraction=test,
         seed=seed,
         user_names=[f"user {name}" for name in users],
     )
@@ -259,7 +261,9 @@ def kgat_last_fm(root: Root = None, *, seed: int = 0, val: float = 0.2, test: fl
     )
     user, item = _pairs(text_of("kgat_last_fm", "test.txt", root), "test.txt")
     users, items = _LAST_FM["users"], _LAST_FM["items"]
-    data = Interactions.random(user, item, kg, num_users=users, num_items=items, val=val, test=test, seed=seed)
+    data = Interactions.random(
+        user, item, kg, num_users=users, num_items=items, val_fraction=val, test_fraction=test, seed=seed
+    )
     return _checked("kgat-last-fm", data, _LAST_FM)
 
 

@@ -70,14 +70,14 @@ def _make_loader(name: str, folder: str, sizes: dict[str, int]) -> Callable[...,
         place = np.empty_like(order)
         place[order] = np.arange(len(order))
         structure = Hypergraph.from_coo(
-            vertex=torch.from_numpy(vertex),
+            node=torch.from_numpy(vertex),
             hyperedge=torch.from_numpy(np.repeat(place, size)),
-            num_vertices=len(ids),
+            num_nodes=len(ids),
             num_hyperedges=len(size),
         )
         y = torch.full((len(size),), -1)
         meta = {
-            "vertex_names": tuple(names[i] for i in ids.tolist()),
+            "node_names": tuple(names[i] for i in ids.tolist()),
             "hyperedge_time": torch.from_numpy(time[order]),
         }
         data = Data(structure, made_features(structure, features), y, meta=meta, target="hyperedge").validate()

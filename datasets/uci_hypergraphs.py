@@ -77,7 +77,7 @@ def _make_loader(name: str, file: str, classes: tuple[str, ...] | None, sizes: d
         edge, vertex, shape = incidence
         if shape != (sizes["hyperedges"], sizes["vertices"]):
             raise DataError(f"{name}: hyperedges and vertices {shape}")
-        structure = Hypergraph.from_coo(vertex=vertex, hyperedge=edge, num_vertices=shape[1], num_hyperedges=shape[0])
+        structure = Hypergraph.from_coo(node=vertex, hyperedge=edge, num_nodes=shape[1], num_hyperedges=shape[0])
         splits, y = {}, torch.full((shape[1],), -1)
         if labels is not None:
             values, y = torch.unique(labels, return_inverse=True)  # 1-based, or 4 and 5
@@ -110,7 +110,7 @@ def _read(file: str, root: Root) -> tuple[tuple[torch.Tensor, torch.Tensor, tupl
         labels = (
             torch.from_numpy(content["NodeLabels"][()].astype("int64")).flatten() if "NodeLabels" in content else None
         )
-        names = {"class_names": "LabelNames", "hyperedge_names": "EdgeNames", "vertex_names": "NodeNames"}
+        names = {"class_names": "LabelNames", "hyperedge_names": "EdgeNames", "node_names": "NodeNames"}
         meta = {key: _texts(content, cell) for key, cell in names.items() if cell in content}
     return (edge, vertex, shape), labels, {key: value for key, value in meta.items() if value}
 

@@ -61,7 +61,7 @@ def zoo(root: Root = None, *, seed: int = 0, features: str = "memberships") -> D
     """
     rows = _rows("uci_zoo", "zoo.data", 18, "animal_name", root)
     y = torch.tensor([int(row[-1]) - 1 for row in rows])
-    meta = {"vertex_names": tuple(row[0] for row in rows), "class_names": tuple("1234567")}
+    meta = {"node_names": tuple(row[0] for row in rows), "class_names": tuple("1234567")}
     table: list[list[str | None]] = [[*row[1:-1]] for row in rows]
     return _data("uci-zoo", table, _ZOO, y, meta, seed, features)
 
@@ -124,9 +124,7 @@ def _data(
     number = {key: i for i, key in enumerate(keys)}
     pairs = [(v, number[a, value]) for v, row in enumerate(table) for a, value in enumerate(row) if value is not None]
     vertex, hyperedge = torch.tensor(pairs).T
-    structure = Hypergraph.from_coo(
-        vertex=vertex, hyperedge=hyperedge, num_vertices=len(table), num_hyperedges=len(keys)
-    )
+    structure = Hypergraph.from_coo(node=vertex, hyperedge=hyperedge, num_nodes=len(table), num_hyperedges=len(keys))
     names = tuple(f"{attributes[a]}={value}" for a, value in keys)
     x, split = made_features(structure, features), random_split(structure, y, seed=seed)
     data = Data(structure, x, y, {"default": split}, {**meta, "hyperedge_names": names}).validate()

@@ -65,7 +65,7 @@ def products(root: Root = None, *, seed: int = 0, features: str = "degree", labe
     baskets = [line.split("\t") for line in _body("walmart-hyperedges.tsv", root).splitlines()]
     vertex, hyperedge = read_lists("\n".join(b[0] for b in baskets), ",", source="walmart-hyperedges.tsv")
     structure = Hypergraph.from_coo(
-        vertex=vertex - 1, hyperedge=hyperedge, num_vertices=len(ids), num_hyperedges=len(baskets)
+        node=vertex - 1, hyperedge=hyperedge, num_nodes=len(ids), num_hyperedges=len(baskets)
     )
     lines = text_of("walmart_products", "node_cats.txt", root).splitlines()
     y, names = category - 1, tuple(line.split(": ", 1)[1].strip() for line in lines)
@@ -108,7 +108,7 @@ def _departments(category: torch.Tensor, text: str) -> tuple[torch.Tensor, tuple
         "Labels are of hyperedges, not of vertices: the members of all baskets are known, the types of some are not.",
         "Types are the numbers of the file in order, with 999 (Walmart's 'other') last; class_names has them.",
         "The largest class has 9,824 baskets and the smallest one.",
-        "Product ids of the file have gaps; vertices are numbered in order, vertex_names has the ids.",
+        "Product ids of the file have gaps; vertices are numbered in order, node_names has the ids.",
         DEGREE_QUIRK,
         "The default split is drawn under `seed`: half of every class trains, a quarter validates, a quarter tests.",
     ),
@@ -127,11 +127,9 @@ def trips(root: Root = None, *, seed: int = 0, features: str = "degree") -> Data
     product, hyperedge = read_lists("\n".join(b[0] for b in baskets), ",", source="colored-walmart.txt")
     ids, vertex = torch.unique(product, return_inverse=True)
     colours, y = torch.unique(torch.tensor([int(b[1]) for b in baskets]), return_inverse=True)
-    structure = Hypergraph.from_coo(
-        vertex=vertex, hyperedge=hyperedge, num_vertices=len(ids), num_hyperedges=len(baskets)
-    )
+    structure = Hypergraph.from_coo(node=vertex, hyperedge=hyperedge, num_nodes=len(ids), num_hyperedges=len(baskets))
     meta = {
         "class_names": tuple(str(c) for c in colours.tolist()),
-        "vertex_names": tuple(str(i) for i in ids.tolist()),
+        "node_names": tuple(str(i) for i in ids.tolist()),
     }
     return labelled("walmart-trips", structure, y, meta, features=features, seed=seed, target="hyperedge")

@@ -69,9 +69,9 @@ def torch_dtype(dtype: tl.dtype) -> torch.dtype:
     return torch.float64 if dtype == tl.float64 else torch.float32
 
 
-def blocks(number: int, block: int) -> int:
+def blocks(number: int, block_size: int) -> int:
     """Blocks that cover so many numbers, one at least."""
-    return max(1, triton.cdiv(number, block))
+    return max(1, triton.cdiv(number, block_size))
 
 
 @triton.jit

@@ -65,8 +65,8 @@ MUTATIONS = [
     Mutation(
         "tiles lose the order of tokens",
         "hgraph/structure/token_graph.py",
-        "dataclasses.replace(tiled(*own, block), order=self.order)",
-        "tiled(*own, block)",
+        "dataclasses.replace(tiled(*own, block_size), order=self.order)",
+        "tiled(*own, block_size)",
         "tests/structure/test_block_adjacency.py",
     ),
     Mutation(
@@ -83,7 +83,7 @@ MUTATIONS = [
     Mutation(
         "hgnn: vertex and hyperedge degree swapped", HGNN, 'hg.v2e.normalize("row")', 'hg.v2e.normalize("col")', HYPER
     ),
-    Mutation("hgnn: root of the degree forgotten", HGNN, "hg.vertex_degree(), -0.5", "hg.vertex_degree(), -1.0", HYPER),
+    Mutation("hgnn: root of the degree forgotten", HGNN, "hg.node_degree(), -0.5", "hg.node_degree(), -1.0", HYPER),
     Mutation("hgnn: bias dropped", HGNN, "out_channels, bias=bias", "out_channels, bias=False", "tests/nn"),
     Mutation("hgnn+: degrees swapped", HGNNP, 'e2v.normalize("row")', 'e2v.normalize("col")', HYPER),
     Mutation("hgnn+: hyperedge degree dropped", HGNNP, 'hg.v2e.normalize("row")', "hg.v2e", HYPER),
@@ -429,7 +429,7 @@ MUTATIONS = [
     Mutation(
         "landmark: the own block's landmark heard",
         "hgraph/patterns/place.py",
-        "rows + (rows % size != block).long()",
+        "rows + (rows % size != block_size).long()",
         "rows + 1",
         LANDMARK_TESTS,
     ),

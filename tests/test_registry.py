@@ -36,9 +36,9 @@ def data_of(entry):
         return Interactions.from_pairs([[0, 1], [0, 2]], [[], []], [[], []], kg, num_users=2, num_items=3), {}
     if entry.data == "triples":
         kg = KnowledgeGraph.from_names([("a", "r", "b"), ("b", "r", "c"), ("c", "s", "a"), ("a", "s", "c")])
-        return TripleSplit.random(kg, val=0.25, test=0.25, seed=0), {}
+        return TripleSplit.random(kg, val_fraction=0.25, test_fraction=0.25, seed=0), {}
     if entry.data == "images":
-        options = {"ViT": {"image_size": 8, "num_classes": 3, "dim": 16, "num_heads": 2, "depth": 1}}
+        options = {"ViT": {"image_size": 8, "num_classes": 3, "dim": 16, "num_heads": 2, "num_layers": 1}}
         options["AxialTransformer"] = {"height": 4, "width": 4, "channels": 3, "dim": 8, "num_heads": 2}
         return None, options.get(entry.class_name, {})
     structure = random_hypergraph(6, 3, 12, seed=0) if entry.data == "hypergraph" else random_graph(6, 12, seed=0)

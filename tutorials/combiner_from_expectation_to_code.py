@@ -81,7 +81,7 @@ combined = torch.stack([by_hand(i) for i in range(N)])
 
 # %%
 plan = partitions.fixed(N, SPAN, causal=False)
-plan.check(patterns.full(N))
+plan.validate(patterns.full(N))
 (family,) = plan.regions
 print(plan, family.hypergraph())
 
@@ -112,7 +112,7 @@ plans = {
 }
 figure, axes = plt.subplots(2, 3, figsize=(10, 7), layout="constrained")
 for ax, (name, made) in zip(axes.flat, plans.items(), strict=True):
-    made.check(patterns.causal(n))
+    made.validate(patterns.causal(n))
     picture = torch.full((n, n), math.nan)
     for graph in made.direct:
         adj = graph.adjacency()
@@ -191,7 +191,7 @@ def trained(layer: torch.nn.Module, steps: int) -> tuple[Detector, list[float]]:
 
 
 steps = 20 if FAST else 300
-model, right = trained(nn.CombinerAttention(32, 2, span=8), steps)
+model, right = trained(nn.CombinerAttention(32, 2, block_size=8), steps)
 local = nn.SelfAttention(32, 2, pattern=lambda n: patterns.block_local(n, 8), causal=True)
 _, alone = trained(local, steps)
 tokens, label = sequences(2000)

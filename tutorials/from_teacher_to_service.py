@@ -30,11 +30,11 @@ EPOCHS = 15 if os.environ.get("HGRAPH_FAST") == "1" else 200  # the tests run th
 # %%
 try:
     data = datasets.load("cocitation-cora")[0]
-    isolated = int((data.structure.vertex_degree() == 0).sum())
-    print(f"{isolated} of {data.num_vertices} papers are in no hyperedge")
+    isolated = int((data.structure.node_degree() == 0).sum())
+    print(f"{isolated} of {data.num_nodes} papers are in no hyperedge")
     structure = data.structure.without_repeats().with_singletons()
     x = data.x / data.x.sum(1, keepdim=True).clamp_min(1)  # shares of words, whatever the length of the paper
-    split = Split.per_class(structure, data.y, train=20, val=100, seed=0)
+    split = Split.per_class(structure, data.y, num_train_per_class=20, num_val_per_class=100, seed=0)
 except errors.DataError as reason:
     print(f"co-citation Cora cannot be had ({str(reason).splitlines()[0]}); going on with the digits")
     data = datasets.load("digits")[0]

@@ -24,7 +24,7 @@ OUT.mkdir(parents=True, exist_ok=True)
 
 # %%
 davis = datasets.load("davis")[0]
-names = davis.meta["vertex_names"]
+names = davis.meta["node_names"]
 figure, (left, right) = plt.subplots(1, 2, figsize=(12, 5.5), layout="constrained")
 davis.structure.draw(left, names=names, max_hyperedges=5, seed=0)
 left.set_title("the first five of 14 parties")
@@ -63,7 +63,7 @@ for name, hypergraph in made.items():
 
 # %%
 real = made["4 nearest"]
-null = builders.chung_lu_hypergraph(real.vertex_degree().float(), real.hyperedge_degree().float(), seed=0)
+null = builders.chung_lu_hypergraph(real.node_degree().float(), real.hyperedge_degree().float(), seed=0)
 for name, hypergraph in (("real", real), ("null", null)):
     found = statistics(hypergraph, label)
     print(f"{name}: homophily {found.homophily:.2f} (by chance {found.chance:.2f})")
@@ -107,9 +107,9 @@ figure.savefig(OUT / "superpixels.png", dpi=120)
 
 # %%
 karate = datasets.load("karate")[0].structure
-links = LinkSplit.random(karate, val=0.1, test=0.2, seed=0)
-links.check(karate)
+links = LinkSplit.random(karate, val_fraction=0.1, test_fraction=0.2, seed=0)
+links.validate(karate)
 print(links, "training sees", links.structure)
-parties = HyperedgeSplit.random(davis.structure, val=0.1, test=0.2, seed=0)
-parties.check(davis.structure)
+parties = HyperedgeSplit.random(davis.structure, val_fraction=0.1, test_fraction=0.2, seed=0)
+parties.validate(davis.structure)
 print(parties, "negatives of the test:", parties.test_negatives.to_lists())

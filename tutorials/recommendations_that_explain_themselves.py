@@ -66,14 +66,16 @@ def recall(score):
 
 
 def trained(model):
-    train.fit_recommender(model, data, epochs=60, lr=0.01, l2=0.1, batch=150, every=5, patience=None, progress=False)
+    train.fit_recommender(
+        model, data, epochs=60, lr=0.01, l2=0.1, batch=150, eval_every=5, patience=None, progress=False
+    )
     return train.scorer(model, train.structure_of(model, data))
 
 
 sizes = data.num_users, data.num_items
 with train.seeded(0):
-    factors = models.BPRMF(*sizes, embed_dim=32)
-    kgat = models.KGAT(*sizes, data.kg.num_nodes, kg.num_relations, embed_dim=32, kge_dim=32, layers=(32, 16))
+    factors = models.BPRMF(*sizes, dim=32)
+    kgat = models.KGAT(*sizes, data.kg.num_nodes, kg.num_relations, dim=32, relation_dim=32, layer_channels=(32, 16))
 found = {"popularity": train.by_popularity(data.train), "BPR-MF": trained(factors), "KGAT": trained(kgat)}
 found = {name: recall(score) for name, score in found.items()}
 print("recall@20:", ", ".join(f"{name} {value:.3f}" for name, value in found.items()))

@@ -35,9 +35,9 @@ print("how many each target hears:", listens.target_degree().tolist())
 
 # %%
 people = ["Ada", "Ben", "Cleo", "Dan", "Eve", "Finn"]
-meetings = Hypergraph.from_lists([[0, 1, 2], [2, 3], [3, 4, 2]], num_vertices=6)
+meetings = Hypergraph.from_lists([[0, 1, 2], [2, 3], [3, 4, 2]], num_nodes=6)
 print(meetings)
-print("meetings a person:", dict(zip(people, meetings.vertex_degree().tolist(), strict=True)))
+print("meetings a person:", dict(zip(people, meetings.node_degree().tolist(), strict=True)))
 meetings.draw(names=people).figure.savefig(OUT / "meetings.png", dpi=120)
 
 # %% [markdown]

@@ -43,10 +43,10 @@ def run(name, kind, seed, given):
     checkpoint.parent.mkdir(parents=True, exist_ok=True)
     split = datasets.load(name, given.root)[0]
     begin = time.process_time()
-    model = train.build_model(MODELS[kind], split, seed=seed, embed_dim=given.dim)  # the space of TransR keeps its size
+    model = train.build_model(MODELS[kind], split, seed=seed, dim=given.dim)  # the space of TransR keeps its size
     result = train.fit_triples(
         model, split, epochs=given.epochs, lr=given.lr, l2=given.l2, batch=given.batch, negatives=given.negatives,
-        every=given.every, seed=seed, checkpoint=checkpoint, progress=False,
+        eval_every=given.every, seed=seed, checkpoint=checkpoint, progress=False,
     )  # fmt: skip
     spent = time.process_time() - begin
     checkpoint.unlink(missing_ok=True)

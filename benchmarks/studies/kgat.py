@@ -249,7 +249,8 @@ def measure(graph, form, repeats, gather, device):
     kg = data.collaborative().to(device)
     with train.seeded(0):
         model = models.KGAT(
-            data.num_users, data.num_items, data.kg.num_nodes, kg.num_relations, embed_dim=D, kge_dim=D, layers=LAYERS,
+            data.num_users, data.num_items, data.kg.num_nodes, kg.num_relations, dim=D, relation_dim=D,
+            layer_channels=LAYERS,
             dropout=0.0,
         ).to(device)  # fmt: skip
     kg.blocks()

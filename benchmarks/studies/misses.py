@@ -102,7 +102,7 @@ def trained(trial: Trial, seed: int, epochs: int) -> Iterator[dict[str, str]]:
     fit(teacher, (part.x, part.structure), loss, validate=validate, **options)
     yield {"model": "teacher", **figures(teacher, (data.x, data.structure), data, trial.setting)}
     if len(data.split(trial.setting).unseen):  # what it says of them if none of their hyperedges is known
-        alone = Hypergraph.from_lists([[v] for v in range(data.num_vertices)], num_vertices=data.num_vertices)
+        alone = Hypergraph.from_lists([[v] for v in range(data.num_nodes)], num_nodes=data.num_nodes)
         yield {"model": "teacher, vertices alone", **figures(teacher, (data.x, alone), data, trial.setting)}
     if trial.change in SCALES:
         teacher = Scaled(teacher, SCALES[trial.change])

@@ -106,8 +106,8 @@ MODELS = {
     "KGAT from BPR-MF": (made("kgat"), 150),
 }
 ABLATIONS = {
-    "KGAT 1 layer": (made("kgat", layers=(64,)), 150),
-    "KGAT 2 layers": (made("kgat", layers=(64, 32)), 150),
+    "KGAT 1 layer": (made("kgat", layer_channels=(64,)), 150),
+    "KGAT 2 layers": (made("kgat", layer_channels=(64, 32)), 150),
     "KGAT laplacian": (made("kgat", attention="laplacian"), 150),
     "KGAT no attention": (made("kgat", UniformKGAT), 150),
     "KGAT no KGE": (lambda d: without_facts(made("kgat")(d)), 150),
@@ -138,7 +138,7 @@ def auc(score, data, seed):
 def fitted(model, data, budget, epochs, trial, seed, checkpoint, validate_users=None):
     epochs = max(round(budget.share * epochs), 1)
     return train.fit_recommender(
-        model, data, epochs=epochs, **trial, every=max(epochs // 20, 1), patience=5, batch=budget.batch,
+        model, data, epochs=epochs, **trial, eval_every=max(epochs // 20, 1), patience=5, batch=budget.batch,
         triple_batch=budget.triple_batch, seed=seed, checkpoint=checkpoint, progress=False,
         validate_users=validate_users,
     )  # fmt: skip

@@ -138,7 +138,7 @@ def dhg_pass(hg: Hypergraph, teacher: HGNN, x: Tensor) -> Callable[[], Tensor]:
     for layer, conv in zip(("layers.0", "layers.1"), (teacher.conv1, teacher.conv2), strict=True):
         own[f"{layer}.theta.weight"].data.copy_(conv.linear.weight)
         own[f"{layer}.theta.bias"].data.copy_(conv.linear.bias)
-    structure = dhg.Hypergraph(hg.num_vertices, hg.to_lists(), merge_op="sum")
+    structure = dhg.Hypergraph(hg.num_nodes, hg.to_lists(), merge_op="sum")
     return lambda: model(x, structure)
 
 

@@ -114,7 +114,7 @@ def from_tables(
         citation: whom to cite.
 
     Returns:
-        One `Data`, the split as ``"default"``. Its ``meta`` has ``vertex_names``, ``hyperedge_names``,
+        One `Data`, the split as ``"default"``. Its ``meta`` has ``node_names``, ``hyperedge_names``,
         ``class_names``, ``feature_names``, and the ``encoder`` for new rows where ``nodes`` has features.
 
     Raises:
@@ -151,7 +151,7 @@ def from_tables(
         encoder = Encoder.fit(table, used, rows=parts[0].numpy() if len(parts[0]) else None, missing=missing)
     x, feature_names = _features(encoder, table, made.structure)
     names: dict[str, Any] = {
-        "vertex_names": tuple(index),
+        "node_names": tuple(index),
         "class_names": labels.class_names,
         "feature_names": feature_names,
     }
@@ -248,7 +248,7 @@ def _features(encoder: Encoder, table: Table | None, structure: Graph | Hypergra
     """x [N, F]: what the encoder makes of the table, or where that is nothing, who the vertex is or its degree."""
     if table is not None and encoder.feature_names:
         return encoder.transform(table), encoder.feature_names
-    n = structure.num_vertices
+    n = structure.num_nodes
     if n <= _IDENTITY:
         return torch.eye(n), tuple(f"vertex {i}" for i in range(n))
     adjacency = structure.adj if isinstance(structure, Graph) else structure.e2v

@@ -31,14 +31,14 @@ def read(path: str | os.PathLike[str]) -> tuple[Table, str, dict[str, int], Made
     converted = read_hif(Path(path).expanduser())
     hg = converted.structure
     assert isinstance(hg, Hypergraph)  # noqa: S101 - a HIF file holds nothing else
-    given = converted.vertex_ids or []
+    given = converted.node_ids or []
     index = {str(name): i for i, name in enumerate(given)}
     if len(index) < len(given):
         twice = next(str(name) for i, name in enumerate(given) if index[str(name)] != i)
         raise wrong(f"{path}", "nodes whose ids are different as text", f"{twice!r} as a number and as text")
-    key = "id" if "id" not in converted.vertex_attrs else "id of the node"
+    key = "id" if "id" not in converted.node_attrs else "id of the node"
     columns: dict[str, Any] = {key: list(index)}
-    for name, values in converted.vertex_attrs.items():
+    for name, values in converted.node_attrs.items():
         columns[name] = [None if v is ABSENT else v for v in (values.tolist() if hasattr(values, "tolist") else values)]
     meta: dict[str, Any] = {"hyperedge_names": tuple(map(str, converted.hyperedge_ids or ()))}
     if "direction" in converted.edge_attrs:
@@ -49,7 +49,7 @@ def read(path: str | os.PathLike[str]) -> tuple[Table, str, dict[str, int], Made
         hg,
         v2e=hg.v2e if weight is None else hg.v2e.with_weight(weight.float()),
         hyperedge_weight=None if hg.hyperedge_weight is None else hg.hyperedge_weight.float(),
-        vertex_weight=None if hg.vertex_weight is None else hg.vertex_weight.float(),
+        node_weight=None if hg.node_weight is None else hg.node_weight.float(),
     )
     unused = {*converted.hyperedge_attrs, *converted.edge_attrs} - {"direction"}
     return read_table(columns, name=str(path)), key, index, Made(structure, meta, tuple(sorted(map(str, unused))))

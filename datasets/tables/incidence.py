@@ -144,9 +144,9 @@ def _long(roles: Roles, index: Mapping[str, int], known: str, duplicates: Duplic
     weight, time = _numbers(roles, "weight"), _numbers(roles, "time")
     keep, weight = _distinct(table, vertex_column, hyperedge * len(index) + vertex, weight, duplicates)
     made = Hypergraph.from_coo(
-        vertex=torch.from_numpy(vertex[keep]),
+        node=torch.from_numpy(vertex[keep]),
         hyperedge=torch.from_numpy(hyperedge[keep]),
-        num_vertices=len(index),
+        num_nodes=len(index),
         num_hyperedges=len(names),
         weight=_float32(weight),
     )
@@ -175,9 +175,9 @@ def _wide(roles: Roles, index: Mapping[str, int], known: str, separator: str | N
     weight, time = _numbers(roles, "weight"), _numbers(roles, "time")
     keep, times = _distinct(table, column, hyperedge * len(index) + vertex, None, duplicates, rows=hyperedge)
     made = Hypergraph.from_coo(
-        vertex=torch.from_numpy(vertex[keep]),
+        node=torch.from_numpy(vertex[keep]),
         hyperedge=torch.from_numpy(hyperedge[keep]),
-        num_vertices=len(index),
+        num_nodes=len(index),
         num_hyperedges=len(sizes),
         weight=_float32(times),
         hyperedge_weight=_float32(weight),

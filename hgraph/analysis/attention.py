@@ -40,18 +40,18 @@ __all__ = [
 ]
 
 
-def receptive_fields(layers: Sequence[TokenGraph]) -> list[TokenGraph]:
+def receptive_fields(num_layers: Sequence[TokenGraph]) -> list[TokenGraph]:
     """What tokens have heard of after each layer, themselves included, for layers with graphs of their own.
 
     >>> local, lines = patterns.sliding_window((4, 4), 2), patterns.axial((4, 4), 0)
     >>> [field.num_edges for field in receptive_fields([local, lines])]
     [100, 160]
     """
-    if not layers:
+    if not num_layers:
         return []
-    loops = patterns.sliding_window(layers[0].num_targets, 1)
+    loops = patterns.sliding_window(num_layers[0].num_targets, 1)
     fields: list[TokenGraph] = []
-    for graph in layers:
+    for graph in num_layers:
         step = graph | loops
         fields.append(step @ fields[-1] if fields else step)
     return fields

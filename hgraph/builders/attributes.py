@@ -44,11 +44,11 @@ def category_hypergraph(columns: Mapping[str, Sequence[Any]], *, min_size: int =
             if not _missing(value):
                 members.setdefault((name, value), []).append(row)
     kept = {key: rows for key, rows in members.items() if len(rows) >= min_size}
-    num_vertices = next(iter(lengths.values()))
+    num_nodes = next(iter(lengths.values()))
     structure = Hypergraph.from_coo(
-        vertex=np.fromiter((row for rows in kept.values() for row in rows), dtype=np.int64),
+        node=np.fromiter((row for rows in kept.values() for row in rows), dtype=np.int64),
         hyperedge=np.repeat(np.arange(len(kept)), [len(rows) for rows in kept.values()]),
-        num_vertices=num_vertices,
+        num_nodes=num_nodes,
         num_hyperedges=len(kept),
     )
     return Converted(structure, hyperedge_ids=list(kept))
@@ -74,22 +74,22 @@ def membership_hypergraph(
         Vertices and hyperedges with their ids, numbered in the order they first appear.
 
     >>> club = membership_hypergraph(["ann", "bob", "ann"], ["chess", "chess", "go"])
-    >>> club.structure.to_lists(), club.vertex_ids, club.hyperedge_ids
+    >>> club.structure.to_lists(), club.node_ids, club.hyperedge_ids
     ([[0, 1], [0]], ['ann', 'bob'], ['chess', 'go'])
     """
     if len(vertices) != len(hyperedges):
         raise ArgumentError("hyperedges", f"{len(vertices)} ids (one a row of vertices)", len(hyperedges))
-    vertex, vertex_ids = _numbered("vertices", vertices)
+    vertex, node_ids = _numbered("vertices", vertices)
     hyperedge, hyperedge_ids = _numbered("hyperedges", hyperedges)
     structure = Hypergraph.from_coo(
-        vertex=vertex,
+        node=vertex,
         hyperedge=hyperedge,
-        num_vertices=len(vertex_ids),
+        num_nodes=len(node_ids),
         num_hyperedges=len(hyperedge_ids),
         weight=weight,
         duplicates=duplicates,
     )
-    return Converted(structure, vertex_ids=vertex_ids, hyperedge_ids=hyperedge_ids)
+    return Converted(structure, node_ids=node_ids, hyperedge_ids=hyperedge_ids)
 
 
 def term_hypergraph(
@@ -146,9 +146,9 @@ def term_hypergraph(
     values = TfidfTransformer().fit_transform(counts) if weight == "tfidf" and counts.shape[1] else counts
     entries = values.tocoo()
     structure = Hypergraph.from_coo(
-        vertex=entries.row,
+        node=entries.row,
         hyperedge=entries.col,
-        num_vertices=len(texts),
+        num_nodes=len(texts),
         num_hyperedges=counts.shape[1],
         weight=None if weight is None else torch.from_numpy(entries.data).float(),
     )

@@ -16,14 +16,14 @@ if TYPE_CHECKING:
 __all__ = ["clique_hypergraph", "community_hypergraph", "neighbourhood_hypergraph"]
 
 
-def neighbourhood_hypergraph(graph: Graph, hops: int = 1, *, include_self: bool = True) -> Hypergraph:
-    r"""One hyperedge a node: all nodes from which a message reaches it in at most ``hops`` steps (its ego network).
+def neighbourhood_hypergraph(graph: Graph, num_hops: int = 1, *, include_self: bool = True) -> Hypergraph:
+    r"""One hyperedge a node: all nodes from which a message reaches it in at most ``num_hops`` steps (its ego network).
 
     .. math:: e_i = \{j : \operatorname{dist}(j \to i) \le k\}
 
     Args:
         graph: N nodes; edges keep their direction, weights are not used.
-        hops: k, 0 or more.
+        num_hops: k, 0 or more.
         include_self: whether node i is a member of hyperedge i.
 
     >>> path = Graph.from_edge_index([[0, 1, 2], [1, 2, 3]], num_nodes=4, directed=False)
@@ -31,8 +31,8 @@ def neighbourhood_hypergraph(graph: Graph, hops: int = 1, *, include_self: bool 
     [[0, 1], [0, 1, 2], [1, 2, 3], [2, 3]]
     """
     of_kind("graph", graph, Graph)
-    whole("hops", hops)
-    reached = graph.adj.reach(hops)
+    whole("num_hops", num_hops)
+    reached = graph.adj.reach(num_hops)
     if not include_self:
         reached = reached - type(reached).eye(graph.num_nodes, device=reached.device)
     return Hypergraph(reached)
@@ -57,7 +57,7 @@ def clique_hypergraph(graph: Graph, *, min_size: int = 2) -> Hypergraph:
 
     of_kind("graph", graph, Graph)
     cliques = sorted(sorted(c) for c in nx.find_cliques(_undirected(graph)) if len(c) >= min_size)
-    return Hypergraph.from_lists(cliques, num_vertices=graph.num_nodes).to(graph.device)
+    return Hypergraph.from_lists(cliques, num_nodes=graph.num_nodes).to(graph.device)
 
 
 def community_hypergraph(graph: Graph, *, resolution: float = 1.0, seed: int = 0) -> Hypergraph:
@@ -79,7 +79,7 @@ def community_hypergraph(graph: Graph, *, resolution: float = 1.0, seed: int = 0
     of_kind("graph", graph, Graph)
     found = nx.community.louvain_communities(_undirected(graph), resolution=resolution, seed=seed)
     communities = sorted(sorted(c) for c in found)
-    return Hypergraph.from_lists(communities, num_vertices=graph.num_nodes).to(graph.device)
+    return Hypergraph.from_lists(communities, num_nodes=graph.num_nodes).to(graph.device)
 
 
 def _undirected(graph: Graph) -> nx.Graph:

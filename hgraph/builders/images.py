@@ -55,7 +55,7 @@ def patch_hypergraph(height: int, width: int, patch: int, *, stride: int | None 
         for top in _starts(height, patch, stride)
         for left in _starts(width, patch, stride)
     ]
-    return Hypergraph.from_lists(patches, num_vertices=height * width)
+    return Hypergraph.from_lists(patches, num_nodes=height * width)
 
 
 def superpixel_hypergraph(
@@ -95,9 +95,9 @@ def superpixel_hypergraph(
     label = _joined_up(_local_kmeans(image.numpy(), num_segments, compactness, iterations))
     _, label = np.unique(label.reshape(-1), return_inverse=True)
     return Hypergraph.from_coo(
-        vertex=np.arange(height * width),
+        node=np.arange(height * width),
         hyperedge=label,
-        num_vertices=height * width,
+        num_nodes=height * width,
         num_hyperedges=int(label.max()) + 1,
     )
 

@@ -110,9 +110,9 @@ def kmeans_hypergraph(x: Any, num_clusters: int, *, seed: int = 0) -> Hypergraph
     distinct = len(np.unique(x.numpy(), axis=0)) if num_clusters > 1 else 1
     label = KMeans(min(num_clusters, distinct), n_init=1, random_state=seed).fit_predict(x.numpy())
     _, label = np.unique(label, return_inverse=True)
-    return Hypergraph.from_coo(
-        vertex=np.arange(n), hyperedge=label, num_vertices=n, num_hyperedges=int(label.max()) + 1
-    ).to(device)
+    return Hypergraph.from_coo(node=np.arange(n), hyperedge=label, num_nodes=n, num_hyperedges=int(label.max()) + 1).to(
+        device
+    )
 
 
 # ---------------------------------------------------------------------- searching
@@ -208,4 +208,4 @@ def _one_a_point(members: Tensor, sizes: Tensor, device: torch.device) -> Hyperg
     """N hyperedges on N vertices from the members of each, one after the other."""
     n = len(sizes)
     hyperedge = torch.arange(n).repeat_interleave(sizes)
-    return Hypergraph.from_coo(vertex=members, hyperedge=hyperedge, num_vertices=n, num_hyperedges=n).to(device)
+    return Hypergraph.from_coo(node=members, hyperedge=hyperedge, num_nodes=n, num_hyperedges=n).to(device)

@@ -49,7 +49,7 @@ def erdos_renyi_graph(num_nodes: int, p: float, *, directed: bool = False, seed:
     return stochastic_block_graph([whole("num_nodes", num_nodes)], [[p]], directed=directed, seed=seed)
 
 
-def erdos_renyi_hypergraph(num_vertices: int, num_hyperedges: int, p: float, *, seed: int = 0) -> Hypergraph:
+def erdos_renyi_hypergraph(num_nodes: int, num_hyperedges: int, p: float, *, seed: int = 0) -> Hypergraph:
     r"""Each vertex a member of each hyperedge with chance ``p``, independently.
 
     .. math:: P(v \in e) = p
@@ -59,7 +59,7 @@ def erdos_renyi_hypergraph(num_vertices: int, num_hyperedges: int, p: float, *, 
     >>> erdos_renyi_hypergraph(4, 3, 1.0).num_incidences
     12
     """
-    n, m = whole("num_vertices", num_vertices), whole("num_hyperedges", num_hyperedges)
+    n, m = whole("num_nodes", num_nodes), whole("num_hyperedges", num_hyperedges)
     return stochastic_block_hypergraph([n], [m], [[p]], seed=seed)
 
 
@@ -84,15 +84,13 @@ def uniform_graph(num_nodes: int, num_edges: int, *, directed: bool = False, see
     return _graph(n, [(_ordered if directed else _unordered)(codes, n)], directed)
 
 
-def uniform_hypergraph(
-    num_vertices: int, num_hyperedges: int, size: int | Sequence[int], *, seed: int = 0
-) -> Hypergraph:
+def uniform_hypergraph(num_nodes: int, num_hyperedges: int, size: int | Sequence[int], *, seed: int = 0) -> Hypergraph:
     """Hyperedges of given sizes, the members of each drawn uniformly among all vertices, none twice.
 
     Two hyperedges may come out equal: see `Hypergraph.without_repeats`.
 
     Args:
-        num_vertices: N.
+        num_nodes: N.
         num_hyperedges: M.
         size: members of every hyperedge (a k-uniform hypergraph), or of each [M].
         seed: of the draw.
@@ -100,7 +98,7 @@ def uniform_hypergraph(
     >>> uniform_hypergraph(9, 2, 3).hyperedge_degree().tolist()
     [3, 3]
     """
-    n, m = whole("num_vertices", num_vertices), whole("num_hyperedges", num_hyperedges)
+    n, m = whole("num_nodes", num_nodes), whole("num_hyperedges", num_hyperedges)
     sizes = numbers("size", size, f"one whole number, or {m}")
     if (sizes != np.floor(sizes)).any():
         raise ArgumentError("size", f"one whole number, or {m}", repr(size))
@@ -144,13 +142,13 @@ def chung_lu_graph(degree: Any, *, seed: int = 0) -> Graph:
     return _graph(len(d), drawn, directed=False)
 
 
-def chung_lu_hypergraph(vertex_degree: Any, hyperedge_degree: Any, *, seed: int = 0) -> Hypergraph:
+def chung_lu_hypergraph(node_degree: Any, hyperedge_degree: Any, *, seed: int = 0) -> Hypergraph:
     r"""A hypergraph with expected degrees on both sides.
 
     .. math:: P(v \in e) = \min\bigl(1, d_v d_e / \sqrt{\textstyle\sum_u d_u \sum_f d_f}\bigr)
 
     Args:
-        vertex_degree: [N] expected numbers of hyperedges, not negative.
+        node_degree: [N] expected numbers of hyperedges, not negative.
         hyperedge_degree: [M] expected numbers of members. Where the two sums differ, both sides are scaled to their
             geometric mean.
         seed: of the draw.
@@ -160,7 +158,7 @@ def chung_lu_hypergraph(vertex_degree: Any, hyperedge_degree: Any, *, seed: int 
     >>> chung_lu_hypergraph([2.0] * 50, [10.0] * 10).num_incidences > 0
     True
     """
-    d, s = _degrees("vertex_degree", vertex_degree), _degrees("hyperedge_degree", hyperedge_degree)
+    d, s = _degrees("node_degree", node_degree), _degrees("hyperedge_degree", hyperedge_degree)
     rng, total, drawn = _random(seed), max(float(np.sqrt(d.sum() * s.sum())), 1e-300), []
     for vertices in _similar(d):
         for hyperedges in _similar(s):
@@ -336,7 +334,7 @@ def _graph(n: int, drawn: list[Pairs], directed: bool) -> Graph:
 
 def _hypergraph(n: int, m: int, drawn: list[Pairs]) -> Hypergraph:
     vertex, hyperedge = _joined(drawn)
-    return Hypergraph.from_coo(vertex=vertex, hyperedge=hyperedge, num_vertices=n, num_hyperedges=m)
+    return Hypergraph.from_coo(node=vertex, hyperedge=hyperedge, num_nodes=n, num_hyperedges=m)
 
 
 def _joined(drawn: list[Pairs]) -> Pairs:

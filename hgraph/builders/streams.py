@@ -18,7 +18,7 @@ def simplex_hypergraph(
     members: Any,
     times: Any,
     *,
-    num_vertices: int,
+    num_nodes: int,
     start: float | None = None,
     end: float | None = None,
 ) -> Hypergraph:
@@ -28,7 +28,7 @@ def simplex_hypergraph(
         sizes: [S] members of each simplex, at least 1.
         members: [sum of sizes] vertex ids, simplex after simplex; one named twice in a simplex counts once.
         times: [S] a number each, in any order.
-        num_vertices: N.
+        num_nodes: N.
         start: only simplices at this time or later, or None for all.
         end: only simplices before this time, or None for all.
 
@@ -40,11 +40,11 @@ def simplex_hypergraph(
 
     Source: the layout of Benson et al., "Simplicial closure and higher-order link prediction", 2018.
 
-    >>> hg = simplex_hypergraph([2, 1, 2], [0, 1, 2, 1, 0], [5, 3, 4], num_vertices=3)
+    >>> hg = simplex_hypergraph([2, 1, 2], [0, 1, 2, 1, 0], [5, 3, 4], num_nodes=3)
     >>> hg.to_lists(), hg.hyperedge_weight.tolist()
     ([[2], [0, 1]], [1.0, 2.0])
     """
-    size, member, time = _stream(sizes, members, times, num_vertices)
+    size, member, time = _stream(sizes, members, times, num_nodes)
     inside = np.ones(len(time), dtype=bool)
     inside &= True if start is None else time >= start
     inside &= True if end is None else time < end
@@ -52,8 +52,8 @@ def simplex_hypergraph(
     order = np.flatnonzero(inside)[np.argsort(time[inside], kind="stable")]
     rank[order] = np.arange(len(order))
     entry = np.repeat(rank, size)
-    keys = np.unique(entry[entry >= 0] * num_vertices + member[entry >= 0])  # sorted by simplex, then member; each once
-    entry, member = np.divmod(keys, max(num_vertices, 1))
+    keys = np.unique(entry[entry >= 0] * num_nodes + member[entry >= 0])  # sorted by simplex, then member; each once
+    entry, member = np.divmod(keys, max(num_nodes, 1))
     size = np.bincount(entry, minlength=len(order))
 
     first, count = [np.empty(0, np.int64)], [np.empty(0, np.int64)]
@@ -69,15 +69,15 @@ def simplex_hypergraph(
     number[hyperedges[order]] = np.arange(len(hyperedges))
     kept = number[entry] >= 0
     return Hypergraph.from_coo(
-        vertex=member[kept],
+        node=member[kept],
         hyperedge=number[entry[kept]],
-        num_vertices=num_vertices,
+        num_nodes=num_nodes,
         num_hyperedges=len(hyperedges),
         hyperedge_weight=torch.from_numpy(counts[order]).float(),
     )
 
 
-def _stream(sizes: Any, members: Any, times: Any, num_vertices: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+def _stream(sizes: Any, members: Any, times: Any, num_nodes: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     size, member, time = np.asarray(sizes), np.asarray(members), np.asarray(times)
     size, member = (a if len(a) else a.astype(np.int64) for a in (size, member))
     if size.dtype.kind not in "iu" or member.dtype.kind not in "iu":
@@ -88,6 +88,6 @@ def _stream(sizes: Any, members: Any, times: Any, num_vertices: int) -> tuple[np
         raise ArgumentError("sizes", "at least 1 member a simplex", int(size.min()))
     if int(size.sum()) != len(member):
         raise ArgumentError("members", f"{int(size.sum())} (the sum of sizes)", len(member))
-    if len(member) and not (member.min() >= 0 and member.max() < num_vertices):
-        raise ArgumentError("members", f"vertices in 0 .. {num_vertices - 1}", f"{member.min()} .. {member.max()}")
+    if len(member) and not (member.min() >= 0 and member.max() < num_nodes):
+        raise ArgumentError("members", f"vertices in 0 .. {num_nodes - 1}", f"{member.min()} .. {member.max()}")
     return size.astype(np.int64), member.astype(np.int64), time

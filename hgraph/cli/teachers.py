@@ -51,7 +51,7 @@ def prepare(dataset: Dataset, model: ModelEntry, setting: Setting, seed: int) ->
         raise ArgumentError("dataset", "one with a split to train and test on", repr(dataset.name))
     splits = {"default": data.split()}
     if setting is Setting.PRODUCTION:
-        splits["production"] = Split.production(data, data.split(), unseen=UNSEEN, seed=seed)
+        splits["production"] = Split.production(data, data.split(), unseen_fraction=UNSEEN, seed=seed)
     adapt = as_graph if model.data == "graph" else as_hypergraph
     whole = adapt(data.structure)
     for name, split in splits.items():
@@ -90,9 +90,9 @@ def as_hypergraph(structure: Graph | Hypergraph) -> Hypergraph:
             weight = weight.new_zeros(pairs.shape[1]).scatter_reduce(0, first, weight, "amax", include_self=False)
         ids, proper = torch.arange(pairs.shape[1]), pairs[0] != pairs[1]
         structure = Hypergraph.from_coo(
-            vertex=torch.cat([pairs[0], pairs[1][proper]]),
+            node=torch.cat([pairs[0], pairs[1][proper]]),
             hyperedge=torch.cat([ids, ids[proper]]),
-            num_vertices=structure.num_nodes,
+            num_nodes=structure.num_nodes,
             num_hyperedges=len(ids),
             hyperedge_weight=weight,
         )

@@ -27,27 +27,27 @@ class Converted(NamedTuple):
 
     Args:
         structure: the `Graph` or `Hypergraph`.
-        vertex_ids: what the other library calls vertex i; None is 0 .. N-1.
+        node_ids: what the other library calls vertex i; None is 0 .. N-1.
         hyperedge_ids: the same of hyperedges; None is 0 .. M-1, and empty for a graph.
         x: [N, F] vertex features, or None.
         y: [N] labels, or None.
-        vertex_attrs: other columns of N values, tensors or lists; `ABSENT` where a vertex has no such attribute.
+        node_attrs: other columns of N values, tensors or lists; `ABSENT` where a vertex has no such attribute.
         hyperedge_attrs: columns of M values.
         edge_attrs: columns with one value an edge of the graph, or an incidence of the hypergraph, in the order of
             ``structure.adj`` or ``structure.v2e``.
         meta: facts of the whole.
 
-    >>> c = Converted(Hypergraph.from_lists([[0, 1]], num_vertices=3), vertex_ids=["a", "b", "c"])
-    >>> c.structure.num_vertices, c.vertex_ids, c.hyperedge_ids
+    >>> c = Converted(Hypergraph.from_lists([[0, 1]], num_nodes=3), node_ids=["a", "b", "c"])
+    >>> c.structure.num_nodes, c.node_ids, c.hyperedge_ids
     (3, ['a', 'b', 'c'], None)
     """
 
     structure: Graph | Hypergraph
-    vertex_ids: Sequence[Hashable] | None = None
+    node_ids: Sequence[Hashable] | None = None
     hyperedge_ids: Sequence[Hashable] | None = None
     x: Tensor | None = None
     y: Tensor | None = None
-    vertex_attrs: Mapping[str, Any] = _NONE
+    node_attrs: Mapping[str, Any] = _NONE
     hyperedge_attrs: Mapping[str, Any] = _NONE
     edge_attrs: Mapping[str, Any] = _NONE
     meta: Mapping[str, Any] = _NONE
@@ -65,8 +65,8 @@ class Converted(NamedTuple):
             name = "x" if x is None else "y"
             raise ArgumentError(name, "a tensor with one row a vertex", None, f"Set it with ._replace({name}=...)")
         splits = {}
-        if all(isinstance(self.vertex_attrs.get(name), Tensor) for name in _MASKS):
-            masks = [self.vertex_attrs[name].bool() for name in _MASKS]
+        if all(isinstance(self.node_attrs.get(name), Tensor) for name in _MASKS):
+            masks = [self.node_attrs[name].bool() for name in _MASKS]
             width = max(mask[0].numel() if mask.dim() > 1 and len(mask) else 1 for mask in masks)
             # The test mask of several splits is often one column that they share.
             train, val, test = (mask.reshape(len(mask), -1).expand(-1, width) for mask in masks)
@@ -74,7 +74,7 @@ class Converted(NamedTuple):
                 parts = (mask[:, k].nonzero().flatten() for mask in (train, val, test))
                 splits[str(k)] = Split(self.structure, *parts)
             splits = {"default": splits["0"]} | (splits if width > 1 else {})
-        meta = {"vertex_ids": self.vertex_ids, "hyperedge_ids": self.hyperedge_ids} | dict(self.meta)
+        meta = {"node_ids": self.node_ids, "hyperedge_ids": self.hyperedge_ids} | dict(self.meta)
         return Data(self.structure, x, y, splits, meta).validate()
 
 
@@ -102,9 +102,9 @@ def prepare(source: Any, kind: type[S], other: str = "") -> tuple[S, Converted]:
         raise ArgumentTypeError("source", f"a {kind.__name__} or a Converted of one", got, hint or other)
     s = c.structure
     n, m, e = (s.num_nodes, 0, s.num_edges) if isinstance(s, Graph) else _sizes(s)
-    vertex_ids = _checked_ids("vertex_ids", c.vertex_ids, n)
+    node_ids = _checked_ids("node_ids", c.node_ids, n)
     hyperedge_ids = _checked_ids("hyperedge_ids", c.hyperedge_ids, m)
-    for name, size in (("vertex_attrs", n), ("hyperedge_attrs", m), ("edge_attrs", e)):
+    for name, size in (("node_attrs", n), ("hyperedge_attrs", m), ("edge_attrs", e)):
         for key, column in getattr(c, name).items():
             if len(column) != size:
                 raise ArgumentError(f"{name}[{key!r}]", f"{size} values", len(column))
@@ -112,7 +112,7 @@ def prepare(source: Any, kind: type[S], other: str = "") -> tuple[S, Converted]:
         tensor = getattr(c, name)
         if tensor is not None and len(tensor) != n:
             raise ArgumentError(name, f"{n} rows (one a vertex)", len(tensor))
-    return c.structure, c._replace(vertex_ids=vertex_ids, hyperedge_ids=hyperedge_ids)
+    return c.structure, c._replace(node_ids=node_ids, hyperedge_ids=hyperedge_ids)
 
 
 def _checked_ids(name: str, ids: Sequence[Hashable] | None, size: int) -> Sequence[Hashable]:
@@ -127,11 +127,11 @@ def _checked_ids(name: str, ids: Sequence[Hashable] | None, size: int) -> Sequen
 
 def names(c: Converted) -> tuple[Sequence[Hashable], Sequence[Hashable]]:
     """(vertex ids, hyperedge ids) of what :func:`prepare` completed."""
-    return c.vertex_ids or (), c.hyperedge_ids or ()
+    return c.node_ids or (), c.hyperedge_ids or ()
 
 
 def _sizes(hg: Hypergraph) -> tuple[int, int, int]:
-    return hg.num_vertices, hg.num_hyperedges, hg.num_incidences
+    return hg.num_nodes, hg.num_hyperedges, hg.num_incidences
 
 
 def refuse(c: Converted, target: str, *fields: str) -> None:
@@ -140,12 +140,12 @@ def refuse(c: Converted, target: str, *fields: str) -> None:
     ``fields`` are names of `Converted`, or of the weights of a `Hypergraph`.
     """
     for name in fields:
-        if name in ("vertex_ids", "hyperedge_ids"):
+        if name in ("node_ids", "hyperedge_ids"):
             ids = getattr(c, name)
             lost = ids is not None and list(ids) != list(range(len(ids)))
         elif name == "weight":
             lost = isinstance(c.structure, Hypergraph) and c.structure.v2e.weight is not None
-        elif name in ("hyperedge_weight", "vertex_weight"):
+        elif name in ("hyperedge_weight", "node_weight"):
             lost = getattr(c.structure, name) is not None
         else:
             held = getattr(c, name)
@@ -157,7 +157,7 @@ def refuse(c: Converted, target: str, *fields: str) -> None:
 def _how_to_drop(name: str) -> str:
     if name == "weight":
         return "To drop the incidence weights: dataclasses.replace(hg, v2e=hg.v2e.with_weight(None))"
-    if name in ("hyperedge_weight", "vertex_weight"):
+    if name in ("hyperedge_weight", "node_weight"):
         return f"To drop them: dataclasses.replace(hg, {name}=None)"
-    empty = "None" if name in ("x", "y", "vertex_ids", "hyperedge_ids") else "{}"
+    empty = "None" if name in ("x", "y", "node_ids", "hyperedge_ids") else "{}"
     return f"Keep them beside it, and drop them here with ._replace({name}={empty})"

@@ -26,7 +26,7 @@ def from_dgl(graph: Any, *, weight: str | None = None, x: str | None = None, y: 
         y: the name in ``ndata`` that is the label, or None.
 
     Returns:
-        The `Graph`; the rest of ``ndata`` and ``edata`` as ``vertex_attrs`` and ``edge_attrs``.
+        The `Graph`; the rest of ``ndata`` and ``edata`` as ``node_attrs`` and ``edge_attrs``.
 
     Raises:
         ArgumentError: several types of nodes or edges, or no such name.
@@ -69,8 +69,8 @@ def to_dgl(graph: Graph | Converted, *, weight: str = "weight", x: str = "x", y:
             two things would be written to.
     """
     structure, c = prepare(graph, Graph, "DGL holds a hypergraph as its bipartite graph: hypergraph.star()")
-    refuse(c, "a DGL graph", "vertex_ids", "hyperedge_attrs", "meta")
-    nodes = _columns("vertex_attrs", c.vertex_attrs, {x: c.x, y: c.y})
+    refuse(c, "a DGL graph", "node_ids", "hyperedge_attrs", "meta")
+    nodes = _columns("node_attrs", c.node_attrs, {x: c.x, y: c.y})
     weights = structure.adj.weight
     edges = _columns("edge_attrs", c.edge_attrs, {weight: None if weights is None else weights.detach().clone()})
     source, target = structure.edge_index

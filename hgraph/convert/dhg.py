@@ -20,10 +20,10 @@ from hgraph.structure.hypergraph import Hypergraph
 
 __all__ = ["from_dhg", "to_dhg_digraph", "to_dhg_graph", "to_dhg_hypergraph"]
 
-_BESIDE = ("vertex_ids", "hyperedge_ids", "x", "y", "vertex_attrs", "edge_attrs", "meta")
+_BESIDE = ("node_ids", "hyperedge_ids", "x", "y", "node_attrs", "edge_attrs", "meta")
 
 
-def from_dhg(structure: Any, *, weighted: bool = True, vertex_weighted: bool = False) -> Converted:
+def from_dhg(structure: Any, *, weighted: bool = True, node_weighted: bool = False) -> Converted:
     """A DHG ``Graph``, ``DiGraph`` or ``Hypergraph``; vertices keep their numbers.
 
     An undirected edge is held in both directions, a self-loop once. Hyperedges keep their order, group after group;
@@ -32,14 +32,14 @@ def from_dhg(structure: Any, *, weighted: bool = True, vertex_weighted: bool = F
     Args:
         structure: the DHG structure.
         weighted: whether weights of edges or hyperedges are taken (float64); False is for those that are all 1.
-        vertex_weighted: whether a hypergraph's vertex weights are taken; False is for those that are all 1.
+        node_weighted: whether a hypergraph's vertex weights are taken; False is for those that are all 1.
 
     Raises:
         ArgumentError: weights other than 1 that were not asked for.
     """
     dhg = require("dhg", "dhg")
     if isinstance(structure, dhg.Hypergraph):
-        return _hypergraph(structure, weighted, vertex_weighted)
+        return _hypergraph(structure, weighted, node_weighted)
     if not isinstance(structure, (dhg.Graph, dhg.DiGraph)):
         hint = "Of a BiGraph, dhg.Hypergraph.from_bigraph makes a hypergraph"
         raise ArgumentTypeError("structure", "a DHG Graph, DiGraph or Hypergraph", type(structure).__name__, hint)
@@ -99,7 +99,7 @@ def to_dhg_hypergraph(hypergraph: Hypergraph | Converted) -> Any:
     dhg = require("dhg", "dhg")
     hg, c = prepare(hypergraph, Hypergraph, "A graph goes through to_dhg_graph or to_dhg_digraph")
     refuse(c, "a DHG hypergraph", "weight", *_BESIDE)
-    _some(hg.num_vertices)
+    _some(hg.num_nodes)
     other = next((name for name in c.hyperedge_attrs if name != "group"), None)
     if other is not None:
         raise ArgumentError(f"hyperedge_attrs[{other!r}]", "none but 'group', as DHG holds no others", "one")
@@ -107,15 +107,15 @@ def to_dhg_hypergraph(hypergraph: Hypergraph | Converted) -> Any:
     groups = list(c.hyperedge_attrs.get("group", ["main"] * len(members)))
     _check_hyperedges(members, groups)
     weight = [1.0] * len(members) if hg.hyperedge_weight is None else hg.hyperedge_weight.tolist()
-    vertex_weight = None if hg.vertex_weight is None else hg.vertex_weight.tolist()
-    out = dhg.Hypergraph(hg.num_vertices, v_weight=vertex_weight)
+    node_weight = None if hg.node_weight is None else hg.node_weight.tolist()
+    out = dhg.Hypergraph(hg.num_nodes, v_weight=node_weight)
     for group in dict.fromkeys(groups):
         own = [i for i, name in enumerate(groups) if name == group]
         out.add_hyperedges([members[i] for i in own], [weight[i] for i in own], group_name=group)
     return out
 
 
-def _hypergraph(structure: Any, weighted: bool, vertex_weighted: bool) -> Converted:
+def _hypergraph(structure: Any, weighted: bool, node_weighted: bool) -> Converted:
     members: list[Sequence[int]] = []
     weight: list[float] = []
     groups: list[str] = []
@@ -126,12 +126,12 @@ def _hypergraph(structure: Any, weighted: bool, vertex_weighted: bool) -> Conver
         groups.extend([group] * len(hyperedges))
     hg = Hypergraph.from_lists(
         members,
-        num_vertices=structure.num_v,
+        num_nodes=structure.num_v,
         hyperedge_weight=_weights("weighted", weight, weighted),
-        vertex_weight=_weights("vertex_weighted", structure.v_weight, vertex_weighted),
+        node_weight=_weights("node_weighted", structure.v_weight, node_weighted),
     )
     attrs = {"group": groups} if set(groups) - {"main"} else {}
-    return Converted(hg, range(hg.num_vertices), range(hg.num_hyperedges), hyperedge_attrs=attrs)
+    return Converted(hg, range(hg.num_nodes), range(hg.num_hyperedges), hyperedge_attrs=attrs)
 
 
 def _weights(argument: str, values: Sequence[float], wanted: bool) -> Tensor | None:

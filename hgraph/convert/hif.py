@@ -44,7 +44,7 @@ def read_hif(
     >>> import tempfile
     >>> with tempfile.TemporaryDirectory() as folder:
     ...     write_atomically(f"{folder}/a", b'{"incidences": [{"edge": "e", "node": 7}, {"edge": "e", "node": 8}]}')
-    ...     read_hif(f"{folder}/a").vertex_ids
+    ...     read_hif(f"{folder}/a").node_ids
     [7, 8]
     """
     try:
@@ -89,7 +89,7 @@ def from_hif(document: Mapping[str, Any], *, x: str | Sequence[str] | None = Non
         DataError: not what the standard says; the message names the place, such as ``incidences[3].weight``.
 
     >>> c = from_hif({"incidences": [{"edge": "e", "node": 7}, {"edge": "e", "node": 8}], "nodes": [{"node": 9}]})
-    >>> c.structure.to_lists(), c.vertex_ids, c.hyperedge_ids
+    >>> c.structure.to_lists(), c.node_ids, c.hyperedge_ids
     ([[1, 2]], [9, 7, 8], ['e'])
     """
     if not isinstance(document, Mapping):
@@ -110,15 +110,15 @@ def to_hif(hypergraph: Hypergraph | Converted, *, x: str = "x", y: str = "y") ->
         ArgumentError: ids of another type, weights that are not finite, repeated incidences, or an attribute that two
             things would be written to.
 
-    >>> to_hif(Hypergraph.from_lists([[1]], num_vertices=2))["incidences"]
+    >>> to_hif(Hypergraph.from_lists([[1]], num_nodes=2))["incidences"]
     [{'edge': 0, 'node': 1}]
     """
     hint = "HIF holds hypergraphs: Hypergraph.from_lists of a graph's edges makes one, without their directions"
     hg, c = prepare(hypergraph, Hypergraph, hint)
-    nodes, edges = (_json_ids(kind, ids) for kind, ids in zip(("vertex_ids", "hyperedge_ids"), names(c), strict=True))
+    nodes, edges = (_json_ids(kind, ids) for kind, ids in zip(("node_ids", "hyperedge_ids"), names(c), strict=True))
     metadata = dict(c.meta)
     network = metadata.pop(_TYPE, "undirected")
-    attrs = with_column(with_column(c.vertex_attrs, x, c.x), y, c.y)
+    attrs = with_column(with_column(c.node_attrs, x, c.x), y, c.y)
     out: dict[str, Any] = {_TYPE: network, "metadata": metadata}
     target, source = hg.v2e.target.tolist(), hg.v2e.indices.tolist()
     rows: list[dict[str, Any]] = [{"edge": edges[t], "node": nodes[s]} for t, s in zip(target, source, strict=True)]
@@ -129,7 +129,7 @@ def to_hif(hypergraph: Hypergraph | Converted, *, x: str = "x", y: str = "y") ->
             row["direction"] = value
     _fill(rows, own, hg.v2e.weight)
     out["incidences"] = rows
-    out["nodes"] = _fill([{"node": i} for i in nodes], attrs, hg.vertex_weight)
+    out["nodes"] = _fill([{"node": i} for i in nodes], attrs, hg.node_weight)
     out["edges"] = _fill([{"edge": i} for i in edges], c.hyperedge_attrs, hg.hyperedge_weight)
     try:
         check_hif(out, "hypergraph")
@@ -147,7 +147,7 @@ def write_hif(hypergraph: Hypergraph | Converted, path: str | os.PathLike[str], 
 
     >>> import tempfile
     >>> with tempfile.TemporaryDirectory() as folder:
-    ...     write_hif(Hypergraph.from_lists([[0, 1]], num_vertices=3), f"{folder}/hypergraph.json")
+    ...     write_hif(Hypergraph.from_lists([[0, 1]], num_nodes=3), f"{folder}/hypergraph.json")
     ...     read_hif(f"{folder}/hypergraph.json").structure.to_lists()
     [[0, 1]]
     """
@@ -194,13 +194,13 @@ def _convert(document: Any, name: str, x: str | Sequence[str] | None, y: str | N
     edge_ids, edge_rows = _listed(document.get("edges", ()), rows, "edge", name)
     node_of, edge_of = ({i: k for k, i in enumerate(ids)} for ids in (node_ids, edge_ids))
     hg = Hypergraph.from_coo(
-        vertex=[node_of[_id(row["node"])] for row in rows],
+        node=[node_of[_id(row["node"])] for row in rows],
         hyperedge=[edge_of[_id(row["edge"])] for row in rows],
-        num_vertices=len(node_ids),
+        num_nodes=len(node_ids),
         num_hyperedges=len(edge_ids),
         weight=_weight(rows),
         hyperedge_weight=_weight(edge_rows),
-        vertex_weight=_weight(node_rows),
+        node_weight=_weight(node_rows),
         duplicates="keep",  # in a directed edge a node may be head and tail; _once refused the others
     )
     order = hg.v2e.input_order
@@ -208,7 +208,7 @@ def _convert(document: Any, name: str, x: str | Sequence[str] | None, y: str | N
     try:
         edge_attrs = columns([row.get("attrs", {}) for row in rows])
         hyperedge_attrs = columns([row.get("attrs", {}) for row in edge_rows])
-        vertex_attrs, features, labels = vertices([row.get("attrs", {}) for row in node_rows], node_ids, x, y)
+        node_attrs, features, labels = vertices([row.get("attrs", {}) for row in node_rows], node_ids, x, y)
     except ArgumentError as error:
         raise DataError(f"{name}: {error}") from error
     if at is not None:
@@ -217,7 +217,7 @@ def _convert(document: Any, name: str, x: str | Sequence[str] | None, y: str | N
         edge_attrs["direction"] = [row.get("direction", ABSENT) for row in rows]
     back = torch.argsort(order)
     edge_attrs = {key: pick(column, back) for key, column in edge_attrs.items()}
-    return Converted(hg, node_ids, edge_ids, features, labels, vertex_attrs, hyperedge_attrs, edge_attrs, meta)
+    return Converted(hg, node_ids, edge_ids, features, labels, node_attrs, hyperedge_attrs, edge_attrs, meta)
 
 
 def _id(given: Any) -> str | int:

@@ -34,7 +34,7 @@ def from_networkx(
         y: the node attribute that is the label: integers become int64, other numbers float64.
 
     Returns:
-        The `Graph`; nodes as ``vertex_ids``; all attributes not named above in ``vertex_attrs``, ``edge_attrs``, and
+        The `Graph`; nodes as ``node_ids``; all attributes not named above in ``node_attrs``, ``edge_attrs``, and
         those of the whole in ``meta``.
 
     Raises:
@@ -42,7 +42,7 @@ def from_networkx(
 
     >>> import networkx as nx
     >>> c = from_networkx(nx.Graph([("a", "b", {"w": 2.0})]), weight="w")
-    >>> c.vertex_ids, c.structure.edge_index.tolist(), c.structure.adj.weight.tolist()
+    >>> c.node_ids, c.structure.edge_index.tolist(), c.structure.adj.weight.tolist()
     (['a', 'b'], [[1, 0], [0, 1]], [2.0, 2.0])
     """
     import networkx as nx
@@ -72,14 +72,14 @@ def from_networkx(
         duplicates="keep",
     )
     order = _entry_of_edge(adj)
-    vertex_attrs, features, labels = vertices([graph.nodes[v] for v in nodes], nodes, x, y)
+    node_attrs, features, labels = vertices([graph.nodes[v] for v in nodes], nodes, x, y)
     return Converted(
         Graph(adj),
         nodes,
         [],
         features,
         labels,
-        vertex_attrs,
+        node_attrs,
         {},
         {name: pick(column, order) for name, column in edge_attrs.items()},
         dict(graph.graph),
@@ -139,7 +139,7 @@ def from_networkx_bipartite(
     *,
     weight: str | None = None,
     hyperedge_weight: str | None = None,
-    vertex_weight: str | None = None,
+    node_weight: str | None = None,
     x: str | Sequence[str] | None = None,
     y: str | None = None,
 ) -> Converted:
@@ -149,7 +149,7 @@ def from_networkx_bipartite(
         graph: an undirected Graph, every node with the attribute ``bipartite`` that networkx's own functions set.
         weight: the edge attribute that is the incidence weight, or None.
         hyperedge_weight: the attribute of hyperedge nodes that is their weight, or None.
-        vertex_weight: the attribute of vertex nodes that is their weight, or None.
+        node_weight: the attribute of vertex nodes that is their weight, or None.
         x: the vertex attribute or attributes that make the features (see :func:`from_networkx`).
         y: the vertex attribute that is the label.
 
@@ -160,7 +160,7 @@ def from_networkx_bipartite(
     >>> g = nx.Graph([("a", "e"), ("b", "e")])
     >>> nx.set_node_attributes(g, {"a": 0, "b": 0, "e": 1}, "bipartite")
     >>> c = from_networkx_bipartite(g)
-    >>> c.structure.to_lists(), c.vertex_ids, c.hyperedge_ids
+    >>> c.structure.to_lists(), c.node_ids, c.hyperedge_ids
     ([[0, 1]], ['a', 'b'], ['e'])
     """
     import networkx as nx
@@ -184,21 +184,21 @@ def from_networkx_bipartite(
     between = [(sides[0][v], sides[1][e]) for v, e in pairs]
     edge_attrs, weights = take(columns(attrs), weight, "weight", between)
     bare = [[{k: a for k, a in graph.nodes[v].items() if k != "bipartite"} for v in side] for side in sides]
-    vertex_attrs, features, labels = vertices(bare[0], sides[0], x, y)
-    vertex_attrs, of_vertices = take(vertex_attrs, vertex_weight, "vertex_weight", sides[0])
+    node_attrs, features, labels = vertices(bare[0], sides[0], x, y)
+    node_attrs, of_vertices = take(node_attrs, node_weight, "node_weight", sides[0])
     hyperedge_attrs, of_hyperedges = take(columns(bare[1]), hyperedge_weight, "hyperedge_weight", sides[1])
     hg = Hypergraph.from_coo(
-        vertex=[v for v, _ in pairs],
+        node=[v for v, _ in pairs],
         hyperedge=[e for _, e in pairs],
-        num_vertices=len(sides[0]),
+        num_nodes=len(sides[0]),
         num_hyperedges=len(sides[1]),
         weight=weights,
         hyperedge_weight=of_hyperedges,
-        vertex_weight=of_vertices,
+        node_weight=of_vertices,
     )
     order = _entry_of_edge(hg.v2e)
     edge_attrs = {name: pick(column, order) for name, column in edge_attrs.items()}
-    return Converted(hg, *sides, features, labels, vertex_attrs, hyperedge_attrs, edge_attrs, dict(graph.graph))
+    return Converted(hg, *sides, features, labels, node_attrs, hyperedge_attrs, edge_attrs, dict(graph.graph))
 
 
 def to_networkx_bipartite(
@@ -206,7 +206,7 @@ def to_networkx_bipartite(
     *,
     weight: str = "weight",
     hyperedge_weight: str = "weight",
-    vertex_weight: str = "weight",
+    node_weight: str = "weight",
     x: str = "x",
     y: str = "y",
 ) -> Any:
@@ -216,14 +216,14 @@ def to_networkx_bipartite(
         hypergraph: the hypergraph. Without ids, vertices are 0 .. N-1 and hyperedges N .. N+M-1.
         weight: the edge attribute that incidence weights become.
         hyperedge_weight: the attribute of hyperedge nodes that hyperedge weights become.
-        vertex_weight: the attribute of vertex nodes that vertex weights become.
+        node_weight: the attribute of vertex nodes that vertex weights become.
         x: the node attribute that features become.
         y: the node attribute that labels become.
 
     Raises:
         ArgumentError: repeated incidences, or an id that a vertex and a hyperedge share.
 
-    >>> sorted(to_networkx_bipartite(Hypergraph.from_lists([[0, 1], []], num_vertices=2)).edges)
+    >>> sorted(to_networkx_bipartite(Hypergraph.from_lists([[0, 1], []], num_nodes=2)).edges)
     [(0, 2), (1, 2)]
     """
     import networkx as nx
@@ -231,7 +231,7 @@ def to_networkx_bipartite(
     hg, c = prepare(hypergraph, Hypergraph, "A graph goes through to_networkx")
     nodes, hyperedges = names(c)
     if isinstance(hyperedges, range):  # no ids of their own
-        hyperedges = range(hg.num_vertices, hg.num_vertices + hg.num_hyperedges)
+        hyperedges = range(hg.num_nodes, hg.num_nodes + hg.num_hyperedges)
     shared = set(nodes) & set(hyperedges)
     if shared:
         hint = "All are nodes of one graph: give hyperedges other ids"
@@ -243,7 +243,7 @@ def to_networkx_bipartite(
         )
     out = nx.Graph()
     out.graph.update(c.meta)
-    sided = c._replace(vertex_attrs=with_column(c.vertex_attrs, vertex_weight, hg.vertex_weight))
+    sided = c._replace(node_attrs=with_column(c.node_attrs, node_weight, hg.node_weight))
     _add_nodes(out, sided, x, y, bipartite=0)
     attrs = records(with_column(c.hyperedge_attrs, hyperedge_weight, hg.hyperedge_weight), hg.num_hyperedges)
     for node, attr in zip(hyperedges, attrs, strict=True):
@@ -273,7 +273,7 @@ def _entry_of_edge(adj: Adjacency) -> Tensor:
 
 
 def _add_nodes(out: Any, c: Converted, x: str, y: str, bipartite: int | None = None) -> None:
-    attrs = with_column(with_column(c.vertex_attrs, x, c.x), y, c.y)
+    attrs = with_column(with_column(c.node_attrs, x, c.x), y, c.y)
     ids = names(c)[0]
     for node, attr in zip(ids, records(attrs, len(ids)), strict=True):
         out.add_node(node)

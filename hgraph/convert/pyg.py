@@ -32,7 +32,7 @@ def from_pyg(data: Any, *, weight: str | None = None) -> Converted:
         weight: the edge attribute [E] or [E, 1] that is the weight, such as ``"edge_weight"``; None: unweighted.
 
     Returns:
-        The `Graph`; ``x`` and ``y``; what PyG takes for attributes of nodes and edges in ``vertex_attrs`` and
+        The `Graph`; ``x`` and ``y``; what PyG takes for attributes of nodes and edges in ``node_attrs`` and
         ``edge_attrs`` (the latter in the order of ``structure.adj``), all else in ``meta``.
 
     Raises:
@@ -91,7 +91,7 @@ def to_pyg(graph: Graph | Converted, *, weight: str = "edge_weight") -> Any:
 
 
 def from_pyg_hypergraph(
-    data: Any, *, weight: str | None = None, hyperedge_weight: str | None = None, vertex_weight: str | None = None
+    data: Any, *, weight: str | None = None, hyperedge_weight: str | None = None, node_weight: str | None = None
 ) -> Converted:
     """A PyG ``HyperGraphData``: ``edge_index = [vertex, hyperedge]``.
 
@@ -103,7 +103,7 @@ def from_pyg_hypergraph(
         data: a ``torch_geometric.data.HyperGraphData``.
         weight: the attribute [E] that is the incidence weight, or None.
         hyperedge_weight: the attribute [M] that is the hyperedge weight, or None.
-        vertex_weight: the attribute [N] that is the vertex weight, or None.
+        node_weight: the attribute [N] that is the vertex weight, or None.
 
     Raises:
         ArgumentError: the number of vertices is not certain, a repeated incidence, or no such weight.
@@ -121,13 +121,13 @@ def from_pyg_hypergraph(
     m = max(m, *(len(values[k]) for k in ("edge_attr", "hyperedge_attr") if isinstance(values.get(k), Tensor)), 0)
     of_nodes, of_hyperedges, of_incidences, rest = _sorted_out(values, n, m, index.shape[1])
     hg = Hypergraph.from_coo(
-        vertex=index[0],
+        node=index[0],
         hyperedge=index[1],
-        num_vertices=n,
+        num_nodes=n,
         num_hyperedges=m,
         weight=_weight(of_incidences, weight, index.shape[1], "weight"),
         hyperedge_weight=_weight(of_hyperedges, hyperedge_weight, m, "hyperedge_weight"),
-        vertex_weight=_weight(of_nodes, vertex_weight, n, "vertex_weight"),
+        node_weight=_weight(of_nodes, node_weight, n, "node_weight"),
     )
     return _result(hg, hg.v2e, of_nodes, of_hyperedges, of_incidences, rest)
 
@@ -137,7 +137,7 @@ def to_pyg_hypergraph(
     *,
     weight: str = "incidence_weight",
     hyperedge_weight: str = "hyperedge_weight",
-    vertex_weight: str = "vertex_weight",
+    node_weight: str = "node_weight",
 ) -> Any:
     """The PyG ``HyperGraphData`` of a hypergraph; hyperedge columns are named ``hyperedge_...`` or ``edge_...``.
 
@@ -145,7 +145,7 @@ def to_pyg_hypergraph(
         hypergraph: the hypergraph.
         weight: the attribute that incidence weights become.
         hyperedge_weight: the attribute that hyperedge weights become.
-        vertex_weight: the attribute that vertex weights become.
+        node_weight: the attribute that vertex weights become.
 
     Raises:
         ArgumentError: the last hyperedge is empty, which PyG does not count, or a column whose name does not say
@@ -157,17 +157,17 @@ def to_pyg_hypergraph(
         raise ArgumentError("hypergraph", "members in the last hyperedge, as PyG counts up to it", "none", hint)
     index = torch.stack([hg.v2e.indices, hg.v2e.target]).long() if hg.num_incidences else None
     out = _hypergraph_class()(edge_index=index)
-    out.num_nodes = hg.num_vertices
+    out.num_nodes = hg.num_nodes
     nodes, hyperedges, incidences = _vertex_columns(c), dict(c.hyperedge_attrs), dict(c.edge_attrs)
     if not isinstance(names(c)[1], range):
         _add(hyperedges, "hyperedge_ids", list(names(c)[1]))
     _add(incidences, weight, _copy(hg.v2e.weight))
     _add(hyperedges, hyperedge_weight, _copy(hg.hyperedge_weight))
-    _add(nodes, vertex_weight, _copy(hg.vertex_weight))
+    _add(nodes, node_weight, _copy(hg.node_weight))
     _write(out, nodes, {**hyperedges, **incidences}, c.meta, len(hyperedges) + len(incidences))
     found = _sorted_out(
         {k: v for k, v in out.to_dict().items() if k not in ("edge_index", "num_nodes")},
-        hg.num_vertices,
+        hg.num_nodes,
         hg.num_hyperedges,
         hg.num_incidences,
     )
@@ -251,7 +251,7 @@ def _result(
     order = None if adj.input_order is None else torch.argsort(adj.input_order)
     return Converted(
         structure,
-        of_nodes.pop("vertex_ids", range(n)),
+        of_nodes.pop("node_ids", range(n)),
         of_hyperedges.pop("hyperedge_ids", range(m)),
         x,
         y,
@@ -263,11 +263,11 @@ def _result(
 
 
 def _vertex_columns(c: Converted) -> dict[str, Any]:
-    out = dict(c.vertex_attrs)
+    out = dict(c.node_attrs)
     _add(out, "x", c.x)
     _add(out, "y", c.y)
     ids = names(c)[0]
-    _add(out, "vertex_ids", None if isinstance(ids, range) else list(ids))
+    _add(out, "node_ids", None if isinstance(ids, range) else list(ids))
     return out
 
 

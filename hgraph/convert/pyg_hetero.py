@@ -23,7 +23,7 @@ def from_pyg_hetero(
     vertices: str | None = None,
     weight: str | None = None,
     hyperedge_weight: str | None = None,
-    vertex_weight: str | None = None,
+    node_weight: str | None = None,
 ) -> Converted:
     """A PyG ``HeteroData`` as the one structure that it is.
 
@@ -36,7 +36,7 @@ def from_pyg_hetero(
         vertices: the node type that is the vertices, where there are two; None takes the edge type's source.
         weight: the edge attribute that is the weight of edges or incidences, or None.
         hyperedge_weight: the attribute of the hyperedges' nodes that is their weight, or None.
-        vertex_weight: the attribute of the vertices' nodes that is their weight, or None.
+        node_weight: the attribute of the vertices' nodes that is their weight, or None.
 
     Returns:
         The structure with the attributes of each side as its columns; ``meta`` holds those of the whole, the names
@@ -50,7 +50,7 @@ def from_pyg_hetero(
         raise ArgumentTypeError("data", "a torch_geometric.data.HeteroData", type(data).__name__)
     edge_type = _one_edge_type(data)
     if edge_type[0] == edge_type[2]:
-        refused = {"vertices": vertices, "hyperedge_weight": hyperedge_weight, "vertex_weight": vertex_weight}
+        refused = {"vertices": vertices, "hyperedge_weight": hyperedge_weight, "node_weight": node_weight}
         given = next((name for name, value in refused.items() if value is not None), None)
         if given is not None:
             raise ArgumentError(given, "None, as one node type makes a graph", repr(refused[given]))
@@ -69,16 +69,16 @@ def from_pyg_hetero(
         graph = Graph.from_edge_index(index, num_nodes=n, directed=True, weight=edge_weight, duplicates="keep")
         return _result(graph, graph.adj, of_nodes, {}, of_edges, meta)
     of_hyperedges = _columns(data, other, m, meta)
-    if "vertex_ids" in of_hyperedges:  # as to_pyg_hetero names the ids of either type
-        of_hyperedges["hyperedge_ids"] = of_hyperedges.pop("vertex_ids")
+    if "node_ids" in of_hyperedges:  # as to_pyg_hetero names the ids of either type
+        of_hyperedges["hyperedge_ids"] = of_hyperedges.pop("node_ids")
     hg = Hypergraph.from_coo(
-        vertex=index[0 if chosen == edge_type[0] else 1],
+        node=index[0 if chosen == edge_type[0] else 1],
         hyperedge=index[1 if chosen == edge_type[0] else 0],
-        num_vertices=n,
+        num_nodes=n,
         num_hyperedges=m,
         weight=edge_weight,
         hyperedge_weight=_weight(of_hyperedges, hyperedge_weight, m, "hyperedge_weight"),
-        vertex_weight=_weight(of_nodes, vertex_weight, n, "vertex_weight"),
+        node_weight=_weight(of_nodes, node_weight, n, "node_weight"),
         duplicates="keep",
     )
     return _result(hg, hg.v2e, of_nodes, of_hyperedges, of_edges, meta)
@@ -92,7 +92,7 @@ def to_pyg_hetero(
     relation: str = "in",
     weight: str = "edge_weight",
     hyperedge_weight: str = "weight",
-    vertex_weight: str = "weight",
+    node_weight: str = "weight",
 ) -> Any:
     """The bipartite PyG ``HeteroData`` of a hypergraph; isolated vertices and empty hyperedges are all counted.
 
@@ -104,7 +104,7 @@ def to_pyg_hetero(
             adds the way back.
         weight: the edge attribute that incidence weights become.
         hyperedge_weight: the attribute that hyperedge weights become.
-        vertex_weight: the attribute that vertex weights become.
+        node_weight: the attribute that vertex weights become.
 
     Raises:
         ArgumentError: the same name for both types, or an attribute that two things would be written to.
@@ -117,11 +117,11 @@ def to_pyg_hetero(
     edge_type = (vertices, relation, hyperedges)
     nodes, others, edges = _vertex_columns(c), dict(c.hyperedge_attrs), dict(c.edge_attrs)
     if not isinstance(names(c)[1], range):
-        _add(others, "vertex_ids", list(names(c)[1]))
-    _add(nodes, vertex_weight, _copy(hg.vertex_weight))
+        _add(others, "node_ids", list(names(c)[1]))
+    _add(nodes, node_weight, _copy(hg.node_weight))
     _add(others, hyperedge_weight, _copy(hg.hyperedge_weight))
     _add(edges, weight, _copy(hg.v2e.weight))
-    stores = ((vertices, nodes, hg.num_vertices), (hyperedges, others, hg.num_hyperedges))
+    stores = ((vertices, nodes, hg.num_nodes), (hyperedges, others, hg.num_hyperedges))
     for name, attrs, size in stores:
         _fill(out[name], attrs, "num_nodes")
         out[name].num_nodes = size

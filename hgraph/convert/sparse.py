@@ -31,7 +31,7 @@ __all__ = [
 Rows = Literal["source", "target"]
 Duplicates = Literal["error", "sum", "keep"]
 
-_BESIDE = ("vertex_ids", "hyperedge_ids", "x", "y", "vertex_attrs", "hyperedge_attrs", "edge_attrs", "meta")
+_BESIDE = ("node_ids", "hyperedge_ids", "x", "y", "node_attrs", "hyperedge_attrs", "edge_attrs", "meta")
 
 
 class _Entries(NamedTuple):
@@ -132,7 +132,7 @@ def to_scipy_incidence(hypergraph: Hypergraph | Converted) -> Any:
     Raises:
         ArgumentError: hyperedge or vertex weights, which a matrix cannot hold.
 
-    >>> to_scipy_incidence(Hypergraph.from_lists([[0, 1], []], num_vertices=2)).toarray().tolist()
+    >>> to_scipy_incidence(Hypergraph.from_lists([[0, 1], []], num_nodes=2)).toarray().tolist()
     [[1.0, 0.0], [1.0, 0.0]]
     """
     return _to_scipy(_incidence(hypergraph, "a matrix"), transposed=True)
@@ -152,7 +152,7 @@ def from_torch_sparse_incidence(
 def to_torch_sparse_incidence(hypergraph: Hypergraph | Converted) -> Tensor:
     """The N x M sparse COO tensor of a hypergraph's incidence weights (see :func:`to_scipy_incidence`).
 
-    >>> to_torch_sparse_incidence(Hypergraph.from_lists([[0, 1]], num_vertices=2)).to_dense().tolist()
+    >>> to_torch_sparse_incidence(Hypergraph.from_lists([[0, 1]], num_nodes=2)).to_dense().tolist()
     [[1.0], [1.0]]
     """
     return _to_torch(_incidence(hypergraph, "a tensor").transpose())
@@ -220,10 +220,10 @@ def _graph(entries: _Entries, rows: Rows, weighted: bool, duplicates: Duplicates
 
 def _hypergraph(entries: _Entries, weighted: bool, duplicates: Duplicates) -> Converted:
     hg = Hypergraph.from_coo(
-        vertex=entries.row,
+        node=entries.row,
         hyperedge=entries.col,
         weight=_weights(entries, weighted),
-        num_vertices=entries.shape[0],
+        num_nodes=entries.shape[0],
         num_hyperedges=entries.shape[1],
         duplicates=duplicates,
     )
@@ -247,7 +247,7 @@ def _adjacency(graph: Graph | Converted, target: str) -> Adjacency:
 
 def _incidence(hypergraph: Hypergraph | Converted, target: str) -> Adjacency:
     structure, c = prepare(hypergraph, Hypergraph, "A graph goes through the function without _incidence")
-    refuse(c, target, *_BESIDE, "hyperedge_weight", "vertex_weight")
+    refuse(c, target, *_BESIDE, "hyperedge_weight", "node_weight")
     return structure.v2e
 
 

@@ -18,7 +18,7 @@ def from_xgi(
     network: Any,
     *,
     hyperedge_weight: str | None = None,
-    vertex_weight: str | None = None,
+    node_weight: str | None = None,
     x: str | Sequence[str] | None = None,
     y: str | None = None,
 ) -> Converted:
@@ -30,7 +30,7 @@ def from_xgi(
     Args:
         network: the XGI network; ids are integers or strings.
         hyperedge_weight: the edge attribute that is the weight, which every edge must then have, or None.
-        vertex_weight: the node attribute that is the weight, or None.
+        node_weight: the node attribute that is the weight, or None.
         x: the node attribute or attributes that make the features.
         y: the node attribute that is the label.
 
@@ -41,16 +41,16 @@ def from_xgi(
     c = from_hif(require("xgi", "hif").to_hif_dict(network), x=x, y=y)
     nodes, edges = names(c)
     hyperedge_attrs, of_hyperedges = take(c.hyperedge_attrs, hyperedge_weight, "hyperedge_weight", edges)
-    vertex_attrs, of_vertices = take(c.vertex_attrs, vertex_weight, "vertex_weight", nodes)
+    node_attrs, of_vertices = take(c.node_attrs, node_weight, "node_weight", nodes)
     hg = Hypergraph(c.structure.v2e, of_hyperedges, of_vertices)  # type: ignore[union-attr]
-    return c._replace(structure=hg, vertex_attrs=vertex_attrs, hyperedge_attrs=hyperedge_attrs)
+    return c._replace(structure=hg, node_attrs=node_attrs, hyperedge_attrs=hyperedge_attrs)
 
 
 def to_xgi(
     hypergraph: Hypergraph | Converted,
     *,
     hyperedge_weight: str = "weight",
-    vertex_weight: str = "weight",
+    node_weight: str = "weight",
     x: str = "x",
     y: str = "y",
 ) -> Any:
@@ -61,7 +61,7 @@ def to_xgi(
     Args:
         hypergraph: the hypergraph; ids are integers or strings.
         hyperedge_weight: the edge attribute that hyperedge weights become.
-        vertex_weight: the node attribute that vertex weights become.
+        node_weight: the node attribute that vertex weights become.
         x: the node attribute that features become, a list a node.
         y: the node attribute that labels become.
 
@@ -81,7 +81,7 @@ def to_xgi(
     document = to_hif(
         c._replace(
             structure=Hypergraph(hg.v2e),
-            vertex_attrs=with_column(c.vertex_attrs, vertex_weight, hg.vertex_weight),
+            node_attrs=with_column(c.node_attrs, node_weight, hg.node_weight),
             hyperedge_attrs=with_column(c.hyperedge_attrs, hyperedge_weight, hg.hyperedge_weight),
         ),
         x=x,

@@ -40,7 +40,7 @@ def collate(items: Sequence[Any]) -> Any:
         ArgumentError: no items, labels of different things, or knowledge graphs of different relations.
         ArgumentTypeError: items of different or other kinds.
 
-    >>> both = collate([Hypergraph.from_lists([[0, 1]], num_vertices=2), Hypergraph.from_lists([[2]], num_vertices=3)])
+    >>> both = collate([Hypergraph.from_lists([[0, 1]], num_nodes=2), Hypergraph.from_lists([[2]], num_nodes=3)])
     >>> both.to_lists()
     [[0, 1], [4]]
     """
@@ -62,7 +62,7 @@ def collate(items: Sequence[Any]) -> Any:
 
 
 def _data(items: list[Data]) -> Data:
-    sizes = torch.tensor([item.num_vertices for item in items])
+    sizes = torch.tensor([item.num_nodes for item in items])
     batch = torch.arange(len(items)).repeat_interleave(sizes).to(items[0].x.device)
     meta: dict[str, Any] = {"batch": batch, "num_items": len(items)}
     names = [item.meta.get("class_names") for item in items]
@@ -80,7 +80,7 @@ def _hypergraph(items: list[Hypergraph]) -> Hypergraph:
     return Hypergraph(
         _adjacency([hg.v2e for hg in items]),
         _weights([hg.hyperedge_weight for hg in items], [hg.num_hyperedges for hg in items]),
-        _weights([hg.vertex_weight for hg in items], [hg.num_vertices for hg in items]),
+        _weights([hg.node_weight for hg in items], [hg.num_nodes for hg in items]),
     )
 
 

@@ -23,7 +23,7 @@ T = TypeVar("T")
 class Divides(Protocol):
     """What every split can do, of vertices, links, hyperedges or triples: prove that it hides what it holds out."""
 
-    def check(self, data: Any, /) -> None:
+    def validate(self, data: Any, /) -> None:
         """Raise `DataError` where something held out is in what training sees."""
 
 
@@ -45,7 +45,7 @@ class Data:
         target: what ``y`` is of: vertices [N], hyperedges [M], edges [E] (in the order of the structure's rows), or
             the whole graph or hypergraph.
 
-    >>> baskets = Hypergraph.from_lists([[0, 1], [1, 2], [0, 2]], num_vertices=3)
+    >>> baskets = Hypergraph.from_lists([[0, 1], [1, 2], [0, 2]], num_nodes=3)
     >>> data = Data(baskets, torch.ones(3, 1), torch.tensor([0, 1, 1]), target="hyperedge").validate()
     >>> data.num_targets, data.num_classes
     (3, 2)
@@ -59,15 +59,15 @@ class Data:
     target: Literal["vertex", "hyperedge", "edge", "graph"] = "vertex"
 
     @property
-    def num_vertices(self) -> int:
+    def num_nodes(self) -> int:
         """N."""
-        return self.structure.num_vertices
+        return self.structure.num_nodes
 
     @property
     def num_targets(self) -> int:
         """How many things ``y`` labels: N, M, E, or the number of examples (one, or as many as were collated)."""
         if self.target == "vertex":
-            return self.num_vertices
+            return self.num_nodes
         if self.target == "graph":
             return int(self.meta.get("num_items", 1))
         name = "num_hyperedges" if self.target == "hyperedge" else "num_edges"
@@ -121,15 +121,15 @@ class Data:
 
     def validate(self) -> Data:
         """Check sizes, features without NaN, and every split; returns the data itself."""
-        if self.x.shape[0] != self.num_vertices:
-            raise ArgumentError("x", f"{self.num_vertices} rows (one a vertex)", self.x.shape[0])
+        if self.x.shape[0] != self.num_nodes:
+            raise ArgumentError("x", f"{self.num_nodes} rows (one a vertex)", self.x.shape[0])
         if self._has_rows and (self.y.dim() == 0 or self.y.shape[0] != self.num_targets):
             rows = self.y.shape[0] if self.y.dim() else "a number"
             raise ArgumentError("y", f"{self.num_targets} rows (one a {self.target})", rows)
         if self.x.is_floating_point() and bool(self.x.isnan().any()):
             raise ArgumentError("x", "features without NaN", f"{int(self.x.isnan().sum())} NaN")
         for split in self.splits.values():
-            split.check(self)
+            split.validate(self)
         return self
 
     def __repr__(self) -> str:
@@ -189,7 +189,7 @@ class Dataset(Sequence[T]):
             self._get, self._length = items.__getitem__, len(items)
         self.splits = dict(splits or {})
         for parts in self.splits.values():
-            parts.check(self._length)
+            parts.validate(self._length)
 
     def split(self, name: str = "default") -> Parts:
         """The division of the examples of that name.

@@ -34,7 +34,8 @@ class Interactions(Structure):
         user_names: U `Names`, or None; items are named in ``kg.node_names``.
 
     >>> kg = KnowledgeGraph.from_names([("Dune", "by", "Herbert")])
-    >>> data = Interactions.random([0, 0, 1], [0, 0, 0], kg, num_users=2, num_items=1, val=0, test=0, repeats="drop")
+    >>> data = Interactions.random([0, 0, 1], [0, 0, 0], kg, num_users=2, num_items=1, val_fraction=0,
+    ...     test_fraction=0, duplicates="drop")
     >>> data, data.collaborative()
     (Interactions(2 users, 1 items; train 2, val 0, test 0; KnowledgeGraph(2 nodes, 1 triples, 1 relations, cpu)), \
 KnowledgeGraph(4 nodes, 6 triples, 4 relations, cpu))
@@ -72,7 +73,7 @@ KnowledgeGraph(4 nodes, 6 triples, 4 relations, cpu))
             names = coo.Names(f"{name} users", f"{name} items", "num_users", "num_items", "users", "items")
             parts.append(Adjacency._from_coo(users, items, None, num_users, num_items, "error", names, Checks()))
         made = cls(parts[0], parts[1], parts[2], kg, Names.checked("user_names", user_names, num_users, "user"))
-        made.check()
+        made.validate()
         return made
 
     @classmethod
@@ -84,10 +85,10 @@ KnowledgeGraph(4 nodes, 6 triples, 4 relations, cpu))
         *,
         num_users: int,
         num_items: int,
-        val: float = 0.2,
-        test: float = 0.2,
+        val_fraction: float = 0.2,
+        test_fraction: float = 0.2,
         seed: int = 0,
-        repeats: str = "error",
+        duplicates: str = "error",
         user_names: Any = None,
     ) -> Interactions:
         """Pairs [K] divided by lot, under a seed.
@@ -98,18 +99,18 @@ KnowledgeGraph(4 nodes, 6 triples, 4 relations, cpu))
             kg: of the entities, items first.
             num_users: U.
             num_items: I.
-            val: share of the pairs, as is ``test``.
-            test: as above.
+            val_fraction: share of the pairs, as is ``test_fraction``.
+            test_fraction: as above.
             seed: of the lot.
-            repeats: ``"error"`` refuses a pair that repeats, ``"drop"`` counts it once.
+            duplicates: ``"error"`` refuses a pair that repeats, ``"drop"`` counts it once.
             user_names: U texts, or None.
         """
-        if repeats not in ("error", "drop"):
-            raise ArgumentError("repeats", "'error' or 'drop'", repr(repeats))
+        if duplicates not in ("error", "drop"):
+            raise ArgumentError("duplicates", "'error' or 'drop'", repr(duplicates))
         pairs = torch.stack([coo.as_indices("users", users), coo.as_indices("items", items)])
-        pairs = pairs.unique(dim=1) if repeats == "drop" else pairs
+        pairs = pairs.unique(dim=1) if duplicates == "drop" else pairs
         order = torch.randperm(pairs.shape[1], generator=torch.Generator().manual_seed(seed))
-        a, b, c = (pairs[:, ids] for ids in order.tensor_split(cuts(len(order), val, test)))
+        a, b, c = (pairs[:, ids] for ids in order.tensor_split(cuts(len(order), val_fraction, test_fraction)))
         return cls.from_pairs(a, b, c, kg, num_users=num_users, num_items=num_items, user_names=user_names)
 
     @property
@@ -147,7 +148,7 @@ KnowledgeGraph(4 nodes, 6 triples, 4 relations, cpu))
             return self.kg.node_names
         return (f"{'item' if e < self.num_items else 'entity'} {e}" for e in range(self.kg.num_nodes))
 
-    def check(self) -> None:
+    def validate(self) -> None:
         """Prove that no pair stands in two parts, so that none held out is in `collaborative`.
 
         Raises:
@@ -184,7 +185,7 @@ class TripleSplit(Structure):
         test: those to be predicted.
 
     >>> kg = KnowledgeGraph.from_names([("a", "r", "b"), ("b", "r", "c"), ("c", "r", "d"), ("d", "r", "a")])
-    >>> split = TripleSplit.random(kg, val=0.25, test=0.25)
+    >>> split = TripleSplit.random(kg, val_fraction=0.25, test_fraction=0.25)
     >>> split.train.num_edges, split.val.num_edges, split.test.num_edges, len(split.known())
     (2, 1, 1, 4)
     """
@@ -213,14 +214,16 @@ class TripleSplit(Structure):
             )
             made.append(kg)
         split = cls(made[0], made[1], made[2])
-        split.check()
+        split.validate()
         return split
 
     @classmethod
-    def random(cls, kg: KnowledgeGraph, *, val: float = 0.05, test: float = 0.1, seed: int = 0) -> TripleSplit:
+    def random(
+        cls, kg: KnowledgeGraph, *, val_fraction: float = 0.05, test_fraction: float = 0.1, seed: int = 0
+    ) -> TripleSplit:
         """The facts of a graph divided by lot, under a seed."""
         order = torch.randperm(kg.num_edges, generator=torch.Generator().manual_seed(seed))
-        parts = [kg.triples[ids] for ids in order.tensor_split(cuts(len(order), val, test))]
+        parts = [kg.triples[ids] for ids in order.tensor_split(cuts(len(order), val_fraction, test_fraction))]
         names = {n: getattr(kg, n) for n in ("node_type", "node_names", "relation_names", "type_names")}
         return cls.of_triples(parts, num_nodes=kg.num_nodes, num_relations=kg.num_relations, **names)
 
@@ -228,7 +231,7 @@ class TripleSplit(Structure):
         """[K, 3] every fact of the three parts: what a filtered ranking must not count as wrong."""
         return torch.cat([self.train.triples, self.val.triples, self.test.triples])
 
-    def check(self) -> None:
+    def validate(self) -> None:
         """Prove that nothing held out is in the training graph.
 
         Raises:

@@ -28,7 +28,9 @@ from hgraph.structure.token_graph import TokenGraph
 
 __all__ = ["fingerprint", "load", "save"]
 
-_VERSION = 1
+_VERSION = 2
+# Keys of tensors that files of version 1 had under another name.
+_RENAMED = {"vertex_weight": "node_weight"}
 
 
 def fingerprint(structure: Structure) -> str:
@@ -72,7 +74,9 @@ def load(path: str | os.PathLike[str]) -> Structure:
         raise DataError(f"{path}: no such file") from error
     except (SafetensorError, ValueError, OSError, RuntimeError) as error:  # RuntimeError: too deeply nested JSON
         raise DataError(f"{path}: not a whole safetensors file ({error})") from error
-    if not isinstance(header, dict) or header.get("version") != _VERSION:
+    if isinstance(header, dict) and header.get("version") == 1:
+        tensors = {_RENAMED.get(name, name): tensor for name, tensor in tensors.items()}
+    elif not isinstance(header, dict) or header.get("version") != _VERSION:
         raise DataError(f"{path}: not a structure saved by this version of hgraph (header {header!r})")
     try:
         return _rebuild(header, tensors)
@@ -91,7 +95,7 @@ def _parts(structure: Structure) -> dict[str, Tensor]:
     if isinstance(structure, Graph):
         return _parts(structure.adj)
     if isinstance(structure, Hypergraph):
-        named = {"hyperedge_weight": structure.hyperedge_weight, "vertex_weight": structure.vertex_weight}
+        named = {"hyperedge_weight": structure.hyperedge_weight, "node_weight": structure.node_weight}
         return _parts(structure.v2e) | {k: v for k, v in named.items() if v is not None}
     if isinstance(structure, (Interactions, TripleSplit)):
         own = {f.name: getattr(structure, f.name) for f in dataclasses.fields(structure) if f.name != "user_names"}
@@ -162,10 +166,10 @@ def _rebuild(header: dict[str, Any], tensors: dict[str, Tensor]) -> Structure:
         return Graph(adj)
     if header["type"] == "KnowledgeGraph":
         return _knowledge_graph(adj, tensors)
-    edge, vertex = tensors.get("hyperedge_weight"), tensors.get("vertex_weight")
+    edge, vertex = tensors.get("hyperedge_weight"), tensors.get("node_weight")
     checks = Checks()
     edge = coo.as_weight("hyperedge_weight", edge, adj.num_targets, "hyperedge", checks)
-    vertex = coo.as_weight("vertex_weight", vertex, adj.num_sources, "vertex", checks)
+    vertex = coo.as_weight("node_weight", vertex, adj.num_sources, "vertex", checks)
     checks.read()
     return Hypergraph(adj, edge, vertex)
 
@@ -204,7 +208,7 @@ def _divided(kind: str, tensors: dict[str, Tensor]) -> Interactions | TripleSpli
             raise DataError("there are more items than vertices")
     if len(sizes) > 1:
         raise DataError("the parts are of different sizes")
-    split.check()
+    split.validate()
     return split
 
 
@@ -258,7 +262,7 @@ def _token_graph(tensors: dict[str, Tensor]) -> TokenGraph:
         num_sources=sources,
         order=tensors.get("order"),
         batch=batch,
-        heads=heads,
+        num_heads=heads,
     )
     if not torch.equal(graph.indptr, indptr):
         raise DataError("the runs are not sorted or overlap")

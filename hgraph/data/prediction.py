@@ -39,7 +39,7 @@ class LinkSplit:
         test_negatives: as many as ``test``; no pair is in both.
 
     >>> ring = Graph.from_edge_index([[0, 1, 2, 3, 4], [1, 2, 3, 4, 0]], num_nodes=5, directed=False)
-    >>> split = LinkSplit.random(ring, val=0.2, test=0.2)
+    >>> split = LinkSplit.random(ring, val_fraction=0.2, test_fraction=0.2)
     >>> split.structure.num_edges, split.test.shape[1], split.test_negatives.shape[1]
     (6, 1, 1)
     """
@@ -52,13 +52,15 @@ class LinkSplit:
     test_negatives: Tensor
 
     @classmethod
-    def random(cls, graph: Graph, *, val: float = 0.05, test: float = 0.1, seed: int = 0) -> LinkSplit:
+    def random(
+        cls, graph: Graph, *, val_fraction: float = 0.05, test_fraction: float = 0.1, seed: int = 0
+    ) -> LinkSplit:
         """Links held out by lot, under a seed.
 
         Args:
             graph: the whole graph; without parallel edges.
-            val: share of the links, as is ``test``; rounded to whole links.
-            test: as above.
+            val_fraction: share of the links, as is ``test_fraction``; rounded to whole links.
+            test_fraction: as above.
             seed: of the lot and of the negatives.
 
         Raises:
@@ -66,18 +68,20 @@ class LinkSplit:
         """
         links = _links(of_kind("graph", graph, Graph))
         order = torch.randperm(links.shape[1], generator=torch.Generator().manual_seed(seed))
-        train, held, last = order.tensor_split(cuts(len(order), val, test))
+        train, held, last = order.tensor_split(cuts(len(order), val_fraction, test_fraction))
         return cls._of(graph, links, train, held, last, seed)
 
     @classmethod
-    def by_time(cls, graph: Graph, time: Any, *, val: float = 0.05, test: float = 0.1, seed: int = 0) -> LinkSplit:
+    def by_time(
+        cls, graph: Graph, time: Any, *, val_fraction: float = 0.05, test_fraction: float = 0.1, seed: int = 0
+    ) -> LinkSplit:
         """The latest links held out: nothing that training sees is younger than anything held out.
 
         Args:
             graph: the whole graph; without parallel edges.
             time: [E] a number an edge, in the order of ``graph.adj``; a link is as old as its older direction.
-            val: share of the links, as is ``test``; links of equal time stay together, so parts may come out larger.
-            test: as above.
+            val_fraction: of the links, as is ``test_fraction``; links of equal time stay together, so parts may grow.
+            test_fraction: as above.
             seed: of the negatives.
         """
         time = torch.as_tensor(time)
@@ -87,7 +91,7 @@ class LinkSplit:
         links = _links(graph)
         # Row t of the transpose lists what t sends to: of a symmetric graph its edges are the reverses, in row order.
         both = time if _directed(graph) else torch.minimum(time, time[graph.adj.perm.long()])
-        train, held, last = in_time(both[_link_mask(graph)], val, test)
+        train, held, last = in_time(both[_link_mask(graph)], val_fraction, test_fraction)
         return cls._of(graph, links, train, held, last, seed)
 
     @classmethod
@@ -99,7 +103,7 @@ class LinkSplit:
         links_of = [links[:, ids.sort().values] for ids in (train, val, test)]
         return cls(structure, links_of[0], links_of[1], links_of[2], *negatives.tensor_split([len(val)], dim=1))
 
-    def check(self, whole: Graph | Labeled) -> None:
+    def validate(self, whole: Graph | Labeled) -> None:
         """Prove that no held-out link is in the training graph, in either direction, and that negatives are none.
 
         Args:
@@ -148,8 +152,8 @@ class HyperedgeSplit:
             the same size with some members exchanged.
         test_negatives: the same of the test.
 
-    >>> hg = Hypergraph.from_lists([[0, 1], [2, 3], [1, 0], [4, 5], [0, 5]], num_vertices=6)
-    >>> split = HyperedgeSplit.random(hg, val=0.0, test=0.2)
+    >>> hg = Hypergraph.from_lists([[0, 1], [2, 3], [1, 0], [4, 5], [0, 5]], num_nodes=6)
+    >>> split = HyperedgeSplit.random(hg, val_fraction=0.0, test_fraction=0.2)
     >>> split.test.tolist(), split.structure.num_hyperedges, split.test_negatives.hyperedge_degree().tolist()
     ([3], 4, [2])
     """
@@ -163,14 +167,20 @@ class HyperedgeSplit:
 
     @classmethod
     def random(
-        cls, hypergraph: Hypergraph, *, val: float = 0.1, test: float = 0.2, exchanged: float = 0.5, seed: int = 0
+        cls,
+        hypergraph: Hypergraph,
+        *,
+        val_fraction: float = 0.1,
+        test_fraction: float = 0.2,
+        exchanged: float = 0.5,
+        seed: int = 0,
     ) -> HyperedgeSplit:
         """Hyperedges held out by lot, under a seed.
 
         Args:
             hypergraph: the whole hypergraph.
-            val: share of the different member sets, as is ``test``; rounded to whole sets.
-            test: as above.
+            val_fraction: share of the different member sets, as is ``test_fraction``; rounded to whole sets.
+            test_fraction: as above.
             exchanged: share of a positive's members that its negative replaces by other vertices (at least one
                 member): 1 is easy to tell from a hyperedge, small shares are hard.
             seed: of the lot and of the negatives.
@@ -178,7 +188,10 @@ class HyperedgeSplit:
         group = torch.tensor(_groups(of_kind("hypergraph", hypergraph, Hypergraph)), dtype=torch.long)
         count = int(group.max()) + 1 if len(group) else 0
         order = torch.randperm(count, generator=torch.Generator().manual_seed(seed))
-        parts = [torch.isin(group, p).nonzero().flatten() for p in order.tensor_split(cuts(count, val, test))]
+        parts = [
+            torch.isin(group, p).nonzero().flatten()
+            for p in order.tensor_split(cuts(count, val_fraction, test_fraction))
+        ]
         return cls._of(hypergraph, parts, exchanged, seed)
 
     @classmethod
@@ -187,8 +200,8 @@ class HyperedgeSplit:
         hypergraph: Hypergraph,
         time: Any,
         *,
-        val: float = 0.1,
-        test: float = 0.2,
+        val_fraction: float = 0.1,
+        test_fraction: float = 0.2,
         exchanged: float = 0.5,
         seed: int = 0,
     ) -> HyperedgeSplit:
@@ -197,8 +210,8 @@ class HyperedgeSplit:
         Args:
             hypergraph: the whole hypergraph.
             time: [M] a number a hyperedge.
-            val: share of the hyperedges, as is ``test``; those of equal time stay together.
-            test: as above.
+            val_fraction: share of the hyperedges, as is ``test_fraction``; those of equal time stay together.
+            test_fraction: as above.
             exchanged: see `random`.
             seed: of the negatives.
         """
@@ -209,7 +222,7 @@ class HyperedgeSplit:
             raise ArgumentError("time", expected, f"shape {list(time.shape)}")
         group, parts = torch.tensor(_groups(hypergraph), dtype=torch.long), []
         seen = group[:0]
-        for part in in_time(time, val, test):
+        for part in in_time(time, val_fraction, test_fraction):
             new = part[~torch.isin(group[part], seen)].sort().values
             seen = torch.cat([seen, group[new]])
             parts.append(new)
@@ -225,7 +238,7 @@ class HyperedgeSplit:
         train, val, test = parts
         return cls(_only(hypergraph, train), train, val, test, *negatives)
 
-    def check(self, whole: Hypergraph | Labeled) -> None:
+    def validate(self, whole: Hypergraph | Labeled) -> None:
         """Prove that the training hypergraph holds no set of members that is held out, and that negatives are none.
 
         Args:
@@ -332,7 +345,7 @@ def _pairs_without_edge(graph: Graph, count: int, seed: int) -> Tensor:
 def _only(hypergraph: Hypergraph, hyperedges: Tensor) -> Hypergraph:
     """All vertices, but those hyperedges alone, in that order."""
     pick: Callable[[Tensor | None], Tensor | None] = lambda w: None if w is None else w[hyperedges]  # noqa: E731
-    return Hypergraph(hypergraph.v2e.select(hyperedges), pick(hypergraph.hyperedge_weight), hypergraph.vertex_weight)
+    return Hypergraph(hypergraph.v2e.select(hyperedges), pick(hypergraph.hyperedge_weight), hypergraph.node_weight)
 
 
 def _groups(hypergraph: Hypergraph) -> list[int]:
@@ -345,7 +358,7 @@ def _twins(
     positives: Hypergraph, taken: set[tuple[int, ...]], exchanged: float, rng: np.random.Generator
 ) -> Hypergraph:
     """Of each hyperedge a set of the same size with some members exchanged, not ``taken`` yet; none is made twice."""
-    n, twins = positives.num_vertices, []
+    n, twins = positives.num_nodes, []
     for members in positives.to_lists():
         swap = min(max(1, round(exchanged * len(members))), n - len(members), len(members))
         for _ in range(_TRIES if swap > 0 else 0):
@@ -358,4 +371,4 @@ def _twins(
                 taken.add(twin)
                 twins.append(twin)
                 break
-    return Hypergraph.from_lists(twins, num_vertices=n).to(positives.device)
+    return Hypergraph.from_lists(twins, num_nodes=n).to(positives.device)

@@ -110,13 +110,13 @@ def reorder(structure: T, method: Literal["rcm", "degree", "cluster"] = "rcm") -
 
 
 def _reorder_hypergraph(hg: Hypergraph, method: str) -> Reordered[Hypergraph]:
-    n = hg.num_vertices
+    n = hg.num_nodes
     both = _ORDERS[method](*_both_ways(hg.v2e, n), n + hg.num_hyperedges).to(hg.device)
     order, hyperedges = both[both < n], both[both >= n] - n
     v2e, edges = _renumbered(hg.v2e, hyperedges, order)
     weight = None if hg.hyperedge_weight is None else hg.hyperedge_weight[hyperedges]
-    vertex_weight = None if hg.vertex_weight is None else hg.vertex_weight[order]
-    return Reordered(Hypergraph(v2e, weight, vertex_weight), order, hyperedges, edges)
+    node_weight = None if hg.node_weight is None else hg.node_weight[order]
+    return Reordered(Hypergraph(v2e, weight, node_weight), order, hyperedges, edges)
 
 
 def _renumbered(adj: Adjacency, targets: Tensor, sources: Tensor) -> tuple[Adjacency, Tensor]:

@@ -25,7 +25,7 @@ class Labeled(Protocol):
         """The whole structure."""
 
     @property
-    def num_vertices(self) -> int:
+    def num_nodes(self) -> int:
         """N."""
 
     @property
@@ -62,11 +62,11 @@ class Split:
         structure: Graph | Hypergraph,
         y: Tensor,
         *,
-        train: int = 20,
-        val: int = 100,
+        num_train_per_class: int = 20,
+        num_val_per_class: int = 100,
         seed: int = 0,
     ) -> Split:
-        """Transductive split: of each class ``train`` and ``val`` vertices drawn under a seed, the others test.
+        """Transductive split: so many nodes of each class at random for training and validation, the others test.
 
         Labels below 0 count as missing: such vertices are in no part.
 
@@ -78,23 +78,32 @@ class Split:
         parts: tuple[list[Tensor], list[Tensor], list[Tensor]] = ([nobody], [nobody], [nobody])
         for label in torch.unique(y[y >= 0]).tolist():
             members = (y == label).nonzero().flatten()
-            if len(members) <= train + val:
+            if len(members) <= num_train_per_class + num_val_per_class:
                 hint = "Ask for fewer with train= and val="
-                raise ArgumentError("y", f"more than {train + val} vertices in class {label}", len(members), hint)
+                raise ArgumentError(
+                    "y",
+                    f"more than {num_train_per_class + num_val_per_class} vertices in class {label}",
+                    len(members),
+                    hint,
+                )
             members = members[torch.randperm(len(members), generator=generator)]
-            for part, chosen in zip(parts, members.tensor_split([train, train + val]), strict=True):
+            for part, chosen in zip(
+                parts, members.tensor_split([num_train_per_class, num_train_per_class + num_val_per_class]), strict=True
+            ):
                 part.append(chosen)
         return cls(structure, *(torch.cat(part).sort().values for part in parts))
 
     @classmethod
-    def by_time(cls, structure: Graph | Hypergraph, time: Tensor, *, val: float = 0.2, test: float = 0.2) -> Split:
+    def by_time(
+        cls, structure: Graph | Hypergraph, time: Tensor, *, val_fraction: float = 0.2, test_fraction: float = 0.2
+    ) -> Split:
         """The latest vertices held out; while training nobody knows of those of the test.
 
         Args:
             structure: the whole structure.
             time: [N] a number a vertex; vertices of equal time stay together, so parts may come out larger.
-            val: share of the vertices, as is ``test``.
-            test: as above.
+            val_fraction: share of the vertices, as is ``test_fraction``.
+            test_fraction: as above.
 
         Returns:
             A production split: ``structure`` holds the training and validation vertices alone.
@@ -104,22 +113,24 @@ class Split:
         >>> split.train.tolist(), split.val.tolist(), split.test.tolist(), split.structure.num_nodes
         ([2, 3, 4], [1], [0], 4)
         """
-        num_vertices = structure.num_vertices
+        num_nodes = structure.num_nodes
         time = torch.as_tensor(time)
-        if time.shape != (num_vertices,):
-            raise ArgumentError("time", f"{num_vertices} numbers (one a vertex)", f"shape {list(time.shape)}")
-        parts = in_time(time, val, test)
+        if time.shape != (num_nodes,):
+            raise ArgumentError("time", f"{num_nodes} numbers (one a vertex)", f"shape {list(time.shape)}")
+        parts = in_time(time, val_fraction, test_fraction)
         observed = torch.cat(parts[:2]).sort().values
         return cls(restrict(structure, observed), parts[0], parts[1], parts[2], observed)
 
     @classmethod
-    def production(cls, data: Labeled, split: Split, *, unseen: float = 0.2, seed: int = 0) -> Split:
+    def production(cls, data: Labeled, split: Split, *, unseen_fraction: float = 0.2, seed: int = 0) -> Split:
         """The same split with a share of its test vertices taken out of the training structure."""
-        if not 0 < unseen < 1:
-            raise ArgumentError("unseen", "a share between 0 and 1", unseen)
+        if not 0 < unseen_fraction < 1:
+            raise ArgumentError("unseen_fraction", "a share between 0 and 1", unseen_fraction)
         generator = torch.Generator().manual_seed(seed)
-        hidden = split.test[torch.randperm(len(split.test), generator=generator)[: round(unseen * len(split.test))]]
-        seen = torch.ones(data.num_vertices, dtype=torch.bool)
+        hidden = split.test[
+            torch.randperm(len(split.test), generator=generator)[: round(unseen_fraction * len(split.test))]
+        ]
+        seen = torch.ones(data.num_nodes, dtype=torch.bool)
         seen[hidden] = False
         observed = seen.nonzero().flatten()
         return cls(restrict(data.structure, observed), split.train, split.val, split.test, observed)
@@ -136,7 +147,7 @@ class Split:
             return self.test[:0]
         return self.test[~torch.isin(self.test, self.observed)]
 
-    def check(self, data: Labeled) -> None:
+    def validate(self, data: Labeled) -> None:
         """Prove that the parts are disjoint and that the training structure holds nothing held out.
 
         Raises:
@@ -158,9 +169,9 @@ class Split:
             expected = data.structure
         else:
             seen = torch.unique(self.observed)
-            in_range = len(seen) == 0 or 0 <= int(seen[0]) <= int(seen[-1]) < data.num_vertices
+            in_range = len(seen) == 0 or 0 <= int(seen[0]) <= int(seen[-1]) < data.num_nodes
             if len(seen) < len(self.observed) or not in_range:
-                raise DataError(f"split: observed must name vertices in 0 .. {data.num_vertices - 1}, each once")
+                raise DataError(f"split: observed must name vertices in 0 .. {data.num_nodes - 1}, each once")
             expected = restrict(data.structure, self.observed)
             if not bool(torch.isin(torch.cat([self.train, self.val]), self.observed).all()):
                 raise DataError("split: train and validation vertices must be observed")
@@ -186,14 +197,14 @@ class Parts:
         test: test examples.
 
     >>> parts = Parts(train=torch.tensor([0, 1]), val=torch.tensor([2]), test=torch.tensor([3]))
-    >>> parts.check(4)  # disjoint, and all of them there
+    >>> parts.validate(4)  # disjoint, and all of them there
     """
 
     train: Tensor
     val: Tensor
     test: Tensor
 
-    def check(self, length: int) -> None:
+    def validate(self, length: int) -> None:
         """Prove that the parts are disjoint and name examples that there are.
 
         Raises:
@@ -214,10 +225,10 @@ def restrict(structure: Graph | Hypergraph, vertices: Tensor) -> Graph | Hypergr
 
 
 def cuts(count: int, val: float, test: float) -> list[int]:
-    """Where validation and test begin among ``count`` things in order."""
-    expected = "a share of 0 or more, below 1"
-    if not real("val", val, expected) + real("test", test, expected) < 1:
-        raise ArgumentError("val, test", "shares of 0 or more, below 1 together", f"{val}, {test}")
+    """Where validation and test begin among ``count`` things in order, by their fractions."""
+    expected = "a fraction of 0 or more, below 1"
+    if not real("val_fraction", val, expected) + real("test_fraction", test, expected) < 1:
+        raise ArgumentError("val_fraction, test_fraction", "fractions of 0 or more, below 1 together", f"{val}, {test}")
     last = count - round(test * count)
     return [last - round(val * count), last]
 

@@ -59,7 +59,7 @@ def distill(
     >>> import torch
     >>> from hgraph.data import Split
     >>> from hgraph.structure import Hypergraph
-    >>> hg, y = Hypergraph.from_lists([[0, 1], [2, 3]], num_vertices=4), torch.tensor([0, 0, 1, 1])
+    >>> hg, y = Hypergraph.from_lists([[0, 1], [2, 3]], num_nodes=4), torch.tensor([0, 0, 1, 1])
     >>> split = Split(hg, train=torch.tensor([0, 2]), val=torch.tensor([1]), test=torch.tensor([3]))
     >>> result = distill(5 * torch.eye(2)[y], nn.Linear(4, 2), Data(hg, torch.eye(4), y, {"default": split}), epochs=5)
     >>> len(result.history)

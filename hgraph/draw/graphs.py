@@ -105,18 +105,18 @@ def draw_hypergraph(
     """
     if max_hyperedges < 0:
         raise ArgumentError("max_hyperedges", "a number >= 0", max_hyperedges)
-    labels, names = _checked(hg.num_vertices, labels, names, "hg.subhypergraph(vertices).draw()")
+    labels, names = _checked(hg.num_nodes, labels, names, "hg.subhypergraph(vertices).draw()")
     ax = new_axes(ax)
     vertex, hyperedge = hg.v2e.indices.cpu().numpy().astype(int), hg.v2e.target.cpu().numpy().astype(int)
-    pairs = np.stack([vertex, hyperedge + hg.num_vertices], 1)
-    at = _layout(hg.num_vertices + hg.num_hyperedges, pairs, seed, keep=hg.num_vertices)
+    pairs = np.stack([vertex, hyperedge + hg.num_nodes], 1)
+    at = _layout(hg.num_nodes + hg.num_hyperedges, pairs, seed, keep=hg.num_nodes)
     size = _vertex_radius(at, names)
     members = [np.asarray(e) for e in hg.to_lists()[:max_hyperedges]]
     weight = None if hg.hyperedge_weight is None else hg.hyperedge_weight.detach().double().abs().cpu().numpy()
     width = _scaled(weight, hg.num_hyperedges, 1.4, 0.6, 3.6)
     outlines = _draw_hulls(ax, at, members, width, size)
-    if hg.vertex_weight is not None:
-        size = size * _scaled(hg.vertex_weight.detach().double().abs().cpu().numpy(), len(at), 1.0, 0.6, 1.5)
+    if hg.node_weight is not None:
+        size = size * _scaled(hg.node_weight.detach().double().abs().cpu().numpy(), len(at), 1.0, 0.6, 1.5)
     notes = [] if title is None else [title]
     if hg.num_hyperedges > max_hyperedges:
         notes.append(f"the first {max_hyperedges} of {hg.num_hyperedges} hyperedges")

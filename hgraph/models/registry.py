@@ -142,13 +142,13 @@ def _node(name: str, path: str, title: str, data: str, message: str, **more: Any
 
 
 def _recommender(name: str, path: str, title: str, sizes: dict[str, str], message: str, **more: Any) -> ModelEntry:
-    options: dict[str, Any] = {"sizes": sizes, "width": 64, "widths": {"embed_dim": 1}}
+    options: dict[str, Any] = {"sizes": sizes, "width": 64, "widths": {"dim": 1}}
     path = f"hgraph.models.recommend.{path}"
     return ModelEntry(name, path, title, "interactions", "recommendation", message, **options | more)
 
 
 def _triples(name: str, title: str, message: str, **more: Any) -> ModelEntry:
-    options: dict[str, Any] = {"sizes": _TRIPLES, "width": 64, "widths": {"embed_dim": 1}}
+    options: dict[str, Any] = {"sizes": _TRIPLES, "width": 64, "widths": {"dim": 1}}
     path = f"hgraph.models.triples.kge:{title}"
     return ModelEntry(name, path, title, "triples", "triple completion", message, **options | more)
 
@@ -169,13 +169,13 @@ MODELS: tuple[ModelEntry, ...] = (
     ),
     _node(  # its width is that of a head: 8 heads of 4
         "gat", "node.gat:GAT", "GAT", "graph", "additive attention", layers=("GATConv",),
-        widths={"hidden_channels": 8}, options={"heads": 8, "dropout": 0.5},
+        widths={"hidden_channels": 8}, options={"num_heads": 8, "dropout": 0.5},
     ),
     _node("mlp", "node.mlp:MLP", "MLP", "features", "none: the student", width=128, student=True),
     _recommender(
         "kgat", "kgat:KGAT", "KGAT", _COLLABORATIVE,
         "attention over typed triples, made by TransR embeddings", layers=("KGATConv",),
-        widths={"embed_dim": 1, "kge_dim": 1, "layers": (1, 2, 4)}, starts_from=("bprmf",), paper="01",
+        widths={"dim": 1, "relation_dim": 1, "layer_channels": (1, 2, 4)}, starts_from=("bprmf",), paper="01",
     ),
     _recommender("bprmf", "bprmf:BPRMF", "BPR-MF", _PAIRS, "none: one vector per user and item"),
     _recommender("lightgcn", "lightgcn:LightGCN", "LightGCN", _PAIRS, "symmetric degree weights, no matrices"),
@@ -183,7 +183,7 @@ MODELS: tuple[ModelEntry, ...] = (
     _recommender("nfm", "nfm:NFM", "NFM", _ITEMS, "none: an MLP over pairwise products"),
     _recommender(
         "cke", "cke:CKE", "CKE", {**_ITEMS, "num_relations": "relations"},
-        "none: BPR-MF plus TransR vectors of the items", widths={"embed_dim": 1, "kge_dim": 1},
+        "none: BPR-MF plus TransR vectors of the items", widths={"dim": 1, "relation_dim": 1},
     ),
     _recommender("cfkg", "cfkg:CFKG", "CFKG", _COLLABORATIVE, "none: interactions are triples of TransE"),
     _recommender(
@@ -199,12 +199,12 @@ MODELS: tuple[ModelEntry, ...] = (
     ),
     _recommender(
         "twotower", "two_tower:TwoTower", "TwoTower", _ITEMS, "means of an item's attributes: the student",
-        widths={"embed_dim": 2, "hidden": 1, "out_channels": 1}, student=True,
+        widths={"dim": 2, "hidden_channels": 1, "out_channels": 1}, student=True,
     ),
     _node(
         "han", "node.han:HAN", "HAN", "graphs",
         "attention along meta-paths, then over them", layers=("HANConv",),
-        widths={"hidden_channels": 8}, options={"heads": 8},
+        widths={"hidden_channels": 8}, options={"num_heads": 8},
     ),
     _node(
         "hgt", "node.hgt:HGT", "HGT", "knowledge graph",
@@ -215,7 +215,7 @@ MODELS: tuple[ModelEntry, ...] = (
         "one matrix per relation: whole, of bases, or of blocks", layers=("RGCNConv",),
     ),
     _triples("transe", "TransE", "none: h + r near t"),
-    _triples("transr", "TransR", "none: TransE in the space of the relation", widths={"embed_dim": 1, "kge_dim": 1}),
+    _triples("transr", "TransR", "none: TransE in the space of the relation", widths={"dim": 1, "relation_dim": 1}),
     _triples("distmult", "DistMult", "none: a product of h, r and t"),
     _triples("complex", "ComplEx", "none: a product of complex h, r and t"),
     _triples("rotate", "RotatE", "none: h rotated by r near t"),

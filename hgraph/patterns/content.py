@@ -129,29 +129,29 @@ def top_k(index: Tensor, *, num_sources: int) -> TokenGraph:
         num_targets=targets,
         num_sources=num_sources,
         batch=batch,
-        heads=heads,
+        num_heads=heads,
     )
 
 
-def sink_band(n: int, spans: Any, *, sink: int = 64, block: int = 64) -> TokenGraph:
+def sink_band(n: int, spans: Any, *, num_sink: int = 64, block_size: int = 64) -> TokenGraph:
     """Sink tokens and a causal band of its own width for each head, in whole blocks that end with the diagonal one.
 
     Args:
         n: tokens.
         spans: integers [H], tokens of each head's band; rounded down to blocks, at least one.
-        sink: tokens at the beginning that every head hears, beside the band.
-        block: tokens a block.
+        num_sink: tokens at the beginning that every head hears, beside the band.
+        block_size: tokens a block.
 
-    >>> sink_band(8, [2, 4], sink=1, block=2).degree()[0].tolist()
+    >>> sink_band(8, [2, 4], num_sink=1, block_size=2).degree()[0].tolist()
     [[1, 2, 2, 3, 2, 3, 2, 3], [1, 2, 3, 4, 4, 5, 4, 5]]
     """
     spans = coo.as_indices("spans", spans)
     rows = torch.arange(whole("n", n))
-    own, heads = rows.div(whole("block", block, 1), rounding_mode="floor"), len(spans)
-    bands = spans.div(block, rounding_mode="floor").clamp(min=1)
-    start = (own + 1 - bands.unsqueeze(1)).clamp(min=0) * block
+    own, heads = rows.div(whole("block_size", block_size, 1), rounding_mode="floor"), len(spans)
+    bands = spans.div(block_size, rounding_mode="floor").clamp(min=1)
+    start = (own + 1 - bands.unsqueeze(1)).clamp(min=0) * block_size
     row = torch.arange(heads).unsqueeze(1) * n + rows
-    sinks_ = torch.zeros_like(row), (rows + 1).clamp(max=whole("sink", sink)).expand(heads, n)
+    sinks_ = torch.zeros_like(row), (rows + 1).clamp(max=whole("num_sink", num_sink)).expand(heads, n)
     first = torch.cat([start.flatten(), sinks_[0].flatten()])
     stop = torch.cat([(rows + 1).repeat(heads), sinks_[1].flatten()])
     return graph_of(row.flatten().repeat(2), first, stop, n, n, heads=heads)

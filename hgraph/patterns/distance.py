@@ -120,36 +120,36 @@ def strided(n: int, stride: int, *, causal: bool = False) -> TokenGraph:
     return graph_of(torch.arange(n), first, stop, n, n, order)
 
 
-def power(n: int, block: int = 1, *, window: int = 0, sink: int = 0, base: int = 2) -> TokenGraph:
+def power(n: int, block_size: int = 1, *, window: int = 0, num_sink: int = 0, base: int = 2) -> TokenGraph:
     r"""Causal edges at distances 0 and powers of a base, in tokens or blocks: every distance in few hops.
 
     With :math:`\delta = \lfloor i/b \rfloor - \lfloor j/b \rfloor \ge 0`, i hears j <= i where :math:`\delta` is 0, a
-    power of the base, or below ``window``, and the first ``sink`` tokens.
+    power of the base, or below ``window``, and the first ``num_sink`` tokens.
 
     Args:
         n: tokens.
-        block: b, tokens a block.
+        block_size: b, tokens a block.
         window: blocks that are heard without gaps, the token's own included.
-        sink: tokens at the beginning that everybody hears.
+        num_sink: tokens at the beginning that everybody hears.
         base: of the powers.
 
     >>> power(8).adjacency().select(torch.tensor([7])).indices.tolist()
     [3, 5, 6, 7]
     """
-    whole("window", window), whole("sink", sink), whole("base", base, 2)
-    own = torch.arange(whole("n", n)).div(whole("block", block, 1), rounding_mode="floor")
+    whole("window", window), whole("num_sink", num_sink), whole("base", base, 2)
+    own = torch.arange(whole("n", n)).div(whole("block_size", block_size, 1), rounding_mode="floor")
     near = max(window, 1)
     rows = torch.arange(n)
-    pieces = [(rows, (own - near + 1).clamp(min=0) * block, rows + 1)]
+    pieces = [(rows, (own - near + 1).clamp(min=0) * block_size, rows + 1)]
     delta = 1
-    while delta * block < n:
+    while delta * block_size < n:
         far = rows[own >= delta]
         at = own[far] - delta
         if delta >= near:
-            pieces.append((far, at * block, (at + 1) * block))
+            pieces.append((far, at * block_size, (at + 1) * block_size))
         delta *= base
-    if sink:
-        pieces.append((rows, torch.zeros_like(rows), (rows + 1).clamp(max=sink)))
+    if num_sink:
+        pieces.append((rows, torch.zeros_like(rows), (rows + 1).clamp(max=num_sink)))
     row, start, stop = (torch.cat(p) for p in zip(*pieces, strict=True))
     return graph_of(row, start, stop, n, n)
 

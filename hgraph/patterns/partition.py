@@ -69,7 +69,7 @@ class Regions:
         """The regions as hyperedges over the tokens."""
         members = self.members.adjacency()
         lists = torch.split(members.indices.long(), members.indptr.diff().tolist())
-        return Hypergraph.from_lists([m.tolist() for m in lists], num_vertices=self.members.num_sources)
+        return Hypergraph.from_lists([m.tolist() for m in lists], num_nodes=self.members.num_sources)
 
     def masked(self, mask: Tensor) -> Regions:
         """Regions of the tokens alone that a mask [B, N] marks, heard by them alone; an empty region is not heard."""
@@ -100,7 +100,7 @@ class Partition:
     >>> fixed = partitions.fixed(4096, 64)
     >>> fixed.num_edges, fixed.num_pairs == patterns.causal(4096).num_edges
     (262144, True)
-    >>> fixed.check(patterns.causal(4096))          # raises where a pair is missing or counted twice
+    >>> fixed.validate(patterns.causal(4096))          # raises where a pair is missing or counted twice
     """
 
     direct: tuple[TokenGraph, ...]
@@ -142,7 +142,7 @@ class Partition:
             graph = graph | (regions.heard @ regions.members)
         return graph
 
-    def check(self, support: TokenGraph) -> None:
+    def validate(self, support: TokenGraph) -> None:
         """Prove that each pair of a support is reached exactly once: the union is right, and the sum not larger.
 
         Raises:

@@ -57,15 +57,15 @@ def block_local(n: int, size: int, *, before: int = 0, after: int = 0, causal: b
     return graph_of(rows, (own - before).clamp(min=0) * size, torch.minimum(stop, rows + 1) if causal else stop, n, n)
 
 
-def landmark_blocks(n: int, block: int) -> TokenGraph:
-    """Blocks of ``block`` tokens and a landmark: everybody hears the tokens of its block so far, nobody a landmark.
+def landmark_blocks(n: int, block_size: int) -> TokenGraph:
+    """Blocks of ``block_size`` tokens and a landmark: a token attends to its block so far, and no token to a landmark.
 
     >>> landmark_blocks(5, 2).adjacency().dense().int().tolist()
     [[1, 0, 0, 0, 0], [1, 1, 0, 0, 0], [1, 1, 0, 0, 0], [0, 0, 0, 1, 0], [0, 0, 0, 1, 1]]
     """
-    size = whole("block", block, 1) + 1
+    size = whole("block_size", block_size, 1) + 1
     rows = torch.arange(whole("n", n))
-    return graph_of(rows, rows - rows % size, rows + (rows % size != block).long(), n, n)
+    return graph_of(rows, rows - rows % size, rows + (rows % size != block_size).long(), n, n)
 
 
 def axial(shape: Sequence[int], axis: int, *, causal: bool = False) -> TokenGraph:

@@ -18,17 +18,17 @@ __all__ = ["from_boundaries", "topk_members", "tree_topk"]
 _REPRESENTATIVES = ("first", "middle")
 
 
-def topk_members(score: Tensor, k: int) -> Tensor:
+def topk_members(score: Tensor, top_k: int) -> Tensor:
     """The members [..., C, K] of each cluster, ascending: the K tokens that score best, of those above -inf.
 
     Args:
         score: [..., C, N], of clusters (or of tiles of targets) and tokens (or tiles of sources); -inf excludes.
-        k: K, at most N; where fewer may be chosen the rest of the list is -1.
+        top_k: K, at most N; where fewer may be chosen the rest of the list is -1.
 
     >>> topk_members(torch.tensor([[3.0, 1.0, 2.0], [-torch.inf, -torch.inf, 0.0]]), 2).tolist()
     [[0, 2], [-1, 2]]
     """
-    best = score.topk(whole("k", k, most=score.shape[-1]), dim=-1)
+    best = score.topk(whole("top_k", top_k, most=score.shape[-1]), dim=-1)
     return torch.where(best.values > -torch.inf, best.indices, -1).sort(-1).values
 
 
@@ -47,7 +47,7 @@ def from_boundaries(boundary: Tensor) -> Tensor:
 
 
 def tree_topk(
-    score: Callable[[Tensor], Tensor], visible: Tensor, k: int, *, size: int, representative: str = "middle"
+    score: Callable[[Tensor], Tensor], visible: Tensor, top_k: int, *, size: int, representative: str = "middle"
 ) -> Tensor:
     r"""The K leaves [..., R, K] of each row, ascending, found by descent in a tree of ranges instead of scoring all.
 
@@ -60,7 +60,7 @@ def tree_topk(
         score: makes scores [..., R, C] of leaves [..., R, C], integers 0 .. size - 1; entries beyond a row's own are
             asked for too, and what they score does not count. Ties fall to the lower leaf.
         visible: integers [..., R], n_r: 0 .. size.
-        k: K.
+        top_k: K.
         size: the most leaves that a row may see: it sets the number of levels.
         representative: ``"middle"`` or ``"first"``, the leaf that stands for a range.
 
@@ -73,14 +73,14 @@ def tree_topk(
     >>> tree_topk(lambda leaf: value[leaf], torch.tensor([8, 3, 1]), 2, size=8).tolist()
     [[3, 4], [1, 2], [-1, 0]]
     """
-    whole("k", k, 1), whole("size", size)
+    whole("top_k", top_k, 1), whole("size", size)
     if representative not in _REPRESENTATIVES:
         raise ArgumentError("representative", " or ".join(map(repr, _REPRESENTATIVES)), repr(representative))
     with torch.no_grad():
-        cut = visible.long().unsqueeze(-1) * torch.arange(k + 1, device=visible.device)
-        cut = cut.div(k, rounding_mode="floor")
+        cut = visible.long().unsqueeze(-1) * torch.arange(top_k + 1, device=visible.device)
+        cut = cut.div(top_k, rounding_mode="floor")
         start, stop = cut[..., :-1], cut[..., 1:]
-        for _ in range((max(-(-size // k), 1) - 1).bit_length()):
+        for _ in range((max(-(-size // top_k), 1) - 1).bit_length()):
             middle = start + (stop - start).div(2, rounding_mode="floor")
             middle = torch.where(stop - start == 1, stop, middle)  # a leaf is kept whole, its other half is empty
             start = torch.stack([start, middle], -1).flatten(-2)
@@ -90,7 +90,7 @@ def tree_topk(
             # Empty ranges come last, even after what scores -inf; sorted, since topk leaves the order of ties open.
             worth = worth.to(torch.promote_types(worth.dtype, torch.float32))
             worth = torch.where(start < stop, worth.clamp(min=torch.finfo(worth.dtype).min), -torch.inf)
-            order = torch.sort(worth, dim=-1, descending=True, stable=True).indices[..., :k]
+            order = torch.sort(worth, dim=-1, descending=True, stable=True).indices[..., :top_k]
             order = order.sort(-1).values
             start, stop = start.gather(-1, order), stop.gather(-1, order)
         return torch.where(start < stop, start, -1).sort(-1).values

@@ -30,13 +30,13 @@ class Slots(NamedTuple):
     first: Tensor
 
 
-def grouped(group: Tensor, count: int, block: int, *, slots: int | None = None) -> Slots:
-    """Tokens by group, in their order, every group from the beginning of a tile of ``block`` slots on.
+def grouped(group: Tensor, count: int, block_size: int, *, slots: int | None = None) -> Slots:
+    """Tokens by group, in their order, every group from the beginning of a tile of ``block_size`` slots on.
 
     Args:
         group: integers [..., N] below ``count``, the group of each token; a negative one is in none.
         count: C.
-        block: slots a tile.
+        block_size: slots a tile.
         slots: P, when fewer are known to do than the least that always does: N and a tile short of one a group.
 
     >>> layout = grouped(torch.tensor([1, 0, 1, 1, -1]), 2, 2)
@@ -45,12 +45,12 @@ def grouped(group: Tensor, count: int, block: int, *, slots: int | None = None) 
     """
     n, device = group.shape[-1], group.device
     if slots is None:
-        slots = (n + min(count, n) * (block - 1)) // block * block
+        slots = (n + min(count, n) * (block_size - 1)) // block_size * block_size
     key, order = torch.sort(torch.where(group < 0, count, group).long(), dim=-1, stable=True)
     groups = torch.arange(count + 1, device=device).expand(*group.shape[:-1], count + 1).contiguous()
     begin = torch.searchsorted(key.contiguous(), groups)
-    tiles = (begin.diff(dim=-1) + block - 1).div(block, rounding_mode="floor")
-    first = (tiles.cumsum(-1) - tiles) * block
+    tiles = (begin.diff(dim=-1) + block_size - 1).div(block_size, rounding_mode="floor")
+    first = (tiles.cumsum(-1) - tiles) * block_size
     own = key.clamp(max=max(count - 1, 0))
     place = first.gather(-1, own) + torch.arange(n, device=device) - begin.gather(-1, own)
     place = torch.where(key < count, place, slots)
@@ -64,7 +64,7 @@ def of_runs(
     stop: Tensor,
     *,
     num_sources: int,
-    block: int,
+    block_size: int,
     most: int,
     reach: Tensor | None = None,
     heard: Tensor | None = None,
@@ -75,30 +75,30 @@ def of_runs(
         start: integers [B, H, T] (B = 1: every example, H = 1: every head).
         stop: integers [B, H, T], at most S; a target with ``stop <= start`` hears nobody.
         num_sources: S.
-        block: targets and sources a tile.
+        block_size: targets and sources a tile.
         most: K, the most tiles that the runs of one tile of targets span together; what lies beyond is lost.
         reach: None, or integers [B, H, T] from ``stop`` on: sources up to there are visited, if not heard. So which
             tiles a target visits, and the order of its sums, can be kept from hanging on targets beside it.
         heard: None, or booleans [B, H, S], the sources that are heard at all.
 
-    >>> tiles = of_runs(torch.tensor([[[0, 0, 1]]]), torch.tensor([[[1, 2, 3]]]), num_sources=3, block=2, most=2)
+    >>> tiles = of_runs(torch.tensor([[[0, 0, 1]]]), torch.tensor([[[1, 2, 3]]]), num_sources=3, block_size=2, most=2)
     >>> tiles.adjacency().dense().int().tolist()
     [[1, 0, 0], [1, 1, 0], [0, 1, 1]]
     """
     targets, device = start.shape[-1], start.device
-    rows, most = -(-targets // block), min(most, -(-num_sources // block))
-    begin, end, visit = (_by_tile(x, rows, block) for x in (start, stop, stop if reach is None else reach))
+    rows, most = -(-targets // block_size), min(most, -(-num_sources // block_size))
+    begin, end, visit = (_by_tile(x, rows, block_size) for x in (start, stop, stop if reach is None else reach))
     some = visit > begin
-    low = torch.where(some, begin, num_sources).amin(-1).div(block, rounding_mode="floor")
-    high = (torch.where(some, visit, 0).amax(-1) + block - 1).div(block, rounding_mode="floor")
+    low = torch.where(some, begin, num_sources).amin(-1).div(block_size, rounding_mode="floor")
+    high = (torch.where(some, visit, 0).amax(-1) + block_size - 1).div(block_size, rounding_mode="floor")
     count = (high - low).clamp(0, most)
     place = torch.arange(most, device=device)
     tile = torch.where(place < count.unsqueeze(-1), low.unsqueeze(-1) + place, 0)  # [B, H, rows, K]
-    byte = tile.unsqueeze(-1) * block + 8 * torch.arange(-(-block // 8), device=device)  # its first source
-    begin, end = (x.view(*x.shape[:3], 1, block, 1) - byte.unsqueeze(-2) for x in (begin, end))
+    byte = tile.unsqueeze(-1) * block_size + 8 * torch.arange(-(-block_size // 8), device=device)  # its first source
+    begin, end = (x.view(*x.shape[:3], 1, block_size, 1) - byte.unsqueeze(-2) for x in (begin, end))
     bits = _below(end) & ~_below(begin)  # [B, H, rows, K, block, block / 8]
     if heard is not None:
-        bits = bits & packed(_tiles_of(heard, tile, block)).unsqueeze(-2)
+        bits = bits & packed(_tiles_of(heard, tile, block_size)).unsqueeze(-2)
     bits = bits.flatten(0, 3)
     rule = torch.arange(len(bits), device=device)
     return BlockAdjacency(

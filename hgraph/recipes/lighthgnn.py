@@ -94,8 +94,8 @@ def prepare(name: str, seed: int, root: Path | None = None) -> Data:
         structure = edges_and_neighbourhoods(structure)
     structure = structure.without_repeats().with_singletons()
     data = dataclasses.replace(data, structure=structure, x=_features(name, data.x), y=y, splits={})
-    split = Split.per_class(structure, y, train=20, val=100, seed=seed)
-    splits = {"transductive": split, "production": Split.production(data, split, unseen=0.2, seed=seed)}
+    split = Split.per_class(structure, y, num_train_per_class=20, num_val_per_class=100, seed=seed)
+    splits = {"transductive": split, "production": Split.production(data, split, unseen_fraction=0.2, seed=seed)}
     return dataclasses.replace(data, splits=splits)
 
 
@@ -108,7 +108,7 @@ def edges_and_neighbourhoods(graph: Graph) -> Hypergraph:
         around[a].add(b)
         around[b].add(a)
     members = [sorted(set(p)) for p in pairs] + [sorted(a) for a in around]
-    return Hypergraph.from_lists(members, num_vertices=graph.num_nodes)
+    return Hypergraph.from_lists(members, num_nodes=graph.num_nodes)
 
 
 def _features(name: str, x: Tensor) -> Tensor:

@@ -91,14 +91,14 @@ class Adjacency(EdgeList):
         """
         return algebra.compose(self, other)
 
-    def reach(self, steps: int) -> Adjacency:
-        """Receptive field of ``steps`` layers: the sources at most that many hops away, the target itself included.
+    def reach(self, num_hops: int) -> Adjacency:
+        """Receptive field of ``num_hops`` layers: the sources at most that many hops away, the target itself included.
 
         >>> chain = Adjacency.from_coo(target=[1, 2, 3], source=[0, 1, 2], num_targets=4, num_sources=4)
         >>> chain.reach(2).select(torch.tensor([3])).indices.tolist()
         [1, 2, 3]
         """
-        return algebra.reach(self, steps)
+        return algebra.reach(self, num_hops)
 
     # ------------------------------------------------------------------ pictures
 

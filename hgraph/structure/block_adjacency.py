@@ -49,8 +49,8 @@ class BlockAdjacency(Structure):
         order: [N] or None. Rows and columns of tiles count positions, and position p is token ``order[p]``, as in
             `TokenGraph`; only square structures have one, and :attr:`wide` takes it from the whole.
 
-    >>> tiles = BlockAdjacency.from_index(torch.tensor([[0, 0], [0, 1]]), torch.tensor([1, 2]), block=2, num_targets=4,
-    ...     num_sources=4, causal=True)
+    >>> tiles = BlockAdjacency.from_index(torch.tensor([[0, 0], [0, 1]]), torch.tensor([1, 2]), block_size=2,
+    ...     num_targets=4, num_sources=4, causal=True)
     >>> tiles.adjacency().dense().int().tolist()
     [[1, 0, 0, 0], [1, 1, 0, 0], [1, 1, 1, 0], [1, 1, 1, 1]]
     """
@@ -75,7 +75,7 @@ class BlockAdjacency(Structure):
         index: Tensor,
         count: Tensor | None = None,
         *,
-        block: int,
+        block_size: int,
         num_targets: int,
         num_sources: int,
         causal: bool = False,
@@ -85,7 +85,7 @@ class BlockAdjacency(Structure):
         Args:
             index: integers [T_tiles, K], [H, T_tiles, K] or [B, H, T_tiles, K], tiles of sources in any order.
             count: integers of the shape without K, how many of them count; all by default.
-            block: tokens a tile.
+            block_size: tokens a tile.
             num_targets: T; T_tiles is T / block, rounded up.
             num_sources: S.
             causal: whether the tile on the diagonal is cut along it. Tiles above it are then refused.
@@ -94,10 +94,10 @@ class BlockAdjacency(Structure):
             ArgumentError: shapes that do not fit, tiles out of range or listed twice, later tiles in causal lists.
             ArgumentTypeError: not integers.
         """
-        whole("block", block, 1)
+        whole("block_size", block_size, 1)
         for name, size in (("num_targets", num_targets), ("num_sources", num_sources)):
             coo.check_size(name, size)
-        rows, columns = -(-num_targets // block), -(-num_sources // block)
+        rows, columns = -(-num_targets // block_size), -(-num_sources // block_size)
         index, count = _checked_lists(index, count, rows, columns)
         used = torch.arange(index.shape[3], device=index.device) < count.unsqueeze(3)
         ordered = torch.where(used, index, columns).sort(3).values
@@ -107,13 +107,15 @@ class BlockAdjacency(Structure):
             hint = "Select among the tiles up to the diagonal"
             raise ArgumentError("index", "no tile after a row's own in a causal structure", "a later tile", hint)
         index = torch.where(used, index, -1)
-        tiles = cls.trusted(index, block=block, num_targets=num_targets, num_sources=num_sources, causal=causal)
+        tiles = cls.trusted(
+            index, block_size=block_size, num_targets=num_targets, num_sources=num_sources, causal=causal
+        )
         far = far_rows(tiles.count)
         return tiles._parted(far) if bool(far.any()) else tiles
 
     @classmethod
     def trusted(
-        cls, index: Tensor, *, block: int, num_targets: int, num_sources: int, causal: bool = False
+        cls, index: Tensor, *, block_size: int, num_targets: int, num_sources: int, causal: bool = False
     ) -> BlockAdjacency:
         """Lists of tiles in any order, without checks and without a host sync.
 
@@ -125,17 +127,17 @@ class BlockAdjacency(Structure):
         Args:
             index: integers [T_tiles, K], [H, T_tiles, K] or [B, H, T_tiles, K], tiles of sources below
                 ceil(num_sources / block), or negative.
-            block: tokens a tile; 1 is top-k by token.
+            block_size: tokens a tile; 1 is top-k by token.
             num_targets: T; T_tiles is T / block, rounded up.
             num_sources: S.
             causal: whether later tiles than a row's own are left out and the one on the diagonal is cut along it.
 
         >>> chosen = torch.tensor([[0, 1], [0, -1], [2, 0]])
-        >>> tiles = BlockAdjacency.trusted(chosen, block=2, num_targets=6, num_sources=6, causal=True)
+        >>> tiles = BlockAdjacency.trusted(chosen, block_size=2, num_targets=6, num_sources=6, causal=True)
         >>> tiles.adjacency().dense().int().tolist()[4:]
         [[1, 1, 0, 0, 1, 0], [1, 1, 0, 0, 1, 1]]
         """
-        rows, columns = -(-num_targets // block), -(-num_sources // block)
+        rows, columns = -(-num_targets // block_size), -(-num_sources // block_size)
         own = torch.arange(rows, device=index.device).unsqueeze(1)
         index = index.reshape((1,) * (4 - index.dim()) + tuple(index.shape))
         used = (index >= 0) & (index <= own) if causal else index >= 0
@@ -150,7 +152,7 @@ class BlockAdjacency(Structure):
             rule.int(),
             used.sum(-1, dtype=torch.int32),
             torch.arange(rows, dtype=torch.int32, device=index.device),
-            torch.empty(0, block, -(-block // 8), dtype=torch.uint8, device=index.device),
+            torch.empty(0, block_size, -(-block_size // 8), dtype=torch.uint8, device=index.device),
             torch.empty(num_targets, num_sources, 0, device=index.device),
         )
 

@@ -31,8 +31,8 @@ def line(hg: IncidenceList) -> Graph:
 
 def star(hg: IncidenceList) -> Graph:
     """The bipartite graph of vertices and hyperedges (see `Hypergraph.star`)."""
-    vertex, hyperedge = hg.v2e.indices.long(), hg.v2e.target.long() + hg.num_vertices
-    size = hg.num_vertices + hg.num_hyperedges
+    vertex, hyperedge = hg.v2e.indices.long(), hg.v2e.target.long() + hg.num_nodes
+    size = hg.num_nodes + hg.num_hyperedges
     weight = None if hg.v2e.weight is None else hg.v2e.weight.repeat(2)
     return Graph(
         Adjacency.from_coo(
@@ -46,25 +46,25 @@ def star(hg: IncidenceList) -> Graph:
     )
 
 
-def touching(hg: IncidenceList, vertices: Tensor) -> Tensor:
+def touching(hg: IncidenceList, nodes: Tensor) -> Tensor:
     """Hyperedges with a member among the vertices (see `Hypergraph.touching`)."""
-    vertices = coo.as_indices("vertices", vertices).to(hg.device)
-    coo.check_range("vertices", vertices, hg.num_vertices, "vertices")
-    _, incidence = algebra.edges_of_rows(hg.e2v, vertices)
+    nodes = coo.as_indices("nodes", nodes).to(hg.device)
+    coo.check_range("nodes", nodes, hg.num_nodes, "nodes")
+    _, incidence = algebra.edges_of_rows(hg.e2v, nodes)
     return torch.unique(hg.e2v.indices[incidence]).long()
 
 
-def subhypergraph(hg: H, vertices: Tensor) -> H:
+def subhypergraph(hg: H, nodes: Tensor) -> H:
     """The hypergraph on some of the vertices (see `Hypergraph.subhypergraph`)."""
-    kept = touching(hg, vertices)
-    vertices = coo.as_indices("vertices", vertices).to(hg.device)
-    if len(torch.unique(vertices)) < len(vertices):
-        raise ArgumentError("vertices", "each vertex once", "repeated vertices")
-    v2e = hg.e2v.select(vertices).transpose().select(kept)
+    kept = touching(hg, nodes)
+    nodes = coo.as_indices("nodes", nodes).to(hg.device)
+    if len(torch.unique(nodes)) < len(nodes):
+        raise ArgumentError("nodes", "each vertex once", "repeated vertices")
+    v2e = hg.e2v.select(nodes).transpose().select(kept)
     return type(hg)(
         v2e,
         None if hg.hyperedge_weight is None else hg.hyperedge_weight[kept],
-        None if hg.vertex_weight is None else hg.vertex_weight[vertices],
+        None if hg.node_weight is None else hg.node_weight[nodes],
     )
 
 
@@ -77,12 +77,12 @@ def with_singletons(hg: H) -> H:
         source=torch.cat([edges.indices.long(), lonely]),
         weight=None if weight is None else torch.cat([weight, weight.new_ones(len(lonely))]),
         num_targets=hg.num_hyperedges + len(lonely),
-        num_sources=hg.num_vertices,
+        num_sources=hg.num_nodes,
         duplicates="keep",
     )
     weight = hg.hyperedge_weight
     weight = None if weight is None else torch.cat([weight, weight.new_ones(len(lonely))])
-    return type(hg)(v2e, weight, hg.vertex_weight)
+    return type(hg)(v2e, weight, hg.node_weight)
 
 
 def without_repeats(hg: H) -> H:
@@ -92,7 +92,7 @@ def without_repeats(hg: H) -> H:
         first.setdefault(tuple(members), e)
     kept = torch.tensor(list(first.values()), dtype=torch.long, device=hg.device)
     weight = None if hg.hyperedge_weight is None else hg.hyperedge_weight[kept]
-    return type(hg)(hg.v2e.select(kept), weight, hg.vertex_weight)
+    return type(hg)(hg.v2e.select(kept), weight, hg.node_weight)
 
 
 def incidence_entries(incidence: Any) -> tuple[Tensor, Tensor, Tensor | None, tuple[int, int]]:

@@ -77,11 +77,6 @@ class Graph(Structure):
         return self.adj.num_targets
 
     @property
-    def num_vertices(self) -> int:
-        """N, as hypergraphs call it: code for both need not ask which it has."""
-        return self.adj.num_targets
-
-    @property
     def num_edges(self) -> int:
         """E, directed edges: an undirected edge counts twice, a self-loop once."""
         return self.adj.num_edges
@@ -104,10 +99,10 @@ class Graph(Structure):
         """The graph with every missing self-loop added; new loops weigh 1."""
         return Graph(self.adj.add_self_loops())
 
-    def subgraph(self, vertices: Tensor) -> Graph:
-        """The edges among ``vertices`` [N'], which become 0 .. N'-1 in the order given."""
-        rows = self.adj.select(vertices)
-        return Graph(rows.transpose().select(vertices).transpose())
+    def subgraph(self, nodes: Tensor) -> Graph:
+        """The edges among ``nodes`` [N'], which become 0 .. N'-1 in the order given."""
+        rows = self.adj.select(nodes)
+        return Graph(rows.transpose().select(nodes).transpose())
 
     def equal(self, other: Graph) -> bool:
         """Whether both have the same vertices, edges and weights."""

@@ -28,10 +28,10 @@ class Hypergraph(IncidenceList):
         v2e: the M x N `Adjacency`; row e lists the members of hyperedge e. Its weights, if any, are the
             incidence weights h(v, e).
         hyperedge_weight: [M] floats or None (ones).
-        vertex_weight: [N] floats or None (ones).
+        node_weight: [N] floats or None (ones).
 
-    >>> hg = Hypergraph.from_lists([[0, 1, 2], [2, 3]], num_vertices=5)
-    >>> hg.num_vertices, hg.num_hyperedges, hg.vertex_degree().tolist(), hg.hyperedge_degree().tolist()
+    >>> hg = Hypergraph.from_lists([[0, 1, 2], [2, 3]], num_nodes=5)
+    >>> hg.num_nodes, hg.num_hyperedges, hg.node_degree().tolist(), hg.hyperedge_degree().tolist()
     (5, 2, [1, 1, 2, 1, 0], [3, 2])
     """
 
@@ -42,9 +42,9 @@ class Hypergraph(IncidenceList):
         cls,
         hyperedges: Iterable[Sequence[int]],
         *,
-        num_vertices: int,
+        num_nodes: int,
         hyperedge_weight: Any = None,
-        vertex_weight: Any = None,
+        node_weight: Any = None,
     ) -> Hypergraph:
         """Build from the members of each hyperedge; an empty list is a legal hyperedge without members.
 
@@ -54,16 +54,16 @@ class Hypergraph(IncidenceList):
         members = [coo.as_indices(f"hyperedges[{i}]", list(e)) for i, e in enumerate(hyperedges)]
         sizes = torch.tensor([len(e) for e in members], dtype=torch.long)
         return cls.from_coo(
-            vertex=torch.cat(members) if members else torch.empty(0, dtype=torch.long),
+            node=torch.cat(members) if members else torch.empty(0, dtype=torch.long),
             hyperedge=torch.arange(len(members)).repeat_interleave(sizes),
-            num_vertices=num_vertices,
+            num_nodes=num_nodes,
             num_hyperedges=len(members),
             hyperedge_weight=hyperedge_weight,
-            vertex_weight=vertex_weight,
+            node_weight=node_weight,
         )
 
     @classmethod
-    def from_incidence(cls, incidence: Any, *, hyperedge_weight: Any = None, vertex_weight: Any = None) -> Hypergraph:
+    def from_incidence(cls, incidence: Any, *, hyperedge_weight: Any = None, node_weight: Any = None) -> Hypergraph:
         """Build from the N x M incidence matrix H of the papers: dense, torch sparse, or scipy sparse.
 
         Entries that are not zero are incidences. A matrix of ones (or booleans) gives an unweighted
@@ -74,26 +74,26 @@ class Hypergraph(IncidenceList):
         """
         vertex, hyperedge, weight, shape = expansion.incidence_entries(incidence)
         return cls.from_coo(
-            vertex=vertex,
+            node=vertex,
             hyperedge=hyperedge,
             weight=weight,
-            num_vertices=shape[0],
+            num_nodes=shape[0],
             num_hyperedges=shape[1],
             hyperedge_weight=hyperedge_weight,
-            vertex_weight=vertex_weight,
+            node_weight=node_weight,
         )
 
     @classmethod
     def from_coo(
         cls,
         *,
-        vertex: Any,
+        node: Any,
         hyperedge: Any,
-        num_vertices: int,
+        num_nodes: int,
         num_hyperedges: int,
         weight: Any = None,
         hyperedge_weight: Any = None,
-        vertex_weight: Any = None,
+        node_weight: Any = None,
         duplicates: Literal["error", "sum", "keep"] = "error",
     ) -> Hypergraph:
         """Build from incidence pairs [E] in any order; ``weight`` [E] are incidence weights.
@@ -101,15 +101,15 @@ class Hypergraph(IncidenceList):
         Raises:
             ArgumentError: indices out of range, repeated pairs, weights of a wrong shape or NaN.
         """
-        names = coo.Names("hyperedge", "vertex", "num_hyperedges", "num_vertices", "hyperedges", "vertices")
+        names = coo.Names("hyperedge", "node", "num_hyperedges", "num_nodes", "hyperedges", "vertices")
         checks = Checks()
-        sizes = num_hyperedges, num_vertices
+        sizes = num_hyperedges, num_nodes
         for name, size in zip((names.num_targets, names.num_sources), sizes, strict=True):
             coo.check_size(name, size)
         hyperedge_weight = coo.as_weight("hyperedge_weight", hyperedge_weight, num_hyperedges, "hyperedge", checks)
-        vertex_weight = coo.as_weight("vertex_weight", vertex_weight, num_vertices, "vertex", checks)
-        v2e = Adjacency._from_coo(hyperedge, vertex, weight, *sizes, duplicates, names, checks)
-        return cls(v2e, hyperedge_weight, vertex_weight)
+        node_weight = coo.as_weight("node_weight", node_weight, num_nodes, "node", checks)
+        v2e = Adjacency._from_coo(hyperedge, node, weight, *sizes, duplicates, names, checks)
+        return cls(v2e, hyperedge_weight, node_weight)
 
     # ------------------------------------------------------------------ other structures made of it
 
@@ -128,23 +128,23 @@ class Hypergraph(IncidenceList):
 
     def dual(self) -> Hypergraph:
         """Vertices and hyperedges with their roles exchanged; the dual of the dual is the hypergraph itself."""
-        return Hypergraph(self.e2v, self.vertex_weight, self.hyperedge_weight)
+        return Hypergraph(self.e2v, self.node_weight, self.hyperedge_weight)
 
-    def touching(self, vertices: Tensor) -> Tensor:
-        """Ids (ascending) of the hyperedges with at least one member among ``vertices``."""
-        return expansion.touching(self, vertices)
+    def touching(self, nodes: Tensor) -> Tensor:
+        """Ids (ascending) of the hyperedges with at least one member among ``nodes``."""
+        return expansion.touching(self, nodes)
 
-    def subhypergraph(self, vertices: Tensor) -> Hypergraph:
-        """Keep only ``vertices`` [N'], which become 0 .. N'-1 in the order given.
+    def subhypergraph(self, nodes: Tensor) -> Hypergraph:
+        """Keep only ``nodes`` [N'], which become 0 .. N'-1 in the order given.
 
         Members outside leave their hyperedges; hyperedges left empty go. Hyperedge j of the result is
         ``touching(vertices)[j]`` here. Degrees are the result's own.
 
-        >>> hg = Hypergraph.from_lists([[0, 1], [2, 3], [1, 2, 3]], num_vertices=4)
+        >>> hg = Hypergraph.from_lists([[0, 1], [2, 3], [1, 2, 3]], num_nodes=4)
         >>> hg.subhypergraph(torch.tensor([3, 1])).to_lists()
         [[1], [0], [0, 1]]
         """
-        return expansion.subhypergraph(self, vertices)
+        return expansion.subhypergraph(self, nodes)
 
     def with_singletons(self) -> Hypergraph:
         """A one-vertex hyperedge of weight 1 added, at the end, for each vertex that is in none."""
@@ -153,7 +153,7 @@ class Hypergraph(IncidenceList):
     def without_repeats(self) -> Hypergraph:
         """Of hyperedges with the same members only the first, with its weights; the others go.
 
-        >>> Hypergraph.from_lists([[0, 1], [2], [1, 0]], num_vertices=3).without_repeats().to_lists()
+        >>> Hypergraph.from_lists([[0, 1], [2], [1, 0]], num_nodes=3).without_repeats().to_lists()
         [[0, 1], [2]]
         """
         return expansion.without_repeats(self)
@@ -168,7 +168,7 @@ class Hypergraph(IncidenceList):
         """Whether both have the same incidences and the same weights of every kind."""
         if not isinstance(other, Hypergraph) or not self.v2e.equal(other.v2e):
             return False
-        return _same(self.hyperedge_weight, other.hyperedge_weight) and _same(self.vertex_weight, other.vertex_weight)
+        return _same(self.hyperedge_weight, other.hyperedge_weight) and _same(self.node_weight, other.node_weight)
 
     def draw(self, ax: Any = None, **options: Any) -> Any:
         """Draw vertices with a coloured hull around each hyperedge and return the matplotlib axes.
@@ -184,7 +184,7 @@ class Hypergraph(IncidenceList):
 
     def __repr__(self) -> str:
         """Sizes, not tensors."""
-        n, m, e = self.num_vertices, self.num_hyperedges, self.num_incidences
+        n, m, e = self.num_nodes, self.num_hyperedges, self.num_incidences
         return f"Hypergraph({n} vertices, {m} hyperedges, {e} incidences, {self.device})"
 
 

@@ -22,12 +22,12 @@ class IncidenceList(Structure):
 
     v2e: Adjacency
     hyperedge_weight: Tensor | None = None
-    vertex_weight: Tensor | None = None
+    node_weight: Tensor | None = None
 
     # ------------------------------------------------------------------ sizes, degrees, the way back
 
     @property
-    def num_vertices(self) -> int:
+    def num_nodes(self) -> int:
         """N."""
         return self.v2e.num_sources
 
@@ -46,7 +46,7 @@ class IncidenceList(Structure):
         """The N x M structure of the way back: row v lists the hyperedges of vertex v."""
         return self.v2e.transpose()
 
-    def vertex_degree(self) -> Tensor:
+    def node_degree(self) -> Tensor:
         r""":math:`d_v = \sum_e w_e h(v, e)` [N]; a count when nothing is weighted."""
         e2v = self.e2v
         if self.hyperedge_weight is None:

@@ -206,9 +206,9 @@ Triple(head='Dune', relation='is a', tail='novel')])
             tails = tails[self.relation[start:end] == self.relation_of(relation)]
         return torch.unique(tails.long())
 
-    def neighbourhood(self, node: int | str, steps: int = 1) -> Tensor:
+    def neighbourhood(self, node: int | str, num_hops: int = 1) -> Tensor:
         """Ids, ascending, of the vertices that at most so many facts, read either way, lead to; the node is one."""
-        return relations.neighbourhood(self.adj, self.node(node), steps)
+        return relations.neighbourhood(self.adj, self.node(node), num_hops)
 
     def paths(self, start: int | str, end: int | str, *, max_steps: int = 3, limit: int = 10) -> list[Path]:
         """The best ways from one vertex to another along facts, head to tail, no vertex twice.
@@ -272,9 +272,9 @@ Triple(head='Dune', relation='is a', tail='novel')])
         """
         return relations.with_interactions(self, users, items, num_users)
 
-    def subgraph(self, vertices: Tensor) -> KnowledgeGraph:
-        """The facts among ``vertices`` [N'], which become 0 .. N'-1 in the order given; relations keep their ids."""
-        return relations.subgraph(self, vertices)
+    def subgraph(self, nodes: Tensor) -> KnowledgeGraph:
+        """The facts among ``nodes`` [N'], which become 0 .. N'-1 in the order given; relations keep their ids."""
+        return relations.subgraph(self, nodes)
 
     # ------------------------------------------------------------------ housekeeping
 

@@ -109,13 +109,13 @@ def number_of(what: str, value: int | str, count: int, names: Names | None) -> i
     return int(value)
 
 
-def neighbourhood(adj: Adjacency, node: int, steps: int) -> Tensor:
+def neighbourhood(adj: Adjacency, node: int, num_hops: int) -> Tensor:
     """Ids within so many steps, in either direction."""
-    if isinstance(steps, bool) or not isinstance(steps, int) or steps < 0:
-        raise ArgumentError("steps", "a whole number, 0 or more", repr(steps))
+    if isinstance(num_hops, bool) or not isinstance(num_hops, int) or num_hops < 0:
+        raise ArgumentError("num_hops", "a whole number, 0 or more", repr(num_hops))
     known = torch.zeros(adj.num_targets, dtype=torch.bool, device=adj.device)
     known[node] = True
-    for _ in range(steps):
+    for _ in range(num_hops):
         grown = known.clone()
         grown[adj.indices[known[adj.target]].long()] = True
         grown[adj.target[known[adj.indices]].long()] = True
@@ -190,28 +190,26 @@ def with_interactions(kg: K, users: Any, items: Any, num_users: int) -> K:
     )
 
 
-def subgraph(kg: K, vertices: Tensor) -> K:
+def subgraph(kg: K, nodes: Tensor) -> K:
     """See `KnowledgeGraph.subgraph`."""
-    vertices = coo.as_indices("vertices", vertices).to(kg.device)
-    coo.check_range("vertices", vertices, kg.num_nodes, "nodes")
-    if len(torch.unique(vertices)) < len(vertices):
-        raise ArgumentError("vertices", "each vertex once", "repeated ones")
+    nodes = coo.as_indices("nodes", nodes).to(kg.device)
+    coo.check_range("nodes", nodes, kg.num_nodes, "nodes")
+    if len(torch.unique(nodes)) < len(nodes):
+        raise ArgumentError("nodes", "each vertex once", "repeated ones")
     place = torch.full((kg.num_nodes,), -1, device=kg.device)
-    place[vertices] = torch.arange(len(vertices), device=kg.device)
+    place[nodes] = torch.arange(len(nodes), device=kg.device)
     head, relation, tail = kg.triples.unbind(1)
     keep = (place[head] >= 0) & (place[tail] >= 0)
     weight = kg.adj.weight
-    adj, relation = sorted_triples(
-        place[head[keep]], relation[keep], place[tail[keep]], len(vertices), "keep", Checks()
-    )
+    adj, relation = sorted_triples(place[head[keep]], relation[keep], place[tail[keep]], len(nodes), "keep", Checks())
     if weight is not None and adj.input_order is not None:
         adj = adj.with_weight(weight[keep][coo.inverse(adj.input_order).long()])
     return type(kg).complete(
         adj,
         relation,
         kg.num_relations,
-        node_type=None if kg.node_type is None else kg.node_type[vertices],
-        node_names=None if kg.node_names is None else kg.node_names.select(vertices).to(kg.device),
+        node_type=None if kg.node_type is None else kg.node_type[nodes],
+        node_names=None if kg.node_names is None else kg.node_names.select(nodes).to(kg.device),
         relation_names=kg.relation_names,
         type_names=kg.type_names,
     )

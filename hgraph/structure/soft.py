@@ -74,16 +74,16 @@ class SoftAdjacency(Structure):
             raise ArgumentError("keep", f"a boolean mask [..., {self.num_sources}]", f"shape {list(keep.shape)}")
         return self._where(keep.unsqueeze(-2))
 
-    def topk(self, k: int) -> SoftAdjacency:
+    def topk(self, top_k: int) -> SoftAdjacency:
         """Only the k largest weights of each row kept, the others no edges; gradients flow through the kept ones.
 
         >>> SoftAdjacency.from_weight(torch.tensor([[0.2, 0.7, 0.1]])).topk(2).mask
         tensor([[ True,  True, False]])
         """
-        if isinstance(k, bool) or not isinstance(k, int) or not 1 <= k <= self.num_sources:
-            raise ArgumentError("k", f"1 .. {self.num_sources}", k)
+        if isinstance(top_k, bool) or not isinstance(top_k, int) or not 1 <= top_k <= self.num_sources:
+            raise ArgumentError("top_k", f"1 .. {self.num_sources}", top_k)
         weight = self.weight if self.mask is None else self.weight.masked_fill(~self.mask, float("-inf"))
-        index = weight.topk(k, dim=-1).indices
+        index = weight.topk(top_k, dim=-1).indices
         return self._where(torch.zeros_like(self.weight, dtype=torch.bool).scatter(-1, index, True))
 
     def _where(self, mask: Tensor) -> SoftAdjacency:
@@ -125,7 +125,7 @@ class SoftHypergraph(Structure):
         index: None, or [..., M] integers: which hyperedges of a pool these are, where each sample chose its own.
 
     >>> soft = SoftHypergraph.from_participation(torch.tensor([[0.5, 0.0], [0.5, 0.25], [0.0, 0.75]]))
-    >>> soft.num_vertices, soft.num_hyperedges, soft.select(torch.tensor([1])).participation.flatten().tolist()
+    >>> soft.num_nodes, soft.num_hyperedges, soft.select(torch.tensor([1])).participation.flatten().tolist()
     (3, 2, [0.0, 0.25, 0.75])
     """
 
@@ -150,7 +150,7 @@ class SoftHypergraph(Structure):
         return cls(v2e, v2e.transpose())
 
     @property
-    def num_vertices(self) -> int:
+    def num_nodes(self) -> int:
         """N."""
         return self.v2e.num_sources
 

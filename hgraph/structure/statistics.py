@@ -98,12 +98,12 @@ def statistics(structure: Graph | Hypergraph, y: Tensor | None = None) -> Statis
     Raises:
         ArgumentError: labels of another shape.
 
-    >>> hg = Hypergraph.from_lists([[0, 1, 2], [1, 0, 2], [3]], num_vertices=5)
+    >>> hg = Hypergraph.from_lists([[0, 1, 2], [1, 0, 2], [3]], num_nodes=5)
     >>> found = statistics(hg, torch.tensor([0, 0, 1, 1, 1]))
     >>> found.counts["isolated"], found.counts["repeated"], found.degree.tolist(), round(found.homophily, 3)
     (1, 1, [1, 1, 3], 0.333)
     """
-    n = structure.num_vertices
+    n = structure.num_nodes
     if y is not None and (y.dim() != 1 or len(y) != n or y.is_floating_point() or y.dtype == torch.bool):
         raise ArgumentError("y", f"class numbers [{n}] of the vertices", f"{y.dtype} {list(y.shape)}")
     counts, degree, size = _graph(structure) if isinstance(structure, Graph) else _hypergraph(structure)
@@ -137,7 +137,7 @@ def _graph(graph: Graph) -> tuple[dict[str, int], Tensor, None]:
 def _hypergraph(hypergraph: Hypergraph) -> tuple[dict[str, int], Tensor, Tensor]:
     size, degree = hypergraph.v2e.indptr.diff(), hypergraph.e2v.indptr.diff()
     counts = {
-        "vertices": hypergraph.num_vertices,
+        "vertices": hypergraph.num_nodes,
         "hyperedges": hypergraph.num_hyperedges,
         "incidences": hypergraph.num_incidences,
         "isolated": int((degree == 0).sum()),

@@ -51,12 +51,12 @@ def composed(a: R, b: R) -> R:
     return a.from_line(line, extent, a.order)
 
 
-def reach(graph: R, layers: int) -> R:
+def reach(graph: R, num_layers: int) -> R:
     """The receptive field of so many layers (see `TokenGraph.reach`)."""
-    whole("layers", layers)
+    whole("num_layers", num_layers)
     field = loops(graph)
     step = combined(graph, field, torch.logical_or)
-    for _ in range(layers):
+    for _ in range(num_layers):
         wider = composed(step, field)
         if wider.num_edges == field.num_edges:  # nothing new can come any more
             break

@@ -60,7 +60,7 @@ class TokenGraph(TokenRuns):
         num_sources: int,
         order: Any = None,
         batch: int = 1,
-        heads: int = 1,
+        num_heads: int = 1,
     ) -> TokenGraph:
         """Check and sort runs given in any order; overlapping ones are united, empty ones dropped.
 
@@ -72,20 +72,20 @@ class TokenGraph(TokenRuns):
             num_sources: S.
             order: [N], every token once, or None.
             batch: B, or 1 where all examples share one graph.
-            heads: H, or 1 where all heads share one graph.
+            num_heads: H, or 1 where all heads share one graph.
 
         Raises:
             ArgumentError: sizes, rows or sources out of range, or an order that is not a permutation.
             ArgumentTypeError: indices that are not integers.
         """
-        sizes = {"num_targets": num_targets, "num_sources": num_sources, "batch": batch, "heads": heads}
+        sizes = {"num_targets": num_targets, "num_sources": num_sources, "batch": batch, "num_heads": num_heads}
         for name, size in sizes.items():
             coo.check_size(name, size)
         row, start, stop = (coo.as_indices(n, v) for n, v in (("row", row), ("start", start), ("stop", stop)))
         if not len(row) == len(start) == len(stop):
             raise ArgumentError("row, start, stop", "one length", f"{len(row)}, {len(start)} and {len(stop)}")
         checks = Checks()
-        checks.in_range("row", row, batch * heads * num_targets, "rows")
+        checks.in_range("row", row, batch * num_heads * num_targets, "rows")
         checks.in_range("start", start, num_sources + 1, "sources")
         checks.in_range("stop", stop, num_sources + 1, "sources")
         checks.read()
@@ -94,7 +94,7 @@ class TokenGraph(TokenRuns):
         keep = stop > start
         base = row[keep] * (num_sources + 1)
         line = intervals.united(intervals.Line(base + start[keep], base + stop[keep]))
-        extent = torch.empty(batch, heads, num_targets, num_sources, 0, device=row.device)
+        extent = torch.empty(batch, num_heads, num_targets, num_sources, 0, device=row.device)
         return cls.from_line(line, extent, order)
 
     @classmethod
@@ -107,7 +107,7 @@ class TokenGraph(TokenRuns):
         num_targets: int,
         num_sources: int,
         batch: int = 1,
-        heads: int = 1,
+        num_heads: int = 1,
     ) -> TokenGraph:
         """A graph of runs sorted by row, without checks and without a host sync.
 
@@ -122,14 +122,14 @@ class TokenGraph(TokenRuns):
             num_targets: T.
             num_sources: S.
             batch: B.
-            heads: H.
+            num_heads: H.
 
         >>> indptr, start, stop = torch.tensor([0, 1, 3]), torch.tensor([0, 0, 2]), torch.tensor([1, 1, 4])
         >>> TokenGraph.trusted(indptr=indptr, start=start, stop=stop, num_targets=2, num_sources=4).degree().tolist()
         [[[1, 3]]]
         """
         dtype = coo.index_dtype(num_sources)
-        extent = torch.empty(batch, heads, num_targets, num_sources, 0, device=indptr.device)
+        extent = torch.empty(batch, num_heads, num_targets, num_sources, 0, device=indptr.device)
         return cls(indptr, start.to(dtype), stop.to(dtype), extent)
 
     @classmethod
@@ -194,14 +194,14 @@ class TokenGraph(TokenRuns):
         """
         return token_algebra.composed(self, other)
 
-    def reach(self, layers: int) -> TokenGraph:
+    def reach(self, num_layers: int) -> TokenGraph:
         """The receptive field of so many layers, every token's own included (residual connections carry it).
 
         >>> from hgraph import patterns
         >>> patterns.sliding_window(9, 3, causal=True).reach(2).degree().flatten().tolist()
         [1, 2, 3, 4, 5, 5, 5, 5, 5]
         """
-        return token_algebra.reach(self, layers)
+        return token_algebra.reach(self, num_layers)
 
     def first_hop(self, target: int | None = None) -> Tensor:
         """After how many layers a source is first heard: 0 for oneself, -1 for never.
@@ -239,23 +239,25 @@ class TokenGraph(TokenRuns):
             target=target, source=source, num_targets=self.num_targets, num_sources=self.num_sources
         )
 
-    def tiles(self, block: int = 128) -> BlockAdjacency:
-        """The graph as tiles of ``block`` x ``block`` positions along its order, made once per block size.
+    def tiles(self, block_size: int = 128) -> BlockAdjacency:
+        """The graph as tiles of ``block_size`` x ``block_size`` positions along its order, made once per block size.
 
         >>> from hgraph import patterns
         >>> graph = patterns.dilated(6, 2, 2)
         >>> graph.tiles(2).adjacency().dense().equal(graph.adjacency().dense())
         True
         """
-        whole("block", block, 1)
+        whole("block_size", block_size, 1)
         own = (self.indptr, self.start, self.stop, self.extent)
-        return cached(self, ("tiles", block), lambda: dataclasses.replace(tiled(*own, block), order=self.order))
+        return cached(
+            self, ("tiles", block_size), lambda: dataclasses.replace(tiled(*own, block_size), order=self.order)
+        )
 
-    def num_tiles(self, block: int) -> int:
+    def num_tiles(self, block_size: int) -> int:
         """How many tiles of that size the graph visits, over all heads and examples, without making them."""
-        whole("block", block, 1)
+        whole("block_size", block_size, 1)
         own = (self.row(), self.start.long(), self.stop.long(), self.extent)
-        return cached(self, ("num_tiles", block), lambda: num_visited(*own, block))
+        return cached(self, ("num_tiles", block_size), lambda: num_visited(*own, block_size))
 
     def equal(self, other: TokenGraph) -> bool:
         """Whether both have the same sizes and the same edges."""

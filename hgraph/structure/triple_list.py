@@ -48,11 +48,6 @@ class TripleList(Structure):
         return self.adj.num_targets
 
     @property
-    def num_vertices(self) -> int:
-        """N, as hypergraphs call it."""
-        return self.adj.num_targets
-
-    @property
     def num_edges(self) -> int:
         """E, the number of facts."""
         return self.adj.num_edges

@@ -72,24 +72,24 @@ def random_graph(num_nodes: int, num_edges: int, *, seed: int = 0, weighted: boo
 
 
 def random_hypergraph(
-    num_vertices: int, num_hyperedges: int, num_incidences: int, *, seed: int = 0, weighted: bool = False
+    num_nodes: int, num_hyperedges: int, num_incidences: int, *, seed: int = 0, weighted: bool = False
 ) -> Hypergraph:
     """Uniformly drawn incidences, repeated ones dropped; every kind of weight in 0.5 .. 1.5 when weighted."""
     generator = torch.Generator().manual_seed(seed)
-    size = torch.tensor([[num_vertices], [num_hyperedges]])
+    size = torch.tensor([[num_nodes], [num_hyperedges]])
     pairs = (torch.rand(2, num_incidences, generator=generator) * size).long().unique(dim=1)
 
     def weights(count: int) -> Tensor | None:
         return torch.rand(count, generator=generator) + 0.5 if weighted else None
 
     return Hypergraph.from_coo(
-        vertex=pairs[0],
+        node=pairs[0],
         hyperedge=pairs[1],
-        num_vertices=num_vertices,
+        num_nodes=num_nodes,
         num_hyperedges=num_hyperedges,
         weight=weights(pairs.shape[1]),
         hyperedge_weight=weights(num_hyperedges),
-        vertex_weight=weights(num_vertices),
+        node_weight=weights(num_nodes),
     )
 
 
@@ -167,22 +167,20 @@ def adjacencies(*, max_size: int = 8, max_edges: int = 24, weighted: bool | None
     return draw_one()
 
 
-def hypergraphs(
-    *, max_vertices: int = 8, max_hyperedges: int = 6, weighted: bool = False
-) -> SearchStrategy[Hypergraph]:
+def hypergraphs(*, max_nodes: int = 8, max_hyperedges: int = 6, weighted: bool = False) -> SearchStrategy[Hypergraph]:
     """Hypothesis strategy: hypergraphs with empty, repeated and one-vertex hyperedges, and isolated vertices."""
     from hypothesis import strategies as st
 
     @st.composite
     def draw_one(draw: Any) -> Hypergraph:
-        n = draw(st.integers(0, max_vertices))
+        n = draw(st.integers(0, max_nodes))
         members = st.lists(st.integers(0, n - 1), unique=True, max_size=n) if n else st.just([])
         hyperedges = draw(st.lists(members, max_size=max_hyperedges))
         positive = st.floats(0.125, 4, width=32)
         weight = [draw(positive) for _ in hyperedges] if weighted else None
         return Hypergraph.from_lists(
             hyperedges,
-            num_vertices=n,
+            num_nodes=n,
             hyperedge_weight=None if weight is None else torch.tensor(weight, dtype=torch.float64),
         )
 

@@ -78,7 +78,7 @@ def fit(
     precision: Literal["float32", "bfloat16"] = "float32",
     fabric: Any = None,
     checkpoint: str | os.PathLike[str] | None = None,
-    every: int = 50,
+    save_every: int = 50,
     log: str | os.PathLike[str] | None = None,
     seed: int = 0,
     progress: bool | None = None,
@@ -109,7 +109,7 @@ def fit(
             and one of them writes the files.
         checkpoint: a file to go on from. Where it is, training resumes, and ends with the bits of one that was never
             stopped; it also holds a finished training, which more ``epochs`` then continue.
-        every: epochs between two writes of the checkpoint; one process also writes it when 30 s have gone.
+        save_every: epochs between two writes of the checkpoint; one process also writes it when 30 s have gone.
         log: a file that gets each epoch's entry of the history as a line of JSON.
         seed: what dropout and the like draw from.
         progress: show a progress bar on stderr; None shows it on a terminal only.
@@ -130,7 +130,7 @@ def fit(
     >>> result.best_epoch, result.history[2]["loss"] < result.history[0]["loss"], model.training
     (3, True, False)
     """
-    _check(epochs, patience, validate, clip, precision, every)
+    _check(epochs, patience, validate, clip, precision, save_every)
     planned = None if schedule is None else [getattr(schedule, "__name__", repr(schedule)), epochs]
     settings = {"seed": seed, "lr": lr, "weight_decay": weight_decay, "clip": clip, "precision": precision}
     file = Checkpoint(checkpoint, {**settings, "schedule": planned}, fabric)
@@ -153,7 +153,7 @@ def fit(
                     done.add(record, model, patience)
                     write(record)
                     done.seconds, done.cpu_seconds = spent()
-                    if epoch % every == 0 or epoch == epochs or done.stopped or file.overdue:
+                    if epoch % save_every == 0 or epoch == epochs or done.stopped or file.overdue:
                         file.save(model, optimizer, devices, done.best_state, done.plain())
                     if done.stopped:
                         break
@@ -275,7 +275,9 @@ def cosine(epoch: int, epochs: int) -> float:
     return 0.5 * (1 + math.cos(math.pi * (epoch - 1) / epochs))
 
 
-def _check(epochs: int, patience: int | None, validate: Any, clip: float | None, precision: str, every: int) -> None:
+def _check(
+    epochs: int, patience: int | None, validate: Any, clip: float | None, precision: str, save_every: int
+) -> None:
     if epochs < 0:
         raise ArgumentError("epochs", "0 or more", epochs)
     if patience is not None and (validate is None or patience < 1):
@@ -285,8 +287,8 @@ def _check(epochs: int, patience: int | None, validate: Any, clip: float | None,
         raise ArgumentError("clip", "None, or a norm above 0", clip)
     if precision not in ("float32", "bfloat16"):
         raise ArgumentError("precision", "'float32' or 'bfloat16'", repr(precision))
-    if every < 1:
-        raise ArgumentError("every", "1 or more", every)
+    if save_every < 1:
+        raise ArgumentError("save_every", "1 or more", save_every)
 
 
 def _with_fabric(

@@ -53,7 +53,7 @@ def observed(data: Data, split: str = "default") -> Observed:
     >>> from hgraph.data import Split
 
     >>> from hgraph.structure import Hypergraph
-    >>> hg, ids = Hypergraph.from_lists([[0, 1], [1, 2]], num_vertices=3), torch.arange(3)
+    >>> hg, ids = Hypergraph.from_lists([[0, 1], [1, 2]], num_nodes=3), torch.arange(3)
     >>> split = Split(hg.subhypergraph(ids[1:]), train=ids[1:2], val=ids[2:], test=ids[:1], observed=ids[1:])
     >>> part = observed(Data(hg, torch.eye(3), ids, {"default": split}))
     >>> part.y.tolist(), part.train.tolist(), part.val.tolist()
@@ -63,7 +63,7 @@ def observed(data: Data, split: str = "default") -> Observed:
     if parts.observed is None:
         return Observed(parts.structure, data.x, data.y, parts.train, parts.val)
     seen = parts.observed
-    position = torch.full((data.num_vertices,), -1, device=seen.device)
+    position = torch.full((data.num_nodes,), -1, device=seen.device)
     position[seen] = torch.arange(len(seen), device=seen.device)
     return Observed(parts.structure, data.x[seen], data.y[seen], position[parts.train], position[parts.val])
 

@@ -158,7 +158,7 @@ def structure_picture(data: Data) -> bytes:
     from hgraph.structure import statistics
 
     structure, y = data.structure.to("cpu"), data.y.cpu()
-    if data.num_vertices > _MOST_DRAWN:
+    if data.num_nodes > _MOST_DRAWN:
         figure = statistics(structure, y).draw()
     else:
         figure = Figure(figsize=(7.5, 5), dpi=150, layout="constrained")

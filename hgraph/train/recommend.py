@@ -66,7 +66,7 @@ def recommend(
     >>> from hgraph.models import BPRMF
     >>> kg = KnowledgeGraph.from_names([("Dune", "is like", "Ubik")])
     >>> data = Interactions.from_pairs([[0], [0]], [[], []], [[], []], kg, num_users=1, num_items=2)
-    >>> recommend(BPRMF(1, 2, embed_dim=4), data, [0], k=1).items  # item 0 was taken
+    >>> recommend(BPRMF(1, 2, dim=4), data, [0], k=1).items  # item 0 was taken
     tensor([[1]])
     """
     users = torch.as_tensor(users, dtype=torch.long)

@@ -41,7 +41,7 @@ def fit_recommender(
     triple_batch: int = 2048,
     l2: float = 1e-5,
     triple_l2: float = 1e-5,
-    every: int = 10,
+    eval_every: int = 10,
     patience: int | None = 10,
     k: int = 20,
     validate_users: int | None = None,
@@ -67,7 +67,7 @@ def fit_recommender(
         triple_batch: facts a step.
         l2: of the rows that a step ranks, as is ``triple_l2`` of the vectors of facts; not Adam's weight decay.
         triple_l2: as above.
-        every: epochs between two rankings, and two writes of the checkpoint, which is also written when 30 s have gone.
+        eval_every: epochs between two rankings and between two checkpoints; one is also written after 30 s.
         patience: stop after so many rankings without a better one; None never stops early.
         k: of the recall that decides; all items, where there are fewer.
         validate_users: rank for so many of the users with validation items, drawn once under the seed; None takes all.
@@ -87,14 +87,15 @@ def fit_recommender(
     >>> from hgraph.models import BPRMF
     >>> kg = KnowledgeGraph.from_names([("Dune", "is like", "Ubik")])
     >>> data = Interactions.from_pairs([[0], [0]], [[], []], [[], []], kg, num_users=1, num_items=2)
-    >>> result = fit_recommender(BPRMF(1, 2, embed_dim=4), data, epochs=3, lr=0.1)
+    >>> result = fit_recommender(BPRMF(1, 2, dim=4), data, epochs=3, lr=0.1)
     >>> result.best_epoch, result.history[2]["loss"] < result.history[0]["loss"]
     (3, True)
     """
-    _check(model, data, epochs, every, batch, triple_batch, patience, validate_users, k)
+    _check(model, data, epochs, eval_every, batch, triple_batch, patience, validate_users, k)
     settings: dict[str, Any] = {"seed": seed, "lr": lr, "batch": batch, "triple_batch": triple_batch, "l2": l2}
     file = Checkpoint(
-        checkpoint, settings | {"triple_l2": triple_l2, "every": every, "k": k, "validate_users": validate_users}
+        checkpoint,
+        settings | {"triple_l2": triple_l2, "eval_every": eval_every, "k": k, "validate_users": validate_users},
     )
     turns = _Turns(model, lr)
     device = next(model.parameters()).device
@@ -111,7 +112,7 @@ def fit_recommender(
             for epoch in bar(len(done.history) + 1, epochs, label, progress, done.stopped):
                 record = {"epoch": epoch, **steps(now, epoch)}
                 now = model.refresh(first)
-                looked = epoch % every == 0 or epoch == epochs
+                looked = epoch % eval_every == 0 or epoch == epochs
                 if looked and val.num_edges:
                     record["validation"] = full_ranking(scorer(model, now), val, known, ks=[cut])[f"recall@{cut}"]
                 done.add(record, model)
@@ -278,7 +279,7 @@ def _check(
     model: Recommender,
     data: Interactions,
     epochs: int,
-    every: int,
+    eval_every: int,
     batch: int,
     triples: int,
     patience: int | None,
@@ -290,7 +291,7 @@ def _check(
         raise ArgumentError("model", wanted, f"{model.num_users} and {model.num_items}")
     numbers: Sequence[tuple[str, int, int]] = (
         ("epochs", epochs, 0),
-        ("every", every, 1),
+        ("eval_every", eval_every, 1),
         ("batch", batch, 1),
         ("triple_batch", triples, 1),
         ("patience", 1 if patience is None else patience, 1),

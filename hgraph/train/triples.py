@@ -47,7 +47,7 @@ def triple_ranking(
     Source: Bordes et al. 2013, section 4 (filtered); Berrendorf et al. 2020 (the realistic rank).
 
     >>> from hgraph.models import DistMult
-    >>> model = DistMult(3, 1, embed_dim=2)
+    >>> model = DistMult(3, 1, dim=2)
     >>> _ = torch.nn.init.ones_(model.entity)  # all vertices tie
     >>> triple_ranking(model, torch.tensor([[0, 0, 1]]), torch.empty(0, 3, dtype=torch.long))["mean_rank"]
     2.0
@@ -99,7 +99,7 @@ def fit_triples(
     batch: int = 512,
     l2: float = 0.0,
     negatives: int | None = None,
-    every: int = 10,
+    eval_every: int = 10,
     patience: int | None = 5,
     checkpoint: str | os.PathLike[str] | None = None,
     seed: int = 0,
@@ -120,7 +120,7 @@ def fit_triples(
         l2: of the rows of the facts of a step; not Adam's weight decay.
         negatives: vertices drawn for each step, which stand for all in the loss; None takes all: best where they are
             few, and a step costs batch x N x d.
-        every: epochs between two rankings, and two writes of the checkpoint, which is also written when 30 s have gone.
+        eval_every: epochs between two rankings and between two checkpoints; one is also written after 30 s.
         patience: stop after so many rankings without a better one; None never stops early.
         checkpoint: a file to go on from, as `fit` has it.
         seed: what batches draw from.
@@ -136,15 +136,16 @@ def fit_triples(
     >>> from hgraph.models import DistMult
     >>> from hgraph.structure import KnowledgeGraph
     >>> kg = KnowledgeGraph.from_names([("a", "r", "b"), ("b", "r", "c")])
-    >>> result = fit_triples(DistMult(3, 1, embed_dim=4), TripleSplit.random(kg, val=0, test=0), epochs=3, lr=0.1)
+    >>> split = TripleSplit.random(kg, val_fraction=0, test_fraction=0)
+    >>> result = fit_triples(DistMult(3, 1, dim=4), split, epochs=3, lr=0.1)
     >>> result.best_epoch, result.history[2]["loss"] < result.history[0]["loss"]
     (3, True)
     """
-    _check(model, split, epochs, batch, every, negatives)
+    _check(model, split, epochs, batch, eval_every, negatives)
     device = model.entity.device
     facts, val = split.train.triples.to(device), split.val.triples
     optimizer = torch.optim.Adam(model.parameters(), lr=lr, fused=True)
-    settings = {"seed": seed, "lr": lr, "batch": batch, "l2": l2, "negatives": negatives, "every": every}
+    settings = {"seed": seed, "lr": lr, "batch": batch, "l2": l2, "negatives": negatives, "eval_every": eval_every}
     file = Checkpoint(checkpoint, settings)
     try:
         with seeded(seed, [device]):
@@ -152,7 +153,7 @@ def fit_triples(
             spent = stopwatch(done.seconds, done.cpu_seconds)
             for epoch in bar(len(done.history) + 1, epochs, label, progress, done.stopped):
                 record = {"epoch": epoch, "loss": _epoch(model, optimizer, facts, (batch, l2, negatives), epoch)}
-                looked = epoch % every == 0 or epoch == epochs
+                looked = epoch % eval_every == 0 or epoch == epochs
                 if looked and len(val):
                     record["validation"] = triple_ranking(model, val, torch.cat([split.train.triples, val]))["mrr"]
                 done.add(record, model)
@@ -193,7 +194,9 @@ def _epoch(
     return total / len(facts)
 
 
-def _check(model: TripleModel, split: TripleSplit, epochs: int, batch: int, every: int, negatives: int | None) -> None:
+def _check(
+    model: TripleModel, split: TripleSplit, epochs: int, batch: int, eval_every: int, negatives: int | None
+) -> None:
     kg = split.train
     if (model.num_nodes, model.num_relations) != (kg.num_nodes, kg.num_relations):
         wanted = f"{kg.num_nodes} vertices and {kg.num_relations} relations, as the facts have"
@@ -204,7 +207,7 @@ def _check(model: TripleModel, split: TripleSplit, epochs: int, batch: int, ever
     for name, value, least in (
         ("epochs", epochs, 0),
         ("batch", batch, 1),
-        ("every", every, 1),
+        ("eval_every", eval_every, 1),
         ("negatives", drawn, 1),
     ):
         if value < least:

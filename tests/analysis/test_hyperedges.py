@@ -26,7 +26,7 @@ def test_recorded_are_the_hyperedges_of_the_last_forward():
         model["two"](image)
     assert list(found) == ["one.edge_generator", "two.m.hgnn.edge_generator"]
     assert found["one.edge_generator"].equal(model["one"].edge_generator(x))
-    assert found["two.m.hgnn.edge_generator"].num_vertices == 15
+    assert found["two.m.hgnn.edge_generator"].num_nodes == 15
     assert not found["one.edge_generator"].participation.requires_grad
     assert torch.equal(model["one"](x), out)  # the layer is as it was
     assert len(found) == 2

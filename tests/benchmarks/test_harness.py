@@ -352,8 +352,8 @@ def test_networks_of_the_peers_agree():
     pytest.importorskip("torch_geometric")
     x, y = torch.randn(12, 5), torch.arange(12) % 3
     graph = Graph.from_edge_index([[0, 1, 2, 5, 5], [1, 2, 3, 6, 7]], num_nodes=12, directed=False)
-    hypergraph = Hypergraph.from_lists([[0, 1, 2], [2, 3], [5, 7, 8]], num_vertices=12)
-    gcn, gat = GCN(5, 4, 3, dropout=0.0), GAT(5, 4, 3, heads=2, dropout=0.0)
+    hypergraph = Hypergraph.from_lists([[0, 1, 2], [2, 3], [5, 7, 8]], num_nodes=12)
+    gcn, gat = GCN(5, 4, 3, dropout=0.0), GAT(5, 4, 3, num_heads=2, dropout=0.0)
     cells = {
         "gcn": (networks.Bound(gcn, graph), [networks.GCNOnPyG(gcn, graph, csr=csr) for csr in (False, True)]),
         "gat": (networks.Bound(gat, graph), [networks.GATOnPyG(gat, graph)]),

@@ -21,7 +21,7 @@ values = st.sampled_from([None, "", float("nan"), "a", "b", 1, 2.5])
 def test_categories_are_the_rows_of_each_value(columns):
     table = {f"c{i}": column for i, column in enumerate(columns)}
     built = category_hypergraph(table)
-    assert built.structure.num_vertices == len(columns[0])
+    assert built.structure.num_nodes == len(columns[0])
     members = dict(zip(built.hyperedge_ids, built.structure.to_lists(), strict=True))
     for name, column in table.items():
         for row, value in enumerate(column):
@@ -49,11 +49,11 @@ def test_columns_are_checked():
 def test_memberships_keep_ids_and_counts(rows):
     vertices, hyperedges = [v for v, _ in rows], [e for _, e in rows]
     built = membership_hypergraph(vertices, hyperedges, weight=[1.0] * len(rows), duplicates="sum")
-    assert built.vertex_ids == list(dict.fromkeys(vertices))
+    assert built.node_ids == list(dict.fromkeys(vertices))
     assert built.hyperedge_ids == list(dict.fromkeys(hyperedges))
     incidence = built.structure.incidence()
     counts = Counter(rows)
-    for v, vertex in enumerate(built.vertex_ids):
+    for v, vertex in enumerate(built.node_ids):
         for e, hyperedge in enumerate(built.hyperedge_ids):
             assert incidence[v, e] == counts[(vertex, hyperedge)]
 

@@ -26,7 +26,7 @@ def test_grid_joins_pixels_at_distance_one(height, width, diagonal):
 )
 def test_patches_cover_every_pixel(height, width, patch, stride):
     hg = patch_hypergraph(height, width, patch, stride=stride)
-    assert (hg.vertex_degree() >= 1).all()
+    assert (hg.node_degree() >= 1).all()
     assert len({tuple(e) for e in hg.to_lists()}) == hg.num_hyperedges  # none lies twice
     for members in hg.to_lists():
         rows, columns = {v // width for v in members}, {v % width for v in members}
@@ -34,7 +34,7 @@ def test_patches_cover_every_pixel(height, width, patch, stride):
         assert min(rows) % stride == 0
         assert max(rows) - min(rows) < patch
     if stride == patch:
-        assert (hg.vertex_degree() == 1).all()
+        assert (hg.node_degree() == 1).all()
 
 
 def connected(members: list[int], height: int, width: int) -> bool:
@@ -46,7 +46,7 @@ def connected(members: list[int], height: int, width: int) -> bool:
 def test_superpixels_are_a_partition_into_connected_segments(height, width, segments, compactness):
     image = torch.rand(3, height, width, generator=torch.Generator().manual_seed(0))
     hg = superpixel_hypergraph(image, segments, compactness=compactness)
-    assert (hg.vertex_degree() == 1).all()
+    assert (hg.node_degree() == 1).all()
     assert (hg.hyperedge_degree() >= 1).all()
     assert all(connected(e, height, width) for e in hg.to_lists())
     assert 0.3 * segments <= hg.num_hyperedges <= 1.5 * segments

@@ -54,7 +54,7 @@ def test_oneself_is_known_by_index_not_by_distance():
 @pytest.mark.parametrize("n", [0, 1])
 def test_no_neighbours(n):
     alone = knn_hypergraph(torch.ones(n, 3), 0)
-    assert (alone.num_vertices, alone.num_hyperedges) == (n, n)
+    assert (alone.num_nodes, alone.num_hyperedges) == (n, n)
     assert alone.to_lists() == [[0]] * n
     assert knn_hypergraph(torch.ones(n, 3), 0, include_self=False).to_lists() == [[]] * n
 
@@ -134,7 +134,7 @@ def test_radius_far_from_the_origin():
 
 
 def test_radius_is_checked():
-    assert radius_hypergraph(torch.ones(0, 2), 1.0).num_vertices == 0
+    assert radius_hypergraph(torch.ones(0, 2), 1.0).num_nodes == 0
     for radius in (-1.0, float("inf"), float("nan")):
         with pytest.raises(ArgumentError, match="radius"):
             radius_hypergraph(torch.ones(2, 2), radius)

@@ -118,7 +118,7 @@ def test_empty_and_full():
     assert build.chung_lu_graph([]).num_nodes == 0
     assert build.chung_lu_graph([0.0, 0.0]).num_edges == 0
     assert build.stochastic_block_graph([], np.empty((0, 0))).num_nodes == 0
-    assert build.stochastic_block_hypergraph([2], [], np.empty((1, 0))).num_vertices == 2
+    assert build.stochastic_block_hypergraph([2], [], np.empty((1, 0))).num_nodes == 2
 
 
 def test_large_and_sparse_is_quick_in_memory():
@@ -173,7 +173,7 @@ GRAPH = build.erdos_renyi_graph(5, 0.5)
         lambda: build.patch_hypergraph(4, 4, 1.5),
         lambda: build.superpixel_hypergraph(torch.ones(3, 4, 4), 2.5),
         lambda: LinkSplit.random(HYPERGRAPH),
-        lambda: LinkSplit.random(GRAPH, val="some"),
+        lambda: LinkSplit.random(GRAPH, val_fraction="some"),
         lambda: HyperedgeSplit.random(GRAPH),
         lambda: Split.by_time(GRAPH, [1, 2]),
     ],

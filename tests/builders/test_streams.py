@@ -26,13 +26,13 @@ def test_equals_a_loop(stream, start, end):
         [len(m) for _, m in stream],
         [v for _, m in stream for v in m],
         [t for t, _ in stream],
-        num_vertices=5,
+        num_nodes=5,
         start=start,
         end=end,
     )
     assert built.to_lists() == [list(k) for k in counts]
     assert built.hyperedge_weight.tolist() == list(counts.values())
-    assert built.num_vertices == 5
+    assert built.num_nodes == 5
 
 
 @pytest.mark.parametrize(
@@ -48,4 +48,4 @@ def test_equals_a_loop(stream, start, end):
 )
 def test_arguments_are_checked(sizes, members, times, message):
     with pytest.raises(ArgumentError, match=message):
-        simplex_hypergraph(sizes, members, np.array(times), num_vertices=5)
+        simplex_hypergraph(sizes, members, np.array(times), num_nodes=5)

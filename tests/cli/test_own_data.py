@@ -169,7 +169,7 @@ def test_a_run_that_was_killed_goes_on_to_the_same_weights(tables, monkeypatch):
             raise KeyboardInterrupt
         return step(self, epoch)
 
-    monkeypatch.setattr("hgraph.train.fit", functools.partial(module.fit, every=1))
+    monkeypatch.setattr("hgraph.train.fit", functools.partial(module.fit, save_every=1))
     monkeypatch.setattr(module._Step, "__call__", killed)
     call("train", "my-set", *OPTIONS, "--out", "stopped")
     assert not (tables / "stopped" / "report.md").exists()
@@ -210,7 +210,7 @@ def test_a_distillation_that_was_killed_goes_on_to_the_same_student(tables, monk
             raise KeyboardInterrupt
         return step(self, epoch)
 
-    stepwise = functools.partial(module.fit, every=1)
+    stepwise = functools.partial(module.fit, save_every=1)
     for name in ("hgraph.distill.compare", "hgraph.distill.teach"):
         monkeypatch.setattr(importlib.import_module(name), "fit", stepwise)
     monkeypatch.setattr(module._Step, "__call__", killed)

@@ -88,7 +88,7 @@ def _hypergraphs(
     *,
     weighted=None,
     hyperedge_weighted=None,
-    vertex_weighted=None,
+    node_weighted=None,
     ids=(None,),
     attrs=False,
     empties=True,
@@ -101,13 +101,13 @@ def _hypergraphs(
     hyperedges = draw(st.lists(members, max_size=6, unique_by=key))
     m, incidences = len(hyperedges), [(v, e) for e, vs in enumerate(hyperedges) for v in vs]
     hg = Hypergraph.from_coo(
-        vertex=[v for v, _ in incidences],
+        node=[v for v, _ in incidences],
         hyperedge=[e for _, e in incidences],
-        num_vertices=n,
+        num_nodes=n,
         num_hyperedges=m,
         weight=_weights(draw, len(incidences), weighted),
         hyperedge_weight=_weights(draw, m, hyperedge_weighted),
-        vertex_weight=_weights(draw, n, vertex_weighted),
+        node_weight=_weights(draw, n, node_weighted),
     )
     x, y = _features(draw, n, attrs)
     return Converted(
@@ -142,10 +142,10 @@ def _facts(c: Converted) -> dict[str, Any]:
     graph = isinstance(s, Graph)
     adj = s.adj if graph else s.v2e
     n, m = adj.num_sources, 0 if graph else adj.num_targets
-    vertices = list(range(n) if c.vertex_ids is None else c.vertex_ids)
+    vertices = list(range(n) if c.node_ids is None else c.node_ids)
     hyperedges = list(range(m) if c.hyperedge_ids is None else c.hyperedge_ids)
-    vertex_weight = None if graph else s.vertex_weight
-    table = _records(c.vertex_attrs, n, ("x", c.x), ("y", c.y), ("weight", vertex_weight))
+    node_weight = None if graph else s.node_weight
+    table = _records(c.node_attrs, n, ("x", c.x), ("y", c.y), ("weight", node_weight))
     facts = {"vertices": {repr(i): record for i, record in zip(vertices, table, strict=True)}}
     edges = _records(c.edge_attrs, adj.num_edges, ("weight", adj.weight))
     targets = vertices if graph else hyperedges
@@ -153,7 +153,7 @@ def _facts(c: Converted) -> dict[str, Any]:
     facts["edges"] = Counter((repr(vertices[u]), repr(targets[v]), record) for u, v, record in ends)
     table = _records(c.hyperedge_attrs, m, ("weight", None if graph else s.hyperedge_weight))
     facts["hyperedges"] = {repr(i): record for i, record in zip(hyperedges, table, strict=True)}
-    facts["weighted"] = (adj.weight is None, vertex_weight is None, graph or s.hyperedge_weight is None)
+    facts["weighted"] = (adj.weight is None, node_weight is None, graph or s.hyperedge_weight is None)
     return facts
 
 

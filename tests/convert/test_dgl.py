@@ -26,7 +26,7 @@ def dgl():
 def test_round_trip(dgl, graphs, facts, data):
     c = data.draw(graphs(attrs=True))
     n, e = c.structure.num_nodes, c.structure.num_edges
-    c = c._replace(vertex_attrs={"a": torch.arange(n)}, edge_attrs={"b": torch.rand(e, 2)})
+    c = c._replace(node_attrs={"a": torch.arange(n)}, edge_attrs={"b": torch.rand(e, 2)})
     out = convert.to_dgl(c, weight="w", x="feature", y="label")
     assert (out.num_nodes(), out.num_edges()) == (n, e)
     assert torch.equal(out.in_degrees(), c.structure.adj.with_weight(None).target_degree().long())
@@ -52,11 +52,11 @@ def test_columns_follow_the_edges(dgl):
 
 def test_refusals(dgl):
     one = Graph.from_edge_index([[0], [1]], num_nodes=2, directed=True)
-    for field, value in {"vertex_ids": ["a", "b"], "meta": {"a": 1}, "vertex_attrs": {"a": [1, 2]}}.items():
+    for field, value in {"node_ids": ["a", "b"], "meta": {"a": 1}, "node_attrs": {"a": [1, 2]}}.items():
         with pytest.raises(ArgumentError, match=field):
             convert.to_dgl(Converted(one)._replace(**{field: value}))
     with pytest.raises(ArgumentTypeError, match="star"):
-        convert.to_dgl(Hypergraph.from_lists([[0]], num_vertices=1))
+        convert.to_dgl(Hypergraph.from_lists([[0]], num_nodes=1))
     with pytest.raises(ArgumentError, match="weight"):
         convert.from_dgl(convert.to_dgl(one), weight="w")
     pair = dgl.heterograph({("a", "to", "b"): ([0], [0])})

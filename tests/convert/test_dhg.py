@@ -30,7 +30,7 @@ def test_graph_round_trip(dhg, graphs, kind, data):
     out = getattr(convert, f"to_dhg_{kind}")(g)
     again = convert.from_dhg(out, weighted=g.adj.weight is not None)
     assert again.structure.equal(g)
-    assert again.vertex_ids == range(g.num_nodes)
+    assert again.node_ids == range(g.num_nodes)
 
 
 @CHECK
@@ -42,9 +42,7 @@ def test_hypergraph_round_trip(dhg, hypergraphs, data):
     assert out.num_e == hg.num_hyperedges
     if hg.num_hyperedges:
         assert torch.equal(out.H.to_dense(), hg.incidence())
-    again = convert.from_dhg(
-        out, weighted=hg.hyperedge_weight is not None, vertex_weighted=hg.vertex_weight is not None
-    )
+    again = convert.from_dhg(out, weighted=hg.hyperedge_weight is not None, node_weighted=hg.node_weight is not None)
     assert again.structure.equal(hg)
     assert again.hyperedge_attrs == {}
 
@@ -76,10 +74,10 @@ def test_groups_stay(dhg):
 def test_weights_not_asked_for_must_be_one(dhg):
     hg = dhg.Hypergraph(2, [(0, 1)], e_weight=[2.0], v_weight=[1.0, 3.0])
     with pytest.raises(ArgumentError, match="weighted: expected True .* a weight 2"):
-        convert.from_dhg(hg, weighted=False, vertex_weighted=True)
-    with pytest.raises(ArgumentError, match="vertex_weighted: expected True .* a weight 3"):
+        convert.from_dhg(hg, weighted=False, node_weighted=True)
+    with pytest.raises(ArgumentError, match="node_weighted: expected True .* a weight 3"):
         convert.from_dhg(hg)
-    assert convert.from_dhg(hg, vertex_weighted=True).structure.vertex_weight.tolist() == [1, 3]
+    assert convert.from_dhg(hg, node_weighted=True).structure.node_weight.tolist() == [1, 3]
 
 
 def test_what_dhg_cannot_hold(dhg):
@@ -93,13 +91,13 @@ def test_what_dhg_cannot_hold(dhg):
     with pytest.raises(ArgumentError, match="at least one vertex"):
         convert.to_dhg_digraph(Graph.from_edge_index([[], []], num_nodes=0, directed=True))
     with pytest.raises(ArgumentError, match="hyperedge 1"):
-        convert.to_dhg_hypergraph(Hypergraph.from_lists([[0], []], num_vertices=1))
+        convert.to_dhg_hypergraph(Hypergraph.from_lists([[0], []], num_nodes=1))
     with pytest.raises(ArgumentError, match="0 and 2 with the same members"):
-        convert.to_dhg_hypergraph(Hypergraph.from_lists([[0, 1], [1], [1, 0]], num_vertices=2))
+        convert.to_dhg_hypergraph(Hypergraph.from_lists([[0, 1], [1], [1, 0]], num_nodes=2))
     with pytest.raises(ArgumentError, match="with_weight"):
         convert.to_dhg_hypergraph(Hypergraph.from_incidence([[2.0]]))
-    one = Hypergraph.from_lists([[0]], num_vertices=1)
-    for field, value in {"vertex_ids": ["a"], "x": torch.ones(1, 1), "hyperedge_attrs": {"a": [1]}}.items():
+    one = Hypergraph.from_lists([[0]], num_nodes=1)
+    for field, value in {"node_ids": ["a"], "x": torch.ones(1, 1), "hyperedge_attrs": {"a": [1]}}.items():
         with pytest.raises(ArgumentError, match=field):
             convert.to_dhg_hypergraph(Converted(one)._replace(**{field: value}))
     with pytest.raises(ArgumentTypeError, match="to_dhg_hypergraph"):

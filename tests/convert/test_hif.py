@@ -54,13 +54,13 @@ def test_round_trip(hypergraphs, facts, folder, data):
         # weights of nothing at all leave no trace in a document
         hg, other = c.structure, again.structure
         if not hg.num_incidences and hg.v2e.weight is not None:
-            other = Hypergraph(other.v2e.with_weight(hg.v2e.weight), other.hyperedge_weight, other.vertex_weight)
+            other = Hypergraph(other.v2e.with_weight(hg.v2e.weight), other.hyperedge_weight, other.node_weight)
         if not hg.num_hyperedges and hg.hyperedge_weight is not None:
             other = other.with_hyperedge_weight(hg.hyperedge_weight)
-        if not hg.num_vertices and hg.vertex_weight is not None:
-            other = Hypergraph(other.v2e, other.hyperedge_weight, hg.vertex_weight)
+        if not hg.num_nodes and hg.node_weight is not None:
+            other = Hypergraph(other.v2e, other.hyperedge_weight, hg.node_weight)
         assert facts(again._replace(structure=other)) == facts(c)
-        assert list(again.vertex_ids) == list(range(hg.num_vertices) if c.vertex_ids is None else c.vertex_ids)
+        assert list(again.node_ids) == list(range(hg.num_nodes) if c.node_ids is None else c.node_ids)
         assert other.equal(hg)
         assert again.meta == {"network-type": "undirected", "name": "é\u2028"}
         assert (None if c.x is None else again.x.tolist()) == (None if c.x is None else c.x.tolist())
@@ -68,14 +68,14 @@ def test_round_trip(hypergraphs, facts, folder, data):
 
 def test_what_a_document_means():
     c = from_hif(FULL)
-    assert c.vertex_ids == ["lonely", "1", 1]
+    assert c.node_ids == ["lonely", "1", 1]
     assert c.hyperedge_ids == ["empty", 0, "e"]
     assert c.structure.to_lists() == [[], [1], [1, 2, 2]]
     assert c.structure.v2e.weight.tolist() == [1, 0.5, 2, 1]
     assert c.structure.hyperedge_weight.tolist() == [1, 4.5, 1]
-    assert c.structure.vertex_weight.tolist() == [3, 1, 1]
+    assert c.structure.node_weight.tolist() == [3, 1, 1]
     assert c.edge_attrs == {"since": [ABSENT, ABSENT, 1999, ABSENT], "direction": [ABSENT, "head", "tail", "head"]}
-    assert c.vertex_attrs == {"colour": ["red", ABSENT, ABSENT], "x": [[1, 2.5], ABSENT, ABSENT]}
+    assert c.node_attrs == {"colour": ["red", ABSENT, ABSENT], "x": [[1, 2.5], ABSENT, ABSENT]}
     assert c.hyperedge_attrs == {"kind": [ABSENT, None, ABSENT]}
     assert c.meta == {"network-type": "directed", "name": "full", "tags": ["a", None]}
 
@@ -104,8 +104,8 @@ def test_an_ascending_complex_stays_one():
 def test_whole_numbers_are_integers_whatever_they_look_like():
     c = from_hif({"incidences": [{"edge": 1.0, "node": np.int32(2)}, {"edge": 1, "node": 3}]})
     assert c.hyperedge_ids == [1]
-    assert c.vertex_ids == [2, 3]
-    assert all(type(i) is int for i in [*c.vertex_ids, *c.hyperedge_ids])
+    assert c.node_ids == [2, 3]
+    assert all(type(i) is int for i in [*c.node_ids, *c.hyperedge_ids])
 
 
 def test_features_and_labels():
@@ -113,7 +113,7 @@ def test_features_and_labels():
     c = from_hif({"incidences": [], "nodes": nodes}, x=["size", "x"], y="y")
     assert c.x.tolist() == [[0, 0, 1], [0.5, 1, 1], [1, 2, 1]]
     assert c.y.tolist() == [0, 1, 0]
-    assert list(c.vertex_attrs) == ["name"]
+    assert list(c.node_attrs) == ["name"]
     with pytest.raises(DataError, match=r"document: x='colour'.*none at 0"):
         from_hif({"incidences": [], "nodes": nodes}, x="colour")
 
@@ -237,7 +237,7 @@ def test_files_that_are_not_there_or_too_large(tmp_path):
     path.write_text('{"incidences": []}')
     with pytest.raises(DataError, match="larger than 17 bytes"):
         read_hif(path, max_bytes=17)
-    assert read_hif(path, max_bytes=18).structure.num_vertices == 0
+    assert read_hif(path, max_bytes=18).structure.num_nodes == 0
 
 
 def test_64_levels_are_read(tmp_path):
@@ -248,20 +248,20 @@ def test_64_levels_are_read(tmp_path):
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"vertex_ids": [(1, 2), "b"]}, "vertex_ids"),
-        ({"vertex_ids": [1.5, "b"]}, "vertex_ids"),
+        ({"node_ids": [(1, 2), "b"]}, "node_ids"),
+        ({"node_ids": [1.5, "b"]}, "node_ids"),
         ({"hyperedge_ids": [True]}, "hyperedge_ids"),
         ({"meta": {"network-type": "tree"}}, "network-type"),
         ({"meta": {3: 4}}, "metadata"),
         ({"meta": {"made": {1, 2}}}, "metadata"),
-        ({"vertex_attrs": {"a": [0, object()]}}, r"nodes\[1\]"),
+        ({"node_attrs": {"a": [0, object()]}}, r"nodes\[1\]"),
         ({"hyperedge_attrs": {"a": [math.nan]}}, r"edges\[0\]"),
-        ({"vertex_attrs": {"x": [0, 0]}, "x": torch.ones(2, 1)}, "x: expected an attribute name that is free"),
+        ({"node_attrs": {"x": [0, 0]}, "x": torch.ones(2, 1)}, "x: expected an attribute name that is free"),
         ({"meta": {"network-type": "directed"}, "edge_attrs": {"direction": ["up", "head"]}}, "direction"),
     ],
 )
 def test_what_cannot_be_written(change, message, tmp_path):
-    c = Converted(Hypergraph.from_lists([[0, 1]], num_vertices=2))._replace(**change)
+    c = Converted(Hypergraph.from_lists([[0, 1]], num_nodes=2))._replace(**change)
     with pytest.raises(ArgumentError, match=message):
         write_hif(c, tmp_path / "out.json")
     assert not list(tmp_path.iterdir())
@@ -270,20 +270,20 @@ def test_what_cannot_be_written(change, message, tmp_path):
 def test_more_that_cannot_be_written():
     with pytest.raises(ArgumentTypeError, match="HIF holds hypergraphs"):
         to_hif(Graph.from_edge_index([[0], [1]], num_nodes=2, directed=True))
-    infinite = Hypergraph.from_lists([[0]], num_vertices=1, hyperedge_weight=[math.inf])
+    infinite = Hypergraph.from_lists([[0]], num_nodes=1, hyperedge_weight=[math.inf])
     with pytest.raises(ArgumentError, match=r"edges\[0\].weight"):
         to_hif(infinite)
-    twice = Hypergraph.from_coo(vertex=[0, 0], hyperedge=[0, 0], num_vertices=1, num_hyperedges=1, duplicates="keep")
+    twice = Hypergraph.from_coo(node=[0, 0], hyperedge=[0, 0], num_nodes=1, num_hyperedges=1, duplicates="keep")
     with pytest.raises(ArgumentError, match="incidence once"):
         to_hif(twice)
 
 
 def test_a_failed_write_leaves_the_old_file(tmp_path):
     path = tmp_path / "kept.json"
-    write_hif(Hypergraph.from_lists([[0]], num_vertices=1), path)
+    write_hif(Hypergraph.from_lists([[0]], num_nodes=1), path)
     before = path.read_bytes()
     with pytest.raises(ArgumentError):
-        write_hif(Converted(Hypergraph.from_lists([[0]], num_vertices=1), meta={"a": object()}), path)
+        write_hif(Converted(Hypergraph.from_lists([[0]], num_nodes=1), meta={"a": object()}), path)
     assert path.read_bytes() == before
     assert [p.name for p in tmp_path.iterdir()] == ["kept.json"]
 
@@ -347,7 +347,7 @@ def accepted(read, name, facts):
     assert len(error) < 1000
     if error:
         return False
-    assert c.structure.num_vertices == len(c.vertex_ids) == len(set(c.vertex_ids))
+    assert c.structure.num_nodes == len(c.node_ids) == len(set(c.node_ids))
     assert facts(from_hif(to_hif(c))) == facts(c)
     return True
 

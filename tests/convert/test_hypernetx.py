@@ -35,14 +35,14 @@ def test_round_trip(hnx, hypergraphs, facts, data):
     """HyperNetX gives every weight a value and drops isolated vertices and empty hyperedges; all else comes back."""
     c = data.draw(
         hypergraphs(
-            weighted=True, hyperedge_weighted=True, vertex_weighted=True, ids=("integers", "strings"), empties=False
+            weighted=True, hyperedge_weighted=True, node_weighted=True, ids=("integers", "strings"), empties=False
         )
     )
     hg = c.structure
     assume(hg.num_incidences and int(hg.v2e.t_indptr.diff().min()) > 0)
-    c = c._replace(vertex_attrs={"colour": [f"c{i}" for i in range(hg.num_vertices)]})
+    c = c._replace(node_attrs={"colour": [f"c{i}" for i in range(hg.num_nodes)]})
     theirs = hnx.from_hif(to_hif(c))
-    assert theirs.shape == (hg.num_vertices, hg.num_hyperedges)
+    assert theirs.shape == (hg.num_nodes, hg.num_hyperedges)
     again = from_hif(json.loads(json.dumps(hnx.to_hif(theirs))))
     assert facts(again._replace(meta={})) == facts(c)
 
@@ -51,7 +51,7 @@ def test_documents_of_hypernetx(hnx):
     theirs = hnx.Hypergraph({"e": ["a", "b"], "f": ["b"]})
     c = from_hif(hnx.to_hif(theirs))
     assert sorted(
-        (e, c.vertex_ids[v]) for e, vs in zip(c.hyperedge_ids, c.structure.to_lists(), strict=True) for v in vs
+        (e, c.node_ids[v]) for e, vs in zip(c.hyperedge_ids, c.structure.to_lists(), strict=True) for v in vs
     ) == [
         ("e", "a"),
         ("e", "b"),
@@ -62,7 +62,7 @@ def test_documents_of_hypernetx(hnx):
 
 
 def test_what_hypernetx_drops_is_in_our_document():
-    c = Converted(Hypergraph.from_lists([[0], []], num_vertices=2), vertex_attrs={"a": [ABSENT, 1]})
+    c = Converted(Hypergraph.from_lists([[0], []], num_nodes=2), node_attrs={"a": [ABSENT, 1]})
     document = to_hif(c)
     assert document["nodes"] == [{"node": 0}, {"node": 1, "attrs": {"a": 1}}]
     assert document["edges"] == [{"edge": 0}, {"edge": 1}]

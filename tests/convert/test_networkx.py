@@ -59,7 +59,7 @@ def test_bipartite_round_trip(hypergraphs, facts, data):
         g,
         weight=None if hg.v2e.weight is None else "w",
         hyperedge_weight=None if hg.hyperedge_weight is None else "weight",
-        vertex_weight=None if hg.vertex_weight is None else "weight",
+        node_weight=None if hg.node_weight is None else "weight",
         x=None if c.x is None else "x",
         y=None if c.y is None else "y",
     )
@@ -87,7 +87,7 @@ def test_columns_follow_the_edges():
     g.add_edge("b", "a", w=4)
     g.graph["name"] = "three"
     c = from_networkx(g, weight="w")
-    assert c.vertex_ids == ["b", "a"]
+    assert c.node_ids == ["b", "a"]
     assert c.structure.edge_index.tolist() == [[1, 0, 0], [0, 1, 1]]
     assert c.structure.adj.weight.tolist() == [3, 2, 4]
     assert c.edge_attrs["kind"] == [ABSENT, "x", ABSENT]
@@ -109,8 +109,8 @@ def test_features_of_several_attributes():
     c = from_networkx(g, x=["b", "a"], y="z")
     assert c.x.tolist() == [[3, 4, 1], [5, 6, 2]]
     assert c.y.tolist() == [7, 0.5]
-    assert c.vertex_attrs == {}
-    assert c.data().num_vertices == 2
+    assert c.node_attrs == {}
+    assert c.data().num_nodes == 2
     assert from_networkx(g, x="a", y="a").x.shape == (2, 1)
 
 
@@ -134,9 +134,9 @@ def test_refusals():
     with pytest.raises(ArgumentError, match="without its like"):
         to_networkx(skew, nx.MultiGraph)
     with pytest.raises(ArgumentTypeError, match="bipartite"):
-        to_networkx(Hypergraph.from_lists([[0]], num_vertices=1))
+        to_networkx(Hypergraph.from_lists([[0]], num_nodes=1))
     with pytest.raises(ArgumentError, match="free"):
-        to_networkx(Converted(one, vertex_attrs={"x": [1, 2]}, x=torch.ones(2, 1)))
+        to_networkx(Converted(one, node_attrs={"x": [1, 2]}, x=torch.ones(2, 1)))
     with pytest.raises(ArgumentError, match="'key'"):
         from_networkx(_keyed())
     with pytest.raises(ArgumentError, match="keys that differ"):
@@ -160,21 +160,21 @@ def test_bipartite_refusals():
         from_networkx_bipartite(g)
     with pytest.raises(ArgumentTypeError, match="undirected"):
         from_networkx_bipartite(nx.DiGraph())
-    hg = Hypergraph.from_lists([[0]], num_vertices=1)
+    hg = Hypergraph.from_lists([[0]], num_nodes=1)
     with pytest.raises(ArgumentError, match="'same'"):
         to_networkx_bipartite(Converted(hg, ["same"], ["same"]))
     with pytest.raises(ArgumentError, match="free"):
-        to_networkx_bipartite(Converted(hg, vertex_attrs={"bipartite": [3]}))
+        to_networkx_bipartite(Converted(hg, node_attrs={"bipartite": [3]}))
 
 
 @pytest.mark.parametrize(
     ("field", "value"),
     [
-        ("vertex_ids", ["a"]),
-        ("vertex_ids", ["a", "a"]),
+        ("node_ids", ["a"]),
+        ("node_ids", ["a", "a"]),
         ("x", torch.ones(3, 1)),
         ("y", torch.ones(1)),
-        ("vertex_attrs", {"q": [1]}),
+        ("node_attrs", {"q": [1]}),
         ("edge_attrs", {"q": [1, 2]}),
         ("hyperedge_ids", [1]),
     ],

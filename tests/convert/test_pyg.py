@@ -43,9 +43,7 @@ def without_ids(attrs):
 @given(data=st.data())
 def test_data_round_trip(pyg, graphs, facts, data):
     c = data.draw(graphs(ids=KINDS, attrs=True))
-    c = c._replace(
-        vertex_attrs=filled(c.vertex_attrs), edge_attrs=filled(c.edge_attrs, "edge_colour"), meta={"name": "g"}
-    )
+    c = c._replace(node_attrs=filled(c.node_attrs), edge_attrs=filled(c.edge_attrs, "edge_colour"), meta={"name": "g"})
     n, e = c.structure.num_nodes, c.structure.num_edges
     assume(n != e or not c.edge_attrs)  # a list as long as the nodes are many is a node's, says PyG
     out = convert.to_pyg(c)
@@ -65,7 +63,7 @@ def test_hypergraph_round_trip(pyg, hypergraphs, facts, data):
     hg = c.structure
     assume(hg.num_hyperedges == 0 or int(hg.hyperedge_degree().ne(0)[-1]))
     c = c._replace(
-        vertex_attrs=filled(c.vertex_attrs),
+        node_attrs=filled(c.node_attrs),
         hyperedge_attrs=filled(c.hyperedge_attrs, "edge_colour"),
         edge_attrs=filled(c.edge_attrs, "incidence_colour"),
     )
@@ -75,7 +73,7 @@ def test_hypergraph_round_trip(pyg, hypergraphs, facts, data):
         out,
         weight=named(hg.v2e.weight, "incidence_weight"),
         hyperedge_weight=named(hg.hyperedge_weight, "hyperedge_weight"),
-        vertex_weight=named(hg.vertex_weight, "vertex_weight"),
+        node_weight=named(hg.node_weight, "node_weight"),
     )
     assert facts(again) == facts(c)
 
@@ -85,14 +83,14 @@ def test_hypergraph_round_trip(pyg, hypergraphs, facts, data):
 def test_hetero_round_trip(pyg, hypergraphs, facts, data):
     c = data.draw(hypergraphs(ids=KINDS, attrs=True))
     hg = c.structure
-    c = c._replace(**{name: filled(getattr(c, name)) for name in ("vertex_attrs", "hyperedge_attrs", "edge_attrs")})
+    c = c._replace(**{name: filled(getattr(c, name)) for name in ("node_attrs", "hyperedge_attrs", "edge_attrs")})
     out = convert.to_pyg_hetero(c, vertices="author", hyperedges="paper", relation="writes")
-    assert out["author"].num_nodes == hg.num_vertices
+    assert out["author"].num_nodes == hg.num_nodes
     assert out["paper"].num_nodes == hg.num_hyperedges
     names = {
         "weight": named(hg.v2e.weight, "edge_weight"),
         "hyperedge_weight": named(hg.hyperedge_weight, "weight"),
-        "vertex_weight": named(hg.vertex_weight, "weight"),
+        "node_weight": named(hg.node_weight, "weight"),
     }
     again = convert.from_pyg_hetero(out, **names)
     assert facts(again) == facts(c)
@@ -103,8 +101,8 @@ def test_hetero_round_trip(pyg, hypergraphs, facts, data):
         out,
         vertices="paper",
         weight=names["weight"],
-        hyperedge_weight=names["vertex_weight"],
-        vertex_weight=names["hyperedge_weight"],
+        hyperedge_weight=names["node_weight"],
+        node_weight=names["hyperedge_weight"],
     )
     assert dual.structure.equal(hg.dual())
 
@@ -149,8 +147,8 @@ def test_columns_follow_the_edges_and_masks_make_a_split(pyg):
     split = ours.split()
     assert (split.train.tolist(), split.val.tolist(), split.test.tolist()) == ([0], [1], [2])
     assert list(ours.splits) == ["default"]
-    wide = {k: v if k == "test_mask" else torch.stack([v, v.roll(0)], 1) for k, v in c.vertex_attrs.items()}
-    assert list(c._replace(vertex_attrs=wide).data().splits) == ["default", "0", "1"]
+    wide = {k: v if k == "test_mask" else torch.stack([v, v.roll(0)], 1) for k, v in c.node_attrs.items()}
+    assert list(c._replace(node_attrs=wide).data().splits) == ["default", "0", "1"]
     with pytest.raises(ArgumentError, match="y: expected"):
         c._replace(y=None).data()
 
@@ -177,7 +175,7 @@ def test_sizes_are_never_guessed(pyg):
     with pytest.raises(ArgumentError, match="num_nodes"):
         convert.from_pyg_hetero(hetero)
     assert convert.from_pyg(pyg.Data(num_nodes=3)).structure.num_nodes == 3
-    assert convert.from_pyg_hypergraph(hyper_class()(edge_index=index, num_nodes=5)).structure.num_vertices == 5
+    assert convert.from_pyg_hypergraph(hyper_class()(edge_index=index, num_nodes=5)).structure.num_nodes == 5
 
 
 def test_hetero_of_one_type(pyg):
@@ -189,14 +187,14 @@ def test_hetero_of_one_type(pyg):
     assert c.structure.adj.dense().tolist() == [[0, 0, 0], [0, 0, 0], [4, 0, 0]]
     assert c.x.shape == (3, 2)
     assert c.meta["name"] == "one"
-    with pytest.raises(ArgumentError, match="vertex_weight"):
-        convert.from_pyg_hetero(hetero, vertex_weight="w")
+    with pytest.raises(ArgumentError, match="node_weight"):
+        convert.from_pyg_hetero(hetero, node_weight="w")
 
 
 def test_hetero_with_the_way_back(pyg):
     from torch_geometric.transforms import ToUndirected
 
-    hg = Hypergraph.from_lists([[0, 1], [1], []], num_vertices=3)
+    hg = Hypergraph.from_lists([[0, 1], [1], []], num_nodes=3)
     both = ToUndirected()(convert.to_pyg_hetero(hg))
     assert len(both.edge_types) == 2
     assert convert.from_pyg_hetero(both).structure.equal(hg)
@@ -214,7 +212,7 @@ def test_hetero_of_many_types_is_refused_with_a_way_out(pyg):
     with pytest.raises(ArgumentError, match=r"likes.*knows.*to_homogeneous"):
         convert.from_pyg_hetero(hetero)
     c = convert.from_pyg(hetero.to_homogeneous())
-    assert c.vertex_attrs["node_type"].tolist() == [0, 0, 1, 1]
+    assert c.node_attrs["node_type"].tolist() == [0, 0, 1, 1]
     assert c.edge_attrs["edge_type"].tolist() == [0, 1]
     hetero = hetero.edge_type_subgraph([("a", "likes", "b")])
     assert convert.from_pyg_hetero(hetero).structure.num_incidences == 1
@@ -225,15 +223,15 @@ def test_hetero_of_many_types_is_refused_with_a_way_out(pyg):
 
 def test_refusals(pyg):
     one = Graph.from_edge_index([[0], [1]], num_nodes=2, directed=True)
-    hg = Hypergraph.from_lists([[0], []], num_vertices=2)
+    hg = Hypergraph.from_lists([[0], []], num_nodes=2)
     with pytest.raises(ArgumentError, match="to_pyg_hetero"):
         convert.to_pyg_hypergraph(hg)
     with pytest.raises(ArgumentError, match="absent"):
-        convert.to_pyg(Converted(one, vertex_attrs={"a": [1, ABSENT]}))
+        convert.to_pyg(Converted(one, node_attrs={"a": [1, ABSENT]}))
     with pytest.raises(ArgumentError, match="absent"):
-        convert.to_pyg_hetero(Converted(hg, vertex_attrs={"a": [1, ABSENT]}))
+        convert.to_pyg_hetero(Converted(hg, node_attrs={"a": [1, ABSENT]}))
     with pytest.raises(ArgumentError, match="names that differ"):
-        convert.to_pyg(Converted(one, vertex_attrs={"a": [1, 2]}, edge_attrs={"a": [1]}))
+        convert.to_pyg(Converted(one, node_attrs={"a": [1, 2]}, edge_attrs={"a": [1]}))
     with pytest.raises(ArgumentError, match="names that differ"):
         convert.to_pyg(Converted(one, meta={"num_nodes": 3}))
     with pytest.raises(ArgumentError, match="takes for an attribute of the whole"):
@@ -242,7 +240,7 @@ def test_refusals(pyg):
     with pytest.raises(ArgumentError, match="of the edges"):
         convert.to_pyg(Converted(square, edge_attrs={"w": torch.ones(2)}))
     with pytest.raises(ArgumentError, match="of the hyperedges"):
-        convert.to_pyg_hypergraph(Converted(Hypergraph.from_lists([[0]], num_vertices=2), hyperedge_attrs={"w": [1]}))
+        convert.to_pyg_hypergraph(Converted(Hypergraph.from_lists([[0]], num_nodes=2), hyperedge_attrs={"w": [1]}))
     with pytest.raises(ArgumentError, match="weight='w'"):
         convert.from_pyg(pyg.Data(num_nodes=2, edge_index=torch.tensor([[0], [1]])), weight="w")
     with pytest.raises(ArgumentTypeError, match="from_pyg_hypergraph"):

@@ -45,7 +45,7 @@ def test_parallel_edges_and_zero_weights_survive_in_coordinates(library, rows, g
     g = data.draw(graphs()).structure
     again = read(write(g, rows=rows), rows=rows, weighted=g.adj.weight is not None, duplicates="keep")
     assert again.structure.equal(g)
-    assert again.vertex_ids == range(g.num_nodes)
+    assert again.node_ids == range(g.num_nodes)
 
 
 @pytest.mark.parametrize(("library", "form"), [(lib, i) for lib, forms in FORMATS.items() for i in range(len(forms))])
@@ -55,7 +55,7 @@ def test_other_formats(library, form, graphs, hypergraphs, data):
     read, write, read_h, write_h = LIBRARIES[library]
     change = FORMATS[library][form]
     g = data.draw(graphs(parallel=False)).structure
-    h = data.draw(hypergraphs(hyperedge_weighted=False, vertex_weighted=False)).structure
+    h = data.draw(hypergraphs(hyperedge_weighted=False, node_weighted=False)).structure
     if change is sp.lil_array:  # that format stores no zeros
         g, h = Graph(g.adj.with_weight(None)), Hypergraph(h.v2e.with_weight(None))
     assert read(change(write(g)), weighted=g.adj.weight is not None).structure.equal(g)
@@ -69,7 +69,7 @@ def test_rows_are_what_was_said(library):
     assert dense(write(g)) == [[0, 2, 3], [0, 0, 0], [0, 0, 0]]
     assert dense(write(g, rows="target")) == [[0, 0, 0], [2, 0, 0], [3, 0, 0]]
     assert read(write(g), rows="target").structure.adj.equal(g.adj.transpose())
-    h = Hypergraph.from_lists([[0, 2], []], num_vertices=3)
+    h = Hypergraph.from_lists([[0, 2], []], num_nodes=3)
     assert dense(write_h(h)) == [[1, 0], [0, 0], [1, 0]]
 
 
@@ -138,13 +138,13 @@ def test_refusals(library):
         read(np.ones((2, 2)))
     with pytest.raises(ArgumentTypeError, match="real"):
         read(torch.ones(1, 1).to_sparse() * 1j if library == "torch" else sp.csr_array([[1j]]))
-    hg = Hypergraph.from_lists([[0]], num_vertices=1, hyperedge_weight=[2.0])
+    hg = Hypergraph.from_lists([[0]], num_nodes=1, hyperedge_weight=[2.0])
     with pytest.raises(ArgumentError, match="hyperedge_weight=None"):
         write_h(hg)
     with pytest.raises(ArgumentTypeError, match="_incidence"):
         write(hg)
     g = Graph.from_edge_index([[], []], num_nodes=1, directed=True)
-    with pytest.raises(ArgumentError, match="vertex_ids"):
+    with pytest.raises(ArgumentError, match="node_ids"):
         write(Converted(g, ["a"]))
     with pytest.raises(ArgumentError, match=r"_replace\(x=None\)"):
         write(Converted(g, x=torch.ones(1, 1)))

@@ -25,12 +25,12 @@ def test_round_trip(xgi, hypergraphs, facts, data):
     hg = c.structure
     c = c._replace(edge_attrs={}, meta={"name": "one"})
     out = convert.to_xgi(c, x="feature", y="label")
-    assert out.num_nodes == hg.num_vertices
+    assert out.num_nodes == hg.num_nodes
     assert out.num_edges == hg.num_hyperedges
     again = convert.from_xgi(
         out,
         hyperedge_weight=None if hg.hyperedge_weight is None else "weight",
-        vertex_weight=None if hg.vertex_weight is None else "weight",
+        node_weight=None if hg.node_weight is None else "weight",
         x=None if c.x is None else "feature",
         y=None if c.y is None else "label",
     )
@@ -43,10 +43,10 @@ def test_members_and_attributes(xgi):
     network.add_nodes_from(["lonely"])
     network.add_edge(["a", "b"], idx="e", weight=2.5, kind="x")
     c = convert.from_xgi(network, hyperedge_weight="weight")
-    members = [{c.vertex_ids[v] for v in e} for e in c.structure.to_lists()]
+    members = [{c.node_ids[v] for v in e} for e in c.structure.to_lists()]
     assert members == [{"a", "b"}]
     assert c.structure.hyperedge_weight.tolist() == [2.5]
-    assert set(c.vertex_ids) == {"lonely", "a", "b"}
+    assert set(c.node_ids) == {"lonely", "a", "b"}
     assert c.hyperedge_attrs == {"kind": ["x"]}
 
 
@@ -54,7 +54,7 @@ def test_directed_hypergraphs_and_complexes(xgi, facts):
     network = xgi.DiHypergraph([([1, 2], [2, 3])])
     c = convert.from_xgi(network)
     pairs = zip(c.structure.v2e.indices.tolist(), c.edge_attrs["direction"], strict=True)
-    assert sorted((c.vertex_ids[v], d) for v, d in pairs) == [(1, "tail"), (2, "head"), (2, "tail"), (3, "head")]
+    assert sorted((c.node_ids[v], d) for v, d in pairs) == [(1, "tail"), (2, "head"), (2, "tail"), (3, "head")]
     again = convert.to_xgi(c)
     assert isinstance(again, xgi.DiHypergraph)
     assert facts(convert.from_xgi(again)) == facts(c)
@@ -68,7 +68,7 @@ def test_directed_hypergraphs_and_complexes(xgi, facts):
 def test_what_xgi_cannot_hold(xgi):
     with pytest.raises(ArgumentError, match="with_weight"):
         convert.to_xgi(Hypergraph.from_incidence([[2.0]]))
-    one = Converted(Hypergraph.from_lists([[0]], num_vertices=1))
+    one = Converted(Hypergraph.from_lists([[0]], num_nodes=1))
     with pytest.raises(ArgumentError, match="edge_attrs"):
         convert.to_xgi(one._replace(edge_attrs={"a": [1]}))
     with pytest.raises(ArgumentError, match="head or tail"):

@@ -24,7 +24,7 @@ def labelled(kind="hypergraph", **meta):
 
 def divided(kind="hypergraph"):
     data = labelled(kind)
-    return data, Split.per_class(data.structure, data.y, train=5, val=3)
+    return data, Split.per_class(data.structure, data.y, num_train_per_class=5, num_val_per_class=3)
 
 
 # ---------------------------------------------------------------------- per_class
@@ -38,12 +38,15 @@ def test_per_class_draws_so_many_of_each():
     assert sorted(torch.cat([split.train, split.val, split.test]).tolist()) == list(range(N))
     assert split.setting == "transductive"
     assert split.unseen.tolist() == []
-    split.check(data)
+    split.validate(data)
 
 
 def test_per_class_hangs_on_the_seed_only():
     data = labelled()
-    trains = [Split.per_class(data.structure, data.y, train=5, val=3, seed=s).train.tolist() for s in (0, 0, 1)]
+    trains = [
+        Split.per_class(data.structure, data.y, num_train_per_class=5, num_val_per_class=3, seed=s).train.tolist()
+        for s in (0, 0, 1)
+    ]
     assert trains[0] == trains[1] != trains[2]
 
 
@@ -51,17 +54,17 @@ def test_per_class_leaves_out_missing_labels():
     data = labelled()
     y = data.y.clone()
     y[:10] = -1
-    split = Split.per_class(data.structure, y, train=5, val=3)
+    split = Split.per_class(data.structure, y, num_train_per_class=5, num_val_per_class=3)
     assert torch.cat([split.train, split.val, split.test]).min() >= 10
     nobody = Split.per_class(data.structure, y * 0 - 1)
     assert len(nobody.train) == len(nobody.val) == len(nobody.test) == 0
-    nobody.check(data)
+    nobody.validate(data)
 
 
 def test_per_class_refuses_small_classes():
     data = labelled()
     with pytest.raises(ArgumentError, match="y: expected more than 20 vertices in class 0, got 20.*train= and val="):
-        Split.per_class(data.structure, data.y, train=10, val=10)
+        Split.per_class(data.structure, data.y, num_train_per_class=10, num_val_per_class=10)
 
 
 # ---------------------------------------------------------------------- production
@@ -70,36 +73,36 @@ def test_per_class_refuses_small_classes():
 @pytest.mark.parametrize("kind", ["graph", "hypergraph"])
 def test_production_hides_test_vertices(kind):
     data, split = divided(kind)
-    hidden = Split.production(data, split, unseen=0.25, seed=3)
-    hidden.check(data)
+    hidden = Split.production(data, split, unseen_fraction=0.25, seed=3)
+    hidden.validate(data)
     assert hidden.setting == "production"
     assert len(hidden.unseen) == 6
     assert set(hidden.unseen.tolist()) < set(split.test.tolist())
     assert not set(hidden.unseen.tolist()) & set(hidden.observed.tolist())
     assert len(hidden.observed) == N - 6
-    size = hidden.structure.num_nodes if kind == "graph" else hidden.structure.num_vertices
+    size = hidden.structure.num_nodes
     assert size == N - 6
     for part in ("train", "val", "test"):
         assert torch.equal(getattr(hidden, part), getattr(split, part))
-    assert torch.equal(Split.production(data, split, unseen=0.25, seed=3).observed, hidden.observed)
-    assert not torch.equal(Split.production(data, split, unseen=0.25, seed=4).observed, hidden.observed)
+    assert torch.equal(Split.production(data, split, unseen_fraction=0.25, seed=3).observed, hidden.observed)
+    assert not torch.equal(Split.production(data, split, unseen_fraction=0.25, seed=4).observed, hidden.observed)
 
 
 @pytest.mark.parametrize("unseen", [0, 1, -0.5, 2])
 def test_production_refuses_shares(unseen):
-    with pytest.raises(ArgumentError, match=f"unseen: expected a share between 0 and 1, got {unseen}"):
-        Split.production(*divided(), unseen=unseen)
+    with pytest.raises(ArgumentError, match=f"unseen_fraction: expected a share between 0 and 1, got {unseen}"):
+        Split.production(*divided(), unseen_fraction=unseen)
 
 
 def leaks():
     """Splits that must be refused, by what is wrong."""
     data, split = divided()
-    hidden = Split.production(data, split, unseen=0.25)
+    hidden = Split.production(data, split, unseen_fraction=0.25)
     hg, change = hidden.structure, dataclasses.replace
-    other = Hypergraph(hg.v2e, hg.hyperedge_weight + 1, hg.vertex_weight)
+    other = Hypergraph(hg.v2e, hg.hyperedge_weight + 1, hg.node_weight)
     one_more = torch.cat([hidden.observed, hidden.unseen[:1]])
     longer = [*hg.to_lists(), [0, 1]]
-    added = Hypergraph.from_lists(longer, num_vertices=hg.num_vertices)
+    added = Hypergraph.from_lists(longer, num_nodes=hg.num_nodes)
     without_train = hidden.observed[hidden.observed != hidden.train[0]]
     return {
         "train in test": change(split, test=torch.cat([split.test, split.train[:1]])),
@@ -128,7 +131,7 @@ def leaks():
 def test_leaky_splits_are_refused(name):
     data, split = divided()
     with pytest.raises(DataError, match="split: "):
-        leaks()[name].check(data)
+        leaks()[name].validate(data)
     bad = dataclasses.replace(data, splits={"default": split, "bad": leaks()[name]})
     with pytest.raises(DataError, match="split: "):
         bad.validate()
@@ -140,15 +143,15 @@ def test_a_leaky_graph_split_is_refused():
     edges = torch.cat([hidden.structure.edge_index, hidden.structure.edge_index[:, :1].flip(0)], 1)
     leaky = Graph.from_edge_index(edges, num_nodes=hidden.structure.num_nodes, directed=True, duplicates="keep")
     with pytest.raises(DataError, match="holds more, or other"):
-        dataclasses.replace(hidden, structure=leaky).check(data)
+        dataclasses.replace(hidden, structure=leaky).validate(data)
     twice = torch.cat([hidden.observed, hidden.observed[:1]])
     with pytest.raises(DataError, match="each once"):
-        dataclasses.replace(hidden, observed=twice, structure=data.structure.subgraph(twice)).check(data)
+        dataclasses.replace(hidden, observed=twice, structure=data.structure.subgraph(twice)).validate(data)
 
 
 def test_an_equal_structure_is_as_good_as_the_same():
     data, split = divided()
-    dataclasses.replace(split, structure=pickle.loads(pickle.dumps(data.structure))).check(data)
+    dataclasses.replace(split, structure=pickle.loads(pickle.dumps(data.structure))).validate(data)
 
 
 # ---------------------------------------------------------------------- Data
@@ -158,7 +161,7 @@ def test_validate_returns_the_data():
     data, split = divided()
     data = dataclasses.replace(data, splits={"default": split})
     assert data.validate() is data
-    assert (data.num_vertices, data.num_features, data.num_classes) == (N, 3, 2)
+    assert (data.num_nodes, data.num_features, data.num_classes) == (N, 3, 2)
     assert data.split() is split
 
 
@@ -183,7 +186,7 @@ def test_unknown_split_lists_those_there_are():
 
 def test_number_of_classes():
     assert labelled(class_names=["a", "b", "c"]).num_classes == 3
-    empty = Data(Hypergraph.from_lists([], num_vertices=0), torch.ones(0, 2), torch.ones(0, dtype=torch.long))
+    empty = Data(Hypergraph.from_lists([], num_nodes=0), torch.ones(0, 2), torch.ones(0, dtype=torch.long))
     assert empty.validate().num_classes == 0
 
 
@@ -234,7 +237,7 @@ def test_dataset_from_a_function_is_lazy():
 
 
 def test_data_and_splits_print_on_one_line():
-    hg = Hypergraph.from_lists([[0, 1], [2]], num_vertices=3)
+    hg = Hypergraph.from_lists([[0, 1], [2]], num_nodes=3)
     ids = torch.arange(3)
     split = Split(hg, ids[:1], ids[1:1], ids[1:])
     data = Data(hg, torch.zeros(3, 4), torch.tensor([0, 1, 1]), {"default": split})

@@ -25,7 +25,7 @@ def pairs_of(adj):
 
 
 def test_parts_are_disjoint_and_whole():
-    data = some(val=0.25, test=0.25)
+    data = some(val_fraction=0.25, test_fraction=0.25)
     parts = [pairs_of(getattr(data, p)) for p in ("train", "val", "test")]
     assert [len(p) for p in parts] == [8, 4, 4]
     assert len(set.union(*parts)) == 16
@@ -35,7 +35,7 @@ def test_parts_are_disjoint_and_whole():
 
 
 def test_the_collaborative_graph_has_training_pairs_alone():
-    data = some(val=0.25, test=0.25)
+    data = some(val_fraction=0.25, test_fraction=0.25)
     kg = data.collaborative()
     of_users = {(h, t - 5) for h, r, t in kg.triples.tolist() if r == 0}
     assert of_users == pairs_of(data.train)
@@ -73,8 +73,8 @@ def test_vertices_without_names_say_what_they_are(users, entities):
     [
         ({"num_users": 3}, "train users: expected users in 0 .. 2"),
         ({"num_items": 9}, "num_items: expected at most the 6 vertices of kg"),
-        ({"val": 0.6, "test": 0.6}, "val, test: expected shares"),
-        ({"repeats": "keep"}, "repeats"),
+        ({"val_fraction": 0.6, "test_fraction": 0.6}, "val_fraction, test_fraction: expected fractions"),
+        ({"duplicates": "keep"}, "duplicates"),
         ({"user_names": ["a"]}, "user_names: expected 5 texts"),
     ],
 )
@@ -93,12 +93,12 @@ def test_a_pair_in_two_parts_is_found():
 
 def test_triple_split():
     kg = KnowledgeGraph.from_names([(f"v{i % 7}", f"r{i % 3}", f"v{i * i % 11}") for i in range(21)])
-    split = TripleSplit.random(kg, val=0.2, test=0.2, seed=3)
+    split = TripleSplit.random(kg, val_fraction=0.2, test_fraction=0.2, seed=3)
     assert [getattr(split, p).num_edges for p in ("train", "val", "test")] == [13, 4, 4]
     assert sorted(map(tuple, split.known().tolist())) == sorted(map(tuple, kg.triples.tolist()))
     assert split.test.node_names.equal(kg.node_names)
     with pytest.raises(DataError, match="facts stand in two parts"):
-        dataclasses.replace(split, val=split.train).check()
+        dataclasses.replace(split, val=split.train).validate()
 
 
 @pytest.mark.parametrize("make", [some, lambda: TripleSplit.random(random_knowledge_graph(6, 9, 30, seed=2))])

@@ -146,9 +146,9 @@ def test_safetensors_of_others(tmp_path):
 
 @pytest.mark.parametrize(
     "header",
-    ["", "{", "null", "[]", "3", '{"type": "Graph"}', '{"type": "Graph", "version": 2}', '{"version": 1}',
-     '{"type": "Module", "version": 1}', '{"type": ["Graph"], "version": 1}', "[" * 100_000,
-     '{"type": "SoftAdjacency", "version": 1}'],
+    ["", "{", "null", "[]", "3", '{"type": "Graph"}', '{"type": "Graph", "version": 3}', '{"version": 2}',
+     '{"type": "Module", "version": 2}', '{"type": ["Graph"], "version": 2}', "[" * 100_000,
+     '{"type": "SoftAdjacency", "version": 2}'],
 )  # fmt: skip
 def test_hostile_headers(header, tmp_path):
     path = tmp_path / "a"
@@ -161,7 +161,7 @@ def tampered(path, kind="Hypergraph", **changed):
     """A file of a hypergraph with other tensors in it; None takes one out."""
     structure = random_hypergraph(4, 3, 7, seed=2, weighted=True)
     tensors = {name: t.clone() for name, t in io._parts(structure).items()} | changed
-    header = {"hgraph": json.dumps({"type": kind, "version": 1})}
+    header = {"hgraph": json.dumps({"type": kind, "version": 2})}
     save_file({name: t.contiguous() for name, t in tensors.items() if t is not None}, path, metadata=header)
     return path
 
@@ -197,7 +197,7 @@ def test_the_untampered_file_loads(tmp_path):
         {"weight": PARTS["weight"].long()},
         {"weight": PARTS["weight"] * float("nan")},
         {"hyperedge_weight": torch.ones(9)},
-        {"vertex_weight": torch.ones(1)},
+        {"node_weight": torch.ones(1)},
         {"input_order": torch.zeros(EDGES, dtype=torch.int64)},
         {"input_order": torch.arange(EDGES) + 1},
         {"input_order": torch.arange(EDGES).float()},
@@ -213,7 +213,20 @@ def test_contradicting_tensors(changed, tmp_path):
 def test_no_number_in_a_header_asks_for_memory(tmp_path):
     random_graph(4, 5).save(tmp_path / "a")
     with safe_open(str(tmp_path / "a"), framework="pt") as file:
-        assert json.loads(file.metadata()["hgraph"]) == {"type": "Graph", "version": 1}
+        assert json.loads(file.metadata()["hgraph"]) == {"type": "Graph", "version": 2}
+
+
+def test_files_of_the_first_version_load_under_the_new_names(tmp_path):
+    hypergraph = random_hypergraph(5, 3, 8, weighted=True)
+    hypergraph.save(tmp_path / "new")
+    with safe_open(str(tmp_path / "new"), framework="pt") as file:
+        tensors = {name.replace("node_weight", "vertex_weight"): file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+    assert "vertex_weight" in tensors
+    header = {"hgraph": json.dumps({"type": "Hypergraph", "version": 1})}
+    save_file(tensors, tmp_path / "old", metadata=header)
+    old = hgraph.load(tmp_path / "old")
+    assert old.node_weight.equal(hypergraph.node_weight)
+    assert old.v2e.equal(hypergraph.v2e)
 
 
 def test_fingerprints_tell_structures_apart():

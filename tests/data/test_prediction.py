@@ -38,8 +38,8 @@ def room_for_negatives(graph: Graph, share: float) -> bool:
 def test_links_are_divided_and_hidden_both_ways(n, directed, seed, share):
     graph = weighted(erdos_renyi_graph(n, 0.3, directed=directed, seed=seed)).add_self_loops()
     assume(room_for_negatives(graph, share))
-    split = LinkSplit.random(graph, val=share, test=share, seed=seed)
-    split.check(graph)
+    split = LinkSplit.random(graph, val_fraction=share, test_fraction=share, seed=seed)
+    split.validate(graph)
     everything = pairs(graph.edge_index)
     symmetric = all((t, s) in everything for s, t in everything)
     hidden = pairs(split.val) | pairs(split.test)
@@ -56,7 +56,7 @@ def test_links_are_divided_and_hidden_both_ways(n, directed, seed, share):
 def test_shares_and_seeds():
     graph = erdos_renyi_graph(60, 0.2, seed=0)
     links = graph.num_edges // 2
-    one, same, other = (LinkSplit.random(graph, val=0.1, test=0.2, seed=s) for s in (1, 1, 2))
+    one, same, other = (LinkSplit.random(graph, val_fraction=0.1, test_fraction=0.2, seed=s) for s in (1, 1, 2))
     assert (one.val.shape[1], one.test.shape[1]) == (round(0.1 * links), round(0.2 * links))
     assert all(torch.equal(getattr(one, p), getattr(same, p)) for p in ("train", "val", "test", "test_negatives"))
     assert not torch.equal(one.test, other.test)
@@ -66,15 +66,15 @@ def test_negatives_are_uniform_and_found_in_dense_graphs():
     """All pairs but two are edges: the two are the negatives, in the dense search as in the sparse one."""
     full = [(i, j) for i in range(6) for j in range(i) if (i, j) not in {(1, 0), (5, 3)}]
     graph = Graph.from_edge_index(torch.tensor(full).T, num_nodes=6, directed=False)
-    split = LinkSplit.random(graph, val=0.0, test=2 / 13, seed=0)
+    split = LinkSplit.random(graph, val_fraction=0.0, test_fraction=2 / 13, seed=0)
     assert pairs(split.test_negatives) == {(0, 1), (3, 5)}
     with pytest.raises(ArgumentError, match="at least 4 pairs without an edge"):
-        LinkSplit.random(graph, val=0.0, test=4 / 13)
+        LinkSplit.random(graph, val_fraction=0.0, test_fraction=4 / 13)
     sparse = Graph.from_edge_index([[0], [1]], num_nodes=4, directed=False)
     counts = {}
     for seed in range(1500):
         # Half of 1 link rounds to 0, three quarters to 1.
-        (pair,) = pairs(LinkSplit.random(sparse, val=0.0, test=0.75, seed=seed).test_negatives)
+        (pair,) = pairs(LinkSplit.random(sparse, val_fraction=0.0, test_fraction=0.75, seed=seed).test_negatives)
         counts[pair] = counts.get(pair, 0) + 1
     assert set(counts) == {(0, 2), (0, 3), (1, 2), (1, 3), (2, 3)}
     assert all(abs(c - 300) < 5 * (1500 * 0.2 * 0.8) ** 0.5 for c in counts.values())
@@ -86,8 +86,8 @@ def test_nothing_seen_in_training_is_younger_than_what_is_held_out(n, directed, 
     graph = erdos_renyi_graph(n, 0.3, directed=directed, seed=seed)
     time = torch.randint(0, 6, (graph.num_edges,), generator=torch.Generator().manual_seed(seed))
     assume(room_for_negatives(graph, 0.4))  # ample: parts follow equal times
-    split = LinkSplit.by_time(graph, time, val=0.2, test=0.2)
-    split.check(graph)
+    split = LinkSplit.by_time(graph, time, val_fraction=0.2, test_fraction=0.2)
+    split.validate(graph)
     everything = pairs(graph.edge_index)
     symmetric = all((t, s) in everything for s, t in everything)
     age = {(s, t): int(a) for (s, t), a in zip(graph.edge_index.T.tolist(), time, strict=True)}
@@ -120,17 +120,17 @@ def leaky_links(split: LinkSplit, graph: Graph) -> dict[str, LinkSplit]:
 @pytest.mark.parametrize("number", range(7))
 def test_link_leaks_are_noticed(number):
     graph = erdos_renyi_graph(12, 0.4, seed=1)
-    split = LinkSplit.random(graph, val=0.2, test=0.2)
+    split = LinkSplit.random(graph, val_fraction=0.2, test_fraction=0.2)
     name, leak = list(leaky_links(split, graph).items())[number]
     with pytest.raises(DataError, match="split"):
-        leak.check(graph)
+        leak.validate(graph)
         pytest.fail(name)
 
 
 def test_link_arguments_are_checked():
     graph = erdos_renyi_graph(5, 0.5, seed=0)
     with pytest.raises(ArgumentError, match="below 1 together"):
-        LinkSplit.random(graph, val=0.5, test=0.5)
+        LinkSplit.random(graph, val_fraction=0.5, test_fraction=0.5)
     with pytest.raises(ArgumentError, match="time: expected"):
         LinkSplit.by_time(graph, [1.0])
     with pytest.raises(ArgumentError, match="finite"):
@@ -153,8 +153,8 @@ def some(seed: int, weighted: bool = False) -> Hypergraph:
 @pytest.mark.parametrize("seed", range(6))
 def test_equal_hyperedges_stay_on_one_side(seed):
     hg = some(seed, weighted=seed % 2 == 1)
-    split = HyperedgeSplit.random(hg, val=0.2, test=0.3, seed=seed)
-    split.check(hg)
+    split = HyperedgeSplit.random(hg, val_fraction=0.2, test_fraction=0.3, seed=seed)
+    split.validate(hg)
     lists = hg.to_lists()
     train, val, test = ({tuple(lists[e]) for e in part.tolist()} for part in (split.train, split.val, split.test))
     assert not train & val
@@ -164,12 +164,12 @@ def test_equal_hyperedges_stay_on_one_side(seed):
     different = len({tuple(e) for e in lists})
     assert (len(val), len(test)) == (round(0.2 * different), round(0.3 * different))
     assert {tuple(e) for e in split.structure.to_lists()} == train
-    assert split.structure.num_vertices == 8
+    assert split.structure.num_nodes == 8
 
 
 def test_negatives_are_twins_of_their_positives():
     hg = uniform_hypergraph(200, 40, 6, seed=0)
-    split = HyperedgeSplit.random(hg, val=0.2, test=0.3, exchanged=0.5)
+    split = HyperedgeSplit.random(hg, val_fraction=0.2, test_fraction=0.3, exchanged=0.5)
     known = {tuple(e) for e in hg.to_lists()}
     for ids, negatives in ((split.val, split.val_negatives), (split.test, split.test_negatives)):
         assert negatives.num_hyperedges == len(ids)
@@ -181,22 +181,22 @@ def test_negatives_are_twins_of_their_positives():
 
 def test_where_no_negative_is_there_none_is_made():
     """All pairs of three vertices are hyperedges, and the triple has nobody to exchange."""
-    hg = Hypergraph.from_lists([[0, 1], [1, 2], [0, 2], [0, 1, 2]], num_vertices=3)
-    split = HyperedgeSplit.random(hg, val=0.0, test=0.75)
-    split.check(hg)
+    hg = Hypergraph.from_lists([[0, 1], [1, 2], [0, 2], [0, 1, 2]], num_nodes=3)
+    split = HyperedgeSplit.random(hg, val_fraction=0.0, test_fraction=0.75)
+    split.validate(hg)
     assert split.test_negatives.num_hyperedges == 0
 
 
 def test_later_hyperedges_that_repeat_earlier_ones_are_in_no_part():
-    hg = Hypergraph.from_lists([[0, 1], [2, 3], [0, 1], [1, 2], [4, 5], [1, 2]], num_vertices=6)
-    split = HyperedgeSplit.by_time(hg, [0, 1, 4, 3, 5, 5], val=2 / 6, test=2 / 6)
-    split.check(hg)
+    hg = Hypergraph.from_lists([[0, 1], [2, 3], [0, 1], [1, 2], [4, 5], [1, 2]], num_nodes=6)
+    split = HyperedgeSplit.by_time(hg, [0, 1, 4, 3, 5, 5], val_fraction=2 / 6, test_fraction=2 / 6)
+    split.validate(hg)
     assert [split.train.tolist(), split.val.tolist(), split.test.tolist()] == [[0, 1], [3], [4]]
 
 
 def leaky_hyperedges(split: HyperedgeSplit, hg: Hypergraph) -> dict[str, HyperedgeSplit]:
     more = torch.cat([split.train, split.test[:1]])
-    again = Hypergraph.from_lists([*split.structure.to_lists(), hg.to_lists()[int(split.test[0])]], num_vertices=8)
+    again = Hypergraph.from_lists([*split.structure.to_lists(), hg.to_lists()[int(split.test[0])]], num_nodes=8)
     return {
         "the whole hypergraph": dataclasses.replace(split, structure=hg),
         "a test hyperedge in the structure": dataclasses.replace(split, structure=again),
@@ -212,17 +212,17 @@ def test_hyperedge_leaks_are_noticed(number):
     split = HyperedgeSplit.random(hg)
     name, leak = list(leaky_hyperedges(split, hg).items())[number]
     with pytest.raises(DataError, match="split"):
-        leak.check(hg)
+        leak.validate(hg)
         pytest.fail(name)
 
 
 def test_equal_members_under_another_number_are_a_leak():
-    hg = Hypergraph.from_lists([[0, 1], [2, 3], [1, 0]], num_vertices=4)
+    hg = Hypergraph.from_lists([[0, 1], [2, 3], [1, 0]], num_nodes=4)
     ids = torch.tensor([0, 1]), torch.tensor([], dtype=torch.long), torch.tensor([2])
-    empty = Hypergraph.from_lists([], num_vertices=4)
-    structure = Hypergraph.from_lists([[0, 1], [2, 3]], num_vertices=4)
+    empty = Hypergraph.from_lists([], num_nodes=4)
+    structure = Hypergraph.from_lists([[0, 1], [2, 3]], num_nodes=4)
     with pytest.raises(DataError, match="same members"):
-        HyperedgeSplit(structure, *ids, empty, empty).check(hg)
+        HyperedgeSplit(structure, *ids, empty, empty).validate(hg)
 
 
 def test_hyperedge_arguments_are_checked():
@@ -230,7 +230,7 @@ def test_hyperedge_arguments_are_checked():
         HyperedgeSplit.random(some(0), exchanged=0)
     with pytest.raises(ArgumentError, match="time: expected 30"):
         HyperedgeSplit.by_time(some(0), [1.0])
-    nothing = Hypergraph.from_lists([], num_vertices=3)
+    nothing = Hypergraph.from_lists([], num_nodes=3)
     assert HyperedgeSplit.random(nothing).structure.equal(nothing)
 
 
@@ -242,8 +242,8 @@ def test_hyperedge_arguments_are_checked():
 def test_vertices_of_the_test_come_after_all_that_training_knows(times, seed):
     structure = erdos_renyi_graph(len(times), 0.3, seed=seed)
     time = torch.tensor(times, dtype=torch.long)
-    split = Split.by_time(structure, time, val=0.2, test=0.3)
-    split.check(Data(structure, torch.ones(len(times), 1), torch.zeros(len(times), dtype=torch.long)))
+    split = Split.by_time(structure, time, val_fraction=0.2, test_fraction=0.3)
+    split.validate(Data(structure, torch.ones(len(times), 1), torch.zeros(len(times), dtype=torch.long)))
     assert split.setting == "production"
     assert torch.equal(split.unseen, split.test)
     assert len(split.train) + len(split.val) + len(split.test) == len(times)
@@ -258,9 +258,9 @@ def test_data_hold_splits_of_what_is_to_be_predicted(kind):
     structure = (
         Graph.from_edge_index([[0, 1, 2, 3, 4], [1, 2, 3, 4, 0]], num_nodes=5, directed=False)
         if kind is LinkSplit
-        else Hypergraph.from_lists([[0, 1], [1, 2], [2, 3], [3, 4], [0, 4]], num_vertices=5)
+        else Hypergraph.from_lists([[0, 1], [1, 2], [2, 3], [3, 4], [0, 4]], num_nodes=5)
     )
-    split = kind.random(structure, val=0.2, test=0.2)
+    split = kind.random(structure, val_fraction=0.2, test_fraction=0.2)
     data = Data(structure, torch.ones(5, 1), torch.full((5,), -1), {"default": split}).validate()
     assert data.split("default", kind) is split
     with pytest.raises(ArgumentError, match=f"split: expected a Split, got 'default', a {kind.__name__}"):

@@ -66,12 +66,12 @@ def test_the_same_edges_under_other_numbers(method, graph):
 def test_hypergraphs_keep_members_and_weights(method, hg):
     moved = reorder(hg, method)
     order, hyperedges = moved.order.tolist(), moved.hyperedge_order.tolist()
-    assert sorted(order) == list(range(hg.num_vertices))
+    assert sorted(order) == list(range(hg.num_nodes))
     assert sorted(hyperedges) == list(range(hg.num_hyperedges))
     old, new = hg.to_lists(), moved.result.to_lists()
     assert [sorted(order[v] for v in members) for members in new] == [old[e] for e in hyperedges]
     assert torch.equal(moved.result.incidence(), hg.incidence()[moved.order][:, moved.hyperedge_order])
-    for weight, by in (("hyperedge_weight", moved.hyperedge_order), ("vertex_weight", moved.order)):
+    for weight, by in (("hyperedge_weight", moved.hyperedge_order), ("node_weight", moved.order)):
         before = getattr(hg, weight)
         assert before is None or torch.equal(getattr(moved.result, weight), before[by])
 
@@ -118,7 +118,7 @@ def test_rcm_brings_neighbours_together():
 
 def test_rcm_of_a_hypergraph_brings_members_together():
     name = torch.randperm(60, generator=torch.Generator().manual_seed(1))
-    chain = Hypergraph.from_lists([name[i : i + 4].tolist() for i in range(0, 57, 3)], num_vertices=60)
+    chain = Hypergraph.from_lists([name[i : i + 4].tolist() for i in range(0, 57, 3)], num_nodes=60)
     spread = [max(m) - min(m) for m in reorder(chain, "rcm").result.to_lists()]
     assert max(spread) <= 8
 
@@ -137,16 +137,16 @@ def test_degree_puts_hubs_first():
 
 
 def labelled(structure, target="vertex", **meta):
-    rows = {"vertex": structure.num_vertices, "hyperedge": 9, "edge": getattr(structure, "num_edges", 0)}[target]
-    x = torch.arange(structure.num_vertices * 2.0).view(-1, 2)
+    rows = {"vertex": structure.num_nodes, "hyperedge": 9, "edge": getattr(structure, "num_edges", 0)}[target]
+    x = torch.arange(structure.num_nodes * 2.0).view(-1, 2)
     return Data(structure, x, torch.arange(rows) % 2, meta=meta, target=target)
 
 
 @pytest.mark.parametrize("method", METHODS)
 @pytest.mark.parametrize("structure", [random_graph(30, 90), random_hypergraph(30, 9, 60)], ids=repr)
 def test_data_goes_along_with_its_splits_and_names(method, structure):
-    data = labelled(structure, vertex_names=[f"v{i}" for i in range(30)], class_names=["a", "b"])
-    split = Split.per_class(structure, data.y, train=4, val=3)
+    data = labelled(structure, node_names=[f"v{i}" for i in range(30)], class_names=["a", "b"])
+    split = Split.per_class(structure, data.y, num_train_per_class=4, num_val_per_class=3)
     production = Split.production(data, split)
     data = dataclasses.replace(data, splits={"default": split, "production": production})
     moved = reorder(data, method)
@@ -154,7 +154,7 @@ def test_data_goes_along_with_its_splits_and_names(method, structure):
     assert torch.equal(new.x, data.x[moved.order])
     assert torch.equal(new.y, data.y[moved.order])
     assert new.meta["class_names"] == ["a", "b"]
-    assert new.meta["vertex_names"] == [f"v{i}" for i in moved.order.tolist()]
+    assert new.meta["node_names"] == [f"v{i}" for i in moved.order.tolist()]
     for name, old in data.splits.items():
         for part in ("train", "val", "test"):  # the same vertices in the same order
             assert torch.equal(moved.order[getattr(new.splits[name], part)], getattr(old, part))

@@ -65,13 +65,13 @@ def test_every_example_is_valid_and_of_the_kind_told(name, load_set):
     if card.kind in ("interactions", "knowledge graph"):
         (one,) = found
         assert isinstance(one, {"interactions": Interactions, "knowledge graph": TripleSplit}[card.kind])
-        one.check()
+        one.validate()
         return
     target = {"vertex": "vertex", "hyperedge": "hyperedge", "graph": "graph"}[card.task.split()[0]]
     for data in list(found)[:50]:
         assert data.validate().target == target
         assert isinstance(data.structure, {"graph": Graph, "hypergraph": Hypergraph}[card.kind])
-        for names, count in (("vertex_names", data.num_vertices), ("class_names", card.sizes.get("classes"))):
+        for names, count in (("node_names", data.num_nodes), ("class_names", card.sizes.get("classes"))):
             if data.meta.get(names) is not None:
                 assert len(data.meta[names]) == count
 

@@ -42,7 +42,7 @@ def load(facts, folder, **options):
 @pytest.mark.parametrize("protocol", [2, 3, 4])
 def test_hypergraph(tmp_path, protocol):
     data = load(published(tmp_path, protocol=protocol), tmp_path)
-    assert data.structure.equal(Hypergraph.from_lists([[0, 1, 2], [1, 2], [3]], num_vertices=5))
+    assert data.structure.equal(Hypergraph.from_lists([[0, 1, 2], [1, 2], [3]], num_nodes=5))
     assert torch.equal(data.x, torch.from_numpy(WORDS.toarray()))
     assert data.y.tolist() == [0, 1, 1, 0, 1]
     assert [p.tolist() for p in (data.split().train, data.split().val, data.split().test)] == [[0, 1], [2], [3, 4]]
@@ -73,7 +73,7 @@ def test_without_masks_and_features_they_are_drawn_and_made(tmp_path):
 def test_files_of_the_mirror_and_a_lock(tmp_path, monkeypatch):
     facts = published(tmp_path / "mirror/dhg/tiny")
     monkeypatch.setenv("HGRAPH_MIRROR", str(tmp_path / "mirror"))
-    assert dhg._make_loader(facts)(tmp_path / "root").num_vertices == 5
+    assert dhg._make_loader(facts)(tmp_path / "root").num_nodes == 5
     assert (tmp_path / "root/dhg/tiny/labels.pkl.lock.json").is_file()
 
 

@@ -22,7 +22,7 @@ def test_counts_are_those_of_the_card(named):
     if isinstance(s, Graph):
         found = {"nodes": s.num_nodes, "edges": s.num_edges}
     else:
-        found = {"vertices": s.num_vertices, "hyperedges": s.num_hyperedges, "incidences": s.num_incidences}
+        found = {"vertices": s.num_nodes, "hyperedges": s.num_hyperedges, "incidences": s.num_incidences}
     assert datasets.info(name).sizes == {**found, "features": data.num_features, "classes": data.num_classes}
     assert datasets.info(name).target_spec["num_classes"] == len(data.y.unique())
 
@@ -30,7 +30,7 @@ def test_counts_are_those_of_the_card(named):
 def test_default_split(named):
     name, data = named
     split = data.split()
-    split.check(data)
+    split.validate(data)
     assert (len(split.train), len(split.val), len(split.test)) == SPLITS[name]
     assert split.structure is data.structure
     assert len(set(data.y[split.train].bincount().tolist())) == 1
@@ -48,7 +48,7 @@ def test_seeds_redraw_and_repeat(named):
 
 def test_names_in_meta(named):
     _, data = named
-    assert len(set(data.meta["vertex_names"])) == data.num_vertices
+    assert len(set(data.meta["node_names"])) == data.num_nodes
     assert len(data.meta["class_names"]) == data.num_classes
 
 
@@ -66,7 +66,7 @@ def test_davis():
     data = datasets.load("davis")[0]
     assert data.structure.hyperedge_degree().tolist() == [3, 3, 6, 4, 8, 8, 10, 14, 12, 5, 4, 6, 3, 3]
     assert data.meta["hyperedge_names"][7] == "E8"
-    assert data.meta["vertex_names"][17] == "Flora Price"
+    assert data.meta["node_names"][17] == "Flora Price"
 
 
 def test_karate():
@@ -80,6 +80,6 @@ def test_karate():
 
 def test_lesmis():
     data = datasets.load("lesmis")[0]
-    valjean = data.meta["vertex_names"].index("Valjean")
+    valjean = data.meta["node_names"].index("Valjean")
     assert data.structure.adj.target_degree()[valjean] == 158  # weighted; 36 neighbours
     assert datasets.load("lesmis", weighted=False)[0].structure.degree().max() == 36

@@ -60,7 +60,7 @@ def test_what_is_written_is_read_back(tmp_path):
         assert (again.task, again.target_spec, again.licence, again.redistribute, again.quirks) == (
             dataset.task, dataset.target_spec, "mine", False, dataset.quirks,
         )  # fmt: skip
-        for key in ("vertex_names", "hyperedge_names", "class_names", "feature_names"):
+        for key in ("node_names", "hyperedge_names", "class_names", "feature_names"):
             assert again[0].meta[key] == dataset[0].meta[key]
     new = {"age": ["", 7], "kind": ["blü", "unseen"], "said": ["hello you", ""]}
     assert torch.equal(again[0].meta["encoder"].transform(new), dataset[0].meta["encoder"].transform(new))
@@ -95,9 +95,9 @@ def test_names_and_paths_are_not_confused(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     datasets.save(made(), "karate")
     datasets.save(made(), "my-set")
-    assert datasets.load("karate")[0].num_vertices == 34
+    assert datasets.load("karate")[0].num_nodes == 34
     for own in ("./karate", Path("karate"), "my-set", "./my-set", str(tmp_path / "my-set")):
-        assert datasets.load(own)[0].num_vertices == 30
+        assert datasets.load(own)[0].num_nodes == 30
         assert datasets.info(own).kind == "hypergraph"
     for wrong in ("./no-set", Path("no-set"), "no/set"):
         with pytest.raises(DataError, match="no such folder"):
@@ -112,9 +112,9 @@ def test_nothing_is_replaced_unasked_and_never_what_is_no_data_set(tmp_path):
     path = datasets.save(made(), tmp_path / "set")
     with pytest.raises(ArgumentError, match="force=True .--force. replaces"):
         datasets.save(made(12), path)
-    assert datasets.load(path)[0].num_vertices == 30
+    assert datasets.load(path)[0].num_nodes == 30
     datasets.save(made(12), path, force=True)
-    assert datasets.load(path)[0].num_vertices == 12
+    assert datasets.load(path)[0].num_nodes == 12
     (tmp_path / "photos").mkdir()
     (tmp_path / "photos" / "card.json").write_text('{"my": "photos"}')
     (tmp_path / "file").write_text("mine")
@@ -131,7 +131,7 @@ def test_replacing_where_names_cannot_be_exchanged(tmp_path, monkeypatch):
     monkeypatch.setattr(folder, "_exchange", lambda a, b: False)
     path = datasets.save(made(), tmp_path / "set")
     datasets.save(made(12), path, force=True)
-    assert datasets.load(path)[0].num_vertices == 12
+    assert datasets.load(path)[0].num_nodes == 12
     assert [p.name for p in tmp_path.iterdir()] == ["set"]
 
 
@@ -206,11 +206,11 @@ def test_killed_at_any_moment_twenty_times_there_is_always_a_whole_set(tmp_path,
     for i in range(20):
         assert cut_off(draw.uniform(0.005, 0.05) if i else 0.1, replace_for_ever)[0]
         data = datasets.load(path)[0]
-        assert same(data, sets[data.num_vertices == 30][0])
-        seen.add(data.num_vertices)
+        assert same(data, sets[data.num_nodes == 30][0])
+        seen.add(data.num_nodes)
     assert seen == {12, 30}
     datasets.save(sets[0], path, force=True)
-    assert datasets.load(path)[0].num_vertices == 12
+    assert datasets.load(path)[0].num_nodes == 12
 
 
 def killed_at(number: int, run) -> bool:
@@ -244,7 +244,7 @@ def test_a_build_killed_at_any_moment_leaves_nothing_or_a_whole_set(tmp_path, no
 
     def whole_or_nothing():
         if path.exists():
-            assert datasets.load(path)[0].num_vertices == 500
+            assert datasets.load(path)[0].num_nodes == 500
             shutil.rmtree(path)
             return True
         return False

@@ -40,9 +40,9 @@ WIDE = {"hyperedge": ["m2", "m1"], "members": ["ben", "ada;cleo; ben"]}
 @pytest.mark.parametrize("form", [LONG, WIDE, WIDE | {"members": [["ben"], ("ada", "cleo", "ben")]}])
 def test_long_and_wide_forms_mean_the_same(form):
     data = from_tables(NODES, form, label="team")[0]
-    assert data.structure.equal(Hypergraph.from_lists([[1], [0, 1, 2]], num_vertices=5))
+    assert data.structure.equal(Hypergraph.from_lists([[1], [0, 1, 2]], num_nodes=5))
     assert data.meta["hyperedge_names"] == ("m2", "m1")
-    assert data.meta["vertex_names"] == ("ada", "ben", "cleo", "dan", "eve")
+    assert data.meta["node_names"] == ("ada", "ben", "cleo", "dan", "eve")
     assert data.y.tolist() == [1, 0, 1, -1, 0]
     assert data.meta["class_names"] == ("blue", "red")
     assert data.num_classes == 2
@@ -88,10 +88,10 @@ def test_triples_stay_apart_and_keep_their_relations():
         "tail": ["b", "b", "a", "b"],
     }
     data = from_tables(None, edges=triples)[0]
-    assert data.meta["vertex_names"] == ("a", "b", "c")
+    assert data.meta["node_names"] == ("a", "b", "c")
     source, target = data.structure.edge_index
     heard = [
-        (data.meta["vertex_names"][t], data.meta["relation_names"][r], data.meta["vertex_names"][s])
+        (data.meta["node_names"][t], data.meta["relation_names"][r], data.meta["node_names"][s])
         for t, r, s in zip(target.tolist(), data.meta["relation"].tolist(), source.tolist(), strict=True)
     ]
     assert sorted(heard) == sorted(zip(*triples.values(), strict=True))
@@ -335,7 +335,7 @@ def test_the_nearest_id_is_found_among_many():
 
 def test_a_table_without_rows_is_legal_and_empty():
     data = from_tables({"id": [], "y": []}, {"vertex": [], "hyperedge": []})[0]
-    assert (data.num_vertices, data.structure.num_hyperedges) == (0, 0)
+    assert (data.num_nodes, data.structure.num_hyperedges) == (0, 0)
     assert from_tables(NODES, edges={"source": [], "target": []})[0].structure.num_edges == 0
 
 
@@ -362,7 +362,7 @@ def test_a_hif_file_is_own_data_too(tmp_path):
     assert data.structure.hyperedge_weight.tolist() == [2.5, 1]
     assert data.structure.v2e.weight.tolist() == [0.5, 1]
     assert data.structure.v2e.weight.dtype is torch.float32
-    assert data.meta["vertex_names"] == ("a", "7", "lone")
+    assert data.meta["node_names"] == ("a", "7", "lone")
     assert data.meta["hyperedge_names"] == ("e", "empty")
     assert data.y.tolist() == [0, -1, 1]
     assert data.meta["feature_names"] == ("age", "age (missing)")

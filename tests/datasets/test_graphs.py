@@ -64,7 +64,7 @@ def test_graphs_are_symmetric_without_loops_and_tags_are_one_hot(load_set):
         source, target = data.structure.edge_index
         assert not data.structure.directed
         assert not bool((source == target).any())
-        assert data.x.sum(1).tolist() == [1.0] * data.num_vertices
+        assert data.x.sum(1).tolist() == [1.0] * data.num_nodes
     assert found[0].meta["tags"] == tuple(range(7))
     assert load_set("ptc")[0].meta["tags"][0] == 1
 
@@ -75,7 +75,7 @@ def test_the_first_compound_of_the_file(load_set, mirror, tmp_path):
     lines = fetch_listed("graphs_dgcnn", "MUTAG/MUTAG.txt", tmp_path).read_text().splitlines()
     rows = [[int(n) for n in line.split()] for line in lines[2:25]]
     data = load_set("mutag")[0]
-    assert lines[1].split() == [str(data.num_vertices), data.meta["class_names"][data.y]]
+    assert lines[1].split() == [str(data.num_nodes), data.meta["class_names"][data.y]]
     for vertex, row in enumerate(rows):
         assert data.meta["tags"][int(data.x[vertex].argmax())] == row[0]
         assert data.structure.edge_index[0][data.structure.edge_index[1] == vertex].tolist() == sorted(row[2:])

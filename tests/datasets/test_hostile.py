@@ -283,7 +283,7 @@ def structure_file():
     from pathlib import Path
 
     with tempfile.TemporaryDirectory() as folder:
-        hgraph.Hypergraph.from_lists([[0, 1], [1, 2]], num_vertices=4).save(Path(folder) / "s.safetensors")
+        hgraph.Hypergraph.from_lists([[0, 1], [1, 2]], num_nodes=4).save(Path(folder) / "s.safetensors")
         return (Path(folder) / "s.safetensors").read_bytes()
 
 

@@ -41,16 +41,16 @@ def test_counts(named):
     name, data = named
     sizes, pairs, repeated, isolated, classes, _ = FACTS[name]
     s, card = data.structure, datasets.info(name)
-    assert (s.num_vertices, s.num_hyperedges, s.num_incidences) == tuple(
+    assert (s.num_nodes, s.num_hyperedges, s.num_incidences) == tuple(
         card.sizes[k] for k in ("vertices", "hyperedges", "incidences")
     )
     degree = s.hyperedge_degree()
     assert (int(degree.min()), round(float(degree.double().mean()), 3), int(degree.max())) == sizes
     assert int((degree == 2).sum()) == pairs
     assert s.num_hyperedges - len({tuple(e) for e in s.to_lists()}) == repeated
-    assert int((s.vertex_degree() == 0).sum()) == isolated
+    assert int((s.node_degree() == 0).sum()) == isolated
     assert data.y.bincount().tolist() == classes
-    assert data.x.shape == (s.num_vertices, card.sizes["features"])
+    assert data.x.shape == (s.num_nodes, card.sizes["features"])
     assert data.meta["class_names"] is None
     assert data.num_classes == card.sizes["classes"]
 
@@ -70,7 +70,7 @@ def test_published_splits(named):
     published = [data.split(f"published-{i}") for i in range(1, 11)]
     for split in published:
         assert (len(split.train), len(split.val), len(split.test)) == (train, 0, test)
-        assert len(torch.cat([split.train, split.test]).unique()) == data.num_vertices
+        assert len(torch.cat([split.train, split.test]).unique()) == data.num_nodes
         assert len(data.y[split.train].bincount().unique()) == 1
     assert len({tuple(s.train.tolist()) for s in published}) == 10
 

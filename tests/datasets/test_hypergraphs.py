@@ -39,7 +39,7 @@ def test_sizes_isolates_and_classes(name, load_set):
     degree = data.structure.hyperedge_degree()
     assert (int(degree.min()), int(degree.max())) == (low, high)
     assert float(degree.double().mean()) == pytest.approx(mean, abs=6e-3)
-    assert int((data.structure.vertex_degree() == 0).sum()) == isolated
+    assert int((data.structure.node_degree() == 0).sum()) == isolated
     if classes:
         assert data.y.bincount().tolist() == classes
 
@@ -55,11 +55,11 @@ def test_repeated_hyperedges_are_kept(name, different, load_set):
 def test_names(load_set):
     words = load_set("newsgroups")[0].meta
     assert (words["class_names"][0], len(words["hyperedge_names"])) == ("comp.*", 100)
-    animals = load_set("uci-zoo")[0].meta["vertex_names"]
+    animals = load_set("uci-zoo")[0].meta["node_names"]
     assert animals.count("frog") == 2
-    assert len(load_set("zoo")[0].meta["vertex_names"]) == 100
+    assert len(load_set("zoo")[0].meta["node_names"]) == 100
     house = load_set("house-committees")[0]
-    member = house.meta["vertex_names"].index("Timothy Penny")
+    member = house.meta["node_names"].index("Timothy Penny")
     assert house.meta["class_names"][house.y[member]] == "Democrat"
 
 
@@ -116,7 +116,7 @@ def test_features_of_committees(load_set):
     noisy = load_set("house-committees", features="noisy-label")[0]
     assert float((noisy.x - data.x).std()) == pytest.approx(1, abs=0.05)
     degree = load_set("house-committees")[0]
-    torch.testing.assert_close(degree.x[:, 0].expm1().round(), degree.structure.vertex_degree().float())
+    torch.testing.assert_close(degree.x[:, 0].expm1().round(), degree.structure.node_degree().float())
     assert load_set("house-committees", features="none")[0].x.shape == (1290, 0)
     with pytest.raises(
         ArgumentError, match=r"features: expected one of \['degree', 'constant', 'none', 'memberships'\]"

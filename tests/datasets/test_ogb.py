@@ -182,7 +182,7 @@ def test_load_pins_the_archive_and_checks_the_count(tmp_path, monkeypatch):
     with pytest.raises(DataError, match="the files hold 5 nodes, OGB says 169343"):
         datasets.load("ogbn-arxiv", tmp_path / "root")
     monkeypatch.setattr(ogb, "_check", lambda *args: None)
-    assert datasets.load("ogbn-arxiv", tmp_path / "root")[0].num_vertices == 5
+    assert datasets.load("ogbn-arxiv", tmp_path / "root")[0].num_nodes == 5
     assert (tmp_path / "root/ogb/arxiv.zip.lock.json").is_file()
     archive(tmp_path / "root/ogb/arxiv.zip", nodes_layout() | {"extra": b"changed"})
     with pytest.raises(DataError, match="lock.json says"):

@@ -108,7 +108,7 @@ def test_fetched_through_the_mirror_and_locked(name, tmp_path, monkeypatch):
     mirror.mkdir(parents=True)
     path.rename(mirror / path.name)
     monkeypatch.setenv("HGRAPH_MIRROR", str(mirror.parent))
-    assert load(tmp_path / "root").num_vertices == N
+    assert load(tmp_path / "root").num_nodes == N
     assert {p.name for p in (tmp_path / "root" / "pyg").iterdir()} == {path.name, path.name + ".lock.json"}
 
 

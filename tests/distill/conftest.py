@@ -21,8 +21,8 @@ def data() -> Data:
     for e in range(150):
         own = (y == e % classes).nonzero().flatten()
         hyperedges.append(own[torch.randperm(len(own), generator=generator)[:6]].tolist())
-    hg = Hypergraph.from_lists(hyperedges, num_vertices=n).with_singletons()
-    split = Split.per_class(hg, y, train=4, val=20)
+    hg = Hypergraph.from_lists(hyperedges, num_nodes=n).with_singletons()
+    split = Split.per_class(hg, y, num_train_per_class=4, num_val_per_class=20)
     whole = Data(hg, x, y, {"default": split})
-    production = Split.production(whole, split, unseen=0.3)
+    production = Split.production(whole, split, unseen_fraction=0.3)
     return Data(hg, x, y, {"default": split, "production": production}).validate()

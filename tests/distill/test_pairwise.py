@@ -16,7 +16,7 @@ from hgraph.train import Observed, seeded
 
 N = 7
 LINKS = torch.tensor([[0, 1], [0, 2], [3, 1], [3, 4], [6, 5], [6, 0]])
-SETS = Hypergraph.from_lists([[0, 1, 2], [2, 3], [3, 4, 5, 6], [5], [], [0, 6]], num_vertices=N)
+SETS = Hypergraph.from_lists([[0, 1, 2], [2, 3], [3, 4, 5, 6], [5], [], [0, 6]], num_nodes=N)
 PAIRS = torch.tensor([[0, 1], [2, 3], [4, 5], [5, 0]])
 
 
@@ -34,7 +34,7 @@ def score(z, members):
 @pytest.mark.parametrize("candidates", [LINKS, SETS], ids=["links", "hyperedges"])
 def test_pairwise_ranking_is_the_loop(candidates):
     z, t = numbers(N, 3, seed=2).requires_grad_(), numbers(N, 5, seed=1)  # of another width
-    hg = Hypergraph.from_lists([], num_vertices=N)
+    hg = Hypergraph.from_lists([], num_nodes=N)
     ids = torch.arange(1)
     given = Lesson(Observed(hg, numbers(N, 2, seed=0), torch.zeros(N).long(), ids, ids), nn.Identity(), None, t)
     lists = SETS.to_lists() if candidates is SETS else LINKS.tolist()
@@ -79,7 +79,7 @@ def task(name, n=120):
         pairs = torch.arange(1200).view(-1, 2)
     else:
         members = [torch.randperm(n, generator=draw)[: 2 + e % 4].tolist() for e in range(1200)]
-        candidates, pairs = Hypergraph.from_lists(members, num_vertices=n), torch.arange(1200).view(-1, 2)
+        candidates, pairs = Hypergraph.from_lists(members, num_nodes=n), torch.arange(1200).view(-1, 2)
     return candidates, pairs[: len(pairs) // 2], pairs[len(pairs) // 2 :]
 
 
@@ -89,7 +89,7 @@ def test_a_student_learns_to_rank(name):
     n, (candidates, known, asked) = 120, task(name)
     x = torch.randn(n, 6, generator=torch.Generator().manual_seed(1))
     mix = torch.randn(6, 4, generator=torch.Generator().manual_seed(2))
-    hg, none, ids = Hypergraph.from_lists([], num_vertices=n), torch.empty(0, dtype=torch.long), torch.arange(n)
+    hg, none, ids = Hypergraph.from_lists([], num_nodes=n), torch.empty(0, dtype=torch.long), torch.arange(n)
     data = Data(hg, x, torch.zeros(n, dtype=torch.long), {"default": Split(hg, ids, none, none)})
 
     def teacher(x, structure):

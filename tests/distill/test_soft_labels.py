@@ -169,7 +169,7 @@ def test_the_student_never_touches_the_structure(data):
     split, logits = data.split(), torch.randn(240, 3, generator=torch.Generator().manual_seed(1))
 
     class Untouchable:
-        num_vertices = 240
+        num_nodes = 240
 
         def __getattr__(self, name):
             raise AssertionError(f"touched .{name}")

@@ -74,7 +74,7 @@ def dhg(name, *sizes, **options):
 TEACHERS = {
     "hgnn": lambda: HGNN(24, 8, 3),
     "gcn": lambda: GCN(24, 8, 3),
-    "gat": lambda: GAT(24, 4, 3, heads=2),
+    "gat": lambda: GAT(24, 4, 3, num_heads=2),
     "pyg graph": lambda: pyg("GraphSAGE", 24, 8, 2, 3),
     "pyg hypergraph": lambda: pyg("HypergraphConv", 24, 3),
     "dhg hypergraph": lambda: dhg("HGNN", 24, 8, 3),

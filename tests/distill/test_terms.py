@@ -44,7 +44,7 @@ HYPEREDGES = [[0, 1, 2], [2, 3], [3, 4, 5, 6], [5], [5], [0, 6], []]
 
 
 def lesson(hyperedges=HYPEREDGES, logits=None, speaks=None, student=None):
-    hg = Hypergraph.from_lists(hyperedges, num_vertices=N)
+    hg = Hypergraph.from_lists(hyperedges, num_nodes=N)
     y, train = torch.arange(N) % C, torch.tensor([0, 4])
     part = Observed(hg, numbers(N, 5, seed=3), y, train, torch.tensor([1]))
     given = numbers(N, C, seed=1) if logits is None else logits
@@ -174,11 +174,11 @@ def test_high_order_of_a_graph_says_what_to_do():
 
 
 def test_topology_score_is_the_loop():
-    z, hg = numbers(N, 4, seed=4), Hypergraph.from_lists(HYPEREDGES, num_vertices=N)
+    z, hg = numbers(N, 4, seed=4), Hypergraph.from_lists(HYPEREDGES, num_nodes=N)
     terms = [(z[m] - z[m].mean(0)).norm(dim=1).mean().item() for m in HYPEREDGES if m]
     assert topology_score(z, hg) == pytest.approx(sum(terms) / len(terms), rel=1e-12)
     with pytest.raises(ArgumentError, match="member"):
-        topology_score(z, Hypergraph.from_lists([[]], num_vertices=N))
+        topology_score(z, Hypergraph.from_lists([[]], num_nodes=N))
 
 
 def test_noisy_features_move_against_the_student():
@@ -273,7 +273,7 @@ def test_layers_that_are_not_there_are_named(data):
 
 
 def test_positions_are_singular_vectors_and_follow_a_renumbering():
-    hg = Hypergraph.from_lists([[0, 1, 2], [2, 3], [3, 4, 5], [0, 5]], num_vertices=N)
+    hg = Hypergraph.from_lists([[0, 1, 2], [2, 3], [3, 4, 5], [0, 5]], num_nodes=N)
     h = hg.incidence().double()
     dv, de = h.sum(1), h.sum(0)
     scaled = torch.where(dv > 0, dv.rsqrt(), 0.0)[:, None] * h * de.rsqrt()
@@ -284,6 +284,6 @@ def test_positions_are_singular_vectors_and_follow_a_renumbering():
     assert not p[6].any()
     order = torch.tensor([3, 1, 4, 0, 6, 5, 2])
     place = order.argsort()
-    moved = Hypergraph.from_lists([[int(place[v]) for v in e] for e in hg.to_lists()], num_vertices=N)
+    moved = Hypergraph.from_lists([[int(place[v]) for v in e] for e in hg.to_lists()], num_nodes=N)
     torch.testing.assert_close(position_features(moved, 2), position_features(hg, 2)[order], atol=1e-4, rtol=0)
-    assert position_features(Hypergraph.from_lists([], num_vertices=3), 2).tolist() == [[0.0, 0.0]] * 3
+    assert position_features(Hypergraph.from_lists([], num_nodes=3), 2).tolist() == [[0.0, 0.0]] * 3

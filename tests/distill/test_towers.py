@@ -25,7 +25,7 @@ def data():
 def teacher(data):
     with train.seeded(0):
         relations = data.collaborative().num_relations
-        model = models.KGAT(U, I, data.kg.num_nodes, relations, embed_dim=8, kge_dim=4, layers=(8,))
+        model = models.KGAT(U, I, data.kg.num_nodes, relations, dim=8, relation_dim=4, layer_channels=(8,))
     options = {"lr": 0.02, "batch": 20, "patience": None, "progress": False, "k": 5}
     train.fit_recommender(model, data, epochs=20, **options)
     return model
@@ -33,7 +33,7 @@ def teacher(data):
 
 def student_of(data, seed=0):
     with train.seeded(seed):
-        return models.TwoTower(U, I, data.kg.num_nodes, embed_dim=8, hidden=16, out_channels=8)
+        return models.TwoTower(U, I, data.kg.num_nodes, dim=8, hidden_channels=16, out_channels=8)
 
 
 def table(model, data):

@@ -150,7 +150,7 @@ def inside(point, outline):
 
 def test_hulls_hold_their_members(ax):
     lists = [[0, 1, 2, 3], [3, 4], [5], [4, 6, 7], []]
-    Hypergraph.from_lists(lists, num_vertices=9).draw(ax)
+    Hypergraph.from_lists(lists, num_nodes=9).draw(ax)
     at, found = vertices(ax), hulls(ax)
     assert len(found) == 4
     assert len({h.get_facecolor()[:3] for h in found}) == 4  # those that meet differ
@@ -172,7 +172,7 @@ def test_hull_is_the_rounded_convex_hull(count):
 
 
 def test_weights_are_line_widths(ax):
-    Hypergraph.from_lists([[0, 1], [2, 3]], num_vertices=4, hyperedge_weight=[1.0, 3.0]).draw(ax)
+    Hypergraph.from_lists([[0, 1], [2, 3]], num_nodes=4, hyperedge_weight=[1.0, 3.0]).draw(ax)
     widths = sorted(p.get_linewidth() for p in ax.patches if not p.get_fill())
     assert widths[1] > 1.5 * widths[0] > 0
 
@@ -181,7 +181,7 @@ def test_weights_are_line_widths(ax):
     ("lists", "n"), [([], 0), ([[]], 0), ([[]], 1), ([[0]], 1), ([[], []], 3), ([[0, 1], [0, 1]], 2), ([[0]] * 9, 1)]
 )
 def test_degenerate_hypergraphs(lists, n, ax):
-    hg = Hypergraph.from_lists(lists, num_vertices=n)
+    hg = Hypergraph.from_lists(lists, num_nodes=n)
     hg.draw(ax, labels=["a"] * n, names=["Ada"] * n)
     ax.figure.canvas.draw()
     assert len(hulls(ax)) == sum(bool(e) for e in lists)
@@ -198,11 +198,11 @@ def test_legend_names_the_classes(ax):
         if isinstance(c, PatchCollection)
     }
     assert len(looks) == 19
-    assert Hypergraph.from_lists([[0]], num_vertices=1).draw(Figure().subplots()).get_legend() is None
+    assert Hypergraph.from_lists([[0]], num_nodes=1).draw(Figure().subplots()).get_legend() is None
 
 
 def test_large_ones_are_thinned_and_say_so(ax):
-    Hypergraph.from_lists([[i, i + 9] for i in range(30)], num_vertices=40).draw(ax, max_hyperedges=5)
+    Hypergraph.from_lists([[i, i + 9] for i in range(30)], num_nodes=40).draw(ax, max_hyperedges=5)
     assert len(hulls(ax)) == 5
     assert "the first 5 of 30 hyperedges" in ax.get_title()
 
@@ -223,7 +223,7 @@ def test_wrong_options_are_named(options, message, ax):
 def test_huge_ones_are_refused(ax):
     many = draw._MAX_VERTICES + 1
     with pytest.raises(ArgumentError, match=r"at most 1,500 vertices to draw, got 1,501.*subhypergraph"):
-        Hypergraph.from_lists([], num_vertices=many).draw(ax)
+        Hypergraph.from_lists([], num_nodes=many).draw(ax)
     with pytest.raises(ArgumentError, match=r"at most 1,500.*subgraph"):
         Graph.from_edge_index([[], []], num_nodes=many, directed=True).draw(ax)
 
@@ -242,7 +242,7 @@ def test_without_pyplot_a_plain_figure_is_made(monkeypatch):
     for name in ("matplotlib.pyplot", "IPython"):
         monkeypatch.delitem(sys.modules, name, raising=False)
     monkeypatch.delattr("matplotlib.pyplot", raising=False)  # else it would not be imported again below
-    hg = Hypergraph.from_lists([[0, 1]], num_vertices=2)
+    hg = Hypergraph.from_lists([[0, 1]], num_nodes=2)
     plain = hg.draw()
     plain.figure.canvas.draw()
     assert "matplotlib.pyplot" not in sys.modules  # drawing does not bring it in either

@@ -38,7 +38,7 @@ def structures(block: int) -> dict[str, BlockAdjacency]:
     turns = torch.stack([torch.arange(n), torch.arange(n).roll(-1)], 1)  # a tile row hears its own tile and the next
     lists = torch.stack([turns, turns.flip(0)])
     some = torch.tensor([[2, 0, 1], [0, 1, 2]])[:, :n]
-    sizes = {"block": block, "num_targets": t, "num_sources": s}
+    sizes = {"block_size": block, "num_targets": t, "num_sources": s}
     return {
         "causal": patterns.causal(t).tiles(block),
         "window": patterns.sliding_window(t, 9).tiles(block),
@@ -152,14 +152,14 @@ def hub(block: int) -> BlockAdjacency:
     tile = (torch.arange(2).view(2, 1) + 2 * torch.arange(2)).view(2, 2, 1, 1).expand(2, 2, 4, 1)
     lists = torch.cat([own, torch.where(tile == own, 3 - own, tile)], 3)
     count = 2 - (torch.arange(16).view(2, 2, 4) % 7 == 0).long()
-    sizes = {"block": block, "num_targets": 4 * block - 3, "num_sources": 4 * block - 6}
+    sizes = {"block_size": block, "num_targets": 4 * block - 3, "num_sources": 4 * block - 6}
     return BlockAdjacency.from_index(lists, count, **sizes)
 
 
 def apart(heads: int, block: int) -> BlockAdjacency:
     """All tile rows of a head hear the tile of its number: those of a group have most of their visits apart."""
     lists = torch.arange(heads).view(heads, 1, 1).expand(heads, 3, 1)
-    return BlockAdjacency.from_index(lists, block=block, num_targets=3 * block, num_sources=heads * block)
+    return BlockAdjacency.from_index(lists, block_size=block, num_targets=3 * block, num_sources=heads * block)
 
 
 @pytest.fixture

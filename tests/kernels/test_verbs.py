@@ -194,7 +194,7 @@ def launches(monkeypatch: pytest.MonkeyPatch, device: str) -> list[str]:
 def test_a_hypergraph_step_is_two_launches(launches: list[str], device: str) -> None:
     """All degrees and weights are folded into the two sums."""
     hg = Hypergraph.from_lists(
-        [[0, 1, 2], [2, 3], [1, 3, 4]], num_vertices=5, hyperedge_weight=torch.tensor([0.5, 2.0, 1.0])
+        [[0, 1, 2], [2, 3], [1, 3, 4]], num_nodes=5, hyperedge_weight=torch.tensor([0.5, 2.0, 1.0])
     ).to(device)
     for layer in (nn.HGNNConv(3, 2), nn.HGNNPConv(3, 2)):
         layer.to(device)(torch.ones(5, 3, device=device), hg)  # prepares the structure
@@ -276,7 +276,7 @@ def test_launches_of_a_hypergraph_step(hub: bool, compiled: bool, launches: list
     if hub:
         vertex[:600], hyperedge[:600] = 3, torch.arange(600)
         vertex[600:1200], hyperedge[600:1200] = torch.arange(600), 5
-    hg = Hypergraph.from_coo(vertex=vertex, hyperedge=hyperedge, num_vertices=700, num_hyperedges=700,
+    hg = Hypergraph.from_coo(node=vertex, hyperedge=hyperedge, num_nodes=700, num_hyperedges=700,
                              duplicates="sum").to(device)  # fmt: skip
     layer = nn.HGNNConv(3, 2).to(device)
     x = torch.ones(700, 3, device=device, requires_grad=True)

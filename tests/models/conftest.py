@@ -80,33 +80,33 @@ class Case:
 
 # tests/test_meta.py fails when a public model is not here.
 CASES = {
-    "GAT": Case(lambda: GAT(IN, 5, CLASSES, heads=2), some_graph),
+    "GAT": Case(lambda: GAT(IN, 5, CLASSES, num_heads=2), some_graph),
     "GCN": Case(lambda: GCN(IN, 5, CLASSES), some_graph),
     "HGNN": Case(lambda: HGNN(IN, 5, CLASSES), some_hypergraph),
     "HGNNP": Case(lambda: HGNNP(IN, 5, CLASSES), some_hypergraph),
-    "HAN": Case(lambda: HAN(IN, 5, CLASSES, num_paths=3, heads=2, semantic_channels=4), some_paths),
-    "HGT": Case(lambda: HGT(IN, 6, CLASSES, num_relations=3, num_types=2, heads=2), some_facts),
+    "HAN": Case(lambda: HAN(IN, 5, CLASSES, num_paths=3, num_heads=2, semantic_channels=4), some_paths),
+    "HGT": Case(lambda: HGT(IN, 6, CLASSES, num_relations=3, num_types=2, num_heads=2), some_facts),
     "RGCN": Case(lambda: RGCN(IN, 5, CLASSES, num_relations=3, num_bases=2, dropout=0.5), some_facts),
     "MLP": Case(lambda: MLP(IN, 5, CLASSES), None),
-    "BPRMF": Case(lambda: BPRMF(U, I, embed_dim=4), None, recommends=True),
-    "LightGCN": Case(lambda: LightGCN(U, I, embed_dim=4), None, recommends=True),
-    "FM": Case(lambda: FM(U, I, ENTITIES, embed_dim=4), None, recommends=True),
-    "CKE": Case(lambda: CKE(U, I, ENTITIES, RELATIONS, embed_dim=4, kge_dim=3), None, recommends=True),
-    "CFKG": Case(lambda: CFKG(U, I, ENTITIES, 2 * RELATIONS + 2, embed_dim=4), None, recommends=True),
-    "NFM": Case(lambda: NFM(U, I, ENTITIES, embed_dim=4, hidden=5), None, recommends=True),
-    "GCMC": Case(lambda: GCMC(U, I, ENTITIES, 2 * RELATIONS + 2, embed_dim=4), None, recommends=True),
+    "BPRMF": Case(lambda: BPRMF(U, I, dim=4), None, recommends=True),
+    "LightGCN": Case(lambda: LightGCN(U, I, dim=4), None, recommends=True),
+    "FM": Case(lambda: FM(U, I, ENTITIES, dim=4), None, recommends=True),
+    "CKE": Case(lambda: CKE(U, I, ENTITIES, RELATIONS, dim=4, relation_dim=3), None, recommends=True),
+    "CFKG": Case(lambda: CFKG(U, I, ENTITIES, 2 * RELATIONS + 2, dim=4), None, recommends=True),
+    "NFM": Case(lambda: NFM(U, I, ENTITIES, dim=4, hidden_channels=5), None, recommends=True),
+    "GCMC": Case(lambda: GCMC(U, I, ENTITIES, 2 * RELATIONS + 2, dim=4), None, recommends=True),
     "KGCN": Case(
-        lambda: KGCN(U, I, ENTITIES, 2 * RELATIONS, embed_dim=4, num_layers=2, fanout=3),
+        lambda: KGCN(U, I, ENTITIES, 2 * RELATIONS, dim=4, num_layers=2, fanout=3),
         None,
         recommends=True,
         rows=False,
     ),
-    "RippleNet": Case(
-        lambda: RippleNet(U, I, ENTITIES, RELATIONS, embed_dim=4, memory=5), None, recommends=True, rows=False
-    ),
-    "TwoTower": Case(lambda: TwoTower(U, I, ENTITIES, embed_dim=4, hidden=6, out_channels=3), None, recommends=True),
+    "RippleNet": Case(lambda: RippleNet(U, I, ENTITIES, RELATIONS, dim=4, memory=5), None, recommends=True, rows=False),
+    "TwoTower": Case(lambda: TwoTower(U, I, ENTITIES, dim=4, hidden_channels=6, out_channels=3), None, recommends=True),
     "KGAT": Case(
-        lambda: KGAT(U, I, ENTITIES, 2 * RELATIONS + 2, embed_dim=4, kge_dim=3, layers=(5, 2)), None, recommends=True
+        lambda: KGAT(U, I, ENTITIES, 2 * RELATIONS + 2, dim=4, relation_dim=3, layer_channels=(5, 2)),
+        None,
+        recommends=True,
     ),
 }
 

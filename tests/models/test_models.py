@@ -47,7 +47,7 @@ def test_gcn_parity():
 
 
 def test_gat_parity():
-    graph, x, model = random_graph(N, 25, seed=2), features(), randomized(GAT(IN, 5, CLASSES, heads=4))
+    graph, x, model = random_graph(N, 25, seed=2), features(), randomized(GAT(IN, 5, CLASSES, num_heads=4))
     mask = (graph.adj.dense() + torch.eye(N)) > 0
 
     def layer(x, conv):

@@ -49,7 +49,7 @@ def same_up_to_users(a, b):
 
 @torch.no_grad()
 def test_bprmf_parity():
-    model, data = made(BPRMF(U, I, embed_dim=4)), interactions()
+    model, data = made(BPRMF(U, I, dim=4)), interactions()
     for u in range(U):
         for i in range(I):
             expected = sum(float(a) * float(b) for a, b in zip(model.embedding[u], model.embedding[U + i], strict=True))
@@ -58,7 +58,7 @@ def test_bprmf_parity():
 
 @torch.no_grad()
 def test_lightgcn_parity():
-    model, data = made(LightGCN(U, I, embed_dim=4, num_layers=2)), interactions()
+    model, data = made(LightGCN(U, I, dim=4, num_layers=2)), interactions()
     near = {v: [] for v in range(U + I)}
     for u, i in zip(data.train.target.tolist(), data.train.indices.tolist(), strict=True):
         near[u].append(U + i)
@@ -74,7 +74,7 @@ def test_lightgcn_parity():
 
 @torch.no_grad()
 def test_fm_parity():
-    model, data = made(FM(U, I, ENTITIES, embed_dim=4)), interactions()
+    model, data = made(FM(U, I, ENTITIES, dim=4)), interactions()
     facts = data.kg.triples.tolist()
     expected = torch.zeros(U, I).double()
     for u in range(U):
@@ -92,7 +92,7 @@ def test_fm_parity():
 
 @torch.no_grad()
 def test_cke_parity():
-    model, data = made(CKE(U, I, ENTITIES, RELATIONS, embed_dim=4, kge_dim=3)), interactions()
+    model, data = made(CKE(U, I, ENTITIES, RELATIONS, dim=4, relation_dim=3)), interactions()
     expected = model.embedding[:U] @ (model.embedding[U:] + model.entity[:I]).T
     torch.testing.assert_close(scores(model, data), expected, rtol=1e-12, atol=1e-12)
     check_transr_loss(model, model.entity)
@@ -113,7 +113,7 @@ def check_transr_loss(model, table):
 
 @torch.no_grad()
 def test_cfkg_parity():
-    model, data = made(CFKG(U, I, ENTITIES, 2 * RELATIONS + 2, embed_dim=4)), interactions()
+    model, data = made(CFKG(U, I, ENTITIES, 2 * RELATIONS + 2, dim=4)), interactions()
     table = model.embedding
     expected = torch.stack([
         -(table[u] + model.relation[0] - table[U : U + I]).square().sum(-1) for u in range(U)
@@ -130,7 +130,7 @@ def test_cfkg_parity():
 
 @torch.no_grad()
 def test_nfm_parity():
-    model, data = made(NFM(U, I, ENTITIES, embed_dim=4, hidden=5)), interactions()
+    model, data = made(NFM(U, I, ENTITIES, dim=4, hidden_channels=5)), interactions()
     facts = data.kg.triples.tolist()
     expected = torch.zeros(U, I).double()
     for u in range(U):
@@ -148,7 +148,7 @@ def test_nfm_parity():
 
 @torch.no_grad()
 def test_gcmc_parity():
-    model, data = made(GCMC(U, I, ENTITIES, 2 * RELATIONS + 2, embed_dim=4)), interactions()
+    model, data = made(GCMC(U, I, ENTITIES, 2 * RELATIONS + 2, dim=4)), interactions()
     edges = data.collaborative().triples.tolist()
     degree = [sum(h == v for h, _, _ in edges) for v in range(U + ENTITIES)]
     table = []
@@ -166,7 +166,7 @@ def test_gcmc_parity():
 @torch.no_grad()
 def test_kgcn_parity(num_layers):
     data = interactions()
-    model = made(KGCN(U, I, ENTITIES, 2 * RELATIONS, embed_dim=4, num_layers=num_layers, fanout=3))
+    model = made(KGCN(U, I, ENTITIES, 2 * RELATIONS, dim=4, num_layers=num_layers, fanout=3))
     kg = model.start(model.structure(data))
     facts, known = kg.triples.tolist(), model.structure(data).triples.tolist()
     counts = [sum(h == v for h, _, _ in known) for v in range(ENTITIES)]
@@ -210,7 +210,7 @@ def check_click_loss(model, structure, tables, beside=0.0, squares_beside=0.0):
 @torch.no_grad()
 def test_ripplenet_parity():
     data = interactions()
-    model = made(RippleNet(U, I, ENTITIES, RELATIONS, embed_dim=4, memory=5))
+    model = made(RippleNet(U, I, ENTITIES, RELATIONS, dim=4, memory=5))
     z = model(model.structure(data))
     facts = data.kg.triples.tolist()
     assert bool(z.some.any())
@@ -248,7 +248,7 @@ def test_ripplenet_parity():
 
 @torch.no_grad()
 def test_twotower_parity():
-    model, data = made(TwoTower(U, I, ENTITIES, embed_dim=4, hidden=6, out_channels=3)), interactions()
+    model, data = made(TwoTower(U, I, ENTITIES, dim=4, hidden_channels=6, out_channels=3)), interactions()
     facts = data.kg.triples.tolist()
 
     def tower(layers, x):
@@ -350,7 +350,7 @@ def test_rows_are_those_of_z(recommender, make):
 
 def test_nfm_drops_the_pooled_vector_in_training():
     """As its authors do, beside the hidden layer."""
-    model, data, heard = NFM(U, I, ENTITIES, embed_dim=8, dropout=0.5), interactions(), []
+    model, data, heard = NFM(U, I, ENTITIES, dim=8, dropout=0.5), interactions(), []
     model.hidden.register_forward_pre_hook(lambda _, given: heard.append(given[0]))
     structure, pair = model.structure(data), (torch.tensor([0, 2]), torch.tensor([1, 0]), torch.tensor([2, 5]))
     model.train().pair_loss(structure, *pair)
@@ -365,7 +365,7 @@ def test_ripplenet_needs_no_facts():
     none = KnowledgeGraph.from_triples(head=[], relation=[], tail=[], num_nodes=data.kg.num_nodes, num_relations=0)
     parts = [torch.stack([p.target, p.indices]) for p in (data.train, data.val, data.test)]
     data = Interactions.from_pairs(*parts, none, num_users=U, num_items=I)
-    model = RippleNet(U, I, ENTITIES, 0, embed_dim=4)
+    model = RippleNet(U, I, ENTITIES, 0, dim=4)
     assert torch.equal(scores(model, data), torch.zeros(U, I))
     ids = torch.tensor([0, 2]), torch.tensor([1, 0]), torch.tensor([2, 5])
     model.pair_loss(model.structure(data), *ids, l2=0.1).backward()

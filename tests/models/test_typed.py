@@ -59,7 +59,7 @@ def test_rgcn_parity(bases):
 @torch.no_grad()
 def test_hgt_parity():
     kg, x, heads, width = facts(), draw(N, IN, seed=50), 2, 3
-    model = randomised(models.HGT(IN, heads * width, CLASSES, num_relations=R, num_types=2, heads=heads))
+    model = randomised(models.HGT(IN, heads * width, CLASSES, num_relations=R, num_types=2, num_heads=heads))
 
     def typed(x, weight, bias):
         return torch.stack([row @ weight[kind] + bias[kind] for row, kind in zip(x, KINDS, strict=True)])
@@ -85,7 +85,7 @@ def test_hgt_parity():
 @torch.no_grad()
 def test_han_parity():
     graphs, x, heads, width = [facts().view(r) for r in range(R)], draw(N, IN, seed=50), 2, 3
-    model = randomised(models.HAN(IN, width, CLASSES, num_paths=R, heads=heads, semantic_channels=5))
+    model = randomised(models.HAN(IN, width, CLASSES, num_paths=R, num_heads=heads, semantic_channels=5))
     paths = []
     for conv, graph in zip(model.conv.paths, graphs, strict=True):
         value = (x @ conv.weight).view(N, heads, width)
@@ -165,8 +165,8 @@ def test_types_say_what_an_untyped_graph_cannot():
             made = {
                 "RGCN": (models.RGCN(3, 16, 3, num_relations=3), kg),
                 "RGCN of 2 bases": (models.RGCN(3, 16, 3, num_relations=3, num_bases=2), kg),
-                "HGT": (models.HGT(3, 16, 3, num_relations=3, heads=4), kg),
-                "HAN": (models.HAN(3, 8, 3, num_paths=3, heads=2, dropout=0.2), paths),
+                "HGT": (models.HGT(3, 16, 3, num_relations=3, num_heads=4), kg),
+                "HAN": (models.HAN(3, 8, 3, num_paths=3, num_heads=2, dropout=0.2), paths),
                 "GCN": (models.GCN(3, 16, 3), untyped),
             }
         for name, (model, structure) in made.items():

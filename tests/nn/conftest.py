@@ -39,7 +39,7 @@ class Case:
 
 # tests/test_meta.py fails when a public layer is not here.
 CASES = {
-    "GATConv": Case(lambda: GATConv(IN, OUT, heads=2), some_graph),
+    "GATConv": Case(lambda: GATConv(IN, OUT, num_heads=2), some_graph),
     "GCNConv": Case(lambda: GCNConv(IN, OUT), some_graph),
     "HGNNConv": Case(lambda: HGNNConv(IN, OUT), some_hypergraph),
     "HGNNPConv": Case(lambda: HGNNPConv(IN, OUT), some_hypergraph),
@@ -96,17 +96,17 @@ def _hypergraphs() -> dict[str, Hypergraph]:
     generator = torch.Generator().manual_seed(5)
     weight = torch.rand(len(members), generator=generator, dtype=torch.float64) + 0.5
     return {
-        "plain": Hypergraph.from_lists([[0, 1, 2], [2, 3], [3, 4, 0]], num_vertices=5),
-        "mixed": Hypergraph.from_lists(members, num_vertices=7),
-        "hyperedge weights": Hypergraph.from_lists(members, num_vertices=7, hyperedge_weight=weight),
-        "a zero weight": Hypergraph.from_lists(members, num_vertices=7, hyperedge_weight=weight * (weight > 0.9)),
+        "plain": Hypergraph.from_lists([[0, 1, 2], [2, 3], [3, 4, 0]], num_nodes=5),
+        "mixed": Hypergraph.from_lists(members, num_nodes=7),
+        "hyperedge weights": Hypergraph.from_lists(members, num_nodes=7, hyperedge_weight=weight),
+        "a zero weight": Hypergraph.from_lists(members, num_nodes=7, hyperedge_weight=weight * (weight > 0.9)),
         "all weights": random_hypergraph(7, 5, 18, seed=3, weighted=True),
         "more hyperedges": random_hypergraph(4, 11, 25, seed=4, weighted=True),
-        "of all vertices": Hypergraph.from_lists([list(range(6))], num_vertices=6),
+        "of all vertices": Hypergraph.from_lists([list(range(6))], num_nodes=6),
         "incidence weights": Hypergraph.from_incidence(torch.tensor([[0.5, 0.0], [2.0, 1.0], [0.0, 0.25], [0.0, 0.0]])),
-        "only empty": Hypergraph.from_lists([[], []], num_vertices=3),
-        "no hyperedges": Hypergraph.from_lists([], num_vertices=3),
-        "one vertex": Hypergraph.from_lists([[0]], num_vertices=1),
+        "only empty": Hypergraph.from_lists([[], []], num_nodes=3),
+        "no hyperedges": Hypergraph.from_lists([], num_nodes=3),
+        "one vertex": Hypergraph.from_lists([[0]], num_nodes=1),
     }
 
 

@@ -9,7 +9,7 @@ from hgraph import Graph, Hypergraph, KnowledgeGraph, nn
 from hgraph.errors import ArgumentError, ArgumentTypeError
 
 GRAPH = Graph.from_edge_index([[0, 1], [1, 2]], num_nodes=4, directed=False)
-HYPERGRAPH = Hypergraph.from_lists([[0, 1], [1, 2, 3]], num_vertices=4)
+HYPERGRAPH = Hypergraph.from_lists([[0, 1], [1, 2, 3]], num_nodes=4)
 LAYERS = {
     nn.GCNConv: (GRAPH, HYPERGRAPH, r"clique\(\)"),
     nn.GATConv: (GRAPH, HYPERGRAPH, r"clique\(\)"),

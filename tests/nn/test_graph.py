@@ -79,7 +79,7 @@ def test_gcnconv_parity(graph, close, width):
 
 @pytest.mark.parametrize("concat", [True, False])
 def test_gatconv_parity(graph, close, concat):
-    layer, x = layer_of(GATConv, 3, 2, heads=3, concat=concat, negative_slope=0.3), features(graph)
+    layer, x = layer_of(GATConv, 3, 2, num_heads=3, concat=concat, negative_slope=0.3), features(graph)
     close(layer(x, graph), gat_by_loops(x, graph, layer))
 
 
@@ -107,7 +107,7 @@ def test_gcn_with_loops_added_before_is_the_same(graph, close):
 
 
 def test_gat_with_loops_added_before_is_the_same(graph, close):
-    layer, x = layer_of(GATConv, 3, 2, heads=2), features(graph)
+    layer, x = layer_of(GATConv, 3, 2, num_heads=2), features(graph)
     close(layer(x, graph.add_self_loops()), layer(x, graph))
 
 
@@ -163,7 +163,7 @@ def test_gat_does_not_read_edge_weights(graph):
 
 def test_gat_survives_large_scores():
     graph = Graph.from_edge_index([[0, 1], [1, 2]], num_nodes=3, directed=False)
-    layer = layer_of(GATConv, 3, 2, heads=2).float()
+    layer = layer_of(GATConv, 3, 2, num_heads=2).float()
     x = 1e4 * features(graph).float()
     x.requires_grad_()
     out = layer(x, graph)
@@ -175,7 +175,7 @@ def test_gat_survives_large_scores():
 def test_gat_half_scores_of_loops_as_exact_as_those_of_edges():
     """Two vertices with equal features share equally, whether a loop is an edge or added by the layer."""
     graph = Graph.from_edge_index([[0, 1], [1, 0]], num_nodes=2, directed=True)
-    layer = layer_of(GATConv, 3, 2, heads=1, bias=False).bfloat16()
+    layer = layer_of(GATConv, 3, 2, num_heads=1, bias=False).bfloat16()
     x = torch.tensor([[3.7, -2.9, 5.3]] * 2).bfloat16()
     with torch.no_grad():
         layer.target_score.fill_(1.7)
@@ -209,7 +209,7 @@ def test_gat_dropout_only_in_training_and_right_on_average():
 def test_errors_name_what_is_wrong():
     graph = Graph.from_edge_index([[0], [1]], num_nodes=3, directed=True)
     with pytest.raises(ArgumentError, match="heads"):
-        GATConv(3, 2, heads=0)
+        GATConv(3, 2, num_heads=0)
     with pytest.raises(ArgumentError, match="shape"):
         GCNConv(3, 2)(torch.randn(4, 3), graph)
     with pytest.raises(ArgumentError, match="shape"):

@@ -20,7 +20,7 @@ def parts(hypergraph):
     w = [1.0] * hypergraph.num_hyperedges
     if hypergraph.hyperedge_weight is not None:
         w = hypergraph.hyperedge_weight.double().tolist()
-    d_v, d_e = [0.0] * hypergraph.num_vertices, [0.0] * hypergraph.num_hyperedges
+    d_v, d_e = [0.0] * hypergraph.num_nodes, [0.0] * hypergraph.num_hyperedges
     for (v, e), value in entries.items():
         d_v[v] += w[e] * value
         d_e[e] += value
@@ -50,7 +50,7 @@ def layer_of(kind, width=2, **options):
 
 
 def features(hypergraph):
-    return torch.randn(hypergraph.num_vertices, 3, dtype=torch.float64, generator=torch.Generator().manual_seed(7))
+    return torch.randn(hypergraph.num_nodes, 3, dtype=torch.float64, generator=torch.Generator().manual_seed(7))
 
 
 # ---------------------------------------------------------------------- parity
@@ -101,12 +101,12 @@ def test_parity_with_dense_matrices(kind, hypergraph, close):
 def test_hgnn_on_a_clique_of_pairs():
     """Card 04, check 1: off-diagonals 1/2 d_u^-1/2 d_v^-1/2 on each pair."""
     pairs = [[0, 1], [0, 2], [1, 2], [2, 3], [3, 4]]
-    hypergraph = Hypergraph.from_lists(pairs, num_vertices=5)
+    hypergraph = Hypergraph.from_lists(pairs, num_nodes=5)
     layer = HGNNConv(5, 5, bias=False).double()
     with torch.no_grad():
         layer.linear.weight.copy_(torch.eye(5))
         operator = layer(torch.eye(5, dtype=torch.float64), hypergraph)
-    degree = hypergraph.vertex_degree().double()
+    degree = hypergraph.node_degree().double()
     expected = torch.diag(torch.full((5,), 0.5, dtype=torch.float64))
     for u, v in pairs:
         expected[u, v] = expected[v, u] = 0.5 * degree[u] ** -0.5 * degree[v] ** -0.5
@@ -116,9 +116,7 @@ def test_hgnn_on_a_clique_of_pairs():
 @pytest.mark.parametrize("weighted", [False, True])
 def test_hgnn_operator_is_symmetric_with_eigenvalues_in_zero_to_one(weighted):
     weight = torch.tensor([0.5, 2.0, 1.0, 3.0]).double() if weighted else None
-    hypergraph = Hypergraph.from_lists(
-        [[0, 1, 2], [2, 3], [0, 1, 2, 3, 4], []], num_vertices=6, hyperedge_weight=weight
-    )
+    hypergraph = Hypergraph.from_lists([[0, 1, 2], [2, 3], [0, 1, 2, 3, 4], []], num_nodes=6, hyperedge_weight=weight)
     layer = HGNNConv(6, 6, bias=False).double()
     with torch.no_grad():
         layer.linear.weight.copy_(torch.eye(6))
@@ -132,13 +130,13 @@ def test_hgnn_operator_is_symmetric_with_eigenvalues_in_zero_to_one(weighted):
 @pytest.mark.parametrize("kind", [HGNNConv, HGNNPConv])
 @pytest.mark.parametrize("members", [[], [[]], [[], []]])
 def test_empty_structure_gives_zero(kind, members):
-    hypergraph = Hypergraph.from_lists(members, num_vertices=4)
+    hypergraph = Hypergraph.from_lists(members, num_nodes=4)
     out = kind(3, 2)(torch.randn(4, 3), hypergraph)
     assert torch.equal(out, torch.zeros(4, 2))
 
 
 def test_singletons_leave_vertices_alone(close):
-    hypergraph = Hypergraph.from_lists([], num_vertices=4).with_singletons()
+    hypergraph = Hypergraph.from_lists([], num_nodes=4).with_singletons()
     x = features(hypergraph)
     for kind in (HGNNConv, HGNNPConv):
         layer = layer_of(kind)
@@ -146,7 +144,7 @@ def test_singletons_leave_vertices_alone(close):
 
 
 def test_one_hyperedge_of_all_gives_the_mean(close):
-    hypergraph = Hypergraph.from_lists([[0, 1, 2, 3]], num_vertices=4, hyperedge_weight=torch.tensor([3.0]))
+    hypergraph = Hypergraph.from_lists([[0, 1, 2, 3]], num_nodes=4, hyperedge_weight=torch.tensor([3.0]))
     x = features(hypergraph)
     for kind in (HGNNConv, HGNNPConv):
         layer = layer_of(kind)
@@ -155,7 +153,7 @@ def test_one_hyperedge_of_all_gives_the_mean(close):
 
 def test_hgnnp_keeps_constants_where_there_is_a_hyperedge():
     """Averages of averages: constant in, constant out; so the bias arrives unchanged."""
-    hypergraph = Hypergraph.from_lists([[0, 1, 2], [2, 3]], num_vertices=5)
+    hypergraph = Hypergraph.from_lists([[0, 1, 2], [2, 3]], num_nodes=5)
     layer = layer_of(HGNNPConv)
     out = layer(torch.zeros(5, 3, dtype=torch.float64), hypergraph)
     torch.testing.assert_close(out[:4], layer.linear.bias.expand(4, 2), rtol=0, atol=1e-15)
@@ -164,8 +162,8 @@ def test_hgnnp_keeps_constants_where_there_is_a_hyperedge():
 
 @pytest.mark.parametrize("kind", [HGNNConv, HGNNPConv])
 def test_repeated_hyperedge_counts_as_one_of_double_weight(kind, close):
-    twice = Hypergraph.from_lists([[0, 1], [0, 1], [1, 2]], num_vertices=3)
-    heavy = Hypergraph.from_lists([[0, 1], [1, 2]], num_vertices=3, hyperedge_weight=torch.tensor([2.0, 1.0]))
+    twice = Hypergraph.from_lists([[0, 1], [0, 1], [1, 2]], num_nodes=3)
+    heavy = Hypergraph.from_lists([[0, 1], [1, 2]], num_nodes=3, hyperedge_weight=torch.tensor([2.0, 1.0]))
     layer, x = layer_of(kind), features(twice)
     close(layer(x, twice), layer(x, heavy))
 
@@ -173,7 +171,7 @@ def test_repeated_hyperedge_counts_as_one_of_double_weight(kind, close):
 @pytest.mark.parametrize("kind", [HGNNConv, HGNNPConv])
 def test_scaling_all_hyperedge_weights_changes_nothing(kind, close):
     members, weight = [[0, 1], [1, 2, 3], [0, 3]], torch.tensor([0.5, 2.0, 1.0], dtype=torch.float64)
-    one, other = (Hypergraph.from_lists(members, num_vertices=4, hyperedge_weight=c * weight) for c in (1.0, 7.0))
+    one, other = (Hypergraph.from_lists(members, num_nodes=4, hyperedge_weight=c * weight) for c in (1.0, 7.0))
     layer, x = layer_of(kind), features(one)
     close(layer(x, one), layer(x, other))
 
@@ -183,7 +181,7 @@ def test_scaling_all_hyperedge_weights_changes_nothing(kind, close):
 
 @pytest.mark.parametrize("kind", [HGNNConv, HGNNPConv])
 def test_gradient_to_learned_hyperedge_weights(kind):
-    hypergraph = Hypergraph.from_lists([[0, 1, 2], [2, 3], [0, 3, 4], []], num_vertices=6)
+    hypergraph = Hypergraph.from_lists([[0, 1, 2], [2, 3], [0, 3, 4], []], num_nodes=6)
     layer, x = layer_of(kind), features(hypergraph)
     weight = (torch.rand(4, dtype=torch.float64) + 0.5).requires_grad_()
     call = lambda w: layer(x, hypergraph.with_hyperedge_weight(w))  # noqa: E731
@@ -195,7 +193,7 @@ def test_gradient_to_learned_hyperedge_weights(kind):
 
 @pytest.mark.parametrize("kind", [HGNNConv, HGNNPConv])
 def test_learned_weights_are_read_anew_each_step(kind):
-    hypergraph = Hypergraph.from_lists([[0, 1, 2], [2, 3]], num_vertices=4)
+    hypergraph = Hypergraph.from_lists([[0, 1, 2], [2, 3]], num_nodes=4)
     weight = torch.nn.Parameter(torch.tensor([1.0, 2.0]))
     learned = hypergraph.with_hyperedge_weight(weight)
     layer, x = layer_of(kind).float(), features(hypergraph).float()
@@ -216,6 +214,6 @@ def test_learned_weights_are_read_anew_each_step(kind):
 
 @pytest.mark.parametrize("kind", [HGNNConv, HGNNPConv])
 def test_wrong_number_of_vertices_is_named(kind):
-    hypergraph = Hypergraph.from_lists([[0, 1]], num_vertices=3)
+    hypergraph = Hypergraph.from_lists([[0, 1]], num_nodes=3)
     with pytest.raises(ArgumentError, match=r"x: expected shape"):
         kind(3, 2)(torch.randn(4, 3), hypergraph)

@@ -40,13 +40,13 @@ def relabelled(structure, vertex, hyperedge=None):
         return None if weight is None else torch.empty_like(weight).index_copy(0, order, weight)
 
     return Hypergraph.from_coo(
-        vertex=vertex[v2e.indices.long()],
+        node=vertex[v2e.indices.long()],
         hyperedge=hyperedge[v2e.target.long()],
         weight=v2e.weight,
-        num_vertices=structure.num_vertices,
+        num_nodes=structure.num_nodes,
         num_hyperedges=structure.num_hyperedges,
         hyperedge_weight=moved(structure.hyperedge_weight, hyperedge),
-        vertex_weight=moved(structure.vertex_weight, vertex),
+        node_weight=moved(structure.node_weight, vertex),
     )
 
 
@@ -152,7 +152,7 @@ def test_no_vertices(case, make):
     layer = make(case)
     empty = torch.empty(0, dtype=torch.long)
     graph = Graph.from_edge_index(torch.stack([empty, empty]), num_nodes=0, directed=True)
-    hypergraph = Hypergraph.from_lists([[]], num_vertices=0)
+    hypergraph = Hypergraph.from_lists([[]], num_nodes=0)
     none = KnowledgeGraph.from_triples(head=[], relation=[], tail=[], num_nodes=0, num_relations=3)
     structure = {Graph: graph, Hypergraph: hypergraph, KnowledgeGraph: none}[type(case.structure(3))]
     x = torch.empty(0, IN, requires_grad=True)

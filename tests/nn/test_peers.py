@@ -37,7 +37,10 @@ def test_gcn_as_pyg(pyg, weighted):
 @pytest.mark.parametrize("concat", [True, False])
 def test_gat_as_pyg(pyg, concat):
     graph, x = random_graph(20, 70, seed=2), torch.randn(20, 5, dtype=torch.float64)
-    peer, own = pyg.GATConv(5, 3, heads=4, concat=concat).double(), GATConv(5, 3, heads=4, concat=concat).double()
+    peer, own = (
+        pyg.GATConv(5, 3, num_heads=4, concat=concat).double(),
+        GATConv(5, 3, num_heads=4, concat=concat).double(),
+    )
     torch.nn.init.normal_(peer.bias)
     state = {"weight": peer.lin.weight.T, "target_score": peer.att_dst[0], "source_score": peer.att_src[0]}
     own.load_state_dict({**state, "bias": peer.bias})
@@ -51,7 +54,7 @@ def test_hypergraph_layers_as_dhg(dhg, layer, weighted):
     members = [[0, 1, 2], [2, 3], [3, 4, 5, 6], [6, 0], [1, 4, 6], [7]]
     weight = [0.5, 2.0, 1.0, 1.5, 0.25, 3.0] if weighted else None
     own_hg = Hypergraph.from_lists(
-        members, num_vertices=9, hyperedge_weight=None if weight is None else torch.tensor(weight)
+        members, num_nodes=9, hyperedge_weight=None if weight is None else torch.tensor(weight)
     )
     peer_hg = dhg.Hypergraph(9, members, weight)
     kind = {"hgnn": dhg.nn.HGNNConv, "hgnnp": dhg.nn.HGNNPConv}[layer]
@@ -64,7 +67,7 @@ def test_hypergraph_layers_as_dhg(dhg, layer, weighted):
 def test_hgnnp_as_pyg(pyg):
     """PyG's HypergraphConv is D^-1 H B^-1 H^T X Theta, HGNN+ without bias (its W enters only D: so none here)."""
     members = [[0, 1, 2], [2, 3], [3, 4, 5, 6], [6, 0], [1, 4, 6], [7]]
-    own_hg = Hypergraph.from_lists(members, num_vertices=9)
+    own_hg = Hypergraph.from_lists(members, num_nodes=9)
     peer, own = pyg.HypergraphConv(5, 3, bias=False).double(), HGNNPConv(5, 3, bias=False).double()
     own.linear.load_state_dict({"weight": peer.lin.weight})
     x = torch.randn(9, 5, dtype=torch.float64)

@@ -19,7 +19,7 @@ H, D = 4, 6
 GRAPHS = {
     "earlier": patterns.summaries(7, 1).crop(6),
     "all": patterns.full(1, 5),
-    "by head": patterns.sink_band(9, [3, 5, 9, 1], sink=1, block=1),
+    "by head": patterns.sink_band(9, [3, 5, 9, 1], num_sink=1, block_size=1),
     "by example": patterns.padded(6, [2, 6]),
     "nobody": patterns.none(3, 4),
     "no groups": patterns.full(3, 0),
@@ -167,7 +167,7 @@ def test_merge_joins_disjoint_sets_of_groups():
 
 def test_lists_made_of_content_and_head_masks():
     index = torch.rand(2, H, 5, 7, generator=torch.Generator().manual_seed(0)).argsort(-1)[..., :3]
-    tiles = BlockAdjacency.from_index(index, block=1, num_targets=5, num_sources=7)
+    tiles = BlockAdjacency.from_index(index, block_size=1, num_targets=5, num_sources=7)
     leaves = inputs(tiles)
     close(attend_groups(tiles, *leaves), loops(tiles, *leaves))
     mask = torch.tensor([True, False, True, True]).view(1, 1, H)
@@ -239,7 +239,8 @@ def test_batch_dimensions(batch):
         ({"k": torch.zeros(2, 6, 0, 2, D), "v": torch.zeros(2, 6, 0, 2, D)}, ArgumentError, "k: expected a member"),
         ({"dropout": 1.0}, ArgumentError, r"dropout: expected a probability in \[0, 1\)"),
         ({"head_mask": torch.ones(2, H).bool()}, ArgumentError, "head_mask: expected shape"),
-        ({"graph": patterns.sink_band(3, [1, 2], sink=1, block=1)}, ArgumentError, "q: expected 1 examples and 2"),
+        ({"graph": patterns.sink_band(3, [1, 2], num_sink=1, block_size=1)}, ArgumentError,
+         "q: expected 1 examples and 2"),
     ],
 )  # fmt: skip
 def test_wrong_arguments_are_answered(change, error, message):

@@ -15,7 +15,7 @@ TILES = {
     "causal": patterns.causal(200).tiles(64),
     "window": patterns.sliding_window(150, 40, causal=True).tiles(32),
     "global": (patterns.sliding_window(600, 20) | patterns.global_tokens(600, [3, 400])).tiles(32),
-    "by head": patterns.sink_band(200, [8, 60, 100, 100], sink=3, block=4).tiles(64),
+    "by head": patterns.sink_band(200, [8, 60, 100, 100], num_sink=3, block_size=4).tiles(64),
     "by example": patterns.padded(80, [10, 0]).tiles(32),
 }
 MASKS = {

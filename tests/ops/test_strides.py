@@ -102,7 +102,7 @@ TOKENS = {
     "tiles": Verb(attend, WINDOW.tiles(8), QKV),
     "tiles of one": Verb(attend, patterns.power(21).tiles(1), QKV),
     "tiles with hubs": Verb(attend, HUBS.tiles(16), QKV),
-    "by head": Verb(attend, patterns.sink_band(24, [4, 9], sink=1, block=2), QKV),
+    "by head": Verb(attend, patterns.sink_band(24, [4, 9], num_sink=1, block_size=2), QKV),
     "biased": Verb(_relative, WINDOW, f"{QKV} HL"),
     "dropout": Verb(_dropped, WINDOW, QKV),
     "groups": Verb(attend_groups, patterns.full(3, 5), "BTQHD BSHD BSPHD BSPHF"),

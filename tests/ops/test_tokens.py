@@ -20,17 +20,17 @@ GRAPHS = {
     "full, cross": patterns.full(70, 90),
     "causal": patterns.causal(200),
     "last ones": patterns.causal(40, 170),
-    "power": patterns.power(300, 16, window=2, sink=5),
+    "power": patterns.power(300, 16, window=2, num_sink=5),
     "global": patterns.sliding_window(600, 20) | patterns.global_tokens(600, [3, 400]),
     "ordered": patterns.dilated(100, 9, 3),
     "columns": patterns.axial((9, 11), 0),
     "curve": patterns.hilbert_windows((8, 16), 12),
     "padded": patterns.padded(80, [10, 0]),
-    "by head": patterns.sink_band(200, [8, 60, 100, 100], sink=3, block=4),
-    "by both": patterns.sink_band(80, [8, 60, 40, 40], sink=3, block=4) & patterns.padded(80, [70, 33]),
+    "by head": patterns.sink_band(200, [8, 60, 100, 100], num_sink=3, block_size=4),
+    "by both": patterns.sink_band(80, [8, 60, 40, 40], num_sink=3, block_size=4) & patterns.padded(80, [70, 33]),
     "scattered": patterns.random(150, 1, seed=0),
     "one target": patterns.power(100).select([77]),
-    "one target a head": patterns.sink_band(100, [8, 60, 40, 40], sink=3, block=4).select([77, 3]),
+    "one target a head": patterns.sink_band(100, [8, 60, 40, 40], num_sink=3, block_size=4).select([77, 3]),
     "nobody": patterns.none(5, 6),
     "no targets": patterns.full(0, 3),
 }
@@ -117,7 +117,7 @@ def test_tiles_are_the_loops(name):
 
 def test_lists_of_tiles_made_from_content():
     index = torch.rand(2, H, 13, 9, generator=torch.Generator().manual_seed(0)).argsort(-1)[..., :4]
-    tiles = BlockAdjacency.from_index(index, block=16, num_targets=200, num_sources=140)
+    tiles = BlockAdjacency.from_index(index, block_size=16, num_targets=200, num_sources=140)
     leaves = inputs(tiles)
     agree(attend(tiles, *leaves), by_edges(tiles, *leaves), leaves, through_lse=True)
 
@@ -285,7 +285,7 @@ def test_dropout_is_the_same_in_every_form(block):
 SMALL = {
     "causal": patterns.causal(7).tiles(2),
     "window in large tiles": patterns.sliding_window(40, 3).tiles(32),
-    "by head": patterns.sink_band(7, [2, 4], sink=1, block=2).tiles(4),
+    "by head": patterns.sink_band(7, [2, 4], num_sink=1, block_size=2).tiles(4),
     "by token": patterns.power(7).tiles(1),
     "empty rows": patterns.summaries(7, 3).tiles(2),
 }
@@ -375,7 +375,7 @@ def test_nothing_of_the_size_of_all_pairs_is_made(name, largest):
     n, d = 8192, 16
     graph = {
         "window": patterns.sliding_window(n, 256, causal=True),
-        "power": patterns.power(n, 128, window=2, sink=128),
+        "power": patterns.power(n, 128, window=2, num_sink=128),
         "global": patterns.sliding_window(n, 65) | patterns.global_tokens(n, [0]),
     }[name]
     q, k, v = (numbers(n, 1, d, seed=i, dtype=torch.float32).requires_grad_() for i in range(3))

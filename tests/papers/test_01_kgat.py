@@ -112,7 +112,7 @@ def test_kgatconv_parity(aggr, weighted):
 
 
 def small_model(**options):
-    settings = {"embed_dim": D, "kge_dim": K, "layers": (4, 3), "dropout": 0.0} | options
+    settings = {"dim": D, "relation_dim": K, "layer_channels": (4, 3), "dropout": 0.0} | options
     model = models.KGAT(10, 12, 40, R, **settings).double()
     with torch.no_grad():
         for seed, parameter in enumerate(model.parameters()):
@@ -166,8 +166,8 @@ def test_one_relation_and_the_identity():
 
 
 def test_no_layers_are_matrix_factorisation():
-    model = small_model(layers=())
-    mf = models.BPRMF(10, 12, embed_dim=D).double()
+    model = small_model(layer_channels=())
+    mf = models.BPRMF(10, 12, dim=D).double()
     mf.load_state_dict({"embedding": model.embedding[:22]})
     kg, users, items, others = some_graph(), torch.tensor([1, 2]), torch.tensor([3, 4]), torch.tensor([5, 0])
     one = model.pair_loss(model.start(kg), users, items, others, l2=1e-2)
@@ -189,7 +189,7 @@ def test_the_laplacian_is_the_sum_of_the_relations():
 
 
 def test_training_may_begin_from_matrix_factorisation():
-    model, mf = small_model(), models.BPRMF(10, 12, embed_dim=D).double()
+    model, mf = small_model(), models.BPRMF(10, 12, dim=D).double()
     before = model.embedding.detach().clone()
     model.take_factors(mf.embedding)
     assert torch.equal(model.embedding[:22], mf.embedding)
@@ -200,7 +200,7 @@ def test_training_may_begin_from_matrix_factorisation():
 
 def test_dropout_is_of_messages():
     """Item 6: an output that lost numbers is what the next layer hears, and layer 0 loses none."""
-    model, kg = small_model(dropout=0.5, layers=(5, 4)).train(), some_graph()
+    model, kg = small_model(dropout=0.5, layer_channels=(5, 4)).train(), some_graph()
     heard = []
     model.convs[1].register_forward_pre_hook(lambda _, given: heard.append(given[0]))
     with train.seeded(0):
@@ -371,7 +371,7 @@ def synthetic(seed, *, users=400, items=300, attributes=30, taken=5, shuffled=Fa
 
 
 def recall(model, data, seed, epochs):
-    options = {"lr": 0.01, "batch": 400, "every": 1000, "patience": None, "progress": False}
+    options = {"lr": 0.01, "batch": 400, "eval_every": 1000, "patience": None, "progress": False}
     train.fit_recommender(model, data, epochs=epochs, seed=seed, **options)
     score = train.scorer(model, train.structure_of(model, data))
     return train.full_ranking(score, data.test, [data.train], ks=[20])["recall@20"]
@@ -386,10 +386,10 @@ def gains(seeds, epochs):
             data = synthetic(seed, shuffled=shuffled)
             with train.seeded(seed):
                 if kind == "mf":
-                    model = models.BPRMF(data.num_users, data.num_items, embed_dim=32)
+                    model = models.BPRMF(data.num_users, data.num_items, dim=32)
                 else:
                     sizes = data.num_users, data.num_items, data.kg.num_nodes, data.collaborative().num_relations
-                    model = models.KGAT(*sizes, embed_dim=32, kge_dim=32, layers=(32, 16))
+                    model = models.KGAT(*sizes, dim=32, relation_dim=32, layer_channels=(32, 16))
             row.append(recall(model, data, seed, epochs))
         found.append(row)
     return torch.tensor(found).double().mean(0).tolist()

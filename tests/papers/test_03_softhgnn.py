@@ -172,7 +172,16 @@ def test_sizes_of_the_whole_cifar_networks():
 def test_vit_parity(small_data):
     """The trunk and a block against the same sums written out."""
     last = made(SoftHGNN, 4, 3, 2)
-    net = made(partial(ViT, 6, 3), patch=2, dim=4, depth=1, num_heads=2, hidden=5, small_data=small_data, last=last)
+    net = made(
+        partial(ViT, 6, 3),
+        patch=2,
+        dim=4,
+        num_layers=1,
+        num_heads=2,
+        hidden_channels=5,
+        small_data=small_data,
+        last=last,
+    )
     images, layer, tokens = tokens_of_images(net, small_data)
     x = tokens + net.place
     normal = layer.norm1(x)

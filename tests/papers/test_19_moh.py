@@ -165,7 +165,7 @@ def test_balance_is_k_when_even_and_flows_through_the_probabilities():
 def test_padding_does_not_vote():
     layer = MixtureOfHeadAttention(D, H, shared_heads=1, top_k=1).double()
     x, present = numbers(1, N, D), torch.arange(N).unsqueeze(0) < 4
-    layer(x, present=present)
+    layer(x, mask=present)
     some = float(layer.aux["balance"].detach())
     layer(x[:, :4])
     assert abs(some - float(layer.aux["balance"].detach())) < 1e-15

@@ -139,7 +139,7 @@ def layer_by_loops(layer, x, size):
 def test_combinerattention_parity(plan, causal, n):
     """Check 1: every plan, both modes, the lengths that divide and those that do not; and the matrix itself."""
     size = 4
-    layer = double(CombinerAttention(4, 2, plan=plan, span=size, columns=size, causal=causal, bias=True))
+    layer = double(CombinerAttention(4, 2, plan=plan, block_size=size, columns=size, causal=causal, bias=True))
     x = numbers(2, n, 4)
     a = layer.attention_matrix(x)
     for b in range(2):
@@ -163,7 +163,7 @@ def test_combinerattention_parity(plan, causal, n):
     ids=str,
 )
 def test_options_by_loops(options):
-    layer, x = double(CombinerAttention(4, 2, span=4, columns=4, **options)), numbers(11, 4)
+    layer, x = double(CombinerAttention(4, 2, block_size=4, columns=4, **options)), numbers(11, 4)
     matrix, out = layer_by_loops(layer, x, 4)
     torch.testing.assert_close(layer.attention_matrix(x), matrix, rtol=0, atol=1e-12)
     torch.testing.assert_close(layer(x), out, rtol=1e-12, atol=1e-12)
@@ -171,7 +171,7 @@ def test_options_by_loops(options):
 
 @pytest.mark.parametrize("activation", ["relu", "deepset"])
 def test_activations_by_loops(activation):
-    layer, x = double(CombinerAttention(4, 1, span=3, activation=activation)), numbers(8, 4)
+    layer, x = double(CombinerAttention(4, 1, block_size=3, activation=activation)), numbers(8, 4)
     q, k = layer.query(x), layer.key(x)
     mapped_q, mapped_k = q, k
     if activation == "deepset":
@@ -210,13 +210,16 @@ def test_rows_add_up_to_one_over_the_whole_support(plan, causal):
 @pytest.mark.parametrize("size", [1, 16])
 def test_segments_of_one_or_of_all_are_full_attention(size, causal):
     """Check 3; between the two it is not."""
-    layer, full = double(CombinerAttention(4, 2, span=size, causal=causal)), double(SelfAttention(4, 2, causal=causal))
+    layer, full = (
+        double(CombinerAttention(4, 2, block_size=size, causal=causal)),
+        double(SelfAttention(4, 2, causal=causal)),
+    )
     for name in ("query", "key", "value", "out"):
         getattr(full, name).weight.data = getattr(layer, name).weight.data
         torch.nn.init.zeros_(getattr(full, name).bias)
     x = numbers(2, 16, 4)
     torch.testing.assert_close(layer(x), full(x), rtol=1e-12, atol=1e-12)
-    other = double(CombinerAttention(4, 2, span=4, causal=causal))
+    other = double(CombinerAttention(4, 2, block_size=4, causal=causal))
     assert (other(x) - full(x)).abs().max() > 0.01
 
 
@@ -231,7 +234,7 @@ def test_logsparse_is_full_attention_for_two_tokens_alone():
 
 def test_blocks_of_far_tokens_have_rank_one():
     """Check 4: what a segment hears of an earlier one is a column times a row."""
-    layer = double(CombinerAttention(4, 1, span=4))
+    layer = double(CombinerAttention(4, 1, block_size=4))
     a = layer.attention_matrix(numbers(16, 4))[0].detach()
     for r in range(4):
         ranks = [
@@ -260,7 +263,7 @@ def test_edge_counts():
 def test_a_region_of_equal_keys_has_the_mass_of_one_or_of_all():
     """Without a size bias a region counts as one key; with it constant keys are dense attention exactly."""
     x = numbers(1, 1, 4).expand(1, 16, 4)
-    plain, biased = (double(CombinerAttention(4, 1, span=4, size_bias=b)) for b in (False, True))
+    plain, biased = (double(CombinerAttention(4, 1, block_size=4, size_bias=b)) for b in (False, True))
     last = plain.attention_matrix(x)[0, 0, -1].detach()
     torch.testing.assert_close(last[:12].view(3, 4).sum(1), torch.full((3,), 1 / 7, dtype=torch.float64))
     torch.testing.assert_close(biased.attention_matrix(x)[0, 0, -1].detach(), torch.full((16,), 1 / 16).double())
@@ -286,7 +289,7 @@ def test_causality_bit_for_bit(plan, variant):
 @pytest.mark.parametrize("causal", [True, False])
 @pytest.mark.parametrize("plan", PLANS)
 def test_padding_is_as_if_it_were_not_there(plan, causal):
-    layer = double(CombinerAttention(8, 2, plan=plan, span=4, columns=4, causal=causal, bias=True, pool="mean"))
+    layer = double(CombinerAttention(8, 2, plan=plan, block_size=4, columns=4, causal=causal, bias=True, pool="mean"))
     x, mask = numbers(3, 19, 8), torch.ones(3, 19, dtype=torch.bool)
     mask[0, 11:] = mask[1, 3:9] = mask[2] = False
     out, other = layer(x, mask=mask), layer(torch.where(mask.unsqueeze(-1), x, math.nan), mask=mask)
@@ -389,7 +392,7 @@ def test_clusters_of_nobody(batch, n):
 
 def test_one_cluster_is_full_attention():
     layer, x = double(CombinerAttention(4, 2, plan="clusters", num_clusters=1)), numbers(2, 9, 4)
-    full = double(CombinerAttention(4, 2, span=9))
+    full = double(CombinerAttention(4, 2, block_size=9))
     torch.testing.assert_close(layer(x, clusters=torch.zeros(9, dtype=torch.long)), full(x), rtol=1e-12, atol=1e-12)
 
 
@@ -403,7 +406,7 @@ def test_gradients_of_every_plan(plan, causal):
     more = {"num_clusters": 3} if plan == "clusters" else {}
     call = {"clusters": torch.tensor([0, 2, 1, 0, 0, 1, 2])} if more else {}
     for pool in ("mean", "max"):
-        layer = double(CombinerAttention(4, 2, plan=plan, span=3, columns=3, causal=causal, pool=pool, **more))
+        layer = double(CombinerAttention(4, 2, plan=plan, block_size=3, columns=3, causal=causal, pool=pool, **more))
         x = numbers(1, 7, 4).requires_grad_()
         assert torch.autograd.gradcheck(lambda x, f=layer: f(x, **call), (x,), fast_mode=True)
         assert torch.autograd.gradgradcheck(lambda x, f=layer: f(x, **call), (x,), fast_mode=True)
@@ -442,7 +445,7 @@ def test_clusters_of_ones_own_decode():
 
 
 def test_a_mask_is_looked_at_once_for_all_layers():
-    one, other = (double(CombinerAttention(8, 2, span=4)) for _ in range(2))
+    one, other = (double(CombinerAttention(8, 2, block_size=4)) for _ in range(2))
     x, mask = numbers(2, 13, 8), torch.arange(13) < torch.tensor([[9], [13]])
     made = [layer._masked(layer._ready_of(13, x.device), mask) for layer in (one, other)]
     assert made[0] is made[1]
@@ -455,7 +458,7 @@ def test_a_mask_is_looked_at_once_for_all_layers():
 
 def test_a_state_of_segments_is_bounded():
     """Less than a segment of tokens after each step, and one region for each segment before."""
-    layer, x, state = CombinerAttention(8, 1, span=8).eval(), numbers(1, 96, 8).float(), CombinerState(96)
+    layer, x, state = CombinerAttention(8, 1, block_size=8).eval(), numbers(1, 96, 8).float(), CombinerState(96)
     most = 0
     with torch.no_grad():
         for t in range(96):
@@ -497,7 +500,7 @@ def test_running_sums_in_place_of_running_maxima():
 
 def test_the_own_segment_heard_twice():
     """In both directions the published TensorFlow code also sums up a token's own segment."""
-    layer = double(CombinerAttention(4, 1, span=4, variant="tf", causal=False))
+    layer = double(CombinerAttention(4, 1, block_size=4, variant="tf", causal=False))
     (partition,) = layer.partitions_of(12)
     assert partition.num_pairs == 144 + 12 * 4
     with pytest.raises(ArgumentError, match="variant"):
@@ -508,7 +511,7 @@ def test_the_own_segment_heard_twice():
 
 
 def test_parts_are_not_taken_for_the_whole():
-    layer = CombinerAttention(8, 2, span=3)
+    layer = CombinerAttention(8, 2, block_size=3)
     with record_attention(layer) as records:
         layer(torch.zeros(1, 9, 8))
     assert len(records[""]) > 1
@@ -556,7 +559,7 @@ def test_records_of_clusters_hold_the_joint_shares(causal):
             torch.testing.assert_close(some.sum(1)[apart], expected, rtol=1e-12, atol=1e-12)
 
 
-@pytest.mark.parametrize("options", [{"plan": "vertical", "columns": 4}, {"span": 3, "size_bias": True}], ids=str)
+@pytest.mark.parametrize("options", [{"plan": "vertical", "columns": 4}, {"block_size": 3, "size_bias": True}], ids=str)
 def test_records_of_decoding_are_rows_of_the_whole(options):
     layer, x, state = double(CombinerAttention(8, 2, **options)), numbers(2, 14, 8), CombinerState(14)
     with record_attention(torch.nn.ModuleDict({"layer": layer})) as whole:
@@ -623,7 +626,7 @@ def test_nothing_of_the_size_of_all_pairs_is_made(plan):
     ("call", "message"),
     [
         (lambda: CombinerAttention(8, 2, plan="sparse"), "plan: expected one of fixed, logsparse"),
-        (lambda: CombinerAttention(8, 2, span=0), "span: expected a whole number, 1 or more, got 0"),
+        (lambda: CombinerAttention(8, 2, block_size=0), "block_size: expected a whole number, 1 or more, got 0"),
         (lambda: CombinerAttention(8, 2, plan="clusters"), "num_clusters: expected a number for the plan of clusters"),
         (lambda: CombinerAttention(8, 2)(numbers(2, 5, 8).float(), mask=torch.ones(2, 4).bool()), r"mask: expected"),
         (
@@ -695,5 +698,5 @@ def local(n):
 @pytest.mark.parametrize("seed", [0, 1, 2])
 def test_one_layer_hears_a_marker_anywhere(seed):
     """Check 8: full support in one layer. The same layer without the regions guesses."""
-    assert accuracy_of(lambda: CombinerAttention(32, 2, span=8), 300, seed) > 0.95
+    assert accuracy_of(lambda: CombinerAttention(32, 2, block_size=8), 300, seed) > 0.95
     assert accuracy_of(lambda: SelfAttention(32, 2, pattern=local, causal=True, bias=False), 300, seed) < 0.6

@@ -32,7 +32,7 @@ def dense_attention(layer, x, mask):
 
 @pytest.mark.parametrize(("n", "block", "window", "sink"), [(37, 1, 0, 0), (130, 4, 3, 4), (1000, 16, 5, 16)])
 def test_powerattention_parity(n, block, window, sink):
-    layer = PowerAttention(8, 2, block=block, window=window, sink=sink).double()
+    layer = PowerAttention(8, 2, block_size=block, window=window, num_sink=sink).double()
     mask = torch.tensor([[kept(i, j, block, window, sink) for j in range(n)] for i in range(n)])
     x = numbers(n, 8)
     torch.testing.assert_close(layer(x), dense_attention(layer, x, mask), rtol=1e-12, atol=1e-12)
@@ -40,9 +40,9 @@ def test_powerattention_parity(n, block, window, sink):
 
 def test_block_counts():
     """Card 28's exact counts of visited blocks with window 5 and one sink block."""
-    counts = [patterns.power(16 * n, 16, window=5, sink=16).num_tiles(16) for n in (16, 32, 64, 128, 256, 512)]
+    counts = [patterns.power(16 * n, 16, window=5, num_sink=16).num_tiles(16) for n in (16, 32, 64, 128, 256, 512)]
     assert counts == [88, 215, 502, 1141, 2548, 5619]
-    tiles = patterns.power(16 * 128, 16, window=5, sink=16).tiles(16)
+    tiles = patterns.power(16 * 128, 16, window=5, num_sink=16).tiles(16)
     assert tiles.num_tiles == 1141
     assert int(tiles.count[0, 0, -1]) == 10
 
@@ -59,7 +59,7 @@ def test_degrees_and_growth():
 def test_the_theorem_through_autograd(layers):
     """The last output depends on exactly those inputs that its receptive field holds."""
     n = 32
-    blocks = [PowerAttention(8, 2, block=1, window=0).double() for _ in range(layers)]
+    blocks = [PowerAttention(8, 2, block_size=1, window=0).double() for _ in range(layers)]
     x = numbers(n, 8).requires_grad_()
     h = x
     for block in blocks:
@@ -72,7 +72,7 @@ def test_the_theorem_through_autograd(layers):
 
 def test_a_wide_window_is_causal_attention():
     x = numbers(60, 8)
-    layer = PowerAttention(8, 2, block=4, window=15).double()
+    layer = PowerAttention(8, 2, block_size=4, window=15).double()
     assert layer.graph_of(60).equal(patterns.causal(60))
     plain = SelfAttention(8, 2, causal=True).double()
     plain.load_state_dict(layer.state_dict())
@@ -130,7 +130,7 @@ def accuracy_of(make, layers, steps):
 
 
 def power(dim):
-    return PowerAttention(dim, 4, block=1, window=0)
+    return PowerAttention(dim, 4, block_size=1, window=0)
 
 
 def window(dim):

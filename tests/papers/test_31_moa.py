@@ -29,7 +29,7 @@ def numbers(*shape, seed=0):
 def test_moaattention_parity():
     """Loops over heads and tokens of each head's own band."""
     rules = [SpanRule(4, 0.0), SpanRule(0, 0.5), SpanRule(-6, 1.0), SpanRule(0, 1.0)]
-    layer = MoAAttention(8, 4, rules, num_kv_heads=2, sink=3, block=2).double()
+    layer = MoAAttention(8, 4, rules, num_kv_heads=2, num_sink=3, block_size=2).double()
     x, n = numbers(19, 8), 19
     q, k, v = (f(x).unflatten(-1, (-1, 2)) for f in (layer.query, layer.key, layer.value))
     out = torch.zeros(n, 4, 2, dtype=torch.float64)
@@ -47,7 +47,7 @@ def test_influence_is_the_change_of_the_linearised_loss(heads):
     n = 9
     q, k, v, grad = (numbers(n, 2, 4, seed=i) for i in range(4))
     bias = numbers(heads, n, n, seed=4) if heads else None
-    found = edge_influence(q, k, v, grad, block=1, bias=bias, absolute=False)
+    found = edge_influence(q, k, v, grad, block_size=1, bias=bias, absolute=False)
     for h in range(2):
         more = 0 if bias is None else bias[h % heads]
         share = (q[:, h] @ k[:, h].T / 2 + more).masked_fill(torch.ones(n, n).triu(1).bool(), -torch.inf).softmax(-1)
@@ -61,13 +61,13 @@ def test_influence_is_the_change_of_the_linearised_loss(heads):
                 assert abs(float(found[h, i, j]) - float(change)) < 1e-12
     blocks = found.unflatten(2, (3, 3)).unflatten(1, (3, 3)).sum((2, 4))  # opposite signs cancel within a block
     assert (blocks < 0).any()
-    torch.testing.assert_close(edge_influence(q, k, v, grad, block=3, bias=bias), blocks.abs())
+    torch.testing.assert_close(edge_influence(q, k, v, grad, block_size=3, bias=bias), blocks.abs())
 
 
 def test_influence_of_shared_keys_is_that_of_the_query_head_that_needs_them_most():
     q, k, v, grad = numbers(9, 4, 4), numbers(9, 2, 4, seed=1), numbers(9, 2, 4, seed=2), numbers(9, 4, 4, seed=3)
-    found = edge_influence(q, k, v, grad, block=3)
-    each = edge_influence(q, k.repeat_interleave(2, 1), v.repeat_interleave(2, 1), grad, block=3)
+    found = edge_influence(q, k, v, grad, block_size=3)
+    each = edge_influence(q, k.repeat_interleave(2, 1), v.repeat_interleave(2, 1), grad, block_size=3)
     torch.testing.assert_close(found, torch.stack([each[:2].amax(0), each[2:].amax(0)]))
 
 
@@ -92,10 +92,10 @@ def test_search_space_and_published_densities():
 def test_the_limits():
     x = numbers(2, 37, 8)
     plain = SelfAttention(8, 2, causal=True).double()
-    layer = MoAAttention(8, 2, [SpanRule(0, 1.0)] * 2, sink=0, block=4).double()
+    layer = MoAAttention(8, 2, [SpanRule(0, 1.0)] * 2, num_sink=0, block_size=4).double()
     layer.load_state_dict(plain.state_dict())
     torch.testing.assert_close(layer(x), plain(x), rtol=1e-12, atol=1e-12)
-    stream = MoAAttention(8, 2, [SpanRule(8, 0.0)] * 2, sink=4, block=4).graph_of(37)
+    stream = MoAAttention(8, 2, [SpanRule(8, 0.0)] * 2, num_sink=4, block_size=4).graph_of(37)
     expected = patterns.block_local(37, 4, before=1, causal=True) | patterns.sinks(37, 4)
     assert all(stream.of(head=h).equal(expected) for h in range(2))
 
@@ -132,18 +132,18 @@ def test_the_plan_is_the_best_of_all(seed, signed):
     influence = influence_of(seed)
     if signed:
         influence = {n: matter - 0.7 for n, matter in influence.items()}
-    plan, plans = plan_spans(influence, RULES, BUDGET, block=8), every_plan(influence)
+    plan, plans = plan_spans(influence, RULES, BUDGET, block_size=8), every_plan(influence)
     assert abs(sum(plan.lost.values()) - min(sum(lost.values()) for _, lost in plans)) < 1e-9
     assert dict(plans)[tuple(plan.rule[0].tolist())] == pytest.approx(plan.lost)
     for n, matter in influence.items():
-        assert span_loss(matter, RULES, plan.rule, n, block=8) == pytest.approx(plan.lost[n])
+        assert span_loss(matter, RULES, plan.rule, n, block_size=8) == pytest.approx(plan.lost[n])
 
 
 @pytest.mark.parametrize("seed", range(3))
 def test_the_pareto_set_is_that_of_all_plans(seed):
     """Of all plans by the same slices; and none of the set is beaten by any plan at all."""
     influence = influence_of(seed)
-    found, plans = pareto_plans(influence, RULES, BUDGET, block=8), [lost for _, lost in every_plan(influence)]
+    found, plans = pareto_plans(influence, RULES, BUDGET, block_size=8), [lost for _, lost in every_plan(influence)]
     best = [min(plans, key=lambda lost, n=n: lost[n]) for n in influence]
     low, high = ({n: f(lost[n] for lost in best) for n in influence} for f in (min, max))
     picked = list(best)
@@ -161,14 +161,14 @@ def test_the_pareto_set_is_that_of_all_plans(seed):
 
 def test_budgets_hold_and_are_used():
     influence = influence_of(0)
-    for plan in pareto_plans(influence, RULES, BUDGET, block=8):
+    for plan in pareto_plans(influence, RULES, BUDGET, block_size=8):
         for n, bound in BUDGET.items():
             share = sum(min(RULES[r].blocks(n, 8) + 1, n // 8) / (n // 8) for r in plan.rule[0].tolist()) / 4
             assert 0.9 * bound - 1e-9 <= share <= bound + 1e-9
     with pytest.raises(ArgumentError, match="density: expected a budget that some plan keeps"):
-        plan_spans(influence, RULES, {64: 0.01}, block=8)
+        plan_spans(influence, RULES, {64: 0.01}, block_size=8)
     with pytest.raises(ArgumentError, match="density: expected a budget that some plan keeps"):
-        pareto_plans(influence, RULES, {64: 0.01}, block=8)
+        pareto_plans(influence, RULES, {64: 0.01}, block_size=8)
 
 
 def test_long_heads_get_long_spans():
@@ -182,7 +182,7 @@ def test_long_heads_get_long_spans():
         matters.append(decay.unflatten(1, (blocks, block)).unflatten(0, (blocks, block)).sum((1, 3)))
     influence = torch.stack([matters[0]] * 8 + [matters[1]] * 8).unsqueeze(0)
     rules = [SpanRule(0, b / 8) for b in range(1, 9)]
-    plan = plan_spans({n: influence}, rules, {n: 0.5}, block=block)
+    plan = plan_spans({n: influence}, rules, {n: 0.5}, block_size=block)
     slopes = [rules[r].beta for r in plan.rule[0].tolist()]
     assert max(slopes[:8]) <= 0.25
     assert min(slopes[8:]) >= 0.5
@@ -196,7 +196,7 @@ def test_long_heads_get_long_spans():
 
 
 def test_decoding_is_the_whole_forward():
-    layer = MoAAttention(8, 2, [SpanRule(4, 0.0), SpanRule(0, 0.5)], sink=2, block=4, rotary=100.0).double()
+    layer = MoAAttention(8, 2, [SpanRule(4, 0.0), SpanRule(0, 0.5)], num_sink=2, block_size=4, rotary=100.0).double()
     x, state = numbers(1, 30, 8), KVState(30)
     steps = torch.cat([layer(x[:, :13], state=state), *(layer(x[:, t : t + 1], state=state) for t in range(13, 30))], 1)
     torch.testing.assert_close(steps, layer(x), rtol=1e-12, atol=1e-12)
@@ -207,7 +207,7 @@ def test_decoding_is_the_whole_forward():
 def test_rings_hold_what_is_read_again(kv, n, first):
     """Decoding over rings is the whole forward, below and above the spans, whatever the block divides."""
     rules = [SpanRule(4, 0.0), SpanRule(0, 0.5), SpanRule(0, 1.0), SpanRule(4, 0.0)]
-    layer = MoAAttention(16, 4, rules, num_kv_heads=kv, sink=3, block=4, rotary=100.0).double()
+    layer = MoAAttention(16, 4, rules, num_kv_heads=kv, num_sink=3, block_size=4, rotary=100.0).double()
     x, state = numbers(2, n, 16), layer.span_state(30)
     parts = [layer(x[:, :first], state=state)]
     parts += [layer(x[:, t : t + 1], state=state) for t in range(first, n - 2)] + [
@@ -222,7 +222,9 @@ def test_rings_hold_what_is_read_again(kv, n, first):
 
 
 def test_records_of_rings_are_rows_of_the_whole():
-    layer = MoAAttention(8, 4, [SpanRule(4, 0.0), SpanRule(0, 0.5)] * 2, num_kv_heads=2, sink=3, block=2).double()
+    layer = MoAAttention(
+        8, 4, [SpanRule(4, 0.0), SpanRule(0, 0.5)] * 2, num_kv_heads=2, num_sink=3, block_size=2
+    ).double()
     x, state = numbers(2, 17, 8), layer.span_state(17)
     with record_attention(torch.nn.ModuleDict({"layer": layer})) as whole:
         layer(x)
@@ -239,7 +241,7 @@ def test_records_of_rings_are_rows_of_the_whole():
 
 
 def test_span_states_say_what_is_wrong():
-    layer = MoAAttention(8, 2, [SpanRule(4, 0.0)] * 2, sink=2, block=4)
+    layer = MoAAttention(8, 2, [SpanRule(4, 0.0)] * 2, num_sink=2, block_size=4)
     state = layer.span_state(5)
     with pytest.raises(ArgumentError, match="state: expected room for 6 tokens, got a capacity of 5"):
         layer(torch.zeros(1, 6, 8), state=state)
@@ -251,7 +253,7 @@ def test_span_states_say_what_is_wrong():
 
 def test_rules_may_be_of_key_heads():
     rules = [SpanRule(4, 0.0), SpanRule(0, 1.0)]
-    layer = MoAAttention(8, 4, rules, num_kv_heads=2, sink=2, block=4)
+    layer = MoAAttention(8, 4, rules, num_kv_heads=2, num_sink=2, block_size=4)
     assert layer.rules == [rules[0], rules[0], rules[1], rules[1]]
 
 
@@ -259,8 +261,8 @@ def test_heads_may_be_put_in_another_order():
     """Equal spans side by side: projections permuted alike, the same output."""
     rules = [SpanRule(4, 0.0), SpanRule(0, 1.0), SpanRule(4, 0.0), SpanRule(0, 1.0)]
     order = [0, 2, 1, 3]
-    one = MoAAttention(8, 4, rules, sink=2, block=2).double()
-    other = MoAAttention(8, 4, [rules[h] for h in order], sink=2, block=2).double()
+    one = MoAAttention(8, 4, rules, num_sink=2, block_size=2).double()
+    other = MoAAttention(8, 4, [rules[h] for h in order], num_sink=2, block_size=2).double()
     own = torch.tensor([h * 2 + d for h in order for d in range(2)])
     with torch.no_grad():
         for name in ("query", "key", "value"):
@@ -342,7 +344,9 @@ def influence_of_model(model):
     with torch.no_grad():
         for layer, x, grad, table in zip(model.attend, inputs, grads, model.table, strict=True):
             parts = [t.double() for t in (*layer.project(x), grad.unflatten(-1, (HEADS, -1)))]
-            examples = [edge_influence(*(t[b] for t in parts), block=BLOCK, bias=table[:, place]) for b in range(12)]
+            examples = [
+                edge_influence(*(t[b] for t in parts), block_size=BLOCK, bias=table[:, place]) for b in range(12)
+            ]
             found.append(torch.stack(examples).mean(0))
     return torch.stack(found)
 
@@ -356,7 +360,7 @@ def accuracies(model):
 
 def with_spans(model, rules):
     """The model with a mixture of spans in place of each layer's full attention."""
-    layers = [MoAAttention(WIDTH, HEADS, own, sink=BLOCK, block=BLOCK) for own in rules]
+    layers = [MoAAttention(WIDTH, HEADS, own, num_sink=BLOCK, block_size=BLOCK) for own in rules]
     sparse = Copier(layers)
     sparse.load_state_dict(model.state_dict())
     return sparse
@@ -369,7 +373,7 @@ def test_planned_spans_keep_what_a_uniform_band_loses():
     dense = accuracies(model)
     assert min(dense) > 0.98
     rules = [SpanRule(0, i / 16) for i in range(1, 17)]
-    plan = plan_spans({TOKENS: influence_of_model(model)}, rules, {TOKENS: 0.5}, block=BLOCK, max_rules=8)
+    plan = plan_spans({TOKENS: influence_of_model(model)}, rules, {TOKENS: 0.5}, block_size=BLOCK, max_rules=8)
     planned = accuracies(with_spans(model, [[rules[r] for r in layer] for layer in plan.rule.tolist()]))
     assert sum(dense) / 8 - sum(planned) / 8 < 0.03
     uniform = accuracies(with_spans(model, [[SpanRule(0, 7 / 16)] * HEADS] * 2))  # and the sink: half of the cache

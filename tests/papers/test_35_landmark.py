@@ -51,7 +51,7 @@ def shares(q, k, block):
 
 def layer_of(seed=0, **options):
     torch.manual_seed(seed)
-    layer = LandmarkAttention(8, 4, **{"block": 4, "num_kv_heads": 2, **options}).double().eval()
+    layer = LandmarkAttention(8, 4, **{"block_size": 4, "num_kv_heads": 2, **options}).double().eval()
     with torch.no_grad():
         for parameter in layer.parameters():
             parameter.copy_(torch.randn(parameter.shape))
@@ -121,7 +121,7 @@ def test_records_of_chunks_hold_what_was_recalled(select, blocks):
 
 
 def test_without_a_finished_block_it_is_causal_attention():
-    layer, plain = layer_of(block=20, rotary=50.0), SelfAttention(8, 4, num_kv_heads=2, causal=True, rotary=50.0)
+    layer, plain = layer_of(block_size=20, rotary=50.0), SelfAttention(8, 4, num_kv_heads=2, causal=True, rotary=50.0)
     plain = plain.double()
     plain.load_state_dict(layer.state_dict())
     x = numbers(2, 20, 8)
@@ -169,7 +169,7 @@ def test_gradients_and_what_has_none():
 
 @pytest.mark.parametrize("block", [1, 4, 50])
 def test_causality_bit_for_bit(block):
-    layer, x = layer_of(block=block).float(), numbers(1, 120, 8).float()
+    layer, x = layer_of(block_size=block).float(), numbers(1, 120, 8).float()
     before = layer(x)
     for t in (0, 3, 4, 5, 50, 119):
         changed = x.clone()
@@ -333,7 +333,7 @@ def recalled_by_loops(layer, chunks, state):
 )
 @pytest.mark.parametrize("cuts", [[0, 7, 8, 9, 16, 22, 23, 27], [0, 19, 27]], ids=["steps", "more at once than kept"])
 def test_retrieval_is_the_loops(topk, most, select, positions, cuts):
-    layer, x = layer_of(block=2, rotary=20.0), numbers(27, 8, seed=3)
+    layer, x = layer_of(block_size=2, rotary=20.0), numbers(27, 8, seed=3)
     chunks = [x[a:b] for a, b in itertools.pairwise(cuts)]
     state = LandmarkState(most, topk, select=select, positions=positions)
     found = torch.cat([layer(chunk, state=state) for chunk in chunks])
@@ -354,7 +354,7 @@ def test_who_recalls_every_block_does_as_in_training(positions, rotary):
 
 def test_only_chosen_blocks_are_read():
     """Poison in the tokens of all others; and the counts of the card: 80 landmarks and 4 x 51 keys for 4096."""
-    layer, n = LandmarkAttention(8, 1, block=50).eval(), 4096
+    layer, n = LandmarkAttention(8, 1, block_size=50).eval(), 4096
     x, state, read = numbers(1, n, 8).float(), LandmarkState(100, 4), []
 
     class Spy(LandmarkState):
@@ -381,7 +381,7 @@ def test_only_chosen_blocks_are_read():
 
 @pytest.mark.parametrize("chunk", [1, 6, 25])
 def test_stingy_places_stay_near(chunk, monkeypatch):
-    layer, x, seen = layer_of(block=4), numbers(1, 130, 8), []
+    layer, x, seen = layer_of(block_size=4), numbers(1, 130, 8), []
     monkeypatch.setattr(states, "rotate", lambda y, place, base: seen.append(place) or rotate(y, place, base))
     state = LandmarkState(100, 3)
     for part in x.split(chunk, 1):
@@ -404,7 +404,7 @@ def test_the_state_is_bounded_and_may_lie_elsewhere():
 @pytest.mark.parametrize(
     ("call", "message"),
     [
-        (lambda: LandmarkAttention(8, 2, block=0), "block: expected"),
+        (lambda: LandmarkAttention(8, 2, block_size=0), "block_size: expected"),
         (lambda: LandmarkAttention(8, 2, group_dropout=1.0), r"group_dropout: expected a probability in \[0, 1\)"),
         (lambda: LandmarkState(4, 2, select="all"), "select: expected one of token_and_head"),
         (lambda: LandmarkState(4, 2, positions="near"), "positions: expected 'stingy' or 'true'"),
@@ -448,7 +448,7 @@ class Reader(torch.nn.Module):
     def __init__(self, dim=64, layers=2, block=7):
         super().__init__()
         self.embed = torch.nn.Embedding(28, dim)
-        self.attend = torch.nn.ModuleList(LandmarkAttention(dim, 4, block=block) for _ in range(layers))
+        self.attend = torch.nn.ModuleList(LandmarkAttention(dim, 4, block_size=block) for _ in range(layers))
         self.norms = torch.nn.ModuleList(torch.nn.LayerNorm(dim) for _ in range(2 * layers))
         self.mlps = torch.nn.ModuleList(
             torch.nn.Sequential(torch.nn.Linear(dim, 2 * dim), torch.nn.GELU(), torch.nn.Linear(2 * dim, dim))

@@ -40,7 +40,7 @@ def times(partition):
 @settings(max_examples=15, deadline=None)
 def test_direct_edges_and_regions_reach_each_pair_once(name, n, size, causal):
     partition, support = MAKERS[name](n, size, causal=causal), support_of(n, causal)
-    partition.check(support)
+    partition.validate(support)
     assert torch.equal(times(partition), support.adjacency().dense())
     for regions in partition.regions:
         assert (regions.sizes[regions.heard.adjacency().indices.long()] > 0).all()  # nobody hears an empty region
@@ -53,7 +53,7 @@ def test_direct_edges_and_regions_reach_each_pair_once(name, n, size, causal):
 def test_masked_partitions_reach_each_present_pair_once(name, size, causal, seed):
     mask = torch.rand(3, 19, generator=torch.Generator().manual_seed(seed)) < torch.tensor([[0.3], [0.7], [1.0]])
     partition = MAKERS[name](19, size, causal=causal).masked(mask)
-    partition.check(support_of(19, causal) & patterns.present(mask))
+    partition.validate(support_of(19, causal) & patterns.present(mask))
 
 
 @given(group=st.lists(st.integers(-1, 5), max_size=40), causal=st.booleans())
@@ -62,7 +62,7 @@ def test_clusters_reach_each_pair_once(group, causal):
     """Of the tokens that are in one; others hear nobody."""
     mask = torch.tensor(group, dtype=torch.long).view(1, -1) >= 0
     partition, support = partitions.clusters(group, causal=causal), support_of(len(group), causal)
-    partition.check(support & patterns.present(mask))
+    partition.validate(support & patterns.present(mask))
     assert torch.equal(times(partition), support.adjacency().dense() * (mask & mask.T))
 
 
@@ -91,18 +91,18 @@ def test_one_region_a_segment_and_the_code_that_counts_its_own_twice():
     ):
         assert twice.support().equal(patterns.full(10))
         with pytest.raises(ArgumentError, match="partition: expected 100 pairs, each once, got 136"):
-            twice.check(patterns.full(10))
+            twice.validate(patterns.full(10))
 
 
 def test_wrong_partitions_are_told():
     whole = partitions.fixed(9, 3)
     with pytest.raises(ArgumentError, match=r"\(3, 0\) is not reached"):
-        Partition(whole.direct).check(patterns.causal(9))
+        Partition(whole.direct).validate(patterns.causal(9))
     with pytest.raises(ArgumentError, match=r"\(3, 0\) is reached and should not be"):
-        whole.check(patterns.block_local(9, 3, causal=True))
+        whole.validate(patterns.block_local(9, 3, causal=True))
     doubled = dataclasses.replace(whole, direct=(patterns.causal(9),))
     with pytest.raises(ArgumentError, match="45 pairs, each once, got 72"):
-        doubled.check(patterns.causal(9))
+        doubled.validate(patterns.causal(9))
     with pytest.raises(ArgumentError, match="size: expected a whole number, 1 or more, got 0"):
         partitions.fixed(9, 0)
     with pytest.raises(ArgumentError, match="assignment"):

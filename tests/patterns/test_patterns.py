@@ -74,7 +74,7 @@ CASES = {
     "causal strided": (patterns.strided(N, 50, causal=True), lambda i, j: i == j),
     "power": (patterns.power(N), lambda i, j: in_power(i, j, 1, 0, 0, 2)),
     "power of 3": (patterns.power(N, base=3), lambda i, j: in_power(i, j, 1, 0, 0, 3)),
-    "power blocks": (patterns.power(N, 3, window=3, sink=4), lambda i, j: in_power(i, j, 3, 3, 4, 2)),
+    "power blocks": (patterns.power(N, 3, window=3, num_sink=4), lambda i, j: in_power(i, j, 3, 3, 4, 2)),
     "longnet": (patterns.longnet(N, [4, 16], [1, 4]), lambda i, j: in_longnet(i, j, [4, 16], [1, 4])),
     "causal longnet": (
         patterns.longnet(N, [5, 64], [2, 3], causal=True),
@@ -105,7 +105,7 @@ CASES = {
     ),
     "top-k": (patterns.top_k(SELECTED, num_sources=30), lambda i, j, e, h: j in SELECTED[e, h, i].tolist()),
     "sink band": (
-        patterns.sink_band(N, SPANS, sink=3, block=4),
+        patterns.sink_band(N, SPANS, num_sink=3, block_size=4),
         lambda i, j, e, h: j <= i and (j < 3 or j // 4 > i // 4 - max(1, SPANS[h] // 4)),
     ),
     "summaries": (patterns.summaries(13, 4), lambda i, j: j < i // 4),
@@ -265,7 +265,7 @@ LARGE = {
     "strided": lambda n: patterns.strided(n, 256, causal=True),
     "global": lambda n: patterns.sliding_window(n, 129) | patterns.global_tokens(n, [0, 5, n - 1]),
     "axial": lambda n: patterns.axial((256, n // 256), 0),
-    "power": lambda n: patterns.power(n, 256, window=5, sink=256),
+    "power": lambda n: patterns.power(n, 256, window=5, num_sink=256),
     "blocks": lambda n: patterns.block_local(n, 128, before=1, causal=True),
     "hilbert": lambda n: patterns.hilbert_windows((256, n // 256), 256),
     "packed": lambda n: patterns.packed([n // 4, n // 2, n // 4], causal=True),

@@ -88,7 +88,7 @@ def test_topk_members_and_boundaries():
 def test_trusted_tiles_are_their_lists(shape, causal):
     """Negative entries and later tiles do not count, repeated ones once; tiles are cut short by T and S."""
     index = torch.randint(-2, 5, (*shape, 6), generator=torch.Generator().manual_seed(0))
-    tiles = BlockAdjacency.trusted(index, block=3, num_targets=11, num_sources=14, causal=causal)
+    tiles = BlockAdjacency.trusted(index, block_size=3, num_targets=11, num_sources=14, causal=causal)
     index = index.reshape((1,) * (4 - index.dim()) + tuple(index.shape))
     for b in range(tiles.batch):
         for h in range(tiles.heads):
@@ -102,14 +102,14 @@ def test_trusted_tiles_are_their_lists(shape, causal):
 
 def test_trusted_tiles_are_those_that_were_checked():
     index = torch.rand(2, 3, 13, 9, generator=torch.Generator().manual_seed(0)).argsort(-1)[..., :4]
-    options = {"block": 16, "num_targets": 200, "num_sources": 140}
+    options = {"block_size": 16, "num_targets": 200, "num_sources": 140}
     assert BlockAdjacency.trusted(index, **options).equal(BlockAdjacency.from_index(index, **options))
 
 
 def test_trusted_runs_are_those_that_were_checked():
-    graph = patterns.sink_band(23, [4, 9], sink=2, block=2)
+    graph = patterns.sink_band(23, [4, 9], num_sink=2, block_size=2)
     parts = {"indptr": graph.indptr, "start": graph.start.long(), "stop": graph.stop.long()}
-    again = TokenGraph.trusted(**parts, num_targets=23, num_sources=23, heads=2)
+    again = TokenGraph.trusted(**parts, num_targets=23, num_sources=23, num_heads=2)
     assert again.equal(graph)
     assert again.start.dtype == graph.start.dtype
 
@@ -125,7 +125,7 @@ def chosen_tiles(q, k, block=4, budget=2):
 
     rows = torch.arange(1, n // block + 1, device=q.device).expand(tile_q.shape[:-1])
     index = tree_topk(score, rows, budget, size=n // block)
-    return BlockAdjacency.trusted(index, block=block, num_targets=n, num_sources=n, causal=True)
+    return BlockAdjacency.trusted(index, block_size=block, num_targets=n, num_sources=n, causal=True)
 
 
 def test_nothing_waits_for_the_device():

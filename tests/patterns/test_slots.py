@@ -49,7 +49,7 @@ def test_tiles_of_runs_are_the_loop(data, targets, sources, block):
     most = -(-sources // block)
     reach = torch.maximum(stop, torch.full_like(stop, min(3, sources)))
     for how in ({}, {"heard": heard}, {"reach": reach}):
-        tiles = of_runs(start, stop, num_sources=sources, block=block, most=most, **how)
+        tiles = of_runs(start, stop, num_sources=sources, block_size=block, most=most, **how)
         column = torch.arange(sources)
         dense = (start[0, 0, :, None] <= column) & (column < stop[0, 0, :, None])
         dense = dense & heard[0, 0] if "heard" in how else dense
@@ -61,7 +61,7 @@ def test_heads_and_examples_have_runs_of_their_own():
     start = torch.zeros(2, 3, 5, dtype=torch.long)
     stop = torch.randint(6, (2, 3, 5), generator=torch.Generator().manual_seed(0))
     heard = torch.tensor([[[True, False, True, True, True]], [[True] * 5]])
-    tiles = of_runs(start, stop, num_sources=5, block=2, most=3, heard=heard)
+    tiles = of_runs(start, stop, num_sources=5, block_size=2, most=3, heard=heard)
     for b in range(2):
         for h in range(3):
             dense = (torch.arange(5) < stop[b, h, :, None]) & heard[b, 0]
@@ -75,5 +75,5 @@ def test_what_a_tile_visits_can_be_kept_from_hanging_on_others(reach):
     for stop in ([1, 1], [1, 4]):
         runs = torch.zeros(1, 1, 2, dtype=torch.long), torch.tensor([[stop]])
         how = {"reach": torch.full((1, 1, 2), 4)} if reach else {}
-        counts.append(int(of_runs(*runs, num_sources=4, block=2, most=2, **how).count))
+        counts.append(int(of_runs(*runs, num_sources=4, block_size=2, most=2, **how).count))
     assert (counts[0] == counts[1]) == reach

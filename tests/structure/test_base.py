@@ -222,8 +222,8 @@ def test_structures_come_out_of_loader_workers(method):
 
 def example(seed):
     hg = random_hypergraph(3 + seed, 2 + seed, 6, seed=seed, weighted=seed % 2 == 1)
-    x = torch.full((hg.num_vertices, 2), float(seed))
-    return Data(hg, x, torch.full((hg.num_vertices,), seed), meta={"class_names": ["a", "b", "c"], "note": seed})
+    x = torch.full((hg.num_nodes, 2), float(seed))
+    return Data(hg, x, torch.full((hg.num_nodes,), seed), meta={"class_names": ["a", "b", "c"], "note": seed})
 
 
 def test_collate_serves_a_loader():
@@ -259,7 +259,7 @@ def test_collate_hypergraphs_fills_missing_weights_with_ones():
     plain, heavy = random_hypergraph(3, 2, 5), random_hypergraph(4, 3, 7, weighted=True)
     joined = collate([plain, heavy])
     assert joined.hyperedge_weight.tolist() == [1, 1, *heavy.hyperedge_weight.tolist()]
-    assert joined.vertex_weight.tolist() == [1, 1, 1, *heavy.vertex_weight.tolist()]
+    assert joined.node_weight.tolist() == [1, 1, 1, *heavy.node_weight.tolist()]
     assert torch.equal(joined.incidence(), torch.block_diag(plain.incidence(), heavy.incidence()))
     assert collate([plain, plain]).hyperedge_weight is None
 

@@ -23,7 +23,7 @@ COUNT = torch.tensor([1, 2, 2])
 
 @pytest.mark.parametrize("causal", [False, True])
 def test_lists_of_tiles_are_their_pairs(causal):
-    tiles = BlockAdjacency.from_index(SELECTED, COUNT, block=4, num_targets=10, num_sources=11, causal=causal)
+    tiles = BlockAdjacency.from_index(SELECTED, COUNT, block_size=4, num_targets=10, num_sources=11, causal=causal)
     lists = [[0], [1, 0], [2, 0]]
     expected = torch.zeros(10, 11)
     for t in range(10):
@@ -39,7 +39,7 @@ def test_lists_far_longer_than_the_median_stand_apart():
     """In causal lists of two heads, one of which has a row that hears all before it; not in a forward's."""
     index, count = torch.arange(14).view(14, 1).repeat(2, 1, 14), torch.ones(2, 14, dtype=torch.long)
     index[1, 11, :12], count[1, 11], count[0, 3] = torch.arange(11, -1, -1), 12, 0
-    sizes = {"block": 2, "num_targets": 27, "num_sources": 28, "causal": True}
+    sizes = {"block_size": 2, "num_targets": 27, "num_sources": 28, "causal": True}
     tiles = BlockAdjacency.from_index(index, count, **sizes)
     listed = torch.where(torch.arange(14) < count.unsqueeze(2), index, -1)
     whole = BlockAdjacency.trusted(listed, **sizes)
@@ -58,17 +58,17 @@ def test_lists_far_longer_than_the_median_stand_apart():
 def test_lists_may_differ_by_head_and_example(shape):
     generator = torch.Generator().manual_seed(0)
     index = torch.rand(*shape, 5, generator=generator).argsort(-1)[..., :2]
-    tiles = BlockAdjacency.from_index(index, block=2, num_targets=6, num_sources=10)
+    tiles = BlockAdjacency.from_index(index, block_size=2, num_targets=6, num_sources=10)
     for e in range(tiles.batch):
         for h in range(tiles.heads):
             one = index[e, h] if len(shape) == 3 else index[h] if len(shape) == 2 else index
-            again = BlockAdjacency.from_index(one, block=2, num_targets=6, num_sources=10)
+            again = BlockAdjacency.from_index(one, block_size=2, num_targets=6, num_sources=10)
             assert tiles.adjacency(example=e, head=h).equal(again.adjacency())
 
 
 def test_one_token_a_tile_is_top_k():
     index = torch.tensor([[2, 0], [1, 3], [3, 0]])
-    tiles = BlockAdjacency.from_index(index, block=1, num_targets=3, num_sources=4)
+    tiles = BlockAdjacency.from_index(index, block_size=1, num_targets=3, num_sources=4)
     assert tiles.adjacency().equal(patterns.top_k(index, num_sources=4).adjacency())
     assert tiles.equal(patterns.top_k(index, num_sources=4).tiles(1))
 
@@ -79,7 +79,7 @@ def test_regular_patterns_share_their_masks():
     assert tiles.index.shape == (1, 1, 32, 3)
     assert tiles.rule[0, 0, 5].tolist() == [0, FULL, CAUSAL]
     assert patterns.causal(4096).tiles(128).mask.shape[0] == 0
-    assert patterns.power(4096, 128, window=5, sink=128).tiles(128).mask.shape[0] == 0
+    assert patterns.power(4096, 128, window=5, num_sink=128).tiles(128).mask.shape[0] == 0
 
 
 def test_rows_far_above_the_median_stand_apart():
@@ -130,7 +130,7 @@ def test_wide_rows_follow_the_order_of_the_whole():
     "tiles",
     [
         patterns.power(50).tiles(4),
-        patterns.sink_band(50, [4, 20], sink=3, block=4).tiles(8),
+        patterns.sink_band(50, [4, 20], num_sink=3, block_size=4).tiles(8),
         patterns.padded(20, [3, 0, 20]).tiles(4),
         (patterns.sliding_window(200, 5) | patterns.global_tokens(200, [0])).tiles(4),
         patterns.none(5, 3).tiles(2),
@@ -177,11 +177,11 @@ def test_bits_are_packed_and_unpacked(block, seed):
         (torch.tensor([[1], [1], [2]]), {"causal": True}, ArgumentError, "no tile after a row's own"),
         (SELECTED, {"count": torch.tensor([1, 2, 4])}, ArgumentError, r"count: expected 0 \.\. 3, got 1 \.\. 4"),
         (SELECTED, {"count": torch.tensor([1, 2])}, ArgumentError, r"count: expected shape \[3\], got shape \[2\]"),
-        (SELECTED, {"count": COUNT, "block": 0}, ArgumentError, "block: expected a whole number, 1 or more"),
+        (SELECTED, {"count": COUNT, "block_size": 0}, ArgumentError, "block_size: expected a whole number, 1 or more"),
     ],
 )
 def test_wrong_lists_are_answered(index, options, error, message):
-    options = {"block": 4, "num_targets": 10, "num_sources": 11} | options
+    options = {"block_size": 4, "num_targets": 10, "num_sources": 11} | options
     with pytest.raises(error, match=message):
         BlockAdjacency.from_index(index, **options)
 
@@ -193,7 +193,7 @@ FAR = patterns.sliding_window(300, 5) | patterns.global_tokens(300, [7])
 KEPT = {
     "window": patterns.sliding_window(70, 9, causal=True).tiles(16),
     "rows far above the median": FAR.tiles(16),
-    "by head, turned": patterns.sink_band(40, [4, 9], sink=2, block=2).tiles(8).with_transpose(),
+    "by head, turned": patterns.sink_band(40, [4, 9], num_sink=2, block_size=2).tiles(8).with_transpose(),
     "wide, turned": FAR.tiles(16).with_transpose(),
     "by token": patterns.power(9).tiles(1),
     "nobody": patterns.none(5, 6).tiles(4),

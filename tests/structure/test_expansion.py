@@ -11,18 +11,18 @@ from hgraph.testing import hypergraphs, random_hypergraph
 
 SOME = settings(max_examples=40, deadline=None, derandomize=True)
 EMPTY = [
-    Hypergraph.from_lists([], num_vertices=0),
-    Hypergraph.from_lists([], num_vertices=3),
-    Hypergraph.from_lists([[]], num_vertices=0),
-    Hypergraph.from_lists([[], []], num_vertices=2),
-    Hypergraph.from_lists([[0]], num_vertices=1),
+    Hypergraph.from_lists([], num_nodes=0),
+    Hypergraph.from_lists([], num_nodes=3),
+    Hypergraph.from_lists([[]], num_nodes=0),
+    Hypergraph.from_lists([[], []], num_nodes=2),
+    Hypergraph.from_lists([[0]], num_nodes=1),
 ]
 either = st.booleans().flatmap(lambda weighted: hypergraphs(weighted=weighted))
 
 
 def check_clique(hg):
     matrix = hg.incidence().double()
-    expected = torch.zeros(hg.num_vertices, hg.num_vertices, dtype=torch.float64)
+    expected = torch.zeros(hg.num_nodes, hg.num_nodes, dtype=torch.float64)
     for e, members in enumerate(hg.to_lists()):
         w = 1.0 if hg.hyperedge_weight is None else float(hg.hyperedge_weight[e])
         for u in members:
@@ -46,7 +46,7 @@ def check_line(hg):
 
 
 def check_star(hg):
-    n, size = hg.num_vertices, hg.num_vertices + hg.num_hyperedges
+    n, size = hg.num_nodes, hg.num_nodes + hg.num_hyperedges
     expected = torch.zeros(size, size)
     expected[:n, n:] = hg.incidence()
     expected[n:, :n] = hg.incidence().T
@@ -59,8 +59,8 @@ def check_star(hg):
 def check_dual(hg):
     dual = hg.dual()
     assert torch.equal(dual.incidence(), hg.incidence().T)
-    assert dual.hyperedge_weight is hg.vertex_weight
-    assert dual.vertex_weight is hg.hyperedge_weight
+    assert dual.hyperedge_weight is hg.node_weight
+    assert dual.node_weight is hg.hyperedge_weight
     assert dual.dual().equal(hg)
 
 
@@ -92,14 +92,14 @@ def test_learned_weights_reach_the_clique():
 @SOME
 @given(hypergraphs(weighted=True), st.data())
 def test_touching_and_subhypergraph(hg, data):
-    ids = st.integers(0, hg.num_vertices - 1)
-    chosen = data.draw(st.lists(ids, unique=True)) if hg.num_vertices else []
+    ids = st.integers(0, hg.num_nodes - 1)
+    chosen = data.draw(st.lists(ids, unique=True)) if hg.num_nodes else []
     vertices = torch.tensor(chosen, dtype=torch.long)
     lists = hg.to_lists()
     kept = [e for e, members in enumerate(lists) if set(members) & set(chosen)]
     assert hg.touching(vertices).tolist() == kept
     sub = hg.subhypergraph(vertices)
-    assert sub.num_vertices == len(chosen)
+    assert sub.num_nodes == len(chosen)
     assert sub.to_lists() == [sorted(chosen.index(v) for v in lists[e] if v in chosen) for e in kept]
     assert torch.equal(sub.hyperedge_weight, hg.hyperedge_weight[kept])
 
@@ -109,15 +109,15 @@ def test_subhypergraph_carries_every_weight():
     vertices = torch.tensor([5, 0, 3])
     sub, kept = hg.subhypergraph(vertices), hg.touching(vertices)
     assert torch.equal(sub.incidence(), hg.incidence()[vertices][:, kept])
-    assert torch.equal(sub.vertex_weight, hg.vertex_weight[vertices])
+    assert torch.equal(sub.node_weight, hg.node_weight[vertices])
     assert torch.equal(sub.hyperedge_weight, hg.hyperedge_weight[kept])
 
 
 def test_subhypergraph_refuses():
     hg = random_hypergraph(4, 3, 6)
-    with pytest.raises(ArgumentError, match="vertices: expected each vertex once, got repeated"):
+    with pytest.raises(ArgumentError, match="nodes: expected each vertex once, got repeated"):
         hg.subhypergraph(torch.tensor([1, 1]))
-    with pytest.raises(ArgumentError, match="vertices: expected vertices in 0 .. 3, got 4"):
+    with pytest.raises(ArgumentError, match="nodes: expected nodes in 0 .. 3, got 4"):
         hg.touching(torch.tensor([4]))
     with pytest.raises(ArgumentTypeError, match="vertices: .*mask"):
         hg.subhypergraph(torch.tensor([True, False, True, True]))
@@ -127,7 +127,7 @@ def test_subhypergraph_refuses():
 @given(either)
 def test_with_singletons(hg):
     lists = hg.to_lists()
-    lonely = [[v] for v in range(hg.num_vertices) if not any(v in members for members in lists)]
+    lonely = [[v] for v in range(hg.num_nodes) if not any(v in members for members in lists)]
     full = hg.with_singletons()
     assert full.to_lists() == lists + lonely
     assert full.with_singletons().equal(full)
@@ -137,9 +137,9 @@ def test_with_singletons(hg):
 
 def test_with_singletons_keeps_incidence_and_vertex_weights():
     hg = Hypergraph.from_coo(
-        vertex=[0, 1], hyperedge=[0, 0], num_vertices=3, num_hyperedges=1,
-        weight=[2.0, 3.0], vertex_weight=[4.0, 5.0, 6.0],
+        node=[0, 1], hyperedge=[0, 0], num_nodes=3, num_hyperedges=1,
+        weight=[2.0, 3.0], node_weight=[4.0, 5.0, 6.0],
     ).with_singletons()  # fmt: skip
     assert hg.incidence().tolist() == [[2, 0], [3, 0], [0, 1]]
-    assert hg.vertex_weight.tolist() == [4, 5, 6]
+    assert hg.node_weight.tolist() == [4, 5, 6]
     assert hg.hyperedge_weight is None

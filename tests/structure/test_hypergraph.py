@@ -18,25 +18,25 @@ LISTS = [[0, 1, 2], [2, 3], [], [2]]
 
 
 def coo(**changed):
-    given = {"vertex": [0, 1, 1], "hyperedge": [0, 0, 1], "num_vertices": 3, "num_hyperedges": 2}
+    given = {"node": [0, 1, 1], "hyperedge": [0, 0, 1], "num_nodes": 3, "num_hyperedges": 2}
     return Hypergraph.from_coo(**{**given, **changed})
 
 
 @pytest.mark.parametrize(
     ("changed", "error", "message"),
     [
-        ({"vertex": [0, 1, 3]}, ArgumentError, r"vertex: expected vertices in 0 .. 2, got 3 at position 2"),
+        ({"node": [0, 1, 3]}, ArgumentError, r"node: expected vertices in 0 .. 2, got 3 at position 2"),
         ({"hyperedge": [0, 0, 2]}, ArgumentError, r"hyperedge: expected hyperedges in 0 .. 1, got 2 at position 2"),
-        ({"vertex": [0, 1]}, ArgumentError, r"vertex: expected 3 entries, as hyperedge has, got 2"),
-        ({"vertex": [0.0, 1.0, 1.0]}, ArgumentTypeError, r"vertex: expected integer indices"),
-        ({"num_vertices": -3}, ArgumentError, r"num_vertices: expected a size >= 0, got -3"),
+        ({"node": [0, 1]}, ArgumentError, r"node: expected 3 entries, as hyperedge has, got 2"),
+        ({"node": [0.0, 1.0, 1.0]}, ArgumentTypeError, r"node: expected integer indices"),
+        ({"num_nodes": -3}, ArgumentError, r"num_nodes: expected a size >= 0, got -3"),
         ({"num_hyperedges": 2.5}, ArgumentTypeError, r"num_hyperedges: expected an integer, got float"),
-        ({"vertex": [1, 1, 1]}, ArgumentError, r"hyperedge, vertex: expected each pair once, got 1 repeated"),
+        ({"node": [1, 1, 1]}, ArgumentError, r"hyperedge, node: expected each pair once, got 1 repeated"),
         ({"weight": [1.0]}, ArgumentError, r"weight: expected shape \[3\]"),
         ({"hyperedge_weight": [1.0]}, ArgumentError, r"hyperedge_weight: expected shape \[2\] \(one a hyperedge\)"),
         ({"hyperedge_weight": [1.0, float("nan")]}, ArgumentError, r"hyperedge_weight: .*NaN at position 1"),
         ({"hyperedge_weight": [1, 2]}, ArgumentTypeError, r"hyperedge_weight: expected floating-point"),
-        ({"vertex_weight": [1.0, 1.0]}, ArgumentError, r"vertex_weight: expected shape \[3\] \(one a vertex\)"),
+        ({"node_weight": [1.0, 1.0]}, ArgumentError, r"node_weight: expected shape \[3\] \(one a node\)"),
         ({"duplicates": None}, ArgumentError, r"duplicates: expected"),
     ],
 )
@@ -48,7 +48,7 @@ def test_wrong_arguments_are_named(changed, error, message):
 @pytest.mark.parametrize(
     ("lists", "error", "message"),
     [
-        ([[0], [0, 5]], ArgumentError, r"vertex: expected vertices in 0 .. 3, got 5"),
+        ([[0], [0, 5]], ArgumentError, r"node: expected vertices in 0 .. 3, got 5"),
         ([[0], [1, 1]], ArgumentError, r"each pair once"),
         ([[0], [0.5]], ArgumentTypeError, r"hyperedges\[1\]: expected integer indices"),
         ([["a"]], ArgumentTypeError, r"hyperedges\[0\]: expected integer indices, got list"),
@@ -56,14 +56,14 @@ def test_wrong_arguments_are_named(changed, error, message):
 )
 def test_from_lists_refuses(lists, error, message):
     with pytest.raises(error, match=message):
-        Hypergraph.from_lists(lists, num_vertices=4)
+        Hypergraph.from_lists(lists, num_nodes=4)
 
 
 def test_from_lists_round_trip():
-    hg = Hypergraph.from_lists(LISTS, num_vertices=5)
+    hg = Hypergraph.from_lists(LISTS, num_nodes=5)
     assert hg.to_lists() == LISTS
-    assert (hg.num_vertices, hg.num_hyperedges, hg.num_incidences) == (5, 4, 6)
-    assert Hypergraph.from_lists(({3, 1}, (2,), range(2)), num_vertices=4).to_lists() == [[1, 3], [2], [0, 1]]
+    assert (hg.num_nodes, hg.num_hyperedges, hg.num_incidences) == (5, 4, 6)
+    assert Hypergraph.from_lists(({3, 1}, (2,), range(2)), num_nodes=4).to_lists() == [[1, 3], [2], [0, 1]]
 
 
 MATRIX = [[1, 0, 0], [1, 1, 0], [0, 1, 0]]
@@ -108,25 +108,25 @@ def test_from_incidence_refuses(incidence, error, message):
 @given(hypergraphs(weighted=True))
 def test_degrees(hg):
     matrix = hg.incidence().double()
-    assert torch.allclose(hg.vertex_degree().double(), matrix @ hg.hyperedge_weight)
+    assert torch.allclose(hg.node_degree().double(), matrix @ hg.hyperedge_weight)
     assert torch.equal(hg.hyperedge_degree().double(), matrix.sum(0))
     plain = hg.with_hyperedge_weight(None)
-    assert torch.equal(plain.vertex_degree().double(), matrix.sum(1))
-    assert not plain.vertex_degree().is_floating_point()
+    assert torch.equal(plain.node_degree().double(), matrix.sum(1))
+    assert not plain.node_degree().is_floating_point()
     assert torch.equal(hg.e2v.dense(), hg.incidence())
 
 
 def test_degrees_with_every_weight():
     hg = random_hypergraph(6, 5, 14, weighted=True)
     matrix = hg.incidence().double()
-    torch.testing.assert_close(hg.vertex_degree().double(), matrix @ hg.hyperedge_weight.double(), rtol=1e-6, atol=0)
+    torch.testing.assert_close(hg.node_degree().double(), matrix @ hg.hyperedge_weight.double(), rtol=1e-6, atol=0)
     torch.testing.assert_close(hg.hyperedge_degree().double(), matrix.sum(0), rtol=1e-6, atol=0)
 
 
 def test_learned_hyperedge_weights_get_gradients():
-    hg = Hypergraph.from_lists(LISTS, num_vertices=5)
+    hg = Hypergraph.from_lists(LISTS, num_nodes=5)
     weight = torch.ones(4, requires_grad=True)
-    hg.with_hyperedge_weight(weight).vertex_degree().sum().backward()
+    hg.with_hyperedge_weight(weight).node_degree().sum().backward()
     assert weight.grad.tolist() == [3, 2, 0, 1]
 
 
@@ -138,17 +138,15 @@ def test_equal_sees_every_weight():
     assert not hg.equal(hg.with_hyperedge_weight(hg.hyperedge_weight.double()))
     assert not hg.equal(hg.with_hyperedge_weight(hg.hyperedge_weight + 1))
     assert not hg.equal(Hypergraph(hg.v2e, hg.hyperedge_weight, None))
-    assert not hg.equal(Hypergraph(hg.v2e.with_weight(None), hg.hyperedge_weight, hg.vertex_weight))
+    assert not hg.equal(Hypergraph(hg.v2e.with_weight(None), hg.hyperedge_weight, hg.node_weight))
     assert not hg.equal(hg.v2e)
 
 
-@pytest.mark.parametrize("hg", [random_hypergraph(6, 5, 14, weighted=True), Hypergraph.from_lists([], num_vertices=0)])
+@pytest.mark.parametrize("hg", [random_hypergraph(6, 5, 14, weighted=True), Hypergraph.from_lists([], num_nodes=0)])
 def test_copies_are_equal(hg):
     assert copy.deepcopy(hg).equal(hg)
     assert pickle.loads(pickle.dumps(hg)).equal(hg)
 
 
 def test_repr_has_sizes_only():
-    assert (
-        repr(Hypergraph.from_lists(LISTS, num_vertices=5)) == "Hypergraph(5 vertices, 4 hyperedges, 6 incidences, cpu)"
-    )
+    assert repr(Hypergraph.from_lists(LISTS, num_nodes=5)) == "Hypergraph(5 vertices, 4 hyperedges, 6 incidences, cpu)"

@@ -144,7 +144,7 @@ def test_neighbours_and_neighbourhoods():
     assert kg.neighbourhood("Herbert", 1).tolist() == [0, 1]
     assert kg.neighbourhood("Herbert", 2).tolist() == [0, 1, 3, 4]
     assert kg.neighbourhood("Herbert", 9).tolist() == [0, 1, 2, 3, 4]
-    with pytest.raises(ArgumentError, match="steps"):
+    with pytest.raises(ArgumentError, match="num_hops"):
         kg.neighbourhood(0, -1)
 
 

@@ -31,7 +31,7 @@ def test_of_rows_and_of_columns(name):
 
 def test_users_constructors_look():
     pairs = torch.tensor([[0, 1, 2, 2, 2], [2, 2, 2, 0, 1]])
-    hypergraph = Hypergraph.from_lists([[0, 1, 2], [2, 3], [2]], num_vertices=5)
+    hypergraph = Hypergraph.from_lists([[0, 1, 2], [2, 3], [2]], num_nodes=5)
     graph = Graph.from_edge_index(pairs, num_nodes=4, directed=False)
     facts = {"head": [0, 0, 1], "relation": [0, 1, 0], "tail": [1, 1, 0], "num_nodes": 2, "num_relations": 2}
     for adj in (hypergraph.v2e, hypergraph.e2v, graph.adj, KnowledgeGraph.from_triples(**facts).adj):

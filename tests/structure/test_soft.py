@@ -125,7 +125,7 @@ def participation(*shape, seed=0):
 def test_both_directions_are_one_participation(shape):
     a = participation(*shape)
     soft = SoftHypergraph.from_participation(a)
-    assert (soft.num_vertices, soft.num_hyperedges) == shape[-2:]
+    assert (soft.num_nodes, soft.num_hyperedges) == shape[-2:]
     assert torch.equal(soft.participation, a)
     x = torch.randn(*shape[:-1], 2, dtype=torch.float64)
     y = propagate(soft.v2e, x)

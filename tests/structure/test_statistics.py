@@ -16,7 +16,7 @@ from hgraph.testing import random_graph, random_hypergraph
 def test_hypergraph_by_hand(seed):
     hg = random_hypergraph(20, 15, 50, seed=seed)
     lists = [*hg.to_lists(), hg.to_lists()[0], [], [3]]
-    hg = Hypergraph.from_lists(lists, num_vertices=22)
+    hg = Hypergraph.from_lists(lists, num_nodes=22)
     y = torch.randint(-1, 3, (22,), generator=torch.Generator().manual_seed(seed))
     found = statistics(hg, y)
     assert found.counts == {
@@ -52,7 +52,7 @@ def test_graph_by_hand():
 
 
 def test_half_of_the_pairs_and_two_perfect_cases():
-    hg = Hypergraph.from_lists([[0, 1], [2, 3]], num_vertices=4)
+    hg = Hypergraph.from_lists([[0, 1], [2, 3]], num_nodes=4)
     for y, share in (([0, 0, 1, 1], 1), ([0, 1, 0, 1], 0), ([0, 0, 0, 1], 0.5)):
         assert statistics(hg, torch.tensor(y)).homophily == share
     assert statistics(hg, torch.full((4,), -1)).homophily is None
@@ -60,7 +60,7 @@ def test_half_of_the_pairs_and_two_perfect_cases():
 
 
 def test_nothing_at_all():
-    empty = statistics(Hypergraph.from_lists([], num_vertices=0), torch.empty(0, dtype=torch.long))
+    empty = statistics(Hypergraph.from_lists([], num_nodes=0), torch.empty(0, dtype=torch.long))
     assert empty.as_dict()["degree"] == {"min": 0, "mean": 0.0, "median": 0, "max": 0, "histogram": []}
     empty.draw()
     lone = statistics(Graph.from_edge_index(torch.empty(2, 0, dtype=torch.long), num_nodes=3, directed=False))
@@ -69,7 +69,7 @@ def test_nothing_at_all():
 
 
 def test_as_json_with_moments():
-    hg = Hypergraph.from_lists([[0], [0, 1], [0, 1], [0, 1, 2, 3]], num_vertices=4)
+    hg = Hypergraph.from_lists([[0], [0, 1], [0, 1], [0, 1, 2, 3]], num_nodes=4)
     found = json.loads(json.dumps(statistics(hg).as_dict()))
     expected = {"min": 1, "mean": 2.25, "median": 2, "max": 4, "histogram": [[1, 1], [2, 2], [4, 1]]}
     assert found["hyperedge_size"] == expected
@@ -78,11 +78,11 @@ def test_as_json_with_moments():
 @pytest.mark.parametrize("y", [torch.zeros(3, dtype=torch.long), torch.zeros(4), torch.zeros(4, 2, dtype=torch.bool)])
 def test_labels_of_another_kind(y):
     with pytest.raises(ArgumentError, match=r"y: expected class numbers \[4\] of the vertices"):
-        statistics(Hypergraph.from_lists([[0, 1]], num_vertices=4), y)
+        statistics(Hypergraph.from_lists([[0, 1]], num_nodes=4), y)
 
 
 def test_picture(tmp_path):
-    wide = Hypergraph.from_lists([list(range(60)), [0, 1], []], num_vertices=61)
+    wide = Hypergraph.from_lists([list(range(60)), [0, 1], []], num_nodes=61)
     figure = statistics(wide, torch.zeros(61, dtype=torch.long)).draw("a title")
     degrees, sizes = figure.axes
     assert [bar.get_height() for bar in degrees.patches] == [1, 58, 2]

@@ -7,7 +7,7 @@ from hgraph import Data, Dataset, Graph, Hypergraph, Split, collate
 from hgraph.data import Parts
 from hgraph.errors import ArgumentError, DataError
 
-HG = Hypergraph.from_lists([[0, 1], [1, 2, 3], [3]], num_vertices=5)
+HG = Hypergraph.from_lists([[0, 1], [1, 2, 3], [3]], num_nodes=5)
 G = Graph.from_edge_index([[0, 1], [1, 2]], num_nodes=5, directed=False)
 
 
@@ -51,7 +51,7 @@ def test_splits_of_hyperedges_name_hyperedges():
     data.validate()
     beyond = Split(HG, ids[:1], ids[1:2], torch.tensor([3]))
     with pytest.raises(DataError, match=r"ids must lie in 0 \.\. 2"):
-        beyond.check(data)
+        beyond.validate(data)
 
 
 def dataset(splits=None):

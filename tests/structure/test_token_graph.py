@@ -130,7 +130,7 @@ def test_orders_only_move_the_runs():
 # ---------------------------------------------------------------------- files, errors
 
 
-@pytest.mark.parametrize("graph", [patterns.dilated(9, 3, 2), patterns.sink_band(9, [2, 4], sink=1, block=2),
+@pytest.mark.parametrize("graph", [patterns.dilated(9, 3, 2), patterns.sink_band(9, [2, 4], num_sink=1, block_size=2),
                                    patterns.full(0), patterns.none(3, 5)], ids=str)  # fmt: skip
 def test_saved_and_loaded(graph, tmp_path):
     graph.save(tmp_path / "graph.safetensors")
@@ -166,7 +166,7 @@ def test_damaged_files_are_refused(tmp_path):
         (lambda g: g.first_hop(4), ArgumentError, r"target: expected 0 \.\. 3, got 4"),
         (lambda g: patterns.causal(10_000).first_hop(), ArgumentError, "first_hop"),
         (lambda g: patterns.padded(3, [1, 2]).first_hop(), ArgumentError, r"graph.of\(example=e\)"),
-        (lambda g: g.tiles(0), ArgumentError, "block: expected a whole number, 1 or more, got 0"),
+        (lambda g: g.tiles(0), ArgumentError, "block_size: expected a whole number, 1 or more, got 0"),
         (lambda g: g.select([4]), ArgumentError, "rows"),
         (lambda g: patterns.padded(3, [1, 2]).of(example=2), ArgumentError, r"example: expected 0 \.\. 1, got 2"),
         (lambda g: patterns.padded(3, [1, 2]) | patterns.padded(3, [1, 2, 3]), ArgumentError, "equally many examples"),

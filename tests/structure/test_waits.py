@@ -37,7 +37,7 @@ class Waits(TorchFunctionMode):
 
 
 SIZES = {"num_targets": 4, "num_sources": 5}
-PAIRS = {"num_vertices": 5, "num_hyperedges": 4}
+PAIRS = {"num_nodes": 5, "num_hyperedges": 4}
 TRIPLES = {"num_nodes": 5, "num_relations": 2}
 
 
@@ -66,7 +66,7 @@ ONE_WAIT = {
     "no edges": lambda g: Adjacency.from_coo(target=g.target[:0], source=g.source[:0], **SIZES),
     "graph": lambda g: Graph.from_edge_index(torch.stack([g.source, g.target]), num_nodes=4, directed=True),
     "hypergraph": lambda g: Hypergraph.from_coo(
-        vertex=g.source, hyperedge=g.target, hyperedge_weight=g.weight, vertex_weight=g.ends_weight, **PAIRS
+        node=g.source, hyperedge=g.target, hyperedge_weight=g.weight, node_weight=g.ends_weight, **PAIRS
     ),
     "facts": lambda g: KnowledgeGraph.from_triples(**g.facts, **TRIPLES, node_type=g.types, type_names=["a", "b"]),
     "parallel facts": lambda g: KnowledgeGraph.from_triples(**g.repeated, **TRIPLES, duplicates="keep"),

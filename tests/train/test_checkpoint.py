@@ -18,7 +18,7 @@ from torch.nn import functional as F
 from hgraph.errors import ArgumentError, DataError
 from hgraph.train import cosine, fit, seeded
 
-OPTIONS = {"epochs": 30, "clip": 1.0, "schedule": cosine, "every": 7, "seed": 3}
+OPTIONS = {"epochs": 30, "clip": 1.0, "schedule": cosine, "save_every": 7, "seed": 3}
 
 
 class Killed(Exception):
@@ -73,13 +73,13 @@ def test_checkpoints_are_written_by_time_too(tmp_path, monkeypatch):
     whole, resumed = network(), network()
     expected = train(whole)
     with pytest.raises(Killed):
-        train(network(), 20, checkpoint=tmp_path / "c", every=1000)
+        train(network(), 20, checkpoint=tmp_path / "c", save_every=1000)
     assert not (tmp_path / "c").exists()
     monkeypatch.setattr("hgraph.train.checkpoint._SECONDS", 0.0)
     with pytest.raises(Killed):
-        train(network(), 20, checkpoint=tmp_path / "c", every=1000)
+        train(network(), 20, checkpoint=tmp_path / "c", save_every=1000)
     # 19 of the 30 epochs are kept, so 11 are left: it would be stopped if it began anew
-    assert train(resumed, 12, checkpoint=tmp_path / "c", every=1000).history == expected.history
+    assert train(resumed, 12, checkpoint=tmp_path / "c", save_every=1000).history == expected.history
     assert same(whole, resumed)
 
 
@@ -217,7 +217,13 @@ def on_one_thread():
 @FORK_WARNS
 def test_killed_twenty_times_and_still_the_same_bits(tmp_path):
     """SIGKILL at random moments, with a checkpoint written every epoch: most kills fall near or into a write."""
-    options = {"checkpoint": tmp_path / "c", "log": tmp_path / "log.jsonl", "every": 1, "epochs": 400, "schedule": None}
+    options = {
+        "checkpoint": tmp_path / "c",
+        "log": tmp_path / "log.jsonl",
+        "save_every": 1,
+        "epochs": 400,
+        "schedule": None,
+    }
     random.seed(0)
     alive = 0
     for _ in range(20):

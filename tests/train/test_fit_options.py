@@ -119,7 +119,7 @@ def test_the_log_is_the_history(tmp_path):
 
 @pytest.mark.parametrize(
     ("options", "message"),
-    [({"clip": 0}, "clip"), ({"precision": "float16"}, "precision"), ({"every": 0}, "every")],
+    [({"clip": 0}, "clip"), ({"precision": "float16"}, "precision"), ({"save_every": 0}, "save_every")],
 )
 def test_arguments_are_checked(options, message):
     with pytest.raises(ArgumentError, match=message):

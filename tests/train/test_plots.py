@@ -46,7 +46,7 @@ def test_reliability_bars_are_accuracies(monkeypatch):
 def test_the_structure_s_legend_shows_the_names_of_classes(monkeypatch):
     """Of a set without names their numbers; what has no label is missing in both."""
     kept = drawn(monkeypatch)
-    hg, y = Hypergraph.from_lists([[0, 1, 2], [2, 3]], num_vertices=4), torch.tensor([1, 0, 1, -1])
+    hg, y = Hypergraph.from_lists([[0, 1, 2], [2, 3]], num_nodes=4), torch.tensor([1, 0, 1, -1])
     for meta in ({"class_names": ("poetry", "crime")}, {}):
         assert plots.structure_picture(Data(hg, torch.eye(4), y, meta=meta)).startswith(b"\x89PNG")
     texts = [{t.get_text() for t in figure.axes[0].get_legend().get_texts()} for figure in kept]

@@ -36,7 +36,7 @@ def train(model, rows=slice(None), stop_at=None, **options):
             os.kill(os.getpid(), signal.SIGKILL)
         return -float(F.cross_entropy(z, y))
 
-    options = {"epochs": 12, "clip": 0.5, "seed": 3, "every": 4, **options}
+    options = {"epochs": 12, "clip": 0.5, "seed": 3, "save_every": 4, **options}
     return fit(model, (x[rows],), lambda z: F.cross_entropy(z, y), validate=validate, **options)
 
 

@@ -27,7 +27,7 @@ def interactions(seed=0):
 def kgat(data, **options):
     sizes = data.num_users, data.num_items, data.kg.num_nodes, data.collaborative().num_relations
     with train.seeded(0):
-        return models.KGAT(*sizes, **{"embed_dim": 4, "kge_dim": 4, "layers": (4,)} | options)
+        return models.KGAT(*sizes, **{"dim": 4, "relation_dim": 4, "layer_channels": (4,)} | options)
 
 
 # ---------------------------------------------------------------------- samplers
@@ -171,7 +171,7 @@ def test_wrong_arguments_of_rankings_are_named():
 # ---------------------------------------------------------------------- training
 
 
-OPTIONS = {"batch": 4, "triple_batch": 16, "lr": 0.05, "every": 2, "k": 3, "progress": False}
+OPTIONS = {"batch": 4, "triple_batch": 16, "lr": 0.05, "eval_every": 2, "k": 3, "progress": False}
 
 
 @pytest.mark.parametrize("attention", ["refresh", "laplacian"])
@@ -197,7 +197,7 @@ def test_scores_of_a_model_in_training_have_no_dropout():
     """What decides which state is kept, and when to stop, is not to be drawn by lot."""
     data = interactions()
     with train.seeded(0):
-        model = models.NFM(data.num_users, data.num_items, data.kg.num_nodes, embed_dim=4, dropout=0.5)
+        model = models.NFM(data.num_users, data.num_items, data.kg.num_nodes, dim=4, dropout=0.5)
     structure = train.structure_of(model, data)
     score, everyone = train.scorer(model, structure), torch.arange(U)
     expected = score(everyone)
@@ -323,7 +323,7 @@ def test_two_optimisers_have_moments_of_their_own(tmp_path):
     other = kgat(data)
     turns = train.recommender._Turns(other, 0.05)
     settings = {"seed": 0, "lr": 0.05, "batch": 4, "triple_batch": 16, "l2": 1e-5, "triple_l2": 1e-5}
-    checkpoint.Checkpoint(tmp_path / "c", settings | {"every": 2, "k": 3, "validate_users": None}).restore(
+    checkpoint.Checkpoint(tmp_path / "c", settings | {"eval_every": 2, "k": 3, "validate_users": None}).restore(
         other, turns, []
     )
     pairs, facts = (o.state_dict()["state"] for o in (turns.pairs, turns.triples))
@@ -338,14 +338,14 @@ def test_an_overdue_checkpoint_is_written_between_rankings(tmp_path, monkeypatch
     saved = []
     monkeypatch.setattr(checkpoint.Checkpoint, "save", lambda *given: saved.append(len(given[-1]["history"])))
     monkeypatch.setattr(checkpoint, "_SECONDS", 0.0)
-    train.fit_recommender(kgat(interactions()), interactions(), epochs=3, **OPTIONS | {"every": 3})
+    train.fit_recommender(kgat(interactions()), interactions(), epochs=3, **OPTIONS | {"eval_every": 3})
     assert saved == [1, 2, 3]
 
 
 def test_the_caller_s_random_state_is_left_alone():
     before = torch.get_rng_state()
     data = interactions()
-    train.fit_recommender(models.BPRMF(U, I, embed_dim=4), data, epochs=1, **OPTIONS)
+    train.fit_recommender(models.BPRMF(U, I, dim=4), data, epochs=1, **OPTIONS)
     with torch.random.fork_rng():
         pass
     assert not torch.equal(before, torch.get_rng_state())  # of making the model
@@ -358,7 +358,7 @@ def test_the_caller_s_random_state_is_left_alone():
     ("changed", "message"),
     [
         ({"epochs": -1}, "epochs"),
-        ({"every": 0}, "every"),
+        ({"eval_every": 0}, "eval_every"),
         ({"patience": 0}, "patience"),
         ({"validate_users": 1.5}, "validate_users: expected a whole number"),
         ({"k": 0}, "k: expected a whole number, 1 or more"),

@@ -22,14 +22,14 @@ def some_split(seed=0):
     unique = kg.triples.unique(dim=0)
     head, relation, tail = unique.unbind(1)
     kg = KnowledgeGraph.from_triples(head=head, relation=relation, tail=tail, num_nodes=N, num_relations=R)
-    return TripleSplit.random(kg, val=0.2, test=0.2, seed=seed)
+    return TripleSplit.random(kg, val_fraction=0.2, test_fraction=0.2, seed=seed)
 
 
 class Table(models.DistMult):
     """Scores written down beforehand."""
 
     def __init__(self, tails, heads):
-        super().__init__(N, R, embed_dim=2)
+        super().__init__(N, R, dim=2)
         self.tails, self.heads = tails, heads
 
     def score_tails(self, head, relation):
@@ -76,15 +76,15 @@ def two_steps():
     head, tail = torch.cat([i, i]), torch.cat([(i + 1) % 40, (i + 2) % 40])
     relation = torch.cat([torch.zeros_like(i), torch.ones_like(i)])
     kg = KnowledgeGraph.from_triples(head=head, relation=relation, tail=tail, num_nodes=40, num_relations=2)
-    return TripleSplit.random(kg, val=0.1, test=0.1, seed=0)
+    return TripleSplit.random(kg, val_fraction=0.1, test_fraction=0.1, seed=0)
 
 
 def test_a_rule_is_learned():
     split = two_steps()
     with seeded(0):
-        model = models.RotatE(40, 2, embed_dim=16)
+        model = models.RotatE(40, 2, dim=16)
     before = triple_ranking(model, split.test.triples, split.known())["mrr"]
-    result = fit_triples(model, split, epochs=150, lr=0.05, batch=32, l2=0.1, every=50, progress=False)
+    result = fit_triples(model, split, epochs=150, lr=0.05, batch=32, l2=0.1, eval_every=50, progress=False)
     after = triple_ranking(model, split.test.triples, split.known())["mrr"]
     assert before < 0.3
     assert after > 0.9
@@ -96,19 +96,19 @@ def test_a_few_vertices_stand_for_all():
     """All of them drawn, it is the same loss; a few, and the rule is learned all the same."""
     split = two_steps()
     with seeded(0):
-        model = models.ComplEx(40, 2, embed_dim=8)
+        model = models.ComplEx(40, 2, dim=8)
     some = split.train.triples[:9].unbind(1)
     torch.testing.assert_close(model.loss(*some, among=torch.arange(40)), model.loss(*some))
     assert bool(model.loss(*some, among=torch.arange(3)) < model.loss(*some))
-    fit_triples(model, split, epochs=150, lr=0.05, batch=16, l2=0.1, negatives=10, every=50, progress=False)
+    fit_triples(model, split, epochs=150, lr=0.05, batch=16, l2=0.1, negatives=10, eval_every=50, progress=False)
     assert triple_ranking(model, split.test.triples, split.known())["mrr"] > 0.9
 
 
 def test_the_same_seed_and_a_run_that_was_stopped(tmp_path):
     def run(epochs, **files):
         with seeded(1):
-            model = models.DistMult(N, R, embed_dim=4)
-        fit_triples(model, some_split(), epochs=epochs, every=2, patience=None, progress=False, **files)
+            model = models.DistMult(N, R, dim=4)
+        fit_triples(model, some_split(), epochs=epochs, eval_every=2, patience=None, progress=False, **files)
         return model.state_dict()
 
     whole = run(6)
@@ -128,7 +128,7 @@ def test_the_same_seed_and_a_run_that_was_stopped(tmp_path):
 )
 def test_what_is_wrong_is_said(options, size, error, match):
     with pytest.raises(error, match=match):
-        fit_triples(models.DistMult(size, R, embed_dim=4), some_split(), epochs=9, progress=False, **options)
+        fit_triples(models.DistMult(size, R, dim=4), some_split(), epochs=9, progress=False, **options)
 
 
 def test_rankings_of_nothing_are_refused():

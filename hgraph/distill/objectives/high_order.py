@@ -83,7 +83,7 @@ class HighOrder(Term):
     Source: LightHGNN+ (ICLR 2024), card 04, eq. 5 and 6.
 
     >>> from hgraph.train import Observed
-    >>> hg = Hypergraph.from_lists([[0, 1]], num_vertices=2)
+    >>> hg = Hypergraph.from_lists([[0, 1]], num_nodes=2)
     >>> part = Observed(hg, torch.eye(2), torch.tensor([0, 1]), torch.tensor([0]), torch.tensor([1]))
     >>> loss = HighOrder(noise=0).bind(Lesson(part, torch.nn.Identity(), None, torch.eye(2)))
     >>> loss(torch.eye(2).flip(0)).item()  # the vertices changed places, the mean did not
@@ -134,7 +134,7 @@ def topology_score(z: Tensor, hypergraph: Hypergraph) -> float:
 
     Source: card 04, eq. 7.
 
-    >>> topology_score(torch.tensor([[0.0], [2.0], [5.0]]), Hypergraph.from_lists([[0, 1], [2]], num_vertices=3))
+    >>> topology_score(torch.tensor([[0.0], [2.0], [5.0]]), Hypergraph.from_lists([[0, 1], [2]], num_nodes=3))
     0.5
     """
     members = hypergraph.v2e.with_weight(None)

@@ -30,7 +30,7 @@ def position_features(structure: Graph | Hypergraph, dim: int = 16) -> Tensor:
 
     Source: in the place of DeepWalk in NOSMOG (Tian et al., ICLR 2023); deterministic, no walks.
 
-    >>> two = Hypergraph.from_lists([[0, 1], [2, 3]], num_vertices=5)
+    >>> two = Hypergraph.from_lists([[0, 1], [2, 3]], num_nodes=5)
     >>> p = position_features(two, 2)
     >>> p.shape, bool(torch.allclose(p[0], p[1], atol=1e-5)), bool((p[4] == 0).all())
     (torch.Size([5, 2]), True, True)

@@ -31,7 +31,7 @@ def candidate_scores(z: Tensor, candidates: Tensor | Hypergraph) -> Tensor:
     >>> z = torch.tensor([[1.0, 0.0], [1.0, 1.0], [0.0, 3.0]])
     >>> candidate_scores(z, torch.tensor([[0, 1], [1, 2]])).tolist()
     [1.0, 3.0]
-    >>> candidate_scores(z, Hypergraph.from_lists([[0, 1, 2], [2]], num_vertices=3)).tolist()
+    >>> candidate_scores(z, Hypergraph.from_lists([[0, 1, 2], [2]], num_nodes=3)).tolist()
     [1.3333333730697632, 0.0]
     """
     if isinstance(candidates, Tensor):
@@ -95,7 +95,7 @@ class PairwiseRanking(Term):
         count = len(lesson.part.x)
         if isinstance(self.candidates, Tensor):
             _check_ids("candidates", self.candidates, count)
-        elif self.candidates.num_vertices != count:
+        elif self.candidates.num_nodes != count:
             raise ArgumentError("candidates", f"hyperedges of {count} vertices", self.candidates)
         candidates, pairs = self.candidates.to(lesson.part.x.device), self.pairs.to(lesson.part.x.device)
 

@@ -28,7 +28,7 @@ class HGNN(nn.Module):
     Source: Feng et al., "Hypergraph Neural Networks"; sizes as in card 04, eq. 1.
 
     >>> import torch
-    >>> hg = Hypergraph.from_lists([[0, 1, 2], [2, 3]], num_vertices=4)
+    >>> hg = Hypergraph.from_lists([[0, 1, 2], [2, 3]], num_nodes=4)
     >>> HGNN(5, 8, 2)(torch.randn(4, 5), hg).shape
     torch.Size([4, 2])
     """

@@ -28,7 +28,7 @@ class HGNNP(nn.Module):
     Source: Gao et al., "HGNN+: General Hypergraph Neural Networks"; sizes as in card 04.
 
     >>> import torch
-    >>> hg = Hypergraph.from_lists([[0, 1, 2], [2, 3]], num_vertices=4)
+    >>> hg = Hypergraph.from_lists([[0, 1, 2], [2, 3]], num_nodes=4)
     >>> HGNNP(5, 8, 2)(torch.randn(4, 5), hg).shape
     torch.Size([4, 2])
     """

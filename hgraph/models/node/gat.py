@@ -20,7 +20,7 @@ class GAT(nn.Module):
         in_channels: F, features of a vertex.
         hidden_channels: features a head of the first layer.
         num_classes: C.
-        heads: of the first layer.
+        num_heads: of the first layer.
         dropout: probability, on the features before each layer and on the attention shares.
 
     Shapes:
@@ -35,11 +35,11 @@ class GAT(nn.Module):
     """
 
     def __init__(
-        self, in_channels: int, hidden_channels: int, num_classes: int, *, heads: int = 8, dropout: float = 0.6
+        self, in_channels: int, hidden_channels: int, num_classes: int, *, num_heads: int = 8, dropout: float = 0.6
     ) -> None:
         super().__init__()
-        self.conv1 = GATConv(in_channels, hidden_channels, heads=heads, dropout=dropout)
-        self.conv2 = GATConv(heads * hidden_channels, num_classes, concat=False, dropout=dropout)
+        self.conv1 = GATConv(in_channels, hidden_channels, num_heads=num_heads, dropout=dropout)
+        self.conv2 = GATConv(num_heads * hidden_channels, num_classes, concat=False, dropout=dropout)
         self.dropout = nn.Dropout(dropout)
 
     def forward(self, x: Tensor, structure: Graph) -> Tensor:

@@ -23,7 +23,7 @@ class HAN(nn.Module):
         hidden_channels: features a head.
         num_classes: C.
         num_paths: P, meta-paths.
-        heads: of each meta-path's attention.
+        num_heads: of each meta-path's attention.
         semantic_channels: width of the attention over the meta-paths.
         dropout: probability, on the features and on the attention shares.
 
@@ -46,16 +46,21 @@ class HAN(nn.Module):
         num_classes: int,
         *,
         num_paths: int,
-        heads: int = 8,
+        num_heads: int = 8,
         semantic_channels: int = 128,
         dropout: float = 0.6,
     ) -> None:
         check_channels(num_classes=num_classes)
         super().__init__()
         self.conv = HANConv(
-            in_channels, hidden_channels, num_paths, heads=heads, semantic_channels=semantic_channels, dropout=dropout
+            in_channels,
+            hidden_channels,
+            num_paths,
+            num_heads=num_heads,
+            semantic_channels=semantic_channels,
+            dropout=dropout,
         )
-        self.out = nn.Linear(heads * hidden_channels, num_classes)
+        self.out = nn.Linear(num_heads * hidden_channels, num_classes)
         self.dropout = nn.Dropout(dropout)
 
     def forward(self, x: Tensor, structure: Sequence[Graph]) -> Tensor:

@@ -25,11 +25,11 @@ class HGT(nn.Module):
 
     Args:
         in_channels: F, features of a vertex.
-        hidden_channels: width of the layers, which ``heads`` divides.
+        hidden_channels: width of the layers, which ``num_heads`` divides.
         num_classes: C.
         num_relations: R.
         num_types: types of vertices; 1 where the graph has none, or all are to be taken as one.
-        heads: of each layer.
+        num_heads: of each layer.
         num_layers: L.
         dropout: probability, on what each layer reads.
 
@@ -43,7 +43,7 @@ class HGT(nn.Module):
     temporal encoding.
 
     >>> kg = KnowledgeGraph.from_names([("a", "r", "b"), ("b", "s", "c")])
-    >>> HGT(4, 8, 2, num_relations=2, heads=2)(torch.randn(3, 4), kg).shape
+    >>> HGT(4, 8, 2, num_relations=2, num_heads=2)(torch.randn(3, 4), kg).shape
     torch.Size([3, 2])
     """
 
@@ -55,7 +55,7 @@ class HGT(nn.Module):
         *,
         num_relations: int,
         num_types: int = 1,
-        heads: int = 8,
+        num_heads: int = 8,
         num_layers: int = 2,
         dropout: float = 0.2,
     ) -> None:
@@ -65,7 +65,7 @@ class HGT(nn.Module):
         self.weight = nn.Parameter(torch.empty(num_types, in_channels, hidden_channels))
         self.bias = nn.Parameter(torch.empty(num_types, hidden_channels))
         self.convs = nn.ModuleList(
-            HGTConv(hidden_channels, num_relations, num_types=num_types, heads=heads) for _ in range(num_layers)
+            HGTConv(hidden_channels, num_relations, num_types=num_types, num_heads=num_heads) for _ in range(num_layers)
         )
         self.out = nn.Linear(hidden_channels, num_classes)
         self.dropout = nn.Dropout(dropout)

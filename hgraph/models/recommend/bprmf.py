@@ -18,7 +18,7 @@ class BPRMF(Recommender):
     Args:
         num_users: U.
         num_items: I.
-        embed_dim: d.
+        dim: d.
 
     Shapes:
         any structure, which is not looked at, -> [U + I, d].
@@ -27,16 +27,16 @@ class BPRMF(Recommender):
 
     >>> import torch
     >>> kg = KnowledgeGraph.from_names([("Dune", "by", "Herbert")])
-    >>> model = BPRMF(2, 1, embed_dim=4)
+    >>> model = BPRMF(2, 1, dim=4)
     >>> model.score(model(kg), torch.tensor([0, 1])).shape  # what the structure says is not heard
     torch.Size([2, 1])
     """
 
     reads_facts = False
 
-    def __init__(self, num_users: int, num_items: int, *, embed_dim: int = 64) -> None:
+    def __init__(self, num_users: int, num_items: int, *, dim: int = 64) -> None:
         super().__init__(num_users, num_items)
-        self.embedding = xavier(num_users + num_items, embed_dim)
+        self.embedding = xavier(num_users + num_items, dim)
 
     def forward(self, structure: KnowledgeGraph) -> Tensor:
         """The vectors."""

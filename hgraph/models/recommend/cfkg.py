@@ -27,7 +27,7 @@ class CFKG(Recommender):
         num_items: I; items are the first entities.
         num_entities: entities, items among them.
         num_relations: R of the collaborative graph.
-        embed_dim: d.
+        dim: d.
 
     Shapes:
         the collaborative `KnowledgeGraph` -> [U + I, d + 1].
@@ -38,18 +38,16 @@ class CFKG(Recommender):
     >>> from hgraph.data import Interactions
     >>> kg = KnowledgeGraph.from_names([("Dune", "by", "Herbert")])
     >>> data = Interactions.from_pairs([[0], [0]], [[], []], [[], []], kg, num_users=1, num_items=1)
-    >>> CFKG(1, 1, 2, 4, embed_dim=4)(data.collaborative()).shape
+    >>> CFKG(1, 1, 2, 4, dim=4)(data.collaborative()).shape
     torch.Size([2, 5])
     """
 
     has_triples = True
 
-    def __init__(
-        self, num_users: int, num_items: int, num_entities: int, num_relations: int, *, embed_dim: int = 64
-    ) -> None:
+    def __init__(self, num_users: int, num_items: int, num_entities: int, num_relations: int, *, dim: int = 64) -> None:
         super().__init__(num_users, num_items)
-        self.embedding = xavier(num_users + num_entities, embed_dim)
-        self.relation = xavier(num_relations, embed_dim)
+        self.embedding = xavier(num_users + num_entities, dim)
+        self.relation = xavier(num_relations, dim)
 
     def forward(self, structure: KnowledgeGraph) -> Tensor:
         """The two vectors of each user and item."""

@@ -25,8 +25,8 @@ class CKE(Recommender):
         num_items: I; items are the first entities.
         num_entities: entities, items among them.
         num_relations: R of the facts.
-        embed_dim: d.
-        kge_dim: k, of the space in which facts are compared.
+        dim: d.
+        relation_dim: k, of the space in which facts are compared.
 
     Shapes:
         the `KnowledgeGraph` of the entities, whose facts `triple_loss` learns, -> [U + I, d].
@@ -34,7 +34,7 @@ class CKE(Recommender):
     Source: Zhang et al., "Collaborative Knowledge Base Embedding for Recommender Systems", eq. 2, 3 and 11.
 
     >>> kg = KnowledgeGraph.from_names([("Dune", "by", "Herbert")])
-    >>> CKE(2, 1, 2, 1, embed_dim=4)(kg).shape
+    >>> CKE(2, 1, 2, 1, dim=4)(kg).shape
     torch.Size([3, 4])
     """
 
@@ -47,14 +47,14 @@ class CKE(Recommender):
         num_entities: int,
         num_relations: int,
         *,
-        embed_dim: int = 64,
-        kge_dim: int = 64,
+        dim: int = 64,
+        relation_dim: int = 64,
     ) -> None:
         super().__init__(num_users, num_items)
-        self.embedding = xavier(num_users + num_items, embed_dim)
-        self.entity = xavier(num_entities, embed_dim)
-        self.relation = xavier(num_relations, kge_dim)
-        self.relation_weight = xavier(num_relations, embed_dim, kge_dim)
+        self.embedding = xavier(num_users + num_items, dim)
+        self.entity = xavier(num_entities, dim)
+        self.relation = xavier(num_relations, relation_dim)
+        self.relation_weight = xavier(num_relations, dim, relation_dim)
 
     @staticmethod
     def structure(data: Interactions) -> KnowledgeGraph:

@@ -26,7 +26,7 @@ class FM(Recommender):
         num_users: U.
         num_items: I.
         num_entities: entities, items among them.
-        embed_dim: d.
+        dim: d.
 
     Shapes:
         the collaborative `KnowledgeGraph` -> [U + I, d + 1].
@@ -36,13 +36,13 @@ class FM(Recommender):
     >>> from hgraph.data import Interactions
     >>> kg = KnowledgeGraph.from_names([("Dune", "by", "Herbert")])
     >>> data = Interactions.from_pairs([[0], [0]], [[], []], [[], []], kg, num_users=1, num_items=1)
-    >>> FM(1, 1, 2, embed_dim=4)(data.collaborative()).shape
+    >>> FM(1, 1, 2, dim=4)(data.collaborative()).shape
     torch.Size([2, 5])
     """
 
-    def __init__(self, num_users: int, num_items: int, num_entities: int, *, embed_dim: int = 64) -> None:
+    def __init__(self, num_users: int, num_items: int, num_entities: int, *, dim: int = 64) -> None:
         super().__init__(num_users, num_items)
-        self.embedding = xavier(num_users + num_entities, embed_dim)
+        self.embedding = xavier(num_users + num_entities, dim)
         self.linear = nn.Parameter(torch.zeros(num_entities, 1))
 
     def forward(self, structure: KnowledgeGraph) -> Tensor:

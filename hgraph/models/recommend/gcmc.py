@@ -23,7 +23,7 @@ class GCMC(Recommender):
         num_items: I; items are the first entities.
         num_entities: entities, items among them.
         num_relations: R of the collaborative graph.
-        embed_dim: d, of all layers.
+        dim: d, of all layers.
 
     Shapes:
         the collaborative `KnowledgeGraph` -> [U + I, d], of users :math:`Q^T z_u`.
@@ -35,19 +35,17 @@ class GCMC(Recommender):
     >>> from hgraph.data import Interactions
     >>> kg = KnowledgeGraph.from_names([("Dune", "by", "Herbert")])
     >>> data = Interactions.from_pairs([[0], [0]], [[], []], [[], []], kg, num_users=1, num_items=1)
-    >>> model = GCMC(1, 1, 2, 4, embed_dim=4)
+    >>> model = GCMC(1, 1, 2, 4, dim=4)
     >>> model(model.start(data.collaborative())).shape
     torch.Size([2, 4])
     """
 
-    def __init__(
-        self, num_users: int, num_items: int, num_entities: int, num_relations: int, *, embed_dim: int = 64
-    ) -> None:
+    def __init__(self, num_users: int, num_items: int, num_entities: int, num_relations: int, *, dim: int = 64) -> None:
         super().__init__(num_users, num_items)
-        self.embedding = xavier(num_users + num_entities, embed_dim)
-        self.conv = RGCNConv(embed_dim, embed_dim, num_relations, root=False, bias=False)
-        self.dense = xavier(embed_dim, embed_dim)
-        self.form = xavier(embed_dim, embed_dim)
+        self.embedding = xavier(num_users + num_entities, dim)
+        self.conv = RGCNConv(dim, dim, num_relations, root=False, bias=False)
+        self.dense = xavier(dim, dim)
+        self.form = xavier(dim, dim)
 
     def start(self, structure: KnowledgeGraph) -> KnowledgeGraph:
         weight = structure.adj.with_weight(None).normalize("sym").weight

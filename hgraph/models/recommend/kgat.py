@@ -32,9 +32,9 @@ class KGAT(Recommender):
         num_items: I; items are the first entities.
         num_entities: entities, items among them; N = U + num_entities.
         num_relations: R of the collaborative graph, inverses included: 2 (relations of the facts + 1).
-        embed_dim: d.
-        kge_dim: k, of the space in which facts are compared.
-        layers: the width of each layer; none gives matrix factorisation.
+        dim: d.
+        relation_dim: k, of the space in which facts are compared.
+        layer_channels: the width of each layer; none gives matrix factorisation.
         aggr: as `KGATConv` has it.
         dropout: of each layer's output, in training.
         attention: ``"refresh"`` weights by attention from the second epoch on, as the paper does; ``"laplacian"``
@@ -49,7 +49,7 @@ class KGAT(Recommender):
     >>> from hgraph.data import Interactions
     >>> kg = KnowledgeGraph.from_names([("Dune", "by", "Herbert")])
     >>> data = Interactions.from_pairs([[0], [0]], [[], []], [[], []], kg, num_users=1, num_items=1)
-    >>> model = KGAT(1, 1, 2, 4, embed_dim=8, kge_dim=4, layers=(6,))
+    >>> model = KGAT(1, 1, 2, 4, dim=8, relation_dim=4, layer_channels=(6,))
     >>> model(model.start(data.collaborative())).shape
     torch.Size([3, 14])
     """
@@ -63,9 +63,9 @@ class KGAT(Recommender):
         num_entities: int,
         num_relations: int,
         *,
-        embed_dim: int = 64,
-        kge_dim: int = 64,
-        layers: Sequence[int] = (64, 32, 16),
+        dim: int = 64,
+        relation_dim: int = 64,
+        layer_channels: Sequence[int] = (64, 32, 16),
         aggr: Literal["bi", "gcn", "sage"] = "bi",
         dropout: float = 0.1,
         attention: Literal["refresh", "laplacian"] = "refresh",
@@ -75,10 +75,10 @@ class KGAT(Recommender):
         if num_items > num_entities:
             raise ArgumentError("num_items", f"at most the {num_entities} entities", num_items)
         super().__init__(num_users, num_items)
-        self.attention, widths = attention, [embed_dim, *layers]
-        self.embedding = xavier(num_users + num_entities, embed_dim)
-        self.relation = xavier(num_relations, kge_dim)
-        self.relation_weight = xavier(num_relations, embed_dim, kge_dim)
+        self.attention, widths = attention, [dim, *layer_channels]
+        self.embedding = xavier(num_users + num_entities, dim)
+        self.relation = xavier(num_relations, relation_dim)
+        self.relation_weight = xavier(num_relations, dim, relation_dim)
         self.convs = nn.ModuleList(KGATConv(a, b, aggr=aggr) for a, b in pairwise(widths))
         self.dropout = nn.Dropout(dropout)
 

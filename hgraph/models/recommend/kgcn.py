@@ -34,7 +34,7 @@ class KGCN(Recommender):
         num_items: I; items are the first entities.
         num_entities: entities, items among them.
         num_relations: R of the facts with their inverses.
-        embed_dim: d.
+        dim: d.
         num_layers: L, the steps from an item that are heard.
         fanout: K.
 
@@ -45,7 +45,7 @@ class KGCN(Recommender):
     aggregator) and 8; an entity with fewer than K facts hears each of them once.
 
     >>> kg = KnowledgeGraph.from_names([("Dune", "by", "Herbert")]).with_inverses()
-    >>> model = KGCN(3, 1, 2, 2, embed_dim=4)
+    >>> model = KGCN(3, 1, 2, 2, dim=4)
     >>> model.score(model(model.start(kg)), torch.tensor([0, 2])).shape
     torch.Size([2, 1])
     """
@@ -57,16 +57,16 @@ class KGCN(Recommender):
         num_entities: int,
         num_relations: int,
         *,
-        embed_dim: int = 64,
+        dim: int = 64,
         num_layers: int = 1,
         fanout: int = 8,
     ) -> None:
         super().__init__(num_users, num_items)
         self.fanout = fanout
-        self.user = xavier(num_users, embed_dim)
-        self.entity = xavier(num_entities, embed_dim)
-        self.relation = xavier(num_relations, embed_dim)
-        self.layers = nn.ModuleList(nn.Linear(embed_dim, embed_dim) for _ in range(num_layers))
+        self.user = xavier(num_users, dim)
+        self.entity = xavier(num_entities, dim)
+        self.relation = xavier(num_relations, dim)
+        self.layers = nn.ModuleList(nn.Linear(dim, dim) for _ in range(num_layers))
 
     @staticmethod
     def structure(data: Interactions) -> KnowledgeGraph:

@@ -25,7 +25,7 @@ class LightGCN(Recommender):
     Args:
         num_users: U.
         num_items: I.
-        embed_dim: d.
+        dim: d.
         num_layers: L.
 
     Shapes:
@@ -36,17 +36,17 @@ class LightGCN(Recommender):
     >>> from hgraph.data import Interactions
     >>> kg = KnowledgeGraph.from_names([("Dune", "by", "Herbert")])
     >>> data = Interactions.from_pairs([[0], [0]], [[], []], [[], []], kg, num_users=1, num_items=1)
-    >>> user, item = LightGCN(1, 1, embed_dim=4, num_layers=1)(data.collaborative())
+    >>> user, item = LightGCN(1, 1, dim=4, num_layers=1)(data.collaborative())
     >>> torch.equal(user, item)  # each is the mean of both
     True
     """
 
     reads_facts = False
 
-    def __init__(self, num_users: int, num_items: int, *, embed_dim: int = 64, num_layers: int = 3) -> None:
+    def __init__(self, num_users: int, num_items: int, *, dim: int = 64, num_layers: int = 3) -> None:
         super().__init__(num_users, num_items)
         self.num_layers = num_layers
-        self.embedding = xavier(num_users + num_items, embed_dim)
+        self.embedding = xavier(num_users + num_items, dim)
 
     def forward(self, structure: KnowledgeGraph) -> Tensor:
         """The mean of what all layers say."""

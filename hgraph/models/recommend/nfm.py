@@ -30,8 +30,8 @@ class NFM(Recommender):
         num_users: U.
         num_items: I.
         num_entities: entities, items among them.
-        embed_dim: d.
-        hidden: width of the one hidden layer.
+        dim: d.
+        hidden_channels: width of the one hidden layer.
         dropout: of the pooled vector and of the hidden layer, in training.
 
     Shapes:
@@ -43,7 +43,7 @@ class NFM(Recommender):
     >>> from hgraph.data import Interactions
     >>> kg = KnowledgeGraph.from_names([("Dune", "by", "Herbert")])
     >>> data = Interactions.from_pairs([[0], [0]], [[], []], [[], []], kg, num_users=1, num_items=1)
-    >>> NFM(1, 1, 2, embed_dim=4)(data.collaborative()).shape
+    >>> NFM(1, 1, 2, dim=4)(data.collaborative()).shape
     torch.Size([2, 9])
     """
 
@@ -53,15 +53,15 @@ class NFM(Recommender):
         num_items: int,
         num_entities: int,
         *,
-        embed_dim: int = 64,
-        hidden: int = 64,
+        dim: int = 64,
+        hidden_channels: int = 64,
         dropout: float = 0.1,
     ) -> None:
         super().__init__(num_users, num_items)
-        self.embedding = xavier(num_users + num_entities, embed_dim)
+        self.embedding = xavier(num_users + num_entities, dim)
         self.linear = nn.Parameter(torch.zeros(num_entities, 1))
-        self.hidden = nn.Linear(embed_dim, hidden)
-        self.out = nn.Linear(hidden, 1, bias=False)
+        self.hidden = nn.Linear(dim, hidden_channels)
+        self.out = nn.Linear(hidden_channels, 1, bias=False)
         self.dropout = nn.Dropout(dropout)
 
     def forward(self, structure: KnowledgeGraph) -> Tensor:

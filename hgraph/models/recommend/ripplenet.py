@@ -42,7 +42,7 @@ class RippleNet(Recommender):
         num_items: I; items are the first entities.
         num_entities: entities, items among them.
         num_relations: R of the facts.
-        embed_dim: d.
+        dim: d.
         num_hops: L.
         memory: M.
         fact_weight: of the term that makes facts plausible.
@@ -57,7 +57,7 @@ class RippleNet(Recommender):
 
     >>> kg = KnowledgeGraph.from_names([("Dune", "by", "Herbert")])
     >>> data = Interactions.from_pairs([[0], [0]], [[], []], [[], []], kg, num_users=2, num_items=1)
-    >>> model = RippleNet(2, 1, 2, 1, embed_dim=4)
+    >>> model = RippleNet(2, 1, 2, 1, dim=4)
     >>> ripples = model(data.collaborative(inverses=False))
     >>> ripples.some.tolist(), model.score(ripples, torch.tensor([0, 1])).shape  # user 1 took nothing
     ([True, False], torch.Size([2, 1]))
@@ -70,15 +70,15 @@ class RippleNet(Recommender):
         num_entities: int,
         num_relations: int,
         *,
-        embed_dim: int = 64,
+        dim: int = 64,
         num_hops: int = 2,
         memory: int = 32,
         fact_weight: float = 0.01,
     ) -> None:
         super().__init__(num_users, num_items)
         self.num_hops, self.memory, self.fact_weight = num_hops, memory, fact_weight
-        self.entity = xavier(num_entities, embed_dim)
-        self.relation_weight = xavier(num_relations, embed_dim, embed_dim)
+        self.entity = xavier(num_entities, dim)
+        self.relation_weight = xavier(num_relations, dim, dim)
 
     @staticmethod
     def structure(data: Interactions) -> KnowledgeGraph:

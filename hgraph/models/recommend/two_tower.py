@@ -27,8 +27,8 @@ class TwoTower(Recommender):
         num_users: U.
         num_items: I; items are the first entities.
         num_entities: entities, items among them.
-        embed_dim: d, of each table.
-        hidden: of each MLP's one hidden layer.
+        dim: d, of each table.
+        hidden_channels: of each MLP's one hidden layer.
         out_channels: D, of the rows.
 
     Shapes:
@@ -52,15 +52,15 @@ class TwoTower(Recommender):
         num_items: int,
         num_entities: int,
         *,
-        embed_dim: int = 32,
-        hidden: int = 64,
+        dim: int = 32,
+        hidden_channels: int = 64,
         out_channels: int = 64,
     ) -> None:
         super().__init__(num_users, num_items)
-        self.user, self.item = xavier(num_users, embed_dim), xavier(num_items, embed_dim)
-        self.attribute = xavier(num_entities, embed_dim)
-        self.user_tower = _tower(embed_dim, hidden, out_channels)
-        self.item_tower = _tower(2 * embed_dim, hidden, out_channels)
+        self.user, self.item = xavier(num_users, dim), xavier(num_items, dim)
+        self.attribute = xavier(num_entities, dim)
+        self.user_tower = _tower(dim, hidden_channels, out_channels)
+        self.item_tower = _tower(2 * dim, hidden_channels, out_channels)
 
     def forward(self, structure: KnowledgeGraph) -> Tensor:
         """The rows of all users and items."""

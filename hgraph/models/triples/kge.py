@@ -26,17 +26,17 @@ class TripleModel(nn.Module):
     Args:
         num_nodes: N.
         num_relations: R.
-        embed_dim: d, of a vertex.
+        dim: d, of a vertex.
         relation_dim: of a relation.
     """
 
     distance = False  # whether match is by distance
 
-    def __init__(self, num_nodes: int, num_relations: int, embed_dim: int, relation_dim: int) -> None:
+    def __init__(self, num_nodes: int, num_relations: int, dim: int, relation_dim: int) -> None:
         super().__init__()
         self.num_nodes, self.num_relations = num_nodes, num_relations
-        self.entity = nn.Parameter(torch.randn(num_nodes, embed_dim) / embed_dim**0.5)
-        self.relation = nn.Parameter(torch.randn(num_relations, relation_dim) / embed_dim**0.5)
+        self.entity = nn.Parameter(torch.randn(num_nodes, dim) / dim**0.5)
+        self.relation = nn.Parameter(torch.randn(num_relations, relation_dim) / dim**0.5)
 
     def ahead(self, x: Tensor, r: Tensor) -> Tensor:
         """[B, d] what tails are compared with, of heads [B, d] and relations [B, .]."""
@@ -106,7 +106,7 @@ class TransE(TripleModel):
     Args:
         num_nodes: N.
         num_relations: R.
-        embed_dim: d.
+        dim: d.
         p: 1 sums the lengths of the coordinates, 2 their squares, which is one product of matrices.
 
     Shapes:
@@ -115,7 +115,7 @@ class TransE(TripleModel):
     Source: Bordes et al., "Translating Embeddings for Modeling Multi-relational Data", NIPS 2013, section 2;
     vectors of vertices are not held to length one.
 
-    >>> model = TransE(3, 1, embed_dim=1)
+    >>> model = TransE(3, 1, dim=1)
     >>> model.entity.data, model.relation.data = torch.tensor([[0.0], [1.0], [3.0]]), torch.ones(1, 1)
     >>> model.score(torch.tensor([0]), torch.tensor([0]), torch.tensor([2])).tolist()  # -|0 + 1 - 3|
     [-2.0]
@@ -123,10 +123,10 @@ class TransE(TripleModel):
 
     distance = True
 
-    def __init__(self, num_nodes: int, num_relations: int, *, embed_dim: int = 64, p: Literal[1, 2] = 1) -> None:
+    def __init__(self, num_nodes: int, num_relations: int, *, dim: int = 64, p: Literal[1, 2] = 1) -> None:
         if p not in (1, 2):
             raise ArgumentError("p", "1 or 2", p)
-        super().__init__(num_nodes, num_relations, embed_dim, embed_dim)
+        super().__init__(num_nodes, num_relations, dim, dim)
         self.p = p
 
     def match(self, query: Tensor, rows: Tensor) -> Tensor:
@@ -155,22 +155,22 @@ class TransR(TripleModel):
     Args:
         num_nodes: N.
         num_relations: R.
-        embed_dim: d.
-        kge_dim: k, of the space of a relation.
+        dim: d.
+        relation_dim: k, of the space of a relation.
 
     Shapes:
         ids [B] of heads, relations and tails -> [B] (``score``), [B, N] (``score_tails``, ``score_heads``).
 
     Source: Lin et al., "Learning Entity and Relation Embeddings for Knowledge Graph Completion", AAAI 2015, eq. 7, 8.
 
-    >>> model, head, relation = TransR(3, 2, embed_dim=4, kge_dim=2), torch.tensor([0, 1]), torch.tensor([1, 0])
+    >>> model, head, relation = TransR(3, 2, dim=4, relation_dim=2), torch.tensor([0, 1]), torch.tensor([1, 0])
     >>> model.score(head, relation, torch.tensor([2, 2])).shape, model.score_tails(head, relation).shape
     (torch.Size([2]), torch.Size([2, 3]))
     """
 
-    def __init__(self, num_nodes: int, num_relations: int, *, embed_dim: int = 64, kge_dim: int = 64) -> None:
-        super().__init__(num_nodes, num_relations, embed_dim, kge_dim)
-        self.relation_weight = xavier(num_relations, embed_dim, kge_dim)
+    def __init__(self, num_nodes: int, num_relations: int, *, dim: int = 64, relation_dim: int = 64) -> None:
+        super().__init__(num_nodes, num_relations, dim, relation_dim)
+        self.relation_weight = xavier(num_relations, dim, relation_dim)
 
     def score(self, head: Tensor, relation: Tensor, tail: Tensor) -> Tensor:
         rows = self.entity.index_select(0, torch.cat([head, tail]))
@@ -201,7 +201,7 @@ class DistMult(TripleModel):
     Args:
         num_nodes: N.
         num_relations: R.
-        embed_dim: d.
+        dim: d.
 
     Shapes:
         ids [B] of heads, relations and tails -> [B] (``score``), [B, N] (``score_tails``, ``score_heads``).
@@ -209,14 +209,14 @@ class DistMult(TripleModel):
     Source: Yang et al., "Embedding Entities and Relations for Learning and Inference in Knowledge Bases", ICLR 2015,
     eq. 2 with a diagonal matrix.
 
-    >>> model = DistMult(2, 1, embed_dim=2)
+    >>> model = DistMult(2, 1, dim=2)
     >>> model.entity.data, model.relation.data = torch.tensor([[1.0, 2.0], [3.0, 4.0]]), torch.tensor([[1.0, 0.5]])
     >>> model.score(torch.tensor([0]), torch.tensor([0]), torch.tensor([1])).tolist()  # 1 * 1 * 3 + 2 * 0.5 * 4
     [7.0]
     """
 
-    def __init__(self, num_nodes: int, num_relations: int, *, embed_dim: int = 64) -> None:
-        super().__init__(num_nodes, num_relations, embed_dim, embed_dim)
+    def __init__(self, num_nodes: int, num_relations: int, *, dim: int = 64) -> None:
+        super().__init__(num_nodes, num_relations, dim, dim)
 
     def ahead(self, x: Tensor, r: Tensor) -> Tensor:
         return x * r
@@ -233,21 +233,21 @@ class ComplEx(TripleModel):
     Args:
         num_nodes: N.
         num_relations: R.
-        embed_dim: d, even: d / 2 real parts, then as many imaginary ones.
+        dim: d, even: d / 2 real parts, then as many imaginary ones.
 
     Shapes:
         ids [B] of heads, relations and tails -> [B] (``score``), [B, N] (``score_tails``, ``score_heads``).
 
     Source: Trouillon et al., "Complex Embeddings for Simple Link Prediction", ICML 2016, eq. 9 and 11.
 
-    >>> model = ComplEx(2, 1, embed_dim=2)
+    >>> model = ComplEx(2, 1, dim=2)
     >>> model.entity.data, model.relation.data = torch.eye(2), torch.tensor([[0.0, 1.0]])  # 1 and i; i
     >>> model.score(torch.tensor([0, 1]), torch.tensor([0, 0]), torch.tensor([1, 0])).tolist()
     [1.0, -1.0]
     """
 
-    def __init__(self, num_nodes: int, num_relations: int, *, embed_dim: int = 64) -> None:
-        super().__init__(num_nodes, num_relations, _even(embed_dim), embed_dim)
+    def __init__(self, num_nodes: int, num_relations: int, *, dim: int = 64) -> None:
+        super().__init__(num_nodes, num_relations, _even(dim), dim)
 
     def ahead(self, x: Tensor, r: Tensor) -> Tensor:
         return times(x, *r.chunk(2, -1))
@@ -265,7 +265,7 @@ class RotatE(TripleModel):
     Args:
         num_nodes: N.
         num_relations: R.
-        embed_dim: d, even: d / 2 real parts, then as many imaginary ones.
+        dim: d, even: d / 2 real parts, then as many imaginary ones.
 
     Shapes:
         ids [B] of heads, relations and tails -> [B] (``score``), [B, N] (``score_tails``, ``score_heads``).
@@ -273,7 +273,7 @@ class RotatE(TripleModel):
     Source: Sun et al., "RotatE: Knowledge Graph Embedding by Relational Rotation in Complex Space", ICLR 2019, eq. 2.
     The distance is squared; the published code adds up the lengths of the coordinates.
 
-    >>> model = RotatE(2, 1, embed_dim=2)
+    >>> model = RotatE(2, 1, dim=2)
     >>> model.entity.data, model.relation.data = torch.eye(2), torch.tensor([[torch.pi / 2]])  # vertices 1 and i
     >>> model.score_tails(torch.tensor([0]), torch.tensor([0])).argmax().item()  # a quarter turn from 1 is i
     1
@@ -281,8 +281,8 @@ class RotatE(TripleModel):
 
     distance = True
 
-    def __init__(self, num_nodes: int, num_relations: int, *, embed_dim: int = 64) -> None:
-        super().__init__(num_nodes, num_relations, _even(embed_dim), embed_dim // 2)
+    def __init__(self, num_nodes: int, num_relations: int, *, dim: int = 64) -> None:
+        super().__init__(num_nodes, num_relations, _even(dim), dim // 2)
         nn.init.uniform_(self.relation, -torch.pi, torch.pi)
 
     def ahead(self, x: Tensor, r: Tensor) -> Tensor:
@@ -298,7 +298,7 @@ def times(x: Tensor, real: Tensor, imaginary: Tensor) -> Tensor:
     return torch.cat([a * real - b * imaginary, a * imaginary + b * real], -1)
 
 
-def _even(embed_dim: int) -> int:
-    if embed_dim < 2 or embed_dim % 2:
-        raise ArgumentError("embed_dim", "an even number, for real and imaginary parts", embed_dim)
-    return embed_dim
+def _even(dim: int) -> int:
+    if dim < 2 or dim % 2:
+        raise ArgumentError("dim", "an even number, for real and imaginary parts", dim)
+    return dim

@@ -69,9 +69,9 @@ class ViT(nn.Module):
         num_classes: C.
         patch: pixels a side of a patch.
         dim: features of a token.
-        depth: layers.
+        num_layers: layers.
         num_heads: a divisor of ``dim``.
-        hidden: width of the MLPs; ``dim`` by default.
+        hidden_channels: width of the MLPs; ``dim`` by default.
         dropout: probability, after the embedding, on the attention shares and in the blocks, in training.
         small_data: whether patches are shifted and attention leaves out oneself.
         last: a block of tokens [B, N, dim] -> [B, N, dim] after the last layer, as `hgraph.nn.SoftHGNN`.
@@ -83,7 +83,7 @@ class ViT(nn.Module):
     Datasets"; sizes of the CIFAR networks of SoftHGNN (arXiv 2505.15325), card 03.
 
     >>> from hgraph.nn import SoftHGNN
-    >>> net = ViT(8, 10, dim=16, depth=1, num_heads=2, small_data=True, last=SoftHGNN(16, 4))
+    >>> net = ViT(8, 10, dim=16, num_layers=1, num_heads=2, small_data=True, last=SoftHGNN(16, 4))
     >>> net(torch.rand(2, 3, 8, 8)).shape
     torch.Size([2, 10])
     """
@@ -95,9 +95,9 @@ class ViT(nn.Module):
         *,
         patch: int = 4,
         dim: int = 512,
-        depth: int = 6,
+        num_layers: int = 6,
         num_heads: int = 8,
-        hidden: int | None = None,
+        hidden_channels: int | None = None,
         dropout: float = 0.1,
         small_data: bool = False,
         last: nn.Module | None = None,
@@ -115,9 +115,9 @@ class ViT(nn.Module):
         self.token = nn.Parameter(torch.empty(1, 1, dim))
         self.place = nn.Parameter(torch.empty(1, (image_size // patch) ** 2 + 1, dim))
         self.dropout = nn.Dropout(dropout)
-        width = dim if hidden is None else hidden
+        width = dim if hidden_channels is None else hidden_channels
         graph = _graph(self.place.shape[1], small_data)
-        blocks = (PatchBlock(dim, num_heads, width, dropout, graph, small_data) for _ in range(depth))
+        blocks = (PatchBlock(dim, num_heads, width, dropout, graph, small_data) for _ in range(num_layers))
         self.layers = nn.Sequential(*blocks)
         self.last = nn.Identity() if last is None else last
         self.norm, self.out = nn.LayerNorm(dim), nn.Linear(dim, num_classes)

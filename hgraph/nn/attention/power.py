@@ -29,9 +29,9 @@ class PowerAttention(TokenAttention):
         dim: features of a token.
         num_heads: H query heads.
         num_kv_heads: heads of keys and values; H by default.
-        block: b, tokens a block; 1 is the form by token.
+        block_size: b, tokens a block; 1 is the form by token.
         window: w blocks, the token's own included.
-        sink: s tokens at the beginning that everybody hears; by default the first block in the block form.
+        num_sink: s tokens at the beginning that everybody hears; by default the first block in the block form.
         bias: of the four projections.
         dropout: of the attention shares, in training.
         rotary: the base of rotary embeddings, or None for none.
@@ -43,7 +43,7 @@ class PowerAttention(TokenAttention):
     section 3; block 256, window 5 and one sink block are its settings.
 
     >>> import torch
-    >>> layer = PowerAttention(8, 2, block=4, window=2)
+    >>> layer = PowerAttention(8, 2, block_size=4, window=2)
     >>> layer(torch.randn(1, 64, 8)).shape, layer.graph_of(64).tiles(4).num_tiles
     (torch.Size([1, 64, 8]), 76)
     """
@@ -56,20 +56,20 @@ class PowerAttention(TokenAttention):
         num_heads: int,
         *,
         num_kv_heads: int | None = None,
-        block: int = 256,
+        block_size: int = 256,
         window: int = 5,
-        sink: int | None = None,
+        num_sink: int | None = None,
         bias: bool = True,
         dropout: float = 0.0,
         rotary: float | None = None,
     ) -> None:
-        sink = (block if block > 1 else 0) if sink is None else sink
-        patterns.power(0, block, window=window, sink=sink)  # says what is wrong with them
+        num_sink = (block_size if block_size > 1 else 0) if num_sink is None else num_sink
+        patterns.power(0, block_size, window=window, num_sink=num_sink)  # says what is wrong with them
         super().__init__(
             dim,
             num_heads,
             num_kv_heads=num_kv_heads,
-            pattern=functools.partial(patterns.power, block=block, window=window, sink=sink),
+            pattern=functools.partial(patterns.power, block_size=block_size, window=window, num_sink=num_sink),
             causal=True,
             bias=bias,
             out_bias=bias,

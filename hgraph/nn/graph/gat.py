@@ -28,7 +28,7 @@ class GATConv(nn.Module):
     Args:
         in_channels: F, features of a vertex.
         out_channels: F', features a head.
-        heads: H independent attentions.
+        num_heads: H independent attentions.
         concat: True concatenates the heads (H * F' channels), False averages them (F' channels).
         dropout: of the attention shares, in training.
         negative_slope: of the LeakyReLU.
@@ -40,7 +40,7 @@ class GATConv(nn.Module):
     Source: Velickovic et al., "Graph Attention Networks", eq. 1 to 6.
 
     >>> g = Graph.from_edge_index([[0, 1], [1, 2]], num_nodes=3, directed=False)
-    >>> GATConv(4, 2, heads=3)(torch.randn(3, 4), g).shape
+    >>> GATConv(4, 2, num_heads=3)(torch.randn(3, 4), g).shape
     torch.Size([3, 6])
     """
 
@@ -49,7 +49,7 @@ class GATConv(nn.Module):
         in_channels: int,
         out_channels: int,
         *,
-        heads: int = 1,
+        num_heads: int = 1,
         concat: bool = True,
         dropout: float = 0.0,
         negative_slope: float = 0.2,
@@ -58,13 +58,13 @@ class GATConv(nn.Module):
         check_channels(in_channels=in_channels, out_channels=out_channels)
         super().__init__()
         self.in_channels, self.out_channels = in_channels, out_channels
-        if heads < 1:
-            raise ArgumentError("heads", "at least 1", heads)
-        self.heads, self.concat, self.dropout, self.negative_slope = heads, concat, dropout, negative_slope
-        self.weight = nn.Parameter(torch.empty(in_channels, heads * out_channels))
-        self.target_score = nn.Parameter(torch.empty(heads, out_channels))
-        self.source_score = nn.Parameter(torch.empty(heads, out_channels))
-        self.bias = nn.Parameter(torch.empty(heads * out_channels if concat else out_channels)) if bias else None
+        if num_heads < 1:
+            raise ArgumentError("num_heads", "at least 1", num_heads)
+        self.heads, self.concat, self.dropout, self.negative_slope = num_heads, concat, dropout, negative_slope
+        self.weight = nn.Parameter(torch.empty(in_channels, num_heads * out_channels))
+        self.target_score = nn.Parameter(torch.empty(num_heads, out_channels))
+        self.source_score = nn.Parameter(torch.empty(num_heads, out_channels))
+        self.bias = nn.Parameter(torch.empty(num_heads * out_channels if concat else out_channels)) if bias else None
         self.reset_parameters()
 
     def extra_repr(self) -> str:

@@ -30,7 +30,7 @@ class HANConv(nn.Module):
         in_channels: F.
         out_channels: F', features a head.
         num_paths: P.
-        heads: H, of each meta-path's attention.
+        num_heads: H, of each meta-path's attention.
         semantic_channels: width of the attention over the meta-paths.
         dropout: of the attention shares, in training.
 
@@ -43,7 +43,7 @@ class HANConv(nn.Module):
     >>> from hgraph.structure import KnowledgeGraph
     >>> kg = KnowledgeGraph.from_names([("a", "r", "b"), ("b", "s", "c")])
     >>> paths = [kg.view("r"), Graph(kg.view("r").adj @ kg.view("s").adj)]
-    >>> HANConv(4, 2, num_paths=2, heads=3)(torch.randn(3, 4), paths).shape
+    >>> HANConv(4, 2, num_paths=2, num_heads=3)(torch.randn(3, 4), paths).shape
     torch.Size([3, 6])
     """
 
@@ -53,16 +53,16 @@ class HANConv(nn.Module):
         out_channels: int,
         num_paths: int,
         *,
-        heads: int = 1,
+        num_heads: int = 1,
         semantic_channels: int = 128,
         dropout: float = 0.0,
     ) -> None:
         check_channels(num_paths=num_paths, semantic_channels=semantic_channels)
         super().__init__()
         self.paths = nn.ModuleList(
-            GATConv(in_channels, out_channels, heads=heads, dropout=dropout) for _ in range(num_paths)
+            GATConv(in_channels, out_channels, num_heads=num_heads, dropout=dropout) for _ in range(num_paths)
         )
-        self.weight = nn.Parameter(torch.empty(heads * out_channels, semantic_channels))
+        self.weight = nn.Parameter(torch.empty(num_heads * out_channels, semantic_channels))
         self.bias = nn.Parameter(torch.empty(semantic_channels))
         self.query = nn.Parameter(torch.empty(semantic_channels))
         self.reset_parameters()

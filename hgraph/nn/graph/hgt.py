@@ -33,7 +33,7 @@ class HGTConv(nn.Module):
         channels: F, which heads divides.
         num_relations: R.
         num_types: types of vertices; 1 where the graph has none, or all are to be taken as one.
-        heads: H.
+        num_heads: H.
 
     Shapes:
         x [N, F] and a `KnowledgeGraph` of N vertices and R relations -> [N, F]. Its weights are not read.
@@ -45,22 +45,22 @@ class HGTConv(nn.Module):
     published code adds a learned share of the residual, and layer norm.
 
     >>> kg = KnowledgeGraph.from_names([("a", "r", "b"), ("b", "s", "c")])
-    >>> HGTConv(4, num_relations=2, heads=2)(torch.randn(3, 4), kg).shape
+    >>> HGTConv(4, num_relations=2, num_heads=2)(torch.randn(3, 4), kg).shape
     torch.Size([3, 4])
     """
 
-    def __init__(self, channels: int, num_relations: int, *, num_types: int = 1, heads: int = 1) -> None:
-        check_channels(channels=channels, num_relations=num_relations, num_types=num_types, heads=heads)
-        if channels % heads:
-            raise ArgumentError("heads", f"a divisor of {channels} (channels)", heads)
+    def __init__(self, channels: int, num_relations: int, *, num_types: int = 1, num_heads: int = 1) -> None:
+        check_channels(channels=channels, num_relations=num_relations, num_types=num_types, heads=num_heads)
+        if channels % num_heads:
+            raise ArgumentError("num_heads", f"a divisor of {channels} (channels)", num_heads)
         super().__init__()
-        self.channels, self.num_relations, self.num_types, self.heads = channels, num_relations, num_types, heads
-        width = channels // heads
+        self.channels, self.num_relations, self.num_types, self.heads = channels, num_relations, num_types, num_heads
+        width = channels // num_heads
         self.weight = nn.Parameter(torch.empty(4, num_types, channels, channels))  # K, Q, M, A
         self.bias = nn.Parameter(torch.empty(4, num_types, channels))
-        self.attention = nn.Parameter(torch.empty(num_relations, heads, width, width))
-        self.message = nn.Parameter(torch.empty(num_relations, heads, width, width))
-        self.prior = nn.Parameter(torch.empty(num_relations, heads))
+        self.attention = nn.Parameter(torch.empty(num_relations, num_heads, width, width))
+        self.message = nn.Parameter(torch.empty(num_relations, num_heads, width, width))
+        self.prior = nn.Parameter(torch.empty(num_relations, num_heads))
         self.reset_parameters()
 
     def extra_repr(self) -> str:

@@ -27,5 +27,5 @@ def with_weights(hypergraph: Hypergraph, dtype: torch.dtype) -> Hypergraph:
         hypergraph,
         v2e=v2e.with_weight(ones if v2e.weight is None else v2e.weight.to(dtype)),
         hyperedge_weight=cast(hypergraph.hyperedge_weight),
-        vertex_weight=cast(hypergraph.vertex_weight),
+        node_weight=cast(hypergraph.node_weight),
     )

@@ -34,7 +34,7 @@ class HGNNConv(nn.Module):
     Source: Feng et al., "Hypergraph Neural Networks", eq. 10 and 11, with the linear map (and its bias) first, as in
     Feng et al., "LightHGNN", ICLR 2024 (card 04, eq. 1).
 
-    >>> hg = Hypergraph.from_lists([[0, 1, 2], [2, 3]], num_vertices=4)
+    >>> hg = Hypergraph.from_lists([[0, 1, 2], [2, 3]], num_nodes=4)
     >>> HGNNConv(5, 2)(torch.randn(4, 5), hg).shape
     torch.Size([4, 2])
     """
@@ -74,7 +74,7 @@ def _steps(x: Tensor, hypergraph: Hypergraph) -> Steps:
 
 def _operators(hg: Hypergraph) -> tuple[Adjacency, Adjacency]:
     r""":math:`D_e^{-1} H^\top D_v^{-1/2}` and :math:`D_v^{-1/2} H W`, all factors folded into the edge weights."""
-    root = inverse_power(hg.vertex_degree(), -0.5)
+    root = inverse_power(hg.node_degree(), -0.5)
     v2e, e2v = hg.v2e.normalize("row"), hg.e2v
     assert v2e.weight is not None  # noqa: S101 - normalize sets it
     assert e2v.weight is not None  # noqa: S101 - with_weights sets it

@@ -31,7 +31,7 @@ class HGNNPConv(nn.Module):
 
     Source: Gao et al., "HGNN+: General Hypergraph Neural Networks", eq. 9 to 11 (card 04, "Other teachers").
 
-    >>> hg = Hypergraph.from_lists([[0, 1, 2], [2, 3]], num_vertices=4)
+    >>> hg = Hypergraph.from_lists([[0, 1, 2], [2, 3]], num_nodes=4)
     >>> HGNNPConv(5, 2)(torch.randn(4, 5), hg).shape
     torch.Size([4, 2])
     """

@@ -125,10 +125,10 @@ class SoftHGNNSeS(nn.Module):
         fixed = torch.arange(self.num_fixed, device=best.device).expand(*best.shape[:-1], -1)
         return total, torch.cat([fixed, best + self.num_fixed], -1)
 
-    def _balance(self, total: Tensor, chosen: Tensor, num_vertices: int, mask: Tensor | None) -> None:
+    def _balance(self, total: Tensor, chosen: Tensor, num_nodes: int, mask: Tensor | None) -> None:
         """Set ``usage`` and ``aux``; samples of padding alone do not vote."""
         on = torch.zeros_like(total).scatter(-1, chosen[..., self.num_fixed :] - self.num_fixed, 1.0)
-        count: Tensor | int = max(num_vertices, 1)
+        count: Tensor | int = max(num_nodes, 1)
         votes = torch.ones_like(total[..., :1])
         if mask is not None:
             count = mask.sum(-1, keepdim=True).clamp(min=1)

@@ -23,11 +23,11 @@ class Case:
 
 # tests/test_meta.py fails when a public model is in no such dictionary.
 CASES = {
-    "TransE": Case(lambda: TransE(N, R, embed_dim=4)),
-    "TransR": Case(lambda: TransR(N, R, embed_dim=4, kge_dim=3)),
-    "DistMult": Case(lambda: DistMult(N, R, embed_dim=4)),
-    "ComplEx": Case(lambda: ComplEx(N, R, embed_dim=4)),
-    "RotatE": Case(lambda: RotatE(N, R, embed_dim=4)),
+    "TransE": Case(lambda: TransE(N, R, dim=4)),
+    "TransR": Case(lambda: TransR(N, R, dim=4, relation_dim=3)),
+    "DistMult": Case(lambda: DistMult(N, R, dim=4)),
+    "ComplEx": Case(lambda: ComplEx(N, R, dim=4)),
+    "RotatE": Case(lambda: RotatE(N, R, dim=4)),
 }
 
 

@@ -48,7 +48,7 @@ def check(model, plain):
 
 @pytest.mark.parametrize("p", [1, 2])
 def test_transe_parity(p):
-    model = made(TransE(N, R, embed_dim=4, p=p))
+    model = made(TransE(N, R, dim=4, p=p))
     moves = model.relation.tolist()
     check(model, lambda h, r, t: -sum(abs(a + b - c) ** p for a, b, c in zip(h, moves[r], t, strict=True)))
 
@@ -57,7 +57,7 @@ def test_squared_distances_add_up_what_head_and_relation_say():
     """For two heads one relation's scores differ from another's by the same, so 1 is the default."""
     found = {}
     for p in (1, 2):
-        model = made(TransE(N, R, embed_dim=4, p=p))
+        model = made(TransE(N, R, dim=4, p=p))
         heads, tails = torch.arange(N).repeat_interleave(2), torch.tensor([0, 1]).repeat(N)
         scores = model.score_tails(heads, tails).detach().view(N, 2, N)
         gap = scores[:, 0] - scores[:, 1]  # relation 0 less relation 1
@@ -70,7 +70,7 @@ def test_squared_distances_add_up_what_head_and_relation_say():
 
 
 def test_distmult_parity():
-    model = made(DistMult(N, R, embed_dim=4))
+    model = made(DistMult(N, R, dim=4))
     weights = model.relation.tolist()
     check(model, lambda h, r, t: sum(a * b * c for a, b, c in zip(h, weights[r], t, strict=True)))
 
@@ -81,7 +81,7 @@ def complexes(x):
 
 
 def test_complex_parity():
-    model = made(ComplEx(N, R, embed_dim=4))
+    model = made(ComplEx(N, R, dim=4))
     weights = [complexes(row) for row in model.relation.tolist()]
 
     def plain(h, r, t):
@@ -92,7 +92,7 @@ def test_complex_parity():
 
 
 def test_rotate_parity():
-    model = made(RotatE(N, R, embed_dim=4))
+    model = made(RotatE(N, R, dim=4))
     angles = model.relation.tolist()
 
     def plain(h, r, t):
@@ -103,7 +103,7 @@ def test_rotate_parity():
 
 
 def test_transr_parity():
-    model = made(TransR(N, R, embed_dim=4, kge_dim=3))
+    model = made(TransR(N, R, dim=4, relation_dim=3))
     moves, matrices = model.relation.tolist(), model.relation_weight.tolist()
 
     def plain(h, r, t):
@@ -163,9 +163,9 @@ def test_same_inputs_same_bits(case):
 def test_limit_cases():
     """Real parts alone make ComplEx DistMult; no turn makes RotatE TransE without moves; W = 1 makes TransR TransE."""
     x, r = torch.randn(N, 2).double(), torch.randn(R, 2).double()
-    complex_, dist = ComplEx(N, R, embed_dim=4).double(), DistMult(N, R, embed_dim=2).double()
-    rotate, plain = RotatE(N, R, embed_dim=4).double(), TransE(N, R, embed_dim=4, p=2).double()
-    transr = TransR(N, R, embed_dim=4, kge_dim=4).double()
+    complex_, dist = ComplEx(N, R, dim=4).double(), DistMult(N, R, dim=2).double()
+    rotate, plain = RotatE(N, R, dim=4).double(), TransE(N, R, dim=4, p=2).double()
+    transr = TransR(N, R, dim=4, relation_dim=4).double()
     with torch.no_grad():
         complex_.entity.copy_(F.pad(x, (0, 2)))
         complex_.relation.copy_(F.pad(r, (0, 2)))
@@ -184,11 +184,11 @@ def test_limit_cases():
 @pytest.mark.parametrize("model", [ComplEx, RotatE])
 def test_odd_widths_are_refused(model):
     with pytest.raises(ArgumentError, match="an even number"):
-        model(N, R, embed_dim=5)
+        model(N, R, dim=5)
 
 
 def test_a_rotation_keeps_lengths():
-    model = RotatE(N, R, embed_dim=6)
+    model = RotatE(N, R, dim=6)
     rows = model.ahead(model.entity, model.relation[[0]].expand(N, -1))
     torch.testing.assert_close(rows.norm(dim=1), model.entity.norm(dim=1))
     assert float(model.relation.detach().abs().max()) <= math.pi

@@ -10,7 +10,7 @@ from hgraph.nn import SoftHGNN
 
 def small_vit():
     last = SoftHGNN(8, 4, dropout=0.0)
-    return ViT(32, 3, patch=8, dim=8, depth=2, num_heads=2, dropout=0.0, small_data=True, last=last)
+    return ViT(32, 3, patch=8, dim=8, num_layers=2, num_heads=2, dropout=0.0, small_data=True, last=last)
 
 
 # How to make it, and the sides of its images. tests/test_meta.py fails when a public model is neither here nor in

@@ -54,12 +54,14 @@ class Case:
 # tests/test_meta.py fails when a public layer has no case.
 CASES = {
     "AxialAttention": Case(lambda: AxialAttention(DIM, 2, causal=True), grid),
-    "CombinerAttention": Case(lambda: CombinerAttention(DIM, 2, span=3, activation="deepset", bias=True), tokens),
+    "CombinerAttention": Case(lambda: CombinerAttention(DIM, 2, block_size=3, activation="deepset", bias=True), tokens),
     "CrossAttention": Case(lambda: CrossAttention(DIM, 2, num_kv_heads=1), two),
-    "LandmarkAttention": Case(lambda: LandmarkAttention(DIM, 4, block=3, num_kv_heads=2, rotary=100.0), tokens),
+    "LandmarkAttention": Case(lambda: LandmarkAttention(DIM, 4, block_size=3, num_kv_heads=2, rotary=100.0), tokens),
     "MixtureOfHeadAttention": Case(lambda: MixtureOfHeadAttention(DIM, 4, shared_heads=2, top_k=1), tokens),
-    "MoAAttention": Case(lambda: MoAAttention(DIM, 2, [SpanRule(2, 0.0), SpanRule(0, 0.5)], sink=1, block=2), tokens),
-    "PowerAttention": Case(lambda: PowerAttention(DIM, 2, block=2, window=1, rotary=100.0), tokens),
+    "MoAAttention": Case(
+        lambda: MoAAttention(DIM, 2, [SpanRule(2, 0.0), SpanRule(0, 0.5)], num_sink=1, block_size=2), tokens
+    ),
+    "PowerAttention": Case(lambda: PowerAttention(DIM, 2, block_size=2, window=1, rotary=100.0), tokens),
     "RoutingAttention": Case(
         lambda: RoutingAttention(DIM, 2, num_clusters=2, cluster_size=3, local_heads=1, local_window=2), tokens
     ),

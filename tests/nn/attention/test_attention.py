@@ -217,14 +217,14 @@ CAUSAL = {
     ),
     "blocks": lambda: SelfAttention(DIM, 2, pattern=functools.partial(patterns.block_local, size=4), causal=True),
     "by head": lambda: SelfAttention(
-        DIM, 2, pattern=lambda n: patterns.sink_band(n, [2, 8], sink=1, block=2), causal=True
+        DIM, 2, pattern=lambda n: patterns.sink_band(n, [2, 8], num_sink=1, block_size=2), causal=True
     ),
-    "power": lambda: PowerAttention(DIM, 2, block=1, window=0),
-    "power blocks": lambda: PowerAttention(DIM, 2, block=2, window=2, rotary=100.0),
+    "power": lambda: PowerAttention(DIM, 2, block_size=1, window=0),
+    "power blocks": lambda: PowerAttention(DIM, 2, block_size=2, window=2, rotary=100.0),
     "fewer queries than keys": lambda: SparseQueryAttention(
         DIM, 4, num_query_heads=2, num_kv_heads=4, causal=True, rotary=50.0
     ),
-    "spans": lambda: MoAAttention(DIM, 2, [SpanRule(2, 0.0), SpanRule(0, 0.5)], sink=1, block=2),
+    "spans": lambda: MoAAttention(DIM, 2, [SpanRule(2, 0.0), SpanRule(0, 0.5)], num_sink=1, block_size=2),
     "sparse queries": lambda: SparseQueryAttention(DIM, 4, num_query_heads=2, num_kv_heads=1, causal=True),
 }
 
@@ -247,7 +247,7 @@ def chosen_tiles(q, k, block=2, budget=2):
     score = torch.einsum("...thd,...shd->...hts", q[..., ::block, :, :], k[..., ::block, :, :])
     visible = torch.arange(1, n // block + 1).expand(score.shape[:-1])
     index = patterns.tree_topk(lambda leaf: score.gather(-1, leaf), visible, budget, size=n // block)
-    return BlockAdjacency.trusted(index, block=block, num_targets=n, num_sources=n, causal=True)
+    return BlockAdjacency.trusted(index, block_size=block, num_targets=n, num_sources=n, causal=True)
 
 
 def test_causality_of_values_and_of_the_choice():
@@ -280,7 +280,7 @@ def test_decoding_is_the_whole_forward(name):
 
 
 def test_a_step_reads_the_edges_of_its_token_alone():
-    layer, x = double(PowerAttention(DIM, 2, block=1, window=0)), numbers(1, 40, DIM)
+    layer, x = double(PowerAttention(DIM, 2, block_size=1, window=0)), numbers(1, 40, DIM)
     state = KVState(40)
     layer(x[:, :39], state=state)
     heard = layer.graph_of(40).select([39]).adjacency().indices.long()

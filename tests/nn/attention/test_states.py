@@ -81,7 +81,7 @@ def test_the_tokens_of_a_step_get_their_gradients():
 
 
 def spans():
-    return MoAAttention(DIM, 2, [SpanRule(4, 0.0), SpanRule(0, 0.5)], sink=2, block=2)
+    return MoAAttention(DIM, 2, [SpanRule(4, 0.0), SpanRule(0, 0.5)], num_sink=2, block_size=2)
 
 
 def test_ring_states_outlive_inference_mode():
@@ -107,7 +107,7 @@ def test_a_state_belongs_to_its_examples(make, sizes):
 # ---------------------------------------------------------------------- graphs that are kept, and those of a caller
 
 
-@pytest.mark.parametrize("make", [lambda: SelfAttention(DIM, 2), lambda: PowerAttention(DIM, 2, block=2), spans])
+@pytest.mark.parametrize("make", [lambda: SelfAttention(DIM, 2), lambda: PowerAttention(DIM, 2, block_size=2), spans])
 def test_graphs_made_in_inference_mode_keep_their_tiles(make):
     layer = make()
     with torch.inference_mode():
@@ -130,23 +130,23 @@ def test_a_causal_layer_wants_causal_graphs():
     with pytest.raises(ArgumentError, match=r"graph: expected a causal one, as the layer is, .* patterns.causal\(n\)"):
         layer(x, graph)
     layer(x, graph & patterns.causal(5))
-    PowerAttention(DIM, 2, block=2)(x, graph)  # cuts a graph to its pattern
+    PowerAttention(DIM, 2, block_size=2)(x, graph)  # cuts a graph to its pattern
 
 
 def test_what_is_common_with_the_pattern_is_found_once_a_graph():
-    layer, graph = PowerAttention(DIM, 2, block=2), patterns.packed([5, 7])
+    layer, graph = PowerAttention(DIM, 2, block_size=2), patterns.packed([5, 7])
     assert layer.within(graph) is layer.within(graph)
     assert layer.within(graph).equal(layer.graph_of(12) & graph)
-    assert PowerAttention(DIM, 2, block=3).within(graph).equal(patterns.power(12, 3, window=5, sink=3) & graph)
+    assert PowerAttention(DIM, 2, block_size=3).within(graph).equal(patterns.power(12, 3, window=5, num_sink=3) & graph)
 
 
 @pytest.mark.parametrize("kv", [4, 1])
 def test_padding_may_hold_anything(kv):
     layer, x = double(MixtureOfHeadAttention(DIM, 4, shared_heads=1, top_k=2, num_kv_heads=kv)), numbers(2, 9, DIM)
     graph, there = patterns.padded(9, [4, 9]), torch.arange(9) < torch.tensor([[4], [9]])
-    before, balance = layer(x, graph, present=there), layer.aux["balance"]
+    before, balance = layer(x, graph, mask=there), layer.aux["balance"]
     x[0, 4:] = float("nan")
-    assert torch.equal(layer(x, graph, present=there)[there], before[there])
+    assert torch.equal(layer(x, graph, mask=there)[there], before[there])
     assert layer.aux["balance"] == balance
 
 
@@ -176,7 +176,7 @@ MOH = {"shared_heads": 1, "top_k": 2}
             ArgumentError, r"head_mask: expected shape \[2, 5, 4\], or 1 for any but the last, got shape \[2, 4, 4\]",
         ),
         (
-            lambda x: MixtureOfHeadAttention(DIM, 4, **MOH)(x, present=ONES[..., 0]),
+            lambda x: MixtureOfHeadAttention(DIM, 4, **MOH)(x, mask=ONES[..., 0]),
             ArgumentError, r"present: expected shape \[2, 5\]",
         ),
     ],
@@ -190,10 +190,10 @@ def test_wrong_arguments_are_answered(call, error, message):
     "make",
     [
         lambda: SelfAttention(DIM, 2),
-        lambda: PowerAttention(DIM, 2, block=2),
-        lambda: CombinerAttention(DIM, 2, span=4),
+        lambda: PowerAttention(DIM, 2, block_size=2),
+        lambda: CombinerAttention(DIM, 2, block_size=4),
         lambda: AxialAttention(DIM, 2, causal=True),
-        lambda: LandmarkAttention(DIM, 2, block=3),
+        lambda: LandmarkAttention(DIM, 2, block_size=3),
         lambda: CrossAttention(DIM, 2),
     ],
 )
@@ -218,8 +218,8 @@ def combiner(**options):
 @pytest.mark.parametrize(
     ("make", "state", "needed"),
     [
-        (lambda: combiner(span=4), KVState(8), "CombinerState"),
-        (lambda: LandmarkAttention(DIM, 2, block=3), KVState(8), "LandmarkState"),
+        (lambda: combiner(block_size=4), KVState(8), "CombinerState"),
+        (lambda: LandmarkAttention(DIM, 2, block_size=3), KVState(8), "LandmarkState"),
         (lambda: SelfAttention(DIM, 2, causal=True), CombinerState(8), "KVState"),
     ],
 )
@@ -228,7 +228,7 @@ def test_a_state_of_another_kind_is_refused(make, state, needed):
         make()(torch.zeros(1, 2, DIM), state=state)
 
 
-@pytest.mark.parametrize("make", [lambda: combiner(span=4), lambda: combiner(plan="clusters", num_clusters=2)])
+@pytest.mark.parametrize("make", [lambda: combiner(block_size=4), lambda: combiner(plan="clusters", num_clusters=2)])
 def test_a_combiner_state_belongs_to_its_examples_and_layer(make):
     state = CombinerState(8)
     make()(torch.zeros(2, 2, DIM), state=state)
@@ -258,7 +258,9 @@ def test_beams_are_reordered():
     torch.testing.assert_close(step, layer(x)[beams, 4:], rtol=1e-12, atol=1e-12)
 
 
-@pytest.mark.parametrize("make", [lambda: SelfAttention(DIM, 2), combiner, lambda: LandmarkAttention(DIM, 2, block=3)])
+@pytest.mark.parametrize(
+    "make", [lambda: SelfAttention(DIM, 2), combiner, lambda: LandmarkAttention(DIM, 2, block_size=3)]
+)
 @pytest.mark.parametrize("dtype", [torch.float64, torch.int64])
 def test_tokens_of_another_dtype_are_refused(make, dtype):
     with pytest.raises(ArgumentTypeError, match="x: expected torch.float32, as the weights are"):

@@ -40,8 +40,8 @@ class Case:
 
 # tests/test_meta.py fails when a public layer is in no such dictionary.
 CASES = {
-    "HGTConv": Case(lambda: HGTConv(IN, R, num_types=TYPES, heads=2), some_knowledge_graph),
-    "HANConv": Case(lambda: HANConv(IN, 3, PATHS, heads=2, semantic_channels=5), some_graphs),
+    "HGTConv": Case(lambda: HGTConv(IN, R, num_types=TYPES, num_heads=2), some_knowledge_graph),
+    "HANConv": Case(lambda: HANConv(IN, 3, PATHS, num_heads=2, semantic_channels=5), some_graphs),
 }
 
 

@@ -40,7 +40,7 @@ def test_hgtconv_parity(facts, typed):
         head=head, relation=relation, tail=tail, num_nodes=n, num_relations=R, duplicates="keep",
         node_type=kinds if typed else None,
     )  # fmt: skip
-    layer, x = randomised(HGTConv(IN, R, num_types=TYPES if typed else 1, heads=heads)), draw(n, IN, seed=20)
+    layer, x = randomised(HGTConv(IN, R, num_types=TYPES if typed else 1, num_heads=heads)), draw(n, IN, seed=20)
 
     def through(which, v, row):
         return row @ layer.weight[which, kinds[v]] + layer.bias[which, kinds[v]]
@@ -67,7 +67,7 @@ def test_hgtconv_parity(facts, typed):
 def test_hanconv_parity():
     n, heads, width = 6, 2, 3
     graphs = [random_graph(n, 12, seed=1), random_graph(n, 0)]
-    layer, x = randomised(HANConv(IN, width, PATHS, heads=heads, semantic_channels=5)), draw(n, IN, seed=20)
+    layer, x = randomised(HANConv(IN, width, PATHS, num_heads=heads, semantic_channels=5)), draw(n, IN, seed=20)
     paths = []
     for conv, graph in zip(layer.paths, graphs, strict=True):
         value = (x @ conv.weight).view(n, heads, width)
@@ -154,7 +154,7 @@ def test_vertices_called_otherwise_hear_the_same():
 
 def test_what_is_wrong_is_said():
     with pytest.raises(ArgumentError, match="a divisor of 4"):
-        HGTConv(4, R, heads=3)
+        HGTConv(4, R, num_heads=3)
     with pytest.raises(ArgumentError, match="3 relations"):
         HGTConv(IN, R)(torch.randn(5, IN), random_knowledge_graph(5, 9, 2))
     with pytest.raises(ArgumentError, match="shape"):

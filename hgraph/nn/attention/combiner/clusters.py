@@ -118,7 +118,7 @@ def clustered_attention(
     if summary.size_bias:
         own, key = with_sizes(q, key, sizes)
     index = _others(made, causal)
-    tiles = BlockAdjacency.trusted(index.unsqueeze(1), block=1, num_targets=n, num_sources=key.shape[1])
+    tiles = BlockAdjacency.trusted(index.unsqueeze(1), block_size=1, num_targets=n, num_sources=key.shape[1])
     out, lse = merge(near, attend(tiles, own, key, value))
     size = (batch, heads)
     if heard is not None:

@@ -60,7 +60,7 @@ class CombinerAttention(TokenAttention):
         plan: ``"fixed"`` segments, ``"logsparse"`` blocks of a binary tree; on a grid ``"vertical"``, ``"horizontal"``,
             ``"row_major"``; ``"mixture"`` is the mean of vertical and horizontal. ``"clusters"`` of
             keys are learned as routing attention does, by an `OnlineKMeans` that moves in training.
-        span: tokens of a segment (fixed); about the root of the length by default.
+        block_size: tokens of a segment (fixed); about the root of the length by default.
         columns: of the grid, whose last row may be shorter; about the root of the length by default.
         num_clusters: G, of the plan of clusters.
         causal: whether tokens hear only those up to their own.
@@ -90,7 +90,7 @@ class CombinerAttention(TokenAttention):
     Source: Ren et al., "Combiner: Full Attention Transformer with Sparse Computation Cost", NeurIPS 2021, sections 3
     and 4. The plan of logsparse in both directions is ours.
 
-    >>> layer = CombinerAttention(8, 2, span=4)
+    >>> layer = CombinerAttention(8, 2, block_size=4)
     >>> layer(torch.randn(2, 13, 8)).shape, layer.partitions_of(13)
     (torch.Size([2, 13, 8]), (Partition(13 tokens, 31 direct edges, 15 to 3 regions),))
     >>> layer.attention_matrix(torch.randn(1, 13, 8)).detach().sum(-1).round(decimals=4).unique()  # rows add up to 1
@@ -105,7 +105,7 @@ class CombinerAttention(TokenAttention):
         num_heads: int,
         *,
         plan: Plan = "fixed",
-        span: int | None = None,
+        block_size: int | None = None,
         columns: int | None = None,
         num_clusters: int | None = None,
         causal: bool = True,
@@ -123,13 +123,13 @@ class CombinerAttention(TokenAttention):
                 raise ArgumentError(name, f"one of {', '.join(_CHOICES[name])}", repr(value))
         if variant == "tf" and plan == "mixture" and not causal:
             raise ArgumentError("variant", "'paper' or 'jax' for a mixture in both directions", "'tf', which lacks it")
-        for name, number in (("span", span), ("columns", columns), ("num_clusters", num_clusters)):
+        for name, number in (("block_size", block_size), ("columns", columns), ("num_clusters", num_clusters)):
             if number is not None:
                 whole(name, number, 1)
         if (plan == "clusters") != (num_clusters is not None):
             raise ArgumentError("num_clusters", "a number for the plan of clusters, None for others", num_clusters)
         super().__init__(dim, num_heads, causal=causal, bias=bias, out_bias=bias, dropout=dropout)
-        self.plan, self.span, self.columns, self.variant = plan, span, columns, variant
+        self.plan, self.span, self.columns, self.variant = plan, block_size, columns, variant
         self.router = None
         if num_clusters is not None:
             self.router = OnlineKMeans(num_heads, num_clusters, self.head_dim)

@@ -32,7 +32,7 @@ class CombinerState:
         capacity: the most tokens it will hold; the partition is laid out for these.
 
     >>> from hgraph import nn
-    >>> layer, x = nn.CombinerAttention(8, 2, span=4).eval(), torch.randn(1, 22, 8)
+    >>> layer, x = nn.CombinerAttention(8, 2, block_size=4).eval(), torch.randn(1, 22, 8)
     >>> state = CombinerState(64)
     >>> steps = torch.cat([layer(x[:, t : t + 1], state=state) for t in range(22)], 1)
     >>> torch.allclose(steps, layer(x), atol=1e-5), len(state), state.kept

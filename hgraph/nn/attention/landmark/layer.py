@@ -28,13 +28,13 @@ from hgraph.structure import Adjacency, TokenGraph
 __all__ = ["LandmarkAttention", "insert_landmarks", "is_landmark", "landmark_attention"]
 
 
-def is_landmark(n: int, block: int) -> Tensor:
+def is_landmark(n: int, block_size: int) -> Tensor:
     """Boolean [n]: every (block + 1)-th token of a sequence with landmarks is one."""
-    return torch.arange(whole("n", n)) % (whole("block", block, 1) + 1) == block
+    return torch.arange(whole("n", n)) % (whole("block_size", block_size, 1) + 1) == block_size
 
 
-def insert_landmarks(ids: Tensor, block: int, landmark: int) -> Tensor:
-    """A landmark after every ``block`` tokens of sequences [..., N]: [..., N + N // block].
+def insert_landmarks(ids: Tensor, block_size: int, landmark: int) -> Tensor:
+    """A landmark after every ``block_size`` tokens of sequences [..., N]: [..., N + N // block].
 
     Take the loss at the ordinary tokens alone, ``logits[..., ~is_landmark(n, block), :]``, whose targets are the next
     ordinary tokens; a landmark is easy to foresee, and would flatter it.
@@ -45,9 +45,9 @@ def insert_landmarks(ids: Tensor, block: int, landmark: int) -> Tensor:
     if not isinstance(ids, Tensor) or ids.is_floating_point() or ids.dim() < 1:
         raise ArgumentTypeError("ids", "integers [..., N]", getattr(ids, "dtype", type(ids).__name__))
     n = ids.shape[-1]
-    whole("block", block, 1)
-    out = ids.new_full((*ids.shape[:-1], n + n // block), landmark)
-    out[..., ~is_landmark(out.shape[-1], block).to(ids.device)] = ids
+    whole("block_size", block_size, 1)
+    out = ids.new_full((*ids.shape[:-1], n + n // block_size), landmark)
+    out[..., ~is_landmark(out.shape[-1], block_size).to(ids.device)] = ids
     return out
 
 
@@ -81,7 +81,7 @@ def landmark_attention(
     q: Tensor,
     k: Tensor,
     v: Tensor,
-    block: int,
+    block_size: int,
     *,
     group_dropout: float = 0.0,
     generator: torch.Generator | None = None,
@@ -92,7 +92,7 @@ def landmark_attention(
         q: [..., T, H, D], the last T of S tokens.
         k: [..., S, H_kv, D]; the sequence begins with a block, and every (block + 1)-th token is a landmark.
         v: [..., S, H_kv, D_v]; those of landmarks are not read.
-        block: ordinary tokens a block.
+        block_size: ordinary tokens a block.
         group_dropout: as in `LandmarkAttention`; applied whenever above 0.
         generator: the random numbers of the dropout.
 
@@ -101,9 +101,9 @@ def landmark_attention(
     """
     # Tiles are made for a length: a compiler compiles once for each.
     targets, sources = operator.index(q.shape[-3]), operator.index(k.shape[-3])
-    size = whole("block", block, 1) + 1
+    size = whole("block_size", block_size, 1) + 1
     first, blocks = (sources - targets) // size, -(-sources // size)
-    own, earlier = (structure_of(t) for t in _structures(targets, sources, block, q.device))
+    own, earlier = (structure_of(t) for t in _structures(targets, sources, block_size, q.device))
     near = attend(own, q, k, v)
     if blocks < 2:
         return near
@@ -188,7 +188,7 @@ class LandmarkAttention(TokenAttention):
     Args:
         dim: features of a token.
         num_heads: H query heads.
-        block: b, ordinary tokens a block: every (b + 1)-th token is a landmark.
+        block_size: b, ordinary tokens a block: every (b + 1)-th token is a landmark.
         num_kv_heads: heads of keys and values; H by default.
         bias: of the four projections.
         group_dropout: probability with which an earlier block's share is dropped in training; one's own block is not.
@@ -204,7 +204,7 @@ class LandmarkAttention(TokenAttention):
     Source: Mohtashami and Jaggi, "Landmark Attention: Random-Access Infinite Context Length for Transformers", 2023,
     section 3; block 50 is its setting, and ``jump`` an option of the published code.
 
-    >>> layer = LandmarkAttention(8, 2, block=3)
+    >>> layer = LandmarkAttention(8, 2, block_size=3)
     >>> layer(torch.randn(2, 11, 8)).shape
     torch.Size([2, 11, 8])
     """
@@ -216,14 +216,18 @@ class LandmarkAttention(TokenAttention):
         dim: int,
         num_heads: int,
         *,
-        block: int = 50,
+        block_size: int = 50,
         num_kv_heads: int | None = None,
         bias: bool = True,
         group_dropout: float = 0.0,
         rotary: float | None = 10_000.0,
         jump: int = 0,
     ) -> None:
-        self.block, self.group_dropout, self.jump = whole("block", block, 1), group_dropout, whole("jump", jump)
+        self.block, self.group_dropout, self.jump = (
+            whole("block_size", block_size, 1),
+            group_dropout,
+            whole("jump", jump),
+        )
         if not 0 <= group_dropout < 1:
             raise ArgumentError("group_dropout", "a probability in [0, 1)", group_dropout)
         if jump and rotary is None:

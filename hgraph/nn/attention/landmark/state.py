@@ -52,7 +52,7 @@ class LandmarkState:
     the block, which leaves the block's own place open as keys that are not turned would.
 
     >>> from hgraph import nn
-    >>> layer, x = nn.LandmarkAttention(8, 2, block=3).eval(), torch.randn(1, 10, 8)
+    >>> layer, x = nn.LandmarkAttention(8, 2, block_size=3).eval(), torch.randn(1, 10, 8)
     >>> state = nn.attention.LandmarkState(max_blocks=4, topk=4)
     >>> steps = torch.cat([layer(x[:, t : t + 1], state=state) for t in range(10)], 1)
     >>> torch.allclose(steps, layer(x), atol=1e-6), len(state), state.num_blocks

@@ -35,8 +35,8 @@ class MoAAttention(TokenAttention):
         num_heads: H query heads.
         rules: a `SpanRule` for each query head, or one for each head of keys and values.
         num_kv_heads: heads of keys and values; H by default.
-        sink: tokens at the beginning that every head hears.
-        block: b, tokens a block.
+        num_sink: tokens at the beginning that every head hears.
+        block_size: b, tokens a block.
         bias: of the four projections.
         dropout: of the attention shares, in training.
         rotary: the base of rotary embeddings, or None for none.
@@ -48,7 +48,7 @@ class MoAAttention(TokenAttention):
 
     Source: Fu et al., "MoA: Mixture of Sparse Attention for Automatic Large Language Model Compression", section 3.
 
-    >>> layer = MoAAttention(8, 2, [SpanRule(4, 0.0), SpanRule(0, 1.0)], sink=2, block=2)
+    >>> layer = MoAAttention(8, 2, [SpanRule(4, 0.0), SpanRule(0, 1.0)], num_sink=2, block_size=2)
     >>> layer(torch.randn(1, 16, 8)).shape, layer.graph_of(16)
     (torch.Size([1, 16, 8]), TokenGraph(16 x 16, 2 heads, 212 edges, cpu))
     """
@@ -62,8 +62,8 @@ class MoAAttention(TokenAttention):
         rules: Sequence[SpanRule],
         *,
         num_kv_heads: int | None = None,
-        sink: int = 64,
-        block: int = 64,
+        num_sink: int = 64,
+        block_size: int = 64,
         bias: bool = True,
         dropout: float = 0.0,
         rotary: float | None = None,
@@ -72,7 +72,7 @@ class MoAAttention(TokenAttention):
             raise ArgumentError("rules", f"one for each of {num_heads} heads", len(rules))
         group = num_heads // len(rules)
         self.rules = [SpanRule(*rule) for rule in rules for _ in range(group)]
-        self.sink, self.block = sink, block
+        self.sink, self.block = num_sink, block_size
         super().__init__(
             dim,
             num_heads,
@@ -87,19 +87,21 @@ class MoAAttention(TokenAttention):
 
     def _bands(self, n: int) -> TokenGraph:
         spans = [rule.blocks(n, self.block) * self.block for rule in self.rules]
-        return patterns.sink_band(n, spans, sink=self.sink, block=self.block)
+        return patterns.sink_band(n, spans, num_sink=self.sink, block_size=self.block)
 
     def span_state(self, capacity: int) -> SpanState:
         """A state for decoding that holds sink tokens and, for each head, a ring as long as its span.
 
-        >>> layer = MoAAttention(8, 2, [SpanRule(4, 0.0), SpanRule(0, 0.5)], sink=2, block=2)
+        >>> layer = MoAAttention(8, 2, [SpanRule(4, 0.0), SpanRule(0, 0.5)], num_sink=2, block_size=2)
         >>> state = layer.span_state(64)
         >>> _ = layer(torch.randn(1, 64, 8), state=state)
         >>> state.num_held, len(state)      # of 2 * 64 tokens: 2 + 4 for one head, 2 + 32 for the other
         (40, 64)
         """
         widths = [rule.blocks(capacity, self.block) for rule in self.rules]
-        return SpanState(widths, num_kv_heads=self.kv_heads, sink=self.sink, block=self.block, capacity=capacity)
+        return SpanState(
+            widths, num_kv_heads=self.kv_heads, num_sink=self.sink, block_size=self.block, capacity=capacity
+        )
 
     def forward(
         self,

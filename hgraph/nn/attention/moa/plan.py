@@ -28,10 +28,10 @@ class SpanRule(NamedTuple):
         """Tokens for a sequence of n, between 1 and n."""
         return min(max(int(self.alpha + self.beta * n), 1), n)
 
-    def blocks(self, n: int, block: int) -> int:
+    def blocks(self, n: int, block_size: int) -> int:
         """Blocks of the band, the diagonal one included: at least one, at most all."""
-        blocks = -(-n // block)  # a last block that is cut short counts as one
-        return min(max(int(self.alpha / block + self.beta * blocks), 1), blocks)
+        blocks = -(-n // block_size)  # a last block that is cut short counts as one
+        return min(max(int(self.alpha / block_size + self.beta * blocks), 1), blocks)
 
 
 def span_rules(shortest: int, profiled: int, longest: int, *, step: int = 1024, slopes: int = 9) -> list[SpanRule]:
@@ -56,7 +56,7 @@ def edge_influence(
     v: Tensor,
     grad: Tensor,
     *,
-    block: int = 64,
+    block_size: int = 64,
     bias: Tensor | None = None,
     absolute: bool = True,
 ) -> Tensor:
@@ -75,7 +75,7 @@ def edge_influence(
         k: [T, H_kv, D].
         v: [T, H_kv, D].
         grad: [T, H, D], the gradient of the attention's output.
-        block: tokens a block.
+        block_size: tokens a block.
         bias: [H or 1, T, T], added to the scores, or None.
         absolute: whether a block counts by the size of its sum alone. With the sign, removals that lower the loss make
             up for others, in a mean over examples and in a plan.
@@ -86,11 +86,11 @@ def edge_influence(
     Source: Fu et al., "MoA: Mixture of Sparse Attention for Automatic Large Language Model Compression", section 4.1.
 
     >>> q, k, v, grad = (torch.randn(8, 2, 4) for _ in range(4))
-    >>> edge_influence(q, k, v, grad, block=4).shape
+    >>> edge_influence(q, k, v, grad, block_size=4).shape
     torch.Size([2, 2, 2])
     """
     n, heads, width = q.shape
-    group, size = heads // k.shape[1], -(-n // block)
+    group, size = heads // k.shape[1], -(-n // block_size)
     wide = torch.promote_types(q.dtype, torch.float32)
     future = torch.ones(n, n, dtype=torch.bool, device=q.device).triu(1)
     out = []
@@ -102,8 +102,8 @@ def edge_influence(
         flow = own @ value.T
         lost = share * ((flow * share).sum(-1, keepdim=True) - flow) / (1 - share + torch.finfo(wide).eps)
         lost = torch.where(share == 1, -flow * share, lost)  # the only edge of its row
-        lost = torch.nn.functional.pad(lost, (0, size * block - n, 0, size * block - n))
-        sums = lost.unflatten(1, (size, block)).unflatten(0, (size, block)).sum((1, 3))
+        lost = torch.nn.functional.pad(lost, (0, size * block_size - n, 0, size * block_size - n))
+        sums = lost.unflatten(1, (size, block_size)).unflatten(0, (size, block_size)).sum((1, 3))
         out.append(sums.abs() if absolute else sums)
     return torch.stack(out).unflatten(0, (-1, group)).amax(1)
 
@@ -125,7 +125,7 @@ def plan_spans(
     rules: Sequence[SpanRule],
     density: Mapping[int, float],
     *,
-    block: int = 64,
+    block_size: int = 64,
     max_rules: int = 2,
     least: float = 0.9,
     weight: Mapping[int, float] | None = None,
@@ -144,7 +144,7 @@ def plan_spans(
         influence: [L, H, blocks, blocks] for each profiled length (`edge_influence`), with or without its sign.
         rules: the choices.
         density: the budget for each length, profiled or not.
-        block: tokens a block.
+        block_size: tokens a block.
         max_rules: m.
         least: the share of each budget that must be used.
         weight: of each profiled length; equal by default.
@@ -154,7 +154,7 @@ def plan_spans(
 
     Source: Fu et al., section 4.2; solved with HiGHS through scipy.
     """
-    program = _Program(influence, rules, density, block, max_rules, least)
+    program = _Program(influence, rules, density, block_size, max_rules, least)
     found = program.solve({n: 1.0 if weight is None else weight[n] for n in influence}, {})
     if found is None:
         hint = "Allow more, shorter rules, or a smaller share with least="
@@ -167,7 +167,7 @@ def pareto_plans(
     rules: Sequence[SpanRule],
     density: Mapping[int, float],
     *,
-    block: int = 64,
+    block_size: int = 64,
     max_rules: int = 2,
     least: float = 0.9,
     slices: int = 4,
@@ -180,7 +180,7 @@ def pareto_plans(
 
     Source: Fu et al., section 4.2.
     """
-    program = _Program(influence, rules, density, block, max_rules, least)
+    program = _Program(influence, rules, density, block_size, max_rules, least)
     alone = [program.solve({n: 1.0}, {}) for n in influence]
     found = [plan for plan in alone if plan is not None]
     if not found:
@@ -207,7 +207,7 @@ def _undominated(plans: list[SpanPlan]) -> list[SpanPlan]:
     return kept
 
 
-def span_loss(influence: Tensor, rules: Sequence[SpanRule], rule: Tensor, n: int, *, block: int = 64) -> float:
+def span_loss(influence: Tensor, rules: Sequence[SpanRule], rule: Tensor, n: int, *, block_size: int = 64) -> float:
     """What a plan loses at a length: the influence [L, H, blocks, blocks] of what its bands remove.
 
     Args:
@@ -215,9 +215,9 @@ def span_loss(influence: Tensor, rules: Sequence[SpanRule], rule: Tensor, n: int
         rules: the choices.
         rule: [L, H], a plan's.
         n: the length.
-        block: tokens a block.
+        block_size: tokens a block.
     """
-    lost = torch.stack([_removed(influence, r.blocks(n, block)) for r in rules], -1)
+    lost = torch.stack([_removed(influence, r.blocks(n, block_size)) for r in rules], -1)
     return float(lost.gather(-1, rule.unsqueeze(-1)).sum())
 
 

@@ -36,16 +36,18 @@ class SpanState:
     Args:
         widths: blocks of each query head's band, the token's own block included.
         num_kv_heads: heads of keys and values, each read by neighbouring query heads.
-        sink: tokens at the beginning that every head hears.
-        block: tokens a block.
+        num_sink: tokens at the beginning that every head hears.
+        block_size: tokens a block.
         capacity: the most tokens of a sequence; the spans were made for it.
     """
 
-    def __init__(self, widths: Sequence[int], *, num_kv_heads: int, sink: int, block: int, capacity: int) -> None:
-        self.widths, self.block, self.capacity = list(widths), block, whole("capacity", capacity, 1)
-        self.sink = min(sink, capacity)
+    def __init__(
+        self, widths: Sequence[int], *, num_kv_heads: int, num_sink: int, block_size: int, capacity: int
+    ) -> None:
+        self.widths, self.block, self.capacity = list(widths), block_size, whole("capacity", capacity, 1)
+        self.sink = min(num_sink, capacity)
         group = len(widths) // num_kv_heads
-        length = [min(max(widths[h * group : (h + 1) * group]) * block, capacity) for h in range(num_kv_heads)]
+        length = [min(max(widths[h * group : (h + 1) * group]) * block_size, capacity) for h in range(num_kv_heads)]
         self._rings = [
             _Ring(n, own, [h * group + i for h in own for i in range(group)])
             for n in sorted(set(length))
@@ -131,7 +133,7 @@ class SpanState:
             row += [i, i]
             start += [begin, 0]
             stop += [min(begin + count, ring.length), max(begin + count - ring.length, 0)]
-        sizes = {"num_targets": 1, "num_sources": ring.length, "heads": len(ring.query_heads)}
+        sizes = {"num_targets": 1, "num_sources": ring.length, "num_heads": len(ring.query_heads)}
         return TokenGraph.from_runs(row=row, start=start, stop=stop, **sizes)
 
 

@@ -116,14 +116,14 @@ class MixtureOfHeadAttention(TokenAttention):
         bias: Relative | None = None,
         state: KVState | None = None,
         head_mask: Tensor | None = None,
-        present: Tensor | None = None,
+        mask: Tensor | None = None,
     ) -> Tensor:
         """Attend by the chosen heads, and leave the balance loss in ``aux``."""
         self._check(x, x)
         by_query = isinstance(self.router, QueryNormRouter)
         query = self.queries(x) if by_query else None
         routed: Routed = self.router(x if query is None else query)
-        self.aux = {} if routed.share is None else {"balance": self.balance * self._imbalance(routed, present)}
+        self.aux = {} if routed.share is None else {"balance": self.balance * self._imbalance(routed, mask)}
         listens = routed.mask if head_mask is None else routed.mask & fitting("head_mask", head_mask, routed.mask.shape)
         alone = _reads_masks(x)  # otherwise products by head would cost more memory or waiting than they save
         if query is None and alone:

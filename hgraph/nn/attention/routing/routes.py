@@ -41,7 +41,7 @@ class Routes(NamedTuple):
             self.start,
             self.stop,
             num_sources=self.key.shape[-1],
-            block=self.block,
+            block_size=self.block,
             most=self.most,
             reach=self.reach,
         )
@@ -143,8 +143,8 @@ def nearby(
     start, stop = start.expand(1, 1, -1), stop.expand(1, 1, -1)
     most = -(-(3 * window) // block) + 2
     if present is None:
-        return of_runs(start, stop, num_sources=sources, block=block, most=most)
+        return of_runs(start, stop, num_sources=sources, block_size=block, most=most)
     here = present.unsqueeze(1)
     stop = torch.where(here[..., sources - targets :], stop, start)
     start = start.expand_as(stop)
-    return of_runs(start, stop, num_sources=sources, block=block, most=most, heard=here)
+    return of_runs(start, stop, num_sources=sources, block_size=block, most=most, heard=here)
