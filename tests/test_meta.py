@@ -1,10 +1,10 @@
-"""What every public layer and model owes, and this file demands: parity, gradients, state, a docstring.
+"""What every public layer, model, decode state and structure needs: parity, a case of its contract, a docstring.
 
 By convention, somewhere under tests/:
 - ``test_<name in lower case>_parity...`` compares the class with its paper's formula;
 - a docstring has a short doctest, and it shows what happens;
-- a layer has a case in ``CASES`` of a conftest.py under tests/nn, a model in tests/models/conftest.py, over which the
-  common tests ``test_gradients`` and ``test_state_dict_round_trip`` beside it run.
+- tests/nn/cases.py, tests/models/cases.py and tests/structure/cases.py have a case for each, over which
+  test_contract.py beside them runs every clause of `hgraph.testing.contracts`.
 """
 
 from __future__ import annotations
@@ -21,6 +21,10 @@ import pytest
 import hgraph
 import hgraph.models
 import hgraph.nn
+from hgraph.structure import Structure
+from tests.models import cases as models
+from tests.nn import cases as layers
+from tests.structure import cases as structures
 
 TESTS = Path(__file__).parent
 PUBLIC = [
@@ -41,10 +45,14 @@ WITHOUT = {  # their examples would need packages that are optional, or a whole 
     *("from_dhg", "to_dhg_digraph", "to_dhg_graph", "to_dhg_hypergraph", "from_pyg_triples", "to_pyg_triples"),
     *("dhg_teacher", "export_towers", "write_report"),
 }
-COMMON = {
-    "nn": ("test_gradients", "test_layouts_decide_nothing", "test_state_dict_round_trip"),
-    "models": ("test_gradients", "test_state_dict_round_trip"),
-}
+CASES = {"nn": layers.CASES, "models": models.CASES, "structure": structures.CASES}
+STRUCTURES = [
+    name
+    for package in (hgraph.structure, hgraph.data)
+    for name in package.__all__
+    if isinstance(made := getattr(package, name), type) and issubclass(made, Structure) and made is not Structure
+]
+STATES = [name for name in hgraph.nn.attention.__all__ if name.endswith("State")]
 
 
 def functions_in(path):
@@ -56,20 +64,6 @@ def functions_in(path):
 def functions_of(folder):
     """Test functions under a folder, by name: their arguments."""
     return {name: args for path in folder.rglob("test_*.py") for name, args in functions_in(path).items()}
-
-
-def cases_of(folder):
-    """Keys of the dictionary CASES in the conftest.py of a folder; empty where it has none."""
-    path = folder / "conftest.py"
-    for node in ast.walk(ast.parse(path.read_text() if path.exists() else "")):
-        if isinstance(node, ast.Assign) and [getattr(t, "id", "") for t in node.targets] == ["CASES"]:
-            return {ast.literal_eval(key) for key in node.value.keys}
-    return set()
-
-
-def folders_with_cases(part):
-    """tests/<part> and the folders below it whose conftest.py has CASES."""
-    return [f for f in (TESTS / part, *sorted((TESTS / part).rglob("*"))) if f.is_dir() and cases_of(f)]
 
 
 ALL_TESTS = functions_of(TESTS)
@@ -91,21 +85,32 @@ def test_has_a_parity_test(part, name):
 
 
 @pytest.mark.parametrize(("part", "name"), PUBLIC)
-def test_has_gradient_and_state_tests(part, name):
-    if not inspect.isclass(getattr(getattr(hgraph, part), name)):
-        pytest.skip("a function")
-    assert any(name in cases_of(folder) for folder in folders_with_cases(part)), (
-        f"add a case for {name} to CASES in a conftest.py under tests/{part}"
-    )
+def test_has_a_case(part, name):
+    assert name in CASES[part], f"add a case for {name} to CASES in tests/{part}/cases.py"
+    built = CASES[part][name].build()
+    assert name in {type(built).__name__, type(getattr(built, "model", None)).__name__}  # a wrapper has a model
 
 
-@pytest.mark.parametrize("part", ["nn", "models"])
-def test_the_common_tests_run_over_all_cases(part):
-    assert folders_with_cases(part)
-    for folder in folders_with_cases(part):
-        tests = {name: args for path in folder.glob("test_*.py") for name, args in functions_in(path).items()}
-        for name in COMMON[part]:
-            assert "case" in tests.get(name, []), f"{folder.relative_to(TESTS.parent)} needs {name}(case, ...)"
+@pytest.mark.parametrize("name", STRUCTURES)
+def test_a_structure_has_a_case(name):
+    assert name in CASES["structure"], f"add a {name} to CASES in tests/structure/cases.py"
+    assert type(CASES["structure"][name]).__name__ == name
+
+
+@pytest.mark.parametrize("name", STATES)
+def test_a_decode_state_has_a_case(name):
+    kind = getattr(hgraph.nn.attention, name)
+    cases = [case for state, case in layers.DECODERS.values() if state is kind]
+    assert cases, f"add a decoder with a {name} to DECODERS in tests/nn/cases.py"
+    assert all(type(case.state(case.build(), 5)) is kind for case in cases)
+
+
+@pytest.mark.parametrize(
+    ("part", "test"),
+    [("nn", "test_layers"), ("nn", "test_decoders"), ("models", "test_models"), ("structure", "test_structures")],
+)
+def test_the_contracts_run_over_all_cases(part, test):
+    assert "clause" in functions_in(TESTS / part / "test_contract.py")[test]
 
 
 @pytest.mark.parametrize(("part", "name"), PUBLIC)

@@ -10,7 +10,7 @@ from safetensors import safe_open
 from safetensors.torch import save_file
 
 import hgraph
-from hgraph import Adjacency, Graph, SoftAdjacency
+from hgraph import Adjacency, Graph
 from hgraph.data import io
 from hgraph.errors import ArgumentTypeError, DataError
 from hgraph.testing import adjacencies, degenerate_adjacencies, hypergraphs, random_graph, random_hypergraph
@@ -44,23 +44,6 @@ def folder(tmp_path_factory):
 def test_round_trips(folder, adj, hg):
     round_trip(adj, folder)
     round_trip(hg, folder)
-
-
-@pytest.mark.parametrize(
-    "structure",
-    [
-        random_graph(5, 9, weighted=True),
-        Graph.from_edge_index([[], []], num_nodes=0, directed=True),
-        random_hypergraph(6, 5, 14, weighted=True),
-        SoftAdjacency.from_weight(torch.rand(2, 3, 4)),
-        SoftAdjacency.from_weight(torch.rand(3, 4).half().T),
-        Adjacency.from_coo(target=[1, 0, 1], source=[0, 0, 0], num_targets=2, num_sources=1, duplicates="sum"),
-        Adjacency.eye(3),
-    ],
-    ids=repr,
-)
-def test_every_noun(structure, tmp_path):
-    round_trip(structure, tmp_path)
 
 
 def test_learned_weights_are_saved_without_their_history(tmp_path):

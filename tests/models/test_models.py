@@ -1,4 +1,4 @@
-"""Networks against their papers' matrices written out, and what every model owes."""
+"""Networks against their papers' matrices written out, their sizes and their training."""
 
 from __future__ import annotations
 
@@ -8,13 +8,9 @@ import torch.nn.functional as F
 
 from hgraph.models import GAT, GCN, HGNN, HGNNP, MLP
 from hgraph.testing import random_graph, random_hypergraph
+from tests.models.cases import NODES
 
 N, IN, CLASSES = 9, 4, 3
-
-
-def inputs(case, n=N):
-    x = torch.randn(n, IN, generator=torch.Generator().manual_seed(3), dtype=torch.float64)
-    return (x,) if case.structure is None else (x, case.structure(n))
 
 
 def randomized(model):
@@ -115,44 +111,23 @@ def test_published_sizes():
     assert [m(4, 4, 2).dropout.p for m in (GCN, GAT, HGNN, HGNNP, MLP)] == [0.5, 0.6, 0.5, 0.5, 0.5]
 
 
-# ---------------------------------------------------------------------- what every model owes
+# ---------------------------------------------------------------------- training
 
 
-def test_gradients(case, make):
-    model = make(case).double().eval()
-    if isinstance(model, MLP):
-        model.norm.running_var.fill_(2.0)
-    x, *structure = inputs(case, 5)
-    assert torch.autograd.gradcheck(lambda x: model(x, *structure), (x.requires_grad_(),))
-    model(x, *structure).square().sum().backward()
-    assert all(p.grad is not None and p.grad.abs().sum() > 0 for p in model.parameters())
-
-
-def test_state_dict_round_trip(case, make, tmp_path):
-    one, other, (x, *structure) = make(case, 0).eval(), make(case, 1).eval(), inputs(case)
-    x = x.float()
-    assert not torch.equal(one(x, *structure), other(x, *structure))
-    torch.save(one.state_dict(), tmp_path / "state.pt")
-    other.load_state_dict(torch.load(tmp_path / "state.pt", weights_only=True))
-    assert torch.equal(one(x, *structure), other(x, *structure))
-
-
-def test_dropout_only_in_training(case, make):
-    model, (x, *structure) = make(case).double(), inputs(case)
+@pytest.mark.parametrize("case", NODES.values(), ids=NODES)
+def test_dropout_only_in_training(case):
+    model, (x, *structure) = case.module(dtype=torch.float64), case.inputs(N)
     assert torch.equal(model.eval()(x, *structure), model(x, *structure))
     torch.manual_seed(0)
     model.train()
     assert not torch.equal(model(x, *structure), model(x, *structure))
 
 
-def test_output_shape(case, make):
-    assert make(case).double()(*inputs(case)).shape == (N, CLASSES)
-
-
-def test_learns_labels_by_heart(case, make):
-    """Twenty vertices, three classes, no dropout: a network whose gradients flow fits them."""
+@pytest.mark.parametrize("case", NODES.values(), ids=NODES)
+def test_overfits_its_labels(case):
+    """Twenty nodes, three classes, no dropout: a network whose gradients flow fits them."""
     torch.manual_seed(1)
-    model, (x, *structure) = case.build().double(), inputs(case, 20)
+    model, (x, *structure) = case.build().double(), case.inputs(20)
     for module in model.modules():
         if isinstance(module, torch.nn.Dropout):
             module.p = 0.0

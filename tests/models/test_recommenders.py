@@ -1,4 +1,4 @@
-"""Recommenders against their papers' sums written as loops, and what every recommender owes."""
+"""Recommenders against their papers' sums written as loops; losses and rows of all of them."""
 
 from __future__ import annotations
 
@@ -11,16 +11,7 @@ import torch.nn.functional as F
 from hgraph.data import Interactions
 from hgraph.models import BPRMF, CFKG, CKE, FM, GCMC, KGCN, NFM, LightGCN, RippleNet, TwoTower
 from hgraph.structure import KnowledgeGraph
-from hgraph.testing import random_knowledge_graph
-
-U, I, ENTITIES, RELATIONS = 5, 6, 9, 3
-
-
-def interactions(seed=0):
-    generator = torch.Generator().manual_seed(seed)
-    pairs = torch.stack([torch.arange(15) % U, torch.randint(I, (15,), generator=generator)]).unique(dim=1)
-    kg = random_knowledge_graph(ENTITIES, 20, RELATIONS, seed=seed)
-    return Interactions.random(*pairs, kg, num_users=U, num_items=I, seed=seed)
+from tests.models.cases import ENTITIES, RECOMMENDERS, RELATIONS, I, U, interactions
 
 
 def made(model, seed=0):
@@ -264,57 +255,26 @@ def test_twotower_parity():
             assert float(scores(model, data)[u, i]) == pytest.approx(expected, rel=1e-9)
 
 
-# ---------------------------------------------------------------------- what every recommender owes
+# ---------------------------------------------------------------------- every recommender
 
 
-def losses(model, data):
-    """Both losses of fixed batches, as one number."""
-    structure = model.start(model.structure(data))
-    users, taken, other = torch.tensor([0, 2, 4]), torch.tensor([1, 0, 3]), torch.tensor([2, 5, 1])
-    total = model.pair_loss(structure, users, taken, other, l2=0.01)
-    if model.has_triples:
-        drawn = structure.triples[[0, 5, 7]].unbind(1)
-        total = total + model.triple_loss(*drawn, torch.tensor([1, 2, 3]), l2=0.01)
-    return total
+ALL = pytest.mark.parametrize("case", RECOMMENDERS.values(), ids=RECOMMENDERS)
+# the others have losses of their own
+WITH_ROWS = {name: case for name, case in RECOMMENDERS.items() if name not in ("KGCN", "RippleNet")}
+ROWS = pytest.mark.parametrize("case", WITH_ROWS.values(), ids=WITH_ROWS)
 
 
-def test_recommender_gradients(recommender, make):
-    """Of each parameter the entry with the largest gradient, against a central difference."""
-    model, data = make(recommender).double().eval(), interactions()
-    losses(model, data).backward()
-    for name, parameter in model.named_parameters():
-        assert parameter.grad is not None, name
-        place = parameter.grad.abs().argmax()
-        wanted, flat = float(parameter.grad.flatten()[place]), parameter.data.view(-1)
-        assert wanted != 0, name
-        ends = []
-        for step in (1e-6, -1e-6):
-            flat[place] += step
-            ends.append(float(losses(model, data).detach()))
-            flat[place] -= step
-        assert (ends[0] - ends[1]) / 2e-6 == pytest.approx(wanted, rel=1e-4), name
-
-
-def test_recommender_state_dict_round_trip(recommender, make, tmp_path):
-    one, other, data = make(recommender, 0).eval(), make(recommender, 1).eval(), interactions()
-    assert not torch.equal(scores(one, data), scores(other, data))
-    torch.save(one.state_dict(), tmp_path / "state.pt")
-    other.load_state_dict(torch.load(tmp_path / "state.pt", weights_only=True))
-    assert torch.equal(scores(one, data), scores(other, data))
-
-
-def test_held_out_pairs_are_not_heard(recommender, make):
-    """Other validation and test parts, the same scores."""
-    model, data = make(recommender).eval(), interactions()
+@ALL
+def test_held_out_pairs_do_not_change_scores(case):
+    model, data = case.module().model, interactions()
     pairs = [torch.stack([p.target, p.indices]) for p in (data.train, data.val, data.test)]
     other = Interactions.from_pairs(pairs[0], pairs[2], pairs[1], data.kg, num_users=U, num_items=I)
     assert torch.equal(scores(model, data), scores(model, other))
 
 
-def test_the_ranking_loss(recommender, make):
-    if not recommender.rows:
-        pytest.skip("has a loss of its own")
-    model, data = make(recommender).double().eval(), interactions()
+@ROWS
+def test_the_ranking_loss(case):
+    model, data = case.module(dtype=torch.float64).model, interactions()
     structure = model.start(model.structure(data))
     z = model(structure).detach()
     users, taken, other = torch.tensor([0, 3]), torch.tensor([1, 4]), torch.tensor([2, 0])
@@ -330,11 +290,10 @@ def test_the_ranking_loss(recommender, make):
     )
 
 
-def test_rows_are_those_of_z(recommender, make):
+@ROWS
+def test_rows_are_those_of_z(case):
     """What a step looks at is what the ranking sees, gradients too; ids repeat."""
-    if not recommender.rows:
-        pytest.skip("has a loss of its own")
-    model, data = make(recommender).double().eval(), interactions()
+    model, data = case.module(dtype=torch.float64).model, interactions()
     structure, ids = model.start(model.structure(data)), torch.tensor([0, 3, U + 1, U + 1, U])
     expected = model(structure).index_select(0, ids)
     found = model.rows(structure, ids)

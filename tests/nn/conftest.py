@@ -1,71 +1,15 @@
-"""Each public layer's case, which the common tests run over, and the structures on which sums go wrong."""
+"""Graphs and hypergraphs on which sums go wrong, for tests of parity."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
-from pathlib import Path
 
 import pytest
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
-from hgraph.nn import GATConv, GCNConv, HGNNConv, HGNNPConv, KGATConv, RGCNConv
-from hgraph.structure import Graph, Hypergraph, KnowledgeGraph
-from hgraph.testing import random_graph, random_hypergraph, random_knowledge_graph
-
-IN, OUT = 3, 2
-
-
-def some_graph(n: int, *, seed: int = 0, weighted: bool = False) -> Graph:
-    return random_graph(n, 3 * n, seed=seed, weighted=weighted)
-
-
-def some_hypergraph(n: int, *, seed: int = 0, weighted: bool = False) -> Hypergraph:
-    return random_hypergraph(n, n // 2 + 1, 2 * n, seed=seed, weighted=weighted)
-
-
-def some_knowledge_graph(n: int, *, seed: int = 0, weighted: bool = False) -> KnowledgeGraph:
-    return random_knowledge_graph(n, 4 * n, seed=seed, weighted=weighted)
-
-
-@dataclass(frozen=True)
-class Case:
-    """How to make a layer, with IN channels in, and a structure for it."""
-
-    build: Callable[[], nn.Module]
-    structure: Callable[..., Graph | Hypergraph | KnowledgeGraph]
-
-
-# tests/test_meta.py fails when a public layer is not here.
-CASES = {
-    "GATConv": Case(lambda: GATConv(IN, OUT, num_heads=2), some_graph),
-    "GCNConv": Case(lambda: GCNConv(IN, OUT), some_graph),
-    "HGNNConv": Case(lambda: HGNNConv(IN, OUT), some_hypergraph),
-    "HGNNPConv": Case(lambda: HGNNPConv(IN, OUT), some_hypergraph),
-    "KGATConv": Case(lambda: KGATConv(IN, OUT), some_knowledge_graph),
-    "RGCNConv": Case(lambda: RGCNConv(IN, OUT, 3, num_bases=2), some_knowledge_graph),
-}
-
-
-def build(case: Case, seed: int = 0) -> nn.Module:
-    """The layer with every parameter random, zero-initialised biases too: a lost one must show."""
-    torch.manual_seed(seed)
-    layer = case.build()
-    with torch.no_grad():
-        for parameter in layer.parameters():
-            parameter.copy_(torch.randn(parameter.shape))
-    return layer
-
-
-def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
-    if "case" in metafunc.fixturenames and metafunc.definition.path.parent == Path(__file__).parent:  # not below
-        metafunc.parametrize("case", list(CASES.values()), ids=list(CASES))
-
-
-@pytest.fixture
-def make() -> Callable[..., nn.Module]:
-    return build
+from hgraph.structure import Graph, Hypergraph
+from hgraph.testing import random_graph, random_hypergraph
 
 
 def _graphs() -> dict[str, Graph]:
@@ -81,18 +25,18 @@ def _graphs() -> dict[str, Graph]:
         "weighted": random_graph(7, 20, seed=2, weighted=True),
         "some loops": graph(loops, 5),
         "weighted loops": graph(loops, 5, [0.5, 0.25, 3.0, 0.125, 2.0, 1.5, 0.75]),
-        "isolated vertices": graph([(1, 3), (3, 1)], 6),
-        "only hears": graph([(0, 1), (0, 2), (0, 3)], 4),
+        "isolated nodes": graph([(1, 3), (3, 1)], 6),
+        "only incoming edges": graph([(0, 1), (0, 2), (0, 3)], 4),
         "parallel edges": graph([(0, 1), (0, 1), (1, 0), (2, 1), (1, 1), (1, 1)], 3),
         "no edges": graph([], 4),
-        "one vertex": graph([], 1),
+        "one node": graph([], 1),
         "one loop": graph([(0, 0)], 1, [2.0]),
         "zero weight": graph([(0, 1), (1, 1), (2, 0)], 3, [1.0, 0.0, 0.0]),
     }
 
 
 def _hypergraphs() -> dict[str, Hypergraph]:
-    members = [[0, 1, 2], [], [2, 3], [2, 3], [0, 1, 2, 3, 4, 5], [4], [0, 5]]  # vertex 6 is in none
+    members = [[0, 1, 2], [], [2, 3], [2, 3], [0, 1, 2, 3, 4, 5], [4], [0, 5]]  # node 6 is in none
     generator = torch.Generator().manual_seed(5)
     weight = torch.rand(len(members), generator=generator, dtype=torch.float64) + 0.5
     return {
@@ -102,11 +46,11 @@ def _hypergraphs() -> dict[str, Hypergraph]:
         "a zero weight": Hypergraph.from_lists(members, num_nodes=7, hyperedge_weight=weight * (weight > 0.9)),
         "all weights": random_hypergraph(7, 5, 18, seed=3, weighted=True),
         "more hyperedges": random_hypergraph(4, 11, 25, seed=4, weighted=True),
-        "of all vertices": Hypergraph.from_lists([list(range(6))], num_nodes=6),
+        "of all nodes": Hypergraph.from_lists([list(range(6))], num_nodes=6),
         "incidence weights": Hypergraph.from_incidence(torch.tensor([[0.5, 0.0], [2.0, 1.0], [0.0, 0.25], [0.0, 0.0]])),
         "only empty": Hypergraph.from_lists([[], []], num_nodes=3),
         "no hyperedges": Hypergraph.from_lists([], num_nodes=3),
-        "one vertex": Hypergraph.from_lists([[0]], num_nodes=1),
+        "one node": Hypergraph.from_lists([[0]], num_nodes=1),
     }
 
 
@@ -125,7 +69,7 @@ def hypergraph(request: pytest.FixtureRequest) -> Hypergraph:
 
 @pytest.fixture
 def close() -> Callable[[Tensor, Tensor], None]:
-    """Float64 against loops in float64: what the order of additions explains, and no more."""
+    """Compare float64 with loops in float64, within what the order of additions explains."""
 
     def check(actual: Tensor, expected: Tensor) -> None:
         assert actual.dtype == torch.float64

@@ -119,7 +119,7 @@ def test_subhypergraph_refuses():
         hg.subhypergraph(torch.tensor([1, 1]))
     with pytest.raises(ArgumentError, match="nodes: expected nodes in 0 .. 3, got 4"):
         hg.touching(torch.tensor([4]))
-    with pytest.raises(ArgumentTypeError, match="vertices: .*mask"):
+    with pytest.raises(ArgumentTypeError, match="nodes: .*mask"):
         hg.subhypergraph(torch.tensor([True, False, True, True]))
 
 

@@ -130,15 +130,6 @@ def test_orders_only_move_the_runs():
 # ---------------------------------------------------------------------- files, errors
 
 
-@pytest.mark.parametrize("graph", [patterns.dilated(9, 3, 2), patterns.sink_band(9, [2, 4], num_sink=1, block_size=2),
-                                   patterns.full(0), patterns.none(3, 5)], ids=str)  # fmt: skip
-def test_saved_and_loaded(graph, tmp_path):
-    graph.save(tmp_path / "graph.safetensors")
-    back = load(tmp_path / "graph.safetensors")
-    assert back.equal(graph)
-    assert (back.order is None) == (graph.order is None)
-
-
 def test_damaged_files_are_refused(tmp_path):
     from dataclasses import replace
 

@@ -35,7 +35,7 @@ class HANConv(nn.Module):
         dropout: of the attention shares, in training.
 
     Shapes:
-        x [N, F] and P `Graph`s of N vertices -> [N, H * F'].
+        x [..., N, F] and P `Graph`s of N vertices -> [..., N, H * F'].
 
     Source: Wang et al., "Heterogeneous Graph Attention Network", eq. 1 to 9. As in the published code every meta-path
     has a projection of its own.
@@ -86,4 +86,4 @@ class HANConv(nn.Module):
         z = torch.stack([F.elu(path(x, graph)) for path, graph in zip(self.paths, graphs, strict=True)])
         score = torch.tanh(z @ self.weight + self.bias) @ self.query  # [P, N]
         share = torch.softmax(score.sum(-1) / max(score.shape[-1], 1), 0)
-        return torch.einsum("p,pnf->nf", share, z)
+        return torch.einsum("p...,p...nf->...nf", share, z)

@@ -1,4 +1,4 @@
-"""Models of facts against their papers' sums over numbers, and what each of them owes."""
+"""Models of triples against their papers' sums over numbers."""
 
 from __future__ import annotations
 
@@ -116,48 +116,7 @@ def test_transr_parity():
     check(model, plain)
 
 
-# ---------------------------------------------------------------------- what every one owes
-
-
-def test_gradients(case):
-    model = made(case.build())
-    names, values = zip(*model.named_parameters(), strict=True)
-
-    class Loss(torch.nn.Module):
-        def __init__(self):
-            super().__init__()
-            self.model = model
-
-        def forward(self):
-            return self.model.loss(H, REL, T, l2=0.1) + self.model.score(H, REL, T).square().mean()
-
-    def call(*parameters):
-        state = {f"model.{name}": p for name, p in zip(names, parameters, strict=True)}
-        return torch.func.functional_call(Loss(), state, ())
-
-    assert torch.autograd.gradcheck(call, values)
-    model.loss(H, REL, T).backward()
-    assert all(p.grad.abs().sum() > 0 for p in model.parameters())
-
-
-def test_state_dict_round_trip(case, tmp_path):
-    one, other = made(case.build(), 0), made(case.build(), 1)
-    torch.save(one.state_dict(), tmp_path / "state.pt")
-    assert not torch.equal(one.score_tails(H, REL), other.score_tails(H, REL))
-    other.load_state_dict(torch.load(tmp_path / "state.pt", weights_only=True))
-    assert torch.equal(one.score_tails(H, REL), other.score_tails(H, REL))
-
-
-def test_no_facts_at_all(case):
-    model, none = case.build(), torch.empty(0, dtype=torch.long)
-    assert model.score(none, none, none).shape == (0,)
-    assert model.score_tails(none, none).shape == model.score_heads(none, none).shape == (0, N)
-
-
-def test_same_inputs_same_bits(case):
-    model = case.build()
-    runs = [torch.autograd.grad(model.loss(H, REL, T, l2=0.1), list(model.parameters())) for _ in range(2)]
-    assert all(torch.equal(a, b) for a, b in zip(*runs, strict=True))
+# ---------------------------------------------------------------------- limit cases and errors
 
 
 def test_limit_cases():

@@ -1,25 +1,14 @@
-"""What every network over images owes."""
+"""Networks over images: gradients of the whole network, and training."""
 
 from __future__ import annotations
-
-import copy
 
 import pytest
 import torch
 
+from tests.models.cases import VISION
 
-def images(case, seed=0, dtype=torch.float32):
-    return torch.rand(2, 3, *case[1], generator=torch.Generator().manual_seed(seed), dtype=torch.float64).to(dtype)
-
-
-def made(case, seed=0):
-    """As it starts, but with less to normalise away: else nothing of an image is left after thirty layers."""
-    torch.manual_seed(seed)
-    model = case[0]()
-    for module in model.modules():
-        if isinstance(module, torch.nn.BatchNorm2d):
-            module.running_var.fill_(0.3)
-    return model
+NETWORKS = {name: VISION[name] for name in ("ViT", "YOLOv13")}
+ALL = pytest.mark.parametrize("case", NETWORKS.values(), ids=NETWORKS)
 
 
 def parts(found):
@@ -27,9 +16,10 @@ def parts(found):
     return [found] if isinstance(found, torch.Tensor) else [found.boxes, found.logits]
 
 
+@ALL
 def test_gradients(case):
-    """Along random directions: the slope of the loss is the gradient's share of them."""
-    model, x = made(case).double().eval(), images(case, dtype=torch.float64)
+    """Along a random direction: the slope of the loss is the product of the gradient and the direction."""
+    model, (x,) = case.module(dtype=torch.float64), case.inputs(1)
     loss = lambda: sum(part.square().mean() for part in parts(model(x)))  # noqa: E731
     trained = [p for p in model.parameters() if p.requires_grad]
     grads = torch.autograd.grad(loss(), trained)
@@ -44,25 +34,9 @@ def test_gradients(case):
     torch.testing.assert_close((ends[0] - ends[1]) / 2, expected, rtol=1e-6, atol=0)
 
 
-def test_state_dict_round_trip(case, tmp_path):
-    one, other, x = made(case, 0).eval(), made(case, 1).eval(), images(case)
-    with torch.no_grad():
-        assert not torch.equal(parts(one(x))[-1], parts(other(x))[-1])
-        torch.save(one.state_dict(), tmp_path / "state.pt")
-        other.load_state_dict(torch.load(tmp_path / "state.pt", weights_only=True))
-        for again in (other, copy.deepcopy(one)):
-            assert all(torch.equal(a, b) for a, b in zip(parts(one(x)), parts(again(x)), strict=True))
-
-
-def test_images_do_not_hear_each_other(case):
-    model, x = made(case).double().eval(), images(case, dtype=torch.float64)
-    with torch.no_grad():
-        for both, alone in zip(parts(model(x)), parts(model(x[:1])), strict=True):
-            torch.testing.assert_close(both[:1], alone, rtol=1e-10, atol=1e-10)
-
-
-def test_learns_a_picture_by_heart(case):
-    model, x = made(case).train(), images(case)
+@ALL
+def test_overfits_a_picture(case):
+    model, (x,) = case.module(training=True), case.inputs(1, dtype=torch.float32)
     target = (torch.rand(parts(model(x))[-1].shape, generator=torch.Generator().manual_seed(2)) < 0.2).float()
     optimizer = torch.optim.Adam(model.parameters(), lr=1e-2)
     losses = []
@@ -72,11 +46,3 @@ def test_learns_a_picture_by_heart(case):
         losses[-1].backward()
         optimizer.step()
     assert losses[-1].item() < 0.5 * losses[0].item()
-
-
-@pytest.mark.slow
-def test_compiles_without_a_break(case):
-    model, x = made(case).eval(), images(case)
-    compiled = torch.compile(model, fullgraph=True, backend="aot_eager")
-    with torch.no_grad():
-        torch.testing.assert_close(parts(compiled(x)), parts(model(x)))

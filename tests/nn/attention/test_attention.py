@@ -1,4 +1,4 @@
-"""What every attention layer owes, and parity of the plain ones with loops and with torch."""
+"""Parity of the plain attention layers with loops and with torch; graphs, masks, records and kinds of all of them."""
 
 from __future__ import annotations
 
@@ -14,14 +14,13 @@ from hgraph.errors import ArgumentError, ArgumentTypeError
 from hgraph.memo import traced_as_constant
 from hgraph.nn import (
     CrossAttention,
-    MoAAttention,
     PowerAttention,
     SelfAttention,
     SparseQueryAttention,
     record_attention,
 )
-from hgraph.nn.attention import AttentionKind, KVState, SpanRule, require_kind, rotate, supported_kinds
-from hgraph.testing import assert_layout_independent
+from hgraph.nn.attention import AttentionKind, KVState, require_kind, rotate, supported_kinds
+from tests.nn.cases import ATTENTION
 
 DIM = 8
 WINDOW = functools.partial(patterns.sliding_window, window=3)
@@ -107,138 +106,7 @@ def test_rotary_is_turning_pairs():
         rotate(torch.zeros(2, 1, 3), torch.arange(2))
 
 
-# ---------------------------------------------------------------------- what every layer owes
-
-
-def test_gradients(case, make):
-    layer, (x, *rest) = make(case).double().eval(), case.inputs(4, seed=1)
-    names, parameters = zip(*layer.named_parameters(), strict=True)
-
-    def call(x, *parameters):
-        return torch.func.functional_call(layer, dict(zip(names, parameters, strict=True)), (x, *rest))
-
-    assert torch.autograd.gradcheck(call, (x.requires_grad_(), *parameters), fast_mode=True)
-    assert torch.autograd.gradgradcheck(call, (x, *parameters), fast_mode=True)
-
-
-def test_layouts_decide_nothing(case, make):
-    layer, inputs = make(case).double().eval(), case.inputs(7, seed=1)
-    names, parameters = zip(*layer.named_parameters(), strict=True)
-
-    def call(*tensors):
-        own = dict(zip(names, tensors[len(inputs) :], strict=True))
-        return torch.func.functional_call(layer, own, tensors[: len(inputs)])
-
-    assert_layout_independent(call, *inputs, *parameters, tolerance=1e-11)
-
-
-def test_every_parameter_gets_a_gradient(case, make):
-    layer = make(case)
-    layer(*case.inputs(9, dtype=torch.float32)).square().sum().backward()
-    for name, parameter in layer.named_parameters():
-        assert parameter.grad.abs().sum() > 0, name
-
-
-def test_state_dict_round_trip(case, make, tmp_path):
-    one, other, inputs = make(case, 0).eval(), make(case, 1).eval(), case.inputs(6, dtype=torch.float32)
-    assert not torch.equal(one(*inputs), other(*inputs))
-    torch.save(one.state_dict(), tmp_path / "state.pt")
-    other.load_state_dict(torch.load(tmp_path / "state.pt", weights_only=True))
-    assert torch.equal(one(*inputs), other(*inputs))
-    assert torch.equal(one(*inputs), copy.deepcopy(one)(*inputs))
-
-
-def test_reset_parameters_draws_anew(case):
-    layer = case.build()
-    with torch.no_grad():
-        for parameter in layer.parameters():
-            parameter.fill_(7.0)
-    layer.reset_parameters()
-    assert not any((p == 7).any() for p in layer.parameters())
-
-
-def test_examples_do_not_hear_each_other(case, make):
-    layer, inputs = make(case).double().eval(), case.inputs(7)
-    both = layer(*inputs)
-    for b in range(2):
-        torch.testing.assert_close(both[b : b + 1], layer(*(x[b : b + 1] for x in inputs)), rtol=1e-12, atol=1e-12)
-
-
-def test_same_inputs_same_bits(case, make):
-    runs = []
-    for _ in range(2):
-        layer = make(case)  # in training centroids move on
-        x, *rest = case.inputs(40, dtype=torch.float32)
-        out = layer(x.requires_grad_(), *rest)
-        runs.append((out, *torch.autograd.grad(out.square().sum(), [x, *layer.parameters()])))
-    assert all(torch.equal(a, b) for a, b in zip(*runs, strict=True))
-
-
-def test_inference_mode_first_then_training(case, make):
-    """What a layer or its module keeps for a length may have been made where nothing is tracked."""
-    layer, inputs = make(case), case.inputs(37, dtype=torch.float32)  # a length that no other test has
-    with torch.inference_mode():
-        layer(*inputs)
-    layer(*(x.clone().requires_grad_() for x in inputs)).sum().backward()
-
-
-@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
-def test_half_precision(case, make, dtype):
-    layer, inputs = make(case).to(dtype).eval(), case.inputs(20, dtype=dtype)
-    out = layer(*inputs)
-    exact = copy.deepcopy(layer).double()(*(x.double() for x in inputs))
-    assert out.dtype == dtype
-    if not hasattr(layer, "router"):  # a choice on the brink may fall either way
-        assert (out.double() - exact).abs().max() <= 16 * torch.finfo(dtype).eps * exact.detach().abs().max()
-
-
-def test_autocast(case, make):
-    layer, inputs = make(case).eval(), case.inputs(12, dtype=torch.float32)
-    with torch.autocast("cpu", torch.bfloat16):
-        out = layer(*inputs)
-    assert out.dtype == torch.bfloat16
-    assert out.isfinite().all()
-
-
 # ---------------------------------------------------------------------- causality and decoding
-
-
-CAUSAL = {
-    "everybody": lambda: SelfAttention(DIM, 4, causal=True),
-    "window": lambda: SelfAttention(DIM, 4, pattern=WINDOW, causal=True, rotary=100.0, num_kv_heads=2),
-    "dilated": lambda: SelfAttention(
-        DIM, 2, pattern=functools.partial(patterns.dilated, window=4, dilation=3), causal=True
-    ),
-    "strided": lambda: SelfAttention(
-        DIM, 2, pattern=lambda n: patterns.strided(n, 4) | patterns.sliding_window(n, 4), causal=True
-    ),
-    "global": lambda: SelfAttention(
-        DIM, 2, pattern=lambda n: patterns.global_tokens(n, [0, 3]) | patterns.sliding_window(n, 2), causal=True
-    ),
-    "blocks": lambda: SelfAttention(DIM, 2, pattern=functools.partial(patterns.block_local, size=4), causal=True),
-    "by head": lambda: SelfAttention(
-        DIM, 2, pattern=lambda n: patterns.sink_band(n, [2, 8], num_sink=1, block_size=2), causal=True
-    ),
-    "power": lambda: PowerAttention(DIM, 2, block_size=1, window=0),
-    "power blocks": lambda: PowerAttention(DIM, 2, block_size=2, window=2, rotary=100.0),
-    "fewer queries than keys": lambda: SparseQueryAttention(
-        DIM, 4, num_query_heads=2, num_kv_heads=4, causal=True, rotary=50.0
-    ),
-    "spans": lambda: MoAAttention(DIM, 2, [SpanRule(2, 0.0), SpanRule(0, 0.5)], num_sink=1, block_size=2),
-    "sparse queries": lambda: SparseQueryAttention(DIM, 4, num_query_heads=2, num_kv_heads=1, causal=True),
-}
-
-
-@pytest.mark.parametrize("name", CAUSAL)
-def test_causality_by_perturbation(name):
-    layer, x = double(CAUSAL[name]()), numbers(1, 21, DIM)
-    before = layer(x)
-    for t in (0, 7, 20):
-        changed = x.clone()
-        changed[:, t] += 1
-        after = layer(changed)
-        assert torch.equal(before[:, :t], after[:, :t])
-        assert (before[:, t] != after[:, t]).any()
 
 
 def chosen_tiles(q, k, block=2, budget=2):
@@ -268,15 +136,6 @@ def test_causality_of_values_and_of_the_choice():
         for after in (values, both):
             assert torch.equal(after[:, : 2 * rows], before[:, : 2 * rows])
             assert not torch.equal(after[:, t:], before[:, t:])
-
-
-@pytest.mark.parametrize("name", CAUSAL)
-def test_decoding_is_the_whole_forward(name):
-    layer, x = double(CAUSAL[name]()), numbers(2, 21, DIM)
-    state = KVState(21)
-    parts = [layer(x[:, a:b], state=state) for a, b in ((0, 9), (9, 10), (10, 11), (11, 20), (20, 21))]
-    assert len(state) == 21
-    torch.testing.assert_close(torch.cat(parts, 1), layer(x), rtol=1e-12, atol=1e-12)
 
 
 def test_a_step_reads_the_edges_of_its_token_alone():
@@ -321,8 +180,9 @@ def test_head_mask_silences_heads():
     torch.testing.assert_close(layer(x, head_mask=mask), half(x), rtol=1e-12, atol=1e-12)
 
 
-def test_every_layer_takes_a_head_mask(case, make):
-    layer, (x, *rest) = make(case).double().eval(), case.inputs(9)
+@pytest.mark.parametrize("case", ATTENTION.values(), ids=ATTENTION)
+def test_every_layer_takes_a_head_mask(case):
+    layer, (x, *rest) = case.module(dtype=torch.float64), case.inputs(9)
     heads = next(getattr(m, n) for m in layer.modules() for n in ("query_heads", "num_heads") if hasattr(m, n))
     cells = (*x.shape[:-1], heads)
     torch.testing.assert_close(layer(x, *rest, head_mask=torch.ones(cells).bool()), layer(x, *rest))

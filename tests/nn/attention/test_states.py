@@ -8,7 +8,6 @@ import torch
 from hgraph import alibi, patterns
 from hgraph.errors import ArgumentError, ArgumentTypeError
 from hgraph.nn import (
-    AxialAttention,
     CombinerAttention,
     CrossAttention,
     LandmarkAttention,
@@ -82,16 +81,6 @@ def test_the_tokens_of_a_step_get_their_gradients():
 
 def spans():
     return MoAAttention(DIM, 2, [SpanRule(4, 0.0), SpanRule(0, 0.5)], num_sink=2, block_size=2)
-
-
-def test_ring_states_outlive_inference_mode():
-    layer, x = double(spans()), numbers(1, 8, DIM)
-    state = layer.span_state(8)
-    with torch.inference_mode():
-        parts = [layer(x[:, :5], state=state)]
-    with torch.no_grad():
-        parts += [layer(x[:, t : t + 1], state=state) for t in (5, 6, 7)]
-    torch.testing.assert_close(torch.cat(parts, 1), layer(x), rtol=1e-12, atol=1e-12)
 
 
 @pytest.mark.parametrize("make", [lambda: (SelfAttention(DIM, 2, causal=True), KVState(8)), None])
@@ -186,28 +175,6 @@ def test_wrong_arguments_are_answered(call, error, message):
         call(torch.zeros(2, 5, DIM))
 
 
-@pytest.mark.parametrize(
-    "make",
-    [
-        lambda: SelfAttention(DIM, 2),
-        lambda: PowerAttention(DIM, 2, block_size=2),
-        lambda: CombinerAttention(DIM, 2, block_size=4),
-        lambda: AxialAttention(DIM, 2, causal=True),
-        lambda: LandmarkAttention(DIM, 2, block_size=3),
-        lambda: CrossAttention(DIM, 2),
-    ],
-)
-def test_compiles_cold_once_a_length(make):
-    """No length was seen before; in one graph, though the compiler would rather have sizes of its own."""
-    torch._dynamo.reset()
-    layer = make().eval()
-    compiled = torch.compile(layer, fullgraph=True, dynamic=True, backend="eager")
-    for n in (13, 6):
-        x = torch.randn(2, n, 3, DIM) if isinstance(layer, AxialAttention) else torch.randn(2, n, DIM)
-        inputs = (x, x[:, 1:]) if isinstance(layer, CrossAttention) else (x,)
-        torch.testing.assert_close(compiled(*inputs), layer(*inputs))
-
-
 # ---------------------------------------------------------------------- what does not fit is answered before any work
 
 
@@ -246,16 +213,6 @@ def test_a_kv_state_belongs_to_its_layer():
         with pytest.raises(ArgumentError, match="Make a state for each layer"):
             other(torch.zeros(2, 1, DIM, dtype=other.out.weight.dtype), state=state)
     assert repr(state) == "KVState(2 of 8 tokens)"
-
-
-def test_beams_are_reordered():
-    layer, x = double(SelfAttention(DIM, 2, causal=True)), numbers(2, 6, DIM)
-    state, beams = KVState(6), torch.tensor([1, 1, 0])
-    with torch.no_grad():
-        layer(x[:, :4], state=state)
-        state.reorder(beams)
-        step = layer(x[beams, 4:], state=state)
-    torch.testing.assert_close(step, layer(x)[beams, 4:], rtol=1e-12, atol=1e-12)
 
 
 @pytest.mark.parametrize(

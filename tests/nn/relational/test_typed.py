@@ -1,4 +1,4 @@
-"""HGT and HAN against their papers' sums written as loops in float64, and what they owe."""
+"""HGT and HAN against their papers' sums written as loops in float64."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ import torch.nn.functional as F
 
 from hgraph.errors import ArgumentError
 from hgraph.nn import HANConv, HGTConv
-from hgraph.structure import Graph, KnowledgeGraph
-from hgraph.testing import assert_layout_independent, random_graph, random_knowledge_graph
+from hgraph.structure import KnowledgeGraph
+from hgraph.testing import random_graph, random_knowledge_graph
 
 IN, R, TYPES, PATHS = 4, 3, 2, 2
 
@@ -87,69 +87,13 @@ def test_hanconv_parity():
     torch.testing.assert_close(layer(x, graphs), expected, rtol=1e-9, atol=1e-9)
 
 
-# ---------------------------------------------------------------------- what both owe
+# ---------------------------------------------------------------------- limit cases and errors
 
 
-def test_gradients(case):
-    layer, structure = randomised(case.build()), case.structure(4, seed=1, facts=6)
-    x = draw(4, IN, seed=20).requires_grad_()
-    names, values = zip(*layer.named_parameters(), strict=True)
-
-    def call(x, *parameters):
-        return torch.func.functional_call(layer, dict(zip(names, parameters, strict=True)), (x, structure))
-
-    assert torch.autograd.gradcheck(call, (x, *values), fast_mode=True)
-    layer(x, structure).square().sum().backward()
-    assert all(p.grad.abs().sum() > 0 for p in layer.parameters())
-
-
-def test_layouts_decide_nothing(case):
-    layer, structure = randomised(case.build()), case.structure(6, seed=1)
-    names, values = zip(*layer.named_parameters(), strict=True)
-
-    def call(x, *parameters):
-        return torch.func.functional_call(layer, dict(zip(names, parameters, strict=True)), (x, structure))
-
-    assert_layout_independent(call, draw(6, IN, seed=20), *values, tolerance=1e-11)
-
-
-def test_state_dict_round_trip(case, tmp_path):
-    one, other, structure = randomised(case.build()), randomised(case.build(), 50), case.structure(6)
-    x = draw(6, IN, seed=20)
-    torch.save(one.state_dict(), tmp_path / "state.pt")
-    assert not torch.equal(one(x, structure), other(x, structure))
-    other.load_state_dict(torch.load(tmp_path / "state.pt", weights_only=True))
-    assert torch.equal(one(x, structure), other(x, structure))
-
-
-def test_same_bits_no_edges_no_vertices_and_draws_anew(case):
-    layer, structure, x = case.build(), case.structure(30), torch.randn(30, IN)
-    assert torch.equal(layer(x, structure), layer(x, structure))
-    assert layer(torch.randn(5, IN), case.structure(5, facts=0)).isfinite().all()
-    assert layer(torch.empty(0, IN), case.structure(0, facts=0)).shape[0] == 0
-    before = [p.clone() for p in layer.parameters() if p.dim() > 1]
-    layer.reset_parameters()
-    changed = [
-        not torch.equal(a, b) for a, b in zip(before, (p for p in layer.parameters() if p.dim() > 1), strict=True)
-    ]
-    assert any(changed)
-
-
-def test_vertices_called_otherwise_hear_the_same():
-    n, order = 8, torch.randperm(8, generator=torch.Generator().manual_seed(0))
-    x = draw(n, IN, seed=20)
-    moved_x = torch.empty_like(x).index_copy(0, order, x)
-    kg = random_knowledge_graph(n, 30, R, seed=1)
-    head, relation, tail = kg.triples.unbind(1)
-    moved = KnowledgeGraph.from_triples(
-        head=order[head], relation=relation, tail=order[tail], num_nodes=n, num_relations=R, duplicates="keep"
-    )
-    hgt = randomised(HGTConv(IN, R))
-    torch.testing.assert_close(hgt(moved_x, moved)[order], hgt(x, kg), rtol=1e-12, atol=1e-12)
-    graphs = [random_graph(n, 20, seed=s) for s in (1, 2)]
-    others = [Graph.from_edge_index(order[g.edge_index], num_nodes=n, directed=True) for g in graphs]
-    han = randomised(HANConv(IN, 3, PATHS))
-    torch.testing.assert_close(han(moved_x, others)[order], han(x, graphs), rtol=1e-12, atol=1e-12)
+def test_no_edges():
+    kg = random_knowledge_graph(5, 0, R)
+    assert HGTConv(IN, R)(torch.randn(5, IN), kg).isfinite().all()
+    assert HANConv(IN, 3, PATHS)(torch.randn(5, IN), [random_graph(5, 0)] * PATHS).isfinite().all()
 
 
 def test_what_is_wrong_is_said():

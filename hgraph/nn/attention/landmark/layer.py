@@ -282,6 +282,8 @@ class LandmarkAttention(TokenAttention):
     ) -> Tensor:
         """The unfinished block and the chunk as in training, and what the state recalls of the blocks before them."""
         batch, count, size = query.shape[:-3], query.shape[-3], self.block + 1
+        if count == 0:
+            return query  # no rows, as the result
         query, key, value = (x.reshape(-1, *x.shape[-3:]) for x in (query, key, value))
         key, value = state.joined(key, value)
         place = torch.arange(key.shape[1], device=key.device)

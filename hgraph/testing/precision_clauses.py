@@ -1,0 +1,75 @@
+"""Clauses of layers: half precision, autocast, and float64 after float32."""
+
+from __future__ import annotations
+
+import copy
+
+import torch
+from torch import Tensor
+
+from hgraph.testing.case import Case, clause, map_floating, outputs, trainable
+from hgraph.testing.compare import (
+    assert_all_near,
+    assert_same,
+    backward,
+    map_structures,
+    named_leaves,
+    with_gradients,
+)
+
+HALF = (torch.bfloat16, torch.float16)
+
+
+@clause
+def check_half(case: Case) -> None:
+    """Half precision is within a few roundings of float64 on the same rounded inputs; gradients are finite."""
+    for dtype in HALF:
+        module, inputs = case.module(dtype=dtype), with_gradients(case.inputs(case.sizes[2], seed=2, dtype=dtype))
+        out = module(*inputs)
+        exact = copy.deepcopy(module).double()(*map_floating(inputs, lambda t: t.detach().double()))
+        for at, got in enumerate(outputs(out)):
+            assert got.dtype == dtype, f"output {at}: expected {dtype} as the inputs are, got {got.dtype}"
+        assert_all_near(out, exact, case.roundings * torch.finfo(dtype).eps, str(dtype))
+        backward(out, inputs, module)
+        for name, leaf in named_leaves(inputs, module):
+            if leaf.grad is not None:
+                assert leaf.grad.dtype == dtype, f"{name}: expected a gradient in {dtype}, got {leaf.grad.dtype}"
+                assert leaf.grad.isfinite().all(), f"the gradient of {name} in {dtype} is not finite"
+
+
+@clause
+def check_autocast(case: Case) -> None:
+    """Autocast is near float32, gives finite float32 gradients, and leaves nothing rounded in a cache."""
+    for dtype in HALF:
+        module, inputs = case.module(), with_gradients(case.inputs(case.sizes[2], dtype=torch.float32))
+        exact = module(*inputs)
+        with torch.autocast("cpu", dtype):
+            out = module(*inputs)
+        for at, got in enumerate(outputs(out)):
+            assert got.dtype in (dtype, torch.float32), f"output {at}: expected {dtype} or float32, got {got.dtype}"
+        assert_all_near(out, exact, 2 * case.roundings * torch.finfo(dtype).eps, f"autocast to {dtype}")
+        backward(out, inputs, module)
+        for name, parameter in trainable(module).items():
+            assert parameter.grad is None or parameter.grad.isfinite().all(), f"the gradient of {name} is not finite"
+        assert_same(module(*inputs), exact, "the float32 result after autocast")
+
+
+@clause
+def check_float64(case: Case) -> None:
+    """What was cached in float32 does not serve float64."""
+    inputs = case.inputs(case.sizes[1], seed=4, dtype=torch.float32)
+    case.module()(*inputs)
+    doubled = map_floating(inputs, Tensor.double)
+    found = case.module(dtype=torch.float64)(*doubled)
+    fresh = tuple(map_structures(x, lambda s: s._map(_double)) for x in doubled)
+    module = case.module(dtype=torch.float64)
+    torch.set_default_dtype(torch.float64)
+    try:
+        exact = module(*fresh)
+    finally:
+        torch.set_default_dtype(torch.float32)
+    assert_all_near(found, exact, 64 * torch.finfo(torch.float64).eps, "float64 after float32")
+
+
+def _double(t: Tensor) -> Tensor:
+    return t.double() if t.is_floating_point() else t.clone()
