@@ -149,7 +149,7 @@ class GATOnPyG(nn.Module):
         self.conv = nn.ModuleList()
         for own in convs(model):
             size = (own.in_channels, own.out_channels)
-            peer = GATConv(*size, num_heads=own.heads, concat=own.concat, add_self_loops=False)
+            peer = GATConv(*size, num_heads=own.num_heads, concat=own.concat, add_self_loops=False)
             scores = {"att_src": own.source_score.unsqueeze(0), "att_dst": own.target_score.unsqueeze(0)}
             peer.load_state_dict({**scores, "lin.weight": own.weight.T, "bias": own.bias})
             self.conv.append(peer)

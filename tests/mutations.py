@@ -339,15 +339,15 @@ MUTATIONS = [
     Mutation(
         "tokens: bands a block too wide",
         "hgraph/nn/attention/moa/layer.py",
-        "rule.blocks(n, self.block) * self.block for rule",
-        "(rule.blocks(n, self.block) + 1) * self.block for rule",
+        "rule.blocks(n, self.block_size) * self.block_size for rule",
+        "(rule.blocks(n, self.block_size) + 1) * self.block_size for rule",
         "tests/papers/test_31_moa.py",
     ),
     Mutation(
         "tokens: rings read what was written over",
         "hgraph/nn/attention/moa/state.py",
-        "(token // self.block + 1 - self.widths[h])",
-        "(token // self.block - self.widths[h])",
+        "(token // self.block_size + 1 - self.widths[h])",
+        "(token // self.block_size - self.widths[h])",
         "tests/papers/test_31_moa.py",
     ),
     Mutation(
@@ -741,7 +741,7 @@ MUTATIONS += [
          "tests/train/test_recommender.py"),
         ("items are drawn as entities", "data/interactions.py", ">= self.num_items).long()", ">= 0).long()",
          "tests/data/test_interactions.py"),
-        ("names over lines", "draw/graphs.py", "extents, lines)", "extents, None)",
+        ("names over lines", "draw/hypergraphs.py", "extents, lines)", "extents, None)",
          "tests/structure/test_knowledge_graph.py"),
     )
 ]  # fmt: skip

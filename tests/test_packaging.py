@@ -309,7 +309,7 @@ def test_wrong_way_is_seen(name, source):
         ("hgraph.ops", "from .edge import edge_softmax\nfrom ..structure import Adjacency", True),
         ("hgraph.ops.edge", "import hgraph.kernels.softmax\nimport torch", False),
         ("hgraph.distill.teach", "from hgraph import datasets", False),
-        ("hgraph.structure.graph", "def draw():\n    from hgraph.draw.graphs import draw_graph", False),
+        ("hgraph.structure.graph", "def draw():\n    from hgraph.draw.hypergraphs import draw_graph", False),
         ("hgraph.datasets.registry", "from hgraph.data.data import Data", False),
         ("hgraph.testing", "import hgraph", False),
         ("hgraph.cli", "from hgraph import __version__", False),

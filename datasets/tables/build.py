@@ -129,7 +129,7 @@ def from_tables(
     """
     if (hyperedges is None) == (edges is None):
         got = "neither" if edges is None else "both"
-        hint = "To join similar rows, see hgraph.knn_hypergraph" if edges is None else ""
+        hint = "To join similar rows, see hgraph.builders.knn_hypergraph" if edges is None else ""
         raise ArgumentError("hyperedges", "either hyperedges or edges", got, hint)
     given = _checked_roles(columns)
     shares = division.checked_shares(shares)

@@ -287,7 +287,7 @@ def _block_adjacency(tensors: dict[str, Tensor]) -> BlockAdjacency:
         tiles = dataclasses.replace(tiles, order=order)
     if "t_count" not in tensors:
         return tiles
-    if tensors["t_count"].shape != (*tiles.index.shape[:2], -(-tiles.num_sources // tiles.block)):
+    if tensors["t_count"].shape != (*tiles.index.shape[:2], -(-tiles.num_sources // tiles.block_size)):
         raise DataError("t_count does not count the tiles of sources")
     tiles = tiles.with_transpose()
     if tiles.t_count is None or not torch.equal(tiles.t_count, tensors["t_count"]):

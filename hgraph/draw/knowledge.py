@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from hgraph.draw import graphs as draw
+from hgraph.draw import hypergraphs as draw
 from hgraph.errors import ArgumentError
 
 if TYPE_CHECKING:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from hgraph.checks import whole
-from hgraph.draw.graphs import INK, LINE, PALETTE, new_axes
+from hgraph.draw.hypergraphs import INK, LINE, PALETTE, new_axes
 from hgraph.draw.matrix import draw_adjacency, percent_ticks
 from hgraph.errors import ArgumentError
 

@@ -73,9 +73,9 @@ def attend_groups(
     if not 0 <= dropout < 1:
         raise ArgumentError("dropout", "a probability in [0, 1)", dropout)
     batch, (rows, each, heads) = q.shape[:-4], q.shape[-4:-1]
-    if graph.heads not in (1, heads) or graph.batch not in (1, batch.numel()):
+    if graph.num_heads not in (1, heads) or graph.batch not in (1, batch.numel()):
         got = f"{list(batch)} examples and {heads} heads"
-        raise ArgumentError("q", f"{graph.batch} examples and {graph.heads} heads, as the structure has", got)
+        raise ArgumentError("q", f"{graph.batch} examples and {graph.num_heads} heads, as the structure has", got)
     if head_mask is not None:
         checks.booleans("head_mask", head_mask, graph.device)
         fits = head_mask.dim() >= 3 and head_mask.shape[-1] == heads

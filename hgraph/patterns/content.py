@@ -30,7 +30,7 @@ def packed(lengths: Any, *, causal: bool = False) -> TokenGraph:
     return graph_of(rows, stop - lengths.repeat_interleave(lengths), rows + 1 if causal else stop, n, n)
 
 
-def padded(n: int, lengths: Any) -> TokenGraph:
+def padded(num_tokens: int, lengths: Any) -> TokenGraph:
     """One graph an example: its first ``lengths[b]`` tokens hear each other, the padding hears and tells nothing.
 
     >>> from hgraph.patterns import causal
@@ -38,11 +38,16 @@ def padded(n: int, lengths: Any) -> TokenGraph:
     [[[1, 2, 0, 0]], [[1, 2, 3, 4]]]
     """
     lengths = coo.as_indices("lengths", lengths)
-    coo.check_range("lengths", lengths, whole("n", n) + 1, "lengths")
+    coo.check_range("lengths", lengths, whole("num_tokens", num_tokens) + 1, "lengths")
     row, example = intervals.expanded(torch.zeros_like(lengths), lengths)
     zero = torch.zeros_like(row)
     return TokenGraph.from_runs(
-        row=example * n + row, start=zero, stop=lengths[example], num_targets=n, num_sources=n, batch=len(lengths)
+        row=example * num_tokens + row,
+        start=zero,
+        stop=lengths[example],
+        num_targets=num_tokens,
+        num_sources=num_tokens,
+        batch=len(lengths),
     )
 
 
@@ -133,11 +138,11 @@ def top_k(index: Tensor, *, num_sources: int) -> TokenGraph:
     )
 
 
-def sink_band(n: int, spans: Any, *, num_sink: int = 64, block_size: int = 64) -> TokenGraph:
+def sink_band(num_tokens: int, spans: Any, *, num_sink: int = 64, block_size: int = 64) -> TokenGraph:
     """Sink tokens and a causal band of its own width for each head, in whole blocks that end with the diagonal one.
 
     Args:
-        n: tokens.
+        num_tokens: how many there are.
         spans: integers [H], tokens of each head's band; rounded down to blocks, at least one.
         num_sink: tokens at the beginning that every head hears, beside the band.
         block_size: tokens a block.
@@ -146,18 +151,18 @@ def sink_band(n: int, spans: Any, *, num_sink: int = 64, block_size: int = 64) -
     [[1, 2, 2, 3, 2, 3, 2, 3], [1, 2, 3, 4, 4, 5, 4, 5]]
     """
     spans = coo.as_indices("spans", spans)
-    rows = torch.arange(whole("n", n))
+    rows = torch.arange(whole("num_tokens", num_tokens))
     own, heads = rows.div(whole("block_size", block_size, 1), rounding_mode="floor"), len(spans)
     bands = spans.div(block_size, rounding_mode="floor").clamp(min=1)
     start = (own + 1 - bands.unsqueeze(1)).clamp(min=0) * block_size
-    row = torch.arange(heads).unsqueeze(1) * n + rows
-    sinks_ = torch.zeros_like(row), (rows + 1).clamp(max=whole("num_sink", num_sink)).expand(heads, n)
+    row = torch.arange(heads).unsqueeze(1) * num_tokens + rows
+    sinks_ = torch.zeros_like(row), (rows + 1).clamp(max=whole("num_sink", num_sink)).expand(heads, num_tokens)
     first = torch.cat([start.flatten(), sinks_[0].flatten()])
     stop = torch.cat([(rows + 1).repeat(heads), sinks_[1].flatten()])
-    return graph_of(row.flatten().repeat(2), first, stop, n, n, heads=heads)
+    return graph_of(row.flatten().repeat(2), first, stop, num_tokens, num_tokens, heads=heads)
 
 
-def random(n: int, degree: int, *, seed: int, causal: bool = False) -> TokenGraph:
+def random(num_tokens: int, degree: int, *, seed: int, causal: bool = False) -> TokenGraph:
     """Every token hears ``degree`` tokens drawn with replacement, so that a few may be fewer, and itself.
 
     >>> drawn = random(5, 2, seed=0)
@@ -165,8 +170,8 @@ def random(n: int, degree: int, *, seed: int, causal: bool = False) -> TokenGrap
     (True, True)
     """
     generator = torch.Generator().manual_seed(seed)
-    rows = torch.arange(whole("n", n)).unsqueeze(1)
-    share = torch.rand(n, whole("degree", degree), generator=generator, dtype=torch.float64)
-    column = torch.cat([(share * (rows + 1 if causal else n)).long(), rows], 1).flatten()
-    row = rows.expand(n, degree + 1).flatten()
-    return graph_of(row, column, column + 1, n, n)
+    rows = torch.arange(whole("num_tokens", num_tokens)).unsqueeze(1)
+    share = torch.rand(num_tokens, whole("degree", degree), generator=generator, dtype=torch.float64)
+    column = torch.cat([(share * (rows + 1 if causal else num_tokens)).long(), rows], 1).flatten()
+    row = rows.expand(num_tokens, degree + 1).flatten()
+    return graph_of(row, column, column + 1, num_tokens, num_tokens)

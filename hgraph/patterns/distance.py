@@ -49,14 +49,14 @@ def causal(num_targets: int, num_sources: int | None = None) -> TokenGraph:
     return graph_of(rows, torch.zeros_like(rows), (rows + 1 + s - n).clamp(min=0), n, s)
 
 
-def prefix_lm(n: int, prefix: int) -> TokenGraph:
+def prefix_lm(num_tokens: int, prefix: int) -> TokenGraph:
     """Causal, but the first ``prefix`` tokens hear each other both ways.
 
     >>> prefix_lm(3, 2).adjacency().dense().int().tolist()
     [[1, 1, 0], [1, 1, 0], [1, 1, 1]]
     """
-    prefix, rows = min(whole("prefix", prefix), whole("n", n)), torch.arange(n)
-    return graph_of(rows, torch.zeros_like(rows), (rows + 1).clamp(min=prefix), n, n)
+    prefix, rows = min(whole("prefix", prefix), whole("num_tokens", num_tokens)), torch.arange(num_tokens)
+    return graph_of(rows, torch.zeros_like(rows), (rows + 1).clamp(min=prefix), num_tokens, num_tokens)
 
 
 def sliding_window(shape: int | Sequence[int], window: int | Sequence[int], *, causal: bool = False) -> TokenGraph:
@@ -94,7 +94,7 @@ def sliding_window(shape: int | Sequence[int], window: int | Sequence[int], *, c
     return graph_of(row, start, stop, n, n)
 
 
-def dilated(n: int, window: int, dilation: int, *, causal: bool = False) -> TokenGraph:
+def dilated(num_tokens: int, window: int, dilation: int, *, causal: bool = False) -> TokenGraph:
     r"""A window with gaps: :math:`|i - j| < w d` and d divides :math:`i - j`.
 
     Tokens are put in the order of their residues modulo d, where this is a plain window.
@@ -103,31 +103,31 @@ def dilated(n: int, window: int, dilation: int, *, causal: bool = False) -> Toke
     [3, 5, 7]
     """
     whole("window", window, 1)
-    order, first, length, own = residues(n, whole("dilation", dilation, 1))
+    order, first, length, own = residues(num_tokens, whole("dilation", dilation, 1))
     start = first + (own - window + 1).clamp(min=0)
     stop = first + torch.minimum(own + (1 if causal else window), length)
-    return graph_of(torch.arange(n), start, stop, n, n, order)
+    return graph_of(torch.arange(num_tokens), start, stop, num_tokens, num_tokens, order)
 
 
-def strided(n: int, stride: int, *, causal: bool = False) -> TokenGraph:
+def strided(num_tokens: int, stride: int, *, causal: bool = False) -> TokenGraph:
     """Tokens a multiple of ``stride`` apart (with a window of ``stride``, the Sparse Transformer's two steps).
 
     >>> (strided(256, 16, causal=True) @ sliding_window(256, 16, causal=True)).num_edges == 256 * 257 // 2
     True
     """
-    order, first, length, own = residues(n, whole("stride", stride, 1))
+    order, first, length, own = residues(num_tokens, whole("stride", stride, 1))
     stop = first + (own + 1 if causal else length)
-    return graph_of(torch.arange(n), first, stop, n, n, order)
+    return graph_of(torch.arange(num_tokens), first, stop, num_tokens, num_tokens, order)
 
 
-def power(n: int, block_size: int = 1, *, window: int = 0, num_sink: int = 0, base: int = 2) -> TokenGraph:
+def power(num_tokens: int, block_size: int = 1, *, window: int = 0, num_sink: int = 0, base: int = 2) -> TokenGraph:
     r"""Causal edges at distances 0 and powers of a base, in tokens or blocks: every distance in few hops.
 
     With :math:`\delta = \lfloor i/b \rfloor - \lfloor j/b \rfloor \ge 0`, i hears j <= i where :math:`\delta` is 0, a
     power of the base, or below ``window``, and the first ``num_sink`` tokens.
 
     Args:
-        n: tokens.
+        num_tokens: how many there are.
         block_size: b, tokens a block.
         window: blocks that are heard without gaps, the token's own included.
         num_sink: tokens at the beginning that everybody hears.
@@ -137,12 +137,12 @@ def power(n: int, block_size: int = 1, *, window: int = 0, num_sink: int = 0, ba
     [3, 5, 6, 7]
     """
     whole("window", window), whole("num_sink", num_sink), whole("base", base, 2)
-    own = torch.arange(whole("n", n)).div(whole("block_size", block_size, 1), rounding_mode="floor")
+    own = torch.arange(whole("num_tokens", num_tokens)).div(whole("block_size", block_size, 1), rounding_mode="floor")
     near = max(window, 1)
-    rows = torch.arange(n)
+    rows = torch.arange(num_tokens)
     pieces = [(rows, (own - near + 1).clamp(min=0) * block_size, rows + 1)]
     delta = 1
-    while delta * block_size < n:
+    while delta * block_size < num_tokens:
         far = rows[own >= delta]
         at = own[far] - delta
         if delta >= near:
@@ -151,10 +151,10 @@ def power(n: int, block_size: int = 1, *, window: int = 0, num_sink: int = 0, ba
     if num_sink:
         pieces.append((rows, torch.zeros_like(rows), (rows + 1).clamp(max=num_sink)))
     row, start, stop = (torch.cat(p) for p in zip(*pieces, strict=True))
-    return graph_of(row, start, stop, n, n)
+    return graph_of(row, start, stop, num_tokens, num_tokens)
 
 
-def longnet(n: int, segments: Sequence[int], dilations: Sequence[int], *, causal: bool = False) -> TokenGraph:
+def longnet(num_tokens: int, segments: Sequence[int], dilations: Sequence[int], *, causal: bool = False) -> TokenGraph:
     """LongNet: for each pair (w, r), tokens of one segment of w whose places are multiples of r hear each other.
 
     >>> longnet(16, [4, 16], [1, 4]).num_edges
@@ -162,14 +162,14 @@ def longnet(n: int, segments: Sequence[int], dilations: Sequence[int], *, causal
     """
     if len(segments) != len(dilations):
         raise ArgumentError("dilations", f"{len(segments)} numbers, as segments has", len(dilations))
-    graph, rows = none(n), torch.arange(whole("n", n))
+    graph, rows = none(num_tokens), torch.arange(whole("num_tokens", num_tokens))
     for w, r in zip(segments, dilations, strict=True):
         whole("segments", w, 1), whole("dilations", r, 1)
         own = rows[rows % w % r == 0]
         begin = own - own % w
-        end = own + 1 if causal else (begin + w).clamp(max=n)
+        end = own + 1 if causal else (begin + w).clamp(max=num_tokens)
         count = -(-(end - begin) // r)
         step, position = intervals.expanded(torch.zeros_like(count), count)
         at = begin[position] + step * r
-        graph = graph | graph_of(own[position], at, at + 1, n, n)
+        graph = graph | graph_of(own[position], at, at + 1, num_tokens, num_tokens)
     return graph

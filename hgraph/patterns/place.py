@@ -18,54 +18,64 @@ from hgraph.structure.token_graph import TokenGraph
 __all__ = ["axial", "block_local", "global_tokens", "hilbert_windows", "landmark_blocks", "sinks"]
 
 
-def sinks(n: int, count: int, *, causal: bool = True) -> TokenGraph:
+def sinks(num_tokens: int, count: int, *, causal: bool = True) -> TokenGraph:
     """Everybody hears the first ``count`` tokens, or all where there are fewer.
 
     >>> sinks(3, 1).adjacency().dense().int().tolist()
     [[1, 0, 0], [1, 0, 0], [1, 0, 0]]
     """
-    count, rows = min(whole("count", count), whole("n", n)), torch.arange(n)
+    count, rows = min(whole("count", count), whole("num_tokens", num_tokens)), torch.arange(num_tokens)
     stop = (rows + 1).clamp(max=count) if causal else torch.full_like(rows, count)
-    return graph_of(rows, torch.zeros_like(rows), stop, n, n)
+    return graph_of(rows, torch.zeros_like(rows), stop, num_tokens, num_tokens)
 
 
-def global_tokens(n: int, tokens: Any) -> TokenGraph:
+def global_tokens(num_tokens: int, tokens: Any) -> TokenGraph:
     """The given tokens hear everybody and are heard by everybody (restrict with ``& causal(n)``).
 
     >>> global_tokens(3, [1]).adjacency().dense().int().tolist()
     [[0, 1, 0], [1, 1, 1], [0, 1, 0]]
     """
     tokens = coo.as_indices("tokens", tokens).unique()
-    coo.check_range("tokens", tokens, whole("n", n), "tokens")
-    rows = torch.arange(n).repeat_interleave(len(tokens))
-    columns = tokens.repeat(n)
+    coo.check_range("tokens", tokens, whole("num_tokens", num_tokens), "tokens")
+    rows = torch.arange(num_tokens).repeat_interleave(len(tokens))
+    columns = tokens.repeat(num_tokens)
     wide = torch.zeros_like(tokens)
-    row, start, stop = torch.cat([rows, tokens]), torch.cat([columns, wide]), torch.cat([columns + 1, wide + n])
-    return graph_of(row, start, stop, n, n)
+    row, start, stop = (
+        torch.cat([rows, tokens]),
+        torch.cat([columns, wide]),
+        torch.cat([columns + 1, wide + num_tokens]),
+    )
+    return graph_of(row, start, stop, num_tokens, num_tokens)
 
 
-def block_local(n: int, size: int, *, before: int = 0, after: int = 0, causal: bool = False) -> TokenGraph:
+def block_local(num_tokens: int, size: int, *, before: int = 0, after: int = 0, causal: bool = False) -> TokenGraph:
     """Blocks of ``size`` tokens hear themselves and so many blocks before and after.
 
     >>> block_local(5, 2).degree().flatten().tolist()
     [2, 2, 2, 2, 1]
     """
     whole("size", size, 1), whole("before", before), whole("after", after)
-    rows = torch.arange(whole("n", n))
+    rows = torch.arange(whole("num_tokens", num_tokens))
     own = rows.div(size, rounding_mode="floor")
-    stop = ((own + 1 + after) * size).clamp(max=n)
-    return graph_of(rows, (own - before).clamp(min=0) * size, torch.minimum(stop, rows + 1) if causal else stop, n, n)
+    stop = ((own + 1 + after) * size).clamp(max=num_tokens)
+    return graph_of(
+        rows,
+        (own - before).clamp(min=0) * size,
+        torch.minimum(stop, rows + 1) if causal else stop,
+        num_tokens,
+        num_tokens,
+    )
 
 
-def landmark_blocks(n: int, block_size: int) -> TokenGraph:
+def landmark_blocks(num_tokens: int, block_size: int) -> TokenGraph:
     """Blocks of ``block_size`` tokens and a landmark: a token attends to its block so far, and no token to a landmark.
 
     >>> landmark_blocks(5, 2).adjacency().dense().int().tolist()
     [[1, 0, 0, 0, 0], [1, 1, 0, 0, 0], [1, 1, 0, 0, 0], [0, 0, 0, 1, 0], [0, 0, 0, 1, 1]]
     """
     size = whole("block_size", block_size, 1) + 1
-    rows = torch.arange(whole("n", n))
-    return graph_of(rows, rows - rows % size, rows + (rows % size != block_size).long(), n, n)
+    rows = torch.arange(whole("num_tokens", num_tokens))
+    return graph_of(rows, rows - rows % size, rows + (rows % size != block_size).long(), num_tokens, num_tokens)
 
 
 def axial(shape: Sequence[int], axis: int, *, causal: bool = False) -> TokenGraph:

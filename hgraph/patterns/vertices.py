@@ -25,7 +25,7 @@ def beside(left: TokenGraph, right: TokenGraph) -> TokenGraph:
     a, b = left.num_sources, right.num_sources
     row = torch.cat([left.row(), right.row()])
     start, stop = torch.cat([left.start, right.start + a]), torch.cat([left.stop, right.stop + a])
-    return graph_of(row, start, stop, left.num_targets, a + b, batch=left.batch, heads=left.heads)
+    return graph_of(row, start, stop, left.num_targets, a + b, batch=left.batch, heads=left.num_heads)
 
 
 def with_extra(graph: TokenGraph, count: int, *, hear: bool = True) -> TokenGraph:
@@ -44,7 +44,7 @@ def with_extra(graph: TokenGraph, count: int, *, hear: bool = True) -> TokenGrap
         raise ArgumentError("graph", "a square graph (targets are the sources)", repr(graph))
     graph, n, m = graph.natural(), graph.num_targets, whole("count", count)
     row, device = graph.row(), graph.device
-    groups = torch.arange(graph.batch * graph.heads, device=device).unsqueeze(1) * (n + m)
+    groups = torch.arange(graph.batch * graph.num_heads, device=device).unsqueeze(1) * (n + m)
     places = torch.arange(n + m, device=device)
     tokens, extra = (groups + places[m:]).flatten(), (groups + places[:m]).flatten()
     own = places[:m].repeat(len(groups))
@@ -53,15 +53,15 @@ def with_extra(graph: TokenGraph, count: int, *, hear: bool = True) -> TokenGrap
     start = torch.cat([graph.start + m, torch.zeros_like(tokens), zero if hear else own])
     stop = torch.cat([graph.stop + m, torch.full_like(tokens, m), all_ if hear else own + 1])
     row = torch.cat([row, tokens, extra])
-    return graph_of(row, start, stop, n + m, n + m, batch=graph.batch, heads=graph.heads)
+    return graph_of(row, start, stop, n + m, n + m, batch=graph.batch, heads=graph.num_heads)
 
 
-def summaries(n: int, size: int, *, causal: bool = True) -> TokenGraph:
+def summaries(num_tokens: int, size: int, *, causal: bool = True) -> TokenGraph:
     """Tokens hear the summaries of blocks of ``size`` tokens, one source each: of whole past blocks if causal.
 
     >>> summaries(6, 2).degree().flatten().tolist()
     [0, 0, 1, 1, 2, 2]
     """
-    rows, blocks = torch.arange(whole("n", n)), -(-n // whole("size", size, 1))
+    rows, blocks = torch.arange(whole("num_tokens", num_tokens)), -(-num_tokens // whole("size", size, 1))
     stop = rows.div(size, rounding_mode="floor") if causal else torch.full_like(rows, blocks)
-    return graph_of(rows, torch.zeros_like(rows), stop, n, blocks)
+    return graph_of(rows, torch.zeros_like(rows), stop, num_tokens, blocks)

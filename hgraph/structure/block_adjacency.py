@@ -159,7 +159,7 @@ class BlockAdjacency(Structure):
     # ------------------------------------------------------------------ sizes
 
     @property
-    def block(self) -> int:
+    def block_size(self) -> int:
         """Tokens a tile."""
         return self.mask.shape[1]
 
@@ -179,7 +179,7 @@ class BlockAdjacency(Structure):
         return self.index.shape[0]
 
     @property
-    def heads(self) -> int:
+    def num_heads(self) -> int:
         """H; 1 where all heads share one structure."""
         return self.index.shape[1]
 
@@ -200,16 +200,16 @@ class BlockAdjacency(Structure):
         if self.t_index is not None:
             return dataclasses.replace(self, wide=wide)
         group, r, k = self._visits()
-        columns = -(-self.num_sources // self.block)
+        columns = -(-self.num_sources // self.block_size)
         source = group * columns + self.index.flatten(0, 1)[group, r, k]
         order = torch.sort(source, stable=True).indices  # rows of one source stay ascending
-        count = torch.bincount(source, minlength=self.batch * self.heads * columns)
+        count = torch.bincount(source, minlength=self.batch * self.num_heads * columns)
         slot = torch.arange(len(source), device=self.device) - (count.cumsum(0) - count)[source[order]]
         shape = (len(count), int(count.max()) if len(count) else 0)
         at = (source[order], slot)
         values = (self.row[r][order], self.rule.flatten(0, 1)[group, r, k][order])
         index, rule = (torch.zeros(shape, dtype=torch.int32, device=self.device).index_put(at, v) for v in values)
-        lists = (t.unflatten(0, (self.batch, self.heads, columns)) for t in (index, rule, count.int()))
+        lists = (t.unflatten(0, (self.batch, self.num_heads, columns)) for t in (index, rule, count.int()))
         return dataclasses.replace(self, **dict(zip(("t_index", "t_rule", "t_count"), lists, strict=True)), wide=wide)
 
     def adjacency(self, *, example: int = 0, head: int = 0) -> Adjacency:
@@ -241,8 +241,11 @@ class BlockAdjacency(Structure):
 
     def __repr__(self) -> str:
         """Sizes, not tensors."""
-        each = (f"{self.batch} examples" if self.batch > 1 else "", f"{self.heads} heads" if self.heads > 1 else "")
-        sizes = f"{self.num_targets} x {self.num_sources} in tiles of {self.block}"
+        each = (
+            f"{self.batch} examples" if self.batch > 1 else "",
+            f"{self.num_heads} heads" if self.num_heads > 1 else "",
+        )
+        sizes = f"{self.num_targets} x {self.num_sources} in tiles of {self.block_size}"
         tiles = f"{self.num_tiles} tiles, {self.mask.shape[0]} masks"
         return f"BlockAdjacency({', '.join([sizes, *filter(None, each), tiles])}, {self.device})"
 
@@ -267,24 +270,24 @@ class BlockAdjacency(Structure):
     def _pairs(self, example: int, head: int) -> tuple[Tensor, Tensor]:
         """(target, source) of every edge of one example and head."""
         whole("example", example, most=None if self.batch == 1 else self.batch - 1)
-        whole("head", head, most=None if self.heads == 1 else self.heads - 1)
-        b, h = example if self.batch > 1 else 0, head if self.heads > 1 else 0
+        whole("head", head, most=None if self.num_heads == 1 else self.num_heads - 1)
+        b, h = example if self.batch > 1 else 0, head if self.num_heads > 1 else 0
         used = torch.arange(self.index.shape[3], device=self.device) < self.count[b, h].unsqueeze(1)
         r, k = used.nonzero().unbind(1)
         tile, i, j = self.allowed(self.rule[b, h, r, k]).nonzero().unbind(1)
-        target = self.row[r].long()[tile] * self.block + i
-        source = self.index[b, h, r, k].long()[tile] * self.block + j
+        target = self.row[r].long()[tile] * self.block_size + i
+        source = self.index[b, h, r, k].long()[tile] * self.block_size + j
         inside = (target < self.num_targets) & (source < self.num_sources)
         return target[inside], source[inside]
 
     def allowed(self, rule: Tensor) -> Tensor:
         """Boolean [n, block, block]: the pairs that rules [n] let through."""
         own = rule.view(-1, 1, 1)
-        lower = torch.ones(self.block, self.block, dtype=torch.bool, device=self.device).tril()
+        lower = torch.ones(self.block_size, self.block_size, dtype=torch.bool, device=self.device).tril()
         bits = (own == FULL) | ((own == CAUSAL) & lower)
         if not len(self.mask):
             return bits
-        return torch.where(own >= 0, unpacked(self.mask[rule.long().clamp(min=0)], self.block), bits)
+        return torch.where(own >= 0, unpacked(self.mask[rule.long().clamp(min=0)], self.block_size), bits)
 
 
 def far_rows(count: Tensor) -> Tensor:

@@ -115,7 +115,7 @@ class Graph(Structure):
             ax: axes to draw into, or None for new ones.
             **options: ``labels`` [N] colour vertices by class, ``names`` writes texts, ``seed`` fixes the layout.
         """
-        from hgraph.draw import graphs as draw
+        from hgraph.draw import hypergraphs as draw
 
         return draw.draw_graph(self, ax, **options)
 

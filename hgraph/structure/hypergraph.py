@@ -178,7 +178,7 @@ class Hypergraph(IncidenceList):
             **options: ``labels`` [N] colour vertices by class, ``names`` writes texts, ``seed`` fixes the layout,
                 ``max_hyperedges`` draws only the first so many.
         """
-        from hgraph.draw import graphs as draw
+        from hgraph.draw import hypergraphs as draw
 
         return draw.draw_hypergraph(self, ax, **options)
 

@@ -66,8 +66,8 @@ def reach(graph: R, num_layers: int) -> R:
 
 def first_hop(graph: TokenRuns, target: int | None) -> Tensor:
     """After how many layers a source is first heard (see `TokenGraph.first_hop`)."""
-    if graph.batch * graph.heads != 1:
-        axis = "head" if graph.heads > 1 else "example"
+    if graph.batch * graph.num_heads != 1:
+        axis = "head" if graph.num_heads > 1 else "example"
         raise ArgumentError("structure", "one graph for all", repr(graph), f"Take one: graph.of({axis}={axis[0]})")
     graph = natural(graph)
     n = graph.num_targets
@@ -105,10 +105,10 @@ def select(graph: R, rows: Any) -> R:
     rows = coo.as_indices("rows", rows).to(graph.device)
     coo.check_range("rows", rows, graph.num_targets, "targets")
     graph = natural(graph)
-    group = torch.arange(graph.batch * graph.heads, device=graph.device) * graph.num_targets
+    group = torch.arange(graph.batch * graph.num_heads, device=graph.device) * graph.num_targets
     entry, position = intervals.of_rows(graph.indptr, (group.unsqueeze(1) + rows).flatten())
     base = position * (graph.num_sources + 1)
-    extent = torch.empty(graph.batch, graph.heads, len(rows), graph.num_sources, 0, device=graph.device)
+    extent = torch.empty(graph.batch, graph.num_heads, len(rows), graph.num_sources, 0, device=graph.device)
     return graph.from_line(intervals.Line(base + graph.start[entry], base + graph.stop[entry]), extent, None)
 
 
@@ -197,7 +197,7 @@ def _broadcast(graph: R, batch: int, heads: int) -> R:
     """The graph repeated for examples and heads that share it."""
     if graph.shape[:2] == (batch, heads):
         return graph
-    group = torch.arange(graph.batch * graph.heads, device=graph.device).view(graph.batch, graph.heads, 1)
+    group = torch.arange(graph.batch * graph.num_heads, device=graph.device).view(graph.batch, graph.num_heads, 1)
     rows = group * graph.num_targets + torch.arange(graph.num_targets, device=graph.device)
     rows = rows.expand(batch, heads, graph.num_targets).flatten()
     entry, position = intervals.of_rows(graph.indptr, rows)

@@ -281,7 +281,10 @@ class TokenGraph(TokenRuns):
 
     def __repr__(self) -> str:
         """Sizes, not tensors."""
-        each = (f"{self.batch} examples" if self.batch > 1 else "", f"{self.heads} heads" if self.heads > 1 else "")
+        each = (
+            f"{self.batch} examples" if self.batch > 1 else "",
+            f"{self.num_heads} heads" if self.num_heads > 1 else "",
+        )
         parts = [f"{self.num_targets} x {self.num_sources}", *filter(None, each), f"{self.num_edges} edges"]
         return f"TokenGraph({', '.join(parts)}, {self.device})"
 

@@ -48,7 +48,7 @@ class TokenRuns(Structure):
         return self.extent.shape[0]
 
     @property
-    def heads(self) -> int:
+    def num_heads(self) -> int:
         """H; 1 where all heads share one graph."""
         return self.extent.shape[1]
 
@@ -65,7 +65,7 @@ class TokenRuns(Structure):
     @property
     def shape(self) -> tuple[int, int, int, int]:
         """(B, H, T, S)."""
-        return self.batch, self.heads, self.num_targets, self.num_sources
+        return self.batch, self.num_heads, self.num_targets, self.num_sources
 
     @property
     def num_runs(self) -> int:
@@ -92,9 +92,9 @@ class TokenRuns(Structure):
 
     def of(self: R, *, example: int = 0, head: int = 0) -> R:
         """The graph of one head and one example."""
-        for name, at, size in (("example", example, self.batch), ("head", head, self.heads)):
+        for name, at, size in (("example", example, self.batch), ("head", head, self.num_heads)):
             whole(name, at, most=None if size == 1 else size - 1)
-        group = (example if self.batch > 1 else 0) * self.heads + (head if self.heads > 1 else 0)
+        group = (example if self.batch > 1 else 0) * self.num_heads + (head if self.num_heads > 1 else 0)
         rows = self.indptr[group * self.num_targets : (group + 1) * self.num_targets + 1]
         a, b = int(rows[0]), int(rows[-1])
         return type(self)(rows - a, self.start[a:b], self.stop[a:b], self.extent[:1, :1], self.order)

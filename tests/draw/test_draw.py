@@ -12,7 +12,7 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Polygon
 
 from hgraph import Adjacency, Graph, Hypergraph
-from hgraph.draw import graphs as draw
+from hgraph.draw import hypergraphs as draw
 from hgraph.draw import layout as _layout
 from hgraph.errors import ArgumentError, ArgumentTypeError
 from hgraph.testing import degenerate_adjacencies, random_adjacency, random_graph, random_hypergraph

@@ -48,7 +48,7 @@ def test_gat_parity():
 
     def layer(x, conv):
         out = []
-        for h, z in enumerate((x @ conv.weight).chunk(conv.heads, -1)):
+        for h, z in enumerate((x @ conv.weight).chunk(conv.num_heads, -1)):
             score = F.leaky_relu((z @ conv.target_score[h])[:, None] + (z @ conv.source_score[h])[None], 0.2)
             out.append(score.masked_fill(~mask, -torch.inf).softmax(1) @ z)
         return (torch.cat(out, 1) if conv.concat else torch.stack(out).mean(0)) + conv.bias

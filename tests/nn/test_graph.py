@@ -41,9 +41,9 @@ def gcn_by_loops(x, graph, weight, bias):
 def gat_by_loops(x, graph, layer):
     """Velickovic et al., eq. 1 to 4, over N(i) and i itself."""
     rows = [edges if any(j == i for j, _ in edges) else [*edges, (i, 1.0)] for i, edges in enumerate(heard(graph))]
-    z = (x @ layer.weight).view(len(x), layer.heads, -1)
+    z = (x @ layer.weight).view(len(x), layer.num_heads, -1)
     out = torch.zeros_like(z)
-    for h in range(layer.heads):
+    for h in range(layer.num_heads):
         for i, edges in enumerate(rows):
             score = [
                 F.leaky_relu(layer.target_score[h] @ z[i, h] + layer.source_score[h] @ z[j, h], layer.negative_slope)

@@ -42,7 +42,7 @@ def loops(graph, q, handle, k, v):
     out, lse = q.new_zeros(*q.shape[:-1], v.shape[-1]), q.new_full(q.shape[:-1], -math.inf)
     for b in range(q.shape[0]):
         for h in range(H):
-            adj = graph.adjacency(example=b if graph.batch > 1 else 0, head=h if graph.heads > 1 else 0)
+            adj = graph.adjacency(example=b if graph.batch > 1 else 0, head=h if graph.num_heads > 1 else 0)
             own = h * handle.shape[2] // H
             for r in range(q.shape[1]):
                 groups = adj.indices[adj.target == r].tolist()

@@ -48,7 +48,7 @@ def inputs(graph, batch=2, key_heads=2, width=D, dtype=torch.float64):
 
 def by_edges(graph, q, k, v, *, bias=None, **options):
     """Attention over the exact edges; where heads and examples have edges of their own, one after the other."""
-    if graph.batch == graph.heads == 1:
+    if graph.batch == graph.num_heads == 1:
         adj = graph.adjacency()
         own = None if bias is None else torch.stack([bias(adj, h) for h in range(q.shape[2])], 1)
         return attend(adj, q, k, v, bias=own, **options)
@@ -57,7 +57,7 @@ def by_edges(graph, q, k, v, *, bias=None, **options):
     for b in range(q.shape[0]):
         heads = []
         for h in range(q.shape[2]):
-            adj = graph.adjacency(example=b if graph.batch > 1 else 0, head=h if graph.heads > 1 else 0)
+            adj = graph.adjacency(example=b if graph.batch > 1 else 0, head=h if graph.num_heads > 1 else 0)
             own = None if bias is None else bias(adj, h)
             key, value = k[b, :, h // group : h // group + 1], v[b, :, h // group : h // group + 1]
             heads.append(attend(adj, q[b, :, h : h + 1], key, value, bias=own, **options))
@@ -108,7 +108,7 @@ def test_tiles_are_the_loops(name):
     """The loops over the sums themselves, one head."""
     graph = GRAPHS[name]
     q, k, v = (x[0, :, 1:2] for x in inputs(graph, key_heads=4))
-    adj = graph.adjacency(head=1 if graph.heads > 1 else 0)
+    adj = graph.adjacency(head=1 if graph.num_heads > 1 else 0)
     ours = attend(TokenGraph.from_adjacency(adj).tiles(32), q, k, v)
     out, lse = attend_oracle(adj, q, k, v)
     torch.testing.assert_close(ours.out, out, rtol=1e-12, atol=1e-12)

@@ -261,7 +261,7 @@ def test_compiles_for_one_length_after_another():
 
 def recalled_by_loops(layer, chunks, state):
     """One example, chunk by chunk: scores of past landmarks, choice, places, and one grouped softmax."""
-    size, heads, width, base = layer.block + 1, layer.query_heads, layer.head_dim, layer.rotary
+    size, heads, width, base = layer.block_size + 1, layer.query_heads, layer.head_dim, layer.rotary
     k_most, all_k, all_v, outs = state.topk, [], [], []
 
     def turned(x, place):
@@ -288,7 +288,7 @@ def recalled_by_loops(layer, chunks, state):
         for i in range(len(x)):
             for h in range(heads):
                 for at, c in enumerate(kept):
-                    landmark[i, h, at] = score(i, h, c * size + layer.block, back(c))
+                    landmark[i, h, at] = score(i, h, c * size + layer.block_size, back(c))
         if kept and state.select == "max_over_heads":
             landmark = landmark.softmax(-1).amax(1, keepdim=True).expand(-1, heads, -1)
         if kept and state.select == "max_over_tokens":
@@ -303,16 +303,16 @@ def recalled_by_loops(layer, chunks, state):
                     old = state.positions == "stingy" and done - c > k_most
                     placed[c] = k_most + 1 - rank if old else done - c
                 own = (first + i) // size
-                near = [j for j in range(own * size, first + i + 1) if j % size != layer.block]
+                near = [j for j in range(own * size, first + i + 1) if j % size != layer.block_size]
                 blocks = [*chosen, *range(done, own)]
                 places = [placed.get(c) for c in blocks]
                 top = [score(i, h, j, None) for j in near]
-                top += [score(i, h, c * size + layer.block, b) for c, b in zip(blocks, places, strict=True)]
+                top += [score(i, h, c * size + layer.block_size, b) for c, b in zip(blocks, places, strict=True)]
                 share = torch.stack(top).softmax(0)
                 g = h * layer.kv_heads // heads
                 out[i, h] = sum(s * all_v[j][g] for s, j in zip(share, near, strict=False))
                 for s, c, b in zip(share[len(near) :], blocks, places, strict=True):
-                    members = range(c * size, c * size + layer.block)
+                    members = range(c * size, c * size + layer.block_size)
                     inner = torch.stack([score(i, h, j, b) for j in members]).softmax(0)
                     out[i, h] += s * sum(w * all_v[j][g] for w, j in zip(inner, members, strict=True))
         outs.append(layer.out(out.flatten(1)))

@@ -132,7 +132,7 @@ def test_pattern_is_its_definition(name):
     graph, hears = CASES[name]
     total = 0
     for e in range(graph.batch):
-        for h in range(graph.heads):
+        for h in range(graph.num_heads):
             expected = pairs(graph, hears, e, h)
             assert torch.equal(graph.adjacency(example=e, head=h).dense().bool(), expected)
             assert torch.equal(graph.degree()[e, h], expected.sum(1))
@@ -141,7 +141,7 @@ def test_pattern_is_its_definition(name):
     assert graph.density == (total / math.prod(graph.shape) if total else 0)
     one = pairs(graph, hears, 0, 0)
     below = torch.ones_like(one).tril(graph.num_sources - graph.num_targets)
-    if graph.batch * graph.heads == 1:
+    if graph.batch * graph.num_heads == 1:
         assert graph.is_causal == bool((one <= below).all())
 
 
@@ -151,7 +151,7 @@ def test_tiles_are_the_edges(name, block):
     graph, hears = CASES[name]
     tiles = graph.tiles(block)
     for e in range(graph.batch):
-        for h in range(graph.heads):
+        for h in range(graph.num_heads):
             expected = pairs(graph, hears, e, h)
             assert torch.equal(tiles.adjacency(example=e, head=h).dense().bool(), expected)
             if graph.order is not None:  # tiles are of positions

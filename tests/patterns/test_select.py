@@ -91,7 +91,7 @@ def test_trusted_tiles_are_their_lists(shape, causal):
     tiles = BlockAdjacency.trusted(index, block_size=3, num_targets=11, num_sources=14, causal=causal)
     index = index.reshape((1,) * (4 - index.dim()) + tuple(index.shape))
     for b in range(tiles.batch):
-        for h in range(tiles.heads):
+        for h in range(tiles.num_heads):
             expected = torch.zeros(11, 14)
             for t in range(11):
                 for s in range(14):

@@ -60,7 +60,7 @@ def test_lists_may_differ_by_head_and_example(shape):
     index = torch.rand(*shape, 5, generator=generator).argsort(-1)[..., :2]
     tiles = BlockAdjacency.from_index(index, block_size=2, num_targets=6, num_sources=10)
     for e in range(tiles.batch):
-        for h in range(tiles.heads):
+        for h in range(tiles.num_heads):
             one = index[e, h] if len(shape) == 3 else index[h] if len(shape) == 2 else index
             again = BlockAdjacency.from_index(one, block_size=2, num_targets=6, num_sources=10)
             assert tiles.adjacency(example=e, head=h).equal(again.adjacency())
@@ -144,7 +144,7 @@ def test_transpose_lists_the_same_visits(tiles):
     for part in both.parts():
         rows, columns = set(), set()
         for e in range(part.batch):
-            for h in range(part.heads):
+            for h in range(part.num_heads):
                 for r, row in enumerate(part.row.tolist()):
                     for k in range(int(part.count[e, h, r])):
                         rows.add((e, h, row, int(part.index[e, h, r, k]), int(part.rule[e, h, r, k])))

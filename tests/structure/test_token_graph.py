@@ -181,7 +181,7 @@ def test_wrong_arguments_are_answered(call, error, message):
 )
 def test_every_kind_is_drawn(graph, kind):
     ax = Figure().subplots()
-    assert graph.draw(ax, kind=kind, head=graph.heads - 1) is ax
+    assert graph.draw(ax, kind=kind, head=graph.num_heads - 1) is ax
     ax.figure.canvas.draw()
 
 

@@ -29,7 +29,9 @@ class AttentionRecord:
 
     def weights(self, *, example: int = 0, head: int = 0) -> tuple[Adjacency, Tensor]:
         """The edges of one example and head, and the share [E] of each among its target's."""
-        graph = self.graph.of(example=example if self.graph.batch > 1 else 0, head=head if self.graph.heads > 1 else 0)
+        graph = self.graph.of(
+            example=example if self.graph.batch > 1 else 0, head=head if self.graph.num_heads > 1 else 0
+        )
         heads = self.query.shape[2]
         bias = edge_bias(graph, self.bias, heads)
         group = heads // self.key.shape[2]

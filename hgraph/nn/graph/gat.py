@@ -60,7 +60,7 @@ class GATConv(nn.Module):
         self.in_channels, self.out_channels = in_channels, out_channels
         if num_heads < 1:
             raise ArgumentError("num_heads", "at least 1", num_heads)
-        self.heads, self.concat, self.dropout, self.negative_slope = num_heads, concat, dropout, negative_slope
+        self.num_heads, self.concat, self.dropout, self.negative_slope = num_heads, concat, dropout, negative_slope
         self.weight = nn.Parameter(torch.empty(in_channels, num_heads * out_channels))
         self.target_score = nn.Parameter(torch.empty(num_heads, out_channels))
         self.source_score = nn.Parameter(torch.empty(num_heads, out_channels))
@@ -69,7 +69,7 @@ class GATConv(nn.Module):
 
     def extra_repr(self) -> str:
         """The sizes."""
-        return f"{self.in_channels}, {self.out_channels}, heads={self.heads}, concat={self.concat}"
+        return f"{self.in_channels}, {self.out_channels}, num_heads={self.num_heads}, concat={self.concat}"
 
     def reset_parameters(self) -> None:
         """Glorot-uniform weights and attention vectors, zero bias."""
@@ -84,20 +84,20 @@ class GATConv(nn.Module):
         adj, bias, alone = with_itself(graph, x.dtype)
         value = product(x, self.weight)  # [..., N, H * F']
         query, key = (value @ self._scores().to(value.dtype)).chunk(2, -1)  # [..., N, H] each
-        value = value.unflatten(-1, (self.heads, -1))
+        value = value.unflatten(-1, (self.num_heads, -1))
         dropout = self.dropout if self.training else 0.0
         score = Additive(slope=self.negative_slope)
         result = attend(adj, query, key, value, score=score, bias=bias, dropout=dropout)
         if alone is not None:
             result = merge(result, self._itself(query, key, value, alone))
-        out = result.out.flatten(-2) if self.concat or self.heads == 1 else result.out.mean(-2)
+        out = result.out.flatten(-2) if self.concat or self.num_heads == 1 else result.out.mean(-2)
         return plus(out, self.bias)
 
     def _scores(self) -> Tensor:
         """The attention vectors as a matrix [H * F', 2 H]: one product scores all heads, as targets and as sources."""
         each = torch.stack([self.target_score, self.source_score], -1).unsqueeze(-1)  # [H, F', 2, 1]
-        heads = torch.eye(self.heads, dtype=each.dtype, device=each.device)
-        return (each * heads[:, None, None]).view(-1, 2 * self.heads)
+        heads = torch.eye(self.num_heads, dtype=each.dtype, device=each.device)
+        return (each * heads[:, None, None]).view(-1, 2 * self.num_heads)
 
     def _itself(self, query: Tensor, key: Tensor, value: Tensor, alone: Tensor) -> AttendResult:
         """Each vertex's attention to itself alone: an edge set of its own, empty where the graph has the loop."""

@@ -54,7 +54,12 @@ class HGTConv(nn.Module):
         if channels % num_heads:
             raise ArgumentError("num_heads", f"a divisor of {channels} (channels)", num_heads)
         super().__init__()
-        self.channels, self.num_relations, self.num_types, self.heads = channels, num_relations, num_types, num_heads
+        self.channels, self.num_relations, self.num_types, self.num_heads = (
+            channels,
+            num_relations,
+            num_types,
+            num_heads,
+        )
         width = channels // num_heads
         self.weight = nn.Parameter(torch.empty(4, num_types, channels, channels))  # K, Q, M, A
         self.bias = nn.Parameter(torch.empty(4, num_types, channels))
@@ -65,7 +70,7 @@ class HGTConv(nn.Module):
 
     def extra_repr(self) -> str:
         """The sizes."""
-        return f"{self.channels}, {self.num_relations}, num_types={self.num_types}, heads={self.heads}"
+        return f"{self.channels}, {self.num_relations}, num_types={self.num_types}, num_heads={self.num_heads}"
 
     def reset_parameters(self) -> None:
         """Glorot-uniform, each matrix by itself; zero biases, priors of one."""
@@ -82,12 +87,12 @@ class HGTConv(nn.Module):
             raise ArgumentError("x", f"shape [N, {self.channels}]", f"shape {list(x.shape)}")
         if kg.num_relations != self.num_relations:
             raise ArgumentError("kg", f"{self.num_relations} relations, as the layer has", kg.num_relations)
-        key, query, value = (self._typed(x, kg, which).unflatten(-1, (self.heads, -1)) for which in range(3))
+        key, query, value = (self._typed(x, kg, which).unflatten(-1, (self.num_heads, -1)) for which in range(3))
         share = self._shares(key, query, kg)
         messages = self.message.unbind(0)
 
         def turn(rows: Tensor, relation: int) -> Tensor:
-            return torch.einsum("phd,hde->phe", rows.unflatten(-1, (self.heads, -1)), messages[relation]).flatten(1)
+            return torch.einsum("phd,hde->phe", rows.unflatten(-1, (self.num_heads, -1)), messages[relation]).flatten(1)
 
         # the map turns what a head hears of a relation, not what each of its tails says
         heard = hear_by_relation(kg, value.flatten(1), share, turn)
@@ -104,6 +109,6 @@ class HGTConv(nn.Module):
             turned = turned * self.prior[block.relation].unsqueeze(-1) / key.shape[-1] ** 0.5
             scores.append(edge_score(block.adj, query.index_select(0, block.head), turned))
         if not scores:
-            return key.new_zeros(0, self.heads)
+            return key.new_zeros(0, self.num_heads)
         place = cached(kg, "place_in_by_relation", lambda: torch.argsort(kg.by_relation.long()))
         return edge_softmax(kg.adj, torch.cat(scores).index_select(0, place))

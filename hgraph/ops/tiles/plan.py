@@ -158,7 +158,7 @@ def plan_of(flat: Sequence[Tensor], queries: int = 1, keys: int = 1) -> Plan:
 
 def is_gathered(part: BlockAdjacency, queries: int = 1) -> bool:
     """Whether many rows make a step: small tiles, and masks that few tiles share, those of content, read once."""
-    return part.block * queries < SMALL or 2 * len(part.mask) > max(int(part.count.sum()), 16)
+    return part.block_size * queries < SMALL or 2 * len(part.mask) > max(int(part.count.sum()), 16)
 
 
 def tiles_of(flat: list[Tensor]) -> list[Tensor]:
@@ -171,7 +171,7 @@ def _steps(part: BlockAdjacency, queries: int, keys: int) -> Iterator[Step]:
     for b in range(part.batch):
         examples = slice(None) if part.batch == 1 else slice(b, b + 1)
         for low, high in _equal_heads(part, b):
-            heads = slice(None) if part.heads == 1 else slice(low, high)
+            heads = slice(None) if part.num_heads == 1 else slice(low, high)
             if pairs is None:
                 yield from _by_row(part, b, low, examples, heads)
             else:
@@ -203,8 +203,8 @@ def _rows_of_both(a: Step, b: Step) -> slice | None:
 def _equal_heads(part: BlockAdjacency, b: int) -> list[tuple[int, int]]:
     """Ranges of neighbouring heads of one structure."""
     lists = torch.stack([part.index[b], part.rule[b]]).flatten(2), part.count[b]
-    ranges = [(0, 1)] if part.heads else []
-    for h in range(1, part.heads):
+    ranges = [(0, 1)] if part.num_heads else []
+    for h in range(1, part.num_heads):
         if torch.equal(lists[0][:, h - 1], lists[0][:, h]) and torch.equal(lists[1][h - 1], lists[1][h]):
             ranges[-1] = (ranges[-1][0], h + 1)
         else:
@@ -213,7 +213,7 @@ def _equal_heads(part: BlockAdjacency, b: int) -> list[tuple[int, int]]:
 
 
 def _by_row(part: BlockAdjacency, b: int, h: int, examples: slice, heads: slice) -> Iterator[Step]:
-    block, targets, sources = part.block, part.num_targets, part.num_sources
+    block, targets, sources = part.block_size, part.num_targets, part.num_sources
     lists = part.index[b, h].tolist(), part.rule[b, h].tolist()
     for row, count, tiles, rules in zip(part.row.tolist(), part.count[b, h].tolist(), *lists, strict=True):
         if not count:
@@ -246,7 +246,7 @@ def _columns(tiles: Sequence[int], block: int, sources: int, device: torch.devic
 
 def _gathered(part: BlockAdjacency, b: int, h: int, examples: slice, heads: slice, pairs: int) -> Iterator[Step]:
     """Rows with equally many tiles together."""
-    block, targets, sources = part.block, part.num_targets, part.num_sources
+    block, targets, sources = part.block_size, part.num_targets, part.num_sources
     count, inside = part.count[b, h], torch.arange(block, device=part.index.device)
     whole = (part.row + 1) * block <= targets  # the last tile row may be shorter, and is a step of its own
     for size in count.unique().tolist():

@@ -33,7 +33,7 @@ def is_skipping(tiles: BlockAdjacency, head_mask: Tensor) -> bool:
     if any(is_gathered(part) for part in tiles.parts()):
         return False
     share = float(head_mask.sum()) / head_mask.numel()
-    a_row = tiles.num_tiles * tiles.block**2 / max(len(tiles.row) * tiles.batch * tiles.heads, 1)
+    a_row = tiles.num_tiles * tiles.block_size**2 / max(len(tiles.row) * tiles.batch * tiles.num_heads, 1)
     return (1 - share) * a_row > _PAIRS_A_CALL
 
 

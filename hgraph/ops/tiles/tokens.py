@@ -166,7 +166,7 @@ _SCATTERED = 32  # an edge on its own costs about as much as so many pairs of a 
 
 def is_scattered(graph: TokenGraph) -> bool:
     """Whether edges lie so far apart that they are quicker one by one than in tiles."""
-    if graph.batch * graph.heads != 1 or graph.num_targets <= FEW:
+    if graph.batch * graph.num_heads != 1 or graph.num_targets <= FEW:
         return False
     block = block_of(graph)
     return graph.num_edges * _SCATTERED < graph.num_tiles(block) * block * block
@@ -186,8 +186,8 @@ def edge_bias(graph: TokenGraph, bias: Any, heads: int) -> Tensor | None:
 
 
 def _check_groups(graph: TokenGraph | BlockAdjacency, batch: torch.Size, heads: int) -> None:
-    if graph.heads not in (1, heads):
-        raise ArgumentError("q", f"{graph.heads} heads, as the structure has", heads)
+    if graph.num_heads not in (1, heads):
+        raise ArgumentError("q", f"{graph.num_heads} heads, as the structure has", heads)
     if graph.batch not in (1, batch.numel()):
         raise ArgumentError("q", f"{graph.batch} examples, as the structure has", f"batch shape {list(batch)}")
 

@@ -83,11 +83,11 @@ def _rest_of_column(grid: _Grid, shift: int, causal: bool, *, last: bool = False
     return grid.down(torch.cat(row), torch.cat(start), torch.cat(stop))
 
 
-def vertical(n: int, columns: int, *, causal: bool = True) -> Partition:
+def vertical(num_tokens: int, columns: int, *, causal: bool = True) -> Partition:
     """A cell's row and column directly; of each other column what is above the row, and what is below it.
 
     Args:
-        n: tokens, the cells of a grid row by row; the last row may be shorter.
+        num_tokens: tokens, the cells of a grid row by row; the last row may be shorter.
         columns: of the grid.
         causal: whether only cells up to one's own are heard: of the row what is before, of the columns what is above.
 
@@ -95,8 +95,8 @@ def vertical(n: int, columns: int, *, causal: bool = True) -> Partition:
     >>> vertical(7, 3).support().equal(patterns.causal(7))
     True
     """
-    grid = _grid(n, columns)
-    place, first = torch.arange(n), grid.first[grid.column]
+    grid = _grid(num_tokens, columns)
+    place, first = torch.arange(num_tokens), grid.first[grid.column]
     families = []
     for below in (False,) if causal else (False, True):
         if below:
@@ -105,24 +105,24 @@ def vertical(n: int, columns: int, *, causal: bool = True) -> Partition:
         else:
             members = grid.down(place, first, place + 1)
             begin = grid.begin - columns
-        end, own = (begin + columns).clamp(max=n), begin + grid.token - grid.begin
-        there = (begin >= 0) & (begin < n)
+        end, own = (begin + columns).clamp(max=num_tokens), begin + grid.token - grid.begin
+        there = (begin >= 0) & (begin < num_tokens)
         row, start = grid.token[there].repeat(2), torch.cat([begin[there], (own + 1)[there]])
         stop = torch.cat([torch.minimum(own, end)[there], end[there]])
         families.append(Regions(members, grid.along(row, start, stop), Layout("line", columns, 0, below)))
     return Partition(_cross(grid, causal), _heard(families))
 
 
-def horizontal(n: int, columns: int, *, causal: bool = True, split: bool = False) -> Partition:
+def horizontal(num_tokens: int, columns: int, *, causal: bool = True, split: bool = False) -> Partition:
     """A cell's row and column directly; of each other row the rest as one region, or what is left and what is right.
 
     Args:
-        n: tokens, the cells of a grid row by row; the last row may be shorter.
+        num_tokens: tokens, the cells of a grid row by row; the last row may be shorter.
         columns: of the grid.
         causal: whether only cells up to one's own are heard; then one region a row, in both directions two.
         split: two regions a row where causal, too.
     """
-    grid = _grid(n, columns)
+    grid = _grid(num_tokens, columns)
     token = grid.token
     if causal and not split:
         start, stop = torch.cat([grid.begin, token + 1]), torch.cat([token, grid.end])
@@ -142,21 +142,21 @@ def horizontal(n: int, columns: int, *, causal: bool = True, split: bool = False
     return Partition(_cross(grid, causal), _heard(families))
 
 
-def row_major(n: int, columns: int, *, causal: bool = True, twice: bool = False) -> Partition:
+def row_major(num_tokens: int, columns: int, *, causal: bool = True, twice: bool = False) -> Partition:
     """A cell's row directly; every other row whole, asked by the query of its cell in the receiver's column.
 
     Args:
-        n: tokens, the cells of a grid row by row; a shorter last row answers receivers beyond it by its last cell.
+        num_tokens: the cells of a grid row by row; a shorter last row answers receivers beyond it by its last cell.
         columns: of the grid.
         causal: whether only cells up to one's own are heard.
         twice: in both directions, whether a token also hears its own row as a region, as some published code has it.
             That is no partition.
     """
-    grid = _grid(n, columns)
+    grid = _grid(num_tokens, columns)
     stop = grid.token + 1 if causal else grid.end
     members, heard = grid.along(grid.token, grid.begin, grid.end), _rest_of_column(grid, 0, causal, last=True)
     if twice and not causal:
-        place = torch.arange(n)
+        place = torch.arange(num_tokens)
         heard = heard | grid.down(place, place, place + 1)
     direct = grid.along(grid.token, grid.begin, stop)
     return Partition((direct,), _heard([Regions(members, heard, Layout("own", columns))]))

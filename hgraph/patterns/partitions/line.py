@@ -14,11 +14,11 @@ from hgraph.structure.token_graph import TokenGraph
 __all__ = ["fixed", "logsparse"]
 
 
-def fixed(n: int, size: int, *, causal: bool = True, twice: bool = False) -> Partition:
+def fixed(num_tokens: int, size: int, *, causal: bool = True, twice: bool = False) -> Partition:
     """A token's own segment directly (up to itself if causal), every other one (every earlier one) as a region.
 
     Args:
-        n: tokens.
+        num_tokens: how many there are.
         size: tokens of a segment; the last one may be shorter. About the root of n costs the fewest edges.
         causal: whether only tokens up to one's own are heard.
         twice: in both directions, whether a token also hears its own segment as a region, as some published code has
@@ -27,24 +27,24 @@ def fixed(n: int, size: int, *, causal: bool = True, twice: bool = False) -> Par
     >>> fixed(6, 2).support().equal(patterns.causal(6))
     True
     """
-    rows, blocks = torch.arange(whole("n", n)), -(-n // whole("size", size, 1))
-    direct = patterns.block_local(n, size, causal=causal)
+    rows, blocks = torch.arange(whole("num_tokens", num_tokens)), -(-num_tokens // whole("size", size, 1))
+    direct = patterns.block_local(num_tokens, size, causal=causal)
     count = max(blocks - 1, 0) if causal else blocks
     if count == 0 or (blocks == 1 and not twice):
         return Partition((direct,))
     first = torch.arange(count) * size
-    members = graph_of(torch.arange(count), first, (first + size).clamp(max=n), count, n)
+    members = graph_of(torch.arange(count), first, (first + size).clamp(max=num_tokens), count, num_tokens)
     own, zero = rows.div(size, rounding_mode="floor"), torch.zeros_like(rows)
     if causal:
-        heard = graph_of(rows, zero, own, n, count)
+        heard = graph_of(rows, zero, own, num_tokens, count)
     elif twice:
-        heard = patterns.full(n, count)
+        heard = patterns.full(num_tokens, count)
     else:
-        heard = graph_of(rows.repeat(2), torch.cat([zero, own + 1]), torch.cat([own, zero + count]), n, count)
+        heard = graph_of(rows.repeat(2), torch.cat([zero, own + 1]), torch.cat([own, zero + count]), num_tokens, count)
     return Partition((direct,), (Regions(members, heard, Layout("segments", size)),))
 
 
-def logsparse(n: int, *, causal: bool = True) -> Partition:
+def logsparse(num_tokens: int, *, causal: bool = True) -> Partition:
     r"""A token and its neighbour directly, the rest as the few blocks of a binary tree that it is the sum of.
 
     .. math:: [0, i) = \dot\bigcup_{l:\, \text{bit } l \text{ of } i}
@@ -56,11 +56,11 @@ def logsparse(n: int, *, causal: bool = True) -> Partition:
     >>> logsparse(1024).num_edges                  # n (1 + log2(n) / 2)
     6144
     """
-    rows = torch.arange(whole("n", n))
+    rows = torch.arange(whole("num_tokens", num_tokens))
     before = rows % 2
-    after = torch.zeros_like(rows) if causal else (n - 1 - rows) % 2
-    direct = graph_of(rows, rows - before, rows + 1 + after, n, n)
-    families = [_tree(n, mirrored) for mirrored in ((False,) if causal else (False, True))]
+    after = torch.zeros_like(rows) if causal else (num_tokens - 1 - rows) % 2
+    direct = graph_of(rows, rows - before, rows + 1 + after, num_tokens, num_tokens)
+    families = [_tree(num_tokens, mirrored) for mirrored in ((False,) if causal else (False, True))]
     return Partition((direct,), tuple(f for f in families if f is not None))
 
 

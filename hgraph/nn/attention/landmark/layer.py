@@ -128,7 +128,7 @@ def landmark_attention(
 class LandmarkRecord(AttentionRecord):
     """One call: the last T of S tokens; of a chunk also what was recalled (`LandmarkState.shares`) of blocks before."""
 
-    block: int = 1
+    block_size: int = 1
     recalled: tuple[Tensor, Tensor] | None = None
 
     def weights(self, *, example: int = 0, head: int = 0) -> tuple[Adjacency, Tensor]:
@@ -139,7 +139,7 @@ class LandmarkRecord(AttentionRecord):
         if self.recalled is not None:
             number, log_share = (x[example, head] for x in self.recalled)  # [T, k], [T, k, b]
             far = (log_share - lse[:, None, None]).exp()
-            tokens = number.unsqueeze(-1) * (self.block + 1) + torch.arange(self.block, device=number.device)
+            tokens = number.unsqueeze(-1) * (self.block_size + 1) + torch.arange(self.block_size, device=number.device)
             rows = torch.arange(len(tokens), device=number.device).view(-1, 1, 1).expand_as(tokens)
             parts = ((target, rows), (source, tokens), (share, far))
             target, source, share = (torch.cat([a, b.flatten()]) for a, b in parts)
@@ -154,11 +154,11 @@ class LandmarkRecord(AttentionRecord):
 
     def _near(self, example: int, head: int, lse: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Targets, sources and shares, by the paper's equations, of the edges to tokens whose keys are here."""
-        size, group = self.block + 1, self.query.shape[2] // self.key.shape[2]
+        size, group = self.block_size + 1, self.query.shape[2] // self.key.shape[2]
         pairs = patterns.causal(self.query.shape[1], self.key.shape[1]).to(self.query.device).adjacency()
         row, source = pairs.target.long(), pairs.indices.long()
         token = row + pairs.num_sources - pairs.num_targets
-        own, landmark = token // size == source // size, source % size == self.block
+        own, landmark = token // size == source // size, source % size == self.block_size
         query, key = self.query[example, :, head : head + 1], self.key[example, :, head // group : head // group + 1]
         score = edge_score(pairs, query, key) * query.shape[-1] ** -0.5
         score = torch.where((own & landmark).unsqueeze(1), float("-inf"), score)
@@ -168,7 +168,7 @@ class LandmarkRecord(AttentionRecord):
             pairs, score, group=row * (pairs.num_sources + 1) + torch.where(outer, 0, source // size + 1)
         )
         whole = (score - lse[row].unsqueeze(1).to(score.dtype)).exp()
-        handle = (pairs.indptr[:-1][row] + source // size * size + self.block).clamp(max=max(len(share) - 1, 0))
+        handle = (pairs.indptr[:-1][row] + source // size * size + self.block_size).clamp(max=max(len(share) - 1, 0))
         share = torch.where(outer.unsqueeze(1), whole, share * whole[handle]).squeeze(1)
         first = self.graph.num_sources - pairs.num_sources
         return row[~landmark], source[~landmark] + first, share[~landmark]
@@ -223,7 +223,7 @@ class LandmarkAttention(TokenAttention):
         rotary: float | None = 10_000.0,
         jump: int = 0,
     ) -> None:
-        self.block, self.group_dropout, self.jump = (
+        self.block_size, self.group_dropout, self.jump = (
             whole("block_size", block_size, 1),
             group_dropout,
             whole("jump", jump),
@@ -238,16 +238,16 @@ class LandmarkAttention(TokenAttention):
 
     def graph_of(self, n: int) -> TokenGraph:
         """Who hears whom in training: the tokens of one's own block so far, and those of all blocks before it."""
-        size = self.block + 1
+        size = self.block_size + 1
         start = torch.arange(0, n, size)
         members = TokenGraph.from_runs(
             row=torch.arange(len(start)),
             start=start,
-            stop=(start + self.block).clamp(max=n),
+            stop=(start + self.block_size).clamp(max=n),
             num_targets=len(start),
             num_sources=n,
         )
-        return patterns.landmark_blocks(n, self.block) | patterns.summaries(n, size) @ members
+        return patterns.landmark_blocks(n, self.block_size) | patterns.summaries(n, size) @ members
 
     def forward(self, x: Tensor, *, state: LandmarkState | None = None, head_mask: Tensor | None = None) -> Tensor:
         """Attend within a sequence that begins with x, or goes on with it."""
@@ -267,21 +267,21 @@ class LandmarkAttention(TokenAttention):
     def _whole(self, query: Tensor, key: Tensor, value: Tensor, head_mask: Tensor | None) -> Tensor:
         place = torch.arange(query.shape[-3], device=query.device)
         if self.training and self.jump:
-            block = place.div(self.block + 1, rounding_mode="floor")
+            block = place.div(self.block_size + 1, rounding_mode="floor")
             jumps = torch.randint(self.jump + 1, place.shape, device=place.device)
             place = place + (jumps.cumsum(0) - jumps[:1])[block]  # one a block; the first stands where it does
         query, key = self._turned(query, place), self._turned(key, place)
         dropout = self.group_dropout if self.training else 0.0
-        out, lse = masked(*landmark_attention(query, key, value, self.block, group_dropout=dropout), head_mask)
+        out, lse = masked(*landmark_attention(query, key, value, self.block_size, group_dropout=dropout), head_mask)
         if recording(self):
-            note(self, self.graph_of(len(place)), query, key, lse, kind=LandmarkRecord, block=self.block)
+            note(self, self.graph_of(len(place)), query, key, lse, kind=LandmarkRecord, block_size=self.block_size)
         return out
 
     def _chunk(
         self, state: LandmarkState, query: Tensor, key: Tensor, value: Tensor, head_mask: Tensor | None
     ) -> Tensor:
         """The unfinished block and the chunk as in training, and what the state recalls of the blocks before them."""
-        batch, count, size = query.shape[:-3], query.shape[-3], self.block + 1
+        batch, count, size = query.shape[:-3], query.shape[-3], self.block_size + 1
         if count == 0:
             return query  # no rows, as the result
         query, key, value = (x.reshape(-1, *x.shape[-3:]) for x in (query, key, value))
@@ -294,13 +294,13 @@ class LandmarkAttention(TokenAttention):
         turned = self._turned(query, last), self._turned(key, place)
         first = len(state) + count - key.shape[1]  # a block begins there
         state.keep(key, value, count, size, self.rotary)
-        result = landmark_attention(*turned, value, self.block)
+        result = landmark_attention(*turned, value, self.block_size)
         result = result if past is None else merge(result, past)
         out, lse = (x.reshape(*batch, *x.shape[1:]) for x in result)
         out, lse = masked(out, lse, head_mask)
         if recording(self):
             graph = self.graph_of(first + len(place)).select(first + last)
-            note(self, graph, *turned, lse, kind=LandmarkRecord, block=self.block, recalled=noted)
+            note(self, graph, *turned, lse, kind=LandmarkRecord, block_size=self.block_size, recalled=noted)
         return out
 
     def _turned(self, x: Tensor, place: Tensor) -> Tensor:

@@ -72,7 +72,7 @@ class MoAAttention(TokenAttention):
             raise ArgumentError("rules", f"one for each of {num_heads} heads", len(rules))
         group = num_heads // len(rules)
         self.rules = [SpanRule(*rule) for rule in rules for _ in range(group)]
-        self.sink, self.block = num_sink, block_size
+        self.sink, self.block_size = num_sink, block_size
         super().__init__(
             dim,
             num_heads,
@@ -86,8 +86,8 @@ class MoAAttention(TokenAttention):
         self.pattern = self._bands
 
     def _bands(self, n: int) -> TokenGraph:
-        spans = [rule.blocks(n, self.block) * self.block for rule in self.rules]
-        return patterns.sink_band(n, spans, num_sink=self.sink, block_size=self.block)
+        spans = [rule.blocks(n, self.block_size) * self.block_size for rule in self.rules]
+        return patterns.sink_band(n, spans, num_sink=self.sink, block_size=self.block_size)
 
     def span_state(self, capacity: int) -> SpanState:
         """A state for decoding that holds sink tokens and, for each head, a ring as long as its span.
@@ -98,9 +98,9 @@ class MoAAttention(TokenAttention):
         >>> state.num_held, len(state)      # of 2 * 64 tokens: 2 + 4 for one head, 2 + 32 for the other
         (40, 64)
         """
-        widths = [rule.blocks(capacity, self.block) for rule in self.rules]
+        widths = [rule.blocks(capacity, self.block_size) for rule in self.rules]
         return SpanState(
-            widths, num_kv_heads=self.kv_heads, num_sink=self.sink, block_size=self.block, capacity=capacity
+            widths, num_kv_heads=self.kv_heads, num_sink=self.sink, block_size=self.block_size, capacity=capacity
         )
 
     def forward(

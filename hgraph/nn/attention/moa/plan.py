@@ -207,17 +207,19 @@ def _undominated(plans: list[SpanPlan]) -> list[SpanPlan]:
     return kept
 
 
-def span_loss(influence: Tensor, rules: Sequence[SpanRule], rule: Tensor, n: int, *, block_size: int = 64) -> float:
+def span_loss(
+    influence: Tensor, rules: Sequence[SpanRule], rule: Tensor, num_tokens: int, *, block_size: int = 64
+) -> float:
     """What a plan loses at a length: the influence [L, H, blocks, blocks] of what its bands remove.
 
     Args:
         influence: of that length.
         rules: the choices.
         rule: [L, H], a plan's.
-        n: the length.
+        num_tokens: the length.
         block_size: tokens a block.
     """
-    lost = torch.stack([_removed(influence, r.blocks(n, block_size)) for r in rules], -1)
+    lost = torch.stack([_removed(influence, r.blocks(num_tokens, block_size)) for r in rules], -1)
     return float(lost.gather(-1, rule.unsqueeze(-1)).sum())
 
 

@@ -44,7 +44,7 @@ class SpanState:
     def __init__(
         self, widths: Sequence[int], *, num_kv_heads: int, num_sink: int, block_size: int, capacity: int
     ) -> None:
-        self.widths, self.block, self.capacity = list(widths), block_size, whole("capacity", capacity, 1)
+        self.widths, self.block_size, self.capacity = list(widths), block_size, whole("capacity", capacity, 1)
         self.sink = min(num_sink, capacity)
         group = len(widths) // num_kv_heads
         length = [min(max(widths[h * group : (h + 1) * group]) * block_size, capacity) for h in range(num_kv_heads)]
@@ -127,7 +127,7 @@ class SpanState:
         """The slots of a ring that the token hears, by query head; sinks are heard elsewhere."""
         row, start, stop = [], [], []
         for i, h in enumerate(ring.query_heads):
-            first = max((token // self.block + 1 - self.widths[h]) * self.block, self.sink)
+            first = max((token // self.block_size + 1 - self.widths[h]) * self.block_size, self.sink)
             count = max(token + 1 - first, 0)
             begin = first % ring.length
             row += [i, i]

@@ -48,7 +48,7 @@ class RoutedRecord(AttentionRecord):
                 break
             own -= part.out.shape[2]
         tiles, routes = part.tiles, part.routes
-        adj = tiles.adjacency(example=example if tiles.batch > 1 else 0, head=own if tiles.heads > 1 else 0)
+        adj = tiles.adjacency(example=example if tiles.batch > 1 else 0, head=own if tiles.num_heads > 1 else 0)
         target, source = adj.target.long(), adj.indices.long()
         lse = part.lse[example, :, own][target]
         count = torch.ones_like(lse)
