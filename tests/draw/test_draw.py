@@ -7,6 +7,7 @@ import networkx as nx
 import numpy as np
 import pytest
 import torch
+from matplotlib._pylab_helpers import Gcf
 from matplotlib.collections import LineCollection, PatchCollection, PolyCollection
 from matplotlib.figure import Figure
 from matplotlib.patches import Polygon
@@ -242,6 +243,7 @@ def test_without_pyplot_a_plain_figure_is_made(monkeypatch):
     for name in ("matplotlib.pyplot", "IPython"):
         monkeypatch.delitem(sys.modules, name, raising=False)
     monkeypatch.delattr("matplotlib.pyplot", raising=False)  # else it would not be imported again below
+    before = set(Gcf.figs)  # other tests of this process may have left some
     hg = Hypergraph.from_lists([[0, 1]], num_nodes=2)
     plain = hg.draw()
     plain.figure.canvas.draw()
@@ -249,9 +251,10 @@ def test_without_pyplot_a_plain_figure_is_made(monkeypatch):
     from matplotlib import pyplot
 
     pyplot.switch_backend("agg")
-    assert pyplot.get_fignums() == []
+    assert set(pyplot.get_fignums()) == before
     shown = hg.draw()
-    assert pyplot.figure(pyplot.get_fignums()[0]) is shown.figure
+    (number,) = set(pyplot.get_fignums()) - before
+    assert pyplot.figure(number) is shown.figure
     pyplot.close(shown.figure)
 
 
