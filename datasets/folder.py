@@ -27,6 +27,7 @@ from hgraph.structure import Graph, Hypergraph
 __all__ = ["card_of", "check_place", "is_folder", "read", "save"]
 
 _FORMAT, _VERSION, _CARD = "hgraph data set", 1, "card.json"
+_RENAMED = {"vertex_names": "node_names"}  # keys of meta that folders of before have under another name
 _PARTS = ("train", "val", "test", "observed")
 
 
@@ -127,7 +128,7 @@ def read(path: str | os.PathLike[str]) -> Dataset[Data]:
         if not isinstance(structure, (Graph, Hypergraph)):
             raise DataError(f"{path}: no graph or hypergraph but {type(structure).__name__}")
         tensors, texts = _tensors(path / "tensors.safetensors"), json.loads((path / "meta.json").read_bytes())
-        meta: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in texts.items()}
+        meta: dict[str, Any] = {_RENAMED.get(k, k): tuple(v) if isinstance(v, list) else v for k, v in texts.items()}
         meta |= {name.removeprefix("meta."): t for name, t in tensors.items() if name.startswith("meta.")}
         if head["encoder"]:
             meta["encoder"] = Encoder.load(path)

@@ -20,7 +20,7 @@ import torch
 from torch import Tensor
 from torch.utils.weak import TensorWeakRef, WeakTensorKeyDictionary
 
-from hgraph._torch import LIBRARY, may_cache, version
+from hgraph._torch import LIBRARY, may_cache, may_skip_dispatcher, version
 
 __all__ = [
     "CachedOperator",
@@ -63,9 +63,10 @@ def cached(structure: HasTensors, key: Hashable, compute: Callable[[], T]) -> T:
     >>> first is again
     True
     """
-    if not can_cache(structure):
+    tensors = structure.tensors()
+    if not _cacheable(tensors):
         return compute()
-    versions = [t._version for t in structure.tensors()]
+    versions = [version(t) for t in tensors]
     found = _BY_STRUCTURE.setdefault(structure, {})
     if key not in found or found[key][0] != versions:
         with torch.inference_mode(False):  # a value first asked for in inference mode must serve training too
@@ -75,7 +76,13 @@ def cached(structure: HasTensors, key: Hashable, compute: Callable[[], T]) -> T:
 
 def can_cache(structure: HasTensors) -> bool:
     """Whether what is computed from the structure here and now is cached."""
-    return may_cache() and not any(t.requires_grad or t.is_inference() for t in structure.tensors())
+    return _cacheable(structure.tensors())
+
+
+def _cacheable(tensors: list[Tensor]) -> bool:
+    """Not under a dispatch mode either: its tensors may be fake."""
+    eager = may_cache() and may_skip_dispatcher()
+    return eager and not any(t.requires_grad or t.is_inference() for t in tensors)
 
 
 # ---------------------------------------------------------------------- of a structure, in compiled code
@@ -120,7 +127,7 @@ def _run(fields: Fields, name: str, dtype: torch.dtype) -> list[Tensor]:
     first, *others = fields
     if any(t is not None and t.is_inference() for t in fields):  # they have no versions
         return [t.clone() for t in _RECIPES[name](fields, dtype)]
-    versions = [None if t is None else t._version for t in fields]
+    versions = [None if t is None else version(t) for t in fields]
     found = _BY_FIELD.setdefault(first, {})
     before = found.get((name, dtype))
     if before is None or before[0] != versions or not all(map(_is, before[1], others)):

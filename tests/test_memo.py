@@ -8,6 +8,7 @@ import gc
 import pytest
 import torch
 from torch import Tensor
+from torch._subclasses.fake_tensor import FakeTensor, FakeTensorMode
 
 from hgraph import Graph, Hypergraph, memo
 from hgraph.memo import CachedOperator, can_cache_compiled
@@ -169,3 +170,10 @@ def test_loops_for_every_vertex_take_64_bits_where_edges_and_loops_do_not_fit_32
             made = _every_loop([ends, each, each, ends, each, each, each, each, None, None], torch.float32)
         assert [t.dtype for t in made[:-1]] == [kind] * 8
         assert len(made[1]) == edges + 100
+
+
+def test_nothing_fake_is_cached() -> None:
+    adj = random_adjacency(4, 4, 6)
+    with FakeTensorMode(allow_non_fake_inputs=True):
+        assert isinstance(memo.cached(adj, "degree", lambda: adj.indptr + 0), FakeTensor)
+    assert not isinstance(memo.cached(adj, "degree", lambda: adj.indptr + 0), FakeTensor)

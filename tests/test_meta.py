@@ -33,6 +33,11 @@ PUBLIC = [
     for name in package.__all__
     if isinstance(getattr(package, name), type)  # layers and networks; functions beside them have tests of their own
 ]
+NN = [
+    importlib.import_module(f"hgraph.nn.{path.name}")
+    for path in sorted(Path(hgraph.nn.__file__).parent.iterdir())
+    if (path / "__init__.py").exists()
+]
 PACKAGES = ["analysis", "convert", "datasets", "distill", "models", "nn", "ops", "patterns", "structure", "train"]
 EXAMPLES = {  # everything public of these packages, but errors, by its module and name
     (made.__module__, made.__name__): made
@@ -52,7 +57,7 @@ STRUCTURES = [
     for name in package.__all__
     if isinstance(made := getattr(package, name), type) and issubclass(made, Structure) and made is not Structure
 ]
-STATES = [name for name in hgraph.nn.attention.__all__ if name.endswith("State")]
+STATES = [name for package in NN for name in package.__all__ if name.endswith("State")]
 
 
 def functions_in(path):

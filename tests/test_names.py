@@ -4,16 +4,15 @@ from __future__ import annotations
 
 import importlib
 import inspect
+from pathlib import Path
 
 import pytest
 
 import hgraph
 
-PACKAGES = (
-    "", "analysis", "builders", "convert", "data", "datasets", "distill", "draw", "models", "nn", "nn.attention",
-    "nn.graph", "nn.hypergraph", "nn.recommend", "nn.vision", "ops", "patterns", "patterns.partitions", "structure",
-    "testing", "train",
-)  # fmt: skip
+ROOT = Path(hgraph.__file__).parent
+PACKAGES = ["", *(".".join(path.parent.relative_to(ROOT).parts) for path in sorted(ROOT.rglob("__init__.py")))]
+SKIPPED = ("cli", "kernels", "benchmarks")  # not for import by users
 # name -> what it is called here
 NEVER = {
     "num_vertices": "num_nodes", "num_v": "num_nodes", "n": "num_nodes or num_tokens", "embed_dim": "dim",
@@ -73,8 +72,10 @@ def names_of(name: str, value: object) -> list[tuple[str, str]]:
 def exports() -> dict[str, object]:
     found = {}
     for package in PACKAGES:
+        if package.split(".")[0] in SKIPPED:
+            continue
         module = importlib.import_module(f"hgraph.{package}" if package else "hgraph")
-        for name in module.__all__:
+        for name in getattr(module, "__all__", ()):
             found.setdefault(name, getattr(module, name))
     return found
 

@@ -36,7 +36,10 @@ def assembled(text: str, version: str, entries: Mapping[str, list[str]], date: s
     assert begin is not None
     after = re.compile(r"^## \[", re.MULTILINE).search(text, begin.end())
     end = after.start() if after else len(text)
-    sections = dict(re.findall(r"^### (\w+)\n+(.*?)\n*(?=^### |\Z)", text[begin.end() : end], re.MULTILINE | re.DOTALL))
+    preamble, *found = re.split(r"^### (\w+)\n+", text[begin.end() : end], flags=re.MULTILINE)
+    sections: dict[str, str] = {}
+    for title, content in zip(found[::2], found[1::2], strict=True):  # a title that occurs twice is one section
+        sections[title] = "\n".join(filter(None, (sections.get(title), content.strip())))
     for kind in KINDS:
         if entries.get(kind):
             title = kind.capitalize()
@@ -44,6 +47,7 @@ def assembled(text: str, version: str, entries: Mapping[str, list[str]], date: s
             sections[title] = "\n".join([*entries[kind], *old])
     order = sorted(sections, key=lambda title: KINDS.index(title.lower()) if title.lower() in KINDS else len(KINDS))
     body = "\n\n".join(f"### {title}\n\n{sections[title]}" for title in order)
+    body = "\n\n".join(filter(None, (preamble.strip(), body)))
     return f"{text[: begin.start()]}## [{version}] - {date}\n\n{body}\n" + (f"\n{text[end:]}" if after else "")
 
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from hgraph.cli.choices import CLASSIFIERS
 from hgraph.cli.common import JsonOption, QuietOption, RootOption, device_of, load, plain_errors, say
 from hgraph.cli.recommenders import evaluate_recommender
 from hgraph.cli.teachers import MLP, Setting, Student, networks_of, prepare, split_of
@@ -48,6 +49,8 @@ def evaluate(
         facts = config.get("run", config)
         source = facts["dataset" if "run" in config else "source"]
         kind, setting, seed = facts["teacher" if "run" in config else "model"], Setting(facts["setting"]), facts["seed"]
+        if kind not in CLASSIFIERS:
+            raise ValueError(f"a classifier, got {kind!r}")
         model, student = find(kind), Student(facts.get("student", Student.PUBLISHED.value))
         shape: dict[str, Any] = {name: facts[name] for name in ("hidden", "dropout") if name in facts}
     except (KeyError, ValueError, TypeError) as error:

@@ -70,7 +70,8 @@ KnowledgeGraph(4 nodes, 6 triples, 4 relations, cpu))
         parts = []
         for name, pairs in (("train", train), ("val", val), ("test", test)):
             users, items = (torch.as_tensor(column) for column in pairs)
-            names = coo.Names(f"{name} users", f"{name} items", "num_users", "num_items", "users", "items")
+            hint = "Name each pair once; Interactions.random takes duplicates='drop'"
+            names = coo.Names(f"{name} users", f"{name} items", "num_users", "num_items", "users", "items", hint)
             parts.append(Adjacency._from_coo(users, items, None, num_users, num_items, "error", names, Checks()))
         made = cls(parts[0], parts[1], parts[2], kg, Names.checked("user_names", user_names, num_users, "user"))
         made.validate()

@@ -79,7 +79,7 @@ class Split:
         for label in torch.unique(y[y >= 0]).tolist():
             members = (y == label).nonzero().flatten()
             if len(members) <= num_train_per_class + num_val_per_class:
-                hint = "Ask for fewer with train= and val="
+                hint = "Ask for fewer with num_train_per_class= and num_val_per_class="
                 raise ArgumentError(
                     "y",
                     f"more than {num_train_per_class + num_val_per_class} vertices in class {label}",

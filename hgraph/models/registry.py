@@ -238,8 +238,8 @@ MODELS: tuple[ModelEntry, ...] = (
 def select(*, data: str | None = None, task: str | None = None, student: bool | None = None) -> tuple[ModelEntry, ...]:
     """The entries of a kind of data, of a task, or both.
 
-    >>> [entry.name for entry in select(data="hypergraph")]
-    ['hgnn', 'hgnn+']
+    >>> select(data="hypergraph")[0].name
+    'hgnn'
     """
     return tuple(
         entry

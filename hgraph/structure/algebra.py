@@ -183,7 +183,7 @@ def reach(adj: E, steps: int) -> E:
     """Everything at most ``steps`` hops away (see `Adjacency.reach`)."""
     require_square(adj, "reach")
     if steps < 0:
-        raise ArgumentError("steps", "a number of layers >= 0", steps)
+        raise ArgumentError("num_hops", "a whole number, 0 or more", steps)
     field = type(adj).eye(adj.num_targets, device=adj.device)
     step = set_operation(adj.with_weight(None), field, "|")
     for _ in range(steps):

@@ -86,7 +86,7 @@ class BlockAdjacency(Structure):
             index: integers [T_tiles, K], [H, T_tiles, K] or [B, H, T_tiles, K], tiles of sources in any order.
             count: integers of the shape without K, how many of them count; all by default.
             block_size: tokens a tile.
-            num_targets: T; T_tiles is T / block, rounded up.
+            num_targets: T; T_tiles is T / block_size, rounded up.
             num_sources: S.
             causal: whether the tile on the diagonal is cut along it. Tiles above it are then refused.
 
@@ -126,9 +126,9 @@ class BlockAdjacency(Structure):
 
         Args:
             index: integers [T_tiles, K], [H, T_tiles, K] or [B, H, T_tiles, K], tiles of sources below
-                ceil(num_sources / block), or negative.
+                ceil(num_sources / block_size), or negative.
             block_size: tokens a tile; 1 is top-k by token.
-            num_targets: T; T_tiles is T / block, rounded up.
+            num_targets: T; T_tiles is T / block_size, rounded up.
             num_sources: S.
             causal: whether later tiles than a row's own are left out and the one on the diagonal is cut along it.
 

@@ -23,6 +23,7 @@ class Names(NamedTuple):
     num_sources: str = "num_sources"
     targets: str = "targets"
     sources: str = "sources"
+    repeated: str = "Pass duplicates='sum' to add them up or duplicates='keep' for parallel edges"
 
 
 def as_indices(name: str, values: Any) -> Tensor:

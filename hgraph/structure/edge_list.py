@@ -101,8 +101,7 @@ class EdgeList(Structure):
 
             def repeated(at: int) -> ArgumentError:
                 what = f"{int((~first).sum())} repeated, the first ({int(target[at])}, {int(source[at])})"
-                hint = "Pass duplicates='sum' to add them up or duplicates='keep' for parallel edges"
-                return ArgumentError(f"{names.target}, {names.source}", "each pair once", what, hint)
+                return ArgumentError(f"{names.target}, {names.source}", "each pair once", what, names.repeated)
 
             checks.refuse(~first, repeated)
         return measured(adj, checks)

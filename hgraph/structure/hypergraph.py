@@ -101,7 +101,7 @@ class Hypergraph(IncidenceList):
         Raises:
             ArgumentError: indices out of range, repeated pairs, weights of a wrong shape or NaN.
         """
-        names = coo.Names("hyperedge", "node", "num_hyperedges", "num_nodes", "hyperedges", "vertices")
+        names = coo.Names("hyperedge", "node", "num_hyperedges", "num_nodes", "hyperedges", "nodes")
         checks = Checks()
         sizes = num_hyperedges, num_nodes
         for name, size in zip((names.num_targets, names.num_sources), sizes, strict=True):
@@ -138,7 +138,7 @@ class Hypergraph(IncidenceList):
         """Keep only ``nodes`` [N'], which become 0 .. N'-1 in the order given.
 
         Members outside leave their hyperedges; hyperedges left empty go. Hyperedge j of the result is
-        ``touching(vertices)[j]`` here. Degrees are the result's own.
+        ``touching(nodes)[j]`` here. Degrees are the result's own.
 
         >>> hg = Hypergraph.from_lists([[0, 1], [2, 3], [1, 2, 3]], num_nodes=4)
         >>> hg.subhypergraph(torch.tensor([3, 1])).to_lists()

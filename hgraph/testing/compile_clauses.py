@@ -29,6 +29,7 @@ def check_compile(case: Case) -> None:
 def check_recompile(case: Case) -> None:
     """The graph of the first size serves all sizes."""
     frames = _frames(case)
+    assert frames[0] > 0, "nothing was compiled: is the compiler switched off?"
     assert frames == frames[:1] * len(frames), f"compiled for each size: {frames} graphs after sizes {case.sizes}"
 
 

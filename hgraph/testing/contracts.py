@@ -139,6 +139,6 @@ def _check(clauses: Iterable[Clause], case: Case) -> dict[str, str]:
     for check in clauses:
         try:
             check(case)
-        except unittest.SkipTest:
-            skipped[clause_name(check)] = case.without[clause_name(check)]
+        except unittest.SkipTest as skip:
+            skipped[clause_name(check)] = case.without.get(clause_name(check), str(skip))
     return skipped

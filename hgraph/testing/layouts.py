@@ -89,7 +89,7 @@ def assert_layout_independent(
             size = expected[expected.isfinite()].abs().max().item() if expected.isfinite().any() else 1.0
             limit = (64 * torch.finfo(got.dtype).eps if tolerance is None else tolerance) * max(size, 1.0)
             where = f"seed {seed}, result {i}: "
-            torch.testing.assert_close(got, expected, rtol=0, atol=limit, equal_nan=True, msg=where.__add__)
+            torch.testing.assert_close(got, expected, rtol=0, atol=limit, msg=where.__add__)
 
 
 def _outputs_and_gradients(

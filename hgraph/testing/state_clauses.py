@@ -91,7 +91,10 @@ def check_inference_mode(case: Case) -> None:
 
 @clause
 def check_caches(case: Case) -> None:
-    """What is cached for a structure serves no other one, nor the same one after a change in place."""
+    """What is cached for a structure serves no other one, nor the same one after a change of its weights in place.
+
+    Give a case a structure with weights: of one without, only the first half is checked.
+    """
     module, n = case.module(), case.sizes[1]
     inputs = [case.inputs(n, seed=seed, dtype=torch.float32) for seed in range(1, 9)]
     assert any(structures_of(x) for x in inputs[0]), "no structure is among the inputs"

@@ -95,7 +95,7 @@ def fit_recommender(
     settings: dict[str, Any] = {"seed": seed, "lr": lr, "batch": batch, "triple_batch": triple_batch, "l2": l2}
     file = Checkpoint(
         checkpoint,
-        settings | {"triple_l2": triple_l2, "eval_every": eval_every, "k": k, "validate_users": validate_users},
+        settings | {"triple_l2": triple_l2, "every": eval_every, "k": k, "validate_users": validate_users},
     )
     turns = _Turns(model, lr)
     device = next(model.parameters()).device

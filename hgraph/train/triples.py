@@ -145,7 +145,7 @@ def fit_triples(
     device = model.entity.device
     facts, val = split.train.triples.to(device), split.val.triples
     optimizer = torch.optim.Adam(model.parameters(), lr=lr, fused=True)
-    settings = {"seed": seed, "lr": lr, "batch": batch, "l2": l2, "negatives": negatives, "eval_every": eval_every}
+    settings = {"seed": seed, "lr": lr, "batch": batch, "l2": l2, "negatives": negatives, "every": eval_every}
     file = Checkpoint(checkpoint, settings)
     try:
         with seeded(seed, [device]):

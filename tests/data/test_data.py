@@ -63,7 +63,10 @@ def test_per_class_leaves_out_missing_labels():
 
 def test_per_class_refuses_small_classes():
     data = labelled()
-    with pytest.raises(ArgumentError, match="y: expected more than 20 vertices in class 0, got 20.*train= and val="):
+    with pytest.raises(
+        ArgumentError,
+        match="y: expected more than 20 vertices in class 0, got 20.*num_train_per_class=",
+    ):
         Split.per_class(data.structure, data.y, num_train_per_class=10, num_val_per_class=10)
 
 

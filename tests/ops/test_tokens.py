@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import importlib
 
 import pytest
@@ -120,6 +121,15 @@ def test_lists_of_tiles_made_from_content():
     tiles = BlockAdjacency.from_index(index, block_size=16, num_targets=200, num_sources=140)
     leaves = inputs(tiles)
     agree(attend(tiles, *leaves), by_edges(tiles, *leaves), leaves, through_lse=True)
+
+
+def test_tiles_that_share_their_lists_are_not_confused():
+    """The plan of dense products is cached by a tensor of the structure: the others must be the same, too."""
+    tiles = patterns.causal(64).tiles(32)
+    full = dataclasses.replace(tiles, rule=torch.full_like(tiles.rule, -1))
+    q, k, v = (x.detach() for x in inputs(tiles, batch=1))
+    attend(tiles, q, k, v)
+    torch.testing.assert_close(attend(full, q, k, v).out, by_edges(full, q, k, v)[0])
 
 
 def test_the_form_fits_the_graph():

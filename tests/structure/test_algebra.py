@@ -256,7 +256,7 @@ def test_reach_goes_all_the_way_along_a_chain():
 
 
 def test_reach_refuses():
-    with pytest.raises(ArgumentError, match="steps: expected a number of layers >= 0, got -1"):
+    with pytest.raises(ArgumentError, match="num_hops: expected a whole number, 0 or more, got -1"):
         Adjacency.eye(2).reach(-1)
     with pytest.raises(ArgumentError, match="reach: expected a square"):
         DEGENERATE["no_edges"].reach(1)

@@ -25,7 +25,7 @@ def coo(**changed):
 @pytest.mark.parametrize(
     ("changed", "error", "message"),
     [
-        ({"node": [0, 1, 3]}, ArgumentError, r"node: expected vertices in 0 .. 2, got 3 at position 2"),
+        ({"node": [0, 1, 3]}, ArgumentError, r"node: expected nodes in 0 .. 2, got 3 at position 2"),
         ({"hyperedge": [0, 0, 2]}, ArgumentError, r"hyperedge: expected hyperedges in 0 .. 1, got 2 at position 2"),
         ({"node": [0, 1]}, ArgumentError, r"node: expected 3 entries, as hyperedge has, got 2"),
         ({"node": [0.0, 1.0, 1.0]}, ArgumentTypeError, r"node: expected integer indices"),
@@ -48,7 +48,7 @@ def test_wrong_arguments_are_named(changed, error, message):
 @pytest.mark.parametrize(
     ("lists", "error", "message"),
     [
-        ([[0], [0, 5]], ArgumentError, r"node: expected vertices in 0 .. 3, got 5"),
+        ([[0], [0, 5]], ArgumentError, r"node: expected nodes in 0 .. 3, got 5"),
         ([[0], [1, 1]], ArgumentError, r"each pair once"),
         ([[0], [0.5]], ArgumentTypeError, r"hyperedges\[1\]: expected integer indices"),
         ([["a"]], ArgumentTypeError, r"hyperedges\[0\]: expected integer indices, got list"),

@@ -323,7 +323,7 @@ def test_two_optimisers_have_moments_of_their_own(tmp_path):
     other = kgat(data)
     turns = train.recommender._Turns(other, 0.05)
     settings = {"seed": 0, "lr": 0.05, "batch": 4, "triple_batch": 16, "l2": 1e-5, "triple_l2": 1e-5}
-    checkpoint.Checkpoint(tmp_path / "c", settings | {"eval_every": 2, "k": 3, "validate_users": None}).restore(
+    checkpoint.Checkpoint(tmp_path / "c", settings | {"every": 2, "k": 3, "validate_users": None}).restore(
         other, turns, []
     )
     pairs, facts = (o.state_dict()["state"] for o in (turns.pairs, turns.triples))

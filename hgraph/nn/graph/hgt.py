@@ -50,7 +50,7 @@ class HGTConv(nn.Module):
     """
 
     def __init__(self, channels: int, num_relations: int, *, num_types: int = 1, num_heads: int = 1) -> None:
-        check_channels(channels=channels, num_relations=num_relations, num_types=num_types, heads=num_heads)
+        check_channels(channels=channels, num_relations=num_relations, num_types=num_types, num_heads=num_heads)
         if channels % num_heads:
             raise ArgumentError("num_heads", f"a divisor of {channels} (channels)", num_heads)
         super().__init__()

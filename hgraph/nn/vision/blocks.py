@@ -18,7 +18,7 @@ def batch_norm(channels: int) -> nn.BatchNorm2d:
 
 
 class _DenseGradient(torch.autograd.Function):
-    """The identity, whose gradient is contiguous where it is of a single example.
+    """The identity, with a contiguous gradient.
 
     torch's backward pass of batch norm on a CPU takes a single example for channels-last data whatever the strides of
     its gradient are, and returns wrong numbers for (C, 1, W * C, C); seen in torch 2.13 and 2.14.
@@ -36,12 +36,17 @@ class _DenseGradient(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> Tensor:
-        return grad.contiguous() if grad.shape[0] == 1 else grad
+        return grad.contiguous()
+
+    @staticmethod
+    def jvp(ctx: Any, tangent: Tensor) -> Tensor:
+        return tangent.view_as(tangent)
 
 
 def normalized(norm: nn.Module, x: Tensor) -> Tensor:
     """Batch norm of maps [B, C, H, W] whose gradients are right for every layout of the gradient that arrives."""
-    return cast(Tensor, _DenseGradient.apply(norm(x)))
+    y = cast(Tensor, norm(x))
+    return cast(Tensor, _DenseGradient.apply(y)) if y.requires_grad and y.shape[0] == 1 and not y.is_cuda else y
 
 
 def reset_maps(layer: nn.Module) -> None:

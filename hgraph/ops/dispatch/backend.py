@@ -65,7 +65,7 @@ def _available(state: str) -> bool:
 
 @functools.cache
 def _operators(name: str) -> ModuleType | None:
-    """The module ``hgraph.ops.<name>`` when first asked for: it may import what `import hgraph` must not."""
+    """The module ``hgraph.ops.bindings.<name>`` when first asked for: it may import what `import hgraph` must not."""
     if importlib.util.find_spec(f"hgraph.ops.bindings.{name}") is None:
         return None
     return importlib.import_module(f"hgraph.ops.bindings.{name}")
@@ -88,10 +88,10 @@ def _unserved(*_: Any) -> Any:
 def dispatch(operator: str, reference: Callable[..., Any]) -> Callable[..., Any]:
     """What runs an operator below autograd: the chosen backend's kernel, or the reference in plain torch.
 
-    A backend is a module ``hgraph.ops.<name>`` with a function ``state() -> str`` (``"available"`` or the reason why
-    not) and a dictionary ``KERNELS`` of the operators it computes. A kernel takes the operator's arguments and gives
-    NotImplemented for those it does not serve (a dtype, a width). Then ``"auto"`` takes the reference; a backend that
-    was asked for by name raises, for nothing may fall back unseen.
+    A backend is a module ``hgraph.ops.bindings.<name>`` with a function ``state() -> str`` (``"available"`` or the
+    reason why not) and a dictionary ``KERNELS`` of the operators it computes. A kernel takes the operator's arguments
+    and gives NotImplemented for those it does not serve (a dtype, a width). Then ``"auto"`` takes the reference; a
+    backend that was asked for by name raises, for nothing may fall back unseen.
     """
 
     def run(*arguments: Any) -> Any:

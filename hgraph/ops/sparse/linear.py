@@ -19,7 +19,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from hgraph._torch import is_transformed, may_cache, may_skip_dispatcher
+from hgraph._torch import is_transformed, may_cache, may_skip_dispatcher, version
 from hgraph.memo import TensorTable, can_cache_compiled, permuted
 from hgraph.ops.dispatch.register import OperatorFunction, register
 from hgraph.structure import Adjacency
@@ -213,9 +213,9 @@ def turned(weight: Tensor | None, perm: Tensor) -> Tensor | None:
     ):
         return weight.index_select(0, perm)
     found = _TURNED.get(weight)
-    if found is None or found[0]() is not perm or found[1] != perm._version:
+    if found is None or found[0]() is not perm or found[1] != version(perm):
         with torch.inference_mode(False), torch.no_grad():  # what is cached here serves training, too
-            found = ref(perm), perm._version, weight.index_select(0, perm)
+            found = ref(perm), version(perm), weight.index_select(0, perm)
         _TURNED.put(weight, found)
     return found[2]
 

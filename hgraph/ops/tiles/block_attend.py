@@ -25,7 +25,7 @@ with delta [B, T, H] = sum(grad * out) - (gradient of lse). With ``direct`` lse 
 wanted, and delta is not given; without ``of_table`` that of the table is not wanted. Gradients are float32 at least;
 one that is not wanted may be an empty tensor.
 
-The reference takes each step (see `_tile_plan`) as one dense attention over slices, by torch's own fused kernel where
+The reference takes each step (see `plan`) as one dense attention over slices, by torch's own fused kernel where
 that serves (CPUs, no dropout, no gradient of a table, V = D), else by matrix products. Key gradients are added up in
 the fixed order of the steps, in place: nothing of the size of all pairs is kept, and the same inputs give the same
 bits.

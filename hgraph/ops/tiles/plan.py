@@ -12,6 +12,7 @@ from typing import NamedTuple
 
 import torch
 from torch import Tensor
+from torch.utils.weak import TensorWeakRef
 
 from hgraph._torch import version
 from hgraph.memo import TensorTable
@@ -103,7 +104,7 @@ def block_of(graph: TokenGraph) -> int:
 
 
 # Beside the structure's own tensor, whose life it shares.
-_PLANS: TensorTable[tuple[tuple[object, ...], Plan]] = TensorTable()
+_PLANS: TensorTable[tuple[tuple[object, ...], list[TensorWeakRef], Plan]] = TensorTable()
 
 
 def tensors_of(tiles: BlockAdjacency | TokenGraph) -> list[Tensor]:
@@ -149,11 +150,13 @@ def plan_of(flat: Sequence[Tensor], queries: int = 1, keys: int = 1) -> Plan:
     """The plan over a structure given as tensors, made once."""
     made_of = (tuple(map(version, flat)), queries, keys)
     found = _PLANS.get(flat[2])
-    if found is None or found[0] != made_of:
+    same = found is not None and found[0] == made_of and len(found[1]) == len(flat)
+    if found is None or not same or not all(own() is t for own, t in zip(found[1], flat, strict=True)):
         # Aliases: what is cached beside a tensor must not keep it alive.
-        found = (made_of, Plan(structure_of([t.detach() for t in flat]), queries, keys))
+        plan = Plan(structure_of([t.detach() for t in flat]), queries, keys)
+        found = (made_of, [TensorWeakRef(t) for t in flat], plan)
         _PLANS.put(flat[2], found)
-    return found[1]
+    return found[2]
 
 
 def is_gathered(part: BlockAdjacency, queries: int = 1) -> bool:

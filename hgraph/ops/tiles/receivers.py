@@ -1,6 +1,6 @@
 """Attention in which a token listens by some heads only: what the others would hear is not computed.
 
-On a CPU, over tiles: in each step of the plan (see `_tile_plan`) only the rows that listen by a head take part in its
+On a CPU, over tiles: in each step of the plan (see `plan`) only the rows that listen by a head take part in its
 products. Keys and values stay whole, since a token that does not listen is still heard.
 """
 

@@ -166,7 +166,7 @@ MOH = {"shared_heads": 1, "top_k": 2}
         ),
         (
             lambda x: MixtureOfHeadAttention(DIM, 4, **MOH)(x, mask=ONES[..., 0]),
-            ArgumentError, r"present: expected shape \[2, 5\]",
+            ArgumentError, r"mask: expected shape \[2, 5\]",
         ),
     ],
 )  # fmt: skip

@@ -50,7 +50,7 @@ class MixtureOfHeadAttention(TokenAttention):
 
     Shapes:
         x [..., N, dim] -> [..., N, dim]; ``graph``, ``bias``, ``state`` and ``head_mask`` as in `SelfAttention`.
-        ``present``, boolean [..., N], leaves padding out of the balance.
+        ``mask``, boolean [..., N], leaves padding out of the balance.
 
     Source: Jin et al., "MoH: Multi-Head Attention as Mixture-of-Head Attention", eq. 3 to 8.
 
@@ -139,7 +139,7 @@ class MixtureOfHeadAttention(TokenAttention):
         chosen = routed.mask[..., -count:].to(share.dtype).flatten(0, -2)
         if present is None:
             return count * (share.mean(0) * chosen.mean(0)).sum()
-        fitting("present", present, routed.mask.shape[:-1])
+        fitting("mask", present, routed.mask.shape[:-1])
         votes = present.expand(routed.mask.shape[:-1]).flatten().unsqueeze(1)
         share, chosen = (torch.where(votes, x, 0.0) for x in (share, chosen))
         total = votes.sum().clamp(min=1)
