@@ -50,10 +50,14 @@ demo: $(RUN_STAMP)  ## distill a hypergraph teacher into an MLP on the digits, i
 test: lint  ## lint, types, and every test that is not slow
 	$(TEST_ENV) HGRAPH_FAST=1 $(BIN)/python -m pytest $(XDIST) --durations=10 $(PYTEST_ARGS)
 
-test-full: lint  ## also the slow tests; the log goes to benchmarks/results/test-full.txt
+test-full: lint  ## also the slow tests, or those of PAPERS=07,21; the log goes to benchmarks/results/test-full.txt
 	@mkdir -p benchmarks/results
 	@bash -o pipefail -c '$(TEST_ENV) $(BIN)/python -m pytest $(XDIST) -m "not gpu" --durations=30 $(PYTEST_ARGS) \
-	2>&1 | tee benchmarks/results/test-full.txt'
+	$(FULL_TESTS) 2>&1 | tee $(FULL_LOG)'
+
+comma := ,
+FULL_TESTS := $(foreach paper,$(subst $(comma), ,$(PAPERS)),$(wildcard tests/papers/test_$(paper)_*.py))
+FULL_LOG := $(if $(PAPERS),/dev/null,benchmarks/results/test-full.txt)
 
 # On a machine whose own Python has torch for its GPU: make test-gpu GPU_PYTHON=python3
 GPU_PYTHON ?= $(BIN)/python
