@@ -18,6 +18,7 @@ __all__ = [
     "below_autograd",
     "has_tangent",
     "in_backward",
+    "is_eager",
     "is_plain",
     "is_transformed",
     "may_cache",
@@ -47,9 +48,14 @@ def may_skip_dispatcher() -> bool:
     return not torch.compiler.is_compiling() and torch._C._len_torch_dispatch_stack() == 0
 
 
+def is_eager() -> bool:
+    """Both: tensors are what they seem, and nothing watches the calls."""
+    return may_cache() and may_skip_dispatcher()
+
+
 def is_plain(tensor: Tensor) -> bool:
     """Whether a tensor is what it seems, with numbers that can be read and cached."""
-    return type(tensor) is Tensor and not tensor.is_meta and may_cache() and torch._C._len_torch_dispatch_stack() == 0
+    return type(tensor) is Tensor and not tensor.is_meta and is_eager()
 
 
 def version(tensor: Tensor) -> int:

@@ -20,7 +20,7 @@ import torch
 from torch import Tensor
 from torch.utils.weak import TensorWeakRef, WeakTensorKeyDictionary
 
-from hgraph._torch import LIBRARY, may_cache, may_skip_dispatcher, version
+from hgraph._torch import LIBRARY, is_eager, version
 
 __all__ = [
     "CachedOperator",
@@ -81,8 +81,7 @@ def can_cache(structure: HasTensors) -> bool:
 
 def _cacheable(tensors: list[Tensor]) -> bool:
     """Not under a dispatch mode either: its tensors may be fake."""
-    eager = may_cache() and may_skip_dispatcher()
-    return eager and not any(t.requires_grad or t.is_inference() for t in tensors)
+    return is_eager() and not any(t.requires_grad or t.is_inference() for t in tensors)
 
 
 # ---------------------------------------------------------------------- of a structure, in compiled code

@@ -19,7 +19,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from hgraph._torch import is_transformed, may_cache, may_skip_dispatcher, version
+from hgraph._torch import is_eager, is_transformed, version
 from hgraph.memo import TensorTable, can_cache_compiled, permuted
 from hgraph.ops.dispatch.register import OperatorFunction, register
 from hgraph.structure import Adjacency
@@ -205,12 +205,7 @@ def turned(weight: Tensor | None, perm: Tensor) -> Tensor | None:
         return None
     if can_cache_compiled([weight, perm]):
         return permuted(weight, perm)
-    if (
-        weight.requires_grad
-        or not (may_cache() and may_skip_dispatcher())
-        or weight.is_inference()
-        or perm.is_inference()
-    ):
+    if weight.requires_grad or not is_eager() or weight.is_inference() or perm.is_inference():
         return weight.index_select(0, perm)
     found = _TURNED.get(weight)
     if found is None or found[0]() is not perm or found[1] != version(perm):
