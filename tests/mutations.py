@@ -531,7 +531,7 @@ MUTATIONS = [
 LONGEST, LONGEST_TESTS = "hgraph/structure/row_lengths.py", "tests/structure/test_longest.py"
 MUTATIONS += [
     Mutation(
-        "caches: a tensor's value after a write", "hgraph/memo.py", " and found[0] == version(tensor)", "",
+        "caches: a tensor's value after a write", "hgraph/cache.py", " and found[0] == version(tensor)", "",
         "tests/structure/test_longest.py",
     ),
     Mutation(

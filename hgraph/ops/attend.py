@@ -8,8 +8,8 @@ import torch
 from torch import Tensor
 
 from hgraph import checks
+from hgraph.cache import cached
 from hgraph.errors import ArgumentError, ArgumentTypeError
-from hgraph.memo import cached
 from hgraph.ops.edge import Dot, Score, check_scores, head_axis
 from hgraph.ops.random import draw_seed, kept
 from hgraph.ops.soft import soft_attend, soft_score

@@ -9,9 +9,9 @@ from typing import Any, Literal, NamedTuple
 import torch
 from torch import Tensor
 
+from hgraph.cache import cached
 from hgraph.checks import Checks
 from hgraph.errors import ArgumentError
-from hgraph.memo import cached
 from hgraph.structure import coo, relations
 from hgraph.structure.adjacency import Adjacency
 from hgraph.structure.graph import Graph

@@ -11,8 +11,8 @@ from typing import overload
 import torch
 from torch import Tensor
 
+from hgraph.cache import cached
 from hgraph.errors import ArgumentError, ArgumentTypeError
-from hgraph.memo import cached
 from hgraph.structure.base import Structure
 
 __all__ = ["Names"]

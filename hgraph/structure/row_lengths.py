@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from hgraph._torch import is_plain
-from hgraph.memo import TensorTable
+from hgraph.cache import TensorTable
 
 __all__ = ["carry", "longest", "measure", "most", "note"]
 

@@ -8,9 +8,9 @@ from typing import Any, TypeVar
 import torch
 from torch import Tensor
 
+from hgraph.cache import cached
 from hgraph.checks import whole
 from hgraph.errors import ArgumentError, ArgumentTypeError
-from hgraph.memo import cached
 from hgraph.structure import coo, intervals
 from hgraph.structure.token_runs import TokenRuns
 

@@ -10,9 +10,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from hgraph.cache import cached
 from hgraph.checks import Checks, whole
 from hgraph.errors import ArgumentError, ArgumentTypeError
-from hgraph.memo import cached
 from hgraph.structure import coo, intervals, token_algebra
 from hgraph.structure._tiling import num_visited, tiled
 from hgraph.structure.adjacency import Adjacency

@@ -271,7 +271,7 @@ def test_old_tuples_are_not_entered_into_the_memo_anew(disguise):
     refused_cheaply(PROTO + b"N\x85" + disguise + b"h\x00\x86" + STOP, "for what is not new")
 
 
-def test_memo_positions_are_counted_as_the_unpickler_counts():
+def test_cache_positions_are_counted_as_the_unpickler_counts():
     # Two entries at 0: the next MEMOIZE goes to 1, and a scan that counts entries would look for it at 2.
     content = PROTO + b"]q\x00]q\x00" + b")\x94" + b"h\x01h\x01\x86" + STOP
     refused_cheaply(content, "a tuple is used again")

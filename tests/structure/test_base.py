@@ -11,9 +11,9 @@ import pytest
 import torch
 from torch.utils.data import DataLoader
 
-from hgraph import Adjacency, Data, Graph, Hypergraph, SoftAdjacency, SoftHypergraph, collate, memo, patterns
+from hgraph import Adjacency, Data, Graph, Hypergraph, SoftAdjacency, SoftHypergraph, cache, collate, patterns
+from hgraph.cache import cached
 from hgraph.errors import ArgumentError, ArgumentTypeError
-from hgraph.memo import cached
 from hgraph.testing import degenerate_adjacencies, random_adjacency, random_graph, random_hypergraph
 
 DEGENERATE = degenerate_adjacencies()
@@ -73,7 +73,7 @@ def test_derived_is_not_kept_where_gradients_must_flow():
     for _ in range(3):
         cached(learned, "a", compute)
     assert compute.count == 3
-    assert learned not in memo._BY_STRUCTURE
+    assert learned not in cache._BY_STRUCTURE
 
 
 def test_derived_is_not_kept_under_function_transforms():
@@ -85,7 +85,7 @@ def test_derived_is_not_kept_under_function_transforms():
 
     torch.func.grad(f)(torch.ones(2))
     assert compute.count == 1
-    assert adj not in memo._BY_STRUCTURE
+    assert adj not in cache._BY_STRUCTURE
 
 
 def test_derived_in_inference_mode_serves_training():
@@ -100,11 +100,11 @@ def test_derived_dies_with_the_structure():
     adj = random_adjacency(4, 5, 9)
     gone = weakref.ref(cached(adj, "a", lambda: torch.ones(3)))
     assert gone() is not None
-    before = len(memo._BY_STRUCTURE)
+    before = len(cache._BY_STRUCTURE)
     del adj
     gc.collect()
     assert gone() is None
-    assert len(memo._BY_STRUCTURE) == before - 1
+    assert len(cache._BY_STRUCTURE) == before - 1
 
 
 @pytest.mark.parametrize("again", [copy.copy, copy.deepcopy, lambda a: pickle.loads(pickle.dumps(a))])
@@ -136,7 +136,7 @@ def test_derived_neither_read_nor_written_while_compiling():
     for structure in (adj, warm):
         assert f(structure, torch.tensor(2.0)) == 14
     assert len(seen) == 1
-    assert adj not in memo._BY_STRUCTURE
+    assert adj not in cache._BY_STRUCTURE
     torch.compiler.reset()
 
 

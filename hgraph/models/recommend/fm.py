@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from hgraph.memo import cached
+from hgraph.cache import cached
 from hgraph.models.recommend.base import Recommender, xavier
 from hgraph.ops import propagate
 from hgraph.structure import Adjacency, KnowledgeGraph

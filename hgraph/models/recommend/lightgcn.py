@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import torch
 from torch import Tensor
 
-from hgraph.memo import cached
+from hgraph.cache import cached
 from hgraph.models.recommend.base import Recommender, xavier
 from hgraph.ops import propagate
 from hgraph.structure import Adjacency, KnowledgeGraph

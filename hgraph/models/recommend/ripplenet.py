@@ -7,8 +7,8 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
+from hgraph.cache import cached
 from hgraph.data import Interactions
-from hgraph.memo import cached
 from hgraph.models.recommend.base import Recommender, click_loss, half_square, xavier
 from hgraph.nn import project
 from hgraph.structure import KnowledgeGraph

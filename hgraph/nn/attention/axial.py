@@ -10,8 +10,8 @@ import torch
 from torch import Tensor, nn
 
 from hgraph import patterns
+from hgraph.cache import cached_by_size, traced_as_constant
 from hgraph.errors import ArgumentError
-from hgraph.memo import cached_by_size, traced_as_constant
 from hgraph.nn.attention.base import TokenAttention
 from hgraph.nn.attention.kinds import SELF
 from hgraph.nn.attention.masks import fitting

@@ -10,9 +10,9 @@ import torch
 from torch import Tensor, nn
 
 from hgraph import patterns
+from hgraph.cache import cached, cached_by_size, traced_as_constant
 from hgraph.checks import check_channels, check_dtype
 from hgraph.errors import ArgumentError, ArgumentTypeError
-from hgraph.memo import cached, cached_by_size, traced_as_constant
 from hgraph.nn.attention.kinds import CROSS, SELF, AttentionKind
 from hgraph.nn.attention.record import note
 from hgraph.nn.attention.rotary import rotate

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from hgraph.memo import CachedOperator, cached, can_cache, can_cache_compiled
+from hgraph.cache import CachedOperator, cached, can_cache, can_cache_compiled
 from hgraph.ops.sparse.linear import rows
 from hgraph.structure import Adjacency, Graph, coo
 from hgraph.structure.algebra import lacks_loop

@@ -8,7 +8,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from hgraph.memo import cached
+from hgraph.cache import cached
 from hgraph.ops import propagate
 from hgraph.structure import Adjacency, KnowledgeGraph
 

@@ -7,8 +7,8 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from hgraph.cache import cached
 from hgraph.errors import ArgumentError
-from hgraph.memo import cached
 from hgraph.structure import KnowledgeGraph
 
 __all__ = ["map_by_type"]

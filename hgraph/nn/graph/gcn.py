@@ -7,8 +7,8 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
+from hgraph.cache import CachedOperator, cached, can_cache_compiled
 from hgraph.checks import check_channels
-from hgraph.memo import CachedOperator, cached, can_cache_compiled
 from hgraph.nn.graph._steps import plus, product, with_loops
 from hgraph.nn.inputs import check_inputs
 from hgraph.ops import propagate

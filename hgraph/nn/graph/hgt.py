@@ -6,9 +6,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from hgraph.cache import cached
 from hgraph.checks import check_channels
 from hgraph.errors import ArgumentError
-from hgraph.memo import cached
 from hgraph.nn.graph.by_relation import hear_by_relation
 from hgraph.nn.graph.by_type import map_by_type
 from hgraph.nn.inputs import check_inputs

@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from hgraph.memo import CachedOperator, cached, can_cache_compiled
+from hgraph.cache import CachedOperator, cached, can_cache_compiled
 from hgraph.nn.hypergraph._weights import with_weights
 from hgraph.ops import propagate
 from hgraph.structure import Adjacency, Hypergraph

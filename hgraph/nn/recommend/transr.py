@@ -6,8 +6,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from hgraph.cache import cached
 from hgraph.errors import ArgumentError
-from hgraph.memo import cached
 from hgraph.nn.graph.by_relation import shares_by_relation
 from hgraph.ops import edge_score, edge_softmax
 from hgraph.structure import KnowledgeGraph

@@ -20,7 +20,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from hgraph._torch import is_eager, is_transformed, version
-from hgraph.memo import TensorTable, can_cache_compiled, permuted
+from hgraph.cache import TensorTable, can_cache_compiled, permuted
 from hgraph.ops.dispatch.register import OperatorFunction, register
 from hgraph.structure import Adjacency
 

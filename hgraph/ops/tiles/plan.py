@@ -15,7 +15,7 @@ from torch import Tensor
 from torch.utils.weak import TensorWeakRef
 
 from hgraph._torch import version
-from hgraph.memo import TensorTable
+from hgraph.cache import TensorTable
 from hgraph.structure import TokenGraph
 from hgraph.structure.block_adjacency import CAUSAL, FULL, BlockAdjacency
 

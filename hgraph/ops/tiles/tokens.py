@@ -9,8 +9,8 @@ import torch
 from torch import Tensor
 
 from hgraph import checks
+from hgraph.cache import cached
 from hgraph.errors import ArgumentError, ArgumentTypeError
-from hgraph.memo import cached
 from hgraph.ops.dispatch.backend import current_backend
 from hgraph.ops.edge import Dot
 from hgraph.ops.random import draw_seed

@@ -10,8 +10,8 @@ import pytest
 import torch
 
 from hgraph import BlockAdjacency, Relative, TokenGraph, attend, patterns
+from hgraph.cache import traced_as_constant
 from hgraph.errors import ArgumentError, ArgumentTypeError
-from hgraph.memo import traced_as_constant
 from hgraph.nn import (
     CrossAttention,
     PowerAttention,

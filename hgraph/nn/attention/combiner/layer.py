@@ -11,9 +11,9 @@ from typing import Any, Literal
 import torch
 from torch import Tensor, nn
 
+from hgraph.cache import TensorTable, cached_by_size, traced_as_constant
 from hgraph.checks import whole
 from hgraph.errors import ArgumentError, ArgumentTypeError
-from hgraph.memo import TensorTable, cached_by_size, traced_as_constant
 from hgraph.nn.attention.base import TokenAttention
 from hgraph.nn.attention.combiner.clusters import clustered_attention
 from hgraph.nn.attention.combiner.regions import (

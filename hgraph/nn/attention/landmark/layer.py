@@ -10,9 +10,9 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from hgraph import patterns
+from hgraph.cache import cached_by_size, traced_as_constant
 from hgraph.checks import whole
 from hgraph.errors import ArgumentError, ArgumentTypeError
-from hgraph.memo import cached_by_size, traced_as_constant
 from hgraph.nn.attention.base import TokenAttention
 from hgraph.nn.attention.kinds import AttentionKind
 from hgraph.nn.attention.landmark.state import LandmarkState

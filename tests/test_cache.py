@@ -10,8 +10,8 @@ import torch
 from torch import Tensor
 from torch._subclasses.fake_tensor import FakeTensor, FakeTensorMode
 
-from hgraph import Graph, Hypergraph, memo
-from hgraph.memo import CachedOperator, can_cache_compiled
+from hgraph import Graph, Hypergraph, cache
+from hgraph.cache import CachedOperator, can_cache_compiled
 from hgraph.nn import GATConv, GCNConv, HGNNConv, HGNNPConv
 from hgraph.testing import random_adjacency
 
@@ -68,23 +68,23 @@ def test_results_belong_to_the_caller() -> None:
 
 def test_forgets_with_the_structure() -> None:
     x = torch.arange(4.0)
-    before = len(memo._BY_FIELD)
+    before = len(cache._BY_FIELD)
     halves(x, None)
-    assert len(memo._BY_FIELD) == before + 1
+    assert len(cache._BY_FIELD) == before + 1
     del x
-    assert len(memo._BY_FIELD) == before
+    assert len(cache._BY_FIELD) == before
 
 
 def test_a_structure_and_its_transpose_do_not_hold_each_other() -> None:
-    before = len(memo._BY_FIELD)
+    before = len(cache._BY_FIELD)
     adj = random_adjacency(5, 5, 9, seed=3)
     turned = adj.transpose()
     for one in (adj, turned):
         HALVES(one.fields(), torch.float32)
-    assert len(memo._BY_FIELD) == before + 2
+    assert len(cache._BY_FIELD) == before + 2
     del adj, turned, one
     gc.collect()
-    assert len(memo._BY_FIELD) == before
+    assert len(cache._BY_FIELD) == before
 
 
 def test_in_inference_mode() -> None:
@@ -107,10 +107,10 @@ def test_weights_are_brought_into_an_order_once_for_their_numbers() -> None:
     for change in (lambda: None, lambda: weight.mul_(2), lambda: perm.copy_(perm.flip(0))):
         change()
         for given in (weight, weight.clone(), weight.double()):
-            found = memo.permuted(given, perm)
+            found = cache.permuted(given, perm)
             torch.testing.assert_close(found, given[perm], rtol=0, atol=0)
             found.zero_()  # belongs to the caller
-    assert memo._PERMUTED.get(perm)[0].equal(weight.double())
+    assert cache._PERMUTED.get(perm)[0].equal(weight.double())
     for one in (weight, torch.rand(3, len(perm)).t()):
         torch.library.opcheck(torch.ops.hgraph.permuted.default, (one, perm))
 
@@ -124,8 +124,8 @@ def test_compiled_layers_see_writes(name: str, monkeypatch: pytest.MonkeyPatch) 
     make, which = LAYERS[name]
     torch._dynamo.reset()
     structure, layer, x = structures()[which], make(3, 2), torch.randn(7, 3)
-    recipes = {key: _counted(recipe) for key, recipe in memo._RECIPES.items()}
-    monkeypatch.setattr(memo, "_RECIPES", recipes)
+    recipes = {key: _counted(recipe) for key, recipe in cache._RECIPES.items()}
+    monkeypatch.setattr(cache, "_RECIPES", recipes)
     compiled = torch.compile(layer, fullgraph=True, backend="aot_eager")
     torch.testing.assert_close(compiled(x, structure), layer(x, structure))
     CALLS.clear()
@@ -175,5 +175,5 @@ def test_loops_for_every_vertex_take_64_bits_where_edges_and_loops_do_not_fit_32
 def test_nothing_fake_is_cached() -> None:
     adj = random_adjacency(4, 4, 6)
     with FakeTensorMode(allow_non_fake_inputs=True):
-        assert isinstance(memo.cached(adj, "degree", lambda: adj.indptr + 0), FakeTensor)
-    assert not isinstance(memo.cached(adj, "degree", lambda: adj.indptr + 0), FakeTensor)
+        assert isinstance(cache.cached(adj, "degree", lambda: adj.indptr + 0), FakeTensor)
+    assert not isinstance(cache.cached(adj, "degree", lambda: adj.indptr + 0), FakeTensor)
