@@ -30,7 +30,8 @@ from torch import Tensor
 from hgraph import Adjacency, Hypergraph, builders, propagate
 from hgraph.benchmarks import records
 from hgraph.models import HGNN, MLP
-from hgraph.nn.hypergraph.hgnn import _operators, with_weights
+from hgraph.nn import HGNNConv
+from hgraph.nn.hypergraph.two_step import weighted
 
 F, CLASSES = 300, 10
 MOST_PRODUCTS = 120_000_000  # entries of the operator before its repeats are summed: more is not built
@@ -67,7 +68,7 @@ def materialised(hg: Hypergraph) -> Tensor | None:
         return None
     import scipy.sparse
 
-    gather, scatter = _operators(with_weights(hg, torch.float32))
+    gather, scatter = HGNNConv.operators(weighted(hg, torch.float32))
 
     def matrix(a: Any) -> Any:
         return scipy.sparse.csr_matrix((a.weight.numpy(), a.indices.numpy(), a.indptr.numpy()), shape=a.shape)
@@ -92,7 +93,7 @@ def measure(name: str, x: Tensor, hg: Hypergraph, classes: int, budget: float) -
     teacher, mlp = HGNN(x.shape[1], 32, classes).eval(), MLP(x.shape[1], 128, classes).eval()
     student, one, vertex = mlp.folded(), x[:1], torch.tensor([0])
     expected = teacher(x, hg)
-    gather, scatter = _operators(with_weights(hg, x.dtype))
+    gather, scatter = HGNNConv.operators(weighted(hg, x.dtype))
     hidden = teacher.conv1(x, hg).relu()
     kept = propagate(gather, teacher.conv2.linear(hidden))  # [M, C], the states of C
     row = scatter.select(vertex)

@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from hgraph.models.recommend.nfm import NFM
     from hgraph.models.recommend.ripplenet import RippleNet
     from hgraph.models.recommend.two_tower import TwoTower
+    from hgraph.models.stack import Stack
     from hgraph.models.triples.kge import ComplEx, DistMult, RotatE, TransE, TransR
     from hgraph.models.vision.axial_transformer import AxialTransformer
     from hgraph.models.vision.published import load_published, published_tensors
@@ -57,6 +58,7 @@ __all__ = [
     "LightGCN",
     "RippleNet",
     "RotatE",
+    "Stack",
     "TransE",
     "TransR",
     "TwoTower",

@@ -141,6 +141,14 @@ def _node(name: str, path: str, title: str, data: str, message: str, **more: Any
     return ModelEntry(name, path, title, data, "node classification", message, **options | more)
 
 
+def _stack(name: str, layer: str, data: str, message: str, **more: Any) -> ModelEntry:
+    """Equal layers, for a layer whose paper has no network of its own."""
+    options = {"layer": layer, **more.pop("options", {})}
+    return _node(
+        name, "stack:Stack", layer.removesuffix("Conv"), data, message, layers=(layer,), options=options, **more
+    )
+
+
 def _recommender(name: str, path: str, title: str, sizes: dict[str, str], message: str, **more: Any) -> ModelEntry:
     options: dict[str, Any] = {"sizes": sizes, "width": 64, "widths": {"dim": 1}}
     path = f"hgraph.models.recommend.{path}"
@@ -163,6 +171,7 @@ MODELS: tuple[ModelEntry, ...] = (
         "hgnn+", "hypergraph.hgnnp:HGNNP", "HGNN+", "hypergraph",
         "nodes -> hyperedges -> nodes, means", layers=("HGNNPConv",), paper="04",
     ),
+    _stack("unigcn", "UniGCNConv", "hypergraph", "nodes -> hyperedges -> nodes, by both degrees"),
     _node(
         "gcn", "node.gcn:GCN", "GCN", "graph",
         "symmetric degree weights over a graph with self-loops", layers=("GCNConv",),

@@ -15,7 +15,7 @@ from hgraph.nn.attention import (
     supported_kinds,
 )
 from hgraph.nn.graph import GATConv, GCNConv, HANConv, HGTConv, RGCNConv
-from hgraph.nn.hypergraph import HGNNConv, HGNNPConv, SoftHGNN, SoftHGNNSeS, SoftHyperedges
+from hgraph.nn.hypergraph import HGNNConv, HGNNPConv, SoftHGNN, SoftHGNNSeS, SoftHyperedges, UniGCNConv
 from hgraph.nn.losses import aux_losses
 from hgraph.nn.recommend import KGATConv, kg_attention, project, relation_laplacian, transr_energy, transr_loss
 from hgraph.nn.vision import (
@@ -65,6 +65,7 @@ __all__ = [
     "SoftHGNNSeS",
     "SoftHyperedges",
     "SparseQueryAttention",
+    "UniGCNConv",
     "aux_losses",
     "kg_attention",
     "project",

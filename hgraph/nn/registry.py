@@ -16,6 +16,7 @@ STRUCTURES = {
     "graphs": "one Graph per meta-path",
     "hypergraph": "a Hypergraph",
     "knowledge graph": "a KnowledgeGraph",
+    "chain": "a sequence, whose order is the structure",
     "token graph": "a TokenGraph, given or made by the layer",
     "soft hypergraph": "hyperedges learned from the features",
     "pixels": "feature maps",
@@ -91,6 +92,7 @@ LAYERS: tuple[LayerEntry, ...] = (
     ),
     _hypergraph("hgnn:HGNNConv", "nodes -> hyperedges -> nodes, symmetric", peers=("DHG",), paper="04"),
     _hypergraph("hgnnp:HGNNPConv", "nodes -> hyperedges -> nodes, means", peers=("DHG",), paper="04"),
+    _hypergraph("unigcn:UniGCNConv", "nodes -> hyperedges -> nodes, by both degrees"),
     _hypergraph(
         "soft:SoftHyperedges", "none: makes the soft hyperedges from the features", "soft hypergraph", paper="03"
     ),

@@ -34,6 +34,7 @@ from hgraph.models import (
     LightGCN,
     RippleNet,
     RotatE,
+    Stack,
     TransE,
     TransR,
     TwoTower,
@@ -109,6 +110,7 @@ NODES = {
     "MLP": node_model(
         lambda: MLP(IN, 5, CLASSES), None, batch="batch norm takes rows alone", caches="takes no structure"
     ),
+    "Stack": node_model(lambda: Stack("HGNNPConv", IN, 5, CLASSES, num_layers=3), hypergraph),
     "RGCN": node_model(lambda: RGCN(IN, 5, CLASSES, num_relations=3, num_bases=2, dropout=0.5), typed),
 }
 

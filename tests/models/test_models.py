@@ -6,7 +6,9 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from hgraph.models import GAT, GCN, HGNN, HGNNP, MLP
+from hgraph.errors import ArgumentError
+from hgraph.models import GAT, GCN, HGNN, HGNNP, MLP, Stack
+from hgraph.nn import HGNNPConv
 from hgraph.testing import random_graph, random_hypergraph
 from tests.models.cases import NODES
 
@@ -40,6 +42,28 @@ def test_gcn_parity():
     a = root[:, None] * a * root
     hidden = (a @ x @ model.conv1.weight + model.conv1.bias).relu()
     close(model(x, graph), a @ hidden @ model.conv2.weight + model.conv2.bias)
+
+
+def test_stack_parity():
+    hg, x = random_hypergraph(N, 6, 40, seed=2, weighted=True), features()
+    model = randomized(Stack(HGNNPConv, IN, 5, CLASSES, num_layers=3))
+    hidden = model.conv2(model.conv1(x, hg).relu(), hg).relu()
+    close(model(x, hg), model.conv3(hidden, hg))
+    one = randomized(Stack("HGNNPConv", IN, 5, CLASSES, num_layers=1))
+    close(one(x, hg), one.conv1(x, hg))
+
+
+def test_stack_drops_features_between_layers_alone():
+    hg, x = random_hypergraph(N, 6, 40, seed=2), features()
+    model = randomized(Stack("HGNNPConv", IN, 5, CLASSES, dropout=1 - 1e-9)).train()
+    close(model(x, hg), model.conv2(torch.zeros(N, 5, dtype=torch.float64), hg))
+
+
+def test_stack_names_layers_that_do_not_exist():
+    with pytest.raises(ArgumentError, match="Did you mean 'HGNNConv'"):
+        Stack("HGNConv", 3, 4, 2)
+    with pytest.raises(ArgumentError, match="num_layers: expected a whole number"):
+        Stack("HGNNConv", 3, 4, 2, num_layers=0)
 
 
 def test_gat_parity():

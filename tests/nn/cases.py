@@ -44,6 +44,7 @@ from hgraph.nn import (
     SoftHGNNSeS,
     SoftHyperedges,
     SparseQueryAttention,
+    UniGCNConv,
 )
 from hgraph.nn.attention import CombinerState, KVState, LandmarkState, SpanRule, SpanState
 from hgraph.testing import Case, random_graph, random_hypergraph, random_knowledge_graph
@@ -113,6 +114,7 @@ STRUCTURED = {
     ),
     "KGATConv": Case(lambda: KGATConv(IN, OUT), over(knowledge_graph)),
     "RGCNConv": Case(lambda: RGCNConv(IN, OUT, 3, num_bases=2), over(knowledge_graph)),
+    "UniGCNConv": Case(lambda: UniGCNConv(IN, OUT), over(hypergraph)),
     "RGCNConv unweighted": Case(
         lambda: RGCNConv(IN, OUT, 3, num_bases=2), over(lambda n, seed: random_knowledge_graph(n, 4 * n, seed=seed))
     ),

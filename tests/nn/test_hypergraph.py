@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from hgraph.errors import ArgumentError
-from hgraph.nn import HGNNConv, HGNNPConv
+from hgraph.nn import HGNNConv, HGNNPConv, UniGCNConv
 from hgraph.structure import Hypergraph
 
 
@@ -68,8 +68,23 @@ def test_hgnnpconv_parity(hypergraph, close, width):
     close(layer(x, hypergraph), by_loops(x, hypergraph, layer, -1, 0))
 
 
+@pytest.mark.parametrize("bias", [False, True])
 @pytest.mark.parametrize("width", [2, 5])
-@pytest.mark.parametrize("kind", [HGNNConv, HGNNPConv])
+def test_unigcnconv_parity(hypergraph, close, width, bias):
+    layer, x = layer_of(UniGCNConv, width, bias=bias), features(hypergraph)
+    entries, w, d_v, d_e = parts(hypergraph)
+    z = layer.linear(x)
+    out = torch.zeros_like(z)
+    for (v, e), h in entries.items():
+        members = {u: entries[u, other] / d_e[e] for u, other in entries if other == e and d_e[e]}
+        mean_degree = sum(share * d_v[u] for u, share in members.items())
+        mean = sum((share * z[u] for u, share in members.items()), torch.zeros_like(z[0]))
+        out[v] += power(d_v[v], -0.5) * w[e] * h * power(mean_degree, -0.5) * mean
+    close(layer(x, hypergraph), out)
+
+
+@pytest.mark.parametrize("width", [2, 5])
+@pytest.mark.parametrize("kind", [HGNNConv, HGNNPConv, UniGCNConv])
 def test_of_prepared_features_is_the_layer(kind, hypergraph, close, width):
     layer, x = layer_of(kind, width), features(hypergraph)
     prepared = layer.prepare(x, hypergraph)
@@ -127,7 +142,7 @@ def test_hgnn_operator_is_symmetric_with_eigenvalues_in_zero_to_one(weighted):
     assert abs(values.max() - 1) < 1e-12  # its eigenvector is sqrt(d_v)
 
 
-@pytest.mark.parametrize("kind", [HGNNConv, HGNNPConv])
+@pytest.mark.parametrize("kind", [HGNNConv, HGNNPConv, UniGCNConv])
 @pytest.mark.parametrize("members", [[], [[]], [[], []]])
 def test_empty_structure_gives_zero(kind, members):
     hypergraph = Hypergraph.from_lists(members, num_nodes=4)
@@ -138,9 +153,15 @@ def test_empty_structure_gives_zero(kind, members):
 def test_singletons_leave_vertices_alone(close):
     hypergraph = Hypergraph.from_lists([], num_nodes=4).with_singletons()
     x = features(hypergraph)
-    for kind in (HGNNConv, HGNNPConv):
+    for kind in (HGNNConv, HGNNPConv, UniGCNConv):
         layer = layer_of(kind)
         close(layer(x, hypergraph), layer.linear(x))
+
+
+def test_unigcn_of_equal_degrees_is_hgnnp(close):
+    hypergraph = Hypergraph.from_lists([[0, 1, 2], [1, 2, 3], [2, 3, 0], [3, 0, 1]], num_nodes=4)
+    x, unigcn, hgnnp = features(hypergraph), layer_of(UniGCNConv), layer_of(HGNNPConv, bias=False)
+    close(unigcn(x, hypergraph), hgnnp(x, hypergraph))
 
 
 def test_one_hyperedge_of_all_gives_the_mean(close):

@@ -10,7 +10,7 @@ import torch
 from hgraph.structure import Hypergraph
 from tests.nn.cases import STRUCTURED
 
-WEIGHTED = ["GCNConv", "HGNNConv", "HGNNPConv", "KGATConv", "RGCNConv"]
+WEIGHTED = ["GCNConv", "HGNNConv", "HGNNPConv", "KGATConv", "RGCNConv", "UniGCNConv"]
 
 
 @pytest.mark.parametrize("name", WEIGHTED)

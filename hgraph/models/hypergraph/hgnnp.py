@@ -2,43 +2,38 @@
 
 from __future__ import annotations
 
-from torch import Tensor, nn
-
+from hgraph.models.stack import Stack
 from hgraph.nn import HGNNPConv
-from hgraph.structure import Hypergraph
 
 __all__ = ["HGNNP"]
 
 
-class HGNNP(nn.Module):
-    r"""Two `HGNNPConv` layers with ReLU and dropout between them.
+class HGNNP(Stack):
+    r"""`HGNNPConv` layers (two by default) with ReLU and dropout between them.
 
     .. math:: Z = L \, (\mathrm{ReLU}(L (X \Theta_1 + b_1)) \, \Theta_2 + b_2),
               \qquad L = D_v^{-1} H W D_e^{-1} H^\top
 
     Args:
-        in_channels: F, features of a vertex.
-        hidden_channels: width of the hidden layer.
+        in_channels: F, features of a node.
+        hidden_channels: features of a node between the layers.
         num_classes: C.
-        dropout: probability, on the hidden layer.
+        num_layers: L; the equation is that of 2.
+        dropout: probability, on the features between the layers.
 
     Shapes:
-        x [N, F] and a `Hypergraph` of N vertices -> logits [N, C].
+        x [N, F] and a `Hypergraph` of N nodes -> logits [N, C].
 
-    Source: Gao et al., "HGNN+: General Hypergraph Neural Networks"; sizes as in card 04.
+    Source: Gao et al., "HGNN+: General Hypergraph Neural Networks".
 
     >>> import torch
+    >>> from hgraph import Hypergraph
     >>> hg = Hypergraph.from_lists([[0, 1, 2], [2, 3]], num_nodes=4)
     >>> HGNNP(5, 8, 2)(torch.randn(4, 5), hg).shape
     torch.Size([4, 2])
     """
 
-    def __init__(self, in_channels: int, hidden_channels: int, num_classes: int, *, dropout: float = 0.5) -> None:
-        super().__init__()
-        self.conv1 = HGNNPConv(in_channels, hidden_channels)
-        self.conv2 = HGNNPConv(hidden_channels, num_classes)
-        self.dropout = nn.Dropout(dropout)
-
-    def forward(self, x: Tensor, structure: Hypergraph) -> Tensor:
-        """Class logits of every vertex."""
-        return self.conv2(self.dropout(self.conv1(x, structure).relu()), structure)
+    def __init__(
+        self, in_channels: int, hidden_channels: int, num_classes: int, *, num_layers: int = 2, dropout: float = 0.5
+    ) -> None:
+        super().__init__(HGNNPConv, in_channels, hidden_channels, num_classes, num_layers=num_layers, dropout=dropout)

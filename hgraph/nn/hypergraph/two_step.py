@@ -1,0 +1,155 @@
+"""`TwoStepConv`: layers that are a linear map and two weighted sums, nodes -> hyperedges -> nodes."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+from typing import Any, ClassVar, NamedTuple
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from hgraph.cache import CachedOperator, cached, can_cache_compiled
+from hgraph.checks import check_channels
+from hgraph.nn.inputs import check_inputs
+from hgraph.ops import propagate
+from hgraph.structure import Adjacency, Hypergraph
+
+__all__ = ["Steps", "TwoStepConv", "steps_of", "weighted"]
+
+
+class Steps(NamedTuple):
+    """The weighted structures G [M, N] and S [N, M] of the two steps, and the sums G 1 [M, 1]."""
+
+    gather: Adjacency
+    scatter: Adjacency
+    ones: Tensor
+
+
+class TwoStepConv(nn.Module):
+    r"""Base of the layers whose sums have weights that no feature decides: a subclass gives the weights.
+
+    Use it for a convolution of your own: write `operators`, and caching, precision, compiled code and the cheaper
+    order of product and sums are done here.
+
+    .. math:: X' = S \, G \, (X \Theta + b)
+
+    Args:
+        in_channels: F, features of a node.
+        out_channels: F'.
+        bias: whether to add b, before the sums.
+
+    Shapes:
+        x [..., N, F] and a `Hypergraph` of N nodes -> [..., N, F'].
+
+    >>> class Sums(TwoStepConv):  # G = H^T, S = H: the sum over the nodes that share a hyperedge
+    ...     @staticmethod
+    ...     def operators(hypergraph):
+    ...         return hypergraph.v2e, hypergraph.e2v
+    >>> hg = Hypergraph.from_lists([[0, 1, 2], [2, 3]], num_nodes=4)
+    >>> Sums(5, 2)(torch.randn(4, 5), hg).shape
+    torch.Size([4, 2])
+    """
+
+    _weights: ClassVar[CachedOperator]
+
+    def __init__(self, in_channels: int, out_channels: int, *, bias: bool = True) -> None:
+        check_channels(in_channels=in_channels, out_channels=out_channels)
+        super().__init__()
+        self.in_channels, self.out_channels = in_channels, out_channels
+        self.linear = nn.Linear(in_channels, out_channels, bias=bias)
+
+    def __init_subclass__(cls, **options: Any) -> None:
+        """Give the subclass its operator for compiled code."""
+        super().__init_subclass__(**options)
+        cls._weights = CachedOperator(f"{cls.__module__}.{cls.__qualname__}", _recipe(cls))
+
+    @staticmethod
+    def operators(hypergraph: Hypergraph) -> tuple[Adjacency, Adjacency]:
+        """G and S with all factors in their edge weights, in the precision of those of ``hypergraph``.
+
+        They have the edges of ``hypergraph.v2e`` and ``hypergraph.e2v``. All incidences of the argument are
+        weighted, by 1 if by nothing else.
+        """
+        raise NotImplementedError
+
+    def reset_parameters(self) -> None:
+        """As `torch.nn.Linear`."""
+        self.linear.reset_parameters()
+
+    def forward(self, x: Tensor, hypergraph: Hypergraph) -> Tensor:
+        r""":math:`S G (X \Theta + b)`.
+
+        Where hyperedges are no more than nodes and messages get no wider, as :math:`S (G X \Theta + (G 1) b)`: the
+        product is of M rows, and features that need no gradient cost the first step none.
+        """
+        check_inputs(x, hypergraph, Hypergraph, self.in_channels, self.linear.weight)
+        steps = steps_of(type(self), x, hypergraph)
+        gather, scatter = steps.gather, steps.scatter
+        if self.out_channels < self.in_channels or gather.num_targets > gather.num_sources:
+            return propagate(scatter, propagate(gather, self.linear(x)))
+        return self._from_gathered(propagate(gather, x), steps)
+
+    def prepare(self, x: Tensor, hypergraph: Hypergraph) -> Tensor:
+        r"""What no parameter changes, :math:`G X` [..., M, F].
+
+        Features that stay need it once: ``from_prepared(prepare(x, hypergraph), hypergraph)`` is the layer itself.
+        """
+        check_inputs(x, hypergraph, Hypergraph, self.in_channels, self.linear.weight)
+        return propagate(steps_of(type(self), x, hypergraph).gather, x)
+
+    def from_prepared(self, prepared: Tensor, hypergraph: Hypergraph) -> Tensor:
+        """The convolution of the features that ``prepared`` was made of."""
+        return self._from_gathered(prepared, steps_of(type(self), prepared, hypergraph))
+
+    def _from_gathered(self, gathered: Tensor, steps: Steps) -> Tensor:
+        y = F.linear(gathered, self.linear.weight)
+        if self.linear.bias is not None:
+            y = torch.addcmul(y, steps.ones.to(y.dtype), self.linear.bias.to(y.dtype))
+        return propagate(steps.scatter, y)
+
+
+def steps_of(layer: type[TwoStepConv], x: Tensor, hypergraph: Hypergraph) -> Steps:
+    """The steps of a kind of layer in the precision of x (float32 at least), cached."""
+    dtype = torch.promote_types(x.dtype, torch.float32)
+    fields = [*hypergraph.v2e.fields(), hypergraph.hyperedge_weight]
+    if can_cache_compiled(fields):
+        to_hyperedges, to_nodes, ones = layer._weights(fields, dtype)
+        return Steps(hypergraph.v2e.with_weight(to_hyperedges), hypergraph.e2v.with_weight(to_nodes), ones)
+    return cached(hypergraph, (layer, dtype), lambda: _steps(layer, hypergraph, dtype))
+
+
+def weighted(hypergraph: Hypergraph, dtype: torch.dtype) -> Hypergraph:
+    """The same hypergraph with incidence weights (ones if it has none) and hyperedge weights of this dtype.
+
+    Degrees and their powers then come out in it: a float64 layer must not divide by float32 roots.
+    """
+    v2e = hypergraph.v2e
+    ones = torch.ones(v2e.num_edges, dtype=dtype, device=v2e.device)
+
+    def cast(weight: Tensor | None) -> Tensor | None:
+        return None if weight is None else weight.to(dtype)
+
+    return dataclasses.replace(
+        hypergraph,
+        v2e=v2e.with_weight(ones if v2e.weight is None else v2e.weight.to(dtype)),
+        hyperedge_weight=cast(hypergraph.hyperedge_weight),
+        node_weight=cast(hypergraph.node_weight),
+    )
+
+
+def _steps(layer: type[TwoStepConv], hypergraph: Hypergraph, dtype: torch.dtype) -> Steps:
+    gather, scatter = layer.operators(weighted(hypergraph, dtype))
+    return Steps(gather, scatter, gather.target_degree().unsqueeze(-1))
+
+
+def _recipe(layer: type[TwoStepConv]) -> Any:
+    """The edge weights of both steps, and G 1."""
+
+    def recipe(fields: Sequence[Tensor | None], dtype: torch.dtype) -> list[Tensor | None]:
+        hypergraph = Hypergraph(Adjacency(*fields[:-1]), fields[-1])  # type: ignore[arg-type]
+        steps = _steps(layer, hypergraph, dtype)
+        return [steps.gather.weight, steps.scatter.weight, steps.ones]
+
+    return recipe
