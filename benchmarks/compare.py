@@ -41,9 +41,18 @@ def commit_of(revision: str) -> str:
 
 
 def compare(
-    revision: str, suites: Sequence[str], arguments: Sequence[str], *, threads: int, allocator: str
+    revision: str,
+    suites: Sequence[str],
+    arguments: Sequence[str],
+    *,
+    threads: int,
+    allocator: str,
+    own_suites: bool = False,
 ) -> list[dict[str, str]]:
     """A row a case: milliseconds then (at the revision) and now (in the checkout as it lies).
+
+    Both sides run the suites that are imported here; with ``own_suites`` each runs those of its own commit, for
+    commits before public names changed, and cases of equal names are compared.
 
     Raises:
         ArgumentError: no such revision, or no checkout.
@@ -59,9 +68,13 @@ def compare(
             for i in range(PROCESSES):
                 for side, folder in (("then", tree), ("now", here)):
                     out = Path(name) / f"{side}-{i}"
+                    files = folder / "benchmarks" if own_suites else Path(__file__).resolve().parent
                     command = [*suites, "--own", "--out", str(out), *arguments]
-                    if launch.start_on(folder, command, threads=threads, allocator=allocator):
-                        raise RuntimeError(f"{side} ({folder}): the suite did not end well, see above")
+                    if launch.start_on(folder, files, command, threads=threads, allocator=allocator):
+                        raise RuntimeError(
+                            f"{side} ({folder}): the suite did not end well, see above. "
+                            "If public names differ from this checkout's, add --own-suites"
+                        )
                     for file in sorted(out.glob("*.csv")):
                         for row in records.read_csv(file):
                             key = (row["suite"], row["case"], row["method"])

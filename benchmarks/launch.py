@@ -13,13 +13,17 @@ from pathlib import Path
 ALLOCATORS: dict[str, dict[str, str]] = {
     "default": {},
     "huge-pages": {"THP_MEM_ALLOC_ENABLE": "1"},
-    "kept": {"MALLOC_MMAP_THRESHOLD_": str(2 * 2**30), "MALLOC_TRIM_THRESHOLD_": str(4 * 2**30)},
+    "kept": {
+        "MALLOC_MMAP_THRESHOLD_": str(2 * 2**30),
+        "MALLOC_TRIM_THRESHOLD_": str(4 * 2**30),
+        "MALLOC_TOP_PAD_": str(2**28),
+    },
 }
 # Compiled backwards kept on disk are found by the forward alone: what is measured would be that of an older source.
 _COMPILER = {"TORCHINDUCTOR_AUTOGRAD_CACHE": "0"}
 _POOLS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "NUMBA_NUM_THREADS")
 
-# The suites of this hgraph beside whatever hgraph the path has: so that an older one can be measured too.
+# The suites of a folder over whatever hgraph the path has: so that an older one can be measured too.
 _START = """
 import importlib.util, sys
 import hgraph
@@ -46,10 +50,9 @@ def start(arguments: Sequence[str], *, threads: int, allocator: str, quiet: bool
     return _run(command, environment(threads, allocator), quiet, tables)
 
 
-def start_on(tree: Path, arguments: Sequence[str], *, threads: int, allocator: str) -> int:
-    """Run these suites over the hgraph that lies in another folder, quietly."""
-    own = Path(__file__).resolve().parent
-    command = [sys.executable, "-c", _START, str(own), *arguments]
+def start_on(tree: Path, suites: Path, arguments: Sequence[str], *, threads: int, allocator: str) -> int:
+    """Run the suites of one folder over the hgraph that lies in another, quietly."""
+    command = [sys.executable, "-c", _START, str(suites), *arguments]
     with tempfile.TemporaryDirectory() as empty:  # from where nothing is imported by accident
         around = environment(threads, allocator) | {"PYTHONPATH": _path(tree)}
         return subprocess.run(command, env=around, cwd=empty, stdout=subprocess.DEVNULL, check=False).returncode

@@ -39,7 +39,7 @@ class Allocator(str, Enum):
     KEPT = "kept"
 
 
-_IN_PROCESS = (Suite.OPS, Suite.MODELS, Suite.ATTENTION, Suite.LOCALITY)
+_IN_PROCESS = (Suite.OPS, Suite.MODELS, Suite.ATTENTION, Suite.LOCALITY, Suite.COMPILED)
 _ALONE = (Suite.COMPILED, Suite.SOFT, Suite.LANDMARK, Suite.COMBINER, Suite.ROUTING)  # minutes each
 _IN_ALL = [s for s in Suite if s not in (Suite.ALL, *_ALONE)]
 
@@ -59,6 +59,10 @@ def bench(
     compare: Annotated[
         str | None, typer.Option(metavar="REV", help="Hold the checkout beside this commit, hgraph alone.")
     ] = None,
+    own_suites: Annotated[
+        bool,
+        typer.Option("--own-suites", help="With --compare: each commit runs its own suites, whose names it knows."),
+    ] = False,
     out: Annotated[Path, typer.Option(help="Folder for the CSV files and pictures.")] = Path("runs/bench"),
     quiet: QuietOption = False,
     as_json: JsonOption = False,
@@ -78,12 +82,14 @@ def bench(
     if compare is not None and not set(chosen) <= set(_IN_PROCESS):
         known = ", ".join(s.value for s in _IN_PROCESS)
         raise ArgumentError("suites", f"some of {known} with --compare", ", ".join(s.value for s in chosen))
+    if own_suites and compare is None:
+        raise ArgumentError("own_suites", "--compare REV beside it", "none")
     check_folder(out)
     common = ["--only", only, "--threads", str(threads), "--rounds", str(rounds), "--seconds", str(seconds)]
     names = [s.value for s in chosen]
     process: dict[str, Any] = {"threads": threads, "allocator": allocator.value}
     if compare is not None:
-        _compare(compare, names, common, process, out, quiet, as_json)
+        _compare(compare, names, common, {**process, "own_suites": own_suites}, out, quiet, as_json)
         return
     suffix = _suffix(threads, allocator, device)
     command = [*names, *common, "--device", device, "--out", str(out.resolve()), f"--suffix={suffix}"]

@@ -288,7 +288,8 @@ def test_these_suites_measure_an_hgraph_from_another_folder(tmp_path):
 def test_then_and_now_side_by_side(tmp_path, monkeypatch):
     asked, trees = [], set()
 
-    def measured(tree, arguments, **_):
+    def measured(tree, suites, arguments, **_):
+        assert suites == (compare.root() / "benchmarks").resolve()
         out = tmp_path.__class__(arguments[arguments.index("--out") + 1])
         asked.append("now" if tree == compare.root() else "then")
         trees.add(tree)
