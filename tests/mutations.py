@@ -686,7 +686,7 @@ MUTATIONS += [
         ("rows: slope in the gradients of k", ROWS_BACK,
          "else:\n                acc += tl.where(reach > 0, change, change * SLOPE)",
          "else:\n                acc += change", f"{KERNELS}/test_attend.py"),
-        ("edges: slope of the score with a vector", "hgraph/kernels/csr_additive.py",
+        ("edges: slope of the score with a vector", "hgraph/kernels/score_additive.py",
          "tl.where(reach > 0, reach, reach * SLOPE) * vector", "reach * vector", f"{KERNELS}/test_edge.py"),
         ("rows: lse without the largest score", ROWS,
          "top + tl.log(tl.where(whole == 0, 1.0, whole))), mask=active",

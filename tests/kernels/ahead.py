@@ -176,22 +176,22 @@ def _reduce(kind: str, width: str, dtype: str, columns: str) -> None:
 
 
 def _dot(heads: str, width: str, dtype: str) -> None:
-    from hgraph.kernels.csr_dot import csr_dot
+    from hgraph.kernels.score_dot import score_dot
 
     adj, x = _structure(), torch.ones(1, 64, int(heads) * int(width), dtype=_DTYPES[dtype])
-    csr_dot(adj.indices, adj.target, x, x, int(heads), x.dtype)
+    score_dot(adj.indices, adj.target, x, x, int(heads), x.dtype)
 
 
 def _extremum(width: str, dtype: str, columns: str) -> None:
-    from hgraph.kernels.csr_dot import Ties, csr_dot
     from hgraph.kernels.csr_extremum import tie_count, tie_flow
+    from hgraph.kernels.score_dot import Ties, score_dot
 
     adj, k = _structure(), int(columns)
     x = torch.ones(1, 64, int(width), dtype=_DTYPES[dtype])
     weight = None if k == 0 else torch.ones(adj.num_edges, *([k] if k > 1 else []), dtype=x.dtype)
     share = tie_count(adj.indptr, adj.indices, adj.target, weight, x, x)
     tie_flow(adj.t_indptr, adj.t_indices, adj.source, weight, x, x, share)
-    csr_dot(adj.indices, adj.target, share, x, max(k, 1), share.dtype, Ties(weight, x))
+    score_dot(adj.indices, adj.target, share, x, max(k, 1), share.dtype, Ties(weight, x))
 
 
 def _softmax(heads: str, dtype: str) -> None:
@@ -202,7 +202,7 @@ def _softmax(heads: str, dtype: str) -> None:
 
 
 def _additive(heads: str, width: str, dtype: str) -> None:
-    from hgraph.kernels.csr_additive import additive_flow, additive_score
+    from hgraph.kernels.score_additive import additive_flow, additive_score
 
     adj, x = _structure(), torch.ones(64, int(heads), int(width), dtype=_DTYPES[dtype])
     grad = additive_score(adj.indices, adj.target, x, x, x[0], 0.2)

@@ -139,15 +139,15 @@ def test_addresses_in_int64_give_the_same_bits(
 
 def test_more_numbers_than_int32_counts(device: str) -> None:
     """The last rows of a table of 4 GB, of which only the pages that are read come into being."""
-    from hgraph.kernels.csr_dot import csr_dot
     from hgraph.kernels.csr_reduce import csr_reduce
+    from hgraph.kernels.score_dot import score_dot
 
     width, last = 64, 2**25 + 1
     x = torch.empty((1, last + 1, width), dtype=torch.bfloat16, device=device)
     x[0, last], x[0, 1] = 3.0, 5.0  # 2**31 + 64 would wrap to row 1 of nothing
     indptr, indices, target = (torch.tensor(v, dtype=torch.int32, device=device) for v in ([0, 1], [last], [0]))
     assert csr_reduce(indptr, indices, target, None, x).unique().tolist() == [3.0]
-    assert csr_dot(indices, target, x[:, last:], x, 1, torch.float32).tolist() == [[9.0 * width]]
+    assert score_dot(indices, target, x[:, last:], x, 1, torch.float32).tolist() == [[9.0 * width]]
 
 
 @pytest.mark.parametrize("reduce", ["max", "min"])

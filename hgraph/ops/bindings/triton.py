@@ -87,18 +87,18 @@ def _reduced(csr_reduce: Callable[..., Tensor], kind: str, adj: Rows, weight: Te
 
 
 def _sddmm(adj: Rows, a: Tensor, b: Tensor, heads: int) -> Any:
-    from hgraph.kernels.csr_dot import csr_dot
+    from hgraph.kernels.score_dot import score_dot
 
     if not _served(a, b):
         return NotImplemented
-    return csr_dot(adj[1], adj[2], stacked(a), stacked(b), heads, a.dtype)
+    return score_dot(adj[1], adj[2], stacked(a), stacked(b), heads, a.dtype)
 
 
 def _extremum_grads(
     adj: Rows, weight: Tensor | None, x: Tensor, out: Tensor, grad: Tensor, of_weight: bool, of_x: bool
 ) -> Any:
-    from hgraph.kernels.csr_dot import Ties, csr_dot
     from hgraph.kernels.csr_extremum import tie_count, tie_flow
+    from hgraph.kernels.score_dot import Ties, score_dot
 
     if not _served(weight, x, grad):
         return NotImplemented
@@ -111,7 +111,7 @@ def _extremum_grads(
         grad_x = tie_flow(adj[3], adj[4], adj[5], turned, x_all, out, share, longest(adj[3])).view(x.shape)
     if of_weight:
         heads = 1 if weight is None or weight.dim() == 1 else weight.shape[1]
-        grad_weight = csr_dot(adj[1], adj[2], share, x_all, heads, share.dtype, Ties(weight, out))
+        grad_weight = score_dot(adj[1], adj[2], share, x_all, heads, share.dtype, Ties(weight, out))
     return grad_x, grad_weight
 
 
@@ -122,13 +122,13 @@ def _softmax(adj: Rows, score: Tensor) -> Any:
 
 
 def _additive(adj: Rows, q: Tensor, k: Tensor, a: Tensor, slope: float) -> Any:
-    from hgraph.kernels.csr_additive import additive_score
+    from hgraph.kernels.score_additive import additive_score
 
     return additive_score(adj[1], adj[2], q, k, a, slope) if _served(q, k, a) else NotImplemented
 
 
 def _additive_grads(adj: Rows, q: Tensor, k: Tensor, a: Tensor, slope: float, grad: Tensor) -> Any:
-    from hgraph.kernels.csr_additive import additive_flow
+    from hgraph.kernels.score_additive import additive_flow
 
     if not _served(q, k, a, grad):
         return NotImplemented

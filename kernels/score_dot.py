@@ -15,7 +15,7 @@ from torch import Tensor
 
 from hgraph.kernels.split import accumulator, blocks, launched, wide
 
-__all__ = ["Ties", "config", "csr_dot"]
+__all__ = ["Ties", "config", "score_dot"]
 
 _NUMBERS = 2048  # a program: 32 a lane of two warps, from either end of the edges; narrow heads spill and take four
 
@@ -81,7 +81,7 @@ def _dot(
     tl.store(out + at, tl.sum(acc, axis=2).to(out.dtype.element_ty), mask=here)
 
 
-def csr_dot(
+def score_dot(
     indices: Tensor, target: Tensor, a: Tensor, b: Tensor, heads: int, dtype: torch.dtype, ties: Ties | None = None
 ) -> Tensor:
     """[E, H] of a dtype: the inner products of a [B, T, D] and b [B, S, D] along the edges, summed over the batch.

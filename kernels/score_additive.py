@@ -13,7 +13,7 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-from hgraph.kernels import csr_dot, split
+from hgraph.kernels import score_dot, split
 from hgraph.kernels.csr_reduce import config, edge_weight, reduce_combine
 from hgraph.kernels.split import accumulator, blocks, edges, launched, num_parts, num_stretches, part, wide
 
@@ -98,7 +98,7 @@ def additive_score(indices: Tensor, target: Tensor, q: Tensor, k: Tensor, a: Ten
     out = q.new_empty((num_edges, heads))
     if out.numel() == 0 or width == 0:
         return out.zero_()
-    how = csr_dot.config(heads, width, q.dtype)
+    how = score_dot.config(heads, width, q.dtype)
     head_blocks = blocks(heads, how["HEADS"])
     _score[(head_blocks * triton.cdiv(num_edges, how["EDGES"]),)](
         indices, target, q.contiguous(), k.contiguous(), a.contiguous(), out, num_edges,
