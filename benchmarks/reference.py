@@ -15,6 +15,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from hgraph.kernels import native, trust
 from hgraph.structure import Adjacency
 
 SOURCE = Path(__file__).resolve().parent / "reference.cpp"
@@ -32,15 +33,16 @@ def library() -> ctypes.CDLL | None:
     if compiler is None:
         return None
     what = SOURCE.read_bytes() + " ".join((compiler, *FLAGS, platform.processor())).encode()
-    cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "hgraph"
+    cache = native.folder()
     path = cache / f"benchmarks-{hashlib.sha256(what).hexdigest()[:16]}.so"
-    if not path.exists():
-        cache.mkdir(parents=True, exist_ok=True)
+    if not native.is_trusted(path):
+        trust.secure(cache)
         with tempfile.TemporaryDirectory(dir=cache) as folder:
             made = Path(folder) / "reference.so"
             done = subprocess.run([compiler, *FLAGS, SOURCE, "-o", made], capture_output=True, text=True, check=False)
             if done.returncode:
                 return None
+            trust.record(made, path)
             made.replace(path)
     return ctypes.CDLL(str(path))
 

@@ -2,7 +2,8 @@
 
 `build` compiles once per source (headers included), flags, processor and compiler into ``$HGRAPH_CACHE``, else the
 platform's cache folder; nothing else ever runs a compiler. `load` finds what was built for this source and processor,
-in a folder that may be read-only. Launchers check nothing: shapes are those that the operators of hgraph document.
+in a folder that may be read-only, if by `hgraph.kernels.trust` nobody else can have made it. Launchers check nothing:
+shapes are those that the operators of hgraph document.
 """
 
 from __future__ import annotations
@@ -22,7 +23,9 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-__all__ = ["BuildError", "build", "compiler", "find", "folder", "load"]
+from hgraph.kernels import trust
+
+__all__ = ["BuildError", "build", "compiler", "find", "folder", "is_trusted", "load"]
 
 SOURCE = Path(__file__).with_name("native.cpp")
 HEADERS = sorted(SOURCE.parent.glob("native_*.h"))
@@ -67,17 +70,20 @@ def build() -> Path:
         raise BuildError("no C++ compiler (g++, clang++, c++). Install one: apt install g++, dnf install gcc-c++")
     version = _run([cxx, "--version"])
     path = folder() / f"native-{_key()}-{_digest(os.path.realpath(cxx), version)}.so"
-    if path.exists():
+    if is_trusted(path):
         return path
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
+        trust.secure(path.parent)
         with tempfile.TemporaryDirectory(prefix=".native-", dir=path.parent) as place:
             made = Path(place, path.name)
             _run([cxx, *FLAGS, "-o", str(made), str(SOURCE)])
             _opened(made)
             if _key.__wrapped__() != _key():  # an upgrade came in between
                 raise BuildError("the sources changed while they were compiled: run it again in a new process")
+            trust.record(made, path)
             made.replace(path)
+    except trust.UntrustedError as error:
+        raise BuildError(f"{error}. HGRAPH_CACHE names another folder") from error
     except OSError as error:
         raise BuildError(f"{path.parent} ({error.strerror or error}). HGRAPH_CACHE names another folder") from error
     return path
@@ -124,12 +130,27 @@ def _processor() -> str:
 
 
 def find() -> Path | None:
-    """The library built for this source and processor, the newest where several compilers made one."""
+    """The library built for this source and processor, the newest where several compilers made one.
+
+    Raises:
+        UntrustedError: there are some, and none that may be loaded.
+    """
     try:
-        built = list(folder().glob(f"native-{_key()}-*.so"))
+        built = sorted(folder().glob(f"native-{_key()}-*.so"), key=lambda path: path.stat().st_mtime, reverse=True)
     except OSError:
         return None
-    return max(built, key=lambda path: path.stat().st_mtime, default=None)
+    if built and not any(map(is_trusted, built)):
+        trust.check(built[0])
+    return next(filter(is_trusted, built), None)
+
+
+def is_trusted(path: Path) -> bool:
+    """Whether there is a library, and it may be loaded."""
+    try:
+        trust.check(path)
+    except OSError:
+        return False
+    return True
 
 
 @functools.cache
@@ -145,7 +166,7 @@ def load() -> ctypes.CDLL | None:
     """The library, None where it has not been built.
 
     Raises:
-        OSError: it is there and cannot be loaded.
+        OSError: it is there and cannot, or must not, be loaded.
     """
     path = find()
     return None if path is None else _opened(path)

@@ -29,7 +29,7 @@ def build(as_json: JsonOption = False, quiet: QuietOption = False) -> None:
     from hgraph.ops.bindings import native
 
     cxx, folder, start = kernels.compiler(), kernels.folder(), time.perf_counter()
-    before = set(folder.glob("native-*.so")) if folder.is_dir() else set()
+    before = {path for path in folder.glob("native-*.so") if kernels.is_trusted(path)} if folder.is_dir() else set()
     if not quiet and cxx is not None:
         typer.echo(f"compiling {kernels.SOURCE.name} with {cxx} into {folder}", err=True)
     path = native.build()

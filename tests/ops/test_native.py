@@ -19,6 +19,7 @@ from torch import Tensor
 
 from hgraph import Additive, Adjacency, Dot, attend, backend, backends, edge_score, edge_softmax, errors, propagate
 from hgraph.kernels import native as kernels
+from hgraph.kernels import trust
 from hgraph.ops import current_backend
 from hgraph.ops.bindings import native
 from hgraph.ops.sparse.linear import rows
@@ -406,7 +407,9 @@ def test_a_folder_that_cannot_be_written_is_named(tmp_path: Path, monkeypatch: p
 
 def test_a_library_that_cannot_be_loaded_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HGRAPH_CACHE", str(tmp_path))
-    (tmp_path / f"native-{kernels._key()}-0.so").write_bytes(b"not a library")
+    library = tmp_path / f"native-{kernels._key()}-0.so"
+    library.write_bytes(b"not a library")
+    trust.record(library, library)
     assert native.state().startswith("cannot be loaded: ")
     assert current_backend() == "torch"
 
