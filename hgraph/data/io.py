@@ -15,10 +15,10 @@ from hgraph.checks import Checks
 from hgraph.data.interactions import Interactions, TripleSplit
 from hgraph.errors import ArgumentTypeError, DataError
 from hgraph.files import write_atomically
-from hgraph.structure import coo, token_algebra
+from hgraph.structure import coo
 from hgraph.structure.adjacency import Adjacency
 from hgraph.structure.base import Structure
-from hgraph.structure.block_adjacency import CAUSAL, BlockAdjacency
+from hgraph.structure.block_adjacency import BlockAdjacency
 from hgraph.structure.graph import Graph
 from hgraph.structure.hypergraph import Hypergraph
 from hgraph.structure.knowledge_graph import KnowledgeGraph
@@ -271,48 +271,28 @@ def _token_graph(tensors: dict[str, Tensor]) -> TokenGraph:
 
 def _block_adjacency(tensors: dict[str, Tensor]) -> BlockAdjacency:
     """The tiles of a file, or an error where its tensors contradict each other."""
-    mask, extent = tensors["mask"], tensors["extent"]
-    if extent.dim() != 3 or extent.shape[2] or mask.dim() != 3 or mask.dtype != torch.uint8 or not mask.shape[1]:
-        raise DataError("mask or extent has another shape")
-    if mask.shape[2] != -(-mask.shape[1] // 8):
-        raise DataError("the masks are not packed rows of their tiles")
-    tiles = _tile_lists(tensors, "", mask, extent)
+
+    def part(prefix: str) -> BlockAdjacency:
+        index, rule, count, row = (tensors[prefix + name] for name in _LISTS)
+        return BlockAdjacency(index, rule, count, row, tensors["mask"], tensors["extent"])
+
+    tiles = part("")
     if "wide.index" in tensors:
-        wide = _tile_lists(tensors, "wide.", mask, extent)
-        if bool(torch.isin(tiles.row, wide.row).any()) or tiles.index.shape[:2] != wide.index.shape[:2]:
-            raise DataError("wide lists tile rows of its own, of as many heads and examples")
+        wide = part("wide.")
+        wide.validate()
         tiles = dataclasses.replace(tiles, wide=wide)
     if "order" in tensors:
-        order = token_algebra.checked_order(tensors["order"], tiles.num_targets, tiles.num_sources)
-        tiles = dataclasses.replace(tiles, order=order)
+        tiles = dataclasses.replace(tiles, order=coo.as_indices("order", tensors["order"]))
+    tiles.validate()
     if "t_count" not in tensors:
         return tiles
-    if tensors["t_count"].shape != (*tiles.index.shape[:2], -(-tiles.num_sources // tiles.block_size)):
+    columns = -(-tiles.num_sources // tiles.block_size)  # as many as the file lists: the next line makes lists for them
+    if tensors["t_count"].shape != (*tiles.index.shape[:2], columns):
         raise DataError("t_count does not count the tiles of sources")
     tiles = tiles.with_transpose()
     if tiles.t_count is None or not torch.equal(tiles.t_count, tensors["t_count"]):
         raise DataError("t_count does not count the tiles")
     return tiles
-
-
-def _tile_lists(tensors: dict[str, Tensor], prefix: str, mask: Tensor, extent: Tensor) -> BlockAdjacency:
-    """index, rule, count and row, which must be such as `BlockAdjacency` says."""
-    index, rule, count, row = lists = [tensors[prefix + name] for name in _LISTS]
-    rows, columns = (-(-size // mask.shape[1]) for size in extent.shape[:2])
-    if any(t.dtype != torch.int32 for t in lists) or index.dim() != 4 or row.shape != index.shape[2:3]:
-        raise DataError("the lists of tiles are not int32 [B, H, R, K]")
-    if rule.shape != index.shape or count.shape != index.shape[:3] or 0 in index.shape[:2]:
-        raise DataError("index, rule and count are of different sizes")
-    if bool((row.diff() <= 0).any()) or bool(((row < 0) | (row >= rows)).any()):
-        raise DataError("the tile rows do not ascend")
-    used = torch.arange(index.shape[3]) < count.unsqueeze(3)
-    if bool(((count < 0) | (count > index.shape[3])).any()) or bool(((index < 0) | (used & (index >= columns))).any()):
-        raise DataError("tiles out of range")
-    if bool((used[..., 1:] & (index[..., 1:] <= index[..., :-1])).any()) or bool(index[~used].any()):
-        raise DataError("the tiles of a row do not ascend")
-    if bool(((rule < CAUSAL) | (rule >= len(mask)))[used].any()):
-        raise DataError("a rule names no mask")
-    return BlockAdjacency(index, rule, count, row, mask, extent)
 
 
 def _adjacency(tensors: dict[str, Tensor]) -> Adjacency:

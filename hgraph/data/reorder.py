@@ -99,7 +99,7 @@ def reorder(structure: T, method: Literal["rcm", "degree", "cluster"] = "rcm") -
     if method not in ("rcm", "degree", "cluster"):
         raise ArgumentError("method", "'rcm', 'degree' or 'cluster'", repr(method))
     if isinstance(structure, Data):
-        return _reorder_data(structure, method)  # type: ignore[return-value]
+        return _reorder_data(structure, method)
     if isinstance(structure, Graph):
         order = _ORDERS[method](*_both_ways(structure.adj, 0), structure.num_nodes).to(structure.device)
         adj, edges = _renumbered(structure.adj, order, order)

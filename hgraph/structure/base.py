@@ -1,14 +1,19 @@
-"""What every structure can do: move, pin, save."""
+"""What every structure can do: move, pin, copy, pickle, save."""
 
 from __future__ import annotations
 
+import copy
 import dataclasses
 import os
 from collections.abc import Callable, Mapping
+from multiprocessing.reduction import ForkingPickler
 from typing import Any, TypeVar
 
 import torch
 from torch import Tensor
+
+from hgraph._torch import is_plain
+from hgraph.errors import DataError
 
 __all__ = ["Structure", "moved"]
 
@@ -48,6 +53,34 @@ class Structure:
 
         save(self, path)
 
+    def validate(self) -> None:
+        """Look whether the fields fit each other, as those of a file must; the structures within are not looked at.
+
+        Raises:
+            DataError: they contradict each other.
+        """
+
+    # ------------------------------------------------------------------ copies
+
+    def __init_subclass__(cls, **options: Any) -> None:
+        """Let DataLoader workers and other processes of one's own send structures without a second look."""
+        super().__init_subclass__(**options)
+        ForkingPickler.register(cls, _sent)
+
+    def __setstate__(self, state: Any) -> None:
+        """Take the fields of a pickle or of `torch.load`, if they fit each other: they may come from a file."""
+        _fill(self, state)
+        if all(is_plain(t) for t in self.tensors()):
+            self.validate()
+
+    def __copy__(self: S) -> S:
+        """The same tensors in another object."""
+        return _received(type(self), vars(self))
+
+    def __deepcopy__(self: S, memo: dict[int, Any]) -> S:
+        """Tensors of its own."""
+        return _received(type(self), {name: copy.deepcopy(value, memo) for name, value in vars(self).items()})
+
     @property
     def device(self) -> torch.device:
         """Where the tensors are."""
@@ -63,6 +96,34 @@ class Structure:
         if all(getattr(self, name) is value for name, value in changed.items()):
             return self
         return dataclasses.replace(self, **changed)  # type: ignore[type-var]
+
+
+def _sent(structure: Structure) -> tuple[Callable[..., Any], tuple[Any, ...]]:
+    return _received, (type(structure), vars(structure))
+
+
+def _received(kind: type[S], fields: Mapping[str, Any]) -> S:
+    structure = object.__new__(kind)
+    vars(structure).update(fields)
+    return structure
+
+
+def _fill(structure: Structure, state: Any) -> None:
+    """Set the fields: each of its kind, none missing, none more.
+
+    Raises:
+        DataError: they are others.
+    """
+    name = type(structure).__name__
+    fields = dataclasses.fields(structure)  # type: ignore[arg-type]
+    if not isinstance(state, dict) or set(state) != {f.name for f in fields}:
+        raise DataError(f"{name}: not the fields of this version of hgraph")
+    for f in fields:
+        value, annotation = state[f.name], str(f.type)
+        of_kind = Tensor if "Tensor" in annotation else Structure
+        if not isinstance(value, of_kind) and not (value is None and "None" in annotation):
+            raise DataError(f"{name}: {f.name} is {type(value).__name__}, not {annotation}")
+    vars(structure).update(state)
 
 
 def moved(record: Any, device: torch.device | str) -> Any:

@@ -14,6 +14,7 @@ from hgraph.errors import ArgumentError, ArgumentTypeError
 from hgraph.structure import coo
 from hgraph.structure.adjacency import Adjacency
 from hgraph.structure.base import Structure
+from hgraph.structure.validate import check_permutation, check_tiles, is_inside, require
 
 __all__ = ["CAUSAL", "FULL", "BlockAdjacency", "far_rows", "packed", "unpacked"]
 
@@ -238,6 +239,35 @@ class BlockAdjacency(Structure):
         else:
             same = same and torch.equal(self.order, other.order)
         return same and (self.wide is None or self.wide.equal(other.wide))  # type: ignore[arg-type]
+
+    def validate(self) -> None:
+        """Check that tiles, rules and rows are in range and ascend, and that the transpose is of the same tiles.
+
+        Raises:
+            DataError: they contradict each other.
+        """
+        mask, extent = self.mask, self.extent
+        require(extent.dim() == 3 and extent.shape[2] == 0, "extent is not of shape [T, S, 0]")
+        packed = mask.dim() == 3 and mask.dtype == torch.uint8 and mask.shape[1] > 0
+        require(packed, "mask is not packed bits [M, block, bytes]")
+        require(mask.shape[2] == -(-mask.shape[1] // 8), "the masks are not packed rows of their tiles")
+        rows, columns = (-(-size // mask.shape[1]) for size in extent.shape[:2])
+        check_tiles((self.index, self.rule, self.count), self.row, columns, len(mask))
+        require(bool((self.row.diff() > 0).all()) and is_inside(self.row, rows), "the tile rows do not ascend")
+        if self.wide is not None:
+            require(not torch.isin(self.row, self.wide.row).any(), "wide lists tile rows that the others list")
+            same = self.wide.extent.shape == extent.shape and self.wide.mask.shape == mask.shape
+            require(same and self.index.shape[:2] == self.wide.index.shape[:2], "wide has other sizes")
+        if self.order is not None:
+            require(self.order.shape == (extent.shape[0],) and extent.shape[0] == extent.shape[1], "order is not [N]")
+            check_permutation("order", self.order)
+        transpose = (self.t_index, self.t_rule, self.t_count)
+        require(len({part is None for part in transpose}) == 1, "the transpose lacks a part")
+        if self.t_index is not None and self.t_rule is not None and self.t_count is not None:
+            require(self.t_index.dim() == 4 and self.t_index.shape[2] == columns, "the transpose is of other tiles")
+            own = torch.arange(columns, dtype=torch.int32, device=self.device)
+            check_tiles((self.t_index, self.t_rule, self.t_count), own, rows, len(mask))
+            require(self.t_count.sum() == self.count.sum(), "the transpose is of other tiles")
 
     def __repr__(self) -> str:
         """Sizes, not tensors."""

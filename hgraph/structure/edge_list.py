@@ -14,6 +14,7 @@ from hgraph.checks import Checks
 from hgraph.errors import ArgumentError
 from hgraph.structure import coo, row_lengths
 from hgraph.structure.base import Structure
+from hgraph.structure.validate import check_integers, check_permutation, check_pointers, check_range, require, rows_of
 
 __all__ = ["EdgeList", "measured", "united"]
 
@@ -271,6 +272,37 @@ class EdgeList(Structure):
         weight = torch.ones(self.num_edges, device=self.device) if self.weight is None else self.weight
         flat = self.target.long() * self.num_sources + self.indices
         return coo.segment_sum(weight, flat, self.num_targets * self.num_sources).view(self.shape)
+
+    def validate(self) -> None:
+        """Check that pointers divide the edges, ids are in range, and both orders are of the same edges.
+
+        Raises:
+            DataError: they contradict each other.
+        """
+        names = ("indptr", "indices", "target", "t_indptr", "t_indices", "source", "perm", "inv_perm")
+        lists = {name: getattr(self, name) for name in names}
+        for name, value in lists.items():
+            check_integers(name, value)
+            require(value.dtype == self.indptr.dtype, f"{name} and indptr have different dtypes")
+        edges = self.num_edges
+        require(all(len(lists[name]) == edges for name in names if "indptr" not in name), "the lists differ in length")
+        check_pointers("indptr", self.indptr, edges)
+        check_pointers("t_indptr", self.t_indptr, edges)
+        check_range("indices", self.indices, self.num_sources)
+        check_range("t_indices", self.t_indices, self.num_targets)
+        check_permutation("perm", self.perm)
+        require(coo.inverse(self.perm).equal(self.inv_perm), "inv_perm does not invert perm")
+        require(self.target.long().equal(rows_of(self.indptr)), "target does not say the rows of indptr")
+        require(self.source.long().equal(rows_of(self.t_indptr)), "source does not say the rows of t_indptr")
+        perm = self.perm.long()
+        require(self.indices[perm].equal(self.source), "indices and source are of different edges")
+        require(self.target[perm].equal(self.t_indices), "target and t_indices are of different edges")
+        if self.input_order is not None:
+            check_integers("input_order", self.input_order)
+            check_range("input_order", self.input_order, edges)
+        if self.weight is not None:
+            fits = self.weight.is_floating_point() and self.weight.dim() >= 1 and len(self.weight) == edges
+            require(fits, f"weight is not one number for each of {edges} edges")
 
 
 def measured(adj: E, checks: Checks | None = None) -> E:

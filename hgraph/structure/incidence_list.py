@@ -10,6 +10,7 @@ from torch import Tensor
 
 from hgraph.structure.adjacency import Adjacency
 from hgraph.structure.base import Structure
+from hgraph.structure.validate import require
 
 __all__ = ["IncidenceList"]
 
@@ -66,3 +67,15 @@ class IncidenceList(Structure):
     def to_lists(self) -> list[list[int]]:
         """The members of each hyperedge, ascending."""
         return [e.tolist() for e in self.v2e.indices.split(self.v2e.indptr.diff().tolist())]
+
+    def validate(self) -> None:
+        """Check that there is a weight for every node and hyperedge, if there are any.
+
+        Raises:
+            DataError: they contradict each other.
+        """
+        sizes = {"hyperedge_weight": self.num_hyperedges, "node_weight": self.num_nodes}
+        for name, size in sizes.items():
+            weight = getattr(self, name)
+            fits = weight is None or (weight.is_floating_point() and weight.shape == (size,))
+            require(fits, f"{name} is not {size} numbers")

@@ -12,8 +12,9 @@ import torch
 from torch import Tensor
 
 from hgraph.cache import cached
-from hgraph.errors import ArgumentError, ArgumentTypeError
+from hgraph.errors import ArgumentError, ArgumentTypeError, DataError
 from hgraph.structure.base import Structure
+from hgraph.structure.validate import check_pointers, require
 
 __all__ = ["Names"]
 
@@ -113,6 +114,20 @@ class Names(Structure):
         """The texts in order."""
         whole, ends = self.text.cpu().numpy().tobytes(), self.indptr.tolist()
         return (whole[a:b].decode() for a, b in itertools.pairwise(ends))
+
+    def validate(self) -> None:
+        """Check that pointers divide the bytes, and that each text is UTF-8.
+
+        Raises:
+            DataError: they contradict each other.
+        """
+        require(self.text.dtype == torch.uint8 and self.text.dim() == 1, "the texts are not bytes")
+        require(self.indptr.dim() == 1 and self.indptr.dtype == torch.int64, "the texts' pointers are not int64")
+        check_pointers("indptr", self.indptr, len(self.text))
+        try:
+            list(self)
+        except UnicodeDecodeError as error:
+            raise DataError(f"a name is not UTF-8 ({error})") from None
 
     def __repr__(self) -> str:
         """How many."""

@@ -9,6 +9,7 @@ from torch import Tensor
 
 from hgraph.errors import ArgumentError, ArgumentTypeError
 from hgraph.structure.base import Structure
+from hgraph.structure.validate import check_integers, require
 
 __all__ = ["SoftAdjacency", "SoftHypergraph"]
 
@@ -105,6 +106,22 @@ class SoftAdjacency(Structure):
         own, others = (torch.ones(1, dtype=torch.bool) if a.mask is None else a.mask.cpu() for a in (self, other))
         return torch.equal(own.broadcast_to(self.weight.shape), others.broadcast_to(self.weight.shape))
 
+    def validate(self) -> None:
+        """Check that weights are numbers, and that the mask is of the sources.
+
+        Raises:
+            DataError: they contradict each other.
+        """
+        weight, mask = self.weight, self.mask
+        require(weight.is_floating_point() and weight.dim() >= 2, "weight is not numbers [..., T, S]")
+        require(mask is None or mask.dtype == torch.bool, "mask is not boolean")
+        if mask is not None:
+            try:
+                fits = torch.broadcast_shapes(mask.shape, weight.shape) == weight.shape
+            except RuntimeError:
+                fits = False
+            require(fits, "mask does not broadcast to the weight")
+
     def __repr__(self) -> str:
         """Sizes, not tensors."""
         text = "" if self.mask is None else "masked, "
@@ -193,6 +210,17 @@ class SoftHypergraph(Structure):
             return False
         same = self.index is None or torch.equal(self.index, other.index.to(self.device))  # type: ignore[union-attr]
         return same and self.v2e.equal(other.v2e) and self.e2v.equal(other.e2v)
+
+    def validate(self) -> None:
+        """Check that both directions are of the same nodes and hyperedges.
+
+        Raises:
+            DataError: they contradict each other.
+        """
+        require(self.v2e.weight.mT.shape == self.e2v.weight.shape, "v2e and e2v are of different sizes")
+        if self.index is not None:
+            check_integers("index", self.index, *self.v2e.weight.shape[:-1])
+            require(self.index.numel() == 0 or self.index.min() >= 0, "index is negative")
 
     def __repr__(self) -> str:
         """Sizes, not tensors."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import TypeVar
 
@@ -11,6 +12,7 @@ from torch import Tensor
 from hgraph.checks import whole
 from hgraph.structure import coo, intervals
 from hgraph.structure.base import Structure
+from hgraph.structure.validate import check_integers, check_permutation, check_pointers, require
 
 __all__ = ["TokenRuns"]
 
@@ -108,3 +110,22 @@ class TokenRuns(Structure):
         """The runs on a line: row * (S + 1) + source."""
         base = self.row() * (self.num_sources + 1)
         return intervals.Line(base + self.start, base + self.stop)
+
+    def validate(self) -> None:
+        """Check that pointers divide the runs into rows, and that each run lies within the sources.
+
+        Raises:
+            DataError: they contradict each other.
+        """
+        extent, rows = self.extent, len(self.indptr) - 1
+        require(extent.dim() == 5 and extent.shape[4] == 0, "extent is not of shape [B, H, T, S, 0]")
+        for name in ("indptr", "start", "stop"):
+            check_integers(name, getattr(self, name))
+        require(rows == math.prod(extent.shape[:3]), "indptr is not a row for each target and head")
+        require(len(self.start) == len(self.stop), "start and stop differ in length")
+        check_pointers("indptr", self.indptr, len(self.start))
+        inside = (self.start >= 0) & (self.start <= self.stop) & (self.stop <= extent.shape[3])
+        require(inside.all(), "a run leaves the sources")
+        if self.order is not None:
+            require(self.order.shape == (extent.shape[2],) and extent.shape[2] == extent.shape[3], "order is not [N]")
+            check_permutation("order", self.order)

@@ -13,6 +13,7 @@ from hgraph.structure import coo
 from hgraph.structure.adjacency import Adjacency
 from hgraph.structure.base import Structure
 from hgraph.structure.names import Names
+from hgraph.structure.validate import check_integers, check_permutation, check_pointers, check_range, require, rows_of
 
 __all__ = ["TripleList"]
 
@@ -69,3 +70,30 @@ class TripleList(Structure):
     def with_weight(self: K, weight: Tensor | None) -> K:
         """The same facts with a weight [E] each, such as shares of attention; not checked, so they may be learned."""
         return dataclasses.replace(self, adj=self.adj.with_weight(weight))
+
+    def validate(self) -> None:
+        """Check that there is a relation for every triple, and a type and a name for every node, if there are any.
+
+        Raises:
+            DataError: they contradict each other.
+        """
+        edges, nodes = self.adj.num_edges, self.adj.num_targets
+        require(self.adj.num_sources == nodes, f"heads and tails are of {nodes} and {self.adj.num_sources} nodes")
+        for name in ("relation", "by_relation"):
+            check_integers(name, getattr(self, name), edges)
+        check_integers("relation_indptr", self.relation_indptr)
+        check_pointers("relation_indptr", self.relation_indptr, edges)
+        relations = len(self.relation_indptr) - 1
+        check_range("relation", self.relation, relations)
+        check_permutation("by_relation", self.by_relation)
+        by_relation = self.relation.long()[self.by_relation.long()]
+        require(by_relation.equal(rows_of(self.relation_indptr)), "by_relation does not sort the triples by relation")
+        types = 0
+        if self.node_type is not None:
+            check_integers("node_type", self.node_type, nodes)
+            types = int(self.node_type.max()) + 1 if nodes else 0
+            require(not nodes or self.node_type.min() >= 0, "node_type is negative")
+        for name, count in (("node_names", nodes), ("relation_names", relations)):
+            names = getattr(self, name)
+            require(names is None or len(names) == count, f"{name} are not {count} texts")
+        require(self.type_names is None or len(self.type_names) >= types, f"there are {types} types, but fewer names")
