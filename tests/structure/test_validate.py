@@ -64,12 +64,12 @@ CHANGES = {
     "floats": lambda t: t.double(),
     "another shape": lambda t: t.unsqueeze(0),
 }
-# Changes that make another whole structure: a large type, another number of empty rows, other entries of the caller's input.
+# Changes that make another whole structure: a large type, other empty rows, other entries of the input.
 LEGAL = {
     "node_type": {"far away"},
     "index": {"far away"},  # of a pool that the structure does not know
     "input_order": {"shorter", "longer"},
-    **dict.fromkeys(("indptr", "t_indptr", "relation_indptr"), {"shorter", "longer"}),
+    **{key: {"shorter", "longer"} for key in ("indptr", "t_indptr", "relation_indptr")},
 }
 INTEGERS = [
     pytest.param(name, path, id=f"{name}-{'.'.join(path)}")
