@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import csv
 import json
-import socket
 import sys
 from enum import Enum
 from pathlib import Path
@@ -109,26 +108,43 @@ def predict(
 def serve(
     run: RunArgument,
     port: Annotated[int, typer.Option(min=0, max=65535, help="0 takes a free one.")] = 8000,
+    host: Annotated[
+        str, typer.Option(help="Address to listen on; 0.0.0.0 is every network of this machine.")
+    ] = "127.0.0.1",
+    name: Annotated[
+        list[str] | None, typer.Option(help="Name by which clients may call the server, beside localhost; repeatable.")
+    ] = None,
+    max_body: Annotated[int, typer.Option(min=1, help="Bytes of a request.")] = 16 * 2**20,
+    max_connections: Annotated[int, typer.Option(min=1, help="Connections open at once.")] = 100,
+    request_timeout: Annotated[
+        float, typer.Option(min=0.001, max=3600, help="Seconds for a request to arrive.")
+    ] = 10.0,
     program: ProgramOption = None,
     as_json: Annotated[bool, typer.Option("--json", help="Say the address as one JSON object on stdout.")] = False,
     quiet: QuietOption = False,
 ) -> None:
-    """Answer over HTTP on this machine alone (127.0.0.1): POST /predict with {"rows": [{"column": value}]}.
+    """Answer over HTTP, by default to this machine alone: POST /predict with {"rows": [{"column": value}]}.
 
-    Ctrl-C, or SIGTERM, ends it once the requests under way are answered.
+    GET / says which columns a row has, GET /health whether the server is up. There is no password: whoever reaches
+    the address is answered. Ctrl-C, or SIGTERM, ends it once the requests under way are answered.
     """
-    from hgraph.distill.serving.serve import application, run_until_stopped
+    from hgraph.distill.serving.limits import Limits
+    from hgraph.distill.serving.serve import application, listening, run_until_stopped
 
-    app = application(_predictor(run, program))
+    hosts = (*Limits.hosts, host.lower(), *(n.lower() for n in name or ()))
+    limits = Limits(hosts, max_body, max_connections, request_timeout)
+    app = application(_predictor(run, program), limits)
     try:
-        place = socket.create_server(("127.0.0.1", port))
+        place = listening(host, port)
     except OSError as error:
         hint = "Give another --port; 0 takes a free one"
-        raise ArgumentError("port", "one that is free", f"{port} ({error.strerror or error})", hint) from None
-    url = f"http://127.0.0.1:{place.getsockname()[1]}"
+        what = f"{host}, {port} ({error.strerror or error})"
+        raise ArgumentError("host, port", "an address of this machine and a free port", what, hint) from None
+    shown = f"[{host}]" if ":" in host else host
+    url = f"http://{shown}:{place.getsockname()[1]}"
     typer.echo(json.dumps({"url": url}) if as_json else f"serving {run} on {url}; Ctrl-C stops")
     sys.stdout.flush()
-    run_until_stopped(app, place, quiet=quiet)
+    run_until_stopped(app, place, limits=limits, quiet=quiet or as_json)
 
 
 def _predictor(run: Path, program: Program | None) -> Predictor:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import http.client
 import json
 import signal
 import socket
@@ -11,6 +12,7 @@ import threading
 import time
 import urllib.error
 import urllib.request
+from contextlib import contextmanager, suppress
 
 import pytest
 import torch
@@ -40,21 +42,28 @@ def student(tmp_path):
 @pytest.fixture
 def url(student):
     """The address of a real server on loopback."""
-    uvicorn = pytest.importorskip("uvicorn")
-    pytest.importorskip("fastapi")
-    from hgraph.distill.serving.serve import application
+    with served(student) as address:
+        yield address
 
-    config = uvicorn.Config(application(Predictor(student)), host="127.0.0.1", port=0, log_level="error")
-    server = uvicorn.Server(config)
-    thread = threading.Thread(target=server.run, daemon=True)
+
+@contextmanager
+def served(student, **limits):
+    pytest.importorskip("uvicorn")
+    pytest.importorskip("fastapi")
+    from hgraph.distill.serving.limits import Limits
+    from hgraph.distill.serving.serve import application, listening, server_of
+
+    bounds = Limits(**limits)
+    server = server_of(application(Predictor(student), bounds), bounds)
+    place = listening("127.0.0.1", 0)
+    thread = threading.Thread(target=server.run, kwargs={"sockets": [place]}, daemon=True)
     thread.start()
-    for _ in range(500):
-        if server.started:
-            break
-        thread.join(0.02)
-    yield f"http://127.0.0.1:{server.servers[0].sockets[0].getsockname()[1]}"
+    while not server.started:
+        thread.join(0.01)
+    yield f"http://127.0.0.1:{place.getsockname()[1]}"
     server.should_exit = True
-    thread.join(5)
+    thread.join(10)
+    assert not thread.is_alive()
 
 
 def post(url, body):
@@ -179,3 +188,140 @@ def test_bad_rows_and_runs_are_one_line_and_leave_no_file(tmp_path, student):
     nothing = call("predict", tmp_path, rows)
     assert nothing.exit_code == 2
     assert "hgraph distill" in nothing.stderr
+
+
+# ---------------------------------------------------------------------- limits
+
+HEAD = b"POST /predict HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
+ROW = b'{"row": {"a": 1, "b": 2, "c": 3}}'
+
+
+def connected(url):
+    return socket.create_connection(("127.0.0.1", int(url.rpartition(":")[2])), timeout=10)
+
+
+def raw(url, request):
+    """What the server answers to bytes, until it closes or has answered."""
+    with connected(url) as client:
+        client.sendall(request)
+        return client.recv(65_536)
+
+
+@pytest.mark.parametrize(
+    ("headers", "status"),
+    [
+        ({"Host": "localhost:9"}, 200),
+        ({"Host": "LOCALHOST."}, 200),
+        ({"Host": "[::1]:8000"}, 200),
+        ({"Host": "evil.example"}, 421),
+        ({"Host": "localhost.evil.example"}, 421),
+        ({"Host": "evil.example:80@localhost"}, 421),
+        ({"Host": "localhost/evil.example"}, 421),
+        ({"Host": ""}, 421),
+        ({"Origin": "http://localhost:3000"}, 200),
+        ({"Origin": "https://evil.example"}, 403),
+        ({"Origin": "null"}, 403),
+        ({"Origin": ""}, 403),
+    ],
+)
+def test_pages_of_other_sites_are_not_answered(url, headers, status):
+    connection = http.client.HTTPConnection("127.0.0.1", int(url.rpartition(":")[2]), timeout=10)
+    connection.request("GET", "/", headers=headers)
+    answer = connection.getresponse()
+    assert answer.status == status
+    assert ("detail" if status > 400 else "columns") in json.load(answer)
+    connection.close()
+
+
+def test_an_answer_does_not_wait_for_an_acknowledgement():
+    from hgraph.distill.serving.serve import listening
+
+    with listening("127.0.0.1", 0) as place, socket.create_connection(place.getsockname()):
+        accepted, _ = place.accept()
+        assert accepted.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)
+        accepted.close()
+
+
+def test_a_long_body_is_refused_before_it_is_read(student):
+    with served(student, max_body=1000) as url:
+        assert b" 413 " in raw(url, HEAD + b"Content-Length: 300000000\r\n\r\n")
+        chunk = b"200\r\n" + b"x" * 512 + b"\r\n"
+        assert b" 413 " in raw(url, HEAD + b"Transfer-Encoding: chunked\r\n\r\n" + 2 * chunk)
+        assert post(url, ROW)[0] == 200
+
+
+def test_half_sent_and_silent_clients_are_let_go(student):
+    """More silent clients than connections: whoever comes after their time is answered."""
+    with served(student, request_timeout=0.3, max_connections=20) as url:
+        assert b" 408 " in raw(url, HEAD + b"Content-Length: 50\r\n\r\n{")
+        kinds = (b"", b"POST /pre", HEAD, HEAD + b"Content-Length: 50\r\n\r\n")
+        clients = []
+        for i in range(60):
+            clients.append(connected(url))
+            with suppress(OSError):
+                clients[-1].sendall(kinds[i % 4])
+        end = time.monotonic() + 10
+        while time.monotonic() < end:
+            try:
+                assert post(url, ROW)[0] == 200
+                break
+            except (OSError, http.client.HTTPException):
+                time.sleep(0.05)
+        else:
+            pytest.fail("the silent clients were kept")
+        for client in clients:
+            client.close()
+
+
+def test_a_half_sent_request_does_not_hold_the_end(student):
+    begin = time.monotonic()
+    with served(student, request_timeout=60, stop_timeout=1) as url:
+        client = connected(url)
+        client.sendall(HEAD + b"Content-Length: 50\r\n\r\n{")
+        time.sleep(0.1)
+    client.close()
+    assert time.monotonic() - begin < 10
+
+
+def test_many_clients_get_the_answers_of_predict(student):
+    """Bounded load: 8 clients with 25 requests each, on connections that they keep."""
+    rows = [dict(zip("abc", row, strict=True)) for row in X.tolist()]
+    expected = [a.label for a in Predictor(student).answers(X)]
+    wrong = []
+    with served(student) as url:
+
+        def client(seed):
+            connection = http.client.HTTPConnection("127.0.0.1", int(url.rpartition(":")[2]), timeout=20)
+            for i in range(25):
+                at = (seed + i) % len(rows)
+                connection.request(
+                    "POST", "/predict", json.dumps({"row": rows[at]}), {"Content-Type": "application/json"}
+                )
+                (answer,) = json.load(connection.getresponse())["answers"]
+                if answer["label"] != expected[at]:
+                    wrong.append(at)
+            connection.close()
+
+        threads = [threading.Thread(target=client, args=(seed,)) for seed in range(8)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join(60)
+        assert not any(thread.is_alive() for thread in threads)
+    assert not wrong
+
+
+def test_a_parent_that_reads_one_line_does_not_stop_the_server(student):
+    """Requests beyond what a pipe holds if each were logged: 1,200 lines."""
+    pytest.importorskip("uvicorn")
+    pytest.importorskip("fastapi")
+    command = [sys.executable, "-m", "hgraph.cli", "serve", str(student), "--port", "0", "--json"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+        url = json.loads(process.stdout.readline())["url"]
+        connection = http.client.HTTPConnection("127.0.0.1", int(url.rpartition(":")[2]), timeout=20)
+        for _ in range(1200):
+            connection.request("GET", "/health")
+            assert connection.getresponse().read() == b'{"status":"ok"}'
+        connection.close()
+        process.terminate()
+        assert process.wait(20) == 0

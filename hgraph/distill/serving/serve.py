@@ -1,25 +1,32 @@
-"""An exported student behind HTTP: ``POST /predict`` with one row or many, ``GET /`` says what it reads."""
+"""An exported student behind HTTP: ``POST /predict`` with one row or many, ``GET /`` says what it reads.
+
+Only requests within `Limits` reach it.
+"""
 
 from __future__ import annotations
 
+import math
 import signal
 import socket
+import sys
 from typing import Any
 
+from hgraph.distill.serving.limits import Guard, Limits, watched
 from hgraph.distill.serving.predictor import Predictor
 from hgraph.errors import DataError, MissingPackageError
 
-__all__ = ["application", "run_until_stopped"]
+__all__ = ["application", "listening", "run_until_stopped", "server_of"]
 
 _MOST_ROWS = 10_000  # of one request; more come as several
 
 
-def application(predictor: Predictor) -> Any:
+def application(predictor: Predictor, limits: Limits | None = None) -> Any:
     """A FastAPI application, for any ASGI server.
 
     ``POST /predict`` takes ``{"rows": [{"column": value, ...}, ...]}``, or ``{"row": {...}}``, and answers
     ``{"answers": [{"label": ..., "probability": ...}, ...]}``. A row that cannot be read is answered with status 422
-    and a sentence that says what is wrong; nothing of such a request is answered.
+    and a sentence that says what is wrong; nothing of such a request is answered. ``GET /health`` answers
+    ``{"status": "ok"}``. Requests beyond the ``limits`` do not come so far.
 
     Raises:
         MissingPackageError: without the packages of ``hgraph[serve]``.
@@ -36,6 +43,10 @@ def application(predictor: Predictor) -> Any:
     def about() -> dict[str, Any]:
         return {"columns": columns, "classes": list(predictor.classes), "program": predictor.program}
 
+    @app.get("/health")
+    def health() -> dict[str, str]:
+        return {"status": "ok"}
+
     @app.post("/predict")
     def predict(body: Any = Body()) -> dict[str, Any]:
         try:
@@ -46,11 +57,11 @@ def application(predictor: Predictor) -> Any:
 
     # FastAPI reads annotations by name, and these live inside a function
     predict.__annotations__ = {"body": Any, "return": dict[str, Any]}
-    return app
+    return Guard(app, limits or Limits())
 
 
-def run_until_stopped(app: Any, place: socket.socket, *, quiet: bool = False) -> None:
-    """Serve an application on a listening socket until SIGINT or SIGTERM; requests under way are answered first.
+def server_of(app: Any, limits: Limits | None = None, *, log_level: str = "error", access_log: bool = False) -> Any:
+    """A uvicorn server of an application, with bounds on connections and their patience.
 
     Raises:
         MissingPackageError: without the packages of ``hgraph[serve]``.
@@ -59,7 +70,41 @@ def run_until_stopped(app: Any, place: socket.socket, *, quiet: bool = False) ->
         import uvicorn
     except ImportError as error:
         raise MissingPackageError("uvicorn", "serve", "serving a student") from error
-    server = uvicorn.Server(uvicorn.Config(app, log_level="warning" if quiet else "info"))
+    limits = limits or Limits()
+    config = uvicorn.Config(
+        app,
+        http=watched(limits),
+        ws="none",
+        timeout_keep_alive=math.ceil(limits.request_timeout),
+        timeout_graceful_shutdown=math.ceil(limits.stop_timeout),
+        log_level=log_level,
+        access_log=access_log,
+    )
+    return uvicorn.Server(config)
+
+
+def listening(host: str, port: int) -> socket.socket:
+    """A socket that listens there; port 0 takes a free one.
+
+    Raises:
+        OSError: no such address here, or a port that is taken.
+    """
+    place = socket.create_server((host, port), family=socket.AF_INET6 if ":" in host else socket.AF_INET)
+    # Connections inherit it. Without it the body of an answer waits 40 ms for the client to acknowledge the head.
+    place.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    return place
+
+
+def run_until_stopped(app: Any, place: socket.socket, *, limits: Limits | None = None, quiet: bool = False) -> None:
+    """Serve an application on a listening socket until SIGINT or SIGTERM; requests under way are answered first.
+
+    Requests are logged on a terminal alone: a pipe that nobody reads would fill, and the server would wait for it.
+
+    Raises:
+        MissingPackageError: without the packages of ``hgraph[serve]``.
+    """
+    seen = not quiet and sys.stdout.isatty()
+    server = server_of(app, limits, log_level="info" if seen else "error", access_log=seen)
 
     def stop(number: int, frame: Any) -> None:
         server.should_exit = True
