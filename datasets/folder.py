@@ -22,6 +22,7 @@ from hgraph.data.io import load as load_structure
 from hgraph.datasets.card import Card
 from hgraph.datasets.tables.encoder import Encoder
 from hgraph.errors import ArgumentError, DataError, HgraphError
+from hgraph.files import write_atomically
 from hgraph.structure import Graph, Hypergraph
 
 __all__ = ["card_of", "check_place", "is_folder", "read", "save"]
@@ -186,12 +187,12 @@ def _write(
     encoder: Encoder | None,
 ) -> None:
     """Every file of the set, the card with their hashes last, all of it on the disk before this returns."""
-    from safetensors.torch import save_file
+    from safetensors.torch import save as to_bytes
 
     data.structure.save(folder / "structure.safetensors")
     # copies, as a file may not hold one memory twice; of the large x only where it is needed
     plain = {name: t.detach().contiguous() if name == "x" else t.detach().clone() for name, t in tensors.items()}
-    save_file(plain, folder / "tensors.safetensors")
+    write_atomically(folder / "tensors.safetensors", to_bytes(plain))
     (folder / "meta.json").write_text(json.dumps(texts), encoding="ascii")
     if encoder is not None:
         encoder.save(folder)

@@ -1,24 +1,63 @@
-"""Files that are whole or not there."""
+"""Files that are whole or not there, and folders whose files are known to be ours."""
 
 from __future__ import annotations
 
 import os
 import secrets
+import stat
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from typing import IO, Any
 
-__all__ = ["write_atomically"]
+__all__ = ["is_temporary", "write_atomically", "writing"]
 
 
 def write_atomically(path: str | os.PathLike[str], content: bytes) -> None:
-    """Write a file so that, killed at any moment, either the old or the whole new content is there."""
-    path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}.tmp")
+    """Write a file so that, killed at any moment, either the old or the whole new content is there.
+
+    Raises:
+        OSError: it cannot be written; the message names the file.
+    """
+    Path(path).parent.mkdir(parents=True, exist_ok=True)
+    with writing(path, "wb") as file:
+        file.write(content)
+
+
+@contextmanager
+def writing(path: str | os.PathLike[str], mode: str = "w") -> Iterator[IO[Any]]:
+    """A file that takes its place when the block has ended well; the old one stays where it has not.
+
+    It is written under a random name that is opened exclusively, so two writers at once do not mix. A device or a FIFO
+    is written to as it is.
+
+    Raises:
+        OSError: it cannot be written; the message names the file.
+    """
+    path = Path(os.path.realpath(path))
+    text = {} if "b" in mode else {"encoding": "utf-8", "newline": ""}
     try:
-        with open(temporary, "wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
+        if path.exists() and not stat.S_ISREG(path.stat().st_mode):
+            with open(path, mode, **text) as file:  # type: ignore[call-overload]
+                yield file
+            return
+        temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}.tmp")
+        try:
+            with open(temporary, mode.replace("w", "x"), **text) as file:  # type: ignore[call-overload]
+                yield file
+                file.flush()
+                os.fsync(file.fileno())
+            os.replace(temporary, path)
+        finally:
+            temporary.unlink(missing_ok=True)
+    except OSError as error:
+        if error.errno is None or error.filename not in (None, str(path), str(temporary)):
+            raise
+        raise type(error)(error.errno, error.strerror, str(path)) from error
+
+
+def is_temporary(path: Path) -> bool:
+    """Whether a file is what a killed writer has left."""
+    head, _, end = path.name.rpartition(".")
+    letters = head.rpartition(".")[2]
+    return end == "tmp" and path.name.startswith(".") and len(letters) == 8 and set(letters) <= set("0123456789abcdef")

@@ -17,7 +17,7 @@ HELP = """
 import sys
 sys.path.insert(0, {root!r})
 import typer
-from hgraph.cli import app
+from hgraph.cli.app import app
 
 def ask(*words):
     try:

@@ -1,5 +1,5 @@
 """The `hgraph` command."""
 
-from hgraph.cli.app import app, main
+from hgraph.cli.entry import main
 
-__all__ = ["app", "main"]
+__all__ = ["main"]

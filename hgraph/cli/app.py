@@ -46,12 +46,7 @@ app.command(epilog="Example: hgraph papers lighthgnn")(papers)
 
 def main() -> None:
     """Entry point of the ``hgraph`` command."""
-    try:
-        app(prog_name="hgraph")
-    except SystemExit as end:
-        if end.code == 130:  # what Ctrl-C ends with
-            typer.echo("hgraph: stopped. The same command goes on from the last state that was kept", err=True)
-        raise
+    app(prog_name="hgraph")
 
 
 def _print_version(wanted: bool) -> None:

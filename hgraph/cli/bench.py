@@ -10,7 +10,8 @@ from typing import Annotated, Any
 
 import typer
 
-from hgraph.cli.common import JsonOption, QuietOption, check_folder, plain_errors
+from hgraph.cli.common import JsonOption, QuietOption, plain_errors
+from hgraph.cli.runs import check_folder
 from hgraph.errors import ArgumentError, HgraphError
 
 

@@ -5,19 +5,21 @@ from __future__ import annotations
 import functools
 import json
 import logging
+import os
 import platform
-import shutil
+import stat
 import sys
-import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, TextIO
+from typing import IO, TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from hgraph import __version__
+from hgraph.cli.runs import check_folder, is_part
 from hgraph.errors import ArgumentError, HgraphError
+from hgraph.files import writing
 
 # torch and all that needs it are imported inside the commands: `hgraph --help` answers at once
 if TYPE_CHECKING:
@@ -30,8 +32,6 @@ LOG = logging.getLogger("hgraph")
 JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON object on stdout, nothing else.")]
 QuietOption = Annotated[bool, typer.Option("--quiet", help="No progress and no notes on stderr.")]
 OverwriteOption = Annotated[bool, typer.Option("--overwrite", help="Replace the finished run that is there.")]
-UNDER_WAY = "under_way"
-REPORT = "report.md"  # written last: a run that has one is finished
 RootOption = Annotated[Path | None, typer.Option(help="Where data files are kept; default $HGRAPH_DATA.")]
 
 
@@ -48,6 +48,12 @@ def plain_errors(command: Callable[..., None]) -> Callable[..., None]:
                 command(*args, **kwargs)
         except HgraphError as error:
             typer.echo("hgraph: error: " + " ".join(str(error).split()), err=True)
+            raise typer.Exit(2) from None
+        except OSError as error:
+            if error.strerror is None:
+                raise
+            place = error.filename or "standard output"  # `files.writing` names its own
+            typer.echo(f"hgraph: error: {place}: {error.strerror}", err=True)
             raise typer.Exit(2) from None
 
     return wrapped
@@ -95,64 +101,6 @@ def made_with() -> dict[str, Any]:
     }
 
 
-def check_folder(folder: Path, *, overwrite: bool = True) -> None:
-    """Refuse, before any work, a folder that could not be written, or one with a finished run to keep."""
-    if (folder / REPORT).exists() and not overwrite:
-        raise ArgumentError("out", "a folder without a finished run", str(folder), "--overwrite replaces it")
-    place = folder
-    while not place.exists() and place != place.parent:
-        place = place.parent
-    if not place.is_dir():
-        raise ArgumentError("out", "a folder", f"{place}, which is a file")
-    try:  # permissions alone do not tell: a disk may be full, or mounted read-only
-        with tempfile.TemporaryFile(dir=place) as file:
-            file.write(b"x")
-    except OSError as error:
-        raise ArgumentError("out", "a folder that can be written", f"{place} ({error.strerror or error})") from None
-
-
-def begin(folder: Path, facts: dict[str, Any], *, overwrite: bool) -> Path:
-    """The folder of a run's checkpoints, which the same command finds again after a stop; see `finish`.
-
-    Raises:
-        ArgumentError: the run that was stopped there was another one.
-    """
-    place = folder / UNDER_WAY
-    if overwrite:
-        (folder / REPORT).unlink(missing_ok=True)
-        shutil.rmtree(place, ignore_errors=True)
-    from hgraph.errors import DataError
-
-    known = place / "facts.json"
-    if known.exists():
-        try:
-            before = json.loads(known.read_text(encoding="utf-8"))
-        except (OSError, ValueError) as error:
-            raise DataError(f"{known}: cannot be read ({error}). --overwrite begins anew") from error
-        now = json.loads(json.dumps(facts))
-        for name in [*before, *now]:
-            if before.get(name) != now.get(name):
-                hint = "Give the same, another --out, or --overwrite to begin anew"
-                raise ArgumentError(name, f"{before.get(name)!r}, as the run that was stopped in {folder} has it",
-                                    repr(now.get(name)), hint)  # fmt: skip
-        kept = "going on with it" if any(place.rglob("*.safetensors")) else "nothing was kept yet, so it begins anew"
-        LOG.info("%s holds a run that was stopped: %s", folder, kept)
-    write_json(known, facts)
-    return place
-
-
-def write_json(path: Path, value: Any) -> None:
-    """Write it as JSON that people can read, whole or not at all."""
-    from hgraph.files import write_atomically
-
-    write_atomically(path, (json.dumps(value, ensure_ascii=False, indent=2) + "\n").encode())
-
-
-def finish(folder: Path) -> None:
-    """Remove what only a run under way needs, once its report is written."""
-    shutil.rmtree(folder / UNDER_WAY, ignore_errors=True)
-
-
 @contextmanager
 def _notes(quiet: bool) -> Iterator[None]:
     """What the library logs, as plain lines on stderr."""
@@ -171,20 +119,39 @@ def _notes(quiet: bool) -> Iterator[None]:
 
 
 @contextmanager
-def written(out: Path | None) -> Iterator[TextIO]:
-    """Standard output, or a file that appears when the block has ended well."""
-    if out is None:
+def written(out: Path | None, *inputs: Path, run: Path | None = None) -> Iterator[IO[str]]:
+    """Standard output (also as ``-``), or a file that appears when the block has ended well.
+
+    Raises:
+        ArgumentError: a folder, a file that is read or a part of a run.
+    """
+    if out is None or str(out) == "-":
         yield sys.stdout
         return
+    check_file("out", out, *inputs, run=run)
+    with writing(out) as file:
+        yield file
+
+
+def check_file(name: str, out: Path, *inputs: Path, run: Path | None = None) -> None:
+    """Refuse, before any work, a file that cannot be written, is read, or belongs to a run.
+
+    Raises:
+        ArgumentError: with the reason.
+    """
+    kind = out.stat().st_mode if out.exists() else stat.S_IFREG
+    if stat.S_ISDIR(kind):
+        raise ArgumentError(name, "a file", f"{str(out)!r}, which is a folder")
+    if stat.S_ISBLK(kind) or stat.S_ISSOCK(kind):
+        raise ArgumentError(name, "a file, a FIFO or a terminal", f"{out}, which is a disk or a socket")
     if not out.parent.is_dir():
-        raise ArgumentError("out", "a file in a folder that exists", str(out))
-    half = out.with_name(f".{out.name}.part")
-    try:
-        with half.open("w", newline="", encoding="utf-8") as file:
-            yield file
-        half.replace(out)
-    finally:
-        half.unlink(missing_ok=True)
+        raise ArgumentError(name, "a file in a folder that exists", str(out))
+    if out.exists() and any(path.exists() and os.path.samefile(path, out) for path in inputs):
+        raise ArgumentError(name, "another file than the one that is read", str(out))
+    if run is not None and is_part(run, out):
+        raise ArgumentError(name, "a file that is no part of the run", str(out), "Give another name")
+    if stat.S_ISREG(kind):
+        check_folder(out.parent)
 
 
 def check_picture(name: str, path: Path) -> None:

@@ -17,15 +17,13 @@ from hgraph.cli.common import (
     OverwriteOption,
     QuietOption,
     RootOption,
-    begin,
-    check_folder,
     device_of,
-    finish,
     load,
     made_with,
     plain_errors,
     run_folder,
 )
+from hgraph.cli.runs import check_folder, running
 from hgraph.cli.teachers import MLP, STUDENTS, Setting, Student, networks_of, prepare, split_of
 from hgraph.cli.towers import STEPS, distill_run, is_run
 from hgraph.errors import ArgumentError, DataError
@@ -118,22 +116,21 @@ def distill(
     run |= {"seed": seed, "epochs": epochs}
     networks = networks_of(data, tutor, student, seed)
     options: dict[str, Any] = {"objective": term, "split": split, "seed": seed, "epochs": epochs}
-    options |= {"checkpoints": begin(folder, run | {"data": repr(data)}, overwrite=overwrite)}
-    comparison = compare(
-        networks["teacher"], networks["mlp"], networks["student"], data, **options, progress=False if quiet else None
-    )
-    names = {"mlp": "MLP", "teacher": f"{tutor.title} (teacher)", "student": "student"}
-    config = _config(loaded, data, split, tutor, student, run, where)
-    config |= {"command": _command(run, calibrate, device, folder), "run": run}
-    temperature = (comparison.student.temperature if calibrate else None) or 1.0
-    title = f"{loaded.name}: {tutor.title} distilled into an MLP (seed {seed}, {setting.value})"
-    headings: dict[str, Any] = {"names": names, "title": title, "config": config, "notes": _about(loaded)}
-    try:
-        _export(networks["student"], folder / "student", data, temperature)
-        report = write_report(folder, comparison, networks, data, split=split, **headings)
-        finish(folder)
-    except OSError as error:
-        raise DataError(f"{folder}: cannot be written ({error})") from error
+    with running(folder, run | {"data": repr(data)}, overwrite=overwrite) as place:
+        options["checkpoints"] = place
+        options["progress"] = False if quiet else None
+        comparison = compare(networks["teacher"], networks["mlp"], networks["student"], data, **options)
+        names = {"mlp": "MLP", "teacher": f"{tutor.title} (teacher)", "student": "student"}
+        config = _config(loaded, data, split, tutor, student, run, where)
+        config |= {"command": _command(run, calibrate, device, folder), "run": run}
+        temperature = (comparison.student.temperature if calibrate else None) or 1.0
+        title = f"{loaded.name}: {tutor.title} distilled into an MLP (seed {seed}, {setting.value})"
+        headings: dict[str, Any] = {"names": names, "title": title, "config": config, "notes": _about(loaded)}
+        try:
+            _export(networks["student"], folder / "student", data, temperature)
+            report = write_report(folder, comparison, networks, data, split=split, **headings)
+        except OSError as error:
+            raise DataError(f"{folder}: cannot be written ({error})") from error
     if as_json:
         figures = {key: model.figures() for key, model in comparison.items()}
         head = {"dataset": loaded.name, "setting": setting.value, "seed": seed}

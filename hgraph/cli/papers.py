@@ -29,6 +29,9 @@ def papers(
     if as_json:
         typer.echo(json.dumps(found, ensure_ascii=False))
     elif name is None:
-        typer.echo("\n".join(f"{p['id']}  {p['status']:8} {p['name']} (arXiv {p['arxiv']})" for p in found))
+        places = (f" (arXiv {p['arxiv']})" if "arxiv" in p else "" for p in found)
+        typer.echo(
+            "\n".join(f"{p['id']}  {p['status']:8} {p['name']}{at}" for p, at in zip(found, places, strict=True))
+        )
     else:
         typer.echo("\n\n".join("\n".join(f"{key}: {value}" for key, value in p.items()) for p in found))

@@ -59,7 +59,7 @@ def recommend(
         hint = "A student's teacher may say why: ask its run" if config["model"] == TOWERS else ""
         raise ArgumentError("explain", "nothing, as this model reads no facts", type(model).__name__, hint)
     if user is None:
-        _everyone(model, data, k, out, quiet)
+        _everyone(model, data, k, out, run, quiet)
         return
     number = _user(user, data)
     items = _items(model, data, number, k, steps if explain or draw is not None else None, draw)
@@ -111,7 +111,7 @@ def _draw(why: Explanation, path: Path, title: str) -> None:
     LOG.info("written: %s", path)
 
 
-def _everyone(model: Recommender, data: Interactions, k: int, out: Path | None, quiet: bool) -> None:
+def _everyone(model: Recommender, data: Interactions, k: int, out: Path | None, run: Path, quiet: bool) -> None:
     """The CSV file of all users' items; what a user took is left out, so that there may be fewer than k."""
     import math
 
@@ -123,7 +123,7 @@ def _everyone(model: Recommender, data: Interactions, k: int, out: Path | None, 
 
     taken, count = [data.train, data.val, data.test], min(k, data.num_items)
     chunks = torch.arange(data.num_users).split(max(_SCORES // data.num_items, 1))
-    with written(out) as file:
+    with written(out, run=run) as file:
         scores_of = train.scorer(model, train.structure_of(model, data))  # the rows are made once for all chunks
         writer = csv.writer(file, lineterminator="\n")
         writer.writerow(["user", "rank", "item", "score"])

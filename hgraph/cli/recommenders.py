@@ -11,18 +11,8 @@ from typing import TYPE_CHECKING, Any
 import typer
 
 from hgraph.cli.choices import RECOMMENDERS, listed
-from hgraph.cli.common import (
-    REPORT,
-    UNDER_WAY,
-    begin,
-    check_folder,
-    device_of,
-    finish,
-    made_with,
-    run_folder,
-    say,
-    write_json,
-)
+from hgraph.cli.common import device_of, made_with, run_folder, say
+from hgraph.cli.runs import REPORT, UNDER_WAY, check_folder, running, write_json
 from hgraph.errors import ArgumentError, DataError
 from hgraph.models.registry import find
 
@@ -99,31 +89,29 @@ def train_recommender(
     try:
         facts = {"dataset": dataset, "model": model, "seed": seed, "hidden": hidden, "pretrain": pretrain, **options}
         seen = fingerprint(data)
-        place = begin(folder, facts | {"data": repr(data), "data_sha256": seen}, overwrite=overwrite)
-        network = network_of(model, data, seed, hidden).to(where)
-        files: dict[str, Any] = {"checkpoint": place / "model.safetensors", "log": folder / "metrics.jsonl"}
-        shown = False if quiet else None
-        if pretrain is not None and not files["checkpoint"].exists():
-            first = network_of(pretrain, data, seed, hidden).to(where)
-            kept: dict[str, Any] = {"checkpoint": place / f"{pretrain}.safetensors", "progress": shown}
-            train.fit_recommender(first, data, seed=seed, label=pretrain, **kept, **options)
-            network.take_factors(first.embedding)  # type: ignore[operator]
-        fit = train.fit_recommender(network, data, seed=seed, label=model, progress=shown, **files, **options)
-        figures = figures_of(network, data)
-        figures |= {"best_epoch": fit.best_epoch, "seconds": round(fit.seconds, 3)}
-        source = str(Path(dataset).resolve()) if os.path.isdir(dataset) else dataset
-        again = _command(facts, device, folder)
-        config = facts | {"source": source, "command": again, "device": str(where), "kind": "recommender"}
-        config["data_sha256"] = seen
-        config |= made_with()
-        title = f"{loaded.name}: {model} (seed {seed})"
-        write_json(folder / "config.json", config)
-        write_atomically(
-            folder / "learning_curve.png", learning_curve({"teacher": fit}, {"teacher": model}, title, f"recall@{CUT}")
-        )
-        write_atomically(folder / "model.safetensors", weights_file(network))
-        write_atomically(folder / "report.md", _report(loaded, title, figures, config).encode())
-        finish(folder)
+        with running(folder, facts | {"data": repr(data), "data_sha256": seen}, overwrite=overwrite) as place:
+            network = network_of(model, data, seed, hidden).to(where)
+            files: dict[str, Any] = {"checkpoint": place / "model.safetensors", "log": folder / "metrics.jsonl"}
+            shown = False if quiet else None
+            if pretrain is not None and not files["checkpoint"].exists():
+                first = network_of(pretrain, data, seed, hidden).to(where)
+                kept: dict[str, Any] = {"checkpoint": place / f"{pretrain}.safetensors", "progress": shown}
+                train.fit_recommender(first, data, seed=seed, label=pretrain, **kept, **options)
+                network.take_factors(first.embedding)  # type: ignore[operator]
+            fit = train.fit_recommender(network, data, seed=seed, label=model, progress=shown, **files, **options)
+            figures = figures_of(network, data)
+            figures |= {"best_epoch": fit.best_epoch, "seconds": round(fit.seconds, 3)}
+            source = str(Path(dataset).resolve()) if os.path.isdir(dataset) else dataset
+            again = _command(facts, device, folder)
+            config = facts | {"source": source, "command": again, "device": str(where), "kind": "recommender"}
+            config["data_sha256"] = seen
+            config |= made_with()
+            title = f"{loaded.name}: {model} (seed {seed})"
+            write_json(folder / "config.json", config)
+            curve = learning_curve({"teacher": fit}, {"teacher": model}, title, f"recall@{CUT}")
+            write_atomically(folder / "learning_curve.png", curve)
+            write_atomically(folder / "model.safetensors", weights_file(network))
+            write_atomically(folder / "report.md", _report(loaded, title, figures, config).encode())
     except OSError as error:
         raise DataError(f"{folder}: cannot be written ({error})") from error
     say(figures, {"dataset": loaded.name, "model": model, "seed": seed}, as_json)

@@ -8,7 +8,8 @@ from typing import Annotated
 
 import typer
 
-from hgraph.cli.common import LOG, JsonOption, QuietOption, RootOption, check_folder, device_of, plain_errors
+from hgraph.cli.common import LOG, JsonOption, QuietOption, RootOption, device_of, plain_errors
+from hgraph.cli.runs import check_folder
 
 
 @plain_errors

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from hgraph.cli.common import LOG, JsonOption, QuietOption, plain_errors, written
+from hgraph.cli.common import LOG, JsonOption, QuietOption, check_file, plain_errors, written
 from hgraph.cli.towers import is_run
 from hgraph.errors import ArgumentError, DataError
 
@@ -88,9 +88,11 @@ def predict(
     Answers come as CSV with the columns label and probability, in the order of the rows. A file given with --out
     appears when all rows are answered.
     """
+    if out is not None and str(out) != "-":
+        check_file("out", out, rows, run=run)
     predictor = _predictor(run, program)
     count = 0
-    with written(out) as file:
+    with written(out, rows, run=run) as file:
         writer = csv.writer(file, lineterminator="\n")
         if not as_json:
             writer.writerow(["label", "probability"])

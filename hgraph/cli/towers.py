@@ -12,8 +12,9 @@ from typing import TYPE_CHECKING, Any
 import typer
 
 from hgraph.cli.choices import TOWERS
-from hgraph.cli.common import REPORT, begin, check_folder, device_of, finish, made_with, write_json
+from hgraph.cli.common import device_of, made_with
 from hgraph.cli.recommenders import CUT, figures_of, network_of, opened_run, settings_of
+from hgraph.cli.runs import REPORT, check_folder, running, write_json
 from hgraph.errors import ArgumentError, DataError
 
 if TYPE_CHECKING:
@@ -68,14 +69,13 @@ def distill_run(
     facts = {"teacher_run": str(run.resolve()), "data_sha256": config["data_sha256"], **learning}
     again = shlex.join(["hgraph", "distill", str(run), "--steps", str(steps), "--device", device, "--out", str(folder)])
     try:
-        place = begin(folder, facts, overwrite=overwrite)
-        student, alone, losses = _taught(teacher.to(where), data, config, learning, place, quiet)
-        export_towers(student.to("cpu"), data, folder / ONNX)
-        figures = measured(teacher.to("cpu"), alone.to("cpu"), student, data, folder / ONNX)
-        settings = {name: config[name] for name in ("dataset", "source", "hidden", "kind")}
-        settings |= {"model": TOWERS, "teacher": config["model"], **facts, **made_with(), "device": str(where)}
-        _write(folder, student, losses, figures, settings | {"command": again}, data)
-        finish(folder)
+        with running(folder, facts, overwrite=overwrite) as place:
+            student, alone, losses = _taught(teacher.to(where), data, config, learning, place, quiet)
+            export_towers(student.to("cpu"), data, folder / ONNX)
+            figures = measured(teacher.to("cpu"), alone.to("cpu"), student, data, folder / ONNX)
+            settings = {name: config[name] for name in ("dataset", "source", "hidden", "kind")}
+            settings |= {"model": TOWERS, "teacher": config["model"], **facts, **made_with(), "device": str(where)}
+            _write(folder, student, losses, figures, settings | {"command": again}, data)
     except OSError as error:
         raise DataError(f"{folder}: cannot be written ({error})") from error
     if as_json:

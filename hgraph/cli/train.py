@@ -16,10 +16,7 @@ from hgraph.cli.common import (
     OverwriteOption,
     QuietOption,
     RootOption,
-    begin,
-    check_folder,
     device_of,
-    finish,
     load,
     made_with,
     plain_errors,
@@ -28,6 +25,7 @@ from hgraph.cli.common import (
     shown,
 )
 from hgraph.cli.recommenders import train_recommender
+from hgraph.cli.runs import check_folder, running
 from hgraph.cli.teachers import Setting, prepare, split_of
 from hgraph.errors import ArgumentError, DataError
 from hgraph.models.registry import ModelEntry, find
@@ -135,16 +133,16 @@ def train(
     try:
         shape: dict[str, Any] = {"hidden": hidden, "dropout": dropout}
         facts = {"dataset": dataset, "model": model.name, "setting": setting.value, "seed": seed, **shape, **options}
-        place = begin(folder, facts | {"data": repr(data)}, overwrite=overwrite)
-        network = network_of(model, data, seed, **shape)
-        fit = _fit(network, data, model, split, seed, place, progress=False if quiet else None, **options)
-        figures, logits = figures_of(network, data, model, split)
-        figures |= {"best_epoch": fit.best_epoch, "seconds": round(fit.seconds, 3)}
-        config = _config(loaded, data, model, setting, split, shape | options | {"seed": seed, "device": str(where)})
-        again = _command(dataset, model, seed, setting, shape | options, device, folder)
-        config |= {"command": again, "source": dataset}
-        report = _write(folder, loaded, network, fit, figures, config, model, data, split, logits)
-        finish(folder)
+        with running(folder, facts | {"data": repr(data)}, overwrite=overwrite) as place:
+            network = network_of(model, data, seed, **shape)
+            fit = _fit(network, data, model, split, seed, place, progress=False if quiet else None, **options)
+            figures, logits = figures_of(network, data, model, split)
+            figures |= {"best_epoch": fit.best_epoch, "seconds": round(fit.seconds, 3)}
+            chosen = shape | options | {"seed": seed, "device": str(where)}
+            config = _config(loaded, data, model, setting, split, chosen)
+            again = _command(dataset, model, seed, setting, shape | options, device, folder)
+            config |= {"command": again, "source": dataset}
+            report = _write(folder, loaded, network, fit, figures, config, model, data, split, logits)
     except OSError as error:
         raise DataError(f"{folder}: cannot be written ({error})") from error
     say(figures, {"dataset": loaded.name, "model": model.name, "setting": setting.value, "seed": seed}, as_json)

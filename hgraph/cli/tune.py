@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from hgraph.cli.choices import RECOMMENDERS, Network
-from hgraph.cli.common import JsonOption, QuietOption, RootOption, check_folder, device_of, load, plain_errors
+from hgraph.cli.common import JsonOption, QuietOption, RootOption, device_of, load, plain_errors
+from hgraph.cli.runs import check_folder
 from hgraph.cli.teachers import Setting, prepare, split_of
 from hgraph.errors import ArgumentError, DataError, did_you_mean
 from hgraph.models.registry import ModelEntry, find

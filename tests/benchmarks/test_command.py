@@ -8,7 +8,7 @@ import pytest
 from typer.testing import CliRunner
 
 from hgraph.benchmarks import compare, launch, records, runner
-from hgraph.cli import app
+from hgraph.cli.app import app
 from hgraph.cli.bench import Allocator, Suite
 
 

@@ -10,7 +10,7 @@ import typer
 from typer.testing import CliRunner
 
 import hgraph
-from hgraph.cli import app
+from hgraph.cli.app import app
 from hgraph.cli.teachers import as_hypergraph
 from hgraph.datasets import names
 from hgraph.distill import Predictor
@@ -54,7 +54,7 @@ def test_the_demo_learns(demo):
 
 def test_the_demo_leaves_a_report_with_plots_and_notes_go_to_stderr(demo):
     result, folder = demo
-    assert {p.name for p in folder.iterdir()} == {*FILES, "student"}
+    assert {p.name for p in folder.iterdir()} == {*FILES, "student", ".hgraph.json"}
     assert "hgraph distill digits --teacher hgnn+ --seed 0" in (folder / "report.md").read_text()
     assert "teacher: epoch" in result.stderr
     assert json.loads((folder / "config.json").read_text())["seed"] == 0

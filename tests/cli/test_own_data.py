@@ -13,7 +13,7 @@ import pytest
 import torch
 from typer.testing import CliRunner
 
-from hgraph.cli import app
+from hgraph.cli.app import app
 from hgraph.datasets import load, read_table
 from hgraph.datasets.tables import Encoder
 from hgraph.distill import Predictor
@@ -62,7 +62,8 @@ def test_from_two_tables_to_a_trained_network_and_a_student(tables):
     assert answer["test_accuracy"] > 0.85 > answer["majority_accuracy"] == 0.5
     folder = tables / "runs" / "my-set-hgnn+-0"
     assert {p.name for p in folder.iterdir()} == {
-        "config.json", "metrics.jsonl", "learning_curve.png", "confusion_matrix.png", "reliability.png",
+        ".hgraph.json", "config.json", "metrics.jsonl", "learning_curve.png", "confusion_matrix.png",
+        "reliability.png",
         "structure.png", "model.safetensors", "report.md",
     }  # fmt: skip
     config = json.loads((folder / "config.json").read_text())

@@ -12,7 +12,7 @@ import torch
 from typer.testing import CliRunner
 
 from hgraph import Interactions, KnowledgeGraph, datasets, train
-from hgraph.cli import app
+from hgraph.cli.app import app
 from hgraph.errors import ArgumentError, DataError
 
 GENRES = ("crime", "poetry", "space")
@@ -420,7 +420,7 @@ def test_a_shop_of_six_items_and_one_that_teaches_nothing(tmp_path, monkeypatch)
 
 
 def test_a_run_that_kept_nothing_says_that_it_begins_anew(shop, caplog):
-    from hgraph.cli.common import begin
+    from hgraph.cli.runs import begin
 
     place = begin(shop.parent / "run", {"seed": 0}, overwrite=False)
     with caplog.at_level("INFO", logger="hgraph"):

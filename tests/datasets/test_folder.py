@@ -16,7 +16,7 @@ import torch
 from typer.testing import CliRunner
 
 from hgraph import datasets
-from hgraph.cli import app
+from hgraph.cli.app import app
 from hgraph.data import Data, Dataset, Split
 from hgraph.datasets import folder, from_tables
 from hgraph.errors import ArgumentError, DataError

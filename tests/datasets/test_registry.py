@@ -13,7 +13,7 @@ import torch
 from typer.testing import CliRunner
 
 import hgraph.datasets as datasets
-from hgraph.cli import app
+from hgraph.cli.app import app
 from hgraph.data import Data, Dataset, Parts
 from hgraph.datasets import registry
 from hgraph.datasets.download import listed

@@ -18,7 +18,7 @@ import pytest
 import torch
 from typer.testing import CliRunner
 
-from hgraph.cli import app
+from hgraph.cli.app import app
 from hgraph.datasets import load
 from hgraph.distill import Predictor, export
 from hgraph.models import MLP

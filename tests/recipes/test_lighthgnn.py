@@ -9,7 +9,7 @@ import torch
 from typer.testing import CliRunner
 
 from hgraph import recipes
-from hgraph.cli import app
+from hgraph.cli.app import app
 from hgraph.errors import ArgumentError
 from hgraph.models import MLP
 from hgraph.recipes import lighthgnn

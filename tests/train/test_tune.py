@@ -8,7 +8,7 @@ import shlex
 import pytest
 from typer.testing import CliRunner
 
-from hgraph.cli import app
+from hgraph.cli.app import app
 from hgraph.errors import ArgumentError
 from hgraph.train.tune import Choice, Range, tune
 

@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from hgraph.distill.serving.onnx import hushed, needs_onnx, onnx_program
 from hgraph.distill.serving.programs import Layers, Onnx
 from hgraph.errors import ArgumentError, DataError
+from hgraph.files import write_atomically
 from hgraph.nn.rows import UnitRows
 
 __all__ = ["CARD", "FORMATS", "Encodes", "export"]
@@ -189,11 +190,11 @@ def _write(form: str, program: nn.Sequential, path: Path, x: Tensor, logits: Ten
 
 
 def _write_layers(program: nn.Sequential, path: Path, x: Tensor, facts: dict[str, str]) -> Tensor:
-    from safetensors.torch import save_file
+    from safetensors.torch import save
 
     tensors = {name: p.contiguous() for name, p in program.state_dict().items()}
     kinds = [type(m).__name__ for m in program]
-    save_file(tensors, path, metadata={"layers": json.dumps(kinds), **facts})
+    write_atomically(path, save(tensors, metadata={"layers": json.dumps(kinds), **facts}))
     return Layers(path)(x)
 
 
