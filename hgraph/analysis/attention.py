@@ -23,7 +23,7 @@ from hgraph import patterns
 from hgraph.checks import whole
 from hgraph.errors import ArgumentError
 from hgraph.nn.attention import AttentionRecord, PartRecord
-from hgraph.structure import TokenGraph
+from hgraph.structure import TokenGraph, coo
 from hgraph.structure.coo import segment_sum
 
 if TYPE_CHECKING:
@@ -134,7 +134,7 @@ def _check_whole(record: AttentionRecord) -> None:
 
 
 def _keys(adj: Any) -> Tensor:
-    return adj.target.long() * adj.num_sources + adj.indices
+    return coo.pair_codes(adj.target, adj.indices, adj.num_targets, adj.num_sources)
 
 
 def head_importance(loss: Callable[[Tensor], Tensor], num_heads: int) -> Tensor:

@@ -132,9 +132,7 @@ def set_operation(a: E, b: E, symbol: Literal["|", "&", "-"]) -> E:
 
 
 def _edge_keys(adj: EdgeList) -> Tensor:
-    if adj.num_targets * adj.num_sources >= 2**63:
-        raise ArgumentError("structure", "T * S < 2**63 for set algebra", adj.shape)
-    return adj.target.long() * adj.num_sources + adj.indices.long()
+    return coo.pair_codes(adj.target, adj.indices, *adj.shape)
 
 
 def compose(a: E, b: E) -> E:
@@ -167,7 +165,7 @@ def compose(a: E, b: E) -> E:
 def _compose_edges(a: EdgeList, b: EdgeList, first: int, last: int, weighted: bool) -> tuple[Tensor, Tensor]:
     """Distinct sorted (target, source) keys reached through a's edges first .. last, and their summed weights."""
     position, edge = edges_of_rows(b, a.indices[first:last].long())
-    keys = a.target[first:last][position].long() * max(b.num_sources, 1) + b.indices[edge].long()
+    keys = coo.pair_codes(a.target[first:last][position], b.indices[edge], a.num_targets, b.num_sources)
     keys, group = torch.unique(keys, return_inverse=True)
     if not weighted:
         return keys, keys

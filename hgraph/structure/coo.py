@@ -103,6 +103,17 @@ def lexsort(major: Tensor, minor: Tensor) -> Tensor:
     return order[torch.sort(major[order], stable=True).indices]
 
 
+def pair_codes(major: Tensor, minor: Tensor, num_major: int, num_minor: int) -> Tensor:
+    """Each pair as one int64, ascending with (major, minor); ``code // max(num_minor, 1)`` is the major id.
+
+    Raises:
+        ArgumentError: there are 2**63 possible pairs or more, so two would get one number.
+    """
+    if num_major * num_minor >= 2**63:
+        raise ArgumentError("sizes", "fewer than 2**63 possible pairs", f"{num_major} x {num_minor}")
+    return major.long() * max(num_minor, 1) + minor.long()
+
+
 def inverse(permutation: Tensor) -> Tensor:
     """The inverse of a permutation."""
     out = torch.empty_like(permutation)

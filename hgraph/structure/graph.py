@@ -128,9 +128,7 @@ class Graph(Structure):
 def _symmetrized(adj: Adjacency) -> Adjacency:
     """The structure with each missing reverse edge added; the reverse of a parallel edge is parallel too."""
     reverse = adj.transpose()
-    columns = max(adj.num_sources, 1)
-    keys = adj.target.long() * columns + adj.indices.long()
-    reverse_keys = reverse.target.long() * columns + reverse.indices.long()
+    keys, reverse_keys = (coo.pair_codes(a.target, a.indices, *adj.shape) for a in (adj, reverse))
     missing = ~torch.isin(reverse_keys, keys)
     both = Adjacency.from_coo(
         target=torch.cat([adj.target, reverse.target[missing]]),

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from hgraph.errors import ArgumentError
-from hgraph.structure import Adjacency
+from hgraph.structure import Adjacency, coo
 
 __all__ = ["best_items", "by_popularity", "full_ranking", "ranking_of_users"]
 
@@ -147,7 +147,7 @@ def best_items(scores: Tensor, users: Tensor, known: Sequence[Adjacency], k: int
 
 def _member(pairs: Adjacency, rows: Tensor, columns: Tensor) -> Tensor:
     """Boolean [B, k]: whether (rows[b], columns[b, k]) is a pair."""
-    codes = pairs.target.long() * pairs.num_sources + pairs.indices
-    wanted = rows.unsqueeze(1) * pairs.num_sources + columns
+    codes = coo.pair_codes(pairs.target, pairs.indices, *pairs.shape)
+    wanted = coo.pair_codes(rows.unsqueeze(1), columns, *pairs.shape)
     at = torch.searchsorted(codes, wanted).clamp(max=max(len(codes) - 1, 0))
     return codes[at] == wanted

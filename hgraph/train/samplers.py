@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from hgraph.errors import ArgumentError
-from hgraph.structure import Adjacency, KnowledgeGraph
+from hgraph.structure import Adjacency, KnowledgeGraph, coo
 
 __all__ = ["PairSampler", "TripleSampler"]
 
@@ -35,14 +35,14 @@ class PairSampler:
         self.users = ((degree > 0) & (degree < taken.num_sources)).nonzero().flatten()
         if not len(self.users):
             raise ArgumentError("taken", "a user with an item taken and one not", "none")
-        self._codes = taken.target.long() * taken.num_sources + taken.indices  # once: a draw is to cost nothing in E
+        self._codes = coo.pair_codes(taken.target, taken.indices, *taken.shape)  # once: a draw costs nothing in E
 
     def draw(self, count: int) -> tuple[Tensor, Tensor, Tensor]:
         """(users, items taken, items not taken), each [count]; from torch's own generator."""
         users = self.users[_some(len(self.users), count, self.users.device)]
         edges = _one_of_row(self.taken, users)
         size = self.taken.num_sources
-        others = _not_in(self._codes, lambda item: users * size + item, count, size, users.device)
+        others = _not_in(self._codes, users, count, size)
         return users, self.taken.indices[edges].long(), others
 
 
@@ -67,16 +67,18 @@ class TripleSampler:
         self.heads = (kg.degree() > 0).nonzero().flatten()
         if not len(self.heads):
             raise ArgumentError("kg", "at least one fact", "none")
-        self._codes = (kg.adj.target.long() * kg.num_nodes + kg.adj.indices) * kg.num_relations + kg.relation
+        # A number for each (head, relation) that is there: of all that could be, times the tails, there may be 2**63.
+        pairs = coo.pair_codes(kg.adj.target, kg.relation, kg.num_nodes, kg.num_relations)
+        _, self._pair = pairs.unique(return_inverse=True)
+        self._codes = coo.pair_codes(self._pair, kg.adj.indices, kg.num_edges, kg.num_nodes).sort().values
 
     def draw(self, count: int) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         """(heads, relations, tails, wrong tails), each [count]; from torch's own generator."""
         kg = self.kg
         heads = self.heads[_some(len(self.heads), count, self.heads.device)]
         edges = _one_of_row(kg.adj, heads)
-        relations, size, kinds = kg.relation[edges].long(), kg.num_nodes, kg.num_relations
-        wrong = _not_in(self._codes, lambda tail: (heads * size + tail) * kinds + relations, count, size, heads.device)
-        return heads, relations, kg.adj.indices[edges].long(), wrong
+        wrong = _not_in(self._codes, self._pair[edges], count, kg.num_nodes)
+        return heads, kg.relation[edges].long(), kg.adj.indices[edges].long(), wrong
 
 
 def _some(size: int, count: int, device: torch.device) -> Tensor:
@@ -93,11 +95,12 @@ def _one_of_row(adj: Adjacency, rows: Tensor) -> Tensor:
     return start + torch.minimum(place, end - start - 1)
 
 
-def _not_in(codes: Tensor, code_of, count: int, size: int, device: torch.device) -> Tensor:  # type: ignore[no-untyped-def]
-    """[count] numbers below ``size`` whose codes are not among the ascending ``codes``, drawn until they are not."""
+def _not_in(codes: Tensor, rows: Tensor, count: int, size: int) -> Tensor:
+    """[count] numbers below ``size`` that make no pair of ``codes``, which ascend, with their row; drawn until so."""
+    device = rows.device
     drawn = torch.randint(size, (count,), device=device)
     for _ in range(_TRIES):
-        code = code_of(drawn)
+        code = rows.long() * size + drawn
         at = torch.searchsorted(codes, code).clamp(max=max(len(codes) - 1, 0))
         known = codes[at] == code
         if not bool(known.any()):

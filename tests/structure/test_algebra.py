@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from hgraph import Adjacency
 from hgraph.errors import ArgumentError, ArgumentTypeError
-from hgraph.structure import algebra
+from hgraph.structure import algebra, coo
 from hgraph.testing import adjacencies, degenerate_adjacencies, random_adjacency
 
 DEGENERATE = degenerate_adjacencies()
@@ -260,3 +260,10 @@ def test_reach_refuses():
         Adjacency.eye(2).reach(-1)
     with pytest.raises(ArgumentError, match="reach: expected a square"):
         DEGENERATE["no_edges"].reach(1)
+
+
+def test_pairs_that_fit_no_number_are_refused():
+    row, column = torch.tensor([1]), torch.tensor([2])
+    assert coo.pair_codes(row, column, 2**31, 2**31).tolist() == [2**31 + 2]
+    with pytest.raises(ArgumentError, match=r"fewer than 2\*\*63 possible pairs, got 4294967296 x 2147483648"):
+        coo.pair_codes(row, column, 2**32, 2**31)

@@ -82,6 +82,22 @@ def test_a_head_that_makes_a_fact_with_everything_does_not_hang():
     assert len(train.TripleSampler(kg).draw(3)[0]) == 3
 
 
+def test_facts_are_known_where_possible_triples_exceed_int64():
+    """2**22 nodes x 2**20 relations x 2**22 nodes: one number for each possible triple would not fit."""
+    n, r = 2**22, 2**20
+    triples = {"head": [n - 1, n - 1, 5], "relation": [r - 1, 0, r - 1], "tail": [n - 2, n - 1, 7]}
+    kg = KnowledgeGraph.from_triples(**triples, num_nodes=n, num_relations=r)
+    sampler = train.TripleSampler(kg)
+    codes, pair = sampler._codes, sampler._pair
+    assert (codes.diff() > 0).all()
+    assert codes.tolist() == sorted(int(p) * n + int(t) for p, t in zip(pair, kg.adj.indices, strict=True))
+    heads, relations, tails, wrong = sampler.draw(2)
+    assert set(zip(heads.tolist(), relations.tolist(), tails.tolist(), strict=True)) <= set(
+        map(tuple, kg.triples.tolist())
+    )
+    assert not (wrong == tails).any()
+
+
 @pytest.mark.parametrize("seed", range(3))
 def test_codes_made_once_draw_what_codes_made_at_every_draw_do(seed):
     """The whole draw written out, its codes made anew from the edges, from the same generator."""

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from hgraph.cache import cached
 from hgraph.ops import propagate
-from hgraph.structure import Adjacency, KnowledgeGraph
+from hgraph.structure import Adjacency, KnowledgeGraph, coo
 
 __all__ = ["hear_by_relation", "shares_by_relation"]
 
@@ -64,7 +64,7 @@ def shares_by_relation(kg: KnowledgeGraph) -> Tensor:
     """[E] one over the facts of the same head and relation, in float64; made once a graph, not to be written to."""
 
     def compute() -> Tensor:
-        code = kg.adj.target.long() * max(kg.num_relations, 1) + kg.relation
+        code = coo.pair_codes(kg.adj.target, kg.relation, kg.num_nodes, kg.num_relations)
         _, inverse, counts = torch.unique(code, return_inverse=True, return_counts=True)
         return counts.double().reciprocal()[inverse]
 
