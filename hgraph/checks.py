@@ -14,17 +14,20 @@ import torch
 from torch import Tensor
 
 from hgraph.errors import ArgumentError, ArgumentTypeError
+from hgraph.memory import check_memory
 
 __all__ = [
     "Checks",
     "booleans",
     "check_channels",
     "check_dtype",
+    "count",
     "floating",
     "integers",
     "numbers",
     "of_kind",
     "real",
+    "seed_of",
     "shape",
     "structure",
     "whole",
@@ -41,6 +44,18 @@ def whole(name: str, value: Any, least: int = 0, most: int | None = None, why: s
         span = f"a whole number, {least} or more" if most is None else f"{least} .. {most}"
         raise ArgumentError(name, span + (f" ({why})" if why else ""), repr(value))
     return int(value)
+
+
+def count(name: str, value: Any, bytes_each: int, least: int = 0) -> int:
+    """A whole number of things that take so many bytes each, for which there must be memory."""
+    number = whole(name, value, least)
+    check_memory(name, number * bytes_each, f"{number:,}")
+    return number
+
+
+def seed_of(value: Any, name: str = "seed") -> int:
+    """A seed: a whole number of 64 bits, as generators take it."""
+    return whole(name, value, 0, 2**64 - 1)
 
 
 def real(name: str, value: Any, expected: str, low: float = 0.0, high: float = math.inf) -> float:
@@ -119,10 +134,12 @@ def shape(name: str, value: Tensor, expected: Sequence[int | str], hint: str = "
 
 
 def check_channels(**channels: int) -> None:
-    """Refuse widths below 1."""
+    """Refuse numbers of channels below 1, or for whose weights there is no memory."""
     for name, value in channels.items():
         if isinstance(value, bool) or not isinstance(value, int) or value < 1:
             raise ArgumentError(name, "a whole number, 1 or more", repr(value))
+    (least, _), (most, name) = ([(1, ""), *sorted((value, name) for name, value in channels.items())])[-2:]
+    check_memory(name, 4 * least * most, f"{most:,}, for a weight of {least:,} x {most:,}")
 
 
 def check_dtype(name: str, x: Tensor, weight: Tensor) -> None:

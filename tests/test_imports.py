@@ -18,8 +18,9 @@ MAPPED = {"hgraph.kernels": "kernels", "hgraph.datasets": "datasets", "hgraph.be
 # `hgraph/__init__.py`, `testing`, `papers`, `benchmarks` and `cli` are above all of them.
 LINE: dict[str, set[str]] = {"_torch": set(), "_lazy": set(), "errors": set(), "kernels": set()}
 for _parts, _below in (
-    (("checks", "files", "cache"), {"_torch", "_lazy", "errors"}),
-    (("structure",), {"checks", "files", "cache"}),
+    (("memory",), {"errors"}),
+    (("checks", "files", "cache"), {"_torch", "_lazy", "errors", "memory"}),
+    (("structure",), {"checks", "files", "cache", "memory"}),
     (("patterns", "data", "draw"), {"structure"}),
     (("convert",), {"patterns", "data", "draw"}),
     (("builders",), {"convert"}),

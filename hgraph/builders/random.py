@@ -11,8 +11,9 @@ from typing import Any
 
 import numpy as np
 
-from hgraph.checks import numbers, whole
+from hgraph.checks import count, numbers, seed_of, whole
 from hgraph.errors import ArgumentError
+from hgraph.memory import check_memory
 from hgraph.structure.graph import Graph
 from hgraph.structure.hypergraph import Hypergraph
 
@@ -28,6 +29,9 @@ __all__ = [
 ]
 
 Pairs = tuple[np.ndarray, np.ndarray]
+
+
+_PAIR = 64  # bytes: a drawn pair, and what the structure makes of it
 
 
 def erdos_renyi_graph(num_nodes: int, p: float, *, directed: bool = False, seed: int = 0) -> Graph:
@@ -80,6 +84,9 @@ def uniform_graph(num_nodes: int, num_edges: int, *, directed: bool = False, see
     n = whole("num_nodes", num_nodes)
     total = _pairs_among(n, directed)
     whole("num_edges", num_edges, 0, total, f"pairs of {n} nodes")
+    check_memory("num_edges", _PAIR * num_edges, f"{num_edges:,}")
+    if total >= 2**63:
+        raise ArgumentError("num_nodes", "fewer than 2**63 possible pairs", f"{n:,} nodes")
     codes = _random(seed).choice(total, num_edges, replace=False, shuffle=False)
     return _graph(n, [(_ordered if directed else _unordered)(codes, n)], directed)
 
@@ -99,6 +106,7 @@ def uniform_hypergraph(num_nodes: int, num_hyperedges: int, size: int | Sequence
     [3, 3]
     """
     n, m = whole("num_nodes", num_nodes), whole("num_hyperedges", num_hyperedges)
+    count("num_nodes", n, 16), count("num_hyperedges", m, 16)
     sizes = numbers("size", size, f"one whole number, or {m}")
     if (sizes != np.floor(sizes)).any():
         raise ArgumentError("size", f"one whole number, or {m}", repr(size))
@@ -107,6 +115,7 @@ def uniform_hypergraph(num_nodes: int, num_hyperedges: int, size: int | Sequence
         raise ArgumentError("size", f"one number, or {m} (one a hyperedge)", f"shape {list(sizes.shape)}")
     if m and not (sizes.min() >= 0 and sizes.max() <= n):
         raise ArgumentError("size", f"0 .. {n} members (there are {n} vertices)", f"{sizes.min()} .. {sizes.max()}")
+    check_memory("size", _PAIR * float(sizes.sum(dtype=np.float64)), f"{sizes.sum(dtype=np.float64):,.0f} incidences")
     rng = _random(seed)
     drawn = []
     for k in np.unique(sizes):
@@ -251,7 +260,12 @@ def _ordered_cells(rng: np.random.Generator, n: int, p: float) -> Pairs:
 
 def _numbers(rng: np.random.Generator, total: int, p: float) -> np.ndarray:
     """Of 0 .. total-1 each with chance p: first how many, then which, without looking at the others."""
-    return rng.choice(total, rng.binomial(total, p), replace=False, shuffle=False) if total else np.empty(0, np.int64)
+    if not total:
+        return np.empty(0, np.int64)
+    if total >= 2**63:
+        raise ArgumentError("sizes", "fewer than 2**63 possible pairs", f"{total:.3g}")
+    check_memory("p", _PAIR * total * p, f"about {total * p:,.0f} pairs")
+    return rng.choice(total, rng.binomial(total, p), replace=False, shuffle=False)
 
 
 def _unordered(codes: np.ndarray, n: int) -> Pairs:
@@ -305,7 +319,7 @@ def _subsets(rng: np.random.Generator, count: int, size: int, n: int) -> np.ndar
 
 
 def _random(seed: int) -> np.random.Generator:
-    return np.random.default_rng(whole("seed", seed))
+    return np.random.default_rng(seed_of(seed))
 
 
 def _offsets(name: str, sizes: Sequence[int]) -> np.ndarray:

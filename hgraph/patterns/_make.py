@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 import torch
 from torch import Tensor
 
-from hgraph.checks import whole
+from hgraph.checks import count, whole
 from hgraph.errors import ArgumentError
+from hgraph.memory import check_memory
 from hgraph.structure import intervals
 from hgraph.structure.token_graph import TokenGraph
 
-__all__ = ["graph_of", "residues", "shape_of", "sizes_of"]
+__all__ = ["graph_of", "residues", "shape_of", "sizes_of", "token_count"]
+
+_RUN = 64  # bytes: a run and what is made on the way to it
 
 
 def graph_of(
@@ -32,10 +36,15 @@ def graph_of(
     return TokenGraph.from_line(intervals.united(intervals.Line(base + start, base + stop)), extent, order)
 
 
+def token_count(name: str, value: int) -> int:
+    """A checked number of tokens, for whose runs there must be memory."""
+    return count(name, value, _RUN)
+
+
 def sizes_of(num_targets: int, num_sources: int | None) -> tuple[int, int]:
     """Checked (T, S); as many sources as targets where none are said."""
-    whole("num_targets", num_targets)
-    return num_targets, num_targets if num_sources is None else whole("num_sources", num_sources)
+    token_count("num_targets", num_targets)
+    return num_targets, num_targets if num_sources is None else token_count("num_sources", num_sources)
 
 
 def shape_of(shape: int | Sequence[int]) -> tuple[int, ...]:
@@ -43,13 +52,14 @@ def shape_of(shape: int | Sequence[int]) -> tuple[int, ...]:
     sides = (shape,) if isinstance(shape, int) else tuple(shape)
     if not sides:
         raise ArgumentError("shape", "one side or more", sides)
-    return tuple(whole("shape", side) for side in sides)
+    sides = tuple(whole("shape", side) for side in sides)
+    check_memory("shape", math.prod(sides) * _RUN, f"{math.prod(sides):,} tokens")
+    return sides
 
 
 def residues(n: int, step: int) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """Tokens ordered by residue: the order, and by position where its residue begins, its length, the place in it."""
-    tokens = torch.arange(whole("n", n))
-    order = torch.sort(tokens % step, stable=True).indices
+    order = torch.sort(torch.arange(token_count("num_tokens", n)) % step, stable=True).indices
     residue = order % step
     length = (n - 1 - residue).div(step, rounding_mode="floor") + 1
     own = order.div(step, rounding_mode="floor")

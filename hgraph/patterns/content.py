@@ -7,9 +7,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from hgraph.checks import whole
+from hgraph.checks import count, seed_of, whole
 from hgraph.errors import ArgumentError
-from hgraph.patterns._make import graph_of
+from hgraph.memory import check_memory
+from hgraph.patterns._make import graph_of, token_count
 from hgraph.structure import coo, intervals
 from hgraph.structure.token_graph import TokenGraph
 
@@ -24,7 +25,7 @@ def packed(lengths: Any, *, causal: bool = False) -> TokenGraph:
     """
     lengths = coo.as_indices("lengths", lengths)
     coo.check_range("lengths", lengths, 2**62, "lengths")
-    n = int(lengths.sum())
+    n = token_count("lengths", sum(lengths.tolist()))
     rows = torch.arange(n)
     stop = lengths.cumsum(0).repeat_interleave(lengths)
     return graph_of(rows, stop - lengths.repeat_interleave(lengths), rows + 1 if causal else stop, n, n)
@@ -38,7 +39,8 @@ def padded(num_tokens: int, lengths: Any) -> TokenGraph:
     [[[1, 2, 0, 0]], [[1, 2, 3, 4]]]
     """
     lengths = coo.as_indices("lengths", lengths)
-    coo.check_range("lengths", lengths, whole("num_tokens", num_tokens) + 1, "lengths")
+    coo.check_range("lengths", lengths, token_count("num_tokens", num_tokens) + 1, "lengths")
+    check_memory("num_tokens", 64 * num_tokens * len(lengths), f"{num_tokens:,} in {len(lengths):,} examples")
     row, example = intervals.expanded(torch.zeros_like(lengths), lengths)
     zero = torch.zeros_like(row)
     return TokenGraph.from_runs(
@@ -151,7 +153,7 @@ def sink_band(num_tokens: int, spans: Any, *, num_sink: int = 64, block_size: in
     [[1, 2, 2, 3, 2, 3, 2, 3], [1, 2, 3, 4, 4, 5, 4, 5]]
     """
     spans = coo.as_indices("spans", spans)
-    rows = torch.arange(whole("num_tokens", num_tokens))
+    rows = torch.arange(token_count("num_tokens", num_tokens))
     own, heads = rows.div(whole("block_size", block_size, 1), rounding_mode="floor"), len(spans)
     bands = spans.div(block_size, rounding_mode="floor").clamp(min=1)
     start = (own + 1 - bands.unsqueeze(1)).clamp(min=0) * block_size
@@ -169,9 +171,10 @@ def random(num_tokens: int, degree: int, *, seed: int, causal: bool = False) -> 
     >>> drawn.degree().max().item() <= 3, bool((drawn.adjacency().dense().diagonal() == 1).all())  # each hears itself
     (True, True)
     """
-    generator = torch.Generator().manual_seed(seed)
-    rows = torch.arange(whole("num_tokens", num_tokens)).unsqueeze(1)
-    share = torch.rand(num_tokens, whole("degree", degree), generator=generator, dtype=torch.float64)
+    generator = torch.Generator().manual_seed(seed_of(seed))
+    rows = torch.arange(token_count("num_tokens", num_tokens)).unsqueeze(1)
+    count("degree", degree, 64 * num_tokens)
+    share = torch.rand(num_tokens, degree, generator=generator, dtype=torch.float64)
     column = torch.cat([(share * (rows + 1 if causal else num_tokens)).long(), rows], 1).flatten()
     row = rows.expand(num_tokens, degree + 1).flatten()
     return graph_of(row, column, column + 1, num_tokens, num_tokens)

@@ -9,7 +9,7 @@ import torch
 
 from hgraph.checks import whole
 from hgraph.errors import ArgumentError
-from hgraph.patterns._make import graph_of, residues, shape_of, sizes_of
+from hgraph.patterns._make import graph_of, residues, shape_of, sizes_of, token_count
 from hgraph.structure import intervals
 from hgraph.structure.token_graph import TokenGraph
 
@@ -55,7 +55,7 @@ def prefix_lm(num_tokens: int, prefix: int) -> TokenGraph:
     >>> prefix_lm(3, 2).adjacency().dense().int().tolist()
     [[1, 1, 0], [1, 1, 0], [1, 1, 1]]
     """
-    prefix, rows = min(whole("prefix", prefix), whole("num_tokens", num_tokens)), torch.arange(num_tokens)
+    prefix, rows = min(whole("prefix", prefix), token_count("num_tokens", num_tokens)), torch.arange(num_tokens)
     return graph_of(rows, torch.zeros_like(rows), (rows + 1).clamp(min=prefix), num_tokens, num_tokens)
 
 
@@ -137,7 +137,9 @@ def power(num_tokens: int, block_size: int = 1, *, window: int = 0, num_sink: in
     [3, 5, 6, 7]
     """
     whole("window", window), whole("num_sink", num_sink), whole("base", base, 2)
-    own = torch.arange(whole("num_tokens", num_tokens)).div(whole("block_size", block_size, 1), rounding_mode="floor")
+    own = torch.arange(token_count("num_tokens", num_tokens)).div(
+        whole("block_size", block_size, 1), rounding_mode="floor"
+    )
     near = max(window, 1)
     rows = torch.arange(num_tokens)
     pieces = [(rows, (own - near + 1).clamp(min=0) * block_size, rows + 1)]
@@ -162,7 +164,7 @@ def longnet(num_tokens: int, segments: Sequence[int], dilations: Sequence[int], 
     """
     if len(segments) != len(dilations):
         raise ArgumentError("dilations", f"{len(segments)} numbers, as segments has", len(dilations))
-    graph, rows = none(num_tokens), torch.arange(whole("num_tokens", num_tokens))
+    graph, rows = none(num_tokens), torch.arange(token_count("num_tokens", num_tokens))
     for w, r in zip(segments, dilations, strict=True):
         whole("segments", w, 1), whole("dilations", r, 1)
         own = rows[rows % w % r == 0]

@@ -11,7 +11,7 @@ import torch
 from hgraph.checks import whole
 from hgraph.errors import ArgumentError
 from hgraph.patterns._curve import hilbert_order
-from hgraph.patterns._make import graph_of, shape_of
+from hgraph.patterns._make import graph_of, shape_of, token_count
 from hgraph.structure import coo
 from hgraph.structure.token_graph import TokenGraph
 
@@ -24,7 +24,7 @@ def sinks(num_tokens: int, count: int, *, causal: bool = True) -> TokenGraph:
     >>> sinks(3, 1).adjacency().dense().int().tolist()
     [[1, 0, 0], [1, 0, 0], [1, 0, 0]]
     """
-    count, rows = min(whole("count", count), whole("num_tokens", num_tokens)), torch.arange(num_tokens)
+    count, rows = min(whole("count", count), token_count("num_tokens", num_tokens)), torch.arange(num_tokens)
     stop = (rows + 1).clamp(max=count) if causal else torch.full_like(rows, count)
     return graph_of(rows, torch.zeros_like(rows), stop, num_tokens, num_tokens)
 
@@ -36,7 +36,7 @@ def global_tokens(num_tokens: int, tokens: Any) -> TokenGraph:
     [[0, 1, 0], [1, 1, 1], [0, 1, 0]]
     """
     tokens = coo.as_indices("tokens", tokens).unique()
-    coo.check_range("tokens", tokens, whole("num_tokens", num_tokens), "tokens")
+    coo.check_range("tokens", tokens, token_count("num_tokens", num_tokens), "tokens")
     rows = torch.arange(num_tokens).repeat_interleave(len(tokens))
     columns = tokens.repeat(num_tokens)
     wide = torch.zeros_like(tokens)
@@ -55,7 +55,7 @@ def block_local(num_tokens: int, size: int, *, before: int = 0, after: int = 0, 
     [2, 2, 2, 2, 1]
     """
     whole("size", size, 1), whole("before", before), whole("after", after)
-    rows = torch.arange(whole("num_tokens", num_tokens))
+    rows = torch.arange(token_count("num_tokens", num_tokens))
     own = rows.div(size, rounding_mode="floor")
     stop = ((own + 1 + after) * size).clamp(max=num_tokens)
     return graph_of(
@@ -74,7 +74,7 @@ def landmark_blocks(num_tokens: int, block_size: int) -> TokenGraph:
     [[1, 0, 0, 0, 0], [1, 1, 0, 0, 0], [1, 1, 0, 0, 0], [0, 0, 0, 1, 0], [0, 0, 0, 1, 1]]
     """
     size = whole("block_size", block_size, 1) + 1
-    rows = torch.arange(whole("num_tokens", num_tokens))
+    rows = torch.arange(token_count("num_tokens", num_tokens))
     return graph_of(rows, rows - rows % size, rows + (rows % size != block_size).long(), num_tokens, num_tokens)
 
 

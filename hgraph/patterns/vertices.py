@@ -6,7 +6,7 @@ import torch
 
 from hgraph.checks import whole
 from hgraph.errors import ArgumentError
-from hgraph.patterns._make import graph_of
+from hgraph.patterns._make import graph_of, token_count
 from hgraph.structure.token_graph import TokenGraph
 
 __all__ = ["beside", "summaries", "with_extra"]
@@ -62,6 +62,6 @@ def summaries(num_tokens: int, size: int, *, causal: bool = True) -> TokenGraph:
     >>> summaries(6, 2).degree().flatten().tolist()
     [0, 0, 1, 1, 2, 2]
     """
-    rows, blocks = torch.arange(whole("num_tokens", num_tokens)), -(-num_tokens // whole("size", size, 1))
+    rows, blocks = torch.arange(token_count("num_tokens", num_tokens)), -(-num_tokens // whole("size", size, 1))
     stop = rows.div(size, rounding_mode="floor") if causal else torch.full_like(rows, blocks)
     return graph_of(rows, torch.zeros_like(rows), stop, num_tokens, blocks)

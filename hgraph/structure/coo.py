@@ -10,6 +10,7 @@ from torch import Tensor
 
 from hgraph.checks import Checks
 from hgraph.errors import ArgumentError, ArgumentTypeError
+from hgraph.memory import check_memory
 
 _INT32_MAX = 2**31 - 1
 
@@ -50,11 +51,13 @@ def check_range(name: str, values: Tensor, size: int, what: str) -> None:
 
 
 def check_size(name: str, size: int) -> None:
-    """Refuse sizes that are not non-negative integers."""
+    """Refuse sizes that are not non-negative integers, or for which there is no memory."""
     if not isinstance(size, (numbers.Integral, torch.SymInt)) or isinstance(size, bool):  # numpy's integers too
         raise ArgumentTypeError(name, "an integer", type(size).__name__)
     if size < 0:
         raise ArgumentError(name, "a size >= 0", size)
+    if isinstance(size, numbers.Integral):
+        check_memory(name, 16 * int(size), f"{size:,}")  # a pointer each, both ways
 
 
 def as_weight(name: str, weight: Any, length: int, what: str, checks: Checks) -> Tensor | None:

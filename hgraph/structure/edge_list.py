@@ -10,8 +10,9 @@ from typing import Any, Literal, TypeVar
 import torch
 from torch import Tensor
 
-from hgraph.checks import Checks
+from hgraph.checks import Checks, count
 from hgraph.errors import ArgumentError
+from hgraph.memory import check_memory
 from hgraph.structure import coo, row_lengths
 from hgraph.structure.base import Structure
 from hgraph.structure.validate import check_integers, check_permutation, check_pointers, check_range, require, rows_of
@@ -154,7 +155,7 @@ class EdgeList(Structure):
         >>> Adjacency.eye(3).indices.tolist()
         [0, 1, 2]
         """
-        ids = torch.arange(size, device=device)
+        ids = torch.arange(count("size", size, 64), device=device)
         return cls.trusted(indptr=torch.arange(size + 1, device=device), indices=ids, num_sources=size)
 
     # ------------------------------------------------------------------ sizes and degrees
@@ -269,6 +270,7 @@ class EdgeList(Structure):
         >>> Adjacency.eye(2).dense().tolist()
         [[1.0, 0.0], [0.0, 1.0]]
         """
+        check_memory("structure", 4 * self.num_targets * self.num_sources, f"a dense matrix of {list(self.shape)}")
         weight = torch.ones(self.num_edges, device=self.device) if self.weight is None else self.weight
         flat = self.target.long() * self.num_sources + self.indices
         return coo.segment_sum(weight, flat, self.num_targets * self.num_sources).view(self.shape)

@@ -12,6 +12,8 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from hgraph.memory import check_memory
+
 __all__ = ["Line", "combined", "composed", "expanded", "of_rows", "united"]
 
 # Runs held at once while composing: bounds the working memory to about 200 MB beyond the result.
@@ -68,6 +70,9 @@ def expanded(start: Tensor, stop: Tensor) -> tuple[Tensor, Tensor]:
 
 def _entries(start: Tensor, stop: Tensor) -> tuple[Tensor, Tensor]:
     count = stop - start
+    if count.is_cpu and not torch.compiler.is_compiling():
+        total = int(count.sum())
+        check_memory("structure", 24 * total, f"{total:,} entries written one by one")
     position = torch.arange(len(count), device=count.device).repeat_interleave(count)
     return torch.arange(len(position), device=count.device) + (start - count.cumsum(0) + count)[position], position
 

@@ -6,6 +6,7 @@ from typing import Any
 
 from torch import nn
 
+from hgraph.memory import check_memory
 from hgraph.models.registry import ModelEntry, find
 from hgraph.train.seed import seeded
 
@@ -40,6 +41,11 @@ def build_model(
     torch.Size([2, 32])
     """
     entry = find(model) if isinstance(model, str) else model
+    arguments = entry.arguments(data, hidden_size, **options)
+    sizes = sorted((value, name) for name, value in arguments.items() if isinstance(value, int) and value > 0)[-2:]
+    if len(sizes) == 2:
+        (less, _), (most, name) = sizes
+        check_memory(name, 4 * less * most, f"{most:,}, for a matrix of {less:,} x {most:,}")
     with seeded(seed):
-        network: nn.Module = entry.load()(**entry.arguments(data, hidden_size, **options))
+        network: nn.Module = entry.load()(**arguments)
     return network

@@ -7,6 +7,8 @@ from contextlib import contextmanager
 
 import torch
 
+from hgraph.checks import seed_of
+
 __all__ = ["seeded"]
 
 
@@ -17,7 +19,7 @@ def seeded(seed: int, devices: Iterable[torch.device | str] = ()) -> Iterator[No
     The generator of the CPU is seeded, and those of the CUDA devices named; no other is touched.
 
     Args:
-        seed: any integer of 64 bits.
+        seed: 0 .. 2**64 - 1.
         devices: where the block draws random numbers; the CPU need not be named.
 
     >>> before = torch.random.get_rng_state()
@@ -30,6 +32,7 @@ def seeded(seed: int, devices: Iterable[torch.device | str] = ()) -> Iterator[No
     """
     cuda = {torch.device(d) for d in devices if torch.device(d).type == "cuda"}
     indices = sorted({torch.cuda.current_device() if d.index is None else d.index for d in cuda})
+    seed = seed_of(seed)
     with torch.random.fork_rng(devices=indices):
         # torch.manual_seed would reseed every CUDA device, forked or not
         torch.default_generator.manual_seed(seed)

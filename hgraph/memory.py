@@ -1,0 +1,80 @@
+"""How much memory there is, asked before more is taken than that."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+from hgraph.errors import ArgumentError
+
+__all__ = ["available_bytes", "check_memory"]
+
+_SMALL = 64 * 2**20  # so much is taken without a question
+_GROUPS = (  # bound and use of the control group, in version 2 and 1
+    ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory.current"),
+    ("/sys/fs/cgroup/memory/memory.limit_in_bytes", "/sys/fs/cgroup/memory/memory.usage_in_bytes"),
+)
+
+
+def check_memory(argument: str, num_bytes: float, what: str, hint: str = "") -> None:
+    """Refuse what does not fit into memory, before any of it is taken.
+
+    Args:
+        argument: whose value asks for it.
+        num_bytes: the estimate.
+        what: that needs them, for the message.
+        hint: what to do.
+
+    Raises:
+        ArgumentError: there is less.
+    """
+    if num_bytes <= _SMALL:
+        return
+    bound = available_bytes()
+    if bound is not None and num_bytes > bound:
+        hint = ". ".join([*[hint] * bool(hint), "HGRAPH_MAX_BYTES sets another bound"])
+        got = f"{what}, about {_shown(num_bytes)}"
+        raise ArgumentError(argument, f"what fits into {_shown(bound)} of memory", got, hint)
+
+
+def available_bytes() -> int | None:
+    """What the system, or the control group of this process, has left; ``$HGRAPH_MAX_BYTES`` where it is set.
+
+    None where neither tells.
+
+    Raises:
+        ArgumentError: the variable is no number of bytes.
+    """
+    given = os.environ.get("HGRAPH_MAX_BYTES")
+    if given:
+        try:
+            return int(float(given))
+        except (ValueError, OverflowError):
+            raise ArgumentError("HGRAPH_MAX_BYTES", "a number of bytes", repr(given)) from None
+    found = [_system(), *(_group(*files) for files in _GROUPS)]
+    return min((n for n in found if n is not None), default=None)
+
+
+def _system() -> int | None:
+    try:
+        for line in Path("/proc/meminfo").read_text(encoding="ascii").splitlines():
+            if line.startswith("MemAvailable:"):
+                return int(line.split()[1]) * 1024
+    except (OSError, ValueError, IndexError):
+        pass
+    return None
+
+
+def _group(bound: str, use: str) -> int | None:
+    try:
+        return max(int(Path(bound).read_text(encoding="ascii")) - int(Path(use).read_text(encoding="ascii")), 0)
+    except (OSError, ValueError):  # no such group, or no bound: "max"
+        return None
+
+
+def _shown(num_bytes: float) -> str:
+    for unit in ("bytes", "KiB", "MiB", "GiB", "TiB", "PiB"):
+        if num_bytes < 1024 or unit == "PiB":
+            return f"{num_bytes:.3g} {unit}"
+        num_bytes /= 1024
+    raise AssertionError
