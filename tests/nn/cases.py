@@ -177,6 +177,11 @@ ATTENTION = {
     "SparseQueryAttention": attention(
         lambda: SparseQueryAttention(DIM, 4, num_query_heads=2, num_kv_heads=1), without=PATTERN
     ),
+    "SparseQueryAttention of a context": attention(
+        lambda: SparseQueryAttention(DIM, 4, num_query_heads=2, num_kv_heads=1, rotary=100.0),
+        two_sequences,
+        without=PATTERN | ORDERED,
+    ),
 }
 
 
