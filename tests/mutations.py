@@ -440,9 +440,12 @@ MUTATIONS = [
     Mutation(
         "landmark: older blocks all heard in one place",
         RECALL,
-        "self.topk + 1 - torch.arange(entry.shape[-1], device=device)",
-        "torch.full_like(age, self.topk + 1)",
+        "self.topk + 1 - rank",
+        "self.topk + 1",
         LANDMARK_TESTS,
+    ),
+    Mutation(
+        "landmark: recent blocks heard where they were", RECALL, "entry.shape[-1] - rank)", "age)", LANDMARK_TESTS
     ),
     Mutation(
         "landmark: chosen blocks not in the order of time",
