@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 
 from hgraph.data import Interactions
-from hgraph.models import BPRMF, CFKG, CKE, FM, GCMC, KGCN, NFM, LightGCN, RippleNet, TwoTower
+from hgraph.models import BPRMF, CFKG, CKE, FM, GCMC, KGAT, KGCN, NFM, LightGCN, RippleNet, TwoTower
 from hgraph.structure import KnowledgeGraph
 from tests.models.cases import ENTITIES, RECOMMENDERS, RELATIONS, I, U, interactions
 
@@ -86,20 +86,27 @@ def test_cke_parity():
     model, data = made(CKE(U, I, ENTITIES, RELATIONS, dim=4, relation_dim=3)), interactions()
     expected = model.embedding[:U] @ (model.embedding[U:] + model.entity[:I]).T
     torch.testing.assert_close(scores(model, data), expected, rtol=1e-12, atol=1e-12)
-    check_transr_loss(model, model.entity)
-
-
-def check_transr_loss(model, table):
     head, relation, tail, other = (torch.tensor(x) for x in ([0, 3, 1], [2, 0, 2], [4, 2, 0], [1, 1, 5]))
-    total = squares = 0.0
+    total = 0.0
     for h, r, t, o in zip(head, relation, tail, other, strict=True):
-        a, b, c = (table[v] @ model.relation_weight[r] for v in (h, t, o))
-        near, far = ((a + model.relation[r] - x).square().sum() for x in (b, c))
+        vectors = [model.entity[v] @ model.relation_weight[r] for v in (h, t, o)]
+        a, b, c, e = (x / x.square().sum().sqrt() for x in (*vectors, model.relation[r]))
+        near, far = ((a + e - x).square().sum() for x in (b, c))
         total += math.log1p(math.exp(float(near - far)))
-        squares += sum(float(x.square().sum()) for x in (a, b, c, model.relation[r]))
     loss = model.triple_loss(head, relation, tail, other)
     assert float(loss) == pytest.approx(total / 3, rel=1e-10)
-    assert float(model.triple_loss(head, relation, tail, other, l2=0.1) - loss) == pytest.approx(0.1 * squares / 6)
+    assert float(model.triple_loss(head, relation, tail, other, l2=0.1) - loss) == pytest.approx(0.1 * 4 / 2)
+
+
+@pytest.mark.parametrize("relations", [1, 9, 40])
+@pytest.mark.parametrize("model", [KGAT, CKE])
+def test_matrices_of_relations_begin_as_published(model, relations):
+    """Glorot-uniform with the number of relations counted in both fans."""
+    torch.manual_seed(0)
+    weight = model(U, I, ENTITIES, relations, dim=20, relation_dim=30).relation_weight
+    assert weight.shape == (relations, 20, 30)
+    bound = (6 / (relations * (20 + 30))) ** 0.5
+    assert 0.98 * bound < weight.abs().max() <= bound
 
 
 @torch.no_grad()
