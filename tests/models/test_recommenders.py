@@ -11,6 +11,7 @@ import torch.nn.functional as F
 from hgraph.data import Interactions
 from hgraph.models import BPRMF, CFKG, CKE, FM, GCMC, KGAT, KGCN, NFM, LightGCN, RippleNet, TwoTower
 from hgraph.structure import KnowledgeGraph
+from hgraph.testing.precision_clauses import RoundingMode
 from tests.models.cases import ENTITIES, RECOMMENDERS, RELATIONS, I, U, interactions
 
 
@@ -336,3 +337,13 @@ def test_ripplenet_needs_no_facts():
     ids = torch.tensor([0, 2]), torch.tensor([1, 0]), torch.tensor([2, 5])
     model.pair_loss(model.structure(data), *ids, l2=0.1).backward()
     assert bool(model.entity.grad.abs().sum() > 0)
+
+
+@pytest.mark.parametrize("name", RECOMMENDERS)
+def test_structures_of_a_float64_model_are_made_in_float64(name):
+    model, data = RECOMMENDERS[name].module(dtype=torch.float64).model, interactions()
+    structure = model.structure(data)
+    with RoundingMode() as rounding, torch.no_grad():
+        structure = model.refresh(model.start(structure))
+        model.score(model(structure), torch.arange(U))
+    assert not rounding.found

@@ -113,7 +113,7 @@ class KGAT(Recommender):
         self.embedding[:rows] = factors
 
     def start(self, structure: KnowledgeGraph) -> KnowledgeGraph:
-        return structure.with_weight(relation_laplacian(structure).to(self.embedding))
+        return structure.with_weight(relation_laplacian(structure, dtype=self.embedding.dtype).to(self.embedding))
 
     @torch.no_grad()
     def refresh(self, structure: KnowledgeGraph) -> KnowledgeGraph:

@@ -163,15 +163,19 @@ def kg_attention(x: Tensor, relation: Tensor, weight: Tensor, kg: KnowledgeGraph
     return edge_softmax(kg.adj, torch.cat(scores).index_select(0, place))
 
 
-def relation_laplacian(kg: KnowledgeGraph) -> Tensor:
+def relation_laplacian(kg: KnowledgeGraph, *, dtype: torch.dtype | None = None) -> Tensor:
     r"""The sum over relations of row-normalised adjacencies, :math:`\sum_r D_r^{-1} A_r`, as a weight for each edge.
 
     A head with facts of q relations has a row that sums to q. This is what KGAT's published code propagates over.
 
+    Args:
+        kg: the facts; its weights are not read.
+        dtype: of the result, that of the model; torch's default by default.
+
     Returns:
-        [E] in torch's default dtype.
+        [E].
 
     >>> relation_laplacian(KnowledgeGraph.from_names([("a", "r", "b"), ("a", "r", "c"), ("a", "s", "b")])).tolist()
     [0.5, 1.0, 0.5]
     """
-    return shares_by_relation(kg).to(torch.get_default_dtype(), copy=True)
+    return shares_by_relation(kg).to(torch.get_default_dtype() if dtype is None else dtype, copy=True)
