@@ -10,6 +10,8 @@ from typing import Any, TypeVar
 import torch
 from torch import Tensor
 
+from hgraph._torch import ordinary_tensors
+
 __all__ = ["Structure", "moved"]
 
 S = TypeVar("S", bound="Structure")
@@ -23,6 +25,20 @@ class Structure:
     >>> isinstance(graph, Structure), graph.to("cpu") is graph
     (True, True)
     """
+
+    def __post_init__(self) -> None:
+        """Copy tensors of `torch.inference_mode`, with which nobody could train, into ordinary ones."""
+        if torch.compiler.is_compiling() or not torch.is_inference_mode_enabled():
+            return
+        with ordinary_tensors():
+            for name, value in list(vars(self).items()):
+                if isinstance(value, Tensor) and value.is_inference():
+                    object.__setattr__(self, name, value.clone())
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        """Take the fields of a copy or of a pickle."""
+        vars(self).update(state)
+        Structure.__post_init__(self)
 
     def tensors(self) -> list[Tensor]:
         """Every tensor held, those of nested structures included."""

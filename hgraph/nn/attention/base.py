@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from hgraph import patterns
+from hgraph._torch import ordinary_tensors
 from hgraph.cache import cached, cached_by_size, traced_as_constant
 from hgraph.checks import check_channels, check_dtype
 from hgraph.errors import ArgumentError, ArgumentTypeError
@@ -193,7 +194,8 @@ class TokenAttention(nn.Module):
         if not graph.is_causal or graph.num_targets < state.capacity:
             raise ArgumentError("graph", f"a causal one of {state.capacity} tokens to decode over", repr(graph))
         high = min(len(state) + count, state.capacity)
-        return graph.select(torch.arange(len(state), high)).crop(high)
+        with ordinary_tensors():  # a structure would copy others
+            return graph.select(torch.arange(len(state), high)).crop(high)
 
     def _check(self, x: Tensor, source: Tensor) -> None:
         for name, value, layer in (("x", x, self.query), ("context", source, self.key)):
