@@ -7,6 +7,7 @@ Not where a compiler or a dispatch mode (a counter, fake tensors) wants to see i
 
 from __future__ import annotations
 
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 import torch
@@ -23,6 +24,7 @@ __all__ = [
     "is_transformed",
     "may_cache",
     "may_skip_dispatcher",
+    "ordinary_tensors",
     "private_operator",
     "runs_below_autograd",
     "version",
@@ -74,6 +76,13 @@ def in_backward() -> bool:
 def runs_below_autograd() -> bool:
     """Whether the caller is beneath autograd already."""
     return torch._C._dispatch_tls_is_dispatch_key_excluded(torch._C.DispatchKey.AutogradFunctionality)
+
+
+def ordinary_tensors() -> AbstractContextManager[Any]:
+    """A context in which new tensors are ordinary ones, which training may use, under `torch.inference_mode` too."""
+    if torch.compiler.is_compiling() or not torch.is_inference_mode_enabled():
+        return nullcontext()
+    return torch.inference_mode(False)
 
 
 def has_tangent(values: tuple[Any, ...]) -> bool:

@@ -203,8 +203,8 @@ MUTATIONS = [
     Mutation(
         "normalize: the other degree",
         "hgraph/structure/algebra.py",
-        "adj.target_degree(), exponent)[adj.target]",
-        "adj.source_degree(), exponent)[adj.indices]",
+        "adj.target_degree().to(out.dtype), exponent)[adj.target]",
+        "adj.source_degree().to(out.dtype), exponent)[adj.indices]",
         STRUCTURE,
     ),
     Mutation(
@@ -460,9 +460,12 @@ MUTATIONS = [
     Mutation(
         "landmark: older blocks all heard in one place",
         RECALL,
-        "self.topk + 1 - torch.arange(entry.shape[-1], device=device)",
-        "torch.full_like(age, self.topk + 1)",
+        "self.topk + 1 - rank",
+        "self.topk + 1",
         LANDMARK_TESTS,
+    ),
+    Mutation(
+        "landmark: recent blocks heard where they were", RECALL, "entry.shape[-1] - rank)", "age)", LANDMARK_TESTS
     ),
     Mutation(
         "landmark: chosen blocks not in the order of time",
@@ -575,8 +578,8 @@ MUTATIONS += [
 
 MUTATIONS += [
     Mutation(
-        "memory: gradients of decays that leave nothing", "hgraph/ops/chain/affine.py", "widened(log_a).exp() == 0",
-        "log_a.isnan()", "tests/ops/test_scan.py",
+        "memory: gradients of decays without what goes across chunks", "hgraph/ops/chain/affine.py",
+        "out = out + across.unsqueeze(2)", "pass", "tests/ops/test_scan.py",
     ),
     Mutation(
         "memory: weak decays with the rounding of strong ones", "hgraph/ops/chain/affine.py",

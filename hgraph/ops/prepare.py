@@ -111,8 +111,7 @@ def top_edges(adj: Adjacency, score: Tensor, k: int) -> tuple[Adjacency, Tensor]
     order = order.index_select(0, torch.sort(adj.target.index_select(0, order), stable=True).indices)
     place = torch.arange(len(order), device=order.device)
     rank = place - adj.indptr.index_select(0, adj.target).long()  # rows lie where they did, each by falling score
-    chosen = torch.zeros_like(place, dtype=torch.bool).index_put((order,), rank < k)
-    edges = chosen.nonzero().flatten()  # the one wait
+    edges = order[rank < k].sort().values  # the one wait
     indptr = coo.pointers(adj.target.index_select(0, edges), adj.num_targets)
     indices = adj.indices.index_select(0, edges).to(indptr.dtype)
     weight = None if adj.weight is None else adj.weight.index_select(0, edges)

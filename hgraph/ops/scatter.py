@@ -37,7 +37,8 @@ def scatter(src: Tensor, index: Tensor, dim: int = -1, *, dim_size: int, reduce:
     - ``dim_size`` is given: there it may be read off the largest index, for which a GPU is waited for
     - NaN is an extremum where there is one; there it is passed over
     - no ``"mul"``, no ``"add"`` (it is ``"sum"``), no ``out=`` (add to the result, or take its maximum)
-    - integers have no ``"mean"``, which there is rounded down; booleans have nothing
+    - integers have no ``"mean"``, which there is rounded down; their sums are int64, where those there wrap around;
+      booleans have nothing
 
     Args:
         src: [..., J, ...] numbers, J along ``dim``; integers are reduced exactly, by torch on every backend.
@@ -48,7 +49,8 @@ def scatter(src: Tensor, index: Tensor, dim: int = -1, *, dim_size: int, reduce:
         reduce: ``"sum"``, ``"mean"``, ``"max"`` or ``"min"``.
 
     Returns:
-        [..., dim_size, ...] in src's dtype; 0 where nothing arrives. Half types are added up in float32.
+        [..., dim_size, ...] in src's dtype, for sums of integers in int64 as `torch.sum`'s; 0 where nothing arrives.
+        Half types are added up in float32.
 
     Raises:
         ArgumentError: wrong shapes, an unknown reduction, an index out of range (seen on a CPU alone).
@@ -121,7 +123,7 @@ def segment_reduce(src: Tensor, indptr: Tensor, *, reduce: Reduction = "sum") ->
         reduce: ``"sum"``, ``"mean"``, ``"max"`` or ``"min"``.
 
     Returns:
-        [I, ...]; 0 for an empty segment.
+        [I, ...] in src's dtype, for sums of integers in int64; 0 for an empty segment.
 
     Raises:
         ArgumentError: indptr that is empty, not one list, or not ascending from 0 to J (seen on a CPU alone); an
@@ -236,7 +238,7 @@ def _reduce(adj: Rows, x: Tensor, reduce: str) -> Tensor:
 
 def _whole(index: Tensor, x: Tensor, size: int, reduce: str) -> Tensor:
     """Of integers, for which every order of adding them up gives the same."""
-    if reduce == "sum":
-        return x.new_zeros((size, *x.shape[1:])).index_add_(0, index, x)
+    if reduce == "sum":  # in int64, as torch.sum: 600 is no uint8
+        return torch.zeros((size, *x.shape[1:]), dtype=torch.int64, device=x.device).index_add_(0, index, x.long())
     index = index.view(-1, *[1] * (x.dim() - 1)).expand(x.shape)
     return x.new_zeros((size, *x.shape[1:])).scatter_reduce_(0, index, x, f"a{reduce}", include_self=False)

@@ -41,17 +41,22 @@ class Adjacency(EdgeList):
     ([0, 2, 2, 3], [0, 1, 0], [2, 0, 1])
     """
 
-    def normalize(self, how: Literal["row", "col", "sym"]) -> Adjacency:
+    def normalize(self, how: Literal["row", "col", "sym"], *, dtype: torch.dtype | None = None) -> Adjacency:
         r"""Weights divided by degrees; zero degrees invert to zero.
 
         ``"row"``: :math:`w_{ts} / d_t`, ``"col"``: :math:`w_{ts} / d_s`, ``"sym"``:
         :math:`w_{ts} / \sqrt{d_t d_s}`, with the weighted degrees :math:`d`.
 
+        Args:
+            how: ``"row"``, ``"col"`` or ``"sym"``.
+            dtype: of the result and of the degrees, that of the model; by default that of the weights, and torch's
+                default dtype where there are none.
+
         >>> adj = Adjacency.from_coo(target=[0, 0], source=[0, 1], num_targets=2, num_sources=2)
         >>> adj.normalize("row").weight.tolist()
         [0.5, 0.5]
         """
-        return self.with_weight(algebra.normalized_weight(self, how))
+        return self.with_weight(algebra.normalized_weight(self, how, dtype))
 
     def add_self_loops(self) -> Adjacency:
         """A square structure where every vertex hears itself; loops that exist keep their weight, new ones get 1.

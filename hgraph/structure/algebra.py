@@ -8,7 +8,7 @@ from typing import Literal, TypeVar
 import torch
 from torch import Tensor
 
-from hgraph.errors import ArgumentError
+from hgraph.errors import ArgumentError, ArgumentTypeError
 from hgraph.memory import check_memory
 from hgraph.structure import coo
 from hgraph.structure.coo import inverse_power
@@ -22,17 +22,25 @@ E = TypeVar("E", bound=EdgeList)
 _PATHS_A_CHUNK = 4_000_000
 
 
-def normalized_weight(adj: EdgeList, how: Literal["row", "col", "sym"]) -> Tensor:
+def normalized_weight(adj: EdgeList, how: Literal["row", "col", "sym"], dtype: torch.dtype | None = None) -> Tensor:
     """Weights [E] divided by degrees (see `Adjacency.normalize`)."""
     if how not in ("row", "col", "sym"):
         raise ArgumentError("how", "'row', 'col' or 'sym'", repr(how))
-    exponent = -0.5 if how == "sym" else -1.0
-    out = torch.ones(adj.num_edges, device=adj.device) if adj.weight is None else adj.weight
+    if dtype is not None and not (isinstance(dtype, torch.dtype) and dtype.is_floating_point):
+        raise ArgumentTypeError("dtype", "a floating-point torch.dtype, or None", repr(dtype))
+    if dtype is None:
+        dtype = torch.get_default_dtype() if adj.weight is None else adj.weight.dtype
+    exponent, wide = -0.5 if how == "sym" else -1.0, torch.promote_types(dtype, torch.float32)
+    if adj.weight is None:
+        out = torch.ones(adj.num_edges, dtype=wide, device=adj.device)
+    else:
+        out = adj.weight.to(torch.promote_types(adj.weight.dtype, wide))
+        adj = adj.with_weight(out)
     if how in ("row", "sym"):
-        out = out * inverse_power(adj.target_degree(), exponent)[adj.target]
+        out = out * inverse_power(adj.target_degree().to(out.dtype), exponent)[adj.target]
     if how in ("col", "sym"):
-        out = out * inverse_power(adj.source_degree(), exponent)[adj.indices]
-    return out
+        out = out * inverse_power(adj.source_degree().to(out.dtype), exponent)[adj.indices]
+    return out.to(dtype)
 
 
 def lacks_loop(adj: EdgeList) -> Tensor:

@@ -12,7 +12,7 @@ from typing import Any, TypeVar
 import torch
 from torch import Tensor
 
-from hgraph._torch import is_plain
+from hgraph._torch import is_plain, ordinary_tensors
 from hgraph.errors import DataError
 
 __all__ = ["Structure", "moved"]
@@ -28,6 +28,15 @@ class Structure:
     >>> isinstance(graph, Structure), graph.to("cpu") is graph
     (True, True)
     """
+
+    def __post_init__(self) -> None:
+        """Copy tensors of `torch.inference_mode`, with which nobody could train, into ordinary ones."""
+        if torch.compiler.is_compiling() or not torch.is_inference_mode_enabled():
+            return
+        with ordinary_tensors():
+            for name, value in list(vars(self).items()):
+                if isinstance(value, Tensor) and value.is_inference():
+                    object.__setattr__(self, name, value.clone())
 
     def tensors(self) -> list[Tensor]:
         """Every tensor held, those of nested structures included."""
@@ -70,6 +79,7 @@ class Structure:
     def __setstate__(self, state: Any) -> None:
         """Take the fields of a pickle or of `torch.load`, if they fit each other: they may come from a file."""
         _fill(self, state)
+        Structure.__post_init__(self)
         if all(is_plain(t) for t in self.tensors()):
             self.validate()
 
@@ -105,6 +115,7 @@ def _sent(structure: Structure) -> tuple[Callable[..., Any], tuple[Any, ...]]:
 def _received(kind: type[S], fields: Mapping[str, Any]) -> S:
     structure = object.__new__(kind)
     vars(structure).update(fields)
+    Structure.__post_init__(structure)
     return structure
 
 

@@ -142,7 +142,15 @@ def run_starts(so_far: Tensor, count: int) -> Tensor:
 
 
 def segment_sum(values: Tensor, segment: Tensor, size: int) -> Tensor:
-    """Sums [size, ...] of the rows of ``values`` that share a segment; differentiable and deterministic."""
+    """Sums [size, ...] of the rows of ``values`` that share a segment; differentiable and deterministic.
+
+    Half types are added up in float32, integers are in int64.
+    """
+    dtype = values.dtype
+    if not (dtype.is_floating_point or dtype.is_complex):
+        values = values.long()
+    elif dtype.itemsize < 4:
+        return segment_sum(values.float(), segment, size).to(dtype)
     out = values.new_zeros((size, *values.shape[1:]))
     if values.is_cuda:  # index_add is atomic there; accumulating index_put sorts first
         return out.index_put((segment.long(),), values, accumulate=True)

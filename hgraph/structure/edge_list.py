@@ -225,7 +225,7 @@ class EdgeList(Structure):
     def sort_edges(self, values: Tensor) -> Tensor:
         """Bring per-edge values [E_in, ...] from the order of ``from_coo``'s input into row-sorted order [E, ...].
 
-        After ``duplicates="sum"`` the values of one edge are added.
+        After ``duplicates="sum"`` the values of one edge are added, integers in int64; booleans are joined by or.
 
         >>> adj = Adjacency.from_coo(target=[1, 0], source=[0, 0], num_targets=2, num_sources=1)
         >>> adj.sort_edges(torch.tensor([10.0, 20.0])).tolist()
@@ -236,7 +236,9 @@ class EdgeList(Structure):
             raise ArgumentError("values", f"{expected} rows (one an entry of from_coo's input)", values.shape[0])
         if self.input_order is None:
             return values
-        return coo.segment_sum(values, self.input_order, self.num_edges)
+        sums = coo.segment_sum(values, self.input_order, self.num_edges)
+        alone = values.shape[0] == self.num_edges  # each value is an edge's only one
+        return sums.to(values.dtype) if alone or values.dtype == torch.bool else sums
 
     def unsort_edges(self, values: Tensor) -> Tensor:
         """Bring per-edge values [E, ...] from row-sorted order back into the order of ``from_coo``'s input."""

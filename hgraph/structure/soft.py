@@ -9,6 +9,7 @@ from torch import Tensor
 
 from hgraph.errors import ArgumentError, ArgumentTypeError
 from hgraph.structure.base import Structure
+from hgraph.structure.choice import topk_mask
 from hgraph.structure.validate import check_integers, require
 
 __all__ = ["SoftAdjacency", "SoftHypergraph"]
@@ -84,8 +85,7 @@ class SoftAdjacency(Structure):
         if isinstance(top_k, bool) or not isinstance(top_k, int) or not 1 <= top_k <= self.num_sources:
             raise ArgumentError("top_k", f"1 .. {self.num_sources}", top_k)
         weight = self.weight if self.mask is None else self.weight.masked_fill(~self.mask, float("-inf"))
-        index = weight.topk(top_k, dim=-1).indices
-        return self._where(torch.zeros_like(self.weight, dtype=torch.bool).scatter(-1, index, True))
+        return self._where(topk_mask(weight, top_k))
 
     def _where(self, mask: Tensor) -> SoftAdjacency:
         if not isinstance(mask, Tensor) or mask.dtype != torch.bool:

@@ -47,25 +47,40 @@ def _frames(case: Case) -> list[int]:
 
 @clause
 def check_compile_gradients(case: Case) -> None:
-    """The gradients of the compiled module are those of eager mode."""
-    module, grads = case.module(), []
-    with _compiled(module) as (compiled, _):
+    """With gradients the compiled module has the values of eager mode, and its gradients."""
+    _assert_compiled_alike(case, "aot_eager")
+
+
+@clause
+def check_inductor(case: Case) -> None:
+    """What inductor, torch's default backend, makes of the module has the values and gradients of eager mode.
+
+    It takes ten times as long as the other clauses and is not among `hgraph.testing.contracts.LAYER`.
+    """
+    _assert_compiled_alike(case, "inductor")
+
+
+def _assert_compiled_alike(case: Case, backend: str) -> None:
+    module, outs, grads = case.module(), [], []
+    with _compiled(module, backend) as (compiled, _):
         for function in (compiled, module):
             inputs = with_gradients(case.inputs(case.sizes[1], dtype=torch.float32))
-            backward(function(*inputs), inputs, module)
+            outs.append(function(*inputs))
+            backward(outs[-1], inputs, module)
             grads.append([leaf.grad for _, leaf in named_leaves(inputs, module) if leaf.grad is not None])
+    assert_all_near(outs[0], outs[1], 2e-5, "the compiled module with gradients")
     # where terms cancel, the rounding of the largest gradient remains
     one, other = (torch.cat([g.flatten() for g in gs]) for gs in grads)
     assert_all_near(one, other, 2e-5, "gradients of the compiled module")
 
 
 @contextlib.contextmanager
-def _compiled(module: nn.Module) -> Iterator[tuple[Callable[..., Any], Any]]:
+def _compiled(module: nn.Module, backend: str = "aot_eager") -> Iterator[tuple[Callable[..., Any], Any]]:
     """The compiled module and a counter of its graphs; no compiled code remains afterwards."""
     from torch._dynamo.testing import CompileCounterWithBackend
 
     torch._dynamo.reset()
-    counter = CompileCounterWithBackend("aot_eager")
+    counter = CompileCounterWithBackend(backend)
     try:
         yield torch.compile(module, fullgraph=True, dynamic=True, backend=counter), counter
     finally:

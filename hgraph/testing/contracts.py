@@ -15,7 +15,7 @@ from collections.abc import Iterable
 
 from hgraph.structure import Structure
 from hgraph.testing.case import Case, Clause, clause_name
-from hgraph.testing.compile_clauses import check_compile, check_compile_gradients, check_recompile
+from hgraph.testing.compile_clauses import check_compile, check_compile_gradients, check_inductor, check_recompile
 from hgraph.testing.decoder_clauses import DECODER
 from hgraph.testing.layer_clauses import (
     check_batch,
@@ -39,7 +39,7 @@ from hgraph.testing.state_clauses import (
 )
 from hgraph.testing.structure_clauses import STRUCTURE
 
-__all__ = ["DECODER", "LAYER", "STRUCTURE", "Case", "check_decoder", "check_layer", "check_structure"]
+__all__ = ["DECODER", "LAYER", "STRUCTURE", "Case", "check_decoder", "check_inductor", "check_layer", "check_structure"]
 
 LAYER = (
     check_output,

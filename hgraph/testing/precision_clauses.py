@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import copy
+from typing import Any
 
 import torch
 from torch import Tensor
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from hgraph.testing.case import Case, clause, map_floating, outputs, trainable
 from hgraph.testing.compare import (
@@ -16,6 +18,7 @@ from hgraph.testing.compare import (
     named_leaves,
     with_gradients,
 )
+from hgraph.testing.layouts import tensors_of
 
 HALF = (torch.bfloat16, torch.float16)
 
@@ -56,7 +59,7 @@ def check_autocast(case: Case) -> None:
 
 @clause
 def check_float64(case: Case) -> None:
-    """What was cached in float32 does not serve float64."""
+    """What was cached in float32 does not serve float64, and float64 is not rounded on the way."""
     inputs = case.inputs(case.sizes[1], seed=4, dtype=torch.float32)
     case.module()(*inputs)
     doubled = map_floating(inputs, Tensor.double)
@@ -69,6 +72,32 @@ def check_float64(case: Case) -> None:
     finally:
         torch.set_default_dtype(torch.float32)
     assert_all_near(found, exact, 64 * torch.finfo(torch.float64).eps, "float64 after float32")
+    module = case.module(dtype=torch.float64)
+    with RoundingMode() as rounding, torch.no_grad():
+        module(*fresh)
+    assert not rounding.found, f"a float64 module computes in lower precision: {', '.join(sorted(rounding.found))}"
+
+
+class RoundingMode(TorchDispatchMode):
+    """Collects the operators that return floating-point numbers of less than 64 bits.
+
+    >>> with RoundingMode() as rounding:
+    ...     two = torch.ones(1, dtype=torch.float64).float() + 1
+    >>> sorted(rounding.found)
+    ['aten._to_copy', 'aten.add']
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.found: set[str] = set()
+
+    def __torch_dispatch__(
+        self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
+    ) -> Any:
+        result = func(*args, **(kwargs or {}))
+        if any(t.is_floating_point() and t.dtype.itemsize < 8 and t.numel() for t in tensors_of(result)):
+            self.found.add(str(func.overloadpacket))
+        return result
 
 
 def _double(t: Tensor) -> Tensor:

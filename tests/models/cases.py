@@ -170,15 +170,9 @@ RECOMMENDERS = {
         lambda: KGAT(U, I, ENTITIES, 2 * RELATIONS + 2, dim=4, relation_dim=3, layer_channels=(5, 2)), **COUNTS
     ),
     "KGCN": recommender(lambda: KGCN(U, I, ENTITIES, 2 * RELATIONS, dim=4, num_layers=2, fanout=3), **SUBSET),
-    "LightGCN": recommender(
-        lambda: LightGCN(U, I, dim=4), float64="caches its normalized weights in float32", **SUBSET
-    ),
+    "LightGCN": recommender(lambda: LightGCN(U, I, dim=4), **SUBSET),
     "NFM": recommender(lambda: NFM(U, I, ENTITIES, dim=4, hidden_channels=5), **SUBSET),
-    "RippleNet": recommender(
-        lambda: RippleNet(U, I, ENTITIES, RELATIONS, dim=4, memory=5),
-        float64="samples triples with random numbers of the default dtype, which this clause changes",
-        **SUBSET,
-    ),
+    "RippleNet": recommender(lambda: RippleNet(U, I, ENTITIES, RELATIONS, dim=4, memory=5), **SUBSET),
     "TwoTower": recommender(lambda: TwoTower(U, I, ENTITIES, dim=4, hidden_channels=6, out_channels=3), **SUBSET),
 }
 

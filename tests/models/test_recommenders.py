@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import math
 
 import pytest
@@ -9,8 +10,9 @@ import torch
 import torch.nn.functional as F
 
 from hgraph.data import Interactions
-from hgraph.models import BPRMF, CFKG, CKE, FM, GCMC, KGCN, NFM, LightGCN, RippleNet, TwoTower
+from hgraph.models import BPRMF, CFKG, CKE, FM, GCMC, KGAT, KGCN, NFM, LightGCN, RippleNet, TwoTower
 from hgraph.structure import KnowledgeGraph
+from hgraph.testing.precision_clauses import RoundingMode
 from tests.models.cases import ENTITIES, RECOMMENDERS, RELATIONS, I, U, interactions
 
 
@@ -86,20 +88,45 @@ def test_cke_parity():
     model, data = made(CKE(U, I, ENTITIES, RELATIONS, dim=4, relation_dim=3)), interactions()
     expected = model.embedding[:U] @ (model.embedding[U:] + model.entity[:I]).T
     torch.testing.assert_close(scores(model, data), expected, rtol=1e-12, atol=1e-12)
-    check_transr_loss(model, model.entity)
-
-
-def check_transr_loss(model, table):
     head, relation, tail, other = (torch.tensor(x) for x in ([0, 3, 1], [2, 0, 2], [4, 2, 0], [1, 1, 5]))
-    total = squares = 0.0
+    total = 0.0
     for h, r, t, o in zip(head, relation, tail, other, strict=True):
-        a, b, c = (table[v] @ model.relation_weight[r] for v in (h, t, o))
-        near, far = ((a + model.relation[r] - x).square().sum() for x in (b, c))
+        vectors = [model.entity[v] @ model.relation_weight[r] for v in (h, t, o)]
+        a, b, c, e = (x / x.square().sum().sqrt() for x in (*vectors, model.relation[r]))
+        near, far = ((a + e - x).square().sum() for x in (b, c))
         total += math.log1p(math.exp(float(near - far)))
-        squares += sum(float(x.square().sum()) for x in (a, b, c, model.relation[r]))
     loss = model.triple_loss(head, relation, tail, other)
     assert float(loss) == pytest.approx(total / 3, rel=1e-10)
-    assert float(model.triple_loss(head, relation, tail, other, l2=0.1) - loss) == pytest.approx(0.1 * squares / 6)
+    assert float(model.triple_loss(head, relation, tail, other, l2=0.1) - loss) == pytest.approx(0.1 * 4 / 2)
+
+
+@pytest.mark.parametrize("relations", [1, 9, 40])
+@pytest.mark.parametrize("model", [KGAT, CKE])
+def test_matrices_of_relations_begin_as_published(model, relations):
+    """Glorot-uniform with the number of relations counted in both fans."""
+    torch.manual_seed(0)
+    weight = model(U, I, ENTITIES, relations, dim=20, relation_dim=30).relation_weight
+    assert weight.shape == (relations, 20, 30)
+    bound = (6 / (relations * (20 + 30))) ** 0.5
+    assert 0.98 * bound < weight.abs().max() <= bound
+
+
+@pytest.mark.parametrize("clusters", [1, 2])
+def test_distances_keep_their_digits(clusters):
+    """Rows far from 0, at +100 or at +100 and -100; what float32 rounds there is 4e-6 of each coordinate."""
+    model = CFKG(U, I, ENTITIES, 2, dim=8)
+    place = 100.0 - 200.0 * (torch.arange(U + ENTITIES) % clusters)
+    with torch.no_grad():
+        table = torch.randn(U + ENTITIES, 8, generator=torch.Generator().manual_seed(0)).mul_(0.5)
+        model.embedding.copy_(table + place.unsqueeze(1))
+    exact = scores(copy.deepcopy(model).double(), interactions())
+    assert exact.abs().amin() < 10
+    torch.testing.assert_close(scores(model, interactions()).double(), exact, rtol=1e-5, atol=1e-4)
+    users, taken, other = torch.tensor([0, 1, 2]), torch.tensor([1, 2, 0]), torch.tensor([3, 4, 5])
+    loss = model.pair_loss(interactions().collaborative(), users, taken, other)
+    u, i, j = (model.embedding[ids].double() for ids in (users, U + taken, U + other))
+    near, far = ((u + model.relation[0] - x).square().sum(-1) for x in (i, j))
+    torch.testing.assert_close(loss.double(), F.softplus(near - far).mean(), rtol=1e-5, atol=1e-4)
 
 
 @torch.no_grad()
@@ -109,7 +136,7 @@ def test_cfkg_parity():
     expected = torch.stack([
         -(table[u] + model.relation[0] - table[U : U + I]).square().sum(-1) for u in range(U)
     ])  # fmt: skip
-    same_up_to_users(scores(model, data), expected.detach())
+    torch.testing.assert_close(scores(model, data), expected, rtol=1e-12, atol=1e-12)
     head, relation, tail, other = (torch.tensor(x) for x in ([0, 7], [2, 0], [9, 2], [1, 6]))
     near, far = ((table[head] + model.relation[relation] - table[end]).square().sum(-1) for end in (tail, other))
     loss = model.triple_loss(head, relation, tail, other)
@@ -329,3 +356,13 @@ def test_ripplenet_needs_no_facts():
     ids = torch.tensor([0, 2]), torch.tensor([1, 0]), torch.tensor([2, 5])
     model.pair_loss(model.structure(data), *ids, l2=0.1).backward()
     assert bool(model.entity.grad.abs().sum() > 0)
+
+
+@pytest.mark.parametrize("name", RECOMMENDERS)
+def test_structures_of_a_float64_model_are_made_in_float64(name):
+    model, data = RECOMMENDERS[name].module(dtype=torch.float64).model, interactions()
+    structure = model.structure(data)
+    with RoundingMode() as rounding, torch.no_grad():
+        structure = model.refresh(model.start(structure))
+        model.score(model(structure), torch.arange(U))
+    assert not rounding.found

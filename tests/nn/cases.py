@@ -130,6 +130,10 @@ def tokens(n, seed=0, dtype=torch.float64):
     return (randn(2, n, DIM, seed=seed, dtype=dtype),)
 
 
+def wide(n, seed=0, dtype=torch.float64):
+    return (randn(2, n, 16, seed=seed, dtype=dtype),)
+
+
 def two_sequences(n, seed=0, dtype=torch.float64):
     return tokens(n, seed, dtype) + tokens(n + 2, seed + 1, dtype)
 
@@ -174,6 +178,11 @@ ATTENTION = {
     ),
     "SparseQueryAttention": attention(
         lambda: SparseQueryAttention(DIM, 4, num_query_heads=2, num_kv_heads=1), without=PATTERN
+    ),
+    "SparseQueryAttention of a context": attention(
+        lambda: SparseQueryAttention(DIM, 4, num_query_heads=2, num_kv_heads=1, rotary=100.0),
+        two_sequences,
+        without=PATTERN | ORDERED,
     ),
 }
 
@@ -305,6 +314,17 @@ DECODERS = {
     "landmarks": decoder(lambda: LandmarkAttention(DIM, 2, block_size=3), LANDMARK, **NO_BEAMS),
 }
 
+
+# A case per family for inductor, with routers that choose several heads or hyperedges.
+INDUCTOR = {
+    name: CASES[name] for name in ("GATConv", "HGNNConv", "KGATConv", "SelfAttention", "LandmarkAttention", "C3AH")
+} | {
+    "MixtureOfHeadAttention": attention(lambda: MixtureOfHeadAttention(16, 8, shared_heads=2, top_k=3), wide),
+    "MixtureOfHeadAttention by norms": attention(
+        lambda: MixtureOfHeadAttention(16, 8, shared_heads=2, top_k=3, router="query_norm"), wide
+    ),
+    "SoftHGNNSeS": over_tokens(lambda: SoftHGNNSeS(4, 6, 1, 3, 2, dropout=0.0)),
+}
 
 SLOW_TO_COMPILE = {
     *VISION,

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import shutil
+
 import pytest
 
 from hgraph.testing import contracts
-from tests.nn.cases import CASES, DECODERS, is_slow
+from tests.nn.cases import CASES, DECODERS, INDUCTOR, is_slow
 
 
 @pytest.mark.parametrize(
@@ -18,6 +20,14 @@ from tests.nn.cases import CASES, DECODERS, is_slow
 )
 def test_layers(case, clause):
     clause(case)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", INDUCTOR)
+def test_layers_under_inductor(name):
+    if not (shutil.which("g++") or shutil.which("clang++")):
+        pytest.skip("inductor needs a C++ compiler, there is none")
+    contracts.check_inductor(INDUCTOR[name])
 
 
 @pytest.mark.parametrize("clause", contracts.DECODER)

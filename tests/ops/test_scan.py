@@ -126,10 +126,39 @@ def test_cachery_of_decays_of_every_strength(decay: str, decays: list[float], dt
     grads = torch.autograd.grad([*result], leaves, [f.to(dtype) for f in flows])
     wanted = torch.autograd.grad(want, exact, flows)
     for got, right in zip([*result, *grads], [*want, *wanted], strict=True):
-        # the gradient of log a is a difference of sums of up to T D numbers
         off = (got.double() - right).abs().max() / right.abs().max().clamp(min=1)
         assert off <= 64 * torch.finfo(dtype).eps, off
     assert (grads[3][log_a < -800] == 0).all()
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize("closed", [-5.0, -20.0, -60.0])
+@pytest.mark.parametrize("offsets", [None, [0, 3, 3, 50, 70]])
+@pytest.mark.parametrize("decay", ["scalar", "diagonal"])
+def test_gradients_of_nearly_closed_gates(
+    decay: str, offsets: list[int] | None, closed: float, dtype: torch.dtype
+) -> None:
+    """Each by itself within its rounding: of positive numbers nothing cancels, however little a gate leaves."""
+    length, generator = 70, torch.Generator().manual_seed(0)
+    own = (length, D) if decay == "diagonal" else (length,)
+    log_a = torch.tensor([closed, -0.1, -0.2])[torch.randint(3, own, generator=generator)]
+    given = [draw(length, n, seed=i).abs().float() for i, n in enumerate((D, D, V))] + [log_a]
+    states = draw(*([] if offsets is None else [len(offsets) - 1]), D, V, seed=4).abs().float()
+    leaves = [t.to(dtype).requires_grad_() for t in [*given, states]]
+    q, k, v, log, initial = [t.double().requires_grad_() for t in [*given, states]]
+    result = scan(Memory(decay), tuple(leaves[:4]), initial=leaves[4], segments=tensor(offsets), chunk=32)
+    y, finals = [], []
+    for g, (start, stop) in enumerate(itertools.pairwise(offsets or [0, length])):
+        state = initial if offsets is None else initial[g]
+        for t in range(start, stop):
+            state = log[t].exp().unsqueeze(-1) * state + torch.outer(k[t], v[t])
+            y.append(q[t] @ state)
+        finals.append(state)
+    want = torch.stack(y), finals[0] if offsets is None else torch.stack(finals)
+    flows = [draw(*x.shape, seed=5 + i).abs() for i, x in enumerate(want)]
+    got = torch.autograd.grad([*result], leaves[3], [f.to(dtype) for f in flows])[0].double()
+    right = torch.autograd.grad(want, log, flows)[0]
+    assert ((got - right).abs() <= 256 * torch.finfo(dtype).eps * right.abs()).all()
 
 
 @pytest.mark.parametrize("reverse", [False, True])

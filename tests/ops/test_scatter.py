@@ -100,6 +100,21 @@ def test_derivatives(reduce: str) -> None:
         assert gradgradcheck(run, src, nondet_tol=0, fast_mode=True)
 
 
+@pytest.mark.parametrize("dtype", INTEGERS)
+def test_sums_of_integers_do_not_wrap(dtype: torch.dtype) -> None:
+    """They are int64, as `torch.sum`'s; a maximum is of the dtype it is chosen from."""
+    src = torch.full((6,), torch.iinfo(dtype).max // 2, dtype=dtype)
+    each = int(src[0])
+    total = scatter(src, INDEX, dim_size=SIZE)
+    assert total.dtype == torch.int64
+    assert total[[0, 1, 5]].tolist() == [2 * each, 0, each]
+    segments = segment_reduce(src, torch.tensor([0, 2, 2, 3, 6]))
+    assert segments.dtype == torch.int64
+    assert segments[:3].tolist() == [2 * each, 0, each]
+    assert scatter(src, INDEX, dim_size=SIZE, reduce="max").dtype == dtype
+    assert scatter(torch.tensor([200, 200, 200], dtype=torch.uint8), torch.zeros(3).long(), dim_size=1).item() == 600
+
+
 def test_ties_share() -> None:
     src = torch.ones(6, requires_grad=True)
     scatter(src, INDEX, dim_size=SIZE, reduce="max").sum().backward()

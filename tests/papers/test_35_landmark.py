@@ -12,6 +12,7 @@ from hgraph import analysis, patterns
 from hgraph.errors import ArgumentError
 from hgraph.nn import LandmarkAttention, SelfAttention, record_attention
 from hgraph.nn.attention import LandmarkState, insert_landmarks, is_landmark, landmark_attention, rotate
+from hgraph.nn.attention.landmark import layer as layers
 from hgraph.nn.attention.landmark import state as states
 
 
@@ -194,19 +195,32 @@ def test_training_may_jump_after_landmarks():
     torch.manual_seed(5)
     out = layer(x)
     torch.manual_seed(5)
-    jumps = torch.randint(31, (13,))
-    place, at = [], 0
-    for t in range(13):
-        at += int(jumps[t // size]) if t and t % size == 0 else 0
-        place.append(at + t)
-    assert max(place) > 40
+    jumps, place = torch.randint(30, (2, 3)), []
+    for example in jumps.tolist():
+        at = 0
+        for t in range(13):
+            at += example[t // size] if t and t % size == 0 else 0
+            place.append(at + t)
+    place = torch.tensor(place).view(2, 13)
+    assert place.max() > 40
     q, k, v = (f(x).unflatten(-1, (-1, layer.head_dim)) for f in (layer.query, layer.key, layer.value))
-    q, k = (rotate(t, torch.tensor(place), layer.rotary) for t in (q, k))
+    q, k = (rotate(t, place, layer.rotary) for t in (q, k))
     heard = landmark_attention(q, k, v, size - 1).out.flatten(-2)
     torch.testing.assert_close(out, layer.out(heard), rtol=1e-12, atol=1e-12)
     assert torch.equal(layer.eval()(x), layer_of()(x))  # not in evaluation
     with pytest.raises(ArgumentError, match="jump: expected 0 without rotary embeddings, got 3"):
         layer_of(jump=3, rotary=None)
+
+
+def test_jumps_are_below_their_bound_and_differ_among_examples(monkeypatch):
+    layer, x, seen = layer_of(jump=3).train(), numbers(60, 13, 8), []
+    monkeypatch.setattr(layers, "rotate", lambda y, place, base: seen.append(place) or rotate(y, place, base))
+    layer(x)
+    steps = seen[0].diff(dim=-1)  # [60, 12]
+    assert steps[:, [4, 9]].unique().tolist() == [1, 2, 3]
+    assert (steps[:, [0, 1, 2, 3, 5, 6, 7, 8, 10, 11]] == 1).all()
+    assert len(steps.unique(dim=0)) == 9
+    assert torch.equal(layer_of(jump=1).train()(x), layer_of()(x))
 
 
 def test_states_outlive_inference_mode():
@@ -300,8 +314,9 @@ def recalled_by_loops(layer, chunks, state):
                 chosen = sorted(kept[b] for b in best)
                 placed = {}
                 for rank, c in enumerate(chosen):
-                    old = state.positions == "stingy" and done - c > k_most
-                    placed[c] = k_most + 1 - rank if old else done - c
+                    placed[c] = done - c
+                    if state.positions == "stingy":  # in order: older blocks from the far end, others to the chunk
+                        placed[c] = k_most + 1 - rank if done - c > k_most else len(chosen) - rank
                 own = (first + i) // size
                 near = [j for j in range(own * size, first + i + 1) if j % size != layer.block_size]
                 blocks = [*chosen, *range(done, own)]

@@ -162,6 +162,39 @@ def test_rotary_turns_queries_and_keys_before_grouping():
     torch.testing.assert_close(layer(x), layer.out(expected.transpose(0, 1).flatten(1)), rtol=1e-12, atol=1e-12)
 
 
+@pytest.mark.parametrize("sources", [3, 5, 8])
+@pytest.mark.parametrize("rotary", [None, 10.0])
+@pytest.mark.parametrize(("query", "key"), [(2, 1), (2, 4)])
+def test_a_context_is_at_positions_of_its_own(query, key, rotary, sources):
+    layer = SparseQueryAttention(16, 4, num_query_heads=query, num_kv_heads=key, rotary=rotary).double()
+    x, context, d = numbers(5, 16), numbers(sources, 16, seed=1), 4
+
+    def turned(row, place):
+        pairs = torch.view_as_complex(row.reshape(-1, d // 2, 2))
+        if rotary is not None:
+            pairs = pairs * torch.polar(
+                torch.ones(d // 2).double(), place * rotary ** (-torch.arange(0, d, 2).double() / d)
+            )
+        return torch.view_as_real(pairs).flatten(1)
+
+    q, k = ([turned(row, i) for i, row in enumerate(rows)] for rows in (layer.query(x), layer.key(context)))
+    v, heads, expected = layer.value(context).unflatten(-1, (-1, d)), max(query, key), []
+    for t in range(5):
+        for a in range(heads):
+            scores = [q[t][a * query // heads] @ k[s][a * key // heads] / 2 for s in range(sources)]
+            expected.append(torch.stack(scores).softmax(0) @ v[:, a * key // heads])
+    expected = layer.out(torch.stack(expected).view(5, -1))
+    torch.testing.assert_close(layer(x, context), expected, rtol=1e-12, atol=1e-12)
+
+
+@pytest.mark.parametrize("options", [{"causal": True}, {"pattern": patterns.full}])
+def test_a_context_of_another_length_needs_a_graph_beside_a_pattern(options):
+    layer = SparseQueryAttention(16, 4, num_query_heads=2, num_kv_heads=1, rotary=10.0, **options)
+    with pytest.raises(ArgumentError, match=r"context: expected 5 tokens, as the layer is .*, got 7. Pass graph="):
+        layer(torch.ones(5, 16), torch.ones(7, 16))
+    assert layer(torch.ones(5, 16), torch.ones(7, 16), patterns.full(5, 7)).shape == (5, 16)
+
+
 # ---------------------------------------------------------------------- learning
 
 

@@ -221,6 +221,36 @@ def test_sort_edges_sums_and_unsort_edges_repeats_after_sum():
     assert values.grad.tolist() == [3, 2, 3]
 
 
+@pytest.mark.parametrize(
+    ("dtype", "summed"),
+    [
+        (torch.uint8, torch.int64),
+        (torch.int32, torch.int64),
+        (torch.bool, torch.bool),
+        (torch.bfloat16, torch.bfloat16),
+        (torch.complex64, torch.complex64),
+    ],
+)
+def test_sort_edges_of_every_dtype(dtype, summed):
+    ends = {"target": [1, 0, 1, 1], "source": [0, 1, 0, 0]}
+    values = torch.tensor([200, 1, 200, 200]).to(dtype)
+    total = make(**ends, duplicates="sum").sort_edges(values)
+    assert total.dtype == summed
+    assert total.tolist() == [1, 1 if dtype == torch.bool else 600]
+    alone = make(**ends, duplicates="keep").sort_edges(values)
+    assert alone.dtype == dtype
+    assert alone.tolist() == torch.tensor([1, 200, 200, 200]).to(dtype).tolist()
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+def test_degrees_of_half_weights_are_added_up_in_float32(dtype):
+    size = 4096  # in half precision a sum of ones stands still at 2048, or at 256
+    ends = {"target": [0] * size, "source": range(size), "num_targets": 1, "num_sources": size}
+    adj = make(**ends, weight=torch.ones(size, dtype=dtype))
+    assert adj.target_degree().tolist() == [size]
+    assert adj.target_degree().dtype == dtype
+
+
 def test_gradients_of_edge_order():
     adj = random_adjacency(4, 5, 12)
     values = torch.randn(12, 2, dtype=torch.float64, requires_grad=True)

@@ -74,6 +74,20 @@ def test_normalisation(name, how, weighted):
 
 
 @pytest.mark.parametrize("how", ["row", "col", "sym"])
+@pytest.mark.parametrize(("dtype", "rounding"), [(torch.float64, 4e-16), (torch.float32, 2e-7), (torch.bfloat16, 4e-3)])
+@pytest.mark.parametrize("weighted", [False, True])
+def test_normalization_in_the_dtype_asked_for(weighted, dtype, rounding, how):
+    adj = Adjacency.from_coo(
+        target=[*[0] * 300, 1, 2, 2], source=[*range(300), 0, 0, 7], num_targets=4, num_sources=301
+    )
+    if weighted:
+        adj = adj.with_weight(torch.linspace(0.25, 3, adj.num_edges).to(torch.bfloat16).float())
+    found = adj.normalize(how, dtype=dtype)
+    assert found.weight.dtype == dtype
+    torch.testing.assert_close(found.weight.double(), normalized_oracle(adj, how), rtol=rounding, atol=0)
+
+
+@pytest.mark.parametrize("how", ["row", "col", "sym"])
 def test_zero_degrees_invert_to_zero(how):
     adj = chain([(0, 0), (1, 1)], 2, 2).with_weight(torch.tensor([0.0, 4.0]))
     assert adj.normalize(how).weight.tolist() == [0, 1]
@@ -88,6 +102,8 @@ def test_gradient_of_normalised_weights_at_zero_degree_is_finite():
 def test_normalisation_refuses_other_words():
     with pytest.raises(ArgumentError, match="how: expected 'row', 'col' or 'sym', got 'both'"):
         Adjacency.eye(2).normalize("both")
+    with pytest.raises(ArgumentTypeError, match="dtype: expected a floating-point torch.dtype, or None, got"):
+        Adjacency.eye(2).normalize("row", dtype=torch.int64)
 
 
 # ---------------------------------------------------------------------- loops and rows

@@ -1,6 +1,7 @@
 """`SoftAdjacency` and `SoftHypergraph`: dense participation."""
 
 import copy
+import math
 import pickle
 
 import pytest
@@ -8,6 +9,7 @@ import torch
 
 from hgraph import SoftAdjacency, SoftHypergraph, load, propagate
 from hgraph.errors import ArgumentError, ArgumentTypeError
+from hgraph.structure.choice import topk_mask
 
 
 @pytest.mark.parametrize(
@@ -95,6 +97,21 @@ def test_topk_keeps_the_largest(k):
             assert top[b, t].tolist() == [w if w >= least else 0 for w in weight[b, t].tolist()]
     top.sum().backward()
     assert torch.equal(weight.grad, (top != 0).float())
+
+
+@pytest.mark.parametrize("k", range(6))
+def test_masks_of_the_largest(k):
+    """Against a loop, with ties, infinities and NaN."""
+    rows = [
+        [1.0, 3.0, 2.0, 3.0, 1.0],
+        [0.0, 0.0, 0.0, -0.0, 0.0],
+        [-math.inf, math.inf, math.inf, -math.inf, 1.0],
+        [math.nan, 1.0, 2.0, math.nan, math.inf],
+    ]
+    for row, found in zip(rows, topk_mask(torch.tensor(rows), k).tolist(), strict=True):
+        worth = [math.inf if math.isnan(value) else value for value in row]
+        best = sorted(range(5), key=lambda i: (not math.isnan(row[i]), -worth[i], i))
+        assert found == [i in best[:k] for i in range(5)]
 
 
 @pytest.mark.parametrize("k", [0, 5])

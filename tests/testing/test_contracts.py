@@ -158,7 +158,13 @@ BROKEN = {
         (finish(lambda self, y, x, graph: y.float()), "expected torch.bfloat16"),
     ],
     "autocast": [(RoundsItsWeights, "the float32 result after autocast")],
-    "float64": [(CachesOneDtype, "float64 after float32")],
+    "float64": [
+        (CachesOneDtype, "float64 after float32"),
+        (
+            finish(lambda self, y, x, graph: y * torch.full((), 1 / 3, dtype=torch.float32)),
+            "in lower precision: aten.full",
+        ),
+    ],
     "state_dict": [
         (UnregisteredState, "after loading the state dict"),
         (finish(lambda self, y, x, graph: torch.zeros_like(y)), "different parameters give the same output"),

@@ -107,8 +107,13 @@ def half_square(*parts: Tensor) -> Tensor:
     return torch.stack([part.square().sum() for part in parts]).sum() / 2
 
 
-def xavier(*shape: int) -> nn.Parameter:
-    """A Glorot-uniform parameter; a stack [R, d, k] counts d and k as its fans, each matrix by itself."""
+def xavier(*shape: int, together: bool = False) -> nn.Parameter:
+    """A Glorot-uniform parameter.
+
+    A stack [R, d, k] counts d and k as its fans, each matrix by itself, or with ``together`` R d and R k, as
+    TensorFlow's initializer does: its matrices begin smaller by the square root of R.
+    """
     weight = torch.empty(shape)
-    bound = (6.0 / (shape[-2] + shape[-1])) ** 0.5
+    matrices = weight[..., 0, 0].numel() if together else 1
+    bound = (6.0 / (max(matrices, 1) * (shape[-2] + shape[-1]))) ** 0.5
     return nn.Parameter(nn.init.uniform_(weight, -bound, bound))

@@ -7,6 +7,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from hgraph.models.recommend.base import Recommender, half_square, xavier
+from hgraph.nn.distances import squared_distances
 from hgraph.structure import KnowledgeGraph
 
 __all__ = ["CFKG"]
@@ -19,8 +20,7 @@ class CFKG(Recommender):
               L = \frac1B \sum \mathrm{softplus}(g(h, r, t) - g(h, r, t')), \quad
               g(h, r, t) = \lVert e_h + e_r - e_t \rVert_2^2
 
-    The part of the score that is the same for all items of a user is left out; what remains is the inner product of
-    :math:`[2 (e_u + e_{r_0}), 1]` and :math:`[e_i, -\lVert e_i \rVert^2]`.
+    The forward returns the rows :math:`e_u + e_{r_0}` of users and :math:`e_i` of items.
 
     Args:
         num_users: U.
@@ -30,7 +30,7 @@ class CFKG(Recommender):
         dim: d.
 
     Shapes:
-        the collaborative `KnowledgeGraph` -> [U + I, d + 1].
+        the collaborative `KnowledgeGraph` -> [U + I, d].
 
     Source: Ai et al., "Learning Heterogeneous Knowledge Base Embeddings for Explainable Recommendation", section 4;
     the loss is KGAT's, the pairs are learned under the ranking loss besides.
@@ -39,7 +39,7 @@ class CFKG(Recommender):
     >>> kg = KnowledgeGraph.from_names([("Dune", "by", "Herbert")])
     >>> data = Interactions.from_pairs([[0], [0]], [[], []], [[], []], kg, num_users=1, num_items=1)
     >>> CFKG(1, 1, 2, 4, dim=4)(data.collaborative()).shape
-    torch.Size([2, 5])
+    torch.Size([2, 4])
     """
 
     has_triples = True
@@ -50,11 +50,18 @@ class CFKG(Recommender):
         self.relation = xavier(num_relations, dim)
 
     def forward(self, structure: KnowledgeGraph) -> Tensor:
-        """The two vectors of each user and item."""
+        """Where the interaction moves each user, and each item."""
         users, items = self.embedding[: self.num_users + self.num_items].split([self.num_users, self.num_items])
-        moved = 2 * (users + self.relation[0])
-        lengths = -items.square().sum(-1, keepdim=True)
-        return torch.cat([torch.cat([moved, torch.ones_like(moved[:, :1])], 1), torch.cat([items, lengths], 1)])
+        return torch.cat([users + self.relation[0], items])
+
+    def match(self, user: Tensor, item: Tensor) -> Tensor:
+        """Minus the squared distances [...] of rows [..., d] of users and items, side by side."""
+        return -(user - item).square().sum(-1)
+
+    def score(self, z: Tensor, users: Tensor) -> Tensor:
+        """[B, I] minus the squared distances of some users [B] and every item."""
+        items = z[self.num_users : self.num_users + self.num_items]
+        return -squared_distances(z.index_select(0, users), items)
 
     def triple_loss(self, head: Tensor, relation: Tensor, tail: Tensor, other: Tensor, l2: float = 0.0) -> Tensor:
         h, t, o = (self.embedding.index_select(0, ids) for ids in (head, tail, other))

@@ -18,7 +18,8 @@ class CKE(Recommender):
 
     .. math:: y_{ui} = e_u \cdot (e_i + \epsilon_i)
 
-    Texts and pictures, the other parts of the paper, are left out, as KGAT's comparison does.
+    Texts and pictures, the other parts of the paper, are left out, as KGAT's comparison does. Like its code,
+    `triple_loss` compares projected entities and relations scaled to length one.
 
     Args:
         num_users: U.
@@ -54,7 +55,7 @@ class CKE(Recommender):
         self.embedding = xavier(num_users + num_items, dim)
         self.entity = xavier(num_entities, dim)
         self.relation = xavier(num_relations, relation_dim)
-        self.relation_weight = xavier(num_relations, dim, relation_dim)
+        self.relation_weight = xavier(num_relations, dim, relation_dim, together=True)  # as published
 
     @staticmethod
     def structure(data: Interactions) -> KnowledgeGraph:
@@ -67,6 +68,6 @@ class CKE(Recommender):
         return torch.cat([users, items + self.entity[: self.num_items]])
 
     def triple_loss(self, head: Tensor, relation: Tensor, tail: Tensor, other: Tensor, l2: float = 0.0) -> Tensor:
-        """`transr_loss` of the facts alone."""
+        """`transr_loss` of the facts alone, of vectors of length one."""
         weights = self.entity, self.relation, self.relation_weight
-        return transr_loss(*weights, head, relation, tail, other, l2=l2)
+        return transr_loss(*weights, head, relation, tail, other, l2=l2, normalize=True)

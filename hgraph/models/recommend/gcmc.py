@@ -48,7 +48,8 @@ class GCMC(Recommender):
         self.form = xavier(dim, dim)
 
     def start(self, structure: KnowledgeGraph) -> KnowledgeGraph:
-        weight = structure.adj.with_weight(None).normalize("sym").weight
+        dtype = torch.promote_types(self.embedding.dtype, torch.float32)
+        weight = structure.adj.with_weight(None).normalize("sym", dtype=dtype).weight
         return structure.with_weight(None if weight is None else weight.to(self.embedding))
 
     def forward(self, structure: KnowledgeGraph) -> Tensor:

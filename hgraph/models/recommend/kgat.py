@@ -78,7 +78,7 @@ class KGAT(Recommender):
         self.attention, widths = attention, [dim, *layer_channels]
         self.embedding = xavier(num_users + num_entities, dim)
         self.relation = xavier(num_relations, relation_dim)
-        self.relation_weight = xavier(num_relations, dim, relation_dim)
+        self.relation_weight = xavier(num_relations, dim, relation_dim, together=True)  # as published
         self.convs = nn.ModuleList(KGATConv(a, b, aggr=aggr) for a, b in pairwise(widths))
         self.dropout = nn.Dropout(dropout)
 
@@ -113,7 +113,7 @@ class KGAT(Recommender):
         self.embedding[:rows] = factors
 
     def start(self, structure: KnowledgeGraph) -> KnowledgeGraph:
-        return structure.with_weight(relation_laplacian(structure).to(self.embedding))
+        return structure.with_weight(relation_laplacian(structure, dtype=self.embedding.dtype).to(self.embedding))
 
     @torch.no_grad()
     def refresh(self, structure: KnowledgeGraph) -> KnowledgeGraph:

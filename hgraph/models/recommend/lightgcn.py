@@ -57,14 +57,16 @@ class LightGCN(Recommender):
         return torch.stack([x.index_select(0, ids) for x in self._layers(structure)]).mean(0)
 
     def _layers(self, structure: KnowledgeGraph) -> Iterator[Tensor]:
-        adj = cached(structure, ("users and items", self.num_users, self.num_items), lambda: self._pairs(structure))
+        dtype = torch.promote_types(self.embedding.dtype, torch.float32)
+        key = ("users and items", self.num_users, self.num_items, dtype)
+        adj = cached(structure, key, lambda: self._pairs(structure, dtype))
         x: Tensor = self.embedding
         yield x
         for _ in range(self.num_layers):
             x = propagate(adj, x)
             yield x
 
-    def _pairs(self, kg: KnowledgeGraph) -> Adjacency:
+    def _pairs(self, kg: KnowledgeGraph, dtype: torch.dtype) -> Adjacency:
         """The symmetric, normalised structure of the interactions, over users and items alone."""
         edges = kg.edges_of(0)
         user, item = kg.adj.target[edges].long(), kg.adj.indices[edges].long()
@@ -76,4 +78,4 @@ class LightGCN(Recommender):
             num_sources=size,
             duplicates="keep",
         )
-        return adj.normalize("sym")
+        return adj.normalize("sym", dtype=dtype)

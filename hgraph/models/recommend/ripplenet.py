@@ -141,7 +141,7 @@ class RippleNet(Recommender):
         for _ in range(self.num_hops):
             position, edges = edges_of_rows(kg.adj, nodes)
             count = torch.bincount(owner[position], minlength=u).unsqueeze(1)
-            place = (torch.rand(u, self.memory, generator=generator).to(device) * count).long()
+            place = (torch.rand(u, self.memory, generator=generator, dtype=torch.float64).to(device) * count).long()
             place = torch.minimum(place, (count - 1).clamp(min=0)) + count.cumsum(0) - count
             if len(edges):  # a user without facts here keeps those of the step before
                 drawn = torch.where(count > 0, edges[place.clamp(max=len(edges) - 1)], drawn)

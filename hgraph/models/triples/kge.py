@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from hgraph.errors import ArgumentError
 from hgraph.models.recommend.base import half_square, xavier
 from hgraph.nn import project, transr_energy
+from hgraph.nn.distances import squared_distances
 
 __all__ = ["ComplEx", "DistMult", "RotatE", "TransE", "TransR", "TripleModel"]
 
@@ -48,7 +49,7 @@ class TripleModel(nn.Module):
 
     def match(self, query: Tensor, rows: Tensor) -> Tensor:
         """[B, N] scores of queries [B, d] with rows [N, d]: inner products, or minus the squared distances."""
-        return near(query, rows) if self.distance else query @ rows.T
+        return -squared_distances(query, rows) if self.distance else query @ rows.T
 
     def score(self, head: Tensor, relation: Tensor, tail: Tensor) -> Tensor:
         """[B] how plausible facts are, of ids [B] each; high is plausible."""
@@ -88,11 +89,6 @@ class TripleModel(nn.Module):
         h, t = self.entity.index_select(0, head), self.entity.index_select(0, tail)
         rows = (h, self.relation.index_select(0, relation), t)
         return loss + l2 * half_square(*rows) / max(len(head), 1) if l2 else loss
-
-
-def near(query: Tensor, rows: Tensor) -> Tensor:
-    """[B, N] minus the squared distances of queries [B, d] and rows [N, d]."""
-    return 2 * query @ rows.T - query.square().sum(-1, keepdim=True) - rows.square().sum(-1)
 
 
 class TransE(TripleModel):
@@ -189,7 +185,7 @@ class TransR(TripleModel):
         order = torch.argsort(relation, stable=True)
         parts = query.index_select(0, order).split(torch.bincount(relation, minlength=self.num_relations).tolist())
         matrices = self.relation_weight.unbind(0)
-        found = [near(q, rows @ w) for q, w in zip(parts, matrices, strict=True) if len(q)]
+        found = [-squared_distances(q, rows @ w) for q, w in zip(parts, matrices, strict=True) if len(q)]
         return torch.cat(found).index_select(0, torch.argsort(order)) if found else query.new_zeros(0, len(rows))
 
 

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from hgraph import patterns
+from hgraph._torch import ordinary_tensors
 from hgraph.cache import cached, cached_by_size, traced_as_constant
 from hgraph.checks import check_channels, check_dtype
 from hgraph.errors import ArgumentError, ArgumentTypeError
@@ -146,6 +147,10 @@ class TokenAttention(nn.Module):
             graph = self._step(state, x.shape[-2], graph)
             key, value = state.append(key, value)
         elif graph is None:
+            if context is not None and x.shape[-2] != source.shape[-2] and (self.causal or self.pattern is not None):
+                kind = "causal" if self.causal else "of a pattern"
+                hint = "Pass graph=, a TokenGraph of T x S tokens"
+                raise ArgumentError("context", f"{x.shape[-2]} tokens, as the layer is {kind}", source.shape[-2], hint)
             graph = self.graph_of(x.shape[-2]) if context is None else self._kept(x.shape[-2], source.shape[-2])
         elif context is None and self.causal and not torch.compiler.is_compiling() and not graph.is_causal:
             hint = "Cut it: graph & patterns.causal(n)"
@@ -155,14 +160,14 @@ class TokenAttention(nn.Module):
     def project(
         self, x: Tensor, source: Tensor | None = None, *, query: Tensor | None = None, start: int = 0
     ) -> tuple[Tensor, Tensor, Tensor]:
-        """Queries [..., T, H, D], keys and values [..., S, H_kv, D]; the first token stands at ``start``."""
+        """Queries [..., T, H, D], keys and values [..., S, H_kv, D]; the first token of each stands at ``start``."""
         source = x if source is None else source
         self._check(x, source)
         query = self.queries(x) if query is None else query
         key, value = (f(source).unflatten(-1, (self.kv_heads, self.head_dim)) for f in (self.key, self.value))
         if self.rotary is not None:
-            position = torch.arange(start, start + x.shape[-2], device=x.device)
-            query, key = rotate(query, position, self.rotary), rotate(key, position, self.rotary)
+            position, place = (torch.arange(start, start + y.shape[-2], device=y.device) for y in (x, source))
+            query, key = rotate(query, position, self.rotary), rotate(key, place, self.rotary)
         return query, key, value
 
     def listen(
@@ -189,7 +194,8 @@ class TokenAttention(nn.Module):
         if not graph.is_causal or graph.num_targets < state.capacity:
             raise ArgumentError("graph", f"a causal one of {state.capacity} tokens to decode over", repr(graph))
         high = min(len(state) + count, state.capacity)
-        return graph.select(torch.arange(len(state), high)).crop(high)
+        with ordinary_tensors():  # a structure would copy others
+            return graph.select(torch.arange(len(state), high)).crop(high)
 
     def _check(self, x: Tensor, source: Tensor) -> None:
         for name, value, layer in (("x", x, self.query), ("context", source, self.key)):

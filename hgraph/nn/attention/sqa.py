@@ -46,7 +46,7 @@ class SparseQueryAttention(TokenAttention):
         bias: of the projections to queries, keys and values.
         out_bias: of the output projection.
         dropout: of the attention shares, in training.
-        rotary: the base of rotary embeddings, or None for none.
+        rotary: the base of rotary embeddings, or None for none; x and a context are at positions 0, 1, ... each.
 
     Shapes:
         x [..., N, d] (and context [..., S, d] for cross attention) -> [..., N, d]; ``graph``, ``state`` and

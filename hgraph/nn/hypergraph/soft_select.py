@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from hgraph.checks import check_channels
 from hgraph.errors import ArgumentError
 from hgraph.nn.hypergraph.soft import Axis, Context, SoftHyperedges, reset_soft, soft_convolve
+from hgraph.structure.choice import topk_mask
 
 __all__ = ["SoftHGNNSeS"]
 
@@ -105,7 +106,7 @@ class SoftHGNNSeS(nn.Module):
         """One round of messages over the chosen hyperedges."""
         score = self.edge_generator.score(x, mask)  # [..., (h,) M, N]
         total, chosen = self._choose(score, mask)
-        self._balance(total, chosen, x.shape[-2], mask)
+        self._balance(total, x.shape[-2], mask)
         rows = chosen.unsqueeze(-2).expand(*score.shape[:-2], -1) if self.edge_generator.per_head else chosen
         if self.edge_generator.normalize == "vertex":
             picked = score.gather(-2, rows.unsqueeze(-1).expand(*rows.shape, score.shape[-1]))
@@ -125,9 +126,9 @@ class SoftHGNNSeS(nn.Module):
         fixed = torch.arange(self.num_fixed, device=best.device).expand(*best.shape[:-1], -1)
         return total, torch.cat([fixed, best + self.num_fixed], -1)
 
-    def _balance(self, total: Tensor, chosen: Tensor, num_nodes: int, mask: Tensor | None) -> None:
+    def _balance(self, total: Tensor, num_nodes: int, mask: Tensor | None) -> None:
         """Set ``usage`` and ``aux``; samples of padding alone do not vote."""
-        on = torch.zeros_like(total).scatter(-1, chosen[..., self.num_fixed :] - self.num_fixed, 1.0)
+        on = topk_mask(total, self.top_k).to(total.dtype)  # the hyperedges that _choose took
         count: Tensor | int = max(num_nodes, 1)
         votes = torch.ones_like(total[..., :1])
         if mask is not None:

@@ -79,6 +79,7 @@ def transr_loss(
     other: Tensor,
     *,
     l2: float = 0.0,
+    normalize: bool = False,
 ) -> Tensor:
     r"""Facts against facts with another tail, with the L2 term of the projected vectors.
 
@@ -95,6 +96,7 @@ def transr_loss(
         tail: [B] their tails.
         other: [B] the wrong tails.
         l2: lambda.
+        normalize: whether projected vectors and those of relations are first scaled to length one.
 
     Returns:
         A scalar; 0 of no facts.
@@ -112,8 +114,10 @@ def transr_loss(
     counts = torch.bincount(relation, minlength=weight.shape[0]).tolist()
     rows = x.index_select(0, torch.stack([head, tail, other], 1).index_select(0, order).flatten())
     projected = _project_runs(rows, weight, [3 * count for count in counts])
-    h, t, o = projected.view(-1, 3, projected.shape[1]).unbind(1)
     r = vectors.index_select(0, relation.index_select(0, order))
+    if normalize:
+        projected, r = (F.normalize(x, dim=-1, eps=1e-6) for x in (projected, r))
+    h, t, o = projected.view(-1, 3, projected.shape[1]).unbind(1)
     size = max(len(head), 1)
     loss = F.softplus(transr_energy(h, r, t) - transr_energy(h, r, o)).sum() / size
     return loss + l2 * (projected.square().sum() + r.square().sum()) / (2 * size) if l2 else loss
@@ -159,15 +163,19 @@ def kg_attention(x: Tensor, relation: Tensor, weight: Tensor, kg: KnowledgeGraph
     return edge_softmax(kg.adj, torch.cat(scores).index_select(0, place))
 
 
-def relation_laplacian(kg: KnowledgeGraph) -> Tensor:
+def relation_laplacian(kg: KnowledgeGraph, *, dtype: torch.dtype | None = None) -> Tensor:
     r"""The sum over relations of row-normalised adjacencies, :math:`\sum_r D_r^{-1} A_r`, as a weight for each edge.
 
     A head with facts of q relations has a row that sums to q. This is what KGAT's published code propagates over.
 
+    Args:
+        kg: the facts; its weights are not read.
+        dtype: of the result, that of the model; torch's default by default.
+
     Returns:
-        [E] in torch's default dtype.
+        [E].
 
     >>> relation_laplacian(KnowledgeGraph.from_names([("a", "r", "b"), ("a", "r", "c"), ("a", "s", "b")])).tolist()
     [0.5, 1.0, 0.5]
     """
-    return shares_by_relation(kg).to(torch.get_default_dtype(), copy=True)
+    return shares_by_relation(kg).to(torch.get_default_dtype() if dtype is None else dtype, copy=True)

@@ -219,11 +219,11 @@ class _Memory(OperatorFunction):
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, Tensor]) -> None:
         segments, q, k, v, log_a, initial, ctx.axis, ctx.chunk = inputs
-        ctx.save_for_backward(*segments, q, k, v, log_a, initial, *output)
+        ctx.save_for_backward(*segments, q, k, v, log_a, initial)
 
     @staticmethod
     def backward(ctx: Any, grad: Tensor, grad_final: Tensor) -> tuple[Tensor | None, ...]:
-        offsets, q, k, v, log_a, initial, y, final = ctx.saved_tensors
+        offsets, q, k, v, log_a, initial = ctx.saved_tensors
         segments, length, axis = [offsets], q.shape[1], ctx.axis
         other = {0: 0, 1: 2, 2: 1}[axis]
         turned = _turned(segments, length)
@@ -237,24 +237,118 @@ class _Memory(OperatorFunction):
         grad_k, _ = memory_scan(turned, v_back, grad_back, q_back, later, carried.mT, other, ctx.chunk)
         grad_v, flow = memory_scan(turned, k_back, q_back, grad_back, later, carried, axis, ctx.chunk)
         grad_k, grad_v = grad_k.flip(1), grad_v.flip(1)
-        if axis == 2:
-            change = widened(y) * widened(grad) - widened(v) * widened(grad_v)
-            at_end = (final * grad_final).sum(2)
-        else:
-            change = widened(q) * widened(grad_q) - widened(k) * widened(grad_k)
-            at_end = (final * grad_final).sum(3)
-            if axis == 0:
-                change, at_end = change.sum(-1, keepdim=True), at_end.sum(-1, keepdim=True)
-        grad_log = affine_scan(turned, torch.ones_like(change[:, :, :1]), change.flip(1), at_end.flip(1), ctx.chunk)
-        nothing_left = widened(log_a).exp() == 0  # there the sums cancel but for their roundings
-        grad_log = torch.where(nothing_left, 0.0, grad_log.flip(1))
+        grad_log = None
+        if ctx.needs_input_grad[4]:
+            every = segments, q, k, v, log_a, initial, grad, grad_final, axis, ctx.chunk
+            grad_log = _decay_gradient(*every).to(log_a.dtype)
         grad_initial = None
         if initial is not None:
             kept = torch.where((offsets.diff() == 0).view(1, -1, 1), 1.0, _at_starts(segments, widened(log_a).exp()))
             kept = kept.unsqueeze(2) if axis == 2 else kept.unsqueeze(3)
             grad_initial = (flow.flip(1) * kept).to(initial.dtype)
-        grads = (grad_q.to(q.dtype), grad_k.to(k.dtype), grad_v, grad_log.to(log_a.dtype), grad_initial)
-        return None, *grads, None, None
+        return None, grad_q.to(q.dtype), grad_k.to(k.dtype), grad_v, grad_log, grad_initial, None, None
+
+
+def _decay_gradient(
+    segments: Segments,
+    q: Tensor,
+    k: Tensor,
+    v: Tensor,
+    log_a: Tensor,
+    initial: Tensor | None,
+    grad: Tensor,
+    grad_final: Tensor,
+    axis: int,
+    chunk: int,
+) -> Tensor:
+    """The gradient of log a at t: the sum of what every place j before t gives to every place i from t on.
+
+    These are sums of products that all hold the decay at t. As the difference of what all places give and get they
+    would have the rounding of large numbers where a decay leaves little. Pairs within a chunk are added up one by one,
+    others through the states before (``held``) and the gradients of the states behind (``due``) each chunk.
+    """
+    length, chunk = q.shape[1], min(chunk, 16) if axis else chunk
+    first, end, _, pointer = chunks(segments, length, chunk)
+    if length == 0 or len(first) == 0:
+        return torch.zeros_like(widened(log_a))
+    slot = torch.arange(chunk, device=q.device)
+    place = first.unsqueeze(1) + slot
+    live, at = (place < end.unsqueeze(1)).unsqueeze(-1), place.clamp(max=length - 1)
+    q, k, v, g, log = (torch.where(live, widened(x)[:, at], 0.0) for x in (q, k, v, grad, log_a))  # [N, C, chunk, .]
+    lower = (slot.unsqueeze(1) >= slot).unsqueeze(-1)
+    since = torch.where(lower.transpose(0, 1), 0.0, log.unsqueeze(3)).cumsum(2)  # of log a over j + 1 .. i
+    pair = torch.where(lower, since.exp(), 0.0)
+    decay, remain = log.cumsum(2).exp(), pair[:, :, -1]
+    total = decay[:, :, -1:].mT if axis != 2 else decay[:, :, -1:]  # [N, C, D or 1, 1] or [N, C, 1, V]
+    gain = (k * remain).mT @ v if axis != 2 else k.mT @ (v * remain)
+    back = (q * decay).mT @ g if axis != 2 else q.mT @ (g * decay)
+    held, due = _chunk_states(pointer, total, gain, back, initial, grad_final, chunk)
+
+    def by_channel(x: Tensor, state: Tensor, y: Tensor) -> Tensor:
+        """Of the sum of x_d S_dv y_v the part of each decay: [N, C, chunk, 1 or D or V]."""
+        if axis == 1:
+            return x * (y @ state.mT)
+        found = (x @ state) * y
+        return found if axis == 2 else found.sum(-1, keepdim=True)
+
+    if axis == 2:
+        inside = g.unsqueeze(3) * v.unsqueeze(2) * (q @ k.mT).unsqueeze(-1)
+    else:
+        inside = q.unsqueeze(3) * k.unsqueeze(2) if axis else (q @ k.mT).unsqueeze(-1)
+        inside = inside * (g @ v.mT).unsqueeze(-1)
+    before = F.pad((inside * pair).cumsum(3)[:, :, :, :-1], (0, 0, 1, 0))  # [N, C, i, t, .]: of all j before t
+    out = torch.where(lower, before, 0.0).sum(2)
+    out = out + (by_channel(q, held, g) * decay).flip(2).cumsum(2).flip(2)
+    out = out + F.pad((by_channel(k, due, v) * remain).cumsum(2)[:, :, :-1], (0, 0, 1, 0))
+    across = held * due * total
+    across = across.sum((2, 3)).unsqueeze(-1) if axis == 0 else across.sum(3 if axis == 1 else 2)
+    out = out + across.unsqueeze(2)
+    each = (
+        torch.searchsorted(torch.where(end > first, first, length), torch.arange(length, device=q.device), right=True)
+        - 1
+    )
+    at = each * chunk + torch.arange(length, device=q.device) - first.index_select(0, each)
+    return out.flatten(1, 2).index_select(1, at)
+
+
+def _chunk_states(
+    pointer: Tensor,
+    total: Tensor,
+    gain: Tensor,
+    back: Tensor,
+    initial: Tensor | None,
+    grad_final: Tensor,
+    chunk: int,
+) -> tuple[Tensor, Tensor]:
+    """[N, C, D, V] each: the states before chunks, and the gradients of the states behind them.
+
+    Args:
+        pointer: [G + 1], the first chunk of each segment.
+        total: what a chunk leaves of a state, [N, C, D or 1, V or 1].
+        gain: [N, C, D, V], what it adds to a state.
+        back: [N, C, D, V], what it adds to the gradient of the state before it.
+        initial: [N, G, D, V] or None.
+        grad_final: [N, G, D, V].
+        chunk: as `affine_scan` has it.
+    """
+    count, shape = gain.shape[1], gain.shape[2:]
+    forward = [F.pad(pointer, (0, 1), value=count)]  # the last segment is that of the chunks that are none
+    fade = total.flatten(2) if total.shape[2:].numel() == 1 else total.expand_as(gain).flatten(2)
+
+    def carried(segments: Segments, fade: Tensor, new: Tensor, start: Tensor) -> Tensor:
+        """What each chunk begins with."""
+        states = affine_scan(segments, fade, new, start, chunk)
+        first = starts(segments, count).view(1, -1, 1)
+        return torch.where(first, _spread(start, segments, count), F.pad(states[:, :-1], (0, 0, 1, 0)))
+
+    def of_segments(x: Tensor) -> Tensor:
+        return F.pad(widened(x).flatten(2), (0, 0, 0, 1))
+
+    initial = torch.zeros_like(grad_final) if initial is None else initial
+    held = carried(forward, fade, gain.flatten(2), of_segments(initial))
+    back, fade = back.flatten(2).flip(1), fade.flip(1)
+    due = carried(_turned(forward, count), fade, back, of_segments(grad_final).flip(1)).flip(1)
+    return held.unflatten(2, shape), due.unflatten(2, shape)
 
 
 memory_scan = register(

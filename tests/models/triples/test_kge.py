@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import cmath
+import copy
 import itertools
 import math
 
@@ -114,6 +115,31 @@ def test_transr_parity():
         return total
 
     check(model, plain)
+
+
+@pytest.mark.parametrize("clusters", [1, 2])
+@pytest.mark.parametrize("kind", ["TransE", "RotatE"])
+def test_squared_distances_keep_their_digits(kind, clusters):
+    """Vertices far from 0, at +100 or at +100 and -100; gradients, too."""
+    torch.manual_seed(0)
+    model = TransE(40, R, dim=8, p=2) if kind == "TransE" else RotatE(40, R, dim=8)
+    place = 100.0 - 200.0 * (torch.arange(40) % clusters)
+    with torch.no_grad():
+        model.entity.add_(place.unsqueeze(1))
+        model.relation.mul_(0.01)
+    exact = copy.deepcopy(model).double()
+    head, relation, tail = torch.arange(20), torch.arange(20) % R, torch.arange(20, 40)
+    for found, expected in (
+        (model.score_tails(head, relation), exact.score_tails(head, relation)),
+        (model.score_heads(relation, tail), exact.score_heads(relation, tail)),
+    ):
+        assert expected.abs().amin() < 20
+        torch.testing.assert_close(found.double(), expected, rtol=1e-5, atol=5e-4)
+    by_pair = exact.score(head.repeat_interleave(40), relation.repeat_interleave(40), torch.arange(40).repeat(20))
+    torch.testing.assert_close(exact.score_tails(head, relation).flatten(), by_pair, rtol=1e-12, atol=1e-10)
+    for each in (model, exact):
+        (each.score_tails(head, relation).exp()).sum().backward()
+    torch.testing.assert_close(model.entity.grad.double(), exact.entity.grad, rtol=1e-4, atol=1e-4)
 
 
 # ---------------------------------------------------------------------- limit cases and errors

@@ -81,9 +81,8 @@ class ClusterHistory:
         size = (group == own).sum(1, keepdim=True)
         asks = query / size[..., None, None] if summary.pool == "mean" else query
         near, value = attend(members, q, keys, values), attend(members, asks, keys, values).out
-        others = (last >= 0) & (torch.arange(num_clusters, device=own.device) != own)
-        ends = torch.zeros(len(group), group.shape[1], dtype=torch.bool, device=own.device)
-        ends = ends.scatter(1, torch.where(others, last, group.shape[1] - 1), True)[:, :-1]
+        earlier = group[:, :-1]
+        ends = (last.gather(1, earlier) == place) & (earlier != own)  # the last token of every other cluster
         mean = held.key / held.size[..., None, None] if summary.pool == "mean" else held.key
         asked = (q, mean)
         if summary.size_bias:

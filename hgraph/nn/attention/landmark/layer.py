@@ -193,8 +193,9 @@ class LandmarkAttention(TokenAttention):
         bias: of the four projections.
         group_dropout: probability with which an earlier block's share is dropped in training; one's own block is not.
         rotary: the base of rotary embeddings, or None for none.
-        jump: in training the tokens after a landmark stand up to so many places further on, drawn at random for each
-            block of a call, so that a model sees distances beyond the length it is trained at. The paper has none.
+        jump: in training the tokens after a landmark are moved on by 0 .. jump - 1 positions, drawn at random for each
+            landmark of each example, so that a model sees distances beyond the length it is trained at. The paper has
+            none.
 
     Shapes:
         x [..., N, dim], landmarks among the N tokens -> [..., N, dim]; ``head_mask`` as in `SelfAttention`.
@@ -268,13 +269,14 @@ class LandmarkAttention(TokenAttention):
         place = torch.arange(query.shape[-3], device=query.device)
         if self.training and self.jump:
             block = place.div(self.block_size + 1, rounding_mode="floor")
-            jumps = torch.randint(self.jump + 1, place.shape, device=place.device)
-            place = place + (jumps.cumsum(0) - jumps[:1])[block]  # one a block; the first stands where it does
+            shape = *query.shape[:-3], -(-len(place) // (self.block_size + 1))
+            jumps = torch.randint(self.jump, shape, device=place.device)
+            place = place + (jumps.cumsum(-1) - jumps[..., :1])[..., block]  # the first block begins at 0
         query, key = self._turned(query, place), self._turned(key, place)
         dropout = self.group_dropout if self.training else 0.0
         out, lse = masked(*landmark_attention(query, key, value, self.block_size, group_dropout=dropout), head_mask)
         if recording(self):
-            note(self, self.graph_of(len(place)), query, key, lse, kind=LandmarkRecord, block_size=self.block_size)
+            note(self, self.graph_of(place.shape[-1]), query, key, lse, kind=LandmarkRecord, block_size=self.block_size)
         return out
 
     def _chunk(

@@ -33,10 +33,11 @@ class LandmarkState:
     A query scores the landmarks of all blocks that are kept, and hears the ``topk`` best as if there were no others.
     Landmarks lie on the device of the layer, the tokens of the blocks on ``offload``; only chosen blocks are fetched.
 
-    Position handling: with ``positions="stingy"`` the last ``topk`` blocks stand where they stood, older ones all stand
-    one block further back when they are scored, and from there on in their order when they are heard, so that no
-    distance beyond ``topk + 1`` blocks and the chunk ever occurs. An older block and one of the last may then stand in
-    one place. With ``"true"`` every block stands where it stood.
+    Position handling: with ``positions="stingy"``, as published, no distance beyond ``topk + 1`` blocks and the chunk
+    ever occurs. When blocks are scored, each of the last ``topk`` has its own position, and all older ones share one
+    that is ``topk + 1`` blocks back. Of the chosen blocks, those among the last ``topk`` are then packed, in order,
+    directly before the chunk, and the older ones follow each other from ``topk + 1`` blocks back on. With ``"true"``
+    every block keeps its own position.
 
     Args:
         max_blocks: blocks kept at the most; the oldest make room.
@@ -198,8 +199,8 @@ class LandmarkState:
         age, order = age[entry].sort(-1, descending=True)
         entry = entry.gather(-1, order)
         if self.positions == "stingy":  # older ones come first, so their rank among the chosen is that among the older
-            slot = self.topk + 1 - torch.arange(entry.shape[-1], device=device)
-            age = torch.where(age > self.topk, slot, age)
+            rank = torch.arange(entry.shape[-1], device=device)
+            age = torch.where(age > self.topk, self.topk + 1 - rank, entry.shape[-1] - rank)
         return entry.expand(-1, heads, -1, -1), age.expand(-1, heads, -1, -1)
 
     def _heard(

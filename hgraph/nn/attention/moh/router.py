@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from hgraph.checks import whole
 from hgraph.errors import ArgumentError
+from hgraph.structure.choice import topk_mask
 
 __all__ = ["HeadRouter", "QueryNormRouter", "Routed"]
 
@@ -83,7 +84,7 @@ class HeadRouter(nn.Module):
             masks.append(torch.ones_like(gate, dtype=torch.bool))
         if self.by_choice is not None:
             routed = _linear(self.by_choice, x).softmax(-1)
-            mask = _best(routed, self.top_k)
+            mask = topk_mask(routed, self.top_k)
             gate = torch.where(mask, routed, 0.0)
             if official:
                 gate = gate / gate.sum(-1, keepdim=True).clamp(min=torch.finfo(gate.dtype).eps) * self.top_k
@@ -135,15 +136,10 @@ class QueryNormRouter(nn.Module):
         # Of a single head, or of equal ones, there is no spread to measure by.
         spread = norm.std(-1, keepdim=True) if norm.shape[-1] > 1 else torch.zeros_like(norm)
         share = (norm / torch.where(spread > 0, spread, 1.0)).softmax(-1)
-        mask = _best(share, self.top_k)
+        mask = topk_mask(share, self.top_k)
         chosen = torch.where(mask, 1 + share - share.detach(), 0.0)
         gates, masks = torch.cat([always, chosen], -1), torch.cat([always > 0, mask], -1)
         return Routed(gates, masks, share if self.top_k else None)
-
-
-def _best(share: Tensor, count: int) -> Tensor:
-    best = share.topk(count, dim=-1).indices
-    return torch.zeros_like(share, dtype=torch.bool).scatter(-1, best, True)
 
 
 def _check_counts(num_heads: int, shared: int, top_k: int) -> None:

@@ -1,0 +1,31 @@
+"""Squared distances between all rows of two matrices."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+__all__ = ["squared_distances"]
+
+
+def squared_distances(a: Tensor, b: Tensor) -> Tensor:
+    r"""[A, B] squared distances of rows a [A, D] and b [B, D], as one product of matrices.
+
+    .. math:: \lVert a_i - b_j \rVert^2 = \lVert a_i - c \rVert^2 + \lVert b_j - c \rVert^2
+              - 2 (a_i - c) \cdot (b_j - c)
+
+    with the mean c of b. Rows far from 0 but near each other would lose their digits in these differences, so they are
+    computed in float64 and rounded once; nothing of size A x B x D is made.
+
+    >>> far = torch.tensor([[1000.0], [1001.0]])
+    >>> squared_distances(far, far + 0.5).tolist()
+    [[0.25, 2.25], [0.25, 0.25]]
+    """
+    dtype = torch.promote_types(a.dtype, b.dtype)
+    if a.device.type != "mps":  # which has no float64
+        a, b = a.double(), b.double()
+    center = (b.sum(0) / max(len(b), 1)).detach()  # any center gives the same distances and gradients
+    a, b = a - center, b - center
+    left = torch.cat([-2 * a, a.square().sum(-1, keepdim=True), torch.ones_like(a[:, :1])], 1)
+    right = torch.cat([b, torch.ones_like(b[:, :1]), b.square().sum(-1, keepdim=True)], 1)
+    return (left @ right.T).to(dtype)

@@ -1,0 +1,30 @@
+"""Masks of the largest entries of rows."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+__all__ = ["topk_mask"]
+
+
+def topk_mask(score: Tensor, top_k: int) -> Tensor:
+    """Booleans [..., S] that are True at the ``top_k`` largest scores of each row, of equal ones at the first.
+
+    The mask is made by comparison: torch's inductor has miscompiled masks that are scattered from indices and used
+    twice.
+
+    Args:
+        score: [..., S]; NaN counts as larger than any number.
+        top_k: how many entries of each row are True, 0 .. S.
+
+    >>> topk_mask(torch.tensor([[0.2, 0.7, 0.2, 0.1]]), 2)
+    tensor([[ True,  True, False, False]])
+    """
+    score = score.detach()
+    if top_k == 0:
+        return torch.zeros_like(score, dtype=torch.bool)
+    least = score.topk(top_k, dim=-1).values[..., -1:]
+    above = (score > least) | (score.isnan() & ~least.isnan())
+    equal = (score == least) | (score.isnan() & least.isnan())
+    return above | (equal & (equal.cumsum(-1) <= top_k - above.sum(-1, keepdim=True)))
