@@ -101,6 +101,9 @@ A fresh output of 80 MB and more costs as much in page faults as the sum that fi
 Under every setting, the native backend asks for huge pages for its own outputs above 32 MiB, which the C library gets
 from the system one by one (`madvise`; Linux lends them unless they are switched off). So a sum over arxiv128 runs below
 the plain loop, which is made of the same steps and has small pages; what gathers from such an output later gains, too.
+Where memory is in small pieces, or a hypervisor takes free memory back, a huge page can take ten times as long as the
+small ones in its place. The kernel then leaves the rest of the output small and tries fewer of those that follow: a sum
+forward and backward over arxiv128 stays within 1.1 times the plain loop there.
 By default the advice goes with the memory when the output is freed. Where freed memory is *kept* it stays: the next
 tensor that lies there, a peer's as well, has huge pages, too. So peers in a process with native kernels are not what
 they are alone; ratios under *kept* are of that mixture.

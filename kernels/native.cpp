@@ -8,14 +8,10 @@
 
 #include "native_attend.h"
 #include "native_extremum.h"
+#include "native_pages.h"
 #include "native_sample.h"
 #include "native_softmax.h"
 #include "native_sum.h"
-
-#ifdef __linux__
-#include <sys/mman.h>
-#include <unistd.h>
-#endif
 
 // One name for both index types.
 #define HGRAPH(name, indices, ...)                         \
@@ -25,13 +21,8 @@
 
 extern "C" {
 
-// Memory that nobody has written to yet is asked for in huge pages, where the system lends them on request.
-void hgraph_in_huge_pages(float* begin, int64_t bytes) {
-#ifdef MADV_HUGEPAGE
-    const uintptr_t page = sysconf(_SC_PAGESIZE);
-    const uintptr_t first = (uintptr_t(begin) + page - 1) / page * page, last = (uintptr_t(begin) + bytes) / page * page;
-    madvise(reinterpret_cast<void*>(first), last - first, MADV_HUGEPAGE);  // advice: where it fails, pages are small
-#endif
+void hgraph_in_huge_pages(float* begin, int64_t bytes, int threads, int64_t* touched) {
+    in_huge_pages(begin, bytes, threads, touched);
 }
 
 void hgraph_spmm(int wide, const void* indptr, const void* indices, const float* weight, const float* x, float* out,

@@ -24,6 +24,7 @@ import torch
 from torch import Tensor
 
 from hgraph.kernels import trust
+from hgraph.kernels.huge_pages import HugePages
 
 __all__ = ["BuildError", "build", "compiler", "find", "folder", "is_trusted", "load"]
 
@@ -175,7 +176,7 @@ def load() -> ctypes.CDLL | None:
 # Arguments by letter: i int, p pointer, n int64, u uint64.
 _KINDS = {"i": c_int, "p": c_void_p, "n": c_int64, "u": c_uint64}
 _INTERFACE = {
-    "hgraph_in_huge_pages": "pn",
+    "hgraph_in_huge_pages": "pnip",
     "hgraph_spmm": "ipppppnnni",
     "hgraph_sddmm": "ipppppnnni",
     "hgraph_extremum": "ipppppnnnii",
@@ -226,6 +227,7 @@ def _library() -> ctypes.CDLL:
 
 # From here on the C library gets memory from the system for each tensor, and gives it back when that is freed.
 _LARGE = 32 * 2**20
+_HUGE_PAGES = HugePages()
 
 
 def _made(like: Tensor, *shape: int) -> Tensor:
@@ -236,8 +238,10 @@ def _made(like: Tensor, *shape: int) -> Tensor:
     """
     out = like.new_empty(shape)
     size = 4 * out.numel()
-    if size > _LARGE:
-        _library().hgraph_in_huge_pages(out.data_ptr(), size)
+    if size > _LARGE and _HUGE_PAGES.wanted():
+        touched = (c_int64 * 2)()
+        _library().hgraph_in_huge_pages(out.data_ptr(), size, torch.get_num_threads(), touched)
+        _HUGE_PAGES.note(*touched)
     return out
 
 

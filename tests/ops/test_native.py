@@ -20,6 +20,7 @@ from torch import Tensor
 from hgraph import Additive, Adjacency, Dot, attend, backend, backends, edge_score, edge_softmax, errors, propagate
 from hgraph.kernels import native as kernels
 from hgraph.kernels import trust
+from hgraph.kernels.huge_pages import HugePages
 from hgraph.ops import current_backend
 from hgraph.ops.bindings import native
 from hgraph.ops.sparse.linear import rows
@@ -161,16 +162,52 @@ def advised(out: Tensor) -> bool:
 
 @pytest.mark.skipif(not Path("/proc/self/smaps").exists(), reason="the kernel reports no mappings (/proc/self/smaps)")
 @pytest.mark.skipif(not Path("/sys/kernel/mm/transparent_hugepage").exists(), reason="the kernel lends no huge pages")
+@pytest.mark.parametrize("wanted", [True, False])
 @pytest.mark.parametrize("reduce", ["sum", "max"])
-def test_outputs_above_32_mib_are_asked_for_in_huge_pages(reduce: str) -> None:
+def test_outputs_above_32_mib_are_asked_for_in_huge_pages(
+    reduce: str, wanted: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Smaller ones may lie in memory that was asked for before; those above are mappings of their own (glibc)."""
-    n = 9000  # 34 MiB
+    n, noted = 9000, []  # 34 MiB
+
+    class Pages(HugePages):
+        def wanted(self) -> bool:
+            return wanted
+
+        def note(self, fast: int, slow: int) -> None:
+            noted.append((fast, slow))
+
+    monkeypatch.setattr(kernels, "_HUGE_PAGES", Pages())
     adj = Adjacency.from_coo(target=torch.arange(n), source=torch.arange(n), num_targets=n, num_sources=n)
     x = torch.ones(n, 1000, requires_grad=True)
     assert not advised(x.detach())
     out = propagate(adj, x, reduce=reduce)
-    assert advised(out.detach())
-    assert advised(torch.autograd.grad(out, x, torch.ones(n, 1000))[0])
+    grad = torch.autograd.grad(out, x, torch.ones(n, 1000))[0]
+    assert bool(noted) == wanted
+    for fast, slow in noted:
+        assert fast + slow >= 2
+        assert fast + slow in (16, 17) or slow >= 2  # at the second slow one it gives up
+    if not wanted or all(slow < 2 for _, slow in noted):
+        assert [advised(out.detach()), advised(grad)] == [wanted] * 2
+
+
+def test_huge_pages_that_come_slowly_are_tried_less_and_less() -> None:
+    def tried(outputs: int, touched: Callable[[], tuple[int, int]]) -> list[int]:
+        found = []
+        for i in range(outputs):
+            if pages.wanted():
+                found.append(i)
+                pages.note(*touched())
+        return found
+
+    pages = HugePages()
+    assert tried(5, lambda: (40, 0)) == [0, 1, 2, 3, 4]
+    assert tried(5, lambda: (39, 1)) == [0, 1, 2, 3, 4]
+    assert tried(40, lambda: (0, 2)) == [0, 3, 8, 17, 34]
+    pages, more = HugePages(), iter(range(100))
+    assert tried(8, lambda: (next(more), 2)) == [0, 2, 4, 6]  # each gets further: they are found for good
+    pages = HugePages()
+    assert len(tried(100_000, lambda: (0, 2))) < 110
 
 
 def test_outputs_above_32_mib_are_like_others() -> None:
