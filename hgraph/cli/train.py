@@ -170,10 +170,12 @@ def _refuse_others(
 
 
 def _check_parts(data: Data, split: str) -> None:
+    from hgraph.data.labels import labeled
+
     for part in ("train", "test"):
-        if not len(getattr(data.split(split), part)):
+        if not bool(labeled(data.y[getattr(data.split(split), part)]).any()):
             hint = "Rows without a label are in no part; see the shares and the split of `hgraph datasets build`"
-            raise ArgumentError("dataset", f"at least one {part} vertex", "none", hint)
+            raise ArgumentError("dataset", f"at least one {part} vertex with a label", "none", hint)
 
 
 def _command(
@@ -210,17 +212,18 @@ def figures_of(network: nn.Module, data: Data, model: ModelEntry, split: str) ->
     """How good a trained network is on the parts of a split, and its logits [N, C]."""
     import torch
 
+    from hgraph.data.labels import labeled
     from hgraph.train import accuracy, expected_calibration_error, f1
 
     parts = data.split(split)
     with torch.inference_mode():
         logits = network(data.x, *(() if model.data == "features" else (data.structure,)))
-    test, unseen = parts.test, parts.unseen
+    test, unseen, val = (ids[labeled(data.y[ids])] for ids in (parts.test, parts.unseen, parts.val))
     figures: dict[str, Any] = {"test_accuracy": accuracy(logits[test], data.y[test])}
     figures["test_f1"] = f1(logits[test], data.y[test])
     if len(unseen):
         figures["unseen_accuracy"] = accuracy(logits[unseen], data.y[unseen])
-    figures["validation_accuracy"] = accuracy(logits[parts.val], data.y[parts.val]) if len(parts.val) else None
+    figures["validation_accuracy"] = accuracy(logits[val], data.y[val]) if len(val) else None
     figures["majority_accuracy"] = _majority(data.y[parts.train], data.y[test])
     figures["ece"] = expected_calibration_error(logits[test], data.y[test])
     figures["parameters"] = sum(p.numel() for p in network.parameters())
@@ -229,7 +232,7 @@ def figures_of(network: nn.Module, data: Data, model: ModelEntry, split: str) ->
 
 def _majority(train: torch.Tensor, test: torch.Tensor) -> float:
     """The accuracy of always answering the class that is most frequent in training: what any model should beat."""
-    return float((test == train.bincount().argmax()).double().mean())
+    return float((test == train[train >= 0].bincount().argmax()).double().mean())
 
 
 # ---------------------------------------------------------------------- the run folder

@@ -9,6 +9,7 @@ from typing import Any, Literal, Protocol, TypeVar, overload
 import torch
 from torch import Tensor
 
+from hgraph.data.labels import class_labels, labeled
 from hgraph.data.split import Parts, Split
 from hgraph.errors import ArgumentError
 from hgraph.structure.base import moved
@@ -38,7 +39,8 @@ class Data:
         structure: the whole structure.
         x: [N, F] vertex features; F = 0 where there are none.
         y: one row for each thing that ``target`` names: class numbers (-1 is missing), booleans [., C] where a thing
-            may have several labels, or numbers. Of ``"graph"``: [] or [C], since this is one example of many.
+            may have several labels, or numbers (NaN is missing). Class numbers [., 1] become [.]. Of ``"graph"``:
+            [] or [C], since this is one example of many.
         splits: named splits, of vertices (`Split`), or of what is to be predicted (`LinkSplit`, `HyperedgeSplit`);
             ``"default"`` is used where none is named.
         meta: names of vertices, classes, features and other facts beside the tensors.
@@ -57,6 +59,11 @@ class Data:
     splits: Mapping[str, Divides] = field(default_factory=dict)
     meta: Mapping[str, Any] = field(default_factory=dict)
     target: Literal["vertex", "hyperedge", "edge", "graph"] = "vertex"
+
+    def __post_init__(self) -> None:
+        """Bring class numbers into one shape."""
+        if self._has_rows:
+            object.__setattr__(self, "y", class_labels(self.y))
 
     @property
     def num_nodes(self) -> int:
@@ -89,7 +96,8 @@ class Data:
             return len(names)
         if self.y.dim() > self._has_rows:
             return self.y.shape[-1]
-        return int(self.y.max()) + 1 if self.y.numel() else 0
+        known = self.y[labeled(self.y)] if self._has_rows else self.y
+        return int(known.max()) + 1 if known.numel() else 0
 
     @property
     def _has_rows(self) -> bool:
@@ -120,7 +128,7 @@ class Data:
         return found
 
     def validate(self) -> Data:
-        """Check sizes, features without NaN, and every split; returns the data itself."""
+        """Check sizes, features without NaN, labels that have a name, and every split; returns the data itself."""
         if self.x.shape[0] != self.num_nodes:
             raise ArgumentError("x", f"{self.num_nodes} rows (one a vertex)", self.x.shape[0])
         if self._has_rows and (self.y.dim() == 0 or self.y.shape[0] != self.num_targets):
@@ -128,6 +136,10 @@ class Data:
             raise ArgumentError("y", f"{self.num_targets} rows (one a {self.target})", rows)
         if self.x.is_floating_point() and bool(self.x.isnan().any()):
             raise ArgumentError("x", "features without NaN", f"{int(self.x.isnan().sum())} NaN")
+        names, classes = self.meta.get("class_names"), not (self.y.is_floating_point() or self.y.dtype == torch.bool)
+        if names and classes and self.y.dim() == 1 and self.y.numel() and int(self.y.max()) >= len(names):
+            hint = "meta['class_names'] has one name per class"
+            raise ArgumentError("y", f"class numbers in 0 .. {len(names) - 1}, -1 if missing", int(self.y.max()), hint)
         for split in self.splits.values():
             split.validate(self)
         return self

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from hgraph.data import Data, Split
+from hgraph.data.labels import labeled
 from hgraph.distill.objectives.lesson import Term
 from hgraph.distill.objectives.soft_labels import Labels
 from hgraph.distill.serving.latency import latencies
@@ -155,6 +156,7 @@ def _measure(
     model: nn.Module, logits: Tensor, data: Data, parts: Split, result: FitResult, one_s: float, all_s: float
 ) -> Measured:
     test, unseen, val = parts.test, parts.unseen, parts.val
+    unseen, val = (ids[labeled(data.y[ids])] for ids in (unseen, val))  # a part may have no label at all
     temperature = fit_temperature(logits[val], data.y[val]) if len(val) else None
     calibrated = None if temperature is None else expected_calibration_error(logits[test] / temperature, data.y[test])
     return Measured(

@@ -318,7 +318,7 @@ def test_an_error_in_a_table_names_file_line_and_column(tables):
     [
         (["--label", "age", "--task", "regression"], "vertex regression"),
         ([], "none: no column is the label"),
-        (["--label", "taste", "--shares", "1,0,0"], "at least one test vertex"),
+        (["--label", "taste", "--shares", "1,0,0"], "at least one test vertex with a label"),
     ],
 )
 def test_train_says_what_a_set_lacks(tables, options, match):
