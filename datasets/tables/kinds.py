@@ -11,7 +11,7 @@ from typing import Literal, get_args
 
 import numpy as np
 
-from hgraph.datasets.tables.table import Column, Table, wrong
+from hgraph.datasets.tables.table import MEMBER, Column, Table, wrong
 from hgraph.errors import ArgumentError
 
 __all__ = ["MISSING", "Kind", "dates", "floats", "infer", "kinds_of", "numbers_or_dates", "truth"]
@@ -33,8 +33,13 @@ def infer(column: Column, missing: Collection[str] = MISSING) -> Kind:
     3. only numbers, as ``float`` reads them: ``numeric`` (codes such as postal codes too: say ``categorical``);
     4. only ISO dates or times, ``2024-05-31`` or ``2024-05-31T12:00:00Z``: ``date``;
     5. at most 1000 different values, and at most 20 or half as many as cells: ``categorical``;
-    6. else ``text``.
+    6. else ``text``, as a column of sequences of words is.
+
+    Raises:
+        DataError: a column of sequences of numbers, which no feature can hold.
     """
+    if column.listed:
+        return _of_sequences(column)
     boolean = numeric = date = True
     distinct: set[str] = set()
     lowered: set[str] = set()
@@ -58,6 +63,15 @@ def infer(column: Column, missing: Collection[str] = MISSING) -> Kind:
     if boolean or numeric or date:
         return "boolean" if boolean else "numeric" if numeric else "date"
     return "categorical" if len(distinct) <= min(_CATEGORIES, max(20, filled / 2)) else "text"
+
+
+def _of_sequences(column: Column) -> Kind:
+    for cells in column:
+        for cell in cells:
+            if cell and floats(cell.split(MEMBER)) is not None:
+                hint = f"Spread it over columns, or leave it out: --type {column.name}=ignore"
+                raise wrong(f"column {column.name!r}", "one value a cell", f"numbers {cell.split(MEMBER)[:3]}", hint)
+    return "text" if any(any(cells) for cells in column) else "ignore"
 
 
 def kinds_of(

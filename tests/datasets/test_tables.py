@@ -185,7 +185,7 @@ def test_parquet_pandas_and_arrow(tmp_path):
     pq.write_table(arrow, tmp_path / "t.parquet")
     expected = {
         "id": ["a", "b", "c"],
-        "x": ["1.5", "", "nan"],
+        "x": ["1.5", "", ""],
         "n": ["7", "8", ""],
         "b": ["true", "", "false"],
         "t": ["2024-05-31T00:00:00", "", ""],
