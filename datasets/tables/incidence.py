@@ -18,7 +18,7 @@ __all__ = ["ROLES", "Duplicates", "Made", "Roles", "from_edges", "from_hyperedge
 
 Duplicates = Literal["error", "sum", "first"]
 
-# role -> names that a column may have, in any case, the first found taken
+# role -> names that a column may have, in any case
 ROLES: dict[str, tuple[str, ...]] = {
     "id": ("id", "vertex", "vertex_id", "node", "node_id"),
     "vertex": ("vertex", "vertex_id", "node", "node_id", "member"),
@@ -34,6 +34,29 @@ ROLES: dict[str, tuple[str, ...]] = {
 }
 
 
+# form -> its roles, and the names that belong together: where several columns could play a role, such a set decides
+FORMS: dict[str, tuple[str, ...]] = {
+    "wide": ("members",),
+    "long": ("vertex", "hyperedge"),
+    "triples": ("head", "relation", "tail"),
+    "edges": ("source", "target"),
+}
+_TOGETHER: dict[str, tuple[tuple[str, ...], ...]] = {
+    "wide": (),
+    "long": (
+        ("vertex", "hyperedge"),
+        ("vertex_id", "hyperedge_id"),
+        ("node", "hyperedge"),
+        ("node_id", "hyperedge_id"),
+        ("node", "edge"),
+        ("node_id", "edge_id"),
+        ("member", "group"),
+    ),
+    "triples": (("head", "relation", "tail"), ("subject", "predicate", "object"), ("h", "r", "t")),
+    "edges": (("source", "target"), ("src", "dst"), ("from", "to")),
+}
+
+
 @dataclass(frozen=True)
 class Roles:
     """Which column of a table plays which role: as the user said, else by its name."""
@@ -42,13 +65,33 @@ class Roles:
     given: Mapping[str, str]
 
     def find(self, role: str) -> str | None:
-        """The column, or None."""
+        """The column, or None.
+
+        Raises:
+            DataError: several columns could play the role; lists them.
+        """
+        found = self._candidates(role)
+        if len(found) <= 1:
+            return found[0] if found else None
+        for form, roles in FORMS.items():
+            if role in roles:
+                sets = [s for s in _TOGETHER[form] if all(map(self._called, roles, s))]
+                if len(sets) == 1:
+                    return self._called(role, sets[0][roles.index(role)])
+        hint = " or ".join(f"columns={{{role!r}: {name!r}}} (--column {role}={name})" for name in found)
+        raise wrong(self.table.source, f"one column for the {role}", f"{' and '.join(map(repr, found))}", f"Say {hint}")
+
+    def _candidates(self, role: str) -> list[str]:
+        """The columns that could play the role, in the order of the table."""
         if role in self.given:
-            if self.given[role] not in self.table.columns:
-                return None
-            return self.given[role]
-        names = {name.lower(): name for name in reversed(self.table.columns)}
-        return next((names[n] for n in ROLES[role] if n in names), None)
+            return [self.given[role]] if self.given[role] in self.table.columns else []
+        return [name for name in self.table.columns if name.lower() in ROLES[role]]
+
+    def _called(self, role: str, name: str) -> str | None:
+        """The candidate of that name, or what the user said."""
+        found = self._candidates(role)
+        found = found if role in self.given else [c for c in found if c.lower() == name]
+        return found[0] if len(found) == 1 else None
 
     def need(self, *roles: str) -> list[str]:
         """The columns of roles that the table must have.
@@ -70,16 +113,21 @@ class Roles:
         """``"wide"`` or ``"long"`` for hyperedges, else ``"triples"`` or ``"edges"``, by the columns there are.
 
         Raises:
-            DataError: the table has none of the forms.
+            DataError: the table has none of the forms, or both.
         """
-        forms = {"wide": ["members"], "long": ["vertex", "hyperedge"]}
-        if not hyper:
-            forms = {"triples": ["head", "relation", "tail"], "edges": ["source", "target"]}
-        for form, roles in forms.items():
-            if all(map(self.find, roles)):
-                return form
+        forms = {form: FORMS[form] for form in (("wide", "long") if hyper else ("triples", "edges"))}
+        there = [form for form, roles in forms.items() if all(map(self._candidates, roles))]
+        meant = [form for form, roles in forms.items() if set(roles) & set(self.given)]
+        if len(there) > 1:
+            there = [form for form in there if form in meant]
+            if len(there) != 1:
+                texts = [", ".join(map(repr, map(self.find, roles))) for roles in forms.values()]
+                hint = f"Say which with columns= (--column), such as --column {next(iter(forms.values()))[0]}=..."
+                raise wrong(self.table.source, f"one of {' and '.join(forms)}", f"both: {' and '.join(texts)}", hint)
+        if there:
+            return there[0]
         # the form that the user's own roles point to, else the second, is the one to explain
-        form = next((f for f, roles in forms.items() if set(roles) & set(self.given)), list(forms)[1])
+        form = meant[0] if meant else list(forms)[1]
         self.need(*forms[form])
         raise AssertionError("one of the roles is missing")
 
@@ -168,8 +216,7 @@ def _wide(roles: Roles, index: Mapping[str, int], known: str, separator: str | N
                 raise wrong(table.where(len(sizes), column), *ids.unknown_id(text, index, "vertex", known))
             found += numbers
             sizes.append(len(numbers))
-    names = "hyperedge" if roles.find("hyperedge") else "id"
-    name = roles.find(names)
+    name = _name_column(roles)
     hyperedge_names = None if name is None else tuple(ids.unique(table, name, "hyperedge"))
     vertex, hyperedge = np.asarray(found, np.int64), np.repeat(np.arange(len(sizes)), sizes)
     weight, time = _numbers(roles, "weight"), _numbers(roles, "time")
@@ -185,7 +232,21 @@ def _wide(roles: Roles, index: Mapping[str, int], known: str, separator: str | N
     meta: dict[str, Any] = {"hyperedge_names": hyperedge_names}
     if time is not None:
         meta["hyperedge_time"] = torch.tensor(time)
-    return Made(made, meta, _unused(roles, "members", names, "weight", "time"))
+    return Made(made, meta, _unused(roles, "members", "weight", "time", column=name))
+
+
+def _name_column(roles: Roles) -> str | None:
+    """The column that names the hyperedges of the wide form: that of the role hyperedge, else the one called id.
+
+    Raises:
+        DataError: the table has both.
+    """
+    name, given = roles.find("hyperedge"), {"hyperedge", "id"} & set(roles.given)
+    own = roles.find("id") if "id" in given else next((c for c in roles.table.columns if c.lower() == "id"), None)
+    if name is not None and own is not None and not given:
+        hint = f"Say --column hyperedge={name} or --column hyperedge={own}"
+        raise wrong(roles.table.source, "one column for the hyperedge", f"{name!r} and {own!r}", hint)
+    return own if name is None else name
 
 
 def _members(table: Table, column: str, separator: str | None) -> Iterator[list[list[str]]]:
@@ -334,6 +395,6 @@ def _float32(values: np.ndarray | None) -> torch.Tensor | None:
     return None if values is None else torch.from_numpy(values.astype(np.float32))
 
 
-def _unused(roles: Roles, *names: str) -> tuple[str, ...]:
-    used = set(map(roles.find, names))
+def _unused(roles: Roles, *names: str, column: str | None = None) -> tuple[str, ...]:
+    used = {column, *map(roles.find, names)}
     return tuple(column for column in roles.table.columns if column not in used)
