@@ -6,7 +6,6 @@ import json
 import os
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
-from itertools import repeat
 from pathlib import Path
 from typing import Any, get_args
 
@@ -15,6 +14,7 @@ import torch
 from torch import Tensor
 
 from hgraph.datasets.tables import kinds
+from hgraph.datasets.tables.cells import canonical
 from hgraph.datasets.tables.table import Table, read_table, wrong
 from hgraph.errors import ArgumentError, DataError
 from hgraph.files import write_atomically
@@ -71,6 +71,9 @@ class Encoder:
     text          tf-idf of the 256 most frequent words that two rows have      unseen words: 0; missing: all 0
     date          standardised time; sine and cosine of the year and the week   missing: all 0
     ============  ============================================================  =======================================
+
+    Categories are known by their canonical text: 1 and 1.0 are one, True and true are one, Red and red are two. So a
+    column that comes back as 1.0 because it has a missing cell now gives the same features.
 
     A column with missing cells among the training rows has one more feature, 1 where the cell is missing (not text).
 
@@ -142,6 +145,28 @@ class Encoder:
             _encode(table, coding, self.missing, out[:, start : start + width])
             start += width
         return torch.from_numpy(out)
+
+    def unseen(self, table: Any) -> dict[str, dict[str, int]]:
+        """How often each category occurs that `fit` never saw, by column; its features are all 0.
+
+        >>> Encoder.fit({"a": ["x", "y"]}, {"a": "categorical"}).unseen({"a": ["z", "x", "z"]})
+        {'a': {'z': 2}}
+        """
+        table, found = read_table(table), {}
+        for coding in self.codings:
+            if coding.kind == "categorical" and coding.name in table.columns:
+                known, counts = _keys(coding).keys() | set(self.missing), dict[str, int]()
+                for cells in table[coding.name]:
+                    for cell in cells:
+                        if cell not in known and (key := canonical(cell)) not in known:
+                            counts[key] = counts.get(key, 0) + 1
+                if counts:
+                    found[coding.name] = counts
+        return found
+
+    def same_as(self, other: Encoder | None) -> bool:
+        """Whether both make the same features of the same cells."""
+        return other is not None and (self.codings, set(self.missing)) == (other.codings, set(other.missing))
 
     # ------------------------------------------------------------------ on disk
 
@@ -223,11 +248,14 @@ def _fit(table: Table, name: str, kind: str, chosen: np.ndarray, missing: Collec
     if kind == "categorical":
         count: dict[str, int] = {}
         gaps = False
+        gone = frozenset(missing)
         for cells, _ in _training(table, name, chosen):
             for cell in cells:
-                count[cell] = count.get(cell, 0) + 1
-        for text in missing:
-            gaps |= bool(count.pop(text, 0))
+                if cell in gone:
+                    gaps = True
+                else:
+                    key = canonical(cell)
+                    count[key] = count.get(key, 0) + 1
         frequent = sorted(count, key=lambda word: (-count[word], word))[:1000]
         return Coding(name, kind, tuple(sorted(frequent)), missing=gaps)
     values = kinds.read(table, name, kind, missing)[chosen]
@@ -271,12 +299,12 @@ def _fit_words(cells: list[str], missing: Collection[str]) -> tuple[tuple[str, .
 def _encode(table: Table, coding: Coding, missing: Collection[str], out: np.ndarray) -> None:
     """Fill ``out`` [R, width], which holds zeros."""
     if coding.kind == "categorical":
-        column = {word: i for i, word in enumerate(coding.words)}
-        if coding.missing:
-            column |= dict.fromkeys(missing, len(coding.words))
+        column = _keys(coding) | dict.fromkeys(missing, len(coding.words) if coding.missing else -1)
         start = 0
         for cells in table[coding.name]:
-            at = np.fromiter(map(column.get, cells, repeat(-1)), np.int64, len(cells))
+            for cell in set(cells).difference(column):  # each text once
+                column[cell] = column.get(canonical(cell), -1)
+            at = np.fromiter(map(column.__getitem__, cells), np.int64, len(cells))
             rows = np.flatnonzero(at >= 0)
             out[rows + start, at[rows]] = 1
             start += len(cells)
@@ -299,6 +327,12 @@ def _encode(table: Table, coding: Coding, missing: Collection[str], out: np.ndar
             angle = 2 * np.pi / period * values
             out[:, i] = np.where(present, np.sin(angle), 0)
             out[:, i + 1] = np.where(present, np.cos(angle), 0)
+
+
+def _keys(coding: Coding) -> dict[str, int]:
+    """Category -> its feature, under its own text and its canonical one."""
+    own = {word: i for i, word in enumerate(coding.words)}
+    return {canonical(word): i for word, i in own.items()} | own
 
 
 def _encode_words(table: Table, coding: Coding, missing: Collection[str], out: np.ndarray) -> None:

@@ -150,12 +150,14 @@ def vertices(roles: Roles, hyper: bool, separator: str | None) -> dict[str, int]
     if form == "wide":
         (name,) = roles.need("members")
         ids.number(index, ([m for members in chunk for m in members] for chunk in _members(table, name, separator)))
+        ids.one_way(table, name, index, "vertex")
         return index
     ends = {"long": ["vertex"], "triples": ["head", "tail"], "edges": ["source", "target"]}[form]
     for name in roles.need(*ends):
         ids.number(index, table[name])
         if "" in index:
             raise wrong(table.where(table[name].cells().index(""), name), "the id of a vertex", "an empty cell")
+        ids.one_way(table, name, index, "vertex")
     return index
 
 
@@ -188,6 +190,7 @@ def _long(roles: Roles, index: Mapping[str, int], known: str, duplicates: Duplic
     if "" in names:
         row = table[hyperedge_column].cells().index("")
         raise wrong(table.where(row, hyperedge_column), "the id of a hyperedge", "an empty cell")
+    ids.one_way(table, hyperedge_column, names, "hyperedge")
     hyperedge = ids.find(table, hyperedge_column, names, "hyperedge", "")
     weight, time = _numbers(roles, "weight"), _numbers(roles, "time")
     keep, weight = _distinct(table, vertex_column, hyperedge * len(index) + vertex, weight, duplicates)

@@ -11,6 +11,7 @@ from typing import Literal, get_args
 
 import numpy as np
 
+from hgraph.datasets.tables.cells import canonical
 from hgraph.datasets.tables.table import MEMBER, Column, Table, wrong
 from hgraph.errors import ArgumentError
 
@@ -29,7 +30,7 @@ def infer(column: Column, missing: Collection[str] = MISSING) -> Kind:
     """The kind of a column, by the first rule that all its cells meet; missing ones are not asked.
 
     1. no cell that is not missing: ``ignore``;
-    2. only true/false, yes/no, t/f, y/n or 1/0, in any case: ``boolean``;
+    2. only true/false, yes/no, t/f, y/n or 1/0 (1.0/0.0 too), in any case: ``boolean``;
     3. only numbers, as ``float`` reads them: ``numeric`` (codes such as postal codes too: say ``categorical``);
     4. only ISO dates or times, ``2024-05-31`` or ``2024-05-31T12:00:00Z``: ``date``;
     5. at most 1000 different values, and at most 20 or half as many as cells: ``categorical``;
@@ -52,12 +53,12 @@ def infer(column: Column, missing: Collection[str] = MISSING) -> Kind:
             values.difference_update(missing)
             filled += sum(map(values.__contains__, cells))
         if boolean:
-            lowered |= {v.lower() for v in values}
+            lowered |= {canonical(v).lower() for v in values}
             boolean = any(lowered <= pair for pair in _PAIRS)
         numeric = numeric and floats(values) is not None
         date = date and dates(values) is not None
         if len(distinct) <= _CATEGORIES:
-            distinct |= values
+            distinct |= set(map(canonical, values))
     if not distinct:
         return "ignore"
     if boolean or numeric or date:
@@ -122,7 +123,7 @@ def _days(cell: str) -> float:
 
 def truth(cells: Collection[str]) -> np.ndarray | None:
     """Float64 [len] of 0 and 1 of cells that are all booleans, else None."""
-    lowered = [cell.lower() for cell in cells]
+    lowered = [canonical(cell).lower() for cell in cells]
     if not _TRUE.union(_FALSE).issuperset(lowered):
         return None
     return np.fromiter((cell in _TRUE for cell in lowered), np.float64, len(cells))
