@@ -11,10 +11,11 @@ import torch
 from torch import Tensor
 
 from hgraph.data import Data, Dataset, Split
-from hgraph.datasets.tables import division, hif, ids, incidence, kinds
+from hgraph.datasets.tables import division, hif, ids, incidence, inputs, kinds
+from hgraph.datasets.tables.cells import canonical
 from hgraph.datasets.tables.encoder import Encoder
 from hgraph.datasets.tables.incidence import Duplicates, Roles
-from hgraph.datasets.tables.table import Table, read_table
+from hgraph.datasets.tables.table import Table, joined, read_table
 from hgraph.errors import ArgumentError
 from hgraph.structure import Graph, Hypergraph
 
@@ -115,7 +116,8 @@ def from_tables(
 
     Returns:
         One `Data`, the split as ``"default"``. Its ``meta`` has ``node_names``, ``hyperedge_names``,
-        ``class_names``, ``feature_names``, and the ``encoder`` for new rows where ``nodes`` has features.
+        ``class_names``, ``feature_names``, and where ``nodes`` has features the ``encoder`` for new rows and the
+        ``node_cells`` it has read, with which another encoder can read them again (`Inputs.applied`).
 
     Raises:
         ArgumentError: arguments that contradict each other, or name a column that is not there.
@@ -149,14 +151,18 @@ def from_tables(
         own = {c for c in (key, label, split_column) if c is not None}
         used = kinds.kinds_of(table, types, missing, leave_out=own)
         encoder = Encoder.fit(table, used, rows=parts[0].numpy() if len(parts[0]) else None, missing=missing)
-    x, feature_names = _features(encoder, table, made.structure)
+    x, feature_names = _features(encoder, table, made.structure, list(index))
     names: dict[str, Any] = {
         "node_names": tuple(index),
         "class_names": labels.class_names,
         "feature_names": feature_names,
     }
+    if table is not None and encoder.codings:  # also where they give no feature here: another encoder may read them
+        names["node_cells"] = {coding.name: joined(table[coding.name]) for coding in encoder.codings}
     if encoder.feature_names:
         names["encoder"] = encoder
+    elif feature_names == inputs.DEGREE:
+        names["degree_moments"] = _moments(made.structure)
     splits = {"default": Split(made.structure, *parts)} if any(map(len, parts)) else {}
     data = Data(made.structure, x, labels.y, splits, made.meta | names).validate()
     return Dataset(
@@ -223,8 +229,9 @@ def _labels(table: Table | None, label: str | None, task: str | None, missing: C
         y = torch.tensor(kinds.read(table, label, "numeric", missing, hint), dtype=torch.float32)
         return Labels(y, "vertex regression", {"kind": "real"})
     # numbers in their order, words in theirs
-    names = tuple(sorted(values, key=(lambda v: (float(v), v)) if numbers is not None else None))
-    index = {name: i for i, name in enumerate(names)}
+    names = tuple(sorted(set(map(canonical, values)), key=(lambda v: (float(v), v)) if numbers is not None else None))
+    number = {name: i for i, name in enumerate(names)}
+    index = {value: number[canonical(value)] for value in values}
     y = torch.tensor([index.get(cell, -1) for cells in table[label] for cell in cells], dtype=torch.long)
     return Labels(y, "vertex classification", {"kind": "class", "num_classes": len(names)}, names)
 
@@ -244,17 +251,23 @@ def _parts(
     return division.given(table, column, labelled)
 
 
-def _features(encoder: Encoder, table: Table | None, structure: Graph | Hypergraph) -> tuple[Tensor, tuple[str, ...]]:
+def _features(
+    encoder: Encoder, table: Table | None, structure: Graph | Hypergraph, names: Sequence[str]
+) -> tuple[Tensor, tuple[str, ...]]:
     """x [N, F]: what the encoder makes of the table, or where that is nothing, who the vertex is or its degree."""
     if table is not None and encoder.feature_names:
         return encoder.transform(table), encoder.feature_names
     n = structure.num_nodes
     if n <= _IDENTITY:
-        return torch.eye(n), tuple(f"vertex {i}" for i in range(n))
-    adjacency = structure.adj if isinstance(structure, Graph) else structure.e2v
-    degree = adjacency.indptr.diff().float().log1p()
-    degree = (degree - degree.mean()) / degree.std().clamp(min=1e-6)
-    return torch.stack([torch.ones(n), degree], 1), ("one", "log degree")
+        return torch.eye(n), tuple(f"{inputs.IDENTITY}{name}" for name in names)
+    mean, deviation = _moments(structure)
+    degree = (inputs.log_degree(structure) - mean) / max(deviation, 1e-6)
+    return torch.stack([torch.ones(n), degree], 1), inputs.DEGREE
+
+
+def _moments(structure: Graph | Hypergraph) -> tuple[float, float]:
+    degree = inputs.log_degree(structure)
+    return float(degree.mean()), float(degree.std())
 
 
 def _quirks(made: incidence.Made, encoder: Encoder, kinds_used: Mapping[str, str], split: str) -> tuple[str, ...]:

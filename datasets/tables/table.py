@@ -15,11 +15,21 @@ from hgraph.datasets.tables import csvfile
 from hgraph.datasets.tables.cells import items, text
 from hgraph.errors import ArgumentError, ArgumentTypeError, DataError, MissingPackageError
 
-__all__ = ["Column", "Table", "read_table", "wrong"]
+__all__ = ["Column", "Table", "cells_of", "joined", "read_table", "wrong"]
 
 _ROWS = 16_384  # of a chunk: so many cells of a column are held as Python strings at once
 _END = "\0"  # ends a cell inside a chunk; refused inside cells
 MEMBER = "\x1f"  # joins the items of a cell that holds a sequence: ASCII's own separator of units
+
+
+def joined(column: Column) -> str:
+    """The cells of a column as one text, which `cells_of` divides again."""
+    return _END.join(column.chunks)
+
+
+def cells_of(text: str) -> list[str]:
+    """The cells of a column that was `joined`."""
+    return text.split(_END)
 
 
 @dataclass

@@ -109,6 +109,7 @@ def distill(
     where = device_of(device)
     loaded = load(dataset, root=root, seed=seed)
 
+    from hgraph.datasets import Inputs
     from hgraph.distill import compare, write_report
     from hgraph.distill.report import table
 
@@ -130,6 +131,7 @@ def distill(
     headings: dict[str, Any] = {"names": names, "title": title, "config": config, "notes": _about(loaded)}
     try:
         _export(networks["student"], folder / "student", data, temperature)
+        Inputs.of(data).save(folder / "student")
         report = write_report(folder, comparison, networks, data, split=split, **headings)
         finish(folder)
     except OSError as error:

@@ -230,8 +230,13 @@ def figures_of(network: nn.Module, data: Data, model: ModelEntry, split: str) ->
     return figures, logits
 
 
-def _majority(train: torch.Tensor, test: torch.Tensor) -> float:
-    """The accuracy of always answering the class that is most frequent in training: what any model should beat."""
+def _majority(train: torch.Tensor, test: torch.Tensor) -> float | None:
+    """The accuracy of always answering the class that is most frequent in training: what any model should beat.
+
+    None of other data that have no training part.
+    """
+    if not bool((train >= 0).any()):
+        return None
     return float((test == train[train >= 0].bincount().argmax()).double().mean())
 
 
@@ -269,6 +274,7 @@ def _write(
     logits: torch.Tensor,
 ) -> Path:
     """Every file of the run, each whole or not at all, the report last."""
+    from hgraph.datasets import Inputs
     from hgraph.files import write_atomically
     from hgraph.train.checkpoint import weights_file
     from hgraph.train.plots import confusion_matrix, learning_curve, reliability_diagram, structure_picture
@@ -286,6 +292,7 @@ def _write(
         "model.safetensors": weights_file(network),
         "report.md": _markdown(dataset, title, figures, config),
     }
+    Inputs.of(data).save(folder)
     for name in FILES:
         text = content[name]
         write_atomically(folder / name, text.encode() if isinstance(text, str) else text)

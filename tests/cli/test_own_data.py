@@ -63,7 +63,7 @@ def test_from_two_tables_to_a_trained_network_and_a_student(tables):
     folder = tables / "runs" / "my-set-hgnn+-0"
     assert {p.name for p in folder.iterdir()} == {
         "config.json", "metrics.jsonl", "learning_curve.png", "confusion_matrix.png", "reliability.png",
-        "structure.png", "model.safetensors", "report.md",
+        "structure.png", "model.safetensors", "report.md", "inputs.json", "encoder.json", "encoder.safetensors",
     }  # fmt: skip
     config = json.loads((folder / "config.json").read_text())
     assert config["command"].startswith("hgraph train my-set --model hgnn+ --seed 0")
@@ -333,3 +333,52 @@ def test_train_says_what_a_set_lacks(tables, options, match):
 def test_help_has_examples():
     for command in (["train"], ["datasets", "build"]):
         assert "Example: hgraph" in call(*command, "--help").stdout
+
+
+# ---------------------------------------------------------------------- other data
+
+
+def scaled_sets():
+    """Two sets of one rule (below 50 it is crime), the ages of the second in a narrow band."""
+    draw = random.Random(1)
+    for name, low, high, ids in (("first", 0, 100, "f"), ("second", 40, 60, "s")):
+        ages = [draw.uniform(low, high) for _ in range(60)]
+        labels = ["crime" if age < 50 else "poetry" for age in ages]
+        rows = [(f"{ids}{i}", f"{a:.2f}", t, "test" if name == "second" else ("train", "test")[i % 2])
+                for i, (a, t) in enumerate(zip(ages, labels, strict=True))]  # fmt: skip
+        write(f"{name}.csv", ["id", "age", "taste", "part"], rows)
+        write(f"{name}-he.csv", ["vertex", "hyperedge"], [(r[0], r[0]) for r in rows])
+
+
+@pytest.mark.checked("other data", "`evaluate --dataset OTHER` encodes it with the run's encoder and classes.")
+def test_other_data_are_read_as_the_run_reads(tables):
+    scaled_sets()
+    for name in ("first", "second"):
+        made = call("datasets", "build", "--nodes", f"{name}.csv", "--hyperedges", f"{name}-he.csv", "--label", "taste",
+                    "--split", "given", "--split-column", "part", "--out", name)  # fmt: skip
+        assert made.exit_code == 0, made.output
+    made = call("train", "first", "--model", "hgnn+", "--epochs", "150", "--lr", "0.05", "--quiet", "--out", "run")
+    assert made.exit_code == 0, made.output
+    found = json.loads(call("evaluate", "run", "--dataset", "second", "--json").stdout)
+    assert found["test_accuracy"] > 0.8  # standardized by itself, 40 .. 60 would be spread over everything
+    own = json.loads(call("evaluate", "run", "--json").stdout)
+    same = json.loads(call("evaluate", "run", "--dataset", "first", "--json").stdout)
+    assert own["test_accuracy"] == same["test_accuracy"]
+    text = (tables / "second.csv").read_text().replace("poetry", "dance")
+    (tables / "second.csv").write_text(text)
+    assert call("datasets", "build", "--nodes", "second.csv", "--hyperedges", "second-he.csv", "--label", "taste",
+                "--split", "given", "--split-column", "part", "--out", "second", "--force").exit_code == 0  # fmt: skip
+    refused = call("evaluate", "run", "--dataset", "second")
+    assert refused.exit_code == 2
+    assert "classes that are foreign to the network: ['dance']" in refused.stderr
+
+
+@pytest.mark.checked("categories", "`predict` says how many cells hold a category that training never saw.")
+def test_predict_reports_unseen_categories(tables):
+    assert call(*BUILD).exit_code == 0
+    assert call("distill", "my-set", "--epochs", "2", "--quiet", "--out", "run").exit_code == 0
+    write("new.csv", ["age", "town"], [(30, "z"), (40, "a"), (50, "z"), (60, "A")])
+    result = call("predict", "run", "new.csv")
+    assert result.exit_code == 0, result.output
+    assert "column 'town': 2 categories never seen in training" in result.stderr
+    assert "'z' 2 times, 'A' 1 times" in result.stderr
