@@ -150,6 +150,7 @@ def vertices(roles: Roles, hyper: bool, separator: str | None) -> dict[str, int]
     if form == "wide":
         (name,) = roles.need("members")
         ids.number(index, ([m for members in chunk for m in members] for chunk in _members(table, name, separator)))
+        _refuse_comments(table, name, index)
         ids.one_way(table, name, index, "vertex")
         return index
     ends = {"long": ["vertex"], "triples": ["head", "tail"], "edges": ["source", "target"]}[form]
@@ -157,8 +158,17 @@ def vertices(roles: Roles, hyper: bool, separator: str | None) -> dict[str, int]
         ids.number(index, table[name])
         if "" in index:
             raise wrong(table.where(table[name].cells().index(""), name), "the id of a vertex", "an empty cell")
+        _refuse_comments(table, name, index)
         ids.one_way(table, name, index, "vertex")
     return index
+
+
+def _refuse_comments(table: Table, name: str, index: Mapping[str, int]) -> None:
+    """Ids that a table alone names must not come from comment lines among its rows."""
+    for text in index:
+        if text[:1] in ("#", "%") and (len(text) == 1 or text[1].isspace()):
+            hint = "Comment lines are skipped before the first row alone: delete it, or give a table of nodes"
+            raise wrong(f"{table.source}: column {name!r}", "the id of a vertex", f"a comment, {text!r}", hint)
 
 
 def from_hyperedges(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import logging
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -17,6 +18,7 @@ from hgraph.errors import ArgumentError, ArgumentTypeError, DataError, MissingPa
 
 __all__ = ["Column", "Table", "cells_of", "joined", "read_table", "wrong"]
 
+_LOG = logging.getLogger("hgraph")
 _ROWS = 16_384  # of a chunk: so many cells of a column are held as Python strings at once
 _END = "\0"  # ends a cell inside a chunk; refused inside cells
 MEMBER = "\x1f"  # joins the items of a cell that holds a sequence: ASCII's own separator of units
@@ -100,8 +102,9 @@ def read_table(
 ) -> Table:
     """Read a table; every cell becomes text, and `from_tables` decides what the text means.
 
-    A CSV file is UTF-8, its first line the header, every later line one row of as many fields; empty lines are
-    skipped, spaces around a field are dropped, quotes follow RFC 4180 and a field has at most 131,072 characters.
+    A CSV file is UTF-8, its first line that is no comment (``#``, ``%``) the header, every later line one row of as
+    many fields; empty lines are skipped, spaces around a field are dropped, quotes follow RFC 4180 and a field has at
+    most 131,072 characters.
 
     Args:
         source: path to a ``.csv``, ``.tsv``, ``.txt`` or ``.parquet`` file; a mapping of column names to sequences;
@@ -148,9 +151,12 @@ def read_table(
 
 
 def _read_csv(path: Path, names: Sequence[str] | None, delimiter: str | None) -> Table:
-    with csvfile.opened(path, delimiter) as reader:
+    with csvfile.opened(path, delimiter, titled=names is None) as reader:
+        if reader.lines:
+            _LOG.warning("%s: %d comment line(s) before the table are skipped", path, reader.lines)
         header = csvfile.header(reader) if names is None else [str(n) for n in names]
-        columns = [Column(n) for n in _checked_header(header, f"{path}:1" if names is None else str(path))]
+        where = f"{path}:{reader.lines + 1}" if names is None else str(path)
+        columns = [Column(n) for n in _checked_header(header, where)]
         count = 0
         for fields in csvfile.chunks(reader, len(columns)):
             for column, cells in zip(columns, fields, strict=True):

@@ -128,7 +128,7 @@ class Data:
         return found
 
     def validate(self) -> Data:
-        """Check sizes, features without NaN, labels that have a name, and every split; returns the data itself."""
+        """Check sizes, features without NaN, and every split; returns the data itself."""
         if self.x.shape[0] != self.num_nodes:
             raise ArgumentError("x", f"{self.num_nodes} rows (one a vertex)", self.x.shape[0])
         if self._has_rows and (self.y.dim() == 0 or self.y.shape[0] != self.num_targets):
@@ -136,10 +136,6 @@ class Data:
             raise ArgumentError("y", f"{self.num_targets} rows (one a {self.target})", rows)
         if self.x.is_floating_point() and bool(self.x.isnan().any()):
             raise ArgumentError("x", "features without NaN", f"{int(self.x.isnan().sum())} NaN")
-        names, classes = self.meta.get("class_names"), not (self.y.is_floating_point() or self.y.dtype == torch.bool)
-        if names and classes and self.y.dim() == 1 and self.y.numel() and int(self.y.max()) >= len(names):
-            hint = "meta['class_names'] has one name per class"
-            raise ArgumentError("y", f"class numbers in 0 .. {len(names) - 1}, -1 if missing", int(self.y.max()), hint)
         for split in self.splits.values():
             split.validate(self)
         return self

@@ -102,9 +102,3 @@ def test_pictures_leave_out_what_has_no_label():
     for y in (MISSING["-1"], MISSING["[N, 1]"]):
         assert reliability_diagram(LOGITS, y, "t") == reliability_diagram(LOGITS[:3], KNOWN, "t")
         assert confusion_matrix(LOGITS, y, "ab", "t") == confusion_matrix(LOGITS[:3], KNOWN, "ab", "t")
-
-
-@pytest.mark.checked("labels", "A class number beyond the class names is refused.")
-def test_a_class_without_a_name_is_refused():
-    with pytest.raises(ArgumentError, match=r"class numbers in 0 .. 1"):
-        Data(RING, torch.eye(5), torch.tensor([0, 1, 2, -1, 0]), meta={"class_names": ("a", "b")}).validate()
