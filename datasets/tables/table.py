@@ -75,6 +75,7 @@ class Table:
         num_rows: R.
         place: makes of a row (from 0) its place, as ``"nodes.csv:2"``.
         parsed: (column, kind) -> its numbers, once they were asked for.
+        decimal: the decimal sign of numbers, "." or ","; None: the point, and a comma is refused.
     """
 
     source: str
@@ -82,6 +83,7 @@ class Table:
     num_rows: int
     place: Callable[[int], str]
     parsed: dict[tuple[str, str], np.ndarray] = field(default_factory=dict, repr=False)
+    decimal: str | None = None
 
     def where(self, row: int, column: str) -> str:
         """The place of a cell, for errors: ``nodes.csv:2: column 'age'``."""

@@ -382,3 +382,14 @@ def test_predict_reports_unseen_categories(tables):
     assert result.exit_code == 0, result.output
     assert "column 'town': 2 categories never seen in training" in result.stderr
     assert "'z' 2 times, 'A' 1 times" in result.stderr
+
+
+@pytest.mark.parametrize(("given", "classes"), [([], ["x"]), (["--missing", ""], ["NA", "None", "x"]),
+                                                (["--missing", "NA, -"], ["None", "x"])])  # fmt: skip
+def test_the_command_says_what_is_read_as_missing(tables, given, classes):
+    write("n.csv", ["id", "y"], [("a", "None"), ("b", "x"), ("c", "NA"), ("d", "x")])
+    write("h.csv", ["members"], [("a;b",)])
+    made = call("datasets", "build", "--nodes", "n.csv", "--hyperedges", "h.csv", "--label", "y", "--out", "o", *given)
+    assert made.exit_code == 0, made.output
+    assert sorted(load("o")[0].meta["class_names"]) == classes
+    assert ("read as missing, not as a class" in made.stderr) == ("None" not in classes or "NA" not in classes)

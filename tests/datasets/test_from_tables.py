@@ -378,3 +378,25 @@ def test_a_hif_file_is_own_data_too(tmp_path):
     path.write_text("{")
     with pytest.raises(DataError, match="not JSON"):
         from_tables(None, path)
+
+
+NAMED = {"id": list("abcdef"), "y": ["None", "x", "None", "y", "?", "x"], "c": ["NA", "r", "s", "r", "", "s"]}
+
+
+@pytest.mark.checked("missing", "Classes and categories named None, NA or ? that are read as missing are said so.")
+def test_what_is_read_as_missing_is_said(caplog):
+    dataset = from_tables(NAMED, {"members": [["a", "b"]]}, label="y", types={"c": "categorical"})
+    assert dataset[0].y.tolist() == [-1, 0, -1, 1, -1, 0]
+    told = "Column 'y': 2 'None', 1 '?' read as missing, not as a class. --missing '' keeps them as one."
+    assert told in caplog.text
+    assert told in dataset.quirks
+    assert "Column 'c': 1 'NA' read as missing, not as a category." in caplog.text
+
+
+@pytest.mark.checked("missing", "`missing=` (`--missing`) decides which texts mean missing.")
+def test_the_user_says_what_is_missing(caplog):
+    data = from_tables(NAMED, {"members": [["a", "b"]]}, label="y", missing=("",))[0]
+    assert data.meta["class_names"] == ("?", "None", "x", "y")
+    assert data.y.tolist() == [1, 2, 1, 3, 0, 2]
+    assert data.meta["encoder"].unseen({"c": ["NA"]}) == {}
+    assert not caplog.text
