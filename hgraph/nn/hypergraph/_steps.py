@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
@@ -9,10 +10,12 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from hgraph._torch import is_eager
 from hgraph.cache import CachedOperator, cached, can_cache_compiled
 from hgraph.nn.hypergraph._weights import with_weights
 from hgraph.ops import propagate
 from hgraph.structure import Adjacency, Hypergraph
+from hgraph.structure.algebra import refuse_degrees, refuse_degrees_of
 
 __all__ = ["Steps", "second_step", "steps_of", "two_steps", "weights_of"]
 
@@ -35,7 +38,23 @@ def steps_of(
     if can_cache_compiled(fields):
         to_edges, to_vertices, ones = weights(fields, dtype)
         return Steps(hypergraph.v2e.with_weight(to_edges), hypergraph.e2v.with_weight(to_vertices), ones)
-    return cached(hypergraph, (name, dtype), lambda: _steps(hypergraph, dtype, operators))
+    return cached(hypergraph, (name, dtype), lambda: _steps(_checked(hypergraph, name), dtype, operators))
+
+
+def _checked(hypergraph: Hypergraph, name: str) -> Hypergraph:
+    """The same, once its degrees can be divided by; elsewhere than on a CPU a forward would wait for the answer."""
+    v2e, of_edges = hypergraph.v2e, hypergraph.hyperedge_weight
+    weights = [w for w in (v2e.weight, of_edges) if w is not None]
+    if hypergraph.device.type == "cpu" and is_eager() and weights and not any(w.requires_grad for w in weights):
+        refuse_degrees_of(v2e, "row")
+        if any(bool((w < 0).any()) for w in weights):
+            size = dataclasses.replace(
+                hypergraph,
+                v2e=v2e.with_weight(None if v2e.weight is None else v2e.weight.abs()),
+                hyperedge_weight=None if of_edges is None else of_edges.abs(),
+            )
+            refuse_degrees(hypergraph.node_degree(), size.node_degree(), root=name == "hgnn")
+    return hypergraph
 
 
 def weights_of(name: str, operators: Operators) -> CachedOperator:
