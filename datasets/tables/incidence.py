@@ -299,11 +299,13 @@ def from_edges(roles: Roles, index: Mapping[str, int], known: str, directed: boo
         if len(meta["relation_names"]) * n * n >= 2**63:
             raise DataError(f"{table.source}: too many relations and vertices to number every possible triple")
         key += facts["relation"] * n * n
+    if not directed and not triples and duplicates != "error" and not _listed_both_ways(key, target * n + source):
+        key = np.minimum(key, target * n + source)  # a log of events: a to b and b to a repeat one edge
     keep, weight = _distinct(table, ends[1], key, _numbers(roles, "weight"), duplicates)
     source, target = source[keep], target[keep]
     values = {name: v[keep] for name, v in facts.items() if v is not None}
     if not directed and not triples:
-        one_way = _one_way(table, ends[1], source, target, weight, keep, n)
+        one_way = _one_way(table, ends[1], source, target, {"weight": weight, "time": values.get("edge_time")}, keep, n)
         source, target = np.concatenate([source, target[one_way]]), np.concatenate([target, source[one_way]])
         weight = None if weight is None else np.concatenate([weight, weight[one_way]])
         values = {name: np.concatenate([v, v[one_way]]) for name, v in values.items()}
@@ -370,20 +372,33 @@ def _distinct(
     return keep, total[np.argsort(first)]
 
 
+def _listed_both_ways(key: np.ndarray, reverse: np.ndarray) -> bool:
+    """Whether every edge is in the list as often as its reverse: a list of both directions, and no log of events."""
+    return bool(np.array_equal(np.sort(key), np.sort(reverse)))
+
+
 def _one_way(
-    table: Table, column: str, source: np.ndarray, target: np.ndarray, weight: np.ndarray | None, rows: Any, n: int
+    table: Table,
+    column: str,
+    source: np.ndarray,
+    target: np.ndarray,
+    facts: Mapping[str, np.ndarray | None],
+    rows: Any,
+    n: int,
 ) -> np.ndarray:
-    """Boolean [E]: edges, no loops, whose reverse is not in the list; a reverse of another weight is refused."""
+    """Boolean [E]: edges, no loops, whose reverse is not in the list; one of another weight or time is refused."""
     key, reverse = source * n + target, target * n + source
     order = np.argsort(key)
     at = np.searchsorted(key[order], reverse)
     at = order[np.minimum(at, max(len(key) - 1, 0))] if len(key) else at
     there = key[at] == reverse
-    if weight is not None and bool((differs := there & (weight[at] != weight)).any()):
-        e = int(np.flatnonzero(differs).max())
-        got = f"{weight[e]:g}, while {table.place(int(rows[at[e]]))} gives its reverse {weight[at[e]]:g}"
-        hint = "List each undirected edge once, or give directed=True"
-        raise wrong(table.where(int(rows[e]), column), "one weight for both directions of an edge", got, hint)
+    for name, values in facts.items():
+        if values is not None and bool((differs := there & (values[at] != values)).any()):
+            e = int(np.flatnonzero(differs).max())
+            got = f"{values[e]:g}, while {table.place(int(rows[at[e]]))} gives its reverse {values[at[e]]:g}"
+            hint = "List each undirected edge once, or give directed=True (--directed), or say what a repeat means with"
+            hint += " duplicates='sum' or 'first' (--duplicates)"
+            raise wrong(table.where(int(rows[e]), column), f"one {name} for both directions of an edge", got, hint)
     return ~there
 
 

@@ -400,3 +400,23 @@ def test_the_user_says_what_is_missing(caplog):
     assert data.y.tolist() == [1, 2, 1, 3, 0, 2]
     assert data.meta["encoder"].unseen({"c": ["NA"]}) == {}
     assert not caplog.text
+
+
+LOG = {"source": list("abab"), "target": list("babc"), "time": [1, 2, 3, 4], "weight": [1, 2, 4, 8]}
+
+
+@pytest.mark.checked("splits", "A log with both directions of an undirected edge adds them up or is refused.")
+def test_logs_with_both_directions():
+    events = {name: values[:2] + values[3:] for name, values in LOG.items()}  # a b, b a, b c
+    with pytest.raises(DataError, match="one weight for both directions of an edge"):
+        from_tables(None, edges=events)
+    timed = {name: events[name] for name in ("source", "target", "time")}
+    with pytest.raises(DataError, match="one time for both directions of an edge, got 2, while .* gives its reverse 1"):
+        from_tables(None, edges=timed)
+    for policy, weights in (("sum", [7, 7, 8, 8]), ("first", [1, 1, 8, 8])):
+        data = from_tables(None, edges=LOG, duplicates=policy)[0]
+        assert edges_of(data.structure) == [(0, 1), (1, 0), (1, 2), (2, 1)]
+        assert data.structure.adj.weight.tolist() == weights
+        assert data.meta["edge_time"].tolist() == [1, 1, 4, 4]
+    both = {"source": list("abbc"), "target": list("bacb")}  # every edge both ways: a list of directions, no log
+    assert from_tables(None, edges=both, duplicates="sum")[0].structure.adj.weight is None

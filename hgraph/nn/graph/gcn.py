@@ -25,8 +25,8 @@ class GCNConv(nn.Module):
     .. math:: X' = \hat D^{-1/2} \hat A \hat D^{-1/2} X \Theta + b, \qquad \hat A = A + I
 
     with :math:`\hat D` the weighted in-degrees of :math:`\hat A`. A vertex that has a self-loop keeps its weight,
-    the others get one of weight 1. Degrees below 0 and weights that cancel are refused by name when a graph is first used
-    on a CPU; of weights that need gradients, and elsewhere, the root is that of :math:`|d|`.
+    the others get one of weight 1. Degrees below 0 and weights that cancel are refused by name when a graph is first
+    used on a CPU; of weights that need gradients, and elsewhere, the root is that of :math:`|d|`.
 
     Args:
         in_channels: F, features of a vertex.
