@@ -47,6 +47,14 @@ class Schedule(Enum):
     COSINE = "cosine"
 
 
+class PairSplit(Enum):
+    """How who-took-what is divided: at random, the latest pairs held out, or the last of each user."""
+
+    RANDOM = "random"
+    TIME = "time"
+    LAST = "last"
+
+
 class Precision(Enum):
     """What the network computes in; weights stay float32."""
 
@@ -94,6 +102,12 @@ def train(
     validate_users: Annotated[
         int | None, typer.Option(min=1, help="Users that a recommender is validated with, by lot; default all.")
     ] = None,
+    min_rating: Annotated[
+        float | None, typer.Option(help="Pairs of interactions.csv that are rated lower are left out.")
+    ] = None,
+    split: Annotated[
+        PairSplit | None, typer.Option(help="How pairs of interactions.csv are divided; default random.")
+    ] = None,
     clip: Annotated[float | None, typer.Option(help="Largest norm of all gradients together.")] = None,
     schedule: Annotated[Schedule, typer.Option(help="Of the step size.")] = Schedule.CONSTANT,
     precision: Annotated[Precision, typer.Option(help="Of the network's numbers.")] = Precision.FLOAT32,
@@ -116,10 +130,12 @@ def train(
         train_recommender(
             dataset, network_name.value, seed=seed, epochs=epochs, hidden=hidden, lr=lr, patience=patience, l2=l2,
             pretrain=None if pretrain is None else pretrain.value, validate_users=validate_users, out=out,
+            min_rating=min_rating, split=None if split is None else split.value,
             overwrite=overwrite, device=device, root=root, as_json=as_json, quiet=quiet,
         )  # fmt: skip
         return
-    for name, given in (("l2", l2), ("pretrain", pretrain), ("validate_users", validate_users)):
+    for name, given in (("l2", l2), ("pretrain", pretrain), ("validate_users", validate_users),
+                        ("min_rating", min_rating), ("split", split)):  # fmt: skip
         if given is not None:
             raise ArgumentError(name, f"nothing, as {network_name.value} has no such setting", "a value")
     model = find(network_name.value)
@@ -128,8 +144,8 @@ def train(
     where = device_of(device)
     loaded = load(dataset, root=root, seed=seed)
     data = prepare(loaded, model, setting, seed).to(where)
-    split = split_of(setting)
-    _check_parts(data, split)
+    part = split_of(setting)
+    _check_parts(data, part)
     options: dict[str, Any] = {"epochs": epochs, "lr": lr, "weight_decay": weight_decay, "patience": patience}
     options |= {"clip": clip, "schedule": schedule.value, "precision": precision.value}
     try:
@@ -137,13 +153,13 @@ def train(
         facts = {"dataset": dataset, "model": model.name, "setting": setting.value, "seed": seed, **shape, **options}
         place = begin(folder, facts | {"data": repr(data)}, overwrite=overwrite)
         network = network_of(model, data, seed, **shape)
-        fit = _fit(network, data, model, split, seed, place, progress=False if quiet else None, **options)
-        figures, logits = figures_of(network, data, model, split)
+        fit = _fit(network, data, model, part, seed, place, progress=False if quiet else None, **options)
+        figures, logits = figures_of(network, data, model, part)
         figures |= {"best_epoch": fit.best_epoch, "seconds": round(fit.seconds, 3)}
-        config = _config(loaded, data, model, setting, split, shape | options | {"seed": seed, "device": str(where)})
+        config = _config(loaded, data, model, setting, part, shape | options | {"seed": seed, "device": str(where)})
         again = _command(dataset, model, seed, setting, shape | options, device, folder)
         config |= {"command": again, "source": dataset}
-        report = _write(folder, loaded, network, fit, figures, config, model, data, split, logits)
+        report = _write(folder, loaded, network, fit, figures, config, model, data, part, logits)
         finish(folder)
     except OSError as error:
         raise DataError(f"{folder}: cannot be written ({error})") from error
