@@ -22,6 +22,7 @@ def accuracy(logits: Tensor, y: Tensor) -> float:
     Raises:
         ArgumentError: shapes that do not fit, NaN logits, a class that has no logit, or no labeled row.
 
+    >>> import torch
     >>> accuracy(torch.tensor([[2.0, 1.0], [0.0, 3.0], [1.0, 0.0]]), torch.tensor([0, 0, -1]))
     0.5
     """
@@ -48,6 +49,7 @@ def expected_calibration_error(logits: Tensor, y: Tensor, bins: int = 15) -> flo
         ArgumentError: shapes that do not fit, NaN logits, a class that has no logit, no labeled row, or fewer than
             one bin.
 
+    >>> import torch
     >>> sure_and_right = torch.tensor([[99.0, 0.0], [0.0, 99.0]])
     >>> expected_calibration_error(sure_and_right, torch.tensor([0, 1]))
     0.0
@@ -69,6 +71,7 @@ def scored_rows(logits: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
     Raises:
         ArgumentError: shapes that do not fit, NaN logits, a class that has no logit, or no labeled row.
 
+    >>> import torch
     >>> scored_rows(torch.eye(2), torch.tensor([[1], [-1]]))[1]
     tensor([1])
     """

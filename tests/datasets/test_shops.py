@@ -35,6 +35,11 @@ def named(data, part):
     return sorted((users[u], items[i]) for u, i in zip(pairs.target.tolist(), pairs.indices.tolist(), strict=True))
 
 
+@pytest.mark.reported(
+    "RUCAIBox/RecBole #1862, #1007",
+    "A rating column is given, and every pair counts as liked; the threshold is asked for or has no effect.",
+    "`--min-rating` leaves lower pairs out; without it, it is said that ratings are not used.",
+)
 @pytest.mark.checked("shops", "A rating threshold leaves out pairs rated lower; the last rating of a pair counts.")
 def test_a_threshold_keeps_what_is_rated_so(tmp_path):
     dataset = from_interactions(shop(tmp_path), min_rating=4, val=0, test=0)
@@ -106,6 +111,11 @@ def test_facts_about_no_item_are_refused(tmp_path):
     assert "1 of 3 items are in a fact." in dataset.quirks
 
 
+@pytest.mark.reported(
+    "RUCAIBox/RecBole #1079",
+    "Items that appear in no training pair are ranked and counted in the results, unseen.",
+    "Users and items that training never saw are counted and said, beside the figures.",
+)
 @pytest.mark.checked("shops", "Test users and items that training never saw are counted and said.")
 def test_users_without_training_pairs_are_said(tmp_path, caplog):
     dataset = from_interactions(shop(tmp_path), split="time", val=0, test=0.5)

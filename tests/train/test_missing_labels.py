@@ -64,7 +64,7 @@ def test_labels_of_another_convention_are_refused():
             metric(torch.rand(2, 2), torch.tensor([-1, -1]))
 
 
-@pytest.mark.checked("labels", "Vertices without a label are in no part of a drawn split.")
+@pytest.mark.checked("labels", "Nodes without a label are in no part of a drawn split.")
 @pytest.mark.parametrize("y", [MISSING["-1"], MISSING["[N, 1]"]], ids=["-1", "[N, 1]"])
 def test_drawn_splits_leave_out_what_has_no_label(y):
     of_classes = Split.per_class(RING, torch.cat([y, y]), num_train_per_class=1, num_val_per_class=0)
@@ -78,7 +78,7 @@ def test_drawn_splits_leave_out_what_has_no_label(y):
     assert given.tolist() == [0, 1, 2, 5, 6, 7]
 
 
-@pytest.mark.checked("labels", "Training and validation leave out vertices without a label, whatever the split says.")
+@pytest.mark.checked("labels", "Training and validation leave out nodes without a label, whatever the split says.")
 def test_training_leaves_out_what_has_no_label():
     parts = Split(RING, torch.tensor([0, 1, 3]), torch.tensor([2, 4]), torch.empty(0, dtype=torch.long))
     data = Data(RING, torch.eye(5), MISSING["[N, 1]"], {"default": parts}).validate()
