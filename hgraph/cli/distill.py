@@ -26,7 +26,7 @@ from hgraph.cli.common import (
     plain_errors,
     run_folder,
 )
-from hgraph.cli.teachers import MLP, STUDENTS, Setting, Student, networks_of, prepare, split_of
+from hgraph.cli.teachers import MLP, STUDENTS, Setting, Student, added, networks_of, prepare, split_of
 from hgraph.cli.towers import STEPS, distill_run, is_run
 from hgraph.errors import ArgumentError, DataError
 from hgraph.models.registry import ModelEntry, find
@@ -128,9 +128,11 @@ def distill(
     config |= {"command": _command(run, calibrate, device, folder), "run": run}
     temperature = (comparison.student.temperature if calibrate else None) or 1.0
     title = f"{loaded.name}: {tutor.title} distilled into an MLP (seed {seed}, {setting.value})"
-    headings: dict[str, Any] = {"names": names, "title": title, "config": config, "notes": _about(loaded)}
+    headings: dict[str, Any] = {"names": names, "title": title, "config": config}
+    more = added(loaded, tutor)
+    headings["notes"] = [*_about(loaded), *(f"{tutor.title}: {note}" for note in more)]
     try:
-        _export(networks["student"], folder / "student", data, temperature)
+        _export(networks["student"], folder / "student", data, temperature, more)
         Inputs.of(data).save(folder / "student")
         report = write_report(folder, comparison, networks, data, split=split, **headings)
         finish(folder)
@@ -171,7 +173,7 @@ def _command(run: dict[str, Any], calibrate: bool, device: str, folder: Path) ->
     return shlex.join([*words, *["--calibrate"] * calibrate, "--device", device, "--out", str(folder)])
 
 
-def _export(student: torch.nn.Module, folder: Path, data: Data, temperature: float) -> None:
+def _export(student: torch.nn.Module, folder: Path, data: Data, temperature: float, notes: list[str]) -> None:
     """The student as `hgraph predict` reads it, in the place of an earlier one."""
     from hgraph.distill import export
     from hgraph.distill.serving.export import CARD
@@ -179,7 +181,7 @@ def _export(student: torch.nn.Module, folder: Path, data: Data, temperature: flo
     if (folder / CARD).is_file():
         shutil.rmtree(folder)
     named: dict[str, Any] = {key: data.meta.get(key) for key in ("class_names", "feature_names", "encoder")}
-    export(student, folder, data.x[:64].cpu(), temperature=temperature, **named)
+    export(student, folder, data.x[:64].cpu(), temperature=temperature, notes=notes, **named)
 
 
 def _config(

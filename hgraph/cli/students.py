@@ -65,6 +65,7 @@ def export(
         "class_names": predictor.classes,
         "feature_names": predictor.feature_names,
         "encoder": predictor.encoder,
+        "notes": predictor.notes,
     }
     deviations = write(layers, folder, x, formats=formats, **named)
     if as_json:

@@ -28,7 +28,7 @@ from hgraph.cli.common import (
     shown,
 )
 from hgraph.cli.recommenders import train_recommender
-from hgraph.cli.teachers import Setting, prepare, split_of
+from hgraph.cli.teachers import Setting, added, prepare, split_of
 from hgraph.errors import ArgumentError, DataError
 from hgraph.models.registry import ModelEntry, find
 
@@ -306,7 +306,7 @@ def _write(
         "confusion_matrix.png": confusion_matrix(answers, truth, classes, f"{title}: test vertices"),
         "reliability.png": reliability_diagram(answers, truth, f"{title}: test vertices"),
         "model.safetensors": weights_file(network),
-        "report.md": _markdown(dataset, title, figures, config),
+        "report.md": _markdown(dataset, title, figures, config, added(dataset, model)),
     }
     Inputs.of(data).save(folder)
     for name in FILES:
@@ -315,7 +315,7 @@ def _write(
     return folder / "report.md"
 
 
-def _markdown(dataset: Dataset, title: str, figures: dict[str, Any], config: dict[str, Any]) -> str:
+def _markdown(dataset: Dataset, title: str, figures: dict[str, Any], config: dict[str, Any], notes: list[str]) -> str:
     def rows(facts: dict[str, Any]) -> list[str]:
         return [
             f"| {key.replace('_', ' ')} | {str(value).replace('|', chr(92) + '|')} |" for key, value in facts.items()
@@ -327,9 +327,8 @@ def _markdown(dataset: Dataset, title: str, figures: dict[str, Any], config: dic
     lines += ["", "![How often each class was answered as each](confusion_matrix.png)"]
     lines += ["", "![Accuracy over confidence](reliability.png)"]
     lines += ["", "## The data", "", "![The structure](structure.png)", ""]
-    lines += [
-        f"- {note}" for note in (f"Licence: {dataset.licence}.", f"Citation: {dataset.citation}", *dataset.quirks)
-    ]
+    told = (f"Licence: {dataset.licence}.", f"Citation: {dataset.citation}", *dataset.quirks, *notes)
+    lines += [f"- {note}" for note in told]
     lines += ["", "## Settings", "", "| setting | value |", "|---|---|"]
     lines += rows({key: value for key, value in config.items() if key != "command"})
     lines += ["", "## Again", "", "```", config["command"], "```", ""]

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import logging
 import os
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
@@ -14,13 +15,15 @@ from hgraph.data import Data, Split
 from hgraph.data.labels import labeled
 from hgraph.distill.objectives.lesson import Term
 from hgraph.distill.objectives.soft_labels import Labels
-from hgraph.distill.serving.latency import latencies
+from hgraph.distill.serving.latency import Timing, timings
 from hgraph.distill.teach import distill
 from hgraph.distill.teachers import fit_temperature
 from hgraph.errors import ArgumentError
 from hgraph.train import FitResult, accuracy, expected_calibration_error, fit, observed, supervised
 
 __all__ = ["Comparison", "Measured", "compare"]
+
+_LOG = logging.getLogger("hgraph")
 
 
 @dataclass(frozen=True)
@@ -38,6 +41,8 @@ class Measured:
         logits: on the test vertices, on the CPU.
         temperature: `fit_temperature` of the validation vertices; None without any.
         calibrated_ece: the calibration error on the test vertices when logits are divided by it; None likewise.
+        one: the quartiles of ``latency_one_s``, ``every`` those of ``latency_all_s``; None where they are not known.
+        every: as above.
 
     >>> measured = Measured(0.9, 0.05, 10, 1e-4, 2e-4, None, FitResult([], 0, 0.0), torch.zeros(1, 2), None, None)
     >>> measured.figures()
@@ -54,6 +59,20 @@ class Measured:
     logits: Tensor = field(repr=False, compare=False)
     temperature: float | None
     calibrated_ece: float | None
+    one: Timing | None = None
+    every: Timing | None = None
+
+    def speed_up(self, teacher: Measured, which: Literal["one", "every"]) -> float:
+        """How many times as fast as the teacher a call is: at least so many times in three of four calls of each.
+
+        It is the teacher's lower quartile over the upper one of this model; the ratio of medians would promise more
+        than a busy machine keeps.
+        """
+        mine, other = getattr(self, which), getattr(teacher, which)
+        if mine is None or other is None or self is teacher:
+            name = "latency_one_s" if which == "one" else "latency_all_s"
+            return float(getattr(teacher, name) / getattr(self, name))
+        return float(other.low / mine.high)
 
     def figures(self) -> dict[str, float | int]:
         """The five figures that ``hgraph distill --json`` prints; of a production split also that of the unseen."""
@@ -141,8 +160,12 @@ def compare(
         "teacher": lambda: teacher(data.x, data.structure),
         "student": lambda: student(data.x),
     }
-    all_s = latencies(every, device=data.x.device)
-    one_s = {"teacher": all_s["teacher"]} | latencies(one, device=data.x.device)
+    all_s = timings(every, device=data.x.device)
+    one_s = {"teacher": all_s["teacher"]} | timings(one, device=data.x.device)
+    for name, timing in (*all_s.items(), *one_s.items()):
+        if not timing.is_steady:
+            text = "latency of the %s: the quartiles are %.0f %% of the median apart; the machine was busy"
+            _LOG.warning(text, name, 100 * timing.spread)
     models = {"mlp": (mlp, alone), "teacher": (teacher, told), "student": (student, taught)}
     measured = {}
     for name, (model, result) in models.items():
@@ -153,7 +176,7 @@ def compare(
 
 
 def _measure(
-    model: nn.Module, logits: Tensor, data: Data, parts: Split, result: FitResult, one_s: float, all_s: float
+    model: nn.Module, logits: Tensor, data: Data, parts: Split, result: FitResult, one: Timing, every: Timing
 ) -> Measured:
     test, unseen, val = parts.test, parts.unseen, parts.val
     unseen, val = (ids[labeled(data.y[ids])] for ids in (unseen, val))  # a part may have no label at all
@@ -163,8 +186,10 @@ def _measure(
         test_accuracy=accuracy(logits[test], data.y[test]),
         ece=expected_calibration_error(logits[test], data.y[test]),
         parameters=sum(p.numel() for p in model.parameters()),
-        latency_one_s=one_s,
-        latency_all_s=all_s,
+        latency_one_s=one.median,
+        latency_all_s=every.median,
+        one=one,
+        every=every,
         unseen_accuracy=accuracy(logits[unseen], data.y[unseen]) if len(unseen) else None,
         fit=result,
         logits=logits[test].cpu(),

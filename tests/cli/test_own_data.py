@@ -393,3 +393,21 @@ def test_the_command_says_what_is_read_as_missing(tables, given, classes):
     assert made.exit_code == 0, made.output
     assert sorted(load("o")[0].meta["class_names"]) == classes
     assert ("read as missing, not as a class" in made.stderr) == ("None" not in classes or "NA" not in classes)
+
+
+@pytest.mark.checked(
+    "explanations", "Singletons and self-loops that are added are named in the report and the student's card."
+)
+@pytest.mark.parametrize(("model", "said"), [("hgnn", "2 nodes are in no hyperedge; a hyperedge of its own (singleton) is"),
+                                             ("gcn", "82 of 82 nodes have no self-loop; GCN adds one to each.")])  # fmt: skip
+def test_what_is_added_to_the_structure_is_named(tables, model, said):
+    with open("nodes.csv", "a", newline="") as file:
+        csv.writer(file).writerows([("alone1", 30, "a", "crime"), ("alone2", 31, "b", "poetry")])
+    assert call(*BUILD).exit_code == 0
+    made = call("distill", "my-set", "--teacher", model, "--epochs", "2", "--quiet", "--out", "run")
+    assert made.exit_code == 0, made.output
+    assert said in (tables / "run" / "report.md").read_text()
+    card = json.loads((tables / "run" / "student" / "student.json").read_text())
+    assert any(said in note for note in card["notes"])
+    assert call("train", "my-set", "--model", model, "--epochs", "2", "--quiet", "--out", "t").exit_code == 0
+    assert said in (tables / "t" / "report.md").read_text()

@@ -48,6 +48,7 @@ def export(
     preprocess: nn.Module | None = None,
     temperature: float = 1.0,
     formats: Sequence[str] = ("layers",),
+    notes: Sequence[str] = (),
 ) -> dict[str, float]:
     """Write a trained student as a folder that `Predictor` reads; every program is run and compared first.
 
@@ -68,6 +69,7 @@ def export(
             `Predictor` without any other package), ``"torch"`` (`torch.export`), ``"onnx"``, ``"int8"`` (ONNX with
             weights of 8 bits). The last three hold the names of columns and classes too, as JSON: in the ONNX metadata
             ``features`` and ``classes``, and in the extra files ``features.json`` and ``classes.json``.
+        notes: what a user of the student should know, one sentence each; they are in the card ``student.json``.
 
     Returns:
         For each format the largest deviation from the student's logits on ``x``.
@@ -105,6 +107,7 @@ def export(
             "classes": names,
             "encoder": encoder is not None,
             "temperature": temperature,
+            "notes": [str(note) for note in notes],
             "programs": {f: _FILES[f] for f in deviations},
             "largest_deviation": deviations,
             "sha256": {p.name: hashlib.sha256(p.read_bytes()).hexdigest() for p in sorted(building.iterdir())},

@@ -64,6 +64,7 @@ class Predictor:
         card = _card(self.folder / CARD)
         self.classes: tuple[str, ...] = tuple(card["classes"])
         self.feature_names: tuple[str, ...] = tuple(card["features"])
+        self.notes: tuple[str, ...] = tuple(map(str, card.get("notes", ())))
         for name, expected in card["sha256"].items():
             path = self.folder / name
             if not path.is_file() or hashlib.sha256(path.read_bytes()).hexdigest() != expected:
