@@ -23,6 +23,7 @@ KINDS = {
     "degrees": "Degrees",
     "explanations": "Explanations and reports",
     "speed": "Speed that is reported",
+    "new rows": "Students on new rows",
 }
 _HEAD = """# What the library checks for you
 

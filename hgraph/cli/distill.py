@@ -26,7 +26,7 @@ from hgraph.cli.common import (
     plain_errors,
     run_folder,
 )
-from hgraph.cli.teachers import MLP, STUDENTS, Setting, Student, added, networks_of, prepare, split_of
+from hgraph.cli.teachers import MLP, STUDENTS, UNSEEN, Setting, Student, added, networks_of, prepare, split_of
 from hgraph.cli.towers import STEPS, distill_run, is_run
 from hgraph.errors import ArgumentError, DataError
 from hgraph.models.registry import ModelEntry, find
@@ -35,7 +35,7 @@ if TYPE_CHECKING:
     import torch
 
     from hgraph.data import Data, Dataset
-    from hgraph.distill import Term
+    from hgraph.distill import Comparison, Term
 
 
 class Objective(Enum):
@@ -87,7 +87,8 @@ def distill(
     """Distill a (hyper)graph network into an MLP, and compare both with the MLP alone.
 
     Trains a teacher on the structure, a student MLP on the teacher's soft labels, and the same MLP on labels alone;
-    prints test accuracy, size and latency, and writes report.md with plots, the weights of all three, and the student
+    prints test accuracy, size and latency, and how good the student is on rows that training never saw (which takes a
+    second training of teacher and student), and writes report.md with plots, the weights of all three, and the student
     as `hgraph predict` reads it. The same command again goes on with a run that was stopped.
 
     Of a run of `hgraph train --model kgat`, or of another recommender, the student is a two-tower MLP that learns to
@@ -123,13 +124,15 @@ def distill(
     comparison = compare(
         networks["teacher"], networks["mlp"], networks["student"], data, **options, progress=False if quiet else None
     )
+    rows = _of_new_rows(comparison, loaded, tutor, student, setting, where, **{
+        **options, "checkpoints": options["checkpoints"] / "unseen", "progress": False if quiet else None})  # fmt: skip
     names = {"mlp": "MLP", "teacher": f"{tutor.title} (teacher)", "student": "student"}
     config = _config(loaded, data, split, tutor, student, run, where)
     config |= {"command": _command(run, calibrate, device, folder), "run": run}
     temperature = (comparison.student.temperature if calibrate else None) or 1.0
     title = f"{loaded.name}: {tutor.title} distilled into an MLP (seed {seed}, {setting.value})"
     headings: dict[str, Any] = {"names": names, "title": title, "config": config}
-    more = added(loaded, tutor)
+    more = [*([rows] if rows else []), *added(loaded, tutor)]
     headings["notes"] = [*_about(loaded), *(f"{tutor.title}: {note}" for note in more)]
     try:
         _export(networks["student"], folder / "student", data, temperature, more)
@@ -143,7 +146,42 @@ def distill(
         head = {"dataset": loaded.name, "setting": setting.value, "seed": seed}
         typer.echo(json.dumps(head | figures, allow_nan=False))
     else:
-        typer.echo(f"{table(comparison, names)}\n\nreport: {report}")
+        typer.echo(f"{table(comparison, names)}\n")
+        typer.echo(f"{rows}\n\nreport: {report}" if rows else f"report: {report}")
+
+
+def _of_new_rows(
+    comparison: Comparison,
+    loaded: Dataset,
+    tutor: ModelEntry,
+    student: Student,
+    setting: Setting,
+    where: torch.device,
+    **options: Any,
+) -> str:
+    """How good the student is on rows that training never saw, as `predict` and `serve` answer them; "" if unknown.
+
+    Of a transductive run this takes training a teacher and a student again, without some of the test nodes.
+    """
+    from hgraph.distill import unseen_accuracies
+
+    seen = comparison.student.test_accuracy
+    if setting is Setting.PRODUCTION:
+        found = comparison.student.unseen_accuracy
+        how = "the test nodes that were taken out before training"
+    else:
+        seed, production = options["seed"], Setting.PRODUCTION
+        data = prepare(loaded, tutor, production, seed).to(where)
+        made = networks_of(data, tutor, student, seed)
+        pair = unseen_accuracies(made["teacher"], made["student"], data, **{**options, "split": split_of(production)})
+        found = None if pair is None else pair[1]
+        teacher = "" if pair is None else f"; its teacher: {100 * pair[0]:.1f} %"
+        how = f"{UNSEEN:.0%} of the test nodes, taken out for a second training{teacher}"
+    if found is None:
+        return ""
+    what = "of which training saw the features" if setting is Setting.TRANSDUCTIVE else "seen and unseen together"
+    answered = f"New rows, as `hgraph predict` and `serve` answer them: {100 * found:.1f} % right ({how})"
+    return f"{answered}. The test accuracy of {100 * seen:.1f} % is of nodes {what}."
 
 
 def _refuse_others(context: typer.Context) -> None:
@@ -180,7 +218,11 @@ def _export(student: torch.nn.Module, folder: Path, data: Data, temperature: flo
 
     if (folder / CARD).is_file():
         shutil.rmtree(folder)
+    from hgraph.nn.rows import UnitSums
+
     named: dict[str, Any] = {key: data.meta.get(key) for key in ("class_names", "feature_names", "encoder")}
+    if data.meta.get("row_sums"):  # what loading did to the counts, the student does to rows of counts
+        named["preprocess"] = UnitSums()
     export(student, folder, data.x[:64].cpu(), temperature=temperature, notes=notes, **named)
 
 

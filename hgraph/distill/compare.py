@@ -21,7 +21,7 @@ from hgraph.distill.teachers import fit_temperature
 from hgraph.errors import ArgumentError
 from hgraph.train import FitResult, accuracy, expected_calibration_error, fit, observed, supervised
 
-__all__ = ["Comparison", "Measured", "compare"]
+__all__ = ["Comparison", "Measured", "compare", "unseen_accuracies"]
 
 _LOG = logging.getLogger("hgraph")
 
@@ -173,6 +173,56 @@ def compare(
             logits = every[name]()
         measured[name] = _measure(model, logits, data, parts, result, one_s[name], all_s[name])
     return Comparison(**measured)
+
+
+def unseen_accuracies(
+    teacher: nn.Module,
+    student: nn.Module,
+    data: Data,
+    *,
+    split: str,
+    objective: Term | None = None,
+    seed: int = 0,
+    checkpoints: str | os.PathLike[str] | None = None,
+    **options: Any,
+) -> tuple[float, float] | None:
+    """Train a teacher and a student without the unseen nodes of a production split, and test both on these.
+
+    Use it beside a transductive `compare`: its student has learned from the teacher's answers for the test nodes, while
+    a student that is exported answers for rows that nothing was learned of.
+
+    Returns:
+        The accuracies of the teacher, with the whole structure, and of the student; None where no unseen node has a
+        label.
+
+    >>> from hgraph.models import GCN, MLP
+    >>> from hgraph.structure import Graph
+    >>> ids = torch.arange(4)
+    >>> path = Graph.from_edge_index([[0, 1, 2], [1, 2, 3]], num_nodes=4, directed=False)
+    >>> data = Data(path, torch.eye(4), ids % 2, {"all": Split(path, ids[:1], ids[1:2], ids[2:])})
+    >>> parts = Split.production(data, data.split("all"), unseen_fraction=0.5)
+    >>> data = Data(path, data.x, data.y, {"production": parts})
+    >>> found = unseen_accuracies(GCN(4, 2, 2), MLP(4, 2, 2), data, split="production", epochs=1, progress=False)
+    >>> len(found)
+    2
+    """
+    part, unseen = observed(data, split), data.split(split).unseen
+    unseen = unseen[labeled(data.y[unseen])]
+    if not len(unseen):
+        return None
+    loss, validate = supervised(part)
+    folder = None if checkpoints is None else Path(checkpoints)
+    if folder is not None:
+        folder.mkdir(parents=True, exist_ok=True)
+    first, second = (None if folder is None else folder / f"{n}.safetensors" for n in ("teacher", "student"))
+    named: dict[str, Any] = {"seed": seed, **options}
+    fit(teacher, (part.x, part.structure), loss, validate=validate, label="teacher, unseen", checkpoint=first, **named)
+    distill(
+        teacher, student, data, objective=objective, split=split, label="student, unseen", checkpoint=second, **named
+    )
+    with torch.inference_mode():
+        answers = teacher(data.x, data.structure)[unseen], student(data.x[unseen])
+    return accuracy(answers[0], data.y[unseen]), accuracy(answers[1], data.y[unseen])
 
 
 def _measure(

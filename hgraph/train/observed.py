@@ -80,7 +80,7 @@ def supervised(part: Observed) -> tuple[Callable[[Tensor], Tensor], Callable[[Te
     Both are functions of logits [N', C], as `fit` takes them; vertices without a label count in neither.
 
     Raises:
-        ArgumentError: no training vertex with a label, or labels that are no class numbers.
+        ArgumentError: by the loss, no training vertex with a label, or labels that are no class numbers.
 
     >>> graph = Graph.from_edge_index([[0], [1]], num_nodes=2, directed=False)
     >>> part = Observed(graph, torch.eye(2), torch.tensor([0, 1]), torch.tensor([0]), torch.tensor([1]))
@@ -89,14 +89,18 @@ def supervised(part: Observed) -> tuple[Callable[[Tensor], Tensor], Callable[[Te
     (0.6931, 1.0)
     """
     train, val = (ids[labeled(part.y)[ids]] for ids in (part.train, part.val))
-    if not len(train):
-        raise ArgumentError("part", "at least one training vertex with a label", f"{len(part.train)} without one")
-    if part.y.dim() == 1 and part.y.is_floating_point():
-        raise ArgumentError("y", "class numbers", part.y.dtype, "y.nan_to_num(-1).long(), if these are classes")
     validate = None
     if len(val):
 
         def validate(logits: Tensor) -> float:
             return accuracy(logits[val], part.y[val])
 
-    return lambda logits: F.cross_entropy(logits[train], part.y[train]), validate
+    def loss(logits: Tensor) -> Tensor:
+        if not len(train):  # here, as a student may learn from its teacher alone
+            raise ArgumentError("part", "at least one training node with a label", f"{len(part.train)} without one")
+        if part.y.dim() == 1 and part.y.is_floating_point():
+            hint = "y.nan_to_num(-1).long(), if these are classes"
+            raise ArgumentError("y", "class numbers", part.y.dtype, hint)
+        return F.cross_entropy(logits[train], part.y[train])
+
+    return loss, validate

@@ -218,7 +218,7 @@ def test_a_distillation_that_was_killed_goes_on_to_the_same_student(tables, monk
     assert not (tables / "stopped" / "report.md").exists()
     result = call(*arguments, "--out", "stopped")
     assert result.exit_code == 0, result.output
-    assert len(seen) == 61  # three trainings of 20 epochs, and the step that was stopped
+    assert len(seen) == 101  # three trainings of 20 epochs, two for new rows, and the step that was stopped
     whole, stopped = ((tables / run / "student.safetensors").read_bytes() for run in ("whole", "stopped"))
     assert whole == stopped
     assert not (tables / "stopped" / "under_way").exists()
@@ -395,11 +395,14 @@ def test_the_command_says_what_is_read_as_missing(tables, given, classes):
     assert ("read as missing, not as a class" in made.stderr) == ("None" not in classes or "NA" not in classes)
 
 
-@pytest.mark.checked(
-    "explanations", "Singletons and self-loops that are added are named in the report and the student's card."
-)
-@pytest.mark.parametrize(("model", "said"), [("hgnn", "2 nodes are in no hyperedge; a hyperedge of its own (singleton) is"),
-                                             ("gcn", "82 of 82 nodes have no self-loop; GCN adds one to each.")])  # fmt: skip
+ADDED = {
+    "hgnn": "2 nodes are in no hyperedge; a hyperedge of its own (singleton) is added",
+    "gcn": "82 of 82 nodes have no self-loop; GCN adds one to each.",
+}
+
+
+@pytest.mark.checked("explanations", "Singletons and self-loops that are added are named in report and card.")
+@pytest.mark.parametrize(("model", "said"), ADDED.items(), ids=ADDED)
 def test_what_is_added_to_the_structure_is_named(tables, model, said):
     with open("nodes.csv", "a", newline="") as file:
         csv.writer(file).writerows([("alone1", 30, "a", "crime"), ("alone2", 31, "b", "poetry")])
@@ -411,3 +414,15 @@ def test_what_is_added_to_the_structure_is_named(tables, model, said):
     assert any(said in note for note in card["notes"])
     assert call("train", "my-set", "--model", model, "--epochs", "2", "--quiet", "--out", "t").exit_code == 0
     assert said in (tables / "t" / "report.md").read_text()
+
+
+@pytest.mark.checked("new rows", "Where a student is exported, its accuracy on new rows is told beside the other one.")
+@pytest.mark.parametrize("setting", ["transductive", "production"])
+def test_the_accuracy_on_new_rows_is_told_wherever_a_student_is_exported(tables, setting):
+    assert call(*BUILD).exit_code == 0
+    made = call("distill", "my-set", "--epochs", "5", "--quiet", "--out", "run", "--setting", setting)
+    assert made.exit_code == 0, made.output
+    told = next(line for line in made.stdout.splitlines() if line.startswith("New rows, as `hgraph predict`"))
+    assert told in (tables / "run" / "report.md").read_text()
+    assert told in json.loads((tables / "run" / "student" / "student.json").read_text())["notes"]
+    assert ("of which training saw the features" in told) == (setting == "transductive")

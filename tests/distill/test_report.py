@@ -185,8 +185,8 @@ def test_the_table_is_aligned_and_its_speed_up_is_the_teachers_latency_over_the_
 @pytest.mark.checked("speed", "The speed-up that is stated is what the quartiles support, never the luckiest ratio.")
 def test_no_speed_up_is_above_what_the_quartiles_support():
     def measured(one, every):
-        return Measured(0.9, 0.1, 10, one.median, every.median, None, FitResult([], 0, 0.0), torch.zeros(1, 2), None, None,
-                        one, every)  # fmt: skip
+        rest = (None, FitResult([], 0, 0.0), torch.zeros(1, 2), None, None)
+        return Measured(0.9, 0.1, 10, one.median, every.median, *rest, one, every)
 
     teacher = measured(*2 * [Timing(0.100, 0.080, 0.500)])
     student = measured(Timing(0.001, 0.0005, 0.004), Timing(0.010, 0.009, 0.011))

@@ -91,11 +91,11 @@ def test_training_leaves_out_what_has_no_label():
     result = fit(MLP(5, 4, 2), (data.x,), loss, validate=validate, epochs=2, progress=False)
     assert len(result.history) == 2
     nothing = Data(RING, torch.eye(5), torch.full((5,), -1), {"default": parts})
-    with pytest.raises(ArgumentError, match="training vertex with a label"):
-        supervised(observed(nothing))
+    with pytest.raises(ArgumentError, match="training node with a label"):
+        supervised(observed(nothing))[0](LOGITS)
     fractions = Data(RING, torch.eye(5), MISSING["NaN"], {"default": parts})
     with pytest.raises(ArgumentError, match="class numbers"):
-        supervised(observed(fractions))
+        supervised(observed(fractions))[0](LOGITS)
 
 
 def test_pictures_leave_out_what_has_no_label():

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from hgraph.distill.serving.onnx import hushed, needs_onnx, onnx_program
 from hgraph.distill.serving.programs import Layers, Onnx
 from hgraph.errors import ArgumentError, DataError
-from hgraph.nn.rows import UnitRows
+from hgraph.nn.rows import UnitRows, UnitSums
 
 __all__ = ["CARD", "FORMATS", "Encodes", "export"]
 
@@ -173,10 +173,12 @@ def _check(
         raise ArgumentError(
             "feature_names", f"{x.shape[1]} different names", f"{len(features)}, {len(set(features))} different"
         )
-    if "layers" in formats and not all(isinstance(m, (nn.Linear, nn.ReLU, UnitRows)) for m in program):
+    if "layers" in formats and not all(isinstance(m, (nn.Linear, nn.ReLU, UnitRows, UnitSums)) for m in program):
         hint = "Export it as 'onnx' or 'torch'"
         kinds = [type(m).__name__ for m in program]
-        raise ArgumentError("formats", "'layers' only for a student of Linear, ReLU and UnitRows", kinds, hint)
+        raise ArgumentError(
+            "formats", "'layers' only for a student of Linear, ReLU, UnitRows and UnitSums", kinds, hint
+        )
 
 
 def _write(form: str, program: nn.Sequential, path: Path, x: Tensor, logits: Tensor, facts: dict[str, str]) -> float:
