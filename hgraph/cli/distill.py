@@ -13,6 +13,7 @@ import typer
 
 from hgraph.cli.choices import Teacher
 from hgraph.cli.common import (
+    LOG,
     JsonOption,
     OverwriteOption,
     QuietOption,
@@ -48,6 +49,10 @@ class Objective(Enum):
     NOSMOG = "nosmog"
 
 
+# what is called by a paper's name without all of the paper
+_WITHOUT = {"nosmog": "nosmog without its position features and similarity term"}
+
+
 class Variant(Enum):
     """Whose form of the divergence: the paper's, or that of its released code."""
 
@@ -63,7 +68,9 @@ def distill(
     ],
     teacher: Annotated[Teacher, typer.Option(help="The network that teaches.")] = Teacher("hgnn"),
     seed: Annotated[int, typer.Option(help="Draws the split, the weights, the dropout.")] = 0,
-    objective: Annotated[Objective, typer.Option(help="What the student learns from.")] = Objective.LIGHTHGNN,
+    objective: Annotated[
+        Objective, typer.Option(help="What the student learns from; nosmog: soft labels and noisy features alone.")
+    ] = Objective.LIGHTHGNN,
     variant: Annotated[Variant, typer.Option(help="Form of the loss, of lighthgnn and lighthgnn+.")] = Variant.PAPER,
     lam: Annotated[float, typer.Option(help="Weight of the true labels, 0 .. 1.")] = 0.0,
     student: Annotated[
@@ -107,6 +114,9 @@ def distill(
     folder = run_folder(out, dataset, tutor.name, seed)
     check_folder(folder, overwrite=overwrite)
     term = _objective(objective, variant, lam)
+    if objective.value in _WITHOUT:
+        LOG.warning("objective: %s; hgraph.distill has them as position_features and MatchSimilarity",
+                    _WITHOUT[objective.value])  # fmt: skip
     where = device_of(device)
     loaded = load(dataset, root=root, seed=seed)
 
@@ -237,6 +247,7 @@ def _config(
 ) -> dict[str, Any]:
     parts = data.split(split)
     unseen = f", {len(parts.unseen)} test vertices unseen" if len(parts.unseen) else ""
+    objective = _WITHOUT.get(run["objective"], run["objective"])
     return {
         "dataset": dataset.name,
         "structure": repr(data.structure),
@@ -246,7 +257,7 @@ def _config(
         "setting": run["setting"] + unseen,
         "teacher": f"{teacher.title}, width {teacher.width}, dropout 0.5",
         "student": f"MLP ({student.value}), width {MLP.width}, {STUDENTS[student][1]}",
-        "objective": f"{run['objective']} ({run['variant']}), weight of the true labels {run['lam']:g}",
+        "objective": f"{objective} ({run['variant']}), weight of the true labels {run['lam']:g}",
         "training": f"Adam, lr 0.01, weight decay 0.0005, {run['epochs']} epochs, first best validation accuracy kept",
         "seed": run["seed"],
         "device": str(device),
