@@ -79,22 +79,7 @@ def from_interactions(
     user_ids = {name: i for i, name in enumerate(dict.fromkeys(pairs.users))}
     entities = {name: i for i, name in enumerate(dict.fromkeys(pairs.items))}
     num_items = len(entities)
-    kinds: dict[str, int] = {}
-    heads, relations, tails = ([], [], []) if triples is None else columns_of(triples, ("head", "relation", "tail"))
-    facts = [
-        (entities.setdefault(h, len(entities)), kinds.setdefault(r, len(kinds)), entities.setdefault(t, len(entities)))
-        for h, r, t in zip(heads, relations, tails, strict=True)
-    ]
-    kg = KnowledgeGraph.from_triples(
-        head=[f[0] for f in facts],
-        relation=[f[1] for f in facts],
-        tail=[f[2] for f in facts],
-        num_nodes=len(entities),
-        num_relations=len(kinds),
-        node_names=entities,
-        relation_names=kinds,
-        duplicates="drop",
-    )
+    facts, kg = _graph(triples, entities)
     sizes: dict[str, Any] = {"num_users": len(user_ids), "num_items": num_items, "user_names": user_ids}
     numbered = torch.tensor([[user_ids[u] for u in pairs.users], [entities[i] for i in pairs.items]])
     if split == "random":
@@ -137,6 +122,29 @@ def from_interactions(
         citation="none",
         quirks=tuple(quirks),
     )
+
+
+def _graph(
+    triples: str | os.PathLike[str] | None, entities: dict[str, int]
+) -> tuple[list[tuple[int, int, int]], KnowledgeGraph]:
+    """The facts of a file in numbers, and their graph; entities that are no items get the next numbers."""
+    kinds: dict[str, int] = {}
+    heads, relations, tails = ([], [], []) if triples is None else columns_of(triples, ("head", "relation", "tail"))
+    facts = [
+        (entities.setdefault(h, len(entities)), kinds.setdefault(r, len(kinds)), entities.setdefault(t, len(entities)))
+        for h, r, t in zip(heads, relations, tails, strict=True)
+    ]
+    kg = KnowledgeGraph.from_triples(
+        head=[f[0] for f in facts],
+        relation=[f[1] for f in facts],
+        tail=[f[2] for f in facts],
+        num_nodes=len(entities),
+        num_relations=len(kinds),
+        node_names=entities,
+        relation_names=kinds,
+        duplicates="drop",
+    )
+    return facts, kg
 
 
 def coverage_of(data: Interactions) -> list[str]:

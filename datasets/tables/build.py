@@ -16,7 +16,8 @@ from hgraph.data import Data, Dataset, Split
 from hgraph.datasets.tables import division, hif, ids, incidence, inputs, kinds, quantities
 from hgraph.datasets.tables.cells import canonical
 from hgraph.datasets.tables.encoder import Encoder
-from hgraph.datasets.tables.incidence import Duplicates, Roles
+from hgraph.datasets.tables.incidence import Duplicates
+from hgraph.datasets.tables.roles import ROLES, Roles
 from hgraph.datasets.tables.table import Table, joined, read_table, wrong
 from hgraph.errors import ArgumentError
 from hgraph.structure import Graph, Hypergraph
@@ -196,8 +197,8 @@ def from_tables(
 def _checked_roles(columns: Mapping[str, str] | None) -> dict[str, str]:
     given = dict(columns or {})
     for role in given:
-        if role not in incidence.ROLES:
-            raise ArgumentError("columns", f"roles among {list(incidence.ROLES)}", repr(role))
+        if role not in ROLES:
+            raise ArgumentError("columns", f"roles among {list(ROLES)}", repr(role))
     return given
 
 
