@@ -73,7 +73,7 @@ format: $(TEST_STAMP)  ## put every file into the common format
 	$(BIN)/ruff check --quiet --fix-only $(LINTED)
 	$(BIN)/ruff format $(LINTED)
 
-pages: $(TEST_STAMP)  ## regenerate PAPERS.md, benchmarks/README.md and the tables of README.md
+pages: $(TEST_STAMP)  ## regenerate PAPERS.md, CHECKS.md, benchmarks/README.md and the tables of README.md
 	$(BIN)/python tools/pages.py
 
 clean:  ## remove the environment, caches and build results

@@ -23,11 +23,12 @@ from hgraph.datasets.card import Card
 from hgraph.datasets.folder import save
 from hgraph.datasets.own_interactions import from_interactions
 from hgraph.datasets.registry import info, load, names, register
-from hgraph.datasets.tables import Encoder, from_tables, read_table
+from hgraph.datasets.tables import Encoder, Inputs, from_tables, read_table
 
 __all__ = [
     "Card",
     "Encoder",
+    "Inputs",
     "committees",
     "cooking",
     "dhg",

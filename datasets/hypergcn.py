@@ -84,7 +84,8 @@ def _make_loader(name: str, folder: str, sizes: dict[str, int]) -> Callable[...,
             splits["default"] = Split.per_class(structure, y, num_train_per_class=20, num_val_per_class=100, seed=seed)
         else:
             splits["default"] = splits[split]
-        data = Data(structure, x, y, splits, {"class_names": None, "hyperedge_names": keys}).validate()
+        meta = {"class_names": None, "hyperedge_names": keys, "row_sums": normalize_features}
+        data = Data(structure, x, y, splits, meta).validate()
         _check_sizes(name, structure, data, sizes)
         return data
 

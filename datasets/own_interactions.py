@@ -5,17 +5,26 @@ from __future__ import annotations
 import logging
 import os
 from pathlib import Path
+from typing import Any, Literal
+
+import torch
 
 from hgraph.data import Dataset, Interactions
-from hgraph.datasets.tables.csvfile import chunks, header, opened
+from hgraph.data.split import in_time
+from hgraph.datasets.pairs import columns_of, last_of_users, latest, pairs_of
 from hgraph.errors import ArgumentError, DataError
 from hgraph.structure import KnowledgeGraph
 
-__all__ = ["FACTS", "PAIRS", "from_interactions", "is_own"]
+__all__ = ["FACTS", "PAIRS", "coverage_of", "from_interactions", "is_own"]
 
 _LOG = logging.getLogger("hgraph")
 
 PAIRS, FACTS = "interactions.csv", "triples.csv"
+_SPLITS = {
+    "random": "Pairs are divided by lot.",
+    "time": "The latest pairs are held out.",
+    "last": "The last pair of each user is the test, the one before validates.",
+}
 
 
 def is_own(place: str | os.PathLike[str]) -> bool:
@@ -27,6 +36,8 @@ def from_interactions(
     interactions: str | os.PathLike[str],
     triples: str | os.PathLike[str] | None = None,
     *,
+    min_rating: float | None = None,
+    split: Literal["random", "time", "last"] = "random",
     val: float = 0.1,
     test: float = 0.2,
     seed: int = 0,
@@ -34,15 +45,20 @@ def from_interactions(
     r"""A data set of your own: who took what, and what is known of it.
 
     Args:
-        interactions: a CSV file with a header and the columns ``user`` and ``item``, in words; others are not read. A
-            pair that repeats counts once. A folder stands for its ``interactions.csv`` and ``triples.csv``, if any.
+        interactions: a CSV file with a header and the columns ``user`` and ``item``, in words. A pair that repeats
+            counts once. A column ``rating`` (stars, score) or ``timestamp`` (time, date) that is not used is said. A
+            folder stands for its ``interactions.csv`` and ``triples.csv``, if any.
         triples: a CSV file with the columns ``head``, ``relation`` and ``tail``; an item is known by its name.
-        val: share of the pairs held out for validation, by lot.
+        min_rating: pairs rated below it are left out; of a pair that repeats the last rating counts.
+        split: ``"random"``; ``"time"`` holds out the latest pairs; ``"last"`` takes no shares: it holds out the last
+            pair of each user for the test and the one before for validation (of two pairs one, of a single one none).
+        val: share of the pairs held out for validation.
         test: share held out for the test.
-        seed: of the lot.
+        seed: of the random split.
 
     Raises:
-        DataError: a file that cannot be read, columns that are missing, an empty field; the message names the line.
+        DataError: a file that cannot be read, columns that are missing, an empty field; the message names the line. Or
+            facts of which none is about an item.
 
     Items are numbered in order of appearance, then the other entities.
 
@@ -57,53 +73,41 @@ def from_interactions(
     if path.is_dir():
         triples = path / FACTS if triples is None and (path / FACTS).is_file() else triples
         path = path / PAIRS
-    users, items = _columns(path, ("user", "item"))
-    if not users:
-        raise DataError(f"{path}: no interactions")
-    user_ids = {name: i for i, name in enumerate(dict.fromkeys(users))}
-    entities = {name: i for i, name in enumerate(dict.fromkeys(items))}
+    if split not in ("random", "time", "last"):
+        raise ArgumentError("split", "'random', 'time' or 'last'", repr(split))
+    pairs, notes = pairs_of(path, min_rating=min_rating, timed=split != "random")
+    user_ids = {name: i for i, name in enumerate(dict.fromkeys(pairs.users))}
+    entities = {name: i for i, name in enumerate(dict.fromkeys(pairs.items))}
     num_items = len(entities)
-    kinds: dict[str, int] = {}
-    heads, relations, tails = ([], [], []) if triples is None else _columns(triples, ("head", "relation", "tail"))
-    facts = [
-        (entities.setdefault(h, len(entities)), kinds.setdefault(r, len(kinds)), entities.setdefault(t, len(entities)))
-        for h, r, t in zip(heads, relations, tails, strict=True)
-    ]
-    kg = KnowledgeGraph.from_triples(
-        head=[f[0] for f in facts],
-        relation=[f[1] for f in facts],
-        tail=[f[2] for f in facts],
-        num_nodes=len(entities),
-        num_relations=len(kinds),
-        node_names=entities,
-        relation_names=kinds,
-        duplicates="drop",
-    )
-    data = Interactions.random(
-        [user_ids[u] for u in users],
-        [entities[i] for i in items],
-        kg,
-        num_users=len(user_ids),
-        num_items=num_items,
-        val_fraction=val,
-        test_fraction=test,
-        seed=seed,
-        duplicates="drop",
-        user_names=user_ids,
-    )
-    quirks = ["Pairs are divided by lot."]
+    facts, kg = _graph(triples, entities)
+    sizes: dict[str, Any] = {"num_users": len(user_ids), "num_items": num_items, "user_names": user_ids}
+    numbered = torch.tensor([[user_ids[u] for u in pairs.users], [entities[i] for i in pairs.items]])
+    if split == "random":
+        data = Interactions.random(
+            numbered[0], numbered[1], kg, val_fraction=val, test_fraction=test, seed=seed, duplicates="drop", **sizes
+        )
+    else:
+        once, when = latest(numbered, pairs.times)
+        parts = in_time(when, val, test) if split == "time" else last_of_users(once[0], when)
+        train_part, val_part, test_part = (once[:, part] for part in parts)
+        data = Interactions.from_pairs(train_part, val_part, test_part, kg, **sizes)
+    quirks = [*notes, _SPLITS[split]]
     for what, given, kept in (
-        ("pairs", len(users), sum(part.num_edges for part in (data.train, data.val, data.test))),
+        ("pairs", len(pairs.users), sum(part.num_edges for part in (data.train, data.val, data.test))),
         ("facts", len(facts), kg.num_edges),
     ):
         quirks += [f"{given - kept:,} of {given:,} {what} repeat others and count once."] if given > kept else []
+    if triples is not None:
+        quirks.append(_coverage(Path(triples), facts, num_items, list(entities)))
+    quirks += _say(path, coverage_of(data))
     both = [name for name in user_ids if name in entities]
     if both:
         what = f"{len(both):,} names, {both[0]!r} among them, are of a user and of a thing: two vertices each"
         quirks.append(f"{what}, so that facts about them say nothing of the user.")
         _LOG.warning("%s: %s", path, quirks[-1])
     if not data.train.num_edges:
-        raise ArgumentError("interactions", "enough pairs to train with", f"{len(users)}", "Smaller val and test help")
+        hint = "Smaller val and test help"
+        raise ArgumentError("interactions", "enough pairs to train with", f"{numbered.shape[1]}", hint)
     taken = data.train.indptr.diff()
     if not ((taken > 0) & (taken < num_items)).any():
         raise DataError(f"{path}: nobody took some of the items and left others, so there is nothing to be learned")
@@ -120,22 +124,60 @@ def from_interactions(
     )
 
 
-def _columns(path: str | os.PathLike[str], wanted: tuple[str, ...]) -> list[list[str]]:
-    """The columns of those names; every field must say something."""
-    path = Path(path).expanduser()
-    columns: list[list[str]] = [[] for _ in wanted]
-    with opened(path, None) as reader:
-        names = [name.strip() for name in header(reader)]
-        missing = [name for name in wanted if name not in names]
-        if missing:
-            raise DataError(f"{path}:1: expected a column {missing[0]!r}, got {', '.join(names)}")
-        at, line = [names.index(name) for name in wanted], 1
-        for rows in chunks(reader, len(names)):
-            for column, i in zip(columns, at, strict=True):
-                column.extend(text.strip() for text in rows[i])
-            for name, column in zip(wanted, columns, strict=True):
-                if "" in column[line - 1 :]:
-                    row = column.index("", line - 1) + 2
-                    raise DataError(f"{path}: row {row}: the column {name!r} is empty")
-            line = len(columns[0]) + 1
-    return columns
+def _graph(
+    triples: str | os.PathLike[str] | None, entities: dict[str, int]
+) -> tuple[list[tuple[int, int, int]], KnowledgeGraph]:
+    """The facts of a file in numbers, and their graph; entities that are no items get the next numbers."""
+    kinds: dict[str, int] = {}
+    heads, relations, tails = ([], [], []) if triples is None else columns_of(triples, ("head", "relation", "tail"))
+    facts = [
+        (entities.setdefault(h, len(entities)), kinds.setdefault(r, len(kinds)), entities.setdefault(t, len(entities)))
+        for h, r, t in zip(heads, relations, tails, strict=True)
+    ]
+    kg = KnowledgeGraph.from_triples(
+        head=[f[0] for f in facts],
+        relation=[f[1] for f in facts],
+        tail=[f[2] for f in facts],
+        num_nodes=len(entities),
+        num_relations=len(kinds),
+        node_names=entities,
+        relation_names=kinds,
+        duplicates="drop",
+    )
+    return facts, kg
+
+
+def coverage_of(data: Interactions) -> list[str]:
+    """What held-out pairs ask of users and items that training never saw, one sentence each."""
+    found = []
+    users = data.train.indptr.diff() == 0
+    items = data.train.source_degree() == 0
+    for name, part in (("validation", data.val), ("test", data.test)):
+        cold = users & (part.indptr.diff() > 0)
+        if bool(cold.any()):
+            what = f"{int(cold.sum()):,} of {int((part.indptr.diff() > 0).sum()):,} users with {name} pairs"
+            found.append(f"{what} have no training pair: nothing is learned of them, and they are ranked all the same.")
+        lost = int(items[part.indices.long()].sum())
+        if lost:
+            found.append(f"{lost:,} of {part.num_edges:,} {name} pairs are of items that no training pair has.")
+    return found
+
+
+def _coverage(path: Path, facts: list[tuple[int, int, int]], num_items: int, names: list[str]) -> str:
+    """How many items the facts tell something of.
+
+    Raises:
+        DataError: of none, so that the two files name their things differently.
+    """
+    told = {e for h, _, t in facts for e in (h, t) if e < num_items}
+    if facts and not told:
+        got = f"{len(facts):,} facts of others, such as {names[facts[0][0]]!r}"
+        hint = "Name items alike in both files"
+        raise DataError(f"{path}: expected facts about items, such as {names[0]!r}, got {got}. {hint}")
+    return f"{len(told):,} of {num_items:,} items are in a fact."
+
+
+def _say(path: Path, notes: list[str]) -> list[str]:
+    for note in notes:
+        _LOG.warning("%s: %s", path, note)
+    return notes

@@ -77,7 +77,8 @@ def _make_loader(name: str, classes: tuple[str, ...] | None, sizes: dict[str, in
         labelled = read["x"].shape[0]
         ids = torch.arange(labelled + _VALIDATION)
         split = Split(structure, ids[:labelled], ids[labelled:], torch.from_numpy(np.sort(test)))
-        data = Data(structure, x, y, {"default": split, "public": split}, {"class_names": classes}).validate()
+        meta = {"class_names": classes, "row_sums": normalize_features}
+        data = Data(structure, x, y, {"default": split, "public": split}, meta).validate()
         check_sizes(name, [data], sizes, but=["edges"] * self_loops)
         return data
 

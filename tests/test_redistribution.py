@@ -29,6 +29,8 @@ TEXT = {
     ".yaml",
 }
 PLAIN = {"LICENSE", "Makefile", ".gitignore", ".ci/run"}
+# Those of README.md, which are of a photograph (dany13, CC BY 2.0), of made-up books and of the digits (CC BY 4.0).
+PICTURES = {f"docs/images/{name}.png" for name in ("accuracy_latency", "hyperedges", "reasons")}
 MOST = 60_000  # bytes of a text: code, reports and tables of results are far smaller than data are
 COMPILED = "benchmarks/results/ahead.csv"  # what a compiler says of a thousand kernels: made from no data
 
@@ -42,8 +44,8 @@ def tracked() -> list[Path]:
 
 
 def of_timings(path: Path) -> bool:
-    """Whether it is a picture of the benchmarks, beside the numbers that it shows."""
-    return (
+    """Whether it is a picture of README.md, or one of the benchmarks beside the numbers that it shows."""
+    return path.relative_to(ROOT).as_posix() in PICTURES or (
         path.parent == ROOT / "benchmarks" / "results" and path.suffix == ".png" and path.with_suffix(".csv").exists()
     )
 

@@ -1,4 +1,4 @@
-"""Regenerate every generated page: PAPERS.md, benchmarks/README.md, and the tables of README.md.
+"""Regenerate every generated page: PAPERS.md, CHECKS.md, benchmarks/README.md, and the tables of README.md.
 
 python tools/pages.py            # writes them; `make pages` does the same
 python tools/pages.py --check    # names the pages that are out of date, exit code 1 if there are any
@@ -7,6 +7,7 @@ python tools/pages.py --check    # names the pages that are out of date, exit co
 from __future__ import annotations
 
 import argparse
+import importlib.util
 import re
 import sys
 from pathlib import Path
@@ -18,6 +19,16 @@ from hgraph.nn.registry import LAYERS
 from hgraph.papers import papers, to_markdown
 
 ROOT = Path(__file__).resolve().parents[1]
+
+
+def checks_page() -> str:
+    """CHECKS.md, from the marks of the tests."""
+    spec = importlib.util.spec_from_file_location("tools_checks", ROOT / "tools" / "checks.py")
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return str(module.page())
 
 
 def layers_table() -> str:
@@ -80,16 +91,17 @@ def pages() -> dict[Path, str]:
     return {
         ROOT / "README.md": readme,
         ROOT / "PAPERS.md": to_markdown(),
+        ROOT / "CHECKS.md": checks_page(),
         ROOT / "benchmarks" / "README.md": page.page(),
     }
 
 
 def main(arguments: list[str] | None = None) -> int:
     """Exit code 1 if a page was out of date and --check was given."""
-    parser = argparse.ArgumentParser(description="Regenerate PAPERS.md, benchmarks/README.md, the tables of README.md.")
+    parser = argparse.ArgumentParser(description="Regenerate PAPERS.md, CHECKS.md, benchmarks/README.md, README.md.")
     parser.add_argument("--check", action="store_true", help="write nothing; say which pages are out of date")
     given = parser.parse_args(arguments)
-    stale = {path: text for path, text in pages().items() if path.read_text(encoding="utf-8") != text}
+    stale = {path: text for path, text in pages().items() if not path.exists() or path.read_text("utf-8") != text}
     for path, text in stale.items():
         print(path.relative_to(ROOT))
         if not given.check:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+import logging
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -11,15 +13,18 @@ import torch
 from torch import Tensor
 
 from hgraph.data import Data, Dataset, Split
-from hgraph.datasets.tables import division, hif, ids, incidence, kinds
+from hgraph.datasets.tables import division, hif, ids, incidence, inputs, kinds, quantities
+from hgraph.datasets.tables.cells import canonical
 from hgraph.datasets.tables.encoder import Encoder
-from hgraph.datasets.tables.incidence import Duplicates, Roles
-from hgraph.datasets.tables.table import Table, read_table
+from hgraph.datasets.tables.incidence import Duplicates
+from hgraph.datasets.tables.roles import ROLES, Roles
+from hgraph.datasets.tables.table import Table, joined, read_table, wrong
 from hgraph.errors import ArgumentError
 from hgraph.structure import Graph, Hypergraph
 
 __all__ = ["from_tables"]
 
+_LOG = logging.getLogger("hgraph")
 _IDENTITY = 2048  # without features, so many vertices are told apart by one column each; more by their degree
 _SPLITS = ("stratified", "temporal", "given")
 
@@ -32,6 +37,7 @@ class Links:
     directed: bool
     duplicates: Duplicates
     separator: str | None
+    decimal: str | None = None
 
 
 @dataclass(frozen=True)
@@ -57,6 +63,7 @@ def from_tables(
     duplicates: Duplicates = "error",
     separator: str | None = None,
     missing: Collection[str] = kinds.MISSING,
+    decimal: Literal[".", ","] | None = None,
     split: Literal["stratified", "temporal", "given"] = "stratified",
     split_column: str | None = None,
     shares: Sequence[float] = (0.6, 0.2, 0.2),
@@ -101,7 +108,9 @@ def from_tables(
         duplicates: a pair that stands twice is an ``"error"``, or the weights (1 where there are none) ``"sum"`` up,
             or the ``"first"`` counts.
         separator: between the members of a cell; None takes the first of semicolon, bar and space that occurs.
-        missing: texts that mean a missing cell. In columns of ids, weights and splits only the empty one does.
+        missing: texts that mean a missing cell; where one could be a class or a category, that is said. In columns of
+            ids, weights and splits only the empty one does.
+        decimal: the decimal sign of numbers; None is the point, and a column with 1,5 or 1,234 is refused.
         split: ``"stratified"`` draws ``shares`` of every class under ``seed``; ``"temporal"`` lets the oldest rows of
             ``split_column`` train and the newest test; ``"given"`` reads train, val or test in ``split_column``.
             Rows without a label are in no part. The column is no feature unless ``types`` names it.
@@ -115,7 +124,8 @@ def from_tables(
 
     Returns:
         One `Data`, the split as ``"default"``. Its ``meta`` has ``node_names``, ``hyperedge_names``,
-        ``class_names``, ``feature_names``, and the ``encoder`` for new rows where ``nodes`` has features.
+        ``class_names``, ``feature_names``, and where ``nodes`` has features the ``encoder`` for new rows and the
+        ``node_cells`` it has read, with which another encoder can read them again (`Inputs.applied`).
 
     Raises:
         ArgumentError: arguments that contradict each other, or name a column that is not there.
@@ -132,6 +142,8 @@ def from_tables(
         hint = "To join similar rows, see hgraph.builders.knn_hypergraph" if edges is None else ""
         raise ArgumentError("hyperedges", "either hyperedges or edges", got, hint)
     given = _checked_roles(columns)
+    if decimal not in (None, ".", ","):
+        raise ArgumentError("decimal", "'.', ',' or None", repr(decimal))
     shares = division.checked_shares(shares)
     if split not in _SPLITS:
         raise ArgumentError("split", f"one of {list(_SPLITS)}", repr(split))
@@ -140,7 +152,7 @@ def from_tables(
     if nodes is None and not hif.is_hif(hyperedges) and (label is not None or types or split_column is not None):
         raise ArgumentError("nodes", "a table with the columns of label, types and split_column", None)
 
-    options = Links(hyperedges is not None, directed, duplicates, separator)
+    options = Links(hyperedges is not None, directed, duplicates, separator, decimal)
     table, key, index, made = _gathered(nodes, hyperedges if options.hyper else edges, given, options)
     labels = _labels(table, label, task, missing, len(index))
     parts = _parts(table, labels, split, split_column, shares, seed)
@@ -148,15 +160,23 @@ def from_tables(
     if table is not None:
         own = {c for c in (key, label, split_column) if c is not None}
         used = kinds.kinds_of(table, types, missing, leave_out=own)
-        encoder = Encoder.fit(table, used, rows=parts[0].numpy() if len(parts[0]) else None, missing=missing)
-    x, feature_names = _features(encoder, table, made.structure)
+        rows = parts[0].numpy() if len(parts[0]) else None
+        encoder = Encoder.fit(table, used, rows=rows, missing=missing, decimal=decimal)
+    gone = {} if table is None else _read_as_missing(table, label, used, missing)
+    for text in gone.values():
+        _LOG.warning("%s: %s", name, text)
+    x, feature_names = _features(encoder, table, made.structure, list(index))
     names: dict[str, Any] = {
         "node_names": tuple(index),
         "class_names": labels.class_names,
         "feature_names": feature_names,
     }
+    if table is not None and encoder.codings:  # also where they give no feature here: another encoder may read them
+        names["node_cells"] = {coding.name: joined(table[coding.name]) for coding in encoder.codings}
     if encoder.feature_names:
         names["encoder"] = encoder
+    elif feature_names == inputs.DEGREE:
+        names["degree_moments"] = _moments(made.structure)
     splits = {"default": Split(made.structure, *parts)} if any(map(len, parts)) else {}
     data = Data(made.structure, x, labels.y, splits, made.meta | names).validate()
     return Dataset(
@@ -167,7 +187,7 @@ def from_tables(
         licence=licence,
         redistribute=redistribute,
         citation=citation,
-        quirks=_quirks(made, encoder, used, split),
+        quirks=(*gone.values(), *_quirks(made, encoder, used, split)),
     )
 
 
@@ -177,8 +197,8 @@ def from_tables(
 def _checked_roles(columns: Mapping[str, str] | None) -> dict[str, str]:
     given = dict(columns or {})
     for role in given:
-        if role not in incidence.ROLES:
-            raise ArgumentError("columns", f"roles among {list(incidence.ROLES)}", repr(role))
+        if role not in ROLES:
+            raise ArgumentError("columns", f"roles among {list(ROLES)}", repr(role))
     return given
 
 
@@ -190,12 +210,13 @@ def _gathered(
         if nodes is not None or not options.hyper:
             raise ArgumentError("nodes", "None with hyperedges= a HIF file, which holds the vertices itself", "a table")
         return hif.read(links)
-    roles = Roles(read_table(links, name="hyperedges" if options.hyper else "edges"), given)
+    linked = read_table(links, name="hyperedges" if options.hyper else "edges")
+    roles = Roles(dataclasses.replace(linked, decimal=options.decimal), given)
     table = key = None
     if nodes is None:
         known, index = "", incidence.vertices(roles, options.hyper, options.separator)
     else:
-        table = read_table(nodes, name="nodes")
+        table = dataclasses.replace(read_table(nodes, name="nodes"), decimal=options.decimal)
         (key,) = Roles(table, given).need("id")
         known, index = table.source, ids.unique(table, key, "vertex")
     if options.hyper:
@@ -216,15 +237,21 @@ def _labels(table: Table | None, label: str | None, task: str | None, missing: C
     for cells in table[label]:
         values |= set(cells)
     values.difference_update(missing)
-    numbers = kinds.floats(values)
+    numbers, marks = kinds.floats(values), quantities.mark_of(values)
+    if numbers is None and marks is not None and len(marks) == 1 and task is None:
+        got = f"numbers with a sign or a comma, such as {sorted(values)[0]!r}"
+        hint = "Give task='regression' or 'classification' (--task)"
+        raise wrong(f"{table.source}: column {label!r}", "class names or plain numbers", got, hint)
+    mark = next(iter(marks)) if marks is not None and len(marks) == 1 else ""
     fractions = numbers is not None and len(numbers) > 0 and bool((numbers != np.round(numbers)).any())
     if task == "regression" or (task is None and fractions):
         hint = "Leave the cell empty if it is missing, or give task='classification' (--task classification)"
-        y = torch.tensor(kinds.read(table, label, "numeric", missing, hint), dtype=torch.float32)
+        y = torch.tensor(kinds.read(table, label, "numeric", missing, hint, mark), dtype=torch.float32)
         return Labels(y, "vertex regression", {"kind": "real"})
     # numbers in their order, words in theirs
-    names = tuple(sorted(values, key=(lambda v: (float(v), v)) if numbers is not None else None))
-    index = {name: i for i, name in enumerate(names)}
+    names = tuple(sorted(set(map(canonical, values)), key=(lambda v: (float(v), v)) if numbers is not None else None))
+    number = {name: i for i, name in enumerate(names)}
+    index = {value: number[canonical(value)] for value in values}
     y = torch.tensor([index.get(cell, -1) for cells in table[label] for cell in cells], dtype=torch.long)
     return Labels(y, "vertex classification", {"kind": "class", "num_classes": len(names)}, names)
 
@@ -244,17 +271,43 @@ def _parts(
     return division.given(table, column, labelled)
 
 
-def _features(encoder: Encoder, table: Table | None, structure: Graph | Hypergraph) -> tuple[Tensor, tuple[str, ...]]:
+def _features(
+    encoder: Encoder, table: Table | None, structure: Graph | Hypergraph, names: Sequence[str]
+) -> tuple[Tensor, tuple[str, ...]]:
     """x [N, F]: what the encoder makes of the table, or where that is nothing, who the vertex is or its degree."""
     if table is not None and encoder.feature_names:
         return encoder.transform(table), encoder.feature_names
     n = structure.num_nodes
     if n <= _IDENTITY:
-        return torch.eye(n), tuple(f"vertex {i}" for i in range(n))
-    adjacency = structure.adj if isinstance(structure, Graph) else structure.e2v
-    degree = adjacency.indptr.diff().float().log1p()
-    degree = (degree - degree.mean()) / degree.std().clamp(min=1e-6)
-    return torch.stack([torch.ones(n), degree], 1), ("one", "log degree")
+        return torch.eye(n), tuple(f"{inputs.IDENTITY}{name}" for name in names)
+    mean, deviation = _moments(structure)
+    degree = (inputs.log_degree(structure) - mean) / max(deviation, 1e-6)
+    return torch.stack([torch.ones(n), degree], 1), inputs.DEGREE
+
+
+def _moments(structure: Graph | Hypergraph) -> tuple[float, float]:
+    degree = inputs.log_degree(structure)
+    return float(degree.mean()), float(degree.std())
+
+
+def _read_as_missing(
+    table: Table, label: str | None, used: Mapping[str, str], missing: Collection[str]
+) -> dict[str, str]:
+    """Column -> what is to be said of texts in it that could be a class or a category, and are read as missing."""
+    found = {}
+    texts = frozenset(missing) - {""}
+    for name in [n for n in (label,) if n is not None] + [n for n, kind in used.items() if kind == "categorical"]:
+        counts: dict[str, int] = {}
+        for cells in table[name]:
+            if not texts.isdisjoint(cells):
+                for cell in cells:
+                    if cell in texts:
+                        counts[cell] = counts.get(cell, 0) + 1
+        if counts:
+            said = ", ".join(f"{count:,} {text!r}" for text, count in counts.items())
+            what = "class" if name == label else "category"
+            found[name] = f"Column {name!r}: {said} read as missing, not as a {what}. --missing '' keeps them as one."
+    return found
 
 
 def _quirks(made: incidence.Made, encoder: Encoder, kinds_used: Mapping[str, str], split: str) -> tuple[str, ...]:
@@ -267,6 +320,8 @@ def _quirks(made: incidence.Made, encoder: Encoder, kinds_used: Mapping[str, str
         notes = ["There are no features: x tells who a vertex is (the identity) or, of many vertices, its degree."]
     if lone:
         notes.append(f"{lone:,} vertices hear nobody; they are kept.")
+    marked = [c for c in encoder.codings if c.kind == "numeric" and c.words]
+    notes += [f"Column {c.name!r} is read as numbers with {c.words[0]!r}." for c in marked]
     notes += [
         f"Column {n!r} has no cell that says anything, and is left out." for n, k in kinds_used.items() if k == "ignore"
     ]

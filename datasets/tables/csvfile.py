@@ -26,19 +26,25 @@ class Reader:
     file: IO[str]
     rows: Any
     lines: int = 0  # before those of `rows`
+    titled: bool = True  # whether the first line that is no comment has the names of the columns
 
 
 @contextmanager
-def opened(path: Path, delimiter: str | None) -> Iterator[Reader]:
-    """Open a CSV file; what goes wrong inside the block becomes an error that names the line."""
+def opened(path: Path, delimiter: str | None, *, titled: bool = True) -> Iterator[Reader]:
+    """Open a CSV file; what goes wrong inside the block becomes an error that names the line.
+
+    Lines before the others that begin with ``#`` or ``%`` are comments. The last of them is the header where ``titled``
+    says that there is one and it has as many fields as the next line.
+    """
     if delimiter is not None and (len(delimiter) != 1 or delimiter in '"\r\n\0'):
         raise ArgumentError("delimiter", "one character, not a quote or line end", repr(delimiter))
     try:
         with open(path, encoding="utf-8-sig", newline="") as file:
+            comments, first = _after_comments(file, path, delimiter, titled)
             if delimiter is None:
-                delimiter = _delimiter(path, file.readline(1 << 20))
-                file.seek(0)
-            reader = Reader(path, delimiter, file, csv.reader(file, delimiter=delimiter, strict=True))
+                delimiter = _delimiter(path, first)
+            rows = csv.reader(file, delimiter=delimiter, strict=True)
+            reader = Reader(path, delimiter, file, rows, comments, titled)
             try:
                 yield reader
             except csv.Error as error:
@@ -52,13 +58,30 @@ def opened(path: Path, delimiter: str | None) -> Iterator[Reader]:
         raise DataError(f"{path}: cannot be read ({error.strerror or error})") from error
 
 
+def _after_comments(file: IO[str], path: Path, delimiter: str | None, titled: bool) -> tuple[int, str]:
+    """How many comment lines there are, with the file behind them, and the first line that is none."""
+    places, count = [file.tell()], 0
+    while (line := file.readline(1 << 20)).startswith(("#", "%")):
+        places.append(file.tell())
+        count += 1
+    file.seek(places[-1])
+    if count and titled and line:
+        sign = delimiter or _delimiter(path, line)
+        file.seek(places[-2])
+        title = file.readline(1 << 20)
+        header = line.count(sign) == title.count(sign) > 0
+        file.seek(places[-2] if header else places[-1])
+        return (count - 1, title) if header else (count, line)
+    return count, line
+
+
 def header(reader: Reader) -> list[str]:
-    """The first row."""
+    """The first row; of one that stands in a comment without its sign."""
     row = next(reader.rows, None)
     if not row:
         got = "an empty file" if row is None else "an empty line"
-        raise DataError(f"{reader.path}:1: expected the names of the columns, got {got}")
-    return row
+        raise DataError(f"{reader.path}:{reader.lines + 1}: expected the names of the columns, got {got}")
+    return [row[0].lstrip("#%").strip() or row[0], *row[1:]]
 
 
 def chunks(reader: Reader, width: int) -> Iterator[list[Sequence[str]]]:
@@ -66,7 +89,7 @@ def chunks(reader: Reader, width: int) -> Iterator[list[Sequence[str]]]:
 
     Until the first quote, lines are divided all at once, three times as fast as the csv module divides them.
     """
-    reader.lines = reader.rows.line_num
+    reader.lines += reader.rows.line_num
     lines = reader.file.readlines(_CHARACTERS)
     while lines and (columns := _divided(lines, reader.delimiter, width)):
         reader.lines += len(lines)
@@ -102,26 +125,26 @@ def _divided(lines: list[str], delimiter: str, width: int) -> list[Sequence[str]
 
 def line_of(path: Path, delimiter: str, row: int, *, header: bool) -> int:
     """The line on which a row (from 0) starts: found by reading once more, so that nothing is kept for it."""
-    with opened(path, delimiter) as reader:
-        line, index = 1, -int(header)
+    with opened(path, delimiter, titled=header) as reader:
+        line, index = reader.lines + 1, -int(header)
         for cells in reader.rows:
             if cells and index == row:
                 break
             index += bool(cells) or index < 0
-            line = reader.rows.line_num + 1
+            line = reader.lines + reader.rows.line_num + 1
     return line
 
 
 def _refuse_ragged(reader: Reader, width: int) -> None:
-    with opened(reader.path, reader.delimiter) as again:
-        line = 1
+    with opened(reader.path, reader.delimiter, titled=reader.titled) as again:
+        line = again.lines + 1
         for row in again.rows:
             if row and len(row) != width:
                 hint = f"Fields are divided by {reader.delimiter!r}; one that holds it must stand in quotes"
                 raise DataError(
                     f"{reader.path}:{line}: expected {width} field(s), one a column, got {len(row)}. {hint}"
                 )
-            line = again.rows.line_num + 1
+            line = again.lines + again.rows.line_num + 1
 
 
 def _delimiter(path: Path, first: str) -> str:

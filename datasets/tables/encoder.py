@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import os
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
-from itertools import repeat
 from pathlib import Path
 from typing import Any, get_args
 
@@ -14,7 +14,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from hgraph.datasets.tables import kinds
+from hgraph.datasets.tables import kinds, quantities
+from hgraph.datasets.tables.cells import canonical
 from hgraph.datasets.tables.table import Table, read_table, wrong
 from hgraph.errors import ArgumentError, DataError
 from hgraph.files import write_atomically
@@ -33,7 +34,8 @@ class Coding:
     Args:
         name: of the column.
         kind: ``"numeric"``, ``"boolean"``, ``"categorical"``, ``"text"`` or ``"date"``.
-        words: the categories, or the words of a text, in the order of their features.
+        words: the categories, or the words of a text, in the order of their features; of numbers the mark around them
+            (``%``, ``kg``), if there is one.
         numbers: mean and scale (numeric, date), or the weight of each word (text).
         missing: whether a last feature says that the cell is missing.
     """
@@ -72,11 +74,15 @@ class Encoder:
     date          standardised time; sine and cosine of the year and the week   missing: all 0
     ============  ============================================================  =======================================
 
+    Categories are known by their canonical text: 1 and 1.0 are one, True and true are one, Red and red are two. So a
+    column that comes back as 1.0 because it has a missing cell now gives the same features.
+
     A column with missing cells among the training rows has one more feature, 1 where the cell is missing (not text).
 
     Args:
         codings: one a column, in the order of the features.
         missing: texts that mean a missing cell.
+        decimal: the decimal sign of numbers, "." or ","; None: the point, and a comma is refused.
 
     >>> table = {"colour": ["red", "blue", "red", "green"], "size": [1.0, 3.0, None, 9.0]}
     >>> encoder = Encoder.fit(table, {"colour": "categorical", "size": "numeric"}, rows=[0, 1, 2])
@@ -86,8 +92,10 @@ class Encoder:
     [[0.0, 1.0, -1.0, 0.0], [1.0, 0.0, 1.0, 0.0], [0.0, 1.0, 0.0, 1.0], [0.0, 0.0, 7.0, 0.0]]
     """
 
-    def __init__(self, codings: Collection[Coding], missing: Collection[str] = kinds.MISSING) -> None:
-        self.codings, self.missing = tuple(codings), tuple(missing)
+    def __init__(
+        self, codings: Collection[Coding], missing: Collection[str] = kinds.MISSING, decimal: str | None = None
+    ) -> None:
+        self.codings, self.missing, self.decimal = tuple(codings), tuple(missing), decimal
 
     @classmethod
     def fit(
@@ -97,6 +105,7 @@ class Encoder:
         *,
         rows: Any = None,
         missing: Collection[str] = kinds.MISSING,
+        decimal: str | None = None,
     ) -> Encoder:
         """Learn from rows of a table.
 
@@ -105,17 +114,18 @@ class Encoder:
             columns: column -> kind, as `from_tables` infers them; ``"ignore"`` leaves one out.
             rows: indices [.] of the training rows; None is every row.
             missing: texts that mean a missing cell.
+            decimal: the decimal sign of numbers.
 
         Raises:
             DataError: a cell that is not what the kind says; names file, line and column.
         """
-        table = read_table(table)
+        table = dataclasses.replace(read_table(table), decimal=decimal)
         chosen = np.ones(table.num_rows, bool)
         if rows is not None:
             chosen[:] = False
             chosen[np.asarray(rows, np.int64)] = True
         codings = [_fit(table, name, kind, chosen, missing) for name, kind in columns.items() if kind != "ignore"]
-        return cls(codings, missing)
+        return cls(codings, missing, decimal)
 
     @property
     def feature_names(self) -> tuple[str, ...]:
@@ -131,7 +141,7 @@ class Encoder:
         Raises:
             DataError: a column is missing, or a cell is not what its kind says; names file, line and column.
         """
-        table = read_table(table)
+        table = dataclasses.replace(read_table(table), decimal=self.decimal)
         for coding in self.codings:
             if coding.name not in table.columns:
                 raise wrong(table.source, f"a column {coding.name!r}", f"columns {list(table.columns)}")
@@ -143,6 +153,29 @@ class Encoder:
             start += width
         return torch.from_numpy(out)
 
+    def unseen(self, table: Any) -> dict[str, dict[str, int]]:
+        """How often each category occurs that `fit` never saw, by column; its features are all 0.
+
+        >>> Encoder.fit({"a": ["x", "y"]}, {"a": "categorical"}).unseen({"a": ["z", "x", "z"]})
+        {'a': {'z': 2}}
+        """
+        table, found = read_table(table), {}
+        for coding in self.codings:
+            if coding.kind == "categorical" and coding.name in table.columns:
+                known, counts = _keys(coding).keys() | set(self.missing), dict[str, int]()
+                for cells in table[coding.name]:
+                    for cell in cells:
+                        if cell not in known and (key := canonical(cell)) not in known:
+                            counts[key] = counts.get(key, 0) + 1
+                if counts:
+                    found[coding.name] = counts
+        return found
+
+    def same_as(self, other: Encoder | None) -> bool:
+        """Whether both make the same features of the same cells."""
+        mine = (self.codings, set(self.missing), self.decimal)
+        return other is not None and mine == (other.codings, set(other.missing), other.decimal)
+
     # ------------------------------------------------------------------ on disk
 
     def save(self, folder: str | os.PathLike[str]) -> None:
@@ -150,7 +183,8 @@ class Encoder:
         from safetensors.numpy import save
 
         columns = [{"name": c.name, "kind": c.kind, "words": c.words, "missing": c.missing} for c in self.codings]
-        head = {"format": _FORMAT, "version": _VERSION, "missing": self.missing, "columns": columns}
+        head = {"format": _FORMAT, "version": _VERSION, "missing": self.missing, "decimal": self.decimal}
+        head |= {"columns": columns}
         numbers = {str(i): np.array(c.numbers) for i, c in enumerate(self.codings)}
         write_atomically(Path(folder) / "encoder.safetensors", save(numbers))
         write_atomically(Path(folder) / "encoder.json", json.dumps(head, ensure_ascii=True, indent=1).encode())
@@ -185,11 +219,14 @@ class Encoder:
                 for i, c in enumerate(_typed(head["columns"], list))
             ]
             missing = [_typed(text, str) for text in _typed(head["missing"], list)]
+            decimal = head.get("decimal")
+            if decimal not in (None, ".", ","):
+                raise TypeError(f"a decimal sign expected, not {decimal!r}")
         except (KeyError, TypeError) as error:
             raise DataError(f"{path}: not a whole encoder ({error})") from error
         for coding in codings:
             _check(coding, path)
-        return cls(codings, missing)
+        return cls(codings, missing, decimal)
 
     def __repr__(self) -> str:
         """Columns and features, counted."""
@@ -223,17 +260,28 @@ def _fit(table: Table, name: str, kind: str, chosen: np.ndarray, missing: Collec
     if kind == "categorical":
         count: dict[str, int] = {}
         gaps = False
+        gone = frozenset(missing)
         for cells, _ in _training(table, name, chosen):
             for cell in cells:
-                count[cell] = count.get(cell, 0) + 1
-        for text in missing:
-            gaps |= bool(count.pop(text, 0))
+                if cell in gone:
+                    gaps = True
+                else:
+                    key = canonical(cell)
+                    count[key] = count.get(key, 0) + 1
         frequent = sorted(count, key=lambda word: (-count[word], word))[:1000]
         return Coding(name, kind, tuple(sorted(frequent)), missing=gaps)
-    values = kinds.read(table, name, kind, missing)[chosen]
+    mark = _mark(table, name, missing) if kind == "numeric" else ""
+    values = kinds.read(table, name, kind, missing, mark=mark)[chosen]
     present = values[~np.isnan(values)]
     gaps = len(present) < len(values)
-    return Coding(name, kind, (), () if kind == "boolean" else _moments(present), gaps)
+    return Coding(name, kind, (mark,) if mark else (), () if kind == "boolean" else _moments(present), gaps)
+
+
+def _mark(table: Table, name: str, missing: Collection[str]) -> str:
+    """What stands around every number of a column, as %."""
+    cells = (cell for chunk in table[name] for cell in set(chunk).difference(missing))
+    marks = quantities.mark_of(cells)
+    return next(iter(marks)) if marks is not None and len(marks) == 1 else ""
 
 
 def _training(table: Table, name: str, chosen: np.ndarray) -> Iterator[tuple[list[str], int]]:
@@ -271,12 +319,12 @@ def _fit_words(cells: list[str], missing: Collection[str]) -> tuple[tuple[str, .
 def _encode(table: Table, coding: Coding, missing: Collection[str], out: np.ndarray) -> None:
     """Fill ``out`` [R, width], which holds zeros."""
     if coding.kind == "categorical":
-        column = {word: i for i, word in enumerate(coding.words)}
-        if coding.missing:
-            column |= dict.fromkeys(missing, len(coding.words))
+        column = _keys(coding) | dict.fromkeys(missing, len(coding.words) if coding.missing else -1)
         start = 0
         for cells in table[coding.name]:
-            at = np.fromiter(map(column.get, cells, repeat(-1)), np.int64, len(cells))
+            for cell in set(cells).difference(column):  # each text once
+                column[cell] = column.get(canonical(cell), -1)
+            at = np.fromiter(map(column.__getitem__, cells), np.int64, len(cells))
             rows = np.flatnonzero(at >= 0)
             out[rows + start, at[rows]] = 1
             start += len(cells)
@@ -284,7 +332,8 @@ def _encode(table: Table, coding: Coding, missing: Collection[str], out: np.ndar
     if coding.kind == "text":
         _encode_words(table, coding, missing, out)
         return
-    values = kinds.read(table, coding.name, coding.kind, missing)
+    mark = coding.words[0] if coding.words else ""
+    values = kinds.read(table, coding.name, coding.kind, missing, mark=mark)
     present = ~np.isnan(values)
     if coding.missing:
         out[:, -1] = ~present
@@ -299,6 +348,12 @@ def _encode(table: Table, coding: Coding, missing: Collection[str], out: np.ndar
             angle = 2 * np.pi / period * values
             out[:, i] = np.where(present, np.sin(angle), 0)
             out[:, i + 1] = np.where(present, np.cos(angle), 0)
+
+
+def _keys(coding: Coding) -> dict[str, int]:
+    """Category -> its feature, under its own text and its canonical one."""
+    own = {word: i for i, word in enumerate(coding.words)}
+    return {canonical(word): i for word, i in own.items()} | own
 
 
 def _encode_words(table: Table, coding: Coding, missing: Collection[str], out: np.ndarray) -> None:

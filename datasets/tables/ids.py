@@ -8,9 +8,10 @@ from itertools import repeat
 
 import numpy as np
 
+from hgraph.datasets.tables.cells import canonical
 from hgraph.datasets.tables.table import Table, wrong
 
-__all__ = ["find", "nearest", "number", "unique"]
+__all__ = ["find", "nearest", "number", "one_way", "unique"]
 
 
 def unique(table: Table, name: str, what: str) -> dict[str, int]:
@@ -39,6 +40,18 @@ def number(index: dict[str, int], chunks: Iterable[list[str]]) -> None:
     for cells in chunks:
         for cell in dict.fromkeys(cells):
             index.setdefault(cell, len(index))
+
+
+def one_way(table: Table, name: str, index: Mapping[str, int], what: str) -> None:
+    """Refuse ids of which two are one number, written as 1 and as 1.0: they would be two things.
+
+    Raises:
+        DataError: there are such; pandas writes 1.0 once a column of whole numbers has a missing cell.
+    """
+    for text in index:
+        if (key := canonical(text)) != text and key in index:
+            hint = "Make the column whole numbers again, in pandas with .astype('Int64')"
+            raise wrong(f"{table.source}: column {name!r}", f"one text for each {what}", f"{key!r} and {text!r}", hint)
 
 
 def find(table: Table, name: str, index: Mapping[str, int], what: str, known: str) -> np.ndarray:

@@ -10,79 +10,14 @@ import numpy as np
 import torch
 
 from hgraph.datasets.tables import ids, kinds
+from hgraph.datasets.tables.roles import Roles
 from hgraph.datasets.tables.table import MEMBER, Table, wrong
 from hgraph.errors import ArgumentError, DataError
 from hgraph.structure import Graph, Hypergraph
 
-__all__ = ["ROLES", "Duplicates", "Made", "Roles", "from_edges", "from_hyperedges", "vertices"]
+__all__ = ["Duplicates", "Made", "from_edges", "from_hyperedges", "vertices"]
 
 Duplicates = Literal["error", "sum", "first"]
-
-# role -> names that a column may have, in any case, the first found taken
-ROLES: dict[str, tuple[str, ...]] = {
-    "id": ("id", "vertex", "vertex_id", "node", "node_id"),
-    "vertex": ("vertex", "vertex_id", "node", "node_id", "member"),
-    "hyperedge": ("hyperedge", "hyperedge_id", "edge", "edge_id", "group", "group_id"),
-    "members": ("members", "vertices", "nodes"),
-    "source": ("source", "src", "from"),
-    "target": ("target", "dst", "to"),
-    "head": ("head", "subject", "h"),
-    "relation": ("relation", "predicate", "r"),
-    "tail": ("tail", "object", "t"),
-    "weight": ("weight", "w"),
-    "time": ("time", "timestamp", "date"),
-}
-
-
-@dataclass(frozen=True)
-class Roles:
-    """Which column of a table plays which role: as the user said, else by its name."""
-
-    table: Table
-    given: Mapping[str, str]
-
-    def find(self, role: str) -> str | None:
-        """The column, or None."""
-        if role in self.given:
-            if self.given[role] not in self.table.columns:
-                return None
-            return self.given[role]
-        names = {name.lower(): name for name in reversed(self.table.columns)}
-        return next((names[n] for n in ROLES[role] if n in names), None)
-
-    def need(self, *roles: str) -> list[str]:
-        """The columns of roles that the table must have.
-
-        Raises:
-            DataError: there is none; says which names are known and how to name another.
-        """
-        found = [self.find(role) for role in roles]
-        for role, name in zip(roles, found, strict=True):
-            if name is None:
-                wanted = repr(self.given[role]) if role in self.given else " or ".join(map(repr, ROLES[role]))
-                hint = f"Name it with columns={{{role!r}: ...}} (--column {role}=...)"
-                hint += "" if role == "id" else "; if the first line is no header, name all with --header"
-                expected = f"a column for the {role}, called {wanted}"
-                raise wrong(self.table.source, expected, f"columns {list(self.table.columns)}", hint)
-        return [name for name in found if name is not None]
-
-    def form(self, hyper: bool) -> str:
-        """``"wide"`` or ``"long"`` for hyperedges, else ``"triples"`` or ``"edges"``, by the columns there are.
-
-        Raises:
-            DataError: the table has none of the forms.
-        """
-        forms = {"wide": ["members"], "long": ["vertex", "hyperedge"]}
-        if not hyper:
-            forms = {"triples": ["head", "relation", "tail"], "edges": ["source", "target"]}
-        for form, roles in forms.items():
-            if all(map(self.find, roles)):
-                return form
-        # the form that the user's own roles point to, else the second, is the one to explain
-        form = next((f for f, roles in forms.items() if set(roles) & set(self.given)), list(forms)[1])
-        self.need(*forms[form])
-        raise AssertionError("one of the roles is missing")
-
 
 _ENDS = ("source", "target")
 
@@ -102,13 +37,25 @@ def vertices(roles: Roles, hyper: bool, separator: str | None) -> dict[str, int]
     if form == "wide":
         (name,) = roles.need("members")
         ids.number(index, ([m for members in chunk for m in members] for chunk in _members(table, name, separator)))
+        _refuse_comments(table, name, index)
+        ids.one_way(table, name, index, "vertex")
         return index
     ends = {"long": ["vertex"], "triples": ["head", "tail"], "edges": ["source", "target"]}[form]
     for name in roles.need(*ends):
         ids.number(index, table[name])
         if "" in index:
             raise wrong(table.where(table[name].cells().index(""), name), "the id of a vertex", "an empty cell")
+        _refuse_comments(table, name, index)
+        ids.one_way(table, name, index, "vertex")
     return index
+
+
+def _refuse_comments(table: Table, name: str, index: Mapping[str, int]) -> None:
+    """Ids that a table alone names must not come from comment lines among its rows."""
+    for text in index:
+        if text[:1] in ("#", "%") and (len(text) == 1 or text[1].isspace()):
+            hint = "Comment lines are skipped before the first row alone: delete it, or give a table of nodes"
+            raise wrong(f"{table.source}: column {name!r}", "the id of a vertex", f"a comment, {text!r}", hint)
 
 
 def from_hyperedges(
@@ -140,6 +87,7 @@ def _long(roles: Roles, index: Mapping[str, int], known: str, duplicates: Duplic
     if "" in names:
         row = table[hyperedge_column].cells().index("")
         raise wrong(table.where(row, hyperedge_column), "the id of a hyperedge", "an empty cell")
+    ids.one_way(table, hyperedge_column, names, "hyperedge")
     hyperedge = ids.find(table, hyperedge_column, names, "hyperedge", "")
     weight, time = _numbers(roles, "weight"), _numbers(roles, "time")
     keep, weight = _distinct(table, vertex_column, hyperedge * len(index) + vertex, weight, duplicates)
@@ -168,8 +116,7 @@ def _wide(roles: Roles, index: Mapping[str, int], known: str, separator: str | N
                 raise wrong(table.where(len(sizes), column), *ids.unknown_id(text, index, "vertex", known))
             found += numbers
             sizes.append(len(numbers))
-    names = "hyperedge" if roles.find("hyperedge") else "id"
-    name = roles.find(names)
+    name = _name_column(roles)
     hyperedge_names = None if name is None else tuple(ids.unique(table, name, "hyperedge"))
     vertex, hyperedge = np.asarray(found, np.int64), np.repeat(np.arange(len(sizes)), sizes)
     weight, time = _numbers(roles, "weight"), _numbers(roles, "time")
@@ -185,7 +132,21 @@ def _wide(roles: Roles, index: Mapping[str, int], known: str, separator: str | N
     meta: dict[str, Any] = {"hyperedge_names": hyperedge_names}
     if time is not None:
         meta["hyperedge_time"] = torch.tensor(time)
-    return Made(made, meta, _unused(roles, "members", names, "weight", "time"))
+    return Made(made, meta, _unused(roles, "members", "weight", "time", column=name))
+
+
+def _name_column(roles: Roles) -> str | None:
+    """The column that names the hyperedges of the wide form: that of the role hyperedge, else the one called id.
+
+    Raises:
+        DataError: the table has both.
+    """
+    name, given = roles.find("hyperedge"), {"hyperedge", "id"} & set(roles.given)
+    own = roles.find("id") if "id" in given else next((c for c in roles.table.columns if c.lower() == "id"), None)
+    if name is not None and own is not None and not given:
+        hint = f"Say --column hyperedge={name} or --column hyperedge={own}"
+        raise wrong(roles.table.source, "one column for the hyperedge", f"{name!r} and {own!r}", hint)
+    return own if name is None else name
 
 
 def _members(table: Table, column: str, separator: str | None) -> Iterator[list[list[str]]]:
@@ -225,11 +186,13 @@ def from_edges(roles: Roles, index: Mapping[str, int], known: str, directed: boo
         if len(meta["relation_names"]) * n * n >= 2**63:
             raise DataError(f"{table.source}: too many relations and vertices to number every possible triple")
         key += facts["relation"] * n * n
+    if not directed and not triples and duplicates != "error" and not _listed_both_ways(key, target * n + source):
+        key = np.minimum(key, target * n + source)  # a log of events: a to b and b to a repeat one edge
     keep, weight = _distinct(table, ends[1], key, _numbers(roles, "weight"), duplicates)
     source, target = source[keep], target[keep]
     values = {name: v[keep] for name, v in facts.items() if v is not None}
     if not directed and not triples:
-        one_way = _one_way(table, ends[1], source, target, weight, keep, n)
+        one_way = _one_way(table, ends[1], source, target, {"weight": weight, "time": values.get("edge_time")}, keep, n)
         source, target = np.concatenate([source, target[one_way]]), np.concatenate([target, source[one_way]])
         weight = None if weight is None else np.concatenate([weight, weight[one_way]])
         values = {name: np.concatenate([v, v[one_way]]) for name, v in values.items()}
@@ -296,20 +259,33 @@ def _distinct(
     return keep, total[np.argsort(first)]
 
 
+def _listed_both_ways(key: np.ndarray, reverse: np.ndarray) -> bool:
+    """Whether every edge is in the list as often as its reverse: a list of both directions, and no log of events."""
+    return bool(np.array_equal(np.sort(key), np.sort(reverse)))
+
+
 def _one_way(
-    table: Table, column: str, source: np.ndarray, target: np.ndarray, weight: np.ndarray | None, rows: Any, n: int
+    table: Table,
+    column: str,
+    source: np.ndarray,
+    target: np.ndarray,
+    facts: Mapping[str, np.ndarray | None],
+    rows: Any,
+    n: int,
 ) -> np.ndarray:
-    """Boolean [E]: edges, no loops, whose reverse is not in the list; a reverse of another weight is refused."""
+    """Boolean [E]: edges, no loops, whose reverse is not in the list; one of another weight or time is refused."""
     key, reverse = source * n + target, target * n + source
     order = np.argsort(key)
     at = np.searchsorted(key[order], reverse)
     at = order[np.minimum(at, max(len(key) - 1, 0))] if len(key) else at
     there = key[at] == reverse
-    if weight is not None and bool((differs := there & (weight[at] != weight)).any()):
-        e = int(np.flatnonzero(differs).max())
-        got = f"{weight[e]:g}, while {table.place(int(rows[at[e]]))} gives its reverse {weight[at[e]]:g}"
-        hint = "List each undirected edge once, or give directed=True"
-        raise wrong(table.where(int(rows[e]), column), "one weight for both directions of an edge", got, hint)
+    for name, values in facts.items():
+        if values is not None and bool((differs := there & (values[at] != values)).any()):
+            e = int(np.flatnonzero(differs).max())
+            got = f"{values[e]:g}, while {table.place(int(rows[at[e]]))} gives its reverse {values[at[e]]:g}"
+            hint = "List each undirected edge once, or give directed=True (--directed), or say what a repeat means with"
+            hint += " duplicates='sum' or 'first' (--duplicates)"
+            raise wrong(table.where(int(rows[e]), column), f"one {name} for both directions of an edge", got, hint)
     return ~there
 
 
@@ -334,6 +310,6 @@ def _float32(values: np.ndarray | None) -> torch.Tensor | None:
     return None if values is None else torch.from_numpy(values.astype(np.float32))
 
 
-def _unused(roles: Roles, *names: str) -> tuple[str, ...]:
-    used = set(map(roles.find, names))
+def _unused(roles: Roles, *names: str, column: str | None = None) -> tuple[str, ...]:
+    used = {column, *map(roles.find, names)}
     return tuple(column for column in roles.table.columns if column not in used)

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import datetime
 import itertools
+import logging
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -13,13 +13,25 @@ from typing import Any
 import numpy as np
 
 from hgraph.datasets.tables import csvfile
+from hgraph.datasets.tables.cells import items, text
 from hgraph.errors import ArgumentError, ArgumentTypeError, DataError, MissingPackageError
 
-__all__ = ["Column", "Table", "read_table", "wrong"]
+__all__ = ["Column", "Table", "cells_of", "joined", "read_table", "wrong"]
 
+_LOG = logging.getLogger("hgraph")
 _ROWS = 16_384  # of a chunk: so many cells of a column are held as Python strings at once
 _END = "\0"  # ends a cell inside a chunk; refused inside cells
-MEMBER = "\x1f"  # joins the items of a cell that holds a list: ASCII's own separator of units
+MEMBER = "\x1f"  # joins the items of a cell that holds a sequence: ASCII's own separator of units
+
+
+def joined(column: Column) -> str:
+    """The cells of a column as one text, which `cells_of` divides again."""
+    return _END.join(column.chunks)
+
+
+def cells_of(text: str) -> list[str]:
+    """The cells of a column that was `joined`."""
+    return text.split(_END)
 
 
 @dataclass
@@ -29,7 +41,7 @@ class Column:
     Args:
         name: what the header calls it.
         chunks: cells joined by a zero character.
-        listed: whether cells were lists, now joined by `MEMBER`.
+        listed: whether cells were sequences, now joined by `MEMBER`.
     """
 
     name: str
@@ -63,6 +75,7 @@ class Table:
         num_rows: R.
         place: makes of a row (from 0) its place, as ``"nodes.csv:2"``.
         parsed: (column, kind) -> its numbers, once they were asked for.
+        decimal: the decimal sign of numbers, "." or ","; None: the point, and a comma is refused.
     """
 
     source: str
@@ -70,6 +83,7 @@ class Table:
     num_rows: int
     place: Callable[[int], str]
     parsed: dict[tuple[str, str], np.ndarray] = field(default_factory=dict, repr=False)
+    decimal: str | None = None
 
     def where(self, row: int, column: str) -> str:
         """The place of a cell, for errors: ``nodes.csv:2: column 'age'``."""
@@ -90,8 +104,9 @@ def read_table(
 ) -> Table:
     """Read a table; every cell becomes text, and `from_tables` decides what the text means.
 
-    A CSV file is UTF-8, its first line the header, every later line one row of as many fields; empty lines are
-    skipped, spaces around a field are dropped, quotes follow RFC 4180 and a field has at most 131,072 characters.
+    A CSV file is UTF-8, its first line that is no comment (``#``, ``%``) the header, every later line one row of as
+    many fields; empty lines are skipped, spaces around a field are dropped, quotes follow RFC 4180 and a field has at
+    most 131,072 characters.
 
     Args:
         source: path to a ``.csv``, ``.tsv``, ``.txt`` or ``.parquet`` file; a mapping of column names to sequences;
@@ -138,9 +153,12 @@ def read_table(
 
 
 def _read_csv(path: Path, names: Sequence[str] | None, delimiter: str | None) -> Table:
-    with csvfile.opened(path, delimiter) as reader:
+    with csvfile.opened(path, delimiter, titled=names is None) as reader:
+        if reader.lines:
+            _LOG.warning("%s: %d comment line(s) before the table are skipped", path, reader.lines)
         header = csvfile.header(reader) if names is None else [str(n) for n in names]
-        columns = [Column(n) for n in _checked_header(header, f"{path}:1" if names is None else str(path))]
+        where = f"{path}:{reader.lines + 1}" if names is None else str(path)
+        columns = [Column(n) for n in _checked_header(header, where)]
         count = 0
         for fields in csvfile.chunks(reader, len(columns)):
             for column, cells in zip(columns, fields, strict=True):
@@ -197,26 +215,27 @@ def _from_batches(names: Sequence[str], batches: Any, source: str) -> Table:
         if batch.num_rows == 0:
             continue
         for column, array in zip(columns, batch.columns, strict=True):
-            cells, column.listed = _arrow_text(array)
-            if not column.add(cells):
-                raise wrong(f"{source}: column {column.name!r}", "text", "a zero character")
+            _fill(column, _arrow_cells(array), source, count)
         count += batch.num_rows
     return Table(source, {c.name: c for c in columns}, count, lambda row: f"{source}, row {row} (from 0)")
 
 
-def _arrow_text(array: Any) -> tuple[list[str], bool]:
-    """Text of the cells of an Arrow array, and whether they are lists."""
+def _arrow_cells(array: Any) -> list[Any]:
+    """The cells of an Arrow array; numbers as the text that Arrow makes of them."""
     import pyarrow as pa
 
     kind = array.type
     if pa.types.is_dictionary(kind):
         array, kind = array.dictionary_decode(), kind.value_type
     if pa.types.is_string(kind) or pa.types.is_large_string(kind):
-        return array.fill_null("").to_pylist(), False
+        return array.fill_null("").to_pylist()
+    if pa.types.is_floating(kind):
+        import pyarrow.compute
+
+        array = pyarrow.compute.if_else(pyarrow.compute.is_nan(array), None, array)
     if pa.types.is_integer(kind) or pa.types.is_floating(kind) or pa.types.is_boolean(kind):
-        return array.cast(pa.string()).fill_null("").to_pylist(), False
-    listed = pa.types.is_list(kind) or pa.types.is_large_list(kind)
-    return [_text(value) for value in array.to_pylist()], listed
+        return array.cast(pa.string()).fill_null("").to_pylist()
+    return array.to_pylist()
 
 
 def _values(values: Any, name: str) -> list[Any]:
@@ -238,28 +257,32 @@ def _from_columns(columns: dict[str, list[Any]], source: str) -> Table:
         raise ArgumentError(source, "columns of one length", lengths)
     made = {}
     for n, values in zip(header, columns.values(), strict=True):
-        made[n] = Column(n, listed=any(isinstance(v, (list, tuple, set, frozenset)) for v in values))
+        made[n] = Column(n)
         for start in range(0, len(values), _ROWS):
-            cells = [_text(value) for value in values[start : start + _ROWS]]
-            if not made[n].add(cells):
-                row = start + next(i for i, cell in enumerate(cells) if _END in cell)
-                raise wrong(f"{source}, row {row} (from 0): column {n!r}", "text", "a zero character")
+            _fill(made[n], values[start : start + _ROWS], source, start)
     rows = next(iter(lengths.values()))
     return Table(source, made, rows, lambda row: f"{source}, row {row} (from 0)")
 
 
-def _text(value: Any) -> str:
-    """What a CSV file would hold for a value."""
-    if isinstance(value, str):
-        return value
-    if value is None:
-        return ""
-    if isinstance(value, (bool, np.bool_)):
-        return "true" if value else "false"
-    if isinstance(value, (datetime.date, datetime.datetime)):
-        return value.isoformat()
-    if isinstance(value, (list, tuple)):
-        return MEMBER.join(map(_text, value))
-    if isinstance(value, (set, frozenset)):
-        return MEMBER.join(sorted(map(_text, value)))
-    return "" if isinstance(value, float) and value != value else str(value)
+def _fill(column: Column, values: list[Any], source: str, first: int) -> None:
+    """Append cells of any type as text; ``first`` is the row of the first of them."""
+
+    def refuse(row: int, expected: str, got: object, hint: str = "") -> DataError:
+        return wrong(f"{source}, row {first + row} (from 0): column {column.name!r}", expected, got, hint)
+
+    cells: list[str] = []
+    before = not column.listed and any(chunk.strip(_END) for chunk in column.chunks)  # earlier chunks held text
+    for row, value in enumerate(values):
+        inside = None if isinstance(value, str) else items(value)
+        try:
+            cell = text(value) if inside is None else MEMBER.join(map(text, inside))
+        except TypeError as error:
+            raise refuse(row, "text, a number, a date or a sequence of these", error) from None
+        mixed = inside is None and column.listed and cell != ""
+        if inside is not None and not column.listed:
+            mixed, column.listed = before or any(cells), True
+        if mixed:
+            raise refuse(row, "sequences in all cells of a column or in none", "both", "Make the text cells lists too")
+        cells.append(cell)
+    if not column.add(cells):
+        raise refuse(next(i for i, cell in enumerate(cells) if _END in cell), "text", "a zero character")

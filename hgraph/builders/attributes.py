@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Hashable, Mapping, Sequence
+from numbers import Number
 from typing import Any, Literal
 
 import numpy as np
 import torch
 
 from hgraph.convert.converted import Converted
-from hgraph.errors import ArgumentError, ArgumentTypeError
+from hgraph.errors import ArgumentError, ArgumentTypeError, did_you_mean
 from hgraph.structure.hypergraph import Hypergraph
 
 __all__ = ["category_hypergraph", "membership_hypergraph", "term_hypergraph"]
@@ -20,7 +20,8 @@ def category_hypergraph(columns: Mapping[str, Sequence[Any]], *, min_size: int =
     """One hyperedge a value of each column: all rows that have it, as in the UCI zoo and mushroom hypergraphs.
 
     Args:
-        columns: name -> N values, text, numbers or booleans; None, NaN and "" are missing and join no hyperedge.
+        columns: name -> N values, text, numbers, booleans or dates; None, NaN, NaT, NA and "" are missing and join no
+            hyperedge.
         min_size: values that fewer rows have are left out.
 
     Returns:
@@ -41,6 +42,9 @@ def category_hypergraph(columns: Mapping[str, Sequence[Any]], *, min_size: int =
     members: dict[tuple[str, Hashable], list[int]] = {}
     for name, values in columns.items():
         for row, value in enumerate(_plain(values)):
+            if not isinstance(value, Hashable):
+                hint = "A cell of several values is a list of memberships: see membership_hypergraph"
+                raise ArgumentTypeError(f"columns[{name!r}]", "texts, numbers, dates", f"{value!r} in row {row}", hint)
             if not _missing(value):
                 members.setdefault((name, value), []).append(row)
     kept = {key: rows for key, rows in members.items() if len(rows) >= min_size}
@@ -58,6 +62,7 @@ def membership_hypergraph(
     vertices: Sequence[Hashable],
     hyperedges: Sequence[Hashable],
     *,
+    nodes: Sequence[Hashable] | None = None,
     weight: Any = None,
     duplicates: Literal["error", "sum", "keep"] = "error",
 ) -> Converted:
@@ -66,12 +71,17 @@ def membership_hypergraph(
     Args:
         vertices: [E] ids of any hashable kind.
         hyperedges: [E] ids.
+        nodes: ids of all nodes, also of those without a membership, which a table of memberships cannot name; None
+            takes those of ``vertices``.
         weight: [E] numbers, or None.
         duplicates: what a pair named twice means: an error, one membership of summed weight (a count where there are no
             weights), or two parallel ones.
 
     Returns:
-        Vertices and hyperedges with their ids, numbered in the order they first appear.
+        Nodes and hyperedges with their ids, numbered in the order of ``nodes``, else in which they first appear.
+
+    Raises:
+        ArgumentError: lists of different lengths, a missing id, an id that ``nodes`` lacks or names twice.
 
     >>> club = membership_hypergraph(["ann", "bob", "ann"], ["chess", "chess", "go"])
     >>> club.structure.to_lists(), club.node_ids, club.hyperedge_ids
@@ -79,7 +89,13 @@ def membership_hypergraph(
     """
     if len(vertices) != len(hyperedges):
         raise ArgumentError("hyperedges", f"{len(vertices)} ids (one a row of vertices)", len(hyperedges))
-    vertex, node_ids = _numbered("vertices", vertices)
+    known: list[Hashable] = [] if nodes is None else _numbered("nodes", nodes)[1]
+    if nodes is not None and len(known) < len(nodes):
+        raise ArgumentError("nodes", "ids that differ", f"{len(nodes) - len(known)} that repeat")
+    vertex, node_ids = _numbered("vertices", vertices, known)
+    if nodes is not None and len(node_ids) > len(known):
+        hint = did_you_mean(node_ids[len(known)], map(str, known[:10_000]), "Add it to nodes")
+        raise ArgumentError("vertices", "ids that are among nodes", repr(node_ids[len(known)]), hint)
     hyperedge, hyperedge_ids = _numbered("hyperedges", hyperedges)
     structure = Hypergraph.from_coo(
         node=vertex,
@@ -156,17 +172,21 @@ def term_hypergraph(
 
 
 def _plain(values: Sequence[Any]) -> Sequence[Any]:
-    """Python's own values, so that names print as people write them."""
+    """Python's own values, so that names print as people write them; dates stay dates."""
+    if isinstance(values, np.ndarray) and values.dtype.kind == "M":
+        values = values.astype("datetime64[us]")  # finer ones would come out as integers
     return values.tolist() if hasattr(values, "tolist") else values
 
 
 def _missing(value: Any) -> bool:
-    return value is None or value == "" or (isinstance(value, float) and math.isnan(value))
+    if value is None or type(value).__name__ in ("NAType", "NaTType"):  # pandas' own
+        return True
+    return bool(value == "") or (isinstance(value, (Number, np.generic)) and bool(value != value))
 
 
-def _numbered(name: str, ids: Sequence[Hashable]) -> tuple[np.ndarray, list[Hashable]]:
-    """Each id's number, in the order of first appearance, and the ids in that order."""
-    numbers: dict[Hashable, int] = {}
+def _numbered(name: str, ids: Sequence[Hashable], known: Sequence[Hashable] = ()) -> tuple[np.ndarray, list[Hashable]]:
+    """Each id's number, those known first, then in the order of first appearance, and the ids in that order."""
+    numbers: dict[Hashable, int] = {value: i for i, value in enumerate(known)}
     plain = _plain(ids)
     for row, value in enumerate(plain):
         if _missing(value):

@@ -84,6 +84,10 @@ def _stream(sizes: Any, members: Any, times: Any, num_nodes: int) -> tuple[np.nd
         raise ArgumentError("sizes, members", "whole numbers", f"{size.dtype}, {member.dtype}")
     if len(size) != len(time):
         raise ArgumentError("times", f"{len(size)} (one a simplex)", len(time))
+    gone = np.isnat(time) if time.dtype.kind in "mM" else time != time
+    if time.dtype.kind == "O" or bool(np.any(gone)):
+        got = "objects" if time.dtype.kind == "O" else f"{int(gone.sum())} missing"
+        raise ArgumentError("times", "numbers or numpy dates, none missing", got, "Drop simplices without a time first")
     if len(size) and size.min() < 1:
         raise ArgumentError("sizes", "at least 1 member a simplex", int(size.min()))
     if int(size.sum()) != len(member):

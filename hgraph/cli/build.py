@@ -63,6 +63,13 @@ def build(
         str | None,
         typer.Option(help="Columns of the hyperedges or edges file, by commas, where it has no header line."),
     ] = None,
+    missing: Annotated[
+        str | None,
+        typer.Option(
+            help="Cells that mean missing, by commas; '' is the empty cell alone. Default: NA, None, null, ..."
+        ),
+    ] = None,
+    decimal: Annotated[str | None, typer.Option(help="Decimal sign of numbers, . or , (default .).")] = None,
     task: Annotated[Task | None, typer.Option(help="Default: regression for fractions, else classification.")] = None,
     directed: Annotated[bool, typer.Option("--directed", help="Edges are heard in one direction only.")] = False,
     duplicates: Annotated[Duplicates, typer.Option(help="What a repeated pair means.")] = Duplicates.ERROR,
@@ -100,6 +107,8 @@ def build(
         directed=directed,
         duplicates=duplicates.value,
         separator=separator,
+        **({} if missing is None else {"missing": _missing(missing)}),
+        decimal=decimal,  # type: ignore[arg-type]
         split=split.value,
         split_column=split_column,
         shares=_numbers("shares", shares),
@@ -155,6 +164,11 @@ def _pairs(name: str, texts: list[str] | None) -> dict[str, str]:
         if not (key and sign and value):
             raise ArgumentError(name, "key=value", repr(key + sign + value))
     return {key: value for key, _, value in pairs}
+
+
+def _missing(text: str) -> tuple[str, ...]:
+    """The empty cell and the texts that were named."""
+    return ("", *(part.strip() for part in text.split(",") if part.strip()))
 
 
 def _numbers(name: str, text: str) -> list[float]:

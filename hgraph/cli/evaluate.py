@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from hgraph.cli.choices import CLASSIFIERS
-from hgraph.cli.common import JsonOption, QuietOption, RootOption, device_of, load, plain_errors, say
+from hgraph.cli.common import LOG, JsonOption, QuietOption, RootOption, device_of, load, plain_errors, say
 from hgraph.cli.recommenders import evaluate_recommender
 from hgraph.cli.teachers import MLP, Setting, Student, networks_of, prepare, split_of
 from hgraph.cli.train import figures_of, network_of
@@ -28,7 +28,8 @@ _KEPT = ("test_accuracy", "ece", "parameters", "unseen_accuracy")  # what both k
 def evaluate(
     run: Annotated[Path, typer.Argument(help="A folder that `hgraph train` or `hgraph distill` wrote.")],
     dataset: Annotated[
-        str | None, typer.Option(help="Other data with the same columns; default: those of the run.")
+        str | None,
+        typer.Option(help="Other data with the same columns, encoded as those of the run; default: those of the run."),
     ] = None,
     device: Annotated[str, typer.Option(help="cpu, cuda or cuda:0.")] = "cpu",
     root: RootOption = None,
@@ -56,7 +57,7 @@ def evaluate(
     except (KeyError, ValueError, TypeError) as error:
         raise _no_run(run, error) from error
     loaded = load(dataset or source, root=root, seed=seed)
-    data = prepare(loaded, model, setting, seed).to(device_of(device))
+    data = _as_trained(run, prepare(loaded, model, setting, seed), dataset, source, root, seed).to(device_of(device))
     distilled = networks_of(data, model, student, seed) if "run" in config else {}
     networks = distilled or {"model": network_of(model, data, seed, **shape)}
     found: dict[str, dict[str, Any]] = {}
@@ -83,6 +84,23 @@ def _config(run: Path) -> dict[str, Any]:
         return dict(config)
     except (OSError, ValueError, TypeError) as error:
         raise _no_run(run, error) from error
+
+
+def _as_trained(run: Path, data: Data, dataset: str | None, source: str, root: Path | None, seed: int) -> Data:
+    """The data with the features and classes that the run's network was trained on."""
+    from hgraph.datasets import Inputs
+
+    found = Inputs.load(run) or Inputs.load(run / "student")
+    if found is None:  # a run of before, which did not keep them: its data may still be there
+        if dataset is None:
+            return data
+        found = Inputs.of(load(source, root=root, seed=seed)[0])
+    if dataset is not None and found.encoder is None and found.feature_names is None:
+        LOG.warning("%s: its features have no names; they are taken in their order", dataset)
+    try:
+        return found.applied(data, str(dataset or source))
+    except DataError as error:
+        raise DataError(f"{run}: its network does not fit {dataset or source!r} ({error})") from error
 
 
 def _filled(network: nn.Module, run: Path, name: str, data: Data, dataset: str) -> nn.Module:

@@ -71,7 +71,10 @@ def recommend(
         typer.echo(f"{rank:3d}. {entry['name']}  ({entry['score']:.3f})")
         for reason in entry.get("because", []) if explain else []:
             share = "" if reason["weight"] is None else f"{reason['weight']:.1e}  "
+            share += "(negligible) " if reason["negligible"] else ""
             typer.echo(f"       {share}{reason['path']}")
+        if explain and entry["because"] and all(reason["negligible"] for reason in entry["because"]):
+            typer.echo("       all negligible: the score comes from the vectors, not from these facts")
         if explain and not entry["because"]:
             typer.echo(f"       no path of at most {steps} facts")
 
@@ -94,7 +97,10 @@ def _items(
         entry: dict[str, Any] = {"item": item, "name": _name(data, item), "score": score}
         if steps is not None:
             why = train.explain(graph, user, item, num_users=data.num_users, max_steps=steps)
-            entry["because"] = [{"weight": p.weight if shares else None, "path": why.kg.tell(p)} for p in why.paths]
+            entry["because"] = [
+                {"weight": p.weight if shares else None, "negligible": why.negligible(p), "path": why.kg.tell(p)}
+                for p in why.paths
+            ]
             if draw is not None and not items:
                 _draw(why, draw, f"why {_user_name(data, user)} is recommended {entry['name']}")
         items.append(entry)

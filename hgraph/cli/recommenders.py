@@ -27,13 +27,18 @@ CUT = 20
 L2 = 1e-5  # of the rows that a step ranks
 
 
-def load_interactions(name: str, root: Path | None, seed: int) -> Dataset[Interactions]:
-    """The interactions of that name, or of a folder of your own with ``interactions.csv``."""
+def load_interactions(
+    name: str, root: Path | None, seed: int, *, min_rating: float | None = None, split: str | None = None
+) -> Dataset[Interactions]:
+    """The interactions of that name, or of a folder of your own with ``interactions.csv``, read as it is said."""
     from hgraph import datasets
     from hgraph.datasets.own_interactions import from_interactions, is_own
 
     if is_own(name):
-        return from_interactions(name, seed=seed)
+        return from_interactions(name, seed=seed, min_rating=min_rating, split=split or "random")  # type: ignore[arg-type]
+    for option, value in (("min_rating", min_rating), ("split", split)):
+        if value is not None:
+            raise ArgumentError(option, "nothing, as the parts of a listed data set are fixed", repr(value))
     card = datasets.info(name)
     if card.task != "recommendation":
         hint = "A folder with interactions.csv (user,item) and triples.csv (head,relation,tail) serves, too"
@@ -60,6 +65,8 @@ def train_recommender(
     l2: float | None,
     pretrain: str | None,
     validate_users: int | None,
+    min_rating: float | None,
+    split: str | None,
     out: Path | None,
     overwrite: bool,
     device: str,
@@ -82,12 +89,13 @@ def train_recommender(
     folder = run_folder(out, dataset, model, seed)
     check_folder(folder, overwrite=overwrite)
     where = device_of(device)
-    loaded = load_interactions(dataset, root, seed)
+    loaded = load_interactions(dataset, root, seed, min_rating=min_rating, split=split)
     data: Interactions = loaded[0]
     options: dict[str, Any] = {"epochs": epochs, "lr": lr, "patience": 10 if patience is None else patience}
     options |= {"l2": L2 if l2 is None else l2, "validate_users": validate_users}
     try:
         facts = {"dataset": dataset, "model": model, "seed": seed, "hidden": hidden, "pretrain": pretrain, **options}
+        facts |= {"min_rating": min_rating, "split": split}
         seen = fingerprint(data)
         with running(folder, facts | {"data": repr(data), "data_sha256": seen}, overwrite=overwrite) as place:
             network = network_of(model, data, seed, hidden).to(where)
@@ -135,6 +143,8 @@ def figures_of(network: Recommender, data: Interactions, score: Any = None) -> d
         figures = train.full_ranking(score, test, known, ks=[cut])
         least = train.full_ranking(train.by_popularity(known[0]), test, known, ks=[cut])
         figures[f"recall@{cut}_by_popularity"] = least[f"recall@{cut}"]
+        cold = int(((known[0].indptr.diff() == 0) & (test.indptr.diff() > 0)).sum())
+        figures |= {"test_users_without_training": cold} if cold else {}
     return figures | {"parameters": sum(p.numel() for p in network.parameters())}
 
 
@@ -147,7 +157,8 @@ def evaluate_recommender(run: Path, device: str, root: Path | None, as_json: boo
 
 def _command(facts: dict[str, Any], device: str, folder: Path) -> str:
     words = ["hgraph", "train", facts["dataset"]]
-    for name in ("model", "seed", "epochs", "lr", "patience", "hidden", "l2", "pretrain", "validate_users"):
+    names = ["model", "seed", "epochs", "lr", "patience", "hidden", "l2", "pretrain"]
+    for name in (*names, "validate_users", "min_rating", "split"):
         words += [] if facts[name] is None else [f"--{name.replace('_', '-')}", str(facts[name])]
     return shlex.join([*words, "--device", device, "--out", str(folder)])
 
@@ -171,7 +182,8 @@ def opened_run(run: Path, root: Path | None) -> tuple[Recommender, Interactions,
         source, model, seed, hidden = (config[key] for key in ("source", "model", "seed", "hidden"))
         if config.get("kind") != "recommender" or model not in RECOMMENDERS:
             raise DataError(f"{run}: a run of {model!r}, not of a recommender ({listed(RECOMMENDERS)})")
-        data = load_interactions(source, root, seed)[0]
+        reading: dict[str, Any] = {name: config.get(name) for name in ("min_rating", "split")}
+        data = load_interactions(source, root, seed, **reading)[0]
         if fingerprint(data) != config["data_sha256"]:
             # ids and parts are made of the rows in their order: other rows would be another's vectors, and a leak
             hint = "Put the files back, or train again: hgraph train ... --overwrite"

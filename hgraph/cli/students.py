@@ -64,6 +64,7 @@ def export(
         "class_names": predictor.classes,
         "feature_names": predictor.feature_names,
         "encoder": predictor.encoder,
+        "notes": predictor.notes,
     }
     deviations = write(layers, folder, x, formats=formats, **named)
     if as_json:
@@ -86,7 +87,7 @@ def predict(
     """Predict the class of every row of a CSV file, of any length, in bounded memory.
 
     Answers come as CSV with the columns label and probability, in the order of the rows. A file given with --out
-    appears when all rows are answered.
+    appears when all rows are answered. Categories that training never saw are counted on stderr.
     """
     if out is not None and str(out) != "-":
         check_file("out", out, rows, run=run)
@@ -104,6 +105,11 @@ def predict(
                 writer.writerows(pairs)
             count += len(pairs)
     LOG.info("%s rows answered", f"{count:,}")
+    for column, counts in predictor.unseen.items():
+        words = ", ".join(f"{word!r} {n:,} times" for word, n in list(counts.items())[:5])
+        more = f" and {len(counts) - 5:,} more" if len(counts) > 5 else ""
+        LOG.warning("column %r: %s never seen in training, read as none of its categories: %s%s", column,
+                    "a category" if len(counts) == 1 else f"{len(counts):,} categories", words, more)  # fmt: skip
 
 
 @plain_errors

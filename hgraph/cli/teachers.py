@@ -60,6 +60,36 @@ def prepare(dataset: Dataset, model: ModelEntry, setting: Setting, seed: int) ->
     return dataclasses.replace(data, structure=whole, splits=splits)
 
 
+def added(dataset: Dataset, model: ModelEntry) -> list[str]:
+    """What `prepare` and the layers add to the structure of the data, one sentence each, for report and card."""
+    from hgraph.structure import Graph
+
+    structure = dataset[0].structure
+    if model.data == "features":
+        return []
+    if model.data == "graph":
+        notes = (
+            [] if isinstance(structure, Graph) else ["Members of a hyperedge are joined pairwise (clique expansion)."]
+        )
+        if model.name in ("gcn", "gat"):
+            graph = as_graph(structure)
+            source, target = graph.edge_index
+            lacking = graph.num_nodes - int((source == target).sum())
+            notes.append(f"{lacking:,} of {graph.num_nodes:,} nodes have no self-loop; {model.title} adds one to each.")
+        return notes
+    notes = ["Each edge is a hyperedge of two nodes."] if isinstance(structure, Graph) else []
+    adjacency = structure.adj if isinstance(structure, Graph) else structure.e2v
+    if isinstance(structure, Graph):
+        source, target = structure.edge_index
+        touched = {*source.tolist(), *target.tolist()}
+        alone = structure.num_nodes - len(touched)
+    else:
+        alone = int((adjacency.indptr.diff() == 0).sum())
+    if alone:
+        notes.append(f"{alone:,} nodes are in no hyperedge; a hyperedge of its own (singleton) is added for each.")
+    return notes
+
+
 def split_of(setting: Setting) -> str:
     """The name of the setting's split in what `prepare` returns."""
     return "default" if setting is Setting.TRANSDUCTIVE else setting.value

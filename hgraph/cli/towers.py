@@ -74,6 +74,7 @@ def distill_run(
             export_towers(student.to("cpu"), data, folder / ONNX)
             figures = measured(teacher.to("cpu"), alone.to("cpu"), student, data, folder / ONNX)
             settings = {name: config[name] for name in ("dataset", "source", "hidden", "kind")}
+            settings |= {name: config.get(name) for name in ("min_rating", "split")}
             settings |= {"model": TOWERS, "teacher": config["model"], **facts, **made_with(), "device": str(where)}
             _write(folder, student, losses, figures, settings | {"command": again}, data)
     except OSError as error:

@@ -26,7 +26,7 @@ from hgraph.cli.common import (
 )
 from hgraph.cli.recommenders import train_recommender
 from hgraph.cli.runs import check_folder, running
-from hgraph.cli.teachers import Setting, prepare, split_of
+from hgraph.cli.teachers import Setting, added, prepare, split_of
 from hgraph.errors import ArgumentError, DataError
 from hgraph.models.registry import ModelEntry, find
 
@@ -43,6 +43,14 @@ class Schedule(Enum):
 
     CONSTANT = "constant"
     COSINE = "cosine"
+
+
+class PairSplit(Enum):
+    """How who-took-what is divided: at random, the latest pairs held out, or the last of each user."""
+
+    RANDOM = "random"
+    TIME = "time"
+    LAST = "last"
 
 
 class Precision(Enum):
@@ -92,6 +100,12 @@ def train(
     validate_users: Annotated[
         int | None, typer.Option(min=1, help="Users that a recommender is validated with, by lot; default all.")
     ] = None,
+    min_rating: Annotated[
+        float | None, typer.Option(help="Pairs of interactions.csv that are rated lower are left out.")
+    ] = None,
+    split: Annotated[
+        PairSplit | None, typer.Option(help="How pairs of interactions.csv are divided; default random.")
+    ] = None,
     clip: Annotated[float | None, typer.Option(help="Largest norm of all gradients together.")] = None,
     schedule: Annotated[Schedule, typer.Option(help="Of the step size.")] = Schedule.CONSTANT,
     precision: Annotated[Precision, typer.Option(help="Of the network's numbers.")] = Precision.FLOAT32,
@@ -114,10 +128,12 @@ def train(
         train_recommender(
             dataset, network_name.value, seed=seed, epochs=epochs, hidden=hidden, lr=lr, patience=patience, l2=l2,
             pretrain=None if pretrain is None else pretrain.value, validate_users=validate_users, out=out,
+            min_rating=min_rating, split=None if split is None else split.value,
             overwrite=overwrite, device=device, root=root, as_json=as_json, quiet=quiet,
         )  # fmt: skip
         return
-    for name, given in (("l2", l2), ("pretrain", pretrain), ("validate_users", validate_users)):
+    for name, given in (("l2", l2), ("pretrain", pretrain), ("validate_users", validate_users),
+                        ("min_rating", min_rating), ("split", split)):  # fmt: skip
         if given is not None:
             raise ArgumentError(name, f"nothing, as {network_name.value} has no such setting", "a value")
     model = find(network_name.value)
@@ -126,8 +142,8 @@ def train(
     where = device_of(device)
     loaded = load(dataset, root=root, seed=seed)
     data = prepare(loaded, model, setting, seed).to(where)
-    split = split_of(setting)
-    _check_parts(data, split)
+    part = split_of(setting)
+    _check_parts(data, part)
     options: dict[str, Any] = {"epochs": epochs, "lr": lr, "weight_decay": weight_decay, "patience": patience}
     options |= {"clip": clip, "schedule": schedule.value, "precision": precision.value}
     try:
@@ -135,14 +151,14 @@ def train(
         facts = {"dataset": dataset, "model": model.name, "setting": setting.value, "seed": seed, **shape, **options}
         with running(folder, facts | {"data": repr(data)}, overwrite=overwrite) as place:
             network = network_of(model, data, seed, **shape)
-            fit = _fit(network, data, model, split, seed, place, progress=False if quiet else None, **options)
-            figures, logits = figures_of(network, data, model, split)
+            fit = _fit(network, data, model, part, seed, place, progress=False if quiet else None, **options)
+            figures, logits = figures_of(network, data, model, part)
             figures |= {"best_epoch": fit.best_epoch, "seconds": round(fit.seconds, 3)}
             chosen = shape | options | {"seed": seed, "device": str(where)}
-            config = _config(loaded, data, model, setting, split, chosen)
+            config = _config(loaded, data, model, setting, part, chosen)
             again = _command(dataset, model, seed, setting, shape | options, device, folder)
             config |= {"command": again, "source": dataset}
-            report = _write(folder, loaded, network, fit, figures, config, model, data, split, logits)
+            report = _write(folder, loaded, network, fit, figures, config, model, data, part, logits)
     except OSError as error:
         raise DataError(f"{folder}: cannot be written ({error})") from error
     say(figures, {"dataset": loaded.name, "model": model.name, "setting": setting.value, "seed": seed}, as_json)
@@ -168,10 +184,12 @@ def _refuse_others(
 
 
 def _check_parts(data: Data, split: str) -> None:
+    from hgraph.data.labels import labeled
+
     for part in ("train", "test"):
-        if not len(getattr(data.split(split), part)):
+        if not bool(labeled(data.y[getattr(data.split(split), part)]).any()):
             hint = "Rows without a label are in no part; see the shares and the split of `hgraph datasets build`"
-            raise ArgumentError("dataset", f"at least one {part} vertex", "none", hint)
+            raise ArgumentError("dataset", f"at least one {part} vertex with a label", "none", hint)
 
 
 def _command(
@@ -208,26 +226,32 @@ def figures_of(network: nn.Module, data: Data, model: ModelEntry, split: str) ->
     """How good a trained network is on the parts of a split, and its logits [N, C]."""
     import torch
 
+    from hgraph.data.labels import labeled
     from hgraph.train import accuracy, expected_calibration_error, f1
 
     parts = data.split(split)
     with torch.inference_mode():
         logits = network(data.x, *(() if model.data == "features" else (data.structure,)))
-    test, unseen = parts.test, parts.unseen
+    test, unseen, val = (ids[labeled(data.y[ids])] for ids in (parts.test, parts.unseen, parts.val))
     figures: dict[str, Any] = {"test_accuracy": accuracy(logits[test], data.y[test])}
     figures["test_f1"] = f1(logits[test], data.y[test])
     if len(unseen):
         figures["unseen_accuracy"] = accuracy(logits[unseen], data.y[unseen])
-    figures["validation_accuracy"] = accuracy(logits[parts.val], data.y[parts.val]) if len(parts.val) else None
+    figures["validation_accuracy"] = accuracy(logits[val], data.y[val]) if len(val) else None
     figures["majority_accuracy"] = _majority(data.y[parts.train], data.y[test])
     figures["ece"] = expected_calibration_error(logits[test], data.y[test])
     figures["parameters"] = sum(p.numel() for p in network.parameters())
     return figures, logits
 
 
-def _majority(train: torch.Tensor, test: torch.Tensor) -> float:
-    """The accuracy of always answering the class that is most frequent in training: what any model should beat."""
-    return float((test == train.bincount().argmax()).double().mean())
+def _majority(train: torch.Tensor, test: torch.Tensor) -> float | None:
+    """The accuracy of always answering the class that is most frequent in training: what any model should beat.
+
+    None of other data that have no training part.
+    """
+    if not bool((train >= 0).any()):
+        return None
+    return float((test == train[train >= 0].bincount().argmax()).double().mean())
 
 
 # ---------------------------------------------------------------------- the run folder
@@ -264,6 +288,7 @@ def _write(
     logits: torch.Tensor,
 ) -> Path:
     """Every file of the run, each whole or not at all, the report last."""
+    from hgraph.datasets import Inputs
     from hgraph.files import write_atomically
     from hgraph.train.checkpoint import weights_file
     from hgraph.train.plots import confusion_matrix, learning_curve, reliability_diagram, structure_picture
@@ -279,15 +304,16 @@ def _write(
         "confusion_matrix.png": confusion_matrix(answers, truth, classes, f"{title}: test vertices"),
         "reliability.png": reliability_diagram(answers, truth, f"{title}: test vertices"),
         "model.safetensors": weights_file(network),
-        "report.md": _markdown(dataset, title, figures, config),
+        "report.md": _markdown(dataset, title, figures, config, added(dataset, model)),
     }
+    Inputs.of(data).save(folder)
     for name in FILES:
         text = content[name]
         write_atomically(folder / name, text.encode() if isinstance(text, str) else text)
     return folder / "report.md"
 
 
-def _markdown(dataset: Dataset, title: str, figures: dict[str, Any], config: dict[str, Any]) -> str:
+def _markdown(dataset: Dataset, title: str, figures: dict[str, Any], config: dict[str, Any], notes: list[str]) -> str:
     def rows(facts: dict[str, Any]) -> list[str]:
         return [
             f"| {key.replace('_', ' ')} | {str(value).replace('|', chr(92) + '|')} |" for key, value in facts.items()
@@ -299,9 +325,8 @@ def _markdown(dataset: Dataset, title: str, figures: dict[str, Any], config: dic
     lines += ["", "![How often each class was answered as each](confusion_matrix.png)"]
     lines += ["", "![Accuracy over confidence](reliability.png)"]
     lines += ["", "## The data", "", "![The structure](structure.png)", ""]
-    lines += [
-        f"- {note}" for note in (f"Licence: {dataset.licence}.", f"Citation: {dataset.citation}", *dataset.quirks)
-    ]
+    told = (f"Licence: {dataset.licence}.", f"Citation: {dataset.citation}", *dataset.quirks, *notes)
+    lines += [f"- {note}" for note in told]
     lines += ["", "## Settings", "", "| setting | value |", "|---|---|"]
     lines += rows({key: value for key, value in config.items() if key != "command"})
     lines += ["", "## Again", "", "```", config["command"], "```", ""]

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Hashable, Mapping, Sequence
 from types import MappingProxyType
 from typing import Any, NamedTuple, TypeVar
 
+import torch
 from torch import Tensor
 
 from hgraph.data.data import Data
+from hgraph.data.labels import class_labels, labeled
 from hgraph.data.split import Split
 from hgraph.errors import ArgumentError, ArgumentTypeError, MissingPackageError
 from hgraph.structure.graph import Graph
@@ -19,7 +22,8 @@ __all__ = ["Converted", "names", "prepare", "refuse", "require"]
 S = TypeVar("S", Graph, Hypergraph)
 
 _NONE: Mapping[str, Any] = MappingProxyType({})
-_MASKS = ("train_mask", "val_mask", "test_mask")
+_LOG = logging.getLogger("hgraph")
+_MASKS = (("train_mask",), ("val_mask", "valid_mask", "validation_mask"), ("test_mask",))
 
 
 class Converted(NamedTuple):
@@ -53,20 +57,22 @@ class Converted(NamedTuple):
     meta: Mapping[str, Any] = _NONE
 
     def data(self) -> Data:
-        """The `Data` of it: x, y, the ids in ``meta``, and splits where the vertices have the usual three masks.
+        """The `Data` of it: x, y, the ids in ``meta``, and splits where the nodes have the usual masks.
 
         Masks [N] make the split ``"default"``; masks [N, K] make ``"default"`` and the splits ``"0"`` .. ``"K-1"``.
+        Without a mask for validation that part is empty; nodes without a label are in no part, and that is logged.
 
         Raises:
-            ArgumentError: features or labels are missing, or vertices stand in two masks.
+            ArgumentError: features or labels are missing, nodes stand in two masks, or there is one of the masks for
+                training and test without the other.
         """
         x, y = self.x, self.y
         if x is None or y is None:
             name = "x" if x is None else "y"
             raise ArgumentError(name, "a tensor with one row a vertex", None, f"Set it with ._replace({name}=...)")
-        splits = {}
-        if all(isinstance(self.node_attrs.get(name), Tensor) for name in _MASKS):
-            masks = [self.node_attrs[name].bool() for name in _MASKS]
+        splits, masks = {}, _masks(self.node_attrs)
+        if masks:
+            masks = _of_labeled(masks, y)
             width = max(mask[0].numel() if mask.dim() > 1 and len(mask) else 1 for mask in masks)
             # The test mask of several splits is often one column that they share.
             train, val, test = (mask.reshape(len(mask), -1).expand(-1, width) for mask in masks)
@@ -76,6 +82,27 @@ class Converted(NamedTuple):
             splits = {"default": splits["0"]} | (splits if width > 1 else {})
         meta = {"node_ids": self.node_ids, "hyperedge_ids": self.hyperedge_ids} | dict(self.meta)
         return Data(self.structure, x, y, splits, meta).validate()
+
+
+def _masks(columns: Mapping[str, Any]) -> list[Tensor]:
+    """Masks of training, validation and test; nothing where there is none."""
+    found = [next((columns[n] for n in names if isinstance(columns.get(n), Tensor)), None) for names in _MASKS]
+    train, val, test = found
+    if train is None and test is None:
+        return []
+    if train is None or test is None:
+        have = [n for names in _MASKS for n in names if n in columns]
+        raise ArgumentError("node_attrs", "train_mask and test_mask, val_mask if there is a validation part", have)
+    return [train.bool(), torch.zeros_like(train).bool() if val is None else val.bool(), test.bool()]
+
+
+def _of_labeled(masks: list[Tensor], y: Tensor) -> list[Tensor]:
+    """The masks without nodes that have no label."""
+    there = labeled(class_labels(y))
+    lost = sum(int((mask.reshape(len(mask), -1).any(1) & ~there).sum()) for mask in masks)
+    if lost:
+        _LOG.warning("masks: %s nodes in them have no label and are left out", f"{lost:,}")
+    return [mask & there.reshape(-1, *[1] * (mask.dim() - 1)) for mask in masks]
 
 
 def require(package: str, extra: str) -> Any:

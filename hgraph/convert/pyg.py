@@ -5,9 +5,10 @@ Features, labels and columns are shared, not copied; edges are copied.
 
 from __future__ import annotations
 
+import logging
 import warnings
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
@@ -21,8 +22,10 @@ from hgraph.structure.hypergraph import Hypergraph
 
 __all__ = ["from_pyg", "from_pyg_hypergraph", "to_pyg", "to_pyg_hypergraph"]
 
+_LOG = logging.getLogger("hgraph")
 
-def from_pyg(data: Any, *, weight: str | None = None) -> Converted:
+
+def from_pyg(data: Any, *, weight: str | None = None, label_of: Literal["node", "graph"] | None = None) -> Converted:
     """A PyG ``Data``: ``edge_index = [source, target]``, edges exactly as listed, parallel ones kept.
 
     PyG lists an undirected edge in both directions, and so does a `Graph`.
@@ -30,6 +33,8 @@ def from_pyg(data: Any, *, weight: str | None = None) -> Converted:
     Args:
         data: a ``torch_geometric.data.Data``.
         weight: the edge attribute [E] or [E, 1] that is the weight, such as ``"edge_weight"``; None: unweighted.
+        label_of: what ``y`` labels. None goes by its length, as PyG does; of a graph of one node, where that does not
+            tell, it is the node, and that is logged. The label of a graph is ``meta["y"]``.
 
     Returns:
         The `Graph`; ``x`` and ``y``; what PyG takes for attributes of nodes and edges in ``node_attrs`` and
@@ -53,6 +58,11 @@ def from_pyg(data: Any, *, weight: str | None = None) -> Converted:
         if key not in ("edge_index", "num_nodes") and value is not None:
             kind = of_nodes if data.is_node_attr(key) else of_edges if data.is_edge_attr(key) else rest
             kind[key] = value
+    if label_of == "graph" or (n == 1 and label_of is None and "y" in of_nodes):
+        if label_of is None:
+            _LOG.warning("one label of a graph of one node: read as the node's; label_of= says whose it is")
+        elif "y" in of_nodes:
+            rest["y"] = of_nodes.pop("y")
     graph = Graph.from_edge_index(
         torch.as_tensor(index),
         num_nodes=n,

@@ -11,19 +11,20 @@ OpenKE          ``read_openke``: ``entity2id.txt``, ``relation2id.txt`` and a li
 
 from __future__ import annotations
 
-import csv
 import dataclasses
-import io
 import os
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import overload
 
 import torch
 from torch import Tensor
 
+from hgraph.convert.words import facts
 from hgraph.errors import ArgumentError, DataError
 from hgraph.structure.knowledge_graph import KnowledgeGraph
+from hgraph.structure.names import Names
 
 __all__ = [
     "numbered_triples",
@@ -41,17 +42,32 @@ File = str | os.PathLike[str]
 _LARGEST = 2**62
 
 
-def read_triples(path: File, *, delimiter: str | None = None, duplicates: str = "error") -> KnowledgeGraph:
+@overload
+def read_triples(path: File, *, delimiter: str | None = ..., duplicates: str = ...) -> KnowledgeGraph: ...
+@overload
+def read_triples(
+    path: list[File] | tuple[File, ...], *, delimiter: str | None = ..., duplicates: str = ...
+) -> tuple[KnowledgeGraph, ...]: ...
+def read_triples(
+    path: File | list[File] | tuple[File, ...], *, delimiter: str | None = None, duplicates: str = "error"
+) -> KnowledgeGraph | tuple[KnowledgeGraph, ...]:
     r"""A file of facts in words, ``head<tab>relation<tab>tail`` a line, as ConvE's sets have them, or CSV.
 
+    Use it with several files for a split: ``TripleSplit(*read_triples([train, valid, test]))``. They share one
+    numbering of nodes and relations; files read one by one number their names each by itself, and a split of them is
+    refused.
+
+    A first line such as ``head,relation,tail`` or ``subject,predicate,object`` is a header and gives the order of the
+    columns; comment lines (``#``, ``%``) are skipped, blanks around fields dropped. Each is logged.
+
     Args:
-        path: the file, UTF-8; CRLF line ends are read, too.
-        delimiter: one sign; None is a comma for a file that ends in ``.csv``, else a tab. With another sign than a tab,
-            fields may stand in double quotes, and a first line ``head,relation,tail`` is a header, not a fact.
-        duplicates: of facts, as `KnowledgeGraph.from_triples` has it.
+        path: the file, UTF-8; CRLF line ends are read, too. Or several.
+        delimiter: one sign; None is a comma for a file that ends in ``.csv``, else a tab. With another sign than a tab
+            fields may stand in double quotes.
+        duplicates: of facts within a file, as `KnowledgeGraph.from_triples` has it.
 
     Raises:
-        ArgumentError: a delimiter that is not one sign, or is a quote or a line end.
+        ArgumentError: a delimiter that is not one sign, or is a quote or a line end; or no file.
         DataError: a line without three fields, with an empty one, with a quote left open, or not UTF-8; the message has
             its number.
 
@@ -61,12 +77,42 @@ def read_triples(path: File, *, delimiter: str | None = None, duplicates: str = 
     ...     read_triples(f"{folder}/facts.csv").facts()
     [Triple(head='Dune', relation='by', tail='Herbert')]
     """
-    source = str(path)
-    delimiter = ("," if source.lower().endswith(".csv") else "\t") if delimiter is None else delimiter
-    if not isinstance(delimiter, str) or len(delimiter) != 1 or delimiter in '"\r\n':
+    several = not isinstance(path, (str, os.PathLike))
+    files: list[File] = list(path) if several else [path]  # type: ignore[arg-type, list-item]
+    if not files:
+        raise ArgumentError("path", "a file, or several", "none")
+    if delimiter is not None and (not isinstance(delimiter, str) or len(delimiter) != 1 or delimiter in '"\r\n'):
         raise ArgumentError("delimiter", "one sign, no quote and no line end", repr(delimiter))
-    lines = rows(_text(path), "\t", 3, source) if delimiter == "\t" else _quoted(_text(path), delimiter, source)
-    return KnowledgeGraph.from_names([(h, r, t) for _, (h, r, t) in lines], duplicates=duplicates)
+    found = []
+    for file in files:
+        sign = ("," if str(file).lower().endswith(".csv") else "\t") if delimiter is None else delimiter
+        found.append(facts(_text(file), sign, str(file)))
+    graphs = _of_names(found, duplicates)
+    return graphs if several else graphs[0]
+
+
+def _of_names(parts: list[list[tuple[str, str, str]]], duplicates: str) -> tuple[KnowledgeGraph, ...]:
+    """A graph of each part, over one numbering in the order of appearance."""
+    nodes: dict[str, int] = {}
+    kinds: dict[str, int] = {}
+    numbered = [
+        [
+            (nodes.setdefault(h, len(nodes)), kinds.setdefault(r, len(kinds)), nodes.setdefault(t, len(nodes)))
+            for h, r, t in part
+        ]
+        for part in parts
+    ]
+    node_names, relation_names = Names.of(nodes), Names.of(kinds)
+    made = []
+    for part in numbered:
+        head, relation, tail = torch.tensor(part, dtype=torch.long).reshape(-1, 3).unbind(1)
+        made.append(
+            KnowledgeGraph.from_triples(
+                head=head, relation=relation, tail=tail, num_nodes=len(nodes), num_relations=len(kinds),
+                node_names=node_names, relation_names=relation_names, duplicates=duplicates,  # type: ignore[arg-type]
+            )
+        )  # fmt: skip
+    return tuple(made)
 
 
 def write_triples(kg: KnowledgeGraph, path: File) -> None:
@@ -248,25 +294,6 @@ def rows(
         if not empty and not all(fields):
             raise DataError(f"{source}, line {number}: expected no empty field, got {line[:80]!r}")
         yield number, fields
-
-
-def _quoted(text: str, delimiter: str, source: str) -> Iterator[tuple[int, list[str]]]:
-    """As :func:`rows`, three fields, which may be quoted; a record has the number of the line that it begins in."""
-    reader, number = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, strict=True), 1
-    try:
-        for fields in reader:
-            line, number = number, reader.line_num + 1
-            if len(fields) < 2 and not "".join(fields).strip():  # a blank line
-                continue
-            if len(fields) != 3:
-                what = f"3 fields parted by {delimiter!r}"
-                raise DataError(f"{source}, line {line}: expected {what}, got {len(fields)}")
-            if not all(fields):
-                raise DataError(f"{source}, line {line}: expected no empty field, got {fields!r:.80}")
-            if line > 1 or fields != ["head", "relation", "tail"]:
-                yield line, fields
-    except csv.Error as error:
-        raise DataError(f"{source}, line {number}: no CSV from here on ({error})") from error
 
 
 @dataclass(frozen=True)

@@ -9,6 +9,7 @@ from typing import Any, Literal, Protocol, TypeVar, overload
 import torch
 from torch import Tensor
 
+from hgraph.data.labels import class_labels, labeled
 from hgraph.data.split import Parts, Split
 from hgraph.errors import ArgumentError
 from hgraph.structure.base import moved
@@ -38,7 +39,8 @@ class Data:
         structure: the whole structure.
         x: [N, F] vertex features; F = 0 where there are none.
         y: one row for each thing that ``target`` names: class numbers (-1 is missing), booleans [., C] where a thing
-            may have several labels, or numbers. Of ``"graph"``: [] or [C], since this is one example of many.
+            may have several labels, or numbers (NaN is missing). Class numbers [., 1] become [.]. Of ``"graph"``:
+            [] or [C], since this is one example of many.
         splits: named splits, of vertices (`Split`), or of what is to be predicted (`LinkSplit`, `HyperedgeSplit`);
             ``"default"`` is used where none is named.
         meta: names of vertices, classes, features and other facts beside the tensors.
@@ -57,6 +59,11 @@ class Data:
     splits: Mapping[str, Divides] = field(default_factory=dict)
     meta: Mapping[str, Any] = field(default_factory=dict)
     target: Literal["vertex", "hyperedge", "edge", "graph"] = "vertex"
+
+    def __post_init__(self) -> None:
+        """Bring class numbers into one shape."""
+        if self._has_rows:
+            object.__setattr__(self, "y", class_labels(self.y))
 
     @property
     def num_nodes(self) -> int:
@@ -89,7 +96,8 @@ class Data:
             return len(names)
         if self.y.dim() > self._has_rows:
             return self.y.shape[-1]
-        return int(self.y.max()) + 1 if self.y.numel() else 0
+        known = self.y[labeled(self.y)] if self._has_rows else self.y
+        return int(known.max()) + 1 if known.numel() else 0
 
     @property
     def _has_rows(self) -> bool:

@@ -10,6 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from hgraph._torch import is_eager, is_plain
 from hgraph.checks import Checks
 from hgraph.data.split import cuts
 from hgraph.errors import ArgumentError, DataError
@@ -46,6 +47,20 @@ KnowledgeGraph(4 nodes, 6 triples, 4 relations, cpu))
     test: Adjacency
     kg: KnowledgeGraph
     user_names: Names | None = None
+
+    def __post_init__(self) -> None:
+        """Refuse parts of other users or items, and items beyond the entities."""
+        shapes = [(a.num_targets, a.num_sources) for a in (self.train, self.val, self.test)]
+        if not is_eager():
+            return
+        if len(set(shapes)) > 1:
+            got = ", ".join(f"{n} {u} x {i}" for n, (u, i) in zip(("train", "val", "test"), shapes, strict=True))
+            hint = "Number users and items once for all parts, as Interactions.from_pairs takes them"
+            raise ArgumentError("train, val, test", "parts over the same users and items", got, hint)
+        if shapes[0][1] > self.kg.num_nodes:
+            raise ArgumentError("kg", f"a node for each of the {shapes[0][1]} items", self.kg.num_nodes)
+        if self.user_names is not None and len(self.user_names) != shapes[0][0]:
+            raise ArgumentError("user_names", f"{shapes[0][0]} names (one per user)", len(self.user_names))
 
     @classmethod
     def from_pairs(
@@ -195,6 +210,18 @@ class TripleSplit(Structure):
     val: KnowledgeGraph
     test: KnowledgeGraph
 
+    def __post_init__(self) -> None:
+        """Refuse parts that number their nodes or relations each by itself: they would mean other things."""
+        parts = {"train": self.train, "val": self.val, "test": self.test}
+        if not (is_eager() and all(is_plain(kg.relation) for kg in parts.values())):
+            return
+        sizes = {name: (kg.num_nodes, kg.num_relations) for name, kg in parts.items()}
+        texts = [[getattr(kg, n) for n in ("node_names", "relation_names")] for kg in parts.values()]
+        if len(set(sizes.values())) > 1 or not all(_same_names(texts[0], other) for other in texts[1:]):
+            got = ", ".join(f"{name} {n} nodes and {r} relations" for name, (n, r) in sizes.items())
+            hint = "Read them together: TripleSplit(*convert.read_triples([train, valid, test])), or use of_triples"
+            raise ArgumentError("train, val, test", "parts over one numbering of nodes and relations", got, hint)
+
     @classmethod
     def of_triples(cls, parts: list[Tensor], *, num_nodes: int, num_relations: int, **names: Any) -> TripleSplit:
         """Build from [K, 3] ``(head, relation, tail)`` of the three parts; ``names`` as `KnowledgeGraph` has them.
@@ -220,13 +247,52 @@ class TripleSplit(Structure):
 
     @classmethod
     def random(
-        cls, kg: KnowledgeGraph, *, val_fraction: float = 0.05, test_fraction: float = 0.1, seed: int = 0
+        cls,
+        kg: KnowledgeGraph,
+        *,
+        val_fraction: float = 0.05,
+        test_fraction: float = 0.1,
+        cover: bool = False,
+        seed: int = 0,
     ) -> TripleSplit:
-        """The facts of a graph divided by lot, under a seed."""
+        """The facts of a graph divided at random, under a seed.
+
+        Args:
+            kg: the facts.
+            val_fraction: share of the facts, as is ``test_fraction``.
+            test_fraction: as above.
+            cover: every node and relation of a fact is in a training fact, which may make the training part larger;
+                without it a test fact may be of a node that nothing was learned of (see `unseen`).
+            seed: of the division.
+        """
         order = torch.randperm(kg.num_edges, generator=torch.Generator().manual_seed(seed))
-        parts = [kg.triples[ids] for ids in order.tensor_split(cuts(len(order), val_fraction, test_fraction))]
+        places = cuts(len(order), val_fraction, test_fraction)
+        if cover:
+            needed = _covering(kg.triples[order])
+            order = torch.cat([order[needed], order[~needed]])
+            places = [max(place, int(needed.sum())) for place in places]
+        parts = [kg.triples[ids] for ids in order.tensor_split(places)]
         names = {n: getattr(kg, n) for n in ("node_type", "node_names", "relation_names", "type_names")}
         return cls.of_triples(parts, num_nodes=kg.num_nodes, num_relations=kg.num_relations, **names)
+
+    def unseen(self) -> dict[str, int]:
+        """How many facts to validate with and to test name a node or a relation that no training fact names.
+
+        Nothing is learned of such, so their ranks are those of untrained numbers.
+
+        >>> kg = KnowledgeGraph.from_names([("a", "r", "b"), ("b", "r", "c")])
+        >>> parts = [kg.triples[:1], kg.triples[:0], kg.triples[1:]]
+        >>> TripleSplit.of_triples(parts, num_nodes=3, num_relations=1).unseen()
+        {'val': 0, 'test': 1}
+        """
+        found = {}
+        for name, kg in (("val", self.val), ("test", self.test)):
+            known = torch.zeros(2, max(kg.num_nodes, kg.num_relations, 1), dtype=torch.bool, device=kg.device)
+            for column, row in ((0, 0), (2, 0), (1, 1)):
+                known[row, self.train.triples[:, column]] = True
+            h, r, t = kg.triples.unbind(1)
+            found[name] = int((~(known[0, h] & known[0, t] & known[1, r])).sum())
+        return found
 
     def known(self) -> Tensor:
         """[K, 3] every fact of the three parts: what a filtered ranking must not count as wrong."""
@@ -254,6 +320,21 @@ class TripleSplit(Structure):
         """Sizes, not tensors."""
         counts = ", ".join(f"{name} {getattr(self, name).num_edges:,}" for name in ("train", "val", "test"))
         return f"TripleSplit({counts} triples; {self.train.num_nodes:,} nodes, {self.train.num_relations} relations)"
+
+
+def _same_names(one: list[Names | None], other: list[Names | None]) -> bool:
+    return all(a is b or (a is not None and b is not None and a.equal(b)) for a, b in zip(one, other, strict=True))
+
+
+def _covering(triples: Tensor) -> Tensor:
+    """[K] which facts, in their order, name a node or a relation first."""
+    seen: tuple[set[int], set[int]] = (set(), set())
+    needed = []
+    for h, r, t in triples.tolist():
+        needed.append(not (h in seen[0] and t in seen[0] and r in seen[1]))
+        seen[0].update((h, t))
+        seen[1].add(r)
+    return torch.tensor(needed, dtype=torch.bool)
 
 
 torch.export.register_dataclass(Interactions, serialized_type_name="hgraph.structure.Interactions")

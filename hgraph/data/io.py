@@ -279,11 +279,11 @@ def _block_adjacency(tensors: dict[str, Tensor]) -> BlockAdjacency:
     tiles = part("")
     if "wide.index" in tensors:
         wide = part("wide.")
-        wide.validate()
+        wide.check_fields()
         tiles = dataclasses.replace(tiles, wide=wide)
     if "order" in tensors:
         tiles = dataclasses.replace(tiles, order=coo.as_indices("order", tensors["order"]))
-    tiles.validate()
+    tiles.check_fields()
     if "t_count" not in tensors:
         return tiles
     columns = -(-tiles.num_sources // tiles.block_size)  # as many as the file lists: the next line makes lists for them

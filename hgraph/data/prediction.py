@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeVar
@@ -11,6 +12,15 @@ import torch
 from torch import Tensor
 
 from hgraph.checks import of_kind
+from hgraph.data.negatives import (
+    codes_of,
+    is_bipartite,
+    is_directed,
+    link_mask,
+    links_of_graph,
+    pairs_without_edge,
+    typed_pairs_without_edge,
+)
 from hgraph.data.split import Labeled, cuts, in_time
 from hgraph.errors import ArgumentError, DataError
 from hgraph.structure.base import moved
@@ -20,6 +30,7 @@ from hgraph.structure.hypergraph import Hypergraph
 __all__ = ["HyperedgeSplit", "LinkSplit"]
 
 S = TypeVar("S", Graph, Hypergraph)
+_LOG = logging.getLogger("hgraph")
 
 _TRIES = 100  # draws of a negative before its positive goes without
 
@@ -53,12 +64,20 @@ class LinkSplit:
 
     @classmethod
     def random(
-        cls, graph: Graph, *, val_fraction: float = 0.05, test_fraction: float = 0.1, seed: int = 0
+        cls,
+        graph: Graph,
+        *,
+        node_type: Any = None,
+        val_fraction: float = 0.05,
+        test_fraction: float = 0.1,
+        seed: int = 0,
     ) -> LinkSplit:
-        """Links held out by lot, under a seed.
+        """Links held out at random, under a seed.
 
         Args:
             graph: the whole graph; without parallel edges.
+            node_type: [N] integers. Negatives then join the types that the held-out links join, in their proportions:
+                in a bipartite graph no negative is within a side, where it would be told apart by its types alone.
             val_fraction: share of the links, as is ``test_fraction``; rounded to whole links.
             test_fraction: as above.
             seed: of the lot and of the negatives.
@@ -66,20 +85,28 @@ class LinkSplit:
         Raises:
             ArgumentError: shares out of range, parallel edges, or too few pairs without an edge for the negatives.
         """
-        links = _links(of_kind("graph", graph, Graph))
+        links = links_of_graph(of_kind("graph", graph, Graph))
         order = torch.randperm(links.shape[1], generator=torch.Generator().manual_seed(seed))
         train, held, last = order.tensor_split(cuts(len(order), val_fraction, test_fraction))
-        return cls._of(graph, links, train, held, last, seed)
+        return cls._of(graph, links, train, held, last, seed, node_type)
 
     @classmethod
     def by_time(
-        cls, graph: Graph, time: Any, *, val_fraction: float = 0.05, test_fraction: float = 0.1, seed: int = 0
+        cls,
+        graph: Graph,
+        time: Any,
+        *,
+        node_type: Any = None,
+        val_fraction: float = 0.05,
+        test_fraction: float = 0.1,
+        seed: int = 0,
     ) -> LinkSplit:
         """The latest links held out: nothing that training sees is younger than anything held out.
 
         Args:
             graph: the whole graph; without parallel edges.
             time: [E] a number an edge, in the order of ``graph.adj``; a link is as old as its older direction.
+            node_type: see `random`.
             val_fraction: of the links, as is ``test_fraction``; links of equal time stay together, so parts may grow.
             test_fraction: as above.
             seed: of the negatives.
@@ -88,18 +115,25 @@ class LinkSplit:
         of_kind("graph", graph, Graph)
         if time.shape != (graph.num_edges,):
             raise ArgumentError("time", f"{graph.num_edges} numbers (one an edge)", f"shape {list(time.shape)}")
-        links = _links(graph)
+        links = links_of_graph(graph)
         # Row t of the transpose lists what t sends to: of a symmetric graph its edges are the reverses, in row order.
-        both = time if _directed(graph) else torch.minimum(time, time[graph.adj.perm.long()])
-        train, held, last = in_time(both[_link_mask(graph)], val_fraction, test_fraction)
-        return cls._of(graph, links, train, held, last, seed)
+        both = time if is_directed(graph) else torch.minimum(time, time[graph.adj.perm.long()])
+        train, held, last = in_time(both[link_mask(graph)], val_fraction, test_fraction)
+        return cls._of(graph, links, train, held, last, seed, node_type)
 
     @classmethod
-    def _of(cls, graph: Graph, links: Tensor, train: Tensor, val: Tensor, test: Tensor, seed: int) -> LinkSplit:
-        hidden = _codes(links[:, torch.cat([val, test])], graph)
-        kept = ~torch.isin(_codes(graph.edge_index, graph), hidden)
+    def _of(
+        cls, graph: Graph, links: Tensor, train: Tensor, val: Tensor, test: Tensor, seed: int, node_type: Any
+    ) -> LinkSplit:
+        hidden = codes_of(links[:, torch.cat([val, test])], graph)
+        kept = ~torch.isin(codes_of(graph.edge_index, graph), hidden)
         structure = _less(graph, kept)
-        negatives = _pairs_without_edge(graph, len(val) + len(test), seed)
+        if node_type is None:
+            if len(val) + len(test) and is_bipartite(graph):
+                _LOG.warning("the graph is bipartite, and negatives may join nodes of one side: node_type= avoids that")
+            negatives = pairs_without_edge(graph, len(val) + len(test), seed)
+        else:
+            negatives = typed_pairs_without_edge(graph, links[:, torch.cat([val, test])], node_type, seed)
         links_of = [links[:, ids.sort().values] for ids in (train, val, test)]
         return cls(structure, links_of[0], links_of[1], links_of[2], *negatives.tensor_split([len(val)], dim=1))
 
@@ -113,16 +147,16 @@ class LinkSplit:
             DataError: the structure is not the graph less the held-out links, parts overlap, or a negative is an edge.
         """
         graph = _whole(whole, Graph)
-        codes = [_codes(part, graph) for part in (self.train, self.val, self.test)]
+        codes = [codes_of(part, graph) for part in (self.train, self.val, self.test)]
         everything = torch.cat(codes)
         if len(everything.unique()) != len(everything):
             raise DataError("split: a link stands in two of train, val and test, or twice in one")
-        edges = _codes(graph.edge_index, graph)
-        if not torch.equal(everything.sort().values, _codes(_links(graph), graph).sort().values):
+        edges = codes_of(graph.edge_index, graph)
+        if not torch.equal(everything.sort().values, codes_of(links_of_graph(graph), graph).sort().values):
             raise DataError("split: train, val and test together are not the links of the graph")
         if not _less(graph, ~torch.isin(edges, torch.cat(codes[1:]))).equal(self.structure):
             raise DataError("split: the training graph is not the whole one less the held-out links")
-        negatives = _codes(torch.cat([self.val_negatives, self.test_negatives], dim=1), graph)
+        negatives = codes_of(torch.cat([self.val_negatives, self.test_negatives], dim=1), graph)
         if bool(torch.isin(negatives, edges).any()):
             raise DataError("split: a negative is an edge of the graph")
         if len(negatives.unique()) != len(negatives):
@@ -278,65 +312,10 @@ def _whole(whole: Any, kind: type[S]) -> S:
     return of_kind("whole", getattr(whole, "structure", whole), kind)
 
 
-# ---------------------------------------------------------------------- links
-
-
-def _directed(graph: Graph) -> bool:
-    return not graph.adj.with_weight(None).equal(graph.adj.with_weight(None).transpose())
-
-
-def _link_mask(graph: Graph) -> Tensor:
-    """Which edges of ``adj`` stand for a link: no loops, and of two directions the one from the smaller node."""
-    source, target = graph.edge_index
-    return source != target if _directed(graph) else source < target
-
-
-def _links(graph: Graph) -> Tensor:
-    """[2, K] every link once."""
-    ordered = graph.edge_index[0] * max(graph.num_nodes, 1) + graph.edge_index[1]
-    if len(ordered.unique()) != len(ordered):
-        hint = 'Build the graph with duplicates="sum"'
-        raise ArgumentError("graph", "a graph without parallel edges", "a repeated edge", hint)
-    return graph.edge_index[:, _link_mask(graph)]
-
-
-def _codes(edge_index: Tensor, graph: Graph) -> Tensor:
-    """One number a pair of nodes; both directions of an undirected pair have the same."""
-    source, target = edge_index
-    if not _directed(graph):
-        source, target = torch.minimum(source, target), torch.maximum(source, target)
-    return source * max(graph.num_nodes, 1) + target
-
-
 def _less(graph: Graph, kept: Tensor) -> Graph:
     """All nodes, but those edges alone."""
     weight = None if graph.adj.weight is None else graph.adj.weight[kept]
     return Graph.from_edge_index(graph.edge_index[:, kept], num_nodes=graph.num_nodes, directed=True, weight=weight)
-
-
-def _pairs_without_edge(graph: Graph, count: int, seed: int) -> Tensor:
-    """[2, count] different pairs, uniform among those that no edge joins (in that direction, of a directed graph)."""
-    n, rng = graph.num_nodes, np.random.default_rng(seed)
-    directed, edges = _directed(graph), _codes(graph.edge_index, graph).unique().cpu().numpy()
-    loops = int((graph.edge_index[0] == graph.edge_index[1]).sum())
-    total = n * (n - 1) // (1 if directed else 2)
-    free = total - (len(edges) - loops)
-    if count > free:
-        raise ArgumentError("graph", f"at least {count} pairs without an edge, for the negatives", free)
-    found = np.empty(0, dtype=np.int64)
-    if count > free // 2:  # a dense small graph: look at every pair
-        every = np.arange(n * n)
-        source, target = np.divmod(every, max(n, 1))
-        every = every[source != target if directed else source < target]
-        found = rng.permutation(np.setdiff1d(every, edges))
-    while len(found) < count:
-        source, target = rng.integers(0, n, (2, 2 * count + 16))
-        if not directed:
-            source, target = np.minimum(source, target), np.maximum(source, target)
-        drawn = np.concatenate([found, (source * n + target)[source != target]])
-        drawn = drawn[np.sort(np.unique(drawn, return_index=True)[1])]  # each once, in the order drawn
-        found = drawn[~np.isin(drawn, edges)]
-    return torch.from_numpy(np.stack(np.divmod(found[:count], max(n, 1)))).to(graph.device)
 
 
 # ---------------------------------------------------------------------- hyperedges

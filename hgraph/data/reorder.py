@@ -243,6 +243,9 @@ def _meta(meta: Mapping[str, Any], order: Tensor, hyperedges: Tensor | None, edg
              "incidence_": edges, "relation": edges}  # fmt: skip
 
     def sorted_value(name: str, value: Any) -> Any:
+        if name == "node_cells":  # columns as one text each, see hgraph.datasets.from_tables
+            columns = {column: text.split("\0") for column, text in value.items()}
+            return {column: "\0".join(cells[i] for i in order.tolist()) for column, cells in columns.items()}
         by = next((o for head, o in heads.items() if name.startswith(head)), None)
         if by is None or not isinstance(value, (Tensor, list, tuple)) or len(value) != len(by):
             return value

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from hgraph.checks import real
+from hgraph.data.labels import class_labels, labeled
 from hgraph.errors import ArgumentError, DataError
 from hgraph.structure.base import moved
 from hgraph.structure.graph import Graph
@@ -73,7 +74,7 @@ class Split:
         Raises:
             ArgumentError: a class too small to leave a test vertex.
         """
-        generator = torch.Generator().manual_seed(seed)
+        y, generator = class_labels(y), torch.Generator().manual_seed(seed)
         nobody = torch.empty(0, dtype=torch.long, device=y.device)
         parts: tuple[list[Tensor], list[Tensor], list[Tensor]] = ([nobody], [nobody], [nobody])
         for label in torch.unique(y[y >= 0]).tolist():
@@ -95,13 +96,20 @@ class Split:
 
     @classmethod
     def by_time(
-        cls, structure: Graph | Hypergraph, time: Tensor, *, val_fraction: float = 0.2, test_fraction: float = 0.2
+        cls,
+        structure: Graph | Hypergraph,
+        time: Tensor,
+        *,
+        y: Tensor | None = None,
+        val_fraction: float = 0.2,
+        test_fraction: float = 0.2,
     ) -> Split:
         """The latest vertices held out; while training nobody knows of those of the test.
 
         Args:
             structure: the whole structure.
             time: [N] a number a vertex; vertices of equal time stay together, so parts may come out larger.
+            y: [N] or [N, C] labels; vertices without one (-1, NaN) are in no part. None: all have one.
             val_fraction: share of the vertices, as is ``test_fraction``.
             test_fraction: as above.
 
@@ -119,6 +127,11 @@ class Split:
             raise ArgumentError("time", f"{num_nodes} numbers (one a vertex)", f"shape {list(time.shape)}")
         parts = in_time(time, val_fraction, test_fraction)
         observed = torch.cat(parts[:2]).sort().values
+        if y is not None:
+            if len(y) != num_nodes:
+                raise ArgumentError("y", f"{num_nodes} rows (one a vertex)", len(y))
+            there = labeled(y)
+            parts = [part[there[part]] for part in parts]
         return cls(restrict(structure, observed), parts[0], parts[1], parts[2], observed)
 
     @classmethod

@@ -1,6 +1,6 @@
 """Distillation: what a network over a structure knows, taught to one that needs none."""
 
-from hgraph.distill.compare import Comparison, Measured, compare
+from hgraph.distill.compare import Comparison, Measured, compare, unseen_accuracies
 from hgraph.distill.foreign import dhg_teacher, pyg_teacher
 from hgraph.distill.objectives import glnn, krd, lighthgnn, lighthgnn_plus, nosmog
 from hgraph.distill.objectives.activations import MatchEmbedding, MatchSimilarity, activations
@@ -53,5 +53,6 @@ __all__ = [
     "pyg_teacher",
     "soft_label_loss",
     "topology_score",
+    "unseen_accuracies",
     "write_report",
 ]

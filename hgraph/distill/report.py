@@ -13,6 +13,7 @@ from torch import nn
 from hgraph.data import Data
 from hgraph.distill import plots
 from hgraph.distill.compare import Comparison, Measured
+from hgraph.distill.serving.latency import Timing
 from hgraph.files import write_atomically
 from hgraph.train.checkpoint import weights_file
 from hgraph.train.plots import COLOURS, confusion_matrix, learning_curve, reliability_diagram, structure_picture
@@ -92,18 +93,16 @@ def write_report(
 
 
 def table_rows(comparison: Comparison, names: Mapping[str, str]) -> list[list[str]]:
-    """The table as texts, its header first; speed-up is the teacher's latency over the model's."""
+    """The table as texts, its header first: latencies with their quartiles, and `Measured.speed_up`."""
     unseen = comparison.student.unseen_accuracy is not None
     rows = [[*_HEADER[:2], "of unseen", *_HEADER[2:]] if unseen else list(_HEADER)]
     for key, model in comparison.items():
         row = [names[key], f"{100 * model.test_accuracy:.1f} %"]
         if model.unseen_accuracy is not None:
             row.append(f"{100 * model.unseen_accuracy:.1f} %")
-        row += [f"{model.parameters:,}", _milliseconds(model.latency_one_s), _milliseconds(model.latency_all_s)]
-        row += [
-            _times(comparison.teacher.latency_one_s / model.latency_one_s),
-            _times(comparison.teacher.latency_all_s / model.latency_all_s),
-        ]
+        row += [f"{model.parameters:,}", _latency(model.latency_one_s, model.latency_one)]
+        row += [_latency(model.latency_all_s, model.latency_all)]
+        row += [_times(model.speed_up(comparison.teacher, which)) for which in ("one", "all")]
         rows.append(row)
     return rows
 
@@ -152,19 +151,18 @@ def _markdown(
 
 def _sentence(comparison: Comparison) -> str:
     mlp, teacher, student = comparison.mlp, comparison.teacher, comparison.student
-    one = teacher.latency_one_s / student.latency_one_s
-    every = teacher.latency_all_s / student.latency_all_s
+    one, every = student.speed_up(teacher, "one"), student.speed_up(teacher, "all")
     return (
         f"The student's test accuracy is {_versus(student.test_accuracy - mlp.test_accuracy)} that of the same network "
         f"trained on labels alone and {_versus(student.test_accuracy - teacher.test_accuracy)} that of its "
-        f"teacher. The student answers {_times(one)} as fast for one vertex and {_times(every)} as fast "
-        "for all of them."
+        f"teacher. The student answers at least {_times(one)} as fast for one vertex and at least "
+        f"{_times(every)} as fast for all of them, in three of four calls of each."
     )
 
 
 def _meaning(comparison: Comparison, names: dict[str, str], config: Mapping[str, Any]) -> list[str]:
     epochs = ", ".join(f"{names[key]} {model.fit.best_epoch}" for key, model in comparison.items())
-    threads, device = config.get("threads", "torch's"), config.get("device", "cpu")
+    device = config.get("device", "cpu")
     texts = [
         "**Test accuracy** is measured once, on the test vertices, with the state that was best on the validation "
         f"vertices (epoch kept: {epochs}). One seed is one draw: expect a few points of difference between seeds.",
@@ -174,8 +172,9 @@ def _meaning(comparison: Comparison, names: dict[str, str], config: Mapping[str,
         "**ECE**, the expected calibration error (15 bins, 0 is best), says how far stated confidence is from "
         "accuracy. **Calibrated** is what is left of it when logits are divided by the temperature T, fitted on the "
         "validation vertices; accuracy stays. `--calibrate` puts the student's into what is exported.",
-        f"**Latency** is the median wall-clock time of a forward pass after warm-up, the models in turn, {threads} "
-        f"thread(s), device `{device}`. Features and structure are in memory and the structure's norms are ready.",
+        "**Latency** is the median wall-clock time of a forward pass after warm-up, with the quartiles, the models in "
+        f"turn, one thread, device `{device}`. Features and structure are in memory, the structure's norms are ready. "
+        "**Speed-up** is the teacher's lower quartile over the model's upper one: what three of four calls keep.",
         "**One vertex** costs the student one row. It costs the teacher a full pass: its answer depends on the "
         "vertices two steps away and on their degrees, and no hidden state is kept between calls. Cutting "
         "exactly that neighbourhood out for each request can be cheaper on large structures; that is not measured.",
@@ -183,6 +182,13 @@ def _meaning(comparison: Comparison, names: dict[str, str], config: Mapping[str,
         "below 1 is possible and is shown as it is. (The 100x of the LightHGNN paper is against a teacher that "
         "multiplies with a materialised vertex-by-vertex matrix; this one goes through the hyperedges.)",
     ]
+    timed = {names[key]: (model.latency_one, model.latency_all) for key, model in comparison.items()}
+    busy = [name for name, pair in timed.items() if any(t is not None and not t.is_steady for t in pair)]
+    if busy:
+        texts.append(
+            f"**!** The quartiles of {', '.join(busy)} are far apart: the machine was busy while they were timed. Time "
+            "them again on a quiet one before you state a speed-up."
+        )
     if comparison.student.unseen_accuracy is not None:
         texts.append(
             "**Of unseen** is the accuracy on the test vertices that were taken out of the structure before training. "
@@ -206,6 +212,18 @@ def _cell(value: Any) -> str:
 def _milliseconds(seconds: float) -> str:
     value = 1e3 * seconds
     return f"{value:.{max(0, min(3, 2 - _magnitude(value)))}f} ms"
+
+
+def _latency(median: float, timing: Timing | None) -> str:
+    """The median and, where they are known, the quartiles; marked where they are far apart."""
+    if timing is None:
+        return _milliseconds(median)
+    mark = "" if timing.is_steady else " !"
+    return f"{_milliseconds(median)} ({_digits(timing.low)} .. {_digits(timing.high)}){mark}"
+
+
+def _digits(seconds: float) -> str:
+    return _milliseconds(seconds).removesuffix(" ms")
 
 
 def _times(ratio: float) -> str:

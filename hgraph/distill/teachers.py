@@ -14,6 +14,7 @@ from hgraph.distill.foreign import adapted, foreign_layers
 from hgraph.distill.objectives.lesson import Speaks
 from hgraph.errors import ArgumentError, ArgumentTypeError, DataError
 from hgraph.train import Observed, evaluating
+from hgraph.train.metrics import scored_rows
 
 __all__ = ["Teacher", "calibrated", "ensemble", "fit_temperature", "heard"]
 
@@ -101,7 +102,7 @@ def fit_temperature(logits: Tensor, y: Tensor) -> float:
 
     Args:
         logits: [N, C] on vertices that nothing was trained on; the validation part, usually.
-        y: [N] labels.
+        y: [N] labels; rows without one (-1, NaN) do not count.
 
     Source: Guo et al., On Calibration of Modern Neural Networks (2017).
 
@@ -109,8 +110,7 @@ def fit_temperature(logits: Tensor, y: Tensor) -> float:
     >>> round(fit_temperature(z, torch.tensor([0, 0, 0, 1])), 3)  # right in 3 of 4: 2 / T = ln 3
     1.82
     """
-    if logits.dim() != 2 or y.shape != logits.shape[:1] or not len(y):
-        raise ArgumentError("y", f"one label for each row of logits {list(logits.shape)}", list(y.shape))
+    logits, y = scored_rows(logits, y)
     z = logits.detach().double()
     right = z.gather(1, y[:, None]).mean()
 

@@ -165,11 +165,18 @@ def _checked(count: int, labels: Any, names: Any, instead: str) -> tuple[np.ndar
     return labels, names
 
 
-def _scaled(values: np.ndarray | None, count: int, plain: float, low: float, high: float) -> np.ndarray:
-    """Widths between low and high in proportion to the values; ``plain`` where there is nothing to tell apart."""
-    if values is None or not len(values) or not np.isfinite(values).all() or values.max() == values.min():
+def _scaled(
+    values: np.ndarray | None, count: int, plain: float, low: float, high: float, largest: float | None = None
+) -> np.ndarray:
+    """Widths between low and high in proportion to the values; ``plain`` where there is nothing to tell apart.
+
+    ``largest`` is the value of the width ``high``, None the largest that there is.
+    """
+    if values is None or not len(values) or not np.isfinite(values).all():
         return np.full(count, plain)
-    return low + (high - low) * values / values.max()
+    if largest is None and values.max() == values.min():
+        return np.full(count, plain)
+    return low + (high - low) * np.minimum(values / max(largest or values.max(), 1e-300), 1.0)
 
 
 def _layout(count: int, pairs: np.ndarray, seed: int, keep: int | None = None) -> np.ndarray:

@@ -28,6 +28,7 @@ def draw_knowledge_graph(
     names: Sequence[Any] | None = None,
     positions: Any = None,
     seed: int = 0,
+    largest: float | None = None,
     title: str | None = None,
 ) -> Axes:
     """Vertices and facts; messages flow against the arrows. Weights make lines wider, colours tell relations apart.
@@ -39,6 +40,7 @@ def draw_knowledge_graph(
         names: [N] texts; None takes those of the graph.
         positions: [N, 2] where the vertices stand; None takes a spring layout.
         seed: fixes that layout.
+        largest: the weight of the widest line; None takes the largest that is drawn.
         title: the text above, or None.
 
     Returns:
@@ -60,7 +62,7 @@ def draw_knowledge_graph(
         at = _placed(positions, kg.num_nodes)
     size = draw._vertex_radius(at, names)
     weight = None if kg.adj.weight is None else kg.adj.weight.detach().double().cpu().numpy()
-    width = draw._scaled(weight, len(head), 1.2, 0.5, 3.5)
+    width = draw._scaled(weight, len(head), 1.2, 0.5, 3.5, largest)
     first = 0 if labels is None else len(set(labels.tolist()))  # the colours before are those of vertices
     lines, points = _draw_facts(ax, kg, at, (head, relation, tail), width, size, first)
     draw._finish(ax, at, size, labels, names, title, [], points)

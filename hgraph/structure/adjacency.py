@@ -47,15 +47,22 @@ class Adjacency(EdgeList):
         ``"row"``: :math:`w_{ts} / d_t`, ``"col"``: :math:`w_{ts} / d_s`, ``"sym"``:
         :math:`w_{ts} / \sqrt{d_t d_s}`, with the weighted degrees :math:`d`.
 
+        Of weights that need gradients nothing is checked, and the root is that of :math:`|d|`.
+
         Args:
             how: ``"row"``, ``"col"`` or ``"sym"``.
             dtype: of the result and of the degrees, that of the model; by default that of the weights, and torch's
                 default dtype where there are none.
 
+        Raises:
+            ArgumentError: a degree below 0 under the root, or one whose weights cancel, of weights without gradients on
+                a CPU (on another device a forward would wait for the answer).
+
         >>> adj = Adjacency.from_coo(target=[0, 0], source=[0, 1], num_targets=2, num_sources=2)
         >>> adj.normalize("row").weight.tolist()
         [0.5, 0.5]
         """
+        algebra.refuse_degrees_of(self, how)
         return self.with_weight(algebra.normalized_weight(self, how, dtype))
 
     def add_self_loops(self) -> Adjacency:

@@ -8,13 +8,15 @@ from typing import Literal, TypeVar
 import torch
 from torch import Tensor
 
+from hgraph._torch import is_plain
 from hgraph.errors import ArgumentError, ArgumentTypeError
 from hgraph.memory import check_memory
 from hgraph.structure import coo
 from hgraph.structure.coo import inverse_power
 from hgraph.structure.edge_list import EdgeList, measured
 
-__all__ = ["add_self_loops", "compose", "inverse_power", "lacks_loop", "normalized_weight", "reach", "select"]
+__all__ = ["add_self_loops", "compose", "inverse_power", "lacks_loop", "normalized_weight", "reach",
+           "refuse_degrees", "refuse_degrees_of", "select"]  # fmt: skip
 
 E = TypeVar("E", bound=EdgeList)
 
@@ -41,6 +43,48 @@ def normalized_weight(adj: EdgeList, how: Literal["row", "col", "sym"], dtype: t
     if how in ("col", "sym"):
         out = out * inverse_power(adj.source_degree().to(out.dtype), exponent)[adj.indices]
     return out.to(dtype)
+
+
+def refuse_degrees(degree: Tensor, size: Tensor, *, root: bool, what: str = "weight") -> None:
+    """Refuse degrees that cannot be divided by: negative ones under a root, and sums whose terms cancel.
+
+    Waits for the device: never call it in a forward.
+
+    Args:
+        degree: [N] sums of weights.
+        size: [N] sums of their absolute values.
+        root: whether the root of the degree is taken.
+        what: the argument the weights came as.
+
+    Raises:
+        ArgumentError: there is such a degree; names the first node.
+    """
+    cancels = (size > 0) & (degree.abs() <= 1e-6 * size)
+    bad = cancels | (degree < 0) if root else cancels
+    if bool(bad.any()):
+        at = int(bad.nonzero()[0, 0])
+        kind = "weights that cancel" if bool(cancels[at]) else "negative weights that prevail"
+        hint = "Use absolute weights, or one graph for positive and one for negative edges"
+        raise ArgumentError(what, "weights with sums above 0 at every node", f"{kind} at {at}: {degree[at]:g}", hint)
+
+
+def refuse_degrees_of(adj: EdgeList, how: Literal["row", "col", "sym", "target"]) -> None:
+    """`refuse_degrees` of what `normalized_weight` divides by, of weights on a CPU that need no gradient.
+
+    Structures are prepared there; on another device a forward would wait for the answer.
+
+    ``"target"`` takes the root of the target degrees alone, as a graph convolution does.
+    """
+    weight = adj.weight
+    if weight is None or weight.requires_grad or weight.device.type != "cpu" or not is_plain(weight):
+        return
+    if not bool((weight < 0).any()):
+        return
+    size = adj.with_weight(weight.abs())
+    if how in ("row", "sym", "target"):
+        refuse_degrees(adj.target_degree(), size.target_degree(), root=how != "row")
+    if how in ("col", "sym"):
+        refuse_degrees(adj.source_degree(), size.source_degree(), root=how == "sym")
 
 
 def lacks_loop(adj: EdgeList) -> Tensor:

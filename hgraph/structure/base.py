@@ -63,7 +63,18 @@ class Structure:
         save(self, path)
 
     def validate(self) -> None:
-        """Look whether the fields fit each other, as those of a file must; the structures within are not looked at.
+        """Check that the fields fit each other, those of the structures inside included.
+
+        Raises:
+            DataError: they contradict each other.
+        """
+        for value in vars(self).values():
+            if isinstance(value, Structure):
+                value.validate()
+        self.check_fields()
+
+    def check_fields(self) -> None:
+        """Check that the fields fit each other, without those of the structures inside.
 
         Raises:
             DataError: they contradict each other.
@@ -81,7 +92,7 @@ class Structure:
         _fill(self, state)
         Structure.__post_init__(self)
         if all(is_plain(t) for t in self.tensors()):
-            self.validate()
+            self.check_fields()
 
     def __copy__(self: S) -> S:
         """The same tensors in another object."""

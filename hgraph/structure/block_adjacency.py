@@ -240,7 +240,7 @@ class BlockAdjacency(Structure):
             same = same and torch.equal(self.order, other.order)
         return same and (self.wide is None or self.wide.equal(other.wide))  # type: ignore[arg-type]
 
-    def validate(self) -> None:
+    def check_fields(self) -> None:
         """Check that tiles, rules and rows are in range and ascend, and that the transpose is of the same tiles.
 
         Raises:

@@ -158,7 +158,10 @@ def segment_sum(values: Tensor, segment: Tensor, size: int) -> Tensor:
 
 
 def inverse_power(degree: Tensor, exponent: float) -> Tensor:
-    """``degree ** exponent`` for a negative exponent, where zero degrees give zero; integer degrees become floats."""
+    """``degree ** exponent`` for a negative exponent, where zero degrees give zero; integer degrees become floats.
+
+    Of a negative degree the root of the absolute value is taken, so that learned weights of both signs never give NaN.
+    """
     degree = degree if degree.is_floating_point() else degree.to(torch.get_default_dtype())
-    zero = degree == 0
+    zero, degree = degree == 0, degree if exponent == -1 else degree.abs()
     return torch.where(zero, 0.0, torch.where(zero, 1.0, degree) ** exponent)

@@ -277,7 +277,7 @@ class EdgeList(Structure):
         flat = self.target.long() * self.num_sources + self.indices
         return coo.segment_sum(weight, flat, self.num_targets * self.num_sources).view(self.shape)
 
-    def validate(self) -> None:
+    def check_fields(self) -> None:
         """Check that pointers divide the edges, ids are in range, and both orders are of the same edges.
 
         Raises:

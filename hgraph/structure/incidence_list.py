@@ -68,7 +68,7 @@ class IncidenceList(Structure):
         """The members of each hyperedge, ascending."""
         return [e.tolist() for e in self.v2e.indices.split(self.v2e.indptr.diff().tolist())]
 
-    def validate(self) -> None:
+    def check_fields(self) -> None:
         """Check that there is a weight for every node and hyperedge, if there are any.
 
         Raises:

@@ -288,7 +288,8 @@ Triple(head='Dune', relation='is a', tail='novel')])
         Args:
             ax: axes to draw into, or None for new ones.
             **options: ``labels`` [N] colour vertices (default: their types), ``names`` writes texts (default: those
-                of the graph), ``positions`` [N, 2] place vertices (default: springs, which ``seed`` fixes), ``title``.
+                of the graph), ``positions`` [N, 2] place vertices (default: springs, which ``seed`` fixes),
+                ``largest`` is the weight of the widest line, ``title``.
         """
         from hgraph.draw.knowledge import draw_knowledge_graph
 

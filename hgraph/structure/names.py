@@ -115,7 +115,7 @@ class Names(Structure):
         whole, ends = self.text.cpu().numpy().tobytes(), self.indptr.tolist()
         return (whole[a:b].decode() for a, b in itertools.pairwise(ends))
 
-    def validate(self) -> None:
+    def check_fields(self) -> None:
         """Check that pointers divide the bytes, and that each text is UTF-8.
 
         Raises:

@@ -106,7 +106,7 @@ class SoftAdjacency(Structure):
         own, others = (torch.ones(1, dtype=torch.bool) if a.mask is None else a.mask.cpu() for a in (self, other))
         return torch.equal(own.broadcast_to(self.weight.shape), others.broadcast_to(self.weight.shape))
 
-    def validate(self) -> None:
+    def check_fields(self) -> None:
         """Check that weights are numbers, and that the mask is of the sources.
 
         Raises:
@@ -211,7 +211,7 @@ class SoftHypergraph(Structure):
         same = self.index is None or torch.equal(self.index, other.index.to(self.device))  # type: ignore[union-attr]
         return same and self.v2e.equal(other.v2e) and self.e2v.equal(other.e2v)
 
-    def validate(self) -> None:
+    def check_fields(self) -> None:
         """Check that both directions are of the same nodes and hyperedges.
 
         Raises:

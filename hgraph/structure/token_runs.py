@@ -111,7 +111,7 @@ class TokenRuns(Structure):
         base = self.row() * (self.num_sources + 1)
         return intervals.Line(base + self.start, base + self.stop)
 
-    def validate(self) -> None:
+    def check_fields(self) -> None:
         """Check that pointers divide the runs into rows, and that each run lies within the sources.
 
         Raises:

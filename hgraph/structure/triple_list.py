@@ -71,7 +71,7 @@ class TripleList(Structure):
         """The same facts with a weight [E] each, such as shares of attention; not checked, so they may be learned."""
         return dataclasses.replace(self, adj=self.adj.with_weight(weight))
 
-    def validate(self) -> None:
+    def check_fields(self) -> None:
         """Check that there is a relation for every triple, and a type and a name for every node, if there are any.
 
         Raises:

@@ -1,31 +1,32 @@
-"""How good, and how honest, class predictions are."""
+"""How good, and how well calibrated, class predictions are."""
 
 from __future__ import annotations
 
 from torch import Tensor
 
+from hgraph.data.labels import labeled
 from hgraph.errors import ArgumentError
 
-__all__ = ["accuracy", "expected_calibration_error"]
+__all__ = ["accuracy", "expected_calibration_error", "scored_rows"]
 
 
 def accuracy(logits: Tensor, y: Tensor) -> float:
-    r"""The share of rows whose largest logit is that of their label.
+    r"""The fraction of labeled rows whose largest logit is that of their label.
 
     .. math:: \frac{1}{N} \sum_i [\arg\max_c z_{ic} = y_i]
 
     Args:
         logits: [N, C], N at least 1.
-        y: [N] integer labels.
+        y: [N] or [N, 1] class numbers; rows without a label (-1, NaN) do not count.
 
     Raises:
-        ArgumentError: shapes that do not fit, or no row.
+        ArgumentError: shapes that do not fit, NaN logits, a class that has no logit, or no labeled row.
 
     >>> import torch
-    >>> accuracy(torch.tensor([[2.0, 1.0], [0.0, 3.0]]), torch.tensor([0, 0]))
+    >>> accuracy(torch.tensor([[2.0, 1.0], [0.0, 3.0], [1.0, 0.0]]), torch.tensor([0, 0, -1]))
     0.5
     """
-    _check(logits, y)
+    logits, y = scored_rows(logits, y)
     return float((logits.argmax(-1) == y).double().mean())
 
 
@@ -38,21 +39,22 @@ def expected_calibration_error(logits: Tensor, y: Tensor, bins: int = 15) -> flo
 
     Args:
         logits: [N, C], N at least 1.
-        y: [N] integer labels.
+        y: [N] or [N, 1] class numbers; rows without a label (-1, NaN) do not count.
         bins: how many bins; 15 as in Guo et al., On Calibration of Modern Neural Networks (2017).
 
     Returns:
         A number in 0 .. 1; 0 is perfectly calibrated.
 
     Raises:
-        ArgumentError: shapes that do not fit, no row, or fewer than one bin.
+        ArgumentError: shapes that do not fit, NaN logits, a class that has no logit, no labeled row, or fewer than
+            one bin.
 
     >>> import torch
     >>> sure_and_right = torch.tensor([[99.0, 0.0], [0.0, 99.0]])
     >>> expected_calibration_error(sure_and_right, torch.tensor([0, 1]))
     0.0
     """
-    _check(logits, y)
+    logits, y = scored_rows(logits, y)
     if bins < 1:
         raise ArgumentError("bins", "at least 1", bins)
     confidence, predicted = logits.detach().double().softmax(-1).max(-1)
@@ -63,10 +65,33 @@ def expected_calibration_error(logits: Tensor, y: Tensor, bins: int = 15) -> flo
     return float(sums.abs().sum() / len(y))
 
 
-def _check(logits: Tensor, y: Tensor) -> None:
+def scored_rows(logits: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
+    """Logits [N', C] and class numbers [N'] of the labeled rows, for metrics of classes.
+
+    Raises:
+        ArgumentError: shapes that do not fit, NaN logits, a class that has no logit, or no labeled row.
+
+    >>> import torch
+    >>> scored_rows(torch.eye(2), torch.tensor([[1], [-1]]))[1]
+    tensor([1])
+    """
     if logits.dim() != 2:
         raise ArgumentError("logits", "shape [N, C]", f"shape {list(logits.shape)}")
+    y = y.squeeze(1) if y.dim() == 2 and y.shape[1] == 1 else y
     if y.shape != logits.shape[:1]:
         raise ArgumentError("y", f"shape [{logits.shape[0]}] (one label a row)", f"shape {list(y.shape)}")
-    if len(y) == 0:
-        raise ArgumentError("y", "at least one label", "none", "Is this part of the split empty?")
+    known = labeled(y)
+    if not bool(known.any()):
+        got = f"{len(y)} rows, all without one" if len(y) else "none"
+        raise ArgumentError("y", "at least one label", got, "Is this part of the split empty?")
+    logits, y = logits[known], y[known]
+    if bool((bad := logits.isnan().any(1)).any()):
+        hint = "The model diverged, or read a NaN feature: try a smaller lr"
+        raise ArgumentError("logits", "numbers", f"NaN in {int(bad.sum())} of {len(bad)} rows", hint)
+    if y.is_floating_point() and bool((y != y.round()).any()):
+        raise ArgumentError("y", "class numbers", "numbers with fractions", "Regression has other metrics")
+    y = y.long()
+    if int(y.min()) < 0 or int(y.max()) >= logits.shape[1]:
+        got = f"{int(y.min())} .. {int(y.max())}"
+        raise ArgumentError("y", f"classes in 0 .. {logits.shape[1] - 1}, one per logit", got)
+    return logits, y

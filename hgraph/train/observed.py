@@ -10,6 +10,8 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from hgraph.data import Data
+from hgraph.data.labels import labeled
+from hgraph.errors import ArgumentError
 from hgraph.structure import Graph, Hypergraph
 from hgraph.train.metrics import accuracy
 
@@ -24,8 +26,8 @@ class Observed:
         structure: the training structure, on N' vertices.
         x: [N', F] features of these vertices.
         y: [N'] their labels.
-        train: ids in 0 .. N'-1 of the training vertices.
-        val: ids in 0 .. N'-1 of the validation vertices.
+        train: ids in 0 .. N'-1 of the training vertices that have a label.
+        val: ids in 0 .. N'-1 of the validation vertices that have one.
 
     >>> graph = Graph.from_edge_index([[0], [1]], num_nodes=2, directed=False)
     >>> part = Observed(graph, torch.eye(2), torch.tensor([0, 1]), torch.tensor([0]), torch.tensor([1]))
@@ -42,6 +44,8 @@ class Observed:
 
 def observed(data: Data, split: str = "default") -> Observed:
     """Cut a `Data` down to what training may see: everything when transductive, else the observed vertices.
+
+    Vertices without a label are in neither part, whatever the split says; messages flow over them all the same.
 
     Args:
         data: features, labels and splits.
@@ -60,18 +64,23 @@ def observed(data: Data, split: str = "default") -> Observed:
     ([1, 2], [0], [1])
     """
     parts = data.split(split)
+    there = labeled(data.y)
+    train, val = (part[there[part]] for part in (parts.train, parts.val))
     if parts.observed is None:
-        return Observed(parts.structure, data.x, data.y, parts.train, parts.val)
+        return Observed(parts.structure, data.x, data.y, train, val)
     seen = parts.observed
     position = torch.full((data.num_nodes,), -1, device=seen.device)
     position[seen] = torch.arange(len(seen), device=seen.device)
-    return Observed(parts.structure, data.x[seen], data.y[seen], position[parts.train], position[parts.val])
+    return Observed(parts.structure, data.x[seen], data.y[seen], position[train], position[val])
 
 
 def supervised(part: Observed) -> tuple[Callable[[Tensor], Tensor], Callable[[Tensor], float] | None]:
     """The mean cross-entropy on the training vertices, and the accuracy on the validation vertices (None if none).
 
-    Both are functions of logits [N', C], as `fit` takes them.
+    Both are functions of logits [N', C], as `fit` takes them; vertices without a label count in neither.
+
+    Raises:
+        ArgumentError: by the loss, no training vertex with a label, or labels that are no class numbers.
 
     >>> graph = Graph.from_edge_index([[0], [1]], num_nodes=2, directed=False)
     >>> part = Observed(graph, torch.eye(2), torch.tensor([0, 1]), torch.tensor([0]), torch.tensor([1]))
@@ -79,10 +88,19 @@ def supervised(part: Observed) -> tuple[Callable[[Tensor], Tensor], Callable[[Te
     >>> round(loss(torch.zeros(2, 2)).item(), 4), validate(torch.eye(2))  # log 2; vertex 1 is right
     (0.6931, 1.0)
     """
+    train, val = (ids[labeled(part.y)[ids]] for ids in (part.train, part.val))
     validate = None
-    if len(part.val):
+    if len(val):
 
         def validate(logits: Tensor) -> float:
-            return accuracy(logits[part.val], part.y[part.val])
+            return accuracy(logits[val], part.y[val])
 
-    return lambda logits: F.cross_entropy(logits[part.train], part.y[part.train]), validate
+    def loss(logits: Tensor) -> Tensor:
+        if not len(train):  # here, as a student may learn from its teacher alone
+            raise ArgumentError("part", "at least one training node with a label", f"{len(part.train)} without one")
+        if part.y.dim() == 1 and part.y.is_floating_point():
+            hint = "y.nan_to_num(-1).long(), if these are classes"
+            raise ArgumentError("y", "class numbers", part.y.dtype, hint)
+        return F.cross_entropy(logits[train], part.y[train])
+
+    return loss, validate

@@ -10,6 +10,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from hgraph.train.metrics import scored_rows
+
 if TYPE_CHECKING:
     from hgraph.data import Data
     from hgraph.train.fit import FitResult
@@ -87,11 +89,12 @@ def reliability_diagram(
 
     Args:
         logits: [N, C].
-        y: [N] class numbers.
+        y: [N] class numbers; rows without a label are left out.
         title: the line above the plot.
         bins: of confidence, 0 .. 1.
         colour: of the bars.
     """
+    logits, y = scored_rows(logits, y)
     confidence, answer = logits.detach().double().softmax(-1).max(-1)
     member = (confidence * bins).ceil().long().sub(1).clamp(0, bins - 1)
     count = torch.bincount(member, minlength=bins).tolist()
@@ -117,13 +120,14 @@ def confusion_matrix(logits: Tensor, y: Tensor, names: Sequence[str], title: str
 
     Args:
         logits: [N, C].
-        y: [N] class numbers.
+        y: [N] class numbers; rows without a label are left out.
         names: C names.
         title: the line above the plot.
     """
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
+    logits, y = scored_rows(logits, y)
     classes = logits.shape[1]
     table = torch.bincount(y * classes + logits.argmax(-1), minlength=classes**2).view(classes, classes)
     share = table / table.sum(1, keepdim=True).clamp(min=1)

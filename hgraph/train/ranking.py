@@ -5,7 +5,9 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from hgraph.data.labels import labeled
 from hgraph.errors import ArgumentError
+from hgraph.train.metrics import scored_rows
 
 __all__ = ["f1", "mrr", "ndcg_at", "recall_at", "roc_auc"]
 
@@ -17,7 +19,7 @@ def f1(logits: Tensor, y: Tensor) -> float:
 
     Args:
         logits: [N, C].
-        y: [N] class numbers.
+        y: [N] or [N, 1] class numbers; rows without a label (-1, NaN) do not count.
 
     Returns:
         The mean over the classes C' that are among the labels or the answers (as scikit-learn's ``average="macro"``).
@@ -25,11 +27,8 @@ def f1(logits: Tensor, y: Tensor) -> float:
     >>> f1(torch.tensor([[2.0, 0.0], [0.0, 1.0], [1.0, 0.0]]), torch.tensor([0, 1, 1]))
     0.6666666666666666
     """
-    if logits.dim() != 2 or y.shape != logits.shape[:1] or not len(y):
-        raise ArgumentError("logits, y", "[N, C] and [N], N at least 1", f"{list(logits.shape)}, {list(y.shape)}")
+    logits, y = scored_rows(logits, y)
     answer, classes = logits.argmax(1), logits.shape[1]
-    if int(y.min()) < 0 or int(y.max()) >= classes:
-        raise ArgumentError("y", f"classes in 0 .. {classes - 1}", f"{int(y.min())} .. {int(y.max())}")
     hit = torch.bincount(y[answer == y], minlength=classes)
     both = torch.bincount(y, minlength=classes) + torch.bincount(answer, minlength=classes)
     present = both > 0
@@ -43,20 +42,31 @@ def roc_auc(score: Tensor, y: Tensor) -> float:
 
     Args:
         score: [N] numbers, larger for what is more likely positive.
-        y: [N] 1 or True for positives, 0 or False for negatives.
+        y: [N] 1 or True for positives, 0 or False for negatives; rows without a label (-1, NaN) do not count. Labels
+            -1 and 1 alone are refused: here -1 means missing.
 
     Raises:
-        ArgumentError: shapes that differ, NaN, or no positive or no negative.
+        ArgumentError: shapes that differ, NaN scores, labels other than 0 and 1, or no positive or no negative.
 
     >>> roc_auc(torch.tensor([0.1, 0.4, 0.35, 0.8]), torch.tensor([0, 0, 1, 1]))
     0.75
     """
-    if score.dim() != 1 or y.shape != score.shape or bool(score.isnan().any()):
-        raise ArgumentError("score, y", "two lists [N] without NaN", f"{list(score.shape)}, {list(y.shape)}")
+    score, y = (v.squeeze(1) if v.dim() == 2 and v.shape[1] == 1 else v for v in (score, y))
+    if score.dim() != 1 or y.shape != score.shape:
+        raise ArgumentError("score, y", "two lists [N]", f"{list(score.shape)}, {list(y.shape)}")
+    known = labeled(y)
+    score, y = score[known], y[known]
+    if bool(score.isnan().any()):
+        raise ArgumentError(
+            "score", "numbers", f"{int(score.isnan().sum())} NaN", "The model diverged: try a smaller lr"
+        )
     positive = y.bool()
+    if bool((other := y != positive).any()):
+        raise ArgumentError("y", "labels 0 and 1, -1 or NaN where one is missing", y[other][0].item())
     count = int(positive.sum())
     if count in (0, len(y)):
-        raise ArgumentError("y", "positives and negatives", f"{count} positives of {len(y)}")
+        hint = "Give 0 for a negative: -1 is a missing label" if count and count < len(known) else ""
+        raise ArgumentError("y", "positives and negatives", f"{count} positives of {len(y)} labels", hint)
     _, rank, repeats = torch.unique(score, return_inverse=True, return_counts=True)
     last = repeats.cumsum(0).double()
     mean_rank = last - (repeats - 1) / 2  # of equal scores the mean of their ranks, from 1

@@ -17,7 +17,9 @@ from hgraph.structure.relations import rebuilt
 from hgraph.train.full_ranking import best_items
 from hgraph.train.recommender import scorer, structure_of
 
-__all__ = ["Explanation", "Recommendation", "explain", "recommend"]
+__all__ = ["NEGLIGIBLE", "Explanation", "Recommendation", "explain", "recommend"]
+
+NEGLIGIBLE = 1e-6  # of the product of attention along a path
 
 
 @dataclass(frozen=True, eq=False)
@@ -87,7 +89,7 @@ class Explanation:
     Args:
         user: the user's id.
         item: the item's id.
-        paths: along facts from the user to the item, the largest product of attention first.
+        paths: along facts from the user to the item, the largest product of attention first; see `negligible`.
         kg: the weighted graph in which they run.
 
     >>> kg = KnowledgeGraph.from_names([("Ann", "took", "Dune"), ("Dune", "is like", "Ubik")])
@@ -104,10 +106,20 @@ class Explanation:
         """A line a path, its attention first."""
         if not self.paths:
             return "no path of so few steps"
-        return "\n".join(f"{path.weight:.2e}  {self.kg.tell(path)}" for path in self.paths)
+        lines = [f"{p.weight:.2e}{self._remark(p)}  {self.kg.tell(p)}" for p in self.paths]
+        if all(map(self.negligible, self.paths)):
+            lines.append("No path has attention worth naming: the score comes from the vectors, not from these facts.")
+        return "\n".join(lines)
+
+    def negligible(self, path: Path) -> bool:
+        """Whether the attention of a path is below `NEGLIGIBLE`: too little to have moved the score."""
+        return self.kg.adj.weight is not None and path.weight < NEGLIGIBLE
+
+    def _remark(self, path: Path) -> str:
+        return " (negligible)" if self.negligible(path) else ""
 
     def draw(self, ax: Any = None, **options: Any) -> Any:
-        """The facts of all paths from left to right, wider where attention is larger.
+        """The facts of all paths from left to right, wider where attention is larger, of the largest in the graph.
 
         Options are those of `KnowledgeGraph.draw`.
         """
@@ -116,7 +128,10 @@ class Explanation:
         head, relation, tail = kg.triples[edges].unbind(1)
         weight = None if kg.adj.weight is None else kg.adj.weight[edges]
         part = rebuilt(kg, head, relation, tail, weight).subgraph(torch.tensor(nodes, dtype=torch.long))
-        return part.draw(ax, **{"positions": _columns(self.paths, nodes) or None} | options)
+        given: dict[str, Any] = {"positions": _columns(self.paths, nodes) or None}
+        if kg.adj.weight is not None and kg.adj.weight.numel():
+            given["largest"] = float(kg.adj.weight.detach().max())  # a picture of small weights alone is thin
+        return part.draw(ax, **given | options)
 
 
 def _columns(paths: Sequence[Path], nodes: list[int]) -> list[tuple[float, float]]:

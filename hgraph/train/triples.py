@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import math
 import os
 from collections.abc import Sequence
@@ -20,6 +21,8 @@ from hgraph.train.recommender import Progress, bar
 from hgraph.train.seed import seeded
 
 __all__ = ["fit_triples", "triple_ranking"]
+
+_LOG = logging.getLogger("hgraph")
 
 
 def triple_ranking(
@@ -142,6 +145,7 @@ def fit_triples(
     (3, True)
     """
     _check(model, split, epochs, batch, eval_every, negatives)
+    _say_unseen(split)
     device = model.entity.device
     facts, val = split.train.triples.to(device), split.val.triples
     optimizer = torch.optim.Adam(model.parameters(), lr=lr, fused=True)
@@ -168,6 +172,15 @@ def fit_triples(
     if done.best_state is not None:
         model.load_state_dict(done.best_state)
     return FitResult(done.history, done.best_epoch, done.seconds, done.cpu_seconds)
+
+
+def _say_unseen(split: TripleSplit) -> None:
+    """Facts that are ranked by numbers which nothing has trained."""
+    for name, count in split.unseen().items():
+        if count:
+            total = getattr(split, name).num_edges
+            what = f"{count:,} of {total:,} facts of {name} name a node or relation that no training fact names"
+            _LOG.warning("%s: their ranks say nothing of the model. TripleSplit.random has cover=True", what)
 
 
 def _epoch(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime
 from collections import Counter
 
 import numpy as np
@@ -96,3 +97,47 @@ def test_texts_are_checked():
             term_hypergraph(texts)
     with pytest.raises(ArgumentError, match="max_share"):
         term_hypergraph(TEXTS, max_share=0)
+
+
+MISSING = {
+    "None": lambda: None,
+    "NaN": lambda: np.float32("nan"),
+    "NaT": lambda: np.datetime64("NaT"),
+    "NA": lambda: pytest.importorskip("pandas").NA,
+    "pandas NaT": lambda: pytest.importorskip("pandas").NaT,
+}
+
+
+@pytest.mark.checked("builders", "None, NaN, NaT and NA of any library are no category and no id.")
+@pytest.mark.parametrize("make", MISSING.values(), ids=MISSING)
+def test_missing_values_of_any_library_join_nothing(make):
+    built = category_hypergraph({"a": ["x", make(), "x", make()]})
+    assert (built.hyperedge_ids, built.structure.to_lists()) == ([("a", "x")], [[0, 2]])
+    with pytest.raises(ArgumentError, match="vertices: expected an id in every row"):
+        membership_hypergraph(["x", make()], ["e", "e"])
+
+
+@pytest.mark.checked("builders", "Dates are categories as dates, not as the integers that numpy stores.")
+def test_dates_stay_dates():
+    days = np.array(["2024-05-31", "NaT", "2024-05-31"], dtype="datetime64[ns]")
+    built = category_hypergraph({"day": days})
+    assert built.hyperedge_ids == [("day", datetime.datetime(2024, 5, 31))]
+    assert built.structure.to_lists() == [[0, 2]]
+
+
+@pytest.mark.checked("builders", "`membership_hypergraph` keeps nodes without a hyperedge, with `nodes=`.")
+def test_nodes_without_a_hyperedge_are_kept():
+    built = membership_hypergraph(["b", "a"], ["e", "e"], nodes=["a", "b", "alone"])
+    assert built.node_ids == ["a", "b", "alone"]
+    assert built.structure.to_lists() == [[0, 1]]
+    assert built.structure.num_nodes == 3
+    with pytest.raises(ArgumentError, match="ids that are among nodes, got 'c'"):
+        membership_hypergraph(["c"], ["e"], nodes=["a", "b"])
+    with pytest.raises(ArgumentError, match="ids that differ"):
+        membership_hypergraph(["a"], ["e"], nodes=["a", "a"])
+
+
+@pytest.mark.checked("builders", "A cell of several values is no category; it is refused with its row.")
+def test_a_list_is_no_category():
+    with pytest.raises(TypeError, match=r"columns\['a'\]: expected texts, numbers, dates, got \['y'\] in row 1"):
+        category_hypergraph({"a": ["x", ["y"]]})

@@ -49,3 +49,12 @@ def test_equals_a_loop(stream, start, end):
 def test_arguments_are_checked(sizes, members, times, message):
     with pytest.raises(ArgumentError, match=message):
         simplex_hypergraph(sizes, members, np.array(times), num_nodes=5)
+
+
+@pytest.mark.checked("builders", "A simplex without a time is refused; it would be outside every span.")
+@pytest.mark.parametrize(
+    "times", [[1.0, float("nan")], np.array(["2024-05-31", "NaT"], dtype="datetime64[D]"), [1, None]]
+)
+def test_missing_times_are_refused(times):
+    with pytest.raises(ArgumentError, match="times: expected numbers or numpy dates, none missing"):
+        simplex_hypergraph([1, 1], [0, 1], times, num_nodes=2)

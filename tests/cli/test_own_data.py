@@ -63,8 +63,8 @@ def test_from_two_tables_to_a_trained_network_and_a_student(tables):
     folder = tables / "runs" / "my-set-hgnn+-0"
     assert {p.name for p in folder.iterdir()} == {
         ".hgraph.json", "config.json", "metrics.jsonl", "learning_curve.png", "confusion_matrix.png",
-        "reliability.png",
-        "structure.png", "model.safetensors", "report.md",
+        "reliability.png", "structure.png", "model.safetensors", "report.md",
+        "inputs.json", "encoder.json", "encoder.safetensors",
     }  # fmt: skip
     config = json.loads((folder / "config.json").read_text())
     assert config["command"].startswith("hgraph train my-set --model hgnn+ --seed 0")
@@ -219,7 +219,7 @@ def test_a_distillation_that_was_killed_goes_on_to_the_same_student(tables, monk
     assert not (tables / "stopped" / "report.md").exists()
     result = call(*arguments, "--out", "stopped")
     assert result.exit_code == 0, result.output
-    assert len(seen) == 61  # three trainings of 20 epochs, and the step that was stopped
+    assert len(seen) == 101  # three trainings of 20 epochs, two for new rows, and the step that was stopped
     whole, stopped = ((tables / run / "student.safetensors").read_bytes() for run in ("whole", "stopped"))
     assert whole == stopped
     assert not (tables / "stopped" / "under_way").exists()
@@ -319,7 +319,7 @@ def test_an_error_in_a_table_names_file_line_and_column(tables):
     [
         (["--label", "age", "--task", "regression"], "vertex regression"),
         ([], "none: no column is the label"),
-        (["--label", "taste", "--shares", "1,0,0"], "at least one test vertex"),
+        (["--label", "taste", "--shares", "1,0,0"], "at least one test vertex with a label"),
     ],
 )
 def test_train_says_what_a_set_lacks(tables, options, match):
@@ -334,3 +334,96 @@ def test_train_says_what_a_set_lacks(tables, options, match):
 def test_help_has_examples():
     for command in (["train"], ["datasets", "build"]):
         assert "Example: hgraph" in call(*command, "--help").stdout
+
+
+# ---------------------------------------------------------------------- other data
+
+
+def scaled_sets():
+    """Two sets of one rule (below 50 it is crime), the ages of the second in a narrow band."""
+    draw = random.Random(1)
+    for name, low, high, ids in (("first", 0, 100, "f"), ("second", 40, 60, "s")):
+        ages = [draw.uniform(low, high) for _ in range(60)]
+        labels = ["crime" if age < 50 else "poetry" for age in ages]
+        rows = [(f"{ids}{i}", f"{a:.2f}", t, "test" if name == "second" else ("train", "test")[i % 2])
+                for i, (a, t) in enumerate(zip(ages, labels, strict=True))]  # fmt: skip
+        write(f"{name}.csv", ["id", "age", "taste", "part"], rows)
+        write(f"{name}-he.csv", ["vertex", "hyperedge"], [(r[0], r[0]) for r in rows])
+
+
+@pytest.mark.checked("other data", "`evaluate --dataset OTHER` encodes it with the run's encoder and classes.")
+def test_other_data_are_read_as_the_run_reads(tables):
+    scaled_sets()
+    for name in ("first", "second"):
+        made = call("datasets", "build", "--nodes", f"{name}.csv", "--hyperedges", f"{name}-he.csv", "--label", "taste",
+                    "--split", "given", "--split-column", "part", "--out", name)  # fmt: skip
+        assert made.exit_code == 0, made.output
+    made = call("train", "first", "--model", "hgnn+", "--epochs", "150", "--lr", "0.05", "--quiet", "--out", "run")
+    assert made.exit_code == 0, made.output
+    found = json.loads(call("evaluate", "run", "--dataset", "second", "--json").stdout)
+    assert found["test_accuracy"] > 0.8  # standardized by itself, 40 .. 60 would be spread over everything
+    own = json.loads(call("evaluate", "run", "--json").stdout)
+    same = json.loads(call("evaluate", "run", "--dataset", "first", "--json").stdout)
+    assert own["test_accuracy"] == same["test_accuracy"]
+    text = (tables / "second.csv").read_text().replace("poetry", "dance")
+    (tables / "second.csv").write_text(text)
+    assert call("datasets", "build", "--nodes", "second.csv", "--hyperedges", "second-he.csv", "--label", "taste",
+                "--split", "given", "--split-column", "part", "--out", "second", "--force").exit_code == 0  # fmt: skip
+    refused = call("evaluate", "run", "--dataset", "second")
+    assert refused.exit_code == 2
+    assert "classes that are foreign to the network: ['dance']" in refused.stderr
+
+
+@pytest.mark.checked("categories", "`predict` says how many cells hold a category that training never saw.")
+def test_predict_reports_unseen_categories(tables):
+    assert call(*BUILD).exit_code == 0
+    assert call("distill", "my-set", "--epochs", "2", "--quiet", "--out", "run").exit_code == 0
+    write("new.csv", ["age", "town"], [(30, "z"), (40, "a"), (50, "z"), (60, "A")])
+    result = call("predict", "run", "new.csv")
+    assert result.exit_code == 0, result.output
+    assert "column 'town': 2 categories never seen in training" in result.stderr
+    assert "'z' 2 times, 'A' 1 times" in result.stderr
+
+
+@pytest.mark.parametrize(("given", "classes"), [([], ["x"]), (["--missing", ""], ["NA", "None", "x"]),
+                                                (["--missing", "NA, -"], ["None", "x"])])  # fmt: skip
+def test_the_command_says_what_is_read_as_missing(tables, given, classes):
+    write("n.csv", ["id", "y"], [("a", "None"), ("b", "x"), ("c", "NA"), ("d", "x")])
+    write("h.csv", ["members"], [("a;b",)])
+    made = call("datasets", "build", "--nodes", "n.csv", "--hyperedges", "h.csv", "--label", "y", "--out", "o", *given)
+    assert made.exit_code == 0, made.output
+    assert sorted(load("o")[0].meta["class_names"]) == classes
+    assert ("read as missing, not as a class" in made.stderr) == ("None" not in classes or "NA" not in classes)
+
+
+ADDED = {
+    "hgnn": "2 nodes are in no hyperedge; a hyperedge of its own (singleton) is added",
+    "gcn": "82 of 82 nodes have no self-loop; GCN adds one to each.",
+}
+
+
+@pytest.mark.checked("explanations", "Singletons and self-loops that are added are named in report and card.")
+@pytest.mark.parametrize(("model", "said"), ADDED.items(), ids=ADDED)
+def test_what_is_added_to_the_structure_is_named(tables, model, said):
+    with open("nodes.csv", "a", newline="") as file:
+        csv.writer(file).writerows([("alone1", 30, "a", "crime"), ("alone2", 31, "b", "poetry")])
+    assert call(*BUILD).exit_code == 0
+    made = call("distill", "my-set", "--teacher", model, "--epochs", "2", "--quiet", "--out", "run")
+    assert made.exit_code == 0, made.output
+    assert said in (tables / "run" / "report.md").read_text()
+    card = json.loads((tables / "run" / "student" / "student.json").read_text())
+    assert any(said in note for note in card["notes"])
+    assert call("train", "my-set", "--model", model, "--epochs", "2", "--quiet", "--out", "t").exit_code == 0
+    assert said in (tables / "t" / "report.md").read_text()
+
+
+@pytest.mark.checked("new rows", "Where a student is exported, its accuracy on new rows is told beside the other one.")
+@pytest.mark.parametrize("setting", ["transductive", "production"])
+def test_the_accuracy_on_new_rows_is_told_wherever_a_student_is_exported(tables, setting):
+    assert call(*BUILD).exit_code == 0
+    made = call("distill", "my-set", "--epochs", "5", "--quiet", "--out", "run", "--setting", setting)
+    assert made.exit_code == 0, made.output
+    told = next(line for line in made.stdout.splitlines() if line.startswith("New rows, as `hgraph predict`"))
+    assert told in (tables / "run" / "report.md").read_text()
+    assert told in json.loads((tables / "run" / "student" / "student.json").read_text())["notes"]
+    assert ("of which training saw the features" in told) == (setting == "transductive")

@@ -261,3 +261,14 @@ def test_without_pyg_the_error_names_the_extra(monkeypatch):
     for call in (convert.from_pyg, convert.to_pyg, convert.from_pyg_hypergraph, convert.from_pyg_hetero):
         with pytest.raises(MissingPackageError, match=r"hgraph\[pyg\]"):
             call(one)
+
+
+@pytest.mark.checked("splits", "A label of a graph of one node: `from_pyg` says how it reads it, `label_of` decides.")
+def test_a_label_of_one_node_needs_an_owner(pyg, caplog):
+    one = pyg.Data(x=torch.ones(1, 2), edge_index=torch.empty(2, 0, dtype=torch.long), y=torch.tensor([1]))
+    assert convert.from_pyg(one).y.tolist() == [1]
+    assert "read as the node's; label_of= says whose it is" in caplog.text
+    assert convert.from_pyg(one, label_of="node").y.tolist() == [1]
+    of_graph = convert.from_pyg(one, label_of="graph")
+    assert of_graph.y is None
+    assert of_graph.meta["y"].tolist() == [1]

@@ -1,12 +1,17 @@
 """Files of triples in every format, each bad line refused by its number; networkx and PyG there and back."""
 
+import pickle
+
 import pytest
 import torch
 
-from hgraph import KnowledgeGraph, convert
+from hgraph import Adjacency, KnowledgeGraph, convert
 from hgraph.convert.triples import recbole_columns
+from hgraph.data import Interactions, TripleSplit
 from hgraph.errors import ArgumentError, ArgumentTypeError, DataError
+from hgraph.models import DistMult
 from hgraph.testing import random_knowledge_graph
+from hgraph.train import fit_triples
 
 WORDS = "a\tknows\tb\r\nb\tknows\tc\r\n\r\nc d\tis a\tb\r\n"
 OPENKE = {
@@ -222,3 +227,94 @@ def test_pyg_there_and_back():
     assert convert.from_pyg_triples(again).triples[:, [0, 2]].tolist() == kg.triples[:, [0, 2]].tolist()
     bare = convert.to_pyg_triples(random_knowledge_graph(5, 9, 2))
     assert sum(bare[t].edge_index.shape[1] for t in bare.edge_types) == 9
+
+
+# ---------------------------------------------------------------------- what is no fact
+
+SPLIT = ("a\tr\tb\n", "c\tr\ta\n", "b\ts\td\n")
+# file -> what is logged of it; each means a r b, c r a
+NO_FACTS = {
+    "header": ("head\trelation\ttail\na\tr\tb\nc\tr\ta\n", "line 1 is a header"),
+    "header in capitals": ("Subject\tPredicate\tObject\na\tr\tb\nc\tr\ta\n", "line 1 is a header"),
+    "header of another order": ("tail\thead\trelation\nb\ta\tr\na\tc\tr\n", "line 1 is a header"),
+    "header of RecBole": ("head_id:token\trelation_id:token\ttail_id:token\na\tr\tb\nc\tr\ta\n", "is a header"),
+    "header in a comment": ("# s\tp\to\na\tr\tb\nc\tr\ta\n", "line 1 is a header"),
+    "comments": ("# made 2024\n%% by hand\tor not\na\tr\tb\n# x\ty\tz\nc\tr\ta\n", "3 lines that begin with # or %"),
+    "blanks": ("\n a\tr \tb\n\t\t\n  \nc\t r\ta\r\n", "blanks around fields of 2 lines"),
+}
+
+
+@pytest.mark.checked("triples", "Headers, comments and blanks in a file of facts are no facts; skipping is said.")
+@pytest.mark.parametrize(("text", "said"), NO_FACTS.values(), ids=NO_FACTS)
+def test_headers_comments_and_blanks_are_no_facts(text, said, write, caplog):
+    caplog.set_level("INFO", "hgraph")
+    assert set(facts(convert.read_triples(write(text)))) == {("a", "r", "b"), ("c", "r", "a")}
+    assert said in caplog.text
+    caplog.clear()
+    commas = text.replace("\t", ",").replace("\n,,\n", "\n")
+    assert set(facts(convert.read_triples(write(commas, "x.csv")))) == {("a", "r", "b"), ("c", "r", "a")}
+    assert said in caplog.text
+
+
+def test_facts_that_look_like_comments_or_headers_are_kept(write, caplog):
+    text = "#MeToo\tis\ttag\nhead\trelation\ttail\n"
+    assert facts(convert.read_triples(write(text))) == [("#MeToo", "is", "tag"), ("head", "relation", "tail")]
+    assert not caplog.text
+
+
+@pytest.mark.checked("triples", "Several files of facts share one vocabulary: `read_triples([train, valid, test])`.")
+def test_several_files_share_one_numbering(write):
+    files = [write(text, str(i)) for i, text in enumerate(SPLIT)]
+    split = TripleSplit(*convert.read_triples(files))
+    assert [facts(kg) for kg in (split.train, split.val, split.test)] == [
+        [("a", "r", "b")], [("c", "r", "a")], [("b", "s", "d")],
+    ]  # fmt: skip
+    assert (split.train.num_nodes, split.train.num_relations) == (4, 2)
+    assert split.unseen() == {"val": 1, "test": 1}
+    with pytest.raises(ArgumentError, match="a file, or several"):
+        convert.read_triples([])
+
+
+@pytest.mark.checked("triples", "A split of parts that number their names each by itself is refused.")
+def test_parts_of_several_numberings_are_refused(write):
+    one, two, three = (convert.read_triples(write(text, str(i))) for i, text in enumerate(SPLIT))
+    with pytest.raises(ArgumentError, match="parts over one numbering") as caught:
+        TripleSplit(one, two, three)
+    assert "read_triples([train, valid, test])" in str(caught.value)
+    with pytest.raises(ArgumentError, match="parts over one numbering"):
+        TripleSplit(one, one, two)  # of the same sizes, but two names differ
+    numbers = [convert.read_kgat(write(text, "n")) for text in ("0 0 1\n", "0 0 5\n")]
+    with pytest.raises(ArgumentError, match="train 2 nodes and 1 relations, val 6 nodes"):
+        TripleSplit(numbers[0], numbers[1], numbers[0])
+    pickled = pickle.loads(pickle.dumps(TripleSplit(one, one, one)))  # names are compared, not the objects
+    assert TripleSplit(pickled.train, one, one).train.equal(one)
+
+
+@pytest.mark.checked("triples", "Interactions whose parts have other users or items are refused.")
+def test_interactions_of_several_numberings_are_refused():
+    kg = KnowledgeGraph.from_names([("a", "r", "b"), ("b", "r", "c")])
+    pairs = [
+        Adjacency.from_coo(target=[0], source=[0], num_targets=u, num_sources=i) for u, i in ((2, 2), (3, 2), (2, 4))
+    ]
+    for parts in ((0, 1, 0), (0, 0, 2)):
+        with pytest.raises(ArgumentError, match="parts over the same users and items, got train 2 x 2"):
+            Interactions(*(pairs[i] for i in parts), kg)
+    with pytest.raises(ArgumentError, match="a node for each of the 4 items"):
+        Interactions(pairs[2], pairs[2], pairs[2], kg)
+
+
+@pytest.mark.checked("triples", "Test facts about nodes that training never saw are counted and said.")
+def test_unseen_nodes_of_a_split_are_said(caplog):
+    kg = KnowledgeGraph.from_names([(str(i), f"r{i % 3}", str(i + 1)) for i in range(12)])
+    split = TripleSplit.random(kg, val_fraction=0.2, test_fraction=0.3, seed=1)
+    expected, trained = {}, split.train.triples.tolist()
+    seen = {e for h, _, t in trained for e in (h, t)}, {r for _, r, _ in trained}
+    for name in ("val", "test"):
+        rows = getattr(split, name).triples.tolist()
+        expected[name] = sum(h not in seen[0] or t not in seen[0] or r not in seen[1] for h, r, t in rows)
+    assert split.unseen() == expected
+    assert sum(expected.values()) > 0
+    fit_triples(DistMult(kg.num_nodes, kg.num_relations, dim=2), split, epochs=1, progress=False)
+    assert "facts of test name a node or relation that no training fact names" in caplog.text
+    covered = TripleSplit.random(kg, val_fraction=0.2, test_fraction=0.3, cover=True, seed=1)
+    assert covered.unseen() == {"val": 0, "test": 0}

@@ -274,3 +274,57 @@ def test_splits_move():
     graph = erdos_renyi_graph(9, 0.4, seed=0)
     assert LinkSplit.random(graph).to("meta").structure.adj.indices.device.type == "meta"
     assert HyperedgeSplit.random(some(0)).to("meta").test.device.type == "meta"
+
+
+# ---------------------------------------------------------------------- two sides
+
+
+def shop(users=30, items=12, seed=0):
+    """A bipartite graph of users and items."""
+    draw = torch.Generator().manual_seed(seed)
+    pairs = (torch.rand(users, items, generator=draw) < 0.3).nonzero().T
+    index = torch.stack([pairs[0], pairs[1] + users])
+    kind = (torch.arange(users + items) >= users).long()
+    return Graph.from_edge_index(index, num_nodes=users + items, directed=False), kind
+
+
+@pytest.mark.checked("splits", "Negatives of a bipartite graph join its two sides with `node_type=`, or it is said.")
+@pytest.mark.parametrize("make", ["random", "by_time"])
+def test_typed_negatives_join_the_two_sides(make, caplog):
+    graph, kind = shop()
+    more = {"time": torch.arange(graph.num_edges)} if make == "by_time" else {}
+    split = getattr(LinkSplit, make)(graph, node_type=kind, val_fraction=0.1, test_fraction=0.2, **more)
+    split.validate(graph)
+    assert split.test_negatives.shape == split.test.shape
+    for pairs in (split.val_negatives, split.test_negatives):
+        assert (kind[pairs].sum(0) == 1).all()
+    assert not caplog.text
+    plain = getattr(LinkSplit, make)(graph, val_fraction=0.1, test_fraction=0.2, **more)
+    assert (kind[plain.test_negatives].sum(0) != 1).any()
+    assert "the graph is bipartite" in caplog.text
+
+
+def test_types_of_a_directed_graph_keep_their_order():
+    index = torch.tensor([[0, 0, 1, 2, 3], [4, 5, 5, 6, 4]])
+    graph = Graph.from_edge_index(index, num_nodes=7, directed=True)
+    kind = torch.tensor([0, 0, 0, 0, 1, 1, 1])
+    split = LinkSplit.random(graph, node_type=kind, val_fraction=0.2, test_fraction=0.4)
+    negatives = torch.cat([split.val_negatives, split.test_negatives], dim=1)
+    assert (kind[negatives[0]] == 0).all()
+    assert (kind[negatives[1]] == 1).all()
+    with pytest.raises(ArgumentError, match="pairs of these types without an edge"):
+        full = Graph.from_edge_index([[0, 0, 1, 1], [2, 3, 2, 3]], num_nodes=4, directed=False)
+        LinkSplit.random(full, node_type=[0, 0, 1, 1], val_fraction=0.25, test_fraction=0.25)
+    with pytest.raises(ArgumentError, match="node_type: expected 7 integers"):
+        LinkSplit.random(graph, node_type=[0.5] * 7)
+
+
+@pytest.mark.parametrize(("edges", "two_sides"), [
+    ([[0, 0, 1, 1, 2], [3, 4, 3, 4, 3]], False),  # a cycle and an edge: as many links as nodes
+    ([[0, 0, 0, 1, 1, 1], [2, 3, 4, 2, 3, 4]], True),
+    ([[0, 0, 0, 1, 1, 1, 2], [2, 3, 4, 2, 3, 4, 3]], False),
+])  # fmt: skip
+def test_two_sides_are_found(edges, two_sides):
+    from hgraph.data.negatives import is_bipartite
+
+    assert is_bipartite(Graph.from_edge_index(edges, num_nodes=6, directed=False)) is two_sides

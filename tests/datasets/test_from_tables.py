@@ -378,3 +378,45 @@ def test_a_hif_file_is_own_data_too(tmp_path):
     path.write_text("{")
     with pytest.raises(DataError, match="not JSON"):
         from_tables(None, path)
+
+
+NAMED = {"id": list("abcdef"), "y": ["None", "x", "None", "y", "?", "x"], "c": ["NA", "r", "s", "r", "", "s"]}
+
+
+@pytest.mark.checked("missing", "Classes and categories named None, NA or ? that are read as missing are said so.")
+def test_what_is_read_as_missing_is_said(caplog):
+    dataset = from_tables(NAMED, {"members": [["a", "b"]]}, label="y", types={"c": "categorical"})
+    assert dataset[0].y.tolist() == [-1, 0, -1, 1, -1, 0]
+    told = "Column 'y': 2 'None', 1 '?' read as missing, not as a class. --missing '' keeps them as one."
+    assert told in caplog.text
+    assert told in dataset.quirks
+    assert "Column 'c': 1 'NA' read as missing, not as a category." in caplog.text
+
+
+@pytest.mark.checked("missing", "`missing=` (`--missing`) decides which texts mean missing.")
+def test_the_user_says_what_is_missing(caplog):
+    data = from_tables(NAMED, {"members": [["a", "b"]]}, label="y", missing=("",))[0]
+    assert data.meta["class_names"] == ("?", "None", "x", "y")
+    assert data.y.tolist() == [1, 2, 1, 3, 0, 2]
+    assert data.meta["encoder"].unseen({"c": ["NA"]}) == {}
+    assert not caplog.text
+
+
+LOG = {"source": list("abab"), "target": list("babc"), "time": [1, 2, 3, 4], "weight": [1, 2, 4, 8]}
+
+
+@pytest.mark.checked("splits", "A log with both directions of an undirected edge adds them up or is refused.")
+def test_logs_with_both_directions():
+    events = {name: values[:2] + values[3:] for name, values in LOG.items()}  # a b, b a, b c
+    with pytest.raises(DataError, match="one weight for both directions of an edge"):
+        from_tables(None, edges=events)
+    timed = {name: events[name] for name in ("source", "target", "time")}
+    with pytest.raises(DataError, match="one time for both directions of an edge, got 2, while .* gives its reverse 1"):
+        from_tables(None, edges=timed)
+    for policy, weights in (("sum", [7, 7, 8, 8]), ("first", [1, 1, 8, 8])):
+        data = from_tables(None, edges=LOG, duplicates=policy)[0]
+        assert edges_of(data.structure) == [(0, 1), (1, 0), (1, 2), (2, 1)]
+        assert data.structure.adj.weight.tolist() == weights
+        assert data.meta["edge_time"].tolist() == [1, 1, 4, 4]
+    both = {"source": list("abbc"), "target": list("bacb")}  # every edge both ways: a list of directions, no log
+    assert from_tables(None, edges=both, duplicates="sum")[0].structure.adj.weight is None

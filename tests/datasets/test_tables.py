@@ -14,7 +14,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from hgraph.datasets.tables import Encoder, csvfile, kinds, read_table
+from hgraph.datasets.tables import Encoder, csvfile, from_tables, kinds, read_table
 from hgraph.errors import ArgumentError, ArgumentTypeError, DataError, MissingPackageError
 
 
@@ -185,7 +185,7 @@ def test_parquet_pandas_and_arrow(tmp_path):
     pq.write_table(arrow, tmp_path / "t.parquet")
     expected = {
         "id": ["a", "b", "c"],
-        "x": ["1.5", "", "nan"],
+        "x": ["1.5", "", ""],
         "n": ["7", "8", ""],
         "b": ["true", "", "false"],
         "t": ["2024-05-31T00:00:00", "", ""],
@@ -383,3 +383,30 @@ def test_features_are_finite_or_the_cell_is_refused(values, kind):
         return
     assert x.shape[0] == len(values)
     assert bool(x.isfinite().all())
+
+
+COMMENTED = {
+    "before a header": ("# made 2024\n% by hand\na,b\n1,2\n", None, ["a", "b"], ["1"], 4),
+    "a header in a comment": ("# Nodes: 2 Edges: 1\n# a\tb\n1\t2\n", None, ["a", "b"], ["1"], 3),
+    "without a header": ("# Nodes: 2\n# x,y\n1,2\n3,4\n", ["a", "b"], ["a", "b"], ["1", "3"], 3),
+    "no comment": ("#a,b\n1,2\n", None, ["a", "b"], ["1"], 2),
+}
+
+
+@pytest.mark.checked("triples", "Comment lines (#, %) before a table are skipped and said, never rows or edges.")
+@pytest.mark.parametrize(("text", "names", "header", "first", "line"), COMMENTED.values(), ids=COMMENTED)
+def test_comments_before_a_table_are_skipped(tmp_path, text, names, header, first, line, caplog):
+    table = read_table(written(tmp_path, text), names=names)
+    assert list(table.columns) == header
+    assert table["a"].cells() == first
+    assert table.place(0).endswith(f":{line}")
+    assert bool(caplog.text) == (text[1] == " ")
+    with pytest.raises(DataError, match=rf"t.csv:{line + len(first)}: expected 2 field"):
+        read_table(written(tmp_path, text + "9\n"), names=names)
+
+
+@pytest.mark.checked("triples", "A comment line among the rows of an edge list is refused.")
+def test_comments_among_edges_are_refused(tmp_path):
+    path = written(tmp_path, "source,target\na,b\n# c,d\n")
+    with pytest.raises(DataError, match="the id of a vertex, got a comment, '# c'"):
+        from_tables(None, edges=path)

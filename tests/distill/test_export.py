@@ -269,3 +269,19 @@ def test_the_card_says_what_there_is(tmp_path):
     assert card["classes"] == NAMES
     assert card["features"] == [str(i) for i in range(10)]
     assert card["programs"] == {"layers": "student.safetensors"}
+
+
+@pytest.mark.checked("new rows", "Counts that loading divides by their row sum, the exported student divides too.")
+def test_an_exported_student_divides_counts_as_loading_did(tmp_path):
+    from hgraph.nn.rows import UnitSums
+
+    generator = torch.Generator().manual_seed(0)
+    counts = torch.randint(0, 4, (30, 5), generator=generator).float()
+    counts[0] = 0
+    shares = counts / counts.sum(1, keepdim=True).clamp(min=1e-30)
+    student = nn.Sequential(nn.Linear(5, 8), nn.ReLU(), nn.Linear(8, 2)).eval()
+    export(student, tmp_path / "s", shares, preprocess=UnitSums())
+    predictor = Predictor(tmp_path / "s")
+    expected = student(shares)
+    for rows in (counts, 7 * counts, shares):
+        torch.testing.assert_close(predictor.logits(rows), expected, atol=1e-6, rtol=0)

@@ -6,7 +6,7 @@ import io
 import json
 import math
 import time
-from itertools import pairwise
+from itertools import groupby, pairwise
 
 import pytest
 import torch
@@ -15,9 +15,11 @@ from torch import nn
 
 from hgraph.data import Data, Split
 from hgraph.distill import compare, fit_temperature, latencies, report, write_report
+from hgraph.distill.compare import Comparison, Measured
+from hgraph.distill.serving.latency import Timing, timings
 from hgraph.errors import ArgumentError
 from hgraph.models import HGNN, MLP
-from hgraph.train import accuracy, expected_calibration_error, seeded
+from hgraph.train import FitResult, accuracy, expected_calibration_error, seeded
 from hgraph.train.plots import spread
 
 NAMES = {"mlp": "MLP", "teacher": "HGNN (teacher)", "student": "student"}
@@ -175,7 +177,43 @@ def test_the_table_is_aligned_and_its_speed_up_is_the_teachers_latency_over_the_
     rows = report.table_rows(comparison, NAMES)
     assert rows[2][-2:] == ["1.0x", "1.0x"]
     stated = float(rows[3][-2].rstrip("x"))
-    assert stated == pytest.approx(comparison.teacher.latency_one_s / comparison.student.latency_one_s, rel=0.06)
+    teacher, student = comparison.teacher, comparison.student
+    assert stated == pytest.approx(teacher.latency_one.low / student.latency_one.high, rel=0.06)
+    assert stated <= 1.06 * teacher.latency_one_s / student.latency_one_s
+
+
+@pytest.mark.checked("speed", "The speed-up that is stated is what the quartiles support, never the luckiest ratio.")
+def test_no_speed_up_is_above_what_the_quartiles_support():
+    def measured(one, every):
+        rest = (None, FitResult([], 0, 0.0), torch.zeros(1, 2), None, None)
+        return Measured(0.9, 0.1, 10, one.median, every.median, *rest, one, every)
+
+    teacher = measured(*2 * [Timing(0.100, 0.080, 0.500)])
+    student = measured(Timing(0.001, 0.0005, 0.004), Timing(0.010, 0.009, 0.011))
+    found = Comparison(mlp=student, teacher=teacher, student=student)
+    rows = report.table_rows(found, NAMES)
+    assert rows[3][-2:] == ["20x", "7.3x"]  # not 100x and 10x, nor 1000x
+    assert rows[3][3] == "1.00 ms (0.500 .. 4.00) !"
+    assert rows[3][4] == "10.0 ms (9.00 .. 11.0)"
+    assert "at least 20x as fast for one vertex and at least 7.3x" in report._sentence(found)
+    assert any("the machine was busy while they were timed" in text for text in report._meaning(found, NAMES, {}))
+
+
+@pytest.mark.checked("speed", "Latency is timed with one thread, models in turn, and the threads are put back.")
+def test_latency_is_timed_with_one_thread_and_in_turn():
+    before, seen, order = torch.get_num_threads(), [], []
+    torch.set_num_threads(2)
+    try:
+        forwards = {n: (lambda n=n: (seen.append(torch.get_num_threads()), order.append(n))) for n in ("a", "b")}
+        found = timings(forwards, rounds=3, warmup=0)
+        assert torch.get_num_threads() == 2
+        assert set(seen) == {1}
+        assert [name for name, _ in groupby(order[6:])] == ["a", "b"] * 3
+        assert found["a"].low <= found["a"].median <= found["a"].high
+        with pytest.raises(ArgumentError, match="threads"):
+            timings(forwards, threads=0)
+    finally:
+        torch.set_num_threads(before)
 
 
 @pytest.mark.parametrize(

@@ -127,9 +127,9 @@ def test_a_model_that_says_the_same_of_all_is_not_rewarded():
     ("call", "message"),
     [
         (lambda: f1(torch.ones(2, 2), torch.tensor([0, 2])), "y: expected classes in 0 .. 1"),
-        (lambda: f1(torch.ones(0, 2), torch.tensor([], dtype=torch.long)), "at least 1"),
+        (lambda: f1(torch.ones(0, 2), torch.tensor([], dtype=torch.long)), "at least one label"),
         (lambda: roc_auc(torch.ones(2), torch.ones(2)), "y: expected positives and negatives"),
-        (lambda: roc_auc(torch.full((2,), torch.nan), torch.tensor([0, 1])), "without NaN"),
+        (lambda: roc_auc(torch.full((2,), torch.nan), torch.tensor([0, 1])), "score: expected numbers, got 2 NaN"),
         (lambda: recall_at(torch.ones(1, 2), torch.ones(1, 2), 3), r"k: expected 1 .. 2"),
         (lambda: ndcg_at(torch.ones(1, 2), torch.zeros(1, 2), 1), "relevant"),
         (lambda: mrr(torch.ones(1, 2), torch.tensor([2])), r"candidates in 0 .. 1"),

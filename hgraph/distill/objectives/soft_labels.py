@@ -7,10 +7,10 @@ from typing import Literal
 
 import torch
 from torch import Tensor
-from torch.nn import functional as F
 
 from hgraph.distill.objectives.lesson import Lesson, Loss, Term
 from hgraph.errors import ArgumentError
+from hgraph.train import supervised
 
 __all__ = ["Labels", "SoftLabels", "Variant", "check_variant", "divergence", "soft_label_loss"]
 
@@ -83,8 +83,7 @@ class Labels(Term):
 
     def bind(self, lesson: Lesson) -> Loss:
         """Cross-entropy, on the lesson's training vertices."""
-        part = lesson.part
-        return lambda logits: F.cross_entropy(logits[part.train], part.y[part.train])
+        return supervised(lesson.part)[0]
 
 
 @dataclass(frozen=True)

@@ -18,7 +18,7 @@ from hgraph.distill.serving.onnx import hushed, needs_onnx, onnx_program
 from hgraph.distill.serving.programs import Layers, Onnx
 from hgraph.errors import ArgumentError, DataError
 from hgraph.files import write_atomically
-from hgraph.nn.rows import UnitRows
+from hgraph.nn.rows import UnitRows, UnitSums
 
 __all__ = ["CARD", "FORMATS", "Encodes", "export"]
 
@@ -49,6 +49,7 @@ def export(
     preprocess: nn.Module | None = None,
     temperature: float = 1.0,
     formats: Sequence[str] = ("layers",),
+    notes: Sequence[str] = (),
 ) -> dict[str, float]:
     """Write a trained student as a folder that `Predictor` reads; every program is run and compared first.
 
@@ -69,6 +70,7 @@ def export(
             `Predictor` without any other package), ``"torch"`` (`torch.export`), ``"onnx"``, ``"int8"`` (ONNX with
             weights of 8 bits). The last three hold the names of columns and classes too, as JSON: in the ONNX metadata
             ``features`` and ``classes``, and in the extra files ``features.json`` and ``classes.json``.
+        notes: what a user of the student should know, one sentence each; they are in the card ``student.json``.
 
     Returns:
         For each format the largest deviation from the student's logits on ``x``.
@@ -106,6 +108,7 @@ def export(
             "classes": names,
             "encoder": encoder is not None,
             "temperature": temperature,
+            "notes": [str(note) for note in notes],
             "programs": {f: _FILES[f] for f in deviations},
             "largest_deviation": deviations,
             "sha256": {p.name: hashlib.sha256(p.read_bytes()).hexdigest() for p in sorted(building.iterdir())},
@@ -171,10 +174,12 @@ def _check(
         raise ArgumentError(
             "feature_names", f"{x.shape[1]} different names", f"{len(features)}, {len(set(features))} different"
         )
-    if "layers" in formats and not all(isinstance(m, (nn.Linear, nn.ReLU, UnitRows)) for m in program):
+    if "layers" in formats and not all(isinstance(m, (nn.Linear, nn.ReLU, UnitRows, UnitSums)) for m in program):
         hint = "Export it as 'onnx' or 'torch'"
         kinds = [type(m).__name__ for m in program]
-        raise ArgumentError("formats", "'layers' only for a student of Linear, ReLU and UnitRows", kinds, hint)
+        raise ArgumentError(
+            "formats", "'layers' only for a student of Linear, ReLU, UnitRows and UnitSums", kinds, hint
+        )
 
 
 def _write(form: str, program: nn.Sequential, path: Path, x: Tensor, logits: Tensor, facts: dict[str, str]) -> float:

@@ -21,6 +21,8 @@ from hgraph.errors import ArgumentError, DataError
 
 __all__ = ["Answer", "Predictor"]
 
+_MOST_UNSEEN = 1000  # categories of a column whose counts are kept
+
 
 @dataclass(frozen=True)
 class Answer:
@@ -36,7 +38,7 @@ class Answer:
 
 
 class Predictor:
-    """An exported student, ready to answer.
+    """An exported student, ready to answer; ``unseen`` counts the categories that its encoder never saw, by column.
 
     Args:
         folder: what `export` wrote.
@@ -62,6 +64,7 @@ class Predictor:
         card = _card(self.folder / CARD)
         self.classes: tuple[str, ...] = tuple(card["classes"])
         self.feature_names: tuple[str, ...] = tuple(card["features"])
+        self.notes: tuple[str, ...] = tuple(map(str, card.get("notes", ())))
         for name, expected in card["sha256"].items():
             path = self.folder / name
             if not path.is_file() or hashlib.sha256(path.read_bytes()).hexdigest() != expected:
@@ -72,6 +75,7 @@ class Predictor:
         self.program = here[0] if program is None else program
         path = self.folder / card["programs"][self.program]
         self._run: Callable[[Tensor], Tensor] = Layers(path) if self.program == "layers" else Onnx(path)
+        self.unseen: dict[str, dict[str, int]] = {}
         self.encoder: Any = None
         if card["encoder"]:
             from hgraph.datasets.tables import Encoder
@@ -107,7 +111,13 @@ class Predictor:
             DataError: a missing column, a cell that is not what its column holds.
         """
         if self.encoder is not None:
-            return self.encoder.transform(columns)
+            from hgraph.datasets import read_table
+
+            table = read_table(columns, name="rows")
+            x = self.encoder.transform(table)
+            for name, counts in self.encoder.unseen(table).items():
+                _add(self.unseen.setdefault(name, {}), counts)
+            return x
         for name in self.columns:
             if name not in columns:
                 raise DataError(f"rows: column {name!r} is missing, got {list(columns)[:20]}")
@@ -145,6 +155,12 @@ class Predictor:
             except DataError as error:
                 raise DataError(f"{path}, within lines {first} to {lines.line_num}: {error}") from error
             first = lines.line_num + 1
+
+
+def _add(total: dict[str, int], counts: Mapping[str, int]) -> None:
+    for word, count in counts.items():
+        if word in total or len(total) < _MOST_UNSEEN:
+            total[word] = total.get(word, 0) + count
 
 
 def _whole(lines: Any, width: int, path: Path) -> Iterable[list[str]]:

@@ -9,13 +9,15 @@ import torch
 from torch import Tensor, nn
 
 from hgraph.errors import DataError, MissingPackageError
-from hgraph.nn.rows import UnitRows
+from hgraph.nn.rows import UnitRows, UnitSums
 
 __all__ = ["Layers", "Onnx"]
 
+_PLAIN: dict[str, type[nn.Module]] = {"ReLU": nn.ReLU, "UnitRows": UnitRows, "UnitSums": UnitSums}
+
 
 class Layers(nn.Sequential):
-    """Linear, ReLU and UnitRows layers read from a file of `export`; needs torch alone."""
+    """Linear, ReLU, UnitRows and UnitSums layers read from a file of `export`; needs torch alone."""
 
     def __init__(self, path: Path) -> None:
         from safetensors import SafetensorError, safe_open
@@ -32,8 +34,8 @@ class Layers(nn.Sequential):
             if kind == "Linear" and weight is not None and weight.dim() == 2:
                 layer = nn.utils.skip_init(nn.Linear, *reversed(weight.shape), bias=f"{i}.bias" in tensors)
                 layers.append(layer.to(weight.dtype))
-            elif kind in ("ReLU", "UnitRows"):
-                layers.append(nn.ReLU() if kind == "ReLU" else UnitRows())
+            elif kind in _PLAIN:
+                layers.append(_PLAIN[kind]())
             else:
                 raise DataError(f"{path}: layer {i} is {kind!r}, which is not known or has no weight")
         super().__init__(*layers)

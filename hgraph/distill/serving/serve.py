@@ -24,9 +24,10 @@ def application(predictor: Predictor, limits: Limits | None = None) -> Any:
     """A FastAPI application, for any ASGI server.
 
     ``POST /predict`` takes ``{"rows": [{"column": value, ...}, ...]}``, or ``{"row": {...}}``, and answers
-    ``{"answers": [{"label": ..., "probability": ...}, ...]}``. A row that cannot be read is answered with status 422
-    and a sentence that says what is wrong; nothing of such a request is answered. ``GET /health`` answers
-    ``{"status": "ok"}``. Requests beyond the ``limits`` do not come so far.
+    ``{"answers": [{"label": ..., "probability": ...}, ...]}``, with ``"unseen"``, counts of categories that training
+    never saw, where there are any. A row that cannot be read is answered with status 422 and a sentence that says what
+    is wrong; nothing of such a request is answered. ``GET /health`` answers ``{"status": "ok"}``. Requests beyond the
+    ``limits`` do not come so far.
 
     Raises:
         MissingPackageError: without the packages of ``hgraph[serve]``.
@@ -50,10 +51,13 @@ def application(predictor: Predictor, limits: Limits | None = None) -> Any:
     @app.post("/predict")
     def predict(body: Any = Body()) -> dict[str, Any]:
         try:
-            answers = predictor.answers(predictor.features(_columns(_rows(body), columns)))
+            rows = _columns(_rows(body), columns)
+            answers = predictor.answers(predictor.features(rows))
         except DataError as error:
             raise HTTPException(422, str(error)) from None
-        return {"answers": [{"label": a.label, "probability": a.probability} for a in answers]}
+        unseen = predictor.encoder.unseen(rows) if predictor.encoder is not None else {}
+        told = {"unseen": unseen} if unseen else {}
+        return {"answers": [{"label": a.label, "probability": a.probability} for a in answers], **told}
 
     # FastAPI reads annotations by name, and these live inside a function
     predict.__annotations__ = {"body": Any, "return": dict[str, Any]}

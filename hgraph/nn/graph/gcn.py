@@ -14,7 +14,7 @@ from hgraph.nn.inputs import check_inputs
 from hgraph.ops import propagate
 from hgraph.structure import Graph
 from hgraph.structure.adjacency import Adjacency
-from hgraph.structure.algebra import inverse_power, lacks_loop
+from hgraph.structure.algebra import inverse_power, lacks_loop, refuse_degrees_of
 
 __all__ = ["GCNConv"]
 
@@ -25,7 +25,8 @@ class GCNConv(nn.Module):
     .. math:: X' = \hat D^{-1/2} \hat A \hat D^{-1/2} X \Theta + b, \qquad \hat A = A + I
 
     with :math:`\hat D` the weighted in-degrees of :math:`\hat A`. A vertex that has a self-loop keeps its weight,
-    the others get one of weight 1.
+    the others get one of weight 1. Degrees below 0 and weights that cancel are refused by name when a graph is first
+    used on a CPU; of weights that need gradients, and elsewhere, the root is that of :math:`|d|`.
 
     Args:
         in_channels: F, features of a vertex.
@@ -93,7 +94,13 @@ def _operator(graph: Graph, dtype: torch.dtype) -> tuple[Adjacency, Tensor | Non
     if can_cache_compiled(fields):
         weight, loop = _WEIGHTS(fields, dtype)
         return graph.adj.with_weight(weight), loop
-    return cached(graph, ("gcn", dtype), lambda: _normalized(*with_loops(graph), dtype))
+    return cached(graph, ("gcn", dtype), lambda: _normalized(*_checked(*with_loops(graph)), dtype))
+
+
+def _checked(adj: Adjacency, alone: Tensor | None) -> tuple[Adjacency, Tensor | None]:
+    """The same, once its degrees can be divided by."""
+    refuse_degrees_of(adj, "target")
+    return adj, alone
 
 
 def _weights(fields: Sequence[Tensor | None], dtype: torch.dtype) -> list[Tensor]:

@@ -34,6 +34,8 @@ class HGNNConv(TwoStepConv):
     torch.Size([4, 2])
     """
 
+    takes_root = True
+
     @staticmethod
     def operators(hypergraph: Hypergraph) -> tuple[Adjacency, Adjacency]:
         r""":math:`D_e^{-1} H^\top D_v^{-1/2}` and :math:`D_v^{-1/2} H W`."""

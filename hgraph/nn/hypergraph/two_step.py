@@ -10,11 +10,13 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from hgraph._torch import is_eager
 from hgraph.cache import CachedOperator, cached, can_cache_compiled
 from hgraph.checks import check_channels
 from hgraph.nn.inputs import check_inputs
 from hgraph.ops import propagate
 from hgraph.structure import Adjacency, Hypergraph
+from hgraph.structure.algebra import refuse_degrees, refuse_degrees_of
 
 __all__ = ["Steps", "TwoStepConv", "steps_of", "weighted"]
 
@@ -52,6 +54,7 @@ class TwoStepConv(nn.Module):
     torch.Size([4, 2])
     """
 
+    takes_root: ClassVar[bool] = False  # whether `operators` takes the root of the node degrees
     _weights: ClassVar[CachedOperator]
 
     def __init__(self, in_channels: int, out_channels: int, *, bias: bool = True) -> None:
@@ -117,7 +120,23 @@ def steps_of(layer: type[TwoStepConv], x: Tensor, hypergraph: Hypergraph) -> Ste
     if can_cache_compiled(fields):
         to_hyperedges, to_nodes, ones = layer._weights(fields, dtype)
         return Steps(hypergraph.v2e.with_weight(to_hyperedges), hypergraph.e2v.with_weight(to_nodes), ones)
-    return cached(hypergraph, (layer, dtype), lambda: _steps(layer, hypergraph, dtype))
+    return cached(hypergraph, (layer, dtype), lambda: _steps(layer, _checked(hypergraph, layer.takes_root), dtype))
+
+
+def _checked(hypergraph: Hypergraph, root: bool) -> Hypergraph:
+    """The same, once its degrees can be divided by; elsewhere than on a CPU a forward would wait for the answer."""
+    v2e, of_edges = hypergraph.v2e, hypergraph.hyperedge_weight
+    weights = [w for w in (v2e.weight, of_edges) if w is not None]
+    if hypergraph.device.type == "cpu" and is_eager() and weights and not any(w.requires_grad for w in weights):
+        refuse_degrees_of(v2e, "row")
+        if any(bool((w < 0).any()) for w in weights):
+            size = dataclasses.replace(
+                hypergraph,
+                v2e=v2e.with_weight(None if v2e.weight is None else v2e.weight.abs()),
+                hyperedge_weight=None if of_edges is None else of_edges.abs(),
+            )
+            refuse_degrees(hypergraph.node_degree(), size.node_degree(), root=root)
+    return hypergraph
 
 
 def weighted(hypergraph: Hypergraph, dtype: torch.dtype) -> Hypergraph:

@@ -1,0 +1,148 @@
+"""Who took what, from a CSV file: users, items, and where they are used ratings and times."""
+
+from __future__ import annotations
+
+import logging
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from hgraph.datasets.tables import kinds
+from hgraph.datasets.tables.csvfile import chunks, header, opened
+from hgraph.errors import DataError
+
+__all__ = ["Pairs", "columns_of", "last_of_users", "latest", "pairs_of"]
+
+_LOG = logging.getLogger("hgraph")
+_RATINGS, _TIMES = ("rating", "ratings", "stars", "score"), ("timestamp", "time", "date", "datetime")
+
+
+@dataclass(frozen=True)
+class Pairs:
+    """Rows of a file, in its order; ``times`` [K] where they are used."""
+
+    users: list[str]
+    items: list[str]
+    times: Tensor
+
+
+def pairs_of(path: Path, *, min_rating: float | None, timed: bool) -> tuple[Pairs, list[str]]:
+    """The pairs of a file whose last rating is at least ``min_rating``, and what is to be said of its other columns.
+
+    Raises:
+        DataError: no column of ratings or times where one is needed, or several; a cell that is none; no pair left.
+    """
+    with opened(path, None) as reader:
+        names = [name.strip() for name in header(reader)]
+    rating, time = ([n for n in names if n.lower() in wanted] for wanted in (_RATINGS, _TIMES))
+    used = [_needed(path, names, rating, "rating")] if min_rating is not None else []
+    used += [_needed(path, names, time, "timestamp")] if timed else []
+    users, items, *more = columns_of(path, ("user", "item", *used))
+    if not users:
+        raise DataError(f"{path}: no interactions")
+    notes = []
+    if rating and min_rating is None:
+        what = f"Column {rating[0]!r} is not used: a pair counts whatever its rating"
+        notes.append(f"{what}. --min-rating sets a threshold.")
+    if time and not timed:
+        notes.append(
+            f"Column {time[0]!r} is not used: training sees pairs that came after those held out. --split time or last "
+            "divides by it."
+        )
+    for note in notes:
+        _LOG.warning("%s: %s", path, note)
+    times = _numbers(path, used[-1], more[-1]) if timed else np.arange(len(users), dtype=np.float64)
+    keep = np.ones(len(users), bool)
+    if min_rating is not None:
+        ratings = _numbers(path, used[0], more[0])
+        last: dict[tuple[str, str], int] = {}
+        for row in np.argsort(times, kind="stable").tolist():
+            last[users[row], items[row]] = row
+        keep = np.array([ratings[last[pair]] >= min_rating for pair in zip(users, items, strict=True)])
+        kept = [int(keep.sum()), *(len({n for n, k in zip(c, keep, strict=True) if k}) for c in (users, items))]
+        whole = [len(users), len(set(users)), len(set(items))]
+        kinds_of = zip(kept, whole, ("pairs", "users", "items"), strict=True)
+        what = ", ".join(f"{a:,} of {b:,} {n}" for a, b, n in kinds_of)
+        notes.append(f"Ratings from {min_rating:g} on keep {what}.")
+        _LOG.info("%s: %s", path, notes[-1])
+        if not kept[0]:
+            raise DataError(f"{path}: no pair is rated {min_rating:g} or more, the highest is {ratings.max():g}")
+    chosen = np.flatnonzero(keep).tolist()
+    found = Pairs([users[i] for i in chosen], [items[i] for i in chosen], torch.from_numpy(times[keep]))
+    return found, notes
+
+
+def latest(pairs: Tensor, times: Tensor) -> tuple[Tensor, Tensor]:
+    """Each pair of [2, K] once, and its latest time."""
+    once, number = pairs.unique(dim=1, return_inverse=True)
+    when = times.new_full((once.shape[1],), -torch.inf).scatter_reduce(0, number, times, "amax")
+    return once, when
+
+
+def last_of_users(user: Tensor, times: Tensor) -> list[Tensor]:
+    """Training, validation and test pairs: of each user the last is the test, the one before validates.
+
+    Of two pairs the second is the test, a single one trains. Of equal times the later row is the later one.
+    """
+    order = times.argsort(stable=True)
+    order = order[user[order].argsort(stable=True)]
+    owner = user[order]
+    ends = torch.ones(len(owner), dtype=torch.bool)
+    ends[:-1] = owner[1:] != owner[:-1]
+    count = torch.bincount(owner)[owner]
+    back = torch.zeros(len(owner), dtype=torch.long)  # how many pairs of the user follow
+    place = torch.arange(len(owner))
+    last = torch.where(ends, place, len(owner)).flip(0).cummin(0).values.flip(0)
+    back = last - place
+    part = torch.zeros_like(back)
+    part[(back == 0) & (count >= 2)] = 2
+    part[(back == 1) & (count >= 3)] = 1
+    return [order[part == p].sort().values for p in range(3)]
+
+
+def columns_of(path: str | os.PathLike[str], wanted: Sequence[str]) -> list[list[str]]:
+    """The columns of those names; every field must say something."""
+    path = Path(path).expanduser()
+    columns: list[list[str]] = [[] for _ in wanted]
+    with opened(path, None) as reader:
+        names = [name.strip() for name in header(reader)]
+        missing = [name for name in wanted if name not in names]
+        if missing:
+            raise DataError(f"{path}:1: expected a column {missing[0]!r}, got {', '.join(names)}")
+        at, line = [names.index(name) for name in wanted], 1
+        for rows in chunks(reader, len(names)):
+            for column, i in zip(columns, at, strict=True):
+                column.extend(text.strip() for text in rows[i])
+            for name, column in zip(wanted, columns, strict=True):
+                if "" in column[line - 1 :]:
+                    row = column.index("", line - 1) + 2
+                    raise DataError(f"{path}: row {row}: the column {name!r} is empty")
+            line = len(columns[0]) + 1
+    return columns
+
+
+def _needed(path: Path, names: list[str], found: list[str], what: str) -> str:
+    if len(found) != 1:
+        got = f"columns {names}" if not found else " and ".join(map(repr, found))
+        raise DataError(f"{path}: expected one column {what!r}, got {got}")
+    return found[0]
+
+
+def _numbers(path: Path, name: str, cells: list[str]) -> np.ndarray:
+    """A column of finite numbers, or of ISO dates as days."""
+    values = kinds.floats(cells)
+    values = kinds.dates(cells) if values is None else values
+    if values is None or not np.isfinite(values).all():
+
+        def is_number(cell: str) -> bool:
+            found = [v for v in (kinds.floats([cell]), kinds.dates([cell])) if v is not None]
+            return any(np.isfinite(v).all() for v in found)
+
+        bad = next(i for i, cell in enumerate(cells) if not is_number(cell))
+        raise DataError(f"{path}: row {bad + 2}: column {name!r}: expected a number or an ISO date, got {cells[bad]!r}")
+    return values

@@ -1,0 +1,97 @@
+"""What a CSV file would hold for a value of Python, numpy, pandas or pyarrow."""
+
+from __future__ import annotations
+
+import array
+import collections
+import datetime
+import enum
+import numbers
+import re
+import uuid
+from collections.abc import Sequence, Set, ValuesView
+from typing import Any
+
+import numpy as np
+
+__all__ = ["canonical", "is_missing", "items", "text"]
+
+_PLAIN = (numbers.Number, np.generic, datetime.date, datetime.time, datetime.timedelta, uuid.UUID)
+_WHOLE = re.compile(r"([+-]?\d+)\.0*")
+_TRUTH = {word: word.lower() for word in ("True", "TRUE", "False", "FALSE")}
+
+
+def is_missing(value: Any) -> bool:
+    """Whether a value stands for a missing one: None, NaN and NaT of any library, and pandas' NA.
+
+    >>> is_missing(float("nan")), is_missing(np.datetime64("NaT")), is_missing("")
+    (True, True, False)
+    """
+    if value is None or type(value).__name__ in ("NAType", "NaTType"):
+        return True
+    return isinstance(value, (numbers.Number, np.generic)) and bool(value != value)
+
+
+def items(value: Any) -> list[Any] | None:
+    """What a cell that is a sequence holds, None of other cells; sets in the order of their text.
+
+    Sequences are lists, tuples, sets, ranges, deques, numpy arrays, pandas Series, Index and arrays, and what pyarrow
+    has for them: all that a column of a data frame can hold.
+
+    >>> items(np.array(["a", "b"])), items({"b", "a"}), items("ab")
+    (['a', 'b'], ['a', 'b'], None)
+    """
+    if isinstance(value, (str, bytes, bytearray, memoryview, np.generic)):
+        return None
+    if isinstance(value, (Set, ValuesView)):
+        return sorted(value, key=str)
+    if isinstance(value, (Sequence, array.array, collections.deque)):
+        return list(value)
+    for method in ("as_py", "to_pylist", "tolist", "to_list"):
+        if hasattr(value, method):
+            found = getattr(value, method)()
+            return items(found) if isinstance(found, (list, tuple, set, frozenset)) else None
+    return None
+
+
+def text(value: Any) -> str:
+    """The text of a value that is no sequence; missing ones are the empty text.
+
+    Args:
+        value: text, a number, a boolean, a date or time, an identifier, a scalar of numpy, pandas or pyarrow.
+
+    Raises:
+        TypeError: anything else, whose printed form would become a word.
+    """
+    if isinstance(value, str):
+        return str(value.value) if isinstance(value, enum.Enum) else str(value)
+    if hasattr(value, "as_py"):  # a scalar of pyarrow
+        value = value.as_py()
+        if isinstance(value, str):
+            return value
+    if isinstance(value, np.ndarray) and value.ndim == 0:
+        value = value.item()
+    if is_missing(value):
+        return ""
+    if isinstance(value, (bool, np.bool_)):
+        return "true" if value else "false"
+    if isinstance(value, (datetime.date, datetime.time)):
+        return value.isoformat()
+    if isinstance(value, enum.Enum):
+        return text(value.value)
+    if isinstance(value, _PLAIN) or type(value).__module__.split(".")[0] == "pandas":
+        return str(value)
+    hint = "A sequence inside a sequence has no meaning here" if items(value) is not None else "Make it text first"
+    raise TypeError(f"{type(value).__name__}. {hint}")
+
+
+def canonical(cell: str) -> str:
+    """The text by which a category is known: whole numbers without ``.0``, truth in lower case, all else as it is.
+
+    A column of whole numbers comes back as 1.0 once it has a missing cell, and True is written in three ways.
+
+    >>> canonical("1.0"), canonical("True"), canonical("Red"), canonical("1.50")
+    ('1', 'true', 'Red', '1.50')
+    """
+    whole = _WHOLE.fullmatch(cell)
+    return whole[1] if whole else _TRUTH.get(cell, cell)

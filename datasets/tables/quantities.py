@@ -1,0 +1,83 @@
+"""Numbers as people write them: 12%, $12, 3.5 kg, 1 234, and with a decimal comma 1,5."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Collection, Iterable
+
+import numpy as np
+
+__all__ = ["DATES", "UNITS", "as_numbers", "mark_of", "readings"]
+
+_SPACE, _MONEY = " '\u00a0\u202f", "$\u20ac\u00a3\u00a5\u20b9"
+# before or after the number; the mark of a column is what stands around the number in all of its cells
+_CELL = re.compile(
+    rf"([-+\u2212]?)\s*([{_MONEY}]|USD|EUR|GBP|CHF|JPY|CNY|INR|CAD|AUD)?\s*([-+]?)"
+    rf"(\d[\d.,{_SPACE}]*?|\.\d+)([eE][-+]?\d+)?(\s*)(%|\u2030|\u00b0[CF]?|[{_MONEY}]|[^\W\d_][^\d\s,.;|]*)?"
+)
+_POINT = re.compile(rf"(\d{{1,3}}(,\d{{3}})+|\d{{1,3}}([{_SPACE}]\d{{3}})+|\d+)(\.\d*)?|\.\d+")
+_COMMA = re.compile(rf"(\d{{1,3}}(\.\d{{3}})+|\d{{1,3}}([{_SPACE}]\d{{3}})+|\d+)(,\d*)?")
+DATES = re.compile(r"\d{1,2}([./-])\d{1,2}\1(\d{4}|\d{2})")
+_UNITS = """% \u2030 \u00b0 \u00b0C \u00b0F $ \u20ac \u00a3 \u00a5 \u20b9 USD EUR GBP CHF JPY CNY INR CAD AUD
+mg g kg t lb lbs oz mm cm m km in ft yd mi ml cl l L s ms min h hr hrs hours days years Hz kHz MHz GHz W kW kWh V kB
+KB MB GB TB"""
+UNITS = frozenset(_UNITS.split())
+
+
+def mark_of(cells: Iterable[str]) -> set[str] | None:
+    """What stands around the numbers of cells (``%``, ``kg``, or nothing); None if a cell is no such number.
+
+    >>> mark_of(["12%", "7 %"]), mark_of(["3 kg", "4 lb"]) == {"kg", "lb"}, mark_of(["ab"])
+    ({'%'}, True, None)
+    """
+    found = set()
+    for cell in cells:
+        match = _CELL.fullmatch(cell)
+        if match is None or (match[2] and match[7]):
+            return None
+        if match[7] and not match[6] and match[7] not in UNITS:  # 7B is a code, 7 bags are not
+            return None
+        found.add(match[2] or match[7] or "")
+    return found
+
+
+def as_numbers(cells: Collection[str], mark: str, decimal: str | None) -> np.ndarray | None:
+    """Float64 [len] of cells with that mark, else None; a comma is read only where ``decimal`` says what it means.
+
+    >>> as_numbers(["$1,200.50", "$7"], "$", "."), as_numbers(["1,5"], "", ","), as_numbers(["1,5"], "", None)
+    (array([1200.5,    7. ]), array([1.5]), None)
+    """
+    out = np.empty(len(cells))
+    for i, cell in enumerate(cells):
+        match = _CELL.fullmatch(cell)
+        if match is None or (match[2] or match[7] or "") != mark:
+            return None
+        value = _number(match[4].strip(), decimal)
+        if value is None:
+            return None
+        sign = -1 if "-" in (match[1] + match[3]) or "\u2212" in match[1] else 1
+        out[i] = sign * value * 10.0 ** int((match[5] or "e0")[1:])
+    return out
+
+
+def _number(text: str, decimal: str | None) -> float | None:
+    if decimal is None and "," in text:
+        return None
+    if not (_COMMA if decimal == "," else _POINT).fullmatch(text):
+        return None
+    plain = re.sub(r"[ '\u00a0\u202f]", "", text)
+    return float(plain.replace(".", "").replace(",", ".") if decimal == "," else plain.replace(",", ""))
+
+
+def readings(cells: Iterable[str]) -> dict[str, float]:
+    """What the first number with a comma means, by the decimal sign; empty where no cell has one.
+
+    >>> readings(["12", "1,234"]), readings(["1,5"])
+    ({',': 1.234, '.': 1234.0}, {',': 1.5})
+    """
+    for cell in cells:
+        match = _CELL.fullmatch(cell)
+        if match is not None and "," in match[4]:
+            both = {sign: _number(match[4].strip(), sign) for sign in (",", ".")}
+            return {sign: value for sign, value in both.items() if value is not None}
+    return {}

@@ -1,0 +1,94 @@
+"""The lines of files of facts in words: headers and comments found and skipped, blanks around fields dropped."""
+
+from __future__ import annotations
+
+import csv
+import io
+import logging
+from collections.abc import Iterator
+
+from hgraph.errors import DataError
+
+__all__ = ["facts"]
+
+_LOG = logging.getLogger("hgraph")
+# what a header calls the three columns, in any case, with or without RecBole's ":token"
+_HEADER = (
+    frozenset({"head", "h", "subject", "subj", "s", "source", "from", "head_id"}),
+    frozenset({"relation", "rel", "r", "predicate", "pred", "p", "relation_id", "type"}),
+    frozenset({"tail", "t", "object", "obj", "o", "target", "to", "tail_id"}),
+)
+
+
+def facts(text: str, delimiter: str, source: str) -> list[tuple[str, str, str]]:
+    """Head, relation and tail of each line, in that order also where a header says another.
+
+    A line is a comment if it begins with ``#`` or ``%`` and then a blank, the same sign or nothing, or if it has not
+    three fields. What was left out is logged.
+
+    Raises:
+        DataError: a line without three fields, with an empty one, or with a quote left open; has its number.
+    """
+    order, comments, trimmed = (0, 1, 2), 0, 0
+    found: list[tuple[str, str, str]] = []
+    first = True
+    for number, fields in _tabbed(text) if delimiter == "\t" else _quoted(text, delimiter, source):
+        plain = [field.strip() for field in fields]
+        titles = _titles(plain) if first else None
+        if titles is not None:
+            order, first = titles, False
+            _LOG.info("%s: line %d is a header, not a fact: %s", source, number, ", ".join(plain))
+            continue
+        if _is_comment(plain):
+            comments += 1
+            continue
+        first = False
+        if len(plain) != 3:
+            what = "tabs" if delimiter == "\t" else repr(delimiter)
+            raise DataError(f"{source}, line {number}: expected 3 fields parted by {what}, got {len(plain)}")
+        if not all(plain):
+            raise DataError(f"{source}, line {number}: expected no empty field, got {delimiter.join(fields)[:80]!r}")
+        trimmed += plain != fields
+        found.append((plain[order[0]], plain[order[1]], plain[order[2]]))
+    if comments:
+        _LOG.warning("%s: %s lines that begin with # or %% are comments and skipped", source, f"{comments:,}")
+    if trimmed:
+        _LOG.warning("%s: blanks around fields of %s lines are dropped", source, f"{trimmed:,}")
+    return found
+
+
+def _titles(fields: list[str]) -> tuple[int, int, int] | None:
+    """The places of head, relation and tail that a header gives, also one in a comment; None where this is none."""
+    words = [field.lower().partition(":")[0].strip() for field in fields]
+    words[0] = words[0].lstrip("#%").strip()
+    if len(words) != 3:
+        return None
+    at = [[i for i, word in enumerate(words) if word in names] for names in _HEADER]
+    places = tuple(found[0] if len(found) == 1 else -1 for found in at)
+    return (places[0], places[1], places[2]) if sorted(places) == [0, 1, 2] else None
+
+
+def _is_comment(fields: list[str]) -> bool:
+    head = fields[0]
+    if not head.startswith(("#", "%")):
+        return False
+    return len(fields) != 3 or len(head) == 1 or head[1].isspace() or head[1] == head[0]
+
+
+def _tabbed(text: str) -> Iterator[tuple[int, list[str]]]:
+    """(line number, fields) of each line that is not blank; not splitlines, which also parts at other signs."""
+    for number, line in enumerate(text.split("\n"), 1):
+        if line.strip():
+            yield number, line.rstrip("\r").split("\t")
+
+
+def _quoted(text: str, delimiter: str, source: str) -> Iterator[tuple[int, list[str]]]:
+    """As `_tabbed`, of fields that may be quoted; a record has the number of the line that it begins in."""
+    reader, number = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, strict=True), 1
+    try:
+        for fields in reader:
+            line, number = number, reader.line_num + 1
+            if len(fields) >= 2 or "".join(fields).strip():  # no blank line
+                yield line, fields
+    except csv.Error as error:
+        raise DataError(f"{source}, line {number}: no CSV from here on ({error})") from error

@@ -1,0 +1,96 @@
+"""Numbers as people write them become features; a column with two readings is refused with both."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from hgraph.datasets import Encoder, from_tables
+from hgraph.errors import DataError
+
+# cells, decimal -> numbers
+READ = {
+    "percent": (["12%", "7 %", "-3.5%"], None, [12, 7, -3.5]),
+    "dollars": (["$12", "$1.50", "-$3"], None, [12, 1.5, -3]),
+    "euros after": (["12\u20ac", "1.50 \u20ac", "3\u20ac"], None, [12, 1.5, 3]),
+    "kilograms": (["3.5 kg", "4kg", "0.1 kg"], None, [3.5, 4, 0.1]),
+    "words": (["3 bags", "4 bags", "12 bags"], None, [3, 4, 12]),
+    "blanks between thousands": (["1 234", "12 000", "7"], None, [1234, 12000, 7]),
+    "thousands": (["1,234", "12,000.5", "7"], ".", [1234, 12000.5, 7]),
+    "dollars and thousands": (["$1,234", "$2", "$3"], ".", [1234, 2, 3]),
+    "decimal comma": (["1,5", "2", "1.234,5"], ",", [1.5, 2, 1234.5]),
+    "decimal comma and percent": (["1,5 %", "2%", "3,25%"], ",", [1.5, 2, 3.25]),
+    "minus sign": (["\u22123 kg", "4 kg", "5 kg"], None, [-3, 4, 5]),
+    "exponent": (["1e3 m", "2e-1 m", "5 m"], None, [1000, 0.2, 5]),
+}
+
+
+def built(cells, **options):
+    ids = [str(i) for i in range(len(cells))]
+    return from_tables({"id": ids, "v": cells}, {"members": [ids]}, **options)
+
+
+@pytest.mark.checked("numbers", "Numbers as people write them (12%, $12, 3.5 kg, 1 234) are numbers of one unit.")
+@pytest.mark.parametrize(("cells", "decimal", "expected"), READ.values(), ids=READ)
+def test_numbers_as_people_write_them(cells, decimal, expected, tmp_path):
+    dataset = built(cells, decimal=decimal)
+    encoder = dataset[0].meta["encoder"]
+    assert encoder.codings[0].kind == "numeric"
+    numbers = torch.tensor(expected, dtype=torch.float64)
+    scaled = (numbers - numbers.mean()) / numbers.std(correction=0)
+    torch.testing.assert_close(dataset[0].x[:, 0].double(), scaled, atol=1e-6, rtol=1e-6)
+    encoder.save(tmp_path)
+    again = Encoder.load(tmp_path)
+    assert again.same_as(encoder)
+    assert torch.equal(again.transform({"v": cells}), dataset[0].x)
+    mark = encoder.codings[0].words
+    assert bool(mark) == any(f"is read as numbers with {m!r}" in q for q in dataset.quirks for m in mark)
+
+
+REFUSED = {
+    "decimal comma or thousands": (["1,234", "5"], None, r"1.234 with --decimal , or 1234 with --decimal \."),
+    "decimal comma or list": (["1,5", "2,5"], None, "'1,5': 1.5 with --decimal ,"),
+    "days or months": (["01/02/2024", "03/04/2024"], None, "'01/02/2024', day or month first"),
+    "two units": (["3 kg", "4 lb"], None, "numbers of one unit, got units 'kg', 'lb'"),
+    "with and without a unit": (["3 kg", "4"], None, "units '', 'kg'"),
+}
+
+
+@pytest.mark.checked("numbers", "A column with two readings (1,234; 01/02/2024; kg and lb) is refused with both shown.")
+@pytest.mark.parametrize(("cells", "decimal", "said"), REFUSED.values(), ids=REFUSED)
+def test_two_readings_are_refused(cells, decimal, said):
+    with pytest.raises(DataError, match=said) as caught:
+        built(cells, decimal=decimal)
+    assert "--type v=categorical" in str(caught.value)
+    data = built(cells, decimal=decimal, types={"v": "categorical"})[0]
+    assert data.num_features == len(set(cells))
+
+
+NO_NUMBERS = {
+    "codes": ["7B", "8B", "9C"],
+    "more codes": ["ABC123", "ABC124", "ABC125"],
+    "ordinals": ["1st", "2nd", "3rd"],
+    "names": ["Doe, 12", "Roe, 13", "Poe, 14"],
+    "versions": ["1.2.3", "1.2.4", "1.3.0"],
+    "addresses": ["12 Main Street", "7 Main Street", "8 Side Street"],
+}
+
+
+@pytest.mark.parametrize("cells", NO_NUMBERS.values(), ids=NO_NUMBERS)
+def test_codes_are_no_numbers(cells):
+    assert built(cells)[0].meta["encoder"].codings[0].kind == "categorical"
+
+
+def test_another_unit_or_a_bare_number_is_refused_later():
+    encoder = built(["3 kg", "4 kg"])[0].meta["encoder"]
+    for cell in ("3 lb", "3"):
+        with pytest.raises(DataError, match=f"a finite number with 'kg', got '{cell}'"):
+            encoder.transform({"v": [cell]})
+
+
+@pytest.mark.checked("numbers", "A label of numbers with a sign is refused until the task is said.")
+def test_labels_with_a_sign_need_a_task():
+    with pytest.raises(DataError, match="class names or plain numbers"):
+        built(["$1", "$2"], label="v")
+    assert built(["$1", "$2"], label="v", task="regression")[0].y.tolist() == [1, 2]
+    assert built(["$1", "$2"], label="v", task="classification")[0].meta["class_names"] == ("$1", "$2")

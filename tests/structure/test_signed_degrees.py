@@ -1,0 +1,80 @@
+"""Degrees that cannot be divided by are refused where a structure is prepared; learned weights never give NaN."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from hgraph import Adjacency, Graph, Hypergraph
+from hgraph.errors import ArgumentError
+from hgraph.nn import GCNConv, HGNNConv, HGNNPConv
+
+
+def graph(*weights, directed=False):
+    """A path 0 - 1 - 2 (-> without directions), its edges of these weights."""
+    ends = [[0, 1], [1, 2]]
+    return Graph.from_edge_index(ends, num_nodes=3, directed=directed, weight=torch.tensor(weights))
+
+
+def hypergraph(weight=None, of_edges=None):
+    """Hyperedges {0, 1} and {1, 2}."""
+    given = {"weight": weight, "hyperedge_weight": of_edges}
+    tensors = {name: None if v is None else torch.tensor(v) for name, v in given.items()}
+    return Hypergraph.from_coo(node=[0, 1, 1, 2], hyperedge=[0, 0, 1, 1], num_nodes=3, num_hyperedges=2, **tensors)
+
+
+REFUSED = {
+    "gcn, negative": (lambda: GCNConv(2, 2), graph(-3.0, 1.0), "negative weights that prevail at 0: -2"),
+    "gcn, cancel": (lambda: GCNConv(2, 2), graph(-1.0, 5.0), "weights that cancel at 0: 0"),
+    "hgnn, hyperedge": (lambda: HGNNConv(2, 2), hypergraph([1.0, -1.0, 1.0, 1.0]), "weights that cancel at 0: 0"),
+    "hgnn, node": (lambda: HGNNConv(2, 2), hypergraph(of_edges=[-1.0, 2.0]), "negative weights that prevail at 0: -1"),
+    "hgnn+, node": (lambda: HGNNPConv(2, 2), hypergraph(of_edges=[-1.0, 1.0]), "weights that cancel at 1: 0"),
+}
+
+
+@pytest.mark.checked("degrees", "Negative and canceling degrees are refused when a structure is prepared, not NaN.")
+@pytest.mark.parametrize(("make", "structure", "said"), REFUSED.values(), ids=REFUSED)
+def test_layers_refuse_degrees_that_give_no_number(make, structure, said):
+    with pytest.raises(ArgumentError, match=said):
+        make()(torch.ones(3, 2), structure)
+
+
+@pytest.mark.parametrize(("how", "weights", "said"), [("sym", (-3.0, 1.0), "prevail at 1: -3"),
+                                                      ("row", (-1.0, 1.0), None),
+                                                      ("sym", (2.0, 1.0), None)])  # fmt: skip
+def test_normalize_refuses_them_too(how, weights, said):
+    adj = graph(*weights, directed=True).adj
+    if said is None:
+        assert adj.normalize(how).weight.isfinite().all()
+        return
+    with pytest.raises(ArgumentError, match=said):
+        adj.normalize(how)
+
+
+def test_weights_that_cancel_up_to_rounding_are_refused():
+    adj = Adjacency.from_coo(target=[0, 0, 0], source=[0, 1, 2], num_targets=1, num_sources=3,
+                             weight=torch.tensor([0.1, 0.2, -0.3]))  # fmt: skip
+    with pytest.raises(ArgumentError, match="weights that cancel at 0"):
+        adj.normalize("row")
+
+
+@pytest.mark.checked("degrees", "Weights that learn take the root of the absolute degree: always finite.")
+@pytest.mark.parametrize("layer", [GCNConv, HGNNConv])
+def test_weights_with_gradients_take_the_signed_form(layer):
+    x = torch.randn(3, 2, generator=torch.Generator().manual_seed(0))
+    learned = torch.tensor([-3.0, 1.0], requires_grad=True)
+    if layer is GCNConv:
+        adj = Adjacency.from_coo(target=[1, 2], source=[0, 1], num_targets=3, num_sources=3).with_weight(learned)
+        structure = Graph(adj)
+    else:
+        plain = hypergraph()
+        structure = Hypergraph(plain.v2e, learned, None)
+    made = layer(2, 2, bias=False)
+    out = made(x, structure)
+    out.square().sum().backward()
+    assert out.isfinite().all()
+    assert learned.grad.isfinite().all()
+    if layer is GCNConv:
+        weights = torch.tensor([[1.0, 0, 0], [-3, 1, 0], [0, 1, 1]])
+        root = weights.sum(1).abs().rsqrt()
+        torch.testing.assert_close(out, root[:, None] * weights * root @ x @ made.weight)
