@@ -770,6 +770,44 @@ MUTATIONS += [
 ]  # fmt: skip
 
 
+MUTATIONS += [
+    Mutation(f"own data: {name}", file, old, new, tests)
+    for name, file, old, new, tests in (
+        ("missing labels count", "hgraph/train/metrics.py", "known = labeled(y)",
+         "known = torch.ones(len(y), dtype=torch.bool)", "tests/train/test_missing_labels.py"),
+        ("NaN labels are labels", "hgraph/data/labels.py", "~y.isnan() if y.is_floating_point() else y >= 0",
+         "y == y if not y.is_floating_point() else y > -1e9", "tests/train/test_missing_labels.py"),
+        ("1.0 is another category", "hgraph/datasets/tables/cells.py", "return whole[1] if whole",
+         "return cell if whole",
+         "tests/datasets/test_inputs.py"),
+        ("arrays are words", "hgraph/datasets/tables/cells.py",
+         'for method in ("as_py", "to_pylist", "tolist", "to_list"):',
+         "for method in ():", "tests/datasets/test_cells.py"),
+        ("the first name wins", "hgraph/datasets/tables/roles.py", "if len(sets) == 1:", "if False:",
+         "tests/datasets/test_roles.py"),
+        ("classes by number", "hgraph/datasets/tables/inputs.py", "if theirs == self.class_names or", "if True or",
+         "tests/datasets/test_inputs.py"),
+        ("a comma is a decimal sign", "hgraph/datasets/tables/quantities.py",
+         'if decimal is None and "," in text:', "if False:",
+         "tests/datasets/test_quantities.py"),
+        ("every file numbers its names", "hgraph/data/interactions.py", "if len(set(sizes.values())) > 1 or",
+         "if False and", "tests/convert/test_triples.py"),
+        ("a comment is a fact", "hgraph/convert/words.py", "if _is_comment(plain):", "if False:",
+         "tests/convert/test_triples.py"),
+        ("a threshold is not used", "hgraph/datasets/pairs.py", ">= min_rating for pair", ">= 0 for pair",
+         "tests/datasets/test_shops.py"),
+        ("negatives of any types", "hgraph/data/prediction.py", "if node_type is None:", "if True:",
+         "tests/data/test_prediction.py"),
+        ("negative degrees pass", "hgraph/structure/algebra.py", "bad = cancels | (degree < 0) if root else cancels",
+         "bad = cancels", "tests/structure/test_signed_degrees.py"),
+        ("the luckiest speed-up", "hgraph/distill/compare.py", "other.low / mine.high", "other.high / mine.low",
+         "tests/distill/test_report.py"),
+        ("negligible is not said", "hgraph/train/recommend.py", "path.weight < NEGLIGIBLE", "path.weight < 0",
+         "tests/train/test_explanations.py"),
+    )
+]  # fmt: skip
+
+
 def copied(folder: Path) -> Path:
     """The library and its tests, links followed, in a folder."""
     for name in ("hgraph", "tests"):

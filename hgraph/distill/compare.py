@@ -41,8 +41,8 @@ class Measured:
         logits: on the test vertices, on the CPU.
         temperature: `fit_temperature` of the validation vertices; None without any.
         calibrated_ece: the calibration error on the test vertices when logits are divided by it; None likewise.
-        latency_one: ``latency_one_s`` with its quartiles, or None.
-        latency_all: ``latency_all_s`` with its quartiles, or None.
+        timing_one: ``latency_one_s`` with its quartiles, as ``timing_all`` of ``latency_all_s``; None if not known.
+        timing_all: as above.
 
     >>> measured = Measured(0.9, 0.05, 10, 1e-4, 2e-4, None, FitResult([], 0, 0.0), torch.zeros(1, 2), None, None)
     >>> measured.figures()
@@ -59,8 +59,8 @@ class Measured:
     logits: Tensor = field(repr=False, compare=False)
     temperature: float | None
     calibrated_ece: float | None
-    latency_one: Timing | None = None
-    latency_all: Timing | None = None
+    timing_one: Timing | None = None
+    timing_all: Timing | None = None
 
     def speed_up(self, teacher: Measured, which: Literal["one", "all"]) -> float:
         """How many times as fast as the teacher a call is: at least so many times in three of four calls of each.
@@ -68,10 +68,9 @@ class Measured:
         It is the teacher's lower quartile over the upper one of this model; the ratio of medians would promise more
         than a busy machine keeps.
         """
-        mine, other = getattr(self, f"latency_{which}"), getattr(teacher, f"latency_{which}")
+        mine, other = getattr(self, f"timing_{which}"), getattr(teacher, f"timing_{which}")
         if mine is None or other is None or self is teacher:
-            name = f"latency_{which}_s"
-            return float(getattr(teacher, name) / getattr(self, name))
+            return float(getattr(teacher, f"latency_{which}_s") / getattr(self, f"latency_{which}_s"))
         return float(other.low / mine.high)
 
     def figures(self) -> dict[str, float | int]:
@@ -238,8 +237,8 @@ def _measure(
         parameters=sum(p.numel() for p in model.parameters()),
         latency_one_s=one.median,
         latency_all_s=every.median,
-        latency_one=one,
-        latency_all=every,
+        timing_one=one,
+        timing_all=every,
         unseen_accuracy=accuracy(logits[unseen], data.y[unseen]) if len(unseen) else None,
         fit=result,
         logits=logits[test].cpu(),

@@ -100,8 +100,8 @@ def table_rows(comparison: Comparison, names: Mapping[str, str]) -> list[list[st
         row = [names[key], f"{100 * model.test_accuracy:.1f} %"]
         if model.unseen_accuracy is not None:
             row.append(f"{100 * model.unseen_accuracy:.1f} %")
-        row += [f"{model.parameters:,}", _latency(model.latency_one_s, model.latency_one)]
-        row += [_latency(model.latency_all_s, model.latency_all)]
+        row += [f"{model.parameters:,}", _latency(model.latency_one_s, model.timing_one)]
+        row += [_latency(model.latency_all_s, model.timing_all)]
         row += [_times(model.speed_up(comparison.teacher, which)) for which in ("one", "all")]
         rows.append(row)
     return rows
@@ -182,7 +182,7 @@ def _meaning(comparison: Comparison, names: dict[str, str], config: Mapping[str,
         "below 1 is possible and is shown as it is. (The 100x of the LightHGNN paper is against a teacher that "
         "multiplies with a materialised vertex-by-vertex matrix; this one goes through the hyperedges.)",
     ]
-    timed = {names[key]: (model.latency_one, model.latency_all) for key, model in comparison.items()}
+    timed = {names[key]: (model.timing_one, model.timing_all) for key, model in comparison.items()}
     busy = [name for name, pair in timed.items() if any(t is not None and not t.is_steady for t in pair)]
     if busy:
         texts.append(

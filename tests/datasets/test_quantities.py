@@ -94,3 +94,10 @@ def test_labels_with_a_sign_need_a_task():
         built(["$1", "$2"], label="v")
     assert built(["$1", "$2"], label="v", task="regression")[0].y.tolist() == [1, 2]
     assert built(["$1", "$2"], label="v", task="classification")[0].meta["class_names"] == ("$1", "$2")
+
+
+def test_a_column_that_is_called_numeric_needs_a_decimal_sign_for_its_commas():
+    with pytest.raises(DataError, match="expected a finite number, got '1,234'"):
+        built(["1,234", "5"], types={"v": "numeric"})
+    encoder = built(["1,234", "5"], types={"v": "numeric"}, decimal=".")[0].meta["encoder"]
+    assert encoder.codings[0].numbers[0] == pytest.approx((1234 + 5) / 2)
