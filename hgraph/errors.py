@@ -14,11 +14,39 @@ __all__ = [
     "LicenceWarning",
     "MissingPackageError",
     "did_you_mean",
+    "printable",
 ]
 
 
+_LONGEST = 2_000  # characters of a message: it may quote a file
+
+
 class HgraphError(Exception):
-    """Base of every error that hgraph raises on purpose."""
+    r"""Base of every error that hgraph raises on purpose.
+
+    Messages quote names and values of files. Control characters, which a terminal would obey, are written as escapes,
+    and a message that is too long is cut in the middle.
+
+    >>> str(HgraphError("unknown class \x1b[2J"))
+    'unknown class \\x1b[2J'
+    """
+
+    def __init__(self, message: str = "") -> None:
+        super().__init__(printable(message))
+
+
+def printable(text: object, longest: int = _LONGEST) -> str:
+    r"""A text that is safe to print: no control characters but line breaks and tabs, and not too long.
+
+    >>> printable("a\x1b[31mb")
+    'a\\x1b[31mb'
+    """
+    whole = str(text)
+    if len(whole) > longest:
+        whole = f"{whole[: longest // 2]} ... {whole[-longest // 2 :]}"
+    if whole.isprintable():
+        return whole
+    return "".join(c if c.isprintable() or c in "\n\t" else c.encode("unicode_escape").decode() for c in whole)
 
 
 def _message(argument: str, expected: str, got: object, hint: str) -> str:
