@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import time
@@ -103,7 +104,8 @@ class Checkpoint:
         }
         # Copies: safetensors refuses tensors that share memory, as tied weights and views do.
         content = {name: value.detach().cpu().clone().contiguous() for name, value in tensors.items()}
-        write_atomically(self.path, save(content, metadata={_FORMAT: json.dumps(header)}))
+        text = json.dumps(header)
+        write_atomically(self.path, save(content, metadata={_FORMAT: text, "sha256": _digest(text, content)}))
         self._written = time.monotonic()
 
     def _of_all(self, state: Tensor) -> Tensor:
@@ -121,8 +123,11 @@ class Checkpoint:
 
         try:
             with safe_open(str(self.path), framework="pt") as file:
-                header = json.loads((file.metadata() or {})[_FORMAT])
+                facts = file.metadata() or {}
+                header = json.loads(facts[_FORMAT])
                 tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - not a dict
+            if facts["sha256"] != _digest(facts[_FORMAT], tensors):
+                raise ValueError("its content is not what was written")
             known = header["settings"]
         except (SafetensorError, OSError, KeyError, TypeError, ValueError, RuntimeError) as error:
             raise DataError(
@@ -139,6 +144,16 @@ class Checkpoint:
 
 def _named(tensors: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:
     return {name.removeprefix(prefix): value for name, value in tensors.items() if name.startswith(prefix)}
+
+
+def _digest(header: str, tensors: Mapping[str, Tensor]) -> str:
+    """SHA-256 of all that a checkpoint holds."""
+    digest = hashlib.sha256(header.encode())
+    for name in sorted(tensors):
+        value = tensors[name]
+        digest.update(f"{name} {value.dtype} {list(value.shape)} ".encode())
+        digest.update(value.contiguous().view(-1).view(torch.uint8).numpy().data if value.numel() else b"")
+    return digest.hexdigest()
 
 
 def _cuda(devices: Iterable[torch.device]) -> list[torch.device]:

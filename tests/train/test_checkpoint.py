@@ -140,6 +140,33 @@ def test_another_model_and_damage_are_refused(tmp_path):
             train(network(), checkpoint=tmp_path / "c")
 
 
+CHANGES = {
+    "a weight of a model": lambda h, t: t.update({"model.0.weight": t["model.0.weight"] + 1}),
+    "NaN": lambda h, t: t.update({"model.0.weight": t["model.0.weight"] * float("nan")}),
+    "a tensor that is missing": lambda h, t: t.pop("model.0.bias"),
+    "a best tensor that is missing": lambda h, t: t.pop("best.0.bias"),
+    "another shape": lambda h, t: t.update({"best.0.bias": t["best.0.bias"][:1].clone()}),
+    "the random state": lambda h, t: t.update({"random.cpu": t["random.cpu"].flip(0)}),
+    "the optimizer": lambda h, t: t.pop(next(k for k in t if k.startswith("optimizer."))),
+    "the history": lambda h, t: h["progress"].update(history=[]),
+}
+
+
+@pytest.mark.parametrize("kind", CHANGES)
+def test_a_changed_checkpoint_is_refused(kind, tmp_path):
+    from safetensors import safe_open
+    from safetensors.torch import save_file
+
+    train(network(), epochs=9, checkpoint=tmp_path / "c")
+    with safe_open(tmp_path / "c", framework="pt") as file:
+        facts, tensors = file.metadata(), {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+    header = json.loads(facts["hgraph training"])
+    CHANGES[kind](header, tensors)
+    save_file(tensors, tmp_path / "c", metadata=facts | {"hgraph training": json.dumps(header)})
+    with pytest.raises(DataError, match="its content is not what was written.*Delete it to begin anew"):
+        train(network(), checkpoint=tmp_path / "c")
+
+
 def test_tied_weights(tmp_path):
     class Both(nn.Module):
         def __init__(self):
