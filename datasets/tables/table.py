@@ -14,7 +14,8 @@ import numpy as np
 
 from hgraph.datasets.tables import csvfile
 from hgraph.datasets.tables.cells import items, text
-from hgraph.errors import ArgumentError, ArgumentTypeError, DataError, MissingPackageError
+from hgraph.errors import ArgumentError, ArgumentTypeError, DataError, HgraphError, MissingPackageError
+from hgraph.memory import check_memory
 
 __all__ = ["Column", "Table", "cells_of", "joined", "read_table", "wrong"]
 
@@ -180,12 +181,14 @@ def _checked_header(header: list[str], where: str) -> list[str]:
     header = [n.strip() for n in header]
     if not header:
         raise wrong(where, "at least one column", "none")
+    seen = set()
     for i, n in enumerate(header):
         if not n:
             hint = "pandas writes such a column unless to_csv(index=False)"
             raise wrong(where, f"a name for column {i + 1}", "an empty one", hint)
-        if n in header[:i]:
+        if n in seen:
             raise wrong(where, "columns of different names", f"{n!r} twice")
+        seen.add(n)
     return header
 
 
@@ -199,10 +202,11 @@ def _read_parquet(path: Path) -> Table:
         raise DataError(f"{path}: no such file")
     try:
         with pyarrow.parquet.ParquetFile(path) as file:
-            names = list(file.schema_arrow.names)
+            names, rows = list(file.schema_arrow.names), file.metadata.num_rows
+            check_memory(str(path), 8 * rows * len(names), f"{rows:,} rows of {len(names):,} columns")
             return _from_batches(names, file.iter_batches(batch_size=_ROWS), str(path))
     except (pyarrow.ArrowException, OSError, ValueError, KeyError) as error:
-        if isinstance(error, DataError):
+        if isinstance(error, HgraphError):
             raise
         raise DataError(f"{path}: not a whole Parquet file ({' '.join(str(error).split())[:200]})") from error
 
