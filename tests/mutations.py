@@ -124,8 +124,8 @@ MUTATIONS = [
     Mutation(
         "gcn: bias dropped",
         GCN,
-        "plus(product(prepared, self.weight), self.bias)",
-        "product(prepared, self.weight)",
+        "plus(self.linear(prepared), self.bias)",
+        "self.linear(prepared)",
         GRAPH,
     ),
     Mutation(

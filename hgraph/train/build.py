@@ -37,7 +37,7 @@ def build_model(
     >>> import torch
     >>> graph = Graph.from_edge_index([[0], [1]], num_nodes=2, directed=False)
     >>> model = build_model("gcn", Data(graph, torch.eye(2), torch.tensor([0, 1])), seed=0)
-    >>> model.conv1.weight.shape
+    >>> model.conv1.linear.weight.T.shape
     torch.Size([2, 32])
     """
     entry = find(model) if isinstance(model, str) else model

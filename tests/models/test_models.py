@@ -40,8 +40,8 @@ def test_gcn_parity():
     a = a + torch.diag((a.diag() == 0).double())
     root = a.sum(1) ** -0.5
     a = root[:, None] * a * root
-    hidden = (a @ x @ model.conv1.weight + model.conv1.bias).relu()
-    close(model(x, graph), a @ hidden @ model.conv2.weight + model.conv2.bias)
+    hidden = (a @ model.conv1.linear(x) + model.conv1.bias).relu()
+    close(model(x, graph), a @ model.conv2.linear(hidden) + model.conv2.bias)
 
 
 def test_stack_parity():
@@ -72,7 +72,7 @@ def test_gat_parity():
 
     def layer(x, conv):
         out = []
-        for h, z in enumerate((x @ conv.weight).chunk(conv.num_heads, -1)):
+        for h, z in enumerate(conv.linear(x).chunk(conv.num_heads, -1)):
             score = F.leaky_relu((z @ conv.target_score[h])[:, None] + (z @ conv.source_score[h])[None], 0.2)
             out.append(score.masked_fill(~mask, -torch.inf).softmax(1) @ z)
         return (torch.cat(out, 1) if conv.concat else torch.stack(out).mean(0)) + conv.bias

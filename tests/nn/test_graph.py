@@ -12,6 +12,7 @@ from hgraph.errors import ArgumentError, ArgumentTypeError
 from hgraph.nn import GATConv, GCNConv
 from hgraph.nn.graph._steps import with_loops
 from hgraph.structure import Graph
+from hgraph.train import seeded
 
 
 def heard(graph):
@@ -41,7 +42,7 @@ def gcn_by_loops(x, graph, weight, bias):
 def gat_by_loops(x, graph, layer):
     """Velickovic et al., eq. 1 to 4, over N(i) and i itself."""
     rows = [edges if any(j == i for j, _ in edges) else [*edges, (i, 1.0)] for i, edges in enumerate(heard(graph))]
-    z = (x @ layer.weight).view(len(x), layer.num_heads, -1)
+    z = layer.linear(x).view(len(x), layer.num_heads, -1)
     out = torch.zeros_like(z)
     for h in range(layer.num_heads):
         for i, edges in enumerate(rows):
@@ -74,7 +75,7 @@ def features(graph):
 @pytest.mark.parametrize("width", [2, 5])  # narrower and wider: the map comes first or last
 def test_gcnconv_parity(graph, close, width):
     layer, x = layer_of(GCNConv, 3, width), features(graph)
-    close(layer(x, graph), gcn_by_loops(x, graph, layer.weight, layer.bias))
+    close(layer(x, graph), gcn_by_loops(x, graph, layer.linear.weight.T, layer.bias))
 
 
 @pytest.mark.parametrize("concat", [True, False])
@@ -98,7 +99,7 @@ def test_without_bias_nothing_is_added(graph):
 def test_gcn_without_edges_is_linear(close):
     graph = Graph.from_edge_index(torch.empty(2, 0, dtype=torch.long), num_nodes=4, directed=True)
     layer, x = layer_of(GCNConv, 3, 2), features(graph)
-    close(layer(x, graph), x @ layer.weight + layer.bias)
+    close(layer(x, graph), layer.linear(x) + layer.bias)
 
 
 def test_gcn_with_loops_added_before_is_the_same(graph, close):
@@ -142,7 +143,7 @@ def test_gcn_of_prepared_features_is_the_layer(width, graph, close):
     prepared = layer.prepare(x, graph)
     close(layer.from_prepared(prepared), layer(x, graph))
     with torch.no_grad():
-        layer.weight.mul_(2)  # parameters are not in what was prepared
+        layer.linear.weight.mul_(2)  # parameters are not in what was prepared
     close(layer.from_prepared(prepared), layer(x, graph))
     with pytest.raises(ArgumentError, match="x: expected"):
         layer.prepare(x[:, :2], graph)
@@ -152,7 +153,7 @@ def test_gat_with_equal_scores_is_the_mean(close):
     graph = Graph.from_edge_index([[0, 1, 2], [3, 3, 3]], num_nodes=4, directed=True)
     layer, x = layer_of(GATConv, 3, 2, bias=False), features(graph)
     torch.nn.init.zeros_(layer.source_score)
-    close(layer(x, graph)[3], (x @ layer.weight).mean(0))
+    close(layer(x, graph)[3], layer.linear(x).mean(0))
 
 
 def test_gat_does_not_read_edge_weights(graph):
@@ -181,7 +182,7 @@ def test_gat_half_scores_of_loops_as_exact_as_those_of_edges():
         layer.target_score.fill_(1.7)
         layer.source_score.fill_(0.9)
     torch.testing.assert_close(layer(x, graph), layer(x, graph.add_self_loops()), rtol=2**-8, atol=0)
-    torch.testing.assert_close(layer(x, graph), x @ layer.weight, rtol=2**-8, atol=0)
+    torch.testing.assert_close(layer(x, graph), layer.linear(x), rtol=2**-8, atol=0)
 
 
 # ---------------------------------------------------------------------- dropout
@@ -216,3 +217,26 @@ def test_errors_name_what_is_wrong():
         GATConv(3, 2)(torch.randn(4, 3), graph)
     with pytest.raises((ArgumentTypeError, RuntimeError)):
         GCNConv(3, 2)(torch.ones(3, 3, dtype=torch.long), graph)
+
+
+@pytest.mark.parametrize("kind", [GCNConv, GATConv])
+def test_states_of_before_the_weight_was_stored_by_output_load(kind):
+    layer, other = kind(3, 5), kind(3, 5)
+    older = {name: value.clone() for name, value in layer.state_dict().items()}
+    older["weight"] = older.pop("linear.weight").T.contiguous()
+    other.load_state_dict(older)
+    for name, value in layer.state_dict().items():
+        assert torch.equal(other.state_dict()[name], value)
+
+
+@pytest.mark.parametrize("kind", [GCNConv, GATConv])
+def test_the_seed_draws_the_weight_by_input(kind):
+    with seeded(0):
+        expected = torch.nn.init.xavier_uniform_(torch.empty(3, 5))
+    with seeded(0):
+        layer = kind(3, 5)
+    assert torch.equal(layer.linear.weight.T, expected)
+    before = {name: value.clone() for name, value in layer.state_dict().items()}
+    with seeded(0):
+        layer.reset_parameters()
+    assert all(torch.equal(value, before[name]) for name, value in layer.state_dict().items())

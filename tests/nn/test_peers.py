@@ -29,7 +29,7 @@ def test_gcn_as_pyg(pyg, weighted):
     graph, x = random_graph(20, 70, seed=1, weighted=weighted), torch.randn(20, 5, dtype=torch.float64)
     peer, own = pyg.GCNConv(5, 3).double(), GCNConv(5, 3).double()
     torch.nn.init.normal_(peer.bias)
-    own.load_state_dict({"weight": peer.lin.weight.T, "bias": peer.bias})
+    own.load_state_dict({"linear.weight": peer.lin.weight, "bias": peer.bias})
     weight = None if graph.adj.weight is None else graph.adj.weight.double()
     same(own(x, graph), peer(x, graph.edge_index, weight))
 
@@ -42,7 +42,7 @@ def test_gat_as_pyg(pyg, concat):
         GATConv(5, 3, num_heads=4, concat=concat).double(),
     )
     torch.nn.init.normal_(peer.bias)
-    state = {"weight": peer.lin.weight.T, "target_score": peer.att_dst[0], "source_score": peer.att_src[0]}
+    state = {"linear.weight": peer.lin.weight, "target_score": peer.att_dst[0], "source_score": peer.att_src[0]}
     own.load_state_dict({**state, "bias": peer.bias})
     same(own(x, graph), peer(x, graph.edge_index))
 

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from hgraph.checks import check_channels
 from hgraph.errors import ArgumentError
-from hgraph.nn.graph._steps import plus, product, with_itself
+from hgraph.nn.graph._steps import GlorotLinear, load_older, plus, with_itself
 from hgraph.nn.inputs import check_inputs
 from hgraph.ops import Additive, AttendResult, attend, merge
 from hgraph.structure import Graph
@@ -61,11 +61,12 @@ class GATConv(nn.Module):
         if num_heads < 1:
             raise ArgumentError("num_heads", "at least 1", num_heads)
         self.num_heads, self.concat, self.dropout, self.negative_slope = num_heads, concat, dropout, negative_slope
-        self.weight = nn.Parameter(torch.empty(in_channels, num_heads * out_channels))
+        self.linear = GlorotLinear(in_channels, num_heads * out_channels)
         self.target_score = nn.Parameter(torch.empty(num_heads, out_channels))
         self.source_score = nn.Parameter(torch.empty(num_heads, out_channels))
         self.bias = nn.Parameter(torch.empty(num_heads * out_channels if concat else out_channels)) if bias else None
-        self.reset_parameters()
+        self.register_load_state_dict_pre_hook(load_older)
+        self._reset_scores()
 
     def extra_repr(self) -> str:
         """The sizes."""
@@ -73,16 +74,20 @@ class GATConv(nn.Module):
 
     def reset_parameters(self) -> None:
         """Glorot-uniform weights and attention vectors, zero bias."""
-        for parameter in (self.weight, self.target_score, self.source_score):
+        self.linear.reset_parameters()
+        self._reset_scores()
+
+    def _reset_scores(self) -> None:
+        for parameter in (self.target_score, self.source_score):
             nn.init.xavier_uniform_(parameter)
         if self.bias is not None:
             nn.init.zeros_(self.bias)
 
     def forward(self, x: Tensor, graph: Graph) -> Tensor:
         """Attend over the graph."""
-        check_inputs(x, graph, Graph, self.in_channels, self.weight)
+        check_inputs(x, graph, Graph, self.in_channels, self.linear.weight)
         adj, bias, alone = with_itself(graph, x.dtype)
-        value = product(x, self.weight)  # [..., N, H * F']
+        value = self.linear(x)  # [..., N, H * F']
         query, key = (value @ self._scores().to(value.dtype)).chunk(2, -1)  # [..., N, H] each
         value = value.unflatten(-1, (self.num_heads, -1))
         dropout = self.dropout if self.training else 0.0

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from hgraph.cache import CachedOperator, cached, can_cache_compiled
 from hgraph.checks import check_channels
-from hgraph.nn.graph._steps import plus, product, with_loops
+from hgraph.nn.graph._steps import GlorotLinear, load_older, plus, with_loops
 from hgraph.nn.inputs import check_inputs
 from hgraph.ops import propagate
 from hgraph.structure import Graph
@@ -47,9 +47,9 @@ class GCNConv(nn.Module):
         check_channels(in_channels=in_channels, out_channels=out_channels)
         super().__init__()
         self.in_channels, self.out_channels = in_channels, out_channels
-        self.weight = nn.Parameter(torch.empty(in_channels, out_channels))
-        self.bias = nn.Parameter(torch.empty(out_channels)) if bias else None
-        self.reset_parameters()
+        self.linear = GlorotLinear(in_channels, out_channels)
+        self.bias = nn.Parameter(torch.zeros(out_channels)) if bias else None
+        self.register_load_state_dict_pre_hook(load_older)
 
     def extra_repr(self) -> str:
         """The sizes."""
@@ -57,15 +57,15 @@ class GCNConv(nn.Module):
 
     def reset_parameters(self) -> None:
         """Glorot-uniform weight, zero bias."""
-        nn.init.xavier_uniform_(self.weight)
+        self.linear.reset_parameters()
         if self.bias is not None:
             nn.init.zeros_(self.bias)
 
     def forward(self, x: Tensor, graph: Graph) -> Tensor:
         """Convolve vertex features over the graph."""
-        check_inputs(x, graph, Graph, self.in_channels, self.weight)
+        check_inputs(x, graph, Graph, self.in_channels, self.linear.weight)
         if self.out_channels < self.in_channels:  # messages of the narrower side; the product is the same
-            return plus(_smoothed(product(x, self.weight), graph), self.bias)
+            return plus(_smoothed(self.linear(x), graph), self.bias)
         return self.from_prepared(_smoothed(x, graph))
 
     def prepare(self, x: Tensor, graph: Graph) -> Tensor:
@@ -73,12 +73,12 @@ class GCNConv(nn.Module):
 
         Features that stay need it once: ``from_prepared(prepare(x, graph))`` is ``forward(x, graph)``.
         """
-        check_inputs(x, graph, Graph, self.in_channels, self.weight)
+        check_inputs(x, graph, Graph, self.in_channels, self.linear.weight)
         return _smoothed(x, graph)
 
     def from_prepared(self, prepared: Tensor) -> Tensor:
         """The convolution of the features behind ``prepared``."""
-        return plus(product(prepared, self.weight), self.bias)
+        return plus(self.linear(prepared), self.bias)
 
 
 def _smoothed(x: Tensor, graph: Graph) -> Tensor:
