@@ -584,7 +584,7 @@ def test_kinds_are_declared():
         (lambda: layer_of(assignment="other"), ArgumentError, "assignment: expected 'argmax' or 'topk'"),
         (lambda: layer_of()(numbers(2, 5, 7)), ArgumentError, r"x: expected shape \[..., N, 8\]"),
         (lambda: layer_of()(numbers(2, 5, D), torch.ones(2, 4).bool()), ArgumentError, "mask: expected shape"),
-        (lambda: layer_of()(numbers(2, 5, D), torch.ones(2, 5)), ArgumentTypeError, "mask: expected booleans"),
+        (lambda: layer_of()(numbers(2, 5, D), torch.ones(2, 5)), ArgumentTypeError, "mask: expected a boolean"),
         (
             lambda: layer_of(assignment="topk")(numbers(1, 5, D), state=KVState(5)),
             ArgumentError,

@@ -10,11 +10,11 @@ from torch import Tensor, nn
 
 from hgraph import patterns
 from hgraph.checks import check_channels, whole
-from hgraph.errors import ArgumentError, ArgumentTypeError
+from hgraph.errors import ArgumentError
 from hgraph.nn.attention.kinds import SELF
 from hgraph.nn.attention.kmeans import OnlineKMeans, on_sphere
-from hgraph.nn.attention.masks import fitting
-from hgraph.nn.attention.record import note, recording
+from hgraph.nn.attention.masks import fitting, token_mask, without_padding
+from hgraph.nn.attention.record import record, recording
 from hgraph.nn.attention.routing.record import Heard, RoutedRecord
 from hgraph.nn.attention.routing.routes import Routes, by_claim, by_nearest, nearby
 from hgraph.nn.attention.state import KVState
@@ -69,9 +69,9 @@ class RoutingAttention(nn.Module):
         variant: ``"paper"`` or ``"official"``.
 
     Shapes:
-        x [..., N, dim] -> [..., N, dim]. In a call ``mask``, boolean [..., N], is False at padding, which hears nobody,
-        is heard by nobody and moves no centroid; ``state``, a `KVState`, makes the tokens the next ones of a sequence;
-        ``head_mask`` [..., N or 1, H] says by which heads a token listens.
+        x [..., N, dim] -> [..., N, dim]. In a call ``mask``, boolean [..., N], is True at real tokens: padding may hold
+        anything, NaN too, gets no attention, moves no centroid, and its output is 0; ``state``, a `KVState`, makes the
+        tokens the next ones of a sequence; ``head_mask`` [..., N or 1, H] says which heads a token uses.
 
     Source: Roy et al., "Efficient Content-Based Sparse Attention with Routing Transformers", sections 4.1 and 4.2.
 
@@ -167,9 +167,9 @@ class RoutingAttention(nn.Module):
         if head_mask is not None:
             fitting("head_mask", head_mask, torch.Size([*x.shape[:-1], self.num_heads]))
         lead, flat = x.shape[:-2], x.reshape(x.shape[:-2].numel(), *x.shape[-2:])
-        present = None if mask is None else mask.expand(x.shape[:-1]).reshape(flat.shape[:2])
-        if present is not None:  # not a number that padding holds may reach anybody
-            flat = torch.where(present.unsqueeze(-1), flat, 0.0)
+        mask = token_mask("mask", mask, x.shape[:-1])
+        present = None if mask is None else mask.reshape(flat.shape[:2])
+        flat = without_padding(flat, present)
         query, key, value = self._projected(flat)
         near = self._near(query, key, present)
         if state is not None:
@@ -192,10 +192,6 @@ class RoutingAttention(nn.Module):
         if not isinstance(x, Tensor) or x.dim() < 2 or x.shape[-1] != self.dim:
             got = f"shape {list(x.shape)}" if isinstance(x, Tensor) else type(x).__name__
             raise ArgumentError("x", f"shape [..., N, {self.dim}]", got)
-        if mask is not None and (not isinstance(mask, Tensor) or mask.dtype != torch.bool):
-            raise ArgumentTypeError("mask", "booleans [..., N]", getattr(mask, "dtype", type(mask).__name__))
-        if mask is not None and mask.shape[-1:] != x.shape[-2:-1]:
-            raise ArgumentError("mask", f"shape [..., {x.shape[-2]}]", f"shape {list(mask.shape)}")
         if state is not None and (not self.causal or self.assignment != "argmax" or mask is not None):
             hint = (
                 "Which tokens a centroid claims hangs on later ones, so a step cannot give what the whole forward gives"
@@ -290,7 +286,7 @@ class RoutingAttention(nn.Module):
         if listens is not None:
             listens = listens.expand(*x.shape[:-1], -1).reshape(query.shape[:3])
         parts = tuple(part._replace(out=part.out.detach(), lse=part.lse.detach()) for part in parts)
-        note(
+        record(
             self,
             graph,
             query,
