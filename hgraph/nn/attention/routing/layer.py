@@ -178,7 +178,8 @@ class RoutingAttention(nn.Module):
             key, value, cluster = (t.reshape(lead.numel(), *t.shape[-3:]) for t in kept)
             near = near[0], cluster.squeeze(-1).transpose(1, 2)
         local = self.local_heads
-        parts = [self._routed(query[:, :, local:], key[:, :, local:], value[:, :, local:], near, present)]
+        shared = self.shared_qk and state is None  # a step has more keys than queries
+        parts = [self._routed(query[:, :, local:], key[:, :, local:], value[:, :, local:], near, present, shared)]
         if local:
             parts.insert(0, self._local(query[:, :, :local], key[:, :, :local], value[:, :, :local], present))
         heard = torch.cat([part.out for part in parts], 2)
@@ -242,22 +243,23 @@ class RoutingAttention(nn.Module):
         result = attend(tiles, q, k, v, scale=self.scale, dropout=dropout)
         return Heard(result.out, tiles, result.lse, None)
 
-    def _routed(self, q: Tensor, k: Tensor, v: Tensor, near: tuple[Tensor, Tensor], present: Tensor | None) -> Heard:
+    def _routed(
+        self, q: Tensor, k: Tensor, v: Tensor, near: tuple[Tensor, Tensor], present: Tensor | None, shared: bool
+    ) -> Heard:
         """Bring tokens to the slots of their clusters, attend there, and lead what was heard back."""
-        routes, heads, width = self._routes(q, k, near, present), q.shape[2], q.shape[3]
+        routes, heads, width = self._routes(q, k, near, present, shared), q.shape[2], q.shape[3]
         of_queries = Routes.members(routes.query, q.shape[1])
-        of_keys = of_queries if routes.key is routes.query else Routes.members(routes.key, k.shape[1])
+        of_keys = of_queries if routes.aligned else Routes.members(routes.key, k.shape[1])
 
         def brought(x: Tensor, members: Adjacency, token: Tensor) -> Tensor:
             rows = F.pad(x.flatten(0, 2), (0, 0, 0, 1))  # the last one is nobody
             return propagate(members, rows).view(x.shape[0], token.shape[-1], heads, width)
 
         there = brought(q, of_queries, routes.query)
-        same = self.shared_qk and routes.key is routes.query
         result = attend(
             tiles := routes.tiles(),
             there,
-            there if same else brought(k, of_keys, routes.key),
+            there if self.shared_qk and routes.aligned else brought(k, of_keys, routes.key),
             brought(v, of_keys, routes.key),
             scale=self.scale,
             dropout=self.dropout if self.training else 0.0,
@@ -269,15 +271,17 @@ class RoutingAttention(nn.Module):
             out = out * (clusters / (clusters + 0.01))
         return Heard(out, tiles, result.lse, routes)
 
-    def _routes(self, q: Tensor, k: Tensor, near: tuple[Tensor, Tensor], present: Tensor | None) -> Routes:
+    def _routes(
+        self, q: Tensor, k: Tensor, near: tuple[Tensor, Tensor], present: Tensor | None, shared: bool
+    ) -> Routes:
         itself = self.official or not (self.causal and self.shared_qk)
         if self.assignment == "argmax":
             sizes = self.router.size.shape[1], min(self.cluster_size, k.shape[1])
-            return by_nearest(*near, *sizes, block=self.block, itself=itself)
+            return by_nearest(*near, *sizes, block=self.block, itself=itself, shared=shared)
         scores = [self.router.scores(x) for x in ((k,) if self.shared_qk else (q, k))]
         if present is not None:
             scores = [s.masked_fill(~present[:, None, None], -torch.inf) for s in scores]
-        how = {"causal": self.causal, "itself": itself, "by_rank": self.official}
+        how = {"causal": self.causal, "itself": itself, "by_rank": self.official, "shared": self.shared_qk}
         return by_claim(scores[0], scores[-1], self.cluster_size, block=self.block, **how)
 
     def _note(self, query: Tensor, key: Tensor, parts: tuple[Heard, ...], listens: Tensor | None, x: Tensor) -> None:
