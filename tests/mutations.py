@@ -345,7 +345,7 @@ MUTATIONS = [
     Mutation(
         "tokens: moh without gates",
         "hgraph/nn/attention/moh/layer.py",
-        "heard = heard * routed.gates.unsqueeze(-1).to(heard.dtype)",
+        "heads = heads * routed.gates.unsqueeze(-1).to(heads.dtype)",
         "pass",
         "tests/papers/test_19_moh.py",
     ),

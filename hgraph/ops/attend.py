@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -54,6 +54,7 @@ def attend(
     dropout: float = 0.0,
     generator: torch.Generator | None = None,
     head_mask: Tensor | None = None,
+    mask: Tensor | None = None,
 ) -> AttendResult:
     r"""Softmax attention of every target over its own sources.
 
@@ -78,6 +79,8 @@ def attend(
         generator: the random numbers of the dropout.
         head_mask: boolean [..., T or 1, H]; where False a target does not listen by that head. Over tiles, on a CPU
             and without bias and dropout, such rows cost nothing where rows are long.
+        mask: boolean [..., S], True at real sources. Padding (False) gets no attention whatever it holds, NaN too, and
+            no gradient; a target without real sources is one without edges.
 
     Returns:
         `AttendResult` ``(out [..., T, H, D_v], lse [..., T, H])``, differentiable in q, k, v, bias and a, through
@@ -101,54 +104,89 @@ def attend(
     checks.shape("v", v, [*batch, adj.num_sources, kv_heads, "D_v"], "One row a source, heads as k has")
     if head_mask is not None:
         _check_head_mask(adj, head_mask, batch, heads)
+    if mask is not None:
+        _check_mask(adj, mask, batch)
+        k, v = (torch.where(_beside(mask, x, v.dim() - 3), x, 0.0) for x in (k, v))
     if not 0 <= dropout < 1:
         raise ArgumentError("dropout", "a probability in [0, 1)", dropout)
-    if isinstance(adj, (TokenGraph, BlockAdjacency)):
-        if (
-            isinstance(adj, TokenGraph)
-            and isinstance(score, Dot)
-            and not torch.compiler.is_compiling()
-            and cached(adj, "scattered", lambda: is_scattered(adj))
-        ):
-            return attend(
-                cached(adj, "adjacency", adj.adjacency),
-                q,
-                k,
-                v,
-                bias=edge_bias(adj, bias, heads),
-                scale=scale,
-                dropout=dropout,
-                generator=generator,
-                head_mask=head_mask,
-            )
-        more = attend_tokens(
-            adj,
-            q,
-            k,
-            v,
-            score,
-            bias=bias,
-            scale=scale,
-            dropout=dropout,
-            generator=generator,
-            head_mask=head_mask,
-        )
-        return _masked(*more, head_mask)
-    if isinstance(bias, Relative):
-        raise ArgumentTypeError("bias", "a tensor with the exact edges", "Relative", "It goes with token graphs")
-    _check_bias(adj, bias, heads)
-    seed = draw_seed(generator, adj.device) if dropout > 0 else None
+    call = _Call(score, scale, dropout, generator, head_mask, mask)
     if isinstance(adj, SoftAdjacency):
-        logits = _soft_logits(q, k, score, scale, bias)
-        keep = None if seed is None else kept(seed, logits, dropout)
-        out, lse = soft_attend(adj, logits, v.repeat_interleave(heads // kv_heads, dim=-2), keep)
+        out, lse = _over_soft(adj, q, k, v, bias, call)
+    elif isinstance(adj, Adjacency):
+        out, lse = _over_edges(adj, q, k, v, bias, call)
+    elif isinstance(adj, TokenGraph) and _is_edge_by_edge(adj, score):
+        edges = cached(adj, "adjacency", adj.adjacency)
+        out, lse = _over_edges(edges, q, k, v, edge_bias(adj, bias, heads), call)
     else:
-        operands = _operands(rows(adj), q, k, score, scale, bias)
-        folded_v = v.movedim(-3, 0).flatten(1, -2)
-        out, lse = attend_op(rows(adj), *operands[:2], folded_v, operands[2], seed, dropout, *operands[3:])
-        out = out.unflatten(1, (*batch, heads)).movedim(0, -3)
-        lse = lse.unflatten(1, (*batch, heads)).movedim(0, -2)
+        out, lse = attend_tokens(adj, q, k, v, bias=bias, **call._asdict())
     return _masked(out, lse, head_mask)
+
+
+class _Call(NamedTuple):
+    """The arguments of `attend` that do not depend on the kind of structure."""
+
+    score: Score
+    scale: float | None
+    dropout: float
+    generator: torch.Generator | None
+    head_mask: Tensor | None
+    mask: Tensor | None
+
+
+def _is_edge_by_edge(adj: TokenGraph, score: Score) -> bool:
+    """Whether the edges of a token graph lie too far apart for tiles; a compiler cannot ask."""
+    if not isinstance(score, Dot) or torch.compiler.is_compiling():
+        return False
+    return cached(adj, "scattered", lambda: is_scattered(adj))
+
+
+def _over_soft(adj: SoftAdjacency, q: Tensor, k: Tensor, v: Tensor, bias: Any, call: _Call) -> tuple[Tensor, Tensor]:
+    heads = _heads(q, call.score)
+    _check_bias(adj, bias, heads)
+    logits = _soft_logits(q, k, call.score, call.scale, bias)
+    if call.mask is not None:
+        logits = torch.where(call.mask.unsqueeze(-2).unsqueeze(-2), logits, float("-inf"))
+    keep = None
+    if call.dropout > 0:
+        keep = kept(draw_seed(call.generator, adj.device), logits, call.dropout)
+    return soft_attend(adj, logits, v.repeat_interleave(heads // v.shape[-2], dim=-2), keep)
+
+
+def _over_edges(adj: Adjacency, q: Tensor, k: Tensor, v: Tensor, bias: Any, call: _Call) -> tuple[Tensor, Tensor]:
+    batch, heads = _batch(q, call.score), _heads(q, call.score)
+    _check_bias(adj, bias, heads)
+    if call.mask is not None:
+        bias = _with_padding(adj, bias, call.mask, batch, heads, q)
+    seed = draw_seed(call.generator, adj.device) if call.dropout > 0 else None
+    operands = _operands(rows(adj), q, k, call.score, call.scale, bias)
+    folded_v = v.movedim(-3, 0).flatten(1, -2)
+    out, lse = attend_op(rows(adj), *operands[:2], folded_v, operands[2], seed, call.dropout, *operands[3:])
+    return out.unflatten(1, (*batch, heads)).movedim(0, -3), lse.unflatten(1, (*batch, heads)).movedim(0, -2)
+
+
+def _with_padding(
+    adj: Adjacency, bias: Tensor | None, mask: Tensor, batch: torch.Size, heads: int, like: Tensor
+) -> Tensor:
+    """A bias by edge that is -inf at edges from masked sources: [E, H or 1], by example [E, B * H]."""
+    there = mask.expand(*batch, -1) if mask.dim() > 1 else mask
+    edges = there.movedim(-1, 0)[adj.indices.long()].flatten(1) if there.dim() > 1 else there[adj.indices.long()]
+    more = torch.zeros_like(edges, dtype=widened(like[:0]).dtype).masked_fill(~edges, float("-inf"))
+    if more.dim() == 1:
+        more = more.unsqueeze(1)
+    else:
+        more = more.repeat_interleave(heads, dim=1)
+        bias = None if bias is None else _by_head(bias, heads).repeat(1, more.shape[1] // max(heads, 1))
+    return more if bias is None else more + (bias.unsqueeze(1) if bias.dim() == 1 else bias)
+
+
+def _by_head(bias: Tensor, heads: int) -> Tensor:
+    """[E, H] of [E] or [E, H]."""
+    return bias.unsqueeze(1).expand(-1, heads) if bias.dim() == 1 else bias
+
+
+def _beside(mask: Tensor, x: Tensor, batch: int) -> Tensor:
+    """A mask [..., S] as it multiplies x [..., S, (H, (D))] that has so many batch dimensions."""
+    return mask.view(*mask.shape, *(1,) * (x.dim() - batch - 1))
 
 
 def _masked(out: Tensor, lse: Tensor, head_mask: Tensor | None) -> AttendResult:
@@ -255,7 +293,9 @@ def _flat(q: Tensor, k: Tensor, score: Score) -> tuple[Tensor, Tensor]:
     return q.movedim(axis - 1, 0).flatten(1, axis), k.movedim(axis - 1, 0).flatten(1, axis)
 
 
-def _check_bias(adj: Adjacency | SoftAdjacency, bias: Tensor | None, heads: int) -> None:
+def _check_bias(adj: Adjacency | SoftAdjacency, bias: Tensor | Relative | None, heads: int) -> None:
+    if isinstance(bias, Relative):
+        raise ArgumentTypeError("bias", "a tensor with the exact edges", "Relative", "It goes with token graphs")
     if bias is not None:
         checks.floating("bias", bias, adj.device)
         if isinstance(adj, SoftAdjacency):
@@ -266,6 +306,15 @@ def _check_bias(adj: Adjacency | SoftAdjacency, bias: Tensor | None, heads: int)
         if bias.dim() not in (1, 2):
             raise ArgumentError("bias", f"shape [{adj.num_edges}] or [{adj.num_edges}, {heads}]", list(bias.shape))
         checks.shape("bias", bias, [adj.num_edges, heads][: bias.dim()], "Biases come in row-sorted order")
+
+
+def _check_mask(adj: Adjacency | SoftAdjacency | TokenGraph | BlockAdjacency, mask: Tensor, batch: torch.Size) -> None:
+    checks.booleans("mask", mask, adj.device)
+    full = (*batch, adj.num_sources)
+    own = (1,) * (len(full) - mask.dim()) + tuple(mask.shape)
+    fits = mask.dim() >= 1 and len(own) == len(full) and own[-1] == full[-1]
+    if not fits or any(m not in (1, n) for m, n in zip(own, full, strict=True)):
+        raise ArgumentError("mask", f"shape [..., {adj.num_sources}]", f"shape {list(mask.shape)}")
 
 
 def _check_head_mask(

@@ -431,7 +431,7 @@ def test_operators_keep_their_promises():
 
     tiles = patterns.sliding_window(40, 5).tiles(16)
     q, k, v = (numbers(1, 40, 2, 4, seed=i).requires_grad_() for i in range(3))
-    arguments = (tensors_of(tiles), q, k, v, None, None, None, None, 0.0, 0.5)
+    arguments = (tensors_of(tiles), q, k, v, None, None, None, None, None, 0.0, 0.5)
     torch.library.opcheck(torch.ops.hgraph.block_attend.default, arguments)
 
 

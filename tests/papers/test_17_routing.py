@@ -213,7 +213,7 @@ def test_edges_and_exponent():
     for n in (256, 1024, 4096):
         w = int(n**0.5)
         scores = torch.randn(1, 1, w, n, generator=torch.Generator().manual_seed(n))
-        how = {"block": min(w, 64), "itself": True, "by_rank": False}
+        how = {"block": min(w, 64), "itself": True, "by_rank": False, "shared": True}
         target, source = pairs_of(by_claim(scores, scores, w, causal=False, **how))
         assert len(target) == w**3
         assert (source >= 0).all()
@@ -222,7 +222,7 @@ def test_edges_and_exponent():
         half, _ = pairs_of(by_claim(scores, scores, w, causal=True, **how))
         assert len(half) == w * (w * (w + 1) // 2)
         near = scores.argmax(2)
-        target, source = pairs_of(by_nearest(near, near, w, w, block=min(w, 64), itself=True))
+        target, source = pairs_of(by_nearest(near, near, w, w, block=min(w, 64), itself=True, shared=True))
         size = torch.bincount(near.flatten(), minlength=w)
         assert len(target) == sum(min(i + 1, w) for s in size.tolist() for i in range(s))
         assert (target >= source).all()
@@ -331,19 +331,31 @@ def test_claims_leak_from_the_future_as_published_and_not_by_default():
     assert outputs_that_change_before(layer_of(variant="official"), 40) > 0
 
 
+def test_which_tensors_are_the_same_object_decides_nothing():
+    near = numbers(1, 1, 3, 40, seed=1).argmax(2)
+    for own, other in ((near, near), (near, near.clone())):
+        routes = by_nearest(own, other, 3, 6, block=8, itself=False, shared=True)
+        assert routes.aligned
+        assert torch.equal(routes.query, routes.key)
+        assert not by_nearest(own, other, 3, 6, block=8, itself=False, shared=False).aligned
+    scores = numbers(1, 1, 3, 40, seed=1)
+    how = {"block": 8, "causal": True, "itself": True, "by_rank": False}
+    assert [by_claim(scores, scores, 6, shared=s, **how).aligned for s in (True, False)] == [True, False]
+
+
 def test_ranks_are_not_places():
     """The second fault: with separate queries and keys, rank r of the keys may lie after rank r of the queries.
 
     The clusters are held fixed, so nothing else can leak.
     """
     q, k = (numbers(1, 1, 3, 40, seed=s) for s in (1, 2))
-    how = {"block": 8, "causal": True, "itself": True}
+    how = {"block": 8, "causal": True, "itself": True, "shared": False}
     target, source = pairs_of(by_claim(q, k, 6, by_rank=True, **how))
     assert (source > target).any()
     target, source = pairs_of(by_claim(q, k, 6, by_rank=False, **how))
     assert (source <= target).all()
     near = q.argmax(2), k.argmax(2)
-    target, source = pairs_of(by_nearest(*near, 3, 6, block=8, itself=True))
+    target, source = pairs_of(by_nearest(*near, 3, 6, block=8, itself=True, shared=False))
     assert (source <= target).all()
     official, ours = layer_of(variant="official", shared_qk=False), layer_of(shared_qk=False)
     with record_attention(torch.nn.ModuleDict({"official": official, "ours": ours})) as records:
@@ -584,7 +596,7 @@ def test_kinds_are_declared():
         (lambda: layer_of(assignment="other"), ArgumentError, "assignment: expected 'argmax' or 'topk'"),
         (lambda: layer_of()(numbers(2, 5, 7)), ArgumentError, r"x: expected shape \[..., N, 8\]"),
         (lambda: layer_of()(numbers(2, 5, D), torch.ones(2, 4).bool()), ArgumentError, "mask: expected shape"),
-        (lambda: layer_of()(numbers(2, 5, D), torch.ones(2, 5)), ArgumentTypeError, "mask: expected booleans"),
+        (lambda: layer_of()(numbers(2, 5, D), torch.ones(2, 5)), ArgumentTypeError, "mask: expected a boolean"),
         (
             lambda: layer_of(assignment="topk")(numbers(1, 5, D), state=KVState(5)),
             ArgumentError,

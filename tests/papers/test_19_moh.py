@@ -101,7 +101,7 @@ def test_queries_route_themselves(kv, rotary):
     torch.testing.assert_close(routed.share, shares, rtol=1e-12, atol=1e-12)
     plain = SelfAttention(D, H, **options).double()
     plain.load_state_dict(layer.state_dict())
-    heard = plain.heads(x) * gates.unsqueeze(-1)
+    heard = plain.compute_heads(plain.prepare(x)) * gates.unsqueeze(-1)
     torch.testing.assert_close(layer(x), plain.out(heard.flatten(1)), rtol=1e-12, atol=1e-12)
     # Straight through: the gradient of a chosen gate is that of its probability.
     weight = numbers(N, H, seed=1)
@@ -221,7 +221,7 @@ def test_heads_that_are_left_out_cost_nothing(shared, top_k):
     routed = router(x)
     dense = SelfAttention(dim, heads)
     dense.load_state_dict(layer.state_dict(), strict=False)
-    expected = dense.out((dense.heads(x) * routed.gates.unsqueeze(-1)).flatten(-2))
+    expected = dense.out((dense.compute_heads(dense.prepare(x)) * routed.gates.unsqueeze(-1)).flatten(-2))
     torch.testing.assert_close(sparse, expected, rtol=1e-4, atol=1e-6)
     torch.testing.assert_close(layer(x), expected, rtol=1e-4, atol=1e-6)  # with gradients too
 

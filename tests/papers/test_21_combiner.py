@@ -295,7 +295,7 @@ def test_padding_is_as_if_it_were_not_there(plan, causal):
     out, other = layer(x, mask=mask), layer(torch.where(mask.unsqueeze(-1), x, math.nan), mask=mask)
     assert torch.equal(out, other)  # nothing of the padding gets in, and it gets nothing
     torch.testing.assert_close(out[0, :11], layer(x[:1, :11])[0], rtol=1e-12, atol=1e-12)
-    assert torch.equal(out[~mask], layer.out.bias.expand(int((~mask).sum()), -1))
+    assert not out[~mask].any()
     a = layer.attention_matrix(x, mask=mask)
     support = (patterns.causal(19) if causal else patterns.full(19)).adjacency().dense().bool()
     support = support & mask.unsqueeze(1) & mask.unsqueeze(2)
@@ -444,16 +444,12 @@ def test_clusters_of_ones_own_decode():
         layer(x[:, :1], state=CombinerState(9), clusters=torch.tensor([-1]))
 
 
-def test_a_mask_is_looked_at_once_for_all_layers():
-    one, other = (double(CombinerAttention(8, 2, block_size=4)) for _ in range(2))
-    x, mask = numbers(2, 13, 8), torch.arange(13) < torch.tensor([[9], [13]])
-    made = [layer._masked(layer._ready_of(13, x.device), mask) for layer in (one, other)]
-    assert made[0] is made[1]
-    before = one(x, mask=mask)
-    mask[0, 5:] = False  # written to, it is another
-    assert one._masked(one._ready_of(13, x.device), mask) is not made[0]
-    torch.testing.assert_close(one(x, mask=mask)[0, :5], before[0, :5], rtol=1e-12, atol=1e-12)
-    assert torch.equal(one(x, mask=mask), one(x, mask=mask.clone()))
+def test_a_mask_may_be_written_to():
+    layer, x, mask = double(CombinerAttention(8, 2, block_size=4)), numbers(2, 13, 8), torch.ones(2, 13).bool()
+    layer(x, mask=mask)
+    mask[0, 5:] = False
+    assert torch.equal(layer(x, mask=mask), layer(x, mask=mask.clone()))
+    torch.testing.assert_close(layer(x, mask=mask)[0, :5], layer(x[:1, :5])[0], rtol=1e-12, atol=1e-12)
 
 
 def test_a_state_of_segments_is_bounded():
@@ -629,10 +625,6 @@ def test_nothing_of_the_size_of_all_pairs_is_made(plan):
         (lambda: CombinerAttention(8, 2, block_size=0), "block_size: expected a whole number, 1 or more, got 0"),
         (lambda: CombinerAttention(8, 2, plan="clusters"), "num_clusters: expected a number for the plan of clusters"),
         (lambda: CombinerAttention(8, 2)(numbers(2, 5, 8).float(), mask=torch.ones(2, 4).bool()), r"mask: expected"),
-        (
-            lambda: CombinerAttention(8, 2)(torch.zeros(5, 8), mask=torch.ones(5).bool()),
-            r"x: expected shape \[B, N, dim\]",
-        ),
         (lambda: CombinerAttention(8, 2)(torch.zeros(5, 8), clusters=torch.zeros(5).long()), "clusters: expected None"),
         (
             lambda: CombinerAttention(8, 2, plan="clusters", num_clusters=2)(

@@ -214,7 +214,7 @@ def test_rings_hold_what_is_read_again(kv, n, first):
         layer(x[:, max(first, n - 2) :], state=state)
     ]
     rows = layer.graph_of(30).select(range(n)).crop(n)
-    expected = layer.out(layer.heads(x, graph=rows).flatten(-2))
+    expected = layer.out(layer.compute_heads(layer.prepare(x, graph=rows)).flatten(-2))
     torch.testing.assert_close(torch.cat(parts, 1), expected, rtol=1e-12, atol=1e-12)
     spans = {4: [4, 16, 30, 4], 2: [16, 30], 1: [30]}[kv]  # of 30 tokens, in blocks of 4; shared keys take the longest
     assert state.num_held == sum(3 + span for span in spans)

@@ -14,7 +14,7 @@ from hgraph.cache import cached_by_size, traced_as_constant
 from hgraph.errors import ArgumentError
 from hgraph.nn.attention.base import TokenAttention
 from hgraph.nn.attention.kinds import SELF
-from hgraph.nn.attention.masks import fitting
+from hgraph.nn.attention.masks import fitting, token_mask
 from hgraph.structure import TokenGraph
 
 __all__ = ["AxialAttention"]
@@ -44,9 +44,9 @@ class AxialAttention(nn.Module):
         dropout: of the attention shares, in training.
 
     Shapes:
-        x [B, S_1, .., S_d, dim] -> the same; ``mask``, boolean [B, S_1, .., S_d], is False at padding, which hears
-        nobody (0 before the output projection) and is heard by nobody; ``head_mask``, boolean [.., S_1 .. S_d or 1s,
-        H], says by which heads a cell listens, along every axis.
+        x [B, S_1, .., S_d, dim] -> the same; ``mask``, boolean [B, S_1, .., S_d], is True at real cells: padding may
+        hold anything, NaN too, gets no attention, and its output is 0; ``head_mask``, boolean [.., S_1 .. S_d or 1s,
+        H], says which heads a cell uses, along every axis.
 
     Source: Ho et al., "Axial Attention in Multidimensional Transformers", section 3.
 
@@ -91,23 +91,21 @@ class AxialAttention(nn.Module):
         shape = x.shape[1:-1]
         if len(shape) != self.ndim:
             raise ArgumentError("x", f"shape [B, {self.ndim} sides, dim]", f"shape {list(x.shape)}")
-        if mask is not None and mask.shape != x.shape[:-1]:
-            raise ArgumentError("mask", f"shape {list(x.shape[:-1])}", f"shape {list(mask.shape)}")
-        listens = None
+        mask = token_mask("mask", mask, x.shape[:-1])
+        mask = None if mask is None else mask.flatten(1)
+        used = None
         if head_mask is not None:
             every = torch.Size([*x.shape[:-1], self.layers[0].query_heads])  # type: ignore[list-item]
-            listens = fitting("head_mask", head_mask, every).expand(every).flatten(1, -2)
+            used = fitting("head_mask", head_mask, every).expand(every).flatten(1, -2)
         cells = x.reshape(x.shape[0], math.prod(shape), x.shape[-1])
         total = torch.zeros_like(cells)
         lines = self._lines_of(tuple([operator.index(side) for side in shape]), x.device)  # of a compiler's sizes these
         for graph, layer in zip(lines, self.layers, strict=True):
-            if mask is not None:
-                graph = graph & patterns.present(mask.flatten(1))
-            heard = layer.out(layer.heads(cells, graph=graph, head_mask=listens).flatten(-2))  # type: ignore[operator]
+            out = layer.run(cells, graph=graph, head_mask=used, mask=mask)  # type: ignore[operator]
             if self.reduce == "sum":
-                total = total + heard
+                total = total + out
             else:
-                cells = total = heard
+                cells = total = out
         return total.view_as(x)
 
     def _lines_of(self, shape: tuple[int, ...], device: torch.device) -> tuple[TokenGraph, ...]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import operator
 from collections.abc import Callable
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -15,24 +16,62 @@ from hgraph.cache import cached, cached_by_size, traced_as_constant
 from hgraph.checks import check_channels, check_dtype
 from hgraph.errors import ArgumentError, ArgumentTypeError
 from hgraph.nn.attention.kinds import CROSS, SELF, AttentionKind
-from hgraph.nn.attention.record import note
+from hgraph.nn.attention.masks import token_mask, without_padding
+from hgraph.nn.attention.record import record
 from hgraph.nn.attention.rotary import rotate
 from hgraph.nn.attention.state import KVState
 from hgraph.ops import Relative, attend
 from hgraph.structure import TokenGraph
 
-__all__ = ["CrossAttention", "SelfAttention", "TokenAttention"]
+__all__ = ["Call", "CrossAttention", "SelfAttention", "TokenAttention"]
 
 Pattern = Callable[[int], TokenGraph]
 
 
+class Call(NamedTuple):
+    """The arguments of one forward, checked, with 0 at padding.
+
+    Attributes:
+        x: [..., T, dim].
+        source: [..., S, context_dim]; x itself in self attention.
+        crosses: whether the sources are a context.
+        mask: booleans [..., T], True at real tokens of x; None where all are.
+        source_mask: the same of the sources.
+        graph: a graph of the caller.
+        bias: a relative bias.
+        state: the decode state, which x continues.
+        head_mask: booleans [..., T or 1, H].
+    """
+
+    x: Tensor
+    source: Tensor
+    crosses: bool = False
+    mask: Tensor | None = None
+    source_mask: Tensor | None = None
+    graph: TokenGraph | None = None
+    bias: Relative | None = None
+    state: Any = None
+    head_mask: Tensor | None = None
+
+    @property
+    def start(self) -> int:
+        """The position of the first token of x."""
+        return 0 if self.state is None else len(self.state)
+
+
 class TokenAttention(nn.Module):
-    """What the attention layers share: projections, the graph of a length, decoding, recording.
+    r"""Base of the attention layers: four steps, of which a layer overrides one or two.
+
+    1. :meth:`project` computes queries, keys and values, and what else a decode state stores per token.
+    2. :meth:`pattern_for` gives the graph that messages pass over.
+    3. :meth:`attend` computes the attention of each head over it.
+    4. :meth:`output` projects the heads back to features of tokens.
 
     ``query_heads`` heads of ``head_dim`` features read ``kv_heads`` heads of keys and values.
     """
 
     kinds: frozenset[AttentionKind] = SELF
+    state_kind: type = KVState
 
     def __init__(
         self,
@@ -93,9 +132,9 @@ class TokenAttention(nn.Module):
 
     def graph_of(self, n: int) -> TokenGraph:
         """The graph for n tokens, made once a length; so a compiler, too, compiles once a length."""
-        return self._kept(n, None)
+        return self._cached_graph(n, None)
 
-    def _kept(self, n: int, sources: int | None) -> TokenGraph:
+    def _cached_graph(self, n: int, sources: int | None) -> TokenGraph:
         key = operator.index(n), None if sources is None else operator.index(sources)  # of a compiler's sizes these
         self._make(*key)
         return self._graphs[key]
@@ -116,22 +155,26 @@ class TokenAttention(nn.Module):
         own = _checked("graph", graph)
         return cached(own, ("within", self.pattern), lambda: self.graph_of(own.num_targets) & own)
 
-    def queries(self, x: Tensor) -> Tensor:
-        """[..., N, H, D], before any rotary embedding."""
-        return self.query(x).unflatten(-1, (self.query_heads, self.head_dim))
+    # ------------------------------------------------------------------ one forward
 
-    def heads(
+    def run(self, x: Tensor, **arguments: Any) -> Tensor:
+        """[..., T, dim]: the four steps; 0 at padding."""
+        call = self.prepare(x, **arguments)
+        return without_padding(self.output(self.compute_heads(call), call), call.mask)
+
+    def prepare(
         self,
         x: Tensor,
         *,
-        query: Tensor | None = None,
-        graph: TokenGraph | None = None,
         context: Tensor | None = None,
+        mask: Tensor | None = None,
+        context_mask: Tensor | None = None,
+        graph: TokenGraph | None = None,
         bias: Relative | None = None,
-        state: KVState | None = None,
+        state: Any = None,
         head_mask: Tensor | None = None,
-    ) -> Tensor:
-        """[..., T, H, D]: what each head heard, before the output projection; ``query`` are `queries` made already."""
+    ) -> Call:
+        """Check the arguments of a forward, and set padding to 0."""
         source = x if context is None else context
         self._check(x, source)
         if graph is not None:
@@ -139,38 +182,67 @@ class TokenAttention(nn.Module):
             sizes = x.shape[-2], source.shape[-2]
             if state is None and (graph.num_targets, graph.num_sources) != sizes:
                 raise ArgumentError("graph", f"one of {sizes[0]} x {sizes[1]} tokens", repr(graph))
-        if state is not None and not (isinstance(state, KVState) and context is None):
+        if state is not None and not (isinstance(state, self.state_kind) and context is None):
             got = "one beside a context" if context is not None else type(state).__name__
-            raise ArgumentTypeError("state", "a KVState, and none for cross attention", got)
-        query, key, value = self.project(x, source, query=query, start=0 if state is None else len(state))
-        if state is not None:
-            graph = self._step(state, x.shape[-2], graph)
-            key, value = state.append(key, value)
-        elif graph is None:
-            if context is not None and x.shape[-2] != source.shape[-2] and (self.causal or self.pattern is not None):
-                kind = "causal" if self.causal else "of a pattern"
-                hint = "Pass graph=, a TokenGraph of T x S tokens"
-                raise ArgumentError("context", f"{x.shape[-2]} tokens, as the layer is {kind}", source.shape[-2], hint)
-            graph = self.graph_of(x.shape[-2]) if context is None else self._kept(x.shape[-2], source.shape[-2])
-        elif context is None and self.causal and not torch.compiler.is_compiling() and not graph.is_causal:
-            hint = "Cut it: graph & patterns.causal(n)"
-            raise ArgumentError("graph", "a causal one, as the layer is", repr(graph), hint)
-        return self.listen(query, key, value, graph, bias=bias, head_mask=head_mask)
+            raise ArgumentTypeError("state", f"a {self.state_kind.__name__}, and none for cross attention", got)
+        if state is not None and mask is not None:
+            raise ArgumentError("mask", "None beside a state", "a mask", "Decode examples of one length together")
+        if context is None and context_mask is not None:
+            raise ArgumentError("context_mask", "None without a context", "a mask", "Pass mask= for the tokens of x")
+        mask = token_mask("mask", mask, x.shape[:-1])
+        x = without_padding(x, mask)
+        if context is None:
+            return Call(x, x, False, mask, mask, graph, bias, state, head_mask)
+        context_mask = token_mask("context_mask", context_mask, context.shape[:-1])
+        source = without_padding(context, context_mask)
+        return Call(x, source, True, mask, context_mask, graph, bias, state, head_mask)
+
+    def compute_heads(self, call: Call, *, query: Tensor | None = None) -> Tensor:
+        """[..., T, H, D]: attention of each head, before the output projection; ``query`` are `queries` made before."""
+        query, key, value, *per_token = self.project(call.x, call.source, query=query, start=call.start)
+        if call.state is None:
+            graph = self.pattern_for(query, key, per_token, call)
+        else:
+            graph = self._step(call.state, call.x.shape[-2], call.graph)
+            key, value, *per_token = call.state.append(key, value, *per_token)
+        return self.attend(query, key, value, graph, bias=call.bias, head_mask=call.head_mask, mask=call.source_mask)
+
+    # ------------------------------------------------------------------ the steps
+
+    def queries(self, x: Tensor) -> Tensor:
+        """[..., N, H, D], before any rotary embedding."""
+        return self.query(x).unflatten(-1, (self.query_heads, self.head_dim))
 
     def project(
         self, x: Tensor, source: Tensor | None = None, *, query: Tensor | None = None, start: int = 0
-    ) -> tuple[Tensor, Tensor, Tensor]:
-        """Queries [..., T, H, D], keys and values [..., S, H_kv, D]; the first token of each stands at ``start``."""
+    ) -> tuple[Tensor, ...]:
+        """Queries [..., T, H, D], keys and values [..., S, H_kv, D]; positions of both count from ``start``."""
         source = x if source is None else source
-        self._check(x, source)
         query = self.queries(x) if query is None else query
         key, value = (f(source).unflatten(-1, (self.kv_heads, self.head_dim)) for f in (self.key, self.value))
         if self.rotary is not None:
-            position, place = (torch.arange(start, start + y.shape[-2], device=y.device) for y in (x, source))
-            query, key = rotate(query, position, self.rotary), rotate(key, place, self.rotary)
+            targets, sources = (torch.arange(start, start + y.shape[-2], device=y.device) for y in (x, source))
+            query, key = rotate(query, targets, self.rotary), rotate(key, sources, self.rotary)
         return query, key, value
 
-    def listen(
+    def pattern_for(self, query: Tensor, key: Tensor, per_token: list[Tensor], call: Call) -> TokenGraph:
+        """The graph that messages pass over: of the caller, or of the layer for these lengths."""
+        targets, sources = call.x.shape[-2], call.source.shape[-2]
+        if call.graph is not None:
+            eager = not torch.compiler.is_compiling()
+            if self.causal and not call.crosses and eager and not call.graph.is_causal:
+                hint = "Cut it: graph & patterns.causal(n)"
+                raise ArgumentError("graph", "a causal one, as the layer is", repr(call.graph), hint)
+            return call.graph
+        if not call.crosses:
+            return self.graph_of(targets)
+        if targets != sources and (self.causal or self.pattern is not None):
+            kind = "causal" if self.causal else "of a pattern"
+            hint = "Pass graph=, a TokenGraph of T x S tokens"
+            raise ArgumentError("context", f"{targets} tokens, as the layer is {kind}", sources, hint)
+        return self._cached_graph(targets, sources)
+
+    def attend(
         self,
         query: Tensor,
         key: Tensor,
@@ -179,14 +251,19 @@ class TokenAttention(nn.Module):
         *,
         bias: Relative | None = None,
         head_mask: Tensor | None = None,
+        mask: Tensor | None = None,
     ) -> Tensor:
-        """[..., T, H, D]: attention over a graph, noted for `record_attention`."""
+        """[..., T, H, D]: softmax attention over a graph, recorded for `record_attention`."""
         if graph.device != query.device:
             graph = cached(graph, ("on", query.device), functools.partial(graph.to, query.device))
         dropout = self.dropout if self.training else 0.0
-        result = attend(graph, query, key, value, bias=bias, dropout=dropout, head_mask=head_mask)
-        note(self, graph, query, key, result.lse, bias)
+        result = attend(graph, query, key, value, bias=bias, dropout=dropout, head_mask=head_mask, mask=mask)
+        record(self, graph, query, key, result.lse, bias, mask=mask)
         return result.out
+
+    def output(self, heads: Tensor, call: Call) -> Tensor:
+        """[..., T, dim] of the heads [..., T, H, D]."""
+        return self.out(heads.flatten(-2))
 
     def _step(self, state: KVState, count: int, graph: TokenGraph | None) -> TokenGraph:
         """The rows of the next tokens, over the tokens up to them."""
@@ -210,7 +287,7 @@ def _checked(name: str, graph: object) -> TokenGraph:
     if not isinstance(graph, TokenGraph):
         hint = "hgraph.patterns makes them; others come by TokenGraph.from_adjacency"
         if isinstance(graph, Tensor):
-            hint = "patterns.present(mask) makes one of a padding mask [B, N]"
+            hint = "A mask of real tokens is mask=; patterns.present(mask) makes a graph of it"
         raise ArgumentTypeError(name, "a TokenGraph", type(graph).__name__, hint)
     return graph
 
@@ -236,8 +313,9 @@ class SelfAttention(TokenAttention):
     Shapes:
         x [..., N, dim] -> [..., N, dim]. In a call ``graph`` takes the place of the pattern (packed or padded
         documents), and must be causal where the layer is (not looked at while compiling); ``bias`` is a `Relative`;
-        ``state``, a `KVState`, makes the tokens the next ones of a sequence; ``head_mask`` [..., N or 1, H] says by
-        which heads a token listens.
+        ``state``, a `KVState`, makes the tokens the next ones of a sequence; ``head_mask`` [..., N or 1, H] says which
+        heads a token uses; ``mask``, boolean [..., N], is True at real tokens: padding may hold anything, NaN too, gets
+        no attention, and its output is 0.
 
     Source: Vaswani et al., "Attention Is All You Need", section 3.2; Ainslie et al., "GQA", for grouped heads.
 
@@ -282,9 +360,10 @@ class SelfAttention(TokenAttention):
         bias: Relative | None = None,
         state: KVState | None = None,
         head_mask: Tensor | None = None,
+        mask: Tensor | None = None,
     ) -> Tensor:
         """Attend over the pattern, or over a graph of the caller."""
-        return self.out(self.heads(x, graph=graph, bias=bias, state=state, head_mask=head_mask).flatten(-2))
+        return self.run(x, graph=graph, bias=bias, state=state, head_mask=head_mask, mask=mask)
 
 
 class CrossAttention(TokenAttention):
@@ -305,7 +384,9 @@ class CrossAttention(TokenAttention):
 
     Shapes:
         x [..., T, dim] and context [..., S, context_dim] -> [..., T, dim]; ``graph``, a `TokenGraph` of T x S, and
-        ``head_mask`` [..., T or 1, H] as in `SelfAttention`.
+        ``head_mask`` [..., T or 1, H] as in `SelfAttention`; ``mask``, boolean [..., T], is True at real tokens of x,
+        ``context_mask`` [..., S] at those of the context: padding may hold anything, NaN too, gets no attention, and
+        its output is 0.
 
     Source: Vaswani et al., "Attention Is All You Need", section 3.2.3.
 
@@ -336,7 +417,15 @@ class CrossAttention(TokenAttention):
         )
 
     def forward(
-        self, x: Tensor, context: Tensor, graph: TokenGraph | None = None, *, head_mask: Tensor | None = None
+        self,
+        x: Tensor,
+        context: Tensor,
+        graph: TokenGraph | None = None,
+        *,
+        head_mask: Tensor | None = None,
+        mask: Tensor | None = None,
+        context_mask: Tensor | None = None,
     ) -> Tensor:
         """Attend from x to the context."""
-        return self.out(self.heads(x, context=context, graph=graph, head_mask=head_mask).flatten(-2))
+        masks = {"head_mask": head_mask, "mask": mask, "context_mask": context_mask}
+        return self.run(x, context=context, graph=graph, **masks)

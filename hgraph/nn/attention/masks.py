@@ -1,4 +1,4 @@
-"""Masks of a call: by which heads tokens listen, and which tokens are there."""
+"""Masks of a call: which heads a token uses, and which tokens are real."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ from torch import Tensor
 
 from hgraph.errors import ArgumentError, ArgumentTypeError
 
-__all__ = ["fitting", "masked"]
+__all__ = ["fitting", "masked", "token_mask", "without_padding"]
 
 
-def fitting(name: str, mask: Any, shape: torch.Size) -> Tensor:
-    """Booleans that are of a shape, or 1 where it does not matter; dimensions in front may lack, all but the last two.
+def fitting(name: str, mask: Any, shape: torch.Size, least: int = 2) -> Tensor:
+    """Booleans of a shape, or 1 where it does not matter; all but the last ``least`` dimensions may be left out.
 
     Raises:
         ArgumentError: another shape.
@@ -22,14 +22,24 @@ def fitting(name: str, mask: Any, shape: torch.Size) -> Tensor:
     if not isinstance(mask, Tensor) or mask.dtype != torch.bool:
         raise ArgumentTypeError(name, "a boolean tensor", getattr(mask, "dtype", type(mask).__name__))
     own = (1,) * (len(shape) - mask.dim()) + tuple(mask.shape)
-    fits = len(own) == len(shape) and mask.dim() >= min(2, len(shape)) and own[-1:] == tuple(shape[-1:])
+    fits = len(own) == len(shape) and mask.dim() >= min(least, len(shape)) and own[-1:] == tuple(shape[-1:])
     if not fits or any(m not in (1, n) for m, n in zip(own, shape, strict=True)):
         raise ArgumentError(name, f"shape {list(shape)}, or 1 for any but the last", f"shape {list(mask.shape)}")
     return mask
 
 
 def masked(out: Tensor, lse: Tensor, head_mask: Tensor | None) -> tuple[Tensor, Tensor]:
-    """What is heard [..., N, H, D] and its lse [..., N, H], as of nobody where a head mask is False."""
+    """``out`` [..., N, H, D] and lse [..., N, H] of attention, as without sources where a head mask is False."""
     if head_mask is None:
         return out, lse
     return torch.where(head_mask.unsqueeze(-1), out, 0.0), torch.where(head_mask, lse, float("-inf"))
+
+
+def token_mask(name: str, mask: Any, tokens: torch.Size) -> Tensor | None:
+    """A mask of real tokens in the full shape [..., N] of the tokens; None where all are real."""
+    return None if mask is None else fitting(name, mask, tokens, 1).expand(tokens)
+
+
+def without_padding(x: Tensor, mask: Tensor | None) -> Tensor:
+    """x [..., N, D] with 0 at padding: whatever padding holds, NaN too, neither outputs nor gradients see it."""
+    return x if mask is None else torch.where(mask.unsqueeze(-1), x, 0.0)

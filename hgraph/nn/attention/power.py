@@ -37,7 +37,7 @@ class PowerAttention(TokenAttention):
         rotary: the base of rotary embeddings, or None for none.
 
     Shapes:
-        x [..., N, dim] -> [..., N, dim]; ``graph``, ``state`` and ``head_mask`` as in `SelfAttention`.
+        x [..., N, dim] -> [..., N, dim]; ``graph``, ``state``, ``head_mask`` and ``mask`` as in `SelfAttention`.
 
     Source: Chen et al., "PowerAttention: Exponentially Scaling of Receptive Fields for Effective Sparse Attention",
     section 3; block 256, window 5 and one sink block are its settings.
@@ -84,7 +84,8 @@ class PowerAttention(TokenAttention):
         *,
         state: KVState | None = None,
         head_mask: Tensor | None = None,
+        mask: Tensor | None = None,
     ) -> Tensor:
         """Attend over the power graph, or over what it has in common with a graph of the caller (packed documents)."""
         graph = None if graph is None else self.within(graph)
-        return self.out(self.heads(x, graph=graph, state=state, head_mask=head_mask).flatten(-2))
+        return self.run(x, graph=graph, state=state, head_mask=head_mask, mask=mask)

@@ -14,18 +14,22 @@ from hgraph.ops import Relative, attention_weights
 from hgraph.ops.tiles.tokens import edge_bias
 from hgraph.structure import Adjacency, TokenGraph
 
-__all__ = ["AttentionRecord", "PartRecord", "note", "record_attention", "recording"]
+__all__ = ["AttentionRecord", "PartRecord", "record", "record_attention", "recording"]
 
 
 @dataclass(frozen=True)
 class AttentionRecord:
-    """One call of one layer: the graph, queries and keys [B, N, H, D], and lse [B, T, H]; shares are made on demand."""
+    """One call of one layer: the graph, queries and keys [B, N, H, D], lse [B, T, H]; weights are made on demand.
+
+    ``mask``, boolean [B, S], is True at real sources; None where all are.
+    """
 
     graph: TokenGraph
     query: Tensor
     key: Tensor
     lse: Tensor
     bias: Relative | None = None
+    mask: Tensor | None = None
 
     def weights(self, *, example: int = 0, head: int = 0) -> tuple[Adjacency, Tensor]:
         """The edges of one example and head, and the share [E] of each among its target's."""
@@ -42,8 +46,8 @@ class AttentionRecord:
             self.key[example, :, head // group : head // group + 1],
             self.lse[example, :, head : head + 1],
             bias=None if bias is None else bias[:, head],
-        )
-        return adj, share.squeeze(1)
+        ).squeeze(1)
+        return adj, share if self.mask is None else share * self.mask[example][adj.indices.long()]
 
 
 @dataclass(frozen=True)
@@ -77,18 +81,20 @@ def record_attention(model: nn.Module) -> Iterator[dict[str, list[AttentionRecor
 
 
 def recording(module: nn.Module) -> bool:
-    """Whether a call of the module is to be noted."""
+    """Whether a call of the module is to be recorded."""
     return not torch.compiler.is_compiling() and any(module in names for names, _ in _ACTIVE)
 
 
-def note(
+def record(
     module: nn.Module,
     graph: TokenGraph,
     query: Tensor,
     key: Tensor,
     lse: Tensor,
     bias: Relative | None = None,
+    *,
     kind: type[AttentionRecord] = AttentionRecord,
+    mask: Tensor | None = None,
     **more: Any,
 ) -> None:
     """Hand a call to the recordings that the module is part of; ``kind`` says how its shares are made."""
@@ -96,8 +102,9 @@ def note(
         return
     for names, records in _ACTIVE:
         if module in names:
-            record = kind(graph, _batched(query, 4), _batched(key, 4), _batched(lse, 3), bias, **more)
-            records.setdefault(names[module], []).append(record)
+            of_sources = None if mask is None else _batched(mask, 2)
+            made = kind(graph, _batched(query, 4), _batched(key, 4), _batched(lse, 3), bias, of_sources, **more)
+            records.setdefault(names[module], []).append(made)
 
 
 def _batched(x: Tensor, dims: int) -> Tensor:

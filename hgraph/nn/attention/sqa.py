@@ -49,8 +49,8 @@ class SparseQueryAttention(TokenAttention):
         rotary: the base of rotary embeddings, or None for none; x and a context are at positions 0, 1, ... each.
 
     Shapes:
-        x [..., N, d] (and context [..., S, d] for cross attention) -> [..., N, d]; ``graph``, ``state`` and
-        ``head_mask`` as in `SelfAttention`.
+        x [..., N, d] (and context [..., S, d] for cross attention) -> [..., N, d]; ``graph``, ``state``,
+        ``head_mask`` and ``mask`` as in `SelfAttention`; ``context_mask`` as in `CrossAttention`.
 
     Source: Filipek, "Sparse Query Attention (SQA)", 2025, section 3. Its quality figures are of models of 8 to 12
     million parameters.
@@ -118,10 +118,12 @@ class SparseQueryAttention(TokenAttention):
         *,
         state: KVState | None = None,
         head_mask: Tensor | None = None,
+        mask: Tensor | None = None,
+        context_mask: Tensor | None = None,
     ) -> Tensor:
         """Attend within x, or from x to the context."""
-        heard = self.heads(x, context=context, graph=graph, state=state, head_mask=head_mask)
-        return self.out(heard.flatten(-2))
+        masks = {"head_mask": head_mask, "mask": mask, "context_mask": context_mask}
+        return self.run(x, context=context, graph=graph, state=state, **masks)
 
     def score_flops(self, n: int) -> int:
         """Operations of scores and weighted sums over n tokens: 4 max(h_q, h_kv) d / h for each edge of their graph."""

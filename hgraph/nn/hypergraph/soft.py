@@ -106,6 +106,7 @@ class SoftHyperedges(nn.Module):
     def score(self, x: Tensor, mask: Tensor | None = None) -> Tensor:
         """Logits [..., M, N] ([..., h, M, N] by head) after dropout, float32 at least."""
         check_tokens(x, mask, self.dim)
+        x = without_padding(x, mask)
         prototypes = self.prototypes(x, mask)
         z, scale = self.pre_head_proj(x), 1 / math.sqrt(self.dim // self.num_heads)
         if self.per_head:
@@ -159,7 +160,8 @@ class SoftHGNN(nn.Module):
             it is the block of the detectors, YOLOv13's hypergraph convolution.
 
     Shapes:
-        x [..., N, D], mask None or booleans [..., N] -> [..., N, D]; padded vertices come back as they went in.
+        x [..., N, D], mask None or booleans [..., N] -> [..., N, D]; the mask is True at real vertices: padding may
+        hold anything, NaN too, joins no hyperedge, and its output is 0.
 
     Source: SoftHGNN (arXiv 2505.15325), card 03, eq. 1 to 5; YOLOv13 (arXiv 2506.17733), card 07, eq. 1 and 2.
 
@@ -195,10 +197,12 @@ class SoftHGNN(nn.Module):
 
     def forward(self, x: Tensor, mask: Tensor | None = None) -> Tensor:
         """One round of messages."""
+        check_tokens(x, mask, self.edge_generator.dim)
+        x = without_padding(x, mask)
         update = soft_convolve(x, self.edge_generator(x, mask), self.edge_proj, self.node_proj)
         if self.gate is not None:
             update = update * self.gate.to(update.dtype)
-        return x + (update if mask is None else torch.where(mask.unsqueeze(-1), update, 0.0))
+        return x + without_padding(update, mask)
 
 
 def soft_convolve(x: Tensor, soft: SoftHypergraph, edge_proj: nn.Module, node_proj: nn.Module) -> Tensor:
@@ -242,6 +246,11 @@ def check_tokens(x: Tensor, mask: Tensor | None, dim: int) -> None:
         raise ArgumentTypeError("mask", "booleans, False for padding", got)
     if mask.shape != x.shape[:-1]:
         raise ArgumentError("mask", f"shape {list(x.shape[:-1])}", f"shape {list(mask.shape)}")
+
+
+def without_padding(x: Tensor, mask: Tensor | None) -> Tensor:
+    """x [..., N, D] with 0 at padding: whatever padding holds, NaN too, neither outputs nor gradients see it."""
+    return x if mask is None else torch.where(mask.unsqueeze(-1), x, 0.0)
 
 
 def _mean(x: Tensor, mask: Tensor | None) -> Tensor:

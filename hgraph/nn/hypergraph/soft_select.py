@@ -9,7 +9,15 @@ from torch import Tensor, nn
 
 from hgraph.checks import check_channels
 from hgraph.errors import ArgumentError
-from hgraph.nn.hypergraph.soft import Axis, Context, SoftHyperedges, reset_soft, soft_convolve
+from hgraph.nn.hypergraph.soft import (
+    Axis,
+    Context,
+    SoftHyperedges,
+    check_tokens,
+    reset_soft,
+    soft_convolve,
+    without_padding,
+)
 from hgraph.structure.choice import topk_mask
 
 __all__ = ["SoftHGNNSeS"]
@@ -44,7 +52,8 @@ class SoftHGNNSeS(nn.Module):
         balance_weight: what L is multiplied with.
 
     Shapes:
-        x [..., N, D], mask None or booleans [..., N] -> [..., N, D]; padded vertices come back as they went in.
+        x [..., N, D], mask None or booleans [..., N] -> [..., N, D]; the mask is True at real vertices: padding may
+        hold anything, NaN too, joins no hyperedge, and its output is 0.
 
     Source: SoftHGNN (arXiv 2505.15325), card 03, eq. 6 and 7. The published class also holds a gate that it never uses.
 
@@ -104,6 +113,8 @@ class SoftHGNNSeS(nn.Module):
 
     def forward(self, x: Tensor, mask: Tensor | None = None) -> Tensor:
         """One round of messages over the chosen hyperedges."""
+        check_tokens(x, mask, self.edge_generator.dim)
+        x = without_padding(x, mask)
         score = self.edge_generator.score(x, mask)  # [..., (h,) M, N]
         total, chosen = self._choose(score, mask)
         self._balance(total, x.shape[-2], mask)
@@ -114,7 +125,7 @@ class SoftHGNNSeS(nn.Module):
         else:
             soft = self.edge_generator.hyperedges(score, mask).select(rows)
         update = soft_convolve(x, soft, self.edge_proj, self.node_proj)
-        return x + (update if mask is None else torch.where(mask.unsqueeze(-1), update, 0.0))
+        return x + without_padding(update, mask)
 
     def _choose(self, score: Tensor, mask: Tensor | None) -> tuple[Tensor, Tensor]:
         """Scores [..., M_d] of the dynamic hyperedges, and the numbers [..., M_f + k] of those that are on."""

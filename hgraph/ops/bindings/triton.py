@@ -15,7 +15,9 @@ from torch import Tensor
 
 from hgraph.ops.chain.affine import Segments, chunks
 from hgraph.ops.sparse.linear import Rows, stacked, widened
+from hgraph.ops.tiles.padding import without_sources
 from hgraph.ops.tiles.plan import part_size, tiles_of
+from hgraph.structure import BlockAdjacency
 from hgraph.structure.row_lengths import longest
 
 __all__ = ["KERNELS", "state"]
@@ -189,39 +191,55 @@ def _memory_scan(
     return chunk_scan(q, k, v, log_a, initial, first, end, pointer, axis, interpreted=_interpreted())
 
 
-def _tile_parts(tiles: list[Tensor]) -> Any:
+def _tile_parts(tiles: list[Tensor], padding: Tensor | None) -> Any:
     from hgraph.kernels.block_attend import Tiles
 
-    mask, each = tiles[0], part_size(tiles)
-    parts = [tiles[at : at + each] for at in range(2, len(tiles), each)]
-    return [
-        Tiles(index, rule, count, row, mask, tuple(transpose) or None)  # type: ignore[arg-type]
-        for index, rule, count, row, *transpose in parts
-    ]
+    each, made = part_size(tiles), []
+    for at in range(2, len(tiles), each):
+        index, rule, count, row, *transpose = tiles[at : at + each]
+        part = BlockAdjacency(index, rule, count, row, tiles[0], tiles[1], *transpose)  # type: ignore[arg-type]
+        if padding is not None:  # kernels read which pairs meet from the bits of tiles
+            part = without_sources(part, padding)
+        turned = None if part.t_index is None else (part.t_index, part.t_rule, part.t_count)
+        made.append(Tiles(part.index, part.rule, part.count, part.row, part.mask, turned))  # type: ignore[arg-type]
+    return made
+
+
+def _without_mask(arguments: tuple[Any, ...]) -> tuple[Any, Tensor | None]:
+    """The kernels' inputs, and the mask of sources, which they have none of."""
+    from hgraph.kernels.block_attend import Inputs
+
+    return Inputs(*arguments[:6], *arguments[7:10]), arguments[6]
 
 
 def _block_attend(tiles: list[Tensor], *arguments: Any) -> Any:
-    from hgraph.kernels.block_attend import Inputs, block_attend, serves
+    from hgraph.kernels.block_attend import block_attend, serves
 
     tiles = tiles_of(tiles)
-    given = Inputs(*arguments)
+    given, padding = _without_mask(arguments)
     if not _served(*given[:4]) or not serves(tiles[0].shape[1], given):
         return NotImplemented
-    return block_attend(_tile_parts(tiles), given, interpreted=_interpreted())
+    return block_attend(_tile_parts(tiles, padding), given, interpreted=_interpreted())
 
 
 def _block_attend_grads(tiles: list[Tensor], *arguments: Any) -> Any:
-    from hgraph.kernels.block_attend import Inputs, serves
+    from hgraph.kernels.block_attend import serves
     from hgraph.kernels.block_attend_grads import block_attend_grads
 
     tiles = tiles_of(tiles)
-    given, (out, lse, delta, grad, direct, of_table) = Inputs(*arguments[:9]), arguments[9:]
+    (given, padding), (out, lse, delta, grad, direct, of_table) = _without_mask(arguments), arguments[10:]
     if not _served(*given[:4]) or not serves(tiles[0].shape[1], given):
         return NotImplemented
     if direct:
         delta = (widened(grad) * out).sum(-1)
     *flows, of_entries = block_attend_grads(
-        _tile_parts(tiles), given, lse, delta, grad.to(given.q.dtype), of_table=of_table, interpreted=_interpreted()
+        _tile_parts(tiles, padding),
+        given,
+        lse,
+        delta,
+        grad.to(given.q.dtype),
+        of_table=of_table,
+        interpreted=_interpreted(),
     )
     return *flows, widened(given.q.new_empty(0)) if of_entries is None else of_entries
 

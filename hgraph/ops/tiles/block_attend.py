@@ -1,6 +1,6 @@
 r"""The operators beneath `hgraph.attend` over tiles of tokens.
 
-``block_attend(tiles, q, k, v, table, target_place, source_place, seed, dropout, scale) -> (out, lse)``
+``block_attend(tiles, q, k, v, table, target_place, source_place, mask, seed, dropout, scale) -> (out, lse)``
 
 ============= ========================= ===========================================================================
 tiles         6 or 10 tensors, 9 or 16  mask, extent, then index, rule, count, row of a `BlockAdjacency` and, where they
@@ -11,6 +11,7 @@ table         [H or 1, L1, .., Ld]      a bias by relative place, or None: along
 ..                                      ``clamp(target_place[t] - source_place[s] + (L - 1) // 2, 0, L - 1)``
 target_place  [T, d] int64 or None
 source_place  [S, d] int64 or None
+mask          [B, S] bool or None       False at sources that nobody attends to
 seed          [1] int64 or None         None: no dropout
 dropout       p                         shares times 0 or 1 / (1 - p), by `hgraph.ops.random.bits` at counter
 ..                                      ``((b T + t) S + s) H + h``
@@ -91,7 +92,8 @@ def attended(plan: Plan, given: Given) -> tuple[Tensor, Tensor]:
     q, v = given.q, given.v
     out = q.new_zeros(*q.shape[:3], v.shape[3])
     lse = widened(q.new_empty(0)).new_full((*q.shape[:3], 1), -_INF)
-    steps = plan.wide if given.table is None and is_fused(given) else plan.steps
+    plain = given.table is None and given.mask is None
+    steps = plan.wide if plain and is_fused(given) else plan.steps
     for step in steps if q.numel() else ():
         for heads in head_groups(step, q.shape[2], v.shape[2]):
             at = Place(given, plan, step, heads)
@@ -130,7 +132,8 @@ def is_fused(given: Given) -> bool:
 
 def _is_triangle(at: Place, segment: Segment, q: Tensor, k: Tensor) -> bool:
     square = q.shape[2] == k.shape[2]
-    return square and at.given.table is None and at.heads.group == 1 and is_diagonal(segment.rules)
+    plain = at.given.table is None and at.given.mask is None
+    return square and plain and at.heads.group == 1 and is_diagonal(segment.rules)
 
 
 def _joined(a: Tensor, log_a: Tensor, b: Tensor, log_b: Tensor) -> tuple[Tensor, Tensor]:
@@ -144,7 +147,7 @@ def _joined(a: Tensor, log_a: Tensor, b: Tensor, log_b: Tensor) -> tuple[Tensor,
 
 
 def _grads(tiles: list[Tensor], *arguments: Any) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    return flows(plan_of(tiles), Given(*arguments[:9]), *arguments[9:])
+    return flows(plan_of(tiles), Given(*arguments[:10]), *arguments[10:])
 
 
 def flows(
@@ -165,7 +168,7 @@ def flows(
     finite = torch.where(lse == -_INF, 0.0, lse).unsqueeze(-1)
     rows = (q, grad, delta.unsqueeze(-1), finite, out)
     compute = _fused_step if direct else _plain_step
-    steps = plan.wide if given.table is None and direct else plan.steps
+    steps = plan.wide if given.table is None and given.mask is None and direct else plan.steps
     for step in steps if q.numel() else ():
         for heads in head_groups(step, q.shape[2], v.shape[2]):
             at = Place(given, plan, step, heads)
@@ -244,8 +247,8 @@ class _BlockAttend(OperatorFunction):
 
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, Tensor]) -> None:
-        tiles, *tensors = inputs[:8]
-        ctx.numbers, ctx.count = inputs[8:], len(tiles)
+        tiles, *tensors = inputs[:9]
+        ctx.numbers, ctx.count = inputs[9:], len(tiles)
         ctx.save_for_backward(*tiles, *tensors, *output)
         ctx.set_materialize_grads(False)
 
@@ -262,7 +265,7 @@ class _BlockAttend(OperatorFunction):
         grads = compute(tiles, *tensors, *ctx.numbers, out, lse, delta, grad, direct, of_table)
         wanted = (*tensors[:3], tensors[3] if of_table else None)
         given = (None if t is None else g.to(t.dtype) for g, t in zip(grads, wanted, strict=True))
-        return None, *given, *(None,) * 5
+        return None, *given, *(None,) * 6
 
 
 class _BlockAttendGrads(OperatorFunction):
@@ -279,7 +282,7 @@ class _BlockAttendGrads(OperatorFunction):
 
 _GIVEN = (
     "Tensor[] tiles, Tensor q, Tensor k, Tensor v, Tensor? table, Tensor? target_place, Tensor? source_place, "
-    "Tensor? seed, float dropout, float scale"
+    "Tensor? mask, Tensor? seed, float dropout, float scale"
 )
 block_attend = register(f"block_attend({_GIVEN}) -> (Tensor, Tensor)", _kernel, _fake, _BlockAttend)
 register(

@@ -114,7 +114,7 @@ def _handle_scores(at: At, segment: Segment, q: Tensor) -> Tensor:
     given = at.given
     key = widened(take(given.handle, at.step, at.heads.key, segment.columns))
     score = (q * given.scale) @ key.transpose(-1, -2)
-    pairs = Pairs(given.q, given.handle, given.v, None, None, None, None, 0.0, given.scale)
+    pairs = Pairs(given.q, given.handle, given.v, None, None, None, None, None, 0.0, given.scale)
     more, _ = shift(Place(pairs, at.plan, at.step, at.heads), segment, score.dtype)
     if more is None:
         return score

@@ -109,4 +109,4 @@ class _Attend(torch.autograd.Function):
 
 
 def _given(q: Tensor, k: Tensor, v: Tensor, scale: float) -> Given:
-    return Given(q, k, v, None, None, None, None, 0.0, scale)
+    return Given(q, k, v, None, None, None, None, None, 0.0, scale)

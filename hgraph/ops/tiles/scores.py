@@ -24,6 +24,7 @@ class Given(NamedTuple):
     table: Tensor | None
     target_place: Tensor | None
     source_place: Tensor | None
+    mask: Tensor | None  # [B, S], False at sources that nobody attends to
     seed: Tensor | None
     dropout: float
     scale: float
@@ -150,14 +151,33 @@ def shift(at: Place, segment: Segment, dtype: torch.dtype) -> tuple[Tensor | Non
         rows = _numbers(step.rows, given.q).shape[1]
         columns = _numbers(segment.columns, given.k).shape[1]
         more, dead = (t[None, None] for t in at.plan.mask(segment.rules, rows, columns, dtype))
-    if given.table is None:
-        return more, dead
+    for term in (_padding(at, segment, dtype), _bias(at, segment, dtype, examples)):
+        if term is not None:
+            more = term if more is None else term + more
+            dead = (more == float("-inf")).all(-1)
+    return more, dead
+
+
+def _padding(at: Place, segment: Segment, dtype: torch.dtype) -> Tensor | None:
+    """[B', 1, rows, C]: -inf at sources that are masked."""
+    if at.given.mask is None:
+        return None
+    there = at.given.mask[at.step.examples][:, _numbers(segment.columns, at.given.k)].flatten(0, 1)
+    rows = _numbers(at.step.rows, at.given.q).shape[1]
+    return (
+        torch.zeros_like(there, dtype=dtype).masked_fill(~there, float("-inf"))[:, None, None].expand(-1, 1, rows, -1)
+    )
+
+
+def _bias(at: Place, segment: Segment, dtype: torch.dtype, examples: int) -> Tensor | None:
+    """[n, H' or 1, rows, C] of the table."""
+    table = at.given.table
+    if table is None:
+        return None
     place = entries(at, segment)
-    own = given.table[at.heads.query] if given.table.shape[0] > 1 else given.table
-    bias = own.flatten(1)[:, place].transpose(0, 1).to(dtype)  # [n, H' or 1, rows, C]
-    bias = bias.repeat(examples, 1, 1, 1) if place.shape[0] > 1 else bias
-    more = bias if more is None else bias + more
-    return more, (more == float("-inf")).all(-1)
+    own = table[at.heads.query] if table.shape[0] > 1 else table
+    bias = own.flatten(1)[:, place].transpose(0, 1).to(dtype)
+    return bias.repeat(examples, 1, 1, 1) if place.shape[0] > 1 else bias
 
 
 def entries(at: Place, segment: Segment) -> Tensor:

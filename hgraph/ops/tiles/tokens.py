@@ -77,6 +77,7 @@ def attend_tokens(
     dropout: float = 0.0,
     generator: torch.Generator | None = None,
     head_mask: Tensor | None = None,
+    mask: Tensor | None = None,
 ) -> tuple[Tensor, Tensor]:
     """``out`` and ``lse`` of `hgraph.attend` over a token graph or tiles; the arguments are checked by it.
 
@@ -91,6 +92,7 @@ def attend_tokens(
     order = graph.order
     if order is not None:
         q, k, v = (x.index_select(-3, order) for x in (q, k, v))
+        mask = None if mask is None else mask.index_select(-1, order)
         if table is not None:
             target_place, source_place = (p[order] for p in (target_place, source_place) if p is not None)
     if isinstance(graph, TokenGraph):
@@ -102,13 +104,14 @@ def attend_tokens(
     seed = draw_seed(generator, q.device) if dropout > 0 else None
     scale = q.shape[-1] ** -0.5 if scale is None else scale
     flat = [x.flatten(0, -4) if batch else x.unsqueeze(0) for x in (q, k, v)]
-    plain = order is None and table is None and seed is None
+    mask = None if mask is None else mask.expand(*batch, -1).reshape(flat[1].shape[:2])
+    plain = order is None and table is None and seed is None and mask is None
     if plain and head_mask is not None and isinstance(tiles, BlockAdjacency) and is_skipping(tiles, head_mask):
         listens = head_mask.expand(*batch, graph.num_targets, heads).reshape(flat[0].shape[:3])
         out, lse = attend_receivers(tiles, flat[0], flat[1], flat[2], listens, float(scale))
     else:
         out, lse = block_attend(
-            tensors_of(tiles), *flat, table, target_place, source_place, seed, dropout, float(scale)
+            tensors_of(tiles), *flat, table, target_place, source_place, mask, seed, dropout, float(scale)
         )
     out, lse = out.view(*batch, *out.shape[1:]), lse.view(*batch, *lse.shape[1:])
     if order is not None:

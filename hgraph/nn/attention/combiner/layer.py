@@ -11,7 +11,7 @@ from typing import Any, Literal
 import torch
 from torch import Tensor, nn
 
-from hgraph.cache import TensorTable, cached_by_size, traced_as_constant
+from hgraph.cache import cached_by_size, traced_as_constant
 from hgraph.checks import whole
 from hgraph.errors import ArgumentError, ArgumentTypeError
 from hgraph.nn.attention.base import TokenAttention
@@ -26,8 +26,8 @@ from hgraph.nn.attention.combiner.regions import (
 from hgraph.nn.attention.combiner.state import CombinerState
 from hgraph.nn.attention.kinds import SELF
 from hgraph.nn.attention.kmeans import OnlineKMeans, on_sphere
-from hgraph.nn.attention.masks import fitting
-from hgraph.nn.attention.record import PartRecord, note, recording
+from hgraph.nn.attention.masks import fitting, token_mask, without_padding
+from hgraph.nn.attention.record import PartRecord, record, recording
 from hgraph.patterns import Partition, partitions
 
 __all__ = ["CombinerAttention"]
@@ -40,7 +40,6 @@ _CHOICES = {
     "row_key": ("project", "key", "mean"),
     "variant": ("paper", "jax", "tf"),
 }
-_MASKED: TensorTable[dict[tuple[object, ...], tuple[ReadyPartition, ...]]] = TensorTable()  # by padding mask
 
 
 class CombinerAttention(TokenAttention):
@@ -78,11 +77,11 @@ class CombinerAttention(TokenAttention):
         dropout: of the shares of tokens, direct and within regions, in training.
 
     Shapes:
-        x [..., N, dim] -> [..., N, dim]. In a call ``mask``, boolean [B, N], is False at padding, which hears nobody (0
-        before the output projection) and is heard by nobody; ``clusters``, integers [N], [H, N] or [B, H, N] below G,
-        are clusters of your own in place of the learned ones; ``state``, a `CombinerState`, makes the tokens the next
-        ones of a sequence (of clusters, the first ones at once and later ones one by one); ``head_mask`` [..., N or 1,
-        H] says by which heads a token listens.
+        x [..., N, dim] -> [..., N, dim]. In a call ``mask``, boolean [..., N], is True at real tokens: padding may hold
+        anything, NaN too, is in no region, gets no attention, and its output is 0; ``clusters``, integers [N], [H, N]
+        or [B, H, N] below G, are clusters of your own in place of the learned ones; ``state``, a `CombinerState`, makes
+        the tokens the next ones of a sequence (of clusters, the first ones at once and later ones one by one);
+        ``head_mask`` [..., N or 1, H] says which heads a token uses.
 
         `record_attention` gets several records of a call, first those within regions, then those over tokens and over
         regions; `attention_matrix` has the shares of tokens that they come to.
@@ -188,19 +187,6 @@ class CombinerAttention(TokenAttention):
             self._ready, (n, device), lambda: tuple(ready_partition(p.to(device)) for p in self.partitions_of(n))
         )
 
-    def _masked(self, made: tuple[ReadyPartition, ...], mask: Tensor) -> tuple[ReadyPartition, ...]:
-        """Made once a mask, for all layers of one plan that are given it."""
-        if mask.is_inference() or torch.compiler.is_compiling():
-            return tuple(ready_partition(part.partition.masked(mask)) for part in made)
-        plan = (self.plan, self.span, self.columns, self.causal, self.variant)
-        found = _MASKED.get(mask)
-        if found is None:
-            _MASKED.put(mask, found := {})
-        if plan not in found:
-            with torch.inference_mode(False):  # what is cached must serve training too
-                found[plan] = tuple(ready_partition(part.partition.masked(mask.detach())) for part in made)
-        return found[plan]
-
     # ------------------------------------------------------------------ attention
 
     def forward(
@@ -216,10 +202,11 @@ class CombinerAttention(TokenAttention):
         self._check(x, x)
         if head_mask is not None:
             fitting("head_mask", head_mask, torch.Size([*x.shape[:-1], self.query_heads]))
+        mask = token_mask("mask", mask, x.shape[:-1])
         if state is not None:
             out, heard = self._decode(x, state, mask, clusters)
         else:
-            x = x if mask is None else self._without_padding(x, mask)
+            x = without_padding(x, mask)
             q, k, v = self._projected(x)
             found = self._clusters(k, mask, clusters)
             if self.router is not None and found is not None and self.training and clusters is None:
@@ -227,30 +214,23 @@ class CombinerAttention(TokenAttention):
             out, heard = self._attend(x, q, k, v, mask, found)
         for part in heard:
             lse = part.lse if head_mask is None or not part.joint else torch.where(head_mask, part.lse, float("-inf"))
-            note(self, part.graph, part.query, part.key, lse, kind=PartRecord)
+            record(self, part.graph, part.query, part.key, lse, kind=PartRecord, mask=part.mask)
         if head_mask is not None:
             out = torch.where(head_mask.unsqueeze(-1), out, 0.0)
-        return self.out(out.flatten(-2))
+        return without_padding(self.out(out.flatten(-2)), mask)
 
     def attention_matrix(self, x: Tensor, *, mask: Tensor | None = None, clusters: Tensor | None = None) -> Tensor:
         """[..., H, N, N]: the share of each token's value in what each token hears; for tests and pictures."""
         self._check(x, x)
-        x = x if mask is None else self._without_padding(x, mask)
+        mask = token_mask("mask", mask, x.shape[:-1])
+        x = without_padding(x, mask)
         q, k, v = self._projected(x)
         n, clusters = x.shape[-2], self._clusters(k, mask, clusters)
         each = torch.eye(n, dtype=v.dtype, device=v.device).unsqueeze(1).expand(*v.shape[:-1], n)
         both = torch.cat([v, each], -1)  # the values ride along: keys of row_major are made of what they give
         out, _ = self._attend(x, q, k, both, mask, clusters)
-        return out[..., self.head_dim :].transpose(-2, -3)
-
-    def _without_padding(self, x: Tensor, mask: Tensor) -> Tensor:
-        if x.dim() != 3:
-            raise ArgumentError(
-                "x", "shape [B, N, dim] beside a mask", f"shape {list(x.shape)}", "Flatten or unsqueeze"
-            )
-        if mask.dtype != torch.bool or mask.shape != x.shape[:-1]:
-            raise ArgumentError("mask", f"booleans {list(x.shape[:-1])}", f"{mask.dtype} {list(mask.shape)}")
-        return torch.where(mask.unsqueeze(-1), x, 0.0)
+        matrix = out[..., self.head_dim :].transpose(-2, -3)
+        return matrix if mask is None else torch.where(mask[..., None, :, None], matrix, 0.0)
 
     def _projected(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         size = (self.query_heads, self.head_dim)
@@ -267,9 +247,8 @@ class CombinerAttention(TokenAttention):
             options["heard"] = heard if recording(self) else None
             out = clustered_attention(clusters, *(_folded(t) for t in (q, k, v)), **options)
             return out.view(*q.shape[:-1], v.shape[-1]), heard
-        made = self._ready_of(x.shape[-2], x.device)
-        made = made if mask is None else self._masked(made, mask)
         options |= {"mask": mask, "heard": heard}
+        made = self._ready_of(x.shape[-2], x.device)
         return _mean([combiner_attention(part, q, k, v, **options).out for part in made]), heard
 
     def _clusters(self, k: Tensor, mask: Tensor | None, clusters: Tensor | None) -> Tensor | None:
@@ -283,7 +262,7 @@ class CombinerAttention(TokenAttention):
         else:
             sizes = ((1, k.shape[:-3].numel()), (1, k.shape[-2]), (k.shape[-3],))
             clusters = _given_clusters(clusters, sizes, self.router.size.shape[1])
-        return clusters if mask is None else torch.where(mask.unsqueeze(1), clusters, -1)
+        return clusters if mask is None else torch.where(mask.reshape(-1, 1, mask.shape[-1]), clusters, -1)
 
     def _decode(
         self, x: Tensor, state: CombinerState, mask: Tensor | None, clusters: Tensor | None

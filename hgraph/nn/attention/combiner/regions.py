@@ -63,6 +63,7 @@ class Heard(NamedTuple):
     key: Tensor
     lse: Tensor
     joint: bool = False
+    mask: Tensor | None = None
 
 
 def ready_partition(partition: Partition) -> ReadyPartition:
@@ -97,7 +98,8 @@ def combiner_attention(
         v: [..., N, H, D_v] values.
         summary: how regions are summed up; by default the maximum of queries and keys.
         dropout: of the shares of tokens, direct and within regions.
-        mask: boolean [B, N] that the partition was masked with (`Partition.masked`), or None.
+        mask: boolean [..., N], True at real tokens: padding is in no region, and a region of padding alone gets no
+            attention; None where all are real.
         heard: a list that the attentions are appended to, those within regions first.
 
     Returns:
@@ -110,21 +112,28 @@ def combiner_attention(
     """
     made = partition if isinstance(partition, ReadyPartition) else ready_partition(partition)
     summary = Summary() if summary is None else summary
-    parts = [attend(g, q, k, v, dropout=dropout) for g in made.direct]
-    pairs: list[tuple[TokenGraph, Tensor, Tensor]] = [(g, q, k) for g in made.partition.direct]
+    parts = [attend(g, q, k, v, dropout=dropout, mask=mask) for g in made.direct]
+    pairs: list[tuple[TokenGraph, Tensor, Tensor, Tensor | None]] = [(g, q, k, mask) for g in made.partition.direct]
     for regions, members, hearers in zip(made.partition.regions, made.members, made.heard, strict=True):
         query, key, local = summed_up(regions, members, q, k, v, summary, dropout=dropout, mask=mask)
         if heard is not None:
-            heard.append(Heard(regions.members, query, k, local.lse))
-        own = q
+            heard.append(Heard(regions.members, query, k, local.lse, mask=mask))
+        own, some = q, None if mask is None else (local.lse > -math.inf).any(-1)  # regions with a real token
         if summary.size_bias:
-            own, key = with_sizes(q, key, regions.sizes)
-        parts.append(attend(hearers, own, key, local.out))
-        pairs.append((regions.heard, own, key))
+            own, key = with_sizes(q, key, regions.sizes if mask is None else _real_sizes(members, query, mask))
+        parts.append(attend(hearers, own, key, local.out, mask=some))
+        pairs.append((regions.heard, own, key, some))
     result = functools.reduce(merge, parts)
     if heard is not None:
-        heard += [Heard(*pair, result.lse, joint=True) for pair in pairs]
+        heard += [Heard(graph, own, key, result.lse, True, some) for graph, own, key, some in pairs]
     return result
+
+
+def _real_sizes(members: Any, query: Tensor, mask: Tensor) -> Tensor:
+    """[..., M]: how many real tokens each region has, as what a sum of equal exponentials counts."""
+    zeros = query.new_zeros(*query.shape[:-2], 1, 1)
+    tokens = query.new_zeros(*query.shape[:-3], mask.shape[-1], 1, 1)
+    return attend(members, zeros, tokens, tokens, mask=mask).lse.squeeze(-1).exp().round()
 
 
 def summed_up(
@@ -140,11 +149,11 @@ def summed_up(
 ) -> tuple[Tensor, Tensor, AttendResult]:
     """Of each region the query and the key [..., M, H, D], and the attention over its tokens: its value is the out."""
     if regions.layout.kind == "own":
-        local = attend(members, q, k, v, dropout=dropout)
+        local = attend(members, q, k, v, dropout=dropout, mask=mask)
         if summary.own_key == "token":
             key = k
         else:
-            key = attend(members, q, k, k).out if summary.own_key == "mean" else summary.own_key(local.out)
+            key = attend(members, q, k, k, mask=mask).out if summary.own_key == "mean" else summary.own_key(local.out)
         if mask is None:
             return q, key, local
         cell = _nearest_in_row(mask, regions.layout.size).unsqueeze(-1).unsqueeze(-1)
@@ -155,7 +164,7 @@ def summed_up(
     query = q if summary.query_map is None else summary.query_map(q)
     key = k if summary.key_map is None else summary.key_map(k)
     query, key = (pooled(regions, x, reduce=reduce, present=mask) for x in (query, key))
-    return query, key, attend(members, query, k, v, dropout=dropout)
+    return query, key, attend(members, query, k, v, dropout=dropout, mask=mask)
 
 
 def _nearest_in_row(mask: Tensor, columns: int) -> Tensor:

@@ -16,8 +16,8 @@ from hgraph.errors import ArgumentError, ArgumentTypeError
 from hgraph.nn.attention.base import TokenAttention
 from hgraph.nn.attention.kinds import AttentionKind
 from hgraph.nn.attention.landmark.state import LandmarkState
-from hgraph.nn.attention.masks import fitting, masked
-from hgraph.nn.attention.record import AttentionRecord, note, recording
+from hgraph.nn.attention.masks import fitting, masked, without_padding
+from hgraph.nn.attention.record import AttentionRecord, record, recording
 from hgraph.nn.attention.rotary import rotate
 from hgraph.ops import AttendResult, attend, attend_groups, edge_score, edge_softmax, merge
 from hgraph.ops.attend_groups import rows_a_tile
@@ -85,6 +85,7 @@ def landmark_attention(
     *,
     group_dropout: float = 0.0,
     generator: torch.Generator | None = None,
+    mask: Tensor | None = None,
 ) -> AttendResult:
     """Tokens of one's own block compete with the landmarks of earlier blocks, whose share their tokens divide.
 
@@ -95,6 +96,8 @@ def landmark_attention(
         block_size: ordinary tokens a block.
         group_dropout: as in `LandmarkAttention`; applied whenever above 0.
         generator: the random numbers of the dropout.
+        mask: boolean [..., S], True at real tokens; a block without real tokens, or whose landmark is padding, gets no
+            attention.
 
     Returns:
         `AttendResult` of the one softmax that own tokens and landmarks share.
@@ -104,24 +107,43 @@ def landmark_attention(
     size = whole("block_size", block_size, 1) + 1
     first, blocks = (sources - targets) // size, -(-sources // size)
     own, earlier = (structure_of(t) for t in _structures(targets, sources, block_size, q.device))
-    near = attend(own, q, k, v)
+    near = attend(own, q, k, v, mask=mask)
     if blocks < 2:
         return near
+    if mask is not None:
+        k, v = (torch.where(mask[..., None, None], x, 0.0) for x in (k, v))
     front = sources - targets - first * size
     rows = F.pad(q, (0, 0, 0, 0, front, blocks * size - sources)).unflatten(-3, (blocks - first, size))
     past_k, past_v = (x[..., : (blocks - 1) * size, :, :].unflatten(-3, (blocks - 1, size)) for x in (k, v))
+    scale, none = q.shape[-1] ** -0.5, None
+    if mask is not None:
+        there = mask[..., : (blocks - 1) * size].unflatten(-1, (blocks - 1, size))
+        rows, past_k, none = _hidden(rows, past_k, there)
     far = attend_groups(
         earlier,
         rows,
         past_k[..., -1, :, :],
         past_k[..., :-1, :, :],
         past_v[..., :-1, :, :],
+        scale=scale,
         dropout=group_dropout,
         generator=generator,
     )
     out, lse = far.out.flatten(-4, -3), far.lse.flatten(-3, -2)
+    lse = lse if none is None else torch.where(lse < none * scale / 2, float("-inf"), lse)
     out, lse = out[..., front : front + targets, :, :], lse[..., front : front + targets, :]
     return merge(near, AttendResult(out, lse))
+
+
+def _hidden(rows: Tensor, keys: Tensor, there: Tensor) -> tuple[Tensor, Tensor, float]:
+    """Queries [..., H, D + 1] and keys [..., G, size, H_kv, D + 1] whose products are hugely negative at padding.
+
+    ``there`` [..., G, size] marks the real tokens; the landmark of a block without real tokens counts as padding.
+    """
+    far_below = -min(torch.finfo(keys.dtype).max / 4, 1e9)
+    seen = torch.cat([there[..., :-1], there[..., -1:] & there[..., :-1].any(-1, keepdim=True)], -1)
+    more = torch.where(seen, 0.0, far_below).to(keys.dtype)[..., None, None].expand(*keys.shape[:-1], 1)
+    return torch.cat([rows, torch.ones_like(rows[..., :1])], -1), torch.cat([keys, more], -1), far_below
 
 
 @dataclass(frozen=True)
@@ -161,7 +183,9 @@ class LandmarkRecord(AttentionRecord):
         own, landmark = token // size == source // size, source % size == self.block_size
         query, key = self.query[example, :, head : head + 1], self.key[example, :, head // group : head // group + 1]
         score = edge_score(pairs, query, key) * query.shape[-1] ** -0.5
-        score = torch.where((own & landmark).unsqueeze(1), float("-inf"), score)
+        hidden = own & landmark
+        hidden = hidden if self.mask is None else hidden | ~self.mask[example][source]
+        score = torch.where(hidden.unsqueeze(1), float("-inf"), score)
         # A block's tokens are a group; own tokens and landmarks have the lse of the whole.
         outer = own | landmark
         share = edge_softmax(
@@ -198,9 +222,9 @@ class LandmarkAttention(TokenAttention):
             none.
 
     Shapes:
-        x [..., N, dim], landmarks among the N tokens -> [..., N, dim]; ``head_mask`` as in `SelfAttention`.
-        ``state``, a `LandmarkState`, makes the tokens the next chunk of a sequence: blocks that are finished within
-        the chunk are heard in full, those before it by choice.
+        x [..., N, dim], landmarks among the N tokens -> [..., N, dim]; ``head_mask`` and ``mask`` as in
+        `SelfAttention`. ``state``, a `LandmarkState`, makes the tokens the next chunk of a sequence: blocks that are
+        finished within the chunk get attention in full, those before it by choice.
 
     Source: Mohtashami and Jaggi, "Landmark Attention: Random-Access Infinite Context Length for Transformers", 2023,
     section 3; block 50 is its setting, and ``jump`` an option of the published code.
@@ -211,6 +235,7 @@ class LandmarkAttention(TokenAttention):
     """
 
     kinds = frozenset({AttentionKind.CAUSAL_SELF})
+    state_kind = LandmarkState
 
     def __init__(
         self,
@@ -250,22 +275,30 @@ class LandmarkAttention(TokenAttention):
         )
         return patterns.landmark_blocks(n, self.block_size) | patterns.summaries(n, size) @ members
 
-    def forward(self, x: Tensor, *, state: LandmarkState | None = None, head_mask: Tensor | None = None) -> Tensor:
+    def forward(
+        self,
+        x: Tensor,
+        *,
+        state: LandmarkState | None = None,
+        head_mask: Tensor | None = None,
+        mask: Tensor | None = None,
+    ) -> Tensor:
         """Attend within a sequence that begins with x, or goes on with it."""
-        self._check(x, x)
+        call = self.prepare(x, state=state, head_mask=head_mask, mask=mask)
         if head_mask is not None:
             fitting("head_mask", head_mask, torch.Size([*x.shape[:-1], self.query_heads]))
-        if state is not None and not isinstance(state, LandmarkState):
-            raise ArgumentTypeError("state", "a LandmarkState", type(state).__name__)
+        x = call.x
         query = self.query(x).unflatten(-1, (self.query_heads, self.head_dim))
         key, value = (f(x).unflatten(-1, (self.kv_heads, self.head_dim)) for f in (self.key, self.value))
         if state is None:
-            out = self._whole(query, key, value, head_mask)
+            out = self._whole(query, key, value, head_mask, call.mask)
         else:
             out = self._chunk(state, query, key, value, head_mask)
-        return self.out(out.flatten(-2))
+        return without_padding(self.output(out, call), call.mask)
 
-    def _whole(self, query: Tensor, key: Tensor, value: Tensor, head_mask: Tensor | None) -> Tensor:
+    def _whole(
+        self, query: Tensor, key: Tensor, value: Tensor, head_mask: Tensor | None, mask: Tensor | None
+    ) -> Tensor:
         place = torch.arange(query.shape[-3], device=query.device)
         if self.training and self.jump:
             block = place.div(self.block_size + 1, rounding_mode="floor")
@@ -274,9 +307,11 @@ class LandmarkAttention(TokenAttention):
             place = place + (jumps.cumsum(-1) - jumps[..., :1])[..., block]  # the first block begins at 0
         query, key = self._turned(query, place), self._turned(key, place)
         dropout = self.group_dropout if self.training else 0.0
-        out, lse = masked(*landmark_attention(query, key, value, self.block_size, group_dropout=dropout), head_mask)
+        result = landmark_attention(query, key, value, self.block_size, group_dropout=dropout, mask=mask)
+        out, lse = masked(*result, head_mask)
         if recording(self):
-            note(self, self.graph_of(place.shape[-1]), query, key, lse, kind=LandmarkRecord, block_size=self.block_size)
+            graph, size = self.graph_of(place.shape[-1]), self.block_size
+            record(self, graph, query, key, lse, kind=LandmarkRecord, mask=mask, block_size=size)
         return out
 
     def _chunk(
@@ -302,7 +337,7 @@ class LandmarkAttention(TokenAttention):
         out, lse = masked(out, lse, head_mask)
         if recording(self):
             graph = self.graph_of(first + len(place)).select(first + last)
-            note(self, graph, *turned, lse, kind=LandmarkRecord, block_size=self.block_size, recalled=noted)
+            record(self, graph, *turned, lse, kind=LandmarkRecord, block_size=self.block_size, recalled=noted)
         return out
 
     def _turned(self, x: Tensor, place: Tensor) -> Tensor:

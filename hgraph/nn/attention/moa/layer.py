@@ -13,7 +13,7 @@ from hgraph.nn.attention.base import TokenAttention
 from hgraph.nn.attention.kinds import AttentionKind
 from hgraph.nn.attention.moa.plan import SpanRule
 from hgraph.nn.attention.moa.state import SpanState
-from hgraph.nn.attention.record import note, recording
+from hgraph.nn.attention.record import record, recording
 from hgraph.nn.attention.state import KVState
 from hgraph.ops import Relative
 from hgraph.structure import TokenGraph
@@ -42,9 +42,9 @@ class MoAAttention(TokenAttention):
         rotary: the base of rotary embeddings, or None for none.
 
     Shapes:
-        x [..., N, dim] -> [..., N, dim]; ``graph``, ``bias``, ``state`` and ``head_mask`` as in `SelfAttention`. Spans
-        are those of a state's capacity, which counts the tokens that are yet to come; `span_state` makes one that keeps
-        of each head what it will read again, instead of everything.
+        x [..., N, dim] -> [..., N, dim]; ``graph``, ``bias``, ``state``, ``head_mask`` and ``mask`` as in
+        `SelfAttention`. Spans are those of a state's capacity, which counts the tokens that are yet to come;
+        `span_state` makes one that stores for each head what it will read again, instead of everything.
 
     Source: Fu et al., "MoA: Mixture of Sparse Attention for Automatic Large Language Model Compression", section 3.
 
@@ -111,14 +111,15 @@ class MoAAttention(TokenAttention):
         bias: Relative | None = None,
         state: KVState | SpanState | None = None,
         head_mask: Tensor | None = None,
+        mask: Tensor | None = None,
     ) -> Tensor:
         """Attend over the bands, or over what they have in common with a graph of the caller."""
         if isinstance(state, SpanState):
-            if graph is not None or bias is not None or head_mask is not None:
-                raise ArgumentError("state", "a KVState beside a graph, a bias or a head mask", "a SpanState")
+            if any(given is not None for given in (graph, bias, head_mask, mask)):
+                raise ArgumentError("state", "a KVState beside a graph, a bias or a mask", "a SpanState")
             return self.out(self._decoded(x, state).flatten(-2))
         graph = None if graph is None else self.within(graph)
-        return self.out(self.heads(x, graph=graph, bias=bias, state=state, head_mask=head_mask).flatten(-2))
+        return self.run(x, graph=graph, bias=bias, state=state, head_mask=head_mask, mask=mask)
 
     def _decoded(self, x: Tensor, state: SpanState) -> Tensor:
         """[..., n, H, D]: what the next tokens hear, the first ones of a sequence all at once."""
@@ -129,11 +130,11 @@ class MoAAttention(TokenAttention):
             return torch.cat([query[..., :0, :, :], *heard], dim=-3)
         state.append(key, value)
         rows = self.graph_of(state.capacity).select(range(len(state))).crop(len(state))
-        return self.listen(query, key, value, rows)
+        return self.attend(query, key, value, rows)
 
     def _step_of(self, state: SpanState, query: Tensor, key: Tensor, value: Tensor) -> Tensor:
         result = state.step(query, key, value)
         if recording(self):
             row = self.graph_of(state.capacity).select([len(state) - 1]).crop(len(state))
-            note(self, row.to(query.device), query, state.keys(), result.lse)
+            record(self, row.to(query.device), query, state.keys(), result.lse)
         return result.out

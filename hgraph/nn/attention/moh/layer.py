@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from hgraph._torch import may_cache
 from hgraph.errors import ArgumentError
 from hgraph.nn.attention.base import Pattern, TokenAttention
-from hgraph.nn.attention.masks import fitting
+from hgraph.nn.attention.masks import fitting, without_padding
 from hgraph.nn.attention.moh.router import HeadRouter, QueryNormRouter, Routed
 from hgraph.nn.attention.state import KVState
 from hgraph.ops import Relative
@@ -49,8 +49,8 @@ class MixtureOfHeadAttention(TokenAttention):
         router: ``"linear"``, which has weights of its own, or ``"query_norm"``, which has none.
 
     Shapes:
-        x [..., N, dim] -> [..., N, dim]; ``graph``, ``bias``, ``state`` and ``head_mask`` as in `SelfAttention`.
-        ``mask``, boolean [..., N], leaves padding out of the balance.
+        x [..., N, dim] -> [..., N, dim]; ``graph``, ``bias``, ``state``, ``head_mask`` and ``mask`` as in
+        `SelfAttention`; padding does not count in the balance.
 
     Source: Jin et al., "MoH: Multi-Head Attention as Mixture-of-Head Attention", eq. 3 to 8.
 
@@ -119,18 +119,19 @@ class MixtureOfHeadAttention(TokenAttention):
         mask: Tensor | None = None,
     ) -> Tensor:
         """Attend by the chosen heads, and leave the balance loss in ``aux``."""
-        self._check(x, x)
+        call = self.prepare(x, graph=graph, bias=bias, state=state, head_mask=head_mask, mask=mask)
         by_query = isinstance(self.router, QueryNormRouter)
-        query = self.queries(x) if by_query else None
-        routed: Routed = self.router(x if query is None else query)
-        self.aux = {} if routed.share is None else {"balance": self.balance * self._imbalance(routed, mask)}
-        listens = routed.mask if head_mask is None else routed.mask & fitting("head_mask", head_mask, routed.mask.shape)
+        query = self.queries(call.x) if by_query else None
+        routed: Routed = self.router(call.x if query is None else query)
+        self.aux = {} if routed.share is None else {"balance": self.balance * self._imbalance(routed, call.mask)}
+        used = routed.mask if head_mask is None else routed.mask & fitting("head_mask", head_mask, routed.mask.shape)
         alone = _reads_masks(x)  # otherwise products by head would cost more memory or waiting than they save
         if query is None and alone:
-            query = _queries(self.query, x, listens)
-        heard = self.heads(x, query=query, graph=graph, bias=bias, state=state, head_mask=listens)
-        heard = heard * routed.gates.unsqueeze(-1).to(heard.dtype)
-        return _outputs(self.out, heard, listens) if alone else self.out(heard.flatten(-2))
+            query = _queries(self.query, call.x, used)
+        heads = self.compute_heads(call._replace(head_mask=used), query=query)
+        heads = heads * routed.gates.unsqueeze(-1).to(heads.dtype)
+        out = _outputs(self.out, heads, used) if alone else self.output(heads, call)
+        return without_padding(out, call.mask)
 
     def _imbalance(self, routed: Routed, present: Tensor | None) -> Tensor:
         if routed.share is None:
@@ -139,8 +140,7 @@ class MixtureOfHeadAttention(TokenAttention):
         chosen = routed.mask[..., -count:].to(share.dtype).flatten(0, -2)
         if present is None:
             return count * (share.mean(0) * chosen.mean(0)).sum()
-        fitting("mask", present, routed.mask.shape[:-1])
-        votes = present.expand(routed.mask.shape[:-1]).flatten().unsqueeze(1)
+        votes = present.flatten().unsqueeze(1)
         share, chosen = (torch.where(votes, x, 0.0) for x in (share, chosen))
         total = votes.sum().clamp(min=1)
         return count * (share.sum(0) / total * chosen.sum(0) / total).sum()

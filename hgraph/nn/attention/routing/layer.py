@@ -10,11 +10,11 @@ from torch import Tensor, nn
 
 from hgraph import patterns
 from hgraph.checks import check_channels, whole
-from hgraph.errors import ArgumentError, ArgumentTypeError
+from hgraph.errors import ArgumentError
 from hgraph.nn.attention.kinds import SELF
 from hgraph.nn.attention.kmeans import OnlineKMeans, on_sphere
-from hgraph.nn.attention.masks import fitting
-from hgraph.nn.attention.record import note, recording
+from hgraph.nn.attention.masks import fitting, token_mask, without_padding
+from hgraph.nn.attention.record import record, recording
 from hgraph.nn.attention.routing.record import Heard, RoutedRecord
 from hgraph.nn.attention.routing.routes import Routes, by_claim, by_nearest, nearby
 from hgraph.nn.attention.state import KVState
@@ -69,9 +69,9 @@ class RoutingAttention(nn.Module):
         variant: ``"paper"`` or ``"official"``.
 
     Shapes:
-        x [..., N, dim] -> [..., N, dim]. In a call ``mask``, boolean [..., N], is False at padding, which hears nobody,
-        is heard by nobody and moves no centroid; ``state``, a `KVState`, makes the tokens the next ones of a sequence;
-        ``head_mask`` [..., N or 1, H] says by which heads a token listens.
+        x [..., N, dim] -> [..., N, dim]. In a call ``mask``, boolean [..., N], is True at real tokens: padding may hold
+        anything, NaN too, gets no attention, moves no centroid, and its output is 0; ``state``, a `KVState`, makes the
+        tokens the next ones of a sequence; ``head_mask`` [..., N or 1, H] says which heads a token uses.
 
     Source: Roy et al., "Efficient Content-Based Sparse Attention with Routing Transformers", sections 4.1 and 4.2.
 
@@ -167,9 +167,9 @@ class RoutingAttention(nn.Module):
         if head_mask is not None:
             fitting("head_mask", head_mask, torch.Size([*x.shape[:-1], self.num_heads]))
         lead, flat = x.shape[:-2], x.reshape(x.shape[:-2].numel(), *x.shape[-2:])
-        present = None if mask is None else mask.expand(x.shape[:-1]).reshape(flat.shape[:2])
-        if present is not None:  # not a number that padding holds may reach anybody
-            flat = torch.where(present.unsqueeze(-1), flat, 0.0)
+        mask = token_mask("mask", mask, x.shape[:-1])
+        present = None if mask is None else mask.reshape(flat.shape[:2])
+        flat = without_padding(flat, present)
         query, key, value = self._projected(flat)
         near = self._near(query, key, present)
         if state is not None:
@@ -178,7 +178,8 @@ class RoutingAttention(nn.Module):
             key, value, cluster = (t.reshape(lead.numel(), *t.shape[-3:]) for t in kept)
             near = near[0], cluster.squeeze(-1).transpose(1, 2)
         local = self.local_heads
-        parts = [self._routed(query[:, :, local:], key[:, :, local:], value[:, :, local:], near, present)]
+        shared = self.shared_qk and state is None  # a step has more keys than queries
+        parts = [self._routed(query[:, :, local:], key[:, :, local:], value[:, :, local:], near, present, shared)]
         if local:
             parts.insert(0, self._local(query[:, :, :local], key[:, :, :local], value[:, :, :local], present))
         heard = torch.cat([part.out for part in parts], 2)
@@ -192,10 +193,6 @@ class RoutingAttention(nn.Module):
         if not isinstance(x, Tensor) or x.dim() < 2 or x.shape[-1] != self.dim:
             got = f"shape {list(x.shape)}" if isinstance(x, Tensor) else type(x).__name__
             raise ArgumentError("x", f"shape [..., N, {self.dim}]", got)
-        if mask is not None and (not isinstance(mask, Tensor) or mask.dtype != torch.bool):
-            raise ArgumentTypeError("mask", "booleans [..., N]", getattr(mask, "dtype", type(mask).__name__))
-        if mask is not None and mask.shape[-1:] != x.shape[-2:-1]:
-            raise ArgumentError("mask", f"shape [..., {x.shape[-2]}]", f"shape {list(mask.shape)}")
         if state is not None and (not self.causal or self.assignment != "argmax" or mask is not None):
             hint = (
                 "Which tokens a centroid claims hangs on later ones, so a step cannot give what the whole forward gives"
@@ -246,22 +243,23 @@ class RoutingAttention(nn.Module):
         result = attend(tiles, q, k, v, scale=self.scale, dropout=dropout)
         return Heard(result.out, tiles, result.lse, None)
 
-    def _routed(self, q: Tensor, k: Tensor, v: Tensor, near: tuple[Tensor, Tensor], present: Tensor | None) -> Heard:
+    def _routed(
+        self, q: Tensor, k: Tensor, v: Tensor, near: tuple[Tensor, Tensor], present: Tensor | None, shared: bool
+    ) -> Heard:
         """Bring tokens to the slots of their clusters, attend there, and lead what was heard back."""
-        routes, heads, width = self._routes(q, k, near, present), q.shape[2], q.shape[3]
+        routes, heads, width = self._routes(q, k, near, present, shared), q.shape[2], q.shape[3]
         of_queries = Routes.members(routes.query, q.shape[1])
-        of_keys = of_queries if routes.key is routes.query else Routes.members(routes.key, k.shape[1])
+        of_keys = of_queries if routes.aligned else Routes.members(routes.key, k.shape[1])
 
         def brought(x: Tensor, members: Adjacency, token: Tensor) -> Tensor:
             rows = F.pad(x.flatten(0, 2), (0, 0, 0, 1))  # the last one is nobody
             return propagate(members, rows).view(x.shape[0], token.shape[-1], heads, width)
 
         there = brought(q, of_queries, routes.query)
-        same = self.shared_qk and routes.key is routes.query
         result = attend(
             tiles := routes.tiles(),
             there,
-            there if same else brought(k, of_keys, routes.key),
+            there if self.shared_qk and routes.aligned else brought(k, of_keys, routes.key),
             brought(v, of_keys, routes.key),
             scale=self.scale,
             dropout=self.dropout if self.training else 0.0,
@@ -273,15 +271,17 @@ class RoutingAttention(nn.Module):
             out = out * (clusters / (clusters + 0.01))
         return Heard(out, tiles, result.lse, routes)
 
-    def _routes(self, q: Tensor, k: Tensor, near: tuple[Tensor, Tensor], present: Tensor | None) -> Routes:
+    def _routes(
+        self, q: Tensor, k: Tensor, near: tuple[Tensor, Tensor], present: Tensor | None, shared: bool
+    ) -> Routes:
         itself = self.official or not (self.causal and self.shared_qk)
         if self.assignment == "argmax":
             sizes = self.router.size.shape[1], min(self.cluster_size, k.shape[1])
-            return by_nearest(*near, *sizes, block=self.block, itself=itself)
+            return by_nearest(*near, *sizes, block=self.block, itself=itself, shared=shared)
         scores = [self.router.scores(x) for x in ((k,) if self.shared_qk else (q, k))]
         if present is not None:
             scores = [s.masked_fill(~present[:, None, None], -torch.inf) for s in scores]
-        how = {"causal": self.causal, "itself": itself, "by_rank": self.official}
+        how = {"causal": self.causal, "itself": itself, "by_rank": self.official, "shared": self.shared_qk}
         return by_claim(scores[0], scores[-1], self.cluster_size, block=self.block, **how)
 
     def _note(self, query: Tensor, key: Tensor, parts: tuple[Heard, ...], listens: Tensor | None, x: Tensor) -> None:
@@ -290,7 +290,7 @@ class RoutingAttention(nn.Module):
         if listens is not None:
             listens = listens.expand(*x.shape[:-1], -1).reshape(query.shape[:3])
         parts = tuple(part._replace(out=part.out.detach(), lse=part.lse.detach()) for part in parts)
-        note(
+        record(
             self,
             graph,
             query,

@@ -25,6 +25,7 @@ class Routes(NamedTuple):
         reach: [B, H, P], the slots of keys up to which it looks, if it hears them or not.
         most: the most tiles of keys that a tile of queries looks at.
         block: slots a tile.
+        aligned: whether the slots of queries and of keys hold the same tokens.
     """
 
     query: Tensor
@@ -34,6 +35,7 @@ class Routes(NamedTuple):
     reach: Tensor
     most: int
     block: int
+    aligned: bool
 
     def tiles(self) -> BlockAdjacency:
         """Who hears whom among the slots."""
@@ -58,7 +60,9 @@ class Routes(NamedTuple):
         return Adjacency.trusted(indptr=indptr, indices=source, num_sources=batch * count * heads + 1)
 
 
-def by_nearest(query: Tensor, key: Tensor, num_clusters: int, size: int, *, block: int, itself: bool) -> Routes:
+def by_nearest(
+    query: Tensor, key: Tensor, num_clusters: int, size: int, *, block: int, itself: bool, shared: bool
+) -> Routes:
     """Every query hears the last keys of its cluster, up to its own place in the sequence.
 
     Args:
@@ -67,7 +71,8 @@ def by_nearest(query: Tensor, key: Tensor, num_clusters: int, size: int, *, bloc
         num_clusters: C.
         size: w, how many keys are heard.
         block: slots a tile.
-        itself: whether a token hears itself; if not, it does so only where nobody else is.
+        itself: whether a token attends to itself; if not, it does so only where nobody else is.
+        shared: whether the queries are the keys.
     """
     targets, sources = query.shape[-1], key.shape[-1]
     keys = grouped(key, num_clusters, block)
@@ -81,17 +86,20 @@ def by_nearest(query: Tensor, key: Tensor, num_clusters: int, size: int, *, bloc
     stop = last + 1 if itself else torch.where(count > 1, last, last + 1)
     start = torch.maximum(first, stop - size)
     heard = (query >= 0) & (count > 0)
-    if query is key and not itself:  # each stands where its key does
+    aligned = shared and not itself  # each query is in the slot of its key
+    if aligned:
         token = keys.token
     else:  # queries whose last key lies in one tile go together, so a tile of them hears a bounded number of tiles
         group = torch.where(heard, last.div(block, rounding_mode="floor"), -1)
         token = grouped(group, keys.token.shape[-1] // block, block).token
     at = token.clamp(min=0)
     start, stop, reach = (torch.where(token < 0, 0, x.gather(-1, at)) for x in (start, stop, last + 1))
-    return Routes(token, keys.token, start, stop, reach, -(-size // block) + 1, block)
+    return Routes(token, keys.token, start, stop, reach, -(-size // block) + 1, block, aligned)
 
 
-def by_claim(query: Tensor, key: Tensor, size: int, *, block: int, causal: bool, itself: bool, by_rank: bool) -> Routes:
+def by_claim(
+    query: Tensor, key: Tensor, size: int, *, block: int, causal: bool, itself: bool, by_rank: bool, shared: bool
+) -> Routes:
     """Every centroid claims the queries and the keys nearest to it, and these hear each other.
 
     Args:
@@ -101,10 +109,11 @@ def by_claim(query: Tensor, key: Tensor, size: int, *, block: int, causal: bool,
         block: slots a tile.
         causal: whether a query hears only keys up to its own place in the sequence.
         itself: whether a token hears itself; if not (queries are keys, causal), only where nobody else is.
-        by_rank: whether ranks within the cluster are compared in place of places in the sequence, as published.
+        by_rank: whether ranks within the cluster are compared in place of positions in the sequence, as published.
+        shared: whether the queries are the keys.
     """
     queries = patterns.topk_members(query, min(size, query.shape[-1]))
-    keys = queries if key is query else patterns.topk_members(key, min(size, key.shape[-1]))
+    keys = queries if shared else patterns.topk_members(key, min(size, key.shape[-1]))
     width = -(-keys.shape[-1] // block) * block
     base = width * torch.arange(key.shape[2], device=key.device).unsqueeze(1)
     empty = (keys < 0).sum(-1, keepdim=True)  # entries of a list that names fewer than w come first
@@ -126,7 +135,7 @@ def by_claim(query: Tensor, key: Tensor, size: int, *, block: int, causal: bool,
 
     runs = laid_out(start, 0), laid_out(stop, 0), laid_out(stop, 0)
     token = laid_out(queries, -1)
-    return Routes(token, token if keys is queries else laid_out(keys, -1), *runs, width // block, block)
+    return Routes(token, token if shared else laid_out(keys, -1), *runs, width // block, block, shared)
 
 
 def nearby(
