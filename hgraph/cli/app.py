@@ -12,6 +12,7 @@ from hgraph.cli.bench import bench
 from hgraph.cli.build import build
 from hgraph.cli.distill import distill
 from hgraph.cli.evaluate import evaluate
+from hgraph.cli.flags import set_program
 from hgraph.cli.papers import papers
 from hgraph.cli.recommend import recommend
 from hgraph.cli.reproduce import reproduce
@@ -42,6 +43,7 @@ app.command(epilog="Example: hgraph predict runs/demo rows.csv --out answers.csv
 app.command(epilog="Example: hgraph serve runs/demo --port 8000")(serve)
 app.command(epilog="Example: hgraph bench ops --only arxiv --rounds 5")(bench)
 app.command(epilog="Example: hgraph papers lighthgnn")(papers)
+set_program(app)
 
 
 def main() -> None:

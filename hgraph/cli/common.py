@@ -17,6 +17,7 @@ from typing import IO, TYPE_CHECKING, Annotated, Any
 import typer
 
 from hgraph import __version__
+from hgraph.cli.flags import located
 from hgraph.cli.runs import check_folder, is_part
 from hgraph.errors import ArgumentError, HgraphError
 from hgraph.files import writing
@@ -44,10 +45,10 @@ def plain_errors(command: Callable[..., None]) -> Callable[..., None]:
     @functools.wraps(command)
     def wrapped(*args: Any, **kwargs: Any) -> None:
         try:
-            with _notes(bool(kwargs.get("quiet"))):
+            with _notes(bool(kwargs.get("quiet")), command):
                 command(*args, **kwargs)
         except HgraphError as error:
-            typer.echo("hgraph: error: " + " ".join(str(error).split()), err=True)
+            typer.echo("hgraph: error: " + located(" ".join(str(error).split()), command), err=True)
             raise typer.Exit(2) from None
         except OSError as error:
             if error.strerror is None:
@@ -65,7 +66,11 @@ def load(name: str, root: Path | None, seed: int) -> Dataset:
 
     card = datasets.info(name)
     if card.task != "vertex classification":
-        hint = "Build it with --label" if card.target_spec.get("kind") == "none" else "`hgraph datasets list` has tasks"
+        hint = (
+            "Build it with `hgraph datasets build --label COLUMN`"
+            if card.target_spec.get("kind") == "none"
+            else "`hgraph datasets list` has tasks"
+        )
         raise ArgumentError("dataset", "one for vertex classification", f"{name!r}, which is for {card.task}", hint)
     return datasets.load(name, root=root, **({"seed": seed} if "seed" in card.options else {}))
 
@@ -101,14 +106,25 @@ def made_with() -> dict[str, Any]:
     }
 
 
+class _Located(logging.Formatter):
+    """Plain lines that name the command of each option that the running one lacks."""
+
+    def __init__(self, command: Callable[..., None]) -> None:
+        super().__init__("%(message)s")
+        self._command = command
+
+    def format(self, record: logging.LogRecord) -> str:
+        return located(super().format(record), self._command)
+
+
 @contextmanager
-def _notes(quiet: bool) -> Iterator[None]:
+def _notes(quiet: bool, command: Callable[..., None]) -> Iterator[None]:
     """What the library logs, as plain lines on stderr."""
     if quiet:
         yield
         return
     handler, level = logging.StreamHandler(sys.stderr), LOG.level
-    handler.setFormatter(logging.Formatter("%(message)s"))
+    handler.setFormatter(_Located(command))
     LOG.addHandler(handler)
     LOG.setLevel(logging.INFO)
     try:

@@ -11,8 +11,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from hgraph.cli.choices import TOWERS
 from hgraph.cli.common import LOG, JsonOption, QuietOption, check_file, plain_errors, written
-from hgraph.cli.towers import is_run
+from hgraph.cli.towers import ONNX, is_run
 from hgraph.errors import ArgumentError, DataError
 
 if TYPE_CHECKING:
@@ -168,6 +169,10 @@ def _student(run: Path) -> Path:
     for folder in (run, run / "student"):
         if (folder / CARD).is_file():
             return folder
+    if is_run(str(run)) and json.loads((run / "config.json").read_text(encoding="utf-8")).get("model") == TOWERS:
+        exported = f"{run / ONNX} is its ONNX file" if (run / ONNX).is_file() else "it is a student already"
+        hint = f"`hgraph recommend {run}` answers from it; {exported}"
+        raise DataError(f"{run}: the run of two towers, which rank items and classify no rows. {hint}")
     if is_run(str(run)):
         hint = f"`hgraph distill {run}` writes one as ONNX, and `hgraph recommend` answers from its run"
         raise DataError(f"{run}: the run of a recommender, not of a student that classifies rows. {hint}")

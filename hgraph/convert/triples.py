@@ -138,13 +138,16 @@ def write_triples(kg: KnowledgeGraph, path: File) -> None:
     write_atomically(path, "".join(lines).encode())
 
 
-def read_kgat(path: File, *, num_nodes: int | None = None, num_relations: int | None = None) -> KnowledgeGraph:
+def read_kgat(
+    path: File, *, num_nodes: int | None = None, num_relations: int | None = None, duplicates: str = "error"
+) -> KnowledgeGraph:
     r"""KGAT's ``kg_final.txt``: ``head relation tail`` in numbers, parted by blanks.
 
     Args:
         path: the file.
         num_nodes: N; None is the largest number + 1, as the format itself counts.
         num_relations: R, likewise.
+        duplicates: of repeated triples, as `KnowledgeGraph.from_triples` has it.
 
     Raises:
         DataError: a line without three numbers, or with one beyond the sizes; the message has its number.
@@ -155,10 +158,10 @@ def read_kgat(path: File, *, num_nodes: int | None = None, num_relations: int | 
     ...     read_kgat(f"{folder}/kg_final.txt")
     KnowledgeGraph(3 nodes, 2 triples, 1 relations, cpu)
     """
-    return numbered_triples(_text(path), None, str(path)).graph(num_nodes, num_relations)
+    return numbered_triples(_text(path), None, str(path)).graph(num_nodes, num_relations, duplicates)
 
 
-def read_kgcn(path: File, *, num_nodes: int | None = None) -> KnowledgeGraph:
+def read_kgcn(path: File, *, num_nodes: int | None = None, duplicates: str = "error") -> KnowledgeGraph:
     r"""The ``kg.txt`` or ``kg_final.txt`` of KGCN, RippleNet and MKR: numbers, but relations may be words.
 
     Relations in words are numbered in order of appearance and keep their names.
@@ -166,6 +169,7 @@ def read_kgcn(path: File, *, num_nodes: int | None = None) -> KnowledgeGraph:
     Args:
         path: the file.
         num_nodes: N; None is the largest number + 1.
+        duplicates: of repeated triples, as `KnowledgeGraph.from_triples` has it.
 
     Raises:
         DataError: a bad line, or one with a number beyond ``num_nodes``; the message has its number.
@@ -176,10 +180,10 @@ def read_kgcn(path: File, *, num_nodes: int | None = None) -> KnowledgeGraph:
     ...     read_kgcn(f"{folder}/kg.txt").relation_names[0]
     'by'
     """
-    return kgcn_graph(_text(path), str(path), num_nodes)
+    return kgcn_graph(_text(path), str(path), num_nodes, duplicates)
 
 
-def kgcn_graph(text: str, source: str, num_nodes: int | None = None) -> KnowledgeGraph:
+def kgcn_graph(text: str, source: str, num_nodes: int | None = None, duplicates: str = "error") -> KnowledgeGraph:
     """:func:`read_kgcn` of a text."""
     known: dict[str, int] = {}
     triples, lines = [], []
@@ -188,10 +192,10 @@ def kgcn_graph(text: str, source: str, num_nodes: int | None = None) -> Knowledg
         lines.append(number)
     found, size, names = _Numbered.of(triples, lines, source), len(known), list(known)
     if not all(name.isdecimal() and len(name) < 18 for name in known):
-        return found.graph(num_nodes, size, relation_names=names)
+        return found.graph(num_nodes, size, duplicates, relation_names=names)
     if names:  # the numbers are meant, not their order
         found.triples[:, 1] = torch.tensor([int(name) for name in names])[found.triples[:, 1]]
-    return found.graph(num_nodes)
+    return found.graph(num_nodes, duplicates=duplicates)
 
 
 def read_recbole(path: File, *, duplicates: str = "error") -> KnowledgeGraph:
@@ -225,12 +229,13 @@ def recbole_columns(text: str, source: str, wanted: tuple[str, ...]) -> list[lis
     return columns
 
 
-def read_openke(folder: File, name: str = "train2id.txt") -> KnowledgeGraph:
+def read_openke(folder: File, name: str = "train2id.txt", *, duplicates: str = "error") -> KnowledgeGraph:
     r"""A folder of OpenKE: names in ``entity2id.txt`` and ``relation2id.txt``, facts as head, tail, relation.
 
     Args:
         folder: the folder; each file begins with a line that counts the others.
         name: the file of facts.
+        duplicates: of repeated triples, as `KnowledgeGraph.from_triples` has it; the published WN11 has some.
 
     Raises:
         DataError: a bad line, numbers that are no ids, or another number of lines than the first line says.
@@ -251,7 +256,7 @@ def read_openke(folder: File, name: str = "train2id.txt") -> KnowledgeGraph:
     if len(found.triples) != count:
         raise DataError(f"{source}: line 1 says {count} facts, there are {len(found.triples)}")
     found = dataclasses.replace(found, triples=found.triples[:, [0, 2, 1]])
-    return found.graph(len(entities), len(relations), node_names=entities, relation_names=relations)
+    return found.graph(len(entities), len(relations), duplicates, node_names=entities, relation_names=relations)
 
 
 def _openke_names(path: Path) -> list[str]:
@@ -309,7 +314,11 @@ class _Numbered:
         return cls(torch.tensor(triples, dtype=torch.long).reshape(-1, 3), torch.tensor(lines), source)
 
     def graph(
-        self, num_nodes: int | None = None, num_relations: int | None = None, **names: list[str] | None
+        self,
+        num_nodes: int | None = None,
+        num_relations: int | None = None,
+        duplicates: str = "error",
+        **names: list[str] | None,
     ) -> KnowledgeGraph:
         """The graph of so many vertices and relations; None is the largest number + 1."""
         head, relation, tail = self.triples.unbind(1)
@@ -327,7 +336,7 @@ class _Numbered:
             raise DataError(f"{place}: expected a {what} in 0 .. {int(sizes[column]) - 1}, got {got}")
         return KnowledgeGraph.from_triples(
             head=head, relation=relation, tail=tail, num_nodes=nodes, num_relations=relations,
-            **names,  # type: ignore[arg-type]
+            duplicates=duplicates, **names,  # type: ignore[arg-type]
         )  # fmt: skip
 
 

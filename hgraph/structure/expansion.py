@@ -98,7 +98,8 @@ def without_repeats(hg: H) -> H:
 def incidence_entries(incidence: Any) -> tuple[Tensor, Tensor, Tensor | None, tuple[int, int]]:
     """(vertex, hyperedge, weight or None, (N, M)) of a dense, torch-sparse or scipy-sparse incidence matrix."""
     if hasattr(incidence, "tocoo"):  # scipy sparse, without importing it
-        coo = incidence.tocoo()
+        coo = incidence.tocoo(copy=True)
+        coo.sum_duplicates()  # as scipy reads repeated entries, and torch below
         vertex, hyperedge = torch.as_tensor(coo.row).long(), torch.as_tensor(coo.col).long()
         values, shape = torch.as_tensor(coo.data), tuple(coo.shape)
     else:

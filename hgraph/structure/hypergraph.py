@@ -53,13 +53,14 @@ class Hypergraph(IncidenceList):
         """
         members = [coo.as_indices(f"hyperedges[{i}]", list(e)) for i, e in enumerate(hyperedges)]
         sizes = torch.tensor([len(e) for e in members], dtype=torch.long)
-        return cls.from_coo(
+        return cls._from_coo(
             node=torch.cat(members) if members else torch.empty(0, dtype=torch.long),
             hyperedge=torch.arange(len(members)).repeat_interleave(sizes),
             num_nodes=num_nodes,
             num_hyperedges=len(members),
             hyperedge_weight=hyperedge_weight,
             node_weight=node_weight,
+            repeated="Name each member once, as set(members) has them",
         )
 
     @classmethod
@@ -101,7 +102,32 @@ class Hypergraph(IncidenceList):
         Raises:
             ArgumentError: indices out of range, repeated pairs, weights of a wrong shape or NaN.
         """
-        names = coo.Names("hyperedge", "node", "num_hyperedges", "num_nodes", "hyperedges", "nodes")
+        return cls._from_coo(
+            node=node,
+            hyperedge=hyperedge,
+            num_nodes=num_nodes,
+            num_hyperedges=num_hyperedges,
+            weight=weight,
+            hyperedge_weight=hyperedge_weight,
+            node_weight=node_weight,
+            duplicates=duplicates,
+        )
+
+    @classmethod
+    def _from_coo(
+        cls,
+        *,
+        node: Any,
+        hyperedge: Any,
+        num_nodes: int,
+        num_hyperedges: int,
+        weight: Any = None,
+        hyperedge_weight: Any = None,
+        node_weight: Any = None,
+        duplicates: Literal["error", "sum", "keep"] = "error",
+        repeated: str = coo.Names().repeated,
+    ) -> Hypergraph:
+        names = coo.Names("hyperedge", "node", "num_hyperedges", "num_nodes", "hyperedges", "nodes", repeated)
         checks = Checks()
         sizes = num_hyperedges, num_nodes
         for name, size in zip((names.num_targets, names.num_sources), sizes, strict=True):

@@ -71,7 +71,12 @@ class Predictor:
                 raise DataError(f"{path}: missing, or changed since the student was exported. Export it again")
         here = [p for p in ("layers", "onnx", "int8") if p in card["programs"]]
         if not here or (program is not None and program not in here):
-            raise ArgumentError("program", f"one of {here}", repr(program))
+            hint = (
+                f"`hgraph export RUN --format {program}` writes it, into RUN/export"
+                if program in ("onnx", "int8")
+                else ""
+            )
+            raise ArgumentError("program", f"one of {here}", repr(program), hint)
         self.program = here[0] if program is None else program
         path = self.folder / card["programs"][self.program]
         self._run: Callable[[Tensor], Tensor] = Layers(path) if self.program == "layers" else Onnx(path)
