@@ -7,10 +7,12 @@ import dataclasses
 import pytest
 import torch
 
+from hgraph.nn.hypergraph import TwoStepConv
 from hgraph.structure import Hypergraph
 from tests.nn.cases import STRUCTURED
 
-WEIGHTED = ["GCNConv", "HGNNConv", "HGNNPConv", "KGATConv", "RGCNConv", "UniGCNConv"]
+TWO_STEPS = sorted(kind.__name__ for kind in TwoStepConv.__subclasses__() if kind.__module__.startswith("hgraph."))
+WEIGHTED = ["GCNConv", "KGATConv", "RGCNConv", *TWO_STEPS]
 
 
 @pytest.mark.parametrize("name", WEIGHTED)
