@@ -19,7 +19,7 @@ LINTED := $(wildcard hgraph kernels datasets tests tutorials benchmarks tools)
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help setup demo test test-full test-gpu lint format pages clean
+.PHONY: help setup demo test test-full test-gpu test-torch lint format pages clean
 
 help:  ## list these commands
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-10s %s\n", $$1, $$2}' $(firstword $(MAKEFILE_LIST))
@@ -63,6 +63,16 @@ FULL_LOG := $(if $(PAPERS),/dev/null,benchmarks/results/test-full.txt)
 GPU_PYTHON ?= $(BIN)/python
 test-gpu: $(if $(filter $(BIN)/python,$(GPU_PYTHON)),$(TEST_STAMP))  ## the tests that need a CUDA device
 	$(GPU_PYTHON) -m pytest -m gpu --durations=10 $(PYTEST_ARGS)
+
+# A venv of its own, removed afterwards; torch's CUDA packages take gigabytes.
+TORCH ?= 2.15.0
+test-torch:  ## the fast tests with TORCH=2.15.0, in a scratch environment that is removed afterwards
+	@place=$$(mktemp -d) && trap 'rm -rf "$$place"' EXIT INT TERM && $(PYTHON) -m venv $$place/venv && \
+	grep -v '^torch==' constraints.txt > $$place/constraints.txt && \
+	$$place/venv/bin/python -m pip install -qq --no-compile --disable-pip-version-check -c $$place/constraints.txt \
+		'torch==$(TORCH)' -e '.[test]' && \
+	$$place/venv/bin/python -c 'import torch, sys; print("torch", torch.__version__, "Python", sys.version.split()[0])' && \
+	$(TEST_ENV) HGRAPH_FAST=1 $$place/venv/bin/python -m pytest $(XDIST) -p no:cacheprovider $(PYTEST_ARGS)
 
 lint: $(TEST_STAMP)  ## ruff (rules and format) and mypy
 	$(BIN)/ruff check --quiet $(LINTED)
