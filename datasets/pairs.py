@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from hgraph.datasets.tables import kinds
-from hgraph.datasets.tables.csvfile import chunks, header, opened
+from hgraph.datasets.tables.text_rows import chunks, header, opened
 from hgraph.errors import DataError
 
 __all__ = ["Pairs", "columns_of", "last_of_users", "latest", "pairs_of"]

@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from hgraph.datasets.tables import csvfile
+from hgraph.datasets.tables import text_rows
 from hgraph.datasets.tables.cells import items, text
 from hgraph.errors import ArgumentError, ArgumentTypeError, DataError, HgraphError, MissingPackageError
 from hgraph.memory import check_memory
@@ -154,24 +154,24 @@ def read_table(
 
 
 def _read_csv(path: Path, names: Sequence[str] | None, delimiter: str | None) -> Table:
-    with csvfile.opened(path, delimiter, titled=names is None) as reader:
+    with text_rows.opened(path, delimiter, titled=names is None) as reader:
         if reader.lines:
             _LOG.warning("%s: %d comment line(s) before the table are skipped", path, reader.lines)
-        header = csvfile.header(reader) if names is None else [str(n) for n in names]
+        header = text_rows.header(reader) if names is None else [str(n) for n in names]
         where = f"{path}:{reader.lines + 1}" if names is None else str(path)
         columns = [Column(n) for n in _checked_header(header, where)]
         count = 0
-        for fields in csvfile.chunks(reader, len(columns)):
+        for fields in text_rows.chunks(reader, len(columns)):
             for column, cells in zip(columns, fields, strict=True):
                 if not column.add(cells):
                     row = count + next(i for i, cell in enumerate(cells) if _END in cell)
-                    line = csvfile.line_of(path, reader.delimiter, row, header=names is None)
+                    line = text_rows.line_of(path, reader.delimiter, row, header=names is None)
                     raise wrong(f"{path}:{line}: column {column.name!r}", "text", "a zero byte", "Is this a text file?")
             count += len(fields[0])
         delimiter = reader.delimiter
 
     def place(row: int) -> str:
-        return f"{path}:{csvfile.line_of(path, delimiter, row, header=names is None)}"
+        return f"{path}:{text_rows.line_of(path, delimiter, row, header=names is None)}"
 
     return Table(str(path), {c.name: c for c in columns}, count, place)
 

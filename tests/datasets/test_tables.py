@@ -14,7 +14,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from hgraph.datasets.tables import Encoder, csvfile, from_tables, kinds, read_table
+from hgraph.datasets.tables import Encoder, from_tables, kinds, read_table, text_rows
 from hgraph.errors import ArgumentError, ArgumentTypeError, DataError, MissingPackageError
 
 
@@ -58,8 +58,8 @@ def test_names_and_delimiter_for_files_without_a_header(tmp_path):
 
 
 def test_fast_and_careful_reading_agree_where_a_quote_appears_late(tmp_path, monkeypatch):
-    monkeypatch.setattr(csvfile, "_CHARACTERS", 50)
-    monkeypatch.setattr(csvfile, "_ROWS", 3)
+    monkeypatch.setattr(text_rows, "_CHARACTERS", 50)
+    monkeypatch.setattr(text_rows, "_ROWS", 3)
     rows = [[str(i), f"text {i}"] for i in range(40)]
     rows[25][1] = 'with, "quotes"\nand a second line'
     rows[39][1] = ""
@@ -82,7 +82,7 @@ def test_what_the_csv_module_writes_is_read_back(tmp_path_factory, rows, charact
     path = tmp_path_factory.mktemp("csv") / "t.csv"
     path.write_bytes(stream.getvalue().encode())
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(csvfile, "_CHARACTERS", characters)
+        patch.setattr(text_rows, "_CHARACTERS", characters)
         table = read_table(path)
     assert table.num_rows == len(rows)
     assert list(zip(*(c.cells() for c in table.columns.values()), strict=True)) == [
@@ -302,7 +302,7 @@ def test_chunks_do_not_show(monkeypatch, tmp_path):
     writer.writerows(rows)
     path = written(tmp_path, stream.getvalue())
     whole = Encoder.fit(path, KINDS, rows=range(9)).transform(path)
-    monkeypatch.setattr(csvfile, "_CHARACTERS", 100)
+    monkeypatch.setattr(text_rows, "_CHARACTERS", 100)
     assert torch.equal(Encoder.fit(path, KINDS, rows=range(9)).transform(path), whole)
     assert len(read_table(path)["n"].chunks) > 5
 
