@@ -65,8 +65,8 @@ test-gpu: $(if $(filter $(BIN)/python,$(GPU_PYTHON)),$(TEST_STAMP))  ## the test
 	$(GPU_PYTHON) -m pytest -m gpu --durations=10 $(PYTEST_ARGS)
 
 # A venv of its own, removed afterwards; torch's CUDA packages take gigabytes.
-TORCH ?= 2.15.0
-test-torch:  ## the fast tests with TORCH=2.15.0, in a scratch environment that is removed afterwards
+TORCH ?= 2.14.1
+test-torch:  ## the fast tests with TORCH=2.14.1, in a scratch environment that is removed afterwards
 	@place=$$(mktemp -d) && trap 'rm -rf "$$place"' EXIT INT TERM && $(PYTHON) -m venv $$place/venv && \
 	grep -vE '^(torch|triton|sympy|setuptools|fsspec|filelock|networkx|typing-extensions|typing_extensions)[= ]' constraints.txt > $$place/constraints.txt && \
 	$$place/venv/bin/python -m pip install -qq --no-compile --disable-pip-version-check -c $$place/constraints.txt \
