@@ -144,8 +144,8 @@ def test_a_step_reads_the_edges_of_its_token_alone():
     layer(x[:, :39], state=state)
     heard = layer.graph_of(40).select([39]).adjacency().indices.long()
     unheard = torch.tensor([j for j in range(39) if j not in heard.tolist()])
-    state._keys[:, unheard] = float("nan")
-    state._values[:, unheard] = float("nan")
+    for stored in state._stored:
+        stored[:, unheard] = float("nan")
     torch.testing.assert_close(layer(x[:, 39:], state=state), layer(x)[:, 39:], rtol=1e-12, atol=1e-12)
 
 

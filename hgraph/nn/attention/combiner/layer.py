@@ -279,11 +279,17 @@ class CombinerAttention(TokenAttention):
             if clusters is not None and clusters.numel() and int(clusters.min()) < 0:
                 raise ArgumentError("clusters", "no padding among tokens to decode", int(clusters.min()))
             found, new = self._clusters(k, None, clusters), (_folded(q), _folded(k), _folded(v))
-            out = state.step_clusters(found, new, self._summary(x), self.router.size.shape[1])  # type: ignore[arg-type]
+            out = state.append_clustered(
+                found,  # type: ignore[arg-type]
+                *new,
+                summary=self._summary(x),
+                num_clusters=self.router.size.shape[1],
+            )
             return out.view(q.shape), []
         heard: list[Heard] | None = [] if recording(self) else None
         tokens = (x.unsqueeze(-2), *self._projected(x))
-        outs = state.step(self.partitions_of, tokens, lambda x: self._summary(x.squeeze(-2)), heard)
+        summary = lambda x: self._summary(x.squeeze(-2))  # noqa: E731
+        outs = state.append(*tokens, partitions=self.partitions_of, summary=summary, heard=heard)
         return _mean(outs), heard or []
 
     def _summary(self, x: Tensor) -> Summary:

@@ -330,7 +330,7 @@ class LandmarkAttention(TokenAttention):
             noted = state.shares(query, last, size, self.rotary)
         turned = self._turned(query, last), self._turned(key, place)
         first = len(state) + count - key.shape[1]  # a block begins there
-        state.keep(key, value, count, size, self.rotary)
+        state.append(key, value, new=count, size=size, base=self.rotary)
         result = landmark_attention(*turned, value, self.block_size)
         result = result if past is None else merge(result, past)
         out, lse = (x.reshape(*batch, *x.shape[1:]) for x in result)
