@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import functools
+import inspect
 import math
 
 import pytest
@@ -256,6 +257,24 @@ def test_cross_attention_serves_queries_one_by_one():
 def test_wrong_arguments_are_answered(call, error, message):
     with pytest.raises(error, match=message):
         call()
+
+
+def test_constructors_list_what_they_take_and_refuse_the_rest():
+    parameters = inspect.signature(SparseQueryAttention).parameters
+    assert list(parameters) == [
+        *("dim", "num_heads", "num_query_heads", "num_kv_heads"),
+        *("pattern", "causal", "bias", "out_bias", "dropout", "rotary"),
+    ]
+    assert (parameters["bias"].default, parameters["out_bias"].default) == (False, True)
+    for make in (lambda: CrossAttention(DIM, 2, causal=True), lambda: PowerAttention(DIM, 2, pattern=WINDOW)):
+        with pytest.raises(TypeError, match="unexpected keyword argument '(causal|pattern)'"):
+            make()
+
+    class Narrow(SelfAttention):
+        def __init__(self):
+            super().__init__(DIM, 2, head_dim=3)
+
+    assert copy.deepcopy(Narrow())(torch.zeros(1, 4, DIM)).shape == (1, 4, DIM)
 
 
 def test_graphs_are_made_once_a_length():
