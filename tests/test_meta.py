@@ -57,7 +57,7 @@ STRUCTURES = [
     for name in package.__all__
     if isinstance(made := getattr(package, name), type) and issubclass(made, Structure) and made is not Structure
 ]
-STATES = [name for package in NN for name in package.__all__ if name.endswith("State")]
+STATES = [name for package in NN for name in package.__all__ if name.endswith("State") and name != "DecodeState"]
 
 
 def functions_in(path):

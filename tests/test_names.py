@@ -40,7 +40,7 @@ EXCEPTIONS = (
     ("width", _PICTURE, "grid_graph patch_hypergraph AxialTransformer area_adjacency"),
     ("n", _LENGTH, "SparseQueryAttention.score_flops SpanRule.span SpanRule.blocks CombinerAttention.partitions_of"),
     ("n", _LENGTH, "LandmarkAttention.graph_of is_landmark"),
-    ("size", _ANY, "LandmarkState.keep LandmarkState.recall LandmarkState.shares uniform_hypergraph block_local"),
+    ("size", _ANY, "LandmarkState.append LandmarkState.recall LandmarkState.shares uniform_hypergraph block_local"),
     ("span", "the span that the rule gives, in tokens", "SpanRule"),
     ("features", "how many features a row has", "Predictor"),
     ("size", _ANY, "summaries tree_topk fixed Statistics OnlineKMeans"),

@@ -55,15 +55,30 @@ def check_prompt(case: Case) -> None:
 
 
 @clause
-def check_beams(case: Case) -> None:
-    """``state.reorder(index)`` continues with the chosen examples, as beam search does."""
+def check_reorder(case: Case) -> None:
+    """After ``state.reorder(index)`` the layer continues as if the reordered batch had been decoded from the start."""
     module, x = _module_and_tokens(case)
-    state, beams = _state(case, module), torch.tensor([1, 1, 0])
+    for index in (torch.tensor([1, 1, 0]), torch.tensor([1])):
+        state = _state(case, module)
+        with torch.no_grad():
+            module(x[:, :9], state=state)
+            state.reorder(index)
+            steps = [module(x[index, a:b], state=state) for a, b in ((9, 10), (10, 14), (14, LENGTH))]
+            found, whole = torch.cat(steps, 1), module(x)[index, 9:]
+        torch.testing.assert_close(found, whole, rtol=1e-11, atol=1e-11, msg="reorder: ".__add__)
+
+
+@clause
+def check_reset_state(case: Case) -> None:
+    """After ``state.reset()`` a state equals a new one, for another number of examples too."""
+    module, x = _module_and_tokens(case)
+    state, new = _state(case, module), _state(case, module)
     with torch.no_grad():
         module(x[:, :9], state=state)
-        state.reorder(beams)
-        step = module(x[beams, 9:10], state=state)
-        torch.testing.assert_close(step, module(x)[beams, 9:10], rtol=1e-11, atol=1e-11, msg="beams: ".__add__)
+        state.reset()
+        assert len(state) == 0, f"len(state) is {len(state)} after reset()"
+        ours, theirs = ([module(x[:1, a:b], state=s) for a, b in ((0, 6), (6, 7), (7, 12))] for s in (state, new))
+    assert torch.equal(torch.cat(ours, 1), torch.cat(theirs, 1)), "after reset() a state differs from a new one"
 
 
 @clause
@@ -102,4 +117,4 @@ def _state(case: Case, module: nn.Module) -> Any:
     return case.state(module, LENGTH)
 
 
-DECODER = (check_causality, check_tokens, check_chunks, check_prompt, check_beams, check_examples)
+DECODER = (check_causality, check_tokens, check_chunks, check_prompt, check_reorder, check_reset_state, check_examples)

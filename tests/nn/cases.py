@@ -265,16 +265,14 @@ CASES = STRUCTURED | ATTENTION | SOFT | VISION
 
 # ---------------------------------------------------------------------- decoders, and the state of each
 
-NO_BEAMS = {"beams": "the state has no reorder()"}
-
 
 def self_attention(pattern, num_heads=2, **options):
     return lambda: SelfAttention(DIM, num_heads, pattern=pattern, causal=True, **options)
 
 
-def decoder(build, state=None, **without):
+def decoder(build, state=None):
     kind, make = state or (KVState, lambda layer, n: KVState(n))
-    return kind, Case(build, tokens, batched=True, state=make, without=without)
+    return kind, Case(build, tokens, batched=True, state=make)
 
 
 COMBINER = (CombinerState, lambda layer, n: CombinerState(n))
@@ -306,12 +304,10 @@ DECODERS = {
         lambda: RoutingAttention(DIM, 2, num_clusters=2, cluster_size=30, local_heads=1, local_window=2, causal=True)
     ),
     "spans": decoder(moa),
-    "spans in rings": decoder(moa, SPANS, **NO_BEAMS),
-    "combiner": decoder(lambda: CombinerAttention(DIM, 2, block_size=3), COMBINER, **NO_BEAMS),
-    "combiner of clusters": decoder(
-        lambda: CombinerAttention(DIM, 2, plan="clusters", num_clusters=4), COMBINER, **NO_BEAMS
-    ),
-    "landmarks": decoder(lambda: LandmarkAttention(DIM, 2, block_size=3), LANDMARK, **NO_BEAMS),
+    "spans in rings": decoder(moa, SPANS),
+    "combiner": decoder(lambda: CombinerAttention(DIM, 2, block_size=3), COMBINER),
+    "combiner of clusters": decoder(lambda: CombinerAttention(DIM, 2, plan="clusters", num_clusters=4), COMBINER),
+    "landmarks": decoder(lambda: LandmarkAttention(DIM, 2, block_size=3), LANDMARK),
 }
 
 

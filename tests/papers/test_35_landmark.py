@@ -388,7 +388,7 @@ def test_only_chosen_blocks_are_read():
         state._open, state._finished, state._length = held, finished, length
         (entry,) = read
         others = torch.tensor([r for r in range(100) if r not in entry.flatten().tolist()])
-        for kept in state._kept:
+        for kept in state._blocks:
             kept[:, :, others] = float("nan")
         assert torch.equal(layer(x[:, n - 1 :], state=state), clean)
     assert (state.num_blocks, entry.numel() * 51) == (80, 204)
@@ -412,7 +412,7 @@ def test_the_state_is_bounded_and_may_lie_elsewhere():
         state = LandmarkState(5, 2, offload=offload)
         outs.append(torch.cat([layer(part, state=state) for part in x.split(7, 1)], 1))
         assert state.num_blocks == 5
-        assert [tuple(t.shape) for t in state._kept] == [(1, 2, 5, 4, 2)] * 2
+        assert [tuple(t.shape) for t in state._blocks] == [(1, 2, 5, 4, 2)] * 2
     assert torch.equal(*outs)
 
 
@@ -429,7 +429,7 @@ def test_the_state_is_bounded_and_may_lie_elsewhere():
         (lambda: layer_of()(numbers(5, 7)), r"x: expected shape \[..., N, 8\]"),
         (lambda: layer_of()(numbers(5, 8), head_mask=torch.ones(3).bool()), "head_mask: expected shape"),
         (lambda: [layer_of()(numbers(b, 7, 8), state=s) for s in [LandmarkState(4, 2)] for b in (2, 3)],
-         "state: expected 2 examples"),
+         r"x: expected examples \[2\], as those before"),
     ],
 )  # fmt: skip
 def test_wrong_arguments_are_answered(call, message):

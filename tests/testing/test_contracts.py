@@ -256,9 +256,14 @@ class WrongBeams(KVState):
         super().reorder(index.flip(0))
 
 
+class StaleState(KVState):
+    def reset(self):
+        self._examples = None
+
+
 class TakesAnyBatch(Decoder):
     def forward(self, x, *, state=None):
-        if state is not None and len(state) and len(x) != len(state._keys):
+        if state is not None and len(state) and len(x) != len(state._stored[0]):
             state = KVState(state.capacity)
         return super().forward(x, state=state)
 
@@ -273,7 +278,8 @@ BROKEN_DECODERS = {
     "tokens": (ForgetsTheState, KVState, "decoding"),
     "chunks": (WrongInChunks, KVState, "decoding"),
     "prompt": (WrongInInferenceMode, KVState, "decoding"),
-    "beams": (Decoder, WrongBeams, "beams"),
+    "reorder": (Decoder, WrongBeams, "reorder"),
+    "reset_state": (Decoder, StaleState, "reset"),
     "examples": (TakesAnyBatch, KVState, "accepts 1 example"),
 }
 

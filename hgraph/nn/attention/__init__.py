@@ -33,7 +33,7 @@ from hgraph.nn.attention.rotary import rotate
 from hgraph.nn.attention.routing.layer import RoutingAttention
 from hgraph.nn.attention.routing.record import RoutedRecord
 from hgraph.nn.attention.sqa import SparseQueryAttention
-from hgraph.nn.attention.state import KVState
+from hgraph.nn.attention.state import DecodeState, KVState
 
 __all__ = [
     "AttentionKind",
@@ -42,6 +42,7 @@ __all__ = [
     "CombinerAttention",
     "CombinerState",
     "CrossAttention",
+    "DecodeState",
     "HeadRouter",
     "KVState",
     "LandmarkAttention",

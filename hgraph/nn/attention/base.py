@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import functools
 import operator
-from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -13,50 +12,18 @@ from torch import Tensor, nn
 from hgraph import patterns
 from hgraph._torch import ordinary_tensors
 from hgraph.cache import cached, cached_by_size, traced_as_constant
-from hgraph.checks import check_channels, check_dtype
-from hgraph.errors import ArgumentError, ArgumentTypeError
+from hgraph.errors import ArgumentError
+from hgraph.nn.attention.call import Call, check_graph, check_tokens
 from hgraph.nn.attention.kinds import CROSS, SELF, AttentionKind
-from hgraph.nn.attention.masks import token_mask, without_padding
+from hgraph.nn.attention.masks import without_padding
 from hgraph.nn.attention.record import record
 from hgraph.nn.attention.rotary import rotate
+from hgraph.nn.attention.settings import AttentionSettings, accepts
 from hgraph.nn.attention.state import KVState
 from hgraph.ops import Relative, attend
 from hgraph.structure import TokenGraph
 
-__all__ = ["Call", "CrossAttention", "SelfAttention", "TokenAttention"]
-
-Pattern = Callable[[int], TokenGraph]
-
-
-class Call(NamedTuple):
-    """The arguments of one forward, checked, with 0 at padding.
-
-    Attributes:
-        x: [..., T, dim].
-        source: [..., S, context_dim]; x itself in self attention.
-        crosses: whether the sources are a context.
-        mask: booleans [..., T], True at real tokens of x; None where all are.
-        source_mask: the same of the sources.
-        graph: a graph of the caller.
-        bias: a relative bias.
-        state: the decode state, which x continues.
-        head_mask: booleans [..., T or 1, H].
-    """
-
-    x: Tensor
-    source: Tensor
-    crosses: bool = False
-    mask: Tensor | None = None
-    source_mask: Tensor | None = None
-    graph: TokenGraph | None = None
-    bias: Relative | None = None
-    state: Any = None
-    head_mask: Tensor | None = None
-
-    @property
-    def start(self) -> int:
-        """The position of the first token of x."""
-        return 0 if self.state is None else len(self.state)
+__all__ = ["CrossAttention", "SelfAttention", "TokenAttention"]
 
 
 class TokenAttention(nn.Module):
@@ -73,51 +40,15 @@ class TokenAttention(nn.Module):
     kinds: frozenset[AttentionKind] = SELF
     state_kind: type = KVState
 
-    def __init__(
-        self,
-        dim: int,
-        num_heads: int,
-        *,
-        num_query_heads: int | None = None,
-        num_kv_heads: int | None = None,
-        head_dim: int | None = None,
-        context_dim: int | None = None,
-        pattern: Pattern | None = None,
-        causal: bool = False,
-        bias: bool = True,
-        out_bias: bool = True,
-        dropout: float = 0.0,
-        rotary: float | None = None,
-    ) -> None:
+    def __init__(self, dim: int, num_heads: int, **settings: Any) -> None:
         super().__init__()
-        query_heads = num_heads if num_query_heads is None else num_query_heads
-        kv_heads = query_heads if num_kv_heads is None else num_kv_heads
-        context = dim if context_dim is None else context_dim
-        sizes = {"num_heads": num_heads, "num_query_heads": query_heads, "num_kv_heads": kv_heads}
-        check_channels(dim=dim, context_dim=context, **sizes)
-        if head_dim is None and dim % num_heads:
-            raise ArgumentError("num_heads", f"a divisor of the width {dim}", num_heads)
-        head_dim = dim // num_heads if head_dim is None else head_dim
-        check_channels(head_dim=head_dim)
-        if query_heads % kv_heads:
-            raise ArgumentError("num_kv_heads", f"a divisor of the {query_heads} query heads", kv_heads)
-        if pattern is not None and not callable(pattern):
-            hint = "For example functools.partial(patterns.sliding_window, window=256)"
-            raise ArgumentTypeError("pattern", "a function from a length to a TokenGraph", type(pattern).__name__, hint)
-        if not 0 <= dropout < 1:
-            raise ArgumentError("dropout", "a probability in [0, 1)", dropout)
-        if rotary is not None:
-            if isinstance(rotary, bool) or not isinstance(rotary, (int, float)):
-                raise ArgumentTypeError("rotary", "the base of the angles, 10_000.0 say, or None", repr(rotary))
-            if rotary <= 0 or head_dim % 2:
-                raise ArgumentError("rotary", f"a positive base and an even width of heads, not {head_dim}", rotary)
-        self.dim, self.head_dim = dim, head_dim
-        self.query_heads, self.kv_heads = query_heads, kv_heads
-        self.pattern, self.causal, self.dropout, self.rotary = pattern, causal, dropout, rotary
-        self.query = nn.Linear(dim, query_heads * self.head_dim, bias=bias)
-        self.key = nn.Linear(context, kv_heads * self.head_dim, bias=bias)
-        self.value = nn.Linear(context, kv_heads * self.head_dim, bias=bias)
-        self.out = nn.Linear(query_heads * self.head_dim, dim, bias=out_bias)
+        s: Any = AttentionSettings(dim, num_heads, **settings)
+        self.dim, self.head_dim, self.query_heads, self.kv_heads = dim, s.head_dim, s.num_query_heads, s.num_kv_heads
+        self.pattern, self.causal, self.dropout, self.rotary = s.pattern, s.causal, s.dropout, s.rotary
+        self.query = nn.Linear(dim, self.query_heads * self.head_dim, bias=s.bias)
+        self.key = nn.Linear(s.context_dim, self.kv_heads * self.head_dim, bias=s.bias)
+        self.value = nn.Linear(s.context_dim, self.kv_heads * self.head_dim, bias=s.bias)
+        self.out = nn.Linear(self.query_heads * self.head_dim, dim, bias=s.out_bias)
         self._graphs: dict[tuple[int, int | None], TokenGraph] = {}
 
     def extra_repr(self) -> str:
@@ -147,12 +78,12 @@ class TokenAttention(nn.Module):
         graph = patterns.causal(n) if self.causal else patterns.full(n, sources)
         if self.pattern is None:
             return graph
-        own = _checked("pattern", self.pattern(n))
+        own = check_graph("pattern", self.pattern(n))
         return own & graph if self.causal else own
 
     def within(self, graph: TokenGraph) -> TokenGraph:
         """What a graph of the caller has in common with the pattern, found once a graph."""
-        own = _checked("graph", graph)
+        own = check_graph("graph", graph)
         return cached(own, ("within", self.pattern), lambda: self.graph_of(own.num_targets) & own)
 
     # ------------------------------------------------------------------ one forward
@@ -162,40 +93,12 @@ class TokenAttention(nn.Module):
         call = self.prepare(x, **arguments)
         return without_padding(self.output(self.compute_heads(call), call), call.mask)
 
-    def prepare(
-        self,
-        x: Tensor,
-        *,
-        context: Tensor | None = None,
-        mask: Tensor | None = None,
-        context_mask: Tensor | None = None,
-        graph: TokenGraph | None = None,
-        bias: Relative | None = None,
-        state: Any = None,
-        head_mask: Tensor | None = None,
-    ) -> Call:
+    def prepare(self, x: Tensor, *, context: Tensor | None = None, **arguments: Any) -> Call:
         """Check the arguments of a forward, and set padding to 0."""
-        source = x if context is None else context
-        self._check(x, source)
-        if graph is not None:
-            graph = _checked("graph", graph)
-            sizes = x.shape[-2], source.shape[-2]
-            if state is None and (graph.num_targets, graph.num_sources) != sizes:
-                raise ArgumentError("graph", f"one of {sizes[0]} x {sizes[1]} tokens", repr(graph))
-        if state is not None and not (isinstance(state, self.state_kind) and context is None):
-            got = "one beside a context" if context is not None else type(state).__name__
-            raise ArgumentTypeError("state", f"a {self.state_kind.__name__}, and none for cross attention", got)
-        if state is not None and mask is not None:
-            raise ArgumentError("mask", "None beside a state", "a mask", "Decode examples of one length together")
-        if context is None and context_mask is not None:
-            raise ArgumentError("context_mask", "None without a context", "a mask", "Pass mask= for the tokens of x")
-        mask = token_mask("mask", mask, x.shape[:-1])
-        x = without_padding(x, mask)
-        if context is None:
-            return Call(x, x, False, mask, mask, graph, bias, state, head_mask)
-        context_mask = token_mask("context_mask", context_mask, context.shape[:-1])
-        source = without_padding(context, context_mask)
-        return Call(x, source, True, mask, context_mask, graph, bias, state, head_mask)
+        check_tokens("x", x, self.query.in_features, self.query.weight)
+        if context is not None:
+            check_tokens("context", context, self.key.in_features, self.key.weight)
+        return Call.of(x, self.state_kind, context=context, **arguments)
 
     def compute_heads(self, call: Call, *, query: Tensor | None = None) -> Tensor:
         """[..., T, H, D]: attention of each head, before the output projection; ``query`` are `queries` made before."""
@@ -274,24 +177,8 @@ class TokenAttention(nn.Module):
         with ordinary_tensors():  # a structure would copy others
             return graph.select(torch.arange(len(state), high)).crop(high)
 
-    def _check(self, x: Tensor, source: Tensor) -> None:
-        for name, value, layer in (("x", x, self.query), ("context", source, self.key)):
-            width = layer.in_features
-            if not isinstance(value, Tensor) or value.dim() < 2 or value.shape[-1] != width:
-                got = f"shape {list(value.shape)}" if isinstance(value, Tensor) else type(value).__name__
-                raise ArgumentError(name, f"shape [..., N, {width}]", got)
-            check_dtype(name, value, layer.weight)
 
-
-def _checked(name: str, graph: object) -> TokenGraph:
-    if not isinstance(graph, TokenGraph):
-        hint = "hgraph.patterns makes them; others come by TokenGraph.from_adjacency"
-        if isinstance(graph, Tensor):
-            hint = "A mask of real tokens is mask=; patterns.present(mask) makes a graph of it"
-        raise ArgumentTypeError(name, "a TokenGraph", type(graph).__name__, hint)
-    return graph
-
-
+@accepts("pattern", "num_kv_heads", "causal", "head_dim", "bias", "dropout", "rotary")
 class SelfAttention(TokenAttention):
     r"""Tokens attend to tokens along the edges of a graph.
 
@@ -326,32 +213,6 @@ class SelfAttention(TokenAttention):
     (torch.Size([2, 10, 8]), 27)
     """
 
-    def __init__(
-        self,
-        dim: int,
-        num_heads: int,
-        *,
-        pattern: Pattern | None = None,
-        num_kv_heads: int | None = None,
-        causal: bool = False,
-        head_dim: int | None = None,
-        bias: bool = True,
-        dropout: float = 0.0,
-        rotary: float | None = None,
-    ) -> None:
-        super().__init__(
-            dim,
-            num_heads,
-            num_kv_heads=num_kv_heads,
-            head_dim=head_dim,
-            pattern=pattern,
-            causal=causal,
-            bias=bias,
-            out_bias=bias,
-            dropout=dropout,
-            rotary=rotary,
-        )
-
     def forward(
         self,
         x: Tensor,
@@ -366,6 +227,7 @@ class SelfAttention(TokenAttention):
         return self.run(x, graph=graph, bias=bias, state=state, head_mask=head_mask, mask=mask)
 
 
+@accepts("context_dim", "num_kv_heads", "bias", "dropout")
 class CrossAttention(TokenAttention):
     r"""Tokens attend to other tokens: all of them, or along a graph of T x S.
 
@@ -395,26 +257,6 @@ class CrossAttention(TokenAttention):
     """
 
     kinds = CROSS
-
-    def __init__(
-        self,
-        dim: int,
-        num_heads: int,
-        *,
-        context_dim: int | None = None,
-        num_kv_heads: int | None = None,
-        bias: bool = True,
-        dropout: float = 0.0,
-    ) -> None:
-        super().__init__(
-            dim,
-            num_heads,
-            num_kv_heads=num_kv_heads,
-            context_dim=context_dim,
-            bias=bias,
-            out_bias=bias,
-            dropout=dropout,
-        )
 
     def forward(
         self,

@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 import functools
+from typing import Any
 
 from torch import Tensor
 
 from hgraph import patterns
 from hgraph.nn.attention.base import TokenAttention
 from hgraph.nn.attention.kinds import AttentionKind
+from hgraph.nn.attention.settings import accepts
 from hgraph.nn.attention.state import KVState
 from hgraph.structure import TokenGraph
 
 __all__ = ["PowerAttention"]
 
 
+@accepts("num_kv_heads", "bias", "dropout", "rotary")
 class PowerAttention(TokenAttention):
     r"""Attend to a window of blocks, to blocks at distances of powers of two, and to sink tokens.
 
@@ -55,27 +58,15 @@ class PowerAttention(TokenAttention):
         dim: int,
         num_heads: int,
         *,
-        num_kv_heads: int | None = None,
         block_size: int = 256,
         window: int = 5,
         num_sink: int | None = None,
-        bias: bool = True,
-        dropout: float = 0.0,
-        rotary: float | None = None,
+        **settings: Any,
     ) -> None:
         num_sink = (block_size if block_size > 1 else 0) if num_sink is None else num_sink
         patterns.power(0, block_size, window=window, num_sink=num_sink)  # says what is wrong with them
-        super().__init__(
-            dim,
-            num_heads,
-            num_kv_heads=num_kv_heads,
-            pattern=functools.partial(patterns.power, block_size=block_size, window=window, num_sink=num_sink),
-            causal=True,
-            bias=bias,
-            out_bias=bias,
-            dropout=dropout,
-            rotary=rotary,
-        )
+        pattern = functools.partial(patterns.power, block_size=block_size, window=window, num_sink=num_sink)
+        super().__init__(dim, num_heads, pattern=pattern, causal=True, **settings)
 
     def forward(
         self,

@@ -7,8 +7,9 @@ from typing import Any
 from torch import Tensor, nn
 
 from hgraph.errors import ArgumentError
-from hgraph.nn.attention.base import Pattern, TokenAttention
+from hgraph.nn.attention.base import TokenAttention
 from hgraph.nn.attention.kinds import CROSS, SELF
+from hgraph.nn.attention.settings import accepts
 from hgraph.nn.attention.state import KVState
 from hgraph.structure import TokenGraph
 
@@ -26,6 +27,7 @@ _VARIANTS = {
 }
 
 
+@accepts("pattern", "causal", "bias", "out_bias", "dropout", "rotary", bias=False, out_bias=True)
 class SparseQueryAttention(TokenAttention):
     r"""Fewer query heads than the width would hold: the scores cost :math:`h_q / h` of multi-head attention.
 
@@ -63,39 +65,16 @@ class SparseQueryAttention(TokenAttention):
 
     kinds = SELF | CROSS
 
-    def __init__(
-        self,
-        dim: int,
-        num_heads: int,
-        *,
-        num_query_heads: int,
-        num_kv_heads: int,
-        pattern: Pattern | None = None,
-        causal: bool = False,
-        bias: bool = False,
-        out_bias: bool = True,
-        dropout: float = 0.0,
-        rotary: float | None = None,
-    ) -> None:
+    def __init__(self, dim: int, num_heads: int, *, num_query_heads: int, num_kv_heads: int, **settings: Any) -> None:
         if num_query_heads < 1 or num_heads % num_query_heads:
             raise ArgumentError("num_query_heads", f"a divisor of the {num_heads} heads of the width", num_query_heads)
         if num_kv_heads < 1 or (num_query_heads % num_kv_heads and num_kv_heads % num_query_heads):
             expected = f"a divisor or a multiple of the {num_query_heads} query heads"
             raise ArgumentError("num_kv_heads", expected, num_kv_heads)
-        super().__init__(
-            dim,
-            num_heads,
-            num_query_heads=max(num_query_heads, num_kv_heads),
-            num_kv_heads=num_kv_heads,
-            pattern=pattern,
-            causal=causal,
-            bias=bias,
-            out_bias=out_bias,
-            dropout=dropout,
-            rotary=rotary,
-        )
+        most = max(num_query_heads, num_kv_heads)
+        super().__init__(dim, num_heads, num_query_heads=most, num_kv_heads=num_kv_heads, **settings)
         if num_kv_heads > num_query_heads:
-            self.query = nn.Linear(dim, num_query_heads * self.head_dim, bias=bias)
+            self.query = nn.Linear(dim, num_query_heads * self.head_dim, bias=self.query.bias is not None)
 
     def queries(self, x: Tensor) -> Tensor:
         """[..., N, max(h_q, h_kv), D]: those of the reverse case stand for several heads."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import functools
+import inspect
 import math
 
 import pytest
@@ -144,8 +145,8 @@ def test_a_step_reads_the_edges_of_its_token_alone():
     layer(x[:, :39], state=state)
     heard = layer.graph_of(40).select([39]).adjacency().indices.long()
     unheard = torch.tensor([j for j in range(39) if j not in heard.tolist()])
-    state._keys[:, unheard] = float("nan")
-    state._values[:, unheard] = float("nan")
+    for stored in state._stored:
+        stored[:, unheard] = float("nan")
     torch.testing.assert_close(layer(x[:, 39:], state=state), layer(x)[:, 39:], rtol=1e-12, atol=1e-12)
 
 
@@ -256,6 +257,24 @@ def test_cross_attention_serves_queries_one_by_one():
 def test_wrong_arguments_are_answered(call, error, message):
     with pytest.raises(error, match=message):
         call()
+
+
+def test_constructors_list_what_they_take_and_refuse_the_rest():
+    parameters = inspect.signature(SparseQueryAttention).parameters
+    assert list(parameters) == [
+        *("dim", "num_heads", "num_query_heads", "num_kv_heads"),
+        *("pattern", "causal", "bias", "out_bias", "dropout", "rotary"),
+    ]
+    assert (parameters["bias"].default, parameters["out_bias"].default) == (False, True)
+    for make in (lambda: CrossAttention(DIM, 2, causal=True), lambda: PowerAttention(DIM, 2, pattern=WINDOW)):
+        with pytest.raises(TypeError, match="unexpected keyword argument '(causal|pattern)'"):
+            make()
+
+    class Narrow(SelfAttention):
+        def __init__(self):
+            super().__init__(DIM, 2, head_dim=3)
+
+    assert copy.deepcopy(Narrow())(torch.zeros(1, 4, DIM)).shape == (1, 4, DIM)
 
 
 def test_graphs_are_made_once_a_length():

@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import torch
 from torch import Tensor
 
 from hgraph import patterns
 from hgraph.nn.attention.combiner.clusters import Running, clustered_attention
 from hgraph.nn.attention.combiner.regions import Summary, with_sizes
-from hgraph.nn.attention.state import KVState
+from hgraph.nn.attention.state import DecodeState, KVState
 from hgraph.ops import attend, merge
 
-__all__ = ["ClusterHistory"]
+__all__ = ["ClusterState"]
 
 
-class ClusterHistory:
+class ClusterState(DecodeState):
     """All tokens so far, since any may be heard again, and the region of each token's cluster up to it.
 
     Args:
@@ -22,15 +24,28 @@ class ClusterHistory:
     """
 
     def __init__(self, capacity: int) -> None:
-        self._tokens, self._regions = KVState(capacity), KVState(capacity)
+        super().__init__(capacity)
+        self._tokens, self._regions = KVState(capacity), KVState(capacity)  # an example here is one head of one
         self._held: tuple[Tensor, ...] = ()
 
-    def __len__(self) -> int:
-        """Tokens so far."""
-        return len(self._tokens)
+    def _clear(self) -> None:
+        self._tokens.reset()
+        self._regions.reset()
+        self._held = ()
 
-    def step(self, clusters: Tensor, q: Tensor, k: Tensor, v: Tensor, *, summary: Summary, num_clusters: int) -> Tensor:
-        """What the next tokens hear: the first ones of a sequence all at once, later ones one by one.
+    def _map(self, function: Callable[[Tensor], Tensor]) -> None:
+        def by_head(x: Tensor) -> Tensor:
+            return function(x.unflatten(0, (self._examples[0], -1))).flatten(0, 1)  # type: ignore[index]
+
+        for state in (self._tokens, self._regions):
+            state._map(by_head)
+            state._examples = [len(x) for x in state._stored[:1]] or None
+        self._held = tuple(by_head(x) for x in self._held)
+
+    def append(  # type: ignore[override]
+        self, clusters: Tensor, q: Tensor, k: Tensor, v: Tensor, *, summary: Summary, num_clusters: int
+    ) -> Tensor:
+        """Store the next tokens, and attend from them: the first ones of a sequence all at once, later ones one by one.
 
         Args:
             clusters: integers [B or 1, H or 1, T], none negative.
@@ -41,9 +56,11 @@ class ClusterHistory:
             num_clusters: G.
         """
         batch, count, heads = q.shape[:3]
+        first = not len(self)
+        self._advance([batch], self._fit([batch], count)[1])
         clusters = clusters.expand(batch, heads, count).flatten(0, 1)
         tokens = [x.transpose(1, 2).flatten(0, 1).unsqueeze(2) for x in (q, k, v)]
-        if count and not len(self):
+        if count and first:
             made: list[Running] = []
             groups = clusters.unflatten(0, (batch, heads))
             out = clustered_attention(

@@ -15,6 +15,7 @@ from hgraph.cache import cached_by_size, traced_as_constant
 from hgraph.checks import whole
 from hgraph.errors import ArgumentError, ArgumentTypeError
 from hgraph.nn.attention.base import TokenAttention
+from hgraph.nn.attention.call import check_tokens
 from hgraph.nn.attention.combiner.clusters import clustered_attention
 from hgraph.nn.attention.combiner.regions import (
     Heard,
@@ -199,7 +200,7 @@ class CombinerAttention(TokenAttention):
         head_mask: Tensor | None = None,
     ) -> Tensor:
         """Attend within x, or from the next tokens of a sequence to all so far."""
-        self._check(x, x)
+        check_tokens("x", x, self.dim, self.query.weight)
         if head_mask is not None:
             fitting("head_mask", head_mask, torch.Size([*x.shape[:-1], self.query_heads]))
         mask = token_mask("mask", mask, x.shape[:-1])
@@ -221,7 +222,7 @@ class CombinerAttention(TokenAttention):
 
     def attention_matrix(self, x: Tensor, *, mask: Tensor | None = None, clusters: Tensor | None = None) -> Tensor:
         """[..., H, N, N]: the share of each token's value in what each token hears; for tests and pictures."""
-        self._check(x, x)
+        check_tokens("x", x, self.dim, self.query.weight)
         mask = token_mask("mask", mask, x.shape[:-1])
         x = without_padding(x, mask)
         q, k, v = self._projected(x)
@@ -279,11 +280,17 @@ class CombinerAttention(TokenAttention):
             if clusters is not None and clusters.numel() and int(clusters.min()) < 0:
                 raise ArgumentError("clusters", "no padding among tokens to decode", int(clusters.min()))
             found, new = self._clusters(k, None, clusters), (_folded(q), _folded(k), _folded(v))
-            out = state.step_clusters(found, new, self._summary(x), self.router.size.shape[1])  # type: ignore[arg-type]
+            out = state.append_clustered(
+                found,  # type: ignore[arg-type]
+                *new,
+                summary=self._summary(x),
+                num_clusters=self.router.size.shape[1],
+            )
             return out.view(q.shape), []
         heard: list[Heard] | None = [] if recording(self) else None
         tokens = (x.unsqueeze(-2), *self._projected(x))
-        outs = state.step(self.partitions_of, tokens, lambda x: self._summary(x.squeeze(-2)), heard)
+        summary = lambda x: self._summary(x.squeeze(-2))  # noqa: E731
+        outs = state.append(*tokens, partitions=self.partitions_of, summary=summary, heard=heard)
         return _mean(outs), heard or []
 
     def _summary(self, x: Tensor) -> Summary:

@@ -9,11 +9,10 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from hgraph.checks import whole
 from hgraph.errors import ArgumentError
-from hgraph.nn.attention.combiner.cluster_state import ClusterHistory
+from hgraph.nn.attention.combiner.cluster_state import ClusterState
 from hgraph.nn.attention.combiner.regions import Heard, Summary, with_sizes
-from hgraph.nn.attention.state import check_examples
+from hgraph.nn.attention.state import DecodeState
 from hgraph.ops import AttendResult, attend, merge, propagate
 from hgraph.patterns import Partition, Regions
 from hgraph.structure import TokenGraph, intervals
@@ -21,7 +20,7 @@ from hgraph.structure import TokenGraph, intervals
 __all__ = ["CombinerState"]
 
 
-class CombinerState:
+class CombinerState(DecodeState):
     """Tokens and summaries of regions for one layer: the caller makes it and hands it to every step.
 
     A region is summed up when its last token comes; tokens and regions that no later token hears are dropped. With
@@ -39,19 +38,26 @@ class CombinerState:
     (True, 22, (2, 5))
     """
 
+    capacity: int
+
     def __init__(self, capacity: int) -> None:
-        self.capacity = whole("capacity", capacity, 1)
+        super().__init__(capacity)
+        self._clear()
+
+    def _clear(self) -> None:
         self._parts: list[_Part] | None = None
-        self._clusters: ClusterHistory | None = None
-        self._length = 0
-        self._made_for: tuple[list[int], list[list[int]], torch.dtype] | None = None
+        self._clusters: ClusterState | None = None
+        self._made_for: tuple[list[list[int]], torch.dtype] | None = None
 
-    def __repr__(self) -> str:
-        return f"CombinerState({len(self)} of {self.capacity} tokens)"
+    def _map(self, function: Callable[[Tensor], Tensor]) -> None:
+        for part in self._parts or []:
+            part.map(function)
 
-    def __len__(self) -> int:
-        """Tokens so far."""
-        return self._length
+    def reorder(self, index: Tensor) -> None:
+        """Continue with the examples ``index`` [B'] of the batch, repeated ones too: after a step of beam search."""
+        super().reorder(index)
+        if self._clusters is not None:
+            self._clusters.reorder(index)
 
     @property
     def kept(self) -> tuple[int, int]:
@@ -61,54 +67,44 @@ class CombinerState:
         parts = self._parts or []
         return sum(len(p.tokens.ids) for p in parts), sum(len(f.found.ids) for p in parts for f in p.families)
 
-    def step(
+    def append(  # type: ignore[override]
         self,
+        *tokens: Tensor,
         partitions: Callable[[int], tuple[Partition, ...]],
-        new: tuple[Tensor, ...],
         summary: Callable[[Tensor], Summary],
         heard: list[Heard] | None = None,
     ) -> list[Tensor]:
-        """What the next tokens hear under each partition, [..., T, H, D].
+        """Store the next tokens, and attend from them under each partition: [..., T, H, D].
 
         Args:
+            tokens: x, q, k and v of the next T tokens, [..., T, H, D] (x with one head).
             partitions: made for the capacity at the first step.
-            new: x, q, k and v of the next T tokens, [..., T, H, D] (x with one head).
             summary: how regions are summed up, given x of the tokens that ask.
             heard: a list that the attentions over tokens and regions are appended to.
         """
-        self._fit(new)
-        low = self._length
-        high = self._grown(new[0].shape[-3])
+        low, high = self._fit_layer(tokens)
         if self._parts is None:
-            self._parts = [_Part(p.to(new[0].device), new) for p in partitions(self.capacity)]
-        return [part.step(low, high, new, summary, heard) for part in self._parts]
+            self._parts = [_Part(p.to(tokens[0].device), tokens) for p in partitions(self.capacity)]
+        return [part.step(low, high, tokens, summary, heard) for part in self._parts]
 
-    def step_clusters(
-        self, clusters: Tensor, new: tuple[Tensor, Tensor, Tensor], summary: Summary, num_clusters: int
-    ) -> Tensor:
-        """What the next tokens hear over clusters of content, [B, T, H, D]; see `ClusterHistory.step`."""
-        self._fit(new)
-        self._grown(new[0].shape[-3])
+    def append_clustered(self, clusters: Tensor, *tokens: Tensor, summary: Summary, num_clusters: int) -> Tensor:
+        """The same over clusters of content, [B, T, H, D], with q, k and v for tokens; see `ClusterState.append`."""
+        self._fit_layer(tokens)
         if self._clusters is None:
-            self._clusters = ClusterHistory(self.capacity)
-        return self._clusters.step(clusters, *new, summary=summary, num_clusters=num_clusters)
+            self._clusters = ClusterState(self.capacity)
+        return self._clusters.append(clusters, *tokens, summary=summary, num_clusters=num_clusters)
 
-    def _fit(self, new: tuple[Tensor, ...]) -> None:
-        """Refuse other examples than those before, and another layer."""
-        now = (list(new[0].shape[:-3]), [list(x.shape[-2:]) for x in new], new[0].dtype)
-        before = self._made_for = now if self._made_for is None else self._made_for
-        check_examples(before[0], now[0])
-        if now != before:
-            expected, got = (f"{made[2]} of sizes {made[1]}" for made in (before, now))
+    def _fit_layer(self, tokens: tuple[Tensor, ...]) -> tuple[int, int]:
+        """The positions of the next tokens; refuses other examples than those before, and another layer."""
+        examples = tokens[0].shape[:-3]
+        low, high = self._fit(examples, tokens[0].shape[-3])
+        now = ([list(x.shape[-2:]) for x in tokens], tokens[0].dtype)
+        if self._made_for not in (None, now):
+            expected, got = (f"{made[1]} of sizes {made[0]}" for made in (self._made_for, now) if made is not None)
             raise ArgumentError("state", f"a layer of {expected}, as before", got, "Make a state for each layer")
-
-    def _grown(self, more: int) -> int:
-        high = self._length + more
-        if high > self.capacity:
-            hint = f"Make the state larger: CombinerState({high})"
-            raise ArgumentError("state", f"room for {high} tokens", f"a capacity of {self.capacity}", hint)
-        self._length = high
-        return high
+        self._made_for = now
+        self._advance(examples, high)
+        return low, high
 
 
 class _Store(NamedTuple):
@@ -128,6 +124,9 @@ class _Store(NamedTuple):
             return self
         left = (~gone).nonzero().flatten()
         return _Store(self.ids[left], tuple(v.index_select(-3, left) for v in self.values))
+
+    def map(self, function: Callable[[Tensor], Tensor]) -> _Store:
+        return _Store(self.ids, tuple(function(v) for v in self.values))
 
     def spread(self, at: int, count: int) -> Tensor:
         """One of the tensors by number, 0 for what is not held: [..., count, H, D]."""
@@ -212,6 +211,11 @@ class _Part:
             row = family.regions.members.natural().row()[run]
             last = last.scatter_reduce(0, members, family.closes[row], "amax")
         self.last, self.tokens = last, _Store(last[:0], empty)
+
+    def map(self, function: Callable[[Tensor], Tensor]) -> None:
+        self.tokens = self.tokens.map(function)
+        for family in self.families:
+            family.found = family.found.map(function)
 
     def step(
         self,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import operator
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -19,6 +20,7 @@ from hgraph.nn.attention.landmark.state import LandmarkState
 from hgraph.nn.attention.masks import fitting, masked, without_padding
 from hgraph.nn.attention.record import AttentionRecord, record, recording
 from hgraph.nn.attention.rotary import rotate
+from hgraph.nn.attention.settings import accepts
 from hgraph.ops import AttendResult, attend, attend_groups, edge_score, edge_softmax, merge
 from hgraph.ops.attend_groups import rows_a_tile
 from hgraph.ops.tiles.plan import structure_of, tensors_of
@@ -198,6 +200,7 @@ class LandmarkRecord(AttentionRecord):
         return row[~landmark], source[~landmark] + first, share[~landmark]
 
 
+@accepts("num_kv_heads", "bias")
 class LandmarkAttention(TokenAttention):
     r"""Causal attention in which earlier blocks are heard through their landmarks, in two levels of softmax.
 
@@ -243,24 +246,18 @@ class LandmarkAttention(TokenAttention):
         num_heads: int,
         *,
         block_size: int = 50,
-        num_kv_heads: int | None = None,
-        bias: bool = True,
         group_dropout: float = 0.0,
         rotary: float | None = 10_000.0,
         jump: int = 0,
+        **settings: Any,
     ) -> None:
-        self.block_size, self.group_dropout, self.jump = (
-            whole("block_size", block_size, 1),
-            group_dropout,
-            whole("jump", jump),
-        )
+        self.block_size, self.jump = whole("block_size", block_size, 1), whole("jump", jump)
+        self.group_dropout = group_dropout
         if not 0 <= group_dropout < 1:
             raise ArgumentError("group_dropout", "a probability in [0, 1)", group_dropout)
         if jump and rotary is None:
             raise ArgumentError("jump", "0 without rotary embeddings", jump)
-        super().__init__(
-            dim, num_heads, num_kv_heads=num_kv_heads, causal=True, bias=bias, out_bias=bias, rotary=rotary
-        )
+        super().__init__(dim, num_heads, causal=True, rotary=rotary, **settings)
 
     def graph_of(self, n: int) -> TokenGraph:
         """Who hears whom in training: the tokens of one's own block so far, and those of all blocks before it."""
@@ -330,7 +327,7 @@ class LandmarkAttention(TokenAttention):
             noted = state.shares(query, last, size, self.rotary)
         turned = self._turned(query, last), self._turned(key, place)
         first = len(state) + count - key.shape[1]  # a block begins there
-        state.keep(key, value, count, size, self.rotary)
+        state.append(key, value, new=count, size=size, base=self.rotary)
         result = landmark_attention(*turned, value, self.block_size)
         result = result if past is None else merge(result, past)
         out, lse = (x.reshape(*batch, *x.shape[1:]) for x in result)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+from collections.abc import Callable
 
 import torch
 from torch import Tensor
@@ -11,6 +12,7 @@ from hgraph import patterns
 from hgraph.checks import whole
 from hgraph.errors import ArgumentError
 from hgraph.nn.attention.rotary import rotate
+from hgraph.nn.attention.state import DecodeState
 from hgraph.ops import AttendResult, attend_groups
 from hgraph.structure import TokenGraph
 
@@ -27,7 +29,7 @@ def _one_group(device: torch.device) -> TokenGraph:
         return patterns.full(1, 1).to(device)
 
 
-class LandmarkState:
+class LandmarkState(DecodeState):
     r"""Past blocks, for one layer: the caller makes it and hands it to every step.
 
     A query scores the landmarks of all blocks that are kept, and hears the ``topk`` best as if there were no others.
@@ -73,6 +75,7 @@ class LandmarkState:
             raise ArgumentError("select", f"one of {', '.join(_SELECT)}", repr(select))
         if positions not in ("stingy", "true"):
             raise ArgumentError("positions", "'stingy' or 'true'", repr(positions))
+        super().__init__()
         self.max_blocks, self.topk = whole("max_blocks", max_blocks, 1), whole("topk", topk, 1)
         if topk > max_blocks:
             raise ArgumentError("topk", f"at most the {max_blocks} blocks that are kept", topk)
@@ -81,16 +84,21 @@ class LandmarkState:
             self.offload = None if offload is None else torch.device(offload)
         except RuntimeError:
             raise ArgumentError("offload", "a device, as 'cpu' or 'cuda'", repr(offload)) from None
-        self._length = self._finished = 0
-        self._open: tuple[Tensor, Tensor] | None = None  # keys and values of the unfinished block, [B, m, K, D]
-        self._handles: Tensor | None = None  # [B, K, R, D], landmarks turned by their place in the block
-        self._kept: tuple[Tensor, Tensor] | None = (
-            None  # keys so turned and values, [B, K, R, b, D]; entry by number % R
-        )
+        self._clear()
 
-    def __len__(self) -> int:
-        """Tokens so far, landmarks included."""
-        return self._length
+    def _clear(self) -> None:
+        self._finished = 0
+        self._open: tuple[Tensor, Tensor] | None = None  # keys and values of the unfinished block, [B, m, K, D]
+        self._handles: Tensor | None = None  # [B, K, R, D], landmarks with the rotation of their place in the block
+        # Keys with that rotation and values, [B, K, R, b, D]; a block is entry number % R.
+        self._blocks: tuple[Tensor, Tensor] | None = None
+
+    def _map(self, function: Callable[[Tensor], Tensor]) -> None:
+        if self._open is not None:
+            self._open = function(self._open[0]), function(self._open[1])
+        if self._handles is not None and self._blocks is not None:
+            self._handles = function(self._handles)
+            self._blocks = function(self._blocks[0]), function(self._blocks[1])
 
     def __repr__(self) -> str:
         """Sizes, not tensors."""
@@ -108,18 +116,21 @@ class LandmarkState:
         """The unfinished block and the new tokens, [B, m + T, K, D]."""
         if self._open is None:
             return key, value
+        self._fit(key.shape[:1], key.shape[1])
         for own, new in zip(self._open, (key, value), strict=True):
-            if own.shape[0] != new.shape[0] or own.shape[2:] != new.shape[2:]:
-                expected = f"{own.shape[0]} examples and heads {list(own.shape[2:])}, as before"
-                raise ArgumentError("state", expected, f"{new.shape[0]} and {list(new.shape[2:])}", "One state a layer")
+            if own.shape[2:] != new.shape[2:]:
+                expected, got = (f"heads {list(x.shape[2:])}" for x in (own, new))
+                raise ArgumentError("state", f"a layer of {expected}, as before", got, "Make a state for each layer")
         old, values = self._open
         return torch.cat([old, key], 1), torch.cat([values, value], 1)
 
     @torch.no_grad()
-    def keep(self, key: Tensor, value: Tensor, new: int, size: int, base: float | None) -> None:
-        """Take the blocks of ``size`` that are finished in keys and values [B, L, K, D], ``new`` of them new tokens."""
+    def append(  # type: ignore[override]
+        self, key: Tensor, value: Tensor, *, new: int, size: int, base: float | None
+    ) -> None:
+        """Store the finished blocks of ``size`` among keys and values [B, L, K, D], ``new`` of them of new tokens."""
         whole_blocks = key.shape[1] // size
-        self._length += new
+        self._advance(key.shape[:1], len(self) + new)
         self._open = key[:, whole_blocks * size :].detach().clone(), value[:, whole_blocks * size :].detach().clone()
         if not whole_blocks:
             return
@@ -127,14 +138,14 @@ class LandmarkState:
         key, value = key[:, : whole_blocks * size], value[:, : whole_blocks * size]
         key = key if base is None else rotate(key, inside, base)
         key, value = (x.unflatten(1, (whole_blocks, size)).permute(0, 3, 1, 2, 4) for x in (key, value))
-        if self._handles is None or self._kept is None:
+        if self._handles is None or self._blocks is None:
             with torch.inference_mode(False):  # a prompt may be read in inference mode, and what follows not
                 self._handles = key.new_zeros(*key.shape[:2], self.max_blocks, key.shape[-1])
-                self._kept = self._room(key), self._room(value)
+                self._blocks = self._room(key), self._room(value)
         number = torch.arange(self._finished, self._finished + whole_blocks, device=key.device)[-self.max_blocks :]
         entry, last = number % self.max_blocks, slice(whole_blocks - len(number), None)
         self._handles.index_copy_(2, entry, key[:, :, last, -1])
-        for kept, x in zip(self._kept, (key, value), strict=True):
+        for kept, x in zip(self._blocks, (key, value), strict=True):
             kept.index_copy_(2, entry.to(kept.device), x[:, :, last, :-1].to(kept.device))
         self._finished += whole_blocks
 
@@ -143,7 +154,7 @@ class LandmarkState:
         if not self.num_blocks:
             return None
         entry, distance = self._choose(query, position, size, base)
-        tokens, most = query.shape[1], max(1, _FETCHED // max(self._kept[0][:, 0, 0].numel() * query.shape[2], 1))  # type: ignore[index]
+        tokens, most = query.shape[1], max(1, _FETCHED // max(self._blocks[0][:, 0, 0].numel() * query.shape[2], 1))  # type: ignore[index]
         step = tokens if entry.shape[2] == 1 else max(1, most // entry.shape[3])
         parts = []
         for t in range(0, tokens, step):
@@ -232,7 +243,7 @@ class LandmarkState:
 
     def _fetched(self, entry: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Landmarks, keys and values of the blocks [B, H, T, k]: only these are read."""
-        assert self._handles is not None and self._kept is not None  # noqa: S101, PT018 - a block is kept
+        assert self._handles is not None and self._blocks is not None  # noqa: S101, PT018 - a block is kept
         (batch, heads), kv = entry.shape[:2], self._handles.shape[1]
         head = torch.arange(heads, device=entry.device).div(heads // kv, rounding_mode="floor")
         own = torch.arange(batch, device=entry.device).unsqueeze(1) * kv + head
@@ -242,4 +253,4 @@ class LandmarkState:
             found = x.flatten(0, 2).index_select(0, row.flatten().to(x.device))
             return found.to(entry.device, non_blocking=True).unflatten(0, row.shape)
 
-        return read(self._handles), read(self._kept[0]), read(self._kept[1])
+        return read(self._handles), read(self._blocks[0]), read(self._blocks[1])

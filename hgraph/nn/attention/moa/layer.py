@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -14,6 +15,7 @@ from hgraph.nn.attention.kinds import AttentionKind
 from hgraph.nn.attention.moa.plan import SpanRule
 from hgraph.nn.attention.moa.state import SpanState
 from hgraph.nn.attention.record import record, recording
+from hgraph.nn.attention.settings import accepts
 from hgraph.nn.attention.state import KVState
 from hgraph.ops import Relative
 from hgraph.structure import TokenGraph
@@ -21,6 +23,7 @@ from hgraph.structure import TokenGraph
 __all__ = ["MoAAttention"]
 
 
+@accepts("bias", "dropout", "rotary")
 class MoAAttention(TokenAttention):
     r"""Causal attention in which head h hears sink tokens and a band of its own width.
 
@@ -64,25 +67,14 @@ class MoAAttention(TokenAttention):
         num_kv_heads: int | None = None,
         num_sink: int = 64,
         block_size: int = 64,
-        bias: bool = True,
-        dropout: float = 0.0,
-        rotary: float | None = None,
+        **settings: Any,
     ) -> None:
         if len(rules) not in (num_heads, num_kv_heads):
             raise ArgumentError("rules", f"one for each of {num_heads} heads", len(rules))
         group = num_heads // len(rules)
         self.rules = [SpanRule(*rule) for rule in rules for _ in range(group)]
         self.sink, self.block_size = num_sink, block_size
-        super().__init__(
-            dim,
-            num_heads,
-            num_kv_heads=num_kv_heads,
-            causal=True,
-            bias=bias,
-            out_bias=bias,
-            dropout=dropout,
-            rotary=rotary,
-        )
+        super().__init__(dim, num_heads, num_kv_heads=num_kv_heads, causal=True, **settings)
         self.pattern = self._bands
 
     def _bands(self, n: int) -> TokenGraph:

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
-from hgraph.checks import whole
-from hgraph.errors import ArgumentError
-from hgraph.nn.attention.state import check_examples
+from hgraph.nn.attention.state import DecodeState
 from hgraph.ops import attend, merge
 from hgraph.ops.attend import AttendResult
 from hgraph.structure import TokenGraph
@@ -26,7 +24,7 @@ class _Ring(NamedTuple):
     query_heads: list[int]
 
 
-class SpanState:
+class SpanState(DecodeState):
     """Keys and values of sink tokens and, for each head, of the last tokens of its span, in a ring.
 
     Token s lies in slot s modulo the ring's length, over the token that has left the span. Query heads that share keys
@@ -41,10 +39,13 @@ class SpanState:
         capacity: the most tokens of a sequence; the spans were made for it.
     """
 
+    capacity: int
+
     def __init__(
         self, widths: Sequence[int], *, num_kv_heads: int, num_sink: int, block_size: int, capacity: int
     ) -> None:
-        self.widths, self.block_size, self.capacity = list(widths), block_size, whole("capacity", capacity, 1)
+        super().__init__(capacity)
+        self.widths, self.block_size = list(widths), block_size
         self.sink = min(num_sink, capacity)
         group = len(widths) // num_kv_heads
         length = [min(max(widths[h * group : (h + 1) * group]) * block_size, capacity) for h in range(num_kv_heads)]
@@ -53,13 +54,19 @@ class SpanState:
             for n in sorted(set(length))
             for own in [[h for h in range(num_kv_heads) if length[h] == n]]
         ]
+        self._clear()
+
+    def _clear(self) -> None:
         self._sinks: tuple[Tensor, Tensor] | None = None
         self._held: list[tuple[Tensor, Tensor]] = []
-        self._length = 0
 
-    def __len__(self) -> int:
-        """Tokens so far."""
-        return self._length
+    def _map(self, function: Callable[[Tensor], Tensor]) -> None:
+        if self._sinks is not None:
+            self._sinks = function(self._sinks[0]), function(self._sinks[1])
+        self._held = [(function(key), function(value)) for key, value in self._held]
+
+    def _of_capacity(self, capacity: int) -> str:
+        return f"layer.span_state({capacity})"
 
     @property
     def num_held(self) -> int:
@@ -67,15 +74,10 @@ class SpanState:
         return sum((self.sink + ring.length) * len(ring.key_heads) for ring in self._rings)
 
     @torch.no_grad()
-    def append(self, key: Tensor, value: Tensor) -> None:
-        """Take in [..., n, H_kv, D] of the next tokens. Not differentiable in what is kept."""
-        low, high = self._length, self._length + key.shape[-3]
-        if high > self.capacity:
-            hint = f"Make the state larger: layer.span_state({high})"
-            raise ArgumentError("state", f"room for {high} tokens", f"a capacity of {self.capacity}", hint)
-        if self._sinks is not None:
-            check_examples(self._sinks[0].shape[:-3], key.shape[:-3])
-        else:
+    def append(self, key: Tensor, value: Tensor) -> None:  # type: ignore[override]
+        """Store [..., n, H_kv, D] of the next tokens. Not differentiable in what is stored."""
+        low, high = self._fit(key.shape[:-3], key.shape[-3])
+        if self._sinks is None:
             self._sinks = _rooms(self.sink, key, value)
             own = [(key[..., r.key_heads, :], value[..., r.key_heads, :]) for r in self._rings]
             self._held = [_rooms(r.length, *pair) for r, pair in zip(self._rings, own, strict=True)]
@@ -86,7 +88,7 @@ class SpanState:
             slots = torch.arange(first, high, device=key.device) % ring.length
             for room, given in zip(held, (key, value), strict=True):
                 room.index_copy_(-3, slots, given[..., first - low :, :, :][..., ring.key_heads, :])
-        self._length = high
+        self._advance(key.shape[:-3], high)
 
     def step(self, query: Tensor, key: Tensor, value: Tensor) -> AttendResult:
         """Take in one token [..., 1, H_kv, D] and give what it hears [..., 1, H, D], and its lse."""

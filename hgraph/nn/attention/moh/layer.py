@@ -9,9 +9,10 @@ from torch import Tensor, nn
 
 from hgraph._torch import may_cache
 from hgraph.errors import ArgumentError
-from hgraph.nn.attention.base import Pattern, TokenAttention
+from hgraph.nn.attention.base import TokenAttention
 from hgraph.nn.attention.masks import fitting, without_padding
 from hgraph.nn.attention.moh.router import HeadRouter, QueryNormRouter, Routed
+from hgraph.nn.attention.settings import accepts
 from hgraph.nn.attention.state import KVState
 from hgraph.ops import Relative
 from hgraph.structure import TokenGraph
@@ -19,6 +20,7 @@ from hgraph.structure import TokenGraph
 __all__ = ["MixtureOfHeadAttention"]
 
 
+@accepts("num_kv_heads", "head_dim", "pattern", "causal", "bias", "dropout", "rotary")
 class MixtureOfHeadAttention(TokenAttention):
     r"""Self attention in which every token weighs its heads and leaves some out.
 
@@ -66,31 +68,14 @@ class MixtureOfHeadAttention(TokenAttention):
         *,
         shared_heads: int,
         top_k: int,
-        num_kv_heads: int | None = None,
-        head_dim: int | None = None,
-        pattern: Pattern | None = None,
-        causal: bool = False,
-        bias: bool = True,
         balance: float = 0.01,
-        dropout: float = 0.0,
-        rotary: float | None = None,
         variant: str = "paper",
         router: str = "linear",
+        **settings: Any,
     ) -> None:
         if router not in ("linear", "query_norm"):
             raise ArgumentError("router", "'linear' or 'query_norm'", repr(router))
-        super().__init__(
-            dim,
-            num_heads,
-            num_kv_heads=num_kv_heads,
-            head_dim=head_dim,
-            pattern=pattern,
-            causal=causal,
-            bias=bias,
-            out_bias=bias,
-            dropout=dropout,
-            rotary=rotary,
-        )
+        super().__init__(dim, num_heads, **settings)
         self.router = (
             HeadRouter(dim, num_heads, shared=shared_heads, top_k=top_k, variant=variant)
             if router == "linear"
