@@ -210,6 +210,9 @@ def _epoch(
 def _check(
     model: TripleModel, split: TripleSplit, epochs: int, batch: int, eval_every: int, negatives: int | None
 ) -> None:
+    if not isinstance(split, TripleSplit):
+        hint = "TripleSplit.random(kg, val_fraction=0.1, test_fraction=0.1) makes one"
+        raise ArgumentTypeError("split", "a TripleSplit", type(split).__name__, hint)
     kg = split.train
     if (model.num_nodes, model.num_relations) != (kg.num_nodes, kg.num_relations):
         wanted = f"{kg.num_nodes} vertices and {kg.num_relations} relations, as the facts have"
