@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from hgraph.cli.common import JsonOption, QuietOption, plain_errors
+from hgraph.cli.numbers import SEEDS, whole
 from hgraph.errors import ArgumentError
 
 if TYPE_CHECKING:
@@ -80,7 +81,7 @@ def build(
     split: Annotated[Split, typer.Option(help="How vertices are divided.")] = Split.STRATIFIED,
     split_column: Annotated[str | None, typer.Option(help="Column of times, or of the words train, val, test.")] = None,
     shares: Annotated[str, typer.Option(help="Of train, validation and test.")] = "0.6,0.2,0.2",
-    seed: Annotated[int, typer.Option(help="Draws the stratified split.")] = 0,
+    seed: Annotated[int, whole(low=0, high=SEEDS, help="Draws the stratified split.")] = 0,
     licence: Annotated[str, typer.Option(help="The terms of your data.")] = "not stated",
     redistribute: Annotated[bool, typer.Option("--redistribute", help="The terms allow passing it on.")] = False,
     citation: Annotated[str, typer.Option(help="Whom to cite.")] = "not stated",

@@ -15,6 +15,7 @@ from typing import Any, Literal
 import torch
 from torch import Tensor, nn
 
+from hgraph.checks import real, whole
 from hgraph.data import Data
 from hgraph.errors import ArgumentError, ArgumentTypeError, HgraphError
 from hgraph.files import write_atomically
@@ -145,7 +146,7 @@ def fit(
         if isinstance(inputs, Sequence):
             name, expected, got = "loss", "a function of the model's output", type(loss).__name__
         raise ArgumentTypeError(name, expected, got, hint)
-    _check(epochs, patience, validate, clip, precision, save_every)
+    _check(epochs, lr, weight_decay, patience, validate, clip, precision, save_every)
     planned = None if schedule is None else [getattr(schedule, "__name__", repr(schedule)), epochs]
     settings = {"seed": seed, "lr": lr, "weight_decay": weight_decay, "clip": clip, "precision": precision}
     file = Checkpoint(checkpoint, {**settings, "schedule": planned}, fabric)
@@ -291,13 +292,22 @@ def cosine(epoch: int, epochs: int) -> float:
 
 
 def _check(
-    epochs: int, patience: int | None, validate: Any, clip: float | None, precision: str, save_every: int
+    epochs: int,
+    lr: float,
+    weight_decay: float,
+    patience: int | None,
+    validate: Any,
+    clip: float | None,
+    precision: str,
+    save_every: int,
 ) -> None:
-    if epochs < 0:
-        raise ArgumentError("epochs", "0 or more", epochs)
-    if patience is not None and (validate is None or patience < 1):
-        given = patience if validate is not None else f"{patience} without validate="
-        raise ArgumentError("patience", "None, or 1 or more together with validate=", given)
+    whole("epochs", epochs)
+    real("lr", lr, "a finite number, 0 or more")
+    real("weight_decay", weight_decay, "a finite number, 0 or more")
+    if patience is not None and validate is None:
+        raise ArgumentError("patience", "None, or 1 or more together with validate=", f"{patience} without validate=")
+    if patience is not None:
+        whole("patience", patience, 1)
     if clip is not None and not clip > 0:
         raise ArgumentError("clip", "None, or a norm above 0", clip)
     if precision not in ("float32", "bfloat16"):

@@ -14,6 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from hgraph.checks import real
 from hgraph.data import Interactions
 from hgraph.errors import ArgumentError, ArgumentTypeError
 from hgraph.files import write_atomically
@@ -92,6 +93,8 @@ def fit_recommender(
     (3, True)
     """
     _check(model, data, epochs, eval_every, batch, triple_batch, patience, validate_users, k)
+    for name, value in (("lr", lr), ("l2", l2), ("triple_l2", triple_l2)):
+        real(name, value, "a finite number, 0 or more")
     settings: dict[str, Any] = {"seed": seed, "lr": lr, "batch": batch, "triple_batch": triple_batch, "l2": l2}
     file = Checkpoint(
         checkpoint,
