@@ -736,7 +736,7 @@ MUTATIONS += [
          "self.triples > sizes", "tests/convert/test_triples.py"),
         ("the line of a number is that of another", "convert/triples.py", "self.lines[fact]",
          "self.lines[0]", "tests/convert/test_triples.py"),
-        ("a trained recommender is served as it began", "train/recommender.py",
+        ("a trained recommender is served as it began", "train/scores.py",
          "return model.refresh(first) if trained else first", "return first", "tests/train/test_recommender.py"),
         ("validation ranks what is trained on", "train/recommender.py",
          "[data.train.to(device)]", "[]", "tests/train/test_recommender.py"),

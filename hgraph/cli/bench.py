@@ -11,6 +11,7 @@ from typing import Annotated, Any
 import typer
 
 from hgraph.cli.common import JsonOption, QuietOption, plain_errors
+from hgraph.cli.numbers import real, whole
 from hgraph.cli.runs import check_folder
 from hgraph.errors import ArgumentError, HgraphError
 
@@ -52,9 +53,11 @@ def bench(
         typer.Argument(help="Which suites; all: all but compiled, soft, landmark, combiner and routing."),
     ],
     only: Annotated[str, typer.Option(help="Only cases whose name contains this.")] = "",
-    threads: Annotated[int, typer.Option(min=1, help="1: process CPU time. More: wall time, on a quiet machine.")] = 1,
-    rounds: Annotated[int, typer.Option(min=2, help="At most so many rounds a method.")] = 15,
-    seconds: Annotated[float, typer.Option(min=0.0, help="Timed seconds a method may take, two rounds at least")] = 1.0,
+    threads: Annotated[int, whole(high=4096, help="1: process CPU time. More: wall time, on a quiet machine.")] = 1,
+    rounds: Annotated[int, whole(low=2, help="At most so many rounds a method.")] = 15,
+    seconds: Annotated[
+        float, real(low=0, high=86400, help="Timed seconds a method may take, two rounds at least")
+    ] = 1.0,
     allocator: Annotated[Allocator, typer.Option(help="How all methods get their memory.")] = Allocator.DEFAULT,
     device: Annotated[str, typer.Option(help="cpu or cuda (the ops suite alone; never yet run on a GPU).")] = "cpu",
     compare: Annotated[

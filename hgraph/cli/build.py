@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from hgraph.cli.common import JsonOption, QuietOption, plain_errors
+from hgraph.cli.numbers import SEEDS, whole
 from hgraph.errors import ArgumentError
 
 if TYPE_CHECKING:
@@ -41,7 +42,10 @@ class Task(Enum):
 
 @plain_errors
 def build(
-    out: Annotated[Path, typer.Option(help="Folder to write; there must be nothing, or with --force a data set.")],
+    out: Annotated[
+        Path | None,
+        typer.Option(help="Folder to write, required; there must be nothing, or with --force a data set."),
+    ] = None,
     nodes: Annotated[Path | None, typer.Option(help="CSV or Parquet: one row a vertex, with its id.")] = None,
     hyperedges: Annotated[
         Path | None,
@@ -77,7 +81,7 @@ def build(
     split: Annotated[Split, typer.Option(help="How vertices are divided.")] = Split.STRATIFIED,
     split_column: Annotated[str | None, typer.Option(help="Column of times, or of the words train, val, test.")] = None,
     shares: Annotated[str, typer.Option(help="Of train, validation and test.")] = "0.6,0.2,0.2",
-    seed: Annotated[int, typer.Option(help="Draws the stratified split.")] = 0,
+    seed: Annotated[int, whole(low=0, high=SEEDS, help="Draws the stratified split.")] = 0,
     licence: Annotated[str, typer.Option(help="The terms of your data.")] = "not stated",
     redistribute: Annotated[bool, typer.Option("--redistribute", help="The terms allow passing it on.")] = False,
     citation: Annotated[str, typer.Option(help="Whom to cite.")] = "not stated",
@@ -93,6 +97,14 @@ def build(
     from hgraph.datasets import from_tables, read_table, save
     from hgraph.datasets.folder import check_place
 
+    needed = {
+        "--out": out is None,
+        "--hyperedges or --edges": hyperedges is None and edges is None,
+        "--nodes": nodes is None and hyperedges is None and (bool(label or kind) or split is not Split.STRATIFIED),
+        "--split-column": split_column is None and split is not Split.STRATIFIED,
+    }
+    if out is None or any(needed.values()):
+        raise _missing_options([name for name, asked in needed.items() if asked])
     place = check_place(out, force=force)
     links: dict[str, Any] = {"hyperedges": hyperedges, "edges": edges}
     if header is not None:
@@ -127,6 +139,14 @@ def build(
         text = ", ".join(f"{k} {v}" for k, v in value.items()) if isinstance(value, dict) else str(value)
         typer.echo(f"{key.ljust(9)}  {text}")
     typer.echo(f"\ntrain it:  hgraph train {_argument(out)} --model {'gcn' if edges else 'hgnn+'}" if label else "")
+
+
+def _missing_options(names: list[str]) -> ArgumentError:
+    """All that is missing at once, with a whole command."""
+    hint = "For example: hgraph datasets build --nodes nodes.csv --hyperedges he.csv --label y --out my-set"
+    if "--hyperedges or --edges" in names:
+        hint += ". To join similar rows, see hgraph.builders.knn_hypergraph"
+    return ArgumentError("options", ", ".join(names), "none of them" if len(names) > 1 else "none", hint)
 
 
 def _facts(dataset: Dataset, out: Path) -> dict[str, Any]:

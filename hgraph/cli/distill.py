@@ -24,6 +24,7 @@ from hgraph.cli.common import (
     plain_errors,
     run_folder,
 )
+from hgraph.cli.numbers import SEEDS, real, whole
 from hgraph.cli.runs import check_folder, running
 from hgraph.cli.teachers import MLP, STUDENTS, UNSEEN, Setting, Student, added, networks_of, prepare, split_of
 from hgraph.cli.towers import STEPS, distill_run, is_run
@@ -65,12 +66,12 @@ def distill(
         str, typer.Argument(help="A name of `hgraph datasets list`, a folder you built, or the run of a recommender.")
     ],
     teacher: Annotated[Teacher, typer.Option(help="The network that teaches.")] = Teacher("hgnn"),
-    seed: Annotated[int, typer.Option(help="Draws the split, the weights, the dropout.")] = 0,
+    seed: Annotated[int, whole(low=0, high=SEEDS, help="Draws the split, the weights, the dropout.")] = 0,
     objective: Annotated[
         Objective, typer.Option(help="What the student learns from; nosmog: soft labels and noisy features alone.")
     ] = Objective.LIGHTHGNN,
     variant: Annotated[Variant, typer.Option(help="Form of the loss, of lighthgnn and lighthgnn+.")] = Variant.PAPER,
-    lam: Annotated[float, typer.Option(help="Weight of the true labels, 0 .. 1.")] = 0.0,
+    lam: Annotated[float, real(low=0, high=1, help="Weight of the true labels.")] = 0.0,
     student: Annotated[
         Student, typer.Option(help="The MLP; words is better on later vertices where features are word counts.")
     ] = Student.PUBLISHED,
@@ -78,8 +79,8 @@ def distill(
         bool, typer.Option("--calibrate", help="Export honest probabilities: see ECE in the report.")
     ] = False,
     setting: Annotated[Setting, typer.Option(help="What training may see.")] = Setting.TRANSDUCTIVE,
-    epochs: Annotated[int, typer.Option(min=1, help="Steps of each of the three trainings.")] = 200,
-    steps: Annotated[int | None, typer.Option(min=1, help=f"Of the student of a recommender; default {STEPS}.")] = None,
+    epochs: Annotated[int, whole(help="Steps of each of the three trainings.")] = 200,
+    steps: Annotated[int | None, whole(help=f"Of the student of a recommender; default {STEPS}.")] = None,
     out: Annotated[
         Path | None, typer.Option(help="Run folder; default runs/<dataset>-<teacher>-<seed>, or RUN/student.")
     ] = None,

@@ -11,6 +11,7 @@ import typer
 
 from hgraph.cli.choices import RECOMMENDERS, TOWERS, listed
 from hgraph.cli.common import LOG, JsonOption, QuietOption, RootOption, check_picture, plain_errors, written
+from hgraph.cli.numbers import whole
 from hgraph.errors import ArgumentError
 
 if TYPE_CHECKING:
@@ -25,11 +26,11 @@ _SCORES = 2**24  # of users and items at once
 def recommend(
     run: Annotated[Path, typer.Argument(help=f"A folder that `hgraph train` wrote, of {listed(RECOMMENDERS)}.")],
     user: Annotated[str | None, typer.Option(help="Name of the user; number, where users have no names.")] = None,
-    k: Annotated[int, typer.Option("-k", min=1, help="How many items.")] = 10,
+    k: Annotated[int, whole("-k", help="How many items.")] = 10,
     explain: Annotated[
         bool, typer.Option("--explain", help="Say which paths lead from the user to each item.")
     ] = False,
-    steps: Annotated[int, typer.Option(min=1, max=5, help="The most facts of a path.")] = 3,
+    steps: Annotated[int, whole(high=5, help="The most facts of a path.")] = 3,
     draw: Annotated[Path | None, typer.Option(help="Picture of the paths to the first item.")] = None,
     out: Annotated[Path | None, typer.Option(help="CSV file of the items of all users, in place of --user.")] = None,
     root: RootOption = None,

@@ -9,6 +9,7 @@ from typing import Annotated
 import typer
 
 from hgraph.cli.common import LOG, JsonOption, QuietOption, RootOption, device_of, plain_errors
+from hgraph.cli.numbers import whole
 from hgraph.cli.runs import check_folder
 
 
@@ -17,8 +18,8 @@ def reproduce(
     recipe: Annotated[str, typer.Argument(help="Name of a recipe; `hgraph reproduce list` names them.")],
     out: Annotated[Path | None, typer.Option(help="Run folder; default runs/<recipe>. Continued if it exists.")] = None,
     only: Annotated[list[str] | None, typer.Option(help="A data set of the recipe; may be repeated.")] = None,
-    seeds: Annotated[int | None, typer.Option(min=1, help="Seeds 0 .. SEEDS-1; default the recipe's.")] = None,
-    epochs: Annotated[int, typer.Option(min=1, help="Steps of each training.")] = 200,
+    seeds: Annotated[int | None, whole(high=10_000, help="Seeds 0 .. SEEDS-1; default the recipe's.")] = None,
+    epochs: Annotated[int, whole(help="Steps of each training.")] = 200,
     device: Annotated[str, typer.Option(help="cpu, cuda or cuda:0.")] = "cpu",
     root: RootOption = None,
     as_json: JsonOption = False,

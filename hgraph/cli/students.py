@@ -13,6 +13,7 @@ import typer
 
 from hgraph.cli.choices import TOWERS
 from hgraph.cli.common import LOG, JsonOption, QuietOption, check_file, plain_errors, written
+from hgraph.cli.numbers import real, whole
 from hgraph.cli.towers import ONNX, is_run
 from hgraph.errors import ArgumentError, DataError
 
@@ -116,18 +117,16 @@ def predict(
 @plain_errors
 def serve(
     run: RunArgument,
-    port: Annotated[int, typer.Option(min=0, max=65535, help="0 takes a free one.")] = 8000,
+    port: Annotated[int, whole(low=0, high=65535, help="0 takes a free one.")] = 8000,
     host: Annotated[
         str, typer.Option(help="Address to listen on; 0.0.0.0 is every network of this machine.")
     ] = "127.0.0.1",
     name: Annotated[
         list[str] | None, typer.Option(help="Name by which clients may call the server, beside localhost; repeatable.")
     ] = None,
-    max_body: Annotated[int, typer.Option(min=1, help="Bytes of a request.")] = 16 * 2**20,
-    max_connections: Annotated[int, typer.Option(min=1, help="Connections open at once.")] = 100,
-    request_timeout: Annotated[
-        float, typer.Option(min=0.001, max=3600, help="Seconds for a request to arrive.")
-    ] = 10.0,
+    max_body: Annotated[int, whole(high=2**40, help="Bytes of a request.")] = 16 * 2**20,
+    max_connections: Annotated[int, whole(high=10**6, help="Connections open at once.")] = 100,
+    request_timeout: Annotated[float, real(low=0.001, high=3600, help="Seconds for a request to arrive.")] = 10.0,
     program: ProgramOption = None,
     as_json: Annotated[bool, typer.Option("--json", help="Say the address as one JSON object on stdout.")] = False,
     quiet: QuietOption = False,

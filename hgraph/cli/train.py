@@ -24,6 +24,7 @@ from hgraph.cli.common import (
     say,
     shown,
 )
+from hgraph.cli.numbers import SEEDS, real, setting, whole
 from hgraph.cli.recommenders import train_recommender
 from hgraph.cli.runs import check_folder, running
 from hgraph.cli.teachers import Setting, added, prepare, split_of
@@ -84,29 +85,31 @@ def train(
     network_name: Annotated[
         Network, typer.Option("--model", help=f"{listed(CLASSIFIERS)} classify nodes; the others recommend items.")
     ] = Network("hgnn+"),
-    seed: Annotated[int, typer.Option(help="Draws the weights, the dropout, and splits that are drawn.")] = 0,
+    seed: Annotated[
+        int, whole(low=0, high=SEEDS, help="Draws the weights, the dropout, and splits that are drawn.")
+    ] = 0,
     setting: Annotated[Setting, typer.Option(help="What training may see.")] = Setting.TRANSDUCTIVE,
-    epochs: Annotated[int, typer.Option(min=1, help="Steps at most.")] = 200,
-    hidden: Annotated[int | None, typer.Option(min=1, help=f"Width; default {_WIDTHS}.")] = None,
-    dropout: Annotated[float, typer.Option(min=0, max=1, help="Probability.")] = 0.5,
-    lr: Annotated[float, typer.Option(help="Adam's step size.")] = 0.01,
-    weight_decay: Annotated[float, typer.Option(min=0, help="Adam's L2 penalty.")] = 5e-4,
-    patience: Annotated[int | None, typer.Option(min=1, help="Stop after so many epochs without a better one.")] = None,
+    epochs: Annotated[int, whole(help="Steps at most.")] = 200,
+    hidden: Annotated[int | None, setting("hidden", help=f"Width; default {_WIDTHS}.")] = None,
+    dropout: Annotated[float, setting("dropout", help="Probability.")] = 0.5,
+    lr: Annotated[float, setting("lr", help="Adam's learning rate.")] = 0.01,
+    weight_decay: Annotated[float, setting("weight_decay", help="Adam's L2 penalty.")] = 5e-4,
+    patience: Annotated[int | None, whole(help="Stop after so many epochs without a better one.")] = None,
     l2: Annotated[
         float | None,
-        typer.Option(min=0, help="Of a recommender's rows; default 0.00001, KGAT's own; 0.01 is often better."),
+        setting("l2", help="Of a recommender's rows; default 0.00001, KGAT's own; 0.01 is often better."),
     ] = None,
     pretrain: Annotated[Before | None, typer.Option(help=f"Whose vectors {listed(STARTERS)} begins from.")] = None,
     validate_users: Annotated[
-        int | None, typer.Option(min=1, help="Users that a recommender is validated with, by lot; default all.")
+        int | None, whole(help="Users that a recommender is validated with, by lot; default all.")
     ] = None,
     min_rating: Annotated[
-        float | None, typer.Option(help="Pairs of interactions.csv that are rated lower are left out.")
+        float | None, real(low=-1e12, high=1e12, help="Pairs of interactions.csv that are rated lower are left out.")
     ] = None,
     split: Annotated[
         PairSplit | None, typer.Option(help="How pairs of interactions.csv are divided; default random.")
     ] = None,
-    clip: Annotated[float | None, typer.Option(help="Largest norm of all gradients together.")] = None,
+    clip: Annotated[float | None, real(low=1e-12, high=1e12, help="Largest norm of all gradients together.")] = None,
     schedule: Annotated[Schedule, typer.Option(help="Of the step size.")] = Schedule.CONSTANT,
     precision: Annotated[Precision, typer.Option(help="Of the network's numbers.")] = Precision.FLOAT32,
     out: Annotated[Path | None, typer.Option(help="Run folder; default runs/<dataset>-<model>-<seed>.")] = None,

@@ -11,6 +11,7 @@ import typer
 
 from hgraph.cli.choices import RECOMMENDERS, Network
 from hgraph.cli.common import JsonOption, QuietOption, RootOption, device_of, load, plain_errors
+from hgraph.cli.numbers import SETTINGS, whole
 from hgraph.cli.runs import check_folder
 from hgraph.cli.teachers import Setting, prepare, split_of
 from hgraph.errors import ArgumentError, DataError, did_you_mean
@@ -33,9 +34,9 @@ def tune(
         str | None,
         typer.Option(help=f"name=log:low:high, range:low:high, whole:low:high, choice:a:b; default {SPACE}"),
     ] = None,
-    trials: Annotated[int, typer.Option(min=1, help="Trainings; of a search that goes on, in all.")] = 30,
-    epochs: Annotated[int, typer.Option(min=1, help="Steps of each training at most.")] = 200,
-    seed: Annotated[int, typer.Option(help="Draws the suggestions, the weights, the dropout.")] = 0,
+    trials: Annotated[int, whole(help="Trainings; of a search that goes on, in all.")] = 30,
+    epochs: Annotated[int, whole(help="Steps of each training at most.")] = 200,
+    seed: Annotated[int, whole(low=0, high=2**32 - 1, help="Draws the suggestions, the weights, the dropout.")] = 0,
     setting: Annotated[Setting, typer.Option(help="What training may see.")] = Setting.TRANSDUCTIVE,
     out: Annotated[Path | None, typer.Option(help="Folder; default runs/tune-<dataset>-<model>-<seed>.")] = None,
     device: Annotated[str, typer.Option(help="cpu, cuda or cuda:0.")] = "cpu",
@@ -95,13 +96,19 @@ def space_of(text: str, names: tuple[str, ...] = NAMES) -> dict[str, Range | Cho
         if name not in names:
             raise ArgumentError("space", f"settings among {', '.join(names)}", repr(name), did_you_mean(name, names))
         try:
-            numbers = [int(v) if v.lstrip("-").isdigit() else float(v) for v in values]
+            numbers = [SETTINGS[name](v) for v in values]
             if kind == "choice":
                 found[name] = Choice(tuple(numbers))
             else:
                 low, high = numbers
+                if not low < high or (kind == "log" and not low > 0):
+                    raise ArgumentError(
+                        "space", f"{name}={kind}:low:high with {'0 < ' * (kind == 'log')}low < high", part
+                    )
                 options = {"log": {"log": True}, "range": {}, "whole": {"whole": True}}[kind]
                 found[name] = Range(low, high, **options)
+        except typer.BadParameter as error:
+            raise ArgumentError("space", f"{name} in {SETTINGS[name]}", repr(part)) from error
         except (ValueError, KeyError):
             expected = f"{name}=log:low:high, range:low:high, whole:low:high or choice:a:b:..."
             raise ArgumentError("space", expected, repr(part)) from None

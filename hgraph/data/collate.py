@@ -44,6 +44,8 @@ def collate(items: Sequence[Any]) -> Any:
     >>> both.to_lists()
     [[0, 1], [4]]
     """
+    if isinstance(items, (Data, Graph, Hypergraph, KnowledgeGraph, Adjacency)):
+        raise ArgumentTypeError("items", "a list of examples", f"one {type(items).__name__}", "Give [item, ...]")
     items = list(items)
     if not items:
         raise ArgumentError("items", "at least one example", "none")

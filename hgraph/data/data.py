@@ -11,7 +11,7 @@ from torch import Tensor
 
 from hgraph.data.labels import class_labels, labeled
 from hgraph.data.split import Parts, Split
-from hgraph.errors import ArgumentError
+from hgraph.errors import ArgumentError, ArgumentTypeError
 from hgraph.structure.base import moved
 from hgraph.structure.graph import Graph
 from hgraph.structure.hypergraph import Hypergraph
@@ -41,8 +41,8 @@ class Data:
         y: one row for each thing that ``target`` names: class numbers (-1 is missing), booleans [., C] where a thing
             may have several labels, or numbers (NaN is missing). Class numbers [., 1] become [.]. Of ``"graph"``:
             [] or [C], since this is one example of many.
-        splits: named splits, of vertices (`Split`), or of what is to be predicted (`LinkSplit`, `HyperedgeSplit`);
-            ``"default"`` is used where none is named.
+        splits: one split, or named splits, of vertices (`Split`), or of what is to be predicted (`LinkSplit`,
+            `HyperedgeSplit`); ``"default"`` is used where none is named, and is the name of a single one.
         meta: names of vertices, classes, features and other facts beside the tensors.
         target: what ``y`` is of: vertices [N], hyperedges [M], edges [E] (in the order of the structure's rows), or
             the whole graph or hypergraph.
@@ -61,9 +61,48 @@ class Data:
     target: Literal["vertex", "hyperedge", "edge", "graph"] = "vertex"
 
     def __post_init__(self) -> None:
-        """Bring class numbers into one shape."""
+        """Bring class numbers into one shape, and a single split under its name."""
+        if self.structure is None or isinstance(self.structure, (Tensor, list, tuple, dict)):
+            hint = "The order is Data(structure, x, y); Graph.from_edge_index and Hypergraph.from_lists make structures"
+            raise ArgumentTypeError("structure", "a Graph or a Hypergraph", type(self.structure).__name__, hint)
+        if isinstance(self.splits, Split):
+            object.__setattr__(self, "splits", {"default": self.splits})
         if self._has_rows:
             object.__setattr__(self, "y", class_labels(self.y))
+
+    @classmethod
+    def from_masks(
+        cls,
+        structure: Graph | Hypergraph,
+        x: Tensor,
+        y: Tensor,
+        *,
+        train_mask: Tensor,
+        val_mask: Tensor | None = None,
+        test_mask: Tensor | None = None,
+        meta: Mapping[str, Any] | None = None,
+    ) -> Data:
+        """Labeled nodes with their default split from boolean masks [N], as other libraries have them.
+
+        Args:
+            structure: the whole structure.
+            x: [N, F] node features.
+            y: [N] or [N, C] labels.
+            train_mask: [N] booleans, as are ``val_mask`` and ``test_mask``; None is a part without nodes.
+            val_mask: as above.
+            test_mask: as above.
+            meta: names and other facts, as `Data` has them.
+
+        Raises:
+            ArgumentError: a mask that is not boolean [N].
+            DataError: masks that overlap.
+
+        >>> graph, on = Graph.from_edge_index([[0], [1]], num_nodes=2, directed=False), torch.tensor([True, False])
+        >>> Data.from_masks(graph, torch.eye(2), torch.tensor([0, 1]), train_mask=on, test_mask=~on).split()
+        Split(train 1, val 0, test 1, transductive)
+        """
+        split = Split.from_masks(structure, train_mask, val_mask, test_mask)
+        return cls(structure, x, y, {"default": split}, dict(meta or {})).validate()
 
     @property
     def num_nodes(self) -> int:
@@ -121,7 +160,9 @@ class Data:
             ArgumentError: there is none, and the message lists those there are; or it is of another kind.
         """
         if name not in self.splits:
-            raise ArgumentError("split", f"one of {sorted(self.splits)}", repr(name))
+            expected = f"one of {sorted(self.splits)}" if self.splits else "data with a split"
+            hint = "" if self.splits else "Data.from_masks, Split.per_class and Split.by_time make splits of nodes"
+            raise ArgumentError("split", expected, repr(name) if self.splits else "none", hint)
         found = self.splits[name]
         if not isinstance(found, kind):
             raise ArgumentError("split", f"a {kind.__name__}", f"{name!r}, a {type(found).__name__}")

@@ -84,7 +84,7 @@ KnowledgeGraph(4 nodes, 6 triples, 4 relations, cpu))
             raise ArgumentError("num_items", f"at most the {kg.num_nodes} vertices of kg", num_items)
         parts = []
         for name, pairs in (("train", train), ("val", val), ("test", test)):
-            users, items = (torch.as_tensor(column) for column in pairs)
+            users, items = (coo.as_indices(name, column) for column in pairs)
             hint = "Name each pair once; Interactions.random takes duplicates='drop'"
             names = coo.Names(f"{name} users", f"{name} items", "num_users", "num_items", "users", "items", hint)
             parts.append(Adjacency._from_coo(users, items, None, num_users, num_items, "error", names, Checks()))

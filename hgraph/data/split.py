@@ -58,6 +58,33 @@ class Split:
     observed: Tensor | None = None
 
     @classmethod
+    def from_masks(
+        cls,
+        structure: Graph | Hypergraph,
+        train_mask: Tensor,
+        val_mask: Tensor | None = None,
+        test_mask: Tensor | None = None,
+    ) -> Split:
+        """Transductive split of boolean masks [N]; None is a part without nodes.
+
+        Raises:
+            ArgumentError: a mask that is not boolean [N].
+
+        >>> path = Graph.from_edge_index([[0, 1], [1, 2]], num_nodes=3, directed=False)
+        >>> Split.from_masks(path, torch.tensor([True, True, False])).train
+        tensor([0, 1])
+        """
+        parts = []
+        for name, mask in (("train_mask", train_mask), ("val_mask", val_mask), ("test_mask", test_mask)):
+            mask = torch.zeros(structure.num_nodes, dtype=torch.bool) if mask is None else torch.as_tensor(mask)
+            if mask.dtype != torch.bool or mask.shape != (structure.num_nodes,):
+                got = f"{mask.dtype} {list(mask.shape)}"
+                hint = "Split(structure, train=ids, val=ids, test=ids) takes ids"
+                raise ArgumentError(name, f"{structure.num_nodes} booleans (one per node)", got, hint)
+            parts.append(mask.nonzero().flatten())
+        return cls(structure, *parts)
+
+    @classmethod
     def per_class(
         cls,
         structure: Graph | Hypergraph,

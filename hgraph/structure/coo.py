@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import numbers
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 import torch
@@ -27,12 +28,32 @@ class Names(NamedTuple):
     repeated: str = "Pass duplicates='sum' to add them up or duplicates='keep' for parallel edges"
 
 
+def check_made(name: str, value: Any, hint: str) -> None:
+    """Refuse numbers, lists and tensors where a structure belongs; what compiled code puts there passes."""
+    if value is None or isinstance(value, (Tensor, Sequence, Mapping, numbers.Number)) or hasattr(value, "__array__"):
+        raise ArgumentTypeError(name, "an Adjacency", type(value).__name__, hint)
+
+
+def names_hint(values: Any) -> str:
+    """What numbers things by name, where names were given in place of ids."""
+    first = values
+    while isinstance(first, (list, tuple)) and first:
+        first = first[0]
+    if not isinstance(first, str):
+        return ""
+    return (
+        "Names are numbered by hgraph.builders.membership_hypergraph (members), KnowledgeGraph.from_names (triples) "
+        "and hgraph.datasets.from_tables (tables of edges or hyperedges)"
+    )
+
+
 def as_indices(name: str, values: Any) -> Tensor:
     """A 1-D int64 tensor of indices from a tensor, array or list; floats and booleans are refused."""
     try:
         values = torch.as_tensor(values)
     except (TypeError, ValueError, RuntimeError) as error:
-        raise ArgumentTypeError(name, "integer indices", f"{type(values).__name__} ({error})") from error
+        got = f"{type(values).__name__} ({error})"
+        raise ArgumentTypeError(name, "integer indices", got, names_hint(values)) from error
     if values.numel() == 0 and (values.dim() == 1 or not values.is_floating_point()):
         values = values.long()  # an empty list has torch's default float dtype
     if values.dtype not in (torch.int8, torch.int16, torch.int32, torch.int64, torch.uint8):

@@ -32,6 +32,12 @@ class Graph(Structure):
 
     adj: Adjacency
 
+    def __post_init__(self) -> None:
+        """Refuse what another constructor takes."""
+        made = "Graph.from_edge_index(edge_index, num_nodes=..., directed=...) makes a graph of pairs of nodes"
+        coo.check_made("adj", self.adj, made)
+        super().__post_init__()
+
     @classmethod
     def from_edge_index(
         cls,
@@ -59,9 +65,8 @@ class Graph(Structure):
         try:
             edge_index = torch.as_tensor(edge_index)
         except (TypeError, ValueError, RuntimeError) as error:
-            raise ArgumentTypeError(
-                "edge_index", "integers [2, E]", f"{type(edge_index).__name__} ({error})"
-            ) from error
+            got = f"{type(edge_index).__name__} ({error})"
+            raise ArgumentTypeError("edge_index", "integers [2, E]", got, coo.names_hint(edge_index)) from error
         if edge_index.dim() != 2 or edge_index.shape[0] != 2:
             hint = "Rows are [sources, targets]; did you pass the transpose?"
             raise ArgumentError("edge_index", "shape [2, E]", f"shape {list(edge_index.shape)}", hint)

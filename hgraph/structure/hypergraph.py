@@ -35,6 +35,12 @@ class Hypergraph(IncidenceList):
     (5, 2, [1, 1, 2, 1, 0], [3, 2])
     """
 
+    def __post_init__(self) -> None:
+        """Refuse what another constructor takes."""
+        made = "Hypergraph.from_lists(hyperedges, num_nodes=...) makes a hypergraph of lists of nodes"
+        coo.check_made("v2e", self.v2e, made)
+        super().__post_init__()
+
     # ------------------------------------------------------------------ construction
 
     @classmethod

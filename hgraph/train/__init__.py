@@ -8,8 +8,9 @@ from hgraph.train.mode import evaluating
 from hgraph.train.observed import Observed, observed, supervised
 from hgraph.train.ranking import f1, mrr, ndcg_at, recall_at, roc_auc
 from hgraph.train.recommend import Explanation, Recommendation, explain, recommend
-from hgraph.train.recommender import fit_recommender, scorer, structure_of
+from hgraph.train.recommender import fit_recommender
 from hgraph.train.samplers import PairSampler, TripleSampler
+from hgraph.train.scores import scorer, structure_of
 from hgraph.train.seed import seeded
 from hgraph.train.triples import fit_triples, triple_ranking
 

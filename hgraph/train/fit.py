@@ -15,10 +15,13 @@ from typing import Any, Literal
 import torch
 from torch import Tensor, nn
 
-from hgraph.errors import ArgumentError, HgraphError
+from hgraph.checks import real, whole
+from hgraph.data import Data
+from hgraph.errors import ArgumentError, ArgumentTypeError, HgraphError
 from hgraph.files import write_atomically
 from hgraph.nn import aux_losses
 from hgraph.train.checkpoint import Checkpoint, stopwatch
+from hgraph.train.observed import of_data
 from hgraph.train.seed import seeded
 
 __all__ = ["FitResult", "TrainingError", "cosine", "fit"]
@@ -65,10 +68,11 @@ class FitResult:
 
 def fit(
     model: nn.Module,
-    inputs: Sequence[Any],
-    loss: Callable[[Any], Tensor],
+    inputs: Sequence[Any] | Data,
+    loss: Callable[[Any], Tensor] | None = None,
     *,
     validate: Callable[[Any], float] | None = None,
+    split: str = "default",
     epochs: int = 200,
     lr: float = 0.01,
     weight_decay: float = 5e-4,
@@ -86,6 +90,8 @@ def fit(
 ) -> FitResult:
     """Train a model on one full batch with Adam and leave it, in eval mode, with its best state.
 
+    ``fit(model, data)`` trains on a `Data`: on its training nodes, with the accuracy on its validation nodes.
+
     An epoch is one step on ``loss(model(*inputs))``, plus the `hgraph.nn.aux_losses` of the model's layers, and, in
     eval mode, one score ``validate(model(*inputs))``. The state with the highest score is kept (of equal ones the
     first); without ``validate`` the last one is. The same seed gives the same result, bit for bit, on the same machine
@@ -94,9 +100,11 @@ def fit(
 
     Args:
         model: any module.
-        inputs: its positional arguments.
-        loss: makes a finite scalar from the model's output.
-        validate: makes a score from the output, higher is better.
+        inputs: its positional arguments; or a `Data`, of which the model gets what training may see: features and,
+            if it has a second argument, the structure.
+        loss: makes a finite scalar from the model's output; with a `Data`, None is the loss of `supervised`.
+        validate: makes a score from the output, higher is better; with a `Data`, None is the score of `supervised`.
+        split: of a `Data`, the name of the split.
         epochs: at most so many steps.
         lr: Adam's step size.
         weight_decay: Adam's L2 penalty.
@@ -130,7 +138,15 @@ def fit(
     >>> result.best_epoch, result.history[2]["loss"] < result.history[0]["loss"], model.training
     (3, True, False)
     """
-    _check(epochs, patience, validate, clip, precision, save_every)
+    if isinstance(inputs, Data):
+        inputs, loss, validate = of_data(model, inputs, split, loss, validate)
+    if not isinstance(inputs, Sequence) or not callable(loss):
+        hint = "fit(model, (x, structure), loss), or fit(model, data) with a Data"
+        name, expected, got = "inputs", "a sequence of the model's arguments, or a Data", type(inputs).__name__
+        if isinstance(inputs, Sequence):
+            name, expected, got = "loss", "a function of the model's output", type(loss).__name__
+        raise ArgumentTypeError(name, expected, got, hint)
+    _check(epochs, lr, weight_decay, patience, validate, clip, precision, save_every)
     planned = None if schedule is None else [getattr(schedule, "__name__", repr(schedule)), epochs]
     settings = {"seed": seed, "lr": lr, "weight_decay": weight_decay, "clip": clip, "precision": precision}
     file = Checkpoint(checkpoint, {**settings, "schedule": planned}, fabric)
@@ -276,13 +292,22 @@ def cosine(epoch: int, epochs: int) -> float:
 
 
 def _check(
-    epochs: int, patience: int | None, validate: Any, clip: float | None, precision: str, save_every: int
+    epochs: int,
+    lr: float,
+    weight_decay: float,
+    patience: int | None,
+    validate: Any,
+    clip: float | None,
+    precision: str,
+    save_every: int,
 ) -> None:
-    if epochs < 0:
-        raise ArgumentError("epochs", "0 or more", epochs)
-    if patience is not None and (validate is None or patience < 1):
-        given = patience if validate is not None else f"{patience} without validate="
-        raise ArgumentError("patience", "None, or 1 or more together with validate=", given)
+    whole("epochs", epochs)
+    real("lr", lr, "a finite number, 0 or more")
+    real("weight_decay", weight_decay, "a finite number, 0 or more")
+    if patience is not None and validate is None:
+        raise ArgumentError("patience", "None, or 1 or more together with validate=", f"{patience} without validate=")
+    if patience is not None:
+        whole("patience", patience, 1)
     if clip is not None and not clip > 0:
         raise ArgumentError("clip", "None, or a norm above 0", clip)
     if precision not in ("float32", "bfloat16"):

@@ -8,8 +8,11 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from hgraph.errors import ArgumentError
+from hgraph.data import Interactions
+from hgraph.errors import ArgumentError, ArgumentTypeError
+from hgraph.models.recommend.base import Recommender
 from hgraph.structure import Adjacency, coo
+from hgraph.train.scores import scorer, structure_of
 
 __all__ = ["best_items", "by_popularity", "full_ranking", "ranking_of_users"]
 
@@ -36,15 +39,15 @@ def by_popularity(train: Adjacency) -> Score:
 
 
 def full_ranking(
-    score: Score,
-    test: Adjacency,
+    score: Score | Recommender,
+    test: Adjacency | Interactions,
     known: Sequence[Adjacency] = (),
     *,
     ks: Sequence[int] = (20,),
     ideal: Literal["all", "hits"] = "all",
     chunk: int = 1024,
 ) -> dict[str, float]:
-    """The means over users of `ranking_of_users`.
+    """The means over users of `ranking_of_users`; ``full_ranking(model, data)`` ranks the test items of a data set.
 
     >>> pairs = Adjacency.from_coo(target=[0], source=[1], num_targets=1, num_sources=3)
     >>> full_ranking(lambda users: torch.tensor([[0.1, 0.5, 0.9]]), pairs, ks=[2])["recall@2"]
@@ -55,8 +58,8 @@ def full_ranking(
 
 
 def ranking_of_users(
-    score: Score,
-    test: Adjacency,
+    score: Score | Recommender,
+    test: Adjacency | Interactions,
     known: Sequence[Adjacency] = (),
     *,
     ks: Sequence[int] = (20,),
@@ -72,9 +75,10 @@ def ranking_of_users(
     with H the test items among the K best and :math:`n = \min(K, |R|)`.
 
     Args:
-        score: scores [B, I] of all items for users [B].
-        test: the U x I test pairs, R.
-        known: pairs that may not be recommended: those of the training, and of the validation.
+        score: scores [B, I] of all items for users [B]; or, with `Interactions`, a trained `Recommender`.
+        test: the U x I test pairs, R; or `Interactions`, of which R is the test part.
+        known: pairs that may not be recommended: those of the training, and of the validation. They are taken from
+            `Interactions` where none are given.
         ks: every K.
         ideal: ``"hits"`` takes n as the smaller of K and the hits among the ``max(ks)`` best, and counts a user
             without any as 0. So KGAT's published code does; its figures are higher.
@@ -93,6 +97,7 @@ def ranking_of_users(
     """
     if ideal not in ("all", "hits"):
         raise ArgumentError("ideal", "'all' or 'hits'", repr(ideal))
+    score, test, known = _parts(score, test, known)
     users = (test.indptr.diff() > 0).nonzero().flatten()
     if not len(users):
         raise ArgumentError("test", "a user with a test item", "none")
@@ -117,6 +122,23 @@ def ranking_of_users(
             for name, values in found.items():
                 parts.setdefault(f"{name}@{k}", []).append(values)
     return {name: torch.cat(values) for name, values in parts.items()} | {"user": users}
+
+
+def _parts(
+    score: Score | Recommender, test: Adjacency | Interactions, known: Sequence[Adjacency]
+) -> tuple[Score, Adjacency, Sequence[Adjacency]]:
+    """A function of users, the test pairs, and the pairs that may not be recommended."""
+    if isinstance(test, Interactions):
+        known, data, test = known or (test.train, test.val), test, test.test
+        if isinstance(score, Recommender):
+            of_users = scorer(score, structure_of(score, data))
+            return lambda users: of_users(users).cpu(), test, known
+    if not isinstance(test, Adjacency):
+        raise ArgumentTypeError("test", "Interactions, or an Adjacency of the test pairs", type(test).__name__)
+    if isinstance(score, torch.nn.Module):
+        hint = "full_ranking(model, data) takes a Recommender with its Interactions"
+        raise ArgumentTypeError("score", "a function from users [B] to scores [B, I]", type(score).__name__, hint)
+    return score, test, known
 
 
 def best_items(scores: Tensor, users: Tensor, known: Sequence[Adjacency], k: int) -> tuple[Tensor, Tensor]:

@@ -2,20 +2,22 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import functional as F
 
-from hgraph.data import Data
+from hgraph.data import Data, Split
 from hgraph.data.labels import labeled
 from hgraph.errors import ArgumentError
 from hgraph.structure import Graph, Hypergraph
 from hgraph.train.metrics import accuracy
 
-__all__ = ["Observed", "observed", "supervised"]
+__all__ = ["Observed", "observed", "of_data", "supervised"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -104,3 +106,27 @@ def supervised(part: Observed) -> tuple[Callable[[Tensor], Tensor], Callable[[Te
         return F.cross_entropy(logits[train], part.y[train])
 
     return loss, validate
+
+
+def of_data(
+    model: nn.Module,
+    data: Data,
+    split: str,
+    loss: Callable[[Any], Tensor] | None,
+    validate: Callable[[Any], float] | None,
+) -> tuple[tuple[Any, ...], Callable[[Any], Tensor], Callable[[Any], float] | None]:
+    """A model's arguments, the loss and the score of a `Data`, as `fit` takes them."""
+    if not isinstance(data.splits.get(split), Split):
+        hint = "Data.from_masks(structure, x, y, train_mask=...) and Split.per_class(structure, y) make splits of nodes"
+        raise ArgumentError("split", f"a split of nodes, one of {sorted(data.splits)}", repr(split), hint)
+    part = observed(data, split)
+    own_loss, own_validate = supervised(part)
+    inputs: tuple[Any, ...] = (part.x, part.structure) if _reads_structure(model) else (part.x,)
+    return inputs, own_loss if loss is None else loss, own_validate if validate is None else validate
+
+
+def _reads_structure(model: nn.Module) -> bool:
+    """Whether forward has a second argument that it needs."""
+    kinds = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
+    parameters = inspect.signature(model.forward).parameters.values()
+    return sum(p.kind in kinds and p.default is p.empty for p in parameters) > 1

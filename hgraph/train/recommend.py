@@ -10,12 +10,12 @@ import torch
 from torch import Tensor
 
 from hgraph.data import Interactions
-from hgraph.errors import ArgumentError
+from hgraph.errors import ArgumentError, ArgumentTypeError
 from hgraph.models.recommend.base import Recommender
 from hgraph.structure import KnowledgeGraph, Path
-from hgraph.structure.relations import rebuilt
+from hgraph.structure.relations import number_of, rebuilt
 from hgraph.train.full_ranking import best_items
-from hgraph.train.recommender import scorer, structure_of
+from hgraph.train.scores import scorer, structure_of
 
 __all__ = ["NEGLIGIBLE", "Explanation", "Recommendation", "explain", "recommend"]
 
@@ -45,7 +45,7 @@ class Recommendation:
 def recommend(
     model: Recommender,
     data: Interactions,
-    users: Sequence[int] | Tensor,
+    users: Sequence[int] | Sequence[str] | Tensor,
     k: int = 10,
     *,
     exclude: bool = True,
@@ -56,7 +56,7 @@ def recommend(
     Args:
         model: a trained `Recommender`.
         data: what it was trained on.
-        users: [B] ids.
+        users: [B] ids, or names where the data has some.
         k: how many items, at most I.
         exclude: leave out what the user took, in whichever part. Where fewer than k are left, taken ones fill the end
             with a score of -inf.
@@ -71,7 +71,7 @@ def recommend(
     >>> recommend(BPRMF(1, 2, dim=4), data, [0], k=1).items  # item 0 was taken
     tensor([[1]])
     """
-    users = torch.as_tensor(users, dtype=torch.long)
+    users = _ids(users, data)
     if users.dim() != 1 or (len(users) and not 0 <= int(users.min()) <= int(users.max()) < data.num_users):
         raise ArgumentError("users", f"ids in 0 .. {data.num_users - 1}", users.tolist())
     if not 1 <= k <= data.num_items:
@@ -80,6 +80,15 @@ def recommend(
     scores = scorer(model, structure)(users).cpu()
     taken = [data.train, data.val, data.test] if exclude else []
     return Recommendation(users, *best_items(scores, users, taken, k))
+
+
+def _ids(users: Sequence[int] | Sequence[str] | Tensor, data: Interactions) -> Tensor:
+    """[B] ids of users given by ids or names."""
+    if isinstance(users, str):
+        raise ArgumentTypeError("users", "a sequence of ids or names", repr(users), f"Give [{users!r}]")
+    if isinstance(users, (int, Tensor)) or not any(isinstance(user, str) for user in users):
+        return torch.as_tensor(users, dtype=torch.long)
+    return torch.tensor([number_of("users", user, data.num_users, data.user_names) for user in users])
 
 
 @dataclass(frozen=True, eq=False)

@@ -14,19 +14,20 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from hgraph.checks import real
 from hgraph.data import Interactions
-from hgraph.errors import ArgumentError
+from hgraph.errors import ArgumentError, ArgumentTypeError
 from hgraph.files import write_atomically
 from hgraph.models.recommend.base import Recommender
 from hgraph.structure import Adjacency, KnowledgeGraph
 from hgraph.train.checkpoint import Checkpoint, stopwatch
 from hgraph.train.fit import FitResult, TrainingError
 from hgraph.train.full_ranking import full_ranking
-from hgraph.train.mode import evaluating
 from hgraph.train.samplers import PairSampler, TripleSampler
+from hgraph.train.scores import scorer
 from hgraph.train.seed import seeded
 
-__all__ = ["Progress", "bar", "fit_recommender", "scorer", "structure_of"]
+__all__ = ["Progress", "bar", "fit_recommender"]
 
 _LOG = logging.getLogger("hgraph")
 
@@ -92,6 +93,8 @@ def fit_recommender(
     (3, True)
     """
     _check(model, data, epochs, eval_every, batch, triple_batch, patience, validate_users, k)
+    for name, value in (("lr", lr), ("l2", l2), ("triple_l2", triple_l2)):
+        real(name, value, "a finite number, 0 or more")
     settings: dict[str, Any] = {"seed": seed, "lr": lr, "batch": batch, "triple_batch": triple_batch, "l2": l2}
     file = Checkpoint(
         checkpoint,
@@ -143,41 +146,6 @@ def _sampled(pairs: Adjacency, users: int | None, seed: int) -> Adjacency:
         target=pairs.target[kept], source=pairs.indices[kept],
         num_targets=pairs.num_targets, num_sources=pairs.num_sources,
     )  # fmt: skip
-
-
-def structure_of(model: Recommender, data: Interactions, *, trained: bool = True) -> KnowledgeGraph:
-    """What a trained model's messages flow over (``trained=False``: an untrained one's).
-
-    >>> from hgraph.models import BPRMF
-    >>> kg = KnowledgeGraph.from_names([("Dune", "is like", "Ubik")])
-    >>> data = Interactions.from_pairs([[0], [0]], [[], []], [[], []], kg, num_users=1, num_items=2)
-    >>> structure_of(BPRMF(1, 2), data)
-    KnowledgeGraph(3 nodes, 4 triples, 4 relations, cpu)
-    """
-    structure = model.structure(data).to(next(model.parameters()).device)
-    first = model.start(structure)
-    return model.refresh(first) if trained else first
-
-
-def scorer(model: Recommender, structure: KnowledgeGraph) -> Any:
-    """A function from users [B] to scores of all items [B, I], in eval mode; the rows are made once.
-
-    >>> from hgraph.models import BPRMF
-    >>> kg = KnowledgeGraph.from_names([("Dune", "is like", "Ubik")])
-    >>> score = scorer(BPRMF(3, 2), kg)
-    >>> score(torch.tensor([0, 2])).shape
-    torch.Size([2, 2])
-    """
-    device = next(model.parameters()).device
-    with torch.no_grad(), evaluating(model):
-        z = model(structure)
-
-    @torch.no_grad()
-    def score(users: Tensor) -> Tensor:
-        with evaluating(model):  # there are models whose scores have dropout, too
-            return model.score(z, users.to(device))
-
-    return score
 
 
 class _Turns:
@@ -286,6 +254,9 @@ def _check(
     users: int | None,
     k: int,
 ) -> None:
+    if not isinstance(data, Interactions):
+        hint = "Interactions.random(users, items, kg, num_users=..., num_items=...) makes them of pairs"
+        raise ArgumentTypeError("data", "Interactions", type(data).__name__, hint)
     if (model.num_users, model.num_items) != (data.num_users, data.num_items):
         wanted = f"{data.num_users} users and {data.num_items} items, as the data has"
         raise ArgumentError("model", wanted, f"{model.num_users} and {model.num_items}")

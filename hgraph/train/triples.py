@@ -10,6 +10,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
+from hgraph.checks import real
 from hgraph.data import TripleSplit
 from hgraph.errors import ArgumentError, ArgumentTypeError
 from hgraph.models.triples.kge import TripleModel
@@ -145,6 +146,8 @@ def fit_triples(
     (3, True)
     """
     _check(model, split, epochs, batch, eval_every, negatives)
+    for name, value in (("lr", lr), ("l2", l2)):
+        real(name, value, "a finite number, 0 or more")
     _say_unseen(split)
     device = model.entity.device
     facts, val = split.train.triples.to(device), split.val.triples
@@ -210,6 +213,9 @@ def _epoch(
 def _check(
     model: TripleModel, split: TripleSplit, epochs: int, batch: int, eval_every: int, negatives: int | None
 ) -> None:
+    if not isinstance(split, TripleSplit):
+        hint = "TripleSplit.random(kg, val_fraction=0.1, test_fraction=0.1) makes one"
+        raise ArgumentTypeError("split", "a TripleSplit", type(split).__name__, hint)
     kg = split.train
     if (model.num_nodes, model.num_relations) != (kg.num_nodes, kg.num_relations):
         wanted = f"{kg.num_nodes} vertices and {kg.num_relations} relations, as the facts have"

@@ -283,7 +283,7 @@ def test_every_option_of_build(tables):
         (["--nodes", "no.csv"], "no.csv: no such file"),
         (["--column", "vertex=reader"], "--column vertex="),
         (["--out", "nodes.csv"], "a place where nothing is"),
-        (["--split", "given"], "split_column"),
+        (["--split", "given"], "split-column"),
     ],
 )
 def test_build_refuses_in_one_line_and_writes_nothing(tables, arguments, match):

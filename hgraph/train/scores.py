@@ -1,0 +1,50 @@
+"""Scores of a recommender: over which structure, and of which users."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from hgraph.data import Interactions
+from hgraph.models.recommend.base import Recommender
+from hgraph.structure import KnowledgeGraph
+from hgraph.train.mode import evaluating
+
+__all__ = ["scorer", "structure_of"]
+
+
+def structure_of(model: Recommender, data: Interactions, *, trained: bool = True) -> KnowledgeGraph:
+    """What a trained model's messages flow over (``trained=False``: an untrained one's).
+
+    >>> from hgraph.models import BPRMF
+    >>> kg = KnowledgeGraph.from_names([("Dune", "is like", "Ubik")])
+    >>> data = Interactions.from_pairs([[0], [0]], [[], []], [[], []], kg, num_users=1, num_items=2)
+    >>> structure_of(BPRMF(1, 2), data)
+    KnowledgeGraph(3 nodes, 4 triples, 4 relations, cpu)
+    """
+    structure = model.structure(data).to(next(model.parameters()).device)
+    first = model.start(structure)
+    return model.refresh(first) if trained else first
+
+
+def scorer(model: Recommender, structure: KnowledgeGraph) -> Any:
+    """A function from users [B] to scores of all items [B, I], in eval mode; the rows are made once.
+
+    >>> from hgraph.models import BPRMF
+    >>> kg = KnowledgeGraph.from_names([("Dune", "is like", "Ubik")])
+    >>> score = scorer(BPRMF(3, 2), kg)
+    >>> score(torch.tensor([0, 2])).shape
+    torch.Size([2, 2])
+    """
+    device = next(model.parameters()).device
+    with torch.no_grad(), evaluating(model):
+        z = model(structure)
+
+    @torch.no_grad()
+    def score(users: Tensor) -> Tensor:
+        with evaluating(model):  # there are models whose scores have dropout, too
+            return model.score(z, users.to(device))
+
+    return score
