@@ -57,7 +57,12 @@ STRUCTURES = [
     for name in package.__all__
     if isinstance(made := getattr(package, name), type) and issubclass(made, Structure) and made is not Structure
 ]
-STATES = [name for package in NN for name in package.__all__ if name.endswith("State") and name != "DecodeState"]
+STATES = {
+    name: getattr(package, name)
+    for package in NN
+    for name in package.__all__
+    if name.endswith("State") and name != "DecodeState"
+}
 
 
 def functions_in(path):
@@ -104,7 +109,7 @@ def test_a_structure_has_a_case(name):
 
 @pytest.mark.parametrize("name", STATES)
 def test_a_decode_state_has_a_case(name):
-    kind = getattr(hgraph.nn.attention, name)
+    kind = STATES[name]
     cases = [case for state, case in layers.DECODERS.values() if state is kind]
     assert cases, f"add a decoder with a {name} to DECODERS in tests/nn/cases.py"
     assert all(type(case.state(case.build(), 5)) is kind for case in cases)

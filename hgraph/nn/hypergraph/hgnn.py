@@ -34,7 +34,7 @@ class HGNNConv(TwoStepConv):
     torch.Size([4, 2])
     """
 
-    takes_root = True
+    node_power = -0.5
 
     @staticmethod
     def operators(hypergraph: Hypergraph) -> tuple[Adjacency, Adjacency]:

@@ -31,6 +31,8 @@ class HGNNPConv(TwoStepConv):
     torch.Size([4, 2])
     """
 
+    node_power = -1.0
+
     @staticmethod
     def operators(hypergraph: Hypergraph) -> tuple[Adjacency, Adjacency]:
         r""":math:`D_e^{-1} H^\top` and :math:`D_v^{-1} H W`."""

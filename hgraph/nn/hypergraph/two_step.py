@@ -33,7 +33,9 @@ class TwoStepConv(nn.Module):
     r"""Base of the layers whose sums have weights that no feature decides: a subclass gives the weights.
 
     Use it for a convolution of your own: write `operators`, and caching, precision, compiled code and the cheaper
-    order of product and sums are done here.
+    order of product and sums are done here. Set ``node_power`` if the weights divide by node degrees: degrees that
+    cannot be divided by are then refused. A layer with a term of the node itself also overrides `forward`, `prepare`
+    and `from_prepared`.
 
     .. math:: X' = S \, G \, (X \Theta + b)
 
@@ -54,7 +56,7 @@ class TwoStepConv(nn.Module):
     torch.Size([4, 2])
     """
 
-    takes_root: ClassVar[bool] = False  # whether `operators` takes the root of the node degrees
+    node_power: ClassVar[float | None] = None  # the power of the node degrees in `operators`; None if there is none
     _weights: ClassVar[CachedOperator]
 
     def __init__(self, in_channels: int, out_channels: int, *, bias: bool = True) -> None:
@@ -120,11 +122,13 @@ def steps_of(layer: type[TwoStepConv], x: Tensor, hypergraph: Hypergraph) -> Ste
     if can_cache_compiled(fields):
         to_hyperedges, to_nodes, ones = layer._weights(fields, dtype)
         return Steps(hypergraph.v2e.with_weight(to_hyperedges), hypergraph.e2v.with_weight(to_nodes), ones)
-    return cached(hypergraph, (layer, dtype), lambda: _steps(layer, _checked(hypergraph, layer.takes_root), dtype))
+    return cached(hypergraph, (layer, dtype), lambda: _steps(layer, _checked(hypergraph, layer.node_power), dtype))
 
 
-def _checked(hypergraph: Hypergraph, root: bool) -> Hypergraph:
+def _checked(hypergraph: Hypergraph, power: float | None) -> Hypergraph:
     """The same, once its degrees can be divided by; elsewhere than on a CPU a forward would wait for the answer."""
+    if power is None:
+        return hypergraph
     v2e, of_edges = hypergraph.v2e, hypergraph.hyperedge_weight
     weights = [w for w in (v2e.weight, of_edges) if w is not None]
     if hypergraph.device.type == "cpu" and is_eager() and weights and not any(w.requires_grad for w in weights):
@@ -135,7 +139,7 @@ def _checked(hypergraph: Hypergraph, root: bool) -> Hypergraph:
                 v2e=v2e.with_weight(None if v2e.weight is None else v2e.weight.abs()),
                 hyperedge_weight=None if of_edges is None else of_edges.abs(),
             )
-            refuse_degrees(hypergraph.node_degree(), size.node_degree(), root=root)
+            refuse_degrees(hypergraph.node_degree(), size.node_degree(), root=power == -0.5)
     return hypergraph
 
 

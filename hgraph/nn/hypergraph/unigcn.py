@@ -36,7 +36,7 @@ class UniGCNConv(TwoStepConv):
     torch.Size([4, 2])
     """
 
-    takes_root = True
+    node_power = -0.5
 
     def __init__(self, in_channels: int, out_channels: int, *, bias: bool = False) -> None:
         super().__init__(in_channels, out_channels, bias=bias)
