@@ -102,11 +102,12 @@ def space_of(text: str, names: tuple[str, ...] = NAMES) -> dict[str, Range | Cho
             else:
                 low, high = numbers
                 if not low < high or (kind == "log" and not low > 0):
-                    raise ArgumentError(
-                        "space", f"{name}={kind}:low:high with {'0 < ' * (kind == 'log')}low < high", part
-                    )
+                    order = "0 < low < high" if kind == "log" else "low < high"
+                    raise ArgumentError("space", f"{name}={kind}:low:high with {order}", repr(part))
                 options = {"log": {"log": True}, "range": {}, "whole": {"whole": True}}[kind]
                 found[name] = Range(low, high, **options)
+        except ArgumentError:
+            raise
         except typer.BadParameter as error:
             raise ArgumentError("space", f"{name} in {SETTINGS[name]}", repr(part)) from error
         except (ValueError, KeyError):

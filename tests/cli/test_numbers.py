@@ -86,6 +86,8 @@ def test_a_range_reads_texts_and_defaults() -> None:
 def test_spaces_have_the_ranges_of_the_options(space: str) -> None:
     with pytest.raises(ArgumentError, match="space: expected"):
         space_of(space)
+    with pytest.raises(ArgumentError, match="0 < low < high"):
+        space_of("lr=log:0:1")
 
 
 @pytest.mark.parametrize(
