@@ -1,6 +1,6 @@
 """hgraph: learning on graphs and hypergraphs. Pick a structure, pick a message.
 
-Everything but `errors` is imported on first use: importing hgraph alone loads neither torch nor numpy.
+Everything except `errors` is imported on first use: importing hgraph loads neither torch nor numpy.
 """
 
 from typing import TYPE_CHECKING
@@ -105,8 +105,8 @@ __all__ = [
     "segment_reduce",
 ]
 
-# Module -> the names that hgraph re-exports from it; tests compare them with the imports above. The verbs come from
-# their own modules: hgraph.ops has subpackages of the same names.
+# Module -> the names that hgraph re-exports from it; tests compare them with the imports above. The verbs are imported
+# from their own modules, because hgraph.ops has subpackages with the same names.
 _EXPORTS = {
     "hgraph.data": (
         "Data",

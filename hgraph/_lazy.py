@@ -1,4 +1,4 @@
-"""Packages whose names are imported on first use (PEP 562), so that importing the package loads no torch."""
+"""Lazy imports of package attributes (PEP 562), so that importing a package does not load torch."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ __all__ = ["lazy"]
 def lazy(
     package: str, exports: Mapping[str, str], submodules: Iterable[str] = ()
 ) -> tuple[Callable[[str], Any], Callable[[], list[str]]]:
-    """`__getattr__` and `__dir__` of a package.
+    """Returns `__getattr__` and `__dir__` of a package.
 
     Args:
         package: its ``__name__``.
-        exports: name -> the module that has it.
-        submodules: modules and packages below it that are reachable as attributes without an import of their own.
+        exports: name -> the module that defines it.
+        submodules: modules and subpackages that are accessible as attributes without an explicit import.
 
     >>> __getattr__, __dir__ = lazy("hgraph", {"Graph": "hgraph.structure"}, ["nn"])
     >>> __getattr__("Graph")
@@ -33,7 +33,7 @@ def lazy(
             value = import_module(f"{package}.{name}")
         else:
             raise AttributeError(f"module {package!r} has no attribute {name!r}", name=name, obj=sys.modules[package])
-        setattr(sys.modules[package], name, value)  # the next access is an ordinary one
+        setattr(sys.modules[package], name, value)  # cached for the next access
         return value
 
     def names() -> list[str]:

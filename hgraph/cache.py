@@ -1,13 +1,13 @@
-"""Caches, in three forms: values of a structure, values of a tensor, and values of a size.
+"""Caches for values that depend only on a structure, on a tensor, or on a size.
 
-- `cached` computes a value from a structure once, in eager code; `CachedOperator` does so for compiled code, which
-  must call an operator that looks at the tensors each time it runs: a compiler that read a cache would not see a
-  write.
-- `TensorTable` has a value for a tensor, by identity.
-- `cached_by_size` has a bounded number of values, such as the graphs of the lengths that a layer has met.
+- `cached` computes a value from a structure once, in eager code; `CachedOperator` does so in compiled code, which
+  must call an operator that checks the tensors each time it runs: a compiler that reads a cache while tracing would
+  miss later writes.
+- `TensorTable` maps a tensor to a value, by identity.
+- `cached_by_size` stores a bounded number of values, such as the graphs for the lengths that a layer has seen.
 
-The first two are dropped with the structure or tensor, and when one was written to. Writes through ``.data``, or
-through a NumPy array that shares the memory, are not seen. Nothing cached is pickled, copied or moved with its owner.
+Entries of the first two are dropped with the structure or tensor, and when it was written to. Writes through ``.data``,
+or through a NumPy array that shares the memory, are not detected. Caches are not pickled, copied or moved.
 """
 
 from __future__ import annotations
@@ -41,20 +41,20 @@ Function = TypeVar("Function", bound=Callable[..., Any])
 
 
 class HasTensors(Protocol):
-    """A structure: what it computes depends on these tensors alone."""
+    """A structure, whose computed values depend only on these tensors."""
 
     def tensors(self) -> list[Tensor]:
-        """Every tensor it holds."""
+        """All its tensors."""
 
 
-# Beside the structures, not in them: so pickles, copies, `.to` and the compiler never see what was cached.
+# Stored outside the structures, so pickles, copies, `.to` and the compiler never see cached values.
 _BY_STRUCTURE: weakref.WeakKeyDictionary[Any, dict[Hashable, tuple[list[int], Any]]] = weakref.WeakKeyDictionary()
 
 
 def cached(structure: HasTensors, key: Hashable, compute: Callable[[], T]) -> T:
-    """``compute()``, cached for as long as the structure lives and its tensors are not written to.
+    """``compute()``, cached while the structure lives and its tensors are not written to.
 
-    Neither reads nor writes the cache while compiling, under `torch.func`, or when gradients must flow
+    Does not use the cache while compiling, under `torch.func`, or when gradients must flow
     through the structure's own tensors (see `can_cache`): then it just computes.
 
     >>> from hgraph.structure import Graph
@@ -69,18 +69,18 @@ def cached(structure: HasTensors, key: Hashable, compute: Callable[[], T]) -> T:
     versions = [version(t) for t in tensors]
     found = _BY_STRUCTURE.setdefault(structure, {})
     if key not in found or found[key][0] != versions:
-        with torch.inference_mode(False):  # a value first asked for in inference mode must serve training too
+        with torch.inference_mode(False):  # a value first computed in inference mode must also work in training
             found[key] = (versions, compute())
     return found[key][1]
 
 
 def can_cache(structure: HasTensors) -> bool:
-    """Whether what is computed from the structure here and now is cached."""
+    """Whether values computed from the structure can be cached here and now."""
     return _cacheable(structure.tensors())
 
 
 def _cacheable(tensors: list[Tensor]) -> bool:
-    """Not under a dispatch mode either: its tensors may be fake."""
+    """Also False under a dispatch mode, whose tensors may be fake."""
     return is_eager() and not any(t.requires_grad or t.is_inference() for t in tensors)
 
 
@@ -90,20 +90,20 @@ Fields = Sequence[Tensor | None]
 Recipe = Callable[[Fields, torch.dtype], list[Tensor]]
 
 _RECIPES: dict[str, Recipe] = {}
-# By the first field: recipe and dtype -> the versions of all, the other fields (a transpose would hold
-# its origin, and so on for ever, if these were held), and the results.
+# Key: the first field. Value: by recipe and dtype the versions of all fields, the other fields (weakly, because a
+# transpose would otherwise keep its origin alive, and so on), and the results.
 _BY_FIELD: WeakTensorKeyDictionary = WeakTensorKeyDictionary()
 
 
 class CachedOperator:
-    """An operator for compiled code, ``recipe(fields, dtype)``: tensors computed from a structure's fields alone.
+    """An operator for compiled code, ``recipe(fields, dtype)``: tensors computed only from a structure's fields.
 
-    It computes once, then copies, until a field is another tensor or was written to. No gradient flows through it:
-    ask `can_cache_compiled` before.
+    It computes once, then returns copies, until a field is replaced or written to. It is not differentiable:
+    check `can_cache_compiled` first.
 
     Args:
-        name: of the recipe, its own in the whole library.
-        recipe: what to compute; the first of the fields must be a tensor.
+        name: name of the recipe, unique in the library.
+        recipe: the computation; the first field must be a tensor.
     """
 
     def __init__(self, name: str, recipe: Recipe) -> None:
@@ -111,12 +111,12 @@ class CachedOperator:
         _RECIPES[name] = recipe
 
     def __call__(self, fields: Fields, dtype: torch.dtype) -> list[Tensor]:
-        """The results, which belong to the caller."""
+        """The results, as copies owned by the caller."""
         return torch.ops.hgraph.cached(fields, self.name, dtype)
 
 
 def can_cache_compiled(fields: Fields) -> bool:
-    """Whether this is compiled code that may cache: CUDA graphs would write over it, exports have no use for it."""
+    """Whether compiled code may cache here: CUDA graphs would overwrite the cache, exports do not need it."""
     if not torch.compiler.is_compiling() or torch.compiler.is_exporting():
         return False
     return all(t is None or (t.is_cpu and not t.requires_grad) for t in fields)
@@ -124,7 +124,7 @@ def can_cache_compiled(fields: Fields) -> bool:
 
 def _run(fields: Fields, name: str, dtype: torch.dtype) -> list[Tensor]:
     first, *others = fields
-    if any(t is not None and t.is_inference() for t in fields):  # they have no versions
+    if any(t is not None and t.is_inference() for t in fields):  # inference tensors have no versions
         return [t.clone() for t in _RECIPES[name](fields, dtype)]
     versions = [None if t is None else version(t) for t in fields]
     found = _BY_FIELD.setdefault(first, {})
@@ -134,7 +134,7 @@ def _run(fields: Fields, name: str, dtype: torch.dtype) -> list[Tensor]:
             results = _RECIPES[name](fields, dtype)
         weak = [None if t is None else TensorWeakRef(t) for t in others]
         before = found[name, dtype] = (versions, weak, results)
-    # Copies: compiled code may write into what an operator hands it.
+    # Copies: compiled code may write into the result of an operator.
     return [t.clone() for t in before[2]]
 
 
@@ -156,7 +156,7 @@ torch.library.register_fake("hgraph::cached", _fake, lib=LIBRARY)
 
 
 class TensorTable(Generic[T]):
-    """A value for each tensor, by identity, dropped with the tensor or when it was written to.
+    """Maps tensors to values by identity; entries are dropped with the tensor or when it was written to.
 
     >>> table, x = TensorTable[str](), torch.zeros(2)
     >>> table.put(x, "zeros")
@@ -174,23 +174,23 @@ class TensorTable(Generic[T]):
         return found[1] if found is not None and found[0] == version(tensor) else None
 
     def put(self, tensor: Tensor, value: T) -> None:
-        """Cache a value; the caller sees to it that the tensor is a plain one."""
+        """Cache a value; the caller ensures that the tensor is a plain one."""
         self._values[tensor] = (version(tensor), value)
 
 
-_PERMUTED: TensorTable[tuple[Tensor, Tensor]] = TensorTable()  # by the order: the last weights, and the result
+_PERMUTED: TensorTable[tuple[Tensor, Tensor]] = TensorTable()  # permutation -> its last weights, and the result
 
 
 def permuted(weight: Tensor, perm: Tensor) -> Tensor:
-    """``weight[perm]`` in compiled code, where weights are new tensors each time: cached by their numbers.
+    """``weight[perm]`` in compiled code, where weights are new tensors in each call: cached by their values.
 
-    Comparing and copying read memory in order, which takes a fifth of the time of jumping about in it.
+    Sequential comparing and copying takes a fifth of the time of random access.
     """
     return torch.ops.hgraph.permuted(weight, perm)
 
 
 def _permute(weight: Tensor, perm: Tensor) -> Tensor:
-    if perm.is_inference():  # it has no version
+    if perm.is_inference():  # inference tensors have no version
         return weight.index_select(0, perm)
     before = _PERMUTED.get(perm)
     if before is None or before[0].dtype != weight.dtype or not before[0].equal(weight):
@@ -208,23 +208,23 @@ torch.library.register_fake("hgraph::permuted", lambda weight, perm: weight.inde
 
 
 def traced_as_constant(function: Function) -> Function:
-    """Mark a function whose result a compiler takes as it is, without tracing how it was computed.
+    """Mark a function whose result a compiler treats as a constant, without tracing the function.
 
-    As `torch.compiler.assume_constant_result`, without the seconds that importing the compiler takes.
+    Like `torch.compiler.assume_constant_result`, but avoids importing the compiler, which takes seconds.
     """
     function._dynamo_marked_constant = True  # type: ignore[attr-defined]
     return function
 
 
 def cached_by_size(store: dict[Any, T], key: Hashable, make: Callable[[], T], limit: int = 8) -> None:
-    """Make what the store lacks; the oldest of ``limit`` values makes room.
+    """Add a missing value to the store; evicts the oldest of ``limit`` values.
 
-    Call it in a function marked `traced_as_constant` and read the store outside: so a compiler sees the value and
-    not how it is made.
+    Call it in a function marked `traced_as_constant` and read the store outside: then a compiler sees the value but
+    not its computation.
     """
     if key in store:
         return
-    with torch.inference_mode(False):  # what is cached must serve training too
+    with torch.inference_mode(False):  # cached values must also work in training
         value = make()
     if len(store) >= limit:
         store.pop(next(iter(store)))

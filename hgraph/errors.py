@@ -1,4 +1,4 @@
-"""Errors that say which argument was wrong, what was expected, what was given, and what to try."""
+"""Errors that name the argument, the expectation, the actual value, and a fix."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ __all__ = [
     "BackendError",
     "DataError",
     "HgraphError",
-    "LicenceWarning",
+    "LicenseWarning",
     "MissingPackageError",
     "did_you_mean",
     "printable",
@@ -22,7 +22,7 @@ _LONGEST = 2_000  # characters of a message: it may quote a file
 
 
 class HgraphError(Exception):
-    r"""Base of every error that hgraph raises on purpose.
+    r"""Base of all errors that hgraph raises intentionally.
 
     Messages quote names and values of files. Control characters, which a terminal would obey, are written as escapes,
     and a message that is too long is cut in the middle.
@@ -56,9 +56,9 @@ def _message(argument: str, expected: str, got: object, hint: str) -> str:
 class ArgumentError(HgraphError, ValueError):
     """An argument of the right type with a wrong value, shape or range.
 
-    >>> raise ArgumentError("x", "4 rows (one a source)", "3 rows", "Is the structure transposed?")
+    >>> raise ArgumentError("x", "4 rows (one per source)", "3 rows", "Is the structure transposed?")
     Traceback (most recent call last):
-    hgraph.errors.ArgumentError: x: expected 4 rows (one a source), got 3 rows. Is the structure transposed?
+    hgraph.errors.ArgumentError: x: expected 4 rows (one per source), got 3 rows. Is the structure transposed?
     """
 
     def __init__(self, argument: str, expected: str, got: object, hint: str = "") -> None:
@@ -73,27 +73,27 @@ class ArgumentTypeError(HgraphError, TypeError):
 
 
 class BackendError(HgraphError, ValueError):
-    """A backend was asked for that cannot run here; an explicit request never falls back."""
+    """A requested backend cannot run here; explicit requests never fall back."""
 
 
 class DataError(HgraphError, ValueError):
-    """A file or data set is missing, damaged, unsafe, or not what its card says."""
+    """A file or data set is missing, damaged, unsafe, or does not match its card."""
 
 
-class LicenceWarning(UserWarning):
-    """What was loaded has terms of its own, other than hgraph's."""
+class LicenseWarning(UserWarning):
+    """The loaded file has its own license terms."""
 
 
 class MissingPackageError(HgraphError, ImportError):
     """An optional package is needed; the message names the extra that installs it."""
 
     def __init__(self, package: str, extra: str, purpose: str) -> None:
-        how = f": pip install 'hgraph[{extra}]'" if extra else ", which no extra installs: see its own instructions"
+        how = f": pip install 'hgraph[{extra}]'" if extra else "; install it as its documentation describes"
         super().__init__(f"{purpose} needs the package {package!r}{how}")
 
 
 def did_you_mean(given: object, known: Iterable[str], otherwise: str = "") -> str:
-    """A hint with the known names nearest to the given one, at most three; ``otherwise`` where none is near.
+    """A hint with up to three similar known names; ``otherwise`` if there are none.
 
     >>> did_you_mean("hgnnn", ["gcn", "hgnn", "mlp"])
     "Did you mean 'hgnn'?"

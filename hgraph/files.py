@@ -1,4 +1,4 @@
-"""Files that are whole or not there, and folders whose files are known to be ours."""
+"""Atomic file writes."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ __all__ = ["is_temporary", "write_atomically", "writing"]
 
 
 def write_atomically(path: str | os.PathLike[str], content: bytes) -> None:
-    """Write a file so that, killed at any moment, either the old or the whole new content is there.
+    """Write a file atomically: after an interruption either the old or the complete new content exists.
 
     Raises:
         OSError: it cannot be written; the message names the file.
@@ -26,10 +26,10 @@ def write_atomically(path: str | os.PathLike[str], content: bytes) -> None:
 
 @contextmanager
 def writing(path: str | os.PathLike[str], mode: str = "w") -> Iterator[IO[Any]]:
-    """A file that takes its place when the block has ended well; the old one stays where it has not.
+    """A context for a file that is moved into place if the block succeeds; otherwise the old file stays.
 
-    It is written under a random name that is opened exclusively, so two writers at once do not mix. A device or a FIFO
-    is written to as it is.
+    It is written under a random name that is opened exclusively, so concurrent writers do not mix. A device or a FIFO
+    is written to directly.
 
     Raises:
         OSError: it cannot be written; the message names the file.
@@ -57,7 +57,7 @@ def writing(path: str | os.PathLike[str], mode: str = "w") -> Iterator[IO[Any]]:
 
 
 def is_temporary(path: Path) -> bool:
-    """Whether a file is what a killed writer has left."""
+    """Whether a file was left by an interrupted writer."""
     head, _, end = path.name.rpartition(".")
     letters = head.rpartition(".")[2]
     return end == "tmp" and path.name.startswith(".") and len(letters) == 8 and set(letters) <= set("0123456789abcdef")

@@ -1,4 +1,4 @@
-"""The papers that live in this library, and how far each is; ``python -m hgraph.papers`` prints PAPERS.md."""
+"""The papers implemented in this library, with their status; ``python -m hgraph.papers`` prints PAPERS.md."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ __all__ = ["papers", "to_markdown"]
 
 _HEAD = """# Papers
 
-What is to live here, and how far each is. *planned*: nothing yet. *begun*: the note says what works. *done*: its test
-file holds parity with a naive formula, the limit cases, and the checks of its card. A number that was not reached
-stands here as not reached. Made from `hgraph/papers.toml` by `python -m hgraph.papers > PAPERS.md`.
+The papers that are or will be implemented, with their status. *planned*: not started. *begun*: see the note. *done*:
+the tests cover the equations, limit cases and published properties. Results that were not reproduced are marked.
+Generated from `hgraph/papers.toml` by `python -m hgraph.papers > PAPERS.md`.
 
 | no. | paper | arXiv | status | structure | message | module | tests | note |
 |---|---|---|---|---|---|---|---|---|
@@ -33,7 +33,7 @@ def papers() -> list[dict[str, Any]]:
 
 
 def to_markdown() -> str:
-    """PAPERS.md: a row a paper, then the figures of those that have some."""
+    """PAPERS.md: one row per paper, then results where available."""
     keys = ("id", "name", "arxiv", "status", "structure", "message", "module", "test", "note")
     rows = ("| " + " | ".join(str(paper.get(key, "")) for key in keys) + " |" for paper in papers())
     found = (f"\n## {p['id']} {p['name']}\n\n{p['figures'].strip()}\n" for p in papers() if "figures" in p)

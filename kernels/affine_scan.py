@@ -1,8 +1,8 @@
-"""Affine scan with every state kept: h[t] = a[t] h[t-1] + b[t], from nothing or an initial state in each segment.
+"""Affine scan that returns every state: h[t] = a[t] h[t-1] + b[t], with optional initial states per segment.
 
-Chunks (which never cross a segment) are worked off at once: first what each adds and how far it fades what was before;
-then, segment by segment, the state before each chunk; then the states. Within a chunk one step follows the other in
-float32, so no decay, zero or negative ones included, over- or underflows where the recurrence itself does not.
+Chunks (which never cross a segment) run in parallel: first the contribution and total decay of each chunk;
+then, segment by segment, the state before each chunk; then the states. Steps within a chunk are sequential in
+float32, so no decay (including zero or negative ones) overflows or underflows unless the recurrence itself does.
 """
 
 from __future__ import annotations
@@ -20,10 +20,10 @@ __all__ = ["affine_scan"]
 
 @launched
 def _within(
-    a, b, before, gain, fade, states, first, end, length, num_chunks,
+    a, b, before, gain, chunk_decay, states, first, end, length, num_chunks,
     WRITE: tl.constexpr, A: tl.constexpr, D: tl.constexpr, ACC: tl.constexpr, WIDE: tl.constexpr, BLOCK: tl.constexpr,
 ):  # fmt: skip
-    """Through a chunk: with WRITE from the state before it, writing every state, else from 0, writing the last."""
+    """Scan a chunk: with WRITE from the state before it, storing every state, else from 0, storing the last."""
     pid = tl.program_id(0)
     BLOCKS: tl.constexpr = (D + BLOCK - 1) // BLOCK
     channel = (pid % BLOCKS) * BLOCK + tl.arange(0, BLOCK)
@@ -50,12 +50,12 @@ def _within(
             tl.store(states + row * D + channel, state.to(states.dtype.element_ty), mask=inside)
     if not WRITE:
         tl.store(gain + at, state, mask=inside)
-        tl.store(fade + at, left, mask=inside)
+        tl.store(chunk_decay + at, left, mask=inside)
 
 
 @launched
 def _between(
-    gain, fade, initial, before, pointer, num_groups, num_chunks,
+    gain, chunk_decay, initial, before, pointer, num_groups, num_chunks,
     STARTS: tl.constexpr, D: tl.constexpr, WIDE: tl.constexpr, BLOCK: tl.constexpr,
 ):  # fmt: skip
     """The state before each chunk of a segment."""
@@ -74,7 +74,7 @@ def _between(
     for chunk in range(tl.load(pointer + group), tl.load(pointer + group + 1)):
         at = (example * num_chunks + chunk) * D + channel
         tl.store(before + at, state, mask=inside)
-        state = tl.load(fade + at, mask=inside, other=0) * state + tl.load(gain + at, mask=inside, other=0)
+        state = tl.load(chunk_decay + at, mask=inside, other=0) * state + tl.load(gain + at, mask=inside, other=0)
 
 
 def affine_scan(a: Tensor, b: Tensor, initial: Tensor | None, first: Tensor, end: Tensor, pointer: Tensor) -> Tensor:
@@ -84,8 +84,8 @@ def affine_scan(a: Tensor, b: Tensor, initial: Tensor | None, first: Tensor, end
         a: [N, T, 1 or D].
         b: [N, T, D].
         initial: [N, G, D] or None.
-        first: [C], where each chunk begins.
-        end: [C], where it ends; as ``first`` for a chunk that is none.
+        first: [C], start of each chunk.
+        end: [C], end of each chunk; equal to ``first`` for unused chunks.
         pointer: [G + 1], each segment's first chunk.
     """
     examples, length, width = b.shape
@@ -95,15 +95,15 @@ def affine_scan(a: Tensor, b: Tensor, initial: Tensor | None, first: Tensor, end
     a, b = a.contiguous(), b.contiguous()
     acc, num_chunks, num_groups = accumulator(b.dtype), first.shape[0], pointer.shape[0] - 1
     gain = b.new_empty((examples, num_chunks, width), dtype=split.torch_dtype(acc))
-    fade, before = torch.empty_like(gain), torch.empty_like(gain)
+    chunk_decay, before = torch.empty_like(gain), torch.empty_like(gain)
     block = min(triton.next_power_of_2(width), 128)
     how = {"D": width, "WIDE": wide(a, b, gain), "BLOCK": block, "num_warps": max(block // 32, 1)}
     own = how | {"A": a.shape[2], "ACC": acc, "enable_fp_fusion": True}
     grid = (blocks(width, block) * num_chunks * examples,)
     given = gain if initial is None else initial.contiguous()
-    _within[grid](a, b, before, gain, fade, states, first, end, length, num_chunks, WRITE=False, **own)
+    _within[grid](a, b, before, gain, chunk_decay, states, first, end, length, num_chunks, WRITE=False, **own)
     _between[(blocks(width, block) * num_groups * examples,)](
-        gain, fade, given, before, pointer, num_groups, num_chunks, STARTS=initial is not None, **how
+        gain, chunk_decay, given, before, pointer, num_groups, num_chunks, STARTS=initial is not None, **how
     )
-    _within[grid](a, b, before, gain, fade, states, first, end, length, num_chunks, WRITE=True, **own)
+    _within[grid](a, b, before, gain, chunk_decay, states, first, end, length, num_chunks, WRITE=True, **own)
     return states

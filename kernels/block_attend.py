@@ -1,12 +1,12 @@
 """Attention over tiles of tokens: online softmax over the tiles that each tile row visits.
 
-A program takes ROWS targets of one tile row, example and head, and goes through the tiles that the row visits COLS
-sources at a time, so products are dense and lie on tensor cores, and the tiles of a structure may be larger than what
-registers hold. Where programs are few, long tile rows are cut (`tile_split`). The lists are those of a
-BlockAdjacency: index, rule and count by tile row, rule -1 every pair, -2 the lower triangle, m >= 0 the bits of
+A program takes ROWS targets of one tile row, example and head, and loops over the tiles that the row visits, COLS
+sources at a time, so products are dense and use tensor cores, and the tiles of a structure may be larger than the
+registers. If there are few programs, long tile rows are split (`tile_split`). The lists are those of a
+BlockAdjacency: index, rule and count by tile row; rule -1 means all pairs, -2 the lower triangle, m >= 0 the bits of
 mask[m]. Scores are in units of log 2 (times log2(e) = 1.4427), where an exponential is one instruction.
 
-Arguments are those of the operator ``block_attend`` of hgraph.ops.tiles.block_attend, dropout and biases included.
+Arguments are those of the operator ``block_attend`` of hgraph.ops.tiles.block_attend, including dropout and biases.
 """
 
 from __future__ import annotations
@@ -19,16 +19,26 @@ import triton.language as tl
 from torch import Tensor
 
 from hgraph.kernels.edge_softmax import finite
-from hgraph.kernels.random import NONE_DROPPED, kept, limit
+from hgraph.kernels.random import NONE_DROPPED, dropout_mask, limit
 from hgraph.kernels.split import launched, wide
 from hgraph.kernels.tile_split import join, rows_of, visits_of_rows
 
-__all__ = ["Inputs", "Tiles", "block_attend", "cut", "heard", "heard_turned", "launch", "pair_kept", "piece_of"]
+__all__ = [
+    "Inputs",
+    "Tiles",
+    "allowed",
+    "allowed_transposed",
+    "block_attend",
+    "cut",
+    "launch",
+    "pair_dropout_mask",
+    "piece_of",
+]
 __all__ += ["product", "programs_of", "scored", "serves", "taken", "words"]
 
 AXES, WIDEST = 3, 256
 
-# (half type, channels) -> (ROWS, COLS, warps, CHUNK, stages) of the forward, of the gradient of queries, and of that of
+# (half precision, channels) -> (ROWS, COLS, warps, CHUNK, stages) of the forward, the gradient of queries, and of
 # keys and values
 TABLE = {
     (True, 64): ((128, 64, 8, 0, 2), (64, 32, 4, 0, 2), (32, 64, 4, 0, 3)),
@@ -38,7 +48,7 @@ TABLE = {
     (False, 128): ((32, 32, 4, 32, 2), (32, 32, 4, 32, 2), (32, 32, 8, 32, 2)),
     (False, 256): ((32, 32, 8, 32, 2), (32, 32, 8, 32, 2), (16, 32, 8, 32, 2)),
 }
-# The same with biases or dropout, which are computed by pair and take registers.
+# The same with biases or dropout, which are computed per pair and need registers.
 TABLE_MORE = {
     (True, 64): ((64, 32, 8, 0, 2), (64, 32, 8, 0, 2), (16, 64, 8, 0, 2)),
     (True, 128): ((64, 32, 8, 0, 2), (64, 32, 8, 0, 2), (16, 64, 8, 0, 2)),
@@ -52,7 +62,7 @@ TABLE_MORE = {
 class Tiles(NamedTuple):
     """One part of a structure: tiles and rules [B, H, R, K], counts [B, H, R], rows [R], mask [M, block, block / 8].
 
-    The transpose, where it is at hand, lists tile rows and rules by tile of sources, [B, H, C, K'] and [B, H, C].
+    The transpose, if present, lists tile rows and rules by tile of sources, [B, H, C, K'] and [B, H, C].
     """
 
     tiles: Tensor
@@ -64,7 +74,7 @@ class Tiles(NamedTuple):
 
 
 class Inputs(NamedTuple):
-    """What the forward and the gradients both take."""
+    """The common arguments of the forward and the gradients."""
 
     q: Tensor  # [B, T, H, D]
     k: Tensor  # [B, S, K, D]
@@ -77,16 +87,16 @@ class Inputs(NamedTuple):
     scale: float
 
     def contiguous(self) -> Inputs:
-        """As the kernels address them."""
+        """Contiguous copies, as the kernels require."""
         own = {name: t.contiguous() for name, t in self._asdict().items() if isinstance(t, Tensor)}
         return self._replace(**own)  # type: ignore[arg-type]
 
     def pointers(self) -> tuple[Tensor, ...]:
-        """All tensors; what is not there is never read."""
+        """All tensors; placeholders for missing ones are never read."""
         return tuple(self.q if t is None else t for t in self[:7])
 
     def numbers(self) -> tuple[float | int, ...]:
-        """Scale, sizes of the structure, and of the table: from head to head and along each axis."""
+        """Scale, sizes of the structure, and strides of the table between heads and along each axis."""
         sizes = () if self.table is None else self.table.shape[1:]
         step = 0 if self.table is None or self.table.shape[0] == 1 else self.table[0].numel()
         padded = (*sizes, *(1,) * (AXES - len(sizes)))
@@ -94,7 +104,7 @@ class Inputs(NamedTuple):
 
 
 def serves(block: int, given: Inputs) -> bool:
-    """Whether there are kernels for tiles of this size and such arguments."""
+    """Whether there are kernels for this tile size and these arguments."""
     q, k, v = given[:3]
     axes = 0 if given.table is None else given.table.dim() - 1
     return (
@@ -109,7 +119,7 @@ def serves(block: int, given: Inputs) -> bool:
 
 @triton.jit
 def piece_of(count, visits, CUT: tl.constexpr):
-    """The first of a list's visits that a program makes, and where it stops."""
+    """The first visit of a program in a list, and the end of its visits."""
     first = tl.program_id(1) * visits if CUT else 0
     return first, tl.minimum(count, first + visits) if CUT else count
 
@@ -118,7 +128,7 @@ def piece_of(count, visits, CUT: tl.constexpr):
 def taken(
     x, example, number, head, channel, size, HEADS: tl.constexpr, WIDTH: tl.constexpr, DOT: tl.constexpr
 ):  # fmt: skip
-    """Rows of x [., size, HEADS, WIDTH] at the numbers, in the dtype that is multiplied."""
+    """Gather rows of x [., size, HEADS, WIDTH], in the dtype of the product."""
     at = ((example * size + number) * HEADS + head)[:, None] * WIDTH + channel[None, :]
     return tl.load(x + at, mask=(number < size)[:, None] & (channel < WIDTH)[None, :], other=0).to(DOT)
 
@@ -128,9 +138,9 @@ def product(
     a, b, whole_a, whole_b, example, i, head_a, size_a, j, head_b, size_b,
     HEADS_A: tl.constexpr, HEADS_B: tl.constexpr, WIDTH: tl.constexpr, DOT: tl.constexpr, CHUNK: tl.constexpr,
 ):  # fmt: skip
-    """Inner products [I, J] of rows of a and b: of the whole rows, or, with CHUNK, so many channels at a time.
+    """Inner products [I, J] of rows of a and b: of complete rows, or, with CHUNK, in chunks of channels.
 
-    A row held over a loop takes registers in every warp; in wide heads it is rather read again.
+    A row held in registers during a loop is replicated in every warp; for wide heads it is read again instead.
     """
     if CHUNK == 0:
         total = tl.dot(whole_a, tl.trans(whole_b), input_precision="tf32x3")
@@ -145,11 +155,11 @@ def product(
 
 
 @triton.jit
-def heard(rule, mask, r, c, tile_slice, left, MASKS: tl.constexpr, BLOCK: tl.constexpr, COLS: tl.constexpr):
-    """Whether rows r [R, 1] of a tile hear columns c [1, COLS], a slice of it, with which ``left`` sources begin.
+def allowed(rule, mask, r, c, tile_slice, left, MASKS: tl.constexpr, BLOCK: tl.constexpr, COLS: tl.constexpr):
+    """Whether rows r [R, 1] of a tile may attend to columns c [1, COLS] of a slice that begins with ``left`` sources.
 
-    Pairs are many, and a few questions asked of each take as long as the softmax. So diagonal and end of the sources
-    are one number a row, and with the bits of a mask, where there are masks, one word: every pair is one test.
+    There are many pairs, so a few comparisons per pair cost as much as the softmax. The diagonal and the end of the
+    sources are therefore one number per row, combined with the mask bits into one word: one test per pair.
     """
     reach = tl.minimum(left, tl.where(rule == -2, r - tile_slice * COLS + 1, COLS))
     if MASKS:
@@ -163,21 +173,21 @@ def heard(rule, mask, r, c, tile_slice, left, MASKS: tl.constexpr, BLOCK: tl.con
 
 
 @triton.jit
-def heard_turned(rule, mask, r, c, tile_slice, MASKS: tl.constexpr, BLOCK: tl.constexpr, COLS: tl.constexpr):
-    """The same of rows r [1, R] and columns c [COLS, 1]: words are many there, so diagonals are cut by column.
+def allowed_transposed(rule, mask, r, c, tile_slice, MASKS: tl.constexpr, BLOCK: tl.constexpr, COLS: tl.constexpr):
+    """The same for rows r [1, R] and columns c [COLS, 1]: many words per program, so diagonals are tested by column.
 
-    Columns without a source hear what they will: nothing of theirs is stored.
+    Columns beyond the last source may be allowed: their results are not stored.
     """
     if MASKS:
         met = ((rule != -2) | (r >= c)) & _has(_words(rule, mask, r, tile_slice, BLOCK, COLS), c, COLS)
-    else:  # the same in other words: for sm_80 the first ones would spill here, these would there
+    else:  # equivalent to the first branch: on sm_80 the first form would spill here, and this one there
         met = r >= tl.where(rule == -2, c, 0)
     return met
 
 
 @triton.jit
 def _words(rule, mask, r, tile_slice, BLOCK: tl.constexpr, COLS: tl.constexpr):
-    """A mask's bits of rows and a slice; all of them set without a mask."""
+    """The mask bits of rows and a slice; all set without a mask."""
     return tl.load(mask + (rule * BLOCK + r) * (BLOCK // COLS) + tile_slice, mask=(rule >= 0) & (r >= 0), other=-1)
 
 
@@ -192,10 +202,10 @@ def scored(
     product, meets, table, target_place, source_place, target, source, scale, num_targets, num_sources, size_0, size_1,
     size_2, AXES: tl.constexpr,
 ):  # fmt: skip
-    """Scores of products, biased; -inf where targets and sources do not meet.
+    """Scores of products, with biases; -inf for pairs that are not allowed.
 
-    Targets beyond the last may meet whom they will: what they find is not stored, and gradients take their lse as inf.
-    A bias is read for every pair: places are clamped into the table.
+    Targets beyond the last may be allowed: their results are not stored, and gradients use lse = inf for them.
+    A bias is read for every pair: positions are clamped into the table.
     """
     score = product * scale
     if AXES > 0:
@@ -210,13 +220,13 @@ def scored(
 
 
 @triton.jit
-def pair_kept(
+def pair_dropout_mask(
     seed, example, target, source, head, num_targets, num_sources,
     H: tl.constexpr, LIMIT: tl.constexpr, KEPT: tl.constexpr,
 ):  # fmt: skip
-    """The factors of the dropout of pairs."""
+    """The dropout mask of pairs."""
     counter = ((example.to(tl.int64) * num_targets + target) * num_sources + source) * H + head
-    return kept(seed, counter, LIMIT, KEPT, tl.float32)
+    return dropout_mask(seed, counter, LIMIT, KEPT, tl.float32)
 
 
 @launched
@@ -237,8 +247,8 @@ def _attend(
     channel, value = tl.arange(0, BLOCK_D), tl.arange(0, BLOCK_V)
     queries = taken(q, example, target, head, channel, num_targets, H, D, DOT)
     table += head * table_step
-    most = tl.full([ROWS], float("-inf"), dtype=tl.float32)
-    total = tl.zeros([ROWS], dtype=tl.float32)
+    row_max = tl.full([ROWS], float("-inf"), dtype=tl.float32)
+    row_sum = tl.zeros([ROWS], dtype=tl.float32)
     acc = tl.zeros([ROWS, BLOCK_V], dtype=tl.float32)
     for step in range(first * SLICES, stop * SLICES):
         at = own * most_tiles + step // SLICES
@@ -255,33 +265,33 @@ def _attend(
             product(
                 q, k, queries, keys, example, target, head, num_targets, source, head // (H // KEYS), num_sources,
                 H, KEYS, D, DOT, CHUNK,
-            ), heard(rule, mask, r[:, None], c[None, :], piece, left, MASKS, BLOCK, COLS),
+            ), allowed(rule, mask, r[:, None], c[None, :], piece, left, MASKS, BLOCK, COLS),
             table, target_place, source_place, target[:, None], source[None, :], scale, num_targets, num_sources,
             size_0, size_1, size_2, AXES,
         )  # fmt: skip
-        higher = tl.maximum(most, tl.max(score, axis=1))
+        higher = tl.maximum(row_max, tl.max(score, axis=1))
         shift = finite(higher)
-        share, fade = tl.exp2(score - shift[:, None]), tl.exp2(most - shift)
-        total = total * fade + tl.sum(share, axis=1)
+        share, rescale = tl.exp2(score - shift[:, None]), tl.exp2(row_max - shift)
+        row_sum = row_sum * rescale + tl.sum(share, axis=1)
         if LIMIT >= 0:
-            share *= pair_kept(
+            share *= pair_dropout_mask(
                 seed, example, target[:, None], source[None, :], head, num_targets, num_sources, H, LIMIT, KEPT
             )
-        acc = tl.dot(share.to(DOT), values, acc * fade[:, None], input_precision="tf32x3")
-        most = higher
-    none = total == 0
-    total = tl.where(none, 1.0, total)
+        acc = tl.dot(share.to(DOT), values, acc * rescale[:, None], input_precision="tf32x3")
+        row_max = higher
+    none = row_sum == 0
+    row_sum = tl.where(none, 1.0, row_sum)
     at_row = (example * num_targets + target) * H + head
     live = target < num_targets
     if CUT:
         at_row, live = seat + tl.program_id(1) * tl.num_programs(0) * ROWS, live | True
-    tl.store(lse + at_row, tl.where(none, float("-inf"), (most + tl.log2(total)) * 0.6931471805599453), mask=live)
+    tl.store(lse + at_row, tl.where(none, float("-inf"), (row_max + tl.log2(row_sum)) * 0.6931471805599453), mask=live)
     here = live[:, None] & (value < V)[None, :]
-    tl.store(out + at_row[:, None] * V + value[None, :], (acc / total[:, None]).to(out.dtype.element_ty), mask=here)
+    tl.store(out + at_row[:, None] * V + value[None, :], (acc / row_sum[:, None]).to(out.dtype.element_ty), mask=here)
 
 
 def launch(part: Tiles, given: Inputs, kernel: int, interpreted: bool) -> dict[str, Any]:
-    """What a kernel is compiled for: 0 the forward, 1 the gradient of queries, 2 that of keys and values."""
+    """Compile-time parameters of a kernel: 0 is the forward, 1 the gradient of queries, 2 that of keys and values."""
     q, k, v = given[:3]
     half = q.dtype in (torch.float16, torch.bfloat16)
     block = part.mask.shape[1]
@@ -302,20 +312,20 @@ def launch(part: Tiles, given: Inputs, kernel: int, interpreted: bool) -> dict[s
 
 
 def programs_of(part: Tiles, given: Inputs, how: dict[str, Any]) -> int:
-    """Programs of a launch over tile rows."""
+    """The number of programs of a launch over tile rows."""
     batch, _, heads, _ = given.q.shape
     return batch * heads * part.rows.shape[0] * (how["BLOCK"] // how["ROWS"])
 
 
 def cut(part: Tiles, given: Inputs, how: dict[str, Any]) -> tuple[int, int]:
-    """Visits of a piece of a tile row, and the number of pieces, by the programs that one example has (`PROGRAMS`)."""
+    """Visits per piece of a tile row, and the number of pieces, from the programs per example (`PROGRAMS`)."""
     most = part.tiles.shape[3]
     visits = visits_of_rows(programs_of(part, given, how) // given.q.shape[0], most)
     return visits, triton.cdiv(most, visits)
 
 
 def words(mask: Tensor, columns: int) -> Tensor:
-    """Bits [M, block, block / 8] as words of so many columns."""
+    """Bits [M, block, block / 8] as words of ``columns`` bits."""
     mask = mask.contiguous()
     mask = mask.clone() if mask.data_ptr() % 8 else mask
     return mask.view({16: torch.int16, 32: torch.int32, 64: torch.int64}[columns])

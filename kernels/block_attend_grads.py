@@ -1,13 +1,13 @@
-"""The gradients of `block_attend`: a pass over the tile rows for q, one over the tiles of sources for k and v.
+"""The gradients of `block_attend`: one pass over tile rows for q, one over tiles of sources for k and v.
 
-Both form the scores again from lse, alpha = exp(s - lse), and the gradient of a score from delta,
+Both recompute the scores with lse, alpha = exp(s - lse), and the gradient of a score with delta,
 
-    ds = kept alpha <grad, v> - alpha delta,
+    ds = dropout_mask alpha <grad, v> - alpha delta,
 
-in which the gradient through lse is contained. Keys and values collect their sums by tile of sources, in the order of
-the transposed lists. Those come with the structure, or the visits are sorted here. Tiles that may be heard far more
-often than others are cut (`tile_split`). The gradient of a table of biases is wanted rarely: ds is then written down
-for some tile rows at a time, and added up entry by entry, as `csr_reduce` does.
+which includes the gradient through lse. Keys and values accumulate by tile of sources, in the order of
+the transposed lists. These come with the structure, or the visits are sorted here. Tiles with far more visits
+than others are split (`tile_split`). The gradient of a table of biases is rarely needed: ds is then stored
+for some tile rows at a time, and summed per entry, as in `csr_reduce`.
 """
 
 from __future__ import annotations
@@ -22,11 +22,11 @@ from torch import Tensor
 from hgraph.kernels.block_attend import (
     Inputs,
     Tiles,
+    allowed,
+    allowed_transposed,
     cut,
-    heard,
-    heard_turned,
     launch,
-    pair_kept,
+    pair_dropout_mask,
     piece_of,
     product,
     programs_of,
@@ -41,7 +41,7 @@ from hgraph.kernels.tile_split import Work, add_pieces, join, rows_of, visits_of
 
 __all__ = ["block_attend_grads"]
 
-_FLOWS = 2**24  # numbers ds at once, for the gradient of a table: 64 MB
+_FLOWS = 2**24  # entries of ds per chunk, for the gradient of a table: 64 MB
 
 
 @launched
@@ -54,7 +54,7 @@ def _attend_queries(
     MASKS: tl.constexpr, BLOCK: tl.constexpr, BLOCK_D: tl.constexpr, BLOCK_V: tl.constexpr,
     ROWS: tl.constexpr, COLS: tl.constexpr, CHUNK: tl.constexpr,
 ):  # fmt: skip
-    """With FLOWS, how many heads and examples share a list, ds is written to flows [visits, BLOCK, BLOCK, FLOWS]."""
+    """With FLOWS, the heads and examples per list, ds is stored in flows [visits, BLOCK, BLOCK, FLOWS]."""
     SLICES: tl.constexpr = BLOCK // COLS
     example, head, own, r, target, inside, seat = rows_of(
         rows, num_rows, num_targets, OWN_B, OWN_H, H, WIDE, BLOCK, ROWS
@@ -84,7 +84,7 @@ def _attend_queries(
             product(
                 q, k, queries, keys, example, target, head, num_targets, source, head // (H // KEYS), num_sources,
                 H, KEYS, D, DOT, CHUNK,
-            ), heard(rule, mask, r[:, None], c[None, :], piece, left, MASKS, BLOCK, COLS),
+            ), allowed(rule, mask, r[:, None], c[None, :], piece, left, MASKS, BLOCK, COLS),
             table, target_place, source_place, target[:, None], source[None, :], scale, num_targets, num_sources,
             size_0, size_1, size_2, AXES,
         )  # fmt: skip
@@ -93,7 +93,7 @@ def _attend_queries(
             H, KEYS, V, DOT, CHUNK,
         )  # fmt: skip
         if LIMIT >= 0:
-            inner *= pair_kept(
+            inner *= pair_dropout_mask(
                 seed, example, target[:, None], source[None, :], head, num_targets, num_sources, H, LIMIT, KEPT
             )
         change = tl.exp2(score - log_sum[:, None]) * (inner - shift[:, None])
@@ -113,7 +113,7 @@ def _sources_of(
     work_tiles, work_starts, num_units, num_tiles, CUT: tl.constexpr, OWN_B: tl.constexpr, OWN_H: tl.constexpr,
     KEYS: tl.constexpr, WIDE: tl.constexpr, BLOCK: tl.constexpr, COLS: tl.constexpr,
 ):  # fmt: skip
-    """(example, head of keys, unit, tile, which of its pieces, slice of it, columns of it [COLS], sources [COLS])."""
+    """(example, key head, unit, tile, its piece, its slice, its columns [COLS], sources [COLS])."""
     SLICES: tl.constexpr = BLOCK // COLS
     pid = tl.program_id(0)
     unit, piece = pid % (num_units * SLICES) // SLICES, pid % SLICES
@@ -133,7 +133,7 @@ def _sources_of(
 
 @triton.jit
 def _add(out, at, channel, live, total, WIDTH: tl.constexpr):
-    """Add totals [COLS, channels] to rows of out: another part of the structure may have been there."""
+    """Add sums [COLS, channels] to rows of out: another part of the structure may have written there."""
     here = live[:, None] & (channel < WIDTH)[None, :]
     place = at[:, None] * WIDTH + channel[None, :]
     tl.store(out + place, tl.load(out + place, mask=here, other=0) + total, mask=here)
@@ -141,7 +141,7 @@ def _add(out, at, channel, live, total, WIDTH: tl.constexpr):
 
 @triton.jit
 def _put(out, at, channel, live, total, WIDTH: tl.constexpr):
-    """Write totals [COLS, channels] to rows of out."""
+    """Store sums [COLS, channels] in rows of out."""
     tl.store(out + at[:, None] * WIDTH + channel[None, :], total, mask=live[:, None] & (channel < WIDTH)[None, :])
 
 
@@ -156,7 +156,7 @@ def _attend_keys(
     MASKS: tl.constexpr, BLOCK: tl.constexpr, BLOCK_D: tl.constexpr, BLOCK_V: tl.constexpr,
     ROWS: tl.constexpr, COLS: tl.constexpr, CHUNK: tl.constexpr,
 ):  # fmt: skip
-    """Scores stand transposed, [COLS, ROWS], as their products with queries and gradients take them."""
+    """Scores are transposed, [COLS, ROWS], as needed for their products with queries and gradients."""
     SUBS: tl.constexpr = BLOCK // ROWS
     example, key_head, unit, tile, number, piece, c, source = _sources_of(
         work_tiles, work_starts, num_units, num_tiles, CUT, OWN_B, OWN_H, KEYS, WIDE, BLOCK, COLS
@@ -189,14 +189,14 @@ def _attend_keys(
                 product(
                     k, q, keys, queries, example, source, key_head, num_sources, target, head, num_targets,
                     KEYS, H, D, DOT, CHUNK,
-                ), heard_turned(rule, mask, r[None, :], c[:, None], piece, MASKS, BLOCK, COLS),
+                ), allowed_transposed(rule, mask, r[None, :], c[:, None], piece, MASKS, BLOCK, COLS),
                 table + head * table_step, target_place, source_place, target[None, :], source[:, None], scale,
                 num_targets, num_sources, size_0, size_1, size_2, AXES,
             )  # fmt: skip
             alpha = tl.exp2(score - log_sum[None, :])
             share = alpha
             if LIMIT >= 0:
-                share *= pair_kept(
+                share *= pair_dropout_mask(
                     seed, example, target[None, :], source[:, None], head, num_targets, num_sources, H, LIMIT, KEPT
                 )
             acc_v = tl.dot(share.to(DOT), flow, acc_v, input_precision="tf32x3")
@@ -216,8 +216,8 @@ def _attend_keys(
     _add(grad_v, at_source, value, live, acc_v, V)
 
 
-class _Heard(NamedTuple):
-    """By list and tile of sources, where its visits begin and end; tile row and rule of each visit."""
+class _Visits(NamedTuple):
+    """By list and tile of sources, the range of its visits; tile row and rule of each visit."""
 
     begins: Tensor
     ends: Tensor
@@ -225,35 +225,35 @@ class _Heard(NamedTuple):
     rules: Tensor
 
 
-def _heard(part: Tiles, tiles: int) -> _Heard:
-    """The transposed lists, as they come with a structure, or by sorting its visits."""
+def _visits(part: Tiles, tiles: int) -> _Visits:
+    """The transposed lists, from the structure or by sorting its visits."""
     if part.transpose is not None:
         rows, rules, counts = part.transpose
         begins = torch.arange(counts.numel(), device=counts.device) * rows.shape[3]
-        return _Heard(begins, begins + counts.flatten(), rows, rules)
+        return _Visits(begins, begins + counts.flatten(), rows, rules)
     index = part.tiles.flatten(0, 1).long()  # [G, R, K]
     group = torch.arange(index.shape[0], device=index.device).view(-1, 1, 1)
     used = torch.arange(index.shape[2], device=index.device) < part.counts.flatten(0, 1).unsqueeze(2)
-    source = torch.where(used, group * tiles + index, index.shape[0] * tiles).flatten()  # what is padding comes last
+    source = torch.where(used, group * tiles + index, index.shape[0] * tiles).flatten()  # padding goes last
     ordered, order = torch.sort(source, stable=True)
     bounds = torch.searchsorted(ordered, torch.arange(index.shape[0] * tiles + 1, device=index.device))
     row = part.rows[order // index.shape[2] % index.shape[1]]
-    return _Heard(bounds[:-1], bounds[1:], row, part.rules.flatten()[order])
+    return _Visits(bounds[:-1], bounds[1:], row, part.rules.flatten()[order])
 
 
 def block_attend_grads(
     parts: list[Tiles], given: Inputs, lse: Tensor, delta: Tensor, grad: Tensor, *, of_table: bool = False,
     interpreted: bool = False,
 ) -> tuple[Tensor, Tensor, Tensor, Tensor | None]:  # fmt: skip
-    """Gradients of q, k, v and, if wanted, of the table, in float32.
+    """Gradients of q, k, v and, if needed, of the table, in float32.
 
     Args:
         parts: the structure.
-        given: the forward's inputs.
+        given: the inputs of the forward.
         lse: [B, T, H].
-        delta: [B, T, H], the sum of grad and the output, less the gradient of lse.
-        grad: [B, T, H, V] of the output, in q's dtype.
-        of_table: whether that of the table is wanted.
+        delta: [B, T, H], sum(grad * out) minus the gradient of lse.
+        grad: [B, T, H, V], gradient of the output, in q's dtype.
+        of_table: whether to compute the gradient of the table.
         interpreted: multiply in float32, as Triton's interpreter cannot multiply bfloat16.
     """
     given, lse, delta, grad = given.contiguous(), lse.contiguous(), delta.contiguous(), grad.contiguous()
@@ -265,7 +265,7 @@ def block_attend_grads(
         if not (lse.numel() and k.numel() and part.rows.shape[0] and part.tiles.shape[3]):
             continue
         how = launch(part, given, 1, interpreted)
-        visits, pieces = cut(part, given, how)  # of the whole part: how many rows a slice has depends on the batch
+        visits, pieces = cut(part, given, how)  # for the whole part: the number of rows in a slice depends on the batch
         for some in [part] if grad_table is None else _slices(part, given):
             programs, sharers, found, flows = programs_of(some, given, how), 0, grad_q, grad_q
             if grad_table is not None:
@@ -292,7 +292,7 @@ def _of_keys(
     """Add one part's gradients of keys and values."""
     how, k, v = launch(part, given, 2, interpreted), given.k, given.v
     tiles = triton.cdiv(k.shape[1], how["BLOCK"])
-    lists = _heard(part, tiles)
+    lists = _visits(part, tiles)
     split = _work(part, lists, tiles, how)
     extra = 0 if split is None else split.extra
     partial_k, partial_v = (grad_k.new_empty((k.shape[0], k.shape[2], extra, how["BLOCK"], x.shape[3])) for x in (k, v))
@@ -308,21 +308,21 @@ def _of_keys(
         add_pieces(split, partial_v, grad_v, how)
 
 
-def _work(part: Tiles, heard: _Heard, tiles: int, how: dict[str, Any]) -> Work | None:
-    """How tiles of sources are cut; None where, by the shapes, none can be heard by far more rows than others."""
+def _work(part: Tiles, by_source: _Visits, tiles: int, how: dict[str, Any]) -> Work | None:
+    """How to split tiles of sources; None if, by the shapes, no tile can have far more visits than others."""
     (batch, heads, rows, most), keys = part.tiles.shape, how["KEYS"]
     longest = rows if part.transpose is None else part.transpose[0].shape[3]
     visits = visits_of_keys(rows * most, tiles)
     if longest <= visits:
         return None
-    lists = (heard.ends - heard.begins).view(batch, keys if heads > 1 else 1, -1, tiles).amax(2).flatten(0, 1)
-    members = heads // keys if heads > 1 else 1  # a head of keys takes those of all its heads of queries in step
+    lists = (by_source.ends - by_source.begins).view(batch, keys if heads > 1 else 1, -1, tiles).amax(2).flatten(0, 1)
+    members = heads // keys if heads > 1 else 1  # a program handles all query heads of a key head
     extra = min(members * rows * most // visits, tiles * (triton.cdiv(longest, visits) - 1))
     return work(lists, visits, extra)
 
 
 def _slices(part: Tiles, given: Inputs) -> list[Tiles]:
-    """Some tile rows of a part at a time."""
+    """A part in slices of tile rows."""
     batch, heads = given.q.shape[0], given.q.shape[2]
     size = batch * heads * part.tiles.shape[3] * part.mask.shape[1] ** 2
     step = max(1, _FLOWS // size)
@@ -334,7 +334,7 @@ def _slices(part: Tiles, given: Inputs) -> list[Tiles]:
 
 
 def _of_entries(part: Tiles, given: Inputs, flows: Tensor) -> Tensor:
-    """The gradient of the table from ds [visits, block, block, sharers]: sums in the order of the visits, sorted."""
+    """The gradient of the table from ds [visits, block, block, sharers]: sums in sorted order of the visits."""
     table, target_place, source_place = given.table, given.target_place, given.source_place
     assert table is not None  # noqa: S101 - the caller's to know
     assert target_place is not None  # noqa: S101
@@ -351,7 +351,7 @@ def _of_entries(part: Tiles, given: Inputs, flows: Tensor) -> Tensor:
     used = torch.arange(index.shape[2], device=index.device) < part.counts.flatten(0, 1).unsqueeze(2)
     group = torch.arange(groups, device=index.device).view(-1, 1, 1, 1, 1)
     row = torch.where(used[..., None, None], group * entries + entry, groups * entries).flatten()
-    row, order = torch.sort(row, stable=True)  # visits that are none come last, and are read by nobody
+    row, order = torch.sort(row, stable=True)  # unused visits go last, and are not read
     indptr = torch.searchsorted(row, torch.arange(groups * entries + 2, device=index.device))
     summed = csr_reduce(indptr, order, row, None, flows.view(1, -1, flows.shape[3]))[:, :-1]
     batch, heads = part.tiles.shape[:2]

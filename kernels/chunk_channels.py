@@ -1,14 +1,14 @@
-"""Chunks of `chunk_scan` whose decays differ by channel, of the keys (axis 1) or of the values (axis 2), by products.
+"""Chunks of `chunk_scan` with per-channel decays, of the keys (axis 1) or of the values (axis 2), as products.
 
-exp(g_i - g_j), g the running sum of log a, has to be split in a factor of place i and one of place j, and neither may
-overflow however strong the decays. So pairs of places are taken level by level: the chunk is halved, then its halves,
-and so on. A level's pairs have i in the second half of a block and j in the first half of the same one, and with c the
-first place of the second half
+exp(g_i - g_j), with g the prefix sum of log a, must be factored into a term of position i and one of position j, and
+neither may overflow for strong decays. So pairs of positions are processed level by level: the chunk is halved, then
+its halves, and so on. The pairs of a level have i in the second half of a block and j in the first half of the same
+block, and with c the first position of the second half
 
     exp(g_i - g_j) = exp(sum of log a over c .. i) exp(sum of log a over j + 1 .. c - 1),
 
-where no exponent is positive where no log a is, and no two large numbers are subtracted. Six levels, a product each,
-are all pairs j < i of 64 places; a place hears itself whole.
+where no exponent is positive unless a log a is, and no two large numbers are subtracted. Six levels, one product each,
+cover all pairs j < i of 64 positions; the diagonal is separate.
 """
 
 from __future__ import annotations
@@ -23,40 +23,39 @@ __all__ = ["decay_of", "gains_by_channel", "read_by_channel", "scores_by_channel
 
 @triton.jit
 def decay_of(log):
-    """Log a in float32, -104 at least, of which nothing is left: sums of lower ones overflow, and -inf 0 is NaN."""
+    """Log a in float32, clamped at -104, where exp is 0: sums of lower values overflow, and -inf * 0 is NaN."""
     log = log.to(tl.float32)
     return tl.where(log < -104.0, -104.0, log)
 
 
 @triton.jit
 def _decays(log, half):
-    """The factors of places [CHUNK, channels] at a level: in second halves exp of c .. i, in first of j + 1 .. c - 1.
+    """The factors of positions [CHUNK, channels] at a level: exp of c .. i in second halves, j + 1 .. c - 1 in first.
 
-    The sums are a product with zeros and ones, in which half is a plain number: unrolled, the levels take registers.
+    The sums are a product with zeros and ones, where half is a runtime value: unrolled levels would need more
+    registers.
     """
     place, other = tl.arange(0, log.shape[0])[:, None], tl.arange(0, log.shape[0])[None, :]
     counted = tl.where(place // half % 2 == 1, other <= place, other > place) & (place // half == other // half)
-    high = (log.to(tl.int32, bitcast=True) & -8192).to(
-        tl.float32, bitcast=True
-    )  # tf32 holds all of that, and of 0 and 1
+    high = (log.to(tl.int32, bitcast=True) & -8192).to(tl.float32, bitcast=True)  # exact in tf32, as are 0 and 1
     total = tl.dot(counted.to(tl.float32), high, input_precision="tf32")
     return tl.exp(tl.dot(counted.to(tl.float32), log - high, total, input_precision="tf32"))
 
 
 @triton.jit
 def _pairs(half, CHUNK: tl.constexpr):
-    """Which pairs (i, j) [CHUNK, CHUNK] are a level's."""
+    """The pairs (i, j) [CHUNK, CHUNK] of a level."""
     i, j = tl.arange(0, CHUNK)[:, None] // half, tl.arange(0, CHUNK)[None, :] // half
     return (i % 2 == 1) & (j == i - 1)
 
 
 @launched
 def gains_by_channel(
-    k, v, log_a, gain, fade, first, end, length, num_chunks,
+    k, v, log_a, gain, chunk_decay, first, end, length, num_chunks,
     AXIS: tl.constexpr, D: tl.constexpr, V: tl.constexpr, DOT: tl.constexpr, WIDE: tl.constexpr,
     CHUNK: tl.constexpr, BLOCK_D: tl.constexpr, BLOCK_V: tl.constexpr,
 ):  # fmt: skip
-    """What a chunk adds to the state, [D, V], and the log of what it leaves of it, a channel."""
+    """The contribution of a chunk to the state, [D, V], and the log of its total decay, per channel."""
     TILES_D: tl.constexpr = (D + BLOCK_D - 1) // BLOCK_D
     TILES_V: tl.constexpr = (V + BLOCK_V - 1) // BLOCK_V
     pid = tl.program_id(0)
@@ -78,13 +77,13 @@ def gains_by_channel(
         log = decay_of(tl.load(log_a + at, mask=live[:, None] & inside, other=0))
         later = decay_of(tl.load(log_a + at + D, mask=more[:, None] & inside, other=0))
         keys *= tl.exp(tl.cumsum(later, axis=0, reverse=True))
-        tl.store(fade + number * D + key, tl.sum(log, axis=0), mask=key < D)
+        tl.store(chunk_decay + number * D + key, tl.sum(log, axis=0), mask=key < D)
     else:
         at, inside = row[:, None] * V + value[None, :], (value < V)[None, :]
         log = decay_of(tl.load(log_a + at, mask=live[:, None] & inside, other=0))
         later = decay_of(tl.load(log_a + at + V, mask=more[:, None] & inside, other=0))
         values *= tl.exp(tl.cumsum(later, axis=0, reverse=True))
-        tl.store(fade + number * V + value, tl.sum(log, axis=0), mask=value < V)
+        tl.store(chunk_decay + number * V + value, tl.sum(log, axis=0), mask=value < V)
     added = tl.dot(tl.trans(keys.to(DOT)), values.to(DOT), input_precision="tf32x3")
     at = (number * D + key)[:, None] * V + value[None, :]
     tl.store(gain + at, added, mask=(key < D)[:, None] & (value < V)[None, :])
@@ -96,7 +95,7 @@ def scores_by_channel(
     AXIS: tl.constexpr, D: tl.constexpr, DOT: tl.constexpr, WIDE: tl.constexpr,
     CHUNK: tl.constexpr, LEVELS: tl.constexpr, BLOCK_D: tl.constexpr,
 ):  # fmt: skip
-    """How much of v_j place i reads, [CHUNK, CHUNK]: decayed along the keys, undecayed where values decay."""
+    """The weights of v_j in the reading at i, [CHUNK, CHUNK]: decayed along the keys, undecayed where values decay."""
     chunk = tl.program_id(0) % num_chunks
     example = tl.program_id(0) // num_chunks
     if WIDE:
@@ -131,7 +130,7 @@ def read_by_channel(
     AXIS: tl.constexpr, D: tl.constexpr, V: tl.constexpr, DOT: tl.constexpr, WIDE: tl.constexpr,
     CHUNK: tl.constexpr, LEVELS: tl.constexpr, BLOCK_D: tl.constexpr, BLOCK_V: tl.constexpr,
 ):  # fmt: skip
-    """The readings [CHUNK, V] of a chunk, from the state before it and from its own places."""
+    """The readings [CHUNK, V] of a chunk, from the state before it and from its own positions."""
     TILES_V: tl.constexpr = (V + BLOCK_V - 1) // BLOCK_V
     pid = tl.program_id(0)
     value = (pid % TILES_V) * BLOCK_V + tl.arange(0, BLOCK_V)

@@ -1,16 +1,16 @@
-"""Matrix states that are only read: S[t] = a[t] S[t-1] + k[t] v[t]^T, y[t] = q[t]^T S[t].
+"""Matrix states that are only read out: S[t] = a[t] S[t-1] + k[t] v[t]^T, y[t] = q[t]^T S[t].
 
-In chunks, which never cross a segment: what each chunk adds to the state (`gain`) and leaves of it (`fade`, as a
-logarithm); the state before each chunk, one after the other; then the readings. With one decay a step both outer parts
-are products of tiles on tensor cores,
+In chunks, which never cross a segment: the contribution of each chunk to the state (`gain`) and its total decay
+(`chunk_decay`, a logarithm); the state before each chunk, sequentially; then the readings. With one decay per step both
+outer parts are products of tiles on tensor cores,
 
     y = exp(g) (q S) + (q k^T exp(g_i - g_j))_{j <= i} v,        g the running sum of log a in the chunk,
 
-in which no exponent is positive where no log a is. g_i - g_j is added up over j + 1 .. i, for each j: a difference of
-two sums has the rounding of every strong decay before j. With a decay a channel there are products, too
-(`chunk_channels`); in float64 they walk step by step. Sums run in float32; float32 is multiplied as three products of
-tf32 parts (22 bits), and for half types what has decayed (scores, queries, keys or values) and the states are rounded
-before their products.
+where no exponent is positive unless a log a is. g_i - g_j is summed over j + 1 .. i, separately for each j: a
+difference of two prefix sums has the rounding error of every strong decay before j. With per-channel decays there are
+products too (`chunk_channels`); float64 runs step by step. Sums use float32; float32 is multiplied as three products of
+tf32 parts (22 bits), and for half precision the decayed factors (scores, queries, keys or values) and the states are
+rounded before their products.
 """
 
 from __future__ import annotations
@@ -28,13 +28,13 @@ from hgraph.kernels.split import accumulator, blocks, launched, wide
 
 __all__ = ["LARGEST", "WIDEST", "chunk_scan"]
 
-LARGEST = 64  # places a chunk; tiles of keys and values are as wide
-WIDEST = 1024  # keys
+LARGEST = 64  # positions per chunk; tiles of keys and values have the same width
+WIDEST = 1024  # maximum width of keys
 
 
 @launched
 def _gains(
-    k, v, log_a, gain, fade, first, end, length, num_chunks,
+    k, v, log_a, gain, chunk_decay, first, end, length, num_chunks,
     D: tl.constexpr, V: tl.constexpr, DOT: tl.constexpr, WIDE: tl.constexpr,
     CHUNK: tl.constexpr, BLOCK_D: tl.constexpr, BLOCK_V: tl.constexpr,
 ):  # fmt: skip
@@ -59,7 +59,7 @@ def _gains(
     added = tl.dot(tl.trans(faded), values.to(DOT), input_precision="tf32x3")
     at = ((example * num_chunks + chunk) * D + key)[:, None] * V + value[None, :]
     tl.store(gain + at, added, mask=(key < D)[:, None] & (value < V)[None, :])
-    tl.store(fade + example * num_chunks + chunk, total)
+    tl.store(chunk_decay + example * num_chunks + chunk, total)
 
 
 @launched
@@ -103,11 +103,11 @@ def _read(
 
 @launched
 def _walk(
-    q, k, v, log_a, before, gain, fade, y, first, end, length, num_chunks,
+    q, k, v, log_a, before, gain, chunk_decay, y, first, end, length, num_chunks,
     READ: tl.constexpr, AXIS: tl.constexpr, D: tl.constexpr, V: tl.constexpr, ACC: tl.constexpr, WIDE: tl.constexpr,
     BLOCK_D: tl.constexpr, BLOCK_V: tl.constexpr,
 ):  # fmt: skip
-    """Through a chunk step by step: with READ from the state before it, reading each, else from 0 to gain and fade."""
+    """Run a chunk step by step: with READ from the state before it, else from 0 to gain and chunk_decay."""
     TILES_V: tl.constexpr = (V + BLOCK_V - 1) // BLOCK_V
     pid = tl.program_id(0)
     key = tl.arange(0, BLOCK_D)
@@ -149,16 +149,16 @@ def _walk(
     if not READ:
         tl.store(gain + at, state, mask=inside)
         if AXIS == 2:
-            tl.store(fade + number * V + value, total, mask=value < V)
+            tl.store(chunk_decay + number * V + value, total, mask=value < V)
         elif AXIS == 1:
-            tl.store(fade + number * D + key, total, mask=key < D)
+            tl.store(chunk_decay + number * D + key, total, mask=key < D)
         else:
-            tl.store(fade + number + key * 0, total, mask=key == 0)
+            tl.store(chunk_decay + number + key * 0, total, mask=key == 0)
 
 
 @launched
 def _between(
-    gain, fade, initial, before, final, pointer, num_groups, num_chunks,
+    gain, chunk_decay, initial, before, final, pointer, num_groups, num_chunks,
     STARTS: tl.constexpr, AXIS: tl.constexpr, D: tl.constexpr, V: tl.constexpr, WIDE: tl.constexpr,
     BLOCK: tl.constexpr,
 ):  # fmt: skip
@@ -180,11 +180,11 @@ def _between(
         at = number * (D * V) + place
         tl.store(before + at, state, mask=inside)
         if AXIS == 2:
-            log = tl.load(fade + number * V + place % V, mask=inside, other=0)
+            log = tl.load(chunk_decay + number * V + place % V, mask=inside, other=0)
         elif AXIS == 1:
-            log = tl.load(fade + number * D + place // V, mask=inside, other=0)
+            log = tl.load(chunk_decay + number * D + place // V, mask=inside, other=0)
         else:
-            log = tl.load(fade + number + place * 0, mask=inside, other=0)
+            log = tl.load(chunk_decay + number + place * 0, mask=inside, other=0)
         state = tl.exp(log) * state + tl.load(gain + at, mask=inside, other=0)
     tl.store(final + at_group, state, mask=inside)
 
@@ -193,7 +193,7 @@ def chunk_scan(
     q: Tensor, k: Tensor, v: Tensor, log_a: Tensor, initial: Tensor | None, first: Tensor, end: Tensor,
     pointer: Tensor, axis: int, *, interpreted: bool = False,
 ) -> tuple[Tensor, Tensor]:  # fmt: skip
-    """(y [N, T, V] in v's dtype, the last state of each segment [N, G, D, V], float32 at least).
+    """(y [N, T, V] in v's dtype, the last state of each segment [N, G, D, V], at least float32).
 
     Args:
         q: [N, T, D].
@@ -201,10 +201,10 @@ def chunk_scan(
         v: [N, T, V].
         log_a: [N, T, 1] for axis 0, [N, T, D] for 1, [N, T, V] for 2.
         initial: [N, G, D, V] or None.
-        first: [C], where each chunk of at most 64 places begins.
-        end: [C], where it ends; as ``first`` for a chunk that is none.
+        first: [C], start of each chunk of at most 64 positions.
+        end: [C], end of each chunk; equal to ``first`` for unused chunks.
         pointer: [G + 1], each segment's first chunk.
-        axis: along which of the states' axes the decays differ, 1 or 2; 0 for one decay.
+        axis: the axis of the states along which the decays differ, 1 or 2; 0 for a scalar decay.
         interpreted: multiply in float32, as Triton's interpreter cannot multiply bfloat16.
     """
     (examples, length, width), values = q.shape, v.shape[2]
@@ -217,7 +217,7 @@ def chunk_scan(
     q, k, v, log_a = (t.contiguous() for t in (q, k, v, log_a))
     gain = final.new_empty((examples, num_chunks, width, values))
     before = torch.empty_like(gain)
-    fade = final.new_empty((examples, num_chunks, log_a.shape[2]))
+    chunk_decay = final.new_empty((examples, num_chunks, log_a.shape[2]))
     by_products = acc == tl.float32
     scores = final.new_empty((examples, num_chunks, LARGEST, LARGEST) if by_products and axis else 0)
     shared: dict[str, Any] = {"D": width, "V": values, "WIDE": wide(q, v, gain, log_a, scores)}
@@ -226,14 +226,15 @@ def chunk_scan(
         how = shared | _tiled(q, k, v, axis, interpreted)
         tiles = blocks(values, how["BLOCK_V"]) * num_chunks * examples
         gains = gains_by_channel if axis else _gains
-        gains[(blocks(width, how["BLOCK_D"]) * tiles,)](k, v, log_a, gain, fade, *lists, **how)
+        gains[(blocks(width, how["BLOCK_D"]) * tiles,)](k, v, log_a, gain, chunk_decay, *lists, **how)
     else:
         how = shared | _walked(width, values) | {"AXIS": axis, "ACC": acc}
         tiles = blocks(values, how["BLOCK_V"]) * num_chunks * examples
-        _walk[(tiles,)](q, k, v, log_a, before, gain, fade, y, *lists, READ=False, **how)
+        _walk[(tiles,)](q, k, v, log_a, before, gain, chunk_decay, y, *lists, READ=False, **how)
     block = min(triton.next_power_of_2(width * values), 256)
     _between[(blocks(width * values, block) * num_groups * examples,)](
-        gain, fade, gain if initial is None else initial.contiguous(), before, final, pointer, num_groups, num_chunks,
+        gain, chunk_decay, gain if initial is None else initial.contiguous(), before, final,
+        pointer, num_groups, num_chunks,
         STARTS=initial is not None, AXIS=axis, BLOCK=block, num_warps=4, **shared,
     )  # fmt: skip
     if by_products and axis:
@@ -244,15 +245,15 @@ def chunk_scan(
     elif by_products:
         _read[(tiles,)](q, k, v, log_a, before, y, *lists, **how)
     else:
-        _walk[(tiles,)](q, k, v, log_a, before, gain, fade, y, *lists, READ=True, **how)
+        _walk[(tiles,)](q, k, v, log_a, before, gain, chunk_decay, y, *lists, READ=True, **how)
     return y, final
 
 
 def _tiled(q: Tensor, k: Tensor, v: Tensor, axis: int, interpreted: bool) -> dict[str, Any]:
-    """The launch of products of tiles."""
+    """Launch parameters for products of tiles."""
     half = q.dtype == k.dtype == v.dtype and q.dtype in (torch.float16, torch.bfloat16) and not interpreted
     tiles = {"BLOCK_D": _tile(q.shape[2], half), "BLOCK_V": _tile(v.shape[2], half)}
-    if axis:  # logarithms and their sums are held, too
+    if axis:  # logarithms and their sums need registers, too
         tiles |= {"AXIS": axis, "BLOCK_D" if axis == 1 else "BLOCK_V": 16}
     return tiles | {
         "DOT": (tl.float16 if q.dtype == torch.float16 else tl.bfloat16) if half else tl.float32, "CHUNK": LARGEST,
@@ -261,7 +262,7 @@ def _tiled(q: Tensor, k: Tensor, v: Tensor, axis: int, interpreted: bool) -> dic
 
 
 def _walked(width: int, values: int) -> dict[str, Any]:
-    """The launch of a walk: states of up to 4096 numbers a program."""
+    """Launch parameters for the step-by-step kernel: states of up to 4096 numbers per program."""
     block = triton.next_power_of_2(width)
     block_v = min(triton.next_power_of_2(values), max(4096 // block, 1))
     warps = 4 if block < 256 else 8
@@ -269,5 +270,5 @@ def _walked(width: int, values: int) -> dict[str, Any]:
 
 
 def _tile(width: int, half: bool) -> int:
-    """Channels a tile: tensor cores take 16 at least, and registers half as many of float32."""
+    """Channels per tile: tensor cores need at least 16; float32 allows half as many."""
     return min(max(triton.next_power_of_2(width), 16), LARGEST if half else LARGEST // 2)

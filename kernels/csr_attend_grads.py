@@ -1,10 +1,10 @@
-"""The gradients of `csr_attend`: a pass over the rows for q and the bias, one over the transposed lists for k and v.
+"""The gradients of `csr_attend`: one pass over rows for q and the bias, one over the transposed lists for k and v.
 
-Both form the scores again from lse, alpha = exp(s - lse), and the gradient of a score from delta,
+Both recompute the scores with lse, alpha = exp(s - lse), and the gradient of a score with delta,
 
-    ds = kept alpha <grad, v> - alpha delta,
+    ds = dropout_mask alpha <grad, v> - alpha delta,
 
-in which the gradient through lse is contained: these kernels never meet it.
+which includes the gradient through lse, so these kernels do not need it.
 """
 
 from __future__ import annotations
@@ -18,15 +18,15 @@ from hgraph.kernels.csr_attend import Inputs, gathered, held, scored
 from hgraph.kernels.csr_reduce import config as reduce_config
 from hgraph.kernels.csr_reduce import reduce_combine
 from hgraph.kernels.edge_softmax import finite
-from hgraph.kernels.random import kept
-from hgraph.kernels.split import edges, launched, num_parts, num_stretches, part, wide
+from hgraph.kernels.random import dropout_mask
+from hgraph.kernels.split import edges, launched, num_chunks, num_parts, part, wide
 
 __all__ = ["csr_attend_grads"]
 
 
 @triton.jit
 def _put(out, partial, own, slot, channel, total, active, of_part, WIDTH: tl.constexpr, SPLIT: tl.constexpr):
-    """Totals [R, channels] of whole rows into out, of parts of long rows into partial."""
+    """Store sums [R, channels] of complete rows in out, those of parts of long rows in partial."""
     inside = (channel < WIDTH)[None, :]
     if SPLIT:
         at = slot[:, None] * WIDTH + channel[None, :]
@@ -65,7 +65,7 @@ def _row_parts(
         )
         alpha = tl.exp(score - log_sum)
         if LIMIT >= 0:
-            inner *= kept(seed, e.to(tl.int64) * H + head, LIMIT, KEPT, ACC)
+            inner *= dropout_mask(seed, e.to(tl.int64) * H + head, LIMIT, KEPT, ACC)
         change = alpha * (inner - shift)
         if BIASES > 0:
             tl.store(grad_bias + e * H + head, change, mask=live)
@@ -88,7 +88,7 @@ def _column_parts(
     SPLIT: tl.constexpr, LONGEST: tl.constexpr, WIDE: tl.constexpr,
     BLOCK_D: tl.constexpr, BLOCK_V: tl.constexpr, ROWS: tl.constexpr, ENTRIES: tl.constexpr,
 ):  # fmt: skip
-    """Over the transposed lists: a row is a source with one key head, its entries the targets that hear it."""
+    """Over the transposed lists: a row is a source with one key head, its entries are its targets."""
     KEYS: tl.constexpr = H // GROUP
     pid = tl.program_id(0)
     key = pid % KEYS
@@ -108,19 +108,19 @@ def _column_parts(
         e = tl.load(perm + place, mask=live, other=0)
         if WIDE:
             t, e = t.to(tl.int64), e.to(tl.int64)
-        heard = t * H + head
-        flow = gathered(grad, heard, value, live, V, ACC)
+        at_target = t * H + head
+        flow = gathered(grad, at_target, value, live, V, ACC)
         score, theirs, reach = scored(
-            mine, q, heard, bias, e, head, channel, live, scale, SCORE, SLOPE, EXACT, BIASES, D, ACC
+            mine, q, at_target, bias, e, head, channel, live, scale, SCORE, SLOPE, EXACT, BIASES, D, ACC
         )
-        log_sum = finite(tl.load(lse + heard, mask=live, other=0).to(ACC))
+        log_sum = finite(tl.load(lse + at_target, mask=live, other=0).to(ACC))
         alpha = tl.exp(score - log_sum)
         share = alpha
         if LIMIT >= 0:
-            share *= kept(seed, e.to(tl.int64) * H + head, LIMIT, KEPT, ACC)
+            share *= dropout_mask(seed, e.to(tl.int64) * H + head, LIMIT, KEPT, ACC)
         acc_v += share[:, :, None] * flow
         if SCORE > 0:
-            shift = tl.load(delta + heard, mask=live, other=0).to(ACC)
+            shift = tl.load(delta + at_target, mask=live, other=0).to(ACC)
             change = share * tl.sum(flow * values, axis=2) - alpha * shift
             change *= EXACT if EXACT is not None else scale
             if SCORE == 1:
@@ -134,13 +134,13 @@ def _column_parts(
 
 
 def _combine(indptr: Tensor, target: Tensor, partial: Tensor, out: Tensor, num_edges: int, is_wide: bool) -> None:
-    """Put the sums of long rows together; out [T, ...] and partial [slots, ...] of equal rows."""
-    features, stretches = out[:1].numel(), partial.shape[0] // 2
+    """Combine the sums of long rows; out [T, ...] and partial [slots, ...] have equal rows."""
+    features, chunks = out[:1].numel(), partial.shape[0] // 2
     how = reduce_config(features, out.dtype)
     feature_blocks = split.blocks(features, how["BLOCK"])
-    if stretches and features:
-        reduce_combine[(feature_blocks * stretches,)](
-            indptr, target, partial, out, out.shape[0], num_edges, stretches, KIND="sum", D=features,
+    if chunks and features:
+        reduce_combine[(feature_blocks * chunks,)](
+            indptr, target, partial, out, out.shape[0], num_edges, chunks, KIND="sum", D=features,
             FEATURE_BLOCKS=feature_blocks, LONGEST=split.LONGEST, WIDE=is_wide, ENTRIES=8, BLOCK=how["BLOCK"],
             num_warps=how["num_warps"], enable_fp_fusion=True,
         )  # fmt: skip
@@ -156,17 +156,17 @@ def csr_attend_grads(
     grad: Tensor,
     longest: tuple[int | None, int | None] = (None, None),
 ) -> tuple[Tensor | None, Tensor | None, Tensor, Tensor | None]:
-    """Gradients of q, k, v and the bias, float32 at least; that of the bias a head, [E, H].
+    """Gradients of q, k, v and the bias, at least float32; the bias gradient is per head, [E, H].
 
     Args:
         rows: indptr, indices and target.
-        columns: the same of the transpose.
-        perm: [E], the edge at each place of the transpose.
-        given: the forward's inputs.
+        columns: the same for the transpose.
+        perm: [E], the edge at each position of the transpose.
+        given: the inputs of the forward.
         lse: [T, H].
-        delta: [T, H], the sum of grad and the output, less the gradient of lse.
-        grad: [T, H, V] of the output.
-        longest: that no row, and no column, has more edges, where the caller knows it.
+        delta: [T, H], sum(grad * out) minus the gradient of lse.
+        grad: [T, H, V], gradient of the output.
+        longest: upper bounds on the edges of rows and of columns, if known.
     """
     given, lse, delta, grad = given.contiguous(), lse.contiguous(), delta.contiguous(), grad.contiguous()
     q, k, v, bias, *_ = given
@@ -177,25 +177,25 @@ def csr_attend_grads(
     if num_edges == 0 or heads == 0:
         made = (grad_q, grad_k, grad_v, grad_bias)
         return tuple(None if t is None else t.zero_() for t in made)  # type: ignore[return-value]
-    row_stretches, column_stretches = (num_stretches(num_edges, most) for most in longest)
+    row_chunks, column_chunks = (num_chunks(num_edges, most) for most in longest)
     partial_q, partial_k, partial_v = (
         grad_v.new_empty((2 * n, *t.shape[1:]) if t is not None else 0)
-        for n, t in ((row_stretches, grad_q), (column_stretches, grad_k), (column_stretches, grad_v))
+        for n, t in ((row_chunks, grad_q), (column_chunks, grad_k), (column_chunks, grad_v))
     )
     is_wide = wide(*given[:4], grad, partial_q, partial_k, partial_v, grad_bias, lse)
     how = given.constants() | {"WIDE": is_wide}
     num_rows, num_columns = rows[0].shape[0] - 1, columns[0].shape[0] - 1
-    parts, pointers = num_parts(num_rows, row_stretches), given.pointers(perm)
+    parts, pointers = num_parts(num_rows, row_chunks), given.pointers(perm)
     if grad_q is not None or grad_bias is not None:
         _row_parts[(heads * triton.cdiv(parts, how["ROWS"]),)](
             *rows, *pointers, lse, delta, grad, grad_v if grad_q is None else grad_q,
             grad_v if grad_bias is None else grad_bias, partial_q, given.scale, num_rows, num_edges, parts,
-            SPLIT=row_stretches > 0, **how,
+            SPLIT=row_chunks > 0, **how,
         )  # fmt: skip
-    parts = num_parts(num_columns, column_stretches)
+    parts = num_parts(num_columns, column_chunks)
     _column_parts[(v.shape[1] * triton.cdiv(parts, how["ROWS"]),)](
         *columns, perm, *pointers, lse, delta, grad, grad_v if grad_k is None else grad_k, grad_v,
-        partial_k, partial_v, given.scale, num_columns, num_edges, parts, SPLIT=column_stretches > 0, **how,
+        partial_k, partial_v, given.scale, num_columns, num_edges, parts, SPLIT=column_chunks > 0, **how,
     )  # fmt: skip
     if grad_q is not None and grad_k is not None:
         _combine(rows[0], rows[2], partial_q, grad_q, num_edges, is_wide)

@@ -1,9 +1,9 @@
-"""The gradient of a maximum or minimum with respect to x, from the saved output; ties share it equally.
+"""The gradient of a maximum or minimum with respect to x, from the saved output; split equally among ties.
 
-- `tie_count`: in how many of its edges a target's extremum is reached, a channel
-- `tie_flow`: what each source gets back, a sum over the transposed lists
+- `tie_count`: the number of edges of a target that reach its extremum, per channel
+- `tie_flow`: the gradient of each source, a sum over the transposed lists
 
-An edge reaches the extremum where w[e] x[s], rounded to x's dtype, equals it: the forward rounds in the same way.
+An edge reaches the extremum if w[e] x[s], rounded to x's dtype, equals it: the forward rounds in the same way.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from torch import Tensor
 
 from hgraph.kernels import split
 from hgraph.kernels.csr_reduce import config, edge_weight, reduce_combine
-from hgraph.kernels.split import accumulator, edges, launched, num_parts, num_stretches, part, wide
+from hgraph.kernels.split import accumulator, edges, launched, num_chunks, num_parts, part, wide
 
 __all__ = ["tie_count", "tie_flow"]
 
@@ -28,7 +28,7 @@ def _tie_parts(
     ACC: tl.constexpr, SPLIT: tl.constexpr, LONGEST: tl.constexpr, WIDE: tl.constexpr,
     ROWS: tl.constexpr, ENTRIES: tl.constexpr, BLOCK: tl.constexpr,
 ):  # fmt: skip
-    """Counting: own is the extremum, other is x. Flowing back, over the transpose: own is x, other the extremum."""
+    """Counting: own is the extremum, other is x. Gradient, over the transpose: own is x, other the extremum."""
     pid = tl.program_id(0)
     feature = (pid % FEATURE_BLOCKS) * BLOCK + tl.arange(0, BLOCK)
     row_blocks = tl.cdiv(parts, ROWS)
@@ -80,11 +80,11 @@ def _launch(rows: tuple[Tensor, Tensor, Tensor], weight: Tensor | None, own: Ten
     own, other = own.contiguous(), other.contiguous()
     weight = None if weight is None else weight.contiguous()
     columns = 0 if weight is None else weight.numel() // num_edges
-    stretches, how = num_stretches(num_edges, longest), config(features, own.dtype)
-    parts = num_parts(num_rows, stretches)
-    how["ROWS"] = max(how["ROWS"] // 2, 1)  # two numbers are read for each
+    chunks, how = num_chunks(num_edges, longest), config(features, own.dtype)
+    parts = num_parts(num_rows, chunks)
+    how["ROWS"] = max(how["ROWS"] // 2, 1)  # two numbers are read per entry
     acc = accumulator(own.dtype)
-    partial = own.new_empty((batch, 2 * stretches, features), dtype=split.torch_dtype(acc))
+    partial = own.new_empty((batch, 2 * chunks, features), dtype=split.torch_dtype(acc))
     shared: dict[str, Any] = {
         "D": features, "FEATURE_BLOCKS": split.blocks(features, how["BLOCK"]),
         "LONGEST": split.LONGEST, "WIDE": wide(own, other, weight, partial),
@@ -93,11 +93,11 @@ def _launch(rows: tuple[Tensor, Tensor, Tensor], weight: Tensor | None, own: Ten
         indptr, indices, target, own if weight is None else weight, own, other,
         own if share is None else share.contiguous(), out, partial,
         num_rows, other.shape[1], num_edges, parts, FLOW=share is not None, WEIGHTS=columns,
-        WIDTH=features // max(columns, 1), ACC=acc, SPLIT=stretches > 0, **shared, **how,
+        WIDTH=features // max(columns, 1), ACC=acc, SPLIT=chunks > 0, **shared, **how,
     )  # fmt: skip
-    if stretches:
-        reduce_combine[(shared["FEATURE_BLOCKS"] * stretches * batch,)](
-            indptr, target, partial, out, num_rows, num_edges, stretches, KIND="sum",
+    if chunks:
+        reduce_combine[(shared["FEATURE_BLOCKS"] * chunks * batch,)](
+            indptr, target, partial, out, num_rows, num_edges, chunks, KIND="sum",
             ENTRIES=8, BLOCK=how["BLOCK"], num_warps=how["num_warps"], **shared,
         )  # fmt: skip
     return out
@@ -107,7 +107,7 @@ def tie_count(
     indptr: Tensor, indices: Tensor, target: Tensor, weight: Tensor | None, x: Tensor, extreme: Tensor,
     longest: int | None = None,
 ) -> Tensor:  # fmt: skip
-    """[B, T, D], float32 at least: the number of edges in which the extremum [B, T, D] of x [B, S, D] is reached."""
+    """[B, T, D], at least float32: the number of edges that reach the extremum [B, T, D] of x [B, S, D]."""
     out = extreme.new_empty(extreme.shape, dtype=split.torch_dtype(accumulator(x.dtype)))
     return _launch((indptr, indices, target), weight, extreme, x, share=None, out=out, longest=longest)
 
@@ -125,14 +125,14 @@ def tie_flow(
     """The gradient [B, S, D] of x, in its dtype.
 
     Args:
-        t_indptr: [S + 1], the transposed lists, like t_indices and source.
+        t_indptr: [S + 1], the transposed lists, as are t_indices and source.
         t_indices: [E].
         source: [E].
         weight: None, [E] or [E, K] in the transpose's order.
         x: [B, S, D].
         extreme: [B, T, D], the forward's output.
-        share: [B, T, D], its gradient over the number of ties.
-        longest: that no source has more edges, where the caller knows it.
+        share: [B, T, D], its gradient divided by the number of ties.
+        longest: an upper bound on the edges of a source, if known.
     """
     out = x.new_empty(x.shape)
     return _launch((t_indptr, t_indices, source), weight, x, extreme, share=share, out=out, longest=longest)

@@ -1,9 +1,9 @@
 """Sum, mean, maximum or minimum of gathered rows: y[t] = reduce over e: t <- s of w[e] x[s].
 
-The same kernel over the transposed lists is the gradient of a sum with respect to x. A program holds ROWS parts of the
-structure (`split`) x ENTRIES edges at a time x BLOCK features. Running sums are kept for each of the ENTRIES and added
-up once at the end, so the loop has no exchange between lanes; the BLOCK features of an edge are loaded 16 bytes a lane.
-Sums run in float32 (float64 for float64) in an order that only the structure sets.
+The same kernel over the transposed lists is the gradient of a sum with respect to x. A program handles ROWS parts of
+the structure (`split`) x ENTRIES edges at a time x BLOCK features. Each of the ENTRIES has its own running sum; they
+are added once at the end, so the loop has no exchange between lanes; the BLOCK features of an edge are loaded with 16
+bytes per lane. Sums use float32 (float64 for float64) in an order that depends only on the structure.
 """
 
 from __future__ import annotations
@@ -16,11 +16,11 @@ import triton.language as tl
 from torch import Tensor
 
 from hgraph.kernels import split
-from hgraph.kernels.split import accumulator, edges, first_part, launched, num_parts, num_stretches, part, wide
+from hgraph.kernels.split import accumulator, edges, first_part, launched, num_chunks, num_parts, part, wide
 
 __all__ = ["config", "csr_reduce", "edge_weight", "reduce_combine"]
 
-# Features a block -> (ROWS, ENTRIES, warps): 32 numbers a lane, so eight loads of 16 bytes are on their way at once.
+# Features per block -> (ROWS, ENTRIES, warps): 32 numbers per lane, so eight loads of 16 bytes are in flight at once.
 TABLE = {
     1: (64, 8, 1),
     2: (64, 8, 1),
@@ -36,19 +36,19 @@ WIDEST = 256
 
 
 def config(features: int, dtype: torch.dtype) -> dict[str, Any]:
-    """The launch for a feature width and dtype, and for nothing else: runs of one width always take the same one."""
+    """Launch parameters that depend only on the feature width and dtype, so results of one width are reproducible."""
     block = min(triton.next_power_of_2(max(features, 1)), WIDEST)
     rows, entries, warps = TABLE[block]
     if dtype == torch.float64:
         entries = max(entries // (4 if block == 8 else 2), 1)
-    elif block == WIDEST and features % 4:  # rows that are read number by number: addresses take registers
+    elif block == WIDEST and features % 4:  # rows are read number by number: addresses need registers
         entries //= 2
     return {"ROWS": rows, "ENTRIES": entries, "BLOCK": block, "num_warps": warps, "enable_fp_fusion": True}
 
 
 @triton.jit
 def edge_weight(weight, e, feature, live, WEIGHTS: tl.constexpr, WIDTH: tl.constexpr, D: tl.constexpr):
-    """Weights of edges e [R, E] at features [F]: [R, E, 1] if there is one an edge, else [R, E, F]. WEIGHTS columns."""
+    """Weights of edges e [R, E] at features [F]: [R, E, 1] for one per edge, else [R, E, F], from WEIGHTS columns."""
     if WEIGHTS == 1:
         value = tl.load(weight + e, mask=live, other=0)[:, :, None]
     else:
@@ -59,7 +59,7 @@ def edge_weight(weight, e, feature, live, WEIGHTS: tl.constexpr, WIDTH: tl.const
 
 @triton.jit
 def _with_nan(value, axis: tl.constexpr, LARGEST: tl.constexpr):
-    """Extremum along an axis; NaN if one is among the numbers."""
+    """Extremum along an axis; propagates NaN."""
     nan = tl.max((value != value).to(tl.int32), axis=axis) > 0
     if LARGEST:
         best = tl.max(tl.where(value != value, float("-inf"), value), axis=axis)
@@ -115,7 +115,7 @@ def _reduce_parts(
         slots = (parts - num_rows) * batch + v - num_rows
         tl.store(partial + slots[:, None] * D + feature[None, :], total, mask=write & (v >= num_rows)[:, None])
         write = write & (v < num_rows)[:, None]
-    if KIND == "mean":  # read again: kept over the loop, they take registers
+    if KIND == "mean":  # read again: held during the loop, they would need registers
         count = tl.load(indptr + row + 1, mask=active, other=1) - tl.load(indptr + row, mask=active, other=0)
         total /= tl.maximum(count, 1).to(ACC)[:, None]
     at = (batch * num_rows + row)[:, None] * D + feature[None, :]
@@ -124,19 +124,19 @@ def _reduce_parts(
 
 @launched
 def reduce_combine(
-    indptr, target, partial, out, num_rows, num_edges, stretches,
+    indptr, target, partial, out, num_rows, num_edges, chunks,
     KIND: tl.constexpr, D: tl.constexpr, FEATURE_BLOCKS: tl.constexpr, LONGEST: tl.constexpr, WIDE: tl.constexpr,
     ENTRIES: tl.constexpr, BLOCK: tl.constexpr,
 ):  # fmt: skip
-    """Put the parts of the long row that begins in a stretch together, in order."""
+    """Combine the parts of the long row that begins in a chunk, in order."""
     pid = tl.program_id(0)
     feature = (pid % FEATURE_BLOCKS) * BLOCK + tl.arange(0, BLOCK)
-    stretch = pid // FEATURE_BLOCKS % stretches
-    batch = pid // FEATURE_BLOCKS // stretches
-    row, slot, count = first_part(stretch, indptr, target, num_edges, LONGEST)
+    chunk = pid // FEATURE_BLOCKS % chunks
+    batch = pid // FEATURE_BLOCKS // chunks
+    row, slot, count = first_part(chunk, indptr, target, num_edges, LONGEST)
     if WIDE:
-        batch, row, slot, stretch = batch.to(tl.int64), row.to(tl.int64), slot.to(tl.int64), stretch.to(tl.int64)
-    partial += batch * 2 * stretches * D
+        batch, row, slot, chunk = batch.to(tl.int64), row.to(tl.int64), slot.to(tl.int64), chunk.to(tl.int64)
+    partial += batch * 2 * chunks * D
     if KIND == "max":
         acc = tl.full([ENTRIES, BLOCK], float("-inf"), dtype=partial.dtype.element_ty)
     elif KIND == "min":
@@ -145,7 +145,7 @@ def reduce_combine(
         acc = tl.zeros([ENTRIES, BLOCK], dtype=partial.dtype.element_ty)
     for first in range(0, count, ENTRIES):
         each = first + tl.arange(0, ENTRIES)
-        at = tl.where(each == 0, slot, 2 * (stretch + each))
+        at = tl.where(each == 0, slot, 2 * (chunk + each))
         here = (each < count)[:, None] & (feature < D)[None, :]
         value = tl.load(partial + at[:, None] * D + feature[None, :], mask=here, other=0)
         if KIND == "max":
@@ -173,11 +173,11 @@ def csr_reduce(
     Args:
         indptr: [T + 1].
         indices: [E], the row of x for each entry.
-        target: [E], the row that each entry belongs to.
+        target: [E], the row of each entry.
         weight: None, [E], or [E, K] for K equal channel blocks.
         x: [B, S, D].
         kind: ``"sum"``, ``"mean"``, ``"max"`` or ``"min"``.
-        longest: that no row has more edges, where the caller knows it: short rows alone take one launch.
+        longest: an upper bound on the edges of a row, if known: without long rows there is only one launch.
     """
     batch, num_sources, features = x.shape
     num_rows, num_edges = indptr.shape[0] - 1, indices.shape[0]
@@ -186,24 +186,24 @@ def csr_reduce(
     x, weight = x.contiguous(), None if weight is None else weight.contiguous()
     columns = 0 if weight is None else weight.numel() // num_edges
     out = x.new_empty((batch, num_rows, features))
-    stretches, acc = num_stretches(num_edges, longest), accumulator(x.dtype)
-    partial = x.new_empty((batch, 2 * stretches, features), dtype=split.torch_dtype(acc))
+    chunks, acc = num_chunks(num_edges, longest), accumulator(x.dtype)
+    partial = x.new_empty((batch, 2 * chunks, features), dtype=split.torch_dtype(acc))
     how = config(features, x.dtype)
     shared: dict[str, Any] = {
         "KIND": kind, "D": features, "FEATURE_BLOCKS": split.blocks(features, how["BLOCK"]),
         "LONGEST": split.LONGEST, "WIDE": wide(x, weight, out, partial),
     }  # fmt: skip
-    parts = num_parts(num_rows, stretches)
+    parts = num_parts(num_rows, chunks)
     grid = (shared["FEATURE_BLOCKS"] * triton.cdiv(parts, how["ROWS"]) * batch,)
     _reduce_parts[grid](
         indptr, indices, target, x if weight is None else weight, x, out, partial,
         num_rows, num_sources, num_edges, parts, WEIGHTS=columns, WIDTH=features // max(columns, 1),
-        ACC=acc, SPLIT=stretches > 0, **shared, **how,
+        ACC=acc, SPLIT=chunks > 0, **shared, **how,
     )  # fmt: skip
-    if stretches:
-        grid = (shared["FEATURE_BLOCKS"] * stretches * batch,)
+    if chunks:
+        grid = (shared["FEATURE_BLOCKS"] * chunks * batch,)
         reduce_combine[grid](
-            indptr, target, partial, out, num_rows, num_edges, stretches,
+            indptr, target, partial, out, num_rows, num_edges, chunks,
             ENTRIES=8, BLOCK=how["BLOCK"], num_warps=how["num_warps"], **shared,
         )  # fmt: skip
     return out

@@ -1,7 +1,7 @@
-"""Softmax over each row's edges: alpha[e] = exp(s[e] - max) / sum, a head.
+"""Softmax over each row's edges: alpha[e] = exp(s[e] - max) / sum, per head.
 
-Rows are read once for their maximum and the sum of exponentials, kept together as they go (a larger maximum rescales
-the sum), and the edges once more for their shares. Rows without edges, or with -inf alone, give 0.
+Rows are read once for their maximum and the sum of exponentials (online: a larger maximum rescales the sum),
+and edges once more for their weights. Rows without edges, or with only -inf, give 0.
 """
 
 from __future__ import annotations
@@ -14,20 +14,20 @@ from torch import Tensor
 
 from hgraph.kernels import split
 from hgraph.kernels.csr_reduce import config
-from hgraph.kernels.split import accumulator, blocks, first_part, launched, num_parts, num_stretches, part, wide
+from hgraph.kernels.split import accumulator, blocks, first_part, launched, num_chunks, num_parts, part, wide
 
 __all__ = ["edge_softmax", "finite", "row_states"]
 
 
 @triton.jit
 def finite(top):
-    """A shift that is safe to subtract: 0 in place of -inf."""
+    """A shift that is safe to subtract: replaces -inf by 0."""
     return tl.where(top == float("-inf"), 0.0, top)
 
 
 @launched
 def _state_parts(
-    indptr, target, score, top, total, partial, num_rows, num_edges, parts,
+    indptr, target, score, top, row_sum, partial, num_rows, num_edges, parts,
     H: tl.constexpr, HEAD_BLOCKS: tl.constexpr, ACC: tl.constexpr, SPLIT: tl.constexpr, LONGEST: tl.constexpr,
     WIDE: tl.constexpr, ROWS: tl.constexpr, ENTRIES: tl.constexpr, BLOCK: tl.constexpr,
 ):  # fmt: skip
@@ -35,18 +35,18 @@ def _state_parts(
     head = (pid % HEAD_BLOCKS) * BLOCK + tl.arange(0, BLOCK)
     v = (pid // HEAD_BLOCKS) * ROWS + tl.arange(0, ROWS)
     v, row, begin, end, active = part(v, indptr, target, num_rows, num_edges, SPLIT, LONGEST, WIDE)
-    most = tl.full([ROWS, ENTRIES, BLOCK], float("-inf"), dtype=ACC)
+    row_max = tl.full([ROWS, ENTRIES, BLOCK], float("-inf"), dtype=ACC)
     acc = tl.zeros([ROWS, ENTRIES, BLOCK], dtype=ACC)
     for step in range(0, tl.cdiv(tl.max(end - begin, axis=0), ENTRIES)):
         e = begin[:, None] + step * ENTRIES + tl.arange(0, ENTRIES)[None, :]
         here = (e < end[:, None])[:, :, None] & (head < H)[None, None, :]
         s = tl.load(score + e[:, :, None] * H + head[None, None, :], mask=here, other=float("-inf")).to(ACC)
-        higher = tl.maximum(most, s)
+        higher = tl.maximum(row_max, s)
         shift = finite(higher)
-        acc = acc * tl.exp(most - shift) + tl.exp(s - shift)
-        most = higher
-    high = tl.max(most, axis=1)
-    low = tl.sum(acc * tl.exp(most - finite(high)[:, None, :]), axis=1)
+        acc = acc * tl.exp(row_max - shift) + tl.exp(s - shift)
+        row_max = higher
+    high = tl.max(row_max, axis=1)
+    low = tl.sum(acc * tl.exp(row_max - finite(high)[:, None, :]), axis=1)
     write = active[:, None] & (head < H)[None, :]
     if SPLIT:
         at = (v - num_rows)[:, None] * (2 * H) + head[None, :]
@@ -55,41 +55,41 @@ def _state_parts(
         write = write & (v < num_rows)[:, None]
     at = row[:, None] * H + head[None, :]
     tl.store(top + at, high, mask=write)
-    tl.store(total + at, low, mask=write)
+    tl.store(row_sum + at, low, mask=write)
 
 
 @launched
 def _state_combine(
-    indptr, target, partial, top, total, num_edges,
+    indptr, target, partial, top, row_sum, num_edges,
     H: tl.constexpr, HEAD_BLOCKS: tl.constexpr, ACC: tl.constexpr, LONGEST: tl.constexpr, WIDE: tl.constexpr,
     ENTRIES: tl.constexpr, BLOCK: tl.constexpr,
 ):  # fmt: skip
     pid = tl.program_id(0)
     head = (pid % HEAD_BLOCKS) * BLOCK + tl.arange(0, BLOCK)
-    stretch = pid // HEAD_BLOCKS
-    row, slot, count = first_part(stretch, indptr, target, num_edges, LONGEST)
+    chunk = pid // HEAD_BLOCKS
+    row, slot, count = first_part(chunk, indptr, target, num_edges, LONGEST)
     if WIDE:
-        row, slot, stretch = row.to(tl.int64), slot.to(tl.int64), stretch.to(tl.int64)
-    most = tl.full([ENTRIES, BLOCK], float("-inf"), dtype=ACC)
+        row, slot, chunk = row.to(tl.int64), slot.to(tl.int64), chunk.to(tl.int64)
+    row_max = tl.full([ENTRIES, BLOCK], float("-inf"), dtype=ACC)
     acc = tl.zeros([ENTRIES, BLOCK], dtype=ACC)
     for first in range(0, count, ENTRIES):
         each = first + tl.arange(0, ENTRIES)
-        at = tl.where(each == 0, slot, 2 * (stretch + each))[:, None] * (2 * H) + head[None, :]
+        at = tl.where(each == 0, slot, 2 * (chunk + each))[:, None] * (2 * H) + head[None, :]
         here = (each < count)[:, None] & (head < H)[None, :]
         s = tl.load(partial + at, mask=here, other=float("-inf"))
-        higher = tl.maximum(most, s)
+        higher = tl.maximum(row_max, s)
         shift = finite(higher)
-        acc = acc * tl.exp(most - shift) + tl.load(partial + at + H, mask=here, other=0) * tl.exp(s - shift)
-        most = higher
-    high = tl.max(most, axis=0)
+        acc = acc * tl.exp(row_max - shift) + tl.load(partial + at + H, mask=here, other=0) * tl.exp(s - shift)
+        row_max = higher
+    high = tl.max(row_max, axis=0)
     write = (head < H) & (count > 0)
     tl.store(top + row * H + head, high, mask=write)
-    tl.store(total + row * H + head, tl.sum(acc * tl.exp(most - finite(high)[None, :]), axis=0), mask=write)
+    tl.store(row_sum + row * H + head, tl.sum(acc * tl.exp(row_max - finite(high)[None, :]), axis=0), mask=write)
 
 
 @launched
 def _shares(
-    target, score, top, total, out, num_edges,
+    target, score, top, row_sum, out, num_edges,
     H: tl.constexpr, HEAD_BLOCKS: tl.constexpr, ACC: tl.constexpr, WIDE: tl.constexpr,
     EDGES: tl.constexpr, BLOCK: tl.constexpr,
 ):  # fmt: skip
@@ -106,56 +106,56 @@ def _shares(
     at, of_row = e[:, None] * H + head[None, :], t[:, None] * H + head[None, :]
     s = tl.load(score + at, mask=here, other=float("-inf")).to(ACC)
     high = tl.load(top + of_row, mask=here, other=0)
-    low = tl.load(total + of_row, mask=here, other=1)
+    low = tl.load(row_sum + of_row, mask=here, other=1)
     share = tl.exp(s - finite(high)) / tl.where(low == 0, 1.0, low)
     tl.store(out + at, share.to(out.dtype.element_ty), mask=here)
 
 
 def row_states(indptr: Tensor, target: Tensor, score: Tensor, longest: int | None = None) -> tuple[Tensor, Tensor]:
-    """The largest score [T, H] of each row, -inf where there is none, and the sum of exp(score - largest), 0 there.
+    """The maximum score [T, H] of each row, -inf for empty rows, and the sum of exp(score - maximum), 0 for empty rows.
 
     Args:
         indptr: [T + 1].
         target: [E], the row of each edge.
         score: [E, H], contiguous.
-        longest: that no row has more edges, where the caller knows it.
+        longest: an upper bound on the edges of a row, if known.
     """
     num_edges, heads = score.shape
     num_rows, acc = indptr.shape[0] - 1, accumulator(score.dtype)
     top = score.new_empty((num_rows, heads), dtype=split.torch_dtype(acc))
-    total = score.new_empty((num_rows, heads), dtype=top.dtype)
+    row_sum = score.new_empty((num_rows, heads), dtype=top.dtype)
     if num_edges == 0 or top.numel() == 0:
-        return top.fill_(float("-inf")), total.zero_()
-    how, stretches = config(heads, score.dtype), num_stretches(num_edges, longest)
-    parts = num_parts(num_rows, stretches)
-    partial = top.new_empty((2 * stretches, 2, heads))
+        return top.fill_(float("-inf")), row_sum.zero_()
+    how, chunks = config(heads, score.dtype), num_chunks(num_edges, longest)
+    parts = num_parts(num_rows, chunks)
+    partial = top.new_empty((2 * chunks, 2, heads))
     shared: dict[str, Any] = {
         "H": heads, "HEAD_BLOCKS": blocks(heads, how["BLOCK"]), "ACC": acc, "LONGEST": split.LONGEST,
         "WIDE": wide(score, partial),
     }  # fmt: skip
     _state_parts[(shared["HEAD_BLOCKS"] * triton.cdiv(parts, how["ROWS"]),)](
-        indptr, target, score, top, total, partial, num_rows, num_edges, parts, SPLIT=stretches > 0, **shared, **how
+        indptr, target, score, top, row_sum, partial, num_rows, num_edges, parts, SPLIT=chunks > 0, **shared, **how
     )
-    if stretches:
-        _state_combine[(shared["HEAD_BLOCKS"] * stretches,)](
-            indptr, target, partial, top, total, num_edges, ENTRIES=8, BLOCK=how["BLOCK"],
+    if chunks:
+        _state_combine[(shared["HEAD_BLOCKS"] * chunks,)](
+            indptr, target, partial, top, row_sum, num_edges, ENTRIES=8, BLOCK=how["BLOCK"],
             num_warps=how["num_warps"], enable_fp_fusion=True, **shared,
         )  # fmt: skip
-    return top, total
+    return top, row_sum
 
 
 def edge_softmax(indptr: Tensor, target: Tensor, score: Tensor, longest: int | None = None) -> Tensor:
-    """[E, H] in the scores' dtype: each edge's share among its row's."""
+    """[E, H] in the scores' dtype: softmax over each row."""
     score = score.contiguous()
     out = score.new_empty(score.shape)
     if out.numel() == 0:
         return out
-    top, total = row_states(indptr, target, score, longest)
+    top, row_sum = row_states(indptr, target, score, longest)
     num_edges, heads = score.shape
     block = min(triton.next_power_of_2(heads), 64)
     edges, head_blocks = max(1024 // block, 1), blocks(heads, block)
     _shares[(head_blocks * triton.cdiv(num_edges, edges),)](
-        target, score, top, total, out, num_edges, H=heads, HEAD_BLOCKS=head_blocks,
+        target, score, top, row_sum, out, num_edges, H=heads, HEAD_BLOCKS=head_blocks,
         ACC=accumulator(score.dtype), WIDE=wide(score), EDGES=edges, BLOCK=block, num_warps=4, enable_fp_fusion=True,
     )  # fmt: skip
     return out

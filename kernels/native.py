@@ -1,9 +1,9 @@
-"""The native CPU kernels of native.cpp: built on request, loaded with ctypes, launched with float32 tensors.
+"""The native CPU kernels of native.cpp: built on request, loaded with ctypes, called with float32 tensors.
 
-`build` compiles once per source (headers included), flags, processor and compiler into ``$HGRAPH_CACHE``, else the
-platform's cache folder; nothing else ever runs a compiler. `load` finds what was built for this source and processor,
-in a folder that may be read-only, if by `hgraph.kernels.trust` nobody else can have made it. Launchers check nothing:
-shapes are those that the operators of hgraph document.
+`build` compiles once per source (including headers), flags, processor and compiler into ``$HGRAPH_CACHE``, else the
+platform's cache folder; nothing else ever runs a compiler. `load` finds the library built for this source and
+processor, possibly in a read-only folder, if `hgraph.kernels.trust` accepts it. Launchers check nothing:
+shapes are documented at the operators of hgraph.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ class BuildError(RuntimeError):
 
 
 def folder() -> Path:
-    """Where built kernels are kept: ``$HGRAPH_CACHE``, else the platform's cache folder."""
+    """The folder of built kernels: ``$HGRAPH_CACHE``, else the platform's cache folder."""
     if os.environ.get("HGRAPH_CACHE"):
         return Path(os.environ["HGRAPH_CACHE"])
     if sys.platform == "darwin":
@@ -56,18 +56,18 @@ def compiler() -> str | None:
 
 
 def build() -> Path:
-    """Compile the kernels unless it has been done; gives the library's path.
+    """Compile the kernels if needed; returns the library's path.
 
-    The library appears in one step when it is complete, so a build that is killed, or two at once, leave nothing half
-    done and nobody waits for a lock.
+    The library is moved into place when it is complete, so interrupted or concurrent builds leave no partial
+    file and need no lock.
 
     Raises:
-        BuildError: no compiler, a compiler that fails, or a folder that cannot be written.
+        BuildError: no compiler, a failed compilation, or a folder that cannot be written.
     """
     cxx = compiler()
     if cxx is None:
         if given := os.environ.get("CXX"):
-            raise BuildError(f"$CXX is {given}, which is no program here. Unset it, or set it to a C++ compiler")
+            raise BuildError(f"$CXX is {given}, which is not a program here. Unset it, or set it to a C++ compiler")
         raise BuildError("no C++ compiler (g++, clang++, c++). Install one: apt install g++, dnf install gcc-c++")
     version = _run([cxx, "--version"])
     path = folder() / f"native-{_key()}-{_digest(os.path.realpath(cxx), version)}.so"
@@ -79,14 +79,14 @@ def build() -> Path:
             made = Path(place, path.name)
             _run([cxx, *FLAGS, "-o", str(made), str(SOURCE)])
             _opened(made)
-            if _key.__wrapped__() != _key():  # an upgrade came in between
+            if _key.__wrapped__() != _key():  # the sources were upgraded meanwhile
                 raise BuildError("the sources changed while they were compiled: run it again in a new process")
             trust.record(made, path)
             made.replace(path)
     except trust.UntrustedError as error:
-        raise BuildError(f"{error}. HGRAPH_CACHE names another folder") from error
+        raise BuildError(f"{error}. Set HGRAPH_CACHE to another folder") from error
     except OSError as error:
-        raise BuildError(f"{path.parent} ({error.strerror or error}). HGRAPH_CACHE names another folder") from error
+        raise BuildError(f"{path.parent} ({error.strerror or error}). Set HGRAPH_CACHE to another folder") from error
     return path
 
 
@@ -107,13 +107,13 @@ def _digest(*parts: str | bytes) -> str:
 
 @functools.cache
 def _key() -> str:
-    """What a library must be built from, and for, to be of use here."""
+    """Key of the source, flags and processor that a library must match."""
     sources = [path.read_bytes() for path in (SOURCE, *HEADERS)]
     return _digest(*sources, " ".join(FLAGS), _processor())
 
 
 def _processor() -> str:
-    """The processor with its instruction sets: ``-march=native`` compiles for these alone."""
+    """The processor with its instruction sets: ``-march=native`` compiles for exactly these."""
     lines = [platform.machine(), platform.processor()]
     try:
         with open("/proc/cpuinfo", encoding="utf-8") as file:
@@ -131,10 +131,10 @@ def _processor() -> str:
 
 
 def find() -> Path | None:
-    """The library built for this source and processor, the newest where several compilers made one.
+    """The library built for this source and processor, the newest if several compilers built one.
 
     Raises:
-        UntrustedError: there are some, and none that may be loaded.
+        UntrustedError: there are libraries, but none may be loaded.
     """
     try:
         built = sorted(folder().glob(f"native-{_key()}-*.so"), key=lambda path: path.stat().st_mtime, reverse=True)
@@ -146,7 +146,7 @@ def find() -> Path | None:
 
 
 def is_trusted(path: Path) -> bool:
-    """Whether there is a library, and it may be loaded."""
+    """Whether a library exists and may be loaded."""
     try:
         trust.check(path)
     except OSError:
@@ -164,10 +164,10 @@ def _opened(path: Path) -> ctypes.CDLL:
 
 
 def load() -> ctypes.CDLL | None:
-    """The library, None where it has not been built.
+    """The library, or None if it has not been built.
 
     Raises:
-        OSError: it is there and cannot, or must not, be loaded.
+        OSError: it exists but cannot, or must not, be loaded.
     """
     path = find()
     return None if path is None else _opened(path)
@@ -192,7 +192,7 @@ _INTERFACE = {
 
 
 class _Attention(ctypes.Structure):
-    """What native_attend.h has under the name ``Attention``, field by field."""
+    """The struct ``Attention`` of native_attend.h, field by field."""
 
     _fields_ = [
         *((name, c_void_p) for name in ("q", "k", "v", "bias")),
@@ -207,9 +207,9 @@ class _Attention(ctypes.Structure):
 
 
 def _call(name: str, indices: tuple[Tensor, ...], *arguments: object) -> None:
-    """One kernel: tensors go as pointers, and stay alive until it returns."""
+    """Call a kernel: passes tensors as pointers and keeps them alive until it returns."""
     library = _library()
-    # A slice of a longer index tensor may stand for a whole one, but its numbers must lie together.
+    # A slice of a longer index tensor is allowed, but it must be contiguous.
     held = [t.contiguous() for t in indices]
     pointers = [t.data_ptr() for t in held]
     wide = held[0].dtype == torch.int64
@@ -218,23 +218,23 @@ def _call(name: str, indices: tuple[Tensor, ...], *arguments: object) -> None:
 
 @functools.cache
 def _library() -> ctypes.CDLL:
-    """The library that this process computes with."""
+    """The library used by this process."""
     library = load()
     if library is None:
         raise BuildError("the native kernels are not built: run hgraph kernels build")
     return library
 
 
-# From here on the C library gets memory from the system for each tensor, and gives it back when that is freed.
+# From here on the C library allocates each tensor from the system, and returns it when it is freed.
 _LARGE = 32 * 2**20
 _HUGE_PAGES = HugePages()
 
 
 def _made(like: Tensor, *shape: int) -> Tensor:
-    """An output to be written, in huge pages if it is large.
+    """Allocate an output, in huge pages if it is large.
 
-    With small ones the page faults cost half of the sum that fills it, and later each row that is gathered from it has
-    an address to be looked up.
+    With small pages the page faults cost half of the sum that fills it, and later each gathered row needs
+    an address lookup.
     """
     out = like.new_empty(shape)
     size = 4 * out.numel()
@@ -246,7 +246,7 @@ def _made(like: Tensor, *shape: int) -> Tensor:
 
 
 def spmm(indptr: Tensor, indices: Tensor, weight: Tensor | None, x: Tensor) -> Tensor:
-    """[T, D]: the sum over each row of weights ([E], [E, H] or none) times x [S, D], column h times the h-th block."""
+    """[T, D]: row sums of weights ([E], [E, H] or none) times x [S, D]; column h weights the h-th block."""
     weight, x = None if weight is None else weight.contiguous(), x.contiguous()
     out = _made(x, indptr.shape[0] - 1, x.shape[1])
     heads = 1 if weight is None or weight.dim() == 1 else weight.shape[1]
@@ -256,14 +256,14 @@ def spmm(indptr: Tensor, indices: Tensor, weight: Tensor | None, x: Tensor) -> T
 
 
 def sddmm(target: Tensor, source: Tensor, a: Tensor, b: Tensor, heads: int, out: Tensor) -> None:
-    """``out`` [E, H] grows by the inner products of rows of a [T, D] and b [S, D], head by head."""
+    """Add to ``out`` [E, H] the inner products of rows of a [T, D] and b [S, D], per head."""
     a, b = a.contiguous(), b.contiguous()
     sizes = (len(out), heads, a.shape[1] // heads, torch.get_num_threads())
     _call("hgraph_sddmm", (target, source), a, b, out, *sizes)
 
 
 def extremum(indptr: Tensor, indices: Tensor, weight: Tensor | None, x: Tensor, *, largest: bool) -> Tensor:
-    """[T, D]: the largest or smallest of each row's messages; weights [E, H] or None, x [S, D]."""
+    """[T, D]: the maximum or minimum of each row's messages; weights [E, H] or None, x [S, D]."""
     x, weight = x.contiguous(), None if weight is None else weight.contiguous()
     out, heads = _made(x, len(indptr) - 1, x.shape[1]), 1 if weight is None else weight.shape[1]
     sizes = (len(out), heads, x.shape[1] // heads, largest, torch.get_num_threads())
@@ -274,7 +274,7 @@ def extremum(indptr: Tensor, indices: Tensor, weight: Tensor | None, x: Tensor, 
 def extremum_share(
     rows: tuple[Tensor, Tensor], weight: Tensor | None, x: Tensor, out: Tensor, grad: Tensor, grad_weight: Tensor | None
 ) -> Tensor:
-    """[T, D]: the gradient over the number of messages that tie; ``grad_weight`` [E, H] grows by the weights' own."""
+    """[T, D]: the gradient divided by the number of ties; adds the gradient of weights to ``grad_weight`` [E, H]."""
     x, out, grad = x.contiguous(), out.contiguous(), grad.contiguous()
     weight = None if weight is None else weight.contiguous()
     share, heads = _made(grad, *grad.shape), 1 if weight is None else weight.shape[1]
@@ -286,7 +286,7 @@ def extremum_share(
 def extremum_flow(
     columns: tuple[Tensor, Tensor], weight: Tensor | None, x: Tensor, out: Tensor, share: Tensor
 ) -> Tensor:
-    """[S, D]: the gradient of x. Weights in the order of the columns, ``share`` as `extremum_share` gives it."""
+    """[S, D]: the gradient of x. Weights in the order of the columns, ``share`` from `extremum_share`."""
     x, out, weight = x.contiguous(), out.contiguous(), None if weight is None else weight.contiguous()
     grad_x, heads = _made(x, *x.shape), 1 if weight is None else weight.shape[1]
     sizes = (len(x), heads, x.shape[1] // heads, torch.get_num_threads())
@@ -313,7 +313,7 @@ def softmax_grads(indptr: Tensor, alpha: Tensor, grad: Tensor) -> Tensor:
 
 
 class Attended:
-    """The operands of one attention, as the kernels want them."""
+    """The operands of one attention in the layout of the kernels."""
 
     def __init__(
         self,
@@ -340,7 +340,7 @@ class Attended:
 
     @property
     def pointer(self) -> int:
-        """Where the kernels read the operands."""
+        """Pointer to the operands."""
         return ctypes.addressof(self.struct)
 
 
@@ -349,7 +349,7 @@ def attend(rows: tuple[Tensor, Tensor], given: Attended) -> tuple[Tensor, Tensor
     targets, v = len(rows[0]) - 1, given.tensors[2]
     assert v is not None  # noqa: S101 - values there are always
     out, lse = _made(v, targets, given.heads, given.channels), v.new_empty((targets, given.heads))
-    if given.heads:  # without any, all there is to give is empty
+    if given.heads:  # without heads all outputs are empty
         _call("hgraph_attend", rows, given.pointer, out, lse, targets)
     return out, lse
 
@@ -362,7 +362,7 @@ def attend_grads(
     delta: Tensor,
     grad: Tensor,
 ) -> tuple[Tensor, ...]:
-    """Gradients of q, k, v and the biases; empty ones for what was not given. ``rows`` ends in inv_perm."""
+    """Gradients of q, k, v and the biases; empty for missing inputs. ``rows`` ends in inv_perm."""
     lse, delta, grad = lse.contiguous(), delta.contiguous(), grad.contiguous()
     q, k, v, bias = (_made(grad, *((0,) if t is None else t.shape)) for t in given.tensors)
     if not given.heads:
@@ -376,7 +376,7 @@ def attend_grads(
 
 
 def sample(indptr: Tensor, rows: Tensor, first: Tensor, fanout: int, seed: int) -> Tensor:
-    """[E'] edges: ``fanout`` of each given row at most, the i-th row's from ``first[i]`` to ``first[i + 1]``."""
+    """[E'] edges: at most ``fanout`` of each given row, the i-th row's from ``first[i]`` to ``first[i + 1]``."""
     chosen = torch.empty(int(first[-1]), dtype=torch.int64)
     sizes = (len(rows), fanout, seed, torch.get_num_threads())
     _call("hgraph_sample", (indptr,), rows.contiguous(), first.contiguous(), chosen, *sizes)

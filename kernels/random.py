@@ -1,13 +1,13 @@
-"""The random numbers of hgraph.ops.random in kernels: number n of seed z is a function of (z, n) alone."""
+"""The random numbers of hgraph.ops.random in kernels: number n of seed z is a function of (z, n) only."""
 
 from __future__ import annotations
 
 import triton
 import triton.language as tl
 
-__all__ = ["NONE_DROPPED", "kept", "limit"]
+__all__ = ["NONE_DROPPED", "dropout_mask", "limit"]
 
-NONE_DROPPED = {"LIMIT": -1, "KEPT": 1.0}  # what a kernel is compiled for without dropout
+NONE_DROPPED = {"LIMIT": -1, "KEPT": 1.0}  # compile-time parameters without dropout
 
 
 @triton.jit
@@ -18,7 +18,7 @@ def _mixed(x):
 
 
 @triton.jit
-def kept(seed, counter, LIMIT: tl.constexpr, KEPT: tl.constexpr, ACC: tl.constexpr):
+def dropout_mask(seed, counter, LIMIT: tl.constexpr, KEPT: tl.constexpr, ACC: tl.constexpr):
     """KEPT where the 32-bit number at an int64 counter reaches the limit, else 0."""
     key = tl.load(seed)
     low = (counter & 0xFFFFFFFF).to(tl.uint32) ^ (key & 0xFFFFFFFF).to(tl.uint32)
@@ -28,5 +28,5 @@ def kept(seed, counter, LIMIT: tl.constexpr, KEPT: tl.constexpr, ACC: tl.constex
 
 
 def limit(dropout: float) -> dict[str, int | float]:
-    """What a kernel is compiled for where shares are dropped with this probability."""
+    """Compile-time parameters for a dropout probability."""
     return {"LIMIT": round(dropout * 2**32), "KEPT": 1 / (1 - dropout)}

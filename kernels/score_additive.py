@@ -1,7 +1,7 @@
 """The additive score with an attention vector, s[e, h] = a[h] . LeakyReLU(q[t, h] + k[s, h]), and its gradients.
 
-Nothing of size E x D is made: the sums under the LeakyReLU are formed again for the gradients. These flow to q over
-the rows and to k over the transposed lists; that of a is summed a program, then over the programs.
+Nothing of size E x D is stored: the gradients recompute the sums under the LeakyReLU. The gradient of q runs over
+the rows, that of k over the transposed lists; that of a is summed per program, then over the programs.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from torch import Tensor
 
 from hgraph.kernels import score_dot, split
 from hgraph.kernels.csr_reduce import config, edge_weight, reduce_combine
-from hgraph.kernels.split import accumulator, blocks, edges, launched, num_parts, num_stretches, part, wide
+from hgraph.kernels.split import accumulator, blocks, edges, launched, num_chunks, num_parts, part, wide
 
 __all__ = ["additive_flow", "additive_score"]
 
@@ -60,7 +60,7 @@ def _flow_parts(
     FEATURE_BLOCKS: tl.constexpr, ACC: tl.constexpr, SPLIT: tl.constexpr, LONGEST: tl.constexpr, WIDE: tl.constexpr,
     ROWS: tl.constexpr, ENTRIES: tl.constexpr, BLOCK: tl.constexpr,
 ):  # fmt: skip
-    """The gradient of the rows' own side; with VECTOR also what this program adds to the gradient of a."""
+    """The gradient of the rows' own side; with VECTOR also this program's contribution to the gradient of a."""
     pid = tl.program_id(0)
     feature = (pid % FEATURE_BLOCKS) * BLOCK + tl.arange(0, BLOCK)
     inside = feature < D
@@ -112,19 +112,19 @@ def additive_flow(
     indptr: Tensor, indices: Tensor, target: Tensor, grad: Tensor, own: Tensor, other: Tensor, a: Tensor, slope: float,
     *, vector: bool, longest: int | None = None,
 ) -> tuple[Tensor, Tensor | None]:  # fmt: skip
-    """The gradient [T, H, D] of the rows' own side and, if wanted, that of a [H, D]; float32 at least.
+    """The gradient [T, H, D] of the rows' own side and, if needed, that of a [H, D]; at least float32.
 
     Args:
-        indptr: [T + 1], as for the other side's gradient the transposed lists.
+        indptr: [T + 1]; for the gradient of the other side pass the transposed lists.
         indices: [E].
         target: [E].
-        grad: [E, H] of the scores, in the order of the lists.
+        grad: [E, H], gradient of the scores, in the order of the lists.
         own: [T, H, D].
         other: [S, H, D].
         a: [H, D].
-        slope: of the LeakyReLU.
+        slope: negative slope of the LeakyReLU.
         vector: whether to return the gradient of a too.
-        longest: that no row has more edges, where the caller knows it.
+        longest: an upper bound on the edges of a row, if known.
     """
     heads, width = a.shape
     features, num_rows, num_edges = heads * width, own.shape[0], indices.shape[0]
@@ -132,11 +132,11 @@ def additive_flow(
     out = own.new_empty(own.shape, dtype=split.torch_dtype(acc))
     if num_edges == 0 or out.numel() == 0:
         return out.zero_(), torch.zeros_like(a, dtype=out.dtype) if vector else None
-    how, stretches = config(features, own.dtype), num_stretches(num_edges, longest)
-    parts = num_parts(num_rows, stretches)
-    how["ENTRIES"] = max(how["ENTRIES"] // 2, 1)  # two sums are kept for each
+    how, chunks = config(features, own.dtype), num_chunks(num_edges, longest)
+    parts = num_parts(num_rows, chunks)
+    how["ENTRIES"] = max(how["ENTRIES"] // 2, 1)  # two sums per entry
     programs = triton.cdiv(parts, how["ROWS"])
-    partial = out.new_empty((2 * stretches, features))
+    partial = out.new_empty((2 * chunks, features))
     of_vector = out.new_empty((programs if vector else 0, heads, width))
     shared: dict[str, Any] = {
         "D": features, "FEATURE_BLOCKS": blocks(features, how["BLOCK"]), "LONGEST": split.LONGEST,
@@ -145,11 +145,11 @@ def additive_flow(
     _flow_parts[(shared["FEATURE_BLOCKS"] * programs,)](
         indptr, indices, target, grad.contiguous(), own.contiguous(), other.contiguous(), a.contiguous(), out, partial,
         of_vector, num_rows, num_edges, parts, SLOPE=slope, VECTOR=vector, WEIGHTS=heads, WIDTH=width, ACC=acc,
-        SPLIT=stretches > 0, **shared, **how,
+        SPLIT=chunks > 0, **shared, **how,
     )  # fmt: skip
-    if stretches:
-        reduce_combine[(shared["FEATURE_BLOCKS"] * stretches,)](
-            indptr, target, partial, out, num_rows, num_edges, stretches, KIND="sum",
+    if chunks:
+        reduce_combine[(shared["FEATURE_BLOCKS"] * chunks,)](
+            indptr, target, partial, out, num_rows, num_edges, chunks, KIND="sum",
             ENTRIES=8, BLOCK=how["BLOCK"], num_warps=how["num_warps"], **shared,
         )  # fmt: skip
     return out, of_vector.sum(0) if vector else None

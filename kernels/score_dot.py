@@ -1,7 +1,7 @@
-"""A number for each edge and head from the rows at its two ends: g[e, h] = <a[t], b[s]> over the channels of head h.
+"""Inner products per edge and head of the rows at both ends: g[e, h] = <a[t], b[s]> over the channels of head h.
 
-It is the gradient of a sum's weights. With `ties` only the channels count in which the edge's message is the extremum
-of its target, which is the gradient of a maximum's weights. Programs take equal numbers of edges, whatever the rows.
+This is the gradient of a sum's weights. With `ties` only channels count where the edge's message is the extremum
+of its target, which is the gradient of a maximum's weights. Programs get equal numbers of edges, whatever the rows.
 """
 
 from __future__ import annotations
@@ -17,18 +17,18 @@ from hgraph.kernels.split import accumulator, blocks, launched, wide
 
 __all__ = ["Ties", "config", "score_dot"]
 
-_NUMBERS = 2048  # a program: 32 a lane of two warps, from either end of the edges; narrow heads spill and take four
+_NUMBERS = 2048  # per program: 32 per lane of two warps, for both ends of the edges; narrow heads spill and use four
 
 
 class Ties(NamedTuple):
-    """What marks the edges that reach an extremum: weights None, [E] or [E, K], and the extremum [B, T, D]."""
+    """The edges that reach an extremum, given by weights (None, [E] or [E, K]) and the extremum [B, T, D]."""
 
     weight: Tensor | None
     extreme: Tensor
 
 
 def config(heads: int, width: int, dtype: torch.dtype) -> dict[str, Any]:
-    """The launch for so many heads of a width."""
+    """Launch parameters for a number of heads and their width."""
     channels = min(triton.next_power_of_2(max(width, 1)), 128)
     own_heads = min(triton.next_power_of_2(heads), max(1, 128 // channels))
     numbers = _NUMBERS // 2 if dtype == torch.float64 else _NUMBERS
@@ -84,9 +84,9 @@ def _dot(
 def score_dot(
     indices: Tensor, target: Tensor, a: Tensor, b: Tensor, heads: int, dtype: torch.dtype, ties: Ties | None = None
 ) -> Tensor:
-    """[E, H] of a dtype: the inner products of a [B, T, D] and b [B, S, D] along the edges, summed over the batch.
+    """[E, H] in the given dtype: inner products of a [B, T, D] and b [B, S, D] along the edges, summed over the batch.
 
-    With ``ties`` the product counts only where w[e] b[s], rounded to the extremum's dtype, equals the extremum of t.
+    With ``ties`` a channel counts only where w[e] b[s], rounded to the extremum's dtype, equals the extremum of t.
     """
     (batch, num_rows, features), num_edges = a.shape, indices.shape[0]
     out = a.new_empty((num_edges, heads), dtype=dtype)

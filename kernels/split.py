@@ -1,12 +1,12 @@
-"""How rows of very different length are shared among programs: long ones are cut, without atomics and without a sync.
+"""Load balancing of rows of very different lengths: long rows are split, without atomics and without a sync.
 
-A launch works on `parts`. Part v < T is row v. A row longer than LONGEST is left out there; it is worked off in the
-stretches of LONGEST edges that it touches, two parts a stretch: one for the row at its first edge, one for the row at
-its last (a stretch meets no third long row). Their partial results are then combined in the order of the edges, by the
-stretch in which the row begins. All sizes follow from shapes, so nothing is read back from the device, and the order
-of every sum is fixed by the structure alone. Where the caller knows that no row is long, the parts are the rows, and
-nothing is left to combine: rows get the same bits. Told so wrongly, a launch works a long row off as a whole: slow, and
-in another order, but right.
+A launch works on `parts`. Part v < T is row v. A row longer than LONGEST is skipped there; it is processed in the
+chunks of LONGEST edges that it overlaps, two parts per chunk: one for the row of its first edge, one for the row of
+its last (no third long row fits into a chunk). Their partial results are then combined in the order of the edges, by
+the chunk in which the row begins. All sizes follow from shapes, so nothing is read back from the device, and the order
+of every sum depends only on the structure. If the caller knows that no row is long, the parts are the rows, and
+nothing is combined: results have the same bits. If that is wrong, a launch processes a long row as a whole: slow, and
+in another order, but correct.
 """
 
 from __future__ import annotations
@@ -25,58 +25,58 @@ __all__ = [
     "edges",
     "first_part",
     "launched",
+    "num_chunks",
     "num_parts",
-    "num_stretches",
     "part",
     "torch_dtype",
     "wide",
 ]
 
-LONGEST = 512  # a hub of a million edges is worked off in 2000 stretches; their partial sums are 1/512 of E x D
-WIDE_FROM = 2**31 - 1  # from this many numbers on, addresses are computed in int64
+LONGEST = 512  # a row of a million edges takes 2000 chunks; their partial sums are 1/512 of E x D
+WIDE_FROM = 2**31 - 1  # from this many elements on, addresses are computed in int64
 
 SIZES = [
     "num_rows", "num_other", "num_edges", "num_targets", "num_sources", "num_tiles", "num_groups", "num_chunks",
-    "parts", "stretches", "batch", "length", "most_tiles", "visits", "pieces",
+    "parts", "chunks", "batch", "length", "most_tiles", "visits", "pieces",
     "num_units", "extra", "table_step", "size_0", "size_1", "size_2",
 ]  # fmt: skip
-# What makes a kernel of a function. Triton would compile it again where a number of edges is 1 or a multiple of 16.
+# Decorator for kernels. Triton would specialize on numbers of edges that are 1 or a multiple of 16.
 launched = triton.jit(do_not_specialize=SIZES)
 
 
-def num_stretches(num_edges: int, longest: int | None = None) -> int:
-    """Stretches that may hold parts of long rows: none where no row can be, having ``longest`` edges at most."""
+def num_chunks(num_edges: int, longest: int | None = None) -> int:
+    """Number of chunks that may hold parts of long rows; 0 if ``longest`` shows that there are none."""
     return triton.cdiv(num_edges, LONGEST) if (num_edges if longest is None else longest) > LONGEST else 0
 
 
-def num_parts(num_rows: int, stretches: int) -> int:
-    """Parts of a launch over all rows."""
-    return num_rows + 2 * stretches
+def num_parts(num_rows: int, chunks: int) -> int:
+    """Number of parts of a launch over all rows."""
+    return num_rows + 2 * chunks
 
 
 def wide(*tensors: Tensor | None) -> bool:
-    """Whether a position in one of the tensors, or in the padding behind it, may leave int32."""
+    """Whether an offset in one of the tensors, or in its padding, may exceed int32."""
     return any(t is not None and t.numel() > WIDE_FROM - 2**16 for t in tensors)
 
 
 def accumulator(dtype: torch.dtype) -> tl.dtype:
-    """What numbers of this dtype are added up in."""
+    """The accumulation dtype for numbers of this dtype."""
     return tl.float64 if dtype == torch.float64 else tl.float32
 
 
 def torch_dtype(dtype: tl.dtype) -> torch.dtype:
-    """The same dtype to torch."""
+    """The same dtype in torch."""
     return torch.float64 if dtype == tl.float64 else torch.float32
 
 
 def blocks(number: int, block_size: int) -> int:
-    """Blocks that cover so many numbers, one at least."""
+    """The number of blocks that cover ``number`` items, at least one."""
     return max(1, triton.cdiv(number, block_size))
 
 
 @triton.jit
 def part(v, indptr, target, num_rows, num_edges, SPLIT: tl.constexpr, LONGEST: tl.constexpr, WIDE: tl.constexpr):
-    """(v, row, first edge, end, whether its result is to be written) of the parts v, in int64 if WIDE."""
+    """(v, row, first edge, end, whether its result is to be stored) of the parts v, in int64 if WIDE."""
     whole = v < num_rows
     row = tl.where(whole, v, 0)
     begin = tl.load(indptr + row, mask=whole, other=0)
@@ -107,7 +107,7 @@ def part(v, indptr, target, num_rows, num_edges, SPLIT: tl.constexpr, LONGEST: t
 
 @triton.jit
 def edges(step, begin, end, indices, ENTRIES: tl.constexpr, WIDE: tl.constexpr):
-    """(number, other end, whether there is one) of the ENTRIES edges [R, E] that parts work off in a step."""
+    """(edge, other end, whether it exists) of the ENTRIES edges [R, E] that parts process in a step."""
     e = begin[:, None] + step * ENTRIES + tl.arange(0, ENTRIES)[None, :]
     live = e < end[:, None]
     other = tl.load(indices + e, mask=live, other=0)
@@ -117,17 +117,17 @@ def edges(step, begin, end, indices, ENTRIES: tl.constexpr, WIDE: tl.constexpr):
 
 
 @triton.jit
-def first_part(stretch, indptr, target, num_edges, LONGEST: tl.constexpr):
-    """(row, slot of its first part, its number of parts) for the long row that begins in a stretch; no parts if none.
+def first_part(chunk, indptr, target, num_edges, LONGEST: tl.constexpr):
+    """(row, slot of its first part, its number of parts) for the long row that begins in a chunk; no parts if none.
 
-    The slots of the row's other parts are those of its later stretches, 2 * stretch each.
+    The slots of the row's other parts are those of its later chunks, 2 * chunk each.
     """
-    low = stretch * LONGEST
+    low = chunk * LONGEST
     high = tl.minimum(low + LONGEST, num_edges)
     row = tl.load(target + high - 1)
     begin = tl.load(indptr + row)
     end = tl.load(indptr + row + 1)
     begins_here = (end - begin > LONGEST) & (begin >= low)
-    slot = 2 * stretch + tl.where(tl.load(target + low) == row, 0, 1)
-    count = tl.where(begins_here, (end - 1) // LONGEST - stretch + 1, 0)
+    slot = 2 * chunk + tl.where(tl.load(target + low) == row, 0, 1)
+    count = tl.where(begins_here, (end - 1) // LONGEST - chunk + 1, 0)
     return row, slot, count

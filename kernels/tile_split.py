@@ -1,13 +1,13 @@
-"""How tile rows and tiles of sources that have far more to do than others are shared among programs.
+"""Load balancing of tile rows and tiles of sources that have far more visits than others.
 
-- Tile rows: where an example has few programs, and these long, as those of global tokens, each is cut in pieces of
-  equally many visits. What these find is kept in float32 and put together in their order (`join`), by lse or by a sum.
-- Tiles of sources: one that many tile rows hear is cut in pieces of `visits_of_keys` visits. A list of the pieces of
-  all tiles (`Work`) is made on the device; a tile's first piece goes where the gradient is, the others to slots of
-  their own, which are added to it in order (`add_pieces`).
+- Tile rows: if an example has few programs, and these are long, as for global tokens, each is split into pieces of
+  equally many visits. Their partial results are stored in float32 and combined in order (`join`), by lse or by a sum.
+- Tiles of sources: one that many tile rows visit is split into pieces of `visits_of_keys` visits. A list of the pieces
+  of all tiles (`Work`) is made on the device; a tile's first piece is stored in the gradient, the others in separate
+  slots, which are added to it in order (`add_pieces`).
 
 All sizes follow from shapes, so nothing is read back from the device; there are no atomics, and the order of every sum
-is fixed by the structure alone.
+depends only on the structure.
 """
 
 from __future__ import annotations
@@ -36,22 +36,22 @@ __all__ = [
     "work",
 ]
 
-# An example with so many programs fills a GPU of some 130 multiprocessors, and is not cut. A batch of smaller ones that
-# fills it together is cut all the same: by its size, an example's bits would depend on the examples it comes with.
+# An example with this many programs fills a GPU of about 130 multiprocessors, and is not split. A batch of smaller
+# ones that fills it together is split anyway: otherwise the bits of an example would depend on the batch size.
 PROGRAMS = 512
-LEAST = 8  # visits that are worth a program of their own
-FAR = 4  # tiles of sources that are heard so many times as often as the average are cut
-_STEP = 16  # rows that a program puts together
+LEAST = 8  # minimum number of visits per program
+FAR = 4  # tiles of sources with this many times the average number of visits are split
+_STEP = 16  # rows that a program combines
 
 
 def visits_of_rows(programs: int, most: int) -> int:
-    """Visits a piece of a tile row, where an example has so many programs, with lists of ``most`` entries."""
+    """Visits per piece of a tile row, for a number of programs per example and lists of ``most`` entries."""
     pieces = max(1, min(triton.cdiv(most, LEAST), triton.cdiv(PROGRAMS, programs)))
     return triton.cdiv(most, pieces)
 
 
 def visits_of_keys(visits: int, tiles: int) -> int:
-    """Visits a piece of a tile of sources, of which there are ``tiles`` with so many visits a list together."""
+    """Visits per piece of a tile of sources, for ``tiles`` tiles with ``visits`` visits per list in total."""
     return max(LEAST, FAR * triton.cdiv(visits, max(tiles, 1)))
 
 
@@ -61,9 +61,9 @@ def rows_of(
     OWN_B: tl.constexpr, OWN_H: tl.constexpr, H: tl.constexpr, WIDE: tl.constexpr, BLOCK: tl.constexpr,
     ROWS: tl.constexpr,
 ):  # fmt: skip
-    """(example, head, list, rows of its tile [ROWS], targets [ROWS], whether there are any, seats) of a program.
+    """(example, head, list, rows of its tile [ROWS], targets [ROWS], whether they exist, seats) of a program.
 
-    Programs of one head follow each other, last rows first: under a causal rule these have most to do. Seats [ROWS]
+    Programs of one head are consecutive, last rows first: under a causal rule these have the most work. Seats [ROWS]
     number the rows of all programs of a piece, of which there are num_programs(0) * ROWS.
     """
     SUBS: tl.constexpr = BLOCK // ROWS
@@ -87,33 +87,33 @@ def _join(
     MERGE: tl.constexpr, OWN_B: tl.constexpr, OWN_H: tl.constexpr, H: tl.constexpr, WIDTH: tl.constexpr,
     WIDE: tl.constexpr, BLOCK: tl.constexpr, CHANNELS: tl.constexpr, ROWS: tl.constexpr,
 ):  # fmt: skip
-    """Put the pieces of a tile row together: with MERGE by their lse, else their sum."""
+    """Combine the pieces of a tile row: with MERGE by their lse, else as a sum."""
     example, head, _, _, target, _, seat = rows_of(rows, num_rows, num_targets, OWN_B, OWN_H, H, WIDE, BLOCK, ROWS)
     channel = tl.arange(0, CHANNELS)
     inside = (channel < WIDTH)[None, :]
-    most = tl.full([ROWS], float("-inf"), dtype=tl.float32)
-    total = tl.zeros([ROWS], dtype=tl.float32)
+    row_max = tl.full([ROWS], float("-inf"), dtype=tl.float32)
+    row_sum = tl.zeros([ROWS], dtype=tl.float32)
     acc = tl.zeros([ROWS, CHANNELS], dtype=tl.float32)
     for _piece in range(0, pieces):
         found = tl.load(partial + seat[:, None] * WIDTH + channel[None, :], mask=inside, other=0)
         if MERGE:
             state = tl.load(states + seat)
-            higher = tl.maximum(most, state)
+            higher = tl.maximum(row_max, state)
             shift = finite(higher)
-            fade, share = tl.exp(most - shift), tl.exp(state - shift)
-            total = total * fade + share
-            acc = acc * fade[:, None] + share[:, None] * found
-            most = higher
+            rescale, share = tl.exp(row_max - shift), tl.exp(state - shift)
+            row_sum = row_sum * rescale + share
+            acc = acc * rescale[:, None] + share[:, None] * found
+            row_max = higher
         else:
             acc += found
         seat += tl.num_programs(0) * ROWS
     live = target < num_targets
     at_row = (example * num_targets + target) * H + head
     if MERGE:
-        none = total == 0
-        total = tl.where(none, 1.0, total)
-        acc /= total[:, None]
-        tl.store(lse + at_row, tl.where(none, float("-inf"), most + tl.log(total)), mask=live)
+        none = row_sum == 0
+        row_sum = tl.where(none, 1.0, row_sum)
+        acc /= row_sum[:, None]
+        tl.store(lse + at_row, tl.where(none, float("-inf"), row_max + tl.log(row_sum)), mask=live)
     here = live[:, None] & inside
     tl.store(out + at_row[:, None] * WIDTH + channel[None, :], acc.to(out.dtype.element_ty), mask=here)
 
@@ -124,10 +124,10 @@ def join(rows: Tensor, partial: Tensor, states: Tensor | None, out: Tensor, lse:
     Args:
         rows: [R], the tile rows.
         partial: [pieces, B H R block, W].
-        states: [pieces, B H R block], the lse of each piece; None adds up.
+        states: [pieces, B H R block], the lse of each piece; None sums.
         out: [B, T, H, W].
         lse: [B, T, H].
-        how: what the kernel that made the pieces was compiled for.
+        how: compile-time parameters of the kernel that computed the pieces.
     """
     width, num_rows, pieces = out.shape[3], rows.shape[0], partial.shape[0]
     shared = {name: how[name] for name in ("OWN_B", "OWN_H", "H", "WIDE", "BLOCK")}
@@ -141,18 +141,18 @@ def join(rows: Tensor, partial: Tensor, states: Tensor | None, out: Tensor, lse:
 class Work(NamedTuple):
     """The pieces of tiles of sources, for each of G lists of tiles."""
 
-    tiles: Tensor  # [G, P], the tile of each piece; the number of tiles where there is no piece
+    tiles: Tensor  # [G, P], the tile of each piece; the number of tiles for unused pieces
     starts: Tensor  # [G, tiles + 1], the first piece of each tile
-    visits: int  # those of a piece
+    visits: int  # visits per piece
 
     @property
     def extra(self) -> int:
-        """Slots for pieces that are not their tile's first."""
+        """Slots for pieces other than the first of each tile."""
         return self.tiles.shape[1] + 1 - self.starts.shape[1]
 
 
 def work(counts: Tensor, visits: int, extra: int) -> Work:
-    """The pieces of tiles that are heard counts [G, tiles] times; never more than ``extra`` beside the first ones."""
+    """The pieces of tiles with counts [G, tiles] visits; never more than ``extra`` in addition to the first ones."""
     pieces = ((counts + visits - 1) // visits).clamp(min=1)
     starts = F.pad(pieces.cumsum(1), (1, 0))
     each = torch.arange(counts.shape[1] + extra, device=counts.device).expand(counts.shape[0], -1).contiguous()

@@ -1,4 +1,4 @@
-"""Looking into models."""
+"""Tools for analyzing models."""
 
 from hgraph.analysis.attention import (
     column_mass,

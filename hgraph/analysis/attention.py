@@ -1,4 +1,4 @@
-"""Attention on the graph view: receptive fields, who is heard how much, along which kinds of edges, by which heads.
+"""Attention analysis: receptive fields, attention mass by source and edge type, head importance.
 
 >>> from hgraph import nn, patterns
 >>> layer = nn.SelfAttention(8, 2, causal=True)
@@ -41,7 +41,7 @@ __all__ = [
 
 
 def receptive_fields(num_layers: Sequence[TokenGraph]) -> list[TokenGraph]:
-    """What tokens have heard of after each layer, themselves included, for layers with graphs of their own.
+    """The receptive field of tokens after each layer, including themselves, for layers with separate graphs.
 
     >>> local, lines = patterns.sliding_window((4, 4), 2), patterns.axial((4, 4), 0)
     >>> [field.num_edges for field in receptive_fields([local, lines])]
@@ -58,7 +58,7 @@ def receptive_fields(num_layers: Sequence[TokenGraph]) -> list[TokenGraph]:
 
 
 def column_mass(record: AttentionRecord) -> Tensor:
-    r"""[H, S]: the share that each source gets from a target, on average over the targets that hear anybody.
+    r"""[H, S]: the mean attention weight of each source, over the targets with at least one source.
 
     .. math:: m_{hs} = \frac{1}{B |T|} \sum_b \sum_{t \in T} \alpha^{(b)}_{hts}
 
@@ -84,7 +84,7 @@ def column_mass(record: AttentionRecord) -> Tensor:
 
 
 def sinks(record: AttentionRecord, *, times: float = 5.0) -> list[list[int]]:
-    """For each head the sources that get more than so many times the mean share of a source, the largest first.
+    """For each head the sources with more than ``times`` the mean attention weight of a source, the largest first.
 
     >>> from hgraph import nn
     >>> layer = nn.SelfAttention(8, 2, causal=True)
@@ -101,9 +101,9 @@ def sinks(record: AttentionRecord, *, times: float = 5.0) -> list[list[int]]:
 
 
 def mass_by_type(record: AttentionRecord, types: Mapping[str, TokenGraph]) -> dict[str, Tensor]:
-    """For each kind of edges, given as a graph, the share [H] of the attention that runs along it.
+    """For each edge type, given as a graph, the fraction [H] of attention mass on its edges.
 
-    Kinds that overlap count an edge each; to have parts of a whole take differences (``a``, ``b - a``, ...).
+    An edge counts in every type that contains it; for a partition take differences (``a``, ``b - a``, ...).
 
     >>> from hgraph import nn
     >>> layer = nn.SelfAttention(8, 1, causal=True)
@@ -129,8 +129,8 @@ def mass_by_type(record: AttentionRecord, types: Mapping[str, TokenGraph]) -> di
 
 def _check_whole(record: AttentionRecord) -> None:
     if isinstance(record, PartRecord):
-        hint = "layer.attention_matrix(x) has what a token hears of each other"
-        raise ArgumentError("record", "all that a layer heard in a call", f"a part, over {record.graph!r}", hint)
+        hint = "Use layer.attention_matrix(x) for all pairs"
+        raise ArgumentError("record", "a complete record of a call", f"a part, over {record.graph!r}", hint)
 
 
 def _keys(adj: Any) -> Tensor:
@@ -138,14 +138,14 @@ def _keys(adj: Any) -> Tensor:
 
 
 def head_importance(loss: Callable[[Tensor], Tensor], num_heads: int) -> Tensor:
-    """[H]: how much the loss grows when a head falls silent.
+    """[H]: the increase of the loss when a head is masked.
 
     Args:
-        loss: the loss under a head mask, booleans [1, H], which goes to the layer: ``lambda mask: f(layer(x,
+        loss: the loss for a head mask, booleans [1, H], which is passed to the layer: ``lambda mask: f(layer(x,
             head_mask=mask))``.
-        num_heads: H.
+        num_heads: number of heads H.
 
-    Source: Michel et al., "Are Sixteen Heads Really Better than One?", section 3.2 (heads taken out one at a time).
+    Source: Michel et al., "Are Sixteen Heads Really Better than One?", section 3.2 (masking one head at a time).
 
     >>> weight = torch.tensor([1.0, 0.0, 3.0])
     >>> head_importance(lambda mask: -(mask * weight).sum(), 3).tolist()
@@ -165,7 +165,7 @@ def head_importance(loss: Callable[[Tensor], Tensor], num_heads: int) -> Tensor:
 
 
 def draw_mass_by_type(masses: Mapping[str, Tensor], ax: Axes | None = None) -> Axes:
-    """A bar a head, cut by kinds of edges; what is left white ran along none of them.
+    """One bar per head, stacked by edge type; the white part is on edges of no type.
 
     >>> ax = draw_mass_by_type({"near": torch.tensor([0.7, 0.5]), "far": torch.tensor([0.3, 0.5])})
     >>> [text.get_text() for text in ax.get_legend().get_texts()]
@@ -179,14 +179,14 @@ def draw_mass_by_type(masses: Mapping[str, Tensor], ax: Axes | None = None) -> A
     for i, (name, mass) in enumerate(masses.items()):
         ax.bar(range(heads), mass.numpy(), bottom=below.numpy(), color=PALETTE[i % len(PALETTE)], label=name, width=0.8)
         below = below + mass
-    ax.set(xlabel="head", ylabel="share of attention", xticks=range(heads), ylim=(0, max(1.0, float(below.max()))))
+    ax.set(xlabel="head", ylabel="attention weight", xticks=range(heads), ylim=(0, max(1.0, float(below.max()))))
     ax.legend(frameon=False, loc="upper left", bbox_to_anchor=(1, 1), labelcolor=INK)
     ax.spines[["top", "right"]].set_visible(False)
     return ax
 
 
 def draw_column_mass(mass: Tensor, ax: Axes | None = None) -> Axes:
-    """Heads by sources: how much each source is heard; sinks stand out as dark columns.
+    """Heads by sources: the mean attention weight of each source; sinks are dark columns.
 
     >>> draw_column_mass(torch.tensor([[0.75, 0.25]])).get_ylabel()
     'head'
@@ -196,7 +196,7 @@ def draw_column_mass(mass: Tensor, ax: Axes | None = None) -> Axes:
     ax = new_axes(ax, size=(6.4, 0.9 + 0.3 * len(mass)))
     picture = ax.imshow(mass.numpy(), aspect="auto", cmap="cividis_r", vmin=0, interpolation="nearest")
     bar = ax.figure.colorbar(picture, ax=ax, pad=0.02)
-    bar.set_label("mean share", color=INK)
+    bar.set_label("mean attention weight", color=INK)
     bar.outline.set_visible(False)
     ax.set(xlabel="source", ylabel="head", yticks=range(len(mass)))
     return ax

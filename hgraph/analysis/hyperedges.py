@@ -1,4 +1,4 @@
-"""Soft hyperedges that a model made: recorded during a forward, drawn over the image they were made of."""
+"""Record the soft hyperedges of a model during a forward, and draw them over the input image."""
 
 from __future__ import annotations
 
@@ -21,19 +21,19 @@ if TYPE_CHECKING:
 __all__ = ["draw_hyperedges", "record_hyperedges"]
 
 _INK = "#222222"
-_MOST = 10.0  # times the uniform share at which colours end
+_MOST = 10.0  # upper end of the color scale, as a multiple of the uniform weight
 
 
 @contextmanager
 def record_hyperedges(model: nn.Module) -> Iterator[dict[str, SoftHypergraph]]:
-    """Keep the soft hyperedges that the layers of a model make while the block runs.
+    """Record the soft hyperedges that the layers of a model compute inside the block.
 
     Args:
-        model: any module with `hgraph.nn.SoftHyperedges` in it, as SoftHGNN, SoftHGNNSeS, HyperACE and YOLOv13 have.
+        model: any module with `hgraph.nn.SoftHyperedges` in it, such as SoftHGNN, SoftHGNNSeS, HyperACE and YOLOv13.
 
     Yields:
-        A dict from the generators' names in the model to the last hyperedges they made, without their gradients; of a
-        SoftHGNNSeS those that were chosen.
+        A dict from the generators' names in the model to their last hyperedges, detached; for a
+        SoftHGNNSeS the selected ones.
 
     Raises:
         ArgumentError: no such layer in the model.
@@ -43,11 +43,11 @@ def record_hyperedges(model: nn.Module) -> Iterator[dict[str, SoftHypergraph]]:
     >>> with record_hyperedges(layer) as found:
     ...     _ = layer(torch.randn(1, 6, 8))
     >>> found
-    {'edge_generator': SoftHypergraph(batch [1], 6 vertices, 3 hyperedges, float32, cpu)}
+    {'edge_generator': SoftHypergraph(batch [1], 6 nodes, 3 hyperedges, float32, cpu)}
     """
     makers = {name: m for name, m in model.named_modules() if isinstance(m, SoftHyperedges)}
     if not makers:
-        raise ArgumentError("model", "one with SoftHyperedges in it", type(model).__name__)
+        raise ArgumentError("model", "a model with SoftHyperedges", type(model).__name__)
     found: dict[str, SoftHypergraph] = {}
 
     def watched(name: str, maker: SoftHyperedges) -> Any:
@@ -67,7 +67,7 @@ def record_hyperedges(model: nn.Module) -> Iterator[dict[str, SoftHypergraph]]:
         yield found
     finally:
         for maker in makers.values():
-            del maker.hyperedges  # the class's own is back
+            del maker.hyperedges  # restores the method of the class
 
 
 def draw_hyperedges(
@@ -79,49 +79,49 @@ def draw_hyperedges(
     columns: int = 4,
     names: list[str] | None = None,
 ) -> Figure:
-    r"""Draw how much each pixel of an image takes part in each hyperedge.
+    r"""Draw the participation of each pixel of an image in each hyperedge.
 
-    A panel a hyperedge: the image in grey, and over it :math:`N A_{nm}`, how many times the share that it would have
-    if all N took part alike. Colours are those of one scale; where the share is the uniform one or below there is none.
+    One panel per hyperedge: the image in gray, overlaid with :math:`N A_{nm}`, the participation as a multiple of
+    the uniform one. All panels have one color scale; pixels at or below the uniform weight are not colored.
 
     Args:
-        soft: hyperedges over the cells of a grid, row after row, of one image or a batch (and by head: their mean).
-        image: [3, H, W] or [1, H, W] or [H, W], values 0 .. 1: what they were made of, at any size.
-        grid: (rows, columns) of cells; None takes a square.
-        sample: which of the batch.
-        columns: panels beside each other.
-        names: of the hyperedges, in place of their numbers.
+        soft: hyperedges over the cells of a grid, row by row, of one image or a batch (heads are averaged).
+        image: [3, H, W] or [1, H, W] or [H, W], values 0 .. 1: the input image, at any size.
+        grid: (rows, columns) of cells; None assumes a square.
+        sample: index in the batch.
+        columns: panels per row.
+        names: labels of the hyperedges, instead of their numbers.
 
     Returns:
-        The figure; ``figure.savefig("hyperedges.png")`` keeps it.
+        The figure; save it with ``figure.savefig("hyperedges.png")``.
 
     Raises:
-        ArgumentError: sizes that do not fit.
-        ArgumentTypeError: other things than soft hyperedges and an image.
+        ArgumentError: inconsistent sizes.
+        ArgumentTypeError: not soft hyperedges or not an image.
 
     >>> soft = SoftHypergraph.from_participation(torch.rand(1, 16, 3).softmax(1))
-    >>> len(draw_hyperedges(soft, torch.rand(3, 32, 32)).axes)    # the image, three hyperedges, the colours
+    >>> len(draw_hyperedges(soft, torch.rand(3, 32, 32)).axes)    # the image, three hyperedges, the colors
     5
     """
     times, (rows, cols) = _relative(soft, grid, sample)
-    grey = _grey(image)
+    gray = _gray(image)
     count = len(times)
     if names is not None and len(names) != count:
-        raise ArgumentError("names", f"{count} texts (one a hyperedge)", len(names))
+        raise ArgumentError("names", f"{count} texts (one per hyperedge)", len(names))
     if isinstance(columns, bool) or not isinstance(columns, int) or columns < 1:
         raise ArgumentError("columns", "1 or more", repr(columns))
     lines = -(-(count + 1) // columns)
-    side = grey.shape[0] / grey.shape[1]
+    side = gray.shape[0] / gray.shape[1]
     figure = _figure((2.6 * min(columns, count + 1) + 0.8, 2.6 * side * lines + 0.35 * lines))
     panels = figure.subplots(lines, min(columns, count + 1), squeeze=False).ravel()
-    frame = (-0.5, cols - 0.5, rows - 0.5, -0.5)  # in cells, for image and participation alike
+    frame = (-0.5, cols - 0.5, rows - 0.5, -0.5)  # in cells, for both image and participation
     panels[0].imshow(_shown(image), extent=frame, cmap="gray", vmin=0, vmax=1, aspect="auto")
     panels[0].set_title("image", fontsize=9, color=_INK)
     from matplotlib.colors import LogNorm
 
     scale = LogNorm(1.0, float(np.clip(times.max(initial=1.0), 2.0, _MOST)))
     for m, (panel, each) in enumerate(zip(panels[1:], times, strict=False)):
-        panel.imshow(grey, extent=frame, cmap="gray", vmin=-0.2, vmax=1.6, aspect="auto")
+        panel.imshow(gray, extent=frame, cmap="gray", vmin=-0.2, vmax=1.6, aspect="auto")
         above = np.maximum(each, 1.0)
         strength = np.clip(np.asarray(scale(above)), 0, 1)
         panel.imshow(above, extent=frame, cmap="plasma", norm=scale, alpha=0.85 * strength**0.5, aspect="auto")
@@ -138,7 +138,7 @@ def draw_hyperedges(
     bar.ax.yaxis.set_major_locator(FixedLocator([1, 2, 5, 10]))
     bar.ax.yaxis.set_major_formatter(StrMethodFormatter("{x:g}"))
     bar.ax.yaxis.set_minor_locator(NullLocator())
-    bar.set_label("times the uniform share", color=_INK, fontsize=9)
+    bar.set_label("times the uniform weight", color=_INK, fontsize=9)
     bar.outline.set_visible(False)
     return figure
 
@@ -146,10 +146,10 @@ def draw_hyperedges(
 def _relative(soft: Any, grid: tuple[int, int] | None, sample: int) -> tuple[np.ndarray, tuple[int, int]]:
     """N A [M, rows, columns] of one sample."""
     if not isinstance(soft, SoftHypergraph):
-        raise ArgumentTypeError("soft", "a SoftHypergraph", type(soft).__name__, "record_hyperedges(model) keeps some")
+        raise ArgumentTypeError("soft", "a SoftHypergraph", type(soft).__name__, "Use record_hyperedges(model)")
     weight = soft.v2e.weight.detach().double().cpu()
     if weight.dim() > 4:
-        raise ArgumentError("soft", "at most a batch and heads before M and N", f"shape {list(weight.shape)}")
+        raise ArgumentError("soft", "at most batch and head dimensions before M and N", f"shape {list(weight.shape)}")
     if weight.dim() > 2:
         if not 0 <= sample < len(weight):
             raise ArgumentError("sample", f"0 .. {len(weight) - 1}", sample)
@@ -159,7 +159,7 @@ def _relative(soft: Any, grid: tuple[int, int] | None, sample: int) -> tuple[np.
     side = int(n**0.5)
     rows, cols = (side, side) if grid is None else grid
     if rows * cols != n:
-        raise ArgumentError("grid", f"rows and columns of {n} cells", f"{rows} x {cols}", "Give grid=(rows, columns)")
+        raise ArgumentError("grid", f"rows and columns of {n} cells", f"{rows} x {cols}", "Pass grid=(rows, columns)")
     return (weight * n).view(-1, rows, cols).numpy(), (rows, cols)
 
 
@@ -176,19 +176,19 @@ def _shown(image: Tensor) -> np.ndarray:
     return image.numpy()
 
 
-def _grey(image: Tensor) -> np.ndarray:
+def _gray(image: Tensor) -> np.ndarray:
     shown = _shown(image)
     return shown if shown.ndim == 2 else shown @ np.array([0.299, 0.587, 0.114])
 
 
 def _cells_of_half(each: np.ndarray) -> float:
-    """The share of cells, the strongest first, that together hold half of a hyperedge's weight."""
+    """The fraction of cells, the strongest first, that together have half of a hyperedge's weight."""
     order = np.sort(each.ravel())[::-1].cumsum()
     return float((np.searchsorted(order, order[-1] / 2) + 1) / each.size) if order[-1] > 0 else 1.0
 
 
 def _figure(size: tuple[float, float]) -> Figure:
-    """A plain figure that no window and no global list holds on to."""
+    """A plain figure without a window or global state."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 

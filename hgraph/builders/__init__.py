@@ -1,7 +1,7 @@
-"""Structures made of what is not one yet: points, tables, texts, images, streams, other graphs, and chance."""
+"""Build structures from points, tables, texts, images, streams and graphs, or at random."""
 
 from hgraph.builders.attributes import category_hypergraph, membership_hypergraph, term_hypergraph
-from hgraph.builders.graphs import clique_hypergraph, community_hypergraph, neighbourhood_hypergraph
+from hgraph.builders.graphs import clique_hypergraph, community_hypergraph, neighborhood_hypergraph
 from hgraph.builders.images import grid_graph, patch_hypergraph, superpixel_hypergraph
 from hgraph.builders.points import kmeans_hypergraph, knn_hypergraph, radius_hypergraph
 from hgraph.builders.random import (
@@ -28,7 +28,7 @@ __all__ = [
     "kmeans_hypergraph",
     "knn_hypergraph",
     "membership_hypergraph",
-    "neighbourhood_hypergraph",
+    "neighborhood_hypergraph",
     "patch_hypergraph",
     "radius_hypergraph",
     "simplex_hypergraph",

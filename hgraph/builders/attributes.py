@@ -1,4 +1,4 @@
-"""Hypergraphs of what things have in common: categories, memberships, terms."""
+"""Hypergraphs of shared attributes: categories, memberships, terms."""
 
 from __future__ import annotations
 
@@ -17,15 +17,15 @@ __all__ = ["category_hypergraph", "membership_hypergraph", "term_hypergraph"]
 
 
 def category_hypergraph(columns: Mapping[str, Sequence[Any]], *, min_size: int = 1) -> Converted:
-    """One hyperedge a value of each column: all rows that have it, as in the UCI zoo and mushroom hypergraphs.
+    """One hyperedge per value of each column, with all rows of that value, as in the UCI zoo and mushroom hypergraphs.
 
     Args:
-        columns: name -> N values, text, numbers, booleans or dates; None, NaN, NaT, NA and "" are missing and join no
+        columns: name -> N values: texts, numbers, booleans or dates; None, NaN, NaT, NA and "" are missing and in no
             hyperedge.
-        min_size: values that fewer rows have are left out.
+        min_size: values in fewer rows are dropped.
 
     Returns:
-        N vertices; hyperedges named ``(column, value)``, columns in order, values in the order they first appear.
+        N nodes; hyperedges are named ``(column, value)``, in order of columns, then of first appearance.
 
     Raises:
         ArgumentError: no column, or columns of different lengths.
@@ -43,7 +43,7 @@ def category_hypergraph(columns: Mapping[str, Sequence[Any]], *, min_size: int =
     for name, values in columns.items():
         for row, value in enumerate(_plain(values)):
             if not isinstance(value, Hashable):
-                hint = "A cell of several values is a list of memberships: see membership_hypergraph"
+                hint = "For cells with several values use membership_hypergraph"
                 raise ArgumentTypeError(f"columns[{name!r}]", "texts, numbers, dates", f"{value!r} in row {row}", hint)
             if not _missing(value):
                 members.setdefault((name, value), []).append(row)
@@ -59,47 +59,46 @@ def category_hypergraph(columns: Mapping[str, Sequence[Any]], *, min_size: int =
 
 
 def membership_hypergraph(
-    vertices: Sequence[Hashable],
-    hyperedges: Sequence[Hashable],
+    node: Sequence[Hashable],
+    hyperedge: Sequence[Hashable],
     *,
     nodes: Sequence[Hashable] | None = None,
     weight: Any = None,
     duplicates: Literal["error", "sum", "keep"] = "error",
 ) -> Converted:
-    """From a bipartite table, one row a membership: who, in what (authors of papers, buyers of baskets).
+    """Build a hypergraph from a two-column table of memberships (author and paper, buyer and basket).
 
     Args:
-        vertices: [E] ids of any hashable kind.
-        hyperedges: [E] ids.
-        nodes: ids of all nodes, also of those without a membership, which a table of memberships cannot name; None
-            takes those of ``vertices``.
+        node: [E] node ids of any hashable type.
+        hyperedge: [E] hyperedge ids.
+        nodes: ids of all nodes, including nodes in no hyperedge; None takes the ids in ``node``.
         weight: [E] numbers, or None.
-        duplicates: what a pair named twice means: an error, one membership of summed weight (a count where there are no
-            weights), or two parallel ones.
+        duplicates: what to do with repeated pairs: raise an error, merge them and sum the weights (a count without
+            weights), or keep parallel incidences.
 
     Returns:
-        Nodes and hyperedges with their ids, numbered in the order of ``nodes``, else in which they first appear.
+        Nodes and hyperedges with their ids, in the order of ``nodes``, else in order of first appearance.
 
     Raises:
-        ArgumentError: lists of different lengths, a missing id, an id that ``nodes`` lacks or names twice.
+        ArgumentError: lists of different lengths, a missing id, or an id that is missing or repeated in ``nodes``.
 
     >>> club = membership_hypergraph(["ann", "bob", "ann"], ["chess", "chess", "go"])
     >>> club.structure.to_lists(), club.node_ids, club.hyperedge_ids
     ([[0, 1], [0]], ['ann', 'bob'], ['chess', 'go'])
     """
-    if len(vertices) != len(hyperedges):
-        raise ArgumentError("hyperedges", f"{len(vertices)} ids (one a row of vertices)", len(hyperedges))
+    if len(node) != len(hyperedge):
+        raise ArgumentError("hyperedge", f"{len(node)} ids (one per entry of node)", len(hyperedge))
     known: list[Hashable] = [] if nodes is None else _numbered("nodes", nodes)[1]
     if nodes is not None and len(known) < len(nodes):
-        raise ArgumentError("nodes", "ids that differ", f"{len(nodes) - len(known)} that repeat")
-    vertex, node_ids = _numbered("vertices", vertices, known)
+        raise ArgumentError("nodes", "distinct ids", f"{len(nodes) - len(known)} repeated ids")
+    index, node_ids = _numbered("node", node, known)
     if nodes is not None and len(node_ids) > len(known):
         hint = did_you_mean(node_ids[len(known)], map(str, known[:10_000]), "Add it to nodes")
-        raise ArgumentError("vertices", "ids that are among nodes", repr(node_ids[len(known)]), hint)
-    hyperedge, hyperedge_ids = _numbered("hyperedges", hyperedges)
+        raise ArgumentError("node", "ids listed in nodes", repr(node_ids[len(known)]), hint)
+    hyperedge_index, hyperedge_ids = _numbered("hyperedge", hyperedge)
     structure = Hypergraph.from_coo(
-        node=vertex,
-        hyperedge=hyperedge,
+        node=index,
+        hyperedge=hyperedge_index,
         num_nodes=len(node_ids),
         num_hyperedges=len(hyperedge_ids),
         weight=weight,
@@ -117,24 +116,24 @@ def term_hypergraph(
     max_terms: int | None = None,
     pattern: str = r"(?u)\b\w\w+\b",
 ) -> Converted:
-    r"""One vertex a text, one hyperedge a term: all texts that use it.
+    r"""One node per text, one hyperedge per term: all texts that contain it.
 
     .. math:: h(v, e) = n_{ve} \, \bigl(1 + \ln \tfrac{1 + N}{1 + N_e}\bigr)
 
-    with n how often text v uses term e, and N_e how many texts do; rows of H are scaled to unit length.
+    where n is the count of term e in text v, and N_e the number of texts with e; rows of H are scaled to unit length.
 
     Args:
         texts: N texts.
         weight: incidence weights: as above, plain counts, or none.
-        min_texts: a term that fewer texts use makes no hyperedge.
-        max_share: nor does one that a larger share of the texts uses.
-        max_terms: only the so many most used ones, or None for all.
-        pattern: what a term is, a regular expression; texts are put into lower case first.
+        min_texts: terms in fewer texts are dropped.
+        max_share: terms in a larger fraction of the texts are dropped.
+        max_terms: keep only this many of the most frequent terms; None keeps all.
+        pattern: regular expression of a term; texts are converted to lower case first.
 
     Returns:
-        Hyperedges named by their terms, in alphabetical order; a text may be in none.
+        Hyperedges named by their terms, in alphabetical order; a text may be isolated.
 
-    Source: weights by scikit-learn's ``TfidfVectorizer``.
+    Source: weights from scikit-learn's ``TfidfVectorizer``.
 
     >>> terms = term_hypergraph(["a red fox", "the red dog", "a dog"], weight=None, max_share=1.0)
     >>> terms.structure.to_lists(), terms.hyperedge_ids
@@ -145,7 +144,7 @@ def term_hypergraph(
     if weight not in ("tfidf", "count", None):
         raise ArgumentError("weight", "'tfidf', 'count' or None", repr(weight))
     if not 0 < max_share <= 1:
-        raise ArgumentError("max_share", "a share above 0, up to 1", max_share)
+        raise ArgumentError("max_share", "a fraction above 0, up to 1", max_share)
     from sklearn.feature_extraction.text import CountVectorizer, TfidfTransformer
 
     found = CountVectorizer(token_pattern=pattern)
@@ -172,9 +171,9 @@ def term_hypergraph(
 
 
 def _plain(values: Sequence[Any]) -> Sequence[Any]:
-    """Python's own values, so that names print as people write them; dates stay dates."""
+    """Convert numpy values to Python values, so that names print naturally; dates stay dates."""
     if isinstance(values, np.ndarray) and values.dtype.kind == "M":
-        values = values.astype("datetime64[us]")  # finer ones would come out as integers
+        values = values.astype("datetime64[us]")  # finer ones would be converted to integers
     return values.tolist() if hasattr(values, "tolist") else values
 
 
@@ -185,7 +184,7 @@ def _missing(value: Any) -> bool:
 
 
 def _numbered(name: str, ids: Sequence[Hashable], known: Sequence[Hashable] = ()) -> tuple[np.ndarray, list[Hashable]]:
-    """Each id's number, those known first, then in the order of first appearance, and the ids in that order."""
+    """The index of each id (known ids first, then in order of first appearance), and the ids in that order."""
     numbers: dict[Hashable, int] = {value: i for i, value in enumerate(known)}
     plain = _plain(ids)
     for row, value in enumerate(plain):

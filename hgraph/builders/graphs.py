@@ -1,4 +1,4 @@
-"""Hypergraphs of the groups in a graph: neighbourhoods, cliques, communities."""
+"""Hypergraphs of groups in a graph: neighborhoods, cliques, communities."""
 
 from __future__ import annotations
 
@@ -13,21 +13,21 @@ from hgraph.structure.hypergraph import Hypergraph
 if TYPE_CHECKING:
     import networkx as nx
 
-__all__ = ["clique_hypergraph", "community_hypergraph", "neighbourhood_hypergraph"]
+__all__ = ["clique_hypergraph", "community_hypergraph", "neighborhood_hypergraph"]
 
 
-def neighbourhood_hypergraph(graph: Graph, num_hops: int = 1, *, include_self: bool = True) -> Hypergraph:
-    r"""One hyperedge a node: all nodes from which a message reaches it in at most ``num_hops`` steps (its ego network).
+def neighborhood_hypergraph(graph: Graph, num_hops: int = 1, *, include_self: bool = True) -> Hypergraph:
+    r"""One hyperedge per node: all nodes within ``num_hops`` steps along incoming edges (its ego network).
 
     .. math:: e_i = \{j : \operatorname{dist}(j \to i) \le k\}
 
     Args:
-        graph: N nodes; edges keep their direction, weights are not used.
+        graph: N nodes; edges keep their direction, weights are ignored.
         num_hops: k, 0 or more.
         include_self: whether node i is a member of hyperedge i.
 
     >>> path = Graph.from_edge_index([[0, 1, 2], [1, 2, 3]], num_nodes=4, directed=False)
-    >>> neighbourhood_hypergraph(path).to_lists()
+    >>> neighborhood_hypergraph(path).to_lists()
     [[0, 1], [0, 1, 2], [1, 2, 3], [2, 3]]
     """
     of_kind("graph", graph, Graph)
@@ -39,15 +39,15 @@ def neighbourhood_hypergraph(graph: Graph, num_hops: int = 1, *, include_self: b
 
 
 def clique_hypergraph(graph: Graph, *, min_size: int = 2) -> Hypergraph:
-    """One hyperedge a maximal clique: nodes that are all joined to each other, and no other node to all of them.
+    """One hyperedge per maximal clique.
 
-    Their number may grow exponentially with dense graphs.
+    The number of cliques may grow exponentially for dense graphs.
 
     Args:
-        graph: taken as undirected; loops and weights are not used.
-        min_size: smaller cliques are left out; 1 keeps isolated nodes.
+        graph: treated as undirected; self-loops and weights are ignored.
+        min_size: smaller cliques are dropped; 1 keeps isolated nodes.
 
-    Source: Bron and Kerbosch, 1973, by networkx.
+    Source: Bron and Kerbosch, 1973, from networkx.
 
     >>> g = Graph.from_edge_index([[0, 1, 2, 2], [1, 2, 0, 3]], num_nodes=4, directed=False)
     >>> clique_hypergraph(g).to_lists()
@@ -61,14 +61,14 @@ def clique_hypergraph(graph: Graph, *, min_size: int = 2) -> Hypergraph:
 
 
 def community_hypergraph(graph: Graph, *, resolution: float = 1.0, seed: int = 0) -> Hypergraph:
-    """One hyperedge a community: each node is in exactly one.
+    """One hyperedge per community: each node is in exactly one.
 
     Args:
-        graph: taken as undirected; edge weights count.
+        graph: treated as undirected; edge weights are used.
         resolution: above 1 for smaller communities, below for larger.
-        seed: of the order in which nodes are looked at.
+        seed: random seed for the order of nodes.
 
-    Source: Blondel et al., "Fast unfolding of communities in large networks", 2008 (Louvain), by networkx.
+    Source: Blondel et al., "Fast unfolding of communities in large networks", 2008 (Louvain), from networkx.
 
     >>> g = Graph.from_edge_index([[0, 1, 3, 4], [1, 2, 4, 5]], num_nodes=6, directed=False)
     >>> community_hypergraph(g).to_lists()
@@ -83,7 +83,7 @@ def community_hypergraph(graph: Graph, *, resolution: float = 1.0, seed: int = 0
 
 
 def _undirected(graph: Graph) -> nx.Graph:
-    """The graph without loops, for networkx; of two directions the weights are averaged."""
+    """The graph without self-loops, for networkx; averages the weights of both directions."""
     import networkx as nx
 
     result = nx.Graph()

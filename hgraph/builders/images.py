@@ -16,12 +16,12 @@ __all__ = ["grid_graph", "patch_hypergraph", "superpixel_hypergraph"]
 
 
 def grid_graph(height: int, width: int, *, diagonal: bool = False) -> Graph:
-    """Pixels joined to the pixels beside them; pixel (r, c) is node ``r * width + c``.
+    """Grid of pixels joined to adjacent pixels; pixel (r, c) is node ``r * width + c``.
 
     Args:
         height: rows.
         width: columns.
-        diagonal: 8 neighbours instead of 4.
+        diagonal: 8 neighbors instead of 4.
 
     >>> grid_graph(2, 3).degree().tolist()
     [2, 3, 2, 2, 3, 2]
@@ -35,20 +35,20 @@ def grid_graph(height: int, width: int, *, diagonal: bool = False) -> Graph:
 
 
 def patch_hypergraph(height: int, width: int, patch: int, *, stride: int | None = None) -> Hypergraph:
-    """One hyperedge a square patch of pixels, row after row; the patches at the right and lower border may be smaller.
+    """One hyperedge per square patch of pixels, row by row; patches at the right and bottom border may be smaller.
 
     Args:
-        height: rows of the image; pixel (r, c) is vertex ``r * width + c``.
+        height: rows of the image; pixel (r, c) is node ``r * width + c``.
         width: columns.
-        patch: its side in pixels.
-        stride: from one patch to the next; None is ``patch`` (no overlap), at most ``patch`` (no gaps).
+        patch: side of a patch in pixels.
+        stride: distance between patches; None is ``patch`` (no overlap), at most ``patch`` (no gaps).
 
     >>> patch_hypergraph(2, 3, 2).to_lists()
     [[0, 1, 3, 4], [2, 5]]
     """
     stride = patch if stride is None else stride
     whole("patch", patch, 1)
-    whole("stride", stride, 1, patch, "a larger one would leave pixels out")
+    whole("stride", stride, 1, patch, "a larger one would skip pixels")
     pixel = _pixels(height, width)
     patches = [
         pixel[top : top + patch, left : left + patch].reshape(-1).tolist()
@@ -61,22 +61,22 @@ def patch_hypergraph(height: int, width: int, patch: int, *, stride: int | None 
 def superpixel_hypergraph(
     image: Any, num_segments: int, *, compactness: float = 0.1, iterations: int = 10
 ) -> Hypergraph:
-    r"""One hyperedge a superpixel: a connected patch of similar pixels; each pixel is in exactly one.
+    r"""One hyperedge per superpixel: a connected patch of similar pixels; each pixel is in exactly one.
 
     .. math:: D^2 = \lVert c_i - c_k \rVert^2 + m^2 \, \lVert p_i - p_k \rVert^2 / S^2,
         \qquad S = \sqrt{H W / K}
 
-    Local k-means from a regular grid of K centres: a pixel may join the nine centres about its cell of the grid alone.
-    Pieces cut off from the main part of their segment then go to a segment beside them.
+    Local k-means from a regular grid of K centers: a pixel may only join the nine centers around its grid cell.
+    Pieces disconnected from the main part of their segment are then merged into an adjacent segment.
 
     Args:
-        image: [C, H, W] values, as a rule 0 .. 1 (any C, one too).
-        num_segments: K, about how many; the grid of centres is rounded to whole rows and columns.
-        compactness: m; larger gives squarer segments. In the units of the image.
-        iterations: of k-means.
+        image: [C, H, W] values, usually in 0 .. 1 (any number of channels C).
+        num_segments: K, approximate number; the grid of centers is rounded to whole rows and columns.
+        compactness: m; larger values give squarer segments. In the units of the image.
+        iterations: iterations of k-means.
 
     Source: Achanta et al., "SLIC superpixels compared to state-of-the-art superpixel methods", 2012, eq. 3, in the
-    image's own colours.
+    the image's own color space.
 
     >>> halves = torch.zeros(1, 4, 8)
     >>> halves[:, :, 4:] = 1
@@ -85,11 +85,11 @@ def superpixel_hypergraph(
     """
     image = torch.as_tensor(image).detach().double().cpu()
     if image.dim() != 3 or image.numel() == 0:
-        raise ArgumentError("image", "shape [C, H, W], none of them 0", f"shape {list(image.shape)}")
+        raise ArgumentError("image", "a nonempty image [C, H, W]", f"shape {list(image.shape)}")
     if not bool(image.isfinite().all()):
         raise ArgumentError("image", "finite values", "NaN or infinity")
     height, width = image.shape[1:]
-    whole("num_segments", num_segments, 1, height * width, "the pixels")
+    whole("num_segments", num_segments, 1, height * width, "the number of pixels")
     real("compactness", compactness, "a finite number, 0 or more")
     whole("iterations", iterations, 1)
     label = _joined_up(_local_kmeans(image.numpy(), num_segments, compactness, iterations))
@@ -110,7 +110,7 @@ def _local_kmeans(image: np.ndarray, num_segments: int, compactness: float, iter
     columns = int(np.clip(round(num_segments / rows), 1, width))
     r, c = np.divmod(np.arange(height * width), width)
     place = np.stack([r + 0.5, c + 0.5], axis=1) * (compactness / step)
-    points = np.concatenate([image.reshape(len(image), -1).T, place], axis=1)  # [H W, C + 2]: D is a plain distance
+    points = np.concatenate([image.reshape(len(image), -1).T, place], axis=1)  # [H W, C + 2]: D is Euclidean
     cell_row, cell_column = r * rows // height, c * columns // width
     label = cell_row * columns + cell_column
     offsets = [(dr, dc) for dr in (-1, 0, 1) for dc in (-1, 0, 1)]
@@ -120,9 +120,9 @@ def _local_kmeans(image: np.ndarray, num_segments: int, compactness: float, iter
     for _ in range(iterations):
         count = np.maximum(np.bincount(label, minlength=rows * columns), 1)
         sums = [np.bincount(label, weights=p, minlength=rows * columns) for p in points.T]
-        centre = np.stack(sums, axis=1) / count[:, None]
+        center = np.stack(sums, axis=1) / count[:, None]
         distance = np.stack(
-            [((points - centre[near_label[:, j]]) ** 2).sum(axis=1) for j in range(len(offsets))], axis=1
+            [((points - center[near_label[:, j]]) ** 2).sum(axis=1) for j in range(len(offsets))], axis=1
         )
         empty = np.bincount(label, minlength=rows * columns)[near_label] == 0
         chosen = np.where(outside | empty, np.inf, distance).argmin(axis=1)
@@ -133,7 +133,7 @@ def _local_kmeans(image: np.ndarray, num_segments: int, compactness: float, iter
 
 
 def _joined_up(label: np.ndarray) -> np.ndarray:
-    """Labels whose segments are connected: of each the largest piece stays, the others are taken in from its border."""
+    """Make segments connected: keep the largest piece of each and fill the others from its border."""
     from scipy.sparse import coo_array
     from scipy.sparse.csgraph import connected_components
 
@@ -152,7 +152,7 @@ def _joined_up(label: np.ndarray) -> np.ndarray:
     known = main[piece]
     while not known.all():
         border = known[source] & ~known[target]
-        flat[target[border]] = flat[source[border]]  # several neighbours: the last one wins, always the same
+        flat[target[border]] = flat[source[border]]  # several neighbors: the last one wins, deterministically
         known[target[border]] = True
     return flat.reshape(height, width)
 
@@ -164,5 +164,5 @@ def _pixels(height: int, width: int) -> np.ndarray:
 
 
 def _starts(length: int, patch: int, stride: int) -> range:
-    """Where patches begin: as many as it takes to cover the length."""
+    """Starts of patches: as many as needed to cover the length."""
     return range(0, max(length - patch, 0) + stride, stride)

@@ -1,4 +1,4 @@
-"""Hypergraphs of points: nearest neighbours, all within a radius, clusters."""
+"""Hypergraphs of points: nearest neighbors, radius neighborhoods, clusters."""
 
 from __future__ import annotations
 
@@ -14,27 +14,27 @@ from hgraph.structure.hypergraph import Hypergraph
 
 __all__ = ["kmeans_hypergraph", "knn_hypergraph", "radius_hypergraph"]
 
-_SPARE = 16  # candidates beyond k, so that rounding in the quick search seldom leaves the k nearest in doubt
+_SPARE = 16  # candidates beyond k, so that rounding in the fast search rarely affects the k nearest
 
 
 def knn_hypergraph(x: Any, k: int, *, include_self: bool = True, chunk: int = 2048) -> Hypergraph:
-    r"""One hyperedge a point: the point itself and its k nearest others.
+    r"""One hyperedge per point: the point itself and its k nearest neighbors.
 
     .. math:: e_i = \{i\} \cup \operatorname{arg\,k\,min}_{j \ne i} \lVert x_i - x_j \rVert_2
 
-    Exact: distances are sums of squares in float64, so equal points are equally far, and among equally far ones those
-    of smaller index are taken. Many points are searched by matrix products first; the nearest few are then measured
-    again, and points where rounding might have decided are searched without products. The result does not depend on
+    Exact: distances are sums of squares in float64, so equal points are equally far, and ties go to the points
+    of smaller index. Large inputs are searched with matrix products first; the nearest candidates are then measured
+    exactly, and points where rounding might matter are searched without products. The result does not depend on
     ``chunk``. Gradients do not flow to ``x``.
 
     Args:
         x: [N, F] points, floats or integers, without NaN or infinity.
-        k: how many others, 0 .. N-1.
+        k: number of neighbors, 0 .. N-1.
         include_self: whether point i is a member of hyperedge i.
-        chunk: so many points are measured at once: memory O(N (k + F) + chunk (chunk + k F)), time O(N^2 F).
+        chunk: number of points per chunk: memory O(N k + N F + chunk^2 + chunk k F), time O(N^2 F).
 
     Returns:
-        N vertices and N hyperedges of k + 1 members (k without ``include_self``).
+        N nodes and N hyperedges of k + 1 members (k without ``include_self``).
 
     Raises:
         ArgumentError: not two dimensions, values that are not finite, k or chunk out of range.
@@ -56,7 +56,7 @@ def knn_hypergraph(x: Any, k: int, *, include_self: bool = True, chunk: int = 20
 
 
 def radius_hypergraph(x: Any, radius: float, *, include_self: bool = True, chunk: int = 2048) -> Hypergraph:
-    r"""One hyperedge a point: all points no farther than ``radius``.
+    r"""One hyperedge per point: all points within ``radius``.
 
     .. math:: e_i = \{j : \lVert x_i - x_j \rVert_2 \le r\}
 
@@ -64,7 +64,7 @@ def radius_hypergraph(x: Any, radius: float, *, include_self: bool = True, chunk
         x: [N, F] points, floats or integers, without NaN or infinity.
         radius: 0 or more, in the units of x; a distance is the root of a sum of squares in float64.
         include_self: whether point i is a member of hyperedge i.
-        chunk: so many points are compared with all others at once: memory O(chunk N), time O(N^2 F).
+        chunk: number of points per chunk, compared with all others: memory O(chunk N), time O(N^2 F).
 
     Raises:
         ArgumentError: not two dimensions, values that are not finite, radius or chunk out of range.
@@ -90,14 +90,14 @@ def radius_hypergraph(x: Any, radius: float, *, include_self: bool = True, chunk
 
 
 def kmeans_hypergraph(x: Any, num_clusters: int, *, seed: int = 0) -> Hypergraph:
-    """One hyperedge a cluster of k-means: each point is in exactly one.
+    """One hyperedge per k-means cluster: each point is in exactly one.
 
     Args:
         x: [N, F] points, floats or integers, without NaN or infinity.
-        num_clusters: M, 1 .. N; fewer come out where there are fewer different points.
-        seed: of the first centres.
+        num_clusters: M, 1 .. N; fewer if there are fewer distinct points.
+        seed: random seed for the initial centers.
 
-    Source: Lloyd's algorithm with k-means++ centres, by scikit-learn.
+    Source: Lloyd's algorithm with k-means++ centers, from scikit-learn.
 
     >>> kmeans_hypergraph([[0.0], [0.1], [5.0]], 2).hyperedge_degree().sort().values.tolist()
     [1, 2]
@@ -119,18 +119,18 @@ def kmeans_hypergraph(x: Any, num_clusters: int, *, seed: int = 0) -> Hypergraph
 
 
 def _nearest_by_products(x: Tensor, rows: Tensor, k: int, chunk: int) -> Tensor:
-    """What `_nearest` finds, by scikit-learn's search over blocks of matrix products, measured again and proved."""
+    """The same as `_nearest`, with scikit-learn's blocked matrix products, exact distances and a proof."""
     from sklearn.neighbors import NearestNeighbors
 
-    centred = (x - x.mean(0)).numpy()  # small norms, small rounding
-    search = NearestNeighbors(n_neighbors=k + _SPARE + 1, algorithm="brute").fit(centred)
-    far, candidates = search.kneighbors(centred[rows.numpy()])
-    found = torch.from_numpy(candidates).sort(dim=1).values  # ascending ids, for the rule about ties
+    centered = (x - x.mean(0)).numpy()  # small norms, small rounding errors
+    search = NearestNeighbors(n_neighbors=k + _SPARE + 1, algorithm="brute").fit(centered)
+    far, candidates = search.kneighbors(centered[rows.numpy()])
+    found = torch.from_numpy(candidates).sort(dim=1).values  # ascending ids, for tie-breaking
     exact = _distances(x, rows, found).masked_fill(rows[:, None] == found, torch.inf)
     chosen = _smallest(exact, k)
     members = found[chosen].view(len(rows), k)
-    # Points that are no candidates lie beyond the farthest one, but for rounding in the products.
-    norm = torch.from_numpy(centred).square().sum(1)
+    # All other points are farther than the farthest candidate, except for rounding in the products.
+    norm = torch.from_numpy(centered).square().sum(1)
     beyond = torch.from_numpy(far[:, -1]).square() - 2 * _rounding(norm, rows, x.shape[1])[:, 0]
     farthest = exact.masked_fill(~chosen, 0).amax(1).square() if k else torch.zeros(len(rows))
     doubtful = (farthest >= beyond).nonzero().flatten()
@@ -140,11 +140,11 @@ def _nearest_by_products(x: Tensor, rows: Tensor, k: int, chunk: int) -> Tensor:
 
 
 def _nearest(x: Tensor, rows: Tensor, k: int, chunk: int) -> Tensor:
-    """[R, k]: the k nearest others of the points ``rows``, ids ascending; the best so far meet one block at a time."""
+    """[R, k]: the k nearest neighbors of the points ``rows``, ids ascending; compares one block at a time."""
     best = x.new_empty(len(rows), 0)
     best_id = rows.new_empty(len(rows), 0)
     for columns in torch.arange(x.shape[0]).split(chunk):
-        # Not by matrix product: |a|^2 + |b|^2 - 2ab rounds differently for equal points, and ties would fall at random.
+        # No matrix product: |a|^2 + |b|^2 - 2ab rounds differently for equal points, so ties would be broken at random.
         distance = torch.cdist(x[rows], x[columns], compute_mode="donot_use_mm_for_euclid_dist")
         distance = distance.masked_fill(rows[:, None] == columns, torch.inf)
         best = torch.cat([best, distance], dim=1)
@@ -156,16 +156,16 @@ def _nearest(x: Tensor, rows: Tensor, k: int, chunk: int) -> Tensor:
 
 
 def _distances(x: Tensor, rows: Tensor, others: Tensor) -> Tensor:
-    """[R, C]: from each of ``rows`` to its own row of ``others`` [R, C], by the sums that `_nearest` takes."""
+    """[R, C]: distances from each of ``rows`` to its row of ``others`` [R, C], with the same sums as `_nearest`."""
     exact = "donot_use_mm_for_euclid_dist"
     parts = zip(rows.split(256), others.split(256), strict=True)
     return torch.cat([torch.cdist(x[r][:, None], x[o], compute_mode=exact)[:, 0] for r, o in parts])
 
 
 def _smallest(values: Tensor, k: int) -> Tensor:
-    """Boolean [R, C] with k True a row: the smallest values, and of those equal to the largest chosen the leftmost.
+    """Boolean [R, C] with k True per row: the smallest values; ties go to the leftmost.
 
-    `torch.topk` alone does not say which of equal values it takes.
+    `torch.topk` alone does not specify the order of ties.
     """
     if k == 0:
         return torch.zeros_like(values, dtype=torch.bool)
@@ -175,7 +175,7 @@ def _smallest(values: Tensor, k: int) -> Tensor:
 
 
 def _rounding(norm: Tensor, rows: Tensor, width: int) -> Tensor:
-    """[R, 1]: how far |a|^2 + |b|^2 - 2ab in float64 can lie from the square of the distance."""
+    """[R, 1]: bound on the rounding error of |a|^2 + |b|^2 - 2ab in float64."""
     largest = norm.amax().sqrt() + norm[rows, None].sqrt()
     return (2 * width + 16) * torch.finfo(torch.float64).eps * largest.square()
 
@@ -184,7 +184,7 @@ def _rounding(norm: Tensor, rows: Tensor, width: int) -> Tensor:
 
 
 def _points(x: Any) -> tuple[Tensor, torch.device]:
-    """[N, F] in float64 on the CPU, and where the points came from."""
+    """[N, F] in float64 on the CPU, and the original device."""
     try:
         x = torch.as_tensor(x).detach()
     except (TypeError, ValueError, RuntimeError) as error:
@@ -200,12 +200,12 @@ def _points(x: Any) -> tuple[Tensor, torch.device]:
 
 
 def _parts(row: Tensor, column: Tensor) -> list[tuple[Tensor, Tensor]]:
-    """Pairs in portions, so that the difference of their points stays small."""
+    """Chunks of pairs, so that the difference of their points stays small."""
     return list(zip(row.split(1 << 16), column.split(1 << 16), strict=True))
 
 
 def _one_a_point(members: Tensor, sizes: Tensor, device: torch.device) -> Hypergraph:
-    """N hyperedges on N vertices from the members of each, one after the other."""
+    """N hyperedges on N nodes from the concatenated members of each."""
     n = len(sizes)
     hyperedge = torch.arange(n).repeat_interleave(sizes)
     return Hypergraph.from_coo(node=members, hyperedge=hyperedge, num_nodes=n, num_hyperedges=n).to(device)

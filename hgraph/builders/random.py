@@ -1,7 +1,7 @@
-"""Random graphs and hypergraphs: each pair is an edge, or each (vertex, hyperedge) an incidence, by its own chance.
+"""Random graphs and hypergraphs: each edge or incidence is drawn with its own probability.
 
-All draw under ``seed``: the same seed gives the same structure. Time and memory follow the edges drawn, not the N^2
-pairs or N M cells that might have been.
+All functions take ``seed``: the same seed gives the same structure. Time and memory are linear in the number of edges
+drawn, not in the N^2 pairs or N M cells.
 """
 
 from __future__ import annotations
@@ -31,19 +31,19 @@ __all__ = [
 Pairs = tuple[np.ndarray, np.ndarray]
 
 
-_PAIR = 64  # bytes: a drawn pair, and what the structure makes of it
+_PAIR = 64  # bytes per drawn pair, including the structure
 
 
 def erdos_renyi_graph(num_nodes: int, p: float, *, directed: bool = False, seed: int = 0) -> Graph:
-    r"""Each pair of nodes joined with chance ``p``, independently; no self-loops.
+    r"""Each pair of nodes is joined with probability ``p``, independently; no self-loops.
 
     .. math:: P(\{i, j\} \in E) = p
 
     Args:
         num_nodes: N.
-        p: chance of an edge, 0 .. 1.
-        directed: whether (i, j) and (j, i) are drawn apart.
-        seed: of the draw.
+        p: probability of an edge, 0 .. 1.
+        directed: whether (i, j) and (j, i) are drawn separately.
+        seed: random seed.
 
     Source: Gilbert, "Random graphs", 1959 (the model usually named after Erdos and Renyi).
 
@@ -54,11 +54,11 @@ def erdos_renyi_graph(num_nodes: int, p: float, *, directed: bool = False, seed:
 
 
 def erdos_renyi_hypergraph(num_nodes: int, num_hyperedges: int, p: float, *, seed: int = 0) -> Hypergraph:
-    r"""Each vertex a member of each hyperedge with chance ``p``, independently.
+    r"""Each node is a member of each hyperedge with probability ``p``, independently.
 
     .. math:: P(v \in e) = p
 
-    Hyperedges without members, and vertices in none, are to be expected where p is small.
+    For small p there may be hyperedges without members, and isolated nodes.
 
     >>> erdos_renyi_hypergraph(4, 3, 1.0).num_incidences
     12
@@ -68,13 +68,13 @@ def erdos_renyi_hypergraph(num_nodes: int, num_hyperedges: int, p: float, *, see
 
 
 def uniform_graph(num_nodes: int, num_edges: int, *, directed: bool = False, seed: int = 0) -> Graph:
-    """One of all graphs of N nodes and so many edges, each as likely; no self-loops, no repeated edge.
+    """A uniformly random graph with N nodes and ``num_edges`` edges; no self-loops, no repeated edge.
 
     Args:
         num_nodes: N.
-        num_edges: pairs drawn; of an undirected graph each counts once here and twice in ``Graph.num_edges``.
+        num_edges: number of pairs; in an undirected graph each counts once here and twice in ``Graph.num_edges``.
         directed: whether pairs are ordered.
-        seed: of the draw.
+        seed: random seed.
 
     Source: Erdos and Renyi, "On random graphs I", 1959.
 
@@ -92,15 +92,15 @@ def uniform_graph(num_nodes: int, num_edges: int, *, directed: bool = False, see
 
 
 def uniform_hypergraph(num_nodes: int, num_hyperedges: int, size: int | Sequence[int], *, seed: int = 0) -> Hypergraph:
-    """Hyperedges of given sizes, the members of each drawn uniformly among all vertices, none twice.
+    """Hyperedges of given sizes with distinct, uniformly random members.
 
-    Two hyperedges may come out equal: see `Hypergraph.without_repeats`.
+    Hyperedges may be equal: see `Hypergraph.without_repeats`.
 
     Args:
         num_nodes: N.
         num_hyperedges: M.
         size: members of every hyperedge (a k-uniform hypergraph), or of each [M].
-        seed: of the draw.
+        seed: random seed.
 
     >>> uniform_hypergraph(9, 2, 3).hyperedge_degree().tolist()
     [3, 3]
@@ -112,9 +112,9 @@ def uniform_hypergraph(num_nodes: int, num_hyperedges: int, size: int | Sequence
         raise ArgumentError("size", f"one whole number, or {m}", repr(size))
     sizes = np.broadcast_to(sizes, (m,) if sizes.ndim == 0 else sizes.shape).astype(np.int64)
     if sizes.shape != (m,):
-        raise ArgumentError("size", f"one number, or {m} (one a hyperedge)", f"shape {list(sizes.shape)}")
+        raise ArgumentError("size", f"one number, or {m} (one per hyperedge)", f"shape {list(sizes.shape)}")
     if m and not (sizes.min() >= 0 and sizes.max() <= n):
-        raise ArgumentError("size", f"0 .. {n} members (there are {n} vertices)", f"{sizes.min()} .. {sizes.max()}")
+        raise ArgumentError("size", f"0 .. {n} members (there are {n} nodes)", f"{sizes.min()} .. {sizes.max()}")
     check_memory("size", _PAIR * float(sizes.sum(dtype=np.float64)), f"{sizes.sum(dtype=np.float64):,.0f} incidences")
     rng = _random(seed)
     drawn = []
@@ -126,14 +126,14 @@ def uniform_hypergraph(num_nodes: int, num_hyperedges: int, size: int | Sequence
 
 
 def chung_lu_graph(degree: Any, *, seed: int = 0) -> Graph:
-    r"""A graph with expected degrees: pairs joined by the product of theirs, no self-loops.
+    r"""A graph with expected degrees: the probability of an edge is proportional to the product of degrees.
 
     .. math:: P(\{i, j\} \in E) = \min\bigl(1, d_i d_j / \textstyle\sum_k d_k\bigr)
 
     Args:
-        degree: [N] expected degrees, not negative. A node falls short of its own by the loop it may not have,
-            d_i^2 / sum d, and by what the minimum cuts off.
-        seed: of the draw.
+        degree: [N] expected degrees, not negative. The actual expectation is lower by the excluded self-loop,
+            d_i^2 / sum d, and by the minimum. No self-loops.
+        seed: random seed.
 
     Source: Chung and Lu, "Connected components in random graphs with given expected degree sequences", 2002.
 
@@ -158,9 +158,9 @@ def chung_lu_hypergraph(node_degree: Any, hyperedge_degree: Any, *, seed: int = 
 
     Args:
         node_degree: [N] expected numbers of hyperedges, not negative.
-        hyperedge_degree: [M] expected numbers of members. Where the two sums differ, both sides are scaled to their
+        hyperedge_degree: [M] expected numbers of members. If the two sums differ, both sides are scaled to their
             geometric mean.
-        seed: of the draw.
+        seed: random seed.
 
     Source: Aksoy, Kolda, Pinar, "Measuring and modeling bipartite graphs with community structure", 2017.
 
@@ -169,24 +169,24 @@ def chung_lu_hypergraph(node_degree: Any, hyperedge_degree: Any, *, seed: int = 
     """
     d, s = _degrees("node_degree", node_degree), _degrees("hyperedge_degree", hyperedge_degree)
     rng, total, drawn = _random(seed), max(float(np.sqrt(d.sum() * s.sum())), 1e-300), []
-    for vertices in _similar(d):
+    for nodes in _similar(d):
         for hyperedges in _similar(s):
-            bound = min(1.0, d[vertices].max() * s[hyperedges].max() / total)
-            v, e = _cells(rng, len(vertices), len(hyperedges), bound)
-            drawn.append(_thinned(rng, (vertices[v], hyperedges[e]), lambda v, e: d[v] * s[e] / total, bound))
+            bound = min(1.0, d[nodes].max() * s[hyperedges].max() / total)
+            v, e = _cells(rng, len(nodes), len(hyperedges), bound)
+            drawn.append(_thinned(rng, (nodes[v], hyperedges[e]), lambda v, e: d[v] * s[e] / total, bound))
     return _hypergraph(len(d), len(s), drawn)
 
 
 def stochastic_block_graph(sizes: Sequence[int], p: Any, *, directed: bool = False, seed: int = 0) -> Graph:
-    r"""Nodes in K communities, joined by a chance that depends on their two communities alone.
+    r"""Nodes in K communities, where the probability of an edge depends only on the two communities.
 
     .. math:: P(\{i, j\} \in E) = p_{c(i)\, c(j)}
 
     Args:
         sizes: nodes of each community; the first ``sizes[0]`` nodes are community 0, and so on.
-        p: [K, K] chances; symmetric unless ``directed``, then ``p[a, b]`` is that of an edge from a to b.
+        p: [K, K] probabilities; symmetric unless ``directed``, then ``p[a, b]`` is that of an edge from a to b.
         directed: whether pairs are ordered.
-        seed: of the draw.
+        seed: random seed.
 
     Source: Holland, Laskey, Leinhardt, "Stochastic blockmodels", 1983.
 
@@ -197,7 +197,7 @@ def stochastic_block_graph(sizes: Sequence[int], p: Any, *, directed: bool = Fal
     start = _offsets("sizes", sizes)
     p = _chances(p, len(sizes), len(sizes))
     if not directed and not np.array_equal(p, p.T):
-        raise ArgumentError("p", "a symmetric matrix of chances", "another", "Pass directed=True for one-way chances")
+        raise ArgumentError("p", "a symmetric matrix", "another", "Pass directed=True for asymmetric probabilities")
     rng, drawn = _random(seed), []
     for a, first in enumerate(sizes):
         for b, second in enumerate(sizes if directed else sizes[: a + 1]):
@@ -214,15 +214,15 @@ def stochastic_block_graph(sizes: Sequence[int], p: Any, *, directed: bool = Fal
 def stochastic_block_hypergraph(
     sizes: Sequence[int], hyperedge_sizes: Sequence[int], p: Any, *, seed: int = 0
 ) -> Hypergraph:
-    r"""Vertices in K communities and hyperedges in L, members by a chance that depends on the two alone.
+    r"""Nodes in K communities and hyperedges of L types, where the probability of membership depends only on both.
 
     .. math:: P(v \in e) = p_{c(v)\, c(e)}
 
     Args:
-        sizes: vertices of each community, which are numbered in that order.
-        hyperedge_sizes: hyperedges of each of the L kinds, numbered in that order.
-        p: [K, L] chances.
-        seed: of the draw.
+        sizes: nodes of each community, numbered in that order.
+        hyperedge_sizes: hyperedges of each of the L types, numbered in that order.
+        p: [K, L] probabilities.
+        seed: random seed.
 
     Source: Larremore, Clauset, Jacobs, "Efficiently inferring community structure in bipartite networks", 2014.
 
@@ -243,23 +243,23 @@ def stochastic_block_hypergraph(
 
 
 def _cells(rng: np.random.Generator, rows: int, columns: int, p: float) -> Pairs:
-    """Cells of a rows x columns table, each taken with chance p."""
+    """Cells of a rows x columns table, each drawn with probability p."""
     row, column = np.divmod(_numbers(rng, rows * columns, p), max(columns, 1))
     return row, column
 
 
 def _unordered_cells(rng: np.random.Generator, n: int, p: float) -> Pairs:
-    """Pairs i > j of n, each taken with chance p."""
+    """Pairs i > j of n, each drawn with probability p."""
     return _unordered(_numbers(rng, _pairs_among(n, directed=False), p), n)
 
 
 def _ordered_cells(rng: np.random.Generator, n: int, p: float) -> Pairs:
-    """Pairs i != j of n, each taken with chance p."""
+    """Pairs i != j of n, each drawn with probability p."""
     return _ordered(_numbers(rng, _pairs_among(n, directed=True), p), n)
 
 
 def _numbers(rng: np.random.Generator, total: int, p: float) -> np.ndarray:
-    """Of 0 .. total-1 each with chance p: first how many, then which, without looking at the others."""
+    """Each of 0 .. total-1 with probability p: draws the count, then the numbers, without visiting the others."""
     if not total:
         return np.empty(0, np.int64)
     if total >= 2**63:
@@ -269,7 +269,7 @@ def _numbers(rng: np.random.Generator, total: int, p: float) -> np.ndarray:
 
 
 def _unordered(codes: np.ndarray, n: int) -> Pairs:
-    """Code c = i (i - 1) / 2 + j to its pair i > j, exact where the square root is a hair off."""
+    """Decode c = i (i - 1) / 2 + j to the pair i > j, corrected for rounding of the square root."""
     i = ((1 + np.sqrt(1 + 8 * codes.astype(np.float64))) / 2).astype(np.int64)
     i -= i * (i - 1) // 2 > codes
     i += i * (i + 1) // 2 <= codes
@@ -277,7 +277,7 @@ def _unordered(codes: np.ndarray, n: int) -> Pairs:
 
 
 def _ordered(codes: np.ndarray, n: int) -> Pairs:
-    """Code c = i (n - 1) + j' to its pair i != j, where j' skips i."""
+    """Decode c = i (n - 1) + j' to the pair i != j, where j' skips i."""
     i, j = np.divmod(codes, max(n - 1, 1))
     return i, j + (j >= i)
 
@@ -287,13 +287,13 @@ def _pairs_among(n: int, directed: bool) -> int:
 
 
 def _thinned(rng: np.random.Generator, pairs: Pairs, chance: Callable[..., np.ndarray], bound: float) -> Pairs:
-    """Pairs taken with chance ``bound``, kept so that each has been taken with its own, which is no larger."""
+    """Thin pairs drawn with probability ``bound`` to their own probabilities, which are no larger."""
     keep = rng.random(len(pairs[0])) * bound < np.minimum(chance(*pairs), 1.0)
     return pairs[0][keep], pairs[1][keep]
 
 
 def _similar(values: np.ndarray) -> Iterator[np.ndarray]:
-    """Ids of positive values, grouped so that no two of a group differ by a factor above two."""
+    """Ids of positive values, grouped so that values in a group differ by at most a factor of two."""
     positive = np.flatnonzero(values > 0)
     exponent = np.frexp(values[positive])[1]
     for e in np.unique(exponent):
@@ -301,8 +301,8 @@ def _similar(values: np.ndarray) -> Iterator[np.ndarray]:
 
 
 def _subsets(rng: np.random.Generator, count: int, size: int, n: int) -> np.ndarray:
-    """[count, size]: uniform subsets of 0 .. n-1 by Floyd's method, all rows in step."""
-    if 2 * size > n:  # what is left out is drawn instead: fewer steps
+    """[count, size]: uniform subsets of 0 .. n-1 by Floyd's method, vectorized over rows."""
+    if 2 * size > n:  # draw the complement instead: fewer steps
         left_out = _subsets(rng, count, n - size, n)
         kept = np.ones((count, n), dtype=bool)
         np.put_along_axis(kept, left_out, False, axis=1)
@@ -327,11 +327,11 @@ def _offsets(name: str, sizes: Sequence[int]) -> np.ndarray:
 
 
 def _chances(p: Any, rows: int, columns: int) -> np.ndarray:
-    p = numbers("p", p, f"chances [{rows}, {columns}]")
+    p = numbers("p", p, f"probabilities [{rows}, {columns}]")
     if p.shape != (rows, columns):
-        raise ArgumentError("p", f"chances [{rows}, {columns}]", f"shape {list(p.shape)}")
+        raise ArgumentError("p", f"probabilities [{rows}, {columns}]", f"shape {list(p.shape)}")
     if not ((p >= 0) & (p <= 1)).all():
-        raise ArgumentError("p", "chances in 0 .. 1", f"{p.min()} .. {p.max()}")
+        raise ArgumentError("p", "probabilities in 0 .. 1", f"{p.min()} .. {p.max()}")
     return p
 
 
@@ -347,8 +347,8 @@ def _graph(n: int, drawn: list[Pairs], directed: bool) -> Graph:
 
 
 def _hypergraph(n: int, m: int, drawn: list[Pairs]) -> Hypergraph:
-    vertex, hyperedge = _joined(drawn)
-    return Hypergraph.from_coo(node=vertex, hyperedge=hyperedge, num_nodes=n, num_hyperedges=m)
+    node, hyperedge = _joined(drawn)
+    return Hypergraph.from_coo(node=node, hyperedge=hyperedge, num_nodes=n, num_hyperedges=m)
 
 
 def _joined(drawn: list[Pairs]) -> Pairs:

@@ -1,4 +1,4 @@
-"""Hypergraphs of time-stamped simplices: who met whom, when."""
+"""Hypergraphs of time-stamped simplices, such as meetings."""
 
 from __future__ import annotations
 
@@ -22,21 +22,21 @@ def simplex_hypergraph(
     start: float | None = None,
     end: float | None = None,
 ) -> Hypergraph:
-    """The simplices of a span of time, equal ones as one hyperedge whose weight is how often it was seen.
+    """The simplices of a time span; equal simplices become one hyperedge weighted by their count.
 
     Args:
         sizes: [S] members of each simplex, at least 1.
-        members: [sum of sizes] vertex ids, simplex after simplex; one named twice in a simplex counts once.
-        times: [S] a number each, in any order.
+        members: [sum of sizes] node ids, simplex by simplex; repeated members of a simplex count once.
+        times: [S] one number per simplex, in any order.
         num_nodes: N.
         start: only simplices at this time or later, or None for all.
         end: only simplices before this time, or None for all.
 
     Returns:
-        Hyperedges in the order of their first time, ``hyperedge_weight`` [M] their counts.
+        Hyperedges in the order of their first time; ``hyperedge_weight`` [M] are their counts.
 
     Raises:
-        ArgumentError: lengths that do not fit, an empty simplex, vertices out of range.
+        ArgumentError: inconsistent lengths, an empty simplex, nodes out of range.
 
     Source: the layout of Benson et al., "Simplicial closure and higher-order link prediction", 2018.
 
@@ -48,11 +48,11 @@ def simplex_hypergraph(
     inside = np.ones(len(time), dtype=bool)
     inside &= True if start is None else time >= start
     inside &= True if end is None else time < end
-    rank = np.full(len(time), -1)  # the place of each simplex in time, -1 outside the span
+    rank = np.full(len(time), -1)  # rank of each simplex in time, -1 outside the span
     order = np.flatnonzero(inside)[np.argsort(time[inside], kind="stable")]
     rank[order] = np.arange(len(order))
     entry = np.repeat(rank, size)
-    keys = np.unique(entry[entry >= 0] * num_nodes + member[entry >= 0])  # sorted by simplex, then member; each once
+    keys = np.unique(entry[entry >= 0] * num_nodes + member[entry >= 0])  # sorted by simplex, then member; unique
     entry, member = np.divmod(keys, max(num_nodes, 1))
     size = np.bincount(entry, minlength=len(order))
 
@@ -83,15 +83,15 @@ def _stream(sizes: Any, members: Any, times: Any, num_nodes: int) -> tuple[np.nd
     if size.dtype.kind not in "iu" or member.dtype.kind not in "iu":
         raise ArgumentError("sizes, members", "whole numbers", f"{size.dtype}, {member.dtype}")
     if len(size) != len(time):
-        raise ArgumentError("times", f"{len(size)} (one a simplex)", len(time))
+        raise ArgumentError("times", f"{len(size)} (one per simplex)", len(time))
     gone = np.isnat(time) if time.dtype.kind in "mM" else time != time
     if time.dtype.kind == "O" or bool(np.any(gone)):
         got = "objects" if time.dtype.kind == "O" else f"{int(gone.sum())} missing"
         raise ArgumentError("times", "numbers or numpy dates, none missing", got, "Drop simplices without a time first")
     if len(size) and size.min() < 1:
-        raise ArgumentError("sizes", "at least 1 member a simplex", int(size.min()))
+        raise ArgumentError("sizes", "at least 1 member per simplex", int(size.min()))
     if int(size.sum()) != len(member):
         raise ArgumentError("members", f"{int(size.sum())} (the sum of sizes)", len(member))
     if len(member) and not (member.min() >= 0 and member.max() < num_nodes):
-        raise ArgumentError("members", f"vertices in 0 .. {num_nodes - 1}", f"{member.min()} .. {member.max()}")
+        raise ArgumentError("members", f"nodes in 0 .. {num_nodes - 1}", f"{member.min()} .. {member.max()}")
     return size.astype(np.int64), member.astype(np.int64), time

@@ -1,12 +1,13 @@
-"""Graphs and hypergraphs to and from other libraries.
+"""Convert graphs and hypergraphs to and from other libraries.
 
-Every converter returns a `Converted` and accepts one: the structure, the ids that the other library uses, features,
-labels, and all other attributes as columns. What a library cannot hold is refused with a way out, never dropped.
+Every converter returns a `Converted` and accepts one: the structure, the ids of the other library, features,
+labels, and all other attributes as columns. Anything a library cannot hold raises an error with a fix; it is never
+dropped silently.
 
-- An edge u -> v lets v hear u: ``edge_index = [source, target]``, row v of ``graph.adj`` lists u. Matrices of other
-  libraries have rows of sources; ``rows=`` says so.
-- An undirected edge is held as two directed ones of equal weight and attributes, a self-loop once.
-- Which attribute is the weight, the features or the label is said by name; without a name it stays a column.
+- An edge u -> v sends messages from u to v: ``edge_index = [source, target]``, row v of ``graph.adj`` lists u.
+  Matrices of other libraries have rows of sources; see ``rows=``.
+- An undirected edge is stored as two directed edges of equal weight and attributes, a self-loop once.
+- The weight, features and label attributes are selected by name; without a name they stay columns.
 
 =================  ==========================================================================================
 networkx           Graph, DiGraph, MultiGraph, MultiDiGraph; hypergraphs as bipartite graphs
@@ -15,7 +16,7 @@ PyTorch Geometric  Data, HyperGraphData; HeteroData of one type or of a bipartit
 DHG, DGL           Graph, DiGraph, Hypergraph; homogeneous graphs
 triple files       TSV and ConvE, KGAT, KGCN, RippleNet and MKR, RecBole, OpenKE; knowledge graphs also as networkx
                    ``MultiDiGraph`` and PyG ``HeteroData`` of any types (``..._triples``)
-HIF                documents and files; XGI has converters of its own, HyperNetX reads and writes HIF documents:
+HIF                documents and files; XGI has its own converters, HyperNetX reads and writes HIF documents:
                    ``hypernetx.from_hif(to_hif(hg))``, ``from_hif(hypernetx.to_hif(h))``
 =================  ==========================================================================================
 """

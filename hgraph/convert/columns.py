@@ -1,4 +1,4 @@
-"""Columns and records: what other libraries keep beside a structure, as tensors, lists and dictionaries."""
+"""Attributes of other libraries: columns and records as tensors, lists and dictionaries."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ __all__ = [
     "ABSENT",
     "columns",
     "is_number",
+    "node_columns",
     "numbers",
     "pick",
     "plain",
     "records",
     "short",
     "take",
-    "vertices",
     "with_column",
 ]
 
@@ -31,30 +31,30 @@ _MOST_EMPTY = 10_000_000
 
 
 class _Absent:
-    """The one value of its kind: a record that does not name an attribute, which None (JSON's null) would not say."""
+    """Sentinel for a record without an attribute; None is a value of its own (JSON's null)."""
 
     def __repr__(self) -> str:
         return "ABSENT"
 
     def __reduce__(self) -> str:
-        return "ABSENT"  # a copy or a pickle stays the same object
+        return "ABSENT"  # copies and pickles stay the same object
 
 
 ABSENT = _Absent()
 
 
 def columns(records: Sequence[Mapping[str, Any]]) -> dict[str, list[Any]]:
-    """One list an attribute from one mapping a record; `ABSENT` where a record lacks it."""
+    """One list per attribute from one mapping per record; `ABSENT` where a record lacks it."""
     names = dict.fromkeys(name for record in records for name in record)
     given = sum(len(record) for record in records)
-    if len(names) * len(records) > max(_MOST_EMPTY, 100 * given):  # a small file must not ask for a big table
-        hint = "Gather them in one attribute that holds an object"
-        raise ArgumentError("attributes", "few names that many records share", f"{len(names)} names", hint)
+    if len(names) * len(records) > max(_MOST_EMPTY, 100 * given):  # a small file must not create a huge table
+        hint = "Put them into one attribute that holds an object"
+        raise ArgumentError("attributes", "few names used by many records", f"{len(names)} names", hint)
     return {name: [record.get(name, ABSENT) for record in records] for name in names}
 
 
 def records(attrs: Mapping[str, Any], size: int) -> list[dict[str, Any]]:
-    """One mapping a record from one column an attribute; tensors become numbers and lists."""
+    """One mapping per record from one column per attribute; tensors become numbers and lists."""
     out: list[dict[str, Any]] = [{} for _ in range(size)]
     for name, column in attrs.items():
         for record, value in zip(out, plain(column), strict=True):
@@ -64,7 +64,7 @@ def records(attrs: Mapping[str, Any], size: int) -> list[dict[str, Any]]:
 
 
 def plain(column: Any) -> Sequence[Any]:
-    """A column as Python values: what a tensor or an array holds, as numbers and lists."""
+    """A column as Python values: tensors and arrays become numbers and lists."""
     return column.tolist() if hasattr(column, "tolist") else column
 
 
@@ -76,17 +76,17 @@ def pick(column: Any, order: Tensor) -> Any:
 
 
 def numbers(name: str, values: Sequence[Any], of: Sequence[Any], *, dtype: torch.dtype = torch.float64) -> Tensor:
-    """A tensor [len(values)] of an attribute that every record must have as a number; ``of`` names them in errors."""
+    """A numeric attribute of all records as a tensor [len(values)]; ``of`` are the record names for errors."""
     for value, who in zip(values, of, strict=True):
         if value is ABSENT or value is None:
-            raise ArgumentError(name, "a number everywhere", f"none at {who!r}", "Give every record one, or do not ask")
+            raise ArgumentError(name, "a number in every record", f"none at {who!r}", "Fill in the missing ones")
         if not is_number(value):
-            raise ArgumentError(name, "a number everywhere", f"{short(value)} at {who!r}")
+            raise ArgumentError(name, "a number in every record", f"{short(value)} at {who!r}")
     return torch.tensor([float(value) for value in values], dtype=dtype)
 
 
 def is_number(value: Any) -> bool:
-    """Whether it is a real number that a float can hold, infinity included; booleans and NaN are not."""
+    """Whether it is a real number that fits into a float, including infinity; not a boolean or NaN."""
     if isinstance(value, bool) or not isinstance(value, Real):
         return False
     try:
@@ -96,7 +96,7 @@ def is_number(value: Any) -> bool:
 
 
 def short(value: Any) -> str:
-    """What a value looks like, cut to what fits into a message; never the digits of a huge integer."""
+    """A short description of a value for a message; never prints the digits of a huge integer."""
     if isinstance(value, int) and abs(value) >= 10**40:
         return "an integer of many digits"
     if isinstance(value, (dict, list, tuple, Mapping)):
@@ -108,7 +108,7 @@ def short(value: Any) -> str:
 def take(
     attrs: Mapping[str, Any], name: str | None, argument: str, of: Sequence[Any]
 ) -> tuple[dict[str, Any], Tensor | None]:
-    """The columns without ``name``, and that one as a tensor; None when no name is given."""
+    """The columns without ``name``, and that column as a tensor; None without a name."""
     rest = dict(attrs)
     if name is None:
         return rest, None
@@ -118,11 +118,11 @@ def take(
     return rest, numbers(f"{argument}={name!r}", column, of)
 
 
-def vertices(
-    given: Sequence[Mapping[str, Any]], nodes: Sequence[Hashable], x: str | Sequence[str] | None, y: str | None
+def node_columns(
+    records: Sequence[Mapping[str, Any]], nodes: Sequence[Hashable], x: str | Sequence[str] | None, y: str | None
 ) -> tuple[dict[str, Any], Tensor | None, Tensor | None]:
     """(other columns, x, y) of the nodes' attributes."""
-    attrs: dict[str, Any] = columns(given)
+    attrs: dict[str, Any] = columns(records)
     features = labels = None
     chosen = [] if x is None else [x] if isinstance(x, str) else list(x)
     if x is not None:
@@ -137,20 +137,20 @@ def vertices(
 
 
 def with_column(attrs: Mapping[str, Any], name: str, tensor: Tensor | None) -> dict[str, Any]:
-    """The columns and one more, if there is one."""
+    """The columns, plus ``tensor`` under ``name`` unless it is None."""
     if tensor is None:
         return dict(attrs)
     if name in attrs:
-        raise ArgumentError(name, "an attribute name that is free", "one in use", "Pass another name for it")
+        raise ArgumentError(name, "an unused attribute name", "one in use", "Pass another name for it")
     return dict(attrs) | {name: tensor.detach()}
 
 
 def _feature(column: Sequence[Any], name: str, nodes: Sequence[Hashable]) -> Tensor:
-    """[N, F] of one attribute: a number or a list of numbers a node."""
+    """[N, F] from one attribute: a number or a list of numbers per node."""
     rows = [list(v) if isinstance(v, (list, tuple)) else [v] for v in map(plain, column)]
     widths = {len(row) for row in rows}
     if len(widths) > 1:
-        raise ArgumentError(f"x={name!r}", "as many numbers at every node", f"lengths {sorted(widths)}")
+        raise ArgumentError(f"x={name!r}", "equally many numbers at every node", f"lengths {sorted(widths)}")
     width = widths.pop() if widths else 0
     flat = [value for row in rows for value in row]
     return numbers(f"x={name!r}", flat, [n for n in nodes for _ in range(width)]).reshape(len(nodes), width)

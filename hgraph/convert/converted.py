@@ -1,4 +1,4 @@
-"""`Converted`: what every converter returns and accepts - a structure and the names and columns beside it."""
+"""`Converted`: the return value and argument of every converter - a structure with names and columns."""
 
 from __future__ import annotations
 
@@ -27,19 +27,19 @@ _MASKS = (("train_mask",), ("val_mask", "valid_mask", "validation_mask"), ("test
 
 
 class Converted(NamedTuple):
-    """A structure with what other libraries keep beside it; every converter returns one and accepts one.
+    """A structure with the ids and attributes of another library; every converter returns and accepts one.
 
     Args:
         structure: the `Graph` or `Hypergraph`.
-        node_ids: what the other library calls vertex i; None is 0 .. N-1.
-        hyperedge_ids: the same of hyperedges; None is 0 .. M-1, and empty for a graph.
-        x: [N, F] vertex features, or None.
+        node_ids: the other library's name of node i; None is 0 .. N-1.
+        hyperedge_ids: the same for hyperedges; None is 0 .. M-1, and empty for a graph.
+        x: [N, F] node features, or None.
         y: [N] labels, or None.
-        node_attrs: other columns of N values, tensors or lists; `ABSENT` where a vertex has no such attribute.
+        node_attrs: other columns of N values, tensors or lists; `ABSENT` for nodes without the attribute.
         hyperedge_attrs: columns of M values.
-        edge_attrs: columns with one value an edge of the graph, or an incidence of the hypergraph, in the order of
+        edge_attrs: columns with one value per edge of the graph, or incidence of the hypergraph, in the order of
             ``structure.adj`` or ``structure.v2e``.
-        meta: facts of the whole.
+        meta: other attributes of the whole structure.
 
     >>> c = Converted(Hypergraph.from_lists([[0, 1]], num_nodes=3), node_ids=["a", "b", "c"])
     >>> c.structure.num_nodes, c.node_ids, c.hyperedge_ids
@@ -57,24 +57,24 @@ class Converted(NamedTuple):
     meta: Mapping[str, Any] = _NONE
 
     def data(self) -> Data:
-        """The `Data` of it: x, y, the ids in ``meta``, and splits where the nodes have the usual masks.
+        """Convert to `Data`: x, y, the ids in ``meta``, and splits if the nodes have the usual masks.
 
         Masks [N] make the split ``"default"``; masks [N, K] make ``"default"`` and the splits ``"0"`` .. ``"K-1"``.
-        Without a mask for validation that part is empty; nodes without a label are in no part, and that is logged.
+        Without a validation mask that part is empty; nodes without a label are in no part, which is logged.
 
         Raises:
-            ArgumentError: features or labels are missing, nodes stand in two masks, or there is one of the masks for
-                training and test without the other.
+            ArgumentError: features or labels are missing, masks overlap, or only one of the masks for
+                training and testing exists.
         """
         x, y = self.x, self.y
         if x is None or y is None:
             name = "x" if x is None else "y"
-            raise ArgumentError(name, "a tensor with one row a vertex", None, f"Set it with ._replace({name}=...)")
+            raise ArgumentError(name, "a tensor with one row per node", None, f"Set it with ._replace({name}=...)")
         splits, masks = {}, _masks(self.node_attrs)
         if masks:
             masks = _of_labeled(masks, y)
             width = max(mask[0].numel() if mask.dim() > 1 and len(mask) else 1 for mask in masks)
-            # The test mask of several splits is often one column that they share.
+            # The test mask of several splits is often one shared column.
             train, val, test = (mask.reshape(len(mask), -1).expand(-1, width) for mask in masks)
             for k in range(width):
                 parts = (mask[:, k].nonzero().flatten() for mask in (train, val, test))
@@ -85,7 +85,7 @@ class Converted(NamedTuple):
 
 
 def _masks(columns: Mapping[str, Any]) -> list[Tensor]:
-    """Masks of training, validation and test; nothing where there is none."""
+    """Masks of training, validation and test; empty if there are none."""
     found = [next((columns[n] for n in names if isinstance(columns.get(n), Tensor)), None) for names in _MASKS]
     train, val, test = found
     if train is None and test is None:
@@ -97,16 +97,16 @@ def _masks(columns: Mapping[str, Any]) -> list[Tensor]:
 
 
 def _of_labeled(masks: list[Tensor], y: Tensor) -> list[Tensor]:
-    """The masks without nodes that have no label."""
+    """The masks restricted to labeled nodes."""
     there = labeled(class_labels(y))
     lost = sum(int((mask.reshape(len(mask), -1).any(1) & ~there).sum()) for mask in masks)
     if lost:
-        _LOG.warning("masks: %s nodes in them have no label and are left out", f"{lost:,}")
+        _LOG.warning("masks: %s nodes without a label are ignored", f"{lost:,}")
     return [mask & there.reshape(-1, *[1] * (mask.dim() - 1)) for mask in masks]
 
 
 def require(package: str, extra: str) -> Any:
-    """The imported package, or an error that names the extra to install."""
+    """Import a package, or raise an error that names the extra to install."""
     import importlib
 
     try:
@@ -116,16 +116,16 @@ def require(package: str, extra: str) -> Any:
 
 
 def prepare(source: Any, kind: type[S], other: str = "") -> tuple[S, Converted]:
-    """(structure, complete and checked `Converted`) of a structure or a `Converted` of one kind; ids are filled in.
+    """Check a structure or a `Converted` of one type; returns (structure, `Converted` with ids filled in).
 
     Raises:
-        ArgumentTypeError: another kind of structure; ``other`` is the hint.
-        ArgumentError: ids that repeat, or a column of a wrong length.
+        ArgumentTypeError: another type of structure; ``other`` is the hint.
+        ArgumentError: repeated ids, or a column of wrong length.
     """
     c = source if isinstance(source, Converted) else Converted(source)
     if not isinstance(c.structure, kind):
         got = type(c.structure).__name__
-        hint = f"Converted(data.structure, x=data.x, y=data.y) says what goes along with {got}" if got == "Data" else ""
+        hint = "Pass Converted(data.structure, x=data.x, y=data.y)" if got == "Data" else ""
         raise ArgumentTypeError("source", f"a {kind.__name__} or a Converted of one", got, hint or other)
     s = c.structure
     n, m, e = (s.num_nodes, 0, s.num_edges) if isinstance(s, Graph) else _sizes(s)
@@ -138,7 +138,7 @@ def prepare(source: Any, kind: type[S], other: str = "") -> tuple[S, Converted]:
     for name in ("x", "y"):
         tensor = getattr(c, name)
         if tensor is not None and len(tensor) != n:
-            raise ArgumentError(name, f"{n} rows (one a vertex)", len(tensor))
+            raise ArgumentError(name, f"{n} rows (one per node)", len(tensor))
     return c.structure, c._replace(node_ids=node_ids, hyperedge_ids=hyperedge_ids)
 
 
@@ -148,12 +148,12 @@ def _checked_ids(name: str, ids: Sequence[Hashable] | None, size: int) -> Sequen
     if len(ids) != size:
         raise ArgumentError(name, f"{size} ids", len(ids))
     if not isinstance(ids, range) and len(set(ids)) < size:
-        raise ArgumentError(name, "ids that differ", "repeated ids")
+        raise ArgumentError(name, "distinct ids", "repeated ids")
     return ids
 
 
 def names(c: Converted) -> tuple[Sequence[Hashable], Sequence[Hashable]]:
-    """(vertex ids, hyperedge ids) of what :func:`prepare` completed."""
+    """(node ids, hyperedge ids) after :func:`prepare`."""
     return c.node_ids or (), c.hyperedge_ids or ()
 
 
@@ -162,7 +162,7 @@ def _sizes(hg: Hypergraph) -> tuple[int, int, int]:
 
 
 def refuse(c: Converted, target: str, *fields: str) -> None:
-    """Say no to fields that the target cannot hold, so that nothing gets lost unseen.
+    """Reject fields that the target cannot hold, so that nothing is lost silently.
 
     ``fields`` are names of `Converted`, or of the weights of a `Hypergraph`.
     """
@@ -187,4 +187,4 @@ def _how_to_drop(name: str) -> str:
     if name in ("hyperedge_weight", "node_weight"):
         return f"To drop them: dataclasses.replace(hg, {name}=None)"
     empty = "None" if name in ("x", "y", "node_ids", "hyperedge_ids") else "{}"
-    return f"Keep them beside it, and drop them here with ._replace({name}={empty})"
+    return f"Store it separately and drop it here with ._replace({name}={empty})"

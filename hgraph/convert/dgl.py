@@ -1,4 +1,4 @@
-"""DGL: homogeneous graphs, both ways. Features and columns are shared, not copied; edges are copied."""
+"""DGL: homogeneous graphs, in both directions. Features and columns are shared, edges are copied."""
 
 from __future__ import annotations
 
@@ -17,25 +17,25 @@ __all__ = ["from_dgl", "to_dgl"]
 
 
 def from_dgl(graph: Any, *, weight: str | None = None, x: str | None = None, y: str | None = None) -> Converted:
-    """A homogeneous ``DGLGraph``: edges from source to target, in the order of their ids, parallel ones kept.
+    """Convert a homogeneous ``DGLGraph``: edges from source to target, in the order of their ids, with parallel edges.
 
     Args:
-        graph: the DGL graph; an undirected one has both directions of each edge, as a `Graph` does.
-        weight: the name in ``edata`` that is the weight, [E] or [E, 1], or None.
-        x: the name in ``ndata`` that is the features, or None.
-        y: the name in ``ndata`` that is the label, or None.
+        graph: the DGL graph; undirected ones have both directions of each edge, as in `Graph`.
+        weight: the name of the weight in ``edata``, [E] or [E, 1], or None.
+        x: the name of the features in ``ndata``, or None.
+        y: the name of the label in ``ndata``, or None.
 
     Returns:
-        The `Graph`; the rest of ``ndata`` and ``edata`` as ``node_attrs`` and ``edge_attrs``.
+        The `Graph`; the remaining ``ndata`` and ``edata`` as ``node_attrs`` and ``edge_attrs``.
 
     Raises:
-        ArgumentError: several types of nodes or edges, or no such name.
+        ArgumentError: several types of nodes or edges, or an unknown name.
     """
     if not type(graph).__module__.startswith("dgl.") or not hasattr(graph, "ndata"):
         raise ArgumentTypeError("graph", "a DGLGraph", type(graph).__name__)
     if not graph.is_homogeneous:
-        hint = "Take one relation, graph[etype], or give types up: dgl.to_homogeneous keeps them as columns"
-        raise ArgumentError("graph", "one type of nodes and one of edges", f"{graph.canonical_etypes}", hint)
+        hint = "Select one relation, graph[etype], or merge types: dgl.to_homogeneous keeps them as columns"
+        raise ArgumentError("graph", "one node type and one edge type", f"{graph.canonical_etypes}", hint)
     source, target = graph.edges(order="eid")
     of_nodes, of_edges = dict(graph.ndata), dict(graph.edata)
     values = _take(of_edges, weight, "weight")
@@ -60,15 +60,15 @@ def to_dgl(graph: Graph | Converted, *, weight: str = "weight", x: str = "x", y:
 
     Args:
         graph: the graph.
-        weight: the name in ``edata`` that weights become.
-        x: the name in ``ndata`` that features become.
-        y: the name in ``ndata`` that labels become.
+        weight: the name for weights in ``edata``.
+        x: the name for features in ``ndata``.
+        y: the name for labels in ``ndata``.
 
     Raises:
-        ArgumentError: ids or facts of the whole, which DGL does not hold, a column that is no tensor, or a name that
-            two things would be written to.
+        ArgumentError: ids or attributes of the whole structure, which DGL cannot hold, a column that is not a tensor,
+            or a name that is used twice.
     """
-    structure, c = prepare(graph, Graph, "DGL holds a hypergraph as its bipartite graph: hypergraph.star()")
+    structure, c = prepare(graph, Graph, "DGL stores a hypergraph as its bipartite graph: hypergraph.star()")
     refuse(c, "a DGL graph", "node_ids", "hyperedge_attrs", "meta")
     nodes = _columns("node_attrs", c.node_attrs, {x: c.x, y: c.y})
     weights = structure.adj.weight
@@ -94,10 +94,10 @@ def _columns(argument: str, given: Any, more: dict[str, Tensor | None]) -> dict[
     out = dict(given)
     for name, column in more.items():
         if column is not None and name in out:
-            raise ArgumentError(name, "a name that is free", "one in use", "Pass another name for it")
+            raise ArgumentError(name, "an unused name", "one in use", "Pass another name for it")
         if column is not None:
             out[name] = column
     for name, column in out.items():
         if not isinstance(column, Tensor):
-            raise ArgumentError(f"{argument}[{name!r}]", "a tensor, as DGL holds no others", type(column).__name__)
+            raise ArgumentError(f"{argument}[{name!r}]", "a tensor, as DGL only holds tensors", type(column).__name__)
     return out

@@ -1,7 +1,7 @@
-"""DHG (DeepHypergraph): ``Graph``, ``DiGraph`` and ``Hypergraph``, both ways.
+"""DHG (DeepHypergraph): ``Graph``, ``DiGraph`` and ``Hypergraph``, in both directions.
 
-DHG keeps neither names nor features, merges repeated edges and hyperedges, and has at least one vertex; what it
-cannot hold is refused.
+DHG stores neither names nor features, merges repeated edges and hyperedges, and requires at least one node; anything
+it cannot hold raises an error.
 """
 
 from __future__ import annotations
@@ -24,24 +24,24 @@ _BESIDE = ("node_ids", "hyperedge_ids", "x", "y", "node_attrs", "edge_attrs", "m
 
 
 def from_dhg(structure: Any, *, weighted: bool = True, node_weighted: bool = False) -> Converted:
-    """A DHG ``Graph``, ``DiGraph`` or ``Hypergraph``; vertices keep their numbers.
+    """Convert a DHG ``Graph``, ``DiGraph`` or ``Hypergraph``; nodes keep their ids.
 
-    An undirected edge is held in both directions, a self-loop once. Hyperedges keep their order, group after group;
-    with groups other than ``"main"`` there is the hyperedge attribute ``"group"``.
+    An undirected edge is stored in both directions, a self-loop once. Hyperedges keep their order, group by group;
+    groups other than ``"main"`` give the hyperedge attribute ``"group"``.
 
     Args:
         structure: the DHG structure.
-        weighted: whether weights of edges or hyperedges are taken (float64); False is for those that are all 1.
-        node_weighted: whether a hypergraph's vertex weights are taken; False is for those that are all 1.
+        weighted: whether to use the weights of edges or hyperedges (float64); False requires them to be 1.
+        node_weighted: whether to use a hypergraph's node weights; False requires them to be 1.
 
     Raises:
-        ArgumentError: weights other than 1 that were not asked for.
+        ArgumentError: weights other than 1 that were not requested.
     """
     dhg = require("dhg", "dhg")
     if isinstance(structure, dhg.Hypergraph):
         return _hypergraph(structure, weighted, node_weighted)
     if not isinstance(structure, (dhg.Graph, dhg.DiGraph)):
-        hint = "Of a BiGraph, dhg.Hypergraph.from_bigraph makes a hypergraph"
+        hint = "Convert a BiGraph with dhg.Hypergraph.from_bigraph first"
         raise ArgumentTypeError("structure", "a DHG Graph, DiGraph or Hypergraph", type(structure).__name__, hint)
     ends, weight = structure.e
     pairs = torch.tensor([tuple(e) for e in ends], dtype=torch.long).reshape(-1, 2)
@@ -57,32 +57,32 @@ def from_dhg(structure: Any, *, weighted: bool = True, node_weighted: bool = Fal
         weight=values,
         num_targets=n,
         num_sources=n,
-        duplicates="keep",  # DHG counts a loop of its own and an extra one as two
+        duplicates="keep",  # DHG counts an explicit self-loop and an added one twice
     )
     return Converted(Graph(adj), range(n), range(0))
 
 
 def to_dhg_graph(graph: Graph | Converted) -> Any:
-    """The undirected ``dhg.Graph``.
+    """Convert to an undirected ``dhg.Graph``.
 
     Raises:
-        ArgumentError: an edge without its reverse of equal weight, parallel edges, no vertices, anything beside the
+        ArgumentError: an edge without a reverse of equal weight, parallel edges, no nodes, anything other than the
             structure.
     """
     adj = _adjacency(graph)
     if not adj.equal(adj.transpose()):
-        hint = "to_dhg_digraph holds directed edges"
-        raise ArgumentError("graph", "both directions of every edge, alike", "a directed graph", hint)
+        hint = "Use to_dhg_digraph for directed edges"
+        raise ArgumentError("graph", "equal edges in both directions", "a directed graph", hint)
     once = adj.indices <= adj.target
     weight = None if adj.weight is None else adj.weight[once].tolist()
     return require("dhg", "dhg").Graph(adj.num_sources, _pairs(adj, once), weight)
 
 
 def to_dhg_digraph(graph: Graph | Converted) -> Any:
-    """The directed ``dhg.DiGraph``, edges from source to target.
+    """Convert to a directed ``dhg.DiGraph``, edges from source to target.
 
     Raises:
-        ArgumentError: parallel edges, no vertices, anything beside the structure.
+        ArgumentError: parallel edges, no nodes, anything other than the structure.
     """
     adj = _adjacency(graph)
     weight = None if adj.weight is None else adj.weight.tolist()
@@ -90,19 +90,19 @@ def to_dhg_digraph(graph: Graph | Converted) -> Any:
 
 
 def to_dhg_hypergraph(hypergraph: Hypergraph | Converted) -> Any:
-    """The ``dhg.Hypergraph``; the hyperedge attribute ``"group"``, if there is one, names the groups.
+    """Convert to a ``dhg.Hypergraph``; the hyperedge attribute ``"group"``, if present, names the groups.
 
     Raises:
-        ArgumentError: empty hyperedges, two with the same members in one group, incidence weights, no vertices,
-            hyperedges whose groups take turns, anything else beside the structure.
+        ArgumentError: empty hyperedges, two with the same members in one group, incidence weights, no nodes,
+            hyperedges of a group that are not consecutive, anything other than the structure.
     """
     dhg = require("dhg", "dhg")
-    hg, c = prepare(hypergraph, Hypergraph, "A graph goes through to_dhg_graph or to_dhg_digraph")
+    hg, c = prepare(hypergraph, Hypergraph, "Use to_dhg_graph or to_dhg_digraph for a graph")
     refuse(c, "a DHG hypergraph", "weight", *_BESIDE)
     _some(hg.num_nodes)
     other = next((name for name in c.hyperedge_attrs if name != "group"), None)
     if other is not None:
-        raise ArgumentError(f"hyperedge_attrs[{other!r}]", "none but 'group', as DHG holds no others", "one")
+        raise ArgumentError(f"hyperedge_attrs[{other!r}]", "no attribute but 'group'", "one that DHG cannot hold")
     members = [tuple(e) for e in hg.to_lists()]
     groups = list(c.hyperedge_attrs.get("group", ["main"] * len(members)))
     _check_hyperedges(members, groups)
@@ -144,7 +144,7 @@ def _weights(argument: str, values: Sequence[float], wanted: bool) -> Tensor | N
 
 
 def _adjacency(graph: Graph | Converted) -> Adjacency:
-    structure, c = prepare(graph, Graph, "A hypergraph goes through to_dhg_hypergraph")
+    structure, c = prepare(graph, Graph, "Use to_dhg_hypergraph for a hypergraph")
     refuse(c, "a DHG graph", *_BESIDE, "hyperedge_attrs")
     adj = structure.adj
     _some(adj.num_sources)
@@ -161,20 +161,20 @@ def _pairs(adj: Adjacency, chosen: Any) -> list[tuple[int, int]]:
 
 def _some(n: int) -> None:
     if n == 0:
-        raise ArgumentError("structure", "at least one vertex, as DHG demands", "none")
+        raise ArgumentError("structure", "at least one node, as DHG requires", "none")
 
 
 def _check_hyperedges(members: list[tuple[int, ...]], groups: list[Any]) -> None:
     seen: dict[tuple[Any, ...], int] = {}
     for i, (hyperedge, group) in enumerate(zip(members, groups, strict=True)):
         if not isinstance(group, str):
-            raise ArgumentError("hyperedge_attrs['group']", "names of groups", f"{group!r} at hyperedge {i}")
+            raise ArgumentError("hyperedge_attrs['group']", "group names", f"{group!r} at hyperedge {i}")
         if not hyperedge:
             hint = "Drop empty hyperedges first"
             raise ArgumentError("hypergraph", "members in every hyperedge", f"none in hyperedge {i}", hint)
         first = seen.setdefault((group, hyperedge), i)
         if first != i:
             hint = "DHG would merge them: keep one with the weights added up, or put them into groups"
-            raise ArgumentError("hypergraph", "hyperedges that differ", f"{first} and {i} with the same members", hint)
+            raise ArgumentError("hypergraph", "distinct hyperedges", f"{first} and {i} with the same members", hint)
     if len([i for i, group in enumerate(groups) if i == 0 or group != groups[i - 1]]) > len(set(groups)):
-        raise ArgumentError("hyperedge_attrs['group']", "the hyperedges of a group in a row", "groups that take turns")
+        raise ArgumentError("hyperedge_attrs['group']", "consecutive hyperedges per group", "interleaved groups")

@@ -1,7 +1,7 @@
-"""HIF, the Hypergraph Interchange Format: JSON that hypergraph libraries share, read and written.
+"""HIF, the Hypergraph Interchange Format: a JSON format of several hypergraph libraries, read and written.
 
-The standard: https://github.com/HIF-org/HIF-standard. Every document is held against ``hif_schema.json`` beside this
-file, then against itself: no node, edge or incidence twice.
+The standard: https://github.com/HIF-org/HIF-standard. Every document is checked against ``hif_schema.json`` next to
+this file, then for repeated nodes, edges and incidences.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from hgraph.convert.columns import ABSENT, columns, pick, records, short, vertices, with_column
+from hgraph.convert.columns import ABSENT, columns, node_columns, pick, records, short, with_column
 from hgraph.convert.converted import Converted, names, prepare
 from hgraph.convert.schema import check_hif
 from hgraph.errors import ArgumentError, ArgumentTypeError, DataError
@@ -29,17 +29,17 @@ _TYPE = "network-type"
 def read_hif(
     path: str | os.PathLike[str], *, x: str | Sequence[str] | None = None, y: str | None = None, max_bytes: int = 2**30
 ) -> Converted:
-    """Read a HIF file; arguments and result as :func:`from_hif` has them.
+    """Read a HIF file; arguments and result as in :func:`from_hif`.
 
     Args:
         path: a JSON file.
-        x: the node attribute or attributes that make the features.
-        y: the node attribute that is the label.
-        max_bytes: a larger file is refused; reading one takes some ten times its size in memory.
+        x: the node attribute or attributes for the features.
+        y: the node attribute for the label.
+        max_bytes: larger files are rejected; reading takes about ten times the file size in memory.
 
     Raises:
-        DataError: no such file, too large, not JSON (NaN and repeated names are not), or not a HIF document; the
-            message names the file and the place.
+        DataError: no such file, too large, not JSON (no NaN, no repeated names), or not a HIF document; the
+            message names the file and the position.
 
     >>> import tempfile
     >>> with tempfile.TemporaryDirectory() as folder:
@@ -50,7 +50,7 @@ def read_hif(
     try:
         with open(path, "rb") as file:
             size = os.fstat(file.fileno()).st_size
-            content = file.read(min(size, max_bytes) + 1)  # not max_bytes: that much memory would be reserved at once
+            content = file.read(min(size, max_bytes) + 1)  # read(max_bytes) would reserve that much memory
     except (OSError, ValueError) as error:  # ValueError: a zero byte in the path
         raise DataError(f"{path}: cannot be read ({error})") from error
     if len(content) > max_bytes:
@@ -65,28 +65,28 @@ def read_hif(
 
 
 def from_hif(document: Mapping[str, Any], *, x: str | Sequence[str] | None = None, y: str | None = None) -> Converted:
-    """The hypergraph of a HIF document.
+    """Convert a HIF document to a hypergraph.
 
-    Nodes and edges have the order of the lists ``"nodes"`` and ``"edges"``; those that only incidences name follow in
-    the order of their first incidence. The integer 1 and the string "1" are two ids. Where some records of a kind
-    have a weight, the others weigh 1; where none has, there are no weights. Weights are float64.
+    Nodes and edges are in the order of the lists ``"nodes"`` and ``"edges"``; those named only in incidences follow in
+    the order of their first incidence. The integer 1 and the string "1" are different ids. If some records of a type
+    have a weight, the others get weight 1; if none has, the result is unweighted. Weights are float64.
 
-    A directed hypergraph is held with the directions ``"head"`` and ``"tail"`` as the incidence attribute
-    ``"direction"``: messages over the structure itself do not heed them. A node that is head and tail of one edge is
-    in it twice.
+    A directed hypergraph stores the directions ``"head"`` and ``"tail"`` as the incidence attribute
+    ``"direction"``: message passing ignores them. A node that is head and tail of one edge is
+    a member twice.
 
     Args:
         document: the JSON document, as dictionaries and lists.
-        x: the node attribute or attributes (inside ``attrs``) that make the features [N, F]: numbers, or lists of
-            numbers of one length. float64.
-        y: the node attribute that is the label: integers become int64, other numbers float64.
+        x: the node attribute or attributes (inside ``attrs``) for the features [N, F]: numbers, or lists of
+            numbers of equal length. float64.
+        y: the node attribute for the label: integers become int64, other numbers float64.
 
     Returns:
-        The `Hypergraph`, ids, attributes as columns, and as ``meta`` the metadata with the document's
+        The `Hypergraph`, ids, attributes as columns, and in ``meta`` the metadata with the document's
         ``"network-type"``, if it has one.
 
     Raises:
-        DataError: not what the standard says; the message names the place, such as ``incidences[3].weight``.
+        DataError: a violation of the standard; the message names the position, such as ``incidences[3].weight``.
 
     >>> c = from_hif({"incidences": [{"edge": "e", "node": 7}, {"edge": "e", "node": 8}], "nodes": [{"node": 9}]})
     >>> c.structure.to_lists(), c.node_ids, c.hyperedge_ids
@@ -98,22 +98,22 @@ def from_hif(document: Mapping[str, Any], *, x: str | Sequence[str] | None = Non
 
 
 def to_hif(hypergraph: Hypergraph | Converted, *, x: str = "x", y: str = "y") -> dict[str, Any]:
-    """The HIF document of a hypergraph; :func:`from_hif` gives the same hypergraph back.
+    """Convert a hypergraph to a HIF document; :func:`from_hif` restores the same hypergraph.
 
     Args:
         hypergraph: the hypergraph; ids are integers or strings. ``meta["network-type"]`` becomes the network type
-            (``"undirected"`` where there is none), the rest of ``meta`` the metadata.
-        x: the node attribute that features become, a list a node.
-        y: the node attribute that labels become.
+            (default ``"undirected"``), the rest of ``meta`` the metadata.
+        x: the node attribute for features, one list per node.
+        y: the node attribute for labels.
 
     Raises:
-        ArgumentError: ids of another type, weights that are not finite, repeated incidences, or an attribute that two
-            things would be written to.
+        ArgumentError: ids of another type, weights that are not finite, repeated incidences, or an attribute name that
+            is used twice.
 
     >>> to_hif(Hypergraph.from_lists([[1]], num_nodes=2))["incidences"]
     [{'edge': 0, 'node': 1}]
     """
-    hint = "HIF holds hypergraphs: Hypergraph.from_lists of a graph's edges makes one, without their directions"
+    hint = "HIF holds hypergraphs: convert a graph with Hypergraph.from_lists, which drops edge directions"
     hg, c = prepare(hypergraph, Hypergraph, hint)
     nodes, edges = (_json_ids(kind, ids) for kind, ids in zip(("node_ids", "hyperedge_ids"), names(c), strict=True))
     metadata = dict(c.meta)
@@ -135,15 +135,15 @@ def to_hif(hypergraph: Hypergraph | Converted, *, x: str = "x", y: str = "y") ->
         check_hif(out, "hypergraph")
         _once(rows, "hypergraph")
     except DataError as error:
-        raise ArgumentError("hypergraph", "what HIF can hold", f"something else ({error})") from None
+        raise ArgumentError("hypergraph", "a hypergraph that HIF supports", f"another ({error})") from None
     return out
 
 
 def write_hif(hypergraph: Hypergraph | Converted, path: str | os.PathLike[str], *, x: str = "x", y: str = "y") -> None:
-    """Write a hypergraph as a HIF file, atomically; arguments as :func:`to_hif` has them.
+    """Write a hypergraph as a HIF file, atomically; arguments as in :func:`to_hif`.
 
     Raises:
-        ArgumentError: as :func:`to_hif`, or an attribute that JSON cannot hold; nothing is written then.
+        ArgumentError: as in :func:`to_hif`, or an attribute that JSON cannot represent; then nothing is written.
 
     >>> import tempfile
     >>> with tempfile.TemporaryDirectory() as folder:
@@ -155,7 +155,7 @@ def write_hif(hypergraph: Hypergraph | Converted, path: str | os.PathLike[str], 
     try:
         text = json.dumps(document, allow_nan=False)
     except (TypeError, ValueError, RecursionError):
-        raise ArgumentError("hypergraph", "attributes that JSON can hold", _first_foreign(document)) from None
+        raise ArgumentError("hypergraph", "attributes that JSON supports", _first_foreign(document)) from None
     write_atomically(path, text.encode("ascii"))
 
 
@@ -167,12 +167,12 @@ def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     if len(out) < len(pairs):
         seen: set[str] = set()
         twice = next(name for name, _ in pairs if name in seen or seen.add(name))  # type: ignore[func-returns-value]
-        raise ValueError(f"an object names {short(twice)} twice")
+        raise ValueError(f"an object has the name {short(twice)} twice")
     return out
 
 
 def _no_constant(name: str) -> Any:
-    raise ValueError(f"{name} is no JSON number")
+    raise ValueError(f"{name} is not a JSON number")
 
 
 def _convert(document: Any, name: str, x: str | Sequence[str] | None, y: str | None) -> Converted:
@@ -201,14 +201,14 @@ def _convert(document: Any, name: str, x: str | Sequence[str] | None, y: str | N
         weight=_weight(rows),
         hyperedge_weight=_weight(edge_rows),
         node_weight=_weight(node_rows),
-        duplicates="keep",  # in a directed edge a node may be head and tail; _once refused the others
+        duplicates="keep",  # in a directed edge a node may be head and tail; _once rejected other repeats
     )
     order = hg.v2e.input_order
     assert order is not None  # noqa: S101 - from_coo always sets it
     try:
         edge_attrs = columns([row.get("attrs", {}) for row in rows])
         hyperedge_attrs = columns([row.get("attrs", {}) for row in edge_rows])
-        node_attrs, features, labels = vertices([row.get("attrs", {}) for row in node_rows], node_ids, x, y)
+        node_attrs, features, labels = node_columns([row.get("attrs", {}) for row in node_rows], node_ids, x, y)
     except ArgumentError as error:
         raise DataError(f"{name}: {error}") from error
     if at is not None:
@@ -237,7 +237,7 @@ def _once(rows: Sequence[Mapping[str, Any]], name: str) -> None:
 def _listed(
     given: Sequence[Mapping[str, Any]], rows: Sequence[Mapping[str, Any]], kind: str, name: str
 ) -> tuple[list[Hashable], list[Mapping[str, Any]]]:
-    """(ids, records) of the listed nodes or edges, then of those that only incidences name."""
+    """(ids, records) of the listed nodes or edges, then of those named only in incidences."""
     found: dict[Hashable, Mapping[str, Any]] = {}
     for i, record in enumerate(given):
         key = _id(record[kind])
@@ -263,12 +263,12 @@ def _json_ids(name: str, ids: Sequence[Hashable]) -> list[str | int]:
 
     for i in ids:
         if isinstance(i, bool) or not isinstance(i, (str, Integral)):
-            raise ArgumentError(name, "strings or integers, as HIF has them", short(i), "Map them to strings first")
+            raise ArgumentError(name, "strings or integers, as HIF requires", short(i), "Map them to strings first")
     return [str(i) if isinstance(i, str) else int(i) for i in ids]  # type: ignore[call-overload]
 
 
 def _fill(rows: list[dict[str, Any]], attrs: Mapping[str, Any], weight: Tensor | None) -> list[dict[str, Any]]:
-    """The records with their weights and their attributes, where they have any."""
+    """Add weights and attributes to the records."""
     if weight is not None:
         for row, value in zip(rows, weight.tolist(), strict=True):
             row["weight"] = value

@@ -1,4 +1,4 @@
-"""Knowledge graphs as networkx ``MultiDiGraph`` and PyG ``HeteroData``, both ways."""
+"""Knowledge graphs as networkx ``MultiDiGraph`` and PyG ``HeteroData``, in both directions."""
 
 from __future__ import annotations
 
@@ -14,22 +14,22 @@ __all__ = ["from_networkx_triples", "from_pyg_triples", "to_networkx_triples", "
 
 
 def from_networkx_triples(graph: Any, *, relation: str = "relation") -> KnowledgeGraph:
-    """A ``networkx.MultiDiGraph`` (or ``DiGraph``) as facts: the edge u -> v of relation r is ``(u, r, v)``.
+    """Convert a ``networkx.MultiDiGraph`` (or ``DiGraph``): an edge u -> v of relation r is the triple ``(u, r, v)``.
 
-    Nodes are numbered in networkx's order, relations in order of appearance; both are named by their texts. A node
-    attribute ``"type"``, where every node has one, becomes the type. Other attributes have no place and are refused.
+    Nodes are in networkx's order, relations in order of appearance; names are their texts. The node
+    attribute ``"type"``, if every node has it, becomes the type. Other attributes are rejected.
 
     Args:
         graph: the graph.
-        relation: the edge attribute that is the relation; None takes a multigraph's key.
+        relation: the edge attribute for the relation; None uses a multigraph's key.
 
     Raises:
-        ArgumentError: an edge without a relation, an attribute beside it, or nodes of the same text.
+        ArgumentError: an edge without a relation, another attribute, or nodes with the same text.
 
     >>> import networkx as nx
     >>> graph = nx.MultiDiGraph()
     >>> _ = graph.add_edge("Dune", "Herbert", relation="by")
-    >>> from_networkx_triples(graph).facts()
+    >>> from_networkx_triples(graph).find_triples()
     [Triple(head='Dune', relation='by', tail='Herbert')]
     """
     import networkx as nx
@@ -44,7 +44,7 @@ def from_networkx_triples(graph: Any, *, relation: str = "relation") -> Knowledg
         name = key if relation is None else rest.pop(relation, None)
         if name is None or rest:
             got = f"{sorted(map(str, given))} at {(u, v)!r}"
-            raise ArgumentError("graph", f"edges with the attribute {relation!r} and no other", got)
+            raise ArgumentError("graph", f"edges with only the attribute {relation!r}", got)
         facts.append((index[u], kinds.setdefault(str(name), len(kinds)), index[v]))
     types = [data.get("type") for _, data in graph.nodes(data=True)]
     typed = bool(types) and all(t is not None for t in types)
@@ -66,10 +66,10 @@ def from_networkx_triples(graph: Any, *, relation: str = "relation") -> Knowledg
 
 
 def to_networkx_triples(kg: KnowledgeGraph, *, relation: str = "relation") -> Any:
-    """The ``networkx.MultiDiGraph`` of the facts, an edge from head to tail; weights become ``"weight"``.
+    """Convert to a ``networkx.MultiDiGraph``, with edges from head to tail; weights become ``"weight"``.
 
     Raises:
-        ArgumentError: vertices of one name, which networkx would take for one.
+        ArgumentError: nodes with the same name, which networkx would merge.
 
     >>> graph = to_networkx_triples(KnowledgeGraph.from_names([("Dune", "by", "Herbert")]))
     >>> list(graph.edges(data="relation"))
@@ -79,7 +79,7 @@ def to_networkx_triples(kg: KnowledgeGraph, *, relation: str = "relation") -> An
 
     names = list(range(kg.num_nodes)) if kg.node_names is None else list(kg.node_names)
     if len(set(names)) < len(names):
-        raise ArgumentError("kg", "vertices whose names differ", "repeated names", "Drop them with node_names=None")
+        raise ArgumentError("kg", "distinct node names", "repeated names", "Drop them with node_names=None")
     out = nx.MultiDiGraph()
     for i, name in enumerate(names):
         if kg.node_type is None:
@@ -102,13 +102,13 @@ def _edges(graph: Any) -> Any:
 
 
 def from_pyg_triples(data: Any) -> KnowledgeGraph:
-    """A PyG ``HeteroData`` of any number of node and edge types; an edge (a, r, b) is a fact with head a and tail b.
+    """Convert a PyG ``HeteroData`` of any types; an edge of type (a, r, b) is a triple with head a and tail b.
 
-    Node types become the types of the vertices, numbered one type after the other; an edge type is a relation, named
-    ``"r"``, or ``"a r b"`` where several edge types share the word. Features are not kept: take them from ``data``.
+    Node types become node types, with ids type by type; an edge type is a relation, named
+    ``"r"``, or ``"a r b"`` if several edge types have that word. Features are dropped: take them from ``data``.
 
     Raises:
-        ArgumentError: a node type whose size is not certain.
+        ArgumentError: a node type of unknown size.
     """
     pyg = require("torch_geometric.data", "pyg")
     if not isinstance(data, pyg.HeteroData):
@@ -140,12 +140,12 @@ def from_pyg_triples(data: Any) -> KnowledgeGraph:
 
 
 def to_pyg_triples(kg: KnowledgeGraph) -> Any:
-    """The PyG ``HeteroData`` of the facts: a node type a type (``"node"`` without types), an edge type a (type,
+    """Convert to PyG ``HeteroData``: one node type per type (``"node"`` without types), one edge type per (type,
     relation, type) that occurs; ``data[type].node_id`` has the ids of the graph.
 
-    Names of vertices do not survive the way to PyG and back, for ``HeteroData`` has no place for them, and
-    `from_pyg_triples` numbers the vertices type by type: keep ``kg.node_names``. Names of types survive, and those of
-    relations that join one pair of types. networkx keeps all names: `to_networkx_triples`.
+    Node names are lost in PyG, because ``HeteroData`` cannot store them, and
+    `from_pyg_triples` numbers the nodes type by type: keep ``kg.node_names``. Type names are preserved, and names of
+    relations that join one pair of types. networkx preserves all names: `to_networkx_triples`.
     """  # noqa: D205
     pyg = require("torch_geometric.data", "pyg")
     out = pyg.HeteroData()

@@ -1,4 +1,4 @@
-"""networkx: graphs of all four classes, and hypergraphs as bipartite graphs, both ways."""
+"""networkx: graphs of all four classes, and hypergraphs as bipartite graphs, in both directions."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from hgraph.convert.columns import columns, pick, records, take, vertices, with_column
+from hgraph.convert.columns import columns, node_columns, pick, records, take, with_column
 from hgraph.convert.converted import Converted, names, prepare, refuse
 from hgraph.errors import ArgumentError, ArgumentTypeError
 from hgraph.structure.adjacency import Adjacency
@@ -21,24 +21,24 @@ __all__ = ["from_networkx", "from_networkx_bipartite", "to_networkx", "to_networ
 def from_networkx(
     graph: Any, *, weight: str | None = None, x: str | Sequence[str] | None = None, y: str | None = None
 ) -> Converted:
-    """A networkx graph of any class; the edge u -> v lets v hear u.
+    """Convert a networkx graph of any class; the edge u -> v sends messages from u to v.
 
-    An edge of ``Graph`` or ``MultiGraph`` is held as two, one a direction, with the same weight and attributes; a
-    self-loop is held once. Parallel edges stay parallel, their keys become the edge attribute ``"key"``.
+    An edge of ``Graph`` or ``MultiGraph`` is stored in both directions, with the same weight and attributes; a
+    self-loop is stored once. Parallel edges stay parallel; their keys become the edge attribute ``"key"``.
 
     Args:
         graph: Graph, DiGraph, MultiGraph or MultiDiGraph.
-        weight: the edge attribute that is the weight (float64), which every edge must then have; None: unweighted.
-        x: the node attribute or attributes that make the features [N, F], side by side: numbers, or lists of numbers
-            of one length. float64.
-        y: the node attribute that is the label: integers become int64, other numbers float64.
+        weight: the edge attribute for the weight (float64), required on every edge; None: unweighted.
+        x: the node attribute or attributes for the features [N, F], concatenated: numbers, or lists of numbers
+            of equal length. float64.
+        y: the node attribute for the label: integers become int64, other numbers float64.
 
     Returns:
-        The `Graph`; nodes as ``node_ids``; all attributes not named above in ``node_attrs``, ``edge_attrs``, and
-        those of the whole in ``meta``.
+        The `Graph`; nodes as ``node_ids``; all other attributes in ``node_attrs``, ``edge_attrs``, and
+        graph attributes in ``meta``.
 
     Raises:
-        ArgumentError: a named attribute that a node or edge lacks or that is not a number.
+        ArgumentError: a named attribute that is missing on a node or edge or is not a number.
 
     >>> import networkx as nx
     >>> c = from_networkx(nx.Graph([("a", "b", {"w": 2.0})]), weight="w")
@@ -53,7 +53,7 @@ def from_networkx(
     ends, attrs = [], []
     for u, v, *key, given in graph.edges(data=True, **({"keys": True} if graph.is_multigraph() else {})):
         if key and "key" in given:
-            hint = "The attribute 'key' is kept for the key of a multigraph's edge; rename it"
+            hint = "The attribute 'key' is reserved for the key of a multigraph's edge; rename it"
             raise ArgumentError("graph", "edges without an attribute 'key'", f"one at {(u, v)!r}", hint)
         attr = dict(given, key=key[0]) if key else dict(given)
         ends.append((index[u], index[v]))
@@ -72,7 +72,7 @@ def from_networkx(
         duplicates="keep",
     )
     order = _entry_of_edge(adj)
-    node_attrs, features, labels = vertices([graph.nodes[v] for v in nodes], nodes, x, y)
+    node_attrs, features, labels = node_columns([graph.nodes[v] for v in nodes], nodes, x, y)
     return Converted(
         Graph(adj),
         nodes,
@@ -89,19 +89,19 @@ def from_networkx(
 def to_networkx(
     graph: Graph | Converted, into: type | None = None, *, weight: str = "weight", x: str = "x", y: str = "y"
 ) -> Any:
-    """A networkx graph of the class ``into``; nothing that the structure or `Converted` holds is left out.
+    """Convert to a networkx graph of the class ``into``; preserves the structure and all of `Converted`.
 
     Args:
-        graph: the graph; the hypergraph has :func:`to_networkx_bipartite`.
-        into: the networkx class (default ``networkx.DiGraph``). ``Graph`` and ``MultiGraph`` take two directions of
-            equal weight and attributes as one edge; ``DiGraph`` and ``Graph`` hold no parallel edges.
-        weight: the edge attribute that weights become.
-        x: the node attribute that features become, a list a node.
-        y: the node attribute that labels become.
+        graph: the graph; for a hypergraph use :func:`to_networkx_bipartite`.
+        into: the networkx class (default ``networkx.DiGraph``). ``Graph`` and ``MultiGraph`` merge two directions of
+            equal weight and attributes to one edge; ``DiGraph`` and ``Graph`` cannot hold parallel edges.
+        weight: the edge attribute for weights.
+        x: the node attribute for features, one list per node.
+        y: the node attribute for labels.
 
     Raises:
-        ArgumentError: parallel edges or an edge without its reverse, where the class can hold none; an attribute
-            that two things would be written to.
+        ArgumentError: parallel edges or an edge without its reverse, if the class cannot hold them; an attribute
+            name that is used twice.
 
     >>> g = to_networkx(Graph.from_edge_index([[0], [1]], num_nodes=3, directed=True))
     >>> sorted(g.nodes), list(g.edges)
@@ -109,7 +109,7 @@ def to_networkx(
     """
     import networkx as nx
 
-    structure, c = prepare(graph, Graph, "A hypergraph goes through to_networkx_bipartite")
+    structure, c = prepare(graph, Graph, "Use to_networkx_bipartite for a hypergraph")
     refuse(c, "a networkx graph", "hyperedge_attrs")
     out = (nx.DiGraph if into is None else into)()
     adj = structure.adj
@@ -125,7 +125,7 @@ def to_networkx(
         if out.is_multigraph():
             key = edges[e].pop("key", None)
             if key is not None and out.has_edge(ids[source[e]], ids[target[e]], key):
-                raise ArgumentError("edge_attrs['key']", "keys that differ among parallel edges", repr(key))
+                raise ArgumentError("edge_attrs['key']", "distinct keys of parallel edges", repr(key))
             key = out.add_edge(ids[source[e]], ids[target[e]], key=key)
             out.edges[ids[source[e]], ids[target[e]], key].update(edges[e])
         else:
@@ -143,18 +143,18 @@ def from_networkx_bipartite(
     x: str | Sequence[str] | None = None,
     y: str | None = None,
 ) -> Converted:
-    """The hypergraph of a bipartite networkx graph: nodes with ``bipartite=0`` are vertices, with 1 hyperedges.
+    """Convert a bipartite networkx graph to a hypergraph: ``bipartite=0`` marks nodes, ``bipartite=1`` hyperedges.
 
     Args:
         graph: an undirected Graph, every node with the attribute ``bipartite`` that networkx's own functions set.
-        weight: the edge attribute that is the incidence weight, or None.
-        hyperedge_weight: the attribute of hyperedge nodes that is their weight, or None.
-        node_weight: the attribute of vertex nodes that is their weight, or None.
-        x: the vertex attribute or attributes that make the features (see :func:`from_networkx`).
-        y: the vertex attribute that is the label.
+        weight: the edge attribute for the incidence weight, or None.
+        hyperedge_weight: the attribute of ``bipartite=1`` nodes for the hyperedge weight, or None.
+        node_weight: the attribute with the node weights (``bipartite=0`` only), or None.
+        x: the node attribute or attributes for the features (see :func:`from_networkx`).
+        y: the node attribute for the label.
 
     Raises:
-        ArgumentError: a node without ``bipartite``, an edge within one side, a named attribute that is lacking.
+        ArgumentError: a node without ``bipartite``, an edge within one side, a missing attribute.
 
     >>> import networkx as nx
     >>> g = nx.Graph([("a", "e"), ("b", "e")])
@@ -178,14 +178,14 @@ def from_networkx_bipartite(
     for u, v, attr in graph.edges(data=True):
         if graph.nodes[u]["bipartite"] == graph.nodes[v]["bipartite"]:
             raise ArgumentError("graph", "edges between the two sides", f"{(u, v)!r}")
-        vertex, hyperedge = (u, v) if graph.nodes[u]["bipartite"] == 0 else (v, u)
-        pairs.append((index[vertex], index[hyperedge]))
+        member, hyperedge = (u, v) if graph.nodes[u]["bipartite"] == 0 else (v, u)
+        pairs.append((index[member], index[hyperedge]))
         attrs.append(attr)
     between = [(sides[0][v], sides[1][e]) for v, e in pairs]
     edge_attrs, weights = take(columns(attrs), weight, "weight", between)
     bare = [[{k: a for k, a in graph.nodes[v].items() if k != "bipartite"} for v in side] for side in sides]
-    node_attrs, features, labels = vertices(bare[0], sides[0], x, y)
-    node_attrs, of_vertices = take(node_attrs, node_weight, "node_weight", sides[0])
+    node_attrs, features, labels = node_columns(bare[0], sides[0], x, y)
+    node_attrs, of_nodes = take(node_attrs, node_weight, "node_weight", sides[0])
     hyperedge_attrs, of_hyperedges = take(columns(bare[1]), hyperedge_weight, "hyperedge_weight", sides[1])
     hg = Hypergraph.from_coo(
         node=[v for v, _ in pairs],
@@ -194,7 +194,7 @@ def from_networkx_bipartite(
         num_hyperedges=len(sides[1]),
         weight=weights,
         hyperedge_weight=of_hyperedges,
-        node_weight=of_vertices,
+        node_weight=of_nodes,
     )
     order = _entry_of_edge(hg.v2e)
     edge_attrs = {name: pick(column, order) for name, column in edge_attrs.items()}
@@ -210,36 +210,36 @@ def to_networkx_bipartite(
     x: str = "x",
     y: str = "y",
 ) -> Any:
-    """The bipartite ``networkx.Graph`` of a hypergraph: vertices have ``bipartite=0``, hyperedges 1.
+    """Convert a hypergraph to a bipartite ``networkx.Graph``: nodes have ``bipartite=0``, hyperedges 1.
 
     Args:
-        hypergraph: the hypergraph. Without ids, vertices are 0 .. N-1 and hyperedges N .. N+M-1.
-        weight: the edge attribute that incidence weights become.
-        hyperedge_weight: the attribute of hyperedge nodes that hyperedge weights become.
-        node_weight: the attribute of vertex nodes that vertex weights become.
-        x: the node attribute that features become.
-        y: the node attribute that labels become.
+        hypergraph: the hypergraph. Without ids, nodes are 0 .. N-1 and hyperedges N .. N+M-1.
+        weight: the edge attribute for incidence weights.
+        hyperedge_weight: the attribute of ``bipartite=1`` nodes for hyperedge weights.
+        node_weight: the attribute to write node weights to (``bipartite=0`` only).
+        x: the node attribute for features.
+        y: the node attribute for labels.
 
     Raises:
-        ArgumentError: repeated incidences, or an id that a vertex and a hyperedge share.
+        ArgumentError: repeated incidences, or an id used by a node and a hyperedge.
 
     >>> sorted(to_networkx_bipartite(Hypergraph.from_lists([[0, 1], []], num_nodes=2)).edges)
     [(0, 2), (1, 2)]
     """
     import networkx as nx
 
-    hg, c = prepare(hypergraph, Hypergraph, "A graph goes through to_networkx")
+    hg, c = prepare(hypergraph, Hypergraph, "Use to_networkx for a graph")
     nodes, hyperedges = names(c)
-    if isinstance(hyperedges, range):  # no ids of their own
+    if isinstance(hyperedges, range):  # no ids given
         hyperedges = range(hg.num_nodes, hg.num_nodes + hg.num_hyperedges)
     shared = set(nodes) & set(hyperedges)
     if shared:
-        hint = "All are nodes of one graph: give hyperedges other ids"
-        raise ArgumentError("hyperedge_ids", "ids that no vertex has", repr(next(iter(shared))), hint)
+        hint = "Both become nodes of one graph: give hyperedges other ids"
+        raise ArgumentError("hyperedge_ids", "ids that no node has", repr(next(iter(shared))), hint)
     target, source = hg.v2e.target.tolist(), hg.v2e.indices.tolist()
     if len(set(zip(target, source, strict=True))) < hg.num_incidences:
         raise ArgumentError(
-            "hypergraph", "each incidence once", "repeated ones", "networkx.Graph holds one edge a pair"
+            "hypergraph", "distinct incidences", "repeated ones", "networkx.Graph holds one edge per pair"
         )
     out = nx.Graph()
     out.graph.update(c.meta)
@@ -264,7 +264,7 @@ def _nodes(graph: Any) -> tuple[list[Hashable], dict[Hashable, int]]:
 
 
 def _entry_of_edge(adj: Adjacency) -> Tensor:
-    """[E]: which input entry became each edge, the inverse of ``input_order``."""
+    """[E]: the input entry of each edge, the inverse of ``input_order``."""
     assert adj.input_order is not None  # noqa: S101 - from_coo always sets it
     return torch.argsort(adj.input_order)
 
@@ -282,16 +282,16 @@ def _add_nodes(out: Any, c: Converted, x: str, y: str, bipartite: int | None = N
 
 def _sided(attr: Mapping[str, Any], side: int) -> dict[str, Any]:
     if "bipartite" in attr:
-        raise ArgumentError("bipartite", "an attribute name that is free", "one in use", "It marks the two sides")
+        raise ArgumentError("bipartite", "an unused attribute name", "one in use", "It marks the two sides")
     return {"bipartite": side, **attr}
 
 
 def _one_direction(source: list[int], target: list[int], edges: list[dict[str, Any]]) -> list[int]:
-    """One edge of each pair of opposite ones, which must agree; parallel ones pair up by key, or in order."""
+    """One edge of each pair of opposite ones, which must be equal; parallel edges are paired by key, or in order."""
     kept: list[int] = []
     waiting: dict[tuple[Any, ...], list[int]] = {}
     for e, (u, v) in enumerate(zip(source, target, strict=True)):
-        if u >= v:  # edges are sorted by target: the one towards the smaller id comes first, self-loops count once
+        if u >= v:  # edges are sorted by target: the one toward the smaller id comes first, self-loops count once
             kept.append(e)
         if u > v:
             waiting.setdefault((v, u, repr(edges[e].get("key"))), []).append(e)
@@ -308,4 +308,4 @@ def _one_direction(source: list[int], target: list[int], edges: list[dict[str, A
 
 def _directed(u: int, v: int) -> ArgumentError:
     hint = "Pass into=networkx.DiGraph (networkx.MultiDiGraph)"
-    return ArgumentError("graph", "both directions of every edge, alike", f"{u} -> {v} without its like", hint)
+    return ArgumentError("graph", "equal edges in both directions", f"{u} -> {v} without its reverse", hint)

@@ -1,4 +1,4 @@
-"""PyTorch Geometric: ``Data``, ``HyperGraphData`` and ``HeteroData``, both ways.
+"""PyTorch Geometric: ``Data``, ``HyperGraphData`` and ``HeteroData``, in both directions.
 
 Features, labels and columns are shared, not copied; edges are copied.
 """
@@ -26,29 +26,29 @@ _LOG = logging.getLogger("hgraph")
 
 
 def from_pyg(data: Any, *, weight: str | None = None, label_of: Literal["node", "graph"] | None = None) -> Converted:
-    """A PyG ``Data``: ``edge_index = [source, target]``, edges exactly as listed, parallel ones kept.
+    """Convert a PyG ``Data``: ``edge_index = [source, target]``, edges exactly as listed, with parallel edges.
 
     PyG lists an undirected edge in both directions, and so does a `Graph`.
 
     Args:
         data: a ``torch_geometric.data.Data``.
-        weight: the edge attribute [E] or [E, 1] that is the weight, such as ``"edge_weight"``; None: unweighted.
-        label_of: what ``y`` labels. None goes by its length, as PyG does; of a graph of one node, where that does not
-            tell, it is the node, and that is logged. The label of a graph is ``meta["y"]``.
+        weight: the edge attribute [E] or [E, 1] for the weight, such as ``"edge_weight"``; None: unweighted.
+        label_of: what ``y`` labels. None decides by its length, as PyG does; for a graph of one node, which is
+            ambiguous, it is the node, and that is logged. The label of a graph is ``meta["y"]``.
 
     Returns:
-        The `Graph`; ``x`` and ``y``; what PyG takes for attributes of nodes and edges in ``node_attrs`` and
-        ``edge_attrs`` (the latter in the order of ``structure.adj``), all else in ``meta``.
+        The `Graph`; ``x`` and ``y``; what PyG considers attributes of nodes and edges in ``node_attrs`` and
+        ``edge_attrs`` (the latter in the order of ``structure.adj``), everything else in ``meta``.
 
     Raises:
-        ArgumentError: the number of nodes is not certain, indices out of range, or no such weight.
+        ArgumentError: unknown number of nodes, indices out of range, or an unknown weight.
     """
     pyg = require("torch_geometric.data", "pyg")
     if not isinstance(data, pyg.Data) or isinstance(data, _hypergraph_class()):
-        hint = "HyperGraphData has from_pyg_hypergraph, HeteroData from_pyg_hetero"
+        hint = "Use from_pyg_hypergraph for HyperGraphData, from_pyg_hetero for HeteroData"
         raise ArgumentTypeError("data", "a torch_geometric.data.Data", type(data).__name__, hint)
     if data.edge_index is None and any(key in data for key in ("adj", "adj_t")):
-        raise ArgumentError("data", "edge_index", "an adjacency matrix", "from_torch_sparse reads those")
+        raise ArgumentError("data", "edge_index", "an adjacency matrix", "Use from_torch_sparse for it")
     n = _num_nodes(data)
     index = torch.empty(2, 0, dtype=torch.long) if data.edge_index is None else data.edge_index
     of_nodes: dict[str, Any] = {}
@@ -60,7 +60,7 @@ def from_pyg(data: Any, *, weight: str | None = None, label_of: Literal["node", 
             kind[key] = value
     if label_of == "graph" or (n == 1 and label_of is None and "y" in of_nodes):
         if label_of is None:
-            _LOG.warning("one label of a graph of one node: read as the node's; label_of= says whose it is")
+            _LOG.warning("a graph of one node with one label: treated as the node's; set label_of= to choose")
         elif "y" in of_nodes:
             rest["y"] = of_nodes.pop("y")
     graph = Graph.from_edge_index(
@@ -74,21 +74,21 @@ def from_pyg(data: Any, *, weight: str | None = None, label_of: Literal["node", 
 
 
 def to_pyg(graph: Graph | Converted, *, weight: str = "edge_weight") -> Any:
-    """The PyG ``Data`` of a graph, with ``num_nodes``, its columns as attributes and ids as lists.
+    """Convert a graph to PyG ``Data``, with ``num_nodes``, columns as attributes and ids as lists.
 
     Args:
         graph: the graph.
-        weight: the attribute that weights become.
+        weight: the attribute for weights.
 
     Raises:
-        ArgumentError: an attribute that PyG would take for something else, that two things would be written to, or
-            that some vertices or edges lack.
+        ArgumentError: an attribute that PyG would misinterpret, whose name is used twice, or
+            that is missing on some nodes or edges.
     """
     pyg = require("torch_geometric.data", "pyg")
-    structure, c = prepare(graph, Graph, "A hypergraph goes through to_pyg_hypergraph")
+    structure, c = prepare(graph, Graph, "Use to_pyg_hypergraph for a hypergraph")
     refuse(c, "a PyG Data", "hyperedge_attrs")
     out = pyg.Data(edge_index=structure.edge_index, num_nodes=structure.num_nodes)
-    nodes, edges = _vertex_columns(c), dict(c.edge_attrs)
+    nodes, edges = _node_columns(c), dict(c.edge_attrs)
     _add(edges, weight, _copy(structure.adj.weight))
     _write(out, nodes, edges, c.meta)
     _as_intended([k for k in nodes if k in out], "nodes", out.is_node_attr)
@@ -103,29 +103,29 @@ def to_pyg(graph: Graph | Converted, *, weight: str = "edge_weight") -> Any:
 def from_pyg_hypergraph(
     data: Any, *, weight: str | None = None, hyperedge_weight: str | None = None, node_weight: str | None = None
 ) -> Converted:
-    """A PyG ``HyperGraphData``: ``edge_index = [vertex, hyperedge]``.
+    """Convert a PyG ``HyperGraphData``: ``edge_index = [node, hyperedge]``.
 
-    Hyperedges are as many as ``edge_attr`` has rows, or else the largest index + 1, which is how PyG counts them.
+    The number of hyperedges is the number of rows of ``edge_attr``, or else the largest index + 1, as in PyG.
     Attributes named ``incidence_...`` belong to incidences, ``edge_...`` and ``hyperedge_...`` to hyperedges; others
-    with one value a vertex to vertices; the rest is ``meta``.
+    with one value per node to nodes; the rest is ``meta``.
 
     Args:
         data: a ``torch_geometric.data.HyperGraphData``.
-        weight: the attribute [E] that is the incidence weight, or None.
-        hyperedge_weight: the attribute [M] that is the hyperedge weight, or None.
-        node_weight: the attribute [N] that is the vertex weight, or None.
+        weight: the attribute [E] for the incidence weight, or None.
+        hyperedge_weight: the attribute [M] for the hyperedge weight, or None.
+        node_weight: the attribute [N] for the node weight, or None.
 
     Raises:
-        ArgumentError: the number of vertices is not certain, a repeated incidence, or no such weight.
+        ArgumentError: unknown number of nodes, a repeated incidence, or an unknown weight.
     """
     if not isinstance(data, _hypergraph_class()):
         raise ArgumentTypeError("data", "a torch_geometric.data.HyperGraphData", type(data).__name__)
     values = {key: value for key, value in data.to_dict().items() if value is not None}
     index = values.pop("edge_index", torch.empty(2, 0, dtype=torch.long))
-    # Not data.num_nodes: where vertices and hyperedges are equally many, it counts the largest index + 1.
+    # Not data.num_nodes: with equal numbers of nodes and hyperedges it counts the largest index + 1.
     n = values.pop("num_nodes", None)
     if n is None and not isinstance(values.get("x"), Tensor):
-        raise ArgumentError("data", "num_nodes or x", "neither", "Isolated vertices are only known by their number")
+        raise ArgumentError("data", "num_nodes or x", "neither", "Isolated nodes need an explicit num_nodes")
     n = len(values["x"]) if n is None else int(n)
     m = int(index[1].max()) + 1 if index.numel() else 0
     m = max(m, *(len(values[k]) for k in ("edge_attr", "hyperedge_attr") if isinstance(values.get(k), Tensor)), 0)
@@ -149,26 +149,26 @@ def to_pyg_hypergraph(
     hyperedge_weight: str = "hyperedge_weight",
     node_weight: str = "node_weight",
 ) -> Any:
-    """The PyG ``HyperGraphData`` of a hypergraph; hyperedge columns are named ``hyperedge_...`` or ``edge_...``.
+    """Convert a hypergraph to PyG ``HyperGraphData``; hyperedge columns are named ``hyperedge_...`` or ``edge_...``.
 
     Args:
         hypergraph: the hypergraph.
-        weight: the attribute that incidence weights become.
-        hyperedge_weight: the attribute that hyperedge weights become.
-        node_weight: the attribute that vertex weights become.
+        weight: the attribute for incidence weights.
+        hyperedge_weight: the attribute for hyperedge weights.
+        node_weight: the attribute for node weights.
 
     Raises:
-        ArgumentError: the last hyperedge is empty, which PyG does not count, or a column whose name does not say
-            whose it is.
+        ArgumentError: the last hyperedge is empty, which PyG does not count, or a column with an ambiguous
+            name.
     """
-    hg, c = prepare(hypergraph, Hypergraph, "A graph goes through to_pyg, a knowledge graph through to_pyg_triples")
+    hg, c = prepare(hypergraph, Hypergraph, "Use to_pyg for a graph, to_pyg_triples for a knowledge graph")
     if hg.num_hyperedges and int(hg.v2e.indptr[-1] - hg.v2e.indptr[-2]) == 0:
-        hint = "Drop it, put it before another, or use to_pyg_hetero, which counts both sides"
-        raise ArgumentError("hypergraph", "members in the last hyperedge, as PyG counts up to it", "none", hint)
+        hint = "Drop it, reorder the hyperedges, or use to_pyg_hetero, which counts both sides"
+        raise ArgumentError("hypergraph", "members in the last hyperedge, as PyG infers the count", "none", hint)
     index = torch.stack([hg.v2e.indices, hg.v2e.target]).long() if hg.num_incidences else None
     out = _hypergraph_class()(edge_index=index)
     out.num_nodes = hg.num_nodes
-    nodes, hyperedges, incidences = _vertex_columns(c), dict(c.hyperedge_attrs), dict(c.edge_attrs)
+    nodes, hyperedges, incidences = _node_columns(c), dict(c.hyperedge_attrs), dict(c.edge_attrs)
     if not isinstance(names(c)[1], range):
         _add(hyperedges, "hyperedge_ids", list(names(c)[1]))
     _add(incidences, weight, _copy(hg.v2e.weight))
@@ -182,7 +182,7 @@ def to_pyg_hypergraph(
         hg.num_incidences,
     )
     for kind, meant, seen in zip(
-        ("vertices", "hyperedges", "incidences", "whole hypergraph"),
+        ("nodes", "hyperedges", "incidences", "whole hypergraph"),
         (nodes, hyperedges, incidences, c.meta),
         found,
         strict=True,
@@ -195,16 +195,16 @@ def to_pyg_hypergraph(
 
 
 def _hypergraph_class() -> Any:
-    return require("torch_geometric.data.hypergraph_data", "pyg").HyperGraphData  # not handed on by its package
+    return require("torch_geometric.data.hypergraph_data", "pyg").HyperGraphData  # not exported by its package
 
 
 def _num_nodes(data: Any) -> int:
-    """What PyG is certain of; where it would warn and guess from the largest index, we do not."""
+    """The number of nodes, if PyG knows it; raises where PyG would warn and infer it from the largest index."""
     with warnings.catch_warnings(record=True) as said:
         warnings.simplefilter("always")
         n = data.num_nodes
     if said or n is None:
-        hint = "Set data.num_nodes: isolated nodes are only known by their number"
+        hint = "Set data.num_nodes: isolated nodes need an explicit count"
         raise ArgumentError("data", "num_nodes, x or another attribute of every node", "none of them", hint)
     return int(n)
 
@@ -212,7 +212,7 @@ def _num_nodes(data: Any) -> int:
 def _sorted_out(
     values: Mapping[str, Any], n: int, m: int, e: int
 ) -> tuple[dict[str, Any], dict[str, Any], dict[str, Any], dict[str, Any]]:
-    """Attributes of vertices, hyperedges, incidences and of the whole, by name and length."""
+    """Attributes of nodes, hyperedges, incidences and of the whole, by name and length."""
     out: tuple[dict[str, Any], ...] = ({}, {}, {}, {})
     for key, value in values.items():
         size = len(value) if hasattr(value, "__len__") and not isinstance(value, (str, Mapping)) else None
@@ -228,7 +228,7 @@ def _sorted_out(
 
 
 def _weight(attrs: dict[str, Any], name: str | None, size: int, argument: str) -> Tensor | None:
-    """Take a column out of ``attrs`` as a copied float tensor [size]."""
+    """Remove a column from ``attrs`` and return it as a copied float tensor [size]."""
     if name is None:
         return None
     value = attrs.pop(name, None)
@@ -272,7 +272,7 @@ def _result(
     )
 
 
-def _vertex_columns(c: Converted) -> dict[str, Any]:
+def _node_columns(c: Converted) -> dict[str, Any]:
     out = dict(c.node_attrs)
     _add(out, "x", c.x)
     _add(out, "y", c.y)
@@ -289,30 +289,30 @@ def _add(attrs: dict[str, Any], name: str, value: Any) -> None:
     if value is None:
         return
     if name in attrs:
-        raise ArgumentError(name, "an attribute name that is free", "one in use", "Pass another name for it")
+        raise ArgumentError(name, "an unused attribute name", "one in use", "Pass another name for it")
     attrs[name] = value
 
 
 def _write(out: Any, nodes: dict[str, Any], edges: dict[str, Any], meta: Mapping[str, Any], count: int = -1) -> None:
-    """Set the attributes; each name once, none of them partly absent."""
+    """Set the attributes; names must be distinct and values complete."""
     every = {**nodes, **edges, **meta}
     expected = len(nodes) + (len(edges) if count < 0 else count) + len(meta)
     if len(every) < expected or {"edge_index", "num_nodes"} & set(every):
-        hint = "PyG has one name space for vertices, edges and the graph: rename the columns"
-        raise ArgumentError("attributes", "names that differ", "one name for two things", hint)
+        hint = "PyG has one name space for nodes, edges and the graph: rename the columns"
+        raise ArgumentError("attributes", "distinct names", "one name for two attributes", hint)
     for key, value in every.items():
         if not isinstance(key, str):
-            raise ArgumentError("meta", "names that are strings, as PyG's attributes have", repr(key))
+            raise ArgumentError("meta", "names that are strings, as PyG requires", repr(key))
         if isinstance(value, (list, tuple)) and any(v is ABSENT for v in value):
             hint = "Fill it, or drop the column"
-            raise ArgumentError(key, "a value everywhere, as PyG's attributes have", "one that is absent", hint)
-        if key in meta or isinstance(value, Tensor) or len(value):  # an empty list would look like a column of anything
+            raise ArgumentError(key, "a value everywhere, as PyG requires", "a missing one", hint)
+        if key in meta or isinstance(value, Tensor) or len(value):  # an empty list would be ambiguous
             out[key] = value
 
 
 def _as_intended(keys: Any, kind: str, seen: Callable[[str], bool]) -> None:
-    """PyG tells attributes of nodes and edges apart by length and name; refuse what it would mix up."""
+    """PyG distinguishes attributes of nodes and edges by length and name; reject what it would confuse."""
     for key in keys:
         if not seen(key):
-            hint = "It goes by names ('edge' in it) and lengths: rename, reshape or drop it"
-            raise ArgumentError(key, f"what PyG takes for an attribute of the {kind}", "something else", hint)
+            hint = "PyG uses names ('edge' in it) and lengths: rename, reshape or drop it"
+            raise ArgumentError(key, f"an attribute that PyG assigns to the {kind}", "another", hint)

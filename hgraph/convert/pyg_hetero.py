@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from hgraph.convert.converted import Converted, names, prepare, require
-from hgraph.convert.pyg import _add, _copy, _num_nodes, _result, _vertex_columns, _weight
+from hgraph.convert.pyg import _add, _copy, _node_columns, _num_nodes, _result, _weight
 from hgraph.errors import ArgumentError, ArgumentTypeError
 from hgraph.structure.graph import Graph
 from hgraph.structure.hypergraph import Hypergraph
@@ -20,43 +20,43 @@ __all__ = ["from_pyg_hetero", "to_pyg_hetero"]
 def from_pyg_hetero(
     data: Any,
     *,
-    vertices: str | None = None,
+    nodes: str | None = None,
     weight: str | None = None,
     hyperedge_weight: str | None = None,
     node_weight: str | None = None,
 ) -> Converted:
-    """A PyG ``HeteroData`` as the one structure that it is.
+    """Convert a PyG ``HeteroData`` to a single structure.
 
-    One node type with one edge type is a `Graph`. Two node types with one edge type between them (its exact reverse
-    may stand beside it) are a `Hypergraph`: nodes of one type are vertices, those of the other hyperedges. More types
-    are refused: no structure here holds them without forgetting which is which.
+    One node type with one edge type is a `Graph`. Two node types with one edge type between them (and possibly its
+    exact reverse) are a `Hypergraph`: one node type becomes the nodes, the other the hyperedges. More types
+    raise an error, because no structure could keep them apart.
 
     Args:
         data: a ``torch_geometric.data.HeteroData``.
-        vertices: the node type that is the vertices, where there are two; None takes the edge type's source.
-        weight: the edge attribute that is the weight of edges or incidences, or None.
-        hyperedge_weight: the attribute of the hyperedges' nodes that is their weight, or None.
-        node_weight: the attribute of the vertices' nodes that is their weight, or None.
+        nodes: the node type that becomes the nodes, if there are two; None takes the edge type's source.
+        weight: the edge attribute for the weight of edges or incidences, or None.
+        hyperedge_weight: the attribute of the hyperedge type for the hyperedge weight, or None.
+        node_weight: the attribute of the node type for the node weight, or None.
 
     Returns:
-        The structure with the attributes of each side as its columns; ``meta`` holds those of the whole, the names
-        ``"node_types"`` and ``"edge_type"``, and under ``"type.name"`` what is no column.
+        The structure with the attributes of each side as columns; ``meta`` holds graph attributes, the names
+        ``"node_types"`` and ``"edge_type"``, and other attributes of a type under ``"type.name"``.
 
     Raises:
-        ArgumentError: other numbers of types, a number of nodes that is not certain, no such weight.
+        ArgumentError: unsupported numbers of types, an unknown number of nodes, or an unknown weight.
     """
     pyg = require("torch_geometric.data", "pyg")
     if not isinstance(data, pyg.HeteroData):
         raise ArgumentTypeError("data", "a torch_geometric.data.HeteroData", type(data).__name__)
     edge_type = _one_edge_type(data)
     if edge_type[0] == edge_type[2]:
-        refused = {"vertices": vertices, "hyperedge_weight": hyperedge_weight, "node_weight": node_weight}
+        refused = {"nodes": nodes, "hyperedge_weight": hyperedge_weight, "node_weight": node_weight}
         given = next((name for name, value in refused.items() if value is not None), None)
         if given is not None:
             raise ArgumentError(given, "None, as one node type makes a graph", repr(refused[given]))
-    chosen = edge_type[0] if vertices is None else vertices
+    chosen = edge_type[0] if nodes is None else nodes
     if chosen not in (edge_type[0], edge_type[2]):
-        raise ArgumentError("vertices", f"{edge_type[0]!r} or {edge_type[2]!r}", repr(vertices))
+        raise ArgumentError("nodes", f"{edge_type[0]!r} or {edge_type[2]!r}", repr(nodes))
     other = edge_type[2] if chosen == edge_type[0] else edge_type[0]
     meta: dict[str, Any] = {"node_types": (chosen, other), "edge_type": edge_type}
     _extend(meta, {k: v for k, v in data.to_dict()["_global_store"].items() if v is not None})
@@ -69,7 +69,7 @@ def from_pyg_hetero(
         graph = Graph.from_edge_index(index, num_nodes=n, directed=True, weight=edge_weight, duplicates="keep")
         return _result(graph, graph.adj, of_nodes, {}, of_edges, meta)
     of_hyperedges = _columns(data, other, m, meta)
-    if "node_ids" in of_hyperedges:  # as to_pyg_hetero names the ids of either type
+    if "node_ids" in of_hyperedges:  # to_pyg_hetero names the ids of both types so
         of_hyperedges["hyperedge_ids"] = of_hyperedges.pop("node_ids")
     hg = Hypergraph.from_coo(
         node=index[0 if chosen == edge_type[0] else 1],
@@ -87,57 +87,57 @@ def from_pyg_hetero(
 def to_pyg_hetero(
     hypergraph: Hypergraph | Converted,
     *,
-    vertices: str = "vertex",
+    nodes: str = "node",
     hyperedges: str = "hyperedge",
     relation: str = "in",
     weight: str = "edge_weight",
     hyperedge_weight: str = "weight",
     node_weight: str = "weight",
 ) -> Any:
-    """The bipartite PyG ``HeteroData`` of a hypergraph; isolated vertices and empty hyperedges are all counted.
+    """Convert a hypergraph to a bipartite PyG ``HeteroData``, with isolated nodes and empty hyperedges.
 
     Args:
-        hypergraph: the hypergraph; a graph has :func:`~hgraph.convert.to_pyg`.
-        vertices: the node type of vertices.
-        hyperedges: the node type of hyperedges.
-        relation: the edge type is ``(vertices, relation, hyperedges)``; ``torch_geometric.transforms.ToUndirected``
-            adds the way back.
-        weight: the edge attribute that incidence weights become.
-        hyperedge_weight: the attribute that hyperedge weights become.
-        node_weight: the attribute that vertex weights become.
+        hypergraph: the hypergraph; for a graph use :func:`~hgraph.convert.to_pyg`.
+        nodes: the name of the node type for nodes.
+        hyperedges: the name of the node type for hyperedges.
+        relation: the edge type is ``(nodes, relation, hyperedges)``; ``torch_geometric.transforms.ToUndirected``
+            adds the reverse edges.
+        weight: the edge attribute for incidence weights.
+        hyperedge_weight: the attribute for hyperedge weights.
+        node_weight: the attribute for node weights.
 
     Raises:
-        ArgumentError: the same name for both types, or an attribute that two things would be written to.
+        ArgumentError: the same name for both types, or an attribute name that is used twice.
     """
     pyg = require("torch_geometric.data", "pyg")
-    hg, c = prepare(hypergraph, Hypergraph, "A graph goes through to_pyg, a knowledge graph through to_pyg_triples")
-    if vertices == hyperedges:
-        raise ArgumentError("hyperedges", f"another name than {vertices!r}", repr(hyperedges))
+    hg, c = prepare(hypergraph, Hypergraph, "Use to_pyg for a graph, to_pyg_triples for a knowledge graph")
+    if nodes == hyperedges:
+        raise ArgumentError("hyperedges", f"a name other than {nodes!r}", repr(hyperedges))
     out = pyg.HeteroData()
-    edge_type = (vertices, relation, hyperedges)
-    nodes, others, edges = _vertex_columns(c), dict(c.hyperedge_attrs), dict(c.edge_attrs)
+    edge_type = (nodes, relation, hyperedges)
+    columns, others, edges = _node_columns(c), dict(c.hyperedge_attrs), dict(c.edge_attrs)
     if not isinstance(names(c)[1], range):
         _add(others, "node_ids", list(names(c)[1]))
-    _add(nodes, node_weight, _copy(hg.node_weight))
+    _add(columns, node_weight, _copy(hg.node_weight))
     _add(others, hyperedge_weight, _copy(hg.hyperedge_weight))
     _add(edges, weight, _copy(hg.v2e.weight))
-    stores = ((vertices, nodes, hg.num_nodes), (hyperedges, others, hg.num_hyperedges))
+    stores = ((nodes, columns, hg.num_nodes), (hyperedges, others, hg.num_hyperedges))
     for name, attrs, size in stores:
         _fill(out[name], attrs, "num_nodes")
         out[name].num_nodes = size
     out[edge_type].edge_index = torch.stack([hg.v2e.indices, hg.v2e.target]).long()
     _fill(out[edge_type], edges, "edge_index")
     for key, value in c.meta.items():
-        if key in ("node_types", "edge_type"):  # facts of the document that this was read from
+        if key in ("node_types", "edge_type"):  # describe the source document
             continue
-        if not isinstance(key, str) or key in (vertices, hyperedges):
-            raise ArgumentError("meta", "names that are strings and no node types", repr(key))
+        if not isinstance(key, str) or key in (nodes, hyperedges):
+            raise ArgumentError("meta", "names that are strings and not node types", repr(key))
         out[key] = value
     return out
 
 
 def _one_edge_type(data: Any) -> tuple[str, str, str]:
-    """The edge type, or the first of two that are each other's reverse."""
+    """The edge type, or the first of two mutually reverse ones."""
     types, kinds = list(data.edge_types), list(data.node_types)
     reverse = len(types) == 2 and types[0][::2] == types[1][::-2] and types[0][0] != types[0][2]
     if reverse:
@@ -146,7 +146,7 @@ def _one_edge_type(data: Any) -> tuple[str, str, str]:
     if (len(types) == 1 or reverse) and set(kinds) <= set(types[0][::2]):
         return types[0]
     hint = (
-        "Take one edge type with data.edge_type_subgraph([...]) and data.node_type_subgraph([...]), or give types up: "
+        "Select one edge type with data.edge_type_subgraph([...]) and data.node_type_subgraph([...]), or merge types: "
         "data.to_homogeneous() keeps them as the columns node_type and edge_type, and from_pyg reads that"
     )
     expected = "one edge type (and at most its exact reverse) over one or two node types"
@@ -161,7 +161,7 @@ def _same_edges(a: Tensor, b: Tensor) -> bool:
 
 
 def _columns(data: Any, kind: Any, size: int, meta: dict[str, Any]) -> dict[str, Any]:
-    """The columns of one type; what is none goes to ``meta``."""
+    """The columns of one type; other attributes go to ``meta``."""
     out: dict[str, Any] = {}
     for key, value in data[kind].to_dict().items():
         if key in ("edge_index", "num_nodes") or value is None:
@@ -186,8 +186,8 @@ def _fill(store: Any, attrs: Mapping[str, Any], reserved: str) -> None:
 
     for key, value in attrs.items():
         if key == reserved:
-            raise ArgumentError(key, "an attribute name that is free", "one that PyG uses itself")
+            raise ArgumentError(key, "an unused attribute name", "one that PyG uses itself")
         if isinstance(value, (list, tuple)) and any(v is ABSENT for v in value):
             hint = "Fill it, or drop the column"
-            raise ArgumentError(key, "a value everywhere, as PyG's attributes have", "one that is absent", hint)
+            raise ArgumentError(key, "a value everywhere, as PyG requires", "a missing one", hint)
         store[key] = value

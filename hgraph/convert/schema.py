@@ -1,4 +1,4 @@
-"""A small checker for JSON documents: the part of JSON Schema that hif_schema.json uses, with the place of a fault."""
+"""A small JSON Schema validator for the features used in hif_schema.json; errors include the position."""
 
 from __future__ import annotations
 
@@ -22,17 +22,17 @@ _KNOWN = {"$schema", "title", "description", "type", "required", "additionalProp
 
 
 class _Mismatch(Exception):
-    """What was expected and what came; the place grows while it passes outwards."""
+    """The expected and the actual value; the position is extended while the exception propagates."""
 
     def __init__(self, expected: str, got: str) -> None:
         self.expected, self.got, self.place = expected, got, ""
 
 
 def check_hif(document: Any, name: str) -> None:
-    """Hold a document against the schema of HIF.
+    """Check a document against the schema of HIF.
 
     Raises:
-        DataError: the first thing that is wrong, with its place, such as ``incidences[3].weight``.
+        DataError: the first violation, with its position, such as ``incidences[3].weight``.
     """
     try:
         _hif()(document)
@@ -47,7 +47,7 @@ def _hif() -> Check:
 
 
 def _checker(schema: Mapping[str, Any]) -> Check:
-    """A function that raises `_Mismatch` for values the schema does not allow; made once, run for every record."""
+    """Build a function that raises `_Mismatch` for invalid values; built once, run for every record."""
     unknown = set(schema) - _KNOWN
     if unknown:
         raise NotImplementedError(f"the schema uses {sorted(unknown)}")
@@ -113,7 +113,7 @@ def _scalar(kinds: tuple[str, ...]) -> Check:
 
     def check(value: Any) -> None:
         kind = type(value)
-        if (string and kind is str) or (integer and kind is int):  # nearly all of them
+        if (string and kind is str) or (integer and kind is int):  # the common case
             return
         if string and isinstance(value, str):
             return
@@ -129,12 +129,12 @@ def _scalar(kinds: tuple[str, ...]) -> Check:
 def _finite(value: Any) -> bool:
     try:
         return math.isfinite(value)
-    except OverflowError:  # an integer that no float can hold
+    except OverflowError:  # an integer too large for a float
         return False
 
 
 def _anything_in_braces(value: Any) -> None:
-    """An object of any content, but named by strings and not nested without end."""
+    """An object with any content, but with string keys and bounded nesting."""
     if not isinstance(value, Mapping):
         raise _Mismatch("an object", short(value))
     level: list[Any] = [value] if value else []

@@ -1,7 +1,7 @@
-"""Sparse matrices of scipy and torch: adjacency and incidence, both ways.
+"""Sparse matrices of scipy and torch: adjacency and incidence, in both directions.
 
-A matrix with parallel edges (repeated entries) is only had in coordinate form, which is therefore what is returned;
-``.tocsr()`` and its like are one call away and add repeated entries up.
+Only the coordinate format can hold parallel edges (repeated entries), so matrices are returned in that format;
+``.tocsr()`` and similar methods convert them and add up repeated entries.
 """
 
 from __future__ import annotations
@@ -53,12 +53,12 @@ def from_scipy(
         matrix: [N, N], sparse matrix or array.
         rows: ``"source"``: entry (i, j) is the edge i -> j, as in ``scipy.sparse.csgraph`` and networkx;
             ``"target"``: j -> i, as in an `Adjacency`. An undirected graph is a symmetric matrix.
-        weighted: whether values are weights (in their own float type; integers and booleans become float64). False
-            is for matrices of ones.
-        duplicates: what repeated entries of a coordinate matrix mean (see `Adjacency.from_coo`).
+        weighted: whether values are weights (floats keep their type; integers and booleans become float64). False
+            requires a matrix of ones.
+        duplicates: what to do with repeated entries of a coordinate matrix (see `Adjacency.from_coo`).
 
     Raises:
-        ArgumentError: not square, repeated entries, or values other than one under ``weighted=False``.
+        ArgumentError: not square, repeated entries, or values other than one with ``weighted=False``.
 
     >>> import scipy.sparse
     >>> from_scipy(scipy.sparse.csr_array([[0.0, 2.0], [0.0, 0.0]])).structure.edge_index.tolist()
@@ -68,13 +68,13 @@ def from_scipy(
 
 
 def to_scipy(graph: Graph | Converted, *, rows: Rows = "source") -> Any:
-    """The N x N ``scipy.sparse.coo_array`` of a graph; ones where it is unweighted.
+    """The N x N ``scipy.sparse.coo_array`` of a graph; ones if unweighted.
 
-    Parallel edges stay apart as repeated entries until ``.tocsr()`` and its like add them up.
+    Parallel edges are separate entries until ``.tocsr()`` or a similar method adds them up.
 
     Args:
-        graph: the graph; a `Converted` must hold nothing beside it.
-        rows: what rows are (see :func:`from_scipy`).
+        graph: the graph; a `Converted` must not have other attributes.
+        rows: the meaning of rows (see :func:`from_scipy`).
 
     >>> to_scipy(Graph.from_edge_index([[0], [1]], num_nodes=2, directed=True)).toarray().tolist()
     [[0.0, 1.0], [0.0, 0.0]]
@@ -94,9 +94,9 @@ def from_torch_sparse(
 
 
 def to_torch_sparse(graph: Graph | Converted, *, rows: Rows = "source") -> Tensor:
-    """The N x N sparse COO tensor of a graph; ones where it is unweighted (see :func:`to_scipy`).
+    """The N x N sparse COO tensor of a graph; ones if unweighted (see :func:`to_scipy`).
 
-    It is marked as coalesced when there are no parallel edges; ``.to_sparse_csr()`` gives the compressed form.
+    It is marked as coalesced if there are no parallel edges; ``.to_sparse_csr()`` converts it.
 
     >>> to_torch_sparse(Graph.from_edge_index([[0], [1]], num_nodes=2, directed=True)).to_dense().tolist()
     [[0.0, 1.0], [0.0, 0.0]]
@@ -112,12 +112,12 @@ def from_scipy_incidence(matrix: Any, *, weighted: bool = True, duplicates: Dupl
     """The hypergraph of an N x M scipy sparse incidence matrix; every stored entry is an incidence.
 
     Args:
-        matrix: [N, M], rows are vertices.
-        weighted: whether values are incidence weights; False is for matrices of ones.
-        duplicates: what repeated entries mean (see `Hypergraph.from_coo`).
+        matrix: [N, M], rows are nodes.
+        weighted: whether values are incidence weights; False requires a matrix of ones.
+        duplicates: what to do with repeated entries (see `Hypergraph.from_coo`).
 
     Raises:
-        ArgumentError: repeated entries, or values other than one under ``weighted=False``.
+        ArgumentError: repeated entries, or values other than one with ``weighted=False``.
 
     >>> import scipy.sparse
     >>> from_scipy_incidence(scipy.sparse.csc_array([[1, 0], [1, 0]]), weighted=False).structure.to_lists()
@@ -127,10 +127,10 @@ def from_scipy_incidence(matrix: Any, *, weighted: bool = True, duplicates: Dupl
 
 
 def to_scipy_incidence(hypergraph: Hypergraph | Converted) -> Any:
-    """The N x M ``scipy.sparse.coo_array`` of a hypergraph's incidence weights, ones where there are none.
+    """The N x M ``scipy.sparse.coo_array`` of a hypergraph's incidence weights; ones if unweighted.
 
     Raises:
-        ArgumentError: hyperedge or vertex weights, which a matrix cannot hold.
+        ArgumentError: hyperedge or node weights, which a matrix cannot hold.
 
     >>> to_scipy_incidence(Hypergraph.from_lists([[0, 1], []], num_nodes=2)).toarray().tolist()
     [[1.0, 0.0], [1.0, 0.0]]
@@ -163,12 +163,12 @@ def to_torch_sparse_incidence(hypergraph: Hypergraph | Converted) -> Tensor:
 
 def _scipy_entries(matrix: Any) -> _Entries:
     if not hasattr(matrix, "tocoo"):
-        hint = "scipy.sparse.csr_array(matrix) makes one of a dense matrix"
+        hint = "Convert a dense matrix with scipy.sparse.csr_array(matrix)"
         raise ArgumentTypeError("matrix", "a scipy sparse matrix or array", type(matrix).__name__, hint)
     if matrix.ndim != 2:
         raise ArgumentError("matrix", "two dimensions", f"shape {list(matrix.shape)}")
     coo = matrix.tocoo()
-    # Copies: scipy may share its arrays with the caller, and a structure is never written to.
+    # Copies: scipy may share its arrays with the caller, but structures are immutable.
     row, col = torch.from_numpy(coo.row.astype("int64")), torch.from_numpy(coo.col.astype("int64"))
     values = coo.data.astype(coo.dtype.newbyteorder("="), copy=True)
     if values.dtype.kind not in "fiub":
@@ -180,13 +180,13 @@ def _scipy_entries(matrix: Any) -> _Entries:
 def _torch_entries(matrix: Any) -> _Entries:
     if not isinstance(matrix, Tensor) or matrix.layout not in (torch.sparse_coo, torch.sparse_csr, torch.sparse_csc):
         got = matrix.layout if isinstance(matrix, Tensor) else type(matrix).__name__
-        raise ArgumentTypeError("matrix", "a sparse COO, CSR or CSC tensor", got, "tensor.to_sparse() makes one")
+        raise ArgumentTypeError("matrix", "a sparse COO, CSR or CSC tensor", got, "Convert it with tensor.to_sparse()")
     if matrix.dim() != 2 or matrix.dense_dim():
         raise ArgumentError("matrix", "two sparse dimensions", f"shape {list(matrix.shape)}")
     if matrix.is_complex():
         raise ArgumentTypeError("matrix", "real numbers", matrix.dtype)
     coo = matrix.detach().to_sparse_coo()
-    row, col = coo._indices().clone()  # as they stand: coalescing would add repeated entries up
+    row, col = coo._indices().clone()  # not coalesced: that would add up repeated entries
     values = coo._values().clone()
     return _Entries(
         row, col, values if values.is_floating_point() else values.double(), (matrix.shape[0], matrix.shape[1])
@@ -204,7 +204,7 @@ def _weights(entries: _Entries, weighted: bool) -> Tensor | None:
 
 def _graph(entries: _Entries, rows: Rows, weighted: bool, duplicates: Duplicates) -> Converted:
     if entries.shape[0] != entries.shape[1]:
-        hint = "An incidence matrix goes through the function that ends in _incidence"
+        hint = "Use the function that ends in _incidence for an incidence matrix"
         raise ArgumentError("matrix", "a square matrix", f"shape {list(entries.shape)}", hint)
     ends = (entries.col, entries.row) if _check_rows(rows) == "source" else (entries.row, entries.col)
     adj = Adjacency.from_coo(
@@ -240,13 +240,13 @@ def _check_rows(rows: Rows) -> Rows:
 
 
 def _adjacency(graph: Graph | Converted, target: str) -> Adjacency:
-    structure, c = prepare(graph, Graph, "A hypergraph goes through the function that ends in _incidence")
+    structure, c = prepare(graph, Graph, "Use the function that ends in _incidence for a hypergraph")
     refuse(c, target, *_BESIDE)
     return structure.adj
 
 
 def _incidence(hypergraph: Hypergraph | Converted, target: str) -> Adjacency:
-    structure, c = prepare(hypergraph, Hypergraph, "A graph goes through the function without _incidence")
+    structure, c = prepare(hypergraph, Hypergraph, "Use the function without _incidence for a graph")
     refuse(c, target, *_BESIDE, "hyperedge_weight", "node_weight")
     return structure.v2e
 
@@ -261,8 +261,8 @@ def _to_scipy(adj: Adjacency, *, transposed: bool) -> Any:
     import scipy.sparse
 
     values = _values(adj)
-    values = values.float() if values.dtype in (torch.float16, torch.bfloat16) else values  # numpy and scipy lack them
-    # Copies: a change to the matrix must not reach into the structure.
+    values = values.float() if values.dtype in (torch.float16, torch.bfloat16) else values  # unsupported in scipy
+    # Copies: changes to the matrix must not affect the structure.
     target, source, data = (t.cpu().numpy().copy() for t in (adj.target, adj.indices, values))
     if transposed:
         return scipy.sparse.coo_array((data, (source, target)), shape=adj.shape[::-1])

@@ -1,9 +1,9 @@
-"""Files of triples and of interactions, in the formats that data sets come in; a bad line is refused by its number.
+"""Files of triples and of interactions, in common data set formats; errors name the line.
 
 ==============  ===================================================================================================
-TSV, ConvE, CSV ``read_triples``: head, relation, tail, in words, parted by tabs or, in ``.csv``, by commas
-KGAT            ``read_kgat``: ``kg_final.txt``, three numbers a line, parted by blanks
-KGCN, RippleNet ``read_kgcn``: head number, tab, relation in words or a number, tab, tail number
+TSV, ConvE, CSV ``read_triples``: head, relation, tail, as names, separated by tabs or, in ``.csv``, by commas
+KGAT            ``read_kgat``: ``kg_final.txt``, three numbers per line, separated by blanks
+KGCN, RippleNet ``read_kgcn``: head number, tab, relation name or number, tab, tail number
 RecBole         ``read_recbole``: a typed header, ``head_id:token``, then tab-separated rows
 OpenKE          ``read_openke``: ``entity2id.txt``, ``relation2id.txt`` and a list of head, **tail**, relation
 ==============  ===================================================================================================
@@ -21,7 +21,7 @@ from typing import overload
 import torch
 from torch import Tensor
 
-from hgraph.convert.words import facts
+from hgraph.convert.words import parse_triples
 from hgraph.errors import ArgumentError, DataError
 from hgraph.structure.knowledge_graph import KnowledgeGraph
 from hgraph.structure.names import Names
@@ -51,48 +51,48 @@ def read_triples(
 def read_triples(
     path: File | list[File] | tuple[File, ...], *, delimiter: str | None = None, duplicates: str = "error"
 ) -> KnowledgeGraph | tuple[KnowledgeGraph, ...]:
-    r"""A file of facts in words, ``head<tab>relation<tab>tail`` a line, as ConvE's sets have them, or CSV.
+    r"""Read triples of names, one ``head<tab>relation<tab>tail`` per line, as in ConvE's data sets, or CSV.
 
-    Use it with several files for a split: ``TripleSplit(*read_triples([train, valid, test]))``. They share one
-    numbering of nodes and relations; files read one by one number their names each by itself, and a split of them is
-    refused.
+    Use it with several files for a split: ``TripleSplit(*read_triples([train, valid, test]))``. The parts then have the
+    same node and relation ids; files read separately get different ids, and a split of them is
+    rejected.
 
-    A first line such as ``head,relation,tail`` or ``subject,predicate,object`` is a header and gives the order of the
-    columns; comment lines (``#``, ``%``) are skipped, blanks around fields dropped. Each is logged.
+    A first line such as ``head,relation,tail`` or ``subject,predicate,object`` is a header and sets the order of the
+    columns; comment lines (``#``, ``%``) are skipped, blanks around fields are stripped. Each is logged.
 
     Args:
-        path: the file, UTF-8; CRLF line ends are read, too. Or several.
-        delimiter: one sign; None is a comma for a file that ends in ``.csv``, else a tab. With another sign than a tab
-            fields may stand in double quotes.
-        duplicates: of facts within a file, as `KnowledgeGraph.from_triples` has it.
+        path: the file, UTF-8, with LF or CRLF line ends. Or several files.
+        delimiter: one character; None is a comma for files ending in ``.csv``, else a tab. With other delimiters than a
+            tab, fields may be quoted with double quotes.
+        duplicates: what to do with repeated triples in a file, as in `KnowledgeGraph.from_triples`.
 
     Raises:
-        ArgumentError: a delimiter that is not one sign, or is a quote or a line end; or no file.
-        DataError: a line without three fields, with an empty one, with a quote left open, or not UTF-8; the message has
-            its number.
+        ArgumentError: a delimiter that is not one character, or is a quote or a line end; or no file.
+        DataError: a line without three fields, with an empty field or an open quote, or not UTF-8; the message has
+            the line number.
 
     >>> import tempfile
     >>> with tempfile.TemporaryDirectory() as folder:
-    ...     _ = Path(folder, "facts.csv").write_text("head,relation,tail\nDune,by,Herbert\n")
-    ...     read_triples(f"{folder}/facts.csv").facts()
+    ...     _ = Path(folder, "triples.csv").write_text("head,relation,tail\nDune,by,Herbert\n")
+    ...     read_triples(f"{folder}/triples.csv").find_triples()
     [Triple(head='Dune', relation='by', tail='Herbert')]
     """
     several = not isinstance(path, (str, os.PathLike))
     files: list[File] = list(path) if several else [path]  # type: ignore[arg-type, list-item]
     if not files:
-        raise ArgumentError("path", "a file, or several", "none")
+        raise ArgumentError("path", "one or more files", "none")
     if delimiter is not None and (not isinstance(delimiter, str) or len(delimiter) != 1 or delimiter in '"\r\n'):
-        raise ArgumentError("delimiter", "one sign, no quote and no line end", repr(delimiter))
+        raise ArgumentError("delimiter", "one character other than a quote or line end", repr(delimiter))
     found = []
     for file in files:
         sign = ("," if str(file).lower().endswith(".csv") else "\t") if delimiter is None else delimiter
-        found.append(facts(_text(file), sign, str(file)))
+        found.append(parse_triples(_text(file), sign, str(file)))
     graphs = _of_names(found, duplicates)
     return graphs if several else graphs[0]
 
 
 def _of_names(parts: list[list[tuple[str, str, str]]], duplicates: str) -> tuple[KnowledgeGraph, ...]:
-    """A graph of each part, over one numbering in the order of appearance."""
+    """One graph per part, with shared ids in the order of appearance."""
     nodes: dict[str, int] = {}
     kinds: dict[str, int] = {}
     numbered = [
@@ -116,24 +116,24 @@ def _of_names(parts: list[list[tuple[str, str, str]]], duplicates: str) -> tuple
 
 
 def write_triples(kg: KnowledgeGraph, path: File) -> None:
-    r"""The facts as :func:`read_triples` reads them, in names where the graph has some, else in numbers.
+    r"""Write triples in the format of :func:`read_triples`, as names if the graph has names, else as numbers.
 
     Raises:
-        ArgumentError: a name with a tab or a line end in it, or an empty one.
+        ArgumentError: an empty name, or one with a tab or a line end.
 
     >>> import tempfile
     >>> with tempfile.TemporaryDirectory() as folder:
-    ...     write_triples(KnowledgeGraph.from_names([("Dune", "by", "Herbert")]), f"{folder}/facts.tsv")
-    ...     Path(folder, "facts.tsv").read_text()
+    ...     write_triples(KnowledgeGraph.from_names([("Dune", "by", "Herbert")]), f"{folder}/triples.tsv")
+    ...     Path(folder, "triples.tsv").read_text()
     'Dune\tby\tHerbert\n'
     """
     from hgraph.files import write_atomically
 
     lines = []
-    for fact in kg.facts():
-        fields = [str(field) for field in fact]
+    for triple in kg.find_triples():
+        fields = [str(field) for field in triple]
         if any(not f or len(f.splitlines()) != 1 or "\t" in f for f in fields):
-            raise ArgumentError("names", "texts without tabs and line ends, none empty", repr(tuple(fields)))
+            raise ArgumentError("names", "nonempty texts without tabs and line ends", repr(tuple(fields)))
         lines.append("\t".join(fields) + "\n")
     write_atomically(path, "".join(lines).encode())
 
@@ -141,16 +141,16 @@ def write_triples(kg: KnowledgeGraph, path: File) -> None:
 def read_kgat(
     path: File, *, num_nodes: int | None = None, num_relations: int | None = None, duplicates: str = "error"
 ) -> KnowledgeGraph:
-    r"""KGAT's ``kg_final.txt``: ``head relation tail`` in numbers, parted by blanks.
+    r"""Read KGAT's ``kg_final.txt``: ``head relation tail`` as numbers, separated by blanks.
 
     Args:
         path: the file.
-        num_nodes: N; None is the largest number + 1, as the format itself counts.
+        num_nodes: N; None is the largest number + 1, as the format defines it.
         num_relations: R, likewise.
         duplicates: of repeated triples, as `KnowledgeGraph.from_triples` has it.
 
     Raises:
-        DataError: a line without three numbers, or with one beyond the sizes; the message has its number.
+        DataError: a line without three numbers, or with one out of range; the message has its number.
 
     >>> import tempfile
     >>> with tempfile.TemporaryDirectory() as folder:
@@ -162,9 +162,9 @@ def read_kgat(
 
 
 def read_kgcn(path: File, *, num_nodes: int | None = None, duplicates: str = "error") -> KnowledgeGraph:
-    r"""The ``kg.txt`` or ``kg_final.txt`` of KGCN, RippleNet and MKR: numbers, but relations may be words.
+    r"""Read ``kg.txt`` or ``kg_final.txt`` of KGCN, RippleNet and MKR: numbers, but relations may be names.
 
-    Relations in words are numbered in order of appearance and keep their names.
+    Named relations are numbered in order of appearance.
 
     Args:
         path: the file.
@@ -172,7 +172,7 @@ def read_kgcn(path: File, *, num_nodes: int | None = None, duplicates: str = "er
         duplicates: of repeated triples, as `KnowledgeGraph.from_triples` has it.
 
     Raises:
-        DataError: a bad line, or one with a number beyond ``num_nodes``; the message has its number.
+        DataError: an invalid line, or a number beyond ``num_nodes``; the message has the line number.
 
     >>> import tempfile
     >>> with tempfile.TemporaryDirectory() as folder:
@@ -184,7 +184,7 @@ def read_kgcn(path: File, *, num_nodes: int | None = None, duplicates: str = "er
 
 
 def kgcn_graph(text: str, source: str, num_nodes: int | None = None, duplicates: str = "error") -> KnowledgeGraph:
-    """:func:`read_kgcn` of a text."""
+    """Parse the text of a :func:`read_kgcn` file."""
     known: dict[str, int] = {}
     triples, lines = [], []
     for number, (h, r, t) in rows(text, "\t", 3, source):
@@ -193,21 +193,21 @@ def kgcn_graph(text: str, source: str, num_nodes: int | None = None, duplicates:
     found, size, names = _Numbered.of(triples, lines, source), len(known), list(known)
     if not all(name.isdecimal() and len(name) < 18 for name in known):
         return found.graph(num_nodes, size, duplicates, relation_names=names)
-    if names:  # the numbers are meant, not their order
+    if names:  # numeric names are ids, whatever their order
         found.triples[:, 1] = torch.tensor([int(name) for name in names])[found.triples[:, 1]]
     return found.graph(num_nodes, duplicates=duplicates)
 
 
 def read_recbole(path: File, *, duplicates: str = "error") -> KnowledgeGraph:
-    r"""RecBole's ``.kg`` file; vertices and relations are numbered in order of appearance and keep their tokens.
+    r"""Read RecBole's ``.kg`` file; nodes and relations are numbered in order of appearance and named by their tokens.
 
     Raises:
-        DataError: no header with the three columns, or a bad line; the message has its number.
+        DataError: no header with the three columns, or an invalid line; the message has its number.
 
     >>> import tempfile
     >>> with tempfile.TemporaryDirectory() as folder:
     ...     _ = Path(folder, "a.kg").write_text("head_id:token\trelation_id:token\ttail_id:token\na\tby\tb\n")
-    ...     read_recbole(f"{folder}/a.kg").facts()
+    ...     read_recbole(f"{folder}/a.kg").find_triples()
     [Triple(head='a', relation='by', tail='b')]
     """
     columns = recbole_columns(_text(path), str(path), ("head_id", "relation_id", "tail_id"))
@@ -215,7 +215,7 @@ def read_recbole(path: File, *, duplicates: str = "error") -> KnowledgeGraph:
 
 
 def recbole_columns(text: str, source: str, wanted: tuple[str, ...]) -> list[list[str]]:
-    """The columns of those names of a RecBole atomic file, as texts."""
+    """The named columns of a RecBole atomic file, as texts."""
     head, _, body = text.partition("\n")
     header = [field.partition(":")[0] for field in head.rstrip("\r").split("\t")]
     missing = [name for name in wanted if name not in header]
@@ -230,22 +230,22 @@ def recbole_columns(text: str, source: str, wanted: tuple[str, ...]) -> list[lis
 
 
 def read_openke(folder: File, name: str = "train2id.txt", *, duplicates: str = "error") -> KnowledgeGraph:
-    r"""A folder of OpenKE: names in ``entity2id.txt`` and ``relation2id.txt``, facts as head, tail, relation.
+    r"""Read a folder of OpenKE: names in ``entity2id.txt`` and ``relation2id.txt``, triples as head, tail, relation.
 
     Args:
-        folder: the folder; each file begins with a line that counts the others.
-        name: the file of facts.
+        folder: the folder; each file begins with a line that has the number of other lines.
+        name: the file of triples.
         duplicates: of repeated triples, as `KnowledgeGraph.from_triples` has it; the published WN11 has some.
 
     Raises:
-        DataError: a bad line, numbers that are no ids, or another number of lines than the first line says.
+        DataError: an invalid line, unknown ids, or a number of lines that differs from the first line.
 
     >>> import tempfile
     >>> with tempfile.TemporaryDirectory() as folder:
     ...     _ = Path(folder, "entity2id.txt").write_text("2\nDune\t0\nHerbert\t1\n")
     ...     _ = Path(folder, "relation2id.txt").write_text("1\nby\t0\n")
     ...     _ = Path(folder, "train2id.txt").write_text("1\n0 1 0\n")  # head, tail, relation
-    ...     read_openke(folder).facts()
+    ...     read_openke(folder).find_triples()
     [Triple(head='Dune', relation='by', tail='Herbert')]
     """
     place = Path(folder)
@@ -254,7 +254,7 @@ def read_openke(folder: File, name: str = "train2id.txt", *, duplicates: str = "
     count, body = _counted(_text(place / name), source)
     found = numbered_triples(body, None, source, first=2)
     if len(found.triples) != count:
-        raise DataError(f"{source}: line 1 says {count} facts, there are {len(found.triples)}")
+        raise DataError(f"{source}: line 1 says {count} triples, there are {len(found.triples)}")
     found = dataclasses.replace(found, triples=found.triples[:, [0, 2, 1]])
     return found.graph(len(entities), len(relations), duplicates, node_names=entities, relation_names=relations)
 
@@ -267,8 +267,8 @@ def _openke_names(path: Path) -> list[str]:
         name, _, identity = line.replace("\t", " ").rstrip().rpartition(" ")
         found = _integer(identity, source, number)
         if found in names or found >= count:
-            known = "one that has a name already" if found in names else str(found)
-            raise DataError(f"{source}, line {number}: expected an id of its own in 0 .. {count - 1}, got {known}")
+            known = "an id that is already used" if found in names else str(found)
+            raise DataError(f"{source}, line {number}: expected a unique id in 0 .. {count - 1}, got {known}")
         names[found] = name.rstrip()
     if len(names) != count:
         raise DataError(f"{source}: line 1 says {count} names, there are {len(names)}")
@@ -286,16 +286,16 @@ def _counted(text: str, source: str) -> tuple[int, str]:
 def rows(
     text: str, separator: str | None, width: int, source: str, *, first: int = 1, empty: bool = False
 ) -> Iterator[tuple[int, list[str]]]:
-    """(line number, fields) of each line that is not blank; ``separator`` None parts at blanks.
+    """(line number, fields) of each nonblank line; ``separator`` None splits at blanks.
 
     Raises:
-        DataError: another number of fields, or an empty one unless ``empty``.
+        DataError: a wrong number of fields, or an empty one unless ``empty``.
     """
     what = {None: "blanks", "\t": "tabs"}.get(separator, repr(separator))
     for number, line in _lines(text, first):
         fields = line.split(separator)
         if len(fields) != width:
-            raise DataError(f"{source}, line {number}: expected {width} fields parted by {what}, got {len(fields)}")
+            raise DataError(f"{source}, line {number}: expected {width} fields separated by {what}, got {len(fields)}")
         if not empty and not all(fields):
             raise DataError(f"{source}, line {number}: expected no empty field, got {line[:80]!r}")
         yield number, fields
@@ -303,7 +303,7 @@ def rows(
 
 @dataclass(frozen=True)
 class _Numbered:
-    """Facts in numbers, and where each stands: a number beyond a size is refused by its line."""
+    """Triples as numbers with their line numbers, for errors about numbers out of range."""
 
     triples: Tensor  # [K, 3] head, relation, tail
     lines: Tensor  # [K]
@@ -320,7 +320,7 @@ class _Numbered:
         duplicates: str = "error",
         **names: list[str] | None,
     ) -> KnowledgeGraph:
-        """The graph of so many vertices and relations; None is the largest number + 1."""
+        """Build the graph with these sizes; None is the largest number + 1."""
         head, relation, tail = self.triples.unbind(1)
         nodes = _size(torch.cat([head, tail])) if num_nodes is None else num_nodes
         relations = _size(relation) if num_relations is None else num_relations
@@ -328,11 +328,11 @@ class _Numbered:
             if isinstance(size, bool) or not isinstance(size, int) or size < 0:
                 raise ArgumentError(name, "a whole number, 0 or more", repr(size))
         sizes = torch.tensor([nodes, relations, nodes])
-        wrong = (self.triples >= sizes).nonzero()  # line by line
+        wrong = (self.triples >= sizes).nonzero()  # in order of lines
         if len(wrong):
-            fact, column = wrong[0].tolist()
-            what, got = ("head", "relation", "tail")[column], int(self.triples[fact, column])
-            place = f"{self.source}, line {int(self.lines[fact])}"
+            row, column = wrong[0].tolist()
+            what, got = ("head", "relation", "tail")[column], int(self.triples[row, column])
+            place = f"{self.source}, line {int(self.lines[row])}"
             raise DataError(f"{place}: expected a {what} in 0 .. {int(sizes[column]) - 1}, got {got}")
         return KnowledgeGraph.from_triples(
             head=head, relation=relation, tail=tail, num_nodes=nodes, num_relations=relations,
@@ -354,7 +354,7 @@ def numbered_triples(text: str, separator: str | None, source: str, *, first: in
 
 
 def _lines(text: str, first: int = 1) -> Iterable[tuple[int, str]]:
-    """Lines that are not blank, without their ends; not splitlines, which also parts at other signs."""
+    """Nonblank lines, without their ends; not splitlines, which also splits at other characters."""
     for number, line in enumerate(text.split("\n"), first):
         if line.strip():
             yield number, line.rstrip("\r")

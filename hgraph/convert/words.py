@@ -1,4 +1,4 @@
-"""The lines of files of facts in words: headers and comments found and skipped, blanks around fields dropped."""
+"""Parse files of triples of names: detects headers and comments, strips blanks around fields."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ from collections.abc import Iterator
 
 from hgraph.errors import DataError
 
-__all__ = ["facts"]
+__all__ = ["parse_triples"]
 
 _LOG = logging.getLogger("hgraph")
-# what a header calls the three columns, in any case, with or without RecBole's ":token"
+# header names of the three columns, case-insensitive, with or without RecBole's ":token"
 _HEADER = (
     frozenset({"head", "h", "subject", "subj", "s", "source", "from", "head_id"}),
     frozenset({"relation", "rel", "r", "predicate", "pred", "p", "relation_id", "type"}),
@@ -20,14 +20,14 @@ _HEADER = (
 )
 
 
-def facts(text: str, delimiter: str, source: str) -> list[tuple[str, str, str]]:
-    """Head, relation and tail of each line, in that order also where a header says another.
+def parse_triples(text: str, delimiter: str, source: str) -> list[tuple[str, str, str]]:
+    """Head, relation and tail of each line, in that order even if a header has another order.
 
-    A line is a comment if it begins with ``#`` or ``%`` and then a blank, the same sign or nothing, or if it has not
-    three fields. What was left out is logged.
+    A line is a comment if it begins with ``#`` or ``%`` followed by a blank, the same character or nothing, or if it
+    does not have three fields. Skipped lines are logged.
 
     Raises:
-        DataError: a line without three fields, with an empty one, or with a quote left open; has its number.
+        DataError: a line without three fields, with an empty field or an open quote; the message has its number.
     """
     order, comments, trimmed = (0, 1, 2), 0, 0
     found: list[tuple[str, str, str]] = []
@@ -37,7 +37,7 @@ def facts(text: str, delimiter: str, source: str) -> list[tuple[str, str, str]]:
         titles = _titles(plain) if first else None
         if titles is not None:
             order, first = titles, False
-            _LOG.info("%s: line %d is a header, not a fact: %s", source, number, ", ".join(plain))
+            _LOG.info("%s: line %d is a header, not a triple: %s", source, number, ", ".join(plain))
             continue
         if _is_comment(plain):
             comments += 1
@@ -45,20 +45,20 @@ def facts(text: str, delimiter: str, source: str) -> list[tuple[str, str, str]]:
         first = False
         if len(plain) != 3:
             what = "tabs" if delimiter == "\t" else repr(delimiter)
-            raise DataError(f"{source}, line {number}: expected 3 fields parted by {what}, got {len(plain)}")
+            raise DataError(f"{source}, line {number}: expected 3 fields separated by {what}, got {len(plain)}")
         if not all(plain):
             raise DataError(f"{source}, line {number}: expected no empty field, got {delimiter.join(fields)[:80]!r}")
         trimmed += plain != fields
         found.append((plain[order[0]], plain[order[1]], plain[order[2]]))
     if comments:
-        _LOG.warning("%s: %s lines that begin with # or %% are comments and skipped", source, f"{comments:,}")
+        _LOG.warning("%s: skipped %s comment lines that begin with # or %%", source, f"{comments:,}")
     if trimmed:
-        _LOG.warning("%s: blanks around fields of %s lines are dropped", source, f"{trimmed:,}")
+        _LOG.warning("%s: stripped blanks around fields of %s lines", source, f"{trimmed:,}")
     return found
 
 
 def _titles(fields: list[str]) -> tuple[int, int, int] | None:
-    """The places of head, relation and tail that a header gives, also one in a comment; None where this is none."""
+    """The columns of head, relation and tail in a header, also in a commented one; None if it is not a header."""
     words = [field.lower().partition(":")[0].strip() for field in fields]
     words[0] = words[0].lstrip("#%").strip()
     if len(words) != 3:
@@ -76,19 +76,19 @@ def _is_comment(fields: list[str]) -> bool:
 
 
 def _tabbed(text: str) -> Iterator[tuple[int, list[str]]]:
-    """(line number, fields) of each line that is not blank; not splitlines, which also parts at other signs."""
+    """(line number, fields) of each nonblank line; not splitlines, which also splits at other characters."""
     for number, line in enumerate(text.split("\n"), 1):
         if line.strip():
             yield number, line.rstrip("\r").split("\t")
 
 
 def _quoted(text: str, delimiter: str, source: str) -> Iterator[tuple[int, list[str]]]:
-    """As `_tabbed`, of fields that may be quoted; a record has the number of the line that it begins in."""
+    """Like `_tabbed`, for quoted fields; a record has the number of its first line."""
     reader, number = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, strict=True), 1
     try:
         for fields in reader:
             line, number = number, reader.line_num + 1
-            if len(fields) >= 2 or "".join(fields).strip():  # no blank line
+            if len(fields) >= 2 or "".join(fields).strip():  # skip blank lines
                 yield line, fields
     except csv.Error as error:
-        raise DataError(f"{source}, line {number}: no CSV from here on ({error})") from error
+        raise DataError(f"{source}, line {number}: invalid CSV from here on ({error})") from error

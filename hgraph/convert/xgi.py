@@ -1,4 +1,4 @@
-"""XGI: its hypergraphs, directed hypergraphs and simplicial complexes, through HIF, both ways."""
+"""XGI: its hypergraphs, directed hypergraphs and simplicial complexes, via HIF, in both directions."""
 
 from __future__ import annotations
 
@@ -22,27 +22,27 @@ def from_xgi(
     x: str | Sequence[str] | None = None,
     y: str | None = None,
 ) -> Converted:
-    """An XGI ``Hypergraph``, ``DiHypergraph`` or ``SimplicialComplex``, as its HIF document says it.
+    """Convert an XGI ``Hypergraph``, ``DiHypergraph`` or ``SimplicialComplex``, via its HIF document.
 
     Directions become the incidence attribute ``"direction"`` (see :func:`from_hif`). XGI's document lists isolated
-    and annotated nodes first, so ids, not positions, say who is who.
+    and annotated nodes first, so identify nodes by id, not by position.
 
     Args:
         network: the XGI network; ids are integers or strings.
-        hyperedge_weight: the edge attribute that is the weight, which every edge must then have, or None.
-        node_weight: the node attribute that is the weight, or None.
-        x: the node attribute or attributes that make the features.
-        y: the node attribute that is the label.
+        hyperedge_weight: the edge attribute for the weight, required on every edge, or None.
+        node_weight: the node attribute for the weight, or None.
+        x: the node attribute or attributes for the features.
+        y: the node attribute for the label.
 
     Raises:
-        DataError: ids that HIF does not know.
-        ArgumentError: a named weight that is lacking or no number.
+        DataError: ids that HIF does not support.
+        ArgumentError: a named weight that is missing or not a number.
     """
     c = from_hif(require("xgi", "hif").to_hif_dict(network), x=x, y=y)
     nodes, edges = names(c)
     hyperedge_attrs, of_hyperedges = take(c.hyperedge_attrs, hyperedge_weight, "hyperedge_weight", edges)
-    node_attrs, of_vertices = take(c.node_attrs, node_weight, "node_weight", nodes)
-    hg = Hypergraph(c.structure.v2e, of_hyperedges, of_vertices)  # type: ignore[union-attr]
+    node_attrs, of_nodes = take(c.node_attrs, node_weight, "node_weight", nodes)
+    hg = Hypergraph(c.structure.v2e, of_hyperedges, of_nodes)  # type: ignore[union-attr]
     return c._replace(structure=hg, node_attrs=node_attrs, hyperedge_attrs=hyperedge_attrs)
 
 
@@ -54,19 +54,19 @@ def to_xgi(
     x: str = "x",
     y: str = "y",
 ) -> Any:
-    """The XGI network of a hypergraph, through HIF; ``meta["network-type"]`` says which of the three it is.
+    """Convert a hypergraph to an XGI network, via HIF; ``meta["network-type"]`` selects its class.
 
-    A simplicial complex (``"asc"``) is completed by XGI with all faces of its simplices.
+    XGI completes a simplicial complex (``"asc"``) with all faces of its simplices.
 
     Args:
         hypergraph: the hypergraph; ids are integers or strings.
-        hyperedge_weight: the edge attribute that hyperedge weights become.
-        node_weight: the node attribute that vertex weights become.
-        x: the node attribute that features become, a list a node.
-        y: the node attribute that labels become.
+        hyperedge_weight: the edge attribute for hyperedge weights.
+        node_weight: the node attribute for node weights.
+        x: the node attribute for features, one list per node.
+        y: the node attribute for labels.
 
     Raises:
-        ArgumentError: incidence weights or attributes, which XGI does not hold, or an incidence of a directed
+        ArgumentError: incidence weights or attributes, which XGI cannot hold, or an incidence of a directed
             hypergraph without direction.
     """
     xgi = require("xgi", "hif")
@@ -77,7 +77,7 @@ def to_xgi(
     refuse(c._replace(edge_attrs=others), "an XGI network", "edge_attrs")
     direction = c.edge_attrs.get("direction", [ABSENT] * hg.num_incidences)
     if directed and any(value is ABSENT for value in direction):
-        raise ArgumentError("edge_attrs['direction']", "head or tail at every incidence", "one without")
+        raise ArgumentError("edge_attrs['direction']", "head or tail at every incidence", "a missing one")
     document = to_hif(
         c._replace(
             structure=Hypergraph(hg.v2e),

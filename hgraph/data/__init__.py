@@ -1,4 +1,4 @@
-"""Labelled structures, their splits, batches of them, and files."""
+"""Labeled structures, their splits, batches of them, and files."""
 
 from hgraph.data.collate import collate
 from hgraph.data.data import Data, Dataset

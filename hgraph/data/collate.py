@@ -23,22 +23,22 @@ __all__ = ["collate"]
 def collate(items: Sequence[Any]) -> Any:
     """Join examples into one, without edges between them: a ``collate_fn`` for `torch.utils.data.DataLoader`.
 
-    Vertices (and hyperedges) of item i come after those of the items before it. Missing weights count as ones
-    where other items have weights. Per-edge values of the items, one after the other, are in the order that
+    Nodes (and hyperedges) of item i come after those of earlier items. Missing weights count as ones
+    if other items have weights. Concatenated per-edge values of the items are in the order that
     ``sort_edges`` of the result expects.
 
     Args:
-        items: one or more `Data`, `Graph`, `Hypergraph`, `KnowledgeGraph` or `Adjacency`, all of one kind; knowledge
-            graphs of the same relations.
+        items: one or more `Data`, `Graph`, `Hypergraph`, `KnowledgeGraph` or `Adjacency`, all of one type; knowledge
+            graphs must have the same relations.
 
     Returns:
-        The block-diagonal structure, or a `Data` of it: ``x`` and ``y`` one below the other (``y`` of whole graphs
-        stacked), ``meta["batch"]`` [N] the item of each vertex, ``meta["num_items"]``, and ``meta["class_names"]``
-        where all agree. Splits belong to single structures and are left out.
+        The block-diagonal structure, or a `Data` of it: concatenated ``x`` and ``y`` (``y`` of whole graphs
+        stacked), ``meta["batch"]`` [N] the item of each node, ``meta["num_items"]``, and ``meta["class_names"]``
+        where all agree. Splits belong to single structures and are dropped.
 
     Raises:
-        ArgumentError: no items, labels of different things, or knowledge graphs of different relations.
-        ArgumentTypeError: items of different or other kinds.
+        ArgumentError: no items, different targets, or knowledge graphs with different relations.
+        ArgumentTypeError: items of different or unsupported types.
 
     >>> both = collate([Hypergraph.from_lists([[0, 1]], num_nodes=2), Hypergraph.from_lists([[2]], num_nodes=3)])
     >>> both.to_lists()
@@ -59,7 +59,7 @@ def collate(items: Sequence[Any]) -> Any:
     kinds = {type(item) for item in items}
     if len(kinds) > 1 or not kinds <= set(join):
         got = ", ".join(sorted(kind.__name__ for kind in kinds))
-        raise ArgumentTypeError("items", "Data, Graph, Hypergraph, KnowledgeGraph or Adjacency, all of one kind", got)
+        raise ArgumentError("items", "Data, Graph, Hypergraph, KnowledgeGraph or Adjacency, all of one type", got)
     return join[kinds.pop()](items)
 
 
@@ -72,7 +72,7 @@ def _data(items: list[Data]) -> Data:
         meta["class_names"] = names[0]
     labels, targets = [item.y for item in items], sorted({item.target for item in items})
     if len(targets) > 1:
-        raise ArgumentError("items", "examples with one kind of target", ", ".join(targets))
+        raise ArgumentError("items", "examples with the same target", ", ".join(targets))
     y = torch.stack(labels) if labels[0].dim() == 0 or targets == ["graph"] else torch.cat(labels)
     structure, x = collate([item.structure for item in items]), torch.cat([item.x for item in items])
     return Data(structure, x, y, meta=meta, target=items[0].target)
@@ -87,7 +87,7 @@ def _hypergraph(items: list[Hypergraph]) -> Hypergraph:
 
 
 def _knowledge_graph(items: list[KnowledgeGraph]) -> KnowledgeGraph:
-    """Relations are one vocabulary for all items; types and names of vertices are kept where all items have them."""
+    """All items share one set of relations; node types and names are used if all items have them."""
     first, numbers = items[0], [kg.num_relations for kg in items]
     if len(set(numbers)) > 1:
         raise ArgumentError("items", "knowledge graphs of the same relations", f"{numbers} relations")
@@ -125,7 +125,7 @@ def _adjacency(items: list[Adjacency]) -> Adjacency:
 
 
 def _weights(weights: list[Tensor | None], sizes: list[int]) -> Tensor | None:
-    """One after the other, ones where some are missing; None where all are."""
+    """Concatenate weights, with ones for missing ones; None if all are missing."""
     given = [w for w in weights if w is not None]
     if not given:
         return None

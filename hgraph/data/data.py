@@ -1,4 +1,4 @@
-"""`Data`, `Dataset`: labelled structures and sets of them."""
+"""`Data`, `Dataset`: labeled structures and sets of them."""
 
 from __future__ import annotations
 
@@ -22,10 +22,10 @@ T = TypeVar("T")
 
 
 class Divides(Protocol):
-    """What every split can do, of vertices, links, hyperedges or triples: prove that it hides what it holds out."""
+    """Common interface of all splits (nodes, links, hyperedges, triples): prove that held-out data is hidden."""
 
     def validate(self, data: Any, /) -> None:
-        """Raise `DataError` where something held out is in what training sees."""
+        """Raise `DataError` if held-out items are visible in training."""
 
 
 S = TypeVar("S", bound=Divides)
@@ -33,18 +33,18 @@ S = TypeVar("S", bound=Divides)
 
 @dataclass(frozen=True, eq=False)
 class Data:
-    """One labelled structure: a big graph or hypergraph, or one example of many.
+    """One labeled structure: one large graph or hypergraph, or one example of many.
 
     Args:
         structure: the whole structure.
-        x: [N, F] vertex features; F = 0 where there are none.
-        y: one row for each thing that ``target`` names: class numbers (-1 is missing), booleans [., C] where a thing
-            may have several labels, or numbers (NaN is missing). Class numbers [., 1] become [.]. Of ``"graph"``:
+        x: [N, F] node features; F = 0 where there are none.
+        y: one row per target: class numbers (-1 is missing), booleans [., C] for multi-label targets,
+            or numbers (NaN is missing). Class numbers [., 1] become [.]. For ``"graph"``:
             [] or [C], since this is one example of many.
-        splits: one split, or named splits, of vertices (`Split`), or of what is to be predicted (`LinkSplit`,
-            `HyperedgeSplit`); ``"default"`` is used where none is named, and is the name of a single one.
-        meta: names of vertices, classes, features and other facts beside the tensors.
-        target: what ``y`` is of: vertices [N], hyperedges [M], edges [E] (in the order of the structure's rows), or
+        splits: one split, or named splits, of nodes (`Split`), or of prediction targets (`LinkSplit`,
+            `HyperedgeSplit`); ``"default"`` is used if no name is given, and is the name of a single one.
+        meta: names of nodes, classes, features and other information.
+        target: what ``y`` labels: nodes [N], hyperedges [M], edges [E] (in the order of the structure's rows), or
             the whole graph or hypergraph.
 
     >>> baskets = Hypergraph.from_lists([[0, 1], [1, 2], [0, 2]], num_nodes=3)
@@ -61,7 +61,7 @@ class Data:
     target: Literal["vertex", "hyperedge", "edge", "graph"] = "vertex"
 
     def __post_init__(self) -> None:
-        """Bring class numbers into one shape, and a single split under its name."""
+        """Normalize the shape of class numbers, and name a single split."""
         if self.structure is None or isinstance(self.structure, (Tensor, list, tuple, dict)):
             hint = "The order is Data(structure, x, y); Graph.from_edge_index and Hypergraph.from_lists make structures"
             raise ArgumentTypeError("structure", "a Graph or a Hypergraph", type(self.structure).__name__, hint)
@@ -111,7 +111,7 @@ class Data:
 
     @property
     def num_targets(self) -> int:
-        """How many things ``y`` labels: N, M, E, or the number of examples (one, or as many as were collated)."""
+        """The number of targets of ``y``: N, M, E, or the number of examples (1, or as many as were collated)."""
         if self.target == "vertex":
             return self.num_nodes
         if self.target == "graph":
@@ -119,7 +119,7 @@ class Data:
         name = "num_hyperedges" if self.target == "hyperedge" else "num_edges"
         if not hasattr(self.structure, name):
             kind = type(self.structure).__name__
-            raise ArgumentError("target", f"something that a {kind} has", repr(self.target))
+            raise ArgumentError("target", f"a target of a {kind}", repr(self.target))
         return int(getattr(self.structure, name))
 
     @property
@@ -129,7 +129,7 @@ class Data:
 
     @property
     def num_classes(self) -> int:
-        """C: the named classes, the columns of ``y``, or one more than the largest label."""
+        """C: the number of class names, the columns of ``y``, or the largest label plus one."""
         names = self.meta.get("class_names")
         if names:
             return len(names)
@@ -140,7 +140,7 @@ class Data:
 
     @property
     def _has_rows(self) -> bool:
-        """Whether the first axis of ``y`` counts targets; the label of a single graph stands alone."""
+        """Whether the first axis of ``y`` counts targets; the label of a single graph has no such axis."""
         return self.target != "graph" or "num_items" in self.meta
 
     @overload
@@ -154,10 +154,10 @@ class Data:
 
         Args:
             name: of the split.
-            kind: what it must divide: `Split` vertices, `LinkSplit` links, `HyperedgeSplit` hyperedges.
+            kind: the expected type: `Split` for nodes, `LinkSplit` for links, `HyperedgeSplit` for hyperedges.
 
         Raises:
-            ArgumentError: there is none, and the message lists those there are; or it is of another kind.
+            ArgumentError: an unknown name (the message lists the known ones), or a split of another type.
         """
         if name not in self.splits:
             expected = f"one of {sorted(self.splits)}" if self.splits else "data with a split"
@@ -171,10 +171,10 @@ class Data:
     def validate(self) -> Data:
         """Check sizes, features without NaN, and every split; returns the data itself."""
         if self.x.shape[0] != self.num_nodes:
-            raise ArgumentError("x", f"{self.num_nodes} rows (one a vertex)", self.x.shape[0])
+            raise ArgumentError("x", f"{self.num_nodes} rows (one per node)", self.x.shape[0])
         if self._has_rows and (self.y.dim() == 0 or self.y.shape[0] != self.num_targets):
             rows = self.y.shape[0] if self.y.dim() else "a number"
-            raise ArgumentError("y", f"{self.num_targets} rows (one a {self.target})", rows)
+            raise ArgumentError("y", f"{self.num_targets} rows (one per {self.target})", rows)
         if self.x.is_floating_point() and bool(self.x.isnan().any()):
             raise ArgumentError("x", "features without NaN", f"{int(self.x.isnan().sum())} NaN")
         for split in self.splits.values():
@@ -193,19 +193,19 @@ class Data:
 
 
 class Dataset(Sequence[T]):
-    """A sequence of examples (`Data`, rows of a table, pictures, texts) with its card: task, licence, quirks.
+    """A sequence of examples (`Data`, table rows, images, texts) with its card: task, license, caveats.
 
     Args:
-        name: what `hgraph.datasets.load` calls it.
-        items: the examples, or a function that makes example i (then ``length`` says how many).
+        name: the name for `hgraph.datasets.load`.
+        items: the examples, or a function that returns example i (then pass ``length``).
         task: ``"vertex classification"`` and so on.
-        target_spec: what the target holds, for instance ``{"kind": "class", "num_classes": 7}``.
+        target_spec: a description of the target, for instance ``{"kind": "class", "num_classes": 7}``.
         licence: the terms as published, or ``"none stated"``.
-        redistribute: False where the terms forbid passing on the data or anything made from it.
-        citation: whom to cite.
-        quirks: surprises a user should know of, one sentence each.
-        length: the number of examples, where ``items`` is a function.
-        splits: named `Parts` over the examples; empty where each example has splits of its own.
+        redistribute: False if the terms forbid redistribution of the data or anything derived from it.
+        citation: the work to cite.
+        quirks: caveats for users, one sentence each.
+        length: the number of examples, if ``items`` is a function.
+        splits: named `Parts` of the examples; empty if each example has its own splits.
 
     >>> card = {"task": "t", "target_spec": {}, "licence": "CC0", "redistribute": True, "citation": "none"}
     >>> half = Parts(torch.tensor([2, 0]), torch.tensor([1]), torch.tensor([3]))
@@ -241,17 +241,17 @@ class Dataset(Sequence[T]):
             parts.validate(self._length)
 
     def split(self, name: str = "default") -> Parts:
-        """The division of the examples of that name.
+        """The split of the examples with that name.
 
         Raises:
-            ArgumentError: there is none; the message lists those there are.
+            ArgumentError: an unknown name; the message lists the known ones.
         """
         if name not in self.splits:
             raise ArgumentError("split", f"one of {sorted(self.splits)}", repr(name))
         return self.splits[name]
 
     def select(self, numbers: Tensor | Sequence[int]) -> Dataset[T]:
-        """The examples of those numbers, in that order, under the same card; splits do not carry over."""
+        """The given examples, in that order, with the same card; drops the splits."""
         chosen = [int(i) for i in numbers]
         for i in chosen:
             if not -self._length <= i < self._length:
@@ -268,13 +268,13 @@ class Dataset(Sequence[T]):
         )
 
     def __len__(self) -> int:
-        """How many examples there are."""
+        """The number of examples."""
         return self._length
 
     def __getitem__(self, index: int) -> T:  # type: ignore[override]
         """Example ``index``; negative numbers count from the end."""
         if not -self._length <= index < self._length:
-            raise IndexError(f"{self.name} has {self._length} examples, there is no number {index}")
+            raise IndexError(f"index {index} is out of range: {self.name} has {self._length} examples")
         return self._get(index % self._length)
 
     def __iter__(self) -> Iterator[T]:
@@ -287,7 +287,7 @@ class Dataset(Sequence[T]):
 
 
 class _Chosen(Sequence[T]):
-    """Some examples of a set, made only when asked for."""
+    """A subset of the examples, loaded lazily."""
 
     def __init__(self, whole: Dataset[T], numbers: list[int]) -> None:
         self.whole, self.numbers = whole, numbers

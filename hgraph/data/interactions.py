@@ -1,4 +1,4 @@
-"""`Interactions`, `TripleSplit`: what is to be recommended, or completed, and the graph left to do it from."""
+"""`Interactions`, `TripleSplit`: train, validation and test parts for recommendation and knowledge-graph completion."""
 
 from __future__ import annotations
 
@@ -25,14 +25,14 @@ __all__ = ["Interactions", "TripleSplit"]
 
 @dataclass(frozen=True, eq=False)
 class Interactions(Structure):
-    """Which of I items each of U users took, in three parts, and what is known of the items.
+    """Interactions of U users with I items, in three parts, and a knowledge graph of the items.
 
     Args:
-        train: the U x I `Adjacency` of the interactions to learn from; row u lists the items of user u.
-        val: those to validate with.
-        test: those to be predicted.
-        kg: the `KnowledgeGraph` of the entities; items are its first I vertices.
-        user_names: U `Names`, or None; items are named in ``kg.node_names``.
+        train: the U x I `Adjacency` of training interactions; row u lists the items of user u.
+        val: validation interactions.
+        test: test interactions.
+        kg: the `KnowledgeGraph` of the entities; the first I nodes are the items.
+        user_names: U `Names`, or None; item names are in ``kg.node_names``.
 
     >>> kg = KnowledgeGraph.from_names([("Dune", "by", "Herbert")])
     >>> data = Interactions.random([0, 0, 1], [0, 0, 0], kg, num_users=2, num_items=1, val_fraction=0,
@@ -49,13 +49,13 @@ KnowledgeGraph(4 nodes, 6 triples, 4 relations, cpu))
     user_names: Names | None = None
 
     def __post_init__(self) -> None:
-        """Refuse parts of other users or items, and items beyond the entities."""
+        """Reject parts with different users or items, and more items than entities."""
         shapes = [(a.num_targets, a.num_sources) for a in (self.train, self.val, self.test)]
         if not is_eager():
             return
         if len(set(shapes)) > 1:
             got = ", ".join(f"{n} {u} x {i}" for n, (u, i) in zip(("train", "val", "test"), shapes, strict=True))
-            hint = "Number users and items once for all parts, as Interactions.from_pairs takes them"
+            hint = "Use one numbering of users and items for all parts, as in Interactions.from_pairs"
             raise ArgumentError("train, val, test", "parts over the same users and items", got, hint)
         if shapes[0][1] > self.kg.num_nodes:
             raise ArgumentError("kg", f"a node for each of the {shapes[0][1]} items", self.kg.num_nodes)
@@ -74,18 +74,18 @@ KnowledgeGraph(4 nodes, 6 triples, 4 relations, cpu))
         num_items: int,
         user_names: Any = None,
     ) -> Interactions:
-        """Build from ``[users, items]`` pairs [2, K] of each part.
+        """Build from pairs ``[users, items]`` [2, K] of each part.
 
         Raises:
-            ArgumentError: ids out of range, a pair that repeats, fewer vertices than items.
-            DataError: a pair that stands in two parts.
+            ArgumentError: ids out of range, a repeated pair, fewer nodes than items.
+            DataError: a pair in two parts.
         """
         if num_items > kg.num_nodes:
-            raise ArgumentError("num_items", f"at most the {kg.num_nodes} vertices of kg", num_items)
+            raise ArgumentError("num_items", f"at most the {kg.num_nodes} nodes of kg", num_items)
         parts = []
         for name, pairs in (("train", train), ("val", val), ("test", test)):
             users, items = (coo.as_indices(name, column) for column in pairs)
-            hint = "Name each pair once; Interactions.random takes duplicates='drop'"
+            hint = "Pass each pair once; Interactions.random takes duplicates='drop'"
             names = coo.Names(f"{name} users", f"{name} items", "num_users", "num_items", "users", "items", hint)
             parts.append(Adjacency._from_coo(users, items, None, num_users, num_items, "error", names, Checks()))
         made = cls(parts[0], parts[1], parts[2], kg, Names.checked("user_names", user_names, num_users, "user"))
@@ -107,18 +107,18 @@ KnowledgeGraph(4 nodes, 6 triples, 4 relations, cpu))
         duplicates: str = "error",
         user_names: Any = None,
     ) -> Interactions:
-        """Pairs [K] divided by lot, under a seed.
+        """Split pairs [K] at random, with a seed.
 
         Args:
             users: [K] integers.
             items: [K] integers.
-            kg: of the entities, items first.
+            kg: the knowledge graph of the entities, items first.
             num_users: U.
             num_items: I.
-            val_fraction: share of the pairs, as is ``test_fraction``.
-            test_fraction: as above.
-            seed: of the lot.
-            duplicates: ``"error"`` refuses a pair that repeats, ``"drop"`` counts it once.
+            val_fraction: fraction of the pairs for validation.
+            test_fraction: fraction of the pairs for testing.
+            seed: random seed.
+            duplicates: ``"error"`` rejects repeated pairs, ``"drop"`` counts them once.
             user_names: U texts, or None.
         """
         if duplicates not in ("error", "drop"):
@@ -140,12 +140,12 @@ KnowledgeGraph(4 nodes, 6 triples, 4 relations, cpu))
         return self.train.num_sources
 
     def collaborative(self, *, inverses: bool = True) -> KnowledgeGraph:
-        """The graph that messages may use: the training interactions and the facts, each with its inverse.
+        """The graph for message passing: the training interactions and the triples, each with its inverse.
 
-        User u is vertex u, entity e vertex U + e; the numbers of relations are those of card 01: 0 interacts,
-        r + 1 relation r, then the inverses in the same order. Vertices without names are called "user 3", "item 187"
-        and, where they are no items, "entity 4000", by their numbers among the users and in ``kg``. Where ``kg`` has no
-        types, the vertices are of the types user, item and entity.
+        User u is node u, entity e node U + e. Relations are numbered as in KGAT (Wang et al., KDD 2019): 0 interacts,
+        r + 1 relation r, then the inverses in the same order. Unnamed nodes are called "user 3", "item 187"
+        and, for other entities, "entity 4000", numbered among the users and in ``kg``. If ``kg`` has no
+        types, the nodes get the types user, item and entity.
         """
         kg = self.kg if self.kg.node_type is not None else self._typed()
         kg = kg.with_interactions(self.train.target, self.train.indices, num_users=self.num_users)
@@ -165,20 +165,20 @@ KnowledgeGraph(4 nodes, 6 triples, 4 relations, cpu))
         return (f"{'item' if e < self.num_items else 'entity'} {e}" for e in range(self.kg.num_nodes))
 
     def validate(self) -> None:
-        """Prove that no pair stands in two parts, so that none held out is in `collaborative`.
+        """Prove that no pair is in two parts, so that no held-out pair is in `collaborative`.
 
         Raises:
-            DataError: one does.
+            DataError: a pair in two parts.
         """
         parts = {"train": self.train, "val": self.val, "test": self.test}
         codes = {name: a.target.long() * max(self.num_items, 1) + a.indices.long() for name, a in parts.items()}
         for one, other in (("train", "val"), ("train", "test"), ("val", "test")):
             shared = int(torch.isin(codes[one], codes[other]).sum())
             if shared:
-                raise DataError(f"interactions: {shared} pairs stand in {one} and in {other}")
+                raise DataError(f"interactions: {shared} pairs are in both {one} and {other}")
 
     def equal(self, other: Interactions) -> bool:
-        """Whether both hold the same pairs, facts and names."""
+        """Whether both have the same pairs, triples and names."""
         if not isinstance(other, Interactions) or not self.kg.equal(other.kg):
             return False
         a, b = self.user_names, other.user_names
@@ -193,12 +193,12 @@ KnowledgeGraph(4 nodes, 6 triples, 4 relations, cpu))
 
 @dataclass(frozen=True, eq=False)
 class TripleSplit(Structure):
-    """Facts to learn from, to validate with and to be predicted, over one numbering of vertices and relations.
+    """Training, validation and test triples with the same node and relation ids.
 
     Args:
-        train: the `KnowledgeGraph` that training sees.
-        val: the facts to validate with.
-        test: those to be predicted.
+        train: the `KnowledgeGraph` for training.
+        val: validation triples.
+        test: test triples.
 
     >>> kg = KnowledgeGraph.from_names([("a", "r", "b"), ("b", "r", "c"), ("c", "r", "d"), ("d", "r", "a")])
     >>> split = TripleSplit.random(kg, val_fraction=0.25, test_fraction=0.25)
@@ -211,7 +211,7 @@ class TripleSplit(Structure):
     test: KnowledgeGraph
 
     def __post_init__(self) -> None:
-        """Refuse parts that number their nodes or relations each by itself: they would mean other things."""
+        """Reject parts with different node or relation ids."""
         parts = {"train": self.train, "val": self.val, "test": self.test}
         if not (is_eager() and all(is_plain(kg.relation) for kg in parts.values())):
             return
@@ -220,13 +220,13 @@ class TripleSplit(Structure):
         if len(set(sizes.values())) > 1 or not all(_same_names(texts[0], other) for other in texts[1:]):
             got = ", ".join(f"{name} {n} nodes and {r} relations" for name, (n, r) in sizes.items())
             hint = "Read them together: TripleSplit(*convert.read_triples([train, valid, test])), or use of_triples"
-            raise ArgumentError("train, val, test", "parts over one numbering of nodes and relations", got, hint)
+            raise ArgumentError("train, val, test", "parts with the same node and relation ids", got, hint)
 
     @classmethod
     def of_triples(cls, parts: list[Tensor], *, num_nodes: int, num_relations: int, **names: Any) -> TripleSplit:
-        """Build from [K, 3] ``(head, relation, tail)`` of the three parts; ``names`` as `KnowledgeGraph` has them.
+        """Build from triples ``(head, relation, tail)`` [K, 3] of each part; ``names`` as in `KnowledgeGraph`.
 
-        A fact that repeats within its part is kept.
+        Repeated triples within a part are allowed.
         """
         made = []
         for triples in parts:
@@ -255,15 +255,15 @@ class TripleSplit(Structure):
         cover: bool = False,
         seed: int = 0,
     ) -> TripleSplit:
-        """The facts of a graph divided at random, under a seed.
+        """Split the triples of a graph at random, with a seed.
 
         Args:
-            kg: the facts.
-            val_fraction: share of the facts, as is ``test_fraction``.
-            test_fraction: as above.
-            cover: every node and relation of a fact is in a training fact, which may make the training part larger;
-                without it a test fact may be of a node that nothing was learned of (see `unseen`).
-            seed: of the division.
+            kg: the knowledge graph to split.
+            val_fraction: fraction of the triples for validation.
+            test_fraction: fraction of the triples for testing.
+            cover: put every node and relation into at least one training triple, which may enlarge the training part;
+                otherwise a test triple may have a node without training triples (see `unseen`).
+            seed: random seed.
         """
         order = torch.randperm(kg.num_edges, generator=torch.Generator().manual_seed(seed))
         places = cuts(len(order), val_fraction, test_fraction)
@@ -276,9 +276,9 @@ class TripleSplit(Structure):
         return cls.of_triples(parts, num_nodes=kg.num_nodes, num_relations=kg.num_relations, **names)
 
     def unseen(self) -> dict[str, int]:
-        """How many facts to validate with and to test name a node or a relation that no training fact names.
+        """The number of validation and test triples with a node or relation that has no training triple.
 
-        Nothing is learned of such, so their ranks are those of untrained numbers.
+        Their embeddings are untrained, so their ranks are arbitrary.
 
         >>> kg = KnowledgeGraph.from_names([("a", "r", "b"), ("b", "r", "c")])
         >>> parts = [kg.triples[:1], kg.triples[:0], kg.triples[1:]]
@@ -295,23 +295,23 @@ class TripleSplit(Structure):
         return found
 
     def known(self) -> Tensor:
-        """[K, 3] every fact of the three parts: what a filtered ranking must not count as wrong."""
+        """[K, 3] the triples of all three parts: a filtered ranking must not count them as wrong."""
         return torch.cat([self.train.triples, self.val.triples, self.test.triples])
 
     def validate(self) -> None:
-        """Prove that nothing held out is in the training graph.
+        """Prove that no held-out triple is in the training graph.
 
         Raises:
-            DataError: a fact stands in two parts.
+            DataError: a triple in two parts.
         """
         parts = [kg.triples.unique(dim=0) for kg in (self.train, self.val, self.test)]
         whole = torch.cat(parts)
         repeated = len(whole) - len(whole.unique(dim=0))
         if repeated:
-            raise DataError(f"split: {repeated} facts stand in two parts")
+            raise DataError(f"split: {repeated} triples are in two parts")
 
     def equal(self, other: TripleSplit) -> bool:
-        """Whether both hold the same facts."""
+        """Whether both have the same triples."""
         if not isinstance(other, TripleSplit):
             return False
         return all(getattr(self, part).equal(getattr(other, part)) for part in ("train", "val", "test"))
@@ -327,7 +327,7 @@ def _same_names(one: list[Names | None], other: list[Names | None]) -> bool:
 
 
 def _covering(triples: Tensor) -> Tensor:
-    """[K] which facts, in their order, name a node or a relation first."""
+    """[K] which triples are the first, in their order, with some node or relation."""
     seen: tuple[set[int], set[int]] = (set(), set())
     needed = []
     for h, r, t in triples.tolist():

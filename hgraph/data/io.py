@@ -29,12 +29,12 @@ from hgraph.structure.token_graph import TokenGraph
 __all__ = ["fingerprint", "load", "save"]
 
 _VERSION = 2
-# Keys of tensors that files of version 1 had under another name.
+# Old names of tensors in files of version 1.
 _RENAMED = {"vertex_weight": "node_weight"}
 
 
 def fingerprint(structure: Structure) -> str:
-    """SHA-256 of all that a structure holds, in hexadecimal: what a trained model's ids mean hangs on it."""
+    """SHA-256 hash of a structure in hexadecimal; the ids of a trained model are only valid for this structure."""
     digest = hashlib.sha256()
     for name, tensor in sorted(_parts(structure).items()):
         content = tensor.detach().cpu().contiguous()
@@ -53,10 +53,10 @@ def save(structure: Structure, path: str | os.PathLike[str]) -> None:
 
 
 def load(path: str | os.PathLike[str]) -> Structure:
-    """Read a structure that :meth:`Structure.save` wrote; nothing in the file is executed or trusted.
+    """Read a structure written by :meth:`Structure.save`; nothing in the file is executed or trusted.
 
     Raises:
-        DataError: not such a file, or one whose content contradicts itself.
+        DataError: not such a file, or inconsistent content.
 
     >>> import tempfile
     >>> with tempfile.TemporaryDirectory() as folder:
@@ -73,7 +73,7 @@ def load(path: str | os.PathLike[str]) -> Structure:
     except FileNotFoundError as error:
         raise DataError(f"{path}: no such file") from error
     except (SafetensorError, ValueError, OSError, RuntimeError) as error:  # RuntimeError: too deeply nested JSON
-        raise DataError(f"{path}: not a whole safetensors file ({error})") from error
+        raise DataError(f"{path}: not a complete safetensors file ({error})") from error
     if isinstance(header, dict) and header.get("version") == 1:
         tensors = {_RENAMED.get(name, name): tensor for name, tensor in tensors.items()}
     elif not isinstance(header, dict) or header.get("version") != _VERSION:
@@ -85,12 +85,12 @@ def load(path: str | os.PathLike[str]) -> Structure:
 
 
 def _parts(structure: Structure) -> dict[str, Tensor]:
-    """The tensors to write; both pointer lists are, so that no number in a header can ask for memory."""
+    """The tensors to write, including both pointer lists, so that no header can request memory."""
     if isinstance(structure, SoftAdjacency):
         return {"weight": structure.weight} | ({} if structure.mask is None else {"mask": structure.mask})
     if isinstance(structure, SoftHypergraph):
         parts = ((way, *part) for way in ("v2e", "e2v") for part in _parts(getattr(structure, way)).items())
-        soft = {f"{way}.{k}": t.clone() for way, k, t in parts}  # the two mostly share memory, files must not
+        soft = {f"{way}.{k}": t.clone() for way, k, t in parts}  # the two may share memory; tensors in a file must not
         return soft | ({} if structure.index is None else {"index": structure.index})
     if isinstance(structure, Graph):
         return _parts(structure.adj)
@@ -100,7 +100,7 @@ def _parts(structure: Structure) -> dict[str, Tensor]:
     if isinstance(structure, (Interactions, TripleSplit)):
         own = {f.name: getattr(structure, f.name) for f in dataclasses.fields(structure) if f.name != "user_names"}
         found = {f"{name}/{key}": t.clone() for name, part in own.items() for key, t in _parts(part).items()}
-        users = getattr(structure, "user_names", None)  # clones: the parts may share their names, files must not
+        users = getattr(structure, "user_names", None)  # clones: parts may share names; tensors in a file must not
         return found if users is None else found | {"user_names.text": users.text, "user_names.indptr": users.indptr}
     if isinstance(structure, KnowledgeGraph):
         return _parts(structure.adj) | _knowledge_parts(structure)
@@ -120,7 +120,7 @@ _LISTS = ("index", "rule", "count", "row")
 
 
 def _block_parts(tiles: BlockAdjacency) -> dict[str, Tensor]:
-    """The lists of tiles, the masks that all share, and of a transpose only that it was there: it is made anew."""
+    """The lists of tiles, the shared masks, and a flag for the transpose, which is recomputed on load."""
     parts = {"mask": tiles.mask, "extent": tiles.extent} | {name: getattr(tiles, name) for name in _LISTS}
     if tiles.wide is not None:
         parts |= {f"wide.{name}": getattr(tiles.wide, name) for name in _LISTS}
@@ -133,7 +133,7 @@ _NAMES = ("node_names", "relation_names", "type_names")
 
 
 def _knowledge_parts(kg: KnowledgeGraph) -> dict[str, Tensor]:
-    """What a knowledge graph has beside its adjacency."""
+    """The tensors of a knowledge graph other than its adjacency."""
     parts = {"relation": kg.relation, "relation_indptr": kg.relation_indptr}
     if kg.node_type is not None:
         parts["node_type"] = kg.node_type
@@ -166,29 +166,29 @@ def _rebuild(header: dict[str, Any], tensors: dict[str, Tensor]) -> Structure:
         return Graph(adj)
     if header["type"] == "KnowledgeGraph":
         return _knowledge_graph(adj, tensors)
-    edge, vertex = tensors.get("hyperedge_weight"), tensors.get("node_weight")
+    edge, node = tensors.get("hyperedge_weight"), tensors.get("node_weight")
     checks = Checks()
     edge = coo.as_weight("hyperedge_weight", edge, adj.num_targets, "hyperedge", checks)
-    vertex = coo.as_weight("node_weight", vertex, adj.num_sources, "vertex", checks)
+    node = coo.as_weight("node_weight", node, adj.num_sources, "node", checks)
     checks.read()
-    return Hypergraph(adj, edge, vertex)
+    return Hypergraph(adj, edge, node)
 
 
 def _soft_hypergraph(tensors: dict[str, Tensor]) -> SoftHypergraph:
-    """Both directions of a soft hypergraph, which must fit each other and the selection."""
+    """Both directions of a soft hypergraph; checks that they are consistent with each other and the selection."""
     v2e, e2v = (
         SoftAdjacency.from_weight(tensors[f"{way}.weight"], mask=tensors.get(f"{way}.mask")) for way in ("v2e", "e2v")
     )
     index = tensors.get("index")
     if v2e.weight.mT.shape != e2v.weight.shape or (index is not None and index.shape != v2e.weight.shape[:-1]):
-        raise DataError("v2e, e2v and index are of different sizes")
+        raise DataError("v2e, e2v and index have different sizes")
     return SoftHypergraph(
         v2e, e2v, None if index is None else coo.as_indices("index", index.flatten()).view(index.shape)
     )
 
 
 def _divided(kind: str, tensors: dict[str, Tensor]) -> Interactions | TripleSplit:
-    """The three parts of a file, which must fit each other and share nothing."""
+    """The three parts of a file; checks that they are consistent and disjoint."""
 
     def part(name: str, kind: str) -> Any:
         own = {key.removeprefix(f"{name}/"): t for key, t in tensors.items() if key.startswith(f"{name}/")}
@@ -205,15 +205,15 @@ def _divided(kind: str, tensors: dict[str, Tensor]) -> Interactions | TripleSpli
         users = Names.checked("user_names", _names(tensors, "user_names"), parts[0].num_targets, "user")
         split, sizes = Interactions(parts[0], parts[1], parts[2], kg, users), {adj.shape for adj in parts}
         if parts[0].num_sources > kg.num_nodes:
-            raise DataError("there are more items than vertices")
+            raise DataError("there are more items than nodes")
     if len(sizes) > 1:
-        raise DataError("the parts are of different sizes")
+        raise DataError("the parts have different sizes")
     split.validate()
     return split
 
 
 def _knowledge_graph(adj: Adjacency, tensors: dict[str, Tensor]) -> KnowledgeGraph:
-    """The knowledge graph of a file, or an error where its tensors contradict each other."""
+    """The knowledge graph of a file; raises if its tensors are inconsistent."""
     relation, indptr = coo.as_indices("relation", tensors["relation"]), tensors["relation_indptr"]
     names = {name: _names(tensors, name) for name in _NAMES}
     kg = KnowledgeGraph.from_triples(
@@ -227,9 +227,9 @@ def _knowledge_graph(adj: Adjacency, tensors: dict[str, Tensor]) -> KnowledgeGra
         **names,
     )
     if adj.num_targets != adj.num_sources or not torch.equal(kg.relation.long(), relation):
-        raise DataError("the facts are not sorted by head, tail and relation")
+        raise DataError("the triples are not sorted by head, tail and relation")
     if not torch.equal(kg.relation_indptr.long(), indptr.long()):
-        raise DataError("relation_indptr does not count the relations")
+        raise DataError("relation_indptr does not match the relations")
     return dataclasses.replace(kg, adj=adj)
 
 
@@ -239,20 +239,20 @@ def _names(tensors: dict[str, Tensor], name: str) -> Names | None:
         return None
     text, ends = tensors[f"{name}.text"], coo.as_indices(name, tensors[f"{name}.indptr"])
     if text.dtype != torch.uint8 or not len(ends) or ends[0] != 0 or ends[-1] != len(text):
-        raise DataError(f"{name} does not divide its bytes into texts")
+        raise DataError(f"{name}: the pointers do not match the bytes")
     if bool((ends.diff() < 0).any()):
-        raise DataError(f"{name} does not divide its bytes into texts")
+        raise DataError(f"{name}: the pointers do not match the bytes")
     names = Names(text, ends)
     list(names)  # each must be UTF-8
     return names
 
 
 def _token_graph(tensors: dict[str, Tensor]) -> TokenGraph:
-    """The token graph of a file, or an error where its tensors contradict each other."""
+    """The token graph of a file; raises if its tensors are inconsistent."""
     indptr, extent = coo.as_indices("indptr", tensors["indptr"]), tensors["extent"]
     count = indptr.diff()
     if extent.dim() != 5 or extent.shape[4] or len(count) != extent.shape[:3].numel() or bool((count < 0).any()):
-        raise DataError("indptr does not divide the runs into the rows of the heads")
+        raise DataError("indptr does not match the rows of the heads")
     batch, heads, targets, sources, _ = extent.shape
     graph = TokenGraph.from_runs(
         row=torch.arange(len(count)).repeat_interleave(count, output_size=len(tensors["start"])),
@@ -270,7 +270,7 @@ def _token_graph(tensors: dict[str, Tensor]) -> TokenGraph:
 
 
 def _block_adjacency(tensors: dict[str, Tensor]) -> BlockAdjacency:
-    """The tiles of a file, or an error where its tensors contradict each other."""
+    """The tiles of a file; raises if its tensors are inconsistent."""
 
     def part(prefix: str) -> BlockAdjacency:
         index, rule, count, row = (tensors[prefix + name] for name in _LISTS)
@@ -286,21 +286,21 @@ def _block_adjacency(tensors: dict[str, Tensor]) -> BlockAdjacency:
     tiles.check_fields()
     if "t_count" not in tensors:
         return tiles
-    columns = -(-tiles.num_sources // tiles.block_size)  # as many as the file lists: the next line makes lists for them
+    columns = -(-tiles.num_sources // tiles.block_size)  # as many as in the file: the next line allocates them
     if tensors["t_count"].shape != (*tiles.index.shape[:2], columns):
-        raise DataError("t_count does not count the tiles of sources")
+        raise DataError("t_count does not match the tiles of sources")
     tiles = tiles.with_transpose()
     if tiles.t_count is None or not torch.equal(tiles.t_count, tensors["t_count"]):
-        raise DataError("t_count does not count the tiles")
+        raise DataError("t_count does not match the tiles")
     return tiles
 
 
 def _adjacency(tensors: dict[str, Tensor]) -> Adjacency:
-    """The adjacency of a file, or an error where its tensors contradict each other."""
+    """The adjacency of a file; raises if its tensors are inconsistent."""
     indptr, source = coo.as_indices("indptr", tensors["indptr"]), coo.as_indices("indices", tensors["indices"])
     t_indptr, count = coo.as_indices("t_indptr", tensors["t_indptr"]), indptr.diff()
     if not len(indptr) or not len(t_indptr) or indptr[0] != 0 or indptr[-1] != len(source) or bool((count < 0).any()):
-        raise DataError("indptr does not divide the indices into rows")
+        raise DataError("indptr does not match the rows of indices")
     adj = Adjacency.from_coo(
         target=torch.arange(len(count)).repeat_interleave(count, output_size=len(source)),
         source=source,
@@ -310,12 +310,12 @@ def _adjacency(tensors: dict[str, Tensor]) -> Adjacency:
         duplicates="keep",
     )
     if not torch.equal(adj.t_indptr.long(), t_indptr) or not torch.equal(adj.indices.long(), source):
-        raise DataError("the edges are not sorted or t_indptr does not count them")
+        raise DataError("the edges are not sorted or t_indptr does not match them")
     order = tensors.get("input_order")
     if order is None:
         return dataclasses.replace(adj, input_order=None)
     order = coo.as_indices("input_order", order)
     coo.check_range("input_order", order, adj.num_edges, "edges")
     if len(torch.unique(order)) < adj.num_edges:
-        raise DataError("input_order leaves out edges")
+        raise DataError("input_order does not cover all edges")
     return dataclasses.replace(adj, input_order=order.to(adj.indices.dtype))

@@ -1,4 +1,4 @@
-"""Labels: which are missing, and class numbers in the one shape that everything else reads."""
+"""Labels: detection of missing labels, and a standard shape for class numbers."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ __all__ = ["class_labels", "labeled"]
 
 
 def labeled(y: Tensor) -> Tensor:
-    """Which rows have a label; missing are class numbers below 0 and rows that are NaN throughout.
+    """Which rows have a label; missing labels are class numbers below 0 and rows that are all NaN.
 
-    Use it before anything that counts, trains on or scores labels. Numbers with fractions may be negative, so of a
-    floating dtype NaN alone is missing.
+    Use it before counting, training on or scoring labels. Floating-point labels may be negative, so for these
+    only NaN is missing.
 
     Args:
         y: [N] or [N, C], as `Data` has it.
@@ -31,9 +31,9 @@ def labeled(y: Tensor) -> Tensor:
 
 
 def class_labels(y: Tensor) -> Tensor:
-    """Class numbers [N] of [N] or [N, 1], the form in which OGB and scikit-learn's encoders store them.
+    """Convert class numbers [N] or [N, 1], as stored by OGB and scikit-learn's encoders, to [N].
 
-    Booleans [N, 1] and numbers with fractions [N, 1] stay as they are: they are several labels, and a regression.
+    Booleans [N, 1] and floats [N, 1] are unchanged: they are multi-label and regression targets.
 
     >>> class_labels(torch.tensor([[3], [0]])).tolist()
     [3, 0]

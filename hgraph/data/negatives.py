@@ -1,4 +1,4 @@
-"""Links of a graph, each once, and pairs of nodes that no edge joins."""
+"""Positive links of a graph, and negative pairs of nodes without an edge."""
 
 from __future__ import annotations
 
@@ -23,14 +23,14 @@ __all__ = [
 
 
 def is_directed(graph: Graph) -> bool:
-    """Whether some edge lacks its reverse, weights aside."""
+    """Whether some edge has no reverse edge; ignores weights."""
     return not graph.adj.with_weight(None).equal(graph.adj.with_weight(None).transpose())
 
 
 def is_bipartite(graph: Graph) -> bool:
-    """Whether the nodes have two sides that all edges run between, and there are cycles enough to tell.
+    """Whether the graph is bipartite and has enough cycles for this to be meaningful.
 
-    A forest always has, so it does not count: there must be more links than nodes with an edge.
+    Every forest is bipartite, so forests do not count: there must be more links than nodes with an edge.
     """
     from scipy.sparse import coo_array
     from scipy.sparse.csgraph import connected_components
@@ -40,7 +40,7 @@ def is_bipartite(graph: Graph) -> bool:
     used = np.unique(np.concatenate([source, target]))
     if not len(used) or int(link_mask(graph).sum()) <= len(used) or bool((source == target).any()):
         return False
-    # two copies of each node, edges between the copies: twice as many components exactly where there are two sides
+    # two copies of each node, edges between the copies: twice as many components exactly for bipartite graphs
     whole = coo_array((np.ones(len(source)), (source, target)), shape=(n, n))
     double = coo_array((np.ones(len(source)), (source, target + n)), shape=(2 * n, 2 * n))
     other = coo_array((np.ones(len(source)), (source + n, target)), shape=(2 * n, 2 * n))
@@ -50,7 +50,7 @@ def is_bipartite(graph: Graph) -> bool:
 
 
 def link_mask(graph: Graph) -> Tensor:
-    """Which edges of ``adj`` stand for a link: no loops, and of two directions the one from the smaller node."""
+    """Which edges of ``adj`` represent a link: no self-loops, and of two directions the one from the smaller id."""
     source, target = graph.edge_index
     return source != target if is_directed(graph) else source < target
 
@@ -65,7 +65,7 @@ def links_of_graph(graph: Graph) -> Tensor:
 
 
 def codes_of(edge_index: Tensor, graph: Graph) -> Tensor:
-    """One number a pair of nodes; both directions of an undirected pair have the same."""
+    """One code per pair of nodes; both directions of an undirected pair have the same code."""
     source, target = edge_index
     if not is_directed(graph):
         source, target = torch.minimum(source, target), torch.maximum(source, target)
@@ -73,7 +73,7 @@ def codes_of(edge_index: Tensor, graph: Graph) -> Tensor:
 
 
 def pairs_without_edge(graph: Graph, count: int, seed: int) -> Tensor:
-    """[2, count] different pairs, uniform among those that no edge joins (in that direction, of a directed graph)."""
+    """[2, count] distinct pairs, uniform among those without an edge (in that direction, for directed graphs)."""
     n, rng = graph.num_nodes, np.random.default_rng(seed)
     directed, edges = is_directed(graph), codes_of(graph.edge_index, graph).unique().cpu().numpy()
     loops = int((graph.edge_index[0] == graph.edge_index[1]).sum())
@@ -82,7 +82,7 @@ def pairs_without_edge(graph: Graph, count: int, seed: int) -> Tensor:
     if count > free:
         raise ArgumentError("graph", f"at least {count} pairs without an edge, for the negatives", free)
     found = np.empty(0, dtype=np.int64)
-    if count > free // 2:  # a dense small graph: look at every pair
+    if count > free // 2:  # a small dense graph: enumerate all pairs
         every = np.arange(n * n)
         source, target = np.divmod(every, max(n, 1))
         every = every[source != target if directed else source < target]
@@ -92,16 +92,18 @@ def pairs_without_edge(graph: Graph, count: int, seed: int) -> Tensor:
         if not directed:
             source, target = np.minimum(source, target), np.maximum(source, target)
         drawn = np.concatenate([found, (source * n + target)[source != target]])
-        drawn = drawn[np.sort(np.unique(drawn, return_index=True)[1])]  # each once, in the order drawn
+        drawn = drawn[np.sort(np.unique(drawn, return_index=True)[1])]  # unique, in the order drawn
         found = drawn[~np.isin(drawn, edges)]
     return torch.from_numpy(np.stack(np.divmod(found[:count], max(n, 1)))).to(graph.device)
 
 
 def typed_pairs_without_edge(graph: Graph, links: Tensor, node_type: Any, seed: int) -> Tensor:
-    """[2, K] pairs that no edge joins, as many of each pair of types as ``links`` [2, K] has."""
+    """[2, K] pairs without an edge, with the same number per pair of types as ``links`` [2, K]."""
     kind = torch.as_tensor(node_type).cpu()
     if kind.shape != (graph.num_nodes,) or kind.is_floating_point() or kind.dtype == torch.bool:
-        raise ArgumentError("node_type", f"{graph.num_nodes} integers (one a node)", f"{kind.dtype} {list(kind.shape)}")
+        raise ArgumentError(
+            "node_type", f"{graph.num_nodes} integers (one per node)", f"{kind.dtype} {list(kind.shape)}"
+        )
     n, rng, kinds = graph.num_nodes, np.random.default_rng(seed), kind.numpy()
     directed, edges = is_directed(graph), codes_of(graph.edge_index, graph).unique().cpu().numpy()
     ends = kinds[links.cpu().numpy()]
@@ -118,7 +120,7 @@ def typed_pairs_without_edge(graph: Graph, links: Tensor, node_type: Any, seed: 
             if not directed:
                 source, target = np.minimum(source, target), np.maximum(source, target)
             drawn = np.concatenate([codes, (source * n + target)[source != target]])
-            drawn = drawn[np.sort(np.unique(drawn, return_index=True)[1])]  # each once, in the order drawn
+            drawn = drawn[np.sort(np.unique(drawn, return_index=True)[1])]  # unique, in the order drawn
             codes = drawn[~np.isin(drawn, edges)]
         if len(codes) < count:
             got = f"{len(codes)} found between the types {one} and {two}"
@@ -129,6 +131,6 @@ def typed_pairs_without_edge(graph: Graph, links: Tensor, node_type: Any, seed: 
 
 
 def _counted(ends: np.ndarray) -> list[tuple[tuple[int, int], int]]:
-    """Each pair of types and how often it is there."""
+    """Each pair of types with its count."""
     pairs, counts = np.unique(ends, axis=1, return_counts=True)
     return [((int(a), int(b)), int(c)) for a, b, c in zip(pairs[0], pairs[1], counts, strict=True)]

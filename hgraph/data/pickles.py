@@ -1,7 +1,7 @@
-"""Pickles read by a machine of our own, in which nothing can be called but what is handed to it.
+"""A restricted pickle reader that only calls functions on an explicit list.
 
-Python's unpickler imports and calls what a file names. This one knows the opcodes that build plain data and no
-others; a global is a name and nothing more, until the caller says what it stands for.
+Python's unpickler imports and calls whatever a file names. This reader knows only the opcodes that build plain
+data; a global is just a name until the caller assigns a meaning to it.
 """
 
 from __future__ import annotations
@@ -21,17 +21,17 @@ _VALUES = {
     "BINBYTES", "BINFLOAT", "BININT", "BININT1", "BININT2", "BINUNICODE", "LONG1", "SHORT_BINBYTES", "SHORT_BINUNICODE",
 }  # fmt: skip
 _EMPTY: dict[str, Callable[[], Any]] = {"EMPTY_DICT": dict, "EMPTY_LIST": list, "EMPTY_TUPLE": tuple, "EMPTY_SET": set}
-_KEYS = (str, int, float, bytes, type(None))  # not tuples: those nested in each other take forever to hash
+_KEYS = (str, int, float, bytes, type(None))  # no tuples: hashing deeply nested ones takes forever
 
 
 class Record:
-    """What a global, and whatever is made by it, becomes: its name, its arguments and its state. It does nothing.
+    """Placeholder for a global or an object made from it: its name, arguments and state. It executes nothing.
 
     Attributes:
-        name: as the file gives it, ``module.name``.
+        name: the name in the file, ``module.name``.
         made: whether it was called, or only named.
-        args: what it was called with.
-        state: what it was built with, None if with nothing.
+        args: the arguments of the call.
+        state: the state passed to it, or None.
     """
 
     __slots__ = ("args", "made", "name", "state")
@@ -52,40 +52,40 @@ def interpret(
     persistent: Callable[[Any], Any] | None = None,
     max_bytes: int = 64 * 2**20,
 ) -> Any:
-    """The plain data in a pickle of protocol 2 or later, with records for everything else.
+    """The plain data in a pickle of protocol 2 or later; everything else becomes a `Record`.
 
     Args:
-        content: the whole pickle.
-        calls: what may be called, by ``module.name``: harmless functions of plain data.
-        persistent: makes something of references to outside the pickle; None refuses them.
-        max_bytes: longer content is refused.
+        content: the complete pickle.
+        calls: allowed functions by ``module.name``: harmless functions of plain data.
+        persistent: resolves references to objects outside the pickle; None rejects them.
+        max_bytes: longer content is rejected.
 
     Raises:
-        DataError: an opcode that is not needed for data, or a pickle that contradicts itself.
+        DataError: a forbidden opcode, or a malformed pickle.
 
     >>> import pickle
     >>> interpret(pickle.dumps({"a": [1, print]}, protocol=2), calls={})
     {'a': [1, Record('__builtin__.print')]}
     """
     if len(content) > max_bytes:
-        raise DataError(f"a pickle of {len(content)} bytes, more than {max_bytes}")
+        raise DataError(f"the pickle has {len(content)} bytes, more than the limit of {max_bytes}")
     machine = _Machine(calls, persistent)
     try:
         for count, (opcode, argument, position) in enumerate(pickletools.genops(content)):
             if count > _MAX_OPERATIONS:
-                raise DataError(f"more than {_MAX_OPERATIONS} operations")
+                raise DataError(f"the pickle has more than {_MAX_OPERATIONS} operations")
             if opcode.name == "STOP":
                 return machine.pop()
             machine.step(opcode.name, argument, position or 0)
     except DataError:
         raise
-    except Exception as error:  # whatever malformed bytes make the opcodes' reader raise
-        raise DataError(f"not a whole pickle ({type(error).__name__}: {error})") from error
-    raise DataError("a pickle without an end")
+    except Exception as error:  # the opcode reader may raise anything on malformed bytes
+        raise DataError(f"not a complete pickle ({type(error).__name__}: {error})") from error
+    raise DataError("the pickle has no end")
 
 
 class _Machine:
-    """A stack, a memo, and a step for each opcode that is known."""
+    """A stack, a memo, and a method for each known opcode."""
 
     def __init__(self, calls: Mapping[str, Callable[..., Any]], persistent: Callable[[Any], Any] | None) -> None:
         self.calls, self.persistent = calls, persistent
@@ -125,7 +125,7 @@ class _Machine:
         return self.stack.pop()
 
     def to_mark(self) -> list[Any]:
-        """What lies above the last mark, which goes too."""
+        """Pop everything above the last mark, and the mark."""
         at = len(self.stack) - 1
         while at >= 0 and self.stack[at] is not _MARK:
             at -= 1
@@ -136,9 +136,9 @@ class _Machine:
         return items
 
     def filled(self, kind: type) -> Any:
-        """The container on the top of the stack."""
+        """The container on top of the stack."""
         if type(self.top()) is not kind:
-            raise DataError(f"a {kind.__name__} is needed, not {type(self.top()).__name__}")
+            raise DataError(f"expected a {kind.__name__}, got {type(self.top()).__name__}")
         return self.stack[-1]
 
     def do_append(self, _: Any) -> None:
@@ -186,9 +186,9 @@ class _Machine:
         state = self.pop()
         made = self.top()
         if isinstance(made, dict) and isinstance(state, dict):
-            return  # attributes of an ordered dict, which are none of the data
+            return  # attributes of an ordered dict, which are not part of the data
         if not isinstance(made, Record) or not made.made:
-            raise DataError(f"{type(made).__name__} takes no state")
+            raise DataError(f"{type(made).__name__} accepts no state")
         made.state = state
 
     def do_binpersid(self, _: Any) -> None:
@@ -199,5 +199,5 @@ class _Machine:
 
 def _key(key: Any) -> Any:
     if not isinstance(key, _KEYS):
-        raise DataError(f"keys and members are numbers or texts, not {type(key).__name__}")
+        raise DataError(f"keys and set members must be numbers or texts, not {type(key).__name__}")
     return key

@@ -1,4 +1,4 @@
-"""`LinkSplit`, `HyperedgeSplit`: which edges are to be predicted, and the structure left to predict them from."""
+"""`LinkSplit`, `HyperedgeSplit`: edges to predict, and the structure without them for message passing."""
 
 from __future__ import annotations
 
@@ -32,22 +32,22 @@ __all__ = ["HyperedgeSplit", "LinkSplit"]
 S = TypeVar("S", Graph, Hypergraph)
 _LOG = logging.getLogger("hgraph")
 
-_TRIES = 100  # draws of a negative before its positive goes without
+_TRIES = 100  # attempts to draw a negative before it is skipped
 
 
 @dataclass(frozen=True, eq=False)
 class LinkSplit:
-    """Edges to train on, to validate with and to predict, and the graph that messages may use meanwhile.
+    """Training, validation and test links, and the graph for message passing during training.
 
-    Both directions of an undirected edge are one link and stay on the same side.
+    Both directions of an undirected edge are one link and are always in the same part.
 
     Args:
-        structure: the graph of the training links (and of all loops) alone, with their weights.
-        train: [2, K] ``[source, target]``, as are ``val`` and ``test``; an undirected link once, smaller node first.
-        val: held out for validation.
-        test: held out for the test.
-        val_negatives: [2, K] pairs that are no edges of the whole graph, as many as ``val``.
-        test_negatives: as many as ``test``; no pair is in both.
+        structure: the graph with only the training links (and all self-loops), with their weights.
+        train: [2, K] ``[source, target]``, like ``val`` and ``test``; undirected links once, smaller id first.
+        val: validation links.
+        test: test links.
+        val_negatives: [2, K] pairs without an edge in the whole graph, as many as ``val``.
+        test_negatives: as many as ``test``; disjoint from ``val_negatives``.
 
     >>> ring = Graph.from_edge_index([[0, 1, 2, 3, 4], [1, 2, 3, 4, 0]], num_nodes=5, directed=False)
     >>> split = LinkSplit.random(ring, val_fraction=0.2, test_fraction=0.2)
@@ -72,18 +72,18 @@ class LinkSplit:
         test_fraction: float = 0.1,
         seed: int = 0,
     ) -> LinkSplit:
-        """Links held out at random, under a seed.
+        """Hold out links at random, with a seed.
 
         Args:
             graph: the whole graph; without parallel edges.
-            node_type: [N] integers. Negatives then join the types that the held-out links join, in their proportions:
-                in a bipartite graph no negative is within a side, where it would be told apart by its types alone.
-            val_fraction: share of the links, as is ``test_fraction``; rounded to whole links.
-            test_fraction: as above.
-            seed: of the lot and of the negatives.
+            node_type: [N] integers. Negatives then have the same pairs of node types as the held-out links, in
+                proportion: in a bipartite graph no negative is within a side, where its types alone would give it away.
+            val_fraction: fraction of the links for validation; rounded to whole links.
+            test_fraction: fraction of the links for testing; rounded to whole links.
+            seed: random seed for the split and the negatives.
 
         Raises:
-            ArgumentError: shares out of range, parallel edges, or too few pairs without an edge for the negatives.
+            ArgumentError: fractions out of range, parallel edges, or too few pairs without an edge for the negatives.
         """
         links = links_of_graph(of_kind("graph", graph, Graph))
         order = torch.randperm(links.shape[1], generator=torch.Generator().manual_seed(seed))
@@ -101,22 +101,22 @@ class LinkSplit:
         test_fraction: float = 0.1,
         seed: int = 0,
     ) -> LinkSplit:
-        """The latest links held out: nothing that training sees is younger than anything held out.
+        """Hold out the latest links: no training link is newer than a held-out one.
 
         Args:
             graph: the whole graph; without parallel edges.
-            time: [E] a number an edge, in the order of ``graph.adj``; a link is as old as its older direction.
+            time: [E] one number per edge, in the order of ``graph.adj``; a link has the time of its older direction.
             node_type: see `random`.
-            val_fraction: of the links, as is ``test_fraction``; links of equal time stay together, so parts may grow.
-            test_fraction: as above.
-            seed: of the negatives.
+            val_fraction: fraction of the links; links of equal time stay together, so parts may be larger.
+            test_fraction: the same for the test links.
+            seed: random seed for the negatives.
         """
         time = torch.as_tensor(time)
         of_kind("graph", graph, Graph)
         if time.shape != (graph.num_edges,):
-            raise ArgumentError("time", f"{graph.num_edges} numbers (one an edge)", f"shape {list(time.shape)}")
+            raise ArgumentError("time", f"{graph.num_edges} numbers (one per edge)", f"shape {list(time.shape)}")
         links = links_of_graph(graph)
-        # Row t of the transpose lists what t sends to: of a symmetric graph its edges are the reverses, in row order.
+        # Row t of the transpose lists the targets of t: in a symmetric graph these are the reverse edges, in row order.
         both = time if is_directed(graph) else torch.minimum(time, time[graph.adj.perm.long()])
         train, held, last = in_time(both[link_mask(graph)], val_fraction, test_fraction)
         return cls._of(graph, links, train, held, last, seed, node_type)
@@ -130,7 +130,7 @@ class LinkSplit:
         structure = _less(graph, kept)
         if node_type is None:
             if len(val) + len(test) and is_bipartite(graph):
-                _LOG.warning("the graph is bipartite, and negatives may join nodes of one side: node_type= avoids that")
+                _LOG.warning("bipartite graph: negatives may join nodes of one side; pass node_type= to avoid that")
             negatives = pairs_without_edge(graph, len(val) + len(test), seed)
         else:
             negatives = typed_pairs_without_edge(graph, links[:, torch.cat([val, test])], node_type, seed)
@@ -138,29 +138,30 @@ class LinkSplit:
         return cls(structure, links_of[0], links_of[1], links_of[2], *negatives.tensor_split([len(val)], dim=1))
 
     def validate(self, whole: Graph | Labeled) -> None:
-        """Prove that no held-out link is in the training graph, in either direction, and that negatives are none.
+        """Prove that no held-out link is in the training graph, in either direction, and that negatives are not edges.
 
         Args:
             whole: the whole graph, or the data that holds it.
 
         Raises:
-            DataError: the structure is not the graph less the held-out links, parts overlap, or a negative is an edge.
+            DataError: the structure is not the graph without the held-out links, parts overlap, or a negative is an
+                edge.
         """
         graph = _whole(whole, Graph)
         codes = [codes_of(part, graph) for part in (self.train, self.val, self.test)]
         everything = torch.cat(codes)
         if len(everything.unique()) != len(everything):
-            raise DataError("split: a link stands in two of train, val and test, or twice in one")
+            raise DataError("split: a link is repeated in train, val and test")
         edges = codes_of(graph.edge_index, graph)
         if not torch.equal(everything.sort().values, codes_of(links_of_graph(graph), graph).sort().values):
             raise DataError("split: train, val and test together are not the links of the graph")
         if not _less(graph, ~torch.isin(edges, torch.cat(codes[1:]))).equal(self.structure):
-            raise DataError("split: the training graph is not the whole one less the held-out links")
+            raise DataError("split: the training graph is not the whole graph without the held-out links")
         negatives = codes_of(torch.cat([self.val_negatives, self.test_negatives], dim=1), graph)
         if bool(torch.isin(negatives, edges).any()):
             raise DataError("split: a negative is an edge of the graph")
         if len(negatives.unique()) != len(negatives):
-            raise DataError("split: a negative stands twice")
+            raise DataError("split: a negative is repeated")
 
     def to(self, device: torch.device | str) -> LinkSplit:
         """The same split on another device."""
@@ -173,18 +174,18 @@ class LinkSplit:
 
 @dataclass(frozen=True, eq=False)
 class HyperedgeSplit:
-    """Hyperedges to train on, to validate with and to predict, and the hypergraph messages may use meanwhile.
+    """Training, validation and test hyperedges, and the hypergraph for message passing during training.
 
-    Hyperedges of the same members stay on the same side, or the answer would stand in the training hypergraph.
+    Hyperedges with the same members are always in the same part; otherwise training would reveal held-out ones.
 
     Args:
-        structure: the training hyperedges alone, on all vertices.
-        train: [.] hyperedge ids of the whole hypergraph, as are ``val`` and ``test``.
-        val: held out for validation.
-        test: held out for the test.
-        val_negatives: sets of vertices that are no hyperedge; of each validation one (where one was found) a twin of
-            the same size with some members exchanged.
-        test_negatives: the same of the test.
+        structure: only the training hyperedges, on all nodes.
+        train: [.] hyperedge ids of the whole hypergraph, like ``val`` and ``test``.
+        val: validation hyperedges.
+        test: test hyperedges.
+        val_negatives: sets of nodes that are not hyperedges; one for each validation hyperedge (if one was found) of
+            the same size with some members replaced.
+        test_negatives: the same for the test.
 
     >>> hg = Hypergraph.from_lists([[0, 1], [2, 3], [1, 0], [4, 5], [0, 5]], num_nodes=6)
     >>> split = HyperedgeSplit.random(hg, val_fraction=0.0, test_fraction=0.2)
@@ -209,15 +210,15 @@ class HyperedgeSplit:
         exchanged: float = 0.5,
         seed: int = 0,
     ) -> HyperedgeSplit:
-        """Hyperedges held out by lot, under a seed.
+        """Hold out hyperedges at random, with a seed.
 
         Args:
             hypergraph: the whole hypergraph.
-            val_fraction: share of the different member sets, as is ``test_fraction``; rounded to whole sets.
-            test_fraction: as above.
-            exchanged: share of a positive's members that its negative replaces by other vertices (at least one
-                member): 1 is easy to tell from a hyperedge, small shares are hard.
-            seed: of the lot and of the negatives.
+            val_fraction: fraction of the distinct member sets for validation; rounded to whole sets.
+            test_fraction: fraction of the distinct member sets for testing; rounded to whole sets.
+            exchanged: fraction of a positive's members that its negative replaces by other nodes (at least one
+                member): 1 is easy to tell from a hyperedge, small fractions are hard.
+            seed: random seed for the split and the negatives.
         """
         group = torch.tensor(_groups(of_kind("hypergraph", hypergraph, Hypergraph)), dtype=torch.long)
         count = int(group.max()) + 1 if len(group) else 0
@@ -239,20 +240,20 @@ class HyperedgeSplit:
         exchanged: float = 0.5,
         seed: int = 0,
     ) -> HyperedgeSplit:
-        """The latest hyperedges held out; one that only repeats the members of an earlier part's is in no part.
+        """Hold out the latest hyperedges; one that only repeats the members of an earlier part is dropped.
 
         Args:
             hypergraph: the whole hypergraph.
-            time: [M] a number a hyperedge.
-            val_fraction: share of the hyperedges, as is ``test_fraction``; those of equal time stay together.
-            test_fraction: as above.
+            time: [M] one number per hyperedge.
+            val_fraction: fraction of the hyperedges; those of equal time stay together.
+            test_fraction: the same for the test hyperedges.
             exchanged: see `random`.
-            seed: of the negatives.
+            seed: random seed for the negatives.
         """
         time = torch.as_tensor(time)
         of_kind("hypergraph", hypergraph, Hypergraph)
         if time.shape != (hypergraph.num_hyperedges,):
-            expected = f"{hypergraph.num_hyperedges} numbers (one a hyperedge)"
+            expected = f"{hypergraph.num_hyperedges} numbers (one per hyperedge)"
             raise ArgumentError("time", expected, f"shape {list(time.shape)}")
         group, parts = torch.tensor(_groups(hypergraph), dtype=torch.long), []
         seen = group[:0]
@@ -265,7 +266,7 @@ class HyperedgeSplit:
     @classmethod
     def _of(cls, hypergraph: Hypergraph, parts: Sequence[Tensor], exchanged: float, seed: int) -> HyperedgeSplit:
         if not 0 < exchanged <= 1:
-            raise ArgumentError("exchanged", "a share above 0, up to 1", exchanged)
+            raise ArgumentError("exchanged", "a fraction above 0, up to 1", exchanged)
         rng = np.random.default_rng(seed)
         taken = {tuple(e) for e in hypergraph.to_lists()}
         negatives = [_twins(_only(hypergraph, part), taken, exchanged, rng) for part in parts[1:]]
@@ -273,27 +274,27 @@ class HyperedgeSplit:
         return cls(_only(hypergraph, train), train, val, test, *negatives)
 
     def validate(self, whole: Hypergraph | Labeled) -> None:
-        """Prove that the training hypergraph holds no set of members that is held out, and that negatives are none.
+        """Prove that no held-out member set is in the training hypergraph, and that negatives are not hyperedges.
 
         Args:
             whole: the whole hypergraph, or the data that holds it.
 
         Raises:
-            DataError: parts overlap, the structure is not that of the training hyperedges, or the members of a held-out
-                hyperedge are there under another number, or a negative is a hyperedge.
+            DataError: parts overlap, the structure does not match the training hyperedges, the members of a held-out
+                hyperedge are in the training part under another id, or a negative is a hyperedge.
         """
         hypergraph = _whole(whole, Hypergraph)
         ids = torch.cat([self.train, self.val, self.test])
         if len(ids.unique()) != len(ids):
-            raise DataError("split: a hyperedge stands in two of train, val and test, or twice in one")
+            raise DataError("split: a hyperedge is repeated in train, val and test")
         if len(ids) and (int(ids.min()) < 0 or int(ids.max()) >= hypergraph.num_hyperedges):
-            raise DataError(f"split: ids must lie in 0 .. {hypergraph.num_hyperedges - 1}")
+            raise DataError(f"split: ids must be in 0 .. {hypergraph.num_hyperedges - 1}")
         if not _only(hypergraph, self.train).equal(self.structure):
-            raise DataError("split: the training hypergraph is not that of the training hyperedges")
+            raise DataError("split: the training hypergraph does not match the training hyperedges")
         lists = hypergraph.to_lists()
         parts = [{tuple(lists[e]) for e in part.tolist()} for part in (self.train, self.val, self.test)]
         if parts[0] & parts[1] or parts[0] & parts[2] or parts[1] & parts[2]:
-            raise DataError("split: hyperedges of the same members stand in two parts")
+            raise DataError("split: hyperedges with the same members are in two parts")
         known = {tuple(e) for e in lists}
         if any(tuple(e) in known for n in (self.val_negatives, self.test_negatives) for e in n.to_lists()):
             raise DataError("split: a negative is a hyperedge of the hypergraph")
@@ -308,12 +309,12 @@ class HyperedgeSplit:
 
 
 def _whole(whole: Any, kind: type[S]) -> S:
-    """The structure that a split divides, from the data that holds it or as it is."""
+    """The structure that a split divides, from a data object or directly."""
     return of_kind("whole", getattr(whole, "structure", whole), kind)
 
 
 def _less(graph: Graph, kept: Tensor) -> Graph:
-    """All nodes, but those edges alone."""
+    """The graph with all nodes and only those edges."""
     weight = None if graph.adj.weight is None else graph.adj.weight[kept]
     return Graph.from_edge_index(graph.edge_index[:, kept], num_nodes=graph.num_nodes, directed=True, weight=weight)
 
@@ -322,13 +323,13 @@ def _less(graph: Graph, kept: Tensor) -> Graph:
 
 
 def _only(hypergraph: Hypergraph, hyperedges: Tensor) -> Hypergraph:
-    """All vertices, but those hyperedges alone, in that order."""
+    """The hypergraph with all nodes and only those hyperedges, in that order."""
     pick: Callable[[Tensor | None], Tensor | None] = lambda w: None if w is None else w[hyperedges]  # noqa: E731
     return Hypergraph(hypergraph.v2e.select(hyperedges), pick(hypergraph.hyperedge_weight), hypergraph.node_weight)
 
 
 def _groups(hypergraph: Hypergraph) -> list[int]:
-    """[M] the same number for hyperedges of the same members."""
+    """[M] a group id; equal for hyperedges with the same members."""
     number: dict[tuple[int, ...], int] = {}
     return [number.setdefault(tuple(e), len(number)) for e in hypergraph.to_lists()]
 
@@ -336,7 +337,7 @@ def _groups(hypergraph: Hypergraph) -> list[int]:
 def _twins(
     positives: Hypergraph, taken: set[tuple[int, ...]], exchanged: float, rng: np.random.Generator
 ) -> Hypergraph:
-    """Of each hyperedge a set of the same size with some members exchanged, not ``taken`` yet; none is made twice."""
+    """For each hyperedge a new set of the same size with some members replaced; never one in ``taken`` or a repeat."""
     n, twins = positives.num_nodes, []
     for members in positives.to_lists():
         swap = min(max(1, round(exchanged * len(members))), n - len(members), len(members))

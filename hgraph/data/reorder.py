@@ -1,4 +1,4 @@
-"""`reorder`: the same structure with its vertices renumbered, so that what is read together lies together."""
+"""`reorder`: renumber the nodes of a structure for better memory locality."""
 
 from __future__ import annotations
 
@@ -22,19 +22,19 @@ __all__ = ["Reordered", "reorder"]
 
 T = TypeVar("T", Graph, Hypergraph, Data)
 
-_ROUNDS = 10  # of label propagation at most; and it ends when no more than this share would still move
+_ROUNDS = 10  # maximum rounds of label propagation; stops early if at most this fraction still changes
 _STILL = 0.01
 
 
 @dataclass(frozen=True, eq=False)
 class Reordered(Generic[T]):
-    """A renumbered structure, and how to go there and back.
+    """A renumbered structure, with its permutations.
 
     Args:
-        result: what was given, renumbered.
-        order: [N], the old number of each vertex: new vertex i is old vertex ``order[i]``.
-        hyperedge_order: [M], the same of the hyperedges; None for a graph.
-        edge_order: [E], the same of the edges or incidences, both numbered by rows (of ``adj``, of ``v2e``).
+        result: the renumbered input.
+        order: [N], the old number of each node: new node i is old node ``order[i]``.
+        hyperedge_order: [M], the same for hyperedges; None for a graph.
+        edge_order: [E], the same for edges or incidences, both numbered by rows (of ``adj``, of ``v2e``).
 
     >>> path = Graph.from_edge_index([[0, 2], [2, 1]], num_nodes=3, directed=False)
     >>> new, x = reorder(path), torch.tensor([[0.0], [1.0], [2.0]])
@@ -48,46 +48,46 @@ class Reordered(Generic[T]):
     edge_order: Tensor
 
     def sort(self, x: Tensor) -> Tensor:
-        """Rows of vertices [N, ...] in the old numbering, brought into the new one."""
+        """Permute node rows [N, ...] from the old to the new numbering."""
         return self._rows("x", x).index_select(0, self.order)
 
     def unsort(self, y: Tensor) -> Tensor:
-        """Rows of vertices [N, ...] in the new numbering, brought back into the old one."""
+        """Permute node rows [N, ...] from the new to the old numbering."""
         return self._rows("y", y).index_select(0, coo.inverse(self.order))
 
-    def new_ids(self, vertices: Tensor) -> Tensor:
-        """What old vertices are called now."""
-        return coo.inverse(self.order)[vertices.long()]
+    def new_ids(self, nodes: Tensor) -> Tensor:
+        """The new ids of old node ids."""
+        return coo.inverse(self.order)[nodes.long()]
 
     def _rows(self, name: str, values: Tensor) -> Tensor:
         if values.dim() == 0 or values.shape[0] != len(self.order):
             got = f"shape {list(values.shape)}"
-            raise ArgumentError(name, f"{len(self.order)} rows (one a vertex)", got)
+            raise ArgumentError(name, f"{len(self.order)} rows (one per node)", got)
         return values
 
 
 def reorder(structure: T, method: Literal["rcm", "degree", "cluster"] = "rcm") -> Reordered[T]:
-    r"""Renumber vertices (and hyperedges) so that messages come from nearby rows.
+    r"""Renumber nodes (and hyperedges) so that messages come from nearby rows.
 
-    A sum over neighbours reads rows of ``x`` wherever the neighbours happen to be numbered. Where a structure has
-    locality (meshes, roads, neighbours of points, communities) but random numbers, renumbering it once keeps those
-    rows in cache. Where it has none, nothing is gained: see benchmarks/README.md for what each method paid.
+    A sum over neighbors reads rows of ``x`` in the order of the neighbors' ids. If a structure has locality
+    (meshes, roads, nearest neighbors, communities) but random ids, renumbering it once keeps those
+    rows in cache. Without locality nothing is gained: benchmarks/README.md lists the gain of each method.
 
     Args:
-        structure: a `Graph` (directed ones are ordered as if each edge went both ways), a `Hypergraph` (ordered as its
-            bipartite graph), or `Data` of either: x, y, splits, and what ``meta`` holds for each vertex, hyperedge or
-            edge go along.
-        method: ``"rcm"``, reverse Cuthill-McKee: neighbours get numbers close to one another, for meshes and nearest
-            neighbours. ``"cluster"``: groups found by label propagation lie together, for communities. ``"degree"``:
-            vertices with many edges first, for graphs with hubs.
+        structure: a `Graph` (directed ones are ordered as if undirected), a `Hypergraph` (ordered as its
+            bipartite graph), or `Data` of either: x, y, splits, and per-node, per-hyperedge or per-edge entries of
+            ``meta`` are permuted too.
+        method: ``"rcm"``, reverse Cuthill-McKee: neighbors get numbers close to one another, for meshes and nearest
+            neighbors. ``"cluster"``: groups from label propagation become contiguous, for communities. ``"degree"``:
+            nodes of high degree first, for graphs with hubs.
 
     Returns:
-        `Reordered`: the ``result`` with the permutations; ``sort`` and ``unsort`` take rows there and back.
-        ``sort_edges`` of the result still takes values in the order of the first ``from_coo``.
+        `Reordered`: the ``result`` with the permutations; ``sort`` and ``unsort`` permute rows.
+        ``sort_edges`` of the result still takes values in the input order of the first ``from_coo``.
 
     Raises:
-        ArgumentError: an unknown method; ``Data`` with vertex numbers in its ``meta`` that cannot be renumbered.
-        ArgumentTypeError: something else than a `Graph`, a `Hypergraph` or `Data`.
+        ArgumentError: an unknown method; ``Data`` with node numbers in its ``meta`` that cannot be renumbered.
+        ArgumentTypeError: not a `Graph`, a `Hypergraph` or `Data`.
 
     >>> path = Graph.from_edge_index([[0, 3, 1], [3, 1, 2]], num_nodes=4, directed=False)     # 0 - 3 - 1 - 2
     >>> moved = reorder(path)
@@ -120,8 +120,8 @@ def _reorder_hypergraph(hg: Hypergraph, method: str) -> Reordered[Hypergraph]:
 
 
 def _renumbered(adj: Adjacency, targets: Tensor, sources: Tensor) -> tuple[Adjacency, Tensor]:
-    """The structure whose row i is old row ``targets[i]`` and whose column j is old column ``sources[j]``; its edges'
-    old numbers."""  # noqa: D205, D209
+    """The structure whose row i is old row ``targets[i]`` and whose column j is old column ``sources[j]``, and the old
+    ids of its edges."""  # noqa: D205, D209
     new = Adjacency.from_coo(
         target=coo.inverse(targets)[adj.target.long()],
         source=coo.inverse(sources)[adj.indices.long()],
@@ -130,7 +130,7 @@ def _renumbered(adj: Adjacency, targets: Tensor, sources: Tensor) -> tuple[Adjac
         num_sources=adj.num_sources,
         duplicates="keep",
     )
-    place = new.input_order  # of each old edge; the caller's own entries come before those
+    place = new.input_order  # position of each old edge; the caller's own entries come first
     assert place is not None  # noqa: S101 - from_coo sets it
     first = place if adj.input_order is None else place[adj.input_order.long()]
     return dataclasses.replace(new, input_order=first), coo.inverse(place.long())
@@ -140,13 +140,13 @@ def _renumbered(adj: Adjacency, targets: Tensor, sources: Tensor) -> tuple[Adjac
 
 
 def _both_ways(adj: Adjacency, shift: int) -> tuple[Tensor, Tensor]:
-    """Every edge in both directions; the targets of a bipartite structure come after its sources."""
+    """Every edge in both directions; targets of a bipartite structure are numbered after its sources."""
     target, source = adj.target.long().cpu() + shift, adj.indices.long().cpu()
     return torch.cat([target, source]), torch.cat([source, target])
 
 
 def _rcm(target: Tensor, source: Tensor, size: int) -> Tensor:
-    """Reverse Cuthill-McKee, by scipy."""
+    """Reverse Cuthill-McKee, from scipy."""
     import numpy as np
     from scipy.sparse import csr_matrix
     from scipy.sparse.csgraph import reverse_cuthill_mckee
@@ -159,15 +159,15 @@ def _rcm(target: Tensor, source: Tensor, size: int) -> Tensor:
 
 
 def _by_degree(target: Tensor, source: Tensor, size: int) -> Tensor:
-    """Most edges first, equals by number."""
+    """Highest degree first; ties by id."""
     return torch.bincount(target, minlength=size).sort(descending=True, stable=True).indices
 
 
 def _by_cluster(target: Tensor, source: Tensor, size: int) -> Tensor:
-    """Label propagation, every round half of the vertices; groups and their members in the order of `_rcm`."""
+    """Label propagation that updates half of the nodes per round; groups and their members in the order of `_rcm`."""
     import numpy as np
 
-    draw = np.random.default_rng(0)  # which half: chance, but the same each time
+    draw = np.random.default_rng(0)  # which half: random, but reproducible
     rank = coo.inverse(_rcm(target, source, size))
     ends, others, label = target.numpy(), source.numpy(), np.arange(size)
     for _ in range(_ROUNDS):
@@ -177,14 +177,14 @@ def _by_cluster(target: Tensor, source: Tensor, size: int) -> Tensor:
             break
         label = np.where(differ & (draw.random(size) < 0.5), found, label)
     group = torch.from_numpy(label)
-    first = torch.full((size,), size).scatter_reduce_(0, group, rank, "amin")  # where each group begins
+    first = torch.full((size,), size).scatter_reduce_(0, group, rank, "amin")  # start of each group
     return coo.lexsort(first[group], rank)
 
 
 def _commonest(target: Any, label: Any, default: Any) -> Any:
-    """The label that most of each vertex's neighbours have, the smallest of equals; the default where it has none.
+    """The most common label among each node's neighbors (ties: the smallest); the default without neighbors.
 
-    Two numbers are sorted and compared as one, which is several times faster than a sort by two keys.
+    Packs both keys into one number and sorts once, which is several times faster than a sort by two keys.
     """
     import numpy as np
 
@@ -204,13 +204,13 @@ def _commonest(target: Any, label: Any, default: Any) -> Any:
 _ORDERS = {"rcm": _rcm, "degree": _by_degree, "cluster": _by_cluster}
 
 
-# ---------------------------------------------------------------------- labelled structures
+# ---------------------------------------------------------------------- labeled structures
 
 
 def _reorder_data(data: Data, method: str) -> Reordered[Data]:
     if "links" in data.meta:
         hint = "Reorder data.structure, and renumber the links with new_ids()"
-        raise ArgumentError("structure", "data without vertex numbers in its meta", "meta['links']", hint)
+        raise ArgumentError("structure", "data without node numbers in its meta", "meta['links']", hint)
     moved: Reordered[Any] = reorder(data.structure, method)  # type: ignore[arg-type]
     order, hyperedges, edges = moved.order, moved.hyperedge_order, moved.edge_order
     orders = {"vertex": order, "hyperedge": hyperedges, "edge": edges}
@@ -238,12 +238,12 @@ def _split(split: Split, data: Data, structure: Graph | Hypergraph, order: Tenso
 
 
 def _meta(meta: Mapping[str, Any], order: Tensor, hyperedges: Tensor | None, edges: Tensor) -> dict[str, Any]:
-    """What is said of each vertex, hyperedge or edge, told by its name and its length, in the new order."""
+    """Permute the entries of ``meta`` that belong to nodes, hyperedges or edges, by their name and length."""
     heads = {"vertex_": order, "node_": order, "batch": order, "hyperedge_": hyperedges, "edge_": edges,
              "incidence_": edges, "relation": edges}  # fmt: skip
 
     def sorted_value(name: str, value: Any) -> Any:
-        if name == "node_cells":  # columns as one text each, see hgraph.datasets.from_tables
+        if name == "node_cells":  # each column is stored as one text, see hgraph.datasets.from_tables
             columns = {column: text.split("\0") for column, text in value.items()}
             return {column: "\0".join(cells[i] for i in order.tolist()) for column, cells in columns.items()}
         by = next((o for head, o in heads.items() if name.startswith(head)), None)

@@ -1,4 +1,4 @@
-"""`Split`, `Parts`: how vertices, or the examples of a set, are divided into training, validation and test."""
+"""`Split`, `Parts`: training, validation and test parts of nodes, or of the examples of a dataset."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ __all__ = ["Labeled", "Parts", "Split", "cuts", "in_time", "restrict"]
 
 
 class Labeled(Protocol):
-    """What a split reads of a `Data`."""
+    """The part of `Data` that splits use."""
 
     @property
     def structure(self) -> Graph | Hypergraph:
@@ -31,20 +31,20 @@ class Labeled(Protocol):
 
     @property
     def num_targets(self) -> int:
-        """How many things have labels."""
+        """The number of labeled targets."""
 
 
 @dataclass(frozen=True, eq=False)
 class Split:
-    """Which vertices train, validate and test, and the structure messages may use while training.
+    """Training, validation and test nodes, and the structure for message passing during training.
 
     Args:
-        structure: what messages flow over in training. Transductive: the whole structure. Production: the
-            sub-structure on ``observed``, so that nothing about unseen vertices can leak.
-        train: [.] vertex ids of the `Data`, as are ``val`` and ``test``; no two share a vertex.
-        val: validation vertices.
-        test: test vertices.
-        observed: None (transductive), or the ids [N'] that ``structure`` holds, in its order.
+        structure: the structure for message passing during training. Transductive: the whole structure. Production: the
+            sub-structure on ``observed``, so that no information about unseen nodes can leak.
+        train: [.] node ids of the `Data`, like ``val`` and ``test``; the parts are disjoint.
+        val: validation nodes.
+        test: test nodes.
+        observed: None (transductive), or the ids [N'] of the nodes of ``structure``, in its order.
 
     >>> path = Graph.from_edge_index([[0, 1, 2], [1, 2, 3]], num_nodes=4, directed=False)
     >>> Split(path, train=torch.tensor([0, 1]), val=torch.tensor([2]), test=torch.tensor([3]))
@@ -94,12 +94,12 @@ class Split:
         num_val_per_class: int = 100,
         seed: int = 0,
     ) -> Split:
-        """Transductive split: so many nodes of each class at random for training and validation, the others test.
+        """Transductive split: fixed numbers of random training and validation nodes per class, the rest for testing.
 
-        Labels below 0 count as missing: such vertices are in no part.
+        Labels below 0 are missing: such nodes are in no part.
 
         Raises:
-            ArgumentError: a class too small to leave a test vertex.
+            ArgumentError: a class too small to leave a test node.
         """
         y, generator = class_labels(y), torch.Generator().manual_seed(seed)
         nobody = torch.empty(0, dtype=torch.long, device=y.device)
@@ -107,10 +107,10 @@ class Split:
         for label in torch.unique(y[y >= 0]).tolist():
             members = (y == label).nonzero().flatten()
             if len(members) <= num_train_per_class + num_val_per_class:
-                hint = "Ask for fewer with num_train_per_class= and num_val_per_class="
+                hint = "Reduce num_train_per_class= or num_val_per_class="
                 raise ArgumentError(
                     "y",
-                    f"more than {num_train_per_class + num_val_per_class} vertices in class {label}",
+                    f"more than {num_train_per_class + num_val_per_class} nodes in class {label}",
                     len(members),
                     hint,
                 )
@@ -131,17 +131,17 @@ class Split:
         val_fraction: float = 0.2,
         test_fraction: float = 0.2,
     ) -> Split:
-        """The latest vertices held out; while training nobody knows of those of the test.
+        """Hold out the latest nodes; test nodes are not in the training structure.
 
         Args:
             structure: the whole structure.
-            time: [N] a number a vertex; vertices of equal time stay together, so parts may come out larger.
-            y: [N] or [N, C] labels; vertices without one (-1, NaN) are in no part. None: all have one.
-            val_fraction: share of the vertices, as is ``test_fraction``.
-            test_fraction: as above.
+            time: [N] one number per node; nodes of equal time stay together, so parts may be larger.
+            y: [N] or [N, C] labels; nodes without one (-1, NaN) are in no part. None: all nodes are labeled.
+            val_fraction: fraction of the nodes for validation.
+            test_fraction: fraction of the nodes for testing.
 
         Returns:
-            A production split: ``structure`` holds the training and validation vertices alone.
+            A production split: ``structure`` has only the training and validation nodes.
 
         >>> path = Graph.from_edge_index([[0, 1, 2, 3], [1, 2, 3, 4]], num_nodes=5, directed=False)
         >>> split = Split.by_time(path, torch.tensor([5, 4, 3, 2, 1]))
@@ -151,21 +151,21 @@ class Split:
         num_nodes = structure.num_nodes
         time = torch.as_tensor(time)
         if time.shape != (num_nodes,):
-            raise ArgumentError("time", f"{num_nodes} numbers (one a vertex)", f"shape {list(time.shape)}")
+            raise ArgumentError("time", f"{num_nodes} numbers (one per node)", f"shape {list(time.shape)}")
         parts = in_time(time, val_fraction, test_fraction)
         observed = torch.cat(parts[:2]).sort().values
         if y is not None:
             if len(y) != num_nodes:
-                raise ArgumentError("y", f"{num_nodes} rows (one a vertex)", len(y))
+                raise ArgumentError("y", f"{num_nodes} rows (one per node)", len(y))
             there = labeled(y)
             parts = [part[there[part]] for part in parts]
         return cls(restrict(structure, observed), parts[0], parts[1], parts[2], observed)
 
     @classmethod
     def production(cls, data: Labeled, split: Split, *, unseen_fraction: float = 0.2, seed: int = 0) -> Split:
-        """The same split with a share of its test vertices taken out of the training structure."""
+        """The same split with a fraction of its test nodes removed from the training structure."""
         if not 0 < unseen_fraction < 1:
-            raise ArgumentError("unseen_fraction", "a share between 0 and 1", unseen_fraction)
+            raise ArgumentError("unseen_fraction", "a fraction between 0 and 1", unseen_fraction)
         generator = torch.Generator().manual_seed(seed)
         hidden = split.test[
             torch.randperm(len(split.test), generator=generator)[: round(unseen_fraction * len(split.test))]
@@ -177,18 +177,18 @@ class Split:
 
     @property
     def setting(self) -> Literal["transductive", "production"]:
-        """``"transductive"`` when the training structure holds every vertex, else ``"production"``."""
+        """``"transductive"`` if the training structure has every node, else ``"production"``."""
         return "transductive" if self.observed is None else "production"
 
     @property
     def unseen(self) -> Tensor:
-        """The test vertices that the training structure does not hold; empty when transductive."""
+        """The test nodes that are not in the training structure; empty for transductive splits."""
         if self.observed is None:
             return self.test[:0]
         return self.test[~torch.isin(self.test, self.observed)]
 
     def validate(self, data: Labeled) -> None:
-        """Prove that the parts are disjoint and that the training structure holds nothing held out.
+        """Prove that the parts are disjoint and that the training structure has no held-out nodes.
 
         Raises:
             DataError: overlapping parts, ids out of range, or a structure that is not exactly the whole one
@@ -197,12 +197,12 @@ class Split:
         for name in ("train", "val", "test", "observed"):
             part = getattr(self, name)
             if part is not None and (part.dim() != 1 or part.dtype not in (torch.int64, torch.int32)):
-                raise DataError(f"split: {name} must be vertex ids [.], got {part.dtype} {list(part.shape)}")
+                raise DataError(f"split: {name} must be node ids [.], got {part.dtype} {list(part.shape)}")
         ids = torch.cat([self.train, self.val, self.test])
         if len(torch.unique(ids)) != len(ids):
-            raise DataError("split: a vertex stands in two of train, val and test, or twice in one")
+            raise DataError("split: a node is repeated in train, val and test")
         if len(ids) and (int(ids.min()) < 0 or int(ids.max()) >= data.num_targets):
-            raise DataError(f"split: ids must lie in 0 .. {data.num_targets - 1}")
+            raise DataError(f"split: ids must be in 0 .. {data.num_targets - 1}")
         if self.observed is None:
             if self.structure is data.structure:
                 return
@@ -211,12 +211,12 @@ class Split:
             seen = torch.unique(self.observed)
             in_range = len(seen) == 0 or 0 <= int(seen[0]) <= int(seen[-1]) < data.num_nodes
             if len(seen) < len(self.observed) or not in_range:
-                raise DataError(f"split: observed must name vertices in 0 .. {data.num_nodes - 1}, each once")
+                raise DataError(f"split: observed must be distinct node ids in 0 .. {data.num_nodes - 1}")
             expected = restrict(data.structure, self.observed)
             if not bool(torch.isin(torch.cat([self.train, self.val]), self.observed).all()):
-                raise DataError("split: train and validation vertices must be observed")
+                raise DataError("split: train and validation nodes must be observed")
         if not expected.equal(self.structure):  # type: ignore[arg-type]
-            raise DataError("split: the training structure holds more, or other, than the observed vertices' own")
+            raise DataError("split: the training structure is not the sub-structure on the observed nodes")
 
     def __repr__(self) -> str:
         counts = f"train {len(self.train):,}, val {len(self.val):,}, test {len(self.test):,}"
@@ -229,10 +229,10 @@ class Split:
 
 @dataclass(frozen=True, eq=False)
 class Parts:
-    """Which examples of a `Dataset` train, validate and test: for sets of many graphs, rows or pictures.
+    """Training, validation and test examples of a `Dataset`: for sets of many graphs, rows or images.
 
     Args:
-        train: [.] numbers of examples, as are ``val`` and ``test``; no two share an example.
+        train: [.] example numbers, like ``val`` and ``test``; the parts are disjoint.
         val: validation examples.
         test: test examples.
 
@@ -245,36 +245,36 @@ class Parts:
     test: Tensor
 
     def validate(self, length: int) -> None:
-        """Prove that the parts are disjoint and name examples that there are.
+        """Prove that the parts are disjoint and all examples exist.
 
         Raises:
-            DataError: they are not.
+            DataError: overlapping parts, or numbers out of range.
         """
         ids = torch.cat([self.train, self.val, self.test])
         if len(torch.unique(ids)) != len(ids):
-            raise DataError("split: an example stands in two of train, val and test, or twice in one")
+            raise DataError("split: an example is repeated in train, val and test")
         if len(ids) and (int(ids.min()) < 0 or int(ids.max()) >= length):
-            raise DataError(f"split: examples must lie in 0 .. {length - 1}")
+            raise DataError(f"split: examples must be in 0 .. {length - 1}")
 
 
-def restrict(structure: Graph | Hypergraph, vertices: Tensor) -> Graph | Hypergraph:
-    """The structure on those vertices alone, numbered in the order given."""
+def restrict(structure: Graph | Hypergraph, nodes: Tensor) -> Graph | Hypergraph:
+    """The induced sub-structure on those nodes, numbered in the given order."""
     if isinstance(structure, Graph):
-        return structure.subgraph(vertices)
-    return structure.subhypergraph(vertices)
+        return structure.subgraph(nodes)
+    return structure.subhypergraph(nodes)
 
 
 def cuts(count: int, val: float, test: float) -> list[int]:
-    """Where validation and test begin among ``count`` things in order, by their fractions."""
-    expected = "a fraction of 0 or more, below 1"
+    """Where validation and test begin among ``count`` ordered items, by their fractions."""
+    expected = "a non-negative fraction below 1"
     if not real("val_fraction", val, expected) + real("test_fraction", test, expected) < 1:
-        raise ArgumentError("val_fraction, test_fraction", "fractions of 0 or more, below 1 together", f"{val}, {test}")
+        raise ArgumentError("val_fraction, test_fraction", "non-negative, with a sum below 1", f"{val}, {test}")
     last = count - round(test * count)
     return [last - round(val * count), last]
 
 
 def in_time(time: Tensor, val: float, test: float) -> list[Tensor]:
-    """Ids of the earliest, the later, and the latest; equal times are never parted."""
+    """Ids of the earliest, the later, and the latest items; equal times are never separated."""
     if not bool(torch.isfinite(time).all()):
         raise ArgumentError("time", "finite numbers", "NaN or infinity")
     in_order = time.sort().values

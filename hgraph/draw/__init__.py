@@ -1,4 +1,4 @@
-"""Pictures of structures, as matplotlib axes; every structure has them as ``structure.draw()``."""
+"""Plots of structures on matplotlib axes; every structure has them as ``structure.draw()``."""
 
 from hgraph.draw.hypergraphs import draw_graph, draw_hypergraph
 from hgraph.draw.knowledge import draw_knowledge_graph

@@ -1,8 +1,8 @@
-"""Pictures of graphs, and of hypergraphs with a rounded hull around each hyperedge; matrices are in `draw_matrix`.
+"""Plots of graphs, and of hypergraphs with a rounded hull around each hyperedge; matrices are in `draw_matrix`.
 
-Without ``ax`` the picture goes to a new figure. In a notebook, and wherever pyplot is already imported, that is a
-pyplot figure, so it shows by itself; elsewhere (scripts, servers, threads) it is a plain figure that no window
-and no global list holds on to: save it with ``ax.figure.savefig("picture.png")``.
+Without ``ax`` the plot goes to a new figure. In a notebook, and wherever pyplot is already imported, that is a
+pyplot figure, so it is displayed automatically; elsewhere (scripts, servers, threads) it is a plain figure without
+a window or global state: save it with ``ax.figure.savefig("picture.png")``.
 """
 
 from __future__ import annotations
@@ -24,11 +24,11 @@ if TYPE_CHECKING:
 
 __all__ = ["draw_graph", "draw_hypergraph"]
 
-# Okabe and Ito's palette, told apart under every common colour blindness; black is left to text.
+# Okabe and Ito's palette, distinguishable with common color blindness; black is for text.
 PALETTE = ("#0072B2", "#E69F00", "#009E73", "#CC79A7", "#56B4E9", "#D55E00", "#F0E442")
 MISSING, INK, LINE = "#B8B8B8", "#222222", "#8C8C8C"
-RIMS = ("white", INK, "#A0A0A0")  # classes beyond the palette differ by the rim of their dots
-_MAX_VERTICES = 1500
+RIMS = ("white", INK, "#A0A0A0")  # further classes reuse the palette with another rim
+_MAX_NODES = 1500
 
 
 # ---------------------------------------------------------------------- the two pictures
@@ -43,27 +43,27 @@ def draw_graph(
     seed: int = 0,
     title: str | None = None,
 ) -> Axes:
-    """Vertices and edges under a spring layout; heavier edges are wider, arrows show directions.
+    """Nodes and edges in a spring layout; heavier edges are wider, arrows show directions.
 
     Args:
-        graph: at most 1,500 vertices.
+        graph: at most 1,500 nodes.
         ax: axes to draw into, or None for new ones.
-        labels: [N] classes (integers, -1 is missing, or texts): colours, and a legend.
-        names: [N] texts; short ones stand inside the vertices, longer ones above.
+        labels: [N] classes (integers, -1 is missing, or texts): colors, and a legend.
+        names: [N] texts; short ones are drawn inside the nodes, longer ones above.
         seed: fixes the layout.
-        title: the text above, or None.
+        title: the title, or None.
 
     Returns:
         The axes.
 
     Raises:
-        ArgumentError: too many vertices, or labels or names of another length.
+        ArgumentError: too many nodes, or labels or names of another length.
     """
-    labels, names = _checked(graph.num_nodes, labels, names, "graph.subgraph(vertices).draw()")
+    labels, names = _checked(graph.num_nodes, labels, names, "graph.subgraph(nodes).draw()")
     ax = new_axes(ax)
     source, target = graph.edge_index.cpu().numpy()
     at = _layout(graph.num_nodes, np.stack([source, target], 1), seed)
-    size = _vertex_radius(at, names)
+    size = _node_radius(at, names)
     weight = None if graph.adj.weight is None else graph.adj.weight.detach().double().abs().cpu().numpy()
     width = _scaled(weight, len(source), 0.8, 0.4, 3.5)
     _draw_edges(ax, at, source, target, width, size, graph.directed)
@@ -81,36 +81,36 @@ def draw_hypergraph(
     max_hyperedges: int = 50,
     title: str | None = None,
 ) -> Axes:
-    """Vertices with a soft hull around the members of each hyperedge: circle, capsule, or rounded polygon.
+    """Nodes with a soft hull around the members of each hyperedge: circle, capsule, or rounded polygon.
 
-    Vertices that share hyperedges stand together (spring layout of the star expansion). Hyperedges that share
-    members get different colours as far as there are colours. Outlines grow with the hyperedge weights, dots
-    with the vertex weights. A hull may cover vertices that are not members: thin lines
-    join the true members to the middle of their hyperedge.
+    Nodes with common hyperedges are close together (spring layout of the star expansion). Hyperedges with common
+    members get different colors as far as possible. Line widths follow the hyperedge weights, dot sizes
+    the node weights. A hull may cover nodes that are not members: thin lines
+    join the actual members to the center of their hyperedge.
 
     Args:
-        hg: at most 1,500 vertices.
+        hg: at most 1,500 nodes.
         ax: axes to draw into, or None for new ones.
-        labels: [N] classes (integers, -1 is missing, or texts): colours, and a legend.
-        names: [N] texts; short ones stand inside the vertices, longer ones above.
+        labels: [N] classes (integers, -1 is missing, or texts): colors, and a legend.
+        names: [N] texts; short ones are drawn inside the nodes, longer ones above.
         seed: fixes the layout.
-        max_hyperedges: only the first so many get a hull, and the title says so; all shape the layout.
-        title: the text above, or None.
+        max_hyperedges: only this many get a hull, and the title says so; all hyperedges affect the layout.
+        title: the title, or None.
 
     Returns:
         The axes.
 
     Raises:
-        ArgumentError: too many vertices, or labels or names of another length.
+        ArgumentError: too many nodes, or labels or names of another length.
     """
     if max_hyperedges < 0:
         raise ArgumentError("max_hyperedges", "a number >= 0", max_hyperedges)
-    labels, names = _checked(hg.num_nodes, labels, names, "hg.subhypergraph(vertices).draw()")
+    labels, names = _checked(hg.num_nodes, labels, names, "hg.subhypergraph(nodes).draw()")
     ax = new_axes(ax)
-    vertex, hyperedge = hg.v2e.indices.cpu().numpy().astype(int), hg.v2e.target.cpu().numpy().astype(int)
-    pairs = np.stack([vertex, hyperedge + hg.num_nodes], 1)
+    node, hyperedge = hg.v2e.indices.cpu().numpy().astype(int), hg.v2e.target.cpu().numpy().astype(int)
+    pairs = np.stack([node, hyperedge + hg.num_nodes], 1)
     at = _layout(hg.num_nodes + hg.num_hyperedges, pairs, seed, keep=hg.num_nodes)
-    size = _vertex_radius(at, names)
+    size = _node_radius(at, names)
     members = [np.asarray(e) for e in hg.to_lists()[:max_hyperedges]]
     weight = None if hg.hyperedge_weight is None else hg.hyperedge_weight.detach().double().abs().cpu().numpy()
     width = _scaled(weight, hg.num_hyperedges, 1.4, 0.6, 3.6)
@@ -130,7 +130,7 @@ def draw_hypergraph(
 
 
 def new_axes(ax: Axes | None, size: tuple[float, float] = (6.4, 5.6)) -> Axes:
-    """The given axes, or those of a new figure (see the module's text)."""
+    """The given axes, or those of a new figure (see the module docstring)."""
     if ax is not None:
         if not hasattr(ax, "add_patch"):
             hint = 'To save the picture: structure.draw().figure.savefig("picture.png")'
@@ -150,27 +150,27 @@ def new_axes(ax: Axes | None, size: tuple[float, float] = (6.4, 5.6)) -> Axes:
 
 
 def _checked(count: int, labels: Any, names: Any, instead: str) -> tuple[np.ndarray | None, list[str] | None]:
-    """Labels and names as array and list, or an error that names what is wrong."""
-    if count > _MAX_VERTICES:
-        hint = f"Draw the part of interest: {instead}"
-        raise ArgumentError("structure", f"at most {_MAX_VERTICES:,} vertices to draw", f"{count:,}", hint)
+    """Labels and names as array and list; raises if they are invalid."""
+    if count > _MAX_NODES:
+        hint = f"Draw a part of it: {instead}"
+        raise ArgumentError("structure", f"at most {_MAX_NODES:,} nodes to draw", f"{count:,}", hint)
     if labels is not None:
         labels = np.asarray(labels.detach().cpu() if isinstance(labels, Tensor) else labels)
         if labels.shape != (count,):
-            raise ArgumentError("labels", f"{count} entries (one a vertex)", f"shape {list(labels.shape)}")
+            raise ArgumentError("labels", f"{count} entries (one per node)", f"shape {list(labels.shape)}")
     if names is not None:
         names = [str(name) for name in names]
         if len(names) != count:
-            raise ArgumentError("names", f"{count} texts (one a vertex)", len(names))
+            raise ArgumentError("names", f"{count} texts (one per node)", len(names))
     return labels, names
 
 
 def _scaled(
     values: np.ndarray | None, count: int, plain: float, low: float, high: float, largest: float | None = None
 ) -> np.ndarray:
-    """Widths between low and high in proportion to the values; ``plain`` where there is nothing to tell apart.
+    """Widths between low and high in proportion to the values; ``plain`` if all values are equal.
 
-    ``largest`` is the value of the width ``high``, None the largest that there is.
+    ``largest`` is the value that gets width ``high``; None takes the maximum.
     """
     if values is None or not len(values) or not np.isfinite(values).all():
         return np.full(count, plain)
@@ -180,17 +180,17 @@ def _scaled(
 
 
 def _layout(count: int, pairs: np.ndarray, seed: int, keep: int | None = None) -> np.ndarray:
-    """Positions of the first ``keep`` of ``count`` vertices."""
+    """Positions of the first ``keep`` of ``count`` nodes."""
     from hgraph.draw.layout import spring
 
     keep = count if keep is None else keep
-    alone = np.setdiff1d(np.arange(keep, count), pairs)  # hyperedges without members take no room
+    alone = np.setdiff1d(np.arange(keep, count), pairs)  # hyperedges without members take no space
     number = np.cumsum(~np.isin(np.arange(count), alone)) - 1
     return spring(count - len(alone), number[pairs], seed)[:keep]
 
 
-def _vertex_radius(at: np.ndarray, names: list[str] | None) -> np.ndarray:
-    """Radii of the dots in the units of the layout: as large as fits between close neighbours."""
+def _node_radius(at: np.ndarray, names: list[str] | None) -> np.ndarray:
+    """Radii of the dots in layout units: as large as close neighbors allow."""
     if len(at) < 2:
         return np.full(len(at), 0.16)
     from scipy.spatial import cKDTree
@@ -204,7 +204,7 @@ def _vertex_radius(at: np.ndarray, names: list[str] | None) -> np.ndarray:
 
 # ---------------------------------------------------------------------- ink
 
-_INSIDE, _POINTS = 3, 7.5  # names of so few letters stand inside their vertex; the size of longer ones
+_INSIDE, _POINTS = 3, 7.5  # names of at most this many letters are inside their node; font size of longer ones
 _ALIGN = {-1: ("right", "top"), 0: ("center", "center"), 1: ("left", "bottom")}
 
 
@@ -218,7 +218,7 @@ def _draw_edges(
     arrows: bool,
     color: str = LINE,
 ) -> None:
-    """Lines, with heads at the targets' rims where directions matter, and rings for self-loops."""
+    """Lines, with arrow heads at the targets for directed graphs, and rings for self-loops."""
     from matplotlib.collections import LineCollection, PolyCollection
     from matplotlib.patches import Circle
 
@@ -248,14 +248,14 @@ def _draw_edges(
 def _draw_hulls(
     ax: Axes, at: np.ndarray, members: list[np.ndarray], width: np.ndarray, size: np.ndarray
 ) -> list[np.ndarray]:
-    """Hulls, large ones below, each wider where more of them meet; returns their outlines."""
+    """Hulls, large ones below, each wider where several overlap; returns their outlines."""
     from matplotlib.collections import LineCollection
     from matplotlib.patches import Polygon
 
     from hgraph.draw.layout import hull_colors, rounded_hull
 
     outlines, colors = list[np.ndarray](), [PALETTE[c] for c in hull_colors(members, len(PALETTE))]
-    rank = np.zeros(len(at), dtype=int)  # how many hulls a vertex lies in so far: the next one keeps outside them
+    rank = np.zeros(len(at), dtype=int)  # how many hulls cover a node already: the next one is drawn outside them
     base = float(size.mean()) * 2.0 if len(size) else 0.0
     small_first = sorted((i for i, m in enumerate(members) if len(m)), key=lambda i: len(members[i]))
     fill = float(np.clip(2.2 / max(len(small_first), 1), 0.07, 0.22))
@@ -286,26 +286,26 @@ def _finish(
     outlines: list[np.ndarray],
     lines: np.ndarray | None = None,
 ) -> None:
-    """Vertices, names (beside the points of ``lines``, not over them), legend, title; equal aspect, no axes."""
+    """Nodes, names (next to the points of ``lines``, not over them), legend, title; equal aspect, no axes."""
     ax.set_aspect("equal")
     ax.set_axis_off()
-    _draw_vertices(ax, at, size, labels)
+    _draw_nodes(ax, at, size, labels)
     if title:
         ax.set_title(title, fontsize=10, color=INK)
     corners = np.concatenate([at - size[:, None] * 2, at + size[:, None] * 2, *outlines]) if len(at) else at
     if len(corners):
         middle, half = (corners.min(0) + corners.max(0)) / 2, np.ptp(corners, axis=0) / 2
-        half = np.maximum(half + 0.03 * half.max(), 0.8)  # a lone vertex does not fill the picture
+        half = np.maximum(half + 0.03 * half.max(), 0.8)  # a single node does not fill the plot
         ax.set_xlim(middle[0] - half[0], middle[0] + half[0])
         ax.set_ylim(middle[1] - half[1], middle[1] + half[1])
         if names is not None:
             _write_names(ax, at, size, names, lines)
     else:
-        ax.text(0.5, 0.5, "no vertices", ha="center", va="center", color=LINE, transform=ax.transAxes)
+        ax.text(0.5, 0.5, "no nodes", ha="center", va="center", color=LINE, transform=ax.transAxes)
 
 
-def _draw_vertices(ax: Axes, at: np.ndarray, size: np.ndarray, labels: np.ndarray | None) -> None:
-    """Dots coloured by class, with a legend."""
+def _draw_nodes(ax: Axes, at: np.ndarray, size: np.ndarray, labels: np.ndarray | None) -> None:
+    """Dots colored by class, with a legend."""
     from matplotlib.collections import PatchCollection
     from matplotlib.lines import Line2D
     from matplotlib.patches import Circle
@@ -331,7 +331,7 @@ def _draw_vertices(ax: Axes, at: np.ndarray, size: np.ndarray, labels: np.ndarra
 
 
 def _write_names(ax: Axes, at: np.ndarray, size: np.ndarray, names: list[str], lines: np.ndarray | None = None) -> None:
-    """Short names inside the dots, longer ones beside them, where they cover least, with a white rim."""
+    """Short names inside the dots, longer ones beside them where they cover least, with a white rim."""
     from matplotlib.patheffects import withStroke
 
     from hgraph.draw.layout import place_names
@@ -341,7 +341,7 @@ def _write_names(ax: Axes, at: np.ndarray, size: np.ndarray, names: list[str], l
             ax.text(p[0], p[1], name, ha="center", va="center_baseline", fontsize=7, color="white", zorder=4)
         return
     rim = [withStroke(linewidth=2.2, foreground="white", alpha=0.85)]
-    box = ax.get_window_extent()  # before constrained layout: near enough to see which names would meet
+    box = ax.get_window_extent()  # before constrained layout: accurate enough to see which names would overlap
     unit = max(np.ptp(ax.get_xlim()) / box.width, np.ptp(ax.get_ylim()) / box.height) * ax.figure.dpi / 72
     extents = np.array([[0.56 * _POINTS * len(name), 1.25 * _POINTS] for name in names]) * unit
     for (left, bottom), (x, y), name in zip(*place_names(at, size, extents, lines), names, strict=True):

@@ -1,4 +1,4 @@
-"""Pictures of knowledge graphs: a colour a relation, arrows from head to tail, as a fact is read."""
+"""Plots of knowledge graphs: one color per relation, arrows from head to tail."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 __all__ = ["draw_knowledge_graph"]
 
-_STYLES = ("-", "--", ":", "-.")  # relations beyond the palette differ by their line
+_STYLES = ("-", "--", ":", "-.")  # further relations reuse the palette with another line style
 
 
 def draw_knowledge_graph(
@@ -31,65 +31,65 @@ def draw_knowledge_graph(
     largest: float | None = None,
     title: str | None = None,
 ) -> Axes:
-    """Vertices and facts; messages flow against the arrows. Weights make lines wider, colours tell relations apart.
+    """Nodes and triples; messages flow against the arrows. Weights are line widths, colors are relations.
 
     Args:
-        kg: at most 1,500 vertices.
+        kg: at most 1,500 nodes.
         ax: axes to draw into, or None for new ones.
-        labels: [N] classes: colours, and a legend; None takes the types of the vertices.
-        names: [N] texts; None takes those of the graph.
-        positions: [N, 2] where the vertices stand; None takes a spring layout.
-        seed: fixes that layout.
-        largest: the weight of the widest line; None takes the largest that is drawn.
-        title: the text above, or None.
+        labels: [N] classes: colors, and a legend; None takes the node types.
+        names: [N] texts; None takes the names of the graph.
+        positions: [N, 2] node positions; None uses a spring layout.
+        seed: fixes the layout.
+        largest: the weight of the widest line; None takes the maximum.
+        title: the title, or None.
 
     Returns:
         The axes.
 
     Raises:
-        ArgumentError: too many vertices, or labels or names of another length.
+        ArgumentError: too many nodes, or labels or names of another length.
     """
     if labels is None and kg.node_type is not None:
         kinds = kg.node_type.tolist()
         labels = kinds if kg.type_names is None else [kg.type_names[k] for k in kinds]
     names = list(kg.node_names) if names is None and kg.node_names is not None else names
-    labels, names = draw._checked(kg.num_nodes, labels, names, "kg.subgraph(vertices).draw()")
+    labels, names = draw._checked(kg.num_nodes, labels, names, "kg.subgraph(nodes).draw()")
     ax = draw.new_axes(ax)
     head, relation, tail = kg.triples.cpu().numpy().T
     if positions is None:
         at = draw._layout(kg.num_nodes, np.stack([head, tail], 1), seed)
     else:
         at = _placed(positions, kg.num_nodes)
-    size = draw._vertex_radius(at, names)
+    size = draw._node_radius(at, names)
     weight = None if kg.adj.weight is None else kg.adj.weight.detach().double().cpu().numpy()
     width = draw._scaled(weight, len(head), 1.2, 0.5, 3.5, largest)
-    first = 0 if labels is None else len(set(labels.tolist()))  # the colours before are those of vertices
-    lines, points = _draw_facts(ax, kg, at, (head, relation, tail), width, size, first)
+    first = 0 if labels is None else len(set(labels.tolist()))  # earlier colors are for nodes
+    lines, points = _draw_triples(ax, kg, at, (head, relation, tail), width, size, first)
     draw._finish(ax, at, size, labels, names, title, [], points)
     _legend(ax, lines)
     return ax
 
 
-def _draw_facts(
+def _draw_triples(
     ax: Axes,
     kg: KnowledgeGraph,
     at: np.ndarray,
-    facts: tuple[np.ndarray, ...],
+    triples: tuple[np.ndarray, ...],
     width: np.ndarray,
     size: np.ndarray,
     first: int,
 ) -> tuple[list[Any], np.ndarray]:
-    """Arrows; returns what the legend says of them, and points along them [K, 2].
+    """Draw arrows; returns their legend entries and points along them [K, 2].
 
-    Facts of the same two vertices run side by side.
+    Triples with the same two nodes are drawn side by side.
     """
     from matplotlib.lines import Line2D
     from matplotlib.patches import FancyArrowPatch
 
-    head, relation, tail = facts
+    head, relation, tail = triples
     bend, handles, points = _bends(head, tail), {}, [np.empty((0, 2))]
     radius = float(size.mean()) if len(size) else 0.0
-    # a part of a graph of many relations has few: those are told apart, not all
+    # a subgraph of a graph of many relations has few of them: only these need different colors
     few = kg.num_relations <= len(draw.PALETTE)
     rank = {r: r if few else i for i, r in enumerate(np.unique(relation).tolist())}
     for h, r, t, curve, line in zip(head, relation, tail, bend, width, strict=True):
@@ -106,7 +106,7 @@ def _draw_facts(
         gap = along / length * min(1.3 * radius, 0.4 * length)
         arrow = FancyArrowPatch(
             start + gap, end - gap, connectionstyle=f"arc3,rad={curve}", arrowstyle="-|>",
-            mutation_scale=7 + 2 * line,  # the tip of a wide line is wider, too
+            mutation_scale=7 + 2 * line,  # wider lines have wider tips
             shrinkA=0, shrinkB=0, color=color, linestyle=style, linewidth=line, alpha=0.85, zorder=1,
         )  # fmt: skip
         ax.add_patch(arrow)
@@ -115,7 +115,7 @@ def _draw_facts(
 
 
 def _along(start: np.ndarray, end: np.ndarray, curve: float, step: float) -> np.ndarray:
-    """[K, 2] points of the parabola that matplotlib's arc3 draws, about so far from each other."""
+    """[K, 2] points on the parabola of matplotlib's arc3, about ``step`` apart."""
     across = (end - start)[::-1] * [1, -1]
     middle = (start + end) / 2 + curve * across
     t = np.linspace(0, 1, 2 + int(np.hypot(*(end - start)) / step))[:, None]
@@ -130,20 +130,20 @@ def _placed(positions: Any, count: int) -> np.ndarray:
 
 
 def _legend(ax: Axes, lines: list[Any]) -> None:
-    """One legend below the picture, where no name reaches: the vertices', which is there, and the relations'."""
+    """One legend below the plot, where no name reaches: the existing one of the nodes, and the relations."""
     from matplotlib.transforms import ScaledTranslation
 
     dots = ax.get_legend()
     if dots is not None:
         lines = [*dots.legend_handles, *lines]
     if lines:
-        line = ScaledTranslation(0, -18 / 72, ax.figure.dpi_scale_trans)  # names may hang below the lowest vertices
+        line = ScaledTranslation(0, -18 / 72, ax.figure.dpi_scale_trans)  # names may extend below the lowest nodes
         ax.legend(handles=lines, loc="upper center", bbox_to_anchor=(0.5, 0), bbox_transform=ax.transAxes + line,
                   ncols=min(len(lines), 3), frameon=False, fontsize=8.5, labelcolor=draw.INK)  # fmt: skip
 
 
 def _bends(head: np.ndarray, tail: np.ndarray) -> np.ndarray:
-    """How far each arrow leaves the straight line: the k-th between the same two vertices by its number."""
+    """The curvature of each arrow: parallel arrows between the same two nodes get increasing curvature."""
     met: dict[tuple[int, int], int] = {}
     pairs = [(min(h, t), max(h, t)) for h, t in zip(head.tolist(), tail.tolist(), strict=True)]
     total = {pair: pairs.count(pair) for pair in set(pairs)} if len(pairs) < 3000 else dict.fromkeys(pairs, 1)
@@ -151,6 +151,6 @@ def _bends(head: np.ndarray, tail: np.ndarray) -> np.ndarray:
     for i, pair in enumerate(pairs):
         number = met[pair] = met.get(pair, -1) + 1
         middle = (total[pair] - 1) / 2
-        turn = 1 if head[i] <= tail[i] else -1  # the same side, whichever way the arrow runs
+        turn = 1 if head[i] <= tail[i] else -1  # the same side in both directions
         out[i] = turn * 0.22 * (number - middle)
     return out

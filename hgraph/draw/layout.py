@@ -1,4 +1,4 @@
-"""Where to draw: a spring layout of each connected part, the parts packed side by side; hulls and their colours."""
+"""Layouts: a spring layout of each connected component, packed side by side; hulls and their colors."""
 
 from __future__ import annotations
 
@@ -8,9 +8,9 @@ __all__ = ["hull_colors", "pack", "rounded_hull", "spring"]
 
 
 def spring(size: int, pairs: np.ndarray, seed: int) -> np.ndarray:
-    """Positions [size, 2] for vertices joined by ``pairs`` [E, 2]; neighbours lie about one unit apart.
+    """Positions [size, 2] for nodes joined by ``pairs`` [E, 2]; neighbors are about one unit apart.
 
-    networkx lays out each connected part; for large ones its spring layout takes minutes, so they use the same
+    networkx lays out each component; large ones would take minutes there, so they use the same
     forces as matrix products (`_forces`).
     """
     from scipy.sparse import coo_array
@@ -29,14 +29,14 @@ def spring(size: int, pairs: np.ndarray, seed: int) -> np.ndarray:
 
 
 def _component(matrix: object, seed: int) -> np.ndarray:
-    """One connected part, its edges about one unit long, its longer side lying flat."""
+    """One component, with edges about one unit long and the longer side horizontal."""
     import networkx as nx
 
     graph = nx.from_scipy_sparse_array(matrix)
     size = len(graph)
     if size == 1:
         return np.zeros((1, 2))
-    if size <= 120:  # distances of the graph first, so that nothing starts out folded
+    if size <= 120:  # start from graph distances, so that nothing starts folded
         start = nx.kamada_kawai_layout(graph, weight=None)
         found = nx.spring_layout(graph, pos=start, seed=seed, iterations=15, weight=None)
         at = np.stack([found[v] for v in graph])
@@ -51,7 +51,7 @@ def _component(matrix: object, seed: int) -> np.ndarray:
 
 
 def _forces(joined: np.ndarray, seed: int) -> np.ndarray:
-    """Fruchterman and Reingold's layout of a 0/1 matrix, as networkx does it for small graphs."""
+    """Fruchterman-Reingold layout of a 0/1 matrix, as networkx computes it for small graphs."""
     size = len(joined)
     at = np.random.default_rng(seed).uniform(-1, 1, (size, 2)).astype(np.float32)
     ideal = size**-0.5
@@ -66,7 +66,7 @@ def _forces(joined: np.ndarray, seed: int) -> np.ndarray:
 
 
 def _separate(at: np.ndarray, least: float, rounds: int = 30) -> np.ndarray:
-    """Push vertices apart that are closer than ``least``, so that no dot hides another."""
+    """Push nodes apart that are closer than ``least``, so that no dot hides another."""
     from scipy.spatial import cKDTree
 
     at = at + 1e-3 * least * np.stack([np.cos(np.arange(len(at))), np.sin(np.arange(len(at)))], 1)
@@ -83,7 +83,7 @@ def _separate(at: np.ndarray, least: float, rounds: int = 30) -> np.ndarray:
 
 
 def pack(at: np.ndarray, groups: list[np.ndarray], gap: float = 0.9) -> np.ndarray:
-    """Move groups of positions side by side, largest first, in rows of a roughly square sheet."""
+    """Place groups of positions side by side, largest first, in rows of a roughly square area."""
     boxes = {i: (at[g].min(0), at[g].max(0) - at[g].min(0) + gap) for i, g in enumerate(groups)}
     order = sorted(boxes, key=lambda i: (-len(groups[i]), -boxes[i][1][1]))
     area = sum(float(np.prod(extent)) for _, extent in boxes.values())
@@ -101,24 +101,24 @@ def pack(at: np.ndarray, groups: list[np.ndarray], gap: float = 0.9) -> np.ndarr
 def place_names(
     at: np.ndarray, size: np.ndarray, extents: np.ndarray, lines: np.ndarray | None = None
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Where names go: above their dot, or below, beside or at a corner of it where they cover less of what is there.
+    """Positions of names: above their dot, or wherever around it they cover less of other elements.
 
     Args:
-        at: [N, 2] the dots, in units of the picture.
+        at: [N, 2] the dots, in plot units.
         size: [N] their radii.
         extents: [N, 2] widths and heights of the names.
-        lines: [K, 2] points of lines that names had better not cover, or None.
+        lines: [K, 2] points of lines that names should not cover, or None.
 
     Returns:
         [N, 2] anchors, and [N, 2] the directions in which the names extend from them: -1, 0 (both ways) or 1.
     """
     ways = np.array([[0, 1], [0, -1], [1, 0], [-1, 0], [1, 1], [1, -1], [-1, 1], [-1, -1]])
-    low, high = at - size[:, None], at + size[:, None]  # what is taken: the dots, then the names placed so far
+    low, high = at - size[:, None], at + size[:, None]  # occupied boxes: dots, then the names placed so far
     if lines is not None and len(lines) and len(size):
         low = np.vstack([low, lines - size.mean() / 2])
         high = np.vstack([high, lines + size.mean() / 2])
     anchors, directions = np.empty_like(at), np.empty((len(at), 2), dtype=int)
-    for i in np.argsort(-at[:, 1], kind="stable"):  # from the top, for most names stand above
+    for i in np.argsort(-at[:, 1], kind="stable"):  # from the top, as most names are above their dot
         anchor = at[i] + 1.3 * size[i] * ways
         start = anchor + (ways - 1) / 2 * extents[i]
         shared = np.minimum(start[:, None] + extents[i], high) - np.maximum(start[:, None], low)
@@ -138,7 +138,7 @@ def rounded_hull(points: np.ndarray, radius: float) -> np.ndarray:
 
 
 def hull_colors(members: list[np.ndarray], count: int) -> list[int]:
-    """Greedy colouring: each hyperedge takes the colour that those it meets use least, then the rarest."""
+    """Greedy coloring: each hyperedge takes the color least used by overlapping hyperedges, then the rarest."""
     chosen: list[int] = []
     sets = [set(m.tolist()) for m in members]
     for mine in sets:

@@ -1,4 +1,4 @@
-"""Pictures of matrices: every entry a cell of small structures, shares of edges of large ones."""
+"""Plots of matrices: one cell per entry for small structures, edge densities for large ones."""
 
 from __future__ import annotations
 
@@ -22,15 +22,15 @@ def draw_adjacency(
 ) -> Axes:
     """The matrix as a picture: rows are targets, columns sources.
 
-    Up to ``bins`` rows and columns every entry is a cell (parallel edges added up); beyond that a pixel stands for a
-    rectangle of entries and shows which share of them are edges.
+    Up to ``bins`` rows and columns every entry is a cell (parallel edges added up); beyond that a pixel is a
+    rectangle of entries and shows the fraction that are edges.
 
     Args:
         adj: the structure.
         ax: axes to draw into, or None for new ones.
-        bins: the most rows and columns of pixels.
-        cmap: a matplotlib colour map; the default suits the values and colour-blind readers.
-        title: the text above; by default the sizes.
+        bins: the maximum number of pixel rows and columns.
+        cmap: a matplotlib color map; the default is safe for color-blind readers.
+        title: the title; by default the sizes.
 
     Returns:
         The axes.
@@ -55,7 +55,7 @@ def draw_adjacency(
             bar = ax.figure.colorbar(picture, ax=ax, shrink=0.8, pad=0.03)
             if binned:
                 percent_ticks(bar.ax.yaxis)
-            bar.set_label("share of entries that are edges" if binned else "weight", color=INK)
+            bar.set_label("fraction of entries that are edges" if binned else "weight", color=INK)
             bar.outline.set_visible(False)
     ax.set_xlabel("source")
     ax.set_ylabel("target")
@@ -63,23 +63,23 @@ def draw_adjacency(
     for axis, length in ((ax.xaxis, columns), (ax.yaxis, rows)):
         axis.set_major_locator(MaxNLocator("auto", integer=True, steps=[1, 2, 5, 10]))
         if not length:
-            axis.set_ticks([])  # there is no row or column 0 to point at
+            axis.set_ticks([])  # no rows or columns to label
     ax.tick_params(length=0, labelsize=8, labelcolor=INK)
     ax.spines[:].set_color("#D0D0D0")
     return ax
 
 
 def percent_ticks(axis: Any) -> None:
-    """Shares on a logarithmic bar as 0.2 %, 1 %, 5 %, whole decades or not."""
+    """Fractions on a logarithmic color bar as 0.2 %, 1 %, 5 %, also between decades."""
     from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 
     axis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0)))
-    axis.set_major_formatter(FuncFormatter(lambda share, _: f"{100 * share:.3g} %"))
+    axis.set_major_formatter(FuncFormatter(lambda fraction, _: f"{100 * fraction:.3g} %"))
     axis.set_minor_formatter(NullFormatter())
 
 
 def _matrix_image(adj: Adjacency, bins: int) -> tuple[np.ndarray, dict[str, Any]]:
-    """The pixels and their colours: cells of small structures, shares of edges of large ones."""
+    """The pixels and their colors: cells of small structures, edge densities of large ones."""
     from matplotlib.colors import ListedColormap, LogNorm
 
     shape = np.minimum(adj.shape, bins)

@@ -1,4 +1,4 @@
-"""Pictures of token graphs: the matrix, arcs over a line of tokens, and layers with one token's receptive field."""
+"""Plots of token graphs: the matrix, arcs over a line of tokens, and layers with one token's receptive field."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
     from hgraph.structure.token_graph import TokenGraph
 
-__all__ = ["draw_tokens", "pixel_shares"]
+__all__ = ["draw_tokens", "pixel_densities"]
 
 _MAX_TOKENS = 128
 _FAINT = "#DDDDDD"
@@ -38,7 +38,7 @@ def draw_tokens(
 
 
 def _matrix(graph: TokenGraph, ax: Axes | None, *, bins: int = 256, title: str | None = None) -> Axes:
-    """Rows are targets; beyond ``bins`` a pixel shows which share of its pairs are edges."""
+    """Rows are targets; beyond ``bins`` a pixel shows the fraction of its pairs that are edges."""
     targets, sources = graph.shape[2:]
     text = f"{targets:,} targets x {sources:,} sources, {graph.num_edges:,} edges ({100 * graph.density:.3g} %)"
     title = text if title is None else title
@@ -47,7 +47,7 @@ def _matrix(graph: TokenGraph, ax: Axes | None, *, bins: int = 256, title: str |
     from matplotlib.colors import LogNorm
 
     ax = new_axes(ax, size=(5.2, 4.6))
-    share = pixel_shares(graph.natural(), bins)
+    share = pixel_densities(graph.natural(), bins)
     low = float(share[share > 0].min())
     picture = ax.imshow(
         np.ma.masked_equal(share, 0), cmap="cividis_r", norm=LogNorm(low * 0.6, max(1.0, low)), interpolation="nearest",
@@ -56,7 +56,7 @@ def _matrix(graph: TokenGraph, ax: Axes | None, *, bins: int = 256, title: str |
     )  # fmt: skip
     bar = ax.figure.colorbar(picture, ax=ax, shrink=0.8, pad=0.03)
     percent_ticks(bar.ax.yaxis)
-    bar.set_label("share of pairs that are edges", color=INK)
+    bar.set_label("fraction of pairs that are edges", color=INK)
     bar.outline.set_visible(False)
     ax.set(xlabel="source", ylabel="target")
     ax.set_title(title, fontsize=10, color=INK)
@@ -65,11 +65,11 @@ def _matrix(graph: TokenGraph, ax: Axes | None, *, bins: int = 256, title: str |
     return ax
 
 
-def pixel_shares(graph: TokenGraph, bins: int) -> np.ndarray:
-    """The share of pairs that are edges in each pixel of a picture of at most ``bins`` pixels a side.
+def pixel_densities(graph: TokenGraph, bins: int) -> np.ndarray:
+    """The fraction of pairs that are edges in each pixel, for at most ``bins`` pixels per side.
 
-    A run counts in its first and last pixel by its part there, and in all between by steps that are then summed up: so
-    the cost is that of the runs, however long they are.
+    A run adds its partial overlap to its first and last pixel, and all pixels between by differences that are summed
+    up: the cost is linear in the number of runs, however long they are.
     """
     rows, columns = (min(n, bins) for n in graph.shape[2:])
     edges = [-(-np.arange(p + 1) * n // p) for p, n in zip((rows, columns), graph.shape[2:], strict=True)]
@@ -87,7 +87,7 @@ def pixel_shares(graph: TokenGraph, bins: int) -> np.ndarray:
 
 
 def _arcs(graph: TokenGraph, ax: Axes | None, *, target: int | None = None, title: str | None = None) -> Axes:
-    """Tokens on a line, an arc an edge: to the past above, to the future below; the arcs of one target in colour."""
+    """Tokens on a line, one arc per edge: to the past above, to the future below; the arcs of one target in color."""
     from matplotlib.collections import LineCollection
 
     if not graph.is_square:
@@ -109,7 +109,7 @@ def _arcs(graph: TokenGraph, ax: Axes | None, *, target: int | None = None, titl
     heard = set(source[heard_by == target].tolist())
     face = [PALETTE[1] if v == target else PALETTE[0] if v in heard else "white" for v in range(n)]
     ax.scatter(np.arange(n), np.zeros(n), s=min(60, 2400 / max(n, 1)), c=face, edgecolors=INK, linewidths=0.6, zorder=2)
-    _finish(ax, title if title is not None else f"what token {target} hears, of {graph.num_edges:,} edges")
+    _finish(ax, title if title is not None else f"sources of token {target}, of {graph.num_edges:,} edges")
     ax.autoscale_view()
     return ax
 
@@ -117,7 +117,7 @@ def _arcs(graph: TokenGraph, ax: Axes | None, *, target: int | None = None, titl
 def _layers(
     graph: TokenGraph, ax: Axes | None, *, layers: int = 2, target: int | None = None, title: str | None = None
 ) -> Axes:
-    """Layer over layer of tokens; what reaches one target at the top is in colour, the rest is faint."""
+    """Layers of tokens; the receptive field of one target at the top is in color, the rest is faint."""
     from matplotlib.collections import LineCollection
 
     whole("layers", layers, 1)
@@ -152,10 +152,10 @@ def _layers(
             below = np.zeros(bottom, bool)
             below[source[lit]] = True
             if graph.is_square:
-                below |= active  # what a token has, it keeps
+                below |= active  # residual connections
             active = below
     count = int(active.sum())
-    text = f"{layers} layer{'s' * (layers > 1)}: token {target} has heard of {count} of {bottom}"
+    text = f"{layers} layer{'s' * (layers > 1)}: token {target} receives from {count} of {bottom}"
     _finish(ax, text if title is None else title)
     ax.set_ylim(-0.4, layers + 0.4)
     return ax

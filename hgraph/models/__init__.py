@@ -1,6 +1,6 @@
-"""Whole networks, as their papers publish them; `hgraph.models.registry` lists them.
+"""Complete networks, as published in their papers; `hgraph.models.registry` lists them.
 
-Networks are imported on first use, so that the command line reads the registry without torch.
+Networks are imported on first use, so that the command line can read the registry without torch.
 """
 
 from typing import TYPE_CHECKING

@@ -1,4 +1,4 @@
-"""Every model once: what the command line calls it, the data it needs, and how to build it from such data.
+"""All models: their command-line names, the data they need, and how to build them for given data.
 
 Classes are given as ``"module:Class"``: reading this list imports no model and no torch.
 """
@@ -14,12 +14,12 @@ from hgraph.errors import ArgumentError, did_you_mean
 
 __all__ = ["DATA", "MODELS", "SIZES", "TASKS", "ModelEntry", "find", "select"]
 
-# Kind of data -> what a model of that kind reads.
+# Kind of data -> the inputs of its models.
 DATA = {
     "graph": "node features and a Graph",
     "graphs": "node features and one Graph per meta-path",
     "hypergraph": "node features and a Hypergraph",
-    "features": "node features alone",
+    "features": "node features only",
     "knowledge graph": "node features and a KnowledgeGraph",
     "interactions": "Interactions of users with items",
     "triples": "a TripleSplit of a KnowledgeGraph",
@@ -34,7 +34,7 @@ TASKS = (
     "image generation",
 )
 
-# Size of the data, as an entry names it -> how it is read from `Data`, `Interactions` or a `TripleSplit`.
+# Size of the data, as named in an entry -> how to read it from `Data`, `Interactions` or a `TripleSplit`.
 SIZES: dict[str, Callable[[Any], int]] = {
     "features": lambda data: data.num_features,
     "classes": lambda data: data.num_classes,
@@ -43,7 +43,7 @@ SIZES: dict[str, Callable[[Any], int]] = {
     "entities": lambda data: data.kg.num_nodes,
     "relations": lambda data: data.kg.num_relations,
     "relations and inverses": lambda data: 2 * data.kg.num_relations,
-    # the collaborative graph has one relation more, "interacts with"
+    # the collaborative graph has one more relation, "interacts with"
     "relations and inverses of the collaborative graph": lambda data: 2 * (data.kg.num_relations + 1),
     "nodes of the training graph": lambda data: data.train.num_nodes,
     "relations of the training graph": lambda data: data.train.num_relations,
@@ -52,22 +52,22 @@ SIZES: dict[str, Callable[[Any], int]] = {
 
 @dataclass(frozen=True)
 class ModelEntry:
-    """One line of `MODELS`.
+    """One entry of `MODELS`.
 
     Args:
-        name: what the command line calls it, lower case.
+        name: its command-line name, lower case.
         path: its class as ``"module:Class"``.
         title: its name in reports and tables.
         data: a key of `DATA`.
         task: one of `TASKS`.
-        message: what flows, for the table of README.md.
-        layers: the layers of `hgraph.nn` that it is made of.
+        message: the kind of message, for the table of README.md.
+        layers: its layers in `hgraph.nn`.
         sizes: argument of the class -> a key of `SIZES`.
-        width: the hidden size where none is given.
+        width: the default hidden size.
         widths: argument of the class -> the divisor of the hidden size, or a tuple of them.
-        options: other arguments, where they are not the class's own defaults.
-        student: whether it is what the others are distilled into.
-        starts_from: names of models whose trained vectors it can begin with.
+        options: other arguments that differ from the defaults of the class.
+        student: whether it is a distillation student.
+        starts_from: names of models whose trained vectors can initialize it.
         paper: the id of its paper in papers.toml.
     """
 
@@ -95,19 +95,19 @@ class ModelEntry:
         return self.path.partition(":")[2]
 
     def load(self) -> Any:
-        """The class, imported now."""
+        """Import and return the class."""
         return getattr(import_module(self.module), self.class_name)
 
     def arguments(self, data: Any = None, hidden_size: int | None = None, **options: Any) -> dict[str, Any]:
-        """Keyword arguments that the class takes for such data.
+        """Keyword arguments of the class for given data.
 
         Args:
-            data: what has the sizes: `Data`, `Interactions` or a `TripleSplit`; not needed for images.
-            hidden_size: None takes the entry's. The widths of parts follow from it.
-            **options: other arguments of the class; they go before those of the entry.
+            data: the source of sizes: `Data`, `Interactions` or a `TripleSplit`; not needed for images.
+            hidden_size: None takes the entry's default. Other widths are derived from it.
+            **options: other arguments of the class; they override those of the entry.
 
         Raises:
-            ArgumentError: the sizes that the model needs are not in such data.
+            ArgumentError: the data lacks sizes that the model needs.
 
         >>> find("gat").arguments(hidden_size=64, in_channels=8, num_classes=2)["hidden_channels"]
         8
@@ -142,7 +142,7 @@ def _node(name: str, path: str, title: str, data: str, message: str, **more: Any
 
 
 def _stack(name: str, layer: str, data: str, message: str, **more: Any) -> ModelEntry:
-    """Equal layers, for a layer whose paper has no network of its own."""
+    """A stack of equal layers, for a layer whose paper defines no network."""
     options = {"layer": layer, **more.pop("options", {})}
     return _node(
         name, "stack:Stack", layer.removesuffix("Conv"), data, message, layers=(layer,), options=options, **more
@@ -161,7 +161,7 @@ def _triples(name: str, title: str, message: str, **more: Any) -> ModelEntry:
     return ModelEntry(name, path, title, "triples", "triple completion", message, **options | more)
 
 
-# The command line offers them in this order.
+# The order of the command line.
 MODELS: tuple[ModelEntry, ...] = (
     _node(
         "hgnn", "hypergraph.hgnn:HGNN", "HGNN", "hypergraph",
@@ -176,7 +176,7 @@ MODELS: tuple[ModelEntry, ...] = (
         "gcn", "node.gcn:GCN", "GCN", "graph",
         "symmetric degree weights over a graph with self-loops", layers=("GCNConv",),
     ),
-    _node(  # its width is that of a head: 8 heads of 4
+    _node(  # the width is per head: 8 heads of 4
         "gat", "node.gat:GAT", "GAT", "graph", "additive attention", layers=("GATConv",),
         widths={"hidden_channels": 8}, options={"num_heads": 8, "dropout": 0.5},
     ),
@@ -245,7 +245,7 @@ MODELS: tuple[ModelEntry, ...] = (
 
 
 def select(*, data: str | None = None, task: str | None = None, student: bool | None = None) -> tuple[ModelEntry, ...]:
-    """The entries of a kind of data, of a task, or both.
+    """The entries for a kind of data, a task, or both.
 
     >>> select(data="hypergraph")[0].name
     'hgnn'
@@ -258,10 +258,10 @@ def select(*, data: str | None = None, task: str | None = None, student: bool | 
 
 
 def find(name: str) -> ModelEntry:
-    """The entry of that name.
+    """The entry by name.
 
     Raises:
-        ArgumentError: there is none.
+        ArgumentError: an unknown name.
 
     >>> find("hgnn+").path
     'hgraph.models.hypergraph.hgnnp:HGNNP'

@@ -1,4 +1,4 @@
-"""A network of equal layers, for any layer over a graph or hypergraph."""
+"""A stack of equal layers, for any layer over a graph or hypergraph."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ __all__ = ["Stack"]
 
 
 class Stack(nn.Module):
-    r"""Layers of one kind, with ReLU and dropout between them.
+    r"""Layers of one class, with ReLU and dropout between them.
 
-    Use it when a layer should classify nodes and its paper has no network of its own.
+    Use it to classify nodes with a layer whose paper defines no network.
 
     .. math:: X^{(l+1)} = \mathrm{dropout}(\mathrm{ReLU}(\mathrm{layer}_l(X^{(l)}))), \qquad
               Z = \mathrm{layer}_L(X^{(L-1)})
@@ -35,7 +35,7 @@ class Stack(nn.Module):
         x [N, F] and a structure of N nodes -> logits [N, C].
 
     Raises:
-        ArgumentError: no layer of that name, or sizes that are not positive.
+        ArgumentError: an unknown layer, or sizes that are not positive.
 
     Source: the form of Kipf and Welling, "Semi-Supervised Classification with Graph Convolutional Networks", eq. 9,
     which most papers on layers follow.

@@ -1,4 +1,4 @@
-"""Layers: each one structure and one message, in the words of its paper."""
+"""Layers: each passes one kind of message over one structure."""
 
 from hgraph.nn.attention import (
     AxialAttention,

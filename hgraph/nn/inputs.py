@@ -1,4 +1,4 @@
-"""What every convolution asks of its arguments, before any work."""
+"""Argument checks of all convolutions."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ from hgraph.structure import Graph, Hypergraph, KnowledgeGraph
 __all__ = ["check_inputs"]
 
 _WAYS = {
-    Graph: "hypergraph.clique() makes a graph",
-    KnowledgeGraph: "KnowledgeGraph.from_triples makes a knowledge graph",
-    Hypergraph: "hgraph.builders.neighbourhood_hypergraph(graph) makes a hypergraph",
+    Graph: "Convert a hypergraph with hypergraph.clique()",
+    KnowledgeGraph: "Build one with KnowledgeGraph.from_triples",
+    Hypergraph: "Convert a graph with hgraph.builders.neighborhood_hypergraph(graph)",
 }
 
 
@@ -24,7 +24,7 @@ def check_inputs(
     channels: int,
     weight: Tensor,
 ) -> None:
-    """Refuse another structure than the layer works on, swapped arguments, and features of another width or dtype."""
+    """Reject other structures, swapped arguments, and features of another width or dtype."""
     if not isinstance(structure, kind):
         other = isinstance(structure, (Graph, Hypergraph, KnowledgeGraph))
         hint = _WAYS[kind] if other else _hint(structure, kind)
@@ -37,7 +37,9 @@ def check_inputs(
 
 
 def _hint(given: object, kind: type[Graph | Hypergraph | KnowledgeGraph]) -> str:
-    """A list of pairs, as PyG's layers take them, or arguments in the other order."""
+    """A hint for a list of pairs, as in PyG's layers, or for swapped arguments."""
     if kind is Graph and isinstance(given, Tensor) and not given.is_floating_point() and len(given) == 2:
-        return "Graph.from_edge_index(edge_index, num_nodes=x.shape[0], directed=...) makes one, once for all calls"
+        return (
+            "Build one with Graph.from_edge_index(edge_index, num_nodes=x.shape[0], directed=...), once for all calls"
+        )
     return f"The order is layer(x, {kind.__name__.lower()})"

@@ -1,4 +1,4 @@
-"""`aux_losses`: what layers want added to the loss, found wherever they are."""
+"""`aux_losses`: the sum of auxiliary losses of all layers of a model."""
 
 from __future__ import annotations
 
@@ -13,18 +13,18 @@ __all__ = ["aux_losses"]
 
 
 def aux_losses(model: nn.Module) -> Tensor:
-    r"""The sum of the auxiliary losses that the last forward left in the layers of a model.
+    r"""The sum of the auxiliary losses from the last forward of a model's layers.
 
     .. math:: \sum_{m} \sum_{k} a_{mk}
 
-    A layer that has such losses (of balance, of reconstruction) sets ``self.aux = {"name": scalar tensor, ...}`` in its
-    forward, each already times its weight; `hgraph.train.fit` adds them to the loss.
+    A layer with such losses (load balancing, reconstruction) sets ``self.aux = {"name": scalar tensor, ...}`` in its
+    forward, already multiplied by their weights; `hgraph.train.fit` adds them to the loss.
 
     Args:
-        model: any module; a layer that stands in it twice counts once.
+        model: any module; a layer used twice counts once.
 
     Returns:
-        A scalar tensor; 0 where no layer has any.
+        A scalar tensor; 0 if no layer has any.
 
     Raises:
         ArgumentTypeError: an ``aux`` that is not a mapping of scalar tensors.
@@ -42,7 +42,7 @@ def aux_losses(model: nn.Module) -> Tensor:
     found: list[Tensor] = []
     for name, module in model.named_modules():
         aux = getattr(module, "aux", None)
-        if aux is None or isinstance(aux, nn.Module):  # a child of that name is none of ours
+        if aux is None or isinstance(aux, nn.Module):  # a submodule named aux is unrelated
             continue
         if not isinstance(aux, Mapping) or not all(isinstance(v, Tensor) and v.numel() == 1 for v in aux.values()):
             raise ArgumentTypeError(f"{name or 'model'}.aux", "a mapping from names to scalar tensors", repr(aux))

@@ -1,4 +1,4 @@
-"""Every layer once, with what it can do. Classes are given as ``"module:Class"``."""
+"""All layers with their capabilities. Classes are given as ``"module:Class"``."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from hgraph.errors import ArgumentError, did_you_mean
 
 __all__ = ["LAYERS", "STRUCTURES", "LayerEntry", "find", "select"]
 
-# Structure that a layer passes messages over -> how its forward gets it.
+# Structure of a layer's messages -> how its forward receives it.
 STRUCTURES = {
     "graph": "a Graph",
     "graphs": "one Graph per meta-path",
@@ -25,17 +25,17 @@ STRUCTURES = {
 
 @dataclass(frozen=True)
 class LayerEntry:
-    """One line of `LAYERS`.
+    """One entry of `LAYERS`.
 
     Args:
         path: its class as ``"module:Class"``.
         structure: a key of `STRUCTURES`.
-        message: what flows, for the table of README.md.
-        causal: whether it can forbid later sources.
-        cross: whether the sources may be other tokens than the targets.
-        state: whether it decodes token by token with a state.
-        edge_features: whether it takes features of the edges.
-        peers: libraries that its results are compared with, beside the paper's sums.
+        message: the kind of message, for the table of README.md.
+        causal: whether it supports causal masking.
+        cross: whether it supports cross-attention.
+        state: whether it supports token-by-token decoding with a state.
+        edge_features: whether it supports edge features.
+        peers: libraries used for comparison tests, in addition to the paper's equations.
         paper: the id of its paper in papers.toml.
     """
 
@@ -55,11 +55,11 @@ class LayerEntry:
 
     @property
     def package(self) -> str:
-        """The subpackage of `hgraph.nn` that it is in."""
+        """The subpackage of `hgraph.nn`."""
         return self.path.split(".")[2]
 
     def load(self) -> Any:
-        """The class, imported now."""
+        """Import and return the class."""
         module, _, name = self.path.partition(":")
         return getattr(import_module(module), name)
 
@@ -119,7 +119,7 @@ LAYERS: tuple[LayerEntry, ...] = (
     ),
     _attention("moa.layer:MoAAttention", "one span per head", causal=True, state=True, paper="31"),
     _attention(
-        "routing.layer:RoutingAttention", "softmax within clusters of tokens by content; local heads beside",
+        "routing.layer:RoutingAttention", "softmax within content-based clusters of tokens; some local heads",
         causal=True, state=True, paper="17",
     ),
     _attention(
@@ -154,10 +154,10 @@ def select(package: str) -> tuple[LayerEntry, ...]:
 
 
 def find(name: str) -> LayerEntry:
-    """The entry of the class of that name.
+    """The entry of a class by name.
 
     Raises:
-        ArgumentError: there is none.
+        ArgumentError: an unknown name.
 
     >>> find("PowerAttention").causal
     True

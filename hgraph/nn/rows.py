@@ -1,4 +1,4 @@
-"""`UnitRows`, `UnitSums`: features without their length, or counts without their total."""
+"""`UnitRows`, `UnitSums`: normalize each row of features by its length or its sum."""
 
 from __future__ import annotations
 
@@ -9,16 +9,16 @@ __all__ = ["UnitRows", "UnitSums"]
 
 
 class UnitRows(nn.Module):
-    r"""Each row divided by its length, :math:`x_v / \lVert x_v \rVert_2`; a row of zeros stays."""
+    r"""Divide each row by its length, :math:`x_v / \lVert x_v \rVert_2`; zero rows are unchanged."""
 
     def forward(self, x: Tensor) -> Tensor:
-        """Rows [N, F] of length one."""
+        """Normalize rows [N, F] to length one."""
         return nn.functional.normalize(x)
 
 
 class UnitSums(nn.Module):
-    r"""Each row divided by its sum, :math:`x_v / \sum_f |x_{vf}|`; rows of zeros and of sum one stay."""
+    r"""Divide each row by its sum, :math:`x_v / \sum_f |x_{vf}|`; zero rows are unchanged."""
 
     def forward(self, x: Tensor) -> Tensor:
-        """Rows [N, F] of sum one."""
+        """Normalize rows [N, F] to sum one."""
         return x / x.abs().sum(1, keepdim=True).clamp(min=torch.finfo(x.dtype).tiny)

@@ -1,4 +1,4 @@
-"""Verbs: how messages flow."""
+"""The verbs: message-passing operations over structures."""
 
 from hgraph.ops.attend import AttendResult, attend, attention_weights
 from hgraph.ops.attend_groups import attend_groups
@@ -7,7 +7,7 @@ from hgraph.ops.edge import Additive, Dot, edge_score, edge_softmax
 from hgraph.ops.memory import keep_freed_memory
 from hgraph.ops.merge import merge
 from hgraph.ops.propagate import propagate
-from hgraph.ops.sample import sample_neighbours
+from hgraph.ops.sample import sample_neighbors
 from hgraph.ops.scan import Affine, Memory, Monoid, ScanResult, SoftmaxState, scan
 from hgraph.ops.scatter import gather, scatter, segment_reduce
 from hgraph.ops.tiles.tokens import Relative, alibi
@@ -35,7 +35,7 @@ __all__ = [
     "keep_freed_memory",
     "merge",
     "propagate",
-    "sample_neighbours",
+    "sample_neighbors",
     "scan",
     "scatter",
     "segment_reduce",

@@ -1,4 +1,4 @@
-"""`attend_groups`: two-level attention, to groups by their handles and within each group by its members."""
+"""`attend_groups`: two-level attention, to groups by their handles and within each group to its members."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from hgraph.structure import BlockAdjacency, TokenGraph
 
 __all__ = ["attend_groups", "rows_a_tile"]
 
-_QUERIES = 128  # of a tile: enough for a quick product
+_QUERIES = 128  # queries per tile: enough for an efficient product
 
 
 def attend_groups(
@@ -36,28 +36,28 @@ def attend_groups(
               y_t = \sum_{c \in \mathcal N(t)} \exp(a_{tc} - \mathrm{lse}_t)
               \sum_{p} \operatorname{softmax}_p(s \, q_t \cdot k_{cp}) \, v_{cp}
 
-    A group is a hyperedge of tokens, the handle what it is known by: `merge` with `attend` over other tokens makes
-    handles and tokens compete in one softmax. What a query hears of a group depends on the query; nothing is pooled.
+    A group is a hyperedge of tokens with a key of its own, the handle: `merge` with `attend` over other tokens makes
+    handles and tokens compete in one softmax. The message of a group depends on the query; nothing is pooled.
     Were :math:`a_{tc}` the log of the sum of the group's exponentiated scores, this would be attention to all members.
 
     Args:
-        graph: R rows of Q queries each, and the G groups that the queries of a row hear.
+        graph: R rows of Q queries each, and the G groups that the queries of a row attend to.
         q: [..., R, Q, H, D] queries.
         handle: [..., G, H_kv, D] keys of the groups; H_kv divides H.
         k: [..., G, P, H_kv, D] keys of the P members of each group.
         v: [..., G, P, H_kv, D_v] their values.
         scale: s; :math:`1/\sqrt{D}` by default.
-        dropout: probability with which a group's share is dropped, the others scaled by 1 / (1 - p). Always applied
-            when above 0: pass 0 in evaluation.
-        generator: the random numbers of the dropout.
-        head_mask: boolean [..., R or 1, Q or 1, H]; where False a query does not listen by that head.
+        dropout: probability with which the attention weight of a group is dropped; the others are scaled by
+            1 / (1 - p). Always applied if above 0: pass 0 in evaluation.
+        generator: random generator of the dropout.
+        head_mask: boolean [..., R or 1, Q or 1, H]; where False the query does not attend with that head.
 
     Returns:
-        `AttendResult` ``(out [..., R, Q, H, D_v], lse [..., R, Q, H])``: 0 and -inf for a query that hears no group;
-        differentiable, twice. No score is kept: memory is that of the inputs and some tiles.
+        `AttendResult` ``(out [..., R, Q, H, D_v], lse [..., R, Q, H])``: 0 and -inf for a query without groups;
+        differentiable, twice. Scores are not stored: memory is that of the inputs and some tiles.
 
     Raises:
-        ArgumentError: shapes, devices, heads or probabilities that do not fit.
+        ArgumentError: inconsistent shapes, devices, heads or probabilities.
         ArgumentTypeError: tensors that are not floating-point, or another structure.
 
     Source: Mohtashami and Jaggi, "Landmark Attention", section 3.1: the grouped softmax.
@@ -75,7 +75,7 @@ def attend_groups(
     batch, (rows, each, heads) = q.shape[:-4], q.shape[-4:-1]
     if graph.num_heads not in (1, heads) or graph.batch not in (1, batch.numel()):
         got = f"{list(batch)} examples and {heads} heads"
-        raise ArgumentError("q", f"{graph.batch} examples and {graph.num_heads} heads, as the structure has", got)
+        raise ArgumentError("q", f"{graph.batch} examples and {graph.num_heads} heads, as in the structure", got)
     if head_mask is not None:
         checks.booleans("head_mask", head_mask, graph.device)
         fits = head_mask.dim() >= 3 and head_mask.shape[-1] == heads
@@ -94,7 +94,7 @@ def attend_groups(
 
 
 def rows_a_tile(queries: int) -> int:
-    """The tile size for rows of so many queries."""
+    """The tile size for rows with this many queries."""
     return max(1, _QUERIES // max(queries, 1))
 
 
@@ -103,16 +103,16 @@ def _check_tensors(graph: TokenGraph | BlockAdjacency, q: Tensor, handle: Tensor
         checks.floating(name, value, graph.device)
     if graph.order is not None:
         hint = "Pass graph.natural(), or tiles of it"
-        raise ArgumentError("graph", "rows and groups in their own order", "another order", hint)
+        raise ArgumentError("graph", "rows and groups in natural order", "another order", hint)
     if q.dim() < 4:
         raise ArgumentError("q", "shape [..., R, Q, H, D]", f"shape {list(q.shape)}")
     batch, (heads, width), groups = q.shape[:-4], q.shape[-2:], graph.num_sources
     checks.shape("q", q, [*batch, graph.num_targets, "Q", "H", "D"], "R rows of the structure, Q queries in each")
-    checks.shape("handle", handle, [*batch, groups, "H_kv", width], "One a group")
+    checks.shape("handle", handle, [*batch, groups, "H_kv", width], "One per group")
     kv_heads = handle.shape[-2]
-    checks.shape("k", k, [*batch, groups, "P", kv_heads, width], "P members in each group, heads as the handles have")
-    checks.shape("v", v, [*batch, groups, k.shape[-3], kv_heads, "D_v"], "One value a key")
+    checks.shape("k", k, [*batch, groups, "P", kv_heads, width], "P members per group, as many heads as the handles")
+    checks.shape("v", v, [*batch, groups, k.shape[-3], kv_heads, "D_v"], "One value per key")
     if kv_heads == 0 or heads % kv_heads:
         raise ArgumentError("handle", f"a number of heads that divides the {heads} of q", kv_heads)
     if k.shape[-3] == 0:
-        raise ArgumentError("k", "a member or more in each group", "P = 0")
+        raise ArgumentError("k", "at least one member in each group", "P = 0")

@@ -1,4 +1,4 @@
-"""`edge_score` and `edge_softmax`: a number for each edge and head, and its share among its target's edges."""
+"""`edge_score` and `edge_softmax`: scores per edge and head, and attention weights over the edges of each target."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ __all__ = ["Additive", "Dot", "Score", "edge_score", "edge_softmax"]
 
 @dataclass(frozen=True, eq=False)
 class Dot:
-    r"""Score by inner product, :math:`s_e = \langle q_t, k_s \rangle` a head.
+    r"""Score by inner product, :math:`s_e = \langle q_t, k_s \rangle` per head.
 
     >>> adj = Adjacency.from_coo(target=[0, 0], source=[0, 1], num_targets=1, num_sources=2)
     >>> k = torch.tensor([[[1.0, 2.0]], [[3.0, 4.0]]])
@@ -41,7 +41,7 @@ class Additive:
 
     Args:
         a: [H, D] attention vectors, or None.
-        slope: of the negative part of the LeakyReLU.
+        slope: negative slope of the LeakyReLU.
 
     >>> adj = Adjacency.from_coo(target=[0, 0], source=[0, 1], num_targets=1, num_sources=2)
     >>> k = torch.tensor([[-2.0], [1.0]])
@@ -57,10 +57,10 @@ Score = Dot | Additive
 
 
 def edge_score(adj: Adjacency | SoftAdjacency, q: Tensor, k: Tensor, *, score: Score | None = None) -> Tensor:
-    r"""How well each edge's target and source match, a number a head.
+    r"""Scores of each edge's target and source, one per head.
 
     Args:
-        adj: the edges; its weights are not read.
+        adj: the edges; its weights are ignored.
         q: [T, H, D] queries of the targets ([T, H] for ``Additive()``).
         k: [S, H, D] keys of the sources ([S, H] for ``Additive()``).
         score: `Dot` (default; not scaled) or `Additive`.
@@ -82,7 +82,7 @@ def edge_score(adj: Adjacency | SoftAdjacency, q: Tensor, k: Tensor, *, score: S
         slope, a = (score.slope, score.a) if isinstance(score, Additive) else (None, None)
         k = k.repeat_interleave(q.shape[head_axis(score)] // k.shape[head_axis(score)], dim=head_axis(score))
         return soft_score(q, k, slope=slope, a=a).movedim(-3, -1)
-    checks.shape("q", q, [adj.num_targets, *q.shape[head_axis(score) :]], "attend() takes batches, this does not")
+    checks.shape("q", q, [adj.num_targets, *q.shape[head_axis(score) :]], "Batches need attend()")
     checks.shape("k", k, [adj.num_sources, *q.shape[1:]])
     return scores(rows(adj), q, k, score)
 
@@ -103,12 +103,13 @@ def edge_softmax(adj: Adjacency | SoftAdjacency, score: Tensor, *, group: Tensor
     .. math:: \alpha_e = \exp(s_e) / \sum_{e' \sim e} \exp(s_{e'})
 
     Args:
-        adj: the edges; its weights are not read.
+        adj: the edges; its weights are ignored.
         score: [E] or [E, H] in row-sorted order, for a `SoftAdjacency` [..., T, S]; -inf masks an edge.
-        group: None, or [E] integers: edges of equal number compete, whatever their targets. Not for a `SoftAdjacency`.
+        group: None, or [E] integers: the softmax runs over edges with the same number, whatever their targets. Not for
+            a `SoftAdjacency`.
 
     Returns:
-        as ``score``; all-masked targets (or groups) give 0, never NaN.
+        Same shape as ``score``; all-masked targets (or groups) give 0, never NaN.
 
     Raises:
         ArgumentError: wrong shapes or devices.
@@ -127,7 +128,7 @@ def edge_softmax(adj: Adjacency | SoftAdjacency, score: Tensor, *, group: Tensor
         return soft_softmax(adj, score)
     if score.dim() not in (1, 2):
         raise ArgumentError("score", f"shape [{adj.num_edges}] or [{adj.num_edges}, H]", f"shape {list(score.shape)}")
-    checks.shape("score", score, (adj.num_edges, "H")[: score.dim()], "Scores come in row-sorted order")
+    checks.shape("score", score, (adj.num_edges, "H")[: score.dim()], "Scores are in row-sorted order")
     wide = score.unsqueeze(1) if score.dim() == 1 else score
     if group is None:
         return softmax(rows(adj), wide).view(score.shape)
@@ -135,28 +136,28 @@ def edge_softmax(adj: Adjacency | SoftAdjacency, score: Tensor, *, group: Tensor
     checks.shape("group", group, [adj.num_edges])
     members, order = _group_rows(group)
     back = torch.empty_like(order).index_put((order,), torch.arange(len(order), device=order.device))
-    # A bijection: index_select's gradient adds one number to each place, in any order the same.
+    # A bijection: index_select's gradient adds one number to each position, so the order does not matter.
     return softmax(members, wide.index_select(0, order)).index_select(0, back).view(score.shape)
 
 
 def _group_rows(group: Tensor) -> tuple[Rows, Tensor]:
-    """The edges gathered by group, as rows of a structure whose entries are the edges; and that order. No sync."""
+    """Group edges: rows of a structure whose entries are the edges, and the sorting permutation. No sync."""
     ids, order = torch.sort(group, stable=True)
     new = torch.ones_like(ids)
     new[1:] = ids[1:] != ids[:-1]
-    row = new.cumsum(0) - 1  # dense numbers, so E rows are enough
+    row = new.cumsum(0) - 1  # dense group ids, so E rows are enough
     each = torch.arange(len(row) + 1, device=row.device)
     indptr = torch.searchsorted(row, each)
     return [indptr, each[:-1], row, each, row, each[:-1], each[:-1], each[:-1]], order
 
 
 def head_axis(score: Score) -> int:
-    """Where the head axis of q and k is: last for the scalar additive score, else before the features."""
+    """The head axis of q and k: last for the scalar additive score, else before the features."""
     return -1 if isinstance(score, Additive) and score.a is None else -2
 
 
 def check_scores(adj: Any, q: Tensor, k: Tensor, score: Score, *more: type) -> None:
-    """q [..., T, H(, D)], k [..., S, H_kv(, D)] and the score fit the structure and each other; ``more`` kinds too."""
+    """Check q [..., T, H(, D)], k [..., S, H_kv(, D)] and the score; ``more`` structure types are allowed."""
     checks.structure(adj, Adjacency, SoftAdjacency, *more)
     if not isinstance(score, (Dot, Additive)):
         raise ArgumentTypeError("score", "Dot() or Additive()", type(score).__name__)
@@ -166,8 +167,8 @@ def check_scores(adj: Any, q: Tensor, k: Tensor, score: Score, *more: type) -> N
     if q.dim() < 1 - axis:
         raise ArgumentError("q", f"shape {'[..., T, H]' if axis == -1 else '[..., T, H, D]'}", f"shape {list(q.shape)}")
     batch, heads, tail = list(q.shape[: axis - 1]), q.shape[axis], list(q.shape[q.dim() + axis + 1 :])
-    checks.shape("q", q, [*batch, adj.num_targets, heads, *tail], "One row a target")
-    checks.shape("k", k, [*batch, adj.num_sources, "H_kv", *tail], "One row a source")
+    checks.shape("q", q, [*batch, adj.num_targets, heads, *tail], "One row per target")
+    checks.shape("k", k, [*batch, adj.num_sources, "H_kv", *tail], "One row per source")
     if k.shape[axis] == 0 or heads % k.shape[axis] != 0:
         raise ArgumentError("k", f"a number of heads that divides the {heads} of q", k.shape[axis])
     if isinstance(score, Additive) and score.a is not None:

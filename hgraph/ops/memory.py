@@ -1,4 +1,4 @@
-"""`keep_freed_memory`: large tensors take the place of those before them."""
+"""`keep_freed_memory`: reuse the memory of freed CPU tensors."""
 
 from __future__ import annotations
 
@@ -10,16 +10,17 @@ _TRIM_THRESHOLD, _MMAP_MAX = -1, -4  # malloc.h
 
 
 def keep_freed_memory() -> bool:
-    """Let this process keep the memory that CPU tensors free for the next ones, until it ends.
+    """Keep freed CPU memory in this process for reuse, until the process ends.
 
-    The C library gives a freed tensor of some MB back to the system, and its next one costs a page fault for every 4
-    KiB again: of an output of 80 MB as much time as the sum that fills it. Kept, a forward (or an epoch) after another
-    writes into the same memory, whoever allocates it: sums, products, activations, gradients. No tensor that is still
-    held is ever written to. The price is a process that stays as large as it has once been, and gaps in its memory: a
-    training of GCN on ogbn-arxiv's size is 1.7 times as fast and takes twice the memory. Call it at the start.
+    By default the C library returns freed tensors of some MB to the system, and the next tensor costs a page fault per
+    4
+    KiB: for an output of 80 MB as much time as the sum that fills it. With reuse, consecutive forwards (or epochs)
+    write into the same memory: sums, products, activations, gradients. Live tensors are never
+    overwritten. The price is a process that keeps its peak size, and memory fragmentation:
+    training GCN at the size of ogbn-arxiv is 1.7x as fast and takes twice the memory. Call it at the start.
 
     Returns:
-        False where the C library has no such setting (it is glibc's): then nothing has changed.
+        False if the C library has no such setting (only glibc has it): then nothing changes.
 
     >>> keep_freed_memory()  # doctest: +SKIP
     True

@@ -11,7 +11,7 @@ __all__ = ["merge"]
 
 
 def merge(a: AttendResult, b: AttendResult) -> AttendResult:
-    r"""The attention over the union of two disjoint edge sets, from the results over each.
+    r"""Attention over the union of two disjoint edge sets, from the results over each.
 
     .. math:: \mathrm{lse} = \log(e^{\mathrm{lse}_a} + e^{\mathrm{lse}_b}), \qquad
               y = e^{\mathrm{lse}_a - \mathrm{lse}} y_a + e^{\mathrm{lse}_b - \mathrm{lse}} y_b
@@ -37,7 +37,7 @@ def merge(a: AttendResult, b: AttendResult) -> AttendResult:
             raise ArgumentTypeError(name, "an AttendResult", type(value).__name__)
     if a.out.shape != b.out.shape or a.lse.shape != b.lse.shape:
         got = f"{list(a.out.shape)} and {list(b.out.shape)}"
-        raise ArgumentError("a, b", "results of one shape", got)
+        raise ArgumentError("a, b", "results of the same shape", got)
     top = torch.maximum(a.lse, b.lse).detach()
     top = torch.where(top == float("-inf"), 0.0, top)  # both sides empty: the shift must stay finite
     share_a, share_b = torch.exp(a.lse - top), torch.exp(b.lse - top)

@@ -1,4 +1,4 @@
-"""`pool`: what the tokens of each region have in common, computed from how the regions lie."""
+"""`pool`: reductions over the tokens of each region, computed from the layout of the regions."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ __all__ = ["pool"]
 
 
 class _Fold(NamedTuple):
-    """A commutative reduction: its neutral number, of two tensors, along a dimension."""
+    """A commutative reduction: its neutral element, and functions of two tensors and along a dimension."""
 
     neutral: float
     two: Callable[[Tensor, Tensor], Tensor]
@@ -42,17 +42,17 @@ def pool(
 
     .. math:: y_r = \operatorname{reduce}_{j \in \Omega_r} x_j
 
-    As `propagate` over the edges from tokens to regions, at the cost of N tokens, or of N a level of a tree, however
-    many edges there are: regions that lie inside each other are reduced one after the other.
+    Equals `propagate` over the edges from tokens to regions, at a cost of N tokens (or N per level of a tree) however
+    many edges there are: nested regions are reduced incrementally.
 
     Args:
         regions: M regions of N tokens.
         x: [..., N, H, D].
         reduce: ``"max"`` (ties share the gradient), ``"mean"`` or ``"sum"``.
-        present: boolean [..., N], False at tokens that do not count; None is all.
+        present: boolean [..., N], False for tokens to ignore; None uses all.
 
     Returns:
-        [..., M, H, D]; 0 for a region without tokens. Half types are added up in float32.
+        [..., M, H, D]; 0 for a region without tokens. Half precision accumulates in float32.
 
     >>> from hgraph.patterns import partitions
     >>> (segments,) = partitions.fixed(6, 2, causal=False).regions
@@ -100,7 +100,7 @@ def _padded(x: Tensor, size: int, fold: _Fold) -> Tensor:
 
 
 def _tree(x: Tensor, fold: _Fold) -> Tensor:
-    """Blocks of 2, 4, .. tokens, each from its two halves; the even ones that have a token after them."""
+    """Blocks of 2, 4, .. tokens, each from its two halves; the even ones that have a successor."""
     n, step, found = x.shape[-3], 2, []
     while step < n:
         pairs = x[..., : x.shape[-3] // 2 * 2, :, :].unflatten(-3, (-1, 2))
@@ -125,7 +125,7 @@ def _grid(layout: Layout, x: Tensor, fold: _Fold) -> Tensor:
 
 
 def _running(x: Tensor, dim: int, reverse: bool, fold: _Fold) -> Tensor:
-    """Everything up to each place: one line after the other, which torch's cummax takes 30 times as long for."""
+    """Running reduction, line by line; torch's cummax takes 30 times as long."""
     parts = x.unbind(dim)
     found = list(itertools.accumulate(parts[::-1] if reverse else parts, fold.two))
     return torch.stack(found[::-1] if reverse else found, dim)

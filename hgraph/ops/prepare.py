@@ -1,7 +1,7 @@
-"""Structures made on the device, inside a forward: from pairs, from scores; nothing is checked.
+"""Unchecked construction of structures on the device, inside a forward: from pairs or scores.
 
-Sorting is stable and counting is by search, so there are no atomics and the same input gives the same structure. Only
-`coalesce` and `top_edges`, whose number of edges hangs on values, wait for the device, once.
+Sorting is stable and counting uses binary search, so there are no atomics and results are deterministic. Only
+`coalesce` and `top_edges`, whose number of edges depends on values, synchronize, once each.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ __all__ = ["coalesce", "from_pairs", "invert", "top_edges", "top_sources"]
 def from_pairs(
     target: Tensor, source: Tensor, *, num_targets: int, num_sources: int, weight: Tensor | None = None
 ) -> tuple[Adjacency, Tensor]:
-    """The structure of pairs in any order, repeated ones kept, and the pair behind each edge; never syncs.
+    """Build from pairs in any order, with parallel edges; also returns the pair of each edge; never syncs.
 
     Args:
         target: [E] integers in range.
@@ -45,9 +45,9 @@ def from_pairs(
 def coalesce(
     target: Tensor, source: Tensor, *, num_targets: int, num_sources: int, weight: Tensor | None = None
 ) -> Adjacency:
-    """As `from_pairs`, with repeated pairs made one edge whose weight is their sum (of ones when unweighted).
+    """Like `from_pairs`, but merges repeated pairs into one edge with the sum of weights (of ones if unweighted).
 
-    Waits for the device once, for the number of edges; ``sort_edges`` brings values of the pairs to the edges.
+    Synchronizes with the device once, for the number of edges; ``sort_edges`` permutes per-pair values to the edges.
 
     >>> pairs = torch.tensor([0, 0, 1]), torch.tensor([2, 2, 0])
     >>> coalesce(*pairs, num_targets=2, num_sources=3).weight.tolist()
@@ -77,11 +77,11 @@ def invert(indptr: Tensor, indices: Tensor, num_sources: int) -> tuple[Tensor, T
 
 
 def top_sources(score: Tensor, k: int) -> tuple[Adjacency, Tensor]:
-    """For each target its k best sources, and the scores of these edges [T k]; never syncs.
+    """The k best sources of each target, and the scores of these edges [T k]; never syncs.
 
     Args:
-        score: [T, S], of which ties go as torch's topk has them; the edges' scores carry gradients.
-        k: edges a target, at most S.
+        score: [T, S]; ties are broken as in torch.topk; the edges' scores carry gradients.
+        k: edges per target, at most S.
 
     >>> adj, _ = top_sources(torch.tensor([[0.1, 0.9, 0.5]]), 2)
     >>> adj.indices.tolist()
@@ -95,12 +95,12 @@ def top_sources(score: Tensor, k: int) -> tuple[Adjacency, Tensor]:
 
 
 def top_edges(adj: Adjacency, score: Tensor, k: int) -> tuple[Adjacency, Tensor]:
-    """Of each target's edges the k best (the earlier of two equal ones), and which they are [E']; waits once.
+    """The k best edges of each target (ties: the earlier), and their ids [E']; syncs once.
 
     Args:
         adj: the edges.
         score: [E] in row-sorted order, without NaN.
-        k: edges a target at most.
+        k: maximum number of edges per target.
 
     >>> adj = Adjacency.from_coo(target=[0, 0, 0, 1], source=[0, 1, 2, 0], num_targets=2, num_sources=3)
     >>> best, edges = top_edges(adj, torch.tensor([0.3, 0.1, 0.7, 0.2]), 2)
@@ -110,8 +110,8 @@ def top_edges(adj: Adjacency, score: Tensor, k: int) -> tuple[Adjacency, Tensor]
     order = torch.sort(score, descending=True, stable=True).indices
     order = order.index_select(0, torch.sort(adj.target.index_select(0, order), stable=True).indices)
     place = torch.arange(len(order), device=order.device)
-    rank = place - adj.indptr.index_select(0, adj.target).long()  # rows lie where they did, each by falling score
-    edges = order[rank < k].sort().values  # the one wait
+    rank = place - adj.indptr.index_select(0, adj.target).long()  # rows stay contiguous, sorted by descending score
+    edges = order[rank < k].sort().values  # the only sync
     indptr = coo.pointers(adj.target.index_select(0, edges), adj.num_targets)
     indices = adj.indices.index_select(0, edges).to(indptr.dtype)
     weight = None if adj.weight is None else adj.weight.index_select(0, edges)

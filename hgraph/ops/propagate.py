@@ -26,21 +26,21 @@ def propagate(
     weight: Tensor | None = None,
     reduce: Literal["sum", "mean", "max", "min"] = "sum",
 ) -> Tensor:
-    r"""Combine at every target the weighted messages of its sources.
+    r"""Aggregate at every target the weighted messages of its sources.
 
     .. math:: y_t = \operatorname{reduce}_{e: t \leftarrow s} w_e x_s
 
     Args:
-        adj: who hears whom. A `SoftAdjacency` is multiplied as the dense matrix it is.
-        x: [..., S, D] messages of the sources; leading dimensions are a batch over one structure.
+        adj: the structure. A `SoftAdjacency` is used as a dense matrix.
+        x: [..., S, D] messages of the sources; leading dimensions are a batch that shares the structure.
         weight: [E] or [E, K] in row-sorted order, in place of ``adj.weight``; column k acts on the k-th of K
             equal channel blocks (heads), so K divides D. Cast to x's dtype.
         reduce: ``"sum"``; ``"mean"`` divides the sum by the number of edges (a weighted average is
-            ``adj.normalize("row")`` with ``"sum"``); ``"max"`` and ``"min"`` share the gradient among ties.
+            ``adj.normalize("row")`` with ``"sum"``); ``"max"`` and ``"min"`` split the gradient among ties.
 
     Returns:
-        [..., T, D] in x's dtype; 0 for a target without edges. Half types accumulate in float32. The same inputs
-        give the same bits. Nothing of size E x D is kept.
+        [..., T, D] in x's dtype; 0 for a target without edges. Half precision accumulates in float32. The same inputs
+        give the same bits. Nothing of size E x D is stored.
 
     Raises:
         ArgumentError: a wrong shape or device, an unknown reduction.
@@ -56,13 +56,13 @@ def propagate(
     checks.structure(adj, Adjacency, SoftAdjacency)
     checks.floating("x", x, adj.device)
     if x.dim() < 2 or x.shape[-2] != adj.num_sources:
-        checks.shape("x", x, ["...", adj.num_sources, "D"], "One row a source; is the structure transposed?")
+        checks.shape("x", x, ["...", adj.num_sources, "D"], "One row per source; is the structure transposed?")
     if isinstance(adj, SoftAdjacency):
         return soft_propagate(adj, x, weight, reduce)
     weight = adj.weight if weight is None else weight
     if weight is not None:
         checks.floating("weight", weight, adj.device)
-        if weight.shape != adj.indices.shape:  # the usual case needs no more
+        if weight.shape != adj.indices.shape:  # the common case needs no further checks
             _check_weight(weight, adj.num_edges, x.shape[-1])
         weight = weight if weight.dtype == x.dtype else weight.to(x.dtype)
     if reduce == "sum":
@@ -73,7 +73,7 @@ def propagate(
 
 
 def _check_weight(weight: Tensor, num_edges: int, channels: int) -> None:
-    hint = "Weights come in row-sorted order: adj.sort_edges(weight) brings them there"
+    hint = "Weights are in row-sorted order: use adj.sort_edges(weight)"
     if weight.dim() not in (1, 2):
         raise ArgumentError("weight", f"shape [{num_edges}] or [{num_edges}, K]", f"shape {list(weight.shape)}", hint)
     checks.shape("weight", weight, (num_edges, "K")[: weight.dim()], hint)

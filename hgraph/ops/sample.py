@@ -1,4 +1,4 @@
-"""`sample_neighbours`: a few of each target's edges, drawn without replacement."""
+"""`sample_neighbors`: a random sample of each target's edges without replacement."""
 
 from __future__ import annotations
 
@@ -13,32 +13,32 @@ from hgraph.ops.random import bits, draw_seed
 from hgraph.ops.sparse.linear import Rows, rows
 from hgraph.structure import Adjacency
 
-__all__ = ["sample_neighbours"]
+__all__ = ["sample_neighbors"]
 
 
-def sample_neighbours(
+def sample_neighbors(
     adj: Adjacency, targets: Tensor, fanout: int, *, generator: torch.Generator | None = None
 ) -> tuple[Adjacency, Tensor]:
-    """The structure of some targets with at most ``fanout`` of the edges of each, every choice as likely.
+    """The structure of some targets with at most ``fanout`` edges each, sampled uniformly.
 
-    Each edge has a random number by its seed and place alone, and each target keeps its least: so the same generator
-    gives the same edges on every backend and with any number of threads, and a larger fanout only adds to them.
+    Each edge gets a random number that depends only on the seed and its position, and each target keeps the smallest:
+    so a generator gives the same edges on every backend and number of threads, and a larger fanout only adds edges.
 
     Args:
-        adj: the edges; weights go along.
-        targets: [T'] rows to sample, in that order, repeats allowed (and then equal).
-        fanout: the most edges a target keeps.
-        generator: where the seed comes from; one of the CPU draws the same edges on every device.
+        adj: the edges; weights are sampled along.
+        targets: [T'] rows to sample, in that order; repeats allowed (they get equal samples).
+        fanout: maximum number of edges per target.
+        generator: source of the seed; a CPU generator draws the same edges on every device.
 
     Returns:
-        ``(sampled, edges)``: the T' x S structure and, for each of its edges, its place [E'] in ``adj``.
+        ``(sampled, edges)``: the T' x S structure and, for each of its edges, its position [E'] in ``adj``.
 
     Raises:
-        ArgumentError: a fanout below 1, targets of a wrong shape or out of range.
+        ArgumentError: a fanout below 1, targets of wrong shape or out of range.
         ArgumentTypeError: targets that are not integers.
 
     >>> adj = Adjacency.from_coo(target=[0, 0, 0, 1], source=[0, 1, 2, 2], num_targets=2, num_sources=3)
-    >>> sampled, edges = sample_neighbours(adj, torch.tensor([1, 0]), 2)
+    >>> sampled, edges = sample_neighbors(adj, torch.tensor([1, 0]), 2)
     >>> sampled.shape, sampled.num_edges, int(edges[0])
     ((2, 3), 3, 3)
     """
@@ -62,13 +62,13 @@ def sample_neighbours(
 
 
 def _kernel(adj: Rows, targets: Tensor, indptr: Tensor, fanout: int, seed: Tensor) -> Tensor:
-    """[E']: the edges of each target with the least numbers, by place where they tie; in the order of places."""
+    """[E']: the edges of each target with the smallest numbers (ties: by position), in order of position."""
     start, length = adj[0][targets].long(), adj[0].diff()[targets].long()
     row = torch.arange(len(targets), device=seed.device).repeat_interleave(length)
     first = length.cumsum(0) - length
     edge = torch.arange(len(row), device=seed.device) - first[row] + start[row]
     order = torch.argsort(bits(seed, edge), stable=True)
-    order = order[torch.argsort(row[order], stable=True)]  # by row, number and place
+    order = order[torch.argsort(row[order], stable=True)]  # by row, number and position
     place = torch.arange(len(row), device=seed.device) - first[row[order]]
     chosen = order[place < fanout].sort().values
     return edge[chosen]

@@ -1,4 +1,4 @@
-"""`scan`: a state carried along a chain by an associative combine."""
+"""`scan`: a recurrent state along a sequence, computed with an associative operation."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ __all__ = ["Affine", "Memory", "Monoid", "ScanResult", "SoftmaxState", "scan"]
 
 
 class ScanResult(NamedTuple):
-    """What a scan gives: ``states`` after each element, ``final`` after the last of each segment.
+    """The result of a scan: ``states`` after each element, ``final`` after the last element of each segment.
 
     >>> a, b = torch.tensor([0.5, 0.5]), torch.tensor([[1.0], [1.0]])
     >>> states, final = scan(Affine("scalar"), (a, b))
@@ -50,14 +50,14 @@ class Affine:
 
 @dataclass(frozen=True)
 class Memory:
-    r"""Matrix states of which only a reading is kept: :math:`S_t = a_t S_{t-1} + k_t v_t^\top,\; y_t = q_t^\top S_t`.
+    r"""Matrix states that are only read out: :math:`S_t = a_t S_{t-1} + k_t v_t^\top,\; y_t = q_t^\top S_t`.
 
-    Elements (q [..., T, D], k [..., T, D], v [..., T, V], log a), the last -inf where nothing is left; states are y
-    [..., T, V], the final state is S [..., D, V]. It is linear attention, and with decays the state-space layers of
-    that form.
+    Elements (q [..., T, D], k [..., T, D], v [..., T, V], log a), with log a = -inf for full decay; states are y
+    [..., T, V], the final state is S [..., D, V]. This is linear attention, and with decays it covers state-space
+    layers of that form.
 
     Args:
-        decay: ``"none"``, log a is None; ``"scalar"``, [..., T]; ``"diagonal"``, [..., T, D]: one for each row of S.
+        decay: ``"none"``, log a is None; ``"scalar"``, [..., T]; ``"diagonal"``, [..., T, D]: one per row of S.
 
     >>> q, k, v = torch.ones(3, 1), torch.ones(3, 1), torch.tensor([[1.0], [2.0], [3.0]])
     >>> scan(Memory(), (q, k, v, None)).states.flatten().tolist()
@@ -69,7 +69,7 @@ class Memory:
 
 @dataclass(frozen=True)
 class SoftmaxState:
-    r"""Softmax over everything so far. Elements (s [..., T], v [..., T, D]); states are an `AttendResult`.
+    r"""Softmax over all elements so far. Elements (s [..., T], v [..., T, D]); states are an `AttendResult`.
 
     .. math:: y_t = \sum_{j \le t} \exp(s_j - \mathrm{lse}_t)\, v_j, \quad \mathrm{lse}_t = \log \sum_{j \le t} \exp s_j
 
@@ -81,11 +81,11 @@ class SoftmaxState:
 
 @dataclass(frozen=True)
 class Monoid:
-    """Any other associative combine, run one element after the other.
+    """Any other associative operation, run sequentially.
 
     Args:
-        combine: (earlier, later) -> both, on tuples of tensors.
-        identity: what combines to no effect, a tuple of tensors without the time axis.
+        combine: (earlier, later) -> combined, on tuples of tensors.
+        identity: the neutral element, a tuple of tensors without the time axis.
 
     Elements are a tuple of tensors with the time axis first.
 
@@ -110,25 +110,25 @@ def scan(
     chunk: int | None = None,
     reverse: bool = False,
 ) -> ScanResult:
-    r"""Combine each element of a sequence with everything before it.
+    r"""Combine each element of a sequence with all elements before it.
 
     .. math:: h_t = h_0 \circ e_1 \circ \dots \circ e_t
 
     Args:
-        monoid: what combines: `Affine`, `Memory`, `SoftmaxState` or any `Monoid`.
-        elements: a tuple of tensors as the monoid says; leading dimensions are a batch.
-        initial: the state before the first element, shaped as ``final``; None is the identity.
-        segments: [G + 1] offsets from 0 to T of sequences packed one after the other, of which none hears another;
-            an empty one is legal. States before and after them then have a dimension G: initial and final are
+        monoid: the operation: `Affine`, `Memory`, `SoftmaxState` or any `Monoid`.
+        elements: a tuple of tensors as documented by the monoid; leading dimensions are a batch.
+        initial: the state before the first element, with the shape of ``final``; None is the identity.
+        segments: [G + 1] offsets from 0 to T of independent packed sequences;
+            empty ones are allowed. The initial and final states then have a dimension G:
             [..., G, state].
-        chunk: elements worked off at once between two states (64). It may change roundings, never what is computed.
+        chunk: elements per chunk between stored states (64). It affects rounding only.
         reverse: from the end to the start.
 
     Returns:
-        `ScanResult` ``(states, final)``, differentiable in every element and in ``initial``, twice included.
+        `ScanResult` ``(states, final)``, differentiable twice in every element and in ``initial``.
 
     Raises:
-        ArgumentError: shapes that do not fit, a chunk below 1.
+        ArgumentError: inconsistent shapes, a chunk below 1.
         ArgumentTypeError: not a monoid, elements that are not floating-point, segments that are not integers.
 
     >>> a, b = torch.tensor([0.5, 0.5, 0.5]), torch.tensor([[1.0], [1.0], [1.0]])
@@ -163,14 +163,14 @@ def _parts(name: str, elements: tuple[Any, ...], count: int) -> tuple[Any, ...]:
 
 
 def _packed(segments: Tensor | None, length: int, like: Tensor) -> Segments:
-    """The offsets, of one segment if there are none."""
+    """The offsets; one segment if None."""
     if segments is None:
-        return [torch.arange(2, device=like.device) * length]  # made there: a copy from the host would wait
+        return [torch.arange(2, device=like.device) * length]  # made on the device: a copy from the host would sync
     return [segments.long()]
 
 
 class _Frame:
-    """Batch folded to one dimension, time turned if reversed, and back again."""
+    """Flattens the batch to one dimension and reverses time if needed, and back."""
 
     def __init__(self, like: Tensor, segments: Tensor | None, reverse: bool) -> None:
         self.batch, self.length = like.shape[:-2], like.shape[-2]
@@ -237,7 +237,7 @@ def _affine(
 
 
 def _matrix(segments: Segments, a: Tensor, b: Tensor, initial: Tensor | None) -> Tensor:
-    """As `affine_scan`, with a [N, T, D, D]: log2(T) steps of matrix products."""
+    """Like `affine_scan`, with a [N, T, D, D]: log2(T) steps of matrix products."""
     length, step = b.shape[1], 1
     first = starts(segments, length).view(1, -1, 1)
     a, out = widened(a), widened(b).unsqueeze(-1)
@@ -284,7 +284,7 @@ def _memory(
 def _softmax(
     monoid: SoftmaxState, elements: tuple[Any, ...], initial: Any, segments: Tensor | None, chunk: int, reverse: bool
 ) -> ScanResult:
-    """An affine scan of (weighted sum, sum), both in units of exp(the largest score so far)."""
+    """An affine scan of (weighted sum, sum), both scaled by exp(-running maximum)."""
     s, v = _parts("SoftmaxState", elements, 2)
     for name, x in (("s", s), ("v", v)):
         checks.floating(f"elements ({name})", x, s.device)
@@ -313,9 +313,9 @@ def _softmax(
     fade = torch.exp(torch.where(before == float("-inf"), float("-inf"), before - _finite(most)))
     share = torch.exp(score - _finite(most))
     carried = affine_scan(frame.segments, fade, torch.cat([share * value, share], -1), state, chunk)
-    states = _normalised(carried, most)
+    states = _normalized(carried, most)
     ends = last(frame.segments, torch.cat([*states], -1), None if out is None else torch.cat([widened(out), lse], -1))  # type: ignore[list-item]
-    if initial is None:  # an empty segment has heard nobody
+    if initial is None:  # an empty segment has no elements
         ends = torch.cat([ends[..., :-1], _empty_is_minus_inf(frame.segments, ends[..., -1:])], -1)
     whole = AttendResult(frame.unfold(states[0]).to(v.dtype), frame.unfold(states[1]).squeeze(-1))
     final = AttendResult(frame.unfold_state(ends[..., :-1]).to(v.dtype), frame.unfold_state(ends[..., -1:]).squeeze(-1))
@@ -330,7 +330,7 @@ def _empty_is_minus_inf(segments: Segments, lse: Tensor) -> Tensor:
     return torch.where((segments[0].diff() == 0).view(1, -1, 1), float("-inf"), lse)
 
 
-def _normalised(carried: Tensor, most: Tensor) -> tuple[Tensor, Tensor]:
+def _normalized(carried: Tensor, most: Tensor) -> tuple[Tensor, Tensor]:
     total = carried[..., -1:]
     none = total == 0
     total = torch.where(none, 1.0, total)
@@ -338,12 +338,12 @@ def _normalised(carried: Tensor, most: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def _largest_so_far(segments: Segments, score: Tensor, initial: Tensor | None) -> Tensor:
-    """[N, T, 1]: the largest score of a segment up to each place; it only scales, so it has no gradient."""
+    """[N, T, 1]: the running maximum of the scores in a segment; it only scales, so it has no gradient."""
     length = score.shape[1]
     if initial is not None and length:
         spread = initial.index_select(1, segment_of(segments, length)).to(score.dtype)
         score = torch.where(starts(segments, length).view(1, -1, 1), torch.maximum(score, spread), score)
-    # The running maximum of (segment, rank of the score), which no two places share.
+    # The running maximum of (segment, rank of the score), which is unique per position.
     rank = torch.sort(score, dim=1, stable=True).indices.argsort(1)
     order = segment_of(segments, length).view(1, -1, 1) * length + rank
     return score.gather(1, order.cummax(1).indices) if length else score
@@ -353,7 +353,7 @@ def _sequential(
     monoid: Monoid, elements: tuple[Any, ...], initial: Any, segments: Tensor | None, chunk: int, reverse: bool
 ) -> ScanResult:
     if segments is not None:
-        raise ArgumentError("segments", "None for a Monoid of your own", "a tensor", "Call once a segment")
+        raise ArgumentError("segments", "None for a custom Monoid", "a tensor", "Call once per segment")
     identity = tuple(monoid.identity)
     for i, (e, unit) in enumerate(zip(_parts("the identity", elements, len(identity)), identity, strict=True)):
         checks.shape(f"elements ({i})", e, ["T", *unit.shape])

@@ -1,6 +1,6 @@
-"""`gather`, `scatter` and `segment_reduce`, for those who come from torch_scatter: by index, without a structure.
+"""`gather`, `scatter` and `segment_reduce`, for users of torch_scatter: by index, without a structure.
 
-The same index used again and again is better made an `Adjacency` once, for these sort it each time.
+For an index that is used repeatedly build an `Adjacency` once, because these functions sort it in each call.
 """
 
 from __future__ import annotations
@@ -30,31 +30,32 @@ _NUMBERS = (torch.float16, torch.bfloat16, torch.float32, torch.float64, *_INTEG
 def scatter(src: Tensor, index: Tensor, dim: int = -1, *, dim_size: int, reduce: Reduction = "sum") -> Tensor:
     r"""Reduce all entries of equal index: :math:`y_i = \operatorname{reduce}_{j : \mathrm{index}_j = i} x_j`.
 
-    As torch_scatter's, on purpose not alike in these:
+    Like torch_scatter's, with these intentional differences:
 
-    - deterministic, and differentiable twice; ties of ``"max"`` and ``"min"`` share the gradient, which there goes to
-      one of them, and so there are no arguments of the maximum to return
-    - ``dim_size`` is given: there it may be read off the largest index, for which a GPU is waited for
-    - NaN is an extremum where there is one; there it is passed over
+    - deterministic, and twice differentiable; ties of ``"max"`` and ``"min"`` split the gradient (torch_scatter gives
+        it to
+      one of them), so there is no argmax to return
+    - ``dim_size`` is required: torch_scatter infers it from the largest index, which synchronizes with a GPU
+    - NaN propagates through ``"max"`` and ``"min"``; torch_scatter skips it
     - no ``"mul"``, no ``"add"`` (it is ``"sum"``), no ``out=`` (add to the result, or take its maximum)
-    - integers have no ``"mean"``, which there is rounded down; their sums are int64, where those there wrap around;
-      booleans have nothing
+    - integers have no ``"mean"`` (torch_scatter rounds down); their sums are int64 (torch_scatter's wrap around);
+      booleans are not supported
 
     Args:
         src: [..., J, ...] numbers, J along ``dim``; integers are reduced exactly, by torch on every backend.
         index: integers in 0 .. dim_size - 1, in any order: [J], or J along ``dim`` and in the other dimensions as src
-            or 1 (those left out at the end are), where each list of J is that of its own entries.
+            or 1 (trailing ones may be omitted); then each list of J entries has its own index.
         dim: the dimension that is reduced.
         dim_size: entries of the result along ``dim``.
         reduce: ``"sum"``, ``"mean"``, ``"max"`` or ``"min"``.
 
     Returns:
-        [..., dim_size, ...] in src's dtype, for sums of integers in int64 as `torch.sum`'s; 0 where nothing arrives.
-        Half types are added up in float32.
+        [..., dim_size, ...] in src's dtype, int64 for sums of integers as in `torch.sum`; 0 for empty entries.
+        Half precision accumulates in float32.
 
     Raises:
-        ArgumentError: wrong shapes, an unknown reduction, an index out of range (seen on a CPU alone).
-        ArgumentTypeError: src not numbers, index not integers, dim or dim_size not one, a mean of integers.
+        ArgumentError: wrong shapes, an unknown reduction, an index out of range (checked on CPUs only).
+        ArgumentTypeError: src not numbers, index not integers, dim or dim_size not an integer, a mean of integers.
 
     >>> scatter(torch.tensor([1.0, 2.0, 4.0]), torch.tensor([2, 0, 2]), dim_size=4).tolist()
     [2.0, 0.0, 5.0, 0.0]
@@ -67,7 +68,7 @@ def scatter(src: Tensor, index: Tensor, dim: int = -1, *, dim_size: int, reduce:
     coo.check_size("dim_size", dim_size)
     index = _as_wide(index, src, dim)
     _in_range(index, dim_size)
-    own = [d for d in range(src.dim()) if d != dim and index.shape[d] != 1]  # dimensions with lists of their own
+    own = [d for d in range(src.dim()) if d != dim and index.shape[d] != 1]  # dimensions with separate indices
     rest = [d for d in range(src.dim()) if d != dim and d not in own]
     order = [*own, dim, *rest]
     lists = math.prod([src.shape[d] for d in own])
@@ -81,7 +82,7 @@ def scatter(src: Tensor, index: Tensor, dim: int = -1, *, dim_size: int, reduce:
 
 
 def gather(src: Tensor, index: Tensor, dim: int = -1) -> Tensor:
-    r"""The entries that an index names, :math:`y_j = x_{\mathrm{index}_j}`; the gradient is a deterministic sum.
+    r"""Select entries by index, :math:`y_j = x_{\mathrm{index}_j}`; the gradient is a deterministic sum.
 
     torch_scatter's ``gather_coo`` for an index [J], along any dimension and in any order.
 
@@ -94,8 +95,8 @@ def gather(src: Tensor, index: Tensor, dim: int = -1) -> Tensor:
         [..., J, ...].
 
     Raises:
-        ArgumentError: wrong shapes, an index out of range (seen on a CPU alone).
-        ArgumentTypeError: src not numbers, index not integers, dim not one.
+        ArgumentError: wrong shapes, an index out of range (checked on CPUs only).
+        ArgumentTypeError: src not numbers, index not integers, dim not an integer.
 
     >>> gather(torch.tensor([5.0, 7.0]), torch.tensor([1, 1, 0])).tolist()
     [7.0, 7.0, 5.0]
@@ -112,21 +113,21 @@ def gather(src: Tensor, index: Tensor, dim: int = -1) -> Tensor:
 
 
 def segment_reduce(src: Tensor, indptr: Tensor, *, reduce: Reduction = "sum") -> Tensor:
-    r"""Reduce consecutive entries, those from ``indptr[i]`` to ``indptr[i + 1]``: torch_scatter's ``segment_csr``.
+    r"""Reduce consecutive entries from ``indptr[i]`` to ``indptr[i + 1]``: torch_scatter's ``segment_csr``.
 
-    Along the first dimension, by one list of pointers that covers all entries; otherwise unlike torch_scatter's in what
-    `scatter` is.
+    Along the first dimension, with one list of pointers that covers all entries; otherwise it differs from
+    torch_scatter as `scatter` does.
 
     Args:
         src: [J, ...] numbers; integers are reduced exactly, by torch on every backend.
-        indptr: [I + 1] integers ascending from 0 to J (seen on a CPU alone).
+        indptr: [I + 1] integers ascending from 0 to J (checked on CPUs only).
         reduce: ``"sum"``, ``"mean"``, ``"max"`` or ``"min"``.
 
     Returns:
         [I, ...] in src's dtype, for sums of integers in int64; 0 for an empty segment.
 
     Raises:
-        ArgumentError: indptr that is empty, not one list, or not ascending from 0 to J (seen on a CPU alone); an
+        ArgumentError: indptr that is empty, not 1-D, or not ascending from 0 to J (checked on CPUs only); an
             unknown reduction.
         ArgumentTypeError: src not numbers, indptr not integers, a mean of integers.
 
@@ -146,13 +147,13 @@ def segment_reduce(src: Tensor, indptr: Tensor, *, reduce: Reduction = "sum") ->
 
 
 def _kinds(src: Tensor, index: Tensor, name: str = "index") -> Tensor:
-    """The index in int64, in which no difference wraps."""
+    """The index in int64, where differences cannot overflow."""
     if not isinstance(src, Tensor) or src.dtype not in _NUMBERS:
         given = src.dtype if isinstance(src, Tensor) else type(src).__name__
         hint = "float16 to float64, int8 to int64 or uint8"
         raise ArgumentTypeError("src", "a tensor of floating-point numbers or integers", given, hint)
     if src.dim() == 0:
-        raise ArgumentError("src", "one dimension at least", "a single number")
+        raise ArgumentError("src", "at least one dimension", "a single number")
     checks.integers(name, index, src.device)
     if index.dtype not in _INTEGERS:
         raise ArgumentTypeError(name, "an integer tensor", index.dtype, "Convert it with .long()")
@@ -178,7 +179,7 @@ def _reduction(src: Tensor, reduce: str) -> None:
 
 
 def _as_wide(index: Tensor, src: Tensor, dim: int) -> Tensor:
-    """An index in all of src's dimensions, as torch_scatter reads it: J along dim, as src or 1 in the others."""
+    """Expand an index to all dimensions of src, as torch_scatter does: J along dim, and src's size or 1 elsewhere."""
     wide = index
     if index.dim() == 1:
         wide = index.view([-1 if d == dim else 1 for d in range(src.dim())])
@@ -186,7 +187,7 @@ def _as_wide(index: Tensor, src: Tensor, dim: int) -> Tensor:
         wide = index.view(*index.shape, *[1] * (src.dim() - index.dim()))
     fits = wide.dim() == src.dim() and wide.shape[dim] == src.shape[dim]
     if not fits or any([wide.shape[d] not in (1, src.shape[d]) for d in range(src.dim())]):
-        hint = "One entry for each of src along dim; other dimensions are as src's, 1 or left out at the end"
+        hint = "One entry per entry of src along dim; other dimensions match src, are 1, or are omitted at the end"
         raise ArgumentError(
             "index", f"shape [{src.shape[dim]}] or {list(src.shape)}", f"shape {list(index.shape)}", hint
         )
@@ -194,7 +195,7 @@ def _as_wide(index: Tensor, src: Tensor, dim: int) -> Tensor:
 
 
 def _in_range(index: Tensor, size: int) -> None:
-    """Refuse what would read or write elsewhere, where looking costs nobody a wait."""
+    """Reject out-of-range indices where checking does not synchronize."""
     if _seen(index):
         coo.check_range("index", index.flatten(), size, "entries")
 
@@ -202,7 +203,7 @@ def _in_range(index: Tensor, size: int) -> None:
 def _covers(indptr: Tensor, size: int) -> None:
     expected = f"numbers ascending from 0 to {size}"
     if len(indptr) == 0:
-        raise ArgumentError("indptr", expected, "none", "[0] are the pointers of no segment")
+        raise ArgumentError("indptr", expected, "an empty list", "[0] are the pointers of zero segments")
     if not _seen(indptr):
         return
     falls = bool((indptr.diff() < 0).any())
@@ -215,7 +216,7 @@ def _seen(index: Tensor) -> bool:
 
 
 def _rows_of(index: Tensor, size: int) -> Rows:
-    """The size x J structure in which each entry of the result lists the entries of src that it hears."""
+    """The size x J structure where each entry of the result lists its entries of src."""
     target, order = torch.sort(index, stable=True)
     each = torch.arange(len(index) + 1, device=index.device)
     back = torch.empty_like(order).index_put((order,), each[:-1])
@@ -223,7 +224,7 @@ def _rows_of(index: Tensor, size: int) -> Rows:
 
 
 def _reduced(index: Tensor, x: Tensor, size: int, reduce: str) -> Tensor:
-    """[size, ...] of x [J, ...] by index [J]."""
+    """[size, ...]: reduce x [J, ...] by index [J]."""
     return _reduce(_rows_of(index, size), x, reduce) if x.is_floating_point() else _whole(index, x, size, reduce)
 
 
@@ -237,7 +238,7 @@ def _reduce(adj: Rows, x: Tensor, reduce: str) -> Tensor:
 
 
 def _whole(index: Tensor, x: Tensor, size: int, reduce: str) -> Tensor:
-    """Of integers, for which every order of adding them up gives the same."""
+    """Reduce integers, where the order of summation does not matter."""
     if reduce == "sum":  # in int64, as torch.sum: 600 is no uint8
         return torch.zeros((size, *x.shape[1:]), dtype=torch.int64, device=x.device).index_add_(0, index, x.long())
     index = index.view(-1, *[1] * (x.dim() - 1)).expand(x.shape)

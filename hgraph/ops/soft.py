@@ -1,4 +1,4 @@
-"""The verbs over a `SoftAdjacency`: batched matrix products, and softmax in float32 at least."""
+"""The verbs over a `SoftAdjacency`: batched matrix products, and softmax in at least float32."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ __all__ = ["soft_attend", "soft_propagate", "soft_score", "soft_softmax"]
 
 
 def soft_propagate(adj: SoftAdjacency, x: Tensor, weight: Tensor | None, reduce: str) -> Tensor:
-    """``weight @ x``, for the mean divided by the number of edges."""
+    """``weight @ x``; for the mean, divided by the number of edges."""
     if weight is not None:
-        raise ArgumentError("weight", "None with a SoftAdjacency, which is its own weight", "a tensor")
+        raise ArgumentError("weight", "None with a SoftAdjacency, which has its own weight", "a tensor")
     if reduce not in ("sum", "mean"):
         raise ArgumentError("reduce", "'sum' or 'mean' with a SoftAdjacency", repr(reduce))
     out = adj.weight.to(x.dtype) @ x
@@ -29,18 +29,18 @@ def soft_propagate(adj: SoftAdjacency, x: Tensor, weight: Tensor | None, reduce:
 
 
 def soft_softmax(adj: SoftAdjacency, score: Tensor) -> Tensor:
-    """Softmax of scores [..., T, S] over each target's sources; 0 off the mask and where all scores are -inf."""
+    """Softmax of scores [..., T, S] over each target's sources; 0 where masked and where all scores are -inf."""
     wide = widened(score)
     if adj.mask is not None:
         wide = torch.where(adj.mask, wide, float("-inf"))
     if not adj.num_sources:
         return score
-    nobody = wide.amax(-1, keepdim=True) == float("-inf")  # without the shift to 0 these rows would be 0 / 0
-    return torch.where(nobody, 0.0, torch.where(nobody, 0.0, wide).softmax(-1)).to(score.dtype)
+    empty_row = wide.amax(-1, keepdim=True) == float("-inf")  # without the shift to 0 these rows would be 0 / 0
+    return torch.where(empty_row, 0.0, torch.where(empty_row, 0.0, wide).softmax(-1)).to(score.dtype)
 
 
 def soft_score(q: Tensor, k: Tensor, *, slope: float | None, a: Tensor | None) -> Tensor:
-    """Scores [..., H, T, S] of q [..., T, H(, D)] and k [..., S, H(, D)]; inner products where ``slope`` is None."""
+    """Scores [..., H, T, S] of q [..., T, H(, D)] and k [..., S, H(, D)]; inner products if ``slope`` is None."""
     if slope is None:
         return q.movedim(-2, -3) @ k.movedim(-2, -3).mT
     if a is None:

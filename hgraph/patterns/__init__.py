@@ -1,4 +1,4 @@
-"""Attention patterns as token graphs, to be put together with ``|``, ``&``, ``-`` and ``@``.
+"""Attention patterns as token graphs; combine them with ``|``, ``&``, ``-`` and ``@``.
 
 >>> from hgraph import patterns
 >>> longformer = patterns.sliding_window(1024, 65) | patterns.global_tokens(1024, [0])
@@ -8,17 +8,17 @@ TokenGraph(1024 x 1024, 129854 edges, cpu)
 >>> documents.is_causal, documents.num_edges
 (True, 43)
 
-What content decides inside a forward is a list of tiles instead (`topk_members`, `tree_topk`), for
-`BlockAdjacency.trusted`; or tokens are laid out by it (`grouped`) and hear runs of each other (`of_runs`).
+Patterns that depend on content are built inside a forward as lists of tiles (`topk_members`, `tree_topk`), for
+`BlockAdjacency.trusted`; or tokens are laid out by content (`grouped`) and attend to runs of each other (`of_runs`).
 """
 
 from hgraph.patterns.content import clusters, packed, padded, present, random, sink_band, top_k
 from hgraph.patterns.distance import causal, dilated, full, longnet, none, power, prefix_lm, sliding_window, strided
+from hgraph.patterns.nodes import beside, summaries, with_extra
 from hgraph.patterns.partition import Partition, Regions
 from hgraph.patterns.place import axial, block_local, global_tokens, hilbert_windows, landmark_blocks, sinks
 from hgraph.patterns.select import from_boundaries, topk_members, tree_topk
 from hgraph.patterns.slots import grouped, of_runs
-from hgraph.patterns.vertices import beside, summaries, with_extra
 
 __all__ = [
     "Partition",

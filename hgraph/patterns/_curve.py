@@ -12,10 +12,10 @@ __all__ = ["hilbert_order"]
 
 
 def hilbert_order(sides: Sequence[int]) -> Tensor:
-    """Cells [N] of a grid (numbered in raster order) as the curve of the smallest cube around the grid meets them.
+    """Cells [N] of a grid (in raster order), in the order of the Hilbert curve of the smallest enclosing cube.
 
-    Skilling's transform, on all cells at once: coordinates become the transposed index, whose bits then alternate. On a
-    cube of side 2**b consecutive cells are neighbours; on other grids the curve leaves the grid now and then.
+    Skilling's transform, vectorized over cells: coordinates become the transposed index, whose bits then alternate. On
+    a cube of side 2**b consecutive cells are neighbors; on other grids the curve sometimes leaves the grid.
 
     >>> hilbert_order((2, 2)).tolist()
     [0, 1, 3, 2]

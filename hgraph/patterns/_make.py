@@ -1,4 +1,4 @@
-"""What all patterns are made with: runs that are in range by construction."""
+"""Shared helpers of all patterns: runs that are in range by construction."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from hgraph.structure.token_graph import TokenGraph
 
 __all__ = ["graph_of", "residues", "shape_of", "sizes_of", "token_count"]
 
-_RUN = 64  # bytes: a run and what is made on the way to it
+_RUN = 64  # bytes per run, including temporary memory
 
 
 def graph_of(
@@ -30,35 +30,35 @@ def graph_of(
     batch: int = 1,
     heads: int = 1,
 ) -> TokenGraph:
-    """A graph of runs that are in range by construction."""
+    """Build a graph from runs that are in range by construction."""
     base = row * (sources + 1)
     extent = torch.empty(batch, heads, targets, sources, 0, device=row.device)
     return TokenGraph.from_line(intervals.united(intervals.Line(base + start, base + stop)), extent, order)
 
 
 def token_count(name: str, value: int) -> int:
-    """A checked number of tokens, for whose runs there must be memory."""
+    """Check a number of tokens, including that their runs fit into memory."""
     return count(name, value, _RUN)
 
 
 def sizes_of(num_targets: int, num_sources: int | None) -> tuple[int, int]:
-    """Checked (T, S); as many sources as targets where none are said."""
+    """Check (T, S); S defaults to T."""
     token_count("num_targets", num_targets)
     return num_targets, num_targets if num_sources is None else token_count("num_sources", num_sources)
 
 
 def shape_of(shape: int | Sequence[int]) -> tuple[int, ...]:
-    """The checked sides of a grid; a number is a line."""
+    """Check the sides of a grid; a number is a line."""
     sides = (shape,) if isinstance(shape, int) else tuple(shape)
     if not sides:
-        raise ArgumentError("shape", "one side or more", sides)
+        raise ArgumentError("shape", "at least one side", sides)
     sides = tuple(whole("shape", side) for side in sides)
     check_memory("shape", math.prod(sides) * _RUN, f"{math.prod(sides):,} tokens")
     return sides
 
 
 def residues(n: int, step: int) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """Tokens ordered by residue: the order, and by position where its residue begins, its length, the place in it."""
+    """Tokens ordered by residue: the order, and by position its residue's start and length, and its offset."""
     order = torch.sort(torch.arange(token_count("num_tokens", n)) % step, stable=True).indices
     residue = order % step
     length = (n - 1 - residue).div(step, rounding_mode="floor") + 1

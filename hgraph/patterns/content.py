@@ -1,4 +1,4 @@
-"""Patterns that content or chance makes: documents, padding, clusters, selections, spans of heads."""
+"""Patterns from content or random draws: documents, padding, clusters, selections, per-head spans."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ __all__ = ["clusters", "packed", "padded", "present", "random", "sink_band", "to
 
 
 def packed(lengths: Any, *, causal: bool = False) -> TokenGraph:
-    """Documents one after the other: tokens hear their own document alone.
+    """Packed documents: each token attends only to its own document.
 
     >>> packed([2, 3], causal=True).num_edges
     9
@@ -32,7 +32,7 @@ def packed(lengths: Any, *, causal: bool = False) -> TokenGraph:
 
 
 def padded(num_tokens: int, lengths: Any) -> TokenGraph:
-    """One graph an example: its first ``lengths[b]`` tokens hear each other, the padding hears and tells nothing.
+    """One graph per example: its first ``lengths[b]`` tokens attend to each other, padding is disconnected.
 
     >>> from hgraph.patterns import causal
     >>> (causal(4) & padded(4, [2, 4])).degree().tolist()
@@ -54,11 +54,11 @@ def padded(num_tokens: int, lengths: Any) -> TokenGraph:
 
 
 def present(mask: Tensor, sources: Tensor | None = None) -> TokenGraph:
-    """One graph an example: the tokens that a boolean mask [B, N] marks hear each other, the others are padding.
+    """One graph per example: tokens marked in a boolean mask [B, N] attend to each other, the others are padding.
 
     Args:
-        mask: boolean [B, T], the targets that hear.
-        sources: boolean [B, S], whom they hear; the same tokens by default.
+        mask: boolean [B, T], the targets that are real tokens.
+        sources: boolean [B, S], the sources that are real tokens; ``mask`` by default.
 
     >>> present(torch.tensor([[True, False, True]])).degree().tolist()
     [[[2, 0, 2]]]
@@ -68,7 +68,7 @@ def present(mask: Tensor, sources: Tensor | None = None) -> TokenGraph:
         if not isinstance(value, Tensor) or value.dtype != torch.bool or value.dim() != 2:
             raise ArgumentError(name, "booleans [B, N]", getattr(value, "dtype", type(value).__name__))
     if len(sources) != len(mask):
-        raise ArgumentError("sources", f"{len(mask)} examples, as mask has", len(sources))
+        raise ArgumentError("sources", f"{len(mask)} examples, as many as mask", len(sources))
     batch, n = mask.shape
     steps = torch.nn.functional.pad(sources.to(torch.int8), (1, 1)).diff(dim=1)
     (example, start), (_, stop) = ((steps == k).nonzero().unbind(1) for k in (1, -1))
@@ -81,12 +81,12 @@ def present(mask: Tensor, sources: Tensor | None = None) -> TokenGraph:
 
 
 def clusters(assignment: Any, *, causal: bool = False) -> TokenGraph:
-    """Tokens hear the tokens of their own cluster.
+    """Tokens attend to the tokens of their own cluster.
 
     Args:
-        assignment: integers [N], or [H, N] or [B, H, N] where heads or examples differ: the cluster of each token; a
-            negative one is in none.
-        causal: whether only tokens up to one's own are heard.
+        assignment: integers [N], or [H, N] or [B, H, N] if heads or examples differ: the cluster of each token; a
+            negative entry means no cluster.
+        causal: whether tokens attend only to themselves and earlier tokens.
 
     >>> clusters(torch.tensor([0, 1, 0, -1])).degree().flatten().tolist()
     [2, 1, 2, 0]
@@ -97,7 +97,7 @@ def clusters(assignment: Any, *, causal: bool = False) -> TokenGraph:
         raise ArgumentError("assignment", "shape [N], [H, N] or [B, H, N]", f"shape {list(assignment.shape)}")
     batch, heads, n = (1,) * (3 - assignment.dim()) + tuple(assignment.shape)
     flat = assignment.reshape(batch * heads, n).long()
-    # Members of one cluster side by side, whose pairs are then written down.
+    # Sort members of one cluster next to each other, then list their pairs.
     key, order = torch.sort(flat, dim=1, stable=True)
     group = torch.arange(batch * heads, device=flat.device).unsqueeze(1)
     fresh = torch.ones_like(key, dtype=torch.bool)
@@ -114,10 +114,10 @@ def clusters(assignment: Any, *, causal: bool = False) -> TokenGraph:
 
 
 def top_k(index: Tensor, *, num_sources: int) -> TokenGraph:
-    """Targets hear the sources that were selected for them.
+    """Targets attend to the sources selected for them.
 
     Args:
-        index: integers [T, K], or [H, T, K] or [B, H, T, K]; negative ones count for nothing.
+        index: integers [T, K], or [H, T, K] or [B, H, T, K]; negative entries are ignored.
         num_sources: S.
 
     >>> top_k(torch.tensor([[0, 2], [1, -1]]), num_sources=3).num_edges
@@ -141,13 +141,13 @@ def top_k(index: Tensor, *, num_sources: int) -> TokenGraph:
 
 
 def sink_band(num_tokens: int, spans: Any, *, num_sink: int = 64, block_size: int = 64) -> TokenGraph:
-    """Sink tokens and a causal band of its own width for each head, in whole blocks that end with the diagonal one.
+    """Sink tokens and a causal band with a separate width per head, in whole blocks that end with the diagonal block.
 
     Args:
-        num_tokens: how many there are.
-        spans: integers [H], tokens of each head's band; rounded down to blocks, at least one.
-        num_sink: tokens at the beginning that every head hears, beside the band.
-        block_size: tokens a block.
+        num_tokens: number of tokens.
+        spans: integers [H], tokens in each head's band; rounded down to blocks, at least one block.
+        num_sink: leading tokens that every head attends to, in addition to the band.
+        block_size: tokens per block.
 
     >>> sink_band(8, [2, 4], num_sink=1, block_size=2).degree()[0].tolist()
     [[1, 2, 2, 3, 2, 3, 2, 3], [1, 2, 3, 4, 4, 5, 4, 5]]
@@ -165,7 +165,7 @@ def sink_band(num_tokens: int, spans: Any, *, num_sink: int = 64, block_size: in
 
 
 def random(num_tokens: int, degree: int, *, seed: int, causal: bool = False) -> TokenGraph:
-    """Every token hears ``degree`` tokens drawn with replacement, so that a few may be fewer, and itself.
+    """Every token attends to itself and to ``degree`` tokens drawn with replacement (duplicates are merged).
 
     >>> drawn = random(5, 2, seed=0)
     >>> drawn.degree().max().item() <= 3, bool((drawn.adjacency().dense().diagonal() == 1).all())  # each hears itself

@@ -1,4 +1,4 @@
-"""Patterns by distance: everybody, windows, gaps, powers."""
+"""Patterns by distance: full, windows, dilations, powers."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ __all__ = ["causal", "dilated", "full", "longnet", "none", "power", "prefix_lm",
 
 
 def full(num_targets: int, num_sources: int | None = None) -> TokenGraph:
-    """Every target hears every source (of its own tokens, or of others in cross-attention).
+    """Every target attends to every source (self-attention, or cross-attention with ``num_sources``).
 
     >>> full(3, 5).num_edges
     15
@@ -28,7 +28,7 @@ def full(num_targets: int, num_sources: int | None = None) -> TokenGraph:
 
 
 def none(num_targets: int, num_sources: int | None = None) -> TokenGraph:
-    """Nobody hears anybody: what unions start from.
+    """The empty graph, for example as the start of a union.
 
     >>> none(2, 3).degree().flatten().tolist()
     [0, 0]
@@ -39,7 +39,7 @@ def none(num_targets: int, num_sources: int | None = None) -> TokenGraph:
 
 
 def causal(num_targets: int, num_sources: int | None = None) -> TokenGraph:
-    """Every token hears itself and all before it; of more sources than targets, the targets are the last ones.
+    """Every token attends to itself and all earlier tokens; with more sources than targets, targets come last.
 
     >>> causal(2, 4).adjacency().dense().int().tolist()
     [[1, 1, 1, 0], [1, 1, 1, 1]]
@@ -50,7 +50,7 @@ def causal(num_targets: int, num_sources: int | None = None) -> TokenGraph:
 
 
 def prefix_lm(num_tokens: int, prefix: int) -> TokenGraph:
-    """Causal, but the first ``prefix`` tokens hear each other both ways.
+    """Causal, but the first ``prefix`` tokens attend to each other in both directions.
 
     >>> prefix_lm(3, 2).adjacency().dense().int().tolist()
     [[1, 1, 0], [1, 1, 0], [1, 1, 1]]
@@ -63,10 +63,10 @@ def sliding_window(shape: int | Sequence[int], window: int | Sequence[int], *, c
     r"""Tokens less than ``window`` apart: :math:`|i - j| < w` along every axis of the grid.
 
     Args:
-        shape: n tokens on a line, or the sides of a grid of any dimension, tokens in raster order.
-        window: w, one for all axes or one an axis; 1 is the token itself.
-        causal: whether only tokens up to one's own are heard, in raster order. On a line these are w tokens, instead of
-            2 w - 1.
+        shape: n tokens on a line, or the sides of a grid of any dimension, with tokens in raster order.
+        window: w, one for all axes or one per axis; 1 is the token itself.
+        causal: whether tokens attend only to themselves and earlier tokens in raster order. On a line these are w
+            tokens instead of 2 w - 1.
 
     >>> sliding_window(5, 2, causal=True).degree().flatten().tolist()
     [1, 2, 2, 2, 2]
@@ -76,7 +76,7 @@ def sliding_window(shape: int | Sequence[int], window: int | Sequence[int], *, c
     sides = shape_of(shape)
     windows = (window,) * len(sides) if isinstance(window, int) else tuple(window)
     if len(windows) != len(sides):
-        raise ArgumentError("window", f"one number, or one for each of {len(sides)} axes", windows)
+        raise ArgumentError("window", f"one number, or {len(sides)} numbers (one per axis)", windows)
     for w in windows:
         whole("window", w, 1)
     n = math.prod(sides)
@@ -84,7 +84,7 @@ def sliding_window(shape: int | Sequence[int], window: int | Sequence[int], *, c
     for axis, (side, w) in enumerate(zip(sides[:-1], windows[:-1], strict=True)):
         own = row.div(math.prod(sides[axis + 1 :]), rounding_mode="floor") % max(side, 1)
         start, stop = (own - w + 1).clamp(min=0), (own + w).clamp(max=side)
-        other, position = intervals.expanded(start, stop)  # the lines of the grid that are near along this axis
+        other, position = intervals.expanded(start, stop)  # grid lines within the window along this axis
         row, low = row[position], low[position] * side + other
     own = row % max(sides[-1], 1)
     start, stop = (own - windows[-1] + 1).clamp(min=0), (own + windows[-1]).clamp(max=sides[-1])
@@ -95,9 +95,9 @@ def sliding_window(shape: int | Sequence[int], window: int | Sequence[int], *, c
 
 
 def dilated(num_tokens: int, window: int, dilation: int, *, causal: bool = False) -> TokenGraph:
-    r"""A window with gaps: :math:`|i - j| < w d` and d divides :math:`i - j`.
+    r"""A dilated window: :math:`|i - j| < w d` and d divides :math:`i - j`.
 
-    Tokens are put in the order of their residues modulo d, where this is a plain window.
+    Tokens are ordered by their residues modulo d; in that order this is a plain window.
 
     >>> dilated(9, 3, 2, causal=True).adjacency().select(torch.tensor([7])).indices.tolist()
     [3, 5, 7]
@@ -110,7 +110,7 @@ def dilated(num_tokens: int, window: int, dilation: int, *, causal: bool = False
 
 
 def strided(num_tokens: int, stride: int, *, causal: bool = False) -> TokenGraph:
-    """Tokens a multiple of ``stride`` apart (with a window of ``stride``, the Sparse Transformer's two steps).
+    """Tokens a multiple of ``stride`` apart (with a window of ``stride``, the two steps of the Sparse Transformer).
 
     >>> (strided(256, 16, causal=True) @ sliding_window(256, 16, causal=True)).num_edges == 256 * 257 // 2
     True
@@ -121,16 +121,16 @@ def strided(num_tokens: int, stride: int, *, causal: bool = False) -> TokenGraph
 
 
 def power(num_tokens: int, block_size: int = 1, *, window: int = 0, num_sink: int = 0, base: int = 2) -> TokenGraph:
-    r"""Causal edges at distances 0 and powers of a base, in tokens or blocks: every distance in few hops.
+    r"""Causal edges at distances 0 and powers of a base, in tokens or blocks: reaches every distance in few hops.
 
-    With :math:`\delta = \lfloor i/b \rfloor - \lfloor j/b \rfloor \ge 0`, i hears j <= i where :math:`\delta` is 0, a
-    power of the base, or below ``window``, and the first ``num_sink`` tokens.
+    With :math:`\delta = \lfloor i/b \rfloor - \lfloor j/b \rfloor \ge 0`, i attends to j <= i if :math:`\delta` is 0, a
+    power of the base, or below ``window``, and to the first ``num_sink`` tokens.
 
     Args:
-        num_tokens: how many there are.
-        block_size: b, tokens a block.
-        window: blocks that are heard without gaps, the token's own included.
-        num_sink: tokens at the beginning that everybody hears.
+        num_tokens: number of tokens.
+        block_size: b, tokens per block.
+        window: number of consecutive blocks without gaps, including the token's own block.
+        num_sink: leading tokens that every token attends to.
         base: of the powers.
 
     >>> power(8).adjacency().select(torch.tensor([7])).indices.tolist()
@@ -157,13 +157,13 @@ def power(num_tokens: int, block_size: int = 1, *, window: int = 0, num_sink: in
 
 
 def longnet(num_tokens: int, segments: Sequence[int], dilations: Sequence[int], *, causal: bool = False) -> TokenGraph:
-    """LongNet: for each pair (w, r), tokens of one segment of w whose places are multiples of r hear each other.
+    """LongNet: for each pair (w, r), tokens of a segment of w at multiples of r attend to each other.
 
     >>> longnet(16, [4, 16], [1, 4]).num_edges
     76
     """
     if len(segments) != len(dilations):
-        raise ArgumentError("dilations", f"{len(segments)} numbers, as segments has", len(dilations))
+        raise ArgumentError("dilations", f"{len(segments)} numbers, as many as segments", len(dilations))
     graph, rows = none(num_tokens), torch.arange(token_count("num_tokens", num_tokens))
     for w, r in zip(segments, dilations, strict=True):
         whole("segments", w, 1), whole("dilations", r, 1)

@@ -1,4 +1,4 @@
-"""`Partition`: what each token hears, cut into tokens heard one by one and regions heard through a summary each."""
+"""`Partition`: splits the receptive field of each token into single tokens and summarized regions."""
 
 from __future__ import annotations
 
@@ -18,16 +18,17 @@ __all__ = ["Layout", "Partition", "Regions"]
 
 
 class Layout(NamedTuple):
-    """How regions lie, so that a summary is computed for all of them at once.
+    """The layout of regions, which lets a layer compute all summaries at once.
 
     Attributes:
         kind: ``"segments"``: ``size`` consecutive tokens each. ``"tree"``: for t = 1, 2, .. the even ones of the blocks
             of 2^t tokens that have a token after them. ``"line"``: for each cell of a grid with ``size`` columns the
-            cells of its line along ``axis`` up to it. ``"others"``: for each cell the others of its row. ``"own"``:
-            regions are not summed up but asked by a token's own query, one region a token. ``"edges"``: anything else.
-        size: tokens of a segment, or columns of the grid.
+            cells of its line along ``axis`` up to it. ``"others"``: for each cell the other cells of its row.
+            ``"own"``: regions are not summarized but queried with a token's own query, one region per token.
+            ``"edges"``: anything else.
+        size: tokens per segment, or columns of the grid.
         axis: of a line: 0 runs down a column, 1 along a row.
-        reverse: the same, counted from the last token (tree), or the cells from each cell on (line).
+        reverse: count from the last token instead (tree), or use the cells from each cell on (line).
     """
 
     kind: Literal["segments", "tree", "line", "others", "own", "edges"]
@@ -38,12 +39,12 @@ class Layout(NamedTuple):
 
 @dataclass(frozen=True, eq=False)
 class Regions:
-    """M regions of N tokens, hyperedges, and the tokens that hear each of them.
+    """M regions of N tokens (hyperedges), and the tokens that attend to each region.
 
     Args:
         members: M x N, the tokens of each region.
-        heard: N x M, the regions that each token hears.
-        layout: how the regions lie.
+        heard: N x M, the regions that each token attends to.
+        layout: how the regions are arranged.
 
     >>> everybody = Regions(members=patterns.full(1, 3), heard=patterns.full(3, 1))
     >>> everybody.num_regions, everybody.sizes.tolist(), everybody.hypergraph().to_lists()
@@ -61,7 +62,7 @@ class Regions:
 
     @property
     def sizes(self) -> Tensor:
-        """[M] or, where examples differ, [B, M]: how many tokens each region has."""
+        """[M] or, if examples differ, [B, M]: the number of tokens in each region."""
         size = self.members.degree()[:, 0]
         return size[0] if len(size) == 1 else size
 
@@ -72,28 +73,28 @@ class Regions:
         return Hypergraph.from_lists([m.tolist() for m in lists], num_nodes=self.members.num_sources)
 
     def masked(self, mask: Tensor) -> Regions:
-        """Regions of the tokens alone that a mask [B, N] marks, heard by them alone; an empty region is not heard."""
+        """Restrict regions and targets to the tokens marked in a mask [B, N]; empty regions lose their edges."""
         members = _masked(self.members, mask.new_ones(len(mask), self.num_regions), mask)
         return Regions(members, _masked(self.heard, mask, members.degree()[:, 0] > 0), self.layout)
 
     def to(self, device: torch.device | str) -> Regions:
-        """The same on another device."""
+        """The same regions on another device."""
         return dataclasses.replace(self, members=self.members.to(device), heard=self.heard.to(device))
 
 
 @dataclass(frozen=True, eq=False)
 class Partition:
-    r"""For each token, sets that its support falls into: single tokens, and regions.
+    r"""For each token, disjoint sets that make up its support: single tokens, and regions.
 
     .. math:: \Omega_i = \Omega_i^0 \;\dot\cup\; \Omega_i^1 \;\dot\cup\; \dots \;\dot\cup\; \Omega_i^{n_i}
 
-    Direct edges go to the tokens of :math:`\Omega_i^0`, one edge to each region; so
-    :math:`\sum_i (|\Omega_i^0| + n_i)` edges reach every pair of a support of :math:`\sum_i |\Omega_i|`. Make one with
+    There are direct edges to the tokens of :math:`\Omega_i^0`, and one edge to each region; so
+    :math:`\sum_i (|\Omega_i^0| + n_i)` edges cover a support of :math:`\sum_i |\Omega_i|` pairs. Build one with
     `hgraph.patterns.partitions`.
 
     Args:
-        direct: graphs of tokens, N x N, no edge in two of them.
-        regions: families of regions and who hears them.
+        direct: graphs of tokens, N x N, with no edge in common.
+        regions: families of regions and the tokens that attend to them.
 
     >>> from hgraph import patterns
     >>> from hgraph.patterns import partitions
@@ -113,17 +114,17 @@ class Partition:
 
     @property
     def num_edges(self) -> int:
-        """Direct edges and edges to regions: what one softmax a token goes over."""
+        """Direct edges and edges to regions: the total size of the softmax rows."""
         return sum(g.num_edges for g in self.direct) + sum(r.heard.num_edges for r in self.regions)
 
     @property
     def num_members(self) -> int:
-        """Edges from tokens to regions: what the summaries go over."""
+        """Edges from tokens to regions: the cost of the summaries."""
         return sum(r.members.num_edges for r in self.regions)
 
     @property
     def num_pairs(self) -> int:
-        """Pairs of tokens that direct edges and regions reach, each as often as it is reached."""
+        """Pairs of tokens covered by direct edges and regions, counted with multiplicity."""
         total = sum(g.num_edges for g in self.direct)
         for regions in self.regions:
             heard, size = regions.heard, regions.members.degree().flatten(0, 1)
@@ -134,7 +135,7 @@ class Partition:
         return total
 
     def support(self) -> TokenGraph:
-        """All pairs of tokens that are reached, directly or through a region."""
+        """All pairs of tokens that are covered, directly or through a region."""
         graph = self.direct[0]
         for other in self.direct[1:]:
             graph = graph | other
@@ -143,14 +144,14 @@ class Partition:
         return graph
 
     def validate(self, support: TokenGraph) -> None:
-        """Prove that each pair of a support is reached exactly once: the union is right, and the sum not larger.
+        """Prove that each pair of a support is covered exactly once.
 
         Raises:
-            ArgumentError: a pair that is missing, too many, or reached twice.
+            ArgumentError: a pair that is missing, not in the support, or covered twice.
         """
         own = self.support()
         missing, more = support - own, own - support
-        for graph, word in ((missing, "is not reached"), (more, "is reached and should not be")):
+        for graph, word in ((missing, "is not covered"), (more, "is covered and should not be")):
             if graph.num_edges:
                 adj = graph.adjacency()
                 raise ArgumentError("partition", "the support", f"({int(adj.target[0])}, {int(adj.indices[0])}) {word}")
@@ -158,7 +159,7 @@ class Partition:
             raise ArgumentError("partition", f"{support.num_edges} pairs, each once", f"{self.num_pairs}")
 
     def masked(self, mask: Tensor) -> Partition:
-        """One partition an example, of what the tokens that a boolean mask [B, N] marks hear of each other.
+        """One partition per example, restricted to the tokens marked in a boolean mask [B, N].
 
         >>> from hgraph.patterns import partitions
         >>> some = partitions.fixed(6, 2).masked(torch.tensor([[True, True, True, False, False, False]]))
@@ -169,7 +170,7 @@ class Partition:
         return Partition(direct, tuple(r.masked(mask) for r in self.regions))
 
     def to(self, device: torch.device | str) -> Partition:
-        """The same on another device."""
+        """The same partition on another device."""
         return Partition(tuple(g.to(device) for g in self.direct), tuple(r.to(device) for r in self.regions))
 
     def __repr__(self) -> str:
@@ -182,7 +183,7 @@ class Partition:
 
 
 def _masked(graph: TokenGraph, targets: Tensor, sources: Tensor) -> TokenGraph:
-    """The edges between marked targets [B, T] and marked sources [B, S], along the graph's own order."""
+    """The edges between marked targets [B, T] and marked sources [B, S], in the order of the graph."""
     order = graph.order
     if order is not None:
         targets, sources = targets[:, order], sources[:, order]

@@ -1,4 +1,4 @@
-"""Patterns by place: sinks, global tokens, blocks, lines of a grid, pieces of a curve."""
+"""Patterns by position: sinks, global tokens, blocks, lines of a grid, pieces of a curve."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ __all__ = ["axial", "block_local", "global_tokens", "hilbert_windows", "landmark
 
 
 def sinks(num_tokens: int, count: int, *, causal: bool = True) -> TokenGraph:
-    """Everybody hears the first ``count`` tokens, or all where there are fewer.
+    """Every token attends to the first ``count`` tokens.
 
     >>> sinks(3, 1).adjacency().dense().int().tolist()
     [[1, 0, 0], [1, 0, 0], [1, 0, 0]]
@@ -30,7 +30,7 @@ def sinks(num_tokens: int, count: int, *, causal: bool = True) -> TokenGraph:
 
 
 def global_tokens(num_tokens: int, tokens: Any) -> TokenGraph:
-    """The given tokens hear everybody and are heard by everybody (restrict with ``& causal(n)``).
+    """The given tokens attend to all tokens, and all tokens attend to them (restrict with ``& causal(n)``).
 
     >>> global_tokens(3, [1]).adjacency().dense().int().tolist()
     [[0, 1, 0], [1, 1, 1], [0, 1, 0]]
@@ -49,7 +49,7 @@ def global_tokens(num_tokens: int, tokens: Any) -> TokenGraph:
 
 
 def block_local(num_tokens: int, size: int, *, before: int = 0, after: int = 0, causal: bool = False) -> TokenGraph:
-    """Blocks of ``size`` tokens hear themselves and so many blocks before and after.
+    """Blocks of ``size`` tokens attend to themselves and to ``before`` blocks before and ``after`` blocks after.
 
     >>> block_local(5, 2).degree().flatten().tolist()
     [2, 2, 2, 2, 1]
@@ -68,7 +68,7 @@ def block_local(num_tokens: int, size: int, *, before: int = 0, after: int = 0, 
 
 
 def landmark_blocks(num_tokens: int, block_size: int) -> TokenGraph:
-    """Blocks of ``block_size`` tokens and a landmark: a token attends to its block so far, and no token to a landmark.
+    """Blocks of ``block_size`` tokens and a landmark: a token attends to its block up to itself, never to a landmark.
 
     >>> landmark_blocks(5, 2).adjacency().dense().int().tolist()
     [[1, 0, 0, 0, 0], [1, 1, 0, 0, 0], [1, 1, 0, 0, 0], [0, 0, 0, 1, 0], [0, 0, 0, 1, 1]]
@@ -79,12 +79,12 @@ def landmark_blocks(num_tokens: int, block_size: int) -> TokenGraph:
 
 
 def axial(shape: Sequence[int], axis: int, *, causal: bool = False) -> TokenGraph:
-    """Cells of a grid hear the cells of their own line along one axis (those up to their own if causal).
+    """Cells of a grid attend to the cells of their own line along one axis (up to themselves if causal).
 
     Args:
         shape: the sides of the grid; tokens are its cells in raster order.
-        axis: along which they hear each other; negative ones count from the end.
-        causal: whether only cells with a coordinate up to one's own are heard.
+        axis: the axis of the lines; negative values count from the end.
+        causal: whether cells attend only to cells with a coordinate up to their own.
 
     >>> grid = axial((4, 6), 0) @ axial((4, 6), 1)        # two layers reach every cell
     >>> axial((4, 6), 0).num_edges, grid.density
@@ -94,7 +94,7 @@ def axial(shape: Sequence[int], axis: int, *, causal: bool = False) -> TokenGrap
     if not -len(sides) <= axis < len(sides):
         raise ArgumentError("axis", f"{-len(sides)} .. {len(sides) - 1}", axis)
     n, side = math.prod(sides), sides[axis]
-    order = torch.arange(n).view(sides).movedim(axis, -1).flatten()  # the axis runs fastest: lines are neighbours
+    order = torch.arange(n).view(sides).movedim(axis, -1).flatten()  # innermost axis: lines are contiguous
     places = torch.arange(n)
     own = places % max(side, 1)
     stop = places + 1 if causal else places - own + side
@@ -102,7 +102,7 @@ def axial(shape: Sequence[int], axis: int, *, causal: bool = False) -> TokenGrap
 
 
 def hilbert_windows(shape: Sequence[int], window: int) -> TokenGraph:
-    """Blocks of ``window`` cells that follow each other on a Hilbert curve hear each other: compact, of equal size.
+    """Blocks of ``window`` consecutive cells on a Hilbert curve attend to each other: compact, of equal size.
 
     >>> hilbert_windows((2, 2), 2).degree().flatten().tolist()
     [2, 2, 2, 2]

@@ -1,6 +1,6 @@
-"""Sources chosen from content inside a forward: lists that `BlockAdjacency.trusted` takes, every size a shape.
+"""Content-based selection of sources inside a forward: lists for `BlockAdjacency.trusted` with static sizes.
 
-Nothing here waits for the device. Scores are the caller's: structures do no neural mathematics.
+Nothing here synchronizes with the device. Scores come from the caller: structures contain no neural layers.
 """
 
 from __future__ import annotations
@@ -19,11 +19,11 @@ _REPRESENTATIVES = ("first", "middle")
 
 
 def topk_members(score: Tensor, top_k: int) -> Tensor:
-    """The members [..., C, K] of each cluster, ascending: the K tokens that score best, of those above -inf.
+    """The members [..., C, K] of each cluster, ascending: the K tokens with the best scores above -inf.
 
     Args:
         score: [..., C, N], of clusters (or of tiles of targets) and tokens (or tiles of sources); -inf excludes.
-        top_k: K, at most N; where fewer may be chosen the rest of the list is -1.
+        top_k: K, at most N; missing entries are -1.
 
     >>> topk_members(torch.tensor([[3.0, 1.0, 2.0], [-torch.inf, -torch.inf, 0.0]]), 2).tolist()
     [[0, 2], [-1, 2]]
@@ -33,7 +33,7 @@ def topk_members(score: Tensor, top_k: int) -> Tensor:
 
 
 def from_boundaries(boundary: Tensor) -> Tensor:
-    """The segment [..., N] of each token: a new one begins with every token that is marked.
+    """The segment [..., N] of each token: every marked token begins a new one.
 
     Args:
         boundary: booleans [..., N]; the first token begins segment 0 whether marked or not.
@@ -49,23 +49,23 @@ def from_boundaries(boundary: Tensor) -> Tensor:
 def tree_topk(
     score: Callable[[Tensor], Tensor], visible: Tensor, top_k: int, *, size: int, representative: str = "middle"
 ) -> Tensor:
-    r"""The K leaves [..., R, K] of each row, ascending, found by descent in a tree of ranges instead of scoring all.
+    r"""The K leaves [..., R, K] of each row, ascending, found by descending a tree of ranges instead of scoring all.
 
-    Row r may choose among the leaves :math:`0 .. n_r - 1`, which are cut into K nearly equal ranges. Then, again and
-    again, every range of more than one leaf is halved, and the K best ranges are kept: 2 K scores a level, and
-    :math:`\lceil \log_2 \lceil n / K \rceil \rceil` levels. A range is judged by one leaf of it; what a row may not
-    see is not judged.
+    Row r may choose among the leaves :math:`0 .. n_r - 1`, which are cut into K nearly equal ranges. Then every range
+    of more than one leaf is halved repeatedly, and the K best ranges are selected: 2 K scores per level, and
+    :math:`\lceil \log_2 \lceil n / K \rceil \rceil` levels. A range is scored by one of its leaves; leaves that a row
+    may not see are not scored.
 
     Args:
-        score: makes scores [..., R, C] of leaves [..., R, C], integers 0 .. size - 1; entries beyond a row's own are
-            asked for too, and what they score does not count. Ties fall to the lower leaf.
+        score: computes scores [..., R, C] of leaves [..., R, C], integers 0 .. size - 1; it is also called with entries
+            outside a row's range, whose scores are ignored. Ties go to the lower leaf.
         visible: integers [..., R], n_r: 0 .. size.
         top_k: K.
-        size: the most leaves that a row may see: it sets the number of levels.
-        representative: ``"middle"`` or ``"first"``, the leaf that stands for a range.
+        size: the maximum number of visible leaves: it sets the number of levels.
+        representative: ``"middle"`` or ``"first"``, the leaf that represents a range.
 
     Returns:
-        int64 [..., R, K], -1 where a row sees fewer than K leaves. No gradient flows through a choice.
+        int64 [..., R, K], -1 where a row sees fewer than K leaves. No gradient flows through the selection.
 
     Source: Lee et al., "HiP Attention", section 3.2.
 
@@ -82,12 +82,12 @@ def tree_topk(
         start, stop = cut[..., :-1], cut[..., 1:]
         for _ in range((max(-(-size // top_k), 1) - 1).bit_length()):
             middle = start + (stop - start).div(2, rounding_mode="floor")
-            middle = torch.where(stop - start == 1, stop, middle)  # a leaf is kept whole, its other half is empty
+            middle = torch.where(stop - start == 1, stop, middle)  # a single leaf stays whole, its other half is empty
             start = torch.stack([start, middle], -1).flatten(-2)
             stop = torch.stack([middle, stop], -1).flatten(-2)
             leaf = start if representative == "first" else start + (stop - start).div(2, rounding_mode="floor")
             worth = score(leaf.clamp(0, max(size - 1, 0)))
-            # Empty ranges come last, even after what scores -inf; sorted, since topk leaves the order of ties open.
+            # Empty ranges come last, even after scores of -inf; sorted, since topk does not define the order of ties.
             worth = worth.to(torch.promote_types(worth.dtype, torch.float32))
             worth = torch.where(start < stop, worth.clamp(min=torch.finfo(worth.dtype).min), -torch.inf)
             order = torch.sort(worth, dim=-1, descending=True, stable=True).indices[..., :top_k]

@@ -1,7 +1,7 @@
-"""Tokens laid out by content inside a forward, so that what is chosen by content lies side by side.
+"""Content-based layout of tokens inside a forward, so that tokens of one group are contiguous.
 
-Every size is that of a shape, and nothing waits for the device. Where a token goes within its group hangs on earlier
-tokens alone, and so does what lies before it in its tile: a causal sum has the same bits whatever comes later.
+Every size is static, and nothing synchronizes with the device. The slot of a token within its group depends only on
+earlier tokens, and so does the part of its tile before it: a causal sum has the same bits whatever comes later.
 """
 
 from __future__ import annotations
@@ -20,8 +20,8 @@ class Slots(NamedTuple):
     """A layout of N tokens in P slots.
 
     Attributes:
-        slot: int64 [..., N], where each token went; -1 for one in no group.
-        token: int64 [..., P], who is in each slot; -1 for nobody.
+        slot: int64 [..., N], the slot of each token; -1 for tokens in no group.
+        token: int64 [..., P], the token in each slot; -1 if empty.
         first: int64 [..., C], the first slot of each group.
     """
 
@@ -31,13 +31,13 @@ class Slots(NamedTuple):
 
 
 def grouped(group: Tensor, count: int, block_size: int, *, slots: int | None = None) -> Slots:
-    """Tokens by group, in their order, every group from the beginning of a tile of ``block_size`` slots on.
+    """Lay out tokens by group, in their order; every group begins at a tile of ``block_size`` slots.
 
     Args:
-        group: integers [..., N] below ``count``, the group of each token; a negative one is in none.
+        group: integers [..., N] below ``count``, the group of each token; a negative entry means no group.
         count: C.
-        block_size: slots a tile.
-        slots: P, when fewer are known to do than the least that always does: N and a tile short of one a group.
+        block_size: slots per tile.
+        slots: P, if fewer are known to suffice than the worst case: N and one partial tile per group.
 
     >>> layout = grouped(torch.tensor([1, 0, 1, 1, -1]), 2, 2)
     >>> layout.slot.tolist(), layout.token.tolist(), layout.first.tolist()
@@ -69,17 +69,17 @@ def of_runs(
     reach: Tensor | None = None,
     heard: Tensor | None = None,
 ) -> BlockAdjacency:
-    """Tiles in which every target hears one run of sources, ``start .. stop - 1``, each under a mask of its own.
+    """Tiles where every target attends to one run of sources, ``start .. stop - 1``, each tile with a separate mask.
 
     Args:
-        start: integers [B, H, T] (B = 1: every example, H = 1: every head).
-        stop: integers [B, H, T], at most S; a target with ``stop <= start`` hears nobody.
+        start: integers [B, H, T] (B = 1: all examples, H = 1: all heads).
+        stop: integers [B, H, T], at most S; a target with ``stop <= start`` attends to nothing.
         num_sources: S.
-        block_size: targets and sources a tile.
-        most: K, the most tiles that the runs of one tile of targets span together; what lies beyond is lost.
-        reach: None, or integers [B, H, T] from ``stop`` on: sources up to there are visited, if not heard. So which
-            tiles a target visits, and the order of its sums, can be kept from hanging on targets beside it.
-        heard: None, or booleans [B, H, S], the sources that are heard at all.
+        block_size: targets and sources per tile.
+        most: K, the maximum number of tiles that the runs of one tile of targets span together; more are dropped.
+        reach: None, or integers [B, H, T], at least ``stop``: sources up to there are visited but masked. This makes
+            the visited tiles, and so the order of sums, of a target independent of the targets beside it.
+        heard: None, or booleans [B, H, S], the sources that may be attended to.
 
     >>> tiles = of_runs(torch.tensor([[[0, 0, 1]]]), torch.tensor([[[1, 2, 3]]]), num_sources=3, block_size=2, most=2)
     >>> tiles.adjacency().dense().int().tolist()
@@ -112,17 +112,17 @@ def of_runs(
 
 
 def _by_tile(x: Tensor, rows: int, block: int) -> Tensor:
-    """[B, H, rows, block], the last tile filled up with zeros."""
+    """[B, H, rows, block], the last tile padded with zeros."""
     return torch.nn.functional.pad(x.int(), (0, rows * block - x.shape[-1])).unflatten(2, (rows, block))
 
 
 def _below(bound: Tensor) -> Tensor:
-    """A byte whose bits up to a bound are set: uint8."""
+    """A byte (uint8) whose bits below a bound are set."""
     return ((1 << bound.clamp(0, 8)) - 1).to(torch.uint8)
 
 
 def _tiles_of(heard: Tensor, tile: Tensor, block: int) -> Tensor:
-    """[B, H, rows, K, block]: which sources of the named tiles are heard."""
+    """[B, H, rows, K, block]: which sources of the given tiles are allowed."""
     tiles = -(-heard.shape[-1] // block)
     own = _by_tile(heard, tiles, block).expand(*tile.shape[:2], tiles, block)
     return own.gather(2, tile.flatten(2).long().unsqueeze(-1).expand(*tile.shape[:2], -1, block)).unflatten(

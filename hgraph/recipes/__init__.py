@@ -1,4 +1,4 @@
-"""Published results run again: protocols as code, published and measured figures as TOML beside it."""
+"""Reproduction of published results: protocols as code, published and measured results as TOML."""
 
 from hgraph.recipes.recipe import names, published, reproduce
 

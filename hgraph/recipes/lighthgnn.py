@@ -1,4 +1,4 @@
-"""LightHGNN and LightHGNN+ by the protocol of card 04: teachers, students, both forms of the loss, both settings."""
+"""LightHGNN and LightHGNN+ (Feng et al., ICLR 2024): teachers, students, both forms of the loss, both settings."""
 
 from __future__ import annotations
 
@@ -25,14 +25,14 @@ from hgraph.train import accuracy, evaluating, expected_calibration_error, fit, 
 
 __all__ = ["prepare", "results_of", "run"]
 
-TEACHERS = {name: registry.find(name).load() for name in ("hgnn", "hgnn+")}  # those of the paper
+TEACHERS = {name: registry.find(name).load() for name in ("hgnn", "hgnn+")}  # the teachers of the paper
 OBJECTIVES: dict[str, Callable[[], Term]] = {
     "lighthgnn-official": lambda: lighthgnn(variant="official"),
     "lighthgnn": lighthgnn,
     "lighthgnn+-official": lambda: lighthgnn_plus(variant="official"),
     "lighthgnn+": lighthgnn_plus,
 }
-ALONE = ("mlp", "plain")  # networks without a teacher: run once, beside the first
+ALONE = ("mlp", "plain")  # networks without a teacher: run once, with the first teacher
 MODELS = [*ALONE, "teacher", *OBJECTIVES, "plain-lighthgnn"]
 
 
@@ -47,17 +47,17 @@ def run(
     root: Path | None = None,
     progress: Callable[[str], None] = print,
 ) -> Path:
-    """Run what of the recipe the folder does not hold yet; returns ``report.md``.
+    """Run the missing parts of the recipe; returns the path of ``report.md``.
 
     Args:
-        recipe: the TOML.
-        folder: ``results.jsonl`` there grows by a line a trained network; ``report.md`` is written at the end.
-        only: names of data sets; none means all of the recipe.
-        seeds: seeds 0 .. seeds-1; None is the recipe's number.
-        epochs: of every training.
-        device: where networks are trained.
-        root: where data files are kept.
-        progress: called with a sentence before each seed of a row.
+        recipe: the content of the TOML file.
+        folder: appends one line per trained network to ``results.jsonl``; writes ``report.md`` at the end.
+        only: names of data sets; None runs all.
+        seeds: seeds 0 .. seeds-1; None takes the recipe's number.
+        epochs: number of epochs of every training.
+        device: device for training.
+        root: folder of data files.
+        progress: called with a message before each seed of a row.
     """
     known = {row["dataset"] for row in recipe["rows"]}
     for name in only:
@@ -86,12 +86,12 @@ def run(
 
 
 def prepare(name: str, seed: int, root: Path | None = None) -> Data:
-    """A data set as the protocol wants it: merged hyperedges, singletons, normalised rows, a split of the seed."""
+    """A data set prepared as in the protocol: merged hyperedges, singletons, normalized rows, a split by seed."""
     options = {"self_loops": True} if name == "citeseer" else {}
     data = datasets.load(name, root=root, **options)[0]
     structure, y = data.structure, data.y.clamp(min=0)
     if isinstance(structure, Graph):
-        structure = edges_and_neighbourhoods(structure)
+        structure = edges_and_neighborhoods(structure)
     structure = structure.without_repeats().with_singletons()
     data = dataclasses.replace(data, structure=structure, x=_features(name, data.x), y=y, splits={})
     split = Split.per_class(structure, y, num_train_per_class=20, num_val_per_class=100, seed=seed)
@@ -99,8 +99,8 @@ def prepare(name: str, seed: int, root: Path | None = None) -> Data:
     return dataclasses.replace(data, splits=splits)
 
 
-def edges_and_neighbourhoods(graph: Graph) -> Hypergraph:
-    """Each edge (both directions one), then each vertex with its neighbours, as hyperedges."""
+def edges_and_neighborhoods(graph: Graph) -> Hypergraph:
+    """Hyperedges from each edge (one for both directions), then from each node with its neighbors."""
     source, target = graph.edge_index.sort(0).values
     pairs = torch.unique(torch.stack([source, target]), dim=1).T.tolist()
     around: list[set[int]] = [{v} for v in range(graph.num_nodes)]
@@ -112,7 +112,7 @@ def edges_and_neighbourhoods(graph: Graph) -> Hypergraph:
 
 
 def _features(name: str, x: Tensor) -> Tensor:
-    if name == "newsgroups":  # words present or absent: tf-idf, rows of length one
+    if name == "newsgroups":  # binary word features: tf-idf, rows of length one
         present = (x != 0).float()
         x = present * ((1 + len(x)) / (1 + present.sum(0))).log().add(1)
         return x / x.norm(dim=1, keepdim=True).clamp(min=1e-12)
@@ -120,7 +120,7 @@ def _features(name: str, x: Tensor) -> Tensor:
 
 
 class _OnWords(nn.Module):
-    """A network fed with its features as a sparse matrix, made once: few word counts are not zero, 4 times faster."""
+    """A network with sparse input features, converted once: few word counts are nonzero, so it is 4 times faster."""
 
     def __init__(self, network: nn.Module) -> None:
         super().__init__()
@@ -131,7 +131,7 @@ class _OnWords(nn.Module):
     def forward(self, x: Tensor, *structure: Any) -> Tensor:
         if self._seen is not x:
             with warnings.catch_warnings():
-                warnings.filterwarnings("ignore", message="Sparse")  # torch calls its sparse tensors a beta
+                warnings.filterwarnings("ignore", message="Sparse")  # torch's beta warning for sparse tensors
                 self._seen, self._sparse = x, x.to_sparse_csr()
         return self.network(self._sparse, *structure)
 
@@ -139,7 +139,7 @@ class _OnWords(nn.Module):
 def results_of(
     data: Data, setting: str, teacher_name: str, seed: int, epochs: int, wanted: Collection[str] = tuple(MODELS)
 ) -> Iterator[dict[str, Any]]:
-    """One seed of one row: every network trained, or those named, a record of figures for each."""
+    """Train all networks, or the named ones, for one seed of one row; one record of results for each."""
     options: dict[str, Any] = {"epochs": epochs, "progress": False, "seed": seed}
     part = observed(data, setting)
 
@@ -158,7 +158,7 @@ def results_of(
         return _figures(network, "network.norm", (data.x,), data, setting)
 
     lessons: dict[str, tuple[Term, bool]] = {"plain-lighthgnn": (lighthgnn(), False)}
-    if teacher_name == "hgnn":  # no teacher is asked: once for both
+    if teacher_name == "hgnn":  # independent of the teacher: run once
         lessons = {"mlp": (Labels(), True), "plain": (Labels(), False)} | lessons
     lessons |= {name: (make(), True) for name, make in OBJECTIVES.items()}
     for name, (objective, norm) in lessons.items():
@@ -168,7 +168,7 @@ def results_of(
 
 @torch.no_grad()
 def _figures(network: nn.Module, layer: str, inputs: tuple[Any, ...], data: Data, setting: str) -> dict[str, Any]:
-    """In percent: accuracy and calibration on all test vertices, accuracy on unseen ones; and the topology score."""
+    """In percent: accuracy and calibration on all test nodes, accuracy on unseen nodes; and the topology score."""
     with evaluating(network):
         logits = network(*inputs)
     parts, y = data.split(setting), data.y
@@ -194,7 +194,7 @@ def _read(results: Path) -> list[dict[str, Any]]:
     if not results.exists():
         return []
     text = results.read_text(encoding="utf-8")
-    lines = text[: text.rfind("\n") + 1].splitlines()  # a line without its end was being written when the run died
+    lines = text[: text.rfind("\n") + 1].splitlines()  # drops an incomplete last line of an interrupted run
     if len(text) != text.rfind("\n") + 1:
         write_atomically(results, "".join(f"{line}\n" for line in lines).encode())
     return [json.loads(line) for line in lines]
@@ -213,7 +213,7 @@ def _report(recipe: dict[str, Any], rows: list[dict[str, Any]], records: list[di
         found[record["setting"], record["dataset"], record["teacher"], record["model"]].append(record)
     for figure, title in (
         ("accuracy", "Test accuracy, %"),
-        ("unseen", "Accuracy on unseen vertices, %"),
+        ("unseen", "Accuracy on unseen nodes, %"),
         ("ece", "Expected calibration error, %"),
         ("topology", "Topology score"),
     ):

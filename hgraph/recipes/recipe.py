@@ -1,4 +1,4 @@
-"""Recipes by name: what was published, and how to run it again."""
+"""Recipes by name: published results, and how to reproduce them."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ __all__ = ["names", "published", "reproduce"]
 
 
 def names() -> tuple[str, ...]:
-    """The recipes there are.
+    """The available recipes.
 
     >>> names()
     ('lighthgnn',)
@@ -23,10 +23,10 @@ def names() -> tuple[str, ...]:
 
 
 def published(name: str) -> dict[str, Any]:
-    """The recipe's TOML: protocol, published figures, deviations.
+    """The recipe's TOML: protocol, published results, deviations.
 
     Raises:
-        ArgumentError: no such recipe.
+        ArgumentError: an unknown recipe.
 
     >>> published("lighthgnn")["seeds"]
     5
@@ -41,12 +41,12 @@ def published(name: str) -> dict[str, Any]:
 
 
 def reproduce(name: str, folder: Path, **options: Any) -> Path:
-    """Run a recipe into a folder and return its report; what the folder already holds is not run again.
+    """Run a recipe into a folder and return its report; finished parts in the folder are skipped.
 
     Args:
         name: one of `names`.
-        folder: results go there as they come, ``report.md`` at the end.
-        **options: keywords of the recipe's ``run``.
+        folder: receives results as they are computed, ``report.md`` at the end.
+        **options: keyword arguments of the recipe's ``run``.
     """
     recipe = published(name)
     return import_module(f"hgraph.recipes.{name}").run(recipe, folder, **options)

@@ -1,4 +1,4 @@
-"""Nouns: what messages flow over."""
+"""Structures that messages flow over: graphs, hypergraphs, knowledge graphs and token graphs."""
 
 from hgraph.structure.adjacency import Adjacency
 from hgraph.structure.base import Structure

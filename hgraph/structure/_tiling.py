@@ -1,4 +1,4 @@
-"""From runs of tokens to tiles: which are visited, which are full, and the masks that the others share."""
+"""Convert runs of tokens to tiles: which tiles are visited, which are full, and the masks of the rest."""
 
 from __future__ import annotations
 
@@ -13,17 +13,17 @@ from hgraph.structure.block_adjacency import CAUSAL, FULL, BlockAdjacency, far_r
 
 __all__ = ["num_visited", "tiled"]
 
-_RUNS_A_CHUNK = 1 << 17  # cut into tiles at once: fits into caches, and memory is not asked for anew
-_MASKS_A_CHUNK = 1024  # unpacked at once: 16 MB at 128 tokens a tile
+_RUNS_A_CHUNK = 1 << 17  # runs per chunk: fits into caches and lets memory be reused
+_MASKS_A_CHUNK = 1024  # masks unpacked per chunk: 16 MB at 128 tokens per tile
 
 
 class _Part(NamedTuple):
-    """What some tile rows visit."""
+    """The tiles that some tile rows visit."""
 
     visited: Tensor  # [V] tiles on the line of tiles: tile row * (columns + 1) + column, ascending
-    rule: Tensor  # [V], numbers of masks counted from this part's first
+    rule: Tensor  # [V], mask ids counted from this part's first mask
     mask: Tensor  # [M, block, bytes]
-    kind: Tensor  # [M], equal for equal masks, by all likelihood different for others
+    kind: Tensor  # [M], hash of each mask: equal for equal masks, almost surely different otherwise
 
 
 def tiled(indptr: Tensor, start: Tensor, stop: Tensor, extent: Tensor, block: int) -> BlockAdjacency:
@@ -59,17 +59,17 @@ def num_visited(graph_row: Tensor, start: Tensor, stop: Tensor, extent: Tensor, 
 
 
 def _cut(row: Tensor, start: Tensor, stop: Tensor, targets: int, sources: int, block: int) -> _Part:
-    """The tiles of the runs of some whole tile rows."""
+    """The tiles visited by the runs of some complete tile rows."""
     rows, columns = -(-targets // block), -(-sources // block)
     group, token = torch.div(row, targets, rounding_mode="floor"), row % targets
-    # Tiles stand on a line of their own, as runs do on theirs.
+    # Tiles are numbered along one line, as runs are.
     base = (group * rows + token // block) * (columns + 1)
     low, high = start // block, (stop - 1) // block
     joined = intervals.united(intervals.Line(base + low, base + high + 1))
     visited, _ = intervals.expanded(joined.first, joined.last)
     slot = torch.searchsorted(visited, base + low)  # of the first tile of each run; the others follow it
     height = (targets - torch.div(visited, columns + 1, rounding_mode="floor") % rows * block).clamp(max=block)
-    # How many token rows hear all of a tile, by steps up and down along the line.
+    # How many token rows attend to the whole tile, from differences summed along the line.
     begin, end = -(-start // block), torch.where(stop == sources, columns, stop // block)
     whole = end > begin
     at, size = (slot + begin - low)[whole], len(visited) + 1
@@ -88,7 +88,7 @@ def _cut(row: Tensor, start: Tensor, stop: Tensor, targets: int, sources: int, b
 
 
 def _with_shared_masks(parts: list[_Part], block: int, device: torch.device) -> tuple[Tensor, Tensor]:
-    """The rules of all parts, and their masks, each once."""
+    """The rules of all parts, and the distinct masks."""
     mask = torch.empty(0, block, -(-block // 8), dtype=torch.uint8, device=device)
     mask = torch.cat([mask, *(p.mask for p in parts)])
     ends = [0, *torch.tensor([len(p.mask) for p in parts]).cumsum(0).tolist()]
@@ -102,7 +102,7 @@ def _with_shared_masks(parts: list[_Part], block: int, device: torch.device) -> 
 
 
 def _samples(values: Tensor) -> tuple[Tensor, Tensor]:
-    """One position for each distinct value, the first; and for each position the number of its value."""
+    """The first position of each distinct value, and the value id of each position."""
     _, kind = torch.unique(values, return_inverse=True)
     count = int(kind.max()) + 1 if len(kind) else 0
     numbers = torch.arange(len(kind), device=kind.device)
@@ -112,21 +112,21 @@ def _samples(values: Tensor) -> tuple[Tensor, Tensor]:
 def _masks(
     piece: Tensor, line: Tensor, left: Tensor, right: Tensor, height: Tensor, width: Tensor, block: int
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """Rules of tiles that are not full, the packed masks of those that are not causal either, and the masks' kinds.
+    """Rules of tiles that are not full, the packed masks of those that are not causal either, and the mask hashes.
 
     Args:
-        piece: [E], the tile that each piece of a row lies in.
-        line: [E], the row of the piece within the tile.
+        piece: [E], the tile of each row segment.
+        line: [E], the row of the segment within the tile.
         left: [E], its first column.
         right: [E], one past its last.
         height: [P], rows of each tile.
         width: [P], columns of each tile.
-        block: tokens a tile.
+        block: tokens per tile.
     """
     code = (line * (block + 1) + left) * (block + 1) + right
     names = _signature(code, piece, len(height)) + (height * (block + 1) + width) * 0x2545F4914F6CDD1D
     sample, kind = _samples(names)
-    own = sample[kind][piece] == piece  # pieces of the tiles that stand for their kind
+    own = sample[kind][piece] == piece  # segments of the tiles that represent their kind
     key, order = torch.sort(kind[piece[own]], stable=True)
     pieces = [t[own][order] for t in (line, left, right)]
     ends = torch.searchsorted(key, torch.arange(len(sample) + 1, device=kind.device))
@@ -148,9 +148,9 @@ def _masks(
 
 
 def _signature(code: Tensor, piece: Tensor, size: int) -> Tensor:
-    """A sum over each tile's pieces of a scrambled code, modulo 2**64: tiles of one mask have one.
+    """Hash of each tile's mask: a sum of scrambled codes over its segments, modulo 2**64.
 
-    Among a million masks two different ones share a sum with a probability of some 1e-8.
+    Among a million masks, two different ones collide with a probability of about 1e-8.
     """
     mixed = (code + 1) * 0x5851F42D4C957F2D
     mixed = (mixed ^ (mixed >> 29)) * -4658895280553007687
@@ -159,7 +159,7 @@ def _signature(code: Tensor, piece: Tensor, size: int) -> Tensor:
 
 
 def _bits(tile: Tensor, line: Tensor, left: Tensor, right: Tensor, *, size: int, block: int) -> Tensor:
-    """Boolean [size, block, block] of pieces of rows: steps up and down, summed along each row."""
+    """Boolean [size, block, block] of row segments: differences, summed along each row."""
     steps = torch.zeros(size * block * (block + 1), dtype=torch.int8, device=tile.device)
     base = (tile * block + line) * (block + 1)
     steps.index_add_(0, base + left, torch.ones_like(base, dtype=torch.int8))
@@ -170,7 +170,7 @@ def _bits(tile: Tensor, line: Tensor, left: Tensor, right: Tensor, *, size: int,
 def _assembled(
     visited: Tensor, rule: Tensor, mask: Tensor, shape: tuple[int, int, int], extent: Tensor, block: int
 ) -> BlockAdjacency:
-    """Padded lists, the rows far above the median apart."""
+    """Padded lists; rows far above the median are stored separately."""
     device, stride = visited.device, -(-extent.shape[3] // block) + 1
     owner = torch.div(visited, stride, rounding_mode="floor")
     count = torch.bincount(owner, minlength=shape[0] * shape[1] * shape[2])

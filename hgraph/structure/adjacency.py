@@ -18,8 +18,8 @@ __all__ = ["Adjacency"]
 class Adjacency(EdgeList):
     r"""A sparse T x S structure: row ``t`` lists the sources whose messages target ``t`` receives.
 
-    Edges are sorted by (target, source); tensors with one entry an edge come and go in that order.
-    The transpose is kept beside it, so a backward pass is a row reduction too: deterministic, no atomics.
+    Edges are sorted by (target, source); per-edge tensors are in that order.
+    The transpose is stored too, so a backward pass is also a row reduction: deterministic, no atomics.
     Build one with :meth:`from_coo` (checks everything) or :meth:`trusted` (checks nothing, never syncs).
 
     Args:
@@ -32,7 +32,7 @@ class Adjacency(EdgeList):
         perm: [E], row order -> transpose order: ``e[perm]`` is in the transpose's order.
         inv_perm: [E], transpose order -> row order.
         input_order: [E_in] or None, ``from_coo``'s entry -> its edge; None is the identity.
-        weight: [E] or None, the edge weights; None counts as ones.
+        weight: [E] or None, the edge weights; None means ones.
 
     Index tensors are int32 where T, S and E fit, else int64. Empty rows and columns, E = 0, T = 0 are legal.
 
@@ -42,21 +42,21 @@ class Adjacency(EdgeList):
     """
 
     def normalize(self, how: Literal["row", "col", "sym"], *, dtype: torch.dtype | None = None) -> Adjacency:
-        r"""Weights divided by degrees; zero degrees invert to zero.
+        r"""Divide weights by degrees; a degree of zero gives zero.
 
         ``"row"``: :math:`w_{ts} / d_t`, ``"col"``: :math:`w_{ts} / d_s`, ``"sym"``:
         :math:`w_{ts} / \sqrt{d_t d_s}`, with the weighted degrees :math:`d`.
 
-        Of weights that need gradients nothing is checked, and the root is that of :math:`|d|`.
+        Weights that require gradients are not checked; the square root is taken of :math:`|d|`.
 
         Args:
             how: ``"row"``, ``"col"`` or ``"sym"``.
-            dtype: of the result and of the degrees, that of the model; by default that of the weights, and torch's
-                default dtype where there are none.
+            dtype: of the result and of the degrees; the default is the dtype of the weights, or torch's
+                default dtype for unweighted structures.
 
         Raises:
-            ArgumentError: a degree below 0 under the root, or one whose weights cancel, of weights without gradients on
-                a CPU (on another device a forward would wait for the answer).
+            ArgumentError: a negative degree under the root, or weights that cancel. Only weights without gradients on
+                a CPU are checked; on another device the check would synchronize.
 
         >>> adj = Adjacency.from_coo(target=[0, 0], source=[0, 1], num_targets=2, num_sources=2)
         >>> adj.normalize("row").weight.tolist()
@@ -66,9 +66,9 @@ class Adjacency(EdgeList):
         return self.with_weight(algebra.normalized_weight(self, how, dtype))
 
     def add_self_loops(self) -> Adjacency:
-        """A square structure where every vertex hears itself; loops that exist keep their weight, new ones get 1.
+        """Add the missing self-loops of a square structure; existing loops keep their weight, new ones get 1.
 
-        Per-edge tensors of the caller stay valid through :meth:`sort_edges` only if rebuilt: the edges change.
+        The edges change, so per-edge tensors must be rebuilt with :meth:`sort_edges`.
         """
         return algebra.add_self_loops(self)
 
@@ -79,22 +79,22 @@ class Adjacency(EdgeList):
     # ------------------------------------------------------------------ set algebra and composition
 
     def __or__(self, other: Adjacency) -> Adjacency:
-        """Edges of either; both unweighted, of one shape."""
+        """Union of the edges; both unweighted, of the same shape."""
         return algebra.set_operation(self, other, "|")
 
     def __and__(self, other: Adjacency) -> Adjacency:
-        """Edges of both; both unweighted, of one shape."""
+        """Intersection of the edges; both unweighted, of the same shape."""
         return algebra.set_operation(self, other, "&")
 
     def __sub__(self, other: Adjacency) -> Adjacency:
-        """Edges of the first that the second lacks; both unweighted, of one shape."""
+        """Edges of the first structure that are not in the second; both unweighted, of the same shape."""
         return algebra.set_operation(self, other, "-")
 
     def __matmul__(self, other: Adjacency) -> Adjacency:
-        """Two steps as one: target t hears source s if some middle vertex links them.
+        """Two-hop structure: target t receives from source s if some middle node links them.
 
-        Unweighted structures are relations and compose to a relation. If either has weights the result has
-        those of the matrix product, missing weights counting as ones.
+        Unweighted structures are relations and compose to a relation. If either has weights, the result has
+        the weights of the matrix product, with missing weights taken as ones.
 
         >>> a = Adjacency.from_coo(target=[0], source=[1], num_targets=1, num_sources=2)
         >>> b = Adjacency.from_coo(target=[1, 1], source=[0, 2], num_targets=2, num_sources=3)

@@ -1,4 +1,4 @@
-"""What one makes of adjacencies: normalised weights, loops, rows, unions, compositions."""
+"""Operations on adjacencies: normalized weights, self-loops, row selection, unions, compositions."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ __all__ = ["add_self_loops", "compose", "inverse_power", "lacks_loop", "normaliz
 
 E = TypeVar("E", bound=EdgeList)
 
-# Paths expanded at once by `compose`: bounds its working memory to about 100 MB beyond the result.
+# Paths expanded per chunk by `compose`: limits its working memory to about 100 MB beyond the result.
 _PATHS_A_CHUNK = 4_000_000
 
 
@@ -46,34 +46,34 @@ def normalized_weight(adj: EdgeList, how: Literal["row", "col", "sym"], dtype: t
 
 
 def refuse_degrees(degree: Tensor, size: Tensor, *, root: bool, what: str = "weight") -> None:
-    """Refuse degrees that cannot be divided by: negative ones under a root, and sums whose terms cancel.
+    """Reject degrees that cannot be inverted: negative ones under a root, and sums whose terms cancel.
 
-    Waits for the device: never call it in a forward.
+    Synchronizes with the device: never call it in a forward.
 
     Args:
         degree: [N] sums of weights.
         size: [N] sums of their absolute values.
-        root: whether the root of the degree is taken.
-        what: the argument the weights came as.
+        root: whether the square root of the degree is taken.
+        what: name of the argument with the weights.
 
     Raises:
-        ArgumentError: there is such a degree; names the first node.
+        ArgumentError: there is such a degree; the message names the first node.
     """
     cancels = (size > 0) & (degree.abs() <= 1e-6 * size)
     bad = cancels | (degree < 0) if root else cancels
     if bool(bad.any()):
         at = int(bad.nonzero()[0, 0])
-        kind = "weights that cancel" if bool(cancels[at]) else "negative weights that prevail"
+        kind = "weights that cancel" if bool(cancels[at]) else "a negative sum"
         hint = "Use absolute weights, or one graph for positive and one for negative edges"
-        raise ArgumentError(what, "weights with sums above 0 at every node", f"{kind} at {at}: {degree[at]:g}", hint)
+        raise ArgumentError(what, "weights with a positive sum at every node", f"{kind} at {at}: {degree[at]:g}", hint)
 
 
 def refuse_degrees_of(adj: EdgeList, how: Literal["row", "col", "sym", "target"]) -> None:
-    """`refuse_degrees` of what `normalized_weight` divides by, of weights on a CPU that need no gradient.
+    """Apply `refuse_degrees` to the degrees that `normalized_weight` divides by.
 
-    Structures are prepared there; on another device a forward would wait for the answer.
+    Only checks weights on a CPU without gradients; on another device a forward would synchronize.
 
-    ``"target"`` takes the root of the target degrees alone, as a graph convolution does.
+    ``"target"`` takes the root of the target degrees only, as graph convolutions do.
     """
     weight = adj.weight
     if weight is None or weight.requires_grad or weight.device.type != "cpu" or not is_plain(weight):
@@ -88,23 +88,21 @@ def refuse_degrees_of(adj: EdgeList, how: Literal["row", "col", "sym", "target"]
 
 
 def lacks_loop(adj: EdgeList) -> Tensor:
-    """Boolean [T]: which vertices of a square structure do not hear themselves; never syncs."""
+    """Boolean [T]: which nodes of a square structure have no self-loop; never synchronizes."""
     require_square(adj, "self-loops")
     loops = (adj.indices == adj.target).to(torch.int32)
     return coo.segment_sum(loops, adj.target, adj.num_targets) == 0
 
 
 def add_self_loops(adj: E) -> E:
-    """A square structure with every missing loop added (see `Adjacency.add_self_loops`).
+    """Add every missing self-loop of a square structure (see `Adjacency.add_self_loops`).
 
-    Edges are put into sorted lists where they belong, both ways; nothing is sorted again.
+    Inserts the loops into both sorted lists; nothing is sorted again.
     """
     lacks = lacks_loop(adj)
     alone = lacks.nonzero().flatten()
     if len(alone) == 0:
-        return measured(
-            dataclasses.replace(adj, input_order=None)
-        )  # per-edge values come in row-sorted order, as below
+        return measured(dataclasses.replace(adj, input_order=None))  # per-edge values in row-sorted order, as below
     size = adj.num_edges + len(alone)
     row, row_loop = _with_loops(adj, lacks, alone)
     column, column_loop = _with_loops(adj.transpose(), lacks, alone)
@@ -134,8 +132,8 @@ def add_self_loops(adj: E) -> E:
 
 
 def _with_loops(adj: EdgeList, lacks: Tensor, alone: Tensor) -> tuple[Tensor, Tensor]:
-    """Where each edge comes to lie among the rows when the loops of ``alone`` join it, and where the loops do."""
-    before = lacks.cumsum(0) - lacks.long()  # loops that rows above get
+    """The positions of the old edges and of the new loops after the loops of ``alone`` are inserted."""
+    before = lacks.cumsum(0) - lacks.long()  # loops added in earlier rows
     target = adj.target.long()
     behind = lacks.index_select(0, target) & (adj.indices > adj.target)
     place = torch.arange(adj.num_edges, device=adj.device) + before.index_select(0, target) + behind
@@ -144,7 +142,7 @@ def _with_loops(adj: EdgeList, lacks: Tensor, alone: Tensor) -> tuple[Tensor, Te
 
 
 def select(adj: E, rows: Tensor) -> E:
-    """The rows asked for, in the order asked for (see `Adjacency.select`)."""
+    """The requested rows, in the requested order (see `Adjacency.select`)."""
     rows = coo.as_indices("rows", rows).to(adj.device)
     coo.check_range("rows", rows, adj.num_targets, "targets")
     target, edges = edges_of_rows(adj, rows)
@@ -159,7 +157,7 @@ def select(adj: E, rows: Tensor) -> E:
 
 
 def edges_of_rows(adj: EdgeList, rows: Tensor) -> tuple[Tensor, Tensor]:
-    """For each edge of the given rows: the position in ``rows`` and the edge's own number."""
+    """For each edge of the given rows: its position in ``rows`` and its edge id."""
     start, count = adj.indptr[:-1][rows].long(), adj.indptr.diff()[rows].long()
     position = torch.arange(len(rows), device=rows.device).repeat_interleave(count)
     within = torch.arange(len(position), device=rows.device) - (count.cumsum(0) - count)[position]
@@ -169,9 +167,9 @@ def edges_of_rows(adj: EdgeList, rows: Tensor) -> tuple[Tensor, Tensor]:
 def set_operation(a: E, b: E, symbol: Literal["|", "&", "-"]) -> E:
     """Union, intersection or difference of the edge sets."""
     if a.shape != b.shape:
-        raise ArgumentError(f"a {symbol} b", f"structures of one shape {a.shape}", b.shape)
+        raise ArgumentError(f"a {symbol} b", f"structures of the same shape {a.shape}", b.shape)
     if a.weight is not None or b.weight is not None:
-        hint = "Whose weights to keep is not ours to say: drop them with .with_weight(None)"
+        hint = "It is ambiguous whose weights to use: drop them with .with_weight(None)"
         raise ArgumentError(f"a {symbol} b", "unweighted structures", "edge weights", hint)
     keys_a, keys_b = _edge_keys(a), _edge_keys(b)
     if symbol == "|":
@@ -189,15 +187,15 @@ def _edge_keys(adj: EdgeList) -> Tensor:
 
 
 def compose(a: E, b: E) -> E:
-    """The two-step structure (see `Adjacency.__matmul__`), made chunk by chunk of a's rows."""
+    """The two-hop structure (see `Adjacency.__matmul__`), computed in chunks of a's rows."""
     if a.num_sources != b.num_targets:
-        raise ArgumentError("a @ b", f"b with {a.num_sources} targets, as a has sources", b.num_targets)
+        raise ArgumentError("a @ b", f"b with {a.num_sources} targets, the number of sources of a", b.num_targets)
     paths_to = torch.zeros(a.num_edges + 1, dtype=torch.long, device=a.device)
     torch.cumsum(b.indptr.diff()[a.indices], 0, out=paths_to[1:])
     most = min(int(paths_to[-1]), a.num_targets * b.num_sources)
-    hint = "Hubs make it large: a hyperedge of 60,000 nodes alone joins 3.6 billion pairs"
-    check_memory("structure", 64 * most, f"up to {most:,} edges of two steps", hint)
-    before_row = paths_to[a.indptr.long()]  # paths of all rows before each row
+    hint = "Nodes of high degree make it large: one hyperedge of 60,000 nodes joins 3.6 billion pairs"
+    check_memory("structure", 64 * most, f"up to {most:,} two-hop edges", hint)
+    before_row = paths_to[a.indptr.long()]  # number of paths of all rows before each row
     weighted = a.weight is not None or b.weight is not None
     parts, first = [], 0
     while first < a.num_targets:
@@ -205,7 +203,7 @@ def compose(a: E, b: E) -> E:
         last = max(int(torch.searchsorted(before_row, limit, right=True)) - 1, first + 1)
         parts.append(_compose_edges(a, b, int(a.indptr[first]), int(a.indptr[last]), weighted))
         first = last
-    if not parts:  # no targets: still weighted or not as a and b say
+    if not parts:  # no targets: the result is still weighted exactly if a or b is
         parts.append(_compose_edges(a, b, 0, 0, weighted))
     keys = torch.cat([k for k, _ in parts])
     columns = max(b.num_sources, 1)
@@ -242,13 +240,13 @@ def reach(adj: E, steps: int) -> E:
     step = set_operation(adj.with_weight(None), field, "|")
     for _ in range(steps):
         wider = compose(step, field)
-        if wider.num_edges == field.num_edges:  # nothing new can come any more
+        if wider.num_edges == field.num_edges:  # converged
             break
         field = wider
     return measured(field)
 
 
 def require_square(adj: EdgeList, what: str) -> None:
-    """Refuse rectangular structures where a vertex must meet itself."""
+    """Reject rectangular structures where targets and sources must be the same nodes."""
     if adj.num_targets != adj.num_sources:
         raise ArgumentError(what, "a square structure (targets are the sources)", f"{adj.shape}")

@@ -1,4 +1,4 @@
-"""`BlockAdjacency`: attention over tokens as lists of tiles."""
+"""`BlockAdjacency`: block-sparse attention between tokens, as lists of tiles."""
 
 from __future__ import annotations
 
@@ -18,37 +18,37 @@ from hgraph.structure.validate import check_permutation, check_tiles, is_inside,
 
 __all__ = ["CAUSAL", "FULL", "BlockAdjacency", "far_rows", "packed", "unpacked"]
 
-FULL, CAUSAL = -1, -2  # rules of a tile; 0 and above are numbers of masks
-_FAR = 4  # a tile row with more than so many times the median of tiles stands apart
+FULL, CAUSAL = -1, -2  # rules of a tile; values >= 0 are mask ids
+_FAR = 4  # tile rows with more than this many times the median number of tiles are stored separately
 
 
 @dataclass(frozen=True, eq=False)
 class BlockAdjacency(Structure):
-    r"""Which tiles of ``block`` x ``block`` tokens are attended to: the one index type of attention over tokens.
+    r"""Which tiles of ``block`` x ``block`` tokens are attended to: the index type of all attention over tokens.
 
-    Targets and sources are cut into tiles; the last ones may be cut short by T and S. Tile row ``row[r]`` visits the
+    Targets and sources are cut into tiles; the last tiles may be smaller. Tile row ``row[r]`` visits the
     tiles ``index[b, h, r, :count[b, h, r]]`` of sources, ascending, each under a rule: ``FULL`` (-1), every pair;
-    ``CAUSAL`` (-2), column <= row within the tile; m >= 0, the pairs whose bit is set in ``mask[m]``, which tiles of
-    one shape share. Memory is O(visited tiles), and for a regular pattern a handful of masks. ``block = 1`` is
-    top-k by token. Tile rows far above the median (those of global tokens) stand in :attr:`wide`, a structure of its
-    own with the same sizes and masks, so that nobody else is padded to their width; attention over both is joined by
+    ``CAUSAL`` (-2), column <= row within the tile; m >= 0, the pairs whose bit is set in ``mask[m]``, a mask that
+    equal tiles share. Memory is O(visited tiles), and a regular pattern needs a handful of masks. ``block = 1`` is
+    top-k per token. Tile rows far above the median (those of global tokens) are in :attr:`wide`, a separate structure
+    with the same sizes and masks, so that other rows are not padded to their width; attention over both is joined by
     `hgraph.merge`.
 
     Args:
-        index: int32 [B, H, R, K], tiles of sources; entries beyond ``count`` are 0. B = 1 is every example, H = 1
-            every head.
+        index: int32 [B, H, R, K], tiles of sources; entries beyond ``count`` are 0. B = 1 means all examples, H = 1
+            all heads.
         rule: int32 [B, H, R, K], the rule of each tile.
         count: int32 [B, H, R], the number of tiles that a tile row visits.
-        row: int32 [R], which tile rows these are, ascending; a row in neither ``row`` nor ``wide`` visits nothing.
-        mask: uint8 [M, block, ceil(block / 8)], bit ``c % 8`` of byte ``c // 8`` in row r says whether r hears c.
-        extent: [T, S, 0], no numbers, only the sizes.
-        t_index: int32 [B, H, S_tiles, K'] or None, the transpose: the tiles of targets that a tile of sources is
-            visited by, for backward passes without atomics; :meth:`with_transpose` makes it.
-        t_rule: int32 [B, H, S_tiles, K'] or None, their rules; masks are not transposed.
+        row: int32 [R], the ids of these tile rows, ascending; a row in neither ``row`` nor ``wide`` visits nothing.
+        mask: uint8 [M, block, ceil(block / 8)], bit ``c % 8`` of byte ``c // 8`` in row r: whether r attends to c.
+        extent: [T, S, 0], an empty tensor that stores the sizes in its shape.
+        t_index: int32 [B, H, S_tiles, K'] or None, the transpose: for each tile of sources the tiles of targets that
+            visit it, for backward passes without atomics; :meth:`with_transpose` computes it.
+        t_rule: int32 [B, H, S_tiles, K'] or None, the rules of the transpose; masks are not transposed.
         t_count: int32 [B, H, S_tiles] or None.
-        wide: the tile rows far above the median, or None.
-        order: [N] or None. Rows and columns of tiles count positions, and position p is token ``order[p]``, as in
-            `TokenGraph`; only square structures have one, and :attr:`wide` takes it from the whole.
+        wide: the tile rows with far more tiles than the median, or None.
+        order: [N] or None. Rows and columns of tiles are positions, and position p is token ``order[p]``, as in
+            `TokenGraph`; square structures only, and :attr:`wide` uses the same order.
 
     >>> tiles = BlockAdjacency.from_index(torch.tensor([[0, 0], [0, 1]]), torch.tensor([1, 2]), block_size=2,
     ...     num_targets=4, num_sources=4, causal=True)
@@ -81,15 +81,15 @@ class BlockAdjacency(Structure):
         num_sources: int,
         causal: bool = False,
     ) -> BlockAdjacency:
-        """Check and sort lists of tiles, as top-k selections give them; rows far above the median stand apart.
+        """Check and sort lists of tiles, such as top-k selections; rows far above the median are stored separately.
 
         Args:
             index: integers [T_tiles, K], [H, T_tiles, K] or [B, H, T_tiles, K], tiles of sources in any order.
-            count: integers of the shape without K, how many of them count; all by default.
-            block_size: tokens a tile.
+            count: integers of the shape of ``index`` without K, how many entries are valid; all by default.
+            block_size: tokens per tile.
             num_targets: T; T_tiles is T / block_size, rounded up.
             num_sources: S.
-            causal: whether the tile on the diagonal is cut along it. Tiles above it are then refused.
+            causal: whether the tile on the diagonal is masked causally. Tiles above it are then rejected.
 
         Raises:
             ArgumentError: shapes that do not fit, tiles out of range or listed twice, later tiles in causal lists.
@@ -103,7 +103,7 @@ class BlockAdjacency(Structure):
         used = torch.arange(index.shape[3], device=index.device) < count.unsqueeze(3)
         ordered = torch.where(used, index, columns).sort(3).values
         if bool((used[..., 1:] & (ordered[..., 1:] == ordered[..., :-1])).any()):
-            raise ArgumentError("index", "each tile of a row once", "a tile listed twice", "It would count twice")
+            raise ArgumentError("index", "each tile of a row once", "a repeated tile", "It would count twice")
         if causal and bool((used & (index > torch.arange(rows, device=index.device).unsqueeze(1))).any()):
             hint = "Select among the tiles up to the diagonal"
             raise ArgumentError("index", "no tile after a row's own in a causal structure", "a later tile", hint)
@@ -118,20 +118,20 @@ class BlockAdjacency(Structure):
     def trusted(
         cls, index: Tensor, *, block_size: int, num_targets: int, num_sources: int, causal: bool = False
     ) -> BlockAdjacency:
-        """Lists of tiles in any order, without checks and without a host sync.
+        """Build from lists of tiles in any order, without checks and without a host sync.
 
-        For structures made from content inside a forward (`hgraph.patterns.tree_topk`, say): every size is that of a
-        shape. So no rows stand apart in :attr:`wide`, for how many would have to be read back from the device: give
-        rows with far longer lists, as those of global tokens, a structure of their own (`hgraph.merge` joins both).
-        Entries that do not count are negative; a tile listed twice counts once.
+        For structures computed from content inside a forward (`hgraph.patterns.tree_topk`, say): every size follows
+        from a shape. No rows are moved to :attr:`wide`, because counting them would synchronize: give rows with far
+        longer lists, such as those of global tokens, a separate structure (`hgraph.merge` joins both).
+        Negative entries are ignored; a tile listed twice counts once.
 
         Args:
             index: integers [T_tiles, K], [H, T_tiles, K] or [B, H, T_tiles, K], tiles of sources below
                 ceil(num_sources / block_size), or negative.
-            block_size: tokens a tile; 1 is top-k by token.
+            block_size: tokens per tile; 1 is top-k per token.
             num_targets: T; T_tiles is T / block_size, rounded up.
             num_sources: S.
-            causal: whether later tiles than a row's own are left out and the one on the diagonal is cut along it.
+            causal: whether tiles after a row's own are dropped and the one on the diagonal is masked causally.
 
         >>> chosen = torch.tensor([[0, 1], [0, -1], [2, 0]])
         >>> tiles = BlockAdjacency.trusted(chosen, block_size=2, num_targets=6, num_sources=6, causal=True)
@@ -161,7 +161,7 @@ class BlockAdjacency(Structure):
 
     @property
     def block_size(self) -> int:
-        """Tokens a tile."""
+        """Tokens per tile."""
         return self.mask.shape[1]
 
     @property
@@ -190,20 +190,20 @@ class BlockAdjacency(Structure):
         return int(self.count.sum()) + (0 if self.wide is None else self.wide.num_tiles)
 
     def parts(self) -> list[BlockAdjacency]:
-        """The structure without :attr:`wide`, and that one if there is one; their tile rows are disjoint."""
+        """This structure without :attr:`wide`, and :attr:`wide` if there is one; their tile rows are disjoint."""
         return [self] if self.wide is None else [dataclasses.replace(self, wide=None), self.wide]
 
     # ------------------------------------------------------------------ other forms
 
     def with_transpose(self) -> BlockAdjacency:
-        """The structure with ``t_index``, ``t_rule`` and ``t_count`` filled in: kernels' backward passes read them."""
+        """This structure with ``t_index``, ``t_rule`` and ``t_count`` filled in, as backward kernels need them."""
         wide = None if self.wide is None else self.wide.with_transpose()
         if self.t_index is not None:
             return dataclasses.replace(self, wide=wide)
         group, r, k = self._visits()
         columns = -(-self.num_sources // self.block_size)
         source = group * columns + self.index.flatten(0, 1)[group, r, k]
-        order = torch.sort(source, stable=True).indices  # rows of one source stay ascending
+        order = torch.sort(source, stable=True).indices  # targets of one source stay ascending
         count = torch.bincount(source, minlength=self.batch * self.num_heads * columns)
         slot = torch.arange(len(source), device=self.device) - (count.cumsum(0) - count)[source[order]]
         shape = (len(count), int(count.max()) if len(count) else 0)
@@ -214,7 +214,7 @@ class BlockAdjacency(Structure):
         return dataclasses.replace(self, **dict(zip(("t_index", "t_rule", "t_count"), lists, strict=True)), wide=wide)
 
     def adjacency(self, *, example: int = 0, head: int = 0) -> Adjacency:
-        """The exact edges of one example and head: for tests and small cases, since it writes down every pair."""
+        """The exact edges of one example and head: for tests and small cases, since it lists every pair."""
         target, source = (torch.cat(t) for t in zip(*(p._pairs(example, head) for p in self.parts()), strict=True))
         if self.order is not None:
             target, source = self.order[target], self.order[source]
@@ -226,7 +226,7 @@ class BlockAdjacency(Structure):
         )
 
     def equal(self, other: BlockAdjacency) -> bool:
-        """Whether both list the same tiles of the same order under the same rules; the transpose is not compared."""
+        """Whether both have the same tiles, order and rules; the transpose is not compared."""
         if not isinstance(other, BlockAdjacency) or (self.wide is None) != (other.wide is None):
             return False
         if self.extent.shape != other.extent.shape:
@@ -241,10 +241,10 @@ class BlockAdjacency(Structure):
         return same and (self.wide is None or self.wide.equal(other.wide))  # type: ignore[arg-type]
 
     def check_fields(self) -> None:
-        """Check that tiles, rules and rows are in range and ascend, and that the transpose is of the same tiles.
+        """Check that tiles, rules and rows are in range and ascending, and that the transpose has the same tiles.
 
         Raises:
-            DataError: they contradict each other.
+            DataError: the fields are inconsistent.
         """
         mask, extent = self.mask, self.extent
         require(extent.dim() == 3 and extent.shape[2] == 0, "extent is not of shape [T, S, 0]")
@@ -255,19 +255,19 @@ class BlockAdjacency(Structure):
         check_tiles((self.index, self.rule, self.count), self.row, columns, len(mask))
         require(bool((self.row.diff() > 0).all()) and is_inside(self.row, rows), "the tile rows do not ascend")
         if self.wide is not None:
-            require(not torch.isin(self.row, self.wide.row).any(), "wide lists tile rows that the others list")
+            require(not torch.isin(self.row, self.wide.row).any(), "wide repeats tile rows of the main lists")
             same = self.wide.extent.shape == extent.shape and self.wide.mask.shape == mask.shape
             require(same and self.index.shape[:2] == self.wide.index.shape[:2], "wide has other sizes")
         if self.order is not None:
             require(self.order.shape == (extent.shape[0],) and extent.shape[0] == extent.shape[1], "order is not [N]")
             check_permutation("order", self.order)
         transpose = (self.t_index, self.t_rule, self.t_count)
-        require(len({part is None for part in transpose}) == 1, "the transpose lacks a part")
+        require(len({part is None for part in transpose}) == 1, "the transpose is incomplete")
         if self.t_index is not None and self.t_rule is not None and self.t_count is not None:
-            require(self.t_index.dim() == 4 and self.t_index.shape[2] == columns, "the transpose is of other tiles")
+            require(self.t_index.dim() == 4 and self.t_index.shape[2] == columns, "the transpose has other tiles")
             own = torch.arange(columns, dtype=torch.int32, device=self.device)
             check_tiles((self.t_index, self.t_rule, self.t_count), own, rows, len(mask))
-            require(self.t_count.sum() == self.count.sum(), "the transpose is of other tiles")
+            require(self.t_count.sum() == self.count.sum(), "the transpose has other tiles")
 
     def __repr__(self) -> str:
         """Sizes, not tensors."""
@@ -282,7 +282,7 @@ class BlockAdjacency(Structure):
     # ------------------------------------------------------------------ inside
 
     def _parted(self, far: Tensor) -> BlockAdjacency:
-        """The tile rows that are ``far`` [R] as :attr:`wide`, and no list padded beyond those of its part."""
+        """Move the tile rows where ``far`` [R] is True to :attr:`wide`, and trim the padding of both parts."""
         parts = []
         for rows in ((~far).nonzero().flatten(), far.nonzero().flatten()):
             count = self.count[:, :, rows]
@@ -292,7 +292,7 @@ class BlockAdjacency(Structure):
         return dataclasses.replace(parts[0], wide=parts[1])
 
     def _visits(self) -> tuple[Tensor, Tensor, Tensor]:
-        """For each visited tile: b * H + h, the number of its tile row in ``row``, and its place in the list."""
+        """For each visited tile: b * H + h, the index of its tile row in ``row``, and its position in the list."""
         used = torch.arange(self.index.shape[3], device=self.device) < self.count.unsqueeze(3)
         group, r, k = used.flatten(0, 1).nonzero().unbind(1)
         return group, r, k
@@ -311,7 +311,7 @@ class BlockAdjacency(Structure):
         return target[inside], source[inside]
 
     def allowed(self, rule: Tensor) -> Tensor:
-        """Boolean [n, block, block]: the pairs that rules [n] let through."""
+        """Boolean [n, block, block]: the pairs that rules [n] allow."""
         own = rule.view(-1, 1, 1)
         lower = torch.ones(self.block_size, self.block_size, dtype=torch.bool, device=self.device).tril()
         bits = (own == FULL) | ((own == CAUSAL) & lower)
@@ -321,19 +321,19 @@ class BlockAdjacency(Structure):
 
 
 def far_rows(count: Tensor) -> Tensor:
-    """Boolean [R], which tile rows visit far more than the median, by counts [B, H, R]; waits for the device."""
+    """Boolean [R], which tile rows visit far more tiles than the median, by counts [B, H, R]; synchronizes."""
     some = count[count > 0]
     return (count > _FAR * max(int(some.median()), 2) if len(some) else count > 0).flatten(0, 1).any(0)
 
 
 def unpacked(mask: Tensor, block: int) -> Tensor:
-    """Boolean [..., block, block] of packed bits uint8 [..., block, ceil(block / 8)]."""
+    """Unpack bits uint8 [..., block, ceil(block / 8)] to booleans [..., block, block]."""
     bits = mask.unsqueeze(-1) >> torch.arange(8, dtype=torch.uint8, device=mask.device) & 1
     return bits.flatten(-2)[..., :block].bool()
 
 
 def packed(bits: Tensor) -> Tensor:
-    """Packed bits uint8 [..., block, ceil(block / 8)] of booleans [..., block, block]."""
+    """Pack booleans [..., block, block] to bits uint8 [..., block, ceil(block / 8)]."""
     bits = torch.nn.functional.pad(bits.to(torch.uint8), (0, -bits.shape[-1] % 8)).unflatten(-1, (-1, 8))
     return (bits << torch.arange(8, dtype=torch.uint8, device=bits.device)).sum(-1, dtype=torch.uint8)
 
@@ -346,7 +346,7 @@ def _checked_lists(index: Any, count: Any, rows: int, columns: int) -> tuple[Ten
             got = value.dtype if isinstance(value, Tensor) else type(value).__name__
             raise ArgumentTypeError(name, "an integer tensor", got)
     if not 2 <= index.dim() <= 4 or index.shape[-2] != rows:
-        raise ArgumentError("index", f"shape [B, H, {rows}, K] (leading ones may lack)", f"shape {list(index.shape)}")
+        raise ArgumentError("index", f"shape [B, H, {rows}, K] (B and H are optional)", f"shape {list(index.shape)}")
     if count is None:
         count = torch.full(index.shape[:-1], index.shape[-1], device=index.device)
     if count.shape != index.shape[:-1]:

@@ -9,7 +9,7 @@ __all__ = ["topk_mask"]
 
 
 def topk_mask(score: Tensor, top_k: int) -> Tensor:
-    """Booleans [..., S] that are True at the ``top_k`` largest scores of each row, of equal ones at the first.
+    """Boolean [..., S]: True at the ``top_k`` largest scores of each row; ties go to the first.
 
     The mask is made by comparison: torch's inductor has miscompiled masks that are scattered from indices and used
     twice.

@@ -17,7 +17,7 @@ _INT32_MAX = 2**31 - 1
 
 
 class Names(NamedTuple):
-    """What errors call the arguments of `Adjacency.from_coo` when another constructor passes them on."""
+    """Argument names for the errors of `Adjacency.from_coo` when another constructor calls it."""
 
     target: str = "target"
     source: str = "source"
@@ -48,7 +48,7 @@ def names_hint(values: Any) -> str:
 
 
 def as_indices(name: str, values: Any) -> Tensor:
-    """A 1-D int64 tensor of indices from a tensor, array or list; floats and booleans are refused."""
+    """A 1-D int64 tensor of indices from a tensor, array or list; floats and booleans are rejected."""
     try:
         values = torch.as_tensor(values)
     except (TypeError, ValueError, RuntimeError) as error:
@@ -65,24 +65,24 @@ def as_indices(name: str, values: Any) -> Tensor:
 
 
 def check_range(name: str, values: Tensor, size: int, what: str) -> None:
-    """Refuse indices outside 0 .. size - 1, naming the first one; waits for the device."""
+    """Reject indices outside 0 .. size - 1, naming the first one; synchronizes with the device."""
     checks = Checks()
     checks.in_range(name, values, size, what)
     checks.read()
 
 
 def check_size(name: str, size: int) -> None:
-    """Refuse sizes that are not non-negative integers, or for which there is no memory."""
+    """Reject sizes that are not non-negative integers, or that would not fit into memory."""
     if not isinstance(size, (numbers.Integral, torch.SymInt)) or isinstance(size, bool):  # numpy's integers too
         raise ArgumentTypeError(name, "an integer", type(size).__name__)
     if size < 0:
         raise ArgumentError(name, "a size >= 0", size)
     if isinstance(size, numbers.Integral):
-        check_memory(name, 16 * int(size), f"{size:,}")  # a pointer each, both ways
+        check_memory(name, 16 * int(size), f"{size:,}")  # one pointer per node in each direction
 
 
 def as_weight(name: str, weight: Any, length: int, what: str, checks: Checks) -> Tensor | None:
-    """A float tensor [length], or None; that it holds no NaN is left to ``checks``."""
+    """A float tensor [length], or None; adds the check for NaN to ``checks``."""
     if weight is None:
         return None
     try:
@@ -92,7 +92,7 @@ def as_weight(name: str, weight: Any, length: int, what: str, checks: Checks) ->
     if not weight.is_floating_point():
         raise ArgumentTypeError(name, "floating-point weights", weight.dtype, "Convert them with .float()")
     if weight.shape != (length,):
-        raise ArgumentError(name, f"shape [{length}] (one a {what})", f"shape {list(weight.shape)}")
+        raise ArgumentError(name, f"shape [{length}] (one per {what})", f"shape {list(weight.shape)}")
     checks.no_nan(name, weight)
     return weight
 
@@ -100,19 +100,19 @@ def as_weight(name: str, weight: Any, length: int, what: str, checks: Checks) ->
 def as_coo(
     target: Any, source: Any, weight: Any, num_targets: int, num_sources: int, names: Names, checks: Checks
 ) -> tuple[Tensor, Tensor, Tensor | None]:
-    """The arguments of `Adjacency.from_coo` as tensors; what is to be asked of their values is left to ``checks``."""
+    """The arguments of `Adjacency.from_coo` as tensors; adds the checks of values to ``checks``."""
     check_size(names.num_targets, num_targets)
     check_size(names.num_sources, num_sources)
     target, source = as_indices(names.target, target), as_indices(names.source, source)
     if target.shape != source.shape:
-        raise ArgumentError(names.source, f"{len(target)} entries, as {names.target} has", len(source))
+        raise ArgumentError(names.source, f"{len(target)} entries, as many as {names.target}", len(source))
     if target.device != source.device:
-        raise ArgumentError(names.source, f"a tensor on {target.device}, as {names.target} is", source.device)
+        raise ArgumentError(names.source, f"a tensor on {target.device}, the device of {names.target}", source.device)
     checks.in_range(names.target, target, num_targets, names.targets)
     checks.in_range(names.source, source, num_sources, names.sources)
     weight = as_weight("weight", weight, len(target), "edge", checks)
     if weight is not None and weight.device != target.device:
-        raise ArgumentError("weight", f"a tensor on {target.device}, as {names.target} is", weight.device)
+        raise ArgumentError("weight", f"a tensor on {target.device}, the device of {names.target}", weight.device)
     return target, source, weight
 
 
@@ -122,7 +122,7 @@ def index_dtype(*extents: int) -> torch.dtype:
 
 
 def lexsort(major: Tensor, minor: Tensor) -> Tensor:
-    """The stable order that sorts by ``major``, then ``minor``: two stable sorts, so no product can overflow."""
+    """The stable order that sorts by ``major``, then ``minor``: two stable sorts, so products cannot overflow."""
     order = torch.sort(minor, stable=True).indices
     return order[torch.sort(major[order], stable=True).indices]
 
@@ -131,7 +131,7 @@ def pair_codes(major: Tensor, minor: Tensor, num_major: int, num_minor: int) -> 
     """Each pair as one int64, ascending with (major, minor); ``code // max(num_minor, 1)`` is the major id.
 
     Raises:
-        ArgumentError: there are 2**63 possible pairs or more, so two would get one number.
+        ArgumentError: there are 2**63 possible pairs or more, so codes would overflow.
     """
     if num_major * num_minor >= 2**63:
         raise ArgumentError("sizes", "fewer than 2**63 possible pairs", f"{num_major} x {num_minor}")
@@ -146,7 +146,7 @@ def inverse(permutation: Tensor) -> Tensor:
 
 
 def pointers(sorted_ids: Tensor, size: int) -> Tensor:
-    """[size+1]: where each id's run starts in an ascending list; no sync, no counting with atomics."""
+    """[size+1]: where each id's run starts in an ascending list; no sync, no atomics."""
     return torch.searchsorted(sorted_ids, torch.arange(size + 1, dtype=sorted_ids.dtype, device=sorted_ids.device))
 
 
@@ -158,14 +158,14 @@ def first_of_run(major: Tensor, minor: Tensor) -> Tensor:
 
 
 def run_starts(so_far: Tensor, count: int) -> Tensor:
-    """[count] where each run begins, of the numbers of runs that have begun by each entry; no sync."""
+    """[count] the start of each run, from the running count of runs at each entry; no sync."""
     return torch.searchsorted(so_far, torch.arange(1, count + 1, device=so_far.device))
 
 
 def segment_sum(values: Tensor, segment: Tensor, size: int) -> Tensor:
-    """Sums [size, ...] of the rows of ``values`` that share a segment; differentiable and deterministic.
+    """Sums [size, ...] of the rows of ``values`` with the same segment; differentiable and deterministic.
 
-    Half types are added up in float32, integers are in int64.
+    Half precision is accumulated in float32, integers in int64.
     """
     dtype = values.dtype
     if not (dtype.is_floating_point or dtype.is_complex):
@@ -181,7 +181,7 @@ def segment_sum(values: Tensor, segment: Tensor, size: int) -> Tensor:
 def inverse_power(degree: Tensor, exponent: float) -> Tensor:
     """``degree ** exponent`` for a negative exponent, where zero degrees give zero; integer degrees become floats.
 
-    Of a negative degree the root of the absolute value is taken, so that learned weights of both signs never give NaN.
+    Negative degrees use their absolute value, so that learned weights of both signs never give NaN.
     """
     degree = degree if degree.is_floating_point() else degree.to(torch.get_default_dtype())
     zero, degree = degree == 0, degree if exponent == -1 else degree.abs()

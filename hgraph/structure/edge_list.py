@@ -24,7 +24,7 @@ E = TypeVar("E", bound="EdgeList")
 
 @dataclass(frozen=True, eq=False)
 class EdgeList(Structure):
-    """The fields of an `Adjacency`, without its algebra, which is made of functions over this class."""
+    """The fields of an `Adjacency`, without its algebra, which is implemented as functions over this class."""
 
     indptr: Tensor
     indices: Tensor
@@ -50,15 +50,15 @@ class EdgeList(Structure):
         num_sources: int,
         duplicates: Literal["error", "sum", "keep"] = "error",
     ) -> E:
-        """Sort and check a list of (target, source) pairs given in any order; waits for the device once.
+        """Sort and check a list of (target, source) pairs given in any order; synchronizes with the device once.
 
         Args:
             target: [E] integers in 0 .. num_targets - 1.
             source: [E] integers in 0 .. num_sources - 1.
             weight: [E] floats without NaN, or None.
-            num_targets: T, never guessed from the largest index.
+            num_targets: T, never inferred from the largest index.
             num_sources: S.
-            duplicates: what a repeated pair means. ``"error"`` refuses it, ``"sum"`` makes one edge whose
+            duplicates: what to do with repeated pairs. ``"error"`` raises, ``"sum"`` makes one edge whose
                 weight is the sum (of ones when unweighted; the result is always weighted), ``"keep"`` makes
                 parallel edges.
 
@@ -85,7 +85,7 @@ class EdgeList(Structure):
         names: coo.Names,
         checks: Checks,
     ) -> E:
-        """Waits for the device once, for all that ``checks`` holds, too."""
+        """Synchronizes with the device once, including all pending ``checks``."""
         if duplicates not in ("error", "sum", "keep"):
             raise ArgumentError("duplicates", "'error', 'sum' or 'keep'", repr(duplicates))
         target, source, weight = coo.as_coo(target, source, weight, num_targets, num_sources, names, checks)
@@ -96,7 +96,7 @@ class EdgeList(Structure):
         first = coo.first_of_run(target, source)
         indptr = coo.pointers(target, num_targets)
         adj = cls._from_sorted(indptr, source, target, num_sources, coo.inverse(order), weight)
-        if duplicates == "sum":  # weighted even when nothing repeats: the kind must not hang on the data
+        if duplicates == "sum":  # weighted even without repeats: the type must not depend on the data
             ones = torch.ones(len(target), device=target.device) if weight is None else weight
             return united(adj.with_weight(ones), first, checks)
         if duplicates == "error":
@@ -112,8 +112,8 @@ class EdgeList(Structure):
     def trusted(cls: type[E], *, indptr: Tensor, indices: Tensor, num_sources: int, weight: Tensor | None = None) -> E:
         """Complete a row-sorted CSR structure without checks and without a host sync.
 
-        For structures made inside a forward. Within a row the sources must ascend; ``indptr`` and
-        ``indices`` must share one integer dtype. Anything else is undefined.
+        For structures built inside a forward. Within a row the sources must ascend; ``indptr`` and
+        ``indices`` must share one integer dtype. Anything else is undefined behavior.
 
         >>> adj = Adjacency.trusted(indptr=torch.tensor([0, 2, 3]), indices=torch.tensor([0, 1, 1]), num_sources=2)
         >>> adj.source_degree().tolist()
@@ -150,7 +150,7 @@ class EdgeList(Structure):
 
     @classmethod
     def eye(cls: type[E], size: int, *, device: torch.device | str | None = None) -> E:
-        """The identity: every target hears itself and nobody else.
+        """The identity: every target receives from itself only.
 
         >>> Adjacency.eye(3).indices.tolist()
         [0, 1, 2]
@@ -162,7 +162,7 @@ class EdgeList(Structure):
 
     @property
     def device(self) -> torch.device:
-        """Where the tensors are."""
+        """The device of the tensors."""
         return self.indptr.device
 
     @property
@@ -177,7 +177,7 @@ class EdgeList(Structure):
 
     @property
     def num_edges(self) -> int:
-        """E, the number of edges, parallel ones counted each."""
+        """E, the number of edges; parallel edges are counted separately."""
         return self.indices.shape[0]
 
     @property
@@ -186,7 +186,7 @@ class EdgeList(Structure):
         return self.num_targets, self.num_sources
 
     def fields(self) -> list[Tensor | None]:
-        """All fields in their order, by name: a compiler that saw ``vars(self)`` would guard each of them twice."""
+        """All fields in their order, by name: torch.compile would guard each field of ``vars(self)`` twice."""
         ends = self.indptr, self.indices, self.target, self.t_indptr, self.t_indices, self.source
         return [*ends, self.perm, self.inv_perm, self.input_order, self.weight]
 
@@ -203,7 +203,7 @@ class EdgeList(Structure):
     # ------------------------------------------------------------------ other views of the same edges
 
     def transpose(self: E) -> E:
-        """The S x T structure of the same edges reversed; no tensor but the weights is copied."""
+        """The S x T structure of the reversed edges; only the weights are copied."""
         order = self.input_order
         return type(self)(
             indptr=self.t_indptr,
@@ -219,13 +219,13 @@ class EdgeList(Structure):
         )
 
     def with_weight(self: E, weight: Tensor | None) -> E:
-        """The same edges with other weights [E] (row-sorted order) or none; not checked, never syncs."""
+        """The same edges with new weights [E] (row-sorted order) or none; not checked, never synchronizes."""
         return dataclasses.replace(self, weight=weight)
 
     def sort_edges(self, values: Tensor) -> Tensor:
-        """Bring per-edge values [E_in, ...] from the order of ``from_coo``'s input into row-sorted order [E, ...].
+        """Permute per-edge values [E_in, ...] from the input order of ``from_coo`` to row-sorted order [E, ...].
 
-        After ``duplicates="sum"`` the values of one edge are added, integers in int64; booleans are joined by or.
+        After ``duplicates="sum"`` the values of merged edges are added (integers in int64, booleans with "or").
 
         >>> adj = Adjacency.from_coo(target=[1, 0], source=[0, 0], num_targets=2, num_sources=1)
         >>> adj.sort_edges(torch.tensor([10.0, 20.0])).tolist()
@@ -233,7 +233,7 @@ class EdgeList(Structure):
         """
         expected = self.num_edges if self.input_order is None else self.input_order.shape[0]
         if values.shape[0] != expected:
-            raise ArgumentError("values", f"{expected} rows (one an entry of from_coo's input)", values.shape[0])
+            raise ArgumentError("values", f"{expected} rows (one per entry of from_coo's input)", values.shape[0])
         if self.input_order is None:
             return values
         sums = coo.segment_sum(values, self.input_order, self.num_edges)
@@ -241,9 +241,9 @@ class EdgeList(Structure):
         return sums.to(values.dtype) if alone or values.dtype == torch.bool else sums
 
     def unsort_edges(self, values: Tensor) -> Tensor:
-        """Bring per-edge values [E, ...] from row-sorted order back into the order of ``from_coo``'s input."""
+        """Permute per-edge values [E, ...] from row-sorted order back to the input order of ``from_coo``."""
         if values.shape[0] != self.num_edges:
-            raise ArgumentError("values", f"{self.num_edges} rows (one an edge)", values.shape[0])
+            raise ArgumentError("values", f"{self.num_edges} rows (one per edge)", values.shape[0])
         return values if self.input_order is None else values.index_select(0, self.input_order)
 
     def _map(self: E, function: Callable[[Tensor], Tensor]) -> E:
@@ -254,7 +254,7 @@ class EdgeList(Structure):
         return changed
 
     def equal(self, other: EdgeList) -> bool:
-        """Whether both have the same sizes, the same edges and the same weights, bit for bit."""
+        """Whether both have the same sizes, edges and weights, bit for bit."""
         if not isinstance(other, EdgeList) or self.shape != other.shape or self.num_edges != other.num_edges:
             return False
         if (self.weight is None) != (other.weight is None):
@@ -267,7 +267,7 @@ class EdgeList(Structure):
         return same
 
     def dense(self) -> Tensor:
-        """The T x S matrix, parallel edges added up: for tests and small cases.
+        """The T x S matrix, with parallel edges added up: for tests and small cases.
 
         >>> Adjacency.eye(2).dense().tolist()
         [[1.0, 0.0], [0.0, 1.0]]
@@ -278,10 +278,10 @@ class EdgeList(Structure):
         return coo.segment_sum(weight, flat, self.num_targets * self.num_sources).view(self.shape)
 
     def check_fields(self) -> None:
-        """Check that pointers divide the edges, ids are in range, and both orders are of the same edges.
+        """Check that pointers are valid, ids are in range, and both orders have the same edges.
 
         Raises:
-            DataError: they contradict each other.
+            DataError: the fields are inconsistent.
         """
         names = ("indptr", "indices", "target", "t_indptr", "t_indices", "source", "perm", "inv_perm")
         lists = {name: getattr(self, name) for name in names}
@@ -295,22 +295,22 @@ class EdgeList(Structure):
         check_range("indices", self.indices, self.num_sources)
         check_range("t_indices", self.t_indices, self.num_targets)
         check_permutation("perm", self.perm)
-        require(coo.inverse(self.perm).equal(self.inv_perm), "inv_perm does not invert perm")
-        require(self.target.long().equal(rows_of(self.indptr)), "target does not say the rows of indptr")
-        require(self.source.long().equal(rows_of(self.t_indptr)), "source does not say the rows of t_indptr")
+        require(coo.inverse(self.perm).equal(self.inv_perm), "inv_perm is not the inverse of perm")
+        require(self.target.long().equal(rows_of(self.indptr)), "target does not match the rows of indptr")
+        require(self.source.long().equal(rows_of(self.t_indptr)), "source does not match the rows of t_indptr")
         perm = self.perm.long()
-        require(self.indices[perm].equal(self.source), "indices and source are of different edges")
-        require(self.target[perm].equal(self.t_indices), "target and t_indices are of different edges")
+        require(self.indices[perm].equal(self.source), "indices and source have different edges")
+        require(self.target[perm].equal(self.t_indices), "target and t_indices have different edges")
         if self.input_order is not None:
             check_integers("input_order", self.input_order)
             check_range("input_order", self.input_order, edges)
         if self.weight is not None:
             fits = self.weight.is_floating_point() and self.weight.dim() >= 1 and len(self.weight) == edges
-            require(fits, f"weight is not one number for each of {edges} edges")
+            require(fits, f"weight must have one number for each of {edges} edges")
 
 
 def measured(adj: E, checks: Checks | None = None) -> E:
-    """The structure itself, after a look at how long its rows are; waits for the device once, ``checks`` included."""
+    """Measure the row lengths and return the structure; synchronizes once, including pending ``checks``."""
     pointers = adj.indptr, adj.t_indptr
     if checks is None:
         row_lengths.measure(*pointers)
@@ -320,12 +320,12 @@ def measured(adj: E, checks: Checks | None = None) -> E:
 
 
 def united(adj: E, first: Tensor, checks: Checks) -> E:
-    """Each run of edges made one, its weights added up; waits for the device once, ``checks`` included.
+    """Merge each run of equal edges and add up their weights; synchronizes once, including pending ``checks``.
 
     Args:
-        adj: edges of which several may have the same ends.
+        adj: edges, several of which may have the same endpoints.
         first: booleans [E], whether an edge is the first of its run.
-        checks: what else is to be asked.
+        checks: other pending checks.
     """
     so_far, t_so_far = first.cumsum(0), first[adj.perm].cumsum(0)
     indptr, t_indptr = (

@@ -1,4 +1,4 @@
-"""What one makes of hypergraphs: clique, star and line graphs, sub-hypergraphs, singletons."""
+"""Operations on hypergraphs: clique, star and line graphs, sub-hypergraphs, singletons."""
 
 from __future__ import annotations
 
@@ -30,14 +30,14 @@ def line(hg: IncidenceList) -> Graph:
 
 
 def star(hg: IncidenceList) -> Graph:
-    """The bipartite graph of vertices and hyperedges (see `Hypergraph.star`)."""
-    vertex, hyperedge = hg.v2e.indices.long(), hg.v2e.target.long() + hg.num_nodes
+    """The bipartite graph of nodes and hyperedges (see `Hypergraph.star`)."""
+    node, hyperedge = hg.v2e.indices.long(), hg.v2e.target.long() + hg.num_nodes
     size = hg.num_nodes + hg.num_hyperedges
     weight = None if hg.v2e.weight is None else hg.v2e.weight.repeat(2)
     return Graph(
         Adjacency.from_coo(
-            target=torch.cat([hyperedge, vertex]),
-            source=torch.cat([vertex, hyperedge]),
+            target=torch.cat([hyperedge, node]),
+            source=torch.cat([node, hyperedge]),
             weight=weight,
             num_targets=size,
             num_sources=size,
@@ -47,7 +47,7 @@ def star(hg: IncidenceList) -> Graph:
 
 
 def touching(hg: IncidenceList, nodes: Tensor) -> Tensor:
-    """Hyperedges with a member among the vertices (see `Hypergraph.touching`)."""
+    """Hyperedges with at least one member among the nodes (see `Hypergraph.touching`)."""
     nodes = coo.as_indices("nodes", nodes).to(hg.device)
     coo.check_range("nodes", nodes, hg.num_nodes, "nodes")
     _, incidence = algebra.edges_of_rows(hg.e2v, nodes)
@@ -55,11 +55,11 @@ def touching(hg: IncidenceList, nodes: Tensor) -> Tensor:
 
 
 def subhypergraph(hg: H, nodes: Tensor) -> H:
-    """The hypergraph on some of the vertices (see `Hypergraph.subhypergraph`)."""
+    """The sub-hypergraph on some nodes (see `Hypergraph.subhypergraph`)."""
     kept = touching(hg, nodes)
     nodes = coo.as_indices("nodes", nodes).to(hg.device)
     if len(torch.unique(nodes)) < len(nodes):
-        raise ArgumentError("nodes", "each vertex once", "repeated vertices")
+        raise ArgumentError("nodes", "distinct nodes", "repeated nodes")
     v2e = hg.e2v.select(nodes).transpose().select(kept)
     return type(hg)(
         v2e,
@@ -69,7 +69,7 @@ def subhypergraph(hg: H, nodes: Tensor) -> H:
 
 
 def with_singletons(hg: H) -> H:
-    """A hyperedge of its own for every isolated vertex (see `Hypergraph.with_singletons`)."""
+    """Add a singleton hyperedge for every isolated node (see `Hypergraph.with_singletons`)."""
     lonely = (hg.v2e.t_indptr.diff() == 0).nonzero().flatten()
     edges, weight = hg.v2e, hg.v2e.weight
     v2e = Adjacency.from_coo(
@@ -86,7 +86,7 @@ def with_singletons(hg: H) -> H:
 
 
 def without_repeats(hg: H) -> H:
-    """Of hyperedges with the same members the first (see `Hypergraph.without_repeats`)."""
+    """Keep the first of hyperedges with the same members (see `Hypergraph.without_repeats`)."""
     first: dict[tuple[int, ...], int] = {}
     for e, members in enumerate(hg.to_lists()):
         first.setdefault(tuple(members), e)
@@ -96,25 +96,25 @@ def without_repeats(hg: H) -> H:
 
 
 def incidence_entries(incidence: Any) -> tuple[Tensor, Tensor, Tensor | None, tuple[int, int]]:
-    """(vertex, hyperedge, weight or None, (N, M)) of a dense, torch-sparse or scipy-sparse incidence matrix."""
+    """(node, hyperedge, weight or None, (N, M)) of a dense, torch-sparse or scipy-sparse incidence matrix."""
     if hasattr(incidence, "tocoo"):  # scipy sparse, without importing it
         coo = incidence.tocoo(copy=True)
         coo.sum_duplicates()  # as scipy reads repeated entries, and torch below
-        vertex, hyperedge = torch.as_tensor(coo.row).long(), torch.as_tensor(coo.col).long()
+        node, hyperedge = torch.as_tensor(coo.row).long(), torch.as_tensor(coo.col).long()
         values, shape = torch.as_tensor(coo.data), tuple(coo.shape)
     else:
         matrix = torch.as_tensor(incidence)
         if matrix.dim() != 2:
             raise ArgumentError("incidence", "an N x M matrix", f"shape {list(matrix.shape)}")
         matrix = matrix.to_sparse_coo().coalesce()
-        (vertex, hyperedge), values, shape = matrix.indices(), matrix.values(), tuple(matrix.shape)
+        (node, hyperedge), values, shape = matrix.indices(), matrix.values(), tuple(matrix.shape)
     if values.is_complex():
         raise ArgumentTypeError("incidence", "real numbers", values.dtype)
     present = values != 0
-    vertex, hyperedge, values = vertex[present], hyperedge[present], values[present]
+    node, hyperedge, values = node[present], hyperedge[present], values[present]
     if bool((values == 1).all()):
-        return vertex, hyperedge, None, shape
-    return vertex, hyperedge, values if values.is_floating_point() else values.float(), shape
+        return node, hyperedge, None, shape
+    return node, hyperedge, values if values.is_floating_point() else values.float(), shape
 
 
 def _or_ones(weight: Tensor | None, size: int, hg: IncidenceList) -> Tensor:

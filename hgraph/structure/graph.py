@@ -1,4 +1,4 @@
-"""`Graph`: vertices and pairwise edges."""
+"""`Graph`: nodes and pairwise edges."""
 
 from __future__ import annotations
 
@@ -20,10 +20,10 @@ __all__ = ["Graph"]
 
 @dataclass(frozen=True, eq=False)
 class Graph(Structure):
-    """N vertices and the edges along which they send messages.
+    """N nodes and the edges along which they send messages.
 
     Args:
-        adj: the N x N `Adjacency`; row v lists the vertices that v hears.
+        adj: the N x N `Adjacency`; row v lists the in-neighbors of node v.
 
     >>> g = Graph.from_edge_index([[0, 1], [1, 2]], num_nodes=4, directed=False)
     >>> g.num_nodes, g.num_edges, g.degree().tolist()
@@ -52,11 +52,11 @@ class Graph(Structure):
 
         Args:
             edge_index: [2, E] integers, ``edge_index[0]`` the sources, ``edge_index[1]`` the targets.
-            num_nodes: N, never guessed.
-            directed: if False, each missing reverse edge is added with the weight of its twin; an edge may be
-                listed in one direction or in both, and both must then agree in weight.
+            num_nodes: N, never inferred from the largest index.
+            directed: if False, each missing reverse edge is added with the same weight; an edge may be
+                listed in one direction or in both, and then both weights must agree.
             weight: [E] floats without NaN, or None.
-            duplicates: what a repeated edge means (see `Adjacency.from_coo`), decided before reverses are added.
+            duplicates: what to do with repeated edges (see `Adjacency.from_coo`), before reverses are added.
 
         Raises:
             ArgumentError: wrong shape, index out of range, a repeated edge under ``"error"``, or an undirected
@@ -83,7 +83,7 @@ class Graph(Structure):
 
     @property
     def num_edges(self) -> int:
-        """E, directed edges: an undirected edge counts twice, a self-loop once."""
+        """E, the number of directed edges: an undirected edge counts twice, a self-loop once."""
         return self.adj.num_edges
 
     @property
@@ -93,7 +93,7 @@ class Graph(Structure):
 
     @property
     def directed(self) -> bool:
-        """Whether some edge lacks its reverse of equal weight."""
+        """Whether some edge has no reverse edge of equal weight."""
         return not self.adj.equal(self.adj.transpose())
 
     def degree(self) -> Tensor:
@@ -101,24 +101,24 @@ class Graph(Structure):
         return self.adj.target_degree()
 
     def add_self_loops(self) -> Graph:
-        """The graph with every missing self-loop added; new loops weigh 1."""
+        """The graph with every missing self-loop added; new loops have weight 1."""
         return Graph(self.adj.add_self_loops())
 
     def subgraph(self, nodes: Tensor) -> Graph:
-        """The edges among ``nodes`` [N'], which become 0 .. N'-1 in the order given."""
+        """The induced subgraph of ``nodes`` [N'], which become 0 .. N'-1 in the given order."""
         rows = self.adj.select(nodes)
         return Graph(rows.transpose().select(nodes).transpose())
 
     def equal(self, other: Graph) -> bool:
-        """Whether both have the same vertices, edges and weights."""
+        """Whether both have the same nodes, edges and weights."""
         return isinstance(other, Graph) and self.adj.equal(other.adj)
 
     def draw(self, ax: Any = None, **options: Any) -> Any:
-        """Draw vertices and edges and return the matplotlib axes.
+        """Draw nodes and edges and return the matplotlib axes.
 
         Args:
             ax: axes to draw into, or None for new ones.
-            **options: ``labels`` [N] colour vertices by class, ``names`` writes texts, ``seed`` fixes the layout.
+            **options: ``labels`` [N] color nodes by class, ``names`` are node labels, ``seed`` fixes the layout.
         """
         from hgraph.draw import hypergraphs as draw
 
@@ -131,7 +131,7 @@ class Graph(Structure):
 
 
 def _symmetrized(adj: Adjacency) -> Adjacency:
-    """The structure with each missing reverse edge added; the reverse of a parallel edge is parallel too."""
+    """Add each missing reverse edge; the reverse of a parallel edge is parallel too."""
     reverse = adj.transpose()
     keys, reverse_keys = (coo.pair_codes(a.target, a.indices, *adj.shape) for a in (adj, reverse))
     missing = ~torch.isin(reverse_keys, keys)
@@ -143,13 +143,13 @@ def _symmetrized(adj: Adjacency) -> Adjacency:
         num_sources=adj.num_sources,
         duplicates="keep",
     )
-    # from_coo counted row-sorted entries; the caller's own come first, then the reverses that were added.
+    # from_coo counted row-sorted entries; the caller's entries come first, then the added reverses.
     order, own = both.input_order, adj.num_edges
     if order is not None and adj.input_order is not None:
         both = dataclasses.replace(both, input_order=torch.cat([order[:own][adj.input_order], order[own:]]))
     if not both.equal(both.transpose()):
-        hint = "List each undirected edge once, or pass directed=True; duplicates='sum' makes weights, too"
-        raise ArgumentError("weight", "one weight for both directions of an undirected edge", "two that differ", hint)
+        hint = "List each undirected edge once, or pass directed=True, or duplicates='sum' to add up the weights"
+        raise ArgumentError("weight", "equal weights in both directions of an undirected edge", "different ones", hint)
     return both
 
 

@@ -1,4 +1,4 @@
-"""`Hypergraph`: hyperedges that join any number of vertices."""
+"""`Hypergraph`: hyperedges that connect any number of nodes."""
 
 from __future__ import annotations
 
@@ -20,9 +20,9 @@ __all__ = ["Hypergraph"]
 
 @dataclass(frozen=True, eq=False)
 class Hypergraph(IncidenceList):
-    """N vertices, M hyperedges, and the E incidences that join them.
+    """N nodes, M hyperedges, and E incidences (node-hyperedge pairs).
 
-    Messages go vertices -> hyperedges along ``v2e`` and back along ``e2v``, two verbs a step.
+    Messages go from nodes to hyperedges along ``v2e`` and back along ``e2v``.
 
     Args:
         v2e: the M x N `Adjacency`; row e lists the members of hyperedge e. Its weights, if any, are the
@@ -52,10 +52,10 @@ class Hypergraph(IncidenceList):
         hyperedge_weight: Any = None,
         node_weight: Any = None,
     ) -> Hypergraph:
-        """Build from the members of each hyperedge; an empty list is a legal hyperedge without members.
+        """Build from the members of each hyperedge; an empty list is a hyperedge without members.
 
         Raises:
-            ArgumentError: a member out of range, or named twice in one hyperedge.
+            ArgumentError: a member out of range, or repeated in one hyperedge.
         """
         members = [coo.as_indices(f"hyperedges[{i}]", list(e)) for i, e in enumerate(hyperedges)]
         sizes = torch.tensor([len(e) for e in members], dtype=torch.long)
@@ -71,17 +71,17 @@ class Hypergraph(IncidenceList):
 
     @classmethod
     def from_incidence(cls, incidence: Any, *, hyperedge_weight: Any = None, node_weight: Any = None) -> Hypergraph:
-        """Build from the N x M incidence matrix H of the papers: dense, torch sparse, or scipy sparse.
+        """Build from an N x M incidence matrix H: dense, torch sparse, or scipy sparse.
 
-        Entries that are not zero are incidences. A matrix of ones (or booleans) gives an unweighted
-        hypergraph, anything else incidence weights.
+        Nonzero entries are incidences. A matrix of ones (or booleans) gives an unweighted
+        hypergraph, any other matrix gives incidence weights.
 
         >>> Hypergraph.from_incidence(torch.tensor([[1, 0], [1, 1]])).hyperedge_degree().tolist()
         [2, 1]
         """
-        vertex, hyperedge, weight, shape = expansion.incidence_entries(incidence)
+        node, hyperedge, weight, shape = expansion.incidence_entries(incidence)
         return cls.from_coo(
-            node=vertex,
+            node=node,
             hyperedge=hyperedge,
             weight=weight,
             num_nodes=shape[0],
@@ -146,7 +146,7 @@ class Hypergraph(IncidenceList):
     # ------------------------------------------------------------------ other structures made of it
 
     def clique(self) -> Graph:
-        """Every two members of a hyperedge joined, weighted by the sum over shared hyperedges of
+        """Clique expansion: joins all pairs in a hyperedge, weighted by the sum over their common hyperedges of
         :math:`w_e h(u, e) h(v, e)`; no self-loops."""  # noqa: D205, D209
         return expansion.clique(self)
 
@@ -155,11 +155,11 @@ class Hypergraph(IncidenceList):
         return expansion.star(self)
 
     def line(self) -> Graph:
-        """The graph on M nodes that joins hyperedges with common members, weighted by how many they share."""
+        """The graph on M nodes that joins hyperedges with common members, weighted by the number of common members."""
         return expansion.line(self)
 
     def dual(self) -> Hypergraph:
-        """Vertices and hyperedges with their roles exchanged; the dual of the dual is the hypergraph itself."""
+        """Swap nodes and hyperedges; the dual of the dual is the hypergraph itself."""
         return Hypergraph(self.e2v, self.node_weight, self.hyperedge_weight)
 
     def touching(self, nodes: Tensor) -> Tensor:
@@ -167,10 +167,10 @@ class Hypergraph(IncidenceList):
         return expansion.touching(self, nodes)
 
     def subhypergraph(self, nodes: Tensor) -> Hypergraph:
-        """Keep only ``nodes`` [N'], which become 0 .. N'-1 in the order given.
+        """Keep only ``nodes`` [N'], which become 0 .. N'-1 in the given order.
 
-        Members outside leave their hyperedges; hyperedges left empty go. Hyperedge j of the result is
-        ``touching(nodes)[j]`` here. Degrees are the result's own.
+        Other members are removed from their hyperedges; empty hyperedges are dropped. Hyperedge j of the result is
+        ``touching(nodes)[j]`` of this hypergraph. Degrees are recomputed.
 
         >>> hg = Hypergraph.from_lists([[0, 1], [2, 3], [1, 2, 3]], num_nodes=4)
         >>> hg.subhypergraph(torch.tensor([3, 1])).to_lists()
@@ -179,11 +179,11 @@ class Hypergraph(IncidenceList):
         return expansion.subhypergraph(self, nodes)
 
     def with_singletons(self) -> Hypergraph:
-        """A one-vertex hyperedge of weight 1 added, at the end, for each vertex that is in none."""
+        """Append a one-node hyperedge of weight 1 for each isolated node."""
         return expansion.with_singletons(self)
 
     def without_repeats(self) -> Hypergraph:
-        """Of hyperedges with the same members only the first, with its weights; the others go.
+        """Keep only the first of hyperedges with the same members, with its weights.
 
         >>> Hypergraph.from_lists([[0, 1], [2], [1, 0]], num_nodes=3).without_repeats().to_lists()
         [[0, 1], [2]]
@@ -197,18 +197,18 @@ class Hypergraph(IncidenceList):
     # ------------------------------------------------------------------ housekeeping
 
     def equal(self, other: Hypergraph) -> bool:
-        """Whether both have the same incidences and the same weights of every kind."""
+        """Whether both have the same incidences and the same weights."""
         if not isinstance(other, Hypergraph) or not self.v2e.equal(other.v2e):
             return False
         return _same(self.hyperedge_weight, other.hyperedge_weight) and _same(self.node_weight, other.node_weight)
 
     def draw(self, ax: Any = None, **options: Any) -> Any:
-        """Draw vertices with a coloured hull around each hyperedge and return the matplotlib axes.
+        """Draw nodes with a colored hull around each hyperedge and return the matplotlib axes.
 
         Args:
             ax: axes to draw into, or None for new ones.
-            **options: ``labels`` [N] colour vertices by class, ``names`` writes texts, ``seed`` fixes the layout,
-                ``max_hyperedges`` draws only the first so many.
+            **options: ``labels`` [N] color nodes by class, ``names`` are node labels, ``seed`` fixes the layout,
+                ``max_hyperedges`` limits the number of hyperedges drawn.
         """
         from hgraph.draw import hypergraphs as draw
 
@@ -217,7 +217,7 @@ class Hypergraph(IncidenceList):
     def __repr__(self) -> str:
         """Sizes, not tensors."""
         n, m, e = self.num_nodes, self.num_hyperedges, self.num_incidences
-        return f"Hypergraph({n} vertices, {m} hyperedges, {e} incidences, {self.device})"
+        return f"Hypergraph({n} nodes, {m} hyperedges, {e} incidences, {self.device})"
 
 
 def _same(a: Tensor | None, b: Tensor | None) -> bool:

@@ -19,7 +19,7 @@ I = TypeVar("I", bound="IncidenceList")  # noqa: E741
 
 @dataclass(frozen=True, eq=False)
 class IncidenceList(Structure):
-    """The fields of a `Hypergraph`, without its algebra, which is made of functions over this class."""
+    """The fields of a `Hypergraph`, without its algebra, which is implemented as functions over this class."""
 
     v2e: Adjacency
     hyperedge_weight: Tensor | None = None
@@ -39,16 +39,16 @@ class IncidenceList(Structure):
 
     @property
     def num_incidences(self) -> int:
-        """E, the number of (vertex, hyperedge) pairs."""
+        """E, the number of (node, hyperedge) pairs."""
         return self.v2e.num_edges
 
     @property
     def e2v(self) -> Adjacency:
-        """The N x M structure of the way back: row v lists the hyperedges of vertex v."""
+        """The N x M adjacency from hyperedges to nodes: row v lists the hyperedges of node v."""
         return self.v2e.transpose()
 
     def node_degree(self) -> Tensor:
-        r""":math:`d_v = \sum_e w_e h(v, e)` [N]; a count when nothing is weighted."""
+        r""":math:`d_v = \sum_e w_e h(v, e)` [N]; a count for unweighted hypergraphs."""
         e2v = self.e2v
         if self.hyperedge_weight is None:
             return e2v.target_degree()
@@ -61,7 +61,7 @@ class IncidenceList(Structure):
         return self.v2e.target_degree()
 
     def with_hyperedge_weight(self: I, weight: Tensor | None) -> I:
-        """The same hypergraph with other hyperedge weights [M]; not checked, so they may be learned."""
+        """The same hypergraph with other hyperedge weights [M]; not checked, so they may require gradients."""
         return dataclasses.replace(self, hyperedge_weight=weight)
 
     def to_lists(self) -> list[list[int]]:
@@ -69,13 +69,13 @@ class IncidenceList(Structure):
         return [e.tolist() for e in self.v2e.indices.split(self.v2e.indptr.diff().tolist())]
 
     def check_fields(self) -> None:
-        """Check that there is a weight for every node and hyperedge, if there are any.
+        """Check that weights, if any, have one entry per node or hyperedge.
 
         Raises:
-            DataError: they contradict each other.
+            DataError: the fields are inconsistent.
         """
         sizes = {"hyperedge_weight": self.num_hyperedges, "node_weight": self.num_nodes}
         for name, size in sizes.items():
             weight = getattr(self, name)
             fits = weight is None or (weight.is_floating_point() and weight.shape == (size,))
-            require(fits, f"{name} is not {size} numbers")
+            require(fits, f"{name} must have {size} numbers")

@@ -1,7 +1,7 @@
-"""Arithmetic of runs: every row a sorted list of disjoint half-open ranges of columns, none touching the next.
+"""Arithmetic of runs: every row is a sorted list of disjoint half-open column ranges that do not touch.
 
-All rows stand in one line: the run of columns [start, stop) in row r is [r * (S + 1) + start, r * (S + 1) + stop) on
-it. The gap of one between rows keeps runs of neighbouring rows apart, so that set algebra is one sweep over the line.
+All rows are laid out on one line: the run of columns [start, stop) in row r is [r * (S + 1) + start,
+r * (S + 1) + stop). The gap of one between rows keeps runs of neighboring rows apart, so set algebra is one sweep.
 """
 
 from __future__ import annotations
@@ -16,19 +16,19 @@ from hgraph.memory import check_memory
 
 __all__ = ["Line", "combined", "composed", "expanded", "of_rows", "united"]
 
-# Runs held at once while composing: bounds the working memory to about 200 MB beyond the result.
+# Runs per chunk while composing: limits the working memory to about 200 MB beyond the result.
 _RUNS_A_CHUNK = 4_000_000
 
 
 class Line(NamedTuple):
-    """Runs on the line: int64 ends [R] of half-open ranges, ascending."""
+    """Runs on the line: int64 [R] starts and stops of half-open ranges, ascending."""
 
     first: Tensor
     last: Tensor
 
 
 def combined(a: Line, b: Line, inside: Callable[[Tensor, Tensor], Tensor]) -> Line:
-    """The points for which ``inside(in a, in b)`` holds; each list may overlap itself, then it counts as its union."""
+    """The points for which ``inside(in a, in b)`` holds; overlapping runs within a or b count as their union."""
     points = torch.cat([a.first, a.last, b.first, b.last])
     points, order = torch.sort(points)
     sizes = (len(a.first), len(a.last), len(b.first), len(b.last))
@@ -44,9 +44,9 @@ def combined(a: Line, b: Line, inside: Callable[[Tensor, Tensor], Tensor]) -> Li
 
 
 def united(runs: Line) -> Line:
-    """The union of runs given in any order, overlaps and touching ones joined, empty ones dropped."""
+    """The union of runs in any order: merges overlapping and touching runs, drops empty ones."""
     if bool((runs.first[1:] > runs.last[:-1]).all()) and bool((runs.last > runs.first).all()):
-        return runs  # as most patterns come
+        return runs  # already united, as in most patterns
     first, order = torch.sort(runs.first)
     top = torch.cummax(runs.last[order], 0).values if len(first) else first
     opens = torch.ones(len(first), dtype=torch.bool, device=first.device)
@@ -59,12 +59,12 @@ def united(runs: Line) -> Line:
 
 
 def of_rows(pointers: Tensor, rows: Tensor) -> tuple[Tensor, Tensor]:
-    """The numbers of all entries of the given rows, and for each the position of its row in ``rows``."""
+    """The ids of all entries of the given rows, and the position of each entry's row in ``rows``."""
     return _entries(pointers[rows], pointers[rows + 1])
 
 
 def expanded(start: Tensor, stop: Tensor) -> tuple[Tensor, Tensor]:
-    """Every column of the runs [start, stop), one after the other, and the number of its run."""
+    """Every column of the runs [start, stop), one after the other, and its run id."""
     return _entries(start.long(), stop.long())
 
 
@@ -72,13 +72,13 @@ def _entries(start: Tensor, stop: Tensor) -> tuple[Tensor, Tensor]:
     count = stop - start
     if count.is_cpu and not torch.compiler.is_compiling():
         total = int(count.sum())
-        check_memory("structure", 24 * total, f"{total:,} entries written one by one")
+        check_memory("structure", 24 * total, f"{total:,} entries listed one by one")
     position = torch.arange(len(count), device=count.device).repeat_interleave(count)
     return torch.arange(len(position), device=count.device) + (start - count.cumsum(0) + count)[position], position
 
 
 def composed(row: Tensor, start: Tensor, stop: Tensor, other: Line, *, width: int) -> Line:
-    r"""Two steps as one: row r hears what any of the rows [start, stop) of ``other`` hears.
+    r"""Two-hop runs: row r gets the union of the rows [start, stop) of ``other``.
 
     .. math:: U_0[i] = \text{row } i, \qquad U_{k+1}[i] = U_k[2i] \cup U_k[2i + 1]
 
@@ -112,7 +112,7 @@ def composed(row: Tensor, start: Tensor, stop: Tensor, other: Line, *, width: in
 
 
 def _looked_up(row: Tensor, node: Tensor, level: Line, stride: int) -> Line:
-    """The runs of a level's rows ``node``, in rows ``row`` of the result: united chunk by chunk."""
+    """The runs of rows ``node`` of a level, as rows ``row`` of the result, united in chunks."""
     ends = torch.stack([node, node + 1]) * stride
     begin, end = torch.searchsorted(level.first, ends)
     load = (end - begin).cumsum(0)

@@ -1,4 +1,4 @@
-"""`KnowledgeGraph`: typed triples, a multigraph whose edges say what they mean."""
+"""`KnowledgeGraph`: typed triples, a multigraph with a relation per edge."""
 
 from __future__ import annotations
 
@@ -23,9 +23,9 @@ __all__ = ["KnowledgeGraph", "Triple"]
 
 
 class Triple(NamedTuple):
-    """One fact, in ids, or in names where the graph has them.
+    """One triple, as ids, or as names if the graph has names.
 
-    >>> KnowledgeGraph.from_names([("Dune", "by", "Herbert")]).facts()[0].tail
+    >>> KnowledgeGraph.from_names([("Dune", "by", "Herbert")]).find_triples()[0].tail
     'Herbert'
     """
 
@@ -36,24 +36,24 @@ class Triple(NamedTuple):
 
 @dataclass(frozen=True, eq=False)
 class KnowledgeGraph(TripleList):
-    """N vertices and E typed facts ``(head, relation, tail)``; the head hears the tail.
+    """N nodes and E triples ``(head, relation, tail)``; the head receives messages from the tail.
 
-    A multigraph: facts of the same two vertices are parallel edges and are never merged. Edges are sorted by
-    (head, tail, relation); tensors with one entry an edge come and go in that order, as `Adjacency` has it.
+    A multigraph: triples with the same two nodes are parallel edges and are never merged. Edges are sorted by
+    (head, tail, relation); per-edge tensors are in that order, as in `Adjacency`.
 
     Args:
-        adj: the N x N `Adjacency`; row h lists the tails of the facts of h. Its weights, if any, are shares of
-            attention.
+        adj: the N x N `Adjacency`; row h lists the tails of the triples of h. Its weights, if any, are attention
+            weights.
         relation: [E] the relation of each edge.
         relation_indptr: [R+1], where each relation's run starts in ``by_relation``.
         by_relation: [E] the edges ordered by relation.
-        node_type: [N] the type of each vertex, or None.
-        node_names: N `Names`, or None; as are ``relation_names`` (R) and ``type_names`` (one a type).
-        relation_names: as above.
-        type_names: as above.
+        node_type: [N] the type of each node, or None.
+        node_names: N `Names`, or None.
+        relation_names: R `Names`, or None.
+        type_names: `Names`, one per type, or None.
 
     >>> kg = KnowledgeGraph.from_names([("Dune", "by", "Herbert"), ("Solaris", "by", "Lem"), ("Dune", "is a", "novel")])
-    >>> kg, kg.facts("Dune")
+    >>> kg, kg.find_triples("Dune")
     (KnowledgeGraph(5 nodes, 3 triples, 2 relations, cpu), [Triple(head='Dune', relation='by', tail='Herbert'), \
 Triple(head='Dune', relation='is a', tail='novel')])
     """
@@ -75,24 +75,24 @@ Triple(head='Dune', relation='is a', tail='novel')])
         type_names: Names | Iterable[str] | None = None,
         duplicates: Literal["error", "drop", "keep"] = "error",
     ) -> KnowledgeGraph:
-        """Build from facts [E] in any order; ``adj.sort_edges`` brings values from that order to that of the edges.
+        """Build from triples [E] in any order; ``adj.sort_edges`` permutes per-triple values to the order of the edges.
 
         Args:
             head: [E] integers in 0 .. num_nodes - 1.
             relation: [E] integers in 0 .. num_relations - 1.
             tail: [E] integers in 0 .. num_nodes - 1.
-            num_nodes: N, never guessed.
+            num_nodes: N, never inferred from the largest id.
             num_relations: R.
             node_type: [N] integers, 0 or more, or None.
             node_names: N texts, or None.
             relation_names: R texts, or None.
             type_names: texts, more than the largest ``node_type``, or None.
-            duplicates: what a repeated fact means: ``"error"`` refuses it, ``"drop"`` keeps one (per-edge values of
-                the input are then added up by ``sort_edges``), ``"keep"`` makes parallel edges. Facts that differ
-                in their relation are no repeats.
+            duplicates: what to do with repeated triples: ``"error"`` raises, ``"drop"`` keeps one (per-edge values of
+                the input are then added up by ``sort_edges``), ``"keep"`` makes parallel edges. Triples with different
+                relations are not duplicates.
 
         Raises:
-            ArgumentError: wrong shapes, ids out of range, a repeated fact under ``"error"``.
+            ArgumentError: wrong shapes, ids out of range, a repeated triple under ``"error"``.
 
         >>> kg = KnowledgeGraph.from_triples(head=[0, 0], relation=[1, 0], tail=[2, 2], num_nodes=3, num_relations=2)
         >>> kg.triples.tolist()
@@ -107,14 +107,14 @@ Triple(head='Dune', relation='is a', tail='novel')])
         names = coo.Names("head", "tail", "num_nodes", "num_nodes", "nodes", "nodes")
         head, tail, _ = coo.as_coo(head, tail, None, num_nodes, num_nodes, names, checks)
         if relation.shape != head.shape:
-            raise ArgumentError("relation", f"{len(head)} entries, as head has", len(relation))
+            raise ArgumentError("relation", f"{len(head)} entries, as many as head", len(relation))
         kinds = relations.checked_types(node_type, num_nodes, head.device, checks)
         type_texts = None if type_names is None else Names.checked("type_names", type_names, len(list(type_names)), "")
         if type_texts is not None and kinds is not None:
             count = len(type_texts)
             checks.refuse(
                 kinds >= count,
-                lambda _: ArgumentError("type_names", f"more than {int(kinds.max())} texts (one a type)", count),
+                lambda _: ArgumentError("type_names", f"more than {int(kinds.max())} texts (one per type)", count),
             )
         adj, relation = relations.sorted_triples(head, relation.to(head.device), tail, num_nodes, duplicates, checks)
         return cls.complete(
@@ -129,7 +129,7 @@ Triple(head='Dune', relation='is a', tail='novel')])
 
     @classmethod
     def from_names(cls, triples: Iterable[Sequence[str]], *, duplicates: str = "error") -> KnowledgeGraph:
-        """Build from facts in words; vertices and relations are numbered in order of appearance.
+        """Build from triples of names; nodes and relations are numbered in order of appearance.
 
         >>> KnowledgeGraph.from_names([("a", "knows", "b"), ("b", "knows", "a")]).node_names[1]
         'b'
@@ -158,7 +158,7 @@ Triple(head='Dune', relation='is a', tail='novel')])
     # ------------------------------------------------------------------ queries
 
     def node(self, node: int | str) -> int:
-        """The id of a vertex given by id or name."""
+        """The id of a node given by id or name."""
         return relations.number_of("node", node, self.num_nodes, self.node_names)
 
     def relation_of(self, relation: int | str) -> int:
@@ -166,7 +166,7 @@ Triple(head='Dune', relation='is a', tail='novel')])
         return relations.number_of("relation", relation, self.num_relations, self.relation_names)
 
     def view(self, relation: int | str) -> Graph:
-        """The `Graph` of one relation's facts over all N vertices; the head hears the tail. Weights come along."""
+        """The `Graph` of one relation's triples over all N nodes, with weights; heads receive from tails."""
         edges = self.edges_of(relation)
         weight = None if self.adj.weight is None else self.adj.weight[edges]
         n, target, source = self.num_nodes, self.adj.target[edges], self.adj.indices[edges]
@@ -176,19 +176,19 @@ Triple(head='Dune', relation='is a', tail='novel')])
         return Graph(adj)
 
     def edges_of(self, relation: int | str) -> Tensor:
-        """Positions, ascending, of the edges of one relation."""
+        """Positions of the edges of one relation, ascending."""
         start, end = self.relation_indptr[self.relation_of(relation) :][:2].tolist()
         return self.by_relation[start:end].long()
 
     def blocks(self) -> list[relations.Block]:
-        """The facts grouped by relation, each over the vertices that occur in it alone; made once.
+        """The triples grouped by relation, each over only the nodes that occur in it; cached.
 
-        For work by relation in O(vertices of the relation) memory: project ``x[block.head]``, not every edge.
+        For per-relation work in O(nodes of the relation) memory: project ``x[block.head]``, not every edge.
         """
         return cached(self, "blocks", lambda: relations.blocks(self))
 
-    def facts(self, head: int | str | None = None, relation: int | str | None = None) -> list[Triple]:
-        """The facts of a head, of a relation, or of both, in names where there are some."""
+    def find_triples(self, head: int | str | None = None, relation: int | str | None = None) -> list[Triple]:
+        """The triples of a head, of a relation, or of both, as names if the graph has names."""
         keep = torch.ones(self.num_edges, dtype=torch.bool, device=self.device)
         if head is not None:
             keep &= self.adj.target == self.node(head)
@@ -198,28 +198,28 @@ Triple(head='Dune', relation='is a', tail='novel')])
         rows = self.triples[keep].tolist()
         return [Triple(*(i if n is None else n[i] for i, n in zip(row, named, strict=True))) for row in rows]
 
-    def neighbours(self, node: int | str, relation: int | str | None = None) -> Tensor:
-        """Ids, ascending, each once, of the tails of a head's facts."""
+    def neighbors(self, node: int | str, relation: int | str | None = None) -> Tensor:
+        """Distinct ids of the tails of a head's triples, ascending."""
         start, end = self.adj.indptr[self.node(node) :][:2].tolist()
         tails = self.adj.indices[start:end]
         if relation is not None:
             tails = tails[self.relation[start:end] == self.relation_of(relation)]
         return torch.unique(tails.long())
 
-    def neighbourhood(self, node: int | str, num_hops: int = 1) -> Tensor:
-        """Ids, ascending, of the vertices that at most so many facts, read either way, lead to; the node is one."""
-        return relations.neighbourhood(self.adj, self.node(node), num_hops)
+    def neighborhood(self, node: int | str, num_hops: int = 1) -> Tensor:
+        """Ids, ascending, of the nodes within ``num_hops`` triples in either direction, including the node."""
+        return relations.neighborhood(self.adj, self.node(node), num_hops)
 
     def paths(self, start: int | str, end: int | str, *, max_steps: int = 3, limit: int = 10) -> list[Path]:
-        """The best ways from one vertex to another along facts, head to tail, no vertex twice.
+        """The best paths from one node to another along triples, head to tail, without repeated nodes.
 
-        Best is the largest product of the edges' weights (each 1 where there are none), then the fewest steps.
+        Paths are ranked by the product of edge weights (1 if unweighted), then by the number of steps.
 
         Args:
-            start: id or name.
-            end: id or name.
-            max_steps: the most edges of a path.
-            limit: the most paths.
+            start: node id or name.
+            end: node id or name.
+            max_steps: maximum number of edges of a path.
+            limit: maximum number of paths.
 
         >>> kg = KnowledgeGraph.from_names([("ann", "likes", "Dune"), ("Dune", "by", "Herbert")])
         >>> kg.tell(kg.paths("ann", "Herbert")[0])
@@ -228,67 +228,67 @@ Triple(head='Dune', relation='is a', tail='novel')])
         return best_paths(self, self.node(start), self.node(end), max_steps, limit)
 
     def tell(self, path: Path) -> str:
-        """A path of this graph in words.
+        """Describe a path of this graph in words.
 
         Raises:
-            ArgumentError: the path of another graph, as of one with inverses.
+            ArgumentError: a path of another graph, such as one with inverses.
         """
         there = [edge for edge in path.edges if edge < self.num_edges]
         ends = [tuple(end[there].tolist()) for end in (self.adj.target, self.adj.indices)]
         if ends != [path.nodes[:-1], path.nodes[1:]]:
-            raise ArgumentError("path", "a path of this graph", f"{path}, of another", "Ask the graph that found it")
+            raise ArgumentError("path", "a path of this graph", f"{path}", "Use the graph that found the path")
 
         def name(names: Names | None, number: int) -> str:
             return str(number) if names is None else names[number]
 
-        told = name(self.node_names, path.nodes[0])
+        text = name(self.node_names, path.nodes[0])
         for edge, tail in zip(path.edges, path.nodes[1:], strict=True):
-            told += f" -{name(self.relation_names, int(self.relation[edge]))}-> {name(self.node_names, tail)}"
-        return told
+            text += f" -{name(self.relation_names, int(self.relation[edge]))}-> {name(self.node_names, tail)}"
+        return text
 
     # ------------------------------------------------------------------ other graphs made of it
 
     def reversed(self) -> KnowledgeGraph:
-        """Every fact turned round, (tail, relation, head), under the same relation; weights come along."""
+        """Reverse every triple to (tail, relation, head) under the same relation; keeps weights."""
         return relations.rebuilt(self, self.adj.indices, self.relation, self.adj.target, self.adj.weight)
 
     def with_inverses(self) -> KnowledgeGraph:
-        """Every fact also turned round, under a relation of its own: R + r is the inverse of r. Without weights."""
+        """Add the reverse of every triple under a separate relation: R + r is the inverse of r. Drops weights."""
         return relations.with_inverses(self)
 
     def with_interactions(self, users: Any, items: Any, *, num_users: int) -> KnowledgeGraph:
-        """The collaborative knowledge graph: users before the entities, and ``(user, 0, item)`` for each interaction.
+        """The collaborative knowledge graph: adds users before the entities, and a ``(user, 0, item)`` per interaction.
 
-        User u is vertex u, entity e (items among them) vertex ``num_users + e``, relation r relation r + 1. Vertex
-        types move up by one and users are type 0.
+        User u is node u, entity e (including items) is node ``num_users + e``, relation r becomes r + 1. Node
+        types are shifted by one and users have type 0.
 
         Args:
             users: [K] integers in 0 .. num_users - 1.
-            items: [K] integers, the items as entities of this graph.
+            items: [K] integers, the entity ids of the items.
             num_users: U.
 
         Raises:
-            ArgumentError: ids out of range, or an interaction that repeats.
+            ArgumentError: ids out of range, or a repeated interaction.
         """
         return relations.with_interactions(self, users, items, num_users)
 
     def subgraph(self, nodes: Tensor) -> KnowledgeGraph:
-        """The facts among ``nodes`` [N'], which become 0 .. N'-1 in the order given; relations keep their ids."""
+        """The induced subgraph of ``nodes`` [N'], which become 0 .. N'-1 in the given order; keeps relation ids."""
         return relations.subgraph(self, nodes)
 
     # ------------------------------------------------------------------ housekeeping
 
     def equal(self, other: KnowledgeGraph) -> bool:
-        """Whether both have the same vertices, facts, weights, types and names."""
+        """Whether both have the same nodes, triples, weights, types and names."""
         return isinstance(other, KnowledgeGraph) and relations.equal(self, other)
 
     def draw(self, ax: Any = None, **options: Any) -> Any:
-        """Draw vertices and facts, a colour a relation, arrows from head to tail; returns the matplotlib axes.
+        """Draw nodes and triples, one color per relation, arrows from head to tail; returns the matplotlib axes.
 
         Args:
             ax: axes to draw into, or None for new ones.
-            **options: ``labels`` [N] colour vertices (default: their types), ``names`` writes texts (default: those
-                of the graph), ``positions`` [N, 2] place vertices (default: springs, which ``seed`` fixes),
+            **options: ``labels`` [N] color nodes (default: their types), ``names`` are node labels (default: those
+                of the graph), ``positions`` [N, 2] place nodes (default: a spring layout with ``seed``),
                 ``largest`` is the weight of the widest line, ``title``.
         """
         from hgraph.draw.knowledge import draw_knowledge_graph

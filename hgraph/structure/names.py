@@ -1,4 +1,4 @@
-"""`Names`: texts beside ids, as tensors."""
+"""`Names`: text labels of ids, stored as tensors."""
 
 from __future__ import annotations
 
@@ -21,11 +21,11 @@ __all__ = ["Names"]
 
 @dataclass(frozen=True, eq=False)
 class Names(Structure):
-    """K texts in two tensors, so that names move, pickle, save and load with the structure that they belong to.
+    """K texts in two tensors, so that names move, pickle, save and load with their structure.
 
     Args:
-        text: [bytes] uint8, the texts in UTF-8 one after the other.
-        indptr: [K+1] int64, where each begins.
+        text: [bytes] uint8, the concatenated UTF-8 texts.
+        indptr: [K+1] int64, where each text begins.
 
     >>> names = Names.of(["Dune", "Solaris"])
     >>> len(names), names[1], names[:1], names.find("Dune")
@@ -37,7 +37,7 @@ class Names(Structure):
 
     @classmethod
     def of(cls, texts: Iterable[str]) -> Names:
-        """The names of those texts, in that order; texts may repeat."""
+        """Build from texts, in that order; texts may repeat."""
         texts = list(texts)
         for at, text in enumerate(texts):
             if not isinstance(text, str):
@@ -50,32 +50,32 @@ class Names(Structure):
 
     @classmethod
     def checked(cls, name: str, texts: Names | Iterable[str] | None, count: int, what: str) -> Names | None:
-        """``count`` names, or None; ``name`` is what errors call the argument."""
+        """Check that there are ``count`` names, or None; ``name`` is the argument name in errors."""
         if texts is None:
             return None
         names = texts if isinstance(texts, Names) else cls.of(texts)
         if len(names) != count:
-            raise ArgumentError(name, f"{count} texts (one a {what})", len(names))
+            raise ArgumentError(name, f"{count} texts (one per {what})", len(names))
         return names
 
     def find(self, text: str, argument: str = "name") -> int:
-        """The number of a text; ``argument`` is what errors call it.
+        """The id of a text; ``argument`` is the argument name in errors.
 
         Raises:
-            ArgumentError: nothing, or more than one thing, is called so; the message suggests the nearest.
+            ArgumentError: an unknown or ambiguous name; the message suggests similar names.
         """
         numbers = cached(self, "numbers", self._numbers)
         found = numbers.get(text, [])
         if len(found) == 1:
             return found[0]
         if found:
-            raise ArgumentError(argument, "a name that one thing has", f"{text!r}, the name of {found}", "Use a number")
+            raise ArgumentError(argument, "a unique name", f"{text!r}, the name of {found}", "Use a number")
         near = difflib.get_close_matches(str(text), numbers, n=3) if len(numbers) <= 100_000 else []
         some = ", ".join(map(repr, itertools.islice(numbers, 3)))
         hint = (
-            f"Did you mean {' or '.join(map(repr, near))}?" if near else f"There are {some} and so on" if some else ""
+            f"Did you mean {' or '.join(map(repr, near))}?" if near else f"Known names include {some}" if some else ""
         )
-        raise ArgumentError(argument, "a name that there is", repr(text), hint)
+        raise ArgumentError(argument, "a known name", repr(text), hint)
 
     def _numbers(self) -> dict[str, list[int]]:
         numbers: dict[str, list[int]] = {}
@@ -88,13 +88,13 @@ class Names(Structure):
         return Names.of(self[int(i)] for i in ids)
 
     def equal(self, other: Names) -> bool:
-        """Whether both are the same texts in the same order."""
+        """Whether both have the same texts in the same order."""
         if not isinstance(other, Names) or len(self) != len(other):
             return False
         return torch.equal(self.indptr.cpu(), other.indptr.cpu()) and torch.equal(self.text.cpu(), other.text.cpu())
 
     def __len__(self) -> int:
-        """K."""
+        """The number of names, K."""
         return self.indptr.shape[0] - 1
 
     @overload
@@ -102,11 +102,11 @@ class Names(Structure):
     @overload
     def __getitem__(self, number: slice) -> list[str]: ...
     def __getitem__(self, number: int | slice) -> str | list[str]:
-        """Text ``number``, or those of a slice."""
+        """Text ``number``, or the texts of a slice."""
         if isinstance(number, slice):
             return [self[i] for i in range(*number.indices(len(self)))]
         if not -len(self) <= number < len(self):
-            raise IndexError(f"there are {len(self)} names, none of number {number}")
+            raise IndexError(f"name {number} is out of range for {len(self)} names")
         start, end = self.indptr[number % len(self) :][:2].tolist()
         return bytes(self.text[start:end].tolist()).decode()
 
@@ -116,10 +116,10 @@ class Names(Structure):
         return (whole[a:b].decode() for a, b in itertools.pairwise(ends))
 
     def check_fields(self) -> None:
-        """Check that pointers divide the bytes, and that each text is UTF-8.
+        """Check that pointers are valid and every text is UTF-8.
 
         Raises:
-            DataError: they contradict each other.
+            DataError: the fields are inconsistent.
         """
         require(self.text.dtype == torch.uint8 and self.text.dim() == 1, "the texts are not bytes")
         require(self.indptr.dim() == 1 and self.indptr.dtype == torch.int64, "the texts' pointers are not int64")
@@ -130,7 +130,7 @@ class Names(Structure):
             raise DataError(f"a name is not UTF-8 ({error})") from None
 
     def __repr__(self) -> str:
-        """How many."""
+        """The number of names."""
         return f"Names({len(self)})"
 
 

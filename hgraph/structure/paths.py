@@ -1,4 +1,4 @@
-"""Ways from one vertex of a knowledge graph to another, the best first."""
+"""Best paths between two nodes of a knowledge graph."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ __all__ = ["Path", "best_paths"]
 
 
 class Path(NamedTuple):
-    """A way along facts.
+    """A path along triples.
 
     Args:
-        nodes: the vertices, the start first.
-        edges: the positions of the edges, one fewer.
-        weight: the product of their weights.
+        nodes: the node ids, from start to end.
+        edges: the edge positions, one fewer than nodes.
+        weight: the product of the edge weights.
 
     >>> from hgraph.structure import KnowledgeGraph
     >>> KnowledgeGraph.from_names([("ann", "likes", "Dune"), ("Dune", "by", "Herbert")]).paths("ann", "Herbert")
@@ -34,11 +34,11 @@ class Path(NamedTuple):
 
 
 def best_paths(kg: TripleList, start: int, end: int, max_steps: int, limit: int) -> list[Path]:
-    r"""The ``limit`` simple paths of the largest weight, by best-first search.
+    r"""The ``limit`` simple paths of largest weight, by best-first search.
 
-    A partial path is worth its own weight times the best that its last vertex can still reach in the steps left,
-    :math:`B_0 = [v = end]`, :math:`B_s(v) = \max_{v \to u} w_{vu} B_{s-1}(u)`: never less than the truth, so the
-    first paths to arrive are the best.
+    The priority of a partial path is its weight times the best weight that its last node can still reach,
+    :math:`B_0 = [v = end]`, :math:`B_s(v) = \max_{v \to u} w_{vu} B_{s-1}(u)`: an upper bound, so the
+    first paths to reach the end are the best.
     """
     for name, value in (("max_steps", max_steps), ("limit", limit)):
         if isinstance(value, bool) or not isinstance(value, int) or value < 1:
@@ -48,12 +48,12 @@ def best_paths(kg: TripleList, start: int, end: int, max_steps: int, limit: int)
     adj = kg.adj
     weight = torch.ones(kg.num_edges) if adj.weight is None else adj.weight.detach().cpu()
     if weight.numel() and not bool((weight >= 0).all()):
-        raise ArgumentError("weight", "weights of 0 or more", float(weight.min()))
+        raise ArgumentError("weight", "non-negative weights", float(weight.min()))
     weight = weight.double()
     reach = _reach(adj.target.cpu().long(), adj.indices.cpu().long(), weight, kg.num_nodes, end, max_steps)
     indptr, tails = adj.indptr.cpu(), adj.indices.cpu()
     found: list[Path] = []
-    number = count()  # of equal worth and length, the one met first
+    number = count()  # tie-break: first found
     heap = [(-float(reach[max_steps][start]), 0, next(number), Path((start,), (), 1.0))]
     while heap and len(found) < limit:
         worth, steps, _, path = heapq.heappop(heap)
@@ -74,12 +74,12 @@ def best_paths(kg: TripleList, start: int, end: int, max_steps: int, limit: int)
 
 
 def _reach(head: Tensor, tail: Tensor, weight: Tensor, size: int, end: int, steps: int) -> list[Tensor]:
-    """The best product from each vertex to the end in at most 0, 1, .. steps."""
+    """The best product from each node to the end in at most 0, 1, .. steps."""
     best = torch.zeros(size, dtype=weight.dtype)
     best[end] = 1.0
     found = [best]
     for _ in range(steps):
         best = found[-1].scatter_reduce(0, head, weight * found[-1][tail], "amax")
-        best[end] = 1.0  # a path ends there, whatever loops weigh
+        best[end] = 1.0  # a path stops at its end, whatever the weights of loops
         found.append(best)
     return found

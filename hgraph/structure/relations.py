@@ -1,4 +1,4 @@
-"""What one makes of knowledge graphs: sorted triples, blocks by relation, inverses, the collaborative graph."""
+"""Operations on knowledge graphs: sorted triples, blocks by relation, inverses, the collaborative graph."""
 
 from __future__ import annotations
 
@@ -21,18 +21,18 @@ K = TypeVar("K", bound=TripleList)
 
 __all__ = ["Block"]
 
-_TAKES = "interacts with"  # the relation of users and what they took
+_TAKES = "interacts with"  # the relation between users and items
 
 
 class Block(NamedTuple):
-    """One relation's facts over the vertices that occur in them.
+    """The triples of one relation over only the nodes that occur in them.
 
     Args:
-        relation: its id.
-        head: [H] ids, ascending, of the vertices that are heads.
-        tail: [T] ids, ascending, of those that are tails.
-        adj: the H x T `Adjacency` of the facts.
-        edges: [.] positions of these facts among all edges, in the order of ``adj``.
+        relation: the relation id.
+        head: [H] ids, ascending, of the nodes that are heads.
+        tail: [T] ids, ascending, of the nodes that are tails.
+        adj: the H x T `Adjacency` of the triples.
+        edges: [.] positions of these triples among all edges, in the order of ``adj``.
     """
 
     relation: int
@@ -43,7 +43,7 @@ class Block(NamedTuple):
 
 
 def blocks(kg: TripleList) -> list[Block]:
-    """A `Block` for each relation that has facts."""
+    """A `Block` for each relation that has triples."""
     found = []
     ends = kg.relation_indptr.tolist()
     for relation, (start, end) in enumerate(itertools.pairwise(ends)):
@@ -61,9 +61,9 @@ def blocks(kg: TripleList) -> list[Block]:
 def sorted_triples(
     head: Tensor, relation: Tensor, tail: Tensor, num_nodes: int, duplicates: str, checks: Checks
 ) -> tuple[Adjacency, Tensor]:
-    """The structure of the facts sorted by (head, tail, relation), and the relation of each edge.
+    """The structure of the triples sorted by (head, tail, relation), and the relation of each edge.
 
-    Waits for the device once, ``checks`` included.
+    Synchronizes with the device once, including pending ``checks``.
     """
     by_relation = torch.sort(relation, stable=True).indices
     order = by_relation[coo.lexsort(head[by_relation], tail[by_relation])]
@@ -79,38 +79,38 @@ def sorted_triples(
         def repeated(at: int) -> ArgumentError:
             what = f"{int((~first).sum())} repeated, {(int(head[at]), int(relation[at]), int(tail[at]))}"
             hint = "Pass duplicates='drop' to keep one or duplicates='keep' for parallel edges"
-            return ArgumentError("head, relation, tail", "each fact once", what, hint)
+            return ArgumentError("head, relation, tail", "each triple once", what, hint)
 
         checks.refuse(~first, repeated)
     return measured(adj, checks), relation
 
 
 def checked_types(node_type: Any, num_nodes: int, device: torch.device, checks: Checks) -> Tensor | None:
-    """[N] int64 types, or None; that none is negative is left to ``checks``."""
+    """[N] int64 types, or None; adds the check for negative types to ``checks``."""
     if node_type is None:
         return None
     kinds = coo.as_indices("node_type", node_type).to(device)
     if len(kinds) != num_nodes:
-        raise ArgumentError("node_type", f"{num_nodes} entries (one a node)", len(kinds))
-    checks.refuse(kinds < 0, lambda at: ArgumentError("node_type", "types 0 or more", int(kinds[at])))
+        raise ArgumentError("node_type", f"{num_nodes} entries (one per node)", len(kinds))
+    checks.refuse(kinds < 0, lambda at: ArgumentError("node_type", "non-negative types", int(kinds[at])))
     return kinds
 
 
 def number_of(what: str, value: int | str, count: int, names: Names | None) -> int:
-    """The id of a thing given by id or name."""
+    """The id of a node or relation given by id or name."""
     if isinstance(value, str):
         if names is None:
-            raise ArgumentError(what, "an id, as there are no names", repr(value))
+            raise ArgumentError(what, "an id, as this graph has no names", repr(value))
         return names.find(value)
     if isinstance(value, bool) or not hasattr(value, "__index__"):
         raise ArgumentTypeError(what, "an id or a name", type(value).__name__)
     if not 0 <= int(value) < count:
-        raise ArgumentError(what, f"an id in 0 .. {count - 1}" if count else "none, as there are none", int(value))
+        raise ArgumentError(what, f"an id in 0 .. {count - 1}" if count else "nothing, as there are no ids", int(value))
     return int(value)
 
 
-def neighbourhood(adj: Adjacency, node: int, num_hops: int) -> Tensor:
-    """Ids within so many steps, in either direction."""
+def neighborhood(adj: Adjacency, node: int, num_hops: int) -> Tensor:
+    """Ids within ``num_hops`` steps, in either direction."""
     if isinstance(num_hops, bool) or not isinstance(num_hops, int) or num_hops < 0:
         raise ArgumentError("num_hops", "a whole number, 0 or more", repr(num_hops))
     known = torch.zeros(adj.num_targets, dtype=torch.bool, device=adj.device)
@@ -126,7 +126,7 @@ def neighbourhood(adj: Adjacency, node: int, num_hops: int) -> Tensor:
 
 
 def rebuilt(kg: K, head: Tensor, relation: Tensor, tail: Tensor, weight: Tensor | None = None) -> K:
-    """The same vertices and relations with other facts; those that repeat stay."""
+    """The same nodes and relations with other triples; keeps duplicates."""
     adj, relation = sorted_triples(head.long(), relation.long(), tail.long(), kg.num_nodes, "keep", Checks())
     if weight is not None and adj.input_order is not None:
         adj = adj.with_weight(weight[coo.inverse(adj.input_order).long()])
@@ -150,8 +150,8 @@ def with_inverses(kg: K) -> K:
 def with_interactions(kg: K, users: Any, items: Any, num_users: int) -> K:
     """See `KnowledgeGraph.with_interactions`."""
     if kg.relation_names is not None and _TAKES in kg.relation_names:
-        hint = "Rename that relation: reasons could not tell the two apart"
-        raise ArgumentError("relation_names", f"none that is {_TAKES!r}, as users do", "one", hint)
+        hint = "Rename that relation: explanations could not tell the two apart"
+        raise ArgumentError("relation_names", f"no relation named {_TAKES!r}, the relation of users", "one", hint)
     names = coo.Names("users", "items", "num_users", "num_nodes", "users", "items")
     checks = Checks()
     user, item, _ = coo.as_coo(users, items, None, num_users, kg.num_nodes, names, checks)
@@ -195,7 +195,7 @@ def subgraph(kg: K, nodes: Tensor) -> K:
     nodes = coo.as_indices("nodes", nodes).to(kg.device)
     coo.check_range("nodes", nodes, kg.num_nodes, "nodes")
     if len(torch.unique(nodes)) < len(nodes):
-        raise ArgumentError("nodes", "each vertex once", "repeated ones")
+        raise ArgumentError("nodes", "distinct nodes", "repeated nodes")
     place = torch.full((kg.num_nodes,), -1, device=kg.device)
     place[nodes] = torch.arange(len(nodes), device=kg.device)
     head, relation, tail = kg.triples.unbind(1)

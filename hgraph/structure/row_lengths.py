@@ -1,9 +1,9 @@
-"""How many edges the longest row has: known since construction, so that no launch looks for hubs where there are none.
+"""Cache of the longest row length, so that kernels do not look for long rows where there are none.
 
-What is known belongs to a list of pointers, not to the structure that holds it: a transpose, a copy with other weights
-or one put together by hand has it for the lists that it shares, and nobody can give a structure the number of another.
-A list that was written to, or that somebody made on the device without a look at it, has none: kernels then take rows
-to be as long as the number of edges. Whatever they are told, they add up all of a row.
+The cache belongs to a pointer tensor, not to the structure that holds it: transposes, copies with other weights and
+hand-built structures share it through their pointers, and no structure can get the value of another.
+A pointer tensor that was modified in place, or built on the device without a check, has no entry: kernels then assume
+that a row may hold all edges. Results do not depend on the cache; kernels always reduce whole rows.
 """
 
 from __future__ import annotations
@@ -18,28 +18,28 @@ from hgraph.cache import TensorTable
 
 __all__ = ["carry", "longest", "measure", "most", "note"]
 
-_KNOWN: TensorTable[int] = TensorTable()  # pointers -> the length of the longest row, or more
+_KNOWN: TensorTable[int] = TensorTable()  # pointers -> upper bound on the longest row
 
 
 def longest(indptr: Tensor) -> int | None:
-    """At most so many edges a row has; None where nobody has looked."""
+    """Upper bound on the edges of a row; None if unknown."""
     return _KNOWN.get(indptr)
 
 
 def note(lists: Sequence[Tensor], lengths: Sequence[int]) -> None:
-    """Remember that no row of each list has more edges than this; not for what compilers and transforms hold."""
+    """Record an upper bound on the row lengths of each list; does nothing under compilers and transforms."""
     for indptr, length in zip(lists, lengths, strict=True):
         if is_plain(indptr):
             _KNOWN.put(indptr, length)
 
 
 def most(indptr: Tensor) -> Tensor:
-    """[] the length of the longest row, where the pointers are."""
+    """[] the length of the longest row, on the device of the pointers."""
     return indptr.diff().amax() if indptr.shape[0] > 1 else indptr.new_zeros(())
 
 
 def measure(*lists: Tensor) -> None:
-    """Look at lists of pointers of one device; waits for it, once. Compilers and transforms have nothing to look at."""
+    """Measure pointer lists of one device; synchronizes once. Does nothing under compilers and transforms."""
     if not all(map(is_plain, lists)):
         return
     lists = tuple(t for t in lists if longest(t) is None)
@@ -49,7 +49,7 @@ def measure(*lists: Tensor) -> None:
 
 
 def carry(old: Tensor, new: Tensor) -> None:
-    """The copy of a list on another device has what the list has; one that comes from a CPU is looked at before."""
+    """Copy the bound of a list to its copy on another device; lists on a CPU are measured first."""
     if is_plain(old) and is_plain(new):
         if old.is_cpu:
             measure(old)

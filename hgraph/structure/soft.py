@@ -17,15 +17,15 @@ __all__ = ["SoftAdjacency", "SoftHypergraph"]
 
 @dataclass(frozen=True, eq=False)
 class SoftAdjacency(Structure):
-    """A dense T x S structure whose every entry is a differentiable weight, with leading batch dimensions.
+    """A dense T x S structure whose entries are differentiable weights, with leading batch dimensions.
 
-    The verbs treat it as an `Adjacency` in which everybody hears everybody by some amount, but for those that the
-    mask takes out: ``propagate(soft, x)`` is the batched product ``weight @ x``.
+    The verbs treat it as an `Adjacency` in which every target receives from every source that the mask allows:
+    ``propagate(soft, x)`` is the batched product ``weight @ x``.
 
     Args:
-        weight: [..., T, S], how much target t hears source s; 0 where the mask is False.
-        mask: None, or booleans that broadcast to the weight's shape ([..., 1, S] for padded sources): where False
-            there is no edge.
+        weight: [..., T, S], the weight of source s for target t; 0 where the mask is False.
+        mask: None, or booleans that broadcast to the weight's shape ([..., 1, S] for padded sources); False means
+            no edge.
 
     >>> soft = SoftAdjacency.from_weight(torch.tensor([[0.5, 0.5], [1.0, 0.0]]))
     >>> soft.num_targets, soft.topk(1).weight.tolist()
@@ -65,11 +65,11 @@ class SoftAdjacency(Structure):
         return self.num_targets, self.num_sources
 
     def transpose(self) -> SoftAdjacency:
-        """The S x T structure with the same weights."""
+        """The S x T structure with the transposed weights."""
         return SoftAdjacency(self.weight.mT, None if self.mask is None else self.mask.mT)
 
     def masked(self, keep: Tensor) -> SoftAdjacency:
-        """Without the sources where ``keep``, boolean [..., S], is False: they weigh nothing and get no gradient."""
+        """Mask out the sources where ``keep``, boolean [..., S], is False: they get weight 0 and no gradient."""
         if not isinstance(keep, Tensor) or keep.dtype != torch.bool:
             raise ArgumentTypeError("keep", f"a boolean mask [..., {self.num_sources}]", _kind(keep))
         if keep.dim() < 1 or keep.shape[-1] != self.num_sources:
@@ -77,7 +77,7 @@ class SoftAdjacency(Structure):
         return self._where(keep.unsqueeze(-2))
 
     def topk(self, top_k: int) -> SoftAdjacency:
-        """Only the k largest weights of each row kept, the others no edges; gradients flow through the kept ones.
+        """Only the k largest weights of each row remain edges; gradients flow through these.
 
         >>> SoftAdjacency.from_weight(torch.tensor([[0.2, 0.7, 0.1]])).topk(2).mask
         tensor([[ True,  True, False]])
@@ -107,13 +107,13 @@ class SoftAdjacency(Structure):
         return torch.equal(own.broadcast_to(self.weight.shape), others.broadcast_to(self.weight.shape))
 
     def check_fields(self) -> None:
-        """Check that weights are numbers, and that the mask is of the sources.
+        """Check that weights are floats, and that the mask fits the sources.
 
         Raises:
-            DataError: they contradict each other.
+            DataError: the fields are inconsistent.
         """
         weight, mask = self.weight, self.mask
-        require(weight.is_floating_point() and weight.dim() >= 2, "weight is not numbers [..., T, S]")
+        require(weight.is_floating_point() and weight.dim() >= 2, "weight is not a float tensor [..., T, S]")
         require(mask is None or mask.dtype == torch.bool, "mask is not boolean")
         if mask is not None:
             try:
@@ -132,14 +132,14 @@ class SoftAdjacency(Structure):
 
 @dataclass(frozen=True, eq=False)
 class SoftHypergraph(Structure):
-    r"""N vertices and M hyperedges in which every vertex takes part by some amount; a batch of such.
+    r"""N nodes and M hyperedges where every node belongs to every hyperedge with some weight; may be batched.
 
-    Messages go vertices -> hyperedges along ``v2e`` and back along ``e2v``, two verbs a step, as over a `Hypergraph`.
+    Messages go nodes -> hyperedges along ``v2e`` and back along ``e2v``, as over a `Hypergraph`.
 
     Args:
-        v2e: [..., M, N], how much hyperedge m hears vertex n.
-        e2v: [..., N, M], how much vertex n hears hyperedge m.
-        index: None, or [..., M] integers: which hyperedges of a pool these are, where each sample chose its own.
+        v2e: [..., M, N], the weight of node n in hyperedge m.
+        e2v: [..., N, M], the weight of hyperedge m for node n.
+        index: None, or [..., M] integers: the hyperedges selected from a pool, if each sample selects its own.
 
     >>> soft = SoftHypergraph.from_participation(torch.tensor([[0.5, 0.0], [0.5, 0.25], [0.0, 0.75]]))
     >>> soft.num_nodes, soft.num_hyperedges, soft.select(torch.tensor([1])).participation.flatten().tolist()
@@ -152,7 +152,7 @@ class SoftHypergraph(Structure):
 
     @classmethod
     def from_participation(cls, participation: Tensor, *, mask: Tensor | None = None) -> SoftHypergraph:
-        """Both directions from one participation A [..., N, M]; ``mask``, boolean [..., N], is False for padding.
+        """Build both directions from one participation matrix A [..., N, M]; ``mask`` [..., N] is False for padding.
 
         Raises:
             ArgumentError: fewer than two dimensions, or a mask of another shape.
@@ -173,16 +173,16 @@ class SoftHypergraph(Structure):
 
     @property
     def num_hyperedges(self) -> int:
-        """M, after a selection the selected ones."""
+        """M; after a selection, the number of selected hyperedges."""
         return self.v2e.num_targets
 
     @property
     def participation(self) -> Tensor:
-        """A [..., N, M]: the weights by which vertices speak into hyperedges."""
+        """A [..., N, M]: the weights of nodes in hyperedges."""
         return self.v2e.weight.mT
 
     def select(self, index: Tensor) -> SoftHypergraph:
-        """The hyperedges named by ``index`` [..., K], a selection for each sample; the others carry no messages.
+        """Select hyperedges by ``index`` [..., K], separately for each sample; the others carry no messages.
 
         Raises:
             ArgumentError: a shape other than [..., K] with the batch dimensions of this hypergraph.
@@ -205,28 +205,28 @@ class SoftHypergraph(Structure):
         return SoftHypergraph(gathered(self.v2e), gathered(self.e2v.transpose()).transpose(), chosen)
 
     def equal(self, other: SoftHypergraph) -> bool:
-        """Whether both hold the same weights and the same selection."""
+        """Whether both have the same weights and the same selection."""
         if not isinstance(other, SoftHypergraph) or (self.index is None) != (other.index is None):
             return False
         same = self.index is None or torch.equal(self.index, other.index.to(self.device))  # type: ignore[union-attr]
         return same and self.v2e.equal(other.v2e) and self.e2v.equal(other.e2v)
 
     def check_fields(self) -> None:
-        """Check that both directions are of the same nodes and hyperedges.
+        """Check that both directions have the same nodes and hyperedges.
 
         Raises:
-            DataError: they contradict each other.
+            DataError: the fields are inconsistent.
         """
-        require(self.v2e.weight.mT.shape == self.e2v.weight.shape, "v2e and e2v are of different sizes")
+        require(self.v2e.weight.mT.shape == self.e2v.weight.shape, "v2e and e2v have different sizes")
         if self.index is not None:
             check_integers("index", self.index, *self.v2e.weight.shape[:-1])
-            require(self.index.numel() == 0 or self.index.min() >= 0, "index is negative")
+            require(self.index.numel() == 0 or self.index.min() >= 0, "index has negative entries")
 
     def __repr__(self) -> str:
         """Sizes, not tensors."""
         *batch, m, n = self.v2e.weight.shape
         lead = f"batch {batch}, " if batch else ""
-        return f"SoftHypergraph({lead}{n} vertices, {m} hyperedges, {self.v2e.weight.dtype}, {self.device})".replace(
+        return f"SoftHypergraph({lead}{n} nodes, {m} hyperedges, {self.v2e.weight.dtype}, {self.device})".replace(
             "torch.", ""
         )
 

@@ -1,4 +1,4 @@
-"""`statistics`: what a structure is like, in numbers and as a picture of its distributions."""
+"""`statistics`: summary numbers of a structure, and a plot of its distributions."""
 
 from __future__ import annotations
 
@@ -24,18 +24,18 @@ _BAR, _INK = "#0072B2", "#222222"
 
 @dataclass(frozen=True, eq=False)
 class Statistics:
-    """What `statistics` found.
+    """The result of `statistics`.
 
     Args:
-        counts: numbers of vertices, edges or hyperedges, isolated vertices, and so on, by name.
-        degree: [d_max + 1] how many vertices have degree 0, 1, 2, ...
-        size: [s_max + 1] how many hyperedges have 0, 1, 2, ... members; None of graphs.
-        homophily: the share of joined pairs with equal labels, or None without labels.
-        chance: the same share if labels were dealt out at random, or None.
-        class_sizes: how many vertices have label 0, 1, ...; None without labels.
+        counts: numbers of nodes, edges or hyperedges, isolated nodes, and so on, by name.
+        degree: [d_max + 1] the number of nodes of degree 0, 1, 2, ...
+        size: [s_max + 1] the number of hyperedges with 0, 1, 2, ... members; None for graphs.
+        homophily: the fraction of joined pairs with equal labels, or None without labels.
+        chance: the expected homophily of randomly permuted labels, or None.
+        class_sizes: the number of nodes with label 0, 1, ...; None without labels.
 
     >>> found = statistics(Graph.from_edge_index([[0], [1]], num_nodes=3, directed=False))
-    >>> found.degree.tolist()  # one vertex of degree 0, two of degree 1
+    >>> found.degree.tolist()  # one node of degree 0, two of degree 1
     [1, 2]
     """
 
@@ -47,7 +47,7 @@ class Statistics:
     class_sizes: tuple[int, ...] | None = None
 
     def as_dict(self) -> dict[str, Any]:
-        """Plain numbers, for JSON; histograms as ``[[value, count], ...]`` without the empty values."""
+        """Plain numbers, for JSON; histograms as ``[[value, count], ...]`` without zero counts."""
         found: dict[str, Any] = dict(self.counts)
         for name, histogram in (("degree", self.degree), ("hyperedge_size", self.size)):
             if histogram is not None:
@@ -57,10 +57,10 @@ class Statistics:
         return found
 
     def draw(self, title: str = "") -> Figure:
-        """The histograms of degrees and hyperedge sizes: save with ``figure.savefig("picture.png")``."""
+        """Plot histograms of degrees and hyperedge sizes: save with ``figure.savefig("picture.png")``."""
         from matplotlib.figure import Figure
 
-        panels = [("degree", "vertices", self.degree), ("hyperedge size", "hyperedges", self.size)]
+        panels = [("degree", "nodes", self.degree), ("hyperedge size", "hyperedges", self.size)]
         shown = [(x, y, h) for x, y, h in panels if h is not None]
         figure = Figure(figsize=(4.6 * len(shown), 3.4), layout="constrained")
         for ax, (label, what, histogram) in zip(figure.subplots(1, len(shown), squeeze=False)[0], shown, strict=True):
@@ -77,22 +77,22 @@ class Statistics:
 
 
 def statistics(structure: Graph | Hypergraph, y: Tensor | None = None) -> Statistics:
-    r"""Count what matters before a model is chosen: isolated vertices, degrees, sizes, homophily.
+    r"""Count isolated nodes, degrees, sizes and homophily. Use it before choosing a model.
 
     .. math:: h = \frac{\sum_e \#\{(u, v) \in e \times e : u \ne v,\; y_u = y_v\}}{\sum_e |e| (|e| - 1)}
 
-    is the homophily of a hypergraph: of all pairs that share a hyperedge (counted once for each they share), those with
-    equal labels. Of a graph it is the share of edges with equal labels at both ends, self-loops left out. Vertices
-    without a label count nowhere. Weights are not looked at: degrees and sizes are counts.
+    is the homophily of a hypergraph: among all pairs in a common hyperedge (counted once per hyperedge), the fraction
+    with equal labels. For a graph it is the fraction of edges with equal labels at both ends, without self-loops. Nodes
+    without a label are skipped. Weights are ignored: degrees and sizes are counts.
 
     Args:
         structure: a graph or hypergraph.
-        y: [N] class numbers of vertices, -1 where missing, or None.
+        y: [N] class numbers of nodes, -1 where missing, or None.
 
     Returns:
-        The `Statistics`. ``counts`` of a graph: ``nodes``, ``edges`` (directed ones), ``self_loops``, ``isolated``
-        (without any neighbour but themselves), ``directed`` (0 or 1); of a hypergraph: ``vertices``, ``hyperedges``,
-        ``incidences``, ``isolated`` (in no hyperedge), ``empty`` and ``single`` (hyperedges of no or one member),
+        The `Statistics`. ``counts`` of a graph: ``nodes``, ``edges`` (directed), ``self_loops``, ``isolated``
+        (no neighbor except itself), ``directed`` (0 or 1); of a hypergraph: ``nodes``, ``hyperedges``,
+        ``incidences``, ``isolated`` (in no hyperedge), ``empty`` and ``single`` (hyperedges with no or one member),
         ``repeated`` (hyperedges that equal an earlier one as a set).
 
     Raises:
@@ -105,7 +105,7 @@ def statistics(structure: Graph | Hypergraph, y: Tensor | None = None) -> Statis
     """
     n = structure.num_nodes
     if y is not None and (y.dim() != 1 or len(y) != n or y.is_floating_point() or y.dtype == torch.bool):
-        raise ArgumentError("y", f"class numbers [{n}] of the vertices", f"{y.dtype} {list(y.shape)}")
+        raise ArgumentError("y", f"class numbers [{n}] of the nodes", f"{y.dtype} {list(y.shape)}")
     counts, degree, size = _graph(structure) if isinstance(structure, Graph) else _hypergraph(structure)
     if y is None or not bool((y >= 0).any()):
         return Statistics(counts, degree, size)
@@ -137,7 +137,7 @@ def _graph(graph: Graph) -> tuple[dict[str, int], Tensor, None]:
 def _hypergraph(hypergraph: Hypergraph) -> tuple[dict[str, int], Tensor, Tensor]:
     size, degree = hypergraph.v2e.indptr.diff(), hypergraph.e2v.indptr.diff()
     counts = {
-        "vertices": hypergraph.num_nodes,
+        "nodes": hypergraph.num_nodes,
         "hyperedges": hypergraph.num_hyperedges,
         "incidences": hypergraph.num_incidences,
         "isolated": int((degree == 0).sum()),
@@ -149,7 +149,7 @@ def _hypergraph(hypergraph: Hypergraph) -> tuple[dict[str, int], Tensor, Tensor]
 
 
 def _repeated(hypergraph: Hypergraph) -> int:
-    """Members are sorted, so two hyperedges are equal as sets exactly when their bytes are."""
+    """Members are sorted, so two hyperedges are equal as sets exactly if their bytes are."""
     ends = hypergraph.v2e.indptr.tolist()
     members = hypergraph.v2e.indices.cpu().contiguous().numpy()
     seen = {members[a:b].tobytes() for a, b in itertools.pairwise(ends)}
@@ -163,12 +163,12 @@ def _graph_pairs(graph: Graph, y: Tensor) -> tuple[int, int]:
 
 
 def _hypergraph_pairs(hypergraph: Hypergraph, y: Tensor) -> tuple[int, int]:
-    """Ordered pairs of members with equal labels, and all; by counting labels, so no pair is ever made."""
+    """Ordered pairs of members with equal labels, and all pairs; counts labels, so no pair is materialized."""
     label, edge = y[hypergraph.v2e.indices.long()], hypergraph.v2e.target.long()
     edge, label = edge[label >= 0], label[label >= 0]
     together = torch.unique(edge * (int(y.max()) + 1) + label, return_counts=True)[1]
-    labelled = edge.bincount()
-    return int((together * (together - 1)).sum()), int((labelled * (labelled - 1)).sum())
+    labeled = edge.bincount()
+    return int((together * (together - 1)).sum()), int((labeled * (labeled - 1)).sum())
 
 
 # ---------------------------------------------------------------------- histograms
@@ -184,7 +184,7 @@ def _pairs(histogram: Tensor) -> list[list[int]]:
 
 
 def _moments(histogram: Tensor) -> dict[str, float]:
-    """Smallest, mean, median and largest value; zeros where there is nothing."""
+    """Smallest, mean, median and largest value; zeros for an empty histogram."""
     total = int(histogram.sum())
     if not total:
         return {"min": 0, "mean": 0.0, "median": 0, "max": 0}
@@ -195,15 +195,15 @@ def _moments(histogram: Tensor) -> dict[str, float]:
 
 
 def _bars(ax: Any, histogram: Tensor) -> None:
-    """A bar a value while they can be told apart; beyond, dots on logarithmic axes."""
+    """Bars for short histograms; otherwise dots on logarithmic axes."""
     values, counts = histogram.nonzero().flatten(), histogram[histogram > 0]
     if len(histogram) <= 40:
         ax.bar(values.numpy(), counts.numpy(), color=_BAR, width=0.85)
         least = int(values[0]) if len(values) else 0
-        ax.set_xlim(max(min(least, len(histogram) - 4) - 1, -0.75), len(histogram))  # a lone bar is no wall
+        ax.set_xlim(max(min(least, len(histogram) - 4) - 1, -0.75), len(histogram))  # a single bar stays narrow
         ax.xaxis.get_major_locator().set_params(integer=True)
         return
     ax.plot(values.numpy(), counts.numpy(), "o", color=_BAR, markersize=3, alpha=0.7)
-    ax.set_xscale("symlog", linthresh=1)  # with a place for zero: isolated vertices
+    ax.set_xscale("symlog", linthresh=1)  # shows zero: isolated nodes
     if math.log10(max(int(counts.max()), 1)) > 1:
         ax.set_yscale("log")

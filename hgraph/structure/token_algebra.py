@@ -1,4 +1,4 @@
-"""What one makes of token graphs: unions, compositions, receptive fields, parts, graphs by head and example."""
+"""Operations on token graphs: unions, compositions, receptive fields, selections, graphs by head and example."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ R = TypeVar("R", bound=TokenRuns)
 
 __all__ = ["combined", "composed", "crop", "first_hop", "is_causal", "natural", "reach", "select", "stacked"]
 
-_MAX_SQUARE = 8192  # tokens of which all pairs may be written down
+_MAX_SQUARE = 8192  # maximum number of tokens for which all pairs are listed
 _SETS = "a | b, a & b, a - b"
 
 
@@ -29,7 +29,7 @@ def combined(a: R, b: R, inside: Callable[[Tensor, Tensor], Tensor]) -> R:
     """The edges for which ``inside(in a, in b)`` holds."""
     _require(_SETS, a, b)
     if a.shape[2:] != b.shape[2:]:
-        raise ArgumentError(_SETS, f"graphs of one shape {a.shape[2:]}", b.shape[2:])
+        raise ArgumentError(_SETS, f"graphs of the same shape {a.shape[2:]}", b.shape[2:])
     a, b = _one_order(a, b)
     shape = _common(_SETS, a, b)
     a, b = _broadcast(a, *shape), _broadcast(b, *shape)
@@ -37,10 +37,10 @@ def combined(a: R, b: R, inside: Callable[[Tensor, Tensor], Tensor]) -> R:
 
 
 def composed(a: R, b: R) -> R:
-    """Two steps as one (see `TokenGraph.__matmul__`)."""
+    """The two-hop graph (see `TokenGraph.__matmul__`)."""
     _require("a @ b", a, b)
     if a.num_sources != b.num_targets:
-        raise ArgumentError("a @ b", f"b with {a.num_sources} targets, as a has sources", b.num_targets)
+        raise ArgumentError("a @ b", f"b with {a.num_sources} targets, the number of sources of a", b.num_targets)
     a, b = _one_order(a, b)
     shape = _common("a @ b", a, b)
     a, b = _broadcast(a, *shape), _broadcast(b, *shape)
@@ -52,23 +52,23 @@ def composed(a: R, b: R) -> R:
 
 
 def reach(graph: R, num_layers: int) -> R:
-    """The receptive field of so many layers (see `TokenGraph.reach`)."""
+    """The receptive field of ``num_layers`` layers (see `TokenGraph.reach`)."""
     whole("num_layers", num_layers)
     field = loops(graph)
     step = combined(graph, field, torch.logical_or)
     for _ in range(num_layers):
         wider = composed(step, field)
-        if wider.num_edges == field.num_edges:  # nothing new can come any more
+        if wider.num_edges == field.num_edges:  # converged
             break
         field = wider
     return field
 
 
 def first_hop(graph: TokenRuns, target: int | None) -> Tensor:
-    """After how many layers a source is first heard (see `TokenGraph.first_hop`)."""
+    """The number of layers until a source reaches a target (see `TokenGraph.first_hop`)."""
     if graph.batch * graph.num_heads != 1:
         axis = "head" if graph.num_heads > 1 else "example"
-        raise ArgumentError("structure", "one graph for all", repr(graph), f"Take one: graph.of({axis}={axis[0]})")
+        raise ArgumentError("structure", "one graph for all", repr(graph), f"Select one: graph.of({axis}={axis[0]})")
     graph = natural(graph)
     n = graph.num_targets
     if target is None and n > _MAX_SQUARE:
@@ -89,7 +89,7 @@ def first_hop(graph: TokenRuns, target: int | None) -> Tensor:
 
 
 def loops(graph: R) -> R:
-    """Every token hears itself alone."""
+    """The graph where every token attends to itself only."""
     if not graph.is_square:
         raise ArgumentError("structure", "a square graph (targets are the sources)", f"{graph.shape[2:]}")
     rows = torch.arange(len(graph.indptr) - 1, device=graph.device)
@@ -101,7 +101,7 @@ def loops(graph: R) -> R:
 
 
 def select(graph: R, rows: Any) -> R:
-    """The graph of the given targets alone (see `TokenGraph.select`)."""
+    """The graph of the given targets (see `TokenGraph.select`)."""
     rows = coo.as_indices("rows", rows).to(graph.device)
     coo.check_range("rows", rows, graph.num_targets, "targets")
     graph = natural(graph)
@@ -113,7 +113,7 @@ def select(graph: R, rows: Any) -> R:
 
 
 def crop(graph: R, num_sources: int) -> R:
-    """The graph over the first sources alone (see `TokenGraph.crop`)."""
+    """The graph over the first sources (see `TokenGraph.crop`)."""
     whole("num_sources", num_sources, most=graph.num_sources)
     graph = natural(graph)
     row, start, stop = graph.row(), graph.start.long(), graph.stop.long().clamp(max=num_sources)
@@ -138,19 +138,19 @@ def _by_token(graph: R, order: Tensor) -> R:
 
 
 def is_causal(graph: TokenRuns) -> bool:
-    """Whether no token hears a later one."""
+    """Whether no token attends to a later one."""
     graph = natural(graph)
     own = graph.row() % max(graph.num_targets, 1) + (graph.num_sources - graph.num_targets)
     return not bool((graph.stop > own + 1).any())
 
 
 def checked_order(order: Any, num_targets: int, num_sources: int) -> Tensor:
-    """An order of all tokens of a square graph."""
+    """Check an order of all tokens of a square graph."""
     order = coo.as_indices("order", order)
     if num_targets != num_sources or len(order) != num_targets:
-        raise ArgumentError("order", "one entry a token of a square graph", f"{len(order)} entries")
+        raise ArgumentError("order", "one entry per token of a square graph", f"{len(order)} entries")
     if not torch.equal(torch.sort(order).values, torch.arange(len(order), device=order.device)):
-        raise ArgumentError("order", f"every token 0 .. {len(order) - 1} once", "another list")
+        raise ArgumentError("order", f"every token 0 .. {len(order) - 1} once", "a list that is not a permutation")
     return order
 
 
@@ -160,7 +160,7 @@ def checked_order(order: Any, num_targets: int, num_sources: int) -> Tensor:
 def stacked(graphs: Sequence[R], axis: int) -> R:
     """One graph for each example (axis 0) or head (axis 1)."""
     if not graphs:
-        raise ArgumentTypeError("graphs", "one token graph or more", repr(graphs))
+        raise ArgumentTypeError("graphs", "one or more token graphs", repr(graphs))
     _require("graphs", *graphs)
     orders = [g.order for g in graphs]
     if not all(o is orders[0] for o in orders):
@@ -168,12 +168,12 @@ def stacked(graphs: Sequence[R], axis: int) -> R:
     first, other = graphs[0], 1 - axis
     for g in graphs:
         if g.shape[2:] != first.shape[2:] or g.shape[axis] != 1:
-            what = "one graph a head" if axis else "one graph an example"
+            what = "one graph per head" if axis else "one graph per example"
             raise ArgumentError("graphs", f"{what} of {first.shape[2]} x {first.shape[3]}", repr(g))
     size = max(g.shape[other] for g in graphs)
     graphs = [_broadcast(g, *((size, 1) if axis else (1, size))) for g in graphs]
     parts = [g.of(**{"example" if axis else "head": i}) for i in range(size if axis else 1) for g in graphs]
-    if not axis:  # each example's heads lie together already
+    if not axis:  # the heads of an example are contiguous already
         parts = graphs
     ends = torch.tensor([0, *(p.num_runs for p in parts)], device=first.device).cumsum(0)
     indptr = [p.indptr[:-1] + ends[i] for i, p in enumerate(parts)]
@@ -207,16 +207,16 @@ def _broadcast(graph: R, batch: int, heads: int) -> R:
 
 
 def _common(name: str, a: TokenRuns, b: TokenRuns) -> tuple[int, int]:
-    """Examples and heads of both; torch's own broadcast_shapes imports sympy for it, which takes a second."""
+    """Broadcast batch and head sizes; torch.broadcast_shapes imports sympy, which takes a second."""
     pairs = tuple(zip(a.shape[:2], b.shape[:2], strict=True))
     if any(x != y and 1 not in (x, y) for x, y in pairs):
         got = f"{a.shape[:2]} and {b.shape[:2]}"
-        raise ArgumentError(name, "equally many examples and heads, or 1", got)
+        raise ArgumentError(name, "equal numbers of examples and heads, or 1", got)
     batch, heads = (y if x == 1 else x for x, y in pairs)
     return batch, heads
 
 
 def _one_order(a: R, b: R) -> tuple[R, R]:
-    """Both with their runs along one order of the tokens."""
+    """Both graphs with their runs in the same order of the tokens."""
     same = a.order is b.order or (a.order is not None and b.order is not None and torch.equal(a.order, b.order))
     return (a, b) if same else (natural(a), natural(b))

@@ -24,20 +24,21 @@ __all__ = ["TokenGraph"]
 
 @dataclass(frozen=True, eq=False)
 class TokenGraph(TokenRuns):
-    r"""T targets, and for each the S sources that it attends to; one graph for all heads and examples, or one for each.
+    r"""The sources that each of T targets attends to; one graph for all heads and examples, or one for each.
 
-    An attention pattern is an edge set. Row t is kept as runs of consecutive sources, which is what patterns are made
-    of: a window of a million tokens is a million runs, full attention too, whatever their number of edges. Set algebra
+    An attention pattern is an edge set. Row t is stored as runs of consecutive sources, because patterns consist
+    of them: a window over a million tokens is a million runs, and so is full attention. Set algebra
     (``a | b``, ``a & b``, ``a - b``), composition (``a @ b``) and receptive fields (:meth:`reach`) are exact and work
     on the runs. Build one with `hgraph.patterns`.
 
     Args:
-        indptr: [B * H * T + 1] int64, where each row's runs begin; rows of all heads and examples in turn.
+        indptr: [B * H * T + 1] int64, where each row's runs begin; rows are ordered by example, head and target.
         start: [R], the first source of each run.
         stop: [R], one past the last.
-        extent: [B, H, T, S, 0], no numbers, only the sizes; B = 1 is every example, H = 1 every head.
-        order: [N] or None. Runs count positions, and position p is token ``order[p]``: tokens along a Hilbert curve, or
-            columns of a grid, become neighbours. None is the order of the tokens; only square graphs have another.
+        extent: [B, H, T, S, 0], an empty tensor that stores the sizes in its shape; B = 1 means all examples, H = 1 all
+            heads.
+        order: [N] or None. Runs are over positions, and position p is token ``order[p]``: tokens along a Hilbert curve,
+            or columns of a grid, become neighbors. None is the order of the tokens; square graphs only.
 
     >>> from hgraph import patterns
     >>> g = patterns.sliding_window(6, 2, causal=True) | patterns.sinks(6, 1)
@@ -62,7 +63,7 @@ class TokenGraph(TokenRuns):
         batch: int = 1,
         num_heads: int = 1,
     ) -> TokenGraph:
-        """Check and sort runs given in any order; overlapping ones are united, empty ones dropped.
+        """Check and sort runs given in any order; merges overlapping runs, drops empty ones.
 
         Args:
             row: [R] integers in 0 .. batch * heads * num_targets - 1: ``(b * heads + h) * num_targets + t``.
@@ -109,11 +110,11 @@ class TokenGraph(TokenRuns):
         batch: int = 1,
         num_heads: int = 1,
     ) -> TokenGraph:
-        """A graph of runs sorted by row, without checks and without a host sync.
+        """Build from runs sorted by row, without checks and without a host sync.
 
-        For graphs made inside a forward. Within a row the runs must ascend, be disjoint and not empty; anything else is
-        undefined. Attention over a token graph still counts its tiles; what is chosen by content and attended to once
-        is better made as tiles at once: `BlockAdjacency.trusted`.
+        For graphs built inside a forward. Within a row the runs must ascend, be disjoint and not empty; anything else
+        is undefined behavior. Attention over a token graph counts its tiles; if a content-based selection is used only
+        once, build tiles directly: `BlockAdjacency.trusted`.
 
         Args:
             indptr: int64 [batch * heads * num_targets + 1], where each row's runs begin.
@@ -134,13 +135,13 @@ class TokenGraph(TokenRuns):
 
     @classmethod
     def from_adjacency(cls, adj: Adjacency) -> TokenGraph:
-        """The edges of an `Adjacency`, whose weights are not read; parallel edges become one.
+        """The edges of an `Adjacency`, without weights; parallel edges are merged.
 
         >>> TokenGraph.from_adjacency(Adjacency.eye(3)).num_edges
         3
         """
         if not isinstance(adj, Adjacency):
-            raise ArgumentTypeError("adj", "an Adjacency", type(adj).__name__, "A Graph holds one as .adj")
+            raise ArgumentTypeError("adj", "an Adjacency", type(adj).__name__, "For a Graph, pass its .adj")
         return cls.from_runs(
             row=adj.target,
             start=adj.indices,
@@ -163,11 +164,11 @@ class TokenGraph(TokenRuns):
 
     @property
     def is_causal(self) -> bool:
-        """Whether no token hears a later one; in a graph of more sources than targets the targets are the last ones."""
+        """Whether no token attends to a later one; with more sources than targets, the targets are the last tokens."""
         return cached(self, "is_causal", lambda: token_algebra.is_causal(self))
 
     def degree(self) -> Tensor:
-        """[B, H, T]: how many sources each target hears."""
+        """[B, H, T]: how many sources each target attends to."""
         ends = torch.zeros(self.num_runs + 1, dtype=torch.long, device=self.device)
         torch.cumsum(self.stop.long() - self.start, 0, out=ends[1:])
         degree = ends[self.indptr].diff().view(self.shape[:3])
@@ -176,26 +177,26 @@ class TokenGraph(TokenRuns):
     # ------------------------------------------------------------------ set algebra
 
     def __or__(self, other: TokenGraph) -> TokenGraph:
-        """Edges of either."""
+        """Union of the edges."""
         return token_algebra.combined(self, other, torch.logical_or)
 
     def __and__(self, other: TokenGraph) -> TokenGraph:
-        """Edges of both."""
+        """Intersection of the edges."""
         return token_algebra.combined(self, other, torch.logical_and)
 
     def __sub__(self, other: TokenGraph) -> TokenGraph:
-        """Edges of the first that the second lacks."""
+        """Edges of the first graph that are not in the second."""
         return token_algebra.combined(self, other, lambda a, b: a & ~b)
 
     def __matmul__(self, other: TokenGraph) -> TokenGraph:
-        """Two steps as one: t hears s if a token that t hears under ``self`` hears s under ``other``.
+        """Two-hop graph: t attends to s if ``self`` links t to some token that ``other`` links to s.
 
-        As layers, ``other`` comes first and ``self`` after it.
+        As layers, ``other`` comes first, then ``self``.
         """
         return token_algebra.composed(self, other)
 
     def reach(self, num_layers: int) -> TokenGraph:
-        """The receptive field of so many layers, every token's own included (residual connections carry it).
+        """The receptive field of ``num_layers`` layers, including the token itself (residual connections).
 
         >>> from hgraph import patterns
         >>> patterns.sliding_window(9, 3, causal=True).reach(2).degree().flatten().tolist()
@@ -204,28 +205,28 @@ class TokenGraph(TokenRuns):
         return token_algebra.reach(self, num_layers)
 
     def first_hop(self, target: int | None = None) -> Tensor:
-        """After how many layers a source is first heard: 0 for oneself, -1 for never.
+        """The number of layers until a source reaches a target: 0 for the target itself, -1 for never.
 
         Args:
             target: one target, or None for all.
 
         Returns:
-            [N] for one target, [N, N] for all (row t is target t); of a graph for all heads and examples.
+            [N] for one target, [N, N] for all (row t is target t). The graph must be shared by all heads and examples.
         """
         return token_algebra.first_hop(self, target)
 
     # ------------------------------------------------------------------ parts and other forms
 
     def select(self, rows: Any) -> TokenGraph:
-        """The graph of the given targets [T'] alone, in that order, over the same sources: a decode step's, say."""
+        """The graph of the given targets [T'] in that order, over the same sources; a decode step, for example."""
         return token_algebra.select(self, rows)
 
     def crop(self, num_sources: int) -> TokenGraph:
-        """The graph over the first sources alone; edges to the others are dropped."""
+        """The graph over the first sources; drops edges to the others."""
         return token_algebra.crop(self, num_sources)
 
     def natural(self) -> TokenGraph:
-        """The same edges with runs in the order of the tokens; from another order, it costs a step an edge."""
+        """The same edges with runs in the natural token order; converting costs O(edges)."""
         return token_algebra.natural(self)
 
     def adjacency(self, *, example: int = 0, head: int = 0) -> Adjacency:
@@ -240,7 +241,7 @@ class TokenGraph(TokenRuns):
         )
 
     def tiles(self, block_size: int = 128) -> BlockAdjacency:
-        """The graph as tiles of ``block_size`` x ``block_size`` positions along its order, made once per block size.
+        """The graph as tiles of ``block_size`` x ``block_size`` positions in its order, cached per block size.
 
         >>> from hgraph import patterns
         >>> graph = patterns.dilated(6, 2, 2)
@@ -254,7 +255,7 @@ class TokenGraph(TokenRuns):
         )
 
     def num_tiles(self, block_size: int) -> int:
-        """How many tiles of that size the graph visits, over all heads and examples, without making them."""
+        """How many tiles of that size the graph visits, over all heads and examples, without building them."""
         whole("block_size", block_size, 1)
         own = (self.row(), self.start.long(), self.stop.long(), self.extent)
         return cached(self, ("num_tiles", block_size), lambda: num_visited(*own, block_size))
@@ -271,9 +272,9 @@ class TokenGraph(TokenRuns):
 
         Args:
             ax: axes to draw into, or None for new ones.
-            kind: ``"matrix"``, rows are targets; ``"graph"``, tokens on a line and an arc an edge; ``"layers"``, the
-                receptive field of one target, layer over layer.
-            **options: ``head``, ``example``, ``title``; ``bins`` of the matrix, ``target`` and ``layers`` else.
+            kind: ``"matrix"``, rows are targets; ``"graph"``, tokens on a line with one arc per edge; ``"layers"``, the
+                receptive field of one target, layer by layer.
+            **options: ``head``, ``example``, ``title``; ``bins`` for the matrix, otherwise ``target`` and ``layers``.
         """
         from hgraph.draw import tokens as draw_tokens
 

@@ -21,7 +21,7 @@ R = TypeVar("R", bound="TokenRuns")
 
 @dataclass(frozen=True, eq=False)
 class TokenRuns(Structure):
-    """The fields of a `TokenGraph`, without its algebra, which is made of functions over this class."""
+    """The fields of a `TokenGraph`, without its algebra, which is implemented as functions over this class."""
 
     indptr: Tensor
     start: Tensor
@@ -33,7 +33,7 @@ class TokenRuns(Structure):
 
     @classmethod
     def from_line(cls: type[R], line: intervals.Line, extent: Tensor, order: Tensor | None) -> R:
-        """A graph of sorted, disjoint runs on the line."""
+        """Build from sorted, disjoint runs on the line."""
         b, h, t, s, _ = extent.shape
         row = torch.div(line.first, s + 1, rounding_mode="floor")
         indptr = torch.zeros(b * h * t + 1, dtype=torch.long, device=row.device)
@@ -46,12 +46,12 @@ class TokenRuns(Structure):
 
     @property
     def batch(self) -> int:
-        """B; 1 where all examples share one graph."""
+        """B; 1 if all examples share one graph."""
         return self.extent.shape[0]
 
     @property
     def num_heads(self) -> int:
-        """H; 1 where all heads share one graph."""
+        """H; 1 if all heads share one graph."""
         return self.extent.shape[1]
 
     @property
@@ -71,7 +71,7 @@ class TokenRuns(Structure):
 
     @property
     def num_runs(self) -> int:
-        """R, over all heads and examples."""
+        """R, the number of runs over all heads and examples."""
         return self.start.shape[0]
 
     @property
@@ -81,7 +81,7 @@ class TokenRuns(Structure):
 
     @property
     def density(self) -> float:
-        """The share of all pairs (target, source) that are edges: 1 for full attention, about a half for causal."""
+        """The fraction of all pairs (target, source) that are edges: 1 for full attention, about a half for causal."""
         pairs = self.extent.shape[:4].numel()
         return self.num_edges / pairs if pairs else 0.0
 
@@ -112,20 +112,20 @@ class TokenRuns(Structure):
         return intervals.Line(base + self.start, base + self.stop)
 
     def check_fields(self) -> None:
-        """Check that pointers divide the runs into rows, and that each run lies within the sources.
+        """Check that pointers are valid and each run is within the sources.
 
         Raises:
-            DataError: they contradict each other.
+            DataError: the fields are inconsistent.
         """
         extent, rows = self.extent, len(self.indptr) - 1
         require(extent.dim() == 5 and extent.shape[4] == 0, "extent is not of shape [B, H, T, S, 0]")
         for name in ("indptr", "start", "stop"):
             check_integers(name, getattr(self, name))
-        require(rows == math.prod(extent.shape[:3]), "indptr is not a row for each target and head")
-        require(len(self.start) == len(self.stop), "start and stop differ in length")
+        require(rows == math.prod(extent.shape[:3]), "indptr must have one row per target and head")
+        require(len(self.start) == len(self.stop), "start and stop have different lengths")
         check_pointers("indptr", self.indptr, len(self.start))
         inside = (self.start >= 0) & (self.start <= self.stop) & (self.stop <= extent.shape[3])
-        require(inside.all(), "a run leaves the sources")
+        require(inside.all(), "a run is out of range")
         if self.order is not None:
             require(self.order.shape == (extent.shape[2],) and extent.shape[2] == extent.shape[3], "order is not [N]")
             check_permutation("order", self.order)

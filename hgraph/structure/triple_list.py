@@ -22,7 +22,7 @@ K = TypeVar("K", bound="TripleList")
 
 @dataclass(frozen=True, eq=False)
 class TripleList(Structure):
-    """The fields of a `KnowledgeGraph`, without its algebra, which is made of functions over this class."""
+    """The fields of a `KnowledgeGraph`, without its algebra, which is implemented as functions over this class."""
 
     adj: Adjacency
     relation: Tensor
@@ -35,7 +35,7 @@ class TripleList(Structure):
 
     @classmethod
     def complete(cls: type[K], adj: Adjacency, relation: Tensor, num_relations: int, **others: Any) -> K:
-        """The graph of edges that are sorted already."""
+        """Build from edges that are already sorted."""
         ordered, by_relation = torch.sort(relation, stable=True)
         dtype = adj.indices.dtype
         indptr = coo.pointers(ordered, num_relations)
@@ -50,7 +50,7 @@ class TripleList(Structure):
 
     @property
     def num_edges(self) -> int:
-        """E, the number of facts."""
+        """E, the number of triples."""
         return self.adj.num_edges
 
     @property
@@ -64,21 +64,21 @@ class TripleList(Structure):
         return torch.stack([self.adj.target, self.relation, self.adj.indices], 1).long()
 
     def degree(self) -> Tensor:
-        """[N] the facts that each vertex is head of."""
+        """[N] the number of triples with each node as head."""
         return self.adj.indptr.diff()
 
     def with_weight(self: K, weight: Tensor | None) -> K:
-        """The same facts with a weight [E] each, such as shares of attention; not checked, so they may be learned."""
+        """The same triples with weights [E], such as attention weights; not checked, so they may require gradients."""
         return dataclasses.replace(self, adj=self.adj.with_weight(weight))
 
     def check_fields(self) -> None:
-        """Check that there is a relation for every triple, and a type and a name for every node, if there are any.
+        """Check that every triple has a relation, and every node a type and a name if there are any.
 
         Raises:
-            DataError: they contradict each other.
+            DataError: the fields are inconsistent.
         """
         edges, nodes = self.adj.num_edges, self.adj.num_targets
-        require(self.adj.num_sources == nodes, f"heads and tails are of {nodes} and {self.adj.num_sources} nodes")
+        require(self.adj.num_sources == nodes, f"there are {nodes} heads but {self.adj.num_sources} tails")
         for name in ("relation", "by_relation"):
             check_integers(name, getattr(self, name), edges)
         check_integers("relation_indptr", self.relation_indptr)
@@ -92,8 +92,8 @@ class TripleList(Structure):
         if self.node_type is not None:
             check_integers("node_type", self.node_type, nodes)
             types = int(self.node_type.max()) + 1 if nodes else 0
-            require(not nodes or self.node_type.min() >= 0, "node_type is negative")
+            require(not nodes or self.node_type.min() >= 0, "node_type has negative entries")
         for name, count in (("node_names", nodes), ("relation_names", relations)):
             names = getattr(self, name)
-            require(names is None or len(names) == count, f"{name} are not {count} texts")
-        require(self.type_names is None or len(self.type_names) >= types, f"there are {types} types, but fewer names")
+            require(names is None or len(names) == count, f"{name} must have {count} texts")
+        require(self.type_names is None or len(self.type_names) >= types, f"type_names needs {types} texts or more")

@@ -1,4 +1,4 @@
-"""What a contract is checked on: how to build a module, and how to make its inputs."""
+"""`Case`: how to build a module and its inputs for the contracts."""
 
 from __future__ import annotations
 
@@ -22,21 +22,21 @@ CLAUSES: set[str] = set()  # names of all clauses, filled by the decorator
 
 @dataclass(frozen=True, eq=False)
 class Case:
-    """A module and inputs for it, on which `check_layer` and `check_decoder` check their clauses.
+    """A module and its inputs, for `check_layer` and `check_decoder`.
 
     Args:
         build: returns the module, in float32.
         inputs: ``inputs(n, seed=0, dtype=torch.float64)`` returns the arguments of the module for about n nodes, a
             tuple of tensors, structures, lists of them, or None. Floating-point tensors have the dtype.
-        without: clauses that do not apply, each with the reason; they are skipped visibly.
+        without: clauses that do not apply, each with the reason; they are skipped with that reason.
         shape: the expected shape of the first output, computed from the inputs. By default one row of any length per
             row of the first input.
         batched: whether dimension 0 of all tensors counts examples. Otherwise batch dimensions are added in front of
             the floating-point tensors.
-        scale: standard deviation of the random parameters with which the module is checked: biases that start at 0
-            are random too, so that a lost one is seen. None leaves the parameters as they are initialized.
-        sizes: three values of n; the compiler must serve all of them with one graph. They should differ from numbers of
-            channels, with which the compiler would identify them.
+        scale: standard deviation of the random parameters of the checked module: biases that start at 0
+            are random too, so a missing one is detected. None keeps the initial parameters.
+        sizes: three values of n; torch.compile must use one graph for all of them. They should differ from numbers of
+            channels, which the compiler would identify with them.
         roundings: allowed error in half precision, as a multiple of the rounding unit and of the largest output.
         state: for decoders, ``state(module, n)`` returns an empty decode state for n tokens.
 
@@ -63,7 +63,7 @@ class Case:
                 raise ArgumentError("without", f"the reason why {name} does not apply", "an empty text")
 
     def module(self, *, seed: int = 0, dtype: torch.dtype = torch.float32, training: bool = False) -> nn.Module:
-        """The module with random parameters; the global random state stays as it was."""
+        """The module with random parameters; the global random state is unchanged."""
         with torch.random.fork_rng(devices=[]), torch.no_grad():
             torch.manual_seed(seed)
             module = self.build()
@@ -122,7 +122,7 @@ def map_floating(inputs: Iterable[Any], function: Callable[[Tensor], Tensor]) ->
 
 
 def scalar(result: Any) -> Tensor:
-    """A loss of all floating-point outputs, in float32 at least."""
+    """A loss of all floating-point outputs, in at least float32."""
     return torch.stack([(t.float() if t.dtype.itemsize < 4 else t).square().mean() for t in outputs(result)]).sum()
 
 
@@ -131,7 +131,7 @@ def as_function(
 ) -> tuple[Callable[..., tuple[Tensor, ...]], list[Tensor]]:
     """``module(*inputs)`` as a function of its floating-point inputs and parameters, and their values.
 
-    The ``fixed`` parameters are no arguments.
+    The ``fixed`` parameters are not arguments.
     """
     names = [name for name in trainable(module) if name not in fixed]
     places = [i for i, x in enumerate(inputs) if is_floating(x)]

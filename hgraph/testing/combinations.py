@@ -35,10 +35,10 @@ def covering(strength: int, /, **choices: Sequence[Any]) -> list[tuple[Any, ...]
     """
     lists = [list(choice) for choice in choices.values()]
     if not 1 <= strength <= len(lists):
-        raise ArgumentError("strength", f"1 .. {len(lists)}, as many as there are lists", strength)
+        raise ArgumentError("strength", f"1 .. {len(lists)}, the number of lists", strength)
     if not all(lists):
         empty = next(name for name, choice in zip(choices, lists, strict=True) if not choice)
-        raise ArgumentError(empty, "one choice at least", "none")
+        raise ArgumentError(empty, "at least one choice", "none")
     missing = {
         (at, chosen)
         for at in itertools.combinations(range(len(lists)), strength)

@@ -1,4 +1,4 @@
-"""What clauses share: comparing results, and finding tensors and structures among inputs."""
+"""Helpers of the clauses: comparing results, and finding tensors and structures in inputs."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def with_gradients(inputs: tuple[Any, ...]) -> tuple[Any, ...]:
 
 
 def backward(out: Any, inputs: tuple[Any, ...], module: nn.Module) -> None:
-    """Set the gradients of a loss of all outputs, in place of older ones."""
+    """Set the gradients of a loss of all outputs, replacing older ones."""
     for _, leaf in named_leaves(inputs, module):
         leaf.grad = None
     scalar(out).backward()
@@ -59,7 +59,7 @@ def assert_same(found: Any, expected: Any, what: str) -> None:
 
 
 def assert_all_near(found: Any, expected: Any, tolerance: float, what: str) -> None:
-    """Compare all outputs; the tolerance is relative to the largest number of each."""
+    """Compare all outputs; the tolerance is relative to the largest value of each."""
     for at, (a, b) in enumerate(zip(outputs(found), outputs(expected), strict=True)):
         assert a.shape == b.shape, f"{what}: output {at} has the shape {list(a.shape)}, expected {list(b.shape)}"
         if b.numel():

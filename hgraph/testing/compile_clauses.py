@@ -21,13 +21,13 @@ from hgraph.testing.compare import (
 
 @clause
 def check_compile(case: Case) -> None:
-    """`torch.compile` makes one graph without breaks, which computes the values of eager mode."""
+    """`torch.compile` makes one graph without breaks, with the values of eager mode."""
     _frames(case)
 
 
 @clause
 def check_recompile(case: Case) -> None:
-    """The graph of the first size serves all sizes."""
+    """The graph of the first size is used for all sizes."""
     frames = _frames(case)
     assert frames[0] > 0, "nothing was compiled: is the compiler switched off?"
     assert frames == frames[:1] * len(frames), f"compiled for each size: {frames} graphs after sizes {case.sizes}"
@@ -47,15 +47,15 @@ def _frames(case: Case) -> list[int]:
 
 @clause
 def check_compile_gradients(case: Case) -> None:
-    """With gradients the compiled module has the values of eager mode, and its gradients."""
+    """With gradients the compiled module has the values and gradients of eager mode."""
     _assert_compiled_alike(case, "aot_eager")
 
 
 @clause
 def check_inductor(case: Case) -> None:
-    """What inductor, torch's default backend, makes of the module has the values and gradients of eager mode.
+    """With inductor, torch's default backend, the module has the values and gradients of eager mode.
 
-    It takes ten times as long as the other clauses and is not among `hgraph.testing.contracts.LAYER`.
+    It takes ten times as long as the other clauses and is not in `hgraph.testing.contracts.LAYER`.
     """
     _assert_compiled_alike(case, "inductor")
 
@@ -69,7 +69,7 @@ def _assert_compiled_alike(case: Case, backend: str) -> None:
             backward(outs[-1], inputs, module)
             grads.append([leaf.grad for _, leaf in named_leaves(inputs, module) if leaf.grad is not None])
     assert_all_near(outs[0], outs[1], 2e-5, "the compiled module with gradients")
-    # where terms cancel, the rounding of the largest gradient remains
+    # where terms cancel, the rounding error of the largest gradient remains
     one, other = (torch.cat([g.flatten() for g in gs]) for gs in grads)
     assert_all_near(one, other, 2e-5, "gradients of the compiled module")
 

@@ -1,4 +1,4 @@
-"""Contracts: what every layer, decoder and structure must do, as lists of checks.
+"""Contracts of layers, decoders and structures, as lists of checks.
 
 Each clause is a function ``check_*(case)`` that raises `AssertionError`. A test file is a few lines::
 
@@ -69,7 +69,7 @@ LAYER = (
 def check_layer(case: Case) -> dict[str, str]:
     """Check every clause of a layer or network: outputs, gradients, layouts, dtypes, state, caches, compiler.
 
-    Use it to test a layer of your own.
+    Use it to test custom layers.
 
     Args:
         case: how to build the layer and its inputs.
@@ -122,7 +122,7 @@ def check_decoder(case: Case) -> dict[str, str]:
 
 
 def check_structure(structure: Structure) -> None:
-    """Check every clause of a structure: equality, copies, files, devices, text.
+    """Check every clause of a structure: equality, copies, files, devices, repr.
 
     Raises:
         AssertionError: the structure breaks a clause.

@@ -1,4 +1,4 @@
-"""What every causal layer with a decode state must do: one check per clause.
+"""Clauses of causal layers with a decode state: one check per clause.
 
 The first input is ``x``, [B, N, D]; the layer is called as ``layer(x, state=state)``.
 """
@@ -19,7 +19,7 @@ LENGTH = 21
 
 @clause
 def check_causality(case: Case) -> None:
-    """A change of one token leaves the outputs before it bit for bit, and changes its own."""
+    """Changing one token does not change earlier outputs, bit for bit, and changes its own."""
     module, x = _module_and_tokens(case)
     before = module(x)
     for t in (0, LENGTH // 3, LENGTH - 1):
@@ -32,19 +32,19 @@ def check_causality(case: Case) -> None:
 
 @clause
 def check_tokens(case: Case) -> None:
-    """Decoding token by token equals the whole causal forward."""
+    """Decoding token by token equals the full causal forward."""
     _check_decoding(case, range(LENGTH + 1))
 
 
 @clause
 def check_chunks(case: Case) -> None:
-    """Decoding several tokens at a time, or none, equals the whole causal forward."""
+    """Decoding several tokens at a time, or none, equals the full causal forward."""
     _check_decoding(case, (0, 9, 10, 10, 11, 20, LENGTH))
 
 
 @clause
 def check_prompt(case: Case) -> None:
-    """A state filled in inference mode continues outside of it."""
+    """A state filled in inference mode can be continued outside of it."""
     module, x = _module_and_tokens(case)
     state = _state(case, module)
     with torch.inference_mode():
@@ -83,7 +83,7 @@ def check_reset_state(case: Case) -> None:
 
 @clause
 def check_examples(case: Case) -> None:
-    """A state refuses another number of examples than it began with."""
+    """A state rejects a different number of examples than it began with."""
     module, x = _module_and_tokens(case)
     state = _state(case, module)
     module(x[:, :2], state=state)

@@ -1,4 +1,4 @@
-"""Random structures, and those on which careless code breaks."""
+"""Random and degenerate structures for tests."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ __all__ = [
 def random_adjacency(
     num_targets: int, num_sources: int, num_edges: int, *, seed: int = 0, weighted: bool = False
 ) -> Adjacency:
-    """Uniformly random edges, parallel ones included; weights in -1 .. 1.
+    """Uniformly random edges, including parallel ones; weights in -1 .. 1.
 
     >>> random_adjacency(3, 4, 10).shape
     (3, 4)
@@ -48,7 +48,7 @@ def random_graph(num_nodes: int, num_edges: int, *, seed: int = 0, weighted: boo
 def random_hypergraph(
     num_nodes: int, num_hyperedges: int, num_incidences: int, *, seed: int = 0, weighted: bool = False
 ) -> Hypergraph:
-    """Uniformly random incidences without duplicates; with ``weighted``, every kind of weight in 0.5 .. 1.5."""
+    """Uniformly random incidences without duplicates; ``weighted`` adds all types of weights in 0.5 .. 1.5."""
     generator = torch.Generator().manual_seed(seed)
     size = torch.tensor([[num_nodes], [num_hyperedges]])
     pairs = (torch.rand(2, num_incidences, generator=generator) * size).long().unique(dim=1)
@@ -70,7 +70,7 @@ def random_hypergraph(
 def random_knowledge_graph(
     num_nodes: int, num_triples: int, num_relations: int = 3, *, seed: int = 0, weighted: bool = False
 ) -> KnowledgeGraph:
-    """Uniformly random triples, duplicates included as parallel edges; weights in 0.5 .. 1.5.
+    """Uniformly random triples, with duplicates as parallel edges; weights in 0.5 .. 1.5.
 
     >>> random_knowledge_graph(5, 12)
     KnowledgeGraph(5 nodes, 12 triples, 3 relations, cpu)
@@ -88,7 +88,7 @@ def random_knowledge_graph(
 
 
 def degenerate_adjacencies() -> dict[str, Adjacency]:
-    """Degenerate structures on which careless code breaks, by name.
+    """Degenerate structures that reveal common errors, by name.
 
     >>> sorted(degenerate_adjacencies())[:3]
     ['all_to_one', 'duplicates', 'empty_rows']

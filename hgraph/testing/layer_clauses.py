@@ -67,7 +67,7 @@ def _check_output(case: Case, inputs: tuple[Any, ...], result: Any, dtype: torch
         expected = list(case.shape(*inputs))
     assert shape == expected, f"expected an output of shape {expected}, got {shape}"
     for at, out in enumerate(found):
-        assert out.dtype == dtype, f"output {at}: expected {dtype} as the inputs are, got {out.dtype}"
+        assert out.dtype == dtype, f"output {at}: expected {dtype}, the dtype of the inputs, got {out.dtype}"
         assert out.isfinite().all(), f"output {at} is not finite"
 
 
@@ -76,13 +76,13 @@ def _check_output(case: Case, inputs: tuple[Any, ...], result: Any, dtype: torch
 
 @clause
 def check_gradients(case: Case) -> None:
-    """Gradients of inputs and parameters are those of finite differences, in float64."""
+    """Gradients of inputs and parameters match finite differences, in float64."""
     _check_by_differences(case, torch.autograd.gradcheck)
 
 
 @clause
 def check_second_gradients(case: Case) -> None:
-    """Gradients of gradients are those of finite differences, in float64."""
+    """Second-order gradients match finite differences, in float64."""
     _check_by_differences(case, torch.autograd.gradgradcheck)
 
 
@@ -108,8 +108,8 @@ def check_parameter_gradients(case: Case) -> None:
 def check_layouts(case: Case) -> None:
     """Strides of inputs, parameters and output gradients do not change outputs or gradients.
 
-    Parameters of torch's batch norm stay dense: torch reads them as if they were. Dropout is off: torch draws its
-    masks in the order of memory.
+    Parameters of torch's batch norm stay contiguous: torch assumes so. Dropout is off: torch draws its
+    masks in memory order.
     """
     whole = case.inputs(4, seed=1)
     first = _first(whole, slice(1)) if case.batched else whole
@@ -121,7 +121,7 @@ def check_layouts(case: Case) -> None:
 
 
 def _forward_of_a_copy(module: nn.Module, inputs: tuple[Any, ...], *leaves: Tensor) -> tuple[Tensor, ...]:
-    """In training a forward may change buffers."""
+    """Runs on a copy, because a forward in training may change buffers."""
     return as_function(copy.deepcopy(module), inputs, _batch_norm(module))[0](*leaves)
 
 
@@ -144,7 +144,7 @@ def _batch_norm(module: nn.Module) -> set[str]:
 
 @clause
 def check_batch(case: Case) -> None:
-    """The output for a batch is that of its examples one by one; a batch may be empty."""
+    """The output for a batch equals that of its examples one by one; a batch may be empty."""
     module, n = case.module(dtype=torch.float64), case.sizes[0]
     inputs = case.inputs(n)
     if case.batched:
@@ -154,7 +154,7 @@ def check_batch(case: Case) -> None:
         assert_all_near(outputs(module(*inputs)), singles, 1e-10, "a batch")
         empty = _first(inputs, slice(0, 0))
     else:
-        # the tensors of several seeds, with the structures of one
+        # the tensors of several seeds, with the structures of one seed
         others = [case.inputs(n, seed=seed) for seed in range(6)]
         examples = [tuple(a if is_floating(a) else b for a, b in zip(x, inputs, strict=True)) for x in others]
         singles = [torch.stack(outs) for outs in zip(*(outputs(module(*one)) for one in examples), strict=True)]
@@ -175,9 +175,9 @@ def _first(inputs: tuple[Any, ...], examples: slice) -> tuple[Any, ...]:
 
 @clause
 def check_permutation(case: Case) -> None:
-    """Nodes numbered differently get the same rows.
+    """Renumbered nodes get the same rows.
 
-    Nodes are counted by dimension -2 of floating-point tensors and dimension -1 of masks.
+    Nodes are dimension -2 of floating-point tensors and dimension -1 of masks.
     """
     n = case.sizes[1]
     module, inputs = case.module(dtype=torch.float64), case.inputs(n)

@@ -1,4 +1,4 @@
-"""Tensors at random strides, and the check that a function does not depend on them."""
+"""Tensors with random strides, and a check that a function does not depend on strides."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ __all__ = ["assert_layout_independent", "random_layout"]
 
 
 def random_layout(x: Tensor, *, seed: int, expand: bool = True) -> Tensor:
-    """A tensor of x's shape at random strides: permuted, sliced with steps and an offset, or expanded.
+    """A tensor of x's shape with random strides: permuted, sliced with steps and an offset, or expanded.
 
     Use it to test code against inputs and output gradients that are views: compare ``f(y)`` with
-    ``f(y.contiguous())``. Unused memory between and around the numbers is NaN (in integer tensors, the largest
-    number), so code that reads it is caught. Dimensions of size 1 get arbitrary strides.
+    ``f(y.contiguous())``. Unused memory between and around the values is NaN (in integer tensors, the largest
+    value), so code that reads it is detected. Dimensions of size 1 get arbitrary strides.
 
     Args:
         x: a dense tensor.
@@ -27,7 +27,7 @@ def random_layout(x: Tensor, *, seed: int, expand: bool = True) -> Tensor:
         expand: whether one dimension may get stride 0; the result then repeats the first slice of x along it.
 
     Returns:
-        A view with the numbers of x, except along an expanded dimension; without a gradient history.
+        A view with the values of x, except along an expanded dimension; without a gradient history.
 
     >>> y = random_layout(torch.arange(6.0).view(2, 3), seed=2)
     >>> y.stride(), y.tolist()
@@ -64,20 +64,20 @@ def random_layout(x: Tensor, *, seed: int, expand: bool = True) -> Tensor:
 def assert_layout_independent(
     function: Callable[..., Any], *inputs: Tensor, seeds: Sequence[int] = range(4), tolerance: float | None = None
 ) -> None:
-    """Compare a function of strided tensors with itself on dense copies: strides must not change its results.
+    """Compare a function of strided tensors with the same function of contiguous copies.
 
-    Inputs, and the gradients of its outputs, get new strides for each seed (`random_layout`); outputs and gradients
-    are compared with those of dense copies.
+    Inputs, and the gradients of outputs, get new strides for each seed (`random_layout`); outputs and gradients
+    are compared with those of contiguous copies.
 
     Args:
         function: of the inputs; returns a tensor, a structure, or nested tuples of them, whose floating-point tensors
-            are compared. It must return the same numbers each time.
-        *inputs: dense tensors; gradients are computed for the floating-point ones.
+            are compared. It must be deterministic.
+        *inputs: contiguous tensors; gradients are computed for the floating-point ones.
         seeds: one layout per seed.
-        tolerance: relative to the largest number of each result; by default 64 roundings of its dtype.
+        tolerance: relative to the largest value of each result; by default 64 rounding units of its dtype.
 
     Raises:
-        AssertionError: two results differ, naming the seed and the result.
+        AssertionError: two results differ; the message has the seed and the result.
 
     >>> assert_layout_independent(torch.mm, torch.randn(3, 4), torch.randn(4, 2))
     """

@@ -1,4 +1,4 @@
-"""The verbs as loops over their sums in float64: slow, and too plain to be wrong."""
+"""Reference implementations of the verbs as loops in float64: slow but simple."""
 
 from __future__ import annotations
 

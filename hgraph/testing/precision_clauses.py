@@ -25,13 +25,13 @@ HALF = (torch.bfloat16, torch.float16)
 
 @clause
 def check_half(case: Case) -> None:
-    """Half precision is within a few roundings of float64 on the same rounded inputs; gradients are finite."""
+    """Half precision is within a few rounding units of float64 on the same rounded inputs; gradients are finite."""
     for dtype in HALF:
         module, inputs = case.module(dtype=dtype), with_gradients(case.inputs(case.sizes[2], seed=2, dtype=dtype))
         out = module(*inputs)
         exact = copy.deepcopy(module).double()(*map_floating(inputs, lambda t: t.detach().double()))
         for at, got in enumerate(outputs(out)):
-            assert got.dtype == dtype, f"output {at}: expected {dtype} as the inputs are, got {got.dtype}"
+            assert got.dtype == dtype, f"output {at}: expected {dtype}, the dtype of the inputs, got {got.dtype}"
         assert_all_near(out, exact, case.roundings * torch.finfo(dtype).eps, str(dtype))
         backward(out, inputs, module)
         for name, leaf in named_leaves(inputs, module):
@@ -42,7 +42,7 @@ def check_half(case: Case) -> None:
 
 @clause
 def check_autocast(case: Case) -> None:
-    """Autocast is near float32, gives finite float32 gradients, and leaves nothing rounded in a cache."""
+    """Autocast is close to float32, gives finite float32 gradients, and caches no rounded values."""
     for dtype in HALF:
         module, inputs = case.module(), with_gradients(case.inputs(case.sizes[2], dtype=torch.float32))
         exact = module(*inputs)
@@ -59,7 +59,7 @@ def check_autocast(case: Case) -> None:
 
 @clause
 def check_float64(case: Case) -> None:
-    """What was cached in float32 does not serve float64, and float64 is not rounded on the way."""
+    """Values cached in float32 are not used in float64, and float64 is not rounded to lower precision."""
     inputs = case.inputs(case.sizes[1], seed=4, dtype=torch.float32)
     case.module()(*inputs)
     doubled = map_floating(inputs, Tensor.double)
@@ -79,7 +79,7 @@ def check_float64(case: Case) -> None:
 
 
 class RoundingMode(TorchDispatchMode):
-    """Collects the operators that return floating-point numbers of less than 64 bits.
+    """Collects the operators that return floating-point tensors of less than 64 bits.
 
     >>> with RoundingMode() as rounding:
     ...     two = torch.ones(1, dtype=torch.float64).float() + 1

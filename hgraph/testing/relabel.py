@@ -1,4 +1,4 @@
-"""Structures whose nodes are numbered differently."""
+"""Structures with renumbered nodes."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ __all__ = ["relabel"]
 
 
 def relabel(structure: Any, node: Tensor, hyperedge: Tensor | None = None) -> Any:
-    """The same structure, in which node v has the number ``node[v]`` and hyperedge e the number ``hyperedge[e]``.
+    """The same structure, where node v gets the id ``node[v]`` and hyperedge e the id ``hyperedge[e]``.
 
     Use it to test that a layer is equivariant under permutations.
 
     Args:
         structure: a `Graph`, `Hypergraph` or `KnowledgeGraph`, or a list of them.
         node: a permutation of the nodes.
-        hyperedge: a permutation of the hyperedges; by default they keep their numbers.
+        hyperedge: a permutation of the hyperedges; by default their ids are unchanged.
 
     >>> graph = Graph.from_edge_index([[0, 1], [1, 2]], num_nodes=3, directed=True)
     >>> relabel(graph, torch.tensor([2, 0, 1])).edge_index.tolist()

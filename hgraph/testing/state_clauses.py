@@ -22,7 +22,7 @@ from hgraph.testing.compare import (
 
 @clause
 def check_state_dict(case: Case) -> None:
-    """A module that loads the state dict of another one, written to a file, computes the same."""
+    """A module that loads the state dict of another one from a file computes the same."""
     one, other, inputs = case.module(), case.module(seed=1), case.inputs(case.sizes[0], dtype=torch.float32)
     names = set(one.state_dict())
     assert not same_bits(one(*inputs), other(*inputs)), "modules with different parameters give the same output"
@@ -78,8 +78,8 @@ def check_determinism(case: Case) -> None:
 
 @clause
 def check_inference_mode(case: Case) -> None:
-    """What is cached in inference mode serves training."""
-    module, inputs = case.module(), case.inputs(2 * case.sizes[2], dtype=torch.float32)  # a size of no other clause
+    """Values cached in inference mode can be used in training."""
+    module, inputs = case.module(), case.inputs(2 * case.sizes[2], dtype=torch.float32)  # a size that no clause uses
     with torch.inference_mode():
         before = module(*inputs)
     inputs = with_gradients(inputs)
@@ -91,27 +91,27 @@ def check_inference_mode(case: Case) -> None:
 
 @clause
 def check_caches(case: Case) -> None:
-    """What is cached for a structure serves no other one, nor the same one after a change of its weights in place.
+    """Cached values are not used for another structure, nor for the same one after its weights change in place.
 
-    Give a case a structure with weights: of one without, only the first half is checked.
+    Use a case with weighted structures: without weights, only the first half is checked.
     """
     module, n = case.module(), case.sizes[1]
     inputs = [case.inputs(n, seed=seed, dtype=torch.float32) for seed in range(1, 9)]
     assert any(structures_of(x) for x in inputs[0]), "no structure is among the inputs"
-    # the tensors of the first inputs, with the structures of all
+    # the tensors of the first inputs, with the structures of all inputs
     mixed = [tuple(b if structures_of(b) else a for a, b in zip(inputs[0], other, strict=True)) for other in inputs]
     first = [module(*one) for one in mixed]
     assert not same_bits(first[0], first[1]), "different structures give the same output"
     for at in reversed(range(len(mixed))):
         assert_same(module(*mixed[at]), first[at], "the output for a structure seen before")
         assert_same(module(*copy.deepcopy(mixed[at])), first[at], "the output for a copy of a structure")
-    alive = [module(*_with_structures_of(case, inputs[0], seed)) for seed in range(1, 9)]  # memory is used again
+    alive = [module(*_with_structures_of(case, inputs[0], seed)) for seed in range(1, 9)]  # memory is reused
     assert_same(alive, first, "the output for structures that die after use")
     weights = [t for x in mixed[0] for s in structures_of(x) for t in s.tensors() if t.is_floating_point()]
     for weight in weights:
         weight.mul_(torch.linspace(0.5, 2.0, len(weight)) if weight.dim() == 1 else 0.5)
     expected = module(*copy.deepcopy(mixed[0]))
-    assert_same(module(*mixed[0]), expected, "after a change of weights in place the output")
+    assert_same(module(*mixed[0]), expected, "the output after changing weights in place")
 
 
 def _with_structures_of(case: Case, inputs: tuple[Any, ...], seed: int) -> tuple[Any, ...]:

@@ -1,4 +1,4 @@
-"""What every structure must do: one check per clause."""
+"""Clauses of structures: one check per clause."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from hgraph.structure import Structure
 
 
 def check_equality(structure: Structure) -> None:
-    """A structure equals itself, nothing of another type, and no structure with other numbers."""
+    """A structure equals itself, nothing of another type, and no structure with other values."""
     assert _equal(structure, structure), "a structure differs from itself"
     for other in (None, 3, "text", torch.zeros(1)):
         assert not _equal(structure, other), f"a structure equals {other!r}"
@@ -37,14 +37,14 @@ def check_copies(structure: Structure) -> None:
 
 
 def check_file(structure: Structure) -> None:
-    """`hgraph.load` reads what ``save`` wrote, bit for bit."""
+    """`hgraph.load` reads what ``save`` writes, bit for bit."""
     with tempfile.TemporaryDirectory() as folder:
         structure.save(Path(folder) / "structure")
         _assert_equal(load(Path(folder) / "structure"), structure, "a structure from its file")
 
 
 def check_damaged_file(structure: Structure) -> None:
-    """`hgraph.load` refuses a truncated file."""
+    """`hgraph.load` rejects a truncated file."""
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "structure"
         structure.save(path)
@@ -59,7 +59,7 @@ def check_damaged_file(structure: Structure) -> None:
 
 
 def check_device(structure: Structure) -> None:
-    """``to`` its own device gives the structure itself; to another one it moves every tensor."""
+    """``to`` the same device returns the structure itself; to another one it moves every tensor."""
     assert structure.to("cpu") is structure, "structure.to('cpu') is a copy"
     moved = structure.to("meta")
     assert type(moved) is type(structure)

@@ -1,4 +1,4 @@
-"""Tolerances derived from the number of terms and the rounding unit of the dtype, not guessed."""
+"""Tolerances derived from the number of terms and the rounding unit of the dtype."""
 
 from __future__ import annotations
 
@@ -9,16 +9,16 @@ __all__ = ["assert_close"]
 
 
 def assert_close(actual: Tensor, expected: Tensor, *, terms: int, magnitude: float | Tensor = 1.0) -> None:
-    r"""Compare a computed sum with its float64 oracle, within what rounding can explain.
+    r"""Compare a computed sum with its float64 reference, within rounding error.
 
     The bound is :math:`((n + 4)\, u_{acc} + 2 u) \cdot m`: n terms of total magnitude m, accumulated with unit
     :math:`u_{acc}` (float32 for half types) and rounded once to the dtype with unit u, or to one of its subnormals.
 
     Args:
         actual: the computed tensor, in its dtype.
-        expected: the oracle, float64.
-        terms: the largest number of terms added into one output.
-        magnitude: the largest sum of absolute values behind one output (a number, or one per output).
+        expected: the reference, float64.
+        terms: the maximum number of terms in one output.
+        magnitude: the maximum sum of absolute values in one output (a number, or one per output).
 
     >>> assert_close(torch.tensor([0.1 + 0.2]), torch.tensor([0.3], dtype=torch.float64), terms=2)
     """

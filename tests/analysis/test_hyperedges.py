@@ -45,7 +45,7 @@ def test_the_layer_is_as_it_was_after_an_error():
     with pytest.raises(ZeroDivisionError), record_hyperedges(layer):
         1 / 0
     assert "hyperedges" not in vars(layer.edge_generator)
-    with pytest.raises(ArgumentError, match="model: expected one with SoftHyperedges in it, got Linear"):
+    with pytest.raises(ArgumentError, match="model: expected a model with SoftHyperedges, got Linear"):
         with record_hyperedges(nn.Linear(1, 1)):
             pass
 
@@ -57,7 +57,7 @@ def participation(*shape):
 def test_a_panel_shows_times_the_uniform_share():
     a = participation(2, 12, 3)
     figure = draw_hyperedges(SoftHypergraph.from_participation(a), torch.rand(3, 30, 40), grid=(3, 4), sample=1)
-    panels = figure.axes[:-1]  # the last are the colours
+    panels = figure.axes[:-1]  # the last are the colors
     assert [p.get_title().split(":")[0] for p in panels] == ["image", "hyperedge 0", "hyperedge 1", "hyperedge 2"]
     for m, panel in enumerate(panels[1:]):
         shown = np.asarray(panel.images[1].get_array())

@@ -60,7 +60,7 @@ def test_memberships_keep_ids_and_counts(rows):
 
 
 def test_memberships_are_checked():
-    with pytest.raises(ArgumentError, match="hyperedges: expected 2 ids"):
+    with pytest.raises(ArgumentError, match="hyperedge: expected 2 ids"):
         membership_hypergraph([1, 2], [1])
     with pytest.raises(ArgumentError, match="row 1"):
         membership_hypergraph(["a", ""], [1, 1])
@@ -113,7 +113,7 @@ MISSING = {
 def test_missing_values_of_any_library_join_nothing(make):
     built = category_hypergraph({"a": ["x", make(), "x", make()]})
     assert (built.hyperedge_ids, built.structure.to_lists()) == ([("a", "x")], [[0, 2]])
-    with pytest.raises(ArgumentError, match="vertices: expected an id in every row"):
+    with pytest.raises(ArgumentError, match="node: expected an id in every row"):
         membership_hypergraph(["x", make()], ["e", "e"])
 
 
@@ -131,9 +131,9 @@ def test_nodes_without_a_hyperedge_are_kept():
     assert built.node_ids == ["a", "b", "alone"]
     assert built.structure.to_lists() == [[0, 1]]
     assert built.structure.num_nodes == 3
-    with pytest.raises(ArgumentError, match="ids that are among nodes, got 'c'"):
+    with pytest.raises(ArgumentError, match="ids listed in nodes, got 'c'"):
         membership_hypergraph(["c"], ["e"], nodes=["a", "b"])
-    with pytest.raises(ArgumentError, match="ids that differ"):
+    with pytest.raises(ArgumentError, match="distinct ids"):
         membership_hypergraph(["a"], ["e"], nodes=["a", "a"])
 
 

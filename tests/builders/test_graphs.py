@@ -1,4 +1,4 @@
-"""Neighbourhoods, cliques and communities of graphs."""
+"""Neighborhoods, cliques and communities of graphs."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from hgraph.builders import (
     clique_hypergraph,
     community_hypergraph,
     erdos_renyi_graph,
-    neighbourhood_hypergraph,
+    neighborhood_hypergraph,
     stochastic_block_graph,
 )
 from hgraph.errors import ArgumentError
@@ -19,19 +19,19 @@ from hgraph.errors import ArgumentError
 
 @pytest.mark.parametrize("hops", [0, 1, 2, 5])
 @pytest.mark.parametrize("directed", [False, True])
-def test_neighbourhoods_are_shortest_paths(hops, directed):
+def test_neighborhoods_are_shortest_paths(hops, directed):
     graph = erdos_renyi_graph(20, 0.08, directed=directed, seed=3)
     pairs = nx.DiGraph(graph.edge_index.T.tolist())
     pairs.add_nodes_from(range(20))
     reach = [sorted(nx.single_source_shortest_path_length(pairs.reverse(), i, cutoff=hops)) for i in range(20)]
-    assert neighbourhood_hypergraph(graph, hops).to_lists() == reach
+    assert neighborhood_hypergraph(graph, hops).to_lists() == reach
     others = [[j for j in e if j != i] for i, e in enumerate(reach)]
-    assert neighbourhood_hypergraph(graph, hops, include_self=False).to_lists() == others
+    assert neighborhood_hypergraph(graph, hops, include_self=False).to_lists() == others
 
 
 def test_hops_are_checked():
     with pytest.raises(ArgumentError, match="hops"):
-        neighbourhood_hypergraph(Graph.from_edge_index([[0], [1]], num_nodes=2, directed=True), -1)
+        neighborhood_hypergraph(Graph.from_edge_index([[0], [1]], num_nodes=2, directed=True), -1)
 
 
 def test_cliques_are_all_the_maximal_ones():

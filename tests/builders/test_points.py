@@ -52,7 +52,7 @@ def test_oneself_is_known_by_index_not_by_distance():
 
 
 @pytest.mark.parametrize("n", [0, 1])
-def test_no_neighbours(n):
+def test_no_neighbors(n):
     alone = knn_hypergraph(torch.ones(n, 3), 0)
     assert (alone.num_nodes, alone.num_hyperedges) == (n, n)
     assert alone.to_lists() == [[0]] * n

@@ -1,4 +1,4 @@
-"""Random structures: exact where chances are 0 or 1, and within what the binomial allows elsewhere."""
+"""Random structures: exact where probabilities are 0 or 1, and within what the binomial allows elsewhere."""
 
 from __future__ import annotations
 
@@ -132,14 +132,14 @@ def test_large_and_sparse_is_quick_in_memory():
     [
         (lambda: build.erdos_renyi_graph(-1, 0.5), "num_nodes: expected a whole number"),
         (lambda: build.erdos_renyi_graph(2.5, 0.5), "num_nodes"),
-        (lambda: build.erdos_renyi_graph(3, 1.5), r"p: expected chances in 0 .. 1"),
-        (lambda: build.erdos_renyi_graph(3, float("nan")), "p: expected chances"),
+        (lambda: build.erdos_renyi_graph(3, 1.5), r"p: expected probabilities in 0 .. 1"),
+        (lambda: build.erdos_renyi_graph(3, float("nan")), "p: expected probabilities"),
         (lambda: build.uniform_graph(3, 4), r"num_edges: expected 0 .. 3"),
         (lambda: build.uniform_hypergraph(3, 2, 4), r"size: expected 0 .. 3 members"),
         (lambda: build.uniform_hypergraph(3, 2, [1, 2, 3]), "one number, or 2"),
         (lambda: build.chung_lu_graph([1.0, -1.0]), "degree: expected a list"),
         (lambda: build.chung_lu_graph([[1.0]]), "degree: expected a list"),
-        (lambda: build.stochastic_block_graph([2, 2], [[1.0]]), r"p: expected chances \[2, 2\]"),
+        (lambda: build.stochastic_block_graph([2, 2], [[1.0]]), r"p: expected probabilities \[2, 2\]"),
         (lambda: build.stochastic_block_graph([2, 2], [[1, 0], [1, 1]]), "symmetric"),
     ],
 )
@@ -161,8 +161,8 @@ GRAPH = build.erdos_renyi_graph(5, 0.5)
         lambda: build.category_hypergraph([1, 2]),
         lambda: build.membership_hypergraph([1, 2], [[1], [2]]),
         lambda: build.term_hypergraph(["a word", "a word"], weight="tf"),
-        lambda: build.neighbourhood_hypergraph(HYPERGRAPH),
-        lambda: build.neighbourhood_hypergraph(GRAPH, 1.5),
+        lambda: build.neighborhood_hypergraph(HYPERGRAPH),
+        lambda: build.neighborhood_hypergraph(GRAPH, 1.5),
         lambda: build.clique_hypergraph(HYPERGRAPH),
         lambda: build.community_hypergraph(HYPERGRAPH),
         lambda: build.erdos_renyi_graph(3, "often"),

@@ -41,8 +41,8 @@ def test_equals_a_loop(stream, start, end):
         ([1], [0], [1, 2], "times: expected 1"),
         ([0], [], [1], "at least 1 member"),
         ([2], [0], [1], "members: expected 2"),
-        ([1], [5], [1], "vertices in 0 .. 4"),
-        ([1], [-1], [1], "vertices in 0 .. 4"),
+        ([1], [5], [1], "nodes in 0 .. 4"),
+        ([1], [-1], [1], "nodes in 0 .. 4"),
         ([1], [0.5], [1], "whole numbers"),
     ],
 )

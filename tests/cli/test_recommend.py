@@ -378,7 +378,7 @@ def test_own_interactions(shop):
     data = datasets.from_interactions(shop, val=0.1, test=0.1)[0]
     assert (data.num_users, data.num_items) == (24, len({n for n in data.kg.node_names if n.startswith("book")}))
     assert data.train.num_edges + data.val.num_edges + data.test.num_edges == 96  # the repeated pair counts once
-    assert data.kg.facts("book 3", "is a")[0].tail == "crime"
+    assert data.kg.find_triples("book 3", "is a")[0].tail == "crime"
     alone = datasets.from_interactions(shop / "interactions.csv")
     assert alone[0].kg.num_edges == 0
     assert alone[0].kg.num_nodes == data.num_items

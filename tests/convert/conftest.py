@@ -36,7 +36,7 @@ def _columns(draw, size, wanted):
         return {}
     value = st.one_of(st.just(ABSENT), st.none(), st.text(max_size=2), st.integers(-3, 3))
     column = draw(st.lists(value, min_size=size, max_size=size))
-    return {} if all(v is ABSENT for v in column) else {"colour": column}
+    return {} if all(v is ABSENT for v in column) else {"color": column}
 
 
 def _features(draw, n, wanted):
@@ -54,12 +54,12 @@ def _graphs(draw, *, parallel=True, loops=True, undirected=False, weighted=None,
     pairs = [(u, v) for u, v in pairs if loops or u != v]
     if undirected:
         pairs = [(u, v) for u, v in pairs if u <= v]
-    weight, colour = _weights(draw, len(pairs), weighted), _columns(draw, len(pairs), attrs)
+    weight, color = _weights(draw, len(pairs), weighted), _columns(draw, len(pairs), attrs)
     if undirected:  # both directions of each, one after the other, as a caller would list them
         twice = [e for e, (u, v) in enumerate(pairs) for _ in range(1 + (u != v))]
         pairs = [p for u, v in pairs for p in dict.fromkeys([(u, v), (v, u)])]
         weight = None if weight is None else weight[twice]
-        colour = {name: [column[e] for e in twice] for name, column in colour.items()}
+        color = {name: [column[e] for e in twice] for name, column in color.items()}
     adj = Adjacency.from_coo(
         target=[v for _, v in pairs],
         source=[u for u, _ in pairs],
@@ -78,7 +78,7 @@ def _graphs(draw, *, parallel=True, loops=True, undirected=False, weighted=None,
         y,
         _columns(draw, n, attrs),
         {},
-        {name: [column[e] for e in order] for name, column in colour.items()},
+        {name: [column[e] for e in order] for name, column in color.items()},
     )
 
 

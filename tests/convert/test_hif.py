@@ -31,7 +31,7 @@ FULL = {
         {"edge": "e", "node": "1", "direction": "head", "weight": 0.5},
         {"edge": 0, "node": "1"},
     ],
-    "nodes": [{"node": "lonely", "weight": 3, "attrs": {"colour": "red", "x": [1, 2.5]}}, {"node": "1"}],
+    "nodes": [{"node": "lonely", "weight": 3, "attrs": {"color": "red", "x": [1, 2.5]}}, {"node": "1"}],
     "edges": [{"edge": "empty"}, {"edge": 0, "weight": 4.5, "attrs": {"kind": None}}],
 }
 
@@ -75,7 +75,7 @@ def test_what_a_document_means():
     assert c.structure.hyperedge_weight.tolist() == [1, 4.5, 1]
     assert c.structure.node_weight.tolist() == [3, 1, 1]
     assert c.edge_attrs == {"since": [ABSENT, ABSENT, 1999, ABSENT], "direction": [ABSENT, "head", "tail", "head"]}
-    assert c.node_attrs == {"colour": ["red", ABSENT, ABSENT], "x": [[1, 2.5], ABSENT, ABSENT]}
+    assert c.node_attrs == {"color": ["red", ABSENT, ABSENT], "x": [[1, 2.5], ABSENT, ABSENT]}
     assert c.hyperedge_attrs == {"kind": [ABSENT, None, ABSENT]}
     assert c.meta == {"network-type": "directed", "name": "full", "tags": ["a", None]}
 
@@ -114,8 +114,8 @@ def test_features_and_labels():
     assert c.x.tolist() == [[0, 0, 1], [0.5, 1, 1], [1, 2, 1]]
     assert c.y.tolist() == [0, 1, 0]
     assert list(c.node_attrs) == ["name"]
-    with pytest.raises(DataError, match=r"document: x='colour'.*none at 0"):
-        from_hif({"incidences": [], "nodes": nodes}, x="colour")
+    with pytest.raises(DataError, match=r"document: x='color'.*none at 0"):
+        from_hif({"incidences": [], "nodes": nodes}, x="color")
 
 
 def test_reachable_from_the_top():
@@ -128,7 +128,7 @@ def test_reachable_from_the_top():
 BAD = {
     "nothing": ({}, "the document: expected an object with 'incidences'"),
     "a list": ([], "the document: expected an object"),
-    "more than HIF": ({"incidences": [], "colour": 1}, "the document: expected only"),
+    "more than HIF": ({"incidences": [], "color": 1}, "the document: expected only"),
     "metadata as a list": ({"incidences": [], "metadata": []}, "metadata: expected an object"),
     "unknown type": ({"incidences": [], "network-type": "tree"}, "network-type: expected one of"),
     "type as a list": ({"incidences": [], "network-type": []}, "network-type: expected one of"),
@@ -148,7 +148,7 @@ BAD = {
         {"incidences": [], "nodes": [{"node": 1, "attrs": []}]},
         r"nodes\[0\].attrs: expected an object",
     ),
-    "a field of its own": ({"incidences": [{"edge": 1, "node": 1, "colour": 1}]}, r"incidences\[0\]: expected only"),
+    "a field of its own": ({"incidences": [{"edge": 1, "node": 1, "color": 1}]}, r"incidences\[0\]: expected only"),
     "direction of a node": (
         {"incidences": [], "nodes": [{"node": 1, "direction": "head"}]},
         r"nodes\[0\]: expected only",
@@ -256,7 +256,7 @@ def test_64_levels_are_read(tmp_path):
         ({"meta": {"made": {1, 2}}}, "metadata"),
         ({"node_attrs": {"a": [0, object()]}}, r"nodes\[1\]"),
         ({"hyperedge_attrs": {"a": [math.nan]}}, r"edges\[0\]"),
-        ({"node_attrs": {"x": [0, 0]}, "x": torch.ones(2, 1)}, "x: expected an attribute name that is free"),
+        ({"node_attrs": {"x": [0, 0]}, "x": torch.ones(2, 1)}, "x: expected an unused attribute name"),
         ({"meta": {"network-type": "directed"}, "edge_attrs": {"direction": ["up", "head"]}}, "direction"),
     ],
 )

@@ -40,7 +40,7 @@ def test_round_trip(hnx, hypergraphs, facts, data):
     )
     hg = c.structure
     assume(hg.num_incidences and int(hg.v2e.t_indptr.diff().min()) > 0)
-    c = c._replace(node_attrs={"colour": [f"c{i}" for i in range(hg.num_nodes)]})
+    c = c._replace(node_attrs={"color": [f"c{i}" for i in range(hg.num_nodes)]})
     theirs = hnx.from_hif(to_hif(c))
     assert theirs.shape == (hg.num_nodes, hg.num_hyperedges)
     again = from_hif(json.loads(json.dumps(hnx.to_hif(theirs))))

@@ -39,6 +39,6 @@ def test_masks_without_validation_make_a_split():
 def test_nodes_without_a_label_leave_the_masks(y, caplog):
     split = data(y, train_mask=mask(0, 1), test_mask=mask(2, 3)).split()
     assert (split.train.tolist(), split.test.tolist()) == ([0], [2])
-    assert "2 nodes in them have no label" in caplog.text
+    assert "2 nodes without a label" in caplog.text
     several = data(y, train_mask=torch.stack([mask(0), mask(1, 2)], 1), test_mask=mask(3)).splits
     assert several["1"].train.tolist() == [2]

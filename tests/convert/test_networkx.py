@@ -126,20 +126,20 @@ def test_refusals():
     with pytest.raises(ArgumentError, match="MultiDiGraph"):
         to_networkx(two)
     one = Graph.from_edge_index([[0], [1]], num_nodes=2, directed=True)
-    with pytest.raises(ArgumentError, match="0 -> 1 without its like"):
+    with pytest.raises(ArgumentError, match="0 -> 1 without its reverse"):
         to_networkx(one, nx.Graph)
-    with pytest.raises(ArgumentError, match="1 -> 0 without its like"):
+    with pytest.raises(ArgumentError, match="1 -> 0 without its reverse"):
         to_networkx(Graph.from_edge_index([[1], [0]], num_nodes=2, directed=True), nx.Graph)
     skew = Graph.from_edge_index([[0, 1], [1, 0]], num_nodes=2, directed=True, weight=[1.0, 2.0])
-    with pytest.raises(ArgumentError, match="without its like"):
+    with pytest.raises(ArgumentError, match="without its reverse"):
         to_networkx(skew, nx.MultiGraph)
     with pytest.raises(ArgumentTypeError, match="bipartite"):
         to_networkx(Hypergraph.from_lists([[0]], num_nodes=1))
-    with pytest.raises(ArgumentError, match="free"):
+    with pytest.raises(ArgumentError, match="unused"):
         to_networkx(Converted(one, node_attrs={"x": [1, 2]}, x=torch.ones(2, 1)))
     with pytest.raises(ArgumentError, match="'key'"):
         from_networkx(_keyed())
-    with pytest.raises(ArgumentError, match="keys that differ"):
+    with pytest.raises(ArgumentError, match="distinct keys"):
         to_networkx(Converted(two, edge_attrs={"key": ["k", "k"]}), nx.MultiDiGraph)
     with pytest.raises(ArgumentTypeError, match="networkx graph"):
         from_networkx([(0, 1)])
@@ -163,7 +163,7 @@ def test_bipartite_refusals():
     hg = Hypergraph.from_lists([[0]], num_nodes=1)
     with pytest.raises(ArgumentError, match="'same'"):
         to_networkx_bipartite(Converted(hg, ["same"], ["same"]))
-    with pytest.raises(ArgumentError, match="free"):
+    with pytest.raises(ArgumentError, match="unused"):
         to_networkx_bipartite(Converted(hg, node_attrs={"bipartite": [3]}))
 
 

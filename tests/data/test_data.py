@@ -13,7 +13,7 @@ from hgraph.testing import random_graph, random_hypergraph
 N = 40
 
 
-def labelled(kind="hypergraph", **meta):
+def labeled(kind="hypergraph", **meta):
     structure = {
         "hypergraph": lambda: random_hypergraph(N, 25, 120, weighted=True),
         "graph": lambda: random_graph(N, 160, weighted=True),
@@ -23,7 +23,7 @@ def labelled(kind="hypergraph", **meta):
 
 
 def divided(kind="hypergraph"):
-    data = labelled(kind)
+    data = labeled(kind)
     return data, Split.per_class(data.structure, data.y, num_train_per_class=5, num_val_per_class=3)
 
 
@@ -42,7 +42,7 @@ def test_per_class_draws_so_many_of_each():
 
 
 def test_per_class_hangs_on_the_seed_only():
-    data = labelled()
+    data = labeled()
     trains = [
         Split.per_class(data.structure, data.y, num_train_per_class=5, num_val_per_class=3, seed=s).train.tolist()
         for s in (0, 0, 1)
@@ -51,7 +51,7 @@ def test_per_class_hangs_on_the_seed_only():
 
 
 def test_per_class_leaves_out_missing_labels():
-    data = labelled()
+    data = labeled()
     y = data.y.clone()
     y[:10] = -1
     split = Split.per_class(data.structure, y, num_train_per_class=5, num_val_per_class=3)
@@ -62,10 +62,10 @@ def test_per_class_leaves_out_missing_labels():
 
 
 def test_per_class_refuses_small_classes():
-    data = labelled()
+    data = labeled()
     with pytest.raises(
         ArgumentError,
-        match="y: expected more than 20 vertices in class 0, got 20.*num_train_per_class=",
+        match="y: expected more than 20 nodes in class 0, got 20.*num_train_per_class=",
     ):
         Split.per_class(data.structure, data.y, num_train_per_class=10, num_val_per_class=10)
 
@@ -93,7 +93,7 @@ def test_production_hides_test_vertices(kind):
 
 @pytest.mark.parametrize("unseen", [0, 1, -0.5, 2])
 def test_production_refuses_shares(unseen):
-    with pytest.raises(ArgumentError, match=f"unseen_fraction: expected a share between 0 and 1, got {unseen}"):
+    with pytest.raises(ArgumentError, match=f"unseen_fraction: expected a fraction between 0 and 1, got {unseen}"):
         Split.production(*divided(), unseen_fraction=unseen)
 
 
@@ -145,10 +145,10 @@ def test_a_leaky_graph_split_is_refused():
     hidden = Split.production(data, split)
     edges = torch.cat([hidden.structure.edge_index, hidden.structure.edge_index[:, :1].flip(0)], 1)
     leaky = Graph.from_edge_index(edges, num_nodes=hidden.structure.num_nodes, directed=True, duplicates="keep")
-    with pytest.raises(DataError, match="holds more, or other"):
+    with pytest.raises(DataError, match="is not the sub-structure"):
         dataclasses.replace(hidden, structure=leaky).validate(data)
     twice = torch.cat([hidden.observed, hidden.observed[:1]])
-    with pytest.raises(DataError, match="each once"):
+    with pytest.raises(DataError, match="distinct node ids"):
         dataclasses.replace(hidden, observed=twice, structure=data.structure.subgraph(twice)).validate(data)
 
 
@@ -171,14 +171,14 @@ def test_validate_returns_the_data():
 @pytest.mark.parametrize(
     ("changed", "message"),
     [
-        ({"x": torch.ones(N - 1, 3)}, f"x: expected {N} rows .one a vertex., got {N - 1}"),
-        ({"y": torch.ones(N + 1)}, f"y: expected {N} rows .one a vertex., got {N + 1}"),
+        ({"x": torch.ones(N - 1, 3)}, f"x: expected {N} rows .one per node., got {N - 1}"),
+        ({"y": torch.ones(N + 1)}, f"y: expected {N} rows .one per vertex., got {N + 1}"),
         ({"x": torch.full((N, 3), float("nan"))}, f"x: expected features without NaN, got {3 * N} NaN"),
     ],
 )
 def test_validate_refuses(changed, message):
     with pytest.raises(ArgumentError, match=message):
-        dataclasses.replace(labelled(), **changed).validate()
+        dataclasses.replace(labeled(), **changed).validate()
 
 
 def test_unknown_split_lists_those_there_are():
@@ -188,7 +188,7 @@ def test_unknown_split_lists_those_there_are():
 
 
 def test_number_of_classes():
-    assert labelled(class_names=["a", "b", "c"]).num_classes == 3
+    assert labeled(class_names=["a", "b", "c"]).num_classes == 3
     empty = Data(Hypergraph.from_lists([], num_nodes=0), torch.ones(0, 2), torch.ones(0, dtype=torch.long))
     assert empty.validate().num_classes == 0
 

@@ -47,7 +47,7 @@ def test_the_collaborative_graph_has_training_pairs_alone():
 def test_names_of_users():
     kg = KnowledgeGraph.from_names([("Dune", "by", "Herbert")])
     data = Interactions.from_pairs([[0], [0]], [[], []], [[], []], kg, num_users=1, num_items=1, user_names=["ann"])
-    assert data.collaborative().facts("ann")[0] == ("ann", "interacts with", "Dune")
+    assert data.collaborative().find_triples("ann")[0] == ("ann", "interacts with", "Dune")
 
 
 @pytest.mark.parametrize("users", [None, ["ann", "bob"]])
@@ -72,8 +72,8 @@ def test_vertices_without_names_say_what_they_are(users, entities):
     ("changed", "message"),
     [
         ({"num_users": 3}, "train users: expected users in 0 .. 2"),
-        ({"num_items": 9}, "num_items: expected at most the 6 vertices of kg"),
-        ({"val_fraction": 0.6, "test_fraction": 0.6}, "val_fraction, test_fraction: expected fractions"),
+        ({"num_items": 9}, "num_items: expected at most the 6 nodes of kg"),
+        ({"val_fraction": 0.6, "test_fraction": 0.6}, "val_fraction, test_fraction: expected non-negative"),
         ({"duplicates": "keep"}, "duplicates"),
         ({"user_names": ["a"]}, "user_names: expected 5 texts"),
     ],
@@ -85,7 +85,7 @@ def test_wrong_arguments_are_named(changed, message):
 
 def test_a_pair_in_two_parts_is_found():
     kg = random_knowledge_graph(3, 3)
-    with pytest.raises(DataError, match="1 pairs stand in train and in test"):
+    with pytest.raises(DataError, match="1 pairs are in both train and test"):
         Interactions.from_pairs([[0, 1], [0, 1]], [[], []], [[1], [1]], kg, num_users=2, num_items=2)
     with pytest.raises(ArgumentError, match="each pair once"):
         Interactions.from_pairs([[0, 0], [1, 1]], [[], []], [[], []], kg, num_users=2, num_items=2)
@@ -97,7 +97,7 @@ def test_triple_split():
     assert [getattr(split, p).num_edges for p in ("train", "val", "test")] == [13, 4, 4]
     assert sorted(map(tuple, split.known().tolist())) == sorted(map(tuple, kg.triples.tolist()))
     assert split.test.node_names.equal(kg.node_names)
-    with pytest.raises(DataError, match="facts stand in two parts"):
+    with pytest.raises(DataError, match="triples are in two parts"):
         dataclasses.replace(split, val=split.train).validate()
 
 

@@ -101,7 +101,7 @@ def test_truncated(kept, tmp_path):
     path = tmp_path / "a"
     random_hypergraph(6, 5, 14).save(path)
     path.write_bytes(path.read_bytes()[:kept])
-    refused(path, "not a whole safetensors file")
+    refused(path, "not a complete safetensors file")
 
 
 @pytest.mark.parametrize(

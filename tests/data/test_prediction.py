@@ -129,7 +129,7 @@ def test_link_leaks_are_noticed(number):
 
 def test_link_arguments_are_checked():
     graph = erdos_renyi_graph(5, 0.5, seed=0)
-    with pytest.raises(ArgumentError, match="below 1 together"):
+    with pytest.raises(ArgumentError, match="with a sum below 1"):
         LinkSplit.random(graph, val_fraction=0.5, test_fraction=0.5)
     with pytest.raises(ArgumentError, match="time: expected"):
         LinkSplit.by_time(graph, [1.0])
@@ -266,7 +266,7 @@ def test_data_hold_splits_of_what_is_to_be_predicted(kind):
     with pytest.raises(ArgumentError, match=f"split: expected a Split, got 'default', a {kind.__name__}"):
         data.split()
     leaky = dataclasses.replace(split, structure=structure)
-    with pytest.raises(DataError, match="split: the training .*graph is not"):
+    with pytest.raises(DataError, match="split: the training .*graph (is|does) not"):
         dataclasses.replace(data, splits={"default": leaky}).validate()
 
 
@@ -301,7 +301,7 @@ def test_typed_negatives_join_the_two_sides(make, caplog):
     assert not caplog.text
     plain = getattr(LinkSplit, make)(graph, val_fraction=0.1, test_fraction=0.2, **more)
     assert (kind[plain.test_negatives].sum(0) != 1).any()
-    assert "the graph is bipartite" in caplog.text
+    assert "bipartite graph" in caplog.text
 
 
 def test_types_of_a_directed_graph_keep_their_order():

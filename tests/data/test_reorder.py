@@ -23,7 +23,7 @@ GRAPHS = [
 
 
 def ring(n, seed=0):
-    """A ring under random numbers: what its neighbours are called says nothing."""
+    """A ring under random numbers: what its neighbors are called says nothing."""
     name = torch.randperm(n, generator=torch.Generator().manual_seed(seed))
     return Graph.from_edge_index(torch.stack([name, name.roll(1)]), num_nodes=n, directed=False)
 
@@ -107,7 +107,7 @@ def test_the_same_order_each_time(method):
     assert torch.equal(reorder(graph, method).order, reorder(graph, method).order)
 
 
-def test_rcm_brings_neighbours_together():
+def test_rcm_brings_neighbors_together():
     def far(g):
         return int((g.adj.target - g.adj.indices).abs().max())
 
@@ -136,7 +136,7 @@ def test_degree_puts_hubs_first():
     assert reorder(graph, "degree").order.tolist() == [3, 0, 1, 2, 4, 5]
 
 
-def labelled(structure, target="vertex", **meta):
+def labeled(structure, target="vertex", **meta):
     rows = {"vertex": structure.num_nodes, "hyperedge": 9, "edge": getattr(structure, "num_edges", 0)}[target]
     x = torch.arange(structure.num_nodes * 2.0).view(-1, 2)
     return Data(structure, x, torch.arange(rows) % 2, meta=meta, target=target)
@@ -145,7 +145,7 @@ def labelled(structure, target="vertex", **meta):
 @pytest.mark.parametrize("method", METHODS)
 @pytest.mark.parametrize("structure", [random_graph(30, 90), random_hypergraph(30, 9, 60)], ids=repr)
 def test_data_goes_along_with_its_splits_and_names(method, structure):
-    data = labelled(structure, node_names=[f"v{i}" for i in range(30)], class_names=["a", "b"])
+    data = labeled(structure, node_names=[f"v{i}" for i in range(30)], class_names=["a", "b"])
     split = Split.per_class(structure, data.y, num_train_per_class=4, num_val_per_class=3)
     production = Split.production(data, split)
     data = dataclasses.replace(data, splits={"default": split, "production": production})
@@ -163,11 +163,11 @@ def test_data_goes_along_with_its_splits_and_names(method, structure):
 
 def test_labels_of_hyperedges_and_edges_go_along():
     hg = random_hypergraph(20, 9, 40)
-    moved = reorder(labelled(hg, "hyperedge", hyperedge_time=torch.arange(9)), "rcm")
+    moved = reorder(labeled(hg, "hyperedge", hyperedge_time=torch.arange(9)), "rcm")
     assert torch.equal(moved.result.y, (torch.arange(9) % 2)[moved.hyperedge_order])
     assert torch.equal(moved.result.meta["hyperedge_time"], moved.hyperedge_order)
     graph = random_graph(20, 50)
-    moved = reorder(labelled(graph, "edge"), "degree")
+    moved = reorder(labeled(graph, "edge"), "degree")
     assert torch.equal(moved.result.y, (torch.arange(graph.num_edges) % 2)[moved.edge_order])
 
 
@@ -178,6 +178,6 @@ def test_what_cannot_be_renumbered_is_refused():
     with pytest.raises(ArgumentTypeError, match="structure"):
         reorder(graph.adj)
     with pytest.raises(ArgumentError, match="new_ids"):
-        reorder(labelled(graph, links={"train": {}}))
+        reorder(labeled(graph, links={"train": {}}))
     with pytest.raises(ArgumentError, match="5 rows"):
         reorder(graph).sort(torch.zeros(4))

@@ -27,7 +27,7 @@ def ax():
 
 
 def vertices(ax):
-    """Centres of the dots."""
+    """Centers of the dots."""
     dots = [c for c in ax.collections if isinstance(c, PatchCollection)]
     return np.concatenate([[path.vertices.mean(0) for path in c.get_paths()] for c in dots if c.get_paths()])
 
@@ -211,8 +211,8 @@ def test_large_ones_are_thinned_and_say_so(ax):
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"labels": [0, 1]}, r"labels: expected 4 entries \(one a vertex\), got shape \[2\]"),
-        ({"names": "abc"}, r"names: expected 4 texts \(one a vertex\), got 3"),
+        ({"labels": [0, 1]}, r"labels: expected 4 entries \(one per node\), got shape \[2\]"),
+        ({"names": "abc"}, r"names: expected 4 texts \(one per node\), got 3"),
         ({"max_hyperedges": -1}, r"max_hyperedges: expected a number >= 0, got -1"),
     ],
 )
@@ -222,8 +222,8 @@ def test_wrong_options_are_named(options, message, ax):
 
 
 def test_huge_ones_are_refused(ax):
-    many = draw._MAX_VERTICES + 1
-    with pytest.raises(ArgumentError, match=r"at most 1,500 vertices to draw, got 1,501.*subhypergraph"):
+    many = draw._MAX_NODES + 1
+    with pytest.raises(ArgumentError, match=r"at most 1,500 nodes to draw, got 1,501.*subhypergraph"):
         Hypergraph.from_lists([], num_nodes=many).draw(ax)
     with pytest.raises(ArgumentError, match=r"at most 1,500.*subgraph"):
         Graph.from_edge_index([[], []], num_nodes=many, directed=True).draw(ax)

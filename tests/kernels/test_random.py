@@ -10,7 +10,7 @@ pytest.importorskip("triton")
 import triton
 import triton.language as tl
 
-from hgraph.kernels.random import kept, limit
+from hgraph.kernels.random import dropout_mask, limit
 from hgraph.ops.random import bits
 
 # Those of more pairs than 2**32 are met by attention over 64k tokens with two heads.
@@ -20,7 +20,7 @@ COUNTERS = [0, 1, 2**31, 2**32 - 1, 2**32, 2**32 + 1, 2**33 + 1, 2**40 + 5, *ran
 @triton.jit
 def _draw(seed, counter, out, LIMIT: tl.constexpr, KEPT: tl.constexpr, SIZE: tl.constexpr):
     each = tl.arange(0, SIZE)
-    tl.store(out + each, kept(seed, tl.load(counter + each), LIMIT, KEPT, tl.float32))
+    tl.store(out + each, dropout_mask(seed, tl.load(counter + each), LIMIT, KEPT, tl.float32))
 
 
 @pytest.mark.parametrize("seed", [0, 2**32 - 1, 0x123456789ABCDEF])

@@ -46,10 +46,10 @@ def test_what_was_built_is_trusted(library: Path) -> None:
         (lambda p: p.write_bytes(b"another"), "its hash differs"),
         (lambda p: p.with_name(p.name + ".sha256").unlink(), "no recorded hash"),
         (lambda p: p.with_name(p.name + ".sha256").write_bytes(b"\xff"), "no recorded hash"),
-        (lambda p: p.chmod(0o757), "written by others"),
-        (lambda p: p.chmod(0o775), "written by others"),
-        (lambda p: p.parent.chmod(0o777), "written by everybody. chmod go-w"),
-        (lambda p: p.parent.parent.chmod(0o777), "could be exchanged"),
+        (lambda p: p.chmod(0o757), "writable by others"),
+        (lambda p: p.chmod(0o775), "writable by others"),
+        (lambda p: p.parent.chmod(0o777), "writable by everybody. chmod go-w"),
+        (lambda p: p.parent.parent.chmod(0o777), "could be replaced"),
         (lambda p: (p.unlink(), p.mkdir()), "not a regular file"),
     ],
 )
@@ -74,7 +74,7 @@ def test_a_link_counts_as_what_it_names(library: Path, tmp_path: Path) -> None:
     place.chmod(0o777)
     library.unlink()
     library.symlink_to(place / library.name)
-    with pytest.raises(trust.UntrustedError, match=r"open can be written by everybody"):
+    with pytest.raises(trust.UntrustedError, match=r"open is writable by everybody"):
         trust.check(library)
 
 

@@ -142,7 +142,7 @@ def test_second_order_goes_through_the_kernels(device: str) -> None:
 def test_nothing_is_compiled_again_for_another_number_of_edges(
     verb: str, device: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Launches over two structures differ in plain sizes alone, which no kernel is specialised on."""
+    """Launches over two structures differ in plain sizes alone, which no kernel is specialized on."""
     launcher, method = _launcher(device)
     keys: list[list[object]] = []
     before = getattr(launcher, method)

@@ -20,7 +20,7 @@ def draw(*shape, seed=0):
     return torch.randn(shape, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
 
 
-def randomised(model):
+def randomized(model):
     model = model.double().eval()
     with torch.no_grad():
         for seed, parameter in enumerate(model.parameters()):
@@ -43,7 +43,7 @@ def close(a, b):
 @pytest.mark.parametrize("bases", [None, 2])
 def test_rgcn_parity(bases):
     kg, x = facts(), draw(N, IN, seed=50)
-    model = randomised(models.RGCN(IN, 5, CLASSES, num_relations=R, num_bases=bases))
+    model = randomized(models.RGCN(IN, 5, CLASSES, num_relations=R, num_bases=bases))
     means = torch.zeros(R, N, N).double()
     for h, r, t in kg.triples.tolist():
         means[r, h, t] += 1
@@ -59,7 +59,7 @@ def test_rgcn_parity(bases):
 @torch.no_grad()
 def test_hgt_parity():
     kg, x, heads, width = facts(), draw(N, IN, seed=50), 2, 3
-    model = randomised(models.HGT(IN, heads * width, CLASSES, num_relations=R, num_types=2, num_heads=heads))
+    model = randomized(models.HGT(IN, heads * width, CLASSES, num_relations=R, num_types=2, num_heads=heads))
 
     def typed(x, weight, bias):
         return torch.stack([row @ weight[kind] + bias[kind] for row, kind in zip(x, KINDS, strict=True)])
@@ -85,7 +85,7 @@ def test_hgt_parity():
 @torch.no_grad()
 def test_han_parity():
     graphs, x, heads, width = [facts().view(r) for r in range(R)], draw(N, IN, seed=50), 2, 3
-    model = randomised(models.HAN(IN, width, CLASSES, num_paths=R, num_heads=heads, semantic_channels=5))
+    model = randomized(models.HAN(IN, width, CLASSES, num_paths=R, num_heads=heads, semantic_channels=5))
     paths = []
     for conv, graph in zip(model.conv.paths, graphs, strict=True):
         value = (x @ conv.weight).view(N, heads, width)

@@ -13,8 +13,8 @@ HYPERGRAPH = Hypergraph.from_lists([[0, 1], [1, 2, 3]], num_nodes=4)
 LAYERS = {
     nn.GCNConv: (GRAPH, HYPERGRAPH, r"clique\(\)"),
     nn.GATConv: (GRAPH, HYPERGRAPH, r"clique\(\)"),
-    nn.HGNNConv: (HYPERGRAPH, GRAPH, "neighbourhood_hypergraph"),
-    nn.HGNNPConv: (HYPERGRAPH, GRAPH, "neighbourhood_hypergraph"),
+    nn.HGNNConv: (HYPERGRAPH, GRAPH, "neighborhood_hypergraph"),
+    nn.HGNNPConv: (HYPERGRAPH, GRAPH, "neighborhood_hypergraph"),
 }
 KNOWLEDGE = KnowledgeGraph.from_names([("a", "r", "b"), ("c", "s", "d")])
 LAYERS[nn.KGATConv] = (KNOWLEDGE, GRAPH, "KnowledgeGraph.from_triples")
@@ -60,10 +60,10 @@ def test_relational_layers_ask_for_their_types_and_paths():
     typed = KnowledgeGraph.from_triples(
         head=[0], relation=[0], tail=[1], num_nodes=2, num_relations=1, node_type=[0, 2], type_names=["a", "b", "c"]
     )
-    with pytest.raises(ArgumentError, match="kg: expected 2 types at most, as the layer has, got 3"):
+    with pytest.raises(ArgumentError, match="kg: expected at most 2 types, as in the layer, got 3"):
         nn.HGTConv(4, 1, num_types=2)(torch.ones(2, 4), typed)
     with pytest.raises(
-        ArgumentError, match=r"graphs: expected 2 graphs, one a meta-path, got one KnowledgeGraph. kg.view"
+        ArgumentError, match=r"graphs: expected 2 graphs, one per meta-path, got one KnowledgeGraph. kg.view"
     ):
         nn.HANConv(4, 2, num_paths=2)(torch.ones(2, 4), typed)
 
@@ -75,5 +75,5 @@ def test_one_map_takes_all_types_as_one():
     plain = KnowledgeGraph.from_triples(head=[0, 1], relation=[0, 0], tail=[1, 2], num_nodes=3, num_relations=1)
     layer = nn.HGTConv(3, 1)
     torch.testing.assert_close(layer(X[:3], typed), layer(X[:3], plain))
-    with pytest.raises(ArgumentError, match="kg: expected 2 types at most"):
+    with pytest.raises(ArgumentError, match="kg: expected at most 2 types"):
         nn.HGTConv(3, 1, num_types=2)(X[:3], typed)

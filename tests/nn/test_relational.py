@@ -28,7 +28,7 @@ def draw(*shape, seed=0):
     return torch.randn(shape, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
 
 
-def randomised(layer):
+def randomized(layer):
     layer = layer.double()
     with torch.no_grad():
         for seed, parameter in enumerate(layer.parameters()):
@@ -53,7 +53,7 @@ def matrices(layer):
 
 @pytest.mark.parametrize("options", [{}, {"num_bases": 2}, {"num_blocks": 2}, {"root": False, "bias": False}])
 def test_rgcnconv_parity(kg, options):
-    layer, x = randomised(RGCNConv(D, OUT, R, **options)), draw(N, D, seed=9)
+    layer, x = randomized(RGCNConv(D, OUT, R, **options)), draw(N, D, seed=9)
     facts, each = edges_of(kg), matrices(layer)
     expected = []
     for v in range(N):
@@ -69,7 +69,7 @@ def test_rgcnconv_parity(kg, options):
 
 @pytest.mark.parametrize("options", [{}, {"num_blocks": 2}])
 def test_rgcn_by_relation_gradients(options):
-    kg, layer = random_knowledge_graph(4, 6, R, seed=2, weighted=True), randomised(RGCNConv(D, 2, R, **options))
+    kg, layer = random_knowledge_graph(4, 6, R, seed=2, weighted=True), randomized(RGCNConv(D, 2, R, **options))
     names, values = zip(*layer.named_parameters(), strict=True)
 
     def call(x, weight, *parameters):
@@ -83,7 +83,7 @@ def test_rgcn_by_relation_gradients(options):
 
 
 def test_rgcn_by_relation_batches_and_bits():
-    kg, layer, x = GRAPHS["plain"], randomised(RGCNConv(D, OUT, R)), draw(3, N, D, seed=9)
+    kg, layer, x = GRAPHS["plain"], randomized(RGCNConv(D, OUT, R)), draw(3, N, D, seed=9)
     torch.testing.assert_close(layer(x, kg), torch.stack([layer(one, kg) for one in x]), rtol=1e-12, atol=1e-12)
     assert torch.equal(layer(x, kg), layer(x, kg))
     assert layer(draw(0, N, D), kg).shape == (0, N, OUT)
@@ -99,7 +99,7 @@ def test_rgcn_by_relation_batches_and_bits():
 def test_one_relation_with_symmetric_weights_is_gcn():
     graph = Graph.from_edge_index([[0, 1, 2, 5, 2], [1, 2, 3, 0, 5]], num_nodes=N, directed=False)
     loops = graph.adj.add_self_loops()
-    gcn, layer = randomised(GCNConv(D, OUT)), randomised(RGCNConv(D, OUT, 1, root=False))
+    gcn, layer = randomized(GCNConv(D, OUT)), randomized(RGCNConv(D, OUT, 1, root=False))
     with torch.no_grad():
         layer.weight[0, 0], layer.bias[:] = gcn.weight, gcn.bias
     head, tail = loops.target.long(), loops.indices.long()

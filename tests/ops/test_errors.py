@@ -57,7 +57,7 @@ VALUE: dict[str, tuple[Callable[[], object], str]] = {
     ),
     "transposed": (
         lambda: propagate(ADJ, f(5, 2)),
-        "x: expected shape [..., 4, D], got shape [5, 2]. One row a source",
+        "x: expected shape [..., 4, D], got shape [5, 2]. One row per source",
     ),
     "flat x": (lambda: propagate(ADJ, f(4)), "x: expected shape [..., 4, D], got shape [4]"),
     "scalar x": (lambda: propagate(ADJ, f()), "x: expected shape [..., 4, D], got shape []"),
@@ -67,7 +67,7 @@ VALUE: dict[str, tuple[Callable[[], object], str]] = {
     ),
     "weight rows": (
         lambda: propagate(ADJ, f(4, 2), weight=f(6)),
-        "weight: expected shape [7], got shape [6]. Weights come in row-sorted",
+        "weight: expected shape [7], got shape [6]. Weights are in row-sorted",
     ),
     "weight rows, heads": (
         lambda: propagate(ADJ, f(4, 2), weight=f(6, 2)),
@@ -94,7 +94,7 @@ VALUE: dict[str, tuple[Callable[[], object], str]] = {
     ),
     "score batch": (
         lambda: edge_score(ADJ, f(2, 5, 2, 3), f(2, 4, 2, 3)),
-        "q: expected shape [5, 2, 3], got shape [2, 5, 2, 3]. attend() takes batches",
+        "q: expected shape [5, 2, 3], got shape [2, 5, 2, 3]. Batches need attend",
     ),
     "score square batch": (
         lambda: edge_score(ADJ, f(5, 5, 2, 3), f(5, 4, 2, 3)),
@@ -103,11 +103,11 @@ VALUE: dict[str, tuple[Callable[[], object], str]] = {
     "score flat q": (lambda: edge_score(ADJ, f(5, 2), f(4, 2)), "q: expected shape [..., T, H, D], got shape [5, 2]"),
     "score rows": (
         lambda: edge_score(ADJ, f(4, 2, 3), f(4, 2, 3)),
-        "q: expected shape [5, 2, 3], got shape [4, 2, 3]. One row a target",
+        "q: expected shape [5, 2, 3], got shape [4, 2, 3]. One row per target",
     ),
     "score sources": (
         lambda: edge_score(ADJ, f(5, 2, 3), f(5, 2, 3)),
-        "k: expected shape [4, H_kv, 3], got shape [5, 2, 3]. One row a source",
+        "k: expected shape [4, H_kv, 3], got shape [5, 2, 3]. One row per source",
     ),
     "score heads": (
         lambda: edge_score(ADJ, f(5, 2, 3), f(4, 1, 3)),
@@ -124,7 +124,7 @@ VALUE: dict[str, tuple[Callable[[], object], str]] = {
     "additive": (lambda: edge_score(ADJ, f(5, 2, 3), f(4, 2, 3), score=Additive()), "q: expected shape"),
     "softmax rows": (
         lambda: edge_softmax(ADJ, f(6)),
-        "score: expected shape [7], got shape [6]. Scores come in row-sorted order",
+        "score: expected shape [7], got shape [6]. Scores are in row-sorted order",
     ),
     "softmax dimensions": (
         lambda: edge_softmax(ADJ, f(7, 1, 1)),
@@ -139,12 +139,15 @@ VALUE: dict[str, tuple[Callable[[], object], str]] = {
         lambda: edge_softmax(ADJ, f(7), group=torch.zeros(7, dtype=torch.long, device=META)),
         "group: expected a tensor on cpu",
     ),
-    "attend targets": (lambda: att(q=f(4, 2, 3)), "q: expected shape [5, 2, 3], got shape [4, 2, 3]. One row a target"),
+    "attend targets": (
+        lambda: att(q=f(4, 2, 3)),
+        "q: expected shape [5, 2, 3], got shape [4, 2, 3]. One row per target",
+    ),
     "attend sources": (lambda: att(k=f(5, 2, 3)), "k: expected shape [4, H_kv, 3], got shape [5, 2, 3]"),
     "attend values": (lambda: att(v=f(5, 2, 3)), "v: expected shape [4, 2, D_v], got shape [5, 2, 3]"),
     "attend value heads": (
         lambda: att(v=f(4, 1, 3)),
-        "v: expected shape [4, 2, D_v], got shape [4, 1, 3]. One row a source, heads as k has",
+        "v: expected shape [4, 2, D_v], got shape [4, 1, 3]. One row per source, heads as k has",
     ),
     "attend dimensions": (lambda: att(q=f(5, 2)), "q: expected shape [..., T, H, D], got shape [5, 2]"),
     "attend additive dimensions": (
@@ -203,11 +206,11 @@ VALUE: dict[str, tuple[Callable[[], object], str]] = {
     ),
     "merge shapes": (
         lambda: merge(result(5, 2, 3), result(5, 2, 4)),
-        "a, b: expected results of one shape, got [5, 2, 3] and [5, 2, 4]",
+        "a, b: expected results of the same shape, got [5, 2, 3] and [5, 2, 4]",
     ),
     "merge targets": (
         lambda: merge(result(5, 2, 3), result(4, 2, 3)),
-        "a, b: expected results of one shape, got [5, 2, 3] and [4, 2, 3]",
+        "a, b: expected results of the same shape, got [5, 2, 3] and [4, 2, 3]",
     ),
 }
 

@@ -36,7 +36,7 @@ def test_the_rate_holds_over_edges_heads_and_seeds(dropout: float) -> None:
         assert float((on.mean(over) - (1 - dropout)).abs().max()) < 6 * deviation
 
 
-def test_neighbouring_edges_heads_and_seeds_are_not_related() -> None:
+def test_neighboring_edges_heads_and_seeds_are_not_related() -> None:
     masks = torch.stack([kept(torch.tensor([s]), torch.zeros(4000, 4), 0.5) for s in (5, 6, 5 + 2**32)]) - 1
     for other in (masks.roll(1, 0), masks.roll(1, 1), masks.roll(1, 2), masks.roll(2, 1)):
         assert abs(float((masks * other).mean())) < 6 / math.sqrt(masks.numel())

@@ -1,4 +1,4 @@
-"""`sample_neighbours`: which edges, how likely, and the same ones by every backend and number of threads."""
+"""`sample_neighbors`: which edges, how likely, and the same ones by every backend and number of threads."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from hgraph import Adjacency, backend, errors
-from hgraph.ops import sample_neighbours
+from hgraph.ops import sample_neighbors
 from hgraph.ops.random import bits, draw_seed
 from hgraph.testing import degenerate_adjacencies, random_adjacency
 
@@ -14,7 +14,7 @@ STRUCTURES = degenerate_adjacencies()
 
 
 def seeded(adj: Adjacency, targets: torch.Tensor, fanout: int, seed: int = 0) -> tuple[Adjacency, torch.Tensor]:
-    return sample_neighbours(adj, targets, fanout, generator=torch.Generator().manual_seed(seed))
+    return sample_neighbors(adj, targets, fanout, generator=torch.Generator().manual_seed(seed))
 
 
 @pytest.mark.parametrize("fanout", [1, 3, 200])
@@ -40,7 +40,7 @@ def test_every_edge_is_as_likely_and_draws_are_fresh() -> None:
     adj = Adjacency.from_coo(target=[0] * 10, source=range(10), num_targets=1, num_sources=10)
     generator, times = torch.Generator().manual_seed(0), torch.zeros(10)
     for _ in range(2000):
-        _, edges = sample_neighbours(adj, torch.tensor([0]), 3, generator=generator)
+        _, edges = sample_neighbors(adj, torch.tensor([0]), 3, generator=generator)
         times[edges] += 1
     assert float((times / 2000 - 0.3).abs().max()) < 5 * (0.3 * 0.7 / 2000) ** 0.5
 
@@ -72,6 +72,6 @@ def test_threads_and_native_kernels_draw_the_same(native_present: None, threads:
 )
 def test_wrong_arguments_are_named(targets: torch.Tensor, fanout: int, match: str) -> None:
     with pytest.raises(errors.ArgumentError, match=match):
-        sample_neighbours(STRUCTURES["odd"], targets, fanout)
+        sample_neighbors(STRUCTURES["odd"], targets, fanout)
     with pytest.raises(errors.ArgumentTypeError, match="targets: expected an integer tensor"):
-        sample_neighbours(STRUCTURES["odd"], torch.tensor([0.5]), 1)
+        sample_neighbors(STRUCTURES["odd"], torch.tensor([0.5]), 1)

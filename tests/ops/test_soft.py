@@ -134,7 +134,7 @@ def test_softmax_gradients():
 
 
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
-def test_half_scores_are_normalised_in_float32(dtype):
+def test_half_scores_are_normalized_in_float32(dtype):
     """Ten thousand equal sources: sums in half would stop growing at 2,048 or 256."""
     soft = SoftAdjacency.from_weight(torch.zeros(1, 10_000))
     share = edge_softmax(soft, torch.zeros(1, 10_000, dtype=dtype))

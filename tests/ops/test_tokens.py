@@ -447,8 +447,8 @@ def test_operators_keep_their_promises():
         ({"bias": Relative(torch.zeros(3, 5))}, ArgumentError, r"bias.table: expected shape \[4 or 1, L, ...\]"),
         ({"bias": Relative(torch.zeros(1, 5, 5))}, ArgumentError, r"bias.target_place: expected shape \[150, 2\]"),
         ({"q": torch.zeros(2, 9, H, D)}, ArgumentError, r"q: expected shape \[2, 150, 4, 6\]"),
-        ({"adj": patterns.padded(150, [1, 2, 3])}, ArgumentError, "q: expected 3 examples, as the structure has"),
-        ({"adj": patterns.sink_band(150, [4, 5])}, ArgumentError, "q: expected 2 heads, as the structure has, got 4"),
+        ({"adj": patterns.padded(150, [1, 2, 3])}, ArgumentError, "q: expected 3 examples, as in the structure"),
+        ({"adj": patterns.sink_band(150, [4, 5])}, ArgumentError, "q: expected 2 heads, as in the structure, got 4"),
         ({"dropout": 1.0}, ArgumentError, "dropout: expected a probability"),
     ],
 )

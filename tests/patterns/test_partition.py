@@ -67,7 +67,7 @@ def test_clusters_reach_each_pair_once(group, causal):
 
 
 @pytest.mark.parametrize("causal", [True, False])
-def test_the_neighbours_of_powers_of_two_are_siblings(causal):
+def test_the_neighbors_of_powers_of_two_are_siblings(causal):
     """Of i's ancestors in the tree, at every level, where a token hears both sides."""
     n = 32
     partition = partitions.logsparse(n, causal=causal)
@@ -96,9 +96,9 @@ def test_one_region_a_segment_and_the_code_that_counts_its_own_twice():
 
 def test_wrong_partitions_are_told():
     whole = partitions.fixed(9, 3)
-    with pytest.raises(ArgumentError, match=r"\(3, 0\) is not reached"):
+    with pytest.raises(ArgumentError, match=r"\(3, 0\) is not covered"):
         Partition(whole.direct).validate(patterns.causal(9))
-    with pytest.raises(ArgumentError, match=r"\(3, 0\) is reached and should not be"):
+    with pytest.raises(ArgumentError, match=r"\(3, 0\) is covered and should not be"):
         whole.validate(patterns.block_local(9, 3, causal=True))
     doubled = dataclasses.replace(whole, direct=(patterns.causal(9),))
     with pytest.raises(ArgumentError, match="45 pairs, each once, got 72"):

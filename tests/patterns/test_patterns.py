@@ -181,7 +181,7 @@ def test_random_hears_itself_and_no_more_than_its_degree():
 
 
 @pytest.mark.parametrize("sides", [(8, 8), (16, 16), (4, 4, 4), (2, 2, 2, 2), (16,)])
-def test_hilbert_neighbours_are_neighbours(sides):
+def test_hilbert_neighbors_are_neighbors(sides):
     order = patterns.hilbert_windows(sides, 4).order
     assert torch.equal(order.sort().values, torch.arange(math.prod(sides)))
     at = torch.stack(torch.unravel_index(order, sides), 1)
@@ -291,7 +291,7 @@ def test_nothing_of_the_size_of_all_pairs_is_made(name):
     [
         (lambda: patterns.full(-1), ArgumentError, "num_targets: expected a whole number, 0 or more, got -1"),
         (lambda: patterns.sliding_window(5, 0), ArgumentError, "window: expected a whole number, 1 or more, got 0"),
-        (lambda: patterns.sliding_window((4, 5), (1, 2, 3)), ArgumentError, "window: expected one number, or one for"),
+        (lambda: patterns.sliding_window((4, 5), (1, 2, 3)), ArgumentError, "window: expected one number, or"),
         (lambda: patterns.axial((4, 5), 2), ArgumentError, r"axis: expected -2 \.\. 1, got 2"),
         (lambda: patterns.power(8, base=1), ArgumentError, "base: expected a whole number, 2 or more"),
         (lambda: patterns.packed([3, -1]), ArgumentError, "lengths: expected lengths in .* got -1 at position 1"),
@@ -302,7 +302,7 @@ def test_nothing_of_the_size_of_all_pairs_is_made(name):
         (lambda: patterns.longnet(8, [4], [1, 2]), ArgumentError, "dilations: expected 1 numbers"),
         (lambda: patterns.with_extra(patterns.full(2, 3), 1), ArgumentError, "expected a square graph"),
         (lambda: patterns.beside(patterns.full(2), patterns.full(3)), ArgumentError, "right: expected examples, heads"),
-        (lambda: TokenGraph.per_head([]), ArgumentTypeError, "graphs: expected one token graph or more"),
+        (lambda: TokenGraph.per_head([]), ArgumentTypeError, "graphs: expected one or more token graphs"),
     ],
 )  # fmt: skip
 def test_wrong_arguments_are_answered(call, error, message):

@@ -34,9 +34,9 @@ def test_published_rows_name_known_models_and_sets():
         recipes.published("lightgnn")
 
 
-def test_graphs_become_edges_and_closed_neighbourhoods():
+def test_graphs_become_edges_and_closed_neighborhoods():
     graph = Graph.from_edge_index([[0, 1], [1, 2]], num_nodes=4, directed=False)
-    made = lighthgnn.edges_and_neighbourhoods(graph)
+    made = lighthgnn.edges_and_neighborhoods(graph)
     assert made.to_lists() == [[0, 1], [1, 2], [0, 1], [0, 1, 2], [1, 2], [3]]
     assert made.without_repeats().to_lists() == [[0, 1], [1, 2], [0, 1, 2], [3]]
 

@@ -51,7 +51,7 @@ def check_invariants(adj):
     [
         ({"target": [0, 3, 0]}, ArgumentError, r"target: expected targets in 0 .. 2, got 3 at position 1"),
         ({"source": [1, 0, -1]}, ArgumentError, r"source: expected sources in 0 .. 1, got -1 at position 2"),
-        ({"source": [1, 0]}, ArgumentError, r"source: expected 3 entries, as target has, got 2"),
+        ({"source": [1, 0]}, ArgumentError, r"source: expected 3 entries, as many as target, got 2"),
         ({"target": [0.0, 2.0, 0.0]}, ArgumentTypeError, r"target: expected integer indices, got torch.float32"),
         ({"source": torch.tensor([True, False, True])}, ArgumentTypeError, r"source: .* mask .*nonzero"),
         ({"target": [[0, 2, 0]]}, ArgumentError, r"target: expected one dimension \[E\], got shape \[1, 3\]"),
@@ -62,7 +62,7 @@ def check_invariants(adj):
         ({"num_sources": -1}, ArgumentError, r"num_sources: expected a size >= 0, got -1"),
         ({"num_sources": 0}, ArgumentError, r"source: expected no entry, as there are no sources, got 1 at position 0"),
         ({"weight": [1, 2, 3]}, ArgumentTypeError, r"weight: expected floating-point weights, got torch.int64"),
-        ({"weight": [1.0, 2.0]}, ArgumentError, r"weight: expected shape \[3\] \(one a edge\), got shape \[2\]"),
+        ({"weight": [1.0, 2.0]}, ArgumentError, r"weight: expected shape \[3\] \(one per edge\), got shape \[2\]"),
         ({"weight": torch.ones(3, 1)}, ArgumentError, r"weight: expected shape \[3\].*got shape \[3, 1\]"),
         ({"weight": [1.0, float("nan"), 2.0]}, ArgumentError, r"weight: .*without NaN, got NaN at position 1"),
         ({"weight": ["a"] * 3}, ArgumentTypeError, r"weight: expected floating-point weights, got list"),

@@ -1,4 +1,4 @@
-"""Normalisation, loops, rows, set algebra, composition, reach: against matrices, sets and searches."""
+"""Normalization, loops, rows, set algebra, composition, reach: against matrices, sets and searches."""
 
 import pytest
 import torch
@@ -25,7 +25,7 @@ def edge_lists(t, s, most):
 
 @st.composite
 def several(draw, count=2, weighted=False, square=False):
-    """Structures of one shape."""
+    """Structures of the same shape."""
     t = draw(st.integers(0, 6))
     s = t if square else draw(st.integers(0, 6))
     found = []
@@ -43,7 +43,7 @@ def chain(edges, t, s, weighted=False):
     )  # fmt: skip
 
 
-# ---------------------------------------------------------------------- normalisation
+# ---------------------------------------------------------------------- normalization
 
 
 def normalized_oracle(adj, how):
@@ -63,7 +63,7 @@ def normalized_oracle(adj, how):
 @pytest.mark.parametrize("how", ["row", "col", "sym"])
 @pytest.mark.parametrize("name", DEGENERATE)
 @pytest.mark.parametrize("weighted", [False, True])
-def test_normalisation(name, how, weighted):
+def test_normalization(name, how, weighted):
     adj = DEGENERATE[name]
     if weighted:
         adj = adj.with_weight(torch.linspace(0.25, 3, adj.num_edges, dtype=torch.float64))
@@ -93,13 +93,13 @@ def test_zero_degrees_invert_to_zero(how):
     assert adj.normalize(how).weight.tolist() == [0, 1]
 
 
-def test_gradient_of_normalised_weights_at_zero_degree_is_finite():
+def test_gradient_of_normalized_weights_at_zero_degree_is_finite():
     weight = torch.tensor([0.0, 4.0], requires_grad=True)
     chain([(0, 0), (1, 1)], 2, 2).with_weight(weight).normalize("sym").weight.sum().backward()
     assert weight.grad.isfinite().all()
 
 
-def test_normalisation_refuses_other_words():
+def test_normalization_refuses_other_words():
     with pytest.raises(ArgumentError, match="how: expected 'row', 'col' or 'sym', got 'both'"):
         Adjacency.eye(2).normalize("both")
     with pytest.raises(ArgumentTypeError, match="dtype: expected a floating-point torch.dtype, or None, got"):
@@ -190,7 +190,7 @@ def test_set_algebra_refuses_weights_and_other_shapes(symbol):
     for x, y in ((a.normalize("row"), a), (a, a.normalize("row"))):
         with pytest.raises(ArgumentError, match=r"a [|&-] b: expected unweighted .*with_weight\(None\)"):
             getattr(x, symbol)(y)
-    with pytest.raises(ArgumentError, match=r"a [|&-] b: expected structures of one shape \(3, 4\), got \(4, 3\)"):
+    with pytest.raises(ArgumentError, match=r"a [|&-] b: expected structures of the same shape \(3, 4\), got \(4, 3\)"):
         getattr(a, symbol)(a.transpose())
 
 
@@ -241,7 +241,7 @@ def test_composition_passes_gradients():
 
 
 def test_composition_refuses_what_does_not_fit():
-    with pytest.raises(ArgumentError, match="a @ b: expected b with 4 targets, as a has sources, got 3"):
+    with pytest.raises(ArgumentError, match="a @ b: expected b with 4 targets, the number of sources of a, got 3"):
         random_adjacency(3, 4, 5) @ random_adjacency(3, 4, 5)
 
 

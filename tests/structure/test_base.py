@@ -276,7 +276,7 @@ def test_collate_one_label_an_example():
 def test_collate_refuses():
     with pytest.raises(ArgumentError, match="items: expected at least one example, got none"):
         collate([])
-    with pytest.raises(ArgumentTypeError, match="items: expected .* all of one kind, got Adjacency, Graph"):
+    with pytest.raises(ArgumentTypeError, match="items: expected .* all of one type, got Adjacency, Graph"):
         collate([random_graph(2, 1), random_graph(2, 1).adj])
     with pytest.raises(ArgumentTypeError, match="got SoftAdjacency"):
         collate([nouns()["soft"]])

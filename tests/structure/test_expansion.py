@@ -115,7 +115,7 @@ def test_subhypergraph_carries_every_weight():
 
 def test_subhypergraph_refuses():
     hg = random_hypergraph(4, 3, 6)
-    with pytest.raises(ArgumentError, match="nodes: expected each vertex once, got repeated"):
+    with pytest.raises(ArgumentError, match="nodes: expected distinct nodes, got repeated"):
         hg.subhypergraph(torch.tensor([1, 1]))
     with pytest.raises(ArgumentError, match="nodes: expected nodes in 0 .. 3, got 4"):
         hg.touching(torch.tensor([4]))

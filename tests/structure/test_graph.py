@@ -32,7 +32,7 @@ def build(edge_index, n=4, directed=True, **more):
         ({"edge_index": [[0], [1]], "weight": [float("nan")]}, ArgumentError, r"weight: .*NaN at position 0"),
         ({"edge_index": [[0], [1]], "duplicates": "x"}, ArgumentError, r"duplicates: expected"),
         ({"edge_index": [[0, 1], [1, 0]], "directed": False, "weight": [1.0, 2.0]}, ArgumentError,
-         r"weight: expected one weight for both directions"),
+         r"weight: expected equal weights in both directions"),
     ],
 )  # fmt: skip
 def test_wrong_arguments_are_named(arguments, error, message):

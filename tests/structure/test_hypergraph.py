@@ -27,16 +27,16 @@ def coo(**changed):
     [
         ({"node": [0, 1, 3]}, ArgumentError, r"node: expected nodes in 0 .. 2, got 3 at position 2"),
         ({"hyperedge": [0, 0, 2]}, ArgumentError, r"hyperedge: expected hyperedges in 0 .. 1, got 2 at position 2"),
-        ({"node": [0, 1]}, ArgumentError, r"node: expected 3 entries, as hyperedge has, got 2"),
+        ({"node": [0, 1]}, ArgumentError, r"node: expected 3 entries, as many as hyperedge, got 2"),
         ({"node": [0.0, 1.0, 1.0]}, ArgumentTypeError, r"node: expected integer indices"),
         ({"num_nodes": -3}, ArgumentError, r"num_nodes: expected a size >= 0, got -3"),
         ({"num_hyperedges": 2.5}, ArgumentTypeError, r"num_hyperedges: expected an integer, got float"),
         ({"node": [1, 1, 1]}, ArgumentError, r"hyperedge, node: expected each pair once, got 1 repeated"),
         ({"weight": [1.0]}, ArgumentError, r"weight: expected shape \[3\]"),
-        ({"hyperedge_weight": [1.0]}, ArgumentError, r"hyperedge_weight: expected shape \[2\] \(one a hyperedge\)"),
+        ({"hyperedge_weight": [1.0]}, ArgumentError, r"hyperedge_weight: expected shape \[2\] \(one per hyperedge\)"),
         ({"hyperedge_weight": [1.0, float("nan")]}, ArgumentError, r"hyperedge_weight: .*NaN at position 1"),
         ({"hyperedge_weight": [1, 2]}, ArgumentTypeError, r"hyperedge_weight: expected floating-point"),
-        ({"node_weight": [1.0, 1.0]}, ArgumentError, r"node_weight: expected shape \[3\] \(one a node\)"),
+        ({"node_weight": [1.0, 1.0]}, ArgumentError, r"node_weight: expected shape \[3\] \(one per node\)"),
         ({"duplicates": None}, ArgumentError, r"duplicates: expected"),
     ],
 )
@@ -149,4 +149,4 @@ def test_copies_are_equal(hg):
 
 
 def test_repr_has_sizes_only():
-    assert repr(Hypergraph.from_lists(LISTS, num_nodes=5)) == "Hypergraph(5 vertices, 4 hyperedges, 6 incidences, cpu)"
+    assert repr(Hypergraph.from_lists(LISTS, num_nodes=5)) == "Hypergraph(5 nodes, 4 hyperedges, 6 incidences, cpu)"

@@ -46,15 +46,15 @@ def listed(kg):
         ({"head": [0, 1, 3]}, ArgumentError, r"head: expected nodes in 0 .. 2, got 3 at position 2"),
         ({"tail": [0, 1, -1]}, ArgumentError, r"tail: expected nodes in 0 .. 2, got -1"),
         ({"relation": [0, 0, 2]}, ArgumentError, r"relation: expected relations in 0 .. 1, got 2"),
-        ({"relation": [0, 0]}, ArgumentError, r"relation: expected 3 entries, as head has, got 2"),
+        ({"relation": [0, 0]}, ArgumentError, r"relation: expected 3 entries, as many as head, got 2"),
         ({"tail": [0, 1]}, ArgumentError, r"tail: expected 3 entries"),
         ({"head": [0.0, 1.0, 1.0]}, ArgumentTypeError, r"head: expected integer indices"),
         ({"num_nodes": -1}, ArgumentError, r"num_nodes: expected a size >= 0"),
         ({"num_relations": 1.5}, ArgumentTypeError, r"num_relations: expected an integer"),
         ({"duplicates": "sum"}, ArgumentError, r"duplicates: expected 'error', 'drop' or 'keep'"),
         ({"node_type": [0, 1]}, ArgumentError, r"node_type: expected 3 entries"),
-        ({"node_type": [0, -1, 1]}, ArgumentError, r"node_type: expected types 0 or more"),
-        ({"node_names": ["a"]}, ArgumentError, r"node_names: expected 3 texts \(one a node\), got 1"),
+        ({"node_type": [0, -1, 1]}, ArgumentError, r"node_type: expected non-negative types"),
+        ({"node_names": ["a"]}, ArgumentError, r"node_names: expected 3 texts \(one per node\), got 1"),
         ({"relation_names": ["a"]}, ArgumentError, r"relation_names: expected 2 texts"),
         ({"node_names": ["a", "b", 3]}, ArgumentTypeError, r"names: expected texts, got int at position 2"),
         ({"node_type": [0, 1, 2], "type_names": ["x"]}, ArgumentError, r"type_names: expected more than 2 texts"),
@@ -67,7 +67,7 @@ def test_wrong_arguments_are_named(changed, error, message):
 
 def test_facts_of_two_vertices_stay_parallel_and_repeats_are_decided():
     twice = {"head": [0, 0, 0], "relation": [1, 0, 1], "tail": [2, 2, 2]}
-    with pytest.raises(ArgumentError, match=r"each fact once, got 1 repeated, \(0, 1, 2\)"):
+    with pytest.raises(ArgumentError, match=r"each triple once, got 1 repeated, \(0, 1, 2\)"):
         made(**twice)
     assert listed(made(**twice, duplicates="keep")) == [(0, 0, 2), (0, 1, 2), (0, 1, 2)]
     once = made(**twice, duplicates="drop")
@@ -109,11 +109,11 @@ def test_the_order_of_the_input_does_not_matter(kg):
 def test_from_names():
     kg = KnowledgeGraph.from_names(BOOKS)
     assert list(kg.node_names) == ["Dune", "Herbert", "Solaris", "Lem", "novel"]
-    assert {tuple(f) for f in kg.facts()} == set(BOOKS)
-    assert [f.tail for f in kg.facts("Dune", "by")] == ["Herbert"]
+    assert {tuple(f) for f in kg.find_triples()} == set(BOOKS)
+    assert [f.tail for f in kg.find_triples("Dune", "by")] == ["Herbert"]
     with pytest.raises(ArgumentError, match=r"triples\[1\]: expected \(head, relation, tail\), got \('a', 'b'\)"):
         KnowledgeGraph.from_names([("a", "b", "c"), ("a", "b")])
-    with pytest.raises(ArgumentError, match="each fact once"):
+    with pytest.raises(ArgumentError, match="each triple once"):
         KnowledgeGraph.from_names([("a", "b", "c")] * 2)
 
 
@@ -129,23 +129,23 @@ def test_names_and_ids():
         kg.node(5)
     with pytest.raises(ArgumentTypeError, match="an id or a name, got float"):
         kg.node(1.0)
-    with pytest.raises(ArgumentError, match="an id, as there are no names"):
+    with pytest.raises(ArgumentError, match="an id, as this graph has no names"):
         made().node("Lem")
     with pytest.raises(ArgumentError, match=r"the name of \[0, 1\]"):
         made(node_names=["same", "same", "c"]).node("same")
 
 
-def test_neighbours_and_neighbourhoods():
+def test_neighbors_and_neighborhoods():
     kg = KnowledgeGraph.from_names(BOOKS)
-    assert kg.neighbours("Dune").tolist() == [1, 3, 4]
-    assert kg.neighbours("Dune", "by").tolist() == [1]
-    assert kg.neighbours("novel").tolist() == []
-    assert kg.neighbourhood("Herbert", 0).tolist() == [1]
-    assert kg.neighbourhood("Herbert", 1).tolist() == [0, 1]
-    assert kg.neighbourhood("Herbert", 2).tolist() == [0, 1, 3, 4]
-    assert kg.neighbourhood("Herbert", 9).tolist() == [0, 1, 2, 3, 4]
+    assert kg.neighbors("Dune").tolist() == [1, 3, 4]
+    assert kg.neighbors("Dune", "by").tolist() == [1]
+    assert kg.neighbors("novel").tolist() == []
+    assert kg.neighborhood("Herbert", 0).tolist() == [1]
+    assert kg.neighborhood("Herbert", 1).tolist() == [0, 1]
+    assert kg.neighborhood("Herbert", 2).tolist() == [0, 1, 3, 4]
+    assert kg.neighborhood("Herbert", 9).tolist() == [0, 1, 2, 3, 4]
     with pytest.raises(ArgumentError, match="num_hops"):
-        kg.neighbourhood(0, -1)
+        kg.neighborhood(0, -1)
 
 
 def all_paths(kg, start, end, steps):
@@ -183,7 +183,7 @@ def test_paths_stop_where_weights_are_zero():
     assert kg.paths(0, 2) == []
     assert [p.nodes for p in kg.paths(1, 2)] == [(1, 2)]
     assert kg.paths(0, 0) == []
-    with pytest.raises(ArgumentError, match="weights of 0 or more"):
+    with pytest.raises(ArgumentError, match="non-negative weights"):
         kg.with_weight(-torch.ones(3)).paths(0, 2)
     with pytest.raises(ArgumentError, match="max_steps"):
         kg.paths(0, 2, max_steps=0)
@@ -247,8 +247,8 @@ def test_subgraph_keeps_names_and_types():
     part = kg.subgraph(torch.tensor([1, 0]))
     assert list(part.node_names) == ["Dune", "user 0"]
     assert part.node_type.tolist() == [1, 0]
-    assert [tuple(f) for f in part.facts()] == [("user 0", "interacts with", "Dune")]
-    with pytest.raises(ArgumentError, match="each vertex once"):
+    assert [tuple(f) for f in part.find_triples()] == [("user 0", "interacts with", "Dune")]
+    with pytest.raises(ArgumentError, match="distinct nodes"):
         kg.subgraph(torch.tensor([1, 1]))
 
 
@@ -356,16 +356,16 @@ def test_draw_without_names_and_with_parallel_facts():
     bends = [p.get_connectionstyle().rad for p in ax.patches if type(p).__name__ == "FancyArrowPatch"]
     assert len(set(bends)) > 3
     KnowledgeGraph.from_names([]).draw()
-    # of thirty relations three remain: three colours, no dashes
+    # of thirty relations three remain: three colors, no dashes
     part = KnowledgeGraph.from_triples(
         head=[0, 1, 2], relation=[4, 11, 25], tail=[1, 2, 3], num_nodes=4, num_relations=30, node_type=[0, 0, 1, 1]
     )
     arrows = [p for p in part.draw().patches if type(p).__name__ == "FancyArrowPatch"]
     assert {p.get_linestyle() for p in arrows} <= {"-", "solid"}
     dots = {c for p in part.draw().collections for c in map(tuple, p.get_facecolor())}
-    colours = {p.get_edgecolor()[:3] for p in arrows}
-    assert len(colours) == 3
-    assert not colours & {dot[:3] for dot in dots}
+    colors = {p.get_edgecolor()[:3] for p in arrows}
+    assert len(colors) == 3
+    assert not colors & {dot[:3] for dot in dots}
     with pytest.raises(ArgumentError, match="names: expected 4 texts"):
         kg.draw(names=["a"])
 

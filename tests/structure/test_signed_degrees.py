@@ -24,10 +24,14 @@ def hypergraph(weight=None, of_edges=None):
 
 
 REFUSED = {
-    "gcn, negative": (lambda: GCNConv(2, 2), graph(-3.0, 1.0), "negative weights that prevail at 0: -2"),
+    "gcn, negative": (lambda: GCNConv(2, 2), graph(-3.0, 1.0), "a negative sum at 0: -2"),
     "gcn, cancel": (lambda: GCNConv(2, 2), graph(-1.0, 5.0), "weights that cancel at 0: 0"),
     "hgnn, hyperedge": (lambda: HGNNConv(2, 2), hypergraph([1.0, -1.0, 1.0, 1.0]), "weights that cancel at 0: 0"),
-    "hgnn, node": (lambda: HGNNConv(2, 2), hypergraph(of_edges=[-1.0, 2.0]), "negative weights that prevail at 0: -1"),
+    "hgnn, node": (
+        lambda: HGNNConv(2, 2),
+        hypergraph(of_edges=[-1.0, 2.0]),
+        "a negative sum at 0: -1",
+    ),
     "hgnn+, node": (lambda: HGNNPConv(2, 2), hypergraph(of_edges=[-1.0, 1.0]), "weights that cancel at 1: 0"),
 }
 
@@ -39,7 +43,7 @@ def test_layers_refuse_degrees_that_give_no_number(make, structure, said):
         make()(torch.ones(3, 2), structure)
 
 
-@pytest.mark.parametrize(("how", "weights", "said"), [("sym", (-3.0, 1.0), "prevail at 1: -3"),
+@pytest.mark.parametrize(("how", "weights", "said"), [("sym", (-3.0, 1.0), "a negative sum at 1: -3"),
                                                       ("row", (-1.0, 1.0), None),
                                                       ("sym", (2.0, 1.0), None)])  # fmt: skip
 def test_normalize_refuses_them_too(how, weights, said):

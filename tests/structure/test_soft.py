@@ -200,4 +200,4 @@ def test_soft_hypergraph_copies_files_and_text(masked, selected, tmp_path):
     for other in (copy.deepcopy(soft), pickle.loads(pickle.dumps(soft)), load(tmp_path / "soft.safetensors")):
         assert other.equal(soft)
     assert not soft.equal(SoftHypergraph.from_participation(participation(2, 4, 3, seed=1)))
-    assert repr(soft) == f"SoftHypergraph(batch [2], 4 vertices, {2 if selected else 3} hyperedges, float64, cpu)"
+    assert repr(soft) == f"SoftHypergraph(batch [2], 4 nodes, {2 if selected else 3} hyperedges, float64, cpu)"

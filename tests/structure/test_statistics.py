@@ -20,7 +20,7 @@ def test_hypergraph_by_hand(seed):
     y = torch.randint(-1, 3, (22,), generator=torch.Generator().manual_seed(seed))
     found = statistics(hg, y)
     assert found.counts == {
-        "vertices": 22,
+        "nodes": 22,
         "hyperedges": len(lists),
         "incidences": sum(map(len, lists)),
         "isolated": sum(not any(v in e for e in lists) for v in range(22)),
@@ -34,8 +34,8 @@ def test_hypergraph_by_hand(seed):
     assert found.size.tolist() == [sizes.count(s) for s in range(max(sizes) + 1)]
     pairs = [(u, v) for e in lists for u, v in itertools.permutations(e, 2) if y[u] >= 0 and y[v] >= 0]
     assert found.homophily == pytest.approx(sum(int(y[u] == y[v]) for u, v in pairs) / len(pairs))
-    labelled = [v for v in range(22) if y[v] >= 0]
-    dealt = list(itertools.permutations(labelled, 2))
+    labeled = [v for v in range(22) if y[v] >= 0]
+    dealt = list(itertools.permutations(labeled, 2))
     assert found.chance == pytest.approx(sum(int(y[u] == y[v]) for u, v in dealt) / len(dealt))
     assert found.class_sizes == tuple(int((y == c).sum()) for c in range(int(y.max()) + 1))
 
@@ -77,7 +77,7 @@ def test_as_json_with_moments():
 
 @pytest.mark.parametrize("y", [torch.zeros(3, dtype=torch.long), torch.zeros(4), torch.zeros(4, 2, dtype=torch.bool)])
 def test_labels_of_another_kind(y):
-    with pytest.raises(ArgumentError, match=r"y: expected class numbers \[4\] of the vertices"):
+    with pytest.raises(ArgumentError, match=r"y: expected class numbers \[4\] of the nodes"):
         statistics(Hypergraph.from_lists([[0, 1]], num_nodes=4), y)
 
 

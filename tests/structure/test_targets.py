@@ -20,13 +20,13 @@ def test_one_row_of_y_a_target(structure, target, rows):
     assert data.validate().num_targets == rows
     assert data.num_classes == rows
     for wrong in (torch.arange(rows + 1), torch.tensor(1)):
-        with pytest.raises(ArgumentError, match=f"y: expected {rows} rows .one a {target}."):
+        with pytest.raises(ArgumentError, match=f"y: expected {rows} rows .one per {target}."):
             Data(structure, x, wrong, target=target).validate()
 
 
 @pytest.mark.parametrize(("structure", "target"), [(HG, "edge"), (G, "hyperedge")])
 def test_targets_that_a_structure_does_not_have(structure, target):
-    with pytest.raises(ArgumentError, match="target: expected something that a"):
+    with pytest.raises(ArgumentError, match="target: expected a target of a"):
         Data(structure, torch.ones(5, 1), torch.arange(5), target=target).validate()
 
 
@@ -41,7 +41,7 @@ def test_labels_of_whole_graphs_are_stacked():
     many = collate([Data(G, torch.ones(5, 1), torch.tensor([True, False]), target="graph").validate()] * 3).validate()
     assert many.y.shape == (3, 2)
     assert many.num_classes == 2
-    with pytest.raises(ArgumentError, match="one kind of target, got graph, vertex"):
+    with pytest.raises(ArgumentError, match="the same target, got graph, vertex"):
         collate([items[0], Data(HG, torch.ones(5, 1), torch.arange(5))])
 
 
@@ -50,7 +50,7 @@ def test_splits_of_hyperedges_name_hyperedges():
     data = Data(HG, torch.ones(5, 1), ids, {"default": Split(HG, ids[:1], ids[1:2], ids[2:])}, target="hyperedge")
     data.validate()
     beyond = Split(HG, ids[:1], ids[1:2], torch.tensor([3]))
-    with pytest.raises(DataError, match=r"ids must lie in 0 \.\. 2"):
+    with pytest.raises(DataError, match=r"ids must be in 0 \.\. 2"):
         beyond.validate(data)
 
 

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from matplotlib.figure import Figure
 
 from hgraph import Adjacency, TokenGraph, load, patterns
-from hgraph.draw.tokens import pixel_shares
+from hgraph.draw.tokens import pixel_densities
 from hgraph.errors import ArgumentError, ArgumentTypeError, DataError
 from hgraph.testing import adjacencies, degenerate_adjacencies
 
@@ -149,7 +149,7 @@ def test_damaged_files_are_refused(tmp_path):
 @pytest.mark.parametrize(
     ("call", "error", "message"),
     [
-        (lambda g: g | patterns.full(3), ArgumentError, r"expected graphs of one shape \(4, 4\), got \(3, 3\)"),
+        (lambda g: g | patterns.full(3), ArgumentError, r"expected graphs of the same shape \(4, 4\), got \(3, 3\)"),
         (lambda g: g | Adjacency.eye(4), ArgumentTypeError, "expected token graphs, got Adjacency"),
         (lambda g: g @ patterns.full(3), ArgumentError, "b with 4 targets"),
         (lambda g: g.reach(-1), ArgumentError, "layers"),
@@ -160,9 +160,10 @@ def test_damaged_files_are_refused(tmp_path):
         (lambda g: g.tiles(0), ArgumentError, "block_size: expected a whole number, 1 or more, got 0"),
         (lambda g: g.select([4]), ArgumentError, "rows"),
         (lambda g: patterns.padded(3, [1, 2]).of(example=2), ArgumentError, r"example: expected 0 \.\. 1, got 2"),
-        (lambda g: patterns.padded(3, [1, 2]) | patterns.padded(3, [1, 2, 3]), ArgumentError, "equally many examples"),
+        (lambda g: patterns.padded(3, [1, 2]) | patterns.padded(3, [1, 2, 3]), ArgumentError,
+         "equal numbers of examples"),
         (lambda g: TokenGraph.from_adjacency(g), ArgumentTypeError, "adj: expected an Adjacency, got TokenGraph"),
-        (lambda g: TokenGraph.per_head([g, patterns.full(3)]), ArgumentError, "one graph a head of 4 x 4"),
+        (lambda g: TokenGraph.per_head([g, patterns.full(3)]), ArgumentError, "one graph per head of 4 x 4"),
         (lambda g: g.draw(kind="circle"), ArgumentError, "kind: expected 'matrix', 'graph' or 'layers', got 'circle'"),
         (lambda g: patterns.causal(500).draw(kind="graph"), ArgumentError, "at most 128 tokens"),
     ],
@@ -195,7 +196,7 @@ def test_any_structure_is_drawn_as_matrix(adj, bins):
 def test_pixels_are_shares(graph, bins):
     if not graph.num_targets * graph.num_sources:
         return
-    shares, dense = pixel_shares(graph, bins), graph.adjacency().dense().numpy()
+    shares, dense = pixel_densities(graph, bins), graph.adjacency().dense().numpy()
     rows = np.arange(graph.num_targets) * min(bins, graph.num_targets) // graph.num_targets
     columns = np.arange(graph.num_sources) * min(bins, graph.num_sources) // graph.num_sources
     for r in range(shares.shape[0]):
@@ -205,5 +206,5 @@ def test_pixels_are_shares(graph, bins):
 
 def test_layers_show_the_receptive_field():
     ax = patterns.power(32).draw(Figure().subplots(), kind="layers", layers=3)
-    assert ax.get_title() == "3 layers: token 31 has heard of 26 of 32"
+    assert ax.get_title() == "3 layers: token 31 receives from 26 of 32"
     assert int(patterns.power(32).reach(3).degree()[0, 0, 31]) == 26

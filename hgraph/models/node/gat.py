@@ -17,14 +17,14 @@ class GAT(nn.Module):
     .. math:: Z = \mathrm{GAT}_1(\mathrm{ELU}(\mathrm{GAT}_H(X)))
 
     Args:
-        in_channels: F, features of a vertex.
-        hidden_channels: features a head of the first layer.
+        in_channels: F, features of a node.
+        hidden_channels: features per head of the first layer.
         num_classes: C.
-        num_heads: of the first layer.
-        dropout: probability, on the features before each layer and on the attention shares.
+        num_heads: number of heads of the first layer.
+        dropout: probability, on the features before each layer and on the attention weights.
 
     Shapes:
-        x [N, F] and a `Graph` of N vertices -> logits [N, C].
+        x [N, F] and a `Graph` of N nodes -> logits [N, C].
 
     Source: Velickovic et al., "Graph Attention Networks", section 3.3.
 
@@ -43,6 +43,6 @@ class GAT(nn.Module):
         self.dropout = nn.Dropout(dropout)
 
     def forward(self, x: Tensor, structure: Graph) -> Tensor:
-        """Class logits of every vertex."""
+        """Class logits of every node."""
         x = F.elu(self.conv1(self.dropout(x), structure))
         return self.conv2(self.dropout(x), structure)

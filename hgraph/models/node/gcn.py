@@ -18,7 +18,7 @@ class GCN(Stack):
         in_channels: F, features of a node.
         hidden_channels: features of a node between the layers.
         num_classes: C.
-        num_layers: L; the equation is that of 2.
+        num_layers: L; the equation shows L = 2.
         dropout: probability, on the features between the layers.
 
     Shapes:

@@ -19,16 +19,16 @@ class HAN(nn.Module):
     .. math:: Z = \mathrm{HAN}_H(X; G_1, \ldots, G_P)\, W + b
 
     Args:
-        in_channels: F, features of a vertex.
-        hidden_channels: features a head.
+        in_channels: F, features of a node.
+        hidden_channels: features per head.
         num_classes: C.
         num_paths: P, meta-paths.
-        num_heads: of each meta-path's attention.
+        num_heads: number of heads of each meta-path.
         semantic_channels: width of the attention over the meta-paths.
-        dropout: probability, on the features and on the attention shares.
+        dropout: probability, on the features and on the attention weights.
 
     Shapes:
-        x [N, F] and P `Graph`s of N vertices, one a meta-path -> logits [N, C].
+        x [N, F] and P `Graph`s of N nodes, one per meta-path -> logits [N, C].
 
     Source: Wang et al., "Heterogeneous Graph Attention Network", sections 4 and 5.3 (8 heads of 8, dropout 0.6).
 
@@ -64,5 +64,5 @@ class HAN(nn.Module):
         self.dropout = nn.Dropout(dropout)
 
     def forward(self, x: Tensor, structure: Sequence[Graph]) -> Tensor:
-        """Class logits of every vertex."""
+        """Class logits of every node."""
         return self.out(self.conv(self.dropout(x), structure))

@@ -17,29 +17,29 @@ __all__ = ["HGT"]
 
 
 class HGT(nn.Module):
-    r"""A linear map for each type of vertices, `HGTConv` layers, and a linear classifier.
+    r"""A linear map per node type, `HGTConv` layers, and a linear classifier.
 
     .. math:: X_0 = \mathrm{GELU}(W_\tau X + b_\tau), \qquad X_l = \mathrm{HGT}_l(X_{l-1}), \qquad Z = X_L W + b
 
-    with :math:`\tau` the type of each vertex.
+    with :math:`\tau` the type of each node.
 
     Args:
-        in_channels: F, features of a vertex.
-        hidden_channels: width of the layers, which ``num_heads`` divides.
+        in_channels: F, features of a node.
+        hidden_channels: width of the layers, a multiple of ``num_heads``.
         num_classes: C.
         num_relations: R.
-        num_types: types of vertices; 1 where the graph has none, or all are to be taken as one.
-        num_heads: of each layer.
+        num_types: number of node types; 1 if the graph has none, or to ignore them.
+        num_heads: number of heads of each layer.
         num_layers: L.
-        dropout: probability, on what each layer reads.
+        dropout: probability, on the input of each layer.
 
     Shapes:
-        x [N, F] and a `KnowledgeGraph` of N vertices and R relations -> logits [N, C].
+        x [N, F] and a `KnowledgeGraph` of N nodes and R relations -> logits [N, C].
 
     Raises:
         ArgumentError: features of another width, other relations, more types.
 
-    Source: Hu et al., "Heterogeneous Graph Transformer", section 3. Layers are those of the paper, without the relative
+    Source: Hu et al., "Heterogeneous Graph Transformer", section 3, without the relative
     temporal encoding.
 
     >>> kg = KnowledgeGraph.from_names([("a", "r", "b"), ("b", "s", "c")])
@@ -72,7 +72,7 @@ class HGT(nn.Module):
         self.reset_parameters()
 
     def reset_parameters(self) -> None:
-        """Glorot-uniform, each matrix by itself; zero biases of the types."""
+        """Glorot-uniform per matrix; zero biases of the types."""
         for matrix in self.weight.data:
             nn.init.xavier_uniform_(matrix)
         nn.init.zeros_(self.bias)
@@ -80,11 +80,11 @@ class HGT(nn.Module):
             module.reset_parameters()
 
     def forward(self, x: Tensor, structure: KnowledgeGraph) -> Tensor:
-        """Class logits of every vertex."""
+        """Class logits of every node."""
         check_inputs(x, structure, KnowledgeGraph, self.weight.shape[1], self.weight)
         if structure.num_relations != self.num_relations:
             raise ArgumentError(
-                "structure", f"{self.num_relations} relations, as the network has", structure.num_relations
+                "structure", f"{self.num_relations} relations, as in the network", structure.num_relations
             )
         x = F.gelu(map_by_type(structure, x, self.weight, self.bias))
         for conv in self.convs:

@@ -1,4 +1,4 @@
-"""Multilayer perceptron: message passing over the empty structure."""
+"""Multilayer perceptron: a network without message passing."""
 
 from __future__ import annotations
 
@@ -13,26 +13,26 @@ __all__ = ["MLP"]
 class MLP(nn.Module):
     r"""Linear, ReLU, BatchNorm, Dropout, Linear: the student of LightHGNN, which needs no structure.
 
-    Where features are word counts, ``norm=False, unit_rows=True, input_dropout=0.5`` (``hgraph distill --student
-    words``) is the stronger student for vertices that training will not have seen: as good there as its teacher, which
-    sees the structure, on three sets over five seeds
-    (``benchmarks/studies/unseen_gap.py``). On pixels it is the weaker one.
+    For word-count features, ``norm=False, unit_rows=True, input_dropout=0.5`` (``hgraph distill --student
+    words``) is the stronger student for nodes unseen in training: as accurate there as its teacher, which
+    uses the structure, on three data sets with five seeds
+    (``benchmarks/studies/unseen_gap.py``). For pixels it is the weaker one.
 
     .. math:: Z = \mathrm{BN}(\mathrm{ReLU}(X \Theta_1 + b_1)) \, \Theta_2 + b_2
 
     Args:
-        in_channels: F, features of a vertex.
+        in_channels: F, features of a node.
         hidden_channels: width of the hidden layer.
         num_classes: C.
-        dropout: probability, after the normalisation.
-        input_dropout: probability, of the features: words left out at random.
-        norm: whether there is the BatchNorm, as published; on few labels the network is stronger without.
-        unit_rows: whether each row of features is first divided by its length; a row of zeros stays.
+        dropout: probability, after the normalization.
+        input_dropout: probability, on the features: drops words at random.
+        norm: whether to use BatchNorm, as published; with few labels the network is better without.
+        unit_rows: whether to divide each row of features by its length first; zero rows are unchanged.
 
     Shapes:
         x [N, F] -> logits [N, C].
 
-    Source: Feng et al., "LightHGNN", ICLR 2024 (card 04, eq. 2).
+    Source: Feng et al., "LightHGNN", ICLR 2024, eq. 2.
 
     >>> import torch
     >>> MLP(8, 16, 3)(torch.randn(5, 8)).shape
@@ -59,19 +59,19 @@ class MLP(nn.Module):
         self.out = nn.Linear(hidden_channels, num_classes)
 
     def forward(self, x: Tensor) -> Tensor:
-        """Class logits from features alone."""
+        """Class logits from features only."""
         return self.out(self.dropout(self.norm(self.hidden(self.input_dropout(self.rows(x))).relu())))
 
     @torch.no_grad()
     def folded(self) -> nn.Sequential:
-        r"""The same function in eval mode as Linear, ReLU, Linear: the normalisation folded into the last layer.
+        r"""The same function in eval mode as Linear, ReLU, Linear: folds the normalization into the last layer.
 
         .. math:: \Theta_2' = \mathrm{diag}(a)\, \Theta_2, \quad b_2' = b_2 + (\beta - \mu a)\, \Theta_2, \quad
                   a = \gamma / \sqrt{\sigma^2 + \epsilon}
 
-        ``unit_rows`` stand before them.
+        With ``unit_rows`` the row normalization comes first.
 
-        Half the calls: what is exported, and what one vertex is answered with.
+        Half as many operations: used for export and for predictions of single nodes.
 
         >>> mlp, x = MLP(8, 16, 3).eval(), torch.randn(5, 8)
         >>> bool(torch.allclose(mlp.folded()(x), mlp(x), atol=1e-5))

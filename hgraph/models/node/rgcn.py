@@ -16,18 +16,18 @@ class RGCN(nn.Module):
     .. math:: Z = \mathrm{RGCN}_2(\mathrm{ReLU}(\mathrm{RGCN}_1(X)))
 
     Args:
-        in_channels: F, features of a vertex. Where vertices have none, a learned row for each takes their place.
+        in_channels: F, features of a node. If nodes have none, use a learned embedding.
         hidden_channels: width of the first layer.
         num_classes: C.
-        num_relations: R; the paper's graphs have every fact both ways (`KnowledgeGraph.with_inverses`).
-        num_bases: matrices that the relations share, or None for one each.
+        num_relations: R; the paper's graphs contain inverse triples (`KnowledgeGraph.with_inverses`).
+        num_bases: number of basis matrices shared by the relations, or None for one matrix per relation.
         dropout: probability, on the features before each layer.
 
     Shapes:
-        x [N, F] and a `KnowledgeGraph` of N vertices and R relations -> logits [N, C].
+        x [N, F] and a `KnowledgeGraph` of N nodes and R relations -> logits [N, C].
 
     Source: Schlichtkrull et al., "Modeling Relational Data with Graph Convolutional Networks", section 3. The paper
-    has no dropout when it classifies vertices.
+    uses no dropout for node classification.
 
     >>> import torch
     >>> kg = KnowledgeGraph.from_names([("a", "r", "b"), ("b", "s", "c")])
@@ -51,6 +51,6 @@ class RGCN(nn.Module):
         self.dropout = nn.Dropout(dropout)
 
     def forward(self, x: Tensor, structure: KnowledgeGraph) -> Tensor:
-        """Class logits of every vertex."""
+        """Class logits of every node."""
         x = self.conv1(self.dropout(x), structure).relu()
         return self.conv2(self.dropout(x), structure)

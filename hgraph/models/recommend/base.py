@@ -1,4 +1,4 @@
-"""`Recommender`: what every model owes that ranks items for users."""
+"""`Recommender`: base class of models that rank items for users."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ __all__ = ["Recommender", "click_loss", "half_square", "xavier"]
 
 
 class Recommender(nn.Module):
-    r"""Base of models that make a row of each user and item and score a pair by `match`, the inner product of its rows.
+    r"""Base of models that embed users and items and score a pair with `match`, the inner product of both rows.
 
-    A subclass says in ``forward(structure)`` how the rows Z come about, users first, then items (what follows is not
-    looked at); one that has cheaper ways to some of them says so in `rows`. One whose users hear an item each in their
-    own way returns what its own `score` needs, and has a `pair_loss` of its own.
-    `hgraph.train.fit_recommender` alternates `pair_loss` and, where ``has_triples``, `triple_loss`.
+    A subclass computes the rows Z in ``forward(structure)``, users first, then items (further rows are ignored); it may
+    override `rows` to compute some of them faster. A model whose item embeddings depend on the
+    user returns the input of its own `score`, and overrides `pair_loss`.
+    `hgraph.train.fit_recommender` alternates `pair_loss` and, if ``has_triples``, `triple_loss`.
 
     Args:
         num_users: U.
@@ -28,7 +28,7 @@ class Recommender(nn.Module):
     """
 
     has_triples = False
-    reads_facts = True  # whether messages along facts reach its scores, so that paths say why
+    reads_facts = True  # whether scores use triples as messages, so that paths explain them
 
     def __init__(self, num_users: int, num_items: int) -> None:
         super().__init__()
@@ -36,44 +36,44 @@ class Recommender(nn.Module):
 
     @staticmethod
     def structure(data: Interactions) -> KnowledgeGraph:
-        """What messages flow over: the collaborative knowledge graph of the training part."""
+        """The structure for message passing: the collaborative knowledge graph of the training part."""
         return data.collaborative()
 
     def start(self, structure: KnowledgeGraph) -> KnowledgeGraph:
-        """The structure of the first epoch; `refresh` takes it, too."""
+        """The structure of the first epoch, which is also the argument of `refresh`."""
         return structure
 
     def refresh(self, structure: KnowledgeGraph) -> KnowledgeGraph:
-        """The structure of the epochs after it, made anew from the parameters of what `start` returned."""
+        """The structure of later epochs, recomputed from the parameters and the result of `start`."""
         return structure
 
     def rows(self, structure: KnowledgeGraph, ids: Tensor) -> Tensor:
-        """[B, C] the rows Z of some users and items [B], ids in Z: all that a training step looks at."""
+        """[B, C] the rows Z of some users and items [B], ids in Z: all that a training step needs."""
         z: Tensor = self(structure)
         return z.index_select(0, ids)
 
     def match(self, user: Tensor, item: Tensor) -> Tensor:
-        """[...] scores of rows [..., C] of users and items, side by side."""
+        """[...] scores of corresponding rows [..., C] of users and items."""
         return (user * item).sum(-1)
 
     def score(self, z: Any, users: Tensor) -> Tensor:
-        """[B, I] scores of every item for some users [B]; z is what the forward returned."""
+        """[B, I] scores of every item for some users [B]; z is the result of the forward."""
         scores: Tensor = z.index_select(0, users) @ z[self.num_users : self.num_users + self.num_items].T
         return scores
 
     def pair_loss(
         self, structure: KnowledgeGraph, users: Tensor, taken: Tensor, other: Tensor, l2: float = 0.0
     ) -> Tensor:
-        r"""The BPR loss of pairs that were taken against pairs that were not, with the L2 term of the rows.
+        r"""BPR loss of positive pairs against negative pairs, with an L2 term of the rows.
 
         .. math:: \frac1B \sum \mathrm{softplus}(-(y_{ui} - y_{uj}))
                   + \frac{\lambda}{2B} \sum (\lVert z_u \rVert^2 + \lVert z_i \rVert^2 + \lVert z_j \rVert^2)
 
         Args:
-            structure: what `start` or `refresh` returned.
-            users: [B] ids of users, as `hgraph.train.PairSampler` draws them with the items.
-            taken: [B] ids of items (below num_items), each taken by its user.
-            other: [B] ids of items that were not. Ids are not looked at: that would wait for the device.
+            structure: the result of `start` or `refresh`.
+            users: [B] user ids, drawn with the items by `hgraph.train.PairSampler`.
+            taken: [B] item ids (below num_items), one positive item per user.
+            other: [B] ids of negative items. Ids are not checked: that would synchronize.
             l2: lambda.
         """
         u, i, j = self.rows(structure, torch.cat([users, self.num_users + taken, self.num_users + other])).chunk(3)
@@ -81,21 +81,21 @@ class Recommender(nn.Module):
         return loss + l2 * half_square(u, i, j) / max(len(users), 1) if l2 else loss
 
     def triple_loss(self, head: Tensor, relation: Tensor, tail: Tensor, other: Tensor, l2: float = 0.0) -> Tensor:
-        """The loss of facts against facts with another tail.
+        """The loss of triples against triples with another tail.
 
         Args:
-            head: [B] ids of vertices of the structure that `structure` makes (for KGAT users first, then entities), as
-                `hgraph.train.TripleSampler` draws them from it, inverses among them where it has any.
+            head: [B] node ids of the graph returned by `structure` (for KGAT users first, then entities), drawn from it
+                by `hgraph.train.TripleSampler`, including inverses if it has any.
             relation: [B] ids of its relations.
-            tail: [B] vertices that make a fact with these.
-            other: [B] vertices that make none.
-            l2: of the L2 term.
+            tail: [B] tails of true triples.
+            other: [B] tails of negative triples.
+            l2: weight of the L2 term.
         """
-        raise NotImplementedError(f"{type(self).__name__} learns no facts")
+        raise NotImplementedError(f"{type(self).__name__} has no triple loss")
 
 
 def click_loss(taken: Tensor, other: Tensor) -> Tensor:
-    r"""Cross-entropy of scores of pairs that were taken and of pairs that were not.
+    r"""Binary cross-entropy of the scores of positive and negative pairs.
 
     .. math:: \frac1{2B} \sum \mathrm{softplus}(-y_{ui}) + \mathrm{softplus}(y_{uj})
     """
@@ -103,15 +103,15 @@ def click_loss(taken: Tensor, other: Tensor) -> Tensor:
 
 
 def half_square(*parts: Tensor) -> Tensor:
-    """Half of the sum of all squares."""
+    """Half of the sum of squares."""
     return torch.stack([part.square().sum() for part in parts]).sum() / 2
 
 
 def xavier(*shape: int, together: bool = False) -> nn.Parameter:
     """A Glorot-uniform parameter.
 
-    A stack [R, d, k] counts d and k as its fans, each matrix by itself, or with ``together`` R d and R k, as
-    TensorFlow's initializer does: its matrices begin smaller by the square root of R.
+    A stack [R, d, k] uses d and k as fans for each matrix, or with ``together`` R d and R k, as
+    TensorFlow's initializer does: its initial matrices are smaller by the square root of R.
     """
     weight = torch.empty(shape)
     matrices = weight[..., 0, 0].numel() if together else 1

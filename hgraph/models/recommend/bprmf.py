@@ -1,4 +1,4 @@
-"""BPR-MF: matrix factorisation under the Bayesian personalised ranking loss (Rendle et al., UAI 2009)."""
+"""BPR-MF: matrix factorization with the Bayesian personalized ranking loss (Rendle et al., UAI 2009)."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ __all__ = ["BPRMF"]
 
 
 class BPRMF(Recommender):
-    r"""A vector for each user and item, and nothing else; the loss is `pair_loss`.
+    r"""A vector for each user and item; the loss is `pair_loss`.
 
     .. math:: y_{ui} = e_u \cdot e_i
 
@@ -21,7 +21,7 @@ class BPRMF(Recommender):
         dim: d.
 
     Shapes:
-        any structure, which is not looked at, -> [U + I, d].
+        any structure, which is ignored, -> [U + I, d].
 
     Source: Rendle et al., "BPR: Bayesian Personalized Ranking from Implicit Feedback", sections 4.3.1 and 5.
 

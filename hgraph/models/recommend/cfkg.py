@@ -14,7 +14,7 @@ __all__ = ["CFKG"]
 
 
 class CFKG(Recommender):
-    r"""TransE over the collaborative graph, in which an interaction is a fact like any other.
+    r"""TransE over the collaborative graph, where interactions are triples too.
 
     .. math:: y_{ui} = -\lVert e_u + e_{r_0} - e_i \rVert_2^2, \qquad
               L = \frac1B \sum \mathrm{softplus}(g(h, r, t) - g(h, r, t')), \quad
@@ -25,7 +25,7 @@ class CFKG(Recommender):
     Args:
         num_users: U.
         num_items: I; items are the first entities.
-        num_entities: entities, items among them.
+        num_entities: number of entities, including items.
         num_relations: R of the collaborative graph.
         dim: d.
 
@@ -33,7 +33,7 @@ class CFKG(Recommender):
         the collaborative `KnowledgeGraph` -> [U + I, d].
 
     Source: Ai et al., "Learning Heterogeneous Knowledge Base Embeddings for Explainable Recommendation", section 4;
-    the loss is KGAT's, the pairs are learned under the ranking loss besides.
+    the loss is KGAT's, and pairs are trained with the ranking loss as well.
 
     >>> from hgraph.data import Interactions
     >>> kg = KnowledgeGraph.from_names([("Dune", "by", "Herbert")])
@@ -50,16 +50,16 @@ class CFKG(Recommender):
         self.relation = xavier(num_relations, dim)
 
     def forward(self, structure: KnowledgeGraph) -> Tensor:
-        """Where the interaction moves each user, and each item."""
+        """The translated vectors of users, and the vectors of items."""
         users, items = self.embedding[: self.num_users + self.num_items].split([self.num_users, self.num_items])
         return torch.cat([users + self.relation[0], items])
 
     def match(self, user: Tensor, item: Tensor) -> Tensor:
-        """Minus the squared distances [...] of rows [..., d] of users and items, side by side."""
+        """Negative squared distances [...] of corresponding rows [..., d] of users and items."""
         return -(user - item).square().sum(-1)
 
     def score(self, z: Tensor, users: Tensor) -> Tensor:
-        """[B, I] minus the squared distances of some users [B] and every item."""
+        """[B, I] negative squared distances of some users [B] and every item."""
         items = z[self.num_users : self.num_users + self.num_items]
         return -squared_distances(z.index_select(0, users), items)
 

@@ -14,23 +14,23 @@ __all__ = ["CKE"]
 
 
 class CKE(Recommender):
-    r"""Matrix factorisation where an item is its own vector plus the one that TransR learns of its facts.
+    r"""Matrix factorization where an item is its own vector plus its TransR vector from the triples.
 
     .. math:: y_{ui} = e_u \cdot (e_i + \epsilon_i)
 
-    Texts and pictures, the other parts of the paper, are left out, as KGAT's comparison does. Like its code,
+    Texts and images, the other parts of the paper, are omitted, as in KGAT's comparison. As in its code,
     `triple_loss` compares projected entities and relations scaled to length one.
 
     Args:
         num_users: U.
         num_items: I; items are the first entities.
-        num_entities: entities, items among them.
-        num_relations: R of the facts.
+        num_entities: number of entities, including items.
+        num_relations: R of the triples.
         dim: d.
-        relation_dim: k, of the space in which facts are compared.
+        relation_dim: k, dimension of the relation space.
 
     Shapes:
-        the `KnowledgeGraph` of the entities, whose facts `triple_loss` learns, -> [U + I, d].
+        the `KnowledgeGraph` of the entities, whose triples `triple_loss` trains, -> [U + I, d].
 
     Source: Zhang et al., "Collaborative Knowledge Base Embedding for Recommender Systems", eq. 2, 3 and 11.
 
@@ -59,15 +59,15 @@ class CKE(Recommender):
 
     @staticmethod
     def structure(data: Interactions) -> KnowledgeGraph:
-        """The facts alone."""
+        """The knowledge graph without interactions."""
         return data.kg
 
     def forward(self, structure: KnowledgeGraph) -> Tensor:
-        """The vectors of users, and those of items with what is known of them."""
+        """The vectors of users, and those of items plus their TransR vectors."""
         users, items = self.embedding.split([self.num_users, self.num_items])
         return torch.cat([users, items + self.entity[: self.num_items]])
 
     def triple_loss(self, head: Tensor, relation: Tensor, tail: Tensor, other: Tensor, l2: float = 0.0) -> Tensor:
-        """`transr_loss` of the facts alone, of vectors of length one."""
+        """`transr_loss` of the triples, with vectors of length one."""
         weights = self.entity, self.relation, self.relation_weight
         return transr_loss(*weights, head, relation, tail, other, l2=l2, normalize=True)

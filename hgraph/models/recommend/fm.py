@@ -1,4 +1,4 @@
-"""FM: factorisation machine over the user, the item, and what is known of the item (Rendle, ICDM 2010)."""
+"""FM: factorization machine over the user, the item, and the entities linked to the item (Rendle, ICDM 2010)."""
 
 from __future__ import annotations
 
@@ -14,18 +14,18 @@ __all__ = ["FM", "item_features"]
 
 
 class FM(Recommender):
-    r"""All pairs of features interact through their vectors; features are the user, the item and its facts' tails.
+    r"""Pairwise interactions of feature vectors; features are the user, the item and the tails of the item's triples.
 
     .. math:: y_{ui} = \sum_{f \in F} w_f + \sum_{f < g \in F} v_f \cdot v_g, \qquad F = \{u, i\} \cup \mathcal N_i
 
-    The part that is the same for all items of a user is left out, as it does not change the ranking. What remains is
+    Terms that are the same for all items of a user are omitted, because they do not change the ranking. The rest is
     an inner product: of :math:`[v_u, 1]` and :math:`[\sum_g v_g,\; \sum_g w_g + \sum_{g < g'} v_g \cdot v_{g'}]`, g
-    over i and its neighbours, each counted once.
+    over i and its neighbors, each counted once.
 
     Args:
         num_users: U.
         num_items: I.
-        num_entities: entities, items among them.
+        num_entities: number of entities, including items.
         dim: d.
 
     Shapes:
@@ -56,7 +56,7 @@ class FM(Recommender):
 
 
 def item_features(kg: KnowledgeGraph, num_users: int, num_items: int) -> Adjacency:
-    """[I x entities] each item and the tails of its facts in the collaborative graph; facts with users are none."""
+    """[I x entities] each item and the tails of its triples in the collaborative graph, without users."""
     return cached(kg, ("features", num_users, num_items), lambda: _item_features(kg, num_users, num_items))
 
 

@@ -13,7 +13,7 @@ __all__ = ["GCMC"]
 
 
 class GCMC(Recommender):
-    r"""One convolution with a matrix for each kind of edge, a dense layer, and a bilinear form that scores pairs.
+    r"""One convolution with a matrix per edge type, a dense layer, and a bilinear score of pairs.
 
     .. math:: h_i = \mathrm{ReLU}\Bigl(\sum_r \sum_{(i, r, j)} \frac{1}{\sqrt{|\mathcal N_i| |\mathcal N_j|}} W_r e_j
               \Bigr), \qquad z_i = \mathrm{ReLU}(W h_i), \qquad y_{ui} = z_u^T Q z_i
@@ -21,16 +21,16 @@ class GCMC(Recommender):
     Args:
         num_users: U.
         num_items: I; items are the first entities.
-        num_entities: entities, items among them.
+        num_entities: number of entities, including items.
         num_relations: R of the collaborative graph.
         dim: d, of all layers.
 
     Shapes:
         the collaborative `KnowledgeGraph` -> [U + I, d], of users :math:`Q^T z_u`.
 
-    Source: van den Berg et al., "Graph Convolutional Matrix Completion", eq. 1 to 3 and 10, sums over kinds of edges
-    and the symmetric constant. As in KGAT's comparison the kinds are the relations, not levels of ratings, so there is
-    one bilinear form, and pairs are learned under the ranking loss.
+    Source: van den Berg et al., "Graph Convolutional Matrix Completion", eq. 1 to 3 and 10, with sums over edge types
+    and symmetric normalization. As in KGAT's comparison the edge types are the relations, not rating levels, so there
+    is one bilinear form, and pairs are trained with the ranking loss.
 
     >>> from hgraph.data import Interactions
     >>> kg = KnowledgeGraph.from_names([("Dune", "by", "Herbert")])
@@ -53,7 +53,7 @@ class GCMC(Recommender):
         return structure.with_weight(None if weight is None else weight.to(self.embedding))
 
     def forward(self, structure: KnowledgeGraph) -> Tensor:
-        """The rows that are multiplied."""
+        """The rows whose inner products are the scores."""
         z = torch.relu(torch.relu(self.conv(self.embedding, structure)) @ self.dense)
         users, items, _ = z.split([self.num_users, self.num_items, len(z) - self.num_users - self.num_items])
         return torch.cat([users @ self.form, items])

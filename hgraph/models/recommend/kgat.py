@@ -18,31 +18,32 @@ __all__ = ["KGAT"]
 
 
 class KGAT(Recommender):
-    r"""Propagation over the collaborative knowledge graph, weighted by attention that TransR embeddings make.
+    r"""Propagation over the collaborative knowledge graph, weighted by attention from TransR embeddings.
 
     .. math:: X_{l+1} = \mathrm{dropout}(\mathrm{KGATConv}(X_l; \alpha)), \qquad
               Z = [X_0 \Vert \bar X_1 \Vert \dots \Vert \bar X_L], \qquad y_{ui} = z_u \cdot z_i
 
-    with rows of :math:`\bar X_l` of length one; what the next layer hears is not. The shares :math:`\alpha` come with
-    the structure and take no gradient: `refresh` makes them anew after each epoch. Facts are learned beside that, by
-    `triple_loss`, from the same embeddings.
+    where rows of :math:`\bar X_l` are scaled to length one for Z, but not as input of the next layer. The weights
+    :math:`\alpha` belong to the structure and have no gradient: `refresh` recomputes them after each epoch.
+        `triple_loss`
+    trains the same embeddings on triples.
 
     Args:
         num_users: U.
         num_items: I; items are the first entities.
-        num_entities: entities, items among them; N = U + num_entities.
-        num_relations: R of the collaborative graph, inverses included: 2 (relations of the facts + 1).
+        num_entities: number of entities, including items; N = U + num_entities.
+        num_relations: R of the collaborative graph, including inverses: 2 (relations of the triples + 1).
         dim: d.
-        relation_dim: k, of the space in which facts are compared.
-        layer_channels: the width of each layer; none gives matrix factorisation.
-        aggr: as `KGATConv` has it.
+        relation_dim: k, dimension of the relation space.
+        layer_channels: the width of each layer; an empty list gives matrix factorization.
+        aggr: as in `KGATConv`.
         dropout: of each layer's output, in training.
-        attention: ``"refresh"`` weights by attention from the second epoch on, as the paper does; ``"laplacian"``
-            keeps `relation_laplacian`, with which both begin. The published code computes attention that never
-            reaches its network, so the published logs belong to ``"laplacian"``.
+        attention: ``"refresh"`` uses attention weights from the second epoch on, as in the paper; ``"laplacian"``
+            uses `relation_laplacian` throughout (both start with it). The published code computes attention that never
+            reaches its network, so the published logs correspond to ``"laplacian"``.
 
     Shapes:
-        a `KnowledgeGraph` of N vertices and R relations -> Z [N, d + sum(layers)]; users first, then entities.
+        a `KnowledgeGraph` of N nodes and R relations -> Z [N, d + sum(layers)]; users first, then entities.
 
     Source: Wang et al., "KGAT: Knowledge Graph Attention Network for Recommendation", eq. 1 to 13.
 
@@ -83,11 +84,11 @@ class KGAT(Recommender):
         self.dropout = nn.Dropout(dropout)
 
     def forward(self, structure: KnowledgeGraph) -> Tensor:
-        """Z of every vertex."""
+        """Z of every node."""
         return _readout(*self._layers(structure))
 
     def rows(self, structure: KnowledgeGraph, ids: Tensor) -> Tensor:
-        """Z of some vertices: what is not asked for is neither made as long as one nor put side by side."""
+        """Z of some nodes: normalizes and concatenates only these rows."""
         return _readout(*(x.index_select(0, ids) for x in self._layers(structure)))
 
     def _layers(self, structure: KnowledgeGraph) -> Iterator[Tensor]:
@@ -99,10 +100,10 @@ class KGAT(Recommender):
 
     @torch.no_grad()
     def take_factors(self, factors: Tensor) -> None:
-        """Begin from the vectors of users and items that `BPRMF` learned, as the published runs do.
+        """Initialize from the vectors of users and items of a trained `BPRMF`, as in the published runs.
 
         Args:
-            factors: [U + I, d]; the other entities keep their own.
+            factors: [U + I, d]; other entities are unchanged.
 
         Raises:
             ArgumentError: another shape.
@@ -122,11 +123,11 @@ class KGAT(Recommender):
         return structure.with_weight(kg_attention(self.embedding, self.relation, self.relation_weight, structure))
 
     def triple_loss(self, head: Tensor, relation: Tensor, tail: Tensor, other: Tensor, l2: float = 0.0) -> Tensor:
-        """`transr_loss` of facts of the collaborative graph."""
+        """`transr_loss` of triples of the collaborative graph."""
         weights = self.embedding, self.relation, self.relation_weight
         return transr_loss(*weights, head, relation, tail, other, l2=l2)
 
 
 def _readout(first: Tensor, *layers: Tensor) -> Tensor:
-    """The first as it is, then each layer's rows made as long as one."""
+    """The first input unchanged, then the rows of each layer normalized to length one."""
     return torch.cat([first, *(x * x.square().sum(-1, keepdim=True).clamp(min=1e-12).rsqrt() for x in layers)], -1)

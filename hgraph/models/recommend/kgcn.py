@@ -1,4 +1,4 @@
-"""KGCN: knowledge graph convolution in the eyes of each user (Wang et al., WWW 2019)."""
+"""KGCN: knowledge graph convolution with user-specific relation weights (Wang et al., WWW 2019)."""
 
 from __future__ import annotations
 
@@ -10,39 +10,39 @@ from torch import Tensor, nn
 
 from hgraph.data import Interactions
 from hgraph.models.recommend.base import Recommender, click_loss, half_square, xavier
-from hgraph.ops import edge_softmax, propagate, sample_neighbours
+from hgraph.ops import edge_softmax, propagate, sample_neighbors
 from hgraph.structure import Adjacency, KnowledgeGraph
 from hgraph.structure.algebra import edges_of_rows
 from hgraph.structure.relations import rebuilt
 
 __all__ = ["KGCN"]
 
-_AT_ONCE = 2**14  # pairs of users and items whose neighbourhoods are held at once
+_AT_ONCE = 2**14  # pairs of users and items per chunk
 
 
 class KGCN(Recommender):
-    r"""An item hears the entities around it, each as loud as the user likes the relation between them.
+    r"""An item aggregates the entities around it, weighted by the user's affinity to the relations between them.
 
     .. math:: \alpha^u_{hrt} = \operatorname{softmax}_{(r', t') \in \mathcal N_h} u \cdot e_{r'}, \qquad
               x^u_h \leftarrow \sigma\Bigl(W_l \bigl(x^u_h + \sum_{(h, r, t)} \alpha^u_{hrt}\, x^u_t\bigr) + b_l\Bigr),
               \qquad y_{ui} = u \cdot x^u_i
 
-    with :math:`\sigma` ReLU, in the last layer tanh. Of each entity at most K facts are heard, drawn once.
+    with :math:`\sigma` ReLU, in the last layer tanh. Each entity uses at most K triples, sampled once.
 
     Args:
         num_users: U.
         num_items: I; items are the first entities.
-        num_entities: entities, items among them.
-        num_relations: R of the facts with their inverses.
+        num_entities: number of entities, including items.
+        num_relations: R of the triples with their inverses.
         dim: d.
-        num_layers: L, the steps from an item that are heard.
+        num_layers: L, the number of hops from an item.
         fanout: K.
 
     Shapes:
-        the `KnowledgeGraph` of the entities, with inverses -> (users [U, d], that graph), what `score` takes.
+        the `KnowledgeGraph` of the entities, with inverses -> (users [U, d], that graph), the input of `score`.
 
     Source: Wang et al., "Knowledge Graph Convolutional Networks for Recommender Systems", eq. 1 to 6 (the sum
-    aggregator) and 8; an entity with fewer than K facts hears each of them once.
+    aggregator) and 8; an entity with fewer than K triples uses each of them once.
 
     >>> kg = KnowledgeGraph.from_names([("Dune", "by", "Herbert")]).with_inverses()
     >>> model = KGCN(3, 1, 2, 2, dim=4)
@@ -70,18 +70,18 @@ class KGCN(Recommender):
 
     @staticmethod
     def structure(data: Interactions) -> KnowledgeGraph:
-        """The facts, read both ways."""
+        """The triples with their inverses."""
         return data.kg.with_inverses()
 
     def start(self, structure: KnowledgeGraph) -> KnowledgeGraph:
-        """At most K facts of each entity, the same at every call and on every device."""
+        """At most K triples of each entity, the same in every call and on every device."""
         generator = torch.Generator().manual_seed(0)
         every = torch.arange(structure.num_nodes, device=structure.device)
-        _, edges = sample_neighbours(structure.adj, every, self.fanout, generator=generator)
+        _, edges = sample_neighbors(structure.adj, every, self.fanout, generator=generator)
         return rebuilt(structure, *structure.triples[edges].unbind(1))
 
     def forward(self, structure: KnowledgeGraph) -> tuple[Tensor, KnowledgeGraph]:
-        """The users, and what is around each item."""
+        """The users, and the neighborhoods of the items."""
         return self.user, structure
 
     def score(self, z: Any, users: Tensor) -> Tensor:
@@ -99,14 +99,14 @@ class KGCN(Recommender):
         return click_loss(*scores.chunk(2)) + l2 * half_square(*rows) / max(len(users), 1)
 
     def _pairs(self, z: tuple[Tensor, KnowledgeGraph], users: Tensor, items: Tensor) -> Tensor:
-        """[P] scores of pairs: what is around an item is another thing to each user."""
+        """[P] scores of pairs; an item's neighborhood is weighted differently for each user."""
         user, kg = z
         taste = user @ self.relation.T  # [U, R]
         nodes, owner, steps = items, users, []
         for _ in self.layers:
             position, edges = edges_of_rows(kg.adj, nodes)
             indptr = F.pad(kg.adj.indptr.diff()[nodes].long().cumsum(0), (1, 0))
-            own = torch.arange(len(edges), device=edges.device)  # each neighbour is heard by one vertex alone
+            own = torch.arange(len(edges), device=edges.device)  # every edge has its own copy of the neighbor
             adj = Adjacency.trusted(indptr=indptr, indices=own, num_sources=len(edges))
             owner_of = owner[position]
             share = edge_softmax(adj, taste[owner_of, kg.relation[edges].long()])

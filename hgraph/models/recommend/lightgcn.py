@@ -16,11 +16,11 @@ __all__ = ["LightGCN"]
 
 
 class LightGCN(Recommender):
-    r"""Symmetric propagation between users and items, the mean of all layers.
+    r"""Symmetric propagation between users and items; averages all layers.
 
     .. math:: X_{l+1} = D^{-1/2} A D^{-1/2} X_l, \qquad Z = \frac{1}{L + 1} \sum_{l=0}^{L} X_l
 
-    A joins users and items that interacted in training; facts are not looked at.
+    A joins users and items with training interactions; triples are ignored.
 
     Args:
         num_users: U.
@@ -49,11 +49,11 @@ class LightGCN(Recommender):
         self.embedding = xavier(num_users + num_items, dim)
 
     def forward(self, structure: KnowledgeGraph) -> Tensor:
-        """The mean of what all layers say."""
+        """The mean of all layers."""
         return torch.stack(list(self._layers(structure))).mean(0)
 
     def rows(self, structure: KnowledgeGraph, ids: Tensor) -> Tensor:
-        """Z of some vertices: the mean is of theirs alone."""
+        """Z of some nodes: averages only these rows."""
         return torch.stack([x.index_select(0, ids) for x in self._layers(structure)]).mean(0)
 
     def _layers(self, structure: KnowledgeGraph) -> Iterator[Tensor]:
@@ -67,7 +67,7 @@ class LightGCN(Recommender):
             yield x
 
     def _pairs(self, kg: KnowledgeGraph, dtype: torch.dtype) -> Adjacency:
-        """The symmetric, normalised structure of the interactions, over users and items alone."""
+        """The symmetric, normalized structure of the interactions, over users and items only."""
         edges = kg.edges_of(0)
         user, item = kg.adj.target[edges].long(), kg.adj.indices[edges].long()
         size = self.num_users + self.num_items

@@ -1,4 +1,4 @@
-"""NFM: neural factorisation machine over a user, an item and its facts (He and Chua, SIGIR 2017)."""
+"""NFM: neural factorization machine over a user, an item and its triples (He and Chua, SIGIR 2017)."""
 
 from __future__ import annotations
 
@@ -17,19 +17,19 @@ __all__ = ["NFM"]
 
 
 class NFM(Recommender):
-    r"""As `FM`, but what the pairs of features say stays a vector, through which a small network looks.
+    r"""Like `FM`, but the pairwise interactions stay a vector, which is the input of a small network.
 
     .. math:: y_{ui} = \sum_{f \in F} w_f + h^T \mathrm{ReLU}\Bigl(W \sum_{f < g \in F} v_f \odot v_g + b\Bigr),
               \qquad F = \{u, i\} \cup \mathcal N_i
 
     The sum over pairs is :math:`v_u \odot t_i + p_i` with :math:`t_i = \sum_g v_g` and
-    :math:`p_i = \sum_{g < g'} v_g \odot v_{g'}` over the features of i, so both are made once for all users. The weight
-    of the user, which is the same for all items, is left out.
+    :math:`p_i = \sum_{g < g'} v_g \odot v_{g'}` over the features of i, so both are computed once for all users. The
+    weight of the user, which is the same for all items, is omitted.
 
     Args:
         num_users: U.
         num_items: I.
-        num_entities: entities, items among them.
+        num_entities: number of entities, including items.
         dim: d.
         hidden_channels: width of the one hidden layer.
         dropout: of the pooled vector and of the hidden layer, in training.
@@ -38,7 +38,7 @@ class NFM(Recommender):
         the collaborative `KnowledgeGraph` -> [U + I, 2 d + 1]: [v_u, 0] and [t_i, p_i, sum of w].
 
     Source: He and Chua, "Neural Factorization Machines for Sparse Predictive Analytics", eq. 2 to 7, one hidden layer,
-    as KGAT's comparison has it.
+    as in KGAT's comparison.
 
     >>> from hgraph.data import Interactions
     >>> kg = KnowledgeGraph.from_names([("Dune", "by", "Herbert")])
@@ -65,7 +65,7 @@ class NFM(Recommender):
         self.dropout = nn.Dropout(dropout)
 
     def forward(self, structure: KnowledgeGraph) -> Tensor:
-        """What each user and item brings to the pairs."""
+        """The terms of each user and item in the pairwise sums."""
         adj = item_features(structure, self.num_users, self.num_items)
         users, entities = self.embedding.split([self.num_users, len(self.embedding) - self.num_users])
         total = propagate(adj, entities)
@@ -83,10 +83,12 @@ class NFM(Recommender):
     def score(self, z: Any, users: Tensor) -> Tensor:
         d, weight = self.embedding.shape[1], self.hidden.weight
         total, pairs, linear = z[self.num_users :].split([d, d, 1], -1)
-        own = F.linear(pairs, weight, self.hidden.bias)  # of the pairs without the user: the same for all of them
-        found = z.new_empty(len(users), len(total))  # at once: small rows kept between large ones would split the heap
+        own = F.linear(pairs, weight, self.hidden.bias)  # of the pairs without the user: shared by all users
+        found = z.new_empty(
+            len(users), len(total)
+        )  # allocated at once: small rows between large ones fragment the heap
         for b, user in enumerate(z.index_select(0, users)[:, :d]):
-            # items' hidden layers for one user at a time: those of more would leave the cache
+            # hidden layers of items for one user at a time: more would not fit into the cache
             hidden = torch.addmm(own, total, (weight * user).T).relu()
             found[b] = (self.out(hidden) + linear).squeeze(1)
         return found

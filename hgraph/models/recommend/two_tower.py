@@ -1,4 +1,4 @@
-"""A two-tower MLP over ids and attributes: a recommender that hears nobody."""
+"""Two-tower MLP recommender without message passing."""
 
 from __future__ import annotations
 
@@ -14,25 +14,25 @@ __all__ = ["TwoTower"]
 
 
 class TwoTower(Recommender):
-    r"""One MLP makes a user's row of its id, another an item's row of its id and its attributes.
+    r"""One MLP embeds a user from its id, another an item from its id and its attributes.
 
     .. math:: z_u = \mathrm{MLP}_U(e_u), \qquad
               z_i = \mathrm{MLP}_I([e_i \Vert \tfrac{1}{|\mathcal A_i|} \sum_{a \in \mathcal A_i} \epsilon_a])
 
-    The attributes of an item are the tails of its facts, a row of its own table: nothing flows between users and
-    items. It is the student of `hgraph.distill.distill_recommender`; items' rows are made once, and then an answer is
-    one row of a table, an MLP and a product.
+    The attributes of an item are the tails of its triples, from a separate table: there are no messages between users
+    and items. It is the student of `hgraph.distill.distill_recommender`; item embeddings are computed once, and then a
+    request needs one table row, an MLP and a product.
 
     Args:
         num_users: U.
         num_items: I; items are the first entities.
-        num_entities: entities, items among them.
+        num_entities: number of entities, including items.
         dim: d, of each table.
-        hidden_channels: of each MLP's one hidden layer.
+        hidden_channels: width of each MLP's hidden layer.
         out_channels: D, of the rows.
 
     Shapes:
-        the collaborative `KnowledgeGraph`, of whose facts only those of items are looked at, -> [U + I, D].
+        the collaborative `KnowledgeGraph`, of which only the triples of items are used, -> [U + I, D].
 
     Source: Covington et al., "Deep Neural Networks for YouTube Recommendations" (RecSys 2016), section 3, reduced to
     ids and attributes.
@@ -44,7 +44,7 @@ class TwoTower(Recommender):
     torch.Size([2, 4])
     """
 
-    reads_facts = False  # attributes of items, but nobody is heard
+    reads_facts = False  # uses attributes of items, but no messages
 
     def __init__(
         self,
@@ -69,11 +69,11 @@ class TwoTower(Recommender):
         return torch.cat([self.user_tower(self.user), self.item_tower(torch.cat([self.item, known], 1))])
 
     def users(self, ids: Tensor) -> Tensor:
-        """The rows [B, D] of users [B], for which no structure is needed."""
+        """The rows [B, D] of users [B]; needs no structure."""
         return self.user_tower(self.user[ids])
 
     def _attributes(self, kg: KnowledgeGraph) -> Adjacency:
-        """[I x entities] the tails of each item's facts; facts with users are none."""
+        """[I x entities] the tails of each item's triples, without users."""
         u = self.num_users
         head, tail = kg.adj.target.long() - u, kg.adj.indices.long() - u
         own = (head >= 0) & (head < self.num_items) & (tail >= 0)

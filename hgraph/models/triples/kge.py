@@ -1,4 +1,4 @@
-"""Embeddings that say which facts are plausible: TransE, TransR, DistMult, ComplEx, RotatE."""
+"""Knowledge graph embeddings: TransE, TransR, DistMult, ComplEx, RotatE."""
 
 from __future__ import annotations
 
@@ -17,21 +17,21 @@ __all__ = ["ComplEx", "DistMult", "RotatE", "TransE", "TransR", "TripleModel"]
 
 
 class TripleModel(nn.Module):
-    r"""Base of models that score facts by comparing what (h, r) leads to with t, and what (r, t) leads to with h.
+    r"""Base of models that score triples by comparing a query for the tail with t, or a query for the head with h.
 
-    .. math:: s(h, r, t) = \mathrm{match}(\mathrm{ahead}(h, r), t) = \mathrm{match}(\mathrm{back}(t, r), h)
+    .. math:: s(h, r, t) = \mathrm{match}(\mathrm{tail\_query}(h, r), t) = \mathrm{match}(\mathrm{head\_query}(t, r), h)
               + \mathrm{const}(r, t)
 
-    So all tails (and all heads) of a batch are one product of matrices.
+    So the scores of all tails (or all heads) for a batch are one matrix product.
 
     Args:
         num_nodes: N.
         num_relations: R.
-        dim: d, of a vertex.
-        relation_dim: of a relation.
+        dim: d, dimension of a node.
+        relation_dim: dimension of a relation.
     """
 
-    distance = False  # whether match is by distance
+    distance = False  # whether match is a distance
 
     def __init__(self, num_nodes: int, num_relations: int, dim: int, relation_dim: int) -> None:
         super().__init__()
@@ -39,33 +39,33 @@ class TripleModel(nn.Module):
         self.entity = nn.Parameter(torch.randn(num_nodes, dim) / dim**0.5)
         self.relation = nn.Parameter(torch.randn(num_relations, relation_dim) / dim**0.5)
 
-    def ahead(self, x: Tensor, r: Tensor) -> Tensor:
-        """[B, d] what tails are compared with, of heads [B, d] and relations [B, .]."""
+    def tail_query(self, x: Tensor, r: Tensor) -> Tensor:
+        """[B, d] the vectors to compare with tails, from heads [B, d] and relations [B, .]."""
         raise NotImplementedError
 
-    def back(self, x: Tensor, r: Tensor) -> Tensor:
-        """[B, d] what heads are compared with, of tails [B, d] and relations [B, .]."""
+    def head_query(self, x: Tensor, r: Tensor) -> Tensor:
+        """[B, d] the vectors to compare with heads, from tails [B, d] and relations [B, .]."""
         raise NotImplementedError
 
     def match(self, query: Tensor, rows: Tensor) -> Tensor:
-        """[B, N] scores of queries [B, d] with rows [N, d]: inner products, or minus the squared distances."""
+        """[B, N] scores of queries [B, d] with rows [N, d]: inner products, or negative squared distances."""
         return -squared_distances(query, rows) if self.distance else query @ rows.T
 
     def score(self, head: Tensor, relation: Tensor, tail: Tensor) -> Tensor:
-        """[B] how plausible facts are, of ids [B] each; high is plausible."""
-        query = self.ahead(self.entity.index_select(0, head), self.relation.index_select(0, relation))
+        """[B] plausibility of triples given as ids [B]; higher is more plausible."""
+        query = self.tail_query(self.entity.index_select(0, head), self.relation.index_select(0, relation))
         rows = self.entity.index_select(0, tail)
         return -(query - rows).square().sum(-1) if self.distance else (query * rows).sum(-1)
 
     def score_tails(self, head: Tensor, relation: Tensor, among: Tensor | None = None) -> Tensor:
-        """[B, N] scores of every vertex as the tail; or [B, K], of vertices ``among`` [K] alone."""
+        """[B, N] scores of every node as the tail; or [B, K], only of nodes ``among`` [K]."""
         rows = self.entity.index_select(0, head), self.relation.index_select(0, relation)
-        return self.match(self.ahead(*rows), self._rows(among))
+        return self.match(self.tail_query(*rows), self._rows(among))
 
     def score_heads(self, relation: Tensor, tail: Tensor, among: Tensor | None = None) -> Tensor:
-        """[B, N] scores of every vertex as the head, up to a number for each (r, t); or [B, K]."""
+        """[B, N] scores of every node as the head, up to a constant for each (r, t); or [B, K]."""
         rows = self.entity.index_select(0, tail), self.relation.index_select(0, relation)
-        return self.match(self.back(*rows), self._rows(among))
+        return self.match(self.head_query(*rows), self._rows(among))
 
     def _rows(self, among: Tensor | None) -> Tensor:
         return self.entity if among is None else self.entity.index_select(0, among)
@@ -73,15 +73,15 @@ class TripleModel(nn.Module):
     def loss(
         self, head: Tensor, relation: Tensor, tail: Tensor, l2: float = 0.0, *, among: Tensor | None = None
     ) -> Tensor:
-        r"""Cross-entropy of the tail among all vertices, and of the head, with the L2 term of the fact's rows.
+        r"""Cross-entropy of the tail among all nodes, and of the head, with an L2 term of the triple's rows.
 
-        With ``among`` [K] the vertices of the whole batch and those are all there is to choose from.
+        With ``among`` [K] the candidates are these nodes and those of the batch.
 
         .. math:: -\frac1{2B} \sum \log \operatorname{softmax}_t s(h, r, \cdot) + \log \operatorname{softmax}_h
                   s(\cdot, r, t) + \frac{\lambda}{2B} \sum (\lVert h \rVert^2 + \lVert r \rVert^2 + \lVert t \rVert^2)
         """
         at_head, at_tail = head, tail
-        if among is not None:  # each vertex once, and where the answers stand among them
+        if among is not None:  # distinct candidates, and the positions of the targets among them
             among, place = torch.unique(torch.cat([head, tail, among]), return_inverse=True)
             at_head, at_tail = place[: len(head)], place[len(head) : 2 * len(head)]
         tails, heads = self.score_tails(head, relation, among), self.score_heads(relation, tail, among)
@@ -92,24 +92,24 @@ class TripleModel(nn.Module):
 
 
 class TransE(TripleModel):
-    r"""A relation moves the head to the tail.
+    r"""A relation translates the head to the tail.
 
     .. math:: s(h, r, t) = -\lVert e_h + e_r - e_t \rVert_1 \quad\text{or}\quad -\lVert e_h + e_r - e_t \rVert_2^2
 
-    Squared distances rank tails by :math:`2 e_h \cdot e_t + 2 e_r \cdot e_t - \lVert e_t \rVert^2`: what the head says
-    and what the relation says add up, and neither can change the other. Where that is not enough they stay near chance.
+    Squared distances rank tails by :math:`2 e_h \cdot e_t + 2 e_r \cdot e_t - \lVert e_t \rVert^2`: the terms of head
+    and relation are added and do not interact, so on data that needs interactions p = 2 stays near chance level.
 
     Args:
         num_nodes: N.
         num_relations: R.
         dim: d.
-        p: 1 sums the lengths of the coordinates, 2 their squares, which is one product of matrices.
+        p: 1 sums absolute differences, 2 squares them, which is one matrix product.
 
     Shapes:
         ids [B] of heads, relations and tails -> [B] (``score``), [B, N] (``score_tails``, ``score_heads``).
 
     Source: Bordes et al., "Translating Embeddings for Modeling Multi-relational Data", NIPS 2013, section 2;
-    vectors of vertices are not held to length one.
+    node vectors are not normalized.
 
     >>> model = TransE(3, 1, dim=1)
     >>> model.entity.data, model.relation.data = torch.tensor([[0.0], [1.0], [3.0]]), torch.ones(1, 1)
@@ -134,25 +134,25 @@ class TransE(TripleModel):
         )
         return -(h + r - t).abs().pow(self.p).sum(-1)
 
-    def ahead(self, x: Tensor, r: Tensor) -> Tensor:
+    def tail_query(self, x: Tensor, r: Tensor) -> Tensor:
         return x + r
 
-    def back(self, x: Tensor, r: Tensor) -> Tensor:
+    def head_query(self, x: Tensor, r: Tensor) -> Tensor:
         return x - r
 
 
 class TransR(TripleModel):
-    r"""A relation moves the head to the tail in a space of its own.
+    r"""A relation translates the head to the tail in its own space.
 
     .. math:: s(h, r, t) = -\lVert e_h W_r + e_r - e_t W_r \rVert_2^2
 
-    All vertices are projected once for each relation of a batch: N x k at a time, never B x d x k.
+    All nodes are projected once for each relation of a batch: N x k at a time, never B x d x k.
 
     Args:
         num_nodes: N.
         num_relations: R.
         dim: d.
-        relation_dim: k, of the space of a relation.
+        relation_dim: k, dimension of the relation space.
 
     Shapes:
         ids [B] of heads, relations and tails -> [B] (``score``), [B, N] (``score_tails``, ``score_heads``).
@@ -190,7 +190,7 @@ class TransR(TripleModel):
 
 
 class DistMult(TripleModel):
-    r"""A relation weighs the coordinates in which head and tail agree.
+    r"""A relation weights the coordinates of the product of head and tail.
 
     .. math:: s(h, r, t) = \sum_k e_{hk}\, e_{rk}\, e_{tk}
 
@@ -214,22 +214,22 @@ class DistMult(TripleModel):
     def __init__(self, num_nodes: int, num_relations: int, *, dim: int = 64) -> None:
         super().__init__(num_nodes, num_relations, dim, dim)
 
-    def ahead(self, x: Tensor, r: Tensor) -> Tensor:
+    def tail_query(self, x: Tensor, r: Tensor) -> Tensor:
         return x * r
 
-    def back(self, x: Tensor, r: Tensor) -> Tensor:
+    def head_query(self, x: Tensor, r: Tensor) -> Tensor:
         return x * r
 
 
 class ComplEx(TripleModel):
-    r"""As `DistMult`, over complex numbers: a relation need not be symmetric.
+    r"""Like `DistMult`, with complex numbers: a relation need not be symmetric.
 
     .. math:: s(h, r, t) = \mathrm{Re} \sum_k e_{hk}\, e_{rk}\, \overline{e_{tk}}
 
     Args:
         num_nodes: N.
         num_relations: R.
-        dim: d, even: d / 2 real parts, then as many imaginary ones.
+        dim: d, even: d / 2 real parts, then d / 2 imaginary parts.
 
     Shapes:
         ids [B] of heads, relations and tails -> [B] (``score``), [B, N] (``score_tails``, ``score_heads``).
@@ -245,32 +245,32 @@ class ComplEx(TripleModel):
     def __init__(self, num_nodes: int, num_relations: int, *, dim: int = 64) -> None:
         super().__init__(num_nodes, num_relations, _even(dim), dim)
 
-    def ahead(self, x: Tensor, r: Tensor) -> Tensor:
-        return times(x, *r.chunk(2, -1))
+    def tail_query(self, x: Tensor, r: Tensor) -> Tensor:
+        return complex_product(x, *r.chunk(2, -1))
 
-    def back(self, x: Tensor, r: Tensor) -> Tensor:
+    def head_query(self, x: Tensor, r: Tensor) -> Tensor:
         real, imaginary = r.chunk(2, -1)
-        return times(x, real, -imaginary)
+        return complex_product(x, real, -imaginary)
 
 
 class RotatE(TripleModel):
-    r"""A relation turns each complex coordinate of the head by an angle.
+    r"""A relation rotates each complex coordinate of the head by an angle.
 
     .. math:: s(h, r, t) = -\lVert e_h \circ e^{i \theta_r} - e_t \rVert_2^2
 
     Args:
         num_nodes: N.
         num_relations: R.
-        dim: d, even: d / 2 real parts, then as many imaginary ones.
+        dim: d, even: d / 2 real parts, then d / 2 imaginary parts.
 
     Shapes:
         ids [B] of heads, relations and tails -> [B] (``score``), [B, N] (``score_tails``, ``score_heads``).
 
     Source: Sun et al., "RotatE: Knowledge Graph Embedding by Relational Rotation in Complex Space", ICLR 2019, eq. 2.
-    The distance is squared; the published code adds up the lengths of the coordinates.
+    The distance is squared; the published code sums the absolute values of the coordinates.
 
     >>> model = RotatE(2, 1, dim=2)
-    >>> model.entity.data, model.relation.data = torch.eye(2), torch.tensor([[torch.pi / 2]])  # vertices 1 and i
+    >>> model.entity.data, model.relation.data = torch.eye(2), torch.tensor([[torch.pi / 2]])  # nodes 1 and i
     >>> model.score_tails(torch.tensor([0]), torch.tensor([0])).argmax().item()  # a quarter turn from 1 is i
     1
     """
@@ -281,15 +281,15 @@ class RotatE(TripleModel):
         super().__init__(num_nodes, num_relations, _even(dim), dim // 2)
         nn.init.uniform_(self.relation, -torch.pi, torch.pi)
 
-    def ahead(self, x: Tensor, r: Tensor) -> Tensor:
-        return times(x, torch.cos(r), torch.sin(r))
+    def tail_query(self, x: Tensor, r: Tensor) -> Tensor:
+        return complex_product(x, torch.cos(r), torch.sin(r))
 
-    def back(self, x: Tensor, r: Tensor) -> Tensor:
-        return times(x, torch.cos(r), -torch.sin(r))
+    def head_query(self, x: Tensor, r: Tensor) -> Tensor:
+        return complex_product(x, torch.cos(r), -torch.sin(r))
 
 
-def times(x: Tensor, real: Tensor, imaginary: Tensor) -> Tensor:
-    """The product of complex vectors; x holds its real parts, then its imaginary ones."""
+def complex_product(x: Tensor, real: Tensor, imaginary: Tensor) -> Tensor:
+    """The product of complex vectors; x holds its real parts, then its imaginary parts."""
     a, b = x.chunk(2, -1)
     return torch.cat([a * real - b * imaginary, a * imaginary + b * real], -1)
 

@@ -1,4 +1,4 @@
-"""The Axial Transformer: images pixel by pixel, each from all pixels before it (Ho et al., 2019)."""
+"""The Axial Transformer: autoregressive images, pixel by pixel (Ho et al., 2019)."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ from hgraph.nn.attention import AxialAttention
 
 __all__ = ["AxialTransformer"]
 
-_ROW, _COLUMN = 1, 0  # the axis along which cells of one row, or of one column, hear each other
+_ROW, _COLUMN = 1, 0  # the axis along which cells of one row, or of one column, attend to each other
 
 
 class AxialBlock(nn.Module):
-    r"""One layer: attention along an axis, then an MLP on each cell, both added to what comes in.
+    r"""One layer: attention along an axis, then an MLP per cell, both residual.
 
     .. math:: x \leftarrow x + \mathrm{Attn}_a(\mathrm{LN}(x)), \qquad
               x \leftarrow x + W_2 \, g(W_1 \mathrm{LN}(x)), \qquad g(z) = z \, \sigma(1.702 z)
@@ -46,7 +46,7 @@ class AxialBlock(nn.Module):
         self.reset_parameters()
 
     def reset_parameters(self) -> None:
-        """Variance 1 / fan-in, but for the last map of each branch."""
+        """Variance 1 / fan-in, except for the last map of each branch."""
         for norm in (self.norm1, self.norm2):
             norm.reset_parameters()
         (layer,) = self.attention.layers
@@ -56,14 +56,14 @@ class AxialBlock(nn.Module):
             _scale(linear, self.residual_scale)  # type: ignore[arg-type]
 
     def forward(self, x: Tensor) -> Tensor:
-        """Along the axis, then each cell by itself."""
+        """Attend along the axis, then apply the MLP."""
         x = x + self.dropout(self.attention(self.norm1(x)))
         z = self.hidden(self.norm2(x))
         return x + self.dropout(self.out(z * torch.sigmoid(1.702 * z)))
 
 
 class AxialTransformer(nn.Module):
-    r"""An autoregressive model of images: rows above by axial layers in parallel, the own row from left to right.
+    r"""An autoregressive model of images: axial layers over all rows above in parallel, then each row left to right.
 
     With slices s (channels), rows r and columns c, embeddings :math:`h = E[x_s]` and positions :math:`p`,
 
@@ -72,23 +72,23 @@ class AxialTransformer(nn.Module):
               z = \mathrm{inner}(\mathrm{right}(h) + u + p + \kappa) \\
               p(x_{s,r,c} \mid x_{<s}, x_{s,<r,:}, x_{s,r,<c}) &= \operatorname{softmax}(W \, \mathrm{LN}(z_{r,c}))
 
-    ``exterior`` alternates rows and columns, all of them; ``outer`` rows, all of them, and columns up to the own row,
-    whereupon ``down`` moves every row to the next; ``inner`` hears a row up to the own column, and ``right`` moves
-    every cell to the next. So a cell hears each earlier cell and no other, with nothing taken as independent, and a
-    row above is computed once when an image is drawn. A model of one channel has no exterior. The published figures
-    are of weights averaged over training (`torch.optim.swa_utils.AveragedModel`, decay 0.99995).
+    ``exterior`` alternates full rows and full columns; ``outer`` full rows, and columns up to the current row,
+    after which ``down`` shifts every row to the next; ``inner`` attends to a row up to the current column, and
+    ``right`` shifts every cell to the next. So a cell depends on all earlier cells and no others, without independence
+    assumptions, and rows above are computed once when sampling. A model of one channel has no exterior. The published
+    results use weights averaged over training (`torch.optim.swa_utils.AveragedModel`, decay 0.99995).
 
     Args:
         height: rows of an image.
         width: columns.
-        channels: C, slices that come one after the other.
-        num_classes: K, values of a pixel.
-        dim: features of a cell.
+        channels: C, number of slices, in order.
+        num_classes: K, number of values of a pixel.
+        dim: features per cell.
         num_heads: heads of each layer.
-        exterior: layers that read the slices before.
-        outer: layers that read the rows above, an even number.
-        inner: layers that read the row.
-        mlp_ratio: hidden width of the MLPs over ``dim``.
+        exterior: number of layers over the previous slices.
+        outer: number of layers over the rows above, an even number.
+        inner: number of layers over the row.
+        mlp_ratio: hidden width of the MLPs divided by ``dim``.
         dropout: of both branches of each layer, in training.
         residual_scale: variance of the last weights of a branch, times fan-in; at 1e-10 layers start as the identity.
 
@@ -168,7 +168,7 @@ class AxialTransformer(nn.Module):
     # ------------------------------------------------------------------ the parts, as drawing an image takes them
 
     def conditioned(self, x: Tensor, channel: Tensor) -> Tensor | None:
-        """[B, H, W, dim] of the slices before each example's own, ``channel`` [B]; None where there is one slice."""
+        """[B, H, W, dim] features of the slices before ``channel`` [B]; None for one slice."""
         if self.channels == 1:
             return None
         place = torch.arange(self.channels, device=x.device)
@@ -180,11 +180,11 @@ class AxialTransformer(nn.Module):
         return self.exterior(self.exterior_position(self.convolution(maps).movedim(1, -1)))
 
     def above(self, h: Tensor, condition: Tensor | None) -> Tensor:
-        """[B, H, W, dim] of the rows above each, of embeddings [B, H, W, dim] of a slice."""
+        """[B, H, W, dim] features of the rows above each row, from embeddings [B, H, W, dim] of a slice."""
         return _next(self.outer(_plus(self.position(h), condition)), 1)
 
     def within(self, h: Tensor, above: Tensor, condition: Tensor | None) -> Tensor:
-        """Logits [B, R, W, K] of some rows, of their embeddings, ``above`` with positions, and the condition there."""
+        """Logits [B, R, W, K] of some rows, from their embeddings, ``above`` with positions, and their condition."""
         return self.head(self.norm(self.inner(_plus(_next(h, 2) + above, condition))))
 
     def slice_logits(self, x: Tensor, channel: Tensor) -> Tensor:
@@ -197,7 +197,7 @@ class AxialTransformer(nn.Module):
     # ------------------------------------------------------------------ what users call
 
     def forward(self, x: Tensor) -> Tensor:
-        """Logits of every pixel of every slice, given those before it."""
+        """Logits of every pixel of every slice, given all earlier ones."""
         self._check(x)
         batch = x.shape[0]
         channel = torch.arange(self.channels, device=x.device).repeat_interleave(batch)
@@ -205,7 +205,7 @@ class AxialTransformer(nn.Module):
         return logits.unflatten(0, (self.channels, batch)).movedim(0, 3)
 
     def loss(self, x: Tensor, *, generator: torch.Generator | None = None) -> Tensor:
-        """Bits a dimension of one slice of each image, drawn evenly; in evaluation of all of them."""
+        """Bits per dimension of one random slice of each image; in evaluation of all slices."""
         if not self.training:
             return F.cross_entropy(self(x).flatten(0, -2), x.flatten()) / math.log(2)
         self._check(x)
@@ -217,10 +217,11 @@ class AxialTransformer(nn.Module):
     def sample(self, noise: Tensor, *, temperature: float = 1.0) -> Tensor:
         r"""Draw images, :math:`x_{rc} = \operatorname{argmax}(\mathrm{logits}_{rc} / \tau + \mathrm{noise}_{rc})`.
 
-        The exterior runs once a slice, the outer layers once a row, and only the inner ones once a pixel, on its row.
+        The exterior runs once per slice, the outer layers once per row, and only the inner ones once per pixel, on the
+        current row.
 
         Args:
-            noise: Gumbel noise [B, H, W, C, K], ``-log(-log(u))`` of u drawn evenly.
+            noise: Gumbel noise [B, H, W, C, K], ``-log(-log(u))`` of uniform u.
             temperature: tau.
 
         Returns:
@@ -254,7 +255,7 @@ class AxialTransformer(nn.Module):
 
 
 class _Positions(nn.Module):
-    """Adds what a row is to each of its cells, and what a column is."""
+    """Adds learned row and column embeddings to each cell."""
 
     def __init__(self, height: int, width: int, dim: int) -> None:
         super().__init__()
@@ -274,7 +275,7 @@ def _plus(x: Tensor, condition: Tensor | None) -> Tensor:
 
 
 def _next(x: Tensor, axis: int) -> Tensor:
-    """Every entry moved to the next place along an axis; the first is 0, the last falls out."""
+    """Shift by one along an axis; the first entry is 0, the last is dropped."""
     first = torch.zeros_like(x.narrow(axis, 0, 1))
     return torch.cat([first, x.narrow(axis, 0, x.shape[axis] - 1)], axis)
 

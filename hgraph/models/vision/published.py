@@ -1,4 +1,4 @@
-"""`load_published`: networks from checkpoints that somebody else pickled, with nothing in them executed."""
+"""`load_published`: load networks from third-party pickled checkpoints without executing them."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from hgraph.data.pickles import Record, interpret
-from hgraph.errors import DataError, LicenceWarning
+from hgraph.errors import DataError, LicenseWarning
 from hgraph.models.vision.yolov13 import YOLOv13
 
 __all__ = ["load_published", "published_tensors"]
@@ -29,28 +29,28 @@ _DTYPES = {
     "DoubleStorage": torch.float64, "BFloat16Storage": torch.bfloat16,
 }  # fmt: skip
 _NOTICE = (
-    "the published YOLOv13 weights are under the AGPL-3.0, which a network that uses them has to keep; "
-    "hgraph ships none of them, and its own code is Apache-2.0"
+    "the published YOLOv13 weights are under the AGPL-3.0, which applies to networks that use them; "
+    "hgraph includes none of them, and its own code is Apache-2.0"
 )
 
 
 def load_published(path: str | os.PathLike[str]) -> YOLOv13:
     """A YOLOv13 with the weights of a published checkpoint, in eval mode.
 
-    The file is read as data: no class or function that it names is imported or called. Size and classes are told
-    by the tensors' shapes; half tensors become float32.
+    The file is read as data: no class or function that it names is imported or called. Scale and number of classes are
+    inferred from the tensors' shapes; half tensors become float32.
 
     Args:
         path: a checkpoint as the official code saves it (a whole pickled model), or a state dict.
 
     Returns:
-        The network; `torch.save(net.state_dict(), ...)` or safetensors keep it for the next time.
+        The network; save it with `torch.save(net.state_dict(), ...)` or safetensors for later use.
 
     Raises:
-        DataError: not such a file, one that is damaged or hides tensors, or weights of another network.
+        DataError: not such a file, a damaged file, tensors in unexpected places, or weights of another network.
 
     Warns:
-        LicenceWarning: published weights carry the AGPL.
+        LicenseWarning: published weights are under the AGPL.
 
     >>> load_published("yolov13n.pt")  # doctest: +SKIP
     """
@@ -69,23 +69,23 @@ def load_published(path: str | os.PathLike[str]) -> YOLOv13:
         raise DataError(f"{path}: not a YOLOv13-{net.scale}: {len(odd)} tensors differ, the first: {first_odd}")
     full = {n: t.float() if t.is_floating_point() else t for n, t in tensors.items()}
     net.load_state_dict(full, assign=True)
-    warnings.warn(_NOTICE, LicenceWarning, stacklevel=2)
+    warnings.warn(_NOTICE, LicenseWarning, stacklevel=2)
     return net.eval()
 
 
 def published_tensors(path: str | os.PathLike[str], *, max_bytes: int = _MAX_BYTES) -> OrderedDict[str, Tensor]:
-    """The state dict in a file that `torch.save` wrote: of a pickled model, of a dict that holds one, or of tensors.
+    """The state dict in a file written by `torch.save`: of a pickled model, of a dict with a model, or of tensors.
 
-    Read by `hgraph.data.pickles`: of all globals only torch's functions that rebuild tensors and OrderedDict
-    mean anything, every other becomes an inert record. Tensors may hang under plain containers, and under records that
-    are modules: as parameters and buffers, which come out, or as plain attributes, which do not.
+    Read by `hgraph.data.pickles`: the only supported globals are torch's functions that rebuild tensors and
+    OrderedDict; all others become inert records. Tensors may be in plain containers, and in records that
+    are modules: as parameters and buffers, which are returned, or as plain attributes, which are not.
 
     Args:
-        path: the file, a zip archive as torch has written them since 1.6.
-        max_bytes: a larger file is refused; no tensors come out that together take more than that.
+        path: the file, a zip archive as written by torch since 1.6.
+        max_bytes: larger files are rejected, and tensors that together take more than that.
 
     Raises:
-        DataError: not such a file, one that contradicts itself, or tensors that hang under anything else.
+        DataError: not such a file, inconsistent content, or tensors in other places.
 
     >>> import tempfile
     >>> with tempfile.TemporaryDirectory() as folder:
@@ -96,7 +96,7 @@ def published_tensors(path: str | os.PathLike[str], *, max_bytes: int = _MAX_BYT
     try:
         size = os.stat(path).st_size
         if size > max_bytes:
-            raise DataError(f"{size} bytes, more than {max_bytes}")
+            raise DataError(f"the file has {size} bytes, more than the limit of {max_bytes}")
         with zipfile.ZipFile(path) as archive:
             storages = _Storages(archive, max_bytes)
             root = interpret(storages.pickle(), calls=_CALLS, persistent=_storage)
@@ -108,8 +108,8 @@ def published_tensors(path: str | os.PathLike[str], *, max_bytes: int = _MAX_BYT
         raise DataError(f"{path}: no such file") from error
     except RecursionError as error:
         raise DataError(f"{path}: nested too deeply") from error
-    except Exception as error:  # whatever a damaged archive makes zipfile and torch raise
-        raise DataError(f"{path}: not a file that torch saved ({type(error).__name__}: {error})") from error
+    except Exception as error:  # zipfile and torch may raise anything on a damaged archive
+        raise DataError(f"{path}: not a file saved by torch ({type(error).__name__}: {error})") from error
 
 
 # ---------------------------------------------------------------------- what the pickle may call
@@ -117,7 +117,7 @@ def published_tensors(path: str | os.PathLike[str], *, max_bytes: int = _MAX_BYT
 
 @dataclass(frozen=True)
 class _Storage:
-    """Numbers in a file of the archive."""
+    """The data of a storage in the archive."""
 
     key: str
     dtype: torch.dtype
@@ -126,7 +126,7 @@ class _Storage:
 
 @dataclass(frozen=True)
 class _View:
-    """A tensor not made yet; it lies within its storage and takes no more than that."""
+    """A lazy tensor, checked to be within its storage."""
 
     storage: _Storage
     offset: int
@@ -146,7 +146,7 @@ def _storage(reference: Any) -> _Storage:
 
 
 def _rebuild_tensor(storage: Any, offset: Any, size: Any, stride: Any, *_: Any) -> _View:
-    """``torch._utils._rebuild_tensor_v2``; what it says about gradients and hooks is not needed."""
+    """``torch._utils._rebuild_tensor_v2``; ignores its arguments about gradients and hooks."""
     tuples = isinstance(size, tuple) and isinstance(stride, tuple) and len(size) == len(stride) <= 8
     if not isinstance(storage, _Storage) or not tuples or not all(map(_natural, (offset, *size, *stride))):
         raise DataError("a malformed tensor")
@@ -184,12 +184,12 @@ def _natural(value: Any) -> bool:
 
 
 def _named(root: Any) -> dict[str, _View]:
-    """The state dict; every tensor of the file is looked at, for none may hide."""
+    """The state dict; every tensor of the file is checked, so none can be hidden."""
     _check_places(root)
     if isinstance(root, dict) and not any(isinstance(v, _View) for v in root.values()):
         held = [root[k] for k in ("ema", "model", "state_dict") if root.get(k) is not None]
         if not held:
-            raise DataError("neither a model nor a state dict is in it")
+            raise DataError("the file contains neither a model nor a state dict")
         root = held[0]
     if isinstance(root, Record):
         return dict(_of_module(root, "", 0))
@@ -203,7 +203,7 @@ def _of_module(module: Record, prefix: str, depth: int) -> Iterator[tuple[str, _
     if depth > _MAX_DEPTH:
         raise DataError(f"modules nested deeper than {_MAX_DEPTH}")
     if not _is_module(module):
-        raise DataError(f"{prefix.rstrip('.') or 'the model'} is a {module.name}, which is no module")
+        raise DataError(f"{prefix.rstrip('.') or 'the model'} is a {module.name}, which is not a module")
     for part in ("_parameters", "_buffers"):
         for name, value in module.state[part].items():
             if value is not None:
@@ -214,7 +214,7 @@ def _of_module(module: Record, prefix: str, depth: int) -> Iterator[tuple[str, _
 
 
 def _is_module(value: Any) -> bool:
-    """Whether a record has what a pickled `torch.nn.Module` has, and nothing of another kind in its places."""
+    """Whether a record has the attributes of a pickled `torch.nn.Module`, with the right types."""
     state = value.state if isinstance(value, Record) else None
     if not isinstance(state, dict) or not all(
         isinstance(state.get(k), dict) and all(isinstance(name, str) for name in state[k])
@@ -228,12 +228,12 @@ def _is_module(value: Any) -> bool:
 
 
 def _check_places(root: Any) -> None:
-    """Every tensor hangs under plain containers and modules alone."""
+    """Check that every tensor is in plain containers or modules."""
     seen: set[tuple[int, bool]] = set()
 
     def visit(value: Any, inert: str, depth: int) -> None:
         if isinstance(value, _View) and inert:
-            raise DataError(f"a tensor hangs under {inert}, which is neither a container nor a module")
+            raise DataError(f"a tensor is inside {inert}, which is neither a container nor a module")
         if not isinstance(value, (dict, list, tuple, Record)) or (id(value), bool(inert)) in seen:
             return
         if depth > 4 * _MAX_DEPTH:
@@ -254,19 +254,19 @@ def _check_places(root: Any) -> None:
 
 
 class _Storages:
-    """The files of an archive that torch wrote: one pickle, and the numbers of each storage."""
+    """The files of an archive written by torch: one pickle, and the data of each storage."""
 
     def __init__(self, archive: zipfile.ZipFile, max_bytes: int) -> None:
         self.archive, self.budget = archive, max_bytes
         members = archive.infolist()
         self.members = {m.filename: m for m in members}
         if len(self.members) < len(members):
-            raise DataError("two files of one name in the archive")
+            raise DataError("the archive has two files with the same name")
         if any(m.compress_type != zipfile.ZIP_STORED for m in members):
-            raise DataError("a packed file in the archive, as torch never writes")
+            raise DataError("the archive has a compressed file, which torch never writes")
         pickles = [n for n in self.members if PurePosixPath(n).name == "data.pkl" and n.count("/") == 1]
         if len(pickles) != 1:
-            raise DataError(f"one data.pkl is needed, found {len(pickles)}")
+            raise DataError(f"expected one data.pkl, found {len(pickles)}")
         self.folder = pickles[0].removesuffix("data.pkl")
         order = f"{self.folder}byteorder"
         if order in self.members and archive.read(order) != b"little":
@@ -278,16 +278,16 @@ class _Storages:
         return self.archive.read(f"{self.folder}data.pkl")
 
     def tensor(self, view: _View) -> Tensor:
-        """A tensor of its own memory."""
+        """Build a tensor with its own memory."""
         storage = view.storage
         self.budget -= math.prod(view.size) * storage.dtype.itemsize
         if self.budget < 0:
-            raise DataError("its tensors together are larger than is allowed")
+            raise DataError("the tensors together exceed the size limit")
         if storage.key not in self.read:
             self.read[storage.key] = storage, self._numbers(storage)
         known, numbers = self.read[storage.key]
         if known != storage:
-            raise DataError(f"storage {storage.key} is said to be of two kinds")
+            raise DataError(f"storage {storage.key} has two types")
         return numbers.as_strided(view.size, view.stride, view.offset).clone(memory_format=torch.contiguous_format)
 
     def _numbers(self, storage: _Storage) -> Tensor:
@@ -295,10 +295,10 @@ class _Storages:
         expected = storage.count * storage.dtype.itemsize
         if member is None or member.file_size != expected:
             got = "missing" if member is None else f"of {member.file_size} bytes"
-            raise DataError(f"storage {storage.key} is {got}, {expected} bytes are needed")
+            raise DataError(f"storage {storage.key} is {got}, expected {expected} bytes")
         content = self.archive.read(member)
         if storage.dtype == torch.bool and any(content.translate(None, b"\0\1")):
-            raise DataError(f"storage {storage.key} has booleans that are neither")
+            raise DataError(f"storage {storage.key} has invalid booleans")
         return (
             torch.frombuffer(bytearray(content), dtype=storage.dtype)
             if content

@@ -1,4 +1,4 @@
-"""ViT: a transformer over the patches of small images, with any block after its last layer (SoftHGNN's trunk)."""
+"""ViT: a transformer over the patches of small images, optionally with a block after the last layer (SoftHGNN)."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ __all__ = ["ViT"]
 
 
 class PatchAttention(nn.Module):
-    """Attention of patches: over all, by d^-1/2; or over all others, by a learned temperature."""
+    """Attention between patches: over all, scaled by d^-1/2; or over all others, with a learned temperature."""
 
     def __init__(self, dim: int, num_heads: int, dropout: float, graph: TokenGraph, others: bool) -> None:
         super().__init__()
@@ -36,7 +36,7 @@ class PatchAttention(nn.Module):
 
 
 class PatchBlock(nn.Module):
-    """Attention and an MLP, each on normalised tokens and beside the identity."""
+    """Attention and an MLP, each pre-normalized and residual."""
 
     def __init__(self, dim: int, num_heads: int, hidden: int, dropout: float, graph: TokenGraph, others: bool) -> None:
         super().__init__()
@@ -53,34 +53,34 @@ class PatchBlock(nn.Module):
 
 
 class ViT(nn.Module):
-    r"""Patches and a class token hear each other; the class token says what the image is.
+    r"""Patches and a class token attend to each other; the class token gives the logits.
 
     .. math:: x_p = W \, \mathrm{patch}_p + b + e_p, \qquad
               x \leftarrow x + \operatorname{MHA}(\mathrm{LN}\, x), \qquad
               x \leftarrow x + \operatorname{MLP}(\mathrm{LN}\, x), \qquad
               z = W_c \, \mathrm{LN}(\mathrm{last}(x)_0) + b_c
 
-    With ``small_data`` it is the trunk of the published SoftHGNN classifiers: a patch is seen with the image shifted by
-    half a patch along each diagonal (and normalised), and a token hears all *others*, by a learned temperature. To say
-    what a block adds, give both networks the same trunk.
+    With ``small_data`` it is the trunk of the published SoftHGNN classifiers: a patch embedding includes the image
+    shifted by half a patch along each diagonal (and is normalized), and a token attends to all *others*, with a learned
+    temperature. To measure the effect of a block, use the same trunk for both networks.
 
     Args:
-        image_size: pixels a side, a multiple of ``patch``.
+        image_size: side in pixels, a multiple of ``patch``.
         num_classes: C.
-        patch: pixels a side of a patch.
-        dim: features of a token.
-        num_layers: layers.
+        patch: side of a patch in pixels.
+        dim: features per token.
+        num_layers: number of layers.
         num_heads: a divisor of ``dim``.
         hidden_channels: width of the MLPs; ``dim`` by default.
-        dropout: probability, after the embedding, on the attention shares and in the blocks, in training.
-        small_data: whether patches are shifted and attention leaves out oneself.
-        last: a block of tokens [B, N, dim] -> [B, N, dim] after the last layer, as `hgraph.nn.SoftHGNN`.
+        dropout: probability, after the embedding, on the attention weights and in the blocks, in training.
+        small_data: whether to use shifted patches and attention without self-loops.
+        last: a block of tokens [B, N, dim] -> [B, N, dim] after the last layer, such as `hgraph.nn.SoftHGNN`.
 
     Shapes:
         images [B, 3, image_size, image_size] -> logits [B, C].
 
     Source: Dosovitskiy et al., "An Image is Worth 16x16 Words"; Lee et al., "Vision Transformer for Small-Size
-    Datasets"; sizes of the CIFAR networks of SoftHGNN (arXiv 2505.15325), card 03.
+    Datasets"; sizes of the CIFAR networks of SoftHGNN (arXiv 2505.15325).
 
     >>> from hgraph.nn import SoftHGNN
     >>> net = ViT(8, 10, dim=16, num_layers=1, num_heads=2, small_data=True, last=SoftHGNN(16, 4))
@@ -104,7 +104,7 @@ class ViT(nn.Module):
     ) -> None:
         check_channels(image_size=image_size, num_classes=num_classes, patch=patch, dim=dim, num_heads=num_heads)
         if image_size % patch:
-            raise ArgumentError("patch", f"a divisor of the {image_size} pixels of a side", patch)
+            raise ArgumentError("patch", f"a divisor of the side of {image_size} pixels", patch)
         if dim % num_heads:
             raise ArgumentError("num_heads", f"a divisor of the {dim} features of a token", num_heads)
         super().__init__()
@@ -137,12 +137,12 @@ class ViT(nn.Module):
 
 
 def _graph(n: int, others: bool) -> TokenGraph:
-    """Everybody, or everybody else."""
-    with torch.device("cpu"):  # numbers, even where the parameters are made without
+    """The full graph, with or without self-loops."""
+    with torch.device("cpu"):  # real numbers, even if parameters are on the meta device
         return patterns.full(n) - patterns.sliding_window(n, 1) if others else patterns.full(n)
 
 
 def shifted(images: Tensor, by: int) -> Tensor:
-    """[B, 5 C, H, W]: the images, and beside them shifted along the four diagonals, zeros coming in."""
+    """[B, 5 C, H, W]: the images, concatenated with copies shifted along the four diagonals, zero-padded."""
     moves = [F.pad(images, (x, -x, y, -y)) for x in (by, -by) for y in (by, -by)]
     return torch.cat([images, *moves], 1)

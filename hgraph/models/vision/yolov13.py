@@ -1,4 +1,4 @@
-"""YOLOv13: a detector whose features meet in a soft hypergraph (Lei et al., 2025)."""
+"""YOLOv13: a detector that connects features with a soft hypergraph (Lei et al., 2025)."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ __all__ = ["YOLOv13"]
 
 @dataclass(frozen=True)
 class _Scale:
-    """What the four sizes differ in."""
+    """The parameters of the four model sizes."""
 
     depth: float
     width: float
@@ -43,14 +43,14 @@ _SCALES = {
 
 
 class _Concat(nn.Module):
-    """Maps side by side."""
+    """Concatenate maps."""
 
     def forward(self, *maps: Tensor) -> Tensor:
         return torch.cat(maps, 1)
 
 
 class _Down(nn.Module):
-    """Half the side; twice the channels where P5 has them."""
+    """Halve the side; double the channels if P5 has them."""
 
     def __init__(self, channels: int, *, widen: bool) -> None:
         super().__init__()
@@ -61,7 +61,7 @@ class _Down(nn.Module):
         return self.channel_adjust(self.pool(x))
 
 
-# Which layers' outputs each layer takes; -1 is the image.
+# Input layers of each layer; -1 is the image.
 _INPUTS: tuple[tuple[int, ...], ...] = (
     (-1,), (0,), (1,), (2,), (3,), (4,), (5,), (6,), (7,),  # backbone: 4 is P3, 6 is P4, 8 is P5
     (4, 6, 8), (9,), (9,),                                  # HyperACE, and its output on the other two grids
@@ -113,11 +113,11 @@ def _layers(scale: _Scale, num_classes: int) -> list[nn.Module]:
 
 
 class YOLOv13(nn.Module):
-    r"""Detect objects: a backbone, `HyperACE` over its three scales, and seven tunnels that carry its output.
+    r"""Object detector: a backbone, `HyperACE` over its three scales, and seven gates that add its output.
 
     .. math:: H = \mathrm{HyperACE}(P_3, P_4, P_5), \qquad X' = X + g \, \mathrm{resample}(H)
 
-    at seven places X of backbone, neck and head, each with a gate g of its own that starts at 0. Layers have the
+    at seven places X of backbone, neck and head, each with its own gate g that starts at 0. Layers have the
     numbers and state-dict keys of the published networks, so published tensors load unchanged
     (`hgraph.models.load_published`).
 
@@ -129,7 +129,7 @@ class YOLOv13(nn.Module):
         images [B, 3, H, W], values 0 .. 1, sides multiples of 32 -> `Detections` over (H / 8) (W / 8) (1 + 1/4 + 1/16)
         cells: boxes [B, A, 4] in pixels and scores [B, A, C].
 
-    Source: YOLOv13 (arXiv 2506.17733), card 07: its layer table and equations.
+    Source: Lei et al., "YOLOv13" (arXiv 2506.17733): its layer table and equations.
 
     >>> net = YOLOv13("n").eval()
     >>> with torch.no_grad():
@@ -151,7 +151,7 @@ class YOLOv13(nn.Module):
             raise ArgumentTypeError("images", "a tensor", type(images).__name__)
         if images.dim() != 4 or images.shape[1] != 3 or images.shape[2] % 32 or images.shape[3] % 32:
             expected = "shape [B, 3, H, W] with H and W multiples of 32"
-            raise ArgumentError("images", expected, f"shape {list(images.shape)}", "Pad them with grey, 114 / 255")
+            raise ArgumentError("images", expected, f"shape {list(images.shape)}", "Pad them with gray, 114 / 255")
         outputs: dict[int, Tensor] = {-1: images}
         for number, (layer, inputs) in enumerate(zip(self.model, _INPUTS, strict=True)):
             outputs[number] = layer(*(outputs[i] for i in inputs))

@@ -1,4 +1,4 @@
-"""What convolutions over graphs share: the linear map, loops for every vertex, a bias at the end."""
+"""Shared steps of graph convolutions: the linear map, self-loops, the bias."""
 
 from __future__ import annotations
 
@@ -13,33 +13,33 @@ from hgraph.ops.sparse.linear import rows
 from hgraph.structure import Adjacency, Graph, coo
 from hgraph.structure.algebra import lacks_loop
 
-__all__ = ["GlorotLinear", "load_older", "plus", "with_itself", "with_loops"]
+__all__ = ["GlorotLinear", "add_bias", "load_older", "with_loops", "with_self_loops"]
 
 
 def with_loops(graph: Graph) -> tuple[Adjacency, Tensor | None]:
-    """A structure, and which of its vertices [N] do not hear themselves over it; None where all do.
+    """A structure, and the nodes [N] without a self-loop in it; None if all have one.
 
-    On a CPU the missing loops are made edges, once and for all. Elsewhere a structure with as many edges as it takes
-    must be waited for, and what is not remembered (under the compiler, with learned weights) would be made each time:
-    there the graph stays as it is.
+    On a CPU the missing loops are added as edges, once and cached. Elsewhere counting the new edges
+    synchronizes, and without a cache (under the compiler, with learned weights) they would be added in every call:
+    there the graph is unchanged.
     """
     if graph.device.type == "cpu" and can_cache(graph):
         return cached(graph, "with loops", graph.adj.add_self_loops), None
     return graph.adj, cached(graph, "lacks_loop", lambda: lacks_loop(graph.adj))
 
 
-def with_itself(graph: Graph, dtype: torch.dtype) -> tuple[Adjacency, Tensor | None, Tensor | None]:
-    """What attention is over: a structure, a bias of its edges or None, and as `with_loops` which vertices lack a loop.
+def with_self_loops(graph: Graph, dtype: torch.dtype) -> tuple[Adjacency, Tensor | None, Tensor | None]:
+    """The structure for attention, a bias of its edges or None, and as in `with_loops` the nodes without a loop.
 
-    In compiled code the number of edges may not hang on which loops the graph lacks, and to attend to them apart takes
-    half as long again: every vertex gets one more edge to itself, with a bias of -inf where that repeats a loop.
+    In compiled code the number of edges must not depend on the missing loops, and separate attention to them takes
+    half as long again: every node gets one more edge to itself, with a bias of -inf where that repeats a loop.
     """
     fields = graph.adj.fields()
     if can_cache_compiled(fields):
         *indices, bias = _EVERY_LOOP(fields, dtype)
         return Adjacency(*indices), bias, None
-    adj, alone = with_loops(graph)
-    return adj, None, alone
+    adj, self_loop = with_loops(graph)
+    return adj, None, self_loop
 
 
 def _every_loop(fields: Sequence[Tensor | None], dtype: torch.dtype) -> list[Tensor]:
@@ -50,7 +50,7 @@ def _every_loop(fields: Sequence[Tensor | None], dtype: torch.dtype) -> list[Ten
     bias = torch.cat([there.new_zeros(adj.num_edges), there])
     order = coo.lexsort(*ends)
     target, source = (end.index_select(0, order) for end in ends)
-    indptr = coo.pointers(target, adj.num_targets)  # of 64 bits: whether E + N fit 32 is found out below
+    indptr = coo.pointers(target, adj.num_targets)  # int64: whether E + N fit into int32 is checked below
     longer = Adjacency._from_sorted(indptr, source, target, adj.num_sources, None, None)
     return [*rows(longer), bias.index_select(0, order)]
 
@@ -58,8 +58,8 @@ def _every_loop(fields: Sequence[Tensor | None], dtype: torch.dtype) -> list[Ten
 _EVERY_LOOP = CachedOperator("with every loop", _every_loop)
 
 
-def plus(out: Tensor, bias: Tensor | None) -> Tensor:
-    """``out + bias``, of a result that nobody else holds: where no graph is kept, in its own place."""
+def add_bias(out: Tensor, bias: Tensor | None) -> Tensor:
+    """``out + bias``, in place without autograd."""
     if bias is None:
         return out
     bias = bias.to(out.dtype)

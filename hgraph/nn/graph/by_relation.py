@@ -1,4 +1,4 @@
-"""What heads hear through the map of each relation, for layers over knowledge graphs."""
+"""Message passing with one linear map per relation, for layers over knowledge graphs."""
 
 from __future__ import annotations
 
@@ -12,23 +12,23 @@ from hgraph.cache import cached
 from hgraph.ops import propagate
 from hgraph.structure import Adjacency, KnowledgeGraph, coo
 
-__all__ = ["hear_by_relation", "shares_by_relation"]
+__all__ = ["inverse_counts", "propagate_by_relation"]
 
-Turn = Callable[[Tensor, int], Tensor]  # rows [..., P_r, F] and r -> [..., P_r, F']
+Turn = Callable[[Tensor, int], Tensor]  # rows [..., P_r, F] and relation r -> [..., P_r, F']
 
 
-def hear_by_relation(kg: KnowledgeGraph, x: Tensor, weight: Tensor, turn: Turn) -> Tensor:
+def propagate_by_relation(kg: KnowledgeGraph, x: Tensor, weight: Tensor, turn: Turn) -> Tensor:
     r"""Two steps of messages with a linear map between them: tails to pairs (head, relation), pairs to heads.
 
     .. math:: y_h = \sum_r \mathrm{turn}_r \Bigl(\sum_{(h, r, t)} w_{hrt}\, x_t\Bigr)
 
-    What is kept is a row for each pair that has facts, of which there are fewer than facts.
+    Memory: one row for each pair (head, relation) that has triples, which are fewer than triples.
 
     Args:
-        kg: N vertices.
+        kg: N nodes.
         x: [..., N, F].
-        weight: [E] or [E, H] in the order of the edges, as `propagate` has it.
-        turn: the map of a relation, over any number of rows.
+        weight: [E] or [E, H] in the order of the edges, as in `propagate`.
+        turn: the linear map of a relation, for any number of rows.
 
     Returns:
         [..., N, F'].
@@ -40,7 +40,7 @@ def hear_by_relation(kg: KnowledgeGraph, x: Tensor, weight: Tensor, turn: Turn) 
 
 
 class _Pairs(NamedTuple):
-    """Who hears whom: P pairs the tails, N heads their pairs; and how many pairs each relation has."""
+    """Structures from tails to P pairs and from pairs to N heads; and the number of pairs of each relation."""
 
     hear: Adjacency
     tell: Adjacency
@@ -60,12 +60,12 @@ def _pairs(kg: KnowledgeGraph) -> _Pairs:
     return _Pairs(hear, tell, torch.bincount(code // max(kg.num_nodes, 1), minlength=kg.num_relations).tolist())
 
 
-def shares_by_relation(kg: KnowledgeGraph) -> Tensor:
-    """[E] one over the facts of the same head and relation, in float64; made once a graph, not to be written to."""
+def inverse_counts(kg: KnowledgeGraph) -> Tensor:
+    """[E] one over the number of triples of the same head and relation, in float64; cached, read-only."""
 
     def compute() -> Tensor:
         code = coo.pair_codes(kg.adj.target, kg.relation, kg.num_nodes, kg.num_relations)
         _, inverse, counts = torch.unique(code, return_inverse=True, return_counts=True)
         return counts.double().reciprocal()[inverse]
 
-    return cached(kg, "shares by relation", compute)
+    return cached(kg, "inverse counts", compute)

@@ -1,4 +1,4 @@
-"""Maps of the types of vertices, for layers over knowledge graphs."""
+"""Linear maps per node type, for layers over knowledge graphs."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ __all__ = ["map_by_type"]
 
 
 def map_by_type(kg: KnowledgeGraph, x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
-    r"""Every row through the map of its vertex's type, :math:`y_v = x_v W_{\tau(v)} + b_{\tau(v)}`.
+    r"""Apply the map of its node's type to every row, :math:`y_v = x_v W_{\tau(v)} + b_{\tau(v)}`.
 
     Args:
-        kg: N vertices; those of a graph without types are all of the first.
+        kg: N nodes; without types, all nodes have the first type.
         x: [N, F].
-        weight: [T, F, F'], a matrix a type; one alone serves all types.
+        weight: [T, F, F'], one matrix per type; a single one is used for all types.
         bias: [T, F'].
 
     Returns:
@@ -31,15 +31,15 @@ def map_by_type(kg: KnowledgeGraph, x: Tensor, weight: Tensor, bias: Tensor) -> 
     """
     if kg.node_type is None or len(weight) == 1:
         return x @ weight[0] + bias[0]
-    groups = cached(kg, "vertices by type", lambda: _groups(kg))
+    groups = cached(kg, "nodes by type", lambda: _groups(kg))
     if len(groups.counts) > len(weight):
-        raise ArgumentError("kg", f"{len(weight)} types at most, as the layer has", len(groups.counts))
+        raise ArgumentError("kg", f"at most {len(weight)} types, as in the layer", len(groups.counts))
     parts = zip(x.index_select(0, groups.order).split(groups.counts), weight.unbind(0), bias.unbind(0), strict=False)
     return torch.cat([rows @ matrix + shift for rows, matrix, shift in parts]).index_select(0, groups.place)
 
 
 class _Groups(NamedTuple):
-    """The vertices type by type, where each vertex stands in that order, and how many each type has."""
+    """The nodes sorted by type, the position of each node in that order, and the number of nodes per type."""
 
     order: Tensor
     place: Tensor

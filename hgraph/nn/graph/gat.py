@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from hgraph.checks import check_channels
 from hgraph.errors import ArgumentError
-from hgraph.nn.graph._steps import GlorotLinear, load_older, plus, with_itself
+from hgraph.nn.graph._steps import GlorotLinear, add_bias, load_older, with_self_loops
 from hgraph.nn.inputs import check_inputs
 from hgraph.ops import Additive, AttendResult, attend, merge
 from hgraph.structure import Graph
@@ -17,25 +17,25 @@ __all__ = ["GATConv"]
 
 
 class GATConv(nn.Module):
-    r"""Attend over a vertex and its neighbours by an additive score.
+    r"""Attend over a node and its neighbors with an additive score.
 
     .. math:: s_{ij} = \mathrm{LeakyReLU}(a_t \cdot \Theta x_i + a_s \cdot \Theta x_j), \qquad
               \alpha_{ij} = \operatorname{softmax}_{j \in \mathcal N(i) \cup \{i\}} s_{ij}, \qquad
               x'_i = \sum_j \alpha_{ij} \Theta x_j + b
 
-    Every vertex hears itself, whether or not the graph has its loop; edge weights are not read.
+    Every node attends to itself, whether or not the graph has a self-loop; edge weights are ignored.
 
     Args:
-        in_channels: F, features of a vertex.
-        out_channels: F', features a head.
-        num_heads: H independent attentions.
+        in_channels: F, features of a node.
+        out_channels: F', features per head.
+        num_heads: number of heads H.
         concat: True concatenates the heads (H * F' channels), False averages them (F' channels).
-        dropout: of the attention shares, in training.
-        negative_slope: of the LeakyReLU.
+        dropout: of the attention weights, in training.
+        negative_slope: negative slope of the LeakyReLU.
         bias: whether to add b at the end.
 
     Shapes:
-        x [..., N, F] and a `Graph` of N vertices -> [..., N, H * F'] or [..., N, F'].
+        x [..., N, F] and a `Graph` of N nodes -> [..., N, H * F'] or [..., N, F'].
 
     Source: Velickovic et al., "Graph Attention Networks", eq. 1 to 6.
 
@@ -86,28 +86,28 @@ class GATConv(nn.Module):
     def forward(self, x: Tensor, graph: Graph) -> Tensor:
         """Attend over the graph."""
         check_inputs(x, graph, Graph, self.in_channels, self.linear.weight)
-        adj, bias, alone = with_itself(graph, x.dtype)
+        adj, bias, self_loop = with_self_loops(graph, x.dtype)
         value = self.linear(x)  # [..., N, H * F']
         query, key = (value @ self._scores().to(value.dtype)).chunk(2, -1)  # [..., N, H] each
         value = value.unflatten(-1, (self.num_heads, -1))
         dropout = self.dropout if self.training else 0.0
         score = Additive(slope=self.negative_slope)
         result = attend(adj, query, key, value, score=score, bias=bias, dropout=dropout)
-        if alone is not None:
-            result = merge(result, self._itself(query, key, value, alone))
+        if self_loop is not None:
+            result = merge(result, self._attend_self(query, key, value, self_loop))
         out = result.out.flatten(-2) if self.concat or self.num_heads == 1 else result.out.mean(-2)
-        return plus(out, self.bias)
+        return add_bias(out, self.bias)
 
     def _scores(self) -> Tensor:
-        """The attention vectors as a matrix [H * F', 2 H]: one product scores all heads, as targets and as sources."""
+        """The attention vectors as a matrix [H * F', 2 H]: one product gives the scores of all heads and both roles."""
         each = torch.stack([self.target_score, self.source_score], -1).unsqueeze(-1)  # [H, F', 2, 1]
         heads = torch.eye(self.num_heads, dtype=each.dtype, device=each.device)
         return (each * heads[:, None, None]).view(-1, 2 * self.num_heads)
 
-    def _itself(self, query: Tensor, key: Tensor, value: Tensor, alone: Tensor) -> AttendResult:
-        """Each vertex's attention to itself alone: an edge set of its own, empty where the graph has the loop."""
-        wide = torch.promote_types(query.dtype, torch.float32)  # as attend does: shares are compared across the two
+    def _attend_self(self, query: Tensor, key: Tensor, value: Tensor, self_loop: Tensor) -> AttendResult:
+        """Attention of each node to itself only: a separate edge set, empty where the graph has the self-loop."""
+        wide = torch.promote_types(query.dtype, torch.float32)  # as in attend: the two edge sets are merged
         score = F.leaky_relu(query.to(wide) + key.to(wide), self.negative_slope)
         share = F.dropout(torch.ones_like(query), self.dropout, self.training)
-        score = torch.where(alone.unsqueeze(-1), score, float("-inf"))
+        score = torch.where(self_loop.unsqueeze(-1), score, float("-inf"))
         return AttendResult(share.unsqueeze(-1) * value, score)

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from hgraph.cache import CachedOperator, cached, can_cache_compiled
 from hgraph.checks import check_channels
-from hgraph.nn.graph._steps import GlorotLinear, load_older, plus, with_loops
+from hgraph.nn.graph._steps import GlorotLinear, add_bias, load_older, with_loops
 from hgraph.nn.inputs import check_inputs
 from hgraph.ops import propagate
 from hgraph.structure import Graph
@@ -20,21 +20,21 @@ __all__ = ["GCNConv"]
 
 
 class GCNConv(nn.Module):
-    r"""Average over a vertex and its neighbours, symmetrically normalised.
+    r"""Average over a node and its neighbors, symmetrically normalized.
 
     .. math:: X' = \hat D^{-1/2} \hat A \hat D^{-1/2} X \Theta + b, \qquad \hat A = A + I
 
-    with :math:`\hat D` the weighted in-degrees of :math:`\hat A`. A vertex that has a self-loop keeps its weight,
-    the others get one of weight 1. Degrees below 0 and weights that cancel are refused by name when a graph is first
-    used on a CPU; of weights that need gradients, and elsewhere, the root is that of :math:`|d|`.
+    with :math:`\hat D` the weighted in-degrees of :math:`\hat A`. Existing self-loops keep their weight,
+    missing ones get weight 1. Negative degrees and weights that cancel raise an error when a graph is first
+    used on a CPU; for weights that require gradients, and on other devices, the root is of :math:`|d|`.
 
     Args:
-        in_channels: F, features of a vertex.
+        in_channels: F, features of a node.
         out_channels: F'.
         bias: whether to add b after the propagation.
 
     Shapes:
-        x [..., N, F] and a `Graph` of N vertices -> [..., N, F'].
+        x [..., N, F] and a `Graph` of N nodes -> [..., N, F'].
 
     Source: Kipf and Welling, "Semi-Supervised Classification with Graph Convolutional Networks", eq. 2 and 8.
 
@@ -62,23 +62,23 @@ class GCNConv(nn.Module):
             nn.init.zeros_(self.bias)
 
     def forward(self, x: Tensor, graph: Graph) -> Tensor:
-        """Convolve vertex features over the graph."""
+        """Convolve node features over the graph."""
         check_inputs(x, graph, Graph, self.in_channels, self.linear.weight)
-        if self.out_channels < self.in_channels:  # messages of the narrower side; the product is the same
-            return plus(_smoothed(self.linear(x), graph), self.bias)
+        if self.out_channels < self.in_channels:  # propagate the narrower side; the result is the same
+            return add_bias(_smoothed(self.linear(x), graph), self.bias)
         return self.from_prepared(_smoothed(x, graph))
 
     def prepare(self, x: Tensor, graph: Graph) -> Tensor:
-        r"""What no parameter changes, :math:`\hat D^{-1/2} \hat A \hat D^{-1/2} X` [..., N, F].
+        r"""The parameter-free part, :math:`\hat D^{-1/2} \hat A \hat D^{-1/2} X` [..., N, F].
 
-        Features that stay need it once: ``from_prepared(prepare(x, graph))`` is ``forward(x, graph)``.
+        Compute it once for constant features: ``from_prepared(prepare(x, graph))`` equals ``forward(x, graph)``.
         """
         check_inputs(x, graph, Graph, self.in_channels, self.linear.weight)
         return _smoothed(x, graph)
 
     def from_prepared(self, prepared: Tensor) -> Tensor:
-        """The convolution of the features behind ``prepared``."""
-        return plus(self.linear(prepared), self.bias)
+        """The convolution, from the result of `prepare`."""
+        return add_bias(self.linear(prepared), self.bias)
 
 
 def _smoothed(x: Tensor, graph: Graph) -> Tensor:
@@ -89,7 +89,7 @@ def _smoothed(x: Tensor, graph: Graph) -> Tensor:
 
 
 def _operator(graph: Graph, dtype: torch.dtype) -> tuple[Adjacency, Tensor | None]:
-    """The normalised structure and the weights of the loops that it lacks, remembered."""
+    """The normalized structure and the weights of its missing self-loops, cached."""
     fields = graph.adj.fields()
     if can_cache_compiled(fields):
         weight, loop = _WEIGHTS(fields, dtype)
@@ -97,10 +97,10 @@ def _operator(graph: Graph, dtype: torch.dtype) -> tuple[Adjacency, Tensor | Non
     return cached(graph, ("gcn", dtype), lambda: _normalized(*_checked(*with_loops(graph)), dtype))
 
 
-def _checked(adj: Adjacency, alone: Tensor | None) -> tuple[Adjacency, Tensor | None]:
-    """The same, once its degrees can be divided by."""
+def _checked(adj: Adjacency, self_loop: Tensor | None) -> tuple[Adjacency, Tensor | None]:
+    """The arguments, after a check of the degrees."""
     refuse_degrees_of(adj, "target")
-    return adj, alone
+    return adj, self_loop
 
 
 def _weights(fields: Sequence[Tensor | None], dtype: torch.dtype) -> list[Tensor]:
@@ -112,11 +112,11 @@ def _weights(fields: Sequence[Tensor | None], dtype: torch.dtype) -> list[Tensor
 _WEIGHTS = CachedOperator("gcn", _weights)
 
 
-def _normalized(adj: Adjacency, alone: Tensor | None, dtype: torch.dtype) -> tuple[Adjacency, Tensor | None]:
-    """The structure with normalised weights, and those of the loops [N] that it lacks."""
+def _normalized(adj: Adjacency, self_loop: Tensor | None, dtype: torch.dtype) -> tuple[Adjacency, Tensor | None]:
+    """The structure with normalized weights, and the weights [N] of its missing self-loops."""
     ones = torch.ones(adj.num_edges, dtype=dtype, device=adj.device)
     weight = ones if adj.weight is None else adj.weight.to(dtype)
-    degree, missing = adj.with_weight(weight).target_degree(), None if alone is None else alone.to(dtype)
+    degree, missing = adj.with_weight(weight).target_degree(), None if self_loop is None else self_loop.to(dtype)
     scale = inverse_power(degree if missing is None else degree + missing, -0.5)
     adj = adj.with_weight(scale[adj.target] * weight * scale[adj.indices])
     return adj, None if missing is None else missing * scale * scale

@@ -17,28 +17,28 @@ __all__ = ["HANConv"]
 
 
 class HANConv(nn.Module):
-    r"""Attend over the neighbours along each meta-path, then over the meta-paths.
+    r"""Attend over the neighbors along each meta-path, then over the meta-paths.
 
     .. math:: z^p = \mathrm{ELU}(\mathrm{GAT}_p(x; G_p)), \qquad
               \beta = \operatorname{softmax}_p \frac1N \sum_i q \cdot \tanh(W z^p_i + b), \qquad
               x' = \sum_p \beta_p z^p
 
-    A meta-path's graph joins the vertices that it leads between: one relation's `KnowledgeGraph.view`, or the
+    The graph of a meta-path joins its end nodes: one relation's `KnowledgeGraph.view`, or the
     composition of several, ``Graph(a.adj @ b.adj)``.
 
     Args:
         in_channels: F.
-        out_channels: F', features a head.
+        out_channels: F', features per head.
         num_paths: P.
-        num_heads: H, of each meta-path's attention.
+        num_heads: number of heads H of each meta-path.
         semantic_channels: width of the attention over the meta-paths.
-        dropout: of the attention shares, in training.
+        dropout: of the attention weights, in training.
 
     Shapes:
-        x [..., N, F] and P `Graph`s of N vertices -> [..., N, H * F'].
+        x [..., N, F] and P `Graph`s of N nodes -> [..., N, H * F'].
 
-    Source: Wang et al., "Heterogeneous Graph Attention Network", eq. 1 to 9. As in the published code every meta-path
-    has a projection of its own.
+    Source: Wang et al., "Heterogeneous Graph Attention Network", eq. 1 to 9. As in the published code, every meta-path
+    has its own projection.
 
     >>> from hgraph.structure import KnowledgeGraph
     >>> kg = KnowledgeGraph.from_names([("a", "r", "b"), ("b", "s", "c")])
@@ -76,13 +76,15 @@ class HANConv(nn.Module):
         nn.init.zeros_(self.bias)
 
     def forward(self, x: Tensor, graphs: Sequence[Graph]) -> Tensor:
-        """Attend along every meta-path, and put together."""
+        """Attend along every meta-path, then over the meta-paths."""
         several = isinstance(graphs, Sequence)
         if not several or len(graphs) != len(self.paths):
             got, hint = (
-                (len(graphs), "") if several else (f"one {type(graphs).__name__}", "kg.view(relation) makes one")
+                (len(graphs), "")
+                if several
+                else (f"one {type(graphs).__name__}", "Use kg.view(relation) for one relation")
             )
-            raise ArgumentError("graphs", f"{len(self.paths)} graphs, one a meta-path", got, hint)
+            raise ArgumentError("graphs", f"{len(self.paths)} graphs, one per meta-path", got, hint)
         z = torch.stack([F.elu(path(x, graph)) for path, graph in zip(self.paths, graphs, strict=True)])
         score = torch.tanh(z @ self.weight + self.bias) @ self.query  # [P, N]
         share = torch.softmax(score.sum(-1) / max(score.shape[-1], 1), 0)

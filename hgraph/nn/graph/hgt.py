@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from hgraph.cache import cached
 from hgraph.checks import check_channels
 from hgraph.errors import ArgumentError
-from hgraph.nn.graph.by_relation import hear_by_relation
+from hgraph.nn.graph.by_relation import propagate_by_relation
 from hgraph.nn.graph.by_type import map_by_type
 from hgraph.nn.inputs import check_inputs
 from hgraph.ops import edge_score, edge_softmax
@@ -19,30 +19,30 @@ __all__ = ["HGTConv"]
 
 
 class HGTConv(nn.Module):
-    r"""Attend over all facts of a head, with maps of the vertices' types and matrices of the relations.
+    r"""Attend over all triples of a head, with a map per node type and a matrix per relation.
 
     .. math:: s_{hrt} = \frac{\mu_r}{\sqrt{D}}\, (K_{\tau(t)} x_t)\, W^a_r \cdot Q_{\tau(h)} x_h, \qquad
               \alpha_{hrt} = \operatorname{softmax}_{(r', t') \in \mathcal N_h} s_{hr't'}, \qquad
               x'_h = x_h + A_{\tau(h)}\, \mathrm{GELU} \sum_{(h, r, t)} \alpha_{hrt}\, (M_{\tau(t)} x_t)\, W^m_r
 
-    for each of H heads of width D = F / H; :math:`\tau` is the type of a vertex. K, Q, M, A are linear maps with a
-    bias, one a type. Facts are taken by relation, vertices turned once a relation: for an edge only its
-    scores are kept.
+    for each of H heads of width D = F / H; :math:`\tau` is the type of a node. K, Q, M, A are linear maps with a
+    bias, one per type. Triples are processed by relation, and nodes transformed once per relation: memory per edge is
+    only its scores.
 
     Args:
-        channels: F, which heads divides.
+        channels: F, a multiple of num_heads.
         num_relations: R.
-        num_types: types of vertices; 1 where the graph has none, or all are to be taken as one.
+        num_types: number of node types; 1 if the graph has none, or to ignore them.
         num_heads: H.
 
     Shapes:
-        x [N, F] and a `KnowledgeGraph` of N vertices and R relations -> [N, F]. Its weights are not read.
+        x [N, F] and a `KnowledgeGraph` of N nodes and R relations -> [N, F]. Its weights are ignored.
 
     Raises:
         ArgumentError: features of another width, other relations, more types.
 
     Source: Hu et al., "Heterogeneous Graph Transformer", eq. 3 to 5, with a prior :math:`\mu` for each relation. The
-    published code adds a learned share of the residual, and layer norm.
+    published code adds a learned residual weight and layer norm.
 
     >>> kg = KnowledgeGraph.from_names([("a", "r", "b"), ("b", "s", "c")])
     >>> HGTConv(4, num_relations=2, num_heads=2)(torch.randn(3, 4), kg).shape
@@ -73,7 +73,7 @@ class HGTConv(nn.Module):
         return f"{self.channels}, {self.num_relations}, num_types={self.num_types}, num_heads={self.num_heads}"
 
     def reset_parameters(self) -> None:
-        """Glorot-uniform, each matrix by itself; zero biases, priors of one."""
+        """Glorot-uniform per matrix; zero biases, priors of one."""
         for stack in (self.weight, self.attention, self.message):
             for matrix in stack.data.flatten(0, -3):
                 nn.init.xavier_uniform_(matrix)
@@ -86,23 +86,23 @@ class HGTConv(nn.Module):
         if x.dim() != 2:
             raise ArgumentError("x", f"shape [N, {self.channels}]", f"shape {list(x.shape)}")
         if kg.num_relations != self.num_relations:
-            raise ArgumentError("kg", f"{self.num_relations} relations, as the layer has", kg.num_relations)
+            raise ArgumentError("kg", f"{self.num_relations} relations, as in the layer", kg.num_relations)
         key, query, value = (self._typed(x, kg, which).unflatten(-1, (self.num_heads, -1)) for which in range(3))
-        share = self._shares(key, query, kg)
+        share = self._attention(key, query, kg)
         messages = self.message.unbind(0)
 
         def turn(rows: Tensor, relation: int) -> Tensor:
             return torch.einsum("phd,hde->phe", rows.unflatten(-1, (self.num_heads, -1)), messages[relation]).flatten(1)
 
-        # the map turns what a head hears of a relation, not what each of its tails says
-        heard = hear_by_relation(kg, value.flatten(1), share, turn)
-        return x + self._typed(F.gelu(heard), kg, 3)
+        # the map is applied to the sum over a relation's tails, not to each tail
+        received = propagate_by_relation(kg, value.flatten(1), share, turn)
+        return x + self._typed(F.gelu(received), kg, 3)
 
     def _typed(self, x: Tensor, kg: KnowledgeGraph, which: int) -> Tensor:
         return map_by_type(kg, x, self.weight[which], self.bias[which])
 
-    def _shares(self, key: Tensor, query: Tensor, kg: KnowledgeGraph) -> Tensor:
-        """[E, H] the shares of each head's facts."""
+    def _attention(self, key: Tensor, query: Tensor, kg: KnowledgeGraph) -> Tensor:
+        """[E, H] the attention weights over each head's triples."""
         scores, matrices = [], self.attention.unbind(0)
         for block in kg.blocks():
             turned = torch.einsum("nhd,hde->nhe", key.index_select(0, block.tail), matrices[block.relation])

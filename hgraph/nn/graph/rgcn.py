@@ -7,7 +7,7 @@ from torch import Tensor, nn
 
 from hgraph.checks import check_channels
 from hgraph.errors import ArgumentError
-from hgraph.nn.graph.by_relation import hear_by_relation, shares_by_relation
+from hgraph.nn.graph.by_relation import inverse_counts, propagate_by_relation
 from hgraph.nn.inputs import check_inputs
 from hgraph.ops import propagate
 from hgraph.structure import KnowledgeGraph
@@ -16,16 +16,16 @@ __all__ = ["RGCNConv"]
 
 
 class RGCNConv(nn.Module):
-    r"""What the facts of each relation say on average, through a matrix of that relation, and the head itself.
+    r"""Mean over the triples of each relation, through a matrix of that relation, plus the head itself.
 
     .. math:: x'_h = W_0 x_h + b + \sum_r \sum_{(h, r, t)} \frac{1}{c_{hr}} W_r x_t
 
-    with :math:`c_{hr}` the facts of h under r; on a weighted graph the weights stand in place of :math:`1 / c`. Many
+    with :math:`c_{hr}` the number of triples of h under r; on a weighted graph the weights replace :math:`1 / c`. Many
     relations share parameters in one of two ways: :math:`W_r = \sum_b a_{rb} V_b` (``num_bases``), or :math:`W_r` is
     block-diagonal (``num_blocks``).
 
-    With bases the facts are summed once a basis, weighted by :math:`a_{rb} / c`: nothing is kept for an edge but
-    numbers. Otherwise what is kept is a row for each head of each relation.
+    With bases the triples are summed once per basis, weighted by :math:`a_{rb} / c`: memory per edge is a few
+    numbers. Otherwise memory is one row for each head of each relation.
 
     Args:
         in_channels: F.
@@ -33,14 +33,15 @@ class RGCNConv(nn.Module):
         num_relations: R.
         num_bases: B, or None.
         num_blocks: Q, which divides F and F', or None.
-        root: whether the head hears itself through W_0.
+        root: whether to add the term W_0 of the head itself.
         bias: whether to add b.
 
     Shapes:
-        x [..., N, F] and a `KnowledgeGraph` of N vertices and R relations -> [..., N, F'].
+        x [..., N, F] and a `KnowledgeGraph` of N nodes and R relations -> [..., N, F'].
 
-    Source: Schlichtkrull et al., "Modeling Relational Data with Graph Convolutional Networks", eq. 2 to 4. Inverse
-    relations, which the paper adds, are the graph's: `KnowledgeGraph.with_inverses`.
+    Source: Schlichtkrull et al., "Modeling Relational Data with Graph Convolutional Networks", eq. 2 to 4. Add the
+        inverse
+    relations of the paper with `KnowledgeGraph.with_inverses`.
 
     >>> kg = KnowledgeGraph.from_names([("a", "r", "b"), ("b", "s", "c")])
     >>> RGCNConv(4, 2, num_relations=2, num_bases=1)(torch.randn(3, 4), kg).shape
@@ -81,7 +82,7 @@ class RGCNConv(nn.Module):
         return f"{self.in_channels}, {self.out_channels}, {self.num_relations}, matrices={matrices}, blocks={blocks}"
 
     def reset_parameters(self) -> None:
-        """Glorot-uniform, each matrix by itself; zero bias."""
+        """Glorot-uniform per matrix; zero bias."""
         for matrix in [*self.weight.data.flatten(0, 1), self.share, self.root]:
             if matrix is not None:
                 nn.init.xavier_uniform_(matrix)
@@ -89,11 +90,11 @@ class RGCNConv(nn.Module):
             nn.init.zeros_(self.bias)
 
     def forward(self, x: Tensor, kg: KnowledgeGraph) -> Tensor:
-        """Gather by relation."""
+        """Aggregate by relation."""
         check_inputs(x, kg, KnowledgeGraph, self.in_channels, self.weight)
         if kg.num_relations != self.num_relations:
-            raise ArgumentError("kg", f"{self.num_relations} relations, as the layer has", kg.num_relations)
-        norm = shares_by_relation(kg).to(x.dtype) if kg.adj.weight is None else kg.adj.weight
+            raise ArgumentError("kg", f"{self.num_relations} relations, as in the layer", kg.num_relations)
+        norm = inverse_counts(kg).to(x.dtype) if kg.adj.weight is None else kg.adj.weight
         out = self._by_relation(x, kg, norm) if self.share is None else self._by_basis(x, kg, norm, self.share)
         out = out if self.root is None else out + x @ self.root
         return out if self.bias is None else out + self.bias.to(out.dtype)
@@ -105,12 +106,12 @@ class RGCNConv(nn.Module):
         return torch.cat(heard, -1) @ self.weight[:, 0].flatten(0, 1)
 
     def _by_relation(self, x: Tensor, kg: KnowledgeGraph, norm: Tensor) -> Tensor:
-        matrices = self.weight.unbind(0)  # one gradient for all: indexing would make one of the whole size for each
-        return hear_by_relation(kg, x, norm, lambda rows, relation: _through(rows, matrices[relation]))
+        matrices = self.weight.unbind(0)  # one gradient for all: indexing would allocate a full-size one for each
+        return propagate_by_relation(kg, x, norm, lambda rows, relation: _through(rows, matrices[relation]))
 
 
 def _through(rows: Tensor, blocks: Tensor) -> Tensor:
-    """Rows [..., P, F] through a block-diagonal matrix, given as its blocks [Q, F/Q, F'/Q]."""
+    """Multiply rows [..., P, F] by a block-diagonal matrix, given as its blocks [Q, F/Q, F'/Q]."""
     if len(blocks) == 1:
         return rows @ blocks[0]
     return (rows.unflatten(-1, (len(blocks), -1)).unsqueeze(-2) @ blocks).flatten(-3)

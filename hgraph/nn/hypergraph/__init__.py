@@ -1,4 +1,4 @@
-"""Layers over hypergraphs, given ones and soft ones that the layer makes of the features."""
+"""Layers over hypergraphs: fixed ones, and soft ones computed from the features."""
 
 from hgraph.nn.hypergraph.hgnn import HGNNConv
 from hgraph.nn.hypergraph.hgnnp import HGNNPConv

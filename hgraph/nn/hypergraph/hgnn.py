@@ -15,7 +15,7 @@ class HGNNConv(TwoStepConv):
     .. math:: X' = D_v^{-1/2} H W D_e^{-1} H^\top D_v^{-1/2} (X \Theta + b)
 
     with :math:`d_v = \sum_e w_e h(v, e)` and :math:`d_e = \sum_v h(v, e)`. A node in no hyperedge gets 0
-    (`Hypergraph.with_singletons` gives each a hyperedge of its own). The N x N product is never formed.
+    (`Hypergraph.with_singletons` adds a singleton hyperedge for each). The N x N product is never formed.
 
     Args:
         in_channels: F, features of a node.

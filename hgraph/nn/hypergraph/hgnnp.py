@@ -18,7 +18,7 @@ class HGNNPConv(TwoStepConv):
     Args:
         in_channels: F, features of a node.
         out_channels: F'.
-        bias: whether to add b, before the averages, so that it arrives unchanged at every node of a hyperedge.
+        bias: whether to add b, before the averages, so every node of a hyperedge gets it unchanged.
 
     Shapes:
         x [..., N, F] and a `Hypergraph` of N nodes -> [..., N, F'].

@@ -1,4 +1,4 @@
-"""`TwoStepConv`: layers that are a linear map and two weighted sums, nodes -> hyperedges -> nodes."""
+"""`TwoStepConv`: base of layers with a linear map and two weighted sums, nodes -> hyperedges -> nodes."""
 
 from __future__ import annotations
 
@@ -30,12 +30,11 @@ class Steps(NamedTuple):
 
 
 class TwoStepConv(nn.Module):
-    r"""Base of the layers whose sums have weights that no feature decides: a subclass gives the weights.
+    r"""Base of layers whose weighted sums do not depend on features: a subclass defines the weights.
 
-    Use it for a convolution of your own: write `operators`, and caching, precision, compiled code and the cheaper
-    order of product and sums are done here. Set ``node_power`` if the weights divide by node degrees: degrees that
-    cannot be divided by are then refused. A layer with a term of the node itself also overrides `forward`, `prepare`
-    and `from_prepared`.
+    Use it for custom convolutions: define `operators`; caching, precision, compilation and the cheaper order of product
+    and sums are handled here. Set ``node_power`` if the weights divide by node degrees: degrees that cannot be divided
+    by are then refused. A layer with a term of the node itself also overrides `forward`, `prepare` and `from_prepared`.
 
     .. math:: X' = S \, G \, (X \Theta + b)
 
@@ -66,16 +65,16 @@ class TwoStepConv(nn.Module):
         self.linear = nn.Linear(in_channels, out_channels, bias=bias)
 
     def __init_subclass__(cls, **options: Any) -> None:
-        """Give the subclass its operator for compiled code."""
+        """Give each subclass its own operator for compiled code."""
         super().__init_subclass__(**options)
         cls._weights = CachedOperator(f"{cls.__module__}.{cls.__qualname__}", _recipe(cls))
 
     @staticmethod
     def operators(hypergraph: Hypergraph) -> tuple[Adjacency, Adjacency]:
-        """G and S with all factors in their edge weights, in the precision of those of ``hypergraph``.
+        """G and S with all factors in their edge weights, in the dtype of the weights of ``hypergraph``.
 
-        They have the edges of ``hypergraph.v2e`` and ``hypergraph.e2v``. All incidences of the argument are
-        weighted, by 1 if by nothing else.
+        They have the edges of ``hypergraph.v2e`` and ``hypergraph.e2v``. The argument always has incidence
+        weights (ones for unweighted hypergraphs).
         """
         raise NotImplementedError
 
@@ -86,8 +85,8 @@ class TwoStepConv(nn.Module):
     def forward(self, x: Tensor, hypergraph: Hypergraph) -> Tensor:
         r""":math:`S G (X \Theta + b)`.
 
-        Where hyperedges are no more than nodes and messages get no wider, as :math:`S (G X \Theta + (G 1) b)`: the
-        product is of M rows, and features that need no gradient cost the first step none.
+        If there are at most as many hyperedges as nodes and messages get no wider, computes :math:`S (G X \Theta + (G
+        1) b)`: the product then has M rows, and the first step needs no gradient for constant features.
         """
         check_inputs(x, hypergraph, Hypergraph, self.in_channels, self.linear.weight)
         steps = steps_of(type(self), x, hypergraph)
@@ -97,15 +96,15 @@ class TwoStepConv(nn.Module):
         return self._from_gathered(propagate(gather, x), steps)
 
     def prepare(self, x: Tensor, hypergraph: Hypergraph) -> Tensor:
-        r"""What no parameter changes, :math:`G X` [..., M, F].
+        r"""The parameter-free part, :math:`G X` [..., M, F].
 
-        Features that stay need it once: ``from_prepared(prepare(x, hypergraph), hypergraph)`` is the layer itself.
+        Compute it once for constant features: ``from_prepared(prepare(x, hypergraph), hypergraph)`` equals the layer.
         """
         check_inputs(x, hypergraph, Hypergraph, self.in_channels, self.linear.weight)
         return propagate(steps_of(type(self), x, hypergraph).gather, x)
 
     def from_prepared(self, prepared: Tensor, hypergraph: Hypergraph) -> Tensor:
-        """The convolution of the features that ``prepared`` was made of."""
+        """The convolution, from the result of `prepare`."""
         return self._from_gathered(prepared, steps_of(type(self), prepared, hypergraph))
 
     def _from_gathered(self, gathered: Tensor, steps: Steps) -> Tensor:
@@ -116,7 +115,7 @@ class TwoStepConv(nn.Module):
 
 
 def steps_of(layer: type[TwoStepConv], x: Tensor, hypergraph: Hypergraph) -> Steps:
-    """The steps of a kind of layer in the precision of x (float32 at least), cached."""
+    """The steps of a layer class in the dtype of x (at least float32), cached."""
     dtype = torch.promote_types(x.dtype, torch.float32)
     fields = [*hypergraph.v2e.fields(), hypergraph.hyperedge_weight]
     if can_cache_compiled(fields):
@@ -126,7 +125,7 @@ def steps_of(layer: type[TwoStepConv], x: Tensor, hypergraph: Hypergraph) -> Ste
 
 
 def _checked(hypergraph: Hypergraph, power: float | None) -> Hypergraph:
-    """The same, once its degrees can be divided by; elsewhere than on a CPU a forward would wait for the answer."""
+    """The argument, after a check of its degrees; on devices other than CPUs it would synchronize."""
     if power is None:
         return hypergraph
     v2e, of_edges = hypergraph.v2e, hypergraph.hyperedge_weight
@@ -146,7 +145,7 @@ def _checked(hypergraph: Hypergraph, power: float | None) -> Hypergraph:
 def weighted(hypergraph: Hypergraph, dtype: torch.dtype) -> Hypergraph:
     """The same hypergraph with incidence weights (ones if it has none) and hyperedge weights of this dtype.
 
-    Degrees and their powers then come out in it: a float64 layer must not divide by float32 roots.
+    Degrees and their powers are then computed in that dtype: a float64 layer must not divide by float32 roots.
     """
     v2e = hypergraph.v2e
     ones = torch.ones(v2e.num_edges, dtype=dtype, device=v2e.device)
@@ -168,7 +167,7 @@ def _steps(layer: type[TwoStepConv], hypergraph: Hypergraph, dtype: torch.dtype)
 
 
 def _recipe(layer: type[TwoStepConv]) -> Any:
-    """The edge weights of both steps, and G 1."""
+    """The edge weights of both steps, and G 1, as a cached operator."""
 
     def recipe(fields: Sequence[Tensor | None], dtype: torch.dtype) -> list[Tensor | None]:
         hypergraph = Hypergraph(Adjacency(*fields[:-1]), fields[-1])  # type: ignore[arg-type]

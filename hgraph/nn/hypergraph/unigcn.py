@@ -11,7 +11,7 @@ __all__ = ["UniGCNConv"]
 
 
 class UniGCNConv(TwoStepConv):
-    r"""Average the nodes of each hyperedge, then sum hyperedges by the degrees of node and hyperedge.
+    r"""Average the nodes of each hyperedge, then sum hyperedges weighted by the degrees of node and hyperedge.
 
     .. math:: x'_v = \frac{1}{\sqrt{d_v}} \sum_e \frac{w_e h(v, e)}{\sqrt{\bar d_e}}
               \sum_u \frac{h(u, e)}{d_e} (\Theta x_u + b), \qquad \bar d_e = \sum_u \frac{h(u, e)}{d_e} d_u
@@ -43,7 +43,7 @@ class UniGCNConv(TwoStepConv):
 
     @staticmethod
     def operators(hypergraph: Hypergraph) -> tuple[Adjacency, Adjacency]:
-        """The averages, and the sums with the roots of both degrees."""
+        """The averages, and the sums divided by the roots of both degrees."""
         degree = hypergraph.node_degree()
         gather, e2v = hypergraph.v2e.normalize("row"), hypergraph.e2v
         assert e2v.weight is not None  # noqa: S101 - all incidences are weighted here

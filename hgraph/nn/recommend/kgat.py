@@ -18,26 +18,26 @@ __all__ = ["KGATConv"]
 
 
 class KGATConv(nn.Module):
-    r"""Gather what the facts of each head say, and put it together with the head's own features.
+    r"""Aggregate the tails of each head, weighted by attention, and combine them with the head's features.
 
     .. math:: m_h = \sum_{(h, r, t)} \alpha_{hrt}\, x_t, \qquad
               x'_h = \sigma((x_h + m_h) W_1 + b_1) + \sigma((x_h \odot m_h) W_2 + b_2)
 
-    with :math:`\sigma` the LeakyReLU. ``"gcn"`` is the first term alone, ``"sage"`` is
-    :math:`\sigma([x_h \Vert m_h] W + b)`. A head without facts has m = 0.
+    with :math:`\sigma` the LeakyReLU. ``"gcn"`` is only the first term, ``"sage"`` is
+    :math:`\sigma([x_h \Vert m_h] W + b)`. A head without triples has m = 0.
 
     Args:
         in_channels: F.
         out_channels: F'.
         aggr: ``"bi"`` (bi-interaction), ``"gcn"`` or ``"sage"``.
-        negative_slope: of the LeakyReLU.
+        negative_slope: negative slope of the LeakyReLU.
 
     Shapes:
-        x [..., N, F] and a `KnowledgeGraph` of N vertices, weighted with the shares :math:`\alpha`
-        (`kg_attention`), -> [..., N, F']. Without weights every fact counts equally: m is the mean.
+        x [..., N, F] and a `KnowledgeGraph` of N nodes, weighted with the attention weights :math:`\alpha`
+        (`kg_attention`), -> [..., N, F']. Without weights all triples have equal weight: m is the mean.
 
     Source: Wang et al., "KGAT: Knowledge Graph Attention Network for Recommendation", eq. 3 and 6 to 8. The published
-    code has ReLU in ``"sage"``.
+    code uses ReLU in ``"sage"``.
 
     >>> kg = KnowledgeGraph.from_names([("a", "r", "b"), ("b", "s", "c")])
     >>> KGATConv(4, 2)(torch.randn(3, 4), kg).shape
@@ -70,12 +70,12 @@ class KGATConv(nn.Module):
         return f"{self.in_channels}, {self.out_channels}, aggr={self.aggr!r}"
 
     def reset_parameters(self) -> None:
-        """Glorot-uniform, the biases (1 x F') too."""
+        """Glorot-uniform, also for the biases (1 x F')."""
         for parameter in self.parameters():
             nn.init.xavier_uniform_(parameter if parameter.dim() > 1 else parameter.data.view(1, -1))
 
     def forward(self, x: Tensor, kg: KnowledgeGraph) -> Tensor:
-        """Gather and put together."""
+        """Aggregate and combine."""
         check_inputs(x, kg, KnowledgeGraph, self.in_channels, self.weight)
         heard = propagate(kg.adj, x, reduce="mean" if kg.adj.weight is None else "sum")
         if self.aggr == "sage":

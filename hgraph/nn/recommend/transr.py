@@ -1,4 +1,4 @@
-"""TransR over a knowledge graph (Lin et al., AAAI 2015), and the attention that KGAT makes of it."""
+"""TransR over a knowledge graph (Lin et al., AAAI 2015), and KGAT's attention based on it."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from torch import Tensor
 
 from hgraph.cache import cached
 from hgraph.errors import ArgumentError
-from hgraph.nn.graph.by_relation import shares_by_relation
+from hgraph.nn.graph.by_relation import inverse_counts
 from hgraph.ops import edge_score, edge_softmax
 from hgraph.structure import KnowledgeGraph
 
@@ -16,7 +16,7 @@ __all__ = ["kg_attention", "project", "relation_laplacian", "transr_energy", "tr
 
 
 def project(x: Tensor, weight: Tensor, relation: Tensor) -> Tensor:
-    r"""Each row through the matrix of its relation, :math:`y_b = x_b W_{r_b}`; rows are grouped, never B x d x k.
+    r"""Multiply each row by the matrix of its relation, :math:`y_b = x_b W_{r_b}`; rows are grouped, never B x d x k.
 
     Args:
         x: [B, d].
@@ -40,16 +40,16 @@ def project(x: Tensor, weight: Tensor, relation: Tensor) -> Tensor:
 
 
 def _project_runs(x: Tensor, weight: Tensor, counts: list[int]) -> Tensor:
-    """Rows that lie relation by relation, so many of each, through its matrix."""
+    """Rows sorted by relation, with the given counts, through the matrix of their relation."""
     if len(counts) != len(weight):
-        raise ArgumentError("relation", f"ids below {len(weight)}, as weight has matrices", len(counts) - 1)
-    matrices = weight.unbind(0)  # one gradient for all: indexing would make one of the whole size for each relation
+        raise ArgumentError("relation", f"ids below {len(weight)}, the number of matrices", len(counts) - 1)
+    matrices = weight.unbind(0)  # one gradient for all: indexing would allocate a full-size one for each relation
     runs = [run @ matrix for run, matrix in zip(x.split(counts), matrices, strict=True) if len(run)]
     return torch.cat(runs) if runs else x.new_zeros(0, weight.shape[2])
 
 
 def transr_energy(head: Tensor, relation: Tensor, tail: Tensor) -> Tensor:
-    r"""How implausible facts are, of vectors in the space of their relations.
+    r"""Implausibility of triples, from vectors in the space of their relations.
 
     .. math:: g(h, r, t) = \lVert e_h W_r + e_r - e_t W_r \rVert_2^2
 
@@ -61,7 +61,7 @@ def transr_energy(head: Tensor, relation: Tensor, tail: Tensor) -> Tensor:
     Returns:
         [B]; low is plausible.
 
-    Source: Lin et al. 2015, eq. 8; card 01, equation 1.
+    Source: Lin et al. 2015, eq. 8; Wang et al., "KGAT", KDD 2019, eq. 1.
 
     >>> transr_energy(torch.tensor([[1.0]]), torch.tensor([[2.0]]), torch.tensor([[5.0]])).tolist()
     [4.0]
@@ -81,36 +81,36 @@ def transr_loss(
     l2: float = 0.0,
     normalize: bool = False,
 ) -> Tensor:
-    r"""Facts against facts with another tail, with the L2 term of the projected vectors.
+    r"""Pairwise loss of triples against triples with another tail, with an L2 term of the projected vectors.
 
     .. math:: \frac1B \sum \mathrm{softplus}(g(h, r, t) - g(h, r, t'))
               + \frac{\lambda}{2B} \sum (\lVert e_h W_r \rVert^2 + \lVert e_r \rVert^2
               + \lVert e_t W_r \rVert^2 + \lVert e_{t'} W_r \rVert^2)
 
     Args:
-        x: [N, d] of the vertices.
+        x: [N, d] of the nodes.
         vectors: [R, k] of the relations.
         weight: [R, d, k] of the relations.
-        head: [B] ids of the facts' heads.
+        head: [B] ids of the triples' heads.
         relation: [B] their relations.
         tail: [B] their tails.
-        other: [B] the wrong tails.
+        other: [B] the negative tails.
         l2: lambda.
-        normalize: whether projected vectors and those of relations are first scaled to length one.
+        normalize: whether to scale projected vectors and relation vectors to length one first.
 
     Returns:
-        A scalar; 0 of no facts.
+        A scalar; 0 without triples.
 
     Raises:
         ArgumentError: a relation without a matrix.
 
-    Source: Wang et al., "KGAT", eq. 1 and 2; card 01, equations 1 and 2.
+    Source: Wang et al., "KGAT", KDD 2019, eq. 1 and 2.
 
     >>> ids = [torch.tensor([i]) for i in (0, 0, 1, 2)]
     >>> transr_loss(torch.tensor([[1.0], [2.0], [5.0]]), torch.ones(1, 1), torch.ones(1, 1, 1), *ids)
     tensor(0.0001)
     """
-    order = torch.argsort(relation, stable=True)  # the mean does not care, and nothing is put back
+    order = torch.argsort(relation, stable=True)  # the mean does not depend on the order
     counts = torch.bincount(relation, minlength=weight.shape[0]).tolist()
     rows = x.index_select(0, torch.stack([head, tail, other], 1).index_select(0, order).flatten())
     projected = _project_runs(rows, weight, [3 * count for count in counts])
@@ -124,22 +124,22 @@ def transr_loss(
 
 
 def kg_attention(x: Tensor, relation: Tensor, weight: Tensor, kg: KnowledgeGraph) -> Tensor:
-    r"""How much each fact counts among all facts of its head, whatever their relations.
+    r"""Attention weights of each triple among all triples of its head, across relations.
 
     .. math:: \pi(h, r, t) = (e_t W_r) \cdot \tanh(e_h W_r + e_r), \qquad
               \alpha_{hrt} = \operatorname{softmax}_{(r', t') \in \mathcal N_h} \pi(h, r', t')
 
-    Facts are taken by relation and vertices projected once a relation: the memory is that of the vertices of the
-    largest relation times k, and E. Facts of the same two vertices compete each for itself.
+    Triples are processed by relation and nodes projected once per relation: the memory is that of the nodes of the
+    largest relation times k, and E. Parallel triples get separate weights.
 
     Args:
-        x: [N, d] of the vertices.
+        x: [N, d] of the nodes.
         relation: [R, k] of the relations.
         weight: [R, d, k] of the relations.
-        kg: N vertices, R relations; its weights are not read.
+        kg: N nodes, R relations; its weights are ignored.
 
     Returns:
-        [E] in the order of the edges; the shares of each head that has facts sum to 1.
+        [E] in the order of the edges; the weights of each head with triples sum to 1.
 
     Source: Wang et al., "KGAT", eq. 4 and 5.
 
@@ -164,12 +164,12 @@ def kg_attention(x: Tensor, relation: Tensor, weight: Tensor, kg: KnowledgeGraph
 
 
 def relation_laplacian(kg: KnowledgeGraph, *, dtype: torch.dtype | None = None) -> Tensor:
-    r"""The sum over relations of row-normalised adjacencies, :math:`\sum_r D_r^{-1} A_r`, as a weight for each edge.
+    r"""The sum over relations of row-normalized adjacencies, :math:`\sum_r D_r^{-1} A_r`, as a weight for each edge.
 
-    A head with facts of q relations has a row that sums to q. This is what KGAT's published code propagates over.
+    For a head with triples of q relations the row sums to q. KGAT's published code propagates over this matrix.
 
     Args:
-        kg: the facts; its weights are not read.
+        kg: the knowledge graph; its weights are ignored.
         dtype: of the result, that of the model; torch's default by default.
 
     Returns:
@@ -178,4 +178,4 @@ def relation_laplacian(kg: KnowledgeGraph, *, dtype: torch.dtype | None = None) 
     >>> relation_laplacian(KnowledgeGraph.from_names([("a", "r", "b"), ("a", "r", "c"), ("a", "s", "b")])).tolist()
     [0.5, 1.0, 0.5]
     """
-    return shares_by_relation(kg).to(torch.get_default_dtype() if dtype is None else dtype, copy=True)
+    return inverse_counts(kg).to(torch.get_default_dtype() if dtype is None else dtype, copy=True)

@@ -1,4 +1,4 @@
-"""Layers over maps of pixels."""
+"""Layers over feature maps."""
 
 from hgraph.nn.vision.area import A2C2f, AreaAttention, area_adjacency
 from hgraph.nn.vision.blocks import ConvBlock, DSBottleneck, DSC3k, DSC3k2, DSConv

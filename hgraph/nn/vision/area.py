@@ -15,23 +15,24 @@ __all__ = ["A2C2f", "AreaAttention", "area_adjacency"]
 
 
 class AreaAttention(nn.Module):
-    r"""Softmax attention within each of ``area`` equal runs of a map's pixels, row after row.
+    r"""Softmax attention within each of ``area`` equal runs of a map's pixels, row by row.
 
     .. math:: [Q ; K] = W_{qk} X, \quad V = W_v X, \qquad
               Y = W_o \left( \operatorname{attend}(Q, K, V) + W_{\mathrm{pe}} * V \right)
 
-    This is `hgraph.attend` over the token graph `area_adjacency`, whose ``area`` blocks are complete and disjoint. As
-    the blocks are equal, they are a batch of dense attentions, and that is how it is computed.
+    This is `hgraph.attend` over the token graph `area_adjacency`, whose ``area`` blocks are complete and disjoint.
+    Because the blocks are equal, it is computed as a batch of dense attentions.
 
     Args:
         channels: C, a multiple of ``num_heads``.
         num_heads: h.
-        area: bands; 1 is attention over the whole map.
+        area: number of bands; 1 is attention over the whole map.
 
     Shapes:
         x [B, C, H, W] with H * W a multiple of ``area`` -> the same.
 
-    Source: YOLOv13 (arXiv 2506.17733), card 07, eq. 6. All maps are convolutions with batch norm and no activation:
+    Source: Lei et al., "YOLOv13" (arXiv 2506.17733), eq. 6. All maps are convolutions with batch norm and no
+        activation:
     1 x 1, and depthwise 5 x 5 for the positional term.
 
     >>> AreaAttention(8, 2, area=4)(torch.randn(2, 8, 4, 4)).shape
@@ -65,13 +66,13 @@ class AreaAttention(nn.Module):
         return self.proj(out.mT.unflatten(-1, (height, width)) + self.pe(v))
 
     def _tokens(self, x: Tensor) -> Tensor:
-        """[B, C, H, W] as [B * area, heads, tokens, d]; channels of a head lie together."""
+        """[B, C, H, W] as [B * area, heads, tokens, d]; channels of a head are contiguous."""
         tokens = x.flatten(2).mT.unflatten(1, (self.area, -1)).flatten(0, 1)
         return tokens.unflatten(-1, (self.num_heads, -1)).transpose(1, 2)
 
 
 class AreaBlock(nn.Module):
-    """Attention and a pixelwise MLP, each beside the identity; weights start truncated normal with deviation 0.02."""
+    """Attention and a pixelwise MLP, both residual; initial weights are truncated normal with deviation 0.02."""
 
     def __init__(self, channels: int, num_heads: int, *, mlp_ratio: float = 1.2, area: int = 1) -> None:
         super().__init__()
@@ -93,7 +94,7 @@ class AreaBlock(nn.Module):
 
 
 class A2C2f(nn.Module):
-    r"""Stages of two area-attention blocks, every intermediate joined.
+    r"""Stages of two area-attention blocks; concatenates all intermediate maps.
 
     .. math:: z_0 = \mathrm{cv}_1 X, \qquad z_{i+1} = B_i(z_i), \qquad
               Y = \mathrm{cv}_2([z_0 ; \ldots ; z_n]) \ \text{ or } \ X + \gamma \, \mathrm{cv}_2([z_0 ; \ldots ; z_n])
@@ -105,14 +106,14 @@ class A2C2f(nn.Module):
         out_channels: :math:`C_2`; the blocks have half as many channels, in heads of 32.
         num_blocks: n stages.
         area: bands of the attention.
-        residual: whether what came in is added, :math:`\gamma` a learned number a channel that starts at 0.01 (the
+        residual: whether to add the input, :math:`\gamma` being a learned number per channel that starts at 0.01 (the
             larger networks).
-        mlp_ratio: hidden channels of the MLP over its own.
+        mlp_ratio: hidden channels of the MLP divided by its input channels.
 
     Shapes:
         x [B, C_1, H, W] -> [B, C_2, H, W].
 
-    Source: YOLOv13 (arXiv 2506.17733), card 07, eq. 6.
+    Source: Lei et al., "YOLOv13" (arXiv 2506.17733), eq. 6.
 
     >>> A2C2f(8, 64, area=4)(torch.randn(2, 8, 4, 4)).shape
     torch.Size([2, 64, 4, 4])
@@ -153,7 +154,7 @@ class A2C2f(nn.Module):
             nn.init.constant_(self.gamma, 0.01)
 
     def forward(self, x: Tensor) -> Tensor:
-        """Every stage, joined."""
+        """Concatenate the outputs of all stages."""
         parts = [self.cv1(x)]
         for stage in self.m:
             parts.append(stage(parts[-1]))

@@ -13,15 +13,15 @@ __all__ = ["ConvBlock", "DSBottleneck", "DSC3k", "DSC3k2", "DSConv"]
 
 
 def batch_norm(channels: int) -> nn.BatchNorm2d:
-    """With the constants of the published networks."""
+    """Batch norm with the constants of the published networks."""
     return nn.BatchNorm2d(channels, eps=1e-3, momentum=0.03)
 
 
 class _DenseGradient(torch.autograd.Function):
     """The identity, with a contiguous gradient.
 
-    torch's backward pass of batch norm on a CPU takes a single example for channels-last data whatever the strides of
-    its gradient are, and returns wrong numbers for (C, 1, W * C, C); seen in torch 2.13 and 2.14.
+    torch's CPU backward pass of batch norm assumes channels-last data for a single example whatever the strides of
+    its gradient, and returns wrong numbers for (C, 1, W * C, C); observed in torch 2.13 and 2.14.
     """
 
     generate_vmap_rule = True
@@ -44,13 +44,13 @@ class _DenseGradient(torch.autograd.Function):
 
 
 def normalized(norm: nn.Module, x: Tensor) -> Tensor:
-    """Batch norm of maps [B, C, H, W] whose gradients are right for every layout of the gradient that arrives."""
+    """Batch norm of maps [B, C, H, W] with correct gradients for every memory layout of the incoming gradient."""
     y = cast(Tensor, norm(x))
     return cast(Tensor, _DenseGradient.apply(y)) if y.requires_grad and y.shape[0] == 1 and not y.is_cuda else y
 
 
 def reset_maps(layer: nn.Module) -> None:
-    """Draw convolutions, linear maps and normalisations anew, as torch does."""
+    """Reinitialize convolutions, linear maps and normalizations, as torch does."""
     for module in layer.modules():
         if isinstance(module, (nn.Conv2d, nn.Linear, nn.BatchNorm2d)):
             module.reset_parameters()
@@ -67,12 +67,12 @@ class ConvBlock(nn.Module):
         kernel_size: k, padded by k // 2.
         stride: of the convolution.
         groups: of the convolution.
-        activation: False leaves SiLU out.
+        activation: False disables SiLU.
 
     Shapes:
         x [B, C_1, H, W] -> [B, C_2, H / stride, W / stride], rounded up.
 
-    Source: YOLOv13 (arXiv 2506.17733), card 07, "Conv".
+    Source: Lei et al., "YOLOv13" (arXiv 2506.17733), block "Conv".
 
     >>> ConvBlock(4, 8, 3, stride=2)(torch.randn(2, 4, 6, 6)).shape
     torch.Size([2, 8, 3, 3])
@@ -101,16 +101,16 @@ class ConvBlock(nn.Module):
         reset_maps(self)
 
     def forward(self, x: Tensor) -> Tensor:
-        """Convolve, normalise, activate."""
+        """Convolve, normalize, activate."""
         return self.act(normalized(self.bn, self.conv(x)))
 
 
 class DSConv(nn.Module):
-    r"""Depthwise separable convolution: each channel alone, then all channels of each pixel.
+    r"""Depthwise separable convolution: per channel, then across the channels of each pixel.
 
     .. math:: Y = \mathrm{SiLU}(\mathrm{BN}(W_{1 \times 1} (W_{\mathrm{dw}} * X)))
 
-    Nothing stands between the two convolutions.
+    There is no normalization or activation between the two convolutions.
 
     Args:
         in_channels: :math:`C_1`.
@@ -121,7 +121,7 @@ class DSConv(nn.Module):
     Shapes:
         x [B, C_1, H, W] -> [B, C_2, H / stride, W / stride], rounded up.
 
-    Source: YOLOv13 (arXiv 2506.17733), card 07, "DSConv".
+    Source: Lei et al., "YOLOv13" (arXiv 2506.17733), block "DSConv".
 
     >>> DSConv(4, 8, 3)(torch.randn(2, 4, 6, 6)).shape
     torch.Size([2, 8, 6, 6])
@@ -140,12 +140,12 @@ class DSConv(nn.Module):
         reset_maps(self)
 
     def forward(self, x: Tensor) -> Tensor:
-        """Convolve in two steps, normalise, activate."""
+        """Convolve in two steps, normalize, activate."""
         return nn.functional.silu(normalized(self.bn, self.pw(self.dw(x))))
 
 
 class DSBottleneck(nn.Module):
-    r"""Two depthwise separable convolutions and what came in.
+    r"""Two depthwise separable convolutions with a residual connection.
 
     .. math:: Y = X + \mathrm{DSConv}_{k_2}(\mathrm{DSConv}_{k_1}(X))
 
@@ -156,7 +156,7 @@ class DSBottleneck(nn.Module):
     Shapes:
         x [B, C, H, W] -> the same.
 
-    Source: YOLOv13 (arXiv 2506.17733), card 07, eq. 5.
+    Source: Lei et al., "YOLOv13" (arXiv 2506.17733), eq. 5.
 
     >>> DSBottleneck(4)(torch.randn(2, 4, 6, 6)).shape
     torch.Size([2, 4, 6, 6])
@@ -172,24 +172,24 @@ class DSBottleneck(nn.Module):
         reset_maps(self)
 
     def forward(self, x: Tensor) -> Tensor:
-        """Two convolutions beside the identity."""
+        """Two convolutions and the identity."""
         return x + self.cv2(self.cv1(x))
 
 
 class DSC3k(nn.Module):
-    r"""Bottlenecks on one branch, nothing on the other.
+    r"""Bottlenecks on one branch, the identity on the other.
 
     .. math:: Y = \mathrm{cv}_3([B_2(B_1(\mathrm{cv}_1 X)) ; \mathrm{cv}_2 X])
 
     Args:
         channels: C.
-        expansion: e, hidden channels over C.
+        expansion: e, hidden channels divided by C.
         kernel_sizes: of the bottlenecks B.
 
     Shapes:
         x [B, C, H, W] -> the same.
 
-    Source: YOLOv13 (arXiv 2506.17733), card 07, eq. 5.
+    Source: Lei et al., "YOLOv13" (arXiv 2506.17733), eq. 5.
 
     >>> DSC3k(8, expansion=0.5)(torch.randn(2, 8, 6, 6)).shape
     torch.Size([2, 8, 6, 6])
@@ -210,12 +210,12 @@ class DSC3k(nn.Module):
         reset_maps(self)
 
     def forward(self, x: Tensor) -> Tensor:
-        """Both branches, joined."""
+        """Concatenate both branches."""
         return self.cv3(torch.cat([self.m(self.cv1(x)), self.cv2(x)], 1))
 
 
 class DSC3k2(nn.Module):
-    r"""Split the channels, send one half through a chain of blocks, join every intermediate.
+    r"""Split the channels, send one half through a chain of blocks, concatenate all intermediate maps.
 
     .. math:: (z_0, z_1) = \mathrm{chunk}(\mathrm{cv}_1 X), \qquad z_{i+1} = B_i(z_i), \qquad
               Y = \mathrm{cv}_2([z_0 ; z_1 ; \ldots ; z_{n+1}])
@@ -225,13 +225,13 @@ class DSC3k2(nn.Module):
         out_channels: :math:`C_2`.
         num_blocks: n.
         dsc3k: whether the blocks are `DSC3k` (two bottlenecks each) or single `DSBottleneck`.
-        expansion: e, channels of each :math:`z` over :math:`C_2`.
+        expansion: e, channels of each :math:`z` divided by :math:`C_2`.
         kernel_sizes: of the bottlenecks.
 
     Shapes:
         x [B, C_1, H, W] -> [B, C_2, H, W].
 
-    Source: YOLOv13 (arXiv 2506.17733), card 07, eq. 5.
+    Source: Lei et al., "YOLOv13" (arXiv 2506.17733), eq. 5.
 
     >>> DSC3k2(4, 8)(torch.randn(2, 4, 6, 6)).shape
     torch.Size([2, 8, 6, 6])
@@ -259,7 +259,7 @@ class DSC3k2(nn.Module):
         reset_maps(self)
 
     def forward(self, x: Tensor) -> Tensor:
-        """Every intermediate, joined."""
+        """Concatenate all intermediate maps."""
         parts = list(cast(tuple[Tensor, Tensor], self.cv1(x).chunk(2, 1)))
         for block in self.m:
             parts.append(block(parts[-1]))

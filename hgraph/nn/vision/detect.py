@@ -16,13 +16,13 @@ __all__ = ["Detect", "Detections"]
 
 
 class Detections(NamedTuple):
-    """What a detector says about the A cells of all its maps, one after the other.
+    """Predictions for the A cells of all maps, concatenated.
 
     Attributes:
         boxes: [B, A, 4], left, top, right and bottom in pixels of the image.
         scores: [B, A, C], probability of each class.
         logits: [B, A, C], the scores before the sigmoid.
-        bins: [B, A, 4, 16], logits of the distances from the cell's centre to the four sides, in strides.
+        bins: [B, A, 4, 16], logits of the distances from the cell's center to the four sides, in strides.
     """
 
     boxes: Tensor
@@ -32,7 +32,7 @@ class Detections(NamedTuple):
 
 
 class Distances(nn.Module):
-    """Expected distance from logits over its bins; the bins' values are kept as published checkpoints keep them."""
+    """Expected distance from logits over its bins; the bin values are a parameter, as in published checkpoints."""
 
     def __init__(self, bins: int) -> None:
         super().__init__()
@@ -48,22 +48,22 @@ class Distances(nn.Module):
 
 
 class Detect(nn.Module):
-    r"""Box and classes of every cell of three maps.
+    r"""Box and class predictions for every cell of three maps.
 
     .. math:: d_s = \sum_{i=0}^{15} i \operatorname{softmax}(\mathrm{bins}_s)_i, \qquad
               \mathrm{box} = \mathrm{stride} \, (x - d_l, \, y - d_t, \, x + d_r, \, y + d_b)
 
-    with (x, y) the centre of the cell.
+    with (x, y) the center of the cell.
 
     Args:
         in_channels: channels of the maps.
         num_classes: C.
-        strides: pixels of the image a cell, of each map.
+        strides: image pixels per cell, for each map.
 
     Shapes:
         a map [B, C_i, H_i, W_i] for each of ``in_channels`` -> `Detections` over :math:`\sum_i H_i W_i` cells.
 
-    Source: YOLOv13 (arXiv 2506.17733), card 07, eq. 8.
+    Source: Lei et al., "YOLOv13" (arXiv 2506.17733), eq. 8.
 
     >>> maps = [torch.randn(2, 8, n, n) for n in (4, 2, 1)]
     >>> Detect((8, 8, 8), 5)(*maps).boxes.shape
@@ -93,13 +93,13 @@ class Detect(nn.Module):
         self._start_low()
 
     def reset_parameters(self) -> None:
-        """As torch; biases say that boxes are small and objects rare."""
+        """As torch; biases start with small boxes and rare objects."""
         reset_maps(self)
         self.dfl.reset_parameters()
         self._start_low()
 
     def _start_low(self) -> None:
-        """About five objects an image of 640 x 640 at first."""
+        """Start with about five objects per image of 640 x 640."""
         for box, cls, stride in zip(self.cv2, self.cv3, self.strides, strict=True):
             nn.init.ones_(box[-1].bias)  # type: ignore[index]
             nn.init.constant_(cls[-1].bias, math.log(5 / self.num_classes / (640 / stride) ** 2))  # type: ignore[index]
@@ -109,16 +109,16 @@ class Detect(nn.Module):
         pairs = [(box(x), cls(x)) for box, cls, x in zip(self.cv2, self.cv3, maps, strict=True)]
         bins = torch.cat([box.flatten(2) for box, _ in pairs], -1).mT.unflatten(-1, (4, self.bins))
         logits = torch.cat([cls.flatten(2) for _, cls in pairs], -1).mT
-        centre, stride = self.cells(maps)
+        center, stride = self.cells(maps)
         left_top, right_bottom = self.dfl(bins).chunk(2, -1)
-        boxes = torch.cat([centre - left_top, centre + right_bottom], -1) * stride
+        boxes = torch.cat([center - left_top, center + right_bottom], -1) * stride
         return Detections(boxes, logits.sigmoid(), logits, bins)
 
     def cells(self, maps: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
-        """Centre [A, 2] of each cell, in cells, and its stride [A, 1]."""
-        centres, strides = [], []
+        """Center [A, 2] of each cell, in cells, and its stride [A, 1]."""
+        centers, strides = [], []
         for x, stride in zip(maps, self.strides, strict=True):
             rows, columns = (torch.arange(n, device=x.device, dtype=x.dtype) + 0.5 for n in x.shape[-2:])
-            centres.append(torch.stack(torch.meshgrid(columns, rows, indexing="xy"), -1).flatten(0, 1))
-            strides.append(torch.full_like(centres[-1][:, :1], stride))
-        return torch.cat(centres), torch.cat(strides)
+            centers.append(torch.stack(torch.meshgrid(columns, rows, indexing="xy"), -1).flatten(0, 1))
+            strides.append(torch.full_like(centers[-1][:, :1], stride))
+        return torch.cat(centers), torch.cat(strides)

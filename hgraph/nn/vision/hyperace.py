@@ -1,4 +1,4 @@
-"""HyperACE: correlations among all pixels of three scales, through soft hyperedges (YOLOv13, 2025)."""
+"""HyperACE: correlations among all pixels of three scales, with soft hyperedges (YOLOv13, 2025)."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ class OverMap(nn.Module):
 
 
 class C3AH(nn.Module):
-    r"""A soft hypergraph convolution over the pixels on one branch, nothing on the other.
+    r"""A soft hypergraph convolution over the pixels on one branch, the identity on the other.
 
     .. math:: Y = \mathrm{cv}_3([\mathrm{SoftHGNN}(\mathrm{cv}_1 X) ; \mathrm{cv}_2 X])
 
@@ -38,13 +38,13 @@ class C3AH(nn.Module):
         in_channels: :math:`C_1`.
         out_channels: :math:`C_2`.
         num_hyperedges: M.
-        expansion: e, hidden channels over :math:`C_2`; a multiple of 16 hidden channels, in heads of 16.
-        dropout: of the participation's logits, in training.
+        expansion: e, hidden channels divided by :math:`C_2`; hidden channels are a multiple of 16, in heads of 16.
+        dropout: of the participation logits, in training.
 
     Shapes:
         x [B, C_1, H, W] -> [B, C_2, H, W].
 
-    Source: YOLOv13 (arXiv 2506.17733), card 07, eq. 1 to 3.
+    Source: Lei et al., "YOLOv13" (arXiv 2506.17733), eq. 1 to 3.
 
     >>> C3AH(8, 16, 4)(torch.randn(2, 8, 6, 6)).shape
     torch.Size([2, 16, 6, 6])
@@ -72,12 +72,12 @@ class C3AH(nn.Module):
         reset_soft(self)
 
     def forward(self, x: Tensor) -> Tensor:
-        """Both branches, joined."""
+        """Concatenate both branches."""
         return self.cv3(torch.cat([self.m(self.cv1(x)), self.cv2(x)], 1))
 
 
 class Fuse(nn.Module):
-    """Three scales on the grid of the middle one, side by side, mixed pixel by pixel."""
+    """Resample three scales to the middle grid, concatenate them, and mix them with a 1 x 1 convolution."""
 
     def __init__(self, in_channels: int, out_channels: int) -> None:
         super().__init__()
@@ -97,15 +97,15 @@ class HyperACE(nn.Module):
 
     Args:
         in_channels: channels of :math:`P_3`, :math:`P_4` and :math:`P_5`; x has those of :math:`P_4`.
-        out_channels: C, twice the branches', which are a multiple of 16.
+        out_channels: C, twice the channels of a branch, which are a multiple of 16.
         num_blocks: n.
         num_hyperedges: M.
-        dropout: of the participation's logits, in training.
+        dropout: of the participation logits, in training.
 
     Shapes:
         p3 [B, C_3, 2H, 2W], p4 [B, C_4, H, W], p5 [B, C_5, H/2, W/2] -> [B, C, H, W].
 
-    Source: YOLOv13 (arXiv 2506.17733), card 07, eq. 4.
+    Source: Lei et al., "YOLOv13" (arXiv 2506.17733), eq. 4.
 
     >>> p3, p4, p5 = (torch.randn(2, 8, n, n) for n in (8, 4, 2))
     >>> HyperACE((8, 8, 8), 32)(p3, p4, p5).shape
@@ -139,11 +139,11 @@ class HyperACE(nn.Module):
         reset_soft(self)
 
     def forward(self, p3: Tensor, p4: Tensor, p5: Tensor) -> Tensor:
-        """What the scales have to do with each other, on the middle grid."""
+        """The correlated features of the three scales, on the middle grid."""
         (h3, w3), (h4, w4), (h5, w5) = (p.shape[-2:] for p in (p3, p4, p5))
         if (h3, w3, h4, w4) != (2 * h4, 2 * w4, 2 * h5, 2 * w5):
             expected = f"maps of {2 * h4} x {2 * w4}, {h4} x {w4} and {h4 / 2:g} x {w4 / 2:g}"
-            hint = "An image whose sides are multiples of 32 gives such maps"
+            hint = "Use an image whose sides are multiples of 32"
             raise ArgumentError("p3, p4, p5", expected, f"{h3} x {w3}, {h4} x {w4} and {h5} x {w5}", hint)
         y0, y1, y2 = self.cv1(self.fuse(p3, p4, p5)).chunk(3, 1)
         low = [y2]
@@ -153,17 +153,17 @@ class HyperACE(nn.Module):
 
 
 class FullPAD(nn.Module):
-    r"""A tunnel that adds the correlated features to a map, by a learned gate that starts shut.
+    r"""Add the correlated features to a map, with a learned gate that starts at zero.
 
     .. math:: Y = X + g H
 
     Args:
-        none: g is a single number, at first 0.
+        none: g is a scalar, initially 0.
 
     Shapes:
         x and h [B, C, H, W] -> the same.
 
-    Source: YOLOv13 (arXiv 2506.17733), card 07, eq. 7.
+    Source: Lei et al., "YOLOv13" (arXiv 2506.17733), eq. 7.
 
     >>> tunnel, x = FullPAD(), torch.randn(2, 4, 3, 3)
     >>> torch.equal(tunnel(x, torch.ones(2, 4, 3, 3)), x)
@@ -175,9 +175,9 @@ class FullPAD(nn.Module):
         self.gate = nn.Parameter(torch.zeros(()))
 
     def reset_parameters(self) -> None:
-        """Shut the gate."""
+        """Set the gate to zero."""
         nn.init.zeros_(self.gate)
 
     def forward(self, x: Tensor, h: Tensor) -> Tensor:
-        """Add what comes through the tunnel."""
+        """Add the gated features."""
         return x + self.gate.to(h.dtype) * h

@@ -1,6 +1,6 @@
 """The native backend: optional CPU kernels in float32, built by ``hgraph kernels build``.
 
-Results agree with the reference within rounding, not bit for bit: sums go in another order.
+Results agree with the reference within rounding, not bit for bit: the order of summation differs.
 """
 
 from __future__ import annotations
@@ -14,14 +14,14 @@ from torch import Tensor
 
 from hgraph.errors import BackendError
 from hgraph.kernels import native
-from hgraph.ops.sparse.linear import Rows, stacked, turned, widened
+from hgraph.ops.sparse.linear import Rows, flatten_batch, transposed_weight, widened
 from hgraph.ops.sparse.mean import divided
 
 __all__ = ["KERNELS", "build", "state"]
 
 
 def state() -> str:
-    """``"available (path)"``, or why not."""
+    """``"available (path)"``, or the reason why not."""
     try:
         path = native.find()
         if path is None:
@@ -33,10 +33,10 @@ def state() -> str:
 
 
 def build() -> Path:
-    """Compile the kernels for this machine, unless that has been done; gives the library's path.
+    """Compile the kernels for this machine if needed; returns the library's path.
 
     Raises:
-        BackendError: no compiler, one that fails, or a cache folder that cannot be written.
+        BackendError: no compiler, a failed compilation, or a cache folder that cannot be written.
     """
     from hgraph.ops.dispatch.backend import refresh
 
@@ -49,7 +49,7 @@ def build() -> Path:
 
 
 def _served(*tensors: Tensor | None) -> bool:
-    """Float32 numbers."""
+    """Whether all tensors are float32 on a CPU."""
     return all(t is None or t.dtype == torch.float32 for t in tensors)
 
 
@@ -59,11 +59,11 @@ def _columns(weight: Tensor | None) -> Tensor | None:
 
 
 def _each(x: Tensor, targets: int, reduce: Callable[[Tensor], Tensor]) -> Tensor:
-    """[..., T, D]: a reduction of [S, D] for every example of x [..., S, D]; 0 where there is nothing to reduce."""
+    """[..., T, D]: apply a reduction of [S, D] to every example of x [..., S, D]; 0 for empty inputs."""
     if x.dim() == 2 and x.numel():
         return reduce(x)
     shape = (*x.shape[:-2], targets, x.shape[-1])
-    return torch.stack([reduce(one) for one in stacked(x)]).view(shape) if x.numel() else x.new_zeros(shape)
+    return torch.stack([reduce(one) for one in flatten_batch(x)]).view(shape) if x.numel() else x.new_zeros(shape)
 
 
 def _spmm(adj: Rows, weight: Tensor | None, x: Tensor) -> Any:
@@ -83,7 +83,7 @@ def _sddmm(adj: Rows, a: Tensor, b: Tensor, heads: int) -> Any:
         return NotImplemented
     out = a.new_zeros((adj[2].shape[0], heads))
     if out.numel():
-        for a_one, b_one in zip(stacked(a), stacked(b), strict=True):
+        for a_one, b_one in zip(flatten_batch(a), flatten_batch(b), strict=True):
             native.sddmm(adj[2], adj[1], a_one, b_one, heads, out)
     return out
 
@@ -100,9 +100,9 @@ def _extremum_grads(
 ) -> Any:
     if not _served(x, weight, out, grad):
         return NotImplemented
-    weight, back, grad_x = _columns(weight), _columns(turned(weight, adj[6]) if of_x else None), []
+    weight, back, grad_x = _columns(weight), _columns(transposed_weight(weight, adj[6]) if of_x else None), []
     grad_weight = x.new_zeros((adj[1].shape[0], 1 if weight is None else weight.shape[1])) if of_weight else None
-    for one in zip(stacked(x), stacked(out), stacked(grad), strict=True) if x.numel() else ():
+    for one in zip(flatten_batch(x), flatten_batch(out), flatten_batch(grad), strict=True) if x.numel() else ():
         share = native.extremum_share((adj[0], adj[1]), weight, *one, grad_weight)
         if of_x:
             grad_x.append(native.extremum_flow((adj[3], adj[4]), back, *one[:2], share))

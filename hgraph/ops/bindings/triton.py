@@ -1,6 +1,6 @@
-"""The Triton backend: the operators that kernels in `hgraph.kernels` compute, on CUDA or in Triton's interpreter.
+"""The Triton backend: kernels of `hgraph.kernels`, on CUDA or in Triton's interpreter.
 
-Triton is imported when the first operator runs, for `import hgraph` needs torch alone.
+Triton is imported when the first operator runs, because `import hgraph` only needs torch.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from hgraph.ops.chain.affine import Segments, chunks
-from hgraph.ops.sparse.linear import Rows, stacked, widened
+from hgraph.ops.sparse.linear import Rows, flatten_batch, widened
 from hgraph.ops.tiles.padding import without_sources
 from hgraph.ops.tiles.plan import part_size, tiles_of
 from hgraph.structure import BlockAdjacency
@@ -30,7 +30,7 @@ def _interpreted() -> bool:
 
 
 def state() -> str:
-    """``"available"``, or why not."""
+    """``"available"``, or the reason why not."""
     if importlib.util.find_spec("triton") is None:
         return "triton is not installed: pip install triton"
     if not torch.cuda.is_available() and not _interpreted():
@@ -39,13 +39,13 @@ def state() -> str:
 
 
 def _served(*tensors: Tensor | None) -> bool:
-    """Tensors of dtypes and on devices that kernels run on."""
+    """Whether the kernels support the dtypes and devices."""
     given = [t for t in tensors if t is not None]
     return all(t.dtype in _DTYPES and (t.is_cuda or _interpreted()) for t in given)
 
 
 def _on_device(kernel: Callable[..., Any]) -> Callable[..., Any]:
-    """Launch on the device of the structure, which need not be the current one."""
+    """Launch on the device of the structure, which may differ from the current one."""
 
     def run(adj: Rows, *arguments: Any) -> Any:
         if not adj[0].is_cuda:
@@ -57,7 +57,7 @@ def _on_device(kernel: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def _longest_row(adj: Rows) -> int | None:
-    """What is known of the rows, which are one entry each where the list of their numbers is that of their pointers."""
+    """The cached longest row; 1 if rows and pointers are the same list."""
     one_each = adj[2].data_ptr() == adj[0].data_ptr()  # `linear.edges_to_targets`
     return 1 if one_each else longest(adj[0])
 
@@ -84,7 +84,7 @@ def _reduced(csr_reduce: Callable[..., Tensor], kind: str, adj: Rows, weight: Te
     if not _served(weight, x):
         return NotImplemented
     weight = None if weight is None else weight.to(x.dtype)
-    out = csr_reduce(adj[0], adj[1], adj[2], weight, stacked(x), kind, _longest_row(adj))
+    out = csr_reduce(adj[0], adj[1], adj[2], weight, flatten_batch(x), kind, _longest_row(adj))
     return out.view(*x.shape[:-2], *out.shape[1:])
 
 
@@ -93,7 +93,7 @@ def _sddmm(adj: Rows, a: Tensor, b: Tensor, heads: int) -> Any:
 
     if not _served(a, b):
         return NotImplemented
-    return score_dot(adj[1], adj[2], stacked(a), stacked(b), heads, a.dtype)
+    return score_dot(adj[1], adj[2], flatten_batch(a), flatten_batch(b), heads, a.dtype)
 
 
 def _extremum_grads(
@@ -105,7 +105,7 @@ def _extremum_grads(
     if not _served(weight, x, grad):
         return NotImplemented
     weight = None if weight is None else weight.to(x.dtype)
-    x_all, out, grad = stacked(x), stacked(out), stacked(grad)
+    x_all, out, grad = flatten_batch(x), flatten_batch(out), flatten_batch(grad)
     share = grad / tie_count(adj[0], adj[1], adj[2], weight, x_all, out, _longest_row(adj)).clamp_(min=1)
     grad_x, grad_weight = x.new_empty(0), widened(x.new_empty(0))
     if of_x:
@@ -161,14 +161,14 @@ def _attend_grads(adj: Rows, q: Tensor | None, k: Tensor | None, v: Tensor, bias
     most = longest(adj[0]), longest(adj[3])
     *grads, grad_bias = csr_attend_grads(*lists, adj[6], given, lse, delta, grad, most)
     if bias is not None and grad_bias is not None and bias.shape[1] != given.heads:
-        grad_bias = grad_bias.unflatten(1, (-1, bias.shape[1])).sum(1)  # over the heads that share a column
+        grad_bias = grad_bias.unflatten(1, (-1, bias.shape[1])).sum(1)  # sum over the heads that share a column
     return tuple(v.new_empty(0) if g is None else g for g in (*grads, grad_bias))
 
 
 def _softmax_grads(adj: Rows, alpha: Tensor, grad: Tensor) -> Any:
     from hgraph.ops.sparse.softmax import softmax_grads
 
-    return softmax_grads(adj, alpha, grad) if _served(alpha, grad) else NotImplemented  # of the kernels for sums
+    return softmax_grads(adj, alpha, grad) if _served(alpha, grad) else NotImplemented  # uses the sum kernels
 
 
 def _affine_scan(segments: Segments, a: Tensor, b: Tensor, initial: Tensor | None, chunk: int) -> Any:

@@ -1,13 +1,13 @@
-r"""The operators beneath `hgraph.scan`: affine recurrences over packed segments, states kept or only read.
+r"""The operators behind `hgraph.scan`: affine recurrences over packed segments, with or without all states.
 
 - ``affine_scan``: :math:`h_t = a_t h_{t-1} + b_t`, all states. a [N, T, 1 or D], b [N, T, D], initial [N, G, D] or
   None.
-- ``memory_scan``: :math:`S_t = a_t S_{t-1} + k_t v_t^\top,\; y_t = q_t^\top S_t`, no state kept but the last of each
+- ``memory_scan``: :math:`S_t = a_t S_{t-1} + k_t v_t^\top,\; y_t = q_t^\top S_t`, stores only the last state of each
   segment. q, k [N, T, D], v [N, T, V], log a [N, T, 1], [N, T, D] (``axis`` 1: decays along the keys) or [N, T, V]
   (``axis`` 2), initial [N, G, D, V] or None; y [N, T, V] and the last states [N, G, D, V].
 
 ``segments`` is the list [offsets [G + 1]] of where each segment starts; a segment may be empty. Half inputs are
-computed in float32. Either's gradients are scans of the same kind over reversed time, so every order exists.
+computed in float32. The gradients are scans of the same kind over reversed time, so every order exists.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ __all__ = ["Segments", "affine_scan", "chunks", "last", "memory_scan", "segment_
 
 
 def segment_of(segments: Segments, length: int) -> Tensor:
-    """[T]: the segment of each place."""
+    """[T]: the segment of each position."""
     place = torch.arange(length, device=segments[0].device)
     return torch.searchsorted(segments[0], place, right=True) - 1
 
@@ -40,7 +40,7 @@ def starts(segments: Segments, length: int) -> Tensor:
 
 
 def last(segments: Segments, states: Tensor, initial: Tensor | None) -> Tensor:
-    """[N, G, ...]: the last state of each segment of states [N, T, ...]; of an empty one the initial state, or 0."""
+    """[N, G, ...]: the last state of each segment of states [N, T, ...]; the initial state, or 0, for empty ones."""
     offsets = segments[0]
     if states.shape[1] == 0:
         shape = (states.shape[0], len(offsets) - 1, *states.shape[2:])
@@ -50,19 +50,19 @@ def last(segments: Segments, states: Tensor, initial: Tensor | None) -> Tensor:
     return torch.where(empty, 0.0 if initial is None else initial.to(at.dtype), at)
 
 
-def _turned(segments: Segments, length: int) -> Segments:
-    """The segments of reversed time."""
+def _reversed(segments: Segments, length: int) -> Segments:
+    """The segments in reversed time."""
     return [length - segments[0].flip(0)]
 
 
 def _later(segments: Segments, a: Tensor, end: float) -> Tensor:
-    """a of the next place, ``end`` at the end of a segment."""
-    ends = starts(_turned(segments, a.shape[1]), a.shape[1]).flip(0)
+    """a shifted by one position, with ``end`` at the end of a segment."""
+    ends = starts(_reversed(segments, a.shape[1]), a.shape[1]).flip(0)
     return torch.where(ends.view(1, -1, 1), end, F.pad(a[:, 1:], (0, 0, 0, 1)))
 
 
 def _spread(initial: Tensor, segments: Segments, length: int) -> Tensor:
-    """[N, T, ...]: at each place the initial state of its segment."""
+    """[N, T, ...]: the initial state of the segment at each position."""
     return initial.index_select(1, segment_of(segments, length))
 
 
@@ -70,7 +70,7 @@ def _spread(initial: Tensor, segments: Segments, length: int) -> Tensor:
 
 
 def _affine_kernel(segments: Segments, a: Tensor, b: Tensor, initial: Tensor | None, chunk: int) -> Tensor:
-    """In log2(T) steps, each joining every place with the one so many places earlier."""
+    """log2(T) steps, each combining every position with the one 2**i positions earlier."""
     length = b.shape[1]
     first = starts(segments, length).view(1, -1, 1)
     wide_a, wide_b = widened(a), widened(b)
@@ -101,7 +101,7 @@ class _Affine(OperatorFunction):
         offsets, a, initial, states = ctx.saved_tensors
         segments, length = [offsets], states.shape[1]
         later = _later(segments, a, 0.0).flip(1)
-        flow = affine_scan(_turned(segments, length), later, grad.flip(1), None, ctx.chunk).flip(1)
+        flow = affine_scan(_reversed(segments, length), later, grad.flip(1), None, ctx.chunk).flip(1)
         first = starts(segments, length).view(1, -1, 1)
         before = F.pad(states[:, :-1], (0, 0, 1, 0)) if length else states
         before = torch.where(first, 0.0 if initial is None else _spread(initial, segments, length), before)
@@ -134,10 +134,10 @@ affine_scan = register(
 
 
 def chunks(segments: Segments, length: int, chunk: int) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """(first place [C], end [C], segment [C], each segment's first chunk [G + 1]) of chunks that never cross segments.
+    """(start [C], end [C], segment [C], each segment's first chunk [G + 1]) of chunks that never cross segments.
 
-    Those behind the last are empty.
-    There are T // chunk + G, whatever the lengths, so that nobody waits for them.
+    Unused chunks at the end are empty.
+    There are T // chunk + G chunks whatever the lengths, so nothing synchronizes.
     """
     offsets = segments[0]
     pointer = F.pad(((offsets.diff() + chunk - 1) // chunk).cumsum(0), (1, 0))
@@ -154,29 +154,29 @@ def chunks(segments: Segments, length: int, chunk: int) -> tuple[Tensor, Tensor,
 def _memory_kernel(
     segments: Segments, q: Tensor, k: Tensor, v: Tensor, log_a: Tensor, initial: Tensor | None, axis: int, chunk: int
 ) -> tuple[Tensor, Tensor]:
-    """Dense inside of chunks, one chunk after the other between them."""
+    """Dense within chunks, sequential between them."""
     examples, length, width = q.shape
     groups, values = len(segments[0]) - 1, v.shape[2]
-    chunk = min(chunk, 16) if axis else chunk  # a decay a channel makes a number for each pair and channel
+    chunk = min(chunk, 16) if axis else chunk  # a decay per channel needs one number per pair and channel
     first, end, segment, _ = chunks(segments, length, chunk)
     place = first.unsqueeze(1) + torch.arange(chunk, device=q.device)
     live = place < end.unsqueeze(1)
     at = place.clamp(max=max(length - 1, 0))
 
-    def cut(x: Tensor) -> Tensor:  # [N, C, chunk, ...], 0 behind the end
+    def cut(x: Tensor) -> Tensor:  # [N, C, chunk, ...], zero-padded
         return torch.where(live.unsqueeze(-1), widened(x)[:, at], 0.0) if length else x.new_zeros(0)
 
-    state = widened(q).new_zeros((examples, groups + 1, width, values))  # the last is for the chunks that are none
+    state = widened(q).new_zeros((examples, groups + 1, width, values))  # the last one is for unused chunks
     if initial is not None:
         state[:, :groups] = widened(initial)
     if length == 0 or len(first) == 0:
         return torch.zeros_like(v), state[:, :groups]
     q_cut, k_cut, v_cut = cut(q), cut(k), cut(v)
     log = cut(log_a)
-    decay = log.cumsum(2)  # log of what is left of the state before the chunk
+    decay = log.cumsum(2)  # log of the remaining fraction of the state before the chunk
     causal = torch.ones(chunk, chunk, dtype=torch.bool, device=q.device).tril().view(1, 1, chunk, chunk, 1)
-    # Of what j adds exp(sum of log a over j + 1 .. i) is left at i: added up for each j, as the difference of two sums
-    # from the chunk's first place has the rounding of every strong decay before j.
+    # The contribution of j decays by exp(sum of log a over j + 1 .. i) until i: summed separately for each j, because
+    # differences of two prefix sums have the rounding error of every strong decay before j.
     since = torch.where(causal.transpose(2, 3), 0.0, log.unsqueeze(3)).cumsum(2)
     pair = torch.where(causal, since.exp_(), 0.0)
     remain = pair[:, :, -1]
@@ -226,16 +226,16 @@ class _Memory(OperatorFunction):
         offsets, q, k, v, log_a, initial = ctx.saved_tensors
         segments, length, axis = [offsets], q.shape[1], ctx.axis
         other = {0: 0, 1: 2, 2: 1}[axis]
-        turned = _turned(segments, length)
-        # Decay of the step to the next place: what flows back from there. The last place hears the final state whole.
+        backward = _reversed(segments, length)
+        # Decay from each position to the next. The last position gets the gradient of the final state undecayed.
         later = _later(segments, log_a, 0.0).flip(1)
         flipped = [t.flip(1) for t in (q, k, v, grad)]
         carried = grad_final.flip(1)
         q_back, k_back, v_back, grad_back = flipped
         start = None if initial is None else initial.mT
         grad_q, _ = memory_scan(segments, grad, v, k, log_a, start, other, ctx.chunk)
-        grad_k, _ = memory_scan(turned, v_back, grad_back, q_back, later, carried.mT, other, ctx.chunk)
-        grad_v, flow = memory_scan(turned, k_back, q_back, grad_back, later, carried, axis, ctx.chunk)
+        grad_k, _ = memory_scan(backward, v_back, grad_back, q_back, later, carried.mT, other, ctx.chunk)
+        grad_v, flow = memory_scan(backward, k_back, q_back, grad_back, later, carried, axis, ctx.chunk)
         grad_k, grad_v = grad_k.flip(1), grad_v.flip(1)
         grad_log = None
         if ctx.needs_input_grad[4]:
@@ -261,11 +261,11 @@ def _decay_gradient(
     axis: int,
     chunk: int,
 ) -> Tensor:
-    """The gradient of log a at t: the sum of what every place j before t gives to every place i from t on.
+    """The gradient of log a at t: the sum of all contributions from positions j before t to positions i from t on.
 
-    These are sums of products that all hold the decay at t. As the difference of what all places give and get they
-    would have the rounding of large numbers where a decay leaves little. Pairs within a chunk are added up one by one,
-    others through the states before (``held``) and the gradients of the states behind (``due``) each chunk.
+    Each term is a product that includes the decay at t. As a difference of prefix sums it
+    would have the rounding error of large numbers under strong decay. Pairs within a chunk are summed directly,
+    others through the states before (``held``) and the gradients of the states after (``due``) each chunk.
     """
     length, chunk = q.shape[1], min(chunk, 16) if axis else chunk
     first, end, _, pointer = chunks(segments, length, chunk)
@@ -276,7 +276,7 @@ def _decay_gradient(
     live, at = (place < end.unsqueeze(1)).unsqueeze(-1), place.clamp(max=length - 1)
     q, k, v, g, log = (torch.where(live, widened(x)[:, at], 0.0) for x in (q, k, v, grad, log_a))  # [N, C, chunk, .]
     lower = (slot.unsqueeze(1) >= slot).unsqueeze(-1)
-    since = torch.where(lower.transpose(0, 1), 0.0, log.unsqueeze(3)).cumsum(2)  # of log a over j + 1 .. i
+    since = torch.where(lower.transpose(0, 1), 0.0, log.unsqueeze(3)).cumsum(2)  # sum of log a over j + 1 .. i
     pair = torch.where(lower, since.exp(), 0.0)
     decay, remain = log.cumsum(2).exp(), pair[:, :, -1]
     total = decay[:, :, -1:].mT if axis != 2 else decay[:, :, -1:]  # [N, C, D or 1, 1] or [N, C, 1, V]
@@ -285,7 +285,7 @@ def _decay_gradient(
     held, due = _chunk_states(pointer, total, gain, back, initial, grad_final, chunk)
 
     def by_channel(x: Tensor, state: Tensor, y: Tensor) -> Tensor:
-        """Of the sum of x_d S_dv y_v the part of each decay: [N, C, chunk, 1 or D or V]."""
+        """The contribution of each decay to the sum of x_d S_dv y_v: [N, C, chunk, 1 or D or V]."""
         if axis == 1:
             return x * (y @ state.mT)
         found = (x @ state) * y
@@ -296,7 +296,7 @@ def _decay_gradient(
     else:
         inside = q.unsqueeze(3) * k.unsqueeze(2) if axis else (q @ k.mT).unsqueeze(-1)
         inside = inside * (g @ v.mT).unsqueeze(-1)
-    before = F.pad((inside * pair).cumsum(3)[:, :, :, :-1], (0, 0, 1, 0))  # [N, C, i, t, .]: of all j before t
+    before = F.pad((inside * pair).cumsum(3)[:, :, :, :-1], (0, 0, 1, 0))  # [N, C, i, t, .]: sum over all j before t
     out = torch.where(lower, before, 0.0).sum(2)
     out = out + (by_channel(q, held, g) * decay).flip(2).cumsum(2).flip(2)
     out = out + F.pad((by_channel(k, due, v) * remain).cumsum(2)[:, :, :-1], (0, 0, 1, 0))
@@ -320,24 +320,24 @@ def _chunk_states(
     grad_final: Tensor,
     chunk: int,
 ) -> tuple[Tensor, Tensor]:
-    """[N, C, D, V] each: the states before chunks, and the gradients of the states behind them.
+    """[N, C, D, V] each: the states before chunks, and the gradients of the states after them.
 
     Args:
         pointer: [G + 1], the first chunk of each segment.
-        total: what a chunk leaves of a state, [N, C, D or 1, V or 1].
-        gain: [N, C, D, V], what it adds to a state.
-        back: [N, C, D, V], what it adds to the gradient of the state before it.
+        total: the decay over a chunk, [N, C, D or 1, V or 1].
+        gain: [N, C, D, V], the contribution of a chunk to the state.
+        back: [N, C, D, V], the contribution to the gradient of the state before the chunk.
         initial: [N, G, D, V] or None.
         grad_final: [N, G, D, V].
-        chunk: as `affine_scan` has it.
+        chunk: as in `affine_scan`.
     """
     count, shape = gain.shape[1], gain.shape[2:]
-    forward = [F.pad(pointer, (0, 1), value=count)]  # the last segment is that of the chunks that are none
-    fade = total.flatten(2) if total.shape[2:].numel() == 1 else total.expand_as(gain).flatten(2)
+    forward = [F.pad(pointer, (0, 1), value=count)]  # the last segment holds the unused chunks
+    factor = total.flatten(2) if total.shape[2:].numel() == 1 else total.expand_as(gain).flatten(2)
 
-    def carried(segments: Segments, fade: Tensor, new: Tensor, start: Tensor) -> Tensor:
-        """What each chunk begins with."""
-        states = affine_scan(segments, fade, new, start, chunk)
+    def carried(segments: Segments, factor: Tensor, new: Tensor, start: Tensor) -> Tensor:
+        """The state at the beginning of each chunk."""
+        states = affine_scan(segments, factor, new, start, chunk)
         first = starts(segments, count).view(1, -1, 1)
         return torch.where(first, _spread(start, segments, count), F.pad(states[:, :-1], (0, 0, 1, 0)))
 
@@ -345,9 +345,9 @@ def _chunk_states(
         return F.pad(widened(x).flatten(2), (0, 0, 0, 1))
 
     initial = torch.zeros_like(grad_final) if initial is None else initial
-    held = carried(forward, fade, gain.flatten(2), of_segments(initial))
-    back, fade = back.flatten(2).flip(1), fade.flip(1)
-    due = carried(_turned(forward, count), fade, back, of_segments(grad_final).flip(1)).flip(1)
+    held = carried(forward, factor, gain.flatten(2), of_segments(initial))
+    back, factor = back.flatten(2).flip(1), factor.flip(1)
+    due = carried(_reversed(forward, count), factor, back, of_segments(grad_final).flip(1)).flip(1)
     return held.unflatten(2, shape), due.unflatten(2, shape)
 
 

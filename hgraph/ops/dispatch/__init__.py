@@ -1,1 +1,1 @@
-"""From Python to torch: registration of operators, choice of a backend."""
+"""Registration of operators in torch, and choice of a backend."""

@@ -1,4 +1,4 @@
-"""Which backend computes the verbs: chosen by name, never silently replaced."""
+"""Backend selection: chosen by name, never replaced silently."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ from hgraph.errors import ArgumentError, BackendError
 __all__ = ["backend", "backends", "current_backend", "dispatch"]
 
 _NAMES = ("auto", "torch", "native", "triton")
-# Beside the reference: where each backend's operators are, and the device they run on.
+# Modules of the operators of each backend other than the reference, and their devices.
 _DEVICES = {"native": "cpu", "triton": "cuda"}
 _current = "auto"
 
 
 def backends() -> dict[str, str]:
-    """Every backend with ``"available"`` (and what computes, where that is a file) or the reason why it cannot run.
+    """Every backend with ``"available"`` (and the library path, if any) or the reason why it cannot run.
 
     >>> backends()["torch"]
     'available'
@@ -31,7 +31,7 @@ def backends() -> dict[str, str]:
 
 
 def current_backend(device: torch.device | str = "cpu") -> str:
-    """The backend that ``"auto"`` resolves to for tensors on a device, or the one asked for.
+    """The backend that ``"auto"`` resolves to for tensors on a device, or the selected one.
 
     >>> with backend("torch"):
     ...     current_backend()
@@ -44,12 +44,12 @@ def current_backend(device: torch.device | str = "cpu") -> str:
 
 @functools.cache
 def _best(kind: str) -> str:
-    """What ``"auto"`` means for a kind of device, found out once: a process computes with one backend throughout."""
+    """The resolution of ``"auto"`` for a device type; cached, so a process uses one backend throughout."""
     return next((name for name, on in _DEVICES.items() if on == kind and _available(_state(name))), "torch")
 
 
 def refresh() -> None:
-    """Let ``"auto"`` look again for the best backend: something has been built."""
+    """Let ``"auto"`` search for the best backend again after a build."""
     _best.cache_clear()
     _kernel.cache_clear()
 
@@ -65,7 +65,7 @@ def _available(state: str) -> bool:
 
 @functools.cache
 def _operators(name: str) -> ModuleType | None:
-    """The module ``hgraph.ops.bindings.<name>`` when first asked for: it may import what `import hgraph` must not."""
+    """Import ``hgraph.ops.bindings.<name>`` lazily: it may import packages that `import hgraph` must not."""
     if importlib.util.find_spec(f"hgraph.ops.bindings.{name}") is None:
         return None
     return importlib.import_module(f"hgraph.ops.bindings.{name}")
@@ -73,7 +73,7 @@ def _operators(name: str) -> ModuleType | None:
 
 @functools.cache
 def _kernel(operator: str, chosen: str, device: str) -> Callable[..., Any] | None:
-    """What the backend chosen computes an operator with on a kind of device; None is the reference."""
+    """The kernel of the selected backend for an operator on a device type; None means the reference."""
     name = _best(device) if chosen == "auto" else chosen
     if name == "torch":
         return None
@@ -86,12 +86,12 @@ def _unserved(*_: Any) -> Any:
 
 
 def dispatch(operator: str, reference: Callable[..., Any]) -> Callable[..., Any]:
-    """What runs an operator below autograd: the chosen backend's kernel, or the reference in plain torch.
+    """Run an operator below autograd: with the selected backend's kernel, or with the reference in plain torch.
 
     A backend is a module ``hgraph.ops.bindings.<name>`` with a function ``state() -> str`` (``"available"`` or the
-    reason why not) and a dictionary ``KERNELS`` of the operators it computes. A kernel takes the operator's arguments
-    and gives NotImplemented for those it does not serve (a dtype, a width). Then ``"auto"`` takes the reference; a
-    backend that was asked for by name raises, for nothing may fall back unseen.
+    reason why not) and a dictionary ``KERNELS`` of its operators. A kernel takes the operator's arguments
+    and returns NotImplemented if it does not support them (a dtype, a width). Then ``"auto"`` uses the reference; a
+    backend selected by name raises, because nothing may fall back silently.
     """
 
     def run(*arguments: Any) -> Any:
@@ -112,17 +112,17 @@ def dispatch(operator: str, reference: Callable[..., Any]) -> Callable[..., Any]
 
 
 class backend:
-    """Choose who computes the verbs: the process default from here on, or inside a ``with`` block only.
+    """Select the backend of the verbs: for the whole process, or only within a ``with`` block.
 
-    The name of a verb fixes the mathematics, the backend only who computes it.
+    The mathematics of a verb does not depend on the backend.
 
     Args:
         name: ``"torch"`` (the reference, runs anywhere), ``"native"`` (optional CPU kernels), ``"triton"``
-            (CUDA), or ``"auto"``: the best one present.
+            (CUDA), or ``"auto"``: the best available one.
 
     Raises:
-        ArgumentError: no backend of that name.
-        BackendError: it cannot run here; nothing else is taken in its place.
+        ArgumentError: an unknown backend.
+        BackendError: the backend cannot run here; there is no fallback.
 
     >>> with backend("torch"):
     ...     current_backend()
@@ -135,18 +135,18 @@ class backend:
             raise ArgumentError("backend", f"one of {', '.join(_NAMES)}", repr(name))
         state = _state(name) if name in _DEVICES else "available"
         if not _available(state):
-            raise BackendError(f"backend {name!r} cannot run here: {state}. hgraph.backends() lists what can")
+            raise BackendError(f"backend {name!r} cannot run here: {state}. hgraph.backends() lists the available ones")
         if name == "auto":
             refresh()
         self._previous, _current = _current, name
 
     def __enter__(self) -> backend:
-        """Keep the choice until the block ends."""
+        """Select until the block ends."""
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        """Restore the choice from before."""
+        """Restore the previous backend."""
         global _current
         _current = self._previous

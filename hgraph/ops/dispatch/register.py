@@ -1,4 +1,4 @@
-"""How an operator gets from Python to torch: defined once, seen by autograd, the compiler and `torch.func`."""
+"""Operator registration: defined once for autograd, the compiler and `torch.func`."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ __all__ = ["OperatorFunction", "register"]
 
 
 def _ordinary(arguments: tuple[Any, ...]) -> bool:
-    """Tensors on a device that there is a kernel for, of no class of their own."""
+    """Whether all are plain tensors on a device with kernels, not tensor subclasses."""
     structure = arguments[0][0]
     if not (structure.is_cpu or structure.is_cuda):
         return False
@@ -25,23 +25,23 @@ def _ordinary(arguments: tuple[Any, ...]) -> bool:
 
 
 def _recorded(arguments: tuple[Any, ...]) -> bool:
-    """Whether an autograd function must see the call: to record a graph, or to refuse tangents, which no kernel has."""
+    """Whether autograd must see the call: to record a graph, or to reject tangents, which no kernel supports."""
     if torch.is_grad_enabled() and any(isinstance(a, Tensor) and a.requires_grad for a in arguments):
         return True
     return has_tangent(arguments)
 
 
 def register(schema: str, kernel: Callable[..., Any], fake: Callable[..., Any], function: Any) -> Callable[..., Any]:
-    """Define an operator, whose first argument is a structure's list of tensors; give back what calls it.
+    """Define an operator whose first argument is a structure's list of tensors; returns its caller.
 
     ``kernel`` is the reference in plain torch, which the chosen backend may replace
     (`hgraph.ops.dispatch.backend.dispatch`).
 
-    An autograd.Function sits on the Autograd key itself, which costs a few us a call where `register_autograd` costs
-    tens. `torch.func` transforms reach no Function below that key, so they are handed the bare Function, in the
-    `setup_context` form that they need; everybody else gets its twin in the older form, which is 60 us quicker to call.
-    Eager calls with ordinary tensors do without the dispatcher, which would pass ten tensors back and forth twice: on
-    graphs of Cora's size that is a third of a call.
+    An autograd.Function is registered on the Autograd key itself, which costs a few us per call; `register_autograd`
+    costs tens. `torch.func` transforms cannot reach a Function below that key, so they get the bare Function, in the
+    `setup_context` form that they need; other calls use its twin in the older form, which is 60 us faster to call.
+    Eager calls with plain tensors skip the dispatcher, which would pass ten tensors back and forth twice: on
+    graphs of the size of Cora that is a third of a call.
     """
     name = schema.split("(")[0]
     run = dispatch(name, kernel)
@@ -73,7 +73,7 @@ def register(schema: str, kernel: Callable[..., Any], fake: Callable[..., Any], 
     def recorded(*arguments: Any) -> Any:
         if _recorded(arguments):
             return Quick.apply(*arguments)
-        if may_skip_dispatcher() and _ordinary(arguments):  # compiled code runs: nothing is left to dispatch on
+        if may_skip_dispatcher() and _ordinary(arguments):  # compiled code runs: nothing left to dispatch on
             return run(*arguments)
         with below_autograd():
             return operator(*arguments)
@@ -97,23 +97,23 @@ class OperatorFunction(torch.autograd.Function):
 
     @classmethod
     def run(cls, *arguments: Any) -> Any:
-        """What the subclass's forward returns."""
+        """The return value of the subclass's forward."""
         with below_autograd():
             return getattr(torch.ops.hgraph, cls.operator).default(*arguments)
 
     @staticmethod
     def jvp(ctx: Any, *tangents: Any) -> Any:
-        """No kernel carries tangents: refused, where they would be lost."""
+        """Reject forward-mode tangents, which no kernel supports and which would be lost silently."""
         raise ArgumentTypeError(
             "the verbs' tensors",
             "no tangents of forward-mode derivatives (torch.func.jvp, jacfwd, hessian; dual tensors)",
             "some",
-            "torch.autograd.functional.jvp gives the same numbers by going backward twice; so do jacrev(jacrev(f))",
+            "torch.autograd.functional.jvp gives the same result with two backward passes; so does jacrev(jacrev(f))",
         )
 
     @classmethod
     def vmap(cls, info: Any, in_dims: tuple[Any, ...], *arguments: Any) -> tuple[Any, Any]:
-        """One example after the other: right for every operator; for speed give the verbs their batch dimensions."""
+        """A loop over examples: correct for every operator; for speed use the verbs' batch dimensions."""
         outputs = []
         for i in range(info.batch_size):
             one = (a.select(d, i) if isinstance(d, int) else a for a, d in zip(arguments, in_dims, strict=True))

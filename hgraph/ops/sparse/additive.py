@@ -1,6 +1,6 @@
-r"""The additive score with an attention vector: :math:`s_e = a \cdot \mathrm{LeakyReLU}(q_t + k_s)` an edge and head.
+r"""The additive score with an attention vector: :math:`s_e = a \cdot \mathrm{LeakyReLU}(q_t + k_s)` per edge and head.
 
-Worked off in chunks of edges, forward and backward, so that nothing of size E x D is kept.
+Computed in chunks of edges, forward and backward, so that nothing of size E x D is stored.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ def _kernel(adj: Rows, q: Tensor, k: Tensor, a: Tensor, slope: float) -> Tensor:
 
 
 def _grads(adj: Rows, q: Tensor, k: Tensor, a: Tensor, slope: float, grad: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """Gradients of q, k and a. Plain differentiable torch: second order runs it with a graph."""
+    """Gradients of q, k and a. Plain differentiable torch: second order runs it with autograd."""
     source, target = adj[1], adj[2]
     q, k, a, grad = widened(q), widened(k), widened(a), widened(grad).unsqueeze(-1)
     grad_q, grad_k, grad_a = torch.zeros_like(q), torch.zeros_like(k), torch.zeros_like(a)
@@ -83,7 +83,7 @@ class _AdditiveGrads(OperatorFunction):
 
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) -> None:
-        """Nothing is kept: second order takes the differentiable path instead."""
+        """Nothing is saved: second order takes the differentiable path instead."""
 
 
 additive = register(

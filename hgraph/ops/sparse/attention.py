@@ -1,6 +1,6 @@
-r"""The operators beneath `hgraph.attend`: score, softmax and weighted sum at one boundary.
+r"""The operators behind `hgraph.attend`: score, softmax and weighted sum in one operator.
 
-A backend that sees q, k and v can go over each row once and keep nothing an edge. The reference here is the
+A backend that gets q, k and v can visit each row once and store nothing per edge. The reference here is the
 composition in plain torch. For an edge e from source s to target t and a head h:
 
 .. math:: s_{eh} = c \cdot \mathrm{score}(q_{th}, k_{sg}) + b_{eh}, \qquad
@@ -21,22 +21,22 @@ dropout   p                        kappa = 0 or 1 / (1 - p) by `hgraph.ops.rando
 scale     c
 slope     float or None
 out       [T, H, V], dtype of v    0 for a row without (unmasked) edges
-lse       [T, H], float32 at least -inf for such a row; dropout does not touch it
+lse       [T, H], float32 or wider -inf for such a row; not affected by dropout
 ========= ======================== =========================================================================
 
-A batch lies in the heads: H = (examples) x (heads), K likewise. Tensors may have any strides, and any dimension may be
-0 (H = K = 0 is an empty batch). Half inputs are computed in float32.
+A batch is folded into the heads: H = (examples) x (heads), K likewise. Tensors may have any strides, and any dimension
+may be 0 (H = K = 0 is an empty batch). Half inputs are computed in float32.
 
 ``attend_grads(<as above>, lse, delta, grad) -> (grad_q, grad_k, grad_v, grad_bias)``
 
-with grad [T, H, V] that of out and delta [T, H] = sum(grad * out) - (gradient of lse), in lse's dtype. Gradients have
-the shapes of their inputs and are float32 at least; of an input that is None, an empty tensor [0]. Per edge
+with grad [T, H, V] the gradient of out and delta [T, H] = sum(grad * out) - (gradient of lse), in lse's dtype.
+Gradients have the shapes of their inputs and are at least float32; for an input that is None, an empty tensor [0].
 
 .. math:: \alpha = \exp(s - \mathrm{lse}), \qquad ds = \kappa \alpha \langle \mathrm{grad}, v \rangle - \alpha \, \delta
 
-gives the gradient of b (summed over the heads that share a column), that of q and k by the derivative of the score
-(the LeakyReLU's at 0 is ``slope``), and :math:`dv_s = \sum_e \kappa \alpha \, \mathrm{grad}_t`. This operator runs when
-no graph is asked for; second order runs `_grads`, which is differentiable, on the saved inputs and outputs.
+gives the gradient of b (summed over the heads that share a column), the gradients of q and k by the derivative of the
+score (the LeakyReLU's at 0 is ``slope``), and :math:`dv_s = \sum_e \kappa \alpha \, \mathrm{grad}_t`. This operator
+runs without autograd; second order runs `_grads`, which is differentiable, on the saved inputs and outputs.
 """
 
 from __future__ import annotations
@@ -69,7 +69,7 @@ __all__ = ["attend", "logits"]
 def logits(
     adj: Rows, q: Tensor | None, k: Tensor | None, bias: Tensor | None, scale: float, slope: float | None, heads: int
 ) -> Tensor:
-    """s [E, H], float32 at least; arguments as `attend` has them. Differentiable."""
+    """s [E, H], at least float32; arguments as in `attend`. Differentiable."""
     if q is None or k is None:
         assert bias is not None  # noqa: S101 - see `_heads`
         return widened(bias)
@@ -83,7 +83,7 @@ def logits(
 
 
 def _grouped(k: Tensor, heads: int) -> Tensor:
-    """Key heads repeated for the query heads that read them: [S, H(, D)] of [S, K(, D)]."""
+    """Repeat key heads for the query heads that use them: [S, K(, D)] -> [S, H(, D)]."""
     return k if k.shape[1] == heads else k.repeat_interleave(heads // k.shape[1], dim=1)
 
 
@@ -136,7 +136,7 @@ def _grads(
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     heads = lse.shape[1]
     score = logits(adj, q, k, bias, scale, slope, heads)
-    # Rows without a finite score have lse = -inf; their exponentials must come out 0, not NaN.
+    # Rows without a finite score have lse = -inf; their exponentials must become 0, not NaN.
     alpha = torch.exp(score - at_target(adj, torch.where(lse == float("-inf"), 0.0, lse)))
     share = alpha if seed is None else alpha * kept(seed, score, dropout)
     grad, values = widened(grad).flatten(1), _grouped(widened(v), heads).flatten(1)
@@ -154,7 +154,7 @@ def _grads(
 def _score_grads(
     adj: Rows, q: Tensor | None, k: Tensor | None, flow: Tensor, scale: float, slope: float | None
 ) -> tuple[Tensor | None, Tensor | None]:
-    """Gradients of q and of the key heads as each query head sees them, from those of the scores [E, H]."""
+    """Gradients of q and of the repeated key heads, from those of the scores [E, H]."""
     if q is None or k is None:
         return None, None
     heads = q.shape[1]
@@ -169,12 +169,12 @@ def _score_grads(
 
 
 def _ungrouped(grad: Tensor, key_heads: int) -> Tensor:
-    """[S, K(, D)]: gradients [S, H(, D)] added over the query heads that read one key head."""
+    """[S, K(, D)]: gradients [S, H(, D)] summed over the query heads that share a key head."""
     return grad if grad.shape[1] == key_heads else grad.unflatten(1, (key_heads, -1)).sum(2)
 
 
 def _uncolumned(flow: Tensor, columns: int) -> Tensor:
-    """[E, B]: gradients [E, H] added over the heads that read one column."""
+    """[E, B]: gradients [E, H] summed over the heads that share a column."""
     return flow if flow.shape[1] == columns else flow.unflatten(1, (-1, columns)).sum(1)
 
 
@@ -226,7 +226,7 @@ class _AttendGrads(OperatorFunction):
 
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) -> None:
-        """Nothing is kept: second order takes the differentiable path instead."""
+        """Nothing is saved: second order takes the differentiable path instead."""
 
 
 _GIVEN = (

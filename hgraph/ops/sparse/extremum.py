@@ -1,6 +1,6 @@
-r"""The largest or smallest message of each target: :math:`y_t = \max_e w_e x_s`.
+r"""The maximum or minimum message of each target: :math:`y_t = \max_e w_e x_s`.
 
-Messages are rounded to x's dtype before they are compared. Ties share the gradient equally, as `torch.amax` does.
+Messages are rounded to x's dtype before they are compared. Ties split the gradient equally, as in `torch.amax`.
 """
 
 from __future__ import annotations
@@ -13,11 +13,11 @@ import torch
 from torch import Tensor
 
 from hgraph.ops.dispatch.register import OperatorFunction, register
-from hgraph.ops.sparse.linear import CHUNK_NUMBERS, Rows, add_rows, is_half, stacked, widened
+from hgraph.ops.sparse.linear import CHUNK_NUMBERS, Rows, add_rows, flatten_batch, is_half, widened
 
 
 def _columns(weight: Tensor | None, x: Tensor, num_edges: int) -> Tensor:
-    """[K, E]: the weights of each channel block, ones where there are none."""
+    """[K, E]: the weights of each channel block; ones if unweighted."""
     if weight is None:
         return x.new_ones(1, num_edges)
     return widened(weight.to(x.dtype)).unsqueeze(-1).flatten(1).T.contiguous()
@@ -29,7 +29,7 @@ def _kernel(adj: Rows, weight: Tensor | None, x: Tensor, largest: bool) -> Tenso
     if out.numel() == 0 or indices.shape[0] == 0:
         return out
     columns = _columns(weight, widened(x), indices.shape[0])
-    for x_one, out_one in zip(stacked(x), stacked(out), strict=True):
+    for x_one, out_one in zip(flatten_batch(x), flatten_batch(out), strict=True):
         blocks = zip(widened(x_one).chunk(len(columns), -1), out_one.chunk(len(columns), -1), columns, strict=True)
         for x_block, out_block, column in blocks:
             out_block.copy_(_reduce(indptr, indices, column, x_block.contiguous(), largest))
@@ -38,20 +38,20 @@ def _kernel(adj: Rows, weight: Tensor | None, x: Tensor, largest: bool) -> Tenso
 
 def _reduce(indptr: Tensor, indices: Tensor, weight: Tensor, x: Tensor, largest: bool) -> Tensor:
     """One channel block; rows without edges give 0."""
-    if x.is_cuda:  # torch has no sparse extremum there
+    if x.is_cuda:  # torch has no sparse extremum on CUDA
         message = weight.unsqueeze(1) * x.index_select(0, indices)
         name, start = ("max", float("-inf")) if largest else ("min", float("inf"))
         out = torch.segment_reduce(message, name, offsets=indptr.long(), axis=0, unsafe=True, initial=start)
         return torch.where((indptr.diff() == 0).unsqueeze(1), 0.0, out)
     size = (indptr.shape[0] - 1, x.shape[0])
-    _hear_beta_warning_once()
+    _consume_beta_warning_once()
     matrix = torch.sparse_csr_tensor(indptr, indices, weight, size, check_invariants=False)
     return torch.sparse.mm(matrix, x, "amax" if largest else "amin")
 
 
 @functools.cache
-def _hear_beta_warning_once() -> None:
-    """torch warns at the first CSR tensor of a process that they are in beta; nobody who takes a maximum needs that."""
+def _consume_beta_warning_once() -> None:
+    """Trigger torch's beta warning for CSR tensors with warnings disabled; it is irrelevant to the caller."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         torch.sparse_csr_tensor(torch.tensor([0, 0]), torch.tensor([], dtype=torch.long), torch.tensor([]), (1, 1))
@@ -60,16 +60,16 @@ def _hear_beta_warning_once() -> None:
 def _grads(
     adj: Rows, weight: Tensor | None, x: Tensor, out: Tensor, grad: Tensor, of_weight: bool, of_x: bool
 ) -> tuple[Tensor, Tensor]:
-    """Gradients of x [..., S, D] and of the weights [E, K], edge chunk by edge chunk; [0] where they are not asked for.
+    """Gradients of x [..., S, D] and of the weights [E, K], in chunks of edges; [0] for gradients not needed.
 
-    Plain differentiable torch: the registered operator runs it without a graph, second order with one.
+    Plain differentiable torch: the registered operator runs it without autograd, second order with it.
     """
     source, target = adj[1], adj[2]
     columns = _columns(weight, widened(x), source.shape[0])
     step = max(1, CHUNK_NUMBERS // max(x.shape[-1], 1))
     chunks = [slice(i, i + step) for i in range(0, source.shape[0], step)]
     grad_x, grad_weight = [], columns.new_zeros(columns.shape[::-1])
-    flat = [stacked(t) for t in (x, out, grad)]
+    flat = [flatten_batch(t) for t in (x, out, grad)]
     for x_one, out_one, grad_one in zip(*flat, strict=True):
         ties = torch.zeros_like(widened(out_one))
         for at in chunks:
@@ -80,7 +80,7 @@ def _grads(
         for at in chunks:
             x_edge = x_one[source[at]]
             tie = _tie(columns[:, at], x_edge, out_one[target[at]])
-            # chosen, not multiplied by 0: what loses may be infinite or NaN, which is no business of the winners
+            # select instead of multiplying by 0: other entries may be infinite or NaN and must not affect the result
             flow = torch.where(tie, share[target[at]], 0.0)
             if of_x:
                 total = add_rows(total, source[at], flow * torch.where(tie, _spread(columns[:, at], x.shape[-1]), 0.0))
@@ -145,7 +145,7 @@ class _ExtremumGrads(OperatorFunction):
 
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, Tensor]) -> None:
-        """Nothing is kept: second order takes the differentiable path instead."""
+        """Nothing is saved: second order takes the differentiable path instead."""
 
 
 extremum = register(

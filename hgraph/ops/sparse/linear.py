@@ -1,12 +1,12 @@
-r"""The two linear operators, each the other's gradient, so every order of derivative exists.
+r"""The two linear operators, each the gradient of the other, so derivatives of every order exist.
 
-With a structure :math:`A` and weights :math:`w` an edge and head, heads acting on equal channel blocks:
+With a structure :math:`A` and weights :math:`w` per edge and head, where heads act on equal channel blocks:
 
 - ``spmm``: :math:`y_t = \sum_{e: t \leftarrow s} w_e x_s`
 - ``sddmm``: :math:`g_e = \langle a_t, b_s \rangle` for :math:`e: t \leftarrow s`
 
-A structure crosses the boundary as the list of its eight index tensors (`rows`), whose transpose is the same
-list swapped.
+Operators take a structure as the list of its eight index tensors (`rows`), whose transpose is the same
+list permuted.
 """
 
 from __future__ import annotations
@@ -26,33 +26,33 @@ from hgraph.structure import Adjacency
 
 Rows = list[Tensor]  # indptr, indices, target, t_indptr, t_indices, source, perm, inv_perm
 
-# embedding_bag adds a row's entries one after the other; longer rows are cut so that float32 error stays small.
+# embedding_bag adds a row's entries sequentially; longer rows are split so that the float32 error stays small.
 _LONGEST_RUN = 2048
-# Edge-sized temporaries hold at most this many numbers: 1 MB of float32 stays in a core's cache, which is twice as
+# Edge-sized temporaries have at most this many numbers: 1 MB of float32 stays in a core's cache, which is twice as
 # fast as 16 MB.
 CHUNK_NUMBERS = 2**18
 
 
-def stacked(x: Tensor) -> Tensor:
-    """[B, N, D]: x [..., N, D] with its batch folded into one dimension, empty dimensions included."""
+def flatten_batch(x: Tensor) -> Tensor:
+    """[B, N, D]: x [..., N, D] with its batch flattened to one dimension, including empty dimensions."""
     return x.unsqueeze(0).flatten(0, -3)
 
 
 def is_half(dtype: torch.dtype) -> bool:
-    """Whether sums of this dtype are to be accumulated in float32."""
+    """Whether sums of this dtype accumulate in float32."""
     return dtype in (torch.float16, torch.bfloat16)
 
 
 def widened(x: Tensor) -> Tensor:
-    """``x``, in float32 if it is half."""
+    """``x`` upcast to float32 if it is half precision."""
     return x.float() if is_half(x.dtype) else x
 
 
 def add_rows(total: Tensor, index: Tensor, values: Tensor) -> Tensor:
-    """``total``, itself where it can, with ``values`` added to the rows that ``index`` names, always in one order."""
+    """Add ``values`` to the rows ``index`` of ``total``, in place if possible, in a deterministic order."""
     if total.is_cuda:  # index_add is atomic there
         return total.index_put_((index.long(),), values, accumulate=True)
-    if is_transformed():  # a batch of values must not be added to what is none
+    if is_transformed():  # batched values must not be added to an unbatched total
         return total.index_add(0, index, values)
     return total.index_add_(0, index, values)
 
@@ -61,7 +61,7 @@ def add_rows(total: Tensor, index: Tensor, values: Tensor) -> Tensor:
 
 
 def rows(adj: Adjacency) -> Rows:
-    """The index tensors of a structure, in the order that the operators expect."""
+    """The index tensors of a structure, in the order that operators expect."""
     return [
         adj.indptr,
         adj.indices,
@@ -81,31 +81,31 @@ def transpose(adj: Rows) -> Rows:
 
 
 def edges_to_targets(adj: Rows) -> Rows:
-    """The T x E structure in which every target lists its own edges: its ``spmm`` sums over rows of edge values."""
+    """The T x E structure where every target lists its own edges: ``spmm`` then sums rows of edge values."""
     indptr, _, target, *_ = adj
     each = torch.arange(target.shape[0] + 1, dtype=target.dtype, device=target.device)
     return [indptr, each[:-1], target, each, target, each[:-1], each[:-1], each[:-1]]
 
 
 def edges_to_sources(adj: Rows) -> Rows:
-    """The S x E structure in which every source lists its own edges."""
+    """The S x E structure where every source lists its own edges."""
     _, indices, _, t_indptr, _, source, perm, inv_perm = adj
     each = torch.arange(source.shape[0] + 1, dtype=source.dtype, device=source.device)
     return [t_indptr, perm, source, each, indices, each[:-1], inv_perm, perm]
 
 
 def row_sum(adj: Rows, values: Tensor) -> Tensor:
-    """[T, H]: per-edge values [E, H] added up for each target."""
+    """[T, H]: sum of per-edge values [E, H] for each target."""
     return spmm(edges_to_targets(adj), None, values)
 
 
 def at_target(adj: Rows, x: Tensor) -> Tensor:
-    """[E, H]: for each edge the row of ``x`` [T, H] of its target; its gradient is a row sum."""
+    """[E, H]: the row of ``x`` [T, H] of each edge's target; its gradient is a row sum."""
     return spmm(transpose(edges_to_targets(adj)), None, x)
 
 
 def at_source(adj: Rows, x: Tensor) -> Tensor:
-    """[E, H]: for each edge the row of ``x`` [S, H] of its source; its gradient is a row sum of the transpose."""
+    """[E, H]: the row of ``x`` [S, H] of each edge's source; its gradient is a row sum of the transpose."""
     return spmm(transpose(edges_to_sources(adj)), None, x)
 
 
@@ -123,7 +123,7 @@ def spmm_kernel(adj: Rows, weight: Tensor | None, x: Tensor) -> Tensor:
     if out.numel() == 0 or indices.shape[0] == 0:
         return out.zero_()
     columns = [weight] if weight is None or weight.dim() == 1 else weight.unbind(1)
-    for x_one, out_one in zip(stacked(x), stacked(out), strict=True):
+    for x_one, out_one in zip(flatten_batch(x), flatten_batch(out), strict=True):
         blocks = zip(x_one.chunk(len(columns), -1), out_one.chunk(len(columns), -1), columns, strict=True)
         for x_block, out_block, column in blocks:
             out_block.copy_(_bag(indptr, indices, x_block, column))
@@ -131,7 +131,7 @@ def spmm_kernel(adj: Rows, weight: Tensor | None, x: Tensor) -> Tensor:
 
 
 def _bag(indptr: Tensor, indices: Tensor, x: Tensor, weight: Tensor | None) -> Tensor:
-    """One weighted row sum by torch's fused gather-reduce: accumulates half types in float32, a row a thread."""
+    """Weighted row sums with torch's fused gather-reduce: accumulates half precision in float32, one thread per row."""
     x = x.contiguous()
     weight = None if weight is None else weight.contiguous()
     may_be_long = indices.shape[0] > _LONGEST_RUN and x.dtype == torch.float32 and not x.is_cuda
@@ -146,9 +146,9 @@ def _bag(indptr: Tensor, indices: Tensor, x: Tensor, weight: Tensor | None) -> T
 
 
 class _Cut(NamedTuple):
-    """Long rows cut into runs: ``runs`` is where each run starts, ``run_ptr`` each row's first run."""
+    """Long rows split into runs: ``runs`` is the start of each run, ``run_ptr`` each row's first run."""
 
-    rows: Tensor | None  # the rows cut; None: all rows are, and entries are the structure's own
+    rows: Tensor | None  # the rows that are split; None: all rows, with the structure's own entries
     entries: Tensor | None
     runs: Tensor
     run_ptr: Tensor
@@ -164,7 +164,7 @@ _CUTS: TensorTable[tuple[_Cut | None]] = TensorTable()
 
 
 def _cut_long_rows(indptr: Tensor) -> _Cut | None:
-    """How to cut the rows longer than `_LONGEST_RUN`, None if there are none; cached."""
+    """How to split rows longer than `_LONGEST_RUN`, None if there are none; cached."""
     found = _CUTS.get(indptr)
     if found is None:
         found = (_find_cut(indptr),)
@@ -177,7 +177,7 @@ def _find_cut(indptr: Tensor) -> _Cut | None:
     if indptr.shape[0] < 2 or int(length.max()) <= _LONGEST_RUN:
         return None
     rows = (length > _LONGEST_RUN).nonzero().flatten()
-    if 4 * int(length[rows].sum()) > int(length.sum()):  # adding most entries twice costs more than short rows' copies
+    if 4 * int(length[rows].sum()) > int(length.sum()):  # adding most entries twice costs more than copying short rows
         return _Cut(None, None, *_runs(length, indptr.dtype))
     length = length[rows]
     first = length.cumsum(0) - length
@@ -186,7 +186,7 @@ def _find_cut(indptr: Tensor) -> _Cut | None:
 
 
 def _runs(length: Tensor, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
-    """(where each run starts, each row's first run) for rows of these lengths that lie one after the other."""
+    """(start of each run, each row's first run) for contiguous rows of these lengths."""
     count = (length + _LONGEST_RUN - 1) // _LONGEST_RUN
     run_ptr, row = F.pad(count.cumsum(0), (1, 0)), torch.arange(len(length)).repeat_interleave(count)
     starts = (length.cumsum(0) - length)[row] + (torch.arange(len(row)) - run_ptr[row]) * _LONGEST_RUN
@@ -196,10 +196,10 @@ def _runs(length: Tensor, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
 _TURNED: TensorTable[tuple[ref[Tensor], int, Tensor]] = TensorTable()
 
 
-def turned(weight: Tensor | None, perm: Tensor) -> Tensor | None:
-    """Weights in the order of the transpose: fixed ones are brought there once, a tenth of a small sum's gradient.
+def transposed_weight(weight: Tensor | None, perm: Tensor) -> Tensor | None:
+    """Permute weights to the order of the transpose; cached for constant weights, a tenth of a small sum's gradient.
 
-    A write is seen by the tensor's version, so one through ``.data`` or an array that shares its memory is not.
+    Writes are detected by the tensor's version; writes through ``.data`` or a shared numpy array are not.
     """
     if weight is None:
         return None
@@ -209,7 +209,7 @@ def turned(weight: Tensor | None, perm: Tensor) -> Tensor | None:
         return weight.index_select(0, perm)
     found = _TURNED.get(weight)
     if found is None or found[0]() is not perm or found[1] != version(perm):
-        with torch.inference_mode(False), torch.no_grad():  # what is cached here serves training, too
+        with torch.inference_mode(False), torch.no_grad():  # the cached tensor must also work in training
             found = ref(perm), version(perm), weight.index_select(0, perm)
         _TURNED.put(weight, found)
     return found[2]
@@ -229,7 +229,7 @@ class _Spmm(OperatorFunction):
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
         adj, weight, x = inputs
-        # x is read for the gradient of weights alone: where they are fixed, nothing of it is kept.
+        # x is only needed for the gradient of the weights: for constant weights it is not saved.
         ctx.save_for_backward(*adj, weight, x if ctx.needs_input_grad[1] else None)
 
     @staticmethod
@@ -238,12 +238,12 @@ class _Spmm(OperatorFunction):
 
 
 def sum_grads(saved: Sequence[Any], needed: Sequence[bool], grad: Tensor) -> tuple[Tensor | None, ...]:
-    """Gradients of structure, weights and x from that of the weighted sums.
+    """Gradients of structure, weights and x from the gradient of the weighted sums.
 
     Args:
-        saved: the lists of the structure, the weights, and x where the weights' gradient is needed.
+        saved: the lists of the structure, the weights, and x if the weights need a gradient.
         needed: for structure, weights and x.
-        grad: that of the sums.
+        grad: gradient of the sums.
     """
     *adj, weight, x = saved
     grad_weight = grad_x = None
@@ -251,7 +251,7 @@ def sum_grads(saved: Sequence[Any], needed: Sequence[bool], grad: Tensor) -> tup
         grad_weight = sddmm(adj, grad, x, 1 if weight.dim() == 1 else weight.shape[1])
         grad_weight = grad_weight.view(weight.shape).to(weight.dtype)
     if needed[2]:
-        grad_x = spmm(transpose(adj), turned(weight, adj[6]), grad)
+        grad_x = spmm(transpose(adj), transposed_weight(weight, adj[6]), grad)
     return None, grad_weight, grad_x
 
 
@@ -266,7 +266,7 @@ def _sddmm_kernel(adj: Rows, a: Tensor, b: Tensor, heads: int) -> Tensor:
     wide = torch.float32 if is_half(a.dtype) else a.dtype
     out = a.new_zeros((target.shape[0], heads), dtype=wide)
     step = max(1, CHUNK_NUMBERS // max(a.shape[-1], 1))
-    for a_one, b_one in zip(stacked(a), stacked(b), strict=True):
+    for a_one, b_one in zip(flatten_batch(a), flatten_batch(b), strict=True):
         for first in range(0, target.shape[0], step):
             at = slice(first, first + step)
             product = a_one.index_select(0, target[at]).to(wide).mul_(b_one.index_select(0, source[at]).to(wide))
@@ -302,7 +302,7 @@ sddmm = register("sddmm(Tensor[] adj, Tensor a, Tensor b, int heads) -> Tensor",
 
 
 def row_dots(a: Tensor, b: Tensor, heads: int) -> Tensor:
-    """[T, H]: inner products of equal rows of a and b [T, D], head by head, without T x D products."""
+    """[T, H]: inner products of corresponding rows of a and b [T, D] per head, without T x D products."""
     each = torch.arange(a.shape[0] + 1, device=a.device)
     own = each[:-1]
     return sddmm([each, own, own, each, own, own, own, own], a, b, heads)

@@ -1,6 +1,6 @@
-r"""The mean of each target's messages, :math:`y_t = \frac{1}{|N(t)|} \sum_{e: t \leftarrow s} w_e x_s`; 0 without any.
+r"""The mean of each target's messages, :math:`y_t = \frac{1}{|N(t)|} \sum_{e: t \leftarrow s} w_e x_s`; 0 if empty.
 
-Half types are added up in float32, in which a sum that overflows them still has its mean.
+Half precision accumulates in float32, where a sum beyond the half range still has a valid mean.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ __all__ = ["divided", "mean"]
 
 
 def divided(adj: Rows, total: Tensor) -> Tensor:
-    """``total`` [..., T, D] over the number of each target's edges, in float32 at least."""
+    """``total`` [..., T, D] divided by the number of each target's edges, in at least float32."""
     total = widened(total)
     return total / adj[0].diff().clamp(min=1).to(total.dtype).unsqueeze(-1)
 
@@ -40,7 +40,7 @@ class _Mean(OperatorFunction):
 
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
-        saved = ctx.saved_tensors  # read once: under activation checkpointing a second reading computes anew
+        saved = ctx.saved_tensors  # read once: under activation checkpointing a second read recomputes
         return sum_grads(saved, ctx.needs_input_grad, divided(saved[:-2], grad).to(ctx.dtype))
 
 

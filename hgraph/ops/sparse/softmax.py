@@ -1,6 +1,6 @@
 r"""Softmax over each target's edges: :math:`\alpha_e = \exp(s_e - \mathrm{lse}_t)`.
 
-The backward is written in differentiable operators, so second order exists.
+The backward uses differentiable operators, so second order exists.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from hgraph.ops.sparse.linear import Rows, at_target, edges_to_targets, row_sum,
 
 
 def _row_max(adj: Rows, score: Tensor) -> Tensor:
-    """[T, H]: the largest score of each target, 0 where there is none or all are -inf, so that a shift is safe."""
+    """[T, H]: the largest score of each target, 0 if there is none or all are -inf, so it is a safe shift."""
     top = torch.segment_reduce(score, "max", offsets=adj[0].long(), axis=0, unsafe=True, initial=float("-inf"))
     return torch.where(top == float("-inf"), 0.0, top)
 
@@ -52,7 +52,7 @@ class _Softmax(OperatorFunction):
 
 
 def softmax_grads(adj: Rows, alpha: Tensor, grad: Tensor) -> Tensor:
-    """Gradient of the scores: the registered operator runs it without a graph, second order with one."""
+    """Gradient of the scores: the registered operator runs it without autograd, second order with it."""
     flow = (alpha * grad).contiguous()
     return flow - alpha * at_target(adj, row_sum(adj, flow))
 
@@ -66,7 +66,7 @@ class _SoftmaxGrads(OperatorFunction):
 
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
-        """Nothing is kept: second order takes the differentiable path instead."""
+        """Nothing is saved: second order takes the differentiable path instead."""
 
 
 softmax = register(

@@ -1,1 +1,1 @@
-"""Attention over tiles of tokens: the plan of dense products, and the operators that run it."""
+"""Attention over tiles of tokens: the plan of dense products, and its operators."""

@@ -1,34 +1,35 @@
-r"""The operators beneath `hgraph.attend` over tiles of tokens.
+r"""The operators behind `hgraph.attend` over tiles of tokens.
 
 ``block_attend(tiles, q, k, v, table, target_place, source_place, mask, seed, dropout, scale) -> (out, lse)``
 
 ============= ========================= ===========================================================================
-tiles         6 or 10 tensors, 9 or 16  mask, extent, then index, rule, count, row of a `BlockAdjacency` and, where they
-..            with the transpose        are there, t_index, t_rule, t_count; the same of its ``wide`` if it has one
+tiles         6 or 10 tensors, 9 or 16  mask, extent, then index, rule, count, row of a `BlockAdjacency` and, if
+present,
+..            with the transpose        t_index, t_rule, t_count; then the same for its ``wide`` if it has one
 q             [B, T, H, D]              any strides; the structure's B and H are those or 1
 k, v          [B, S, K, D], [.., V]     K divides H; head h reads key head h // (H / K)
-table         [H or 1, L1, .., Ld]      a bias by relative place, or None: along each axis entry
+table         [H or 1, L1, .., Ld]      a bias by relative position, or None: along each axis entry
 ..                                      ``clamp(target_place[t] - source_place[s] + (L - 1) // 2, 0, L - 1)``
 target_place  [T, d] int64 or None
 source_place  [S, d] int64 or None
 mask          [B, S] bool or None       False at sources that nobody attends to
 seed          [1] int64 or None         None: no dropout
-dropout       p                         shares times 0 or 1 / (1 - p), by `hgraph.ops.random.bits` at counter
+dropout       p                         weights times 0 or 1 / (1 - p), by `hgraph.ops.random.bits` at counter
 ..                                      ``((b T + t) S + s) H + h``
 scale         c
-out           [B, T, H, V], q's dtype   0 for a target that hears nobody
-lse           [B, T, H], float32 least  -inf for such a one
+out           [B, T, H, V], q's dtype   0 for a target without sources
+lse           [B, T, H], float32 least  -inf for such a target
 ============= ========================= ===========================================================================
 
 ``block_attend_grads(<as above>, out, lse, delta, grad, direct, of_table) -> (grad_q, grad_k, grad_v, grad_table)``
 
-with delta [B, T, H] = sum(grad * out) - (gradient of lse). With ``direct`` lse has no gradient, none of the table is
-wanted, and delta is not given; without ``of_table`` that of the table is not wanted. Gradients are float32 at least;
-one that is not wanted may be an empty tensor.
+with delta [B, T, H] = sum(grad * out) - (gradient of lse). With ``direct``, lse has no gradient, the table's is not
+needed, and delta is not passed; without ``of_table`` the gradient of the table is not needed. Gradients are at least
+float32; one that is not needed may be an empty tensor.
 
-The reference takes each step (see `plan`) as one dense attention over slices, by torch's own fused kernel where
-that serves (CPUs, no dropout, no gradient of a table, V = D), else by matrix products. Key gradients are added up in
-the fixed order of the steps, in place: nothing of the size of all pairs is kept, and the same inputs give the same
+The reference computes each step (see `plan`) as one dense attention over slices, with torch's fused kernel where
+possible (CPUs, no dropout, no gradient of a table, V = D), else with matrix products. Key gradients are accumulated in
+the fixed order of the steps, in place: no tensor has the size of all pairs, and the same inputs give the same
 bits.
 """
 
@@ -48,16 +49,16 @@ from hgraph.ops.tiles.scores import (
     Place,
     accumulate,
     add,
+    dropout_mask,
     entries,
     head_groups,
-    kept,
+    join_heads,
     put,
     scores,
     shift,
+    split_heads,
     spread,
-    stacked,
     take,
-    unstacked,
 )
 
 __all__ = ["attended", "block_attend", "flows", "is_fused"]
@@ -72,10 +73,10 @@ _fused_grads = private_operator(f"{_FLASH}_backward", ["grad_out", *_CALLED[0], 
 
 
 def _dense_rows(*tensors: Tensor) -> list[Tensor]:
-    """Tensors whose rows are dense and apart, copied where they are not.
+    """Make rows contiguous and non-overlapping, by copying if needed.
 
-    torch's fused operator reads the last dimension as if it had stride 1 (wrong values, or memory outside the tensor),
-    and its bfloat16 products refuse rows that overlap.
+    torch's fused operator assumes stride 1 in the last dimension (else wrong values, or reads out of bounds),
+    and its bfloat16 products reject overlapping rows.
     """
     return [x if x.stride(-1) == 1 and x.stride(-2) >= x.shape[-1] else x.contiguous() for x in tensors]
 
@@ -88,7 +89,7 @@ def _kernel(tiles: list[Tensor], *arguments: Any) -> tuple[Tensor, Tensor]:
 
 
 def attended(plan: Plan, given: Given) -> tuple[Tensor, Tensor]:
-    """``out`` and ``lse`` by the steps of a plan; targets in none of them get 0 and -inf."""
+    """``out`` and ``lse`` over the steps of a plan; other targets get 0 and -inf."""
     q, v = given.q, given.v
     out = q.new_zeros(*q.shape[:3], v.shape[3])
     lse = widened(q.new_empty(0)).new_full((*q.shape[:3], 1), -_INF)
@@ -97,17 +98,17 @@ def attended(plan: Plan, given: Given) -> tuple[Tensor, Tensor]:
     for step in steps if q.numel() else ():
         for heads in head_groups(step, q.shape[2], v.shape[2]):
             at = Place(given, plan, step, heads)
-            own = stacked(take(q, step, heads.query, step.rows), heads.group)
+            own = join_heads(take(q, step, heads.query, step.rows), heads.group)
             total, top = _attended(at, step.segments[0], own)
             for segment in step.segments[1:]:
                 total, top = _joined(total, top, *_attended(at, segment, own))
-            put(out, step, heads.query, step.rows, unstacked(total, heads.group).to(out.dtype))
-            put(lse, step, heads.query, step.rows, unstacked(top.unsqueeze(-1), heads.group))
+            put(out, step, heads.query, step.rows, split_heads(total, heads.group).to(out.dtype))
+            put(lse, step, heads.query, step.rows, split_heads(top.unsqueeze(-1), heads.group))
     return out, lse.squeeze(-1)
 
 
 def _attended(at: Place, segment: Segment, q: Tensor) -> tuple[Tensor, Tensor]:
-    """Attention of stacked q over one segment: [B', K, G * rows, V] and lse [B', K, G * rows]."""
+    """Attention of q [B', K, G * rows, D] over one segment: [B', K, G * rows, V] and lse [B', K, G * rows]."""
     given, group = at.given, at.heads.group
     k, v = (take(x, at.step, at.heads.key, segment.columns) for x in (given.k, given.v))
     if is_fused(given):
@@ -119,12 +120,12 @@ def _attended(at: Place, segment: Segment, q: Tensor) -> tuple[Tensor, Tensor]:
     score = scores(at, segment, widened(q), widened(k))
     lse = torch.logsumexp(score, -1)
     share = torch.exp(score - torch.where(lse == -_INF, 0.0, lse).unsqueeze(-1))
-    keep = kept(at, segment, share)
+    keep = dropout_mask(at, segment, share)
     return (share if keep is None else share * keep) @ widened(v), lse
 
 
 def is_fused(given: Given) -> bool:
-    """Whether torch's kernel serves: it knows CPUs alone, no dropout, and one width for keys and values."""
+    """Whether torch's kernel applies: only on CPUs, without dropout, with equal widths of keys and values."""
     if _fused is None or _fused_grads is None:
         return False
     return given.q.is_cpu and given.seed is None and given.q.shape[3] == given.v.shape[3] > 0
@@ -137,7 +138,7 @@ def _is_triangle(at: Place, segment: Segment, q: Tensor, k: Tensor) -> bool:
 
 
 def _joined(a: Tensor, log_a: Tensor, b: Tensor, log_b: Tensor) -> tuple[Tensor, Tensor]:
-    """Attention over two segments from that over each."""
+    """Merge the attention results of two segments."""
     lse = torch.logaddexp(log_a, log_b)
     base = torch.where(lse == -_INF, 0.0, lse)
     return torch.exp(log_a - base).unsqueeze(-1) * a + torch.exp(log_b - base).unsqueeze(-1) * b, lse
@@ -160,11 +161,11 @@ def flows(
     direct: bool,
     of_table: bool = False,
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """Gradients of q, k, v and the table by the steps of a plan (see ``block_attend_grads`` above)."""
+    """Gradients of q, k, v and the table over the steps of a plan (see ``block_attend_grads`` above)."""
     q, k, v = given.q, given.k, given.v
     table = given.table if of_table and given.table is not None else q.new_empty(0)
     grad_q, grad_k, grad_v, grad_table = (widened(x.new_empty(0)).new_zeros(x.shape) for x in (q, k, v, table))
-    # A target that hears nobody has lse = -inf; its exponentials must come out 0, not NaN.
+    # A target without sources has lse = -inf; its exponentials must become 0, not NaN.
     finite = torch.where(lse == -_INF, 0.0, lse).unsqueeze(-1)
     rows = (q, grad, delta.unsqueeze(-1), finite, out)
     compute = _fused_step if direct else _plain_step
@@ -172,7 +173,7 @@ def flows(
     for step in steps if q.numel() else ():
         for heads in head_groups(step, q.shape[2], v.shape[2]):
             at = Place(given, plan, step, heads)
-            own = [stacked(take(x, step, heads.query, step.rows), heads.group) for x in rows]
+            own = [join_heads(take(x, step, heads.query, step.rows), heads.group) for x in rows]
             own_flows = []
             for segment in step.segments:
                 key, value = (take(x, step, heads.key, segment.columns) for x in (k, v))
@@ -181,7 +182,7 @@ def flows(
                 add(grad_k, step, heads.key, segment.columns, flow_k)
                 add(grad_v, step, heads.key, segment.columns, flow_v)
             own_q = own_flows[0] if len(own_flows) == 1 else torch.stack(own_flows).sum(0)
-            put(grad_q, step, heads.query, step.rows, unstacked(own_q, heads.group).to(grad_q.dtype))
+            put(grad_q, step, heads.query, step.rows, split_heads(own_q, heads.group).to(grad_q.dtype))
     return grad_q, grad_k, grad_v, grad_table
 
 
@@ -189,7 +190,7 @@ _Flows = tuple[Tensor, Tensor, Tensor]
 
 
 def _fused_step(at: Place, segment: Segment, own: list[Tensor], k: Tensor, v: Tensor, grad_table: Tensor) -> _Flows:
-    """By torch's kernel, which makes delta of grad and out."""
+    """With torch's kernel, which computes delta from grad and out."""
     q, grad, _, lse, out = own
     causal = _is_triangle(at, segment, q, k)
     more = None if causal else shift(at, segment, q.dtype)[0]
@@ -199,21 +200,21 @@ def _fused_step(at: Place, segment: Segment, own: list[Tensor], k: Tensor, v: Te
 
 
 def _plain_step(at: Place, segment: Segment, own: list[Tensor], k: Tensor, v: Tensor, grad_table: Tensor) -> _Flows:
-    """By matrix products; differentiable."""
+    """With matrix products; differentiable."""
     q, grad, delta, lse, _ = own
     q, grad, k, v = widened(q), widened(grad), widened(k), widened(v)
     alpha = torch.exp(scores(at, segment, q, k) - lse)
-    keep = kept(at, segment, alpha)
+    keep = dropout_mask(at, segment, alpha)
     share = alpha if keep is None else alpha * keep
     flow = share * (grad @ v.transpose(-1, -2)) - alpha * delta
     if grad_table.numel():
-        _add_table(grad_table, at, segment, unstacked(flow, at.heads.group))
+        _add_table(grad_table, at, segment, split_heads(flow, at.heads.group))
     scaled = flow * at.given.scale
     return scaled @ k, scaled.transpose(-1, -2) @ q, share.transpose(-1, -2) @ grad
 
 
 def _add_table(grad_table: Tensor, at: Place, segment: Segment, flow: Tensor) -> None:
-    """Gradients [B', H', rows, C] of scores, added where the table was read."""
+    """Scatter gradients [B', H', rows, C] of scores into the table."""
     place = entries(at, segment)  # [n, rows, C]
     flow = flow.unflatten(0, (-1, place.shape[0])).sum(0).transpose(0, 1)  # [H', n, rows, C]
     own = grad_table.flatten(1)
@@ -277,7 +278,7 @@ class _BlockAttendGrads(OperatorFunction):
 
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) -> None:
-        """Nothing is kept: second order takes the differentiable path instead."""
+        """Nothing is saved: second order takes the differentiable path instead."""
 
 
 _GIVEN = (

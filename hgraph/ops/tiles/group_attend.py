@@ -1,6 +1,6 @@
-r"""The operators beneath `hgraph.attend_groups`: attention within groups of tokens, weighed by the groups' handles.
+r"""The operators behind `hgraph.attend_groups`: attention within groups of tokens, weighted by the groups' handles.
 
-For a query t in row r, a group c that r hears, and the members p of that group:
+For a query t in row r, a group c that r attends to, and the members p of that group:
 
 .. math:: a_{tc} = s \, q_t \cdot h_c, \qquad \mathrm{lse}_t = \log \sum_c \exp a_{tc}, \qquad
           \beta_{tcp} = \operatorname{softmax}_p (s \, q_t \cdot k_{cp}), \qquad
@@ -10,15 +10,15 @@ For a query t in row r, a group c that r hears, and the members p of that group:
 
 ========= ============================ =======================================================================
 tiles     6 or 10 tensors              a `BlockAdjacency` of R rows and G groups, see `hgraph.ops.tiles.block_attend`
-q         [B, R, Q, H, D]              Q queries a row, which hear the same groups; any strides
+q         [B, R, Q, H, D]              Q queries per row, which attend to the same groups; any strides
 handle    [B, G, K, D]                 K divides H
-k, v      [B, G, P, K, D], [.., V]     P members a group
+k, v      [B, G, P, K, D], [.., V]     P members per group
 seed      [1] int64 or None            None: no dropout
 dropout   p                            kappa = 0 or 1 / (1 - p), by `hgraph.ops.random.bits` at counter
 ..                                     ``(((b R + r) Q + t) G + c) H + h``; 1 without a seed
 scale     s
-out       [B, R, Q, H, V], q's dtype   0 for a query that hears no group
-lse       [B, R, Q, H], float32 least  -inf for such a one
+out       [B, R, Q, H, V], q's dtype   0 for a query without groups
+lse       [B, R, Q, H], float32 least  -inf for such a query
 ========= ============================ =======================================================================
 
 ``group_attend_grads(<as above>, lse, delta, grad) -> (grad_q, grad_handle, grad_k, grad_v)``
@@ -29,10 +29,10 @@ v_{cp} \rangle` and :math:`g = \exp(a - \mathrm{lse})` the scores have the gradi
 .. math:: d a_{tc} = g_{tc} (\kappa_{tc} \mu_{tc} - \delta_t), \qquad
           d s_{tcp} = \kappa_{tc} g_{tc} \beta_{tcp} (\langle \mathrm{grad}_t, v_{cp} \rangle - \mu_{tc})
 
-The handles alone give lse, so members are visited once, some groups at a time, and no score is kept.
+The handles alone determine lse, so members are visited once, in chunks of groups, and no scores are stored.
 
-There are no kernels: ``backend("auto")`` takes this on every device, and waits for a GPU to read the lists of tiles;
-``backend("triton")`` refuses.
+There are no kernels: ``backend("auto")`` uses this on every device, and synchronizes with a GPU to read the lists of
+tiles; ``backend("triton")`` raises an error.
 """
 
 from __future__ import annotations
@@ -48,12 +48,12 @@ from hgraph.ops.random import bits
 from hgraph.ops.sparse.linear import widened
 from hgraph.ops.tiles.plan import Plan, Segment, Step, plan_of
 from hgraph.ops.tiles.scores import Given as Pairs
-from hgraph.ops.tiles.scores import Heads, Place, add, head_groups, put, shift, spread, stacked, take, unstacked
+from hgraph.ops.tiles.scores import Heads, Place, add, head_groups, join_heads, put, shift, split_heads, spread, take
 
 __all__ = ["group_attend"]
 
 _INF = float("inf")
-_SCORES = 1 << 19  # of members that are held at a time
+_SCORES = 1 << 19  # member scores per chunk
 
 
 class Given(NamedTuple):
@@ -69,7 +69,7 @@ class Given(NamedTuple):
 
 
 class At(NamedTuple):
-    """A step of the plan under some heads."""
+    """A step of the plan for some heads."""
 
     given: Given
     plan: Plan
@@ -77,12 +77,12 @@ class At(NamedTuple):
     heads: Heads
 
     def own(self, x: Tensor) -> Tensor:
-        """[B', K, N, D] of x [B, R, H, Q, D]: all queries of the step, those that share a key head in a row."""
-        return stacked(take(x, self.step, self.heads.query, self.step.rows).flatten(2, 3), self.heads.group)
+        """[B', K, N, D] of x [B, R, H, Q, D]: all queries of the step; queries that share a key head are contiguous."""
+        return join_heads(take(x, self.step, self.heads.query, self.step.rows).flatten(2, 3), self.heads.group)
 
     def back(self, x: Tensor) -> Tensor:
         """[B', H, rows, Q, D] of [B', K, N, D]."""
-        return unstacked(x, self.heads.group).unflatten(2, (-1, self.given.q.shape[3]))
+        return split_heads(x, self.heads.group).unflatten(2, (-1, self.given.q.shape[3]))
 
 
 def _given(q: Tensor, handle: Tensor, k: Tensor, v: Tensor, *numbers: Any) -> Given:
@@ -99,7 +99,7 @@ def _visits(tiles: list[Tensor], given: Given) -> Iterator[At]:
 
 
 def _parts(at: At, segment: Segment, queries: int) -> Iterator[tuple[slice, slice | Tensor]]:
-    """A segment's groups, few enough at a time: their places in the segment, and their numbers."""
+    """Chunks of a segment's groups: their positions in the segment, and their ids."""
     columns = segment.columns
     low, high = (columns.start, columns.stop) if isinstance(columns, slice) else (0, columns.shape[-1])
     most = max(1, _SCORES // max(queries * at.given.k.shape[3], 1))
@@ -127,17 +127,17 @@ def _members(at: At, x: Tensor, groups: slice | Tensor) -> Tensor:
 
 
 def _within(at: At, q: Tensor, k: Tensor) -> tuple[Tensor, Tensor]:
-    """Exponentiated scores [B', K, N, C, P] of members, shifted group by group, and their sums [B', K, N, C].
+    """Exponentiated scores [B', K, N, C, P] of members, shifted per group, and their sums [B', K, N, C].
 
-    By hand, for torch's softmax takes ten times as long over a handful of members.
+    Written out, because torch's softmax takes ten times as long over a handful of members.
     """
     score = ((q * at.given.scale) @ k.transpose(-1, -2)).unflatten(-1, (-1, at.given.k.shape[3]))
     each = (score - score.detach().amax(-1, keepdim=True)).exp()
     return each, each.sum(-1)
 
 
-def _kept(at: At, groups: slice | Tensor, like: Tensor) -> Tensor | None:
-    """The factors of the dropout [B', K, N, C], or None."""
+def _dropout_mask(at: At, groups: slice | Tensor, like: Tensor) -> Tensor | None:
+    """The dropout mask [B', K, N, C], or None."""
     given = at.given
     if given.seed is None:
         return None
@@ -149,7 +149,7 @@ def _kept(at: At, groups: slice | Tensor, like: Tensor) -> Tensor | None:
     head = torch.arange(*at.heads.query.indices(heads), device=like.device).view(-1, 1, 1)
     number = bits(given.seed, pair.flatten(0, 1).unsqueeze(1) + head)
     factor = (number >= round(given.dropout * 2**32)).to(like.dtype) / (1 - given.dropout)
-    return stacked(factor, at.heads.group)
+    return join_heads(factor, at.heads.group)
 
 
 def _numbers(which: slice | Tensor, size: int, device: torch.device) -> Tensor:
@@ -176,7 +176,7 @@ def _kernel(tiles: list[Tensor], *arguments: Any) -> tuple[Tensor, Tensor]:
         for segment, score in zip(at.step.segments, scores, strict=True):
             for place, groups in _parts(at, segment, q.shape[:3].numel()):
                 share = torch.exp(score[..., place] - base)
-                keep = _kept(at, groups, share)
+                keep = _dropout_mask(at, groups, share)
                 share = share if keep is None else share * keep
                 each, whole = _within(at, q, _members(at, given.k, groups))
                 total += each.mul_((share / whole).unsqueeze(-1)).flatten(-2) @ _members(at, given.v, groups)
@@ -189,10 +189,10 @@ def _kernel(tiles: list[Tensor], *arguments: Any) -> tuple[Tensor, Tensor]:
 
 
 def _grads(tiles: list[Tensor], *arguments: Any) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """Differentiable; key gradients are added up in the fixed order of the steps."""
+    """Differentiable; key gradients are accumulated in the fixed order of the steps."""
     given, (lse, delta, grad) = _given(*arguments[:7]), arguments[7:]
     grad_q, grad_handle, grad_k, grad_v = (widened(x.new_empty(0)).new_zeros(x.shape) for x in arguments[:4])
-    # A query that hears nobody has lse = -inf; its exponentials must come out 0, not NaN.
+    # A query without groups has lse = -inf; its exponentials must become 0, not NaN.
     finite = torch.where(lse == -_INF, 0.0, lse)
     rows = [x.transpose(2, 3) for x in (grad, delta.unsqueeze(-1), finite.unsqueeze(-1))]
     for at in _visits(tiles, given):
@@ -203,7 +203,7 @@ def _grads(tiles: list[Tensor], *arguments: Any) -> tuple[Tensor, Tensor, Tensor
             every = torch.exp(_handle_scores(at, segment, q) - base)
             for place, groups in _parts(at, segment, q.shape[:3].numel()):
                 share = every[..., place]
-                keep = _kept(at, groups, share)
+                keep = _dropout_mask(at, groups, share)
                 kept = share if keep is None else share * keep
                 k, v = _members(at, given.k, groups), _members(at, given.v, groups)
                 each, whole = _within(at, q, k)
@@ -265,7 +265,7 @@ class _GroupAttendGrads(OperatorFunction):
 
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) -> None:
-        """Nothing is kept: second order takes the differentiable path instead."""
+        """Nothing is saved: second order takes the differentiable path instead."""
 
 
 _GIVEN = "Tensor[] tiles, Tensor q, Tensor handle, Tensor k, Tensor v, Tensor? seed, float dropout, float scale"

@@ -1,8 +1,8 @@
-"""How the reference goes over tiles, made for a CPU: which query tokens meet which key tokens in one dense product.
+"""Plan of the reference over tiles for CPUs: which query and key tokens are multiplied in one dense product.
 
-A tile row of one head is a step; its tiles are cut into segments, each a slice of tokens where the tiles lie side by
-side (nothing is copied), else a list of tokens. Tiles that need no mask are kept apart from those that do, unless these
-are many: a mask costs more than the product it saves. Small tiles (top-k by token) go many rows a step instead.
+A tile row of one head is a step; its tiles are cut into segments: slices of tokens where tiles are contiguous
+(nothing is copied), else lists of tokens. Tiles without a mask are separate from those with one, unless these
+are many: a mask costs more than the product it saves. Small tiles (top-k per token) put many rows into one step.
 """
 
 from __future__ import annotations
@@ -37,20 +37,20 @@ __all__ = [
     "tiles_of",
 ]
 
-SMALL = 32  # tiles of fewer tokens are gathered, many rows at once
-_SCORES_A_STEP = 1 << 14  # scores a head of one gathered step: bounds the copies of keys and values
+SMALL = 32  # smaller tiles are gathered, many rows at once
+_SCORES_A_STEP = 1 << 14  # scores per head of one gathered step: limits the copies of keys and values
 _MASKS_KEPT = 64
 
 
 class Segment(NamedTuple):
-    """Key tokens, and which of them each query token may meet."""
+    """Key tokens, and the pairs allowed with each query token."""
 
     columns: slice | Tensor  # [C], or [n, C] in a gathered step
-    rules: tuple[int, ...] | Tensor  # of the tiles, empty where every pair meets; booleans [n, rows, C] if gathered
+    rules: tuple[int, ...] | Tensor  # of the tiles, empty if all pairs are allowed; booleans [n, rows, C] if gathered
 
 
 class Step(NamedTuple):
-    """Query tokens that meet the same segments under neighbouring heads of some examples."""
+    """Query tokens with the same segments in neighboring heads of some examples."""
 
     examples: slice
     heads: slice
@@ -59,10 +59,10 @@ class Step(NamedTuple):
 
 
 class Plan:
-    """The steps over one structure, and the masks that they share; ``queries`` x ``keys`` pairs stand for one of its.
+    """The steps over one structure, and their shared masks; each pair of nodes is ``queries`` x ``keys`` token pairs.
 
-    More than one where its vertices are groups of tokens (`hgraph.ops.tiles.group_attend`). ``wide`` are the same
-    steps, joined where neighbours meet the same tokens without a mask: for a kernel that keeps no scores.
+    More than one if its nodes are groups of tokens (`hgraph.ops.tiles.group_attend`). ``wide`` has the same
+    steps, with neighbors joined if they share unmasked tokens: for a kernel that does not store scores.
     """
 
     def __init__(self, tiles: BlockAdjacency, queries: int = 1, keys: int = 1) -> None:
@@ -72,7 +72,7 @@ class Plan:
         self._masks: dict[tuple[object, ...], tuple[Tensor, Tensor]] = {}
 
     def mask(self, rules: tuple[int, ...], rows: int, columns: int, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
-        """What to add to the scores [rows, columns] of a segment, 0 or -inf, and which rows [rows] meet nobody."""
+        """The additive mask of a segment's scores [rows, columns], 0 or -inf, and the fully masked rows [rows]."""
         key = (rules, rows, columns, dtype)
         if key in self._masks:
             return self._masks[key]
@@ -85,32 +85,32 @@ class Plan:
 
 
 def additive(meets: Tensor, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
-    """0 where pairs [..., rows, C] meet and -inf elsewhere; and which rows [..., rows] meet nobody."""
+    """0 for allowed pairs [..., rows, C] and -inf elsewhere; and the fully masked rows [..., rows]."""
     more = torch.zeros(meets.shape, dtype=dtype, device=meets.device)
     return more.masked_fill_(~meets, float("-inf")), ~meets.any(-1)
 
 
-# Tokens a tile, and how fast a tile of that size goes (GFLOP/s of one thread; only their ratios count).
+# Tokens per tile, and the speed of a tile of that size (GFLOP/s of one thread; only ratios matter).
 _RATES = {64: 38.0, 128: 66.0, 256: 78.0}
-FEW = 8  # targets that are gathered token by token, as those of a decode step
+FEW = 8  # at most this many targets are gathered token by token, as in a decode step
 
 
 def block_of(graph: TokenGraph) -> int:
-    """The tile size that takes the least time: large ones are quicker a pair, small ones visit fewer pairs."""
+    """The fastest tile size: large tiles are faster per pair, small tiles visit fewer pairs."""
     if graph.num_targets <= FEW:
         return 1
     sizes = [b for b in _RATES if b == 64 or b <= max(graph.num_targets, graph.num_sources)]
     return min(sizes, key=lambda b: graph.num_tiles(b) * b * b / _RATES[b])
 
 
-# Beside the structure's own tensor, whose life it shares.
+# Cached with the structure's own tensor as the key, so it is freed with it.
 _PLANS: TensorTable[tuple[tuple[object, ...], list[TensorWeakRef], Plan]] = TensorTable()
 
 
 def tensors_of(tiles: BlockAdjacency | TokenGraph) -> list[Tensor]:
-    """A structure as the list of tensors that operators take; with the transpose if it is there.
+    """A structure as the list of tensors for operators; with the transpose if present.
 
-    Of a token graph these are its four: an operator that is given them finds the tiles when it runs.
+    A token graph is passed as its four tensors: operators compute its tiles at run time.
     """
     if isinstance(tiles, TokenGraph):
         return [tiles.indptr, tiles.start, tiles.stop, tiles.extent]
@@ -125,19 +125,19 @@ def tensors_of(tiles: BlockAdjacency | TokenGraph) -> list[Tensor]:
 
 
 def part_size(flat: Sequence[Tensor]) -> int:
-    """How many tensors of such a list stand for a part, of which there are one or two: 7 with the transpose, else 4."""
+    """The number of tensors per part of such a list (there are one or two parts): 7 with the transpose, else 4."""
     return 7 if (len(flat) - 2) % 7 == 0 else 4
 
 
 def is_graph(flat: Sequence[Tensor]) -> bool:
-    """Whether such a list is a token graph's."""
+    """Whether such a list is a token graph."""
     return len(flat) == 4
 
 
 def structure_of(flat: Sequence[Tensor]) -> BlockAdjacency:
     """The structure of such a list."""
     if is_graph(flat):
-        graph = TokenGraph(*flat)  # along its order, which is the caller's to undo
+        graph = TokenGraph(*flat)  # in its own order; the caller permutes back
         return graph.tiles(block_of(graph))
     each = part_size(flat)
     mask, extent, index, rule, count, row, *rest = flat
@@ -147,12 +147,12 @@ def structure_of(flat: Sequence[Tensor]) -> BlockAdjacency:
 
 
 def plan_of(flat: Sequence[Tensor], queries: int = 1, keys: int = 1) -> Plan:
-    """The plan over a structure given as tensors, made once."""
+    """The plan of a structure given as tensors; cached."""
     made_of = (tuple(map(version, flat)), queries, keys)
     found = _PLANS.get(flat[2])
     same = found is not None and found[0] == made_of and len(found[1]) == len(flat)
     if found is None or not same or not all(own() is t for own, t in zip(found[1], flat, strict=True)):
-        # Aliases: what is cached beside a tensor must not keep it alive.
+        # Aliases: a cached value must not keep its key alive.
         plan = Plan(structure_of([t.detach() for t in flat]), queries, keys)
         found = (made_of, [TensorWeakRef(t) for t in flat], plan)
         _PLANS.put(flat[2], found)
@@ -160,12 +160,12 @@ def plan_of(flat: Sequence[Tensor], queries: int = 1, keys: int = 1) -> Plan:
 
 
 def is_gathered(part: BlockAdjacency, queries: int = 1) -> bool:
-    """Whether many rows make a step: small tiles, and masks that few tiles share, those of content, read once."""
+    """Whether a step has many rows: for small tiles, and for content-dependent masks that few tiles share."""
     return part.block_size * queries < SMALL or 2 * len(part.mask) > max(int(part.count.sum()), 16)
 
 
 def tiles_of(flat: list[Tensor]) -> list[Tensor]:
-    """The list of a structure's tiles, which of a token graph are found once."""
+    """The list of a structure's tiles; cached for token graphs."""
     return tensors_of(plan_of(flat).tiles) if is_graph(flat) else flat
 
 
@@ -193,7 +193,7 @@ def _joined(steps: Sequence[Step]) -> list[Step]:
 
 
 def _rows_of_both(a: Step, b: Step) -> slice | None:
-    """The query tokens of both where b follows a and each of them meets the same slice of tokens, all of it."""
+    """The query tokens of both steps if b follows a and all use the same unmasked slice of tokens."""
     if not (isinstance(a.rows, slice) and isinstance(b.rows, slice) and a.rows.stop == b.rows.start):
         return None
     if a[:2] != b[:2] or len(a.segments) != 1 or len(b.segments) != 1:
@@ -204,7 +204,7 @@ def _rows_of_both(a: Step, b: Step) -> slice | None:
 
 
 def _equal_heads(part: BlockAdjacency, b: int) -> list[tuple[int, int]]:
-    """Ranges of neighbouring heads of one structure."""
+    """Ranges of neighboring heads with the same structure."""
     lists = torch.stack([part.index[b], part.rule[b]]).flatten(2), part.count[b]
     ranges = [(0, 1)] if part.num_heads else []
     for h in range(1, part.num_heads):
@@ -248,10 +248,10 @@ def _columns(tiles: Sequence[int], block: int, sources: int, device: torch.devic
 
 
 def _gathered(part: BlockAdjacency, b: int, h: int, examples: slice, heads: slice, pairs: int) -> Iterator[Step]:
-    """Rows with equally many tiles together."""
+    """Groups rows with the same number of tiles."""
     block, targets, sources = part.block_size, part.num_targets, part.num_sources
     count, inside = part.count[b, h], torch.arange(block, device=part.index.device)
-    whole = (part.row + 1) * block <= targets  # the last tile row may be shorter, and is a step of its own
+    whole = (part.row + 1) * block <= targets  # the last tile row may be shorter, and is a separate step
     for size in count.unique().tolist():
         if not size:
             continue

@@ -1,7 +1,7 @@
-"""Attention in which a token listens by some heads only: what the others would hear is not computed.
+"""Attention where a token uses only some of the heads: the others are not computed.
 
-On a CPU, over tiles: in each step of the plan (see `plan`) only the rows that listen by a head take part in its
-products. Keys and values stay whole, since a token that does not listen is still heard.
+On a CPU, over tiles: in each step of the plan (see `plan`) only rows that use a head take part in its
+products. Keys and values are not reduced, because every token remains a source.
 """
 
 from __future__ import annotations
@@ -21,14 +21,14 @@ from hgraph.structure import BlockAdjacency
 
 __all__ = ["attend_receivers", "is_skipping"]
 
-_PAIRS_A_CALL = 150_000  # small products are slower: it takes so many pairs saved in a step to be worth them
+_PAIRS_A_CALL = 150_000  # small products are slower: pairs to save per step before skipping pays off
 
 
 def is_skipping(tiles: BlockAdjacency, head_mask: Tensor) -> bool:
-    """Whether leaving rows out saves more than smaller products cost; reads the mask, so on a CPU alone."""
+    """Whether skipping rows saves more than smaller products cost; reads the mask, so only on CPUs."""
     if not head_mask.is_cpu or not head_mask.numel():
         return False
-    if not may_cache() or type(head_mask) is not Tensor:  # a fake one has no numbers
+    if not may_cache() or type(head_mask) is not Tensor:  # fake tensors have no values
         return False
     if any(is_gathered(part) for part in tiles.parts()):
         return False
@@ -41,23 +41,23 @@ def attend_receivers(
     tiles: BlockAdjacency, q: Tensor, k: Tensor, v: Tensor, head_mask: Tensor, scale: float
 ) -> tuple[Tensor, Tensor]:
     """``out`` [B, T, H, V] and ``lse`` [B, T, H], 0 and -inf where head_mask [B, T, H] is False."""
-    plan = _Listening(plan_of(tensors_of(tiles)), head_mask)
+    plan = _ActiveRows(plan_of(tensors_of(tiles)), head_mask)
     return _Attend.apply(plan, q, k, v, scale)
 
 
-class _Listening(Plan):
-    """The steps of a plan with the rows that listen, and its masks."""
+class _ActiveRows(Plan):
+    """The steps of a plan restricted to the active rows, and its masks."""
 
     def __init__(self, plan: Plan, head_mask: Tensor) -> None:
         self.tiles, self._masks = plan.tiles, plan._masks
-        self.steps = [own for step in plan.steps for own in _listening(plan, step, head_mask)]
+        self.steps = [own for step in plan.steps for own in _active_steps(plan, step, head_mask)]
         self.wide = self.steps
 
 
-def _listening(plan: Plan, step: Step, head_mask: Tensor) -> Iterator[Step]:
-    """The step for heads by which all of its rows listen, and one for each other head of an example."""
+def _active_steps(plan: Plan, step: Step, head_mask: Tensor) -> Iterator[Step]:
+    """One step for the heads that all rows use, and one for each other head of an example."""
     if not isinstance(step.rows, slice):
-        raise RuntimeError("gathered steps have rows of their own")
+        raise RuntimeError("gathered steps cannot skip rows")
     own = head_mask[step.examples, step.rows, step.heads]  # [B', rows, H']
     first, low = step.examples.indices(len(head_mask))[0], step.heads.indices(head_mask.shape[2])[0]
     count = own.sum(1).tolist()
@@ -79,7 +79,7 @@ def _listening(plan: Plan, step: Step, head_mask: Tensor) -> Iterator[Step]:
 
 
 def _meets(plan: Plan, segment: Segment, size: int, rows: Tensor) -> tuple[int, ...] | Tensor:
-    """Booleans [1, rows, C] of some rows of a segment, or () where every pair meets."""
+    """Booleans [1, rows, C] of some rows of a segment, or () if all pairs are allowed."""
     if isinstance(segment.rules, Tensor) or not segment.rules:
         return segment.rules
     columns = segment.columns

@@ -1,4 +1,4 @@
-"""One dense product of attention over tiles: reading and writing its tokens, and its scores."""
+"""One dense product of attention over tiles: reading and writing tokens, and scores."""
 
 from __future__ import annotations
 
@@ -11,8 +11,20 @@ from torch import Tensor
 from hgraph.ops.random import bits
 from hgraph.ops.tiles.plan import Plan, Segment, Step, additive
 
-__all__ = ["Given", "Heads", "Place", "accumulate", "add", "entries", "head_groups", "kept", "put", "scores", "shift"]
-__all__ += ["spread", "stacked", "take", "unstacked"]
+__all__ = [
+    "Given",
+    "Heads",
+    "Place",
+    "accumulate",
+    "add",
+    "dropout_mask",
+    "entries",
+    "head_groups",
+    "put",
+    "scores",
+    "shift",
+]
+__all__ += ["dropout_mask", "join_heads", "split_heads", "spread", "take"]
 
 
 class Given(NamedTuple):
@@ -31,7 +43,7 @@ class Given(NamedTuple):
 
 
 class Heads(NamedTuple):
-    """Query heads of a step, their key heads, and how many of the first read one of the second."""
+    """Query heads of a step, their key heads, and the number of query heads per key head."""
 
     query: slice
     key: slice
@@ -39,7 +51,7 @@ class Heads(NamedTuple):
 
 
 class Place(NamedTuple):
-    """Where a product stands: the arguments, the plan with its masks, a step, and its heads."""
+    """The context of a product: the arguments, the plan with its masks, a step, and its heads."""
 
     given: Given
     plan: Plan
@@ -48,7 +60,7 @@ class Place(NamedTuple):
 
 
 def head_groups(step: Step, heads: int, key_heads: int) -> Iterator[Heads]:
-    """The heads of a step: together where whole groups share their key heads, else one by one."""
+    """The heads of a step: together if they cover complete groups of key heads, else one by one."""
     group = heads // max(key_heads, 1)
     low, high, _ = step.heads.indices(heads)
     if low % group == 0 and high % group == 0:
@@ -62,11 +74,11 @@ def head_groups(step: Step, heads: int, key_heads: int) -> Iterator[Heads]:
 
 
 def take(x: Tensor, step: Step, heads: slice, tokens: slice | Tensor) -> Tensor:
-    """[B', H', tokens, D] of x [B, N, H, D]; lists [n, C] of tokens come as B * n examples."""
+    """[B', H', tokens, D] of x [B, N, H, D]; lists [n, C] of tokens become B * n examples."""
     x = x[step.examples, :, heads]
     if isinstance(tokens, slice):
         return x[:, tokens].transpose(1, 2)
-    # index_select would copy all of what is not contiguous first.
+    # index_select would first copy everything that is not contiguous.
     found = x.index_select(1, tokens.flatten()) if x.is_contiguous() else x[:, tokens.flatten()]
     if tokens.dim() == 1:
         return found.transpose(1, 2)
@@ -92,7 +104,7 @@ def add(x: Tensor, step: Step, heads: slice, tokens: slice | Tensor, value: Tens
 
 
 def accumulate(total: Tensor, index: Tensor, value: Tensor) -> None:
-    """Add to the numbers of the second dimension that are named, always in one order."""
+    """Add to the given indices of the second dimension, in a deterministic order."""
     if total.is_cuda:  # index_add is atomic there
         torch.ops.aten.index_put_(total, [None, index], value, True)
     else:
@@ -106,12 +118,12 @@ def _where(x: Tensor, step: Step, heads: slice, tokens: slice | Tensor, value: T
     return own, value
 
 
-def stacked(x: Tensor, group: int) -> Tensor:
-    """[B', K, G * rows, D] of [B', H, rows, D]: heads that read one key head become further rows of it."""
+def join_heads(x: Tensor, group: int) -> Tensor:
+    """[B', K, G * rows, D] of [B', H, rows, D]: heads that share a key head become additional rows."""
     return x if group == 1 else x.unflatten(1, (-1, group)).flatten(2, 3)
 
 
-def unstacked(x: Tensor, group: int) -> Tensor:
+def split_heads(x: Tensor, group: int) -> Tensor:
     """[B', H, rows, D] of [B', K, G * rows, D]."""
     return x if group == 1 else x.unflatten(2, (group, -1)).flatten(1, 2)
 
@@ -120,11 +132,11 @@ def spread(x: Tensor, group: int) -> Tensor:
     """[B', 1 or K, G * rows, C] of [B', 1 or H, rows, C]."""
     if group == 1:
         return x
-    return x.repeat(1, 1, group, 1) if x.shape[1] == 1 else stacked(x, group)
+    return x.repeat(1, 1, group, 1) if x.shape[1] == 1 else join_heads(x, group)
 
 
 def _numbers(which: slice | Tensor, x: Tensor) -> Tensor:
-    """[n, C] numbers of tokens of x [B, N, H, D]; n = 1 for slices and lists."""
+    """[n, C] token numbers of x [B, N, H, D]; n = 1 for slices and lists."""
     if isinstance(which, slice):
         return torch.arange(*which.indices(x.shape[1]), device=x.device).unsqueeze(0)
     return which if which.dim() == 2 else which.unsqueeze(0)
@@ -134,14 +146,14 @@ def _numbers(which: slice | Tensor, x: Tensor) -> Tensor:
 
 
 def scores(at: Place, segment: Segment, q: Tensor, k: Tensor) -> Tensor:
-    """Scaled, biased and masked scores [B', K, G * rows, C] of stacked q and k."""
+    """Scaled, biased and masked scores [B', K, G * rows, C] of join_heads q and k."""
     score = (q * at.given.scale) @ k.transpose(-1, -2)
     more, _ = shift(at, segment, score.dtype)
     return score if more is None else score + spread(more, at.heads.group)
 
 
 def shift(at: Place, segment: Segment, dtype: torch.dtype) -> tuple[Tensor | None, Tensor | None]:
-    """What is added to scores, [B' or 1, H' or 1, rows, C]; which rows [.., .., rows] then meet nobody. Or None."""
+    """The addend of the scores, [B' or 1, H' or 1, rows, C], and the fully masked rows [.., .., rows]. Or None."""
     given, step = at.given, at.step
     examples = given.q[step.examples].shape[0]
     more = dead = None
@@ -181,10 +193,10 @@ def _bias(at: Place, segment: Segment, dtype: torch.dtype, examples: int) -> Ten
 
 
 def entries(at: Place, segment: Segment) -> Tensor:
-    """[n, rows, C]: which entry of the flat table each pair reads."""
+    """[n, rows, C]: the entry of the flat table for each pair."""
     given = at.given
     if given.table is None or given.target_place is None or given.source_place is None:
-        raise RuntimeError("a table comes with places")
+        raise RuntimeError("a table needs positions")
     target = given.target_place[_numbers(at.step.rows, given.q)].unsqueeze(2)
     source = given.source_place[_numbers(segment.columns, given.k)].unsqueeze(1)
     place = torch.zeros((), dtype=torch.long, device=target.device)
@@ -194,8 +206,8 @@ def entries(at: Place, segment: Segment) -> Tensor:
     return place
 
 
-def kept(at: Place, segment: Segment, like: Tensor) -> Tensor | None:
-    """The factors of the dropout [B', K, G * rows, C], or None."""
+def dropout_mask(at: Place, segment: Segment, like: Tensor) -> Tensor | None:
+    """The dropout mask [B', K, G * rows, C], or None."""
     given = at.given
     if given.seed is None:
         return None
@@ -207,4 +219,4 @@ def kept(at: Place, segment: Segment, like: Tensor) -> Tensor | None:
     head = torch.arange(*at.heads.query.indices(heads), device=like.device).view(-1, 1, 1)
     number = bits(given.seed, pair.flatten(0, 1).unsqueeze(1) + head)
     factor = (number >= round(given.dropout * 2**32)).to(like.dtype) / (1 - given.dropout)
-    return stacked(factor, at.heads.group)
+    return join_heads(factor, at.heads.group)

@@ -1,4 +1,4 @@
-"""`attend` over token graphs: orders, relative biases, and which form computes."""
+"""`attend` over token graphs: orders, relative biases, and the choice of tiles or edges."""
 
 from __future__ import annotations
 
@@ -24,15 +24,15 @@ __all__ = ["Relative", "alibi", "attend_tokens", "block_of", "edge_bias", "faste
 
 @dataclass(frozen=True)
 class Relative:
-    r"""A bias that depends on how far apart two tokens are, gathered from a small table, gradients scattered back.
+    r"""A bias by relative position, gathered from a small table with scattered gradients.
 
     .. math:: b_{ts} = \mathrm{table}\big[h, \mathrm{clamp}(p_t - p_s + \lfloor (L - 1) / 2 \rfloor, 0, L - 1)\big]
 
     Args:
-        table: [H or 1, L], or [H or 1, L1, .., Ld] for places on a grid of d axes. With L = 2 R + 1 distances beyond R
-            share the outermost entries.
-        target_place: integers [T] or [T, d], where targets are; by default 0, 1, .. so that the last target stands
-            with the last source.
+        table: [H or 1, L], or [H or 1, L1, .., Ld] for positions on a grid of d axes. With L = 2 R + 1, distances
+            beyond R use the outermost entries.
+        target_place: integers [T] or [T, d], positions of targets; by default 0, 1, .. such that the last target is at
+            the last source.
         source_place: integers [S] or [S, d]; by default 0, 1, ..
 
     >>> import hgraph
@@ -58,9 +58,9 @@ def alibi(slopes: Tensor, length: int) -> Relative:
 
 
 def fastest_form(graph: TokenGraph) -> Adjacency | BlockAdjacency:
-    """The edges of a token graph as `attend` computes over them: far apart one by one, else in tiles.
+    """The edges of a token graph in the form that `attend` uses: single edges if scattered, else tiles.
 
-    Chosen once, outside of what a compiler traces: it cannot count tiles.
+    Cached, and computed outside of compiled code, which cannot count tiles.
     """
     return graph.adjacency() if is_scattered(graph) else graph.tiles(block_of(graph))
 
@@ -79,13 +79,13 @@ def attend_tokens(
     head_mask: Tensor | None = None,
     mask: Tensor | None = None,
 ) -> tuple[Tensor, Tensor]:
-    """``out`` and ``lse`` of `hgraph.attend` over a token graph or tiles; the arguments are checked by it.
+    """``out`` and ``lse`` of `hgraph.attend` over a token graph or tiles; its caller has checked the arguments.
 
-    Rows that a head mask leaves out may or may not be computed: the caller has yet to mask the result.
+    Rows masked by a head mask may or may not be computed: the caller must mask the result.
     """
     batch, heads = q.shape[:-3], q.shape[-2]
     if not isinstance(score, Dot):
-        hint = "Other scores go with the exact edges: graph.adjacency()"
+        hint = "Other scores need single edges: graph.adjacency()"
         raise ArgumentTypeError("score", "Dot() for token graphs", type(score).__name__, hint)
     _check_groups(graph, batch, heads)
     table, target_place, source_place = _relative(graph, bias, heads)
@@ -97,7 +97,7 @@ def attend_tokens(
             target_place, source_place = (p[order] for p in (target_place, source_place) if p is not None)
     if isinstance(graph, TokenGraph):
         q, k, v = _cleared(graph, q, k, v)
-    # A compiler cannot count tiles: there the operator is given the runs, and finds the tiles when it runs.
+    # A compiler cannot count tiles: there the operator gets the runs, and computes the tiles at run time.
     tiles: TokenGraph | BlockAdjacency = graph
     if isinstance(graph, TokenGraph) and not torch.compiler.is_compiling():
         tiles = _tiles(graph, q, k, v)
@@ -121,33 +121,33 @@ def attend_tokens(
 
 
 def _cleared(graph: TokenGraph, q: Tensor, k: Tensor, v: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """Zeros for who hears nobody, and whom nobody hears: padding may hold NaN, which times 0 would fill its tile."""
-    traced = torch.compiler.is_compiling()  # it cannot ask whether there are such
-    hears, heard = _takes_part(graph) if traced else cached(graph, "takes part", lambda: _some_lack(graph))
-    if hears is not None:
-        q = torch.where(_by_batch(hears, q.shape[:-3]), q, 0.0)
-    if heard is not None:
-        k, v = (torch.where(_by_batch(heard, k.shape[:-3]), x, 0.0) for x in (k, v))
+    """Zero out nodes without edges: padding may hold NaN, and NaN times 0 would spread in its tile."""
+    traced = torch.compiler.is_compiling()  # a compiler cannot test whether there are any
+    has_sources, has_targets = _connected(graph) if traced else cached(graph, "connected", lambda: _isolated(graph))
+    if has_sources is not None:
+        q = torch.where(_by_batch(has_sources, q.shape[:-3]), q, 0.0)
+    if has_targets is not None:
+        k, v = (torch.where(_by_batch(has_targets, k.shape[:-3]), x, 0.0) for x in (k, v))
     return q, k, v
 
 
-def _takes_part(graph: TokenGraph) -> tuple[Tensor, Tensor]:
-    """Which targets [B, T, H] hear anybody, and which sources [B, S, 1] anybody hears, along the graph's order."""
+def _connected(graph: TokenGraph) -> tuple[Tensor, Tensor]:
+    """Which targets [B, T, H] have sources, and which sources [B, S, 1] have targets, in the graph's order."""
     batch, heads, targets, sources = graph.shape
-    hears = (graph.indptr.diff() > 0).view(batch, heads, targets).transpose(1, 2)
+    has_sources = (graph.indptr.diff() > 0).view(batch, heads, targets).transpose(1, 2)
     run = torch.arange(graph.num_runs, device=graph.device)
     row = torch.searchsorted(graph.indptr, run, right=True) - 1
     first = row.div(max(heads * targets, 1), rounding_mode="floor") * (sources + 1)
     steps = torch.zeros(batch * (sources + 1), dtype=torch.int32, device=graph.device)
     one = torch.ones_like(graph.start, dtype=torch.int32)
     steps = steps.scatter_add(0, first + graph.start, one).scatter_add(0, first + graph.stop, -one)
-    return hears, (steps.view(batch, sources + 1, 1).cumsum(1) > 0)[:, :sources]
+    return has_sources, (steps.view(batch, sources + 1, 1).cumsum(1) > 0)[:, :sources]
 
 
-def _some_lack(graph: TokenGraph) -> tuple[Tensor | None, Tensor | None]:
-    """The same, None where all do."""
-    hears, heard = _takes_part(graph)
-    return None if bool(hears.all()) else hears, None if bool(heard.all()) else heard
+def _isolated(graph: TokenGraph) -> tuple[Tensor | None, Tensor | None]:
+    """The same; None if all nodes have edges."""
+    has_sources, has_targets = _connected(graph)
+    return None if bool(has_sources.all()) else has_sources, None if bool(has_targets.all()) else has_targets
 
 
 def _by_batch(mask: Tensor, batch: torch.Size) -> Tensor:
@@ -156,7 +156,7 @@ def _by_batch(mask: Tensor, batch: torch.Size) -> Tensor:
 
 
 def _tiles(graph: TokenGraph, *inputs: Tensor) -> BlockAdjacency:
-    """The graph's tiles; where a GPU's backward pass will read the transpose, with it."""
+    """The graph's tiles; with the transpose if a GPU's backward pass will read it."""
     block = block_of(graph)
     wanted = torch.is_grad_enabled() and any(x.requires_grad for x in inputs)
     if not wanted or current_backend(inputs[0].device) != "triton":
@@ -164,11 +164,11 @@ def _tiles(graph: TokenGraph, *inputs: Tensor) -> BlockAdjacency:
     return cached(graph, ("transposed tiles", block), lambda: graph.tiles(block).with_transpose())
 
 
-_SCATTERED = 32  # an edge on its own costs about as much as so many pairs of a tile
+_SCATTERED = 32  # a single edge costs about as much as this many pairs of a tile
 
 
 def is_scattered(graph: TokenGraph) -> bool:
-    """Whether edges lie so far apart that they are quicker one by one than in tiles."""
+    """Whether the edges are so scattered that single edges are faster than tiles."""
     if graph.batch * graph.num_heads != 1 or graph.num_targets <= FEW:
         return False
     block = block_of(graph)
@@ -176,7 +176,7 @@ def is_scattered(graph: TokenGraph) -> bool:
 
 
 def edge_bias(graph: TokenGraph, bias: Any, heads: int) -> Tensor | None:
-    """A relative bias as one by edge, [E, H or 1]."""
+    """A relative bias as a per-edge bias, [E, H or 1]."""
     table, target_place, source_place = _relative(graph, bias, heads)
     if table is None or target_place is None or source_place is None:
         return None
@@ -190,9 +190,9 @@ def edge_bias(graph: TokenGraph, bias: Any, heads: int) -> Tensor | None:
 
 def _check_groups(graph: TokenGraph | BlockAdjacency, batch: torch.Size, heads: int) -> None:
     if graph.num_heads not in (1, heads):
-        raise ArgumentError("q", f"{graph.num_heads} heads, as the structure has", heads)
+        raise ArgumentError("q", f"{graph.num_heads} heads, as in the structure", heads)
     if graph.batch not in (1, batch.numel()):
-        raise ArgumentError("q", f"{graph.batch} examples, as the structure has", f"batch shape {list(batch)}")
+        raise ArgumentError("q", f"{graph.batch} examples, as in the structure", f"batch shape {list(batch)}")
 
 
 def _relative(
@@ -201,7 +201,7 @@ def _relative(
     if bias is None:
         return None, None, None
     if not isinstance(bias, Relative):
-        hint = "A bias by edge goes with the exact edges: graph.adjacency()"
+        hint = "A per-edge bias needs the exact edges: graph.adjacency()"
         raise ArgumentTypeError("bias", "a Relative for token graphs", type(bias).__name__, hint)
     table = bias.table
     checks.floating("bias.table", table, graph.device)
@@ -218,6 +218,6 @@ def _relative(
             place = torch.arange(size, device=graph.device) + offset
         checks.integers(f"bias.{name}", place, graph.device)
         place = place.unsqueeze(1) if place.dim() == 1 else place
-        checks.shape(f"bias.{name}", place, [size, axes], "One row a token, one column an axis of the table")
+        checks.shape(f"bias.{name}", place, [size, axes], "One row per token, one column per axis of the table")
         places.append(place.long())
     return table, places[0], places[1]

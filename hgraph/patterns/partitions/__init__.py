@@ -1,4 +1,4 @@
-"""Ways to cut what tokens hear into single tokens and regions; each a `Partition` of the causal or the full support.
+"""Partitions of the causal or full support into single tokens and regions (`Partition`).
 
 >>> from hgraph.patterns import partitions
 >>> partitions.logsparse(1024)

@@ -16,12 +16,12 @@ __all__ = ["clusters"]
 
 
 def clusters(assignment: Any, *, causal: bool = True) -> Partition:
-    """A token's own cluster directly, every other one as a region; if causal, each up to the token.
+    """A token's own cluster directly, each other cluster as a region; if causal, only up to the token.
 
     Args:
-        assignment: integers [N], the cluster of each token; negative ones are in none, hear nobody and are not heard.
-        causal: whether only tokens up to one's own are heard. Then there is a region for each token: its cluster up to
-            it.
+        assignment: integers [N], the cluster of each token; tokens with negative entries are disconnected.
+        causal: whether tokens attend only to themselves and earlier tokens. Then each token has a region: its cluster
+            up to that token.
 
     >>> clusters([0, 1, 0, 1]).support().equal(patterns.causal(4))
     True

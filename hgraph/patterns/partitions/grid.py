@@ -1,7 +1,7 @@
-"""Partitions of the cells of a grid, row by row: what is off a cell's own row and column, as regions.
+"""Partitions of the cells of a grid, row by row: cells outside a cell's own row and column form regions.
 
-The last row may be shorter than the others. Regions are named after one of their cells, so that there are as many as
-tokens: those of a column up to (or from) each cell, those of a row up to (or from) each cell.
+The last row may be shorter than the others. Each region is identified by one of its cells, so there are as many
+regions as tokens: those of a column up to (or from) each cell, those of a row up to (or from) each cell.
 """
 
 from __future__ import annotations
@@ -20,13 +20,13 @@ __all__ = ["horizontal", "row_major", "vertical"]
 
 
 class _Grid(NamedTuple):
-    """Cells in the order of rows (tokens) and of columns (places)."""
+    """Cells in row order (tokens) and in column order (places)."""
 
     n: int
     columns: int
     token: Tensor  # [n]
-    begin: Tensor  # [n], where each token's row begins
-    end: Tensor  # [n], one past where it ends
+    begin: Tensor  # [n], start of each token's row
+    end: Tensor  # [n], one past the end of the row
     order: Tensor  # [n], the token at each place
     row: Tensor  # [n], of the token at each place
     column: Tensor  # [n], of the token at each place
@@ -57,16 +57,16 @@ def _grid(n: int, columns: int) -> _Grid:
 
 
 def _cross(grid: _Grid, causal: bool) -> tuple[TokenGraph, TokenGraph]:
-    """Each cell's row with the cell itself, and its column without it."""
+    """Each cell's row including the cell, and its column without it."""
     stop = grid.token + 1 if causal else grid.end
     return grid.along(grid.token, grid.begin, stop), _rest_of_column(grid, 0, causal)
 
 
 def _rest_of_column(grid: _Grid, shift: int, causal: bool, *, last: bool = False) -> TokenGraph:
-    """Cells of the column ``shift`` to the right, of other rows than one's own (of earlier ones if causal).
+    """Cells of the column ``shift`` to the right, in other rows than the cell's (in earlier ones if causal).
 
-    With ``last`` the last cell of a last row too short to have that column is taken for it: it stands for the whole row
-    in `row_major` and for all that is left of the receiver in `horizontal`.
+    With ``last``, the last cell of a last row too short to have that column replaces it: it represents the whole row
+    in `row_major`, and everything left of the receiver in `horizontal`.
     """
     place, other = torch.arange(grid.n), grid.column + shift
     inside = (other >= 0) & (other < grid.columns)
@@ -84,12 +84,12 @@ def _rest_of_column(grid: _Grid, shift: int, causal: bool, *, last: bool = False
 
 
 def vertical(num_tokens: int, columns: int, *, causal: bool = True) -> Partition:
-    """A cell's row and column directly; of each other column what is above the row, and what is below it.
+    """A cell's row and column directly; of each other column, the part above the row and the part below it.
 
     Args:
-        num_tokens: tokens, the cells of a grid row by row; the last row may be shorter.
-        columns: of the grid.
-        causal: whether only cells up to one's own are heard: of the row what is before, of the columns what is above.
+        num_tokens: number of grid cells, row by row; the last row may be shorter.
+        columns: number of columns of the grid.
+        causal: whether cells attend only to themselves and earlier cells: earlier in the row, above in the columns.
 
     >>> from hgraph import patterns
     >>> vertical(7, 3).support().equal(patterns.causal(7))
@@ -114,13 +114,13 @@ def vertical(num_tokens: int, columns: int, *, causal: bool = True) -> Partition
 
 
 def horizontal(num_tokens: int, columns: int, *, causal: bool = True, split: bool = False) -> Partition:
-    """A cell's row and column directly; of each other row the rest as one region, or what is left and what is right.
+    """A cell's row and column directly; the rest of each other row as one region, or as a left and a right region.
 
     Args:
-        num_tokens: tokens, the cells of a grid row by row; the last row may be shorter.
-        columns: of the grid.
-        causal: whether only cells up to one's own are heard; then one region a row, in both directions two.
-        split: two regions a row where causal, too.
+        num_tokens: number of grid cells, row by row; the last row may be shorter.
+        columns: number of columns of the grid.
+        causal: whether cells attend only to themselves and earlier cells; then one region per row, otherwise two.
+        split: use two regions per row in the causal case too.
     """
     grid = _grid(num_tokens, columns)
     token = grid.token
@@ -143,14 +143,14 @@ def horizontal(num_tokens: int, columns: int, *, causal: bool = True, split: boo
 
 
 def row_major(num_tokens: int, columns: int, *, causal: bool = True, twice: bool = False) -> Partition:
-    """A cell's row directly; every other row whole, asked by the query of its cell in the receiver's column.
+    """A cell's row directly; every other row as a whole, queried with the row's cell in the receiver's column.
 
     Args:
-        num_tokens: the cells of a grid row by row; a shorter last row answers receivers beyond it by its last cell.
-        columns: of the grid.
-        causal: whether only cells up to one's own are heard.
-        twice: in both directions, whether a token also hears its own row as a region, as some published code has it.
-            That is no partition.
+        num_tokens: number of grid cells, row by row; if the last row is too short, its last cell is used.
+        columns: number of columns of the grid.
+        causal: whether cells attend only to themselves and earlier cells.
+        twice: without ``causal``, whether a token also attends to its own row as a region, as some published code does.
+            Then the result is not a partition.
     """
     grid = _grid(num_tokens, columns)
     stop = grid.token + 1 if causal else grid.end
@@ -163,5 +163,5 @@ def row_major(num_tokens: int, columns: int, *, causal: bool = True, twice: bool
 
 
 def _heard(families: list[Regions]) -> tuple[Regions, ...]:
-    """Those that anybody hears."""
+    """The families that at least one token attends to."""
     return tuple(f for f in families if f.heard.num_runs)

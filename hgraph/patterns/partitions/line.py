@@ -15,14 +15,14 @@ __all__ = ["fixed", "logsparse"]
 
 
 def fixed(num_tokens: int, size: int, *, causal: bool = True, twice: bool = False) -> Partition:
-    """A token's own segment directly (up to itself if causal), every other one (every earlier one) as a region.
+    """A token's own segment directly (up to the token if causal), every other (earlier) segment as a region.
 
     Args:
-        num_tokens: how many there are.
-        size: tokens of a segment; the last one may be shorter. About the root of n costs the fewest edges.
-        causal: whether only tokens up to one's own are heard.
-        twice: in both directions, whether a token also hears its own segment as a region, as some published code has
-            it. That is no partition.
+        num_tokens: number of tokens.
+        size: tokens per segment; the last one may be shorter. About the square root of n gives the fewest edges.
+        causal: whether tokens attend only to themselves and earlier tokens.
+        twice: without ``causal``, whether a token also attends to its own segment as a region, as some published code
+            does. Then the result is not a partition.
 
     >>> fixed(6, 2).support().equal(patterns.causal(6))
     True
@@ -45,13 +45,13 @@ def fixed(num_tokens: int, size: int, *, causal: bool = True, twice: bool = Fals
 
 
 def logsparse(num_tokens: int, *, causal: bool = True) -> Partition:
-    r"""A token and its neighbour directly, the rest as the few blocks of a binary tree that it is the sum of.
+    r"""A token and its neighbor directly, the rest as the few blocks of a binary tree that add up to it.
 
     .. math:: [0, i) = \dot\bigcup_{l:\, \text{bit } l \text{ of } i}
               \big[ (\lfloor i / 2^l \rfloor - 1) \, 2^l,\; \lfloor i / 2^l \rfloor \, 2^l \big)
 
-    and the mirror image of it for the tokens after i, where all are heard; for n a power of two these are the siblings
-    of i's ancestors. Blocks of one token are direct edges.
+    and its mirror image for the tokens after i without ``causal``; for n a power of two these are the siblings
+    of the ancestors of i. Blocks of one token are direct edges.
 
     >>> logsparse(1024).num_edges                  # n (1 + log2(n) / 2)
     6144
@@ -65,7 +65,7 @@ def logsparse(num_tokens: int, *, causal: bool = True) -> Partition:
 
 
 def _tree(n: int, mirrored: bool) -> Regions | None:
-    """The blocks before each token, or, counted from the other end, those after it."""
+    """The blocks before each token, or, mirrored, those after it."""
     tokens = torch.arange(n)
     row, source, first, last, count = [], [], [], [], 0
     level = 1
@@ -73,7 +73,7 @@ def _tree(n: int, mirrored: bool) -> Regions | None:
         hears = tokens[(tokens >> level) % 2 == 1]
         row.append(hears)
         source.append(count + (hears >> (level + 1)))
-        begin = torch.arange(-(-n // (1 << level)) // 2) << (level + 1)  # the even blocks that have one after them
+        begin = torch.arange(-(-n // (1 << level)) // 2) << (level + 1)  # the even blocks that have a successor
         first.append(begin)
         last.append(begin + (1 << level))
         count, level = count + len(begin), level + 1

@@ -174,6 +174,6 @@ def test_odd_widths_are_refused(model):
 
 def test_a_rotation_keeps_lengths():
     model = RotatE(N, R, dim=6)
-    rows = model.ahead(model.entity, model.relation[[0]].expand(N, -1))
+    rows = model.tail_query(model.entity, model.relation[[0]].expand(N, -1))
     torch.testing.assert_close(rows.norm(dim=1), model.entity.norm(dim=1))
     assert float(model.relation.detach().abs().max()) <= math.pi

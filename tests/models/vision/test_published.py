@@ -15,7 +15,7 @@ import pytest
 import torch
 from torch import nn
 
-from hgraph.errors import DataError, LicenceWarning
+from hgraph.errors import DataError, LicenseWarning
 from hgraph.models import YOLOv13, load_published, published_tensors
 
 
@@ -46,7 +46,7 @@ def test_a_pickled_model_loads_unchanged(net, tmp_path):
     half = published_form(net)
     content = {"epoch": -1, "model": half, "ema": None, "optimizer": None, "train_args": {"lr": 0.01}, "date": "2025"}
     torch.save(content, tmp_path / "best.pt")
-    with pytest.warns(LicenceWarning, match="AGPL-3.0"):
+    with pytest.warns(LicenseWarning, match="AGPL-3.0"):
         loaded = load_published(tmp_path / "best.pt")
     assert not loaded.training
     assert loaded.scale == "n"
@@ -76,7 +76,7 @@ def test_the_class_need_not_exist_any_more(net, tmp_path):
     torch.save({"model": net}, content)
     renamed = repacked(content.getvalue(), {b"hgraph.models.vision.yolov13": b"ultralytics.nn.tasks_of_old."})
     (tmp_path / "foreign.pt").write_bytes(renamed)
-    with pytest.warns(LicenceWarning):
+    with pytest.warns(LicenseWarning):
         assert torch.equal(load_published(tmp_path / "foreign.pt")(images()).boxes, net(images()).boxes)
 
 
@@ -167,16 +167,16 @@ def holder(**values):
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        ({"model": {"w": torch.ones(2)}, "x": holder(t=torch.ones(1))}, "a tensor hangs under .*Holder"),
-        ({"model": {"w": torch.ones(2)}, "x": [holder(t=[{"k": torch.ones(1)}])]}, "a tensor hangs under .*Holder"),
-        ({"model": {"w": torch.ones(2)}, "x": Run(len, torch.ones(1))}, "a tensor hangs under .*len"),
-        (holder(_parameters={"w": torch.ones(1)}, _buffers={}, _modules={"a": 5}), "a tensor hangs under"),
-        (holder(_parameters={"w": 5}, _buffers={}, _modules={}), "the model is a .*Holder, which is no module"),
-        (holder(_parameters={}, _buffers={}, _modules={"a": holder(b=1)}), "a is a .*Holder, which is no module"),
+        ({"model": {"w": torch.ones(2)}, "x": holder(t=torch.ones(1))}, "a tensor is inside .*Holder"),
+        ({"model": {"w": torch.ones(2)}, "x": [holder(t=[{"k": torch.ones(1)}])]}, "a tensor is inside .*Holder"),
+        ({"model": {"w": torch.ones(2)}, "x": Run(len, torch.ones(1))}, "a tensor is inside .*len"),
+        (holder(_parameters={"w": torch.ones(1)}, _buffers={}, _modules={"a": 5}), "a tensor is inside"),
+        (holder(_parameters={"w": 5}, _buffers={}, _modules={}), "the model is a .*Holder, which is not a module"),
+        (holder(_parameters={}, _buffers={}, _modules={"a": holder(b=1)}), "a is a .*Holder, which is not a module"),
         ({"a": 1}, "neither a model nor a state dict"),
         ({"model": [torch.ones(1)]}, "neither a module nor a dict of tensors"),
         ({1: torch.ones(1)}, "neither a module nor a dict of tensors"),
-        ({(1, 2): torch.ones(1)}, "keys and members are numbers or texts, not tuple"),
+        ({(1, 2): torch.ones(1)}, "keys and set members must be numbers or texts, not tuple"),
         (7, "neither a module nor a dict of tensors"),
     ],
 )
@@ -231,12 +231,12 @@ def test_the_made_files_below_differ_from_a_good_one_by_one_fault(tmp_path):
         ({"size": (2, 2), "stride": (1,)}, "a malformed tensor"),
         ({"size": (1,) * 9, "stride": (1,) * 9}, "a malformed tensor"),
         ({"size": (2**70,), "stride": (1,)}, "a malformed tensor"),
-        ({"size": (4,), "stride": (1,), "count": 5}, "storage 0 is of 16 bytes, 20 bytes are needed"),
-        ({"size": (4,), "stride": (1,), "kind": b"DoubleStorage"}, "storage 0 is of 16 bytes, 32 bytes are needed"),
+        ({"size": (4,), "stride": (1,), "count": 5}, "storage 0 is of 16 bytes, expected 20 bytes"),
+        ({"size": (4,), "stride": (1,), "kind": b"DoubleStorage"}, "storage 0 is of 16 bytes, expected 32 bytes"),
         ({"size": (4,), "stride": (1,), "kind": b"Tensor"}, "a storage of an unknown kind"),
         ({"size": (4,), "stride": (1,), "key": b"1"}, "storage 1 is missing"),
         ({"size": (4,), "stride": (1,), "key": b"../../etc/passwd"}, "a storage of an unknown kind"),
-        ({"size": (16,), "stride": (1,), "count": 16, "kind": b"BoolStorage"}, "booleans that are neither"),
+        ({"size": (16,), "stride": (1,), "count": 16, "kind": b"BoolStorage"}, "invalid booleans"),
     ],
 )
 def test_tensors_that_contradict_themselves(options, message, tmp_path):
@@ -249,7 +249,7 @@ def test_many_tensors_of_one_storage_are_paid_for(tmp_path):
     pickled = tensor_pickle((4096,), (1,), count=4096, keys=[b"%d" % i for i in range(100)])
     path = archive(tmp_path, pickled, [bytes(4 * 4096)])
     assert len(published_tensors(path)) == 100
-    with pytest.raises(DataError, match="together are larger than is allowed"):
+    with pytest.raises(DataError, match="together exceed the size limit"):
         published_tensors(path, max_bytes=100_000)
     with pytest.raises(DataError, match="bytes, more than 1000"):
         published_tensors(path, max_bytes=1000)
@@ -265,18 +265,18 @@ GOOD = tensor_pickle((4,), (1,))
         (b"\x80\x02(cos\nsystem\no.", "opcode OBJ at byte"),
         (b"(S'ls'\nios\nsystem\n.", "opcode STRING|opcode INST"),
         (b"\x80\x02}2.", "opcode DUP"),
-        (b"\x80\x02]h\x05.", "not a whole pickle|KeyError"),
+        (b"\x80\x02]h\x05.", "not a complete pickle|KeyError"),
         (b"\x80\x02R.", "the stack is empty"),
         (b"\x80\x02u.", "no mark"),
         (b"\x80\x02}(K\x01u.", "a key without a value"),
-        (b"\x80\x02]K\x01b.", "list takes no state"),
+        (b"\x80\x02]K\x01b.", "list accepts no state"),
         (b"\x80\x02K\x01)R.", "only a global can be called"),
         (b"\x80\x02ccollections\nOrderedDict\n](K\x01e\x85R.", "filled by its constructor"),
         (b"\x80\x02K\x01Q.", "a reference that torch does not write"),
         (b"\x80\x02ctorch._utils\n_rebuild_parameter\nK\x01\x85R.", "a parameter without a tensor"),
-        (b"\x80\x02ctorch._utils\n_rebuild_tensor_v2\nK\x01\x85R.", "not a whole pickle|TypeError"),
-        (b"\x80\x02}", "not a whole pickle|without an end"),
-        (b"", "not a whole pickle|without an end"),
+        (b"\x80\x02ctorch._utils\n_rebuild_tensor_v2\nK\x01\x85R.", "not a complete pickle|TypeError"),
+        (b"\x80\x02}", "not a complete pickle|has no end"),
+        (b"", "not a complete pickle|has no end"),
         (b"\x80\x02" + b"(" * 3000 + b"t" * 3000 + b".", "neither a module nor|nested"),
         (b"\x80\x02" + b")" + b"\x85" * 3000 + b".", "nested deeper|neither a module"),
         (GOOD[:-1] + b"q\x01h\x01" + b"\x86" * 1 + b".", "neither a module nor a dict"),
@@ -298,12 +298,12 @@ def test_tuples_within_tuples_take_no_time(tmp_path):
     chain = b")" + b"".join(b"q%ch%c\x86" % (i, i) for i in range(60))
     with pytest.raises(DataError, match="neither a module nor a dict"):
         published_tensors(archive(tmp_path, b"\x80\x02}" + chain + b"X\x01\x00\x00\x00a\x86."))
-    with pytest.raises(DataError, match="keys and members are numbers or texts, not tuple"):
+    with pytest.raises(DataError, match="keys and set members must be numbers or texts, not tuple"):
         published_tensors(archive(tmp_path, b"\x80\x02}" + chain + b"K\x01s."))
 
 
 def test_archives_that_torch_does_not_write(tmp_path):
-    with pytest.raises(DataError, match="a packed file in the archive"):
+    with pytest.raises(DataError, match="a compressed file"):
         published_tensors(archive(tmp_path, GOOD, [FOUR], packed=True))
     with pytest.raises(DataError, match="one data.pkl is needed, found 2"):
         published_tensors(archive(tmp_path, GOOD, [FOUR], extra=[("b/data.pkl", GOOD)]))

@@ -20,7 +20,7 @@ def draw(*shape, seed=0):
     return torch.randn(shape, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
 
 
-def randomised(layer, seed=0):
+def randomized(layer, seed=0):
     layer = layer.double()
     with torch.no_grad():
         for at, parameter in enumerate(layer.parameters()):
@@ -40,7 +40,7 @@ def test_hgtconv_parity(facts, typed):
         head=head, relation=relation, tail=tail, num_nodes=n, num_relations=R, duplicates="keep",
         node_type=kinds if typed else None,
     )  # fmt: skip
-    layer, x = randomised(HGTConv(IN, R, num_types=TYPES if typed else 1, num_heads=heads)), draw(n, IN, seed=20)
+    layer, x = randomized(HGTConv(IN, R, num_types=TYPES if typed else 1, num_heads=heads)), draw(n, IN, seed=20)
 
     def through(which, v, row):
         return row @ layer.weight[which, kinds[v]] + layer.bias[which, kinds[v]]
@@ -67,7 +67,7 @@ def test_hgtconv_parity(facts, typed):
 def test_hanconv_parity():
     n, heads, width = 6, 2, 3
     graphs = [random_graph(n, 12, seed=1), random_graph(n, 0)]
-    layer, x = randomised(HANConv(IN, width, PATHS, num_heads=heads, semantic_channels=5)), draw(n, IN, seed=20)
+    layer, x = randomized(HANConv(IN, width, PATHS, num_heads=heads, semantic_channels=5)), draw(n, IN, seed=20)
     paths = []
     for conv, graph in zip(layer.paths, graphs, strict=True):
         value = (x @ conv.weight).view(n, heads, width)
@@ -105,5 +105,5 @@ def test_what_is_wrong_is_said():
         HGTConv(IN, R)(torch.randn(2, 5, IN), random_knowledge_graph(5, 9, R))
     graph = random_graph(5, 9)
     for graphs, got in ((graph, "one Graph"), ([graph], "1")):
-        with pytest.raises(ArgumentError, match=f"2 graphs, one a meta-path, got {got}"):
+        with pytest.raises(ArgumentError, match=f"2 graphs, one per meta-path, got {got}"):
             HANConv(IN, 3, PATHS)(torch.randn(5, IN), graphs)

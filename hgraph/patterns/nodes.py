@@ -1,4 +1,4 @@
-"""Vertices beside the tokens: memory, landmarks, summaries."""
+"""Additional nodes next to the tokens: memory, landmarks, summaries."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ __all__ = ["beside", "summaries", "with_extra"]
 
 
 def beside(left: TokenGraph, right: TokenGraph) -> TokenGraph:
-    """The same targets over the sources of both: those of ``left``, then those of ``right``.
+    """The same targets over the concatenated sources of ``left`` and ``right``.
 
     >>> from hgraph.patterns import causal, full
     >>> beside(causal(3), full(3, 2)).shape[2:]
@@ -21,7 +21,7 @@ def beside(left: TokenGraph, right: TokenGraph) -> TokenGraph:
     """
     left, right = left.natural(), right.natural()
     if left.shape[:3] != right.shape[:3]:
-        raise ArgumentError("right", f"examples, heads and targets {left.shape[:3]}, as left has", right.shape[:3])
+        raise ArgumentError("right", f"examples, heads and targets {left.shape[:3]}, as in left", right.shape[:3])
     a, b = left.num_sources, right.num_sources
     row = torch.cat([left.row(), right.row()])
     start, stop = torch.cat([left.start, right.start + a]), torch.cat([left.stop, right.stop + a])
@@ -29,12 +29,12 @@ def beside(left: TokenGraph, right: TokenGraph) -> TokenGraph:
 
 
 def with_extra(graph: TokenGraph, count: int, *, hear: bool = True) -> TokenGraph:
-    """A graph with ``count`` more vertices in front (memory, landmarks, registers) that every token hears.
+    """Prepend ``count`` nodes (memory, landmarks, registers) that every token attends to.
 
     Args:
-        graph: square.
-        count: vertices to add; tokens become vertices count .. count + N - 1.
-        hear: whether they also hear everybody; otherwise they only hear themselves.
+        graph: a square graph.
+        count: nodes to add; tokens become nodes count .. count + N - 1.
+        hear: whether the new nodes attend to all nodes; otherwise only to themselves.
 
     >>> from hgraph.patterns import causal
     >>> with_extra(causal(2), 1).adjacency().dense().int().tolist()
@@ -57,7 +57,7 @@ def with_extra(graph: TokenGraph, count: int, *, hear: bool = True) -> TokenGrap
 
 
 def summaries(num_tokens: int, size: int, *, causal: bool = True) -> TokenGraph:
-    """Tokens hear the summaries of blocks of ``size`` tokens, one source each: of whole past blocks if causal.
+    """Tokens attend to summaries of blocks of ``size`` tokens, one source each; if causal, only complete past blocks.
 
     >>> summaries(6, 2).degree().flatten().tolist()
     [0, 0, 1, 1, 2, 2]
