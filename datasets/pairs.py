@@ -78,10 +78,13 @@ def pairs_of(path: Path, *, min_rating: float | None, timed: bool) -> tuple[Pair
 
 
 def latest(pairs: Tensor, times: Tensor) -> tuple[Tensor, Tensor]:
-    """Each pair of [2, K] once, and its latest time."""
-    once, number = pairs.unique(dim=1, return_inverse=True)
-    when = times.new_full((once.shape[1],), -torch.inf).scatter_reduce(0, number, times, "amax")
-    return once, when
+    """Each pair of [2, K] once, at its latest time, in the order of these latest rows."""
+    _, number = pairs.unique(dim=1, return_inverse=True)
+    last: dict[int, int] = {}
+    for row in times.argsort(stable=True).tolist():  # of equal times the later row is the later one
+        last[int(number[row])] = row
+    rows = torch.tensor(sorted(last.values()), dtype=torch.long)
+    return pairs[:, rows], times[rows]
 
 
 def last_of_users(user: Tensor, times: Tensor) -> list[Tensor]:

@@ -107,8 +107,8 @@ class CachedOperator:
     """
 
     def __init__(self, name: str, recipe: Recipe) -> None:
-        self.name = name
-        _RECIPES[name] = recipe
+        self.name = name if name not in _RECIPES else f"{name} {len(_RECIPES)}"  # a class may be defined again
+        _RECIPES[self.name] = recipe
 
     def __call__(self, fields: Fields, dtype: torch.dtype) -> list[Tensor]:
         """The results, as copies owned by the caller."""

@@ -34,13 +34,15 @@ def writing(path: str | os.PathLike[str], mode: str = "w") -> Iterator[IO[Any]]:
     Raises:
         OSError: it cannot be written; the message names the file.
     """
-    path = Path(os.path.realpath(path))
+    given, path = str(path), Path(path)
     text = {} if "b" in mode else {"encoding": "utf-8", "newline": ""}
+    temporary = None
     try:
         if path.exists() and not stat.S_ISREG(path.stat().st_mode):
             with open(path, mode, **text) as file:  # type: ignore[call-overload]
                 yield file
             return
+        path = Path(os.path.realpath(path))
         temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}.tmp")
         try:
             with open(temporary, mode.replace("w", "x"), **text) as file:  # type: ignore[call-overload]
@@ -51,9 +53,9 @@ def writing(path: str | os.PathLike[str], mode: str = "w") -> Iterator[IO[Any]]:
         finally:
             temporary.unlink(missing_ok=True)
     except OSError as error:
-        if error.errno is None or error.filename not in (None, str(path), str(temporary)):
+        if error.errno is None or error.filename not in (None, given, str(path), str(temporary)):
             raise
-        raise type(error)(error.errno, error.strerror, str(path)) from error
+        raise type(error)(error.errno, error.strerror, given) from error
 
 
 def is_temporary(path: Path) -> bool:

@@ -158,7 +158,9 @@ def is_trusted(path: Path) -> bool:
 def _opened(path: Path) -> ctypes.CDLL:
     library = ctypes.CDLL(str(path))
     for name, kinds in _INTERFACE.items():
-        function = getattr(library, name)
+        function = getattr(library, name, None)
+        if function is None:
+            raise OSError(f"{path} has no function {name}: remove it, then build it again")
         function.argtypes, function.restype = [_KINDS[kind] for kind in kinds], None
     return library
 
@@ -170,7 +172,7 @@ def load() -> ctypes.CDLL | None:
         OSError: it exists but cannot, or must not, be loaded.
     """
     path = find()
-    return None if path is None else _opened(path)
+    return None if path is None else _opened(trust.check(path))
 
 
 # Arguments by letter: i int, p pointer, n int64, u uint64.

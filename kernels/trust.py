@@ -33,8 +33,8 @@ def secure(folder: Path) -> None:
     _check_folder(folder)
 
 
-def check(library: Path) -> None:
-    """Reject a library that somebody else may have created or changed.
+def check(library: Path) -> Path:
+    """The real path of a library that nobody else can have created or changed.
 
     Raises:
         UntrustedError: with the reason.
@@ -42,7 +42,8 @@ def check(library: Path) -> None:
     if not library.is_absolute():
         raise UntrustedError(f"{str(library)!r} is not an absolute path, so it depends on the working directory")
     real = Path(os.path.realpath(library))
-    _check_folder(real.parent)
+    for folder in dict.fromkeys((library.parent, real.parent)):  # whoever can write to the first can move a link
+        _check_folder(folder)
     state = real.stat()
     if not stat.S_ISREG(state.st_mode):
         raise UntrustedError(f"{library} is not a regular file")
@@ -55,6 +56,7 @@ def check(library: Path) -> None:
         raise UntrustedError(f"{library} has no recorded hash. Remove it, then build it again") from None
     if recorded != _hash(real):
         raise UntrustedError(f"{library} differs from what was built: its hash differs. Remove it, then build it again")
+    return real
 
 
 def record(library: Path, name: Path) -> None:

@@ -92,7 +92,7 @@ try:
 
     from hgraph.distill.serving.serve import application
 
-    client = TestClient(application(predictor))
+    client = TestClient(application(predictor), base_url="http://localhost")
     row = dict(zip(predictor.columns, data.x[split.test[0]].tolist(), strict=True))
     print("answer:", client.post("/predict", json={"row": row}).json())
     wrong = client.post("/predict", json={"row": {"other": 1}})

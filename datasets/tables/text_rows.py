@@ -65,6 +65,18 @@ def _after_comments(file: IO[str], path: Path, delimiter: str | None, titled: bo
         places.append(file.tell())
         count += 1
     file.seek(places[-1])
+    if count and not titled and line:  # rows whose first cell begins so have as many cells as the others
+        sign = delimiter or _delimiter(path, line)
+        for i in range(count):
+            file.seek(places[i])
+            text = file.readline(1 << 20)  # "#a,1" is a row, "# a,1" a comment
+            if text[1:2].strip() and text.count(sign) == line.count(sign) > 0:
+                file.seek(places[i])
+                first = file.readline(1 << 20)
+                file.seek(places[i])
+                return i, first
+        file.seek(places[-1])
+        return count, line
     if count and titled and line:
         sign = delimiter or _delimiter(path, line)
         file.seek(places[-2])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import functools
 import json
 import logging
@@ -51,7 +52,8 @@ def plain_errors(command: Callable[..., None]) -> Callable[..., None]:
             typer.echo("hgraph: error: " + located(" ".join(str(error).split()), command), err=True)
             raise typer.Exit(2) from None
         except OSError as error:
-            if error.strerror is None:
+            printing = error.errno in (errno.ENOSPC, errno.EPIPE, errno.EBADF, errno.EIO)
+            if error.strerror is None or not (error.filename or printing):
                 raise
             place = error.filename or "standard output"  # `files.writing` names its own
             typer.echo(f"hgraph: error: {place}: {error.strerror}", err=True)

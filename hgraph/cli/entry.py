@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import sys
 
@@ -12,18 +13,27 @@ __all__ = ["main"]
 def main() -> None:
     """Entry point of the ``hgraph`` command."""
     code = 1
+    _open_streams()
     try:
-        _open_streams()
         code = _run()
-        sys.stdout.flush()
     except KeyboardInterrupt:
         code = 130
         _say("hgraph: stopped. The same command goes on from the last state that was kept")
+    except OSError as error:
+        if error.filename or error.errno not in (errno.EPIPE, errno.ENOSPC, errno.EBADF, errno.EIO):
+            raise
+        code = _unprinted(error)
+    try:
+        sys.stdout.flush()
     except OSError as error:  # the end of what was printed found no room, or no reader
-        code = code or 1
-        _say(f"hgraph: error: standard output: {error.strerror or error}")
-        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # else the interpreter tries again, and prints a traceback
+        code = code or _unprinted(error)
     sys.exit(code)
+
+
+def _unprinted(error: OSError) -> int:
+    _say(f"hgraph: error: standard output: {error.strerror or error}")
+    os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # else the interpreter tries again, and prints a traceback
+    return 1
 
 
 def _run() -> int:
@@ -34,6 +44,8 @@ def _run() -> int:
     except SystemExit as end:
         if end.code == 130:
             raise KeyboardInterrupt from None
+        if isinstance(end.code, str):
+            _say(end.code)
         return end.code if isinstance(end.code, int) else int(end.code is not None)
     return 0
 

@@ -80,6 +80,8 @@ def begin(folder: Path, facts: dict[str, Any], *, overwrite: bool) -> Path:
     """
     check_own(folder)
     place = folder / UNDER_WAY
+    if place.is_symlink():
+        raise ArgumentError("out", "a folder of a run", f"{folder}, whose {UNDER_WAY} is a link to another folder")
     if overwrite:
         for path in (*_written(folder), *place.glob("*")):
             if path.name != _LOCK:
@@ -91,7 +93,8 @@ def begin(folder: Path, facts: dict[str, Any], *, overwrite: bool) -> Path:
     if known.exists():
         _check_same(folder, known, facts)
     else:
-        write_json(folder / MANIFEST, _HEAD | {"files": [], "others": _names(folder)})
+        others = _manifest(folder).get("others", _names(folder))  # of a run that was stopped, from before it began
+        write_json(folder / MANIFEST, _HEAD | {"files": [], "others": others})
     write_json(known, facts)
     return place
 
@@ -100,7 +103,8 @@ def finish(folder: Path) -> None:
     """Write down which files the run has written, and remove what only a run under way needs."""
     others = set(_manifest(folder).get("others", ()))
     shutil.rmtree(folder / UNDER_WAY, ignore_errors=True)
-    write_json(folder / MANIFEST, _HEAD | {"files": [name for name in _names(folder) if name not in others]})
+    names = [name for name in _names(folder) if name not in others and name.endswith(_PARTS)]
+    write_json(folder / MANIFEST, _HEAD | {"files": names})
 
 
 def _check_same(folder: Path, known: Path, facts: dict[str, Any]) -> None:

@@ -119,7 +119,8 @@ def write_triples(kg: KnowledgeGraph, path: File) -> None:
     r"""Write triples in the format of :func:`read_triples`, as names if the graph has names, else as numbers.
 
     Raises:
-        ArgumentError: an empty name, or one with a tab or a line end.
+        ArgumentError: an empty name, one with a tab, a line end or blanks around it, or a head that begins as a
+            comment.
 
     >>> import tempfile
     >>> with tempfile.TemporaryDirectory() as folder:
@@ -134,6 +135,9 @@ def write_triples(kg: KnowledgeGraph, path: File) -> None:
         fields = [str(field) for field in triple]
         if any(not f or len(f.splitlines()) != 1 or "\t" in f for f in fields):
             raise ArgumentError("names", "nonempty texts without tabs and line ends", repr(tuple(fields)))
+        if any(f != f.strip() for f in fields) or fields[0].startswith(("#", "%")):
+            hint = "read_triples would strip the blanks, or skip the line as a comment"
+            raise ArgumentError("names", "texts without blanks around them or # or % at the start", fields[0], hint)
         lines.append("\t".join(fields) + "\n")
     write_atomically(path, "".join(lines).encode())
 

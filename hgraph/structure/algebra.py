@@ -192,10 +192,10 @@ def compose(a: E, b: E) -> E:
         raise ArgumentError("a @ b", f"b with {a.num_sources} targets, the number of sources of a", b.num_targets)
     paths_to = torch.zeros(a.num_edges + 1, dtype=torch.long, device=a.device)
     torch.cumsum(b.indptr.diff()[a.indices], 0, out=paths_to[1:])
-    most = min(int(paths_to[-1]), a.num_targets * b.num_sources)
+    before_row = paths_to[a.indptr.long()]  # number of paths of all rows before each row
+    most = int(before_row.diff().clamp(max=b.num_sources).sum())
     hint = "Nodes of high degree make it large: one hyperedge of 60,000 nodes joins 3.6 billion pairs"
     check_memory("structure", 64 * most, f"up to {most:,} two-hop edges", hint)
-    before_row = paths_to[a.indptr.long()]  # number of paths of all rows before each row
     weighted = a.weight is not None or b.weight is not None
     parts, first = [], 0
     while first < a.num_targets:

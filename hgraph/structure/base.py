@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import dataclasses
 import os
+import re
 from collections.abc import Callable, Mapping
 from multiprocessing.reduction import ForkingPickler
 from typing import Any, TypeVar
@@ -12,7 +13,7 @@ from typing import Any, TypeVar
 import torch
 from torch import Tensor
 
-from hgraph._torch import is_plain, ordinary_tensors
+from hgraph._torch import is_eager, ordinary_tensors
 from hgraph.errors import DataError
 
 __all__ = ["Structure", "moved"]
@@ -91,7 +92,11 @@ class Structure:
         """Restore from a pickle or `torch.load`; checks the fields, because they may come from a file."""
         _fill(self, state)
         Structure.__post_init__(self)
-        if all(is_plain(t) for t in self.tensors()):
+        if is_eager():  # fake tensors, which a mode makes of files, have no values to check
+            for tensor in self.tensors():
+                if type(tensor) not in (Tensor, torch.nn.Parameter) or tensor.is_meta:
+                    kind = "a meta tensor" if tensor.is_meta else type(tensor).__name__
+                    raise DataError(f"{type(self).__name__}: expected tensors with values, got {kind}")
             self.check_fields()
 
     def __copy__(self: S) -> S:
@@ -142,10 +147,15 @@ def _fill(structure: Structure, state: Any) -> None:
         raise DataError(f"{name}: the fields are not those of this version of hgraph")
     for f in fields:
         value, annotation = state[f.name], str(f.type)
-        of_kind = Tensor if "Tensor" in annotation else Structure
-        if not isinstance(value, of_kind) and not (value is None and "None" in annotation):
+        fits = isinstance(value, Tensor) if "Tensor" in annotation else _is_named(type(value), annotation)
+        if not fits and not (value is None and "None" in annotation):
             raise DataError(f"{name}: {f.name} is {type(value).__name__}, expected {annotation}")
     vars(structure).update(state)
+
+
+def _is_named(kind: type, annotation: str) -> bool:
+    """Whether a class, or one that it is derived from, is the one of an annotation."""
+    return any(base.__name__ in re.findall(r"\w+", annotation) for base in kind.__mro__)
 
 
 def moved(record: Any, device: torch.device | str) -> Any:

@@ -27,4 +27,4 @@ def topk_mask(score: Tensor, top_k: int) -> Tensor:
     least = score.topk(top_k, dim=-1).values[..., -1:]
     above = (score > least) | (score.isnan() & ~least.isnan())
     equal = (score == least) | (score.isnan() & least.isnan())
-    return above | (equal & (equal.cumsum(-1) <= top_k - above.sum(-1, keepdim=True)))
+    return above | (equal & (equal.cumsum(-1, dtype=torch.int32) <= top_k - above.sum(-1, keepdim=True)))

@@ -14,6 +14,7 @@ from hgraph.errors import ArgumentError, ArgumentTypeError
 from hgraph.structure import coo
 from hgraph.structure.adjacency import Adjacency
 from hgraph.structure.base import Structure
+from hgraph.structure.validate import require
 
 __all__ = ["Graph"]
 
@@ -112,6 +113,10 @@ class Graph(Structure):
     def equal(self, other: Graph) -> bool:
         """Whether both have the same nodes, edges and weights."""
         return isinstance(other, Graph) and self.adj.equal(other.adj)
+
+    def check_fields(self) -> None:
+        """Check that sources and targets are the same nodes."""
+        require(self.adj.num_targets == self.adj.num_sources, f"a graph is square, not {self.adj.shape}")
 
     def draw(self, ax: Any = None, **options: Any) -> Any:
         """Draw nodes and edges and return the matplotlib axes.

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
+import torch
 from torch import nn
 
 from hgraph.memory import check_memory
@@ -42,10 +44,26 @@ def build_model(
     """
     entry = find(model) if isinstance(model, str) else model
     arguments = entry.arguments(data, hidden_size, **options)
-    sizes = sorted((value, name) for name, value in arguments.items() if isinstance(value, int) and value > 0)[-2:]
-    if len(sizes) == 2:
-        (less, _), (most, name) = sizes
-        check_memory(name, 4 * less * most, f"{most:,}, for a matrix of {less:,} x {most:,}")
+    _check_parameters(entry, arguments)
     with seeded(seed):
         network: nn.Module = entry.load()(**arguments)
     return network
+
+
+def _check_parameters(entry: ModelEntry, arguments: dict[str, Any]) -> None:
+    """Refuse a network for whose parameters there is no memory.
+
+    Raises:
+        ArgumentError: there is less than they take.
+    """
+    most = sorted(value for value in arguments.values() if isinstance(value, int))[-2:]
+    if math.prod(most) < 2**24:  # a bound that costs nothing
+        return
+    try:
+        with torch.device("meta"):
+            network = entry.load()(**arguments)
+    except (RuntimeError, NotImplementedError):  # a class that needs values, or sizes that overflow
+        check_memory("hidden_size", 4 * math.prod(most), f"a matrix of {' x '.join(map(str, most))}")
+        return
+    count = sum(p.numel() for p in network.parameters())
+    check_memory("hidden_size", 4 * count, f"{count:,} parameters of {entry.title}")

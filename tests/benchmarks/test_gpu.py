@@ -25,7 +25,7 @@ def test_ways_agree(name: str) -> None:
     assert not [why for why in left_out.values() if why.startswith("differs")]
 
 
-def test_cachery_is_asked_of_a_gpu_alone() -> None:
+def test_memory_is_asked_of_a_gpu_alone() -> None:
     with pytest.raises(harness.NotHereError, match="no GPU"):
         SUITE["memory of tiles, causal, 8x64"]()
 

@@ -340,7 +340,7 @@ def test_windows_in_blocks_are_windows():
     torch.testing.assert_close(attention.in_blocks(q, k, v, 100), attention.dense(q, k, v), rtol=1e-4, atol=1e-5)
 
 
-def test_cachery_of_a_call_is_measured_above_its_inputs():
+def test_memory_of_a_call_is_measured_above_its_inputs():
     assert 60 < peak.peak_mib(make_large) < 120  # 64 MiB
 
 

@@ -127,7 +127,7 @@ def test_an_exported_folder_is_all_that_raw_rows_need(tables, programs):
         with open("nodes.csv", newline="") as file:
             rows = [{"age": row["age"], "town": row["town"]} for row in csv.DictReader(file)]
         for program in ["layers", *programs]:
-            client = client_of(application(Predictor(folder, program=program)))
+            client = client_of(application(Predictor(folder, program=program)), base_url="http://localhost")
             agree(client.post("/predict", json={"rows": rows}).json()["answers"], said, program)
 
 

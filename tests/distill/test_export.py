@@ -211,7 +211,7 @@ def test_files_of_rows_are_answered_in_order_whatever_the_block(tmp_path):
         assert [a.label for a in answers] == [a.label for a in predictor.answers(X)]
 
 
-def test_cachery_does_not_grow_with_the_file(tmp_path):
+def test_memory_does_not_grow_with_the_file(tmp_path):
     export(trained(), tmp_path / "s", X)
     predictor, peaks = Predictor(tmp_path / "s"), []
     for repeats in (5, 100):

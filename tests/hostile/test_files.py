@@ -165,12 +165,13 @@ def test_a_run_is_not_written_among_others_files(kind, overwrite, tmp_path):
 def test_overwrite_removes_what_a_run_wrote_and_nothing_else(tmp_path):
     folder = tmp_path / "run"
     with runs.running(folder, {}, overwrite=False):
+        (folder / "during.txt").write_text("mine", encoding="utf-8")
         (folder / "report.md").write_text("first", encoding="utf-8")
         (folder / "student").mkdir()
         (folder / "student" / "old.onnx").write_text("first", encoding="utf-8")
     (folder / "notes.txt").write_text("mine", encoding="utf-8")
     with runs.running(folder, {}, overwrite=True):
-        assert [p for p in everything(folder) if not p.startswith(("under_way", "."))] == ["notes.txt"]
+        assert [p for p in everything(folder) if not p.startswith(("under_way", "."))] == ["during.txt", "notes.txt"]
         (folder / "report.md").write_text("second", encoding="utf-8")
     with runs.running(folder, {}, overwrite=True):
         pass
@@ -283,3 +284,21 @@ def test_an_error_without_a_cause_is_a_bug_and_shows_where():
 
     with pytest.raises(OSError, match="^$"):
         broken()
+
+
+@pytest.mark.skipif(not os.path.exists("/dev/full"), reason="no /dev/full on this system")
+def test_errors_of_devices_and_names_name_the_file(tmp_path):
+    with pytest.raises(OSError, match="No space left on device: '/dev/full'"), files.writing("/dev/full") as file:
+        file.write("x" * 100_000)
+    with pytest.raises(OSError, match="File name too long"):
+        files.write_atomically(tmp_path / ("x" * 300), b"")
+
+
+def test_checkpoints_behind_a_link_are_not_removed(tmp_path):
+    (tmp_path / "other").mkdir()
+    (tmp_path / "other" / "mine").touch()
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / runs.UNDER_WAY).symlink_to(tmp_path / "other")
+    with pytest.raises(ArgumentError, match="is a link"), runs.running(tmp_path / "run", {}, overwrite=True):
+        pass
+    assert (tmp_path / "other" / "mine").exists()

@@ -115,3 +115,15 @@ def test_an_untrusted_library_is_not_opened(library: Path, monkeypatch: pytest.M
     trust.record(older, older)
     os.utime(older, (1, 1))
     assert kernels.find() == older
+
+
+def test_a_link_in_an_open_folder_is_refused(library: Path, tmp_path: Path) -> None:
+    """Whoever can write to the folder of the link can plant it, with the hash of what it names."""
+    place = tmp_path / "open"
+    place.mkdir()
+    (place / "native-0-9.so").symlink_to(library)
+    (place / "native-0-9.so.sha256").write_bytes(library.with_name(library.name + ".sha256").read_bytes())
+    assert trust.check(place / "native-0-9.so") == library.resolve()
+    place.chmod(0o777)
+    with pytest.raises(trust.UntrustedError):
+        trust.check(place / "native-0-9.so")

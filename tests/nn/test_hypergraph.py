@@ -7,6 +7,7 @@ import torch
 
 from hgraph.errors import ArgumentError
 from hgraph.nn import HGNNConv, HGNNPConv, UniGCNConv
+from hgraph.nn.hypergraph import TwoStepConv
 from hgraph.structure import Hypergraph
 
 
@@ -238,3 +239,19 @@ def test_wrong_number_of_vertices_is_named(kind):
     hypergraph = Hypergraph.from_lists([[0, 1]], num_nodes=3)
     with pytest.raises(ArgumentError, match=r"x: expected shape"):
         kind(3, 2)(torch.randn(4, 3), hypergraph)
+
+
+def test_compiled_classes_of_one_name_keep_their_own_weights():
+    def made(factor):
+        class Scaled(TwoStepConv):
+            @staticmethod
+            def operators(hypergraph):
+                return hypergraph.v2e.with_weight(factor * hypergraph.v2e.weight), hypergraph.e2v
+
+        return layer_of(Scaled, bias=False)
+
+    hypergraph = Hypergraph.from_lists([[0, 1, 2], [2, 3]], num_nodes=4)
+    x = features(hypergraph)
+    for layer in (made(1.0), made(10.0)):
+        torch._dynamo.reset()
+        torch.testing.assert_close(torch.compile(layer, backend="aot_eager")(x, hypergraph), layer(x, hypergraph))

@@ -140,7 +140,7 @@ def test_batches_are_one_example_after_the_other(kv_heads: int, kind: str) -> No
 
 
 @pytest.mark.parametrize("kind", SCORES)
-def test_cachery_layout_does_not_matter(kind: str) -> None:
+def test_memory_layout_does_not_matter(kind: str) -> None:
     adj = STRUCTURES["odd"]
     qkv, score = inputs(adj, kind, batch=(2,))
     turned = [t.transpose(0, 1).contiguous().transpose(0, 1) for t in qkv]

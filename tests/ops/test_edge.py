@@ -99,7 +99,7 @@ def test_scores_far_apart_and_far_from_zero_are_safe() -> None:
     assert grad.tolist() == [0.25, -0.25, 0.0, 0.0]
 
 
-def test_cachery_layout_does_not_matter() -> None:
+def test_memory_layout_does_not_matter() -> None:
     adj = STRUCTURES["odd"]
     score = numbers(H, 61).T
     assert torch.equal(edge_softmax(adj, score), edge_softmax(adj, score.contiguous()))

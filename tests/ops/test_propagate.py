@@ -123,7 +123,7 @@ def test_batches_are_one_example_after_the_other(reduce: str, kind: str) -> None
 
 
 @pytest.mark.parametrize("reduce", REDUCTIONS)
-def test_cachery_layout_does_not_matter(reduce: str) -> None:
+def test_memory_layout_does_not_matter(reduce: str) -> None:
     adj = STRUCTURES["odd"]
     x = numbers(6, 2, adj.num_sources, dtype=torch.float32).permute(1, 2, 0).requires_grad_()
     weight = numbers(3, adj.num_edges * 2, dtype=torch.float32).T[::2].requires_grad_()

@@ -82,7 +82,7 @@ def memory_inputs(decay: str, offsets: list[int] | None, length: int = T) -> tup
 @pytest.mark.parametrize("offsets", OFFSETS)
 @pytest.mark.parametrize("decay", ["none", "scalar", "diagonal"])
 @pytest.mark.parametrize(("start", "chunk"), [(False, 64), (True, 2), (True, 3)])
-def test_cachery_is_the_recurrence(
+def test_memory_is_the_recurrence(
     decay: str, offsets: list[int] | None, reverse: bool, start: bool, chunk: int
 ) -> None:
     (q, k, v, log_a), initial = memory_inputs(decay, offsets)
@@ -108,7 +108,7 @@ STRENGTHS += [[-1e30, -0.01], [-3e38, -0.01], [-INF, -0.01, -1.0]]
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
 @pytest.mark.parametrize("decays", STRENGTHS)
 @pytest.mark.parametrize("decay", ["scalar", "diagonal"])
-def test_cachery_of_decays_of_every_strength(decay: str, decays: list[float], dtype: torch.dtype) -> None:
+def test_memory_of_decays_of_every_strength(decay: str, decays: list[float], dtype: torch.dtype) -> None:
     """Weak ones after strong ones, over three chunks: values, last state and all gradients against a float64 loop."""
     length, generator = 70, torch.Generator().manual_seed(0)
     own = (length, D) if decay == "diagonal" else (length,)

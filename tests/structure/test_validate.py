@@ -131,3 +131,20 @@ def test_copies_are_not_looked_at(name, monkeypatch):
     assert not looks
     pickle.loads(pickle.dumps(structure))
     assert looks
+
+
+@pytest.mark.parametrize("kind", ["parameter", "meta"])
+def test_one_odd_tensor_does_not_hide_the_others(kind):
+    """A file may hold parameters, and tensors without values."""
+    weight = torch.ones(9) if kind == "parameter" else torch.ones(9, device="meta")
+    weight = torch.nn.Parameter(weight) if kind == "parameter" else weight
+    adj = tampered(CASES["Adjacency"].with_weight(weight), ["indices"], first_is(2**30))
+    with pytest.raises(DataError):
+        loaded(adj)
+
+
+def test_structures_of_another_class_are_refused():
+    with pytest.raises(DataError, match="Graph: adj is Names, expected Adjacency"):
+        object.__new__(Graph).__setstate__({"adj": CASES["Names"]})
+    with pytest.raises(DataError, match="a graph is square"):
+        object.__new__(Graph).__setstate__({"adj": CASES["Adjacency"]})

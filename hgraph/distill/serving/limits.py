@@ -46,6 +46,7 @@ class Limits:
         for name in ("max_body", "max_connections", "request_timeout", "stop_timeout"):
             if not getattr(self, name) > 0:
                 raise ArgumentError(name, "a positive number", getattr(self, name))
+        object.__setattr__(self, "hosts", tuple(host.lower() for host in self.hosts))
         if not self.hosts:
             raise ArgumentError("hosts", "at least one name", "none")
 
@@ -96,7 +97,7 @@ class Guard:
         if not self.limits.knows(host):
             return 421, f"this server is not {host or 'without a name'!r}; it answers to {', '.join(self.limits.hosts)}"
         origin = headers.get(b"origin")
-        if origin is not None and not self.limits.knows(urlsplit(origin.decode("latin-1")).netloc):
+        if origin is not None and not self.limits.knows(_netloc(origin.decode("latin-1"))):
             return 403, "requests from pages of other sites are not answered"
         length = headers.get(b"content-length", b"0")
         if length.isdigit() and int(length) > self.limits.max_body:  # before any of it is read
@@ -114,6 +115,13 @@ class Guard:
                 raise _TooLongError
             if not message.get("more_body", False):
                 return bytes(body)
+
+
+def _netloc(origin: str) -> str:
+    try:
+        return urlsplit(origin).netloc
+    except ValueError:
+        return ""
 
 
 class _TooLongError(Exception):
