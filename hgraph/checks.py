@@ -1,6 +1,7 @@
-"""Checks of arguments: numbers, tensors, structures, channels; and of values on a device, which wait for it once.
+"""Argument checks for numbers, tensors, structures and channels.
 
-Each names the argument, what was expected, what came, and what to try. None but `Checks` waits for a device.
+Each error names the argument, what was expected, what was passed and what to try. Only `Checks`, which checks values on
+a device, waits for the device, and it does so once.
 """
 
 from __future__ import annotations
@@ -34,11 +35,14 @@ __all__ = [
 ]
 
 T = TypeVar("T")
-_OTHER = {"Graph": "hypergraph.clique() makes a graph", "Hypergraph": "hgraph.builders makes hypergraphs of graphs"}
+_OTHER = {
+    "Graph": "Convert it with hypergraph.clique()",
+    "Hypergraph": "Convert it with a function of hgraph.builders",
+}
 
 
 def whole(name: str, value: Any, least: int = 0, most: int | None = None, why: str = "") -> int:
-    """A whole number of that range."""
+    """Return a whole number in this range."""
     fits = not isinstance(value, bool) and isinstance(value, (int, np.integer)) and value >= least
     if not fits or (most is not None and value > most):
         span = f"a whole number, {least} or more" if most is None else f"{least} .. {most}"
@@ -47,19 +51,19 @@ def whole(name: str, value: Any, least: int = 0, most: int | None = None, why: s
 
 
 def count(name: str, value: Any, bytes_each: int, least: int = 0) -> int:
-    """A whole number of things that take so many bytes each, for which there must be memory."""
+    """Return a whole number of items, after checking that memory suffices at ``bytes_each`` per item."""
     number = whole(name, value, least)
     check_memory(name, number * bytes_each, f"{number:,}")
     return number
 
 
 def seed_of(value: Any, name: str = "seed") -> int:
-    """A seed: a whole number of 64 bits, as generators take it."""
+    """Return a seed: an unsigned 64-bit integer."""
     return whole(name, value, 0, 2**64 - 1)
 
 
 def real(name: str, value: Any, expected: str, low: float = 0.0, high: float = math.inf) -> float:
-    """A finite number of that range."""
+    """Return a finite number in this range."""
     if isinstance(value, bool) or not isinstance(value, (int, float, np.integer, np.floating)):
         raise ArgumentTypeError(name, expected, repr(value))
     if not (math.isfinite(value) and low <= value <= high):
@@ -68,7 +72,7 @@ def real(name: str, value: Any, expected: str, low: float = 0.0, high: float = m
 
 
 def numbers(name: str, values: Any, expected: str) -> np.ndarray[Any, Any]:
-    """An array of numbers in float64."""
+    """Return a float64 array of the numbers."""
     try:
         return np.asarray(values.detach().cpu() if hasattr(values, "detach") else values, dtype=np.float64)
     except (TypeError, ValueError) as error:
@@ -76,7 +80,7 @@ def numbers(name: str, values: Any, expected: str) -> np.ndarray[Any, Any]:
 
 
 def of_kind(name: str, value: Any, kind: type[T]) -> T:
-    """A structure of that kind."""
+    """Return the value if it is a structure of this kind."""
     if not isinstance(value, kind):
         raise ArgumentTypeError(name, f"a {kind.__name__}", type(value).__name__, _OTHER[kind.__name__])
     return value
@@ -86,28 +90,28 @@ def of_kind(name: str, value: Any, kind: type[T]) -> T:
 
 
 def structure(adj: Any, *kinds: type) -> None:
-    """A structure of one of the given kinds, rather than what holds one."""
+    """Check for a structure of one of these kinds; a `Graph` or `Hypergraph` that contains one is an error."""
     if not isinstance(adj, kinds):
-        hint = "A Graph holds its structure as .adj, a Hypergraph two as .v2e and .e2v"
+        hint = "Pass graph.adj of a Graph, or hypergraph.v2e or hypergraph.e2v of a Hypergraph"
         if isinstance(adj, Tensor):
-            hint = "Adjacency.from_coo(target=..., source=..., num_targets=..., num_sources=...) makes one of two lists"
+            hint = "Create one with Adjacency.from_coo(target=..., source=..., num_targets=..., num_sources=...)"
         raise ArgumentTypeError("adj", " or ".join(kind.__name__ for kind in kinds), type(adj).__name__, hint)
 
 
 def floating(name: str, value: Any, device: torch.device) -> None:
-    """A floating-point tensor on the structure's device."""
+    """Check for a floating-point tensor on the device of the structure."""
     if isinstance(value, Tensor) and value.is_floating_point() and value.device == device:
-        return  # the usual case, without the cost of the general one
+        return  # fast path for the usual case
     _kind(name, value, device, "a floating-point tensor", Tensor.is_floating_point)
 
 
 def integers(name: str, value: Any, device: torch.device) -> None:
-    """An integer tensor on the structure's device."""
+    """Check for an integer tensor on the device of the structure."""
     _kind(name, value, device, "an integer tensor", lambda t: not (t.is_floating_point() or t.dtype == torch.bool))
 
 
 def booleans(name: str, value: Any, device: torch.device) -> None:
-    """A boolean tensor on the structure's device."""
+    """Check for a boolean tensor on the device of the structure."""
     _kind(name, value, device, "a boolean tensor", lambda t: t.dtype == torch.bool)
 
 
@@ -116,11 +120,11 @@ def _kind(name: str, value: Any, device: torch.device, expected: str, fits: Call
         raise ArgumentTypeError(name, expected, value.dtype if isinstance(value, Tensor) else type(value).__name__)
     if value.device != device:
         hint = "Move one of them with .to(device)"
-        raise ArgumentError(name, f"a tensor on {device}, where the structure is", value.device, hint)
+        raise ArgumentError(name, f"a tensor on {device}, the device of the structure", value.device, hint)
 
 
 def shape(name: str, value: Tensor, expected: Sequence[int | str], hint: str = "") -> None:
-    """The shape, from the right; names stand for any size and a leading "..." for any further dimensions."""
+    """Check a shape; a name allows any size, and a leading "..." allows any number of leading dimensions."""
     free = expected[0] == "..."
     wanted = expected[1:] if free else expected
     got = value.shape[len(value.shape) - len(wanted) :] if free else value.shape
@@ -134,7 +138,7 @@ def shape(name: str, value: Tensor, expected: Sequence[int | str], hint: str = "
 
 
 def check_channels(**channels: int) -> None:
-    """Refuse numbers of channels below 1, or for whose weights there is no memory."""
+    """Raise an error if a number of channels is below 1, or if the weights do not fit into memory."""
     for name, value in channels.items():
         if isinstance(value, bool) or not isinstance(value, int) or value < 1:
             raise ArgumentError(name, "a whole number, 1 or more", repr(value))
@@ -143,48 +147,49 @@ def check_channels(**channels: int) -> None:
 
 
 def check_dtype(name: str, x: Tensor, weight: Tensor) -> None:
-    """Refuse features of another dtype than a layer's weights; autocast casts what is floating."""
+    """Raise an error if features and weights differ in dtype; under autocast, any floating-point dtype is allowed."""
     if x.dtype == weight.dtype or (x.is_floating_point() and torch.is_autocast_enabled(x.device.type)):
         return
-    raise ArgumentTypeError(name, f"{weight.dtype}, as the weights are", x.dtype, f"{name}.to({weight.dtype}), say")
+    hint = f"Convert it with {name}.to({weight.dtype})"
+    raise ArgumentTypeError(name, f"{weight.dtype}, the dtype of the weights", x.dtype, hint)
 
 
 # ---------------------------------------------------------------------- values on a device
 
 
 class Checks:
-    """What a constructor asks of the values it was given: collected without waiting, read in one go.
+    """Checks of tensor values in a constructor, collected without waiting for the device and read all at once.
 
     >>> checks = Checks()
     >>> checks.in_range("ids", torch.tensor([0, 7]), 3, "ids")
     >>> checks.read()
     Traceback (most recent call last):
-    hgraph.errors.ArgumentError: ids: expected ids in 0 .. 2, got 7 at position 1.
+    hgraph.errors.ArgumentError: ids: expected ids in 0 .. 2, got 7 at position 1
     """
 
     def __init__(self) -> None:
         self._pending: list[tuple[Tensor, Callable[[int], ArgumentError]]] = []
 
     def refuse(self, bad: Tensor, error: Callable[[int], ArgumentError]) -> None:
-        """Refuse if any of ``bad`` [n] is true; ``error`` is asked with the position of the first that is."""
+        """Add a check that fails if any entry of ``bad`` [n] is true; ``error`` gets the position of the first one."""
         self._pending.append((bad, error))
 
     def in_range(self, name: str, values: Tensor, size: int, what: str) -> None:
-        """Refuse indices outside 0 .. size - 1, naming the first one."""
+        """Add a check that fails for indices outside 0 .. size - 1; the error names the first one."""
 
         def error(at: int) -> ArgumentError:
-            allowed = f"{what} in 0 .. {size - 1}" if size else f"no entry, as there are no {what}"
+            allowed = f"{what} in 0 .. {size - 1}" if size else f"no entry, because there are no {what}"
             return ArgumentError(name, allowed, f"{int(values[at])} at position {at}")
 
         self.refuse((values < 0) | (values >= size), error)
 
     def no_nan(self, name: str, weight: Tensor | None) -> None:
-        """Refuse weights [n] with a NaN among them."""
+        """Add a check that fails if weights [n] contain NaN."""
         if weight is not None:
             self.refuse(weight.isnan(), lambda at: ArgumentError(name, "weights without NaN", f"NaN at position {at}"))
 
     def read(self, *numbers: Tensor) -> list[int]:
-        """Wait for the device: raise what the first failed check says, else these numbers, one element each."""
+        """Wait for the device; raise the error of the first failed check, or return the values of scalar tensors."""
         flags = [bad.any() for bad, _ in self._pending]
         asked = [t.long() for t in (*flags, *numbers)]
         found = torch.stack([t.to(asked[0].device) for t in asked]).tolist() if asked else []

@@ -1,4 +1,4 @@
-"""Errors that say which argument was wrong, what was expected, what was given, and what to try."""
+"""Errors that say which argument was wrong, what was expected, what was passed and what to try."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ __all__ = [
 ]
 
 
-_LONGEST = 2_000  # characters of a message: it may quote a file
+_LONGEST = 2_000  # maximum length of a message, in characters; it may quote a file
 
 
 class HgraphError(Exception):
     r"""Base of every error that hgraph raises on purpose.
 
-    Messages quote names and values of files. Control characters, which a terminal would obey, are written as escapes,
-    and a message that is too long is cut in the middle.
+    Messages can quote names and values from files. Control characters, which a terminal would execute, are therefore
+    escaped, and a message that is too long is cut in the middle.
 
     >>> str(HgraphError("unknown class \x1b[2J"))
     'unknown class \\x1b[2J'
@@ -36,7 +36,7 @@ class HgraphError(Exception):
 
 
 def printable(text: object, longest: int = _LONGEST) -> str:
-    r"""A text that is safe to print: no control characters but line breaks and tabs, and not too long.
+    r"""Return a text that is safe to print: not too long, and without control characters except line breaks and tabs.
 
     >>> printable("a\x1b[31mb")
     'a\\x1b[31mb'
@@ -54,11 +54,11 @@ def _message(argument: str, expected: str, got: object, hint: str) -> str:
 
 
 class ArgumentError(HgraphError, ValueError):
-    """An argument of the right type with a wrong value, shape or range.
+    """An argument has the right type, but a wrong value, shape or range.
 
-    >>> raise ArgumentError("x", "4 rows (one a source)", "3 rows", "Is the structure transposed?")
+    >>> raise ArgumentError("x", "4 rows (one per source)", "3 rows", "Is the structure transposed?")
     Traceback (most recent call last):
-    hgraph.errors.ArgumentError: x: expected 4 rows (one a source), got 3 rows. Is the structure transposed?
+    hgraph.errors.ArgumentError: x: expected 4 rows (one per source), got 3 rows. Is the structure transposed?
     """
 
     def __init__(self, argument: str, expected: str, got: object, hint: str = "") -> None:
@@ -66,26 +66,26 @@ class ArgumentError(HgraphError, ValueError):
 
 
 class ArgumentTypeError(HgraphError, TypeError):
-    """An argument of a wrong type or dtype."""
+    """An argument has a wrong type or dtype."""
 
     def __init__(self, argument: str, expected: str, got: object, hint: str = "") -> None:
         super().__init__(_message(argument, expected, got, hint))
 
 
 class BackendError(HgraphError, ValueError):
-    """A backend was asked for that cannot run here; an explicit request never falls back."""
+    """The requested backend cannot run here; an explicit request never falls back to another backend."""
 
 
 class DataError(HgraphError, ValueError):
-    """A file or data set is missing, damaged, unsafe, or not what its card says."""
+    """A file or data set is missing, damaged or unsafe, or does not match its card."""
 
 
 class LicenceWarning(UserWarning):
-    """What was loaded has terms of its own, other than hgraph's."""
+    """The loaded data or weights have their own license terms, which differ from hgraph's."""
 
 
 class MissingPackageError(HgraphError, ImportError):
-    """An optional package is needed; the message names the extra that installs it."""
+    """An optional package is missing; the message names the extra that installs it."""
 
     def __init__(self, package: str, extra: str, purpose: str) -> None:
         how = f": pip install 'hgraph[{extra}]'" if extra else ", which no extra installs: see its own instructions"
@@ -93,10 +93,10 @@ class MissingPackageError(HgraphError, ImportError):
 
 
 def did_you_mean(given: object, known: Iterable[str], otherwise: str = "") -> str:
-    """A hint with the known names nearest to the given one, at most three; ``otherwise`` where none is near.
+    """Return a hint with up to three known names similar to the given one, or ``otherwise`` if none is similar.
 
     >>> did_you_mean("hgnnn", ["gcn", "hgnn", "mlp"])
-    "Did you mean 'hgnn'?"
+    "Did you mean 'hgnn' or 'gcn'?"
     """
     names, text = {name.lower(): name for name in known}, str(given).lower()
     near = [names[low] for low in difflib.get_close_matches(text, names, n=3, cutoff=0.5)]

@@ -1,4 +1,4 @@
-"""Files that are whole or not there, and folders whose files are known to be ours."""
+"""Write files atomically: a reader sees the complete old file or the complete new one."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ __all__ = ["is_temporary", "write_atomically", "writing"]
 
 
 def write_atomically(path: str | os.PathLike[str], content: bytes) -> None:
-    """Write a file so that, killed at any moment, either the old or the whole new content is there.
+    """Write a file atomically: if the process is killed, the file has its old content or all of the new content.
 
     Raises:
-        OSError: it cannot be written; the message names the file.
+        OSError: the file cannot be written; the message names it.
     """
     Path(path).parent.mkdir(parents=True, exist_ok=True)
     with writing(path, "wb") as file:
@@ -26,13 +26,13 @@ def write_atomically(path: str | os.PathLike[str], content: bytes) -> None:
 
 @contextmanager
 def writing(path: str | os.PathLike[str], mode: str = "w") -> Iterator[IO[Any]]:
-    """A file that takes its place when the block has ended well; the old one stays where it has not.
+    """Open a temporary file that replaces ``path`` when the block succeeds; if it fails, the old file stays.
 
-    It is written under a random name that is opened exclusively, so two writers at once do not mix. A device or a FIFO
-    is written to as it is.
+    The temporary file has a random name and is opened exclusively, so concurrent writers never mix their output.
+    Devices and FIFOs are written to directly.
 
     Raises:
-        OSError: it cannot be written; the message names the file.
+        OSError: the file cannot be written; the message names it.
     """
     path = Path(os.path.realpath(path))
     text = {} if "b" in mode else {"encoding": "utf-8", "newline": ""}
@@ -57,7 +57,7 @@ def writing(path: str | os.PathLike[str], mode: str = "w") -> Iterator[IO[Any]]:
 
 
 def is_temporary(path: Path) -> bool:
-    """Whether a file is what a killed writer has left."""
+    """Whether this is a temporary file that a killed writer left behind."""
     head, _, end = path.name.rpartition(".")
     letters = head.rpartition(".")[2]
     return end == "tmp" and path.name.startswith(".") and len(letters) == 8 and set(letters) <= set("0123456789abcdef")

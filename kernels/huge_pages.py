@@ -1,4 +1,4 @@
-"""Whether large outputs are asked for in huge pages: not for a while after these came slowly."""
+"""Decide whether to request huge pages for large outputs; after slow ones, wait before trying again."""
 
 from __future__ import annotations
 
@@ -8,14 +8,14 @@ _LONGEST = 1024
 
 
 class HugePages:
-    """Counts for how many large outputs no huge pages are asked for.
+    """Count the large outputs for which no huge pages are requested.
 
-    Where free memory is in small pieces Linux moves pages out of the way of a huge one, and under a hypervisor that
-    takes free memory back the host has to find it again: a huge page then takes several times as long as the small
-    ones in its place. The native kernel notices that at the second such page of an output, and leaves the rest of it
-    small (native_pages.h). Pages that were found once come fast the next time, mostly; so as long as an output gets
-    more fast ones than the one before, every second output is tried. Where it does not, each trial that is slow
-    doubles the wait for the next one.
+    A huge page can take several times as long as the small pages it replaces. This happens if free memory is
+    fragmented, because Linux first moves other pages out of the way, and if a hypervisor has reclaimed free memory,
+    because the host must provide it again. The native kernel detects this at the second slow page of an output and
+    uses small pages for the rest (native_pages.h). Pages that were provided once are usually fast the next time. So
+    every second output is tried while each trial gets more fast pages than the one before. Otherwise every slow trial
+    doubles the wait before the next one.
 
     >>> pages = HugePages()
     >>> pages.note(40, 0), pages.wanted()
@@ -28,14 +28,14 @@ class HugePages:
         self._wait, self._next, self._fast = 0, 1, -1
 
     def wanted(self) -> bool:
-        """Whether the next output is to be in huge pages."""
+        """Whether to request huge pages for the next output."""
         if self._wait:
             self._wait -= 1
             return False
         return True
 
     def note(self, fast: int, slow: int) -> None:
-        """How many pages of the output that was just made came fast, and slowly."""
+        """Record how many huge pages of the last output were fast and how many were slow."""
         if slow < 2:
             self._next = 1
         elif fast > self._fast:

@@ -84,9 +84,11 @@ def build() -> Path:
             trust.record(made, path)
             made.replace(path)
     except trust.UntrustedError as error:
-        raise BuildError(f"{error}. HGRAPH_CACHE names another folder") from error
+        raise BuildError(f"{error}. Set HGRAPH_CACHE to use another folder") from error
     except OSError as error:
-        raise BuildError(f"{path.parent} ({error.strerror or error}). HGRAPH_CACHE names another folder") from error
+        raise BuildError(
+            f"{path.parent} ({error.strerror or error}). Set HGRAPH_CACHE to use another folder"
+        ) from error
     return path
 
 

@@ -1,7 +1,7 @@
-"""Which built libraries may be loaded: to load one is to execute it.
+"""Decide which built libraries are safe to load; loading a library executes its code.
 
-A library counts where it lies at an absolute path, belongs to the user or to root, as its folder does, cannot be
-written by anybody else, and has the bytes that were recorded when it was built.
+A library is trusted if its path is absolute, it and its folder belong to the user or root, nobody else can write to
+them, and its hash is the one that was recorded when it was built.
 """
 
 from __future__ import annotations
@@ -14,33 +14,38 @@ from pathlib import Path
 __all__ = ["UntrustedError", "check", "record", "secure"]
 
 _OTHERS, _GROUP = stat.S_IWOTH, stat.S_IWGRP
+_REBUILD = "Delete it and run `hgraph kernels build`"
 
 
 class UntrustedError(OSError):
-    """A library that is not loaded; the message says why, and what to do."""
+    """A library must not be loaded; the message says why."""
 
 
 def secure(folder: Path) -> None:
-    """Make the folder of built libraries, or take from others what they may do in one of the user's.
+    """Create the folder for built libraries; if it exists, take write permission from its group.
 
     Raises:
-        UntrustedError: others could put a library there.
+        UntrustedError: other users could put a library there.
     """
     if not folder.is_absolute():
-        raise UntrustedError(f"{str(folder)!r} is not an absolute path, so another folder in each working directory")
+        raise UntrustedError(
+            f"{str(folder)!r} is not an absolute path: it would be a different folder in each working directory"
+        )
     folder.parent.mkdir(parents=True, exist_ok=True)
     folder.mkdir(mode=0o700, exist_ok=True)
     _check_folder(folder)
 
 
 def check(library: Path) -> None:
-    """Refuse a library that somebody else may have made or changed.
+    """Raise an error for a library that somebody else could have made or changed.
 
     Raises:
-        UntrustedError: with the reason.
+        UntrustedError: the library must not be loaded; the message says why.
     """
     if not library.is_absolute():
-        raise UntrustedError(f"{str(library)!r} is not an absolute path, so another file in each working directory")
+        raise UntrustedError(
+            f"{str(library)!r} is not an absolute path: it would be a different file in each working directory"
+        )
     real = Path(os.path.realpath(library))
     _check_folder(real.parent)
     state = real.stat()
@@ -48,17 +53,17 @@ def check(library: Path) -> None:
         raise UntrustedError(f"{library} is not a regular file")
     _check_owner(library, state)
     if state.st_mode & (_GROUP | _OTHERS):
-        raise UntrustedError(f"{library} can be written by others than its owner. Remove it, then build it again")
+        raise UntrustedError(f"{library} can be written by users other than its owner. {_REBUILD}")
     try:
         recorded = _record_of(library).read_text(encoding="ascii").strip()
     except (OSError, UnicodeDecodeError):
-        raise UntrustedError(f"{library} has no recorded hash. Remove it, then build it again") from None
+        raise UntrustedError(f"{library} has no recorded hash. {_REBUILD}") from None
     if recorded != _hash(real):
-        raise UntrustedError(f"{library} is not what was built: its hash differs. Remove it, then build it again")
+        raise UntrustedError(f"{library} was changed after it was built: its hash differs. {_REBUILD}")
 
 
 def record(library: Path, name: Path) -> None:
-    """Write the hash of a library that is going to have this name."""
+    """Record the hash of a built library that will be moved to ``name``."""
     library.chmod(0o755)
     _record_of(name).write_text(_hash(library) + "\n", encoding="ascii")
 
@@ -72,20 +77,20 @@ def _hash(path: Path) -> str:
 
 
 def _check_folder(folder: Path) -> None:
-    """The folder is the user's or root's, and none above it lets everybody exchange it."""
+    """Check that the folder belongs to the user or root, and that no other user can write to it or replace it."""
     state = folder.stat()
     _check_owner(folder, state)
     if state.st_mode & _OTHERS:
-        raise UntrustedError(f"{folder} can be written by everybody. chmod go-w {folder}, after a look at its content")
+        raise UntrustedError(f"{folder} can be written by everybody. Check its content, then run `chmod go-w {folder}`")
     if state.st_mode & _GROUP:
         try:
             folder.chmod(stat.S_IMODE(state.st_mode) & ~_GROUP)
         except OSError:
-            raise UntrustedError(f"{folder} can be written by its group. chmod g-w {folder}") from None
+            raise UntrustedError(f"{folder} can be written by its group. Run `chmod g-w {folder}`") from None
     for above in folder.resolve().parents:
         mode = above.stat().st_mode
         if mode & _OTHERS and not mode & stat.S_ISVTX:
-            raise UntrustedError(f"{above} can be written by everybody, so {folder} could be exchanged")
+            raise UntrustedError(f"{above} can be written by everybody, so {folder} could be replaced")
 
 
 def _check_owner(path: Path, state: os.stat_result) -> None:

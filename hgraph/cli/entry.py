@@ -1,4 +1,4 @@
-"""How the command begins and ends: with the streams that it was given, and without a traceback when it is stopped."""
+"""Entry point of the ``hgraph`` command: handles closed streams, and prints no traceback when it is interrupted."""
 
 from __future__ import annotations
 
@@ -18,17 +18,17 @@ def main() -> None:
         sys.stdout.flush()
     except KeyboardInterrupt:
         code = 130
-        _say("hgraph: stopped. The same command goes on from the last state that was kept")
-    except OSError as error:  # the end of what was printed found no room, or no reader
+        _say("hgraph: stopped. Run the same command to resume from the last checkpoint")
+    except OSError as error:  # the last output found a full disk or no reader
         code = code or 1
         _say(f"hgraph: error: standard output: {error.strerror or error}")
-        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # else the interpreter tries again, and prints a traceback
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # otherwise the interpreter's flush prints a traceback
     sys.exit(code)
 
 
 def _run() -> int:
     try:
-        from hgraph.cli.app import main as command  # it takes a moment, in which Ctrl-C is a stop, too
+        from hgraph.cli.app import main as command  # imported here because it is slow and Ctrl-C must work
 
         command()
     except SystemExit as end:
@@ -39,7 +39,7 @@ def _run() -> int:
 
 
 def _open_streams() -> None:
-    """Open what was closed: files would get its number, and be written to by whoever prints."""
+    """Reopen closed standard streams; otherwise a file could get their descriptor and receive printed text."""
     for number, name in enumerate(("stdin", "stdout", "stderr")):
         try:
             os.fstat(number)
@@ -47,7 +47,7 @@ def _open_streams() -> None:
             os.open("/dev/full" if name == "stdout" and os.path.exists("/dev/full") else os.devnull, os.O_RDWR)
         if getattr(sys, name) is None:
             mode = "r" if name == "stdin" else "w"
-            setattr(sys, name, open(number, mode, encoding="utf-8", closefd=False))  # noqa: SIM115 - for good
+            setattr(sys, name, open(number, mode, encoding="utf-8", closefd=False))  # noqa: SIM115 - stays open
 
 
 def _say(sentence: str) -> None:

@@ -1,4 +1,4 @@
-"""What every structure can do: move, pin, copy, pickle, save."""
+"""Base class of structures: move, pin, copy, pickle, save and validate."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ S = TypeVar("S", bound="Structure")
 
 
 class Structure:
-    """Base of the nouns: frozen dataclasses whose fields are tensors, structures or None.
+    """Base class of all structures: frozen dataclasses whose fields are tensors, structures or None.
 
     >>> from hgraph.structure import Graph
     >>> graph = Graph.from_edge_index([[0], [1]], num_nodes=2, directed=True)
@@ -30,7 +30,7 @@ class Structure:
     """
 
     def __post_init__(self) -> None:
-        """Copy tensors of `torch.inference_mode`, with which nobody could train, into ordinary ones."""
+        """Copy tensors from `torch.inference_mode` into ordinary ones; training cannot use inference tensors."""
         if torch.compiler.is_compiling() or not torch.is_inference_mode_enabled():
             return
         with ordinary_tensors():
@@ -39,7 +39,7 @@ class Structure:
                     object.__setattr__(self, name, value.clone())
 
     def tensors(self) -> list[Tensor]:
-        """Every tensor held, those of nested structures included."""
+        """Return all tensors, including those of nested structures."""
         found: list[Tensor] = []
         for value in vars(self).values():
             if isinstance(value, Tensor):
@@ -49,24 +49,24 @@ class Structure:
         return found
 
     def to(self: S, device: torch.device | str, *, non_blocking: bool = False) -> S:
-        """The same structure on another device; itself where it is there already, with all that was derived from it."""
+        """Return the structure on a device; if it is already there, return itself with its cached values."""
         return self._map(lambda t: t.to(device, non_blocking=non_blocking))
 
     def pin_memory(self: S) -> S:
-        """The same structure in page-locked memory, for asynchronous copies to a GPU."""
+        """Return a copy in page-locked memory, for asynchronous copies to a GPU."""
         return self._map(Tensor.pin_memory)
 
     def save(self, path: str | os.PathLike[str]) -> None:
-        """Write the structure to one safetensors file, atomically; :func:`hgraph.load` reads it back."""
+        """Save the structure atomically to a safetensors file; :func:`hgraph.load` loads it."""
         from hgraph.data.io import save
 
         save(self, path)
 
     def validate(self) -> None:
-        """Check that the fields fit each other, those of the structures inside included.
+        """Check that the fields are consistent, including those of nested structures.
 
         Raises:
-            DataError: they contradict each other.
+            DataError: the fields are inconsistent.
         """
         for value in vars(self).values():
             if isinstance(value, Structure):
@@ -74,37 +74,37 @@ class Structure:
         self.check_fields()
 
     def check_fields(self) -> None:
-        """Check that the fields fit each other, without those of the structures inside.
+        """Check that the fields are consistent, without those of nested structures.
 
         Raises:
-            DataError: they contradict each other.
+            DataError: the fields are inconsistent.
         """
 
     # ------------------------------------------------------------------ copies
 
     def __init_subclass__(cls, **options: Any) -> None:
-        """Let DataLoader workers and other processes of one's own send structures without a second look."""
+        """Let DataLoader workers and other child processes send structures without checking them again."""
         super().__init_subclass__(**options)
         ForkingPickler.register(cls, _sent)
 
     def __setstate__(self, state: Any) -> None:
-        """Take the fields of a pickle or of `torch.load`, if they fit each other: they may come from a file."""
+        """Set the fields from a pickle or `torch.load`, and check them, because they may come from a file."""
         _fill(self, state)
         Structure.__post_init__(self)
         if all(is_plain(t) for t in self.tensors()):
             self.check_fields()
 
     def __copy__(self: S) -> S:
-        """The same tensors in another object."""
+        """Return a new object with the same tensors."""
         return _received(type(self), vars(self))
 
     def __deepcopy__(self: S, memo: dict[int, Any]) -> S:
-        """Tensors of its own."""
+        """Return a new object with copied tensors."""
         return _received(type(self), {name: copy.deepcopy(value, memo) for name, value in vars(self).items()})
 
     @property
     def device(self) -> torch.device:
-        """Where the tensors are."""
+        """The device of the tensors."""
         return self.tensors()[0].device
 
     def _map(self: S, function: Callable[[Tensor], Tensor]) -> S:
@@ -131,15 +131,15 @@ def _received(kind: type[S], fields: Mapping[str, Any]) -> S:
 
 
 def _fill(structure: Structure, state: Any) -> None:
-    """Set the fields: each of its kind, none missing, none more.
+    """Set the fields after checking their names and types.
 
     Raises:
-        DataError: they are others.
+        DataError: a field is missing, unknown or of the wrong type.
     """
     name = type(structure).__name__
     fields = dataclasses.fields(structure)  # type: ignore[arg-type]
     if not isinstance(state, dict) or set(state) != {f.name for f in fields}:
-        raise DataError(f"{name}: not the fields of this version of hgraph")
+        raise DataError(f"{name}: the fields are not those of this version of hgraph")
     for f in fields:
         value, annotation = state[f.name], str(f.type)
         of_kind = Tensor if "Tensor" in annotation else Structure
@@ -149,8 +149,8 @@ def _fill(structure: Structure, state: Any) -> None:
 
 
 def moved(record: Any, device: torch.device | str) -> Any:
-    """A record of structures, tensors, mappings and records, on another device; what is not such stays."""
-    done: dict[int, Any] = {}  # what splits and data share stays shared, so nothing is copied twice
+    """Move a structure, tensor, dataclass or mapping, and all values in it, to a device; other values stay."""
+    done: dict[int, Any] = {}  # a value that splits and data share is copied only once and stays shared
 
     def move(value: Any) -> Any:
         if id(value) not in done:

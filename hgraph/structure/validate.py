@@ -1,7 +1,7 @@
-"""What must hold between the tensors of a structure, so that no verb reads or writes outside them.
+"""Check the tensors of a structure, so that no operator reads or writes out of bounds.
 
-Constructors make it so. Structures that are unpickled, which `torch.load` does too, come from a file, and are looked at
-once; copies and what DataLoader workers send are not.
+Constructors only create valid structures. Structures from a pickle or `torch.load` can come from a file, so they are
+checked once, when they are loaded. Copies, and structures sent by DataLoader workers, are not checked.
 """
 
 from __future__ import annotations
@@ -26,63 +26,66 @@ INTEGERS = (torch.int32, torch.int64)
 
 
 def require(holds: bool | Tensor, message: str) -> None:
-    """Refuse the structure unless it holds.
+    """Raise an error with this message unless the condition holds.
 
     Raises:
-        DataError: it does not.
+        DataError: the condition is false.
     """
     if not bool(holds):
         raise DataError(message)
 
 
 def check_integers(name: str, value: Tensor, *shape: int) -> None:
-    """int32 or int64 of that shape; of one dimension where none is given."""
-    require(value.dtype in INTEGERS, f"{name} is of {value.dtype}, not of integers")
+    """Check for int32 or int64 values of this shape; without a shape, for one dimension."""
+    require(value.dtype in INTEGERS, f"{name} has dtype {value.dtype}, not int32 or int64")
     fits = value.shape == shape if shape else value.dim() == 1
-    require(fits, f"{name} has shape {list(value.shape)}, not {list(shape) if shape else 'one dimension'}")
+    require(fits, f"{name} has shape {list(value.shape)}, expected {list(shape) if shape else 'one dimension'}")
 
 
 def check_pointers(name: str, pointers: Tensor, end: int) -> None:
-    """Pointers ascend from 0 to the end."""
-    require(len(pointers) > 0 and pointers[0] == 0 and pointers[-1] == end, f"{name} does not go from 0 to {end}")
-    require(bool((pointers.diff() >= 0).all()), f"{name} decreases")
+    """Check that pointers start at 0, never decrease and finish at ``end``."""
+    require(len(pointers) > 0 and pointers[0] == 0 and pointers[-1] == end, f"{name} must start at 0 and end at {end}")
+    require(bool((pointers.diff() >= 0).all()), f"{name} has decreasing values")
 
 
 def check_range(name: str, ids: Tensor, size: int) -> None:
-    """Ids are within 0 .. size - 1."""
-    require(is_inside(ids, size), f"{name} is not within 0 .. {size - 1}")
+    """Check that ids are in 0 .. size - 1."""
+    require(is_inside(ids, size), f"{name} has values outside 0 .. {size - 1}")
 
 
 def is_inside(ids: Tensor, size: int) -> bool:
-    """Whether ids are within 0 .. size - 1."""
+    """Whether all ids are in 0 .. size - 1."""
     return not len(ids) or (int(ids.min()) >= 0 and int(ids.max()) < size)
 
 
 def check_permutation(name: str, order: Tensor) -> None:
-    """Each of 0 .. len(order) - 1 is there once."""
+    """Check that each of 0 .. len(order) - 1 occurs exactly once."""
     check_integers(name, order)
     check_range(name, order, len(order))
     seen = torch.zeros(len(order), dtype=torch.bool, device=order.device)
     seen[order.long()] = True
-    require(bool(seen.all()), f"{name} is no permutation")
+    require(bool(seen.all()), f"{name} is not a permutation")
 
 
 def check_tiles(lists: tuple[Tensor, Tensor, Tensor], row: Tensor, columns: int, masks: int) -> None:
-    """Lists (index, rule, count) name tiles below ``columns``, ascending, under rules that exist."""
+    """Check lists (index, rule, count) of tiles: indices below ``columns`` in ascending order, with known rules."""
     index, rule, count = lists
-    require(all(t.dtype == torch.int32 for t in (*lists, row)), "the lists of tiles are not int32")
-    require(index.dim() == 4 and row.shape == index.shape[2:3], "the lists of tiles are not [B, H, R, K]")
-    require(rule.shape == index.shape and count.shape == index.shape[:3], "index, rule and count differ in size")
-    require(0 not in index.shape[:2], "the lists of tiles have no example or no head")
+    require(all(t.dtype == torch.int32 for t in (*lists, row)), "the tile lists are not int32")
+    require(index.dim() == 4 and row.shape == index.shape[2:3], "the tile lists do not have shape [B, H, R, K]")
+    require(rule.shape == index.shape and count.shape == index.shape[:3], "index, rule and count have different sizes")
+    require(0 not in index.shape[:2], "the tile lists have no examples or no heads")
     used = torch.arange(index.shape[3], device=index.device) < count.unsqueeze(3)
     require(bool(((count >= 0) & (count <= index.shape[3])).all()), "a count is out of range")
-    require(bool(((index >= 0) & (~used | (index < columns))).all()), "tiles out of range")
-    require(not bool((used[..., 1:] & (index[..., 1:] <= index[..., :-1])).any()), "the tiles of a row do not ascend")
-    require(not bool(index[~used].any()), "unused entries of index are not 0")
-    require(bool(((rule >= -2) & (rule < masks))[used].all()), "a rule names no mask")
+    require(bool(((index >= 0) & (~used | (index < columns))).all()), "a tile index is out of range")
+    require(
+        not bool((used[..., 1:] & (index[..., 1:] <= index[..., :-1])).any()),
+        "the tile indices of a row are not ascending",
+    )
+    require(not bool(index[~used].any()), "an unused entry of index is not 0")
+    require(bool(((rule >= -2) & (rule < masks))[used].all()), "a rule has no mask")
 
 
 def rows_of(pointers: Tensor) -> Tensor:
-    """The row of each entry."""
+    """Return the row of each entry, from row pointers."""
     count = pointers.long().diff()
     return torch.arange(len(count), device=count.device).repeat_interleave(count)

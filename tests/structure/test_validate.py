@@ -107,11 +107,11 @@ def test_what_is_whole_is_loaded(name):
 @pytest.mark.parametrize(
     ("state", "message"),
     [
-        ({}, "Graph: not the fields of this version"),
+        ({}, "Graph: the fields are not those of this version"),
         ({"adj": 3}, "Graph: adj is int, not Adjacency"),
         ({"adj": None}, "Graph: adj is NoneType"),
-        ({"adj": CASES["Adjacency"], "more": 1}, "Graph: not the fields"),
-        ([1, 2], "Graph: not the fields"),
+        ({"adj": CASES["Adjacency"], "more": 1}, "Graph: the fields are not"),
+        ([1, 2], "Graph: the fields are not"),
     ],
 )
 def test_other_fields_are_refused(state, message):

@@ -1,4 +1,4 @@
-"""`TwoStepConv`: layers that are a linear map and two weighted sums, nodes -> hyperedges -> nodes."""
+"""`TwoStepConv`: base of layers with a linear map and two weighted sums, nodes -> hyperedges -> nodes."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ __all__ = ["Steps", "TwoStepConv", "steps_of", "weighted"]
 
 
 class Steps(NamedTuple):
-    """The weighted structures G [M, N] and S [N, M] of the two steps, and the sums G 1 [M, 1]."""
+    """The weighted structures G [M, N] and S [N, M] of the two steps, and the row sums G 1 [M, 1]."""
 
     gather: Adjacency
     scatter: Adjacency
@@ -30,24 +30,24 @@ class Steps(NamedTuple):
 
 
 class TwoStepConv(nn.Module):
-    r"""Base of the layers whose sums have weights that no feature decides: a subclass gives the weights.
+    r"""Base of hypergraph convolutions whose weights depend only on the structure, not on the features.
 
-    Use it for a convolution of your own: write `operators`, and caching, precision, compiled code and the cheaper
-    order of product and sums are done here. Set ``node_power`` if the weights divide by node degrees: degrees that
-    cannot be divided by are then refused. A layer with a term of the node itself also overrides `forward`, `prepare`
-    and `from_prepared`.
+    Use it when you write your own convolution: implement `operators`. This class handles caching, precision and
+    ``torch.compile``, and multiplies and sums in the cheaper order. If the weights divide by node degrees, set
+    ``node_power``; degrees that are not valid divisors are then an error. A layer that adds a term of the node itself
+    also overrides `forward`, `prepare` and `from_prepared`.
 
     .. math:: X' = S \, G \, (X \Theta + b)
 
     Args:
-        in_channels: F, features of a node.
-        out_channels: F'.
-        bias: whether to add b, before the sums.
+        in_channels: F, input features per node.
+        out_channels: F', output features per node.
+        bias: whether to add b before the sums.
 
     Shapes:
-        x [..., N, F] and a `Hypergraph` of N nodes -> [..., N, F'].
+        x [..., N, F] and a `Hypergraph` with N nodes -> [..., N, F'].
 
-    >>> class Sums(TwoStepConv):  # G = H^T, S = H: the sum over the nodes that share a hyperedge
+    >>> class Sums(TwoStepConv):  # G = H^T, S = H: sum over nodes that share a hyperedge
     ...     @staticmethod
     ...     def operators(hypergraph):
     ...         return hypergraph.v2e, hypergraph.e2v
@@ -56,7 +56,7 @@ class TwoStepConv(nn.Module):
     torch.Size([4, 2])
     """
 
-    node_power: ClassVar[float | None] = None  # the power of the node degrees in `operators`; None if there is none
+    node_power: ClassVar[float | None] = None  # power of the node degrees in `operators`; None if it does not use them
     _weights: ClassVar[CachedOperator]
 
     def __init__(self, in_channels: int, out_channels: int, *, bias: bool = True) -> None:
@@ -66,28 +66,29 @@ class TwoStepConv(nn.Module):
         self.linear = nn.Linear(in_channels, out_channels, bias=bias)
 
     def __init_subclass__(cls, **options: Any) -> None:
-        """Give the subclass its operator for compiled code."""
+        """Register an operator of the subclass for ``torch.compile``."""
         super().__init_subclass__(**options)
         cls._weights = CachedOperator(f"{cls.__module__}.{cls.__qualname__}", _recipe(cls))
 
     @staticmethod
     def operators(hypergraph: Hypergraph) -> tuple[Adjacency, Adjacency]:
-        """G and S with all factors in their edge weights, in the precision of those of ``hypergraph``.
+        """Return G and S, with all factors in their edge weights and in the dtype of the weights of ``hypergraph``.
 
-        They have the edges of ``hypergraph.v2e`` and ``hypergraph.e2v``. All incidences of the argument are
-        weighted, by 1 if by nothing else.
+        G has the edges of ``hypergraph.v2e`` and S those of ``hypergraph.e2v``. Every incidence of ``hypergraph`` has
+        a weight, which is 1 by default.
         """
         raise NotImplementedError
 
     def reset_parameters(self) -> None:
-        """As `torch.nn.Linear`."""
+        """Reset the linear map as `torch.nn.Linear` does."""
         self.linear.reset_parameters()
 
     def forward(self, x: Tensor, hypergraph: Hypergraph) -> Tensor:
         r""":math:`S G (X \Theta + b)`.
 
-        Where hyperedges are no more than nodes and messages get no wider, as :math:`S (G X \Theta + (G 1) b)`: the
-        product is of M rows, and features that need no gradient cost the first step none.
+        If there are at most as many hyperedges as nodes, and F' >= F, it is computed as
+        :math:`S (G X \Theta + (G 1) b)`. The matrix product then has M rows, and the first step needs no backward
+        pass if the features need no gradient.
         """
         check_inputs(x, hypergraph, Hypergraph, self.in_channels, self.linear.weight)
         steps = steps_of(type(self), x, hypergraph)
@@ -97,15 +98,16 @@ class TwoStepConv(nn.Module):
         return self._from_gathered(propagate(gather, x), steps)
 
     def prepare(self, x: Tensor, hypergraph: Hypergraph) -> Tensor:
-        r"""What no parameter changes, :math:`G X` [..., M, F].
+        r"""Return :math:`G X` [..., M, F], the part of the layer that does not depend on parameters.
 
-        Features that stay need it once: ``from_prepared(prepare(x, hypergraph), hypergraph)`` is the layer itself.
+        Use it when the features are fixed, to compute this part only once:
+        ``from_prepared(prepare(x, hypergraph), hypergraph)`` equals the output of the layer.
         """
         check_inputs(x, hypergraph, Hypergraph, self.in_channels, self.linear.weight)
         return propagate(steps_of(type(self), x, hypergraph).gather, x)
 
     def from_prepared(self, prepared: Tensor, hypergraph: Hypergraph) -> Tensor:
-        """The convolution of the features that ``prepared`` was made of."""
+        """Return the output of the layer, from the result of `prepare`."""
         return self._from_gathered(prepared, steps_of(type(self), prepared, hypergraph))
 
     def _from_gathered(self, gathered: Tensor, steps: Steps) -> Tensor:
@@ -116,7 +118,7 @@ class TwoStepConv(nn.Module):
 
 
 def steps_of(layer: type[TwoStepConv], x: Tensor, hypergraph: Hypergraph) -> Steps:
-    """The steps of a kind of layer in the precision of x (float32 at least), cached."""
+    """Return the cached steps of a layer class, in the dtype of x (at least float32)."""
     dtype = torch.promote_types(x.dtype, torch.float32)
     fields = [*hypergraph.v2e.fields(), hypergraph.hyperedge_weight]
     if can_cache_compiled(fields):
@@ -126,7 +128,10 @@ def steps_of(layer: type[TwoStepConv], x: Tensor, hypergraph: Hypergraph) -> Ste
 
 
 def _checked(hypergraph: Hypergraph, power: float | None) -> Hypergraph:
-    """The same, once its degrees can be divided by; elsewhere than on a CPU a forward would wait for the answer."""
+    """Return the hypergraph if its degrees are valid divisors.
+
+    They are checked only on a CPU: on other devices, a forward would have to wait for the result.
+    """
     if power is None:
         return hypergraph
     v2e, of_edges = hypergraph.v2e, hypergraph.hyperedge_weight
@@ -144,9 +149,9 @@ def _checked(hypergraph: Hypergraph, power: float | None) -> Hypergraph:
 
 
 def weighted(hypergraph: Hypergraph, dtype: torch.dtype) -> Hypergraph:
-    """The same hypergraph with incidence weights (ones if it has none) and hyperedge weights of this dtype.
+    """Return the hypergraph with incidence weights (default: ones) and hyperedge weights in this dtype.
 
-    Degrees and their powers then come out in it: a float64 layer must not divide by float32 roots.
+    Degrees and their powers then have this dtype, too: a float64 layer must not divide by float32 roots.
     """
     v2e = hypergraph.v2e
     ones = torch.ones(v2e.num_edges, dtype=dtype, device=v2e.device)
@@ -168,7 +173,7 @@ def _steps(layer: type[TwoStepConv], hypergraph: Hypergraph, dtype: torch.dtype)
 
 
 def _recipe(layer: type[TwoStepConv]) -> Any:
-    """The edge weights of both steps, and G 1."""
+    """Return a function that computes the edge weights of both steps and G 1, for `CachedOperator`."""
 
     def recipe(fields: Sequence[Tensor | None], dtype: torch.dtype) -> list[Tensor | None]:
         hypergraph = Hypergraph(Adjacency(*fields[:-1]), fields[-1])  # type: ignore[arg-type]
