@@ -159,7 +159,7 @@ class Checks:
     >>> checks.in_range("ids", torch.tensor([0, 7]), 3, "ids")
     >>> checks.read()
     Traceback (most recent call last):
-    hgraph.errors.ArgumentError: ids: expected ids in 0 .. 2, got 7 at position 1.
+    hgraph.errors.ArgumentError: ids: expected ids in 0 .. 2, got 7 at position 1
     """
 
     def __init__(self) -> None:
@@ -173,7 +173,7 @@ class Checks:
         """Reject indices outside 0 .. size - 1, naming the first one."""
 
         def error(at: int) -> ArgumentError:
-            allowed = f"{what} in 0 .. {size - 1}" if size else f"no entry, as there are no {what}"
+            allowed = f"{what} in 0 .. {size - 1}" if size else f"no entry, because there are no {what}"
             return ArgumentError(name, allowed, f"{int(values[at])} at position {at}")
 
         self.refuse((values < 0) | (values >= size), error)

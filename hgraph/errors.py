@@ -18,14 +18,14 @@ __all__ = [
 ]
 
 
-_LONGEST = 2_000  # characters of a message: it may quote a file
+_LONGEST = 2_000  # maximum length of a message, in characters; it may quote a file
 
 
 class HgraphError(Exception):
     r"""Base of all errors that hgraph raises intentionally.
 
-    Messages quote names and values of files. Control characters, which a terminal would obey, are written as escapes,
-    and a message that is too long is cut in the middle.
+    Messages can quote names and values from files. Control characters, which a terminal would execute, are therefore
+    escaped, and a message that is too long is cut in the middle.
 
     >>> str(HgraphError("unknown class \x1b[2J"))
     'unknown class \\x1b[2J'
@@ -36,7 +36,7 @@ class HgraphError(Exception):
 
 
 def printable(text: object, longest: int = _LONGEST) -> str:
-    r"""A text that is safe to print: no control characters but line breaks and tabs, and not too long.
+    r"""Return a text that is safe to print: not too long, and without control characters except line breaks and tabs.
 
     >>> printable("a\x1b[31mb")
     'a\\x1b[31mb'
@@ -54,7 +54,7 @@ def _message(argument: str, expected: str, got: object, hint: str) -> str:
 
 
 class ArgumentError(HgraphError, ValueError):
-    """An argument of the right type with a wrong value, shape or range.
+    """An argument has the right type, but a wrong value, shape or range.
 
     >>> raise ArgumentError("x", "4 rows (one per source)", "3 rows", "Is the structure transposed?")
     Traceback (most recent call last):
@@ -66,7 +66,7 @@ class ArgumentError(HgraphError, ValueError):
 
 
 class ArgumentTypeError(HgraphError, TypeError):
-    """An argument of a wrong type or dtype."""
+    """An argument has a wrong type or dtype."""
 
     def __init__(self, argument: str, expected: str, got: object, hint: str = "") -> None:
         super().__init__(_message(argument, expected, got, hint))
@@ -85,7 +85,7 @@ class LicenseWarning(UserWarning):
 
 
 class MissingPackageError(HgraphError, ImportError):
-    """An optional package is needed; the message names the extra that installs it."""
+    """An optional package is missing; the message names the extra that installs it."""
 
     def __init__(self, package: str, extra: str, purpose: str) -> None:
         how = f": pip install 'hgraph[{extra}]'" if extra else "; install it as its documentation describes"
@@ -96,7 +96,7 @@ def did_you_mean(given: object, known: Iterable[str], otherwise: str = "") -> st
     """A hint with up to three similar known names; ``otherwise`` if there are none.
 
     >>> did_you_mean("hgnnn", ["gcn", "hgnn", "mlp"])
-    "Did you mean 'hgnn'?"
+    "Did you mean 'hgnn' or 'gcn'?"
     """
     names, text = {name.lower(): name for name in known}, str(given).lower()
     near = [names[low] for low in difflib.get_close_matches(text, names, n=3, cutoff=0.5)]

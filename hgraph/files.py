@@ -17,7 +17,7 @@ def write_atomically(path: str | os.PathLike[str], content: bytes) -> None:
     """Write a file atomically: after an interruption either the old or the complete new content exists.
 
     Raises:
-        OSError: it cannot be written; the message names the file.
+        OSError: the file cannot be written; the message names it.
     """
     Path(path).parent.mkdir(parents=True, exist_ok=True)
     with writing(path, "wb") as file:
@@ -32,7 +32,7 @@ def writing(path: str | os.PathLike[str], mode: str = "w") -> Iterator[IO[Any]]:
     is written to directly.
 
     Raises:
-        OSError: it cannot be written; the message names the file.
+        OSError: the file cannot be written; the message names it.
     """
     given, path = str(path), Path(path)
     text = {} if "b" in mode else {"encoding": "utf-8", "newline": ""}

@@ -1,4 +1,4 @@
-"""Available memory, checked before large allocations."""
+"""Check that a request fits into the available memory before anything is allocated."""
 
 from __future__ import annotations
 
@@ -10,37 +10,37 @@ from hgraph.errors import ArgumentError
 __all__ = ["available_bytes", "check_memory"]
 
 _SMALL = 64 * 2**20  # smaller requests are not checked
-_GROUPS = (  # limit and usage of the control group, in version 2 and 1
+_GROUPS = (  # limit and usage of the control group (cgroup), version 2 and 1
     ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory.current"),
     ("/sys/fs/cgroup/memory/memory.limit_in_bytes", "/sys/fs/cgroup/memory/memory.usage_in_bytes"),
 )
 
 
 def check_memory(argument: str, num_bytes: float, what: str, hint: str = "") -> None:
-    """Reject requests that do not fit into memory, before allocating anything.
+    """Raise an error if a request does not fit into memory, before anything is allocated.
 
     Args:
-        argument: name of the argument that determines the size.
-        num_bytes: the estimated size.
+        argument: name of the argument that sets the size.
+        num_bytes: estimated size.
         what: what needs the memory, for the message.
-        hint: how to fix it.
+        hint: what the user can do.
 
     Raises:
-        ArgumentError: less memory is available.
+        ArgumentError: less memory than ``num_bytes`` is available.
     """
     if num_bytes <= _SMALL:
         return
     bound = available_bytes()
     if bound is not None and num_bytes > bound:
-        hint = ". ".join([*[hint] * bool(hint), "Set HGRAPH_MAX_BYTES to change the limit"])
-        got = f"{what}, about {_shown(num_bytes)}"
-        raise ArgumentError(argument, f"what fits into {_shown(bound)} of memory", got, hint)
+        hint = ". ".join([*[hint] * bool(hint), "Set HGRAPH_MAX_BYTES to change this limit"])
+        got = f"{what}, which needs about {_shown(num_bytes)}"
+        raise ArgumentError(argument, f"a size that fits into {_shown(bound)} of memory", got, hint)
 
 
 def available_bytes() -> int | None:
-    """Free memory of the system or of the control group of this process, or ``$HGRAPH_MAX_BYTES`` if set.
+    """Free memory of the system or of this process's control group, whichever is smaller.
 
-    None if neither is known.
+    ``$HGRAPH_MAX_BYTES`` takes precedence if it is set. None if the free memory is unknown.
 
     Raises:
         ArgumentError: the variable is not a number of bytes.
@@ -68,7 +68,7 @@ def _system() -> int | None:
 def _group(bound: str, use: str) -> int | None:
     try:
         return max(int(Path(bound).read_text(encoding="ascii")) - int(Path(use).read_text(encoding="ascii")), 0)
-    except (OSError, ValueError):  # no such group, or no limit: "max"
+    except (OSError, ValueError):  # there is no such group, or it has no limit ("max")
         return None
 
 

@@ -1,4 +1,4 @@
-"""Whether to request huge pages for large outputs: not for a while after they were slow."""
+"""Decide whether to request huge pages for large outputs; after slow ones, wait before trying again."""
 
 from __future__ import annotations
 
@@ -8,13 +8,13 @@ _LONGEST = 1024
 
 
 class HugePages:
-    """Counts the large outputs for which no huge pages are requested.
+    """Count the large outputs for which no huge pages are requested.
 
-    If free memory is fragmented, Linux moves pages to make room for a huge one, and under a hypervisor that
-    reclaims free memory the host must find it again: a huge page then takes several times as long as the small
-    pages it replaces. The native kernel detects that at the second such page of an output, and uses small pages for
-    the rest (native_pages.h). Pages that were found once are usually fast the next time; so while each output gets
-    more fast pages than the one before, every second output tries them. Otherwise each slow trial
+    A huge page can take several times as long as the small pages it replaces. This happens if free memory is
+    fragmented, because Linux first moves other pages out of the way, and if a hypervisor has reclaimed free memory,
+    because the host must provide it again. The native kernel detects this at the second slow page of an output and
+    uses small pages for the rest (native_pages.h). Pages that were provided once are usually fast the next time. So
+    every second output is tried while each trial gets more fast pages than the one before. Otherwise every slow trial
     doubles the wait before the next one.
 
     >>> pages = HugePages()
@@ -28,14 +28,14 @@ class HugePages:
         self._wait, self._next, self._fast = 0, 1, -1
 
     def wanted(self) -> bool:
-        """Whether the next output should use huge pages."""
+        """Whether to request huge pages for the next output."""
         if self._wait:
             self._wait -= 1
             return False
         return True
 
     def note(self, fast: int, slow: int) -> None:
-        """Record how many pages of the last output were fast, and slow."""
+        """Record how many huge pages of the last output were fast and how many were slow."""
         if slow < 2:
             self._next = 1
         elif fast > self._fast:

@@ -14,6 +14,7 @@ from pathlib import Path
 __all__ = ["UntrustedError", "check", "record", "secure"]
 
 _OTHERS, _GROUP = stat.S_IWOTH, stat.S_IWGRP
+_REBUILD = "Delete it and run `hgraph kernels build`"
 
 
 class UntrustedError(OSError):
@@ -24,7 +25,7 @@ def secure(folder: Path) -> None:
     """Create the folder of built libraries, or remove write permissions of others from an existing one.
 
     Raises:
-        UntrustedError: others could put a library there.
+        UntrustedError: other users could put a library there.
     """
     if not folder.is_absolute():
         raise UntrustedError(f"{str(folder)!r} is not an absolute path, so it depends on the working directory")
@@ -37,7 +38,7 @@ def check(library: Path) -> Path:
     """The real path of a library that nobody else can have created or changed.
 
     Raises:
-        UntrustedError: with the reason.
+        UntrustedError: the library must not be loaded; the message says why.
     """
     if not library.is_absolute():
         raise UntrustedError(f"{str(library)!r} is not an absolute path, so it depends on the working directory")
@@ -53,7 +54,7 @@ def check(library: Path) -> Path:
     try:
         recorded = _record_of(library).read_text(encoding="ascii").strip()
     except (OSError, UnicodeDecodeError):
-        raise UntrustedError(f"{library} has no recorded hash. Remove it, then build it again") from None
+        raise UntrustedError(f"{library} has no recorded hash. {_REBUILD}") from None
     if recorded != _hash(real):
         raise UntrustedError(f"{library} differs from what was built: its hash differs. Remove it, then build it again")
     return real

@@ -24,8 +24,8 @@ def pairs_of(index):
 
 @pytest.mark.reported(
     "pyg-team/pytorch_geometric #10706",
-    "Negatives of an undirected graph are (a, b) in validation and (b, a) in test.",
-    "No pair is a negative twice, in either direction.",
+    "Negatives of an undirected graph appear as (a, b) in validation and as (b, a) in test.",
+    "No pair is used twice as a negative, in either direction.",
 )
 def test_negatives_of_validation_and_test_are_different_pairs():
     path = Graph.from_edge_index([[0, 1, 2], [1, 2, 3]], num_nodes=4, directed=False)
@@ -37,8 +37,8 @@ def test_negatives_of_validation_and_test_are_different_pairs():
 
 @pytest.mark.reported(
     "pyg-team/pytorch_geometric #9425",
-    "A bipartite undirected graph has a held-out edge's reverse among the training edges.",
-    "Both directions of an edge stay on one side; `node_type=` draws negatives between the sides.",
+    "In a bipartite undirected graph, the reverse of a held-out edge is among the training edges.",
+    "Both directions of an edge stay in the same part; `node_type=` draws negatives between the two sides.",
 )
 def test_no_direction_of_a_held_out_link_is_trained_on():
     index = torch.tensor([[0, 0, 1, 1, 2, 2, 3], [4, 5, 5, 6, 6, 7, 7]])
@@ -52,8 +52,8 @@ def test_no_direction_of_a_held_out_link_is_trained_on():
 
 @pytest.mark.reported(
     "pyg-team/pytorch_geometric #5581",
-    "A dense graph gets no or fewer negatives, without an error.",
-    "Too few pairs without an edge are refused; where there are just enough, all are found.",
+    "A dense graph gets too few negatives or none, without an error.",
+    "Too few pairs without an edge are an error; if there are just enough, all are found.",
 )
 def test_dense_graphs_get_every_negative_or_an_error():
     every = torch.combinations(torch.arange(5)).T
@@ -66,8 +66,8 @@ def test_dense_graphs_get_every_negative_or_an_error():
 
 @pytest.mark.reported(
     "Coco-Hut/DHG-Bench #5",
-    "Hyperedges that are to be predicted are in the hypergraph that the encoder sees.",
-    "The training hypergraph holds none of them, also not under another number; `validate` proves it.",
+    "The hypergraph that the encoder sees contains the hyperedges that it should predict.",
+    "The training hypergraph contains none of them, even under another id; `validate` verifies this.",
 )
 def test_held_out_hyperedges_are_not_in_the_training_structure():
     hg = Hypergraph.from_lists([[0, 1], [1, 2], [0, 1], [3, 4], [2, 3, 4], [0, 4]], num_nodes=5)
@@ -83,8 +83,8 @@ def test_held_out_hyperedges_are_not_in_the_training_structure():
 
 @pytest.mark.reported(
     "pykeen/pykeen #397",
-    "Filtered ranks count true facts of the validation part as wrong answers: MRR 0.66 in place of 0.80.",
-    "`TripleSplit.known` holds the facts of all three parts, and the ranking leaves all of them out.",
+    "Filtered ranking counts true triples of the validation part as wrong answers: MRR 0.66 instead of 0.80.",
+    "`TripleSplit.known` returns the triples of all three parts, and filtered ranking leaves out all of them.",
 )
 def test_filtered_ranks_leave_out_facts_of_all_parts():
     facts = torch.tensor([[0, 0, 1], [0, 0, 2], [0, 0, 3]])
@@ -104,8 +104,8 @@ def test_filtered_ranks_leave_out_facts_of_all_parts():
 
 @pytest.mark.reported(
     "pykeen/pykeen #531",
-    "The same facts get other scores when they are read in another way: each reading numbers the names anew.",
-    "Files that are read together share one numbering; parts with other names or numbers are refused.",
+    "The same triples get different scores if files are read differently: every read assigns new ids to names.",
+    "Files that are read together share one set of ids; parts with different names or ids are an error.",
 )
 def test_one_reading_gives_one_numbering(tmp_path):
     for name, text in (("train", "a\tr\tb\nb\tr\tc\n"), ("new", "c\tr\ta\n")):
@@ -118,8 +118,8 @@ def test_one_reading_gives_one_numbering(tmp_path):
 
 @pytest.mark.reported(
     "pykeen/pykeen #854, #21",
-    "A random split leaves entities or a relation to the test part alone.",
-    "`TripleSplit.unseen` counts such facts, training says it, `cover=True` keeps each name in the training part.",
+    "After a random split, some entities or a relation occur only in the test part.",
+    "`TripleSplit.unseen` counts such triples, training reports them, and `cover=True` keeps every name in training.",
 )
 def test_every_name_can_be_kept_in_training():
     kg = KnowledgeGraph.from_names([(f"a{i}", f"r{i % 4}", f"b{i % 5}") for i in range(20)])
@@ -133,8 +133,8 @@ def test_every_name_can_be_kept_in_training():
 
 @pytest.mark.reported(
     "RUCAIBox/RecBole #1028, #2019",
-    "A user who took every item has no negative: sampling stops with an error, or never ends.",
-    "Such users train nobody and are left out of the batches.",
+    "A user who took every item has no negatives: sampling fails or never ends.",
+    "Batches leave out such users.",
 )
 def test_a_user_who_took_everything_does_not_stop_sampling():
     kg = KnowledgeGraph.from_triples(head=[0], relation=[0], tail=[1], num_nodes=3, num_relations=1)
@@ -151,8 +151,8 @@ def test_a_user_who_took_everything_does_not_stop_sampling():
 
 @pytest.mark.reported(
     "pyg-team/pytorch_geometric #6918",
-    "`HypergraphConv` uses hyperedge weights in the degree alone, not in the product.",
-    "`HGNNConv` is the formula with W in both places, to 1e-12.",
+    "`HypergraphConv` uses hyperedge weights only in the degree, not in the product.",
+    "`HGNNConv` matches the formula, with W in both places, to 1e-12.",
 )
 def test_hyperedge_weights_are_in_the_product():
     hg = Hypergraph.from_coo(
@@ -169,7 +169,7 @@ def test_hyperedge_weights_are_in_the_product():
 @pytest.mark.reported(
     "pyg-team/pytorch_geometric #1801, #2226",
     "`HypergraphConv` crashes with more hyperedges than nodes.",
-    "Any numbers of nodes and hyperedges work, none of them included.",
+    "Any numbers of nodes and hyperedges work, including zero.",
 )
 @pytest.mark.parametrize(("nodes", "lists"), [(2, [[0, 1], [0], [1], [0, 1], []]), (3, []), (5, [[0]])])
 def test_any_numbers_of_nodes_and_hyperedges(nodes, lists):
@@ -180,8 +180,8 @@ def test_any_numbers_of_nodes_and_hyperedges(nodes, lists):
 
 @pytest.mark.reported(
     "iMoonLab/HGNN #14",
-    "Nodes in no hyperedge have degree 0 and make the features NaN.",
-    "They get 0; `Hypergraph.with_singletons` gives each a hyperedge of its own.",
+    "Nodes without a hyperedge have degree 0, and the features become NaN.",
+    "Such nodes get 0; `Hypergraph.with_singletons` gives each its own hyperedge.",
 )
 def test_nodes_in_no_hyperedge_get_zero():
     hg = Hypergraph.from_lists([[0, 1]], num_nodes=3)
@@ -192,8 +192,8 @@ def test_nodes_in_no_hyperedge_get_zero():
 
 @pytest.mark.reported(
     "dmlc/dgl #4124, #1245",
-    "`GATConv` stops at nodes without incoming edges, also in a batch of which one graph has none.",
-    "Every node attends to itself; a graph without edges works, forward and backward.",
+    "`GATConv` raises an error for nodes without incoming edges, even if only one graph of a batch has no edges.",
+    "Every node attends to itself, so a graph without edges works, forward and backward.",
 )
 def test_attention_works_without_incoming_edges():
     graph = Graph.from_edge_index([[0], [1]], num_nodes=3, directed=True)
@@ -207,8 +207,8 @@ def test_attention_works_without_incoming_edges():
 
 @pytest.mark.reported(
     "pyg-team/pytorch_geometric #190, #1824, #5846",
-    "The number of nodes is guessed from the largest index: isolated last nodes are lost, batches are shifted.",
-    "Sizes are given and never guessed; an empty last graph and isolated last nodes keep their rows.",
+    "The number of nodes is guessed from the largest index: isolated last nodes are lost, and batches are shifted.",
+    "Sizes are passed, never guessed; an empty last graph and isolated last nodes keep their rows.",
 )
 def test_isolated_last_nodes_and_empty_graphs_keep_their_rows():
     with pytest.raises(TypeError, match="num_nodes"):
@@ -227,8 +227,8 @@ def test_isolated_last_nodes_and_empty_graphs_keep_their_rows():
 
 @pytest.mark.reported(
     "rusty1s/pytorch_scatter #118",
-    "The backward of a mean over segments fails where a segment is empty.",
-    "Empty rows give 0 and pass no gradient; first and second derivatives are checked.",
+    "The backward pass of a segment mean fails if a segment is empty.",
+    "Empty rows give 0 and no gradient; first and second derivatives are checked.",
 )
 def test_the_mean_of_an_empty_row_has_a_gradient():
     graph = Graph.from_edge_index([[0, 1], [2, 2]], num_nodes=4, directed=True)
@@ -242,7 +242,7 @@ def test_the_mean_of_an_empty_row_has_a_gradient():
 
 @pytest.mark.reported(
     "pyg-team/pytorch_geometric #446, #859, #2788",
-    "Two runs with one seed differ, as scattered sums are added in any order.",
+    "Two runs with the same seed differ, because scatter adds in no fixed order.",
     "The same inputs give the same bits, forward and backward; sums run over sorted rows.",
 )
 def test_two_runs_give_the_same_bits():
@@ -258,8 +258,8 @@ def test_two_runs_give_the_same_bits():
 
 @pytest.mark.reported(
     "pyg-team/pytorch_geometric #795, #10549",
-    "Negative edge weights give NaN in `GCNConv`, and on a GPU may hang.",
-    "Degrees below 0 are refused by name when the graph is first used; learned weights stay finite.",
+    "Negative edge weights give NaN in `GCNConv` and can hang on a GPU.",
+    "Negative degrees are an error when the graph is first used; results with learnable weights stay finite.",
 )
 def test_negative_weights_are_no_nan():
     weight = torch.tensor([-2.0, 1.0])

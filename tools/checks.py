@@ -1,4 +1,4 @@
-"""CHECKS.md: what the library checks for its user, and reports of other libraries, both read from the tests' marks."""
+"""Build CHECKS.md from the marks of the tests: what the library checks, and bug reports of other libraries."""
 
 from __future__ import annotations
 
@@ -12,36 +12,37 @@ KINDS = {
     "cells": "Cells of tables",
     "columns": "Columns and their roles",
     "missing": "Missing cells",
-    "numbers": "Numbers as people write them",
+    "numbers": "Numbers with signs and units",
     "categories": "Categories, classes and ids",
     "labels": "Labels and predictions",
     "other data": "Other data for a trained network",
-    "triples": "Facts and their files",
-    "shops": "Who took what",
+    "triples": "Triples and their files",
+    "shops": "Users and items",
     "splits": "Splits and conversion",
     "builders": "Builders",
     "degrees": "Degrees",
     "explanations": "Explanations and reports",
-    "speed": "Speed that is reported",
+    "speed": "Reported speed",
     "new rows": "Students on new rows",
 }
 _HEAD = """# What the library checks for you
 
-Own data rarely come as a library expects them. Each line below is something that would otherwise give a wrong result
-without an error: it is done right, refused by name, or said. The tests beside it hold it.
+Your own data rarely have the form that a library expects. Each row below is a problem that could otherwise lead to a
+wrong result without an error. hgraph handles it correctly, raises an error that names it, or prints a note. The test in
+the same row checks this.
 
-This page is made of the marks `checked` and `reported` of the tests by `make pages`; do not edit it by hand.
+`make pages` generates this page from the `checked` and `reported` marks of the tests. Do not edit it by hand.
 """
-_REPORTS = """## Reports of other libraries, tried here
+_REPORTS = """## Bug reports of other libraries, tested on hgraph
 
-Public bug reports of other libraries, in our words, and what hgraph does in that case.
+Public bug reports of other libraries, summarized in our words, and what hgraph does in the same case.
 
-| report | what it says | here | test |
+| report | problem | hgraph | test |
 |---|---|---|---|"""
 
 
 def marks(name: str) -> list[tuple[tuple[str, ...], str]]:
-    """(texts, test) of every mark of that name, by file and line."""
+    """Return (texts, test) for every mark of that name, sorted by file and line."""
     found = []
     for path in sorted((ROOT / "tests").rglob("test_*.py")):
         text = path.read_text(encoding="utf-8")
@@ -57,11 +58,11 @@ def marks(name: str) -> list[tuple[tuple[str, ...], str]]:
 
 
 def page() -> str:
-    """The whole page."""
+    """Return the text of CHECKS.md."""
     checked: dict[str, list[str]] = {kind: [] for kind in KINDS}
     for (kind, promise), test in marks("checked"):
         if kind not in KINDS:
-            raise SystemExit(f"{test}: unknown kind {kind!r}; tools/checks.py lists them")
+            raise SystemExit(f"{test}: unknown kind {kind!r}; add it to KINDS in tools/checks.py")
         checked[kind].append(f"| {_cell(promise)} | {test} |")
     lines = [_HEAD]
     for kind, rows in checked.items():

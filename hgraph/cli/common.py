@@ -1,4 +1,4 @@
-"""What the commands share: options, checks of arguments, errors as one line, notes on stderr."""
+"""Shared by the commands: options, argument checks, one-line errors and notes on stderr."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from hgraph.cli.runs import check_folder, is_part
 from hgraph.errors import ArgumentError, HgraphError
 from hgraph.files import writing
 
-# torch and all that needs it are imported inside the commands: `hgraph --help` answers at once
+# torch is imported inside the commands, so that `hgraph --help` is fast
 if TYPE_CHECKING:
     import torch
 
@@ -32,15 +32,16 @@ if TYPE_CHECKING:
 LOG = logging.getLogger("hgraph")
 
 JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON object on stdout, nothing else.")]
-QuietOption = Annotated[bool, typer.Option("--quiet", help="No progress and no notes on stderr.")]
-OverwriteOption = Annotated[bool, typer.Option("--overwrite", help="Replace the finished run that is there.")]
-RootOption = Annotated[Path | None, typer.Option(help="Where data files are kept; default $HGRAPH_DATA.")]
+QuietOption = Annotated[bool, typer.Option("--quiet", help="Print no progress and no notes on stderr.")]
+OverwriteOption = Annotated[bool, typer.Option("--overwrite", help="Replace a finished run in the folder.")]
+RootOption = Annotated[Path | None, typer.Option(help="Folder for data files; default $HGRAPH_DATA.")]
 
 
 def plain_errors(command: Callable[..., None]) -> Callable[..., None]:
-    """Errors raised on purpose become one line on stderr and exit code 2; others are bugs and show where.
+    """Print errors that hgraph raises on purpose as one line on stderr, with exit code 2.
 
-    What the library logs while the command runs comes as plain lines on stderr, unless its ``quiet`` is set.
+    Other exceptions are bugs and keep their traceback. While the command runs, log messages are printed as plain lines
+    on stderr, unless ``quiet`` is set.
     """
 
     @functools.wraps(command)
@@ -55,7 +56,7 @@ def plain_errors(command: Callable[..., None]) -> Callable[..., None]:
             printing = error.errno in (errno.ENOSPC, errno.EPIPE, errno.EBADF, errno.EIO)
             if error.strerror is None or not (error.filename or printing):
                 raise
-            place = error.filename or "standard output"  # `files.writing` names its own
+            place = error.filename or "standard output"  # `files.writing` sets the file name
             typer.echo(f"hgraph: error: {place}: {error.strerror}", err=True)
             raise typer.Exit(2) from None
 
@@ -63,7 +64,7 @@ def plain_errors(command: Callable[..., None]) -> Callable[..., None]:
 
 
 def load(name: str, root: Path | None, seed: int) -> Dataset:
-    """The data set of that name, for vertex classification, its split drawn under the seed where it is drawn."""
+    """Load a data set for node classification; ``seed`` draws its split if the split is random."""
     from hgraph import datasets
 
     card = datasets.info(name)
@@ -71,14 +72,16 @@ def load(name: str, root: Path | None, seed: int) -> Dataset:
         hint = (
             "Build it with `hgraph datasets build --label COLUMN`"
             if card.target_spec.get("kind") == "none"
-            else "`hgraph datasets list` has tasks"
+            else "Run `hgraph datasets list` to see the tasks"
         )
-        raise ArgumentError("dataset", "one for vertex classification", f"{name!r}, which is for {card.task}", hint)
+        raise ArgumentError(
+            "dataset", "a data set for vertex classification", f"{name!r}, which is for {card.task}", hint
+        )
     return datasets.load(name, root=root, **({"seed": seed} if "seed" in card.options else {}))
 
 
 def device_of(name: str) -> torch.device:
-    """The device of that name, if there is one here."""
+    """Return the device of that name, or raise an error if this machine does not have it."""
     import torch
 
     try:
@@ -88,17 +91,18 @@ def device_of(name: str) -> torch.device:
     if device.type not in ("cpu", "cuda"):
         raise ArgumentError("device", "cpu, cuda or cuda:0", repr(name))
     if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
-        raise ArgumentError("device", f"one of the {torch.cuda.device_count()} CUDA devices here", repr(name))
+        count = torch.cuda.device_count()
+        raise ArgumentError("device", f"one of the {count} CUDA devices of this machine", repr(name))
     return device
 
 
 def run_folder(out: Path | None, dataset: str, what: str, seed: int) -> Path:
-    """The folder that was given, or that of the data set, what is trained on it, and the seed."""
+    """Return ``out``, or by default a folder named after the data set, the model and the seed."""
     return out or Path("runs") / f"{Path(dataset).resolve().name}-{what}-{seed}"
 
 
 def made_with() -> dict[str, Any]:
-    """What figures may depend on and no option names."""
+    """Versions, threads and machine: results may depend on them, but no option sets them."""
     import torch
 
     return {
@@ -109,7 +113,7 @@ def made_with() -> dict[str, Any]:
 
 
 class _Located(logging.Formatter):
-    """Plain lines that name the command of each option that the running one lacks."""
+    """Plain lines; an option that the running command lacks is shown with the command that has it."""
 
     def __init__(self, command: Callable[..., None]) -> None:
         super().__init__("%(message)s")
@@ -121,7 +125,7 @@ class _Located(logging.Formatter):
 
 @contextmanager
 def _notes(quiet: bool, command: Callable[..., None]) -> Iterator[None]:
-    """What the library logs, as plain lines on stderr."""
+    """Print log messages as plain lines on stderr."""
     if quiet:
         yield
         return
@@ -138,10 +142,10 @@ def _notes(quiet: bool, command: Callable[..., None]) -> Iterator[None]:
 
 @contextmanager
 def written(out: Path | None, *inputs: Path, run: Path | None = None) -> Iterator[IO[str]]:
-    """Standard output (also as ``-``), or a file that appears when the block has ended well.
+    """Standard output (``out`` is None or ``-``), or a file that appears only when the block succeeds.
 
     Raises:
-        ArgumentError: a folder, a file that is read or a part of a run.
+        ArgumentError: ``out`` is a folder, an input file or part of a run.
     """
     if out is None or str(out) == "-":
         yield sys.stdout
@@ -152,10 +156,10 @@ def written(out: Path | None, *inputs: Path, run: Path | None = None) -> Iterato
 
 
 def check_file(name: str, out: Path, *inputs: Path, run: Path | None = None) -> None:
-    """Refuse, before any work, a file that cannot be written, is read, or belongs to a run.
+    """Raise an error, before any work, if a file is not writable, is an input, or belongs to a run.
 
     Raises:
-        ArgumentError: with the reason.
+        ArgumentError: the file must not be written; the message says why.
     """
     kind = out.stat().st_mode if out.exists() else stat.S_IFREG
     if stat.S_ISDIR(kind):
@@ -163,26 +167,26 @@ def check_file(name: str, out: Path, *inputs: Path, run: Path | None = None) -> 
     if stat.S_ISBLK(kind) or stat.S_ISSOCK(kind):
         raise ArgumentError(name, "a file, a FIFO or a terminal", f"{out}, which is a disk or a socket")
     if not out.parent.is_dir():
-        raise ArgumentError(name, "a file in a folder that exists", str(out))
+        raise ArgumentError(name, "a file in an existing folder", str(out))
     if out.exists() and any(path.exists() and os.path.samefile(path, out) for path in inputs):
-        raise ArgumentError(name, "another file than the one that is read", str(out))
+        raise ArgumentError(name, "a file other than the input", str(out))
     if run is not None and is_part(run, out):
-        raise ArgumentError(name, "a file that is no part of the run", str(out), "Give another name")
+        raise ArgumentError(name, "a file that is not part of the run", str(out), "Choose another name")
     if stat.S_ISREG(kind):
         check_folder(out.parent)
 
 
 def check_picture(name: str, path: Path) -> None:
-    """Refuse a file that no picture can be written to, before any work."""
+    """Raise an error, before any work, if no plot can be written to this file."""
     if path.suffix not in (".png", ".svg", ".pdf"):
-        raise ArgumentError(name, "a file that ends in .png, .svg or .pdf", repr(str(path)))
+        raise ArgumentError(name, "a file name that ends in .png, .svg or .pdf", repr(str(path)))
     if path.is_dir():
         raise ArgumentError(name, "a file", f"{path}, which is a folder")
     check_folder(path.parent)
 
 
 def say(figures: dict[str, Any], head: dict[str, Any], as_json: bool) -> None:
-    """The figures on stdout, as a table or as one JSON object after ``head``."""
+    """Print results on stdout, as a table or as one JSON object that starts with ``head``."""
     if as_json:
         typer.echo(json.dumps(head | figures, allow_nan=False))
         return
@@ -191,7 +195,7 @@ def say(figures: dict[str, Any], head: dict[str, Any], as_json: bool) -> None:
 
 
 def shown(value: Any) -> str:
-    """A figure as people read it."""
+    """Format a number for display."""
     if value is None:
         return "-"
     return f"{value:.4f}" if isinstance(value, float) else f"{value:,}"

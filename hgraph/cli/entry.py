@@ -1,4 +1,4 @@
-"""How the command begins and ends: with the streams that it was given, and without a traceback when it is stopped."""
+"""Entry point of the ``hgraph`` command: handles closed streams, and prints no traceback when it is interrupted."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def _unprinted(error: OSError) -> int:
 
 def _run() -> int:
     try:
-        from hgraph.cli.app import main as command  # it takes a moment, in which Ctrl-C is a stop, too
+        from hgraph.cli.app import main as command  # imported here because it is slow and Ctrl-C must work
 
         command()
     except SystemExit as end:
@@ -51,7 +51,7 @@ def _run() -> int:
 
 
 def _open_streams() -> None:
-    """Open what was closed: files would get its number, and be written to by whoever prints."""
+    """Reopen closed standard streams; otherwise a file could get their descriptor and receive printed text."""
     for number, name in enumerate(("stdin", "stdout", "stderr")):
         try:
             os.fstat(number)
@@ -59,7 +59,7 @@ def _open_streams() -> None:
             os.open("/dev/full" if name == "stdout" and os.path.exists("/dev/full") else os.devnull, os.O_RDWR)
         if getattr(sys, name) is None:
             mode = "r" if name == "stdin" else "w"
-            setattr(sys, name, open(number, mode, encoding="utf-8", closefd=False))  # noqa: SIM115 - for good
+            setattr(sys, name, open(number, mode, encoding="utf-8", closefd=False))  # noqa: SIM115 - stays open
 
 
 def _say(sentence: str) -> None:

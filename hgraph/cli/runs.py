@@ -1,4 +1,4 @@
-"""Run folders: what a command may write there, how it goes on after a stop, and what it may remove."""
+"""Run folders: what a command may write and remove there, and how it resumes after a stop."""
 
 from __future__ import annotations
 
@@ -19,48 +19,49 @@ __all__ = ["MANIFEST", "REPORT", "UNDER_WAY", "begin", "check_folder", "finish",
 
 LOG = logging.getLogger("hgraph")
 UNDER_WAY = "under_way"
-REPORT = "report.md"  # written last: a run that has one is finished
+REPORT = "report.md"  # written last: a run with a report is finished
 _LOCK = "lock"
-MANIFEST = ".hgraph.json"  # the names of the files that hgraph wrote into a folder
+MANIFEST = ".hgraph.json"  # lists the files that hgraph wrote into the folder
 _HEAD: dict[str, Any] = {"format": "hgraph run", "version": 1}
 _PARTS = (".safetensors", ".json", ".jsonl", ".onnx", ".pt2", ".png", ".md")
 
 
 def check_folder(folder: Path, *, overwrite: bool = True) -> None:
-    """Refuse, before any work, a folder that could not be written, or one with a finished run to keep."""
+    """Raise an error, before any work, if the folder is not writable or holds a finished run that must stay."""
     if (folder / REPORT).exists() and not overwrite:
-        raise ArgumentError("out", "a folder without a finished run", str(folder), "--overwrite replaces it")
+        hint = "Pass --overwrite to replace it, or choose another --out"
+        raise ArgumentError("out", "a folder without a finished run", str(folder), hint)
     place = folder
     while not place.exists() and place != place.parent:
         place = place.parent
     if not place.is_dir():
         raise ArgumentError("out", "a folder", f"{place}, which is a file")
-    try:  # permissions alone do not tell: a disk may be full, or mounted read-only
+    try:  # permissions are not enough: the disk may be full or mounted read-only
         with tempfile.TemporaryFile(dir=place) as file:
             file.write(b"x")
     except OSError as error:
-        raise ArgumentError("out", "a folder that can be written", f"{place} ({error.strerror or error})") from None
+        raise ArgumentError("out", "a writable folder", f"{place} ({error.strerror or error})") from None
 
 
 def check_own(folder: Path) -> None:
-    """Refuse a folder with files of something else: a run is written into a new or empty one, or over a run.
+    """Raise an error if the folder holds other files: a run needs a new or empty folder, or the folder of a run.
 
     Raises:
-        ArgumentError: there are such files.
+        ArgumentError: the folder is not a run's and has files in it.
     """
     found = sorted(path.name for path in folder.iterdir()) if folder.is_dir() else []
     if found and not _is_run(folder):
         shown = ", ".join(found[:3]) + (f" and {len(found) - 3} more" if len(found) > 3 else "")
-        raise ArgumentError("out", "a new or an empty folder, or one of a run", f"{folder or '.'}, which has {shown}")
+        raise ArgumentError("out", "a new or empty folder, or a run folder", f"{folder or '.'}, which contains {shown}")
 
 
 @contextmanager
 def running(folder: Path, facts: dict[str, Any], *, overwrite: bool) -> Iterator[Path]:
-    """The folder of a run's checkpoints, for the time that the run is written: `begin`, and `finish` if it ends well.
+    """Lock the run folder, call `begin`, yield the folder for checkpoints, and call `finish` if the block succeeds.
 
     Raises:
-        ArgumentError: as `begin`, or another process is writing the run.
-        DataError: what was kept cannot be read.
+        ArgumentError: as `begin`, or another process is writing this run.
+        DataError: the saved state cannot be read.
     """
     check_own(folder)
     with _locked(folder):
@@ -70,13 +71,13 @@ def running(folder: Path, facts: dict[str, Any], *, overwrite: bool) -> Iterator
 
 
 def begin(folder: Path, facts: dict[str, Any], *, overwrite: bool) -> Path:
-    """The folder of a run's checkpoints, which the same command finds again after a stop.
+    """Prepare the folder for a run and return its checkpoint folder; after a stop, the same command resumes there.
 
-    With ``overwrite`` the files that a run there has written go; files that somebody else put there stay.
+    ``overwrite`` removes the files that an earlier run wrote; all other files stay.
 
     Raises:
-        ArgumentError: the run that was stopped there was another one, or the folder is not a run's.
-        DataError: what was kept cannot be read.
+        ArgumentError: the folder holds a stopped run with other options, or is not a run folder.
+        DataError: the saved state cannot be read.
     """
     check_own(folder)
     place = folder / UNDER_WAY
@@ -87,7 +88,7 @@ def begin(folder: Path, facts: dict[str, Any], *, overwrite: bool) -> Path:
             if path.name != _LOCK:
                 shutil.rmtree(path) if path.is_dir() else path.unlink(missing_ok=True)
     for path in (*folder.glob(".*.tmp"), *place.glob(".*.tmp")):
-        if is_temporary(path):  # of a process that was killed
+        if is_temporary(path):  # left behind by a killed process
             path.unlink(missing_ok=True)
     known = place / "facts.json"
     if known.exists():
@@ -100,7 +101,7 @@ def begin(folder: Path, facts: dict[str, Any], *, overwrite: bool) -> Path:
 
 
 def finish(folder: Path) -> None:
-    """Write down which files the run has written, and remove what only a run under way needs."""
+    """Record which files the run wrote, and remove its checkpoints."""
     others = set(_manifest(folder).get("others", ()))
     shutil.rmtree(folder / UNDER_WAY, ignore_errors=True)
     names = [name for name in _names(folder) if name not in others and name.endswith(_PARTS)]
@@ -108,29 +109,29 @@ def finish(folder: Path) -> None:
 
 
 def _check_same(folder: Path, known: Path, facts: dict[str, Any]) -> None:
-    """Refuse to go on with a run of other facts."""
+    """Raise an error if the stopped run had other options, so this command cannot resume it."""
     try:
         before = json.loads(known.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
-        raise DataError(f"{known}: cannot be read ({error}). --overwrite begins anew") from error
+        raise DataError(f"{known}: cannot be read ({error}). Pass --overwrite to start over") from error
     if not isinstance(before, dict):
-        raise DataError(f"{known}: expected an object. --overwrite begins anew")
+        raise DataError(f"{known}: expected a JSON object. Pass --overwrite to start over")
     now = json.loads(json.dumps(facts))
     for name in [*before, *now]:
         if before.get(name) != now.get(name):
-            hint = "Give the same, another --out, or --overwrite to begin anew"
-            had = f"{before.get(name)!r}, as the run that was stopped in {folder} has it"
+            hint = "Use the same value, choose another --out, or pass --overwrite to start over"
+            had = f"{before.get(name)!r}, the value of the stopped run in {folder}"
             raise ArgumentError(name, had, repr(now.get(name)), hint)
-    kept = "going on with it" if any(known.parent.rglob("*.safetensors")) else "nothing was kept yet, so it begins anew"
-    LOG.info("%s holds a run that was stopped: %s", folder, kept)
+    kept = "resuming" if any(known.parent.rglob("*.safetensors")) else "it has no checkpoint yet, so it starts over"
+    LOG.info("%s holds a stopped run: %s", folder, kept)
 
 
 @contextmanager
 def _locked(folder: Path) -> Iterator[None]:
-    """Keep other processes from writing the same run."""
+    """Prevent other processes from writing the same run."""
     try:
         import fcntl
-    except ImportError:  # no such locks on this system
+    except ImportError:  # this system has no such locks
         yield
         return
     path = folder / UNDER_WAY / _LOCK
@@ -139,32 +140,32 @@ def _locked(folder: Path) -> Iterator[None]:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
             if not path.exists() or not os.path.samestat(path.stat(), os.fstat(file.fileno())):
-                raise OSError  # the other process ended in between, and took the file with it
+                raise OSError  # the other process just ended and removed the file
         except OSError:
-            hint = "Wait for it, or give another --out"
-            raise ArgumentError("out", "a folder that no other process is writing", str(folder), hint) from None
+            hint = "Wait until it is done, or choose another --out"
+            raise ArgumentError("out", "a folder that no other process is writing to", str(folder), hint) from None
         yield
 
 
 def is_part(run: Path, path: Path) -> bool:
-    """Whether a file belongs to a run: a student, a card, a report, a picture."""
+    """Whether a file belongs to a run, such as a student, a card, a report or a plot."""
     path, run = Path(os.path.realpath(path)), Path(os.path.realpath(run))
     return path.exists() and run in path.parents and (path.suffix in _PARTS or path in _written(run))
 
 
 def write_json(path: Path, value: Any) -> None:
-    """Write it as JSON that people can read, whole or not at all."""
+    """Write a value as indented JSON, atomically."""
     write_atomically(path, (json.dumps(value, ensure_ascii=False, indent=2) + "\n").encode())
 
 
 def _names(folder: Path) -> list[str]:
-    """The files in a folder, but for the manifest and what a run under way needs."""
+    """The files in a folder, without the manifest and the checkpoints."""
     names = (path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file())
     return sorted(name for name in names if name != MANIFEST and not name.startswith(f"{UNDER_WAY}/"))
 
 
 def _manifest(folder: Path) -> dict[str, list[str]]:
-    """The lists of names of the manifest; none where it is missing or damaged."""
+    """The lists of file names in the manifest; empty if it is missing or damaged."""
     try:
         found = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
         return {k: [n for n in found[k] if isinstance(n, str)] for k in ("files", "others") if k in found}
@@ -173,8 +174,8 @@ def _manifest(folder: Path) -> dict[str, list[str]]:
 
 
 def _written(folder: Path) -> list[Path]:
-    """The files that a run has written there, by its manifest; inside the folder, whatever the manifest says."""
-    names = _manifest(folder).get("files", [REPORT])  # without one the other files are replaced as they are written
+    """The files that a run wrote, according to its manifest; paths outside the folder are ignored."""
+    names = _manifest(folder).get("files", [REPORT])  # without a manifest, the run replaces other files as it writes
     root = Path(os.path.realpath(folder))
     paths = [folder / name for name in names]
     return [path for path in paths if root in Path(os.path.realpath(path.parent), path.name).parents]

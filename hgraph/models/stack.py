@@ -1,4 +1,4 @@
-"""A stack of equal layers, for any layer over a graph or hypergraph."""
+"""A network that stacks one kind of layer, for any layer over a graph or hypergraph."""
 
 from __future__ import annotations
 
@@ -22,23 +22,23 @@ class Stack(nn.Module):
               Z = \mathrm{layer}_L(X^{(L-1)})
 
     Args:
-        layer: a class ``layer(in_channels, out_channels)`` whose forward takes (x, structure), or the name of one in
+        layer: a layer class ``layer(in_channels, out_channels)`` whose forward takes (x, structure), or its name in
             `hgraph.nn`.
-        in_channels: F, features of a node.
-        hidden_channels: features of a node between the layers.
-        num_classes: C.
-        num_layers: L, at least 1.
-        dropout: probability, on the features between the layers.
-        **options: other arguments of the layer.
+        in_channels: F, input features per node.
+        hidden_channels: features per node between the layers.
+        num_classes: C, number of classes.
+        num_layers: L, number of layers, at least 1.
+        dropout: dropout probability of the features between the layers.
+        **options: further arguments for each layer.
 
     Shapes:
-        x [N, F] and a structure of N nodes -> logits [N, C].
+        x [N, F] and a structure with N nodes -> logits [N, C].
 
     Raises:
-        ArgumentError: an unknown layer, or sizes that are not positive.
+        ArgumentError: there is no layer of that name, or a size is not positive.
 
-    Source: the form of Kipf and Welling, "Semi-Supervised Classification with Graph Convolutional Networks", eq. 9,
-    which most papers on layers follow.
+    Source: Kipf and Welling, "Semi-Supervised Classification with Graph Convolutional Networks", eq. 9. Most papers
+    that define a layer use the same network.
 
     >>> import torch
     >>> hg = Hypergraph.from_lists([[0, 1, 2], [2, 3]], num_nodes=4)
@@ -67,7 +67,7 @@ class Stack(nn.Module):
         self.dropout = nn.Dropout(dropout)
 
     def forward(self, x: Tensor, structure: Graph | Hypergraph) -> Tensor:
-        """Class logits of every node."""
+        """Return the class logits of every node."""
         for i in range(1, self.num_layers):
             x = self.dropout(self.get_submodule(f"conv{i}")(x, structure).relu())
         return self.get_submodule(f"conv{self.num_layers}")(x, structure)

@@ -9,13 +9,13 @@ __all__ = ["squared_distances"]
 
 
 def squared_distances(a: Tensor, b: Tensor) -> Tensor:
-    r"""[A, B] squared distances of rows a [A, D] and b [B, D], as one matrix product.
+    r"""Return the squared distances [A, B] between the rows of a [A, D] and b [B, D], as one matrix product.
 
     .. math:: \lVert a_i - b_j \rVert^2 = \lVert a_i - c \rVert^2 + \lVert b_j - c \rVert^2
               - 2 (a_i - c) \cdot (b_j - c)
 
-    with the mean c of b. Rows far from 0 but close to each other would lose precision in these differences, so they are
-    computed in float64 and rounded once; nothing of size A x B x D is materialized.
+    where c is the mean of b. Rows that are far from 0 but close to each other would lose digits in these differences,
+    so they are computed in float64 and rounded once. No tensor of size A x B x D is allocated.
 
     >>> far = torch.tensor([[1000.0], [1001.0]])
     >>> squared_distances(far, far + 0.5).tolist()

@@ -54,11 +54,11 @@ class Structure:
         return self._map(lambda t: t.to(device, non_blocking=non_blocking))
 
     def pin_memory(self: S) -> S:
-        """The same structure in page-locked memory, for asynchronous copies to a GPU."""
+        """Return a copy in page-locked memory, for asynchronous copies to a GPU."""
         return self._map(Tensor.pin_memory)
 
     def save(self, path: str | os.PathLike[str]) -> None:
-        """Write the structure to one safetensors file, atomically; :func:`hgraph.load` reads it back."""
+        """Save the structure atomically to a safetensors file; :func:`hgraph.load` loads it."""
         from hgraph.data.io import save
 
         save(self, path)

@@ -1,4 +1,4 @@
-"""Masks of the largest entries of rows."""
+"""Masks of the largest entries of each row."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ __all__ = ["topk_mask"]
 def topk_mask(score: Tensor, top_k: int) -> Tensor:
     """Boolean [..., S]: True at the ``top_k`` largest scores of each row; ties go to the first.
 
-    The mask is made by comparison: torch's inductor has miscompiled masks that are scattered from indices and used
-    twice.
+    The mask is computed by comparison, because torch's inductor has miscompiled masks that are scattered from indices
+    and used twice.
 
     Args:
         score: [..., S]; NaN counts as larger than any number.
-        top_k: how many entries of each row are True, 0 .. S.
+        top_k: number of True entries per row, 0 .. S.
 
     >>> topk_mask(torch.tensor([[0.2, 0.7, 0.2, 0.1]]), 2)
     tensor([[ True,  True, False, False]])

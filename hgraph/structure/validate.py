@@ -39,7 +39,7 @@ def check_integers(name: str, value: Tensor, *shape: int) -> None:
     """Require int32 or int64 of that shape; without a shape, one dimension."""
     require(value.dtype in INTEGERS, f"{name} has dtype {value.dtype}, expected integers")
     fits = value.shape == shape if shape else value.dim() == 1
-    require(fits, f"{name} has shape {list(value.shape)}, not {list(shape) if shape else 'one dimension'}")
+    require(fits, f"{name} has shape {list(value.shape)}, expected {list(shape) if shape else 'one dimension'}")
 
 
 def check_pointers(name: str, pointers: Tensor, end: int) -> None:
@@ -54,7 +54,7 @@ def check_range(name: str, ids: Tensor, size: int) -> None:
 
 
 def is_inside(ids: Tensor, size: int) -> bool:
-    """Whether ids are within 0 .. size - 1."""
+    """Whether all ids are in 0 .. size - 1."""
     return not len(ids) or (int(ids.min()) >= 0 and int(ids.max()) < size)
 
 
@@ -83,6 +83,6 @@ def check_tiles(lists: tuple[Tensor, Tensor, Tensor], row: Tensor, columns: int,
 
 
 def rows_of(pointers: Tensor) -> Tensor:
-    """The row of each entry."""
+    """Return the row of each entry, from row pointers."""
     count = pointers.long().diff()
     return torch.arange(len(count), device=count.device).repeat_interleave(count)

@@ -1,4 +1,4 @@
-"""How many threads a training runs with: one, or all that torch would take, whichever is faster here and now."""
+"""Choose the number of threads for training: one, or all that torch uses, whichever is faster at the moment."""
 
 from __future__ import annotations
 
@@ -10,22 +10,22 @@ import torch
 
 __all__ = ["fastest_threads", "threads"]
 
-_ROUNDS, _SECONDS = 4, 2.0  # so many steps of each, but no more time than that
+_ROUNDS, _SECONDS = 4, 2.0  # timed steps per thread count, and the time limit for all of them
 
 
 def fastest_threads(step: Callable[[], object], *, most: int | None = None) -> int:
-    """Time a step with one thread and with all, in turn, and return the faster number.
+    """Time a step alternately with one thread and with all threads, and return the faster number of threads.
 
-    Use it before a training on a machine that is shared: threads that wait for each other on busy cores can make a
-    step ten times as slow as one thread. Small steps are often faster with one thread on an idle machine, too.
+    Use it before training on a shared machine: if the cores are busy, threads wait for each other, and a step can take
+    ten times as long as with one thread. Even on an idle machine, small steps are often faster with one thread.
 
     Args:
-        step: what a training repeats, forward and backward; it must not change what is trained. Random numbers that it
-            draws are given back.
-        most: the larger number; default `torch.get_num_threads`.
+        step: one training step, forward and backward; it must not change parameters. The state of the random number
+            generator is restored afterward.
+        most: the larger number of threads; default `torch.get_num_threads`.
 
     Returns:
-        1 or ``most``; 1 where the two differ by less than 5 %.
+        1 or ``most``. The result is 1 unless ``most`` threads take at least 5 % less time.
 
     >>> fastest_threads(lambda: None)
     1
@@ -44,13 +44,13 @@ def fastest_threads(step: Callable[[], object], *, most: int | None = None) -> i
                     taken.append(time.perf_counter() - start)
             if i and time.perf_counter() - begin > _SECONDS:
                 break
-    one, all_of_them = (min(taken[1:]) for taken in times.values())  # the first call of each warms up
+    one, all_of_them = (min(taken[1:]) for taken in times.values())  # the first step of each is a warm-up
     return most if all_of_them < 0.95 * one else 1
 
 
 @contextmanager
 def threads(count: int) -> Iterator[None]:
-    """Run a block with so many of torch's threads.
+    """Run a block with this number of torch threads.
 
     >>> with threads(1):
     ...     torch.get_num_threads()

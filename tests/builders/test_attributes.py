@@ -108,7 +108,9 @@ MISSING = {
 }
 
 
-@pytest.mark.checked("builders", "None, NaN, NaT and NA of any library are no category and no id.")
+@pytest.mark.checked(
+    "builders", "A missing value (None, NaN, or NaT and NA of any library) is never a category or an id."
+)
 @pytest.mark.parametrize("make", MISSING.values(), ids=MISSING)
 def test_missing_values_of_any_library_join_nothing(make):
     built = category_hypergraph({"a": ["x", make(), "x", make()]})
@@ -117,7 +119,9 @@ def test_missing_values_of_any_library_join_nothing(make):
         membership_hypergraph(["x", make()], ["e", "e"])
 
 
-@pytest.mark.checked("builders", "Dates are categories as dates, not as the integers that numpy stores.")
+@pytest.mark.checked(
+    "builders", "Dates used as categories stay dates; they do not become the integers that numpy stores."
+)
 def test_dates_stay_dates():
     days = np.array(["2024-05-31", "NaT", "2024-05-31"], dtype="datetime64[ns]")
     built = category_hypergraph({"day": days})
@@ -125,7 +129,7 @@ def test_dates_stay_dates():
     assert built.structure.to_lists() == [[0, 2]]
 
 
-@pytest.mark.checked("builders", "`membership_hypergraph` keeps nodes without a hyperedge, with `nodes=`.")
+@pytest.mark.checked("builders", "`membership_hypergraph(nodes=...)` keeps nodes without a hyperedge.")
 def test_nodes_without_a_hyperedge_are_kept():
     built = membership_hypergraph(["b", "a"], ["e", "e"], nodes=["a", "b", "alone"])
     assert built.node_ids == ["a", "b", "alone"]
@@ -137,7 +141,7 @@ def test_nodes_without_a_hyperedge_are_kept():
         membership_hypergraph(["a"], ["e"], nodes=["a", "a"])
 
 
-@pytest.mark.checked("builders", "A cell of several values is no category; it is refused with its row.")
+@pytest.mark.checked("builders", "A cell with several values is an error as a category; the message names the row.")
 def test_a_list_is_no_category():
     with pytest.raises(TypeError, match=r"columns\['a'\]: expected texts, numbers, dates, got \['y'\] in row 1"):
         category_hypergraph({"a": ["x", ["y"]]})

@@ -51,7 +51,7 @@ def test_arguments_are_checked(sizes, members, times, message):
         simplex_hypergraph(sizes, members, np.array(times), num_nodes=5)
 
 
-@pytest.mark.checked("builders", "A simplex without a time is refused; it would be outside every span.")
+@pytest.mark.checked("builders", "A simplex without a time is an error; no time span would contain it.")
 @pytest.mark.parametrize(
     "times", [[1.0, float("nan")], np.array(["2024-05-31", "NaT"], dtype="datetime64[D]"), [1, None]]
 )

@@ -64,7 +64,7 @@ def test_the_same_seed_gives_the_same_figures_and_a_finished_run_is_not_replaced
     arguments = ("distill", "davis", "--epochs", "8", "--out", tmp_path, "--json")
     first, refused, second = call(*arguments), call(*arguments), call(*arguments, "--overwrite")
     assert refused.exit_code == 2
-    assert "--overwrite replaces it" in refused.stderr
+    assert "--overwrite to replace it" in refused.stderr
     a, b = json.loads(first.stdout), json.loads(second.stdout)
     for model in ("mlp", "teacher", "student"):
         assert all(a[model][key] == b[model][key] for key in ("test_accuracy", "ece", "parameters"))
@@ -100,7 +100,7 @@ def test_every_teacher_serves_graphs_and_hypergraphs(tmp_path, teacher, dataset,
         (["digits", "--epochs", "0"], "epochs"),
         (["digits", "--setting", "open"], "transductive"),
         (["digits", "--device", "abacus"], "device"),
-        (["digits", "--device", "cuda:99"], "CUDA devices here"),
+        (["digits", "--device", "cuda:99"], "CUDA devices of this machine"),
         (["digits", "--seed", "x"], "seed"),
     ],
 )

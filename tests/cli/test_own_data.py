@@ -148,7 +148,7 @@ def test_published_sets_train_too(tmp_path):
     assert json.loads(result.stdout)["dataset"] == "karate"
     refused = call("train", "karate", "--epochs", "1", "--out", tmp_path)
     assert refused.exit_code == 2
-    assert "--overwrite replaces it" in refused.stderr
+    assert "--overwrite to replace it" in refused.stderr
     again = call("train", "karate", "--epochs", "2", "--out", tmp_path, "--overwrite")
     assert again.exit_code == 0, again.output
     assert len((tmp_path / "metrics.jsonl").read_text().splitlines()) == 2
@@ -177,10 +177,10 @@ def test_a_run_that_was_killed_goes_on_to_the_same_weights(tables, monkeypatch):
     assert (tables / "stopped" / "under_way" / "model.safetensors").exists()
     other = call("train", "my-set", *OPTIONS, "--seed", "1", "--out", "stopped")
     assert other.exit_code == 2
-    assert "seed: expected 0, as the run that was stopped" in other.stderr
+    assert "seed: expected 0, the value of the stopped run" in other.stderr
     result = call("train", "my-set", *OPTIONS[:-1], "--out", "stopped")
     assert result.exit_code == 0, result.output
-    assert "going on with it" in result.stderr
+    assert "holds a stopped run: resuming" in result.stderr
     assert seen[23] == 23  # not from the beginning
     assert (tables / "whole" / "model.safetensors").read_bytes() == (
         tables / "stopped" / "model.safetensors"
@@ -351,7 +351,7 @@ def scaled_sets():
         write(f"{name}-he.csv", ["vertex", "hyperedge"], [(r[0], r[0]) for r in rows])
 
 
-@pytest.mark.checked("other data", "`evaluate --dataset OTHER` encodes it with the run's encoder and classes.")
+@pytest.mark.checked("other data", "`evaluate --dataset OTHER` encodes OTHER with the run's encoder and classes.")
 def test_other_data_are_read_as_the_run_reads(tables):
     scaled_sets()
     for name in ("first", "second"):
@@ -374,7 +374,7 @@ def test_other_data_are_read_as_the_run_reads(tables):
     assert "classes that are foreign to the network: ['dance']" in refused.stderr
 
 
-@pytest.mark.checked("categories", "`predict` says how many cells hold a category that training never saw.")
+@pytest.mark.checked("categories", "`predict` reports how many cells hold a category that training never saw.")
 def test_predict_reports_unseen_categories(tables):
     assert call(*BUILD).exit_code == 0
     assert call("distill", "my-set", "--epochs", "2", "--quiet", "--out", "run").exit_code == 0
@@ -402,7 +402,7 @@ ADDED = {
 }
 
 
-@pytest.mark.checked("explanations", "Singletons and self-loops that are added are named in report and card.")
+@pytest.mark.checked("explanations", "The report and the card name singletons and self-loops that were added.")
 @pytest.mark.parametrize(("model", "said"), ADDED.items(), ids=ADDED)
 def test_what_is_added_to_the_structure_is_named(tables, model, said):
     with open("nodes.csv", "a", newline="") as file:
@@ -417,7 +417,9 @@ def test_what_is_added_to_the_structure_is_named(tables, model, said):
     assert said in (tables / "t" / "report.md").read_text()
 
 
-@pytest.mark.checked("new rows", "Where a student is exported, its accuracy on new rows is told beside the other one.")
+@pytest.mark.checked(
+    "new rows", "Every exported student comes with its accuracy on new rows, next to the transductive accuracy."
+)
 @pytest.mark.parametrize("setting", ["transductive", "production"])
 def test_the_accuracy_on_new_rows_is_told_wherever_a_student_is_exported(tables, setting):
     assert call(*BUILD).exit_code == 0

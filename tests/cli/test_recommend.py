@@ -428,8 +428,8 @@ def test_a_run_that_kept_nothing_says_that_it_begins_anew(shop, caplog):
         (place / "model.safetensors").write_bytes(b"x")
         begin(shop.parent / "run", {"seed": 0}, overwrite=False)
     first, second = (record.getMessage() for record in caplog.records)
-    assert "so it begins anew" in first
-    assert "going on with it" in second
+    assert "so it starts over" in first
+    assert "holds a stopped run: resuming" in second
 
 
 def test_a_name_of_a_user_and_of_a_thing_is_told(tmp_path, caplog):

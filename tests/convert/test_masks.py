@@ -22,7 +22,9 @@ def data(y=(0, 1, 0, 1), **masks):
     return Converted(PATH, x=torch.eye(4), y=torch.tensor(y), node_attrs=masks).data()
 
 
-@pytest.mark.checked("splits", "Masks without a validation part make a split; one mask without the other is refused.")
+@pytest.mark.checked(
+    "splits", "Masks without a validation part make a split; a training mask without a test mask is an error."
+)
 def test_masks_without_validation_make_a_split():
     split = data(train_mask=mask(0, 1), test_mask=mask(2, 3)).split()
     assert (split.train.tolist(), split.val.tolist(), split.test.tolist()) == ([0, 1], [], [2, 3])
@@ -34,7 +36,7 @@ def test_masks_without_validation_make_a_split():
         data(train_mask=mask(0))
 
 
-@pytest.mark.checked("labels", "Nodes without a label in a mask are left out of the split, and that is said.")
+@pytest.mark.checked("labels", "Unlabeled nodes in a mask are left out of the split, with a note.")
 @pytest.mark.parametrize("y", [(0, -1, 0, -1), ((0,), (-1,), (0,), (-1,))])
 def test_nodes_without_a_label_leave_the_masks(y, caplog):
     split = data(y, train_mask=mask(0, 1), test_mask=mask(2, 3)).split()

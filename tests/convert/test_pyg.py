@@ -263,7 +263,9 @@ def test_without_pyg_the_error_names_the_extra(monkeypatch):
             call(one)
 
 
-@pytest.mark.checked("splits", "A label of a graph of one node: `from_pyg` says how it reads it, `label_of` decides.")
+@pytest.mark.checked(
+    "splits", "A label in a graph of one node is ambiguous: `from_pyg` says how it reads it, and `label_of=` decides."
+)
 def test_a_label_of_one_node_needs_an_owner(pyg, caplog):
     one = pyg.Data(x=torch.ones(1, 2), edge_index=torch.empty(2, 0, dtype=torch.long), y=torch.tensor([1]))
     assert convert.from_pyg(one).y.tolist() == [1]

@@ -244,7 +244,9 @@ NO_FACTS = {
 }
 
 
-@pytest.mark.checked("triples", "Headers, comments and blanks in a file of facts are no facts; skipping is said.")
+@pytest.mark.checked(
+    "triples", "Headers, comments and blanks in a file of triples are skipped with a note; they never become triples."
+)
 @pytest.mark.parametrize(("text", "said"), NO_FACTS.values(), ids=NO_FACTS)
 def test_headers_comments_and_blanks_are_no_facts(text, said, write, caplog):
     caplog.set_level("INFO", "hgraph")
@@ -262,7 +264,7 @@ def test_facts_that_look_like_comments_or_headers_are_kept(write, caplog):
     assert not caplog.text
 
 
-@pytest.mark.checked("triples", "Several files of facts share one vocabulary: `read_triples([train, valid, test])`.")
+@pytest.mark.checked("triples", "Several files of triples share one vocabulary: `read_triples([train, valid, test])`.")
 def test_several_files_share_one_numbering(write):
     files = [write(text, str(i)) for i, text in enumerate(SPLIT)]
     split = TripleSplit(*convert.read_triples(files))
@@ -275,7 +277,7 @@ def test_several_files_share_one_numbering(write):
         convert.read_triples([])
 
 
-@pytest.mark.checked("triples", "A split of parts that number their names each by itself is refused.")
+@pytest.mark.checked("triples", "A split whose parts number their names independently is an error.")
 def test_parts_of_several_numberings_are_refused(write):
     one, two, three = (convert.read_triples(write(text, str(i))) for i, text in enumerate(SPLIT))
     with pytest.raises(ArgumentError, match="parts with the same node and relation ids") as caught:
@@ -290,7 +292,7 @@ def test_parts_of_several_numberings_are_refused(write):
     assert TripleSplit(pickled.train, one, one).train.equal(one)
 
 
-@pytest.mark.checked("triples", "Interactions whose parts have other users or items are refused.")
+@pytest.mark.checked("triples", "Interactions whose parts have different users or items are an error.")
 def test_interactions_of_several_numberings_are_refused():
     kg = KnowledgeGraph.from_names([("a", "r", "b"), ("b", "r", "c")])
     pairs = [
@@ -303,7 +305,7 @@ def test_interactions_of_several_numberings_are_refused():
         Interactions(pairs[2], pairs[2], pairs[2], kg)
 
 
-@pytest.mark.checked("triples", "Test facts about nodes that training never saw are counted and said.")
+@pytest.mark.checked("triples", "Test triples about nodes that training never saw are counted and reported.")
 def test_unseen_nodes_of_a_split_are_said(caplog):
     kg = KnowledgeGraph.from_names([(str(i), f"r{i % 3}", str(i + 1)) for i in range(12)])
     split = TripleSplit.random(kg, val_fraction=0.2, test_fraction=0.3, seed=1)

@@ -288,7 +288,10 @@ def shop(users=30, items=12, seed=0):
     return Graph.from_edge_index(index, num_nodes=users + items, directed=False), kind
 
 
-@pytest.mark.checked("splits", "Negatives of a bipartite graph join its two sides with `node_type=`, or it is said.")
+@pytest.mark.checked(
+    "splits",
+    "`node_type=` makes negatives of a bipartite graph join its two sides; without it, a note says that they may not.",
+)
 @pytest.mark.parametrize("make", ["random", "by_time"])
 def test_typed_negatives_join_the_two_sides(make, caplog):
     graph, kind = shop()

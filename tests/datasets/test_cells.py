@@ -42,7 +42,7 @@ SEQUENCES = {
 
 
 @pytest.mark.checked(
-    "cells", "A cell that is a list, set, array, Series or Arrow list is a sequence, never its printed form."
+    "cells", "A list, set, array, Series or Arrow list in a cell is read as a sequence, never as its printed form."
 )
 @pytest.mark.parametrize("make", SEQUENCES.values(), ids=SEQUENCES)
 def test_a_sequence_of_members_is_read_as_one(make):
@@ -51,7 +51,9 @@ def test_a_sequence_of_members_is_read_as_one(make):
     assert data.structure.to_lists() == [[0, 1], [1, 2], []]
 
 
-@pytest.mark.checked("cells", "Two thousand members of `groupby().unique()` or a Parquet file are two thousand nodes.")
+@pytest.mark.checked(
+    "cells", "Two thousand members from `groupby().unique()` or a Parquet file become two thousand nodes."
+)
 def test_members_as_pandas_and_parquet_give_them(tmp_path):
     pd = pytest.importorskip("pandas")
     pytest.importorskip("pyarrow")
@@ -86,7 +88,9 @@ MISSING = {
 }
 
 
-@pytest.mark.checked("cells", "None, NaN, NaT and NA of any library are missing cells in every column, of ids too.")
+@pytest.mark.checked(
+    "cells", "None, NaN, and NaT and NA of any library are missing cells in every column, including id columns."
+)
 @pytest.mark.parametrize("make", MISSING.values(), ids=MISSING)
 def test_what_is_missing_is_the_empty_cell(make):
     assert read_table({"a": ["x", make()]})["a"].cells() == ["x", ""]
@@ -124,7 +128,7 @@ REFUSED = {
 }
 
 
-@pytest.mark.checked("cells", "A cell of another type is refused with its row and column.")
+@pytest.mark.checked("cells", "A cell of any other type is an error that names its row and column.")
 @pytest.mark.parametrize("value", REFUSED.values(), ids=REFUSED)
 def test_other_values_are_refused_with_their_place(value):
     with pytest.raises(DataError, match=r"t, row 1 \(from 0\): column 'a': expected text, a number, a date or a seq"):
@@ -137,7 +141,7 @@ def test_text_beside_sequences_is_refused():
             read_table({"members": cells})
 
 
-@pytest.mark.checked("cells", "A feature column of lists of numbers is refused; spread it over columns.")
+@pytest.mark.checked("cells", "A feature column with lists of numbers is an error; use one column per number instead.")
 def test_lists_of_numbers_are_no_feature():
     members = {"members": [["a", "b"]]}
     with pytest.raises(DataError, match="one value a cell"):

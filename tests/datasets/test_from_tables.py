@@ -383,7 +383,7 @@ def test_a_hif_file_is_own_data_too(tmp_path):
 NAMED = {"id": list("abcdef"), "y": ["None", "x", "None", "y", "?", "x"], "c": ["NA", "r", "s", "r", "", "s"]}
 
 
-@pytest.mark.checked("missing", "Classes and categories named None, NA or ? that are read as missing are said so.")
+@pytest.mark.checked("missing", "A note lists classes and categories such as None, NA or ? that are read as missing.")
 def test_what_is_read_as_missing_is_said(caplog):
     dataset = from_tables(NAMED, {"members": [["a", "b"]]}, label="y", types={"c": "categorical"})
     assert dataset[0].y.tolist() == [-1, 0, -1, 1, -1, 0]
@@ -393,7 +393,7 @@ def test_what_is_read_as_missing_is_said(caplog):
     assert "Column 'c': 1 'NA' read as missing, not as a category." in caplog.text
 
 
-@pytest.mark.checked("missing", "`missing=` (`--missing`) decides which texts mean missing.")
+@pytest.mark.checked("missing", "`missing=` (`--missing`) sets which texts mean missing.")
 def test_the_user_says_what_is_missing(caplog):
     data = from_tables(NAMED, {"members": [["a", "b"]]}, label="y", missing=("",))[0]
     assert data.meta["class_names"] == ("?", "None", "x", "y")
@@ -405,7 +405,9 @@ def test_the_user_says_what_is_missing(caplog):
 LOG = {"source": list("abab"), "target": list("babc"), "time": [1, 2, 3, 4], "weight": [1, 2, 4, 8]}
 
 
-@pytest.mark.checked("splits", "A log with both directions of an undirected edge adds them up or is refused.")
+@pytest.mark.checked(
+    "splits", "A log with both directions of an undirected edge is added up on request; otherwise it is an error."
+)
 def test_logs_with_both_directions():
     events = {name: values[:2] + values[3:] for name, values in LOG.items()}  # a b, b a, b c
     with pytest.raises(DataError, match="one weight for both directions of an edge"):

@@ -36,7 +36,9 @@ def built(table, **options):
     return from_tables(table, links, label="team", types=KINDS, shares=(1, 0, 0), **options)[0]
 
 
-@pytest.mark.checked("other data", "A network reads other data by its own means, scales, categories and words.")
+@pytest.mark.checked(
+    "other data", "A trained network encodes other data with the means, scales, categories and words from its training."
+)
 @pytest.mark.parametrize("column", KINDS)
 def test_every_kind_of_column_is_encoded_as_in_training(column):
     own = {name: OWN[name] for name in ("id", "team", column)}
@@ -114,7 +116,7 @@ REFUSED = {
 }
 
 
-@pytest.mark.checked("other data", "Classes, columns and features that the network never saw are refused by name.")
+@pytest.mark.checked("other data", "A class, column or feature that the network never saw is an error that names it.")
 @pytest.mark.parametrize(("make", "said"), REFUSED.values(), ids=REFUSED)
 def test_what_is_foreign_is_refused_by_name(make, said):
     own, other = make()
@@ -144,7 +146,9 @@ FORMS = {
 }
 
 
-@pytest.mark.checked("categories", 'A category that changes type (1 to 1.0, True to "true") stays the same category.')
+@pytest.mark.checked(
+    "categories", 'A category that changes its type (1 to 1.0, True to "true") stays the same category.'
+)
 @pytest.mark.parametrize(("trained", "later", "words"), FORMS.values(), ids=FORMS)
 def test_a_category_keeps_its_feature_when_its_type_changes(trained, later, words):
     encoder = Encoder.fit({"a": trained}, {"a": "categorical"})
@@ -156,7 +160,7 @@ def test_a_category_keeps_its_feature_when_its_type_changes(trained, later, word
     assert not encoder.unseen({"a": later})
 
 
-@pytest.mark.checked("categories", "Labels that change type stay the same class; letter case is kept.")
+@pytest.mark.checked("categories", "A label that changes its type stays the same class; labels are case-sensitive.")
 def test_classes_that_change_type_are_the_same():
     members = {"members": [["a", "b", "c", "d"]]}
     data = from_tables({"id": list("abcd"), "y": ["1", "1.0", "2", "2.0"]}, members, label="y")[0]
@@ -165,7 +169,7 @@ def test_classes_that_change_type_are_the_same():
     assert data.meta["class_names"] == ("Red", "red", "true")
 
 
-@pytest.mark.checked("categories", "An id written as 1 and as 1.0 is refused; it would be two nodes.")
+@pytest.mark.checked("categories", "An id written both as 1 and as 1.0 is an error; it would become two nodes.")
 @pytest.mark.parametrize("links", [{"edges": {"source": ["1", "2"], "target": ["2.0", "3"]}},
                                    {"hyperedges": {"members": ["1;2", "1.0;2"]}},
                                    {"hyperedges": {"vertex": ["a", "b"], "hyperedge": ["1", "1.0"]}}])  # fmt: skip
@@ -174,7 +178,7 @@ def test_ids_written_in_two_ways_are_refused(links):
         from_tables(None, **links)
 
 
-@pytest.mark.checked("categories", "Categories that training never saw are counted, by column and word.")
+@pytest.mark.checked("categories", "Categories that training never saw are counted per column and value.")
 def test_unseen_categories_are_counted():
     encoder = Encoder.fit({"a": ["x", "y"], "b": [1, 2]}, {"a": "categorical", "b": "numeric"})
     assert encoder.unseen({"a": ["z", "X", "x", "z", ""], "b": [9, 9, 9, 9, 9]}) == {"a": {"z": 2, "X": 1}}

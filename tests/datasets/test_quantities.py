@@ -30,7 +30,9 @@ def built(cells, **options):
     return from_tables({"id": ids, "v": cells}, {"members": [ids]}, **options)
 
 
-@pytest.mark.checked("numbers", "Numbers as people write them (12%, $12, 3.5 kg, 1 234) are numbers of one unit.")
+@pytest.mark.checked(
+    "numbers", "Numbers with signs or units (12%, $12, 3.5 kg, 1 234) are read as numbers if the column has one unit."
+)
 @pytest.mark.parametrize(("cells", "decimal", "expected"), READ.values(), ids=READ)
 def test_numbers_as_people_write_them(cells, decimal, expected, tmp_path):
     dataset = built(cells, decimal=decimal)
@@ -56,7 +58,9 @@ REFUSED = {
 }
 
 
-@pytest.mark.checked("numbers", "A column with two readings (1,234; 01/02/2024; kg and lb) is refused with both shown.")
+@pytest.mark.checked(
+    "numbers", "A column that can be read in two ways (1,234; 01/02/2024; kg and lb) is an error that shows both."
+)
 @pytest.mark.parametrize(("cells", "decimal", "said"), REFUSED.values(), ids=REFUSED)
 def test_two_readings_are_refused(cells, decimal, said):
     with pytest.raises(DataError, match=said) as caught:
@@ -88,7 +92,7 @@ def test_another_unit_or_a_bare_number_is_refused_later():
             encoder.transform({"v": [cell]})
 
 
-@pytest.mark.checked("numbers", "A label of numbers with a sign is refused until the task is said.")
+@pytest.mark.checked("numbers", "A label column of numbers with a sign ($1, $2) is an error until you pass the task.")
 def test_labels_with_a_sign_need_a_task():
     with pytest.raises(DataError, match="class names or plain numbers"):
         built(["$1", "$2"], label="v")

@@ -44,7 +44,9 @@ REFUSED = {
 }
 
 
-@pytest.mark.checked("columns", "Where several columns fit a role, those named alike win (`src`, `dst` over `target`).")
+@pytest.mark.checked(
+    "columns", "If several columns fit a role, those with matching names win (`src`, `dst` over `target`)."
+)
 @pytest.mark.parametrize(("names", "letters"), EDGES.items(), ids=EDGES)
 def test_the_columns_of_one_scheme_are_the_edges(names, letters):
     found = from_tables(None, edges=table(names))[0].meta["node_names"]
@@ -56,7 +58,7 @@ def test_the_columns_of_one_scheme_are_the_memberships(names, letter):
     assert {name[0] for name in from_tables(None, table(names))[0].meta["node_names"]} == {letter}
 
 
-@pytest.mark.checked("columns", "Columns that fit a role equally well are refused, with the choices.")
+@pytest.mark.checked("columns", "Columns that fit a role equally well are an error that lists the choices.")
 @pytest.mark.parametrize(("names", "kind", "said"), [(n, *v) for n, v in REFUSED.items()], ids=REFUSED)
 def test_two_readings_are_refused(names, kind, said):
     with pytest.raises(DataError, match=said) as caught:

@@ -37,10 +37,12 @@ def named(data, part):
 
 @pytest.mark.reported(
     "RUCAIBox/RecBole #1862, #1007",
-    "A rating column is given, and every pair counts as liked; the threshold is asked for or has no effect.",
-    "`--min-rating` leaves lower pairs out; without it, it is said that ratings are not used.",
+    "There is a rating column, but every pair counts as liked; a threshold is missing or has no effect.",
+    "`--min-rating` drops lower pairs; without it, a note says that ratings are not used.",
 )
-@pytest.mark.checked("shops", "A rating threshold leaves out pairs rated lower; the last rating of a pair counts.")
+@pytest.mark.checked(
+    "shops", "A rating threshold drops pairs with a lower rating; if a pair has several ratings, the last one counts."
+)
 def test_a_threshold_keeps_what_is_rated_so(tmp_path):
     dataset = from_interactions(shop(tmp_path), min_rating=4, val=0, test=0)
     assert named(dataset[0], "train") == [("a", "y"), ("b", "x"), ("b", "z"), ("c", "z")]
@@ -49,7 +51,7 @@ def test_a_threshold_keeps_what_is_rated_so(tmp_path):
         from_interactions(tmp_path, min_rating=6)
 
 
-@pytest.mark.checked("shops", "Columns rating and timestamp that are not used are said.")
+@pytest.mark.checked("shops", "A note says when a rating or timestamp column is not used.")
 def test_columns_that_are_not_used_are_said(tmp_path, caplog):
     dataset = from_interactions(shop(tmp_path), val=0, test=0)
     assert "Column 'rating' is not used: a pair counts whatever its rating" in caplog.text
@@ -60,7 +62,7 @@ def test_columns_that_are_not_used_are_said(tmp_path, caplog):
     assert "is not used" not in caplog.text
 
 
-@pytest.mark.checked("shops", "Splits by time and by the last pair of each user hold out what came later.")
+@pytest.mark.checked("shops", "Splits by time and by the last pair of each user hold out the latest pairs.")
 def test_splits_by_time(tmp_path):
     shop(tmp_path)
     data = from_interactions(tmp_path, split="time", val=0, test=0.3)[0]
@@ -103,7 +105,9 @@ def test_columns_that_are_missing_or_several_are_refused(options, header, said, 
         from_interactions(tmp_path, split="latest")
 
 
-@pytest.mark.checked("shops", "Facts of which none is about an item are refused; how many items they reach is said.")
+@pytest.mark.checked(
+    "shops", "Triples of which none is about an item are an error; a note says how many items have a triple."
+)
 def test_facts_about_no_item_are_refused(tmp_path):
     with pytest.raises(DataError, match="expected facts about items, such as 'x', got 1 facts of others, such as 'X'"):
         from_interactions(shop(tmp_path, facts=[("X", "by", "someone")]))
@@ -113,10 +117,10 @@ def test_facts_about_no_item_are_refused(tmp_path):
 
 @pytest.mark.reported(
     "RUCAIBox/RecBole #1079",
-    "Items that appear in no training pair are ranked and counted in the results, unseen.",
-    "Users and items that training never saw are counted and said, beside the figures.",
+    "Items without any training pair are ranked and counted in the results, and nothing says so.",
+    "Users and items that training never saw are counted and reported next to the results.",
 )
-@pytest.mark.checked("shops", "Test users and items that training never saw are counted and said.")
+@pytest.mark.checked("shops", "Test users and items that training never saw are counted and reported.")
 def test_users_without_training_pairs_are_said(tmp_path, caplog):
     dataset = from_interactions(shop(tmp_path), split="time", val=0, test=0.5)
     assert named(dataset[0], "train") == [("a", "y"), ("a", "z"), ("b", "x")]

@@ -393,7 +393,9 @@ COMMENTED = {
 }
 
 
-@pytest.mark.checked("triples", "Comment lines (#, %) before a table are skipped and said, never rows or edges.")
+@pytest.mark.checked(
+    "triples", "Comment lines (#, %) before a table are skipped with a note; they never become rows or edges."
+)
 @pytest.mark.parametrize(("text", "names", "header", "first", "line"), COMMENTED.values(), ids=COMMENTED)
 def test_comments_before_a_table_are_skipped(tmp_path, text, names, header, first, line, caplog):
     table = read_table(written(tmp_path, text), names=names)
@@ -405,7 +407,7 @@ def test_comments_before_a_table_are_skipped(tmp_path, text, names, header, firs
         read_table(written(tmp_path, text + "9\n"), names=names)
 
 
-@pytest.mark.checked("triples", "A comment line among the rows of an edge list is refused.")
+@pytest.mark.checked("triples", "A comment line among the rows of an edge list is an error.")
 def test_comments_among_edges_are_refused(tmp_path):
     path = written(tmp_path, "source,target\na,b\n# c,d\n")
     with pytest.raises(DataError, match="the id of a vertex, got a comment, '# c'"):

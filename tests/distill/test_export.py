@@ -271,7 +271,7 @@ def test_the_card_says_what_there_is(tmp_path):
     assert card["programs"] == {"layers": "student.safetensors"}
 
 
-@pytest.mark.checked("new rows", "Counts that loading divides by their row sum, the exported student divides too.")
+@pytest.mark.checked("new rows", "If loading divides counts by their row sum, so does the exported student.")
 def test_an_exported_student_divides_counts_as_loading_did(tmp_path):
     from hgraph.nn.rows import UnitSums
 

@@ -182,7 +182,7 @@ def test_the_table_is_aligned_and_its_speed_up_is_the_teachers_latency_over_the_
     assert stated <= 1.06 * teacher.latency_one_s / student.latency_one_s
 
 
-@pytest.mark.checked("speed", "The speed-up that is stated is what the quartiles support, never the luckiest ratio.")
+@pytest.mark.checked("speed", "The reported speed-up is computed from quartiles; it is never the luckiest ratio.")
 def test_no_speed_up_is_above_what_the_quartiles_support():
     def measured(one, every):
         rest = (None, FitResult([], 0, 0.0), torch.zeros(1, 2), None, None)
@@ -199,7 +199,9 @@ def test_no_speed_up_is_above_what_the_quartiles_support():
     assert any("the machine was busy while they were timed" in text for text in report._meaning(found, NAMES, {}))
 
 
-@pytest.mark.checked("speed", "Latency is timed with one thread, models in turn, and the threads are put back.")
+@pytest.mark.checked(
+    "speed", "Latency is timed with one thread, alternating between models; the thread count is restored."
+)
 def test_latency_is_timed_with_one_thread_and_in_turn():
     before, seen, order = torch.get_num_threads(), [], []
     torch.set_num_threads(2)

@@ -42,16 +42,16 @@ def everything(folder):
 # ---------------------------------------------------------------------- what is there already
 
 OUTS = {
-    "its input": ("rows.csv", "another file than the one that is read"),
-    "a link to its input": ("link.csv", "another file than the one that is read"),
-    "a hard link to its input": ("hard.csv", "another file than the one that is read"),
-    "the student's card": ("s/student.json", "no part of the run"),
-    "the student": ("s/student.safetensors", "no part of the run"),
-    "a link to the student": ("student-link", "no part of the run"),
+    "its input": ("rows.csv", "a file other than the input"),
+    "a link to its input": ("link.csv", "a file other than the input"),
+    "a hard link to its input": ("hard.csv", "a file other than the input"),
+    "the student's card": ("s/student.json", "not part of the run"),
+    "the student": ("s/student.safetensors", "not part of the run"),
+    "a link to the student": ("student-link", "not part of the run"),
     "a folder": ("s", "which is a folder"),
     "nothing": ("", "which is a folder"),
-    "a folder that is not there": ("nowhere/answers.csv", "a folder that exists"),
-    "a file's inside": ("rows.csv/answers.csv", "a folder that exists"),
+    "a folder that is not there": ("nowhere/answers.csv", "a file in an existing folder"),
+    "a file's inside": ("rows.csv/answers.csv", "a file in an existing folder"),
 }
 
 
@@ -155,7 +155,7 @@ def test_a_run_is_not_written_among_others_files(kind, overwrite, tmp_path):
         path.write_text(text, encoding="utf-8")
     before = everything(tmp_path)
     with (
-        pytest.raises(ArgumentError, match="out: expected a new or an empty folder"),
+        pytest.raises(ArgumentError, match="out: expected a new or empty folder"),
         runs.running(tmp_path / "out", {}, overwrite=overwrite),
     ):
         pytest.fail("it began")
@@ -217,7 +217,7 @@ def test_one_process_writes_a_run(tmp_path):
     with runs.running(tmp_path, {}, overwrite=False):
         script = f"from hgraph.cli import runs; runs.running({str(tmp_path)!r} and __import__('pathlib').Path({str(tmp_path)!r}), {{}}, overwrite=True).__enter__()"  # noqa: E501
         done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=False)
-    assert "no other process is writing" in done.stderr
+    assert "no other process is writing to" in done.stderr
     with runs.running(tmp_path, {}, overwrite=True):
         pass
 

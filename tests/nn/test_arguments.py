@@ -33,7 +33,9 @@ def test_each_mistake_has_its_answer(layer):
     makes = r"from_edge_index\(edge_index, num_nodes" if isinstance(right, Graph) else "The order is"
     with pytest.raises(ArgumentTypeError, match=f"structure: expected .*{makes}"):
         conv(X, torch.tensor([[0, 1], [1, 2]]))  # an edge_index, as elsewhere
-    with pytest.raises(ArgumentTypeError, match=r"x: expected torch.float32, as the weights are, got torch.bfloat16"):
+    with pytest.raises(
+        ArgumentTypeError, match=r"x: expected torch.float32, the dtype of the weights, got torch.bfloat16"
+    ):
         conv(X.bfloat16(), right)
     with pytest.raises(ArgumentTypeError, match="x: expected a tensor"):
         conv([[1.0, 2.0, 3.0]] * 4, right)

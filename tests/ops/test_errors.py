@@ -63,7 +63,7 @@ VALUE: dict[str, tuple[Callable[[], object], str]] = {
     "scalar x": (lambda: propagate(ADJ, f()), "x: expected shape [..., 4, D], got shape []"),
     "x elsewhere": (
         lambda: propagate(ADJ, f(4, 2, device=META)),
-        "x: expected a tensor on cpu, where the structure is, got meta",
+        "x: expected a tensor on cpu, the device of the structure, got meta",
     ),
     "weight rows": (
         lambda: propagate(ADJ, f(4, 2), weight=f(6)),
@@ -217,7 +217,7 @@ VALUE: dict[str, tuple[Callable[[], object], str]] = {
 TYPE: dict[str, tuple[Callable[[], object], str]] = {
     "propagate graph": (
         lambda: propagate(GRAPH, f(4, 2)),
-        "adj: expected Adjacency or SoftAdjacency, got Graph. A Graph holds its structure as .adj",
+        "adj: expected Adjacency or SoftAdjacency, got Graph. Pass graph.adj of a Graph",
     ),
     "propagate tensor": (lambda: propagate(f(5, 4), f(4, 2)), "adj: expected Adjacency or SoftAdjacency, got Tensor"),
     "x list": (lambda: propagate(ADJ, [[0.0]] * 4), "x: expected a floating-point tensor, got list"),

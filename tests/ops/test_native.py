@@ -438,7 +438,7 @@ def test_a_compiler_that_fails_leaves_nothing(tmp_path: Path, monkeypatch: pytes
 def test_a_folder_that_cannot_be_written_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "file").touch()
     monkeypatch.setenv("HGRAPH_CACHE", str(tmp_path / "file"))
-    with pytest.raises(errors.BackendError, match=r"file .*HGRAPH_CACHE names another folder"):
+    with pytest.raises(errors.BackendError, match=r"file .*Set HGRAPH_CACHE to use another folder"):
         native.build()
 
 

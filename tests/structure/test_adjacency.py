@@ -60,7 +60,11 @@ def check_invariants(adj):
         ({"num_targets": 2.0}, ArgumentTypeError, r"num_targets: expected an integer, got float"),
         ({"num_targets": True}, ArgumentTypeError, r"num_targets: expected an integer, got bool"),
         ({"num_sources": -1}, ArgumentError, r"num_sources: expected a size >= 0, got -1"),
-        ({"num_sources": 0}, ArgumentError, r"source: expected no entry, as there are no sources, got 1 at position 0"),
+        (
+            {"num_sources": 0},
+            ArgumentError,
+            r"source: expected no entry, because there are no sources, got 1 at position 0",
+        ),
         ({"weight": [1, 2, 3]}, ArgumentTypeError, r"weight: expected floating-point weights, got torch.int64"),
         ({"weight": [1.0, 2.0]}, ArgumentError, r"weight: expected shape \[3\] \(one per edge\), got shape \[2\]"),
         ({"weight": torch.ones(3, 1)}, ArgumentError, r"weight: expected shape \[3\].*got shape \[3, 1\]"),

@@ -36,7 +36,10 @@ REFUSED = {
 }
 
 
-@pytest.mark.checked("degrees", "Negative and canceling degrees are refused when a structure is prepared, not NaN.")
+@pytest.mark.checked(
+    "degrees",
+    "Negative degrees, and weights that cancel, are an error when a structure is prepared; they never give NaN.",
+)
 @pytest.mark.parametrize(("make", "structure", "said"), REFUSED.values(), ids=REFUSED)
 def test_layers_refuse_degrees_that_give_no_number(make, structure, said):
     with pytest.raises(ArgumentError, match=said):
@@ -62,7 +65,7 @@ def test_weights_that_cancel_up_to_rounding_are_refused():
         adj.normalize("row")
 
 
-@pytest.mark.checked("degrees", "Weights that learn take the root of the absolute degree: always finite.")
+@pytest.mark.checked("degrees", "Learnable weights use the root of the absolute degree, so results stay finite.")
 @pytest.mark.parametrize("layer", [GCNConv, HGNNConv])
 def test_weights_with_gradients_take_the_signed_form(layer):
     x = torch.randn(3, 2, generator=torch.Generator().manual_seed(0))

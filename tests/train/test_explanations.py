@@ -20,7 +20,9 @@ def graph(*weights):
     )  # fmt: skip
 
 
-@pytest.mark.checked("explanations", "Paths whose attention is negligible are called so, and where all are, that too.")
+@pytest.mark.checked(
+    "explanations", "An explanation marks paths with negligible attention, and says so if all paths are negligible."
+)
 @pytest.mark.parametrize(("weights", "marks", "all_of_them"), [((0.5, 0.5, 1e-8), [False, True], False),
                                                                ((1e-5, 1e-5, 1e-8), [True, True], True),
                                                                ((0.5, 0.5, 0.5), [False, False], False)])  # fmt: skip
@@ -32,7 +34,9 @@ def test_negligible_paths_are_called_so(weights, marks, all_of_them):
     assert ("No path has attention worth naming" in found.text()) == all_of_them
 
 
-@pytest.mark.checked("explanations", "The width of a line follows its weight, of the largest in the graph.")
+@pytest.mark.checked(
+    "explanations", "The width of a line is proportional to its weight, relative to the largest weight in the graph."
+)
 def test_lines_of_negligible_paths_are_thin():
     pytest.importorskip("matplotlib")
     widths = {}

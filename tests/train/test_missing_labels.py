@@ -35,14 +35,16 @@ METRICS = {
 }
 
 
-@pytest.mark.checked("labels", "Labels that are missing (-1, NaN) count in no metric: not as wrong, not as positive.")
+@pytest.mark.checked(
+    "labels", "Missing labels (-1, NaN) are left out of every metric; they count neither as wrong nor as positive."
+)
 @pytest.mark.parametrize("y", MISSING.values(), ids=MISSING)
 @pytest.mark.parametrize(("metric", "given"), METRICS.values(), ids=METRICS)
 def test_a_metric_is_that_of_the_labeled_rows(metric, given, y):
     assert metric(given, y) == metric(given[:3], KNOWN)
 
 
-@pytest.mark.checked("labels", "NaN predictions are an error, never a score.")
+@pytest.mark.checked("labels", "NaN predictions are an error; they never give a score.")
 @pytest.mark.parametrize(("metric", "given"), METRICS.values(), ids=METRICS)
 def test_nan_predictions_are_refused(metric, given):
     broken = given.clone()
@@ -51,7 +53,7 @@ def test_nan_predictions_are_refused(metric, given):
         metric(broken, MISSING["-1"])
 
 
-@pytest.mark.checked("labels", "Labels -1 and 1 given as negatives and positives are refused by `roc_auc`.")
+@pytest.mark.checked("labels", "`roc_auc` raises an error for labels -1 and 1 used as negatives and positives.")
 def test_labels_of_another_convention_are_refused():
     with pytest.raises(ArgumentError, match="-1 is a missing label"):
         roc_auc(torch.rand(4), torch.tensor([-1, 1, -1, 1]))
@@ -64,7 +66,7 @@ def test_labels_of_another_convention_are_refused():
             metric(torch.rand(2, 2), torch.tensor([-1, -1]))
 
 
-@pytest.mark.checked("labels", "Nodes without a label are in no part of a drawn split.")
+@pytest.mark.checked("labels", "A random split leaves out nodes without a label.")
 @pytest.mark.parametrize("y", [MISSING["-1"], MISSING["[N, 1]"]], ids=["-1", "[N, 1]"])
 def test_drawn_splits_leave_out_what_has_no_label(y):
     of_classes = Split.per_class(RING, torch.cat([y, y]), num_train_per_class=1, num_val_per_class=0)
@@ -78,7 +80,9 @@ def test_drawn_splits_leave_out_what_has_no_label(y):
     assert given.tolist() == [0, 1, 2, 5, 6, 7]
 
 
-@pytest.mark.checked("labels", "Training and validation leave out nodes without a label, whatever the split says.")
+@pytest.mark.checked(
+    "labels", "Training and validation leave out nodes without a label, even if the split contains them."
+)
 def test_training_leaves_out_what_has_no_label():
     parts = Split(RING, torch.tensor([0, 1, 3]), torch.tensor([2, 4]), torch.empty(0, dtype=torch.long))
     data = Data(RING, torch.eye(5), MISSING["[N, 1]"], {"default": parts}).validate()

@@ -1,4 +1,4 @@
-"""What a server on a user's own machine lets in: from whom, how much, for how long, and from how many."""
+"""Limits of the local server: host names, body size, time per request and number of connections."""
 
 from __future__ import annotations
 
@@ -21,19 +21,19 @@ Send = Callable[[Message], Awaitable[None]]
 
 @dataclass(frozen=True)
 class Limits:
-    """Bounds of a server.
+    """Limits of a server.
 
     Args:
-        hosts: names by which the server may be called. A web page elsewhere reaches a server on this machine by a name
-            of its own that leads here (DNS rebinding); it is refused for that name.
-        max_body: bytes of a request's body.
-        max_connections: open at once; more are closed unanswered.
-        request_timeout: seconds in which a request must have arrived whole. A connection may be silent for up to
-            twice as long.
-        stop_timeout: seconds that requests under way get when the server is told to stop.
+        hosts: host names that the server answers to. Other names are rejected, because a foreign web page can point
+            its own host name at this machine (DNS rebinding).
+        max_body: maximum size of a request body, in bytes.
+        max_connections: maximum number of open connections; further ones are closed without an answer.
+        request_timeout: seconds until a request must have arrived completely. An idle connection is closed after at
+            most twice this time.
+        stop_timeout: seconds that running requests may take to finish when the server stops.
 
     Raises:
-        ArgumentError: a bound that is not positive, or no host.
+        ArgumentError: a limit is not positive, or there is no host.
     """
 
     hosts: tuple[str, ...] = ("localhost", "127.0.0.1", "::1")
@@ -48,26 +48,26 @@ class Limits:
                 raise ArgumentError(name, "a positive number", getattr(self, name))
         object.__setattr__(self, "hosts", tuple(host.lower() for host in self.hosts))
         if not self.hosts:
-            raise ArgumentError("hosts", "at least one name", "none")
+            raise ArgumentError("hosts", "at least one host name", "none")
 
     def knows(self, host: str) -> bool:
-        """Whether the server may be called by this name, a port after it or not."""
+        """Whether the server answers to this host name; a port after it is ignored."""
         found = re.fullmatch(r"\[([\da-fA-F:]+)\](:\d+)?|([\w.-]+)(:\d+)?", host)
         return found is not None and (found[1] or found[3]).lower().rstrip(".") in self.hosts
 
 
 class Guard:
-    """An ASGI application that lets another see only requests within limits, whole.
+    """ASGI middleware that passes only complete requests within the limits to an application.
 
-    A request for another host is answered with 421, one from another site's page with 403, a body that is too long
-    with 413, and one that does not arrive in time with 408, each with a sentence.
+    Other requests get an error status with a message: 421 for an unknown host name, 403 for a request from a page of
+    another site, 413 for a body that is too large, and 408 for a request that does not arrive in time.
     """
 
     def __init__(self, app: Any, limits: Limits) -> None:
         self.app, self.limits = app, limits
 
     async def __call__(self, scope: MutableMapping[str, Any], receive: Receive, send: Send) -> None:
-        """Answer, or hand on."""
+        """Pass a valid request to the application, or answer with an error."""
         if scope["type"] != "http":
             await self.app(scope, receive, send)
             return
@@ -77,9 +77,9 @@ class Guard:
             try:
                 body = await asyncio.wait_for(self._body(receive), self.limits.request_timeout)
             except asyncio.TimeoutError:
-                refusal = 408, f"the request did not arrive whole within {self.limits.request_timeout:g} s"
+                refusal = 408, f"the request did not arrive completely within {self.limits.request_timeout:g} s"
             except _TooLongError:
-                refusal = 413, f"the body is longer than {self.limits.max_body} bytes; send several requests"
+                refusal = 413, f"the body is larger than {self.limits.max_body} bytes; split it into several requests"
             except _GoneError:
                 return
         if refusal is not None:
@@ -95,13 +95,13 @@ class Guard:
     def _refusal(self, headers: dict[bytes, bytes]) -> tuple[int, str] | None:
         host = headers.get(b"host", b"").decode("latin-1")
         if not self.limits.knows(host):
-            return 421, f"this server is not {host or 'without a name'!r}; it answers to {', '.join(self.limits.hosts)}"
+            return 421, f"unknown host name {host!r}; this server answers to {', '.join(self.limits.hosts)}"
         origin = headers.get(b"origin")
         if origin is not None and not self.limits.knows(_netloc(origin.decode("latin-1"))):
             return 403, "requests from pages of other sites are not answered"
         length = headers.get(b"content-length", b"0")
-        if length.isdigit() and int(length) > self.limits.max_body:  # before any of it is read
-            return 413, f"the body is longer than {self.limits.max_body} bytes; send several requests"
+        if length.isdigit() and int(length) > self.limits.max_body:  # rejected before the body is read
+            return 413, f"the body is larger than {self.limits.max_body} bytes; split it into several requests"
         return None
 
     async def _body(self, receive: Receive) -> bytes:
@@ -144,7 +144,7 @@ async def _answer(send: Send, status: int, sentence: str) -> None:
 
 
 def watched(limits: Limits) -> Any:
-    """uvicorn's protocol of a connection, which closes those that are too many, or that send no whole request head."""
+    """A uvicorn connection class that closes excess connections, and those that send no complete request header."""
     from uvicorn.protocols.http.h11_impl import H11Protocol
 
     class Watched(H11Protocol):
@@ -160,7 +160,7 @@ def watched(limits: Limits) -> Any:
             self._timer = self.loop.call_later(limits.request_timeout, self._look)
 
         def _look(self) -> None:
-            """Close the connection if no request began since the last look and none is under way."""
+            """Close the connection if no request has started since the last check and none is running."""
             if self.transport.is_closing():
                 return
             if self.cycle is self._seen and (self.cycle is None or self.cycle.response_complete):

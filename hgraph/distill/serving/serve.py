@@ -1,6 +1,6 @@
-"""An exported student behind HTTP: ``POST /predict`` with one row or many, ``GET /`` says what it reads.
+"""Serve an exported student over HTTP: ``POST /predict`` predicts rows, ``GET /`` lists the columns of a row.
 
-Only requests within `Limits` reach it.
+Only requests within `Limits` reach the student.
 """
 
 from __future__ import annotations
@@ -17,20 +17,20 @@ from hgraph.errors import DataError, MissingPackageError
 
 __all__ = ["application", "listening", "run_until_stopped", "server_of"]
 
-_MOST_ROWS = 10_000  # of one request; more come as several
+_MOST_ROWS = 10_000  # per request
 
 
 def application(predictor: Predictor, limits: Limits | None = None) -> Any:
-    """A FastAPI application, for any ASGI server.
+    """A FastAPI application for any ASGI server.
 
     ``POST /predict`` takes ``{"rows": [{"column": value, ...}, ...]}``, or ``{"row": {...}}``, and answers
-    ``{"answers": [{"label": ..., "probability": ...}, ...]}``, with ``"unseen"``, counts of categories that training
-    never saw, where there are any. A row that cannot be read is answered with status 422 and a sentence that says what
-    is wrong; nothing of such a request is answered. ``GET /health`` answers ``{"status": "ok"}``. Requests beyond the
-    ``limits`` do not come so far.
+    ``{"answers": [{"label": ..., "probability": ...}, ...]}``. The answer also has ``"unseen"``, the counts of
+    categories that training never saw, if there are any. If any row is invalid, the whole request is answered with
+    status 422 and a message that says what is wrong. ``GET /health`` answers ``{"status": "ok"}``. Requests that exceed
+    the ``limits`` are rejected before they reach the application.
 
     Raises:
-        MissingPackageError: without the packages of ``hgraph[serve]``.
+        MissingPackageError: the packages of ``hgraph[serve]`` are not installed.
     """
     try:
         from fastapi import Body, FastAPI, HTTPException
@@ -59,16 +59,16 @@ def application(predictor: Predictor, limits: Limits | None = None) -> Any:
         told = {"unseen": unseen} if unseen else {}
         return {"answers": [{"label": a.label, "probability": a.probability} for a in answers], **told}
 
-    # FastAPI reads annotations by name, and these live inside a function
+    # FastAPI resolves annotations by name, which fails for names that are local to this function
     predict.__annotations__ = {"body": Any, "return": dict[str, Any]}
     return Guard(app, limits or Limits())
 
 
 def server_of(app: Any, limits: Limits | None = None, *, log_level: str = "error", access_log: bool = False) -> Any:
-    """A uvicorn server of an application, with bounds on connections and their patience.
+    """A uvicorn server for an application, with limits on connections and waiting times.
 
     Raises:
-        MissingPackageError: without the packages of ``hgraph[serve]``.
+        MissingPackageError: the packages of ``hgraph[serve]`` are not installed.
     """
     try:
         import uvicorn
@@ -88,24 +88,24 @@ def server_of(app: Any, limits: Limits | None = None, *, log_level: str = "error
 
 
 def listening(host: str, port: int) -> socket.socket:
-    """A socket that listens there; port 0 takes a free one.
+    """Return a listening socket for this address; port 0 selects a free port.
 
     Raises:
-        OSError: no such address here, or a port that is taken.
+        OSError: this machine does not have the address, or the port is in use.
     """
     place = socket.create_server((host, port), family=socket.AF_INET6 if ":" in host else socket.AF_INET)
-    # Connections inherit it. Without it the body of an answer waits 40 ms for the client to acknowledge the head.
+    # Connections inherit this option. Without it, a response body waits 40 ms until the client acknowledges the header.
     place.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
     return place
 
 
 def run_until_stopped(app: Any, place: socket.socket, *, limits: Limits | None = None, quiet: bool = False) -> None:
-    """Serve an application on a listening socket until SIGINT or SIGTERM; requests under way are answered first.
+    """Serve an application on a listening socket until SIGINT or SIGTERM; running requests are answered first.
 
-    Requests are logged on a terminal alone: a pipe that nobody reads would fill, and the server would wait for it.
+    Requests are logged only if stdout is a terminal: a pipe that nobody reads would fill up and block the server.
 
     Raises:
-        MissingPackageError: without the packages of ``hgraph[serve]``.
+        MissingPackageError: the packages of ``hgraph[serve]`` are not installed.
     """
     seen = not quiet and sys.stdout.isatty()
     server = server_of(app, limits, log_level="info" if seen else "error", access_log=seen)
@@ -113,7 +113,7 @@ def run_until_stopped(app: Any, place: socket.socket, *, limits: Limits | None =
     def stop(number: int, frame: Any) -> None:
         server.should_exit = True
 
-    # uvicorn ends on these signals with handlers of its own, and then raises them again, for ours: no traceback
+    # uvicorn handles these signals itself, then raises them again; our handlers catch them, so there is no traceback
     before = {number: signal.signal(number, stop) for number in (signal.SIGINT, signal.SIGTERM)}
     try:
         server.run(sockets=[place])

@@ -22,7 +22,7 @@ __all__ = ["Steps", "TwoStepConv", "steps_of", "weighted"]
 
 
 class Steps(NamedTuple):
-    """The weighted structures G [M, N] and S [N, M] of the two steps, and the sums G 1 [M, 1]."""
+    """The weighted structures G [M, N] and S [N, M] of the two steps, and the row sums G 1 [M, 1]."""
 
     gather: Adjacency
     scatter: Adjacency
@@ -39,14 +39,14 @@ class TwoStepConv(nn.Module):
     .. math:: X' = S \, G \, (X \Theta + b)
 
     Args:
-        in_channels: F, features of a node.
-        out_channels: F'.
-        bias: whether to add b, before the sums.
+        in_channels: F, input features per node.
+        out_channels: F', output features per node.
+        bias: whether to add b before the sums.
 
     Shapes:
-        x [..., N, F] and a `Hypergraph` of N nodes -> [..., N, F'].
+        x [..., N, F] and a `Hypergraph` with N nodes -> [..., N, F'].
 
-    >>> class Sums(TwoStepConv):  # G = H^T, S = H: the sum over the nodes that share a hyperedge
+    >>> class Sums(TwoStepConv):  # G = H^T, S = H: sum over nodes that share a hyperedge
     ...     @staticmethod
     ...     def operators(hypergraph):
     ...         return hypergraph.v2e, hypergraph.e2v
@@ -55,7 +55,7 @@ class TwoStepConv(nn.Module):
     torch.Size([4, 2])
     """
 
-    node_power: ClassVar[float | None] = None  # the power of the node degrees in `operators`; None if there is none
+    node_power: ClassVar[float | None] = None  # power of the node degrees in `operators`; None if it does not use them
     _weights: ClassVar[CachedOperator]
 
     def __init__(self, in_channels: int, out_channels: int, *, bias: bool = True) -> None:
@@ -79,7 +79,7 @@ class TwoStepConv(nn.Module):
         raise NotImplementedError
 
     def reset_parameters(self) -> None:
-        """As `torch.nn.Linear`."""
+        """Reset the linear map as `torch.nn.Linear` does."""
         self.linear.reset_parameters()
 
     def forward(self, x: Tensor, hypergraph: Hypergraph) -> Tensor:
@@ -143,7 +143,7 @@ def _checked(hypergraph: Hypergraph, power: float | None) -> Hypergraph:
 
 
 def weighted(hypergraph: Hypergraph, dtype: torch.dtype) -> Hypergraph:
-    """The same hypergraph with incidence weights (ones if it has none) and hyperedge weights of this dtype.
+    """Return the hypergraph with incidence weights (default: ones) and hyperedge weights in this dtype.
 
     Degrees and their powers are then computed in that dtype: a float64 layer must not divide by float32 roots.
     """

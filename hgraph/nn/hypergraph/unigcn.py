@@ -11,21 +11,23 @@ __all__ = ["UniGCNConv"]
 
 
 class UniGCNConv(TwoStepConv):
-    r"""Average the nodes of each hyperedge, then sum hyperedges weighted by the degrees of node and hyperedge.
+    r"""Average the nodes of each hyperedge, then sum the hyperedges of each node, weighted by both degrees.
+
+    Use it instead of `HGNNConv` to scale each hyperedge by the mean degree of its nodes.
 
     .. math:: x'_v = \frac{1}{\sqrt{d_v}} \sum_e \frac{w_e h(v, e)}{\sqrt{\bar d_e}}
               \sum_u \frac{h(u, e)}{d_e} (\Theta x_u + b), \qquad \bar d_e = \sum_u \frac{h(u, e)}{d_e} d_u
 
-    with :math:`d_v = \sum_e w_e h(v, e)` and :math:`d_e = \sum_v h(v, e)`. A node in no hyperedge gets 0. The paper
-    has no weights; its equation is this one without them.
+    with :math:`d_v = \sum_e w_e h(v, e)` and :math:`d_e = \sum_v h(v, e)`. A node without a hyperedge gets 0.
+    The equation of the paper has no weights w and h; with all weights equal to 1 the two agree.
 
     Args:
-        in_channels: F, features of a node.
-        out_channels: F'.
-        bias: whether to add b, before the sums; the paper has none.
+        in_channels: F, input features per node.
+        out_channels: F', output features per node.
+        bias: whether to add b before the sums; the paper has no bias.
 
     Shapes:
-        x [..., N, F] and a `Hypergraph` of N nodes -> [..., N, F'].
+        x [..., N, F] and a `Hypergraph` with N nodes -> [..., N, F'].
 
     Source: Huang and Yang, "UniGNN: a Unified Framework for Graph and Hypergraph Neural Networks", IJCAI 2021,
     section 3.
@@ -43,10 +45,10 @@ class UniGCNConv(TwoStepConv):
 
     @staticmethod
     def operators(hypergraph: Hypergraph) -> tuple[Adjacency, Adjacency]:
-        """The averages, and the sums divided by the roots of both degrees."""
+        """Return the averaging step, and the summing step with the roots of both degrees."""
         degree = hypergraph.node_degree()
         gather, e2v = hypergraph.v2e.normalize("row"), hypergraph.e2v
-        assert e2v.weight is not None  # noqa: S101 - all incidences are weighted here
+        assert e2v.weight is not None  # noqa: S101 - every incidence has a weight here
         mean_degree = propagate(gather, degree.unsqueeze(-1)).squeeze(-1)
         weight = inverse_power(degree, -0.5)[e2v.target] * inverse_power(mean_degree, -0.5)[e2v.indices] * e2v.weight
         if hypergraph.hyperedge_weight is not None:

@@ -220,7 +220,7 @@ def test_a_kv_state_belongs_to_its_layer():
 )
 @pytest.mark.parametrize("dtype", [torch.float64, torch.int64])
 def test_tokens_of_another_dtype_are_refused(make, dtype):
-    with pytest.raises(ArgumentTypeError, match="x: expected torch.float32, as the weights are"):
+    with pytest.raises(ArgumentTypeError, match="x: expected torch.float32, the dtype of the weights"):
         make()(torch.zeros(1, 4, DIM, dtype=dtype))
 
 
