@@ -17,7 +17,7 @@ from hgraph.errors import ArgumentError, ArgumentTypeError
 from hgraph.nn.attention.base import TokenAttention
 from hgraph.nn.attention.kinds import AttentionKind
 from hgraph.nn.attention.landmark.state import LandmarkState
-from hgraph.nn.attention.masks import fitting, masked, without_padding
+from hgraph.nn.attention.masks import masked, without_padding
 from hgraph.nn.attention.record import AttentionRecord, record, recording
 from hgraph.nn.attention.rotary import rotate
 from hgraph.nn.attention.settings import accepts
@@ -167,13 +167,8 @@ class LandmarkRecord(AttentionRecord):
             rows = torch.arange(len(tokens), device=number.device).view(-1, 1, 1).expand_as(tokens)
             parts = ((target, rows), (source, tokens), (share, far))
             target, source, share = (torch.cat([a, b.flatten()]) for a, b in parts)
-        found = Adjacency.from_coo(
-            target=target,
-            source=source,
-            weight=share,
-            num_targets=self.graph.num_targets,
-            num_sources=self.graph.num_sources,
-        )
+        sizes = {"num_targets": self.graph.num_targets, "num_sources": self.graph.num_sources}
+        found = Adjacency.from_coo(target=target, source=source, weight=share, duplicates="error", **sizes)
         return found.with_weight(None), found.weight  # type: ignore[return-value]
 
     def _near(self, example: int, head: int, lse: Tensor) -> tuple[Tensor, Tensor, Tensor]:
@@ -282,8 +277,6 @@ class LandmarkAttention(TokenAttention):
     ) -> Tensor:
         """Attend within a sequence that begins with x, or goes on with it."""
         call = self.prepare(x, state=state, head_mask=head_mask, mask=mask)
-        if head_mask is not None:
-            fitting("head_mask", head_mask, torch.Size([*x.shape[:-1], self.query_heads]))
         x = call.x
         query = self.query(x).unflatten(-1, (self.query_heads, self.head_dim))
         key, value = (f(x).unflatten(-1, (self.kv_heads, self.head_dim)) for f in (self.key, self.value))
