@@ -116,11 +116,9 @@ class TokenAttention(nn.Module):
     def compute_heads(self, call: Call, *, query: Tensor | None = None) -> Tensor:
         """[..., T, H, D]: attention of each head, before the output projection; ``query`` are `queries` made before."""
         query, key, value, *per_token = self.project(call.x, call.source, query=query, start=call.start)
-        if call.state is None:
-            graph = self.pattern_for(query, key, per_token, call)
-        else:
-            graph = self._step(call.state, call.x.shape[-2], call.graph)
-            key, value, *per_token = call.state.append(key, value, *per_token)
+        graph = self.pattern_for(query, key, per_token, call)
+        if call.state is not None:
+            key, value, *_ = call.state.append(key, value, *per_token)
         return self.attend(query, key, value, graph, bias=call.bias, head_mask=call.head_mask, mask=call.source_mask)
 
     # ------------------------------------------------------------------ the steps
@@ -142,7 +140,9 @@ class TokenAttention(nn.Module):
         return query, key, value
 
     def pattern_for(self, query: Tensor, key: Tensor, per_token: list[Tensor], call: Call) -> TokenGraph:
-        """The graph that messages pass over: of the caller, or of the layer for these lengths."""
+        """The graph that messages pass over: of the caller, or of the layer for these lengths or this step."""
+        if call.state is not None:
+            return self._step(call.state, call.x.shape[-2], call.graph)
         targets, sources = call.x.shape[-2], call.source.shape[-2]
         if call.graph is not None:
             eager = not torch.compiler.is_compiling()
