@@ -179,13 +179,13 @@ class _Family:
             value = attend(graph, query, k, v).out
         self.found = self.found.with_more(ids, (key, value))
 
-    def hear(self, q: Tensor, rows: Tensor, size_bias: bool) -> AttendResult:
+    def attend(self, q: Tensor, rows: Tensor, size_bias: bool) -> AttendResult:
         (key, value), graph = self.found.values, self.found.rows(self.regions.heard, rows)
         if size_bias:
             q, key = with_sizes(q, key, self.sizes[self.found.ids])
         return attend(graph, q, key, value)
 
-    def noted(self, q: Tensor, rows: Tensor, size_bias: bool) -> tuple[TokenGraph, Tensor, Tensor]:
+    def recorded(self, q: Tensor, rows: Tensor, size_bias: bool) -> tuple[TokenGraph, Tensor, Tensor]:
         """The same over all regions by number, for records."""
         key = self.found.spread(0, self.regions.num_regions)
         q, key = with_sizes(q, key, self.sizes) if size_bias else (q, key)
@@ -226,12 +226,12 @@ class _Part:
             family.close(low, high, self.tokens, summary)
         (_, _, k, v), size_bias = self.tokens.values, summary(new[0]).size_bias
         parts = [attend(self.tokens.rows(g, rows), q, k, v) for g in self.partition.direct]
-        parts += [family.hear(q, rows, size_bias) for family in self.families]
+        parts += [family.attend(q, rows, size_bias) for family in self.families]
         result = functools.reduce(merge, parts)
         if heard is not None:
             key = self.tokens.spread(2, high)
             pairs = [(g.select(rows).crop(high), q, key) for g in self.partition.direct]
-            pairs += [family.noted(q, rows, size_bias) for family in self.families]
+            pairs += [family.recorded(q, rows, size_bias) for family in self.families]
             heard += [Heard(*pair, result.lse, joint=True) for pair in pairs]
         self.tokens = self.tokens.without(self.last[self.tokens.ids] < high)
         for family in self.families:

@@ -295,7 +295,7 @@ class LandmarkAttention(TokenAttention):
             shape = *query.shape[:-3], -(-len(place) // (self.block_size + 1))
             jumps = torch.randint(self.jump, shape, device=place.device)
             place = place + (jumps.cumsum(-1) - jumps[..., :1])[..., block]  # the first block begins at 0
-        query, key = self._turned(query, place), self._turned(key, place)
+        query, key = self._rotated(query, place), self._rotated(key, place)
         dropout = self.group_dropout if self.training else 0.0
         result = landmark_attention(query, key, value, self.block_size, group_dropout=dropout, mask=mask)
         out, lse = masked(*result, head_mask)
@@ -318,7 +318,7 @@ class LandmarkAttention(TokenAttention):
         past, noted = state.recall(query, last, size, self.rotary), None
         if recording(self):
             noted = state.shares(query, last, size, self.rotary)
-        turned = self._turned(query, last), self._turned(key, place)
+        turned = self._rotated(query, last), self._rotated(key, place)
         first = len(state) + count - key.shape[1]  # a block begins there
         state.append(key, value, new=count, size=size, base=self.rotary)
         result = landmark_attention(*turned, value, self.block_size)
@@ -330,5 +330,5 @@ class LandmarkAttention(TokenAttention):
             record(self, graph, *turned, lse, kind=LandmarkRecord, block_size=self.block_size, recalled=noted)
         return out
 
-    def _turned(self, x: Tensor, place: Tensor) -> Tensor:
+    def _rotated(self, x: Tensor, place: Tensor) -> Tensor:
         return x if self.rotary is None else rotate(x, place, self.rotary)
