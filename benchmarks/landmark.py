@@ -59,7 +59,7 @@ def recalling(tokens: int, new: int) -> dict[str, Callable[[], Method]]:
 
     def ours(select: str) -> Method:
         state, place = LandmarkState(tokens // (BLOCK + 1) + 1, TOPK, select=select), torch.arange(new)
-        state.keep(*heads(tokens)[1:], tokens, BLOCK + 1, 10_000.0)
+        state.append(*heads(tokens)[1:], new=tokens, size=BLOCK + 1, base=10_000.0)
 
         def call() -> Tensor:
             past = state.recall(q, place, BLOCK + 1, 10_000.0)

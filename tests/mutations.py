@@ -523,7 +523,7 @@ MUTATIONS = [
         ROUTING_TESTS,
     ),
     Mutation(
-        "routing: clusters added, not averaged", ROUTING, 'reduce="mean")[:-1]', 'reduce="sum")[:-1]', ROUTING_TESTS
+        "routing: clusters added, not averaged", ROUTES, 'reduce="mean")[:-1]', 'reduce="sum")[:-1]', ROUTING_TESTS
     ),
     Mutation(
         "routing: commitment of shared queries counted once",

@@ -306,7 +306,7 @@ def test_causality_bit_for_bit(kind, dtype):
             after = layer(changed)
             assert torch.equal(before[:, :t], after[:, :t])
             assert (before[:, t:] != after[:, t:]).any()
-            own = [layer.router.nearest(layer._projected(v)[0][:, :, layer.local_heads :]) for v in (x, changed)]
+            own = [layer.router.nearest(layer.project(v)[0][:, :, layer.local_heads :]) for v in (x, changed)]
             moved += bool((own[0] != own[1]).any())
         cut = layer(x[:, : t + 1])
         close(cut, before[:, : t + 1], 1e-12 if dtype == torch.float64 else 1e-4)

@@ -7,12 +7,7 @@ from hgraph.nn.attention.combiner.regions import Summary, combiner_attention, re
 from hgraph.nn.attention.combiner.state import CombinerState
 from hgraph.nn.attention.kinds import AttentionKind, require_kind, supported_kinds
 from hgraph.nn.attention.kmeans import OnlineKMeans
-from hgraph.nn.attention.landmark.layer import (
-    LandmarkAttention,
-    insert_landmarks,
-    is_landmark,
-    landmark_attention,
-)
+from hgraph.nn.attention.landmark.layer import LandmarkAttention, insert_landmarks, is_landmark, landmark_attention
 from hgraph.nn.attention.landmark.state import LandmarkState
 from hgraph.nn.attention.moa.layer import MoAAttention
 from hgraph.nn.attention.moa.plan import (

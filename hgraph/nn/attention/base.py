@@ -15,7 +15,7 @@ from hgraph.cache import cached, cached_by_size, traced_as_constant
 from hgraph.errors import ArgumentError
 from hgraph.nn.attention.call import Call, check_graph, check_tokens
 from hgraph.nn.attention.kinds import CROSS, SELF, AttentionKind
-from hgraph.nn.attention.masks import without_padding
+from hgraph.nn.attention.masks import fitting, without_padding
 from hgraph.nn.attention.record import record
 from hgraph.nn.attention.rotary import rotate
 from hgraph.nn.attention.settings import AttentionSettings, accepts
@@ -46,10 +46,19 @@ class TokenAttention(nn.Module):
         self.dim, self.head_dim, self.query_heads, self.kv_heads = dim, s.head_dim, s.num_query_heads, s.num_kv_heads
         self.pattern, self.causal, self.dropout, self.rotary = s.pattern, s.causal, s.dropout, s.rotary
         self.query = nn.Linear(dim, self.query_heads * self.head_dim, bias=s.bias)
-        self.key = nn.Linear(s.context_dim, self.kv_heads * self.head_dim, bias=s.bias)
+        self.key = self.key_projection(s.context_dim, s.bias)
         self.value = nn.Linear(s.context_dim, self.kv_heads * self.head_dim, bias=s.bias)
         self.out = nn.Linear(self.query_heads * self.head_dim, dim, bias=s.out_bias)
+        self.aux: dict[str, Tensor] = {}
         self._graphs: dict[tuple[int, int | None], TokenGraph] = {}
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Without the last losses, which belong to their autograd graph: so copies and pickles work after a forward."""
+        return {**super().__getstate__(), "aux": {}}
+
+    def key_projection(self, context_dim: int, bias: bool) -> Any:
+        """The linear map of sources to keys."""
+        return nn.Linear(context_dim, self.kv_heads * self.head_dim, bias=bias)
 
     def extra_repr(self) -> str:
         """The sizes."""
@@ -58,8 +67,8 @@ class TokenAttention(nn.Module):
 
     def reset_parameters(self) -> None:
         """As `torch.nn.Linear` starts."""
-        for layer in (self.query, self.key, self.value, self.out):
-            layer.reset_parameters()
+        for layer in self.children():
+            layer.reset_parameters()  # type: ignore[operator]
 
     def graph_of(self, n: int) -> TokenGraph:
         """The graph for n tokens, made once a length; so a compiler, too, compiles once a length."""
@@ -93,21 +102,23 @@ class TokenAttention(nn.Module):
         call = self.prepare(x, **arguments)
         return without_padding(self.output(self.compute_heads(call), call), call.mask)
 
-    def prepare(self, x: Tensor, *, context: Tensor | None = None, **arguments: Any) -> Call:
+    def prepare(
+        self, x: Tensor, *, context: Tensor | None = None, head_mask: Tensor | None = None, **arguments: Any
+    ) -> Call:
         """Check the arguments of a forward, and set padding to 0."""
         check_tokens("x", x, self.query.in_features, self.query.weight)
         if context is not None:
             check_tokens("context", context, self.key.in_features, self.key.weight)
-        return Call.of(x, self.state_kind, context=context, **arguments)
+        if head_mask is not None:
+            fitting("head_mask", head_mask, torch.Size([*x.shape[:-1], self.query_heads]))
+        return Call.of(x, self.state_kind, context=context, head_mask=head_mask, **arguments)
 
     def compute_heads(self, call: Call, *, query: Tensor | None = None) -> Tensor:
         """[..., T, H, D]: attention of each head, before the output projection; ``query`` are `queries` made before."""
         query, key, value, *per_token = self.project(call.x, call.source, query=query, start=call.start)
-        if call.state is None:
-            graph = self.pattern_for(query, key, per_token, call)
-        else:
-            graph = self._step(call.state, call.x.shape[-2], call.graph)
-            key, value, *per_token = call.state.append(key, value, *per_token)
+        graph = self.pattern_for(query, key, per_token, call)
+        if call.state is not None:
+            key, value, *_ = call.state.append(key, value, *per_token)
         return self.attend(query, key, value, graph, bias=call.bias, head_mask=call.head_mask, mask=call.source_mask)
 
     # ------------------------------------------------------------------ the steps
@@ -129,7 +140,9 @@ class TokenAttention(nn.Module):
         return query, key, value
 
     def pattern_for(self, query: Tensor, key: Tensor, per_token: list[Tensor], call: Call) -> TokenGraph:
-        """The graph that messages pass over: of the caller, or of the layer for these lengths."""
+        """The graph that messages pass over: of the caller, or of the layer for these lengths or this step."""
+        if call.state is not None:
+            return self._step(call.state, call.x.shape[-2], call.graph)
         targets, sources = call.x.shape[-2], call.source.shape[-2]
         if call.graph is not None:
             eager = not torch.compiler.is_compiling()
@@ -269,5 +282,4 @@ class CrossAttention(TokenAttention):
         context_mask: Tensor | None = None,
     ) -> Tensor:
         """Attend from x to the context."""
-        masks = {"head_mask": head_mask, "mask": mask, "context_mask": context_mask}
-        return self.run(x, context=context, graph=graph, **masks)
+        return self.run(x, context=context, graph=graph, head_mask=head_mask, mask=mask, context_mask=context_mask)

@@ -125,6 +125,12 @@ class OnlineKMeans(nn.Module):
         heads = torch.arange(near.shape[1], device=near.device)
         return self._means()[heads, near.clamp(min=0).transpose(1, 2)]
 
+    def distance(self, x: Tensor, near: Tensor) -> Tensor:
+        """The mean squared distance of tokens x [B, N, H, D] to the centroids ``near`` [B, H, N], -1 for padding."""
+        away = (widened(x) - self.chosen(near).to(widened(x[:0]).dtype)).square().mean(-1)
+        weight = (near >= 0).transpose(1, 2).to(away.dtype)
+        return (away * weight).sum() / weight.sum().clamp(min=1)
+
     def _means(self) -> Tensor:
         again = self.training and self._before is not None and _repeats()  # in evaluation nothing has moved
         return self._before if again else self.centroids  # type: ignore[return-value]

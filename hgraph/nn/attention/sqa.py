@@ -101,8 +101,8 @@ class SparseQueryAttention(TokenAttention):
         context_mask: Tensor | None = None,
     ) -> Tensor:
         """Attend within x, or from x to the context."""
-        masks = {"head_mask": head_mask, "mask": mask, "context_mask": context_mask}
-        return self.run(x, context=context, graph=graph, state=state, **masks)
+        given = {"context": context, "graph": graph, "state": state, "context_mask": context_mask}
+        return self.run(x, head_mask=head_mask, mask=mask, **given)
 
     def score_flops(self, n: int) -> int:
         """Operations of scores and weighted sums over n tokens: 4 max(h_q, h_kv) d / h for each edge of their graph."""

@@ -5,7 +5,6 @@ from __future__ import annotations
 import functools
 import math
 import operator
-from collections.abc import Callable
 from typing import Any, Literal
 
 import torch
@@ -13,22 +12,17 @@ from torch import Tensor, nn
 
 from hgraph.cache import cached_by_size, traced_as_constant
 from hgraph.checks import whole
-from hgraph.errors import ArgumentError, ArgumentTypeError
+from hgraph.errors import ArgumentError
 from hgraph.nn.attention.base import TokenAttention
-from hgraph.nn.attention.call import check_tokens
+from hgraph.nn.attention.call import Call
 from hgraph.nn.attention.combiner.clusters import clustered_attention
-from hgraph.nn.attention.combiner.regions import (
-    Heard,
-    ReadyPartition,
-    Summary,
-    combiner_attention,
-    ready_partition,
-)
+from hgraph.nn.attention.combiner.regions import Heard, ReadyPartition, Summary, combiner_attention, ready_partition
 from hgraph.nn.attention.combiner.state import CombinerState
 from hgraph.nn.attention.kinds import SELF
 from hgraph.nn.attention.kmeans import OnlineKMeans, on_sphere
-from hgraph.nn.attention.masks import fitting, token_mask, without_padding
+from hgraph.nn.attention.masks import without_padding
 from hgraph.nn.attention.record import PartRecord, record, recording
+from hgraph.nn.attention.settings import accepts
 from hgraph.patterns import Partition, partitions
 
 __all__ = ["CombinerAttention"]
@@ -43,6 +37,7 @@ _CHOICES = {
 }
 
 
+@accepts("bias", "dropout", bias=False)
 class CombinerAttention(TokenAttention):
     r"""Attend to some tokens one by one and to all others through summaries of regions: full support, sparse cost.
 
@@ -98,6 +93,7 @@ class CombinerAttention(TokenAttention):
     """
 
     kinds = SELF
+    state_kind = CombinerState
 
     def __init__(
         self,
@@ -114,13 +110,11 @@ class CombinerAttention(TokenAttention):
         row_key: Literal["project", "key", "mean"] = "project",
         size_bias: bool = False,
         variant: Literal["paper", "jax", "tf"] = "paper",
-        bias: bool = False,
-        dropout: float = 0.0,
+        **settings: Any,
     ) -> None:
-        given = {"plan": plan, "pool": pool, "activation": activation, "row_key": row_key, "variant": variant}
-        for name, value in given.items():
-            if value not in _CHOICES[name]:
-                raise ArgumentError(name, f"one of {', '.join(_CHOICES[name])}", repr(value))
+        for (name, choices), value in zip(_CHOICES.items(), (plan, pool, activation, row_key, variant), strict=True):
+            if value not in choices:
+                raise ArgumentError(name, f"one of {', '.join(choices)}", repr(value))
         if variant == "tf" and plan == "mixture" and not causal:
             raise ArgumentError("variant", "'paper' or 'jax' for a mixture in both directions", "'tf', which lacks it")
         for name, number in (("block_size", block_size), ("columns", columns), ("num_clusters", num_clusters)):
@@ -128,17 +122,13 @@ class CombinerAttention(TokenAttention):
                 whole(name, number, 1)
         if (plan == "clusters") != (num_clusters is not None):
             raise ArgumentError("num_clusters", "a number for the plan of clusters, None for others", num_clusters)
-        super().__init__(dim, num_heads, causal=causal, bias=bias, out_bias=bias, dropout=dropout)
+        super().__init__(dim, num_heads, causal=causal, **settings)
         self.plan, self.span, self.columns, self.variant = plan, block_size, columns, variant
-        self.router = None
-        if num_clusters is not None:
-            self.router = OnlineKMeans(num_heads, num_clusters, self.head_dim)
+        self.router = None if num_clusters is None else OnlineKMeans(num_heads, num_clusters, self.head_dim)
         self.pool, self.activation, self.row_key, self.size_bias = pool, activation, row_key, size_bias
-        own = plan == "row_major"
-        if activation == "deepset" and not own:
-            self.pool_query = nn.Linear(self.head_dim, self.head_dim, bias=False)
-            self.pool_key = nn.Linear(self.head_dim, self.head_dim, bias=False)
-        if own and row_key == "project":
+        if activation == "deepset" and plan != "row_major":
+            self.pool_query, self.pool_key = (nn.Linear(self.head_dim, self.head_dim, bias=False) for _ in range(2))
+        if plan == "row_major" and row_key == "project":
             self.row_out = nn.Linear(dim, dim, bias=False)
             self.row_norm = nn.LayerNorm(dim)
             self.row_project = nn.Linear(dim, dim, bias=False)
@@ -148,11 +138,6 @@ class CombinerAttention(TokenAttention):
         """The sizes and the plan."""
         return f"{super().extra_repr()}, {self.plan}"
 
-    def reset_parameters(self) -> None:
-        """As `torch.nn.Linear` and `torch.nn.LayerNorm` start."""
-        for layer in self.children():
-            layer.reset_parameters()  # type: ignore[operator]
-
     # ------------------------------------------------------------------ structure
 
     def partitions_of(self, n: int) -> tuple[Partition, ...]:
@@ -160,21 +145,7 @@ class CombinerAttention(TokenAttention):
         if self.plan == "clusters":
             hint = "partitions.clusters(assignment) makes that of one head"
             raise ArgumentError("plan", "one of positions", "'clusters', made of content", hint)
-        root = max(math.isqrt(max(n - 1, 0)) + 1, 1)
-        columns, causal = self.columns or root, self.causal
-        split, twice = self.variant != "paper", self.variant == "tf" and not causal
-        if self.plan == "fixed":
-            return (partitions.fixed(n, self.span or root, causal=causal, twice=twice),)
-        if self.plan == "logsparse":
-            return (partitions.logsparse(n, causal=causal),)
-        if self.plan == "row_major":
-            return (partitions.row_major(n, columns, causal=causal, twice=twice),)
-        vertical = partitions.vertical(n, columns, causal=causal)
-        horizontal = partitions.horizontal(n, columns, causal=causal, split=split)
-        if self.plan == "mixture":
-            joint = Partition(vertical.direct, vertical.regions + horizontal.regions)
-            return (joint,) if split else (vertical, horizontal)
-        return (vertical if self.plan == "vertical" else horizontal,)
+        return _partitions(self, n)
 
     def _ready_of(self, n: int, device: torch.device) -> tuple[ReadyPartition, ...]:
         """Made once a length."""
@@ -184,9 +155,7 @@ class CombinerAttention(TokenAttention):
 
     @traced_as_constant
     def _make_ready(self, n: int, device: torch.device) -> None:
-        cached_by_size(
-            self._ready, (n, device), lambda: tuple(ready_partition(p.to(device)) for p in self.partitions_of(n))
-        )
+        cached_by_size(self._ready, (n, device), functools.partial(_ready_partitions, self, n, device))
 
     # ------------------------------------------------------------------ attention
 
@@ -200,59 +169,47 @@ class CombinerAttention(TokenAttention):
         head_mask: Tensor | None = None,
     ) -> Tensor:
         """Attend within x, or from the next tokens of a sequence to all so far."""
-        check_tokens("x", x, self.dim, self.query.weight)
-        if head_mask is not None:
-            fitting("head_mask", head_mask, torch.Size([*x.shape[:-1], self.query_heads]))
-        mask = token_mask("mask", mask, x.shape[:-1])
+        call = self.prepare(x, mask=mask, state=state, head_mask=head_mask)
+        q, k, v = self.project(call.x)
+        found = self._clusters(k, call, clusters)
+        heard: list[Heard] = []
         if state is not None:
-            out, heard = self._decode(x, state, mask, clusters)
+            out = self._decode(call, q, k, v, found, heard)
         else:
-            x = without_padding(x, mask)
-            q, k, v = self._projected(x)
-            found = self._clusters(k, mask, clusters)
             if self.router is not None and found is not None and self.training and clusters is None:
                 self.router.update(_folded(on_sphere(k)), found)
-            out, heard = self._attend(x, q, k, v, mask, found)
+            out = self._whole(call, q, k, v, found, heard)
         for part in heard:
             lse = part.lse if head_mask is None or not part.joint else torch.where(head_mask, part.lse, float("-inf"))
             record(self, part.graph, part.query, part.key, lse, kind=PartRecord, mask=part.mask)
-        if head_mask is not None:
-            out = torch.where(head_mask.unsqueeze(-1), out, 0.0)
-        return without_padding(self.out(out.flatten(-2)), mask)
+        out = out if head_mask is None else torch.where(head_mask.unsqueeze(-1), out, 0.0)
+        return without_padding(self.output(out, call), call.mask)
 
     def attention_matrix(self, x: Tensor, *, mask: Tensor | None = None, clusters: Tensor | None = None) -> Tensor:
         """[..., H, N, N]: the share of each token's value in what each token hears; for tests and pictures."""
-        check_tokens("x", x, self.dim, self.query.weight)
-        mask = token_mask("mask", mask, x.shape[:-1])
-        x = without_padding(x, mask)
-        q, k, v = self._projected(x)
-        n, clusters = x.shape[-2], self._clusters(k, mask, clusters)
-        each = torch.eye(n, dtype=v.dtype, device=v.device).unsqueeze(1).expand(*v.shape[:-1], n)
+        call = self.prepare(x, mask=mask)
+        q, k, v = self.project(call.x)
+        each = torch.eye(x.shape[-2], dtype=v.dtype, device=v.device).unsqueeze(1).expand(*v.shape[:-1], -1)
         both = torch.cat([v, each], -1)  # the values ride along: keys of row_major are made of what they give
-        out, _ = self._attend(x, q, k, both, mask, clusters)
+        out = self._whole(call, q, k, both, self._clusters(k, call, clusters), [])
         matrix = out[..., self.head_dim :].transpose(-2, -3)
-        return matrix if mask is None else torch.where(mask[..., None, :, None], matrix, 0.0)
+        return matrix if call.mask is None else torch.where(call.mask[..., None, :, None], matrix, 0.0)
 
-    def _projected(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        size = (self.query_heads, self.head_dim)
-        return self.query(x).unflatten(-1, size), self.key(x).unflatten(-1, size), self.value(x).unflatten(-1, size)
-
-    def _attend(
-        self, x: Tensor, q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None, clusters: Tensor | None
-    ) -> tuple[Tensor, list[Heard]]:
-        """What each head hears [..., N, H, D_v], and the attentions that it is made of."""
-        heard: list[Heard] = []
-        options: dict[str, Any] = {"summary": self._summary(x), "dropout": self.dropout if self.training else 0.0}
+    def _whole(
+        self, call: Call, q: Tensor, k: Tensor, v: Tensor, clusters: Tensor | None, heard: list[Heard]
+    ) -> Tensor:
+        """[..., N, H, D_v]: attention within x; the attentions that it is made of are appended to ``heard``."""
+        options: dict[str, Any] = {"summary": self._summary(call.x), "dropout": self.dropout if self.training else 0.0}
         if self.router is not None and clusters is not None:
             options |= {"num_clusters": self.router.size.shape[1], "causal": self.causal}
             options["heard"] = heard if recording(self) else None
             out = clustered_attention(clusters, *(_folded(t) for t in (q, k, v)), **options)
-            return out.view(*q.shape[:-1], v.shape[-1]), heard
-        options |= {"mask": mask, "heard": heard}
-        made = self._ready_of(x.shape[-2], x.device)
-        return _mean([combiner_attention(part, q, k, v, **options).out for part in made]), heard
+            return out.view(*q.shape[:-1], v.shape[-1])
+        options |= {"mask": call.mask, "heard": heard}
+        made = self._ready_of(call.x.shape[-2], call.x.device)
+        return _mean([combiner_attention(part, q, k, v, **options).out for part in made])
 
-    def _clusters(self, k: Tensor, mask: Tensor | None, clusters: Tensor | None) -> Tensor | None:
+    def _clusters(self, k: Tensor, call: Call, clusters: Tensor | None) -> Tensor | None:
         """The clusters [B or 1, H or 1, N] of a call, those of padding negative; None where the plan has none."""
         if self.router is None:
             if clusters is not None:
@@ -261,71 +218,77 @@ class CombinerAttention(TokenAttention):
         if clusters is None:
             clusters = self.router.nearest(_folded(on_sphere(k)))
         else:
-            sizes = ((1, k.shape[:-3].numel()), (1, k.shape[-2]), (k.shape[-3],))
-            clusters = _given_clusters(clusters, sizes, self.router.size.shape[1])
-        return clusters if mask is None else torch.where(mask.reshape(-1, 1, mask.shape[-1]), clusters, -1)
+            clusters = _given_clusters(clusters, k, self.router.size.shape[1], call.state is not None)
+        return clusters if call.mask is None else torch.where(call.mask.reshape(-1, 1, k.shape[-3]), clusters, -1)
 
     def _decode(
-        self, x: Tensor, state: CombinerState, mask: Tensor | None, clusters: Tensor | None
-    ) -> tuple[Tensor, list[Heard]]:
-        """As `_attend`; the attentions are there where somebody records."""
-        if not isinstance(state, CombinerState):
-            raise ArgumentTypeError("state", "a CombinerState", type(state).__name__)
+        self, call: Call, q: Tensor, k: Tensor, v: Tensor, clusters: Tensor | None, heard: list[Heard]
+    ) -> Tensor:
+        """As `_whole`, from the next tokens of a sequence to all so far."""
         if not self.causal:
             raise ArgumentError("state", "None in a layer that is not causal", "a state", "Make it with causal=True")
-        if mask is not None:
-            raise ArgumentError("mask", "None beside a state", "a mask", "Decode examples of one length together")
-        if self.router is not None:
-            q, k, v = self._projected(x)
-            if clusters is not None and clusters.numel() and int(clusters.min()) < 0:
-                raise ArgumentError("clusters", "no padding among tokens to decode", int(clusters.min()))
-            found, new = self._clusters(k, None, clusters), (_folded(q), _folded(k), _folded(v))
-            out = state.append_clustered(
-                found,  # type: ignore[arg-type]
-                *new,
-                summary=self._summary(x),
-                num_clusters=self.router.size.shape[1],
-            )
-            return out.view(q.shape), []
-        heard: list[Heard] | None = [] if recording(self) else None
-        tokens = (x.unsqueeze(-2), *self._projected(x))
-        summary = lambda x: self._summary(x.squeeze(-2))  # noqa: E731
-        outs = state.append(*tokens, partitions=self.partitions_of, summary=summary, heard=heard)
-        return _mean(outs), heard or []
+        if self.router is not None and clusters is not None:
+            how = {"summary": self._summary(call.x), "num_clusters": self.router.size.shape[1]}
+            return call.state.append_clustered(clusters, *(_folded(t) for t in (q, k, v)), **how).view(q.shape)
+        how = {"partitions": self.partitions_of, "summary": self._summary, "heard": heard if recording(self) else None}
+        return _mean(call.state.append(call.x.unsqueeze(-2), q, k, v, **how))
 
     def _summary(self, x: Tensor) -> Summary:
-        maps = {"identity": (None, None), "relu": (torch.relu, torch.relu)}
-        query_map, key_map = maps.get(self.activation, (self._mapped_query, self._mapped_key))
+        maps: list[Any] = [torch.relu if self.activation == "relu" else None] * 2
+        if self.activation == "deepset" and self.plan != "row_major":
+            maps = [functools.partial(_mapped, layer) for layer in (self.pool_query, self.pool_key)]
         running: Literal["sum"] | None = "sum" if self.variant == "tf" and self.pool == "max" else None
-        own: Callable[[Tensor], Tensor] | Literal["token", "mean"] = functools.partial(self._row_keys, x)
-        if self.row_key != "project":
-            own = "token" if self.row_key == "key" else "mean"
-        return Summary(self.pool, running, query_map, key_map, own, self.size_bias)
-
-    def _mapped_query(self, q: Tensor) -> Tensor:
-        return torch.relu(self.pool_query(q))
-
-    def _mapped_key(self, k: Tensor) -> Tensor:
-        return torch.relu(self.pool_key(k))
+        own: Any = {"key": "token", "mean": "mean"}.get(self.row_key, functools.partial(self._row_keys, x))
+        return Summary(self.pool, running, maps[0], maps[1], own, self.size_bias)
 
     def _row_keys(self, x: Tensor, values: Tensor) -> Tensor:
         heard = self.row_out(values[..., : self.head_dim].flatten(-2))
         return self.row_project(self.row_norm(x + heard)).unflatten(-1, (self.query_heads, self.head_dim))
 
 
+def _mapped(layer: nn.Linear, x: Tensor) -> Tensor:
+    return torch.relu(layer(x))
+
+
 def _mean(outs: list[Tensor]) -> Tensor:
     return outs[0] if len(outs) == 1 else torch.stack(outs).mean(0)
 
 
-def _given_clusters(clusters: Tensor, sizes: tuple[tuple[int, ...], ...], count: int) -> Tensor:
-    """Clusters as a user gives them, [N], [H, N] or [B, H, N], in three dimensions of the sizes allowed."""
+def _partitions(layer: CombinerAttention, n: int) -> tuple[Partition, ...]:
+    """Those of a layer with a plan of positions."""
+    root = max(math.isqrt(max(n - 1, 0)) + 1, 1)
+    columns, causal = layer.columns or root, layer.causal
+    split, twice = layer.variant != "paper", layer.variant == "tf" and not causal
+    if layer.plan == "fixed":
+        return (partitions.fixed(n, layer.span or root, causal=causal, twice=twice),)
+    if layer.plan == "logsparse":
+        return (partitions.logsparse(n, causal=causal),)
+    if layer.plan == "row_major":
+        return (partitions.row_major(n, columns, causal=causal, twice=twice),)
+    vertical = partitions.vertical(n, columns, causal=causal)
+    horizontal = partitions.horizontal(n, columns, causal=causal, split=split)
+    if layer.plan == "mixture":
+        joint = Partition(vertical.direct, vertical.regions + horizontal.regions)
+        return (joint,) if split else (vertical, horizontal)
+    return (vertical if layer.plan == "vertical" else horizontal,)
+
+
+def _ready_partitions(layer: CombinerAttention, n: int, device: torch.device) -> tuple[ReadyPartition, ...]:
+    return tuple(ready_partition(p.to(device)) for p in layer.partitions_of(n))
+
+
+def _given_clusters(clusters: Tensor, k: Tensor, count: int, decodes: bool) -> Tensor:
+    """Clusters of the caller, [N], [H, N] or [B, H, N], in three dimensions for keys k [..., N, H, D]."""
+    sizes = ((1, k.shape[:-3].numel()), (1, k.shape[-2]), (k.shape[-3],))
     shape = (1,) * (3 - clusters.dim()) + tuple(clusters.shape)
     fits = len(shape) == 3 and all(a in b for a, b in zip(shape, sizes, strict=True))
     if clusters.is_floating_point() or not fits:
-        expected = f"integers [N], [H, N] or [B, H, N], N = {sizes[-1][0]}"
+        expected = f"integers [N], [H, N] or [B, H, N], N = {k.shape[-3]}"
         raise ArgumentError("clusters", expected, f"{clusters.dtype} {list(clusters.shape)}")
     if clusters.numel() and int(clusters.max()) >= count:
         raise ArgumentError("clusters", f"numbers below {count}", int(clusters.max()))
+    if decodes and clusters.numel() and int(clusters.min()) < 0:
+        raise ArgumentError("clusters", "no padding among tokens to decode", int(clusters.min()))
     return clusters.view(shape).long()
 
 

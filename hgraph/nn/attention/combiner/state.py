@@ -85,7 +85,7 @@ class CombinerState(DecodeState):
         low, high = self._fit_layer(tokens)
         if self._parts is None:
             self._parts = [_Part(p.to(tokens[0].device), tokens) for p in partitions(self.capacity)]
-        return [part.step(low, high, tokens, summary, heard) for part in self._parts]
+        return [part.step(low, high, tokens, lambda x: summary(x.squeeze(-2)), heard) for part in self._parts]
 
     def append_clustered(self, clusters: Tensor, *tokens: Tensor, summary: Summary, num_clusters: int) -> Tensor:
         """The same over clusters of content, [B, T, H, D], with q, k and v for tokens; see `ClusterState.append`."""
@@ -150,11 +150,9 @@ class _Family:
     def __init__(self, regions: Regions, like: Tensor) -> None:
         self.regions, self.sizes = regions, regions.sizes
         self.last = _last_hearer(regions.heard)
-        members, run = intervals.expanded(regions.members.natural().start, regions.members.natural().stop)
-        row = regions.members.natural().row()[run]
-        self.closes = torch.zeros(regions.num_regions, dtype=torch.long, device=like.device).scatter_reduce(
-            0, row, members, "amax"
-        )
+        row, token = _pairs(regions.members)
+        self.closes = torch.zeros(regions.num_regions, dtype=torch.long, device=like.device)
+        self.closes = self.closes.scatter_reduce(0, row, token, "amax")
         self.closes = torch.where(self.last >= 0, self.closes, -1)  # the others are never needed
         self.found = _Store(self.closes[:0], (like, like))
 
@@ -181,13 +179,13 @@ class _Family:
             value = attend(graph, query, k, v).out
         self.found = self.found.with_more(ids, (key, value))
 
-    def hear(self, q: Tensor, rows: Tensor, size_bias: bool) -> AttendResult:
+    def attend(self, q: Tensor, rows: Tensor, size_bias: bool) -> AttendResult:
         (key, value), graph = self.found.values, self.found.rows(self.regions.heard, rows)
         if size_bias:
             q, key = with_sizes(q, key, self.sizes[self.found.ids])
         return attend(graph, q, key, value)
 
-    def noted(self, q: Tensor, rows: Tensor, size_bias: bool) -> tuple[TokenGraph, Tensor, Tensor]:
+    def recorded(self, q: Tensor, rows: Tensor, size_bias: bool) -> tuple[TokenGraph, Tensor, Tensor]:
         """The same over all regions by number, for records."""
         key = self.found.spread(0, self.regions.num_regions)
         q, key = with_sizes(q, key, self.sizes) if size_bias else (q, key)
@@ -205,11 +203,8 @@ class _Part:
         for graph in partition.direct:
             last = torch.maximum(last, _last_hearer(graph))
         for family in self.families:
-            members, run = intervals.expanded(
-                *(getattr(family.regions.members.natural(), n) for n in ("start", "stop"))
-            )
-            row = family.regions.members.natural().row()[run]
-            last = last.scatter_reduce(0, members, family.closes[row], "amax")
+            row, token = _pairs(family.regions.members)
+            last = last.scatter_reduce(0, token, family.closes[row], "amax")
         self.last, self.tokens = last, _Store(last[:0], empty)
 
     def map(self, function: Callable[[Tensor], Tensor]) -> None:
@@ -231,12 +226,12 @@ class _Part:
             family.close(low, high, self.tokens, summary)
         (_, _, k, v), size_bias = self.tokens.values, summary(new[0]).size_bias
         parts = [attend(self.tokens.rows(g, rows), q, k, v) for g in self.partition.direct]
-        parts += [family.hear(q, rows, size_bias) for family in self.families]
+        parts += [family.attend(q, rows, size_bias) for family in self.families]
         result = functools.reduce(merge, parts)
         if heard is not None:
             key = self.tokens.spread(2, high)
             pairs = [(g.select(rows).crop(high), q, key) for g in self.partition.direct]
-            pairs += [family.noted(q, rows, size_bias) for family in self.families]
+            pairs += [family.recorded(q, rows, size_bias) for family in self.families]
             heard += [Heard(*pair, result.lse, joint=True) for pair in pairs]
         self.tokens = self.tokens.without(self.last[self.tokens.ids] < high)
         for family in self.families:
@@ -244,10 +239,14 @@ class _Part:
         return result.out
 
 
-def _last_hearer(graph: TokenGraph) -> Tensor:
-    """[S]: the last target that hears each source, -1 for none."""
+def _pairs(graph: TokenGraph) -> tuple[Tensor, Tensor]:
+    """The row and the column of every edge."""
     graph = graph.natural()
     column, run = intervals.expanded(graph.start, graph.stop)
-    return torch.full((graph.num_sources,), -1, device=column.device).scatter_reduce(
-        0, column, graph.row()[run], "amax"
-    )
+    return graph.row()[run], column
+
+
+def _last_hearer(graph: TokenGraph) -> Tensor:
+    """[S]: the last target that attends to each source, -1 for none."""
+    row, column = _pairs(graph)
+    return torch.full((graph.num_sources,), -1, device=column.device).scatter_reduce(0, column, row, "amax")

@@ -17,7 +17,7 @@ from hgraph.errors import ArgumentError, ArgumentTypeError
 from hgraph.nn.attention.base import TokenAttention
 from hgraph.nn.attention.kinds import AttentionKind
 from hgraph.nn.attention.landmark.state import LandmarkState
-from hgraph.nn.attention.masks import fitting, masked, without_padding
+from hgraph.nn.attention.masks import masked, without_padding
 from hgraph.nn.attention.record import AttentionRecord, record, recording
 from hgraph.nn.attention.rotary import rotate
 from hgraph.nn.attention.settings import accepts
@@ -167,13 +167,8 @@ class LandmarkRecord(AttentionRecord):
             rows = torch.arange(len(tokens), device=number.device).view(-1, 1, 1).expand_as(tokens)
             parts = ((target, rows), (source, tokens), (share, far))
             target, source, share = (torch.cat([a, b.flatten()]) for a, b in parts)
-        found = Adjacency.from_coo(
-            target=target,
-            source=source,
-            weight=share,
-            num_targets=self.graph.num_targets,
-            num_sources=self.graph.num_sources,
-        )
+        sizes = {"num_targets": self.graph.num_targets, "num_sources": self.graph.num_sources}
+        found = Adjacency.from_coo(target=target, source=source, weight=share, duplicates="error", **sizes)
         return found.with_weight(None), found.weight  # type: ignore[return-value]
 
     def _near(self, example: int, head: int, lse: Tensor) -> tuple[Tensor, Tensor, Tensor]:
@@ -282,8 +277,6 @@ class LandmarkAttention(TokenAttention):
     ) -> Tensor:
         """Attend within a sequence that begins with x, or goes on with it."""
         call = self.prepare(x, state=state, head_mask=head_mask, mask=mask)
-        if head_mask is not None:
-            fitting("head_mask", head_mask, torch.Size([*x.shape[:-1], self.query_heads]))
         x = call.x
         query = self.query(x).unflatten(-1, (self.query_heads, self.head_dim))
         key, value = (f(x).unflatten(-1, (self.kv_heads, self.head_dim)) for f in (self.key, self.value))
@@ -302,7 +295,7 @@ class LandmarkAttention(TokenAttention):
             shape = *query.shape[:-3], -(-len(place) // (self.block_size + 1))
             jumps = torch.randint(self.jump, shape, device=place.device)
             place = place + (jumps.cumsum(-1) - jumps[..., :1])[..., block]  # the first block begins at 0
-        query, key = self._turned(query, place), self._turned(key, place)
+        query, key = self._rotated(query, place), self._rotated(key, place)
         dropout = self.group_dropout if self.training else 0.0
         result = landmark_attention(query, key, value, self.block_size, group_dropout=dropout, mask=mask)
         out, lse = masked(*result, head_mask)
@@ -325,7 +318,7 @@ class LandmarkAttention(TokenAttention):
         past, noted = state.recall(query, last, size, self.rotary), None
         if recording(self):
             noted = state.shares(query, last, size, self.rotary)
-        turned = self._turned(query, last), self._turned(key, place)
+        turned = self._rotated(query, last), self._rotated(key, place)
         first = len(state) + count - key.shape[1]  # a block begins there
         state.append(key, value, new=count, size=size, base=self.rotary)
         result = landmark_attention(*turned, value, self.block_size)
@@ -337,5 +330,5 @@ class LandmarkAttention(TokenAttention):
             record(self, graph, *turned, lse, kind=LandmarkRecord, block_size=self.block_size, recalled=noted)
         return out
 
-    def _turned(self, x: Tensor, place: Tensor) -> Tensor:
+    def _rotated(self, x: Tensor, place: Tensor) -> Tensor:
         return x if self.rotary is None else rotate(x, place, self.rotary)

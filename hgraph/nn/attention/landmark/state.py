@@ -160,7 +160,7 @@ class LandmarkState(DecodeState):
         for t in range(0, tokens, step):
             own = slice(None) if entry.shape[2] == 1 else slice(t, t + step)
             at = entry[:, :, own], distance[:, :, own]
-            parts.append(self._heard(query[:, t : t + step], position[t : t + step], *at, size, base))
+            parts.append(self._attended(query[:, t : t + step], position[t : t + step], *at, size, base))
         return AttendResult(*(torch.cat(x, 1) for x in zip(*parts, strict=True)))
 
     @torch.no_grad()
@@ -214,7 +214,7 @@ class LandmarkState(DecodeState):
             age = torch.where(age > self.topk, self.topk + 1 - rank, entry.shape[-1] - rank)
         return entry.expand(-1, heads, -1, -1), age.expand(-1, heads, -1, -1)
 
-    def _heard(
+    def _attended(
         self, query: Tensor, position: Tensor, entry: Tensor, distance: Tensor, size: int, base: float | None
     ) -> AttendResult:
         """The chosen blocks of queries [B, T, H, D], a softmax state each, made one."""

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from hgraph._torch import may_cache
 from hgraph.errors import ArgumentError
 from hgraph.nn.attention.base import TokenAttention
-from hgraph.nn.attention.masks import fitting, without_padding
+from hgraph.nn.attention.masks import without_padding
 from hgraph.nn.attention.moh.router import HeadRouter, QueryNormRouter, Routed
 from hgraph.nn.attention.settings import accepts
 from hgraph.nn.attention.state import KVState
@@ -82,16 +82,6 @@ class MixtureOfHeadAttention(TokenAttention):
             else QueryNormRouter(num_heads, shared=shared_heads, top_k=top_k)
         )
         self.balance = balance
-        self.aux: dict[str, Tensor] = {}
-
-    def __getstate__(self) -> dict[str, Any]:
-        """Without the last loss, which hangs on its graph: so copies and pickles work after a forward."""
-        return {**super().__getstate__(), "aux": {}}
-
-    def reset_parameters(self) -> None:
-        """As `torch.nn.Linear` starts."""
-        super().reset_parameters()
-        self.router.reset_parameters()
 
     def forward(
         self,
@@ -109,7 +99,7 @@ class MixtureOfHeadAttention(TokenAttention):
         query = self.queries(call.x) if by_query else None
         routed: Routed = self.router(call.x if query is None else query)
         self.aux = {} if routed.share is None else {"balance": self.balance * self._imbalance(routed, call.mask)}
-        used = routed.mask if head_mask is None else routed.mask & fitting("head_mask", head_mask, routed.mask.shape)
+        used = routed.mask if head_mask is None else routed.mask & head_mask
         alone = _reads_masks(x)  # otherwise products by head would cost more memory or waiting than they save
         if query is None and alone:
             query = _queries(self.query, call.x, used)

@@ -5,29 +5,29 @@ from __future__ import annotations
 from typing import Any
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from hgraph import patterns
 from hgraph.checks import check_channels, whole
 from hgraph.errors import ArgumentError
+from hgraph.nn.attention.base import TokenAttention
+from hgraph.nn.attention.call import Call
 from hgraph.nn.attention.kinds import SELF
 from hgraph.nn.attention.kmeans import OnlineKMeans, on_sphere
-from hgraph.nn.attention.masks import fitting, token_mask, without_padding
 from hgraph.nn.attention.record import record, recording
 from hgraph.nn.attention.routing.record import Heard, RoutedRecord
-from hgraph.nn.attention.routing.routes import Routes, by_claim, by_nearest, nearby
+from hgraph.nn.attention.routing.routes import Routes, attend_slots, by_claim, by_nearest, nearby
+from hgraph.nn.attention.settings import accepts
 from hgraph.nn.attention.state import KVState
-from hgraph.ops import attend, propagate
-from hgraph.ops.sparse.linear import widened
-from hgraph.structure import Adjacency
+from hgraph.ops import attend
 
 __all__ = ["RoutingAttention"]
 
 _BLOCK = 64  # slots a tile
 
 
-class RoutingAttention(nn.Module):
+@accepts("bias", "dropout", bias=False)
+class RoutingAttention(TokenAttention):
     r"""Tokens attend within clusters of their content, some heads to their neighbourhood instead.
 
     Each head has C centroids, running means of its normalised queries and keys (`OnlineKMeans`). A centroid is a
@@ -97,14 +97,10 @@ class RoutingAttention(nn.Module):
         decay: float = 0.999,
         commitment: float = 1e-4,
         scale: float | None = None,
-        bias: bool = False,
-        dropout: float = 0.0,
         variant: str = "paper",
+        **settings: Any,
     ) -> None:
-        super().__init__()
-        check_channels(dim=dim, num_heads=num_heads, cluster_size=cluster_size, local_window=local_window)
-        if dim % num_heads:
-            raise ArgumentError("num_heads", f"a divisor of the width {dim}", num_heads)
+        check_channels(num_heads=num_heads, cluster_size=cluster_size, local_window=local_window)
         whole("local_heads", local_heads, most=num_heads - 1, why="one routing head at least")
         if variant not in ("paper", "official"):
             raise ArgumentError("variant", "'paper' or 'official'", repr(variant))
@@ -114,101 +110,77 @@ class RoutingAttention(nn.Module):
         if assignment not in (("argmax", "topk") if strict else ("topk",)):
             expected = "'argmax' or 'topk'" if strict else "'topk', unless causal and of the paper's variant"
             raise ArgumentError("assignment", expected, repr(assignment))
-        self.dim, self.num_heads, self.head_dim = dim, num_heads, dim // num_heads
-        self.local_heads, self.local_window, self.cluster_size = local_heads, local_window, cluster_size
-        self.causal, self.assignment, self.dropout = causal, assignment, dropout
+        self.num_heads, self.local_heads, self.local_window = num_heads, local_heads, local_window
+        self.cluster_size, self.assignment, self.commitment = cluster_size, assignment, commitment
         self.shared_qk = causal if shared_qk is None else shared_qk
-        self.commitment, self.scale = commitment, self.head_dim**-0.5 if scale is None else scale
         self.block = min(_BLOCK, max(8, 1 << (cluster_size - 1).bit_length()))
-        routed = num_heads - local_heads
-        key_heads = local_heads if self.shared_qk else num_heads
-        self.query = nn.Linear(dim, dim, bias=bias)
-        self.key = nn.Linear(dim, key_heads * self.head_dim, bias=bias) if key_heads else None
-        self.value = nn.Linear(dim, dim, bias=bias)
-        self.out = nn.Linear(dim, dim, bias=False)
-        self.router = OnlineKMeans(routed, num_clusters, self.head_dim, decay=decay)
-        self.aux: dict[str, Tensor] = {}
+        super().__init__(dim, num_heads, causal=causal, out_bias=False, **settings)
+        self.scale = self.head_dim**-0.5 if scale is None else scale
+        self.router = OnlineKMeans(num_heads - local_heads, num_clusters, self.head_dim, decay=decay)
 
-    def __getstate__(self) -> dict[str, Any]:
-        """Without the last loss, which hangs on its graph: so copies and pickles work after a forward."""
-        return {**super().__getstate__(), "aux": {}}
+    def key_projection(self, context_dim: int, bias: bool) -> nn.Linear | None:
+        """The linear map of sources to the keys that are no queries; None where all are."""
+        heads = self.local_heads if self.shared_qk else self.query_heads
+        return nn.Linear(context_dim, heads * self.head_dim, bias=bias) if heads else None
 
     def extra_repr(self) -> str:
         """The sizes."""
         heads = f"{self.num_heads - self.local_heads} routing heads and {self.local_heads} local of {self.head_dim}"
         return f"{self.dim}, {heads}, {self.assignment} of {self.cluster_size}{', causal' if self.causal else ''}"
 
-    def reset_parameters(self) -> None:
-        """As `torch.nn.Linear` starts; centroids drawn anew."""
-        for module in (self.query, self.key, self.value, self.out, self.router):
-            if module is not None:
-                module.reset_parameters()
-
     @torch.no_grad()
     def start_from(self, x: Tensor) -> None:
         """Put the centroids on tokens of x [..., N, dim] far from each other, in place of a random start."""
-        self._check(x, None, None)
-        query, key, _ = self._projected(x.reshape(1, -1, self.dim))
+        query, key, _ = self.project(self.prepare(x).x.reshape(1, -1, self.dim))
         both = (query,) if self.shared_qk else (query, key)
         self.router.start_from(torch.cat([t[:, :, self.local_heads :] for t in both], 1))
 
     # ------------------------------------------------------------------ forward
 
     def forward(
-        self,
-        x: Tensor,
-        mask: Tensor | None = None,
-        *,
-        state: KVState | None = None,
-        head_mask: Tensor | None = None,
+        self, x: Tensor, mask: Tensor | None = None, *, state: KVState | None = None, head_mask: Tensor | None = None
     ) -> Tensor:
         """Attend within clusters and neighbourhoods, and leave the commitment loss in ``aux``."""
-        self._check(x, mask, state)
-        if head_mask is not None:
-            fitting("head_mask", head_mask, torch.Size([*x.shape[:-1], self.num_heads]))
-        lead, flat = x.shape[:-2], x.reshape(x.shape[:-2].numel(), *x.shape[-2:])
-        mask = token_mask("mask", mask, x.shape[:-1])
-        present = None if mask is None else mask.reshape(flat.shape[:2])
-        flat = without_padding(flat, present)
-        query, key, value = self._projected(flat)
-        near = self._near(query, key, present)
-        if state is not None:
-            more = (near[1].transpose(1, 2).unsqueeze(-1),)
-            kept = state.append(*(t.reshape(*lead, *t.shape[1:]) for t in (key, value, *more)))
-            key, value, cluster = (t.reshape(lead.numel(), *t.shape[-3:]) for t in kept)
-            near = near[0], cluster.squeeze(-1).transpose(1, 2)
-        local = self.local_heads
-        shared = self.shared_qk and state is None  # a step has more keys than queries
-        parts = [self._routed(query[:, :, local:], key[:, :, local:], value[:, :, local:], near, present, shared)]
-        if local:
-            parts.insert(0, self._local(query[:, :, :local], key[:, :, :local], value[:, :, :local], present))
-        heard = torch.cat([part.out for part in parts], 2)
-        if head_mask is not None:
-            heard = torch.where(head_mask.expand(*x.shape[:-1], -1).reshape(heard.shape[:3]).unsqueeze(-1), heard, 0.0)
-        if recording(self):
-            self._note(query, key, tuple(parts), head_mask, x)
-        return self.out(heard.flatten(2)).view(*lead, x.shape[-2], self.dim)
-
-    def _check(self, x: Tensor, mask: Tensor | None, state: KVState | None) -> None:
-        if not isinstance(x, Tensor) or x.dim() < 2 or x.shape[-1] != self.dim:
-            got = f"shape {list(x.shape)}" if isinstance(x, Tensor) else type(x).__name__
-            raise ArgumentError("x", f"shape [..., N, {self.dim}]", got)
         if state is not None and (not self.causal or self.assignment != "argmax" or mask is not None):
-            hint = (
-                "Which tokens a centroid claims hangs on later ones, so a step cannot give what the whole forward gives"
-            )
-            raise ArgumentError("state", "None, but for causal attention by 'argmax' without a mask", "a state", hint)
+            expected = "None, but for causal attention by 'argmax' without a mask"
+            hint = "Which tokens a centroid claims depends on later ones, so steps differ from the whole forward"
+            raise ArgumentError("state", expected, "a state", hint)
+        return self.run(x, mask=mask, state=state, head_mask=head_mask)
 
-    def _projected(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Queries, keys and values [B, N, H, D]; those of routing heads lie on the sphere."""
-        local = self.local_heads
-        query, value = (f(x).unflatten(-1, (self.num_heads, self.head_dim)) for f in (self.query, self.value))
-        query = torch.cat([query[:, :, :local], on_sphere(query[:, :, local:])], 2)
+    def project(
+        self, x: Tensor, source: Tensor | None = None, *, query: Tensor | None = None, start: int = 0
+    ) -> tuple[Tensor, ...]:
+        """Queries, keys and values [..., N, H, D]; those of routing heads lie on the sphere."""
+        query, local = self.queries(x), self.local_heads
+        value = self.value(x).unflatten(-1, (self.query_heads, self.head_dim))
+        query = torch.cat([query[..., :local, :], on_sphere(query[..., local:, :])], -2)
         if self.key is None:
             return query, query, value
         key = self.key(x).unflatten(-1, (-1, self.head_dim))
-        routed = query[:, :, local:] if self.shared_qk else on_sphere(key[:, :, local:])
-        return query, torch.cat([key[:, :, :local], routed], 2), value
+        routed = query[..., local:, :] if self.shared_qk else on_sphere(key[..., local:, :])
+        return query, torch.cat([key[..., :local, :], routed], -2), value
+
+    def compute_heads(self, call: Call, *, query: Tensor | None = None) -> Tensor:
+        """[..., N, H, D]: attention within neighborhoods and within clusters."""
+        lead, local = call.x.shape[:-2], self.local_heads
+        mask = None if call.mask is None else call.mask.reshape(lead.numel(), -1)
+        query, key, value = (t.reshape(lead.numel(), *t.shape[-3:]) for t in self.project(call.x))
+        near = self._near(query, key, mask)
+        if call.state is not None:
+            tokens = key, value, near[1].transpose(1, 2).unsqueeze(-1)
+            stored = call.state.append(*(t.reshape(*lead, *t.shape[1:]) for t in tokens))
+            key, value, cluster = (t.reshape(lead.numel(), *t.shape[-3:]) for t in stored)
+            near = near[0], cluster.squeeze(-1).transpose(1, 2)
+        shared = self.shared_qk and call.state is None  # a step has more keys than queries
+        q, k, v = (t[:, :, local:] for t in (query, key, value))
+        parts = [self._routed(q, k, v, self._routes(q, k, near, mask, shared))]
+        if local:
+            q, k, v = (t[:, :, :local] for t in (query, key, value))
+            parts.insert(0, self._local(q, k, v, mask))
+        out = torch.cat([part.out for part in parts], 2).reshape(*lead, *query.shape[1:])
+        if recording(self):
+            self._record(query, key, parts, call)
+        return out if call.head_mask is None else torch.where(call.head_mask.unsqueeze(-1), out, 0.0)
 
     def _near(self, query: Tensor, key: Tensor, present: Tensor | None) -> tuple[Tensor, Tensor]:
         """The nearest centroids [B, H, N] of queries and keys, -1 for padding; in training these then move on."""
@@ -218,58 +190,24 @@ class RoutingAttention(nn.Module):
             near = [torch.where(present.unsqueeze(1), n, -1) for n in near]
         self.aux = {}
         if self.training:
-            first, *second = (self._distance(x, n) for x, n in zip(routed, near, strict=True))
+            first, *second = (self.router.distance(x, n) for x, n in zip(routed, near, strict=True))
             self.aux = {"commitment": self.commitment * (first + (second[0] if second else first))}
             self.router.update(torch.cat(routed, 1).detach(), torch.cat(near, 2))
         return near[0], near[-1]
 
-    def _distance(self, x: Tensor, near: Tensor) -> Tensor:
-        """The mean squared distance of tokens to their centroids."""
-        away = (widened(x) - self.router.chosen(near).to(widened(x[:0]).dtype)).square().mean(-1)
-        weight = (near >= 0).transpose(1, 2).to(away.dtype)
-        return (away * weight).sum() / weight.sum().clamp(min=1)
-
     def _local(self, q: Tensor, k: Tensor, v: Tensor, present: Tensor | None) -> Heard:
-        tiles = nearby(
-            q.shape[1],
-            k.shape[1],
-            self.local_window,
-            causal=self.causal,
-            block=_BLOCK,
-            present=present,
-            device=q.device,
-        )
-        dropout = self.dropout if self.training else 0.0
-        result = attend(tiles, q, k, v, scale=self.scale, dropout=dropout)
+        sizes = q.shape[1], k.shape[1], self.local_window
+        tiles = nearby(*sizes, causal=self.causal, block=_BLOCK, present=present, device=q.device)
+        result = attend(tiles, q, k, v, scale=self.scale, dropout=self.dropout if self.training else 0.0)
         return Heard(result.out, tiles, result.lse, None)
 
-    def _routed(
-        self, q: Tensor, k: Tensor, v: Tensor, near: tuple[Tensor, Tensor], present: Tensor | None, shared: bool
-    ) -> Heard:
-        """Bring tokens to the slots of their clusters, attend there, and lead what was heard back."""
-        routes, heads, width = self._routes(q, k, near, present, shared), q.shape[2], q.shape[3]
-        of_queries = Routes.members(routes.query, q.shape[1])
-        of_keys = of_queries if routes.aligned else Routes.members(routes.key, k.shape[1])
-
-        def brought(x: Tensor, members: Adjacency, token: Tensor) -> Tensor:
-            rows = F.pad(x.flatten(0, 2), (0, 0, 0, 1))  # the last one is nobody
-            return propagate(members, rows).view(x.shape[0], token.shape[-1], heads, width)
-
-        there = brought(q, of_queries, routes.query)
-        result = attend(
-            tiles := routes.tiles(),
-            there,
-            there if self.shared_qk and routes.aligned else brought(k, of_keys, routes.key),
-            brought(v, of_keys, routes.key),
-            scale=self.scale,
-            dropout=self.dropout if self.training else 0.0,
-        )
-        back = of_queries.transpose()
-        out = propagate(back, result.out.flatten(0, 2), reduce="mean")[:-1].view(q.shape)
+    def _routed(self, q: Tensor, k: Tensor, v: Tensor, routes: Routes) -> Heard:
+        dropout = self.dropout if self.training else 0.0
+        out, tiles, lse, back = attend_slots(routes, q, k, v, shared=self.shared_qk, scale=self.scale, dropout=dropout)
         if self.official:
             clusters = back.target_degree()[:-1].to(out.dtype).view(*q.shape[:3], 1)
             out = out * (clusters / (clusters + 0.01))
-        return Heard(out, tiles, result.lse, routes)
+        return Heard(out, tiles, lse, routes)
 
     def _routes(
         self, q: Tensor, k: Tensor, near: tuple[Tensor, Tensor], present: Tensor | None, shared: bool
@@ -284,21 +222,11 @@ class RoutingAttention(nn.Module):
         how = {"causal": self.causal, "itself": itself, "by_rank": self.official, "shared": self.shared_qk}
         return by_claim(scores[0], scores[-1], self.cluster_size, block=self.block, **how)
 
-    def _note(self, query: Tensor, key: Tensor, parts: tuple[Heard, ...], listens: Tensor | None, x: Tensor) -> None:
-        n, s = query.shape[1], key.shape[1]
-        graph = patterns.causal(n, s) if self.causal else patterns.full(n, s)
-        if listens is not None:
-            listens = listens.expand(*x.shape[:-1], -1).reshape(query.shape[:3])
-        parts = tuple(part._replace(out=part.out.detach(), lse=part.lse.detach()) for part in parts)
-        record(
-            self,
-            graph,
-            query,
-            key,
-            query.new_zeros(query.shape[:3]),  # each slot has its own lse, in the parts
-            kind=RoutedRecord,
-            parts=parts,
-            scale=self.scale,
-            surplus=0.01 if self.official else 0.0,
-            listens=listens,
-        )
+    def _record(self, query: Tensor, key: Tensor, parts: list[Heard], call: Call) -> None:
+        graph = (patterns.causal if self.causal else patterns.full)(query.shape[1], key.shape[1])
+        more: dict[str, Any] = {"scale": self.scale, "surplus": 0.01 if self.official else 0.0}
+        if call.head_mask is not None:
+            more["head_mask"] = call.head_mask.expand(*call.x.shape[:-1], -1).reshape(query.shape[:3])
+        more["parts"] = tuple(part._replace(out=part.out.detach(), lse=part.lse.detach()) for part in parts)
+        # Each slot has its own lse, in the parts.
+        record(self, graph, query, key, query.new_zeros(query.shape[:3]), kind=RoutedRecord, **more)

@@ -38,7 +38,7 @@ class RoutedRecord(AttentionRecord):
     parts: tuple[Heard, ...] = ()
     scale: float = 1.0
     surplus: float = 0.0  # added to the number of a token's clusters
-    listens: Tensor | None = None
+    head_mask: Tensor | None = None
 
     def weights(self, *, example: int = 0, head: int = 0) -> tuple[Adjacency, Tensor]:
         """The edges of one example and head, and the share [E] of each, the mean over the clusters of its target."""
@@ -59,8 +59,8 @@ class RoutedRecord(AttentionRecord):
             count = clusters[target].to(lse.dtype) + self.surplus
         score = (self.query[example, target, head] * self.key[example, source, head]).sum(-1) * self.scale
         share = torch.exp(score.to(lse.dtype) - lse) / count
-        if self.listens is not None:
-            share = share * self.listens[example, :, head][target]
+        if self.head_mask is not None:
+            share = share * self.head_mask[example, :, head][target]
         sizes = {"num_targets": self.query.shape[1], "num_sources": self.key.shape[1]}
         found = Adjacency.from_coo(target=target, source=source, weight=share, duplicates="sum", **sizes)
         return found.with_weight(None), found.weight  # type: ignore[return-value]

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from hgraph import patterns
+from hgraph.ops import attend, propagate
 from hgraph.patterns.slots import grouped, of_runs
 from hgraph.structure import Adjacency, BlockAdjacency
 
-__all__ = ["Routes", "by_claim", "by_nearest", "nearby"]
+__all__ = ["Routes", "attend_slots", "by_claim", "by_nearest", "nearby"]
 
 
 class Routes(NamedTuple):
@@ -58,6 +60,28 @@ class Routes(NamedTuple):
         source = source.transpose(1, 2).flatten()
         indptr = torch.arange(len(source) + 1, device=token.device)
         return Adjacency.trusted(indptr=indptr, indices=source, num_sources=batch * count * heads + 1)
+
+
+def attend_slots(
+    routes: Routes, q: Tensor, k: Tensor, v: Tensor, *, shared: bool, **options: Any
+) -> tuple[Tensor, BlockAdjacency, Tensor, Adjacency]:
+    """Bring tokens [B, N, H, D] to the slots of their clusters, attend there, and average over a token's clusters.
+
+    Gives the result by token, the tiles, lse by slot, and the edges from slots to tokens. With ``shared`` queries are
+    keys; ``options`` are those of `hgraph.attend`.
+    """
+    of_queries = Routes.members(routes.query, q.shape[1])
+    of_keys = of_queries if routes.aligned else Routes.members(routes.key, k.shape[1])
+
+    def brought(x: Tensor, members: Adjacency, token: Tensor) -> Tensor:
+        rows = F.pad(x.flatten(0, 2), (0, 0, 0, 1))  # the last one is nobody
+        return propagate(members, rows).view(x.shape[0], token.shape[-1], *x.shape[2:])
+
+    there = brought(q, of_queries, routes.query)
+    keys = there if shared and routes.aligned else brought(k, of_keys, routes.key)
+    values, tiles, back = brought(v, of_keys, routes.key), routes.tiles(), of_queries.transpose()
+    out, lse = attend(tiles, there, keys, values, **options)
+    return propagate(back, out.flatten(0, 2), reduce="mean")[:-1].view(q.shape), tiles, lse, back
 
 
 def by_nearest(
@@ -131,7 +155,7 @@ def by_claim(
 
     def laid_out(x: Tensor, fill: int) -> Tensor:
         short = -(-x.shape[-1] // block) * block - x.shape[-1]
-        return torch.nn.functional.pad(x, (0, short), value=fill).flatten(2)
+        return F.pad(x, (0, short), value=fill).flatten(2)
 
     runs = laid_out(start, 0), laid_out(stop, 0), laid_out(stop, 0)
     token = laid_out(queries, -1)
