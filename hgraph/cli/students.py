@@ -1,8 +1,7 @@
-"""`hgraph export`, `predict` and `serve`: what a run's student is used for."""
+"""`hgraph export` and `serve`: what a run's student is used for."""
 
 from __future__ import annotations
 
-import csv
 import json
 import sys
 from enum import Enum
@@ -12,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from hgraph.cli.choices import TOWERS
-from hgraph.cli.common import LOG, JsonOption, QuietOption, check_file, plain_errors, written
+from hgraph.cli.common import JsonOption, QuietOption, plain_errors
 from hgraph.cli.numbers import real, whole
 from hgraph.cli.towers import ONNX, is_run
 from hgraph.errors import ArgumentError, DataError
@@ -57,7 +56,7 @@ def export(
     from hgraph.distill import export as write
     from hgraph.distill.serving.programs import Layers
 
-    predictor = Predictor(_student(run), program="layers")
+    predictor = Predictor(student_of(run), program="layers")
     folder = out or run / "export"
     layers = Layers(predictor.folder / "student.safetensors")
     x = torch.randn(64, len(predictor.feature_names), generator=torch.Generator().manual_seed(0))
@@ -75,43 +74,6 @@ def export(
     for name, deviation in deviations.items():
         typer.echo(f"{name}: largest deviation from the student {deviation:.2g} on 64 random rows")
     typer.echo(f"written: {folder}")
-
-
-@plain_errors
-def predict(
-    run: RunArgument,
-    rows: Annotated[Path, typer.Argument(help="CSV file with a header line.")],
-    out: Annotated[Path | None, typer.Option(help="File to write; default standard output.")] = None,
-    program: ProgramOption = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Answers as JSON, one object a line.")] = False,
-    quiet: QuietOption = False,
-) -> None:
-    """Predict the class of every row of a CSV file, of any length, in bounded memory.
-
-    Answers come as CSV with the columns label and probability, in the order of the rows. A file given with --out
-    appears when all rows are answered. Categories that training never saw are counted on stderr.
-    """
-    if out is not None and str(out) != "-":
-        check_file("out", out, rows, run=run)
-    predictor = _predictor(run, program)
-    count = 0
-    with written(out, rows, run=run) as file:
-        writer = csv.writer(file, lineterminator="\n")
-        if not as_json:
-            writer.writerow(["label", "probability"])
-        for answers in predictor.stream(rows):
-            pairs = [(a.label, f"{a.probability:.6g}") for a in answers]
-            if as_json:
-                file.writelines(f'{{"label": {json.dumps(name)}, "probability": {p}}}\n' for name, p in pairs)
-            else:
-                writer.writerows(pairs)
-            count += len(pairs)
-    LOG.info("%s rows answered", f"{count:,}")
-    for column, counts in predictor.unseen.items():
-        words = ", ".join(f"{word!r} {n:,} times" for word, n in list(counts.items())[:5])
-        more = f" and {len(counts) - 5:,} more" if len(counts) > 5 else ""
-        LOG.warning("column %r: %s never seen in training, read as none of its categories: %s%s", column,
-                    "a category" if len(counts) == 1 else f"{len(counts):,} categories", words, more)  # fmt: skip
 
 
 @plain_errors
@@ -141,7 +103,7 @@ def serve(
 
     hosts = (*Limits.hosts, host.lower(), *(n.lower() for n in name or ()))
     limits = Limits(hosts, max_body, max_connections, request_timeout)
-    app = application(_predictor(run, program), limits)
+    app = application(predictor_of(run, program), limits)
     try:
         place = listening(host, port)
     except OSError as error:
@@ -155,13 +117,14 @@ def serve(
     run_until_stopped(app, place, limits=limits, quiet=quiet or as_json)
 
 
-def _predictor(run: Path, program: Program | None) -> Predictor:
+def predictor_of(run: Path, program: Program | None) -> Predictor:
+    """The run's student, answering by that program."""
     from hgraph.distill import Predictor
 
-    return Predictor(_student(run), program=None if program is None else program.value)
+    return Predictor(student_of(run), program=None if program is None else program.value)
 
 
-def _student(run: Path) -> Path:
+def student_of(run: Path) -> Path:
     """The folder of the exported student: the run's, or the one given."""
     from hgraph.distill.serving.export import CARD
 

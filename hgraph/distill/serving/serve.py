@@ -39,10 +39,12 @@ def application(predictor: Predictor, limits: Limits | None = None) -> Any:
 
     app = FastAPI(title="hgraph student", docs_url=None, redoc_url=None)
     columns = list(predictor.columns)
+    kinds = {c.name: c.kind for c in predictor.encoder.codings} if predictor.encoder is not None else {}
 
     @app.get("/")
     def about() -> dict[str, Any]:
-        return {"columns": columns, "classes": list(predictor.classes), "program": predictor.program}
+        told = {"columns": columns, "classes": list(predictor.classes), "program": predictor.program}
+        return told | ({"kinds": kinds} if kinds else {})
 
     @app.get("/health")
     def health() -> dict[str, str]:
