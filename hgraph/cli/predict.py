@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import itertools
 import json
 from collections.abc import Iterable, Iterator
@@ -195,7 +196,8 @@ def _network(
     place, where = dataset or was.source, device_of(device)
     card = datasets.info(place)
     options: dict[str, Any] = {"seed": was.seed} if "seed" in card.options else {}
-    data = as_trained(run, datasets.load(place, root=root, **options)[0], dataset, was.source, root, was.seed)
+    data = _without_classes(run, datasets.load(place, root=root, **options)[0])
+    data = as_trained(run, data, dataset, was.source, root, was.seed)
     name = "teacher" if was.distilled else "model"
     network = filled(was.networks(data)[name], run, name, data, place)
     classes = tuple(map(str, data.meta.get("class_names") or range(data.num_classes)))
@@ -214,6 +216,17 @@ def _network(
     at = chosen.nonzero().flatten().tolist()
     ids = [str(i if names is None else names[i]) for i in at]
     return iter([roles.get("id", "id"), (ids, probabilities)]), classes
+
+
+def _without_classes(run: Path, data: Data) -> Data:
+    """The data; without any label, with the classes of the run, as there are none to compare them with."""
+    from hgraph.data.labels import labeled
+    from hgraph.datasets import Inputs
+
+    found = Inputs.load(run) or Inputs.load(run / "student")
+    if found is None or bool(labeled(data.y).any()):
+        return data
+    return dataclasses.replace(data, meta={**data.meta, "class_names": found.class_names})
 
 
 def _no_links(run: Path) -> str:
