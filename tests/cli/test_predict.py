@@ -63,6 +63,9 @@ def place(tmp_path_factory):
             assert made.exit_code == 0, made.output
             whole = ("--nodes", "all.csv", links.replace("=", "=all-"), "--label", "taste", "--out", f"all-{name}")
             assert call("datasets", "build", *whole).exit_code == 0
+        bare = ("--nodes", "new.csv", "--hyperedges", "new-books-alone.csv", "--out", "unlabeled")
+        write("new-books-alone.csv", ["vertex", "hyperedge"], [("n1", "b1"), ("n2", "b1")])
+        assert call("datasets", "build", *bare).exit_code == 0
         few = ("--epochs", 3, "--hidden", 4, "--quiet")
         for run, data, model in (("hyper", "set", "hgnn+"), ("gcn", "graph", "gcn"), ("mlp", "set", "mlp")):
             assert call("train", data, "--model", model, *few, "--out", run).exit_code == 0
@@ -117,6 +120,12 @@ def test_new_nodes_are_answered_as_in_a_data_set_that_has_them(run, links, whole
     for row in found:
         assert row["label"] == built[row["id"]]["label"]
         assert float(row["probability"]) == pytest.approx(float(built[row["id"]]["probability"]), rel=1e-4)
+
+
+def test_data_without_any_label_is_answered():
+    result = call("predict", "hyper", "--dataset", "./unlabeled", "--quiet")
+    assert result.exit_code == 0, result.output
+    assert [row["id"] for row in rows_of(result.stdout)] == NEW["id"]
 
 
 def test_new_members_join_the_hyperedges_that_are_known(place):
@@ -204,3 +213,11 @@ def test_a_run_says_which_columns_it_reads():
         assert told.stdout.splitlines() == ["age  numeric", "town  categorical: a, b, c", "classes: crime, poetry"]
     found = json.loads(call("predict", "hyper", "--describe", "--json").stdout)
     assert found["columns"]["town"] == {"kind": "categorical", "categories": ["a", "b", "c"]}
+
+
+def test_training_and_distilling_share_no_default_folder(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert call("train", "davis", "--model", "hgnn", "--epochs", 1, "--quiet").exit_code == 0
+    result = call("distill", "davis", "--teacher", "hgnn", "--epochs", 1, "--quiet")
+    assert result.exit_code == 0, result.output
+    assert {path.name for path in (tmp_path / "runs").iterdir()} == {"davis-hgnn-0", "davis-hgnn-student-0"}
