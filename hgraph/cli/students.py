@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 import sys
 from enum import Enum
 from pathlib import Path
@@ -20,6 +21,9 @@ if TYPE_CHECKING:
     from hgraph.distill import Predictor
 
 RunArgument = Annotated[Path, typer.Argument(help="Folder of a run of `hgraph distill`, or of `hgraph export`.")]
+
+
+_SHOWN = 8  # columns of the example request
 
 
 class Format(Enum):
@@ -95,15 +99,21 @@ def serve(
 ) -> None:
     """Answer over HTTP, by default to this machine alone: POST /predict with {"rows": [{"column": value}]}.
 
-    GET / says which columns a row has, GET /health whether the server is up. There is no password: whoever reaches
-    the address is answered. Ctrl-C, or SIGTERM, ends it once the requests under way are answered.
+    Ask it, for example, with
+
+    curl -X POST http://127.0.0.1:8000/predict -H 'Content-Type: application/json' -d '{"rows": [{"column": 1.0}]}'
+
+    and "proba": true beside the rows for the probabilities of all classes. GET / says which columns a row has, GET
+    /health whether the server is up. There is no password: whoever reaches the address is answered. Ctrl-C, or SIGTERM,
+    ends it once the requests under way are answered.
     """
     from hgraph.distill.serving.limits import Limits
     from hgraph.distill.serving.serve import application, listening, run_until_stopped
 
     hosts = (*Limits.hosts, host.lower(), *(n.lower() for n in name or ()))
     limits = Limits(hosts, max_body, max_connections, request_timeout)
-    app = application(predictor_of(run, program), limits)
+    predictor = predictor_of(run, program)
+    app = application(predictor, limits)
     try:
         place = listening(host, port)
     except OSError as error:
@@ -112,9 +122,24 @@ def serve(
         raise ArgumentError("host, port", "an address of this machine and a free port", what, hint) from None
     shown = f"[{host}]" if ":" in host else host
     url = f"http://{shown}:{place.getsockname()[1]}"
-    typer.echo(json.dumps({"url": url}) if as_json else f"serving {run} on {url}; Ctrl-C stops")
+    if as_json:
+        typer.echo(json.dumps({"url": url}))
+    else:
+        typer.echo(f"serving {run} on {url}; Ctrl-C stops\nask it: {_request(predictor, url)}")
     sys.stdout.flush()
     run_until_stopped(app, place, limits=limits, quiet=quiet or as_json)
+
+
+def _request(predictor: Predictor, url: str) -> str:
+    """A command that asks for one row: zeros, missing cells, and the first of categories."""
+    codings = None if predictor.encoder is None else predictor.encoder.codings
+    row: dict[str, Any] = dict.fromkeys(predictor.columns, 0)
+    if codings is not None:
+        row = {c.name: c.words[0] if c.kind == "categorical" and c.words else None for c in codings}
+    if len(row) > _SHOWN:
+        row = {name: row[name] for name in list(row)[:_SHOWN]} | {"...": "..."}
+    body = shlex.quote(json.dumps({"rows": [row]}, ensure_ascii=False))
+    return f"curl -X POST {url}/predict -H 'Content-Type: application/json' -d {body}"
 
 
 def predictor_of(run: Path, program: Program | None) -> Predictor:

@@ -59,7 +59,8 @@ class Guard:
     """An ASGI application that lets another see only requests within limits, whole.
 
     A request for another host is answered with 421, one from another site's page with 403, a body that is too long
-    with 413, and one that does not arrive in time with 408, each with a sentence.
+    with 413, one that does not arrive in time with 408, and one that does not say it is JSON with 415, each with a
+    sentence.
     """
 
     def __init__(self, app: Any, limits: Limits) -> None:
@@ -70,7 +71,7 @@ class Guard:
         if scope["type"] != "http":
             await self.app(scope, receive, send)
             return
-        refusal = self._refusal(dict(scope["headers"]))
+        refusal = self._refusal(dict(scope["headers"]), scope.get("method", "GET"))
         body = b""
         if refusal is None:
             try:
@@ -91,7 +92,7 @@ class Guard:
 
         await self.app(scope, whole, send)
 
-    def _refusal(self, headers: dict[bytes, bytes]) -> tuple[int, str] | None:
+    def _refusal(self, headers: dict[bytes, bytes], method: str) -> tuple[int, str] | None:
         host = headers.get(b"host", b"").decode("latin-1")
         if not self.limits.knows(host):
             return 421, f"this server is not {host or 'without a name'!r}; it answers to {', '.join(self.limits.hosts)}"
@@ -101,6 +102,9 @@ class Guard:
         length = headers.get(b"content-length", b"0")
         if length.isdigit() and int(length) > self.limits.max_body:  # before any of it is read
             return 413, f"the body is longer than {self.limits.max_body} bytes; send several requests"
+        kind = headers.get(b"content-type", b"").decode("latin-1").partition(";")[0].strip().lower()
+        if method == "POST" and kind != "application/json":
+            return 415, f"expected the header Content-Type: application/json, got {kind or 'none'}"
         return None
 
     async def _body(self, receive: Receive) -> bytes:
