@@ -15,7 +15,7 @@ import hgraph
 from hgraph import Hypergraph, KnowledgeGraph, convert
 from hgraph.cli.app import app
 from hgraph.cli.flags import commands_of, located, options_of
-from hgraph.cli.students import predict
+from hgraph.cli.predict import predict
 from hgraph.cli.train import train
 from hgraph.errors import ArgumentError
 

@@ -14,9 +14,10 @@ from hgraph.cli.distill import distill
 from hgraph.cli.evaluate import evaluate
 from hgraph.cli.flags import set_program
 from hgraph.cli.papers import papers
+from hgraph.cli.predict import predict
 from hgraph.cli.recommend import recommend
 from hgraph.cli.reproduce import reproduce
-from hgraph.cli.students import export, predict, serve
+from hgraph.cli.students import export, serve
 from hgraph.cli.train import train
 from hgraph.cli.tune import tune
 

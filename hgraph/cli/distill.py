@@ -82,7 +82,7 @@ def distill(
     epochs: Annotated[int, whole(help="Steps of each of the three trainings.")] = 200,
     steps: Annotated[int | None, whole(help=f"Of the student of a recommender; default {STEPS}.")] = None,
     out: Annotated[
-        Path | None, typer.Option(help="Run folder; default runs/<dataset>-<teacher>-<seed>, or RUN/student.")
+        Path | None, typer.Option(help="Run folder; default runs/<dataset>-<teacher>-student-<seed>, or RUN/student.")
     ] = None,
     overwrite: OverwriteOption = False,
     device: Annotated[str, typer.Option(help="cpu, cuda or cuda:0.")] = "cpu",
@@ -110,7 +110,7 @@ def distill(
     if steps is not None:
         raise ArgumentError("steps", "nothing, as steps are those of a recommender's student", steps, "Give --epochs")
     tutor = find(teacher.value)
-    folder = run_folder(out, dataset, tutor.name, seed)
+    folder = run_folder(out, dataset, f"{tutor.name}-student", seed)
     check_folder(folder, overwrite=overwrite)
     term = _objective(objective, variant, lam)
     if objective.value in _WITHOUT:

@@ -1,9 +1,9 @@
-"""`hgraph export`, `predict` and `serve`: what a run's student is used for."""
+"""`hgraph export` and `serve`: what a run's student is used for."""
 
 from __future__ import annotations
 
-import csv
 import json
+import shlex
 import sys
 from enum import Enum
 from pathlib import Path
@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from hgraph.cli.choices import TOWERS
-from hgraph.cli.common import LOG, JsonOption, QuietOption, check_file, plain_errors, written
+from hgraph.cli.common import JsonOption, QuietOption, plain_errors
 from hgraph.cli.numbers import real, whole
 from hgraph.cli.towers import ONNX, is_run
 from hgraph.errors import ArgumentError, DataError
@@ -21,6 +21,9 @@ if TYPE_CHECKING:
     from hgraph.distill import Predictor
 
 RunArgument = Annotated[Path, typer.Argument(help="Folder of a run of `hgraph distill`, or of `hgraph export`.")]
+
+
+_SHOWN = 8  # columns of the example request
 
 
 class Format(Enum):
@@ -57,7 +60,7 @@ def export(
     from hgraph.distill import export as write
     from hgraph.distill.serving.programs import Layers
 
-    predictor = Predictor(_student(run), program="layers")
+    predictor = Predictor(student_of(run), program="layers")
     folder = out or run / "export"
     layers = Layers(predictor.folder / "student.safetensors")
     x = torch.randn(64, len(predictor.feature_names), generator=torch.Generator().manual_seed(0))
@@ -75,43 +78,6 @@ def export(
     for name, deviation in deviations.items():
         typer.echo(f"{name}: largest deviation from the student {deviation:.2g} on 64 random rows")
     typer.echo(f"written: {folder}")
-
-
-@plain_errors
-def predict(
-    run: RunArgument,
-    rows: Annotated[Path, typer.Argument(help="CSV file with a header line.")],
-    out: Annotated[Path | None, typer.Option(help="File to write; default standard output.")] = None,
-    program: ProgramOption = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Answers as JSON, one object a line.")] = False,
-    quiet: QuietOption = False,
-) -> None:
-    """Predict the class of every row of a CSV file, of any length, in bounded memory.
-
-    Answers come as CSV with the columns label and probability, in the order of the rows. A file given with --out
-    appears when all rows are answered. Categories that training never saw are counted on stderr.
-    """
-    if out is not None and str(out) != "-":
-        check_file("out", out, rows, run=run)
-    predictor = _predictor(run, program)
-    count = 0
-    with written(out, rows, run=run) as file:
-        writer = csv.writer(file, lineterminator="\n")
-        if not as_json:
-            writer.writerow(["label", "probability"])
-        for answers in predictor.stream(rows):
-            pairs = [(a.label, f"{a.probability:.6g}") for a in answers]
-            if as_json:
-                file.writelines(f'{{"label": {json.dumps(name)}, "probability": {p}}}\n' for name, p in pairs)
-            else:
-                writer.writerows(pairs)
-            count += len(pairs)
-    LOG.info("%s rows answered", f"{count:,}")
-    for column, counts in predictor.unseen.items():
-        words = ", ".join(f"{word!r} {n:,} times" for word, n in list(counts.items())[:5])
-        more = f" and {len(counts) - 5:,} more" if len(counts) > 5 else ""
-        LOG.warning("column %r: %s never seen in training, read as none of its categories: %s%s", column,
-                    "a category" if len(counts) == 1 else f"{len(counts):,} categories", words, more)  # fmt: skip
 
 
 @plain_errors
@@ -133,15 +99,21 @@ def serve(
 ) -> None:
     """Answer over HTTP, by default to this machine alone: POST /predict with {"rows": [{"column": value}]}.
 
-    GET / says which columns a row has, GET /health whether the server is up. There is no password: whoever reaches
-    the address is answered. Ctrl-C, or SIGTERM, ends it once the requests under way are answered.
+    Ask it, for example, with
+
+    curl -X POST http://127.0.0.1:8000/predict -H 'Content-Type: application/json' -d '{"rows": [{"column": 1.0}]}'
+
+    and "proba": true beside the rows for the probabilities of all classes. GET / says which columns a row has, GET
+    /health whether the server is up. There is no password: whoever reaches the address is answered. Ctrl-C, or SIGTERM,
+    ends it once the requests under way are answered.
     """
     from hgraph.distill.serving.limits import Limits
     from hgraph.distill.serving.serve import application, listening, run_until_stopped
 
     hosts = (*Limits.hosts, host.lower(), *(n.lower() for n in name or ()))
     limits = Limits(hosts, max_body, max_connections, request_timeout)
-    app = application(_predictor(run, program), limits)
+    predictor = predictor_of(run, program)
+    app = application(predictor, limits)
     try:
         place = listening(host, port)
     except OSError as error:
@@ -150,18 +122,34 @@ def serve(
         raise ArgumentError("host, port", "an address of this machine and a free port", what, hint) from None
     shown = f"[{host}]" if ":" in host else host
     url = f"http://{shown}:{place.getsockname()[1]}"
-    typer.echo(json.dumps({"url": url}) if as_json else f"serving {run} on {url}; Ctrl-C stops")
+    if as_json:
+        typer.echo(json.dumps({"url": url}))
+    else:
+        typer.echo(f"serving {run} on {url}; Ctrl-C stops\nask it: {_request(predictor, url)}")
     sys.stdout.flush()
     run_until_stopped(app, place, limits=limits, quiet=quiet or as_json)
 
 
-def _predictor(run: Path, program: Program | None) -> Predictor:
+def _request(predictor: Predictor, url: str) -> str:
+    """A command that asks for one row: zeros, missing cells, and the first of categories."""
+    codings = None if predictor.encoder is None else predictor.encoder.codings
+    row: dict[str, Any] = dict.fromkeys(predictor.columns, 0)
+    if codings is not None:
+        row = {c.name: c.words[0] if c.kind == "categorical" and c.words else None for c in codings}
+    if len(row) > _SHOWN:
+        row = {name: row[name] for name in list(row)[:_SHOWN]} | {"...": "..."}
+    body = shlex.quote(json.dumps({"rows": [row]}, ensure_ascii=False))
+    return f"curl -X POST {url}/predict -H 'Content-Type: application/json' -d {body}"
+
+
+def predictor_of(run: Path, program: Program | None) -> Predictor:
+    """The run's student, answering by that program."""
     from hgraph.distill import Predictor
 
-    return Predictor(_student(run), program=None if program is None else program.value)
+    return Predictor(student_of(run), program=None if program is None else program.value)
 
 
-def _student(run: Path) -> Path:
+def student_of(run: Path) -> Path:
     """The folder of the exported student: the run's, or the one given."""
     from hgraph.distill.serving.export import CARD
 

@@ -80,7 +80,7 @@ def test_from_two_tables_to_a_trained_network_and_a_student(tables):
     assert again.stderr == ""
     result = call("distill", "./my-set", "--epochs", "20", "--quiet")
     assert result.exit_code == 0, result.output
-    assert (tables / "runs" / "my-set-hgnn-0" / "report.md").exists()
+    assert (tables / "runs" / "my-set-hgnn-student-0" / "report.md").exists()
     assert "vertices" in call("datasets", "info", "my-set").stdout
 
 

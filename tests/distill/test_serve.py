@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import http.client
 import json
+import shlex
 import signal
 import socket
 import subprocess
@@ -19,6 +20,7 @@ import torch
 from typer.testing import CliRunner
 
 from hgraph.cli.app import app
+from hgraph.cli.students import _request
 from hgraph.datasets import load
 from hgraph.distill import Predictor, export
 from hgraph.models import MLP
@@ -88,6 +90,37 @@ def test_rows_are_answered_over_http(url, student):
     assert post(url, {"rows": []}) == (200, {"answers": []})
     with urllib.request.urlopen(url, timeout=10) as answer:
         assert json.load(answer) == {"columns": ["a", "b", "c"], "classes": ["no", "yes"], "program": "layers"}
+
+
+def test_all_probabilities_are_answered_where_they_are_asked_for(url, student):
+    rows = [dict(zip("abc", row, strict=True)) for row in X.tolist()]
+    status, body = post(url, {"rows": rows, "proba": True})
+    assert status == 200
+    expected = Predictor(student).probabilities(X)
+    for answer, row in zip(body["answers"], expected.tolist(), strict=True):
+        assert answer["probabilities"] == pytest.approx({"no": row[0], "yes": row[1]}, abs=1e-6)
+        assert answer["probability"] == max(answer["probabilities"].values())
+    assert "probabilities" not in post(url, {"row": rows[0], "proba": False})[1]["answers"][0]
+    assert post(url, {"row": rows[0], "proba": "yes"})[0] == 422
+    assert post(url, {"proba": True})[0] == 422
+
+
+@pytest.mark.parametrize(
+    ("kind", "got"), [("application/x-www-form-urlencoded",) * 2, ("text/plain; x=y", "text/plain")]
+)
+def test_a_body_that_is_not_said_to_be_json_is_named_as_such(url, kind, got):
+    request = urllib.request.Request(url + "/predict", b'{"row": {"a": 1, "b": 2, "c": 3}}', {"Content-Type": kind})
+    with pytest.raises(urllib.error.HTTPError) as caught:
+        urllib.request.urlopen(request, timeout=10)
+    assert caught.value.code == 415
+    assert json.load(caught.value)["detail"] == f"expected the header Content-Type: application/json, got {got}"
+
+
+def test_the_request_that_is_shown_is_answered(url, student):
+    words = shlex.split(_request(Predictor(student), url))
+    assert words[:4] == ["curl", "-X", "POST", f"{url}/predict"]
+    status, body = post(url, json.loads(words[-1]))
+    assert (status, len(body["answers"])) == (200, 1)
 
 
 @pytest.mark.parametrize(

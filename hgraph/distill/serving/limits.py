@@ -60,7 +60,8 @@ class Guard:
     """ASGI middleware that passes only complete requests within the limits to an application.
 
     Other requests get an error status with a message: 421 for an unknown host name, 403 for a request from a page of
-    another site, 413 for a body that is too large, and 408 for a request that does not arrive in time.
+    another site, 413 for a body that is too large, 408 for a request that does not arrive in time, and 415 for a body
+    that is not declared as JSON.
     """
 
     def __init__(self, app: Any, limits: Limits) -> None:
@@ -71,7 +72,7 @@ class Guard:
         if scope["type"] != "http":
             await self.app(scope, receive, send)
             return
-        refusal = self._refusal(dict(scope["headers"]))
+        refusal = self._refusal(dict(scope["headers"]), scope.get("method", "GET"))
         body = b""
         if refusal is None:
             try:
@@ -92,7 +93,7 @@ class Guard:
 
         await self.app(scope, whole, send)
 
-    def _refusal(self, headers: dict[bytes, bytes]) -> tuple[int, str] | None:
+    def _refusal(self, headers: dict[bytes, bytes], method: str) -> tuple[int, str] | None:
         host = headers.get(b"host", b"").decode("latin-1")
         if not self.limits.knows(host):
             return 421, f"unknown host name {host!r}; this server answers to {', '.join(self.limits.hosts)}"
@@ -102,6 +103,9 @@ class Guard:
         length = headers.get(b"content-length", b"0")
         if length.isdigit() and int(length) > self.limits.max_body:  # rejected before the body is read
             return 413, f"the body is larger than {self.limits.max_body} bytes; split it into several requests"
+        kind = headers.get(b"content-type", b"").decode("latin-1").partition(";")[0].strip().lower()
+        if method == "POST" and kind != "application/json":
+            return 415, f"expected the header Content-Type: application/json, got {kind or 'none'}"
         return None
 
     async def _body(self, receive: Receive) -> bytes:

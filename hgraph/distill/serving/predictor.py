@@ -17,10 +17,11 @@ from torch import Tensor
 
 from hgraph.distill.serving.export import CARD
 from hgraph.distill.serving.programs import Layers, Onnx
-from hgraph.errors import ArgumentError, DataError
+from hgraph.errors import ArgumentError, DataError, MissingPackageError
 
-__all__ = ["Answer", "Predictor"]
+__all__ = ["Answer", "Predictor", "delimiter_of"]
 
+_PARQUET = (".parquet", ".pq")
 _MOST_UNSEEN = 1000  # categories of a column whose counts are kept
 
 
@@ -103,9 +104,16 @@ class Predictor:
         with torch.inference_mode():
             return self._run(x.float().contiguous())
 
+    def probabilities(self, x: Tensor) -> Tensor:
+        """Probabilities [N, C] of all classes, of features [N, F]."""
+        return self.logits(x).softmax(-1)
+
     def answers(self, x: Tensor) -> list[Answer]:
         """The most probable class of each row of features [N, F]."""
-        probability, best = self.logits(x).softmax(-1).max(-1)
+        return self._best(self.probabilities(x))
+
+    def _best(self, probabilities: Tensor) -> list[Answer]:
+        probability, best = probabilities.max(-1)
         pairs = zip(best.tolist(), probability.tolist(), strict=True)
         return [Answer(self.classes[b], p) for b, p in pairs]
 
@@ -137,29 +145,75 @@ class Predictor:
             raise DataError(f"row {row}: column {self.columns[column]!r}: expected a finite number, got {got!r}")
         return x
 
-    def stream(self, path: str | os.PathLike[str], *, rows: int = 4096) -> Iterator[list[Answer]]:
-        """Answers to a CSV file with a header line, ``rows`` at a time, so that memory does not grow with the file.
+    def stream(
+        self, path: str | os.PathLike[str], *, rows: int = 4096, delimiter: str | None = None
+    ) -> Iterator[list[Answer]]:
+        """Answers to a CSV or Parquet file, ``rows`` at a time, so that memory does not grow with the file.
+
+        Args:
+            path: a file with a header line, or one that ends in ``.parquet``.
+            rows: how many at a time.
+            delimiter: between fields; None as `delimiter_of` finds it.
 
         Raises:
             DataError: a file that is missing or not such a table; names file and line.
+            MissingPackageError: Parquet without pyarrow.
         """
+        for _, probabilities in self.blocks(path, rows=rows, delimiter=delimiter):
+            yield self._best(probabilities)
+
+    def blocks(
+        self, path: str | os.PathLike[str], *, rows: int = 4096, delimiter: str | None = None
+    ) -> Iterator[tuple[Mapping[str, Sequence[Any]], Tensor]]:
+        """The columns of some rows and the probabilities [R, C] of all classes, as `stream` reads them."""
         path = Path(path)
+        if path.suffix.lower() in _PARQUET:
+            yield from self._parquet(path, rows)
+            return
+        sign = delimiter_of(path) if delimiter is None else delimiter
         try:
             with path.open(newline="", encoding="utf-8-sig") as file:
-                yield from self._answer_all(csv.reader(file), path, rows)
+                yield from self._answer_all(csv.reader(file, delimiter=sign), path, rows)
         except (OSError, UnicodeDecodeError, csv.Error) as error:
             raise DataError(f"{path}: cannot be read as CSV ({error})") from error
 
-    def _answer_all(self, lines: Any, path: Path, rows: int) -> Iterator[list[Answer]]:
+    def _parquet(self, path: Path, rows: int) -> Iterator[tuple[Mapping[str, Sequence[Any]], Tensor]]:
+        try:
+            import pyarrow
+            import pyarrow.parquet
+        except ImportError as error:
+            raise MissingPackageError("pyarrow", "io", f"{path}: reading Parquet") from error
+        try:
+            with pyarrow.parquet.ParquetFile(path) as file:
+                for batch in file.iter_batches(batch_size=rows):
+                    columns = batch.to_pydict()
+                    yield columns, self.probabilities(self.features(columns))
+        except (pyarrow.ArrowException, OSError) as error:
+            raise DataError(f"{path}: cannot be read as Parquet ({error})") from error
+
+    def _answer_all(self, lines: Any, path: Path, rows: int) -> Iterator[tuple[Mapping[str, Sequence[Any]], Tensor]]:
         header = [name.strip() for name in next(lines, [])]
         first = 2
         while block := list(islice(_whole(lines, len(header), path), rows)):
             columns = {name: [row[i] for row in block] for i, name in enumerate(header)}
             try:
-                yield self.answers(self.features(columns))
+                probabilities = self.probabilities(self.features(columns))
             except DataError as error:
                 raise DataError(f"{path}, within lines {first} to {lines.line_num}: {error}") from error
+            yield columns, probabilities
             first = lines.line_num + 1
+
+
+def delimiter_of(path: str | os.PathLike[str]) -> str:
+    """A tab for ``.tsv``, else whichever of comma, semicolon, tab and bar is most frequent in the first line."""
+    path = Path(path)
+    if path.suffix.lower() in (".tsv", *_PARQUET):
+        return "\t" if path.suffix.lower() == ".tsv" else ","
+    try:
+        with path.open(encoding="utf-8-sig", newline="") as file:
+            return max(",;\t|", key=file.readline(1 << 20).count)
+    except (OSError, UnicodeDecodeError) as error:
+        raise DataError(f"{path}: cannot be read as CSV ({error})") from error
 
 
 def _add(total: dict[str, int], counts: Mapping[str, int]) -> None:

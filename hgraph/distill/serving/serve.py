@@ -9,11 +9,15 @@ import math
 import signal
 import socket
 import sys
-from typing import Any
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
 
 from hgraph.distill.serving.limits import Guard, Limits, watched
 from hgraph.distill.serving.predictor import Predictor
 from hgraph.errors import DataError, MissingPackageError
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 __all__ = ["application", "listening", "run_until_stopped", "server_of"]
 
@@ -24,10 +28,11 @@ def application(predictor: Predictor, limits: Limits | None = None) -> Any:
     """A FastAPI application for any ASGI server.
 
     ``POST /predict`` takes ``{"rows": [{"column": value, ...}, ...]}``, or ``{"row": {...}}``, and answers
-    ``{"answers": [{"label": ..., "probability": ...}, ...]}``. The answer also has ``"unseen"``, the counts of
-    categories that training never saw, if there are any. If any row is invalid, the whole request is answered with
-    status 422 and a message that says what is wrong. ``GET /health`` answers ``{"status": "ok"}``. Requests that exceed
-    the ``limits`` are rejected before they reach the application.
+    ``{"answers": [{"label": ..., "probability": ...}, ...]}``. With ``"proba": true`` beside the rows, each answer also
+    has ``"probabilities"`` of all classes by name. The response also has ``"unseen"``, the counts of categories that
+    training never saw, if there are any. If any row is invalid, the whole request is answered with status 422 and a
+    message that says what is wrong. ``GET /health`` answers ``{"status": "ok"}``. Requests that exceed the ``limits``
+    are rejected before they reach the application.
 
     Raises:
         MissingPackageError: the packages of ``hgraph[serve]`` are not installed.
@@ -39,10 +44,12 @@ def application(predictor: Predictor, limits: Limits | None = None) -> Any:
 
     app = FastAPI(title="hgraph student", docs_url=None, redoc_url=None)
     columns = list(predictor.columns)
+    kinds = {c.name: c.kind for c in predictor.encoder.codings} if predictor.encoder is not None else {}
 
     @app.get("/")
     def about() -> dict[str, Any]:
-        return {"columns": columns, "classes": list(predictor.classes), "program": predictor.program}
+        told = {"columns": columns, "classes": list(predictor.classes), "program": predictor.program}
+        return told | ({"kinds": kinds} if kinds else {})
 
     @app.get("/health")
     def health() -> dict[str, str]:
@@ -51,13 +58,14 @@ def application(predictor: Predictor, limits: Limits | None = None) -> Any:
     @app.post("/predict")
     def predict(body: Any = Body()) -> dict[str, Any]:
         try:
-            rows = _columns(_rows(body), columns)
-            answers = predictor.answers(predictor.features(rows))
+            given, proba = _rows(body)
+            rows = _columns(given, columns)
+            probabilities = predictor.probabilities(predictor.features(rows))
         except DataError as error:
             raise HTTPException(422, str(error)) from None
         unseen = predictor.encoder.unseen(rows) if predictor.encoder is not None else {}
         told = {"unseen": unseen} if unseen else {}
-        return {"answers": [{"label": a.label, "probability": a.probability} for a in answers], **told}
+        return {"answers": _answers(probabilities, predictor.classes, proba), **told}
 
     # FastAPI resolves annotations by name, which fails for names that are local to this function
     predict.__annotations__ = {"body": Any, "return": dict[str, Any]}
@@ -123,13 +131,24 @@ def run_until_stopped(app: Any, place: socket.socket, *, limits: Limits | None =
         place.close()
 
 
-def _rows(body: Any) -> list[Any]:
-    if not isinstance(body, dict) or len(body) != 1 or next(iter(body)) not in ("row", "rows"):
-        raise DataError('body: expected {"row": {...}} or {"rows": [{...}, ...]}')
+def _answers(probabilities: Tensor, classes: Sequence[str], proba: bool) -> list[dict[str, Any]]:
+    best, at = probabilities.max(-1)
+    found = [{"label": classes[i], "probability": p} for i, p in zip(at.tolist(), best.tolist(), strict=True)]
+    if proba:
+        for answer, row in zip(found, probabilities.tolist(), strict=True):
+            answer["probabilities"] = dict(zip(classes, row, strict=True))
+    return found
+
+
+def _rows(body: Any) -> tuple[list[Any], bool]:
+    """The rows of a request, and whether all probabilities are asked for."""
+    keys = set(body) - {"proba"} if isinstance(body, dict) else set()
+    if len(keys) != 1 or not keys <= {"row", "rows"} or not isinstance(body.get("proba", False), bool):
+        raise DataError('body: expected {"row": {...}} or {"rows": [{...}, ...]}, and "proba": true or false with it')
     rows = [body["row"]] if "row" in body else body["rows"]
     if not isinstance(rows, list) or len(rows) > _MOST_ROWS:
         raise DataError(f"rows: expected a list of at most {_MOST_ROWS} rows")
-    return rows
+    return rows, body.get("proba", False)
 
 
 def _columns(rows: list[Any], columns: list[str]) -> dict[str, list[Any]]:

@@ -1,0 +1,109 @@
+"""Predictions as files: CSV of any delimiter, JSON lines or Parquet."""
+
+from __future__ import annotations
+
+import csv
+import json
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from hgraph.cli.common import check_file, written
+from hgraph.errors import ArgumentError, MissingPackageError
+from hgraph.files import writing
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+__all__ = ["Answers", "answers"]
+
+
+class Answers:
+    """Writes blocks of predictions, one row each: the id, the label, its probability, and those of all classes."""
+
+    def __init__(
+        self, file: Any, classes: Sequence[str], kind: str, delimiter: str, key: str | None, proba: bool
+    ) -> None:
+        self.file, self.classes, self.kind, self.key, self.proba = file, tuple(classes), kind, key, proba
+        self.header = [*([] if key is None else [key]), "label", "probability"]
+        self.header += [f"probability of {name}" for name in self.classes] if proba else []
+        self.count = 0
+        self._rows: Any = csv.writer(file, delimiter=delimiter, lineterminator="\n") if kind == "csv" else None
+        if self._rows is not None:
+            self._rows.writerow(self.header)
+        self._table: Any = None
+
+    def add(self, probability: Tensor, ids: Sequence[str] | None) -> None:
+        """Write the probabilities [R, C] of some rows."""
+        best, at = probability.max(-1)
+        columns: list[Sequence[Any]] = [] if self.key is None else [list(ids or [])]
+        columns += [[self.classes[i] for i in at.tolist()], best.tolist()]
+        columns += probability.T.tolist() if self.proba else []
+        self.count += len(probability)
+        if self.kind == "parquet":
+            self._add_arrow(columns)
+            return
+        texts = [[f"{v:.6g}" if isinstance(v, float) else v for v in column] for column in columns]
+        if self.kind == "csv":
+            self._rows.writerows(zip(*texts, strict=True))
+            return
+        for row, values in zip(zip(*texts, strict=True), zip(*columns, strict=True), strict=True):
+            cells = (t if isinstance(v, float) else json.dumps(v) for t, v in zip(row, values, strict=True))
+            pairs = ", ".join(f"{json.dumps(name)}: {cell}" for name, cell in zip(self.header, cells, strict=True))
+            self.file.write(f"{{{pairs}}}\n")
+
+    def close(self) -> None:
+        """Write what ends the file."""
+        if self.kind == "parquet":
+            if self._table is None:
+                self._add_arrow([[] for _ in self.header])
+            self._table.close()
+
+    def _add_arrow(self, columns: list[Sequence[Any]]) -> None:
+        import pyarrow
+        import pyarrow.parquet
+
+        kinds = [pyarrow.string() if n in (self.key, "label") else pyarrow.float64() for n in self.header]
+        schema = pyarrow.schema(list(zip(self.header, kinds, strict=True)))
+        if self._table is None:
+            self._table = pyarrow.parquet.ParquetWriter(self.file, schema)
+        arrays = [pyarrow.array(c, k) for c, k in zip(columns, kinds, strict=True)]
+        self._table.write_table(pyarrow.Table.from_arrays(arrays, schema=schema))
+
+
+@contextmanager
+def answers(
+    out: Path | None,
+    classes: Sequence[str],
+    *inputs: Path,
+    run: Path,
+    key: str | None,
+    proba: bool,
+    as_json: bool,
+    delimiter: str,
+) -> Iterator[Answers]:
+    """Where predictions go: standard output, or a file that appears when all are written.
+
+    Raises:
+        ArgumentError: a file that cannot be written, is read, or belongs to the run; JSON into a Parquet file.
+        MissingPackageError: Parquet without pyarrow.
+    """
+    suffix = "" if out is None else out.suffix.lower()
+    kind = "json" if as_json else "parquet" if suffix in (".parquet", ".pq") else "csv"
+    delimiter = "\t" if suffix == ".tsv" else delimiter
+    if out is not None and suffix in (".parquet", ".pq"):
+        if as_json:
+            raise ArgumentError("out", "a file that does not end in .parquet, with --json", str(out))
+        try:
+            import pyarrow  # noqa: F401
+        except ImportError as error:
+            raise MissingPackageError("pyarrow", "io", "writing Parquet") from error
+        check_file("out", out, *inputs, run=run)
+        with writing(out, "wb") as file:
+            made = Answers(file, classes, kind, delimiter, key, proba)
+            yield made
+            made.close()
+        return
+    with written(out, *inputs, run=run) as file:
+        yield Answers(file, classes, kind, delimiter, key, proba)

@@ -1,0 +1,278 @@
+"""`hgraph predict`: what a student, or the trained network itself, says of nodes."""
+
+from __future__ import annotations
+
+import dataclasses
+import itertools
+import json
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from hgraph.cli.answers import answers
+from hgraph.cli.common import LOG, QuietOption, RootOption, check_file, device_of, plain_errors
+from hgraph.cli.students import Program, ProgramOption, predictor_of, student_of
+from hgraph.cli.teachers import as_graph, as_hypergraph
+from hgraph.cli.towers import is_run
+from hgraph.cli.trained import as_trained, config_of, filled, opened
+from hgraph.errors import ArgumentError, DataError
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from hgraph.data import Data
+    from hgraph.distill import Predictor
+
+RunArgument = Annotated[
+    Path, typer.Argument(help="Folder of a run of `hgraph train` or `hgraph distill`, or of `hgraph export`.")
+]
+_FEW = 10  # categories that --describe names
+
+
+@plain_errors
+def predict(
+    run: RunArgument,
+    rows: Annotated[
+        Path | None,
+        typer.Argument(help="CSV or Parquet file of rows; default: the nodes without a label of the run's data set."),
+    ] = None,
+    out: Annotated[
+        Path | None, typer.Option(help="File to write, .csv, .tsv or .parquet; default standard output.")
+    ] = None,
+    proba: Annotated[bool, typer.Option("--proba", help="Also the probability of every class.")] = False,
+    key: Annotated[
+        str | None, typer.Option("--id", help="Column of ids, which is copied; default id, node or vertex if there.")
+    ] = None,
+    delimiter: Annotated[
+        str | None, typer.Option(help="Between fields, in and out; default as in the rows, else a comma.")
+    ] = None,
+    hyperedges: Annotated[
+        Path | None, typer.Option(help="Hyperedges of new nodes: the rows are read by the network, not by a student.")
+    ] = None,
+    edges: Annotated[Path | None, typer.Option(help="Edges of new nodes, likewise.")] = None,
+    column: Annotated[list[str] | None, typer.Option(help="role=column of hyperedges or edges; repeatable.")] = None,
+    dataset: Annotated[
+        str | None, typer.Option(help="Other data with the same columns, whose nodes without a label are predicted.")
+    ] = None,
+    every: Annotated[bool, typer.Option("--all", help="Without rows: also the nodes that have a label.")] = False,
+    describe: Annotated[bool, typer.Option("--describe", help="Say which columns a row needs, and stop.")] = False,
+    program: ProgramOption = None,
+    device: Annotated[str, typer.Option(help="Of the network: cpu, cuda or cuda:0.")] = "cpu",
+    root: RootOption = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Answers as JSON, one object a line.")] = False,
+    quiet: QuietOption = False,
+) -> None:
+    """Predict the class of nodes: rows of a file, nodes of a data set, or new nodes with their hyperedges.
+
+    A run of `hgraph distill` answers rows with its student, in bounded memory, whatever the length of the file. Without
+    rows, the trained network (of `hgraph distill`: the teacher) answers for the nodes of its data set that have no
+    label. With rows and --hyperedges or --edges it answers for new nodes, which may be joined to known ones.
+
+    Answers have the columns label and probability, after the id where there is one, in the order of the rows. A file
+    given with --out appears when all rows are answered. Categories that training never saw are counted on stderr.
+    """
+    if describe:
+        _describe(run, as_json)
+        return
+    if delimiter is not None and (len(delimiter) != 1 or delimiter in '"\r\n'):
+        raise ArgumentError("delimiter", "one character, not a quote or line end", repr(delimiter))
+    links = {"hyperedges": hyperedges, "edges": edges}
+    if hyperedges is not None and edges is not None:
+        raise ArgumentError("edges", "either --hyperedges or --edges", "both")
+    joined = hyperedges is not None or edges is not None
+    if joined and rows is None:
+        raise ArgumentError("rows", "a file of the new nodes, beside their hyperedges or edges", "none")
+    inputs = [path for path in (rows, hyperedges, edges) if path is not None]
+    if out is not None and str(out) != "-":
+        check_file("out", out, *inputs, run=run)
+    roles = _roles(column)
+    if rows is not None and not joined and not _is_alone(run):
+        if dataset is not None or every:
+            raise ArgumentError("dataset" if every is False else "all", "no rows with it", str(rows))
+        predictor = predictor_of(run, program)
+        blocks, classes = _student(predictor, rows, key, delimiter), predictor.classes
+    else:
+        predictor = None
+        if key is not None:
+            roles["id"] = key
+        blocks, classes = _network(run, rows, links, roles, dataset, every, device, root, delimiter, program)
+    sign = delimiter or (_delimiter(rows) if rows is not None else ",")
+    name = next(blocks)
+    style: dict[str, Any] = {"proba": proba, "as_json": as_json, "delimiter": sign}
+    with answers(out, classes, *inputs, run=run, key=name, **style) as file:
+        for ids, probabilities in blocks:
+            file.add(probabilities, ids)
+        count = file.count
+    LOG.info("%s rows answered", f"{count:,}")
+    if predictor is not None:
+        _say_unseen(predictor)
+
+
+def _is_alone(run: Path) -> bool:
+    """Whether a run has a network alone, no student."""
+    if any((folder / "student.json").is_file() for folder in (run, run / "student")) or is_run(str(run)):
+        return False
+    return (run / "model.safetensors").is_file()
+
+
+def _roles(texts: list[str] | None) -> dict[str, str]:
+    pairs = [text.partition("=") for text in texts or []]
+    for role, sign, name in pairs:
+        if not (role and sign and name):
+            raise ArgumentError("column", "role=column", repr(role + sign + name))
+    return {role: name for role, _, name in pairs}
+
+
+def _delimiter(rows: Path) -> str:
+    from hgraph.distill.serving.predictor import delimiter_of
+
+    return delimiter_of(rows)
+
+
+# ---------------------------------------------------------------------- a student
+
+Blocks = Iterator[Any]  # the name of the column of ids, or None; then (ids, probabilities) of some rows at a time
+
+
+def _student(predictor: Predictor, rows: Path, key: str | None, delimiter: str | None) -> Blocks:
+    found = predictor.blocks(rows, delimiter=delimiter)
+    first = next(found, None)
+    names = [] if first is None else list(first[0])
+    if key is not None and first is not None and key not in names:
+        raise ArgumentError("id", f"a column of {rows}: {names}", repr(key))
+    name = key if key is not None else _usual_id(names, predictor.columns)
+    yield name
+    for columns, probabilities in itertools.chain([] if first is None else [first], found):
+        yield None if name is None else [str(cell) for cell in columns[name]], probabilities
+
+
+def _usual_id(names: Iterable[str], read: Iterable[str]) -> str | None:
+    from hgraph.datasets.tables.roles import ROLES
+
+    taken = set(read)
+    usual = [name for name in names if name.lower() in ROLES["id"] and name not in taken]
+    return usual[0] if len(usual) == 1 else None
+
+
+def _say_unseen(predictor: Predictor) -> None:
+    for column, counts in predictor.unseen.items():
+        words = ", ".join(f"{word!r} {n:,} times" for word, n in list(counts.items())[:5])
+        more = f" and {len(counts) - 5:,} more" if len(counts) > 5 else ""
+        LOG.warning("column %r: %s never seen in training, read as none of its categories: %s%s", column,
+                    "a category" if len(counts) == 1 else f"{len(counts):,} categories", words, more)  # fmt: skip
+
+
+# ---------------------------------------------------------------------- the trained network
+
+
+def _network(
+    run: Path,
+    rows: Path | None,
+    links: dict[str, Path | None],
+    roles: dict[str, str],
+    dataset: str | None,
+    every: bool,
+    device: str,
+    root: Path | None,
+    delimiter: str | None,
+    program: Program | None,
+) -> tuple[Blocks, tuple[str, ...]]:
+    """The network's answers, and the names of the classes."""
+    import torch
+
+    from hgraph import datasets
+    from hgraph.cli.inductive import with_new_nodes
+    from hgraph.data.labels import labeled
+
+    if is_run(str(run)):
+        student_of(run)  # says what answers
+    if program is not None:
+        raise ArgumentError("program", "nothing, as the trained network answers", program.value, "Give rows alone")
+    if not (run / "config.json").is_file():
+        raise ArgumentError("rows", "a file of rows", "none", f"{run} has an exported student, and no data set")
+    was = opened(run, config_of(run))
+    place, where = dataset or was.source, device_of(device)
+    card = datasets.info(place)
+    options: dict[str, Any] = {"seed": was.seed} if "seed" in card.options else {}
+    data = _without_classes(run, datasets.load(place, root=root, **options)[0])
+    data = as_trained(run, data, dataset, was.source, root, was.seed)
+    name = "teacher" if was.distilled else "model"
+    network = filled(was.networks(data)[name], run, name, data, place)
+    classes = tuple(map(str, data.meta.get("class_names") or range(data.num_classes)))
+    reads = was.model.data
+    if rows is not None and reads != "features" and not any(links.values()):
+        raise ArgumentError("hyperedges", "--hyperedges or --edges of the new nodes", "none", _no_links(run))
+    chosen = torch.ones(data.num_nodes, dtype=torch.bool) if every else ~labeled(data.y)
+    if rows is not None:
+        known = data.num_nodes
+        data = with_new_nodes(data, rows, links, roles, delimiter)
+        chosen = torch.arange(data.num_nodes) >= known
+    if not bool(chosen.any()):
+        raise ArgumentError("rows", "nodes without a label", "none in the data set", "--all predicts those with one")
+    probabilities = _probabilities(network, data, reads, where)[chosen]
+    names = data.meta.get("node_names")
+    at = chosen.nonzero().flatten().tolist()
+    ids = [str(i if names is None else names[i]) for i in at]
+    return iter([roles.get("id", "id"), (ids, probabilities)]), classes
+
+
+def _without_classes(run: Path, data: Data) -> Data:
+    """The data; without any label, with the classes of the run, as there are none to compare them with."""
+    from hgraph.data.labels import labeled
+    from hgraph.datasets import Inputs
+
+    found = Inputs.load(run) or Inputs.load(run / "student")
+    if found is None or bool(labeled(data.y).any()):
+        return data
+    return dataclasses.replace(data, meta={**data.meta, "class_names": found.class_names})
+
+
+def _no_links(run: Path) -> str:
+    return f"{run} is a network over a structure; `hgraph distill` makes a student that reads rows alone"
+
+
+def _probabilities(network: Any, data: Data, reads: str, where: Any) -> Tensor:
+    import torch
+
+    adapt = {"graph": as_graph, "hypergraph": as_hypergraph}.get(reads)
+    inputs = (data.x.to(where), *(() if adapt is None else (adapt(data.structure).to(where),)))
+    with torch.inference_mode():
+        return network.to(where).eval()(*inputs).softmax(-1).cpu()
+
+
+# ---------------------------------------------------------------------- what a row needs
+
+
+def _describe(run: Path, as_json: bool) -> None:
+    from hgraph.datasets import Inputs
+
+    try:
+        predictor = predictor_of(run, None)
+        encoder, features, classes = predictor.encoder, predictor.feature_names, predictor.classes
+    except DataError:
+        found = None if is_run(str(run)) else Inputs.load(run)
+        if found is None:
+            raise
+        encoder, features, classes = found.encoder, found.feature_names or (), found.class_names or ()
+    columns = columns_of(encoder, features)
+    if as_json:
+        typer.echo(json.dumps({"columns": columns, "classes": list(classes)}))
+        return
+    for name, about in columns.items():
+        words = about.get("categories", [])
+        more = f", ... ({len(words)} in all)" if len(words) > _FEW else ""
+        said = f": {', '.join(words[:_FEW])}{more}" if words else ""
+        typer.echo(f"{name}  {about['kind']}{said}")
+    typer.echo(f"classes: {', '.join(map(str, classes))}")
+
+
+def columns_of(encoder: Any, features: Iterable[str]) -> dict[str, dict[str, Any]]:
+    """Column -> its kind and, of a categorical one, its categories; without an encoder each feature is a number."""
+    if encoder is None:
+        return {name: {"kind": "numeric"} for name in features}
+    return {
+        c.name: {"kind": c.kind} | ({"categories": list(c.words)} if c.kind == "categorical" else {})
+        for c in encoder.codings
+    }
