@@ -1,4 +1,4 @@
-"""CHECKS.md: what the library checks for its user, and reports of other libraries, both read from the tests' marks."""
+"""CHECKS.md: user-data checks of the library, and bug reports of other libraries, from marks in the tests."""
 
 from __future__ import annotations
 
@@ -16,27 +16,27 @@ KINDS = {
     "categories": "Categories, classes and ids",
     "labels": "Labels and predictions",
     "other data": "Other data for a trained network",
-    "triples": "Facts and their files",
-    "shops": "Who took what",
+    "triples": "Triples and their files",
+    "shops": "Interactions of users and items",
     "splits": "Splits and conversion",
     "builders": "Builders",
     "degrees": "Degrees",
     "explanations": "Explanations and reports",
-    "speed": "Speed that is reported",
+    "speed": "Reported speed",
     "new rows": "Students on new rows",
 }
 _HEAD = """# What the library checks for you
 
-Own data rarely come as a library expects them. Each line below is something that would otherwise give a wrong result
-without an error: it is done right, refused by name, or said. The tests beside it hold it.
+User data often differ from what a library expects. Each line below is a problem that could silently give a wrong
+result: hgraph handles it, rejects it by name, or reports it. The listed tests verify this.
 
-This page is made of the marks `checked` and `reported` of the tests by `make pages`; do not edit it by hand.
+This page is generated from the marks `checked` and `reported` of the tests by `make pages`; do not edit it by hand.
 """
-_REPORTS = """## Reports of other libraries, tried here
+_REPORTS = """## Bug reports of other libraries, tested here
 
-Public bug reports of other libraries, in our words, and what hgraph does in that case.
+Public bug reports of other libraries, in our words, and the behavior of hgraph.
 
-| report | what it says | here | test |
+| report | problem | hgraph | test |
 |---|---|---|---|"""
 
 
@@ -57,7 +57,7 @@ def marks(name: str) -> list[tuple[tuple[str, ...], str]]:
 
 
 def page() -> str:
-    """The whole page."""
+    """The complete page."""
     checked: dict[str, list[str]] = {kind: [] for kind in KINDS}
     for (kind, promise), test in marks("checked"):
         if kind not in KINDS:
