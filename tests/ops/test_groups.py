@@ -236,7 +236,7 @@ def test_batch_dimensions(batch):
         ({"k": torch.zeros(2, 6, 2, 1, D)}, ArgumentError, "k: expected shape"),
         ({"v": torch.zeros(2, 6, 3, 2, D)}, ArgumentError, "v: expected shape"),
         ({"v": torch.zeros(2, 6, 2, 2, D, dtype=torch.long)}, ArgumentTypeError, "v: expected a floating-point"),
-        ({"k": torch.zeros(2, 6, 0, 2, D), "v": torch.zeros(2, 6, 0, 2, D)}, ArgumentError, "k: expected at least one member"),
+        ({"k": torch.zeros(2, 6, 0, 2, D), "v": torch.zeros(2, 6, 0, 2, D)}, ArgumentError, "k: expected at least one"),
         ({"dropout": 1.0}, ArgumentError, r"dropout: expected a probability in \[0, 1\)"),
         ({"head_mask": torch.ones(2, H).bool()}, ArgumentError, "head_mask: expected shape"),
         ({"graph": patterns.sink_band(3, [1, 2], num_sink=1, block_size=1)}, ArgumentError,
