@@ -19,7 +19,7 @@ def test_every_form_is_measured_and_checked(form, monkeypatch):
     assert (kgat.LIMIT in found["found"]) == (form == "hgraph")
     assert found["steps"] == {"ranking": 1, "triples": 1}
     if form == "plain":
-        monkeypatch.setattr(kgat.Plain, "heard", lambda self, x, weight: 0 * x)
+        monkeypatch.setattr(kgat.Plain, "gather", lambda self, x, weight: 0 * x)
         with pytest.raises(AssertionError):
             kgat.measure("400", form, 1, False, "cpu")
 
