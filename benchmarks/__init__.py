@@ -1,1 +1,1 @@
-"""Speed and memory against peers and against limits, installed as hgraph.benchmarks: `hgraph bench` runs it."""
+"""Speed and memory compared with other libraries and with lower bounds; `hgraph bench` runs it."""

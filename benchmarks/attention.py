@@ -1,8 +1,8 @@
-"""Token attention: a causal window of 256 over 4k and 16k tokens, 8 heads of 64, against torch's ways.
+"""Token attention: a causal window of 256 over 4k and 16k tokens, 8 heads of 64, compared with torch.
 
-Useful work is 4 T W H D operations forward; "GEMM of as many operations" is one matrix product that does as many, so
-its ratio is the share of the machine's peak that hgraph reaches. SDPA with `is_causal` visits every earlier key: more
-work, the way of those who have no windows. How time and memory grow is measured from 1k to 64k tokens.
+Useful work is 4 T W H D operations forward; "GEMM of as many operations" is one matrix product of the same size, so
+its ratio is the fraction of the machine's peak. SDPA with `is_causal` visits all earlier keys, which is more
+work, but the usual choice without windows. Growth of time and memory is measured from 1k to 64k tokens.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ def inputs(tokens: int) -> tuple[Tensor, Tensor, Tensor]:
 
 
 def by_head(x: Tensor) -> Tensor:
-    """[1, H, T, D], as torch takes it."""
+    """[1, H, T, D], the layout of torch."""
     return x.transpose(0, 1).unsqueeze(0)
 
 
@@ -41,14 +41,14 @@ def back(x: Tensor) -> Tensor:
 
 
 def dense(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
-    """SDPA under a T x T mask: what the window means."""
+    """SDPA with a T x T mask."""
     far = torch.arange(len(q)).unsqueeze(1) - torch.arange(len(q))
     mask = (far >= 0) & (far < WINDOW)
     return back(F.scaled_dot_product_attention(by_head(q), by_head(k), by_head(v), attn_mask=mask))
 
 
 def in_blocks(q: Tensor, k: Tensor, v: Tensor, block: int = 256) -> Tensor:
-    """SDPA for each block of queries and the keys that some of them hears: the best way in plain torch."""
+    """SDPA per block of queries with the keys that any of them attends to: the best way in plain torch."""
     q, k, v = by_head(q), by_head(k), by_head(v)
     parts = []
     for first in range(0, q.shape[2], block):
@@ -63,10 +63,10 @@ def flex(tokens: int) -> Callable[[Tensor, Tensor, Tensor], Tensor]:
     """FlexAttention, compiled."""
     from torch.nn.attention.flex_attention import create_block_mask, flex_attention
 
-    def heard(b: Tensor, h: Tensor, t: Tensor, s: Tensor) -> Tensor:
+    def allowed(b: Tensor, h: Tensor, t: Tensor, s: Tensor) -> Tensor:
         return (t >= s) & (t - s < WINDOW)
 
-    mask = create_block_mask(heard, None, None, tokens, tokens, device="cpu")
+    mask = create_block_mask(allowed, None, None, tokens, tokens, device="cpu")
     compiled = torch.compile(flex_attention)
     return lambda q, k, v: back(compiled(by_head(q), by_head(k), by_head(v), block_mask=mask))
 
@@ -88,7 +88,7 @@ def windowed(tokens: int, backward: bool, name: str) -> Case:
         raise NotHereError(f"attend over tiles: {' '.join(str(error).split())}") from error
     methods: dict[str, Method] = own(ours)
     methods["torch SDPA per 256-block"] = lambda: in_blocks(q, k, v)
-    if shutil.which("g++") and not backward:  # its CPU backward is not there
+    if shutil.which("g++") and not backward:  # no backward on CPUs
         call = flex(tokens)
         methods["torch FlexAttention, compiled"] = lambda: call(q, k, v)
     flops = 4 * tokens * WINDOW * HEADS * CHANNELS * (3.5 if backward else 1)  # backward: five products for two
@@ -105,7 +105,7 @@ def windowed(tokens: int, backward: bool, name: str) -> Case:
 
 
 def patterned(tokens: int, pattern: str, backward: bool, name: str) -> Case:
-    """A pattern of blocks of 128 beside the causal window of blocks that visits about as many tiles."""
+    """A pattern of blocks of 128, compared with a causal window of blocks that visits about as many tiles."""
     rows = tokens // 128
     graph = {
         "power": hgraph.patterns.power(tokens, 128, window=3, num_sink=128),
@@ -136,11 +136,11 @@ GROWING: dict[str, Callable[[int], hgraph.TokenGraph]] = {
 
 
 def grown(name: str, backward: bool, tokens: int) -> Method:
-    """One call over tiles that are there already."""
+    """One call over tiles that are already built."""
     graph = GROWING[name](tokens)
     q, k, v = inputs(tokens)
     with torch.no_grad():
-        hgraph.attend(graph, q[:, :1], k[:, :1], v[:, :1])  # makes the tiles and the plan over them
+        hgraph.attend(graph, q[:, :1], k[:, :1], v[:, :1])  # builds the tiles and their plan
     if not backward:
         return without_gradient(lambda: hgraph.attend(graph, q, k, v).out)
     q, k, v = (x.requires_grad_() for x in (q, k, v))

@@ -1,8 +1,8 @@
-"""The builders: seconds and peak memory of making a structure, each in a process of its own.
+"""The builders: seconds and peak memory of building a structure, each in a separate process.
 
     python benchmarks/builders.py [--only knn]
 
-The promise: k nearest neighbours of 200,000 points in 64 dimensions stay under 2 GB.
+Target: k nearest neighbors of 200,000 points in 64 dimensions stay under 2 GB.
 """
 
 from __future__ import annotations
@@ -27,8 +27,9 @@ wall, cpu = time.perf_counter(), time.process_time()
 made = eval(call, scope)
 wall, cpu = time.perf_counter() - wall, time.process_time() - cpu
 peak = next(int(line.split()[1]) for line in open("/proc/self/status") if line.startswith("VmHWM")) / 1024
-print(json.dumps({"wall_s": wall, "cpu_s": cpu, "held_mib": held, "peak_mib": peak, "what": repr(getattr(made, "structure", made))}))
-"""  # noqa: E501
+print(json.dumps({"wall_s": wall, "cpu_s": cpu, "held_mib": held, "peak_mib": peak, "what": repr(getattr(made,
+"structure", made))}))
+"""
 
 POINTS = "x = torch.from_numpy(rng.standard_normal(({n}, 64), dtype=np.float32))"
 GRAPH = "g = builders.uniform_graph(100_000, 500_000)"
@@ -40,7 +41,7 @@ CASES = {
     "knn 200k x 64, k=10": (POINTS.format(n=200_000), "builders.knn_hypergraph(x, 10)"),
     "radius 20k x 64": (POINTS.format(n=20_000), "builders.radius_hypergraph(x, 8.0)"),
     "k-means 200k x 64, 100 clusters": (POINTS.format(n=200_000), "builders.kmeans_hypergraph(x, 100)"),
-    "neighbourhoods, 2 hops of 100k nodes": (GRAPH, "builders.neighbourhood_hypergraph(g, 2)"),
+    "neighborhoods, 2 hops of 100k nodes": (GRAPH, "builders.neighborhood_hypergraph(g, 2)"),
     "cliques of 100k nodes": (GRAPH, "builders.clique_hypergraph(g)"),
     "communities of 100k nodes": (GRAPH, "builders.community_hypergraph(g)"),
     "memberships, 1M rows": (ROWS, "builders.membership_hypergraph(v, e, duplicates='sum')"),
@@ -51,7 +52,7 @@ CASES = {
     "Erdos-Renyi, 1M nodes, 5M pairs": ("", "builders.erdos_renyi_graph(1_000_000, 1e-5)"),
     "Chung-Lu, 1M nodes, 5M pairs": ("d = 5 * (1 + rng.pareto(2.0, 1_000_000))", "builders.chung_lu_graph(d)"),
     "uniform hypergraph, 1M hyperedges of 5": ("", "builders.uniform_hypergraph(1_000_000, 1_000_000, 5)"),
-    "blocks, 100k vertices, 10k hyperedges": (
+    "blocks, 100k nodes, 10k hyperedges": (
         "p = np.full((10, 10), 1e-4) + 9e-4 * np.eye(10)",
         "builders.stochastic_block_hypergraph([10_000] * 10, [1_000] * 10, p)",
     ),

@@ -1,4 +1,4 @@
-"""The seeded inputs that every benchmark shares."""
+"""The seeded inputs of all benchmarks."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ def _weighted(adj: Adjacency, generator: torch.Generator) -> Adjacency:
 
 
 def uniform(targets: int, sources: int, edges: int, seed: int) -> Adjacency:
-    """Weighted edges between random ends, duplicates left out."""
+    """Weighted edges between random nodes, without duplicates."""
     generator = torch.Generator().manual_seed(seed)
     target = torch.randint(targets, (edges,), generator=generator)
     source = torch.randint(sources, (edges,), generator=generator)
@@ -23,7 +23,7 @@ def uniform(targets: int, sources: int, edges: int, seed: int) -> Adjacency:
 
 
 def hyper64() -> tuple[Adjacency, Tensor]:
-    """The vertices-to-hyperedges half of HGNN: 20,000 x 50,000, 490 k incidences, F = 64."""
+    """The nodes-to-hyperedges half of HGNN: 20,000 x 50,000, 490 k incidences, F = 64."""
     adj = uniform(20_000, 50_000, 490_000, seed=0)
     return adj, torch.randn(50_000, 64, generator=torch.Generator().manual_seed(1))
 
@@ -35,7 +35,7 @@ def big64() -> tuple[Adjacency, Tensor]:
 
 
 def arxiv128(nodes: int = 169_343, edges: int = 1_430_000, channels: int = 128) -> tuple[Adjacency, Tensor]:
-    """The size of ogbn-arxiv: power law on both ends, random vertex order, self-loops, F = 128."""
+    """The size of ogbn-arxiv: power law on both ends, random node order, self-loops, F = 128."""
     generator = torch.Generator().manual_seed(0)
 
     def draw() -> Tensor:  # ranks with P(rank) ~ rank^-0.6, shuffled
@@ -56,7 +56,7 @@ def arxiv128(nodes: int = 169_343, edges: int = 1_430_000, channels: int = 128) 
 
 
 def cora16() -> tuple[Adjacency, Tensor]:
-    """A graph of Cora's size with its loops, F = 16: what is left is the overhead of a call."""
+    """A graph of Cora's size with its self-loops, F = 16: measures the overhead of a call."""
     edge_index, _, _ = cora()
     loops = torch.arange(2708).expand(2, -1)
     source, target = torch.cat([edge_index, loops], 1)
@@ -76,14 +76,14 @@ def arxiv() -> tuple[Tensor, Tensor, Tensor]:
 
 
 def grown(edges: int, channels: int = 32) -> tuple[Adjacency, Tensor]:
-    """Ten edges a vertex, uniform, random order: the same graph at any size."""
+    """Ten edges per node, uniform, random order: the same kind of graph at any size."""
     nodes = edges // 10
     adj = uniform(nodes, nodes, edges, seed=0)
     return adj, torch.randn(nodes, channels, generator=torch.Generator().manual_seed(1))
 
 
 def mesh(side: int = 700) -> Graph:
-    """Eight neighbours on a side x side torus under random numbers: locality that the numbering hides."""
+    """Eight neighbors on a side x side torus with random node ids: locality hidden by the numbering."""
     at = torch.arange(side * side).view(side, side)
     steps = ((0, 1), (1, 0), (1, 1), (1, -1))
     edges = torch.cat([torch.stack([at.flatten(), at.roll((-a, -b), (0, 1)).flatten()]) for a, b in steps], 1)
@@ -92,7 +92,7 @@ def mesh(side: int = 700) -> Graph:
 
 
 def communities(nodes: int = 400_000, size: int = 200, degree: int = 10) -> Graph:
-    """Groups of ``size`` vertices under random numbers; nine of ten edges stay inside a group."""
+    """Groups of ``size`` nodes with random node ids; nine of ten edges are inside a group."""
     generator = torch.Generator().manual_seed(0)
     one = torch.arange(nodes).repeat_interleave(degree // 2)
     near = one // size * size + torch.randint(size, one.shape, generator=generator)
@@ -105,7 +105,7 @@ def communities(nodes: int = 400_000, size: int = 200, degree: int = 10) -> Grap
 
 
 def hypergraph50k() -> tuple[Hypergraph, Tensor, Tensor]:
-    """50,000 vertices, 20,000 hyperedges, 490 k incidences; features [N, 64], labels of 16 classes."""
+    """50,000 nodes, 20,000 hyperedges, 490 k incidences; features [N, 64], labels of 16 classes."""
     adj, x = hyper64()
     y = torch.randint(16, (50_000,), generator=torch.Generator().manual_seed(2))
     return Hypergraph(adj.with_weight(None)), x, y

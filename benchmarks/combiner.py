@@ -1,8 +1,8 @@
 """Combiner against full attention over 1k to 64k tokens, 4 heads of 64: time, memory, and how they grow.
 
 One thread: milliseconds of one forward by CPU time; peak MiB of a forward and a backward above the inputs, each in a
-process of its own. Useful work is 4 D operations an edge and a head, those from tokens to regions
-included. SDPA is causal attention over all pairs by torch's fused kernel. They compute different things.
+separate process. Useful work is 4 D operations per edge and head, including edges from tokens to regions.
+SDPA is causal attention over all pairs with torch's fused kernel. They compute different things.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ DENSE = "SDPA is_causal"
 
 
 def call(name: str, backward: bool, tokens: int) -> Method:
-    """One call over a partition that is there already."""
+    """One call over a partition that is already built."""
     generator = torch.Generator().manual_seed(0)
     q, k, v = (torch.randn(1, tokens, HEADS, CHANNELS, generator=generator) for _ in range(3))
     if name == DENSE:
@@ -41,7 +41,7 @@ def call(name: str, backward: bool, tokens: int) -> Method:
     else:
         made = ready_partition(PLANS[name](tokens))
         with torch.no_grad():
-            combiner_attention(made, q[:, :, :1], k[:, :, :1], v[:, :, :1])  # makes the plans over the tiles
+            combiner_attention(made, q[:, :, :1], k[:, :, :1], v[:, :, :1])  # builds the plans of the tiles
         attention = lambda: combiner_attention(made, q, k, v).out  # noqa: E731
     if not backward:
         return without_gradient(attention)
@@ -64,7 +64,7 @@ def growing(name: str, unit: str) -> Found:
 
 
 def _edges(name: str, n: int) -> int:
-    """What is summed over: pairs of tokens, or the partition's edges and those to the regions."""
+    """The number of summed terms: pairs of tokens, or edges of the partition including those to regions."""
     if name == DENSE:
         return n * (n + 1) // 2
     made = PLANS[name](n)

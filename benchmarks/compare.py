@@ -1,4 +1,4 @@
-"""Two commits side by side: the same cases, in processes that take turns."""
+"""Compare two commits: the same cases, in alternating processes."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import hgraph
 from hgraph.benchmarks import launch, records
 from hgraph.errors import ArgumentError
 
-PROCESSES = 3  # of each side, in turn
+PROCESSES = 3  # per side, alternating
 
 
 def root() -> Path:
@@ -49,9 +49,9 @@ def compare(
     allocator: str,
     own_suites: bool = False,
 ) -> list[dict[str, str]]:
-    """A row a case: milliseconds then (at the revision) and now (in the checkout as it lies).
+    """One row per case: milliseconds of the revision ("then") and of the checkout ("now").
 
-    Both sides run the suites that are imported here; with ``own_suites`` each runs those of its own commit, for
+    Both sides run the suites imported here; with ``own_suites`` each runs the suites of its own commit, for
     commits before public names changed, and cases of equal names are compared.
 
     Raises:
@@ -100,12 +100,12 @@ def _row(key: tuple[str, str, str], sides: dict[str, list[dict[str, str]]]) -> d
 
 
 def table(found: list[dict[str, str]]) -> str:
-    """The rows for people: above 1 is faster now."""
+    """The rows as a table: above 1 means faster now."""
     first = found[0]
     lines = [f"{'ms, ' + first['clock']:44}{first['commit_then']:>12}{first['commit_now']:>12}{'then/now':>10}"]
     for row in found:
         name = row["case"] + row["method"].removeprefix("hgraph")
         lines.append(f"{name:44}{float(row['then_min']):12.3f}{float(row['now_min']):12.3f}{row['then_over_now']:>10}")
-    if first["backend_then"] != first["backend_now"]:  # its native kernels are not built, or not there at all
+    if first["backend_then"] != first["backend_now"]:  # its native kernels are missing
         lines.append(f"then on the {first['backend_then']} backend, now on {first['backend_now']}")
     return "\n".join(lines)

@@ -1,6 +1,6 @@
-"""`torch.compile` of whole networks against eager: inference and training epochs; compiling itself is not counted.
+"""`torch.compile` of whole networks compared with eager: inference and training epochs, without compile time.
 
-Beside each network stands the control: what compiling does to the same network without its structure.
+The control of each network is the same network without its structure.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from hgraph.models import HGNN
 
 
 def compare(make: Callable[[], models.Networks], training: bool, name: str) -> Case:
-    """The method "hgraph" is eager: a ratio below 1 is what compiling gains."""
+    """The method "hgraph" is eager: a ratio below 1 means that the compiled one is faster."""
     found, dense, x, y = make()
     model = found["hgraph"]
     compiled, compiled_dense = (torch.compile(network, dynamic=True) for network in (model, dense))

@@ -1,8 +1,8 @@
-"""What only a GPU is asked, beside the cases of `ops`: half types, sums far beyond its cache, attention over tiles.
+"""GPU-only cases, in addition to `ops`: half precision, sums far beyond the cache, attention over tiles.
 
-`hgraph bench ops --device cuda` runs these too. Limits: "copy" moves as many bytes as a sum reads and writes that meets
-no row twice in a cache; "GEMM" is one product with as many operations as the visited tiles take. Their ratio is the
-fraction of the measured copy or matmul rate. None of it has run on a GPU; on a CPU it runs in the tests, small.
+`hgraph bench ops --device cuda` runs these too. Limits: "copy" moves as many bytes as a sum reads and writes without
+cache hits; "GEMM" is one product with as many operations as the visited tiles. Their ratio is the
+fraction of the measured copy or matmul rate. Nothing here has run on a GPU; small versions run in the tests on a CPU.
 """
 
 from __future__ import annotations
@@ -24,21 +24,21 @@ SIZES = {"edges": 10_000_000, "tokens": 16_384, "window": 1024}
 
 
 def copied(numbers: float, dtype: torch.dtype, device: str) -> Method:
-    """Reads and writes so many numbers in all."""
+    """Reads and writes ``numbers`` numbers in total."""
     x = torch.empty(int(numbers / 2), dtype=dtype, device=device)
     y = torch.empty_like(x)
     return lambda: y.copy_(x)
 
 
 def multiplied(operations: float, dtype: torch.dtype, device: str) -> Method:
-    """One matrix product of so many operations."""
+    """One matrix product of ``operations`` operations."""
     side = max(int((operations / 2) ** (1 / 3)), 1)
     a = torch.randn(side, side, dtype=dtype, device=device)
     return lambda: a @ a
 
 
 def far_sums(dtype: torch.dtype, channels: int, sizes: Mapping[str, int], name: str, device: str) -> Case:
-    """Rows that lie beyond the cache: 20 edges a target, 10 a source."""
+    """Sums beyond the cache: 20 edges per target, 10 per source."""
     edges = sizes["edges"]
     adj = cases.uniform(max(edges // 20, 1), max(edges // 10, 1), edges, seed=0).to(device)
     adj = adj.with_weight(None if adj.weight is None else adj.weight.to(dtype))
@@ -50,8 +50,8 @@ def far_sums(dtype: torch.dtype, channels: int, sizes: Mapping[str, int], name: 
     return Case(name, {n: without_gradient(m) for n, m in methods.items()}, limits, **HALF)
 
 
-def heard(which: str, window: int, length: int) -> Callable[[Any, Any, Any, Any], Any]:
-    """Which pairs meet, as FlexAttention asks."""
+def allowed(which: str, window: int, length: int) -> Callable[[Any, Any, Any, Any], Any]:
+    """The allowed pairs, for FlexAttention."""
     if which == "window":
         return lambda b, h, t, s: (t >= s) & (t - s < window)
     if which == "documents":
@@ -70,7 +70,7 @@ def structure(which: str, tokens: int, window: int) -> hgraph.TokenGraph:
 def tokens(
     which: str, channels: int, backward: bool, sizes: Mapping[str, int], name: str, device: str
 ) -> Case:  # fmt: skip
-    """Attention of 8 heads in bfloat16 over a causal window, documents as long, or everything earlier."""
+    """Attention of 8 heads in bfloat16 over a causal window, documents of that length, or all earlier tokens."""
     number, window = sizes["tokens"], sizes["window"]
     tiles = structure(which, number, window).tiles(BLOCK).to(device)
     tiles = tiles.with_transpose() if backward else tiles
@@ -81,7 +81,7 @@ def tokens(
     q, k, v = (x.requires_grad_(backward) for x in (q, k, v))
     first = [x.transpose(0, 1).unsqueeze(0) for x in (q, k, v)]
     back = lambda x: x.squeeze(0).transpose(0, 1)  # noqa: E731
-    meets = heard(which, window, window)
+    meets = allowed(which, window, window)
 
     def flex() -> Method:
         from torch.nn.attention.flex_attention import create_block_mask, flex_attention
@@ -133,7 +133,7 @@ def memories(decay: str, backward: bool, sizes: Mapping[str, int], name: str, de
 
 
 def peaks(make: Callable[[], Case], device: str) -> Found:
-    """MiB that each method of a case takes above what is there before."""
+    """MiB that each method of a case allocates."""
     if device == "cpu":
         raise NotHereError("the memory of a GPU: no GPU was asked for")
     values: dict[str, list[float]] = {}
@@ -150,7 +150,7 @@ def peaks(make: Callable[[], Case], device: str) -> Found:
 
 
 def suite(device: str, sizes: Mapping[str, int] = SIZES) -> Mapping[str, Callable[[], Case | Found]]:
-    """Every case, made when it is its turn."""
+    """All cases, built when they are run."""
     made: dict[str, Callable[[], Case | Found]] = {}
 
     def add(name: str, make: Callable[..., Case], *arguments: object) -> None:

@@ -1,7 +1,7 @@
-"""Time and memory over 1,000 times as many edges: ten a vertex, F = 32, from ten thousand to ten million.
+"""Growth of time and memory: 1,000 times as many edges, ten per node, F = 32, from ten thousand to ten million.
 
-Every point runs in a process of its own: milliseconds of one call by CPU time (the least of three), and its peak MiB
-above the inputs. Linear means that both, over the number of edges, stay level once caches are left behind.
+Every point is measured in a separate process: milliseconds of one call by CPU time (the least of three), and peak MiB
+above the inputs. Linear growth means that cost per edge is constant once caches are exceeded.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from hgraph.benchmarks import cases, ops, peak
 from hgraph.benchmarks.harness import Found, Method, gradient
 from hgraph.nn import GCNConv
 
-_LONG = 10.0  # seconds; a longer call is made once
+_LONG = 10.0  # seconds; longer calls run once
 SIZES = (10_000, 100_000, 1_000_000, 10_000_000)
 
 
@@ -37,7 +37,7 @@ def summed(edges: int) -> Method:
 
 
 def gathered(edges: int) -> Method:
-    """The limit of the sum: the rows that it reads forward and backward, in its order, and next to nothing written."""
+    """The limit of the sum: reads the same rows forward and backward, in the same order, and writes almost nothing."""
     adj, x = cases.grown(edges)
     forward, backward = (
         ops.pure_gather(adj, x),
@@ -86,7 +86,7 @@ CALLS: dict[str, Callable[[int], Method]] = {
 
 
 def timed(make: Callable[[], Method]) -> list[float]:
-    """Milliseconds of one call by CPU time, three times; of a long call once."""
+    """Milliseconds of one call by CPU time, three times; long calls once."""
     torch.set_num_threads(1)
     call = make()
     start = time.process_time()
@@ -109,7 +109,7 @@ def _timed(make: Callable[[], Method], queue: Any) -> None:
 
 
 def milliseconds(make: Callable[[], Method]) -> list[float]:
-    """Of one call, in a process of its own."""
+    """Milliseconds of one call, in a separate process."""
     context = multiprocessing.get_context("spawn")
     queue = context.Queue()
     process = context.Process(target=_timed, args=(make, queue))

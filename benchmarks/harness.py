@@ -1,8 +1,8 @@
-"""Timing of several ways to compute one thing, fair to all of them.
+"""Fair timing of several methods that compute the same result.
 
-- Results are compared first; a method that computes something else is not timed.
-- Methods are interleaved round by round in one process, so drift of the machine meets all alike.
-- One thread is timed by CPU time of the process (other programs do not count), more threads by the wall, CUDA by its
+- Results are compared first; only methods that return equal results are timed.
+- Methods are interleaved round by round in one process, so drift of the machine affects all equally.
+- One thread is timed by CPU time of the process (other programs do not count), more threads by wall time, CUDA by its
   own events.
 """
 
@@ -24,21 +24,21 @@ from hgraph.ops.dispatch.backend import current_backend
 
 Method = Callable[[], Any]
 _SLOW = 300.0  # milliseconds
-PEERS = {"take part": True}  # False with --own: then nobody else is imported either
+PEERS = {"take part": True}  # False with --own: then no other library is imported
 
 
 @dataclass(frozen=True)
 class Case:
-    """One thing to compute by several methods that must agree, beside limits that compute something else.
+    """One computation by several methods that must agree, and limits that compute something else.
 
     Args:
-        name: what the table calls it.
-        methods: by name; "hgraph" is the measure of the others.
-        limits: what is timed beside them without comparing results: less work (a limit), or more (said in the name).
-        expected: the result that all are held against, hgraph's too; None takes hgraph's own.
-        checks: what is compared of methods whose own result cannot be (an epoch changes its weights).
-        rtol: largest difference allowed, relative to the largest number.
-        flops: useful floating-point operations, where they are worth saying.
+        name: its name in tables.
+        methods: by name; ratios are relative to "hgraph".
+        limits: timed without comparing results: less work (a lower bound), or more (said in the name).
+        expected: the expected result; None takes hgraph's own.
+        checks: compared instead of results that cannot be compared (an epoch changes its weights).
+        rtol: largest allowed difference, relative to the largest value.
+        flops: useful floating-point operations, if meaningful.
     """
 
     name: str
@@ -52,7 +52,7 @@ class Case:
 
 @dataclass(frozen=True)
 class Found:
-    """Numbers that were measured in processes of their own: memory, and time that grows."""
+    """Numbers that were measured in separate processes: memory, and growth of time."""
 
     values: Mapping[str, list[float]]
     unit: str
@@ -60,16 +60,16 @@ class Found:
 
 
 class DifferenceError(Exception):
-    """hgraph computes something else than what is expected: nothing is timed."""
+    """hgraph computes another result than expected: nothing is timed."""
 
 
 class NotHereError(Exception):
-    """A case needs what this machine or this version lacks."""
+    """A case needs something that is missing on this machine or in this version."""
 
 
 @dataclass(frozen=True)
 class Setting:
-    """How a suite is run; see ``hgraph bench --help``."""
+    """Options of a run; see ``hgraph bench --help``."""
 
     threads: int = 1
     rounds: int = 15
@@ -86,7 +86,7 @@ class Setting:
 
 @dataclass(frozen=True)
 class Measured:
-    """What came of a case: milliseconds of every round; why methods were left out."""
+    """The result of a case: milliseconds of every round; reasons for excluded methods."""
 
     case: Case
     times: dict[str, list[float]]
@@ -110,7 +110,7 @@ def run(case: Case, setting: Setting) -> Measured:
 
 
 def agreeing(case: Case, setting: Setting) -> tuple[dict[str, Method], dict[str, str], dict[str, float]]:
-    """The methods that compute what is expected, why the others are left out, and milliseconds of their first call."""
+    """The methods with the expected result, the reasons to exclude the others, and milliseconds of the first calls."""
     own = {name: method for name, method in case.methods.items() if name.startswith("hgraph")}
     methods = own if setting.own else dict(case.methods)
     checks = {**methods, **{name: check for name, check in case.checks.items() if name in methods}}
@@ -137,7 +137,7 @@ def agreeing(case: Case, setting: Setting) -> tuple[dict[str, Method], dict[str,
 
 
 def difference(result: Any, expected: Any) -> float:
-    """Largest difference of two tensors (or tuples of them) relative to the largest number; NaN if there is one."""
+    """Largest difference of two tensors (or tuples of them) relative to the largest value; NaN if there is one."""
     if not isinstance(expected, Tensor):
         return max(difference(one, other) for one, other in zip(result, expected, strict=True))
     result, expected = result.detach().double(), expected.detach().double()
@@ -150,11 +150,11 @@ def difference(result: Any, expected: Any) -> float:
 
 
 def interleaved(methods: Mapping[str, Method], took: Mapping[str, float], setting: Setting) -> dict[str, list[float]]:
-    """Milliseconds of every round of every method; a slow one sits out once it has had its time, two rounds at least.
+    """Milliseconds of every round of every method; slow methods stop after their time budget, with at least two rounds.
 
-    Each round has an order of its own, drawn by seed: what the method before leaves in caches and in the allocator
-    helps or harms everybody in turn. ``took`` is what one call took: of a slow method that is its first round. Calls of
-    a few milliseconds and less are averaged over some.
+    Each round has a seeded random order: the state of caches and of the allocator left by the previous method
+    affects all methods in turn. ``took`` is the time of one call: for a slow method it is the first round. Calls of
+    a few milliseconds or less are averaged.
     """
     rounds, repeat = {}, {}
     for name in methods:
@@ -171,7 +171,7 @@ def interleaved(methods: Mapping[str, Method], took: Mapping[str, float], settin
 
 
 def _milliseconds(method: Method, repeat: int, setting: Setting) -> float:
-    """Of one call, averaged over ``repeat`` of them."""
+    """Milliseconds of one call, averaged over ``repeat`` calls."""
     if setting.device.startswith("cuda"):
         return _cuda_milliseconds(method, repeat)
     clock = time.process_time if setting.threads == 1 else time.perf_counter
@@ -182,7 +182,7 @@ def _milliseconds(method: Method, repeat: int, setting: Setting) -> float:
 
 
 def _cuda_milliseconds(method: Method, repeat: int) -> float:
-    """The same by CUDA events, what the second-level cache held flushed before each call. Never run on a GPU so far."""
+    """The same with CUDA events, flushing the L2 cache before each call. Not yet run on a GPU."""
     flush = torch.empty(256 * 2**20, dtype=torch.int8, device="cuda")
     total = 0.0
     for _ in range(repeat):
@@ -211,7 +211,7 @@ class OnReference:
 
 
 def own(call: Method, device: str = "cpu") -> dict[str, Method]:
-    """hgraph as it comes, and on its reference backend where that is another one."""
+    """hgraph with its default backend, and with the reference backend if that differs."""
     if current_backend(device) == "torch":
         return {"hgraph": call}
     return {"hgraph": call, "hgraph (torch)": OnReference(call)}
@@ -226,7 +226,7 @@ def without_gradient(method: Method) -> Method:
 
 
 def gradient(method: Method, inputs: list[Tensor], grad: Tensor) -> Method:
-    """Forward and backward, both on one backend: gradients of ``inputs`` for the output's gradient ``grad``."""
+    """Forward and backward on one backend: gradients of ``inputs`` for the output gradient ``grad``."""
     if isinstance(method, OnReference):
         return OnReference(gradient(method.call, inputs, grad))
 
@@ -238,7 +238,7 @@ def gradient(method: Method, inputs: list[Tensor], grad: Tensor) -> Method:
 
 
 def present(makers: Mapping[str, Callable[[], Method]]) -> dict[str, Method]:
-    """The methods of those packages that are installed."""
+    """The methods of installed packages."""
     found: dict[str, Method] = {}
     for name, make in makers.items() if PEERS["take part"] else ():
         with contextlib.suppress(ImportError, OSError):  # OSError: built for another torch

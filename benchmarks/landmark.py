@@ -1,9 +1,9 @@
 """Landmark attention over 1k to 64k tokens, 2 heads of 64, blocks of 50, against dense attention by SDPA.
 
-"training" goes over whole sequences: as many products as dense causal attention. "decode" is one token, "chunk" 250
-tokens, after that many others: landmarks of all blocks are scored, the 4 best blocks are heard; SDPA reads every key.
-"f+b" goes forward and back to q, k and v. They compute different things: nothing is compared but time and memory.
-`python -m hgraph.benchmarks.landmark` says how fast each grows, and the useful GFLOP/s of the training form.
+"training" is a full sequence: as many products as dense causal attention. "decode" is one token, "chunk" 250
+tokens, after that many earlier ones: landmarks of all blocks are scored, the 4 best blocks are attended to; SDPA reads
+every key. "f+b" includes the backward to q, k and v. They compute different things: only time and memory are compared.
+`python -m hgraph.benchmarks.landmark` prints the growth, and the useful GFLOP/s of the training form.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ def dense(q: Tensor, k: Tensor, v: Tensor, *, causal: bool) -> Tensor:
 
 
 def training(tokens: int, backward: bool) -> dict[str, Callable[[], Method]]:
-    """Makers of the calls, so that a process may make one alone."""
+    """Factories of the calls, so that a process can build only one."""
 
     def made(call: Callable[[Tensor, Tensor, Tensor], Tensor], like: Callable[[Tensor], Tensor]) -> Method:
         q, k, v = heads(tokens)
@@ -54,7 +54,7 @@ def training(tokens: int, backward: bool) -> dict[str, Callable[[], Method]]:
 
 
 def recalling(tokens: int, new: int) -> dict[str, Callable[[], Method]]:
-    """What ``new`` tokens hear after so many others."""
+    """Attention of ``new`` tokens after a number of earlier tokens."""
     q, k, v = heads(new, seed=1)
 
     def ours(select: str) -> Method:
@@ -94,7 +94,7 @@ def peaks(tokens: int, backward: bool) -> Found:
 
 
 def held(tokens: int) -> Found:
-    """What lies where the layer is when the tokens of past blocks are kept elsewhere: the landmarks."""
+    """Memory on the layer's device if tokens of past blocks are offloaded: the landmarks."""
     whole = 2 * tokens * HEADS * CHANNELS * 4 / 2**20
     return Found({"hgraph": [whole / 2 / (BLOCK + 1)], "limit: all keys and values": [whole]}, "MiB held")
 
@@ -114,7 +114,7 @@ def suite(device: str) -> Mapping[str, Callable[[], Case | Found]]:
 
 
 def growth(rows: list[dict[str, str]]) -> list[str]:
-    """Exponents between neighbouring sizes, and useful GFLOP/s: 2 N^2 H D forward, 3.5 times as much with back."""
+    """Exponents between neighboring sizes, and useful GFLOP/s: 2 N^2 H D forward, 3.5 times as much with back."""
     lines, found = [], {}
     for row in rows:
         kind, size, *rest = row["case"].removesuffix(" tokens").split(", ")

@@ -1,4 +1,4 @@
-"""Start suites in processes of their own, with threads and allocator set before anything is imported."""
+"""Start suites in separate processes, with threads and allocator set before any import."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import tempfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-# What torch and the C library read once, when they start. Everything measured in a process shares the setting.
+# Read once by torch and the C library at startup. All measurements of a process share these settings.
 ALLOCATORS: dict[str, dict[str, str]] = {
     "default": {},
     "huge-pages": {"THP_MEM_ALLOC_ENABLE": "1"},
@@ -19,11 +19,11 @@ ALLOCATORS: dict[str, dict[str, str]] = {
         "MALLOC_TOP_PAD_": str(2**28),
     },
 }
-# Compiled backwards kept on disk are found by the forward alone: what is measured would be that of an older source.
+# Cached compiled backwards are found by their forward only: an older source could be measured.
 _COMPILER = {"TORCHINDUCTOR_AUTOGRAD_CACHE": "0"}
 _POOLS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "NUMBA_NUM_THREADS")
 
-# The suites of a folder over whatever hgraph the path has: so that an older one can be measured too.
+# Run the suites of a folder with the hgraph on the path, so that older versions can be measured too.
 _START = """
 import importlib.util, sys
 import hgraph
@@ -38,28 +38,28 @@ sys.exit(main(sys.argv[2:]))
 
 
 def environment(threads: int, allocator: str) -> dict[str, str]:
-    """This process's own, but for what decides over speed."""
+    """The environment of this process, without variables that affect speed."""
     decided = {name for settings in ALLOCATORS.values() for name in settings}
     kept = {name: value for name, value in os.environ.items() if name not in decided}
     return kept | dict.fromkeys(_POOLS, str(threads)) | _COMPILER | ALLOCATORS[allocator]
 
 
 def start(arguments: Sequence[str], *, threads: int, allocator: str, quiet: bool, tables: str = "stdout") -> int:
-    """Run suites over the hgraph that is imported here; ``tables`` is where they are printed. Gives the exit code."""
+    """Run suites with the hgraph imported here; ``tables`` is where they are printed. Returns the exit code."""
     command = [sys.executable, "-m", "hgraph.benchmarks", *arguments]
     return _run(command, environment(threads, allocator), quiet, tables)
 
 
 def start_on(tree: Path, suites: Path, arguments: Sequence[str], *, threads: int, allocator: str) -> int:
-    """Run the suites of one folder over the hgraph that lies in another, quietly."""
+    """Run the suites of one folder with the hgraph of another folder, quietly."""
     command = [sys.executable, "-c", _START, str(suites), *arguments]
-    with tempfile.TemporaryDirectory() as empty:  # from where nothing is imported by accident
+    with tempfile.TemporaryDirectory() as empty:  # a working directory without accidental imports
         around = environment(threads, allocator) | {"PYTHONPATH": _path(tree)}
         return subprocess.run(command, env=around, cwd=empty, stdout=subprocess.DEVNULL, check=False).returncode
 
 
 def _path(tree: Path) -> str:
-    """The tree before everything else that is on the path now."""
+    """The path with the tree first."""
     return os.pathsep.join([str(tree), *filter(None, os.environ.get("PYTHONPATH", "").split(os.pathsep))])
 
 

@@ -1,8 +1,8 @@
-"""What renumbering pays, and features in bfloat16: sums over randomly numbered graphs.
+"""The effect of renumbering, and of bfloat16 features: sums over graphs with random node ids.
 
-"mesh": eight neighbours on a 700 x 700 torus. "communities": 400,000 vertices in groups of 200, nine of ten edges
-inside. "arxiv": a power law without locality. F = 64 and 128. The method "hgraph" is the graph as it is numbered; the
-others answer the same question on the renumbered graph. Their results are brought back and compared before the timing.
+"mesh": eight neighbors on a 700 x 700 torus. "communities": 400,000 nodes in groups of 200, nine of ten edges
+inside. "arxiv": a power law without locality. F = 64 and 128. The method "hgraph" uses the original numbering; the
+others use the renumbered graph. Their results are permuted back and compared before timing.
 """
 
 from __future__ import annotations

@@ -1,6 +1,7 @@
-"""Peak memory of one call above its inputs, a process for each method.
+"""Peak memory of one call above its inputs, one process per method.
 
-At the size of ogbn-arxiv and F = 128 the output of a sum has 83 MiB, its gradient as many; E x F numbers are 698 MiB.
+At the size of ogbn-arxiv and F = 128 the output of a sum has 83 MiB, and so has its gradient; E x F numbers are 698
+MiB.
 """
 
 from __future__ import annotations
@@ -24,7 +25,7 @@ def _methods(small: bool) -> tuple[dict[str, Method], torch.Tensor, int]:
 
 
 def sum_call(method: str, backward: bool) -> Method:
-    """Inputs and everything prepared once; then the call to be measured."""
+    """Prepares inputs once; then the call is measured."""
     small, _, _ = _methods(True)
     small[method]()  # libraries set up
     methods, x, targets = _methods(False)

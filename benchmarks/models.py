@@ -1,8 +1,8 @@
-"""Whole networks: HGNN and HGNN+ on 50,000 vertices, GCN and GAT at the sizes of Cora and ogbn-arxiv.
+"""Whole networks: HGNN and HGNN+ on 50,000 nodes, GCN and GAT at the sizes of Cora and ogbn-arxiv.
 
-An epoch is forward, cross-entropy, backward and a step of Adam, dropout off; inference is one forward in eval mode.
-"MLP only" is the same network without its structure; a nearer limit has the sums that GCN and the hypergraph networks
-cannot do without, each by a plain C++ loop. Peers get the weights of ours first and must give the same logits
+An epoch is forward, cross-entropy, backward and an Adam step, without dropout; inference is one forward in eval mode.
+"MLP only" is the same network without its structure; a tighter limit includes the necessary sums of GCN and the
+hypergraph networks, as plain C++ loops. Peers get the same initial weights and must return the same logits
 and the same gradient of the first layer's weight.
 """
 
@@ -21,8 +21,8 @@ from hgraph.benchmarks.harness import PEERS, Case, Method, own, without_gradient
 from hgraph.models import GAT, GCN, HGNN, HGNNP
 from hgraph.structure import Adjacency, Graph, Hypergraph
 
-KEPT = "hgraph, A x kept"  # the first layer's sum over features that stay is made before the clock starts
-Networks = tuple[dict[str, nn.Module], nn.Module, Tensor, Tensor]  # those that must agree, MLP only, x, y
+KEPT = "hgraph, A x kept"  # the first layer's sum over constant features is computed before timing
+Networks = tuple[dict[str, nn.Module], nn.Module, Tensor, Tensor]  # networks that must agree, MLP only, x, y
 
 
 def installed(makers: Mapping[str, Callable[[], nn.Module]]) -> dict[str, nn.Module]:
@@ -35,7 +35,7 @@ def installed(makers: Mapping[str, Callable[[], nn.Module]]) -> dict[str, nn.Mod
     return found
 
 
-@functools.lru_cache(1)  # inference and training of one network come one after the other
+@functools.lru_cache(1)  # inference and training of one network are consecutive
 def hypergraph_networks(kind: type[nn.Module]) -> Networks:
     hypergraph, x, y = cases.hypergraph50k()
     torch.manual_seed(0)
@@ -101,7 +101,7 @@ def epochs(make: Callable[[], Networks], name: str) -> Case:
         epoch, check = _epoch(model.train(), x, y), _gradient(model, x, y)
         methods |= own(epoch) if which == "hgraph" else {which: epoch}
         checks |= own(check) if which == "hgraph" else {which: check}
-    # Everybody's first gradient, at the weights they share: training goes on from there and they part.
+    # All first gradients at the common initial weights: training then diverges.
     kept = {which: check() for which, check in checks.items()}
     given: dict[str, Method] = {which: partial(kept.__getitem__, which) for which in kept}
     limits = _limits(_epoch(dense.train(), x, y), found["hgraph"], training=True)
@@ -109,7 +109,7 @@ def epochs(make: Callable[[], Networks], name: str) -> Case:
 
 
 def _limits(dense: Method, own: nn.Module, *, training: bool) -> dict[str, Method]:
-    """The MLP; and the MLP, then as many sums as the network has, each by the plain C++ loop; GAT has no plain sums."""
+    """The MLP; and the MLP plus the sums of the network, each as a plain C++ loop; GAT has no plain sums."""
     limits, sums = {"limit: MLP only": dense}, []
     if reference.library() is not None and not isinstance(own.model, GAT):
         sums = _sums(networks.convs(own.model), own.structure, training)
@@ -123,7 +123,7 @@ def _limits(dense: Method, own: nn.Module, *, training: bool) -> dict[str, Metho
 
 
 def _sums(convs: list[nn.Module], structure: Graph | Hypergraph, training: bool) -> list[tuple[Adjacency, int]]:
-    """Structure and width of each sum, on the narrower side of each layer; in training those back, too."""
+    """Structure and width of each sum, on the narrower side of each layer; in training also of the backward."""
     if isinstance(structure, Hypergraph):
         steps = structure.v2e.normalize("row"), structure.e2v.normalize("row")
         sizes = [conv.linear.weight.shape[::-1] for conv in convs]
@@ -131,7 +131,7 @@ def _sums(convs: list[nn.Module], structure: Graph | Hypergraph, training: bool)
         steps = (structure.adj.add_self_loops().normalize("row"),)
         sizes = [conv.weight.shape for conv in convs]
     sums = [(step, min(size)) for size in sizes for step in steps]
-    if training:  # not back through the first of all where it is of the features, which need no gradient
+    if training:  # no backward through the first sum if it is over features, which need no gradient
         first_is_of_features = sizes[0][1] >= sizes[0][0]
         sums += [(step.transpose(), width) for step, width in sums[first_is_of_features:]]
     return sums

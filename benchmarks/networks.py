@@ -1,4 +1,4 @@
-"""The networks of the peers, with the weights of ours: they must give the same logits and the same gradients."""
+"""The networks of other libraries, with our weights: they must return the same logits and gradients."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ class Bound(nn.Module):
 
 
 class Prepared(nn.Module):
-    """The same model where features never change: what the first layer makes of them without parameters is kept."""
+    """The same model for constant features: the parameter-free part of the first layer is cached."""
 
     def __init__(self, model: nn.Module, structure: Graph | Hypergraph, x: Tensor) -> None:
         super().__init__()
@@ -42,7 +42,7 @@ class Prepared(nn.Module):
 
 
 class Dense(nn.Module):
-    """The network with its structure taken away: what no message passing can go below."""
+    """The network without its structure: a lower bound for message passing."""
 
     def __init__(self, *sizes: int) -> None:
         super().__init__()
@@ -55,7 +55,8 @@ class Dense(nn.Module):
 class HypergraphOnPyG(nn.Module):
     """Two PyG `HypergraphConv`, linear maps with bias first.
 
-    That layer has no symmetric normalisation, so HGNN on it is its sum between D_v^1/2 and D_v^-1/2: the same work.
+    That layer has no symmetric normalization, so HGNN is computed as its sum between D_v^1/2 and D_v^-1/2: the same
+    work.
     """
 
     def __init__(self, model: nn.Module, hypergraph: Hypergraph, *, symmetric: bool) -> None:
@@ -89,7 +90,7 @@ class HypergraphOnPyG(nn.Module):
 
 
 class OnDHG(nn.Module):
-    """The network of DHG's own layers."""
+    """The network with DHG's own layers."""
 
     def __init__(self, model: nn.Module, structure: Graph | Hypergraph, layer: str) -> None:
         import dhg
@@ -115,13 +116,13 @@ class OnDHG(nn.Module):
 
 
 class GCNOnPyG(nn.Module):
-    """The two-layer GCN of PyG's layers, normalisation cached; over edge_index, or over a CSR matrix."""
+    """The two-layer GCN with PyG's layers and cached normalization; over edge_index, or over a CSR matrix."""
 
     def __init__(self, model: GCN, graph: Graph, *, csr: bool) -> None:
         from torch_geometric.nn import GCNConv
 
         super().__init__()
-        adj = graph.adj.add_self_loops()  # PyG adds them to a matrix whether or not it has them
+        adj = graph.adj.add_self_loops()  # PyG always adds them to a matrix
         parts = (adj.indptr.long(), adj.indices.long(), torch.ones(adj.num_edges))
         matrix = torch.sparse_csr_tensor(*parts, adj.shape, check_invariants=False)
         self.structure = matrix if csr else graph.edge_index
@@ -139,7 +140,7 @@ class GCNOnPyG(nn.Module):
 
 
 class GATOnPyG(nn.Module):
-    """The two-layer GAT of PyG's layers; the loops are in its edge_index already, so that none are added anew."""
+    """The two-layer GAT with PyG's layers; self-loops are in its edge_index already."""
 
     def __init__(self, model: GAT, graph: Graph) -> None:
         from torch_geometric.nn import GATConv

@@ -1,8 +1,8 @@
-"""Verbs along edges: sum, mean, max, softmax, attention, against the ways of others and against the limits.
+"""Verbs along edges: sum, mean, max, softmax, attention, compared with other libraries and with limits.
 
-The limit of a sum is the pure gather: the same rows of x read in the same order and added up in few long bags, which
-writes next to nothing. "C++ loop" is a plain row loop (reference.cpp), with an output that is fresh for each call, as
-everybody's is, or kept.
+The limit of a sum is the pure gather: reads the same rows of x in the same order and adds them up in few long bags, so
+it writes almost nothing. "C++ loop" is a plain row loop (reference.cpp), with an output that is newly allocated for
+each call, as in all methods, or reused.
 """
 
 from __future__ import annotations
@@ -28,20 +28,20 @@ def placed(inputs: Inputs, device: str) -> Inputs:
 
 
 def summed(adj: Adjacency, x: Tensor) -> Tensor:
-    """The sum in float64, gather and index_add: slow and too plain to be wrong."""
+    """The sum in float64 with gather and index_add: slow but simple."""
     weight = torch.ones(adj.num_edges, device=x.device) if adj.weight is None else adj.weight
     messages = x.double().index_select(0, adj.indices.long()) * weight.double().unsqueeze(1)
     return x.new_zeros(adj.num_targets, x.shape[1], dtype=torch.float64).index_add(0, adj.target.long(), messages)
 
 
 def pure_gather(adj: Adjacency, x: Tensor) -> Method:
-    """Every row that the sum reads, in its order, added up in long bags: the practical limit of the reading."""
+    """Read all rows of the sum in its order and add them up in long bags: the practical limit of reading."""
     bags = torch.arange(0, adj.num_edges + 1, 256, dtype=torch.int32, device=x.device)
     return lambda: F.embedding_bag(adj.indices, x, bags, mode="sum")
 
 
 def loops(adj: Adjacency, x: Tensor, *, largest: bool = False) -> dict[str, Method]:
-    """The C++ loop as a limit, where there is a compiler."""
+    """The C++ loop as a limit, if there is a compiler."""
     if x.is_cuda or reference.library() is None:
         return {}
     kept = x.new_empty(adj.num_targets, x.shape[1])
@@ -112,7 +112,7 @@ def softmaxes(heads: int, backward: bool, name: str, device: str) -> Case:
 
 
 def attention(score: Additive | Dot, heads: int, channels: int, backward: bool, name: str, device: str) -> Case:
-    """The core of a graph attention layer, projections left out; the peers keep messages or scores of every edge."""
+    """The core of a graph attention layer, without projections; other libraries store messages or scores per edge."""
     adj, _ = placed(cases.arxiv128(channels=1), device)
     generator = torch.Generator().manual_seed(5)
     size = (adj.num_targets, heads) if isinstance(score, Additive) else (adj.num_targets, heads, channels)
@@ -147,7 +147,7 @@ def attention(score: Additive | Dot, heads: int, channels: int, backward: bool, 
 
 
 def suite(device: str) -> Mapping[str, Callable[[], Case | Found]]:
-    """Every case, made when it is its turn; on a GPU also those of `gpu`."""
+    """All cases, built when they are run; on a GPU also those of `gpu`."""
     made: dict[str, Callable[[], Case | Found]] = {}
 
     def add(name: str, make: Callable[..., Case], *arguments: object) -> None:

@@ -24,37 +24,37 @@ _HEAD = """# Speed and memory
 Made by `python -m hgraph.benchmarks.page` from the files in `results/`. To measure it on your machine:
 
 ```
-pip install 'hgraph[bench]'              # the peers; numba, torch_scatter and DGL take part where they are installed
-hgraph kernels build                     # the native backend, which these numbers are of
+pip install 'hgraph[bench]'              # other libraries; numba, torch_scatter and DGL are used if installed
+hgraph kernels build                     # the native backend, used for these numbers
 hgraph bench all                         # about thirteen minutes of one quiet core; runs/bench/*.csv and a picture each
-hgraph bench ops --only arxiv --rounds 5 # these cases alone: the others keep the rows that the file has
-hgraph bench ops --compare HEAD~20       # two commits side by side, in processes that take turns
+hgraph bench ops --only arxiv --rounds 5 # only these cases; other rows of the file are unchanged
+hgraph bench ops --compare HEAD~20       # two commits, in alternating processes
 ```
 
 Pictures are not in git. `python -m hgraph.benchmarks.page --pictures` draws one per file of `results/`, beside it.
 
-torch_scatter is built from source: `pip install --no-build-isolation torch-scatter`, ten minutes. DGL does not take
-part: the newest on PyPI, 2.1.0, has binaries for torch 2.0 to 2.2 alone and does not import here.
+torch_scatter is built from source: `pip install --no-build-isolation torch-scatter`, ten minutes. DGL is not
+included: version 2.1.0 on PyPI only has binaries for torch 2.0 to 2.2 and cannot be imported here.
 
-**How.** Every method must give the same result before it is timed; if hgraph's is wrong, nothing is. Methods take
-turns in one process, each round in another order. One thread is timed by the process's CPU time, so that other programs
-do not count; the least and the median of the rounds are kept, ratios are of the least. All methods of a process share
-one allocator. Memory is the peak of a process of its own above its inputs. `--device cuda` exists for the ops suite,
-with cases of its own (`gpu.py`), and has never been run on a GPU.
+**Method.** Only methods that return equal results are timed. Methods are interleaved
+in one process, in a new random order each round. One thread is timed by the process's CPU time, so other programs
+do not count; the page shows the least and the median of the rounds, and ratios of the least. All methods of a process
+share one allocator. Memory is the peak of a separate process above its inputs. `--device cuda` exists for the ops
+suite, with additional cases (`gpu.py`), and has never been run on a GPU.
 
 **Cases**, all seeded: *hyper64*, 20,000 x 50,000 with 490 k edges, F = 64; *arxiv128*, the size of ogbn-arxiv
-(169,343 vertices, 1.43 M edges with loops, power law, random numbers), F = 128; *big64*, 500,000 x 1,000,000 with
-4.78 M edges, F = 64; *cora16*, the size of Cora, F = 16. *HGNN 50k*: 50,000 vertices, 20,000 hyperedges, 64-64-16.
-*GCN Cora*: 1433-16-7; *GCN arxiv*: 128-128-40; *GAT*: 8 heads of 8, then one. *A x kept*: features that stay, of which
-`layer.prepare(x, structure)` made once, before the clock starts, what no parameter changes.
+(169,343 nodes, 1.43 M edges with loops, power law, random numbers), F = 128; *big64*, 500,000 x 1,000,000 with
+4.78 M edges, F = 64; *cora16*, the size of Cora, F = 16. *HGNN 50k*: 50,000 nodes, 20,000 hyperedges, 64-64-16.
+*GCN Cora*: 1433-16-7; *GCN arxiv*: 128-128-40; *GAT*: 8 heads of 8, then one. *A x kept*: constant features, for which
+`layer.prepare(x, structure)` computes the parameter-free part once, before timing.
 
 **Limits.** A sum cannot be faster than the *pure gather* of the rows it reads; *C++ loop* is a plain row loop
-(`reference.cpp`); *MLP only* is the network without its structure. *MLP and its sums* adds the sums that the network
-cannot do without, by C++ loops. Shared memory moves single ratios by up to 1.4 from run to run. One
-machine and one combination of Python and torch have been measured.
+(`reference.cpp`); *MLP only* is the network without its structure. *MLP and its sums* adds the necessary sums of the
+network as C++ loops. Single ratios vary by up to 1.4x from run to run, because memory bandwidth is shared. Only one
+machine and one combination of Python and torch were measured.
 """
 
-# Every file that the page is made from: what measures it, in the order of worth, and about how many seconds that takes.
+# Every file of the page: the command that measures it, in order of importance, and its approximate seconds.
 COMMANDS = (
     ("models", "models", 100),
     ("ops", "ops", 200),
@@ -71,9 +71,9 @@ COMMANDS = (
 )
 
 _MADE = """
-## How this page is made
+## How to reproduce this page
 
-Each file by a command, on one quiet core (two threads: two), then `python -m hgraph.benchmarks.page`.
+Run each command on one idle core (two threads: two), then `python -m hgraph.benchmarks.page`.
 
 | file | command | seconds, about |
 |---|---|---:|
@@ -82,7 +82,7 @@ Each file by a command, on one quiet core (two threads: two), then `python -m hg
 _TARGETS = """
 ## Targets
 
-One thread. A bound from above is hgraph's time over the limit's, one from below the peer's time over hgraph's.
+One thread. An upper bound applies to hgraph's time / the limit's, a lower bound to the other library's time / hgraph's.
 """
 
 _ALLOCATOR = """
@@ -90,37 +90,38 @@ _ALLOCATOR = """
 
 A fresh output of 80 MB and more costs as much in page faults as the sum that fills it. Two settings help:
 
-- *kept*: freed memory stays for the next tensor of that size, so that outputs are written into memory that is there
-  already, those of others and of torch itself included. `hgraph.keep_freed_memory()` at the start of a process does
+- *kept*: freed memory is reused for the next tensor of that size, so outputs need no new memory,
+  including those of other libraries and of torch. `hgraph.keep_freed_memory()` at the start of a process does
   it, as do `MALLOC_MMAP_THRESHOLD_=2147483648 MALLOC_TRIM_THRESHOLD_=4294967296` around it (glibc). An inference of
-  GCN arxiv then has no page faults. The price is a process that does not shrink, and gaps in it.
-- *huge pages*: `THP_MEM_ALLOC_ENABLE=1` before Python starts gets large tensors from torch on huge pages. Single
-  products of 80 MB and more gain 1.2 to 2x (every library's do), tensors of some MB gain nothing. **It slows others
-  down**: PyG's GAT took 1.3 to 1.8 times as long with it, so no ratio to PyG under huge pages is a headline here.
+  GCN arxiv then has no page faults. The price is a process that keeps its peak size, and memory fragmentation.
+- *huge pages*: `THP_MEM_ALLOC_ENABLE=1` before Python starts puts large torch tensors on huge pages. Single
+  products of 80 MB and more gain 1.2 to 2x (every library's do), tensors of some MB gain nothing. **It slows other
+  libraries down**: PyG's GAT took 1.3 to 1.8 times as long with it, so no ratio to PyG under huge pages is a headline
+  here.
 
-Under every setting, the native backend asks for huge pages for its own outputs above 32 MiB, which the C library gets
-from the system one by one (`madvise`; Linux lends them unless they are switched off). So a sum over arxiv128 runs below
-the plain loop, which is made of the same steps and has small pages; what gathers from such an output later gains, too.
-Where memory is in small pieces, or a hypervisor takes free memory back, a huge page can take ten times as long as the
-small ones in its place. The kernel then leaves the rest of the output small and tries fewer of those that follow: a sum
-forward and backward over arxiv128 stays within 1.1 times the plain loop there.
-By default the advice goes with the memory when the output is freed. Where freed memory is *kept* it stays: the next
-tensor that lies there, a peer's as well, has huge pages, too. So peers in a process with native kernels are not what
-they are alone; ratios under *kept* are of that mixture.
+Under every setting, the native backend requests huge pages for its own outputs above 32 MiB, which the C library
+allocates from the system one by one (`madvise`; Linux grants them unless disabled). So a sum over arxiv128 is faster
+than the plain loop, which does the same work with small pages; later gathers from such an output are faster, too.
+If memory is fragmented, or a hypervisor reclaims free memory, a huge page can take ten times as long as the
+small pages it replaces. The kernel then uses small pages for the rest of the output and tries fewer huge ones later: a
+sum forward and backward over arxiv128 stays within 1.1 times the plain loop there.
+By default the advice ends when the output is freed. With *kept* memory it remains: the next
+tensor at that address, also of another library, has huge pages, too. So other libraries behave differently in a process
+with native kernels; ratios under *kept* include this effect.
 
-`hgraph bench ... --allocator default|huge-pages|kept` measures under either, all methods alike.
+`hgraph bench ... --allocator default|huge-pages|kept` selects the setting for all methods.
 """
 
 _LOCALITY = """
-## What renumbering and bfloat16 pay
+## Effect of renumbering and bfloat16
 
 `hgraph.reorder(structure, method)` renumbers once; the same sum then reads nearby rows. `hgraph` is the graph as it is
 numbered, at random. Where the graph has locality, the renumbered sum runs below the pure gather of the graph as
 numbered, which is the limit of every method that leaves the numbers alone: by *rcm*
 {locality, mesh, F = 64: hgraph / reordered by rcm} times as fast on a mesh, by *cluster*
-{locality, communities, F = 64: hgraph / reordered by cluster} times on communities. *degree* pays nothing on either,
-and a power law without locality gains little by any. Features in bfloat16 (sums in float32) halve the bytes read:
-{locality, mesh, F = 64: hgraph / bfloat16, as numbered} and
+{locality, communities, F = 64: hgraph / reordered by cluster} times on communities. *degree* gains nothing on either,
+and a power law without locality gains little with any method. Features in bfloat16 (sums in float32) halve the bytes
+read: {locality, mesh, F = 64: hgraph / bfloat16, as numbered} and
 {locality, communities, F = 64: hgraph / bfloat16, as numbered} times as fast as numbered, and on top of *rcm* and
 *cluster* {locality, mesh, F = 64: reordered by rcm / bfloat16, reordered by rcm} and
 {locality, communities, F = 64: reordered by cluster / bfloat16, reordered by cluster} times.
@@ -130,31 +131,31 @@ and a power law without locality gains little by any. Features in bfloat16 (sums
 _GROWTH = """
 ## Growth
 
-Ten edges a vertex, F = 32, one thread, a process a point: cost of one call over the number of edges. Linear is level.
-Memory is. Time is not: the features, 1.3, 13 and then 128 MB in random order for 0.1, 1 and 10 M edges, leave one
-cache after the other. It is the machine: the *pure gather* of the same rows (dashed), which writes next to nothing,
-takes for an edge {rises[limit: pure gather]} times as long at 10 M edges as at 1 M, the sum
+Ten edges per node, F = 32, one thread, one process per point: cost of one call / number of edges. A constant is linear
+growth. Memory is linear. Time is not: the features, 1.3, 13 and 128 MB in random order for 0.1, 1 and 10 M edges,
+exceed one cache after the other. This is due to the machine: the *pure gather* of the same rows (dashed), which writes
+almost nothing, takes per edge {rises[limit: pure gather]} times as long at 10 M edges as at 1 M, the sum
 {rises[propagate sum]}, max {rises[propagate max]}, attend {rises[attend additive 8x4]} and GCN
-{rises[GCNConv 32-32]} times. Under huge pages it is 1.9 for the gather: the rest is address translation.
+{rises[GCNConv 32-32]} times. Under huge pages it is 1.9 for the gather: the rest is due to address translation.
 """
 
 _COMPILED = """
-The method *hgraph* is eager, `torch.compile(dynamic=True)` the other. What a structure alone decides (degrees,
-normalised weights) is remembered on both sides: compiled code asks an operator, which computes anew when the structure
-was written to and copies else. **Small networks lose, with or without a structure**: at Cora's size compiling alone
-makes the plain MLP's inference {mlp} and its epoch {mlp_epoch} times as long (guards and the calls around the compiled
-code, all Python, while the products are the same); GCN's {gcn} and {gcn_epoch} times, GAT's {gat} and {gat_epoch}
-times, HGNN's on 50,000 vertices {hgnn} and {hgnn_epoch} times, in another run 0.77 and 1.06: level, as far as
-this machine can tell. Its seven sums take what they take in eager code; 3 to 4 % are copies of what is remembered,
-since compiled code may write into what an operator hands it.
+The method *hgraph* is eager, `torch.compile(dynamic=True)` the other. Values that depend only on a structure (degrees,
+normalized weights) are cached in both: compiled code calls an operator, which recomputes them if the structure
+was written to and copies them otherwise. **Small networks get slower, with or without a structure**: at Cora's size
+compiling makes the plain MLP's inference {mlp} and its epoch {mlp_epoch} times as long (guards and the calls around the
+compiled code, all Python, while the products are the same); GCN's {gcn} and {gcn_epoch} times, GAT's {gat} and
+{gat_epoch} times, HGNN's on 50,000 nodes {hgnn} and {hgnn_epoch} times, in another run 0.77 and 1.06: no difference
+beyond the noise. Its seven sums take as long as in eager code; 3 to 4 % are copies of cached values,
+because compiled code may write into the result of an operator.
 
 """
 
 _TWO = """
 ## Two threads
 
-`hgraph bench ops models --threads 2`: wall time on two cores, at a load of up to {busy:.0f}; none is held against a
-target. The C++ loops and scipy take one thread here, too.
+`hgraph bench ops models --threads 2`: wall time on two cores, at a load of up to {busy:.0f}; targets do not
+apply. The C++ loops and scipy use one thread here, too.
 
 """
 
@@ -162,24 +163,25 @@ _COMBINER = """
 ## Combiner against full attention
 
 4 heads of 64, causal: time of a forward, peak memory of a forward and a backward above the inputs.
-Fixed segments and grids have the root of the tokens for their side. Useful work is 4 D operations an edge and head.
+Fixed segments and grids have sides of the square root of the number of tokens. Useful work is 4 D operations an edge
+and head.
 
 """
 
 _KGAT = """
 ## KGAT
 
-Collaborative graphs with skewed popularity, d = 64, three layers, 1,024 pairs or 2,048 facts a step, one thread:
-seconds of CPU and peak memory beyond graph and parameters. The forms take turns, and compute the same numbers, which is
-checked first. Plain torch and PyG keep a message for each edge; what is not a message is the same code for all: the
-losses, the steps on facts, and Adam in one pass. The limit is the rows that a ranking step reads, added up in long
+Collaborative graphs with skewed popularity, d = 64, three layers, 1,024 pairs or 2,048 triples per step, one thread:
+seconds of CPU and peak memory beyond graph and parameters. The implementations are interleaved, and their results are
+compared first. Plain torch and PyG store a message per edge; everything else is the same code: the
+losses, the steps on triples, and fused Adam. The limit reads the rows of a ranking step and adds them up in long
 bags.
 
 """
 
 _ACCURACY = """
-How good the models are stands elsewhere: [recommendation](results/recommendation.md), KGAT beside its baselines, and
-[completion](results/completion.md), embeddings of facts.
+Accuracy of the models: [recommendation](results/recommendation.md), KGAT and its baselines, and
+[completion](results/completion.md), knowledge graph embeddings.
 """
 
 
@@ -379,7 +381,7 @@ def _rises(rows: Rows) -> dict[str, str]:
 
 def _kgat(peers: Rows, alone: Rows) -> str:
     """What each piece of an epoch takes, then the graphs on which hgraph ran alone."""
-    works = ("ranking step", "step on facts", "attention refresh", "whole epoch")
+    works = ("ranking step", "step on triples", "attention refresh", "whole epoch")
     lines = ["| edges | | hgraph | plain torch | PyG | memory: hgraph | plain torch | PyG |", "|---|---|" + "---:|" * 6]
     for edges in dict.fromkeys(row["edges"] for row in peers):
         for work in works:
@@ -409,7 +411,7 @@ def _by_tokens(rows: Rows) -> str:
 
 
 def in_readme(text: str) -> str:
-    """README.md with its table made anew."""
+    """README.md with its table made again."""
     return re.sub(f"(?<={re.escape(BEGIN)}\n).*?(?={re.escape(END)})", lambda _: f"\n{short()}\n\n", text, flags=re.S)
 
 

@@ -39,7 +39,7 @@ def _measure(make: Callable[[], Method], queue: Any) -> None:
     with contextlib.suppress(OSError, AttributeError):
         ctypes.CDLL(None).malloc_trim(0)  # what preparing has freed is given back, else the call takes it unseen
     with contextlib.suppress(OSError):
-        Path("/proc/self/clear_refs").write_text("5")  # the peak starts anew
+        Path("/proc/self/clear_refs").write_text("5")  # the peak starts again
     before = _peak_kib()
     result = method()
     queue.put((_peak_kib() - before) / 1024)

@@ -45,14 +45,14 @@ def _panel(axes: Any, case: str, rows: list[dict[str, str]]) -> None:
     end = 20 * own if own else max(float(row["min"]) for row in rows)
     for at, row in enumerate(rows):
         value, method = float(row["min"]), row["method"]
-        colour = OWN if method.startswith("hgraph") else LIMIT if method.startswith("limit") else PEER
-        axes.barh(at, min(value, end), color=colour, edgecolor="#5c6670", linewidth=0.4)
+        color = OWN if method.startswith("hgraph") else LIMIT if method.startswith("limit") else PEER
+        axes.barh(at, min(value, end), color=color, edgecolor="#5c6670", linewidth=0.4)
         text = f" {figures(value)} {row['unit'].split()[0]}"
         if row["ratio_to_hgraph"] and method != "hgraph":
             text += f"  ({float(row['ratio_to_hgraph']):.2g}x)"
         inside = value > 0.55 * end
         if value > end:
-            axes.plot([end], [at], marker=">", markersize=6, color=colour, markeredgecolor="#5c6670", clip_on=False)
+            axes.plot([end], [at], marker=">", markersize=6, color=color, markeredgecolor="#5c6670", clip_on=False)
             for stroke in (0.955, 0.97):
                 axes.plot([stroke * end, (stroke + 0.01) * end], [at - 0.45, at + 0.45], color="white", linewidth=1.6)
         right = 0.94 * end if value > end else value

@@ -1,4 +1,4 @@
-"""What is written down of a measurement: the machine, the versions, one row a method."""
+"""Records of measurements: the machine, the versions, one row per method."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ HUGE_PAGES = "THP_MEM_ALLOC_ENABLE"
 
 
 def setup(description: str) -> argparse.Namespace:
-    """Command line of a script of its own, and its threads; call before anything is computed."""
+    """Command line of a standalone script, and its threads; call before computing anything."""
     parser = argparse.ArgumentParser(description=description)
     parser.add_argument("--only", default="", help="run only cases whose name contains this")
     parser.add_argument("--csv", default=None, help="file name in benchmarks/results (default: by script)")
@@ -53,14 +53,14 @@ def cpu() -> str:
 
 
 def allocator() -> str:
-    """The setting that every method of the process shares."""
+    """The allocator setting of all methods in the process."""
     if os.environ.get(HUGE_PAGES) == "1":
         return "huge pages"
     return "glibc kept" if "MALLOC_MMAP_THRESHOLD_" in os.environ else "default"
 
 
 def commit() -> str:
-    """The commit of the library that is measured, "+" if its files differ from it, its version outside a checkout."""
+    """The commit of the measured library, with "+" if files differ from it; its version outside a checkout."""
     root = Path(hgraph.__file__).resolve().parents[1]
     if not (root / ".git").exists():
         return hgraph.__version__
@@ -74,7 +74,7 @@ def commit() -> str:
 
 
 def machine() -> dict[str, str]:
-    """What the numbers depend on."""
+    """The environment of the measurements."""
     return {
         "date": datetime.date.today().isoformat(),
         "cpu": cpu(),
@@ -89,7 +89,7 @@ def machine() -> dict[str, str]:
 
 
 def device(name: str) -> str:
-    """A device as the records name it: a GPU with its model."""
+    """The name of a device in the records: a GPU with its model."""
     return f"{name} ({torch.cuda.get_device_name(name)})" if name.startswith("cuda") else name
 
 
@@ -103,7 +103,7 @@ def rows(
     left_out: Mapping[str, str] | None = None,
     note: str = "",
 ) -> list[dict[str, str]]:
-    """A row a method. One that was left out has no numbers, and the reason as its note."""
+    """One row per method. Excluded methods have no numbers, and the reason as a note."""
     best = min(values["hgraph"]) if "hgraph" in values else 0.0
     found = []
     for method, each in values.items():
@@ -130,12 +130,12 @@ def rows(
 
 
 def figures(value: float) -> str:
-    """A number with three figures."""
+    """A number with three significant digits."""
     return f"{value:.0f}" if value >= 100 else f"{value:.3g}"
 
 
 def table(found: list[dict[str, str]]) -> str:
-    """The rows of one case for people."""
+    """The rows of one case as a table."""
     first = found[0]
     clock = f", {first['threads']} thread(s), {first['clock']}" if first["unit"] == "ms" else ""
     lines = [
@@ -155,7 +155,7 @@ def table(found: list[dict[str, str]]) -> str:
 
 
 def save(path: Path, found: Iterable[Mapping[str, str]]) -> Path:
-    """One file, a row a dict, whole or not at all."""
+    """Write one file atomically, one row per dict."""
     found = list(found)
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_suffix(f".{os.getpid()}.tmp")
@@ -168,7 +168,7 @@ def save(path: Path, found: Iterable[Mapping[str, str]]) -> Path:
 
 
 def write_csv(name: str, found: Iterable[Mapping[str, str]]) -> None:
-    """One file of `RESULTS`, for the scripts."""
+    """Write one file of `RESULTS`, for the scripts."""
     print(f"\nwritten: {os.path.relpath(save(RESULTS / name, found))}", flush=True)
 
 

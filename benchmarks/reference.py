@@ -1,4 +1,4 @@
-"""The plain C++ row loops that hgraph is held against, built when they are first asked for; none without a compiler."""
+"""Plain C++ row loops as references, compiled on first use; unavailable without a compiler."""
 
 from __future__ import annotations
 
@@ -19,16 +19,16 @@ from hgraph.kernels import native, trust
 from hgraph.structure import Adjacency
 
 SOURCE = Path(__file__).resolve().parent / "reference.cpp"
-# Sums in any order, as -ffast-math has it; that flag itself would make the whole process flush subnormal numbers.
+# Sums may be reordered, as with -ffast-math; that flag itself would make the whole process flush subnormal numbers.
 FREE = ("-fassociative-math", "-freciprocal-math", "-fno-signed-zeros", "-fno-trapping-math", "-fno-math-errno")
 FLAGS = ("-O3", "-march=native", *FREE, "-std=c++17", "-shared", "-fPIC")
 
-WIDTHS = (7, 16, 40, 64, 128)  # features that the sums have loops for
+WIDTHS = (7, 16, 40, 64, 128)  # feature widths with compiled loops
 
 
 @functools.cache
 def library() -> ctypes.CDLL | None:
-    """The loops, or None where there is no C++ compiler."""
+    """The loops, or None without a C++ compiler."""
     compiler = os.environ.get("CXX") or shutil.which("g++") or shutil.which("clang++")
     if compiler is None:
         return None
@@ -52,7 +52,7 @@ def _address(tensor: Tensor | None) -> ctypes.c_void_p:
 
 
 def reduce_rows(adj: Adjacency, x: Tensor, *, largest: bool = False, out: Tensor | None = None) -> Tensor:
-    """Weighted sum (or the largest) of each row's sources, into ``out`` if given."""
+    """Weighted sum (or maximum) of each row's sources, into ``out`` if given."""
     loops = library()
     assert loops is not None
     assert adj.indptr.dtype == torch.int32
@@ -68,7 +68,7 @@ def reduce_rows(adj: Adjacency, x: Tensor, *, largest: bool = False, out: Tensor
 
 
 def softmax_rows(adj: Adjacency, score: Tensor) -> Tensor:
-    """Each edge's share [E, H] among its target's edges."""
+    """Softmax [E, H] over each target's edges."""
     loops = library()
     assert loops is not None
     out = torch.empty_like(score)

@@ -1,10 +1,11 @@
 """Routing attention against full attention over 1k to 64k tokens, 4 heads of 64: time, memory, and how they grow.
 
-Clusters, and tokens that are heard of each, are the root of the number of tokens. Every point runs in a process of its
-own, one thread: milliseconds of one forward by CPU time, peak MiB of a forward and a backward (in training, where
-centroids move) above the inputs. The linear maps of the layer are left out, the choice of clusters and the way to the
-slots and back are not. Useful work is 4 D operations a pair that is heard and a head, and 2 D a token and a centroid.
-SDPA is causal attention over all pairs by torch's fused kernel. They compute different things.
+Numbers of clusters, and of tokens per cluster, are the square root of the number of tokens. Every point runs in a
+separate process, one thread: milliseconds of one forward by CPU time, peak MiB of a forward and a backward (in
+    training,
+with centroid updates) above the inputs. The linear maps of the layer are excluded; the choice of clusters and the
+permutations are included. Useful work is 4 D operations per attended pair and head, and 2 D per token and centroid.
+SDPA is causal attention over all pairs with torch's fused kernel. They compute different things.
 """
 
 from __future__ import annotations
@@ -36,7 +37,7 @@ def _layer(kind: str, tokens: int) -> RoutingAttention:
 
 
 def _tokens(tokens: int) -> tuple[torch.Tensor, torch.Tensor]:
-    """Queries, which are the keys too, and values."""
+    """Queries, which are also the keys, and values."""
     generator = torch.Generator().manual_seed(0)
     q, v = (torch.randn(1, tokens, HEADS, CHANNELS, generator=generator) for _ in range(2))
     return on_sphere(q), v

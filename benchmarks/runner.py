@@ -1,4 +1,4 @@
-"""Run suites in this process; `hgraph bench` starts it with threads and allocator already set around it."""
+"""Run suites in this process; `hgraph bench` starts it with threads and allocator already set."""
 
 from __future__ import annotations
 
@@ -24,15 +24,15 @@ SUITES = {
     "landmark": "landmark attention, training and retrieval, 1k to 64k tokens against dense attention",
     "combiner": "Combiner against full attention, 1k to 64k tokens: time, memory and how they grow",
     "routing": "routing attention against full attention, 1k to 64k tokens: time, memory and how they grow",
-    "memory": "peak memory of one call, in a process of its own",
-    "locality": "what renumbering and bfloat16 features pay",
+    "memory": "peak memory of one call, in a separate process",
+    "locality": "the effect of renumbering and bfloat16 features",
     "growth": "time and memory over 1,000 times as many edges",
-    "compiled": "torch.compile of whole networks against eager (minutes of compiling)",
+    "compiled": "torch.compile of whole networks compared with eager (minutes of compiling)",
 }
 
 
 def parser() -> argparse.ArgumentParser:
-    """The arguments that `hgraph bench` hands on."""
+    """The arguments passed on by `hgraph bench`."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("suites", nargs="+", choices=list(SUITES))
     parser.add_argument("--threads", type=int, default=1)
@@ -40,16 +40,16 @@ def parser() -> argparse.ArgumentParser:
     parser.add_argument("--seconds", type=float, default=1.5)
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--only", default="")
-    parser.add_argument("--own", action="store_true", help="hgraph alone, without peers and limits")
+    parser.add_argument("--own", action="store_true", help="only hgraph, without other libraries and limits")
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--suffix", default="", help="of the files' names")
     return parser
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Exit code 1 if hgraph's own results were wrong somewhere."""
+    """Exit code 1 if some of hgraph's own results were wrong."""
     given = parser().parse_args(arguments)
-    warnings.filterwarnings("ignore", message=".*[Ss]parse")  # torch calls its sparse tensors a beta
+    warnings.filterwarnings("ignore", message=".*[Ss]parse")  # torch's beta warning for sparse tensors
     torch.set_num_threads(given.threads)
     setting = harness.Setting(given.threads, given.rounds, given.seconds, given.device, given.own)
     harness.PEERS["take part"] = not given.own
@@ -58,7 +58,7 @@ def main(arguments: list[str] | None = None) -> int:
         begin = time.perf_counter()
         path = given.out.resolve() / f"{name}{given.suffix}.csv"
         before = records.read_csv(path) if path.exists() else []
-        # Written anew after every case: what was measured before a stop is kept.
+        # Written after every case, so an interrupted run keeps its measurements.
         keep = partial(_keep, path, before, list(suite_of(name, given.device)))
         rows, wrong = run_suite(name, setting, given.only, keep)
         refused += wrong
@@ -70,12 +70,12 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 def suite_of(name: str, device: str) -> Mapping[str, Callable[[], harness.Case | harness.Found]]:
-    """The cases of a suite by name, each made when it is called."""
+    """The cases of a suite by name, built when called."""
     return importlib.import_module(f"hgraph.benchmarks.{name}").suite(device)
 
 
 def _keep(path: Path, before: list[dict[str, str]], cases: list[str], found: list[dict[str, str]]) -> None:
-    """Write the rows found so far, and of those there before the cases not run now, in the order of the suite."""
+    """Write the new rows, and the old rows of cases not run now, in the order of the suite."""
     others = set(cases) - {row["case"] for row in found}
     stay = [{name: row.get(name, "") for name in records.FIELDS} for row in before if row["case"] in others]
     records.save(path, sorted(found + stay, key=lambda row: cases.index(row["case"])))
@@ -84,9 +84,9 @@ def _keep(path: Path, before: list[dict[str, str]], cases: list[str], found: lis
 def run_suite(
     name: str, setting: harness.Setting, only: str = "", keep: Callable[[list[dict[str, str]]], object] | None = None
 ) -> tuple[list[dict[str, str]], int]:
-    """The rows of every case whose name contains ``only``, and how many cases were refused because results differ.
+    """The rows of every case whose name contains ``only``, and the number of cases refused for wrong results.
 
-    ``keep`` is handed all rows so far after every case.
+    ``keep`` is called with all rows so far after every case.
     """
     facts = records.machine() | {
         "threads": str(setting.threads), "clock": setting.clock, "device": records.device(setting.device),
@@ -117,7 +117,7 @@ def _rows(
     if isinstance(made, harness.Found):
         return records.rows(suite, case, made.values, unit=made.unit, facts=facts, note=made.note)
     measured = harness.run(made, setting)
-    # A wall clock on a busy machine tells ratios at best.
+    # On a busy machine, only ratios of wall times are meaningful.
     busy = setting.threads > 1 and measured.load > 0.5 * setting.threads
     note = f"machine busy (load {measured.load:.1f}): loosely" if busy else ""
     facts = facts | {"load": f"{measured.load:.1f}"}

@@ -1,9 +1,9 @@
 """Soft hyperedges against full attention over 256 to 65,536 tokens, and YOLOv13-N on one image.
 
-SoftHGNN has 256 channels, 16 hyperedges and 8 heads; HyperACE is YOLOv13-N's, on a map of as many pixels on its middle
-grid. SDPA is the bare product of queries, keys and values, 8 heads of 32, without the linear maps that a layer of
-attention would add. They compute different things: nothing is compared but time and memory. "f+b" goes forward and
-back, to the tokens and weights of the layer, to q, k and v of SDPA.
+SoftHGNN has 256 channels, 16 hyperedges and 8 heads; HyperACE is that of YOLOv13-N, on a map with as many pixels on
+its middle grid. SDPA is only the product of queries, keys and values, 8 heads of 32, without the linear maps of an
+attention layer. They compute different things: only time and memory are compared. "f+b" includes the
+backward to the tokens and weights of the layer, and to q, k and v of SDPA.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ SDPA, ACE = "SDPA, 8 heads of 32", "HyperACE of YOLOv13-N"
 
 
 def calls(tokens: int, device: str) -> dict[str, Callable[[], Method]]:
-    """Makers of the calls, so that a process may make one alone."""
+    """Factories of the calls, so that a process can build only one."""
     side = int(tokens**0.5)
 
     def soft() -> Method:

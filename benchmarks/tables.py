@@ -1,10 +1,10 @@
-"""A million rows of one's own: seconds and peak memory from CSV files to a data set in a folder, and back.
+"""A million rows of tables: seconds and peak memory from CSV files to a saved data set, and back.
 
     python benchmarks/tables.py [--rows 1000000]
 
-A row of the vertices has an id, five numbers (one with missing cells), three categories, a date and a label; there
-are as many incidences as vertices. Every case runs in a process of its own, whose whole memory counts (VmHWM, torch
-and all). The promise: under 30 s and under 1.5 GB for a million rows.
+A row of the nodes has an id, five numbers (one with missing cells), three categories, a date and a label; there
+are as many incidences as nodes. Every case runs in a separate process, whose total memory counts (VmHWM, including
+torch). Target: under 30 s and under 1.5 GB for a million rows.
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ CASES = ("build from CSV", "build from CSV, every cell quoted", "build from CSV,
 
 
 def write(folder: Path, rows: int) -> None:
-    """The tables, the same ones every time."""
+    """Write the tables, reproducibly."""
     draw = random.Random(0)
     with open(folder / "nodes.csv", "w", newline="") as plain, open(folder / "quoted.csv", "w", newline="") as quoted:
         writers = csv.writer(plain), csv.writer(quoted, quoting=csv.QUOTE_ALL)
@@ -65,7 +65,7 @@ def write(folder: Path, rows: int) -> None:
             )  # fmt: skip
             for writer in writers:
                 writer.writerow(row)
-    for name, header, right in (("hyperedges", "vertex,hyperedge", "group"), ("edges", "source,target", "user")):
+    for name, header, right in (("hyperedges", "node,hyperedge", "group"), ("edges", "source,target", "user")):
         pairs = {(draw.randrange(rows), draw.randrange(max(rows // 5, 2))) for _ in range(rows)}
         with open(folder / f"{name}.csv", "w") as file:
             file.write(header + "\n")

@@ -1,4 +1,4 @@
-"""What the speed of hgraph is held to on a CPU: distances to limits, ratios to peers, peaks of memory."""
+"""Performance targets on a CPU: ratios to limits and to other libraries, peak memory."""
 
 from __future__ import annotations
 
@@ -13,15 +13,15 @@ CAUSAL = "limit: SDPA is_causal (all keys: more work)"
 
 @dataclass(frozen=True)
 class Target:
-    """One number to reach.
+    """One target.
 
     Args:
-        number: of the group that it belongs to.
-        suite: whose file has it.
-        case: as the file names it.
-        other: the method that hgraph is held against; "" holds hgraph's own number.
-        bound: hgraph takes at most so many times the limit's time, or the peer takes at least so many times hgraph's.
-        at_most: which of the two.
+        number: number of its group.
+        suite: the suite whose file has it.
+        case: its name in the file.
+        other: the method to compare with; "" takes hgraph's own number.
+        bound: upper bound on hgraph's time / the limit's, or lower bound on the other library's time / hgraph's.
+        at_most: whether it is an upper bound.
     """
 
     number: int
@@ -32,7 +32,7 @@ class Target:
     at_most: bool
 
     def found(self, rows: Iterable[dict[str, str]]) -> float | None:
-        """The ratio (or the number) in the rows of the suite; None where it was not measured."""
+        """The ratio (or the number) in the rows of the suite; None if not measured."""
         least = {row["method"]: float(row["min"]) for row in rows if row["case"] == self.case and row["min"]}
         if "hgraph" not in least or (self.other and self.other not in least):
             return None
@@ -90,16 +90,16 @@ def _targets() -> list[Target]:
 
 TARGETS = _targets()
 
-# What lies beneath a case, the nearest first: if it misses a bound, hgraph cannot reach it.
+# Lower bounds of a case, the tightest first: if they miss a target, hgraph cannot reach it.
 FLOORS = (LOOP, "limit: C++ loop, kept transpose", "limit: MLP and its sums by C++ loops", MLP)
 
-# Said of a group that missed a target; {suite, case: one / other} is the ratio of their times in the files.
+# Notes on groups that miss a target; {suite, case: one / other} is the ratio of their times in the files.
 WHY: dict[int, str] = {
     5: "an epoch is the MLP and seven sums. With the sum of constant features kept (`prepare`) DHG takes "
     "{models, HGNN 50k training epoch: DHG / hgraph, A x kept} times as long.",
     6: "an inference is the MLP and four sums, three where A x is kept: then DHG takes "
     "{models, HGNN 50k inference: DHG / hgraph, A x kept} times as long. Linear maps run over hyperedges, which are "
-    "fewer than vertices.",
+    "fewer than nodes.",
     7: "as for 5 and 6; with A x kept DHG's inference takes "
     "{models, HGNN+ 50k inference: DHG / hgraph, A x kept} times as long.",
     8: "the MLP is {models, GCN arxiv inference: limit: MLP only / hgraph} of an inference. With A x kept PyG's CSR "

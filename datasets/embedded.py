@@ -46,7 +46,7 @@ def digits(root: Root = None, *, k: int = 10, seed: int = 0) -> Data:
         seed: redraws the split.
 
     >>> digits(k=3).structure
-    Hypergraph(1797 vertices, 1797 hyperedges, 7188 incidences, cpu)
+    Hypergraph(1797 nodes, 1797 hyperedges, 7188 incidences, cpu)
     """
     from sklearn.datasets import load_digits
 

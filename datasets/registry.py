@@ -146,7 +146,7 @@ def load(name: str | os.PathLike[str], root: str | os.PathLike[str] | None = Non
         DataError: a file cannot be had, or is not what the card says.
 
     >>> load("davis")[0].structure
-    Hypergraph(18 vertices, 14 hyperedges, 89 incidences, cpu)
+    Hypergraph(18 nodes, 14 hyperedges, 89 incidences, cpu)
     """
     if _is_path(name):
         from hgraph.datasets import folder

@@ -55,8 +55,8 @@ def _gains(
     remain = tl.exp(tl.cumsum(later, axis=0, reverse=True))
     keys = tl.load(k + row[:, None] * D + key[None, :], mask=live[:, None] & (key < D)[None, :], other=0)
     values = tl.load(v + row[:, None] * V + value[None, :], mask=live[:, None] & (value < V)[None, :], other=0)
-    faded = (keys.to(tl.float32) * remain[:, None]).to(DOT)
-    added = tl.dot(tl.trans(faded), values.to(DOT), input_precision="tf32x3")
+    decayed = (keys.to(tl.float32) * remain[:, None]).to(DOT)
+    added = tl.dot(tl.trans(decayed), values.to(DOT), input_precision="tf32x3")
     at = ((example * num_chunks + chunk) * D + key)[:, None] * V + value[None, :]
     tl.store(gain + at, added, mask=(key < D)[:, None] & (value < V)[None, :])
     tl.store(chunk_decay + example * num_chunks + chunk, total)

@@ -736,7 +736,7 @@ MUTATIONS += [
          "self.conv(self.dropout(2 * x), structure)", "tests/models/test_typed.py"),
         ("a number of the size itself is taken", "convert/triples.py", "self.triples >= sizes",
          "self.triples > sizes", "tests/convert/test_triples.py"),
-        ("the line of a number is that of another", "convert/triples.py", "self.lines[fact]",
+        ("the line of a number is that of another", "convert/triples.py", "self.lines[row]",
          "self.lines[0]", "tests/convert/test_triples.py"),
         ("a trained recommender is served as it began", "train/scores.py",
          "return model.refresh(first) if trained else first", "return first", "tests/train/test_recommender.py"),

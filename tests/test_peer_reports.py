@@ -112,7 +112,7 @@ def test_one_reading_gives_one_numbering(tmp_path):
         (tmp_path / name).write_text(text)
     one, two = read_triples([tmp_path / "train", tmp_path / "new"])
     assert (one.node("c"), two.node("c")) == (2, 2)
-    with pytest.raises(ArgumentError, match="parts over one numbering"):
+    with pytest.raises(ArgumentError, match="parts with the same node and relation ids"):
         TripleSplit(*(read_triples(tmp_path / name) for name in ("train", "new", "new")))
 
 

@@ -1,8 +1,8 @@
 # %% [markdown]
 # # Attention is message passing
 #
-# Tokens are vertices, an attention pattern is an edge set, a head's softmax is the message. So the same `attend` that
-# runs graph attention runs every sparse transformer, and questions about patterns become questions about graphs.
+# Tokens are nodes, an attention pattern is an edge set, and the softmax of a head weights the messages. So `attend`
+# computes both graph attention and sparse transformers, and properties of patterns are properties of graphs.
 # Run it with `python tutorials/attention_is_message_passing.py`, or cell by cell in an editor that knows `# %%`.
 
 # %%
@@ -22,8 +22,8 @@ torch.manual_seed(0)
 # %% [markdown]
 # ## Patterns are graphs
 #
-# `hgraph.patterns` makes token graphs, and `| & - @` put them together. They are kept as runs of consecutive tokens,
-# never as a matrix, so that a window over a million tokens is no trouble.
+# `hgraph.patterns` makes token graphs, and `| & - @` combine them. They are stored as runs of consecutive tokens,
+# never as a matrix, so a window over a million tokens is cheap.
 
 # %%
 n = 64
@@ -35,7 +35,7 @@ print(patterns.sliding_window(1_000_000, 256, causal=True))
 longformer.draw(title="a window and a global token").figure.savefig(OUT / "longformer.png", dpi=120)
 
 # %% [markdown]
-# ## attend goes over them
+# ## Attention over a pattern
 #
 # It computes dense tiles where the graph has edges; the exact edges, as an `Adjacency`, give the same numbers.
 
@@ -46,7 +46,7 @@ exact = attend(longformer.adjacency(), q, k, v)
 print("largest difference:", float((tiled.out - exact.out).abs().max()))
 
 # %% [markdown]
-# Disjoint edge sets can be attended to one after the other; `merge` makes one softmax of them.
+# Attention over disjoint edge sets can be computed separately; `merge` combines the results into one softmax.
 
 # %%
 near = patterns.sliding_window(n, 5)
@@ -54,10 +54,10 @@ parts = merge(attend(near, q, k, v), attend(longformer - near, q, k, v))
 print("in two parts:", float((parts.out - tiled.out).abs().max()))
 
 # %% [markdown]
-# ## How far can a token hear?
+# ## Receptive fields
 #
 # Layers are hops. Edges at distances of powers of two (PowerAttention) reach every distance in as many layers as its
-# binary form has ones; a window of as many edges crawls.
+# binary form has ones; a window with as many edges needs many more layers.
 
 # %%
 power = patterns.power(256)
@@ -77,10 +77,10 @@ fields = analysis.receptive_fields([patterns.axial((8, 8), 1), patterns.axial((8
 print("share of pairs after each axial layer:", [field.density for field in fields])
 
 # %% [markdown]
-# ## A layer, trained, looked into
+# ## Train a layer and inspect it
 #
-# The task: say which token stood seven places ago. A causal window of eight tokens has that edge. After training, the
-# record of a call tells along which edges the attention ran.
+# The task: predict the token seven positions back. A causal window of eight tokens has that edge. After training, the
+# recorded attention weights show which edges are used.
 
 # %%
 DISTANCE, WORDS, LENGTH = 7, 8, 32
@@ -124,7 +124,7 @@ analysis.draw_mass_by_type(masses).figure.savefig(OUT / "mass.png", dpi=120)
 # %% [markdown]
 # ## Decoding
 #
-# An explicit state holds the keys and values so far; a step reads only the edges of its own token.
+# An explicit state stores the keys and values so far; a step uses only the edges of its own token.
 
 # %%
 layer = model["attend"].eval()

@@ -1,9 +1,9 @@
 # %% [markdown]
 # # Combiner: from conditional expectation to code
 #
-# Full attention reads every token from every token, and costs N x N. Combiner (Ren et al., NeurIPS 2021) keeps the
-# full support and pays about N times the root of N: it reads some tokens one by one and all others through summaries of
-# regions. This page derives it in four steps, each a few lines that can be checked.
+# In full attention every token attends to every token, at cost N x N. Combiner (Ren et al., NeurIPS 2021) has the
+# full support at a cost of about N times the square root of N: it attends to some tokens directly and to all others
+# through summaries of regions. This tutorial derives it in four steps of a few lines each.
 # Run it with `python tutorials/combiner_from_expectation_to_code.py`, or cell by cell.
 
 # %%
@@ -26,7 +26,7 @@ torch.manual_seed(0)
 # %% [markdown]
 # ## 1. Attention is an expectation
 #
-# What token i hears is the mean of the values under a distribution over tokens j:
+# The output of token i is the mean of the values under a distribution over tokens j:
 # p(j | i) = exp(q_i k_j / sqrt D) / Z_i.
 
 # %%
@@ -34,28 +34,28 @@ N, D, SPAN = 16, 4, 4
 q, k, v = (torch.randn(N, D, dtype=torch.float64) for _ in range(3))
 score = (q @ k.T) / math.sqrt(D)
 p = score.softmax(1)
-heard = p @ v
+expected = p @ v
 
 # %% [markdown]
 # ## 2. The same expectation, region by region
 #
 # Cut the tokens into regions. By the rule of total expectation, first draw a region, then a token in it:
-# p(j | i) = p(region | i) p(j | region, i). Nothing is lost yet, and nothing gained.
+# p(j | i) = p(region | i) p(j | region, i). This is still exact, and no cheaper.
 
 # %%
 regions = torch.arange(N).view(-1, SPAN)  # four regions of four tokens
 to_region = torch.stack([p[:, r].sum(1) for r in regions], 1)
 inside = [p[:, r] / p[:, r].sum(1, keepdim=True) for r in regions]
 again = sum(to_region[:, [g]] * (inside[g] @ v[r]) for g, r in enumerate(regions))
-print("total expectation, largest difference:", float((again - heard).abs().max()))
+print("total expectation, largest difference:", float((again - expected).abs().max()))
 
 # %% [markdown]
 # ## 3. One assumption
 #
-# p(j | region, i) is what costs N x N: a distribution within each region for each receiver. Combiner lets it be one for
-# all receivers, p(j | region), asked by the region's own query; and gives the region a key, so that p(region | i) is
-# one score. Query and key are the elementwise maxima over the region: no new parameters. Tokens of one's own region
-# are still read one by one, and both kinds of score share one softmax. Written out, for token i:
+# p(j | region, i) is what costs N x N: a distribution within each region for each receiver. Combiner uses the same one
+# for all receivers, p(j | region), with the region's own query; and gives the region a key, so p(region | i) is
+# one score. Query and key are the elementwise maxima over the region: no new parameters. Tokens of a token's own region
+# are still attended to directly, and both kinds of scores are in one softmax. Written out, for token i:
 
 
 # %%
@@ -76,8 +76,8 @@ combined = torch.stack([by_hand(i) for i in range(N)])
 # %% [markdown]
 # ## 4. As message passing
 #
-# Regions are hyperedges. A message goes up from the tokens to each region, and one down to each receiver, beside the
-# direct ones. Who is heard how is a `Partition`, and it can prove that every pair of tokens is reached exactly once.
+# Regions are hyperedges. Messages go from tokens to regions, and from regions to receivers, in addition to the
+# direct ones. A `Partition` stores both, and can prove that every pair of tokens is covered exactly once.
 
 # %%
 plan = partitions.fixed(N, SPAN, causal=False)
@@ -95,10 +95,10 @@ print("two messages and a merge:", float((out.squeeze(1) - combined).abs().max()
 print("combiner_attention:", float((combiner_attention(plan, *heads).out.squeeze(1) - combined).abs().max()))
 
 # %% [markdown]
-# ## Plans
+# ## Partitions
 #
-# Any exact partition will do. For each receiver (a row), what it reads one by one is black; every other colour is a
-# region that it reads as one.
+# Any exact partition will do. For each receiver (a row), direct edges are black; every other color is a
+# summarized region.
 
 # %%
 n, side = 64, 8
@@ -121,9 +121,9 @@ for ax, (name, made) in zip(axes.flat, plans.items(), strict=True):
         members, adj = f.members.adjacency().dense().bool(), f.heard.adjacency()
         for t, r in zip(adj.target.tolist(), adj.indices.tolist(), strict=True):
             picture[t, members[r]] = r * 7 % 19 + 1
-    colours = plt.get_cmap("tab20").copy()
-    colours.set_under("black")
-    ax.imshow(picture, cmap=colours, vmin=0, vmax=20, interpolation="nearest")
+    colors = plt.get_cmap("tab20").copy()
+    colors.set_under("black")
+    ax.imshow(picture, cmap=colors, vmin=0, vmax=20, interpolation="nearest")
     ax.set_title(f"{name}: {made.num_edges} edges", fontsize=10, loc="left")
 figure.suptitle(f"{n} tokens, {n * (n + 1) // 2} causal pairs, each reached exactly once")
 figure.savefig(OUT / "combiner_plans.png", dpi=110)
@@ -131,8 +131,8 @@ figure.savefig(OUT / "combiner_plans.png", dpi=110)
 # %% [markdown]
 # ## What it costs
 #
-# Edges that the softmax goes over, and those from tokens to regions, against all pairs. A partition is kept as runs of
-# tokens, so that sixty thousand tokens are no trouble.
+# Edges of the softmax and edges from tokens to regions, compared with all pairs. A partition is stored as runs of
+# tokens, so sixty thousand tokens are cheap.
 
 # %%
 lengths = [4**e for e in range(4, 7 if FAST else 9)]
@@ -152,10 +152,10 @@ ax.legend()
 figure.savefig(OUT / "combiner_edges.png", dpi=110)
 
 # %% [markdown]
-# ## One layer hears everything
+# ## One layer covers everything
 #
-# A marker stands somewhere among noise, or nowhere. The last token has to say which, after one layer. Attention within
-# segments cannot know; with the regions the same layer does.
+# A marker is somewhere in noise, or absent. The last token must predict which, after one layer. Attention within
+# segments cannot solve this; with regions the same layer can.
 
 
 # %%
@@ -205,8 +205,8 @@ ax.legend()
 figure.savefig(OUT / "combiner_marker.png", dpi=110)
 
 # %% [markdown]
-# The effective matrix of shares is dense below the diagonal. Off the segments it is a column times a row, of rank one:
-# that is the assumption, seen.
+# The effective attention matrix is dense below the diagonal. Outside the segments it is a column times a row, of rank
+# one: this is the assumption of step 3.
 
 # %%
 tokens, label = sequences(64)
@@ -224,8 +224,8 @@ figure.savefig(OUT / "combiner_matrix.png", dpi=110)
 # %% [markdown]
 # ## Decoding
 #
-# A region is summed up when its last token comes, and then its tokens can go: one segment of tokens is kept, and one
-# key and value for each segment before.
+# A region is summarized when its last token arrives, and then its tokens are dropped: the state has one segment of
+# tokens, and one key and value for each earlier segment.
 
 # %%
 x, state = model.embed(one).detach()[:, :60], CombinerState(64)

@@ -1,8 +1,8 @@
 # %% [markdown]
 # # From HGNN on co-citation Cora to a student behind HTTP
 #
-# The main promise on one page: train a network that sees the hypergraph, teach an MLP, ship the MLP. Papers are
-# vertices, and each paper's references are a hyperedge. Run with `python tutorials/from_teacher_to_service.py`.
+# The main workflow: train a network on the hypergraph, distill it into an MLP, deploy the MLP. Papers are
+# nodes, and the references of each paper are a hyperedge. Run with `python tutorials/from_teacher_to_service.py`.
 
 # %%
 import os
@@ -24,8 +24,8 @@ EPOCHS = 15 if os.environ.get("HGRAPH_FAST") == "1" else 200  # the tests run th
 # %% [markdown]
 # ## The data
 #
-# Fetched once, verified, and kept. Without a network the digits, which need none, stand in. Many papers are in no
-# hyperedge, and a network over the structure would know nothing of them: `with_singletons` gives each one of its own.
+# Downloaded once, verified, and cached. Without a network connection, the digits data set is used instead. Many papers
+# are in no hyperedge and would receive no messages: `with_singletons` adds a singleton hyperedge for each.
 
 # %%
 try:
@@ -45,8 +45,8 @@ print(data)
 # %% [markdown]
 # ## Teacher and student
 #
-# LightHGNN's student learns from the teacher's soft labels on every vertex; true labels reach it through the teacher.
-# The third network is the same MLP trained on the true labels alone: what the student would be without its teacher.
+# LightHGNN's student learns from the teacher's soft labels on every node; it learns true labels only through the
+# teacher. The third network is the same MLP trained on the true labels only: the baseline without a teacher.
 
 # %%
 with seeded(0):
@@ -55,19 +55,19 @@ with seeded(0):
 result = compare(teacher, alone, student, data, objective=lighthgnn(), seed=0, epochs=EPOCHS, progress=False)
 for name, model in result.items():
     one = 1e3 * model.latency_one_s
-    print(f"{name:8} test accuracy {model.test_accuracy:.3f}, ECE {model.ece:.3f}, one vertex in {one:.3f} ms")
+    print(f"{name:8} test accuracy {model.test_accuracy:.3f}, ECE {model.ece:.3f}, one node in {one:.3f} ms")
 names = {"mlp": "MLP", "teacher": "HGNN", "student": "student"}
 networks = {"mlp": alone, "teacher": teacher, "student": student}
 config = {"epochs": EPOCHS, "seed": 0}
 print(write_report(OUT, result, networks, data, names=names, title="HGNN distilled into an MLP", config=config))
 
 # %% [markdown]
-# ## What is shipped
+# ## Export
 #
-# `export` folds the normalisation into the weights, writes the class names beside them, and runs every format against
-# the network before the folder appears. How sure a student is, is seldom how often it is right (the difference is the
-# calibration error, ECE): logits divided by a temperature, fitted on the validation vertices, make probabilities that
-# can be believed.
+# `export` folds the normalization into the weights, writes the class names, and compares every format with
+# the network before the folder is created. The confidence of a student usually differs from its accuracy (the
+# difference is the calibration error, ECE): dividing the logits by a temperature, fitted on the validation nodes,
+# calibrates the probabilities.
 
 # %%
 folder = OUT / "student"
@@ -78,12 +78,12 @@ named = {"class_names": data.meta.get("class_names"), "temperature": cool, "form
 deviation = export(student, folder, data.x, **named)
 print("largest deviation of the programs from the network:", deviation)
 predictor = Predictor(folder)
-print("the first test vertex:", predictor.answers(data.x[split.test[:1]]), "truth:", int(data.y[split.test[0]]))
+print("the first test node:", predictor.answers(data.x[split.test[:1]]), "truth:", int(data.y[split.test[0]]))
 
 # %% [markdown]
-# ## Behind HTTP
+# ## Serve over HTTP
 #
-# `hgraph serve RUN` does this on loopback. Here the application is asked without a socket, so that the page runs
+# `hgraph serve RUN` does this on localhost. Here the application is called without a socket, so the tutorial runs
 # anywhere; it needs `hgraph[serve]`.
 
 # %%

@@ -1,8 +1,8 @@
 # %% [markdown]
 # # Learned hyperedges
 #
-# A hypergraph need not be given. Here a network makes one of a photograph: it learns which pixels belong together,
-# because it has to paint the photograph again through six hyperedges alone. Run with
+# A hypergraph can be learned. Here a network learns which pixels of a photograph belong together,
+# because it must reconstruct the photograph from six hyperedges. Run with
 # `python tutorials/learned_hyperedges.py`, or cell by cell.
 
 # %%
@@ -23,37 +23,37 @@ OUT.mkdir(parents=True, exist_ok=True)
 STEPS = 60 if os.environ.get("HGRAPH_FAST") else 400
 
 # %% [markdown]
-# ## Vertices
+# ## Nodes
 #
-# A flower, cut into 32 x 48 cells. A cell is a vertex that knows its colour and its place.
+# A flower, cut into 32 x 48 cells. A cell is a node with its color and position as features.
 
 # %%
 photo = torch.from_numpy(load_sample_image("flower.jpg").copy()).permute(2, 0, 1).float() / 255
 rows, columns = 32, 48
-colour = F.interpolate(photo[None], (rows, columns), mode="area")  # [1, 3, rows, columns]
+color = F.interpolate(photo[None], (rows, columns), mode="area")  # [1, 3, rows, columns]
 y, x = torch.meshgrid(torch.linspace(-1, 1, rows), torch.linspace(-1, 1, columns), indexing="ij")
-vertices = torch.cat([colour, x[None, None], y[None, None]], 1).flatten(2).mT  # [1, N, 5]
-print(f"{vertices.shape[1]} vertices")
+nodes = torch.cat([color, x[None, None], y[None, None]], 1).flatten(2).mT  # [1, N, 5]
+print(f"{nodes.shape[1]} nodes")
 
 # %% [markdown]
-# ## Hyperedges made of them
+# ## Soft hyperedges
 #
-# `SoftHyperedges` makes M prototypes of what the vertices hold and asks who is like them. Every vertex takes part in
-# every hyperedge by some amount, and the amounts are differentiable. The verbs are those of every other structure.
+# `SoftHyperedges` computes M prototypes from the node features and compares the nodes with them. Every node belongs
+# to every hyperedge with a differentiable weight. The verbs are the same as for every other structure.
 
 # %%
 with train.seeded(0):
-    made = SoftHyperedges(5, num_hyperedges=6, num_heads=1)(vertices)
+    made = SoftHyperedges(5, num_hyperedges=6, num_heads=1)(nodes)
 print(made)
-means = propagate(made.v2e, vertices)  # [1, 6, 5]: each hyperedge hears a weighted mean of the vertices
+means = propagate(made.v2e, nodes)  # [1, 6, 5]: each hyperedge receives a weighted mean of the nodes
 print("the weights of each hyperedge sum to", made.participation.sum(1).detach().numpy().round(3))
 
 # %% [markdown]
-# ## A painter
+# ## Reconstruction
 #
-# `SoftHGNN` gathers vertices into hyperedges and spreads those back: `x + update`. This painter sees the update alone,
-# so all it knows of a pixel's colour came through a hyperedge. With `normalize="edge"` each vertex divides itself among
-# the hyperedges; as published, each hyperedge divides itself among the vertices.
+# `SoftHGNN` aggregates nodes into hyperedges and hyperedges into nodes: `x + update`. This network uses only the
+# update, so all information about a pixel's color comes through hyperedges. With `normalize="edge"` the weights of each
+# node sum to 1 over the hyperedges; as published, the weights of each hyperedge sum to 1 over the nodes.
 
 
 # %%
@@ -64,39 +64,39 @@ class Painter(nn.Module):
         self.block = SoftHGNN(32, hyperedges, dropout=0.0, normalize="edge")
         self.paint = nn.Linear(32, 3)
 
-    def forward(self, vertices):
-        h = self.lift(vertices)
+    def forward(self, nodes):
+        h = self.lift(nodes)
         return self.paint(self.block(h) - h)
 
 
 with train.seeded(0):
     painter = Painter(6)
 optimizer = torch.optim.Adam(painter.parameters(), lr=1e-2)
-wanted = colour.flatten(2).mT
+wanted = color.flatten(2).mT
 for step in range(STEPS):
     optimizer.zero_grad()
-    loss = F.mse_loss(painter(vertices), wanted)
+    loss = F.mse_loss(painter(nodes), wanted)
     loss.backward()
     optimizer.step()
     if step % (STEPS // 4) == 0 or step == STEPS - 1:
         print(f"step {step:3}: mean squared error {loss.item():.4f}")
-print(f"one colour for all would have {F.mse_loss(wanted.mean(1, keepdim=True).expand_as(wanted), wanted):.4f}")
+print(f"one color for all would have {F.mse_loss(wanted.mean(1, keepdim=True).expand_as(wanted), wanted):.4f}")
 
 # %% [markdown]
-# ## Looking at them
+# ## Visualization
 #
-# Each panel shows how many times the uniform share a cell has in a hyperedge. The title says how few cells hold half of
-# it: petals, their shadows, leaves and the dark between them fall apart, and nobody told the network that there is a
-# flower.
+# Each panel shows the weight of a cell in a hyperedge as a multiple of the uniform weight. The title gives the fraction
+# of cells that hold half of the weight: petals, their shadows, leaves and the dark background separate without any
+# labels.
 
 # %%
 with record_hyperedges(painter) as found, torch.no_grad():
-    painter(vertices)
+    painter(nodes)
 figure = draw_hyperedges(found["block.edge_generator"], photo, grid=(rows, columns))
 figure.savefig(OUT / "hyperedges.png", dpi=120)
 print("written:", OUT / "hyperedges.png")
 
 # %% [markdown]
-# The same two calls show what any network with soft hyperedges has made, `models.YOLOv13` among them:
+# The same two calls work for any network with soft hyperedges, including `models.YOLOv13`:
 # `record_hyperedges(net)` names its two branches `model.9.branch1...` and `model.9.branch2...`, and their grid is the
 # image's sides divided by 16.

@@ -1,8 +1,8 @@
 # %% [markdown]
 # # Looking at structures
 #
-# Where hypergraphs come from, how to draw them, what to measure before training, and how to hide a part of them
-# without leaking it. Run with `python tutorials/looking_at_structures.py`, or cell by cell.
+# How to build hypergraphs, draw them, measure them before training, and hold out a part of them
+# without leaks. Run with `python tutorials/looking_at_structures.py`, or cell by cell.
 
 # %%
 from pathlib import Path
@@ -19,8 +19,8 @@ OUT.mkdir(parents=True, exist_ok=True)
 # %% [markdown]
 # ## Drawing
 #
-# Southern women and the parties they went to (Davis, 1941): each party is a hyperedge, drawn as a hull. Beside it the
-# same as a graph: two women are joined when they met, and the thicker the line the more often.
+# Southern women and the parties they attended (Davis, 1941): each party is a hyperedge, drawn as a hull. The graph next
+# to it joins women who met; thicker lines mean more meetings.
 
 # %%
 davis = datasets.load("davis")[0]
@@ -35,13 +35,13 @@ figure.savefig(OUT / "davis.png", dpi=120)
 # %% [markdown]
 # ## One set of points, three hypergraphs
 #
-# A structure is a decision. The same 90 points make one hyperedge a point with its nearest neighbours, one with all
-# that lie within a radius, or one a cluster.
+# A structure is a modeling choice. The same 90 points give one hyperedge per point with its nearest neighbors, one per
+# point with all points within a radius, or one per cluster.
 
 # %%
 generator = torch.Generator().manual_seed(0)
-centres = torch.tensor([[0.0, 0.0], [4.0, 0.0], [2.0, 3.0]]).repeat_interleave(30, dim=0)
-points = centres + 0.7 * torch.randn(90, 2, generator=generator)
+centers = torch.tensor([[0.0, 0.0], [4.0, 0.0], [2.0, 3.0]]).repeat_interleave(30, dim=0)
+points = centers + 0.7 * torch.randn(90, 2, generator=generator)
 label = torch.arange(3).repeat_interleave(30)
 made = {
     "4 nearest": builders.knn_hypergraph(points, 4),
@@ -54,26 +54,26 @@ for name, hypergraph in made.items():
     print(f"{name:10} {hypergraph}, sizes {int(sizes.min())} .. {int(sizes.max())}, homophily {found.homophily:.2f}")
 
 # %% [markdown]
-# `hgraph.builders` has more: categories of a table, memberships, terms of texts, neighbourhoods, cliques, communities
+# `hgraph.builders` has more: categories of a table, memberships, terms of texts, neighborhoods, cliques, communities
 # of a graph, time-stamped simplices, patches and superpixels of an image, and random ones to compare with.
 #
-# ## Is it more than chance?
+# ## Compare with a random hypergraph
 #
-# Compare with a random hypergraph of the same degrees. If yours looks like it, the structure has nothing to tell.
+# Compare with a random hypergraph of the same degrees. If yours looks the same, its structure carries no information.
 
 # %%
 real = made["4 nearest"]
 null = builders.chung_lu_hypergraph(real.node_degree().float(), real.hyperedge_degree().float(), seed=0)
 for name, hypergraph in (("real", real), ("null", null)):
     found = statistics(hypergraph, label)
-    print(f"{name}: homophily {found.homophily:.2f} (by chance {found.chance:.2f})")
-statistics(real, label).draw("4 nearest neighbours").savefig(OUT / "degrees.png", dpi=120)
+    print(f"{name}: homophily {found.homophily:.2f} (at random {found.chance:.2f})")
+statistics(real, label).draw("4 nearest neighbors").savefig(OUT / "degrees.png", dpi=120)
 
 # %% [markdown]
 # ## Superpixels
 #
-# An image of a disc before two colours, and noise. Each superpixel is a hyperedge over pixels and follows the borders;
-# white lines part them.
+# An image of a disc before two colors, and noise. Each superpixel is a hyperedge over pixels and follows the borders;
+# white lines separate them.
 
 # %%
 image = 0.05 * torch.rand(3, 32, 48, generator=generator)
@@ -100,10 +100,10 @@ for number in range(segments.num_hyperedges):
 figure.savefig(OUT / "superpixels.png", dpi=120)
 
 # %% [markdown]
-# ## Hiding a part
+# ## Holding out a part
 #
 # To predict links or hyperedges, some are held out. Both directions of a link and all copies of a hyperedge must go,
-# or the answer stands in the training structure. `check` proves it.
+# or the training structure reveals them. `validate` proves it.
 
 # %%
 karate = datasets.load("karate")[0].structure

@@ -1,10 +1,10 @@
 # %% [markdown]
 # # Recommendations that explain themselves
 #
-# A book shop knows who bought what, and a little about its books: genre and author. Both are facts, and facts make one
-# graph: readers, books, genres and authors are its vertices. A model that listens along the facts can say which ones
-# led it from a reader to a book.
-# Run this page with `python tutorials/recommendations_that_explain_themselves.py`, or cell by cell.
+# A book shop knows who bought what, and a little about its books: genre and author. Both are triples, and triples make
+# one graph: readers, books, genres and authors are its nodes. A model that passes messages along
+# triples can show the paths from a reader to a book.
+# Run it with `python tutorials/recommendations_that_explain_themselves.py`, or cell by cell.
 
 # %%
 import csv
@@ -20,8 +20,8 @@ OUT.mkdir(parents=True, exist_ok=True)
 # %% [markdown]
 # ## Two tables
 #
-# You have yours; here they are made up. Every reader likes two authors, nobody cares for genres, and each has bought
-# four of 200 books so far: too few to know a book by its readers alone.
+# The example tables are synthetic. Every reader likes two authors, genres do not matter, and each reader has bought
+# four of 200 books: too few to characterize a book by its readers.
 
 # %%
 draw = random.Random(0)
@@ -45,19 +45,19 @@ data = datasets.from_interactions(OUT, val=0.1, test=0.2)[0]
 data
 
 # %% [markdown]
-# `data.collaborative()` is the graph that messages may use: the training purchases and the facts, each also turned
-# round. Nothing that is held out is in it.
+# `data.collaborative()` is the graph for message passing: the training purchases and the triples, each with its
+# inverse. It contains nothing that is held out.
 
 # %%
 kg = data.collaborative()
-assert kg.facts("book 0", "by")
+assert kg.find_triples("book 0", "by")
 kg
 
 # %% [markdown]
-# ## With and without the facts
+# ## With and without the triples
 #
-# What is bought most is the least that a model should beat. Matrix factorisation knows purchases alone. KGAT lets every
-# vertex hear its facts, weighted by attention, and learns beside that which facts hold.
+# Ranking by popularity is the simplest baseline. Matrix factorization uses only purchases. In KGAT every node
+# aggregates its triples, weighted by attention; a second loss trains the embeddings on the triples.
 
 
 # %%
@@ -84,8 +84,8 @@ assert found["KGAT"] > found["BPR-MF"] > found["popularity"]
 # %% [markdown]
 # ## What, and why
 #
-# A reason is a path along facts from the reader to the book; its number is the product of the shares of attention on
-# the way. It says what the model could have heard, and how loudly; attention is not the whole of its score.
+# An explanation is a path along triples from the reader to the book; its value is the product of the attention weights
+# on the path. It shows possible messages and their weights; attention is only a part of the score.
 
 # %%
 structure = train.structure_of(kgat, data)
@@ -100,16 +100,16 @@ why = train.explain(structure, reader, int(found.items[0, 0]), num_users=data.nu
 why.draw(title=f"why {data.kg.node_names[why.item]} for reader 3").figure.savefig(OUT / "why.png", bbox_inches="tight")
 
 # %% [markdown]
-# ## Asking the graph itself
+# ## Queries
 #
-# The graph answers questions without a model, too.
+# The graph can also be queried without a model.
 
 # %%
 print([kg.tell(path) for path in kg.paths("reader 3", "crime", max_steps=2, limit=3)])
-print(f"{len(kg.edges_of('by'))} facts of 'by'; {len(kg.neighbours('author A'))} books by author A")
+print(f"{len(kg.edges_of('by'))} triples of 'by'; {len(kg.neighbors('author A'))} books by author A")
 
 # %% [markdown]
-# On the command line the same is
+# The same on the command line:
 #
 # ```
 # hgraph train runs/tutorial-recommendations --model kgat --out runs/shop

@@ -1,8 +1,8 @@
 # %% [markdown]
 # # Pick a structure, pick a message
 #
-# Every model in hgraph is two decisions: which structure the messages flow over, and which message flows. This page
-# goes once through both, from three vertices to a hypergraph network distilled into an MLP that needs no structure.
+# Every model in hgraph is two decisions: which structure the messages flow over, and which message flows. This tutorial
+# covers both, from three nodes to a hypergraph network distilled into an MLP that needs no structure.
 # Run it with `python tutorials/structures_and_main_job.py`, or cell by cell in an editor that knows `# %%`.
 
 # %%
@@ -21,17 +21,17 @@ FAST = os.environ.get("HGRAPH_FAST") == "1"  # the tests run this page with fewe
 # %% [markdown]
 # ## Structures
 #
-# An `Adjacency` says who listens to whom: row t lists the sources whose messages target t receives. Sizes are given,
-# never guessed, so a vertex without edges is as good as any other.
+# An `Adjacency` defines who receives from whom: row t lists the sources whose messages target t receives. Sizes are
+# explicit, so nodes without edges are allowed.
 
 # %%
-listens = Adjacency.from_coo(target=[0, 0, 2], source=[1, 2, 2], num_targets=4, num_sources=3)
-print(listens)
-print("how many each target hears:", listens.target_degree().tolist())
+adjacency = Adjacency.from_coo(target=[0, 0, 2], source=[1, 2, 2], num_targets=4, num_sources=3)
+print(adjacency)
+print("in-degree of each target:", adjacency.target_degree().tolist())
 
 # %% [markdown]
-# A `Graph` holds one square adjacency. A `Hypergraph` has hyperedges that join any number of vertices; messages go
-# vertices -> hyperedges along `v2e` and back along `e2v`. Here six people and three meetings:
+# A `Graph` holds one square adjacency. A `Hypergraph` has hyperedges that join any number of nodes; messages go
+# nodes -> hyperedges along `v2e` and back along `e2v`. Here six people and three meetings:
 
 # %%
 people = ["Ada", "Ben", "Cleo", "Dan", "Eve", "Finn"]
@@ -41,19 +41,21 @@ print("meetings a person:", dict(zip(people, meetings.node_degree().tolist(), st
 meetings.draw(names=people).figure.savefig(OUT / "meetings.png", dpi=120)
 
 # %% [markdown]
-# Structures make other structures: `clique()` joins all who met, `line()` joins meetings with common members, `dual()`
-# exchanges the roles, `subhypergraph` restricts, `reach(k)` is the receptive field of k layers.
+# Structures make other structures: `clique()` joins people who met, `line()` joins meetings with common members,
+# `dual()` swaps nodes and hyperedges, `subhypergraph` restricts, `reach(k)` is the receptive field of k layers.
 
 # %%
 print("who met whom:", meetings.clique().edge_index.tolist())
 print("without Cleo:", meetings.subhypergraph(torch.tensor([0, 1, 3, 4, 5])).to_lists())
-print("Ada hears of, in two rounds:", meetings.clique().adj.reach(2).select(torch.tensor([0])).indices.tolist())
+print(
+    "receptive field of Ada after two steps:", meetings.clique().adj.reach(2).select(torch.tensor([0])).indices.tolist()
+)
 
 # %% [markdown]
 # ## Messages
 #
-# `propagate` gathers from the sources and reduces at the targets. Two of them are a hypergraph round: each meeting
-# averages its members, each person averages their meetings. Finn went to none and gets 0, never NaN.
+# `propagate` gathers from the sources and reduces at the targets. Two calls are one step over a hypergraph: each
+# meeting averages its members, and each person averages their meetings. Finn attended none and gets 0, never NaN.
 
 # %%
 mood = torch.tensor([[1.0], [2.0], [3.0], [4.0], [5.0], [6.0]])
@@ -62,7 +64,7 @@ print("meetings:", meeting_mood.flatten().tolist())
 print("people:", propagate(meetings.e2v, meeting_mood, reduce="mean").flatten().tolist())
 
 # %% [markdown]
-# That is the whole of HGNN+ but for a linear map. A layer of your own is as short:
+# This is HGNN+ without its linear map. A custom layer is equally short:
 
 
 # %%
@@ -82,19 +84,19 @@ torch.testing.assert_close(mine(mood, meetings), theirs(mood, meetings))
 
 # %% [markdown]
 # Attention is a message whose weights come from a softmax over each target's own edges. `attend` never stores
-# anything of size edges x features; `attention_weights` recomputes the shares when you want to see them.
+# anything of size edges x features; `attention_weights` recomputes the weights for inspection.
 
 # %%
 g = Graph.from_edge_index([[0, 1, 2, 3], [1, 2, 3, 0]], num_nodes=5, directed=False)
-q, k, v = (torch.randn(5, 2, 8) for _ in range(3))  # 5 vertices, 2 heads, 8 channels
+q, k, v = (torch.randn(5, 2, 8) for _ in range(3))  # 5 nodes, 2 heads, 8 channels
 result = attend(g.adj, q, k, v)
 shares = attention_weights(g.adj, q, k, result.lse)
 torch.testing.assert_close(shares, edge_softmax(g.adj, hgraph.edge_score(g.adj, q, k) / 8**0.5))
-print("vertex 4 has no edges: out", result.out[4].abs().max().item(), "lse", result.lse[4].tolist())
+print("node 4 has no edges: out", result.out[4].abs().max().item(), "lse", result.lse[4].tolist())
 
 # %% [markdown]
-# Softmaxes over disjoint edge sets join by `merge`: attention over half of the edges, then the other half, is
-# attention over all of them. Long-context and distributed attention are made of this.
+# `merge` combines softmaxes over disjoint edge sets: attention over each half of the edges gives
+# attention over all of them. Long-context and distributed attention use this.
 
 # %%
 forward = Graph.from_edge_index([[0, 1, 2, 3], [1, 2, 3, 0]], num_nodes=5, directed=True).adj
@@ -102,10 +104,10 @@ halves = merge(attend(forward, q, k, v), attend(forward.transpose(), q, k, v))
 torch.testing.assert_close(halves.out, result.out)
 
 # %% [markdown]
-# ## The main job
+# ## Distillation
 #
-# Train a network that sees the structure, then ship an MLP that does not need it. `digits` comes with scikit-learn:
-# 1,797 pictures, each joined with its nearest neighbours by a hyperedge; 20 labels a class.
+# Train a network on the structure, then deploy an MLP that does not need it. `digits` comes with scikit-learn:
+# 1,797 images, each in a hyperedge with its nearest neighbors; 20 labels per class.
 
 # %%
 from hgraph.datasets import load
@@ -121,12 +123,12 @@ with seeded(0):
 result = compare(teacher, alone, student, data, seed=0, epochs=60 if FAST else 200, progress=False)
 for name, model in result.items():
     one, every = 1e3 * model.latency_one_s, 1e3 * model.latency_all_s
-    print(f"{name:8} test accuracy {model.test_accuracy:.3f}, one vertex {one:.3f} ms, all {every:.3f} ms")
+    print(f"{name:8} test accuracy {model.test_accuracy:.3f}, one node {one:.3f} ms, all {every:.3f} ms")
 
 # %% [markdown]
-# The student is the same network as the MLP beside it; only its teacher differs. It learned from the teacher's soft
-# labels on every vertex what the structure knows, and answers without it. The same from the command line, with a
-# report and plots: `hgraph distill digits --teacher hgnn+ --seed 0 --out runs/demo`.
+# The student is the same network as the MLP baseline, trained with the teacher's soft labels on every node.
+# It needs no structure for predictions. The same on the command line, with a report and plots: `hgraph distill digits
+# --teacher hgnn+ --seed 0 --out runs/demo`.
 
 # %%
 assert result.student.test_accuracy > result.mlp.test_accuracy

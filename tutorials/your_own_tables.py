@@ -2,9 +2,9 @@
 # # Your own CSV files to a trained network
 #
 # Two tables: the readers of a library, and who read what. The question: which genre does a reader like, poetry or
-# crime? What a reader says of themselves (age, town) tells little. Whom they share books with tells nearly all, and
-# that is a hypergraph: readers are vertices, a book joins all who read it.
-# Run this page with `python tutorials/your_own_tables.py`, or cell by cell in an editor that knows `# %%`.
+# crime? Attributes of a reader (age, town) say little. Readers of the same books say nearly everything, and
+# that is a hypergraph: readers are nodes, and each book is a hyperedge of its readers.
+# Run it with `python tutorials/your_own_tables.py`, or cell by cell in an editor that knows `# %%`.
 
 # %%
 import csv
@@ -23,8 +23,8 @@ EPOCHS = 200
 # %% [markdown]
 # ## The tables
 #
-# You have yours; here they are made up, with the dirt that tables have: missing ages, a reader who read nothing, and
-# two without a known genre. Every reader has read five books, mostly of the genre they like.
+# The example tables are synthetic, with typical problems: missing ages, a reader without books, and
+# two readers without a known genre. Every reader has read five books, mostly of the genre they like.
 
 # %%
 draw = random.Random(0)
@@ -50,9 +50,9 @@ with open(OUT / "loans.csv", "w", newline="") as file:
 # %% [markdown]
 # ## One call
 #
-# `from_tables` reads CSV, Parquet, HIF, data frames and dicts. Columns are named by their roles; what the others hold
-# is inferred (numbers, categories, dates, text), missing cells get a column that says so, and the encoder learns from
-# the training rows alone. Wrong cells are answered with file, line and column.
+# `from_tables` reads CSV, Parquet, HIF, data frames and dicts. Columns are assigned to roles; the types of the
+# others are inferred (numbers, categories, dates, text), missing cells get an indicator column, and the encoder is
+# fitted on training rows only. Errors in cells name the file, line and column.
 
 # %%
 dataset = datasets.from_tables(
@@ -70,16 +70,16 @@ print("classes:", data.meta["class_names"], "and", int((data.y < 0).sum()), "rea
 print(data.split())
 
 # %% [markdown]
-# Before training, look: is there anything in the structure? Homophily is the share of pairs of readers with a book in
-# common who like the same genre; by chance it would be one half.
+# Is the structure informative? Homophily is the fraction of pairs of readers with a common book
+# who like the same genre; for random labels it is one half.
 
 # %%
 found = structure.statistics(data.structure, data.y)
-print(f"homophily {found.homophily:.2f}, by chance {found.chance:.2f};", found.counts)
+print(f"homophily {found.homophily:.2f}, at random {found.chance:.2f};", found.counts)
 found.draw("library").savefig(OUT / "library.png", dpi=120)
 
 # %% [markdown]
-# ## A network that sees the structure, and one that does not
+# ## A network that uses the structure, and one that does not
 
 # %%
 split = data.split()
@@ -109,7 +109,7 @@ for name, network, inputs in (
 assert accuracy["HGNN+"] > accuracy["MLP"]
 
 # %% [markdown]
-# ## Keep it, and the same from the command line
+# ## Save it, and do the same on the command line
 #
 # A data set is saved as a folder of safetensors and JSON, checked when it is read; every command takes its path.
 
@@ -126,4 +126,4 @@ print(datasets.load(OUT / "library"))
 # hgraph distill library --teacher hgnn+ --out runs/library
 # ```
 #
-# The last one teaches an MLP what the structure knows; `hgraph export` and `hgraph serve` put it to work.
+# The last command distills the network into an MLP; `hgraph export` and `hgraph serve` deploy it.

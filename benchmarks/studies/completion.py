@@ -4,8 +4,8 @@
     python benchmarks/studies/completion.py wn18rr --models ComplEx --epochs 20 --dim 128
     python benchmarks/studies/completion.py --report benchmarks/results/completion.csv
 
-One setting for all models of a set, chosen by no search: d, Adam's step size, and an L2 term. What was published with
-each model was found by search, in larger dimensions and with more epochs, and ranks ties otherwise.
+One setting for all models of a set, chosen by no search: d, Adam's learning rate, and an L2 term. What was published
+with each model was found by search, in larger dimensions and with more epochs, and ranks ties otherwise.
 """
 
 from __future__ import annotations

@@ -1,22 +1,23 @@
-"""What an epoch of KGAT costs beside plain torch and PyG, which keep a message for each edge: seconds and peak memory.
+"""The cost of an epoch of KGAT compared with plain torch and PyG, which store a message per edge.
 
 All compute the same numbers (checked here) on the same synthetic collaborative graph, in turn and round by round, each
 time in a process of its own; the peak is the kernel's, set back before each measurement (Linux). The plain form gathers
 rows for every edge (E x d), multiplies, and adds with ``index_add``; its attention projects both ends of every edge,
 relation by relation, and its softmax uses ``scatter_reduce`` and ``index_add``. The form of PyG is a `MessagePassing`
-with a message for each edge, and its softmax. What is no message is the same code for all: losses, steps on facts, Adam
-in one pass. A step is forward, backward, and Adam; epochs are their steps times a step: ``pairs // 1024 + 1`` of
-ranking, then ``edges // 2048 + 1`` on facts and a refresh of the attention.
+with a message for each edge, and its softmax. What is no message is the same code for all: losses, steps on triples,
+Adam in one pass. A step is forward, backward, and Adam; epochs are their steps times a step: ``pairs // 1024 + 1`` of
+ranking, then ``edges // 2048 + 1`` on triples and a refresh of the attention.
 
     python benchmarks/studies/kgat.py 100000 1000000 --forms hgraph plain PyG --out benchmarks/results/kgat.csv
     python benchmarks/studies/kgat.py 100000 300000 1000000 5000000 --gather --out benchmarks/results/kgat_growth.csv
     python benchmarks/studies/kgat.py last-fm amazon-book --out benchmarks/results/kgat_growth.csv
     python benchmarks/studies/kgat.py --draw benchmarks/results/kgat_growth.csv
 
-A number is that of the facts of a synthetic graph. ``last-fm`` takes all 464,567 facts of KGAT's Last-FM, for 23,566
-users and as many pairs as were published, drawn (the published training pairs are not to be had), and also times the
-samplers and the ranking of all items; ``amazon-book`` is drawn in the published sizes, users, items, pairs, entities,
-relations and facts. Rows take the place of those of the same graph, work, form and device. ``--gather`` adds the limit
+A number is that of the triples of a synthetic graph. ``last-fm`` takes all 464,567 triples of KGAT's Last-FM, for
+23,566 users and as many pairs as were published, drawn (the published training pairs are not to be had), and also times
+the samplers and the ranking of all items; ``amazon-book`` is drawn in the published sizes, users, items, pairs,
+entities, relations and triples. Rows take the place of those of the same graph, work, form and device. ``--gather``
+adds the limit
 of a ranking step: the rows that it reads forward and backward, added up in long bags. ``--draw`` writes the picture
 beside the rows. ``--device cuda`` times on a GPU, with its allocator's peak; none has run it yet.
 """
@@ -41,14 +42,14 @@ from hgraph import Interactions, KnowledgeGraph, datasets, models, train
 from hgraph.benchmarks.ops import pure_gather
 
 D, LAYERS, RELATIONS, PAIRS = 64, (64, 32, 16), 20, 1024
-FACTS = 2048
+TRIPLES = 2048
 COLUMNS = ("graph", "edges", "what", "form", "seconds", "peak_extra_MB", "device", "torch")
-STEPS = ("ranking step", "step on facts", "attention refresh")
+STEPS = ("ranking step", "step on triples", "attention refresh")
 LIMIT = "limit: pure gather"
 
 
 def synthetic(triples, seed=0):
-    """Half as many interactions as facts; vertices grow with the facts."""
+    """Half as many interactions as triples; nodes grow with the triples."""
     g = torch.Generator().manual_seed(seed)
     users, items, entities = triples // 20, triples // 25, triples // 8
 
@@ -63,7 +64,7 @@ def synthetic(triples, seed=0):
 
 
 def last_fm(seed=0):
-    """The published facts, and as many pairs as were published, drawn."""
+    """The published triples, and randomly drawn pairs in the published number."""
     real = datasets.load("kgat-last-fm", os.environ.get("HGRAPH_DATA"))[0]
     g = torch.Generator().manual_seed(seed)
     user = torch.randint(real.num_users, (3_034_796,), generator=g)
@@ -72,7 +73,7 @@ def last_fm(seed=0):
 
 
 def amazon_book(seed=0):
-    """As many users, items, pairs, entities, relations and facts as were published, drawn."""
+    """Randomly drawn users, items, pairs, entities, relations and triples in the published numbers."""
     g = torch.Generator().manual_seed(seed)
 
     def skewed(size, count):
@@ -90,7 +91,7 @@ GRAPHS = {"last-fm": last_fm, "amazon-book": amazon_book}
 
 
 def among(kg, user, item, users, items, held):
-    """Interactions, one pair of each ``held`` for the ranking, of 0 none."""
+    """Interactions; holds out one pair per user if ``held``."""
     pairs = torch.unique(user * items + item)
     pairs = torch.stack([pairs // items, pairs % items])
     test = torch.arange(1, pairs.shape[1] + 1) % held == 0 if held else torch.zeros(pairs.shape[1], dtype=torch.bool)
@@ -99,7 +100,7 @@ def among(kg, user, item, users, items, held):
 
 
 class Plain:
-    """The same mathematics with a message for each edge."""
+    """The same computation with one message per edge."""
 
     def __init__(self, model, kg):
         self.model, self.head, self.relation, self.tail = model, *kg.triples.unbind(1)
@@ -120,7 +121,7 @@ class Plain:
         each = torch.exp(score - top[self.head])
         return each / torch.zeros(self.n, device=score.device).index_add(0, self.head, each)[self.head]
 
-    def heard(self, x, weight):
+    def gather(self, x, weight):
         messages = x[self.tail] * weight.unsqueeze(1)
         return torch.zeros(self.n, x.shape[1], device=x.device).index_add(0, self.head, messages)
 
@@ -128,9 +129,9 @@ class Plain:
         x = self.model.embedding
         yield x
         for conv in self.model.convs:
-            heard = self.heard(x, weight)
-            a = F.leaky_relu(torch.addmm(conv.bias, x + heard, conv.weight), 0.2)
-            x = a + F.leaky_relu(torch.addmm(conv.product_bias, x * heard, conv.product_weight), 0.2)
+            message = self.gather(x, weight)
+            a = F.leaky_relu(torch.addmm(conv.bias, x + message, conv.weight), 0.2)
+            x = a + F.leaky_relu(torch.addmm(conv.product_bias, x * message, conv.product_weight), 0.2)
             yield x
 
     def rows(self, weight, ids):
@@ -142,7 +143,7 @@ class Plain:
 
 
 class OfPyG(Plain):
-    """The same through PyG's MessagePassing and softmax."""
+    """The same with PyG's MessagePassing and softmax."""
 
     def __init__(self, model, kg):
         from torch_geometric.nn import MessagePassing
@@ -166,7 +167,7 @@ class OfPyG(Plain):
 
         return softmax(score, self.head, num_nodes=self.n)
 
-    def heard(self, x, weight):
+    def gather(self, x, weight):
         return self.layer(x, self.edge_index, weight)
 
 
@@ -180,7 +181,7 @@ def memory(field):
 
 
 def clock(cuda):
-    """Seconds of the GPU's own time, or of CPU time."""
+    """Seconds of GPU time, or of CPU time."""
     if cuda:
         torch.cuda.synchronize()
     return time.perf_counter() if cuda else time.process_time()
@@ -194,7 +195,7 @@ def timed(work, repeats, cuda):
         before = torch.cuda.memory_allocated() / 2**20
     else:
         ctypes.CDLL(None).malloc_trim(0)  # what earlier calls have freed is given back, else this one takes it unseen
-        Path("/proc/self/clear_refs").write_text("5")  # the peak begins anew
+        Path("/proc/self/clear_refs").write_text("5")  # the peak begins again
         before = memory("VmRSS")
     found = []
     while len(found) < repeats and sum(found) < 20:
@@ -205,7 +206,7 @@ def timed(work, repeats, cuda):
 
 
 def gathers(model, kg):
-    """What a ranking step reads for its messages, forward and backward, and nothing else."""
+    """Reads the message rows of a ranking step, forward and backward, and nothing else."""
     widths = [conv.weight.shape[0] for conv in model.convs]
     back = kg.adj.transpose()
     reads = [
@@ -217,8 +218,8 @@ def gathers(model, kg):
 
 
 def works(data, kg, model, form):
-    """The pieces of an epoch by name, and what the form computes, for the check."""
-    pairs, facts = train.PairSampler(data.train.to(kg.device)), train.TripleSampler(kg)
+    """The pieces of an epoch by name, and the results of the form, for the check."""
+    pairs, triples = train.PairSampler(data.train.to(kg.device)), train.TripleSampler(kg)
     other = None if form == "hgraph" else FORMS[form](model, kg)
     weighted = model.refresh(kg)
     if other is not None:  # the loss is the same code for all
@@ -231,12 +232,12 @@ def works(data, kg, model, form):
         optimizer.step()
 
     found = {
-        "step on facts": lambda: step(turns[1], lambda: model.triple_loss(*facts.draw(FACTS), l2=1e-5)),
+        "step on triples": lambda: step(turns[1], lambda: model.triple_loss(*triples.draw(TRIPLES), l2=1e-5)),
         "attention refresh": (lambda: model.refresh(kg)) if other is None else other.refresh,
         "ranking step": lambda: step(turns[0], lambda: model.pair_loss(weighted, *pairs.draw(PAIRS), l2=1e-5)),
     }
     if data.test.num_edges:
-        found |= {"1,024 pairs drawn": lambda: pairs.draw(PAIRS), "2,048 facts drawn": lambda: facts.draw(FACTS)}
+        found |= {"1,024 pairs drawn": lambda: pairs.draw(PAIRS), "2,048 triples drawn": lambda: triples.draw(TRIPLES)}
         found[f"all items ranked for {data.num_users:,} users"] = lambda: train.full_ranking(
             train.scorer(model, weighted), data.test.to(kg.device), [data.train.to(kg.device)]
         )
@@ -244,7 +245,7 @@ def works(data, kg, model, form):
 
 
 def measure(graph, form, repeats, gather, device):
-    """Seconds of each piece of an epoch, and the most memory beyond what was there before."""
+    """Seconds of each piece of an epoch, and peak memory beyond the inputs."""
     data = GRAPHS[graph]() if graph in GRAPHS else synthetic(int(graph))
     kg = data.collaborative().to(device)
     with train.seeded(0):
@@ -266,23 +267,23 @@ def measure(graph, form, repeats, gather, device):
         if name in STEPS:
             call()  # what is made once: Adam's moments, derived structures
         found[name] = timed(call, repeats, device != "cpu")
-    counts = {"ranking": data.train.num_edges // PAIRS + 1, "facts": kg.num_edges // FACTS + 1}
+    counts = {"ranking": data.train.num_edges // PAIRS + 1, "triples": kg.num_edges // TRIPLES + 1}
     return {"edges": kg.num_edges, "found": found, "steps": counts}
 
 
 def epochs(found, steps):
-    """Whole epochs of the steps: pairs, facts, and both with a refresh."""
-    of_pairs, of_facts, refresh = (found[name] for name in STEPS)
-    pairs, facts = steps["ranking"] * of_pairs[0], steps["facts"] * of_facts[0]
+    """Whole epochs of the steps: pairs, triples, and both with a refresh."""
+    of_pairs, of_triples, refresh = (found[name] for name in STEPS)
+    pairs, triples = steps["ranking"] * of_pairs[0], steps["triples"] * of_triples[0]
     return {
         f"ranking epoch, {steps['ranking']:,} steps": (pairs, of_pairs[1]),
-        f"epoch on facts, {steps['facts']:,} steps": (facts, of_facts[1]),
-        "whole epoch": (pairs + facts + refresh[0], max(of_pairs[1], of_facts[1], refresh[1])),
+        f"epoch on triples, {steps['triples']:,} steps": (triples, of_triples[1]),
+        "whole epoch": (pairs + triples + refresh[0], max(of_pairs[1], of_triples[1], refresh[1])),
     }
 
 
 def once(graph, form, given):
-    """One measurement in a process of its own."""
+    """One measurement in a separate process."""
     words = [graph, "--one", form, "--repeats", str(given.repeats), "--device", given.device]
     words += ["--gather"] if given.gather and form == "hgraph" else []
     command = [sys.executable, __file__, *words]
@@ -342,7 +343,7 @@ def picture(path):
                 axes.plot(*zip(*points, strict=True), marker="o", label=what, **style)
         most = max((int(r["edges"]), float(r[column])) for r in lines["ranking step"])
         least = min(int(row["edges"]) for row in rows)
-        axes.plot([least, most[0]], [most[1] * least / most[0], most[1]], ":", color="grey", label="as the edges grow")
+        axes.plot([least, most[0]], [most[1] * least / most[0], most[1]], ":", color="gray", label="as the edges grow")
         axes.set(xscale="log", yscale="log", xlabel="edges", ylabel=unit)
         axes.set_title({"seconds": "CPU time, one thread", "MB": "peak memory beyond the data"}[unit], loc="left")
         axes.grid(visible=True, which="major", linewidth=0.3)
@@ -354,7 +355,7 @@ def picture(path):
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("graphs", nargs="*", default=["100000"], help="numbers of facts, last-fm, amazon-book")
+    parser.add_argument("graphs", nargs="*", default=["100000"], help="numbers of triples, last-fm, amazon-book")
     parser.add_argument("--forms", nargs="*", choices=list(FORMS), default=["hgraph"])
     parser.add_argument("--rounds", type=int, default=1)
     parser.add_argument("--repeats", type=int, default=3)

@@ -1,11 +1,11 @@
-"""Why rows of LightHGNN's table lie more than 3 points from the card's: other seeds, and one change at a time.
+"""Why results of LightHGNN differ by more than 3 points from the published ones: other seeds, and single changes.
 
     HGRAPH_MIRROR=... python benchmarks/studies/misses.py
 
-Five seeds are five splits, and the card's five are not ours. Where fresh seeds scatter as far as the card's figure lies
-away, the distance is that of the splits; where they do not, one thing is changed and the same seeds are trained again.
-Each trained network is a line of results/misses.csv: what stands there is not trained again, so a run that was stopped
-goes on. About 7 minutes of one core.
+Five seeds are five splits, and the published ones are not available. If fresh seeds scatter as widely as the published
+value deviates, the difference is due to the splits; otherwise one thing is changed and the same seeds are trained
+again. Each trained network is a line of results/misses.csv: existing lines are not trained again, so an interrupted run
+continues. About 7 minutes of one core.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ NAME, FAR = "misses.csv", 3.0  # points
 
 
 class Trial(NamedTuple):
-    """What is trained: the students of a teacher, over seeds, with one change of the protocol."""
+    """A training: the students of a teacher, over seeds, with one change of the protocol."""
 
     dataset: str
     setting: str
@@ -49,7 +49,7 @@ CITESEER = ("citeseer", "transductive", "hgnn")
 CA_CORA = ("coauthorship-cora", "production", "hgnn+")
 CC_CORA = ("cocitation-cora", "production", "hgnn+")
 CC_CITESEER = ("cocitation-citeseer", "production", "hgnn+")
-# "merged": equal hyperedges are merged again once the unseen vertices have left them, as DHG does when it builds one
+# "merged": equal hyperedges are merged again once the unseen nodes have left them, as DHG does when it builds one
 TRIALS = [
     Trial(*CC_CITESEER, ("mlp",), "none", FRESH),
     Trial(*CITESEER, ("lighthgnn-official",), "none", (2,)),
@@ -71,7 +71,7 @@ SCALES = {"sharper teacher": 3.0, "flatter teacher": 1 / 3}  # of its logits
 
 
 class Scaled(nn.Module):
-    """A trained teacher, surer of the same answers, or less sure."""
+    """A trained teacher with scaled logits, so more or less confident."""
 
     def __init__(self, teacher: nn.Module, scale: float) -> None:
         super().__init__()
@@ -82,7 +82,7 @@ class Scaled(nn.Module):
 
 
 def trained(trial: Trial, seed: int, epochs: int) -> Iterator[dict[str, str]]:
-    """One seed of a trial: a line for the teacher, one more for it on unseen vertices alone, one a student."""
+    """One seed of a trial: a line for the teacher, one for the teacher on unseen nodes only, one per student."""
     data = prepare(trial.dataset, seed)
     if trial.change == "merged":
         split = data.split(trial.setting)
@@ -103,7 +103,7 @@ def trained(trial: Trial, seed: int, epochs: int) -> Iterator[dict[str, str]]:
     yield {"model": "teacher", **figures(teacher, (data.x, data.structure), data, trial.setting)}
     if len(data.split(trial.setting).unseen):  # what it says of them if none of their hyperedges is known
         alone = Hypergraph.from_lists([[v] for v in range(data.num_nodes)], num_nodes=data.num_nodes)
-        yield {"model": "teacher, vertices alone", **figures(teacher, (data.x, alone), data, trial.setting)}
+        yield {"model": "teacher, nodes alone", **figures(teacher, (data.x, alone), data, trial.setting)}
     if trial.change in SCALES:
         teacher = Scaled(teacher, SCALES[trial.change])
     decay = {"weight_decay": 0.0} if trial.change == "no weight decay" else {}
@@ -116,7 +116,7 @@ def trained(trial: Trial, seed: int, epochs: int) -> Iterator[dict[str, str]]:
 
 @torch.no_grad()
 def figures(network: nn.Module, inputs: tuple[Any, ...], data: Data, setting: str) -> dict[str, str]:
-    """In percent: accuracy on test vertices and on the unseen of them, how sure the network is, the rarest answer."""
+    """In percent: accuracy on test nodes and on the unseen of them, how sure the network is, the rarest answer."""
     with evaluating(network):
         logits = network(*inputs)
     split, y = data.split(setting), data.y
@@ -131,7 +131,7 @@ def figures(network: nn.Module, inputs: tuple[Any, ...], data: Data, setting: st
 
 
 def summary(lines: list[dict[str, str]]) -> Iterator[str]:
-    """Of each model and change: mean and spread over fresh seeds beside the card, or what changed on the same seeds."""
+    """For each model and change: mean and spread over fresh seeds and the published value, or the change per seed."""
     card = {(r["dataset"], r["setting"], r["teacher"]): r for r in recipes.published("lighthgnn")["rows"]}
     keys = ("set", "setting", "teacher", "model", "change")
     for key in dict.fromkeys(tuple(line[k] for k in keys) for line in lines):
@@ -181,11 +181,11 @@ def _by_seed(lines: list[dict[str, str]], key: tuple[str, ...], figure: str) -> 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--epochs", type=int, default=200)
-    parser.add_argument("--anew", action="store_true", help="train again what the file holds")
+    parser.add_argument("--retrain", action="store_true", help="retrain even if the file has results")
     arguments = parser.parse_args()
     torch.set_num_threads(1)
     path = records.RESULTS / NAME
-    lines = records.read_csv(path) if path.exists() and not arguments.anew else []
+    lines = records.read_csv(path) if path.exists() and not arguments.retrain else []
     for trial in TRIALS:
         for seed in trial.seeds:
             where = {"set": trial.dataset, "setting": trial.setting, "teacher": trial.teacher}

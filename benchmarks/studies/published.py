@@ -39,9 +39,9 @@ RECOMMENDATION = {
             {"KGCN": "0.794 (sum), 0.796 (concat), 0.781 (neighbor)"},
             "KGCN, WWW 2019, as quoted in openhgnn/output/KGCN/README.md of OpenHGNN, whose own runs gave "
             "0.796, 0.789, 0.786",
-            "The same pairs and facts, but each pair stands beside one drawn negative, in training and test alike, and "
+            "The same pairs and triples, but each pair has one drawn negative, in training and test alike, and "
             "models are fitted to these labels by cross-entropy. Ours fits rankings, against negatives that are drawn "
-            "anew at each step, and draws those of the test by itself.",
+            "again at each step, and draws those of the test by itself.",
         ),
         Published(
             "Recall@10",
@@ -51,7 +51,7 @@ RECOMMENDATION = {
                 "KGAT": "0.2583",
             },
             _ADAKG,
-            "The same 21,173 pairs of 1,872 users and 15,518 facts, but the ten best count instead of twenty, and the "
+            "The same 21,173 pairs of 1,872 users and 15,518 triples, but recall of ten items instead of twenty; the "
             "page says neither how pairs were divided nor how the baselines were tuned.",
         ),
     ],
@@ -64,8 +64,8 @@ RECOMMENDATION = {
                 "KGAT": "0.0499",
             },
             _ADAKG,
-            "The same 151,500 facts, but 24,644 pairs of 11,018 users where we have 69,873 of 17,860, and the ten best "
-            "count instead of twenty.",
+            "The same 151,500 triples, but 24,644 pairs of 11,018 users where we have 69,873 of 17,860, and ten items "
+            "instead of twenty.",
         ),
     ],
 }  # fmt: skip

@@ -39,7 +39,7 @@ COLUMNS = ("set", "model", "seed", "lr", "l2", "epochs", "best_epoch", "cpu_seco
 
 @dataclass(frozen=True)
 class Budget:
-    """What every model gets on a set: pairs and facts a step, a share of its epochs, and its trials.
+    """What every model gets on a set: pairs and triples a step, a share of its epochs, and its trials.
 
     Trials are of the L2 term; where ``lrs`` are given, of as many step sizes with it, a pair a trial.
     """
@@ -48,7 +48,9 @@ class Budget:
     triple_batch: int
     share: float
     lr: float
-    feature_lr: float  # of models that add up the vectors of an item's facts: 3 on kgcn-music, 41 on movielens-100k-kg
+    feature_lr: (
+        float  # of models that add up the vectors of an item's triples: 3 on kgcn-music, 41 on movielens-100k-kg
+    )
     l2: tuple[float, ...] = (1e-3, 1e-2, 1e-1)
     lrs: tuple[float, ...] | None = None
     validate_users: int | None = None  # of the models that score a pair by itself: drawn once, None takes all
@@ -76,7 +78,7 @@ def made(model, kind=None, **options):
 
 
 class UniformKGAT(models.KGAT):
-    """Every fact of a head counts as much as its others."""
+    """Every triple of a head counts as much as its others."""
 
     def start(self, structure):
         return structure
@@ -149,20 +151,20 @@ def run(name, model_name, seed, trial, root, place):
     if model_name == POPULARITY:
         score = train.by_popularity(data.train)
         validation = train.full_ranking(score, data.val, [data.train], ks=[20])["recall@20"]
-        told = {"epochs": 0, "best_epoch": 0, "cpu_seconds": 0.0, "validation": validation}
+        summary = {"epochs": 0, "best_epoch": 0, "cpu_seconds": 0.0, "validation": validation}
     else:
-        score, told = trained(name, data, model_name, seed, trial, place)
+        score, summary = trained(name, data, model_name, seed, trial, place)
     found = train.full_ranking(score, data.test, [data.train, data.val], ks=[20])
     official = train.full_ranking(score, data.test, [data.train, data.val], ks=[20, 100], ideal="hits")
     return {
-        "set": name, "model": model_name, "seed": seed, **trial, **told,
+        "set": name, "model": model_name, "seed": seed, **trial, **summary,
         **{m: found[m] for m in METRICS if m in found}, "ndcg_hits@20": official["ndcg@20"],
         "auc": auc(score, data, seed), "torch": torch.__version__,
     }  # fmt: skip
 
 
 def trained(name, data, model_name, seed, trial, place):
-    """The scores of a trained model, and what is to be told of the training."""
+    """The scores of a trained model, and a summary of the training."""
     make, epochs = (MODELS | ABLATIONS)[model_name]
     budget = SETS[name]
     with train.seeded(seed):
@@ -175,12 +177,12 @@ def trained(name, data, model_name, seed, trial, place):
         model.take_factors(first.embedding)
     some = budget.validate_users if model_name in BY_PAIR else None
     result = fitted(model, data, budget, epochs, trial, seed, checkpoint, some)
-    told = {
+    summary = {
         "epochs": len(result.history), "best_epoch": result.best_epoch,
         "cpu_seconds": round(result.cpu_seconds + before, 1), "validation": result.best["validation"],
     }  # fmt: skip
     checkpoint.unlink(missing_ok=True)
-    return train.scorer(model, train.structure_of(model, data)), told
+    return train.scorer(model, train.structure_of(model, data)), summary
 
 
 def read(path):
@@ -247,20 +249,20 @@ training and validation left out. Every model has d = 64 and the same trials of 
 under seed 0; the winner is tested under each seed. The first row ranks by how many users took an item in training: a
 model that does no better has learned nothing of the user. Where the table shows fewer trials than three, no more were
 run, for want of time; ablations take KGAT's setting; "from BPR-MF" begins from its vectors under the middle L2 term of
-the grid. The step size was not searched: that of FM and NFM follows the number of facts an item has, whose vectors they
-add up. On kgrec-book a trial is a step size and an L2 term; those three were chosen after BPR-MF and LightGCN had been
-run there with step sizes of 0.01 and of 0.001, and models that score pair by pair are validated on 1,000 users, drawn
-once. Users have 2.3 training pairs each there, and one item has 1,482 of 41,923: NFM, FM, CFKG and GC-MC come near the
-floor, the others stay far below, and more epochs do not help (BPR-MF with 600 in place of 100: 0.051). A winner at the
-edge of the grid, or best at the last epoch that it may take, might want more of the same. Means and deviations over
-seeds, of the kept epoch the mean; the last column is KGAT's recall@20 less the model's, seed by seed, with Student's 95
-% interval, not corrected for the number of models. The test recall of the trials is shown but chose nothing. AUC is
-that of each test pair against one item that the user never took, drawn under the seed. CPU seconds are those of
-training, of all trials and seeds, on machines that had other work, too, which makes the same epochs cost up to three
-times as much; of three runs that were stopped and went on they are those of the last stretch: on movielens-100k-kg KGAT
-under 0.001 and KGAT no KGE of seed 0, on kgrec-book KGAT under 0.001, 0.001.
+the grid. The learning rate was not searched: that of FM and NFM follows the number of triples an item has, whose
+vectors they add up. On kgrec-book a trial is a learning rate and an L2 term; those three were chosen after BPR-MF and
+LightGCN had been run there with step sizes of 0.01 and of 0.001, and models that score pair by pair are validated on
+1,000 users, drawn once. Users have 2.3 training pairs each there, and one item has 1,482 of 41,923: NFM, FM, CFKG and
+GC-MC come near the floor, the others stay far below, and more epochs do not help (BPR-MF with 600 in place of 100:
+0.051). A winner at the edge of the grid, or best at the last epoch that it may take, might want more of the same. Means
+and deviations over seeds, of the kept epoch the mean; the last column is KGAT's recall@20 less the model's, seed by
+seed, with Student's 95 % interval, not corrected for the number of models. The test recall of the trials is shown but
+chose nothing. AUC is that of each test pair against one item that the user never took, drawn under the seed. CPU
+seconds are those of training, of all trials and seeds, on machines that had other work, too, which makes the same
+epochs cost up to three times as much; of three runs that were stopped and went on they are those of the last stretch:
+on movielens-100k-kg KGAT under 0.001 and KGAT no KGE of seed 0, on kgrec-book KGAT under 0.001, 0.001.
 
-KGAT's own figures (card 01) are of Amazon-book, Last-FM and Yelp2018, whose published parts are not whole here. Of
+KGAT's published results are on Amazon-book, Last-FM and Yelp2018, whose published files are incomplete. Of
 RippleNet's and MKR's own papers no figure on these sets could be looked up.
 """
 
@@ -288,7 +290,9 @@ def means(rows, metric):
 def table(rows):
     won, order = winners(rows), list(MODELS | ABLATIONS)
     shown = ("recall@20", "ndcg@20", "hit@20", "auc")
-    right = "step size | recall@20 of each trial, by (step size and) L2 | kept epoch, bound | CPU s | KGAT less it"
+    right = (
+        "learning rate | recall@20 of each trial, by (learning rate and) L2 | kept epoch, bound | CPU s | KGAT less it"
+    )
     yield f"| model | seeds | {' | '.join(shown)} | {right} |"
     yield "|---|" + "---:|" * (len(shown) + 2) + "---|---:|---:|---:|"
     for model, own in sorted(won.items(), key=lambda item: order.index(item[0])):

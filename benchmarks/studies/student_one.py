@@ -1,10 +1,10 @@
-"""One vertex answered by the exported student: eager torch, ONNX Runtime, ONNX Runtime with weights of 8 bits.
+"""Latency of one prediction of the exported student: eager torch, ONNX Runtime, ONNX Runtime with 8-bit weights.
 
     python benchmarks/studies/student_one.py
 
-The student of LightHGNN, width 128, its normalisation folded into the last layer, at the sizes of card 04's synthetic
+The student of LightHGNN (Feng et al., ICLR 2024), width 128, with folded normalization, at the sizes of its synthetic
 sets (300 features, 10 classes) and of Cora (1,433, 7). One thread; the median and the minimum of 20,000 calls in turn,
-process CPU time. The issue asks for at most 0.05 ms in eager torch and 0.02 ms in ONNX Runtime.
+process CPU time. Target: at most 0.05 ms in eager torch and 0.02 ms in ONNX Runtime.
 """
 
 from __future__ import annotations

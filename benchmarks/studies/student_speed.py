@@ -1,15 +1,15 @@
-"""How long one vertex takes: the student, and its teacher in every way a teacher can answer.
+"""Latency of one node: the student, and its teacher with several inference methods.
 
     python benchmarks/studies/student_speed.py [--sizes 1000 5500 20000 55000]
 
-Card 04's synthetic hypergraphs: N vertices, as many hyperedges, sizes drawn from 2 .. 64, F = 300, 10 classes; and
-CA-Cora. The teacher is a two-layer HGNN of width 32, the student an MLP of width 128 as exported. One thread, process
-CPU time, median of calls in turn. Every way of the teacher gives the same logits, checked before it is timed:
+The synthetic hypergraphs of LightHGNN (Feng et al., ICLR 2024): N nodes, N hyperedges, sizes drawn from 2 .. 64,
+F = 300, 10 classes; and CA-Cora. The teacher is a two-layer HGNN of width 32, the student an exported MLP of width 128.
+One thread, CPU time, median of interleaved calls. All teacher methods return the same logits, checked before timing:
 
-    F  the factored full pass: vertices -> hyperedges -> vertices, twice, for all vertices
-    L  the full pass with the N x N operator materialised (as the published speed-up compares)
-    S  the exact slice: only what one vertex hears of in two rounds, cut out anew for each vertex
-    C  the last hyperedge states kept from an earlier pass: one mean for a vertex whose hyperedges are known
+    F  the factored full pass: nodes -> hyperedges -> nodes, twice, for all nodes
+    L  the full pass with the N x N operator materialized (as the published speed-up compares)
+    S  the exact slice: only the two-hop neighborhood of one node, extracted for each node
+    C  the last hyperedge states cached from an earlier pass: one mean for a node whose hyperedges are known
 """
 
 from __future__ import annotations
@@ -42,11 +42,11 @@ def synthetic(n: int) -> Hypergraph:
     return builders.uniform_hypergraph(n, n, sizes.tolist(), seed=0)
 
 
-def sliced(model: HGNN, x: Tensor, gather: Adjacency, scatter: Adjacency, vertex: Tensor) -> Tensor:
-    """Logits [1, C] of one vertex from the rows it hears of, by the operators of the whole hypergraph."""
+def sliced(model: HGNN, x: Tensor, gather: Adjacency, scatter: Adjacency, node: Tensor) -> Tensor:
+    """Logits [1, C] of one node from its two-hop neighborhood, with the operators of the whole hypergraph."""
 
     def needed(adjacency: Any, rows: Tensor) -> tuple[Any, Tensor]:
-        """The rows, over their sources alone, and which sources those are."""
+        """The rows over only their sources, and the sources."""
         part = adjacency.select(rows)
         sources, place = torch.unique(part.indices, return_inverse=True)
         local = type(part).from_coo(
@@ -54,15 +54,15 @@ def sliced(model: HGNN, x: Tensor, gather: Adjacency, scatter: Adjacency, vertex
         )
         return local, sources.long()
 
-    out, hyperedges = needed(scatter, vertex)
-    around, vertices = needed(gather, hyperedges)
-    again, more = needed(scatter, vertices)
+    out, hyperedges = needed(scatter, node)
+    around, nodes = needed(gather, hyperedges)
+    again, more = needed(scatter, nodes)
     first, everyone = needed(gather, more)
     hidden = propagate(again, propagate(first, model.conv1.linear(x[everyone]))).relu()
     return propagate(out, propagate(around, model.conv2.linear(hidden)))
 
 
-def materialised(hg: Hypergraph) -> Tensor | None:
+def materialized(hg: Hypergraph) -> Tensor | None:
     """The N x N operator of HGNN as a sparse matrix, or None where it would be too large."""
     if int(hg.hyperedge_degree().square().sum()) > MOST_PRODUCTS:
         return None
@@ -91,20 +91,20 @@ def seconds(call: Callable[[], object], budget: float) -> float:
 @torch.inference_mode()
 def measure(name: str, x: Tensor, hg: Hypergraph, classes: int, budget: float) -> dict[str, str]:
     teacher, mlp = HGNN(x.shape[1], 32, classes).eval(), MLP(x.shape[1], 128, classes).eval()
-    student, one, vertex = mlp.folded(), x[:1], torch.tensor([0])
+    student, one, node = mlp.folded(), x[:1], torch.tensor([0])
     expected = teacher(x, hg)
     gather, scatter = HGNNConv.operators(weighted(hg, x.dtype))
     hidden = teacher.conv1(x, hg).relu()
     kept = propagate(gather, teacher.conv2.linear(hidden))  # [M, C], the states of C
-    row = scatter.select(vertex)
+    row = scatter.select(node)
     ways: dict[str, Callable[[], Tensor]] = {
         "F": lambda: teacher(x, hg),
-        "S": lambda: sliced(teacher, x, gather, scatter, vertex),
+        "S": lambda: sliced(teacher, x, gather, scatter, node),
         "C": lambda: propagate(row, kept),
         "student_one": lambda: student(one),
         "student_all": lambda: student(x),
     }
-    operator = materialised(hg)
+    operator = materialized(hg)
     if operator is not None:
 
         def dense_pass() -> Tensor:
@@ -121,7 +121,7 @@ def measure(name: str, x: Tensor, hg: Hypergraph, classes: int, budget: float) -
         torch.testing.assert_close(ways[way](), expected[:1], rtol=1e-3, atol=1e-4)
     found = {way: 1e3 * seconds(call, budget) for way, call in ways.items()}
     best = min(found["F"], found["S"])
-    line = {"case": name, "vertices": str(len(x)), "incidences": str(hg.num_incidences)}
+    line = {"case": name, "nodes": str(len(x)), "incidences": str(hg.num_incidences)}
     line |= {f"{way}_ms": f"{found[way]:.4g}" if way in found else "not built" for way in
              ("F", "F_dhg", "L", "S", "C", "student_one", "student_all")}  # fmt: skip
     line |= {"teacher_over_student": f"{best / found['student_one']:.0f}"}

@@ -1,10 +1,10 @@
-"""What closes the gap on vertices that training has not seen: students of LightHGNN's teacher, five seeds each.
+"""Closing the gap on nodes unseen in training: students of LightHGNN's teacher, five seeds each.
 
     HGRAPH_MIRROR=... python benchmarks/studies/unseen_gap.py [--seeds 5] [--teacher hgnn+]
 
-Card 04's production setting: 0.2 of the test vertices are in no part of training. The teacher then sees the whole
-hypergraph, the student only the features of a vertex. Every student learns with the same objective (LightHGNN, the
-paper's loss) from the same teacher; only what stands in its row differs.
+The production setting of LightHGNN (Feng et al., ICLR 2024): 0.2 of the test nodes are removed from training. The
+teacher uses the whole hypergraph, the student only the features of a node. Every student has the same objective
+(LightHGNN, the paper's loss) and teacher; only the listed options differ.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ SETS = ("cocitation-cora", "coauthorship-cora", "cocitation-citeseer")
 
 
 class OnRows(nn.Module):
-    """A network fed with a sparse matrix of its features: rows of sum one as given, or of length one; words dropped."""
+    """A network with sparse input features: rows of sum one or of length one; optional word dropout."""
 
     def __init__(self, network: nn.Module, *, unit: bool, dropped: float = 0.0) -> None:
         super().__init__()
@@ -63,7 +63,7 @@ def students(features: int, classes: int) -> dict[str, Callable[[], nn.Module]]:
 
 
 def one_seed(name: str, teacher_name: str, seed: int, epochs: int) -> Iterator[tuple[str, tuple[float, float]]]:
-    """Teacher, then every student: accuracy on all test vertices and on the unseen ones, in percent."""
+    """Teacher, then every student: accuracy on all test nodes and on the unseen ones, in percent."""
     data = prepare(name, seed)
     split, part = data.split("production"), observed(data, "production")
     options: dict[str, Any] = {"epochs": epochs, "progress": False, "seed": seed}

@@ -66,7 +66,7 @@ def column_mass(record: AttentionRecord) -> Tensor:
     >>> layer = nn.SelfAttention(8, 2, causal=True)
     >>> with nn.record_attention(layer) as records:
     ...     _ = layer(torch.zeros(1, 2, 8))  # all tokens are alike
-    >>> column_mass(records[""][0])  # token 0 hears itself, token 1 both
+    >>> column_mass(records[""][0])  # token 0 attends to itself, token 1 to both
     tensor([[0.7500, 0.2500],
             [0.7500, 0.2500]])
     """

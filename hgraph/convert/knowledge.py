@@ -37,7 +37,7 @@ def from_networkx_triples(graph: Any, *, relation: str = "relation") -> Knowledg
     if not isinstance(graph, nx.Graph) or not graph.is_directed():
         raise ArgumentTypeError("graph", "a directed networkx graph", type(graph).__name__)
     index = {node: i for i, node in enumerate(graph)}
-    facts: list[tuple[int, int, int]] = []
+    triples: list[tuple[int, int, int]] = []
     kinds: dict[str, int] = {}
     for u, v, key, given in _edges(graph):
         rest = dict(given)
@@ -45,12 +45,12 @@ def from_networkx_triples(graph: Any, *, relation: str = "relation") -> Knowledg
         if name is None or rest:
             got = f"{sorted(map(str, given))} at {(u, v)!r}"
             raise ArgumentError("graph", f"edges with only the attribute {relation!r}", got)
-        facts.append((index[u], kinds.setdefault(str(name), len(kinds)), index[v]))
+        triples.append((index[u], kinds.setdefault(str(name), len(kinds)), index[v]))
     types = [data.get("type") for _, data in graph.nodes(data=True)]
     typed = bool(types) and all(t is not None for t in types)
     names = {str(t): None for t in types} if typed else {}
     rank = {name: i for i, name in enumerate(names)}
-    head, relation_ids, tail = torch.tensor(facts, dtype=torch.long).reshape(-1, 3).unbind(1)
+    head, relation_ids, tail = torch.tensor(triples, dtype=torch.long).reshape(-1, 3).unbind(1)
     return KnowledgeGraph.from_triples(
         head=head,
         relation=relation_ids,

@@ -102,8 +102,8 @@ class Split:
             ArgumentError: a class too small to leave a test node.
         """
         y, generator = class_labels(y), torch.Generator().manual_seed(seed)
-        nobody = torch.empty(0, dtype=torch.long, device=y.device)
-        parts: tuple[list[Tensor], list[Tensor], list[Tensor]] = ([nobody], [nobody], [nobody])
+        empty = torch.empty(0, dtype=torch.long, device=y.device)
+        parts: tuple[list[Tensor], list[Tensor], list[Tensor]] = ([empty], [empty], [empty])
         for label in torch.unique(y[y >= 0]).tolist():
             members = (y == label).nonzero().flatten()
             if len(members) <= num_train_per_class + num_val_per_class:

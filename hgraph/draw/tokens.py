@@ -95,10 +95,10 @@ def _arcs(graph: TokenGraph, ax: Axes | None, *, target: int | None = None, titl
     n = graph.num_targets
     target = n - 1 if target is None else whole("target", target, most=n - 1)
     ax = new_axes(ax, size=(8.0, 3.2))
-    source, heard_by = (t.cpu().numpy() for t in (graph.adjacency().indices, graph.adjacency().target))
+    source, targets = (t.cpu().numpy() for t in (graph.adjacency().indices, graph.adjacency().target))
     angle = np.linspace(0, np.pi, 40)
     lines, colors, widths = [], [], []
-    for s, t in sorted(zip(source, heard_by, strict=True), key=lambda e: e[1] == target):
+    for s, t in sorted(zip(source, targets, strict=True), key=lambda e: e[1] == target):
         middle, radius = (s + t) / 2, abs(s - t) / 2
         if s != t:
             up = 1 if s < t else -1
@@ -106,8 +106,8 @@ def _arcs(graph: TokenGraph, ax: Axes | None, *, target: int | None = None, titl
             colors.append(PALETTE[0] if t == target else _FAINT)
             widths.append(1.6 if t == target else 0.8)
     ax.add_collection(LineCollection(lines, colors=colors, linewidths=widths, zorder=1))
-    heard = set(source[heard_by == target].tolist())
-    face = [PALETTE[1] if v == target else PALETTE[0] if v in heard else "white" for v in range(n)]
+    visible = set(source[targets == target].tolist())
+    face = [PALETTE[1] if v == target else PALETTE[0] if v in visible else "white" for v in range(n)]
     ax.scatter(np.arange(n), np.zeros(n), s=min(60, 2400 / max(n, 1)), c=face, edgecolors=INK, linewidths=0.6, zorder=2)
     _finish(ax, title if title is not None else f"sources of token {target}, of {graph.num_edges:,} edges")
     ax.autoscale_view()
@@ -127,7 +127,7 @@ def _layers(
     target = top - 1 if target is None else whole("target", target, most=top - 1)
     ax = new_axes(ax, size=(8.0, 0.8 + 1.1 * layers))
     adj = graph.adjacency()
-    source, heard_by = adj.indices.cpu().numpy(), adj.target.cpu().numpy()
+    source, targets = adj.indices.cpu().numpy(), adj.target.cpu().numpy()
     active, size = np.zeros(top, bool), min(45, 2400 / max(top, bottom, 1))
     active[target] = True
     for layer in range(layers, -1, -1):
@@ -139,11 +139,11 @@ def _layers(
         rim = [INK if active[v] else LINE for v in range(count)]
         ax.scatter(np.arange(count), np.full(count, layer), s=size, c=face, edgecolors=rim, linewidths=0.6, zorder=3)
         if layer:
-            lit = active[heard_by]
+            lit = active[targets]
             ends = np.stack(
                 [
                     np.stack([source, np.full_like(source, layer - 1)], 1),
-                    np.stack([heard_by, np.full_like(source, layer)], 1),
+                    np.stack([targets, np.full_like(source, layer)], 1),
                 ],
                 1,
             )

@@ -310,9 +310,9 @@ def _softmax(
         before = torch.where(first, lse.detach().index_select(1, segment_of(frame.segments, frame.length)), before)
         share = torch.exp(lse - shift)
         state = torch.cat([share * widened(out), share], -1)
-    fade = torch.exp(torch.where(before == float("-inf"), float("-inf"), before - _finite(most)))
+    decay = torch.exp(torch.where(before == float("-inf"), float("-inf"), before - _finite(most)))
     share = torch.exp(score - _finite(most))
-    carried = affine_scan(frame.segments, fade, torch.cat([share * value, share], -1), state, chunk)
+    carried = affine_scan(frame.segments, decay, torch.cat([share * value, share], -1), state, chunk)
     states = _normalized(carried, most)
     ends = last(frame.segments, torch.cat([*states], -1), None if out is None else torch.cat([widened(out), lse], -1))  # type: ignore[list-item]
     if initial is None:  # an empty segment has no elements

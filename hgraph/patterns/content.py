@@ -168,7 +168,7 @@ def random(num_tokens: int, degree: int, *, seed: int, causal: bool = False) -> 
     """Every token attends to itself and to ``degree`` tokens drawn with replacement (duplicates are merged).
 
     >>> drawn = random(5, 2, seed=0)
-    >>> drawn.degree().max().item() <= 3, bool((drawn.adjacency().dense().diagonal() == 1).all())  # each hears itself
+    >>> drawn.degree().max().item() <= 3, bool((drawn.adjacency().dense().diagonal() == 1).all())  # self-loops
     (True, True)
     """
     generator = torch.Generator().manual_seed(seed_of(seed))

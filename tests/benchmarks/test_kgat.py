@@ -17,17 +17,17 @@ def test_every_form_is_measured_and_checked(form, monkeypatch):
     found = kgat.measure("400", form, 1, form == "hgraph", "cpu")  # raises where the forms disagree
     assert set(kgat.STEPS) <= set(found["found"])
     assert (kgat.LIMIT in found["found"]) == (form == "hgraph")
-    assert found["steps"] == {"ranking": 1, "facts": 1}
+    assert found["steps"] == {"ranking": 1, "triples": 1}
     if form == "plain":
-        monkeypatch.setattr(kgat.Plain, "heard", lambda self, x, weight: 0 * x)
+        monkeypatch.setattr(kgat.Plain, "gather", lambda self, x, weight: 0 * x)
         with pytest.raises(AssertionError):
             kgat.measure("400", form, 1, False, "cpu")
 
 
 def test_epochs_are_steps_times_a_step():
-    found = {"ranking step": (0.5, 30.0), "step on facts": (0.25, 20.0), "attention refresh": (2.0, 90.0)}
-    assert kgat.epochs(found, {"ranking": 10, "facts": 4}) == {
+    found = {"ranking step": (0.5, 30.0), "step on triples": (0.25, 20.0), "attention refresh": (2.0, 90.0)}
+    assert kgat.epochs(found, {"ranking": 10, "triples": 4}) == {
         "ranking epoch, 10 steps": (5.0, 30.0),
-        "epoch on facts, 4 steps": (1.0, 20.0),
+        "epoch on triples, 4 steps": (1.0, 20.0),
         "whole epoch": (8.0, 90.0),
     }

@@ -122,7 +122,7 @@ def small_model(**options):
 
 @pytest.mark.parametrize("aggr", ["bi", "gcn", "sage"])
 def test_kgat_parity(aggr):
-    """Equations 5 and 6: un-normalised tensors go on, normalised rows are read out, layer 0 as it is."""
+    """Equations 5 and 6: un-normalized tensors go on, normalized rows are read out, layer 0 as it is."""
     kg, model = some_graph(), small_model(aggr=aggr)
     kg = model.refresh(kg)
     dense = kg.adj.dense()
@@ -165,7 +165,7 @@ def test_one_relation_and_the_identity():
         assert share == pytest.approx(math.exp(score[h, t]) / total)
 
 
-def test_no_layers_are_matrix_factorisation():
+def test_no_layers_are_matrix_factorization():
     model = small_model(layer_channels=())
     mf = models.BPRMF(10, 12, dim=D).double()
     mf.load_state_dict({"embedding": model.embedding[:22]})
@@ -189,7 +189,7 @@ def test_the_laplacian_is_the_sum_of_the_relations():
     assert torch.equal(model.refresh(model.start(kg)).adj.weight, exact)
 
 
-def test_training_may_begin_from_matrix_factorisation():
+def test_training_may_begin_from_matrix_factorization():
     model, mf = small_model(), models.BPRMF(10, 12, dim=D).double()
     before = model.embedding.detach().clone()
     model.take_factors(mf.embedding)
@@ -379,7 +379,7 @@ def recall(model, data, seed, epochs):
 
 
 def gains(seeds, epochs):
-    """Mean recall@20 of matrix factorisation, KGAT-2, and KGAT-2 with a shuffled graph."""
+    """Mean recall@20 of matrix factorization, KGAT-2, and KGAT-2 with a shuffled graph."""
     found = []
     for seed in seeds:
         row = []

@@ -376,7 +376,7 @@ def test_gradcheck_of_the_hypergraph_convolution():
     assert torch.autograd.gradcheck(layer, (maps(1, 4, 16).requires_grad_(),))
 
 
-# ---------------------------------------------------------------------- check 5: facts at initialisation
+# ---------------------------------------------------------------------- check 5: facts at initialization
 
 
 def test_at_first_the_gates_are_shut():
@@ -436,10 +436,10 @@ def test_area_attention_is_attend_on_a_block_diagonal_token_graph(area):
 
 
 def counting_scene(batch, generator):
-    """64 x 64 pixels, one or eight objects of each of three colours, in cells of 8 pixels. An object's label: its
-    colour, and whether there are many of the next colour, anywhere."""
+    """64 x 64 pixels, one or eight objects of each of three colors, in cells of 8 pixels. An object's label: its
+    color, and whether there are many of the next color, anywhere."""
     many = torch.rand(batch, 3, generator=generator) < 0.5
-    order = torch.rand(batch, 64, generator=generator).argsort(-1)  # eight places for each colour
+    order = torch.rand(batch, 64, generator=generator).argsort(-1)  # eight places for each color
     shown = torch.where(many, 8, 1)
     place = order[:, :24].view(batch, 3, 8)
     kind = torch.zeros(batch, 64, dtype=torch.long)

@@ -28,7 +28,7 @@ class BPRMF(Recommender):
     >>> import torch
     >>> kg = KnowledgeGraph.from_names([("Dune", "by", "Herbert")])
     >>> model = BPRMF(2, 1, dim=4)
-    >>> model.score(model(kg), torch.tensor([0, 1])).shape  # what the structure says is not heard
+    >>> model.score(model(kg), torch.tensor([0, 1])).shape  # the structure is ignored
     torch.Size([2, 1])
     """
 

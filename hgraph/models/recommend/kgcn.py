@@ -115,7 +115,7 @@ class KGCN(Recommender):
         x = [self.entity.index_select(0, some) for some, _, _ in steps] + [self.entity.index_select(0, nodes)]
         for at, layer in enumerate(self.layers):
             act = torch.tanh if at == len(self.layers) - 1 else torch.relu
-            heard = [propagate(adj, x[hop + 1], weight=share) for hop, (_, adj, share) in enumerate(steps)]
-            x = [act(layer(x[hop] + heard[hop])) for hop in range(len(steps))]
+            message = [propagate(adj, x[hop + 1], weight=share) for hop, (_, adj, share) in enumerate(steps)]
+            x = [act(layer(x[hop] + message[hop])) for hop in range(len(steps))]
             steps = steps[:-1]
         return (user.index_select(0, users) * x[0]).sum(-1)

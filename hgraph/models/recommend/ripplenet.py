@@ -149,9 +149,9 @@ class RippleNet(Recommender):
             steps.append(drawn)
             owner = some.nonzero().flatten().repeat_interleave(self.memory)
             nodes = tail[drawn[some]].flatten()
-        facts = torch.stack(steps, 1)
+        drawn = torch.stack(steps, 1)
         if not kg.num_edges:
-            return Ripples(facts, facts, facts, some)
+            return Ripples(drawn, drawn, drawn, some)
         # users and their relation are not counted below; entries of users without triples are ignored
-        heads, kinds, tails = (ids[facts].sub(less).clamp(min=0) for ids, less in ((head, u), (relation, 1), (tail, u)))
+        heads, kinds, tails = (ids[drawn].sub(less).clamp(min=0) for ids, less in ((head, u), (relation, 1), (tail, u)))
         return Ripples(heads, kinds, tails, some)

@@ -180,7 +180,7 @@ def _natural(value: Any) -> bool:
     return type(value) is int and 0 <= value < 2**40
 
 
-# ---------------------------------------------------------------------- where tensors may hang
+# ---------------------------------------------------------------------- allowed places of tensors
 
 
 def _named(root: Any) -> dict[str, _View]:

@@ -34,30 +34,30 @@ def propagate_by_relation(kg: KnowledgeGraph, x: Tensor, weight: Tensor, turn: T
         [..., N, F'].
     """
     pairs = cached(kg, "pairs of heads and relations", lambda: _pairs(kg))
-    heard = propagate(pairs.hear, x, weight=weight.index_select(0, kg.by_relation.long()))
-    parts = enumerate(heard.split(pairs.counts, -2))
-    return propagate(pairs.tell, torch.cat([turn(rows, relation) for relation, rows in parts], -2))
+    gathered = propagate(pairs.gather, x, weight=weight.index_select(0, kg.by_relation.long()))
+    parts = enumerate(gathered.split(pairs.counts, -2))
+    return propagate(pairs.combine, torch.cat([turn(rows, relation) for relation, rows in parts], -2))
 
 
 class _Pairs(NamedTuple):
     """Structures from tails to P pairs and from pairs to N heads; and the number of pairs of each relation."""
 
-    hear: Adjacency
-    tell: Adjacency
+    gather: Adjacency
+    combine: Adjacency
     counts: list[int]
 
 
 def _pairs(kg: KnowledgeGraph) -> _Pairs:
     order = kg.by_relation.long()
     head, relation = kg.adj.target.long()[order], kg.relation.long()[order]  # sorted by relation, then by head
-    code, facts = torch.unique_consecutive(relation * kg.num_nodes + head, return_counts=True)
-    indptr = torch.cat([facts.new_zeros(1), facts.cumsum(0)])
+    code, counts = torch.unique_consecutive(relation * kg.num_nodes + head, return_counts=True)
+    indptr = torch.cat([counts.new_zeros(1), counts.cumsum(0)])
     owner = code % max(kg.num_nodes, 1)
-    tell = Adjacency.from_coo(
+    combine = Adjacency.from_coo(
         target=owner, source=torch.arange(len(code), device=kg.device), num_targets=kg.num_nodes, num_sources=len(code)
     )
-    hear = Adjacency.trusted(indptr=indptr, indices=kg.adj.indices[order], num_sources=kg.num_nodes)
-    return _Pairs(hear, tell, torch.bincount(code // max(kg.num_nodes, 1), minlength=kg.num_relations).tolist())
+    gather = Adjacency.trusted(indptr=indptr, indices=kg.adj.indices[order], num_sources=kg.num_nodes)
+    return _Pairs(gather, combine, torch.bincount(code // max(kg.num_nodes, 1), minlength=kg.num_relations).tolist())
 
 
 def inverse_counts(kg: KnowledgeGraph) -> Tensor:

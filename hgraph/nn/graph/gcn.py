@@ -84,8 +84,8 @@ class GCNConv(nn.Module):
 def _smoothed(x: Tensor, graph: Graph) -> Tensor:
     dtype = torch.promote_types(x.dtype, torch.float32)
     adj, loop = _operator(graph, dtype)
-    heard = propagate(adj, x)
-    return heard if loop is None else heard + loop.to(x.dtype).unsqueeze(-1) * x
+    out = propagate(adj, x)
+    return out if loop is None else out + loop.to(x.dtype).unsqueeze(-1) * x
 
 
 def _operator(graph: Graph, dtype: torch.dtype) -> tuple[Adjacency, Tensor | None]:

@@ -100,10 +100,10 @@ class RGCNConv(nn.Module):
         return out if self.bias is None else out + self.bias.to(out.dtype)
 
     def _by_basis(self, x: Tensor, kg: KnowledgeGraph, norm: Tensor, share: Tensor) -> Tensor:
-        relation, heard = kg.relation.long(), []
+        relation, outputs = kg.relation.long(), []
         for column in share.unbind(1):
-            heard.append(propagate(kg.adj, x, weight=norm.to(column.dtype) * column.index_select(0, relation)))
-        return torch.cat(heard, -1) @ self.weight[:, 0].flatten(0, 1)
+            outputs.append(propagate(kg.adj, x, weight=norm.to(column.dtype) * column.index_select(0, relation)))
+        return torch.cat(outputs, -1) @ self.weight[:, 0].flatten(0, 1)
 
     def _by_relation(self, x: Tensor, kg: KnowledgeGraph, norm: Tensor) -> Tensor:
         matrices = self.weight.unbind(0)  # one gradient for all: indexing would allocate a full-size one for each

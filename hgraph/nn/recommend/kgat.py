@@ -77,13 +77,13 @@ class KGATConv(nn.Module):
     def forward(self, x: Tensor, kg: KnowledgeGraph) -> Tensor:
         """Aggregate and combine."""
         check_inputs(x, kg, KnowledgeGraph, self.in_channels, self.weight)
-        heard = propagate(kg.adj, x, reduce="mean" if kg.adj.weight is None else "sum")
+        message = propagate(kg.adj, x, reduce="mean" if kg.adj.weight is None else "sum")
         if self.aggr == "sage":
-            return self._act(torch.cat([x, heard], -1), self.weight, self.bias)
-        out = self._act(x + heard, self.weight, self.bias)
+            return self._act(torch.cat([x, message], -1), self.weight, self.bias)
+        out = self._act(x + message, self.weight, self.bias)
         if self.product_weight is None or self.product_bias is None:
             return out
-        return out + self._act(x * heard, self.product_weight, self.product_bias)
+        return out + self._act(x * message, self.product_weight, self.product_bias)
 
     def _act(self, x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
         return F.leaky_relu(F.linear(x, weight.T, bias), self.negative_slope)

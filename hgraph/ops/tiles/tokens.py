@@ -107,8 +107,8 @@ def attend_tokens(
     mask = None if mask is None else mask.expand(*batch, -1).reshape(flat[1].shape[:2])
     plain = order is None and table is None and seed is None and mask is None
     if plain and head_mask is not None and isinstance(tiles, BlockAdjacency) and is_skipping(tiles, head_mask):
-        listens = head_mask.expand(*batch, graph.num_targets, heads).reshape(flat[0].shape[:3])
-        out, lse = attend_receivers(tiles, flat[0], flat[1], flat[2], listens, float(scale))
+        attends = head_mask.expand(*batch, graph.num_targets, heads).reshape(flat[0].shape[:3])
+        out, lse = attend_receivers(tiles, flat[0], flat[1], flat[2], attends, float(scale))
     else:
         out, lse = block_attend(
             tensors_of(tiles), *flat, table, target_place, source_place, mask, seed, dropout, float(scale)
