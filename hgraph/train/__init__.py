@@ -12,6 +12,7 @@ from hgraph.train.recommender import fit_recommender
 from hgraph.train.samplers import PairSampler, TripleSampler
 from hgraph.train.scores import scorer, structure_of
 from hgraph.train.seed import seeded
+from hgraph.train.threads import fastest_threads
 from hgraph.train.triples import fit_triples, triple_ranking
 
 __all__ = [
@@ -30,6 +31,7 @@ __all__ = [
     "expected_calibration_error",
     "explain",
     "f1",
+    "fastest_threads",
     "fit",
     "fit_recommender",
     "fit_triples",

@@ -23,6 +23,7 @@ from hgraph.cli.app import app
 from hgraph.cli.students import _request
 from hgraph.datasets import load
 from hgraph.distill import Predictor, export
+from hgraph.errors import DataError
 from hgraph.models import MLP
 from hgraph.train import seeded
 
@@ -138,6 +139,7 @@ def test_the_request_that_is_shown_is_answered(url, student):
         (b'{"row": "\xff"}', "parsing the body"),  # no UTF-8
         (b"\xff\xfe", "JSON"),  # UTF-16 of no text
         ({"rows": [[1, 2, 3]]}, "row 0"),
+        (b'{"row": {"a": 1' + b"0" * 400 + b', "b": 2, "c": 3}}', "not a number"),  # too large for a float
         ({"rows": {"a": 1}}, "list"),
         ({"rows": [{}] * 10_001}, "10000"),
         ({"lines": []}, "body"),
@@ -358,3 +360,12 @@ def test_a_parent_that_reads_one_line_does_not_stop_the_server(student):
         connection.close()
         process.terminate()
         assert process.wait(20) == 0
+
+
+def test_features_that_overflow_are_refused_by_row(tmp_path):
+    linear = torch.nn.Linear(3, 2)
+    torch.nn.init.constant_(linear.weight, 10.0)
+    export(linear, tmp_path / "s", X, feature_names=["a", "b", "c"])
+    predictor = Predictor(tmp_path / "s")
+    with pytest.raises(DataError, match=r"row 1: its features are too large, up to 3e\+38"):
+        predictor.answers(torch.tensor([[1.0, 2.0, 3.0], [3e38, 3e38, 3e38]]))

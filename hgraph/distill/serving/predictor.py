@@ -105,8 +105,17 @@ class Predictor:
             return self._run(x.float().contiguous())
 
     def probabilities(self, x: Tensor) -> Tensor:
-        """Probabilities [N, C] of all classes, of features [N, F]."""
-        return self.logits(x).softmax(-1)
+        """Probabilities [N, C] of all classes, of features [N, F].
+
+        Raises:
+            DataError: features so large that the logits are not finite; names the first row.
+        """
+        logits = self.logits(x)
+        finite = logits.isfinite().all(-1)
+        if not bool(finite.all()):
+            row = int((~finite).nonzero()[0, 0])
+            raise DataError(f"row {row}: its features are too large, up to {x[row].abs().max():.3g}, to predict from")
+        return logits.softmax(-1)
 
     def answers(self, x: Tensor) -> list[Answer]:
         """The most probable class of each row of features [N, F]."""
@@ -136,7 +145,7 @@ class Predictor:
                 raise DataError(f"rows: column {name!r} is missing, got {list(columns)[:20]}")
         try:
             numbers = [[float(v) for v in columns[name]] for name in self.columns]
-        except (TypeError, ValueError) as error:
+        except (TypeError, ValueError, OverflowError) as error:
             raise DataError(f"rows: a cell that is not a number ({error})") from None
         x = torch.tensor(numbers, dtype=torch.float32).view(len(self.columns), -1).T.contiguous()
         if not bool(x.isfinite().all()):
