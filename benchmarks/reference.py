@@ -33,7 +33,7 @@ def library() -> ctypes.CDLL | None:
     if compiler is None:
         return None
     what = SOURCE.read_bytes() + " ".join((compiler, *FLAGS, platform.processor())).encode()
-    cache = native.folder()
+    cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "hgraph"
     path = cache / f"benchmarks-{hashlib.sha256(what).hexdigest()[:16]}.so"
     if not native.is_trusted(path):
         trust.secure(cache)

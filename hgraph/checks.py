@@ -146,7 +146,9 @@ def check_dtype(name: str, x: Tensor, weight: Tensor) -> None:
     """Reject features of another dtype than a layer's weights; autocast converts floating-point dtypes."""
     if x.dtype == weight.dtype or (x.is_floating_point() and torch.is_autocast_enabled(x.device.type)):
         return
-    raise ArgumentTypeError(name, f"{weight.dtype}, as the weights", x.dtype, f"Pass {name}.to({weight.dtype})")
+    raise ArgumentTypeError(
+        name, f"{weight.dtype}, the dtype of the weights", x.dtype, f"Pass {name}.to({weight.dtype})"
+    )
 
 
 # ---------------------------------------------------------------------- values on a device

@@ -101,7 +101,7 @@ def attend(
     batch, heads = _batch(q, score), _heads(q, score)
     checks.floating("v", v, adj.device)
     kv_heads = k.shape[head_axis(score)]
-    checks.shape("v", v, [*batch, adj.num_sources, kv_heads, "D_v"], "One row a source, heads as k has")
+    checks.shape("v", v, [*batch, adj.num_sources, kv_heads, "D_v"], "One row per source, heads as k has")
     if head_mask is not None:
         _check_head_mask(adj, head_mask, batch, heads)
     if mask is not None:

@@ -218,7 +218,7 @@ def _check(
         raise ArgumentTypeError("split", "a TripleSplit", type(split).__name__, hint)
     kg = split.train
     if (model.num_nodes, model.num_relations) != (kg.num_nodes, kg.num_relations):
-        wanted = f"{kg.num_nodes} vertices and {kg.num_relations} relations, as the facts have"
+        wanted = f"{kg.num_nodes} nodes and {kg.num_relations} relations, as the triples have"
         raise ArgumentError("model", wanted, f"{model.num_nodes} and {model.num_relations}")
     if not kg.num_edges:
         raise ArgumentError("split", "at least one fact to learn from", "none")

@@ -157,7 +157,7 @@ def test_a_network_over_a_structure_needs_that_of_new_nodes_and_an_mlp_does_not(
         (["taught", "new.csv", "--dataset", "set"], "no rows with it"),
         (["taught", "new.csv", "--id", "name"], "a column of"),
         (["taught/student"], "a file of rows"),
-        (["taught", "new.csv", "--out", "new.csv"], "another file than the one that is read"),
+        (["taught", "new.csv", "--out", "new.csv"], "a file other than the input"),
         (["taught", "new.csv", "--delimiter", ";;"], "one character"),
         (["hyper", "--program", "onnx"], "the trained network answers"),
     ],

@@ -343,7 +343,7 @@ def test_unknown_users_are_answered(shop):
     assert done.exit_code == 2
     assert "user: expected" in done.output
     assert "Did you mean 'reader 3'" in done.output.replace("\n", " ")
-    assert "There are 'reader 0'" in call("recommend", "run", "--user", "zed").output.replace("\n", " ")
+    assert "Known names include 'reader 0'" in call("recommend", "run", "--user", "zed").output.replace("\n", " ")
 
 
 def test_the_nameless_may_be_called_as_reasons_call_them():
@@ -440,7 +440,7 @@ def test_a_name_of_a_user_and_of_a_thing_is_told(tmp_path, caplog):
     assert found.quirks[-1] in caplog.text
     write(tmp_path / "triples.csv", ["head", "relation", "tail"], [("Dune", "interacts with", "space")])
     data = datasets.from_interactions(tmp_path, val=0, test=0)[0]
-    with pytest.raises(ArgumentError, match="relation_names: expected none that is 'interacts with'"):
+    with pytest.raises(ArgumentError, match="relation_names: expected no relation named 'interacts with'"):
         data.collaborative()
 
 

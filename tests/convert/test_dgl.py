@@ -67,7 +67,7 @@ def test_refusals(dgl):
 def test_without_dgl(monkeypatch):
     monkeypatch.setitem(sys.modules, "dgl", None)
     one = Graph.from_edge_index([[0], [1]], num_nodes=2, directed=True)
-    with pytest.raises(MissingPackageError, match="'dgl', which no extra installs"):
+    with pytest.raises(MissingPackageError, match="'dgl'; install it as its documentation"):
         convert.to_dgl(one)
     with pytest.raises(ArgumentTypeError, match="DGLGraph"):
         convert.from_dgl(one)

@@ -233,7 +233,7 @@ HOSTILE = {
     "a class beyond": ({"raw/node-label.csv.gz": lines([[40]] * 5)}, "class 40 of 40"),
     "labels of others": ({"raw/node-label.csv.gz": lines([[1]] * 4)}, r"labels \[5, 1\] are needed"),
     "a node in two parts": ({"split/time/valid.csv.gz": lines([[0]])}, "split"),
-    "a node that is not there": ({"split/time/test.csv.gz": lines([[9]])}, "split: ids must lie in"),
+    "a node that is not there": ({"split/time/test.csv.gz": lines([[9]])}, "split: ids must be in"),
     "gzip cut off": ({"raw/edge.csv.gz": lines(EDGES)[:-4]}, "is damaged"),
     "not gzip": ({"raw/edge.csv.gz": b"0,1\n"}, "is damaged"),
     "pickled arrays": ({"raw/data.npz": b"\x80\x04]."}, "not arrays of numbers"),

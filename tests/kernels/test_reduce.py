@@ -12,7 +12,7 @@ pytest.importorskip("triton")
 
 from hgraph import Adjacency, backend, propagate
 from hgraph.kernels import split
-from hgraph.ops.sparse.linear import rows, sddmm, stacked
+from hgraph.ops.sparse.linear import flatten_batch, rows, sddmm
 from hgraph.testing import assert_close, covering, degenerate_adjacencies, pairwise, propagate_oracle
 
 STRUCTURES = degenerate_adjacencies()
@@ -68,7 +68,7 @@ def check(name: str, reduce: str, dtype: torch.dtype, weight: str | None, width:
 
     wide = [None if t is None else t.double() for t in (x, w, grad)]
     size = [None if t is None else t.abs() for t in wide]
-    examples = zip(stacked(x), stacked(out.cpu()), strict=True)
+    examples = zip(flatten_batch(x), flatten_batch(out.cpu()), strict=True)
     terms = adj.num_edges + 1
     for x_one, out_one in examples:
         oracle = propagate_oracle(adj, x_one, w, reduce)

@@ -88,7 +88,7 @@ def test_han_parity():
     model = randomized(models.HAN(IN, width, CLASSES, num_paths=R, num_heads=heads, semantic_channels=5))
     paths = []
     for conv, graph in zip(model.conv.paths, graphs, strict=True):
-        value = (x @ conv.weight).view(N, heads, width)
+        value = conv.linear(x).view(N, heads, width)
         near = graph.adj.dense().double()  # parallel facts count as often as they are there
         near = near + torch.diag((near.diag() == 0).double())
         a, b = (value * conv.target_score).sum(-1), (value * conv.source_score).sum(-1)

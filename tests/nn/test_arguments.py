@@ -65,7 +65,7 @@ def test_relational_layers_ask_for_their_types_and_paths():
     with pytest.raises(ArgumentError, match="kg: expected at most 2 types, as in the layer, got 3"):
         nn.HGTConv(4, 1, num_types=2)(torch.ones(2, 4), typed)
     with pytest.raises(
-        ArgumentError, match=r"graphs: expected 2 graphs, one per meta-path, got one KnowledgeGraph. kg.view"
+        ArgumentError, match=r"graphs: expected 2 graphs, one per meta-path, got one KnowledgeGraph. Use kg.view"
     ):
         nn.HANConv(4, 2, num_paths=2)(torch.ones(2, 4), typed)
 

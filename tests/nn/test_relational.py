@@ -101,7 +101,7 @@ def test_one_relation_with_symmetric_weights_is_gcn():
     loops = graph.adj.add_self_loops()
     gcn, layer = randomized(GCNConv(D, OUT)), randomized(RGCNConv(D, OUT, 1, root=False))
     with torch.no_grad():
-        layer.weight[0, 0], layer.bias[:] = gcn.weight, gcn.bias
+        layer.weight[0, 0], layer.bias[:] = gcn.linear.weight.T, gcn.bias
     head, tail = loops.target.long(), loops.indices.long()
     again = KnowledgeGraph.from_triples(
         head=head, relation=torch.zeros_like(head), tail=tail, num_nodes=N, num_relations=1, duplicates="keep"

@@ -217,7 +217,7 @@ VALUE: dict[str, tuple[Callable[[], object], str]] = {
 TYPE: dict[str, tuple[Callable[[], object], str]] = {
     "propagate graph": (
         lambda: propagate(GRAPH, f(4, 2)),
-        "adj: expected Adjacency or SoftAdjacency, got Graph. Pass graph.adj of a Graph",
+        "adj: expected Adjacency or SoftAdjacency, got Graph. Pass the .adj of a Graph",
     ),
     "propagate tensor": (lambda: propagate(f(5, 4), f(4, 2)), "adj: expected Adjacency or SoftAdjacency, got Tensor"),
     "x list": (lambda: propagate(ADJ, [[0.0]] * 4), "x: expected a floating-point tensor, got list"),

@@ -403,7 +403,7 @@ def test_without_a_compiler_the_error_says_what_to_install(tmp_path: Path, monke
     with pytest.raises(errors.BackendError, match=r"no C\+\+ compiler.*apt install g\+\+"):
         native.build()
     monkeypatch.setenv("CXX", "/nonexistent")
-    with pytest.raises(errors.BackendError, match=r"\$CXX is /nonexistent, which is no program here"):
+    with pytest.raises(errors.BackendError, match=r"\$CXX is /nonexistent, which is not a program here"):
         native.build()
     assert native.state() == "not built: run hgraph kernels build"
     assert current_backend() == "torch"
@@ -438,7 +438,7 @@ def test_a_compiler_that_fails_leaves_nothing(tmp_path: Path, monkeypatch: pytes
 def test_a_folder_that_cannot_be_written_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "file").touch()
     monkeypatch.setenv("HGRAPH_CACHE", str(tmp_path / "file"))
-    with pytest.raises(errors.BackendError, match=r"file .*Set HGRAPH_CACHE to use another folder"):
+    with pytest.raises(errors.BackendError, match=r"file .*Set HGRAPH_CACHE to another folder"):
         native.build()
 
 

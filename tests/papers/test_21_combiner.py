@@ -513,7 +513,7 @@ def test_parts_are_not_taken_for_the_whole():
     assert len(records[""]) > 1
     for record in records[""]:
         for ask in (analysis.column_mass, lambda r: analysis.mass_by_type(r, {"all": patterns.causal(9)})):
-            with pytest.raises(ArgumentError, match="record: expected all that a layer heard.*attention_matrix"):
+            with pytest.raises(ArgumentError, match="record: expected a complete record of a call.*attention_matrix"):
                 ask(record)
 
 

@@ -13,7 +13,7 @@ from torch.utils.data import DataLoader
 
 from hgraph import Adjacency, Data, Graph, Hypergraph, SoftAdjacency, SoftHypergraph, cache, collate, patterns
 from hgraph.cache import cached
-from hgraph.errors import ArgumentError, ArgumentTypeError
+from hgraph.errors import ArgumentError
 from hgraph.testing import degenerate_adjacencies, random_adjacency, random_graph, random_hypergraph
 
 DEGENERATE = degenerate_adjacencies()
@@ -276,7 +276,7 @@ def test_collate_one_label_an_example():
 def test_collate_refuses():
     with pytest.raises(ArgumentError, match="items: expected at least one example, got none"):
         collate([])
-    with pytest.raises(ArgumentTypeError, match="items: expected .* all of one type, got Adjacency, Graph"):
+    with pytest.raises(ArgumentError, match="items: expected .* all of one type, got Adjacency, Graph"):
         collate([random_graph(2, 1), random_graph(2, 1).adj])
-    with pytest.raises(ArgumentTypeError, match="got SoftAdjacency"):
+    with pytest.raises(ArgumentError, match="got SoftAdjacency"):
         collate([nouns()["soft"]])

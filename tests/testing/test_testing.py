@@ -28,5 +28,5 @@ def test_no_combinations_are_refused() -> None:
     with pytest.raises(ArgumentError, match="strength: expected 1 .. 1"):
         pairwise(a=[1, 2, 3])
     for nothing in (pairwise, lambda **choices: covering(3, **choices)):
-        with pytest.raises(ArgumentError, match="b: expected one choice at least"):
+        with pytest.raises(ArgumentError, match="b: expected at least one choice"):
             nothing(a=[1, 2], b=[], c=[1, 2])

@@ -120,7 +120,7 @@ def test_the_same_seed_and_a_run_that_was_stopped(tmp_path):
 @pytest.mark.parametrize(
     ("options", "size", "error", "match"),
     [
-        ({}, N + 1, ArgumentError, "8 vertices and 2 relations"),
+        ({}, N + 1, ArgumentError, "8 nodes and 2 relations"),
         ({"negatives": 0}, N, ArgumentError, "negatives: expected 1 or more"),
         ({"batch": 0}, N, ArgumentError, "batch: expected 1 or more"),
         ({"lr": 1e30}, N, TrainingError, "try a smaller lr"),

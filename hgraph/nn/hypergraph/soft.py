@@ -54,7 +54,7 @@ class SoftHyperedges(nn.Module):
 
     >>> hyperedges = SoftHyperedges(8, 3, num_heads=2)(torch.randn(2, 5, 8))
     >>> hyperedges, hyperedges.participation.sum(1).round(decimals=4).tolist()[0]
-    (SoftHypergraph(batch [2], 5 vertices, 3 hyperedges, float32, cpu), [1.0, 1.0, 1.0])
+    (SoftHypergraph(batch [2], 5 nodes, 3 hyperedges, float32, cpu), [1.0, 1.0, 1.0])
     """
 
     def __init__(

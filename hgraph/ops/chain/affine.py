@@ -348,7 +348,7 @@ def _chunk_states(
     held = carried(forward, factor, gain.flatten(2), of_segments(initial))
     back, factor = back.flatten(2).flip(1), factor.flip(1)
     due = carried(_reversed(forward, count), factor, back, of_segments(grad_final).flip(1)).flip(1)
-    return held.unflatten(2, shape), due.unflatten(2, shape)
+    return held.reshape(*held.shape[:2], *shape), due.reshape(*due.shape[:2], *shape)
 
 
 memory_scan = register(

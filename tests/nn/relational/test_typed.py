@@ -70,7 +70,7 @@ def test_hanconv_parity():
     layer, x = randomized(HANConv(IN, width, PATHS, num_heads=heads, semantic_channels=5)), draw(n, IN, seed=20)
     paths = []
     for conv, graph in zip(layer.paths, graphs, strict=True):
-        value = (x @ conv.weight).view(n, heads, width)
+        value = conv.linear(x).view(n, heads, width)
         rows = []
         for v in range(n):
             near = sorted({v, *graph.adj.indices[graph.adj.target == v].tolist()})
