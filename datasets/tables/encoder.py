@@ -279,7 +279,9 @@ def _fit(table: Table, name: str, kind: str, chosen: np.ndarray, missing: Collec
 
 def _mark(table: Table, name: str, missing: Collection[str]) -> str:
     """What stands around every number of a column, as %."""
-    cells = (cell for chunk in table[name] for cell in set(chunk).difference(missing))
+    words = (list(set(chunk).difference(missing)) for chunk in table[name])
+    # plain numbers, which most columns are of, have no mark: one of them stands for the chunk
+    cells = (cell for some in words for cell in (some if kinds.floats(some) is None else some[:1]))
     marks = quantities.mark_of(cells)
     return next(iter(marks)) if marks is not None and len(marks) == 1 else ""
 
