@@ -19,7 +19,7 @@ import typer
 
 from hgraph import __version__
 from hgraph.cli.flags import located
-from hgraph.cli.runs import check_folder, is_part
+from hgraph.cli.runs import check_folder, is_data, is_part
 from hgraph.errors import ArgumentError, HgraphError
 from hgraph.files import writing
 
@@ -172,16 +172,20 @@ def check_file(name: str, out: Path, *inputs: Path, run: Path | None = None) -> 
         raise ArgumentError(name, "a file other than the input", str(out))
     if run is not None and is_part(run, out):
         raise ArgumentError(name, "a file that is not part of the run", str(out), "Choose another name")
+    if run is not None and is_data(run, out):
+        raise ArgumentError(name, "a file that is not part of the run's data", str(out), "Choose another name")
     if stat.S_ISREG(kind):
         check_folder(out.parent)
 
 
-def check_picture(name: str, path: Path) -> None:
+def check_picture(name: str, path: Path, *, run: Path | None = None) -> None:
     """Raise an error, before any work, if no plot can be written to this file."""
     if path.suffix not in (".png", ".svg", ".pdf"):
         raise ArgumentError(name, "a file name that ends in .png, .svg or .pdf", repr(str(path)))
     if path.is_dir():
         raise ArgumentError(name, "a file", f"{path}, which is a folder")
+    if run is not None and is_part(run, path):
+        raise ArgumentError(name, "a file that is not part of the run", str(path), "Choose another name")
     check_folder(path.parent)
 
 

@@ -54,7 +54,7 @@ def recommend(
     if out is not None and (explain or draw is not None or as_json):
         raise ArgumentError("out", "the items of all users alone", "--explain, --draw or --json with it")
     if draw is not None:
-        check_picture("draw", draw)
+        check_picture("draw", draw, run=run)
     model, data, config = opened_run(run, root)
     if (explain or draw is not None) and not model.reads_facts:
         hint = "A student's teacher may say why: ask its run" if config["model"] == TOWERS else ""

@@ -15,7 +15,18 @@ from typing import Any
 from hgraph.errors import ArgumentError, DataError
 from hgraph.files import is_temporary, write_atomically
 
-__all__ = ["MANIFEST", "REPORT", "UNDER_WAY", "begin", "check_folder", "finish", "is_part", "running", "write_json"]
+__all__ = [
+    "MANIFEST",
+    "REPORT",
+    "UNDER_WAY",
+    "begin",
+    "check_folder",
+    "finish",
+    "is_data",
+    "is_part",
+    "running",
+    "write_json",
+]
 
 LOG = logging.getLogger("hgraph")
 UNDER_WAY = "under_way"
@@ -151,6 +162,20 @@ def is_part(run: Path, path: Path) -> bool:
     """Whether a file belongs to a run, such as a student, a card, a report or a plot."""
     path, run = Path(os.path.realpath(path)), Path(os.path.realpath(run))
     return path.exists() and run in path.parents and (path.suffix in _PARTS or path in _written(run))
+
+
+def is_data(run: Path, path: Path) -> bool:
+    """Whether an existing file belongs to the data that a run was trained on, by its config.json."""
+    try:
+        config = json.loads((run / "config.json").read_text(encoding="utf-8"))
+        sources = [config.get("source"), config.get("dataset"), (config.get("run") or {}).get("dataset")]
+    except (OSError, ValueError, AttributeError):
+        return False
+    real = Path(os.path.realpath(path))
+    folders = [
+        Path(os.path.realpath(source)) for source in sources if isinstance(source, str) and os.path.isdir(source)
+    ]
+    return path.exists() and any(folder in real.parents for folder in folders)
 
 
 def write_json(path: Path, value: Any) -> None:

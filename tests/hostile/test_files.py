@@ -302,3 +302,21 @@ def test_checkpoints_behind_a_link_are_not_removed(tmp_path):
     with pytest.raises(ArgumentError, match="is a link"), runs.running(tmp_path / "run", {}, overwrite=True):
         pass
     assert (tmp_path / "other" / "mine").exists()
+
+
+@pytest.mark.parametrize("key", ["source", "dataset"])
+def test_the_data_of_a_run_are_not_written_over(key, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for folder in ("shop", "run"):
+        Path(folder).mkdir()
+    Path("shop/interactions.csv").write_text("user,item\n", encoding="utf-8")
+    Path("run/curve.png").touch()
+    Path("run/config.json").write_text(json.dumps({key: "shop"}), encoding="utf-8")
+    Path("link.csv").symlink_to("shop/interactions.csv")
+    for out in ("shop/interactions.csv", "link.csv"):
+        with pytest.raises(ArgumentError, match="not part of the run's data"):
+            common.check_file("out", Path(out), run=Path("run"))
+    common.check_file("out", Path("shop/items.csv"), run=Path("run"))  # a new file may lie there
+    with pytest.raises(ArgumentError, match="draw: expected a file that is not part of the run"):
+        common.check_picture("draw", Path("run/curve.png"), run=Path("run"))
+    common.check_picture("draw", Path("run/why.png"), run=Path("run"))
