@@ -15,11 +15,12 @@ from hgraph.cache import cached, cached_by_size, traced_as_constant
 from hgraph.errors import ArgumentError
 from hgraph.nn.attention.call import Call, check_graph, check_tokens
 from hgraph.nn.attention.kinds import CROSS, SELF, AttentionKind
-from hgraph.nn.attention.masks import fitting, without_padding
+from hgraph.nn.attention.masks import fitting
 from hgraph.nn.attention.record import record
 from hgraph.nn.attention.rotary import rotate
 from hgraph.nn.attention.settings import AttentionSettings, accepts
 from hgraph.nn.attention.state import KVState
+from hgraph.nn.padding import without_padding
 from hgraph.ops import Relative, attend
 from hgraph.structure import TokenGraph
 

@@ -8,7 +8,8 @@ from torch import Tensor
 
 from hgraph.checks import check_dtype
 from hgraph.errors import ArgumentError, ArgumentTypeError
-from hgraph.nn.attention.masks import token_mask, without_padding
+from hgraph.nn.attention.masks import token_mask
+from hgraph.nn.padding import without_padding
 from hgraph.ops import Relative
 from hgraph.structure import TokenGraph
 

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from hgraph.errors import ArgumentError, ArgumentTypeError
 
-__all__ = ["fitting", "masked", "token_mask", "without_padding"]
+__all__ = ["fitting", "masked", "token_mask"]
 
 
 def fitting(name: str, mask: Any, shape: torch.Size, least: int = 2) -> Tensor:
@@ -38,8 +38,3 @@ def masked(out: Tensor, lse: Tensor, head_mask: Tensor | None) -> tuple[Tensor, 
 def token_mask(name: str, mask: Any, tokens: torch.Size) -> Tensor | None:
     """A mask of real tokens in the full shape [..., N] of the tokens; None where all are real."""
     return None if mask is None else fitting(name, mask, tokens, 1).expand(tokens)
-
-
-def without_padding(x: Tensor, mask: Tensor | None) -> Tensor:
-    """x [..., N, D] with 0 at padding: whatever padding holds, NaN too, neither outputs nor gradients see it."""
-    return x if mask is None else torch.where(mask.unsqueeze(-1), x, 0.0)

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from hgraph.checks import check_channels
 from hgraph.errors import ArgumentError, ArgumentTypeError
+from hgraph.nn.padding import without_padding
 from hgraph.ops import edge_softmax, propagate
 from hgraph.ops.sparse.linear import widened
 from hgraph.structure import SoftAdjacency, SoftHypergraph
@@ -246,11 +247,6 @@ def check_tokens(x: Tensor, mask: Tensor | None, dim: int) -> None:
         raise ArgumentTypeError("mask", "booleans, False for padding", got)
     if mask.shape != x.shape[:-1]:
         raise ArgumentError("mask", f"shape {list(x.shape[:-1])}", f"shape {list(mask.shape)}")
-
-
-def without_padding(x: Tensor, mask: Tensor | None) -> Tensor:
-    """x [..., N, D] with 0 at padding: whatever padding holds, NaN too, neither outputs nor gradients see it."""
-    return x if mask is None else torch.where(mask.unsqueeze(-1), x, 0.0)
 
 
 def _mean(x: Tensor, mask: Tensor | None) -> Tensor:

@@ -16,8 +16,8 @@ from hgraph.nn.hypergraph.soft import (
     check_tokens,
     reset_soft,
     soft_convolve,
-    without_padding,
 )
+from hgraph.nn.padding import without_padding
 from hgraph.structure.choice import topk_mask
 
 __all__ = ["SoftHGNNSeS"]

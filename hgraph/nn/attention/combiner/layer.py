@@ -20,9 +20,9 @@ from hgraph.nn.attention.combiner.regions import Heard, ReadyPartition, Summary,
 from hgraph.nn.attention.combiner.state import CombinerState
 from hgraph.nn.attention.kinds import SELF
 from hgraph.nn.attention.kmeans import OnlineKMeans, on_sphere
-from hgraph.nn.attention.masks import without_padding
 from hgraph.nn.attention.record import PartRecord, record, recording
 from hgraph.nn.attention.settings import accepts
+from hgraph.nn.padding import without_padding
 from hgraph.patterns import Partition, partitions
 
 __all__ = ["CombinerAttention"]

@@ -17,10 +17,11 @@ from hgraph.errors import ArgumentError, ArgumentTypeError
 from hgraph.nn.attention.base import TokenAttention
 from hgraph.nn.attention.kinds import AttentionKind
 from hgraph.nn.attention.landmark.state import LandmarkState
-from hgraph.nn.attention.masks import masked, without_padding
+from hgraph.nn.attention.masks import masked
 from hgraph.nn.attention.record import AttentionRecord, record, recording
 from hgraph.nn.attention.rotary import rotate
 from hgraph.nn.attention.settings import accepts
+from hgraph.nn.padding import without_padding
 from hgraph.ops import AttendResult, attend, attend_groups, edge_score, edge_softmax, merge
 from hgraph.ops.attend_groups import rows_a_tile
 from hgraph.ops.tiles.plan import structure_of, tensors_of

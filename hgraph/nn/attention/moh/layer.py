@@ -10,10 +10,10 @@ from torch import Tensor, nn
 from hgraph._torch import may_cache
 from hgraph.errors import ArgumentError
 from hgraph.nn.attention.base import TokenAttention
-from hgraph.nn.attention.masks import without_padding
 from hgraph.nn.attention.moh.router import HeadRouter, QueryNormRouter, Routed
 from hgraph.nn.attention.settings import accepts
 from hgraph.nn.attention.state import KVState
+from hgraph.nn.padding import without_padding
 from hgraph.ops import Relative
 from hgraph.structure import TokenGraph
 

@@ -1,0 +1,13 @@
+"""Padding in batches of tokens or nodes."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+__all__ = ["without_padding"]
+
+
+def without_padding(x: Tensor, mask: Tensor | None) -> Tensor:
+    """x [..., N, D] with 0 at padding: whatever padding holds, NaN too, neither outputs nor gradients see it."""
+    return x if mask is None else torch.where(mask.unsqueeze(-1), x, 0.0)
