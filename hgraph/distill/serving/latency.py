@@ -10,6 +10,7 @@ from dataclasses import dataclass
 import torch
 
 from hgraph.errors import ArgumentError
+from hgraph.train.threads import threads as with_threads
 
 __all__ = ["Timing", "latencies", "timings"]
 
@@ -92,7 +93,7 @@ def timings(
         raise ArgumentError("rounds", "1 or more", rounds)
     if threads is not None and threads < 1:
         raise ArgumentError("threads", "None, or 1 or more", threads)
-    cuda, before = torch.device(device).type == "cuda", torch.get_num_threads()
+    cuda = torch.device(device).type == "cuda"
 
     def timed(forward: Callable[[], object]) -> float:
         start = time.perf_counter()
@@ -102,21 +103,17 @@ def timings(
         return time.perf_counter() - start
 
     times: dict[str, list[float]] = {name: [] for name in forwards}
-    torch.set_num_threads(before if threads is None else threads)
-    try:
-        with torch.inference_mode():
-            for forward in forwards.values():
-                warm: list[float] = []
-                while len(warm) < 3 or sum(warm) < warmup:
-                    warm.append(timed(forward))
-            start = time.perf_counter()
-            for turn in range(rounds):
-                if turn and time.perf_counter() - start > budget:
-                    break
-                for name, forward in forwards.items():
-                    times[name] += [timed(forward) for _ in range(_CALLS)]
-    finally:
-        torch.set_num_threads(before)
+    with with_threads(torch.get_num_threads() if threads is None else threads), torch.inference_mode():
+        for forward in forwards.values():
+            warm: list[float] = []
+            while len(warm) < 3 or sum(warm) < warmup:
+                warm.append(timed(forward))
+        start = time.perf_counter()
+        for turn in range(rounds):
+            if turn and time.perf_counter() - start > budget:
+                break
+            for name, forward in forwards.items():
+                times[name] += [timed(forward) for _ in range(_CALLS)]
     found = {}
     for name, values in times.items():
         low, median, high = statistics.quantiles(values, n=4, method="inclusive")
