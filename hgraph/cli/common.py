@@ -170,12 +170,16 @@ def check_file(name: str, out: Path, *inputs: Path, run: Path | None = None) -> 
         raise ArgumentError(name, "a file in an existing folder", str(out))
     if out.exists() and any(path.exists() and os.path.samefile(path, out) for path in inputs):
         raise ArgumentError(name, "a file other than the input", str(out))
-    if run is not None and is_part(run, out):
-        raise ArgumentError(name, "a file that is not part of the run", str(out), "Choose another name")
-    if run is not None and is_data(run, out):
-        raise ArgumentError(name, "a file that is not part of the run's data", str(out), "Choose another name")
+    _check_kept(name, out, run)
     if stat.S_ISREG(kind):
         check_folder(out.parent)
+
+
+def _check_kept(name: str, path: Path, run: Path | None) -> None:
+    """Raise an error if the file belongs to the run or to its data."""
+    for what, belongs in (("the run", is_part), ("the run's data", is_data)):
+        if run is not None and belongs(run, path):
+            raise ArgumentError(name, f"a file that is not part of {what}", str(path), "Choose another name")
 
 
 def check_picture(name: str, path: Path, *, run: Path | None = None) -> None:
@@ -184,8 +188,7 @@ def check_picture(name: str, path: Path, *, run: Path | None = None) -> None:
         raise ArgumentError(name, "a file name that ends in .png, .svg or .pdf", repr(str(path)))
     if path.is_dir():
         raise ArgumentError(name, "a file", f"{path}, which is a folder")
-    if run is not None and is_part(run, path):
-        raise ArgumentError(name, "a file that is not part of the run", str(path), "Choose another name")
+    _check_kept(name, path, run)
     check_folder(path.parent)
 
 
