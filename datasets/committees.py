@@ -8,7 +8,7 @@ from collections.abc import Callable
 import torch
 
 from hgraph.data import Data
-from hgraph.datasets.common import DEGREE_QUIRK, Root, check_sizes, made_features, random_split, text_of
+from hgraph.datasets.common import DEGREE_CAVEAT, Root, check_sizes, made_features, random_split, text_of
 from hgraph.datasets.registry import register
 from hgraph.errors import ArgumentError, DataError
 from hgraph.structure import Hypergraph
@@ -16,22 +16,22 @@ from hgraph.structure import Hypergraph
 __all__: list[str] = []
 
 _PARTIES = ("Democrat", "Republican")
-_QUIRKS = (
-    DEGREE_QUIRK,
+_CAVEATS = (
+    DEGREE_CAVEAT,
     "features='noisy-label' is what benchmarks use: the one-hot party plus Gaussian noise of deviation `noise` (they "
     "pad to 100 columns, here there are 2). Accuracies reached with it must say so.",
-    "Vertices are numbered in the order of their ids in the file; node_names has the members' names.",
+    "Nodes are numbered in the order of their ids in the file; node_names has the members' names.",
     "The default split is drawn under `seed`: half of every party trains, a quarter validates, a quarter tests.",
 )
 _SETS: dict[str, tuple[str, dict[str, int], tuple[str, ...]]] = {
     "house-committees": (
         "1,290 members of the US House of Representatives and the 341 committees they sat on.",
-        {"vertices": 1290, "hyperedges": 341, "incidences": 11843, "features": 1, "classes": 2},
+        {"nodes": 1290, "hyperedges": 341, "incidences": 11843, "features": 1, "classes": 2},
         ("One committee has a single member; 336 of 341 differ as sets; all are kept.",),
     ),
     "senate-committees": (
         "282 members of the US Senate and the 315 committees they sat on.",
-        {"vertices": 282, "hyperedges": 315, "incidences": 5408, "features": 1, "classes": 2},
+        {"nodes": 282, "hyperedges": 315, "incidences": 5408, "features": 1, "classes": 2},
         ("301 of 315 committees differ as sets; all are kept.",),
     ),
 }
@@ -57,7 +57,7 @@ def _make_loader(name: str, sizes: dict[str, int]) -> Callable[..., Data]:
 
 
 def _read(text: str, name: str) -> tuple[Hypergraph, torch.Tensor, dict[str, tuple[str, ...]]]:
-    """A file of the XGI collection: all ids are texts, and vertices come in no order."""
+    """A file of the XGI collection: all ids are texts, and nodes come in no order."""
     try:
         content = json.loads(text)
         people, members = content["node-data"], content["edge-dict"]
@@ -71,18 +71,18 @@ def _read(text: str, name: str) -> tuple[Hypergraph, torch.Tensor, dict[str, tup
     return Hypergraph.from_lists(edges, num_nodes=len(ids)), y, meta
 
 
-for _name, (_description, _sizes, _own_quirks) in _SETS.items():
+for _name, (_description, _sizes, _own_caveats) in _SETS.items():
     register(
         _name,
         description=_description,
         kind="hypergraph",
-        task="vertex classification",
+        task="node classification",
         target_spec={"kind": "class", "num_classes": 2},
-        licence="none stated",
+        license="none stated",
         redistribute=False,
         citation="P. Chodrow, N. Veldt, A. Benson: Generative hypergraph clustering: from blockmodels to modularity. "
         "Science Advances, 2021; C. Stewart, J. Woon: Congressional Committee Assignments.",
-        quirks=(*_own_quirks, *_QUIRKS),
+        caveats=(*_own_caveats, *_CAVEATS),
         sizes=_sizes,
         files=[f"congress_committees/{_name}.json"],
     )(_make_loader(_name, _sizes))

@@ -23,7 +23,7 @@ __all__ = [
 
 Root = str | os.PathLike[str] | None
 
-DEGREE_QUIRK = (
+DEGREE_CAVEAT = (
     "There are no features: x is log(1 + degree), one column, counted over the whole structure; "
     "features='constant' has nothing of the structure in it, features='none' gives no columns."
 )
@@ -123,7 +123,7 @@ def labelled(
     *,
     features: str,
     seed: int,
-    target: Literal["vertex", "hyperedge"] = "vertex",
+    target: Literal["node", "hyperedge"] = "node",
     but: Sequence[str] = (),
 ) -> Data:
     """What a set is that publishes labels alone: made features, a drawn split, the counts of its card.
@@ -157,7 +157,7 @@ def sizes_of(examples: Sequence[Data]) -> dict[str, int]:
     if graphs:
         found |= {"nodes": sum(g.num_nodes for g in graphs), "edges": sum(g.num_edges for g in graphs)}
     if hypers:
-        found["vertices"] = sum(h.num_nodes for h in hypers)
+        found["nodes"] = sum(h.num_nodes for h in hypers)
         found["hyperedges"] = sum(h.num_hyperedges for h in hypers)
         found["incidences"] = sum(h.num_incidences for h in hypers)
     return found

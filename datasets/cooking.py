@@ -6,7 +6,7 @@ import torch
 
 from hgraph.data import Data
 from hgraph.datasets.common import (
-    DEGREE_QUIRK,
+    DEGREE_CAVEAT,
     Root,
     files_of,
     labelled,
@@ -19,15 +19,15 @@ from hgraph.structure import Hypergraph
 __all__ = ["cooking", "recipes"]
 
 _FOLDER = "cat_edge_cooking"
-_LICENCE = "none stated; the terms of the Kaggle competition 'What's Cooking?' apply"
+_LICENSE = "none stated; the terms of the Kaggle competition 'What's Cooking?' apply"
 _CITATION = (
     "I. Amburg, N. Veldt, A. Benson: Clustering in graphs and hypergraphs with categorical edge labels. WWW 2020."
 )
-_QUIRKS = (
+_CAVEATS = (
     "The file lists 428,275 ingredients of recipes; 26 of them, in five recipes, are repeats and count once.",
     "39,243 of 39,774 recipes differ as sets, and 22 have a single ingredient; all are kept.",
     "Cuisines range from 467 recipes (brazilian) to 7,838 (italian).",
-    DEGREE_QUIRK,
+    DEGREE_CAVEAT,
     "The default split is drawn under `seed`: half of every cuisine trains, a quarter validates, a quarter tests.",
 )
 
@@ -38,15 +38,15 @@ _QUIRKS = (
     kind="hypergraph",
     task="hyperedge classification",
     target_spec={"kind": "class", "num_classes": 20},
-    licence=_LICENCE,
+    license=_LICENSE,
     redistribute=False,
     citation=_CITATION,
-    quirks=(
+    caveats=(
         "Labels are of hyperedges: the ingredients of all recipes are known, the cuisines of some are not. "
-        "cooking-recipes has the recipes as vertices.",
-        *_QUIRKS,
+        "cooking-recipes has the recipes as nodes.",
+        *_CAVEATS,
     ),
-    sizes={"vertices": 6714, "hyperedges": 39774, "incidences": 428249, "features": 1, "classes": 20},
+    sizes={"nodes": 6714, "hyperedges": 39774, "incidences": 428249, "features": 1, "classes": 20},
     files=files_of(_FOLDER, ""),
 )
 def cooking(root: Root = None, *, seed: int = 0, features: str = "degree") -> Data:
@@ -66,20 +66,20 @@ def cooking(root: Root = None, *, seed: int = 0, features: str = "degree") -> Da
     "cooking-recipes",
     description="39,774 recipes; those with the same ingredient form a hyperedge, 6,714 ingredients.",
     kind="hypergraph",
-    task="vertex classification",
+    task="node classification",
     target_spec={"kind": "class", "num_classes": 20},
-    licence=_LICENCE,
+    license=_LICENSE,
     redistribute=False,
     citation=_CITATION,
-    quirks=(
+    caveats=(
         "The dual of 'cooking': the same kind of task as DeepHypergraph's Cooking200, which is a smaller set.",
-        *_QUIRKS,
+        *_CAVEATS,
     ),
-    sizes={"vertices": 39774, "hyperedges": 6714, "incidences": 428249, "features": 1, "classes": 20},
+    sizes={"nodes": 39774, "hyperedges": 6714, "incidences": 428249, "features": 1, "classes": 20},
     files=files_of(_FOLDER, ""),
 )
 def recipes(root: Root = None, *, seed: int = 0, features: str = "degree") -> Data:
-    """Recipes as vertices.
+    """Recipes as nodes.
 
     Args:
         root: see `hgraph.datasets.load`.
@@ -97,8 +97,8 @@ def _read(root: Root) -> tuple[Hypergraph, torch.Tensor, tuple[str, ...], tuple[
     ingredients = tuple(text_of(_FOLDER, "node-labels.txt", root).splitlines())
     cuisines = tuple(text_of(_FOLDER, "hyperedge-label-identities.txt", root).split())
     y = torch.tensor([int(line) - 1 for line in text_of(_FOLDER, "hyperedge-labels.txt", root).split()])
-    vertex, hyperedge = read_lists(text_of(_FOLDER, "hyperedges.txt", root), "\t", source="hyperedges.txt")
-    once = torch.unique(hyperedge * len(ingredients) + vertex - 1)  # each pair as one number
+    node, hyperedge = read_lists(text_of(_FOLDER, "hyperedges.txt", root), "\t", source="hyperedges.txt")
+    once = torch.unique(hyperedge * len(ingredients) + node - 1)  # each pair as one number
     structure = Hypergraph.from_coo(
         node=once % len(ingredients),
         hyperedge=once // len(ingredients),

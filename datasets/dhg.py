@@ -1,4 +1,4 @@
-"""The vertex classification sets that DeepHypergraph publishes: pickles of plain data, read by our own unpickler."""
+"""The node classification sets that DeepHypergraph publishes: pickles of plain data, read by our own unpickler."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from hgraph.data import Data, Split
-from hgraph.datasets.common import DEGREE_QUIRK, Root, made_features, random_split
+from hgraph.datasets.common import DEGREE_CAVEAT, Root, made_features, random_split
 from hgraph.datasets.download import fetch_unlisted
 from hgraph.datasets.registry import register
 from hgraph.errors import DataError
@@ -24,7 +24,7 @@ __all__: list[str] = []
 
 _URL = "https://huggingface.co/datasets/iMoonLab/DHG-data/resolve/main/datasets"
 _MAX_BYTES = 2**30
-_QUIRKS = (
+_CAVEATS = (
     "Counts are those of DHG's cards; the files are checked against them, and against DHG's MD5. The first download is "
     "trusted beyond that, and later ones must equal it (lock files with SHA-256 beside the files).",
     "folder= reads files that DHG has fetched already, for instance ~/.cache/dhg/datasets/cora.",
@@ -40,7 +40,7 @@ class _Facts:
     name: str
     folder: str
     kind: str
-    vertices: int
+    nodes: int
     edges: int
     classes: int
     features: int
@@ -102,29 +102,29 @@ def _structure(facts: _Facts, edges: Any) -> Graph | Hypergraph:
         raise DataError(f"{facts.name}: a list of {facts.edges} edges is needed, got {got}")
     try:
         if facts.kind == "hypergraph":
-            return Hypergraph.from_lists([sorted(set(map(int, e))) for e in edges], num_nodes=facts.vertices)
+            return Hypergraph.from_lists([sorted(set(map(int, e))) for e in edges], num_nodes=facts.nodes)
         pairs = np.array([[int(a), int(b)] for a, b in edges], dtype=np.int64).reshape(-1, 2)
         pairs = np.unique(np.sort(pairs, axis=1), axis=0)
-        return Graph.from_edge_index(torch.from_numpy(pairs.T.copy()), num_nodes=facts.vertices, directed=False)
+        return Graph.from_edge_index(torch.from_numpy(pairs.T.copy()), num_nodes=facts.nodes, directed=False)
     except (TypeError, ValueError, OverflowError) as error:
-        raise DataError(f"{facts.name}: edges of vertices 0 .. {facts.vertices - 1} are needed ({error})") from error
+        raise DataError(f"{facts.name}: edges of nodes 0 .. {facts.nodes - 1} are needed ({error})") from error
 
 
 def _vector(facts: _Facts, values: Any, what: str) -> Tensor:
-    """A list or array with one number or boolean a vertex."""
+    """A list or array with one number or boolean a node."""
     if isinstance(values, Iterable) and not isinstance(values, (str, bytes, dict)):
         try:
             found = np.asarray(values)
         except ValueError:
             found = np.empty(0, dtype=object)
-        if found.shape == (facts.vertices,) and found.dtype.kind in "biu":
+        if found.shape == (facts.nodes,) and found.dtype.kind in "biu":
             return torch.from_numpy(found.astype(np.int64))
-    raise DataError(f"{facts.name}: {what}: one whole number for each of {facts.vertices} vertices is needed")
+    raise DataError(f"{facts.name}: {what}: one whole number for each of {facts.nodes} nodes is needed")
 
 
 def _features(facts: _Facts, matrix: Any) -> Tensor:
     """A sparse matrix, an array, or a list of rows, as [N, F] floats."""
-    shape = (facts.vertices, facts.features)
+    shape = (facts.nodes, facts.features)
     if hasattr(matrix, "toarray"):
         if matrix.shape != shape:  # before it is made dense
             raise DataError(f"{facts.name}: features {shape} are needed, not {matrix.shape}")
@@ -142,40 +142,40 @@ def _rows() -> list[_Facts]:
     lines = Path(__file__).with_name("dhg.tsv").read_text(encoding="utf-8").splitlines()[1:]
     rows = []
     for name, folder, kind, *numbers, sums in (line.split("\t") for line in lines):
-        vertices, edges, classes, features = map(int, numbers)
+        nodes, edges, classes, features = map(int, numbers)
         md5 = dict(pair.split("=") for pair in sums.split(","))
-        rows.append(_Facts(name, folder, kind, vertices, edges, classes, features, md5))
+        rows.append(_Facts(name, folder, kind, nodes, edges, classes, features, md5))
     return rows
 
 
-def _own_quirks(facts: _Facts) -> list[str]:
-    quirks = []
+def _own_caveats(facts: _Facts) -> list[str]:
+    caveats = []
     if facts.same_parts:
-        quirks.append(
+        caveats.append(
             "DHG's validation mask is its test mask: the default split has DHG's test part and no validation."
         )
     elif "train_mask.pkl" in facts.md5:
-        quirks.append("The default split is DHG's own.")
+        caveats.append("The default split is DHG's own.")
     else:
-        quirks.append("The default split is drawn under `seed`: half of every class trains, a quarter validates.")
-    return quirks if facts.features else [*quirks, DEGREE_QUIRK]
+        caveats.append("The default split is drawn under `seed`: half of every class trains, a quarter validates.")
+    return caveats if facts.features else [*caveats, DEGREE_CAVEAT]
 
 
 for _facts in _rows():
-    _things = ("vertices", "hyperedges") if _facts.kind == "hypergraph" else ("nodes", "listed edges")
+    _things = ("nodes", "hyperedges") if _facts.kind == "hypergraph" else ("nodes", "listed edges")
     register(
         _facts.name,
         description=f"{_facts.folder} as DeepHypergraph publishes it.",
         kind=_facts.kind,
-        task="vertex classification",
+        task="node classification",
         target_spec={"kind": "class", "num_classes": _facts.classes},
-        licence="none stated",
+        license="none stated",
         redistribute=False,
         citation="Y. Gao, Y. Feng, S. Ji, R. Ji: HGNN+: General Hypergraph Neural Networks. TPAMI, 2023; and "
         "the sources that DHG's documentation names.",
-        quirks=(*_own_quirks(_facts), *_QUIRKS),
+        caveats=(*_own_caveats(_facts), *_CAVEATS),
         sizes={
-            _things[0]: _facts.vertices,
+            _things[0]: _facts.nodes,
             _things[1]: _facts.edges,
             "features": _facts.features or 1,
             "classes": _facts.classes,

@@ -16,26 +16,26 @@ __all__ = ["davis", "digits", "karate", "lesmis"]
 
 Root = str | os.PathLike[str] | None
 _NETWORKX = "none stated by the authors; comes with networkx (BSD-3-Clause)"
-_ONE_HOT = "There are no features: x is the identity, one column a vertex, so a model cannot serve unseen vertices."
+_ONE_HOT = "There are no features: x is the identity, one column a node, so a model cannot serve unseen nodes."
 
 
 @register(
     "digits",
     description="1,797 handwritten digits of 8 x 8 pixels; each digit and its nearest ones are a hyperedge.",
     kind="hypergraph",
-    task="vertex classification",
+    task="node classification",
     target_spec={"kind": "class", "num_classes": 10},
-    licence="CC BY 4.0 (UCI); comes with scikit-learn (BSD-3-Clause)",
+    license="CC BY 4.0 (UCI); comes with scikit-learn (BSD-3-Clause)",
     redistribute=True,
     citation="E. Alpaydin, C. Kaynak: Optical Recognition of Handwritten Digits. UCI ML Repository, 1998.",
-    quirks=(
+    caveats=(
         "These are the test digits of the UCI set; its training digits are not part of scikit-learn.",
         "The hypergraph is built from the pixels of all digits, test digits included, but from no label.",
-        "Hyperedge i is digit i and its k nearest others, so no vertex is isolated.",
+        "Hyperedge i is digit i and its k nearest others, so no node is isolated.",
         "Pixels are scaled from 0..16 to 0..1.",
         "The default split is drawn per class under `seed`: 20 train, 30 validation, the others test.",
     ),
-    sizes={"vertices": 1797, "hyperedges": 1797, "incidences": 19767, "features": 64, "classes": 10},
+    sizes={"nodes": 1797, "hyperedges": 1797, "incidences": 19767, "features": 64, "classes": 10},
 )
 def digits(root: Root = None, *, k: int = 10, seed: int = 0) -> Data:
     """Scikit-learn's digits as a k-nearest-neighbour hypergraph.
@@ -68,19 +68,19 @@ def digits(root: Root = None, *, k: int = 10, seed: int = 0) -> Data:
     "davis",
     description="18 women of the American South and the 14 social events they were seen at in the 1930s.",
     kind="hypergraph",
-    task="vertex classification",
+    task="node classification",
     target_spec={"kind": "class", "num_classes": 2},
-    licence=_NETWORKX,
+    license=_NETWORKX,
     redistribute=True,
     citation="A. Davis, B. B. Gardner, M. R. Gardner: Deep South. University of Chicago Press, 1941.",
-    quirks=(
-        "Women are vertices, events are hyperedges.",
+    caveats=(
+        "Women are nodes, events are hyperedges.",
         "networkx has no labels. The classes are the first nine and the last nine women, roughly the two groups on "
         "which most analyses agree (L. C. Freeman, 2003, compares them): a reading of the data, not an observation.",
         _ONE_HOT,
         "The default split is drawn per class under `seed`: 2 train, 2 validation, the others test.",
     ),
-    sizes={"vertices": 18, "hyperedges": 14, "incidences": 89, "features": 18, "classes": 2},
+    sizes={"nodes": 18, "hyperedges": 14, "incidences": 89, "features": 18, "classes": 2},
 )
 def davis(root: Root = None, *, seed: int = 0) -> Data:
     """Davis's Southern women: who came to which event.
@@ -112,13 +112,13 @@ def davis(root: Root = None, *, seed: int = 0) -> Data:
     "karate",
     description="34 members of a karate club and who met whom outside it, before the club split in two.",
     kind="graph",
-    task="vertex classification",
+    task="node classification",
     target_spec={"kind": "class", "num_classes": 2},
-    licence=_NETWORKX,
+    license=_NETWORKX,
     redistribute=True,
     citation="W. W. Zachary: An Information Flow Model for Conflict and Fission in Small Groups. "
     "Journal of Anthropological Research 33, 1977.",
-    quirks=(
+    caveats=(
         "Classes are the club each member joined afterwards, 17 and 17; member 9 had sided with the other faction.",
         "Unweighted by default; weighted=True gives networkx's weights, the number of contexts in which two met.",
         "78 undirected edges are 156 directed ones.",
@@ -153,12 +153,12 @@ def karate(root: Root = None, *, weighted: bool = False, seed: int = 0) -> Data:
     "lesmis",
     description="77 characters of Les Miserables, joined where they appear in the same chapter.",
     kind="graph",
-    task="vertex classification",
+    task="node classification",
     target_spec={"kind": "class", "num_classes": 5},
-    licence=_NETWORKX,
+    license=_NETWORKX,
     redistribute=True,
     citation="D. E. Knuth: The Stanford GraphBase. ACM Press, 1993.",
-    quirks=(
+    caveats=(
         "There are no labels. The classes are the communities that networkx's greedy modularity finds in the weighted "
         "graph, largest first: they come from the structure itself, so they suit demonstrations, not comparisons.",
         "Edges weigh the number of chapters in which two characters appear together; weighted=False leaves that out.",

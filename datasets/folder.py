@@ -27,8 +27,10 @@ from hgraph.structure import Graph, Hypergraph
 
 __all__ = ["card_of", "check_place", "is_folder", "read", "save"]
 
-_FORMAT, _VERSION, _CARD = "hgraph data set", 1, "card.json"
-_RENAMED = {"vertex_names": "node_names"}  # keys of meta that folders of before have under another name
+_FORMAT, _VERSION, _CARD = "hgraph data set", 2, "card.json"
+_RENAMED = {  # names in folders of version 1
+    "vertex_names": "node_names", "licence": "license", "quirks": "caveats", "vertices": "nodes", "vertex": "node",
+}  # fmt: skip
 _PARTS = ("train", "val", "test", "observed")
 
 
@@ -108,7 +110,8 @@ def card_of(path: str | os.PathLike[str]) -> Card:
     path = Path(path).expanduser()
     head = _checked_head(path)
     try:
-        return Card(**(_expected(head["card"], dict) | {"name": path.resolve().name, "quirks": tuple(head["quirks"])}))
+        own = {"name": path.resolve().name, "caveats": tuple(head["caveats"])}
+        return Card(**(_expected(head["card"], dict) | own))
     except (KeyError, TypeError) as error:
         raise DataError(f"{path / _CARD}: a damaged card ({error})") from error
 
@@ -144,10 +147,10 @@ def read(path: str | os.PathLike[str]) -> Dataset[Data]:
         [data],
         task=card.task,
         target_spec=card.target_spec,
-        licence=card.licence,
+        license=card.license,
         redistribute=card.redistribute,
         citation=card.citation,
-        quirks=card.quirks,
+        caveats=card.caveats,
     )
 
 
@@ -160,7 +163,7 @@ def _divided(data: Data) -> tuple[dict[str, Any], dict[str, Tensor], Encoder | N
     tensors = {"x": data.x, "y": data.y}
     for i, (name, split) in enumerate(data.splits.items()):
         if type(split) is not Split:
-            raise ArgumentError("dataset", "splits of vertices", f"{type(split).__name__} {name!r}")
+            raise ArgumentError("dataset", "splits of nodes", f"{type(split).__name__} {name!r}")
         parts = {part: getattr(split, part) for part in _PARTS}
         tensors |= {f"split.{i}.{part}": t for part, t in parts.items() if t is not None}
     encoder = None
@@ -202,7 +205,7 @@ def _write(
         "kind": kind,
         "task": dataset.task,
         "target_spec": dataset.target_spec,
-        "licence": dataset.licence,
+        "license": dataset.license,
         "redistribute": dataset.redistribute,
         "citation": dataset.citation,
         "sizes": _sizes(data),
@@ -211,7 +214,7 @@ def _write(
         "format": _FORMAT,
         "version": _VERSION,
         "card": card,
-        "quirks": list(dataset.quirks),
+        "caveats": list(dataset.caveats),
         "target": data.target,
         "splits": list(data.splits),
         "encoder": encoder is not None,
@@ -233,7 +236,7 @@ def _sizes(data: Data) -> dict[str, int]:
     if isinstance(s, Graph):
         sizes = {"nodes": s.num_nodes, "edges": s.num_edges}
     else:
-        sizes = {"vertices": s.num_nodes, "hyperedges": s.num_hyperedges, "incidences": s.num_incidences}
+        sizes = {"nodes": s.num_nodes, "hyperedges": s.num_hyperedges, "incidences": s.num_incidences}
     classes = {} if data.y.is_floating_point() or not data.meta.get("class_names") else {"classes": data.num_classes}
     return sizes | {"features": data.num_features} | classes
 
@@ -282,9 +285,25 @@ def _checked_head(path: Path) -> dict[str, Any]:
             f"{path}: no such folder. `hgraph datasets build` makes one, `hgraph datasets list` has the names"
         )
     head = _head(path)
-    if (head.get("format"), head.get("version")) != (_FORMAT, _VERSION):
+    if head.get("format") != _FORMAT or head.get("version") not in (1, _VERSION):
         raise DataError(f"{path / _CARD}: not a data set of this version of hgraph")
-    return head
+    return _upgraded(head, path / _CARD) if head["version"] == 1 else head
+
+
+def _upgraded(head: dict[str, Any], file: Path) -> dict[str, Any]:
+    """The head of a folder of version 1 in the words of today."""
+
+    def renamed(entries: Any) -> dict[str, Any]:
+        return {_RENAMED.get(name, name): value for name, value in _expected(entries, dict).items()}
+
+    try:
+        head = renamed(head)
+        card = renamed(head["card"])
+        card["sizes"] = renamed(card["sizes"])
+        card["task"] = _expected(card["task"], str).replace("vertex", "node")
+        return head | {"card": card, "target": _RENAMED.get(head["target"], head["target"])}
+    except (KeyError, TypeError) as error:
+        raise DataError(f"{file}: a damaged card ({error})") from error
 
 
 def _hash(path: Path) -> str:
@@ -309,7 +328,7 @@ def _split(structure: Graph | Hypergraph, tensors: Mapping[str, Tensor], number:
     parts = {part: tensors.get(f"split.{number}.{part}") for part in _PARTS}
     observed = parts.pop("observed")
     if any(t is None or t.dtype != torch.int64 for t in parts.values()):
-        raise DataError(f"split {number}: no vertex ids")
+        raise DataError(f"split {number}: no node ids")
     if observed is not None:
         restrict = structure.subgraph if isinstance(structure, Graph) else structure.subhypergraph
         return Split(restrict(observed), observed=observed, **parts)  # type: ignore[arg-type]

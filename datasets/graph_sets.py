@@ -18,17 +18,15 @@ from hgraph.structure import Graph
 
 __all__ = ["enzymes"]
 
-_TAGS = "x is the one-hot tag of each vertex (an atom or a kind of structure), by order of the tags that occur."
-_DEGREE = (
-    "There are no vertex attributes: x is log(1 + degree), one column; features='constant' or 'none' leave it out."
-)
+_TAGS = "x is the one-hot tag of each node (an atom or a kind of structure), by order of the tags that occur."
+_DEGREE = "There are no node attributes: x is log(1 + degree), one column; features='constant' or 'none' leave it out."
 _FOLDS = (
     "Ten published folds are named 'fold-1' .. 'fold-10'; they have train and test parts and no validation part, so "
     "theirs is empty."
 )
 _DEFAULT = "The default split is drawn under `seed`: 80 % of every class train, 10 % validate, 10 % test."
 
-# name: folder, words of the description, sizes over all graphs, own quirks
+# name: folder, words of the description, sizes over all graphs, own caveats
 _SETS: dict[str, tuple[str, str, dict[str, int], tuple[str, ...]]] = {
     "mutag": (
         "MUTAG",
@@ -49,7 +47,7 @@ _SETS: dict[str, tuple[str, str, dict[str, int], tuple[str, ...]]] = {
         (
             _TAGS,
             "Four graphs are in no test part of the folds.",
-            "More vertices a graph (25.56) than TU's PTC_MR (14.29, hydrogens removed).",
+            "More nodes a graph (25.56) than TU's PTC_MR (14.29, hydrogens removed).",
         ),
     ),
     "nci1": (
@@ -104,7 +102,7 @@ def _read(text: str, name: str) -> tuple[list[int], list[Tensor], list[Graph]]:
             count, label = map(int, next(lines).split())
             rows = [[int(n) for n in next(lines).split()] for _ in range(count)]
             if any(len(row) != 2 + row[1] for row in rows):
-                raise DataError(f"{name}: a vertex must list as many neighbours as it has")
+                raise DataError(f"{name}: a node must list as many neighbours as it has")
             labels.append(label)
             tags.append(torch.tensor([row[0] for row in rows]))
             graphs.append(_graph(rows, name))
@@ -138,19 +136,19 @@ def _drawn(some: Graph, y: Tensor, seed: int) -> Parts:
     return Parts(split.train, split.val, split.test)
 
 
-for _name, (_folder, _description, _sizes, _own_quirks) in _SETS.items():
+for _name, (_folder, _description, _sizes, _own_caveats) in _SETS.items():
     register(
         _name,
         description=_description,
         kind="graph",
         task="graph classification",
         target_spec={"kind": "class", "num_classes": _sizes["classes"]},
-        licence="MIT",
+        license="MIT",
         redistribute=True,
         citation="M. Zhang, Z. Cui, M. Neumann, Y. Chen: An End-to-End Deep Learning Architecture for Graph "
         "Classification. AAAI 2018 (files); C. Morris et al.: TUDataset, 2020; P. Yanardag, S. Vishwanathan: Deep "
         "Graph Kernels. KDD 2015 (IMDB).",
-        quirks=(*_own_quirks, _FOLDS, _DEFAULT),
+        caveats=(*_own_caveats, _FOLDS, _DEFAULT),
         sizes=_sizes,
         files=files_of("graphs_dgcnn", _folder + "/"),
     )(_make_loader(_name, _folder, _sizes))
@@ -162,13 +160,13 @@ for _name, (_folder, _description, _sizes, _own_quirks) in _SETS.items():
     kind="graph",
     task="graph classification",
     target_spec={"kind": "class", "num_classes": 6},
-    licence="MIT",
+    license="MIT",
     redistribute=True,
     citation="K. Borgwardt et al.: Protein function prediction via graph kernels, 2005; I. Schomburg et al.: BRENDA, "
     "2004; C. Morris et al.: TUDataset, 2020.",
-    quirks=(
-        "x are the 18 attributes of each vertex as published, then the one-hot of its label (helix, sheet, turn).",
-        "106 vertices have no neighbour; they are kept.",
+    caveats=(
+        "x are the 18 attributes of each node as published, then the one-hot of its label (helix, sheet, turn).",
+        "106 nodes have no neighbour; they are kept.",
         "Graphs are stored class by class, beginning with 6: draw before you split.",
         "Labels are 1 to 6 in the file, here 0 to 5.",
         _DEFAULT,
@@ -194,14 +192,14 @@ def enzymes(root: Root = None, *, seed: int = 0) -> Dataset[Data]:
     x = torch.cat([torch.from_numpy(attributes), torch.nn.functional.one_hot(kind).float()], 1)
     edges = read_lists(text["A"].replace(" ", ""), ",", source="ENZYMES_A.txt")[0].view(-1, 2) - 1
     if bool((of.diff() < 0).any()) or not torch.equal(of[edges[:, 0]], of[edges[:, 1]]):
-        raise DataError("enzymes: vertices must come graph by graph, and edges stay within one")
+        raise DataError("enzymes: nodes must come graph by graph, and edges stay within one")
     items = [_slice(*part, x=x) for part in _slices(of, edges, y)]
     check_sizes("enzymes", items, {"graphs": 600, "nodes": 19580, "edges": 74564, "features": 21, "classes": 6})
     return dataset("enzymes", items, {"default": _drawn(items[0].structure, y, seed)})  # type: ignore[arg-type]
 
 
 def _slices(of: Tensor, edges: Tensor, y: Tensor) -> Iterator[tuple[Any, ...]]:
-    """First vertex, number of vertices, edges and class of each graph."""
+    """First node, number of nodes, edges and class of each graph."""
     counts = of.bincount(minlength=len(y))
     first = counts.cumsum(0) - counts
     owner = of[edges[:, 0]]

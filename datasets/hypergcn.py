@@ -17,13 +17,13 @@ from hgraph.structure import Hypergraph
 
 __all__: list[str] = []
 
-_QUIRKS = (
+_CAVEATS = (
     "The ten published splits are named 'published-1' .. 'published-10'; they have train and test parts and no "
     "validation part, so theirs is empty.",
-    "The default split is drawn under `seed`: 20 train and 100 validation vertices a class, the others test; "
+    "The default split is drawn under `seed`: 20 train and 100 validation nodes a class, the others test; "
     "split='published-1' makes a published one the default.",
-    "Every split is transductive: messages flow over the whole hypergraph, test vertices included.",
-    "Vertex order and class numbers are not those of Planetoid, and the classes have no names.",
+    "Every split is transductive: messages flow over the whole hypergraph, test nodes included.",
+    "Node order and class numbers are not those of Planetoid, and the classes have no names.",
     "Features are words present or absent; normalize_features=True divides each row by its sum.",
 )
 
@@ -32,9 +32,9 @@ _SETS: dict[str, tuple[str, str, dict[str, int], tuple[str, ...]]] = {
     "cocitation-cora": (
         "cocitation/cora",
         "2,708 papers on machine learning; papers cited together by one paper form a hyperedge.",
-        {"vertices": 2708, "hyperedges": 1579, "incidences": 4786, "features": 1433, "classes": 7},
+        {"nodes": 2708, "hyperedges": 1579, "incidences": 4786, "features": 1433, "classes": 7},
         (
-            "1,274 vertices (47 %) are in no hyperedge; they are kept, and hear nobody unless self-loops are added.",
+            "1,274 nodes (47 %) are in no hyperedge; they are kept, and hear nobody unless self-loops are added.",
             "96 hyperedges equal another one as a set; they are kept.",
             "The citing paper is not a member of its own hyperedge.",
         ),
@@ -42,9 +42,9 @@ _SETS: dict[str, tuple[str, str, dict[str, int], tuple[str, ...]]] = {
     "cocitation-citeseer": (
         "cocitation/citeseer",
         "3,312 papers on computer science; papers cited together by one paper form a hyperedge.",
-        {"vertices": 3312, "hyperedges": 1079, "incidences": 3453, "features": 3703, "classes": 6},
+        {"nodes": 3312, "hyperedges": 1079, "incidences": 3453, "features": 3703, "classes": 6},
         (
-            "1,854 vertices (56 %) are in no hyperedge; they are kept, and hear nobody unless self-loops are added.",
+            "1,854 nodes (56 %) are in no hyperedge; they are kept, and hear nobody unless self-loops are added.",
             "75 hyperedges equal another one as a set; they are kept.",
             "The citing paper is a member of its own hyperedge in 22 of 1,079.",
         ),
@@ -52,9 +52,9 @@ _SETS: dict[str, tuple[str, str, dict[str, int], tuple[str, ...]]] = {
     "coauthorship-cora": (
         "coauthorship/cora",
         "2,708 papers on machine learning; the papers of one author form a hyperedge.",
-        {"vertices": 2708, "hyperedges": 1072, "incidences": 4585, "features": 1433, "classes": 7},
+        {"nodes": 2708, "hyperedges": 1072, "incidences": 4585, "features": 1433, "classes": 7},
         (
-            "320 vertices (12 %) are in no hyperedge; they are kept, and hear nobody unless self-loops are added.",
+            "320 nodes (12 %) are in no hyperedge; they are kept, and hear nobody unless self-loops are added.",
             "102 hyperedges equal another one as a set; they are kept.",
             "Features, labels and splits are those of cocitation-cora.",
         ),
@@ -73,9 +73,9 @@ def _make_loader(name: str, folder: str, sizes: dict[str, int]) -> Callable[...,
         choices = ["per_class", *(f"published-{i}" for i in range(1, 11))]
         if split not in choices:
             raise ArgumentError("split", f"one of {choices}", repr(split))
-        structure, keys = _structure(_read(folder, "hypergraph", root), sizes["vertices"])
+        structure, keys = _structure(_read(folder, "hypergraph", root), sizes["nodes"])
         matrix = _read(folder, "features", root)
-        if matrix.shape != (sizes["vertices"], sizes["features"]):  # before it is made dense
+        if matrix.shape != (sizes["nodes"], sizes["features"]):  # before it is made dense
             raise DataError(f"{name}: features of shape {matrix.shape}")
         x = _features(matrix, normalize_features)
         y = torch.tensor(_read(folder, "labels", root))
@@ -114,13 +114,13 @@ def _features(matrix: Any, normalize: bool) -> Tensor:
 def _published(structure: Hypergraph, parts: dict[str, list[int]], number: int) -> Split:
     train, test = (torch.tensor(sorted(parts[part])) for part in ("train", "test"))
     if len(train) + len(test) != structure.num_nodes:
-        raise DataError(f"published split {number}: {len(train)} + {len(test)} vertices of {structure.num_nodes}")
+        raise DataError(f"published split {number}: {len(train)} + {len(test)} nodes of {structure.num_nodes}")
     return Split(structure, train, torch.empty(0, dtype=torch.long), test)
 
 
 def _check_sizes(name: str, structure: Hypergraph, data: Data, sizes: dict[str, int]) -> None:
     found = {
-        "vertices": structure.num_nodes,
+        "nodes": structure.num_nodes,
         "hyperedges": structure.num_hyperedges,
         "incidences": structure.num_incidences,
         "features": data.num_features,
@@ -130,18 +130,18 @@ def _check_sizes(name: str, structure: Hypergraph, data: Data, sizes: dict[str, 
         raise DataError(f"{name}: the files hold {found}, the card says {sizes}")
 
 
-for _name, (_folder, _description, _sizes, _own_quirks) in _SETS.items():
+for _name, (_folder, _description, _sizes, _own_caveats) in _SETS.items():
     register(
         _name,
         description=_description,
         kind="hypergraph",
-        task="vertex classification",
+        task="node classification",
         target_spec={"kind": "class", "num_classes": _sizes["classes"]},
-        licence="Apache-2.0",
+        license="Apache-2.0",
         redistribute=True,
         citation="N. Yadati et al.: HyperGCN: A New Method For Training Graph Convolutional Networks on Hypergraphs. "
         "NeurIPS 2019.",
-        quirks=(*_own_quirks, *_QUIRKS),
+        caveats=(*_own_caveats, *_CAVEATS),
         sizes=_sizes,
         files=[f"hypergcn/{path}" for path in listed("hypergcn") if path.startswith(_folder + "/")],
     )(_make_loader(_name, _folder, _sizes))

@@ -101,7 +101,7 @@ def _sizes(nodes: int, relations: int, train: int, val: int, test: int) -> dict[
 
 
 _UNSEEN = "{} test and {} validation facts have an entity that no training fact has; entities count over all parts."
-for _name, _path, _description, _counts, _quirks in (
+for _name, _path, _description, _counts, _caveats in (
     ("wn18rr", "WN18RR", "Relations between the synsets of WordNet, without inverses.",
      _sizes(40943, 11, 86835, 3034, 3134), (_UNSEEN.format(210, 210), "Entities are 8-digit offsets, as texts.")),
     ("fb15k-237", "FB15k-237", "Facts of Freebase, without inverses.",
@@ -116,10 +116,10 @@ for _name, _path, _description, _counts, _quirks in (
         kind="knowledge graph",
         task="triple prediction",
         target_spec=_SPEC,
-        licence="MIT for the repository; terms of the data not stated",
+        license="MIT for the repository; terms of the data not stated",
         redistribute=False,
         citation=_CONVE + (". K. Toutanova, D. Chen, 2015" if _name == "fb15k-237" else ""),
-        quirks=("A filtered ranking must know the facts of all three parts.", *_quirks),
+        caveats=("A filtered ranking must know the facts of all three parts.", *_caveats),
         sizes=_counts,
         files=[f"kg_conve/{_path}.tar.gz"],
     )(_conve(_name, f"{_path}.tar.gz", _counts))
@@ -131,10 +131,10 @@ register(
     kind="knowledge graph",
     task="triple prediction",
     target_spec=_SPEC,
-    licence="MIT for the repository; terms of the data not stated",
+    license="MIT for the repository; terms of the data not stated",
     redistribute=False,
     citation=_CONVE + "; text form by villmow/datasets_knowledge_embedding",
-    quirks=("Names are not one to one with the entities of wn18rr; scores are not comparable.",),
+    caveats=("Names are not one to one with the entities of wn18rr; scores are not comparable.",),
     sizes=_text_sizes,
     files=files_of("kg_wn18rr_text", "train", "valid", "test"),
 )(_texts("wn18rr-text", "kg_wn18rr_text", "", _text_sizes))
@@ -147,11 +147,11 @@ for _number, _train in ((1, 1111), (2, 1063), (3, 985)):
         kind="knowledge graph",
         task="triple prediction",
         target_spec=_SPEC,
-        licence="MIT for the repository; terms of the data not stated",
+        license="MIT for the repository; terms of the data not stated",
         redistribute=False,
         citation="G. Bouchard, S. Singh, T. Trouillon: On Approximate Reasoning Capabilities of Low-Rank Vector "
         "Spaces. AAAI Spring Symposium, 2015. Files of Z. Sun et al.: RotatE. ICLR, 2019.",
-        quirks=("The published task ranks the five regions alone: africa, americas, asia, europe, oceania.",),
+        caveats=("The published task ranks the five regions alone: africa, americas, asia, europe, oceania.",),
         sizes=_counts,
         files=files_of("kg_countries", *(f"countries_S{_number}/{part}.txt" for part in _PARTS)),
     )(_texts(f"countries-s{_number}", "kg_countries", f"countries_S{_number}/", _counts))
@@ -168,11 +168,11 @@ for _name, _nodes, _relations, _triples in (
         kind="knowledge graph",
         task="triple prediction",
         target_spec=_SPEC,
-        licence="MIT for the repository; terms of the data not stated",
+        license="MIT for the repository; terms of the data not stated",
         redistribute=False,
         citation="H. Wang, F. Zhang, M. Zhao, W. Li, X. Xie, M. Guo: Multi-Task Feature Learning for Knowledge Graph "
         "Enhanced Recommendation. WWW, 2019.",
-        quirks=("There is no published split: facts are divided by lot, by default 70 : 10 : 20.",),
+        caveats=("There is no published split: facts are divided by lot, by default 70 : 10 : 20.",),
         sizes=_counts,
         files=[f"mkr/{_name}/kg.txt"],
     )(_items(f"mkr-{_name}", _name, _counts))

@@ -6,7 +6,7 @@ import torch
 
 from hgraph.data import Data
 from hgraph.datasets.common import (
-    DEGREE_QUIRK,
+    DEGREE_CAVEAT,
     Root,
     files_of,
     labelled,
@@ -23,20 +23,20 @@ __all__ = ["mathoverflow"]
     "mathoverflow-answers",
     description="73,851 questions of MathOverflow; those that one user answered form a hyperedge, tags are labels.",
     kind="hypergraph",
-    task="vertex classification",
+    task="node classification",
     target_spec={"kind": "multilabel", "num_classes": 1456},
-    licence="MIT",
+    license="MIT",
     redistribute=True,
     citation="N. Veldt, A. Benson, J. Kleinberg: Minimizing Localized Ratio Cut Objectives in Hypergraphs. KDD 2020.",
-    quirks=(
-        "A vertex has several labels, 2.685 on average: y is [N, 1456] booleans (108 MB).",
+    caveats=(
+        "A node has several labels, 2.685 on average: y is [N, 1456] booleans (108 MB).",
         "15 of the 1,456 labels occur nowhere.",
-        "One hyperedge has 1,784 vertices: a clique expansion makes 1.6 million pairs of it alone.",
+        "One hyperedge has 1,784 nodes: a clique expansion makes 1.6 million pairs of it alone.",
         "One hyperedge equals another one; it is kept.",
-        DEGREE_QUIRK,
-        "The default split is drawn under `seed`: half of all vertices train, a quarter validates, a quarter tests.",
+        DEGREE_CAVEAT,
+        "The default split is drawn under `seed`: half of all nodes train, a quarter validates, a quarter tests.",
     ),
-    sizes={"vertices": 73851, "hyperedges": 5446, "incidences": 131714, "features": 1, "classes": 1456},
+    sizes={"nodes": 73851, "hyperedges": 5446, "incidences": 131714, "features": 1, "classes": 1456},
     files=files_of("mathoverflow_answers", ""),
 )
 def mathoverflow(root: Root = None, *, seed: int = 0, features: str = "degree") -> Data:
@@ -53,10 +53,10 @@ def mathoverflow(root: Root = None, *, seed: int = 0, features: str = "degree") 
     }
     names = tuple(texts["label-names"].splitlines())
     labels, owner = read_lists(texts["node-labels"], ",", source="node-labels")
-    vertex, hyperedge = read_lists(texts["hyperedges"], ",", source="hyperedges")
+    node, hyperedge = read_lists(texts["hyperedges"], ",", source="hyperedges")
     num_nodes, num_hyperedges = len(texts["node-labels"].splitlines()), len(texts["hyperedges"].splitlines())
     structure = Hypergraph.from_coo(
-        node=vertex - 1, hyperedge=hyperedge, num_nodes=num_nodes, num_hyperedges=num_hyperedges
+        node=node - 1, hyperedge=hyperedge, num_nodes=num_nodes, num_hyperedges=num_hyperedges
     )
     y = torch.zeros(num_nodes, len(names), dtype=torch.bool)
     y[owner, labels - 1] = True

@@ -27,8 +27,8 @@ from hgraph.structure import Graph
 __all__ = ["Facts", "evaluator", "read_graphs", "read_links", "read_nodes"]
 
 _MAX_BYTES = 128 * 2**30
-_TASKS = {"ogbn": "vertex classification", "ogbl": "link prediction", "ogbg": "graph classification"}
-_QUIRKS = {
+_TASKS = {"ogbn": "node classification", "ogbl": "link prediction", "ogbg": "graph classification"}
+_CAVEATS = {
     "ogbn": "The default split is OGB's own; every split is transductive.",
     "ogbl": "The structure is OGB's graph, which holds the training links alone; meta['links'] has OGB's split: train, "
     "valid and test, each with its links and, where OGB has them, negatives and weights. y is -1 (missing) throughout.",
@@ -39,7 +39,7 @@ _COMMON = (
     "archive); sha256= asks for a known one.",
     "folder= reads an unpacked folder of OGB's instead (the one with raw/ and split/ in it).",
     "What else OGB knows is in meta: edge_features and edge_*, in the structure's edge order, and node_*.",
-    "The licence is the one told on OGB's pages, which has the terms of the sources.",
+    "The license is the one told on OGB's pages, which has the terms of the sources.",
 )
 
 
@@ -56,7 +56,7 @@ class Facts:
         inverse: whether each edge is listed once and meant in both directions.
         split: OGB's name of the split.
         extra: further files of nodes and edges.
-        licence: as told by OGB.
+        license: as told by OGB.
     """
 
     name: str
@@ -67,7 +67,7 @@ class Facts:
     inverse: bool
     split: str
     extra: tuple[str, ...] = ()
-    licence: str = ""
+    license: str = ""
 
 
 def evaluator(name: str) -> Any:
@@ -249,9 +249,9 @@ def _check(facts: Facts, found: int, what: str) -> None:
 def _rows() -> list[Facts]:
     lines = Path(__file__).with_name("ogb.tsv").read_text(encoding="utf-8").splitlines()[1:]
     rows = []
-    for name, url, target, classes, count, inverse, split, extra, licence in (line.split("\t") for line in lines):
+    for name, url, target, classes, count, inverse, split, extra, license in (line.split("\t") for line in lines):
         names = tuple(filter(None, extra.split(",")))
-        rows.append(Facts(name, url, target, int(classes), int(count), inverse == "true", split, names, licence))
+        rows.append(Facts(name, url, target, int(classes), int(count), inverse == "true", split, names, license))
     return rows
 
 
@@ -265,10 +265,10 @@ for _facts in _rows():
         task="graph regression" if _real else _TASKS[_family],
         target_spec={"kind": _facts.target}
         | ({"num_classes": _facts.classes} if _facts.target in ("class", "multilabel") else {}),
-        licence=_facts.licence,
-        redistribute=_facts.licence in ("CC0", "MIT", "ODC-BY"),
+        license=_facts.license,
+        redistribute=_facts.license in ("CC0", "MIT", "ODC-BY"),
         citation="W. Hu et al.: Open Graph Benchmark: Datasets for Machine Learning on Graphs. NeurIPS 2020.",
-        quirks=(_QUIRKS[_family], *_COMMON),
+        caveats=(_CAVEATS[_family], *_COMMON),
         sizes={"graphs" if _family == "ogbg" else "nodes": _facts.count},
         download=None,
     )(_make_loader(_facts))

@@ -91,20 +91,20 @@ def from_interactions(
         parts = in_time(when, val, test) if split == "time" else last_of_users(once[0], when)
         train_part, val_part, test_part = (once[:, part] for part in parts)
         data = Interactions.from_pairs(train_part, val_part, test_part, kg, **sizes)
-    quirks = [*notes, _SPLITS[split]]
+    caveats = [*notes, _SPLITS[split]]
     for what, given, kept in (
         ("pairs", len(pairs.users), sum(part.num_edges for part in (data.train, data.val, data.test))),
         ("facts", len(facts), kg.num_edges),
     ):
-        quirks += [f"{given - kept:,} of {given:,} {what} repeat others and count once."] if given > kept else []
+        caveats += [f"{given - kept:,} of {given:,} {what} repeat others and count once."] if given > kept else []
     if triples is not None:
-        quirks.append(_coverage(Path(triples), facts, num_items, list(entities)))
-    quirks += _say(path, coverage_of(data))
+        caveats.append(_coverage(Path(triples), facts, num_items, list(entities)))
+    caveats += _say(path, coverage_of(data))
     both = [name for name in user_ids if name in entities]
     if both:
-        what = f"{len(both):,} names, {both[0]!r} among them, are of a user and of a thing: two vertices each"
-        quirks.append(f"{what}, so that facts about them say nothing of the user.")
-        _LOG.warning("%s: %s", path, quirks[-1])
+        what = f"{len(both):,} names, {both[0]!r} among them, are of a user and of a thing: two nodes each"
+        caveats.append(f"{what}, so that facts about them say nothing of the user.")
+        _LOG.warning("%s: %s", path, caveats[-1])
     if not data.train.num_edges:
         hint = "Smaller val and test help"
         raise ArgumentError("interactions", "enough pairs to train with", f"{numbered.shape[1]}", hint)
@@ -117,10 +117,10 @@ def from_interactions(
         [data],
         task="recommendation",
         target_spec={"kind": "item"},
-        licence="your own",
+        license="your own",
         redistribute=False,
         citation="none",
-        quirks=tuple(quirks),
+        caveats=tuple(caveats),
     )
 
 

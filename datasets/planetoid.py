@@ -19,7 +19,7 @@ from hgraph.structure import Graph
 
 __all__: list[str] = []
 
-_QUIRKS = (
+_CAVEATS = (
     "The default split is the public one: the first 20 papers a class train, the next 500 validate, 1,000 test.",
     "Neighbour lists repeat entries; repeats are merged, and each undirected edge is two directed ones.",
     "Class numbers are the files' columns; the files have no class names, which are told by the published class sizes.",
@@ -34,7 +34,7 @@ _PUBMED = "https://raw.githubusercontent.com/kimiyoung/planetoid/af6abf468a772cc
 _MAX_BYTES = 2**28
 _VALIDATION = 500
 
-# name: words of the description, classes, sizes, own quirks
+# name: words of the description, classes, sizes, own caveats
 _SETS: dict[str, tuple[str, tuple[str, ...] | None, dict[str, int], tuple[str, ...]]] = {
     "cora": (
         "2,708 papers on machine learning, joined where one cites the other.",
@@ -110,12 +110,12 @@ def _graph(neighbours: dict[int, list[int]], num_nodes: int, self_loops: bool) -
 
 
 def _assemble(read: dict[str, Any], test: np.ndarray[Any, Any], sizes: dict[str, int]) -> tuple[Tensor, Tensor]:
-    """Row i of the test files is vertex test[i], in no order; vertices without a row stay zero and unlabelled."""
+    """Row i of the test files is node test[i], in no order; nodes without a row stay zero and unlabelled."""
     known, (n, f, c) = read["allx"].shape[0], (sizes["nodes"], sizes["features"], sizes["classes"])
     if read["allx"].shape[1] != f or read["tx"].shape != (len(test), f) or read["ally"].shape != (known, c):
         raise DataError(f"planetoid: features {read['allx'].shape} and {read['tx'].shape} do not fit the card")
     if len(test) != len(np.unique(test)) or test.min() < known or test.max() >= n:
-        raise DataError(f"planetoid: test.index must name {len(test)} vertices in {known} .. {n - 1}")
+        raise DataError(f"planetoid: test.index must name {len(test)} nodes in {known} .. {n - 1}")
     x, y = np.zeros((n, f), dtype=np.float32), np.full(n, -1, dtype=np.int64)
     x[:known], x[test] = read["allx"].toarray(), read["tx"].toarray()
     y[:known], y[test] = read["ally"].argmax(1), read["ty"].argmax(1)
@@ -125,18 +125,18 @@ def _assemble(read: dict[str, Any], test: np.ndarray[Any, Any], sizes: dict[str,
     return torch.from_numpy(x), torch.from_numpy(y)
 
 
-for _name, (_description, _classes, _sizes, _own_quirks) in _SETS.items():
+for _name, (_description, _classes, _sizes, _own_caveats) in _SETS.items():
     register(
         _name,
         description=_description,
         kind="graph",
-        task="vertex classification",
+        task="node classification",
         target_spec={"kind": "class", "num_classes": _sizes["classes"]},
-        licence="MIT",
+        license="MIT",
         redistribute=True,
         citation="Z. Yang, W. Cohen, R. Salakhutdinov: Revisiting Semi-Supervised Learning with Graph Embeddings. "
         "ICML 2016; data after P. Sen et al.: Collective Classification in Network Data. AI Magazine, 2008.",
-        quirks=(*_own_quirks, *_QUIRKS),
+        caveats=(*_own_caveats, *_CAVEATS),
         sizes=_sizes,
         files=files_of("planetoid", f"ind.{_name}."),
         download=None,

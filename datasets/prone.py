@@ -7,22 +7,22 @@ from collections.abc import Callable
 import torch
 
 from hgraph.data import Data
-from hgraph.datasets.common import DEGREE_QUIRK, Root, labelled, read_lists, text_of
+from hgraph.datasets.common import DEGREE_CAVEAT, Root, labelled, read_lists, text_of
 from hgraph.datasets.registry import register
 from hgraph.errors import DataError
 from hgraph.structure import Graph
 
 __all__: list[str] = []
 
-_QUIRKS = (
+_CAVEATS = (
     "Edges are undirected and count twice, loops count once; self_loops=False drops the loops.",
     "Labels have no names; they are the lines of the file, in order.",
-    DEGREE_QUIRK,
+    DEGREE_CAVEAT,
     "The default split is drawn under `seed`: half trains, a quarter validates, a quarter tests.",
 )
-_MULTI = "A vertex may have several labels: y is [N, C] booleans."
+_MULTI = "A node may have several labels: y is [N, C] booleans."
 _WEB = "Links were directed; the file repeats some in both directions, and these are one undirected edge. "
-# name: file, words of the description, several labels a vertex, sizes, own quirks
+# name: file, words of the description, several labels a node, sizes, own caveats
 _SETS: dict[str, tuple[str, str, bool, dict[str, int], tuple[str, ...]]] = {
     "ppi": (
         "PPI",
@@ -71,12 +71,12 @@ _SETS: dict[str, tuple[str, str, bool, dict[str, int], tuple[str, ...]]] = {
 
 def _make_loader(name: str, file: str, multi: bool, sizes: dict[str, int]) -> Callable[..., Data]:
     def loader(root: Root = None, *, seed: int = 0, features: str = "degree", self_loops: bool = True) -> Data:
-        vertex, label = read_lists(text_of("ppi_prone", f"{file}.cmty", root), "\t", source=f"{file}.cmty")
+        node, label = read_lists(text_of("ppi_prone", f"{file}.cmty", root), "\t", source=f"{file}.cmty")
         has = torch.zeros(sizes["nodes"], sizes["classes"], dtype=torch.bool)
-        has[vertex, label] = True
+        has[node, label] = True
         count = has.sum(1)
         if not bool((count > 0).all()) or (not multi and not bool((count == 1).all())):
-            raise DataError(f"{name}: a vertex without a label, or with more than there should be")
+            raise DataError(f"{name}: a node without a label, or with more than there should be")
         y = has if multi else has.int().argmax(1)
         structure = _graph(text_of("ppi_prone", f"{file}.ungraph", root), sizes["nodes"], self_loops)
         but = ["edges"] * (not self_loops)
@@ -87,7 +87,7 @@ def _make_loader(name: str, file: str, multi: bool, sizes: dict[str, int]) -> Ca
 
 
 def _graph(text: str, num_nodes: int, self_loops: bool) -> Graph:
-    """Lines of two vertices, parted by a tab or a blank; what comes twice, in either direction, is one edge."""
+    """Lines of two nodes, parted by a tab or a blank; what comes twice, in either direction, is one edge."""
     pairs = read_lists(text.replace(" ", "\t"), "\t", source="ungraph")[0].view(-1, 2)
     pairs = torch.unique(pairs.sort(1).values, dim=0)
     if not self_loops:
@@ -95,18 +95,18 @@ def _graph(text: str, num_nodes: int, self_loops: bool) -> Graph:
     return Graph.from_edge_index(pairs.T, num_nodes=num_nodes, directed=False)
 
 
-for _name, (_file, _description, _multi, _sizes, _own_quirks) in _SETS.items():
+for _name, (_file, _description, _multi, _sizes, _own_caveats) in _SETS.items():
     register(
         _name,
         description=_description,
         kind="graph",
-        task="vertex classification",
+        task="node classification",
         target_spec={"kind": "multilabel" if _multi else "class", "num_classes": _sizes["classes"]},
-        licence="MIT",
+        license="MIT",
         redistribute=True,
         citation="J. Zhang et al.: ProNE: Fast and Scalable Network Representation Learning. IJCAI 2019 (files); "
         "A. Grover, J. Leskovec: node2vec. KDD 2016 (PPI from BioGRID, Wikipedia); M. Craven et al., 1998 (WebKB).",
-        quirks=(*_own_quirks, *_QUIRKS),
+        caveats=(*_own_caveats, *_CAVEATS),
         sizes=_sizes,
         files=[f"ppi_prone/{_file}.cmty", f"ppi_prone/{_file}.ungraph"],
     )(_make_loader(_name, _file, _multi, _sizes))

@@ -1,4 +1,4 @@
-"""Vertex classification sets that PyTorch Geometric loads, from the ``.npz`` files it fetches them from.
+"""Node classification sets that PyTorch Geometric loads, from the ``.npz`` files it fetches them from.
 
 Two layouts: a sparse matrix of edges and one of features (A. Bojchevski, O. Shchur and others), and a list of
 edges with ten published splits (O. Platonov and others). Only their arrays of numbers are read; names pickled beside
@@ -149,12 +149,12 @@ for _facts in _rows():
         _facts.name,
         description=_facts.description,
         kind="graph",
-        task="vertex classification",
+        task="node classification",
         target_spec={"kind": "class", "num_classes": _facts.sizes["classes"]},
-        licence="MIT (the repository of the file); the terms of its sources are not stated",
+        license="MIT (the repository of the file); the terms of its sources are not stated",
         redistribute=False,
         citation=_CITATIONS[_facts.layout],
-        quirks=(*_OWN[_facts.layout], *_COMMON),
+        caveats=(*_OWN[_facts.layout], *_COMMON),
         sizes=_facts.sizes,
         download=None,
     )(_make_loader(_facts))

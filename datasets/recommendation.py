@@ -58,11 +58,11 @@ _HETREC = "I. Cantador, P. Brusilovsky, T. Kuflik: HetRec, 2011"
     kind="interactions",
     task="recommendation",
     target_spec=_SPEC,
-    licence="HetRec 2011: non-commercial use",
+    license="HetRec 2011: non-commercial use",
     redistribute=False,
     citation=f"H. Wang, M. Zhao, X. Xie, W. Li, M. Guo: Knowledge Graph Convolutional Networks for Recommender "
     f"Systems. WWW, 2019. {_HETREC}.",
-    quirks=(
+    caveats=(
         "Every listed pair is positive; artists without an entity are dropped.",
         "The 42,346 interactions of the publications are these pairs and as many drawn negatives.",
         _LOT,
@@ -124,11 +124,11 @@ for _name, _base, _words, _counts in (
         kind="interactions",
         task="recommendation",
         target_spec=_SPEC,
-        licence="none stated",
+        license="none stated",
         redistribute=False,
         citation="H. Wang et al.: RippleNet. CIKM, 2018. Z. Wang et al.: CKAN. SIGIR, 2020. C.-N. Ziegler et al.: "
         "Improving Recommendation Lists through Topic Diversification. WWW, 2005.",
-        quirks=("The files also hold as many drawn negatives, which are left out here.", _LOT),
+        caveats=("The files also hold as many drawn negatives, which are left out here.", _LOT),
         sizes=_counts,
         files=[f"kgrec_final/{_base}/{file}_final.txt" for file in ("ratings", "kg")],
     )(_final(_name, _base, _counts))
@@ -146,12 +146,12 @@ _MOVIELENS = _sizes(943, 1682, 100000, 34628 + 84, 24, 91631)
     kind="interactions",
     task="recommendation",
     target_spec=_SPEC,
-    licence="MovieLens: research, no redistribution without permission",
+    license="MovieLens: research, no redistribution without permission",
     redistribute=False,
     citation="F. Harper, J. Konstan: The MovieLens Datasets, 2015. W. X. Zhao et al.: KB4Rec, 2019; RecBole, 2021.",
-    quirks=(
+    caveats=(
         "Every rating counts as an interaction, as in RecBole, unless `least` asks for a rating.",
-        "84 films have no entity: they are vertices without facts, which the 34,628 of the graph do not count.",
+        "84 films have no entity: they are nodes without facts, which the 34,628 of the graph do not count.",
         "Some relations come with their inverse in the files, others do not.",
         "Pairs are divided by lot, by default 80 : 10 : 10 under `seed`.",
     ),
@@ -232,10 +232,10 @@ def _pairs(text: str, source: str) -> Tensor:
     kind="interactions",
     task="recommendation",
     target_spec=_SPEC,
-    licence=_TERMS,
+    license=_TERMS,
     redistribute=False,
     citation=_KGAT + ".",
-    quirks=(
+    caveats=(
         "The published training interactions are not there: results are not comparable with published tables.",
         "192,701 entries of the published test part repeat an item of their line and count once.",
         _LOT,
@@ -273,10 +273,10 @@ def kgat_last_fm(root: Root = None, *, seed: int = 0, val: float = 0.2, test: fl
     kind="interactions",
     task="recommendation",
     target_spec=_SPEC,
-    licence=_TERMS,
+    license=_TERMS,
     redistribute=False,
     citation=_KGAT + ". J. McAuley: Amazon reviews.",
-    quirks=(
+    caveats=(
         "The published knowledge graph (2.56 million facts) is not there: for collaborative filtering alone.",
         "The published split; a tenth of the training pairs, drawn under `seed`, validates.",
         "88 users have no test item.",

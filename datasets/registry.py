@@ -30,10 +30,10 @@ def register(
     kind: str,
     task: str,
     target_spec: Mapping[str, Any],
-    licence: str,
+    license: str,
     redistribute: bool,
     citation: str,
-    quirks: Sequence[str] = (),
+    caveats: Sequence[str] = (),
     sizes: Mapping[str, int] | None = None,
     download: int | None = 0,
     files: Sequence[str] = (),
@@ -50,10 +50,10 @@ def register(
         kind: what one example is.
         task: what is to be predicted.
         target_spec: what the target holds.
-        licence: the terms as published.
+        license: the terms as published.
         redistribute: whether they allow passing on the data and what is made from it.
         citation: whom to cite.
-        quirks: surprises, one sentence each.
+        caveats: surprises, one sentence each.
         sizes: counts of the loaded data.
         download: bytes to fetch, None where not known; not needed with ``files``.
         files: the files to fetch, ``<folder>/<path>``, each in the folder's file table.
@@ -64,8 +64,8 @@ def register(
     >>> import torch
     >>> from hgraph.data import Data
     >>> from hgraph.structure import Graph
-    >>> @register("two", description="An edge.", kind="graph", task="vertex classification",
-    ...           target_spec={"kind": "class", "num_classes": 2}, licence="CC0", redistribute=True, citation="none")
+    >>> @register("two", description="An edge.", kind="graph", task="node classification",
+    ...           target_spec={"kind": "class", "num_classes": 2}, license="CC0", redistribute=True, citation="none")
     ... def two(root, *, width=1):
     ...     edge = Graph.from_edge_index([[0], [1]], num_nodes=2, directed=False)
     ...     return Data(edge, torch.ones(2, width), torch.arange(2))
@@ -86,10 +86,10 @@ def register(
             kind=kind,
             task=task,
             target_spec=dict(target_spec),
-            licence=licence,
+            license=license,
             redistribute=redistribute,
             citation=citation,
-            quirks=tuple(quirks),
+            caveats=tuple(caveats),
             sizes=dict(sizes or {}),
             options={p.name: p.default for p in parameters if p.kind is not p.VAR_KEYWORD},
             download=sum(_size(file) for file in files) if files else download,
@@ -124,7 +124,7 @@ def info(name: str | os.PathLike[str]) -> Card:
 
     if str(name) not in names() and own_interactions.is_own(name):
         hint = "`datasets.from_interactions` and `hgraph train ... --model kgat` take it"
-        raise ArgumentError("name", "labelled vertices or hyperedges", f"{str(name)!r}, a folder of interactions", hint)
+        raise ArgumentError("name", "labelled nodes or hyperedges", f"{str(name)!r}, a folder of interactions", hint)
     return folder.card_of(name) if _is_path(name) else _find(str(name))[0]
 
 
@@ -195,10 +195,10 @@ def dataset(
         items,
         task=card.task,
         target_spec=card.target_spec,
-        licence=card.licence,
+        license=card.license,
         redistribute=card.redistribute,
         citation=card.citation,
-        quirks=card.quirks,
+        caveats=card.caveats,
         splits=splits,
         length=length,
     )

@@ -20,37 +20,37 @@ from hgraph.structure import Hypergraph
 __all__: list[str] = []
 
 _MAX_BYTES = 64 * 2**20  # the largest file unpacks to 5 MB
-_QUIRKS = (
+_CAVEATS = (
     "Hyperedges are sorted by time, those of one moment in the file's order; meta['hyperedge_time'] has the times.",
     "Repeats are events of their own and are kept.",
     "There are no labels: y is -1 (missing) for every hyperedge, and there is no split.",
     "There are no features: x is one column of ones; features='none' gives no columns. Degrees would tell of "
     "hyperedges that are held out.",
 )
-# name: folder and unit of time, words of the description, sizes, own quirks
+# name: folder and unit of time, words of the description, sizes, own caveats
 _SETS: dict[str, tuple[str, str, dict[str, int], tuple[str, ...]]] = {
     "email-enron": (
         "email-Enron",
         "10,883 e-mails among 148 employees of Enron; the sender and the recipients form a hyperedge.",
-        {"vertices": 148, "hyperedges": 10883, "incidences": 26841, "features": 1},
+        {"nodes": 148, "hyperedges": 10883, "incidences": 26841, "features": 1},
         ("Times are milliseconds.", "Five of the 148 people named are in no e-mail; they are kept."),
     ),
     "contact-primary-school": (
         "contact-primary-school",
         "106,879 face-to-face contacts among 242 people at a primary school, in steps of 20 seconds.",
-        {"vertices": 242, "hyperedges": 106879, "incidences": 223998, "features": 1},
+        {"nodes": 242, "hyperedges": 106879, "incidences": 223998, "features": 1},
         ("Times are seconds.",),
     ),
     "contact-high-school": (
         "contact-high-school",
         "172,035 face-to-face contacts among 327 people at a high school, in steps of 20 seconds.",
-        {"vertices": 327, "hyperedges": 172035, "incidences": 352718, "features": 1},
+        {"nodes": 327, "hyperedges": 172035, "incidences": 352718, "features": 1},
         ("Times are seconds.",),
     ),
     "congress-bills": (
         "congress-bills",
         "260,851 bills in the US Congress; the sponsor and the co-sponsors form a hyperedge.",
-        {"vertices": 1718, "hyperedges": 260851, "incidences": 954262, "features": 1},
+        {"nodes": 1718, "hyperedges": 260851, "incidences": 954262, "features": 1},
         ("Times are days.", "154,922 bills have a single sponsor; they are kept."),
     ),
 }
@@ -65,12 +65,12 @@ def _make_loader(name: str, folder: str, sizes: dict[str, int]) -> Callable[...,
             )
         names = _names(folder, root) or {i: str(i) for i in np.unique(member).tolist()}
         ids = np.array(sorted(names))
-        vertex = np.searchsorted(ids, member)
+        node = np.searchsorted(ids, member)
         order = np.argsort(time, kind="stable")
         place = np.empty_like(order)
         place[order] = np.arange(len(order))
         structure = Hypergraph.from_coo(
-            node=torch.from_numpy(vertex),
+            node=torch.from_numpy(node),
             hyperedge=torch.from_numpy(np.repeat(place, size)),
             num_nodes=len(ids),
             num_hyperedges=len(size),
@@ -117,18 +117,18 @@ def _names(folder: str, root: Root) -> dict[int, str]:
     return {int(i): rest[0].strip() if rest else "" for i, *rest in pairs}
 
 
-for _name, (_folder, _description, _sizes, _own_quirks) in _SETS.items():
+for _name, (_folder, _description, _sizes, _own_caveats) in _SETS.items():
     register(
         _name,
         description=_description,
         kind="hypergraph",
         task="hyperedge prediction",
         target_spec={"kind": "hyperedge"},
-        licence="none stated",
+        license="none stated",
         redistribute=False,
         citation="A. Benson, R. Abebe, M. Schaub, A. Jadbabaie, J. Kleinberg: Simplicial closure and higher-order link "
         "prediction. PNAS, 2018.",
-        quirks=(*_own_quirks, *_QUIRKS),
+        caveats=(*_own_caveats, *_CAVEATS),
         sizes=_sizes,
         files=files_of("simplex_streams", _folder + "/"),
     )(_make_loader(_name, _folder, _sizes))

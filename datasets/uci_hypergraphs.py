@@ -16,30 +16,30 @@ from hgraph.structure import Hypergraph
 
 __all__: list[str] = []
 
-_QUIRKS = (
+_CAVEATS = (
     "Few and huge hyperedges: a clique expansion is close to dense.",
-    "x are the memberships (vertex by hyperedge, 0 or 1), for there are no other features; features='degree', "
+    "x are the memberships (node by hyperedge, 0 or 1), for there are no other features; features='degree', "
     "'constant' or 'none' leave them out.",
     "The default split is drawn under `seed`: half of every class trains, a quarter validates, a quarter tests.",
     "The files are HDF5: reading them needs h5py (hgraph[io]).",
 )
 
-# name: file, words of the description, class names (None: not in the file), sizes, own quirks
+# name: file, words of the description, class names (None: not in the file), sizes, own caveats
 _SETS: dict[str, tuple[str, str, tuple[str, ...] | None, dict[str, int], tuple[str, ...]]] = {
     "newsgroups": (
         "Newsgroups",
         "16,242 postings to newsgroups; the postings with a word form a hyperedge, 100 words (20newsW100).",
         None,
-        {"vertices": 16242, "hyperedges": 100, "incidences": 65451, "features": 100, "classes": 4},
+        {"nodes": 16242, "hyperedges": 100, "incidences": 65451, "features": 100, "classes": 4},
         (),
     ),
     "mushrooms": (
         "Mushrooms",
         "8,124 mushrooms; those with the same value of an attribute form a hyperedge.",
         ("edible", "poisonous"),
-        {"vertices": 8124, "hyperedges": 112, "incidences": 170604, "features": 112, "classes": 2},
+        {"nodes": 8124, "hyperedges": 112, "incidences": 170604, "features": 112, "classes": 2},
         (
-            "One hyperedge contains all vertices.",
+            "One hyperedge contains all nodes.",
             "112 hyperedges of 21 attributes; other collections cut the same table in other ways (see uci-mushroom).",
             "The file has no class names; they are told by the class sizes of the UCI table, 4,208 and 3,916.",
         ),
@@ -48,14 +48,14 @@ _SETS: dict[str, tuple[str, str, tuple[str, ...] | None, dict[str, int], tuple[s
         "Covertype45",
         "12,240 patches of forest of cover types 4 and 5; those alike in an attribute form a hyperedge.",
         ("type 4", "type 5"),
-        {"vertices": 12240, "hyperedges": 128, "incidences": 146880, "features": 128, "classes": 2},
+        {"nodes": 12240, "hyperedges": 128, "incidences": 146880, "features": 128, "classes": 2},
         ("Covertype 6 and 7 of the same collection could not be had.",),
     ),
     "zoo": (
         "Zoo",
         "100 animals; those that share a trait form a hyperedge.",
         None,
-        {"vertices": 100, "hyperedges": 15, "incidences": 654, "features": 15, "classes": 7},
+        {"nodes": 100, "hyperedges": 15, "incidences": 654, "features": 15, "classes": 7},
         (
             "One frog fewer than the UCI table has (see uci-zoo).",
             "Classes are numbered 1 to 7 in the file, here 0 to 6.",
@@ -65,7 +65,7 @@ _SETS: dict[str, tuple[str, str, tuple[str, ...] | None, dict[str, int], tuple[s
         "Cities",
         "46 cities and 55 sets of them.",
         (),
-        {"vertices": 46, "hyperedges": 55, "incidences": 1342, "features": 55, "classes": 0},
+        {"nodes": 46, "hyperedges": 55, "incidences": 1342, "features": 55, "classes": 0},
         ("There are no labels: y is -1 (missing) throughout, and there is no split.",),
     ),
 }
@@ -74,10 +74,10 @@ _SETS: dict[str, tuple[str, str, tuple[str, ...] | None, dict[str, int], tuple[s
 def _make_loader(name: str, file: str, classes: tuple[str, ...] | None, sizes: dict[str, int]) -> Callable[..., Data]:
     def loader(root: Root = None, *, seed: int = 0, features: str = "memberships") -> Data:
         incidence, labels, meta = _read(file, root)
-        edge, vertex, shape = incidence
-        if shape != (sizes["hyperedges"], sizes["vertices"]):
-            raise DataError(f"{name}: hyperedges and vertices {shape}")
-        structure = Hypergraph.from_coo(node=vertex, hyperedge=edge, num_nodes=shape[1], num_hyperedges=shape[0])
+        edge, node, shape = incidence
+        if shape != (sizes["hyperedges"], sizes["nodes"]):
+            raise DataError(f"{name}: hyperedges and nodes {shape}")
+        structure = Hypergraph.from_coo(node=node, hyperedge=edge, num_nodes=shape[1], num_hyperedges=shape[0])
         splits, y = {}, torch.full((shape[1],), -1)
         if labels is not None:
             values, y = torch.unique(labels, return_inverse=True)  # 1-based, or 4 and 5
@@ -92,9 +92,9 @@ def _make_loader(name: str, file: str, classes: tuple[str, ...] | None, sizes: d
 
 
 def _read(file: str, root: Root) -> tuple[tuple[torch.Tensor, torch.Tensor, tuple[int, int]], Any, dict[str, Any]]:
-    """Incidences (hyperedge, vertex, shape), labels or None, and names, of one file.
+    """Incidences (hyperedge, node, shape), labels or None, and names, of one file.
 
-    The matrix is stored by columns, hyperedges are its rows and vertices its columns.
+    The matrix is stored by columns, hyperedges are its rows and nodes its columns.
     """
     try:
         import h5py
@@ -105,14 +105,14 @@ def _read(file: str, root: Root) -> tuple[tuple[torch.Tensor, torch.Tensor, tupl
         matrix = content["H"]
         ends = torch.from_numpy(matrix["jc"][()].astype("int64"))
         edge = torch.from_numpy(matrix["ir"][()].astype("int64"))
-        vertex = torch.arange(len(ends) - 1).repeat_interleave(ends.diff())
+        node = torch.arange(len(ends) - 1).repeat_interleave(ends.diff())
         shape = (int(matrix.attrs["MATLAB_sparse"]), len(ends) - 1)
         labels = (
             torch.from_numpy(content["NodeLabels"][()].astype("int64")).flatten() if "NodeLabels" in content else None
         )
         names = {"class_names": "LabelNames", "hyperedge_names": "EdgeNames", "node_names": "NodeNames"}
         meta = {key: _texts(content, cell) for key, cell in names.items() if cell in content}
-    return (edge, vertex, shape), labels, {key: value for key, value in meta.items() if value}
+    return (edge, node, shape), labels, {key: value for key, value in meta.items() if value}
 
 
 def _texts(content: Any, name: str) -> tuple[str, ...] | None:
@@ -124,19 +124,19 @@ def _texts(content: Any, name: str) -> tuple[str, ...] | None:
     return tuple(codes.astype("<u2").tobytes().decode("utf-16-le") for codes in arrays)
 
 
-for _name, (_file, _description, _classes, _sizes, _own_quirks) in _SETS.items():
+for _name, (_file, _description, _classes, _sizes, _own_caveats) in _SETS.items():
     register(
         _name,
         description=_description,
         kind="hypergraph",
-        task="vertex classification",
+        task="node classification",
         target_spec={"kind": "class", "num_classes": _sizes["classes"]},
-        licence="MIT",
+        license="MIT",
         redistribute=True,
         citation="N. Veldt: Cut-matching games for generalized hypergraph ratio cuts. WWW 2023; tables of the UCI "
         "Machine Learning Repository; 20 Newsgroups after D. Zhou, J. Huang, B. Schoelkopf: Learning with Hypergraphs. "
         "NIPS 2006.",
-        quirks=(*_own_quirks, *_QUIRKS),
+        caveats=(*_own_caveats, *_CAVEATS),
         sizes=_sizes,
         files=[f"uci_hypergraphs/{_file}_H.mat"],
     )(_make_loader(_name, _file, _classes, _sizes))

@@ -14,10 +14,10 @@ from hgraph.structure import Hypergraph
 
 __all__ = ["mushroom", "zoo"]
 
-_LICENCE = "CC BY 4.0 (UCI); none stated by the repository that holds this copy"
-_QUIRKS = (
+_LICENSE = "CC BY 4.0 (UCI); none stated by the repository that holds this copy"
+_CAVEATS = (
     "One hyperedge for each value that occurs of each attribute, in the order of attributes, then of values.",
-    "x are the memberships (vertex by hyperedge, 0 or 1), that is the one-hot attributes; features='degree', "
+    "x are the memberships (node by hyperedge, 0 or 1), that is the one-hot attributes; features='degree', "
     "'constant' or 'none' leave them out.",
     "The default split is drawn under `seed`: half of every class trains, a quarter validates, a quarter tests.",
 )
@@ -37,18 +37,18 @@ _ZOO = (
     "uci-zoo",
     description="101 animals with 15 traits and their number of legs; those alike in one form a hyperedge.",
     kind="hypergraph",
-    task="vertex classification",
+    task="node classification",
     target_spec={"kind": "class", "num_classes": 7},
-    licence=_LICENCE,
+    license=_LICENSE,
     redistribute=True,
     citation="R. Forsyth: Zoo. UCI Machine Learning Repository, 1990.",
-    quirks=(
+    caveats=(
         "The name 'frog' occurs twice with different traits: names are not keys.",
         "Both values of a trait are hyperedges: 30 of traits and 6 of legs.",
         "The classes have no names; they are numbered 1 to 7 in the file, here 0 to 6.",
-        *_QUIRKS,
+        *_CAVEATS,
     ),
-    sizes={"vertices": 101, "hyperedges": 36, "incidences": 1616, "features": 36, "classes": 7},
+    sizes={"nodes": 101, "hyperedges": 36, "incidences": 1616, "features": 36, "classes": 7},
     files=["uci_zoo/zoo.data"],
 )
 def zoo(root: Root = None, *, seed: int = 0, features: str = "memberships") -> Data:
@@ -70,17 +70,17 @@ def zoo(root: Root = None, *, seed: int = 0, features: str = "memberships") -> D
     "uci-mushroom",
     description="8,124 mushrooms with 22 attributes; those with the same value of one form a hyperedge.",
     kind="hypergraph",
-    task="vertex classification",
+    task="node classification",
     target_spec={"kind": "class", "num_classes": 2},
-    licence=_LICENCE,
+    license=_LICENSE,
     redistribute=True,
     citation="Mushroom. UCI Machine Learning Repository, 1987 (donor J. Schlimmer).",
-    quirks=(
+    caveats=(
         "2,480 mushrooms miss their stalk-root ('?'): they are in no hyperedge of it; missing_as_value=True makes one.",
-        "All have the same veil-type, so one hyperedge contains all vertices.",
-        *_QUIRKS,
+        "All have the same veil-type, so one hyperedge contains all nodes.",
+        *_CAVEATS,
     ),
-    sizes={"vertices": 8124, "hyperedges": 116, "incidences": 176248, "features": 116, "classes": 2},
+    sizes={"nodes": 8124, "hyperedges": 116, "incidences": 176248, "features": 116, "classes": 2},
     files=["uci_mushroom/agaricus-lepiota.data"],
 )
 def mushroom(
@@ -123,8 +123,8 @@ def _data(
     keys = [(a, value) for a, column in enumerate(columns) for value in sorted({v for v in column if v is not None})]
     number = {key: i for i, key in enumerate(keys)}
     pairs = [(v, number[a, value]) for v, row in enumerate(table) for a, value in enumerate(row) if value is not None]
-    vertex, hyperedge = torch.tensor(pairs).T
-    structure = Hypergraph.from_coo(node=vertex, hyperedge=hyperedge, num_nodes=len(table), num_hyperedges=len(keys))
+    node, hyperedge = torch.tensor(pairs).T
+    structure = Hypergraph.from_coo(node=node, hyperedge=hyperedge, num_nodes=len(table), num_hyperedges=len(keys))
     names = tuple(f"{attributes[a]}={value}" for a, value in keys)
     x, split = made_features(structure, features), random_split(structure, y, seed=seed)
     data = Data(structure, x, y, {"default": split}, {**meta, "hyperedge_names": names}).validate()

@@ -8,7 +8,7 @@ import torch
 
 from hgraph.data import Data
 from hgraph.datasets.common import (
-    DEGREE_QUIRK,
+    DEGREE_CAVEAT,
     Root,
     files_of,
     labelled,
@@ -21,7 +21,7 @@ from hgraph.structure import Hypergraph
 
 __all__ = ["products", "trips"]
 
-_LICENCE = "none stated; the terms of the Kaggle competition 'Walmart Recruiting: Trip Type Classification' apply"
+_LICENSE = "none stated; the terms of the Kaggle competition 'Walmart Recruiting: Trip Type Classification' apply"
 _CITATION = (
     "I. Amburg, N. Veldt, A. Benson: Clustering in graphs and hypergraphs with categorical edge labels. WWW 2020."
 )
@@ -31,20 +31,20 @@ _CITATION = (
     "walmart-products",
     description="89,060 products of Walmart; those bought together in one of 69,906 baskets form a hyperedge.",
     kind="hypergraph",
-    task="vertex classification",
+    task="node classification",
     target_spec={"kind": "class", "num_classes": 68},
-    licence=_LICENCE,
+    license=_LICENSE,
     redistribute=False,
     citation=_CITATION,
-    quirks=(
+    caveats=(
         "200 products are in no basket; they are kept.",
         "Baskets that are equal as sets are real repeats (65,979 of 69,906 differ); they are kept.",
         "labels='department' gives the ten departments of walmart-trips at Cornell and an eleventh class 'Discard'.",
         "meta has the day of the week (1 is Monday) and the trip type of each basket.",
-        DEGREE_QUIRK,
+        DEGREE_CAVEAT,
         "The default split is drawn under `seed`: half of every class trains, a quarter validates, a quarter tests.",
     ),
-    sizes={"vertices": 89060, "hyperedges": 69906, "incidences": 460630, "features": 1, "classes": 68},
+    sizes={"nodes": 89060, "hyperedges": 69906, "incidences": 460630, "features": 1, "classes": 68},
     files=files_of("walmart_products", ""),
 )
 def products(root: Root = None, *, seed: int = 0, features: str = "degree", labels: str = "category") -> Data:
@@ -63,10 +63,8 @@ def products(root: Root = None, *, seed: int = 0, features: str = "degree", labe
     if not torch.equal(ids, torch.arange(1, len(ids) + 1)):
         raise DataError("walmart-nodes.tsv: products must be numbered 1, 2, ...")
     baskets = [line.split("\t") for line in _body("walmart-hyperedges.tsv", root).splitlines()]
-    vertex, hyperedge = read_lists("\n".join(b[0] for b in baskets), ",", source="walmart-hyperedges.tsv")
-    structure = Hypergraph.from_coo(
-        node=vertex - 1, hyperedge=hyperedge, num_nodes=len(ids), num_hyperedges=len(baskets)
-    )
+    node, hyperedge = read_lists("\n".join(b[0] for b in baskets), ",", source="walmart-hyperedges.tsv")
+    structure = Hypergraph.from_coo(node=node - 1, hyperedge=hyperedge, num_nodes=len(ids), num_hyperedges=len(baskets))
     lines = text_of("walmart_products", "node_cats.txt", root).splitlines()
     y, names = category - 1, tuple(line.split(": ", 1)[1].strip() for line in lines)
     if labels == "department":
@@ -101,18 +99,18 @@ def _departments(category: torch.Tensor, text: str) -> tuple[torch.Tensor, tuple
     kind="hypergraph",
     task="hyperedge classification",
     target_spec={"kind": "class", "num_classes": 44},
-    licence=_LICENCE,
+    license=_LICENSE,
     redistribute=False,
     citation=_CITATION,
-    quirks=(
-        "Labels are of hyperedges, not of vertices: the members of all baskets are known, the types of some are not.",
+    caveats=(
+        "Labels are of hyperedges, not of nodes: the members of all baskets are known, the types of some are not.",
         "Types are the numbers of the file in order, with 999 (Walmart's 'other') last; class_names has them.",
         "The largest class has 9,824 baskets and the smallest one.",
-        "Product ids of the file have gaps; vertices are numbered in order, node_names has the ids.",
-        DEGREE_QUIRK,
+        "Product ids of the file have gaps; nodes are numbered in order, node_names has the ids.",
+        DEGREE_CAVEAT,
         "The default split is drawn under `seed`: half of every class trains, a quarter validates, a quarter tests.",
     ),
-    sizes={"vertices": 88837, "hyperedges": 65898, "incidences": 452208, "features": 1, "classes": 44},
+    sizes={"nodes": 88837, "hyperedges": 65898, "incidences": 452208, "features": 1, "classes": 44},
     files=files_of("walmart_trips", ""),
 )
 def trips(root: Root = None, *, seed: int = 0, features: str = "degree") -> Data:
@@ -125,9 +123,9 @@ def trips(root: Root = None, *, seed: int = 0, features: str = "degree") -> Data
     """
     baskets = [line.split(" ") for line in text_of("walmart_trips", "colored-walmart.txt", root).splitlines()]
     product, hyperedge = read_lists("\n".join(b[0] for b in baskets), ",", source="colored-walmart.txt")
-    ids, vertex = torch.unique(product, return_inverse=True)
+    ids, node = torch.unique(product, return_inverse=True)
     colours, y = torch.unique(torch.tensor([int(b[1]) for b in baskets]), return_inverse=True)
-    structure = Hypergraph.from_coo(node=vertex, hyperedge=hyperedge, num_nodes=len(ids), num_hyperedges=len(baskets))
+    structure = Hypergraph.from_coo(node=node, hyperedge=hyperedge, num_nodes=len(ids), num_hyperedges=len(baskets))
     meta = {
         "class_names": tuple(str(c) for c in colours.tolist()),
         "node_names": tuple(str(i) for i in ids.tolist()),

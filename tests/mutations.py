@@ -83,9 +83,9 @@ MUTATIONS = [
         "pass",
         HYPER,
     ),
-    Mutation("hgnn: vertex degree on one side only", HGNN, "v2e.weight * root[v2e.indices]", "v2e.weight", HYPER),
+    Mutation("hgnn: node degree on one side only", HGNN, "v2e.weight * root[v2e.indices]", "v2e.weight", HYPER),
     Mutation(
-        "hgnn: vertex and hyperedge degree swapped",
+        "hgnn: node and hyperedge degree swapped",
         HGNN,
         'hypergraph.v2e.normalize("row")',
         'hypergraph.v2e.normalize("col")',

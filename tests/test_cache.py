@@ -159,7 +159,7 @@ def _counted(recipe):
     return call
 
 
-def test_loops_for_every_vertex_take_64_bits_where_edges_and_loops_do_not_fit_32() -> None:
+def test_loops_for_every_node_take_64_bits_where_edges_and_loops_do_not_fit_32() -> None:
     from torch._subclasses.fake_tensor import FakeTensorMode
 
     from hgraph.nn.graph._steps import _every_loop

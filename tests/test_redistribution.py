@@ -68,7 +68,7 @@ def test_no_file_is_one_of_a_published_set(tracked):
     tables = [t for t in (ROOT / "datasets").glob("*.tsv") if t.read_text().startswith("path\tbytes\tsha256")]
     known = {source.sha256 for table in tables for source in listed(table.stem).values()}
     assert len(known) > 100
-    ours = [p for p in tracked if p.exists() and p.name != "LICENSE"]  # a set brings the same Apache licence
+    ours = [p for p in tracked if p.exists() and p.name != "LICENSE"]  # a set brings the same Apache license
     assert not [p for p in ours if hashlib.sha256(p.read_bytes()).hexdigest() in known]
 
 

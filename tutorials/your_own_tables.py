@@ -59,7 +59,7 @@ dataset = datasets.from_tables(
     OUT / "readers.csv",
     hyperedges=OUT / "loans.csv",
     label="genre",
-    columns={"id": "reader", "vertex": "reader", "hyperedge": "book"},
+    columns={"id": "reader", "node": "reader", "hyperedge": "book"},
     seed=0,
     name="library",
 )
@@ -120,7 +120,7 @@ print(datasets.load(OUT / "library"))
 # %% [markdown]
 # ```
 # hgraph datasets build --nodes readers.csv --hyperedges loans.csv --label genre \
-#     --column id=reader --column vertex=reader --column hyperedge=book --out library
+#     --column id=reader --column node=reader --column hyperedge=book --out library
 # hgraph datasets info library
 # hgraph train library --model hgnn+
 # hgraph distill library --teacher hgnn+ --out runs/library

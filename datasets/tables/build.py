@@ -1,4 +1,4 @@
-"""`from_tables`: tables of vertices and of hyperedges or edges to a data set that trains."""
+"""`from_tables`: tables of nodes and of hyperedges or edges to a data set that trains."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from hgraph.structure import Graph, Hypergraph
 __all__ = ["from_tables"]
 
 _LOG = logging.getLogger("hgraph")
-_IDENTITY = 2048  # without features, so many vertices are told apart by one column each; more by their degree
+_IDENTITY = 2048  # without features, so many nodes are told apart by one column each; more by their degree
 _SPLITS = ("stratified", "temporal", "given")
 
 
@@ -69,7 +69,7 @@ def from_tables(
     shares: Sequence[float] = (0.6, 0.2, 0.2),
     seed: int = 0,
     name: str = "my-set",
-    licence: str = "not stated",
+    license: str = "not stated",
     redistribute: bool = False,
     citation: str = "not stated",
 ) -> Dataset:
@@ -78,28 +78,28 @@ def from_tables(
     A table is a path to a CSV or Parquet file, a dict of columns, a pandas DataFrame, a pyarrow Table, or what
     `read_table` returns. Columns are known by their names, in any case (``columns`` names others):
 
-    - ``nodes``, one row a vertex: ``id`` (or vertex, node, ...); every other column becomes features. Without it the
-      vertices are those that the other table names, in order of appearance.
-    - ``hyperedges``, long: ``vertex``, ``hyperedge``, one row an incidence, and if there are ``weight``, ``time``.
+    - ``nodes``, one row a node: ``id`` (or node, node_id, ...); every other column becomes features. Without it the
+      nodes are those that the other table names, in order of appearance.
+    - ``hyperedges``, long: ``node``, ``hyperedge``, one row an incidence, and if there are ``weight``, ``time``.
     - ``hyperedges``, wide: ``members``, one row a hyperedge, and if there are ``hyperedge`` (its id), ``weight``,
       ``time``. Members are divided by ``separator``; no member is a hyperedge without members.
-    - ``hyperedges``, a HIF file (``.json``): its nodes are the vertices, their attributes the columns of ``nodes``.
+    - ``hyperedges``, a HIF file (``.json``): its node attributes become the columns of ``nodes``.
     - ``edges``: ``source``, ``target``, and if there are ``weight``, ``time``.
     - ``edges``, triples: ``head``, ``relation``, ``tail``. The graph is directed, messages go from tail to head, and
       parallel edges stay apart; ``meta["relation"]`` [E] numbers ``meta["relation_names"]``, in the edges' order.
 
-    Ids are text: 7 and 07 are two vertices. Vertices in no edge are kept; an id that ``nodes`` does not have is an
+    Ids are text: 7 and 07 are two nodes. Nodes in no edge are kept; an id that ``nodes`` does not have is an
     error. What a column of ``nodes`` means is inferred from all its cells (the rules are those of
     `hgraph.datasets.tables.kinds.infer`) and encoded by an `Encoder` that has seen the training rows alone.
-    Without any feature, x is the identity for at most 2,048 vertices, else a one and the logarithm of the degree,
+    Without any feature, x is the identity for at most 2,048 nodes, else a one and the logarithm of the degree,
     standardised.
 
     Args:
-        nodes: the vertices.
+        nodes: the table of nodes.
         hyperedges: their memberships; or
         edges: their edges.
         label: the column of ``nodes`` to predict. Missing labels are kept as -1 (NaN for regression).
-        columns: role -> column: ``{"id": "isbn", "vertex": "book", "hyperedge": "reader"}``; roles are id, vertex,
+        columns: role -> column: ``{"id": "isbn", "node": "book", "hyperedge": "reader"}``; roles are id, node,
             hyperedge, members, source, target, head, relation, tail, weight, time.
         types: column -> ``"numeric"``, ``"boolean"``, ``"categorical"``, ``"text"``, ``"date"`` or ``"ignore"``, where
             the inferred kind is wrong.
@@ -118,7 +118,7 @@ def from_tables(
         shares: of train, validation and test.
         seed: of the stratified split.
         name: of the data set.
-        licence: the terms of your data.
+        license: the terms of your data.
         redistribute: whether they allow passing it on.
         citation: whom to cite.
 
@@ -184,14 +184,14 @@ def from_tables(
         [data],
         task=labels.task,
         target_spec=labels.target_spec,
-        licence=licence,
+        license=license,
         redistribute=redistribute,
         citation=citation,
-        quirks=(*gone.values(), *_quirks(made, encoder, used, split)),
+        caveats=(*gone.values(), *_caveats(made, encoder, used, split)),
     )
 
 
-# ---------------------------------------------------------------------- vertices and structure
+# ---------------------------------------------------------------------- nodes and structure
 
 
 def _checked_roles(columns: Mapping[str, str] | None) -> dict[str, str]:
@@ -205,20 +205,20 @@ def _checked_roles(columns: Mapping[str, str] | None) -> dict[str, str]:
 def _gathered(
     nodes: Any, links: Any, given: Mapping[str, str], options: Links
 ) -> tuple[Table | None, str | None, dict[str, int], incidence.Made]:
-    """The table of vertices and its column of ids, if there is one; id -> vertex; the structure."""
+    """The table of nodes and its column of ids, if there is one; id -> node; the structure."""
     if hif.is_hif(links):
         if nodes is not None or not options.hyper:
-            raise ArgumentError("nodes", "None with hyperedges= a HIF file, which holds the vertices itself", "a table")
+            raise ArgumentError("nodes", "None with hyperedges= a HIF file, which holds the nodes itself", "a table")
         return hif.read(links)
     linked = read_table(links, name="hyperedges" if options.hyper else "edges")
     roles = Roles(dataclasses.replace(linked, decimal=options.decimal), given)
     table = key = None
     if nodes is None:
-        known, index = "", incidence.vertices(roles, options.hyper, options.separator)
+        known, index = "", incidence.nodes(roles, options.hyper, options.separator)
     else:
         table = dataclasses.replace(read_table(nodes, name="nodes"), decimal=options.decimal)
         (key,) = Roles(table, given).need("id")
-        known, index = table.source, ids.unique(table, key, "vertex")
+        known, index = table.source, ids.unique(table, key, "node")
     if options.hyper:
         return table, key, index, incidence.from_hyperedges(roles, index, known, options.separator, options.duplicates)
     return table, key, index, incidence.from_edges(roles, index, known, options.directed, options.duplicates)
@@ -228,7 +228,7 @@ def _gathered(
 
 
 def _labels(table: Table | None, label: str | None, task: str | None, missing: Collection[str], n: int) -> Labels:
-    """What is to be predicted; without a label, -1 for every vertex and nothing to train on."""
+    """What is to be predicted; without a label, -1 for every node and nothing to train on."""
     if table is None or label is None:
         return Labels(torch.full((n,), -1), "none: no column is the label", {"kind": "none"})
     if label not in table.columns:
@@ -247,13 +247,13 @@ def _labels(table: Table | None, label: str | None, task: str | None, missing: C
     if task == "regression" or (task is None and fractions):
         hint = "Leave the cell empty if it is missing, or give task='classification' (--task classification)"
         y = torch.tensor(kinds.read(table, label, "numeric", missing, hint, mark), dtype=torch.float32)
-        return Labels(y, "vertex regression", {"kind": "real"})
+        return Labels(y, "node regression", {"kind": "real"})
     # numbers in their order, words in theirs
     names = tuple(sorted(set(map(canonical, values)), key=(lambda v: (float(v), v)) if numbers is not None else None))
     number = {name: i for i, name in enumerate(names)}
     index = {value: number[canonical(value)] for value in values}
     y = torch.tensor([index.get(cell, -1) for cells in table[label] for cell in cells], dtype=torch.long)
-    return Labels(y, "vertex classification", {"kind": "class", "num_classes": len(names)}, names)
+    return Labels(y, "node classification", {"kind": "class", "num_classes": len(names)}, names)
 
 
 def _parts(
@@ -274,7 +274,7 @@ def _parts(
 def _features(
     encoder: Encoder, table: Table | None, structure: Graph | Hypergraph, names: Sequence[str]
 ) -> tuple[Tensor, tuple[str, ...]]:
-    """x [N, F]: what the encoder makes of the table, or where that is nothing, who the vertex is or its degree."""
+    """x [N, F]: what the encoder makes of the table, or where that is nothing, who the node is or its degree."""
     if table is not None and encoder.feature_names:
         return encoder.transform(table), encoder.feature_names
     n = structure.num_nodes
@@ -310,16 +310,16 @@ def _read_as_missing(
     return found
 
 
-def _quirks(made: incidence.Made, encoder: Encoder, kinds_used: Mapping[str, str], split: str) -> tuple[str, ...]:
+def _caveats(made: incidence.Made, encoder: Encoder, kinds_used: Mapping[str, str], split: str) -> tuple[str, ...]:
     """What a user should know of the set, one sentence each."""
     structure = made.structure
     adjacency = structure.adj if isinstance(structure, Graph) else structure.e2v
     lone = int((adjacency.indptr.diff() == 0).sum())
-    notes = ["Features are encoded by statistics of the training vertices alone."]
+    notes = ["Features are encoded by statistics of the training nodes alone."]
     if not encoder.feature_names:
-        notes = ["There are no features: x tells who a vertex is (the identity) or, of many vertices, its degree."]
+        notes = ["There are no features: x tells who a node is (the identity) or, of many nodes, its degree."]
     if lone:
-        notes.append(f"{lone:,} vertices hear nobody; they are kept.")
+        notes.append(f"{lone:,} nodes hear nobody; they are kept.")
     marked = [c for c in encoder.codings if c.kind == "numeric" and c.words]
     notes += [f"Column {c.name!r} is read as numbers with {c.words[0]!r}." for c in marked]
     notes += [

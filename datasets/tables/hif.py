@@ -21,7 +21,7 @@ def is_hif(source: Any) -> bool:
 
 
 def read(path: str | os.PathLike[str]) -> tuple[Table, str, dict[str, int], Made]:
-    """The attributes of the nodes, their column of ids, id -> vertex, and the hypergraph.
+    """The attributes of the nodes, their column of ids, id -> node, and the hypergraph.
 
     Weights become float32. Attributes of hyperedges and incidences are not kept, but for the direction of incidences.
 

@@ -15,7 +15,7 @@ from hgraph.datasets.tables.table import MEMBER, Table, wrong
 from hgraph.errors import ArgumentError, DataError
 from hgraph.structure import Graph, Hypergraph
 
-__all__ = ["Duplicates", "Made", "from_edges", "from_hyperedges", "vertices"]
+__all__ = ["Duplicates", "Made", "from_edges", "from_hyperedges", "nodes"]
 
 Duplicates = Literal["error", "sum", "first"]
 
@@ -31,22 +31,22 @@ class Made:
     unused: tuple[str, ...] = ()  # columns of the table that say nothing here
 
 
-def vertices(roles: Roles, hyper: bool, separator: str | None) -> dict[str, int]:
-    """Id -> number of the vertices that a table names, where there is no table of vertices."""
+def nodes(roles: Roles, hyper: bool, separator: str | None) -> dict[str, int]:
+    """Id -> number of the nodes that a table names, where there is no table of nodes."""
     table, form, index = roles.table, roles.form(hyper), {}  # type: ignore[var-annotated]
     if form == "wide":
         (name,) = roles.need("members")
         ids.number(index, ([m for members in chunk for m in members] for chunk in _members(table, name, separator)))
         _refuse_comments(table, name, index)
-        ids.one_way(table, name, index, "vertex")
+        ids.one_way(table, name, index, "node")
         return index
-    ends = {"long": ["vertex"], "triples": ["head", "tail"], "edges": ["source", "target"]}[form]
+    ends = {"long": ["node"], "triples": ["head", "tail"], "edges": ["source", "target"]}[form]
     for name in roles.need(*ends):
         ids.number(index, table[name])
         if "" in index:
-            raise wrong(table.where(table[name].cells().index(""), name), "the id of a vertex", "an empty cell")
+            raise wrong(table.where(table[name].cells().index(""), name), "the id of a node", "an empty cell")
         _refuse_comments(table, name, index)
-        ids.one_way(table, name, index, "vertex")
+        ids.one_way(table, name, index, "node")
     return index
 
 
@@ -55,7 +55,7 @@ def _refuse_comments(table: Table, name: str, index: Mapping[str, int]) -> None:
     for text in index:
         if text[:1] in ("#", "%") and (len(text) == 1 or text[1].isspace()):
             hint = "Comment lines are skipped before the first row alone: delete it, or give a table of nodes"
-            raise wrong(f"{table.source}: column {name!r}", "the id of a vertex", f"a comment, {text!r}", hint)
+            raise wrong(f"{table.source}: column {name!r}", "the id of a node", f"a comment, {text!r}", hint)
 
 
 def from_hyperedges(
@@ -65,13 +65,13 @@ def from_hyperedges(
 
     Args:
         roles: the table and its columns.
-        index: id -> vertex.
+        index: id -> node.
         known: what errors call the source of the ids.
         separator: between members, or None.
         duplicates: what a repeated incidence means.
 
     Raises:
-        DataError: an unknown vertex, a repeated incidence, a weight that is no number; names file, line and column.
+        DataError: an unknown node, a repeated incidence, a weight that is no number; names file, line and column.
     """
     if roles.form(True) == "wide":
         return _wide(roles, index, known, separator, duplicates)
@@ -80,8 +80,8 @@ def from_hyperedges(
 
 def _long(roles: Roles, index: Mapping[str, int], known: str, duplicates: Duplicates) -> Made:
     table = roles.table
-    vertex_column, hyperedge_column = roles.need("vertex", "hyperedge")
-    vertex = ids.find(table, vertex_column, index, "vertex", known)
+    node_column, hyperedge_column = roles.need("node", "hyperedge")
+    node = ids.find(table, node_column, index, "node", known)
     names: dict[str, int] = {}
     ids.number(names, table[hyperedge_column])
     if "" in names:
@@ -90,9 +90,9 @@ def _long(roles: Roles, index: Mapping[str, int], known: str, duplicates: Duplic
     ids.one_way(table, hyperedge_column, names, "hyperedge")
     hyperedge = ids.find(table, hyperedge_column, names, "hyperedge", "")
     weight, time = _numbers(roles, "weight"), _numbers(roles, "time")
-    keep, weight = _distinct(table, vertex_column, hyperedge * len(index) + vertex, weight, duplicates)
+    keep, weight = _distinct(table, node_column, hyperedge * len(index) + node, weight, duplicates)
     made = Hypergraph.from_coo(
-        node=torch.from_numpy(vertex[keep]),
+        node=torch.from_numpy(node[keep]),
         hyperedge=torch.from_numpy(hyperedge[keep]),
         num_nodes=len(index),
         num_hyperedges=len(names),
@@ -101,7 +101,7 @@ def _long(roles: Roles, index: Mapping[str, int], known: str, duplicates: Duplic
     meta: dict[str, Any] = {"hyperedge_names": tuple(names)}
     if time is not None:
         meta["incidence_time"] = made.v2e.sort_edges(torch.from_numpy(time[keep]))
-    return Made(made, meta, _unused(roles, "vertex", "hyperedge", "weight", "time"))
+    return Made(made, meta, _unused(roles, "node", "hyperedge", "weight", "time"))
 
 
 def _wide(roles: Roles, index: Mapping[str, int], known: str, separator: str | None, duplicates: Duplicates) -> Made:
@@ -113,16 +113,16 @@ def _wide(roles: Roles, index: Mapping[str, int], known: str, separator: str | N
             numbers = [index.get(m, -1) for m in members]
             if -1 in numbers:
                 text = members[numbers.index(-1)]
-                raise wrong(table.where(len(sizes), column), *ids.unknown_id(text, index, "vertex", known))
+                raise wrong(table.where(len(sizes), column), *ids.unknown_id(text, index, "node", known))
             found += numbers
             sizes.append(len(numbers))
     name = _name_column(roles)
     hyperedge_names = None if name is None else tuple(ids.unique(table, name, "hyperedge"))
-    vertex, hyperedge = np.asarray(found, np.int64), np.repeat(np.arange(len(sizes)), sizes)
+    node, hyperedge = np.asarray(found, np.int64), np.repeat(np.arange(len(sizes)), sizes)
     weight, time = _numbers(roles, "weight"), _numbers(roles, "time")
-    keep, times = _distinct(table, column, hyperedge * len(index) + vertex, None, duplicates, rows=hyperedge)
+    keep, times = _distinct(table, column, hyperedge * len(index) + node, None, duplicates, rows=hyperedge)
     made = Hypergraph.from_coo(
-        node=torch.from_numpy(vertex[keep]),
+        node=torch.from_numpy(node[keep]),
         hyperedge=torch.from_numpy(hyperedge[keep]),
         num_nodes=len(index),
         num_hyperedges=len(sizes),
@@ -167,24 +167,24 @@ def from_edges(roles: Roles, index: Mapping[str, int], known: str, directed: boo
 
     Args:
         roles: the table and its columns.
-        index: id -> vertex.
+        index: id -> node.
         known: what errors call the source of the ids.
         directed: whether edges are heard in one direction; triples always are.
         duplicates: what a repeated edge means.
 
     Raises:
-        DataError: an unknown vertex, a repeated edge, a weight that is no number; names file, line and column.
+        DataError: an unknown node, a repeated edge, a weight that is no number; names file, line and column.
     """
     table, triples, n = roles.table, roles.form(False) == "triples", max(len(index), 1)
     ends = roles.need("tail", "head") if triples else roles.need("source", "target")
-    source, target = (ids.find(table, name, index, "vertex", known) for name in ends)
+    source, target = (ids.find(table, name, index, "node", known) for name in ends)
     facts: dict[str, Any] = {"edge_time": _numbers(roles, "time")}
     meta: dict[str, Any] = {}
     key = source * n + target
     if triples:
         facts["relation"], meta["relation_names"] = _relations(roles)
         if len(meta["relation_names"]) * n * n >= 2**63:
-            raise DataError(f"{table.source}: too many relations and vertices to number every possible triple")
+            raise DataError(f"{table.source}: too many relations and nodes to number every possible triple")
         key += facts["relation"] * n * n
     if not directed and not triples and duplicates != "error" and not _listed_both_ways(key, target * n + source):
         key = np.minimum(key, target * n + source)  # a log of events: a to b and b to a repeat one edge

@@ -11,10 +11,10 @@ __all__ = ["FORMS", "ROLES", "Roles"]
 
 # role -> names that a column may have, in any case
 ROLES: dict[str, tuple[str, ...]] = {
-    "id": ("id", "vertex", "vertex_id", "node", "node_id"),
-    "vertex": ("vertex", "vertex_id", "node", "node_id", "member"),
+    "id": ("id", "node", "node_id", "vertex", "vertex_id"),
+    "node": ("node", "node_id", "vertex", "vertex_id", "member"),
     "hyperedge": ("hyperedge", "hyperedge_id", "edge", "edge_id", "group", "group_id"),
-    "members": ("members", "vertices", "nodes"),
+    "members": ("members", "nodes", "vertices"),
     "source": ("source", "src", "from"),
     "target": ("target", "dst", "to"),
     "head": ("head", "subject", "h"),
@@ -28,17 +28,17 @@ ROLES: dict[str, tuple[str, ...]] = {
 # form -> its roles, and the names that belong together: where several columns could play a role, such a set decides
 FORMS: dict[str, tuple[str, ...]] = {
     "wide": ("members",),
-    "long": ("vertex", "hyperedge"),
+    "long": ("node", "hyperedge"),
     "triples": ("head", "relation", "tail"),
     "edges": ("source", "target"),
 }
 _TOGETHER: dict[str, tuple[tuple[str, ...], ...]] = {
     "wide": (),
     "long": (
-        ("vertex", "hyperedge"),
-        ("vertex_id", "hyperedge_id"),
         ("node", "hyperedge"),
         ("node_id", "hyperedge_id"),
+        ("vertex", "hyperedge"),
+        ("vertex_id", "hyperedge_id"),
         ("node", "edge"),
         ("node_id", "edge_id"),
         ("member", "group"),

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 
 class Split(Enum):
-    """How vertices are divided into train, validation and test."""
+    """How nodes are divided into train, validation and test."""
 
     STRATIFIED = "stratified"
     TEMPORAL = "temporal"
@@ -46,11 +46,11 @@ def build(
         Path | None,
         typer.Option(help="Folder to write, required; there must be nothing, or with --force a data set."),
     ] = None,
-    nodes: Annotated[Path | None, typer.Option(help="CSV or Parquet: one row a vertex, with its id.")] = None,
+    nodes: Annotated[Path | None, typer.Option(help="CSV or Parquet: one row a node, with its id.")] = None,
     hyperedges: Annotated[
         Path | None,
         typer.Option(
-            help="CSV or Parquet with columns vertex,hyperedge[,weight][,time] or [hyperedge,]members; HIF JSON."
+            help="CSV or Parquet with columns node,hyperedge[,weight][,time] or [hyperedge,]members; HIF JSON."
         ),
     ] = None,
     edges: Annotated[
@@ -78,11 +78,11 @@ def build(
     directed: Annotated[bool, typer.Option("--directed", help="Edges are heard in one direction only.")] = False,
     duplicates: Annotated[Duplicates, typer.Option(help="What a repeated pair means.")] = Duplicates.ERROR,
     separator: Annotated[str | None, typer.Option(help="Between members; default ; or | or space.")] = None,
-    split: Annotated[Split, typer.Option(help="How vertices are divided.")] = Split.STRATIFIED,
+    split: Annotated[Split, typer.Option(help="How nodes are divided.")] = Split.STRATIFIED,
     split_column: Annotated[str | None, typer.Option(help="Column of times, or of the words train, val, test.")] = None,
     shares: Annotated[str, typer.Option(help="Of train, validation and test.")] = "0.6,0.2,0.2",
     seed: Annotated[int, whole(low=0, high=SEEDS, help="Draws the stratified split.")] = 0,
-    licence: Annotated[str, typer.Option(help="The terms of your data.")] = "not stated",
+    license: Annotated[str, typer.Option(help="The terms of your data.")] = "not stated",
     redistribute: Annotated[bool, typer.Option("--redistribute", help="The terms allow passing it on.")] = False,
     citation: Annotated[str, typer.Option(help="Whom to cite.")] = "not stated",
     force: Annotated[bool, typer.Option("--force", help="Replace the data set that is there.")] = False,
@@ -92,7 +92,7 @@ def build(
     """Build a data set from your own tables; `hgraph train` and every other command take its folder.
 
     Columns become features by what they hold: numbers, booleans, categories, dates, text. The encoder learns from the
-    training vertices alone and is kept in the folder. The folder appears when it is whole.
+    training nodes alone and is kept in the folder. The folder appears when it is whole.
     """
     from hgraph.datasets import from_tables, read_table, save
     from hgraph.datasets.folder import check_place
@@ -126,7 +126,7 @@ def build(
         shares=_numbers("shares", shares),
         seed=seed,
         name=place.name,
-        licence=licence,
+        license=license,
         redistribute=redistribute,
         citation=citation,
     )

@@ -68,14 +68,14 @@ def load(name: str, root: Path | None, seed: int) -> Dataset:
     from hgraph import datasets
 
     card = datasets.info(name)
-    if card.task != "vertex classification":
+    if card.task != "node classification":
         hint = (
             "Build it with `hgraph datasets build --label COLUMN`"
             if card.target_spec.get("kind") == "none"
             else "Run `hgraph datasets list` to see the tasks"
         )
         raise ArgumentError(
-            "dataset", "a data set for vertex classification", f"{name!r}, which is for {card.task}", hint
+            "dataset", "a data set for node classification", f"{name!r}, which is for {card.task}", hint
         )
     return datasets.load(name, root=root, **({"seed": seed} if "seed" in card.options else {}))
 

@@ -27,14 +27,14 @@ app = typer.Typer(help="The data sets hgraph knows. Example: hgraph datasets lis
 def list_(root: RootOption = None, as_json: JsonOption = False, quiet: QuietOption = False) -> None:
     """List the data sets: kind, task, sizes, download, terms, and whether the files are here.
 
-    Terms: "free" may be passed on under the licence on the card, "ask" may not, or says nothing.
+    Terms: "free" may be passed on under the license on the card, "ask" may not, or says nothing.
     Files: "built in" comes with installed packages, "here" needs no network, "-" is fetched by the first load.
     """
     from hgraph import datasets
 
     cards = [datasets.info(name) for name in datasets.names()]
     if as_json:
-        fields = ("name", "description", "kind", "task", "sizes", "download", "licence", "redistribute")
+        fields = ("name", "description", "kind", "task", "sizes", "download", "license", "redistribute")
         typer.echo(json.dumps([{f: getattr(c, f) for f in fields} | {"cached": _at_hand(c, root)} for c in cards]))
         return
     rows: list[tuple[str, ...]] = [("name", "kind", "task", "sizes", "download", "terms", "files")]
@@ -99,7 +99,7 @@ def _measured(dataset: Dataset[Any]) -> Statistics | None:
     if not isinstance(first.structure, (Graph, Hypergraph)):
         return None
     data: Data = first if len(dataset) == 1 else collate(list(dataset))
-    labels = data.y if data.target == "vertex" and data.y.dim() == 1 and not data.y.is_floating_point() else None
+    labels = data.y if data.target == "node" and data.y.dim() == 1 and not data.y.is_floating_point() else None
     return statistics(data.structure, labels)
 
 
@@ -142,8 +142,8 @@ def _print_card(card: Card) -> None:
         "task": card.task,
         "target": ", ".join(f"{k} {v}" for k, v in card.target_spec.items()),
         "sizes": ", ".join(f"{number:,} {what}" for what, number in card.sizes.items()),
-        "licence": card.licence,
-        "passing on": "allowed under that licence"
+        "license": card.license,
+        "passing on": "allowed under that license"
         if card.redistribute
         else "no stated terms allow it, nor for what is made from it",
         "citation": card.citation,
@@ -156,8 +156,8 @@ def _print_card(card: Card) -> None:
     }
     for key, value in lines.items():
         _print_field(key, value)
-    for i, quirk in enumerate(card.quirks):
-        _print_field("" if i else "quirks", f"- {quirk}")
+    for i, caveat in enumerate(card.caveats):
+        _print_field("" if i else "caveats", f"- {caveat}")
 
 
 def _print_measured(found: Statistics | None, loaded: Dataset[Any] | None, name: str) -> None:

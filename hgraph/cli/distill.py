@@ -73,7 +73,7 @@ def distill(
     variant: Annotated[Variant, typer.Option(help="Form of the loss, of lighthgnn and lighthgnn+.")] = Variant.PAPER,
     lam: Annotated[float, real(low=0, high=1, help="Weight of the true labels.")] = 0.0,
     student: Annotated[
-        Student, typer.Option(help="The MLP; words is better on later vertices where features are word counts.")
+        Student, typer.Option(help="The MLP; words is better on later nodes where features are word counts.")
     ] = Student.PUBLISHED,
     calibrate: Annotated[
         bool, typer.Option("--calibrate", help="Export honest probabilities: see ECE in the report.")
@@ -244,7 +244,7 @@ def _config(
     device: torch.device,
 ) -> dict[str, Any]:
     parts = data.split(split)
-    unseen = f", {len(parts.unseen)} test vertices unseen" if len(parts.unseen) else ""
+    unseen = f", {len(parts.unseen)} test nodes unseen" if len(parts.unseen) else ""
     objective = _WITHOUT.get(run["objective"], run["objective"])
     return {
         "dataset": dataset.name,
@@ -264,7 +264,7 @@ def _config(
 
 
 def _about(dataset: Dataset) -> list[str]:
-    notes = [f"Licence: {dataset.licence}.", f"Citation: {dataset.citation}", *dataset.quirks]
+    notes = [f"License: {dataset.license}.", f"Citation: {dataset.citation}", *dataset.caveats]
     if not dataset.redistribute:
         notes.append(
             "The terms of this data set do not allow passing it on, nor what is made from it: keep this folder "

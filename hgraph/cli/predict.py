@@ -43,7 +43,7 @@ def predict(
     ] = None,
     proba: Annotated[bool, typer.Option("--proba", help="Also the probability of every class.")] = False,
     key: Annotated[
-        str | None, typer.Option("--id", help="Column of ids, which is copied; default id, node or vertex if there.")
+        str | None, typer.Option("--id", help="Column of ids, which is copied; default id, node or node_id if there.")
     ] = None,
     delimiter: Annotated[
         str | None, typer.Option(help="Between fields, in and out; default as in the rows, else a comma.")

@@ -204,8 +204,8 @@ def _report(dataset: Dataset[Interactions], title: str, figures: dict[str, Any],
     lines += ["", "All items that a user did not take in training or validation are ranked. By popularity: by how"]
     lines += ["many users took an item in training; a model that does no better has learned nothing of the user.", ""]
     caption = "Validation recall" if dataset[0].val.num_edges else "Training loss"
-    lines += [f"![{caption} over epochs](learning_curve.png)", "", f"- Licence: {dataset.licence}."]
-    lines += [f"- Citation: {dataset.citation}", *(f"- {note}" for note in dataset.quirks)]
+    lines += [f"![{caption} over epochs](learning_curve.png)", "", f"- License: {dataset.license}."]
+    lines += [f"- Citation: {dataset.citation}", *(f"- {note}" for note in dataset.caveats)]
     return "\n".join([*lines, *settings_of(config)])
 
 

@@ -17,14 +17,14 @@ if TYPE_CHECKING:
 
 
 class Student(Enum):
-    """Which MLP learns: that of LightHGNN, or one for word counts that is better on vertices it has not seen."""
+    """Which MLP learns: that of LightHGNN, or one for word counts that is better on nodes it has not seen."""
 
     PUBLISHED = "published"
     WORDS = "words"
 
 
 class Setting(Enum):
-    """What training may see: every vertex, or all but a share of the test vertices."""
+    """What training may see: every node, or all but a share of the test nodes."""
 
     TRANSDUCTIVE = "transductive"
     PRODUCTION = "production"
@@ -39,7 +39,7 @@ STUDENTS: dict[Student, tuple[dict[str, Any], str]] = {
         "no BatchNorm, rows of length one, half of the features dropped in training, dropout 0.5",
     ),
 }
-UNSEEN = 0.2  # GLNN's share of unseen test vertices
+UNSEEN = 0.2  # GLNN's share of unseen test nodes
 
 
 def prepare(dataset: Dataset, model: ModelEntry, setting: Setting, seed: int) -> Data:
@@ -108,7 +108,7 @@ def networks_of(data: Data, teacher: ModelEntry, student: Student, seed: int) ->
 
 
 def as_hypergraph(structure: Graph | Hypergraph) -> Hypergraph:
-    """A hypergraph without isolated vertices: of a graph, each edge (both directions one) becomes a hyperedge."""
+    """A hypergraph without isolated nodes: of a graph, each edge (both directions one) becomes a hyperedge."""
     import torch
 
     from hgraph.structure import Graph, Hypergraph

@@ -121,8 +121,8 @@ def train(
 ) -> None:
     """Train a network on a data set and test it.
 
-    Trains on the default split, keeps the state that was best on the validation vertices, prints how good it is on
-    the test vertices, and writes a run folder with the weights, the metrics of every epoch, plots and report.md. The
+    Trains on the default split, keeps the state that was best on the validation nodes, prints how good it is on
+    the test nodes, and writes a run folder with the weights, the metrics of every epoch, plots and report.md. The
     same command again goes on with a run that was stopped. A recommender needs interactions: a set for recommendation,
     or a folder with interactions.csv (user,item) and, if facts are known, triples.csv (head,relation,tail).
     """
@@ -192,7 +192,7 @@ def _check_parts(data: Data, split: str) -> None:
     for part in ("train", "test"):
         if not bool(labeled(data.y[getattr(data.split(split), part)]).any()):
             hint = "Rows without a label are in no part; see the shares and the split of `hgraph datasets build`"
-            raise ArgumentError("dataset", f"at least one {part} vertex with a label", "none", hint)
+            raise ArgumentError("dataset", f"at least one {part} node with a label", "none", hint)
 
 
 def _command(
@@ -304,8 +304,8 @@ def _write(
         "config.json": json.dumps(config, ensure_ascii=False, allow_nan=False, indent=2) + "\n",
         "learning_curve.png": learning_curve({"teacher": fit}, {"teacher": model.name}, title),
         "structure.png": structure_picture(data),
-        "confusion_matrix.png": confusion_matrix(answers, truth, classes, f"{title}: test vertices"),
-        "reliability.png": reliability_diagram(answers, truth, f"{title}: test vertices"),
+        "confusion_matrix.png": confusion_matrix(answers, truth, classes, f"{title}: test nodes"),
+        "reliability.png": reliability_diagram(answers, truth, f"{title}: test nodes"),
         "model.safetensors": weights_file(network),
         "report.md": _markdown(dataset, title, figures, config, added(dataset, model)),
     }
@@ -328,7 +328,7 @@ def _markdown(dataset: Dataset, title: str, figures: dict[str, Any], config: dic
     lines += ["", "![How often each class was answered as each](confusion_matrix.png)"]
     lines += ["", "![Accuracy over confidence](reliability.png)"]
     lines += ["", "## The data", "", "![The structure](structure.png)", ""]
-    told = (f"Licence: {dataset.licence}.", f"Citation: {dataset.citation}", *dataset.quirks, *notes)
+    told = (f"License: {dataset.license}.", f"Citation: {dataset.citation}", *dataset.caveats, *notes)
     lines += [f"- {note}" for note in told]
     lines += ["", "## Settings", "", "| setting | value |", "|---|---|"]
     lines += rows({key: value for key, value in config.items() if key != "command"})

@@ -46,8 +46,8 @@ def tune(
 ) -> None:
     """Search for the settings of a network by trial, and test the best one once.
 
-    Trials are compared by their accuracy on the validation vertices; those that fall behind are given up early. The
-    test vertices are looked at once, at the end. The same command again goes on with a search that was stopped. Trials
+    Trials are compared by their accuracy on the validation nodes; those that fall behind are given up early. The
+    test nodes are looked at once, at the end. The same command again goes on with a search that was stopped. Trials
     of a recommender are compared by the recall of the validation items, and all run to their end.
     """
     from hgraph.files import write_atomically
@@ -135,14 +135,14 @@ class _Training:
         self.data, self.model, self.split, self.epochs, self.seed = data, model, split, epochs, seed
         self.count = 0
         if not len(data.split(split).val):
-            raise ArgumentError("dataset", "one with validation vertices, to compare trials by", "none")
+            raise ArgumentError("dataset", "one with validation nodes, to compare trials by", "none")
 
     def __call__(self, settings: dict[str, Any], report: Any) -> float:
         self.count += 1
         return self._fit(settings, report, f"training {self.count}")[1]
 
     def test(self, settings: dict[str, Any]) -> float:
-        """Accuracy on the test vertices, after one training more."""
+        """Accuracy on the test nodes, after one training more."""
         from hgraph.cli.train import figures_of
 
         network, _ = self._fit(settings, lambda epoch, score: None, "the best again")

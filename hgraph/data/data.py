@@ -58,7 +58,7 @@ class Data:
     y: Tensor
     splits: Mapping[str, Divides] = field(default_factory=dict)
     meta: Mapping[str, Any] = field(default_factory=dict)
-    target: Literal["vertex", "hyperedge", "edge", "graph"] = "vertex"
+    target: Literal["node", "hyperedge", "edge", "graph"] = "node"
 
     def __post_init__(self) -> None:
         """Normalize the shape of class numbers, and name a single split."""
@@ -112,7 +112,7 @@ class Data:
     @property
     def num_targets(self) -> int:
         """The number of targets of ``y``: N, M, E, or the number of examples (1, or as many as were collated)."""
-        if self.target == "vertex":
+        if self.target == "node":
             return self.num_nodes
         if self.target == "graph":
             return int(self.meta.get("num_items", 1))
@@ -184,7 +184,7 @@ class Data:
     def __repr__(self) -> str:
         parts = [repr(self.structure), f"x={list(self.x.shape)}", f"y={list(self.y.shape)}"]
         parts += [f"splits={sorted(self.splits)}"] if self.splits else []
-        parts += [f"target={self.target!r}"] if self.target != "vertex" else []
+        parts += [f"target={self.target!r}"] if self.target != "node" else []
         return f"Data({', '.join(parts)})"
 
     def to(self, device: torch.device | str) -> Data:
@@ -198,16 +198,16 @@ class Dataset(Sequence[T]):
     Args:
         name: the name for `hgraph.datasets.load`.
         items: the examples, or a function that returns example i (then pass ``length``).
-        task: ``"vertex classification"`` and so on.
+        task: ``"node classification"`` and so on.
         target_spec: a description of the target, for instance ``{"kind": "class", "num_classes": 7}``.
-        licence: the terms as published, or ``"none stated"``.
+        license: the terms as published, or ``"none stated"``.
         redistribute: False if the terms forbid redistribution of the data or anything derived from it.
         citation: the work to cite.
-        quirks: caveats for users, one sentence each.
+        caveats: caveats for users, one sentence each.
         length: the number of examples, if ``items`` is a function.
         splits: named `Parts` of the examples; empty if each example has its own splits.
 
-    >>> card = {"task": "t", "target_spec": {}, "licence": "CC0", "redistribute": True, "citation": "none"}
+    >>> card = {"task": "t", "target_spec": {}, "license": "CC0", "redistribute": True, "citation": "none"}
     >>> half = Parts(torch.tensor([2, 0]), torch.tensor([1]), torch.tensor([3]))
     >>> words = Dataset("words", ["a", "b", "c", "d"], splits={"default": half}, **card)
     >>> list(words.select(words.split().train))
@@ -221,15 +221,15 @@ class Dataset(Sequence[T]):
         *,
         task: str,
         target_spec: Mapping[str, Any],
-        licence: str,
+        license: str,
         redistribute: bool,
         citation: str,
-        quirks: Sequence[str] = (),
+        caveats: Sequence[str] = (),
         length: int | None = None,
         splits: Mapping[str, Parts] | None = None,
     ) -> None:
         self.name, self.task, self.target_spec = name, task, dict(target_spec)
-        self.licence, self.redistribute, self.citation, self.quirks = licence, redistribute, citation, tuple(quirks)
+        self.license, self.redistribute, self.citation, self.caveats = license, redistribute, citation, tuple(caveats)
         if callable(items):
             if length is None:
                 raise ArgumentError("length", "the number of examples when items is a function", None)
@@ -261,10 +261,10 @@ class Dataset(Sequence[T]):
             _Chosen(self, chosen),
             task=self.task,
             target_spec=self.target_spec,
-            licence=self.licence,
+            license=self.license,
             redistribute=self.redistribute,
             citation=self.citation,
-            quirks=self.quirks,
+            caveats=self.caveats,
         )
 
     def __len__(self) -> int:
@@ -283,7 +283,7 @@ class Dataset(Sequence[T]):
 
     def __repr__(self) -> str:
         """The card in one line."""
-        return f"Dataset({self.name!r}, {len(self)} example(s), {self.task}, licence: {self.licence})"
+        return f"Dataset({self.name!r}, {len(self)} example(s), {self.task}, license: {self.license})"
 
 
 class _Chosen(Sequence[T]):

@@ -213,7 +213,7 @@ def _reorder_data(data: Data, method: str) -> Reordered[Data]:
         raise ArgumentError("structure", "data without node numbers in its meta", "meta['links']", hint)
     moved: Reordered[Any] = reorder(data.structure, method)  # type: ignore[arg-type]
     order, hyperedges, edges = moved.order, moved.hyperedge_order, moved.edge_order
-    orders = {"vertex": order, "hyperedge": hyperedges, "edge": edges}
+    orders = {"node": order, "hyperedge": hyperedges, "edge": edges}
     of_target = orders.get(data.target)
     new = dataclasses.replace(
         data,
@@ -239,7 +239,7 @@ def _split(split: Split, data: Data, structure: Graph | Hypergraph, order: Tenso
 
 def _meta(meta: Mapping[str, Any], order: Tensor, hyperedges: Tensor | None, edges: Tensor) -> dict[str, Any]:
     """Permute the entries of ``meta`` that belong to nodes, hyperedges or edges, by their name and length."""
-    heads = {"vertex_": order, "node_": order, "batch": order, "hyperedge_": hyperedges, "edge_": edges,
+    heads = {"node_": order, "batch": order, "hyperedge_": hyperedges, "edge_": edges,
              "incidence_": edges, "relation": edges}  # fmt: skip
 
     def sorted_value(name: str, value: Any) -> Any:

@@ -31,16 +31,16 @@ class Measured:
     """What was measured of one trained model.
 
     Args:
-        test_accuracy: on every test vertex.
+        test_accuracy: on every test node.
         ece: expected calibration error (15 bins) there.
         parameters: how many numbers were learned.
-        latency_one_s: seconds to predict one vertex.
-        latency_all_s: seconds to predict every vertex.
-        unseen_accuracy: on the test vertices that training never saw; None when transductive.
+        latency_one_s: seconds to predict one node.
+        latency_all_s: seconds to predict every node.
+        unseen_accuracy: on the test nodes that training never saw; None when transductive.
         fit: the training's history.
-        logits: on the test vertices, on the CPU.
-        temperature: `fit_temperature` of the validation vertices; None without any.
-        calibrated_ece: the calibration error on the test vertices when logits are divided by it; None likewise.
+        logits: on the test nodes, on the CPU.
+        temperature: `fit_temperature` of the validation nodes; None without any.
+        calibrated_ece: the calibration error on the test nodes when logits are divided by it; None likewise.
         timing_one: ``latency_one_s`` with its quartiles, as ``timing_all`` of ``latency_all_s``; None if not known.
         timing_all: as above.
 
@@ -112,9 +112,9 @@ def compare(
 ) -> Comparison:
     """Train a teacher on a structure, distill it into a student, train the same network on labels, measure all.
 
-    Test accuracy is on all test vertices. In production the teacher is then given the whole structure, as it would be
-    when new vertices have arrived; the others need features alone. One vertex costs the teacher a full pass, because
-    its answer depends on the degrees and features around the vertex; the others read one row.
+    Test accuracy is on all test nodes. In production the teacher is then given the whole structure, as it would be
+    when new nodes have arrived; the others need features alone. One node costs the teacher a full pass, because
+    its answer depends on the degrees and features around the node; the others read one row.
 
     Args:
         teacher: called with ``(x, structure)``, untrained.
@@ -128,7 +128,7 @@ def compare(
         **options: ``epochs``, ``lr``, ``weight_decay``, ``patience``, ``progress`` of `fit`, for all three.
 
     Raises:
-        ArgumentError: a split without training or test vertices.
+        ArgumentError: a split without training or test nodes.
 
     >>> from hgraph.models import GCN, MLP
     >>> from hgraph.structure import Graph
@@ -142,7 +142,7 @@ def compare(
     part, parts = observed(data, split), data.split(split)
     for name in ("train", "test"):
         if not len(getattr(parts, name)):
-            raise ArgumentError("split", f"at least one {name} vertex", "none")
+            raise ArgumentError("split", f"at least one {name} node", "none")
     loss, validate = supervised(part)
 
     def named(label: str) -> dict[str, Any]:

@@ -9,7 +9,7 @@ __all__ = ["accuracy_latency"]
 
 
 def accuracy_latency(comparison: Comparison, names: dict[str, str], title: str) -> bytes:
-    """A PNG of test accuracy over the latency of one vertex (logarithmic), one labelled point a model.
+    """A PNG of test accuracy over the latency of one node (logarithmic), one labelled point a model.
 
     Args:
         comparison: the three models.
@@ -27,7 +27,7 @@ def accuracy_latency(comparison: Comparison, names: dict[str, str], title: str) 
     margin = max(2.0, 0.25 * (max(ys.values()) - min(ys.values())))
     low, high = max(0.0, min(ys.values()) - margin), min(101.0, max(ys.values()) + margin)
     axes.set_ylim(low, high)
-    axes.set_xlabel("latency of one vertex (ms, logarithmic)")
+    axes.set_xlabel("latency of one node (ms, logarithmic)")
     axes.set_ylabel("test accuracy (%)")
     axes.xaxis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0)))
     axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))

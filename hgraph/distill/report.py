@@ -34,7 +34,7 @@ FILES = (
     "student.safetensors",
     "report.md",
 )
-_HEADER = ["model", "test accuracy", "parameters", "one vertex", "all vertices", "speed-up one", "speed-up all"]
+_HEADER = ["model", "test accuracy", "parameters", "one node", "all nodes", "speed-up one", "speed-up all"]
 
 
 def write_report(
@@ -72,7 +72,7 @@ def write_report(
     lines = ({"model": key} | record for key, model in comparison.items() for record in model.fit.history)
     test = data.y[data.split(split).test].cpu()
     classes = [str(name) for name in data.meta.get("class_names") or range(data.num_classes)]
-    answers, heading = comparison.student.logits, f"{title}: test vertices"
+    answers, heading = comparison.student.logits, f"{title}: test nodes"
     content: dict[str, str | bytes] = {
         "config.json": _json(config, indent=2) + "\n",
         "metrics.jsonl": "".join(_json(line) + "\n" for line in lines),
@@ -136,7 +136,7 @@ def _markdown(
     lines = [f"# {title}", "", *markdown(rows), ""]
     lines += [_sentence(comparison), "", "![Validation accuracy over epochs](learning_curve.png)", ""]
     lines += ["![Test accuracy over latency](accuracy_latency.png)", "", "## The student's answers", ""]
-    lines += ["On the test vertices, before any calibration.", "", "![Accuracy over confidence](reliability.png)", ""]
+    lines += ["On the test nodes, before any calibration.", "", "![Accuracy over confidence](reliability.png)", ""]
     lines += ["![How often each class was answered as each](confusion_matrix.png)", ""]
     lines += ["## What the numbers mean", ""]
     lines += [f"- {text}" for text in _meaning(comparison, names, config)]
@@ -155,7 +155,7 @@ def _sentence(comparison: Comparison) -> str:
     return (
         f"The student's test accuracy is {_versus(student.test_accuracy - mlp.test_accuracy)} that of the same network "
         f"trained on labels alone and {_versus(student.test_accuracy - teacher.test_accuracy)} that of its "
-        f"teacher. The student answers at least {_times(one)} as fast for one vertex and at least "
+        f"teacher. The student answers at least {_times(one)} as fast for one node and at least "
         f"{_times(every)} as fast for all of them, in three of four calls of each."
     )
 
@@ -164,23 +164,23 @@ def _meaning(comparison: Comparison, names: dict[str, str], config: Mapping[str,
     epochs = ", ".join(f"{names[key]} {model.fit.best_epoch}" for key, model in comparison.items())
     device = config.get("device", "cpu")
     texts = [
-        "**Test accuracy** is measured once, on the test vertices, with the state that was best on the validation "
-        f"vertices (epoch kept: {epochs}). One seed is one draw: expect a few points of difference between seeds.",
+        "**Test accuracy** is measured once, on the test nodes, with the state that was best on the validation "
+        f"nodes (epoch kept: {epochs}). One seed is one draw: expect a few points of difference between seeds.",
         "**MLP** and **student** are the same network. The MLP learns from the training labels alone, the student "
-        "from the teacher's class probabilities on every observed vertex. Neither looks at the structure when it "
+        "from the teacher's class probabilities on every observed node. Neither looks at the structure when it "
         "predicts.",
         "**ECE**, the expected calibration error (15 bins, 0 is best), says how far stated confidence is from "
         "accuracy. **Calibrated** is what is left of it when logits are divided by the temperature T, fitted on the "
-        "validation vertices; accuracy stays. `--calibrate` puts the student's into what is exported.",
+        "validation nodes; accuracy stays. `--calibrate` puts the student's into what is exported.",
         "**Latency** is the median wall-clock time of a forward pass after warm-up, with the quartiles, the models in "
         f"turn, one thread, device `{device}`. Features and structure are in memory, the structure's norms are ready. "
         "**Speed-up** is the teacher's lower quartile over the model's upper one: what three of four calls keep.",
-        "**One vertex** costs the student one row. It costs the teacher a full pass: its answer depends on the "
-        "vertices two steps away and on their degrees, and no hidden state is kept between calls. Cutting "
+        "**One node** costs the student one row. It costs the teacher a full pass: its answer depends on the "
+        "nodes two steps away and on their degrees, and no hidden state is kept between calls. Cutting "
         "exactly that neighbourhood out for each request can be cheaper on large structures; that is not measured.",
-        "**All vertices**: the student's wide layer may cost more than the teacher's sparse sums, so a speed-up "
+        "**All nodes**: the student's wide layer may cost more than the teacher's sparse sums, so a speed-up "
         "below 1 is possible and is shown as it is. (The 100x of the LightHGNN paper is against a teacher that "
-        "multiplies with a materialised vertex-by-vertex matrix; this one goes through the hyperedges.)",
+        "multiplies with a materialised node-by-node matrix; this one goes through the hyperedges.)",
     ]
     timed = {names[key]: (model.timing_one, model.timing_all) for key, model in comparison.items()}
     busy = [name for name, pair in timed.items() if any(t is not None and not t.is_steady for t in pair)]
@@ -191,7 +191,7 @@ def _meaning(comparison: Comparison, names: dict[str, str], config: Mapping[str,
         )
     if comparison.student.unseen_accuracy is not None:
         texts.append(
-            "**Of unseen** is the accuracy on the test vertices that were taken out of the structure before training. "
+            "**Of unseen** is the accuracy on the test nodes that were taken out of the structure before training. "
             "The teacher answers for them with the whole structure, the others with features alone."
         )
     return texts

@@ -28,23 +28,23 @@ def distill(
     label: str = "student",
     **options: Any,
 ) -> FitResult:
-    """Train a student, which sees features alone, on what a teacher thinks of the observed vertices.
+    """Train a student, which sees features alone, on what a teacher thinks of the observed nodes.
 
-    Observed are the vertices that the split's training structure holds: all when transductive, all but the unseen
+    Observed are the nodes that the split's training structure holds: all when transductive, all but the unseen
     ones in production. The teacher speaks in eval mode on that structure. The state with the best accuracy on the
-    validation vertices is kept, or the best ``validate``.
+    validation nodes is kept, or the best ``validate``.
 
     Args:
         teacher: ``teacher(x, structure)`` that returns logits [N', C]: any module or function, see also `ensemble`; a
             network of PyG or DHG (one of your own class with their layers: `pyg_teacher`, `dhg_teacher`); or logits,
-            one row an observed vertex in its order; or a file of them (``.npy``, ``.safetensors``); None where the
+            one row an observed node in its order; or a file of them (``.npy``, ``.safetensors``); None where the
             objective needs no teacher.
         student: any module called with ``x`` [N', F] that returns logits [N', C].
         data: features, labels and splits.
         objective: the loss, see `hgraph.distill.objectives`; None is `lighthgnn`: soft labels alone.
         split: the name of the split to train under.
         validate: the score of the student's outputs [N', C] by which the kept epoch is chosen, higher is better; None
-            is the accuracy on the validation vertices. Give one where outputs are embeddings (`PairwiseRanking`).
+            is the accuracy on the validation nodes. Give one where outputs are embeddings (`PairwiseRanking`).
         seed: what dropout, noise and sampled hyperedges draw from.
         label: what the progress bar and the log call this training.
         **options: ``epochs``, ``lr``, ``weight_decay``, ``patience``, ``progress`` ... of `fit`.

@@ -22,16 +22,16 @@ Teacher = Tensor | str | os.PathLike[str] | Callable[[Tensor, Any], Tensor]
 
 
 def heard(teacher: Teacher | None, part: Observed) -> tuple[Speaks | None, Tensor | None]:
-    """A teacher as (features -> logits on the training structure, its logits on the observed vertices).
+    """A teacher as (features -> logits on the training structure, its logits on the observed nodes).
 
     Args:
         teacher: ``teacher(x, structure)`` that returns logits, put into eval mode while it speaks if it is a module; a
             network of PyG or DHG, which gets the structure in its own form; or logits [N', C]; or a file of them,
             ``.npy`` or ``.safetensors`` with one tensor; or None.
-        part: the observed vertices.
+        part: the observed nodes.
 
     Raises:
-        ArgumentError: logits that are not one finite row an observed vertex.
+        ArgumentError: logits that are not one finite row an observed node.
         DataError: a file that holds no such tensor.
     """
     if teacher is None:
@@ -101,7 +101,7 @@ def fit_temperature(logits: Tensor, y: Tensor) -> float:
     Found by bisection of the derivative in 1/T, which grows with 1/T; kept within 1/100 .. 100. Accuracy stays.
 
     Args:
-        logits: [N, C] on vertices that nothing was trained on; the validation part, usually.
+        logits: [N, C] on nodes that nothing was trained on; the validation part, usually.
         y: [N] labels; rows without one (-1, NaN) do not count.
 
     Source: Guo et al., On Calibration of Modern Neural Networks (2017).
@@ -138,9 +138,9 @@ def _called(call: Callable[[Tensor, Any], Tensor], x: Tensor, structure: Any) ->
 
 def _checked(logits: Tensor, part: Observed) -> Tensor:
     if not isinstance(logits, Tensor) or logits.dim() != 2 or len(logits) != len(part.x):
-        hint = "In production, give the logits of the split's own structure: others would know of unseen vertices"
+        hint = "In production, give the logits of the split's own structure: others would know of unseen nodes"
         shape = f"shape {list(logits.shape)}" if isinstance(logits, Tensor) else type(logits).__name__
-        raise ArgumentError("teacher", f"logits [{len(part.x)}, C], one row an observed vertex", shape, hint)
+        raise ArgumentError("teacher", f"logits [{len(part.x)}, C], one row an observed node", shape, hint)
     if not bool(logits.isfinite().all()):
         row = int((~logits.isfinite()).any(1).nonzero()[0, 0])
         raise ArgumentError("teacher", "finite logits", f"NaN or infinity in row {row}")

@@ -22,14 +22,14 @@ __all__ = ["Observed", "observed", "of_data", "supervised"]
 
 @dataclass(frozen=True, eq=False)
 class Observed:
-    """The observed vertices of a split, numbered as its training structure numbers them.
+    """The observed nodes of a split, numbered as its training structure numbers them.
 
     Args:
-        structure: the training structure, on N' vertices.
-        x: [N', F] features of these vertices.
+        structure: the training structure, on N' nodes.
+        x: [N', F] features of these nodes.
         y: [N'] their labels.
-        train: ids in 0 .. N'-1 of the training vertices that have a label.
-        val: ids in 0 .. N'-1 of the validation vertices that have one.
+        train: ids in 0 .. N'-1 of the training nodes that have a label.
+        val: ids in 0 .. N'-1 of the validation nodes that have one.
 
     >>> graph = Graph.from_edge_index([[0], [1]], num_nodes=2, directed=False)
     >>> part = Observed(graph, torch.eye(2), torch.tensor([0, 1]), torch.tensor([0]), torch.tensor([1]))
@@ -45,9 +45,9 @@ class Observed:
 
 
 def observed(data: Data, split: str = "default") -> Observed:
-    """Cut a `Data` down to what training may see: everything when transductive, else the observed vertices.
+    """Cut a `Data` down to what training may see: everything when transductive, else the observed nodes.
 
-    Vertices without a label are in neither part, whatever the split says; messages flow over them all the same.
+    Nodes without a label are in neither part, whatever the split says; messages flow over them all the same.
 
     Args:
         data: features, labels and splits.
@@ -77,17 +77,17 @@ def observed(data: Data, split: str = "default") -> Observed:
 
 
 def supervised(part: Observed) -> tuple[Callable[[Tensor], Tensor], Callable[[Tensor], float] | None]:
-    """The mean cross-entropy on the training vertices, and the accuracy on the validation vertices (None if none).
+    """The mean cross-entropy on the training nodes, and the accuracy on the validation nodes (None if none).
 
-    Both are functions of logits [N', C], as `fit` takes them; vertices without a label count in neither.
+    Both are functions of logits [N', C], as `fit` takes them; nodes without a label count in neither.
 
     Raises:
-        ArgumentError: by the loss, no training vertex with a label, or labels that are no class numbers.
+        ArgumentError: by the loss, no training node with a label, or labels that are no class numbers.
 
     >>> graph = Graph.from_edge_index([[0], [1]], num_nodes=2, directed=False)
     >>> part = Observed(graph, torch.eye(2), torch.tensor([0, 1]), torch.tensor([0]), torch.tensor([1]))
     >>> loss, validate = supervised(part)
-    >>> round(loss(torch.zeros(2, 2)).item(), 4), validate(torch.eye(2))  # log 2; vertex 1 is right
+    >>> round(loss(torch.zeros(2, 2)).item(), 4), validate(torch.eye(2))  # log 2; node 1 is right
     (0.6931, 1.0)
     """
     train, val = (ids[labeled(part.y)[ids]] for ids in (part.train, part.val))

@@ -30,7 +30,7 @@ __all__ = [
 # Okabe and Ito's colours, which colour-blind readers tell apart
 COLOURS = {"mlp": "#7F7F7F", "teacher": "#0072B2", "student": "#D55E00"}
 _INK, _FAINT = "#333333", "#E3E3E3"
-_MOST_DRAWN = 100  # vertices
+_MOST_DRAWN = 100  # nodes
 
 
 def learning_curve(
@@ -155,7 +155,7 @@ def confusion_matrix(logits: Tensor, y: Tensor, names: Sequence[str], title: str
 
 
 def structure_picture(data: Data) -> bytes:
-    """A PNG of the structure itself while vertices can be told apart, else of its degrees and sizes."""
+    """A PNG of the structure itself while nodes can be told apart, else of its degrees and sizes."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
@@ -172,7 +172,7 @@ def structure_picture(data: Data) -> bytes:
 
 
 def _classes(y: Tensor, names: Sequence[Any] | None) -> Any:
-    """What a legend shows of each vertex: the name of its class where classes have names, -1 where it has none."""
+    """What a legend shows of each node: the name of its class where classes have names, -1 where it has none."""
     if names is None:
         return y
     return np.array([str(names[c]) if c >= 0 else -1 for c in y.tolist()], dtype=object)

@@ -144,7 +144,7 @@ class Explanation:
 
 
 def _columns(paths: Sequence[Path], nodes: list[int]) -> list[tuple[float, float]]:
-    """Where each vertex stands: as many columns from the left as it is steps from the user, the item at the right."""
+    """Where each node stands: as many columns from the left as it is steps from the user, the item at the right."""
     step: dict[int, int] = {}
     for path in paths:
         for at, node in enumerate(path.nodes):
@@ -165,7 +165,7 @@ def explain(
     Args:
         structure: the weighted collaborative graph, of `structure_of`.
         user: the user's id.
-        item: the item's id; its vertex is U + item.
+        item: the item's id; its node is U + item.
         num_users: U.
         max_steps: the most facts of a path.
         limit: the most paths.

@@ -50,7 +50,7 @@ class TripleSampler:
     """Facts of different heads, each with another tail that makes no fact.
 
     Heads are drawn as the users of `PairSampler` are, then one of the head's facts: heads with few facts count more
-    than they would among facts drawn uniformly. The wrong tail is any vertex.
+    than they would among facts drawn uniformly. The wrong tail is any node.
 
     Args:
         kg: the facts.
@@ -58,7 +58,7 @@ class TripleSampler:
     Source: KGAT's published sampling (card 01, items 2 and 9).
 
     >>> kg = KnowledgeGraph.from_names([("Dune", "by", "Herbert")])
-    >>> [ids.tolist() for ids in TripleSampler(kg).draw(1)]  # the only other tail is vertex 0
+    >>> [ids.tolist() for ids in TripleSampler(kg).draw(1)]  # the only other tail is node 0
     [[0], [0], [1], [0]]
     """
 

@@ -29,13 +29,13 @@ _LOG = logging.getLogger("hgraph")
 def triple_ranking(
     model: TripleModel, test: Tensor, known: Tensor, *, ks: Sequence[int] = (1, 3, 10), chunk: int = 512
 ) -> dict[str, float]:
-    r"""How high the true tail, and the true head, of held-out facts is ranked among all vertices that make no fact.
+    r"""How high the true tail, and the true head, of held-out facts is ranked among all nodes that make no fact.
 
     .. math:: \mathrm{rank} = 1 + |\{v : s_v > s\}| + \tfrac12 |\{v : s_v = s\}|, \qquad
               \mathrm{mrr} = \operatorname{mean} \frac1{\mathrm{rank}}, \qquad
               \mathrm{hits@}K = \operatorname{mean}\, [\mathrm{rank} \le K]
 
-    with v over the other vertices that make no known fact (the filtered setting), ties counted in the middle (the
+    with v over the other nodes that make no known fact (the filtered setting), ties counted in the middle (the
     realistic rank), and means over both sides of every fact.
 
     Args:
@@ -52,7 +52,7 @@ def triple_ranking(
 
     >>> from hgraph.models import DistMult
     >>> model = DistMult(3, 1, dim=2)
-    >>> _ = torch.nn.init.ones_(model.entity)  # all vertices tie
+    >>> _ = torch.nn.init.ones_(model.entity)  # all nodes tie
     >>> triple_ranking(model, torch.tensor([[0, 0, 1]]), torch.empty(0, 3, dtype=torch.long))["mean_rank"]
     2.0
     """
@@ -122,7 +122,7 @@ def fit_triples(
         lr: the step size.
         batch: facts a step.
         l2: of the rows of the facts of a step; not Adam's weight decay.
-        negatives: vertices drawn for each step, which stand for all in the loss; None takes all: best where they are
+        negatives: nodes drawn for each step, which stand for all in the loss; None takes all: best where they are
             few, and a step costs batch x N x d.
         eval_every: epochs between two rankings and between two checkpoints; one is also written after 30 s.
         patience: stop after so many rankings without a better one; None never stops early.
@@ -135,7 +135,7 @@ def fit_triples(
         ArgumentError: other sizes than the model's, no facts, or a checkpoint of other settings.
         TrainingError: a loss that is not finite.
 
-    Source: the loss is that of Ruffinelli et al., "You CAN Teach an Old Dog New Tricks!", ICLR 2020 (all vertices).
+    Source: the loss is that of Ruffinelli et al., "You CAN Teach an Old Dog New Tricks!", ICLR 2020 (all nodes).
 
     >>> from hgraph.models import DistMult
     >>> from hgraph.structure import KnowledgeGraph

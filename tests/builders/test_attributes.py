@@ -48,15 +48,15 @@ def test_columns_are_checked():
 @settings(max_examples=60, deadline=None)
 @given(st.lists(st.tuples(st.sampled_from("abc"), st.integers(-1, 2)), max_size=12))
 def test_memberships_keep_ids_and_counts(rows):
-    vertices, hyperedges = [v for v, _ in rows], [e for _, e in rows]
-    built = membership_hypergraph(vertices, hyperedges, weight=[1.0] * len(rows), duplicates="sum")
-    assert built.node_ids == list(dict.fromkeys(vertices))
+    nodes, hyperedges = [v for v, _ in rows], [e for _, e in rows]
+    built = membership_hypergraph(nodes, hyperedges, weight=[1.0] * len(rows), duplicates="sum")
+    assert built.node_ids == list(dict.fromkeys(nodes))
     assert built.hyperedge_ids == list(dict.fromkeys(hyperedges))
     incidence = built.structure.incidence()
     counts = Counter(rows)
-    for v, vertex in enumerate(built.node_ids):
+    for v, node in enumerate(built.node_ids):
         for e, hyperedge in enumerate(built.hyperedge_ids):
-            assert incidence[v, e] == counts[(vertex, hyperedge)]
+            assert incidence[v, e] == counts[(node, hyperedge)]
 
 
 def test_memberships_are_checked():

@@ -141,7 +141,7 @@ def test_datasets_list_and_info():
     assert card["measured"]["isolated"] == 0
     assert card["measured"]["homophily"] == pytest.approx(67 / 78)
     text = call("datasets", "info", "karate").stdout
-    assert "licence" in text
+    assert "license" in text
     assert "34 nodes, 156 edges, 0 self loops, 0 isolated" in text
 
 

@@ -44,7 +44,7 @@ def tables(tmp_path, monkeypatch):
         for i, t in enumerate(taste)
         for _ in "12345"
     }
-    write("he.csv", ["vertex", "hyperedge"], sorted(reads))
+    write("he.csv", ["node", "hyperedge"], sorted(reads))
     return tmp_path
 
 
@@ -81,7 +81,7 @@ def test_from_two_tables_to_a_trained_network_and_a_student(tables):
     result = call("distill", "./my-set", "--epochs", "20", "--quiet")
     assert result.exit_code == 0, result.output
     assert (tables / "runs" / "my-set-hgnn-student-0" / "report.md").exists()
-    assert "vertices" in call("datasets", "info", "my-set").stdout
+    assert "nodes" in call("datasets", "info", "my-set").stdout
 
 
 def agree(answers, said, program):
@@ -258,17 +258,17 @@ def test_every_option_of_build(tables):
     result = call("datasets", "build", "--nodes", "nodes.csv", "--edges", "edges.csv", "--column", "source=a",
                   "--column", "target=b", "--type", "age=categorical", "--label", "town", "--task", "classification",
                   "--directed", "--duplicates", "sum", "--split", "temporal", "--split-column", "age", "--shares",
-                  "0.5,0.25,0.25", "--licence", "CC0", "--redistribute", "--citation", "me", "--out", "set", "--json",
+                  "0.5,0.25,0.25", "--license", "CC0", "--redistribute", "--citation", "me", "--out", "set", "--json",
                   "--seed", "3", "--type", "taste=ignore")  # fmt: skip
     assert result.exit_code == 0, result.output
     facts = json.loads(result.stdout)
     assert facts["columns"] == {"age": "categorical"}
     assert sum(facts["split"].values()) == 80
     dataset = load("./set")
-    assert (dataset.licence, dataset.redistribute, dataset.citation) == ("CC0", True, "me")
+    assert (dataset.license, dataset.redistribute, dataset.citation) == ("CC0", True, "me")
     assert dataset[0].structure.edge_index.tolist() == [[1, 2], [2, 3]]
     (tables / "plain.txt").write_text("r1,x\nr2,x\n")
-    result = call("datasets", "build", "--hyperedges", "plain.txt", "--header", "vertex,hyperedge", "--out", "plain")
+    result = call("datasets", "build", "--hyperedges", "plain.txt", "--header", "node,hyperedge", "--out", "plain")
     assert result.exit_code == 0, result.output
     assert load("plain")[0].structure.to_lists() == [[0, 1]]
 
@@ -281,7 +281,7 @@ def test_every_option_of_build(tables):
         (["--shares", "half"], "shares: expected numbers"),
         (["--edges", "he.csv"], "got both"),
         (["--nodes", "no.csv"], "no.csv: no such file"),
-        (["--column", "vertex=reader"], "--column vertex="),
+        (["--column", "node=reader"], "--column node="),
         (["--out", "nodes.csv"], "a place where nothing is"),
         (["--split", "given"], "split-column"),
     ],
@@ -310,16 +310,16 @@ def test_an_error_in_a_table_names_file_line_and_column(tables):
     lines = len((tables / "he.csv").read_text().splitlines())
     result = call(*BUILD)
     assert result.exit_code == 2
-    assert f"he.csv:{lines}: column 'vertex': expected the id of a vertex of nodes.csv, got 'r99'" in result.stderr
+    assert f"he.csv:{lines}: column 'node': expected the id of a node of nodes.csv, got 'r99'" in result.stderr
     assert not (tables / "my-set").exists()
 
 
 @pytest.mark.parametrize(
     ("options", "match"),
     [
-        (["--label", "age", "--task", "regression"], "vertex regression"),
+        (["--label", "age", "--task", "regression"], "node regression"),
         ([], "none: no column is the label"),
-        (["--label", "taste", "--shares", "1,0,0"], "at least one test vertex with a label"),
+        (["--label", "taste", "--shares", "1,0,0"], "at least one test node with a label"),
     ],
 )
 def test_train_says_what_a_set_lacks(tables, options, match):
@@ -348,7 +348,7 @@ def scaled_sets():
         rows = [(f"{ids}{i}", f"{a:.2f}", t, "test" if name == "second" else ("train", "test")[i % 2])
                 for i, (a, t) in enumerate(zip(ages, labels, strict=True))]  # fmt: skip
         write(f"{name}.csv", ["id", "age", "taste", "part"], rows)
-        write(f"{name}-he.csv", ["vertex", "hyperedge"], [(r[0], r[0]) for r in rows])
+        write(f"{name}-he.csv", ["node", "hyperedge"], [(r[0], r[0]) for r in rows])
 
 
 @pytest.mark.checked("other data", "`evaluate --dataset OTHER` encodes OTHER with the run's encoder and classes.")

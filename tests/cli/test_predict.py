@@ -46,17 +46,17 @@ def place(tmp_path_factory):
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(folder)
         write("nodes.csv", ["id", "age", "town", "taste"], readers)
-        write("books.csv", ["vertex", "hyperedge"], books)
+        write("books.csv", ["node", "hyperedge"], books)
         write("friends.csv", ["source", "target"], friends)
         write("new.csv", list(NEW), zip(*NEW.values(), strict=True))
-        write("new-books.csv", ["vertex", "hyperedge"], NEW_BOOKS)
+        write("new-books.csv", ["node", "hyperedge"], NEW_BOOKS)
         write("new-friends.csv", ["source", "target"], [("n1", "r0"), ("n2", "n1")])
         write(
             "all.csv",
             ["id", "age", "town", "taste"],
             [*readers, *((*row, "") for row in zip(*NEW.values(), strict=True))],
         )
-        write("all-books.csv", ["vertex", "hyperedge"], [*books, *NEW_BOOKS])
+        write("all-books.csv", ["node", "hyperedge"], [*books, *NEW_BOOKS])
         write("all-friends.csv", ["source", "target"], [*friends, ("n1", "r0"), ("n2", "n1")])
         for name, links in (("set", "--hyperedges=books.csv"), ("graph", "--edges=friends.csv")):
             made = call("datasets", "build", "--nodes", "nodes.csv", links, "--label", "taste", "--out", name)
@@ -64,7 +64,7 @@ def place(tmp_path_factory):
             whole = ("--nodes", "all.csv", links.replace("=", "=all-"), "--label", "taste", "--out", f"all-{name}")
             assert call("datasets", "build", *whole).exit_code == 0
         bare = ("--nodes", "new.csv", "--hyperedges", "new-books-alone.csv", "--out", "unlabeled")
-        write("new-books-alone.csv", ["vertex", "hyperedge"], [("n1", "b1"), ("n2", "b1")])
+        write("new-books-alone.csv", ["node", "hyperedge"], [("n1", "b1"), ("n2", "b1")])
         assert call("datasets", "build", *bare).exit_code == 0
         few = ("--epochs", 3, "--hidden", 4, "--quiet")
         for run, data, model in (("hyper", "set", "hgnn+"), ("gcn", "graph", "gcn"), ("mlp", "set", "mlp")):
@@ -153,7 +153,7 @@ def test_a_network_over_a_structure_needs_that_of_new_nodes_and_an_mlp_does_not(
         (["hyper", "nodes.csv", "--hyperedges", "books.csv"], "which the run knows"),
         (["hyper", "new.csv", "--edges", "new-friends.csv"], "as the run has hyperedges"),
         (["hyper", "--hyperedges", "books.csv"], "a file of the new nodes"),
-        (["hyper", "books.csv", "--hyperedges", "books.csv", "--id", "vertex"], "vertex"),
+        (["hyper", "books.csv", "--hyperedges", "books.csv", "--id", "node"], "node"),
         (["taught", "new.csv", "--dataset", "set"], "no rows with it"),
         (["taught", "new.csv", "--id", "name"], "a column of"),
         (["taught/student"], "a file of rows"),

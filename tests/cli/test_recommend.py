@@ -358,7 +358,7 @@ def test_the_nameless_may_be_called_as_reasons_call_them():
             _user(wrong, data)
 
 
-def test_a_folder_of_interactions_is_no_set_of_vertices(shop):
+def test_a_folder_of_interactions_is_no_set_of_nodes(shop):
     for words in (("distill", "shop"), ("datasets", "info", "shop"), ("train", "shop", "--model", "gcn")):
         done = call(*words)
         assert done.exit_code == 2
@@ -366,7 +366,7 @@ def test_a_folder_of_interactions_is_no_set_of_vertices(shop):
 
 
 def test_what_repeats_is_counted_aloud(shop):
-    assert "1 of 97 pairs repeat others and count once." in datasets.from_interactions(shop).quirks
+    assert "1 of 97 pairs repeat others and count once." in datasets.from_interactions(shop).caveats
     call("train", "shop", "--model", "bprmf", "--epochs", 1, "--hidden", 4, "--out", "run", "--quiet")
     assert "1 of 97 pairs repeat" in (shop.parent / "run" / "report.md").read_text(encoding="utf-8")
 
@@ -436,8 +436,8 @@ def test_a_name_of_a_user_and_of_a_thing_is_told(tmp_path, caplog):
     write(tmp_path / "interactions.csv", ["user", "item"], [("ann", "Dune"), ("ann", "Ubik"), ("bob", "Dune")])
     write(tmp_path / "triples.csv", ["head", "relation", "tail"], [("ann", "likes", "space"), ("Dune", "is", "space")])
     found = datasets.from_interactions(tmp_path, val=0, test=0)
-    assert "1 names, 'ann' among them, are of a user and of a thing" in found.quirks[-1]
-    assert found.quirks[-1] in caplog.text
+    assert "1 names, 'ann' among them, are of a user and of a thing" in found.caveats[-1]
+    assert found.caveats[-1] in caplog.text
     write(tmp_path / "triples.csv", ["head", "relation", "tail"], [("Dune", "interacts with", "space")])
     data = datasets.from_interactions(tmp_path, val=0, test=0)[0]
     with pytest.raises(ArgumentError, match="relation_names: expected no relation named 'interacts with'"):

@@ -142,15 +142,15 @@ def _facts(c: Converted) -> dict[str, Any]:
     graph = isinstance(s, Graph)
     adj = s.adj if graph else s.v2e
     n, m = adj.num_sources, 0 if graph else adj.num_targets
-    vertices = list(range(n) if c.node_ids is None else c.node_ids)
+    nodes = list(range(n) if c.node_ids is None else c.node_ids)
     hyperedges = list(range(m) if c.hyperedge_ids is None else c.hyperedge_ids)
     node_weight = None if graph else s.node_weight
     table = _records(c.node_attrs, n, ("x", c.x), ("y", c.y), ("weight", node_weight))
-    facts = {"vertices": {repr(i): record for i, record in zip(vertices, table, strict=True)}}
+    facts = {"nodes": {repr(i): record for i, record in zip(nodes, table, strict=True)}}
     edges = _records(c.edge_attrs, adj.num_edges, ("weight", adj.weight))
-    targets = vertices if graph else hyperedges
+    targets = nodes if graph else hyperedges
     ends = zip(adj.indices.tolist(), adj.target.tolist(), edges, strict=True)
-    facts["edges"] = Counter((repr(vertices[u]), repr(targets[v]), record) for u, v, record in ends)
+    facts["edges"] = Counter((repr(nodes[u]), repr(targets[v]), record) for u, v, record in ends)
     table = _records(c.hyperedge_attrs, m, ("weight", None if graph else s.hyperedge_weight))
     facts["hyperedges"] = {repr(i): record for i, record in zip(hyperedges, table, strict=True)}
     facts["weighted"] = (adj.weight is None, node_weight is None, graph or s.hyperedge_weight is None)

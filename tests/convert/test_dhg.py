@@ -88,7 +88,7 @@ def test_what_dhg_cannot_hold(dhg):
         convert.to_dhg_graph(graph([[0], [1]]))
     with pytest.raises(ArgumentError, match="parallel"):
         convert.to_dhg_digraph(graph([[0, 0], [1, 1]], duplicates="keep"))
-    with pytest.raises(ArgumentError, match="at least one vertex"):
+    with pytest.raises(ArgumentError, match="at least one node"):
         convert.to_dhg_digraph(Graph.from_edge_index([[], []], num_nodes=0, directed=True))
     with pytest.raises(ArgumentError, match="hyperedge 1"):
         convert.to_dhg_hypergraph(Hypergraph.from_lists([[0], []], num_nodes=1))

@@ -32,7 +32,7 @@ def hnx():
 @settings(max_examples=25, deadline=None, derandomize=True)
 @given(data=st.data())
 def test_round_trip(hnx, hypergraphs, facts, data):
-    """HyperNetX gives every weight a value and drops isolated vertices and empty hyperedges; all else comes back."""
+    """HyperNetX gives every weight a value and drops isolated nodes and empty hyperedges; all else comes back."""
     c = data.draw(
         hypergraphs(
             weighted=True, hyperedge_weighted=True, node_weighted=True, ids=("integers", "strings"), empties=False

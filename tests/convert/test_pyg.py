@@ -84,7 +84,7 @@ def test_hetero_round_trip(pyg, hypergraphs, facts, data):
     c = data.draw(hypergraphs(ids=KINDS, attrs=True))
     hg = c.structure
     c = c._replace(**{name: filled(getattr(c, name)) for name in ("node_attrs", "hyperedge_attrs", "edge_attrs")})
-    out = convert.to_pyg_hetero(c, vertices="author", hyperedges="paper", relation="writes")
+    out = convert.to_pyg_hetero(c, nodes="author", hyperedges="paper", relation="writes")
     assert out["author"].num_nodes == hg.num_nodes
     assert out["paper"].num_nodes == hg.num_hyperedges
     names = {
@@ -96,10 +96,10 @@ def test_hetero_round_trip(pyg, hypergraphs, facts, data):
     assert facts(again) == facts(c)
     assert again.meta == {"node_types": ("author", "paper"), "edge_type": ("author", "writes", "paper")}
     assert facts(convert.from_pyg_hetero(convert.to_pyg_hetero(again), **names)) == facts(c)
-    # the dual: papers as vertices
+    # the dual: papers as nodes
     dual = convert.from_pyg_hetero(
         out,
-        vertices="paper",
+        nodes="paper",
         weight=names["weight"],
         hyperedge_weight=names["node_weight"],
         node_weight=names["hyperedge_weight"],
@@ -198,7 +198,7 @@ def test_hetero_with_the_way_back(pyg):
     both = ToUndirected()(convert.to_pyg_hetero(hg))
     assert len(both.edge_types) == 2
     assert convert.from_pyg_hetero(both).structure.equal(hg)
-    both["hyperedge", "rev_in", "vertex"].edge_index[1, 0] = 2
+    both["hyperedge", "rev_in", "node"].edge_index[1, 0] = 2
     with pytest.raises(ArgumentError, match="exact reverse"):
         convert.from_pyg_hetero(both)
 

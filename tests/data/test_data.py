@@ -74,7 +74,7 @@ def test_per_class_refuses_small_classes():
 
 
 @pytest.mark.parametrize("kind", ["graph", "hypergraph"])
-def test_production_hides_test_vertices(kind):
+def test_production_hides_test_nodes(kind):
     data, split = divided(kind)
     hidden = Split.production(data, split, unseen_fraction=0.25, seed=3)
     hidden.validate(data)
@@ -115,7 +115,7 @@ def leaks():
         "negative id": change(split, test=torch.cat([split.test[1:], torch.tensor([-1])])),
         "masks": change(split, train=data.y == 0, val=data.y == 1, test=data.y == 2),
         "whole structure under observed": change(hidden, structure=data.structure),
-        "one vertex more": change(hidden, structure=data.structure.subhypergraph(one_more)),
+        "one node more": change(hidden, structure=data.structure.subhypergraph(one_more)),
         "one hyperedge more": change(hidden, structure=added),
         "weights of the whole": change(hidden, structure=other),
         "no weights": change(hidden, structure=hg.with_hyperedge_weight(None)),
@@ -172,7 +172,7 @@ def test_validate_returns_the_data():
     ("changed", "message"),
     [
         ({"x": torch.ones(N - 1, 3)}, f"x: expected {N} rows .one per node., got {N - 1}"),
-        ({"y": torch.ones(N + 1)}, f"y: expected {N} rows .one per vertex., got {N + 1}"),
+        ({"y": torch.ones(N + 1)}, f"y: expected {N} rows .one per node., got {N + 1}"),
         ({"x": torch.full((N, 3), float("nan"))}, f"x: expected features without NaN, got {3 * N} NaN"),
     ],
 )
@@ -211,7 +211,7 @@ def test_to_moves_everything_and_keeps_what_is_shared():
 
 
 def dataset(items, **more):
-    card = {"task": "vertex classification", "target_spec": {"kind": "class"}, "licence": "CC0", "redistribute": True}
+    card = {"task": "node classification", "target_spec": {"kind": "class"}, "license": "CC0", "redistribute": True}
     return Dataset("three", items, citation="nobody", **card, **more)
 
 
@@ -236,7 +236,7 @@ def test_dataset_from_a_function_is_lazy():
     assert list(found) == [0, 1, 4, 9]
     with pytest.raises(ArgumentError, match="length: expected the number of examples"):
         dataset(lambda i: i)
-    assert repr(found) == "Dataset('three', 4 example(s), vertex classification, licence: CC0)"
+    assert repr(found) == "Dataset('three', 4 example(s), node classification, license: CC0)"
 
 
 def test_data_and_splits_print_on_one_line():

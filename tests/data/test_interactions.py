@@ -52,7 +52,7 @@ def test_names_of_users():
 
 @pytest.mark.parametrize("users", [None, ["ann", "bob"]])
 @pytest.mark.parametrize("entities", [None, ["Dune", "Solaris", "Herbert"]])
-def test_vertices_without_names_say_what_they_are(users, entities):
+def test_nodes_without_names_say_what_they_are(users, entities):
     kg = KnowledgeGraph.from_triples(
         head=[0], relation=[0], tail=[2], num_nodes=3, num_relations=1, node_names=entities
     )

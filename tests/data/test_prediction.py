@@ -144,7 +144,7 @@ def test_link_arguments_are_checked():
 
 
 def some(seed: int, weighted: bool = False) -> Hypergraph:
-    """30 hyperedges of 1 to 4 among 8 vertices: equal ones are there."""
+    """30 hyperedges of 1 to 4 among 8 nodes: equal ones are there."""
     sizes = torch.randint(1, 5, (30,), generator=torch.Generator().manual_seed(seed)).tolist()
     hg = uniform_hypergraph(8, 30, sizes, seed=seed)
     return hg.with_hyperedge_weight(torch.arange(30.0)) if weighted else hg
@@ -180,7 +180,7 @@ def test_negatives_are_twins_of_their_positives():
 
 
 def test_where_no_negative_is_there_none_is_made():
-    """All pairs of three vertices are hyperedges, and the triple has nobody to exchange."""
+    """All pairs of three nodes are hyperedges, and the triple has nobody to exchange."""
     hg = Hypergraph.from_lists([[0, 1], [1, 2], [0, 2], [0, 1, 2]], num_nodes=3)
     split = HyperedgeSplit.random(hg, val_fraction=0.0, test_fraction=0.75)
     split.validate(hg)
@@ -234,12 +234,12 @@ def test_hyperedge_arguments_are_checked():
     assert HyperedgeSplit.random(nothing).structure.equal(nothing)
 
 
-# ---------------------------------------------------------------------- vertices in time, and devices
+# ---------------------------------------------------------------------- nodes in time, and devices
 
 
 @settings(max_examples=40, deadline=None)
 @given(st.lists(st.integers(0, 5), max_size=12), st.integers(0, 99))
-def test_vertices_of_the_test_come_after_all_that_training_knows(times, seed):
+def test_nodes_of_the_test_come_after_all_that_training_knows(times, seed):
     structure = erdos_renyi_graph(len(times), 0.3, seed=seed)
     time = torch.tensor(times, dtype=torch.long)
     split = Split.by_time(structure, time, val_fraction=0.2, test_fraction=0.3)

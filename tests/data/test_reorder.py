@@ -16,7 +16,7 @@ METHODS = ("rcm", "degree", "cluster")
 GRAPHS = [
     Graph.from_edge_index(torch.empty(2, 0, dtype=torch.long), num_nodes=0, directed=True),
     Graph.from_edge_index(torch.empty(2, 0, dtype=torch.long), num_nodes=3, directed=False),
-    Graph.from_edge_index([[0, 0, 2], [0, 1, 1]], num_nodes=4, directed=True),  # a loop, an isolated vertex
+    Graph.from_edge_index([[0, 0, 2], [0, 1, 1]], num_nodes=4, directed=True),  # a loop, an isolated node
     Graph.from_edge_index([[0, 0, 2], [1, 1, 0]], num_nodes=3, directed=True, duplicates="keep"),
     random_graph(17, 60, weighted=True),
 ]
@@ -136,8 +136,8 @@ def test_degree_puts_hubs_first():
     assert reorder(graph, "degree").order.tolist() == [3, 0, 1, 2, 4, 5]
 
 
-def labeled(structure, target="vertex", **meta):
-    rows = {"vertex": structure.num_nodes, "hyperedge": 9, "edge": getattr(structure, "num_edges", 0)}[target]
+def labeled(structure, target="node", **meta):
+    rows = {"node": structure.num_nodes, "hyperedge": 9, "edge": getattr(structure, "num_edges", 0)}[target]
     x = torch.arange(structure.num_nodes * 2.0).view(-1, 2)
     return Data(structure, x, torch.arange(rows) % 2, meta=meta, target=target)
 
@@ -156,7 +156,7 @@ def test_data_goes_along_with_its_splits_and_names(method, structure):
     assert new.meta["class_names"] == ["a", "b"]
     assert new.meta["node_names"] == [f"v{i}" for i in moved.order.tolist()]
     for name, old in data.splits.items():
-        for part in ("train", "val", "test"):  # the same vertices in the same order
+        for part in ("train", "val", "test"):  # the same nodes in the same order
             assert torch.equal(moved.order[getattr(new.splits[name], part)], getattr(old, part))
     assert sorted(moved.order[new.splits["production"].observed].tolist()) == production.observed.tolist()
 

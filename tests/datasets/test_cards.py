@@ -36,7 +36,7 @@ def counted(name, data):
     s = data.structure
     if isinstance(s, Hypergraph):
         return {
-            "vertices": len(s.e2v.indptr) - 1,
+            "nodes": len(s.e2v.indptr) - 1,
             "hyperedges": len(s.v2e.indptr) - 1,
             "incidences": len(s.v2e.target),
         }[name]
@@ -61,13 +61,13 @@ def test_sizes_of_the_card(name, load_set):
 @pytest.mark.parametrize("name", FETCHED)
 def test_every_example_is_valid_and_of_the_kind_told(name, load_set):
     card, found = datasets.info(name), load_set(name)
-    assert (found.task, found.licence, found.redistribute) == (card.task, card.licence, card.redistribute)
+    assert (found.task, found.license, found.redistribute) == (card.task, card.license, card.redistribute)
     if card.kind in ("interactions", "knowledge graph"):
         (one,) = found
         assert isinstance(one, {"interactions": Interactions, "knowledge graph": TripleSplit}[card.kind])
         one.validate()
         return
-    target = {"vertex": "vertex", "hyperedge": "hyperedge", "graph": "graph"}[card.task.split()[0]]
+    target = {"node": "node", "hyperedge": "hyperedge", "graph": "graph"}[card.task.split()[0]]
     for data in list(found)[:50]:
         assert data.validate().target == target
         assert isinstance(data.structure, {"graph": Graph, "hypergraph": Hypergraph}[card.kind])

@@ -94,7 +94,7 @@ MISSING = {
 @pytest.mark.parametrize("make", MISSING.values(), ids=MISSING)
 def test_what_is_missing_is_the_empty_cell(make):
     assert read_table({"a": ["x", make()]})["a"].cells() == ["x", ""]
-    with pytest.raises(DataError, match="the id of a vertex, got an empty cell"):
+    with pytest.raises(DataError, match="the id of a node, got an empty cell"):
         from_tables({"id": ["x", make()]}, {"members": [["x"]]})
 
 

@@ -21,7 +21,7 @@ WORDS = scipy.sparse.csr_matrix(np.array([[1, 0], [0, 1], [1, 1], [0, 0], [1, 0]
 
 
 def published(folder, kind="hypergraph", *, protocol=4, **changed):
-    """Facts and files of a set of five vertices."""
+    """Facts and files of a set of five nodes."""
     edges = HYPEREDGES if kind == "hypergraph" else [(0, 1), (1, 0), (1, 2), (3, 3)]
     parts = {"features": WORDS, "edge_list": edges, "labels": [0, 1, 1, 0, 1]}
     masks = {"train": [1, 1, 0, 0, 0], "val": [0, 0, 1, 0, 0], "test": [0, 0, 0, 1, 1]}
@@ -86,17 +86,17 @@ class Attack:
     ("part", "value", "match"),
     [
         ("labels", Attack(), "builtins.print"),
-        ("labels", [0, 1, 1, 0], "one whole number for each of 5 vertices"),
-        ("labels", [[0], [1], [1], [0], [1, 2]], "one whole number for each of 5 vertices"),
-        ("labels", [0.5] * 5, "one whole number for each of 5 vertices"),
-        ("labels", {0: 1}, "one whole number for each of 5 vertices"),
+        ("labels", [0, 1, 1, 0], "one whole number for each of 5 nodes"),
+        ("labels", [[0], [1], [1], [0], [1, 2]], "one whole number for each of 5 nodes"),
+        ("labels", [0.5] * 5, "one whole number for each of 5 nodes"),
+        ("labels", {0: 1}, "one whole number for each of 5 nodes"),
         ("labels", [0, 1, 1, 0, 2], r"labels must lie in 0 \.\. 1"),
         ("edge_list", [[0], [1]], "a list of 3 edges is needed, got 2"),
         ("edge_list", "abc", "a list of 3 edges is needed, got str"),
-        ("edge_list", [[0], [1], [5]], "edges of vertices"),
-        ("edge_list", [[0], [1], ["x"]], "edges of vertices"),
-        ("edge_list", [[0], [1], [2**70]], "edges of vertices"),
-        ("edge_list", [[0], [1], 2], "edges of vertices"),
+        ("edge_list", [[0], [1], [5]], "edges of nodes"),
+        ("edge_list", [[0], [1], ["x"]], "edges of nodes"),
+        ("edge_list", [[0], [1], [2**70]], "edges of nodes"),
+        ("edge_list", [[0], [1], 2], "edges of nodes"),
         ("features", WORDS[:4], r"features \(5, 2\) are needed, not \(4, 2\)"),
         ("features", [["x", 1]] * 5, "features are not numbers"),
         ("train_mask", np.array([1, 1, 1, 0, 0], dtype=bool), "split"),
@@ -123,5 +123,7 @@ def test_cards():
     assert len(facts) == 21
     assert {row.name for row in facts} <= set(datasets.names())
     cooking = datasets.info("dhg-cooking-200")
-    assert (cooking.sizes["vertices"], cooking.sizes["hyperedges"], cooking.redistribute) == (7403, 2755, False)
-    assert any("validation mask is its test mask" in quirk for quirk in datasets.info("dhg-coauthorship-cora").quirks)
+    assert (cooking.sizes["nodes"], cooking.sizes["hyperedges"], cooking.redistribute) == (7403, 2755, False)
+    assert any(
+        "validation mask is its test mask" in caveat for caveat in datasets.info("dhg-coauthorship-cora").caveats
+    )

@@ -22,7 +22,7 @@ def test_counts_are_those_of_the_card(named):
     if isinstance(s, Graph):
         found = {"nodes": s.num_nodes, "edges": s.num_edges}
     else:
-        found = {"vertices": s.num_nodes, "hyperedges": s.num_hyperedges, "incidences": s.num_incidences}
+        found = {"nodes": s.num_nodes, "hyperedges": s.num_hyperedges, "incidences": s.num_incidences}
     assert datasets.info(name).sizes == {**found, "features": data.num_features, "classes": data.num_classes}
     assert datasets.info(name).target_spec["num_classes"] == len(data.y.unique())
 

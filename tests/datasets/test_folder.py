@@ -30,8 +30,8 @@ def made(n=30, **options):
         "kind": ["red", "green", "blü"][: min(n, 3)] * (n // 3),
         "said": [f"hello number {i % 4}" for i in range(n)],
     }
-    edges = {"vertex": [f"v{i}" for i in range(n - 1)], "hyperedge": [f"e{i // 3}" for i in range(n - 1)]}
-    return from_tables(nodes, edges, label="y", types={"said": "text"}, licence="mine", **options)
+    edges = {"node": [f"v{i}" for i in range(n - 1)], "hyperedge": [f"e{i // 3}" for i in range(n - 1)]}
+    return from_tables(nodes, edges, label="y", types={"said": "text"}, license="mine", **options)
 
 
 def same(a: Data, b: Data) -> bool:
@@ -57,8 +57,8 @@ def test_what_is_written_is_read_back(tmp_path):
         again = datasets.load(how)
         assert same(dataset[0], again[0])
         assert again.name == "my-set"
-        assert (again.task, again.target_spec, again.licence, again.redistribute, again.quirks) == (
-            dataset.task, dataset.target_spec, "mine", False, dataset.quirks,
+        assert (again.task, again.target_spec, again.license, again.redistribute, again.caveats) == (
+            dataset.task, dataset.target_spec, "mine", False, dataset.caveats,
         )  # fmt: skip
         for key in ("node_names", "hyperedge_names", "class_names", "feature_names"):
             assert again[0].meta[key] == dataset[0].meta[key]
@@ -66,12 +66,31 @@ def test_what_is_written_is_read_back(tmp_path):
     assert torch.equal(again[0].meta["encoder"].transform(new), dataset[0].meta["encoder"].transform(new))
     card = datasets.info(path)
     assert card.sizes == {
-        "vertices": 30,
+        "nodes": 30,
         "hyperedges": 10,
         "incidences": 29,
         "features": dataset[0].num_features,
         "classes": 2,
     }
+
+
+def test_folders_of_version_1_load_under_the_new_names(tmp_path):
+    dataset = made()
+    path = datasets.save(dataset, tmp_path / "old")
+    head = json.loads((path / "card.json").read_bytes())
+    card = head["card"]
+    card["licence"], card["task"] = card.pop("license"), "vertex classification"
+    card["sizes"]["vertices"] = card["sizes"].pop("nodes")
+    head |= {"version": 1, "quirks": head.pop("caveats"), "target": "vertex"}
+    (path / "card.json").write_text(json.dumps(head))
+    again = datasets.load(path)
+    assert same(dataset[0], again[0])
+    assert (again.task, again.license, again.caveats) == (dataset.task, "mine", dataset.caveats)
+    assert (again[0].target, datasets.info(path).sizes["nodes"]) == ("node", 30)
+    card["task"] = 3
+    (path / "card.json").write_text(json.dumps(head))
+    with pytest.raises(DataError, match="a damaged card"):
+        datasets.load(path)
 
 
 def test_graphs_triples_production_splits_and_regression(tmp_path):
@@ -85,8 +104,8 @@ def test_graphs_triples_production_splits_and_regression(tmp_path):
     assert again.y[2].isnan()
     data = made()[0]
     splits = {"default": data.split(), "production": Split.production(data, data.split())}
-    whole = Dataset("p", [Data(data.structure, data.x, data.y, splits, data.meta)], task="vertex classification",
-                    target_spec={}, licence="", redistribute=True, citation="")  # fmt: skip
+    whole = Dataset("p", [Data(data.structure, data.x, data.y, splits, data.meta)], task="node classification",
+                    target_spec={}, license="", redistribute=True, citation="")  # fmt: skip
     datasets.save(whole, tmp_path / "p")
     assert same(whole[0], datasets.load(tmp_path / "p")[0])
 
@@ -153,11 +172,11 @@ def test_a_failed_write_leaves_nothing(tmp_path, monkeypatch):
 def test_what_no_file_can_hold_is_refused_before_anything_is_written(tmp_path, meta):
     whole = made()
     data = Data(whole[0].structure, whole[0].x, whole[0].y, whole[0].splits, meta)
-    bad = Dataset("p", [data], task="t", target_spec={}, licence="", redistribute=True, citation="")
+    bad = Dataset("p", [data], task="t", target_spec={}, license="", redistribute=True, citation="")
     with pytest.raises(ArgumentError, match="what JSON can hold"):
         datasets.save(bad, tmp_path / "set")
     with pytest.raises(ArgumentError, match="one example"):
-        datasets.save(Dataset("p", [data] * 2, task="t", target_spec={}, licence="", redistribute=True, citation=""),
+        datasets.save(Dataset("p", [data] * 2, task="t", target_spec={}, license="", redistribute=True, citation=""),
                       tmp_path / "set")  # fmt: skip
     assert list(tmp_path.iterdir()) == []
 
@@ -235,7 +254,7 @@ def killed_at(number: int, run) -> bool:
 def test_a_build_killed_at_any_moment_leaves_nothing_or_a_whole_set(tmp_path, no_waiting):
     """The command itself, from tables, where there is no set yet: ten times anywhere, then through all of writing."""
     (tmp_path / "n.csv").write_text("id,a,y\n" + "".join(f"v{i},{i % 7},{'xyz'[i % 3]}\n" for i in range(500)))
-    (tmp_path / "h.csv").write_text("vertex,hyperedge\n" + "".join(f"v{i},h{i % 50}\n" for i in range(500)))
+    (tmp_path / "h.csv").write_text("node,hyperedge\n" + "".join(f"v{i},h{i % 50}\n" for i in range(500)))
     path, draw = tmp_path / "set", random.Random(0)
     command = ["datasets", "build", "--nodes", tmp_path / "n.csv", "--hyperedges", tmp_path / "h.csv", "--out", path]
 
@@ -277,7 +296,7 @@ def tampered(path: Path):
     yield "card no JSON", lambda p: (p / "card.json").write_text("{")
     yield "card deep", lambda p: (p / "card.json").write_text("[" * 100_000)
     yield "card a list", lambda p: (p / "card.json").write_text("[]")
-    yield "version", card(version=2)
+    yield "version", card(version=99)
     yield "format", card(format="zip")
     yield "outside", card(files={"../x": "0"})
     yield "no files", card(files=None)

@@ -33,7 +33,7 @@ def edges_of(graph):
 
 # ---------------------------------------------------------------------- structures
 
-LONG = {"vertex": ["ben", "ada", "cleo", "ben"], "hyperedge": ["m2", "m1", "m1", "m1"]}
+LONG = {"node": ["ben", "ada", "cleo", "ben"], "hyperedge": ["m2", "m1", "m1", "m1"]}
 WIDE = {"hyperedge": ["m2", "m1"], "members": ["ben", "ada;cleo; ben"]}
 
 
@@ -59,7 +59,7 @@ def test_weights_and_times_follow_their_incidences_and_hyperedges():
     data = from_tables(
         NODES, LONG | {"Weight": ["2", "3", "4", "5"], "time": ["4", "3", "2", "1"], "note": list("wxyz")}
     )
-    assert "note" in " ".join(data.quirks)
+    assert "note" in " ".join(data.caveats)
     structure = data[0].structure
     assert structure.v2e.dense().tolist() == [[0, 2, 0, 0, 0], [3, 5, 4, 0, 0]]
     assert data[0].meta["incidence_time"].tolist() == [4, 3, 1, 2]  # (m2, ben), (m1, ada), (m1, ben), (m1, cleo)
@@ -102,7 +102,7 @@ def test_triples_stay_apart_and_keep_their_relations():
 def test_columns_of_other_names():
     nodes = {"isbn": ["7", "07"], "price": [1, 2]}
     reads = {"book": ["7", "7", "07"], "reader": ["x", "y", "y"]}
-    data = from_tables(nodes, reads, columns={"id": "isbn", "vertex": "book", "hyperedge": "reader"})[0]
+    data = from_tables(nodes, reads, columns={"id": "isbn", "node": "book", "hyperedge": "reader"})[0]
     assert data.structure.to_lists() == [[0], [0, 1]]
     assert data.meta["feature_names"] == ("price",)
 
@@ -110,7 +110,7 @@ def test_columns_of_other_names():
 @pytest.mark.parametrize("policy", ["sum", "first"])
 @pytest.mark.parametrize("weighted", [True, False])
 def test_duplicates_add_up_or_the_first_counts(policy, weighted):
-    pairs = {"vertex": list("abaab"), "hyperedge": list("xxxyx")} | ({"weight": [1, 2, 4, 8, 16]} if weighted else {})
+    pairs = {"node": list("abaab"), "hyperedge": list("xxxyx")} | ({"weight": [1, 2, 4, 8, 16]} if weighted else {})
     v2e = from_tables({"id": ["a", "b"]}, pairs, duplicates=policy)[0].structure.v2e
     expected = {
         ("sum", True): [[5, 18], [8, 0]],
@@ -128,11 +128,11 @@ def test_duplicates_add_up_or_the_first_counts(policy, weighted):
 def test_summed_incidences_are_the_sums(rows):
     nodes = {"id": [f"v{i}" for i in range(5)]}
     v, e, w = zip(*rows, strict=True)
-    table = {"vertex": [f"v{i}" for i in v], "hyperedge": [f"e{i}" for i in e], "weight": w}
+    table = {"node": [f"v{i}" for i in v], "hyperedge": [f"e{i}" for i in e], "weight": w}
     data = from_tables(nodes, table, duplicates="sum")[0]
     naive = torch.zeros(5, len(set(e)))
-    for vertex, hyperedge, weight in rows:
-        naive[vertex, data.meta["hyperedge_names"].index(f"e{hyperedge}")] += weight
+    for node, hyperedge, weight in rows:
+        naive[node, data.meta["hyperedge_names"].index(f"e{hyperedge}")] += weight
     assert torch.equal(data.structure.incidence(), naive)
 
 
@@ -196,7 +196,7 @@ def test_a_given_split_and_rows_in_no_part():
 def test_regression_and_numeric_classes():
     table = big(price=[i / 4 for i in range(59)] + [""], level=[str(10 - i % 11) for i in range(60)])
     data = from_tables(table, edges=LINE, label="price")
-    assert (data.task, data.target_spec) == ("vertex regression", {"kind": "real"})
+    assert (data.task, data.target_spec) == ("node regression", {"kind": "real"})
     assert data[0].y[5] == 1.25
     assert data[0].y[59].isnan()
     split = data[0].split()
@@ -205,7 +205,7 @@ def test_regression_and_numeric_classes():
     assert from_tables(table, edges=LINE, label="level", task="regression")[0].y.is_floating_point()
 
 
-def test_without_features_x_tells_who_a_vertex_is(monkeypatch):
+def test_without_features_x_tells_who_a_node_is(monkeypatch):
     table = {"id": range(60), "y": [i % 2 for i in range(60)]}
     assert torch.equal(from_tables(table, edges=LINE, label="y")[0].x, torch.eye(60))
     monkeypatch.setattr(build, "_IDENTITY", 10)
@@ -236,18 +236,18 @@ NODES_CSV = "id,age,team,part\nada,36,red,train\nben,41,blue,test\ncleo,28,red,t
 @pytest.mark.parametrize(
     ("text", "place", "message"),
     [
-        ("vertex,hyperedge\nada,m\n\nclio,m\n", ":4: column 'vertex'", "'clio'. Did you mean 'cleo'"),
-        ("vertex,hyperedge\nada,m\n,m\n", ":3: column 'vertex'", "an empty cell"),
-        ("vertex,hyperedge\nada,m\nben,\n", ":3: column 'hyperedge'", "an empty cell"),
-        ("vertex,hyperedge\nada,m\nben,m\nada,m\n", ":4: column 'vertex'", r"one that .*he.csv:2 has too.*duplicates="),
-        ("vertex,hyperedge,weight\nada,m,1\nben,m,heavy\n", ":3: column 'weight'", "a finite number, got 'heavy'"),
-        ("vertex,hyperedge,weight\nada,m,1\nben,m,\n", ":3: column 'weight'", "a weight, got an empty cell"),
-        ("vertex,hyperedge,weight\nada,m,1\nben,m,1e39\n", ":3: column 'weight'", "float32"),
-        ("vertex,hyperedge,time\nada,m,2024-05-31\nben,m,May\n", ":3: column 'time'", "a date such as"),
+        ("node,hyperedge\nada,m\n\nclio,m\n", ":4: column 'node'", "'clio'. Did you mean 'cleo'"),
+        ("node,hyperedge\nada,m\n,m\n", ":3: column 'node'", "an empty cell"),
+        ("node,hyperedge\nada,m\nben,\n", ":3: column 'hyperedge'", "an empty cell"),
+        ("node,hyperedge\nada,m\nben,m\nada,m\n", ":4: column 'node'", r"one that .*he.csv:2 has too.*duplicates="),
+        ("node,hyperedge,weight\nada,m,1\nben,m,heavy\n", ":3: column 'weight'", "a finite number, got 'heavy'"),
+        ("node,hyperedge,weight\nada,m,1\nben,m,\n", ":3: column 'weight'", "a weight, got an empty cell"),
+        ("node,hyperedge,weight\nada,m,1\nben,m,1e39\n", ":3: column 'weight'", "float32"),
+        ("node,hyperedge,time\nada,m,2024-05-31\nben,m,May\n", ":3: column 'time'", "a date such as"),
         ("members\nada;ben\nada;bne\n", ":3: column 'members'", "'bne'. Did you mean 'ben'"),
         ("members\nada;ben;ada\n", ":2: column 'members'", "each pair once, got one twice"),
         ("hyperedge,members\nm,ada\nm,ben\n", ":3: column 'hyperedge'", r"'m', which .*he.csv:2 has too"),
-        ("who,what\nada,m\n", "", "a column for the vertex, called 'vertex' or .*--column vertex="),
+        ("who,what\nada,m\n", "", "a column for the node, called 'node' or .*--column node="),
     ],
 )
 def test_wrong_hyperedges_are_refused_with_their_place(tmp_path, text, place, message):
@@ -260,7 +260,7 @@ def test_wrong_hyperedges_are_refused_with_their_place(tmp_path, text, place, me
 @pytest.mark.parametrize(
     ("text", "place", "message"),
     [
-        ("source,target\nada,ben\nada,eva\n", ":3: column 'target'", "the id of a vertex of .*nodes.csv, got 'eva'"),
+        ("source,target\nada,ben\nada,eva\n", ":3: column 'target'", "the id of a node of .*nodes.csv, got 'eva'"),
         ("source,target\nada,ben\nada,ben\n", ":3: column 'target'", "each pair once"),
         ("src,dst,weight\nada,ben,1\nben,ada,2\n", ":3: column 'dst'", "one weight for both .*:2 gives its reverse 1"),
         ("head,relation,tail\nada,knows,ben\nada,,ben\n", ":3: column 'relation'", "a relation, got an empty cell"),
@@ -292,7 +292,7 @@ def test_wrong_edges_are_refused_with_their_place(tmp_path, text, place, message
     ],
 )
 def test_wrong_nodes_are_refused_with_their_place(tmp_path, text, options, place, message):
-    files = csv_files(tmp_path, nodes=text, he="vertex,hyperedge\na,m\n")
+    files = csv_files(tmp_path, nodes=text, he="node,hyperedge\na,m\n")
     with pytest.raises(DataError, match=message) as caught:
         from_tables(files["nodes"], files["he"], **options)
     assert str(caught.value).startswith(f"{files['nodes']}{place}: ")
@@ -334,7 +334,7 @@ def test_the_nearest_id_is_found_among_many():
 
 
 def test_a_table_without_rows_is_legal_and_empty():
-    data = from_tables({"id": [], "y": []}, {"vertex": [], "hyperedge": []})[0]
+    data = from_tables({"id": [], "y": []}, {"node": [], "hyperedge": []})[0]
     assert (data.num_nodes, data.structure.num_hyperedges) == (0, 0)
     assert from_tables(NODES, edges={"source": [], "target": []})[0].structure.num_edges == 0
 
@@ -367,7 +367,7 @@ def test_a_hif_file_is_own_data_too(tmp_path):
     assert data.y.tolist() == [0, -1, 1]
     assert data.meta["feature_names"] == ("age", "age (missing)")
     assert data.x[:, 1].tolist() == [0, 0, 1]
-    assert "colour" in " ".join(dataset.quirks)
+    assert "colour" in " ".join(dataset.caveats)
     with pytest.raises(ArgumentError, match="HIF"):
         from_tables(NODES, path)
     with pytest.raises(DataError, match="kind"):
@@ -389,7 +389,7 @@ def test_what_is_read_as_missing_is_said(caplog):
     assert dataset[0].y.tolist() == [-1, 0, -1, 1, -1, 0]
     told = "Column 'y': 2 'None', 1 '?' read as missing, not as a class. --missing '' keeps them as one."
     assert told in caplog.text
-    assert told in dataset.quirks
+    assert told in dataset.caveats
     assert "Column 'c': 1 'NA' read as missing, not as a category." in caplog.text
 
 

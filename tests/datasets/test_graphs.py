@@ -7,7 +7,7 @@ import torch
 
 from hgraph.data import collate
 
-# undirected edges without loops, loops, labels a vertex
+# undirected edges without loops, loops, labels a node
 PRONE = {
     "ppi": (37_845, 894, 1.707),
     "wikipedia": (92_295, 222, 1.417),
@@ -76,9 +76,9 @@ def test_the_first_compound_of_the_file(load_set, mirror, tmp_path):
     rows = [[int(n) for n in line.split()] for line in lines[2:25]]
     data = load_set("mutag")[0]
     assert lines[1].split() == [str(data.num_nodes), data.meta["class_names"][data.y]]
-    for vertex, row in enumerate(rows):
-        assert data.meta["tags"][int(data.x[vertex].argmax())] == row[0]
-        assert data.structure.edge_index[0][data.structure.edge_index[1] == vertex].tolist() == sorted(row[2:])
+    for node, row in enumerate(rows):
+        assert data.meta["tags"][int(data.x[node].argmax())] == row[0]
+        assert data.structure.edge_index[0][data.structure.edge_index[1] == node].tolist() == sorted(row[2:])
 
 
 def test_actors_have_their_degree(load_set):

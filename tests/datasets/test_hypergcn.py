@@ -11,7 +11,7 @@ import hgraph.datasets as datasets
 from hgraph.datasets.download import listed
 from hgraph.errors import ArgumentError
 
-# sizes min / mean / max, hyperedges of two, hyperedges equal to another, isolated vertices, class sizes, train and test
+# sizes min / mean / max, hyperedges of two, hyperedges equal to another, isolated nodes, class sizes, train and test
 FACTS = {
     "cocitation-cora": ((2, 3.031, 5), 623, 96, 1274, [418, 351, 180, 818, 298, 426, 217], (140, 2568)),
     "cocitation-citeseer": ((2, 3.200, 26), 541, 75, 1854, [701, 596, 508, 590, 668, 249], (138, 3174)),
@@ -42,7 +42,7 @@ def test_counts(named):
     sizes, pairs, repeated, isolated, classes, _ = FACTS[name]
     s, card = data.structure, datasets.info(name)
     assert (s.num_nodes, s.num_hyperedges, s.num_incidences) == tuple(
-        card.sizes[k] for k in ("vertices", "hyperedges", "incidences")
+        card.sizes[k] for k in ("nodes", "hyperedges", "incidences")
     )
     degree = s.hyperedge_degree()
     assert (int(degree.min()), round(float(degree.double().mean()), 3), int(degree.max())) == sizes

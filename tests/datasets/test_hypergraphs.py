@@ -1,4 +1,4 @@
-"""Hypergraphs with labels of vertices or hyperedges: the facts of the data's own description, beyond the cards."""
+"""Hypergraphs with labels of nodes or hyperedges: the facts of the data's own description, beyond the cards."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import torch
 import hgraph.datasets as datasets
 from hgraph.errors import ArgumentError, MissingPackageError
 
-# sizes of hyperedges min / mean / max; vertices in none; class sizes (None: several labels, or too many to list)
+# sizes of hyperedges min / mean / max; nodes in none; class sizes (None: several labels, or too many to list)
 FACTS = {
     "newsgroups": ((29, 654.51, 2241), 0, [4605, 3519, 2657, 5461]),
     "mushrooms": ((4, 1523.25, 8124), 0, [4208, 3916]),

@@ -172,9 +172,9 @@ def test_classes_that_change_type_are_the_same():
 @pytest.mark.checked("categories", "An id written both as 1 and as 1.0 is an error; it would become two nodes.")
 @pytest.mark.parametrize("links", [{"edges": {"source": ["1", "2"], "target": ["2.0", "3"]}},
                                    {"hyperedges": {"members": ["1;2", "1.0;2"]}},
-                                   {"hyperedges": {"vertex": ["a", "b"], "hyperedge": ["1", "1.0"]}}])  # fmt: skip
+                                   {"hyperedges": {"node": ["a", "b"], "hyperedge": ["1", "1.0"]}}])  # fmt: skip
 def test_ids_written_in_two_ways_are_refused(links):
-    with pytest.raises(DataError, match=r"one text for each (vertex|hyperedge), got '\d' and '\d.0'"):
+    with pytest.raises(DataError, match=r"one text for each (node|hyperedge), got '\d' and '\d.0'"):
         from_tables(None, **links)
 
 

@@ -47,7 +47,7 @@ def nodes_layout():
 
 
 def proteins_layout():
-    """Like ogbn-proteins: no features of vertices, features of edges, 112 labels, each edge once."""
+    """Like ogbn-proteins: no features of nodes, features of edges, 112 labels, each edge once."""
     labels = np.random.default_rng(0).integers(0, 2, (5, 112))
     layout = {k: v for k, v in nodes_layout().items() if "split" not in k and "feat" not in k and "year" not in k}
     layout |= {"raw/node-label.csv.gz": lines(labels), "raw/species.csv.gz": lines([[3702]] * 5)}
@@ -207,7 +207,7 @@ def test_cards():
         card = datasets.info(name)
         assert card.download is None
         assert facts.url.startswith("https://snap.stanford.edu/ogb/data/")
-        assert any("no hash" in quirk for quirk in card.quirks)
+        assert any("no hash" in caveat for caveat in card.caveats)
     assert not datasets.info("ogbn-products").redistribute
     assert datasets.info("ogbg-molesol").task == "graph regression"
 

@@ -46,7 +46,7 @@ def test_numbers_as_people_write_them(cells, decimal, expected, tmp_path):
     assert again.same_as(encoder)
     assert torch.equal(again.transform({"v": cells}), dataset[0].x)
     mark = encoder.codings[0].words
-    assert bool(mark) == any(f"is read as numbers with {m!r}" in q for q in dataset.quirks for m in mark)
+    assert bool(mark) == any(f"is read as numbers with {m!r}" in q for q in dataset.caveats for m in mark)
 
 
 REFUSED = {

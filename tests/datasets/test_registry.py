@@ -25,7 +25,7 @@ FACTS = {
     "kind": "table",
     "task": "regression",
     "target_spec": {"kind": "real"},
-    "licence": "CC0",
+    "license": "CC0",
     "redistribute": True,
     "citation": "c",
 }
@@ -44,7 +44,7 @@ def test_every_card_is_whole_and_can_be_printed_as_json():
         card = datasets.info(name)
         assert card.name == name
         assert card.description.endswith(".")
-        assert card.licence
+        assert card.license
         assert card.citation
         assert card.sizes
         assert card.options.get("seed", 0) == 0
@@ -95,7 +95,7 @@ def test_info_neither_loads_nor_fetches(monkeypatch):
 def test_a_loader_may_return_one_example_or_a_dataset():
     graph = Graph.from_edge_index([[0], [1]], num_nodes=2, directed=False)
     one = Data(graph, torch.ones(2, 1), torch.arange(2))
-    whole = Dataset("own", [one, one], task="t", target_spec={}, licence="l", redistribute=False, citation="c")
+    whole = Dataset("own", [one, one], task="t", target_spec={}, license="l", redistribute=False, citation="c")
     datasets.register("one", **FACTS)(lambda root: one)
     datasets.register("whole", **FACTS)(lambda root: whole)
     assert len(datasets.load("one")) == 1

@@ -27,7 +27,7 @@ EDGES = {
 HYPEREDGES = {
     "member,group,node": "a",
     "node,member,group": "b",
-    "node,hyperedge,group": "a",
+    "vertex,hyperedge,group": "a",
     "vertex_id,hyperedge_id,vertex": "a",
     "node_id,group": "a",
 }
@@ -37,8 +37,8 @@ REFUSED = {
     "source,target,head,relation,tail": ("edges", "one of triples and edges, got both"),
     "source,Source,target": ("edges", "one column for the source, got 'source' and 'Source'"),
     "source,target,time,date": ("edges", "one column for the time, got 'time' and 'date'"),
-    "vertex,node,hyperedge": ("hyperedges", "one column for the vertex, got 'vertex' and 'node'"),
-    "vertex,hyperedge,members": ("hyperedges", "one of wide and long, got both"),
+    "vertex,node,hyperedge": ("hyperedges", "one column for the node, got 'vertex' and 'node'"),
+    "node,hyperedge,members": ("hyperedges", "one of wide and long, got both"),
     "members,nodes": ("hyperedges", "one column for the members"),
     "id,members,group": ("hyperedges", "one column for the hyperedge, got 'group' and 'id'"),
 }
@@ -70,7 +70,7 @@ def test_the_user_decides():
     edges = table("source,target,src,dst")
     data = from_tables(None, edges=edges, columns={"source": "src", "target": "dst"})[0]
     assert {name[0] for name in data.meta["node_names"]} == {"c", "d"}
-    both = table("vertex,hyperedge,members")
+    both = table("node,hyperedge,members")
     assert from_tables(None, both, columns={"members": "members"})[0].structure.num_hyperedges == 2
     named = from_tables(None, table("id,members,group"), columns={"hyperedge": "id"})[0]
     assert named.meta["hyperedge_names"] == ("a0", "a1")

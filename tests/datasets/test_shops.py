@@ -46,7 +46,7 @@ def named(data, part):
 def test_a_threshold_keeps_what_is_rated_so(tmp_path):
     dataset = from_interactions(shop(tmp_path), min_rating=4, val=0, test=0)
     assert named(dataset[0], "train") == [("a", "y"), ("b", "x"), ("b", "z"), ("c", "z")]
-    assert "Ratings from 4 on keep 4 of 8 pairs, 3 of 3 users, 3 of 3 items." in dataset.quirks
+    assert "Ratings from 4 on keep 4 of 8 pairs, 3 of 3 users, 3 of 3 items." in dataset.caveats
     with pytest.raises(DataError, match="no pair is rated 6 or more, the highest is 5"):
         from_interactions(tmp_path, min_rating=6)
 
@@ -56,7 +56,7 @@ def test_columns_that_are_not_used_are_said(tmp_path, caplog):
     dataset = from_interactions(shop(tmp_path), val=0, test=0)
     assert "Column 'rating' is not used: a pair counts whatever its rating" in caplog.text
     assert "Column 'timestamp' is not used: training sees pairs that came after" in caplog.text
-    assert sum("is not used" in note for note in dataset.quirks) == 2
+    assert sum("is not used" in note for note in dataset.caveats) == 2
     caplog.clear()
     from_interactions(tmp_path, min_rating=1, split="time", val=0, test=0.2)
     assert "is not used" not in caplog.text
@@ -112,7 +112,7 @@ def test_facts_about_no_item_are_refused(tmp_path):
     with pytest.raises(DataError, match="expected facts about items, such as 'x', got 1 facts of others, such as 'X'"):
         from_interactions(shop(tmp_path, facts=[("X", "by", "someone")]))
     dataset = from_interactions(shop(tmp_path, facts=[("x", "by", "someone"), ("Y", "by", "someone")]), val=0, test=0)
-    assert "1 of 3 items are in a fact." in dataset.quirks
+    assert "1 of 3 items are in a fact." in dataset.caveats
 
 
 @pytest.mark.reported(
@@ -125,7 +125,7 @@ def test_users_without_training_pairs_are_said(tmp_path, caplog):
     dataset = from_interactions(shop(tmp_path), split="time", val=0, test=0.5)
     assert named(dataset[0], "train") == [("a", "y"), ("a", "z"), ("b", "x")]
     assert "1 of 3 users with test pairs have no training pair" in caplog.text
-    assert any("1 of 3 users with test pairs" in note for note in dataset.quirks)
+    assert any("1 of 3 users with test pairs" in note for note in dataset.caveats)
 
 
 def test_the_command_passes_them_on_and_finds_them_again(tmp_path, monkeypatch):

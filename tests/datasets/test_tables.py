@@ -410,5 +410,5 @@ def test_comments_before_a_table_are_skipped(tmp_path, text, names, header, firs
 @pytest.mark.checked("triples", "A comment line among the rows of an edge list is an error.")
 def test_comments_among_edges_are_refused(tmp_path):
     path = written(tmp_path, "source,target\na,b\n# c,d\n")
-    with pytest.raises(DataError, match="the id of a vertex, got a comment, '# c'"):
+    with pytest.raises(DataError, match="the id of a node, got a comment, '# c'"):
         from_tables(None, edges=path)

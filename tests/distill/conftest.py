@@ -11,7 +11,7 @@ from hgraph.structure import Hypergraph
 
 @pytest.fixture(scope="session")
 def data() -> Data:
-    """240 vertices of 3 classes, weak noisy features, hyperedges that are nearly pure in class."""
+    """240 nodes of 3 classes, weak noisy features, hyperedges that are nearly pure in class."""
     generator = torch.Generator().manual_seed(0)
     classes, n = 3, 240
     y = torch.arange(n) % classes

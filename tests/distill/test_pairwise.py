@@ -65,7 +65,7 @@ def test_arguments_are_checked(candidates, pairs, options, match):
 
 
 def task(name, n=120):
-    """Candidates of a task, as many pairs to learn from as to be asked with, over vertices 0 .. n-1."""
+    """Candidates of a task, as many pairs to learn from as to be asked with, over nodes 0 .. n-1."""
     draw = torch.Generator().manual_seed(0)
     if name == "links":
         candidates = torch.randint(0, n, (1200, 2), generator=draw)

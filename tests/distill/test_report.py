@@ -86,14 +86,14 @@ def test_an_empty_part_is_refused_and_an_empty_validation_is_not(data):
     split, none = data.split(), torch.empty(0, dtype=torch.long)
     for part in ("train", "test"):
         parts = {"train": split.train, "val": split.val, "test": split.test, part: none}
-        with pytest.raises(ArgumentError, match=f"at least one {part} vertex"):
+        with pytest.raises(ArgumentError, match=f"at least one {part} node"):
             compare(*networks(), Data(data.structure, data.x, data.y, {"default": Split(data.structure, **parts)}))
     blind = Data(data.structure, data.x, data.y, {"default": Split(data.structure, split.train, none, split.test)})
     assert compare(*networks(), blind, epochs=2, progress=False).student.fit.best_epoch == 2
 
 
 def test_the_folder_holds_what_the_report_says(write, run, tmp_path):
-    path = write(tmp_path / "a" / "b", run, notes=["Licence: none."])
+    path = write(tmp_path / "a" / "b", run, notes=["License: none."])
     folder = path.parent
     assert sorted(p.name for p in folder.iterdir()) == sorted(report.FILES)
     text = path.read_text()
@@ -101,7 +101,7 @@ def test_the_folder_holds_what_the_report_says(write, run, tmp_path):
     assert len(pictures) == 5
     assert all(f"({name})" in text for name in pictures)
     assert "hgraph distill toy" in text
-    assert "Licence: none." in text
+    assert "License: none." in text
     lines = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
     assert [line["model"] for line in lines] == ["mlp"] * 25 + ["teacher"] * 25 + ["student"] * 25
     assert set(lines[0]) == {"model", "epoch", "loss", "validation"}
@@ -195,7 +195,7 @@ def test_no_speed_up_is_above_what_the_quartiles_support():
     assert rows[3][-2:] == ["20x", "7.3x"]  # not 100x and 10x, nor 1000x
     assert rows[3][3] == "1.00 ms (0.500 .. 4.00) !"
     assert rows[3][4] == "10.0 ms (9.00 .. 11.0)"
-    assert "at least 20x as fast for one vertex and at least 7.3x" in report._sentence(found)
+    assert "at least 20x as fast for one node and at least 7.3x" in report._sentence(found)
     assert any("the machine was busy while they were timed" in text for text in report._meaning(found, NAMES, {}))
 
 

@@ -102,7 +102,7 @@ class Student(nn.Sequential):
 
 
 class MeanTeacher(nn.Module):
-    """A linear map, then the mean over the hyperedges of a vertex of the mean over their members."""
+    """A linear map, then the mean over the hyperedges of a node of the mean over their members."""
 
     def __init__(self, seed=0):
         super().__init__()
@@ -197,8 +197,8 @@ def test_the_teacher_speaks_once_in_eval_mode_without_gradients_and_gets_its_mod
     assert teacher.training
 
 
-def test_production_sees_observed_vertices_only(data):
-    """Features, labels and hyperedges of unseen vertices change nothing."""
+def test_production_sees_observed_nodes_only(data):
+    """Features, labels and hyperedges of unseen nodes change nothing."""
     split = data.split("production")
     unseen = split.unseen
     assert len(unseen)
@@ -211,7 +211,7 @@ def test_production_sees_observed_vertices_only(data):
     distill(teacher, a, data, split="production", epochs=5)
     distill(teacher, b, changed, split="production", epochs=5)
     assert states_equal(a, b)
-    with pytest.raises(ArgumentError, match="unseen vertices"):
+    with pytest.raises(ArgumentError, match="unseen nodes"):
         distill(torch.zeros(240, 3), Student(), data, split="production")
 
 

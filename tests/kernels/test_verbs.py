@@ -269,14 +269,14 @@ def _unknown(adj: Adjacency, device: str) -> Adjacency:
 
 @pytest.mark.parametrize(("hub", "compiled"), [(False, False), (False, True), (True, False)])
 def test_launches_of_a_hypergraph_step(hub: bool, compiled: bool, launches: list[str], device: str) -> None:
-    """Two of 5,000 incidences, four where a hyperedge and a vertex are hubs; forward and backward, compiled too."""
+    """Two of 5,000 incidences, four where a hyperedge and a node are hubs; forward and backward, compiled too."""
     steps = ["_reduce_parts", "reduce_combine"] if hub else ["_reduce_parts"]
     generator = torch.Generator().manual_seed(0)
-    vertex, hyperedge = (torch.randint(700, (1300 if hub else 5000,), generator=generator) for _ in range(2))
+    node, hyperedge = (torch.randint(700, (1300 if hub else 5000,), generator=generator) for _ in range(2))
     if hub:
-        vertex[:600], hyperedge[:600] = 3, torch.arange(600)
-        vertex[600:1200], hyperedge[600:1200] = torch.arange(600), 5
-    hg = Hypergraph.from_coo(node=vertex, hyperedge=hyperedge, num_nodes=700, num_hyperedges=700,
+        node[:600], hyperedge[:600] = 3, torch.arange(600)
+        node[600:1200], hyperedge[600:1200] = torch.arange(600), 5
+    hg = Hypergraph.from_coo(node=node, hyperedge=hyperedge, num_nodes=700, num_hyperedges=700,
                              duplicates="sum").to(device)  # fmt: skip
     layer = nn.HGNNConv(3, 2).to(device)
     x = torch.ones(700, 3, device=device, requires_grad=True)

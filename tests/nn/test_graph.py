@@ -16,7 +16,7 @@ from hgraph.train import seeded
 
 
 def heard(graph):
-    """For each vertex the (source, weight) of what it hears, parallel edges apart."""
+    """For each node the (source, weight) of what it hears, parallel edges apart."""
     weight = torch.ones(graph.num_edges) if graph.adj.weight is None else graph.adj.weight
     out = [[] for _ in range(graph.num_nodes)]
     for target, source, w in zip(
@@ -174,7 +174,7 @@ def test_gat_survives_large_scores():
 
 
 def test_gat_half_scores_of_loops_as_exact_as_those_of_edges():
-    """Two vertices with equal features share equally, whether a loop is an edge or added by the layer."""
+    """Two nodes with equal features share equally, whether a loop is an edge or added by the layer."""
     graph = Graph.from_edge_index([[0, 1], [1, 0]], num_nodes=2, directed=True)
     layer = layer_of(GATConv, 3, 2, num_heads=1, bias=False).bfloat16()
     x = torch.tensor([[3.7, -2.9, 5.3]] * 2).bfloat16()
@@ -199,7 +199,7 @@ def test_gat_dropout_only_in_training_and_right_on_average():
     assert not torch.equal(draws[0], draws[1])
     error = (draws.mean(0) - exact).abs()
     assert (error <= 5 * draws.std(0) / 600**0.5 + 1e-12).all()
-    # the loop is dropped too: vertex 0 hears itself alone, so it gets b or b + z / 0.6
+    # the loop is dropped too: node 0 hears itself alone, so it gets b or b + z / 0.6
     alone = {tuple(row.tolist()) for row in (draws[:, 0] - layer.bias).round(decimals=9)}
     assert len(alone) == 2
 

@@ -151,7 +151,7 @@ def test_empty_structure_gives_zero(kind, members):
     assert torch.equal(out, torch.zeros(4, 2))
 
 
-def test_singletons_leave_vertices_alone(close):
+def test_singletons_leave_nodes_alone(close):
     hypergraph = Hypergraph.from_lists([], num_nodes=4).with_singletons()
     x = features(hypergraph)
     for kind in (HGNNConv, HGNNPConv, UniGCNConv):
@@ -235,7 +235,7 @@ def test_learned_weights_are_read_anew_each_step(kind):
 
 
 @pytest.mark.parametrize("kind", [HGNNConv, HGNNPConv])
-def test_wrong_number_of_vertices_is_named(kind):
+def test_wrong_number_of_nodes_is_named(kind):
     hypergraph = Hypergraph.from_lists([[0, 1]], num_nodes=3)
     with pytest.raises(ArgumentError, match=r"x: expected shape"):
         kind(3, 2)(torch.randn(4, 3), hypergraph)

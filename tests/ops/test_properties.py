@@ -49,7 +49,7 @@ def moved(adj: Adjacency, seed: int) -> tuple[Adjacency, Tensor, Tensor, Tensor]
 
 @few
 @given(adjacencies(), REDUCTIONS, SEEDS)
-def test_propagate_moves_with_the_names_of_vertices(adj: Adjacency, reduce: str, seed: int) -> None:
+def test_propagate_moves_with_the_names_of_nodes(adj: Adjacency, reduce: str, seed: int) -> None:
     new, targets, sources, edges = moved(adj, seed)
     x = numbers(seed, adj.num_sources, 4)
     moved_x = torch.empty_like(x).index_copy(0, sources, x)
@@ -61,7 +61,7 @@ def test_propagate_moves_with_the_names_of_vertices(adj: Adjacency, reduce: str,
 
 @few
 @given(adjacencies(weighted=False), SCORES, SEEDS)
-def test_attention_moves_with_the_names_of_vertices(adj: Adjacency, score: Dot | Additive, seed: int) -> None:
+def test_attention_moves_with_the_names_of_nodes(adj: Adjacency, score: Dot | Additive, seed: int) -> None:
     new, targets, sources, edges = moved(adj, seed)
     q, k, v = qkv(adj, score, seed)
     bias = numbers(seed + 5, adj.num_edges, H)
@@ -108,7 +108,7 @@ def test_a_batch_is_its_examples_stacked(adj: Adjacency, reduce: str, score: Dot
 
 @few
 @given(adjacencies(), REDUCTIONS, SCORES, SEEDS)
-def test_isolated_vertices_change_nothing(adj: Adjacency, reduce: str, score: Dot | Additive, seed: int) -> None:
+def test_isolated_nodes_change_nothing(adj: Adjacency, reduce: str, score: Dot | Additive, seed: int) -> None:
     bigger = Adjacency.from_coo(
         target=adj.target,
         source=adj.indices,

@@ -21,7 +21,7 @@ def draw(*shape, seed=0):
 
 
 def some_graph(seed=0):
-    """Repeated (head, tail) pairs and repeated facts; vertices 40 and beyond are heads of nothing."""
+    """Repeated (head, tail) pairs and repeated facts; nodes 40 and beyond are heads of nothing."""
     kg = random_knowledge_graph(40, 160, R, seed=seed)
     head, relation, tail = kg.triples.unbind(1)
     head, tail = torch.cat([head, head[:20]]), torch.cat([tail, tail[:20]])
@@ -319,8 +319,8 @@ def test_published_sizes():
 # ---------------------------------------------------------------------- 6: cost
 
 
-def test_attention_projects_vertices_by_relation_and_keeps_no_edge_features(monkeypatch):
-    """No tensor of E x k or more is made but inside the verb's own chunks; projections are of vertices."""
+def test_attention_projects_nodes_by_relation_and_keeps_no_edge_features(monkeypatch):
+    """No tensor of E x k or more is made but inside the verb's own chunks; projections are of nodes."""
     kg = random_knowledge_graph(300, 20_000, 3, seed=1)
     sizes = []
     real = torch.Tensor.__matmul__

@@ -68,10 +68,10 @@ def loop_softmax(values):
 
 
 def loop_participation(gen, s):
-    """Eq. 4: what hyperedges hear and what vertices hear, [n][m] each; heads are averaged before the softmax."""
+    """Eq. 4: what hyperedges hear and what nodes hear, [n][m] each; heads are averaged before the softmax."""
     n, m = range(len(s[0])), range(len(s[0][0]))
     mean = [[sum(head[i][j] for head in s) / len(s) for j in m] for i in n]
-    if gen.normalize == "vertex":
+    if gen.normalize == "node":
         columns = [loop_softmax([mean[i][j] for i in n]) for j in m]
         share = [[columns[j][i] for j in m] for i in n]
         return share, share
@@ -102,7 +102,7 @@ def loop_block(layer, x, on=None):
 
 
 @pytest.mark.parametrize("context", ["both", "mean", "max"])
-@pytest.mark.parametrize("normalize", ["vertex", "edge"])
+@pytest.mark.parametrize("normalize", ["node", "edge"])
 def test_softhgnn_parity(context, normalize):
     layer = made(SoftHGNN, 4, 3, 2, context=context, normalize=normalize)
     x = tokens(2, 5, 4)
@@ -116,9 +116,9 @@ def test_softhyperedges_parity_and_sums_of_one():
         share, _ = loop_participation(gen, loop_scores(gen, x[b].tolist()))
         close(a[b], torch.tensor(share, dtype=torch.float64))
     close(a.sum(1), torch.ones(2, 3, dtype=torch.float64), 1e-12)
-    by_vertex = made(SoftHyperedges, 4, 3, 2, normalize="edge")(x)
-    close(by_vertex.e2v.weight.sum(-1), torch.ones(2, 5, dtype=torch.float64), 1e-12)
-    close(by_vertex.v2e.weight.sum(-1), torch.ones(2, 3, dtype=torch.float64), 1e-12)
+    by_node = made(SoftHyperedges, 4, 3, 2, normalize="edge")(x)
+    close(by_node.e2v.weight.sum(-1), torch.ones(2, 5, dtype=torch.float64), 1e-12)
+    close(by_node.v2e.weight.sum(-1), torch.ones(2, 3, dtype=torch.float64), 1e-12)
 
 
 def test_softhgnnses_parity():
@@ -240,7 +240,7 @@ def test_unselected_hyperedges_cost_their_scores_alone():
 # ---------------------------------------------------------------------- check 4: limits
 
 
-@pytest.mark.parametrize("normalize", ["vertex", "edge"])
+@pytest.mark.parametrize("normalize", ["node", "edge"])
 @pytest.mark.parametrize("per_head", [False, True])
 def test_choosing_all_is_the_dense_block(normalize, per_head):
     options = {"normalize": normalize, "per_head": per_head}
@@ -251,7 +251,7 @@ def test_choosing_all_is_the_dense_block(normalize, per_head):
     assert torch.equal(sparse(x), dense(x))
 
 
-@pytest.mark.parametrize("normalize", ["vertex", "edge"])
+@pytest.mark.parametrize("normalize", ["node", "edge"])
 def test_gathered_columns_are_the_masked_ones(normalize):
     layer, x = made(SoftHGNNSeS, 4, 5, 2, 2, 2, normalize=normalize), tokens(3, 6, 4)
     gen = layer.edge_generator
@@ -273,7 +273,7 @@ def test_without_context_prototypes_stand_still():
     logits = (gen.pre_head_proj(x) @ gen.prototype_base.T) / (2 * math.sqrt(2))
     close(gen.score(x).mT, logits)
     more = gen.score(torch.cat([x, 9 * x[:, :1]], 1))
-    close(more[..., :5], gen.score(x), 1e-13)  # another vertex changes nobody's logits
+    close(more[..., :5], gen.score(x), 1e-13)  # another node changes nobody's logits
 
 
 def test_without_prototypes_every_hyperedge_is_the_mean():
@@ -286,7 +286,7 @@ def test_without_prototypes_every_hyperedge_is_the_mean():
     close(propagate(soft.v2e, x), x.mean(1, keepdim=True).expand(2, 3, 4), 1e-15)
 
 
-def test_one_hyperedge_and_one_vertex():
+def test_one_hyperedge_and_one_node():
     layer = made(SoftHGNN, 4, 1, 2)
     for n in (1, 5):
         x = tokens(2, n, 4)
@@ -318,7 +318,7 @@ def test_heads_of_their_own_average_to_the_paper_in_the_logits():
 # ---------------------------------------------------------------------- padding
 
 
-@pytest.mark.parametrize("normalize", ["vertex", "edge"])
+@pytest.mark.parametrize("normalize", ["node", "edge"])
 @pytest.mark.parametrize("per_head", [False, True])
 @pytest.mark.parametrize("kind", [SoftHGNN, SoftHGNNSeS])
 def test_padding_changes_nothing(kind, normalize, per_head):
@@ -472,7 +472,7 @@ class HardBlock(nn.Module):
 
     def forward(self, x, seen):
         near = torch.cdist(seen, seen).topk(5, largest=False).indices
-        h = torch.zeros(*seen.shape[:2], seen.shape[1]).scatter(2, near, 1.0)  # [B, M, N], a hyperedge a vertex
+        h = torch.zeros(*seen.shape[:2], seen.shape[1]).scatter(2, near, 1.0)  # [B, M, N], a hyperedge a node
         y = self.edge_proj(h @ x / 5)
         return x + self.node_proj(h.mT @ y / h.sum(1).unsqueeze(-1).clamp(min=1))
 
@@ -558,7 +558,7 @@ def test_copies_after_a_forward():
         (lambda: SoftHGNN(10, 4, 4), ArgumentError, "num_heads: expected a divisor of dim, 10, got 4"),
         (lambda: SoftHGNN(8, 0), ArgumentError, "num_hyperedges: expected a whole number, 1 or more, got 0"),
         (lambda: SoftHGNN(8, context="min"), ArgumentError, "context: expected 'both' or 'mean' or 'max', got 'min'"),
-        (lambda: SoftHGNN(8, normalize="row"), ArgumentError, "normalize: expected 'vertex' or 'edge', got 'row'"),
+        (lambda: SoftHGNN(8, normalize="row"), ArgumentError, "normalize: expected 'node' or 'edge', got 'row'"),
         (lambda: SoftHGNN(8)(torch.ones(2, 3, 7)), ArgumentError, r"x: expected shape \[..., N, 8\], got shape"),
         (lambda: SoftHGNN(8)([1]), ArgumentTypeError, "x: expected a tensor of features, got list"),
         (

@@ -490,7 +490,7 @@ def test_counting_elsewhere_is_learned(seed):
     torch.manual_seed(seed)
     soft = SoftHGNN(32, 4, 2, gate=False, dropout=0.0)
     with torch.no_grad():
-        soft.node_proj[0].weight.mul_(256 / 4)  # a vertex hears M / N in all: as it starts it would learn for ever
+        soft.node_proj[0].weight.mul_(256 / 4)  # a node hears M / N in all: as it starts it would learn for ever
     local = nn.Sequential(DSConv(32, 180, 3), ConvBlock(180, 32))
     assert sum(p.numel() for p in local.parameters()) >= sum(p.numel() for p in soft.parameters())
     scores = accuracy_after_training(Counter(soft), seed), accuracy_after_training(Counter(local), seed)

@@ -51,7 +51,7 @@ def test_networks_give_the_same_on_sparse_words():
 def test_prepared_data_follows_the_protocol(mirror):
     data = lighthgnn.prepare("cocitation-cora", seed=1).validate()
     sizes = data.structure.hyperedge_degree()
-    assert data.structure.num_hyperedges == 1579 - 96 + 1274  # merged repeats, singletons for isolated vertices
+    assert data.structure.num_hyperedges == 1579 - 96 + 1274  # merged repeats, singletons for isolated nodes
     assert int((sizes == 1).sum()) == 1274
     assert torch.allclose(data.x.sum(1), torch.ones(2708))
     split = data.split("transductive")

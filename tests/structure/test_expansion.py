@@ -31,7 +31,7 @@ def check_clique(hg):
                     expected[u, v] += w * matrix[u, e] * matrix[v, e]
     clique = hg.clique()
     torch.testing.assert_close(clique.adj.dense().double(), expected, rtol=1e-6, atol=1e-7)
-    assert clique.adj.weight is not None  # also without vertices: the kind must not hang on the data
+    assert clique.adj.weight is not None  # also without nodes: the kind must not hang on the data
     assert clique.num_edges == int((expected != 0).sum())
 
 
@@ -94,11 +94,11 @@ def test_learned_weights_reach_the_clique():
 def test_touching_and_subhypergraph(hg, data):
     ids = st.integers(0, hg.num_nodes - 1)
     chosen = data.draw(st.lists(ids, unique=True)) if hg.num_nodes else []
-    vertices = torch.tensor(chosen, dtype=torch.long)
+    nodes = torch.tensor(chosen, dtype=torch.long)
     lists = hg.to_lists()
     kept = [e for e, members in enumerate(lists) if set(members) & set(chosen)]
-    assert hg.touching(vertices).tolist() == kept
-    sub = hg.subhypergraph(vertices)
+    assert hg.touching(nodes).tolist() == kept
+    sub = hg.subhypergraph(nodes)
     assert sub.num_nodes == len(chosen)
     assert sub.to_lists() == [sorted(chosen.index(v) for v in lists[e] if v in chosen) for e in kept]
     assert torch.equal(sub.hyperedge_weight, hg.hyperedge_weight[kept])
@@ -106,10 +106,10 @@ def test_touching_and_subhypergraph(hg, data):
 
 def test_subhypergraph_carries_every_weight():
     hg = random_hypergraph(7, 5, 18, weighted=True)
-    vertices = torch.tensor([5, 0, 3])
-    sub, kept = hg.subhypergraph(vertices), hg.touching(vertices)
-    assert torch.equal(sub.incidence(), hg.incidence()[vertices][:, kept])
-    assert torch.equal(sub.node_weight, hg.node_weight[vertices])
+    nodes = torch.tensor([5, 0, 3])
+    sub, kept = hg.subhypergraph(nodes), hg.touching(nodes)
+    assert torch.equal(sub.incidence(), hg.incidence()[nodes][:, kept])
+    assert torch.equal(sub.node_weight, hg.node_weight[nodes])
     assert torch.equal(sub.hyperedge_weight, hg.hyperedge_weight[kept])
 
 
@@ -135,7 +135,7 @@ def test_with_singletons(hg):
         assert full.hyperedge_weight.tolist() == hg.hyperedge_weight.tolist() + [1.0] * len(lonely)
 
 
-def test_with_singletons_keeps_incidence_and_vertex_weights():
+def test_with_singletons_keeps_incidence_and_node_weights():
     hg = Hypergraph.from_coo(
         node=[0, 1], hyperedge=[0, 0], num_nodes=3, num_hyperedges=1,
         weight=[2.0, 3.0], node_weight=[4.0, 5.0, 6.0],

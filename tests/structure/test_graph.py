@@ -50,8 +50,8 @@ def test_rows_are_source_then_target():
 @SOME
 @given(st.integers(1, 6), st.data())
 def test_undirected_is_the_symmetric_matrix(n, data):
-    vertex = st.integers(0, n - 1)
-    edges = sorted(data.draw(st.sets(st.tuples(vertex, vertex), max_size=12)))
+    node = st.integers(0, n - 1)
+    edges = sorted(data.draw(st.sets(st.tuples(node, node), max_size=12)))
     index = torch.tensor(edges, dtype=torch.long).reshape(-1, 2).T
     g = build(index, n, directed=False)
     matrix = torch.zeros(n, n)
@@ -92,9 +92,9 @@ def test_parallel_undirected_edges():
 @given(st.integers(0, 9), st.booleans())
 def test_subgraph_is_the_submatrix(seed, weighted):
     g = random_graph(7, 20, seed=seed, weighted=weighted)
-    vertices = torch.randperm(7, generator=torch.Generator().manual_seed(seed))[: seed % 8]
-    sub = g.subgraph(vertices)
-    assert torch.equal(sub.adj.dense(), g.adj.dense()[vertices][:, vertices])
+    nodes = torch.randperm(7, generator=torch.Generator().manual_seed(seed))[: seed % 8]
+    sub = g.subgraph(nodes)
+    assert torch.equal(sub.adj.dense(), g.adj.dense()[nodes][:, nodes])
     assert (sub.adj.weight is not None) == weighted
 
 
@@ -128,6 +128,6 @@ def test_equal_copy_and_text():
     assert repr(g) == f"Graph(5 nodes, {g.num_edges} edges, weighted, cpu)"
 
 
-def test_vertices_have_one_name_on_graphs_and_hypergraphs():
+def test_nodes_have_one_name_on_graphs_and_hypergraphs():
     graph = Graph.from_edge_index([[0], [1]], num_nodes=3, directed=True)
     assert graph.num_nodes == graph.num_nodes == 3

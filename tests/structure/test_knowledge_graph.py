@@ -65,7 +65,7 @@ def test_wrong_arguments_are_named(changed, error, message):
         made(**changed)
 
 
-def test_facts_of_two_vertices_stay_parallel_and_repeats_are_decided():
+def test_facts_of_two_nodes_stay_parallel_and_repeats_are_decided():
     twice = {"head": [0, 0, 0], "relation": [1, 0, 1], "tail": [2, 2, 2]}
     with pytest.raises(ArgumentError, match=r"each triple once, got 1 repeated, \(0, 1, 2\)"):
         made(**twice)

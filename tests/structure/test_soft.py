@@ -146,7 +146,7 @@ def test_both_directions_are_one_participation(shape):
     torch.testing.assert_close(propagate(soft.e2v, y), a @ (a.mT @ x))
 
 
-def test_padded_vertices_neither_speak_nor_hear():
+def test_padded_nodes_neither_speak_nor_hear():
     a, mask = participation(2, 4, 3), torch.tensor([[True, True, False, False], [True, True, True, True]])
     soft = SoftHypergraph.from_participation(a, mask=mask)
     x = torch.randn(2, 4, 2, dtype=torch.float64)

@@ -12,7 +12,7 @@ G = Graph.from_edge_index([[0, 1], [1, 2]], num_nodes=5, directed=False)
 
 
 @pytest.mark.parametrize(
-    ("structure", "target", "rows"), [(HG, "vertex", 5), (HG, "hyperedge", 3), (G, "vertex", 5), (G, "edge", 4)]
+    ("structure", "target", "rows"), [(HG, "node", 5), (HG, "hyperedge", 3), (G, "node", 5), (G, "edge", 4)]
 )
 def test_one_row_of_y_a_target(structure, target, rows):
     x, y = torch.ones(5, 1), torch.arange(rows)
@@ -30,7 +30,7 @@ def test_targets_that_a_structure_does_not_have(structure, target):
         Data(structure, torch.ones(5, 1), torch.arange(5), target=target).validate()
 
 
-def test_several_labels_a_vertex():
+def test_several_labels_a_node():
     assert Data(HG, torch.ones(5, 1), torch.zeros(5, 7, dtype=torch.bool)).validate().num_classes == 7
 
 
@@ -41,7 +41,7 @@ def test_labels_of_whole_graphs_are_stacked():
     many = collate([Data(G, torch.ones(5, 1), torch.tensor([True, False]), target="graph").validate()] * 3).validate()
     assert many.y.shape == (3, 2)
     assert many.num_classes == 2
-    with pytest.raises(ArgumentError, match="the same target, got graph, vertex"):
+    with pytest.raises(ArgumentError, match="the same target, got graph, node"):
         collate([items[0], Data(HG, torch.ones(5, 1), torch.arange(5))])
 
 
@@ -55,7 +55,7 @@ def test_splits_of_hyperedges_name_hyperedges():
 
 
 def dataset(splits=None):
-    card = {"task": "t", "target_spec": {}, "licence": "CC0", "redistribute": True, "citation": "c"}
+    card = {"task": "t", "target_spec": {}, "license": "CC0", "redistribute": True, "citation": "c"}
     return Dataset("letters", "abcde", splits=splits, **card)
 
 

@@ -10,7 +10,7 @@ from hgraph.train import explain
 
 
 def graph(*weights):
-    """user 0 -> item vertex 2 over entity 1, and straight; then an edge of weight 1 elsewhere."""
+    """user 0 -> item node 2 over entity 1, and straight; then an edge of weight 1 elsewhere."""
     kg = KnowledgeGraph.from_triples(head=[0, 1, 0, 3], relation=[0, 1, 0, 1], tail=[1, 2, 2, 1], num_nodes=4,
                                      num_relations=2, node_names=["ann", "genre", "dune", "ubik"])  # fmt: skip
     order = {(0, 1): weights[0], (1, 2): weights[1], (0, 2): weights[2], (3, 1): 1.0}

@@ -71,7 +71,7 @@ def test_a_model_that_says_the_same_of_all_gains_nothing():
 
 
 def two_steps():
-    """``next`` leads from i to i + 1 and ``second`` to i + 2, over 40 vertices in a ring; a part of it is held out."""
+    """``next`` leads from i to i + 1 and ``second`` to i + 2, over 40 nodes in a ring; a part of it is held out."""
     i = torch.arange(40)
     head, tail = torch.cat([i, i]), torch.cat([(i + 1) % 40, (i + 2) % 40])
     relation = torch.cat([torch.zeros_like(i), torch.ones_like(i)])
@@ -92,7 +92,7 @@ def test_a_rule_is_learned():
     assert not model.training
 
 
-def test_a_few_vertices_stand_for_all():
+def test_a_few_nodes_stand_for_all():
     """All of them drawn, it is the same loss; a few, and the rule is learned all the same."""
     split = two_steps()
     with seeded(0):

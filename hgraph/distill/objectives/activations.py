@@ -48,7 +48,7 @@ class MatchEmbedding(Term):
     P is learned with the student where the widths differ, the identity where they agree.
 
     Args:
-        target: the teacher's embedding [N', D] of the observed vertices; `activations` takes it from a layer.
+        target: the teacher's embedding [N', D] of the observed nodes; `activations` takes it from a layer.
         layer: the name of the student's layer in ``student.named_modules()``.
 
     >>> from hgraph.structure import Graph
@@ -77,14 +77,14 @@ class MatchEmbedding(Term):
 
 @dataclass(frozen=True, eq=False)
 class MatchSimilarity(Term):
-    r"""Squared distance between the cosine similarities of vertices, in a layer of the student and in the teacher.
+    r"""Squared distance between the cosine similarities of nodes, in a layer of the student and in the teacher.
 
     .. math:: \frac{1}{n^2} \sum_{u, v \in B} (\cos(h_u, h_v) - \cos(h^{teacher}_u, h^{teacher}_v))^2
 
-    B are ``sample`` vertices drawn anew in every step, so that memory stays O(sample^2).
+    B are ``sample`` nodes drawn anew in every step, so that memory stays O(sample^2).
 
     Args:
-        target: the teacher's embedding [N', D] of the observed vertices.
+        target: the teacher's embedding [N', D] of the observed nodes.
         layer: the name of the student's layer.
         sample: n.
 
@@ -119,7 +119,7 @@ class MatchSimilarity(Term):
 def _hear(lesson: Lesson, layer: str, target: Tensor) -> tuple[list[Tensor], Tensor]:
     x = lesson.part.x
     if target.dim() != 2 or len(target) != len(x):
-        raise ArgumentError("target", f"embeddings [{len(x)}, D], one row an observed vertex", list(target.shape))
+        raise ArgumentError("target", f"embeddings [{len(x)}, D], one row an observed node", list(target.shape))
     heard: list[Tensor] = []
     lesson.hooks.append(_find(lesson.student, layer).register_forward_hook(_keeper(heard)))
     return heard, target.detach().to(x)

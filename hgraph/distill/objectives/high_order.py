@@ -86,7 +86,7 @@ class HighOrder(Term):
     >>> hg = Hypergraph.from_lists([[0, 1]], num_nodes=2)
     >>> part = Observed(hg, torch.eye(2), torch.tensor([0, 1]), torch.tensor([0]), torch.tensor([1]))
     >>> loss = HighOrder(noise=0).bind(Lesson(part, torch.nn.Identity(), None, torch.eye(2)))
-    >>> loss(torch.eye(2).flip(0)).item()  # the vertices changed places, the mean did not
+    >>> loss(torch.eye(2).flip(0)).item()  # the nodes changed places, the mean did not
     0.0
     """
 
@@ -130,7 +130,7 @@ def topology_score(z: Tensor, hypergraph: Hypergraph) -> float:
         hypergraph: its hyperedges that are not empty count.
 
     Raises:
-        ArgumentError: z has not one row a vertex, or every hyperedge is empty.
+        ArgumentError: z has not one row a node, or every hyperedge is empty.
 
     Source: card 04, eq. 7.
 

@@ -23,11 +23,11 @@ class Lesson:
     """What the terms of an objective may know.
 
     Args:
-        part: the observed vertices: structure, features, labels.
+        part: the observed nodes: structure, features, labels.
         student: the module that learns.
         speaks: the teacher in eval mode on the training structure, from features [N', F] to logits [N', C]; None
             where only logits, or nothing, were given.
-        given: the teacher's logits [N', C] on the observed vertices; None without a teacher.
+        given: the teacher's logits [N', C] on the observed nodes; None without a teacher.
         learned: what terms learn beside the student (a projection, say); filled while they are bound.
         hooks: what terms hang on the student while it learns; taken off afterwards.
 
@@ -58,7 +58,7 @@ class Lesson:
 
     @torch.no_grad()
     def ask(self, x: Tensor) -> Tensor:
-        """The teacher's logits [N', C] on other features of the same vertices.
+        """The teacher's logits [N', C] on other features of the same nodes.
 
         Raises:
             ArgumentError: the teacher is not a callable.

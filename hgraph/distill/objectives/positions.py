@@ -1,4 +1,4 @@
-"""Where a vertex lies in a structure, as features a network without structure can read."""
+"""Where a node lies in a structure, as features a network without structure can read."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ __all__ = ["position_features"]
 
 
 def position_features(structure: Graph | Hypergraph, dim: int = 16) -> Tensor:
-    r"""Spectral coordinates of the vertices: the leading left singular vectors of the normalised incidence.
+    r"""Spectral coordinates of the nodes: the leading left singular vectors of the normalised incidence.
 
     .. math:: D_v^{-1/2} H D_e^{-1/2} = U \Sigma V^\top, \qquad p_v = \sqrt N \, U_{v, 1..dim}
 
     A graph's adjacency stands for the incidence. Signs are set so that each column's entry of largest size is
-    positive; a vertex in no hyperedge gets zeros, as do the columns beyond the rank.
+    positive; a node in no hyperedge gets zeros, as do the columns beyond the rank.
 
     Args:
         structure: unweighted in what is read here.
@@ -26,7 +26,7 @@ def position_features(structure: Graph | Hypergraph, dim: int = 16) -> Tensor:
 
     Returns:
         [N, dim] float32, on the structure's device. The coordinates belong to this structure: append them to the
-        features of a student only where new vertices come with theirs.
+        features of a student only where new nodes come with theirs.
 
     Source: in the place of DeepWalk in NOSMOG (Tian et al., ICLR 2023); deterministic, no walks.
 

@@ -17,7 +17,7 @@ __all__ = ["PairwiseRanking", "candidate_scores"]
 
 
 def candidate_scores(z: Tensor, candidates: Tensor | Hypergraph) -> Tensor:
-    r"""[K]: how well the vertices of each candidate fit together by their embeddings.
+    r"""[K]: how well the nodes of each candidate fit together by their embeddings.
 
     .. math:: s_e = \frac{1}{d_e (d_e - 1)} \sum_{u \ne v \in e} \langle z_u, z_v \rangle
 
@@ -52,7 +52,7 @@ class PairwiseRanking(Term):
     (of one user to two items: a recommendation), or hyperedges (one that is there and one that is not).
 
     Args:
-        candidates: links [K, 2] of observed vertices, or a hypergraph over them.
+        candidates: links [K, 2] of observed nodes, or a hypergraph over them.
         pairs: [P, 2] numbers (i, j) of candidates.
         temperature: T; towards 0 the teacher says no more than which of the two it prefers.
 
@@ -96,7 +96,7 @@ class PairwiseRanking(Term):
         if isinstance(self.candidates, Tensor):
             _check_ids("candidates", self.candidates, count)
         elif self.candidates.num_nodes != count:
-            raise ArgumentError("candidates", f"hyperedges of {count} vertices", self.candidates)
+            raise ArgumentError("candidates", f"hyperedges of {count} nodes", self.candidates)
         candidates, pairs = self.candidates.to(lesson.part.x.device), self.pairs.to(lesson.part.x.device)
 
         def margin(z: Tensor) -> Tensor:

@@ -17,14 +17,14 @@ __all__ = ["NoisyFeatures", "ReliableLabels"]
 
 @dataclass(frozen=True)
 class ReliableLabels(Term):
-    r"""Soft labels of vertices; each counts in a step with the reliability of the teacher's word on it.
+    r"""Soft labels of nodes; each counts in a step with the reliability of the teacher's word on it.
 
     .. math:: \frac{1}{|K|} \sum_{v \in K} \mathrm{KL}(t_v \,\|\, s_v), \quad v \in K \text{ with probability } \rho_v
 
     with :math:`\rho_v` the `reliability` of the teacher's entropy at v under multiplicative feature noise.
 
     Args:
-        noise: scale of that noise; 0 keeps every vertex.
+        noise: scale of that noise; 0 keeps every node.
 
     Source: reliable knowledge distillation on graphs (Wu et al., ICML 2023), in the form of card 04, eq. 5.
 
@@ -61,7 +61,7 @@ class ReliableLabels(Term):
 
 @dataclass(frozen=True)
 class NoisyFeatures(Term):
-    r"""The teacher's word on a vertex, learned also from features moved against the student.
+    r"""The teacher's word on a node, learned also from features moved against the student.
 
     .. math:: \frac{1}{N'} \sum_v \mathrm{KL}(t_v \,\|\, s(x_v + \delta_v)), \qquad
               \delta = \epsilon \operatorname{sign} \nabla_x \sum_v \mathrm{KL}(t_v \,\|\, s(x_v))

@@ -1,4 +1,4 @@
-"""Terms over vertices: the labels, and what the teacher thinks of each vertex."""
+"""Terms over nodes: the labels, and what the teacher thinks of each node."""
 
 from __future__ import annotations
 
@@ -69,7 +69,7 @@ def soft_label_loss(student_logits: Tensor, teacher_probabilities: Tensor, *, te
 
 @dataclass(frozen=True)
 class Labels(Term):
-    r"""Cross-entropy on the training vertices: what a network without a teacher learns from.
+    r"""Cross-entropy on the training nodes: what a network without a teacher learns from.
 
     .. math:: \frac{1}{|V_L|} \sum_{v \in V_L} -\ln s_{v y_v}
 
@@ -82,13 +82,13 @@ class Labels(Term):
     """
 
     def bind(self, lesson: Lesson) -> Loss:
-        """Cross-entropy, on the lesson's training vertices."""
+        """Cross-entropy, on the lesson's training nodes."""
         return supervised(lesson.part)[0]
 
 
 @dataclass(frozen=True)
 class SoftLabels(Term):
-    r"""Divergence from the teacher's probabilities, on every observed vertex.
+    r"""Divergence from the teacher's probabilities, on every observed node.
 
     .. math:: \frac{T^2}{N'} \sum_v \mathrm{KL}(t_v \,\|\, s_v), \quad
               t_v = \mathrm{softmax}(z^{teacher}_v / T), \; s_v = \mathrm{softmax}(z_v / T)

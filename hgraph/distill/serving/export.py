@@ -64,7 +64,7 @@ def export(
         feature_names: the columns of rows without an encoder, F names; None numbers them.
         encoder: makes features of raw columns; its files go into the folder, so that raw rows can be predicted.
         preprocess: goes before the student, inside the program: ``x`` and later rows are its inputs.
-        temperature: divides the logits, inside the program: `fit_temperature` of validation vertices makes the
+        temperature: divides the logits, inside the program: `fit_temperature` of validation nodes makes the
             probabilities that are answered honest.
         formats: some of ``"layers"`` (weights of a student that is Linear, ReLU and rows of length one alone, for
             `Predictor` without any other package), ``"torch"`` (`torch.export`), ``"onnx"``, ``"int8"`` (ONNX with

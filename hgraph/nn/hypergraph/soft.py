@@ -17,12 +17,12 @@ from hgraph.structure import SoftAdjacency, SoftHypergraph
 
 __all__ = ["SoftHGNN", "SoftHyperedges", "soft_convolve"]
 
-Axis = Literal["vertex", "edge"]
+Axis = Literal["node", "edge"]
 Context = Literal["both", "mean", "max"]
 
 
 class SoftHyperedges(nn.Module):
-    r"""Make M hyperedges from what N vertices hold: learned prototypes, shifted by the context, and who is like them.
+    r"""Make M hyperedges from what N nodes hold: learned prototypes, shifted by the context, and who is like them.
 
     .. math:: c = [\operatorname{mean}_n x_n ; \operatorname{max}_n x_n], \qquad
               P = P_0 + \mathrm{reshape}(W_c c + b_c), \qquad Z = X W_z + b_z
@@ -34,14 +34,14 @@ class SoftHyperedges(nn.Module):
     ``per_head=True`` (not in the papers) gives each head a participation of its own. Dropout acts on the logits S.
 
     Args:
-        dim: D, features of a vertex.
+        dim: D, features of a node.
         num_hyperedges: M.
         num_heads: h, a divisor of D.
-        dropout: probability, of the logits, in training: a dropped logit is 0, not an absent vertex.
+        dropout: probability, of the logits, in training: a dropped logit is 0, not an absent node.
         context: ``"both"``, or the ``"mean"`` or ``"max"`` alone.
-        normalize: ``"vertex"``, as published: the softmax runs over the vertices, each hyperedge's weights sum to 1
-            and both directions use them, so a vertex hears about M / N in all. ``"edge"``: the softmax runs over the
-            hyperedges, each vertex's weights sum to 1, and a hyperedge hears the weighted mean of its vertices: no
+        normalize: ``"node"``, as published: the softmax runs over the nodes, each hyperedge's weights sum to 1
+            and both directions use them, so a node hears about M / N in all. ``"edge"``: the softmax runs over the
+            hyperedges, each node's weights sum to 1, and a hyperedge hears the weighted mean of its nodes: no
             direction shrinks as N grows.
         per_head: whether A is [B, h, N, M], for values split by head.
         context_rank: None, or the rank r of a factored :math:`W_c`, which holds nearly all parameters (not in the
@@ -49,7 +49,7 @@ class SoftHyperedges(nn.Module):
 
     Shapes:
         x [..., N, D], mask None or booleans [..., N] (False for padding) -> `SoftHypergraph` of participation
-        [..., N, M], float32 at least. Padded vertices count nowhere; a sample of padding alone has participation 0.
+        [..., N, M], float32 at least. Padded nodes count nowhere; a sample of padding alone has participation 0.
 
     Source: SoftHGNN (arXiv 2505.15325), card 03, eq. 1 to 4; YOLOv13 (arXiv 2506.17733), card 07, eq. 1.
 
@@ -66,7 +66,7 @@ class SoftHyperedges(nn.Module):
         *,
         dropout: float = 0.1,
         context: Context = "both",
-        normalize: Axis = "vertex",
+        normalize: Axis = "node",
         per_head: bool = False,
         context_rank: int | None = None,
     ) -> None:
@@ -74,7 +74,7 @@ class SoftHyperedges(nn.Module):
         if dim % num_heads:
             raise ArgumentError("num_heads", f"a divisor of dim, {dim}", num_heads)
         _one_of("context", context, ("both", "mean", "max"))
-        _one_of("normalize", normalize, ("vertex", "edge"))
+        _one_of("normalize", normalize, ("node", "edge"))
         super().__init__()
         self.dim, self.num_hyperedges, self.num_heads = dim, num_hyperedges, num_heads
         self.context, self.normalize, self.per_head = context, normalize, per_head
@@ -101,7 +101,7 @@ class SoftHyperedges(nn.Module):
                 module.reset_parameters()
 
     def forward(self, x: Tensor, mask: Tensor | None = None) -> SoftHypergraph:
-        """Hyperedges of these vertices."""
+        """Hyperedges of these nodes."""
         return self.hyperedges(self.score(x, mask), mask)
 
     def score(self, x: Tensor, mask: Tensor | None = None) -> Tensor:
@@ -131,7 +131,7 @@ class SoftHyperedges(nn.Module):
         if mask is not None and self.per_head:
             mask = mask.unsqueeze(-2)
         v2e = SoftAdjacency(score, None if mask is None else mask.unsqueeze(-2))
-        if self.normalize == "vertex":
+        if self.normalize == "node":
             v2e = SoftAdjacency(edge_softmax(v2e, score), v2e.mask)
             return SoftHypergraph(v2e, v2e.transpose())
         share = edge_softmax(v2e.transpose(), score.mT).mT
@@ -141,27 +141,27 @@ class SoftHyperedges(nn.Module):
 
 
 class SoftHGNN(nn.Module):
-    r"""Gather vertices into soft hyperedges made from them, and spread the hyperedges back.
+    r"""Gather nodes into soft hyperedges made from them, and spread the hyperedges back.
 
     .. math:: H = \mathrm{GELU}(A^\top X W_e + b_e), \qquad X' = X + g \, \mathrm{GELU}(A H W_v + b_v)
 
     with the participation A of `SoftHyperedges`. The messages are the raw features; entries of A are about 1 / N and
-    A H is not divided by anything, so with ``normalize="vertex"`` the update shrinks as N grows. Cost is linear in N.
+    A H is not divided by anything, so with ``normalize="node"`` the update shrinks as N grows. Cost is linear in N.
 
     Args:
-        dim: D, features of a vertex.
+        dim: D, features of a node.
         num_hyperedges: M.
         num_heads: h, a divisor of D.
         dropout: of the logits, in training.
         context: see `SoftHyperedges`, like normalize, per_head and context_rank.
-        normalize: ``"vertex"`` or ``"edge"``.
+        normalize: ``"node"`` or ``"edge"``.
         per_head: whether each head has a participation of its own.
         context_rank: None, or the rank of the context's linear map.
         gate: whether the update is multiplied with a learned scalar g, at first 1 (classification, counting); without
             it is the block of the detectors, YOLOv13's hypergraph convolution.
 
     Shapes:
-        x [..., N, D], mask None or booleans [..., N] -> [..., N, D]; the mask is True at real vertices: padding may
+        x [..., N, D], mask None or booleans [..., N] -> [..., N, D]; the mask is True at real nodes: padding may
         hold anything, NaN too, joins no hyperedge, and its output is 0.
 
     Source: SoftHGNN (arXiv 2505.15325), card 03, eq. 1 to 5; YOLOv13 (arXiv 2506.17733), card 07, eq. 1 and 2.
@@ -178,7 +178,7 @@ class SoftHGNN(nn.Module):
         *,
         dropout: float = 0.1,
         context: Context = "both",
-        normalize: Axis = "vertex",
+        normalize: Axis = "node",
         per_head: bool = False,
         context_rank: int | None = None,
         gate: bool = True,
@@ -207,7 +207,7 @@ class SoftHGNN(nn.Module):
 
 
 def soft_convolve(x: Tensor, soft: SoftHypergraph, edge_proj: nn.Module, node_proj: nn.Module) -> Tensor:
-    """Vertices -> hyperedges -> vertices over a soft hypergraph; by head where its participation has heads."""
+    """Nodes -> hyperedges -> nodes over a soft hypergraph; by head where its participation has heads."""
     heads = soft.participation.shape[-3] if soft.participation.dim() > x.dim() else 0
     y = propagate(soft.v2e, split_heads(x, heads) if heads else x)
     y = edge_proj(join_heads(y) if heads else y)
@@ -250,7 +250,7 @@ def check_tokens(x: Tensor, mask: Tensor | None, dim: int) -> None:
 
 
 def _mean(x: Tensor, mask: Tensor | None) -> Tensor:
-    """Mean over the vertices, added up in float32 at least; 0 where there are none."""
+    """Mean over the nodes, added up in float32 at least; 0 where there are none."""
     wide = torch.promote_types(x.dtype, torch.float32)
     if mask is None:
         return (x.sum(-2, dtype=wide) / max(x.shape[-2], 1)).to(x.dtype)
@@ -259,7 +259,7 @@ def _mean(x: Tensor, mask: Tensor | None) -> Tensor:
 
 
 def _max(x: Tensor, mask: Tensor | None) -> Tensor:
-    """Largest of each feature over the vertices; 0 where there are none. Ties share the gradient."""
+    """Largest of each feature over the nodes; 0 where there are none. Ties share the gradient."""
     if not x.shape[-2]:
         return x.sum(-2)
     if mask is None:

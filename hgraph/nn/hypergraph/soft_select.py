@@ -29,21 +29,21 @@ class SoftHGNNSeS(nn.Module):
     .. math:: s_m = \sum_n S_{nm}, \qquad T = \operatorname{topk}(s_{\mathrm{dynamic}}, k), \qquad
               L = \operatorname{mean}_m \left( \operatorname{mean}_b [m \in T_b] - k / M_d \right)^2
 
-    The softmax over the vertices of a hyperedge does not know of the others, so only the ``k + M_f`` chosen columns
+    The softmax over the nodes of a hyperedge does not know of the others, so only the ``k + M_f`` chosen columns
     are normalised and carry messages. Equal scores are won by the lower index. There is no gate.
 
     After a forward ``usage`` holds the share of samples that chose each dynamic hyperedge, :math:`[M_d]`, and, in
     training, ``aux["balance"]`` is the weighted loss L, which `hgraph.train.fit` adds (see `hgraph.nn.aux_losses`).
 
     Args:
-        dim: D, features of a vertex.
+        dim: D, features of a node.
         num_dynamic: :math:`M_d`, hyperedges to choose from.
         num_fixed: :math:`M_f`, hyperedges that are always on.
         top_k: k of the dynamic ones a sample.
         num_heads: h, a divisor of D.
         dropout: of the logits, in training; the choice sees it, too.
         context: see `SoftHyperedges`, like normalize, per_head and context_rank.
-        normalize: ``"vertex"`` or ``"edge"``; with ``"edge"`` the softmax runs over the whole pool.
+        normalize: ``"node"`` or ``"edge"``; with ``"edge"`` the softmax runs over the whole pool.
         per_head: whether each head has a participation of its own; all heads use the same hyperedges.
         context_rank: None, or the rank of the context's linear map.
         balance: the balance loss: ``"straight_through"`` has the value of L and the gradient of
@@ -52,7 +52,7 @@ class SoftHGNNSeS(nn.Module):
         balance_weight: what L is multiplied with.
 
     Shapes:
-        x [..., N, D], mask None or booleans [..., N] -> [..., N, D]; the mask is True at real vertices: padding may
+        x [..., N, D], mask None or booleans [..., N] -> [..., N, D]; the mask is True at real nodes: padding may
         hold anything, NaN too, joins no hyperedge, and its output is 0.
 
     Source: SoftHGNN (arXiv 2505.15325), card 03, eq. 6 and 7. The published class also holds a gate that it never uses.
@@ -74,7 +74,7 @@ class SoftHGNNSeS(nn.Module):
         *,
         dropout: float = 0.1,
         context: Context = "both",
-        normalize: Axis = "vertex",
+        normalize: Axis = "node",
         per_head: bool = False,
         context_rank: int | None = None,
         balance: Literal["straight_through", "official"] | None = "straight_through",
@@ -119,7 +119,7 @@ class SoftHGNNSeS(nn.Module):
         total, chosen = self._choose(score, mask)
         self._balance(total, x.shape[-2], mask)
         rows = chosen.unsqueeze(-2).expand(*score.shape[:-2], -1) if self.edge_generator.per_head else chosen
-        if self.edge_generator.normalize == "vertex":
+        if self.edge_generator.normalize == "node":
             picked = score.gather(-2, rows.unsqueeze(-1).expand(*rows.shape, score.shape[-1]))
             soft = self.edge_generator.hyperedges(picked, mask)
         else:

@@ -120,7 +120,7 @@ def test_transr_parity():
 @pytest.mark.parametrize("clusters", [1, 2])
 @pytest.mark.parametrize("kind", ["TransE", "RotatE"])
 def test_squared_distances_keep_their_digits(kind, clusters):
-    """Vertices far from 0, at +100 or at +100 and -100; gradients, too."""
+    """Nodes far from 0, at +100 or at +100 and -100; gradients, too."""
     torch.manual_seed(0)
     model = TransE(40, R, dim=8, p=2) if kind == "TransE" else RotatE(40, R, dim=8)
     place = 100.0 - 200.0 * (torch.arange(40) % clusters)
