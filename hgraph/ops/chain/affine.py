@@ -18,7 +18,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from hgraph.ops.dispatch.register import OperatorFunction, register
+from hgraph.ops.dispatch.register import register
 from hgraph.ops.sparse.linear import widened
 
 Segments = list[Tensor]
@@ -84,33 +84,25 @@ def _affine_kernel(segments: Segments, a: Tensor, b: Tensor, initial: Tensor | N
     return wide_b.to(b.dtype)
 
 
-class _Affine(OperatorFunction):
-    operator = "affine_scan"
+def _save_affine(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
+    segments, a, _, initial, ctx.chunk = inputs
+    ctx.save_for_backward(*segments, a, initial, output)
 
-    @staticmethod
-    def forward(segments: Segments, a: Tensor, b: Tensor, initial: Tensor | None, chunk: int) -> Tensor:
-        return _Affine.run(segments, a, b, initial, chunk)
 
-    @staticmethod
-    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
-        segments, a, _, initial, ctx.chunk = inputs
-        ctx.save_for_backward(*segments, a, initial, output)
-
-    @staticmethod
-    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
-        offsets, a, initial, states = ctx.saved_tensors
-        segments, length = [offsets], states.shape[1]
-        later = _later(segments, a, 0.0).flip(1)
-        flow = affine_scan(_reversed(segments, length), later, grad.flip(1), None, ctx.chunk).flip(1)
-        first = starts(segments, length).view(1, -1, 1)
-        before = F.pad(states[:, :-1], (0, 0, 1, 0)) if length else states
-        before = torch.where(first, 0.0 if initial is None else _spread(initial, segments, length), before)
-        grad_a = flow * before
-        grad_a = grad_a.sum(-1, keepdim=True) if a.shape[2] == 1 and states.shape[2] != 1 else grad_a
-        grad_initial = None
-        if initial is not None:
-            grad_initial = _at_starts(segments, a * flow).to(initial.dtype)
-        return None, grad_a.to(a.dtype), flow, grad_initial, None
+def _backward_affine(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
+    offsets, a, initial, states = ctx.saved_tensors
+    segments, length = [offsets], states.shape[1]
+    later = _later(segments, a, 0.0).flip(1)
+    flow = affine_scan(_reversed(segments, length), later, grad.flip(1), None, ctx.chunk).flip(1)
+    first = starts(segments, length).view(1, -1, 1)
+    before = F.pad(states[:, :-1], (0, 0, 1, 0)) if length else states
+    before = torch.where(first, 0.0 if initial is None else _spread(initial, segments, length), before)
+    grad_a = flow * before
+    grad_a = grad_a.sum(-1, keepdim=True) if a.shape[2] == 1 and states.shape[2] != 1 else grad_a
+    grad_initial = None
+    if initial is not None:
+        grad_initial = _at_starts(segments, a * flow).to(initial.dtype)
+    return None, grad_a.to(a.dtype), flow, grad_initial, None
 
 
 def _at_starts(segments: Segments, x: Tensor) -> Tensor:
@@ -126,7 +118,8 @@ affine_scan = register(
     "affine_scan(Tensor[] segments, Tensor a, Tensor b, Tensor? initial, int chunk) -> Tensor",
     _affine_kernel,
     lambda segments, a, b, initial, chunk: torch.empty_like(b, memory_format=torch.contiguous_format),
-    _Affine,
+    _save_affine,
+    _backward_affine,
 )
 
 
@@ -209,44 +202,36 @@ def _memory_fake(
     return torch.empty_like(v, memory_format=torch.contiguous_format), widened(q.new_empty(shape))
 
 
-class _Memory(OperatorFunction):
-    operator = "memory_scan"
+def _save_memory(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, Tensor]) -> None:
+    segments, q, k, v, log_a, initial, ctx.axis, ctx.chunk = inputs
+    ctx.save_for_backward(*segments, q, k, v, log_a, initial)
 
-    @staticmethod
-    def forward(segments: Segments, *arguments: Any) -> tuple[Tensor, Tensor]:
-        return _Memory.run(segments, *arguments)
 
-    @staticmethod
-    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, Tensor]) -> None:
-        segments, q, k, v, log_a, initial, ctx.axis, ctx.chunk = inputs
-        ctx.save_for_backward(*segments, q, k, v, log_a, initial)
-
-    @staticmethod
-    def backward(ctx: Any, grad: Tensor, grad_final: Tensor) -> tuple[Tensor | None, ...]:
-        offsets, q, k, v, log_a, initial = ctx.saved_tensors
-        segments, length, axis = [offsets], q.shape[1], ctx.axis
-        other = {0: 0, 1: 2, 2: 1}[axis]
-        backward = _reversed(segments, length)
-        # Decay from each position to the next. The last position gets the gradient of the final state undecayed.
-        later = _later(segments, log_a, 0.0).flip(1)
-        flipped = [t.flip(1) for t in (q, k, v, grad)]
-        carried = grad_final.flip(1)
-        q_back, k_back, v_back, grad_back = flipped
-        start = None if initial is None else initial.mT
-        grad_q, _ = memory_scan(segments, grad, v, k, log_a, start, other, ctx.chunk)
-        grad_k, _ = memory_scan(backward, v_back, grad_back, q_back, later, carried.mT, other, ctx.chunk)
-        grad_v, flow = memory_scan(backward, k_back, q_back, grad_back, later, carried, axis, ctx.chunk)
-        grad_k, grad_v = grad_k.flip(1), grad_v.flip(1)
-        grad_log = None
-        if ctx.needs_input_grad[4]:
-            every = segments, q, k, v, log_a, initial, grad, grad_final, axis, ctx.chunk
-            grad_log = _decay_gradient(*every).to(log_a.dtype)
-        grad_initial = None
-        if initial is not None:
-            kept = torch.where((offsets.diff() == 0).view(1, -1, 1), 1.0, _at_starts(segments, widened(log_a).exp()))
-            kept = kept.unsqueeze(2) if axis == 2 else kept.unsqueeze(3)
-            grad_initial = (flow.flip(1) * kept).to(initial.dtype)
-        return None, grad_q.to(q.dtype), grad_k.to(k.dtype), grad_v, grad_log, grad_initial, None, None
+def _backward_memory(ctx: Any, grad: Tensor, grad_final: Tensor) -> tuple[Tensor | None, ...]:
+    offsets, q, k, v, log_a, initial = ctx.saved_tensors
+    segments, length, axis = [offsets], q.shape[1], ctx.axis
+    other = {0: 0, 1: 2, 2: 1}[axis]
+    backward = _reversed(segments, length)
+    # Decay from each position to the next. The last position gets the gradient of the final state undecayed.
+    later = _later(segments, log_a, 0.0).flip(1)
+    flipped = [t.flip(1) for t in (q, k, v, grad)]
+    carried = grad_final.flip(1)
+    q_back, k_back, v_back, grad_back = flipped
+    start = None if initial is None else initial.mT
+    grad_q, _ = memory_scan(segments, grad, v, k, log_a, start, other, ctx.chunk)
+    grad_k, _ = memory_scan(backward, v_back, grad_back, q_back, later, carried.mT, other, ctx.chunk)
+    grad_v, flow = memory_scan(backward, k_back, q_back, grad_back, later, carried, axis, ctx.chunk)
+    grad_k, grad_v = grad_k.flip(1), grad_v.flip(1)
+    grad_log = None
+    if ctx.needs_input_grad[4]:
+        every = segments, q, k, v, log_a, initial, grad, grad_final, axis, ctx.chunk
+        grad_log = _decay_gradient(*every).to(log_a.dtype)
+    grad_initial = None
+    if initial is not None:
+        kept = torch.where((offsets.diff() == 0).view(1, -1, 1), 1.0, _at_starts(segments, widened(log_a).exp()))
+        kept = kept.unsqueeze(2) if axis == 2 else kept.unsqueeze(3)
+        grad_initial = (flow.flip(1) * kept).to(initial.dtype)
+    return None, grad_q.to(q.dtype), grad_k.to(k.dtype), grad_v, grad_log, grad_initial, None, None
 
 
 def _decay_gradient(
@@ -356,5 +341,6 @@ memory_scan = register(
     " -> (Tensor, Tensor)",
     _memory_kernel,
     _memory_fake,
-    _Memory,
+    _save_memory,
+    _backward_memory,
 )

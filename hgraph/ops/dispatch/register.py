@@ -13,7 +13,7 @@ from hgraph._torch import LIBRARY, below_autograd, has_tangent, is_transformed, 
 from hgraph.errors import ArgumentTypeError
 from hgraph.ops.dispatch.backend import dispatch
 
-__all__ = ["OperatorFunction", "register"]
+__all__ = ["register"]
 
 
 def _ordinary(arguments: tuple[Any, ...]) -> bool:
@@ -31,17 +31,32 @@ def _recorded(arguments: tuple[Any, ...]) -> bool:
     return has_tangent(arguments)
 
 
-def register(schema: str, kernel: Callable[..., Any], fake: Callable[..., Any], function: Any) -> Callable[..., Any]:
+def _save_nothing(ctx: Any, inputs: tuple[Any, ...], output: Any) -> None:
+    """For operators that compute gradients: their callers take a differentiable path for second order."""
+
+
+def register(
+    schema: str,
+    kernel: Callable[..., Any],
+    fake: Callable[..., Any],
+    save: Callable[[Any, tuple[Any, ...], Any], None] = _save_nothing,
+    backward: Callable[..., Any] | None = None,
+) -> Callable[..., Any]:
     """Define an operator whose first argument is a structure's list of tensors; returns its caller.
 
-    ``kernel`` is the reference in plain torch, which the chosen backend may replace
-    (`hgraph.ops.dispatch.backend.dispatch`).
-
     An autograd.Function is registered on the Autograd key itself, which costs a few us per call; `register_autograd`
-    costs tens. `torch.func` transforms cannot reach a Function below that key, so they get the bare Function, in the
+    costs tens. `torch.func` transforms cannot reach a Function below that key, so they get a Function in the
     `setup_context` form that they need; other calls use its twin in the older form, which is 60 us faster to call.
     Eager calls with plain tensors skip the dispatcher, which would pass ten tensors back and forth twice: on
     graphs of the size of Cora that is a third of a call.
+
+    Args:
+        schema: the operator's signature, as `torch.library.define` takes it.
+        kernel: the reference in plain torch, which the chosen backend may replace
+            (`hgraph.ops.dispatch.backend.dispatch`).
+        fake: empty outputs of the right shapes, for the compiler.
+        save: ``setup_context`` of the autograd function: what the backward pass needs goes into ``ctx``.
+        backward: gradients of all arguments from ``ctx`` and the gradients of the outputs. None: not differentiable.
     """
     name = schema.split("(")[0]
     run = dispatch(name, kernel)
@@ -51,55 +66,35 @@ def register(schema: str, kernel: Callable[..., Any], fake: Callable[..., Any], 
     torch.library.register_fake(f"hgraph::{name}", fake, lib=LIBRARY)
     operator = getattr(torch.ops.hgraph, name).default
 
-    class Quick(torch.autograd.Function):
-        @staticmethod
-        def forward(ctx: Any, *arguments: Any) -> Any:
-            with below_autograd():
-                output = operator(*arguments)
-            function.setup_context(ctx, arguments, output)
-            return output
+    def through_dispatcher(*arguments: Any) -> Any:
+        with below_autograd():
+            return operator(*arguments)
 
-        backward, jvp = function.backward, function.jvp
-
-    class Direct(torch.autograd.Function):
-        @staticmethod
-        def forward(ctx: Any, *arguments: Any) -> Any:
-            output = run(*arguments)
-            function.setup_context(ctx, arguments, output)
-            return output
-
-        backward, jvp = function.backward, function.jvp
+    transformable = _transformable(name, through_dispatcher, save, backward)
+    from_dispatcher = _function(name, through_dispatcher, save, backward)
+    direct = _function(name, run, save, backward)
 
     def recorded(*arguments: Any) -> Any:
         if _recorded(arguments):
-            return Quick.apply(*arguments)
+            return from_dispatcher.apply(*arguments)
         if may_skip_dispatcher() and _ordinary(arguments):  # compiled code runs: nothing left to dispatch on
             return run(*arguments)
-        with below_autograd():
-            return operator(*arguments)
+        return through_dispatcher(*arguments)
 
     LIBRARY.impl(name, recorded, "Autograd")
 
     def call(*arguments: Any) -> Any:
         if is_transformed():
-            return function.apply(*arguments)
+            return transformable.apply(*arguments)
         if not may_skip_dispatcher() or not _ordinary(arguments):
             return operator(*arguments)
-        return Direct.apply(*arguments) if _recorded(arguments) else run(*arguments)
+        return direct.apply(*arguments) if _recorded(arguments) else run(*arguments)
 
     return call
 
 
-class OperatorFunction(torch.autograd.Function):
-    """Base of the operators' autograd functions: the forward runs the registered kernel below autograd."""
-
-    operator: str
-
-    @classmethod
-    def run(cls, *arguments: Any) -> Any:
-        """The return value of the subclass's forward."""
-        with below_autograd():
-            return getattr(torch.ops.hgraph, cls.operator).default(*arguments)
+class _Operator(torch.autograd.Function):
+    """What the autograd functions of all operators share."""
 
     @staticmethod
     def jvp(ctx: Any, *tangents: Any) -> Any:
@@ -121,3 +116,29 @@ class OperatorFunction(torch.autograd.Function):
         if isinstance(outputs[0], tuple):
             return tuple(torch.stack(o) for o in zip(*outputs, strict=True)), (0,) * len(outputs[0])
         return torch.stack(outputs), 0
+
+
+def _function(
+    name: str, run: Callable[..., Any], save: Callable[..., None], backward: Callable[..., Any] | None
+) -> Any:
+    """An operator's autograd function in the form that is fast to call."""
+
+    def forward(ctx: Any, *arguments: Any) -> Any:
+        output = run(*arguments)
+        save(ctx, arguments, output)
+        return output
+
+    return _made(name, backward, forward=forward)
+
+
+def _transformable(
+    name: str, run: Callable[..., Any], save: Callable[..., None], backward: Callable[..., Any] | None
+) -> Any:
+    """An operator's autograd function in the form that `torch.func` transforms need."""
+    return _made(name, backward, forward=lambda *arguments: run(*arguments), setup_context=save)
+
+
+def _made(name: str, backward: Callable[..., Any] | None, **methods: Callable[..., Any]) -> Any:
+    """An autograd function of that name, which ``grad_fn`` and profiles show."""
+    methods |= {} if backward is None else {"backward": backward}
+    return type(name, (_Operator,), {key: staticmethod(method) for key, method in methods.items()})

@@ -12,7 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from hgraph.ops.dispatch.register import OperatorFunction, register
+from hgraph.ops.dispatch.register import register
 from hgraph.ops.sparse.linear import CHUNK_NUMBERS, Rows, add_rows, widened
 
 
@@ -52,49 +52,27 @@ def _grads_fake(
     return torch.zeros_like(widened(q)), torch.zeros_like(widened(k)), torch.zeros_like(widened(a))
 
 
-class _Additive(OperatorFunction):
-    operator = "additive"
-
-    @staticmethod
-    def forward(adj: Rows, q: Tensor, k: Tensor, a: Tensor, slope: float) -> Tensor:
-        return _Additive.run(adj, q, k, a, slope)
-
-    @staticmethod
-    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
-        adj, q, k, a, ctx.slope = inputs
-        ctx.save_for_backward(*adj, q, k, a)
-
-    @staticmethod
-    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
-        *adj, q, k, a = ctx.saved_tensors
-        compute = _grads if torch.is_grad_enabled() else additive_grads
-        grads = compute(adj, q, k, a, ctx.slope, grad)
-        return None, *(g.to(t.dtype) for g, t in zip(grads, (q, k, a), strict=True)), None
+def _save(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
+    adj, q, k, a, ctx.slope = inputs
+    ctx.save_for_backward(*adj, q, k, a)
 
 
-class _AdditiveGrads(OperatorFunction):
-    operator = "additive_grads"
-
-    @staticmethod
-    def forward(
-        adj: Rows, q: Tensor, k: Tensor, a: Tensor, slope: float, grad: Tensor
-    ) -> tuple[Tensor, Tensor, Tensor]:
-        return _AdditiveGrads.run(adj, q, k, a, slope, grad)
-
-    @staticmethod
-    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) -> None:
-        """Nothing is saved: second order takes the differentiable path instead."""
+def _backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
+    *adj, q, k, a = ctx.saved_tensors
+    compute = _grads if torch.is_grad_enabled() else additive_grads
+    grads = compute(adj, q, k, a, ctx.slope, grad)
+    return None, *(g.to(t.dtype) for g, t in zip(grads, (q, k, a), strict=True)), None
 
 
 additive = register(
     "additive(Tensor[] adj, Tensor q, Tensor k, Tensor a, float slope) -> Tensor",
     _kernel,
     lambda adj, q, k, a, slope: q.new_empty((adj[1].shape[0], a.shape[0])),
-    _Additive,
+    _save,
+    _backward,
 )
 additive_grads = register(
     "additive_grads(Tensor[] adj, Tensor q, Tensor k, Tensor a, float slope, Tensor grad) -> (Tensor, Tensor, Tensor)",
     _grads,
     _grads_fake,
-    _AdditiveGrads,
 )

@@ -47,7 +47,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from hgraph.ops.dispatch.register import OperatorFunction, register
+from hgraph.ops.dispatch.register import register
 from hgraph.ops.random import kept
 from hgraph.ops.sparse.linear import (
     Rows,
@@ -193,49 +193,28 @@ def _grads_fake(
     return tuple(v.new_empty(0) if t is None else widened(t.new_empty(t.shape)) for t in (q, k, v, bias))
 
 
-class _Attend(OperatorFunction):
-    operator = "attend"
-
-    @staticmethod
-    def forward(adj: Rows, *arguments: Any) -> tuple[Tensor, Tensor]:
-        return _Attend.run(adj, *arguments)
-
-    @staticmethod
-    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, Tensor]) -> None:
-        adj, q, k, v, bias, seed, *ctx.numbers = inputs
-        ctx.save_for_backward(*adj, q, k, v, bias, seed, *output)
-
-    @staticmethod
-    def backward(ctx: Any, grad: Tensor, grad_lse: Tensor) -> tuple[Tensor | None, ...]:
-        *adj, q, k, v, bias, seed, out, lse = ctx.saved_tensors
-        dots = row_dots(widened(grad).flatten(1), widened(out).flatten(1), lse.shape[1])
-        delta = dots.to(lse.dtype) - grad_lse
-        compute = _grads if torch.is_grad_enabled() else attend_grads
-        dropout, scale, slope = ctx.numbers
-        grads = compute(adj, q, k, v, bias, seed, dropout, scale, slope, lse, delta, grad)
-        inputs = (q, k, v, bias)
-        return None, *(None if t is None else g.to(t.dtype) for g, t in zip(grads, inputs, strict=True)), *(None,) * 4
+def _save(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, Tensor]) -> None:
+    adj, q, k, v, bias, seed, *ctx.numbers = inputs
+    ctx.save_for_backward(*adj, q, k, v, bias, seed, *output)
 
 
-class _AttendGrads(OperatorFunction):
-    operator = "attend_grads"
-
-    @staticmethod
-    def forward(adj: Rows, *arguments: Any) -> tuple[Tensor, ...]:
-        return _AttendGrads.run(adj, *arguments)
-
-    @staticmethod
-    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) -> None:
-        """Nothing is saved: second order takes the differentiable path instead."""
+def _backward(ctx: Any, grad: Tensor, grad_lse: Tensor) -> tuple[Tensor | None, ...]:
+    *adj, q, k, v, bias, seed, out, lse = ctx.saved_tensors
+    dots = row_dots(widened(grad).flatten(1), widened(out).flatten(1), lse.shape[1])
+    delta = dots.to(lse.dtype) - grad_lse
+    compute = _grads if torch.is_grad_enabled() else attend_grads
+    dropout, scale, slope = ctx.numbers
+    grads = compute(adj, q, k, v, bias, seed, dropout, scale, slope, lse, delta, grad)
+    inputs = (q, k, v, bias)
+    return None, *(None if t is None else g.to(t.dtype) for g, t in zip(grads, inputs, strict=True)), *(None,) * 4
 
 
 _GIVEN = (
     "Tensor[] adj, Tensor? q, Tensor? k, Tensor v, Tensor? bias, Tensor? seed, float dropout, float scale, float? slope"
 )
-attend = register(f"attend({_GIVEN}) -> (Tensor, Tensor)", _kernel, _fake, _Attend)
+attend = register(f"attend({_GIVEN}) -> (Tensor, Tensor)", _kernel, _fake, _save, _backward)
 attend_grads = register(
     f"attend_grads({_GIVEN}, Tensor lse, Tensor delta, Tensor grad) -> (Tensor, Tensor, Tensor, Tensor)",
     _grads,
     _grads_fake,
-    _AttendGrads,
 )

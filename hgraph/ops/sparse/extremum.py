@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from hgraph.ops.dispatch.register import OperatorFunction, register
+from hgraph.ops.dispatch.register import register
 from hgraph.ops.sparse.linear import CHUNK_NUMBERS, Rows, add_rows, flatten_batch, is_half, widened
 
 
@@ -114,50 +114,30 @@ def _grads_fake(
     return x.new_empty(x.shape if of_x else 0), x.new_empty(shape, dtype=dtype)
 
 
-class _Extremum(OperatorFunction):
-    operator = "extremum"
-
-    @staticmethod
-    def forward(adj: Rows, weight: Tensor | None, x: Tensor, largest: bool) -> Tensor:
-        return _Extremum.run(adj, weight, x, largest)
-
-    @staticmethod
-    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
-        adj, weight, x, _ = inputs
-        ctx.save_for_backward(*adj, weight, x, output)
-
-    @staticmethod
-    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
-        *adj, weight, x, out = ctx.saved_tensors
-        compute = _grads if torch.is_grad_enabled() else extremum_grads
-        _, of_weight, of_x, _ = ctx.needs_input_grad
-        grad_x, grad_weight = compute(adj, weight, x, out, grad, of_weight, of_x)
-        given = grad_weight.view(weight.shape).to(weight.dtype) if of_weight else None
-        return None, given, grad_x if of_x else None, None
+def _save(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
+    adj, weight, x, _ = inputs
+    ctx.save_for_backward(*adj, weight, x, output)
 
 
-class _ExtremumGrads(OperatorFunction):
-    operator = "extremum_grads"
-
-    @staticmethod
-    def forward(adj: Rows, *arguments: Any) -> tuple[Tensor, Tensor]:
-        return _ExtremumGrads.run(adj, *arguments)
-
-    @staticmethod
-    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, Tensor]) -> None:
-        """Nothing is saved: second order takes the differentiable path instead."""
+def _backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
+    *adj, weight, x, out = ctx.saved_tensors
+    compute = _grads if torch.is_grad_enabled() else extremum_grads
+    _, of_weight, of_x, _ = ctx.needs_input_grad
+    grad_x, grad_weight = compute(adj, weight, x, out, grad, of_weight, of_x)
+    given = grad_weight.view(weight.shape).to(weight.dtype) if of_weight else None
+    return None, given, grad_x if of_x else None, None
 
 
 extremum = register(
     "extremum(Tensor[] adj, Tensor? weight, Tensor x, bool largest) -> Tensor",
     _kernel,
     lambda adj, weight, x, largest: x.new_empty((*x.shape[:-2], adj[0].shape[0] - 1, x.shape[-1])),
-    _Extremum,
+    _save,
+    _backward,
 )
 extremum_grads = register(
     "extremum_grads(Tensor[] adj, Tensor? weight, Tensor x, Tensor out, Tensor grad, bool of_weight, bool of_x)"
     " -> (Tensor, Tensor)",
     _grads,
     _grads_fake,
-    _ExtremumGrads,
 )

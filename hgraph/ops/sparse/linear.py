@@ -21,7 +21,7 @@ from torch import Tensor
 
 from hgraph._torch import is_eager, is_transformed, version
 from hgraph.cache import TensorTable, can_cache_compiled, permuted
-from hgraph.ops.dispatch.register import OperatorFunction, register
+from hgraph.ops.dispatch.register import register
 from hgraph.structure import Adjacency
 
 Rows = list[Tensor]  # indptr, indices, target, t_indptr, t_indices, source, perm, inv_perm
@@ -219,22 +219,14 @@ def _spmm_fake(adj: Rows, weight: Tensor | None, x: Tensor) -> Tensor:
     return x.new_empty((*x.shape[:-2], adj[0].shape[0] - 1, x.shape[-1]))
 
 
-class _Spmm(OperatorFunction):
-    operator = "spmm"
+def _save_spmm(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
+    adj, weight, x = inputs
+    # x is only needed for the gradient of the weights: for constant weights it is not saved.
+    ctx.save_for_backward(*adj, weight, x if ctx.needs_input_grad[1] else None)
 
-    @staticmethod
-    def forward(adj: Rows, weight: Tensor | None, x: Tensor) -> Tensor:
-        return _Spmm.run(adj, weight, x)
 
-    @staticmethod
-    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
-        adj, weight, x = inputs
-        # x is only needed for the gradient of the weights: for constant weights it is not saved.
-        ctx.save_for_backward(*adj, weight, x if ctx.needs_input_grad[1] else None)
-
-    @staticmethod
-    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
-        return sum_grads(ctx.saved_tensors, ctx.needs_input_grad, grad)
+def _backward_spmm(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
+    return sum_grads(ctx.saved_tensors, ctx.needs_input_grad, grad)
 
 
 def sum_grads(saved: Sequence[Any], needed: Sequence[bool], grad: Tensor) -> tuple[Tensor | None, ...]:
@@ -255,7 +247,9 @@ def sum_grads(saved: Sequence[Any], needed: Sequence[bool], grad: Tensor) -> tup
     return None, grad_weight, grad_x
 
 
-spmm = register("spmm(Tensor[] adj, Tensor? weight, Tensor x) -> Tensor", spmm_kernel, _spmm_fake, _Spmm)
+spmm = register(
+    "spmm(Tensor[] adj, Tensor? weight, Tensor x) -> Tensor", spmm_kernel, _spmm_fake, _save_spmm, _backward_spmm
+)
 
 
 # ---------------------------------------------------------------------- sddmm
@@ -278,27 +272,25 @@ def _sddmm_fake(adj: Rows, a: Tensor, b: Tensor, heads: int) -> Tensor:
     return a.new_empty((adj[1].shape[0], heads))
 
 
-class _Sddmm(OperatorFunction):
-    operator = "sddmm"
-
-    @staticmethod
-    def forward(adj: Rows, a: Tensor, b: Tensor, heads: int) -> Tensor:
-        return _Sddmm.run(adj, a, b, heads)
-
-    @staticmethod
-    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
-        adj, a, b, _ = inputs
-        ctx.save_for_backward(*adj, a, b)
-
-    @staticmethod
-    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
-        *adj, a, b = ctx.saved_tensors
-        grad_a = spmm(adj, grad, b) if ctx.needs_input_grad[1] else None
-        grad_b = spmm(transpose(adj), grad.index_select(0, adj[6]), a) if ctx.needs_input_grad[2] else None
-        return None, grad_a, grad_b, None
+def _save_sddmm(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
+    adj, a, b, _ = inputs
+    ctx.save_for_backward(*adj, a, b)
 
 
-sddmm = register("sddmm(Tensor[] adj, Tensor a, Tensor b, int heads) -> Tensor", _sddmm_kernel, _sddmm_fake, _Sddmm)
+def _backward_sddmm(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
+    *adj, a, b = ctx.saved_tensors
+    grad_a = spmm(adj, grad, b) if ctx.needs_input_grad[1] else None
+    grad_b = spmm(transpose(adj), grad.index_select(0, adj[6]), a) if ctx.needs_input_grad[2] else None
+    return None, grad_a, grad_b, None
+
+
+sddmm = register(
+    "sddmm(Tensor[] adj, Tensor a, Tensor b, int heads) -> Tensor",
+    _sddmm_kernel,
+    _sddmm_fake,
+    _save_sddmm,
+    _backward_sddmm,
+)
 
 
 def row_dots(a: Tensor, b: Tensor, heads: int) -> Tensor:

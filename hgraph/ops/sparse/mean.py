@@ -9,7 +9,7 @@ from typing import Any
 
 from torch import Tensor
 
-from hgraph.ops.dispatch.register import OperatorFunction, register
+from hgraph.ops.dispatch.register import register
 from hgraph.ops.sparse.linear import Rows, spmm_kernel, sum_grads, widened
 
 __all__ = ["divided", "mean"]
@@ -25,28 +25,21 @@ def _kernel(adj: Rows, weight: Tensor | None, x: Tensor) -> Tensor:
     return divided(adj, spmm_kernel(adj, weight, widened(x))).to(x.dtype)
 
 
-class _Mean(OperatorFunction):
-    operator = "mean"
+def _save(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
+    adj, weight, x = inputs
+    ctx.save_for_backward(*adj, weight, x if ctx.needs_input_grad[1] else None)
+    ctx.dtype = x.dtype
 
-    @staticmethod
-    def forward(adj: Rows, weight: Tensor | None, x: Tensor) -> Tensor:
-        return _Mean.run(adj, weight, x)
 
-    @staticmethod
-    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
-        adj, weight, x = inputs
-        ctx.save_for_backward(*adj, weight, x if ctx.needs_input_grad[1] else None)
-        ctx.dtype = x.dtype
-
-    @staticmethod
-    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
-        saved = ctx.saved_tensors  # read once: under activation checkpointing a second read recomputes
-        return sum_grads(saved, ctx.needs_input_grad, divided(saved[:-2], grad).to(ctx.dtype))
+def _backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
+    saved = ctx.saved_tensors  # read once: under activation checkpointing a second read recomputes
+    return sum_grads(saved, ctx.needs_input_grad, divided(saved[:-2], grad).to(ctx.dtype))
 
 
 mean = register(
     "mean(Tensor[] adj, Tensor? weight, Tensor x) -> Tensor",
     _kernel,
     lambda adj, weight, x: x.new_empty((*x.shape[:-2], adj[0].shape[0] - 1, x.shape[-1])),
-    _Mean,
+    _save,
+    _backward,
 )

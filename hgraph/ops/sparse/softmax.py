@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from hgraph.ops.dispatch.register import OperatorFunction, register
+from hgraph.ops.dispatch.register import register
 from hgraph.ops.sparse.linear import Rows, at_target, edges_to_targets, row_sum, spmm_kernel, widened
 
 
@@ -33,22 +33,14 @@ def _softmax_kernel(adj: Rows, score: Tensor) -> Tensor:
     return (each / total.index_select(0, adj[2])).to(score.dtype)
 
 
-class _Softmax(OperatorFunction):
-    operator = "softmax"
+def _save(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
+    ctx.save_for_backward(*inputs[0], output)
 
-    @staticmethod
-    def forward(adj: Rows, score: Tensor) -> Tensor:
-        return _Softmax.run(adj, score)
 
-    @staticmethod
-    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
-        ctx.save_for_backward(*inputs[0], output)
-
-    @staticmethod
-    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
-        *adj, alpha = ctx.saved_tensors
-        compute = softmax_grads if torch.is_grad_enabled() else softmax_grads_op
-        return None, compute(adj, alpha, grad)
+def _backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
+    *adj, alpha = ctx.saved_tensors
+    compute = softmax_grads if torch.is_grad_enabled() else softmax_grads_op
+    return None, compute(adj, alpha, grad)
 
 
 def softmax_grads(adj: Rows, alpha: Tensor, grad: Tensor) -> Tensor:
@@ -57,24 +49,15 @@ def softmax_grads(adj: Rows, alpha: Tensor, grad: Tensor) -> Tensor:
     return flow - alpha * at_target(adj, row_sum(adj, flow))
 
 
-class _SoftmaxGrads(OperatorFunction):
-    operator = "softmax_grads"
-
-    @staticmethod
-    def forward(adj: Rows, alpha: Tensor, grad: Tensor) -> Tensor:
-        return _SoftmaxGrads.run(adj, alpha, grad)
-
-    @staticmethod
-    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
-        """Nothing is saved: second order takes the differentiable path instead."""
-
-
 softmax = register(
-    "softmax(Tensor[] adj, Tensor score) -> Tensor", _softmax_kernel, lambda adj, s: s.new_empty(s.shape), _Softmax
+    "softmax(Tensor[] adj, Tensor score) -> Tensor",
+    _softmax_kernel,
+    lambda adj, s: s.new_empty(s.shape),
+    _save,
+    _backward,
 )
 softmax_grads_op = register(
     "softmax_grads(Tensor[] adj, Tensor alpha, Tensor grad) -> Tensor",
     softmax_grads,
     lambda adj, alpha, grad: alpha.new_empty(alpha.shape),
-    _SoftmaxGrads,
 )

@@ -41,7 +41,7 @@ import torch
 from torch import Tensor
 
 from hgraph._torch import private_operator
-from hgraph.ops.dispatch.register import OperatorFunction, register
+from hgraph.ops.dispatch.register import register
 from hgraph.ops.sparse.linear import widened
 from hgraph.ops.tiles.plan import Plan, Segment, is_diagonal, plan_of
 from hgraph.ops.tiles.scores import (
@@ -239,57 +239,36 @@ def _grads_fake(
     return tuple(widened(x.new_empty(0)).new_empty(x.shape) for x in (q, k, v, table))
 
 
-class _BlockAttend(OperatorFunction):
-    operator = "block_attend"
-
-    @staticmethod
-    def forward(tiles: list[Tensor], *arguments: Any) -> tuple[Tensor, Tensor]:
-        return _BlockAttend.run(tiles, *arguments)
-
-    @staticmethod
-    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, Tensor]) -> None:
-        tiles, *tensors = inputs[:9]
-        ctx.numbers, ctx.count = inputs[9:], len(tiles)
-        ctx.save_for_backward(*tiles, *tensors, *output)
-        ctx.set_materialize_grads(False)
-
-    @staticmethod
-    def backward(ctx: Any, grad: Tensor | None, grad_lse: Tensor | None) -> tuple[Tensor | None, ...]:
-        saved = ctx.saved_tensors
-        tiles, tensors, (out, lse) = list(saved[: ctx.count]), saved[ctx.count : -2], saved[-2:]
-        grad = torch.zeros_like(out) if grad is None else grad
-        again, of_table = torch.is_grad_enabled(), ctx.needs_input_grad[4]
-        direct = grad_lse is None and not of_table and not again and is_fused(Given(*tensors, *ctx.numbers))
-        delta = lse if direct else (widened(grad) * out).sum(-1).to(lse.dtype)
-        delta = delta if grad_lse is None else delta - grad_lse
-        compute = _grads if again else torch.ops.hgraph.block_attend_grads.default
-        grads = compute(tiles, *tensors, *ctx.numbers, out, lse, delta, grad, direct, of_table)
-        wanted = (*tensors[:3], tensors[3] if of_table else None)
-        given = (None if t is None else g.to(t.dtype) for g, t in zip(grads, wanted, strict=True))
-        return None, *given, *(None,) * 6
+def _save(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, Tensor]) -> None:
+    tiles, *tensors = inputs[:9]
+    ctx.numbers, ctx.count = inputs[9:], len(tiles)
+    ctx.save_for_backward(*tiles, *tensors, *output)
+    ctx.set_materialize_grads(False)
 
 
-class _BlockAttendGrads(OperatorFunction):
-    operator = "block_attend_grads"
-
-    @staticmethod
-    def forward(tiles: list[Tensor], *arguments: Any) -> tuple[Tensor, ...]:
-        return _BlockAttendGrads.run(tiles, *arguments)
-
-    @staticmethod
-    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) -> None:
-        """Nothing is saved: second order takes the differentiable path instead."""
+def _backward(ctx: Any, grad: Tensor | None, grad_lse: Tensor | None) -> tuple[Tensor | None, ...]:
+    saved = ctx.saved_tensors
+    tiles, tensors, (out, lse) = list(saved[: ctx.count]), saved[ctx.count : -2], saved[-2:]
+    grad = torch.zeros_like(out) if grad is None else grad
+    again, of_table = torch.is_grad_enabled(), ctx.needs_input_grad[4]
+    direct = grad_lse is None and not of_table and not again and is_fused(Given(*tensors, *ctx.numbers))
+    delta = lse if direct else (widened(grad) * out).sum(-1).to(lse.dtype)
+    delta = delta if grad_lse is None else delta - grad_lse
+    compute = _grads if again else torch.ops.hgraph.block_attend_grads.default
+    grads = compute(tiles, *tensors, *ctx.numbers, out, lse, delta, grad, direct, of_table)
+    wanted = (*tensors[:3], tensors[3] if of_table else None)
+    given = (None if t is None else g.to(t.dtype) for g, t in zip(grads, wanted, strict=True))
+    return None, *given, *(None,) * 6
 
 
 _GIVEN = (
     "Tensor[] tiles, Tensor q, Tensor k, Tensor v, Tensor? table, Tensor? target_place, Tensor? source_place, "
     "Tensor? mask, Tensor? seed, float dropout, float scale"
 )
-block_attend = register(f"block_attend({_GIVEN}) -> (Tensor, Tensor)", _kernel, _fake, _BlockAttend)
+block_attend = register(f"block_attend({_GIVEN}) -> (Tensor, Tensor)", _kernel, _fake, _save, _backward)
 register(
     f"block_attend_grads({_GIVEN}, Tensor out, Tensor lse, Tensor delta, Tensor grad, bool direct, bool of_table)"
     " -> (Tensor, Tensor, Tensor, Tensor)",
     _grads,
     _grads_fake,
-    _BlockAttendGrads,
 )

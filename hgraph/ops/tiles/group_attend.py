@@ -43,7 +43,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from hgraph.ops.dispatch.register import OperatorFunction, register
+from hgraph.ops.dispatch.register import register
 from hgraph.ops.random import bits
 from hgraph.ops.sparse.linear import widened
 from hgraph.ops.tiles.plan import Plan, Segment, Step, plan_of
@@ -233,46 +233,25 @@ def _grads_fake(tiles: list[Tensor], *arguments: Any) -> tuple[Tensor, ...]:
     return tuple(widened(x.new_empty(0)).new_empty(x.shape) for x in arguments[:4])
 
 
-class _GroupAttend(OperatorFunction):
-    operator = "group_attend"
-
-    @staticmethod
-    def forward(tiles: list[Tensor], *arguments: Any) -> tuple[Tensor, Tensor]:
-        return _GroupAttend.run(tiles, *arguments)
-
-    @staticmethod
-    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, Tensor]) -> None:
-        tiles, *tensors = inputs[:6]
-        ctx.numbers, ctx.count = inputs[6:], len(tiles)
-        ctx.save_for_backward(*tiles, *tensors, *output)
-
-    @staticmethod
-    def backward(ctx: Any, grad: Tensor, grad_lse: Tensor) -> tuple[Tensor | None, ...]:
-        saved = ctx.saved_tensors
-        tiles, tensors, (out, lse) = list(saved[: ctx.count]), saved[ctx.count : -2], saved[-2:]
-        delta = (widened(grad) * out).sum(-1).to(lse.dtype) - grad_lse
-        compute = _grads if torch.is_grad_enabled() else torch.ops.hgraph.group_attend_grads.default
-        grads = compute(tiles, *tensors, *ctx.numbers, lse, delta, grad)
-        return None, *(g.to(t.dtype) for g, t in zip(grads, tensors[:4], strict=True)), *(None,) * 3
+def _save(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, Tensor]) -> None:
+    tiles, *tensors = inputs[:6]
+    ctx.numbers, ctx.count = inputs[6:], len(tiles)
+    ctx.save_for_backward(*tiles, *tensors, *output)
 
 
-class _GroupAttendGrads(OperatorFunction):
-    operator = "group_attend_grads"
-
-    @staticmethod
-    def forward(tiles: list[Tensor], *arguments: Any) -> tuple[Tensor, ...]:
-        return _GroupAttendGrads.run(tiles, *arguments)
-
-    @staticmethod
-    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) -> None:
-        """Nothing is saved: second order takes the differentiable path instead."""
+def _backward(ctx: Any, grad: Tensor, grad_lse: Tensor) -> tuple[Tensor | None, ...]:
+    saved = ctx.saved_tensors
+    tiles, tensors, (out, lse) = list(saved[: ctx.count]), saved[ctx.count : -2], saved[-2:]
+    delta = (widened(grad) * out).sum(-1).to(lse.dtype) - grad_lse
+    compute = _grads if torch.is_grad_enabled() else torch.ops.hgraph.group_attend_grads.default
+    grads = compute(tiles, *tensors, *ctx.numbers, lse, delta, grad)
+    return None, *(g.to(t.dtype) for g, t in zip(grads, tensors[:4], strict=True)), *(None,) * 3
 
 
 _GIVEN = "Tensor[] tiles, Tensor q, Tensor handle, Tensor k, Tensor v, Tensor? seed, float dropout, float scale"
-group_attend = register(f"group_attend({_GIVEN}) -> (Tensor, Tensor)", _kernel, _fake, _GroupAttend)
+group_attend = register(f"group_attend({_GIVEN}) -> (Tensor, Tensor)", _kernel, _fake, _save, _backward)
 register(
     f"group_attend_grads({_GIVEN}, Tensor lse, Tensor delta, Tensor grad) -> (Tensor, Tensor, Tensor, Tensor)",
     _grads,
     _grads_fake,
-    _GroupAttendGrads,
 )
