@@ -247,7 +247,7 @@ MUTATIONS = [
     ),
     Mutation("attend: lse without the shift", ATTENTION, "lse = shift + total.log()", "lse = total.log()", OPS),
     Mutation("attend: no gradient through lse", ATTENTION, ".to(lse.dtype) - grad_lse", ".to(lse.dtype)", OPS),
-    Mutation("attend: dropout in the normalizer", ATTENTION, "flow = share * sddmm", "flow = alpha * sddmm", OPS),
+    Mutation("attend: dropout in the normalizer", ATTENTION, "flow = prob * sddmm", "flow = alpha * sddmm", OPS),
     Mutation(
         "attend: key heads in another order", ATTENTION, "(key_heads, -1)).sum(2)", "(-1, key_heads)).sum(1)", OPS
     ),
@@ -420,7 +420,7 @@ MUTATIONS = [
         STRUCTURE,
     ),
     Mutation(
-        "groups: share of the group dropped", GROUPS, "(share / whole)", "(1 / whole)", "tests/ops/test_groups.py"
+        "groups: weight of the group dropped", GROUPS, "(prob / whole)", "(1 / whole)", "tests/ops/test_groups.py"
     ),
     Mutation(
         "groups: mean within the group not taken off",
@@ -430,7 +430,7 @@ MUTATIONS = [
         "tests/ops/test_groups.py",
     ),
     Mutation(
-        "groups: delta dropped", GROUPS, "kept * mean - share * from_out", "kept * mean", "tests/ops/test_groups.py"
+        "groups: delta dropped", GROUPS, "dropped * mean - prob * from_out", "dropped * mean", "tests/ops/test_groups.py"
     ),
     Mutation(
         "groups: dropout once a row, not a query",
@@ -491,8 +491,8 @@ MUTATIONS = [
     Mutation(
         "routing: long centroids win",
         KMEANS,
-        "F.normalize(widened(self._means()), dim=-1) * x.shape[-1] ** 0.5",
-        "widened(self._means())",
+        "F.normalize(upcast(self._means()), dim=-1) * x.shape[-1] ** 0.5",
+        "upcast(self._means())",
         ROUTING_TESTS,
     ),
     Mutation(
@@ -718,7 +718,7 @@ MUTATIONS += [
          "return 1 if one_each else longest(adj[0])",
          "return None", f"{KERNELS}/test_verbs.py"),
         ("launches: columns taken for as long as rows", "hgraph/ops/bindings/triton.py",
-         "share, longest(adj[3])).view", "share, longest(adj[0])).view", f"{KERNELS}/test_verbs.py"),
+         "per_tie, longest(adj[3])).view", "per_tie, longest(adj[0])).view", f"{KERNELS}/test_verbs.py"),
         ("chunks: nothing carried from chunk to chunk", "hgraph/kernels/chunk_scan.py",
          "state = tl.exp(log) * state + tl.load(gain", "state = tl.load(gain", f"{KERNELS}/test_scan.py"),
     )

@@ -11,12 +11,12 @@ from hgraph import checks
 from hgraph.cache import cached
 from hgraph.errors import ArgumentError, ArgumentTypeError
 from hgraph.ops.edge import Dot, Score, check_scores, head_axis
-from hgraph.ops.random import draw_seed, kept
+from hgraph.ops.random import draw_seed, dropout_mask
 from hgraph.ops.soft import soft_attend, soft_score
 from hgraph.ops.sparse.additive import additive
 from hgraph.ops.sparse.attention import attend as attend_op
 from hgraph.ops.sparse.attention import logits as score_logits
-from hgraph.ops.sparse.linear import Rows, at_target, rows, widened
+from hgraph.ops.sparse.linear import Rows, at_target, rows, upcast
 from hgraph.ops.tiles.tokens import Relative, attend_tokens, edge_bias, is_scattered
 from hgraph.structure import Adjacency, BlockAdjacency, SoftAdjacency, TokenGraph
 
@@ -64,7 +64,7 @@ def attend(
 
     Args:
         adj: the edges; its weights are not read (a multiplicity w is ``bias=log(w)``). Over a `SoftAdjacency` this is
-            dense attention under its mask: T x S scores are kept. Over a `TokenGraph` or its tiles it is dense within
+            dense attention under its mask: T x S scores are stored. Over a `TokenGraph` or its tiles it is dense within
             tiles of tokens, with inner products only.
         q: [..., T, H, D] queries ([..., T, H] for ``Additive()``).
         k: [..., S, H_kv, D] keys ([..., S, H_kv] for ``Additive()``); H_kv divides H, and each key head serves
@@ -74,10 +74,10 @@ def attend(
         bias: [E] or [E, H] added to the scores, row-sorted order ([..., T, S, H or 1] for a `SoftAdjacency`); -inf
             masks an edge. A `Relative` for token graphs.
         scale: c; by default :math:`1/\sqrt{D}` for `Dot` and 1 for `Additive`.
-        dropout: probability with which an edge's share is dropped, the others scaled by 1 / (1 - p). Always
+        dropout: probability with which an attention weight is dropped; the others are scaled by 1 / (1 - p). Always
             applied when above 0: pass 0 in evaluation.
         generator: the random numbers of the dropout.
-        head_mask: boolean [..., T or 1, H]; where False a target does not listen by that head. Over tiles, on a CPU
+        head_mask: boolean [..., T or 1, H]; False where a head gives a target no output. Over tiles, on a CPU
             and without bias and dropout, such rows cost nothing where rows are long.
         mask: boolean [..., S], True at real sources. Padding (False) gets no attention whatever it holds, NaN too, and
             no gradient; a target without real sources is one without edges.
@@ -148,7 +148,7 @@ def _over_soft(adj: SoftAdjacency, q: Tensor, k: Tensor, v: Tensor, bias: Any, c
         logits = torch.where(call.mask.unsqueeze(-2).unsqueeze(-2), logits, float("-inf"))
     keep = None
     if call.dropout > 0:
-        keep = kept(draw_seed(call.generator, adj.device), logits, call.dropout)
+        keep = dropout_mask(draw_seed(call.generator, adj.device), logits, call.dropout)
     return soft_attend(adj, logits, v.repeat_interleave(heads // v.shape[-2], dim=-2), keep)
 
 
@@ -170,7 +170,7 @@ def _with_padding(
     """A bias by edge that is -inf at edges from masked sources: [E, H or 1], by example [E, B * H]."""
     there = mask.expand(*batch, -1) if mask.dim() > 1 else mask
     edges = there.movedim(-1, 0)[adj.indices.long()].flatten(1) if there.dim() > 1 else there[adj.indices.long()]
-    more = torch.zeros_like(edges, dtype=widened(like[:0]).dtype).masked_fill(~edges, float("-inf"))
+    more = torch.zeros_like(edges, dtype=upcast(like[:0]).dtype).masked_fill(~edges, float("-inf"))
     if more.dim() == 1:
         more = more.unsqueeze(1)
     else:
@@ -206,13 +206,13 @@ def attention_weights(
     bias: Tensor | None = None,
     scale: float | None = None,
 ) -> Tensor:
-    r"""The shares :math:`\alpha_e = \exp(s_e - \mathrm{lse}_t)` that `attend` used but did not keep.
+    r"""The attention weights :math:`\alpha_e = \exp(s_e - \mathrm{lse}_t)` that `attend` used but did not return.
 
     Args:
         adj: as given to `attend`, like q, k, score, bias and scale; without batch dimensions.
         q: [T, H, D] or [T, H].
         k: [S, H_kv, D] or [S, H_kv].
-        lse: [T, H] of `attend`, or of `merge`, whose shares then count the whole union.
+        lse: [T, H] of `attend`, or of `merge`, whose weights then sum to 1 over the union.
         score: `Dot` (default) or `Additive`.
         bias: [E] or [E, H].
         scale: as in `attend`.
@@ -235,13 +235,13 @@ def attention_weights(
     checks.shape("lse", lse, [adj.num_targets, _heads(q, score)])
     operands = _operands(rows(adj), q, k, score, scale, bias)
     logits = score_logits(rows(adj), *operands, _heads(q, score))
-    lse = torch.where(lse == float("-inf"), float("inf"), lse)  # a target that hears nobody, head masks included
+    lse = torch.where(lse == float("-inf"), float("inf"), lse)  # targets without edges and masked heads
     return torch.exp(logits - at_target(rows(adj), lse.to(logits.dtype)))
 
 
 def _soft_logits(q: Tensor, k: Tensor, score: Score, scale: float | None, bias: Tensor | None) -> Tensor:
     """Scaled and biased scores [..., H, T, S], float32 at least."""
-    q, k = widened(q), widened(k)
+    q, k = upcast(q), upcast(k)
     k = k.repeat_interleave(q.shape[head_axis(score)] // k.shape[head_axis(score)], dim=head_axis(score))
     if isinstance(score, Dot):
         logits = soft_score(q * (q.shape[-1] ** -0.5 if scale is None else scale), k, slope=None, a=None)
@@ -271,7 +271,7 @@ def _operands(adj: Rows, q: Tensor, k: Tensor, score: Score, scale: float | None
     if score.a is None:
         return _Operands(q, k, bias, scale, score.slope)
     heads, own = q.shape[1], score.a.shape[0]
-    q, k = widened(q), widened(k.repeat_interleave(heads // max(k.shape[1], 1), dim=1))
+    q, k = upcast(q), upcast(k.repeat_interleave(heads // max(k.shape[1], 1), dim=1))
     logits = additive(adj, q, k.to(q.dtype), (score.a.to(q.dtype) * scale).repeat(heads // own, 1), score.slope)
     if bias is not None:
         logits = logits + bias.repeat(1, heads // bias.shape[1]).to(logits.dtype)

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from hgraph.errors import ArgumentError
 from hgraph.ops.propagate import propagate
-from hgraph.ops.sparse.linear import widened
+from hgraph.ops.sparse.linear import upcast
 from hgraph.patterns import Regions
 from hgraph.patterns.partition import Layout
 
@@ -69,7 +69,7 @@ def pool(
         x = x if there is None else torch.where(there, x, float("-inf"))
         y = _folded(regions, x, _MAX)
         return y if there is None else torch.where(y == float("-inf"), 0.0, y)
-    wide = widened(x if there is None else torch.where(there, x, 0.0))
+    wide = upcast(x if there is None else torch.where(there, x, 0.0))
     y = _folded(regions, wide, _SUM)
     if reduce == "mean":
         if there is None:

@@ -13,7 +13,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-__all__ = ["bits", "draw_seed", "kept"]
+__all__ = ["bits", "draw_seed", "dropout_mask"]
 
 _LOW = 0xFFFFFFFF
 
@@ -36,7 +36,7 @@ def _mix(x: Tensor) -> Tensor:
     return x ^ (x >> 16)
 
 
-def kept(seed: Tensor, score: Tensor, dropout: float) -> Tensor:
+def dropout_mask(seed: Tensor, score: Tensor, dropout: float) -> Tensor:
     """Dropout mask for scores [E, H]: 1 / (1 - p) where number e H + h is at least p 2**32 (rounded), else 0."""
     counter = torch.arange(score.numel(), device=score.device).view(score.shape)
     return (bits(seed, counter) >= round(dropout * 2**32)).to(score.dtype) / (1 - dropout)

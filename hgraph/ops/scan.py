@@ -13,7 +13,7 @@ from hgraph import checks
 from hgraph.errors import ArgumentError, ArgumentTypeError
 from hgraph.ops.attend import AttendResult
 from hgraph.ops.chain.affine import Segments, affine_scan, last, memory_scan, segment_of, starts
-from hgraph.ops.sparse.linear import widened
+from hgraph.ops.sparse.linear import upcast
 
 __all__ = ["Affine", "Memory", "Monoid", "ScanResult", "SoftmaxState", "scan"]
 
@@ -240,9 +240,9 @@ def _matrix(segments: Segments, a: Tensor, b: Tensor, initial: Tensor | None) ->
     """Like `affine_scan`, with a [N, T, D, D]: log2(T) steps of matrix products."""
     length, step = b.shape[1], 1
     first = starts(segments, length).view(1, -1, 1)
-    a, out = widened(a), widened(b).unsqueeze(-1)
+    a, out = upcast(a), upcast(b).unsqueeze(-1)
     if initial is not None:
-        spread = widened(initial).index_select(1, segment_of(segments, length)).unsqueeze(-1)
+        spread = upcast(initial).index_select(1, segment_of(segments, length)).unsqueeze(-1)
         out = out + torch.where(first.unsqueeze(-1), a @ spread, 0.0)
     a = torch.where(first.unsqueeze(-1), 0.0, a)
     while step < length:
@@ -298,23 +298,23 @@ def _softmax(
         _check_state("initial", initial.out, v.shape[:-2], groups, v.shape[-1:])
         _check_state("initial", initial.lse, v.shape[:-2], groups, ())
     frame = _Frame(v, segments, reverse)
-    score, value = frame.fold(widened(s).unsqueeze(-1), 1), frame.fold(widened(v), 1)
+    score, value = frame.fold(upcast(s).unsqueeze(-1), 1), frame.fold(upcast(v), 1)
     lse, out = (None, None) if initial is None else (initial.lse.unsqueeze(-1), initial.out)
     lse, out = frame.fold_state(lse, 1), frame.fold_state(out, 1)
-    most = _largest_so_far(frame.segments, score.detach(), None if lse is None else lse.detach())
+    row_max = _largest_so_far(frame.segments, score.detach(), None if lse is None else lse.detach())
     first = starts(frame.segments, frame.length).view(1, -1, 1)
-    before = torch.cat([most[:, :1], most[:, :-1]], 1)
+    before = torch.cat([row_max[:, :1], row_max[:, :-1]], 1)
     state = None
     if lse is not None and out is not None:
         shift = _finite(lse.detach())
         before = torch.where(first, lse.detach().index_select(1, segment_of(frame.segments, frame.length)), before)
-        share = torch.exp(lse - shift)
-        state = torch.cat([share * widened(out), share], -1)
-    decay = torch.exp(torch.where(before == float("-inf"), float("-inf"), before - _finite(most)))
-    share = torch.exp(score - _finite(most))
-    carried = affine_scan(frame.segments, decay, torch.cat([share * value, share], -1), state, chunk)
-    states = _normalized(carried, most)
-    ends = last(frame.segments, torch.cat([*states], -1), None if out is None else torch.cat([widened(out), lse], -1))  # type: ignore[list-item]
+        weight = torch.exp(lse - shift)
+        state = torch.cat([weight * upcast(out), weight], -1)
+    decay = torch.exp(torch.where(before == float("-inf"), float("-inf"), before - _finite(row_max)))
+    weight = torch.exp(score - _finite(row_max))
+    carried = affine_scan(frame.segments, decay, torch.cat([weight * value, weight], -1), state, chunk)
+    states = _normalized(carried, row_max)
+    ends = last(frame.segments, torch.cat([*states], -1), None if out is None else torch.cat([upcast(out), lse], -1))  # type: ignore[list-item]
     if initial is None:  # an empty segment has no elements
         ends = torch.cat([ends[..., :-1], _empty_is_minus_inf(frame.segments, ends[..., -1:])], -1)
     whole = AttendResult(frame.unfold(states[0]).to(v.dtype), frame.unfold(states[1]).squeeze(-1))
@@ -330,11 +330,11 @@ def _empty_is_minus_inf(segments: Segments, lse: Tensor) -> Tensor:
     return torch.where((segments[0].diff() == 0).view(1, -1, 1), float("-inf"), lse)
 
 
-def _normalized(carried: Tensor, most: Tensor) -> tuple[Tensor, Tensor]:
+def _normalized(carried: Tensor, row_max: Tensor) -> tuple[Tensor, Tensor]:
     total = carried[..., -1:]
     none = total == 0
     total = torch.where(none, 1.0, total)
-    return carried[..., :-1] / total, torch.where(none, float("-inf"), _finite(most) + total.log())
+    return carried[..., :-1] / total, torch.where(none, float("-inf"), _finite(row_max) + total.log())
 
 
 def _largest_so_far(segments: Segments, score: Tensor, initial: Tensor | None) -> Tensor:

@@ -7,7 +7,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from hgraph.errors import ArgumentError
-from hgraph.ops.sparse.linear import widened
+from hgraph.ops.sparse.linear import upcast
 from hgraph.structure import SoftAdjacency
 
 __all__ = ["soft_attend", "soft_propagate", "soft_score", "soft_softmax"]
@@ -30,7 +30,7 @@ def soft_propagate(adj: SoftAdjacency, x: Tensor, weight: Tensor | None, reduce:
 
 def soft_softmax(adj: SoftAdjacency, score: Tensor) -> Tensor:
     """Softmax of scores [..., T, S] over each target's sources; 0 where masked and where all scores are -inf."""
-    wide = widened(score)
+    wide = upcast(score)
     if adj.mask is not None:
         wide = torch.where(adj.mask, wide, float("-inf"))
     if not adj.num_sources:
@@ -63,5 +63,5 @@ def soft_attend(adj: SoftAdjacency, score: Tensor, v: Tensor, keep: Tensor | Non
     empty = total == 0
     lse = torch.where(empty, float("-inf"), top + torch.where(empty, 1.0, total).log())
     each = each if keep is None else each * keep
-    out = (each / torch.where(empty, 1.0, total)) @ widened(v).movedim(-2, -3)
+    out = (each / torch.where(empty, 1.0, total)) @ upcast(v).movedim(-2, -3)
     return out.movedim(-3, -2).to(v.dtype), lse.squeeze(-1).mT

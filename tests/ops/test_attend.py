@@ -11,7 +11,7 @@ from torch import Tensor
 
 from hgraph import Additive, Adjacency, Dot, attend, attention_weights, propagate
 from hgraph.ops.random import draw_seed
-from hgraph.ops.random import kept as mask
+from hgraph.ops.random import dropout_mask as mask
 from hgraph.testing import assert_close, attend_oracle, degenerate_adjacencies
 
 STRUCTURES = degenerate_adjacencies()

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from hgraph import BlockAdjacency, attend, attend_groups, merge, patterns
 from hgraph.errors import ArgumentError, ArgumentTypeError
 from hgraph.ops import AttendResult
-from hgraph.ops.random import draw_seed, kept
+from hgraph.ops.random import draw_seed, dropout_mask
 from hgraph.ops.tiles import group_attend as operators
 
 H, D = 4, 6
@@ -123,7 +123,9 @@ def test_dropout_is_drawn_by_counter():
     """Number (((b R + r) Q + t) G + c) H + h decides about the share of one group for one query and head."""
     graph = patterns.full(3, 5)
     q, handle, k, v = inputs(graph)
-    keep = kept(draw_seed(torch.Generator().manual_seed(1), q.device), torch.zeros(2, 3, 3, 5, H, dtype=q.dtype), 0.4)
+    keep = dropout_mask(
+        draw_seed(torch.Generator().manual_seed(1), q.device), torch.zeros(2, 3, 3, 5, H, dtype=q.dtype), 0.4
+    )
     group = [x.repeat_interleave(2, -2) for x in (handle, k, v)]
     share = torch.einsum("brthd,bchd->brtch", q, group[0]).div(D**0.5).softmax(3)
     inner = torch.einsum("brthd,bcphd->brtchp", q, group[1]).div(D**0.5).softmax(-1)

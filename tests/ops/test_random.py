@@ -7,7 +7,7 @@ import math
 import pytest
 import torch
 
-from hgraph.ops.random import bits, draw_seed, kept
+from hgraph.ops.random import bits, draw_seed, dropout_mask
 
 
 def mixed(x: int) -> int:
@@ -27,7 +27,7 @@ def test_bits_follow_the_formula(seed: int) -> None:
 @pytest.mark.parametrize("dropout", [0.1, 0.5, 0.9])
 def test_the_rate_holds_over_edges_heads_and_seeds(dropout: float) -> None:
     heads, seeds = 8, [draw_seed(torch.Generator().manual_seed(i), torch.device("cpu")) for i in range(20)]
-    masks = torch.stack([kept(seed, torch.zeros(2500, heads), dropout) for seed in seeds])
+    masks = torch.stack([dropout_mask(seed, torch.zeros(2500, heads), dropout) for seed in seeds])
     assert masks.unique().tolist() == [0.0, float(torch.tensor(1.0) / (1 - dropout))]
     on = (masks > 0).double()
     for over in ((0, 1, 2), (1, 2), (0, 1), (0, 2)):
@@ -37,7 +37,7 @@ def test_the_rate_holds_over_edges_heads_and_seeds(dropout: float) -> None:
 
 
 def test_neighboring_edges_heads_and_seeds_are_not_related() -> None:
-    masks = torch.stack([kept(torch.tensor([s]), torch.zeros(4000, 4), 0.5) for s in (5, 6, 5 + 2**32)]) - 1
+    masks = torch.stack([dropout_mask(torch.tensor([s]), torch.zeros(4000, 4), 0.5) for s in (5, 6, 5 + 2**32)]) - 1
     for other in (masks.roll(1, 0), masks.roll(1, 1), masks.roll(1, 2), masks.roll(2, 1)):
         assert abs(float((masks * other).mean())) < 6 / math.sqrt(masks.numel())
 

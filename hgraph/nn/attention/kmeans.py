@@ -12,7 +12,7 @@ from hgraph._torch import in_backward
 from hgraph.checks import check_channels, real
 from hgraph.errors import ArgumentError
 from hgraph.ops.scatter import scatter
-from hgraph.ops.sparse.linear import widened
+from hgraph.ops.sparse.linear import upcast
 
 __all__ = ["OnlineKMeans", "on_sphere"]
 
@@ -96,7 +96,7 @@ class OnlineKMeans(nn.Module):
         The first token is the first centroid, and the token least like all so far is the next one. A random start, as
         published, leaves some centroids without tokens and others with those of several.
         """
-        points = widened(x).flatten(0, 1).transpose(0, 1)  # [H, tokens, D]
+        points = upcast(x).flatten(0, 1).transpose(0, 1)  # [H, tokens, D]
         if points.shape[1] < self.size.shape[1]:
             raise ArgumentError("x", f"as many tokens as centroids, {self.size.shape[1]}", points.shape[1])
         own = torch.zeros(len(points), 1, dtype=torch.long, device=x.device)
@@ -112,8 +112,8 @@ class OnlineKMeans(nn.Module):
     def scores(self, x: Tensor) -> Tensor:
         """[B, H, C, N]: how near each token is to each centroid; no gradient."""
         with torch.no_grad(), torch.autocast(x.device.type, enabled=False):
-            center = F.normalize(widened(self._means()), dim=-1) * x.shape[-1] ** 0.5
-            return center.to(widened(x[:0]).dtype) @ widened(x).permute(0, 2, 3, 1)
+            center = F.normalize(upcast(self._means()), dim=-1) * x.shape[-1] ** 0.5
+            return center.to(upcast(x[:0]).dtype) @ upcast(x).permute(0, 2, 3, 1)
 
     def nearest(self, x: Tensor) -> Tensor:
         """[B, H, N]: the nearest centroid of each token."""
@@ -127,7 +127,7 @@ class OnlineKMeans(nn.Module):
 
     def distance(self, x: Tensor, near: Tensor) -> Tensor:
         """The mean squared distance of tokens x [B, N, H, D] to the centroids ``near`` [B, H, N], -1 for padding."""
-        away = (widened(x) - self.chosen(near).to(widened(x[:0]).dtype)).square().mean(-1)
+        away = (upcast(x) - self.chosen(near).to(upcast(x[:0]).dtype)).square().mean(-1)
         weight = (near >= 0).transpose(1, 2).to(away.dtype)
         return (away * weight).sum() / weight.sum().clamp(min=1)
 
@@ -144,7 +144,7 @@ class OnlineKMeans(nn.Module):
         heads, count, width = self.centroids.shape
         own = near.transpose(1, 2) + count * torch.arange(heads, device=near.device)
         own = torch.where(near.transpose(1, 2) < 0, heads * count, own).flatten()
-        rows = widened(x).flatten(0, 2)
+        rows = upcast(x).flatten(0, 2)
         rows = torch.cat([rows, rows.new_ones(len(rows), 1)], 1)
         found = scatter(rows, own, 0, dim_size=heads * count + 1)[:-1].view(heads, count, width + 1)
         if torch.distributed.is_available() and torch.distributed.is_initialized():

@@ -12,7 +12,7 @@ from hgraph.checks import check_channels
 from hgraph.errors import ArgumentError, ArgumentTypeError
 from hgraph.nn.padding import without_padding
 from hgraph.ops import edge_softmax, propagate
-from hgraph.ops.sparse.linear import widened
+from hgraph.ops.sparse.linear import upcast
 from hgraph.structure import SoftAdjacency, SoftHypergraph
 
 __all__ = ["SoftHGNN", "SoftHyperedges", "soft_convolve"]
@@ -114,7 +114,7 @@ class SoftHyperedges(nn.Module):
             z, prototypes = split_heads(z, self.num_heads), split_heads(prototypes, self.num_heads)
         else:  # the mean over heads is the whole inner product divided by their number
             scale = scale / self.num_heads
-        return self.dropout(widened((prototypes * scale).to(z.dtype) @ z.mT))
+        return self.dropout(upcast((prototypes * scale).to(z.dtype) @ z.mT))
 
     def prototypes(self, x: Tensor, mask: Tensor | None = None) -> Tensor:
         """P [..., M, D]: the learned base and the offset that the context asks for."""

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from hgraph.errors import BackendError
 from hgraph.kernels import native
-from hgraph.ops.sparse.linear import Rows, flatten_batch, transposed_weight, widened
+from hgraph.ops.sparse.linear import Rows, flatten_batch, transposed_weight, upcast
 from hgraph.ops.sparse.mean import divided
 
 __all__ = ["KERNELS", "build", "state"]
@@ -74,7 +74,7 @@ def _spmm(adj: Rows, weight: Tensor | None, x: Tensor) -> Any:
 
 
 def _mean(adj: Rows, weight: Tensor | None, x: Tensor) -> Any:
-    total = _spmm(adj, weight, widened(x))
+    total = _spmm(adj, weight, upcast(x))
     return total if total is NotImplemented else divided(adj, total).to(x.dtype)
 
 
@@ -103,9 +103,9 @@ def _extremum_grads(
     weight, back, grad_x = _columns(weight), _columns(transposed_weight(weight, adj[6]) if of_x else None), []
     grad_weight = x.new_zeros((adj[1].shape[0], 1 if weight is None else weight.shape[1])) if of_weight else None
     for one in zip(flatten_batch(x), flatten_batch(out), flatten_batch(grad), strict=True) if x.numel() else ():
-        share = native.extremum_share((adj[0], adj[1]), weight, *one, grad_weight)
+        per_tie = native.extremum_share((adj[0], adj[1]), weight, *one, grad_weight)
         if of_x:
-            grad_x.append(native.extremum_flow((adj[3], adj[4]), back, *one[:2], share))
+            grad_x.append(native.extremum_flow((adj[3], adj[4]), back, *one[:2], per_tie))
     found = grad_x[0] if len(grad_x) == 1 else torch.stack(grad_x) if grad_x else x.new_zeros(x.shape if of_x else 0)
     return found.view(x.shape) if of_x else found, x.new_empty(0) if grad_weight is None else grad_weight
 

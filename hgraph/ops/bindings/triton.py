@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from hgraph.ops.chain.affine import Segments, chunks
-from hgraph.ops.sparse.linear import Rows, flatten_batch, widened
+from hgraph.ops.sparse.linear import Rows, flatten_batch, upcast
 from hgraph.ops.tiles.padding import without_sources
 from hgraph.ops.tiles.plan import part_size, tiles_of
 from hgraph.structure import BlockAdjacency
@@ -106,14 +106,14 @@ def _extremum_grads(
         return NotImplemented
     weight = None if weight is None else weight.to(x.dtype)
     x_all, out, grad = flatten_batch(x), flatten_batch(out), flatten_batch(grad)
-    share = grad / tie_count(adj[0], adj[1], adj[2], weight, x_all, out, _longest_row(adj)).clamp_(min=1)
-    grad_x, grad_weight = x.new_empty(0), widened(x.new_empty(0))
+    per_tie = grad / tie_count(adj[0], adj[1], adj[2], weight, x_all, out, _longest_row(adj)).clamp_(min=1)
+    grad_x, grad_weight = x.new_empty(0), upcast(x.new_empty(0))
     if of_x:
-        turned = None if weight is None else weight.index_select(0, adj[6])
-        grad_x = tie_flow(adj[3], adj[4], adj[5], turned, x_all, out, share, longest(adj[3])).view(x.shape)
+        transposed = None if weight is None else weight.index_select(0, adj[6])
+        grad_x = tie_flow(adj[3], adj[4], adj[5], transposed, x_all, out, per_tie, longest(adj[3])).view(x.shape)
     if of_weight:
         heads = 1 if weight is None or weight.dim() == 1 else weight.shape[1]
-        grad_weight = score_dot(adj[1], adj[2], share, x_all, heads, share.dtype, Ties(weight, out))
+        grad_weight = score_dot(adj[1], adj[2], per_tie, x_all, heads, per_tie.dtype, Ties(weight, out))
     return grad_x, grad_weight
 
 
@@ -135,8 +135,8 @@ def _additive_grads(adj: Rows, q: Tensor, k: Tensor, a: Tensor, slope: float, gr
     if not _served(q, k, a, grad):
         return NotImplemented
     grad_q, grad_a = additive_flow(adj[0], adj[1], adj[2], grad, q, k, a, slope, vector=True, longest=longest(adj[0]))
-    turned = grad.index_select(0, adj[6])
-    grad_k, _ = additive_flow(adj[3], adj[4], adj[5], turned, k, q, a, slope, vector=False, longest=longest(adj[3]))
+    transposed = grad.index_select(0, adj[6])
+    grad_k, _ = additive_flow(adj[3], adj[4], adj[5], transposed, k, q, a, slope, vector=False, longest=longest(adj[3]))
     return grad_q, grad_k, grad_a
 
 
@@ -200,8 +200,8 @@ def _tile_parts(tiles: list[Tensor], padding: Tensor | None) -> Any:
         part = BlockAdjacency(index, rule, count, row, tiles[0], tiles[1], *transpose)  # type: ignore[arg-type]
         if padding is not None:  # kernels read which pairs meet from the bits of tiles
             part = without_sources(part, padding)
-        turned = None if part.t_index is None else (part.t_index, part.t_rule, part.t_count)
-        made.append(Tiles(part.index, part.rule, part.count, part.row, part.mask, turned))  # type: ignore[arg-type]
+        transposed = None if part.t_index is None else (part.t_index, part.t_rule, part.t_count)
+        made.append(Tiles(part.index, part.rule, part.count, part.row, part.mask, transposed))  # type: ignore[arg-type]
     return made
 
 
@@ -231,7 +231,7 @@ def _block_attend_grads(tiles: list[Tensor], *arguments: Any) -> Any:
     if not _served(*given[:4]) or not serves(tiles[0].shape[1], given):
         return NotImplemented
     if direct:
-        delta = (widened(grad) * out).sum(-1)
+        delta = (upcast(grad) * out).sum(-1)
     *flows, of_entries = block_attend_grads(
         _tile_parts(tiles, padding),
         given,
@@ -241,7 +241,7 @@ def _block_attend_grads(tiles: list[Tensor], *arguments: Any) -> Any:
         of_table=of_table,
         interpreted=_interpreted(),
     )
-    return *flows, widened(given.q.new_empty(0)) if of_entries is None else of_entries
+    return *flows, upcast(given.q.new_empty(0)) if of_entries is None else of_entries
 
 
 _OPERATORS: dict[str, Callable[..., Any]] = {

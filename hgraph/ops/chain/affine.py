@@ -19,7 +19,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from hgraph.ops.dispatch.register import register
-from hgraph.ops.sparse.linear import widened
+from hgraph.ops.sparse.linear import upcast
 
 Segments = list[Tensor]
 
@@ -73,9 +73,9 @@ def _affine_kernel(segments: Segments, a: Tensor, b: Tensor, initial: Tensor | N
     """log2(T) steps, each combining every position with the one 2**i positions earlier."""
     length = b.shape[1]
     first = starts(segments, length).view(1, -1, 1)
-    wide_a, wide_b = widened(a), widened(b)
+    wide_a, wide_b = upcast(a), upcast(b)
     if initial is not None:
-        wide_b = wide_b + torch.where(first, wide_a * _spread(widened(initial), segments, length), 0.0)
+        wide_b = wide_b + torch.where(first, wide_a * _spread(upcast(initial), segments, length), 0.0)
     wide_a, step = torch.where(first, 0.0, wide_a), 1
     while step < length:
         wide_b = wide_b + F.pad(wide_a[:, step:] * wide_b[:, :-step], (0, 0, step, 0))
@@ -157,11 +157,11 @@ def _memory_kernel(
     at = place.clamp(max=max(length - 1, 0))
 
     def cut(x: Tensor) -> Tensor:  # [N, C, chunk, ...], zero-padded
-        return torch.where(live.unsqueeze(-1), widened(x)[:, at], 0.0) if length else x.new_zeros(0)
+        return torch.where(live.unsqueeze(-1), upcast(x)[:, at], 0.0) if length else x.new_zeros(0)
 
-    state = widened(q).new_zeros((examples, groups + 1, width, values))  # the last one is for unused chunks
+    state = upcast(q).new_zeros((examples, groups + 1, width, values))  # the last one is for unused chunks
     if initial is not None:
-        state[:, :groups] = widened(initial)
+        state[:, :groups] = upcast(initial)
     if length == 0 or len(first) == 0:
         return torch.zeros_like(v), state[:, :groups]
     q_cut, k_cut, v_cut = cut(q), cut(k), cut(v)
@@ -199,7 +199,7 @@ def _memory_fake(
     segments: Segments, q: Tensor, k: Tensor, v: Tensor, log_a: Tensor, initial: Tensor | None, axis: int, chunk: int
 ) -> tuple[Tensor, Tensor]:
     shape = (q.shape[0], segments[0].shape[0] - 1, q.shape[2], v.shape[2])
-    return torch.empty_like(v, memory_format=torch.contiguous_format), widened(q.new_empty(shape))
+    return torch.empty_like(v, memory_format=torch.contiguous_format), upcast(q.new_empty(shape))
 
 
 def _save_memory(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, Tensor]) -> None:
@@ -228,7 +228,7 @@ def _backward_memory(ctx: Any, grad: Tensor, grad_final: Tensor) -> tuple[Tensor
         grad_log = _decay_gradient(*every).to(log_a.dtype)
     grad_initial = None
     if initial is not None:
-        kept = torch.where((offsets.diff() == 0).view(1, -1, 1), 1.0, _at_starts(segments, widened(log_a).exp()))
+        kept = torch.where((offsets.diff() == 0).view(1, -1, 1), 1.0, _at_starts(segments, upcast(log_a).exp()))
         kept = kept.unsqueeze(2) if axis == 2 else kept.unsqueeze(3)
         grad_initial = (flow.flip(1) * kept).to(initial.dtype)
     return None, grad_q.to(q.dtype), grad_k.to(k.dtype), grad_v, grad_log, grad_initial, None, None
@@ -255,11 +255,11 @@ def _decay_gradient(
     length, chunk = q.shape[1], min(chunk, 16) if axis else chunk
     first, end, _, pointer = chunks(segments, length, chunk)
     if length == 0 or len(first) == 0:
-        return torch.zeros_like(widened(log_a))
+        return torch.zeros_like(upcast(log_a))
     slot = torch.arange(chunk, device=q.device)
     place = first.unsqueeze(1) + slot
     live, at = (place < end.unsqueeze(1)).unsqueeze(-1), place.clamp(max=length - 1)
-    q, k, v, g, log = (torch.where(live, widened(x)[:, at], 0.0) for x in (q, k, v, grad, log_a))  # [N, C, chunk, .]
+    q, k, v, g, log = (torch.where(live, upcast(x)[:, at], 0.0) for x in (q, k, v, grad, log_a))  # [N, C, chunk, .]
     lower = (slot.unsqueeze(1) >= slot).unsqueeze(-1)
     since = torch.where(lower.transpose(0, 1), 0.0, log.unsqueeze(3)).cumsum(2)  # sum of log a over j + 1 .. i
     pair = torch.where(lower, since.exp(), 0.0)
@@ -327,7 +327,7 @@ def _chunk_states(
         return torch.where(first, _spread(start, segments, count), F.pad(states[:, :-1], (0, 0, 1, 0)))
 
     def of_segments(x: Tensor) -> Tensor:
-        return F.pad(widened(x).flatten(2), (0, 0, 0, 1))
+        return F.pad(upcast(x).flatten(2), (0, 0, 0, 1))
 
     initial = torch.zeros_like(grad_final) if initial is None else initial
     held = carried(forward, factor, gain.flatten(2), of_segments(initial))

@@ -13,7 +13,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from hgraph.ops.dispatch.register import register
-from hgraph.ops.sparse.linear import CHUNK_NUMBERS, Rows, add_rows, widened
+from hgraph.ops.sparse.linear import CHUNK_NUMBERS, Rows, add_rows, upcast
 
 
 def _chunks(adj: Rows, a: Tensor) -> Iterator[slice]:
@@ -23,10 +23,10 @@ def _chunks(adj: Rows, a: Tensor) -> Iterator[slice]:
 
 def _kernel(adj: Rows, q: Tensor, k: Tensor, a: Tensor, slope: float) -> Tensor:
     source, target = adj[1], adj[2]
-    wide_a = widened(a)
+    wide_a = upcast(a)
     out = q.new_empty((source.shape[0], a.shape[0]))
     for at in _chunks(adj, a):
-        reach = widened(q.index_select(0, target[at])) + widened(k.index_select(0, source[at]))
+        reach = upcast(q.index_select(0, target[at])) + upcast(k.index_select(0, source[at]))
         out[at] = (F.leaky_relu(reach, slope) * wide_a).sum(-1)
     return out
 
@@ -34,7 +34,7 @@ def _kernel(adj: Rows, q: Tensor, k: Tensor, a: Tensor, slope: float) -> Tensor:
 def _grads(adj: Rows, q: Tensor, k: Tensor, a: Tensor, slope: float, grad: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     """Gradients of q, k and a. Plain differentiable torch: second order runs it with autograd."""
     source, target = adj[1], adj[2]
-    q, k, a, grad = widened(q), widened(k), widened(a), widened(grad).unsqueeze(-1)
+    q, k, a, grad = upcast(q), upcast(k), upcast(a), upcast(grad).unsqueeze(-1)
     grad_q, grad_k, grad_a = torch.zeros_like(q), torch.zeros_like(k), torch.zeros_like(a)
     for at in _chunks(adj, a):
         reach = q.index_select(0, target[at]) + k.index_select(0, source[at])
@@ -49,7 +49,7 @@ def _grads(adj: Rows, q: Tensor, k: Tensor, a: Tensor, slope: float, grad: Tenso
 def _grads_fake(
     adj: Rows, q: Tensor, k: Tensor, a: Tensor, slope: float, grad: Tensor
 ) -> tuple[Tensor, Tensor, Tensor]:
-    return torch.zeros_like(widened(q)), torch.zeros_like(widened(k)), torch.zeros_like(widened(a))
+    return torch.zeros_like(upcast(q)), torch.zeros_like(upcast(k)), torch.zeros_like(upcast(a))
 
 
 def _save(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:

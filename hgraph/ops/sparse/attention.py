@@ -17,7 +17,7 @@ q, k      [T, H, D], [S, K, D]     the inner product, ``slope`` None
 v         [S, K, V]                K divides H; head h reads key head g = h // (H / K)
 bias      [E, B] or None           B divides H; head h reads column h % B; row-sorted; -inf masks an edge
 seed      [1] int64 or None        None: no dropout
-dropout   p                        kappa = 0 or 1 / (1 - p) by `hgraph.ops.random.kept`; 1 without a seed
+dropout   p                        kappa = 0 or 1 / (1 - p) by `hgraph.ops.random.dropout_mask`; 1 without a seed
 scale     c
 slope     float or None
 out       [T, H, V], dtype of v    0 for a row without (unmasked) edges
@@ -48,7 +48,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from hgraph.ops.dispatch.register import register
-from hgraph.ops.random import kept
+from hgraph.ops.random import dropout_mask
 from hgraph.ops.sparse.linear import (
     Rows,
     at_source,
@@ -59,7 +59,7 @@ from hgraph.ops.sparse.linear import (
     spmm,
     spmm_kernel,
     transpose,
-    widened,
+    upcast,
 )
 from hgraph.ops.sparse.softmax import exponentials
 
@@ -72,8 +72,8 @@ def logits(
     """s [E, H], at least float32; arguments as in `attend`. Differentiable."""
     if q is None or k is None:
         assert bias is not None  # noqa: S101 - see `_heads`
-        return widened(bias)
-    q, k = widened(q), _grouped(widened(k), heads)
+        return upcast(bias)
+    q, k = upcast(q), _grouped(upcast(k), heads)
     if slope is None:
         score = sddmm(adj, (q * scale).flatten(1), k.flatten(1), heads)  # scaled on T rows, not on E edges
     else:
@@ -108,8 +108,8 @@ def _kernel(
     each, total, shift = exponentials(adj, score)
     lse = shift + total.log()
     if seed is not None:
-        each = each * kept(seed, score, dropout)
-    values = _grouped(widened(v), heads)
+        each = each * dropout_mask(seed, score, dropout)
+    values = _grouped(upcast(v), heads)
     out = spmm_kernel(adj, each, values.flatten(1)).view(len(total), heads, v.shape[2])
     return (out / torch.where(total == 0, 1.0, total).unsqueeze(-1)).to(v.dtype), lse
 
@@ -138,10 +138,10 @@ def _grads(
     score = logits(adj, q, k, bias, scale, slope, heads)
     # Rows without a finite score have lse = -inf; their exponentials must become 0, not NaN.
     alpha = torch.exp(score - at_target(adj, torch.where(lse == float("-inf"), 0.0, lse)))
-    share = alpha if seed is None else alpha * kept(seed, score, dropout)
-    grad, values = widened(grad).flatten(1), _grouped(widened(v), heads).flatten(1)
-    flow = share * sddmm(adj, grad, values, heads).to(score.dtype) - alpha * at_target(adj, delta)
-    grad_v = spmm(transpose(adj), share.index_select(0, adj[6]), grad).unflatten(1, (heads, v.shape[2]))
+    prob = alpha if seed is None else alpha * dropout_mask(seed, score, dropout)
+    grad, values = upcast(grad).flatten(1), _grouped(upcast(v), heads).flatten(1)
+    flow = prob * sddmm(adj, grad, values, heads).to(score.dtype) - alpha * at_target(adj, delta)
+    grad_v = spmm(transpose(adj), prob.index_select(0, adj[6]), grad).unflatten(1, (heads, v.shape[2]))
     grad_q, grad_k = _score_grads(adj, q, k, flow, scale, slope)
     return (
         v.new_empty(0) if grad_q is None else grad_q,
@@ -158,7 +158,7 @@ def _score_grads(
     if q is None or k is None:
         return None, None
     heads = q.shape[1]
-    q, k = widened(q), _grouped(widened(k), heads)
+    q, k = upcast(q), _grouped(upcast(k), heads)
     flow = flow if scale == 1.0 else flow * scale
     if slope is None:
         grad_q = spmm(adj, flow, k.flatten(1)).view(q.shape)
@@ -184,13 +184,13 @@ def _fake(
     targets, heads = adj[0].shape[0] - 1, _heads(q, bias)
     given = bias if q is None else q
     assert given is not None  # noqa: S101 - as above
-    return v.new_empty((targets, heads, v.shape[2])), widened(given.new_empty((targets, heads)))
+    return v.new_empty((targets, heads, v.shape[2])), upcast(given.new_empty((targets, heads)))
 
 
 def _grads_fake(
     adj: Rows, q: Tensor | None, k: Tensor | None, v: Tensor, bias: Tensor | None, *_: Any
 ) -> tuple[Tensor, ...]:
-    return tuple(v.new_empty(0) if t is None else widened(t.new_empty(t.shape)) for t in (q, k, v, bias))
+    return tuple(v.new_empty(0) if t is None else upcast(t.new_empty(t.shape)) for t in (q, k, v, bias))
 
 
 def _save(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, Tensor]) -> None:
@@ -200,7 +200,7 @@ def _save(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, Tensor]) -> N
 
 def _backward(ctx: Any, grad: Tensor, grad_lse: Tensor) -> tuple[Tensor | None, ...]:
     *adj, q, k, v, bias, seed, out, lse = ctx.saved_tensors
-    dots = row_dots(widened(grad).flatten(1), widened(out).flatten(1), lse.shape[1])
+    dots = row_dots(upcast(grad).flatten(1), upcast(out).flatten(1), lse.shape[1])
     delta = dots.to(lse.dtype) - grad_lse
     compute = _grads if torch.is_grad_enabled() else attend_grads
     dropout, scale, slope = ctx.numbers

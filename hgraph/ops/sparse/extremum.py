@@ -13,14 +13,14 @@ import torch
 from torch import Tensor
 
 from hgraph.ops.dispatch.register import register
-from hgraph.ops.sparse.linear import CHUNK_NUMBERS, Rows, add_rows, flatten_batch, is_half, widened
+from hgraph.ops.sparse.linear import CHUNK_NUMBERS, Rows, add_rows, flatten_batch, is_half, upcast
 
 
 def _columns(weight: Tensor | None, x: Tensor, num_edges: int) -> Tensor:
     """[K, E]: the weights of each channel block; ones if unweighted."""
     if weight is None:
         return x.new_ones(1, num_edges)
-    return widened(weight.to(x.dtype)).unsqueeze(-1).flatten(1).T.contiguous()
+    return upcast(weight.to(x.dtype)).unsqueeze(-1).flatten(1).T.contiguous()
 
 
 def _kernel(adj: Rows, weight: Tensor | None, x: Tensor, largest: bool) -> Tensor:
@@ -28,9 +28,9 @@ def _kernel(adj: Rows, weight: Tensor | None, x: Tensor, largest: bool) -> Tenso
     out = x.new_zeros((*x.shape[:-2], indptr.shape[0] - 1, x.shape[-1]))
     if out.numel() == 0 or indices.shape[0] == 0:
         return out
-    columns = _columns(weight, widened(x), indices.shape[0])
+    columns = _columns(weight, upcast(x), indices.shape[0])
     for x_one, out_one in zip(flatten_batch(x), flatten_batch(out), strict=True):
-        blocks = zip(widened(x_one).chunk(len(columns), -1), out_one.chunk(len(columns), -1), columns, strict=True)
+        blocks = zip(upcast(x_one).chunk(len(columns), -1), out_one.chunk(len(columns), -1), columns, strict=True)
         for x_block, out_block, column in blocks:
             out_block.copy_(_reduce(indptr, indices, column, x_block.contiguous(), largest))
     return out
@@ -65,27 +65,27 @@ def _grads(
     Plain differentiable torch: the registered operator runs it without autograd, second order with it.
     """
     source, target = adj[1], adj[2]
-    columns = _columns(weight, widened(x), source.shape[0])
+    columns = _columns(weight, upcast(x), source.shape[0])
     step = max(1, CHUNK_NUMBERS // max(x.shape[-1], 1))
     chunks = [slice(i, i + step) for i in range(0, source.shape[0], step)]
     grad_x, grad_weight = [], columns.new_zeros(columns.shape[::-1])
     flat = [flatten_batch(t) for t in (x, out, grad)]
     for x_one, out_one, grad_one in zip(*flat, strict=True):
-        ties = torch.zeros_like(widened(out_one))
+        ties = torch.zeros_like(upcast(out_one))
         for at in chunks:
             tie = _tie(columns[:, at], x_one[source[at]], out_one[target[at]])
             ties = add_rows(ties, target[at], tie.to(ties.dtype))
-        share = widened(grad_one) / ties.clamp(min=1)
-        total, per_edge = torch.zeros_like(widened(x_one)), []
+        per_tie = upcast(grad_one) / ties.clamp(min=1)
+        total, per_edge = torch.zeros_like(upcast(x_one)), []
         for at in chunks:
             x_edge = x_one[source[at]]
             tie = _tie(columns[:, at], x_edge, out_one[target[at]])
             # select instead of multiplying by 0: other entries may be infinite or NaN and must not affect the result
-            flow = torch.where(tie, share[target[at]], 0.0)
+            flow = torch.where(tie, per_tie[target[at]], 0.0)
             if of_x:
                 total = add_rows(total, source[at], flow * torch.where(tie, _spread(columns[:, at], x.shape[-1]), 0.0))
             if of_weight:
-                by_edge = flow * torch.where(tie, widened(x_edge), 0.0)
+                by_edge = flow * torch.where(tie, upcast(x_edge), 0.0)
                 by_head = by_edge.unflatten(1, (len(columns), x.shape[-1] // len(columns)))
                 per_edge.append(by_head.sum(-1))
         grad_x.append(total)
@@ -96,7 +96,7 @@ def _grads(
 
 def _tie(columns: Tensor, x_edge: Tensor, out_edge: Tensor) -> Tensor:
     """Whether an edge's message is the extremum of its target; constant under differentiation."""
-    message = _spread(columns.detach(), x_edge.shape[-1]) * widened(x_edge.detach())
+    message = _spread(columns.detach(), x_edge.shape[-1]) * upcast(x_edge.detach())
     return message.to(out_edge.dtype) == out_edge.detach()
 
 

@@ -43,7 +43,7 @@ def is_half(dtype: torch.dtype) -> bool:
     return dtype in (torch.float16, torch.bfloat16)
 
 
-def widened(x: Tensor) -> Tensor:
+def upcast(x: Tensor) -> Tensor:
     """``x`` upcast to float32 if it is half precision."""
     return x.float() if is_half(x.dtype) else x
 
@@ -193,7 +193,7 @@ def _runs(length: Tensor, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
     return F.pad(starts, (0, 1), value=int(length.sum())).to(dtype), run_ptr.to(dtype)
 
 
-_TURNED: TensorTable[tuple[ref[Tensor], int, Tensor]] = TensorTable()
+_TRANSPOSED: TensorTable[tuple[ref[Tensor], int, Tensor]] = TensorTable()
 
 
 def transposed_weight(weight: Tensor | None, perm: Tensor) -> Tensor | None:
@@ -207,11 +207,11 @@ def transposed_weight(weight: Tensor | None, perm: Tensor) -> Tensor | None:
         return permuted(weight, perm)
     if weight.requires_grad or not is_eager() or weight.is_inference() or perm.is_inference():
         return weight.index_select(0, perm)
-    found = _TURNED.get(weight)
+    found = _TRANSPOSED.get(weight)
     if found is None or found[0]() is not perm or found[1] != version(perm):
         with torch.inference_mode(False), torch.no_grad():  # the cached tensor must also work in training
             found = ref(perm), version(perm), weight.index_select(0, perm)
-        _TURNED.put(weight, found)
+        _TRANSPOSED.put(weight, found)
     return found[2]
 
 

@@ -10,19 +10,19 @@ from typing import Any
 from torch import Tensor
 
 from hgraph.ops.dispatch.register import register
-from hgraph.ops.sparse.linear import Rows, spmm_kernel, sum_grads, widened
+from hgraph.ops.sparse.linear import Rows, spmm_kernel, sum_grads, upcast
 
 __all__ = ["divided", "mean"]
 
 
 def divided(adj: Rows, total: Tensor) -> Tensor:
     """``total`` [..., T, D] divided by the number of each target's edges, in at least float32."""
-    total = widened(total)
+    total = upcast(total)
     return total / adj[0].diff().clamp(min=1).to(total.dtype).unsqueeze(-1)
 
 
 def _kernel(adj: Rows, weight: Tensor | None, x: Tensor) -> Tensor:
-    return divided(adj, spmm_kernel(adj, weight, widened(x))).to(x.dtype)
+    return divided(adj, spmm_kernel(adj, weight, upcast(x))).to(x.dtype)
 
 
 def _save(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:

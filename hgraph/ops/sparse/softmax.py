@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from hgraph.ops.dispatch.register import register
-from hgraph.ops.sparse.linear import Rows, at_target, edges_to_targets, row_sum, spmm_kernel, widened
+from hgraph.ops.sparse.linear import Rows, at_target, edges_to_targets, row_sum, spmm_kernel, upcast
 
 
 def _row_max(adj: Rows, score: Tensor) -> Tensor:
@@ -28,7 +28,7 @@ def exponentials(adj: Rows, score: Tensor) -> tuple[Tensor, Tensor, Tensor]:
 
 
 def _softmax_kernel(adj: Rows, score: Tensor) -> Tensor:
-    each, total, _ = exponentials(adj, widened(score).contiguous())
+    each, total, _ = exponentials(adj, upcast(score).contiguous())
     total = torch.where(total == 0, 1.0, total)
     return (each / total.index_select(0, adj[2])).to(score.dtype)
 

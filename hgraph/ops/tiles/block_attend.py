@@ -42,7 +42,7 @@ from torch import Tensor
 
 from hgraph._torch import private_operator
 from hgraph.ops.dispatch.register import register
-from hgraph.ops.sparse.linear import widened
+from hgraph.ops.sparse.linear import upcast
 from hgraph.ops.tiles.plan import Plan, Segment, is_diagonal, plan_of
 from hgraph.ops.tiles.scores import (
     Given,
@@ -92,7 +92,7 @@ def attended(plan: Plan, given: Given) -> tuple[Tensor, Tensor]:
     """``out`` and ``lse`` over the steps of a plan; other targets get 0 and -inf."""
     q, v = given.q, given.v
     out = q.new_zeros(*q.shape[:3], v.shape[3])
-    lse = widened(q.new_empty(0)).new_full((*q.shape[:3], 1), -_INF)
+    lse = upcast(q.new_empty(0)).new_full((*q.shape[:3], 1), -_INF)
     plain = given.table is None and given.mask is None
     steps = plan.wide if plain and is_fused(given) else plan.steps
     for step in steps if q.numel() else ():
@@ -117,11 +117,11 @@ def _attended(at: Place, segment: Segment, q: Tensor) -> tuple[Tensor, Tensor]:
         more = None if more is None else spread(more, group)
         out, lse = _fused(*_dense_rows(q, k, v), 0.0, causal, attn_mask=more, scale=given.scale)
         return out, lse if dead is None else lse.masked_fill(spread(dead.unsqueeze(-1), group).squeeze(-1), -_INF)
-    score = scores(at, segment, widened(q), widened(k))
+    score = scores(at, segment, upcast(q), upcast(k))
     lse = torch.logsumexp(score, -1)
-    share = torch.exp(score - torch.where(lse == -_INF, 0.0, lse).unsqueeze(-1))
-    keep = dropout_mask(at, segment, share)
-    return (share if keep is None else share * keep) @ widened(v), lse
+    prob = torch.exp(score - torch.where(lse == -_INF, 0.0, lse).unsqueeze(-1))
+    keep = dropout_mask(at, segment, prob)
+    return (prob if keep is None else prob * keep) @ upcast(v), lse
 
 
 def is_fused(given: Given) -> bool:
@@ -164,7 +164,7 @@ def flows(
     """Gradients of q, k, v and the table over the steps of a plan (see ``block_attend_grads`` above)."""
     q, k, v = given.q, given.k, given.v
     table = given.table if of_table and given.table is not None else q.new_empty(0)
-    grad_q, grad_k, grad_v, grad_table = (widened(x.new_empty(0)).new_zeros(x.shape) for x in (q, k, v, table))
+    grad_q, grad_k, grad_v, grad_table = (upcast(x.new_empty(0)).new_zeros(x.shape) for x in (q, k, v, table))
     # A target without sources has lse = -inf; its exponentials must become 0, not NaN.
     finite = torch.where(lse == -_INF, 0.0, lse).unsqueeze(-1)
     rows = (q, grad, delta.unsqueeze(-1), finite, out)
@@ -202,15 +202,15 @@ def _fused_step(at: Place, segment: Segment, own: list[Tensor], k: Tensor, v: Te
 def _plain_step(at: Place, segment: Segment, own: list[Tensor], k: Tensor, v: Tensor, grad_table: Tensor) -> _Flows:
     """With matrix products; differentiable."""
     q, grad, delta, lse, _ = own
-    q, grad, k, v = widened(q), widened(grad), widened(k), widened(v)
+    q, grad, k, v = upcast(q), upcast(grad), upcast(k), upcast(v)
     alpha = torch.exp(scores(at, segment, q, k) - lse)
     keep = dropout_mask(at, segment, alpha)
-    share = alpha if keep is None else alpha * keep
-    flow = share * (grad @ v.transpose(-1, -2)) - alpha * delta
+    prob = alpha if keep is None else alpha * keep
+    flow = prob * (grad @ v.transpose(-1, -2)) - alpha * delta
     if grad_table.numel():
         _add_table(grad_table, at, segment, split_heads(flow, at.heads.group))
     scaled = flow * at.given.scale
-    return scaled @ k, scaled.transpose(-1, -2) @ q, share.transpose(-1, -2) @ grad
+    return scaled @ k, scaled.transpose(-1, -2) @ q, prob.transpose(-1, -2) @ grad
 
 
 def _add_table(grad_table: Tensor, at: Place, segment: Segment, flow: Tensor) -> None:
@@ -229,14 +229,14 @@ def _add_table(grad_table: Tensor, at: Place, segment: Segment, flow: Tensor) ->
 
 
 def _fake(tiles: list[Tensor], q: Tensor, k: Tensor, v: Tensor, *_: Any) -> tuple[Tensor, Tensor]:
-    return q.new_empty(*q.shape[:3], v.shape[3]), widened(q.new_empty(q.shape[:3]))
+    return q.new_empty(*q.shape[:3], v.shape[3]), upcast(q.new_empty(q.shape[:3]))
 
 
 def _grads_fake(
     tiles: list[Tensor], q: Tensor, k: Tensor, v: Tensor, table: Tensor | None, *rest: Any
 ) -> tuple[Tensor, ...]:
     table = table if rest[-1] and table is not None else q.new_empty(0)
-    return tuple(widened(x.new_empty(0)).new_empty(x.shape) for x in (q, k, v, table))
+    return tuple(upcast(x.new_empty(0)).new_empty(x.shape) for x in (q, k, v, table))
 
 
 def _save(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, Tensor]) -> None:
@@ -252,7 +252,7 @@ def _backward(ctx: Any, grad: Tensor | None, grad_lse: Tensor | None) -> tuple[T
     grad = torch.zeros_like(out) if grad is None else grad
     again, of_table = torch.is_grad_enabled(), ctx.needs_input_grad[4]
     direct = grad_lse is None and not of_table and not again and is_fused(Given(*tensors, *ctx.numbers))
-    delta = lse if direct else (widened(grad) * out).sum(-1).to(lse.dtype)
+    delta = lse if direct else (upcast(grad) * out).sum(-1).to(lse.dtype)
     delta = delta if grad_lse is None else delta - grad_lse
     compute = _grads if again else torch.ops.hgraph.block_attend_grads.default
     grads = compute(tiles, *tensors, *ctx.numbers, out, lse, delta, grad, direct, of_table)

@@ -45,7 +45,7 @@ from torch import Tensor
 
 from hgraph.ops.dispatch.register import register
 from hgraph.ops.random import bits
-from hgraph.ops.sparse.linear import widened
+from hgraph.ops.sparse.linear import upcast
 from hgraph.ops.tiles.plan import Plan, Segment, Step, plan_of
 from hgraph.ops.tiles.scores import Given as Pairs
 from hgraph.ops.tiles.scores import Heads, Place, add, head_groups, join_heads, put, shift, split_heads, spread, take
@@ -102,9 +102,9 @@ def _parts(at: At, segment: Segment, queries: int) -> Iterator[tuple[slice, slic
     """Chunks of a segment's groups: their positions in the segment, and their ids."""
     columns = segment.columns
     low, high = (columns.start, columns.stop) if isinstance(columns, slice) else (0, columns.shape[-1])
-    most = max(1, _SCORES // max(queries * at.given.k.shape[3], 1))
-    for first in range(low, high, most):
-        end = min(first + most, high)
+    step = max(1, _SCORES // max(queries * at.given.k.shape[3], 1))
+    for first in range(low, high, step):
+        end = min(first + step, high)
         numbers = slice(first, end) if isinstance(columns, slice) else columns[..., first:end]
         yield slice(first - low, end - low), numbers
 
@@ -112,7 +112,7 @@ def _parts(at: At, segment: Segment, queries: int) -> Iterator[tuple[slice, slic
 def _handle_scores(at: At, segment: Segment, q: Tensor) -> Tensor:
     """Scaled and masked scores [B', K, N, C] of the handles."""
     given = at.given
-    key = widened(take(given.handle, at.step, at.heads.key, segment.columns))
+    key = upcast(take(given.handle, at.step, at.heads.key, segment.columns))
     score = (q * given.scale) @ key.transpose(-1, -2)
     pairs = Pairs(given.q, given.handle, given.v, None, None, None, None, None, 0.0, given.scale)
     more, _ = shift(Place(pairs, at.plan, at.step, at.heads), segment, score.dtype)
@@ -123,7 +123,7 @@ def _handle_scores(at: At, segment: Segment, q: Tensor) -> Tensor:
 
 def _members(at: At, x: Tensor, groups: slice | Tensor) -> Tensor:
     """[B', K, C * P, D] of x [B, G, K, P, D]."""
-    return widened(take(x, at.step, at.heads.key, groups)).flatten(2, 3)
+    return upcast(take(x, at.step, at.heads.key, groups)).flatten(2, 3)
 
 
 def _within(at: At, q: Tensor, k: Tensor) -> tuple[Tensor, Tensor]:
@@ -166,20 +166,20 @@ def _kernel(tiles: list[Tensor], *arguments: Any) -> tuple[Tensor, Tensor]:
     given = _given(*arguments)
     batch, rows, heads, queries, _ = given.q.shape
     out = given.q.new_zeros(batch, rows, queries, heads, given.v.shape[4])
-    lse = widened(given.q.new_empty(0)).new_full((batch, rows, queries, heads), -_INF)
+    lse = upcast(given.q.new_empty(0)).new_full((batch, rows, queries, heads), -_INF)
     for at in _visits(tiles, given):
-        q = widened(at.own(given.q))
+        q = upcast(at.own(given.q))
         scores = [_handle_scores(at, segment, q) for segment in at.step.segments]
         top = torch.logsumexp(torch.cat(scores, -1), -1, keepdim=True)
         base = torch.where(top == -_INF, 0.0, top)
         total = q.new_zeros(*q.shape[:3], given.v.shape[4])
         for segment, score in zip(at.step.segments, scores, strict=True):
             for place, groups in _parts(at, segment, q.shape[:3].numel()):
-                share = torch.exp(score[..., place] - base)
-                keep = _dropout_mask(at, groups, share)
-                share = share if keep is None else share * keep
+                prob = torch.exp(score[..., place] - base)
+                keep = _dropout_mask(at, groups, prob)
+                prob = prob if keep is None else prob * keep
                 each, whole = _within(at, q, _members(at, given.k, groups))
-                total += each.mul_((share / whole).unsqueeze(-1)).flatten(-2) @ _members(at, given.v, groups)
+                total += each.mul_((prob / whole).unsqueeze(-1)).flatten(-2) @ _members(at, given.v, groups)
         put(out.transpose(2, 3), at.step, at.heads.query, at.step.rows, at.back(total).to(out.dtype))
         put(lse.unsqueeze(-1).transpose(2, 3), at.step, at.heads.query, at.step.rows, at.back(top))
     return out, lse
@@ -191,28 +191,28 @@ def _kernel(tiles: list[Tensor], *arguments: Any) -> tuple[Tensor, Tensor]:
 def _grads(tiles: list[Tensor], *arguments: Any) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """Differentiable; key gradients are accumulated in the fixed order of the steps."""
     given, (lse, delta, grad) = _given(*arguments[:7]), arguments[7:]
-    grad_q, grad_handle, grad_k, grad_v = (widened(x.new_empty(0)).new_zeros(x.shape) for x in arguments[:4])
+    grad_q, grad_handle, grad_k, grad_v = (upcast(x.new_empty(0)).new_zeros(x.shape) for x in arguments[:4])
     # A query without groups has lse = -inf; its exponentials must become 0, not NaN.
     finite = torch.where(lse == -_INF, 0.0, lse)
     rows = [x.transpose(2, 3) for x in (grad, delta.unsqueeze(-1), finite.unsqueeze(-1))]
     for at in _visits(tiles, given):
         step, key = at.step, at.heads.key
-        q, own, from_out, base = (widened(at.own(x)) for x in (given.q, *rows))
+        q, own, from_out, base = (upcast(at.own(x)) for x in (given.q, *rows))
         flow_q = torch.zeros_like(q)
         for segment in step.segments:
             every = torch.exp(_handle_scores(at, segment, q) - base)
             for place, groups in _parts(at, segment, q.shape[:3].numel()):
-                share = every[..., place]
-                keep = _dropout_mask(at, groups, share)
-                kept = share if keep is None else share * keep
+                prob = every[..., place]
+                keep = _dropout_mask(at, groups, prob)
+                dropped = prob if keep is None else prob * keep
                 k, v = _members(at, given.k, groups), _members(at, given.v, groups)
                 each, whole = _within(at, q, k)
                 reach = (own @ v.transpose(-1, -2)).unflatten(-1, each.shape[-2:])
                 mean = (each * reach).sum(-1) / whole
-                each = each * (kept / whole).unsqueeze(-1)
+                each = each * (dropped / whole).unsqueeze(-1)
                 flow = ((reach - mean.unsqueeze(-1)) * each).flatten(-2) * given.scale
-                flow_handle = (kept * mean - share * from_out) * given.scale
-                handle = widened(take(given.handle, step, key, groups))
+                flow_handle = (dropped * mean - prob * from_out) * given.scale
+                handle = upcast(take(given.handle, step, key, groups))
                 flow_q = flow_q + flow @ k + flow_handle @ handle
                 back = flow.transpose(-1, -2) @ q, each.flatten(-2).transpose(-1, -2) @ own
                 for total, value in zip((grad_k, grad_v), back, strict=True):
@@ -226,11 +226,11 @@ def _grads(tiles: list[Tensor], *arguments: Any) -> tuple[Tensor, Tensor, Tensor
 
 
 def _fake(tiles: list[Tensor], q: Tensor, handle: Tensor, k: Tensor, v: Tensor, *_: Any) -> tuple[Tensor, Tensor]:
-    return q.new_empty(*q.shape[:4], v.shape[4]), widened(q.new_empty(q.shape[:4]))
+    return q.new_empty(*q.shape[:4], v.shape[4]), upcast(q.new_empty(q.shape[:4]))
 
 
 def _grads_fake(tiles: list[Tensor], *arguments: Any) -> tuple[Tensor, ...]:
-    return tuple(widened(x.new_empty(0)).new_empty(x.shape) for x in arguments[:4])
+    return tuple(upcast(x.new_empty(0)).new_empty(x.shape) for x in arguments[:4])
 
 
 def _save(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, Tensor]) -> None:
@@ -242,7 +242,7 @@ def _save(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, Tensor]) -> N
 def _backward(ctx: Any, grad: Tensor, grad_lse: Tensor) -> tuple[Tensor | None, ...]:
     saved = ctx.saved_tensors
     tiles, tensors, (out, lse) = list(saved[: ctx.count]), saved[ctx.count : -2], saved[-2:]
-    delta = (widened(grad) * out).sum(-1).to(lse.dtype) - grad_lse
+    delta = (upcast(grad) * out).sum(-1).to(lse.dtype) - grad_lse
     compute = _grads if torch.is_grad_enabled() else torch.ops.hgraph.group_attend_grads.default
     grads = compute(tiles, *tensors, *ctx.numbers, lse, delta, grad)
     return None, *(g.to(t.dtype) for g, t in zip(grads, tensors[:4], strict=True)), *(None,) * 3

@@ -116,10 +116,10 @@ def tensors_of(tiles: BlockAdjacency | TokenGraph) -> list[Tensor]:
         return [tiles.indptr, tiles.start, tiles.stop, tiles.extent]
     flat = [tiles.mask, tiles.extent]
     parts = tiles.parts()
-    turned = all(part.t_index is not None for part in parts)
+    by_source = all(part.t_index is not None for part in parts)
     for part in parts:
         flat += [part.index, part.rule, part.count, part.row]
-        if turned:
+        if by_source:
             flat += [t for t in (part.t_index, part.t_rule, part.t_count) if t is not None]
     return flat
 

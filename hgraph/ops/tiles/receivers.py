@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from hgraph._torch import may_cache
-from hgraph.ops.sparse.linear import widened
+from hgraph.ops.sparse.linear import upcast
 from hgraph.ops.tiles.block_attend import attended, flows, is_fused
 from hgraph.ops.tiles.plan import Plan, Segment, Step, is_gathered, plan_of, tensors_of
 from hgraph.ops.tiles.scores import Given
@@ -102,7 +102,7 @@ class _Attend(torch.autograd.Function):
         given = _given(q, k, v, ctx.scale)
         grad = torch.zeros_like(out) if grad is None else grad
         direct = grad_lse is None and not torch.is_grad_enabled() and is_fused(given)
-        delta = lse if direct else (widened(grad) * out).sum(-1).to(lse.dtype)
+        delta = lse if direct else (upcast(grad) * out).sum(-1).to(lse.dtype)
         delta = delta if grad_lse is None else delta - grad_lse
         of_q, of_k, of_v, _ = flows(ctx.plan, given, out, lse, delta, grad, direct)
         return None, of_q.to(q.dtype), of_k.to(k.dtype), of_v.to(v.dtype), None
