@@ -1,4 +1,4 @@
-"""`TwoStepConv`: base of layers with a linear map and two weighted sums, nodes -> hyperedges -> nodes."""
+"""Bases of layers with two weighted sums, nodes -> hyperedges -> nodes: `TwoStepLayer` and `TwoStepConv`."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from hgraph.ops import propagate
 from hgraph.structure import Adjacency, Hypergraph
 from hgraph.structure.algebra import refuse_degrees, refuse_degrees_of
 
-__all__ = ["Steps", "TwoStepConv", "steps_of", "weighted"]
+__all__ = ["Steps", "TwoStepConv", "TwoStepLayer", "steps_of", "weighted"]
 
 
 class Steps(NamedTuple):
@@ -29,92 +29,7 @@ class Steps(NamedTuple):
     ones: Tensor
 
 
-class TwoStepConv(nn.Module):
-    r"""Base of layers whose weighted sums do not depend on features: a subclass defines the weights.
-
-    Use it for custom convolutions: define `operators`; caching, precision, compilation and the cheaper order of product
-    and sums are handled here. Set ``node_power`` if the weights divide by node degrees: degrees that cannot be divided
-    by are then refused. A layer with a term of the node itself also overrides `forward`, `prepare` and `from_prepared`.
-
-    .. math:: X' = S \, G \, (X \Theta + b)
-
-    Args:
-        in_channels: F, input features per node.
-        out_channels: F', output features per node.
-        bias: whether to add b before the sums.
-
-    Shapes:
-        x [..., N, F] and a `Hypergraph` with N nodes -> [..., N, F'].
-
-    >>> class Sums(TwoStepConv):  # G = H^T, S = H: sum over nodes that share a hyperedge
-    ...     @staticmethod
-    ...     def operators(hypergraph):
-    ...         return hypergraph.v2e, hypergraph.e2v
-    >>> hg = Hypergraph.from_lists([[0, 1, 2], [2, 3]], num_nodes=4)
-    >>> Sums(5, 2)(torch.randn(4, 5), hg).shape
-    torch.Size([4, 2])
-    """
-
-    node_power: ClassVar[float | None] = None  # power of the node degrees in `operators`; None if it does not use them
-    _weights: ClassVar[CachedOperator]
-
-    def __init__(self, in_channels: int, out_channels: int, *, bias: bool = True) -> None:
-        check_channels(in_channels=in_channels, out_channels=out_channels)
-        super().__init__()
-        self.in_channels, self.out_channels = in_channels, out_channels
-        self.linear = nn.Linear(in_channels, out_channels, bias=bias)
-
-    def __init_subclass__(cls, **options: Any) -> None:
-        """Give each subclass its own operator for compiled code."""
-        super().__init_subclass__(**options)
-        cls._weights = CachedOperator(f"{cls.__module__}.{cls.__qualname__}", _recipe(cls))
-
-    @staticmethod
-    def operators(hypergraph: Hypergraph) -> tuple[Adjacency, Adjacency]:
-        """G and S with all factors in their edge weights, in the dtype of the weights of ``hypergraph``.
-
-        They have the edges of ``hypergraph.v2e`` and ``hypergraph.e2v``. The argument always has incidence
-        weights (ones for unweighted hypergraphs).
-        """
-        raise NotImplementedError
-
-    def reset_parameters(self) -> None:
-        """Reset the linear map as `torch.nn.Linear` does."""
-        self.linear.reset_parameters()
-
-    def forward(self, x: Tensor, hypergraph: Hypergraph) -> Tensor:
-        r""":math:`S G (X \Theta + b)`.
-
-        If there are at most as many hyperedges as nodes and messages get no wider, computes :math:`S (G X \Theta + (G
-        1) b)`: the product then has M rows, and the first step needs no gradient for constant features.
-        """
-        check_inputs(x, hypergraph, Hypergraph, self.in_channels, self.linear.weight)
-        steps = steps_of(type(self), x, hypergraph)
-        gather, scatter = steps.gather, steps.scatter
-        if self.out_channels < self.in_channels or gather.num_targets > gather.num_sources:
-            return propagate(scatter, propagate(gather, self.linear(x)))
-        return self._from_gathered(propagate(gather, x), steps)
-
-    def prepare(self, x: Tensor, hypergraph: Hypergraph) -> Tensor:
-        r"""The parameter-free part, :math:`G X` [..., M, F].
-
-        Compute it once for constant features: ``from_prepared(prepare(x, hypergraph), hypergraph)`` equals the layer.
-        """
-        check_inputs(x, hypergraph, Hypergraph, self.in_channels, self.linear.weight)
-        return propagate(steps_of(type(self), x, hypergraph).gather, x)
-
-    def from_prepared(self, prepared: Tensor, hypergraph: Hypergraph) -> Tensor:
-        """The convolution, from the result of `prepare`."""
-        return self._from_gathered(prepared, steps_of(type(self), prepared, hypergraph))
-
-    def _from_gathered(self, gathered: Tensor, steps: Steps) -> Tensor:
-        y = F.linear(gathered, self.linear.weight)
-        if self.linear.bias is not None:
-            y = torch.addcmul(y, steps.ones.to(y.dtype), self.linear.bias.to(y.dtype))
-        return propagate(steps.scatter, y)
-
-
-def steps_of(layer: type[TwoStepConv], x: Tensor, hypergraph: Hypergraph) -> Steps:
+def steps_of(layer: type[TwoStepLayer], x: Tensor, hypergraph: Hypergraph) -> Steps:
     """The steps of a layer class in the dtype of x (at least float32), cached."""
     dtype = torch.promote_types(x.dtype, torch.float32)
     fields = [*hypergraph.v2e.fields(), hypergraph.hyperedge_weight]
@@ -161,12 +76,12 @@ def weighted(hypergraph: Hypergraph, dtype: torch.dtype) -> Hypergraph:
     )
 
 
-def _steps(layer: type[TwoStepConv], hypergraph: Hypergraph, dtype: torch.dtype) -> Steps:
+def _steps(layer: type[TwoStepLayer], hypergraph: Hypergraph, dtype: torch.dtype) -> Steps:
     gather, scatter = layer.operators(weighted(hypergraph, dtype))
     return Steps(gather, scatter, gather.target_degree().unsqueeze(-1))
 
 
-def _recipe(layer: type[TwoStepConv]) -> Any:
+def _recipe(layer: type[TwoStepLayer]) -> Any:
     """The edge weights of both steps, and G 1, as a cached operator."""
 
     def recipe(fields: Sequence[Tensor | None], dtype: torch.dtype) -> list[Tensor | None]:
@@ -175,3 +90,99 @@ def _recipe(layer: type[TwoStepConv]) -> Any:
         return [steps.gather.weight, steps.scatter.weight, steps.ones]
 
     return recipe
+
+
+class TwoStepLayer(nn.Module):
+    """Base of layers with two sums whose weights do not depend on features: a subclass defines the weights.
+
+    Use it for layers that do more between the sums than `TwoStepConv`: define `operators` and call `steps` in the
+    forward. Caching, precision and compilation are handled here. Set ``node_power`` if the weights divide by node
+    degrees: degrees that cannot be divided by are then refused.
+    """
+
+    node_power: ClassVar[float | None] = None  # power of the node degrees in `operators`; None if it does not use them
+    _weights: ClassVar[CachedOperator]
+
+    def __init_subclass__(cls, **options: Any) -> None:
+        """Give each subclass its own operator for compiled code."""
+        super().__init_subclass__(**options)
+        cls._weights = CachedOperator(f"{cls.__module__}.{cls.__qualname__}", _recipe(cls))
+
+    @staticmethod
+    def operators(hypergraph: Hypergraph) -> tuple[Adjacency, Adjacency]:
+        """G and S with all factors in their edge weights, in the dtype of the weights of ``hypergraph``.
+
+        They have the edges of ``hypergraph.v2e`` and ``hypergraph.e2v``. The argument always has incidence
+        weights (ones for unweighted hypergraphs).
+        """
+        raise NotImplementedError
+
+    def steps(self, x: Tensor, hypergraph: Hypergraph) -> Steps:
+        """Both weighted structures for features in the dtype of x, cached."""
+        return steps_of(type(self), x, hypergraph)
+
+
+class TwoStepConv(TwoStepLayer):
+    r"""Base of convolutions: a linear map, then two sums whose weights do not depend on features.
+
+    Use it for custom convolutions: define `operators`; the cheaper order of product and sums is chosen here.
+
+    .. math:: X' = S \, G \, (X \Theta + b)
+
+    Args:
+        in_channels: F, input features per node.
+        out_channels: F', output features per node.
+        bias: whether to add b before the sums.
+
+    Shapes:
+        x [..., N, F] and a `Hypergraph` with N nodes -> [..., N, F'].
+
+    >>> class Sums(TwoStepConv):  # G = H^T, S = H: sum over nodes that share a hyperedge
+    ...     @staticmethod
+    ...     def operators(hypergraph):
+    ...         return hypergraph.v2e, hypergraph.e2v
+    >>> hg = Hypergraph.from_lists([[0, 1, 2], [2, 3]], num_nodes=4)
+    >>> Sums(5, 2)(torch.randn(4, 5), hg).shape
+    torch.Size([4, 2])
+    """
+
+    def __init__(self, in_channels: int, out_channels: int, *, bias: bool = True) -> None:
+        check_channels(in_channels=in_channels, out_channels=out_channels)
+        super().__init__()
+        self.in_channels, self.out_channels = in_channels, out_channels
+        self.linear = nn.Linear(in_channels, out_channels, bias=bias)
+
+    def reset_parameters(self) -> None:
+        """Reset the linear map as `torch.nn.Linear` does."""
+        self.linear.reset_parameters()
+
+    def forward(self, x: Tensor, hypergraph: Hypergraph) -> Tensor:
+        r""":math:`S G (X \Theta + b)`.
+
+        If there are at most as many hyperedges as nodes and messages get no wider, computes :math:`S (G X \Theta + (G
+        1) b)`: the product then has M rows, and the first step needs no gradient for constant features.
+        """
+        check_inputs(x, hypergraph, Hypergraph, self.in_channels, self.linear.weight)
+        steps = self.steps(x, hypergraph)
+        gather, scatter = steps.gather, steps.scatter
+        if self.out_channels < self.in_channels or gather.num_targets > gather.num_sources:
+            return propagate(scatter, propagate(gather, self.linear(x)))
+        return self._from_gathered(propagate(gather, x), steps)
+
+    def prepare(self, x: Tensor, hypergraph: Hypergraph) -> Tensor:
+        r"""The parameter-free part, :math:`G X` [..., M, F].
+
+        Compute it once for constant features: ``from_prepared(prepare(x, hypergraph), hypergraph)`` equals the layer.
+        """
+        check_inputs(x, hypergraph, Hypergraph, self.in_channels, self.linear.weight)
+        return propagate(self.steps(x, hypergraph).gather, x)
+
+    def from_prepared(self, prepared: Tensor, hypergraph: Hypergraph) -> Tensor:
+        """The convolution, from the result of `prepare`."""
+        return self._from_gathered(prepared, self.steps(prepared, hypergraph))
+
+    def _from_gathered(self, gathered: Tensor, steps: Steps) -> Tensor:
+        y = F.linear(gathered, self.linear.weight)
+        if self.linear.bias is not None:
+            y = torch.addcmul(y, steps.ones.to(y.dtype), self.linear.bias.to(y.dtype))
+        return propagate(steps.scatter, y)
