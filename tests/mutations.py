@@ -430,7 +430,11 @@ MUTATIONS = [
         "tests/ops/test_groups.py",
     ),
     Mutation(
-        "groups: delta dropped", GROUPS, "dropped * mean - prob * from_out", "dropped * mean", "tests/ops/test_groups.py"
+        "groups: delta left out",
+        GROUPS,
+        "dropped * mean - prob * from_out",
+        "dropped * mean",
+        "tests/ops/test_groups.py",
     ),
     Mutation(
         "groups: dropout once a row, not a query",

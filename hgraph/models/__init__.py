@@ -9,8 +9,14 @@ from hgraph._lazy import lazy as _lazy
 from hgraph.models.registry import MODELS as _MODELS
 
 if TYPE_CHECKING:
+    from hgraph.models.hypergraph.all_set import AllDeepSets, AllSetTransformer
+    from hgraph.models.hypergraph.diffused import TFHNN, HyperND
+    from hgraph.models.hypergraph.ed_hnn import EDHNN
     from hgraph.models.hypergraph.hgnn import HGNN
     from hgraph.models.hypergraph.hgnnp import HGNNP
+    from hgraph.models.hypergraph.legcn import LEGCN
+    from hgraph.models.hypergraph.phenomnn import PhenomNN
+    from hgraph.models.hypergraph.unigcnii import UniGCNII
     from hgraph.models.node.gat import GAT
     from hgraph.models.node.gcn import GCN
     from hgraph.models.node.han import HAN
@@ -39,6 +45,7 @@ __all__ = [
     "BPRMF",
     "CFKG",
     "CKE",
+    "EDHNN",
     "FM",
     "GAT",
     "GCMC",
@@ -49,19 +56,26 @@ __all__ = [
     "HGT",
     "KGAT",
     "KGCN",
+    "LEGCN",
     "MLP",
     "NFM",
     "RGCN",
+    "TFHNN",
+    "AllDeepSets",
+    "AllSetTransformer",
     "AxialTransformer",
     "ComplEx",
     "DistMult",
+    "HyperND",
     "LightGCN",
+    "PhenomNN",
     "RippleNet",
     "RotatE",
     "Stack",
     "TransE",
     "TransR",
     "TwoTower",
+    "UniGCNII",
     "ViT",
     "YOLOv13",
     "load_published",

@@ -144,9 +144,8 @@ def _node(name: str, path: str, title: str, data: str, message: str, **more: Any
 def _stack(name: str, layer: str, data: str, message: str, **more: Any) -> ModelEntry:
     """A stack of equal layers, for a layer whose paper defines no network."""
     options = {"layer": layer, **more.pop("options", {})}
-    return _node(
-        name, "stack:Stack", layer.removesuffix("Conv"), data, message, layers=(layer,), options=options, **more
-    )
+    title = more.pop("title", layer.removesuffix("Conv"))
+    return _node(name, "stack:Stack", title, data, message, layers=(layer,), options=options, **more)
 
 
 def _recommender(name: str, path: str, title: str, sizes: dict[str, str], message: str, **more: Any) -> ModelEntry:
@@ -171,7 +170,45 @@ MODELS: tuple[ModelEntry, ...] = (
         "hgnn+", "hypergraph.hgnnp:HGNNP", "HGNN+", "hypergraph",
         "nodes -> hyperedges -> nodes, means", layers=("HGNNPConv",), paper="04",
     ),
+    _stack(
+        "hcha", "HypergraphConv", "hypergraph", "nodes -> hyperedges -> nodes, means; a bias per node", title="HCHA"
+    ),
+    _stack("hnhn", "HNHNConv", "hypergraph", "nodes -> hyperedges -> nodes, by powers of degrees"),
     _stack("unigcn", "UniGCNConv", "hypergraph", "nodes -> hyperedges -> nodes, by both degrees"),
+    _stack("unigat", "UniGATConv", "hypergraph", "mean to hyperedges, attention back"),
+    _stack("unigin", "UniGINConv", "hypergraph", "mean to hyperedges, sum back, plus the node"),
+    _stack("unisage", "UniSAGEConv", "hypergraph", "mean to hyperedges, sum back, plus the node"),
+    _node(
+        "unigcnii", "hypergraph.unigcnii:UniGCNII", "UniGCNII", "hypergraph",
+        "UniGCN's sums, initial residuals, identity maps", layers=("UniGCNConv",), width=64,
+    ),
+    _node(
+        "alldeepsets", "hypergraph.all_set:AllDeepSets", "AllDeepSets", "hypergraph",
+        "deep sets in both steps", layers=("AllDeepSetsConv",), width=64,
+    ),
+    _node(
+        "allset", "hypergraph.all_set:AllSetTransformer", "AllSetTransformer", "hypergraph",
+        "attention pooling in both steps", layers=("AllSetTransformerConv",), width=64,
+    ),
+    _node(
+        "ed-hnn", "hypergraph.ed_hnn:EDHNN", "ED-HNN", "hypergraph",
+        "a message per incidence, one layer applied L times", layers=("EDHNNConv",), width=64,
+    ),
+    _node(
+        "hypernd", "hypergraph.diffused:HyperND", "HyperND", "hypergraph",
+        "generalized means, before an MLP", width=64,
+    ),
+    _node(
+        "tf-hnn", "hypergraph.diffused:TFHNN", "TF-HNN", "hypergraph", "smoothing once, before an MLP", width=64,
+    ),
+    _node(
+        "legcn", "hypergraph.legcn:LEGCN", "LEGCN", "hypergraph", "between incidences of a node or hyperedge",
+        width=64,
+    ),
+    _node(
+        "phenomnn", "hypergraph.phenomnn:PhenomNN", "PhenomNN", "hypergraph",
+        "descent on an energy over clique and star expansion", width=64,
+    ),
     _node(
         "gcn", "node.gcn:GCN", "GCN", "graph",
         "symmetric degree weights over a graph with self-loops", layers=("GCNConv",),

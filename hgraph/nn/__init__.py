@@ -15,7 +15,23 @@ from hgraph.nn.attention import (
     supported_kinds,
 )
 from hgraph.nn.graph import GATConv, GCNConv, HANConv, HGTConv, RGCNConv
-from hgraph.nn.hypergraph import HGNNConv, HGNNPConv, SoftHGNN, SoftHGNNSeS, SoftHyperedges, UniGCNConv
+from hgraph.nn.hypergraph import (
+    AllDeepSetsConv,
+    AllSetTransformerConv,
+    EDHNNConv,
+    HGNNConv,
+    HGNNPConv,
+    HNHNConv,
+    HypergraphAttentionConv,
+    HypergraphConv,
+    SoftHGNN,
+    SoftHGNNSeS,
+    SoftHyperedges,
+    UniGATConv,
+    UniGCNConv,
+    UniGINConv,
+    UniSAGEConv,
+)
 from hgraph.nn.losses import aux_losses
 from hgraph.nn.recommend import KGATConv, kg_attention, project, relation_laplacian, transr_energy, transr_loss
 from hgraph.nn.vision import (
@@ -35,6 +51,8 @@ from hgraph.nn.vision import (
 __all__ = [
     "C3AH",
     "A2C2f",
+    "AllDeepSetsConv",
+    "AllSetTransformerConv",
     "AreaAttention",
     "AxialAttention",
     "CombinerAttention",
@@ -45,6 +63,7 @@ __all__ = [
     "DSC3k2",
     "DSConv",
     "Detect",
+    "EDHNNConv",
     "FullPAD",
     "GATConv",
     "GCNConv",
@@ -52,7 +71,10 @@ __all__ = [
     "HGNNConv",
     "HGNNPConv",
     "HGTConv",
+    "HNHNConv",
     "HyperACE",
+    "HypergraphAttentionConv",
+    "HypergraphConv",
     "KGATConv",
     "LandmarkAttention",
     "MixtureOfHeadAttention",
@@ -65,7 +87,10 @@ __all__ = [
     "SoftHGNNSeS",
     "SoftHyperedges",
     "SparseQueryAttention",
+    "UniGATConv",
     "UniGCNConv",
+    "UniGINConv",
+    "UniSAGEConv",
     "aux_losses",
     "kg_attention",
     "project",

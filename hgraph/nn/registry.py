@@ -92,7 +92,16 @@ LAYERS: tuple[LayerEntry, ...] = (
     ),
     _hypergraph("hgnn:HGNNConv", "nodes -> hyperedges -> nodes, symmetric", peers=("DHG",), paper="04"),
     _hypergraph("hgnnp:HGNNPConv", "nodes -> hyperedges -> nodes, means", peers=("DHG",), paper="04"),
+    _hypergraph("hcha:HypergraphConv", "nodes -> hyperedges -> nodes, means or symmetric", peers=("PyG",)),
+    _hypergraph("hcha:HypergraphAttentionConv", "nodes -> hyperedges -> nodes, by attention in both steps"),
+    _hypergraph("hnhn:HNHNConv", "nodes -> hyperedges -> nodes, by powers of degrees, ReLU at hyperedges"),
     _hypergraph("unigcn:UniGCNConv", "nodes -> hyperedges -> nodes, by both degrees"),
+    _hypergraph("unigat:UniGATConv", "mean to hyperedges, attention back"),
+    _hypergraph("unigin:UniGINConv", "mean to hyperedges, sum back, plus the node"),
+    _hypergraph("unigin:UniSAGEConv", "mean to hyperedges, sum or mean back, plus the node"),
+    _hypergraph("all_set:AllDeepSetsConv", "deep sets in both steps"),
+    _hypergraph("all_set:AllSetTransformerConv", "attention pooling in both steps"),
+    _hypergraph("ed_hnn:EDHNNConv", "mean to hyperedges, a message per incidence back"),
     _hypergraph(
         "soft:SoftHyperedges", "none: makes the soft hyperedges from the features", "soft hypergraph", paper="03"
     ),

@@ -14,6 +14,8 @@ from hgraph import patterns
 from hgraph.nn import (
     C3AH,
     A2C2f,
+    AllDeepSetsConv,
+    AllSetTransformerConv,
     AreaAttention,
     AxialAttention,
     CombinerAttention,
@@ -24,6 +26,7 @@ from hgraph.nn import (
     DSC3k,
     DSC3k2,
     DSConv,
+    EDHNNConv,
     FullPAD,
     GATConv,
     GCNConv,
@@ -31,7 +34,10 @@ from hgraph.nn import (
     HGNNConv,
     HGNNPConv,
     HGTConv,
+    HNHNConv,
     HyperACE,
+    HypergraphAttentionConv,
+    HypergraphConv,
     KGATConv,
     LandmarkAttention,
     MixtureOfHeadAttention,
@@ -44,7 +50,10 @@ from hgraph.nn import (
     SoftHGNNSeS,
     SoftHyperedges,
     SparseQueryAttention,
+    UniGATConv,
     UniGCNConv,
+    UniGINConv,
+    UniSAGEConv,
 )
 from hgraph.nn.attention import CombinerState, KVState, LandmarkState, SpanRule, SpanState
 from hgraph.testing import Case, random_graph, random_hypergraph, random_knowledge_graph
@@ -114,7 +123,20 @@ STRUCTURED = {
     ),
     "KGATConv": Case(lambda: KGATConv(IN, OUT), over(knowledge_graph)),
     "RGCNConv": Case(lambda: RGCNConv(IN, OUT, 3, num_bases=2), over(knowledge_graph)),
+    "AllDeepSetsConv": Case(lambda: AllDeepSetsConv(IN, 8), over(hypergraph)),
+    "AllSetTransformerConv": Case(lambda: AllSetTransformerConv(IN, 4, num_heads=2), over(hypergraph)),
+    "EDHNNConv": Case(lambda: EDHNNConv(8), over(hypergraph, 8)),
+    "HNHNConv": Case(lambda: HNHNConv(IN, OUT), over(hypergraph)),
+    "HypergraphAttentionConv": Case(
+        lambda: HypergraphAttentionConv(IN, OUT, num_heads=2),
+        over(hypergraph),
+        without={"batch": "the attention weights of every incidence are one example's"},
+    ),
+    "HypergraphConv": Case(lambda: HypergraphConv(IN, OUT), over(hypergraph)),
+    "UniGATConv": Case(lambda: UniGATConv(IN, OUT, num_heads=2), over(hypergraph)),
     "UniGCNConv": Case(lambda: UniGCNConv(IN, OUT), over(hypergraph)),
+    "UniGINConv": Case(lambda: UniGINConv(IN, OUT), over(hypergraph)),
+    "UniSAGEConv": Case(lambda: UniSAGEConv(IN, OUT), over(hypergraph)),
     "RGCNConv unweighted": Case(
         lambda: RGCNConv(IN, OUT, 3, num_bases=2), over(lambda n, seed: random_knowledge_graph(n, 4 * n, seed=seed))
     ),
