@@ -31,7 +31,7 @@ def times(partition):
     """[N, N]: how often each pair is reached, by dense products."""
     total = sum(g.adjacency().dense() for g in partition.direct)
     for regions in partition.regions:
-        total = total + regions.heard.adjacency().dense() @ regions.members.adjacency().dense()
+        total = total + regions.attended.adjacency().dense() @ regions.members.adjacency().dense()
     return total
 
 
@@ -43,7 +43,9 @@ def test_direct_edges_and_regions_reach_each_pair_once(name, n, size, causal):
     partition.validate(support)
     assert torch.equal(times(partition), support.adjacency().dense())
     for regions in partition.regions:
-        assert (regions.sizes[regions.heard.adjacency().indices.long()] > 0).all()  # nobody hears an empty region
+        assert (
+            regions.sizes[regions.attended.adjacency().indices.long()] > 0
+        ).all()  # no token attends to an empty region
         assert regions.hypergraph().v2e.num_edges == regions.members.num_edges
 
 
@@ -68,14 +70,14 @@ def test_clusters_reach_each_pair_once(group, causal):
 
 @pytest.mark.parametrize("causal", [True, False])
 def test_the_neighbors_of_powers_of_two_are_siblings(causal):
-    """Of i's ancestors in the tree, at every level, where a token hears both sides."""
+    """Of i's ancestors in the tree, at every level, where a token attends to both sides."""
     n = 32
     partition = partitions.logsparse(n, causal=causal)
     for i in range(n):
         found = []
         for regions in partition.regions:
-            heard = regions.heard.adjacency().select(torch.tensor([i])).indices.long()
-            found += [regions.members.adjacency().select(h.view(1)).indices.tolist() for h in heard]
+            attended = regions.attended.adjacency().select(torch.tensor([i])).indices.long()
+            found += [regions.members.adjacency().select(h.view(1)).indices.tolist() for h in attended]
         siblings = [i >> level ^ 1 for level in range(1, 5)]
         expected = [list(range(b << level, (b + 1) << level)) for level, b in enumerate(siblings, 1)]
         assert sorted(found) == sorted(e for e in expected if e[0] < i or not causal)
@@ -117,6 +119,6 @@ def test_partitions_of_many_tokens_are_made_from_runs(name):
     n = 1 << 16
     partition = MAKERS[name](n, 256, causal=True)
     runs = sum(g.num_runs for g in partition.direct)
-    runs += sum(r.heard.num_runs + r.members.num_runs for r in partition.regions)
+    runs += sum(r.attended.num_runs + r.members.num_runs for r in partition.regions)
     assert runs <= (12 if name == "logsparse" else 8) * n
     assert partition.num_pairs == n * (n + 1) // 2
