@@ -216,7 +216,7 @@ def test_a_refused_case_gives_no_row_and_exit_code_1(tmp_path, monkeypatch, caps
     monkeypatch.setattr(ops, "suite", lambda device: {"two": lambda: wrong, "three": lacking})
     assert runner.main(["ops", "--out", str(tmp_path)]) == 1
     printed = capsys.readouterr().out
-    assert "REFUSED two: hgraph differs" in printed
+    assert "FAILED two: hgraph differs" in printed
     assert "three: not run: no such pattern" in printed
     assert not list(tmp_path.iterdir())
 
@@ -308,7 +308,7 @@ def test_then_and_now_side_by_side(tmp_path, monkeypatch):
     assert (row["then_min"], row["now_min"], row["then_over_now"]) == ("0.5000", "1.0000", "0.500")
     assert (row["commit_then"], row["commit_now"], row["processes"]) == ("then", "now", "3")
     assert "0.500" in compare.table([row])
-    assert "then on the torch backend, now on native" in compare.table([row])
+    assert "then: torch backend, now: native" in compare.table([row])
     (then,) = trees - {compare.root()}
     command = ["git", "-C", compare.root(), "worktree", "list"]
     assert str(then) not in subprocess.run(command, capture_output=True, text=True, check=True).stdout
