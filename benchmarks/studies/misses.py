@@ -28,7 +28,7 @@ from hgraph.data import Data
 from hgraph.distill import Labels, distill
 from hgraph.recipes.lighthgnn import OBJECTIVES, TEACHERS, prepare
 from hgraph.structure import Hypergraph
-from hgraph.train import accuracy, evaluating, fit, observed, seeded, supervised
+from hgraph.train import accuracy, classification_loss, eval_mode, fit, seeded, training_view
 
 NAME, FAR = "misses.csv", 3.0  # points
 
@@ -88,7 +88,7 @@ def trained(trial: Trial, seed: int, epochs: int) -> Iterator[dict[str, str]]:
         split = data.split(trial.setting)
         split = dataclasses.replace(split, structure=split.structure.without_repeats())
         data = dataclasses.replace(data, splits={trial.setting: split})
-    part = observed(data, trial.setting)
+    part = training_view(data, trial.setting)
     options: dict[str, Any] = {"epochs": epochs, "progress": False}
     options["seed"] = seed + 100 * (trial.change == "other weights")
 
@@ -97,7 +97,7 @@ def trained(trial: Trial, seed: int, epochs: int) -> Iterator[dict[str, str]]:
             return OnRows(make(data.num_features, width, data.num_classes), unit=False)
 
     teacher = made(TEACHERS[trial.teacher], 32)
-    loss, validate = supervised(part)
+    loss, validate = classification_loss(part)
     validate = None if trial.change == "teacher's last epoch" else validate
     fit(teacher, (part.x, part.structure), loss, validate=validate, **options)
     yield {"model": "teacher", **figures(teacher, (data.x, data.structure), data, trial.setting)}
@@ -117,7 +117,7 @@ def trained(trial: Trial, seed: int, epochs: int) -> Iterator[dict[str, str]]:
 @torch.no_grad()
 def figures(network: nn.Module, inputs: tuple[Any, ...], data: Data, setting: str) -> dict[str, str]:
     """In percent: accuracy on test nodes and on the unseen of them, how sure the network is, the rarest answer."""
-    with evaluating(network):
+    with eval_mode(network):
         logits = network(*inputs)
     split, y = data.split(setting), data.y
     answers = logits[split.test].argmax(1).bincount(minlength=data.num_classes)

@@ -149,7 +149,7 @@ def fitted(model, data, budget, epochs, trial, seed, checkpoint, validate_users=
 def run(name, model_name, seed, trial, root, place):
     data = datasets.load(name, root, seed=seed)[0]
     if model_name == POPULARITY:
-        score = train.by_popularity(data.train)
+        score = train.popularity_baseline(data.train)
         validation = train.full_ranking(score, data.val, [data.train], ks=[20])["recall@20"]
         summary = {"epochs": 0, "best_epoch": 0, "cpu_seconds": 0.0, "validation": validation}
     else:

@@ -125,7 +125,7 @@ class _Located(logging.Formatter):
 
 @contextmanager
 def _notes(quiet: bool, command: Callable[..., None]) -> Iterator[None]:
-    """Print log messages as plain lines on stderr."""
+    """Print log messages as plain lines on stderr, unless ``quiet``."""
     if quiet:
         yield
         return
@@ -170,12 +170,12 @@ def check_file(name: str, out: Path, *inputs: Path, run: Path | None = None) -> 
         raise ArgumentError(name, "a file in an existing folder", str(out))
     if out.exists() and any(path.exists() and os.path.samefile(path, out) for path in inputs):
         raise ArgumentError(name, "a file other than the input", str(out))
-    _check_kept(name, out, run)
+    _check_not_in_run(name, out, run)
     if stat.S_ISREG(kind):
         check_folder(out.parent)
 
 
-def _check_kept(name: str, path: Path, run: Path | None) -> None:
+def _check_not_in_run(name: str, path: Path, run: Path | None) -> None:
     """Raise an error if the file belongs to the run or to its data."""
     for what, belongs in (("the run", is_part), ("the run's data", is_data)):
         if run is not None and belongs(run, path):
@@ -188,7 +188,7 @@ def check_picture(name: str, path: Path, *, run: Path | None = None) -> None:
         raise ArgumentError(name, "a file name that ends in .png, .svg or .pdf", repr(str(path)))
     if path.is_dir():
         raise ArgumentError(name, "a file", f"{path}, which is a folder")
-    _check_kept(name, path, run)
+    _check_not_in_run(name, path, run)
     check_folder(path.parent)
 
 

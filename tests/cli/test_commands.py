@@ -148,7 +148,7 @@ def test_datasets_list_and_info():
 def test_datasets_tell_what_is_here(tmp_path):
     (row,) = [line for line in call("datasets", "list", "--root", tmp_path).stdout.splitlines() if line[:5] == "cora "]
     assert row.split()[-2:] == ["free", "-"]
-    assert "the files are not here" in call("datasets", "info", "cora", "--root", tmp_path).stdout
+    assert "downloads the files" in call("datasets", "info", "cora", "--root", tmp_path).stdout
     assert json.loads(call("datasets", "info", "cora", "--root", tmp_path, "--json").stdout)["measured"] is None
     for file in hgraph.datasets.info("cora").files:
         (tmp_path / file).parent.mkdir(exist_ok=True)
@@ -226,7 +226,7 @@ def test_a_distillation_can_be_evaluated_from_its_files(demo, tmp_path):
     assert [line.split()[0] for line in lines] == ["mlp", "teacher", "student"]
     refused = call("evaluate", folder, "--dataset", "karate")
     assert refused.exit_code == 2
-    assert "does not fit 'karate'" in refused.stderr
+    assert "does not match 'karate'" in refused.stderr
 
 
 def test_a_student_of_words_exports_its_calibration(tmp_path):

@@ -55,7 +55,7 @@ def test_from_two_tables_to_a_trained_network_and_a_student(tables):
     result = call(*BUILD)
     assert result.exit_code == 0, result.output
     assert "crime 40" in result.stdout
-    assert "train it:  hgraph train my-set --model hgnn+" in result.stdout
+    assert "to train:  hgraph train my-set --model hgnn+" in result.stdout
     result = call("train", "my-set", "--model", "hgnn+", "--epochs", "60", "--json")
     assert result.exit_code == 0, result.output
     answer = json.loads(result.stdout)
@@ -244,7 +244,7 @@ def test_evaluate_says_what_is_wrong(tables):
     assert call("train", "my-set", "--epochs", "2", "--out", "run").exit_code == 0
     other = call("evaluate", "run", "--dataset", "karate")
     assert other.exit_code == 2
-    assert "does not fit 'karate'" in other.stderr
+    assert "does not match 'karate'" in other.stderr
 
 
 def test_papers():
@@ -381,7 +381,7 @@ def test_predict_reports_unseen_categories(tables):
     write("new.csv", ["age", "town"], [(30, "z"), (40, "a"), (50, "z"), (60, "A")])
     result = call("predict", "run", "new.csv")
     assert result.exit_code == 0, result.output
-    assert "column 'town': 2 categories never seen in training" in result.stderr
+    assert "column 'town': 2 categories not in the training data" in result.stderr
     assert "'z' 2 times, 'A' 1 times" in result.stderr
 
 
@@ -397,7 +397,7 @@ def test_the_command_says_what_is_read_as_missing(tables, given, classes):
 
 
 ADDED = {
-    "hgnn": "2 nodes are in no hyperedge; a hyperedge of its own (singleton) is added",
+    "hgnn": "2 nodes are in no hyperedge; each gets a hyperedge with itself as the only member",
     "gcn": "82 of 82 nodes have no self-loop; GCN adds one to each.",
 }
 
@@ -425,7 +425,9 @@ def test_the_accuracy_on_new_rows_is_told_wherever_a_student_is_exported(tables,
     assert call(*BUILD).exit_code == 0
     made = call("distill", "my-set", "--epochs", "5", "--quiet", "--out", "run", "--setting", setting)
     assert made.exit_code == 0, made.output
-    told = next(line for line in made.stdout.splitlines() if line.startswith("New rows, as `hgraph predict`"))
-    assert told in (tables / "run" / "report.md").read_text()
-    assert told in json.loads((tables / "run" / "student" / "student.json").read_text())["notes"]
-    assert ("of which training saw the features" in told) == (setting == "transductive")
+    new_rows = next(
+        line for line in made.stdout.splitlines() if line.startswith("Accuracy on new rows, as in `hgraph predict`")
+    )
+    assert new_rows in (tables / "run" / "report.md").read_text()
+    assert new_rows in json.loads((tables / "run" / "student" / "student.json").read_text())["notes"]
+    assert ("whose features were in training" in new_rows) == (setting == "transductive")

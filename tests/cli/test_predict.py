@@ -150,16 +150,16 @@ def test_a_network_over_a_structure_needs_that_of_new_nodes_and_an_mlp_does_not(
 @pytest.mark.parametrize(
     ("arguments", "match"),
     [
-        (["hyper", "nodes.csv", "--hyperedges", "books.csv"], "which the run knows"),
-        (["hyper", "new.csv", "--edges", "new-friends.csv"], "as the run has hyperedges"),
+        (["hyper", "nodes.csv", "--hyperedges", "books.csv"], "ids that are not nodes of the run"),
+        (["hyper", "new.csv", "--edges", "new-friends.csv"], "because the network uses hyperedges"),
         (["hyper", "--hyperedges", "books.csv"], "a file of the new nodes"),
         (["hyper", "books.csv", "--hyperedges", "books.csv", "--id", "node"], "node"),
-        (["taught", "new.csv", "--dataset", "set"], "no rows with it"),
+        (["taught", "new.csv", "--dataset", "set"], "no file of rows together with this option"),
         (["taught", "new.csv", "--id", "name"], "a column of"),
         (["taught/student"], "a file of rows"),
         (["taught", "new.csv", "--out", "new.csv"], "a file other than the input"),
         (["taught", "new.csv", "--delimiter", ";;"], "one character"),
-        (["hyper", "--program", "onnx"], "the trained network answers"),
+        (["hyper", "--program", "onnx"], "the trained network predicts"),
     ],
 )
 def test_what_cannot_be_answered_is_said_in_one_line(arguments, match):

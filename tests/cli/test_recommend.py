@@ -57,7 +57,7 @@ def test_from_two_files_to_reasons(shop, monkeypatch):
     assert 0 < again["recall@20_by_popularity"] <= 1  # the floor, whatever the model
     assert f"{again['recall@20']:.4f}" in done.output
     assert f"{again['recall@20']:.4f}" in call("evaluate", "run").output
-    assert "a recommender knows its own users alone" in call("evaluate", "run", "--dataset", "shop").output
+    assert "only for the users of its run" in call("evaluate", "run", "--dataset", "shop").output
     done = call("recommend", "run", "--user", "reader 3", "-k", 3, "--explain", "--draw", "why/why.png")
     assert done.exit_code == 0, done.output
     assert "  1. book" in done.output
@@ -154,7 +154,7 @@ def test_one_who_took_everything_is_told_so(shop):
     rows = "\n".join(["user,item", *(f"reader 0,book {i}" for i in range(21)), *(f"b,book {i}" for i in range(15))])
     (shop / "interactions.csv").write_text(rows + "\n", encoding="utf-8")
     call("train", "shop", "--model", "bprmf", "--epochs", 1, "--hidden", 4, "--out", "run", "--quiet")
-    assert "one who has not taken every item" in call("recommend", "run", "--user", "reader 0").output
+    assert "a user with items left to recommend" in call("recommend", "run", "--user", "reader 0").output
 
 
 @pytest.mark.parametrize("model", ["bprmf", "lightgcn", "twotower"])
@@ -163,7 +163,7 @@ def test_no_reasons_of_models_that_read_no_facts(shop, model):
     for words in (("--explain",), ("--draw", "why.png")):
         done = call("recommend", "run", "--user", "reader 0", *words)
         assert done.exit_code == 2
-        assert "this model reads no facts" in done.output
+        assert "this model does not use triples" in done.output
 
 
 def test_kgat_begins_from_what_bprmf_learned(shop):
@@ -189,14 +189,14 @@ def test_a_run_is_distilled_into_towers_that_answer_alone(shop):
     words = ("distill", "run", "--steps", 150, "--quiet")
     done = call(*words)
     assert done.exit_code == 0, done.output
-    for column in ("recall@20", "recall kept", "same items", "one user", "24 users"):
+    for column in ("recall@20", "recall / teacher", "same items", "one user", "24 users"):
         assert column in done.output.split("\n")[0]
     assert [line.split("  ")[0] for line in done.output.split("\n")[2:6]] == [
-        "towers alone", "kgat (teacher)", "its rows kept", "student",
+        "towers without teacher", "kgat (teacher)", "teacher, cached embeddings", "student",
     ]  # fmt: skip
     place = shop.parent / "run" / "student"
     assert "## What" not in (place / "report.md").read_text()
-    assert "recall kept" in (place / "report.md").read_text().lower()
+    assert "recall / teacher" in (place / "report.md").read_text().lower()
     assert not (place / "under_way").exists()
     assert len((place / "metrics.jsonl").read_text().splitlines()) == 150
     # the file answers for names as the student's run does
@@ -225,14 +225,14 @@ def test_same_items_is_what_two_rankings_share_beside_what_was_taken(shop, monke
     monkeypatch.setattr(towers, "CUT", 2)
     one = torch.tensor([[9.0, 3, 2, 1], [4, 3, 2, 9]])  # beside 0 and 3: {1, 2}, {0, 1}
     two = torch.tensor([[9.0, 1, 2, 3], [4, 3, 2, 9]])  # beside 0 and 3: {3, 2}, {0, 1}
-    assert towers._shared(lambda users: one[users], lambda users: two[users], data) == 0.75
+    assert towers._overlap(lambda users: one[users], lambda users: two[users], data) == 0.75
 
 
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        (("--teacher", "gcn"), "teacher: expected nothing, as the student of a recommender has no such setting"),
-        (("--seed", 0), "The run says the model, the data and the seed"),
+        (("--teacher", "gcn"), "teacher: expected no value, because the student of a recommender has no such setting"),
+        (("--seed", 0), "The model, the data and the seed come from the run"),
         ((), "a folder without a finished run"),
     ],
 )
@@ -244,8 +244,8 @@ def test_what_a_recommender_s_student_cannot_be_told(shop, words, message):
     assert done.exit_code == 2
     assert message in " ".join(done.output.split())
     done = call("predict", "run", "rows.csv")
-    assert "the run of a recommender" in done.output
-    assert "steps: expected nothing" in call("distill", "digits", "--steps", 3).output
+    assert "a run of a recommender" in done.output
+    assert "steps: expected no value" in call("distill", "digits", "--steps", 3).output
 
 
 def test_the_student_of_a_recommender_goes_on(shop, monkeypatch):
@@ -322,11 +322,20 @@ def test_the_same_command_goes_on(shop, monkeypatch):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (("train", "shop", "--model", "kgat", "--clip", 1), "clip: expected nothing, as kgat has no such setting"),
-        (("train", "karate", "--model", "gcn", "--l2", 1), "l2: expected nothing, as gcn has no such setting"),
-        (("train", "karate", "--validate-users", 9), "validate_users: expected nothing, as hgnn+ has no such setting"),
-        (("train", "shop", "--model", "fm", "--pretrain", "bprmf"), "nothing, as fm begins from no other's vectors"),
-        (("train", "karate", "--model", "kgat"), "one for recommendation, got 'karate'"),
+        (
+            ("train", "shop", "--model", "kgat", "--clip", 1),
+            "clip: expected no value, because kgat has no",
+        ),
+        (("train", "karate", "--model", "gcn", "--l2", 1), "l2: expected no value, because gcn has no"),
+        (
+            ("train", "karate", "--validate-users", 9),
+            "validate_users: expected no value, because hgnn+ has no",
+        ),
+        (
+            ("train", "shop", "--model", "fm", "--pretrain", "bprmf"),
+            "no value, because fm cannot start from",
+        ),
+        (("train", "karate", "--model", "kgat"), "a data set for recommendation, got 'karate'"),
         (("recommend", "nowhere", "--user", 0), "nowhere: no finished run"),
         (("recommend", "shop", "--user", 0), "shop: no finished run"),
     ],

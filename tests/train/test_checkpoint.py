@@ -131,12 +131,12 @@ def test_other_settings_are_refused(tmp_path, change):
 
 def test_another_model_and_damage_are_refused(tmp_path):
     train(network(), checkpoint=tmp_path / "c")
-    with pytest.raises(DataError, match="not of this model"):
+    with pytest.raises(DataError, match="does not match this model"):
         fit(nn.Linear(5, 2), (task()[0],), lambda z: z.sum(), checkpoint=tmp_path / "c", **OPTIONS)
     content = (tmp_path / "c").read_bytes()
     for damaged in (b"", content[:-9], content[:200], b"\x80\x04N."):
         (tmp_path / "c").write_bytes(damaged)
-        with pytest.raises(DataError, match="no checkpoint that can be read"):
+        with pytest.raises(DataError, match="not a readable checkpoint"):
             train(network(), checkpoint=tmp_path / "c")
 
 
@@ -163,7 +163,7 @@ def test_a_changed_checkpoint_is_refused(kind, tmp_path):
     header = json.loads(facts["hgraph training"])
     CHANGES[kind](header, tensors)
     save_file(tensors, tmp_path / "c", metadata=facts | {"hgraph training": json.dumps(header)})
-    with pytest.raises(DataError, match="its content is not what was written.*Delete it to begin anew"):
+    with pytest.raises(DataError, match="its checksum is wrong.*Delete it to start over"):
         train(network(), checkpoint=tmp_path / "c")
 
 

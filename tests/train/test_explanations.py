@@ -31,7 +31,7 @@ def test_negligible_paths_are_called_so(weights, marks, all_of_them):
     assert [found.negligible(path) for path in found.paths] == marks
     lines = found.text().splitlines()
     assert ["(negligible)" in line for line in lines[: len(marks)]] == marks
-    assert ("No path has attention worth naming" in found.text()) == all_of_them
+    assert ("All paths are negligible" in found.text()) == all_of_them
 
 
 @pytest.mark.checked(

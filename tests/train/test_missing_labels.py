@@ -10,7 +10,7 @@ from hgraph.datasets.tables import division
 from hgraph.distill import fit_temperature
 from hgraph.errors import ArgumentError
 from hgraph.models import MLP
-from hgraph.train import accuracy, expected_calibration_error, f1, fit, observed, roc_auc, supervised
+from hgraph.train import accuracy, classification_loss, expected_calibration_error, f1, fit, roc_auc, training_view
 from hgraph.train.plots import confusion_matrix, reliability_diagram
 
 NAN = float("nan")
@@ -62,7 +62,7 @@ def test_labels_of_another_convention_are_refused():
     for metric in (accuracy, f1, expected_calibration_error):
         with pytest.raises(ArgumentError, match=r"classes in 0 .. 1"):
             metric(torch.rand(2, 2), torch.tensor([1, 2]))
-        with pytest.raises(ArgumentError, match="all without one"):
+        with pytest.raises(ArgumentError, match="all without a label"):
             metric(torch.rand(2, 2), torch.tensor([-1, -1]))
 
 
@@ -87,19 +87,19 @@ def test_training_leaves_out_what_has_no_label():
     parts = Split(RING, torch.tensor([0, 1, 3]), torch.tensor([2, 4]), torch.empty(0, dtype=torch.long))
     data = Data(RING, torch.eye(5), MISSING["[N, 1]"], {"default": parts}).validate()
     assert data.num_classes == 2
-    part = observed(data)
+    part = training_view(data)
     assert (part.train.tolist(), part.val.tolist()) == ([0, 1], [2])
-    loss, validate = supervised(part)
+    loss, validate = classification_loss(part)
     assert loss(LOGITS).item() == pytest.approx(torch.nn.functional.cross_entropy(LOGITS[:2], KNOWN[:2]).item())
     assert validate(LOGITS) == 0.0
     result = fit(MLP(5, 4, 2), (data.x,), loss, validate=validate, epochs=2, progress=False)
     assert len(result.history) == 2
     nothing = Data(RING, torch.eye(5), torch.full((5,), -1), {"default": parts})
     with pytest.raises(ArgumentError, match="training node with a label"):
-        supervised(observed(nothing))[0](LOGITS)
+        classification_loss(training_view(nothing))[0](LOGITS)
     fractions = Data(RING, torch.eye(5), MISSING["NaN"], {"default": parts})
     with pytest.raises(ArgumentError, match="class numbers"):
-        supervised(observed(fractions))[0](LOGITS)
+        classification_loss(training_view(fractions))[0](LOGITS)
 
 
 def test_pictures_leave_out_what_has_no_label():

@@ -64,6 +64,6 @@ def test_a_learning_curve_shows_the_epochs_that_were_validated(monkeypatch):
     line, dot = axes.lines
     assert (list(line.get_xdata()), list(line.get_ydata())) == ([2, 4], [20.0, 40.0])
     assert (list(dot.get_xdata()), list(dot.get_ydata())) == ([4], [40.0])
-    assert "kept: epoch 4" in axes.texts[0].get_text()
+    assert "best epoch 4" in axes.texts[0].get_text()
     plots.learning_curve({"teacher": FitResult([{"epoch": 1, "loss": 2.0}], 1, 1.0)}, {"teacher": "kgat"}, "title")
     assert kept[1].axes[0].get_ylabel() == "training loss"

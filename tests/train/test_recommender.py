@@ -58,7 +58,7 @@ def test_each_item_of_a_user_and_each_other_item_is_drawn_alike():
 def test_users_with_nothing_or_everything_are_not_drawn():
     pairs = Adjacency.from_coo(target=[0, 0, 1], source=[0, 1, 1], num_targets=3, num_sources=2)
     assert train.PairSampler(pairs).users.tolist() == [1]
-    with pytest.raises(ArgumentError, match="a user with an item taken and one not"):
+    with pytest.raises(ArgumentError, match="a user with a positive and a negative item"):
         train.PairSampler(Adjacency.from_coo(target=[0], source=[0], num_targets=1, num_sources=1))
 
 
@@ -73,7 +73,7 @@ def test_facts_and_their_wrong_tails():
         assert (h, r, t) in facts
         assert (h, r, w) not in facts
     assert set(more[3]) == set(range(8))
-    with pytest.raises(ArgumentError, match="at least one fact"):
+    with pytest.raises(ArgumentError, match="at least one triple"):
         train.TripleSampler(KnowledgeGraph.from_names([]))
 
 
@@ -333,11 +333,11 @@ def test_some_users_validate_the_same_ones_every_time(monkeypatch):
     assert found[3, 0][1] == found[None, 0][1]
 
 
-def test_two_optimisers_have_moments_of_their_own(tmp_path):
+def test_the_two_optimizers_have_separate_moments(tmp_path):
     data, model = interactions(), kgat(interactions())
     train.fit_recommender(model, data, epochs=2, patience=None, checkpoint=tmp_path / "c", **OPTIONS)
     other = kgat(data)
-    turns = train.recommender._Turns(other, 0.05)
+    turns = train.recommender._Optimizers(other, 0.05)
     settings = {"seed": 0, "lr": 0.05, "batch": 4, "triple_batch": 16, "l2": 1e-5, "triple_l2": 1e-5}
     checkpoint.Checkpoint(tmp_path / "c", settings | {"every": 2, "k": 3, "validate_users": None}).restore(
         other, turns, []
@@ -388,7 +388,7 @@ def test_wrong_settings_are_named(changed, message):
 
 
 def test_other_sizes_are_refused():
-    with pytest.raises(ArgumentError, match="12 users and 9 items, as the data has, got 3 and 9"):
+    with pytest.raises(ArgumentError, match="12 users and 9 items, the numbers of the data, got 3 and 9"):
         train.fit_recommender(models.BPRMF(3, I), interactions())
 
 
@@ -439,7 +439,7 @@ def test_reasons_are_the_paths_of_most_attention():
     assert {t.get_text() for t in ax.texts} >= {"ann", "Dune", "Herbert", "Dosadi"}
     across = {t.get_text(): t.xy[0] if hasattr(t, "xy") else t.get_position()[0] for t in ax.texts}
     assert across["ann"] < across["Dune"] < across["Herbert"] < across["Dosadi"]
-    assert train.explain(structure, 0, 2, num_users=2).text() == "no path of so few steps"
+    assert train.explain(structure, 0, 2, num_users=2).text() == "no path found; a larger max_steps may find one"
     train.explain(structure, 0, 2, num_users=2).draw()
     with pytest.raises(ArgumentError, match="user: expected an id in 0 .. 1"):
         train.explain(structure, 2, 0, num_users=2)

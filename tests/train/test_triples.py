@@ -133,7 +133,7 @@ def test_what_is_wrong_is_said(options, size, error, match):
 
 def test_rankings_of_nothing_are_refused():
     model, none = models.TransE(N, R), torch.empty(0, 3, dtype=torch.long)
-    with pytest.raises(ArgumentError, match="at least one fact"):
+    with pytest.raises(ArgumentError, match="at least one triple"):
         triple_ranking(model, none, none)
     with torch.no_grad():
         model.entity[0] = math.nan
@@ -153,5 +153,5 @@ def test_umls_is_learned(name, least, mirror):
 
 def test_what_holds_facts_is_not_taken_for_facts():
     model, facts = models.DistMult(3, 1), torch.tensor([[0, 0, 1]])
-    with pytest.raises(ArgumentTypeError, match=r"known: expected a tensor of facts \[K, 3\], got list. split"):
+    with pytest.raises(ArgumentTypeError, match=r"known: expected a tensor of triples \[K, 3\], got list. Use split"):
         triple_ranking(model, facts, [[0, 0, 1]])

@@ -56,7 +56,7 @@ def test_a_search_does_not_go_on_with_another(tmp_path):
     options = {"trials": 2, "folder": tmp_path}
     tune(score, SPACE, about={"dataset": "a"}, **options)
     assert len(tune(score, SPACE, about={"dataset": "a"}, trials=3, folder=tmp_path).trials) == 3
-    with pytest.raises(ArgumentError, match="dataset: expected 'a', as the search that .* got 'b'"):
+    with pytest.raises(ArgumentError, match="dataset: expected 'a', the value of the search in .* got 'b'"):
         tune(score, SPACE, about={"dataset": "b"}, **options)
     with pytest.raises(ArgumentError, match="space: expected"):
         tune(score, SPACE | {"x": Range(-9, 4)}, about={"dataset": "a"}, **options)
