@@ -21,7 +21,7 @@ from hgraph.benchmarks.harness import PEERS, Case, Method, own, without_gradient
 from hgraph.models import GAT, GCN, HGNN, HGNNP
 from hgraph.structure import Adjacency, Graph, Hypergraph
 
-KEPT = "hgraph, A x kept"  # the first layer's sum over constant features is computed before timing
+PREPARED = "hgraph, A x kept"  # the first layer's sum over constant features is computed before timing
 Networks = tuple[dict[str, nn.Module], nn.Module, Tensor, Tensor]  # networks that must agree, MLP only, x, y
 
 
@@ -45,7 +45,7 @@ def hypergraph_networks(kind: type[nn.Module]) -> Networks:
         "PyG HypergraphConv": lambda: networks.HypergraphOnPyG(model, hypergraph, symmetric=symmetric),
         "DHG": lambda: networks.OnDHG(model, hypergraph, layer),
     }
-    ours = {"hgraph": networks.Bound(model, hypergraph), KEPT: networks.Prepared(model, hypergraph, x)}
+    ours = {"hgraph": networks.Bound(model, hypergraph), PREPARED: networks.Prepared(model, hypergraph, x)}
     return {**ours, **installed(peers)}, networks.Dense(64, 64, 16), x, y
 
 
@@ -70,7 +70,7 @@ def gcn_networks(size: str) -> Networks:
         peers["DHG"] = lambda: networks.OnDHG(model, graph, "GCNConv")
     dense, ours = networks.Dense(features, hidden, classes), {"hgraph": networks.Bound(model, graph)}
     if size == "arxiv":
-        ours[KEPT] = networks.Prepared(model, graph, x)
+        ours[PREPARED] = networks.Prepared(model, graph, x)
     return {**ours, **installed(peers)}, dense, x, y
 
 

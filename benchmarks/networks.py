@@ -103,9 +103,8 @@ class OnDHG(nn.Module):
             self.structure = dhg.Graph(structure.num_nodes, pairs.T.tolist())
         self.conv = nn.ModuleList()
         for i, conv in enumerate(convs(model)):
-            weight, bias = (
-                (conv.linear.weight, conv.linear.bias) if hasattr(conv, "linear") else (conv.weight.T, conv.bias)
-            )
+            linear = getattr(conv, "linear", None)
+            weight, bias = (conv.weight.T, conv.bias) if linear is None else (linear.weight, linear.bias)
             peer = getattr(dhg.nn, layer)(weight.shape[1], weight.shape[0], drop_rate=0.0, is_last=i == 1)
             peer.theta.load_state_dict({"weight": weight, "bias": bias})
             self.conv.append(peer)

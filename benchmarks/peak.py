@@ -37,9 +37,8 @@ def _measure(make: Callable[[], Method], queue: Any) -> None:
         return
     gc.collect()
     with contextlib.suppress(OSError, AttributeError):
-        ctypes.CDLL(None).malloc_trim(
-            0
-        )  # return memory that was freed so far; otherwise the call could reuse it unnoticed
+        # return freed memory, which the call could otherwise reuse unnoticed
+        ctypes.CDLL(None).malloc_trim(0)
     with contextlib.suppress(OSError):
         Path("/proc/self/clear_refs").write_text("5")  # reset the peak
     before = _peak_kib()

@@ -22,9 +22,8 @@ _CLASSIFY = select(task="node classification")
 TEACHERS = tuple(entry.name for entry in _CLASSIFY if entry.data in ("graph", "hypergraph"))
 CLASSIFIERS = (*TEACHERS, *(entry.name for entry in _CLASSIFY if entry.data == "features"))
 RECOMMENDERS = tuple(entry.name for entry in select(task="recommendation"))
-TOWERS = next(
-    entry.name for entry in select(task="recommendation", student=True)
-)  # the student of the other recommenders
+# the student of the other recommenders
+TOWERS = next(entry.name for entry in select(task="recommendation", student=True))
 STARTERS = tuple(name for name in RECOMMENDERS if find(name).starts_from)  # can start from another model's embeddings
 
 

@@ -32,9 +32,8 @@ def main() -> None:
 
 def _unprinted(error: OSError) -> int:
     _say(f"hgraph: error: standard output: {error.strerror or error}")
-    os.dup2(
-        os.open(os.devnull, os.O_WRONLY), 1
-    )  # otherwise the interpreter flushes again at exit and prints a traceback
+    # otherwise the interpreter flushes again at exit and prints a traceback
+    os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
     return 1
 
 

@@ -10,9 +10,8 @@ from typing import Any
 __all__ = ["commands_of", "located", "options_of", "set_program"]
 
 _FLAG = re.compile(r"(?<![\w-])--[a-z][a-z0-9-]*")
-_COMMAND = re.compile(
-    r"`hgraph [^`]*`|\bhgraph [a-z]+[^;.]*"
-)  # in a complete command it is clear whose options they are
+# a complete command, in which it is clear whose options they are
+_COMMAND = re.compile(r"`hgraph [^`]*`|\bhgraph [a-z]+[^;.]*")
 _program: list[Any] = []  # the typer application; `set_program` puts it here, as the commands cannot import it
 _FIRST = "datasets build"  # most hints of the library are about reading tables
 

@@ -105,9 +105,8 @@ def begin(folder: Path, settings: dict[str, Any], *, overwrite: bool) -> Path:
     if known.exists():
         _check_same(folder, known, settings)
     else:
-        others = _manifest(folder).get(
-            "others", _names(folder)
-        )  # a stopped run has listed the files that were there before it began
+        # a stopped run has listed the files that were there before it began
+        others = _manifest(folder).get("others", _names(folder))
         write_json(folder / MANIFEST, _HEAD | {"files": [], "others": others})
     write_json(known, settings)
     return place

@@ -139,9 +139,8 @@ class Explanation:
         part = rebuilt(kg, head, relation, tail, weight).subgraph(torch.tensor(nodes, dtype=torch.long))
         defaults: dict[str, Any] = {"positions": _columns(self.paths, nodes) or None}
         if kg.adj.weight is not None and kg.adj.weight.numel():
-            defaults["largest"] = float(
-                kg.adj.weight.detach().max()
-            )  # small weights stay thin, even if all of them are small
+            # so that lines are thin if all weights of the paths are small
+            defaults["largest"] = float(kg.adj.weight.detach().max())
         return part.draw(ax, **defaults | options)
 
 

@@ -172,7 +172,7 @@ class _Optimizers:
 
 @dataclass
 class _Steps:
-    """The steps of one epoch; reoptimizers the mean losses."""
+    """The steps of one epoch; returns the mean losses."""
 
     model: Recommender
     data: Interactions

@@ -35,9 +35,8 @@ class PairSampler:
         self.users = ((degree > 0) & (degree < taken.num_sources)).nonzero().flatten()
         if not len(self.users):
             raise ArgumentError("taken", "a user with a positive and a negative item", "none")
-        self._codes = coo.pair_codes(
-            taken.target, taken.indices, *taken.shape
-        )  # computed once, so that the cost of a draw does not grow with E
+        # computed once, so that the cost of a draw does not grow with E
+        self._codes = coo.pair_codes(taken.target, taken.indices, *taken.shape)
 
     def draw(self, count: int) -> tuple[Tensor, Tensor, Tensor]:
         """(users, positive items, negative items), each [count]; uses torch's global generator."""
