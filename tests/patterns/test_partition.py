@@ -1,4 +1,4 @@
-"""Partitions: every pair of the support exactly once, for any length and size; and what a wrong one is told."""
+"""Partitions: every pair of the support exactly once, for any length and size; and errors for wrong partitions."""
 
 from __future__ import annotations
 
@@ -61,7 +61,7 @@ def test_masked_partitions_reach_each_present_pair_once(name, size, causal, seed
 @given(group=st.lists(st.integers(-1, 5), max_size=40), causal=st.booleans())
 @settings(max_examples=30, deadline=None)
 def test_clusters_reach_each_pair_once(group, causal):
-    """Of the tokens that are in one; others hear nobody."""
+    """Clusters of the tokens that are in one; other tokens have no edges."""
     mask = torch.tensor(group, dtype=torch.long).view(1, -1) >= 0
     partition, support = partitions.clusters(group, causal=causal), support_of(len(group), causal)
     partition.validate(support & patterns.present(mask))
@@ -70,7 +70,7 @@ def test_clusters_reach_each_pair_once(group, causal):
 
 @pytest.mark.parametrize("causal", [True, False])
 def test_the_neighbors_of_powers_of_two_are_siblings(causal):
-    """Of i's ancestors in the tree, at every level, where a token attends to both sides."""
+    """Siblings of the ancestors of i in the tree, at every level; in both directions if not causal."""
     n = 32
     partition = partitions.logsparse(n, causal=causal)
     for i in range(n):
@@ -83,7 +83,7 @@ def test_the_neighbors_of_powers_of_two_are_siblings(causal):
         assert sorted(found) == sorted(e for e in expected if e[0] < i or not causal)
 
 
-def test_one_region_a_segment_and_the_code_that_counts_its_own_twice():
+def test_one_region_per_segment_and_the_code_that_counts_its_own_twice():
     partition = partitions.fixed(10, 4, causal=False)
     assert partition.regions[0].hypergraph().to_lists() == [[0, 1, 2, 3], [4, 5, 6, 7], [8, 9]]
     assert partition.regions[0].sizes.tolist() == [4, 4, 2]
@@ -96,7 +96,7 @@ def test_one_region_a_segment_and_the_code_that_counts_its_own_twice():
             twice.validate(patterns.full(10))
 
 
-def test_wrong_partitions_are_told():
+def test_wrong_partitions_raise_errors():
     whole = partitions.fixed(9, 3)
     with pytest.raises(ArgumentError, match=r"\(3, 0\) is not covered"):
         Partition(whole.direct).validate(patterns.causal(9))
@@ -115,7 +115,7 @@ def test_wrong_partitions_are_told():
 
 @pytest.mark.parametrize("name", MAKERS)
 def test_partitions_of_many_tokens_are_made_from_runs(name):
-    """Four billion pairs are a few runs a token."""
+    """Four billion pairs are a few runs per token."""
     n = 1 << 16
     partition = MAKERS[name](n, 256, causal=True)
     runs = sum(g.num_runs for g in partition.direct)

@@ -1,4 +1,4 @@
-"""Every pattern against its definition by pairs, its tiles against its edges, and what building costs."""
+"""Every pattern against its definition by pairs, its tiles against its edges, and the cost of building it."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ def in_longnet(i, j, segments, dilations):
 
 document = torch.tensor([0] * 3 + [2] * 9 + [3] * 29).tolist()
 
-# Each pattern and its definition: does target i hear source j (under head h of example e)?
+# Each pattern and its definition: does target i attend to source j (for head h of example e)?
 CASES = {
     "full": (patterns.full(5, 7), lambda i, j: True),
     "none": (patterns.none(4, 3), lambda i, j: False),
@@ -219,7 +219,7 @@ def test_windows_reach_by_steps_and_gaps_never_fill():
     assert int(slash.first_hop(255).max()) == 16  # one stride and 15 steps: sqrt(N)
 
 
-def test_patterns_serve_lengths_below_their_sinks():
+def test_patterns_work_for_fewer_tokens_than_sinks():
     assert patterns.sinks(2, 4).equal(patterns.causal(2))
     assert patterns.prefix_lm(2, 4).equal(patterns.full(2))
 
@@ -244,7 +244,7 @@ def test_a_million_tokens_take_less_than_a_second():
 
 
 class Largest(TorchDispatchMode):
-    """The most bytes behind a tensor that any operation makes."""
+    """Records the largest storage in bytes of any result."""
 
     bytes = 0
 
@@ -275,7 +275,7 @@ LARGE = {
 
 
 @pytest.mark.parametrize("name", LARGE)
-def test_nothing_of_the_size_of_all_pairs_is_made(name):
+def test_no_tensor_of_all_pairs_is_allocated(name):
     n = 65_536
     with Largest() as largest:
         tiles = LARGE[name](n).tiles(128)
@@ -305,6 +305,6 @@ def test_nothing_of_the_size_of_all_pairs_is_made(name):
         (lambda: TokenGraph.per_head([]), ArgumentTypeError, "graphs: expected one or more token graphs"),
     ],
 )  # fmt: skip
-def test_wrong_arguments_are_answered(call, error, message):
+def test_wrong_arguments_are_named(call, error, message):
     with pytest.raises(error, match=message):
         call()

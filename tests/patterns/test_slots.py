@@ -57,7 +57,7 @@ def test_tiles_of_runs_are_the_loop(data, targets, sources, block):
         assert tiles.index.shape[3] <= most
 
 
-def test_heads_and_examples_have_runs_of_their_own():
+def test_heads_and_examples_have_separate_runs():
     start = torch.zeros(2, 3, 5, dtype=torch.long)
     stop = torch.randint(6, (2, 3, 5), generator=torch.Generator().manual_seed(0))
     mask = torch.tensor([[[True, False, True, True, True]], [[True] * 5]])
@@ -69,7 +69,7 @@ def test_heads_and_examples_have_runs_of_their_own():
 
 
 @pytest.mark.parametrize("reach", [False, True])
-def test_what_a_tile_visits_can_be_kept_from_hanging_on_others(reach):
+def test_the_visits_of_a_target_can_be_independent_of_others(reach):
     """Without a reach the second target, which attends to more, makes the first one's tile visit more."""
     counts = []
     for stop in ([1, 1], [1, 4]):
