@@ -270,7 +270,7 @@ def test_a_commit_that_is_not_there_is_refused():
 
 
 def test_these_suites_measure_an_hgraph_from_another_folder(tmp_path):
-    """The start of --compare: the library is found where it is said to lie, the suites are this tree's."""
+    """The start of --compare: the library is imported from the given folder, the suites from this checkout."""
     script = launch._START.replace("sys.exit(main(sys.argv[2:]))", "print(hgraph.__file__, main.__code__.co_filename)")
     other = tmp_path / "other" / "hgraph"
     other.parent.mkdir()

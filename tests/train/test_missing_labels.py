@@ -1,4 +1,4 @@
-"""A missing label is missing in every metric, split, training and picture; NaN predictions are no accuracy."""
+"""Missing labels are ignored in every metric, split, training and plot; NaN predictions raise an error."""
 
 from __future__ import annotations
 
@@ -68,7 +68,7 @@ def test_labels_of_another_convention_are_refused():
 
 @pytest.mark.checked("labels", "A random split leaves out nodes without a label.")
 @pytest.mark.parametrize("y", [MISSING["-1"], MISSING["[N, 1]"]], ids=["-1", "[N, 1]"])
-def test_drawn_splits_leave_out_what_has_no_label(y):
+def test_random_splits_leave_out_unlabeled_rows(y):
     of_classes = Split.per_class(RING, torch.cat([y, y]), num_train_per_class=1, num_val_per_class=0)
     in_time = Split.by_time(RING, torch.arange(5), y=y, val_fraction=0.2, test_fraction=0.4)
     assert in_time.train.tolist() == [0, 1]
@@ -83,7 +83,7 @@ def test_drawn_splits_leave_out_what_has_no_label(y):
 @pytest.mark.checked(
     "labels", "Training and validation leave out nodes without a label, even if the split contains them."
 )
-def test_training_leaves_out_what_has_no_label():
+def test_training_leaves_out_unlabeled_rows():
     parts = Split(RING, torch.tensor([0, 1, 3]), torch.tensor([2, 4]), torch.empty(0, dtype=torch.long))
     data = Data(RING, torch.eye(5), MISSING["[N, 1]"], {"default": parts}).validate()
     assert data.num_classes == 2
@@ -102,7 +102,7 @@ def test_training_leaves_out_what_has_no_label():
         classification_loss(training_view(fractions))[0](LOGITS)
 
 
-def test_pictures_leave_out_what_has_no_label():
+def test_plots_leave_out_unlabeled_rows():
     for y in (MISSING["-1"], MISSING["[N, 1]"]):
         assert reliability_diagram(LOGITS, y, "t") == reliability_diagram(LOGITS[:3], KNOWN, "t")
         assert confusion_matrix(LOGITS, y, "ab", "t") == confusion_matrix(LOGITS[:3], KNOWN, "ab", "t")
