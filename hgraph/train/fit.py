@@ -90,6 +90,8 @@ def fit(
 ) -> FitResult:
     """Train a model on one full batch with Adam, then restore its best state and set it to eval mode.
 
+    Use it when a classifier or another network is trained on a whole graph at once.
+
     ``fit(model, data)`` trains on the training nodes of a `Data` and scores the accuracy on its validation nodes.
 
     An epoch is one step on ``loss(model(*inputs))``, plus the `hgraph.nn.aux_losses` of the model's layers, and, in
@@ -285,6 +287,8 @@ class _Step:
 
 def cosine(epoch: int, epochs: int) -> float:
     r"""Cosine learning-rate schedule from 1 to 0: :math:`\tfrac12 (1 + \cos(\pi (t - 1) / T))`.
+
+    Use it when the learning rate should decrease to zero: ``fit(..., schedule=cosine)``.
 
     >>> [round(cosine(epoch, 4), 3) for epoch in (1, 2, 3, 4)]
     [1.0, 0.854, 0.5, 0.146]

@@ -49,6 +49,8 @@ def full_ranking(
 ) -> dict[str, float]:
     """The means over users of `ranking_of_users`; ``full_ranking(model, data)`` ranks the test items of a data set.
 
+    Use it when one number per metric is needed for a recommender.
+
     >>> pairs = Adjacency.from_coo(target=[0], source=[1], num_targets=1, num_sources=3)
     >>> full_ranking(lambda users: torch.tensor([[0.1, 0.5, 0.9]]), pairs, ks=[2])["recall@2"]
     1.0
@@ -67,6 +69,8 @@ def ranking_of_users(
     chunk: int = 1024,
 ) -> dict[str, Tensor]:
     r"""Recall, NDCG, hit rate and precision of the K best of all items, for each user with a test item.
+
+    Use it when metrics per user are needed, for example for confidence intervals.
 
     .. math:: \mathrm{recall} = \frac{|H|}{|R|}, \quad \mathrm{precision} = \frac{|H|}{K}, \quad
         \mathrm{hit} = [|H| > 0], \quad

@@ -13,6 +13,8 @@ __all__ = ["accuracy", "expected_calibration_error", "scored_rows"]
 def accuracy(logits: Tensor, y: Tensor) -> float:
     r"""The fraction of labeled rows whose largest logit is at their label.
 
+    Use it when classes are balanced or all errors cost the same.
+
     .. math:: \frac{1}{N} \sum_i [\arg\max_c z_{ic} = y_i]
 
     Args:
@@ -32,6 +34,8 @@ def accuracy(logits: Tensor, y: Tensor) -> float:
 
 def expected_calibration_error(logits: Tensor, y: Tensor, bins: int = 15) -> float:
     r"""Expected calibration error: mean difference of confidence and accuracy over equal-width bins of confidence.
+
+    Use it when probabilities are used, not only the predicted classes.
 
     .. math:: \sum_b \frac{|B_b|}{N} |\mathrm{acc}(B_b) - \mathrm{conf}(B_b)|
 

@@ -14,6 +14,8 @@ __all__ = ["eval_mode"]
 def eval_mode(model: object) -> Iterator[None]:
     """Run a block with a module in eval mode, then restore the mode of each submodule; other objects are ignored.
 
+    Use it when a model is evaluated in the middle of its training.
+
     >>> net = nn.Sequential(nn.Dropout())
     >>> with eval_mode(net):
     ...     inside = net.training

@@ -15,6 +15,8 @@ __all__ = ["f1", "mrr", "ndcg_at", "recall_at", "roc_auc"]
 def f1(logits: Tensor, y: Tensor) -> float:
     r"""Macro F1: the mean over classes of the harmonic mean of precision and recall.
 
+    Use it when classes are imbalanced.
+
     .. math:: \frac1{|C'|} \sum_{c \in C'} \frac{2\, TP_c}{2\, TP_c + FP_c + FN_c}
 
     Args:
@@ -37,6 +39,8 @@ def f1(logits: Tensor, y: Tensor) -> float:
 
 def roc_auc(score: Tensor, y: Tensor) -> float:
     r"""The probability that a positive has a higher score than a negative; a tie counts one half.
+
+    Use it when scores of two classes are compared without a threshold.
 
     .. math:: \frac{1}{|P| |N|} \sum_{p \in P} \sum_{n \in N} \bigl([s_p > s_n] + \tfrac12 [s_p = s_n]\bigr)
 
@@ -77,6 +81,8 @@ def roc_auc(score: Tensor, y: Tensor) -> float:
 def recall_at(score: Tensor, relevant: Tensor, k: int) -> float:
     r"""The fraction of relevant items among the k items with the highest scores; mean over users with relevant items.
 
+    Use it when only the k best items are shown and their order does not matter.
+
     .. math:: \frac1{|U|} \sum_u \frac{|\mathrm{top}_k(u) \cap R_u|}{|R_u|}
 
     Args:
@@ -94,6 +100,8 @@ def recall_at(score: Tensor, relevant: Tensor, k: int) -> float:
 
 def ndcg_at(score: Tensor, relevant: Tensor, k: int) -> float:
     r"""Normalized discounted cumulative gain of the k best items; mean over users with relevant items.
+
+    Use it when the order of the k best items matters.
 
     .. math:: \frac1{|U|} \sum_u \frac{\sum_{i \le k} [r_i \in R_u] / \log_2(i + 1)}
         {\sum_{i \le \min(k, |R_u|)} 1 / \log_2(i + 1)}
@@ -113,6 +121,8 @@ def ndcg_at(score: Tensor, relevant: Tensor, k: int) -> float:
 
 def mrr(score: Tensor, target: Tensor) -> float:
     r"""Mean reciprocal rank of the correct candidate; among ties it has the middle rank.
+
+    Use it when each row has one correct candidate.
 
     .. math:: \frac1N \sum_i \frac{1}{\mathrm{rank}_i},
         \qquad \mathrm{rank}_i = 1 + |\{j : s_{ij} > s_{i t_i}\}| + \tfrac12 |\{j \ne t_i : s_{ij} = s_{i t_i}\}|

@@ -53,6 +53,8 @@ def recommend(
 ) -> Recommendation:
     """The k items that a trained model ranks highest for each user.
 
+    Use it when items are recommended with a trained model.
+
     Args:
         model: a trained `Recommender`.
         data: its training data.
@@ -160,6 +162,8 @@ def explain(
     structure: KnowledgeGraph, user: int, item: int, *, num_users: int, max_steps: int = 3, limit: int = 5
 ) -> Explanation:
     """The attention paths from a user to an item, user -> ... -> item.
+
+    Use it when a recommendation needs a reason.
 
     They show along which paths messages could reach the user, and with which attention weights. The score also
     depends on the embeddings.

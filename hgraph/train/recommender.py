@@ -54,6 +54,8 @@ def fit_recommender(
 ) -> FitResult:
     r"""Train a recommender with two Adam optimizers, then restore its best state and set it to eval mode.
 
+    Use it when a model of `hgraph.models.recommend` is trained on `Interactions`.
+
     An epoch is ``pairs // batch + 1`` steps on `Recommender.pair_loss`, then, if the model learns from triples,
     ``edges // triple_batch + 1`` steps on `Recommender.triple_loss` with the second optimizer, then
     `Recommender.refresh`. Every ``eval_every`` epochs, all items are ranked for the users with validation items. The

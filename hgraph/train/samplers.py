@@ -16,6 +16,8 @@ _TRIES = 100  # largest number of draws of a negative; then the last one is used
 class PairSampler:
     """Samples users, each with one positive and one negative item.
 
+    Use it when a ranking loss on pairs is trained in your own loop.
+
     Users are sampled without replacement (with replacement if a batch is larger than their number), then one of the
     user's items, then uniformly one of the other items. So users with few items count as much as users with many.
 
@@ -49,6 +51,8 @@ class PairSampler:
 
 class TripleSampler:
     """Samples triples, each with a negative tail that forms no known triple.
+
+    Use it when a loss on triples is trained in your own loop.
 
     Heads are sampled like the users of `PairSampler`, then one of the triples of the head. So heads with few triples
     count more than in a uniform sample of triples. The negative tail can be any node.

@@ -18,6 +18,8 @@ __all__ = ["scorer", "structure_of"]
 def structure_of(model: Recommender, data: Interactions, *, trained: bool = True) -> KnowledgeGraph:
     """The structure over which the messages of a trained model flow (``trained=False``: of an untrained model).
 
+    Use it when `recommend`, `explain` or `scorer` is called often, so that it is computed only once.
+
     >>> from hgraph.models import BPRMF
     >>> kg = KnowledgeGraph.from_names([("Dune", "is like", "Ubik")])
     >>> data = Interactions.from_pairs([[0], [0]], [[], []], [[], []], kg, num_users=1, num_items=2)
@@ -31,6 +33,8 @@ def structure_of(model: Recommender, data: Interactions, *, trained: bool = True
 
 def scorer(model: Recommender, structure: KnowledgeGraph) -> Any:
     """A function from users [B] to scores of all items [B, I], in eval mode; embeddings are computed once.
+
+    Use it when scores of many users are needed, so that embeddings are computed only once.
 
     >>> from hgraph.models import BPRMF
     >>> kg = KnowledgeGraph.from_names([("Dune", "is like", "Ubik")])

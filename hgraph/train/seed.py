@@ -16,6 +16,8 @@ __all__ = ["seeded"]
 def seeded(seed: int, devices: Iterable[torch.device | str] = ()) -> Iterator[None]:
     """Run a block under a seed, then restore the caller's random state.
 
+    Use it when random numbers must be reproducible without side effects on other code.
+
     The generators of the CPU and of the given CUDA devices are seeded; no other generator is changed.
 
     Args:

@@ -31,6 +31,8 @@ def triple_ranking(
 ) -> dict[str, float]:
     r"""Ranks of the true tails and heads of held-out triples among all nodes that form no known triple.
 
+    Use it when a model of triples is evaluated by link prediction.
+
     .. math:: \mathrm{rank} = 1 + |\{v : s_v > s\}| + \tfrac12 |\{v : s_v = s\}|, \qquad
               \mathrm{mrr} = \operatorname{mean} \frac1{\mathrm{rank}}, \qquad
               \mathrm{hits@}K = \operatorname{mean}\, [\mathrm{rank} \le K]
@@ -111,6 +113,8 @@ def fit_triples(
     label: str = "fit",
 ) -> FitResult:
     """Train a model of triples with Adam on `TripleModel.loss`, then restore its best state and set it to eval mode.
+
+    Use it when embeddings of a knowledge graph are trained, for link prediction.
 
     Every ``eval_every`` epochs, the validation triples are ranked (filtered by training and validation triples). The
     state with the highest mean reciprocal rank is restored at the end, or the last state without validation triples.

@@ -47,6 +47,8 @@ class TrainingView:
 def training_view(data: Data, split: str = "default") -> TrainingView:
     """Restrict a `Data` to the nodes of training: all for a transductive split, else the observed nodes.
 
+    Use it when a network is trained in your own loop, so that no unseen node is used.
+
     Unlabeled nodes are in neither ``train`` nor ``val``, but messages still flow over them.
 
     Args:
@@ -77,6 +79,8 @@ def training_view(data: Data, split: str = "default") -> TrainingView:
 
 def classification_loss(part: TrainingView) -> tuple[Callable[[Tensor], Tensor], Callable[[Tensor], float] | None]:
     """The mean cross-entropy on the training nodes, and the accuracy on the validation nodes (None without any).
+
+    Use it when `fit` is called with a `TrainingView` instead of a `Data`.
 
     Both are functions of logits [N', C] for `fit`; unlabeled nodes are ignored.
 
