@@ -101,7 +101,7 @@ def run_folder(out: Path | None, dataset: str, what: str, seed: int) -> Path:
     return out or Path("runs") / f"{Path(dataset).resolve().name}-{what}-{seed}"
 
 
-def made_with() -> dict[str, Any]:
+def environment_info() -> dict[str, Any]:
     """Versions, threads and machine: results may depend on them, but no option sets them."""
     import torch
 
@@ -192,16 +192,16 @@ def check_picture(name: str, path: Path, *, run: Path | None = None) -> None:
     check_folder(path.parent)
 
 
-def say(figures: dict[str, Any], head: dict[str, Any], as_json: bool) -> None:
+def print_results(figures: dict[str, Any], head: dict[str, Any], as_json: bool) -> None:
     """Print results on stdout, as a table or as one JSON object that starts with ``head``."""
     if as_json:
         typer.echo(json.dumps(head | figures, allow_nan=False))
         return
     width = max(map(len, figures))
-    typer.echo("\n".join(f"{key.replace('_', ' ').ljust(width)}  {shown(v)}" for key, v in figures.items()))
+    typer.echo("\n".join(f"{key.replace('_', ' ').ljust(width)}  {format_value(v)}" for key, v in figures.items()))
 
 
-def shown(value: Any) -> str:
+def format_value(value: Any) -> str:
     """Format a number for display."""
     if value is None:
         return "-"

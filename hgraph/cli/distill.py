@@ -19,8 +19,8 @@ from hgraph.cli.common import (
     QuietOption,
     RootOption,
     device_of,
+    environment_info,
     load,
-    made_with,
     plain_errors,
     run_folder,
 )
@@ -106,7 +106,7 @@ def distill(
     rank items as the model of the run does. It is written as ONNX; its recall and latency are printed.
     """
     if is_run(dataset):
-        _refuse_others(context)
+        _reject_other_options(context)
         distill_run(
             Path(dataset), steps=steps or STEPS, out=out, overwrite=overwrite, device=device, root=root,
             as_json=as_json, quiet=quiet,
@@ -199,7 +199,7 @@ def _accuracy_on_new_rows(
     return f"{new}. The test accuracy of {100 * seen:.1f} % is for nodes {what}."
 
 
-def _refuse_others(context: typer.Context) -> None:
+def _reject_other_options(context: typer.Context) -> None:
     """Reject options that do not apply to the student of a recommender."""
     common = {"dataset", "steps", "out", "overwrite", "device", "root", "as_json", "quiet"}
     for name in context.params:
@@ -268,7 +268,7 @@ def _config(
         "training": f"Adam, lr 0.01, weight decay 0.0005, {run['epochs']} epochs, state of best validation accuracy",
         "seed": run["seed"],
         "device": str(device),
-        **made_with(),
+        **environment_info(),
     }
 
 

@@ -8,11 +8,11 @@ from typing import Annotated, Any
 
 import typer
 
-from hgraph.cli.common import JsonOption, QuietOption, RootOption, device_of, load, plain_errors, say
+from hgraph.cli.common import JsonOption, QuietOption, RootOption, device_of, load, plain_errors, print_results
 from hgraph.cli.recommenders import evaluate_recommender
 from hgraph.cli.teachers import MLP, prepare, split_of
 from hgraph.cli.train import figures_of
-from hgraph.cli.trained import as_trained, config_of, filled, opened
+from hgraph.cli.trained import config_of, encode_for_run, load_weights, read_settings
 from hgraph.errors import ArgumentError
 
 _SHOWN = ("test_accuracy", "ece", "parameters", "unseen_accuracy")  # printed for each network of a distillation
@@ -42,19 +42,19 @@ def evaluate(
             )
         evaluate_recommender(run, device, root, as_json)
         return
-    run_of = opened(run, config)
+    run_of = read_settings(run, config)
     loaded = load(dataset or run_of.source, root=root, seed=run_of.seed)
     data = prepare(loaded, run_of.model, run_of.setting, run_of.seed)
-    data = as_trained(run, data, dataset, run_of.source, root, run_of.seed).to(device_of(device))
+    data = encode_for_run(run, data, dataset, run_of.source, root, run_of.seed).to(device_of(device))
     networks, model, setting, seed = run_of.networks(data), run_of.model, run_of.setting, run_of.seed
     found: dict[str, dict[str, Any]] = {}
     for name, made in networks.items():
-        network = filled(made, run, name, data, loaded.name)
+        network = load_weights(made, run, name, data, loaded.name)
         entry = model if name in ("model", "teacher") else MLP
         found[name], _ = figures_of(network, data, entry, split_of(setting))
     head = {"dataset": loaded.name, "setting": setting.value, "seed": seed}
     if "model" in found:
-        say(found["model"], {**head, "model": model.name}, as_json)
+        print_results(found["model"], {**head, "model": model.name}, as_json)
         return
     found = {name: {key: figures[key] for key in _SHOWN if key in figures} for name, figures in found.items()}
     if as_json:

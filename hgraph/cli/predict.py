@@ -16,7 +16,7 @@ from hgraph.cli.predictions import prediction_writer
 from hgraph.cli.students import Program, ProgramOption, predictor_of, student_of
 from hgraph.cli.teachers import as_graph, as_hypergraph
 from hgraph.cli.towers import is_run
-from hgraph.cli.trained import as_trained, config_of, filled, opened
+from hgraph.cli.trained import config_of, encode_for_run, load_weights, read_settings
 from hgraph.errors import ArgumentError, DataError
 
 if TYPE_CHECKING:
@@ -203,16 +203,16 @@ def _network_blocks(
         )
     if not (run / "config.json").is_file():
         raise ArgumentError("rows", "a file of rows", "none", f"{run} contains an exported student but no data set")
-    opened_run = opened(run, config_of(run))
-    place, where = dataset or opened_run.source, device_of(device)
+    settings = read_settings(run, config_of(run))
+    place, where = dataset or settings.source, device_of(device)
     card = datasets.info(place)
-    options: dict[str, Any] = {"seed": opened_run.seed} if "seed" in card.options else {}
+    options: dict[str, Any] = {"seed": settings.seed} if "seed" in card.options else {}
     data = _without_classes(run, datasets.load(place, root=root, **options)[0])
-    data = as_trained(run, data, dataset, opened_run.source, root, opened_run.seed)
-    name = "teacher" if opened_run.distilled else "model"
-    network = filled(opened_run.networks(data)[name], run, name, data, place)
+    data = encode_for_run(run, data, dataset, settings.source, root, settings.seed)
+    name = "teacher" if settings.distilled else "model"
+    network = load_weights(settings.networks(data)[name], run, name, data, place)
     classes = tuple(map(str, data.meta.get("class_names") or range(data.num_classes)))
-    kind = opened_run.model.data
+    kind = settings.model.data
     if rows is not None and kind != "features" and not any(links.values()):
         raise ArgumentError("hyperedges", "--hyperedges or --edges of the new nodes", "none", _no_links(run))
     chosen = torch.ones(data.num_nodes, dtype=torch.bool) if every else ~labeled(data.y)

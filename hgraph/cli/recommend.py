@@ -48,7 +48,7 @@ def recommend(
     With --out instead of --user, the items of all users are written to a CSV file with the columns user, rank, item and
     score. The file appears only when it is complete.
     """
-    from hgraph.cli.recommenders import opened_run
+    from hgraph.cli.recommenders import load_run
 
     if (user is None) == (out is None):
         got = "neither" if user is None else "both"
@@ -57,7 +57,7 @@ def recommend(
         raise ArgumentError("out", "no --explain, --draw or --json together with --out", "both")
     if draw is not None:
         check_picture("draw", draw, run=run)
-    model, data, config = opened_run(run, root)
+    model, data, config = load_run(run, root)
     if (explain or draw is not None) and not model.reads_facts:
         hint = "Use the run of its teacher" if config["model"] == TOWERS else ""
         raise ArgumentError("explain", "no value, because this model does not use triples", type(model).__name__, hint)

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import typer
 
 from hgraph.cli.choices import RECOMMENDERS, listed
-from hgraph.cli.common import device_of, made_with, run_folder, say
+from hgraph.cli.common import device_of, environment_info, print_results, run_folder
 from hgraph.cli.runs import REPORT, UNDER_WAY, check_folder, running, write_json
 from hgraph.errors import ArgumentError, DataError
 from hgraph.models.registry import find
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from hgraph.data import Dataset, Interactions
     from hgraph.models.recommend.base import Recommender
 
-__all__ = ["evaluate_recommender", "load_interactions", "network_of", "opened_run", "train_recommender"]
+__all__ = ["evaluate_recommender", "load_interactions", "load_run", "network_of", "train_recommender"]
 
 FILES = ("config.json", "metrics.jsonl", "learning_curve.png", "model.safetensors", "report.md")
 CUT = 20
@@ -113,7 +113,7 @@ def train_recommender(
             command = _command(settings, device, folder)
             config = settings | {"source": source, "command": command, "device": str(where), "kind": "recommender"}
             config["data_sha256"] = seen
-            config |= made_with()
+            config |= environment_info()
             title = f"{loaded.name}: {model} (seed {seed})"
             write_json(folder / "config.json", config)
             curve = learning_curve({"teacher": fit}, {"teacher": model}, title, f"recall@{CUT}")
@@ -122,7 +122,7 @@ def train_recommender(
             write_atomically(folder / "report.md", _report(loaded, title, figures, config).encode())
     except OSError as error:
         raise DataError(f"{folder}: cannot be written ({error})") from error
-    say(figures, {"dataset": loaded.name, "model": model, "seed": seed}, as_json)
+    print_results(figures, {"dataset": loaded.name, "model": model, "seed": seed}, as_json)
     if not as_json:
         typer.echo(f"report: {folder / 'report.md'}")
 
@@ -150,9 +150,9 @@ def figures_of(network: Recommender, data: Interactions, score: Any = None) -> d
 
 def evaluate_recommender(run: Path, device: str, root: Path | None, as_json: bool) -> None:
     """Print the metrics of a run, computed from its files."""
-    network, data, config = opened_run(run, root)
+    network, data, config = load_run(run, root)
     head = {name: config[name] for name in ("dataset", "model", "seed")}
-    say(figures_of(network.to(device_of(device)), data), head, as_json)
+    print_results(figures_of(network.to(device_of(device)), data), head, as_json)
 
 
 def _command(settings: dict[str, Any], device: str, folder: Path) -> str:
@@ -163,7 +163,7 @@ def _command(settings: dict[str, Any], device: str, folder: Path) -> str:
     return shlex.join([*words, "--device", device, "--out", str(folder)])
 
 
-def opened_run(run: Path, root: Path | None) -> tuple[Recommender, Interactions, dict[str, Any]]:
+def load_run(run: Path, root: Path | None) -> tuple[Recommender, Interactions, dict[str, Any]]:
     """The trained model of a run folder, the data that it was trained on, and its settings.
 
     Raises:

@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Any
 import typer
 
 from hgraph.cli.choices import TOWERS
-from hgraph.cli.common import device_of, made_with
-from hgraph.cli.recommenders import CUT, figures_of, network_of, opened_run, settings_of
+from hgraph.cli.common import device_of, environment_info
+from hgraph.cli.recommenders import CUT, figures_of, load_run, network_of, settings_of
 from hgraph.cli.runs import REPORT, check_folder, running, write_json
 from hgraph.errors import ArgumentError, DataError
 
@@ -62,7 +62,7 @@ def distill_run(
     check_folder(folder, overwrite=overwrite)
     where = device_of(device)
     needs_onnx()
-    teacher, data, config = opened_run(run, root)
+    teacher, data, config = load_run(run, root)
     if config["model"] == TOWERS:
         raise ArgumentError(
             "dataset",
@@ -82,7 +82,13 @@ def distill_run(
             figures = measured(teacher.to("cpu"), baseline.to("cpu"), student, data, folder / ONNX)
             saved = {name: config[name] for name in ("dataset", "source", "hidden", "kind")}
             saved |= {name: config.get(name) for name in ("min_rating", "split")}
-            saved |= {"model": TOWERS, "teacher": config["model"], **settings, **made_with(), "device": str(where)}
+            saved |= {
+                "model": TOWERS,
+                "teacher": config["model"],
+                **settings,
+                **environment_info(),
+                "device": str(where),
+            }
             _write(folder, student, losses, figures, saved | {"command": command}, data)
     except OSError as error:
         raise DataError(f"{folder}: cannot be written ({error})") from error

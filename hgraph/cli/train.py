@@ -17,12 +17,12 @@ from hgraph.cli.common import (
     QuietOption,
     RootOption,
     device_of,
+    environment_info,
+    format_value,
     load,
-    made_with,
     plain_errors,
+    print_results,
     run_folder,
-    say,
-    shown,
 )
 from hgraph.cli.numbers import SEEDS, real, setting, whole
 from hgraph.cli.recommenders import train_recommender
@@ -135,7 +135,7 @@ def train(
     interactions.csv (user,item) and, optionally, triples.csv (head,relation,tail).
     """
     if network_name.value in RECOMMENDERS:
-        _refuse_others(network_name, setting, dropout, clip, weight_decay, schedule, precision)
+        _reject_other_options(network_name, setting, dropout, clip, weight_decay, schedule, precision)
         train_recommender(
             dataset, network_name.value, seed=seed, epochs=epochs, hidden=hidden, lr=lr, patience=patience, l2=l2,
             pretrain=None if pretrain is None else pretrain.value, validate_users=validate_users, out=out,
@@ -172,12 +172,14 @@ def train(
             report = _write(folder, loaded, network, fit, figures, config, model, data, part, logits)
     except OSError as error:
         raise DataError(f"{folder}: cannot be written ({error})") from error
-    say(figures, {"dataset": loaded.name, "model": model.name, "setting": setting.value, "seed": seed}, as_json)
+    print_results(
+        figures, {"dataset": loaded.name, "model": model.name, "setting": setting.value, "seed": seed}, as_json
+    )
     if not as_json:
         typer.echo(f"report: {report}")
 
 
-def _refuse_others(
+def _reject_other_options(
     network: Network,
     setting: Setting,
     dropout: float,
@@ -282,7 +284,7 @@ def _config(
         "model": model.name,
         "optimiser": "Adam; state of best validation accuracy" if len(parts.val) else "Adam; state of the last epoch",
         **options,
-        **made_with(),
+        **environment_info(),
     }
 
 
@@ -330,7 +332,13 @@ def _markdown(dataset: Dataset, title: str, figures: dict[str, Any], config: dic
             f"| {key.replace('_', ' ')} | {str(value).replace('|', chr(92) + '|')} |" for key, value in values.items()
         ]
 
-    lines = [f"# {title}", "", "| figure | value |", "|---|---:|", *rows({k: shown(v) for k, v in figures.items()})]
+    lines = [
+        f"# {title}",
+        "",
+        "| figure | value |",
+        "|---|---:|",
+        *rows({k: format_value(v) for k, v in figures.items()}),
+    ]
     lines += ["", "**Majority accuracy** is the accuracy of always predicting the most frequent training class."]
     lines += ["", "![Validation accuracy over epochs](learning_curve.png)"]
     lines += ["", "![Confusion matrix: true and predicted classes](confusion_matrix.png)"]

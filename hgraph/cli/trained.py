@@ -19,11 +19,11 @@ if TYPE_CHECKING:
 
     from hgraph.data import Data
 
-__all__ = ["Opened", "as_trained", "config_of", "filled", "opened"]
+__all__ = ["RunSettings", "config_of", "encode_for_run", "load_weights", "read_settings"]
 
 
 @dataclass(frozen=True)
-class Opened:
+class RunSettings:
     """Settings of a run of `hgraph train` or `hgraph distill`.
 
     Args:
@@ -51,7 +51,7 @@ class Opened:
         return {"model": network_of(self.model, data, self.seed, **self.shape)}
 
 
-def opened(run: Path, config: dict[str, Any]) -> Opened:
+def read_settings(run: Path, config: dict[str, Any]) -> RunSettings:
     """Read the settings of a run from its configuration.
 
     Raises:
@@ -63,7 +63,7 @@ def opened(run: Path, config: dict[str, Any]) -> Opened:
         kind = settings["teacher" if distilled else "model"]
         if kind not in CLASSIFIERS:
             raise ValueError(f"a classifier, got {kind!r}")
-        return Opened(
+        return RunSettings(
             str(settings["dataset" if distilled else "source"]),
             find(kind),
             Setting(settings["setting"]),
@@ -73,7 +73,7 @@ def opened(run: Path, config: dict[str, Any]) -> Opened:
             {name: settings[name] for name in ("hidden", "dropout") if name in settings},
         )
     except (KeyError, ValueError, TypeError) as error:
-        raise no_run(run, error) from error
+        raise _not_a_run(run, error) from error
 
 
 def config_of(run: Path) -> dict[str, Any]:
@@ -86,10 +86,10 @@ def config_of(run: Path) -> dict[str, Any]:
         config = json.loads((run / "config.json").read_text(encoding="utf-8"))
         return dict(config)
     except (OSError, ValueError, TypeError) as error:
-        raise no_run(run, error) from error
+        raise _not_a_run(run, error) from error
 
 
-def as_trained(run: Path, data: Data, dataset: str | None, source: str, root: Path | None, seed: int) -> Data:
+def encode_for_run(run: Path, data: Data, dataset: str | None, source: str, root: Path | None, seed: int) -> Data:
     """Encode the data with the features and classes of the run's network."""
     from hgraph.datasets import Inputs
 
@@ -106,7 +106,7 @@ def as_trained(run: Path, data: Data, dataset: str | None, source: str, root: Pa
         raise DataError(f"{run}: the network does not match {dataset or source!r} ({error})") from error
 
 
-def filled(network: nn.Module, run: Path, name: str, data: Data, dataset: str) -> nn.Module:
+def load_weights(network: nn.Module, run: Path, name: str, data: Data, dataset: str) -> nn.Module:
     """Load the weights of the run into the network, and set it to eval mode."""
     from safetensors import SafetensorError
     from safetensors.torch import load_file
@@ -114,13 +114,13 @@ def filled(network: nn.Module, run: Path, name: str, data: Data, dataset: str) -
     try:
         network.load_state_dict(load_file(run / f"{name}.safetensors"))
     except (OSError, SafetensorError) as error:
-        raise no_run(run, error) from error
+        raise _not_a_run(run, error) from error
     except RuntimeError as error:
         wanted = f"{data.num_features} features and {data.num_classes} classes"
         raise DataError(f"{run}: the network does not match {dataset!r} with {wanted} ({error})") from error
     return network.eval()
 
 
-def no_run(run: Path, error: Exception) -> DataError:
+def _not_a_run(run: Path, error: Exception) -> DataError:
     reason = f"its config.json has no {error}" if isinstance(error, KeyError) else error
     return DataError(f"{run}: not a finished run of `hgraph train` or `hgraph distill` ({reason})")

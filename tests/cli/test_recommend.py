@@ -168,13 +168,13 @@ def test_models_without_triples_have_no_explanations(shop, model):
 
 def test_kgat_starts_from_embeddings_of_bprmf(shop):
     """With almost no training of its own, it ranks nearly as BPR-MF does; the settings are saved."""
-    from hgraph.cli.recommenders import opened_run
+    from hgraph.cli.recommenders import load_run
 
     few = ("--epochs", 1, "--hidden", 8, "--lr", 1e-9, "--quiet", "--json")
     for name, options in (("bprmf", ("--validate-users", 5)), ("kgat", ("--pretrain", "bprmf", "--l2", 0.5))):
         done = call("train", "shop", "--model", name, "--out", name, *few, *options)
         assert done.exit_code == 0, done.output
-    first, second = (opened_run(shop.parent / name, None)[0] for name in ("bprmf", "kgat"))
+    first, second = (load_run(shop.parent / name, None)[0] for name in ("bprmf", "kgat"))
     torch.testing.assert_close(second.embedding[: len(first.embedding)], first.embedding, rtol=0, atol=1e-6)
     commands = [json.loads((shop.parent / n / "config.json").read_text())["command"] for n in ("kgat", "bprmf")]
     assert "--l2 0.5 --pretrain bprmf" in commands[0]
