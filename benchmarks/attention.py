@@ -42,19 +42,19 @@ def back(x: Tensor) -> Tensor:
 
 def dense(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
     """SDPA with a T x T mask."""
-    far = torch.arange(len(q)).unsqueeze(1) - torch.arange(len(q))
-    mask = (far >= 0) & (far < WINDOW)
+    distance = torch.arange(len(q)).unsqueeze(1) - torch.arange(len(q))
+    mask = (distance >= 0) & (distance < WINDOW)
     return back(F.scaled_dot_product_attention(by_head(q), by_head(k), by_head(v), attn_mask=mask))
 
 
 def in_blocks(q: Tensor, k: Tensor, v: Tensor, block: int = 256) -> Tensor:
-    """SDPA per block of queries with the keys that any of them attends to: the best way in plain torch."""
+    """SDPA per block of queries with the keys that any of them attends to: the fastest way in plain torch."""
     q, k, v = by_head(q), by_head(k), by_head(v)
     parts = []
     for first in range(0, q.shape[2], block):
         begin, end = max(0, first - WINDOW), first + block
-        far = torch.arange(first, end).unsqueeze(1) - torch.arange(begin, end)
-        mask = (far >= 0) & (far < WINDOW)
+        distance = torch.arange(first, end).unsqueeze(1) - torch.arange(begin, end)
+        mask = (distance >= 0) & (distance < WINDOW)
         parts.append(F.scaled_dot_product_attention(q[:, :, first:end], k[:, :, begin:end], v[:, :, begin:end], mask))
     return back(torch.cat(parts, 2))
 
@@ -95,11 +95,11 @@ def windowed(tokens: int, backward: bool, name: str) -> Case:
     left, right = torch.randn(int(flops / 2 / 1024**2), 1024), torch.randn(1024, 1024)
     limits: dict[str, Method] = {"limit: GEMM of as many operations": lambda: left @ right}
     causal = partial(F.scaled_dot_product_attention, is_causal=True)
-    everything = lambda: back(causal(by_head(q), by_head(k), by_head(v)))  # noqa: E731
+    all_keys = lambda: back(causal(by_head(q), by_head(k), by_head(v)))  # noqa: E731
     grad = torch.randn_like(v)
     wrapped = (lambda m: gradient(m, [q, k, v], grad)) if backward else without_gradient
     if not (backward and tokens > 4096):
-        limits["limit: SDPA is_causal (all keys: more work)"] = wrapped(everything)
+        limits["limit: SDPA is_causal (all keys: more work)"] = wrapped(all_keys)
     expected = wrapped(lambda: dense(q, k, v)) if tokens <= 4096 else None
     return Case(name, {n: wrapped(m) for n, m in methods.items()}, limits, expected, rtol=1e-3)
 
@@ -109,7 +109,7 @@ def patterned(tokens: int, pattern: str, backward: bool, name: str) -> Case:
     rows = tokens // 128
     graph = {
         "power": hgraph.patterns.power(tokens, 128, window=3, num_sink=128),
-        "strided": hgraph.patterns.strided(tokens, 16, causal=True),  # in the order of its residues
+        "strided": hgraph.patterns.strided(tokens, 16, causal=True),  # tokens ordered by residue
         "global": hgraph.patterns.block_local(tokens, 128, before=5, causal=True) | hgraph.patterns.sinks(tokens, 128),
     }[pattern]
     count = graph.num_tiles(128)

@@ -1,4 +1,4 @@
-"""The builders: seconds and peak memory of building a structure, each in a separate process.
+"""Time and peak memory of the builders, each in a separate process.
 
     python benchmarks/builders.py [--only knn]
 
@@ -18,16 +18,16 @@ CASE = """
 import json, sys, time
 import numpy as np, torch
 torch.set_num_threads(1)
-from hgraph import build
+from hgraph import builders
 setup, call = sys.argv[1], sys.argv[2]
-scope = {"np": np, "torch": torch, "build": build, "rng": np.random.default_rng(0)}
+scope = {"np": np, "torch": torch, "builders": builders, "rng": np.random.default_rng(0)}
 exec(setup, scope)
-held = next(int(line.split()[1]) for line in open("/proc/self/status") if line.startswith("VmRSS")) / 1024
+before = next(int(line.split()[1]) for line in open("/proc/self/status") if line.startswith("VmRSS")) / 1024
 wall, cpu = time.perf_counter(), time.process_time()
 made = eval(call, scope)
 wall, cpu = time.perf_counter() - wall, time.process_time() - cpu
 peak = next(int(line.split()[1]) for line in open("/proc/self/status") if line.startswith("VmHWM")) / 1024
-print(json.dumps({"wall_s": wall, "cpu_s": cpu, "held_mib": held, "peak_mib": peak, "what": repr(getattr(made,
+print(json.dumps({"wall_s": wall, "cpu_s": cpu, "held_mib": before, "peak_mib": peak, "what": repr(getattr(made,
 "structure", made))}))
 """
 

@@ -54,12 +54,12 @@ def growing(name: str, unit: str) -> Found:
     for tokens in LENGTHS:
         make = partial(call, name, unit != "ms", tokens)
         values[f"{tokens} tokens"] = growth.timed(make) if unit == "ms" else [peak.peak_mib(make)]
-    least = {n: min(values[f"{n} tokens"]) for n in LENGTHS}
-    steps = [math.log(least[b] / least[a]) / math.log(b / a) for a, b in itertools.pairwise(LENGTHS)]
+    minimum = {n: min(values[f"{n} tokens"]) for n in LENGTHS}
+    steps = [math.log(minimum[b] / minimum[a]) / math.log(b / a) for a, b in itertools.pairwise(LENGTHS)]
     note = f"power of the tokens from length to length: {', '.join(f'{s:.2f}' for s in steps)}"
     if unit == "ms":
         flops = {n: 4 * CHANNELS * HEADS * _edges(name, n) for n in LENGTHS}
-        note += f"; useful GFLOP/s: {', '.join(f'{flops[n] / least[n] / 1e6:.1f}' for n in LENGTHS)}"
+        note += f"; useful GFLOP/s: {', '.join(f'{flops[n] / minimum[n] / 1e6:.1f}' for n in LENGTHS)}"
     return Found(values, unit, note)
 
 

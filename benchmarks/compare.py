@@ -19,7 +19,7 @@ def root() -> Path:
     """The checkout that hgraph is imported from.
 
     Raises:
-        ArgumentError: it is installed without one.
+        ArgumentError: hgraph is not installed from a checkout.
     """
     folder = Path(hgraph.__file__).resolve().parents[1]
     if not (folder / ".git").exists():
@@ -28,10 +28,10 @@ def root() -> Path:
 
 
 def commit_of(revision: str) -> str:
-    """The commit of that name.
+    """The commit of a revision.
 
     Raises:
-        ArgumentError: there is none.
+        ArgumentError: the revision does not exist.
     """
     command = ["git", "-C", root(), "rev-parse", "--verify", "--quiet", f"{revision}^{{commit}}"]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
@@ -55,7 +55,7 @@ def compare(
     commits before public names changed, and cases of equal names are compared.
 
     Raises:
-        ArgumentError: no such revision, or no checkout.
+        ArgumentError: the revision or the checkout does not exist.
         RuntimeError: one side could not be measured.
     """
     commit, here = commit_of(revision), root()
@@ -72,7 +72,7 @@ def compare(
                     command = [*suites, "--own", "--out", str(out), *arguments]
                     if launch.start_on(folder, files, command, threads=threads, allocator=allocator):
                         raise RuntimeError(
-                            f"{side} ({folder}): the suite did not end well, see above. "
+                            f"{side} ({folder}): the suite failed, see above. "
                             "If public names differ from this checkout's, add --own-suites"
                         )
                     for file in sorted(out.glob("*.csv")):
@@ -87,7 +87,7 @@ def compare(
 def _row(key: tuple[str, str, str], sides: dict[str, list[dict[str, str]]]) -> dict[str, str]:
     then, now = ([float(row["min"]) for row in sides[side]] for side in ("then", "now"))
     last = sides["now"][-1]
-    kept = ("unit", "threads", "clock", "device", "date", "cpu", "load", "allocator", "python", "torch")
+    copied = ("unit", "threads", "clock", "device", "date", "cpu", "load", "allocator", "python", "torch")
     return {
         **dict(zip(("suite", "case", "method"), key, strict=True)),
         "then_min": f"{min(then):.4f}", "now_min": f"{min(now):.4f}",
@@ -95,7 +95,7 @@ def _row(key: tuple[str, str, str], sides: dict[str, list[dict[str, str]]]) -> d
         "then_over_now": f"{min(then) / max(min(now), 1e-9):.3f}",
         "commit_then": sides["then"][-1]["commit"], "commit_now": last["commit"], "processes": str(len(now)),
         "backend_then": sides["then"][-1]["backend"], "backend_now": last["backend"],
-        **{name: last[name] for name in kept},
+        **{name: last[name] for name in copied},
     }  # fmt: skip
 
 
@@ -106,6 +106,6 @@ def table(found: list[dict[str, str]]) -> str:
     for row in found:
         name = row["case"] + row["method"].removeprefix("hgraph")
         lines.append(f"{name:44}{float(row['then_min']):12.3f}{float(row['now_min']):12.3f}{row['then_over_now']:>10}")
-    if first["backend_then"] != first["backend_now"]:  # its native kernels are missing
-        lines.append(f"then on the {first['backend_then']} backend, now on {first['backend_now']}")
+    if first["backend_then"] != first["backend_now"]:  # one commit has no native kernels
+        lines.append(f"then: {first['backend_then']} backend, now: {first['backend_now']}")
     return "\n".join(lines)

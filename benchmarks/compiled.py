@@ -16,7 +16,7 @@ from hgraph.models import HGNN
 
 
 def compare(make: Callable[[], models.Networks], training: bool, name: str) -> Case:
-    """The method "hgraph" is eager: a ratio below 1 means that the compiled one is faster."""
+    """The method "hgraph" is eager, so a ratio below 1 means that compiled code is faster."""
     found, dense, x, y = make()
     model = found["hgraph"]
     compiled, compiled_dense = (torch.compile(network, dynamic=True) for network in (model, dense))
@@ -36,11 +36,11 @@ def compare(make: Callable[[], models.Networks], training: bool, name: str) -> C
         return lambda: torch.autograd.grad(torch.nn.functional.cross_entropy(call(x), y), weight)[0]
 
     checks = {"hgraph": loss(model), "hgraph, compiled": loss(compiled)}
-    kept = {n: check() for n, check in checks.items()}
+    gradients = {n: check() for n, check in checks.items()}
     methods = {"hgraph": models._epoch(model, x, y), "hgraph, compiled": models._epoch(compiled, x, y)}
     limits = {n: models._epoch(network, x, y) for n, network in control.items()}
     limits["limit: MLP only, compiled"]()  # compiles
-    return Case(name, methods, limits, checks={n: partial(kept.__getitem__, n) for n in kept}, rtol=1e-3)
+    return Case(name, methods, limits, checks={n: partial(gradients.__getitem__, n) for n in gradients}, rtol=1e-3)
 
 
 def suite(device: str) -> Mapping[str, Callable[[], Case]]:

@@ -81,12 +81,12 @@ def tokens(
     q, k, v = (x.requires_grad_(backward) for x in (q, k, v))
     first = [x.transpose(0, 1).unsqueeze(0) for x in (q, k, v)]
     back = lambda x: x.squeeze(0).transpose(0, 1)  # noqa: E731
-    meets = allowed(which, window, window)
+    is_allowed = allowed(which, window, window)
 
     def flex() -> Method:
         from torch.nn.attention.flex_attention import create_block_mask, flex_attention
 
-        mask = create_block_mask(meets, None, None, number, number, device=device)
+        mask = create_block_mask(is_allowed, None, None, number, number, device=device)
         call = torch.compile(flex_attention) if device != "cpu" else flex_attention
         return lambda: back(call(*first, block_mask=mask))
 
@@ -133,9 +133,9 @@ def memories(decay: str, backward: bool, sizes: Mapping[str, int], name: str, de
 
 
 def peaks(make: Callable[[], Case], device: str) -> Found:
-    """MiB that each method of a case allocates."""
+    """MiB allocated by each method of a case."""
     if device == "cpu":
-        raise NotHereError("the memory of a GPU: no GPU was asked for")
+        raise NotHereError("GPU memory needs --device cuda")
     values: dict[str, list[float]] = {}
     for name, method in make().methods.items():
         method()

@@ -1,6 +1,6 @@
 """Growth of time and memory: 1,000 times as many edges, ten per node, F = 32, from ten thousand to ten million.
 
-Every point is measured in a separate process: milliseconds of one call by CPU time (the least of three), and peak MiB
+Every point is measured in a separate process: milliseconds of one call by CPU time (the minimum of three), and peak MiB
 above the inputs. Linear growth means that cost per edge is constant once caches are exceeded.
 """
 

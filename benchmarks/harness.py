@@ -34,9 +34,9 @@ class Case:
     Args:
         name: its name in tables.
         methods: by name; ratios are relative to "hgraph".
-        limits: timed without comparing results: less work (a lower bound), or more (said in the name).
-        expected: the expected result; None takes hgraph's own.
-        checks: compared instead of results that cannot be compared (an epoch changes its weights).
+        limits: timed without comparing results; they do less work (a lower bound) or more work (noted in the name).
+        expected: the expected result; None uses the result of hgraph.
+        checks: functions whose results are compared instead (a training epoch changes its weights).
         rtol: largest allowed difference, relative to the largest value.
         flops: useful floating-point operations, if meaningful.
     """
@@ -60,11 +60,11 @@ class Found:
 
 
 class DifferenceError(Exception):
-    """hgraph computes another result than expected: nothing is timed."""
+    """The result of hgraph is wrong, so nothing is timed."""
 
 
 class NotHereError(Exception):
-    """A case needs something that is missing on this machine or in this version."""
+    """A case needs a package or a feature that is missing."""
 
 
 @dataclass(frozen=True)
@@ -98,7 +98,7 @@ def run(case: Case, setting: Setting) -> Measured:
     """Check all methods, then time those that agree.
 
     Raises:
-        DifferenceError: hgraph's own result is not the expected one.
+        DifferenceError: the result of hgraph is wrong.
     """
     load = os.getloadavg()[0]
     methods, left_out, took = agreeing(case, setting)
@@ -129,7 +129,7 @@ def agreeing(case: Case, setting: Setting) -> tuple[dict[str, Method], dict[str,
         if not off <= case.rtol:
             left_out[name] = f"differs by {off:.2g}"
             if name in own:
-                raise DifferenceError(f"{case.name}: {name} differs from what is expected by {off:.2g}: nothing timed")
+                raise DifferenceError(f"{case.name}: {name} differs from the expected result by {off:.2g}")
             continue
         took[name] = _milliseconds(method, 1, setting)
         agree[name] = method
@@ -196,7 +196,7 @@ def _cuda_milliseconds(method: Method, repeat: int) -> float:
     return total / repeat
 
 
-# ---------------------------------------------------------------------- ways that many cases share
+# ---------------------------------------------------------------------- shared by many cases
 
 
 @dataclass(frozen=True)

@@ -83,13 +83,13 @@ def timed(makers: Callable[[], dict[str, Callable[[], Method]]], name: str) -> C
     return Case(name, {"hgraph": made.pop("hgraph")}, made)
 
 
-def alone(tokens: int, backward: bool, name: str) -> Method:
+def call(tokens: int, backward: bool, name: str) -> Method:
     training(256, backward)[name]()()  # libraries set up
     return training(tokens, backward)[name]()
 
 
 def peaks(tokens: int, backward: bool) -> Found:
-    values = {name: [peak.peak_mib(partial(alone, tokens, backward, name))] for name in training(256, backward)}
+    values = {name: [peak.peak_mib(partial(call, tokens, backward, name))] for name in training(256, backward)}
     return Found(values, "MiB above the inputs")
 
 
@@ -102,7 +102,7 @@ def held(tokens: int) -> Found:
 def suite(device: str) -> Mapping[str, Callable[[], Case | Found]]:
     made: dict[str, Callable[[], Case | Found]] = {}
     for tokens in TOKENS:
-        for backward in (False, True) if tokens <= 16384 else (False,):  # beyond, going back alone takes minutes
+        for backward in (False, True) if tokens <= 16384 else (False,):  # for more tokens, the backward takes minutes
             name = f"training{' f+b' * backward}, {tokens} tokens"
             made[name] = partial(timed, partial(training, tokens, backward), name)
             made[f"{name}, peak memory"] = partial(peaks, tokens, backward)
@@ -114,7 +114,7 @@ def suite(device: str) -> Mapping[str, Callable[[], Case | Found]]:
 
 
 def growth(rows: list[dict[str, str]]) -> list[str]:
-    """Exponents between neighboring sizes, and useful GFLOP/s: 2 N^2 H D forward, 3.5 times as much with back."""
+    """Exponents between neighboring sizes, and useful GFLOP/s: 2 N^2 H D forward, 3.5 times as much with backward."""
     lines, found = [], {}
     for row in rows:
         kind, size, *rest = row["case"].removesuffix(" tokens").split(", ")

@@ -39,9 +39,9 @@ sys.exit(main(sys.argv[2:]))
 
 def environment(threads: int, allocator: str) -> dict[str, str]:
     """The environment of this process, without variables that affect speed."""
-    decided = {name for settings in ALLOCATORS.values() for name in settings}
-    kept = {name: value for name, value in os.environ.items() if name not in decided}
-    return kept | dict.fromkeys(_POOLS, str(threads)) | _COMPILER | ALLOCATORS[allocator]
+    replaced = {name for settings in ALLOCATORS.values() for name in settings}
+    others = {name: value for name, value in os.environ.items() if name not in replaced}
+    return others | dict.fromkeys(_POOLS, str(threads)) | _COMPILER | ALLOCATORS[allocator]
 
 
 def start(arguments: Sequence[str], *, threads: int, allocator: str, quiet: bool, tables: str = "stdout") -> int:

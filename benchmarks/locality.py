@@ -34,13 +34,13 @@ def renumbered(make: Callable[[], tuple[Graph, Tensor]], name: str) -> Case:
         start = time.process_time()
         moved = reorder(graph, method)
         print(f"{name}: reorder by {method} took {time.process_time() - start:.1f} s of CPU", flush=True)
-        adj, there = moved.result.adj, moved.sort(x)
+        adj, permuted = moved.result.adj, moved.sort(x)
         which = f"reordered by {method}"
-        methods[which] = partial(propagate, adj, there)
-        checks[which] = lambda m=moved, a=adj, t=there: m.unsort(propagate(a, t))
-        limits[f"bfloat16, {which}"] = partial(propagate, adj, there.bfloat16())
+        methods[which] = partial(propagate, adj, permuted)
+        checks[which] = lambda m=moved, a=adj, t=permuted: m.unsort(propagate(a, t))
+        limits[f"bfloat16, {which}"] = partial(propagate, adj, permuted.bfloat16())
         if method == "rcm":
-            limits[f"limit: pure gather, {which}"] = ops.pure_gather(adj, there)
+            limits[f"limit: pure gather, {which}"] = ops.pure_gather(adj, permuted)
     found = {n: without_gradient(m) for n, m in methods.items()}
     return Case(name, found, limits, checks=checks)
 

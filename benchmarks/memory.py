@@ -25,7 +25,7 @@ def _methods(small: bool) -> tuple[dict[str, Method], torch.Tensor, int]:
 
 
 def sum_call(method: str, backward: bool) -> Method:
-    """Prepares inputs once; then the call is measured."""
+    """Prepare the inputs; only the returned call is measured."""
     small, _, _ = _methods(True)
     small[method]()  # libraries set up
     methods, x, targets = _methods(False)
@@ -58,8 +58,8 @@ def suite(device: str) -> Mapping[str, Callable[[], Found]]:
     for backward in (False, True):
         made[f"sum arxiv128{' f+b' * backward}"] = partial(_sums, backward)
     for training in (False, True):
-        doing = "training epoch" if training else "inference"
+        mode = "training epoch" if training else "inference"
         gat, gcn = ["hgraph", "PyG GATConv"], ["hgraph", "PyG edge_index, cached", "PyG CSR"]
-        made[f"GAT arxiv {doing}"] = partial(_network, models.gat_networks, gat, training)
-        made[f"GCN arxiv {doing}"] = partial(_network, models.gcn_networks, gcn, training)
+        made[f"GAT arxiv {mode}"] = partial(_network, models.gat_networks, gat, training)
+        made[f"GCN arxiv {mode}"] = partial(_network, models.gcn_networks, gcn, training)
     return made

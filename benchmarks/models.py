@@ -21,7 +21,7 @@ from hgraph.benchmarks.harness import PEERS, Case, Method, own, without_gradient
 from hgraph.models import GAT, GCN, HGNN, HGNNP
 from hgraph.structure import Adjacency, Graph, Hypergraph
 
-KEPT = "hgraph, A x kept"  # the first layer's sum over constant features is computed before timing
+PREPARED = "hgraph, A x kept"  # the first layer's sum over constant features is computed before timing
 Networks = tuple[dict[str, nn.Module], nn.Module, Tensor, Tensor]  # networks that must agree, MLP only, x, y
 
 
@@ -31,7 +31,7 @@ def installed(makers: Mapping[str, Callable[[], nn.Module]]) -> dict[str, nn.Mod
         try:
             found[name] = make()
         except ImportError as error:
-            print(f"{name} left out: {error}", flush=True)
+            print(f"{name} skipped: {error}", flush=True)
     return found
 
 
@@ -45,7 +45,7 @@ def hypergraph_networks(kind: type[nn.Module]) -> Networks:
         "PyG HypergraphConv": lambda: networks.HypergraphOnPyG(model, hypergraph, symmetric=symmetric),
         "DHG": lambda: networks.OnDHG(model, hypergraph, layer),
     }
-    ours = {"hgraph": networks.Bound(model, hypergraph), KEPT: networks.Prepared(model, hypergraph, x)}
+    ours = {"hgraph": networks.Bound(model, hypergraph), PREPARED: networks.Prepared(model, hypergraph, x)}
     return {**ours, **installed(peers)}, networks.Dense(64, 64, 16), x, y
 
 
@@ -70,7 +70,7 @@ def gcn_networks(size: str) -> Networks:
         peers["DHG"] = lambda: networks.OnDHG(model, graph, "GCNConv")
     dense, ours = networks.Dense(features, hidden, classes), {"hgraph": networks.Bound(model, graph)}
     if size == "arxiv":
-        ours[KEPT] = networks.Prepared(model, graph, x)
+        ours[PREPARED] = networks.Prepared(model, graph, x)
     return {**ours, **installed(peers)}, dense, x, y
 
 
@@ -101,23 +101,23 @@ def epochs(make: Callable[[], Networks], name: str) -> Case:
         epoch, check = _epoch(model.train(), x, y), _gradient(model, x, y)
         methods |= own(epoch) if which == "hgraph" else {which: epoch}
         checks |= own(check) if which == "hgraph" else {which: check}
-    # All first gradients at the common initial weights: training then diverges.
-    kept = {which: check() for which, check in checks.items()}
-    given: dict[str, Method] = {which: partial(kept.__getitem__, which) for which in kept}
+    # All gradients are computed at the common initial weights, because training then diverges.
+    gradients = {which: check() for which, check in checks.items()}
+    saved: dict[str, Method] = {which: partial(gradients.__getitem__, which) for which in gradients}
     limits = _limits(_epoch(dense.train(), x, y), found["hgraph"], training=True)
-    return Case(name, methods, limits, checks=given, rtol=1e-3)
+    return Case(name, methods, limits, checks=saved, rtol=1e-3)
 
 
-def _limits(dense: Method, own: nn.Module, *, training: bool) -> dict[str, Method]:
+def _limits(dense: Method, network: nn.Module, *, training: bool) -> dict[str, Method]:
     """The MLP; and the MLP plus the sums of the network, each as a plain C++ loop; GAT has no plain sums."""
     limits, sums = {"limit: MLP only": dense}, []
-    if reference.library() is not None and not isinstance(own.model, GAT):
-        sums = _sums(networks.convs(own.model), own.structure, training)
+    if reference.library() is not None and not isinstance(network.model, GAT):
+        sums = _sums(networks.convs(network.model), network.structure, training)
     if sums and {width for _, width in sums} <= set(reference.WIDTHS):
-        given = [(step, torch.randn(step.num_sources, width)) for step, width in sums]
+        inputs = [(step, torch.randn(step.num_sources, width)) for step, width in sums]
         limits["limit: MLP and its sums by C++ loops"] = lambda: (
             dense(),
-            [reference.reduce_rows(step, x) for step, x in given],
+            [reference.reduce_rows(step, x) for step, x in inputs],
         )
     return limits
 
@@ -154,13 +154,13 @@ def _gradient(model: nn.Module, x: Tensor, y: Tensor) -> Method:
     """Gradient of the first layer's weight [F, H]."""
     if isinstance(model, (networks.Bound, networks.Prepared)):
         conv = networks.convs(model.model)[0]
-        weight, turned = (conv.linear.weight, True) if hasattr(conv, "linear") else (conv.weight, False)
+        weight, transposed = (conv.linear.weight, True) if hasattr(conv, "linear") else (conv.weight, False)
     else:
-        weight, turned = model.first(), True
+        weight, transposed = model.first(), True
 
     def call() -> tuple[Tensor]:
         grad = torch.autograd.grad(F.cross_entropy(model(x), y), weight)[0]
-        return (grad.T if turned else grad,)
+        return (grad.T if transposed else grad,)
 
     return call
 

@@ -37,8 +37,8 @@ class Prepared(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         conv = self.model.conv1
-        given = (self.structure,) if isinstance(self.structure, Hypergraph) else ()
-        return self.model.conv2(conv.from_prepared(self.prepared, *given).relu(), self.structure)
+        structure = (self.structure,) if isinstance(self.structure, Hypergraph) else ()
+        return self.model.conv2(conv.from_prepared(self.prepared, *structure).relu(), self.structure)
 
 
 class Dense(nn.Module):
@@ -65,8 +65,8 @@ class HypergraphOnPyG(nn.Module):
         super().__init__()
         self.linear = nn.ModuleList(nn.Linear(c.linear.in_features, c.linear.out_features) for c in convs(model))
         self.conv = nn.ModuleList()
-        for own, conv in zip(self.linear, convs(model), strict=True):
-            own.load_state_dict(conv.linear.state_dict())
+        for linear, conv in zip(self.linear, convs(model), strict=True):
+            linear.load_state_dict(conv.linear.state_dict())
             peer = HypergraphConv(conv.linear.out_features, conv.linear.out_features, bias=False)
             peer.lin = nn.Identity()
             self.conv.append(peer)
@@ -90,7 +90,7 @@ class HypergraphOnPyG(nn.Module):
 
 
 class OnDHG(nn.Module):
-    """The network with DHG's own layers."""
+    """The network with the layers of DHG."""
 
     def __init__(self, model: nn.Module, structure: Graph | Hypergraph, layer: str) -> None:
         import dhg
@@ -102,8 +102,9 @@ class OnDHG(nn.Module):
             pairs = structure.edge_index[:, structure.adj.indices < structure.adj.target]
             self.structure = dhg.Graph(structure.num_nodes, pairs.T.tolist())
         self.conv = nn.ModuleList()
-        for i, own in enumerate(convs(model)):
-            weight, bias = (own.linear.weight, own.linear.bias) if hasattr(own, "linear") else (own.weight.T, own.bias)
+        for i, conv in enumerate(convs(model)):
+            linear = getattr(conv, "linear", None)
+            weight, bias = (conv.weight.T, conv.bias) if linear is None else (linear.weight, linear.bias)
             peer = getattr(dhg.nn, layer)(weight.shape[1], weight.shape[0], drop_rate=0.0, is_last=i == 1)
             peer.theta.load_state_dict({"weight": weight, "bias": bias})
             self.conv.append(peer)
@@ -127,9 +128,9 @@ class GCNOnPyG(nn.Module):
         matrix = torch.sparse_csr_tensor(*parts, adj.shape, check_invariants=False)
         self.structure = matrix if csr else graph.edge_index
         self.conv = nn.ModuleList()
-        for own in convs(model):
-            peer = GCNConv(*own.weight.shape, cached=True, add_self_loops=not csr)
-            peer.load_state_dict({"lin.weight": own.weight.T, "bias": own.bias})
+        for conv in convs(model):
+            peer = GCNConv(*conv.weight.shape, cached=True, add_self_loops=not csr)
+            peer.load_state_dict({"lin.weight": conv.weight.T, "bias": conv.bias})
             self.conv.append(peer)
 
     def first(self) -> nn.Parameter:
@@ -148,11 +149,11 @@ class GATOnPyG(nn.Module):
         super().__init__()
         self.structure = graph.add_self_loops().edge_index
         self.conv = nn.ModuleList()
-        for own in convs(model):
-            size = (own.in_channels, own.out_channels)
-            peer = GATConv(*size, num_heads=own.num_heads, concat=own.concat, add_self_loops=False)
-            scores = {"att_src": own.source_score.unsqueeze(0), "att_dst": own.target_score.unsqueeze(0)}
-            peer.load_state_dict({**scores, "lin.weight": own.weight.T, "bias": own.bias})
+        for conv in convs(model):
+            size = (conv.in_channels, conv.out_channels)
+            peer = GATConv(*size, heads=conv.num_heads, concat=conv.concat, add_self_loops=False)
+            scores = {"att_src": conv.source_score.unsqueeze(0), "att_dst": conv.target_score.unsqueeze(0)}
+            peer.load_state_dict({**scores, "lin.weight": conv.weight.T, "bias": conv.bias})
             self.conv.append(peer)
 
     def first(self) -> nn.Parameter:

@@ -35,7 +35,7 @@ def summed(adj: Adjacency, x: Tensor) -> Tensor:
 
 
 def pure_gather(adj: Adjacency, x: Tensor) -> Method:
-    """Read all rows of the sum in its order and add them up in long bags: the practical limit of reading."""
+    """Read all rows of the sum in the same order and add them up in long bags: a practical limit for reading."""
     bags = torch.arange(0, adj.num_edges + 1, 256, dtype=torch.int32, device=x.device)
     return lambda: F.embedding_bag(adj.indices, x, bags, mode="sum")
 
@@ -44,10 +44,10 @@ def loops(adj: Adjacency, x: Tensor, *, largest: bool = False) -> dict[str, Meth
     """The C++ loop as a limit, if there is a compiler."""
     if x.is_cuda or reference.library() is None:
         return {}
-    kept = x.new_empty(adj.num_targets, x.shape[1])
+    output = x.new_empty(adj.num_targets, x.shape[1])
     return {
         "limit: C++ loop": lambda: reference.reduce_rows(adj, x, largest=largest),
-        "limit: C++ loop, kept output": lambda: reference.reduce_rows(adj, x, largest=largest, out=kept),
+        "limit: C++ loop, kept output": lambda: reference.reduce_rows(adj, x, largest=largest, out=output),
     }
 
 
@@ -131,8 +131,8 @@ def attention(score: Additive | Dot, heads: int, channels: int, backward: bool, 
         from torch_geometric.utils import scatter, softmax
 
         def call() -> Tensor:
-            share = softmax(logits(), ptr=offsets, dim=0)
-            messages = v.index_select(0, source) * share.unsqueeze(-1)
+            probability = softmax(logits(), ptr=offsets, dim=0)
+            messages = v.index_select(0, source) * probability.unsqueeze(-1)
             return scatter(messages, target, dim=0, dim_size=adj.num_targets, reduce="sum")
 
         return call

@@ -1,4 +1,4 @@
-"""Peak memory of one call, in a process of its own."""
+"""Peak memory of one call, in a separate process."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def _peak_kib() -> int:
 def _measure(make: Callable[[], Method], queue: Any) -> None:
     torch.set_num_threads(1)
     method = make()
-    if torch.cuda.is_initialized():  # by the inputs
+    if torch.cuda.is_initialized():  # if the inputs are on a GPU
         torch.cuda.reset_peak_memory_stats()
         before = torch.cuda.memory_allocated()
         method()
@@ -37,9 +37,10 @@ def _measure(make: Callable[[], Method], queue: Any) -> None:
         return
     gc.collect()
     with contextlib.suppress(OSError, AttributeError):
-        ctypes.CDLL(None).malloc_trim(0)  # what preparing has freed is given back, else the call takes it unseen
+        # return freed memory, which the call could otherwise reuse unnoticed
+        ctypes.CDLL(None).malloc_trim(0)
     with contextlib.suppress(OSError):
-        Path("/proc/self/clear_refs").write_text("5")  # the peak starts again
+        Path("/proc/self/clear_refs").write_text("5")  # reset the peak
     before = _peak_kib()
     result = method()
     queue.put((_peak_kib() - before) / 1024)
@@ -47,10 +48,10 @@ def _measure(make: Callable[[], Method], queue: Any) -> None:
 
 
 def peak_mib(make: Callable[[], Method]) -> float:
-    """MiB that one call takes above its inputs (VmHWM; on CUDA the allocator's peak); ``make`` builds both.
+    """Peak memory in MiB of one call above its inputs (VmHWM; on CUDA the allocator's peak); ``make`` builds both.
 
     Raises:
-        RuntimeError: the process ended without an answer.
+        RuntimeError: the process ended without a result.
     """
     context = multiprocessing.get_context("spawn")
     queue = context.Queue()
@@ -62,6 +63,6 @@ def peak_mib(make: Callable[[], Method]) -> float:
                 return queue.get(timeout=1)
             except queues.Empty:
                 if not process.is_alive() and queue.empty():
-                    raise RuntimeError(f"the process that was to be measured ended with {process.exitcode}") from None
+                    raise RuntimeError(f"the measured process ended with exit code {process.exitcode}") from None
     finally:
         process.join()

@@ -1,4 +1,4 @@
-"""The ways of others to reduce along edges: torch's own, scipy, numba, PyG, torch_scatter, DGL."""
+"""Reductions along edges by other libraries: torch, scipy, numba, PyG, torch_scatter, DGL."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from hgraph.structure import Adjacency
 
 
 def fused_sums(adj: Adjacency, x: Tensor) -> dict[str, Method]:
-    """Those that keep no edge-sized messages."""
+    """Methods that store no messages per edge."""
     weight = _weight(adj, x)
     csr = torch.sparse_csr_tensor(adj.indptr, adj.indices, weight, adj.shape, check_invariants=False)
     wide = torch.sparse_csr_tensor(adj.indptr.long(), adj.indices.long(), weight, adj.shape, check_invariants=False)
@@ -28,12 +28,12 @@ def fused_sums(adj: Adjacency, x: Tensor) -> dict[str, Method]:
 
 
 def on_arrays(adj: Adjacency, x: Tensor) -> dict[str, Method]:
-    """scipy's and numba's, forward only."""
+    """Methods of scipy and numba, forward only."""
     return present({"scipy CSR @": lambda: _scipy(adj, x), "numba": lambda: _numba(adj, x)})
 
 
 def scattered_sums(adj: Adjacency, x: Tensor) -> dict[str, Method]:
-    """Those that write a message for every edge."""
+    """Methods that store a message for every edge."""
     weight, target, source = _weight(adj, x).unsqueeze(1), adj.target.long(), adj.indices.long()
     shape, offsets = (adj.num_targets, x.shape[1]), adj.indptr.long()
 
@@ -62,7 +62,7 @@ def scattered_sums(adj: Adjacency, x: Tensor) -> dict[str, Method]:
 
 
 def torch_scatter_ways(adj: Adjacency, messages: Callable[[], Tensor], reduce: str) -> dict[str, Callable[[], Method]]:
-    """torch_scatter's two reductions of messages: by pointers, and by an index for each of them."""
+    """The two reductions of torch_scatter: by pointers, and by an index per message."""
     target, offsets, rows = adj.target.long(), adj.indptr.long(), adj.num_targets
 
     def by_pointer() -> Method:
@@ -87,8 +87,8 @@ def means(adj: Adjacency, x: Tensor) -> dict[str, Method]:
         return lambda: call() / count
 
     weight, source = _weight(adj, x).unsqueeze(1), adj.indices.long()
-    own = present(torch_scatter_ways(adj, lambda: x.index_select(0, source) * weight, "mean"))
-    return {name: mean(call) for name, call in sums.items()} | own
+    scattered = present(torch_scatter_ways(adj, lambda: x.index_select(0, source) * weight, "mean"))
+    return {name: mean(call) for name, call in sums.items()} | scattered
 
 
 def largest(adj: Adjacency, x: Tensor) -> dict[str, Method]:
@@ -98,8 +98,8 @@ def largest(adj: Adjacency, x: Tensor) -> dict[str, Method]:
     offsets, wide = adj.indptr.long(), weight.unsqueeze(1)
 
     def segments() -> Tensor:
-        top = torch.segment_reduce(x.index_select(0, source) * wide, "max", offsets=offsets, axis=0, unsafe=True)
-        return torch.where(top == float("-inf"), 0.0, top)
+        row_max = torch.segment_reduce(x.index_select(0, source) * wide, "max", offsets=offsets, axis=0, unsafe=True)
+        return torch.where(row_max == float("-inf"), 0.0, row_max)
 
     methods: dict[str, Method] = {
         "torch sparse.mm amax": lambda: torch.sparse.mm(csr, x, "amax"),
@@ -117,21 +117,21 @@ def largest(adj: Adjacency, x: Tensor) -> dict[str, Method]:
 
 
 def softmaxes(adj: Adjacency, score: Tensor) -> dict[str, Method]:
-    """Each edge's share [E, H] among the edges of its target."""
+    """Softmax [E, H] over the edges of each target."""
     target, offsets, rows = adj.target.long(), adj.indptr.long(), adj.num_targets
 
     def segments() -> Tensor:
-        top = torch.segment_reduce(score, "max", offsets=offsets, axis=0, unsafe=True, initial=float("-inf"))
-        each = (score - top.detach().index_select(0, target)).exp()
-        total = torch.segment_reduce(each, "sum", offsets=offsets, axis=0, unsafe=True, initial=0.0)
-        return each / total.index_select(0, target)
+        row_max = torch.segment_reduce(score, "max", offsets=offsets, axis=0, unsafe=True, initial=float("-inf"))
+        each = (score - row_max.detach().index_select(0, target)).exp()
+        row_sum = torch.segment_reduce(each, "sum", offsets=offsets, axis=0, unsafe=True, initial=0.0)
+        return each / row_sum.index_select(0, target)
 
     def scattered() -> Tensor:
         index = target.unsqueeze(1).expand(-1, score.shape[1])
-        top = score.new_full((rows, score.shape[1]), float("-inf")).scatter_reduce(0, index, score.detach(), "amax")
-        each = (score - top.index_select(0, target)).exp()
-        total = torch.zeros_like(top).scatter_add(0, index, each)
-        return each / total.index_select(0, target)
+        row_max = score.new_full((rows, score.shape[1]), float("-inf")).scatter_reduce(0, index, score.detach(), "amax")
+        each = (score - row_max.index_select(0, target)).exp()
+        row_sum = torch.zeros_like(row_max).scatter_add(0, index, each)
+        return each / row_sum.index_select(0, target)
 
     def pyg(by_pointer: bool) -> Callable[[], Method]:
         def make() -> Method:
@@ -184,7 +184,7 @@ def _scipy(adj: Adjacency, x: Tensor) -> Method:
 
 
 def _numba(adj: Adjacency, x: Tensor) -> Method:
-    """Its pool of threads spins after a call and is charged to whoever runs next: NUMBA_NUM_THREADS=1 is set for it."""
+    """numba; its idle threads use CPU time that would count for the next method, so NUMBA_NUM_THREADS is 1."""
     import numba
     import numpy as np
 

@@ -99,11 +99,11 @@ def rows(
     values: Mapping[str, list[float]],
     *,
     unit: str,
-    facts: Mapping[str, str],
+    fields: Mapping[str, str],
     left_out: Mapping[str, str] | None = None,
     note: str = "",
 ) -> list[dict[str, str]]:
-    """One row per method. Excluded methods have no numbers, and the reason as a note."""
+    """One row per method. Excluded methods have no numbers, but a note with the reason."""
     best = min(values["hgraph"]) if "hgraph" in values else 0.0
     found = []
     for method, each in values.items():
@@ -118,13 +118,13 @@ def rows(
                 "median": f"{statistics.median(each):.4f}",
                 "ratio_to_hgraph": f"{low / best:.3f}" if best > 0 else "",
                 "rounds": str(len(each)),
-                **facts,
+                **fields,
                 "note": note,
             }
         )
     for method, reason in (left_out or {}).items():
         empty = dict.fromkeys(("min", "median", "ratio_to_hgraph"), "")
-        found.append({"suite": suite, "case": case, "method": method, "unit": unit, **empty, "rounds": "0", **facts,
+        found.append({"suite": suite, "case": case, "method": method, "unit": unit, **empty, "rounds": "0", **fields,
                       "note": f"left out: {reason}"})  # fmt: skip
     return [{name: row[name] for name in FIELDS} for row in found]
 

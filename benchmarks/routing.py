@@ -2,9 +2,9 @@
 
 Numbers of clusters, and of tokens per cluster, are the square root of the number of tokens. Every point runs in a
 separate process, one thread: milliseconds of one forward by CPU time, peak MiB of a forward and a backward (in
-    training,
-with centroid updates) above the inputs. The linear maps of the layer are excluded; the choice of clusters and the
-permutations are included. Useful work is 4 D operations per attended pair and head, and 2 D per token and centroid.
+training, with centroid updates) above the inputs. The linear maps of the layer are excluded; the choice of clusters
+and the permutations are included. Useful work is 4 D operations per attended pair and head, and 2 D per token and
+centroid.
 SDPA is causal attention over all pairs with torch's fused kernel. They compute different things.
 """
 
@@ -73,11 +73,11 @@ def growing(kind: str, unit: str) -> Found:
     for tokens in LENGTHS:
         make = partial(call, kind, unit != "ms", tokens)
         values[f"{tokens} tokens"] = growth.milliseconds(make) if unit == "ms" else [peak.peak_mib(make)]
-    least = {n: min(values[f"{n} tokens"]) for n in LENGTHS}
-    steps = [math.log(least[b] / least[a]) / math.log(b / a) for a, b in itertools.pairwise(LENGTHS)]
+    minimum = {n: min(values[f"{n} tokens"]) for n in LENGTHS}
+    steps = [math.log(minimum[b] / minimum[a]) / math.log(b / a) for a, b in itertools.pairwise(LENGTHS)]
     note = f"power of the tokens from length to length: {', '.join(f'{s:.2f}' for s in steps)}"
     if unit == "ms":
-        note += f"; useful GFLOP/s: {', '.join(f'{flops(kind, n) / least[n] / 1e6:.1f}' for n in LENGTHS)}"
+        note += f"; useful GFLOP/s: {', '.join(f'{flops(kind, n) / minimum[n] / 1e6:.1f}' for n in LENGTHS)}"
     return Found(values, unit, note)
 
 

@@ -42,18 +42,18 @@ def parser() -> argparse.ArgumentParser:
     parser.add_argument("--only", default="")
     parser.add_argument("--own", action="store_true", help="only hgraph, without other libraries and limits")
     parser.add_argument("--out", type=Path, required=True)
-    parser.add_argument("--suffix", default="", help="of the files' names")
+    parser.add_argument("--suffix", default="", help="suffix of the file names")
     return parser
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Exit code 1 if some of hgraph's own results were wrong."""
+    """Run suites; the exit code is 1 if a result of hgraph was wrong."""
     given = parser().parse_args(arguments)
     warnings.filterwarnings("ignore", message=".*[Ss]parse")  # torch's beta warning for sparse tensors
     torch.set_num_threads(given.threads)
     setting = harness.Setting(given.threads, given.rounds, given.seconds, given.device, given.own)
     harness.PEERS["take part"] = not given.own
-    refused = 0
+    failed = 0
     for name in given.suites:
         begin = time.perf_counter()
         path = given.out.resolve() / f"{name}{given.suffix}.csv"
@@ -61,12 +61,12 @@ def main(arguments: list[str] | None = None) -> int:
         # Written after every case, so an interrupted run keeps its measurements.
         keep = partial(_keep, path, before, list(suite_of(name, given.device)))
         rows, wrong = run_suite(name, setting, given.only, keep)
-        refused += wrong
+        failed += wrong
         if rows:
             if not given.own:
                 picture.draw(records.read_csv(path), path.with_suffix(".png"))
             print(f"\nwritten: {os.path.relpath(path)} ({time.perf_counter() - begin:.0f} s)", flush=True)
-    return 1 if refused else 0
+    return 1 if failed else 0
 
 
 def suite_of(name: str, device: str) -> Mapping[str, Callable[[], harness.Case | harness.Found]]:
@@ -77,30 +77,30 @@ def suite_of(name: str, device: str) -> Mapping[str, Callable[[], harness.Case |
 def _keep(path: Path, before: list[dict[str, str]], cases: list[str], found: list[dict[str, str]]) -> None:
     """Write the new rows, and the old rows of cases not run now, in the order of the suite."""
     others = set(cases) - {row["case"] for row in found}
-    stay = [{name: row.get(name, "") for name in records.FIELDS} for row in before if row["case"] in others]
-    records.save(path, sorted(found + stay, key=lambda row: cases.index(row["case"])))
+    unchanged = [{name: row.get(name, "") for name in records.FIELDS} for row in before if row["case"] in others]
+    records.save(path, sorted(found + unchanged, key=lambda row: cases.index(row["case"])))
 
 
 def run_suite(
     name: str, setting: harness.Setting, only: str = "", keep: Callable[[list[dict[str, str]]], object] | None = None
 ) -> tuple[list[dict[str, str]], int]:
-    """The rows of every case whose name contains ``only``, and the number of cases refused for wrong results.
+    """The rows of every case whose name contains ``only``, and the number of cases with wrong results.
 
     ``keep`` is called with all rows so far after every case.
     """
-    facts = records.machine() | {
+    fields = records.machine() | {
         "threads": str(setting.threads), "clock": setting.clock, "device": records.device(setting.device),
         "backend": current_backend(setting.device), "commit": records.commit(),
     }  # fmt: skip
-    found, refused = [], 0
+    found, failed = [], 0
     for case, make in suite_of(name, setting.device).items():
         if only not in case:
             continue
         try:
-            rows = _rows(name, case, make(), setting, facts)
+            rows = _rows(name, case, make(), setting, fields)
         except harness.DifferenceError as error:
-            print(f"\nREFUSED {error}", flush=True)
-            refused += 1
+            print(f"\nFAILED {error}", flush=True)
+            failed += 1
         except harness.NotHereError as error:
             print(f"\n{case}: not run: {error}", flush=True)
         else:
@@ -108,17 +108,17 @@ def run_suite(
             found += rows
             if keep is not None:
                 keep(found)
-    return found, refused
+    return found, failed
 
 
 def _rows(
-    suite: str, case: str, made: harness.Case | harness.Found, setting: harness.Setting, facts: dict[str, str]
+    suite: str, case: str, made: harness.Case | harness.Found, setting: harness.Setting, fields: dict[str, str]
 ) -> list[dict[str, str]]:
     if isinstance(made, harness.Found):
-        return records.rows(suite, case, made.values, unit=made.unit, facts=facts, note=made.note)
+        return records.rows(suite, case, made.values, unit=made.unit, fields=fields, note=made.note)
     measured = harness.run(made, setting)
     # On a busy machine, only ratios of wall times are meaningful.
     busy = setting.threads > 1 and measured.load > 0.5 * setting.threads
-    note = f"machine busy (load {measured.load:.1f}): loosely" if busy else ""
-    facts = facts | {"load": f"{measured.load:.1f}"}
-    return records.rows(suite, case, measured.times, unit="ms", left_out=measured.left_out, facts=facts, note=note)
+    note = f"machine busy (load {measured.load:.1f}): numbers are rough" if busy else ""
+    fields = fields | {"load": f"{measured.load:.1f}"}
+    return records.rows(suite, case, measured.times, unit="ms", left_out=measured.left_out, fields=fields, note=note)

@@ -95,7 +95,7 @@ def suite(device: str) -> Mapping[str, Callable[[], Case | Found]]:
     made: dict[str, Callable[[], Case | Found]] = {}
     for tokens in TOKENS:
         made[f"{tokens} tokens"] = partial(timed, tokens, f"{tokens} tokens", device)
-        if tokens <= 16384 or device == "cuda":  # beyond, SDPA alone would take minutes of a CPU
+        if tokens <= 16384 or device == "cuda":  # for more tokens, SDPA alone takes minutes on a CPU
             made[f"{tokens} tokens, f+b"] = partial(trained, tokens, f"{tokens} tokens, f+b", device)
         made[f"{tokens} tokens, peak memory"] = partial(peaks, tokens, device)
     made["YOLOv13-N, 640 px"] = partial(detector, "YOLOv13-N, 640 px", 1, torch.float32, device)

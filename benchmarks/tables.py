@@ -1,4 +1,4 @@
-"""A million rows of tables: seconds and peak memory from CSV files to a saved data set, and back.
+"""Time and peak memory to build, save and load a data set from tables of a million rows.
 
     python benchmarks/tables.py [--rows 1000000]
 

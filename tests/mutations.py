@@ -604,9 +604,9 @@ MUTATIONS += [
 TILES, TILES_BACK, ROWS = ("hgraph/kernels/" + n for n in ("block_attend.py", "block_attend_grads.py", "csr_attend.py"))
 TILES_CUT, ROWS_BACK = "hgraph/kernels/tile_split.py", "hgraph/kernels/csr_attend_grads.py"
 BLOCKS, KERNELS = "tests/kernels/test_blocks.py", "tests/kernels"
-CUT = f"{BLOCKS}::test_long_rows_and_often_heard_tiles_are_cut"
-ALONE = f"{BLOCKS}::test_an_example_of_a_batch_has_the_bits_it_has_alone"
-BEYOND = f"{BLOCKS}::test_targets_beyond_the_last_add_nothing_however_large_the_bias"
+CUT = f"{BLOCKS}::test_long_rows_and_often_visited_tiles_are_cut"
+ALONE = f"{BLOCKS}::test_an_example_has_the_same_bits_in_a_batch"
+BEYOND = f"{BLOCKS}::test_targets_beyond_the_last_add_nothing"
 WIDE = f"{BLOCKS}::test_cut_rows_and_tiles_give_the_same_bits_in_int64"
 MUTATIONS += [
     Mutation(name, file, old, new, tests, needs="triton")
@@ -749,7 +749,7 @@ MUTATIONS += [
         ("facts take the L2 of pairs", "train/recommender.py", "l2=self.l2[1])", "l2=self.l2[0])",
          "tests/train/test_recommender.py"),
         ("every refresh derives blocks anew", "train/recommender.py",
-         "now = model.refresh(first)\n                looked", "now = model.refresh(now)\n                looked",
+         "now = model.refresh(first)\n                evaluates", "now = model.refresh(now)\n                evaluates",
          "tests/train/test_recommender.py"),
         ("KGAT drops no messages", "models/recommend/kgat.py", "x = self.dropout(conv(x, structure))",
          "x = conv(x, structure)",

@@ -55,7 +55,7 @@ SAID = {
     "fit without a split": (lambda: train.fit(models.GCN(3, 4, 2), Data(graph(), X, Y)), "Data.from_masks"),
     "fit of a tensor": (lambda: train.fit(torch.nn.Linear(3, 2), X), r"fit\(model, data\)"),
     "fit without a loss": (lambda: train.fit(torch.nn.Linear(3, 2), (X,)), r"fit\(model, data\)"),
-    "a split that is not there": (lambda: train.observed(Data(graph(), X, Y)), "Data.from_masks"),
+    "a split that is not there": (lambda: train.training_view(Data(graph(), X, Y)), "Data.from_masks"),
     "a ranking of data": (lambda: train.full_ranking(models.BPRMF(3, 3), PAIRS), "Interactions"),
     "a ranking by a module": (lambda: train.full_ranking(models.BPRMF(3, 3), taken().test), r"full_ranking\(model, da"),
     "a recommender of pairs": (lambda: train.fit_recommender(models.BPRMF(3, 3), PAIRS), "Interactions.random"),
@@ -91,8 +91,8 @@ def test_fit_takes_data_in_one_line_and_does_what_the_long_way_does(name: str) -
     data = labeled_nodes()
     short, long = (train.build_model(name, data, seed=0, hidden_size=4) for _ in range(2))
     result = train.fit(short, data, epochs=3)
-    part = train.observed(data)
-    loss, validate = train.supervised(part)
+    part = train.training_view(data)
+    loss, validate = train.classification_loss(part)
     inputs = (part.x,) if name == "mlp" else (part.x, part.structure)
     assert result.history == train.fit(long, inputs, loss, validate=validate, epochs=3).history
     assert "validation" in result.history[0]

@@ -113,10 +113,10 @@ def test_the_walk_finds_what_points_nowhere() -> None:
 
 def test_an_option_of_another_command_is_said_with_it() -> None:
     said = located("keep the text with --type a=categorical", predict)
-    assert said == "keep the text with --type a=categorical. --type: of `hgraph datasets build`"
+    assert said == "keep the text with --type a=categorical. --type: see `hgraph datasets build --help`"
     for whole in ("--out names a file", "`hgraph datasets build --label y` does", "nothing"):
         assert located(whole, predict) == whole
-    assert located("--model and --user", train) == "--model and --user. --user: of `hgraph recommend`"
+    assert located("--model and --user", train) == "--model and --user. --user: see `hgraph recommend --help`"
 
 
 # ---------------------------------------------------------------------- what hints ask for is taken
@@ -167,7 +167,7 @@ def test_two_towers_are_said_to_rank_items(tmp_path) -> None:
     for asked in (["export", str(run)], ["serve", str(run)], ["predict", str(run), str(run / "config.json")]):
         result = CliRunner().invoke(app, asked)
         assert result.exit_code == 2
-        assert f"`hgraph recommend {run}` answers" in result.stderr
+        assert f"`hgraph recommend {run}`" in result.stderr
         assert "hgraph distill" not in result.stderr
 
 

@@ -114,7 +114,7 @@ def test_the_commands_offer_what_is_listed():
     assert [kind.value for kind in choices.Teacher] == [n for n, d in reads.items() if d in ("graph", "hypergraph")]
     classify = [n for n, d in reads.items() if d in ("graph", "hypergraph", "features")]
     assert [kind.value for kind in choices.Network] == [*classify, *recommend]
-    assert {kind.value for kind in choices.Before} == {n for e in registry.MODELS for n in e.starts_from}
+    assert {kind.value for kind in choices.Pretrained} == {n for e in registry.MODELS for n in e.starts_from}
     assert recommend == choices.RECOMMENDERS
     assert registry.find(choices.TOWERS).student
 

@@ -1,6 +1,6 @@
 """Move the fragments of changelog.d/ into CHANGELOG.md at a release.
 
-python tools/changelog.py 0.2.0    # under "## [0.2.0] - today"; a heading of that version that is there is used
+python tools/changelog.py 0.2.0    # under "## [0.2.0] - today"; uses an existing heading of that version
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ def fragments(folder: Path) -> dict[str, list[Path]]:
     files = sorted(path for path in folder.iterdir() if path.name != "README.md")
     if wrong := [path.name for path in files if not NAME.fullmatch(path.name)]:
         kinds = ", ".join(f"NAME.{kind}.md" for kind in KINDS)
-        raise SystemExit(f"changelog.d: expected names as {kinds} (lower case, digits, hyphens), got {wrong}")
+        raise SystemExit(f"changelog.d: expected names such as {kinds} (lower case, digits, hyphens), got {wrong}")
     return {kind: [path for path in files if path.name.endswith(f".{kind}.md")] for kind in KINDS}
 
 
@@ -53,7 +53,7 @@ def assembled(text: str, version: str, entries: Mapping[str, list[str]], date: s
 
 def main(arguments: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description="Move the fragments of changelog.d/ into CHANGELOG.md.")
-    parser.add_argument("version", help="as 0.2.0")
+    parser.add_argument("version", help="version, such as 0.2.0")
     version = parser.parse_args(arguments).version
     found = fragments(ROOT / "changelog.d")
     entries = {kind: [path.read_text(encoding="utf-8").strip() for path in paths] for kind, paths in found.items()}

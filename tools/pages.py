@@ -1,7 +1,7 @@
 """Regenerate every generated page: PAPERS.md, CHECKS.md, benchmarks/README.md, and the tables of README.md.
 
 python tools/pages.py            # writes them; `make pages` does the same
-python tools/pages.py --check    # names the pages that are out of date, exit code 1 if there are any
+python tools/pages.py --check    # lists the pages that are out of date; exit code 1 if there are any
 """
 
 from __future__ import annotations
@@ -99,7 +99,7 @@ def pages() -> dict[Path, str]:
 def main(arguments: list[str] | None = None) -> int:
     """Exit code 1 if a page was out of date and --check was given."""
     parser = argparse.ArgumentParser(description="Regenerate PAPERS.md, CHECKS.md, benchmarks/README.md, README.md.")
-    parser.add_argument("--check", action="store_true", help="write nothing; say which pages are out of date")
+    parser.add_argument("--check", action="store_true", help="write nothing; list the pages that are out of date")
     given = parser.parse_args(arguments)
     stale = {path: text for path, text in pages().items() if not path.exists() or path.read_text("utf-8") != text}
     for path, text in stale.items():

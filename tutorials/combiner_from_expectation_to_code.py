@@ -89,7 +89,7 @@ heads = [x.unsqueeze(1) for x in (q, k, v)]  # [N, 1 head, D]
 region_q, region_k = (x.view(-1, SPAN, 1, D).amax(1) for x in heads[:2])
 up = attend(family.members, region_q, *heads[1:])  # tokens -> regions
 near = attend(plan.direct[0], *heads)  # tokens -> tokens
-far = attend(family.heard, heads[0], region_k, up.out)  # regions -> tokens
+far = attend(family.attended, heads[0], region_k, up.out)  # regions -> tokens
 out = merge(near, far).out  # one softmax over both
 print("two messages and a merge:", float((out.squeeze(1) - combined).abs().max()))
 print("combiner_attention:", float((combiner_attention(plan, *heads).out.squeeze(1) - combined).abs().max()))
@@ -118,7 +118,7 @@ for ax, (name, made) in zip(axes.flat, plans.items(), strict=True):
         adj = graph.adjacency()
         picture[adj.target.long(), adj.indices.long()] = -1
     for f in made.regions:
-        members, adj = f.members.adjacency().dense().bool(), f.heard.adjacency()
+        members, adj = f.members.adjacency().dense().bool(), f.attended.adjacency()
         for t, r in zip(adj.target.tolist(), adj.indices.tolist(), strict=True):
             picture[t, members[r]] = r * 7 % 19 + 1
     colors = plt.get_cmap("tab20").copy()

@@ -1,1 +1,1 @@
-"""One-off studies behind the numbers of papers; run from a checkout, not part of the wheel."""
+"""Single studies for the numbers of papers; run from a checkout, not part of the wheel."""

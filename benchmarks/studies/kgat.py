@@ -53,7 +53,7 @@ def synthetic(triples, seed=0):
     g = torch.Generator().manual_seed(seed)
     users, items, entities = triples // 20, triples // 25, triples // 8
 
-    def skewed(size, count):  # popular ones, as in real data
+    def skewed(size, count):  # a few are popular, as in real data
         return (torch.rand(count, generator=g) ** 2 * size).long()
 
     kg = KnowledgeGraph.from_triples(
@@ -64,7 +64,7 @@ def synthetic(triples, seed=0):
 
 
 def last_fm(seed=0):
-    """The published triples, and randomly drawn pairs in the published number."""
+    """The published triples, and as many random pairs as published."""
     real = datasets.load("kgat-last-fm", os.environ.get("HGRAPH_DATA"))[0]
     g = torch.Generator().manual_seed(seed)
     user = torch.randint(real.num_users, (3_034_796,), generator=g)
@@ -73,7 +73,7 @@ def last_fm(seed=0):
 
 
 def amazon_book(seed=0):
-    """Randomly drawn users, items, pairs, entities, relations and triples in the published numbers."""
+    """Random pairs and triples with the published numbers of users, items, entities and relations."""
     g = torch.Generator().manual_seed(seed)
 
     def skewed(size, count):
@@ -181,21 +181,21 @@ def memory(field):
 
 
 def clock(cuda):
-    """Seconds of GPU time, or of CPU time."""
+    """GPU time or CPU time in seconds."""
     if cuda:
         torch.cuda.synchronize()
     return time.perf_counter() if cuda else time.process_time()
 
 
 def timed(work, repeats, cuda):
-    """The least time of so many calls, fewer of long ones, and the most memory beyond what was there before."""
+    """The minimum time of several calls (fewer if they are long), and the peak memory above that before."""
     gc.collect()
     if cuda:
         torch.cuda.reset_peak_memory_stats()
         before = torch.cuda.memory_allocated() / 2**20
     else:
-        ctypes.CDLL(None).malloc_trim(0)  # what earlier calls have freed is given back, else this one takes it unseen
-        Path("/proc/self/clear_refs").write_text("5")  # the peak begins again
+        ctypes.CDLL(None).malloc_trim(0)  # return freed memory, which this call could otherwise reuse unnoticed
+        Path("/proc/self/clear_refs").write_text("5")  # reset the peak
         before = memory("VmRSS")
     found = []
     while len(found) < repeats and sum(found) < 20:
@@ -218,11 +218,11 @@ def gathers(model, kg):
 
 
 def works(data, kg, model, form):
-    """The pieces of an epoch by name, and the results of the form, for the check."""
+    """The parts of an epoch by name, and their results, to compare them."""
     pairs, triples = train.PairSampler(data.train.to(kg.device)), train.TripleSampler(kg)
     other = None if form == "hgraph" else FORMS[form](model, kg)
     weighted = model.refresh(kg)
-    if other is not None:  # the loss is the same code for all
+    if other is not None:  # all implementations have the same loss
         model.rows = lambda weighted, ids: other.rows(weighted.adj.weight, ids)
     turns = [torch.optim.Adam(model.parameters(), lr=1e-4, fused=True) for _ in range(2)]
 
@@ -245,7 +245,7 @@ def works(data, kg, model, form):
 
 
 def measure(graph, form, repeats, gather, device):
-    """Seconds of each piece of an epoch, and peak memory beyond the inputs."""
+    """Time of each part of an epoch in seconds, and peak memory above the inputs."""
     data = GRAPHS[graph]() if graph in GRAPHS else synthetic(int(graph))
     kg = data.collaborative().to(device)
     with train.seeded(0):
@@ -265,7 +265,7 @@ def measure(graph, form, repeats, gather, device):
     found = {}
     for name, call in work.items():
         if name in STEPS:
-            call()  # what is made once: Adam's moments, derived structures
+            call()  # first call: creates Adam's moments and cached structures
         found[name] = timed(call, repeats, device != "cpu")
     counts = {"ranking": data.train.num_edges // PAIRS + 1, "triples": kg.num_edges // TRIPLES + 1}
     return {"edges": kg.num_edges, "found": found, "steps": counts}
@@ -294,7 +294,7 @@ def main(given):
     rows = {} if not (given.out and given.out.exists()) else {key(row): row for row in read(given.out)}
     for graph in given.graphs:
         done = {}
-        for form in given.forms * given.rounds:  # round by round, so that all meet the same hours
+        for form in given.forms * given.rounds:  # in rounds, so that drift of the machine affects all equally
             result = once(graph, form, given)
             least = done.setdefault(form, result)
             for what, (seconds, peak) in result["found"].items():
@@ -327,7 +327,7 @@ def read(path):
 
 
 def picture(path):
-    """Time and memory over the edges of the synthetic graphs, logarithmic; dashed the limit, dotted what is linear."""
+    """Time and memory over edges of the synthetic graphs, on log scales; dashed: limit, dotted: linear growth."""
     from matplotlib.figure import Figure
     from matplotlib.ticker import NullFormatter
 
@@ -348,7 +348,7 @@ def picture(path):
         axes.set_title({"seconds": "CPU time, one thread", "MB": "peak memory beyond the data"}[unit], loc="left")
         axes.grid(visible=True, which="major", linewidth=0.3)
         axes.xaxis.set_minor_formatter(NullFormatter())
-        axes.set_ylim(top=8 * axes.get_ylim()[1])  # room for the names
+        axes.set_ylim(top=8 * axes.get_ylim()[1])  # space for the legend
         axes.legend(fontsize=8, loc="upper left", ncols=2)
     figure.savefig(path.with_suffix(".png"), dpi=90)
 
@@ -359,11 +359,11 @@ if __name__ == "__main__":
     parser.add_argument("--forms", nargs="*", choices=list(FORMS), default=["hgraph"])
     parser.add_argument("--rounds", type=int, default=1)
     parser.add_argument("--repeats", type=int, default=3)
-    parser.add_argument("--gather", action="store_true", help="also the limit of a ranking step")
-    parser.add_argument("--device", default="cpu", help="cpu takes one thread")
+    parser.add_argument("--gather", action="store_true", help="also measure the limit of a ranking step")
+    parser.add_argument("--device", default="cpu", help="cpu uses one thread")
     parser.add_argument("--one", choices=list(FORMS))
     parser.add_argument("--out", type=Path)
-    parser.add_argument("--draw", type=Path, help="the rows to draw")
+    parser.add_argument("--draw", type=Path, help="CSV file to plot")
     given = parser.parse_args()
     if given.draw:
         picture(given.draw)

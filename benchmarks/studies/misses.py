@@ -28,7 +28,7 @@ from hgraph.data import Data
 from hgraph.distill import Labels, distill
 from hgraph.recipes.lighthgnn import OBJECTIVES, TEACHERS, prepare
 from hgraph.structure import Hypergraph
-from hgraph.train import accuracy, evaluating, fit, observed, seeded, supervised
+from hgraph.train import accuracy, classification_loss, eval_mode, fit, seeded, training_view
 
 NAME, FAR = "misses.csv", 3.0  # points
 
@@ -49,7 +49,7 @@ CITESEER = ("citeseer", "transductive", "hgnn")
 CA_CORA = ("coauthorship-cora", "production", "hgnn+")
 CC_CORA = ("cocitation-cora", "production", "hgnn+")
 CC_CITESEER = ("cocitation-citeseer", "production", "hgnn+")
-# "merged": equal hyperedges are merged again once the unseen nodes have left them, as DHG does when it builds one
+# "merged": equal hyperedges are merged again after the unseen nodes are removed, as DHG does when it builds one
 TRIALS = [
     Trial(*CC_CITESEER, ("mlp",), "none", FRESH),
     Trial(*CITESEER, ("lighthgnn-official",), "none", (2,)),
@@ -71,7 +71,7 @@ SCALES = {"sharper teacher": 3.0, "flatter teacher": 1 / 3}  # of its logits
 
 
 class Scaled(nn.Module):
-    """A trained teacher with scaled logits, so more or less confident."""
+    """A trained teacher with scaled logits, which is more or less confident."""
 
     def __init__(self, teacher: nn.Module, scale: float) -> None:
         super().__init__()
@@ -82,13 +82,13 @@ class Scaled(nn.Module):
 
 
 def trained(trial: Trial, seed: int, epochs: int) -> Iterator[dict[str, str]]:
-    """One seed of a trial: a line for the teacher, one for the teacher on unseen nodes only, one per student."""
+    """One seed of a trial: a row for the teacher, one for the teacher on unseen nodes only, and one per student."""
     data = prepare(trial.dataset, seed)
     if trial.change == "merged":
         split = data.split(trial.setting)
         split = dataclasses.replace(split, structure=split.structure.without_repeats())
         data = dataclasses.replace(data, splits={trial.setting: split})
-    part = observed(data, trial.setting)
+    part = training_view(data, trial.setting)
     options: dict[str, Any] = {"epochs": epochs, "progress": False}
     options["seed"] = seed + 100 * (trial.change == "other weights")
 
@@ -97,11 +97,11 @@ def trained(trial: Trial, seed: int, epochs: int) -> Iterator[dict[str, str]]:
             return OnRows(make(data.num_features, width, data.num_classes), unit=False)
 
     teacher = made(TEACHERS[trial.teacher], 32)
-    loss, validate = supervised(part)
+    loss, validate = classification_loss(part)
     validate = None if trial.change == "teacher's last epoch" else validate
     fit(teacher, (part.x, part.structure), loss, validate=validate, **options)
     yield {"model": "teacher", **figures(teacher, (data.x, data.structure), data, trial.setting)}
-    if len(data.split(trial.setting).unseen):  # what it says of them if none of their hyperedges is known
+    if len(data.split(trial.setting).unseen):  # its predictions if none of their hyperedges is known
         alone = Hypergraph.from_lists([[v] for v in range(data.num_nodes)], num_nodes=data.num_nodes)
         yield {"model": "teacher, nodes alone", **figures(teacher, (data.x, alone), data, trial.setting)}
     if trial.change in SCALES:
@@ -116,8 +116,8 @@ def trained(trial: Trial, seed: int, epochs: int) -> Iterator[dict[str, str]]:
 
 @torch.no_grad()
 def figures(network: nn.Module, inputs: tuple[Any, ...], data: Data, setting: str) -> dict[str, str]:
-    """In percent: accuracy on test nodes and on the unseen of them, how sure the network is, the rarest answer."""
-    with evaluating(network):
+    """In percent: accuracy on test nodes and on unseen test nodes, mean confidence, rarest predicted class."""
+    with eval_mode(network):
         logits = network(*inputs)
     split, y = data.split(setting), data.y
     answers = logits[split.test].argmax(1).bincount(minlength=data.num_classes)
@@ -138,7 +138,7 @@ def summary(lines: list[dict[str, str]]) -> Iterator[str]:
         *row, model, change = key
         for figure in ("accuracy", "unseen"):
             own = _by_seed(lines, (*row, model, change), figure)
-            if change == "none":  # the others were looked for
+            if change == "none":  # the seeds of other changes were chosen
                 own = {seed: value for seed, value in own.items() if seed in FRESH}
             if not own:
                 continue
@@ -161,7 +161,7 @@ def _beside(values: list[float], known: float | None) -> str:
 
 
 def by_chance() -> Iterator[str]:
-    """How many figures of results/lighthgnn.md would lie off the card's if both were five draws from one scatter."""
+    """Expected number of results in lighthgnn.md that differ from the published ones at random (five seeds each)."""
     for section in (records.RESULTS / "lighthgnn.md").read_text(encoding="utf-8").split("\n## ")[1:]:
         title = section.splitlines()[0].split(":")[0]
         cells = [tuple(map(float, c)) for c in re.findall(r"([\d.]+) \+- ([\d.]+) \(([\d.]+)\)", section)]

@@ -1,4 +1,4 @@
-"""Figures that others published on the sets of `recommendation` and `completion`, each with its source and protocol.
+"""Published results on the data sets of `recommendation` and `completion`, each with its source and protocol.
 
 All were looked up where the source says; none may be compared with ours directly, and the protocol says why.
 """
@@ -12,7 +12,7 @@ __all__ = ["COMPLETION", "RECOMMENDATION", "Published", "lines"]
 
 @dataclass(frozen=True)
 class Published:
-    """Figures of one source on one set.
+    """Results of one source on one data set.
 
     Args:
         metric: what was published.
@@ -87,7 +87,7 @@ COMPLETION = {
 
 
 def lines(found: list[Published], own: dict[str, dict[str, str]]) -> list[str]:
-    """Markdown: a table a source, our figures of the nearest metric beside it; ``own`` by metric and model."""
+    """One Markdown table per source, with our results of the closest metric; ``own`` by metric and model."""
     out = []
     for one in found:
         out += [f"| model | {one.metric}, published | {one.ours}, ours |", "|---|---:|---:|"]

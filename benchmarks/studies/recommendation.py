@@ -1,4 +1,4 @@
-"""KGAT and what it is compared with: same pairs, as many trials, paired differences with intervals.
+"""KGAT and its baselines: equal pairs, equal numbers of trials, paired differences with intervals.
 
 On each set every model gets the trials of ``SETS`` under seed 0, chosen by the recall of the validation pairs; the
 setting that wins is trained under every seed (the seed divides the pairs, and draws weights and batches) and tested
@@ -39,7 +39,7 @@ COLUMNS = ("set", "model", "seed", "lr", "l2", "epochs", "best_epoch", "cpu_seco
 
 @dataclass(frozen=True)
 class Budget:
-    """What every model gets on a set: pairs and triples a step, a share of its epochs, and its trials.
+    """Settings of all models on a data set: pairs and triples per step, the fraction of epochs, and trials.
 
     Trials are of the L2 term; where ``lrs`` are given, of as many step sizes with it, a pair a trial.
     """
@@ -53,7 +53,7 @@ class Budget:
     )
     l2: tuple[float, ...] = (1e-3, 1e-2, 1e-1)
     lrs: tuple[float, ...] | None = None
-    validate_users: int | None = None  # of the models that score a pair by itself: drawn once, None takes all
+    validate_users: int | None = None  # for models that score single pairs: sampled once; None uses all
 
     def trials(self, model):
         if model == POPULARITY:
@@ -68,17 +68,17 @@ SETS = {
     "movielens-100k-kg": Budget(4096, 8192, 0.4, 0.01, 0.001),
     "kgrec-book": Budget(4096, 8192, 0.25, 0.003, 0.003, lrs=(0.001, 0.003, 0.01), validate_users=1000),
 }
-BY_PAIR = ("NFM", "KGCN", "RippleNet")  # no row of a user ranks all items at once: a ranking costs U x I passes
+BY_PAIR = ("NFM", "KGCN", "RippleNet")  # these cannot rank all items at once: a ranking needs U x I passes
 
 
 def made(model, kind=None, **options):
-    """What builds a model of the registry for data, or another class from the same arguments."""
+    """Build a model of the registry for data, or another class with the same arguments."""
     entry = registry.find(model)
     return lambda data: (kind or entry.load())(**entry.arguments(data, WIDTH, **options))
 
 
 class UniformKGAT(models.KGAT):
-    """Every triple of a head counts as much as its others."""
+    """All triples of a head have equal weights."""
 
     def start(self, structure):
         return structure
@@ -92,9 +92,9 @@ def without_facts(model):
     return model
 
 
-# name: how to make it, epochs at most where the share is 1
+# name: how to build it, and the largest number of epochs for a fraction of 1
 MODELS = {
-    POPULARITY: (None, 0),  # what learns nothing of the user
+    POPULARITY: (None, 0),  # does not depend on the user
     "BPR-MF": (made("bprmf"), 400),
     "FM": (made("fm"), 200),
     "NFM": (made("nfm"), 100),
@@ -118,7 +118,7 @@ ABLATIONS = {
 
 
 def auc(score, data, seed):
-    """Each test pair against one item that the user took in no part."""
+    """Rank each test pair against one item that the user has in no part."""
     parts = (data.train, data.val, data.test)
     whole = Adjacency.from_coo(
         target=torch.cat([p.target for p in parts]), source=torch.cat([p.indices for p in parts]),
@@ -149,7 +149,7 @@ def fitted(model, data, budget, epochs, trial, seed, checkpoint, validate_users=
 def run(name, model_name, seed, trial, root, place):
     data = datasets.load(name, root, seed=seed)[0]
     if model_name == POPULARITY:
-        score = train.by_popularity(data.train)
+        score = train.popularity_baseline(data.train)
         validation = train.full_ranking(score, data.val, [data.train], ks=[20])["recall@20"]
         summary = {"epochs": 0, "best_epoch": 0, "cpu_seconds": 0.0, "validation": validation}
     else:
@@ -224,7 +224,7 @@ def compare(name, path, seeds, root, chosen, l2=None):
             best[model] = trials[max(range(len(trials)), key=tried.__getitem__)]
         elif "KGAT" in best:
             best[model] = best["KGAT"]
-    for seed in range(seeds):  # seed by seed, so that a run that stops has all models under the same seeds
+    for seed in range(seeds):  # seed by seed, so that a stopped run has equal seeds for all models
         for model, trial in best.items():
             once(model, seed, trial)
 
@@ -268,7 +268,7 @@ RippleNet's and MKR's own papers no figure on these sets could be looked up.
 
 
 def report(path):
-    """The comparison in Markdown, a table a set."""
+    """The comparison in Markdown, one table per data set."""
     rows, lines = read(path), [HEAD]
     for name in dict.fromkeys(row["set"] for row in rows):
         own = [row for row in rows if row["set"] == name]
@@ -332,7 +332,7 @@ if __name__ == "__main__":
     parser.add_argument("--models", nargs="*", default=[*MODELS, *ABLATIONS])
     parser.add_argument("--out", type=Path, default=Path("runs/recommendation.csv"))
     parser.add_argument("--root", default=os.environ.get("HGRAPH_DATA"))
-    parser.add_argument("--l2", type=float, help="this trial alone, where three take too long")
+    parser.add_argument("--l2", type=float, help="run only this trial, if three take too long")
     parser.add_argument("--report", type=Path)
     given = parser.parse_args()
     torch.set_num_threads(1)

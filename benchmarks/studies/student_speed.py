@@ -1,4 +1,4 @@
-"""Latency of one node: the student, and its teacher with several inference methods.
+"""Latency for one node: the student, and its teacher with several inference methods.
 
     python benchmarks/studies/student_speed.py [--sizes 1000 5500 20000 55000]
 
@@ -34,7 +34,7 @@ from hgraph.nn import HGNNConv
 from hgraph.nn.hypergraph.two_step import weighted
 
 F, CLASSES = 300, 10
-MOST_PRODUCTS = 120_000_000  # entries of the operator before its repeats are summed: more is not built
+MOST_PRODUCTS = 120_000_000  # largest number of operator entries before duplicates are summed
 
 
 def synthetic(n: int) -> Hypergraph:
@@ -63,7 +63,7 @@ def sliced(model: HGNN, x: Tensor, gather: Adjacency, scatter: Adjacency, node: 
 
 
 def materialized(hg: Hypergraph) -> Tensor | None:
-    """The N x N operator of HGNN as a sparse matrix, or None where it would be too large."""
+    """The N x N operator of HGNN as a sparse matrix, or None if it would be too large."""
     if int(hg.hyperedge_degree().square().sum()) > MOST_PRODUCTS:
         return None
     import scipy.sparse
@@ -146,7 +146,7 @@ def dhg_pass(hg: Hypergraph, teacher: HGNN, x: Tensor) -> Callable[[], Tensor]:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--sizes", type=int, nargs="*", default=[1_000, 5_500, 20_000, 55_000])
-    parser.add_argument("--seconds", type=float, default=3.0, help="timed seconds of each way (default 3)")
+    parser.add_argument("--seconds", type=float, default=3.0, help="time limit per method in seconds (default 3)")
     arguments = parser.parse_args()
     warnings.filterwarnings("ignore", message="Sparse")  # torch calls its sparse tensors a beta
     torch.set_num_threads(1)

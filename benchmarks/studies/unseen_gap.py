@@ -23,7 +23,7 @@ from hgraph import models
 from hgraph.benchmarks import records
 from hgraph.distill import distill, lighthgnn
 from hgraph.recipes.lighthgnn import TEACHERS, prepare
-from hgraph.train import accuracy, evaluating, fit, observed, seeded, supervised
+from hgraph.train import accuracy, classification_loss, eval_mode, fit, seeded, training_view
 
 SETS = ("cocitation-cora", "coauthorship-cora", "cocitation-citeseer")
 
@@ -65,18 +65,18 @@ def students(features: int, classes: int) -> dict[str, Callable[[], nn.Module]]:
 def one_seed(name: str, teacher_name: str, seed: int, epochs: int) -> Iterator[tuple[str, tuple[float, float]]]:
     """Teacher, then every student: accuracy on all test nodes and on the unseen ones, in percent."""
     data = prepare(name, seed)
-    split, part = data.split("production"), observed(data, "production")
+    split, part = data.split("production"), training_view(data, "production")
     options: dict[str, Any] = {"epochs": epochs, "progress": False, "seed": seed}
 
     def measured(network: nn.Module, *inputs: object) -> tuple[float, float]:
-        with evaluating(network), torch.no_grad():
+        with eval_mode(network), torch.no_grad():
             logits = network(*inputs)
         test, unseen = (100 * accuracy(logits[ids], data.y[ids]) for ids in (split.test, split.unseen))
         return test, unseen
 
     with seeded(seed):
         teacher = OnRows(TEACHERS[teacher_name](data.num_features, 32, data.num_classes), unit=False)
-    loss, validate = supervised(part)
+    loss, validate = classification_loss(part)
     fit(teacher, (part.x, part.structure), loss, validate=validate, **options)
     yield "teacher", measured(teacher, data.x, data.structure)
     for who, make in students(data.num_features, data.num_classes).items():

@@ -1,4 +1,4 @@
-"""The command and what hangs on it: one file a command."""
+"""The `hgraph` application; each command is in a file of its own."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from hgraph.cli.train import train
 from hgraph.cli.tune import tune
 
 app = typer.Typer(
-    help="Learning on graphs and hypergraphs: pick a structure, pick a message.",
+    help="Learning on graphs and hypergraphs.",
     epilog="Example: hgraph distill digits --teacher hgnn+ --seed 0 --out runs/demo",
     no_args_is_help=True,
     rich_markup_mode=None,
@@ -40,7 +40,7 @@ app.command(epilog="Example: hgraph distill digits --teacher hgnn+ --seed 0 --ou
 app.command(epilog="Example: hgraph recommend runs/my-shop-kgat-0 --user ann --explain")(recommend)
 app.command(epilog="Example: hgraph reproduce lighthgnn --only cocitation-cora --seeds 1")(reproduce)
 app.command(epilog="Example: hgraph export runs/demo --format onnx --format int8")(export)
-app.command(epilog="Example: hgraph predict runs/demo rows.csv --out answers.csv")(predict)
+app.command(epilog="Example: hgraph predict runs/demo rows.csv --out predictions.csv")(predict)
 app.command(epilog="Example: hgraph serve runs/demo --port 8000")(serve)
 app.command(epilog="Example: hgraph bench ops --only arxiv --rounds 5")(bench)
 app.command(epilog="Example: hgraph papers lighthgnn")(papers)

@@ -1,4 +1,4 @@
-"""`hgraph bench`: the speed and memory that are claimed, measured here."""
+"""`hgraph bench`: measures the speed and memory of hgraph and of its competitors on this machine."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from hgraph.errors import ArgumentError, HgraphError
 
 
 class Suite(str, Enum):
-    """What can be measured; see `hgraph.benchmarks.runner.SUITES`."""
+    """Suites of `hgraph.benchmarks.runner.SUITES`."""
 
     OPS = "ops"
     MODELS = "models"
@@ -34,7 +34,7 @@ class Suite(str, Enum):
 
 
 class Allocator(str, Enum):
-    """How memory is got from the system, for all methods alike."""
+    """Settings of the memory allocator, the same for all methods."""
 
     DEFAULT = "default"
     HUGE_PAGES = "huge-pages"
@@ -42,52 +42,55 @@ class Allocator(str, Enum):
 
 
 _IN_PROCESS = (Suite.OPS, Suite.MODELS, Suite.ATTENTION, Suite.LOCALITY, Suite.COMPILED)
-_ALONE = (Suite.COMPILED, Suite.SOFT, Suite.LANDMARK, Suite.COMBINER, Suite.ROUTING)  # minutes each
-_IN_ALL = [s for s in Suite if s not in (Suite.ALL, *_ALONE)]
+_SLOW = (Suite.COMPILED, Suite.SOFT, Suite.LANDMARK, Suite.COMBINER, Suite.ROUTING)  # minutes each
+_IN_ALL = [s for s in Suite if s not in (Suite.ALL, *_SLOW)]
 
 
 @plain_errors
 def bench(
     suites: Annotated[
         list[Suite],
-        typer.Argument(help="Which suites; all: all but compiled, soft, landmark, combiner and routing."),
+        typer.Argument(help="Suites to run; all: every suite but compiled, soft, landmark, combiner and routing."),
     ],
-    only: Annotated[str, typer.Option(help="Only cases whose name contains this.")] = "",
-    threads: Annotated[int, whole(high=4096, help="1: process CPU time. More: wall time, on a quiet machine.")] = 1,
-    rounds: Annotated[int, whole(low=2, help="At most so many rounds a method.")] = 15,
+    only: Annotated[str, typer.Option(help="Run only cases whose name contains this text.")] = "",
+    threads: Annotated[
+        int,
+        whole(high=4096, help="Number of threads; 1 measures CPU time, more measure wall time (on an idle machine)."),
+    ] = 1,
+    rounds: Annotated[int, whole(low=2, help="Largest number of rounds per method.")] = 15,
     seconds: Annotated[
-        float, real(low=0, high=86400, help="Timed seconds a method may take, two rounds at least")
+        float, real(low=0, high=86400, help="Time limit per method in seconds, after at least two rounds.")
     ] = 1.0,
-    allocator: Annotated[Allocator, typer.Option(help="How all methods get their memory.")] = Allocator.DEFAULT,
-    device: Annotated[str, typer.Option(help="cpu or cuda (the ops suite alone; never yet run on a GPU).")] = "cpu",
+    allocator: Annotated[Allocator, typer.Option(help="Memory allocator of all methods.")] = Allocator.DEFAULT,
+    device: Annotated[str, typer.Option(help="cpu, or cuda for the ops suite (not yet tested on a GPU).")] = "cpu",
     compare: Annotated[
-        str | None, typer.Option(metavar="REV", help="Hold the checkout beside this commit, hgraph alone.")
+        str | None, typer.Option(metavar="REV", help="Compare hgraph in this checkout with hgraph at this commit.")
     ] = None,
     own_suites: Annotated[
         bool,
-        typer.Option("--own-suites", help="With --compare: each commit runs its own suites, whose names it knows."),
+        typer.Option("--own-suites", help="With --compare: each commit runs its own version of the suites."),
     ] = False,
-    out: Annotated[Path, typer.Option(help="Folder for the CSV files and pictures.")] = Path("runs/bench"),
+    out: Annotated[Path, typer.Option(help="Folder for the CSV files and plots.")] = Path("runs/bench"),
     quiet: QuietOption = False,
     as_json: JsonOption = False,
 ) -> None:
-    """Measure hgraph beside its peers and the limits of this machine: ops, models, attention, memory.
+    """Compare the time and memory of hgraph with other libraries and with the limits of this machine.
 
-    Peers (torch's own ways, PyG, DHG, scipy, numba, torch_scatter, DGL) take part where they are installed:
-    pip install 'hgraph[bench]'. Results are compared first; what computes something else is not timed. Writes one CSV
-    file and one picture a suite; cases that are not run now keep the rows they have there, so a suite can be measured
-    in pieces. `all` takes about 12 minutes of one quiet core.
+    The other libraries (plain torch, PyG, DHG, scipy, numba, torch_scatter, DGL) are measured if they are installed:
+    pip install 'hgraph[bench]'. Only methods that return equal results are timed. Writes one CSV file and one plot per
+    suite. Rows of cases that are not run stay in the file, so a suite can be measured in several calls. `all` takes
+    about 12 minutes on one idle core.
     """
     from hgraph.cli.common import device_of
 
     chosen = list(dict.fromkeys(_IN_ALL if Suite.ALL in suites else suites))
     if device_of(device).type == "cuda" and chosen != [Suite.OPS]:
-        raise ArgumentError("device", "cpu for other suites than ops", repr(device))
+        raise ArgumentError("device", "cpu (cuda works only with the ops suite)", repr(device))
     if compare is not None and not set(chosen) <= set(_IN_PROCESS):
         known = ", ".join(s.value for s in _IN_PROCESS)
-        raise ArgumentError("suites", f"some of {known} with --compare", ", ".join(s.value for s in chosen))
+        raise ArgumentError("suites", f"with --compare, suites among {known}", ", ".join(s.value for s in chosen))
     if own_suites and compare is None:
-        raise ArgumentError("own_suites", "--compare REV beside it", "none")
+        raise ArgumentError("own_suites", "--own-suites together with --compare REV", "no --compare")
     check_folder(out)
     common = ["--only", only, "--threads", str(threads), "--rounds", str(rounds), "--seconds", str(seconds)]
     names = [s.value for s in chosen]
@@ -112,11 +115,13 @@ def bench(
         if not any(only in case for case in cases):
             raise ArgumentError("only", f"part of a case's name: {', '.join(cases)}", repr(only))
     if code:
-        raise HgraphError("not every case was measured, see above: a result that is wrong has no speed")
+        raise HgraphError(
+            "some cases were not measured because of the errors above; cases with wrong results are not timed"
+        )
 
 
 def _suffix(threads: int, allocator: Allocator, device: str) -> str:
-    """One setting, one file: what was measured otherwise stays beside it."""
+    """Suffix of the file name, so that results of different settings go to different files."""
     parts = [f"{threads}-threads"] * (threads > 1) + [allocator.value] * (allocator is not Allocator.DEFAULT)
     return "".join(f"-{part}" for part in [*parts, *["cuda"] * device.startswith("cuda")])
 

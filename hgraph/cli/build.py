@@ -26,7 +26,7 @@ class Split(Enum):
 
 
 class Duplicates(Enum):
-    """What a pair that stands twice means."""
+    """What to do with pairs that appear more than once."""
 
     ERROR = "error"
     SUM = "sum"
@@ -34,7 +34,7 @@ class Duplicates(Enum):
 
 
 class Task(Enum):
-    """What is predicted."""
+    """Kind of the label."""
 
     CLASSIFICATION = "classification"
     REGRESSION = "regression"
@@ -44,9 +44,11 @@ class Task(Enum):
 def build(
     out: Annotated[
         Path | None,
-        typer.Option(help="Folder to write, required; there must be nothing, or with --force a data set."),
+        typer.Option(help="New folder for the data set (required); with --force it may hold an older data set."),
     ] = None,
-    nodes: Annotated[Path | None, typer.Option(help="CSV or Parquet: one row a node, with its id.")] = None,
+    nodes: Annotated[
+        Path | None, typer.Option(help="CSV or Parquet with one row per node and a column of ids.")
+    ] = None,
     hyperedges: Annotated[
         Path | None,
         typer.Option(
@@ -57,42 +59,54 @@ def build(
         Path | None,
         typer.Option(help="CSV or Parquet with columns source,target[,weight][,time] or head,relation,tail."),
     ] = None,
-    label: Annotated[str | None, typer.Option(help="Column of the nodes to predict.")] = None,
-    column: Annotated[list[str] | None, typer.Option(help="role=column where a column has another name.")] = None,
+    label: Annotated[str | None, typer.Option(help="Column of the nodes file to predict.")] = None,
+    column: Annotated[
+        list[str] | None, typer.Option(help="role=column, for columns with other names; repeatable.")
+    ] = None,
     kind: Annotated[
         list[str] | None,
-        typer.Option("--type", help="column=numeric|boolean|categorical|text|date|ignore where it is inferred wrong."),
+        typer.Option(
+            "--type", help="column=numeric|boolean|categorical|text|date|ignore, to correct an inferred type."
+        ),
     ] = None,
     header: Annotated[
         str | None,
-        typer.Option(help="Columns of the hyperedges or edges file, by commas, where it has no header line."),
+        typer.Option(help="Column names of a hyperedges or edges file without a header line, separated by commas."),
     ] = None,
     missing: Annotated[
         str | None,
         typer.Option(
-            help="Cells that mean missing, by commas; '' is the empty cell alone. Default: NA, None, null, ..."
+            help="Texts of missing cells, separated by commas; '' is the empty cell only. Default: NA, None, null, ..."
         ),
     ] = None,
-    decimal: Annotated[str | None, typer.Option(help="Decimal sign of numbers, . or , (default .).")] = None,
-    task: Annotated[Task | None, typer.Option(help="Default: regression for fractions, else classification.")] = None,
-    directed: Annotated[bool, typer.Option("--directed", help="Edges are heard in one direction only.")] = False,
-    duplicates: Annotated[Duplicates, typer.Option(help="What a repeated pair means.")] = Duplicates.ERROR,
-    separator: Annotated[str | None, typer.Option(help="Between members; default ; or | or space.")] = None,
-    split: Annotated[Split, typer.Option(help="How nodes are divided.")] = Split.STRATIFIED,
-    split_column: Annotated[str | None, typer.Option(help="Column of times, or of the words train, val, test.")] = None,
-    shares: Annotated[str, typer.Option(help="Of train, validation and test.")] = "0.6,0.2,0.2",
-    seed: Annotated[int, whole(low=0, high=SEEDS, help="Draws the stratified split.")] = 0,
-    license: Annotated[str, typer.Option(help="The terms of your data.")] = "not stated",
-    redistribute: Annotated[bool, typer.Option("--redistribute", help="The terms allow passing it on.")] = False,
-    citation: Annotated[str, typer.Option(help="Whom to cite.")] = "not stated",
-    force: Annotated[bool, typer.Option("--force", help="Replace the data set that is there.")] = False,
+    decimal: Annotated[str | None, typer.Option(help="Decimal separator of numbers, . or , (default .).")] = None,
+    task: Annotated[
+        Task | None, typer.Option(help="Default: regression for labels with fractions, else classification.")
+    ] = None,
+    directed: Annotated[bool, typer.Option("--directed", help="Messages flow from source to target only.")] = False,
+    duplicates: Annotated[Duplicates, typer.Option(help="What to do with repeated pairs.")] = Duplicates.ERROR,
+    separator: Annotated[str | None, typer.Option(help="Separator of members; default ; or | or space.")] = None,
+    split: Annotated[
+        Split, typer.Option(help="How nodes are divided into train, validation and test.")
+    ] = Split.STRATIFIED,
+    split_column: Annotated[
+        str | None, typer.Option(help="Column of times, or of the values train, val and test.")
+    ] = None,
+    shares: Annotated[str, typer.Option(help="Fractions of train, validation and test nodes.")] = "0.6,0.2,0.2",
+    seed: Annotated[int, whole(low=0, high=SEEDS, help="Seed of the stratified split.")] = 0,
+    license: Annotated[str, typer.Option(help="License of your data.")] = "not stated",
+    redistribute: Annotated[
+        bool, typer.Option("--redistribute", help="State that the license allows redistribution.")
+    ] = False,
+    citation: Annotated[str, typer.Option(help="Citation of your data.")] = "not stated",
+    force: Annotated[bool, typer.Option("--force", help="Replace a data set in the folder.")] = False,
     as_json: JsonOption = False,
     quiet: QuietOption = False,
 ) -> None:
     """Build a data set from your own tables; `hgraph train` and every other command take its folder.
 
-    Columns become features by what they hold: numbers, booleans, categories, dates, text. The encoder learns from the
-    training nodes alone and is kept in the folder. The folder appears when it is whole.
+    Columns of numbers, booleans, categories, dates and text become features. The encoder is fitted on the training
+    nodes only and saved in the folder. The folder appears only when it is complete.
     """
     from hgraph.datasets import from_tables, read_table, save
     from hgraph.datasets.folder import check_place
@@ -131,28 +145,28 @@ def build(
         citation=citation,
     )
     save(dataset, place, force=force)
-    facts = _facts(dataset, out)
+    summary = _summary(dataset, out)
     if as_json:
-        typer.echo(json.dumps(facts))
+        typer.echo(json.dumps(summary))
         return
-    for key, value in facts.items():
+    for key, value in summary.items():
         text = ", ".join(f"{k} {v}" for k, v in value.items()) if isinstance(value, dict) else str(value)
         typer.echo(f"{key.ljust(9)}  {text}")
-    typer.echo(f"\ntrain it:  hgraph train {_argument(out)} --model {'gcn' if edges else 'hgnn+'}" if label else "")
+    typer.echo(f"\nto train:  hgraph train {_argument(out)} --model {'gcn' if edges else 'hgnn+'}" if label else "")
 
 
 def _missing_options(names: list[str]) -> ArgumentError:
-    """All that is missing at once, with a whole command."""
+    """Name all missing options at once, with a complete command as an example."""
     hint = "For example: hgraph datasets build --nodes nodes.csv --hyperedges he.csv --label y --out my-set"
     if "--hyperedges or --edges" in names:
-        hint += ". To join similar rows, see hgraph.builders.knn_hypergraph"
+        hint += ". To connect similar rows, see hgraph.builders.knn_hypergraph"
     return ArgumentError("options", ", ".join(names), "none of them" if len(names) > 1 else "none", hint)
 
 
-def _facts(dataset: Dataset, out: Path) -> dict[str, Any]:
+def _summary(dataset: Dataset, out: Path) -> dict[str, Any]:
     data: Data = dataset[0]
     encoder = data.meta.get("encoder")
-    facts: dict[str, Any] = {
+    summary: dict[str, Any] = {
         "folder": str(out),
         "structure": repr(data.structure),
         "task": dataset.task,
@@ -161,17 +175,17 @@ def _facts(dataset: Dataset, out: Path) -> dict[str, Any]:
     }
     if data.meta.get("class_names"):
         counts = data.y[data.y >= 0].bincount(minlength=data.num_classes).tolist()
-        facts["classes"] = dict(zip(data.meta["class_names"], counts, strict=True))
+        summary["classes"] = dict(zip(data.meta["class_names"], counts, strict=True))
         if missing := int((data.y < 0).sum()):
-            facts["no label"] = missing
+            summary["no label"] = missing
     if "default" in data.splits:
         parts = data.split()
-        facts["split"] = {name: len(getattr(parts, name)) for name in ("train", "val", "test")}
-    return facts
+        summary["split"] = {name: len(getattr(parts, name)) for name in ("train", "val", "test")}
+    return summary
 
 
 def _argument(out: Path) -> str:
-    """How a command names the folder so that it cannot be taken for a name."""
+    """The folder as an argument that cannot be confused with the name of a listed data set."""
     from hgraph.datasets import names
 
     text = str(out)
@@ -187,7 +201,7 @@ def _pairs(name: str, texts: list[str] | None) -> dict[str, str]:
 
 
 def _missing(text: str) -> tuple[str, ...]:
-    """The empty cell and the texts that were named."""
+    """The empty cell and the given texts."""
     return ("", *(part.strip() for part in text.split(",") if part.strip()))
 
 
@@ -195,4 +209,4 @@ def _numbers(name: str, text: str) -> list[float]:
     try:
         return [float(part) for part in text.split(",")]
     except ValueError:
-        raise ArgumentError(name, "numbers by commas, as 0.6,0.2,0.2", repr(text)) from None
+        raise ArgumentError(name, "numbers separated by commas, such as 0.6,0.2,0.2", repr(text)) from None

@@ -6,18 +6,29 @@ from enum import Enum
 
 from hgraph.models.registry import find, select
 
-__all__ = ["CLASSIFIERS", "RECOMMENDERS", "STARTERS", "TEACHERS", "TOWERS", "Before", "Network", "Teacher", "listed"]
+__all__ = [
+    "CLASSIFIERS",
+    "RECOMMENDERS",
+    "STARTERS",
+    "TEACHERS",
+    "TOWERS",
+    "Network",
+    "Pretrained",
+    "Teacher",
+    "listed",
+]
 
 _CLASSIFY = select(task="node classification")
 TEACHERS = tuple(entry.name for entry in _CLASSIFY if entry.data in ("graph", "hypergraph"))
 CLASSIFIERS = (*TEACHERS, *(entry.name for entry in _CLASSIFY if entry.data == "features"))
 RECOMMENDERS = tuple(entry.name for entry in select(task="recommendation"))
-TOWERS = next(entry.name for entry in select(task="recommendation", student=True))  # what the others are distilled into
-STARTERS = tuple(name for name in RECOMMENDERS if find(name).starts_from)  # may begin from another model's vectors
+# the student of the other recommenders
+TOWERS = next(entry.name for entry in select(task="recommendation", student=True))
+STARTERS = tuple(name for name in RECOMMENDERS if find(name).starts_from)  # can start from another model's embeddings
 
 
 def listed(names: tuple[str, ...]) -> str:
-    """Names as a sentence has them.
+    """Join names with commas and "or".
 
     >>> listed(("a", "b", "c"))
     'a, b or c'
@@ -26,7 +37,7 @@ def listed(names: tuple[str, ...]) -> str:
 
 
 class Teacher(Enum):
-    """Which network teaches: one that reads a structure."""
+    """Networks that use a structure; each can be a teacher."""
 
     _ignore_ = ["name_"]  # noqa: RUF012 - the protocol of enum
     for name_ in TEACHERS:
@@ -34,15 +45,15 @@ class Teacher(Enum):
 
 
 class Network(Enum):
-    """Which network is trained."""
+    """Networks that can be trained."""
 
     _ignore_ = ["name_"]  # noqa: RUF012 - the protocol of enum
     for name_ in (*CLASSIFIERS, *RECOMMENDERS):
         vars()[name_] = name_
 
 
-class Before(Enum):
-    """From whose vectors another recommender begins."""
+class Pretrained(Enum):
+    """Models whose embeddings another recommender can start from."""
 
     _ignore_ = ["name_", "starter_"]  # noqa: RUF012 - the protocol of enum
     for starter_ in STARTERS:

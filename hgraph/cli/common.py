@@ -101,7 +101,7 @@ def run_folder(out: Path | None, dataset: str, what: str, seed: int) -> Path:
     return out or Path("runs") / f"{Path(dataset).resolve().name}-{what}-{seed}"
 
 
-def made_with() -> dict[str, Any]:
+def environment_info() -> dict[str, Any]:
     """Versions, threads and machine: results may depend on them, but no option sets them."""
     import torch
 
@@ -125,7 +125,7 @@ class _Located(logging.Formatter):
 
 @contextmanager
 def _notes(quiet: bool, command: Callable[..., None]) -> Iterator[None]:
-    """Print log messages as plain lines on stderr."""
+    """Print log messages as plain lines on stderr, unless ``quiet``."""
     if quiet:
         yield
         return
@@ -170,12 +170,12 @@ def check_file(name: str, out: Path, *inputs: Path, run: Path | None = None) -> 
         raise ArgumentError(name, "a file in an existing folder", str(out))
     if out.exists() and any(path.exists() and os.path.samefile(path, out) for path in inputs):
         raise ArgumentError(name, "a file other than the input", str(out))
-    _check_kept(name, out, run)
+    _check_not_in_run(name, out, run)
     if stat.S_ISREG(kind):
         check_folder(out.parent)
 
 
-def _check_kept(name: str, path: Path, run: Path | None) -> None:
+def _check_not_in_run(name: str, path: Path, run: Path | None) -> None:
     """Raise an error if the file belongs to the run or to its data."""
     for what, belongs in (("the run", is_part), ("the run's data", is_data)):
         if run is not None and belongs(run, path):
@@ -188,20 +188,20 @@ def check_picture(name: str, path: Path, *, run: Path | None = None) -> None:
         raise ArgumentError(name, "a file name that ends in .png, .svg or .pdf", repr(str(path)))
     if path.is_dir():
         raise ArgumentError(name, "a file", f"{path}, which is a folder")
-    _check_kept(name, path, run)
+    _check_not_in_run(name, path, run)
     check_folder(path.parent)
 
 
-def say(figures: dict[str, Any], head: dict[str, Any], as_json: bool) -> None:
+def print_results(figures: dict[str, Any], head: dict[str, Any], as_json: bool) -> None:
     """Print results on stdout, as a table or as one JSON object that starts with ``head``."""
     if as_json:
         typer.echo(json.dumps(head | figures, allow_nan=False))
         return
     width = max(map(len, figures))
-    typer.echo("\n".join(f"{key.replace('_', ' ').ljust(width)}  {shown(v)}" for key, v in figures.items()))
+    typer.echo("\n".join(f"{key.replace('_', ' ').ljust(width)}  {format_value(v)}" for key, v in figures.items()))
 
 
-def shown(value: Any) -> str:
+def format_value(value: Any) -> str:
     """Format a number for display."""
     if value is None:
         return "-"

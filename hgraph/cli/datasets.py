@@ -19,23 +19,23 @@ if TYPE_CHECKING:
     from hgraph.datasets import Card
     from hgraph.structure import Statistics
 
-app = typer.Typer(help="The data sets hgraph knows. Example: hgraph datasets list", no_args_is_help=True)
+app = typer.Typer(help="List, inspect and build data sets. Example: hgraph datasets list", no_args_is_help=True)
 
 
 @app.command("list", epilog="Example: hgraph datasets list --json")
 @plain_errors
 def list_(root: RootOption = None, as_json: JsonOption = False, quiet: QuietOption = False) -> None:
-    """List the data sets: kind, task, sizes, download, terms, and whether the files are here.
+    """List the data sets with kind, task, sizes, download size, terms and files.
 
-    Terms: "free" may be passed on under the license on the card, "ask" may not, or says nothing.
-    Files: "built in" comes with installed packages, "here" needs no network, "-" is fetched by the first load.
+    Terms: "free" means that the license allows redistribution, "ask" that it does not or that none is stated.
+    Files: "built in" comes with an installed package, "here" is on this machine, "-" is downloaded on first use.
     """
     from hgraph import datasets
 
     cards = [datasets.info(name) for name in datasets.names()]
     if as_json:
         fields = ("name", "description", "kind", "task", "sizes", "download", "license", "redistribute")
-        typer.echo(json.dumps([{f: getattr(c, f) for f in fields} | {"cached": _at_hand(c, root)} for c in cards]))
+        typer.echo(json.dumps([{f: getattr(c, f) for f in fields} | {"cached": _is_local(c, root)} for c in cards]))
         return
     rows: list[tuple[str, ...]] = [("name", "kind", "task", "sizes", "download", "terms", "files")]
     rows += [_row(card, root) for card in cards]
@@ -47,25 +47,25 @@ def list_(root: RootOption = None, as_json: JsonOption = False, quiet: QuietOpti
 @app.command("info", epilog="Example: hgraph datasets info karate --out karate.png")
 @plain_errors
 def info(
-    name: Annotated[str, typer.Argument(help="Name of a data set, or a folder of your own.")],
-    out: Annotated[Path | None, typer.Option(help="Draw the histograms into this picture (.png, .svg, .pdf).")] = None,
+    name: Annotated[str, typer.Argument(help="Name of a data set, or a folder of your own data.")],
+    out: Annotated[Path | None, typer.Option(help="Write histograms to this file (.png, .svg or .pdf).")] = None,
     root: RootOption = None,
     as_json: JsonOption = False,
     quiet: QuietOption = False,
 ) -> None:
-    """Show a data set's card; and what is measured of the data, if its files are here.
+    """Show the properties of a data set, and statistics of its structure if its files are on this machine.
 
-    With --out the files are fetched if they are not here.
+    With --out, missing files are downloaded.
     """
     from hgraph import datasets
 
     card = datasets.info(name)
     if out is not None:
         check_picture("out", out)
-    loaded = datasets.load(name, root) if out is not None or _at_hand(card, root) else None
+    loaded = datasets.load(name, root) if out is not None or _is_local(card, root) else None
     found = None if loaded is None else _measured(loaded)
     if out is not None and found is None:
-        raise ArgumentError("out", "a set of graphs or hypergraphs to draw", f"{name!r}, whose kind is {card.kind}")
+        raise ArgumentError("out", "a data set of graphs or hypergraphs", f"{name!r}, whose kind is {card.kind}")
     if as_json:
         typer.echo(json.dumps(dataclasses.asdict(card) | {"measured": None if found is None else found.as_dict()}))
     else:
@@ -77,20 +77,20 @@ def info(
         write_atomically(out, _picture(found, name, out.suffix[1:]))
 
 
-# ---------------------------------------------------------------------- what is here, and what it measures
+# ---------------------------------------------------------------------- local files and statistics
 
 
-def _at_hand(card: Card, root: Path | None) -> bool:
-    """Whether loading needs no network: every file of the card lies below the root."""
+def _is_local(card: Card, root: Path | None) -> bool:
+    """Whether every file of the data set is below the root, so that loading needs no network."""
     from hgraph.datasets.download import data_root
 
     if card.download is None:
-        return False  # what it needs is not known beforehand
+        return False  # the files are not known before the download
     return all((data_root(root) / file).is_file() for file in card.files)
 
 
 def _measured(dataset: Dataset[Any]) -> Statistics | None:
-    """Statistics of the one structure, or of many side by side; None of tables, triples, texts and pictures."""
+    """Statistics of one structure or of a batch of all; None for tables, triples, texts and images."""
     from hgraph.data import Data, collate
     from hgraph.structure import Graph, Hypergraph, statistics
 
@@ -111,13 +111,13 @@ def _picture(found: Statistics, title: str, form: str) -> bytes:
     return content.getvalue()
 
 
-# ---------------------------------------------------------------------- lines
+# ---------------------------------------------------------------------- printing
 
 
 def _row(card: Card, root: Path | None) -> tuple[str, ...]:
     main = [k for k in card.sizes if k not in ("incidences", "features", "classes")]
     sizes = ", ".join(f"{card.sizes[k]:,} {k}" for k in main[:3])
-    files = "built in" if card.download == 0 else "here" if _at_hand(card, root) else "-"
+    files = "built in" if card.download == 0 else "here" if _is_local(card, root) else "-"
     terms = "free" if card.redistribute else "ask"
     return card.name, card.kind, card.task, sizes, _bytes(card.download), terms, files
 
@@ -143,9 +143,9 @@ def _print_card(card: Card) -> None:
         "target": ", ".join(f"{k} {v}" for k, v in card.target_spec.items()),
         "sizes": ", ".join(f"{number:,} {what}" for what, number in card.sizes.items()),
         "license": card.license,
-        "passing on": "allowed under that license"
+        "redistribute": "allowed under this license"
         if card.redistribute
-        else "no stated terms allow it, nor for what is made from it",
+        else "not allowed by any stated terms, also not for works derived from it",
         "citation": card.citation,
         "options": ", ".join(f"{k}={v!r}" for k, v in card.options.items()) or "none",
         "download": f"{_bytes(card.download)} in {len(card.files)} file(s)"
@@ -162,7 +162,7 @@ def _print_card(card: Card) -> None:
 
 def _print_measured(found: Statistics | None, loaded: Dataset[Any] | None, name: str) -> None:
     if loaded is None:
-        _print_field("measured", f"nothing, the files are not here: hgraph.datasets.load({name!r}) fetches them")
+        _print_field("measured", f"nothing; hgraph.datasets.load({name!r}) downloads the files")
         return
     if found is None:
         _print_field("measured", f"{len(loaded):,} example(s)")
@@ -170,21 +170,21 @@ def _print_measured(found: Statistics | None, loaded: Dataset[Any] | None, name:
     counts = {k: v for k, v in found.counts.items() if k != "directed"}
     counted = ", ".join(f"{number:,} {what.replace('_', ' ')}" for what, number in counts.items())
     _print_field("measured", counted + (", directed" if found.counts.get("directed") else ""))
-    facts = found.as_dict()
+    values = found.as_dict()
     for what in ("degree", "hyperedge_size"):
-        if what in facts:
-            m = facts[what]
+        if what in values:
+            m = values[what]
             text = f"min {m['min']}, mean {m['mean']:.3f}, median {m['median']}, max {m['max']}"
             _print_field(what.replace("_", " ").replace("hyperedge size", "size"), text)
     if found.homophily is not None and found.chance is not None:
         _print_field(
-            "homophily", f"{found.homophily:.3f} of joined pairs have equal labels, {found.chance:.3f} by chance"
+            "homophily", f"{found.homophily:.3f} of connected pairs have equal labels; random pairs: {found.chance:.3f}"
         )
         _print_field("classes", " ".join(map(str, found.class_sizes or ())))
 
 
 def _print_field(key: str, text: str) -> None:
-    """Aligned, and wrapped to the terminal."""
+    """Print an aligned field, wrapped to the width of the terminal."""
     width = max(60, min(120, shutil.get_terminal_size().columns))
     indent = " " * 13
     typer.echo(

@@ -18,21 +18,22 @@ def main() -> None:
         code = _run()
     except KeyboardInterrupt:
         code = 130
-        _say("hgraph: stopped. The same command goes on from the last state that was kept")
+        _say("hgraph: stopped. Run the same command again to resume from the last checkpoint")
     except OSError as error:
         if error.filename or error.errno not in (errno.EPIPE, errno.ENOSPC, errno.EBADF, errno.EIO):
             raise
         code = _unprinted(error)
     try:
         sys.stdout.flush()
-    except OSError as error:  # the end of what was printed found no room, or no reader
+    except OSError as error:  # the disk is full or the reader has closed the pipe
         code = code or _unprinted(error)
     sys.exit(code)
 
 
 def _unprinted(error: OSError) -> int:
     _say(f"hgraph: error: standard output: {error.strerror or error}")
-    os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # else the interpreter tries again, and prints a traceback
+    # otherwise the interpreter flushes again at exit and prints a traceback
+    os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
     return 1
 
 

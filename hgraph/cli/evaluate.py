@@ -1,4 +1,4 @@
-"""`hgraph evaluate`: the figures of a run again, from its files alone."""
+"""`hgraph evaluate`: computes the metrics of a run from its files."""
 
 from __future__ import annotations
 
@@ -8,14 +8,14 @@ from typing import Annotated, Any
 
 import typer
 
-from hgraph.cli.common import JsonOption, QuietOption, RootOption, device_of, load, plain_errors, say
+from hgraph.cli.common import JsonOption, QuietOption, RootOption, device_of, load, plain_errors, print_results
 from hgraph.cli.recommenders import evaluate_recommender
 from hgraph.cli.teachers import MLP, prepare, split_of
 from hgraph.cli.train import figures_of
-from hgraph.cli.trained import as_trained, config_of, filled, opened
+from hgraph.cli.trained import config_of, encode_for_run, load_weights, read_settings
 from hgraph.errors import ArgumentError
 
-_KEPT = ("test_accuracy", "ece", "parameters", "unseen_accuracy")  # what both kinds of run say of a network
+_SHOWN = ("test_accuracy", "ece", "parameters", "unseen_accuracy")  # printed for each network of a distillation
 
 
 @plain_errors
@@ -23,38 +23,40 @@ def evaluate(
     run: Annotated[Path, typer.Argument(help="A folder that `hgraph train` or `hgraph distill` wrote.")],
     dataset: Annotated[
         str | None,
-        typer.Option(help="Other data with the same columns, encoded as those of the run; default: those of the run."),
+        typer.Option(help="Other data with the same columns; default: the data of the run."),
     ] = None,
     device: Annotated[str, typer.Option(help="cpu, cuda or cuda:0.")] = "cpu",
     root: RootOption = None,
     as_json: JsonOption = False,
     quiet: QuietOption = False,
 ) -> None:
-    """Test trained networks again, on the data they were trained on or on another data set of the same features.
+    """Evaluate trained networks on the data of their run, or on other data with the same features.
 
-    Of a run of `hgraph distill`: the MLP, the teacher and the student.
+    For a run of `hgraph distill`, the MLP, the teacher and the student are evaluated.
     """
     config = config_of(run)
     if config.get("kind") == "recommender":
         if dataset is not None:
-            raise ArgumentError("dataset", "nothing, as a recommender knows its own users alone", repr(dataset))
+            raise ArgumentError(
+                "dataset", "no value, because a recommender has embeddings only for the users of its run", repr(dataset)
+            )
         evaluate_recommender(run, device, root, as_json)
         return
-    run_of = opened(run, config)
+    run_of = read_settings(run, config)
     loaded = load(dataset or run_of.source, root=root, seed=run_of.seed)
     data = prepare(loaded, run_of.model, run_of.setting, run_of.seed)
-    data = as_trained(run, data, dataset, run_of.source, root, run_of.seed).to(device_of(device))
+    data = encode_for_run(run, data, dataset, run_of.source, root, run_of.seed).to(device_of(device))
     networks, model, setting, seed = run_of.networks(data), run_of.model, run_of.setting, run_of.seed
     found: dict[str, dict[str, Any]] = {}
     for name, made in networks.items():
-        network = filled(made, run, name, data, loaded.name)
-        sees = model if name in ("model", "teacher") else MLP
-        found[name], _ = figures_of(network, data, sees, split_of(setting))
+        network = load_weights(made, run, name, data, loaded.name)
+        entry = model if name in ("model", "teacher") else MLP
+        found[name], _ = figures_of(network, data, entry, split_of(setting))
     head = {"dataset": loaded.name, "setting": setting.value, "seed": seed}
     if "model" in found:
-        say(found["model"], {**head, "model": model.name}, as_json)
+        print_results(found["model"], {**head, "model": model.name}, as_json)
         return
-    found = {name: {key: figures[key] for key in _KEPT if key in figures} for name, figures in found.items()}
+    found = {name: {key: figures[key] for key in _SHOWN if key in figures} for name, figures in found.items()}
     if as_json:
         typer.echo(json.dumps(head | found, allow_nan=False))
     else:

@@ -1,4 +1,4 @@
-"""New nodes beside those that a network was trained on: their features, and their hyperedges or edges."""
+"""Appends new nodes, with their features and hyperedges or edges, to the data of a trained network."""
 
 from __future__ import annotations
 
@@ -18,19 +18,19 @@ __all__ = ["with_new_nodes"]
 def with_new_nodes(
     data: Data, nodes: Path, links: dict[str, Path | None], columns: dict[str, str], delimiter: str | None = None
 ) -> Data:
-    """The data with the rows of a table as further nodes, after the others, without splits.
+    """Append the rows of a table to the data as new nodes; the result has no splits.
 
     Args:
-        data: as the network reads it, with the ``encoder`` and the ``node_names`` of the tables it was built from.
-        nodes: one row per new node: its id, and the columns that the network reads.
-        links: ``hyperedges`` or ``edges`` of the new nodes, among themselves and with known ones; both None leaves
-            them alone. A hyperedge of a known name gets further members.
-        columns: which column plays which role, as `from_tables` takes it.
-        delimiter: of the nodes' file.
+        data: the network's input, with the ``encoder`` and the ``node_names`` of the tables it was built from.
+        nodes: one row per new node, with its id and the columns of the features.
+        links: ``hyperedges`` or ``edges`` among new nodes and between new and known nodes; with both None, the new
+            nodes are isolated. A hyperedge with a known name gets additional members.
+        columns: role -> column, as in `from_tables`.
+        delimiter: the delimiter of the nodes file.
 
     Raises:
-        ArgumentError: data without named columns and nodes, or a new node of a known id.
-        DataError: a table that cannot be read, or names nodes that are in neither.
+        ArgumentError: the data has no named columns and nodes, or a new node has the id of a known one.
+        DataError: a table cannot be read, or refers to nodes that are neither known nor new.
     """
     import dataclasses
 
@@ -44,38 +44,38 @@ def with_new_nodes(
     encoder, names = data.meta.get("encoder"), data.meta.get("node_names")
     if encoder is None or names is None:
         hint = "Build the data set with `hgraph datasets build --nodes NODES`"
-        raise ArgumentError("run", "a network trained on the columns of named nodes", "none of them", hint)
+        raise ArgumentError("run", "a network trained on named columns of named nodes", "a network without them", hint)
     table = read_table(nodes, delimiter=delimiter)
     key = Roles(table, {k: v for k, v in columns.items() if k == "id"}).need("id")[0]
-    own = list(unique(table, key, "node"))
+    new_names = list(unique(table, key, "node"))
     known = set(map(str, names))
-    if again := [name for name in own if name in known]:
-        raise ArgumentError("rows", "ids of new nodes", f"{again[0]!r}, which the run knows")
+    if duplicates := [name for name in new_names if name in known]:
+        raise ArgumentError("rows", "ids that are not nodes of the run", f"{duplicates[0]!r}, which is one")
     missing = [c.name for c in encoder.codings if c.name not in table.columns]
     if missing:
-        raise DataError(f"{nodes}: expected the columns {missing} that the network reads, got {list(table.columns)}")
-    is_graph, ids = isinstance(data.structure, Graph), [*map(str, names), *own]
+        raise DataError(f"{nodes}: expected the columns {missing} of the network, got {list(table.columns)}")
+    is_graph, ids = isinstance(data.structure, Graph), [*map(str, names), *new_names]
     kind = "edges" if is_graph else "hyperedges"
-    further: tuple[Any, Any] = (_empty(is_graph, len(ids)), ())
+    added: tuple[Any, Any] = (_empty(is_graph, len(ids)), ())
     if any(links.values()):
         if links[kind] is None:
-            raise ArgumentError(kind, f"the {kind} of the new nodes, as the run has {kind}", "the other kind")
+            raise ArgumentError(kind, f"the {kind} of the new nodes, because the network uses {kind}", "the other kind")
         others = {role: column for role, column in columns.items() if role != "id"}
         directed = isinstance(data.structure, Graph) and data.structure.directed
-        given: Any = {kind: links[kind], "columns": others, "directed": directed}
-        made = from_tables({"id": ids}, **given)[0]
-        further = made.structure, made.meta.get("hyperedge_names", ())
+        options: Any = {kind: links[kind], "columns": others, "directed": directed}
+        made = from_tables({"id": ids}, **options)[0]
+        added = made.structure, made.meta.get("hyperedge_names", ())
     x = torch.cat([data.x, encoder.transform(table).to(data.x)])
     y = torch.cat(
-        [data.y, data.y.new_full((len(own), *data.y.shape[1:]), torch.nan if data.y.is_floating_point() else -1)]
+        [data.y, data.y.new_full((len(new_names), *data.y.shape[1:]), torch.nan if data.y.is_floating_point() else -1)]
     )
     structure: Any = data.structure
     if is_graph:
-        whole: Graph | Hypergraph = _joined_graphs(structure, further[0])
+        joined: Graph | Hypergraph = _joined_graphs(structure, added[0])
     else:
-        whole = _joined_hypergraphs(structure, further[0], data.meta.get("hyperedge_names", ()), further[1])
+        joined = _joined_hypergraphs(structure, added[0], data.meta.get("hyperedge_names", ()), added[1])
     meta = dict(data.meta) | {"node_names": ids}
-    return dataclasses.replace(data, structure=whole, x=x, y=y, meta=meta, splits={})
+    return dataclasses.replace(data, structure=joined, x=x, y=y, meta=meta, splits={})
 
 
 def _empty(is_graph: bool, num_nodes: int) -> Graph | Hypergraph:
@@ -87,7 +87,7 @@ def _empty(is_graph: bool, num_nodes: int) -> Graph | Hypergraph:
 
 
 def _joined_graphs(one: Graph, two: Graph) -> Graph:
-    """The edges of both on the nodes of the second; an edge of both counts once, with the weight of the first."""
+    """Union of the edges on the nodes of the second graph; an edge in both keeps the weight of the first."""
     import torch
 
     from hgraph.structure import Graph
@@ -100,8 +100,8 @@ def _joined_graphs(one: Graph, two: Graph) -> Graph:
     )
 
 
-def _joined_hypergraphs(one: Hypergraph, two: Hypergraph, names: Sequence[str], further: Sequence[str]) -> Hypergraph:
-    """The members of both on the nodes of the second; hyperedges of one name are one."""
+def _joined_hypergraphs(one: Hypergraph, two: Hypergraph, names: Sequence[str], new_names: Sequence[str]) -> Hypergraph:
+    """Union of the memberships on the nodes of the second hypergraph; hyperedges with equal names are merged."""
     import torch
 
     from hgraph.structure import Hypergraph
@@ -110,7 +110,7 @@ def _joined_hypergraphs(one: Hypergraph, two: Hypergraph, names: Sequence[str], 
     ids: list[int] = []
     fresh: list[int] = []
     for at in range(two.num_hyperedges):
-        known = place.get(str(further[at])) if further else None
+        known = place.get(str(new_names[at])) if new_names else None
         if known is None:
             known = one.num_hyperedges + len(fresh)
             fresh.append(at)
@@ -132,7 +132,7 @@ def _joined_hypergraphs(one: Hypergraph, two: Hypergraph, names: Sequence[str], 
 
 
 def _first(code: Any) -> Any:
-    """Positions of the first of each number, in their order."""
+    """Positions of the first occurrence of each number, ascending."""
     import torch
 
     order = torch.sort(code, stable=True)
@@ -141,10 +141,10 @@ def _first(code: Any) -> Any:
     return order.indices[new].sort().values
 
 
-def _weights(one: Any, count: int, two: Any, further: int) -> Any:
-    """Weights of both, ones where one has none; None where neither has."""
+def _weights(one: Any, count: int, two: Any, num_new: int) -> Any:
+    """Concatenated weights, with 1 for a structure without weights; None if neither has weights."""
     import torch
 
     if one is None and two is None:
         return None
-    return torch.cat([torch.ones(n) if w is None else w.float() for w, n in ((one, count), (two, further))])
+    return torch.cat([torch.ones(n) if w is None else w.float() for w, n in ((one, count), (two, num_new))])

@@ -14,16 +14,16 @@ app = typer.Typer(help="The optional CPU kernels of the `native` backend.", no_a
 
 @app.callback()
 def _kernels() -> None:
-    """Keep `build` a command of its own while it is the only one."""
+    """Make `build` a subcommand; typer would merge a single command into `kernels`."""
 
 
 @app.command(epilog="Example: hgraph kernels build")
 @plain_errors
 def build(as_json: JsonOption = False, quiet: QuietOption = False) -> None:
-    """Compile the CPU kernels for this machine; every hgraph process that starts here from now on uses them.
+    """Compile the CPU kernels for this machine; all hgraph processes started later use them.
 
-    Needs a C++ compiler with OpenMP ($CXX, g++ or clang++) and takes about 20 seconds, or none where it has been done.
-    The library goes to $HGRAPH_CACHE, else the platform's cache folder; deleting it undoes the build.
+    Needs a C++ compiler with OpenMP ($CXX, g++ or clang++) and takes about 20 seconds, or no time if they are already
+    built. The library is written to $HGRAPH_CACHE, or to the platform's cache folder; delete it to undo the build.
     """
     from hgraph.kernels import native as kernels
     from hgraph.ops.bindings import native
@@ -33,10 +33,10 @@ def build(as_json: JsonOption = False, quiet: QuietOption = False) -> None:
     if not quiet and cxx is not None:
         typer.echo(f"compiling {kernels.SOURCE.name} with {cxx} into {folder}", err=True)
     path = native.build()
-    facts = {"path": str(path), "compiler": cxx, "built": path not in before, "seconds": time.perf_counter() - start}
+    result = {"path": str(path), "compiler": cxx, "built": path not in before, "seconds": time.perf_counter() - start}
     if as_json:
-        typer.echo(json.dumps(facts))
-    elif facts["built"]:
-        typer.echo(f"built in {facts['seconds']:.0f} s: {path}\nbackend 'auto' uses it from now on")
+        typer.echo(json.dumps(result))
+    elif result["built"]:
+        typer.echo(f"built in {result['seconds']:.0f} s: {path}\nbackend 'auto' now uses it")
     else:
         typer.echo(f"already built: {path}")

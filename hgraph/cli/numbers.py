@@ -1,4 +1,4 @@
-"""Options that are numbers: each has a finite range, which help shows and the parser holds."""
+"""Numeric options: each has a finite range, shown in the help and checked by the parser."""
 
 from __future__ import annotations
 
@@ -8,19 +8,19 @@ import typer
 
 __all__ = ["MANY", "SEEDS", "SETTINGS", "Range", "real", "setting", "whole"]
 
-MANY = 10**9  # of steps, trials, items: more than anybody waits for, and no number of 20 digits
-SEEDS = 2**64 - 1  # as torch's generators take them
+MANY = 10**9  # largest number of steps, trials or items; prevents overflow
+SEEDS = 2**64 - 1  # largest seed of torch's generators
 
 
 class Range:
-    """Numbers in ``low .. high``, as an option's parser; NaN, which compares with nothing, is none of them."""
+    """Parser of numbers in ``low .. high``; rejects NaN."""
 
     def __init__(self, kind: type[int] | type[float], low: float, high: float) -> None:
         self.kind, self.low, self.high = kind, low, high
-        self.__name__ = str(self)  # what help shows as the option's value
+        self.__name__ = str(self)  # shown in the help as the option's value
 
     def __call__(self, text: str | float) -> int | float:
-        """The number of a text, or a default as it is."""
+        """Parse a text; defaults that are numbers are checked as well."""
         try:
             value = self.kind(text)
         except (ValueError, OverflowError):
@@ -31,11 +31,11 @@ class Range:
         return value
 
     def __str__(self) -> str:
-        """The ends, as "1 .. 5"."""
+        """The bounds, such as "1 .. 5"."""
         return " .. ".join(str(n) if self.kind is int else f"{n:g}" for n in (self.low, self.high))
 
 
-# of settings that `train` takes and `tune` searches
+# settings of `train` that `tune` searches
 SETTINGS = {
     "lr": Range(float, 0, 1000),
     "weight_decay": Range(float, 0, 1e6),
@@ -46,7 +46,7 @@ SETTINGS = {
 
 
 def setting(name: str, help: str) -> Any:
-    """The option of a setting."""
+    """An option with the range of a setting."""
     return _option((), help, SETTINGS[name])
 
 

@@ -1,4 +1,4 @@
-"""`hgraph papers`: what lives here, and how far each paper is."""
+"""`hgraph papers`: lists the implemented papers and their status."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ from hgraph.errors import ArgumentError, did_you_mean
 
 @plain_errors
 def papers(
-    name: Annotated[str | None, typer.Argument(help="A number or a part of a name; default: all.")] = None,
+    name: Annotated[str | None, typer.Argument(help="Number, or part of a name; default: all papers.")] = None,
     as_json: JsonOption = False,
     quiet: QuietOption = False,
 ) -> None:
-    """List the papers of the library with their status, or show one with its modules, tests and figures."""
+    """List the papers of the library with their status, or show the modules, tests and results of one paper."""
     from hgraph.papers import papers as listed
 
     found = listed()

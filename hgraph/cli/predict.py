@@ -1,4 +1,4 @@
-"""`hgraph predict`: what a student, or the trained network itself, says of nodes."""
+"""`hgraph predict`: predictions of a student or of the trained network."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from hgraph.cli.answers import answers
 from hgraph.cli.common import LOG, QuietOption, RootOption, check_file, device_of, plain_errors
+from hgraph.cli.predictions import prediction_writer
 from hgraph.cli.students import Program, ProgramOption, predictor_of, student_of
 from hgraph.cli.teachers import as_graph, as_hypergraph
 from hgraph.cli.towers import is_run
-from hgraph.cli.trained import as_trained, config_of, filled, opened
+from hgraph.cli.trained import config_of, encode_for_run, load_weights, read_settings
 from hgraph.errors import ArgumentError, DataError
 
 if TYPE_CHECKING:
@@ -26,9 +26,9 @@ if TYPE_CHECKING:
     from hgraph.distill import Predictor
 
 RunArgument = Annotated[
-    Path, typer.Argument(help="Folder of a run of `hgraph train` or `hgraph distill`, or of `hgraph export`.")
+    Path, typer.Argument(help="Folder written by `hgraph train`, `hgraph distill` or `hgraph export`.")
 ]
-_FEW = 10  # categories that --describe names
+_MAX_SHOWN = 10  # categories per column that --describe prints
 
 
 @plain_errors
@@ -36,42 +36,49 @@ def predict(
     run: RunArgument,
     rows: Annotated[
         Path | None,
-        typer.Argument(help="CSV or Parquet file of rows; default: the nodes without a label of the run's data set."),
+        typer.Argument(help="CSV or Parquet file of rows; default: the unlabeled nodes of the run's data set."),
     ] = None,
     out: Annotated[
-        Path | None, typer.Option(help="File to write, .csv, .tsv or .parquet; default standard output.")
+        Path | None, typer.Option(help="File to write (.csv, .tsv or .parquet); default: standard output.")
     ] = None,
-    proba: Annotated[bool, typer.Option("--proba", help="Also the probability of every class.")] = False,
+    proba: Annotated[bool, typer.Option("--proba", help="Also write the probability of every class.")] = False,
     key: Annotated[
-        str | None, typer.Option("--id", help="Column of ids, which is copied; default id, node or node_id if there.")
+        str | None,
+        typer.Option("--id", help="Column of ids to copy to the output; default: id, node or node_id, if present."),
     ] = None,
     delimiter: Annotated[
-        str | None, typer.Option(help="Between fields, in and out; default as in the rows, else a comma.")
+        str | None, typer.Option(help="Delimiter of input and output; default: that of the input, else a comma.")
     ] = None,
     hyperedges: Annotated[
-        Path | None, typer.Option(help="Hyperedges of new nodes: the rows are read by the network, not by a student.")
+        Path | None,
+        typer.Option(help="Hyperedges of new nodes; the rows are then predicted by the network, not by a student."),
     ] = None,
-    edges: Annotated[Path | None, typer.Option(help="Edges of new nodes, likewise.")] = None,
-    column: Annotated[list[str] | None, typer.Option(help="role=column of hyperedges or edges; repeatable.")] = None,
+    edges: Annotated[
+        Path | None, typer.Option(help="Edges of new nodes; the rows are then predicted by the network.")
+    ] = None,
+    column: Annotated[
+        list[str] | None,
+        typer.Option(help="role=column, for columns of hyperedges or edges with other names; repeatable."),
+    ] = None,
     dataset: Annotated[
-        str | None, typer.Option(help="Other data with the same columns, whose nodes without a label are predicted.")
+        str | None, typer.Option(help="Other data with the same columns; its unlabeled nodes are predicted.")
     ] = None,
-    every: Annotated[bool, typer.Option("--all", help="Without rows: also the nodes that have a label.")] = False,
-    describe: Annotated[bool, typer.Option("--describe", help="Say which columns a row needs, and stop.")] = False,
+    every: Annotated[bool, typer.Option("--all", help="Without rows: also predict labeled nodes.")] = False,
+    describe: Annotated[bool, typer.Option("--describe", help="Print the columns that a row needs, and exit.")] = False,
     program: ProgramOption = None,
-    device: Annotated[str, typer.Option(help="Of the network: cpu, cuda or cuda:0.")] = "cpu",
+    device: Annotated[str, typer.Option(help="Device of the network: cpu, cuda or cuda:0.")] = "cpu",
     root: RootOption = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Answers as JSON, one object a line.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print predictions as JSON, one object per line.")] = False,
     quiet: QuietOption = False,
 ) -> None:
     """Predict the class of nodes: rows of a file, nodes of a data set, or new nodes with their hyperedges.
 
-    A run of `hgraph distill` answers rows with its student, in bounded memory, whatever the length of the file. Without
-    rows, the trained network (of `hgraph distill`: the teacher) answers for the nodes of its data set that have no
-    label. With rows and --hyperedges or --edges it answers for new nodes, which may be joined to known ones.
+    The student of a run of `hgraph distill` predicts the rows of a file of any length in bounded memory. Without rows,
+    the trained network (for `hgraph distill`: the teacher) predicts the unlabeled nodes of its data set. With rows and
+    --hyperedges or --edges it predicts new nodes, which may be connected to known nodes.
 
-    Answers have the columns label and probability, after the id where there is one, in the order of the rows. A file
-    given with --out appears when all rows are answered. Categories that training never saw are counted on stderr.
+    The output has the columns id (if there is one), label and probability, in the order of the rows. A file given with
+    --out appears only when it is complete. Categories that were not in the training data are counted on stderr.
     """
     if describe:
         _describe(run, as_json)
@@ -81,37 +88,39 @@ def predict(
     links = {"hyperedges": hyperedges, "edges": edges}
     if hyperedges is not None and edges is not None:
         raise ArgumentError("edges", "either --hyperedges or --edges", "both")
-    joined = hyperedges is not None or edges is not None
-    if joined and rows is None:
-        raise ArgumentError("rows", "a file of the new nodes, beside their hyperedges or edges", "none")
+    has_links = hyperedges is not None or edges is not None
+    if has_links and rows is None:
+        raise ArgumentError("rows", "a file of the new nodes, in addition to their hyperedges or edges", "none")
     inputs = [path for path in (rows, hyperedges, edges) if path is not None]
     if out is not None and str(out) != "-":
         check_file("out", out, *inputs, run=run)
     roles = _roles(column)
-    if rows is not None and not joined and not _is_alone(run):
+    if rows is not None and not has_links and not _is_without_student(run):
         if dataset is not None or every:
-            raise ArgumentError("dataset" if every is False else "all", "no rows with it", str(rows))
+            raise ArgumentError(
+                "dataset" if every is False else "all", "no file of rows together with this option", str(rows)
+            )
         predictor = predictor_of(run, program)
-        blocks, classes = _student(predictor, rows, key, delimiter), predictor.classes
+        blocks, classes = _student_blocks(predictor, rows, key, delimiter), predictor.classes
     else:
         predictor = None
         if key is not None:
             roles["id"] = key
-        blocks, classes = _network(run, rows, links, roles, dataset, every, device, root, delimiter, program)
-    sign = delimiter or (_delimiter(rows) if rows is not None else ",")
+        blocks, classes = _network_blocks(run, rows, links, roles, dataset, every, device, root, delimiter, program)
+    output_delimiter = delimiter or (_delimiter(rows) if rows is not None else ",")
     name = next(blocks)
-    style: dict[str, Any] = {"proba": proba, "as_json": as_json, "delimiter": sign}
-    with answers(out, classes, *inputs, run=run, key=name, **style) as file:
+    style: dict[str, Any] = {"proba": proba, "as_json": as_json, "delimiter": output_delimiter}
+    with prediction_writer(out, classes, *inputs, run=run, key=name, **style) as file:
         for ids, probabilities in blocks:
             file.add(probabilities, ids)
         count = file.count
-    LOG.info("%s rows answered", f"{count:,}")
+    LOG.info("%s rows predicted", f"{count:,}")
     if predictor is not None:
-        _say_unseen(predictor)
+        _warn_unseen(predictor)
 
 
-def _is_alone(run: Path) -> bool:
-    """Whether a run has a network alone, no student."""
+def _is_without_student(run: Path) -> bool:
+    """Whether a run has a network but no student."""
     if any((folder / "student.json").is_file() for folder in (run, run / "student")) or is_run(str(run)):
         return False
     return (run / "model.safetensors").is_file()
@@ -133,41 +142,41 @@ def _delimiter(rows: Path) -> str:
 
 # ---------------------------------------------------------------------- a student
 
-Blocks = Iterator[Any]  # the name of the column of ids, or None; then (ids, probabilities) of some rows at a time
+Blocks = Iterator[Any]  # first the name of the id column or None, then blocks of (ids, probabilities)
 
 
-def _student(predictor: Predictor, rows: Path, key: str | None, delimiter: str | None) -> Blocks:
+def _student_blocks(predictor: Predictor, rows: Path, key: str | None, delimiter: str | None) -> Blocks:
     found = predictor.blocks(rows, delimiter=delimiter)
     first = next(found, None)
     names = [] if first is None else list(first[0])
     if key is not None and first is not None and key not in names:
         raise ArgumentError("id", f"a column of {rows}: {names}", repr(key))
-    name = key if key is not None else _usual_id(names, predictor.columns)
+    name = key if key is not None else _default_id(names, predictor.columns)
     yield name
     for columns, probabilities in itertools.chain([] if first is None else [first], found):
         yield None if name is None else [str(cell) for cell in columns[name]], probabilities
 
 
-def _usual_id(names: Iterable[str], read: Iterable[str]) -> str | None:
+def _default_id(names: Iterable[str], features: Iterable[str]) -> str | None:
     from hgraph.datasets.tables.roles import ROLES
 
-    taken = set(read)
-    usual = [name for name in names if name.lower() in ROLES["id"] and name not in taken]
-    return usual[0] if len(usual) == 1 else None
+    used = set(features)
+    found = [name for name in names if name.lower() in ROLES["id"] and name not in used]
+    return found[0] if len(found) == 1 else None
 
 
-def _say_unseen(predictor: Predictor) -> None:
+def _warn_unseen(predictor: Predictor) -> None:
     for column, counts in predictor.unseen.items():
         words = ", ".join(f"{word!r} {n:,} times" for word, n in list(counts.items())[:5])
         more = f" and {len(counts) - 5:,} more" if len(counts) > 5 else ""
-        LOG.warning("column %r: %s never seen in training, read as none of its categories: %s%s", column,
+        LOG.warning("column %r: %s not in the training data, encoded as no category: %s%s", column,
                     "a category" if len(counts) == 1 else f"{len(counts):,} categories", words, more)  # fmt: skip
 
 
 # ---------------------------------------------------------------------- the trained network
 
 
-def _network(
+def _network_blocks(
     run: Path,
     rows: Path | None,
     links: dict[str, Path | None],
@@ -179,7 +188,7 @@ def _network(
     delimiter: str | None,
     program: Program | None,
 ) -> tuple[Blocks, tuple[str, ...]]:
-    """The network's answers, and the names of the classes."""
+    """The predictions of the network, and the names of the classes."""
     import torch
 
     from hgraph import datasets
@@ -187,22 +196,24 @@ def _network(
     from hgraph.data.labels import labeled
 
     if is_run(str(run)):
-        student_of(run)  # says what answers
+        student_of(run)  # raises an error that names the right command
     if program is not None:
-        raise ArgumentError("program", "nothing, as the trained network answers", program.value, "Give rows alone")
+        raise ArgumentError(
+            "program", "no value, because the trained network predicts", program.value, "Only a student has formats"
+        )
     if not (run / "config.json").is_file():
-        raise ArgumentError("rows", "a file of rows", "none", f"{run} has an exported student, and no data set")
-    was = opened(run, config_of(run))
-    place, where = dataset or was.source, device_of(device)
+        raise ArgumentError("rows", "a file of rows", "none", f"{run} contains an exported student but no data set")
+    settings = read_settings(run, config_of(run))
+    place, where = dataset or settings.source, device_of(device)
     card = datasets.info(place)
-    options: dict[str, Any] = {"seed": was.seed} if "seed" in card.options else {}
+    options: dict[str, Any] = {"seed": settings.seed} if "seed" in card.options else {}
     data = _without_classes(run, datasets.load(place, root=root, **options)[0])
-    data = as_trained(run, data, dataset, was.source, root, was.seed)
-    name = "teacher" if was.distilled else "model"
-    network = filled(was.networks(data)[name], run, name, data, place)
+    data = encode_for_run(run, data, dataset, settings.source, root, settings.seed)
+    name = "teacher" if settings.distilled else "model"
+    network = load_weights(settings.networks(data)[name], run, name, data, place)
     classes = tuple(map(str, data.meta.get("class_names") or range(data.num_classes)))
-    reads = was.model.data
-    if rows is not None and reads != "features" and not any(links.values()):
+    kind = settings.model.data
+    if rows is not None and kind != "features" and not any(links.values()):
         raise ArgumentError("hyperedges", "--hyperedges or --edges of the new nodes", "none", _no_links(run))
     chosen = torch.ones(data.num_nodes, dtype=torch.bool) if every else ~labeled(data.y)
     if rows is not None:
@@ -210,8 +221,10 @@ def _network(
         data = with_new_nodes(data, rows, links, roles, delimiter)
         chosen = torch.arange(data.num_nodes) >= known
     if not bool(chosen.any()):
-        raise ArgumentError("rows", "nodes without a label", "none in the data set", "--all predicts those with one")
-    probabilities = _probabilities(network, data, reads, where)[chosen]
+        raise ArgumentError(
+            "rows", "nodes without a label", "none in the data set", "Pass --all to predict labeled nodes, too"
+        )
+    probabilities = _probabilities(network, data, kind, where)[chosen]
     names = data.meta.get("node_names")
     at = chosen.nonzero().flatten().tolist()
     ids = [str(i if names is None else names[i]) for i in at]
@@ -219,7 +232,7 @@ def _network(
 
 
 def _without_classes(run: Path, data: Data) -> Data:
-    """The data; without any label, with the classes of the run, as there are none to compare them with."""
+    """The data; if it has no labels at all, with the class names of the run."""
     from hgraph.data.labels import labeled
     from hgraph.datasets import Inputs
 
@@ -230,19 +243,19 @@ def _without_classes(run: Path, data: Data) -> Data:
 
 
 def _no_links(run: Path) -> str:
-    return f"{run} is a network over a structure; `hgraph distill` makes a student that reads rows alone"
+    return f"{run} is a network that needs a structure; `hgraph distill` trains a student that needs only rows"
 
 
-def _probabilities(network: Any, data: Data, reads: str, where: Any) -> Tensor:
+def _probabilities(network: Any, data: Data, kind: str, where: Any) -> Tensor:
     import torch
 
-    adapt = {"graph": as_graph, "hypergraph": as_hypergraph}.get(reads)
+    adapt = {"graph": as_graph, "hypergraph": as_hypergraph}.get(kind)
     inputs = (data.x.to(where), *(() if adapt is None else (adapt(data.structure).to(where),)))
     with torch.inference_mode():
         return network.to(where).eval()(*inputs).softmax(-1).cpu()
 
 
-# ---------------------------------------------------------------------- what a row needs
+# ---------------------------------------------------------------------- the columns of a row
 
 
 def _describe(run: Path, as_json: bool) -> None:
@@ -260,16 +273,16 @@ def _describe(run: Path, as_json: bool) -> None:
     if as_json:
         typer.echo(json.dumps({"columns": columns, "classes": list(classes)}))
         return
-    for name, about in columns.items():
-        words = about.get("categories", [])
-        more = f", ... ({len(words)} in all)" if len(words) > _FEW else ""
-        said = f": {', '.join(words[:_FEW])}{more}" if words else ""
-        typer.echo(f"{name}  {about['kind']}{said}")
+    for name, column in columns.items():
+        words = column.get("categories", [])
+        more = f", ... ({len(words)} in total)" if len(words) > _MAX_SHOWN else ""
+        text = f": {', '.join(words[:_MAX_SHOWN])}{more}" if words else ""
+        typer.echo(f"{name}  {column['kind']}{text}")
     typer.echo(f"classes: {', '.join(map(str, classes))}")
 
 
 def columns_of(encoder: Any, features: Iterable[str]) -> dict[str, dict[str, Any]]:
-    """Column -> its kind and, of a categorical one, its categories; without an encoder each feature is a number."""
+    """Column -> kind and, for categorical columns, categories; without an encoder all features are numeric."""
     if encoder is None:
         return {name: {"kind": "numeric"} for name in features}
     return {

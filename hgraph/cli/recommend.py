@@ -19,48 +19,50 @@ if TYPE_CHECKING:
     from hgraph.models.recommend.base import Recommender
     from hgraph.train import Explanation
 
-_SCORES = 2**24  # of users and items at once
+_SCORES = 2**24  # largest number of scores computed at once
 
 
 @plain_errors
 def recommend(
-    run: Annotated[Path, typer.Argument(help=f"A folder that `hgraph train` wrote, of {listed(RECOMMENDERS)}.")],
-    user: Annotated[str | None, typer.Option(help="Name of the user; number, where users have no names.")] = None,
-    k: Annotated[int, whole("-k", help="How many items.")] = 10,
-    explain: Annotated[
-        bool, typer.Option("--explain", help="Say which paths lead from the user to each item.")
-    ] = False,
-    steps: Annotated[int, whole(high=5, help="The most facts of a path.")] = 3,
-    draw: Annotated[Path | None, typer.Option(help="Picture of the paths to the first item.")] = None,
-    out: Annotated[Path | None, typer.Option(help="CSV file of the items of all users, in place of --user.")] = None,
+    run: Annotated[
+        Path, typer.Argument(help=f"Folder written by `hgraph train --model M`, where M is {listed(RECOMMENDERS)}.")
+    ],
+    user: Annotated[str | None, typer.Option(help="Name of the user, or number if users have no names.")] = None,
+    k: Annotated[int, whole("-k", help="Number of items.")] = 10,
+    explain: Annotated[bool, typer.Option("--explain", help="Print the paths from the user to each item.")] = False,
+    steps: Annotated[int, whole(high=5, help="Largest number of triples in a path.")] = 3,
+    draw: Annotated[
+        Path | None, typer.Option(help="Draw the paths to the first item to this file (.png, .svg or .pdf).")
+    ] = None,
+    out: Annotated[Path | None, typer.Option(help="CSV file for the items of all users, instead of --user.")] = None,
     root: RootOption = None,
     as_json: JsonOption = False,
     quiet: QuietOption = False,
 ) -> None:
-    """Recommend items to a user of a trained model, and say why.
+    """Recommend items to a user with a trained model, and explain why.
 
-    What the user took already is left out. The reasons are paths over the facts that training saw; of kgat those of
-    most attention first, each with the product of its shares; of other models they say what could have been heard, not
-    how loudly.
+    Items that the user already has are left out. Explanations are paths of interactions and triples from the training
+    data. For kgat, paths are sorted by the product of their attention weights, which is printed. For other models they
+    are only possible paths of messages, without weights.
 
-    With --out in place of --user, all users' items go to a CSV file with the columns user, rank, item and score, which
-    appears when it is whole.
+    With --out instead of --user, the items of all users are written to a CSV file with the columns user, rank, item and
+    score. The file appears only when it is complete.
     """
-    from hgraph.cli.recommenders import opened_run
+    from hgraph.cli.recommenders import load_run
 
     if (user is None) == (out is None):
         got = "neither" if user is None else "both"
-        raise ArgumentError("user", "--user with a name, or --out with a file for all users", got)
+        raise ArgumentError("user", "either --user NAME, or --out FILE for all users", got)
     if out is not None and (explain or draw is not None or as_json):
-        raise ArgumentError("out", "the items of all users alone", "--explain, --draw or --json with it")
+        raise ArgumentError("out", "no --explain, --draw or --json together with --out", "both")
     if draw is not None:
         check_picture("draw", draw, run=run)
-    model, data, config = opened_run(run, root)
+    model, data, config = load_run(run, root)
     if (explain or draw is not None) and not model.reads_facts:
-        hint = "A student's teacher may say why: ask its run" if config["model"] == TOWERS else ""
-        raise ArgumentError("explain", "nothing, as this model reads no facts", type(model).__name__, hint)
+        hint = "Use the run of its teacher" if config["model"] == TOWERS else ""
+        raise ArgumentError("explain", "no value, because this model does not use triples", type(model).__name__, hint)
     if user is None:
-        _everyone(model, data, k, out, run, quiet)
+        _recommend_all(model, data, k, out, run, quiet)
         return
     number = _user(user, data)
     items = _items(model, data, number, k, steps if explain or draw is not None else None, draw)
@@ -71,35 +73,35 @@ def recommend(
     for rank, entry in enumerate(items, 1):
         typer.echo(f"{rank:3d}. {entry['name']}  ({entry['score']:.3f})")
         for reason in entry.get("because", []) if explain else []:
-            share = "" if reason["weight"] is None else f"{reason['weight']:.1e}  "
-            share += "(negligible) " if reason["negligible"] else ""
-            typer.echo(f"       {share}{reason['path']}")
+            weight = "" if reason["weight"] is None else f"{reason['weight']:.1e}  "
+            weight += "(negligible) " if reason["negligible"] else ""
+            typer.echo(f"       {weight}{reason['path']}")
         if explain and entry["because"] and all(reason["negligible"] for reason in entry["because"]):
-            typer.echo("       all negligible: the score comes from the vectors, not from these facts")
+            typer.echo("       all negligible: the score comes from the embeddings, not from these paths")
         if explain and not entry["because"]:
-            typer.echo(f"       no path of at most {steps} facts")
+            typer.echo(f"       no path of at most {steps} triples")
 
 
 def _items(
     model: Recommender, data: Interactions, user: int, k: int, steps: int | None, draw: Path | None
 ) -> list[dict[str, Any]]:
-    """What is recommended, with the paths of at most so many steps as reasons, and the picture of the first one's."""
+    """Recommended items, with paths of at most ``steps`` triples as explanations; draws the paths to the first item."""
     from hgraph import train
 
     left = data.num_items - sum(int(p.indptr.diff()[user]) for p in (data.train, data.val, data.test))
     if not left:
-        raise ArgumentError("user", "one who has not taken every item", repr(_user_name(data, user)))
+        raise ArgumentError("user", "a user with items left to recommend", repr(_user_name(data, user)))
     structure = train.structure_of(model, data)
     found = train.recommend(model, data, [user], min(k, left), structure=structure)
     graph = structure if structure.num_nodes == data.num_users + data.kg.num_nodes else data.collaborative()
-    shares = graph.adj.weight is not None  # without attention a path's product would say nothing
+    weighted = graph.adj.weight is not None  # without attention, the product of weights has no meaning
     items: list[dict[str, Any]] = []
     for item, score in zip(found.items[0].tolist(), found.scores[0].tolist(), strict=True):
         entry: dict[str, Any] = {"item": item, "name": _name(data, item), "score": score}
         if steps is not None:
             why = train.explain(graph, user, item, num_users=data.num_users, max_steps=steps)
             entry["because"] = [
-                {"weight": p.weight if shares else None, "negligible": why.negligible(p), "path": why.kg.tell(p)}
+                {"weight": p.weight if weighted else None, "negligible": why.negligible(p), "path": why.kg.tell(p)}
                 for p in why.paths
             ]
             if draw is not None and not items:
@@ -109,17 +111,17 @@ def _items(
 
 
 def _draw(why: Explanation, path: Path, title: str) -> None:
-    """The picture of the reasons; a note where there are none."""
+    """Draw the paths, or log that there are none."""
     if not why.paths:
-        LOG.warning("no picture: no path is short enough (%s)", title)
+        LOG.warning("no plot, because no path is short enough (%s)", title)
         return
     path.parent.mkdir(parents=True, exist_ok=True)
     why.draw(title=title).figure.savefig(path, bbox_inches="tight")
     LOG.info("written: %s", path)
 
 
-def _everyone(model: Recommender, data: Interactions, k: int, out: Path | None, run: Path, quiet: bool) -> None:
-    """The CSV file of all users' items; what a user took is left out, so that there may be fewer than k."""
+def _recommend_all(model: Recommender, data: Interactions, k: int, out: Path | None, run: Path, quiet: bool) -> None:
+    """Write k items per user to a CSV file, or fewer, because items that a user already has are left out."""
     import math
 
     import torch
@@ -131,7 +133,7 @@ def _everyone(model: Recommender, data: Interactions, k: int, out: Path | None, 
     taken, count = [data.train, data.val, data.test], min(k, data.num_items)
     chunks = torch.arange(data.num_users).split(max(_SCORES // data.num_items, 1))
     with written(out, run=run) as file:
-        scores_of = train.scorer(model, train.structure_of(model, data))  # the rows are made once for all chunks
+        scores_of = train.scorer(model, train.structure_of(model, data))  # computes the embeddings once for all chunks
         writer = csv.writer(file, lineterminator="\n")
         writer.writerow(["user", "rank", "item", "score"])
         for at in bar(1, len(chunks), "recommend", False if quiet else None, False, unit="chunk"):
@@ -141,13 +143,13 @@ def _everyone(model: Recommender, data: Interactions, k: int, out: Path | None, 
                 for rank, (item, score) in enumerate(zip(items, scores, strict=True), 1):
                     if score > -math.inf:
                         writer.writerow([_user_name(data, number), rank, _name(data, item), f"{score:.6g}"])
-    LOG.info("%s users answered: %s", f"{data.num_users:,}", out)
+    LOG.info("recommendations for %s users written to %s", f"{data.num_users:,}", out)
 
 
 def _user(user: str, data: Interactions) -> int:
-    if data.user_names is not None:  # alone: a name may look like another user's number
+    if data.user_names is not None:  # never as a number: a name may look like another user's number
         return data.user_names.find(user, "user")
-    number = user.removeprefix("user ")  # as reasons call the nameless
+    number = user.removeprefix("user ")  # the name in explanations, if users have no names
     if number.isdecimal() and int(number) < data.num_users:
         return int(number)
     raise ArgumentError("user", f"a number in 0 .. {data.num_users - 1}", repr(user))

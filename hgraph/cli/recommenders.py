@@ -1,4 +1,4 @@
-"""`hgraph train` of a recommender: the run folder, and the way back from it."""
+"""`hgraph train` for recommenders: writes run folders and loads them again."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import typer
 
 from hgraph.cli.choices import RECOMMENDERS, listed
-from hgraph.cli.common import device_of, made_with, run_folder, say
+from hgraph.cli.common import device_of, environment_info, print_results, run_folder
 from hgraph.cli.runs import REPORT, UNDER_WAY, check_folder, running, write_json
 from hgraph.errors import ArgumentError, DataError
 from hgraph.models.registry import find
@@ -20,17 +20,17 @@ if TYPE_CHECKING:
     from hgraph.data import Dataset, Interactions
     from hgraph.models.recommend.base import Recommender
 
-__all__ = ["evaluate_recommender", "load_interactions", "network_of", "opened_run", "train_recommender"]
+__all__ = ["evaluate_recommender", "load_interactions", "load_run", "network_of", "train_recommender"]
 
 FILES = ("config.json", "metrics.jsonl", "learning_curve.png", "model.safetensors", "report.md")
 CUT = 20
-L2 = 1e-5  # of the rows that a step ranks
+L2 = 1e-5  # penalty on the embeddings of a batch
 
 
 def load_interactions(
     name: str, root: Path | None, seed: int, *, min_rating: float | None = None, split: str | None = None
 ) -> Dataset[Interactions]:
-    """The interactions of that name, or of a folder of your own with ``interactions.csv``, read as it is said."""
+    """Load the interactions of a listed data set, or of a folder with ``interactions.csv``."""
     from hgraph import datasets
     from hgraph.datasets.own_interactions import from_interactions, is_own
 
@@ -38,11 +38,11 @@ def load_interactions(
         return from_interactions(name, seed=seed, min_rating=min_rating, split=split or "random")  # type: ignore[arg-type]
     for option, value in (("min_rating", min_rating), ("split", split)):
         if value is not None:
-            raise ArgumentError(option, "nothing, as the parts of a listed data set are fixed", repr(value))
+            raise ArgumentError(option, "no value, because the split of a listed data set is fixed", repr(value))
     card = datasets.info(name)
     if card.task != "recommendation":
-        hint = "A folder with interactions.csv (user,item) and triples.csv (head,relation,tail) serves, too"
-        raise ArgumentError("dataset", "one for recommendation", f"{name!r}, which is for {card.task}", hint)
+        hint = "Or use a folder with interactions.csv (user,item) and, optionally, triples.csv (head,relation,tail)"
+        raise ArgumentError("dataset", "a data set for recommendation", f"{name!r}, which is for {card.task}", hint)
     return datasets.load(name, root=root, seed=seed)
 
 
@@ -74,12 +74,12 @@ def train_recommender(
     as_json: bool,
     quiet: bool,
 ) -> None:
-    """Train, rank all items for the test users, and write the run folder; a run that was stopped goes on.
+    """Train, rank all items for the test users, and write the run folder; resumes a stopped run.
 
-    With ``pretrain`` the vectors of users and items are first learned by that model, in as many epochs.
+    With ``pretrain``, that model first learns the embeddings of users and items, for the same number of epochs.
     """
     if pretrain is not None and pretrain not in find(model).starts_from:
-        raise ArgumentError("pretrain", f"nothing, as {model} begins from no other's vectors", repr(pretrain))
+        raise ArgumentError("pretrain", f"no value, because {model} cannot start from other embeddings", repr(pretrain))
     from hgraph import train
     from hgraph.data.io import fingerprint
     from hgraph.files import write_atomically
@@ -94,26 +94,26 @@ def train_recommender(
     options: dict[str, Any] = {"epochs": epochs, "lr": lr, "patience": 10 if patience is None else patience}
     options |= {"l2": L2 if l2 is None else l2, "validate_users": validate_users}
     try:
-        facts = {"dataset": dataset, "model": model, "seed": seed, "hidden": hidden, "pretrain": pretrain, **options}
-        facts |= {"min_rating": min_rating, "split": split}
+        settings = {"dataset": dataset, "model": model, "seed": seed, "hidden": hidden, "pretrain": pretrain, **options}
+        settings |= {"min_rating": min_rating, "split": split}
         seen = fingerprint(data)
-        with running(folder, facts | {"data": repr(data), "data_sha256": seen}, overwrite=overwrite) as place:
+        with running(folder, settings | {"data": repr(data), "data_sha256": seen}, overwrite=overwrite) as place:
             network = network_of(model, data, seed, hidden).to(where)
             files: dict[str, Any] = {"checkpoint": place / "model.safetensors", "log": folder / "metrics.jsonl"}
             shown = False if quiet else None
             if pretrain is not None and not files["checkpoint"].exists():
                 first = network_of(pretrain, data, seed, hidden).to(where)
-                kept: dict[str, Any] = {"checkpoint": place / f"{pretrain}.safetensors", "progress": shown}
-                train.fit_recommender(first, data, seed=seed, label=pretrain, **kept, **options)
+                first_files: dict[str, Any] = {"checkpoint": place / f"{pretrain}.safetensors", "progress": shown}
+                train.fit_recommender(first, data, seed=seed, label=pretrain, **first_files, **options)
                 network.take_factors(first.embedding)  # type: ignore[operator]
             fit = train.fit_recommender(network, data, seed=seed, label=model, progress=shown, **files, **options)
             figures = figures_of(network, data)
             figures |= {"best_epoch": fit.best_epoch, "seconds": round(fit.seconds, 3)}
             source = str(Path(dataset).resolve()) if os.path.isdir(dataset) else dataset
-            again = _command(facts, device, folder)
-            config = facts | {"source": source, "command": again, "device": str(where), "kind": "recommender"}
+            command = _command(settings, device, folder)
+            config = settings | {"source": source, "command": command, "device": str(where), "kind": "recommender"}
             config["data_sha256"] = seen
-            config |= made_with()
+            config |= environment_info()
             title = f"{loaded.name}: {model} (seed {seed})"
             write_json(folder / "config.json", config)
             curve = learning_curve({"teacher": fit}, {"teacher": model}, title, f"recall@{CUT}")
@@ -122,15 +122,15 @@ def train_recommender(
             write_atomically(folder / "report.md", _report(loaded, title, figures, config).encode())
     except OSError as error:
         raise DataError(f"{folder}: cannot be written ({error})") from error
-    say(figures, {"dataset": loaded.name, "model": model, "seed": seed}, as_json)
+    print_results(figures, {"dataset": loaded.name, "model": model, "seed": seed}, as_json)
     if not as_json:
         typer.echo(f"report: {folder / 'report.md'}")
 
 
 def figures_of(network: Recommender, data: Interactions, score: Any = None) -> dict[str, Any]:
-    """How well a trained model ranks all items for the users with a test item, beside a ranking by popularity.
+    """Metrics of a trained model that ranks all items for users with test items, and recall of a popularity ranking.
 
-    ``score`` is its `hgraph.train.scorer`, where there is one already; it is made else.
+    ``score`` is the `hgraph.train.scorer` of the model; None creates it.
     """
     from hgraph import train
 
@@ -141,33 +141,33 @@ def figures_of(network: Recommender, data: Interactions, score: Any = None) -> d
         test, *known = (p.to(where) for p in (data.test, data.train, data.val))
         cut = min(CUT, data.num_items)
         figures = train.full_ranking(score, test, known, ks=[cut])
-        least = train.full_ranking(train.by_popularity(known[0]), test, known, ks=[cut])
-        figures[f"recall@{cut}_by_popularity"] = least[f"recall@{cut}"]
+        baseline = train.full_ranking(train.popularity_baseline(known[0]), test, known, ks=[cut])
+        figures[f"recall@{cut}_by_popularity"] = baseline[f"recall@{cut}"]
         cold = int(((known[0].indptr.diff() == 0) & (test.indptr.diff() > 0)).sum())
         figures |= {"test_users_without_training": cold} if cold else {}
     return figures | {"parameters": sum(p.numel() for p in network.parameters())}
 
 
 def evaluate_recommender(run: Path, device: str, root: Path | None, as_json: bool) -> None:
-    """The figures of a run again."""
-    network, data, config = opened_run(run, root)
+    """Print the metrics of a run, computed from its files."""
+    network, data, config = load_run(run, root)
     head = {name: config[name] for name in ("dataset", "model", "seed")}
-    say(figures_of(network.to(device_of(device)), data), head, as_json)
+    print_results(figures_of(network.to(device_of(device)), data), head, as_json)
 
 
-def _command(facts: dict[str, Any], device: str, folder: Path) -> str:
-    words = ["hgraph", "train", facts["dataset"]]
+def _command(settings: dict[str, Any], device: str, folder: Path) -> str:
+    words = ["hgraph", "train", settings["dataset"]]
     names = ["model", "seed", "epochs", "lr", "patience", "hidden", "l2", "pretrain"]
     for name in (*names, "validate_users", "min_rating", "split"):
-        words += [] if facts[name] is None else [f"--{name.replace('_', '-')}", str(facts[name])]
+        words += [] if settings[name] is None else [f"--{name.replace('_', '-')}", str(settings[name])]
     return shlex.join([*words, "--device", device, "--out", str(folder)])
 
 
-def opened_run(run: Path, root: Path | None) -> tuple[Recommender, Interactions, dict[str, Any]]:
+def load_run(run: Path, root: Path | None) -> tuple[Recommender, Interactions, dict[str, Any]]:
     """The trained model of a run folder, the data that it was trained on, and its settings.
 
     Raises:
-        DataError: no finished run, or the data are no longer those that it was trained on.
+        DataError: the run is not finished, or its data has changed since training.
     """
     from safetensors import SafetensorError
     from safetensors.torch import load_file
@@ -175,18 +175,19 @@ def opened_run(run: Path, root: Path | None) -> tuple[Recommender, Interactions,
     from hgraph.data.io import fingerprint
 
     if (run / UNDER_WAY).exists() and not (run / REPORT).exists():
-        raise DataError(f"{run}: this run was stopped; the same `hgraph train` command goes on with it")
+        raise DataError(f"{run}: this run was stopped; repeat its `hgraph train` command to resume it")
 
     try:
         config = json.loads((run / "config.json").read_text(encoding="utf-8"))
         source, model, seed, hidden = (config[key] for key in ("source", "model", "seed", "hidden"))
         if config.get("kind") != "recommender" or model not in RECOMMENDERS:
-            raise DataError(f"{run}: a run of {model!r}, not of a recommender ({listed(RECOMMENDERS)})")
+            raise DataError(f"{run}: a run of {model!r}, which is not a recommender ({listed(RECOMMENDERS)})")
         reading: dict[str, Any] = {name: config.get(name) for name in ("min_rating", "split")}
         data = load_interactions(source, root, seed, **reading)[0]
         if fingerprint(data) != config["data_sha256"]:
-            # ids and parts are made of the rows in their order: other rows would be another's vectors, and a leak
-            hint = "Put the files back, or train again: hgraph train ... --overwrite"
+            # ids and splits depend on the rows and their order: with other rows, embeddings would belong to other
+            # users and items, and test pairs could have been in training
+            hint = "Restore the files, or train again: hgraph train ... --overwrite"
             raise DataError(f"{run}: {source} has changed since this run was trained (rows, or their order). {hint}")
         network = network_of(model, data, seed, hidden)
         network.load_state_dict(load_file(run / "model.safetensors"))
@@ -201,8 +202,11 @@ def _report(dataset: Dataset[Interactions], title: str, figures: dict[str, Any],
     lines = [f"# {title}", "", f"{dataset[0]}", "", "| figure | value |", "|---|---:|"]
     lines += [f"| {k.replace('_', ' ')} | {v:.4f} |" if isinstance(v, float) else f"| {k} | {v:,} |"
               for k, v in figures.items()]  # fmt: skip
-    lines += ["", "All items that a user did not take in training or validation are ranked. By popularity: by how"]
-    lines += ["many users took an item in training; a model that does no better has learned nothing of the user.", ""]
+    lines += [
+        "",
+        "All items are ranked for each user, except those of the training and validation pairs. `by popularity`",
+    ]
+    lines += ["ranks items by their number of training users; a useful model is better than this baseline.", ""]
     caption = "Validation recall" if dataset[0].val.num_edges else "Training loss"
     lines += [f"![{caption} over epochs](learning_curve.png)", "", f"- License: {dataset.license}."]
     lines += [f"- Citation: {dataset.citation}", *(f"- {note}" for note in dataset.caveats)]
@@ -210,8 +214,8 @@ def _report(dataset: Dataset[Interactions], title: str, figures: dict[str, Any],
 
 
 def settings_of(config: dict[str, Any]) -> list[str]:
-    """The end of a report: the settings that are not left as they are, and the command that makes the run again."""
+    """The last sections of a report: the settings of the run, and the command that reproduces it."""
     lines = ["", "## Settings", "", "| setting | value |", "|---|---|"]
-    given = {key: value for key, value in config.items() if key != "command" and value is not None}
-    lines += [f"| {key} | {value} |" for key, value in given.items()]
-    return [*lines, "", "## Again", "", "```", config["command"], "```", ""]
+    shown_settings = {key: value for key, value in config.items() if key != "command" and value is not None}
+    lines += [f"| {key} | {value} |" for key, value in shown_settings.items()]
+    return [*lines, "", "## Reproduce", "", "```", config["command"], "```", ""]

@@ -1,4 +1,4 @@
-"""`hgraph reproduce`."""
+"""`hgraph reproduce`: runs a published experiment and compares the results."""
 
 from __future__ import annotations
 
@@ -16,18 +16,22 @@ from hgraph.cli.runs import check_folder
 @plain_errors
 def reproduce(
     recipe: Annotated[str, typer.Argument(help="Name of a recipe; `hgraph reproduce list` names them.")],
-    out: Annotated[Path | None, typer.Option(help="Run folder; default runs/<recipe>. Continued if it exists.")] = None,
-    only: Annotated[list[str] | None, typer.Option(help="A data set of the recipe; may be repeated.")] = None,
-    seeds: Annotated[int | None, whole(high=10_000, help="Seeds 0 .. SEEDS-1; default the recipe's.")] = None,
-    epochs: Annotated[int, whole(help="Steps of each training.")] = 200,
+    out: Annotated[
+        Path | None, typer.Option(help="Run folder; default runs/<recipe>. An existing run is resumed.")
+    ] = None,
+    only: Annotated[list[str] | None, typer.Option(help="Data set of the recipe to run; repeatable.")] = None,
+    seeds: Annotated[
+        int | None, whole(high=10_000, help="Number of seeds, 0 .. SEEDS-1; default: that of the recipe.")
+    ] = None,
+    epochs: Annotated[int, whole(help="Epochs of each training.")] = 200,
     device: Annotated[str, typer.Option(help="cpu, cuda or cuda:0.")] = "cpu",
     root: RootOption = None,
     as_json: JsonOption = False,
     quiet: QuietOption = False,
 ) -> None:
-    """Run a published experiment again and set its figures beside the published ones.
+    """Run a published experiment and compare the results with the published ones.
 
-    Results are kept as they come: a run that was stopped goes on where it was.
+    Each result is saved when it is ready; the same command resumes a stopped run.
     """
     from hgraph import recipes
 

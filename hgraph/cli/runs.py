@@ -67,7 +67,7 @@ def check_own(folder: Path) -> None:
 
 
 @contextmanager
-def running(folder: Path, facts: dict[str, Any], *, overwrite: bool) -> Iterator[Path]:
+def running(folder: Path, settings: dict[str, Any], *, overwrite: bool) -> Iterator[Path]:
     """Lock the run folder, call `begin`, yield the folder for checkpoints, and call `finish` if the block succeeds.
 
     Raises:
@@ -76,12 +76,12 @@ def running(folder: Path, facts: dict[str, Any], *, overwrite: bool) -> Iterator
     """
     check_own(folder)
     with _locked(folder):
-        place = begin(folder, facts, overwrite=overwrite)
+        place = begin(folder, settings, overwrite=overwrite)
         yield place
         finish(folder)
 
 
-def begin(folder: Path, facts: dict[str, Any], *, overwrite: bool) -> Path:
+def begin(folder: Path, settings: dict[str, Any], *, overwrite: bool) -> Path:
     """Prepare the folder for a run and return its checkpoint folder; after a stop, the same command resumes there.
 
     ``overwrite`` removes the files that an earlier run wrote; all other files stay.
@@ -103,11 +103,12 @@ def begin(folder: Path, facts: dict[str, Any], *, overwrite: bool) -> Path:
             path.unlink(missing_ok=True)
     known = place / "facts.json"
     if known.exists():
-        _check_same(folder, known, facts)
+        _check_same(folder, known, settings)
     else:
-        others = _manifest(folder).get("others", _names(folder))  # of a run that was stopped, from before it began
+        # a stopped run has listed the files that were there before it began
+        others = _manifest(folder).get("others", _names(folder))
         write_json(folder / MANIFEST, _HEAD | {"files": [], "others": others})
-    write_json(known, facts)
+    write_json(known, settings)
     return place
 
 
@@ -119,7 +120,7 @@ def finish(folder: Path) -> None:
     write_json(folder / MANIFEST, _HEAD | {"files": names})
 
 
-def _check_same(folder: Path, known: Path, facts: dict[str, Any]) -> None:
+def _check_same(folder: Path, known: Path, settings: dict[str, Any]) -> None:
     """Raise an error if the stopped run had other options, so this command cannot resume it."""
     try:
         before = json.loads(known.read_text(encoding="utf-8"))
@@ -127,14 +128,14 @@ def _check_same(folder: Path, known: Path, facts: dict[str, Any]) -> None:
         raise DataError(f"{known}: cannot be read ({error}). Pass --overwrite to start over") from error
     if not isinstance(before, dict):
         raise DataError(f"{known}: expected a JSON object. Pass --overwrite to start over")
-    now = json.loads(json.dumps(facts))
+    now = json.loads(json.dumps(settings))
     for name in [*before, *now]:
         if before.get(name) != now.get(name):
             hint = "Use the same value, choose another --out, or pass --overwrite to start over"
             had = f"{before.get(name)!r}, the value of the stopped run in {folder}"
             raise ArgumentError(name, had, repr(now.get(name)), hint)
-    kept = "resuming" if any(known.parent.rglob("*.safetensors")) else "it has no checkpoint yet, so it starts over"
-    LOG.info("%s holds a stopped run: %s", folder, kept)
+    state = "resuming" if any(known.parent.rglob("*.safetensors")) else "it has no checkpoint yet, so it starts over"
+    LOG.info("%s holds a stopped run: %s", folder, state)
 
 
 @contextmanager
@@ -159,7 +160,7 @@ def _locked(folder: Path) -> Iterator[None]:
 
 
 def is_part(run: Path, path: Path) -> bool:
-    """Whether a file belongs to a run, such as a student, a card, a report or a plot."""
+    """Whether a file belongs to a run, such as a student, a report or a plot."""
     path, run = Path(os.path.realpath(path)), Path(os.path.realpath(run))
     return path.exists() and run in path.parents and (path.suffix in _PARTS or path in _written(run))
 

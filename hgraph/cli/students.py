@@ -1,4 +1,4 @@
-"""`hgraph export` and `serve`: what a run's student is used for."""
+"""`hgraph export` and `hgraph serve`: export and serve the student of a run."""
 
 from __future__ import annotations
 
@@ -20,14 +20,14 @@ from hgraph.errors import ArgumentError, DataError
 if TYPE_CHECKING:
     from hgraph.distill import Predictor
 
-RunArgument = Annotated[Path, typer.Argument(help="Folder of a run of `hgraph distill`, or of `hgraph export`.")]
+RunArgument = Annotated[Path, typer.Argument(help="Folder written by `hgraph distill` or `hgraph export`.")]
 
 
 _SHOWN = 8  # columns of the example request
 
 
 class Format(Enum):
-    """Programs a student can be exported as."""
+    """Formats of an exported student."""
 
     TORCH = "torch"
     ONNX = "onnx"
@@ -35,25 +35,27 @@ class Format(Enum):
 
 
 class Program(Enum):
-    """Programs that can answer."""
+    """Formats of a student that can predict."""
 
     LAYERS = "layers"
     ONNX = "onnx"
     INT8 = "int8"
 
 
-ProgramOption = Annotated[Program | None, typer.Option(help="Which program answers; default the first there is.")]
+ProgramOption = Annotated[
+    Program | None, typer.Option(help="Format of the student that predicts; default: the first that was exported.")
+]
 
 
 @plain_errors
 def export(
     run: RunArgument,
-    out: Annotated[Path | None, typer.Option(help="New folder; default RUN/export.")] = None,
-    format: Annotated[list[Format], typer.Option(help="May be repeated.")] = [Format.ONNX],  # noqa: B006
+    out: Annotated[Path | None, typer.Option(help="New folder; default: RUN/export.")] = None,
+    format: Annotated[list[Format], typer.Option(help="Format of the exported student; repeatable.")] = [Format.ONNX],  # noqa: B006
     as_json: JsonOption = False,
     quiet: QuietOption = False,
 ) -> None:
-    """Write a run's student as programs for other places; each is run and compared first."""
+    """Export the student of a run to other formats; each is run and compared with the student."""
     import torch
 
     from hgraph.distill import Predictor
@@ -83,29 +85,31 @@ def export(
 @plain_errors
 def serve(
     run: RunArgument,
-    port: Annotated[int, whole(low=0, high=65535, help="0 takes a free one.")] = 8000,
+    port: Annotated[int, whole(low=0, high=65535, help="Port to listen on; 0 chooses a free port.")] = 8000,
     host: Annotated[
-        str, typer.Option(help="Address to listen on; 0.0.0.0 is every network of this machine.")
+        str, typer.Option(help="Address to listen on; 0.0.0.0 listens on all networks of this machine.")
     ] = "127.0.0.1",
     name: Annotated[
-        list[str] | None, typer.Option(help="Name by which clients may call the server, beside localhost; repeatable.")
+        list[str] | None, typer.Option(help="Host name that clients may use, in addition to localhost; repeatable.")
     ] = None,
-    max_body: Annotated[int, whole(high=2**40, help="Bytes of a request.")] = 16 * 2**20,
-    max_connections: Annotated[int, whole(high=10**6, help="Connections open at once.")] = 100,
-    request_timeout: Annotated[float, real(low=0.001, high=3600, help="Seconds for a request to arrive.")] = 10.0,
+    max_body: Annotated[int, whole(high=2**40, help="Largest size of a request in bytes.")] = 16 * 2**20,
+    max_connections: Annotated[int, whole(high=10**6, help="Largest number of open connections.")] = 100,
+    request_timeout: Annotated[
+        float, real(low=0.001, high=3600, help="Time limit in seconds for a request to arrive.")
+    ] = 10.0,
     program: ProgramOption = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Say the address as one JSON object on stdout.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print the address as one JSON object on stdout.")] = False,
     quiet: QuietOption = False,
 ) -> None:
-    """Answer over HTTP, by default to this machine alone: POST /predict with {"rows": [{"column": value}]}.
+    """Serve predictions over HTTP, by default to this machine only: POST /predict with {"rows": [{"column": value}]}.
 
-    Ask it, for example, with
+    Example request:
 
     curl -X POST http://127.0.0.1:8000/predict -H 'Content-Type: application/json' -d '{"rows": [{"column": 1.0}]}'
 
-    and "proba": true beside the rows for the probabilities of all classes. GET / says which columns a row has, GET
-    /health whether the server is up. There is no password: whoever reaches the address is answered. Ctrl-C, or SIGTERM,
-    ends it once the requests under way are answered.
+    Add "proba": true to get the probabilities of all classes. GET / lists the columns of a row, GET /health returns
+    whether the server is running. There is no password: anyone who can reach the address gets an answer. Ctrl-C or
+    SIGTERM stops the server after it has answered the current requests.
     """
     from hgraph.distill.serving.limits import Limits
     from hgraph.distill.serving.serve import application, listening, run_until_stopped
@@ -117,7 +121,7 @@ def serve(
     try:
         place = listening(host, port)
     except OSError as error:
-        hint = "Give another --port; 0 takes a free one"
+        hint = "Choose another --port; 0 chooses a free port"
         what = f"{host}, {port} ({error.strerror or error})"
         raise ArgumentError("host, port", "an address of this machine and a free port", what, hint) from None
     shown = f"[{host}]" if ":" in host else host
@@ -125,13 +129,13 @@ def serve(
     if as_json:
         typer.echo(json.dumps({"url": url}))
     else:
-        typer.echo(f"serving {run} on {url}; Ctrl-C stops\nask it: {_request(predictor, url)}")
+        typer.echo(f"serving {run} on {url}; Ctrl-C stops it\nexample request: {_request(predictor, url)}")
     sys.stdout.flush()
     run_until_stopped(app, place, limits=limits, quiet=quiet or as_json)
 
 
 def _request(predictor: Predictor, url: str) -> str:
-    """A command that asks for one row: zeros, missing cells, and the first of categories."""
+    """A curl command for one row of zeros, missing cells and first categories."""
     codings = None if predictor.encoder is None else predictor.encoder.codings
     row: dict[str, Any] = dict.fromkeys(predictor.columns, 0)
     if codings is not None:
@@ -143,14 +147,14 @@ def _request(predictor: Predictor, url: str) -> str:
 
 
 def predictor_of(run: Path, program: Program | None) -> Predictor:
-    """The run's student, answering by that program."""
+    """Load the student of a run in the given format."""
     from hgraph.distill import Predictor
 
     return Predictor(student_of(run), program=None if program is None else program.value)
 
 
 def student_of(run: Path) -> Path:
-    """The folder of the exported student: the run's, or the one given."""
+    """The folder of the exported student: the given folder, or ``student`` in the run folder."""
     from hgraph.distill.serving.export import CARD
 
     for folder in (run, run / "student"):
@@ -158,9 +162,9 @@ def student_of(run: Path) -> Path:
             return folder
     if is_run(str(run)) and json.loads((run / "config.json").read_text(encoding="utf-8")).get("model") == TOWERS:
         exported = f"{run / ONNX} is its ONNX file" if (run / ONNX).is_file() else "it is a student already"
-        hint = f"`hgraph recommend {run}` answers from it; {exported}"
-        raise DataError(f"{run}: the run of two towers, which rank items and classify no rows. {hint}")
+        hint = f"Use `hgraph recommend {run}`; {exported}"
+        raise DataError(f"{run}: a run of a two-tower model, which ranks items and does not classify rows. {hint}")
     if is_run(str(run)):
-        hint = f"`hgraph distill {run}` writes one as ONNX, and `hgraph recommend` answers from its run"
-        raise DataError(f"{run}: the run of a recommender, not of a student that classifies rows. {hint}")
-    raise DataError(f"{run}: no student there. `hgraph distill DATASET --out RUN` makes one")
+        hint = f"`hgraph distill {run}` exports a student as ONNX for `hgraph recommend`"
+        raise DataError(f"{run}: a run of a recommender, which does not classify rows. {hint}")
+    raise DataError(f"{run}: contains no student. `hgraph distill DATASET --out RUN` creates one")

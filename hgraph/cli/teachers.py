@@ -1,4 +1,4 @@
-"""Teachers and students of `hgraph distill`, and the data as each network takes it."""
+"""Teachers and students of `hgraph distill`, and their input data."""
 
 from __future__ import annotations
 
@@ -17,38 +17,38 @@ if TYPE_CHECKING:
 
 
 class Student(Enum):
-    """Which MLP learns: that of LightHGNN, or one for word counts that is better on nodes it has not seen."""
+    """Kinds of MLP: that of LightHGNN, or one for word counts that is better on new nodes."""
 
     PUBLISHED = "published"
     WORDS = "words"
 
 
 class Setting(Enum):
-    """What training may see: every node, or all but a share of the test nodes."""
+    """Nodes that are in training: all, or all but a fraction of the test nodes."""
 
     TRANSDUCTIVE = "transductive"
     PRODUCTION = "production"
 
 
 MLP = select(task="node classification", student=True)[0]
-# student -> (options of the MLP, what the report says of it)
+# student -> (options of the MLP, description for the report)
 STUDENTS: dict[Student, tuple[dict[str, Any], str]] = {
     Student.PUBLISHED: ({}, "BatchNorm, dropout 0.5"),
     Student.WORDS: (
         {"norm": False, "unit_rows": True, "input_dropout": 0.5},
-        "no BatchNorm, rows of length one, half of the features dropped in training, dropout 0.5",
+        "no BatchNorm, rows normalized to length one, input dropout 0.5, dropout 0.5",
     ),
 }
-UNSEEN = 0.2  # GLNN's share of unseen test nodes
+UNSEEN = 0.2  # fraction of test nodes that GLNN leaves out of training
 
 
 def prepare(dataset: Dataset, model: ModelEntry, setting: Setting, seed: int) -> Data:
-    """The data with the split of the setting and structures of the kind the model takes."""
+    """The data with the splits of the setting and with structures of the kind that the model needs."""
     from hgraph.data import Split
 
     data = dataset[0]
     if "default" not in data.splits:
-        raise ArgumentError("dataset", "one with a split to train and test on", repr(dataset.name))
+        raise ArgumentError("dataset", "a data set with a train and test split", repr(dataset.name))
     splits = {"default": data.split()}
     if setting is Setting.PRODUCTION:
         splits["production"] = Split.production(data, data.split(), unseen_fraction=UNSEEN, seed=seed)
@@ -61,7 +61,7 @@ def prepare(dataset: Dataset, model: ModelEntry, setting: Setting, seed: int) ->
 
 
 def added(dataset: Dataset, model: ModelEntry) -> list[str]:
-    """What `prepare` and the layers add to the structure of the data, one sentence each, for report and card."""
+    """Sentences on what `prepare` and the layers add to the structure, for the report."""
     from hgraph.structure import Graph
 
     structure = dataset[0].structure
@@ -69,7 +69,9 @@ def added(dataset: Dataset, model: ModelEntry) -> list[str]:
         return []
     if model.data == "graph":
         notes = (
-            [] if isinstance(structure, Graph) else ["Members of a hyperedge are joined pairwise (clique expansion)."]
+            []
+            if isinstance(structure, Graph)
+            else ["The members of each hyperedge are connected pairwise (clique expansion)."]
         )
         if model.name in ("gcn", "gat"):
             graph = as_graph(structure)
@@ -81,17 +83,17 @@ def added(dataset: Dataset, model: ModelEntry) -> list[str]:
     adjacency = structure.adj if isinstance(structure, Graph) else structure.e2v
     if isinstance(structure, Graph):
         source, target = structure.edge_index
-        touched = {*source.tolist(), *target.tolist()}
-        alone = structure.num_nodes - len(touched)
+        connected = {*source.tolist(), *target.tolist()}
+        isolated = structure.num_nodes - len(connected)
     else:
-        alone = int((adjacency.indptr.diff() == 0).sum())
-    if alone:
-        notes.append(f"{alone:,} nodes are in no hyperedge; a hyperedge of its own (singleton) is added for each.")
+        isolated = int((adjacency.indptr.diff() == 0).sum())
+    if isolated:
+        notes.append(f"{isolated:,} nodes are in no hyperedge; each gets a hyperedge with itself as the only member.")
     return notes
 
 
 def split_of(setting: Setting) -> str:
-    """The name of the setting's split in what `prepare` returns."""
+    """The name of the setting's split in the result of `prepare`."""
     return "default" if setting is Setting.TRANSDUCTIVE else setting.value
 
 
@@ -108,7 +110,7 @@ def networks_of(data: Data, teacher: ModelEntry, student: Student, seed: int) ->
 
 
 def as_hypergraph(structure: Graph | Hypergraph) -> Hypergraph:
-    """A hypergraph without isolated nodes: of a graph, each edge (both directions one) becomes a hyperedge."""
+    """A hypergraph without isolated nodes; each edge of a graph, in either direction, becomes one hyperedge."""
     import torch
 
     from hgraph.structure import Graph, Hypergraph
@@ -130,7 +132,7 @@ def as_hypergraph(structure: Graph | Hypergraph) -> Hypergraph:
 
 
 def as_graph(structure: Graph | Hypergraph) -> Graph:
-    """A graph as it is; a hypergraph's clique expansion."""
+    """The graph itself, or the clique expansion of a hypergraph."""
     from hgraph.structure import Hypergraph
 
     return structure.clique() if isinstance(structure, Hypergraph) else structure

@@ -1,4 +1,4 @@
-"""`hgraph distill` of a recommender's run: a two-tower MLP that ranks as the trained model does, as ONNX."""
+"""`hgraph distill` for a recommender: trains a two-tower MLP to rank as the trained model does, and exports ONNX."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Any
 import typer
 
 from hgraph.cli.choices import TOWERS
-from hgraph.cli.common import device_of, made_with
-from hgraph.cli.recommenders import CUT, figures_of, network_of, opened_run, settings_of
+from hgraph.cli.common import device_of, environment_info
+from hgraph.cli.recommenders import CUT, figures_of, load_run, network_of, settings_of
 from hgraph.cli.runs import REPORT, check_folder, running, write_json
 from hgraph.errors import ArgumentError, DataError
 
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 __all__ = ["STEPS", "distill_run", "is_run"]
 
 STEPS, LR, BATCH, NEAR = 3000, 5e-3, 512, 50
-MANY = 1000  # users asked for at once
+MANY = 1000  # users per batch in the second latency measurement
 ONNX = "student.onnx"
 
 
@@ -50,9 +50,9 @@ def distill_run(
     as_json: bool,
     quiet: bool,
 ) -> None:
-    """Teach the student, train the same towers on the pairs alone, measure all, and write the student's run folder.
+    """Train a student and a baseline without teacher, evaluate both, and write the run folder of the student.
 
-    The folder is a run of the recommender ``twotower``, with an ONNX file beside: `hgraph recommend` answers from it.
+    The folder is a run of the recommender ``twotower`` with an additional ONNX file; `hgraph recommend` can use it.
     """
     from hgraph.distill import export_towers
     from hgraph.distill.report import aligned
@@ -62,21 +62,34 @@ def distill_run(
     check_folder(folder, overwrite=overwrite)
     where = device_of(device)
     needs_onnx()
-    teacher, data, config = opened_run(run, root)
+    teacher, data, config = load_run(run, root)
     if config["model"] == TOWERS:
-        raise ArgumentError("dataset", f"the run of another recommender than {TOWERS}", str(run), "It needs no student")
-    learning = {"steps": steps, "lr": LR, "batch": BATCH, "near": min(NEAR, data.num_items), "seed": config["seed"]}
-    facts = {"teacher_run": str(run.resolve()), "data_sha256": config["data_sha256"], **learning}
-    again = shlex.join(["hgraph", "distill", str(run), "--steps", str(steps), "--device", device, "--out", str(folder)])
+        raise ArgumentError(
+            "dataset",
+            f"a run of a recommender other than {TOWERS}",
+            str(run),
+            "Use the two-tower model without a student",
+        )
+    options = {"steps": steps, "lr": LR, "batch": BATCH, "near": min(NEAR, data.num_items), "seed": config["seed"]}
+    settings = {"teacher_run": str(run.resolve()), "data_sha256": config["data_sha256"], **options}
+    command = shlex.join(
+        ["hgraph", "distill", str(run), "--steps", str(steps), "--device", device, "--out", str(folder)]
+    )
     try:
-        with running(folder, facts, overwrite=overwrite) as place:
-            student, alone, losses = _taught(teacher.to(where), data, config, learning, place, quiet)
+        with running(folder, settings, overwrite=overwrite) as place:
+            student, baseline, losses = _train_towers(teacher.to(where), data, config, options, place, quiet)
             export_towers(student.to("cpu"), data, folder / ONNX)
-            figures = measured(teacher.to("cpu"), alone.to("cpu"), student, data, folder / ONNX)
-            settings = {name: config[name] for name in ("dataset", "source", "hidden", "kind")}
-            settings |= {name: config.get(name) for name in ("min_rating", "split")}
-            settings |= {"model": TOWERS, "teacher": config["model"], **facts, **made_with(), "device": str(where)}
-            _write(folder, student, losses, figures, settings | {"command": again}, data)
+            figures = measured(teacher.to("cpu"), baseline.to("cpu"), student, data, folder / ONNX)
+            saved = {name: config[name] for name in ("dataset", "source", "hidden", "kind")}
+            saved |= {name: config.get(name) for name in ("min_rating", "split")}
+            saved |= {
+                "model": TOWERS,
+                "teacher": config["model"],
+                **settings,
+                **environment_info(),
+                "device": str(where),
+            }
+            _write(folder, student, losses, figures, saved | {"command": command}, data)
     except OSError as error:
         raise DataError(f"{folder}: cannot be written ({error})") from error
     if as_json:
@@ -86,37 +99,39 @@ def distill_run(
     typer.echo(f"{aligned(_rows(figures, config['model'], data))}\n\n{folder / ONNX}\nreport: {folder / REPORT}")
 
 
-def _taught(
+def _train_towers(
     teacher: Recommender,
     data: Interactions,
     config: dict[str, Any],
-    learning: dict[str, Any],
+    options: dict[str, Any],
     place: Path,
     quiet: bool,
 ) -> tuple[Recommender, Recommender, list[float]]:
-    """The student, the same towers trained as the teacher was, and the student's losses."""
+    """The student, a baseline of the same towers trained without teacher, and the losses of the student."""
     from hgraph.distill import distill_recommender
     from hgraph.train import fit_recommender
 
     seed, where = config["seed"], next(teacher.parameters()).device
-    student, alone = (network_of(TOWERS, data, seed, config["hidden"]).to(where) for _ in range(2))
-    kept: dict[str, Any] = {"seed": seed, "progress": False if quiet else None}
+    student, baseline = (network_of(TOWERS, data, seed, config["hidden"]).to(where) for _ in range(2))
+    shared: dict[str, Any] = {"seed": seed, "progress": False if quiet else None}
     fit: dict[str, Any] = {name: config.get(name) for name in ("epochs", "lr", "patience", "l2", "validate_users")}
-    losses = distill_recommender(teacher, data, student, checkpoint=place / "student.safetensors", **learning | kept)
-    fit_recommender(alone, data, label="towers alone", checkpoint=place / "alone.safetensors", **fit, **kept)
-    return student, alone, losses
+    losses = distill_recommender(teacher, data, student, checkpoint=place / "student.safetensors", **options | shared)
+    fit_recommender(
+        baseline, data, label="towers without teacher", checkpoint=place / "alone.safetensors", **fit, **shared
+    )
+    return student, baseline, losses
 
 
 def measured(
-    teacher: Recommender, alone: Recommender, student: Recommender, data: Interactions, onnx: Path
+    teacher: Recommender, baseline: Recommender, student: Recommender, data: Interactions, onnx: Path
 ) -> dict[str, dict[str, Any]]:
-    """How well each ranks, how much of the teacher's ranking is kept, and how long an answer takes."""
+    """Ranking metrics of each model, overlap with the teacher's recommendations, and latencies."""
     import torch
 
     from hgraph.distill import latencies
     from hgraph.train import scorer, structure_of
 
-    models = {"mlp": alone, "teacher": teacher, "student": student}
+    models = {"mlp": baseline, "teacher": teacher, "student": student}
     structures = {name: structure_of(model, data) for name, model in models.items()}
     scores = {name: scorer(model, structures[name]) for name, model in models.items()}
     figures = {name: figures_of(model, data, scores[name]) for name, model in models.items()}
@@ -124,28 +139,28 @@ def measured(
     for name, found in figures.items():
         if figures["teacher"].get(best):
             found["recall_kept"] = found[best] / figures["teacher"][best]
-        found["same_items"] = _shared(scores[name], scores["teacher"], data)
+        found["same_items"] = _overlap(scores[name], scores["teacher"], data)
     session = _session(onnx)
 
-    def whole(users: Tensor) -> Tensor:
+    def full_pass(users: Tensor) -> Tensor:
         return teacher.score(teacher(structures["teacher"]), users)
 
     for what, count in (("one", 1), ("many", min(MANY, data.num_users))):
         users = torch.arange(count)
-        answers: dict[str, Callable[[], object]] = {
-            "teacher": partial(whole, users),
-            "kept": partial(scores["teacher"], users),
+        calls: dict[str, Callable[[], object]] = {
+            "teacher": partial(full_pass, users),
+            "cached": partial(scores["teacher"], users),
             "student": partial(session.run, None, {"users": users.numpy()}),
         }
-        times = latencies(answers)
+        times = latencies(calls)
         for name in ("teacher", "student"):
             figures[name][f"latency_{what}_s"] = times[name]
-        figures["teacher"][f"latency_{what}_rows_kept_s"] = times["kept"]
+        figures["teacher"][f"latency_{what}_rows_kept_s"] = times["cached"]
     return figures
 
 
 def _session(onnx: Path) -> Any:
-    """The file, answering with as many threads as torch has."""
+    """An ONNX Runtime session with as many threads as torch uses."""
     import onnxruntime
     import torch
 
@@ -154,8 +169,8 @@ def _session(onnx: Path) -> Any:
     return onnxruntime.InferenceSession(str(onnx), options, providers=["CPUExecutionProvider"])
 
 
-def _shared(score: Any, other: Any, data: Interactions) -> float:
-    """Of what one would recommend (training items left out), the share that the other would, too; a mean over users."""
+def _overlap(score: Any, other: Any, data: Interactions) -> float:
+    """Fraction of items recommended by both, without training items; mean over users."""
     import torch
 
     from hgraph.train.full_ranking import best_items
@@ -168,15 +183,15 @@ def _shared(score: Any, other: Any, data: Interactions) -> float:
 
 
 def _rows(figures: dict[str, dict[str, Any]], teacher: str, data: Interactions) -> list[list[str]]:
-    """The table as texts, its header first."""
+    """The cells of the table; the first row is the header."""
     cut, many = min(CUT, data.num_items), min(MANY, data.num_users)
-    header = ["model", f"recall@{cut}", f"ndcg@{cut}", "recall kept", "same items", "parameters"]
+    header = ["model", f"recall@{cut}", f"ndcg@{cut}", "recall / teacher", "same items", "parameters"]
     rows = [[*header, "one user", f"{many:,} users"]]
-    names = {"mlp": "towers alone", "teacher": f"{teacher} (teacher)", "student": "student"}
+    names = {"mlp": "towers without teacher", "teacher": f"{teacher} (teacher)", "student": "student"}
 
     def line(name: str, found: dict[str, Any], latency: str) -> list[str]:
-        shares = [found.get(key) for key in (f"recall@{cut}", f"ndcg@{cut}")]
-        cells = ["-" if v is None else f"{v:.4f}" for v in shares]
+        scores = [found.get(key) for key in (f"recall@{cut}", f"ndcg@{cut}")]
+        cells = ["-" if v is None else f"{v:.4f}" for v in scores]
         cells += ["-" if found.get(k) is None else f"{100 * found[k]:.1f} %" for k in ("recall_kept", "same_items")]
         times = [found.get(f"latency_{what}_{latency}") for what in ("one", "many")]
         cells.append(f"{found['parameters']:,}")
@@ -185,7 +200,7 @@ def _rows(figures: dict[str, dict[str, Any]], teacher: str, data: Interactions) 
     for key, name in names.items():
         rows.append(line(name, figures[key], "s"))
         if key == "teacher":
-            rows.append(line("its rows kept", figures[key], "rows_kept_s"))
+            rows.append(line("teacher, cached embeddings", figures[key], "rows_kept_s"))
     return rows
 
 
@@ -197,7 +212,7 @@ def _write(
     settings: dict[str, Any],
     data: Interactions,
 ) -> None:
-    """Every file of the run, the report last."""
+    """Write all files of the run; the report is last because it marks the run as finished."""
     from hgraph.files import write_atomically
     from hgraph.train.checkpoint import weights_file
 
@@ -214,16 +229,16 @@ def _report(figures: dict[str, dict[str, Any]], settings: dict[str, Any], data: 
     title = f"{settings['teacher']} on {settings['dataset']} distilled into a two-tower MLP (seed {settings['seed']})"
     lines = [f"# {title}", "", f"{data}", "", *markdown(_rows(figures, settings["teacher"], data)), ""]
     lines += [f"- {text}" for text in (
-        "**Towers alone** and **student** are the same network: a row for each user of its id, a row for each item of "
-        "its id and its attributes. The first learned from the training pairs as the teacher did, the second from "
-        "which of two items the teacher prefers.",
-        "**Recall kept** is recall over the teacher's. **Same items** is the share of the best items that the teacher "
-        "would recommend, too; training items are left out.",
-        "**Latency** is the median wall-clock time of an answer, the scores of all items, after warm-up, in turn, "
-        f"{settings['threads']} thread(s), on the CPU: of the student in ONNX Runtime, of the teacher its whole pass "
-        "over the graph. A teacher's rows can be kept as long as nothing of the graph changes: then its answer is a "
-        "product of rows, which the second line times.",
-        f"`{ONNX}` answers `users` [B] int64 with `scores` [B, items]; names are JSON in its metadata, if there are "
-        "any. The items' rows in it are those of the facts as they were: distill again when these change.",
+        "**Towers without teacher** and **student** are the same network: one tower embeds the id of a user, the other "
+        "the id and the attributes of an item. The first was trained on the training pairs, the second on the "
+        "teacher's preferences between pairs of items.",
+        "**Recall / teacher** is the recall divided by that of the teacher. **Same items** is the fraction of the "
+        "recommended items that the teacher recommends, too; training items are left out.",
+        "**Latency** is the median wall-clock time to score all items, after warm-up, on the CPU with "
+        f"{settings['threads']} thread(s): for the student in ONNX Runtime, for the teacher with a full pass over the "
+        "graph. While the graph does not change, the teacher's embeddings can be cached: its second row is the time "
+        "with cached embeddings.",
+        f"The inputs of `{ONNX}` are `users` [B] int64, its outputs `scores` [B, items]; names, if there are any, are "
+        "JSON in its metadata. It contains item embeddings of the current triples: distill again when they change.",
     )]  # fmt: skip
     return "\n".join([*lines, *settings_of(settings)])

@@ -1,4 +1,4 @@
-"""`hgraph train`."""
+"""`hgraph train`: trains and tests a network, and writes its run folder."""
 
 from __future__ import annotations
 
@@ -10,19 +10,19 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from hgraph.cli.choices import CLASSIFIERS, RECOMMENDERS, STARTERS, Before, Network, listed
+from hgraph.cli.choices import CLASSIFIERS, RECOMMENDERS, STARTERS, Network, Pretrained, listed
 from hgraph.cli.common import (
     JsonOption,
     OverwriteOption,
     QuietOption,
     RootOption,
     device_of,
+    environment_info,
+    format_value,
     load,
-    made_with,
     plain_errors,
+    print_results,
     run_folder,
-    say,
-    shown,
 )
 from hgraph.cli.numbers import SEEDS, real, setting, whole
 from hgraph.cli.recommenders import train_recommender
@@ -40,14 +40,14 @@ if TYPE_CHECKING:
 
 
 class Schedule(Enum):
-    """How the step size changes over the epochs."""
+    """Learning-rate schedules."""
 
     CONSTANT = "constant"
     COSINE = "cosine"
 
 
 class PairSplit(Enum):
-    """How who-took-what is divided: at random, the latest pairs held out, or the last of each user."""
+    """How interactions are split: at random, by time (latest held out), or by the last ones of each user."""
 
     RANDOM = "random"
     TIME = "time"
@@ -55,18 +55,18 @@ class PairSplit(Enum):
 
 
 class Precision(Enum):
-    """What the network computes in; weights stay float32."""
+    """Number format of the computation; weights are always float32."""
 
     FLOAT32 = "float32"
     BFLOAT16 = "bfloat16"
 
 
-# default width -> the models that have it, as help says it
+# "width of models; ..." for the help text
 _WIDTHS = "; ".join(
     f"{width} of {listed(tuple(n for n in (*CLASSIFIERS, *RECOMMENDERS) if find(n).width == width))}"
     for width in dict.fromkeys(find(n).width for n in (*CLASSIFIERS, *RECOMMENDERS))
 )
-# report.md is written last and removed first: a folder that has one is whole
+# report.md is written last and removed first, so a folder that contains it is complete
 FILES = (
     "config.json",
     "learning_curve.png",
@@ -76,42 +76,50 @@ FILES = (
     "model.safetensors",
     "report.md",
 )
-METRICS = "metrics.jsonl"  # grows while the run is under way
+METRICS = "metrics.jsonl"  # one line per epoch, written during training
 
 
 @plain_errors
 def train(
-    dataset: Annotated[str, typer.Argument(help="A name of `hgraph datasets list`, or a folder you built.")],
+    dataset: Annotated[str, typer.Argument(help="A name from `hgraph datasets list`, or a folder you built.")],
     network_name: Annotated[
         Network, typer.Option("--model", help=f"{listed(CLASSIFIERS)} classify nodes; the others recommend items.")
     ] = Network("hgnn+"),
-    seed: Annotated[
-        int, whole(low=0, high=SEEDS, help="Draws the weights, the dropout, and splits that are drawn.")
-    ] = 0,
-    setting: Annotated[Setting, typer.Option(help="What training may see.")] = Setting.TRANSDUCTIVE,
-    epochs: Annotated[int, whole(help="Steps at most.")] = 200,
-    hidden: Annotated[int | None, setting("hidden", help=f"Width; default {_WIDTHS}.")] = None,
-    dropout: Annotated[float, setting("dropout", help="Probability.")] = 0.5,
+    seed: Annotated[int, whole(low=0, high=SEEDS, help="Seed of the weights, dropout and random splits.")] = 0,
+    setting: Annotated[
+        Setting, typer.Option(help="transductive: training uses all nodes; production: some test nodes are left out.")
+    ] = Setting.TRANSDUCTIVE,
+    epochs: Annotated[int, whole(help="Largest number of epochs.")] = 200,
+    hidden: Annotated[int | None, setting("hidden", help=f"Hidden width; default {_WIDTHS}.")] = None,
+    dropout: Annotated[float, setting("dropout", help="Dropout probability.")] = 0.5,
     lr: Annotated[float, setting("lr", help="Adam's learning rate.")] = 0.01,
     weight_decay: Annotated[float, setting("weight_decay", help="Adam's L2 penalty.")] = 5e-4,
-    patience: Annotated[int | None, whole(help="Stop after so many epochs without a better one.")] = None,
+    patience: Annotated[
+        int | None, whole(help="Stop after this many epochs without a better validation score.")
+    ] = None,
     l2: Annotated[
         float | None,
-        setting("l2", help="Of a recommender's rows; default 0.00001, KGAT's own; 0.01 is often better."),
+        setting(
+            "l2", help="L2 penalty on a recommender's embeddings; default 0.00001 as in KGAT; 0.01 is often better."
+        ),
     ] = None,
-    pretrain: Annotated[Before | None, typer.Option(help=f"Whose vectors {listed(STARTERS)} begins from.")] = None,
+    pretrain: Annotated[
+        Pretrained | None, typer.Option(help=f"Model whose trained embeddings {listed(STARTERS)} starts from.")
+    ] = None,
     validate_users: Annotated[
-        int | None, whole(help="Users that a recommender is validated with, by lot; default all.")
+        int | None, whole(help="Number of users, sampled at random, that validate a recommender; default all.")
     ] = None,
     min_rating: Annotated[
-        float | None, real(low=-1e12, high=1e12, help="Pairs of interactions.csv that are rated lower are left out.")
+        float | None, real(low=-1e12, high=1e12, help="Leave out pairs of interactions.csv with lower ratings.")
     ] = None,
     split: Annotated[
-        PairSplit | None, typer.Option(help="How pairs of interactions.csv are divided; default random.")
+        PairSplit | None, typer.Option(help="How pairs of interactions.csv are split; default random.")
     ] = None,
-    clip: Annotated[float | None, real(low=1e-12, high=1e12, help="Largest norm of all gradients together.")] = None,
-    schedule: Annotated[Schedule, typer.Option(help="Of the step size.")] = Schedule.CONSTANT,
-    precision: Annotated[Precision, typer.Option(help="Of the network's numbers.")] = Precision.FLOAT32,
+    clip: Annotated[
+        float | None, real(low=1e-12, high=1e12, help="Clip the norm of all gradients to this value.")
+    ] = None,
+    schedule: Annotated[Schedule, typer.Option(help="Learning-rate schedule.")] = Schedule.CONSTANT,
+    precision: Annotated[Precision, typer.Option(help="Number format of the computation.")] = Precision.FLOAT32,
     out: Annotated[Path | None, typer.Option(help="Run folder; default runs/<dataset>-<model>-<seed>.")] = None,
     overwrite: OverwriteOption = False,
     device: Annotated[str, typer.Option(help="cpu, cuda or cuda:0.")] = "cpu",
@@ -121,13 +129,13 @@ def train(
 ) -> None:
     """Train a network on a data set and test it.
 
-    Trains on the default split, keeps the state that was best on the validation nodes, prints how good it is on
-    the test nodes, and writes a run folder with the weights, the metrics of every epoch, plots and report.md. The
-    same command again goes on with a run that was stopped. A recommender needs interactions: a set for recommendation,
-    or a folder with interactions.csv (user,item) and, if facts are known, triples.csv (head,relation,tail).
+    Trains on the default split, restores the state with the best validation accuracy, prints metrics on the test
+    nodes, and writes a run folder with the weights, the metrics of every epoch, plots and report.md. The same command
+    resumes a stopped run. A recommender needs interactions: a data set for recommendation, or a folder with
+    interactions.csv (user,item) and, optionally, triples.csv (head,relation,tail).
     """
     if network_name.value in RECOMMENDERS:
-        _refuse_others(network_name, setting, dropout, clip, weight_decay, schedule, precision)
+        _reject_other_options(network_name, setting, dropout, clip, weight_decay, schedule, precision)
         train_recommender(
             dataset, network_name.value, seed=seed, epochs=epochs, hidden=hidden, lr=lr, patience=patience, l2=l2,
             pretrain=None if pretrain is None else pretrain.value, validate_users=validate_users, out=out,
@@ -138,7 +146,7 @@ def train(
     for name, given in (("l2", l2), ("pretrain", pretrain), ("validate_users", validate_users),
                         ("min_rating", min_rating), ("split", split)):  # fmt: skip
         if given is not None:
-            raise ArgumentError(name, f"nothing, as {network_name.value} has no such setting", "a value")
+            raise ArgumentError(name, f"no value, because {network_name.value} has no such setting", "a value")
     model = find(network_name.value)
     folder = run_folder(out, dataset, model.name, seed)
     check_folder(folder, overwrite=overwrite)
@@ -151,25 +159,27 @@ def train(
     options |= {"clip": clip, "schedule": schedule.value, "precision": precision.value}
     try:
         shape: dict[str, Any] = {"hidden": hidden, "dropout": dropout}
-        facts = {"dataset": dataset, "model": model.name, "setting": setting.value, "seed": seed, **shape, **options}
-        with running(folder, facts | {"data": repr(data)}, overwrite=overwrite) as place:
+        settings = {"dataset": dataset, "model": model.name, "setting": setting.value, "seed": seed, **shape, **options}
+        with running(folder, settings | {"data": repr(data)}, overwrite=overwrite) as place:
             network = network_of(model, data, seed, **shape)
             fit = _fit(network, data, model, part, seed, place, progress=False if quiet else None, **options)
             figures, logits = figures_of(network, data, model, part)
             figures |= {"best_epoch": fit.best_epoch, "seconds": round(fit.seconds, 3)}
             chosen = shape | options | {"seed": seed, "device": str(where)}
             config = _config(loaded, data, model, setting, part, chosen)
-            again = _command(dataset, model, seed, setting, shape | options, device, folder)
-            config |= {"command": again, "source": dataset}
+            command = _command(dataset, model, seed, setting, shape | options, device, folder)
+            config |= {"command": command, "source": dataset}
             report = _write(folder, loaded, network, fit, figures, config, model, data, part, logits)
     except OSError as error:
         raise DataError(f"{folder}: cannot be written ({error})") from error
-    say(figures, {"dataset": loaded.name, "model": model.name, "setting": setting.value, "seed": seed}, as_json)
+    print_results(
+        figures, {"dataset": loaded.name, "model": model.name, "setting": setting.value, "seed": seed}, as_json
+    )
     if not as_json:
         typer.echo(f"report: {report}")
 
 
-def _refuse_others(
+def _reject_other_options(
     network: Network,
     setting: Setting,
     dropout: float,
@@ -178,12 +188,12 @@ def _refuse_others(
     schedule: Schedule,
     precision: Precision,
 ) -> None:
-    """Options of the other networks, given to a recommender."""
-    usual = {"setting": setting is Setting.TRANSDUCTIVE, "dropout": dropout == 0.5, "clip": clip is None}
-    usual |= {"weight_decay": weight_decay == 5e-4, "schedule": schedule is Schedule.CONSTANT}
-    usual |= {"precision": precision is Precision.FLOAT32}
-    for name in (name for name, left in usual.items() if not left):
-        raise ArgumentError(name, f"nothing, as {network.value} has no such setting here", "a value")
+    """Reject options that do not apply to recommenders."""
+    is_default = {"setting": setting is Setting.TRANSDUCTIVE, "dropout": dropout == 0.5, "clip": clip is None}
+    is_default |= {"weight_decay": weight_decay == 5e-4, "schedule": schedule is Schedule.CONSTANT}
+    is_default |= {"precision": precision is Precision.FLOAT32}
+    for name in (name for name, default in is_default.items() if not default):
+        raise ArgumentError(name, f"no value, because {network.value} has no such setting here", "a value")
 
 
 def _check_parts(data: Data, split: str) -> None:
@@ -191,7 +201,7 @@ def _check_parts(data: Data, split: str) -> None:
 
     for part in ("train", "test"):
         if not bool(labeled(data.y[getattr(data.split(split), part)]).any()):
-            hint = "Rows without a label are in no part; see the shares and the split of `hgraph datasets build`"
+            hint = "Unlabeled rows are in no part of a split; see --shares and --split of `hgraph datasets build`"
             raise ArgumentError("dataset", f"at least one {part} node with a label", "none", hint)
 
 
@@ -205,7 +215,7 @@ def _command(
 
 
 def network_of(model: ModelEntry, data: Data, seed: int, *, hidden: int | None = None, **options: Any) -> nn.Module:
-    """The network for the data, initialized under the seed; ``hidden`` None is its usual width."""
+    """The network for the data, initialized under the seed; with ``hidden`` None, of its default width."""
     from hgraph.train import build_model
 
     return build_model(model, data, seed=seed, hidden_size=hidden, **{"dropout": 0.5} | options).to(data.x.device)
@@ -214,11 +224,11 @@ def network_of(model: ModelEntry, data: Data, seed: int, *, hidden: int | None =
 def _fit(
     network: nn.Module, data: Data, model: ModelEntry, split: str, seed: int, place: Path, **options: Any
 ) -> FitResult:
-    from hgraph.train import cosine, fit, observed, supervised
+    from hgraph.train import classification_loss, cosine, fit, training_view
 
-    part = observed(data, split)
+    part = training_view(data, split)
     structure = () if model.data == "features" else (part.structure,)
-    loss, validate = supervised(part)
+    loss, validate = classification_loss(part)
     options["schedule"] = cosine if options["schedule"] == "cosine" else None
     files: dict[str, Any] = {"checkpoint": place / "model.safetensors", "log": place.parent / METRICS}
     label = model.name
@@ -226,7 +236,7 @@ def _fit(
 
 
 def figures_of(network: nn.Module, data: Data, model: ModelEntry, split: str) -> tuple[dict[str, Any], torch.Tensor]:
-    """How good a trained network is on the parts of a split, and its logits [N, C]."""
+    """Metrics of a trained network on a split, and its logits [N, C]."""
     import torch
 
     from hgraph.data.labels import labeled
@@ -248,9 +258,9 @@ def figures_of(network: nn.Module, data: Data, model: ModelEntry, split: str) ->
 
 
 def _majority(train: torch.Tensor, test: torch.Tensor) -> float | None:
-    """The accuracy of always answering the class that is most frequent in training: what any model should beat.
+    """The accuracy of always predicting the most frequent training class, a baseline for any model.
 
-    None of other data that have no training part.
+    None if the data has no training part.
     """
     if not bool((train >= 0).any()):
         return None
@@ -272,9 +282,9 @@ def _config(
         "train / validation / test": f"{len(parts.train)} / {len(parts.val)} / {len(parts.test)}",
         "setting": setting.value,
         "model": model.name,
-        "optimiser": "Adam; best validation accuracy (first) kept" if len(parts.val) else "Adam; the last epoch kept",
+        "optimiser": "Adam; state of best validation accuracy" if len(parts.val) else "Adam; state of the last epoch",
         **options,
-        **made_with(),
+        **environment_info(),
     }
 
 
@@ -290,7 +300,7 @@ def _write(
     split: str,
     logits: torch.Tensor,
 ) -> Path:
-    """Every file of the run, each whole or not at all, the report last."""
+    """Write all files of the run, each atomically; the report is last because it marks the run as finished."""
     from hgraph.datasets import Inputs
     from hgraph.files import write_atomically
     from hgraph.train.checkpoint import weights_file
@@ -298,14 +308,14 @@ def _write(
 
     title = f"{dataset.name}: {model.name} (seed {config['seed']}, {config['setting']})"
     test = data.split(split).test
-    answers, truth = logits[test].cpu(), data.y[test].cpu()
+    predicted, true = logits[test].cpu(), data.y[test].cpu()
     classes = [str(name) for name in data.meta.get("class_names") or range(data.num_classes)]
     content: dict[str, str | bytes] = {
         "config.json": json.dumps(config, ensure_ascii=False, allow_nan=False, indent=2) + "\n",
         "learning_curve.png": learning_curve({"teacher": fit}, {"teacher": model.name}, title),
         "structure.png": structure_picture(data),
-        "confusion_matrix.png": confusion_matrix(answers, truth, classes, f"{title}: test nodes"),
-        "reliability.png": reliability_diagram(answers, truth, f"{title}: test nodes"),
+        "confusion_matrix.png": confusion_matrix(predicted, true, classes, f"{title}: test nodes"),
+        "reliability.png": reliability_diagram(predicted, true, f"{title}: test nodes"),
         "model.safetensors": weights_file(network),
         "report.md": _markdown(dataset, title, figures, config, added(dataset, model)),
     }
@@ -317,20 +327,26 @@ def _write(
 
 
 def _markdown(dataset: Dataset, title: str, figures: dict[str, Any], config: dict[str, Any], notes: list[str]) -> str:
-    def rows(facts: dict[str, Any]) -> list[str]:
+    def rows(values: dict[str, Any]) -> list[str]:
         return [
-            f"| {key.replace('_', ' ')} | {str(value).replace('|', chr(92) + '|')} |" for key, value in facts.items()
+            f"| {key.replace('_', ' ')} | {str(value).replace('|', chr(92) + '|')} |" for key, value in values.items()
         ]
 
-    lines = [f"# {title}", "", "| figure | value |", "|---|---:|", *rows({k: shown(v) for k, v in figures.items()})]
-    lines += ["", "**Majority accuracy** is what the most frequent training class, always answered, would reach."]
+    lines = [
+        f"# {title}",
+        "",
+        "| figure | value |",
+        "|---|---:|",
+        *rows({k: format_value(v) for k, v in figures.items()}),
+    ]
+    lines += ["", "**Majority accuracy** is the accuracy of always predicting the most frequent training class."]
     lines += ["", "![Validation accuracy over epochs](learning_curve.png)"]
-    lines += ["", "![How often each class was answered as each](confusion_matrix.png)"]
-    lines += ["", "![Accuracy over confidence](reliability.png)"]
+    lines += ["", "![Confusion matrix: true and predicted classes](confusion_matrix.png)"]
+    lines += ["", "![Reliability diagram: accuracy over confidence](reliability.png)"]
     lines += ["", "## The data", "", "![The structure](structure.png)", ""]
-    told = (f"License: {dataset.license}.", f"Citation: {dataset.citation}", *dataset.caveats, *notes)
-    lines += [f"- {note}" for note in told]
+    notes_of_data = (f"License: {dataset.license}.", f"Citation: {dataset.citation}", *dataset.caveats, *notes)
+    lines += [f"- {note}" for note in notes_of_data]
     lines += ["", "## Settings", "", "| setting | value |", "|---|---|"]
     lines += rows({key: value for key, value in config.items() if key != "command"})
-    lines += ["", "## Again", "", "```", config["command"], "```", ""]
+    lines += ["", "## Reproduce", "", "```", config["command"], "```", ""]
     return "\n".join(lines)

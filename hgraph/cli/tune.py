@@ -1,4 +1,4 @@
-"""`hgraph tune`."""
+"""`hgraph tune`: searches for hyperparameters."""
 
 from __future__ import annotations
 
@@ -28,27 +28,33 @@ RECOMMENDER_NAMES = ("lr", "l2", "hidden")
 
 @plain_errors
 def tune(
-    dataset: Annotated[str, typer.Argument(help="A name of `hgraph datasets list`, or a folder you built.")],
-    model: Annotated[Network, typer.Option(help="The network, or a recommender.")] = Network("hgnn+"),
+    dataset: Annotated[str, typer.Argument(help="A name from `hgraph datasets list`, or a folder you built.")],
+    model: Annotated[Network, typer.Option(help="Network or recommender.")] = Network("hgnn+"),
     space: Annotated[
         str | None,
-        typer.Option(help=f"name=log:low:high, range:low:high, whole:low:high, choice:a:b; default {SPACE}"),
+        typer.Option(
+            help=f"Search space: name=log:low:high, range:low:high, whole:low:high or choice:a:b; default {SPACE}"
+        ),
     ] = None,
-    trials: Annotated[int, whole(help="Trainings; of a search that goes on, in all.")] = 30,
-    epochs: Annotated[int, whole(help="Steps of each training at most.")] = 200,
-    seed: Annotated[int, whole(low=0, high=2**32 - 1, help="Draws the suggestions, the weights, the dropout.")] = 0,
-    setting: Annotated[Setting, typer.Option(help="What training may see.")] = Setting.TRANSDUCTIVE,
-    out: Annotated[Path | None, typer.Option(help="Folder; default runs/tune-<dataset>-<model>-<seed>.")] = None,
+    trials: Annotated[int, whole(help="Total number of trials, including those of a stopped search.")] = 30,
+    epochs: Annotated[int, whole(help="Largest number of epochs per trial.")] = 200,
+    seed: Annotated[int, whole(low=0, high=2**32 - 1, help="Seed of the suggestions, the weights and dropout.")] = 0,
+    setting: Annotated[
+        Setting, typer.Option(help="transductive: training uses all nodes; production: some test nodes are left out.")
+    ] = Setting.TRANSDUCTIVE,
+    out: Annotated[
+        Path | None, typer.Option(help="Output folder; default: runs/tune-<dataset>-<model>-<seed>.")
+    ] = None,
     device: Annotated[str, typer.Option(help="cpu, cuda or cuda:0.")] = "cpu",
     root: RootOption = None,
     as_json: JsonOption = False,
     quiet: QuietOption = False,
 ) -> None:
-    """Search for the settings of a network by trial, and test the best one once.
+    """Search for the best hyperparameters of a network, and test them once.
 
-    Trials are compared by their accuracy on the validation nodes; those that fall behind are given up early. The
-    test nodes are looked at once, at the end. The same command again goes on with a search that was stopped. Trials
-    of a recommender are compared by the recall of the validation items, and all run to their end.
+    Trials are compared by their accuracy on the validation nodes, and poor trials are stopped early. The test nodes are
+    used only once, at the end. The same command resumes a stopped search. Trials of a recommender are compared by the
+    recall of the validation items, and are not stopped early.
     """
     from hgraph.files import write_atomically
     from hgraph.train.tune import tune as search
@@ -78,11 +84,11 @@ def tune(
     else:
         width = max(map(len, figures))
         typer.echo("\n".join(f"{k.replace('_', ' ').ljust(width)}  {_shown(v)}" for k, v in figures.items()))
-        typer.echo(f"train it: {command}\nreport: {folder / 'report.md'}")
+        typer.echo(f"to train it: {command}\nreport: {folder / 'report.md'}")
 
 
 def space_of(text: str, names: tuple[str, ...] = NAMES) -> dict[str, Range | Choice]:
-    """The space that a text declares.
+    """Parse a search space.
 
     >>> space_of("lr=log:0.001:0.1,hidden=choice:16:32")["hidden"]
     Choice(values=(16, 32))
@@ -117,7 +123,7 @@ def space_of(text: str, names: tuple[str, ...] = NAMES) -> dict[str, Range | Cho
 
 
 class _Training:
-    """One training with given settings, as `hgraph.train.tune.tune` calls it."""
+    """Trains a classifier with given settings, for `hgraph.train.tune.tune`."""
 
     measure = "accuracy"
 
@@ -125,7 +131,7 @@ class _Training:
     def of(
         cls, dataset: str, model: str, setting: Setting, epochs: int, seed: int, device: str, root: Path | None
     ) -> tuple[Any, _Training]:
-        """The data set of that name, and trainings on it."""
+        """Load the data set; returns it with an object that trains on it."""
         loaded = load(dataset, root=root, seed=seed)
         entry = find(model)
         data = prepare(loaded, entry, setting, seed)
@@ -135,30 +141,32 @@ class _Training:
         self.data, self.model, self.split, self.epochs, self.seed = data, model, split, epochs, seed
         self.count = 0
         if not len(data.split(split).val):
-            raise ArgumentError("dataset", "one with validation nodes, to compare trials by", "none")
+            raise ArgumentError(
+                "dataset", "a data set with validation nodes, which are needed to compare trials", "none"
+            )
 
     def __call__(self, settings: dict[str, Any], report: Any) -> float:
         self.count += 1
         return self._fit(settings, report, f"training {self.count}")[1]
 
     def test(self, settings: dict[str, Any]) -> float:
-        """Accuracy on the test nodes, after one training more."""
+        """Train with the settings, and return the accuracy on the test nodes."""
         from hgraph.cli.train import figures_of
 
-        network, _ = self._fit(settings, lambda epoch, score: None, "the best again")
+        network, _ = self._fit(settings, lambda epoch, score: None, "best settings")
         return figures_of(network, self.data, self.model, self.split)[0]["test_accuracy"]
 
     def _fit(self, settings: dict[str, Any], report: Any, label: str) -> tuple[Any, float]:
         from hgraph.cli.train import network_of
-        from hgraph.train import fit, observed, supervised
+        from hgraph.train import classification_loss, fit, training_view
 
-        part = observed(self.data, self.split)
-        loss, validate = supervised(part)
+        part = training_view(self.data, self.split)
+        loss, validate = classification_loss(part)
         shape = {name: settings[name] for name in ("hidden", "dropout") if name in settings}
         network = network_of(self.model, self.data, self.seed, **shape)
         epoch = 0
 
-        def watched(logits: Any) -> float:
+        def validate_and_report(logits: Any) -> float:
             nonlocal epoch
             epoch += 1
             score = validate(logits)  # type: ignore[misc]
@@ -168,12 +176,12 @@ class _Training:
         inputs = (part.x,) if self.model.data == "features" else (part.x, part.structure)
         options: dict[str, Any] = {name: settings[name] for name in ("lr", "weight_decay") if name in settings}
         options |= {"epochs": self.epochs, "seed": self.seed, "progress": False, "label": label}
-        result = fit(network, inputs, loss, validate=watched, **options)
+        result = fit(network, inputs, loss, validate=validate_and_report, **options)
         return network, result.best["validation"]
 
 
 class _Recommending:
-    """The same of a recommender."""
+    """Trains a recommender with given settings."""
 
     measure = "recall"
 
@@ -181,11 +189,11 @@ class _Recommending:
     def of(
         cls, dataset: str, model: str, setting: Setting, epochs: int, seed: int, device: str, root: Path | None
     ) -> tuple[Any, _Recommending]:
-        """The data set of that name, and trainings on it."""
+        """Load the data set; returns it with an object that trains on it."""
         from hgraph.cli.recommenders import load_interactions
 
         if setting is not Setting.TRANSDUCTIVE:
-            raise ArgumentError("setting", f"nothing, as {model} has no such setting here", "a value")
+            raise ArgumentError("setting", f"no value, because {model} has no such setting here", "a value")
         loaded = load_interactions(dataset, root, seed)
         return loaded, cls(loaded[0], model, epochs, seed, device)
 
@@ -193,17 +201,19 @@ class _Recommending:
         self.data, self.model, self.epochs, self.seed, self.device = data, model, epochs, seed, device_of(device)
         self.count = 0
         if not data.val.num_edges:
-            raise ArgumentError("dataset", "one with validation items, to compare trials by", "none")
+            raise ArgumentError(
+                "dataset", "a data set with validation items, which are needed to compare trials", "none"
+            )
 
     def __call__(self, settings: dict[str, Any], report: Any) -> float:
         self.count += 1
         return self._fit(settings, f"training {self.count}")[1]
 
     def test(self, settings: dict[str, Any]) -> float:
-        """Recall of the test items, after one training more."""
+        """Train with the settings, and return the recall of the test items."""
         from hgraph.cli.recommenders import CUT, figures_of
 
-        figures = figures_of(self._fit(settings, "the best again")[0], self.data)
+        figures = figures_of(self._fit(settings, "best settings")[0], self.data)
         return figures[f"recall@{min(CUT, self.data.num_items)}"]
 
     def _fit(self, settings: dict[str, Any], label: str) -> tuple[Any, float]:
@@ -221,11 +231,11 @@ def _report(
     head: dict[str, Any], figures: dict[str, Any], trials: list[dict[str, Any]], space: str, command: str
 ) -> str:
     names = list(trials[0]["settings"])
-    lines = [f"# {head['dataset']}: {head['model']} tuned in {head['trials']} trials (seed {head['seed']})", ""]
+    lines = [f"# {head['dataset']}: {head['model']} tuned with {head['trials']} trials (seed {head['seed']})", ""]
     lines += ["| figure | value |", "|---|---:|"]
     lines += [f"| {name.replace('_', ' ')} | {_shown(value)} |" for name, value in figures.items()]
-    lines += ["", "A network with these settings:", "", "```", command, "```", ""]
-    lines += [f"Space: `{space}`", "", f"| trial | state | validation | {' | '.join(names)} |"]
+    lines += ["", "To train a network with these settings:", "", "```", command, "```", ""]
+    lines += [f"Search space: `{space}`", "", f"| trial | state | validation | {' | '.join(names)} |"]
     lines += ["|---" * (3 + len(names)) + "|"]
     for trial in sorted(trials, key=lambda t: -(t["score"] or 0)):
         cells = [str(trial["number"]), trial["state"], "" if trial["score"] is None else f"{trial['score']:.4f}"]

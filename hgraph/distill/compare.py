@@ -19,7 +19,7 @@ from hgraph.distill.serving.latency import Timing, timings
 from hgraph.distill.teach import distill
 from hgraph.distill.teachers import fit_temperature
 from hgraph.errors import ArgumentError
-from hgraph.train import FitResult, accuracy, expected_calibration_error, fit, observed, supervised
+from hgraph.train import FitResult, accuracy, classification_loss, expected_calibration_error, fit, training_view
 
 __all__ = ["Comparison", "Measured", "compare", "unseen_accuracies"]
 
@@ -139,11 +139,11 @@ def compare(
     >>> sorted(found.student.figures())
     ['ece', 'latency_all_s', 'latency_one_s', 'parameters', 'test_accuracy']
     """
-    part, parts = observed(data, split), data.split(split)
+    part, parts = training_view(data, split), data.split(split)
     for name in ("train", "test"):
         if not len(getattr(parts, name)):
             raise ArgumentError("split", f"at least one {name} node", "none")
-    loss, validate = supervised(part)
+    loss, validate = classification_loss(part)
 
     def named(label: str) -> dict[str, Any]:
         file = None if checkpoints is None else Path(checkpoints) / f"{label}.safetensors"
@@ -205,11 +205,11 @@ def unseen_accuracies(
     >>> len(found)
     2
     """
-    part, unseen = observed(data, split), data.split(split).unseen
+    part, unseen = training_view(data, split), data.split(split).unseen
     unseen = unseen[labeled(data.y[unseen])]
     if not len(unseen):
         return None
-    loss, validate = supervised(part)
+    loss, validate = classification_loss(part)
     folder = None if checkpoints is None else Path(checkpoints)
     if folder is not None:
         folder.mkdir(parents=True, exist_ok=True)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from hgraph.distill.compare import Comparison
-from hgraph.train.plots import COLOURS, canvas, png, spread
+from hgraph.train.plots import COLORS, canvas, png, spread
 
 __all__ = ["accuracy_latency"]
 
@@ -36,10 +36,10 @@ def accuracy_latency(comparison: Comparison, names: dict[str, str], title: str) 
     for side in (True, False):  # labels on one side must not cover each other
         keys = [key for key in models if (xs[key] <= middle) == side]
         for key, at in spread({key: ys[key] for key in keys}, 0.13 * (high - low)).items():
-            axes.plot(xs[key], ys[key], "o", color=COLOURS[key], markersize=9, markeredgecolor="white", zorder=4)
+            axes.plot(xs[key], ys[key], "o", color=COLORS[key], markersize=9, markeredgecolor="white", zorder=4)
             note = f"{names[key]}\n{ys[key]:.1f} %, {xs[key]:.3g} ms"
             axes.annotate(
-                note, (xs[key], at), (9 if side else -9, 0), textcoords="offset points", color=COLOURS[key],
+                note, (xs[key], at), (9 if side else -9, 0), textcoords="offset points", color=COLORS[key],
                 ha="left" if side else "right", va="center", fontsize=9, linespacing=1.3, zorder=3,
                 bbox={"facecolor": "white", "edgecolor": "none", "pad": 1},
             )  # fmt: skip

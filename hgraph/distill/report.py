@@ -16,7 +16,7 @@ from hgraph.distill.compare import Comparison, Measured
 from hgraph.distill.serving.latency import Timing
 from hgraph.files import write_atomically
 from hgraph.train.checkpoint import weights_file
-from hgraph.train.plots import COLOURS, confusion_matrix, learning_curve, reliability_diagram, structure_picture
+from hgraph.train.plots import COLORS, confusion_matrix, learning_curve, reliability_diagram, structure_picture
 
 __all__ = ["FILES", "aligned", "markdown", "table", "table_rows", "write_report"]
 
@@ -78,7 +78,7 @@ def write_report(
         "metrics.jsonl": "".join(_json(line) + "\n" for line in lines),
         "learning_curve.png": learning_curve({key: m.fit for key, m in comparison.items()}, names, title),
         "accuracy_latency.png": plots.accuracy_latency(comparison, names, title),
-        "reliability.png": reliability_diagram(answers, test, heading, colour=COLOURS["student"]),
+        "reliability.png": reliability_diagram(answers, test, heading, color=COLORS["student"]),
         "confusion_matrix.png": confusion_matrix(answers, test, classes, heading),
         "structure.png": structure_picture(data),
         "report.md": _markdown(comparison, names, title, config, notes),

@@ -11,7 +11,7 @@ from hgraph.data import Data
 from hgraph.distill.objectives import lighthgnn
 from hgraph.distill.objectives.lesson import Lesson, Term
 from hgraph.distill.teachers import Teacher, heard
-from hgraph.train import FitResult, fit, observed, seeded, supervised
+from hgraph.train import FitResult, classification_loss, fit, seeded, training_view
 
 __all__ = ["distill"]
 
@@ -65,11 +65,11 @@ def distill(
     >>> len(result.history)
     5
     """
-    part = observed(data, split)
+    part = training_view(data, split)
     speaks, logits = heard(teacher, part)
     lesson = Lesson(part, student, speaks, logits)
     if validate is None:
-        _, validate = supervised(part)
+        _, validate = classification_loss(part)
     try:
         with seeded(seed, {part.x.device}):
             loss = (lighthgnn() if objective is None else objective).bind(lesson)

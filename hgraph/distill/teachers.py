@@ -13,7 +13,7 @@ from torch import Tensor
 from hgraph.distill.foreign import adapted, foreign_layers
 from hgraph.distill.objectives.lesson import Speaks
 from hgraph.errors import ArgumentError, ArgumentTypeError, DataError
-from hgraph.train import Observed, evaluating
+from hgraph.train import TrainingView, eval_mode
 from hgraph.train.metrics import scored_rows
 
 __all__ = ["Teacher", "calibrated", "ensemble", "fit_temperature", "heard"]
@@ -21,7 +21,7 @@ __all__ = ["Teacher", "calibrated", "ensemble", "fit_temperature", "heard"]
 Teacher = Tensor | str | os.PathLike[str] | Callable[[Tensor, Any], Tensor]
 
 
-def heard(teacher: Teacher | None, part: Observed) -> tuple[Speaks | None, Tensor | None]:
+def heard(teacher: Teacher | None, part: TrainingView) -> tuple[Speaks | None, Tensor | None]:
     """A teacher as (features -> logits on the training structure, its logits on the observed nodes).
 
     Args:
@@ -46,7 +46,7 @@ def heard(teacher: Teacher | None, part: Observed) -> tuple[Speaks | None, Tenso
 
     @torch.no_grad()
     def speaks(x: Tensor) -> Tensor:
-        with evaluating(call):
+        with eval_mode(call):
             return _checked(_called(call, x, part.structure), part)
 
     return speaks, speaks(part.x)
@@ -68,7 +68,7 @@ def ensemble(teachers: Sequence[Callable[[Tensor, Any], Tensor]]) -> Callable[[T
     def together(x: Tensor, structure: Any) -> Tensor:
         spoken = []
         for member in members:
-            with evaluating(member):
+            with eval_mode(member):
                 spoken.append(member(x, structure).log_softmax(-1))
         return torch.stack(spoken).logsumexp(0) - torch.tensor(float(len(members))).log()
 
@@ -87,7 +87,7 @@ def calibrated(teacher: Callable[[Tensor, Any], Tensor], temperature: float) -> 
     call = adapted(teacher)
 
     def tempered(x: Tensor, structure: Any) -> Tensor:
-        with evaluating(call):
+        with eval_mode(call):
             return call(x, structure) / temperature
 
     return tempered
@@ -136,7 +136,7 @@ def _called(call: Callable[[Tensor, Any], Tensor], x: Tensor, structure: Any) ->
         raise ArgumentError("teacher", "a callable of (x, structure)", got, hint) from error
 
 
-def _checked(logits: Tensor, part: Observed) -> Tensor:
+def _checked(logits: Tensor, part: TrainingView) -> Tensor:
     if not isinstance(logits, Tensor) or logits.dim() != 2 or len(logits) != len(part.x):
         hint = "In production, give the logits of the split's own structure: others would know of unseen nodes"
         shape = f"shape {list(logits.shape)}" if isinstance(logits, Tensor) else type(logits).__name__

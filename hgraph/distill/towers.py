@@ -15,7 +15,7 @@ from hgraph.data import Interactions
 from hgraph.distill.serving.onnx import hushed, needs_onnx, onnx_program
 from hgraph.errors import ArgumentError, DataError
 from hgraph.models.recommend.base import Recommender
-from hgraph.train import evaluating, scorer, seeded, structure_of
+from hgraph.train import eval_mode, scorer, seeded, structure_of
 from hgraph.train.checkpoint import Checkpoint
 from hgraph.train.recommender import bar
 
@@ -147,7 +147,7 @@ def export_towers(student: Recommender, data: Interactions, path: str | os.PathL
 
     from hgraph.files import write_atomically
 
-    with torch.no_grad(), evaluating(student):
+    with torch.no_grad(), eval_mode(student):
         rows = student(structure_of(student, data))[data.num_users :].contiguous()
         program = _Answer(student, rows).eval()
         users = torch.arange(min(3, data.num_users))

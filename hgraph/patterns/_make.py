@@ -62,5 +62,5 @@ def residues(n: int, step: int) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     order = torch.sort(torch.arange(token_count("num_tokens", n)) % step, stable=True).indices
     residue = order % step
     length = (n - 1 - residue).div(step, rounding_mode="floor") + 1
-    own = order.div(step, rounding_mode="floor")
-    return order, torch.arange(n) - own, length, own
+    index = order.div(step, rounding_mode="floor")
+    return order, torch.arange(n) - index, length, index

@@ -74,9 +74,9 @@ def present(mask: Tensor, sources: Tensor | None = None) -> TokenGraph:
     (example, start), (_, stop) = ((steps == k).nonzero().unbind(1) for k in (1, -1))
     count = torch.bincount(example, minlength=batch)
     row = mask.flatten().nonzero().flatten()
-    own = row.div(max(n, 1), rounding_mode="floor")
-    first = (count.cumsum(0) - count)[own]
-    run, position = intervals.expanded(first, first + count[own])
+    example_of_row = row.div(max(n, 1), rounding_mode="floor")
+    first = (count.cumsum(0) - count)[example_of_row]
+    run, position = intervals.expanded(first, first + count[example_of_row])
     return graph_of(row[position], start[run], stop[run], n, sources.shape[1], batch=batch)
 
 
@@ -107,9 +107,9 @@ def clusters(assignment: Any, *, causal: bool = False) -> TokenGraph:
     stop = size.cumsum(0)
     member = (key >= 0).flatten()
     begin, end = (stop - size)[run][member], stop[run][member]
-    own = member.nonzero().flatten()
-    source, position = intervals.expanded(begin, own + 1 if causal else end)
-    row, column = (group * n + order).flatten()[own[position]], order.flatten()[source]
+    place = member.nonzero().flatten()
+    source, position = intervals.expanded(begin, place + 1 if causal else end)
+    row, column = (group * n + order).flatten()[place[position]], order.flatten()[source]
     return graph_of(row, column, column + 1, n, n, batch=batch, heads=heads)
 
 
@@ -154,9 +154,9 @@ def sink_band(num_tokens: int, spans: Any, *, num_sink: int = 64, block_size: in
     """
     spans = coo.as_indices("spans", spans)
     rows = torch.arange(token_count("num_tokens", num_tokens))
-    own, heads = rows.div(whole("block_size", block_size, 1), rounding_mode="floor"), len(spans)
+    block, heads = rows.div(whole("block_size", block_size, 1), rounding_mode="floor"), len(spans)
     bands = spans.div(block_size, rounding_mode="floor").clamp(min=1)
-    start = (own + 1 - bands.unsqueeze(1)).clamp(min=0) * block_size
+    start = (block + 1 - bands.unsqueeze(1)).clamp(min=0) * block_size
     row = torch.arange(heads).unsqueeze(1) * num_tokens + rows
     sinks_ = torch.zeros_like(row), (rows + 1).clamp(max=whole("num_sink", num_sink)).expand(heads, num_tokens)
     first = torch.cat([start.flatten(), sinks_[0].flatten()])
@@ -174,7 +174,7 @@ def random(num_tokens: int, degree: int, *, seed: int, causal: bool = False) -> 
     generator = torch.Generator().manual_seed(seed_of(seed))
     rows = torch.arange(token_count("num_tokens", num_tokens)).unsqueeze(1)
     count("degree", degree, 64 * num_tokens)
-    share = torch.rand(num_tokens, degree, generator=generator, dtype=torch.float64)
-    column = torch.cat([(share * (rows + 1 if causal else num_tokens)).long(), rows], 1).flatten()
+    uniform = torch.rand(num_tokens, degree, generator=generator, dtype=torch.float64)
+    column = torch.cat([(uniform * (rows + 1 if causal else num_tokens)).long(), rows], 1).flatten()
     row = rows.expand(num_tokens, degree + 1).flatten()
     return graph_of(row, column, column + 1, num_tokens, num_tokens)

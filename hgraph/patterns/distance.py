@@ -82,12 +82,12 @@ def sliding_window(shape: int | Sequence[int], window: int | Sequence[int], *, c
     n = math.prod(sides)
     row, low = torch.arange(n), torch.zeros(n, dtype=torch.long)
     for axis, (side, w) in enumerate(zip(sides[:-1], windows[:-1], strict=True)):
-        own = row.div(math.prod(sides[axis + 1 :]), rounding_mode="floor") % max(side, 1)
-        start, stop = (own - w + 1).clamp(min=0), (own + w).clamp(max=side)
+        coordinate = row.div(math.prod(sides[axis + 1 :]), rounding_mode="floor") % max(side, 1)
+        start, stop = (coordinate - w + 1).clamp(min=0), (coordinate + w).clamp(max=side)
         other, position = intervals.expanded(start, stop)  # grid lines within the window along this axis
         row, low = row[position], low[position] * side + other
-    own = row % max(sides[-1], 1)
-    start, stop = (own - windows[-1] + 1).clamp(min=0), (own + windows[-1]).clamp(max=sides[-1])
+    coordinate = row % max(sides[-1], 1)
+    start, stop = (coordinate - windows[-1] + 1).clamp(min=0), (coordinate + windows[-1]).clamp(max=sides[-1])
     start, stop = low * sides[-1] + start, low * sides[-1] + stop
     if causal:
         stop = torch.minimum(stop, row + 1)
@@ -103,9 +103,9 @@ def dilated(num_tokens: int, window: int, dilation: int, *, causal: bool = False
     [3, 5, 7]
     """
     whole("window", window, 1)
-    order, first, length, own = residues(num_tokens, whole("dilation", dilation, 1))
-    start = first + (own - window + 1).clamp(min=0)
-    stop = first + torch.minimum(own + (1 if causal else window), length)
+    order, first, length, index = residues(num_tokens, whole("dilation", dilation, 1))
+    start = first + (index - window + 1).clamp(min=0)
+    stop = first + torch.minimum(index + (1 if causal else window), length)
     return graph_of(torch.arange(num_tokens), start, stop, num_tokens, num_tokens, order)
 
 
@@ -115,13 +115,13 @@ def strided(num_tokens: int, stride: int, *, causal: bool = False) -> TokenGraph
     >>> (strided(256, 16, causal=True) @ sliding_window(256, 16, causal=True)).num_edges == 256 * 257 // 2
     True
     """
-    order, first, length, own = residues(num_tokens, whole("stride", stride, 1))
-    stop = first + (own + 1 if causal else length)
+    order, first, length, index = residues(num_tokens, whole("stride", stride, 1))
+    stop = first + (index + 1 if causal else length)
     return graph_of(torch.arange(num_tokens), first, stop, num_tokens, num_tokens, order)
 
 
 def power(num_tokens: int, block_size: int = 1, *, window: int = 0, num_sink: int = 0, base: int = 2) -> TokenGraph:
-    r"""Causal edges at distances 0 and powers of a base, in tokens or blocks: reaches every distance in few hops.
+    r"""Causal edges at distances 0 and powers of a base, in tokens or blocks: every distance is reached in a few hops.
 
     With :math:`\delta = \lfloor i/b \rfloor - \lfloor j/b \rfloor \ge 0`, i attends to j <= i if :math:`\delta` is 0, a
     power of the base, or below ``window``, and to the first ``num_sink`` tokens.
@@ -131,22 +131,22 @@ def power(num_tokens: int, block_size: int = 1, *, window: int = 0, num_sink: in
         block_size: b, tokens per block.
         window: number of consecutive blocks without gaps, including the token's own block.
         num_sink: leading tokens that every token attends to.
-        base: of the powers.
+        base: the base of the powers.
 
     >>> power(8).adjacency().select(torch.tensor([7])).indices.tolist()
     [3, 5, 6, 7]
     """
     whole("window", window), whole("num_sink", num_sink), whole("base", base, 2)
-    own = torch.arange(token_count("num_tokens", num_tokens)).div(
+    block = torch.arange(token_count("num_tokens", num_tokens)).div(
         whole("block_size", block_size, 1), rounding_mode="floor"
     )
     near = max(window, 1)
     rows = torch.arange(num_tokens)
-    pieces = [(rows, (own - near + 1).clamp(min=0) * block_size, rows + 1)]
+    pieces = [(rows, (block - near + 1).clamp(min=0) * block_size, rows + 1)]
     delta = 1
     while delta * block_size < num_tokens:
-        far = rows[own >= delta]
-        at = own[far] - delta
+        far = rows[block >= delta]
+        at = block[far] - delta
         if delta >= near:
             pieces.append((far, at * block_size, (at + 1) * block_size))
         delta *= base
@@ -167,11 +167,11 @@ def longnet(num_tokens: int, segments: Sequence[int], dilations: Sequence[int], 
     graph, rows = none(num_tokens), torch.arange(token_count("num_tokens", num_tokens))
     for w, r in zip(segments, dilations, strict=True):
         whole("segments", w, 1), whole("dilations", r, 1)
-        own = rows[rows % w % r == 0]
-        begin = own - own % w
-        end = own + 1 if causal else (begin + w).clamp(max=num_tokens)
+        token = rows[rows % w % r == 0]
+        begin = token - token % w
+        end = token + 1 if causal else (begin + w).clamp(max=num_tokens)
         count = -(-(end - begin) // r)
         step, position = intervals.expanded(torch.zeros_like(count), count)
         at = begin[position] + step * r
-        graph = graph | graph_of(own[position], at, at + 1, num_tokens, num_tokens)
+        graph = graph | graph_of(token[position], at, at + 1, num_tokens, num_tokens)
     return graph

@@ -28,13 +28,13 @@ def beside(left: TokenGraph, right: TokenGraph) -> TokenGraph:
     return graph_of(row, start, stop, left.num_targets, a + b, batch=left.batch, heads=left.num_heads)
 
 
-def with_extra(graph: TokenGraph, count: int, *, hear: bool = True) -> TokenGraph:
+def with_extra(graph: TokenGraph, count: int, *, attend: bool = True) -> TokenGraph:
     """Prepend ``count`` nodes (memory, landmarks, registers) that every token attends to.
 
     Args:
         graph: a square graph.
         count: nodes to add; tokens become nodes count .. count + N - 1.
-        hear: whether the new nodes attend to all nodes; otherwise only to themselves.
+        attend: whether the new nodes attend to all nodes; otherwise only to themselves.
 
     >>> from hgraph.patterns import causal
     >>> with_extra(causal(2), 1).adjacency().dense().int().tolist()
@@ -47,11 +47,11 @@ def with_extra(graph: TokenGraph, count: int, *, hear: bool = True) -> TokenGrap
     groups = torch.arange(graph.batch * graph.num_heads, device=device).unsqueeze(1) * (n + m)
     places = torch.arange(n + m, device=device)
     tokens, extra = (groups + places[m:]).flatten(), (groups + places[:m]).flatten()
-    own = places[:m].repeat(len(groups))
+    extra_node = places[:m].repeat(len(groups))
     row = row.div(max(n, 1), rounding_mode="floor") * (n + m) + m + row % max(n, 1)
-    zero, all_ = torch.zeros_like(own), torch.full_like(own, n + m)
-    start = torch.cat([graph.start + m, torch.zeros_like(tokens), zero if hear else own])
-    stop = torch.cat([graph.stop + m, torch.full_like(tokens, m), all_ if hear else own + 1])
+    zero, all_ = torch.zeros_like(extra_node), torch.full_like(extra_node, n + m)
+    start = torch.cat([graph.start + m, torch.zeros_like(tokens), zero if attend else extra_node])
+    stop = torch.cat([graph.stop + m, torch.full_like(tokens, m), all_ if attend else extra_node + 1])
     row = torch.cat([row, tokens, extra])
     return graph_of(row, start, stop, n + m, n + m, batch=graph.batch, heads=graph.num_heads)
 

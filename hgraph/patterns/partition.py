@@ -24,7 +24,7 @@ class Layout(NamedTuple):
         kind: ``"segments"``: ``size`` consecutive tokens each. ``"tree"``: for t = 1, 2, .. the even ones of the blocks
             of 2^t tokens that have a token after them. ``"line"``: for each cell of a grid with ``size`` columns the
             cells of its line along ``axis`` up to it. ``"others"``: for each cell the other cells of its row.
-            ``"own"``: regions are not summarized but queried with a token's own query, one region per token.
+            ``"own"``: regions are not summarized but queried with the query of one token, one region per token.
             ``"edges"``: anything else.
         size: tokens per segment, or columns of the grid.
         axis: of a line: 0 runs down a column, 1 along a row.
@@ -43,16 +43,16 @@ class Regions:
 
     Args:
         members: M x N, the tokens of each region.
-        heard: N x M, the regions that each token attends to.
+        attended: N x M, the regions that each token attends to.
         layout: how the regions are arranged.
 
-    >>> everybody = Regions(members=patterns.full(1, 3), heard=patterns.full(3, 1))
-    >>> everybody.num_regions, everybody.sizes.tolist(), everybody.hypergraph().to_lists()
+    >>> regions = Regions(members=patterns.full(1, 3), attended=patterns.full(3, 1))
+    >>> regions.num_regions, regions.sizes.tolist(), regions.hypergraph().to_lists()
     (1, [3], [[0, 1, 2]])
     """
 
     members: TokenGraph
-    heard: TokenGraph
+    attended: TokenGraph
     layout: Layout = Layout("edges")  # noqa: RUF009 - a tuple
 
     @property
@@ -75,11 +75,11 @@ class Regions:
     def masked(self, mask: Tensor) -> Regions:
         """Restrict regions and targets to the tokens marked in a mask [B, N]; empty regions lose their edges."""
         members = _masked(self.members, mask.new_ones(len(mask), self.num_regions), mask)
-        return Regions(members, _masked(self.heard, mask, members.degree()[:, 0] > 0), self.layout)
+        return Regions(members, _masked(self.attended, mask, members.degree()[:, 0] > 0), self.layout)
 
     def to(self, device: torch.device | str) -> Regions:
         """The same regions on another device."""
-        return dataclasses.replace(self, members=self.members.to(device), heard=self.heard.to(device))
+        return dataclasses.replace(self, members=self.members.to(device), attended=self.attended.to(device))
 
 
 @dataclass(frozen=True, eq=False)
@@ -101,7 +101,7 @@ class Partition:
     >>> fixed = partitions.fixed(4096, 64)
     >>> fixed.num_edges, fixed.num_pairs == patterns.causal(4096).num_edges
     (262144, True)
-    >>> fixed.validate(patterns.causal(4096))          # raises where a pair is missing or counted twice
+    >>> fixed.validate(patterns.causal(4096))          # raises if a pair is missing or counted twice
     """
 
     direct: tuple[TokenGraph, ...]
@@ -115,7 +115,7 @@ class Partition:
     @property
     def num_edges(self) -> int:
         """Direct edges and edges to regions: the total size of the softmax rows."""
-        return sum(g.num_edges for g in self.direct) + sum(r.heard.num_edges for r in self.regions)
+        return sum(g.num_edges for g in self.direct) + sum(r.attended.num_edges for r in self.regions)
 
     @property
     def num_members(self) -> int:
@@ -127,11 +127,11 @@ class Partition:
         """Pairs of tokens covered by direct edges and regions, counted with multiplicity."""
         total = sum(g.num_edges for g in self.direct)
         for regions in self.regions:
-            heard, size = regions.heard, regions.members.degree().flatten(0, 1)
-            size = size if heard.order is None else size[:, heard.order]
+            attended, size = regions.attended, regions.members.degree().flatten(0, 1)
+            size = size if attended.order is None else size[:, attended.order]
             ends = torch.nn.functional.pad(size.cumsum(1), (1, 0))  # [B, M + 1]
-            example = heard.row().div(max(heard.num_targets, 1), rounding_mode="floor")
-            total += int((ends[example, heard.stop.long()] - ends[example, heard.start.long()]).sum())
+            example = attended.row().div(max(attended.num_targets, 1), rounding_mode="floor")
+            total += int((ends[example, attended.stop.long()] - ends[example, attended.start.long()]).sum())
         return total
 
     def support(self) -> TokenGraph:
@@ -140,7 +140,7 @@ class Partition:
         for other in self.direct[1:]:
             graph = graph | other
         for regions in self.regions:
-            graph = graph | (regions.heard @ regions.members)
+            graph = graph | (regions.attended @ regions.members)
         return graph
 
     def validate(self, support: TokenGraph) -> None:
@@ -149,8 +149,8 @@ class Partition:
         Raises:
             ArgumentError: a pair that is missing, not in the support, or covered twice.
         """
-        own = self.support()
-        missing, more = support - own, own - support
+        covered = self.support()
+        missing, more = support - covered, covered - support
         for graph, word in ((missing, "is not covered"), (more, "is covered and should not be")):
             if graph.num_edges:
                 adj = graph.adjacency()

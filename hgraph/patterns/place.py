@@ -1,4 +1,4 @@
-"""Patterns by position: sinks, global tokens, blocks, lines of a grid, pieces of a curve."""
+"""Patterns by position: sinks, global tokens, blocks, lines of a grid, segments of a curve."""
 
 from __future__ import annotations
 
@@ -56,11 +56,11 @@ def block_local(num_tokens: int, size: int, *, before: int = 0, after: int = 0, 
     """
     whole("size", size, 1), whole("before", before), whole("after", after)
     rows = torch.arange(token_count("num_tokens", num_tokens))
-    own = rows.div(size, rounding_mode="floor")
-    stop = ((own + 1 + after) * size).clamp(max=num_tokens)
+    block = rows.div(size, rounding_mode="floor")
+    stop = ((block + 1 + after) * size).clamp(max=num_tokens)
     return graph_of(
         rows,
-        (own - before).clamp(min=0) * size,
+        (block - before).clamp(min=0) * size,
         torch.minimum(stop, rows + 1) if causal else stop,
         num_tokens,
         num_tokens,
@@ -96,9 +96,9 @@ def axial(shape: Sequence[int], axis: int, *, causal: bool = False) -> TokenGrap
     n, side = math.prod(sides), sides[axis]
     order = torch.arange(n).view(sides).movedim(axis, -1).flatten()  # innermost axis: lines are contiguous
     places = torch.arange(n)
-    own = places % max(side, 1)
-    stop = places + 1 if causal else places - own + side
-    return graph_of(places, places - own, stop, n, n, None if axis in (-1, len(sides) - 1) else order)
+    coordinate = places % max(side, 1)
+    stop = places + 1 if causal else places - coordinate + side
+    return graph_of(places, places - coordinate, stop, n, n, None if axis in (-1, len(sides) - 1) else order)
 
 
 def hilbert_windows(shape: Sequence[int], window: int) -> TokenGraph:

@@ -54,7 +54,7 @@ def tree_topk(
     Row r may choose among the leaves :math:`0 .. n_r - 1`, which are cut into K nearly equal ranges. Then every range
     of more than one leaf is halved repeatedly, and the K best ranges are selected: 2 K scores per level, and
     :math:`\lceil \log_2 \lceil n / K \rceil \rceil` levels. A range is scored by one of its leaves; leaves that a row
-    may not see are not scored.
+    must not see are not scored.
 
     Args:
         score: computes scores [..., R, C] of leaves [..., R, C], integers 0 .. size - 1; it is also called with entries
@@ -86,11 +86,11 @@ def tree_topk(
             start = torch.stack([start, middle], -1).flatten(-2)
             stop = torch.stack([middle, stop], -1).flatten(-2)
             leaf = start if representative == "first" else start + (stop - start).div(2, rounding_mode="floor")
-            worth = score(leaf.clamp(0, max(size - 1, 0)))
+            value = score(leaf.clamp(0, max(size - 1, 0)))
             # Empty ranges come last, even after scores of -inf; sorted, since topk does not define the order of ties.
-            worth = worth.to(torch.promote_types(worth.dtype, torch.float32))
-            worth = torch.where(start < stop, worth.clamp(min=torch.finfo(worth.dtype).min), -torch.inf)
-            order = torch.sort(worth, dim=-1, descending=True, stable=True).indices[..., :top_k]
+            value = value.to(torch.promote_types(value.dtype, torch.float32))
+            value = torch.where(start < stop, value.clamp(min=torch.finfo(value.dtype).min), -torch.inf)
+            order = torch.sort(value, dim=-1, descending=True, stable=True).indices[..., :top_k]
             order = order.sort(-1).values
             start, stop = start.gather(-1, order), stop.gather(-1, order)
         return torch.where(start < stop, start, -1).sort(-1).values

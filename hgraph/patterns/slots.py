@@ -37,7 +37,7 @@ def grouped(group: Tensor, count: int, block_size: int, *, slots: int | None = N
         group: integers [..., N] below ``count``, the group of each token; a negative entry means no group.
         count: C.
         block_size: slots per tile.
-        slots: P, if fewer are known to suffice than the worst case: N and one partial tile per group.
+        slots: P, if fewer slots are enough than in the worst case (N tokens and one partial tile per group).
 
     >>> layout = grouped(torch.tensor([1, 0, 1, 1, -1]), 2, 2)
     >>> layout.slot.tolist(), layout.token.tolist(), layout.first.tolist()
@@ -51,8 +51,8 @@ def grouped(group: Tensor, count: int, block_size: int, *, slots: int | None = N
     begin = torch.searchsorted(key.contiguous(), groups)
     tiles = (begin.diff(dim=-1) + block_size - 1).div(block_size, rounding_mode="floor")
     first = (tiles.cumsum(-1) - tiles) * block_size
-    own = key.clamp(max=max(count - 1, 0))
-    place = first.gather(-1, own) + torch.arange(n, device=device) - begin.gather(-1, own)
+    group_of_token = key.clamp(max=max(count - 1, 0))
+    place = first.gather(-1, group_of_token) + torch.arange(n, device=device) - begin.gather(-1, group_of_token)
     place = torch.where(key < count, place, slots)
     token = order.new_full((*group.shape[:-1], slots + 1), -1).scatter(-1, place, order)[..., :slots]
     place = torch.where(key < count, place, -1)
@@ -67,7 +67,7 @@ def of_runs(
     block_size: int,
     most: int,
     reach: Tensor | None = None,
-    heard: Tensor | None = None,
+    mask: Tensor | None = None,
 ) -> BlockAdjacency:
     """Tiles where every target attends to one run of sources, ``start .. stop - 1``, each tile with a separate mask.
 
@@ -79,7 +79,7 @@ def of_runs(
         most: K, the maximum number of tiles that the runs of one tile of targets span together; more are dropped.
         reach: None, or integers [B, H, T], at least ``stop``: sources up to there are visited but masked. This makes
             the visited tiles, and so the order of sums, of a target independent of the targets beside it.
-        heard: None, or booleans [B, H, S], the sources that may be attended to.
+        mask: None, or booleans [B, H, S], the sources that may be attended to.
 
     >>> tiles = of_runs(torch.tensor([[[0, 0, 1]]]), torch.tensor([[[1, 2, 3]]]), num_sources=3, block_size=2, most=2)
     >>> tiles.adjacency().dense().int().tolist()
@@ -97,8 +97,8 @@ def of_runs(
     byte = tile.unsqueeze(-1) * block_size + 8 * torch.arange(-(-block_size // 8), device=device)  # its first source
     begin, end = (x.view(*x.shape[:3], 1, block_size, 1) - byte.unsqueeze(-2) for x in (begin, end))
     bits = _below(end) & ~_below(begin)  # [B, H, rows, K, block, block / 8]
-    if heard is not None:
-        bits = bits & packed(_tiles_of(heard, tile, block_size)).unsqueeze(-2)
+    if mask is not None:
+        bits = bits & packed(_tiles_of(mask, tile, block_size)).unsqueeze(-2)
     bits = bits.flatten(0, 3)
     rule = torch.arange(len(bits), device=device)
     return BlockAdjacency(
@@ -121,10 +121,10 @@ def _below(bound: Tensor) -> Tensor:
     return ((1 << bound.clamp(0, 8)) - 1).to(torch.uint8)
 
 
-def _tiles_of(heard: Tensor, tile: Tensor, block: int) -> Tensor:
+def _tiles_of(mask: Tensor, tile: Tensor, block: int) -> Tensor:
     """[B, H, rows, K, block]: which sources of the given tiles are allowed."""
-    tiles = -(-heard.shape[-1] // block)
-    own = _by_tile(heard, tiles, block).expand(*tile.shape[:2], tiles, block)
-    return own.gather(2, tile.flatten(2).long().unsqueeze(-1).expand(*tile.shape[:2], -1, block)).unflatten(
+    tiles = -(-mask.shape[-1] // block)
+    by_tile = _by_tile(mask, tiles, block).expand(*tile.shape[:2], tiles, block)
+    return by_tile.gather(2, tile.flatten(2).long().unsqueeze(-1).expand(*tile.shape[:2], -1, block)).unflatten(
         2, tile.shape[2:]
     )

@@ -21,7 +21,15 @@ from hgraph.errors import ArgumentError, did_you_mean
 from hgraph.files import write_atomically
 from hgraph.models import registry
 from hgraph.structure import Graph, Hypergraph
-from hgraph.train import accuracy, evaluating, expected_calibration_error, fit, observed, seeded, supervised
+from hgraph.train import (
+    accuracy,
+    classification_loss,
+    eval_mode,
+    expected_calibration_error,
+    fit,
+    seeded,
+    training_view,
+)
 
 __all__ = ["prepare", "results_of", "run"]
 
@@ -141,14 +149,14 @@ def results_of(
 ) -> Iterator[dict[str, Any]]:
     """Train all networks, or the named ones, for one seed of one row; one record of results for each."""
     options: dict[str, Any] = {"epochs": epochs, "progress": False, "seed": seed}
-    part = observed(data, setting)
+    part = training_view(data, setting)
 
     def made(make: Any, width: int, **keywords: Any) -> nn.Module:
         with seeded(seed):
             return _OnWords(make(data.num_features, width, data.num_classes, **keywords)).to(data.x.device)
 
     teacher = made(TEACHERS[teacher_name], 32)
-    loss, validate = supervised(part)
+    loss, validate = classification_loss(part)
     fit(teacher, (part.x, part.structure), loss, validate=validate, label="teacher", **options)
     yield {"model": "teacher", **_figures(teacher, "network.conv1", (data.x, data.structure), data, setting)}
 
@@ -169,7 +177,7 @@ def results_of(
 @torch.no_grad()
 def _figures(network: nn.Module, layer: str, inputs: tuple[Any, ...], data: Data, setting: str) -> dict[str, Any]:
     """In percent: accuracy and calibration on all test nodes, accuracy on unseen nodes; and the topology score."""
-    with evaluating(network):
+    with eval_mode(network):
         logits = network(*inputs)
     parts, y = data.split(setting), data.y
     assert isinstance(data.structure, Hypergraph)  # noqa: S101 - prepare makes one

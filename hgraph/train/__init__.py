@@ -1,11 +1,10 @@
-"""Training: a small fit loop, metrics, seeds."""
+"""Training loops, metrics, samplers, checkpoints and seeds."""
 
 from hgraph.train.build import build_model
 from hgraph.train.fit import FitResult, TrainingError, cosine, fit
-from hgraph.train.full_ranking import by_popularity, full_ranking, ranking_of_users
+from hgraph.train.full_ranking import full_ranking, popularity_baseline, ranking_of_users
 from hgraph.train.metrics import accuracy, expected_calibration_error
-from hgraph.train.mode import evaluating
-from hgraph.train.observed import Observed, observed, supervised
+from hgraph.train.mode import eval_mode
 from hgraph.train.ranking import f1, mrr, ndcg_at, recall_at, roc_auc
 from hgraph.train.recommend import Explanation, Recommendation, explain, recommend
 from hgraph.train.recommender import fit_recommender
@@ -14,20 +13,21 @@ from hgraph.train.scores import scorer, structure_of
 from hgraph.train.seed import seeded
 from hgraph.train.threads import fastest_threads
 from hgraph.train.triples import fit_triples, triple_ranking
+from hgraph.train.view import TrainingView, classification_loss, training_view
 
 __all__ = [
     "Explanation",
     "FitResult",
-    "Observed",
     "PairSampler",
     "Recommendation",
     "TrainingError",
+    "TrainingView",
     "TripleSampler",
     "accuracy",
     "build_model",
-    "by_popularity",
+    "classification_loss",
     "cosine",
-    "evaluating",
+    "eval_mode",
     "expected_calibration_error",
     "explain",
     "f1",
@@ -38,7 +38,7 @@ __all__ = [
     "full_ranking",
     "mrr",
     "ndcg_at",
-    "observed",
+    "popularity_baseline",
     "ranking_of_users",
     "recall_at",
     "recommend",
@@ -46,6 +46,6 @@ __all__ = [
     "scorer",
     "seeded",
     "structure_of",
-    "supervised",
+    "training_view",
     "triple_ranking",
 ]

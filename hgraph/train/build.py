@@ -1,4 +1,4 @@
-"""Building a model by its name, for data, under a seed."""
+"""`build_model`: creates a model from its name, with the sizes of the data."""
 
 from __future__ import annotations
 
@@ -18,22 +18,22 @@ __all__ = ["build_model"]
 def build_model(
     model: str | ModelEntry, data: Any = None, *, seed: int, hidden_size: int | None = None, **options: Any
 ) -> nn.Module:
-    """Build a model of `hgraph.models.registry` with the sizes of the data, its weights drawn under the seed.
+    """Build a model of `hgraph.models.registry` with the sizes of the data and weights initialized under the seed.
 
     Use it when a model is chosen by name, as the commands do; the network is on the CPU.
 
     Args:
         model: a name, such as "hgnn+", or an entry of the registry.
-        data: `Data`, `Interactions` or `TripleSplit`, as the model needs; not needed for images.
-        seed: draws the weights; the caller's random state stays as it is.
-        hidden_size: None is the model's default.
+        data: `Data`, `Interactions` or `TripleSplit`, whichever the model needs; None for models of images.
+        seed: seed of the weights; the caller's random state does not change.
+        hidden_size: the hidden width; None is the model's default.
         **options: other arguments of the class.
 
     Returns:
-        the network, in training mode.
+        The network, in training mode.
 
     Raises:
-        ArgumentError: no such name, or data of another kind.
+        ArgumentError: the name is unknown, or the data is of the wrong kind.
 
     >>> from hgraph import Data, Graph
     >>> import torch
@@ -51,19 +51,19 @@ def build_model(
 
 
 def _check_parameters(entry: ModelEntry, arguments: dict[str, Any]) -> None:
-    """Refuse a network for whose parameters there is no memory.
+    """Check that the parameters of the network fit into memory.
 
     Raises:
-        ArgumentError: there is less than they take.
+        ArgumentError: the parameters need more memory than is available.
     """
-    most = sorted(value for value in arguments.values() if isinstance(value, int))[-2:]
-    if math.prod(most) < 2**24:  # a bound that costs nothing
+    largest = sorted(value for value in arguments.values() if isinstance(value, int))[-2:]
+    if math.prod(largest) < 2**24:  # a bound that is cheap to compute
         return
     try:
         with torch.device("meta"):
             network = entry.load()(**arguments)
-    except (RuntimeError, NotImplementedError):  # a class that needs values, or sizes that overflow
-        check_memory("hidden_size", 4 * math.prod(most), f"a matrix of {' x '.join(map(str, most))}")
+    except (RuntimeError, NotImplementedError):  # the class needs real values, or the sizes overflow
+        check_memory("hidden_size", 4 * math.prod(largest), f"a matrix of {' x '.join(map(str, largest))}")
         return
     count = sum(p.numel() for p in network.parameters())
     check_memory("hidden_size", 4 * count, f"{count:,} parameters of {entry.title}")

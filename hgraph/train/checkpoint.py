@@ -1,4 +1,4 @@
-"""`Checkpoint`: everything a training needs to go on as if it had never stopped, in one safetensors file."""
+"""`Checkpoint`: the full state of a training in one safetensors file, so that it can be resumed bit for bit."""
 
 from __future__ import annotations
 
@@ -19,41 +19,41 @@ from hgraph.files import write_atomically
 __all__ = ["Checkpoint", "stopwatch"]
 
 _FORMAT = "hgraph training"
-_SECONDS = 30.0  # so much work at most is lost where epochs are long
+_SECONDS = 30.0  # largest time between checkpoints, if epochs are long
 
 
 class Checkpoint:
-    """The file of one training: model, optimiser, best state, random states and history, written atomically.
+    """The file of one training: model, optimizer, best state, random states and history, written atomically.
 
-    Nothing in it is executed when it is read. A process killed at any moment leaves the last whole file.
+    Reading it executes no code. If the process is killed, the last complete file remains.
 
     Args:
-        path: the file; None keeps nothing.
-        settings: what must be the same for the training to go on; a file of other settings is refused, not replaced.
-        fabric: of several processes: the first one writes, with the random states of all; None is one process.
+        path: the file; None saves nothing.
+        settings: settings that must be the same to resume; a file with other settings is an error and is not replaced.
+        fabric: with several processes, the first one writes the random states of all; None is one process.
 
     Raises:
-        ArgumentError: the file is of another training.
-        DataError: it is no checkpoint, or damaged.
+        ArgumentError: the file belongs to a training with other settings.
+        DataError: the file is not a checkpoint, or is damaged.
     """
 
     def __init__(self, path: str | os.PathLike[str] | None, settings: Mapping[str, Any], fabric: Any = None) -> None:
         self.path = None if path is None else Path(path)
         self.fabric = None if fabric is None or fabric.world_size == 1 else fabric
-        several = {} if self.fabric is None else {"processes": self.fabric.world_size}
-        self.settings = dict(settings) | several
+        processes = {} if self.fabric is None else {"processes": self.fabric.world_size}
+        self.settings = dict(settings) | processes
         self._found = self._read()
         self._written = time.monotonic()
 
     @property
     def overdue(self) -> bool:
-        """Whether half a minute has gone since the last write; never of several processes, whose clocks differ."""
+        """Whether the last write is 30 s ago; never true with several processes, because their clocks differ."""
         return self.fabric is None and time.monotonic() - self._written >= _SECONDS
 
     def restore(
         self, model: nn.Module, optimizer: torch.optim.Optimizer | None, devices: Iterable[torch.device]
     ) -> dict[str, Any]:
-        """Put model, optimiser and random states back; returns what `save` was given as ``progress``, or nothing."""
+        """Restore model, optimizer and random states; returns the ``progress`` that `save` got, or an empty dict."""
         if self._found is None:
             return {}
         header, tensors = self._found
@@ -61,17 +61,17 @@ class Checkpoint:
             model.load_state_dict(_named(tensors, "model."))
             if optimizer is not None:
                 optimizer.load_state_dict(_unflatten(header["optimizer"], _named(tensors, "optimizer.")))
-            torch.set_rng_state(self._own(tensors["random.cpu"]))
+            torch.set_rng_state(self._state_of_process(tensors["random.cpu"]))
             for i, device in enumerate(_cuda(devices)):
-                torch.cuda.set_rng_state(self._own(tensors[f"random.cuda.{i}"]), device)
+                torch.cuda.set_rng_state(self._state_of_process(tensors[f"random.cuda.{i}"]), device)
             best = _named(tensors, "best.")
-            own = model.state_dict()
+            current = model.state_dict()
             return header["progress"] | {
-                "best_state": {k: v.to(own[k].device) for k, v in best.items()} if header["has_best"] else None
+                "best_state": {k: v.to(current[k].device) for k, v in best.items()} if header["has_best"] else None
             }
         except (KeyError, TypeError, ValueError, RuntimeError) as error:
             raise DataError(
-                f"{self.path}: not of this model and optimiser ({error}). Delete it to begin anew"
+                f"{self.path}: does not match this model and optimizer ({error}). Delete it to start over"
             ) from error
 
     def save(
@@ -82,16 +82,16 @@ class Checkpoint:
         best_state: Mapping[str, Tensor] | None,
         progress: Mapping[str, Any],
     ) -> None:
-        """Replace the file by the present state; ``progress`` is plain numbers and lists."""
+        """Replace the file with the current state; ``progress`` contains plain numbers and lists."""
         if self.path is None:
             return
         from safetensors.torch import save
 
         tensors = {f"model.{name}": value for name, value in model.state_dict().items()}
         tensors |= {f"best.{name}": value for name, value in (best_state or {}).items()}
-        tensors["random.cpu"] = self._of_all(torch.get_rng_state())
+        tensors["random.cpu"] = self._gather_states(torch.get_rng_state())
         for i, device in enumerate(_cuda(devices)):  # numbered: each process may have another device
-            tensors[f"random.cuda.{i}"] = self._of_all(torch.cuda.get_rng_state(device))
+            tensors[f"random.cuda.{i}"] = self._gather_states(torch.cuda.get_rng_state(device))
         if self.fabric is not None and not self.fabric.is_global_zero:
             return
         plain, parts = _flatten({} if optimizer is None else optimizer.state_dict())
@@ -108,11 +108,11 @@ class Checkpoint:
         write_atomically(self.path, save(content, metadata={_FORMAT: text, "sha256": _digest(text, content)}))
         self._written = time.monotonic()
 
-    def _of_all(self, state: Tensor) -> Tensor:
-        """The random states of all processes, one a row; of one process, its own as it is."""
+    def _gather_states(self, state: Tensor) -> Tensor:
+        """The random states of all processes, one per row; with one process, its state unchanged."""
         return state if self.fabric is None else self.fabric.all_gather(state.to(self.fabric.device)).cpu()
 
-    def _own(self, states: Tensor) -> Tensor:
+    def _state_of_process(self, states: Tensor) -> Tensor:
         # a copy: torch reads a generator's state from the start of the storage
         return states if self.fabric is None else states[self.fabric.global_rank].clone()
 
@@ -123,22 +123,20 @@ class Checkpoint:
 
         try:
             with safe_open(str(self.path), framework="pt") as file:
-                facts = file.metadata() or {}
-                header = json.loads(facts[_FORMAT])
+                metadata = file.metadata() or {}
+                header = json.loads(metadata[_FORMAT])
                 tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - not a dict
-            if facts["sha256"] != _digest(facts[_FORMAT], tensors):
-                raise ValueError("its content is not what was written")
+            if metadata["sha256"] != _digest(metadata[_FORMAT], tensors):
+                raise ValueError("its checksum is wrong")
             known = header["settings"]
         except (SafetensorError, OSError, KeyError, TypeError, ValueError, RuntimeError) as error:
-            raise DataError(
-                f"{self.path}: no checkpoint that can be read ({error}). Delete it to begin anew"
-            ) from error
-        ours = json.loads(json.dumps(self.settings))
-        other = sorted(k for k in known.keys() | ours.keys() if known.get(k) != ours.get(k))
+            raise DataError(f"{self.path}: not a readable checkpoint ({error}). Delete it to start over") from error
+        current = json.loads(json.dumps(self.settings))
+        other = sorted(k for k in known.keys() | current.keys() if known.get(k) != current.get(k))
         if other:
             name = other[0]
-            hint = "Give the same settings, another checkpoint, or delete the file"
-            raise ArgumentError(name, f"{known.get(name)!r}, as in {self.path}", repr(ours.get(name)), hint)
+            hint = "Use the same value, choose another checkpoint, or delete the file"
+            raise ArgumentError(name, f"{known.get(name)!r}, as in {self.path}", repr(current.get(name)), hint)
         return header, tensors
 
 
@@ -147,7 +145,7 @@ def _named(tensors: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:
 
 
 def _digest(header: str, tensors: Mapping[str, Tensor]) -> str:
-    """SHA-256 of all that a checkpoint holds."""
+    """SHA-256 of the header and all tensors."""
     digest = hashlib.sha256(header.encode())
     for name in sorted(tensors):
         value = tensors[name]
@@ -168,9 +166,9 @@ def weights_file(model: nn.Module) -> bytes:
 
 
 def _flatten(state: Any, path: str = "") -> tuple[Any, dict[str, Tensor]]:
-    """A nest of dicts and lists with its tensors taken out: ``{"tensor": path}`` stands in their place.
+    """Replace the tensors in nested dicts and lists with ``{"tensor": path}``; returns the result and the tensors.
 
-    Keys that are numbers (an optimiser's parameters) are kept as pairs, since JSON would turn them into texts.
+    Dicts become lists of pairs, because JSON would turn numeric keys (parameters of an optimizer) into strings.
     """
     if isinstance(state, Tensor):
         return {"tensor": path}, {path: state}
@@ -195,7 +193,7 @@ def _unflatten(plain: Any, tensors: Mapping[str, Tensor]) -> Any:
 
 
 def stopwatch(seconds: float, cpu_seconds: float) -> Callable[[], tuple[float, float]]:
-    """A function that says what a training has taken, wall and CPU time, on top of what it took before it was stopped.
+    """A function that returns the wall and CPU time of a training, including the time before it was stopped.
 
     >>> wall, cpu = stopwatch(60.0, 50.0)()
     >>> wall >= 60 and cpu >= 50

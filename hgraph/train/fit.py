@@ -1,4 +1,4 @@
-"""`fit`: full-batch training with the best state on validation kept."""
+"""`fit`: full-batch training that restores the state with the best validation score."""
 
 from __future__ import annotations
 
@@ -21,8 +21,8 @@ from hgraph.errors import ArgumentError, ArgumentTypeError, HgraphError
 from hgraph.files import write_atomically
 from hgraph.nn import aux_losses
 from hgraph.train.checkpoint import Checkpoint, stopwatch
-from hgraph.train.observed import of_data
 from hgraph.train.seed import seeded
+from hgraph.train.view import of_data
 
 __all__ = ["FitResult", "TrainingError", "cosine", "fit"]
 
@@ -32,18 +32,18 @@ _LOG = logging.getLogger("hgraph")
 
 
 class TrainingError(HgraphError, ValueError):
-    """Training went wrong in a way that more of it cannot mend: a loss or a score that is not finite."""
+    """The training failed: a loss or a score is not finite."""
 
 
 @dataclass(frozen=True)
 class FitResult:
-    """What a training left behind, beside the trained model.
+    """The history of a training.
 
     Args:
-        history: one dict an epoch: ``epoch`` (from 1), ``loss`` and, where there is one, ``validation``.
-        best_epoch: the epoch whose state the model now has; 0 when no epoch was run.
-        seconds: wall-clock time, that of a run before it was stopped included.
-        cpu_seconds: the process's CPU time, likewise.
+        history: one dict per epoch with ``epoch`` (from 1), ``loss`` and, if there is a score, ``validation``.
+        best_epoch: the epoch whose state the model has now; 0 if no epoch was run.
+        seconds: wall-clock time, including the time before a stop.
+        cpu_seconds: CPU time of the process, including the time before a stop.
 
     >>> result = FitResult([{"epoch": 1, "loss": 0.5}, {"epoch": 2, "loss": 0.25}], best_epoch=2, seconds=3.0)
     >>> result, result.best["loss"]
@@ -61,7 +61,7 @@ class FitResult:
         return self.history[self.best_epoch - 1] if self.best_epoch else {}
 
     def __repr__(self) -> str:
-        """The best epoch; the history is long."""
+        """Shows only the best epoch."""
         best = ", ".join(f"{k} {v:.4g}" for k, v in self.best.items())
         return f"FitResult({len(self.history)} epochs, best: {best or 'none'}, {self.seconds:.1f} s)"
 
@@ -88,48 +88,51 @@ def fit(
     progress: bool | None = None,
     label: str = "fit",
 ) -> FitResult:
-    """Train a model on one full batch with Adam and leave it, in eval mode, with its best state.
+    """Train a model on one full batch with Adam, then restore its best state and set it to eval mode.
 
-    ``fit(model, data)`` trains on a `Data`: on its training nodes, with the accuracy on its validation nodes.
+    Use it when a classifier or another network is trained on a whole graph at once.
+
+    ``fit(model, data)`` trains on the training nodes of a `Data` and scores the accuracy on its validation nodes.
 
     An epoch is one step on ``loss(model(*inputs))``, plus the `hgraph.nn.aux_losses` of the model's layers, and, in
-    eval mode, one score ``validate(model(*inputs))``. The state with the highest score is kept (of equal ones the
-    first); without ``validate`` the last one is. The same seed gives the same result, bit for bit, on the same machine
-    with the same threads; the caller's random state is neither used nor changed. How the model was initialised is the
-    caller's: see `seeded`.
+    eval mode, one score ``validate(model(*inputs))``. The state with the highest score is restored at the end (the
+    first of equal ones); without ``validate``, the last state stays. The same seed gives the same result, bit for bit,
+    on the same machine with the same number of threads; the caller's random state is neither used nor changed. The
+    caller initializes the model: see `seeded`.
 
     Args:
         model: any module.
-        inputs: its positional arguments; or a `Data`, of which the model gets what training may see: features and,
-            if it has a second argument, the structure.
-        loss: makes a finite scalar from the model's output; with a `Data`, None is the loss of `supervised`.
-        validate: makes a score from the output, higher is better; with a `Data`, None is the score of `supervised`.
-        split: of a `Data`, the name of the split.
-        epochs: at most so many steps.
-        lr: Adam's step size.
+        inputs: its positional arguments; or a `Data`, of which the model gets the features and, if it has a second
+            argument, the structure of the `training_view`.
+        loss: a function from the model's output to a finite scalar; with a `Data`, None is `classification_loss`.
+        validate: a function from the output to a score, higher is better; with a `Data`, None is the accuracy on the
+            validation nodes.
+        split: the name of the split of a `Data`.
+        epochs: largest number of epochs, each one step.
+        lr: Adam's learning rate.
         weight_decay: Adam's L2 penalty.
-        patience: stop after so many epochs without a better score; None never stops early.
-        clip: the largest norm that all gradients together may have; None does not clip.
-        schedule: factor of ``lr`` in each epoch, see `cosine`; None is 1 always.
-        precision: ``"bfloat16"`` runs the model under autocast; weights, loss and optimiser stay float32.
-        fabric: a `lightning.fabric.Fabric` that was launched: it then chooses device, precision and processes. Each of
-            several processes gives its own ``inputs``, or all the same; gradients, losses and scores are their means,
-            and one of them writes the files.
-        checkpoint: a file to go on from. Where it is, training resumes, and ends with the bits of one that was never
-            stopped; it also holds a finished training, which more ``epochs`` then continue.
-        save_every: epochs between two writes of the checkpoint; one process also writes it when 30 s have gone.
-        log: a file that gets each epoch's entry of the history as a line of JSON.
-        seed: what dropout and the like draw from.
+        patience: stop after this many epochs without a better score; None never stops early.
+        clip: clip the norm of all gradients to this value; None does not clip.
+        schedule: factor of ``lr`` in each epoch, see `cosine`; None is always 1.
+        precision: ``"bfloat16"`` runs the model under autocast; weights, loss and optimizer stay float32.
+        fabric: a launched `lightning.fabric.Fabric`, which then determines device, precision and processes. Processes
+            may have different or equal ``inputs``; gradients, losses and scores are means over processes, and the
+            first process writes the files.
+        checkpoint: a file to save the state to. If it exists, training resumes from it, with the same result as without
+            a stop; a finished training continues if ``epochs`` is larger.
+        save_every: epochs between two checkpoints; a single process also writes one after 30 s.
+        log: a JSON lines file for the history, one line per epoch.
+        seed: seed of dropout and other random operations.
         progress: show a progress bar on stderr; None shows it on a terminal only.
-        label: what the bar and the log call this training.
+        label: name of this training in the progress bar and the log.
 
     Raises:
-        ArgumentError: a negative number of epochs, patience without ``validate``, a loss that is not a scalar; or a
-            checkpoint of other settings.
-        TrainingError: a loss or score that is NaN or infinite; says in which epoch and what to try.
-        DataError: a checkpoint that is damaged, or of another model.
+        ArgumentError: the number of epochs is negative, patience is given without ``validate``, the loss is not a
+            scalar, or the checkpoint has other settings.
+        TrainingError: a loss or score is NaN or infinite; names the epoch and what to try.
+        DataError: the checkpoint is damaged, or belongs to another model.
 
-    Defaults follow LightHGNN (ICLR 2024): Adam, lr 0.01, weight decay 5e-4, 200 epochs, first best kept.
+    Defaults follow LightHGNN (ICLR 2024): Adam, lr 0.01, weight decay 5e-4, 200 epochs, first best state.
 
     >>> x, y = torch.tensor([[0.0], [1.0]]), torch.tensor([0, 1])
     >>> with seeded(0):
@@ -160,7 +163,7 @@ def fit(
     devices = _devices(model, inputs)
     try:
         with seeded(seed, devices):
-            done = _Done(**file.restore(model, optimizer, devices))
+            done = _Progress(**file.restore(model, optimizer, devices))
             spent = stopwatch(done.seconds, done.cpu_seconds)
             first = fabric is None or fabric.is_global_zero
             with _lines(log if first else None, done.history) as write:
@@ -177,15 +180,15 @@ def fit(
         model.eval()
     if done.best_state is not None:
         model.load_state_dict(done.best_state)
-    kept = done.best_epoch, len(done.history), "" if validate is None else f", validation {done.best_score:.4f}"
+    best = done.best_epoch, len(done.history), "" if validate is None else f", validation {done.best_score:.4f}"
     if first:
-        _LOG.info("%s: epoch %d of %d kept%s, %.1f s", label, *kept, done.seconds)
+        _LOG.info("%s: epoch %d of %d restored%s, %.1f s", label, *best, done.seconds)
     return FitResult(done.history, done.best_epoch, done.seconds, done.cpu_seconds)
 
 
 @dataclass
-class _Done:
-    """How far a training is: what a checkpoint holds beside the states."""
+class _Progress:
+    """Progress of a training, saved in the checkpoint along with the states."""
 
     history: list[dict[str, float]] = field(default_factory=list)
     best_epoch: int = 0
@@ -211,7 +214,7 @@ class _Done:
 
 @dataclass
 class _Step:
-    """One step of a training, and one look at how good it is."""
+    """One training step, and one evaluation."""
 
     model: nn.Module
     inputs: tuple[Any, ...]
@@ -248,7 +251,7 @@ class _Step:
             self.fabric.backward(value)
         if self.clip is not None and self.fabric is None:
             torch.nn.utils.clip_grad_norm_(self.model.parameters(), self.clip)
-        elif self.clip is not None:  # which knows what the precision multiplied gradients with
+        elif self.clip is not None:  # only the fabric knows the gradient scale of its precision
             self.fabric.clip_gradients(self.model, optimizer, max_norm=self.clip, error_if_nonfinite=False)
         if self.schedule is not None:
             for group in optimizer.param_groups:
@@ -267,11 +270,11 @@ class _Step:
         return {"validation": score}
 
     def _mean(self, number: float) -> float:
-        """Of all processes, so that all of them keep the same epoch, and stop or fail together."""
+        """Mean over processes, so that all choose the same best epoch, and stop or fail together."""
         if self.fabric is None or self.fabric.world_size == 1:
             return number
-        own = torch.tensor(number, dtype=torch.float64, device=self.fabric.device)
-        return float(self.fabric.all_reduce(own, reduce_op="mean"))
+        value = torch.tensor(number, dtype=torch.float64, device=self.fabric.device)
+        return float(self.fabric.all_reduce(value, reduce_op="mean"))
 
     def _output(self) -> Any:
         if self.precision == "float32":
@@ -283,7 +286,9 @@ class _Step:
 
 
 def cosine(epoch: int, epochs: int) -> float:
-    r"""From 1 down to 0 along half a cosine: :math:`\tfrac12 (1 + \cos(\pi (t - 1) / T))`.
+    r"""Cosine learning-rate schedule from 1 to 0: :math:`\tfrac12 (1 + \cos(\pi (t - 1) / T))`.
+
+    Use it when the learning rate should decrease to zero: ``fit(..., schedule=cosine)``.
 
     >>> [round(cosine(epoch, 4), 3) for epoch in (1, 2, 3, 4)]
     [1.0, 0.854, 0.5, 0.146]
@@ -319,7 +324,7 @@ def _check(
 def _with_fabric(
     fabric: Any, model: nn.Module, optimizer: torch.optim.Optimizer | None, inputs: Sequence[Any]
 ) -> tuple[nn.Module, torch.optim.Optimizer | None, Sequence[Any]]:
-    """Model, optimiser and inputs where the fabric wants them."""
+    """Move model, optimizer and inputs to the devices of the fabric."""
     if optimizer is None:
         return fabric.setup(model), None, [fabric.to_device(i) for i in inputs]
     model, optimizer = fabric.setup(model, optimizer)
@@ -327,7 +332,7 @@ def _with_fabric(
 
 
 def _bar(first: int, last: int, label: str, progress: bool | None, stopped: bool) -> Iterable[int]:
-    """The epochs still to come, shown on a terminal unless said otherwise."""
+    """The remaining epochs with a progress bar, by default only on a terminal."""
     from tqdm import tqdm
 
     hidden = None if progress is None else not progress  # tqdm's None: hidden unless on a terminal
@@ -337,7 +342,7 @@ def _bar(first: int, last: int, label: str, progress: bool | None, stopped: bool
 
 @contextmanager
 def _lines(path: str | os.PathLike[str] | None, history: list[dict[str, float]]) -> Iterator[Callable[[Any], None]]:
-    """A function that adds a line of JSON to the file, which first gets those of the epochs that are done."""
+    """A function that appends a JSON line to the file, which starts with the lines of the finished epochs."""
     if path is None:
         yield lambda record: None
         return
@@ -352,6 +357,6 @@ def _lines(path: str | os.PathLike[str] | None, history: list[dict[str, float]])
 
 
 def _devices(model: nn.Module, inputs: Sequence[Any]) -> set[torch.device]:
-    """Every device the model or its inputs live on: where random numbers may be drawn."""
+    """All devices of the model and its inputs, where random numbers may be drawn."""
     found = {p.device for p in model.parameters()} | {b.device for b in model.buffers()}
     return found | {d for d in (getattr(i, "device", None) for i in inputs) if isinstance(d, torch.device)}

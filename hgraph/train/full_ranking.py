@@ -1,4 +1,4 @@
-"""How good a recommender is when it ranks every item for every user."""
+"""Metrics of a recommender that ranks all items for each user."""
 
 from __future__ import annotations
 
@@ -14,24 +14,24 @@ from hgraph.models.recommend.base import Recommender
 from hgraph.structure import Adjacency, coo
 from hgraph.train.scores import scorer, structure_of
 
-__all__ = ["best_items", "by_popularity", "full_ranking", "ranking_of_users"]
+__all__ = ["best_items", "full_ranking", "popularity_baseline", "ranking_of_users"]
 
 Score = Callable[[Tensor], Tensor]  # users [B] -> scores of all items [B, I]
 
 
-def by_popularity(train: Adjacency) -> Score:
-    r"""Scores that say nothing of the user: :math:`y_{ui}` is the number of users who took item i in training.
+def popularity_baseline(train: Adjacency) -> Score:
+    r"""A baseline that ranks items by popularity: :math:`y_{ui}` is the number of training users of item i.
 
-    What knows less than this has learned nothing: rank by it first, and hold a model's figures against it.
+    Use it when the metrics of a recommender need a baseline: a useful model is better.
 
     Args:
-        train: the U x I pairs of the training.
+        train: the U x I training pairs.
 
     Returns:
-        A function from users [B] to scores [B, I], as `full_ranking` takes it.
+        A function from users [B] to scores [B, I], for `full_ranking`.
 
     >>> pairs = Adjacency.from_coo(target=[0, 1, 1], source=[1, 1, 2], num_targets=2, num_sources=3)
-    >>> by_popularity(pairs)(torch.tensor([0])).tolist()
+    >>> popularity_baseline(pairs)(torch.tensor([0])).tolist()
     [[0.0, 2.0, 1.0]]
     """
     count = train.source_degree().to(torch.get_default_dtype())
@@ -48,6 +48,8 @@ def full_ranking(
     chunk: int = 1024,
 ) -> dict[str, float]:
     """The means over users of `ranking_of_users`; ``full_ranking(model, data)`` ranks the test items of a data set.
+
+    Use it when one number per metric is needed for a recommender.
 
     >>> pairs = Adjacency.from_coo(target=[0], source=[1], num_targets=1, num_sources=3)
     >>> full_ranking(lambda users: torch.tensor([[0.1, 0.5, 0.9]]), pairs, ks=[2])["recall@2"]
@@ -68,6 +70,8 @@ def ranking_of_users(
 ) -> dict[str, Tensor]:
     r"""Recall, NDCG, hit rate and precision of the K best of all items, for each user with a test item.
 
+    Use it when metrics per user are needed, for example for confidence intervals.
+
     .. math:: \mathrm{recall} = \frac{|H|}{|R|}, \quad \mathrm{precision} = \frac{|H|}{K}, \quad
         \mathrm{hit} = [|H| > 0], \quad
         \mathrm{ndcg} = \frac{\sum_{i \le K} [i \in H] / \log_2(i + 1)}{\sum_{i \le n} 1 / \log_2(i + 1)}
@@ -76,18 +80,17 @@ def ranking_of_users(
 
     Args:
         score: scores [B, I] of all items for users [B]; or, with `Interactions`, a trained `Recommender`.
-        test: the U x I test pairs, R; or `Interactions`, of which R is the test part.
-        known: pairs that may not be recommended: those of the training, and of the validation. They are taken from
-            `Interactions` where none are given.
-        ks: every K.
-        ideal: ``"hits"`` takes n as the smaller of K and the hits among the ``max(ks)`` best, and counts a user
-            without any as 0. So KGAT's published code does; its figures are higher.
+        test: the U x I test pairs, R; or `Interactions`, whose test part is R.
+        known: training and validation pairs, which are not recommended; by default those of the `Interactions`.
+        ks: all values of K.
+        ideal: with ``"hits"``, n is the smaller of K and the number of hits among the ``max(ks)`` best items, and the
+            NDCG of a user without hits is 0. KGAT's published code does this; its values are higher.
         chunk: users scored at once.
 
     Returns:
-        ``"recall@K"`` and so on, [users with a test item] float64, and ``"user"``, who they are.
+        ``"recall@K"`` and so on, [users with a test item] float64, and ``"user"``, their ids.
 
-    Source: card 01, equation 12 and its pitfalls.
+    Source: Wang et al., "KGAT", KDD 2019, section 4.2 (recall@K and NDCG@K over all items).
 
     >>> pairs = Adjacency.from_coo(target=[0, 1], source=[1, 0], num_targets=2, num_sources=3)
     >>> scores = torch.tensor([[0.1, 0.5, 0.9], [0.9, 0.5, 0.1]])
@@ -103,12 +106,12 @@ def ranking_of_users(
         raise ArgumentError("test", "a user with a test item", "none")
     if not ks or not all(1 <= k <= test.num_sources for k in ks):
         raise ArgumentError("ks", f"numbers of items, 1 .. {test.num_sources}", list(ks))
-    most = max(ks)
-    gain = 1 / torch.arange(2, most + 2, dtype=torch.float64, device=test.device).log2()
+    largest = max(ks)
+    gain = 1 / torch.arange(2, largest + 2, dtype=torch.float64, device=test.device).log2()
     best = torch.cat([gain.new_zeros(1), gain.cumsum(0)])
     parts: dict[str, list[Tensor]] = {}
     for some in users.split(chunk):
-        hit = _member(test, some, best_items(score(some), some, known, most)[0]).double()
+        hit = _member(test, some, best_items(score(some), some, known, largest)[0]).double()
         count = test.indptr.diff()[some].double()
         for k in ks:
             hits = hit[:, :k].sum(1)
@@ -127,7 +130,7 @@ def ranking_of_users(
 def _parts(
     score: Score | Recommender, test: Adjacency | Interactions, known: Sequence[Adjacency]
 ) -> tuple[Score, Adjacency, Sequence[Adjacency]]:
-    """A function of users, the test pairs, and the pairs that may not be recommended."""
+    """A function of users, the test pairs, and the pairs that are not recommended."""
     if isinstance(test, Interactions):
         known, data, test = known or (test.train, test.val), test, test.test
         if isinstance(score, Recommender):
@@ -142,13 +145,13 @@ def _parts(
 
 
 def best_items(scores: Tensor, users: Tensor, known: Sequence[Adjacency], k: int) -> tuple[Tensor, Tensor]:
-    """[B, k] the items that are scored highest, best first, and their scores; of equal scores the smaller number first.
+    """The k items with the highest scores, best first, and their scores, both [B, k]; ties are sorted by item id.
 
     Args:
-        scores: [B, I] of all items; NaN is refused.
-        users: [B], whose scores they are.
-        known: U x I pairs that come after all others, with a score of -inf.
-        k: how many.
+        scores: [B, I] scores of all items; NaN is an error.
+        users: [B] ids of the users.
+        known: U x I pairs that are ranked last, with a score of -inf.
+        k: number of items.
     """
     if bool(scores.isnan().any()):
         raise ArgumentError("score", "numbers", "NaN", "A smaller lr may help")
@@ -157,7 +160,7 @@ def best_items(scores: Tensor, users: Tensor, known: Sequence[Adjacency], k: int
         rows = pairs.select(users)
         scores[rows.target.long(), rows.indices.long()] = float("-inf")
     value, item = scores.topk(k, dim=1)
-    # topk promises no order among equals: where the last place is tied, sort; else bring equals into order
+    # topk does not define the order of ties: sort all scores if the last place is tied, else sort only the result
     tied = (scores >= value[:, -1:]).sum(1) > k
     if bool(tied.any()):
         item[tied] = scores[tied].sort(dim=1, descending=True, stable=True).indices[:, :k]
@@ -168,7 +171,7 @@ def best_items(scores: Tensor, users: Tensor, known: Sequence[Adjacency], k: int
 
 
 def _member(pairs: Adjacency, rows: Tensor, columns: Tensor) -> Tensor:
-    """Boolean [B, k]: whether (rows[b], columns[b, k]) is a pair."""
+    """[B, k] booleans: whether (rows[b], columns[b, k]) is a pair."""
     codes = coo.pair_codes(pairs.target, pairs.indices, *pairs.shape)
     wanted = coo.pair_codes(rows.unsqueeze(1), columns, *pairs.shape)
     at = torch.searchsorted(codes, wanted).clamp(max=max(len(codes) - 1, 0))

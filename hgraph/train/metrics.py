@@ -1,4 +1,4 @@
-"""How good, and how well calibrated, class predictions are."""
+"""Accuracy and calibration of class predictions."""
 
 from __future__ import annotations
 
@@ -11,16 +11,18 @@ __all__ = ["accuracy", "expected_calibration_error", "scored_rows"]
 
 
 def accuracy(logits: Tensor, y: Tensor) -> float:
-    r"""The fraction of labeled rows whose largest logit is that of their label.
+    r"""The fraction of labeled rows whose largest logit is at their label.
+
+    Use it when classes are balanced or all errors cost the same.
 
     .. math:: \frac{1}{N} \sum_i [\arg\max_c z_{ic} = y_i]
 
     Args:
         logits: [N, C], N at least 1.
-        y: [N] or [N, 1] class numbers; rows without a label (-1, NaN) do not count.
+        y: [N] or [N, 1] class numbers; unlabeled rows (-1, NaN) are ignored.
 
     Raises:
-        ArgumentError: shapes that do not fit, NaN logits, a class that has no logit, or no labeled row.
+        ArgumentError: shapes do not match, logits are NaN, a class has no logit, or no row is labeled.
 
     >>> import torch
     >>> accuracy(torch.tensor([[2.0, 1.0], [0.0, 3.0], [1.0, 0.0]]), torch.tensor([0, 0, -1]))
@@ -31,7 +33,9 @@ def accuracy(logits: Tensor, y: Tensor) -> float:
 
 
 def expected_calibration_error(logits: Tensor, y: Tensor, bins: int = 15) -> float:
-    r"""How far confidence is from accuracy, averaged over equal-width bins of confidence.
+    r"""Expected calibration error: mean difference of confidence and accuracy over equal-width bins of confidence.
+
+    Use it when probabilities are used, not only the predicted classes.
 
     .. math:: \sum_b \frac{|B_b|}{N} |\mathrm{acc}(B_b) - \mathrm{conf}(B_b)|
 
@@ -39,19 +43,19 @@ def expected_calibration_error(logits: Tensor, y: Tensor, bins: int = 15) -> flo
 
     Args:
         logits: [N, C], N at least 1.
-        y: [N] or [N, 1] class numbers; rows without a label (-1, NaN) do not count.
-        bins: how many bins; 15 as in Guo et al., On Calibration of Modern Neural Networks (2017).
+        y: [N] or [N, 1] class numbers; unlabeled rows (-1, NaN) are ignored.
+        bins: number of bins; 15 as in Guo et al., On Calibration of Modern Neural Networks (2017).
 
     Returns:
         A number in 0 .. 1; 0 is perfectly calibrated.
 
     Raises:
-        ArgumentError: shapes that do not fit, NaN logits, a class that has no logit, no labeled row, or fewer than
-            one bin.
+        ArgumentError: shapes do not match, logits are NaN, a class has no logit, no row is labeled, or ``bins`` is
+            less than 1.
 
     >>> import torch
-    >>> sure_and_right = torch.tensor([[99.0, 0.0], [0.0, 99.0]])
-    >>> expected_calibration_error(sure_and_right, torch.tensor([0, 1]))
+    >>> correct = torch.tensor([[99.0, 0.0], [0.0, 99.0]])
+    >>> expected_calibration_error(correct, torch.tensor([0, 1]))
     0.0
     """
     logits, y = scored_rows(logits, y)
@@ -66,10 +70,10 @@ def expected_calibration_error(logits: Tensor, y: Tensor, bins: int = 15) -> flo
 
 
 def scored_rows(logits: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
-    """Logits [N', C] and class numbers [N'] of the labeled rows, for metrics of classes.
+    """Logits [N', C] and class numbers [N'] of the labeled rows.
 
     Raises:
-        ArgumentError: shapes that do not fit, NaN logits, a class that has no logit, or no labeled row.
+        ArgumentError: shapes do not match, logits are NaN, a class has no logit, or no row is labeled.
 
     >>> import torch
     >>> scored_rows(torch.eye(2), torch.tensor([[1], [-1]]))[1]
@@ -79,17 +83,17 @@ def scored_rows(logits: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
         raise ArgumentError("logits", "shape [N, C]", f"shape {list(logits.shape)}")
     y = y.squeeze(1) if y.dim() == 2 and y.shape[1] == 1 else y
     if y.shape != logits.shape[:1]:
-        raise ArgumentError("y", f"shape [{logits.shape[0]}] (one label a row)", f"shape {list(y.shape)}")
+        raise ArgumentError("y", f"shape [{logits.shape[0]}] (one label per row)", f"shape {list(y.shape)}")
     known = labeled(y)
     if not bool(known.any()):
-        got = f"{len(y)} rows, all without one" if len(y) else "none"
+        got = f"{len(y)} rows, all without a label" if len(y) else "none"
         raise ArgumentError("y", "at least one label", got, "Is this part of the split empty?")
     logits, y = logits[known], y[known]
     if bool((bad := logits.isnan().any(1)).any()):
-        hint = "The model diverged, or read a NaN feature: try a smaller lr"
+        hint = "The model diverged or a feature is NaN: try a smaller lr"
         raise ArgumentError("logits", "numbers", f"NaN in {int(bad.sum())} of {len(bad)} rows", hint)
     if y.is_floating_point() and bool((y != y.round()).any()):
-        raise ArgumentError("y", "class numbers", "numbers with fractions", "Regression has other metrics")
+        raise ArgumentError("y", "class numbers", "numbers with fractions", "Use a metric of regression")
     y = y.long()
     if int(y.min()) < 0 or int(y.max()) >= logits.shape[1]:
         got = f"{int(y.min())} .. {int(y.max())}"

@@ -1,4 +1,4 @@
-"""Eval mode that begins and ends with a block of code."""
+"""`eval_mode`: a context manager for eval mode."""
 
 from __future__ import annotations
 
@@ -7,15 +7,17 @@ from contextlib import contextmanager
 
 from torch import nn
 
-__all__ = ["evaluating"]
+__all__ = ["eval_mode"]
 
 
 @contextmanager
-def evaluating(model: object) -> Iterator[None]:
-    """Run a block with a module in eval mode and give every part of it its own mode back; others pass unchanged.
+def eval_mode(model: object) -> Iterator[None]:
+    """Run a block with a module in eval mode, then restore the mode of each submodule; other objects are ignored.
+
+    Use it when a model is evaluated in the middle of its training.
 
     >>> net = nn.Sequential(nn.Dropout())
-    >>> with evaluating(net):
+    >>> with eval_mode(net):
     ...     inside = net.training
     >>> inside, net[0].training
     (False, True)

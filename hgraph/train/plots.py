@@ -1,4 +1,4 @@
-"""The plots of a run, drawn without matplotlib's global state."""
+"""Plots of a run, drawn without matplotlib's global state."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from hgraph.train.fit import FitResult
 
 __all__ = [
-    "COLOURS",
+    "COLORS",
     "canvas",
     "confusion_matrix",
     "learning_curve",
@@ -27,24 +27,24 @@ __all__ = [
     "structure_picture",
 ]
 
-# Okabe and Ito's colours, which colour-blind readers tell apart
-COLOURS = {"mlp": "#7F7F7F", "teacher": "#0072B2", "student": "#D55E00"}
+# colors of Okabe and Ito, which color-blind readers can distinguish
+COLORS = {"mlp": "#7F7F7F", "teacher": "#0072B2", "student": "#D55E00"}
 _INK, _FAINT = "#333333", "#E3E3E3"
-_MOST_DRAWN = 100  # nodes
+_MAX_DRAWN = 100  # nodes
 
 
 def learning_curve(
     fits: Mapping[str, FitResult], names: Mapping[str, str], title: str, score: str = "accuracy"
 ) -> bytes:
-    """A PNG of the validation score over the epochs that have one, the kept epoch of each model as a dot.
+    """A PNG of the validation score over epochs, with a dot at the best epoch of each model.
 
-    Where a split has no validation part, the training loss is drawn instead.
+    Without validation scores, the training loss is drawn instead.
 
     Args:
-        fits: the trainings of ``mlp``, ``teacher`` and ``student``, or some of them.
-        names: what to call them.
-        title: the line above the plot.
-        score: what the validation measures, a share of one.
+        fits: the results of ``mlp``, ``teacher`` and ``student``, or some of them.
+        names: their names in the plot.
+        title: the title.
+        score: name of the validation score, a number in 0 .. 1.
     """
     scored = all(any("validation" in r for r in fit.history) for fit in fits.values() if fit.history)
     figure, axes = canvas(title, right=0.75)
@@ -56,16 +56,16 @@ def learning_curve(
     for key, fit in fits.items():
         if not fit.history:
             continue
-        looked = [r for r in fit.history if not scored or "validation" in r]
-        epochs = [r["epoch"] for r in looked]
-        values = [100 * r["validation"] if scored else r["loss"] for r in looked]
-        axes.plot(epochs, values, color=COLOURS[key], linewidth=1.6)
+        records = [r for r in fit.history if not scored or "validation" in r]
+        epochs = [r["epoch"] for r in records]
+        values = [100 * r["validation"] if scored else r["loss"] for r in records]
+        axes.plot(epochs, values, color=COLORS[key], linewidth=1.6)
         best = epochs.index(fit.best_epoch)
-        axes.plot(epochs[best], values[best], "o", color=COLOURS[key], markersize=6, markeredgecolor="white")
+        axes.plot(epochs[best], values[best], "o", color=COLORS[key], markersize=6, markeredgecolor="white")
         seen += values
         ends[key], last = values[-1], max(last, int(epochs[-1]))
     axes.set_xlim(0, last)
-    if scored:  # the first steps would squeeze the rest into a strip
+    if scored:  # without the first steps, which have much lower scores
         seen.sort()
         low, high = seen[len(seen) // 20], seen[-1]
         margin = max(1.0, 0.08 * (high - low))
@@ -74,55 +74,55 @@ def learning_curve(
     for key, at in spread(ends, 0.12 * (high - low)).items():
         note = names[key]
         if scored:
-            note += f"\nkept: epoch {fits[key].best_epoch}: {100 * fits[key].best['validation']:.1f} %"
+            note += f"\nbest epoch {fits[key].best_epoch}: {100 * fits[key].best['validation']:.1f} %"
         axes.annotate(
             note, (1.0, at), (8, 0), xycoords=("axes fraction", "data"), textcoords="offset points",
-            color=COLOURS[key], va="center", fontsize=9, annotation_clip=False, linespacing=1.3,
+            color=COLORS[key], va="center", fontsize=9, annotation_clip=False, linespacing=1.3,
         )  # fmt: skip
     return png(figure)
 
 
 def reliability_diagram(
-    logits: Tensor, y: Tensor, title: str, *, bins: int = 10, colour: str = COLOURS["teacher"]
+    logits: Tensor, y: Tensor, title: str, *, bins: int = 10, color: str = COLORS["teacher"]
 ) -> bytes:
-    """A PNG of accuracy over confidence, in bins of equal width, with how many answers each bin has.
+    """A PNG of accuracy over confidence in bins of equal width, with the number of predictions per bin.
 
     Args:
         logits: [N, C].
-        y: [N] class numbers; rows without a label are left out.
-        title: the line above the plot.
-        bins: of confidence, 0 .. 1.
-        colour: of the bars.
+        y: [N] class numbers; unlabeled rows are left out.
+        title: the title.
+        bins: number of bins of confidence.
+        color: color of the bars.
     """
     logits, y = scored_rows(logits, y)
-    confidence, answer = logits.detach().double().softmax(-1).max(-1)
+    confidence, predicted = logits.detach().double().softmax(-1).max(-1)
     member = (confidence * bins).ceil().long().sub(1).clamp(0, bins - 1)
     count = torch.bincount(member, minlength=bins).tolist()
-    right = torch.bincount(member[answer == y], minlength=bins).tolist()
+    right = torch.bincount(member[predicted == y], minlength=bins).tolist()
     figure, axes = canvas(title, right=0.96)
     bars = [
         (100 * (b + 0.5) / bins, 100 * r / n, int(n)) for b, (r, n) in enumerate(zip(right, count, strict=True)) if n
     ]
     axes.plot([0, 100], [0, 100], color="#AAAAAA", linewidth=1, linestyle="--")
-    axes.bar([b[0] for b in bars], [b[1] for b in bars], width=92 / bins, color=colour)
-    for at, share, n in bars:
-        axes.annotate(f"{n:,}", (at, share), (0, 3), textcoords="offset points", ha="center", fontsize=8, color=_INK)
+    axes.bar([b[0] for b in bars], [b[1] for b in bars], width=92 / bins, color=color)
+    for at, height, n in bars:
+        axes.annotate(f"{n:,}", (at, height), (0, 3), textcoords="offset points", ha="center", fontsize=8, color=_INK)
     axes.set_xlim(0, 100)
     axes.set_ylim(0, 108)
     axes.set_yticks(range(0, 101, 20))
-    axes.set_xlabel("confidence (%); the number of answers stands on each bar")
+    axes.set_xlabel("confidence (%); numbers of predictions above bars")
     axes.set_ylabel("accuracy (%)")
     return png(figure)
 
 
 def confusion_matrix(logits: Tensor, y: Tensor, names: Sequence[str], title: str) -> bytes:
-    """A PNG of how often each class (row) was answered as each class (column).
+    """A PNG of the confusion matrix: true classes in rows, predicted classes in columns.
 
     Args:
         logits: [N, C].
-        y: [N] class numbers; rows without a label are left out.
+        y: [N] class numbers; unlabeled rows are left out.
         names: C names.
-        title: the line above the plot.
+        title: the title.
     """
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
@@ -130,23 +130,23 @@ def confusion_matrix(logits: Tensor, y: Tensor, names: Sequence[str], title: str
     logits, y = scored_rows(logits, y)
     classes = logits.shape[1]
     table = torch.bincount(y * classes + logits.argmax(-1), minlength=classes**2).view(classes, classes)
-    share = table / table.sum(1, keepdim=True).clamp(min=1)
+    fraction = table / table.sum(1, keepdim=True).clamp(min=1)
     side = min(12.0, 2.6 + 0.5 * classes)
     figure = Figure(figsize=(max(side + 1.2, 6.4), side), dpi=150, layout="constrained")  # wide enough for the title
     FigureCanvasAgg(figure)
     axes = figure.subplots()
-    axes.imshow(share.numpy(), cmap="Blues", vmin=0, vmax=1)
-    if classes <= 20:  # numbers that can be read
+    axes.imshow(fraction.numpy(), cmap="Blues", vmin=0, vmax=1)
+    if classes <= 20:  # few enough classes to read numbers
         for row in range(classes):
             for column in range(classes):
-                ink = "white" if share[row, column] > 0.6 else _INK
+                ink = "white" if fraction[row, column] > 0.6 else _INK
                 axes.text(column, row, f"{table[row, column]:,}", ha="center", va="center", fontsize=8, color=ink)
     short = [name if len(name) <= 16 else name[:15] + "…" for name in names]
     if classes <= 40:
         axes.set_xticks(range(classes), short, rotation=90 if max(map(len, short)) > 2 else 0, fontsize=8)
         axes.set_yticks(range(classes), short, fontsize=8)
-    axes.set_xlabel("answer", color=_INK)
-    axes.set_ylabel("truth", color=_INK)
+    axes.set_xlabel("predicted", color=_INK)
+    axes.set_ylabel("true", color=_INK)
     figure.suptitle(title, x=0.02, ha="left", fontsize=10, color=_INK)
     axes.tick_params(length=0, labelcolor=_INK)
     for spine in axes.spines.values():
@@ -155,14 +155,14 @@ def confusion_matrix(logits: Tensor, y: Tensor, names: Sequence[str], title: str
 
 
 def structure_picture(data: Data) -> bytes:
-    """A PNG of the structure itself while nodes can be told apart, else of its degrees and sizes."""
+    """A PNG of a small structure, or of the degrees and sizes of a larger one."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
     from hgraph.structure import statistics
 
     structure, y = data.structure.to("cpu"), data.y.cpu()
-    if data.num_nodes > _MOST_DRAWN:
+    if data.num_nodes > _MAX_DRAWN:
         figure = statistics(structure, y).draw()
     else:
         figure = Figure(figsize=(7.5, 5), dpi=150, layout="constrained")
@@ -172,14 +172,14 @@ def structure_picture(data: Data) -> bytes:
 
 
 def _classes(y: Tensor, names: Sequence[Any] | None) -> Any:
-    """What a legend shows of each node: the name of its class where classes have names, -1 where it has none."""
+    """The label of each node in the legend: the name of its class if classes have names, -1 if it is unlabeled."""
     if names is None:
         return y
     return np.array([str(names[c]) if c >= 0 else -1 for c in y.tolist()], dtype=object)
 
 
 def canvas(title: str, right: float) -> tuple[Any, Any]:
-    """A figure and its axes in the common look; ``right`` is where the axes end, 0 .. 1."""
+    """A figure and its axes in the common style; ``right`` is the right end of the axes, 0 .. 1."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
@@ -200,7 +200,7 @@ def canvas(title: str, right: float) -> tuple[Any, Any]:
 
 
 def spread(values: dict[str, float], gap: float) -> dict[str, float]:
-    """The same heights moved apart, as little as needed, until neighbours are a gap from each other."""
+    """Move heights apart, as little as needed, until neighbors are at least ``gap`` apart."""
     keys = sorted(values, key=values.__getitem__)
     heights = [values[key] for key in keys]
     for _ in range(50):
@@ -212,7 +212,7 @@ def spread(values: dict[str, float], gap: float) -> dict[str, float]:
 
 
 def png(figure: Any) -> bytes:
-    """The bytes of the picture."""
+    """The figure as bytes of a PNG file."""
     buffer = io.BytesIO()
     figure.savefig(buffer, format="png", dpi=150)
     return buffer.getvalue()

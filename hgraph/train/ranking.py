@@ -1,4 +1,4 @@
-"""How good classes and rankings are beyond accuracy: F1, ROC-AUC, recall, NDCG and MRR."""
+"""Metrics of classification and ranking: F1, ROC-AUC, recall, NDCG and MRR."""
 
 from __future__ import annotations
 
@@ -15,45 +15,49 @@ __all__ = ["f1", "mrr", "ndcg_at", "recall_at", "roc_auc"]
 def f1(logits: Tensor, y: Tensor) -> float:
     r"""Macro F1: the mean over classes of the harmonic mean of precision and recall.
 
+    Use it when classes are imbalanced.
+
     .. math:: \frac1{|C'|} \sum_{c \in C'} \frac{2\, TP_c}{2\, TP_c + FP_c + FN_c}
 
     Args:
         logits: [N, C].
-        y: [N] or [N, 1] class numbers; rows without a label (-1, NaN) do not count.
+        y: [N] or [N, 1] class numbers; unlabeled rows (-1, NaN) are ignored.
 
     Returns:
-        The mean over the classes C' that are among the labels or the answers (as scikit-learn's ``average="macro"``).
+        The mean over the classes C' among the labels and the predictions (as scikit-learn's ``average="macro"``).
 
     >>> f1(torch.tensor([[2.0, 0.0], [0.0, 1.0], [1.0, 0.0]]), torch.tensor([0, 1, 1]))
     0.6666666666666666
     """
     logits, y = scored_rows(logits, y)
-    answer, classes = logits.argmax(1), logits.shape[1]
-    hit = torch.bincount(y[answer == y], minlength=classes)
-    both = torch.bincount(y, minlength=classes) + torch.bincount(answer, minlength=classes)
+    predicted, classes = logits.argmax(1), logits.shape[1]
+    hit = torch.bincount(y[predicted == y], minlength=classes)
+    both = torch.bincount(y, minlength=classes) + torch.bincount(predicted, minlength=classes)
     present = both > 0
     return float((2 * hit[present].double() / both[present]).mean())
 
 
 def roc_auc(score: Tensor, y: Tensor) -> float:
-    r"""The chance that a positive is scored above a negative; a tie counts one half.
+    r"""The probability that a positive has a higher score than a negative; a tie counts one half.
+
+    Use it when scores of two classes are compared without a threshold.
 
     .. math:: \frac{1}{|P| |N|} \sum_{p \in P} \sum_{n \in N} \bigl([s_p > s_n] + \tfrac12 [s_p = s_n]\bigr)
 
     Args:
-        score: [N] numbers, larger for what is more likely positive.
-        y: [N] 1 or True for positives, 0 or False for negatives; rows without a label (-1, NaN) do not count. Labels
-            -1 and 1 alone are refused: here -1 means missing.
+        score: [N] numbers, larger if a positive is more likely.
+        y: [N] 1 or True for positives, 0 or False for negatives; unlabeled rows (-1, NaN) are ignored. Labels that
+            are all -1 or 1 are an error, because -1 means missing.
 
     Raises:
-        ArgumentError: shapes that differ, NaN scores, labels other than 0 and 1, or no positive or no negative.
+        ArgumentError: shapes differ, scores are NaN, labels are not 0 and 1, or one of the classes is missing.
 
     >>> roc_auc(torch.tensor([0.1, 0.4, 0.35, 0.8]), torch.tensor([0, 0, 1, 1]))
     0.75
     """
     score, y = (v.squeeze(1) if v.dim() == 2 and v.shape[1] == 1 else v for v in (score, y))
     if score.dim() != 1 or y.shape != score.shape:
-        raise ArgumentError("score, y", "two lists [N]", f"{list(score.shape)}, {list(y.shape)}")
+        raise ArgumentError("score, y", "two tensors [N]", f"{list(score.shape)}, {list(y.shape)}")
     known = labeled(y)
     score, y = score[known], y[known]
     if bool(score.isnan().any()):
@@ -62,27 +66,29 @@ def roc_auc(score: Tensor, y: Tensor) -> float:
         )
     positive = y.bool()
     if bool((other := y != positive).any()):
-        raise ArgumentError("y", "labels 0 and 1, -1 or NaN where one is missing", y[other][0].item())
+        raise ArgumentError("y", "labels 0 and 1, or -1 and NaN for missing labels", y[other][0].item())
     count = int(positive.sum())
     if count in (0, len(y)):
-        hint = "Give 0 for a negative: -1 is a missing label" if count and count < len(known) else ""
+        hint = "Use 0 for negatives: -1 is a missing label" if count and count < len(known) else ""
         raise ArgumentError("y", "positives and negatives", f"{count} positives of {len(y)} labels", hint)
     _, rank, repeats = torch.unique(score, return_inverse=True, return_counts=True)
     last = repeats.cumsum(0).double()
-    mean_rank = last - (repeats - 1) / 2  # of equal scores the mean of their ranks, from 1
+    mean_rank = last - (repeats - 1) / 2  # ties get the mean of their ranks, which start at 1
     total = float(mean_rank[rank[positive]].sum())
     return (total - count * (count + 1) / 2) / (count * (len(y) - count))
 
 
 def recall_at(score: Tensor, relevant: Tensor, k: int) -> float:
-    r"""The share of the relevant items among the k that are scored highest, mean over users who have any.
+    r"""The fraction of relevant items among the k items with the highest scores; mean over users with relevant items.
+
+    Use it when only the k best items are shown and their order does not matter.
 
     .. math:: \frac1{|U|} \sum_u \frac{|\mathrm{top}_k(u) \cap R_u|}{|R_u|}
 
     Args:
-        score: [U, I]; ``-inf`` for items that may not be recommended (those of the training).
+        score: [U, I]; ``-inf`` for items that are not recommended (such as training items).
         relevant: [U, I] booleans, R.
-        k: 1 .. I.
+        k: number of items, 1 .. I.
 
     >>> recall_at(torch.tensor([[0.9, 0.1, 0.8]]), torch.tensor([[True, True, False]]), k=2)
     0.5
@@ -93,12 +99,14 @@ def recall_at(score: Tensor, relevant: Tensor, k: int) -> float:
 
 
 def ndcg_at(score: Tensor, relevant: Tensor, k: int) -> float:
-    r"""Normalised discounted cumulative gain of the k that are scored highest, mean over users who have any relevant.
+    r"""Normalized discounted cumulative gain of the k best items; mean over users with relevant items.
+
+    Use it when the order of the k best items matters.
 
     .. math:: \frac1{|U|} \sum_u \frac{\sum_{i \le k} [r_i \in R_u] / \log_2(i + 1)}
         {\sum_{i \le \min(k, |R_u|)} 1 / \log_2(i + 1)}
 
-    Args and shapes as `recall_at` has them.
+    Arguments as in `recall_at`.
 
     >>> ndcg_at(torch.tensor([[0.9, 0.1, 0.8]]), torch.tensor([[True, False, False]]), k=2)
     1.0
@@ -112,14 +120,16 @@ def ndcg_at(score: Tensor, relevant: Tensor, k: int) -> float:
 
 
 def mrr(score: Tensor, target: Tensor) -> float:
-    r"""Mean reciprocal rank of the one right answer; among equal scores it stands in the middle.
+    r"""Mean reciprocal rank of the correct candidate; among ties it has the middle rank.
+
+    Use it when each row has one correct candidate.
 
     .. math:: \frac1N \sum_i \frac{1}{\mathrm{rank}_i},
         \qquad \mathrm{rank}_i = 1 + |\{j : s_{ij} > s_{i t_i}\}| + \tfrac12 |\{j \ne t_i : s_{ij} = s_{i t_i}\}|
 
     Args:
-        score: [N, C] of each candidate.
-        target: [N] number of the right one.
+        score: [N, C] scores of the candidates.
+        target: [N] number of the correct candidate.
 
     >>> mrr(torch.tensor([[0.2, 0.9, 0.1]]), torch.tensor([0]))
     0.5
@@ -129,16 +139,16 @@ def mrr(score: Tensor, target: Tensor) -> float:
         raise ArgumentError("score, target", "[N, C] without NaN and [N], N at least 1", shapes)
     if int(target.min()) < 0 or int(target.max()) >= score.shape[1]:
         raise ArgumentError("target", f"candidates in 0 .. {score.shape[1] - 1}", f"{target.min()} .. {target.max()}")
-    own = score.gather(1, target[:, None])
-    rank = 1 + (score > own).sum(1) + ((score == own).sum(1) - 1) / 2
+    correct = score.gather(1, target[:, None])
+    rank = 1 + (score > correct).sum(1) + ((score == correct).sum(1) - 1) / 2
     return float((1 / rank.double()).mean())
 
 
 def _hits(score: Tensor, relevant: Tensor, k: int) -> tuple[Tensor, Tensor]:
-    """[U, k] whether the i-th best item is relevant (of equal scores the item of smaller number is better)."""
+    """[U, k] whether the i-th best item is relevant; ties are sorted by item id."""
     if score.dim() != 2 or relevant.shape != score.shape or bool(score.isnan().any()):
         shapes = f"{list(score.shape)}, {list(relevant.shape)}"
-        raise ArgumentError("score, relevant", "two tables [U, I] without NaN", shapes)
+        raise ArgumentError("score, relevant", "two tensors [U, I] without NaN", shapes)
     if not 1 <= k <= score.shape[1]:
         raise ArgumentError("k", f"1 .. {score.shape[1]} (the items)", k)
     relevant = relevant.bool()

@@ -1,4 +1,4 @@
-"""Recommendations, and why: the attention paths that lead from a user to an item."""
+"""Recommendations, and explanations by attention paths from a user to an item."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from hgraph.train.scores import scorer, structure_of
 
 __all__ = ["NEGLIGIBLE", "Explanation", "Recommendation", "explain", "recommend"]
 
-NEGLIGIBLE = 1e-6  # of the product of attention along a path
+NEGLIGIBLE = 1e-6  # largest product of attention weights of a negligible path
 
 
 @dataclass(frozen=True, eq=False)
@@ -53,22 +53,24 @@ def recommend(
 ) -> Recommendation:
     """The k items that a trained model ranks highest for each user.
 
+    Use it when items are recommended with a trained model.
+
     Args:
         model: a trained `Recommender`.
-        data: what it was trained on.
-        users: [B] ids, or names where the data has some.
-        k: how many items, at most I.
-        exclude: leave out what the user took, in whichever part. Where fewer than k are left, taken ones fill the end
-            with a score of -inf.
-        structure: what `structure_of` returned, to make it once for many calls.
+        data: its training data.
+        users: [B] ids, or names if the data has names.
+        k: number of items, at most I.
+        exclude: leave out items that the user has in any part of the data. If fewer than k are left, excluded items
+            fill the end with a score of -inf.
+        structure: the result of `structure_of`, to compute it only once for many calls.
 
     Raises:
-        ArgumentError: users or k out of range.
+        ArgumentError: users or k are out of range.
 
     >>> from hgraph.models import BPRMF
     >>> kg = KnowledgeGraph.from_names([("Dune", "is like", "Ubik")])
     >>> data = Interactions.from_pairs([[0], [0]], [[], []], [[], []], kg, num_users=1, num_items=2)
-    >>> recommend(BPRMF(1, 2, dim=4), data, [0], k=1).items  # item 0 was taken
+    >>> recommend(BPRMF(1, 2, dim=4), data, [0], k=1).items  # user 0 already has item 0
     tensor([[1]])
     """
     users = _ids(users, data)
@@ -78,14 +80,14 @@ def recommend(
         raise ArgumentError("k", f"1 .. {data.num_items} (the items)", k)
     structure = structure_of(model, data) if structure is None else structure
     scores = scorer(model, structure)(users).cpu()
-    taken = [data.train, data.val, data.test] if exclude else []
-    return Recommendation(users, *best_items(scores, users, taken, k))
+    known = [data.train, data.val, data.test] if exclude else []
+    return Recommendation(users, *best_items(scores, users, known, k))
 
 
 def _ids(users: Sequence[int] | Sequence[str] | Tensor, data: Interactions) -> Tensor:
     """[B] ids of users given by ids or names."""
     if isinstance(users, str):
-        raise ArgumentTypeError("users", "a sequence of ids or names", repr(users), f"Give [{users!r}]")
+        raise ArgumentTypeError("users", "a sequence of ids or names", repr(users), f"Use [{users!r}]")
     if isinstance(users, (int, Tensor)) or not any(isinstance(user, str) for user in users):
         return torch.as_tensor(users, dtype=torch.long)
     return torch.tensor([number_of("users", user, data.num_users, data.user_names) for user in users])
@@ -93,13 +95,13 @@ def _ids(users: Sequence[int] | Sequence[str] | Tensor, data: Interactions) -> T
 
 @dataclass(frozen=True, eq=False)
 class Explanation:
-    """Why an item may have been recommended to a user.
+    """Paths that may explain why an item was recommended to a user.
 
     Args:
         user: the user's id.
         item: the item's id.
-        paths: along facts from the user to the item, the largest product of attention first; see `negligible`.
-        kg: the weighted graph in which they run.
+        paths: paths of triples from the user to the item, sorted by the product of attention weights; see `negligible`.
+        kg: the weighted graph of these paths.
 
     >>> kg = KnowledgeGraph.from_names([("Ann", "took", "Dune"), ("Dune", "is like", "Ubik")])
     >>> Explanation(0, 1, tuple(kg.paths("Ann", "Ubik")), kg).text()
@@ -112,23 +114,23 @@ class Explanation:
     kg: KnowledgeGraph
 
     def text(self) -> str:
-        """A line a path, its attention first."""
+        """One line per path, starting with its product of attention weights."""
         if not self.paths:
-            return "no path of so few steps"
+            return "no path found; a larger max_steps may find one"
         lines = [f"{p.weight:.2e}{self._remark(p)}  {self.kg.tell(p)}" for p in self.paths]
         if all(map(self.negligible, self.paths)):
-            lines.append("No path has attention worth naming: the score comes from the vectors, not from these facts.")
+            lines.append("All paths are negligible: the score comes from the embeddings, not from these paths.")
         return "\n".join(lines)
 
     def negligible(self, path: Path) -> bool:
-        """Whether the attention of a path is below `NEGLIGIBLE`: too little to have moved the score."""
+        """Whether the product of attention weights is below `NEGLIGIBLE`, too small to affect the score."""
         return self.kg.adj.weight is not None and path.weight < NEGLIGIBLE
 
     def _remark(self, path: Path) -> str:
         return " (negligible)" if self.negligible(path) else ""
 
     def draw(self, ax: Any = None, **options: Any) -> Any:
-        """The facts of all paths from left to right, wider where attention is larger, of the largest in the graph.
+        """Draw all paths from left to right, with line widths relative to the largest weight of the graph.
 
         Options are those of `KnowledgeGraph.draw`.
         """
@@ -137,14 +139,15 @@ class Explanation:
         head, relation, tail = kg.triples[edges].unbind(1)
         weight = None if kg.adj.weight is None else kg.adj.weight[edges]
         part = rebuilt(kg, head, relation, tail, weight).subgraph(torch.tensor(nodes, dtype=torch.long))
-        given: dict[str, Any] = {"positions": _columns(self.paths, nodes) or None}
+        defaults: dict[str, Any] = {"positions": _columns(self.paths, nodes) or None}
         if kg.adj.weight is not None and kg.adj.weight.numel():
-            given["largest"] = float(kg.adj.weight.detach().max())  # a picture of small weights alone is thin
-        return part.draw(ax, **given | options)
+            # so that lines are thin if all weights of the paths are small
+            defaults["largest"] = float(kg.adj.weight.detach().max())
+        return part.draw(ax, **defaults | options)
 
 
 def _columns(paths: Sequence[Path], nodes: list[int]) -> list[tuple[float, float]]:
-    """Where each node stands: as many columns from the left as it is steps from the user, the item at the right."""
+    """Positions of the nodes: the column is the number of steps from the user, and the item is in the last column."""
     step: dict[int, int] = {}
     for path in paths:
         for at, node in enumerate(path.nodes):
@@ -160,18 +163,21 @@ def explain(
 ) -> Explanation:
     """The attention paths from a user to an item, user -> ... -> item.
 
-    They say what the model could have heard, and how loudly: attention is not the whole of its score.
+    Use it when a recommendation needs a reason.
+
+    They show along which paths messages could reach the user, and with which attention weights. The score also
+    depends on the embeddings.
 
     Args:
-        structure: the weighted collaborative graph, of `structure_of`.
+        structure: the weighted collaborative graph, from `structure_of`.
         user: the user's id.
         item: the item's id; its node is U + item.
-        num_users: U.
-        max_steps: the most facts of a path.
-        limit: the most paths.
+        num_users: the number of users, U.
+        max_steps: largest number of triples in a path.
+        limit: largest number of paths.
 
     Raises:
-        ArgumentError: ids out of range.
+        ArgumentError: an id is out of range.
 
     >>> kg = KnowledgeGraph.from_names([("Dune", "is like", "Ubik")])
     >>> data = Interactions.from_pairs([[0], [0]], [[], []], [[], []], kg, num_users=1, num_items=2)

@@ -1,4 +1,4 @@
-"""`fit_recommender`: users and items under the ranking loss and facts under their own, in turn."""
+"""`fit_recommender`: alternates steps on the ranking loss and on the triple loss."""
 
 from __future__ import annotations
 
@@ -52,38 +52,42 @@ def fit_recommender(
     progress: bool | None = None,
     label: str = "fit",
 ) -> FitResult:
-    r"""Train a recommender with two Adams in turn and leave it, in eval mode, with its best state.
+    r"""Train a recommender with two Adam optimizers, then restore its best state and set it to eval mode.
 
-    An epoch is ``pairs // batch + 1`` steps on `Recommender.pair_loss`, then, where the model has facts to learn,
-    ``edges // triple_batch + 1`` steps on `Recommender.triple_loss` with an optimiser of its own, then
-    `Recommender.refresh`. Every so many epochs all items are ranked for the users with validation items; the state
-    with the highest recall is kept (of equal ones the first), the last one where there are none.
+    Use it when a model of `hgraph.models.recommend` is trained on `Interactions`.
+
+    An epoch is ``pairs // batch + 1`` steps on `Recommender.pair_loss`, then, if the model learns from triples,
+    ``edges // triple_batch + 1`` steps on `Recommender.triple_loss` with the second optimizer, then
+    `Recommender.refresh`. Every ``eval_every`` epochs, all items are ranked for the users with validation items. The
+    state with the highest recall is restored at the end (the first of equal ones); without validation items, the last
+    state stays.
 
     Args:
         model: any `Recommender`.
-        data: what it learns from; the test part is not looked at.
-        epochs: at most so many. One that goes on to more has ranked after its former last epoch, too.
-        lr: the step size of both optimisers.
-        batch: users a step.
-        triple_batch: facts a step.
-        l2: of the rows that a step ranks, as is ``triple_l2`` of the vectors of facts; not Adam's weight decay.
-        triple_l2: as above.
+        data: the training data; the test part is not used.
+        epochs: largest number of epochs. A training that is continued with more epochs has one more evaluation, after
+            its former last epoch.
+        lr: the learning rate of both optimizers.
+        batch: users per step.
+        triple_batch: triples per step.
+        l2: L2 penalty on the embeddings of a batch of pairs; it is not Adam's weight decay.
+        triple_l2: L2 penalty on the embeddings of a batch of triples.
         eval_every: epochs between two rankings and between two checkpoints; one is also written after 30 s.
-        patience: stop after so many rankings without a better one; None never stops early.
-        k: of the recall that decides; all items, where there are fewer.
-        validate_users: rank for so many of the users with validation items, drawn once under the seed; None takes all.
-            Where there are many users the rankings may cost more than the training.
-        checkpoint: a file to go on from, as `fit` has it.
-        log: a file that gets each epoch's entry of the history as a line of JSON.
-        seed: what batches and dropout draw from.
+        patience: stop after this many rankings without a better one; None never stops early.
+        k: the state with the best recall@k is restored; at most the number of items is used.
+        validate_users: rank only for this many users with validation items, sampled once under the seed; None uses
+            all. With many users, ranking can take longer than training.
+        checkpoint: a file to save the state to and to resume from, as in `fit`.
+        log: a JSON lines file for the history, one line per epoch.
+        seed: seed of batches and dropout.
         progress: show a progress bar on stderr; None shows it on a terminal only.
-        label: what the bar and the log call this training.
+        label: name of this training in the progress bar and the log.
 
     Raises:
-        ArgumentError: other sizes than the model's, or a checkpoint of other settings.
-        TrainingError: a loss that is not finite.
+        ArgumentError: the sizes of the data and the model differ, or the checkpoint has other settings.
+        TrainingError: a loss is not finite.
 
-    Source: card 01, item 8 (KGAT's alternating optimisation).
+    Source: Wang et al., "KGAT", KDD 2019, section 3.4 (alternating optimization).
 
     >>> from hgraph.models import BPRMF
     >>> kg = KnowledgeGraph.from_names([("Dune", "is like", "Ubik")])
@@ -100,29 +104,32 @@ def fit_recommender(
         checkpoint,
         settings | {"triple_l2": triple_l2, "every": eval_every, "k": k, "validate_users": validate_users},
     )
-    turns = _Turns(model, lr)
+    optimizers = _Optimizers(model, lr)
     device = next(model.parameters()).device
     structure = model.structure(data).to(device)
     val, known = _sampled(data.val, validate_users, seed).to(device), [data.train.to(device)]
-    steps, cut = _Steps(model, data, structure, turns, (batch, triple_batch), (l2, triple_l2)), min(k, data.num_items)
+    steps, cut = (
+        _Steps(model, data, structure, optimizers, (batch, triple_batch), (l2, triple_l2)),
+        min(k, data.num_items),
+    )
     try:
         with seeded(seed, [device]):
-            done = Progress(**file.restore(model, turns, [device]))  # type: ignore[arg-type]
-            # the structure is made of the parameters, so a training that goes on makes the same one
-            first = model.start(structure)  # what is derived from it once serves every refresh
+            done = Progress(**file.restore(model, optimizers, [device]))  # type: ignore[arg-type]
+            # the structure is computed from the parameters, so a resumed training computes the same one
+            first = model.start(structure)  # values cached for it are reused by every refresh
             now = model.refresh(first) if done.history else first
             spent = stopwatch(done.seconds, done.cpu_seconds)
             for epoch in bar(len(done.history) + 1, epochs, label, progress, done.stopped):
                 record = {"epoch": epoch, **steps(now, epoch)}
                 now = model.refresh(first)
-                looked = epoch % eval_every == 0 or epoch == epochs
-                if looked and val.num_edges:
+                evaluates = epoch % eval_every == 0 or epoch == epochs
+                if evaluates and val.num_edges:
                     record["validation"] = full_ranking(scorer(model, now), val, known, ks=[cut])[f"recall@{cut}"]
                 done.add(record, model)
                 done.stopped = patience is not None and done.waited >= patience
                 done.seconds, done.cpu_seconds = spent()
-                if looked or done.stopped or file.overdue:
-                    file.save(model, turns, [device], done.best_state, done.plain())  # type: ignore[arg-type]
+                if evaluates or done.stopped or file.overdue:
+                    file.save(model, optimizers, [device], done.best_state, done.plain())  # type: ignore[arg-type]
                     if log is not None:
                         write_atomically(log, "".join(json.dumps(r) + "\n" for r in done.history).encode())
                 if done.stopped:
@@ -131,29 +138,29 @@ def fit_recommender(
         model.eval()
     if done.best_state is not None:
         model.load_state_dict(done.best_state)
-    _LOG.info("%s: epoch %d of %d kept, %.1f s", label, done.best_epoch, len(done.history), done.seconds)
+    _LOG.info("%s: epoch %d of %d restored, %.1f s", label, done.best_epoch, len(done.history), done.seconds)
     return FitResult(done.history, done.best_epoch, done.seconds, done.cpu_seconds)
 
 
 def _sampled(pairs: Adjacency, users: int | None, seed: int) -> Adjacency:
-    """The pairs of so many users, drawn under the seed among those with a pair."""
+    """The pairs of ``users`` users, sampled under the seed among those with a pair."""
     some = (pairs.indptr.diff() > 0).nonzero().flatten()
     if users is None or users >= len(some):
         return pairs
     drawn = some[torch.randperm(len(some), generator=torch.Generator().manual_seed(seed))[:users].to(some.device)]
-    kept = torch.isin(pairs.target, drawn)
+    selected = torch.isin(pairs.target, drawn)
     return Adjacency.from_coo(
-        target=pairs.target[kept], source=pairs.indices[kept],
+        target=pairs.target[selected], source=pairs.indices[selected],
         num_targets=pairs.num_targets, num_sources=pairs.num_sources,
     )  # fmt: skip
 
 
-class _Turns:
-    """The two optimisers, which a checkpoint takes for one."""
+class _Optimizers:
+    """The two optimizers, with one state for the checkpoint."""
 
     def __init__(self, model: Recommender, lr: float) -> None:
-        # Parameters that a phase does not touch have no gradient and are left as they are. Fused: one pass over a table
-        # of vectors, which is most of a step on facts otherwise.
+        # Parameters that a phase does not use have no gradient and do not change. Fused, because separate passes over
+        # the embeddings would take most of the time of a step on triples.
         self.pairs = torch.optim.Adam(model.parameters(), lr=lr, fused=True)
         self.triples = torch.optim.Adam(model.parameters(), lr=lr, fused=True)
 
@@ -172,7 +179,7 @@ class _Steps:
     model: Recommender
     data: Interactions
     structure: KnowledgeGraph
-    turns: _Turns
+    optimizers: _Optimizers
     sizes: tuple[int, int]
     l2: tuple[float, float]
 
@@ -184,10 +191,10 @@ class _Steps:
     def __call__(self, structure: KnowledgeGraph, epoch: int) -> dict[str, float]:
         self.model.train()
         count = self.data.train.num_edges // self.sizes[0] + 1
-        record = {"loss": self._run(count, self.turns.pairs, epoch, lambda: self._pair_loss(structure))}
+        record = {"loss": self._run(count, self.optimizers.pairs, epoch, lambda: self._pair_loss(structure))}
         if self.triples is not None:
             count = self.structure.num_edges // self.sizes[1] + 1
-            record["triple_loss"] = self._run(count, self.turns.triples, epoch, self._triple_loss)
+            record["triple_loss"] = self._run(count, self.optimizers.triples, epoch, self._triple_loss)
         return record
 
     def _pair_loss(self, structure: KnowledgeGraph) -> Tensor:
@@ -214,7 +221,7 @@ class _Steps:
 
 @dataclass
 class Progress:
-    """How far a training is: what a checkpoint holds beside the states."""
+    """Progress of a training, saved in the checkpoint along with the states."""
 
     history: list[dict[str, float]] = field(default_factory=list)
     best_epoch: int = 0
@@ -226,7 +233,7 @@ class Progress:
     cpu_seconds: float = 0.0
 
     def add(self, record: dict[str, float], model: torch.nn.Module) -> None:
-        """One more epoch, and the state of the model where it is the best so far."""
+        """Record an epoch, and copy the state of the model if it is the best so far."""
         self.history.append(record)
         score = record.get("validation")
         if score is None:
@@ -239,7 +246,7 @@ class Progress:
             self.waited += 1
 
     def plain(self) -> dict[str, Any]:
-        """All but the state, as JSON can hold it."""
+        """All fields except the state, as JSON values."""
         return {f.name: getattr(self, f.name) for f in fields(self) if f.name != "best_state"}
 
 
@@ -255,10 +262,10 @@ def _check(
     k: int,
 ) -> None:
     if not isinstance(data, Interactions):
-        hint = "Interactions.random(users, items, kg, num_users=..., num_items=...) makes them of pairs"
+        hint = "Interactions.random(users, items, kg, num_users=..., num_items=...) creates them from pairs"
         raise ArgumentTypeError("data", "Interactions", type(data).__name__, hint)
     if (model.num_users, model.num_items) != (data.num_users, data.num_items):
-        wanted = f"{data.num_users} users and {data.num_items} items, as the data has"
+        wanted = f"{data.num_users} users and {data.num_items} items, the numbers of the data"
         raise ArgumentError("model", wanted, f"{model.num_users} and {model.num_items}")
     numbers: Sequence[tuple[str, int, int]] = (
         ("epochs", epochs, 0),
@@ -275,7 +282,7 @@ def _check(
 
 
 def bar(first: int, last: int, label: str, progress: bool | None, stopped: bool, *, unit: str = "epoch") -> Any:
-    """The epochs (or steps) that are left, behind a bar."""
+    """The remaining epochs (or steps), with a progress bar."""
     from tqdm import tqdm
 
     hidden = None if progress is None else not progress

@@ -1,4 +1,4 @@
-"""What one step of a recommender learns from: users with an item taken and one not, facts with a wrong tail."""
+"""Batches for recommenders: users with a positive and a negative item, and triples with a negative tail."""
 
 from __future__ import annotations
 
@@ -10,19 +10,21 @@ from hgraph.structure import Adjacency, KnowledgeGraph, coo
 
 __all__ = ["PairSampler", "TripleSampler"]
 
-_TRIES = 100  # draws of a negative before the last one is taken as it is
+_TRIES = 100  # largest number of draws of a negative; then the last one is used, whatever it is
 
 
 class PairSampler:
-    """Different users, each with one item of theirs and one that they did not take.
+    """Samples users, each with one positive and one negative item.
 
-    Users are drawn without replacement (with it where a batch asks for more than there are), then one of the user's
-    items, then an item uniformly among the others: users with few items count as much as those with many.
+    Use it when a ranking loss on pairs is trained in your own loop.
+
+    Users are sampled without replacement (with replacement if a batch is larger than their number), then one of the
+    user's items, then uniformly one of the other items. So users with few items count as much as users with many.
 
     Args:
-        taken: the U x I `Adjacency` of the training pairs. Users without an item, or with all of them, are not drawn.
+        taken: the U x I `Adjacency` of the training pairs. Users with no items or with all items are not sampled.
 
-    Source: KGAT's published sampling (card 01, item 9).
+    Source: the published code of Wang et al., "KGAT", KDD 2019.
 
     >>> pairs = Adjacency.from_coo(target=[0, 1], source=[0, 1], num_targets=3, num_sources=2)
     >>> users, items, others = PairSampler(pairs).draw(2)
@@ -34,11 +36,12 @@ class PairSampler:
         self.taken, degree = taken, taken.indptr.diff()
         self.users = ((degree > 0) & (degree < taken.num_sources)).nonzero().flatten()
         if not len(self.users):
-            raise ArgumentError("taken", "a user with an item taken and one not", "none")
-        self._codes = coo.pair_codes(taken.target, taken.indices, *taken.shape)  # once: a draw costs nothing in E
+            raise ArgumentError("taken", "a user with a positive and a negative item", "none")
+        # computed once, so that the cost of a draw does not grow with E
+        self._codes = coo.pair_codes(taken.target, taken.indices, *taken.shape)
 
     def draw(self, count: int) -> tuple[Tensor, Tensor, Tensor]:
-        """(users, items taken, items not taken), each [count]; from torch's own generator."""
+        """(users, positive items, negative items), each [count]; uses torch's global generator."""
         users = self.users[_some(len(self.users), count, self.users.device)]
         edges = _one_of_row(self.taken, users)
         size = self.taken.num_sources
@@ -47,15 +50,17 @@ class PairSampler:
 
 
 class TripleSampler:
-    """Facts of different heads, each with another tail that makes no fact.
+    """Samples triples, each with a negative tail that forms no known triple.
 
-    Heads are drawn as the users of `PairSampler` are, then one of the head's facts: heads with few facts count more
-    than they would among facts drawn uniformly. The wrong tail is any node.
+    Use it when a loss on triples is trained in your own loop.
+
+    Heads are sampled like the users of `PairSampler`, then one of the triples of the head. So heads with few triples
+    count more than in a uniform sample of triples. The negative tail can be any node.
 
     Args:
-        kg: the facts.
+        kg: the known triples.
 
-    Source: KGAT's published sampling (card 01, items 2 and 9).
+    Source: the published code of Wang et al., "KGAT", KDD 2019.
 
     >>> kg = KnowledgeGraph.from_names([("Dune", "by", "Herbert")])
     >>> [ids.tolist() for ids in TripleSampler(kg).draw(1)]  # the only other tail is node 0
@@ -66,14 +71,14 @@ class TripleSampler:
         self.kg = kg
         self.heads = (kg.degree() > 0).nonzero().flatten()
         if not len(self.heads):
-            raise ArgumentError("kg", "at least one fact", "none")
-        # A number for each (head, relation) that is there: of all that could be, times the tails, there may be 2**63.
+            raise ArgumentError("kg", "at least one triple", "none")
+        # Number only the existing (head, relation) pairs: codes of all possible triples could exceed 2**63.
         pairs = coo.pair_codes(kg.adj.target, kg.relation, kg.num_nodes, kg.num_relations)
         _, self._pair = pairs.unique(return_inverse=True)
         self._codes = coo.pair_codes(self._pair, kg.adj.indices, kg.num_edges, kg.num_nodes).sort().values
 
     def draw(self, count: int) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        """(heads, relations, tails, wrong tails), each [count]; from torch's own generator."""
+        """(heads, relations, tails, negative tails), each [count]; uses torch's global generator."""
         kg = self.kg
         heads = self.heads[_some(len(self.heads), count, self.heads.device)]
         edges = _one_of_row(kg.adj, heads)
@@ -82,21 +87,21 @@ class TripleSampler:
 
 
 def _some(size: int, count: int, device: torch.device) -> Tensor:
-    """[count] of 0 .. size - 1, different ones where there are as many."""
+    """[count] numbers in 0 .. size - 1, without replacement if ``count`` is at most ``size``."""
     if count > size:
         return torch.randint(size, (count,), device=device)
     return torch.randperm(size, device=device)[:count]
 
 
 def _one_of_row(adj: Adjacency, rows: Tensor) -> Tensor:
-    """An edge of each row, uniformly."""
+    """One edge per row, uniformly at random."""
     start, end = adj.indptr[rows].long(), adj.indptr[rows + 1].long()
     place = (torch.rand(len(rows), device=rows.device, dtype=torch.float64) * (end - start)).long()
     return start + torch.minimum(place, end - start - 1)
 
 
 def _not_in(codes: Tensor, rows: Tensor, count: int, size: int) -> Tensor:
-    """[count] numbers below ``size`` that make no pair of ``codes``, which ascend, with their row; drawn until so."""
+    """[count] numbers below ``size`` that form no pair with their row; ``codes`` are the sorted codes of all pairs."""
     device = rows.device
     drawn = torch.randint(size, (count,), device=device)
     for _ in range(_TRIES):

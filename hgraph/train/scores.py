@@ -1,4 +1,4 @@
-"""Scores of a recommender: over which structure, and of which users."""
+"""The structure of a trained recommender, and its scores of all items."""
 
 from __future__ import annotations
 
@@ -10,13 +10,15 @@ from torch import Tensor
 from hgraph.data import Interactions
 from hgraph.models.recommend.base import Recommender
 from hgraph.structure import KnowledgeGraph
-from hgraph.train.mode import evaluating
+from hgraph.train.mode import eval_mode
 
 __all__ = ["scorer", "structure_of"]
 
 
 def structure_of(model: Recommender, data: Interactions, *, trained: bool = True) -> KnowledgeGraph:
-    """What a trained model's messages flow over (``trained=False``: an untrained one's).
+    """The structure over which the messages of a trained model flow (``trained=False``: of an untrained model).
+
+    Use it when `recommend`, `explain` or `scorer` is called often, so that it is computed only once.
 
     >>> from hgraph.models import BPRMF
     >>> kg = KnowledgeGraph.from_names([("Dune", "is like", "Ubik")])
@@ -30,7 +32,9 @@ def structure_of(model: Recommender, data: Interactions, *, trained: bool = True
 
 
 def scorer(model: Recommender, structure: KnowledgeGraph) -> Any:
-    """A function from users [B] to scores of all items [B, I], in eval mode; the rows are made once.
+    """A function from users [B] to scores of all items [B, I], in eval mode; embeddings are computed once.
+
+    Use it when scores of many users are needed, so that embeddings are computed only once.
 
     >>> from hgraph.models import BPRMF
     >>> kg = KnowledgeGraph.from_names([("Dune", "is like", "Ubik")])
@@ -39,12 +43,12 @@ def scorer(model: Recommender, structure: KnowledgeGraph) -> Any:
     torch.Size([2, 2])
     """
     device = next(model.parameters()).device
-    with torch.no_grad(), evaluating(model):
+    with torch.no_grad(), eval_mode(model):
         z = model(structure)
 
     @torch.no_grad()
     def score(users: Tensor) -> Tensor:
-        with evaluating(model):  # there are models whose scores have dropout, too
+        with eval_mode(model):  # some models have dropout in their scores
             return model.score(z, users.to(device))
 
     return score

@@ -1,4 +1,4 @@
-"""Seeds that begin and end with a block of code."""
+"""`seeded`: a context manager for random seeds."""
 
 from __future__ import annotations
 
@@ -14,13 +14,15 @@ __all__ = ["seeded"]
 
 @contextmanager
 def seeded(seed: int, devices: Iterable[torch.device | str] = ()) -> Iterator[None]:
-    """Run a block under a seed and give the caller's random state back afterwards.
+    """Run a block under a seed, then restore the caller's random state.
 
-    The generator of the CPU is seeded, and those of the CUDA devices named; no other is touched.
+    Use it when random numbers must be reproducible without side effects on other code.
+
+    The generators of the CPU and of the given CUDA devices are seeded; no other generator is changed.
 
     Args:
         seed: 0 .. 2**64 - 1.
-        devices: where the block draws random numbers; the CPU need not be named.
+        devices: CUDA devices on which the block uses random numbers; the CPU is always included.
 
     >>> before = torch.random.get_rng_state()
     >>> with seeded(0):
@@ -34,7 +36,7 @@ def seeded(seed: int, devices: Iterable[torch.device | str] = ()) -> Iterator[No
     indices = sorted({torch.cuda.current_device() if d.index is None else d.index for d in cuda})
     seed = seed_of(seed)
     with torch.random.fork_rng(devices=indices):
-        # torch.manual_seed would reseed every CUDA device, forked or not
+        # torch.manual_seed would seed every CUDA device, also those that are not restored
         torch.default_generator.manual_seed(seed)
         for index in indices:
             torch.cuda.default_generators[index].manual_seed(seed)

@@ -1,4 +1,4 @@
-"""Choose the number of threads for training: one, or all that torch uses, whichever is faster at the moment."""
+"""Chooses the number of threads for training: one, or all that torch uses, whichever is currently faster."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`fit_triples` and `triple_ranking`: facts learned from a graph, and how high held-out facts are ranked."""
+"""`fit_triples` and `triple_ranking`: training and evaluation of knowledge-graph embeddings."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from hgraph.models.triples.kge import TripleModel
 from hgraph.structure import Adjacency
 from hgraph.train.checkpoint import Checkpoint, stopwatch
 from hgraph.train.fit import FitResult, TrainingError
-from hgraph.train.mode import evaluating
+from hgraph.train.mode import eval_mode
 from hgraph.train.recommender import Progress, bar
 from hgraph.train.seed import seeded
 
@@ -29,21 +29,23 @@ _LOG = logging.getLogger("hgraph")
 def triple_ranking(
     model: TripleModel, test: Tensor, known: Tensor, *, ks: Sequence[int] = (1, 3, 10), chunk: int = 512
 ) -> dict[str, float]:
-    r"""How high the true tail, and the true head, of held-out facts is ranked among all nodes that make no fact.
+    r"""Ranks of the true tails and heads of held-out triples among all nodes that form no known triple.
+
+    Use it when a model of triples is evaluated by link prediction.
 
     .. math:: \mathrm{rank} = 1 + |\{v : s_v > s\}| + \tfrac12 |\{v : s_v = s\}|, \qquad
               \mathrm{mrr} = \operatorname{mean} \frac1{\mathrm{rank}}, \qquad
               \mathrm{hits@}K = \operatorname{mean}\, [\mathrm{rank} \le K]
 
-    with v over the other nodes that make no known fact (the filtered setting), ties counted in the middle (the
-    realistic rank), and means over both sides of every fact.
+    with v over the other nodes that form no known triple (filtered setting), the middle rank for ties (realistic rank),
+    and means over both sides of every triple.
 
     Args:
         model: any `TripleModel`.
-        test: [K, 3] the facts.
-        known: [K', 3] facts that are not to be counted as wrong: `TripleSplit.known`.
-        ks: every K of the hits.
-        chunk: facts ranked at once.
+        test: [K, 3] the triples to rank.
+        known: [K', 3] triples that are left out of the candidates: `TripleSplit.known`.
+        ks: all values of K.
+        chunk: triples ranked at once.
 
     Returns:
         ``"mrr"``, ``"hits@K"`` for each K, and ``"mean_rank"``.
@@ -52,43 +54,43 @@ def triple_ranking(
 
     >>> from hgraph.models import DistMult
     >>> model = DistMult(3, 1, dim=2)
-    >>> _ = torch.nn.init.ones_(model.entity)  # all nodes tie
+    >>> _ = torch.nn.init.ones_(model.entity)  # all scores are equal
     >>> triple_ranking(model, torch.tensor([[0, 0, 1]]), torch.empty(0, 3, dtype=torch.long))["mean_rank"]
     2.0
     """
-    for name, facts in (("test", test), ("known", known)):
-        if not isinstance(facts, Tensor):
-            hint = "split.test.triples and split.known() are"
-            raise ArgumentTypeError(name, "a tensor of facts [K, 3]", type(facts).__name__, hint)
+    for name, triples in (("test", test), ("known", known)):
+        if not isinstance(triples, Tensor):
+            hint = "Use split.test.triples and split.known()"
+            raise ArgumentTypeError(name, "a tensor of triples [K, 3]", type(triples).__name__, hint)
     if not len(test):
-        raise ArgumentError("test", "at least one fact", "none")
+        raise ArgumentError("test", "at least one triple", "none")
     device = model.entity.device
     test, known = test.to(device), torch.cat([known.to(device), test.to(device)])
     parts = []
-    with torch.no_grad(), evaluating(model):
-        for own, other in ((0, 2), (2, 0)):
-            code = known[:, own] * model.num_relations + known[:, 1]
+    with torch.no_grad(), eval_mode(model):
+        for given, ranked in ((0, 2), (2, 0)):
+            code = known[:, given] * model.num_relations + known[:, 1]
             pairs, row = torch.unique(code, return_inverse=True)
-            facts = torch.stack([row, known[:, other]]).unique(dim=1)
+            edges = torch.stack([row, known[:, ranked]]).unique(dim=1)
             true = Adjacency.from_coo(
-                target=facts[0], source=facts[1], num_targets=len(pairs), num_sources=model.num_nodes
+                target=edges[0], source=edges[1], num_targets=len(pairs), num_sources=model.num_nodes
             )
             for some in test.split(chunk):
                 h, r, t = some.unbind(1)
-                scores = model.score_tails(h, r) if own == 0 else model.score_heads(r, t)
-                rows = torch.searchsorted(pairs, some[:, own] * model.num_relations + r)
-                parts.append(_ranks(scores, some[:, other], true.select(rows)))
+                scores = model.score_tails(h, r) if given == 0 else model.score_heads(r, t)
+                rows = torch.searchsorted(pairs, some[:, given] * model.num_relations + r)
+                parts.append(_ranks(scores, some[:, ranked], true.select(rows)))
     rank = torch.cat(parts).double()
     found = {"mrr": float(rank.reciprocal().mean()), "mean_rank": float(rank.mean())}
     return found | {f"hits@{k}": float((rank <= k).double().mean()) for k in ks}
 
 
-def _ranks(scores: Tensor, answer: Tensor, true: Adjacency) -> Tensor:
-    """[B] realistic ranks of the answers among what is not true."""
+def _ranks(scores: Tensor, correct: Tensor, true: Adjacency) -> Tensor:
+    """[B] realistic ranks of the correct nodes among nodes that form no known triple."""
     if bool(scores.isnan().any()):
         raise ArgumentError("model", "scores that are numbers", "NaN", "A smaller lr may help")
-    own = scores.gather(1, answer.unsqueeze(1))
-    better, equal = scores > own, scores == own
+    score = scores.gather(1, correct.unsqueeze(1))
+    better, equal = scores > score, scores == score
     for mask in (better, equal):
         mask[true.target.long(), true.indices.long()] = False
     return 1 + better.sum(1) + equal.sum(1) / 2
@@ -110,30 +112,33 @@ def fit_triples(
     progress: bool | None = None,
     label: str = "fit",
 ) -> FitResult:
-    """Train a model of facts with Adam on `TripleModel.loss` and leave it, in eval mode, with its best state.
+    """Train a model of triples with Adam on `TripleModel.loss`, then restore its best state and set it to eval mode.
 
-    Every so many epochs the validation facts are ranked (filtered by those of training and validation); the state
-    with the highest reciprocal rank is kept, the last one where there are none.
+    Use it when embeddings of a knowledge graph are trained, for link prediction.
+
+    Every ``eval_every`` epochs, the validation triples are ranked (filtered by training and validation triples). The
+    state with the highest mean reciprocal rank is restored at the end, or the last state without validation triples.
 
     Args:
         model: any `TripleModel`.
-        split: what it learns from; the test part is not looked at.
-        epochs: at most so many, each over all training facts in a new order.
-        lr: the step size.
-        batch: facts a step.
-        l2: of the rows of the facts of a step; not Adam's weight decay.
-        negatives: nodes drawn for each step, which stand for all in the loss; None takes all: best where they are
-            few, and a step costs batch x N x d.
+        split: the training data; the test part is not used.
+        epochs: largest number of epochs, each over all training triples in a new order.
+        lr: the learning rate.
+        batch: triples per step.
+        l2: L2 penalty on the embeddings of a batch; it is not Adam's weight decay.
+        negatives: number of nodes sampled per step as candidates of the loss. None uses all nodes, which is best for
+            small graphs and costs batch x N x d per step.
         eval_every: epochs between two rankings and between two checkpoints; one is also written after 30 s.
-        patience: stop after so many rankings without a better one; None never stops early.
-        checkpoint: a file to go on from, as `fit` has it.
-        seed: what batches draw from.
+        patience: stop after this many rankings without a better one; None never stops early.
+        checkpoint: a file to save the state to and to resume from, as in `fit`.
+        seed: seed of the batches.
         progress: show a progress bar on stderr; None shows it on a terminal only.
-        label: what the bar calls this training.
+        label: name of this training in the progress bar.
 
     Raises:
-        ArgumentError: other sizes than the model's, no facts, or a checkpoint of other settings.
-        TrainingError: a loss that is not finite.
+        ArgumentError: the sizes of the data and the model differ, there are no triples, or the checkpoint has other
+            settings.
+        TrainingError: a loss is not finite.
 
     Source: the loss is that of Ruffinelli et al., "You CAN Teach an Old Dog New Tricks!", ICLR 2020 (all nodes).
 
@@ -148,9 +153,9 @@ def fit_triples(
     _check(model, split, epochs, batch, eval_every, negatives)
     for name, value in (("lr", lr), ("l2", l2)):
         real(name, value, "a finite number, 0 or more")
-    _say_unseen(split)
+    _warn_unseen(split)
     device = model.entity.device
-    facts, val = split.train.triples.to(device), split.val.triples
+    triples, val = split.train.triples.to(device), split.val.triples
     optimizer = torch.optim.Adam(model.parameters(), lr=lr, fused=True)
     settings = {"seed": seed, "lr": lr, "batch": batch, "l2": l2, "negatives": negatives, "every": eval_every}
     file = Checkpoint(checkpoint, settings)
@@ -159,14 +164,14 @@ def fit_triples(
             done = Progress(**file.restore(model, optimizer, [device]))
             spent = stopwatch(done.seconds, done.cpu_seconds)
             for epoch in bar(len(done.history) + 1, epochs, label, progress, done.stopped):
-                record = {"epoch": epoch, "loss": _epoch(model, optimizer, facts, (batch, l2, negatives), epoch)}
-                looked = epoch % eval_every == 0 or epoch == epochs
-                if looked and len(val):
+                record = {"epoch": epoch, "loss": _epoch(model, optimizer, triples, (batch, l2, negatives), epoch)}
+                evaluates = epoch % eval_every == 0 or epoch == epochs
+                if evaluates and len(val):
                     record["validation"] = triple_ranking(model, val, torch.cat([split.train.triples, val]))["mrr"]
                 done.add(record, model)
                 done.stopped = patience is not None and done.waited >= patience
                 done.seconds, done.cpu_seconds = spent()
-                if looked or done.stopped or file.overdue:
+                if evaluates or done.stopped or file.overdue:
                     file.save(model, optimizer, [device], done.best_state, done.plain())
                 if done.stopped:
                     break
@@ -177,26 +182,26 @@ def fit_triples(
     return FitResult(done.history, done.best_epoch, done.seconds, done.cpu_seconds)
 
 
-def _say_unseen(split: TripleSplit) -> None:
-    """Facts that are ranked by numbers which nothing has trained."""
+def _warn_unseen(split: TripleSplit) -> None:
+    """Warn about triples whose nodes or relations have untrained embeddings."""
     for name, count in split.unseen().items():
         if count:
             total = getattr(split, name).num_edges
-            what = f"{count:,} of {total:,} facts of {name} name a node or relation that no training fact names"
-            _LOG.warning("%s: their ranks say nothing of the model. TripleSplit.random has cover=True", what)
+            what = f"{count:,} of {total:,} {name} triples have a node or relation that is in no training triple"
+            _LOG.warning("%s: their ranks are meaningless. TripleSplit.random(..., cover=True) avoids this", what)
 
 
 def _epoch(
     model: TripleModel,
     optimizer: torch.optim.Optimizer,
-    facts: Tensor,
+    triples: Tensor,
     settings: tuple[int, float, int | None],
     epoch: int,
 ) -> float:
-    (batch, l2, negatives), device = settings, facts.device
+    (batch, l2, negatives), device = settings, triples.device
     model.train()
     total = 0.0
-    for some in facts[torch.randperm(len(facts), device=device)].split(batch):
+    for some in triples[torch.randperm(len(triples), device=device)].split(batch):
         head, relation, tail = some.unbind(1)
         among = None if negatives is None else torch.randint(model.num_nodes, (negatives,), device=device)
         loss = model.loss(head, relation, tail, l2, among=among)
@@ -207,27 +212,27 @@ def _epoch(
         loss.backward()
         optimizer.step()
         total += number * len(some)
-    return total / len(facts)
+    return total / len(triples)
 
 
 def _check(
     model: TripleModel, split: TripleSplit, epochs: int, batch: int, eval_every: int, negatives: int | None
 ) -> None:
     if not isinstance(split, TripleSplit):
-        hint = "TripleSplit.random(kg, val_fraction=0.1, test_fraction=0.1) makes one"
+        hint = "TripleSplit.random(kg, val_fraction=0.1, test_fraction=0.1) creates one"
         raise ArgumentTypeError("split", "a TripleSplit", type(split).__name__, hint)
     kg = split.train
     if (model.num_nodes, model.num_relations) != (kg.num_nodes, kg.num_relations):
-        wanted = f"{kg.num_nodes} nodes and {kg.num_relations} relations, as the triples have"
+        wanted = f"{kg.num_nodes} nodes and {kg.num_relations} relations, the numbers of the data"
         raise ArgumentError("model", wanted, f"{model.num_nodes} and {model.num_relations}")
     if not kg.num_edges:
-        raise ArgumentError("split", "at least one fact to learn from", "none")
-    drawn = 1 if negatives is None else negatives
+        raise ArgumentError("split", "at least one training triple", "none")
+    num_negatives = 1 if negatives is None else negatives
     for name, value, least in (
         ("epochs", epochs, 0),
         ("batch", batch, 1),
         ("eval_every", eval_every, 1),
-        ("negatives", drawn, 1),
+        ("negatives", num_negatives, 1),
     ):
         if value < least:
             raise ArgumentError(name, f"{least} or more", value)

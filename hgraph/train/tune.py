@@ -1,4 +1,4 @@
-"""`tune`: settings looked for by trial, with a pruner, in a study that survives a kill."""
+"""`tune`: a search for hyperparameters with pruning, saved so that it can be resumed."""
 
 from __future__ import annotations
 
@@ -20,10 +20,10 @@ class Range:
     """Numbers from ``low`` to ``high``.
 
     Args:
-        low: the least.
-        high: the largest, more than ``low``.
-        log: whether factors count rather than differences (step sizes, penalties); then ``low`` is above 0.
-        whole: whole numbers alone.
+        low: the smallest number.
+        high: the largest number, greater than ``low``.
+        log: whether to search on a log scale (learning rates, penalties); then ``low`` is above 0.
+        whole: whether to search only whole numbers.
     """
 
     low: float
@@ -32,7 +32,7 @@ class Range:
     whole: bool = False
 
     def suggest(self, trial: Any, name: str) -> float:
-        """What a trial takes."""
+        """Suggest a value for a trial."""
         if self.whole:
             return trial.suggest_int(name, int(self.low), int(self.high), log=self.log)
         return trial.suggest_float(name, self.low, self.high, log=self.log)
@@ -45,18 +45,18 @@ class Choice:
     values: tuple[Any, ...]
 
     def suggest(self, trial: Any, name: str) -> Any:
-        """What a trial takes."""
+        """Suggest a value for a trial."""
         return trial.suggest_categorical(name, list(self.values))
 
 
 @dataclass(frozen=True)
 class TuneResult:
-    """What a search found.
+    """Result of a search.
 
     Args:
-        settings: the best ones.
-        score: theirs.
-        trials: one dict a trial: ``number``, ``state`` (complete, pruned, failed), ``score``, ``settings``.
+        settings: the best settings.
+        score: their score.
+        trials: one dict per trial: ``number``, ``state`` (complete, pruned, failed), ``score``, ``settings``.
     """
 
     settings: dict[str, Any]
@@ -73,25 +73,24 @@ def tune(
     seed: int = 0,
     about: Mapping[str, Any] | None = None,
 ) -> TuneResult:
-    """Search a declared space for the settings with the highest score.
+    """Search a space for the settings with the highest score.
 
-    Each trial trains once with what a tree of Parzen estimators suggests; one whose score after so many epochs is below
-    the median of the trials before it is given up. The same seed suggests the same settings to the same scores.
+    Each trial trains once with the settings that a tree-structured Parzen estimator suggests. It is pruned if its score
+    is below the median of earlier trials at the same epoch. With equal seeds and scores, suggestions are equal.
 
     Args:
-        train: ``train(settings, report)`` returns the score, higher is better. ``report(epoch, score)``, called in each
-            epoch, ends a trial that is given up by raising: let it pass.
-        space: names of settings and what they may be.
-        trials: how many, those of a study that goes on counted in.
-        folder: where the study is kept: ``study.jsonl`` there grows by each event, and a stopped search goes on.
-            None keeps nothing.
-        seed: of the suggestions.
-        about: what else makes scores comparable, by name: a study that goes on must have been begun with the same.
+        train: ``train(settings, report)`` returns the score, higher is better. Call ``report(epoch, score)`` in each
+            epoch; it raises an exception to prune the trial, which ``train`` must not catch.
+        space: name of a setting -> its possible values.
+        trials: total number of trials, including those of a resumed study.
+        folder: folder for ``study.jsonl``, from which a stopped search resumes; None saves nothing.
+        seed: seed of the suggestions.
+        about: other settings that scores depend on; a study can only be resumed with the same ones.
 
     Raises:
-        ArgumentError: an empty space, a range that is none, or no trial that ended with a score; or a study in the
-            folder that is of another space, or about something else.
-        MissingPackageError: without the package of ``hgraph[tune]``.
+        ArgumentError: the space or a range is empty, no trial ended with a score, or the study in the folder has
+            another space or other settings.
+        MissingPackageError: optuna is not installed.
 
     Source: Akiba et al., "Optuna", 2019.
     """
@@ -116,7 +115,7 @@ def tune(
         sampler=optuna.samplers.TPESampler(seed=seed),
         pruner=optuna.pruners.MedianPruner(n_startup_trials=5, n_warmup_steps=10),
     )
-    _same(study, {**(about or {}), "space": str(dict(space))}, folder)
+    _check_same(study, {**(about or {}), "space": str(dict(space))}, folder)
 
     def one(trial: Any) -> float:
         def report(epoch: int, score: float) -> None:
@@ -130,21 +129,21 @@ def tune(
     if left > 0:
         study.optimize(one, n_trials=left)
     found = [_plain(t) for t in study.trials if t.state.is_finished()]
-    ended = [t for t in found if t["state"] == "complete"]
-    if not ended:
-        raise ArgumentError("trials", "at least one that ends with a score", f"{len(found)} without")
-    best = max(ended, key=lambda t: t["score"])
+    complete = [t for t in found if t["state"] == "complete"]
+    if not complete:
+        raise ArgumentError("trials", "at least one trial that ends with a score", f"{len(found)} without a score")
+    best = max(complete, key=lambda t: t["score"])
     return TuneResult(best["settings"], best["score"], found)
 
 
-def _same(study: Any, facts: dict[str, Any], folder: Any) -> None:
-    """Refuse to mix trials that cannot be compared; a study that begins is told what it is about."""
+def _check_same(study: Any, settings: dict[str, Any], folder: Any) -> None:
+    """Save the settings in a new study, and check that a resumed study has the same ones."""
     before = study.user_attrs
-    for name, value in facts.items():
+    for name, value in settings.items():
         if before and before.get(name) != value:
-            expected = f"{before.get(name)!r}, as the search that {folder} holds"
-            raise ArgumentError(name, expected, repr(value), "Give the same, or another folder")
-    for name, value in facts.items():
+            expected = f"{before.get(name)!r}, the value of the search in {folder}"
+            raise ArgumentError(name, expected, repr(value), "Use the same value, or choose another folder")
+    for name, value in settings.items():
         study.set_user_attr(name, value)
 
 
@@ -155,9 +154,9 @@ def _check(space: Mapping[str, Range | Choice], trials: int) -> None:
         if isinstance(kind, Choice) and not kind.values:
             raise ArgumentError(f"space[{name!r}]", "at least one value", "none")
         if isinstance(kind, Range) and not (math.isfinite(kind.low) and kind.low < kind.high < math.inf):
-            raise ArgumentError(f"space[{name!r}]", "low below high, both finite", f"{kind.low} .. {kind.high}")
+            raise ArgumentError(f"space[{name!r}]", "low < high, both finite", f"{kind.low} .. {kind.high}")
         if isinstance(kind, Range) and kind.log and kind.low <= 0:
-            raise ArgumentError(f"space[{name!r}]", "low above 0 where factors count", kind.low)
+            raise ArgumentError(f"space[{name!r}]", "low > 0 on a log scale", kind.low)
     if trials < 1:
         raise ArgumentError("trials", "1 or more", trials)
 

@@ -68,11 +68,11 @@ def test_failures_are_said(monkeypatch, tmp_path):
     monkeypatch.setattr(launch, "start", lambda *_, **__: 1)
     result = call("ops", "--out", tmp_path)
     assert result.exit_code == 2
-    assert "a result that is wrong has no speed" in result.stderr
+    assert "cases with wrong results are not timed" in result.stderr
 
 
 @pytest.mark.parametrize(
-    ("arguments", "said"),
+    ("arguments", "message"),
     [
         (["ops", "--device", "tpu"], "device"),
         (["memory", "--compare", "HEAD"], "suites"),
@@ -80,10 +80,10 @@ def test_failures_are_said(monkeypatch, tmp_path):
         (["ops", "--out", __file__], "out"),
     ],
 )
-def test_what_cannot_be_is_refused_before_anything_is_measured(started, arguments, said):
+def test_what_cannot_be_is_refused_before_anything_is_measured(started, arguments, message):
     result = call(*arguments)
     assert result.exit_code == 2
-    assert said in result.stderr
+    assert message in result.stderr
     assert not started
 
 

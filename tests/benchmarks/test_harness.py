@@ -216,7 +216,7 @@ def test_a_refused_case_gives_no_row_and_exit_code_1(tmp_path, monkeypatch, caps
     monkeypatch.setattr(ops, "suite", lambda device: {"two": lambda: wrong, "three": lacking})
     assert runner.main(["ops", "--out", str(tmp_path)]) == 1
     printed = capsys.readouterr().out
-    assert "REFUSED two: hgraph differs" in printed
+    assert "FAILED two: hgraph differs" in printed
     assert "three: not run: no such pattern" in printed
     assert not list(tmp_path.iterdir())
 
@@ -270,7 +270,7 @@ def test_a_commit_that_is_not_there_is_refused():
 
 
 def test_these_suites_measure_an_hgraph_from_another_folder(tmp_path):
-    """The start of --compare: the library is found where it is said to lie, the suites are this tree's."""
+    """The start of --compare: the library is imported from the given folder, the suites from this checkout."""
     script = launch._START.replace("sys.exit(main(sys.argv[2:]))", "print(hgraph.__file__, main.__code__.co_filename)")
     other = tmp_path / "other" / "hgraph"
     other.parent.mkdir()
@@ -308,7 +308,7 @@ def test_then_and_now_side_by_side(tmp_path, monkeypatch):
     assert (row["then_min"], row["now_min"], row["then_over_now"]) == ("0.5000", "1.0000", "0.500")
     assert (row["commit_then"], row["commit_now"], row["processes"]) == ("then", "now", "3")
     assert "0.500" in compare.table([row])
-    assert "then on the torch backend, now on native" in compare.table([row])
+    assert "then: torch backend, now: native" in compare.table([row])
     (then,) = trees - {compare.root()}
     command = ["git", "-C", compare.root(), "worktree", "list"]
     assert str(then) not in subprocess.run(command, capture_output=True, text=True, check=True).stdout

@@ -112,7 +112,7 @@ MISSING = {
     "builders", "A missing value (None, NaN, or NaT and NA of any library) is never a category or an id."
 )
 @pytest.mark.parametrize("make", MISSING.values(), ids=MISSING)
-def test_missing_values_of_any_library_join_nothing(make):
+def test_missing_values_of_any_library_are_in_no_hyperedge(make):
     built = category_hypergraph({"a": ["x", make(), "x", make()]})
     assert (built.hyperedge_ids, built.structure.to_lists()) == ([("a", "x")], [[0, 2]])
     with pytest.raises(ArgumentError, match="node: expected an id in every row"):
@@ -131,8 +131,8 @@ def test_dates_stay_dates():
 
 @pytest.mark.checked("builders", "`membership_hypergraph(nodes=...)` keeps nodes without a hyperedge.")
 def test_nodes_without_a_hyperedge_are_kept():
-    built = membership_hypergraph(["b", "a"], ["e", "e"], nodes=["a", "b", "alone"])
-    assert built.node_ids == ["a", "b", "alone"]
+    built = membership_hypergraph(["b", "a"], ["e", "e"], nodes=["a", "b", "isolated"])
+    assert built.node_ids == ["a", "b", "isolated"]
     assert built.structure.to_lists() == [[0, 1]]
     assert built.structure.num_nodes == 3
     with pytest.raises(ArgumentError, match="ids listed in nodes, got 'c'"):
@@ -142,6 +142,6 @@ def test_nodes_without_a_hyperedge_are_kept():
 
 
 @pytest.mark.checked("builders", "A cell with several values is an error as a category; the message names the row.")
-def test_a_list_is_no_category():
+def test_a_list_is_not_a_category():
     with pytest.raises(TypeError, match=r"columns\['a'\]: expected texts, numbers, dates, got \['y'\] in row 1"):
         category_hypergraph({"a": ["x", ["y"]]})

@@ -44,7 +44,7 @@ def test_cliques_are_all_the_maximal_ones():
         assert all(joined[i, j] for i in clique for j in clique if i != j)
         assert not any(joined[v][inside].all() for v in range(12) if v not in clique)
     pairs = {(i, j) for c in cliques for i in c for j in c if i < j}
-    assert len(pairs) == graph.num_edges // 2  # every edge lies in one
+    assert len(pairs) == graph.num_edges // 2  # every edge is in one
     assert [c for c in cliques if len(c) >= 3] == clique_hypergraph(graph, min_size=3).to_lists()
 
 
@@ -63,7 +63,7 @@ def test_communities_of_planted_blocks():
 
 
 def test_weights_count_in_communities():
-    """A square with two heavy sides falls into these."""
+    """A square with two heavy sides is divided into these sides."""
     square = [[0, 1, 2, 3], [1, 2, 3, 0]]
     for weight, expected in (([9.0, 1, 9, 1], [[0, 1], [2, 3]]), ([1.0, 9, 1, 9], [[0, 3], [1, 2]])):
         graph = Graph.from_edge_index(square, num_nodes=4, directed=False, weight=weight)

@@ -12,7 +12,7 @@ from hgraph.errors import ArgumentError
 
 @pytest.mark.parametrize(("height", "width"), [(1, 1), (1, 4), (3, 1), (3, 4)])
 @pytest.mark.parametrize("diagonal", [False, True])
-def test_grid_joins_pixels_at_distance_one(height, width, diagonal):
+def test_grid_connects_pixels_at_distance_one(height, width, diagonal):
     adjacent = grid_graph(height, width, diagonal=diagonal).adj.dense()
     for a in range(height * width):
         for b in range(height * width):
@@ -27,7 +27,7 @@ def test_grid_joins_pixels_at_distance_one(height, width, diagonal):
 def test_patches_cover_every_pixel(height, width, patch, stride):
     hg = patch_hypergraph(height, width, patch, stride=stride)
     assert (hg.node_degree() >= 1).all()
-    assert len({tuple(e) for e in hg.to_lists()}) == hg.num_hyperedges  # none lies twice
+    assert len({tuple(e) for e in hg.to_lists()}) == hg.num_hyperedges  # no hyperedge is listed twice
     for members in hg.to_lists():
         rows, columns = {v // width for v in members}, {v % width for v in members}
         assert len(members) == len(rows) * len(columns)  # a rectangle
@@ -54,7 +54,7 @@ def test_superpixels_are_a_partition_into_connected_segments(height, width, segm
 
 
 def test_superpixels_follow_the_edges_of_the_image():
-    """Four stripes that a regular grid of four columns does not meet: no segment crosses one."""
+    """Four stripes that do not match a regular grid of four columns: no segment crosses a border."""
     image = torch.zeros(1, 20, 20)
     for stripe, left in enumerate((0, 3, 9, 14)):
         image[:, :, left:] = float(stripe)

@@ -22,7 +22,7 @@ def oracle(x: np.ndarray, k: int, include_self: bool) -> list[list[int]]:
     return hyperedges
 
 
-# Small integers: distances are exact in both, and ties are many.
+# Small integers: distances are exact in both, and there are many ties.
 points = st.integers(1, 12).flatmap(
     lambda n: st.lists(st.lists(st.integers(-2, 2), min_size=2, max_size=2), min_size=n, max_size=n)
 )
@@ -47,15 +47,15 @@ def test_equal_points_take_the_smallest_indices():
     assert knn_hypergraph(torch.zeros(5, 2), 2).to_lists() == [[0, 1, 2], [0, 1, 2], [0, 1, 2], [0, 1, 3], [0, 1, 4]]
 
 
-def test_oneself_is_known_by_index_not_by_distance():
+def test_a_point_is_excluded_by_index_not_by_distance():
     assert knn_hypergraph(torch.zeros(3, 1), 1, include_self=False).to_lists() == [[1], [0], [0]]
 
 
 @pytest.mark.parametrize("n", [0, 1])
 def test_no_neighbors(n):
-    alone = knn_hypergraph(torch.ones(n, 3), 0)
-    assert (alone.num_nodes, alone.num_hyperedges) == (n, n)
-    assert alone.to_lists() == [[0]] * n
+    single = knn_hypergraph(torch.ones(n, 3), 0)
+    assert (single.num_nodes, single.num_hyperedges) == (n, n)
+    assert single.to_lists() == [[0]] * n
     assert knn_hypergraph(torch.ones(n, 3), 0, include_self=False).to_lists() == [[]] * n
 
 
@@ -82,7 +82,7 @@ def test_points_that_need_gradients_and_integers():
     assert x.grad is None
 
 
-def test_points_without_features_are_all_equally_far():
+def test_points_without_features_have_equal_distances():
     assert knn_hypergraph(torch.ones(3, 0), 1).to_lists() == [[0, 1], [0, 1], [0, 2]]
 
 
@@ -91,14 +91,14 @@ def test_points_without_features_are_all_equally_far():
 
 @pytest.mark.parametrize("offset", [0.0, 1e7])
 @pytest.mark.parametrize("k", [1, 4, 20])
-def test_search_by_products_finds_what_exact_sums_find(k, offset):
-    """Far from the origin products lose the distances altogether; the result must not."""
+def test_search_by_products_equals_exact_sums(k, offset):
+    """Far from the origin, products lose all digits of the distances; the result must still be correct."""
     x = torch.randn(300, 6, generator=torch.Generator().manual_seed(0), dtype=torch.float64) + offset
     assert knn_hypergraph(x, k, chunk=64).equal(knn_hypergraph(x, k, chunk=300))
 
 
 def test_search_by_products_with_many_equal_points():
-    """More equally far points than candidates: the smaller indices must still win."""
+    """More points at equal distance than candidates: the smaller indices must still win."""
     x = torch.randint(0, 2, (200, 3), generator=torch.Generator().manual_seed(0)).double()
     assert knn_hypergraph(x, 3, chunk=50).to_lists() == oracle(x.numpy(), 3, True)
 

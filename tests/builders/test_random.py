@@ -1,4 +1,4 @@
-"""Random structures: exact where probabilities are 0 or 1, and within what the binomial allows elsewhere."""
+"""Random structures: exact for probabilities 0 and 1, else within five binomial standard deviations."""
 
 from __future__ import annotations
 
@@ -44,13 +44,13 @@ def frequencies(make, draws: int) -> np.ndarray:
 
 
 def assert_chances(make, expected: np.ndarray, draws: int = 600) -> None:
-    """Each cell within five standard deviations of its chance; cells of chance 0 and 1 exactly so."""
+    """Check each cell within five standard deviations of its probability; exactly for probabilities 0 and 1."""
     measured = frequencies(make, draws)
     deviation = np.sqrt(expected * (1 - expected) / draws)
     assert (np.abs(measured - expected) <= 5 * deviation + 1e-12).all()
 
 
-def test_chances_of_each_pair_and_incidence():
+def test_probabilities_of_each_pair_and_incidence():
     n = 7
     off = 1 - np.eye(n)
     assert_chances(lambda s: build.erdos_renyi_graph(n, 0.3, seed=s), 0.3 * off)
@@ -62,7 +62,7 @@ def test_chances_of_each_pair_and_incidence():
     assert_chances(lambda s: build.uniform_hypergraph(n, 5, sizes, seed=s), np.tile(sizes / n, (n, 1)))
 
 
-def test_chances_of_expected_degrees():
+def test_probabilities_of_expected_degrees():
     d = np.array([0.0, 0.5, 0.9, 2.0, 2.5, 7.0])  # the last two would have a chance above one
     assert_chances(
         lambda s: build.chung_lu_graph(d, seed=s), np.minimum(1, np.outer(d, d) / d.sum()) * (1 - np.eye(len(d)))
@@ -72,7 +72,7 @@ def test_chances_of_expected_degrees():
     assert_chances(lambda s: build.chung_lu_hypergraph(d, size, seed=s), expected)
 
 
-def test_chances_of_blocks():
+def test_probabilities_of_blocks():
     p = np.array([[0.8, 0.1, 0.0], [0.1, 1.0, 0.3], [0.0, 0.3, 0.5]])
     block = np.repeat([0, 1, 2], [2, 0, 4])
     expected = p[block][:, block] * (1 - np.eye(6))
@@ -85,7 +85,7 @@ def test_chances_of_blocks():
     assert_chances(lambda s: build.stochastic_block_hypergraph([3, 2], [2, 1], one_way, seed=s), expected)
 
 
-def test_every_subset_is_as_likely():
+def test_every_subset_is_equally_likely():
     counts = Counter(tuple(e) for e in build.uniform_hypergraph(5, 20_000, 2, seed=0).to_lists())
     assert set(counts) == set(itertools.combinations(range(5), 2))
     assert all(abs(c - 2000) < 5 * np.sqrt(2000 * 0.9) for c in counts.values())
@@ -101,7 +101,7 @@ def test_pairs_by_number():
     assert set(zip(*(a.tolist() for a in _ordered(np.arange(42), 7)), strict=True)) == {
         (i, j) for i in range(7) for j in range(7) if i != j
     }
-    # Codes just below and at a triangular number, where the rounded square root decides wrongly.
+    # Codes just below and at a triangular number, where the rounded square root is wrong.
     i = np.array([3 * 10**9, 2**31 + 1, 10**9])
     codes = i * (i - 1) // 2
     assert [a.tolist() for a in _unordered(codes, 0)] == [i.tolist(), [0, 0, 0]]
@@ -121,7 +121,7 @@ def test_empty_and_full():
     assert build.stochastic_block_hypergraph([2], [], np.empty((1, 0))).num_nodes == 2
 
 
-def test_large_and_sparse_is_quick_in_memory():
+def test_large_and_sparse_needs_little_memory():
     graph = build.erdos_renyi_graph(1_000_000, 1e-6, seed=0)  # 5e11 pairs
     assert abs(graph.num_edges / 2 - 5e5) < 5 * np.sqrt(5e5)
     assert torch.equal(graph.adj.target.sort().values, graph.adj.target)
@@ -178,7 +178,7 @@ GRAPH = build.erdos_renyi_graph(5, 0.5)
         lambda: Split.by_time(GRAPH, [1, 2]),
     ],
 )
-def test_wrong_kinds_of_arguments_are_answered_by_name(make):
-    """None of these may end in an error from inside torch, NumPy or scikit-learn."""
+def test_wrong_types_of_arguments_are_named(make):
+    """None of these may raise an error inside torch, NumPy or scikit-learn."""
     with pytest.raises((ArgumentError, ArgumentTypeError), match=": expected"):
         make()

@@ -26,7 +26,7 @@ def call(*arguments):
 
 @pytest.fixture(scope="module")
 def demo(tmp_path_factory):
-    """A run of the demo: its result and its folder."""
+    """Run the demo; returns its result and its folder."""
     folder = tmp_path_factory.mktemp("runs") / "demo"
     arguments = ["distill", "digits", "--teacher", "hgnn+", "--seed", "0", "--epochs", "40", "--out", folder, "--json"]
     return call(*arguments), folder
@@ -60,7 +60,7 @@ def test_the_demo_leaves_a_report_with_plots_and_notes_go_to_stderr(demo):
     assert json.loads((folder / "config.json").read_text())["seed"] == 0
 
 
-def test_the_same_seed_gives_the_same_figures_and_a_finished_run_is_not_replaced_unasked(tmp_path):
+def test_equal_seeds_give_equal_metrics_and_finished_runs_stay(tmp_path):
     arguments = ("distill", "davis", "--epochs", "8", "--out", tmp_path, "--json")
     first, refused, second = call(*arguments), call(*arguments), call(*arguments, "--overwrite")
     assert refused.exit_code == 2
@@ -79,7 +79,7 @@ def test_the_same_seed_gives_the_same_figures_and_a_finished_run_is_not_replaced
         ("gat", "karate", "transductive"),
     ],
 )
-def test_every_teacher_serves_graphs_and_hypergraphs(tmp_path, teacher, dataset, setting):
+def test_every_teacher_works_with_graphs_and_hypergraphs(tmp_path, teacher, dataset, setting):
     arguments = ["distill", dataset, "--teacher", teacher, "--setting", setting, "--epochs", "3", "--quiet"]
     result = call(*arguments, "--out", tmp_path)
     assert result.exit_code == 0, result.output
@@ -145,10 +145,10 @@ def test_datasets_list_and_info():
     assert "34 nodes, 156 edges, 0 self loops, 0 isolated" in text
 
 
-def test_datasets_tell_what_is_here(tmp_path):
+def test_datasets_list_shows_local_files(tmp_path):
     (row,) = [line for line in call("datasets", "list", "--root", tmp_path).stdout.splitlines() if line[:5] == "cora "]
     assert row.split()[-2:] == ["free", "-"]
-    assert "the files are not here" in call("datasets", "info", "cora", "--root", tmp_path).stdout
+    assert "downloads the files" in call("datasets", "info", "cora", "--root", tmp_path).stdout
     assert json.loads(call("datasets", "info", "cora", "--root", tmp_path, "--json").stdout)["measured"] is None
     for file in hgraph.datasets.info("cora").files:
         (tmp_path / file).parent.mkdir(exist_ok=True)
@@ -179,7 +179,7 @@ def test_datasets_info_of_many_graphs_and_of_hyperedge_labels(mirror, tmp_path):
 
 
 def commands(group=None, path=()):
-    """Every command there is, as the words that call it."""
+    """All commands, as lists of words."""
     for name, command in (group or typer.main.get_command(app)).commands.items():
         if hasattr(command, "commands"):
             yield from commands(command, (*path, name))
@@ -211,7 +211,7 @@ def test_every_command_has_help_with_an_example_json_and_quiet():
         (["tune", "karate", "--space", "hiden=choice:1:2"], "hidden"),
     ],
 )
-def test_wrong_names_are_answered_with_the_nearest(arguments, nearest):
+def test_unknown_names_suggest_the_nearest_one(arguments, nearest):
     result = call(*arguments)
     assert result.exit_code == 2
     assert f"'{nearest}'" in result.stderr or nearest in result.stderr.split("options: ")[-1]
@@ -226,7 +226,7 @@ def test_a_distillation_can_be_evaluated_from_its_files(demo, tmp_path):
     assert [line.split()[0] for line in lines] == ["mlp", "teacher", "student"]
     refused = call("evaluate", folder, "--dataset", "karate")
     assert refused.exit_code == 2
-    assert "does not fit 'karate'" in refused.stderr
+    assert "does not match 'karate'" in refused.stderr
 
 
 def test_a_student_of_words_exports_its_calibration(tmp_path):
@@ -257,7 +257,7 @@ def test_the_official_form_of_the_loss_is_for_the_objectives_that_have_one(tmp_p
     assert "lam" in call("distill", "davis", "--lam", "2").stderr
 
 
-def test_a_graph_becomes_one_hyperedge_an_edge_and_none_is_isolated():
+def test_each_edge_of_a_graph_becomes_a_hyperedge():
     g = Graph.from_edge_index([[0, 1, 2], [1, 2, 2]], num_nodes=5, directed=False, weight=torch.tensor([1.0, 2.0, 3.0]))
     hg = as_hypergraph(g)
     assert hg.to_lists() == [[0, 1], [1, 2], [2], [3], [4]]

@@ -1,4 +1,4 @@
-"""Every number of the command line has a range, and what is outside is refused by the parser, with the range."""
+"""Every number of the command line has a range, and the parser rejects numbers outside of it, with the range."""
 
 from __future__ import annotations
 
@@ -63,14 +63,14 @@ def test_numbers_outside_the_range_are_refused_with_the_range(place: tuple[str, 
     typed = [option, "nan"] if len(option) == 2 else [f"{option}=nan"]
     result = CliRunner().invoke(app, [*name.split(), *typed])
     assert result.exit_code == 2
-    said = " ".join(result.stderr.replace("│", " ").split())
-    assert f"{numbers}, got nan" in said
+    message = " ".join(result.stderr.replace("│", " ").split())
+    assert f"{numbers}, got nan" in message
 
 
 def test_help_shows_the_range() -> None:
-    told = CliRunner().invoke(app, ["train", "--help"], terminal_width=200).stdout
-    assert "--dropout <0 .. 1>" in told or "--dropout 0 .. 1" in told
-    assert "--lr" in told
+    text = CliRunner().invoke(app, ["train", "--help"], terminal_width=200).stdout
+    assert "--dropout <0 .. 1>" in text or "--dropout 0 .. 1" in text
+    assert "--lr" in text
 
 
 def test_a_range_reads_texts_and_defaults() -> None:

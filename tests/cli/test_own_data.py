@@ -1,4 +1,4 @@
-"""`hgraph datasets build` and `hgraph train`: from one's own tables to a trained network, and how both fail."""
+"""`hgraph datasets build` and `hgraph train`: from your own tables to a trained network, and errors of both."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def write(path, header, rows):
 
 @pytest.fixture
 def tables(tmp_path, monkeypatch):
-    """80 readers of two tastes, books read mostly by one taste, features that say little."""
+    """80 readers with two tastes, books read mostly by one group, and weak features."""
     monkeypatch.chdir(tmp_path)
     draw = random.Random(0)
     taste = [i % 2 for i in range(80)]
@@ -55,7 +55,7 @@ def test_from_two_tables_to_a_trained_network_and_a_student(tables):
     result = call(*BUILD)
     assert result.exit_code == 0, result.output
     assert "crime 40" in result.stdout
-    assert "train it:  hgraph train my-set --model hgnn+" in result.stdout
+    assert "to train:  hgraph train my-set --model hgnn+" in result.stdout
     result = call("train", "my-set", "--model", "hgnn+", "--epochs", "60", "--json")
     assert result.exit_code == 0, result.output
     answer = json.loads(result.stdout)
@@ -84,26 +84,28 @@ def test_from_two_tables_to_a_trained_network_and_a_student(tables):
     assert "nodes" in call("datasets", "info", "my-set").stdout
 
 
-def agree(answers, said, program):
-    """The same names and probabilities; of 8 bits near ones, and a row in doubt may go to the other side."""
+def agree(answers, expected, program):
+    """Equal names and probabilities; with 8 bits they are close, and the class of an uncertain row may differ."""
     assert {a["label"] for a in answers} <= {"crime", "poetry"}
-    for one, other in zip(answers, said, strict=True):
+    for one, other in zip(answers, expected, strict=True):
         p = one["probability"] if one["label"] == other["label"] else 1 - one["probability"]
         assert p == pytest.approx(other["probability"], abs=0.05 if program == "int8" else 2e-5)
 
 
 @pytest.mark.parametrize("programs", [["torch"], ["onnx", "int8"]])
-def test_an_exported_folder_is_all_that_raw_rows_need(tables, programs):
-    """Moved elsewhere, run and data set deleted: the answers of the run, by every program, to rows of the CSV file."""
+def test_an_exported_folder_is_enough_to_predict_raw_rows(tables, programs):
+    """A moved folder without run and data set gives the predictions of the run for a CSV file, in all formats."""
     if "onnx" in programs:
         pytest.importorskip("onnxruntime")
         pytest.importorskip("onnxscript")
         client_of = pytest.importorskip("fastapi.testclient").TestClient
     assert call(*BUILD).exit_code == 0
     assert call("distill", "my-set", "--epochs", "20", "--quiet", "--out", "run").exit_code == 0
-    said = [json.loads(line) for line in call("predict", "run", "nodes.csv", "--json", "--quiet").stdout.splitlines()]
-    assert len(said) == 80
-    assert {a["label"] for a in said} == {"crime", "poetry"}
+    expected = [
+        json.loads(line) for line in call("predict", "run", "nodes.csv", "--json", "--quiet").stdout.splitlines()
+    ]
+    assert len(expected) == 80
+    assert {a["label"] for a in expected} == {"crime", "poetry"}
     made = call("export", "run", "--out", "out", *(f"--format={p}" for p in programs))
     assert made.exit_code == 0, made.output
     folder = (tables / "out").rename(tables / "elsewhere")
@@ -120,7 +122,7 @@ def test_an_exported_folder_is_all_that_raw_rows_need(tables, programs):
             result = call("predict", folder, "nodes.csv", "--json", "--program", program)
             assert result.exit_code == 0, result.output
             answers = [json.loads(line) for line in result.stdout.splitlines()]
-        agree(answers, said, program)
+        agree(answers, expected, program)
     if "onnx" in programs:
         from hgraph.distill.serving.serve import application
 
@@ -128,7 +130,7 @@ def test_an_exported_folder_is_all_that_raw_rows_need(tables, programs):
             rows = [{"age": row["age"], "town": row["town"]} for row in csv.DictReader(file)]
         for program in ["layers", *programs]:
             client = client_of(application(Predictor(folder, program=program)), base_url="http://localhost")
-            agree(client.post("/predict", json={"rows": rows}).json()["answers"], said, program)
+            agree(client.post("/predict", json={"rows": rows}).json()["answers"], expected, program)
 
 
 @pytest.mark.parametrize("model", ["hgnn", "gcn", "gat", "mlp"])
@@ -158,7 +160,7 @@ def test_published_sets_train_too(tmp_path):
 OPTIONS = ("--model", "hgnn", "--epochs", "40", "--schedule", "cosine", "--clip", "1", "--quiet")
 
 
-def test_a_run_that_was_killed_goes_on_to_the_same_weights(tables, monkeypatch):
+def test_a_killed_run_resumes_to_the_same_weights(tables, monkeypatch):
     module = importlib.import_module("hgraph.train.fit")  # `hgraph.train.fit` is the function
     assert call(*BUILD).exit_code == 0
     assert call("train", "my-set", *OPTIONS, "--out", "whole").exit_code == 0
@@ -191,13 +193,13 @@ def test_a_run_that_was_killed_goes_on_to_the_same_weights(tables, monkeypatch):
 @pytest.mark.parametrize(
     ("objective", "stop_at"),
     [
-        # the teacher's training is the same whatever its student will be taught by
+        # the teacher's training is the same for all objectives of its student
         pytest.param(objective, at, marks=pytest.mark.slow if at == 5 and objective != "lighthgnn" else ())
         for objective in ("lighthgnn", "lighthgnn+", "glnn", "krd", "nosmog")
         for at in (5, 50)
     ],
 )
-def test_a_distillation_that_was_killed_goes_on_to_the_same_student(tables, monkeypatch, objective, stop_at):
+def test_a_killed_distillation_resumes_to_the_same_student(tables, monkeypatch, objective, stop_at):
     """Stopped in the teacher's training, and in the student's."""
     module = importlib.import_module("hgraph.train.fit")
     assert call(*BUILD).exit_code == 0
@@ -236,7 +238,7 @@ def test_evaluate_repeats_the_figures_of_the_run(tables, model):
     assert call("evaluate", "run").stdout.startswith("test accuracy")
 
 
-def test_evaluate_says_what_is_wrong(tables):
+def test_errors_of_evaluate(tables):
     assert call(*BUILD).exit_code == 0
     nothing = call("evaluate", "nowhere")
     assert nothing.exit_code == 2
@@ -244,13 +246,13 @@ def test_evaluate_says_what_is_wrong(tables):
     assert call("train", "my-set", "--epochs", "2", "--out", "run").exit_code == 0
     other = call("evaluate", "run", "--dataset", "karate")
     assert other.exit_code == 2
-    assert "does not fit 'karate'" in other.stderr
+    assert "does not match 'karate'" in other.stderr
 
 
 def test_papers():
     assert len(json.loads(call("papers", "--json").stdout)) == 40
     assert "LightHGNN" in call("papers", "4").stdout
-    assert call("papers", "nobody").exit_code == 2
+    assert call("papers", "unknown").exit_code == 2
 
 
 def test_every_option_of_build(tables):
@@ -261,9 +263,9 @@ def test_every_option_of_build(tables):
                   "0.5,0.25,0.25", "--license", "CC0", "--redistribute", "--citation", "me", "--out", "set", "--json",
                   "--seed", "3", "--type", "taste=ignore")  # fmt: skip
     assert result.exit_code == 0, result.output
-    facts = json.loads(result.stdout)
-    assert facts["columns"] == {"age": "categorical"}
-    assert sum(facts["split"].values()) == 80
+    summary = json.loads(result.stdout)
+    assert summary["columns"] == {"age": "categorical"}
+    assert sum(summary["split"].values()) == 80
     dataset = load("./set")
     assert (dataset.license, dataset.redistribute, dataset.citation) == ("CC0", True, "me")
     assert dataset[0].structure.edge_index.tolist() == [[1, 2], [2, 3]]
@@ -295,7 +297,7 @@ def test_build_refuses_in_one_line_and_writes_nothing(tables, arguments, match):
     assert sorted(tables.iterdir()) == before
 
 
-def test_build_replaces_only_when_told(tables):
+def test_build_replaces_only_with_force(tables):
     assert call(*BUILD).exit_code == 0
     result = call(*BUILD)
     assert result.exit_code == 2
@@ -322,7 +324,7 @@ def test_an_error_in_a_table_names_file_line_and_column(tables):
         (["--label", "taste", "--shares", "1,0,0"], "at least one test node with a label"),
     ],
 )
-def test_train_says_what_a_set_lacks(tables, options, match):
+def test_train_names_what_is_missing_in_a_data_set(tables, options, match):
     build = ("datasets", "build", "--nodes", "nodes.csv", "--hyperedges", "he.csv", "--out", "set", *options)
     assert call(*build).exit_code == 0
     result = call("train", "set", "--epochs", "1")
@@ -340,7 +342,7 @@ def test_help_has_examples():
 
 
 def scaled_sets():
-    """Two sets of one rule (below 50 it is crime), the ages of the second in a narrow band."""
+    """Two data sets with one rule (crime below 50); ages of the second are in a narrow range."""
     draw = random.Random(1)
     for name, low, high, ids in (("first", 0, 100, "f"), ("second", 40, 60, "s")):
         ages = [draw.uniform(low, high) for _ in range(60)]
@@ -352,7 +354,7 @@ def scaled_sets():
 
 
 @pytest.mark.checked("other data", "`evaluate --dataset OTHER` encodes OTHER with the run's encoder and classes.")
-def test_other_data_are_read_as_the_run_reads(tables):
+def test_other_data_are_encoded_as_those_of_the_run(tables):
     scaled_sets()
     for name in ("first", "second"):
         made = call("datasets", "build", "--nodes", f"{name}.csv", "--hyperedges", f"{name}-he.csv", "--label", "taste",
@@ -381,13 +383,13 @@ def test_predict_reports_unseen_categories(tables):
     write("new.csv", ["age", "town"], [(30, "z"), (40, "a"), (50, "z"), (60, "A")])
     result = call("predict", "run", "new.csv")
     assert result.exit_code == 0, result.output
-    assert "column 'town': 2 categories never seen in training" in result.stderr
+    assert "column 'town': 2 categories not in the training data" in result.stderr
     assert "'z' 2 times, 'A' 1 times" in result.stderr
 
 
 @pytest.mark.parametrize(("given", "classes"), [([], ["x"]), (["--missing", ""], ["NA", "None", "x"]),
                                                 (["--missing", "NA, -"], ["None", "x"])])  # fmt: skip
-def test_the_command_says_what_is_read_as_missing(tables, given, classes):
+def test_the_command_names_missing_cells(tables, given, classes):
     write("n.csv", ["id", "y"], [("a", "None"), ("b", "x"), ("c", "NA"), ("d", "x")])
     write("h.csv", ["members"], [("a;b",)])
     made = call("datasets", "build", "--nodes", "n.csv", "--hyperedges", "h.csv", "--label", "y", "--out", "o", *given)
@@ -397,35 +399,37 @@ def test_the_command_says_what_is_read_as_missing(tables, given, classes):
 
 
 ADDED = {
-    "hgnn": "2 nodes are in no hyperedge; a hyperedge of its own (singleton) is added",
+    "hgnn": "2 nodes are in no hyperedge; each gets a hyperedge with itself as the only member",
     "gcn": "82 of 82 nodes have no self-loop; GCN adds one to each.",
 }
 
 
 @pytest.mark.checked("explanations", "The report and the card name singletons and self-loops that were added.")
-@pytest.mark.parametrize(("model", "said"), ADDED.items(), ids=ADDED)
-def test_what_is_added_to_the_structure_is_named(tables, model, said):
+@pytest.mark.parametrize(("model", "message"), ADDED.items(), ids=ADDED)
+def test_what_is_added_to_the_structure_is_named(tables, model, message):
     with open("nodes.csv", "a", newline="") as file:
         csv.writer(file).writerows([("alone1", 30, "a", "crime"), ("alone2", 31, "b", "poetry")])
     assert call(*BUILD).exit_code == 0
     made = call("distill", "my-set", "--teacher", model, "--epochs", "2", "--quiet", "--out", "run")
     assert made.exit_code == 0, made.output
-    assert said in (tables / "run" / "report.md").read_text()
+    assert message in (tables / "run" / "report.md").read_text()
     card = json.loads((tables / "run" / "student" / "student.json").read_text())
-    assert any(said in note for note in card["notes"])
+    assert any(message in note for note in card["notes"])
     assert call("train", "my-set", "--model", model, "--epochs", "2", "--quiet", "--out", "t").exit_code == 0
-    assert said in (tables / "t" / "report.md").read_text()
+    assert message in (tables / "t" / "report.md").read_text()
 
 
 @pytest.mark.checked(
     "new rows", "Every exported student comes with its accuracy on new rows, next to the transductive accuracy."
 )
 @pytest.mark.parametrize("setting", ["transductive", "production"])
-def test_the_accuracy_on_new_rows_is_told_wherever_a_student_is_exported(tables, setting):
+def test_the_accuracy_on_new_rows_is_reported_with_every_student(tables, setting):
     assert call(*BUILD).exit_code == 0
     made = call("distill", "my-set", "--epochs", "5", "--quiet", "--out", "run", "--setting", setting)
     assert made.exit_code == 0, made.output
-    told = next(line for line in made.stdout.splitlines() if line.startswith("New rows, as `hgraph predict`"))
-    assert told in (tables / "run" / "report.md").read_text()
-    assert told in json.loads((tables / "run" / "student" / "student.json").read_text())["notes"]
-    assert ("of which training saw the features" in told) == (setting == "transductive")
+    new_rows = next(
+        line for line in made.stdout.splitlines() if line.startswith("Accuracy on new rows, as in `hgraph predict`")
+    )
+    assert new_rows in (tables / "run" / "report.md").read_text()
+    assert new_rows in json.loads((tables / "run" / "student" / "student.json").read_text())["notes"]
+    assert ("whose features were in training" in new_rows) == (setting == "transductive")

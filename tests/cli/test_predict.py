@@ -63,13 +63,13 @@ def place(tmp_path_factory):
             assert made.exit_code == 0, made.output
             whole = ("--nodes", "all.csv", links.replace("=", "=all-"), "--label", "taste", "--out", f"all-{name}")
             assert call("datasets", "build", *whole).exit_code == 0
-        bare = ("--nodes", "new.csv", "--hyperedges", "new-books-alone.csv", "--out", "unlabeled")
-        write("new-books-alone.csv", ["node", "hyperedge"], [("n1", "b1"), ("n2", "b1")])
+        bare = ("--nodes", "new.csv", "--hyperedges", "only-new-books.csv", "--out", "unlabeled")
+        write("only-new-books.csv", ["node", "hyperedge"], [("n1", "b1"), ("n2", "b1")])
         assert call("datasets", "build", *bare).exit_code == 0
         few = ("--epochs", 3, "--hidden", 4, "--quiet")
         for run, data, model in (("hyper", "set", "hgnn+"), ("gcn", "graph", "gcn"), ("mlp", "set", "mlp")):
             assert call("train", data, "--model", model, *few, "--out", run).exit_code == 0
-        assert call("distill", "set", "--epochs", 3, "--quiet", "--out", "taught").exit_code == 0
+        assert call("distill", "set", "--epochs", 3, "--quiet", "--out", "distilled").exit_code == 0
         yield folder
 
 
@@ -78,8 +78,8 @@ def _inside(place, monkeypatch):
     monkeypatch.chdir(place)
 
 
-@pytest.mark.parametrize("run", ["hyper", "gcn", "mlp", "taught"])
-def test_the_network_answers_for_the_nodes_without_a_label(run):
+@pytest.mark.parametrize("run", ["hyper", "gcn", "mlp", "distilled"])
+def test_the_network_predicts_unlabeled_nodes(run):
     result = call("predict", run, "--quiet")
     assert result.exit_code == 0, result.output
     found = rows_of(result.stdout)
@@ -89,7 +89,7 @@ def test_the_network_answers_for_the_nodes_without_a_label(run):
     assert [row for row in every if row["id"] in UNKNOWN] == found
 
 
-def test_the_answers_are_those_of_the_network():
+def test_predictions_are_those_of_the_network():
     from safetensors.torch import load_file
 
     from hgraph.cli.teachers import as_hypergraph
@@ -111,7 +111,7 @@ def test_the_answers_are_those_of_the_network():
     ("run", "links", "whole"),
     [("hyper", "--hyperedges=new-books.csv", "all-set"), ("gcn", "--edges=new-friends.csv", "all-graph")],
 )  # fmt: skip
-def test_new_nodes_are_answered_as_in_a_data_set_that_has_them(run, links, whole):
+def test_predictions_of_new_nodes_equal_those_in_a_data_set_with_them(run, links, whole):
     result = call("predict", run, "new.csv", links, "--quiet")
     assert result.exit_code == 0, result.output
     found = rows_of(result.stdout)
@@ -122,13 +122,13 @@ def test_new_nodes_are_answered_as_in_a_data_set_that_has_them(run, links, whole
         assert float(row["probability"]) == pytest.approx(float(built[row["id"]]["probability"]), rel=1e-4)
 
 
-def test_data_without_any_label_is_answered():
+def test_data_without_labels_is_predicted():
     result = call("predict", "hyper", "--dataset", "./unlabeled", "--quiet")
     assert result.exit_code == 0, result.output
     assert [row["id"] for row in rows_of(result.stdout)] == NEW["id"]
 
 
-def test_new_members_join_the_hyperedges_that_are_known(place):
+def test_new_members_join_known_hyperedges(place):
     data = load("./set")[0]
     joined = with_new_nodes(data, place / "new.csv", {"hyperedges": place / "new-books.csv", "edges": None}, {})
     names = [*data.meta["hyperedge_names"], "fresh"]
@@ -140,7 +140,7 @@ def test_new_members_join_the_hyperedges_that_are_known(place):
     assert torch.equal(joined.x[:24], data.x)
 
 
-def test_a_network_over_a_structure_needs_that_of_new_nodes_and_an_mlp_does_not():
+def test_a_network_needs_links_of_new_nodes_and_an_mlp_does_not():
     result = call("predict", "hyper", "new.csv")
     assert result.exit_code == 2
     assert "--hyperedges or --edges" in result.stderr
@@ -150,19 +150,19 @@ def test_a_network_over_a_structure_needs_that_of_new_nodes_and_an_mlp_does_not(
 @pytest.mark.parametrize(
     ("arguments", "match"),
     [
-        (["hyper", "nodes.csv", "--hyperedges", "books.csv"], "which the run knows"),
-        (["hyper", "new.csv", "--edges", "new-friends.csv"], "as the run has hyperedges"),
+        (["hyper", "nodes.csv", "--hyperedges", "books.csv"], "ids that are not nodes of the run"),
+        (["hyper", "new.csv", "--edges", "new-friends.csv"], "because the network uses hyperedges"),
         (["hyper", "--hyperedges", "books.csv"], "a file of the new nodes"),
         (["hyper", "books.csv", "--hyperedges", "books.csv", "--id", "node"], "node"),
-        (["taught", "new.csv", "--dataset", "set"], "no rows with it"),
-        (["taught", "new.csv", "--id", "name"], "a column of"),
-        (["taught/student"], "a file of rows"),
-        (["taught", "new.csv", "--out", "new.csv"], "a file other than the input"),
-        (["taught", "new.csv", "--delimiter", ";;"], "one character"),
-        (["hyper", "--program", "onnx"], "the trained network answers"),
+        (["distilled", "new.csv", "--dataset", "set"], "no file of rows together with this option"),
+        (["distilled", "new.csv", "--id", "name"], "a column of"),
+        (["distilled/student"], "a file of rows"),
+        (["distilled", "new.csv", "--out", "new.csv"], "a file other than the input"),
+        (["distilled", "new.csv", "--delimiter", ";;"], "one character"),
+        (["hyper", "--program", "onnx"], "the trained network predicts"),
     ],
 )
-def test_what_cannot_be_answered_is_said_in_one_line(arguments, match):
+def test_errors_are_one_line(arguments, match):
     result = call("predict", *arguments)
     assert result.exit_code == 2, result.output
     assert match in result.stderr
@@ -170,9 +170,9 @@ def test_what_cannot_be_answered_is_said_in_one_line(arguments, match):
 
 
 @pytest.mark.parametrize("delimiter", [",", ";", "\t", "|"])
-def test_a_student_answers_in_the_delimiter_of_the_rows_with_ids_and_all_classes(tmp_path, delimiter):
+def test_a_student_writes_the_delimiter_of_the_rows_with_ids_and_all_classes(tmp_path, delimiter):
     write(tmp_path / "rows.csv", list(NEW), zip(*NEW.values(), strict=True), delimiter)
-    result = call("predict", "taught", tmp_path / "rows.csv", "--proba", "--quiet")
+    result = call("predict", "distilled", tmp_path / "rows.csv", "--proba", "--quiet")
     assert result.exit_code == 0, result.output
     found = rows_of(result.stdout, delimiter)
     assert [row["id"] for row in found] == NEW["id"]
@@ -180,15 +180,15 @@ def test_a_student_answers_in_the_delimiter_of_the_rows_with_ids_and_all_classes
         both = [float(row[f"probability of {name}"]) for name in ("crime", "poetry")]
         assert sum(both) == pytest.approx(1, abs=1e-5)
         assert max(both) == pytest.approx(float(row["probability"]), abs=1e-6)
-    assert rows_of(call("predict", "taught", "new.csv", "--quiet").stdout)[0]["label"] == found[0]["label"]
+    assert rows_of(call("predict", "distilled", "new.csv", "--quiet").stdout)[0]["label"] == found[0]["label"]
 
 
 def test_tables_of_tabs_json_lines_and_other_ids(tmp_path):
-    assert call("predict", "taught", "new.csv", "--out", tmp_path / "a.tsv", "--quiet").exit_code == 0
+    assert call("predict", "distilled", "new.csv", "--out", tmp_path / "a.tsv", "--quiet").exit_code == 0
     assert [row["id"] for row in rows_of((tmp_path / "a.tsv").read_text(), "\t")] == NEW["id"]
     lines = [json.loads(line) for line in call("predict", "hyper", "--json", "--quiet").stdout.splitlines()]
     assert [(line["id"], set(line)) for line in lines] == [(name, {"id", "label", "probability"}) for name in UNKNOWN]
-    other = rows_of(call("predict", "taught", "new.csv", "--id", "town", "--quiet").stdout)
+    other = rows_of(call("predict", "distilled", "new.csv", "--id", "town", "--quiet").stdout)
     assert [row["town"] for row in other] == NEW["town"]
 
 
@@ -198,19 +198,19 @@ def test_parquet_in_and_out(tmp_path):
     parquet.write_table(
         pyarrow.table({"id": ["n1", "n2"], "age": [30, None], "town": NEW["town"]}), tmp_path / "r.parquet"
     )
-    made = call("predict", "taught", tmp_path / "r.parquet", "--proba", "--out", tmp_path / "a.parquet", "--quiet")
+    made = call("predict", "distilled", tmp_path / "r.parquet", "--proba", "--out", tmp_path / "a.parquet", "--quiet")
     assert made.exit_code == 0, made.output
     found = parquet.read_table(tmp_path / "a.parquet").to_pydict()
-    expected = rows_of(call("predict", "taught", "new.csv", "--quiet").stdout)
+    expected = rows_of(call("predict", "distilled", "new.csv", "--quiet").stdout)
     assert found["id"] == NEW["id"]
     assert found["probability"] == pytest.approx([float(row["probability"]) for row in expected], abs=1e-5)
 
 
-def test_a_run_says_which_columns_it_reads():
-    for run in ("taught", "hyper"):
-        told = call("predict", run, "--describe")
-        assert told.exit_code == 0, told.output
-        assert told.stdout.splitlines() == ["age  numeric", "town  categorical: a, b, c", "classes: crime, poetry"]
+def test_describe_lists_the_columns_of_a_run():
+    for run in ("distilled", "hyper"):
+        described = call("predict", run, "--describe")
+        assert described.exit_code == 0, described.output
+        assert described.stdout.splitlines() == ["age  numeric", "town  categorical: a, b, c", "classes: crime, poetry"]
     found = json.loads(call("predict", "hyper", "--describe", "--json").stdout)
     assert found["columns"]["town"] == {"kind": "categorical", "categories": ["a", "b", "c"]}
 

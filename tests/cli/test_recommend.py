@@ -1,4 +1,4 @@
-"""From a folder of two CSV files to recommendations that say why, on the command line, and how it fails."""
+"""From a folder of two CSV files to recommendations with explanations, on the command line, and errors."""
 
 from __future__ import annotations
 
@@ -29,13 +29,13 @@ def write(path, header, rows):
 
 @pytest.fixture
 def shop(tmp_path, monkeypatch):
-    """24 readers of one genre each, 21 books that are known by genre and author."""
+    """24 readers of one genre each, 21 books with genre and author."""
     monkeypatch.chdir(tmp_path)
     draw, folder = random.Random(0), tmp_path / "shop"
     folder.mkdir()
     books = {f"book {i}": GENRES[i % 3] for i in range(21)}
-    facts = [(b, "is a", g) for b, g in books.items()] + [(b, "by", f"author {i % 5}") for i, b in enumerate(books)]
-    write(folder / "triples.csv", ["tail", "head", "relation", "source"], [(t, h, r, "x") for h, r, t in facts])
+    triples = [(b, "is a", g) for b, g in books.items()] + [(b, "by", f"author {i % 5}") for i, b in enumerate(books)]
+    write(folder / "triples.csv", ["tail", "head", "relation", "source"], [(t, h, r, "x") for h, r, t in triples])
     pairs = [
         (f"reader {u}", b) for u in range(24) for b in draw.sample([b for b in books if books[b] == GENRES[u % 3]], 4)
     ]
@@ -46,7 +46,7 @@ def shop(tmp_path, monkeypatch):
 TRAIN = ("train", "shop", "--model", "kgat", "--epochs", 10, "--hidden", 8, "--out", "run", "--quiet")
 
 
-def test_from_two_files_to_reasons(shop, monkeypatch):
+def test_from_two_files_to_explanations(shop, monkeypatch):
     done = call(*TRAIN)
     assert done.exit_code == 0, done.output
     assert "recall@20" in done.output
@@ -57,7 +57,7 @@ def test_from_two_files_to_reasons(shop, monkeypatch):
     assert 0 < again["recall@20_by_popularity"] <= 1  # the floor, whatever the model
     assert f"{again['recall@20']:.4f}" in done.output
     assert f"{again['recall@20']:.4f}" in call("evaluate", "run").output
-    assert "a recommender knows its own users alone" in call("evaluate", "run", "--dataset", "shop").output
+    assert "only for the users of its run" in call("evaluate", "run", "--dataset", "shop").output
     done = call("recommend", "run", "--user", "reader 3", "-k", 3, "--explain", "--draw", "why/why.png")
     assert done.exit_code == 0, done.output
     assert "  1. book" in done.output
@@ -96,15 +96,15 @@ def test_every_recommender_trains_and_recommends(shop, model):
     assert "  2. book" in done.output
 
 
-def test_paths_have_a_number_where_there_is_attention(shop):
+def test_paths_have_a_weight_if_there_is_attention(shop):
     for model, numbered in (("kgat", True), ("kgcn", False)):
         call("train", "shop", "--model", model, "--epochs", 1, "--hidden", 4, "--out", model, "--quiet")
         found = json.loads(call("recommend", model, "--user", "reader 3", "-k", 9, "--explain", "--json").output)
         weights = [reason["weight"] for entry in found["items"] for reason in entry["because"]]
         assert weights
         assert all((weight is not None) == numbered for weight in weights)
-        told = call("recommend", model, "--user", "reader 3", "-k", 9, "--explain").output
-        assert ("       reader 3 -interacts with->" in told) == (not numbered)
+        output = call("recommend", model, "--user", "reader 3", "-k", 9, "--explain").output
+        assert ("       reader 3 -interacts with->" in output) == (not numbered)
 
 
 def test_items_of_all_users_go_to_a_file(shop, monkeypatch):
@@ -128,8 +128,8 @@ def test_items_of_all_users_go_to_a_file(shop, monkeypatch):
 
 
 @pytest.mark.parametrize("change", ["another order", "one more"])
-def test_a_run_does_not_answer_for_data_that_have_changed(shop, change):
-    """Ids are made of the rows in their order: other rows are other users, and other parts."""
+def test_a_run_rejects_changed_data(shop, change):
+    """Ids depend on the order of rows: with other rows, ids and splits differ."""
     done = call("train", "shop", "--model", "bprmf", "--epochs", 2, "--hidden", 4, "--out", "run", "--quiet")
     assert done.exit_code == 0, done.output
     head, *rows = (shop / "interactions.csv").read_text(encoding="utf-8").splitlines()
@@ -141,7 +141,7 @@ def test_a_run_does_not_answer_for_data_that_have_changed(shop, change):
         assert "has changed since this run was trained" in " ".join(done.output.split())
 
 
-def test_nothing_that_was_taken_is_recommended(shop):
+def test_known_items_are_not_recommended(shop):
     call("train", "shop", "--model", "bprmf", "--epochs", 1, "--hidden", 4, "--out", "run", "--quiet")
     found = json.loads(call("recommend", "run", "--user", "reader 0", "-k", 500, "--json").output)["items"]
     data = datasets.from_interactions("shop")[0]
@@ -150,31 +150,31 @@ def test_nothing_that_was_taken_is_recommended(shop):
     assert sorted(entry["item"] for entry in found) == sorted(set(range(data.num_items)) - taken)
 
 
-def test_one_who_took_everything_is_told_so(shop):
+def test_a_user_with_all_items_is_an_error(shop):
     rows = "\n".join(["user,item", *(f"reader 0,book {i}" for i in range(21)), *(f"b,book {i}" for i in range(15))])
     (shop / "interactions.csv").write_text(rows + "\n", encoding="utf-8")
     call("train", "shop", "--model", "bprmf", "--epochs", 1, "--hidden", 4, "--out", "run", "--quiet")
-    assert "one who has not taken every item" in call("recommend", "run", "--user", "reader 0").output
+    assert "a user with items left to recommend" in call("recommend", "run", "--user", "reader 0").output
 
 
 @pytest.mark.parametrize("model", ["bprmf", "lightgcn", "twotower"])
-def test_no_reasons_of_models_that_read_no_facts(shop, model):
+def test_models_without_triples_have_no_explanations(shop, model):
     call("train", "shop", "--model", model, "--epochs", 1, "--hidden", 4, "--out", "run", "--quiet")
     for words in (("--explain",), ("--draw", "why.png")):
         done = call("recommend", "run", "--user", "reader 0", *words)
         assert done.exit_code == 2
-        assert "this model reads no facts" in done.output
+        assert "this model does not use triples" in done.output
 
 
-def test_kgat_begins_from_what_bprmf_learned(shop):
-    """With no epoch of its own to speak of it ranks nearly as BPR-MF does; the settings are kept."""
-    from hgraph.cli.recommenders import opened_run
+def test_kgat_starts_from_embeddings_of_bprmf(shop):
+    """With almost no training of its own, it ranks nearly as BPR-MF does; the settings are saved."""
+    from hgraph.cli.recommenders import load_run
 
     few = ("--epochs", 1, "--hidden", 8, "--lr", 1e-9, "--quiet", "--json")
     for name, options in (("bprmf", ("--validate-users", 5)), ("kgat", ("--pretrain", "bprmf", "--l2", 0.5))):
         done = call("train", "shop", "--model", name, "--out", name, *few, *options)
         assert done.exit_code == 0, done.output
-    first, second = (opened_run(shop.parent / name, None)[0] for name in ("bprmf", "kgat"))
+    first, second = (load_run(shop.parent / name, None)[0] for name in ("bprmf", "kgat"))
     torch.testing.assert_close(second.embedding[: len(first.embedding)], first.embedding, rtol=0, atol=1e-6)
     commands = [json.loads((shop.parent / n / "config.json").read_text())["command"] for n in ("kgat", "bprmf")]
     assert "--l2 0.5 --pretrain bprmf" in commands[0]
@@ -182,24 +182,24 @@ def test_kgat_begins_from_what_bprmf_learned(shop):
     assert "None" not in (shop.parent / "kgat" / "report.md").read_text()
 
 
-def test_a_run_is_distilled_into_towers_that_answer_alone(shop):
+def test_a_run_is_distilled_into_two_towers(shop):
     onnxruntime = pytest.importorskip("onnxruntime")
     pytest.importorskip("onnxscript")
     assert call(*TRAIN).exit_code == 0
     words = ("distill", "run", "--steps", 150, "--quiet")
     done = call(*words)
     assert done.exit_code == 0, done.output
-    for column in ("recall@20", "recall kept", "same items", "one user", "24 users"):
+    for column in ("recall@20", "recall / teacher", "same items", "one user", "24 users"):
         assert column in done.output.split("\n")[0]
     assert [line.split("  ")[0] for line in done.output.split("\n")[2:6]] == [
-        "towers alone", "kgat (teacher)", "its rows kept", "student",
+        "towers without teacher", "kgat (teacher)", "teacher, cached embeddings", "student",
     ]  # fmt: skip
     place = shop.parent / "run" / "student"
     assert "## What" not in (place / "report.md").read_text()
-    assert "recall kept" in (place / "report.md").read_text().lower()
+    assert "recall / teacher" in (place / "report.md").read_text().lower()
     assert not (place / "under_way").exists()
     assert len((place / "metrics.jsonl").read_text().splitlines()) == 150
-    # the file answers for names as the student's run does
+    # the file accepts names as the student's run does
     session = onnxruntime.InferenceSession(str(place / "student.onnx"), providers=["CPUExecutionProvider"])
     named = session.get_modelmeta().custom_metadata_map
     users, items = json.loads(named["users"]), json.loads(named["items"])
@@ -216,27 +216,27 @@ def test_a_run_is_distilled_into_towers_that_answer_alone(shop):
     assert json.loads(call("evaluate", "run/student", "--json").output)["recall@20"] == again["student"]["recall@20"]
 
 
-def test_same_items_is_what_two_rankings_share_beside_what_was_taken(shop, monkeypatch):
+def test_same_items_is_the_overlap_without_known_items(shop, monkeypatch):
     from hgraph.cli import towers
     from hgraph.data import Interactions
 
     none, kg = torch.empty(2, 0, dtype=torch.long), datasets.from_interactions("shop")[0].kg
     data = Interactions.from_pairs([[0, 1], [0, 3]], none, none, kg, num_users=2, num_items=4)
     monkeypatch.setattr(towers, "CUT", 2)
-    one = torch.tensor([[9.0, 3, 2, 1], [4, 3, 2, 9]])  # beside 0 and 3: {1, 2}, {0, 1}
-    two = torch.tensor([[9.0, 1, 2, 3], [4, 3, 2, 9]])  # beside 0 and 3: {3, 2}, {0, 1}
-    assert towers._shared(lambda users: one[users], lambda users: two[users], data) == 0.75
+    one = torch.tensor([[9.0, 3, 2, 1], [4, 3, 2, 9]])  # without 0 and 3: {1, 2}, {0, 1}
+    two = torch.tensor([[9.0, 1, 2, 3], [4, 3, 2, 9]])  # without 0 and 3: {3, 2}, {0, 1}
+    assert towers._overlap(lambda users: one[users], lambda users: two[users], data) == 0.75
 
 
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        (("--teacher", "gcn"), "teacher: expected nothing, as the student of a recommender has no such setting"),
-        (("--seed", 0), "The run says the model, the data and the seed"),
+        (("--teacher", "gcn"), "teacher: expected no value, because the student of a recommender has no such setting"),
+        (("--seed", 0), "The model, the data and the seed come from the run"),
         ((), "a folder without a finished run"),
     ],
 )
-def test_what_a_recommender_s_student_cannot_be_told(shop, words, message):
+def test_wrong_options_of_a_recommender_s_student(shop, words, message):
     call("train", "shop", "--model", "bprmf", "--epochs", 1, "--hidden", 4, "--out", "run", "--quiet")
     (shop.parent / "run" / "student").mkdir()
     (shop.parent / "run" / "student" / "report.md").write_text("of another time")
@@ -244,12 +244,12 @@ def test_what_a_recommender_s_student_cannot_be_told(shop, words, message):
     assert done.exit_code == 2
     assert message in " ".join(done.output.split())
     done = call("predict", "run", "rows.csv")
-    assert "the run of a recommender" in done.output
-    assert "steps: expected nothing" in call("distill", "digits", "--steps", 3).output
+    assert "a run of a recommender" in done.output
+    assert "steps: expected no value" in call("distill", "digits", "--steps", 3).output
 
 
-def test_the_student_of_a_recommender_goes_on(shop, monkeypatch):
-    """Stopped after the student was taught: the next call teaches it no further, and the figures are the same."""
+def test_the_student_of_a_recommender_resumes(shop, monkeypatch):
+    """Stopped after the student was trained: the next call trains it no further, and the metrics are the same."""
     pytest.importorskip("onnxruntime")
     pytest.importorskip("onnxscript")
     import hgraph.distill.towers as towers
@@ -296,7 +296,7 @@ def test_tuning_a_recommender(shop):
         assert message in " ".join(done.output.split())
 
 
-def test_the_same_command_goes_on(shop, monkeypatch):
+def test_the_same_command_resumes(shop, monkeypatch):
     from hgraph.train import recommender
 
     whole = call(*TRAIN, "--json").output
@@ -322,22 +322,31 @@ def test_the_same_command_goes_on(shop, monkeypatch):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (("train", "shop", "--model", "kgat", "--clip", 1), "clip: expected nothing, as kgat has no such setting"),
-        (("train", "karate", "--model", "gcn", "--l2", 1), "l2: expected nothing, as gcn has no such setting"),
-        (("train", "karate", "--validate-users", 9), "validate_users: expected nothing, as hgnn+ has no such setting"),
-        (("train", "shop", "--model", "fm", "--pretrain", "bprmf"), "nothing, as fm begins from no other's vectors"),
-        (("train", "karate", "--model", "kgat"), "one for recommendation, got 'karate'"),
+        (
+            ("train", "shop", "--model", "kgat", "--clip", 1),
+            "clip: expected no value, because kgat has no",
+        ),
+        (("train", "karate", "--model", "gcn", "--l2", 1), "l2: expected no value, because gcn has no"),
+        (
+            ("train", "karate", "--validate-users", 9),
+            "validate_users: expected no value, because hgnn+ has no",
+        ),
+        (
+            ("train", "shop", "--model", "fm", "--pretrain", "bprmf"),
+            "no value, because fm cannot start from",
+        ),
+        (("train", "karate", "--model", "kgat"), "a data set for recommendation, got 'karate'"),
         (("recommend", "nowhere", "--user", 0), "nowhere: no finished run"),
         (("recommend", "shop", "--user", 0), "shop: no finished run"),
     ],
 )
-def test_mistakes_are_answered(shop, arguments, message):
+def test_wrong_arguments_are_named(shop, arguments, message):
     done = call(*arguments)
     assert done.exit_code == 2
     assert message in done.output
 
 
-def test_unknown_users_are_answered(shop):
+def test_unknown_users_are_named(shop):
     call("train", "shop", "--model", "bprmf", "--epochs", 1, "--hidden", 4, "--out", "run", "--quiet")
     done = call("recommend", "run", "--user", "reder 3")
     assert done.exit_code == 2
@@ -346,7 +355,7 @@ def test_unknown_users_are_answered(shop):
     assert "Known names include 'reader 0'" in call("recommend", "run", "--user", "zed").output.replace("\n", " ")
 
 
-def test_the_nameless_may_be_called_as_reasons_call_them():
+def test_generated_user_names_are_accepted():
     from hgraph.cli.recommend import _user
 
     data = Interactions.from_pairs(
@@ -358,14 +367,14 @@ def test_the_nameless_may_be_called_as_reasons_call_them():
             _user(wrong, data)
 
 
-def test_a_folder_of_interactions_is_no_set_of_nodes(shop):
+def test_a_folder_of_interactions_is_not_a_data_set_of_nodes(shop):
     for words in (("distill", "shop"), ("datasets", "info", "shop"), ("train", "shop", "--model", "gcn")):
         done = call(*words)
         assert done.exit_code == 2
         assert "'shop', a folder of interactions" in " ".join(done.output.split())
 
 
-def test_what_repeats_is_counted_aloud(shop):
+def test_duplicates_are_counted_in_the_log(shop):
     assert "1 of 97 pairs repeat others and count once." in datasets.from_interactions(shop).caveats
     call("train", "shop", "--model", "bprmf", "--epochs", 1, "--hidden", 4, "--out", "run", "--quiet")
     assert "1 of 97 pairs repeat" in (shop.parent / "run" / "report.md").read_text(encoding="utf-8")
@@ -379,10 +388,10 @@ def test_own_interactions(shop):
     assert (data.num_users, data.num_items) == (24, len({n for n in data.kg.node_names if n.startswith("book")}))
     assert data.train.num_edges + data.val.num_edges + data.test.num_edges == 96  # the repeated pair counts once
     assert data.kg.find_triples("book 3", "is a")[0].tail == "crime"
-    alone = datasets.from_interactions(shop / "interactions.csv")
-    assert alone[0].kg.num_edges == 0
-    assert alone[0].kg.num_nodes == data.num_items
-    assert not alone.redistribute
+    without = datasets.from_interactions(shop / "interactions.csv")
+    assert without[0].kg.num_edges == 0
+    assert without[0].kg.num_nodes == data.num_items
+    assert not without.redistribute
 
 
 @pytest.mark.parametrize(
@@ -402,7 +411,7 @@ def test_bad_files_are_refused_with_their_place(shop, name, content, message):
         datasets.from_interactions(shop)
 
 
-def test_a_shop_of_six_items_and_one_that_teaches_nothing(tmp_path, monkeypatch):
+def test_a_shop_of_six_items_and_one_without_training_pairs(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "small").mkdir()
     write(
@@ -419,7 +428,7 @@ def test_a_shop_of_six_items_and_one_that_teaches_nothing(tmp_path, monkeypatch)
         datasets.own_interactions.from_interactions(tmp_path / "one")
 
 
-def test_a_run_that_kept_nothing_says_that_it_begins_anew(shop, caplog):
+def test_a_run_without_a_checkpoint_starts_over(shop, caplog):
     from hgraph.cli.runs import begin
 
     place = begin(shop.parent / "run", {"seed": 0}, overwrite=False)
@@ -432,7 +441,7 @@ def test_a_run_that_kept_nothing_says_that_it_begins_anew(shop, caplog):
     assert "holds a stopped run: resuming" in second
 
 
-def test_a_name_of_a_user_and_of_a_thing_is_told(tmp_path, caplog):
+def test_a_name_of_a_user_and_of_an_entity_is_reported(tmp_path, caplog):
     write(tmp_path / "interactions.csv", ["user", "item"], [("ann", "Dune"), ("ann", "Ubik"), ("bob", "Dune")])
     write(tmp_path / "triples.csv", ["head", "relation", "tail"], [("ann", "likes", "space"), ("Dune", "is", "space")])
     found = datasets.from_interactions(tmp_path, val=0, test=0)
@@ -444,7 +453,7 @@ def test_a_name_of_a_user_and_of_a_thing_is_told(tmp_path, caplog):
         data.collaborative()
 
 
-def test_a_folder_of_neither_kind_is_told_so(tmp_path, monkeypatch):
+def test_a_folder_of_neither_kind_is_an_error(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "empty").mkdir()
     done = call("train", "empty", "--model", "kgat")

@@ -1,4 +1,4 @@
-"""Random structures with everything a converter must keep, and what two of them have in common."""
+"""Random structures with everything that a converter must preserve, and comparisons of two of them."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ def _graphs(draw, *, parallel=True, loops=True, undirected=False, weighted=None,
     if undirected:
         pairs = [(u, v) for u, v in pairs if u <= v]
     weight, color = _weights(draw, len(pairs), weighted), _columns(draw, len(pairs), attrs)
-    if undirected:  # both directions of each, one after the other, as a caller would list them
+    if undirected:  # both directions of each edge, one after the other
         twice = [e for e, (u, v) in enumerate(pairs) for _ in range(1 + (u != v))]
         pairs = [p for u, v in pairs for p in dict.fromkeys([(u, v), (v, u)])]
         weight = None if weight is None else weight[twice]
@@ -137,7 +137,7 @@ def _records(attrs, size, *more):
 
 
 def _facts(c: Converted) -> dict[str, Any]:
-    """All that a `Converted` says, by ids, whatever the order: equal facts are equal structures."""
+    """The content of a `Converted` by ids, in any order; equal contents mean equal structures."""
     s = c.structure
     graph = isinstance(s, Graph)
     adj = s.adj if graph else s.v2e
@@ -146,15 +146,15 @@ def _facts(c: Converted) -> dict[str, Any]:
     hyperedges = list(range(m) if c.hyperedge_ids is None else c.hyperedge_ids)
     node_weight = None if graph else s.node_weight
     table = _records(c.node_attrs, n, ("x", c.x), ("y", c.y), ("weight", node_weight))
-    facts = {"nodes": {repr(i): record for i, record in zip(nodes, table, strict=True)}}
+    content = {"nodes": {repr(i): record for i, record in zip(nodes, table, strict=True)}}
     edges = _records(c.edge_attrs, adj.num_edges, ("weight", adj.weight))
     targets = nodes if graph else hyperedges
     ends = zip(adj.indices.tolist(), adj.target.tolist(), edges, strict=True)
-    facts["edges"] = Counter((repr(nodes[u]), repr(targets[v]), record) for u, v, record in ends)
+    content["edges"] = Counter((repr(nodes[u]), repr(targets[v]), record) for u, v, record in ends)
     table = _records(c.hyperedge_attrs, m, ("weight", None if graph else s.hyperedge_weight))
-    facts["hyperedges"] = {repr(i): record for i, record in zip(hyperedges, table, strict=True)}
-    facts["weighted"] = (adj.weight is None, node_weight is None, graph or s.hyperedge_weight is None)
-    return facts
+    content["hyperedges"] = {repr(i): record for i, record in zip(hyperedges, table, strict=True)}
+    content["weighted"] = (adj.weight is None, node_weight is None, graph or s.hyperedge_weight is None)
+    return content
 
 
 @pytest.fixture(scope="session")
@@ -168,5 +168,5 @@ def hypergraphs():
 
 
 @pytest.fixture(scope="session")
-def facts():
+def content_of():
     return _facts

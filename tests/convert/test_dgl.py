@@ -1,4 +1,4 @@
-"""DGL: round trips of homogeneous graphs, and what DGL cannot hold."""
+"""DGL: round trips of homogeneous graphs, and what DGL cannot represent."""
 
 import sys
 
@@ -16,14 +16,14 @@ from hgraph.errors import ArgumentError, ArgumentTypeError, MissingPackageError
 def dgl():
     try:
         import dgl
-    except (ImportError, OSError) as error:  # OSError: its libraries are made for another torch
+    except (ImportError, OSError) as error:  # OSError: built for another torch
         pytest.skip(f"needs dgl ({type(error).__name__})")
     return dgl
 
 
 @settings(max_examples=40, deadline=None, derandomize=True)
 @given(data=st.data())
-def test_round_trip(dgl, graphs, facts, data):
+def test_round_trip(dgl, graphs, content_of, data):
     c = data.draw(graphs(attrs=True))
     n, e = c.structure.num_nodes, c.structure.num_edges
     c = c._replace(node_attrs={"a": torch.arange(n)}, edge_attrs={"b": torch.rand(e, 2)})
@@ -36,7 +36,7 @@ def test_round_trip(dgl, graphs, facts, data):
         x=None if c.x is None else "feature",
         y=None if c.y is None else "label",
     )
-    assert facts(again) == facts(c)
+    assert content_of(again) == content_of(c)
     assert again.structure.equal(c.structure)
 
 

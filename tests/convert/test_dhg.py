@@ -1,4 +1,4 @@
-"""DHG: round trips of Graph, DiGraph and Hypergraph, against DHG's own matrices, and what DHG cannot hold."""
+"""DHG: round trips of Graph, DiGraph and Hypergraph, against DHG's own matrices, and what DHG cannot represent."""
 
 import sys
 
@@ -11,7 +11,7 @@ from hgraph import Graph, Hypergraph, convert
 from hgraph.convert import Converted
 from hgraph.errors import ArgumentError, ArgumentTypeError, MissingPackageError
 
-# DHG makes sparse tensors without saying whether torch shall check them.
+# DHG creates sparse tensors without choosing whether torch checks them.
 pytestmark = pytest.mark.filterwarnings("ignore:Sparse invariant checks:UserWarning")
 
 CHECK = settings(max_examples=40, deadline=None, derandomize=True)
@@ -56,7 +56,7 @@ def test_directions_and_weights_are_those_of_dhg(dhg):
     assert both.adj.dense().tolist() == [[0, 3], [3, 4]]
 
 
-def test_groups_stay(dhg):
+def test_groups_are_preserved(dhg):
     hg = dhg.Hypergraph(3, [(0, 1)])
     hg.add_hyperedges([(0, 1), (1, 2)], group_name="knn")
     c = convert.from_dhg(hg, weighted=False)
@@ -71,7 +71,7 @@ def test_groups_stay(dhg):
         convert.to_dhg_hypergraph(c._replace(hyperedge_attrs={"group": [1, 2, 3]}))
 
 
-def test_weights_not_asked_for_must_be_one(dhg):
+def test_weights_that_are_dropped_must_be_one(dhg):
     hg = dhg.Hypergraph(2, [(0, 1)], e_weight=[2.0], v_weight=[1.0, 3.0])
     with pytest.raises(ArgumentError, match="weighted: expected True .* a weight 2"):
         convert.from_dhg(hg, weighted=False, node_weighted=True)
@@ -80,7 +80,7 @@ def test_weights_not_asked_for_must_be_one(dhg):
     assert convert.from_dhg(hg, node_weighted=True).structure.node_weight.tolist() == [1, 3]
 
 
-def test_what_dhg_cannot_hold(dhg):
+def test_structures_that_dhg_cannot_represent(dhg):
     def graph(ends, **options):
         return Graph.from_edge_index(ends, num_nodes=2, directed=True, **options)
 

@@ -1,4 +1,4 @@
-"""The examples in the docstrings of the converters do what they show."""
+"""The examples in the docstrings of the converters run."""
 
 import doctest
 import importlib

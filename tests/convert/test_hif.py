@@ -1,4 +1,4 @@
-"""HIF: round trips through dictionaries and files, what documents mean, and thousands of damaged ones."""
+"""HIF: round trips through dictionaries and files, the meaning of documents, and thousands of damaged ones."""
 
 import copy
 import functools
@@ -43,7 +43,7 @@ def folder(tmp_path_factory):
 
 @CHECK
 @given(data=st.data())
-def test_round_trip(hypergraphs, facts, folder, data):
+def test_round_trip(hypergraphs, content_of, folder, data):
     c = data.draw(hypergraphs(ids=KINDS, attrs=True))
     c = c._replace(meta={"name": "é\u2028"})
     names = {"x": None if c.x is None else "feature", "y": None if c.y is None else "label"}
@@ -51,7 +51,7 @@ def test_round_trip(hypergraphs, facts, folder, data):
     write_hif(c, folder / "one.json", x="feature", y="label")
     assert json.loads((folder / "one.json").read_text()) == document
     for again in (from_hif(document, **names), read_hif(folder / "one.json", **names)):
-        # weights of nothing at all leave no trace in a document
+        # weights without any entries are not visible in a document
         hg, other = c.structure, again.structure
         if not hg.num_incidences and hg.v2e.weight is not None:
             other = Hypergraph(other.v2e.with_weight(hg.v2e.weight), other.hyperedge_weight, other.node_weight)
@@ -59,14 +59,14 @@ def test_round_trip(hypergraphs, facts, folder, data):
             other = other.with_hyperedge_weight(hg.hyperedge_weight)
         if not hg.num_nodes and hg.node_weight is not None:
             other = Hypergraph(other.v2e, other.hyperedge_weight, hg.node_weight)
-        assert facts(again._replace(structure=other)) == facts(c)
+        assert content_of(again._replace(structure=other)) == content_of(c)
         assert list(again.node_ids) == list(range(hg.num_nodes) if c.node_ids is None else c.node_ids)
         assert other.equal(hg)
         assert again.meta == {"network-type": "undirected", "name": "é\u2028"}
         assert (None if c.x is None else again.x.tolist()) == (None if c.x is None else c.x.tolist())
 
 
-def test_what_a_document_means():
+def test_the_meaning_of_a_document():
     c = from_hif(FULL)
     assert c.node_ids == ["lonely", "1", 1]
     assert c.hyperedge_ids == ["empty", 0, "e"]
@@ -80,15 +80,15 @@ def test_what_a_document_means():
     assert c.meta == {"network-type": "directed", "name": "full", "tags": ["a", None]}
 
 
-def test_a_directed_document_survives(facts):
+def test_a_directed_document_round_trip(content_of):
     c = from_hif(FULL)
     again = from_hif(to_hif(c))
-    assert facts(again) == facts(c)
+    assert content_of(again) == content_of(c)
     assert again.meta == c.meta
     assert to_hif(again) == to_hif(c)
 
 
-def test_directions_alone_make_a_document_directed():
+def test_directions_make_a_document_directed():
     document = {"incidences": [{"edge": 0, "node": 0, "direction": "head"}]}
     assert from_hif(document).meta == {"network-type": "directed"}
     assert to_hif(from_hif(document))["incidences"] == document["incidences"]
@@ -97,11 +97,11 @@ def test_directions_alone_make_a_document_directed():
     assert to_hif(from_hif(odd))["incidences"] == odd["incidences"]
 
 
-def test_an_ascending_complex_stays_one():
+def test_an_abstract_simplicial_complex_round_trip():
     assert to_hif(from_hif({"network-type": "asc", "incidences": []}))["network-type"] == "asc"
 
 
-def test_whole_numbers_are_integers_whatever_they_look_like():
+def test_whole_numbers_are_integers_in_any_notation():
     c = from_hif({"incidences": [{"edge": 1.0, "node": np.int32(2)}, {"edge": 1, "node": 3}]})
     assert c.hyperedge_ids == [1]
     assert c.node_ids == [2, 3]
@@ -118,7 +118,7 @@ def test_features_and_labels():
         from_hif({"incidences": [], "nodes": nodes}, x="color")
 
 
-def test_reachable_from_the_top():
+def test_exports():
     assert hgraph.convert.from_hif is from_hif
     assert "convert" in dir(hgraph)
 
@@ -229,7 +229,7 @@ def test_bad_files(name, tmp_path):
     assert len(str(caught.value)) < 600
 
 
-def test_files_that_are_not_there_or_too_large(tmp_path):
+def test_files_that_are_missing_or_too_large(tmp_path):
     for path in (tmp_path / "none.json", tmp_path, "a\0b"):
         with pytest.raises(DataError, match="cannot be read"):
             read_hif(path)
@@ -260,14 +260,14 @@ def test_64_levels_are_read(tmp_path):
         ({"meta": {"network-type": "directed"}, "edge_attrs": {"direction": ["up", "head"]}}, "direction"),
     ],
 )
-def test_what_cannot_be_written(change, message, tmp_path):
+def test_structures_that_cannot_be_written(change, message, tmp_path):
     c = Converted(Hypergraph.from_lists([[0, 1]], num_nodes=2))._replace(**change)
     with pytest.raises(ArgumentError, match=message):
         write_hif(c, tmp_path / "out.json")
     assert not list(tmp_path.iterdir())
 
 
-def test_more_that_cannot_be_written():
+def test_more_structures_that_cannot_be_written():
     with pytest.raises(ArgumentTypeError, match="HIF holds hypergraphs"):
         to_hif(Graph.from_edge_index([[0], [1]], num_nodes=2, directed=True))
     infinite = Hypergraph.from_lists([[0]], num_nodes=1, hyperedge_weight=[math.inf])
@@ -279,13 +279,13 @@ def test_more_that_cannot_be_written():
 
 
 def test_a_failed_write_leaves_the_old_file(tmp_path):
-    path = tmp_path / "kept.json"
+    path = tmp_path / "saved.json"
     write_hif(Hypergraph.from_lists([[0]], num_nodes=1), path)
     before = path.read_bytes()
     with pytest.raises(ArgumentError):
         write_hif(Converted(Hypergraph.from_lists([[0]], num_nodes=1), meta={"a": object()}), path)
     assert path.read_bytes() == before
-    assert [p.name for p in tmp_path.iterdir()] == ["kept.json"]
+    assert [p.name for p in tmp_path.iterdir()] == ["saved.json"]
 
 
 # ---------------------------------------------------------------------- fuzz
@@ -336,8 +336,8 @@ def damaged(draw):
     return document
 
 
-def accepted(read, name, facts):
-    """What was read survives being written; what was not is refused by name."""
+def accepted(read, name, content_of):
+    """A document is either rejected by name, or a round trip preserves its content."""
     error = ""
     try:
         c = read()
@@ -348,17 +348,17 @@ def accepted(read, name, facts):
     if error:
         return False
     assert c.structure.num_nodes == len(c.node_ids) == len(set(c.node_ids))
-    assert facts(from_hif(to_hif(c))) == facts(c)
+    assert content_of(from_hif(to_hif(c))) == content_of(c)
     return True
 
 
-def test_damaged_documents(facts):
+def test_damaged_documents(content_of):
     count = {True: 0, False: 0}
 
     @FUZZ
     @given(document=damaged())
     def run(document):
-        count[accepted(lambda: from_hif(document), "document: ", facts)] += 1
+        count[accepted(lambda: from_hif(document), "document: ", content_of)] += 1
 
     run()
     assert min(count.values()) > 40, "a fuzzer whose documents are all refused, or all fine, tests little"
@@ -366,7 +366,7 @@ def test_damaged_documents(facts):
 
 @FUZZ
 @given(data=st.data())
-def test_damaged_files(facts, folder, data):
+def test_damaged_files(content_of, folder, data):
     content = bytearray(json.dumps(FULL).encode())
     for _ in range(data.draw(st.integers(1, 4))):
         at = data.draw(st.integers(0, max(len(content) - 1, 0)))
@@ -381,7 +381,7 @@ def test_damaged_files(facts, folder, data):
             del content[at:]
     path = folder / "fuzzed.json"
     path.write_bytes(content)
-    accepted(lambda: read_hif(path), str(path), facts)
+    accepted(lambda: read_hif(path), str(path), content_of)
 
 
 @functools.cache
@@ -406,5 +406,5 @@ def test_the_checker_agrees_with_a_json_schema_validator(document):
             schema.check_hif(document, "document")
         except DataError as caught:
             error = str(caught)
-        # what the schema cannot say: numbers are finite
+        # not in the schema: numbers are finite
         assert error == "" or re.search("nan|inf|many digits", error)

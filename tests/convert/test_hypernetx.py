@@ -1,4 +1,4 @@
-"""HyperNetX through HIF: its own ``from_hif`` reads what we write, and we read what its ``to_hif`` writes.
+"""HyperNetX through HIF: its ``from_hif`` reads our documents, and we read those of its ``to_hif``.
 
 HyperNetX 2.4 imports fastjsonschema, which it does not install, and makes no hypergraph of a dict under pandas 3.
 """
@@ -24,15 +24,15 @@ def hnx():
     import hypernetx.hif
 
     text = Path(schema.__file__).with_name("hif_schema.json").read_text()
-    with pytest.MonkeyPatch.context() as patch:  # HyperNetX fetches the schema at every call
+    with pytest.MonkeyPatch.context() as patch:  # HyperNetX downloads the schema in every call
         patch.setattr(hypernetx.hif, "requests", SimpleNamespace(get=lambda url: SimpleNamespace(text=text)))
         yield hnx
 
 
 @settings(max_examples=25, deadline=None, derandomize=True)
 @given(data=st.data())
-def test_round_trip(hnx, hypergraphs, facts, data):
-    """HyperNetX gives every weight a value and drops isolated nodes and empty hyperedges; all else comes back."""
+def test_round_trip(hnx, hypergraphs, content_of, data):
+    """HyperNetX sets all weights and drops isolated nodes and empty hyperedges; everything else is preserved."""
     c = data.draw(
         hypergraphs(
             weighted=True, hyperedge_weighted=True, node_weighted=True, ids=("integers", "strings"), empties=False
@@ -44,7 +44,7 @@ def test_round_trip(hnx, hypergraphs, facts, data):
     theirs = hnx.from_hif(to_hif(c))
     assert theirs.shape == (hg.num_nodes, hg.num_hyperedges)
     again = from_hif(json.loads(json.dumps(hnx.to_hif(theirs))))
-    assert facts(again._replace(meta={})) == facts(c)
+    assert content_of(again._replace(meta={})) == content_of(c)
 
 
 def test_documents_of_hypernetx(hnx):

@@ -1,4 +1,4 @@
-"""networkx: round trips of all four classes and of bipartite graphs, directions, and what is refused."""
+"""networkx: round trips of all four classes and of bipartite graphs, directions, and errors."""
 
 import networkx as nx
 import numpy as np
@@ -31,7 +31,7 @@ CLASSES = {
 @pytest.mark.parametrize("cls", CLASSES, ids=lambda c: c.__name__)
 @CHECK
 @given(data=st.data())
-def test_round_trip(cls, graphs, facts, data):
+def test_round_trip(cls, graphs, content_of, data):
     c = data.draw(graphs(**CLASSES[cls], ids=KINDS, attrs=True))
     g = to_networkx(c, cls, weight="w", x="feature", y="label")
     assert type(g) is cls
@@ -43,14 +43,14 @@ def test_round_trip(cls, graphs, facts, data):
     keys = again.edge_attrs.get("key")
     assert (keys is not None) == (g.is_multigraph() and g.number_of_edges() > 0)
     rest = {name: column for name, column in again.edge_attrs.items() if name != "key"}
-    assert facts(again._replace(edge_attrs=rest)) == facts(c)
-    # and once more through networkx, keys now included
+    assert content_of(again._replace(edge_attrs=rest)) == content_of(c)
+    # a second round trip, now with keys
     assert nx.utils.graphs_equal(to_networkx(again, cls, weight="w", x="feature", y="label"), g)
 
 
 @CHECK
 @given(data=st.data())
-def test_bipartite_round_trip(hypergraphs, facts, data):
+def test_bipartite_round_trip(hypergraphs, content_of, data):
     c = data.draw(hypergraphs(attrs=True))
     c = c._replace(hyperedge_ids=[f"e{j}" for j in range(c.structure.num_hyperedges)])
     g = to_networkx_bipartite(c, weight="w")
@@ -63,18 +63,18 @@ def test_bipartite_round_trip(hypergraphs, facts, data):
         x=None if c.x is None else "x",
         y=None if c.y is None else "y",
     )
-    assert facts(again) == facts(c)
+    assert content_of(again) == content_of(c)
 
 
 def test_an_edge_points_from_source_to_target():
-    """In u -> v, v hears u: row v of the adjacency lists u."""
+    """For an edge u -> v, v receives messages from u: row v of the adjacency contains u."""
     c = from_networkx(nx.DiGraph([("u", "v")]))
     assert c.structure.edge_index.tolist() == [[0], [1]]
     assert c.structure.adj.dense().tolist() == [[0, 0], [1, 0]]
     assert list(to_networkx(c).edges) == [("u", "v")]
 
 
-def test_an_undirected_edge_is_held_twice_and_a_loop_once():
+def test_an_undirected_edge_is_stored_twice_and_a_loop_once():
     c = from_networkx(nx.Graph([(0, 1), (1, 1)]))
     assert c.structure.edge_index.tolist() == [[1, 0, 1], [0, 1, 1]]
     assert not c.structure.directed
@@ -179,7 +179,7 @@ def test_bipartite_refusals():
         ("hyperedge_ids", [1]),
     ],
 )
-def test_a_converted_must_fit_its_structure(field, value):
+def test_a_converted_must_match_its_structure(field, value):
     one = Graph.from_edge_index([[0], [1]], num_nodes=2, directed=True)
     with pytest.raises(ArgumentError, match=field):
         to_networkx(Converted(one)._replace(**{field: value}))

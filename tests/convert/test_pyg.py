@@ -1,4 +1,4 @@
-"""PyTorch Geometric: round trips of Data, HyperGraphData and HeteroData, against PyG's own reading of them."""
+"""PyTorch Geometric: round trips of Data, HyperGraphData and HeteroData, compared with how PyG reads them."""
 
 import sys
 
@@ -27,7 +27,7 @@ def hyper_class():
 
 
 def filled(attrs, name=None):
-    """Columns as PyG can hold them: a value everywhere."""
+    """Columns that PyG can represent: without missing values."""
     return {name or key: [0 if v is ABSENT else v for v in column] for key, column in attrs.items()}
 
 
@@ -41,24 +41,24 @@ def without_ids(attrs):
 
 @CHECK
 @given(data=st.data())
-def test_data_round_trip(pyg, graphs, facts, data):
+def test_data_round_trip(pyg, graphs, content_of, data):
     c = data.draw(graphs(ids=KINDS, attrs=True))
     c = c._replace(node_attrs=filled(c.node_attrs), edge_attrs=filled(c.edge_attrs, "edge_color"), meta={"name": "g"})
     n, e = c.structure.num_nodes, c.structure.num_edges
-    assume(n != e or not c.edge_attrs)  # a list as long as the nodes are many is a node's, says PyG
+    assume(n != e or not c.edge_attrs)  # PyG takes a list of N entries for a node attribute
     out = convert.to_pyg(c)
     out.validate()
     assert out.num_nodes == n
     assert out.num_edges == e
     again = convert.from_pyg(out, weight=named(c.structure.adj.weight, "edge_weight"))
-    assert facts(again) == facts(c)
+    assert content_of(again) == content_of(c)
     assert again.structure.equal(c.structure)
     assert again.meta == {"name": "g"}
 
 
 @CHECK
 @given(data=st.data())
-def test_hypergraph_round_trip(pyg, hypergraphs, facts, data):
+def test_hypergraph_round_trip(pyg, hypergraphs, content_of, data):
     c = data.draw(hypergraphs(ids=KINDS, attrs=True))
     hg = c.structure
     assume(hg.num_hyperedges == 0 or int(hg.hyperedge_degree().ne(0)[-1]))
@@ -75,12 +75,12 @@ def test_hypergraph_round_trip(pyg, hypergraphs, facts, data):
         hyperedge_weight=named(hg.hyperedge_weight, "hyperedge_weight"),
         node_weight=named(hg.node_weight, "node_weight"),
     )
-    assert facts(again) == facts(c)
+    assert content_of(again) == content_of(c)
 
 
 @CHECK
 @given(data=st.data())
-def test_hetero_round_trip(pyg, hypergraphs, facts, data):
+def test_hetero_round_trip(pyg, hypergraphs, content_of, data):
     c = data.draw(hypergraphs(ids=KINDS, attrs=True))
     hg = c.structure
     c = c._replace(**{name: filled(getattr(c, name)) for name in ("node_attrs", "hyperedge_attrs", "edge_attrs")})
@@ -93,9 +93,9 @@ def test_hetero_round_trip(pyg, hypergraphs, facts, data):
         "node_weight": named(hg.node_weight, "weight"),
     }
     again = convert.from_pyg_hetero(out, **names)
-    assert facts(again) == facts(c)
+    assert content_of(again) == content_of(c)
     assert again.meta == {"node_types": ("author", "paper"), "edge_type": ("author", "writes", "paper")}
-    assert facts(convert.from_pyg_hetero(convert.to_pyg_hetero(again), **names)) == facts(c)
+    assert content_of(convert.from_pyg_hetero(convert.to_pyg_hetero(again), **names)) == content_of(c)
     # the dual: papers as nodes
     dual = convert.from_pyg_hetero(
         out,
@@ -153,7 +153,7 @@ def test_columns_follow_the_edges_and_masks_make_a_split(pyg):
         c._replace(y=None).data()
 
 
-def test_nothing_of_the_edges_is_shared(pyg):
+def test_edges_share_no_memory(pyg):
     data = pyg.Data(edge_index=torch.tensor([[0], [1]]), num_nodes=2, edge_weight=torch.ones(1))
     c = convert.from_pyg(data, weight="edge_weight")
     out = convert.to_pyg(c)
@@ -191,7 +191,7 @@ def test_hetero_of_one_type(pyg):
         convert.from_pyg_hetero(hetero, node_weight="w")
 
 
-def test_hetero_with_the_way_back(pyg):
+def test_hetero_with_reverse_edges(pyg):
     from torch_geometric.transforms import ToUndirected
 
     hg = Hypergraph.from_lists([[0, 1], [1], []], num_nodes=3)
@@ -203,7 +203,7 @@ def test_hetero_with_the_way_back(pyg):
         convert.from_pyg_hetero(both)
 
 
-def test_hetero_of_many_types_is_refused_with_a_way_out(pyg):
+def test_hetero_of_many_types_is_rejected_with_a_hint(pyg):
     hetero = pyg.HeteroData()
     for kind in "ab":
         hetero[kind].x = torch.ones(2, 1)

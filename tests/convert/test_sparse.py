@@ -1,4 +1,4 @@
-"""Sparse matrices: round trips in every format, which side rows are, stored zeros and repeated entries."""
+"""Sparse matrices: round trips in every format, orientation of rows, stored zeros and repeated entries."""
 
 import numpy as np
 import pytest
@@ -63,7 +63,7 @@ def test_other_formats(library, form, graphs, hypergraphs, data):
 
 
 @pytest.mark.parametrize("library", LIBRARIES)
-def test_rows_are_what_was_said(library):
+def test_rows_are_as_given(library):
     read, write, _, write_h = LIBRARIES[library]
     g = Graph.from_edge_index([[0, 0], [1, 2]], num_nodes=3, directed=True, weight=[2.0, 3.0])
     assert dense(write(g)) == [[0, 2, 3], [0, 0, 0], [0, 0, 0]]
@@ -85,7 +85,7 @@ def test_values_keep_their_float_type(library, dtype):
 
 
 @pytest.mark.parametrize("library", LIBRARIES)
-def test_repeated_entries_are_what_the_caller_says(library):
+def test_repeated_entries_follow_the_argument(library):
     read = LIBRARIES[library][0]
     index, value = np.array([[0, 0], [1, 1]]), np.array([2.0, 3.0])
     if library == "torch":
@@ -113,8 +113,8 @@ def test_nothing_is_shared_with_the_matrix(library, rows):
     assert back.structure.adj.weight.tolist() == [2]
 
 
-def test_a_tensor_says_whether_entries_repeat():
-    """Torch trusts the mark: a wrong one would leave parallel edges unsummed in compressed forms."""
+def test_the_coalesced_flag_of_a_tensor():
+    """Torch trusts this flag: with a wrong one, parallel edges would not be summed in compressed formats."""
     two = Graph.from_edge_index([[0, 0], [1, 1]], num_nodes=2, directed=True, duplicates="keep")
     assert not to_torch_sparse(two).is_coalesced()
     assert to_torch_sparse(two).to_sparse_csr().values().tolist() == [2]

@@ -1,4 +1,4 @@
-"""Files of triples in every format, each bad line refused by its number; networkx and PyG there and back."""
+"""Files of triples in every format, errors with line numbers; round trips with networkx and PyG."""
 
 import pickle
 
@@ -30,23 +30,23 @@ def write(tmp_path):
     return put
 
 
-def facts(kg):
+def triples_of(kg):
     return [tuple(f) for f in kg.find_triples()]
 
 
 def test_words(write):
     kg = convert.read_triples(write(WORDS))
-    assert set(facts(kg)) == {("a", "knows", "b"), ("b", "knows", "c"), ("c d", "is a", "b")}
+    assert set(triples_of(kg)) == {("a", "knows", "b"), ("b", "knows", "c"), ("c d", "is a", "b")}
     assert list(kg.node_names) == ["a", "b", "c", "c d"]
     convert.write_triples(kg, write("", "again"))
-    assert set(facts(convert.read_triples(write("", "again").parent / "again"))) == set()
+    assert set(triples_of(convert.read_triples(write("", "again").parent / "again"))) == set()
 
 
-def test_words_there_and_back(write, tmp_path):
+def test_words_round_trip(write, tmp_path):
     kg = convert.read_triples(write(WORDS))
     convert.write_triples(kg, tmp_path / "again")
     again = convert.read_triples(tmp_path / "again")
-    assert set(facts(again)) == set(facts(kg))
+    assert set(triples_of(again)) == set(triples_of(kg))
     convert.write_triples(random_knowledge_graph(4, 5), tmp_path / "numbers")
     assert convert.read_kgat(tmp_path / "numbers", num_nodes=4, num_relations=3).num_edges == 5
     with pytest.raises(ArgumentError, match="texts without tabs"):
@@ -54,14 +54,14 @@ def test_words_there_and_back(write, tmp_path):
     assert not (tmp_path / "bad").exists()
 
 
-def test_words_parted_by_commas(write):
+def test_words_separated_by_commas(write):
     text = 'head,relation,tail\r\n"Dune, 1965",by,Herbert\r\n\r\nb,"said ""no""",c\r\n'
     expected = {("Dune, 1965", "by", "Herbert"), ("b", 'said "no"', "c")}
-    assert set(facts(convert.read_triples(write(text, "facts.CSV")))) == expected
-    assert set(facts(convert.read_triples(write(text), delimiter=","))) == expected
-    assert facts(convert.read_triples(write("a;b,;c\n", "x.csv"), delimiter=";")) == [("a", "b,", "c")]
-    assert facts(convert.read_triples(write('a"\tb,\tc\n', "x.csv"), delimiter="\t")) == [('a"', "b,", "c")]
-    assert facts(convert.read_triples(write("a,b,c\nhead,relation,tail\n", "x.csv"))) == [
+    assert set(triples_of(convert.read_triples(write(text, "triples.CSV")))) == expected
+    assert set(triples_of(convert.read_triples(write(text), delimiter=","))) == expected
+    assert triples_of(convert.read_triples(write("a;b,;c\n", "x.csv"), delimiter=";")) == [("a", "b,", "c")]
+    assert triples_of(convert.read_triples(write('a"\tb,\tc\n', "x.csv"), delimiter="\t")) == [('a"', "b,", "c")]
+    assert triples_of(convert.read_triples(write("a,b,c\nhead,relation,tail\n", "x.csv"))) == [
         ("a", "b", "c"),
         ("head", "relation", "tail"),
     ]
@@ -78,13 +78,13 @@ def test_words_parted_by_commas(write):
         (b"a,b,c\n\xff,b,c\n", "line 2: not UTF-8"),
     ],
 )
-def test_bad_lines_of_csv_are_refused_by_their_number(text, message, write):
+def test_bad_lines_of_csv_raise_errors_with_their_number(text, message, write):
     with pytest.raises(DataError, match=message):
         convert.read_triples(write(text, "x.csv"))
 
 
 @pytest.mark.parametrize("delimiter", ["", ", ", '"', "\n", 3])
-def test_delimiters_that_are_none(delimiter, write):
+def test_invalid_delimiters(delimiter, write):
     with pytest.raises(ArgumentError, match="one character"):
         convert.read_triples(write(WORDS), delimiter=delimiter)
 
@@ -100,7 +100,7 @@ def test_numbers(write):
 
 def test_recbole(write):
     text = "tail_id:token\trelation_id:token\thead_id:token\nm.1\tfilm.by\tm.2\n"
-    assert facts(convert.read_recbole(write(text))) == [("m.2", "film.by", "m.1")]
+    assert triples_of(convert.read_recbole(write(text))) == [("m.2", "film.by", "m.1")]
     assert recbole_columns("a:token\tb:float\n1\t\n", "f", ("b", "a")) == [[""], ["1"]]
 
 
@@ -108,7 +108,7 @@ def test_openke_has_the_tail_before_the_relation(write):
     for name, text in OPENKE.items():
         folder = write(text, name).parent
     kg = convert.read_openke(folder)
-    assert facts(kg) == [("United States", "/r/two", "c"), ("b", "/r/one", "United States")]
+    assert triples_of(kg) == [("United States", "/r/two", "c"), ("b", "/r/one", "United States")]
 
 
 @pytest.mark.parametrize(
@@ -129,7 +129,7 @@ def test_openke_has_the_tail_before_the_relation(write):
         (convert.read_recbole, "head_id\trelation_id\ttail_id\na\tb\n", "line 2: expected 3 fields"),
     ],
 )  # fmt: skip
-def test_bad_lines_are_refused_by_their_number(read, text, message, write):
+def test_bad_lines_raise_errors_with_their_number(read, text, message, write):
     with pytest.raises(DataError, match=message):
         read(write(text))
 
@@ -166,13 +166,13 @@ def test_bad_openke_folders(name, text, message, write):
         (lambda path: convert.read_kgcn(path, num_nodes=3), "0\t9\t1\n2\t9\t3\n", r"line 2: .* tail in 0 .. 2"),
     ],
 )
-def test_numbers_beyond_a_size_are_refused_by_their_line(read, text, message, write):
+def test_numbers_beyond_a_size_raise_errors_with_their_line(read, text, message, write):
     with pytest.raises(DataError, match=message):
         read(write(text))
 
 
 @pytest.mark.parametrize("size", [-1, "3", True, 2.0])
-def test_a_size_that_is_none_is_not_blamed_on_the_file(size, write):
+def test_an_invalid_size_is_an_error_of_the_argument(size, write):
     with pytest.raises(ArgumentError, match="num_nodes: expected a whole number, 0 or more"):
         convert.read_kgat(write("0 1 4\n"), num_nodes=size)
 
@@ -185,21 +185,21 @@ def test_missing_files(tmp_path):
 # ---------------------------------------------------------------------- other libraries
 
 
-def test_networkx_there_and_back():
+def test_networkx_round_trip():
     import networkx as nx
 
     kg = KnowledgeGraph.from_names([("a", "r", "b"), ("a", "s", "b"), ("b", "r", "b")])
     kg = kg.with_interactions([0], [1], num_users=2)
     graph = convert.to_networkx_triples(kg)
     assert isinstance(graph, nx.MultiDiGraph)
-    assert sorted((u, d["relation"], v) for u, v, d in graph.edges(data=True)) == sorted(facts(kg))
+    assert sorted((u, d["relation"], v) for u, v, d in graph.edges(data=True)) == sorted(triples_of(kg))
     again = convert.from_networkx_triples(graph)
-    assert sorted(facts(again)) == sorted(facts(kg))
+    assert sorted(triples_of(again)) == sorted(triples_of(kg))
     assert [again.type_names[int(t)] for t in again.node_type] == ["user", "user", "entity", "entity"]
     weighted = convert.to_networkx_triples(random_knowledge_graph(4, 5, weighted=True))
     assert all("weight" in d for *_, d in weighted.edges(data=True))
     keyed = nx.MultiDiGraph([(0, 1, "r"), (0, 1, "s")])
-    assert sorted(facts(convert.from_networkx_triples(keyed, relation=None))) == [("0", "r", "1"), ("0", "s", "1")]
+    assert sorted(triples_of(convert.from_networkx_triples(keyed, relation=None))) == [("0", "r", "1"), ("0", "s", "1")]
     with pytest.raises(ArgumentError, match="edges with only the attribute 'relation'"):
         convert.from_networkx_triples(nx.DiGraph([(0, 1)]))
     with pytest.raises(ArgumentTypeError, match="a directed networkx graph"):
@@ -209,7 +209,7 @@ def test_networkx_there_and_back():
             head=[0], relation=[0], tail=[1], num_nodes=2, num_relations=1, node_names=["a", "a"]))  # fmt: skip
 
 
-def test_pyg_there_and_back():
+def test_pyg_round_trip():
     hetero = pytest.importorskip("torch_geometric.data").HeteroData()
     hetero["user"].num_nodes = 2
     hetero["film"].x = torch.ones(3, 4)
@@ -229,11 +229,11 @@ def test_pyg_there_and_back():
     assert sum(bare[t].edge_index.shape[1] for t in bare.edge_types) == 9
 
 
-# ---------------------------------------------------------------------- what is no fact
+# ---------------------------------------------------------------------- lines that are no triples
 
 SPLIT = ("a\tr\tb\n", "c\tr\ta\n", "b\ts\td\n")
-# file -> what is logged of it; each means a r b, c r a
-NO_FACTS = {
+# file -> log message; each contains a r b, c r a
+NO_TRIPLES = {
     "header": ("head\trelation\ttail\na\tr\tb\nc\tr\ta\n", "line 1 is a header"),
     "header in capitals": ("Subject\tPredicate\tObject\na\tr\tb\nc\tr\ta\n", "line 1 is a header"),
     "header of another order": ("tail\thead\trelation\nb\ta\tr\na\tc\tr\n", "line 1 is a header"),
@@ -247,28 +247,28 @@ NO_FACTS = {
 @pytest.mark.checked(
     "triples", "Headers, comments and blanks in a file of triples are skipped with a note; they never become triples."
 )
-@pytest.mark.parametrize(("text", "said"), NO_FACTS.values(), ids=NO_FACTS)
-def test_headers_comments_and_blanks_are_no_facts(text, said, write, caplog):
+@pytest.mark.parametrize(("text", "expected_text"), NO_TRIPLES.values(), ids=NO_TRIPLES)
+def test_headers_comments_and_blanks_are_not_triples(text, expected_text, write, caplog):
     caplog.set_level("INFO", "hgraph")
-    assert set(facts(convert.read_triples(write(text)))) == {("a", "r", "b"), ("c", "r", "a")}
-    assert said in caplog.text
+    assert set(triples_of(convert.read_triples(write(text)))) == {("a", "r", "b"), ("c", "r", "a")}
+    assert expected_text in caplog.text
     caplog.clear()
     commas = text.replace("\t", ",").replace("\n,,\n", "\n")
-    assert set(facts(convert.read_triples(write(commas, "x.csv")))) == {("a", "r", "b"), ("c", "r", "a")}
-    assert said in caplog.text
+    assert set(triples_of(convert.read_triples(write(commas, "x.csv")))) == {("a", "r", "b"), ("c", "r", "a")}
+    assert expected_text in caplog.text
 
 
-def test_facts_that_look_like_comments_or_headers_are_kept(write, caplog):
+def test_triples_that_look_like_comments_or_headers_are_kept(write, caplog):
     text = "#MeToo\tis\ttag\nhead\trelation\ttail\n"
-    assert facts(convert.read_triples(write(text))) == [("#MeToo", "is", "tag"), ("head", "relation", "tail")]
+    assert triples_of(convert.read_triples(write(text))) == [("#MeToo", "is", "tag"), ("head", "relation", "tail")]
     assert not caplog.text
 
 
 @pytest.mark.checked("triples", "Several files of triples share one vocabulary: `read_triples([train, valid, test])`.")
-def test_several_files_share_one_numbering(write):
+def test_several_files_have_common_ids(write):
     files = [write(text, str(i)) for i, text in enumerate(SPLIT)]
     split = TripleSplit(*convert.read_triples(files))
-    assert [facts(kg) for kg in (split.train, split.val, split.test)] == [
+    assert [triples_of(kg) for kg in (split.train, split.val, split.test)] == [
         [("a", "r", "b")], [("c", "r", "a")], [("b", "s", "d")],
     ]  # fmt: skip
     assert (split.train.num_nodes, split.train.num_relations) == (4, 2)
@@ -278,7 +278,7 @@ def test_several_files_share_one_numbering(write):
 
 
 @pytest.mark.checked("triples", "A split whose parts number their names independently is an error.")
-def test_parts_of_several_numberings_are_refused(write):
+def test_parts_with_different_ids_are_rejected(write):
     one, two, three = (convert.read_triples(write(text, str(i))) for i, text in enumerate(SPLIT))
     with pytest.raises(ArgumentError, match="parts with the same node and relation ids") as caught:
         TripleSplit(one, two, three)
@@ -293,7 +293,7 @@ def test_parts_of_several_numberings_are_refused(write):
 
 
 @pytest.mark.checked("triples", "Interactions whose parts have different users or items are an error.")
-def test_interactions_of_several_numberings_are_refused():
+def test_interactions_with_different_ids_are_rejected():
     kg = KnowledgeGraph.from_names([("a", "r", "b"), ("b", "r", "c")])
     pairs = [
         Adjacency.from_coo(target=[0], source=[0], num_targets=u, num_sources=i) for u, i in ((2, 2), (3, 2), (2, 4))
@@ -306,7 +306,7 @@ def test_interactions_of_several_numberings_are_refused():
 
 
 @pytest.mark.checked("triples", "Test triples about nodes that training never saw are counted and reported.")
-def test_unseen_nodes_of_a_split_are_said(caplog):
+def test_unseen_nodes_of_a_split_are_logged(caplog):
     kg = KnowledgeGraph.from_names([(str(i), f"r{i % 3}", str(i + 1)) for i in range(12)])
     split = TripleSplit.random(kg, val_fraction=0.2, test_fraction=0.3, seed=1)
     expected, trained = {}, split.train.triples.tolist()
@@ -317,6 +317,6 @@ def test_unseen_nodes_of_a_split_are_said(caplog):
     assert split.unseen() == expected
     assert sum(expected.values()) > 0
     fit_triples(DistMult(kg.num_nodes, kg.num_relations, dim=2), split, epochs=1, progress=False)
-    assert "facts of test name a node or relation that no training fact names" in caplog.text
+    assert "test triples have a node or relation that is in no training triple" in caplog.text
     covered = TripleSplit.random(kg, val_fraction=0.2, test_fraction=0.3, cover=True, seed=1)
     assert covered.unseen() == {"val": 0, "test": 0}

@@ -20,7 +20,7 @@ def xgi():
 
 @settings(max_examples=60, deadline=None, derandomize=True)
 @given(data=st.data())
-def test_round_trip(xgi, hypergraphs, facts, data):
+def test_round_trip(xgi, hypergraphs, content_of, data):
     c = data.draw(hypergraphs(weighted=False, ids=KINDS, attrs=True))
     hg = c.structure
     c = c._replace(edge_attrs={}, meta={"name": "one"})
@@ -34,7 +34,7 @@ def test_round_trip(xgi, hypergraphs, facts, data):
         x=None if c.x is None else "feature",
         y=None if c.y is None else "label",
     )
-    assert facts(again) == facts(c)
+    assert content_of(again) == content_of(c)
     assert again.meta == {"name": "one", "network-type": "undirected"}
 
 
@@ -50,14 +50,14 @@ def test_members_and_attributes(xgi):
     assert c.hyperedge_attrs == {"kind": ["x"]}
 
 
-def test_directed_hypergraphs_and_complexes(xgi, facts):
+def test_directed_hypergraphs_and_complexes(xgi, content_of):
     network = xgi.DiHypergraph([([1, 2], [2, 3])])
     c = convert.from_xgi(network)
     pairs = zip(c.structure.v2e.indices.tolist(), c.edge_attrs["direction"], strict=True)
     assert sorted((c.node_ids[v], d) for v, d in pairs) == [(1, "tail"), (2, "head"), (2, "tail"), (3, "head")]
     again = convert.to_xgi(c)
     assert isinstance(again, xgi.DiHypergraph)
-    assert facts(convert.from_xgi(again)) == facts(c)
+    assert content_of(convert.from_xgi(again)) == content_of(c)
     triangle = convert.to_xgi(
         from_hif({"network-type": "asc", "incidences": [{"edge": 0, "node": i} for i in range(3)]})
     )
@@ -65,7 +65,7 @@ def test_directed_hypergraphs_and_complexes(xgi, facts):
     assert convert.from_xgi(triangle).structure.num_hyperedges == triangle.num_edges
 
 
-def test_what_xgi_cannot_hold(xgi):
+def test_structures_that_xgi_cannot_represent(xgi):
     with pytest.raises(ArgumentError, match="with_weight"):
         convert.to_xgi(Hypergraph.from_incidence([[2.0]]))
     one = Converted(Hypergraph.from_lists([[0]], num_nodes=1))

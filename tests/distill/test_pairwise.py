@@ -12,7 +12,7 @@ from hgraph.data import Data, Split
 from hgraph.distill import Lesson, PairwiseRanking, candidate_scores, distill
 from hgraph.errors import ArgumentError, ArgumentTypeError
 from hgraph.structure import Hypergraph
-from hgraph.train import Observed, seeded
+from hgraph.train import TrainingView, seeded
 
 N = 7
 LINKS = torch.tensor([[0, 1], [0, 2], [3, 1], [3, 4], [6, 5], [6, 0]])
@@ -36,7 +36,7 @@ def test_pairwise_ranking_is_the_loop(candidates):
     z, t = numbers(N, 3, seed=2).requires_grad_(), numbers(N, 5, seed=1)  # of another width
     hg = Hypergraph.from_lists([], num_nodes=N)
     ids = torch.arange(1)
-    given = Lesson(Observed(hg, numbers(N, 2, seed=0), torch.zeros(N).long(), ids, ids), nn.Identity(), None, t)
+    given = Lesson(TrainingView(hg, numbers(N, 2, seed=0), torch.zeros(N).long(), ids, ids), nn.Identity(), None, t)
     lists = SETS.to_lists() if candidates is SETS else LINKS.tolist()
     terms = []
     for i, j in PAIRS.tolist():

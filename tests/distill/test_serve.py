@@ -188,7 +188,7 @@ def test_answers_as_json_lines(student, tmp_path):
     expected = Predictor(student).answers(torch.tensor([[1.0, 2.0, 3.0], [-1.0, 0.0, 1.0]]))
     assert [a["label"] for a in answers] == [a.label for a in expected]
     assert answers[1]["probability"] == pytest.approx(expected[1].probability, abs=1e-5)
-    assert result.stderr == "2 rows answered\n"
+    assert result.stderr == "2 rows predicted\n"
     assert call("predict", student, tmp_path / "rows.csv", "--quiet").stderr == ""
 
 

@@ -12,7 +12,7 @@ from torch.nn import functional as F
 from hgraph.data import Data
 from hgraph.distill import Labels, SoftLabels, distill, glnn, lighthgnn, soft_label_loss
 from hgraph.errors import ArgumentError
-from hgraph.train import accuracy, fit, observed, seeded
+from hgraph.train import accuracy, fit, seeded, training_view
 
 
 def loop(z, t, temperature=1.0):
@@ -116,7 +116,7 @@ class MeanTeacher(nn.Module):
 
 
 def trained_teacher(data: Data, split="default") -> MeanTeacher:
-    part, teacher = observed(data, split), MeanTeacher()
+    part, teacher = training_view(data, split), MeanTeacher()
     fit(
         teacher, (part.x, part.structure), lambda z: F.cross_entropy(z[part.train], part.y[part.train]),
         validate=lambda z: accuracy(z[part.val], part.y[part.val]), epochs=60, lr=0.05,
@@ -138,7 +138,7 @@ def test_a_student_beats_the_same_network_on_labels(data):
 
 
 def test_lam_one_is_plain_supervised_training(data):
-    part = observed(data)
+    part = training_view(data)
     plain, by_lam, with_teacher = Student(), Student(), Student()
     expected = fit(
         plain, (part.x,), lambda z: F.cross_entropy(z[part.train], part.y[part.train]),
@@ -155,7 +155,7 @@ def test_lam_one_is_plain_supervised_training(data):
 
 @pytest.mark.parametrize(("lam", "temperature"), [(0.0, 1.0), (0.3, 1.0), (0.0, 3.0), (0.6, 2.0)])
 def test_the_loss_is_the_weighed_sum(data, lam, temperature):
-    part, student = observed(data), nn.Linear(24, 3)
+    part, student = training_view(data), nn.Linear(24, 3)
     z = student(data.x)
     logits = torch.randn(240, 3, generator=torch.Generator().manual_seed(1))
     labels = F.cross_entropy(z[part.train], part.y[part.train]).item()
@@ -216,7 +216,7 @@ def test_production_sees_observed_nodes_only(data):
 
 
 def test_observed_renumbers_train_and_val(data):
-    part, split = observed(data, "production"), data.split("production")
+    part, split = training_view(data, "production"), data.split("production")
     assert torch.equal(split.observed[part.train], split.train)
     assert torch.equal(part.x[part.val], data.x[split.val])
     assert torch.equal(part.y[part.train], data.y[split.train])

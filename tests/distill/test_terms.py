@@ -31,7 +31,7 @@ from hgraph.distill.objectives.high_order import hyperedge_reliability
 from hgraph.errors import ArgumentError
 from hgraph.models import HGNN, MLP
 from hgraph.structure import Graph, Hypergraph
-from hgraph.train import Observed, observed, seeded
+from hgraph.train import TrainingView, seeded, training_view
 
 N, C = 7, 3
 
@@ -46,7 +46,7 @@ HYPEREDGES = [[0, 1, 2], [2, 3], [3, 4, 5, 6], [5], [5], [0, 6], []]
 def lesson(hyperedges=HYPEREDGES, logits=None, speaks=None, student=None):
     hg = Hypergraph.from_lists(hyperedges, num_nodes=N)
     y, train = torch.arange(N) % C, torch.tensor([0, 4])
-    part = Observed(hg, numbers(N, 5, seed=3), y, train, torch.tensor([1]))
+    part = TrainingView(hg, numbers(N, 5, seed=3), y, train, torch.tensor([1]))
     given = numbers(N, C, seed=1) if logits is None else logits
     return Lesson(part, student or nn.Linear(5, C).double(), speaks, given)
 
@@ -168,7 +168,7 @@ def test_noise_needs_a_teacher_that_can_be_asked():
 def test_high_order_of_a_graph_says_what_to_do():
     given = lesson()
     graph = Graph.from_edge_index([[0], [1]], num_nodes=N, directed=False)
-    part = Observed(graph, given.part.x, given.part.y, given.part.train, given.part.val)
+    part = TrainingView(graph, given.part.x, given.part.y, given.part.train, given.part.val)
     with pytest.raises(ArgumentError, match="neighbourhoods"):
         HighOrder().bind(Lesson(part, given.student, None, given.given))
 
@@ -254,7 +254,7 @@ def test_similarities_are_matched(data):
     objective = MatchSimilarity(target, "first", sample=64)
     result = distill(None, learner, data, objective=objective, epochs=40)
     assert result.history[-1]["loss"] < result.history[0]["loss"]
-    part = observed(data)
+    part = training_view(data)
     own, other = (F.normalize(z, dim=1) for z in (activations(learner, "first", part.x), target))
     loss = MatchSimilarity(target, "first", sample=240).bind(Lesson(part, learner, None, None))
     learner(part.x)

@@ -1,4 +1,4 @@
-"""Compiles kernels ahead of time, for GPUs that are not there, and writes down what came out.
+"""Compiles kernels ahead of time, without a GPU, and records the results.
 
 python tests/kernels/ahead.py                     (everything that benchmarks/results/ahead.csv lacks)
 python tests/kernels/ahead.py --seconds 500       (as much as that takes; call it again to go on)
@@ -46,7 +46,7 @@ TARGETS = (80, 90)
 
 @dataclass(frozen=True)
 class Built:
-    """What a compiled kernel is."""
+    """Properties of a compiled kernel."""
 
     case: str
     kernel: str
@@ -63,7 +63,7 @@ class Built:
 
 @contextmanager
 def _caught() -> Iterator[list[tuple[Any, tuple[Any, ...], dict[str, Any]]]]:
-    """Launches are written down instead of made, and nobody may read a number back: a GPU would be waited for."""
+    """Record launches instead of running them; reading a number back, which syncs with a GPU, is an error."""
     from triton.runtime.jit import JITFunction
 
     launches: list[tuple[Any, tuple[Any, ...], dict[str, Any]]] = []
@@ -79,7 +79,7 @@ def _caught() -> Iterator[list[tuple[Any, tuple[Any, ...], dict[str, Any]]]]:
 
 @functools.cache
 def _forget_lines() -> None:
-    """Let kernels be the same wherever in their files they stand: triton's digests count the lines before them."""
+    """Make kernels independent of their position in the file: triton's digests contain line numbers."""
     from triton.runtime.jit import JITFunction
 
     import hgraph.kernels
@@ -95,7 +95,7 @@ def _read_back(*_: Any, **__: Any) -> None:
 
 
 def build(case: str, known: dict[str, Built]) -> Iterator[Built]:
-    """Everything that a case launches, compiled for the targets, or as known by its code."""
+    """All launches of a case, compiled for the targets or found in the file by their code."""
     name, *arguments = case.split()
     with _caught() as launches:
         LAUNCHERS[name](*arguments)
@@ -151,8 +151,8 @@ def _machine_code(cubin: bytes) -> tuple[int, str]:
     with tempfile.TemporaryDirectory() as folder:
         binary = Path(folder, "kernel.cubin")
         binary.write_bytes(cubin)
-        said = subprocess.run([tool, "-res-usage", "-sass", binary], capture_output=True, text=True, check=True)
-    return max(int(n) for n in re.findall(r"REG:(\d+)", said.stdout + said.stderr)), said.stdout
+        result = subprocess.run([tool, "-res-usage", "-sass", binary], capture_output=True, text=True, check=True)
+    return max(int(n) for n in re.findall(r"REG:(\d+)", result.stdout + result.stderr)), result.stdout
 
 
 # ---------------------------------------------------------------------- cases: every line of every table
@@ -189,9 +189,9 @@ def _extremum(width: str, dtype: str, columns: str) -> None:
     adj, k = _structure(), int(columns)
     x = torch.ones(1, 64, int(width), dtype=_DTYPES[dtype])
     weight = None if k == 0 else torch.ones(adj.num_edges, *([k] if k > 1 else []), dtype=x.dtype)
-    share = tie_count(adj.indptr, adj.indices, adj.target, weight, x, x)
-    tie_flow(adj.t_indptr, adj.t_indices, adj.source, weight, x, x, share)
-    score_dot(adj.indices, adj.target, share, x, max(k, 1), share.dtype, Ties(weight, x))
+    ties = tie_count(adj.indptr, adj.indices, adj.target, weight, x, x)
+    tie_flow(adj.t_indptr, adj.t_indices, adj.source, weight, x, x, ties)
+    score_dot(adj.indices, adj.target, ties, x, max(k, 1), ties.dtype, Ties(weight, x))
 
 
 def _softmax(heads: str, dtype: str) -> None:
@@ -265,7 +265,7 @@ def _blocks(block: str, heads: str, keys: str, width: str, dtype: str, kind: str
 
 
 def _cut(*arguments: str) -> None:
-    """The same where rows, and tiles of sources, are worked off in pieces."""
+    """The same cases with rows and tiles of sources cut into parts."""
     from hgraph.kernels import tile_split
 
     with patch.object(tile_split, "LEAST", 1), patch.object(tile_split, "FAR", 1):
@@ -316,7 +316,7 @@ SLOW = [
 
 
 def read(path: Path) -> list[Built]:
-    """The lines of a file that an earlier run left; none without one."""
+    """The lines of the file of an earlier run, if there is one."""
     if not path.exists():
         return []
     kinds = {f.name: int if f.type == "int" else str for f in dataclasses.fields(Built)}
@@ -325,7 +325,7 @@ def read(path: Path) -> list[Built]:
 
 
 def write(path: Path, lines: list[Built]) -> None:
-    """In the order of the cases; all at once, so that a file is whole whenever the process ends."""
+    """Write all lines in the order of the cases, at once, so that the file is complete if the process is killed."""
     place = {case: i for i, case in enumerate([*FAST, *SLOW])}
     lines = sorted(lines, key=lambda b: place.get(b.case, -1))
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -338,7 +338,7 @@ def write(path: Path, lines: list[Built]) -> None:
 
 
 def table(lines: list[Built]) -> str:
-    """What came out, a line a kernel, in Markdown: ranges over its launches, on sm_80 and on sm_90."""
+    """The results as a Markdown table, one line per kernel: ranges over its launches, on sm_80 and on sm_90."""
     head = "| kernel | launches | registers | spills | shared memory, KB | loads of 16 bytes | tensor cores |"
     out = [head, "|---|---|---|---|---|---|---|"]
     for name in sorted({b.kernel for b in lines}):
@@ -346,11 +346,11 @@ def table(lines: list[Built]) -> str:
         for target in TARGETS:
             own = [b for b in lines if b.kernel == name and b.target == target]
             registers, wide = [b.registers for b in own], sum(b.wide_loads for b in own)
-            share = 100 * wide / max(wide + sum(b.other_loads for b in own), 1)
+            percent = 100 * wide / max(wide + sum(b.other_loads for b in own), 1)
             kinds = {k: sum(b.products == k for b in own) for k in ("HMMA", "HGMMA", "DMMA")}
             cells.append((
                 f"{min(registers)} to {max(registers)}", str(sum(b.spilled for b in own)),
-                f"{max(b.shared for b in own) / 1024:.0f}", f"{share:.0f} %",
+                f"{max(b.shared for b in own) / 1024:.0f}", f"{percent:.0f} %",
                 ", ".join(f"{n} {k}" for k, n in kinds.items() if n) or "none",
             ))  # fmt: skip
         both = " | ".join(a if a == b else f"{a}; {b}" for a, b in zip(*cells, strict=True))
@@ -359,7 +359,7 @@ def table(lines: list[Built]) -> str:
 
 
 def main() -> None:
-    """Compile what the file lacks of the cases."""
+    """Compile the cases that are missing in the file."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("cases", nargs="*", default=[*FAST, *SLOW], help="a launcher and its arguments; all by default")
     parser.add_argument("--out", type=Path, default=OUT)

@@ -1,4 +1,4 @@
-"""Kernels run in Triton's interpreter on a CPU, and natively where there is a GPU: the same tests, twice."""
+"""Run the same tests in Triton's interpreter on a CPU and, if there is one, on a GPU."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from hgraph import backend
 
 @pytest.fixture(params=["cpu", pytest.param("cuda", marks=pytest.mark.gpu)])
 def device(request: pytest.FixtureRequest) -> Iterator[str]:
-    """Where a test runs, with the Triton backend chosen by name."""
+    """The device of a test, with the Triton backend selected."""
     if request.param == "cpu" and os.environ.get("TRITON_INTERPRET") != "1":
         pytest.skip("kernels run natively here, not in the interpreter")
     with backend("triton"):
@@ -25,12 +25,12 @@ def device(request: pytest.FixtureRequest) -> Iterator[str]:
 
 @pytest.fixture
 def unpoisoned() -> None:
-    """For compilers, which know what makes a tensor by name."""
+    """Restore the functions that create tensors, because compilers recognize them by name."""
 
 
 @pytest.fixture(autouse=True)
 def poisoned(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Memory that nobody has written to yet is NaN, so that reading it shows."""
+    """Fill uninitialized memory with NaN, so that reading it is noticed."""
     if "unpoisoned" in request.fixturenames:
         return
 
@@ -44,7 +44,7 @@ def poisoned(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) ->
 
 @pytest.fixture(autouse=True)
 def one_seed(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Every dropout draws by one seed: generators of a CPU and of a GPU give different ones."""
+    """Use one seed for every dropout, because generators of CPU and GPU give different seeds."""
     for name in ("attend", "tiles.tokens"):
         module = importlib.import_module(f"hgraph.ops.{name}")
         monkeypatch.setattr(module, "draw_seed", lambda _, device: torch.full((1,), 0x123456789ABCDEF, device=device))
@@ -59,6 +59,6 @@ def short_stretches(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture
 def no_overflow_checks(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The interpreter looks at every sum and product of int32 for overflow, which takes half of its time."""
+    """Disable the interpreter's overflow checks of int32, which take half of its time."""
     interpreter = importlib.import_module("triton.runtime.interpreter").interpreter_builder
     monkeypatch.setattr(interpreter, "options", dataclasses.replace(interpreter.options, sanitize_overflow=False))

@@ -1,4 +1,4 @@
-"""Without a GPU: every launch compiles for sm_80 and sm_90, spills nothing, fits the chip, gathers 16 bytes a lane."""
+"""Without a GPU: every launch compiles for sm_80 and sm_90 without spills, and gathers 16 bytes per lane."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ assert _SPEC.loader is not None
 ahead = sys.modules["ahead"] = importlib.util.module_from_spec(_SPEC)
 _SPEC.loader.exec_module(ahead)
 
-# Where a case of each launcher that gathers rows says how wide they are.
+# For each launcher that gathers rows, where a case has their width.
 GATHERS = {"reduce": 1, "dot": 1, "extremum": 0, "softmax": 0, "additive": 1, "attend": 3}
 SHARED_MEMORY = {80: 163 * 1024, 90: 227 * 1024}  # bytes that a block may have
 Compiled = Callable[[str], list[Any]]
@@ -28,7 +28,7 @@ Compiled = Callable[[str], list[Any]]
 
 @pytest.fixture(scope="module")
 def compiled(tmp_path_factory: pytest.TempPathFactory) -> Compiled:
-    """What a case compiles to; what the committed file has of the code as it stands is not compiled again."""
+    """The compiled form of a case; code that is unchanged since the committed file is not compiled again."""
     out = tmp_path_factory.mktemp("ahead") / "ahead.csv"
     if ahead.OUT.exists():
         out.write_bytes(ahead.OUT.read_bytes())
@@ -36,11 +36,11 @@ def compiled(tmp_path_factory: pytest.TempPathFactory) -> Compiled:
     @functools.cache
     def built(cases: tuple[str, ...]) -> list[Any]:
         command = [sys.executable, Path(__file__).with_name("ahead.py"), "--out", out, *cases]
-        said = subprocess.run(command, capture_output=True, text=True)
-        assert said.returncode == 0, said.stderr
+        result = subprocess.run(command, capture_output=True, text=True)
+        assert result.returncode == 0, result.stderr
         return ahead.read(out)
 
-    # one process for all of a kind, for it imports torch and triton
+    # one process per kind, because it has to import torch and triton
     return lambda case: [b for b in built(tuple(ahead.FAST if case in ahead.FAST else ahead.SLOW)) if b.case == case]
 
 
@@ -77,7 +77,7 @@ def check(case: str, kernels: list[Any]) -> None:
         outer = [k for k in kernels if k.kernel.startswith("_attend")]
         assert all(k.products for k in outer)
         if int(block) >= 64 and dtype != "float32":  # products of 64 rows
-            # sums [64, 256] of keys and of values would not fit into registers together
+            # sums [64, 256] of keys and values do not fit into registers together
             outer = [k for k in outer if k.kernel != "_attend_keys" or int(width) <= 128]
             assert all(k.products == "HGMMA" for k in outer if k.target == 90)
     if name == "memory" and arguments[0] == "0" and case.endswith(("float16", "bfloat16")):
@@ -94,7 +94,7 @@ def check(case: str, kernels: list[Any]) -> None:
 
 
 def row_bytes(case: str) -> int:
-    """The longest run of bytes at every edge that is sure to start at a multiple of 16."""
+    """The longest run of bytes per edge that always starts at a multiple of 16."""
     name, *arguments = case.split()
     size = {"float16": 2, "bfloat16": 2, "float32": 4, "float64": 8}[next(a for a in arguments if "float" in a)]
     run = int(arguments[GATHERS[name]]) * size

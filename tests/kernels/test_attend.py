@@ -34,7 +34,7 @@ def draw(*shape: int, seed: int) -> Tensor:
 
 
 def inputs(adj: Adjacency, kind: str, heads: tuple[int, int], width: tuple[int, int], bias: str | None) -> list[Tensor]:
-    """q, k, v, then a and the bias where there are any."""
+    """q, k, v, then a and the bias, if there are any."""
     own = () if kind == "additive" else (width[0],)
     given = [draw(adj.num_targets, heads[0], *own, seed=0), draw(adj.num_sources, heads[1], *own, seed=1)]
     given.append(draw(adj.num_sources, heads[1], width[1], seed=2))
@@ -51,7 +51,7 @@ def inputs(adj: Adjacency, kind: str, heads: tuple[int, int], width: tuple[int, 
 def run(
     adj: Adjacency, kind: str, given: list[Tensor], bias: bool, dropout: float, flows: list[Tensor]
 ) -> list[Tensor]:
-    """out, lse and the gradients of everything given, through both."""
+    """out, lse and the gradients of all inputs, through both."""
     leaves = [t.detach().requires_grad_() for t in given]
     score = {"dot": Dot(), "additive": Additive()}.get(kind) or Additive(leaves[3])
     out, lse = attend(
@@ -63,7 +63,7 @@ def run(
 
 
 def close(got: Tensor, want: Tensor, dtype: torch.dtype, adj: Adjacency, rounded: float = 0.0) -> None:
-    """Within what rounding explains, where numbers are of size 1 or of the largest of the tensor.
+    """Check within rounding errors, relative to 1 or to the largest number of the tensor.
 
     Scores up to size 4 shift an exponential by 4 roundings; sums of E terms add E of them; half types round once more
     at the end. ``rounded``: by how much delta, made of an output in a half type, shifts the gradient of a score.
@@ -113,11 +113,11 @@ def check(
     delta = float((flows[0] * want[0]).abs().sum(-1).max()) if want[0].numel() else 0.0
     rounded = delta * torch.finfo(dtype).eps if dtype != lse_dtype else 0.0
     for i, (a, b) in enumerate(zip(got, want, strict=True)):
-        # alpha adds up to 1 over a row; a column collects one from each target, times q or k of size 2
+        # alpha sums to 1 over a row; a column gets at most one from each target, times q or k of size 2
         close(a.cpu(), b, a.dtype, adj, rounded * 2 * max(adj.num_targets, 1) if i > 1 else 0.0)
 
 
-# Cut in stretches of eight, the third row begins within one and ends in another, where the fourth begins.
+# With chunks of eight edges, the third row begins within one chunk and ends in another, where the fourth begins.
 STRUCTURES["long rows anywhere"] = Adjacency.from_coo(
     target=[0] * 3 + [1] * 2 + [2] * 21 + [3] * 9 + [5] * 8, source=[*range(43)], num_targets=7, num_sources=43
 )
@@ -129,7 +129,7 @@ def test_long_rows_begin_anywhere(kind: str, dropout: float, device: str, short_
 
 
 def test_more_numbers_than_int32_counts(device: str) -> None:
-    """The last row of a table of 4 GB, of which only the pages that are read come into being."""
+    """Read the last row of a table of 4 GB, of which only these pages are allocated."""
     from hgraph.kernels.csr_attend import Inputs, csr_attend
 
     width, last = 64, 2**25 + 1
@@ -138,8 +138,8 @@ def test_more_numbers_than_int32_counts(device: str) -> None:
     indptr, indices, target = (torch.tensor(t, dtype=torch.int32, device=device) for t in ([0, 2], [1, last], [0, 0]))
     q = torch.full((1, 1, width), 0.5, dtype=torch.bfloat16, device=device)
     out, lse = csr_attend(indptr, indices, target, Inputs(q, v, v, None, None, 0.0, 1 / 32, None))
-    share = torch.tensor([0.0, 1.0]).softmax(0)[1]  # of scores 0 and width / 2 / 32
-    torch.testing.assert_close(out.float().cpu(), share.expand(1, 1, width), rtol=0.01, atol=0)
+    probability = torch.tensor([0.0, 1.0]).softmax(0)[1]  # of scores 0 and width / 2 / 32
+    torch.testing.assert_close(out.float().cpu(), probability.expand(1, 1, width), rtol=0.01, atol=0)
     torch.testing.assert_close(lse.cpu(), torch.tensor([[0.0, 1.0]]).logsumexp(1, keepdim=True))
 
 
@@ -163,12 +163,12 @@ def test_widths(width: int, device: str) -> None:
     check("duplicates", "dot", torch.float32, (2, 2), (width, width), None, 0.0, device)
 
 
-def test_batches_lie_in_the_heads(device: str, short_stretches: None) -> None:
+def test_batches_are_folded_into_heads(device: str, short_stretches: None) -> None:
     adj = STRUCTURES["odd"].to(device)
     q, k, v = (draw(2, n, h, 4, seed=i).to(device) for i, (n, h) in enumerate([(17, 2), (13, 1), (13, 1)]))
-    both, alone = attend(adj, q, k, v), attend(adj, q[1], k[1], v[1])
-    assert torch.equal(both.out[1], alone.out)
-    assert torch.equal(both.lse[1], alone.lse)
+    both, single = attend(adj, q, k, v), attend(adj, q[1], k[1], v[1])
+    assert torch.equal(both.out[1], single.out)
+    assert torch.equal(both.lse[1], single.lse)
 
 
 def test_large_scores_neither_overflow_nor_vanish(device: str, short_stretches: None) -> None:

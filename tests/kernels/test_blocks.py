@@ -21,7 +21,7 @@ DTYPES = [torch.float32, torch.bfloat16, torch.float16]
 
 
 def parted(tiles: BlockAdjacency, row: int) -> BlockAdjacency:
-    """The same structure with a tile row in a part of its own, as those of global tokens are."""
+    """The same structure with one tile row in a separate part, like those of global tokens."""
 
     def some(rows: Tensor) -> BlockAdjacency:
         lists = {name: getattr(tiles, name)[:, :, rows] for name in ("index", "rule", "count")}
@@ -32,10 +32,10 @@ def parted(tiles: BlockAdjacency, row: int) -> BlockAdjacency:
 
 
 def structures(block: int) -> dict[str, BlockAdjacency]:
-    """Three tile rows and columns, or two where these are cut in slices themselves; the last ones are cut short."""
+    """Three tile rows and columns, or two if these are sliced; the last ones are shorter."""
     n = 3 if block == 16 else 2
     t, s = (n - 1) * block + 8, n * block - 3
-    turns = torch.stack([torch.arange(n), torch.arange(n).roll(-1)], 1)  # a tile row hears its own tile and the next
+    turns = torch.stack([torch.arange(n), torch.arange(n).roll(-1)], 1)  # own tile and the next
     lists = torch.stack([turns, turns.flip(0)])
     some = torch.tensor([[2, 0, 1], [0, 1, 2]])[:, :n]
     sizes = {"block_size": block, "num_targets": t, "num_sources": s}
@@ -58,7 +58,7 @@ def draw(*shape: int, seed: int) -> Tensor:
 
 
 def relative(tiles: BlockAdjacency, bias: str | None, heads: int) -> list[Tensor]:
-    """A table and the places of targets and sources: on a line, shared by the heads, or on a grid, a head each."""
+    """A table and the positions of targets and sources: on a line, shared by heads, or on a grid, per head."""
     if bias is None:
         return []
     t, s = torch.arange(tiles.num_targets), torch.arange(tiles.num_sources)
@@ -136,8 +136,8 @@ def check(
         torch.testing.assert_close(want[0][-1, :, :1], oracle[0])
         torch.testing.assert_close(want[1][-1, :, :1], oracle[1])
     for i, (a, b) in enumerate(zip(got, want, strict=True)):
-        # Products of float32 keep 22 bits of their factors; half types round shares and their gradients before their
-        # products with v, k and q, and delta is made of a rounded output. Against the largest number, or 1.
+        # Products of float32 keep 22 bits of their factors; half types round probabilities and their gradients before
+        # their products with v, k and q, and delta is made of a rounded output. Against the largest number, or 1.
         unit = torch.finfo(torch.float32).eps * 64 + (16 * torch.finfo(dtype).eps if dtype != torch.float32 else 0)
         size = max(1.0, float(b.masked_fill(b.isinf(), 0).abs().max()))
         if i == 5:  # an entry of the table collects a gradient from each of its pairs, of size 1 a target
@@ -171,7 +171,7 @@ def test_masked_sources(name: str, transposed: bool, device: str) -> None:
 
 
 def hub(block: int) -> BlockAdjacency:
-    """Each tile row hears itself and a tile that all of one head and example hear, of which some rows know nothing."""
+    """Each tile row attends to itself and to one tile per head and example, to which some rows have no edges."""
     own = torch.arange(4).view(1, 1, 4, 1).expand(2, 2, 4, 1)
     tile = (torch.arange(2).view(2, 1) + 2 * torch.arange(2)).view(2, 2, 1, 1).expand(2, 2, 4, 1)
     lists = torch.cat([own, torch.where(tile == own, 3 - own, tile)], 3)
@@ -181,14 +181,14 @@ def hub(block: int) -> BlockAdjacency:
 
 
 def apart(heads: int, block: int) -> BlockAdjacency:
-    """All tile rows of a head hear the tile of its number: those of a group have most of their visits apart."""
+    """All tile rows of head h attend to tile h, so heads of a group share few visits."""
     lists = torch.arange(heads).view(heads, 1, 1).expand(heads, 3, 1)
     return BlockAdjacency.from_index(lists, block_size=block, num_targets=3 * block, num_sources=heads * block)
 
 
 @pytest.fixture
 def fine_cuts(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A visit is worth a program, and tiles heard more often than the average are cut."""
+    """A visit takes one program, and tiles with more visits than the average are cut."""
     monkeypatch.setattr(tile_split, "LEAST", 1)
     monkeypatch.setattr(tile_split, "FAR", 1)
 
@@ -205,7 +205,7 @@ CUT = [
 
 @pytest.mark.usefixtures("no_overflow_checks", "fine_cuts")
 @pytest.mark.parametrize(("name", "dtype", "heads", "width", "bias", "dropout", "turned"), CUT)
-def test_long_rows_and_often_heard_tiles_are_cut(
+def test_long_rows_and_often_visited_tiles_are_cut(
     name: str, dtype: torch.dtype, heads: tuple[int, int], width: tuple[int, int], bias: str | None, dropout: float,
     turned: bool, device: str, monkeypatch: pytest.MonkeyPatch,
 ) -> None:  # fmt: skip
@@ -222,7 +222,7 @@ def test_long_rows_and_often_heard_tiles_are_cut(
 
     monkeypatch.setattr(grads, "work", work)
     check(name, 16, dtype, heads, width, bias, dropout, 2 if name == "hub" else 1, device)
-    assert bool(added) == (name in ("hub", "apart"))  # the lists of the others are as long as any tile is heard
+    assert bool(added) == (name in ("hub", "apart"))  # in the others, all lists are equally long
     assert all(added)
 
 
@@ -238,10 +238,10 @@ def drawn(tiles: BlockAdjacency, batch: int, heads: int, device: str) -> Drawn:
 
 @pytest.mark.usefixtures("no_overflow_checks", "fine_cuts")
 @pytest.mark.parametrize(("name", "bias"), [("full", None), ("full", "grid"), ("hub", None)])
-def test_an_example_of_a_batch_has_the_bits_it_has_alone(
+def test_an_example_has_the_same_bits_in_a_batch(
     name: str, bias: str | None, device: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Rows are cut in two: alone, in a batch that fills the GPU, and where a table's gradient takes row by row."""
+    """Rows are cut in two: for one example, in a batch that fills the GPU, and for the gradient of a table."""
     tiles, heads = (patterns.full(48, 48).tiles(16), 1) if name == "full" else (STRUCTURES[16]["hub"], 2)
     own = {n: getattr(tiles, n)[-1:] for n in ("index", "rule", "count")}
     more = [x.to(device) for x in relative(tiles, bias, heads)]
@@ -250,12 +250,12 @@ def test_an_example_of_a_batch_has_the_bits_it_has_alone(
     given, flows = drawn(tiles, 2, heads, device)
     both = run(tiles.to(device), given, flows, more, 0.0)
     one = dataclasses.replace(tiles, **own).to(device)
-    alone = run(one, [x[1:] for x in given], [x[1:] for x in flows], more, 0.0)
-    assert [torch.equal(a[1:], b) for a, b in zip(both[:5], alone[:5], strict=True)] == [True] * 5
+    single = run(one, [x[1:] for x in given], [x[1:] for x in flows], more, 0.0)
+    assert [torch.equal(a[1:], b) for a, b in zip(both[:5], single[:5], strict=True)] == [True] * 5
 
 
-def test_targets_beyond_the_last_add_nothing_however_large_the_bias(device: str) -> None:
-    """Exponentials of their scores would be infinite, and their shares of zeros NaN."""
+def test_targets_beyond_the_last_add_nothing(device: str) -> None:
+    """Exponentials of their scores would be infinite, and their products with zeros NaN."""
     tiles = STRUCTURES[16]["causal"]
     given, flows = drawn(tiles, 1, 1, "cpu")
     more = [torch.full((1, 21), 100.0), *relative(tiles, "line", 1)[1:]]
@@ -310,7 +310,7 @@ def test_addresses_in_int64_give_the_same_bits(device: str, monkeypatch: pytest.
 
 @pytest.mark.usefixtures("no_overflow_checks", "fine_cuts")
 def test_cut_rows_and_tiles_give_the_same_bits_in_int64(device: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """With everything beyond int32, and where no more than what the pieces find is."""
+    """With all offsets beyond int32, and with only the parts beyond it."""
     tiles = STRUCTURES[16]["hub"].to(device)
     given, flows = drawn(tiles, 2, 2, device)
     narrow = run(tiles, given, flows, [], 0.3)
@@ -326,7 +326,7 @@ def test_cut_rows_and_tiles_give_the_same_bits_in_int64(device: str, monkeypatch
 
 
 def test_more_numbers_than_int32_counts(device: str) -> None:
-    """The last tile of a table of 4 GB, of which only the pages that are read come into being."""
+    """Read the last tile of a table of 4 GB, of which only these pages are allocated."""
     from hgraph.kernels.block_attend import Inputs, Tiles, block_attend
 
     block, width = 16, 64
@@ -338,13 +338,13 @@ def test_more_numbers_than_int32_counts(device: str) -> None:
     q = torch.full((1, block, 1, width), 0.5, dtype=torch.bfloat16, device=device)
     given = Inputs(q, v, v, None, None, None, None, 0.0, 1 / 32)
     out, lse = block_attend([part], given, interpreted=device == "cpu")
-    share = torch.tensor([0.0, 1.0]).softmax(0)[1]  # of scores 0 and width / 2 / 32
-    torch.testing.assert_close(out.float().cpu(), share.expand(out.shape), rtol=0.01, atol=0)
+    probability = torch.tensor([0.0, 1.0]).softmax(0)[1]  # of scores 0 and width / 2 / 32
+    torch.testing.assert_close(out.float().cpu(), probability.expand(out.shape), rtol=0.01, atol=0)
     want = torch.tensor([0.0, 1.0]).logsumexp(0) + torch.tensor(16.0).log()
     torch.testing.assert_close(lse.cpu(), want.expand(lse.shape))
 
 
-def test_what_has_no_kernel_is_refused_by_name_and_goes_to_the_reference_else(device: str) -> None:
+def test_calls_without_a_kernel_raise_if_selected_and_else_use_the_reference(device: str) -> None:
     q = draw(40, 1, 8, seed=0).double()
     for tiles in (STRUCTURES[16]["causal"], patterns.causal(40).tiles(8)):
         there = tiles.to(device), q.to(device).requires_grad_()

@@ -1,4 +1,4 @@
-"""What a CUDA graph and several GPUs ask of a verb: nothing is read from the device or sent to it while it runs.
+"""Verbs in CUDA graphs and on several GPUs: nothing is copied from or to the device while they run.
 
 Without a GPU the first is watched in the interpreter; the graphs themselves, and a second device, are for a GPU.
 """
@@ -26,14 +26,14 @@ VERBS, numbers, run, structures = verbs.VERBS, verbs.numbers, verbs.run, verbs.s
 
 
 @pytest.mark.parametrize("verb", VERBS)
-def test_nothing_goes_between_host_and_device(verb: str, device: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_nothing_is_copied_between_host_and_device(verb: str, device: str, monkeypatch: pytest.MonkeyPatch) -> None:
     edges = structures(verb, device)[0]
     leaves = numbers(verb, edges)
 
     def refuse(*_: object, **__: object) -> None:
         raise AssertionError("a GPU would be waited for")
 
-    # indices are looked at on a CPU alone
+    # indices are checked only on a CPU
     monkeypatch.setattr(importlib.import_module("hgraph.ops.scatter"), "_seen", lambda _: False)
     for name in ("item", "tolist", "nonzero", "__bool__", "__int__", "__float__", "__index__"):
         monkeypatch.setattr(Tensor, name, refuse)

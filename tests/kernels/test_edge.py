@@ -40,16 +40,16 @@ def test_softmax(
         score[::3] = -INF
         score[adj.target == 0] = -INF
     leaf = score.to(device).requires_grad_()
-    share = edge_softmax(adj.to(device), leaf)
-    # An exponential's argument is off by a rounding of the difference, at most 2^5; then the exponential's own.
+    probability = edge_softmax(adj.to(device), leaf)
+    # The argument of an exponential has the rounding error of a difference of at most 2^5; then the exponential rounds.
     wide = torch.float64 if dtype == torch.float64 else torch.float32
     oracle = softmax_oracle(adj, score)
     bound = oracle * ((adj.num_edges + 4 + 2**6) * unit(wide) + 2 * unit(dtype)) + torch.finfo(dtype).smallest_normal
-    assert ((share.detach().cpu().double() - oracle).abs() <= bound).all()
-    assert torch.equal(share, edge_softmax(adj.to(device), leaf))
+    assert ((probability.detach().cpu().double() - oracle).abs() <= bound).all()
+    assert torch.equal(probability, edge_softmax(adj.to(device), leaf))
 
     grad = draw(adj.num_edges, heads, seed=1).to(dtype)
-    (got,) = torch.autograd.grad(share, leaf, grad.to(device))
+    (got,) = torch.autograd.grad(probability, leaf, grad.to(device))
     inner = torch.zeros(adj.num_targets, heads, dtype=torch.float64).index_add_(0, adj.target, oracle * grad)
     want = oracle * (grad - inner[adj.target])
     size = torch.zeros_like(inner).index_add_(0, adj.target, oracle * grad.abs().double())
@@ -61,16 +61,16 @@ def test_softmax(
 def test_softmax_over_groups(device: str, short_stretches: None) -> None:
     adj = STRUCTURES["odd"]
     score, group = draw(adj.num_edges, 2), adj.indices % 3
-    share = edge_softmax(adj.to(device), score.to(device), group=group.to(device)).cpu()
+    probability = edge_softmax(adj.to(device), score.to(device), group=group.to(device)).cpu()
     for g in range(3):
-        torch.testing.assert_close(share[group == g], torch.softmax(score[group == g], 0))
+        torch.testing.assert_close(probability[group == g], torch.softmax(score[group == g], 0))
 
 
 @pytest.mark.parametrize("score", [80.0, 3e4, -3e4])
 def test_softmax_of_large_scores(score: float, device: str, short_stretches: None) -> None:
     adj = Adjacency.from_coo(target=[0] * 20, source=range(20), num_targets=2, num_sources=20).to(device)
-    share = edge_softmax(adj, torch.full((20,), score, device=device))
-    assert (share == 1 / 20).all()
+    probability = edge_softmax(adj, torch.full((20,), score, device=device))
+    assert (probability == 1 / 20).all()
 
 
 @pytest.mark.parametrize(

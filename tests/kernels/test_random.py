@@ -1,4 +1,4 @@
-"""The random numbers of kernels are those of hgraph.ops.random, at counters beyond 32 bits too."""
+"""The random numbers of kernels equal those of hgraph.ops.random, also for counters beyond 32 bits."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ import triton.language as tl
 from hgraph.kernels.random import dropout_mask, limit
 from hgraph.ops.random import bits
 
-# Those of more pairs than 2**32 are met by attention over 64k tokens with two heads.
+# Attention over 64k tokens with two heads has more than 2**32 pairs.
 COUNTERS = [0, 1, 2**31, 2**32 - 1, 2**32, 2**32 + 1, 2**33 + 1, 2**40 + 5, *range(5 * 2**32, 5 * 2**32 + 56)]
 
 

@@ -29,11 +29,11 @@ CHOICES: dict[str, list[Any]] = {
 }
 PAIRS = pairwise(**CHOICES)
 MORE = [pytest.param(*case, marks=pytest.mark.slow) for case in covering(4, **CHOICES) if case not in PAIRS]
-CUT_MEAN = ("hub", "mean", torch.float32, None, 6, "plain", True)  # pairs alone need not hold these three together
+CUT_MEAN = ("hub", "mean", torch.float32, None, 6, "plain", True)  # pairwise tests do not cover these three together
 
 
 def inputs(adj: Adjacency, weight: str | None, width: int, layout: str, dtype: torch.dtype, exact: bool) -> Any:
-    """x, weight and the gradient of the output; few different numbers where ties are wanted."""
+    """x, weight and the gradient of the output; few different numbers, to get ties."""
     generator = torch.Generator().manual_seed(adj.num_edges + width)
 
     def draw(*shape: int) -> Tensor:
@@ -79,7 +79,7 @@ def check(name: str, reduce: str, dtype: torch.dtype, weight: str | None, width:
         _, *most = gradients(adj, *size, "sum")  # every gradient is a sum of some of these
     units = 3 if reduce == "mean" else 2 if reduce in ("max", "min") else 1  # roundings before the last sum
     for got, want, bound in zip(grads, wanted, most, strict=True):
-        # float16 and bfloat16 round the gradient of a mean before it flows back, and the share of a tie
+        # float16 and bfloat16 round the gradient of a mean before it flows back, and the fraction of a tie
         assert_close(got.cpu(), want, terms=terms * units, magnitude=bound * units)
 
 
@@ -88,15 +88,15 @@ def test_cover(
     name: str, reduce: str, dtype: torch.dtype, weight: str | None, width: int, layout: str, cut: bool,
     device: str, monkeypatch: pytest.MonkeyPatch,
 ) -> None:  # fmt: skip
-    """What choices of any two lists meet, and, slow, those of any four."""
+    """Combinations that cover all pairs of options and, in slow tests, all sets of four."""
     if cut:
         monkeypatch.setattr(split, "LONGEST", 8)
     check(name, reduce, dtype, weight, width, layout, device)
 
 
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16], ids=str)
-def test_messages_that_are_rounded_tie(dtype: torch.dtype, device: str) -> None:
-    """Their products have more digits than the output keeps, with which they are compared."""
+def test_rounded_messages_tie(dtype: torch.dtype, device: str) -> None:
+    """Their products have more digits than the output, but are compared with its digits."""
     adj = Adjacency.from_coo(target=[0, 0], source=[0, 1], num_targets=1, num_sources=2).to(device)
     value = 1 + torch.finfo(dtype).eps
     x = torch.full((2, 3), value, dtype=dtype, device=device).requires_grad_()
@@ -138,7 +138,7 @@ def test_addresses_in_int64_give_the_same_bits(
 
 
 def test_more_numbers_than_int32_counts(device: str) -> None:
-    """The last rows of a table of 4 GB, of which only the pages that are read come into being."""
+    """Read the last rows of a table of 4 GB, of which only these pages are allocated."""
     from hgraph.kernels.csr_reduce import csr_reduce
     from hgraph.kernels.score_dot import score_dot
 
@@ -159,7 +159,7 @@ def test_nan_is_not_hidden(reduce: str, device: str, short_stretches: None) -> N
     assert out.isnan().tolist() == [[True, False], [False, False]]
 
 
-def test_an_example_of_a_batch_has_the_bits_it_has_alone(device: str, short_stretches: None) -> None:
+def test_an_example_has_the_same_bits_in_a_batch(device: str, short_stretches: None) -> None:
     adj = STRUCTURES["hub"].to(device)
     x = torch.randn(3, 37, 5, generator=torch.Generator().manual_seed(0)).to(device)
     assert torch.equal(propagate(adj, x)[2], propagate(adj, x[2]))

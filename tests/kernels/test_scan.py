@@ -1,4 +1,4 @@
-"""Scans on the Triton backend against the reference in float64, which loops check in tests/ops/test_scan.py."""
+"""Scans on the Triton backend against the reference in float64, which tests/ops/test_scan.py compares with loops."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def draw(*shape: int, seed: int) -> Tensor:
 
 
 def run(kind: str, given: list[Tensor], initial: bool, offsets: list[int] | None, chunk: int, reverse: bool, flow: list[Tensor]) -> list[Tensor]:  # fmt: skip  # noqa: E501
-    """States, final state and the gradients of everything given, through both."""
+    """States, final state and the gradients of all inputs, through both."""
     leaves = [t.detach().requires_grad_() for t in given]
     name, decay = kind.split()
     start = leaves.pop() if initial else None
@@ -96,7 +96,7 @@ def scan_shapes(kind: str, given: list[Tensor], initial: bool, offsets: list[int
 
 @pytest.mark.parametrize("reverse", [False, True])
 def test_softmax_states(reverse: bool, device: str) -> None:
-    """Packed, an empty segment among them, after states from before; masked places; against softmax itself."""
+    """Packed segments (one is empty) with initial states and masked positions, against softmax."""
     offsets, at = [0, 3, 3, 4, 11], [slice(0, 3), slice(3, 3), slice(3, 4), slice(4, 11)]
     s, v, out, lse = draw(T, seed=0) * 8, draw(T, 3, seed=1), draw(4, 3, seed=2), draw(4, seed=3)
     s[2], lse[3] = -float("inf"), -float("inf")
@@ -145,7 +145,7 @@ def test_strong_decays_do_not_overflow(device: str) -> None:
 
 
 def looped(log_a: Tensor, q: Tensor, k: Tensor, v: Tensor, state: Tensor) -> tuple[Tensor, Tensor]:
-    """y [T, V] and the last state [D, V], one place after the other."""
+    """y [T, V] and the last state [D, V], position by position."""
     y = []
     for t in range(len(q)):
         state = log_a[t].exp().unsqueeze(-1) * state + k[t].unsqueeze(-1) * v[t]
@@ -162,7 +162,7 @@ STRENGTHS += [[-1e4, -0.01], [-1e30, -0.01], [-3e38, -0.01], [-float("inf"), -0.
     pairwise(decay=["scalar", "diagonal"], decays=STRENGTHS, width=[5, 40], values=[3, 70]),
 )
 def test_decays_of_every_strength(decay: str, decays: list[float], width: int, values: int, device: str) -> None:
-    """Over three chunks, weak ones after strong ones; values, last state and all gradients against a float64 loop."""
+    """Over three chunks, weak decays after strong ones; values, last state and all gradients against a float64 loop."""
     generator, length = torch.Generator().manual_seed(0), 150
     own = (length, width) if decay == "diagonal" else (length,)
     log_a = torch.tensor(decays)[torch.randint(len(decays), own, generator=generator)]
@@ -176,6 +176,6 @@ def test_decays_of_every_strength(decay: str, decays: list[float], width: int, v
     grads = torch.autograd.grad([*result], leaves, [f.to(device) for f in flows])
     wanted = torch.autograd.grad(want, exact, [f.double() for f in flows])
     for got, right in zip([*result, *grads], [*want, *wanted], strict=True):
-        # sums of up to T D numbers of the size of the largest, each of a product of few roundings
+        # sums of up to T D numbers of at most the largest size, each a product with few roundings
         off = (got.detach().cpu().double() - right).abs().max() / right.abs().max().clamp(min=1)
         assert off <= 64 * torch.finfo(torch.float32).eps, off

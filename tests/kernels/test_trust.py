@@ -1,4 +1,4 @@
-"""A library is loaded only where nobody else can have put or changed it."""
+"""A library is loaded only if no other user can have created or changed it."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def somebody_else(monkeypatch: pytest.MonkeyPatch, *paths: Path) -> None:
         monkeypatch.setattr(os, "geteuid", lambda: 4242)
 
 
-def test_what_was_built_is_trusted(library: Path) -> None:
+def test_built_libraries_are_trusted(library: Path) -> None:
     assert stat.S_IMODE(library.parent.stat().st_mode) == 0o700
     trust.check(library)
 
@@ -53,20 +53,20 @@ def test_what_was_built_is_trusted(library: Path) -> None:
         (lambda p: (p.unlink(), p.mkdir()), "not a regular file"),
     ],
 )
-def test_what_others_may_have_changed_is_refused(library: Path, harm, reason: str) -> None:
+def test_libraries_that_others_can_change_are_rejected(library: Path, harm, reason: str) -> None:
     harm(library)
     with pytest.raises(trust.UntrustedError, match=reason):
         trust.check(library)
 
 
 @pytest.mark.parametrize("which", ["file", "folder"])
-def test_what_belongs_to_another_user_is_refused(library: Path, which: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_libraries_of_another_user_are_rejected(library: Path, which: str, monkeypatch: pytest.MonkeyPatch) -> None:
     somebody_else(monkeypatch, library if which == "file" else library.parent)
     with pytest.raises(trust.UntrustedError, match=r"belongs to user \d+, not to you \(\d+\) or root"):
         trust.check(library)
 
 
-def test_a_link_counts_as_what_it_names(library: Path, tmp_path: Path) -> None:
+def test_a_link_is_checked_as_its_target(library: Path, tmp_path: Path) -> None:
     place = tmp_path / "open"
     place.mkdir()
     (place / library.name).write_bytes(b"library")
@@ -78,14 +78,14 @@ def test_a_link_counts_as_what_it_names(library: Path, tmp_path: Path) -> None:
         trust.check(library)
 
 
-def test_a_folder_of_the_group_is_tightened(library: Path) -> None:
+def test_group_permissions_of_the_folder_are_removed(library: Path) -> None:
     library.parent.chmod(0o770)
     trust.check(library)
     assert stat.S_IMODE(library.parent.stat().st_mode) == 0o750
 
 
 def test_a_relative_folder_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """In a working directory that others prepared, a relative name would load their library."""
+    """In a working directory prepared by another user, a relative path would load that user's library."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("HGRAPH_CACHE", "cache")
     monkeypatch.setattr(kernels, "_key", lambda: "0")
@@ -110,7 +110,7 @@ def test_an_untrusted_library_is_not_opened(library: Path, monkeypatch: pytest.M
     library.chmod(0o777)
     assert native.state().startswith("cannot be loaded: ")
     assert opened == [library]
-    older = library.with_name("native-0-1.so")  # another compiler's, which is in order
+    older = library.with_name("native-0-1.so")  # a library of another compiler, which is trusted
     older.write_bytes(b"older")
     trust.record(older, older)
     os.utime(older, (1, 1))
@@ -118,7 +118,7 @@ def test_an_untrusted_library_is_not_opened(library: Path, monkeypatch: pytest.M
 
 
 def test_a_link_in_an_open_folder_is_refused(library: Path, tmp_path: Path) -> None:
-    """Whoever can write to the folder of the link can plant it, with the hash of what it names."""
+    """Any user who can write to the folder of the link could create it, with the hash of its target."""
     place = tmp_path / "open"
     place.mkdir()
     (place / "native-0-9.so").symlink_to(library)

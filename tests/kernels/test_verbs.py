@@ -1,4 +1,4 @@
-"""Every verb runs on kernels alone, compiles, takes autocast, and costs the launches it should."""
+"""Every verb runs only on kernels, compiles, supports autocast, and has the expected number of launches."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ leaf, numbers, run, structures = verbs.leaf, verbs.numbers, verbs.run, verbs.str
 
 @pytest.fixture
 def torch_path_raises(monkeypatch: pytest.MonkeyPatch) -> None:
-    """What the reference in plain torch is made of does not work."""
+    """Make the functions of the reference in plain torch raise an error."""
 
     def refuse(*_: object, **__: object) -> None:
         raise AssertionError("the torch path was taken")
@@ -54,7 +54,7 @@ def torch_path_raises(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.parametrize("verb", VERBS)
-def test_runs_on_kernels_alone(verb: str, device: str, request: pytest.FixtureRequest) -> None:
+def test_runs_only_on_kernels(verb: str, device: str, request: pytest.FixtureRequest) -> None:
     edges = structures(verb, device)[0]
     given = numbers(verb, edges)
     with backend("torch"):
@@ -100,7 +100,7 @@ def test_compiles_once_for_all_sizes(verb: str, device: str, unpoisoned: None) -
 
 @pytest.mark.parametrize("verb", VERBS)
 def test_autocast(verb: str, device: str) -> None:
-    """What comes out of a linear layer goes in, and no verb leaves its precision or fails on mixed ones."""
+    """Inputs are outputs of a linear layer; no verb changes the precision or fails for mixed precisions."""
     edges = structures(verb, device)[0]
     given = numbers(verb, edges)
     with torch.autocast(device, dtype=torch.bfloat16):
@@ -113,7 +113,7 @@ def test_autocast(verb: str, device: str) -> None:
     out.float().square().sum().backward()
 
 
-def test_what_kernels_do_not_serve_is_refused_by_name(device: str) -> None:
+def test_unsupported_calls_are_rejected(device: str) -> None:
     q = torch.zeros(6, 1, 2000, device=device)
     k = torch.zeros(5, 1, 2000, device=device)
     with pytest.raises(errors.BackendError, match="'triton' does not compute 'attend'"):
@@ -122,7 +122,7 @@ def test_what_kernels_do_not_serve_is_refused_by_name(device: str) -> None:
         assert attend(ADJ.to(device), q, k, k).out.shape == (6, 1, 2000)
 
 
-def test_attention_to_groups_is_refused_by_name(device: str) -> None:
+def test_attention_to_groups_is_rejected(device: str) -> None:
     q, handle, k = (torch.zeros(shape, device=device) for shape in ((1, 1, 1, 1), (2, 1, 1), (2, 3, 1, 1)))
     groups = patterns.full(1, 2).to(device)
     with pytest.raises(errors.BackendError, match="'triton' does not compute 'group_attend'"):
@@ -142,7 +142,7 @@ def test_second_order_goes_through_the_kernels(device: str) -> None:
 def test_nothing_is_compiled_again_for_another_number_of_edges(
     verb: str, device: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Launches over two structures differ in plain sizes alone, which no kernel is specialized on."""
+    """Launches over two structures differ only in sizes, on which no kernel is specialized."""
     launcher, method = _launcher(device)
     keys: list[list[object]] = []
     before = getattr(launcher, method)
@@ -166,7 +166,7 @@ def test_nothing_is_compiled_again_for_another_number_of_edges(
 
 
 def _launcher(device: str) -> tuple[type, str]:
-    """Whose method launches kernels."""
+    """The class and the method that launch kernels."""
     if device == "cpu":
         from triton.runtime.interpreter import GridExecutor
 
@@ -243,7 +243,7 @@ TO_HUB = Adjacency.from_coo(
     num_targets=40, num_sources=30, duplicates="keep",
 )  # fmt: skip
 # Launches that put long rows together: forward and backward over short rows, over rows with a hub, over columns with
-# one, and where nobody knows.
+# one, and over structures whose longest row is unknown.
 COMBINED = {
     "sum": (0, 1, 1, 2), "mean": (0, 1, 1, 2), "max": (0, 2, 1, 3), "attend": (0, 2, 2, 4), "vector": (0, 1, 1, 2),
     "softmax": (0, 2, 0, 2),
@@ -251,7 +251,7 @@ COMBINED = {
 
 
 @pytest.mark.parametrize("kind", COMBINED)
-def test_long_rows_are_put_together_only_where_there_may_be_some(kind: str, launches: list[str], device: str) -> None:
+def test_parts_of_long_rows_are_combined_only_if_there_may_be_some(kind: str, launches: list[str], device: str) -> None:
     unknown = Adjacency.trusted(indptr=MANY.indptr.clone(), indices=MANY.indices, num_sources=30)
     found, results = [], []
     for adj in (MANY, TO_HUB, TO_HUB.transpose(), unknown):
@@ -269,7 +269,7 @@ def _unknown(adj: Adjacency, device: str) -> Adjacency:
 
 @pytest.mark.parametrize(("hub", "compiled"), [(False, False), (False, True), (True, False)])
 def test_launches_of_a_hypergraph_step(hub: bool, compiled: bool, launches: list[str], device: str) -> None:
-    """Two of 5,000 incidences, four where a hyperedge and a node are hubs; forward and backward, compiled too."""
+    """Two launches for 5,000 incidences, four with a hub hyperedge and node; forward and backward, also compiled."""
     steps = ["_reduce_parts", "reduce_combine"] if hub else ["_reduce_parts"]
     generator = torch.Generator().manual_seed(0)
     node, hyperedge = (torch.randint(700, (1300 if hub else 5000,), generator=generator) for _ in range(2))
@@ -300,7 +300,7 @@ def test_a_compiled_step_serves_structures_with_and_without_hubs(launches: list[
             assert launches == ["_reduce_parts"] + ["reduce_combine"] * (adj is TO_HUB)
 
 
-def test_a_launch_that_is_told_wrongly_adds_up_all_the_same(device: str) -> None:
+def test_a_launch_with_a_wrong_longest_row_still_sums_correctly(device: str) -> None:
     from hgraph.kernels.csr_reduce import csr_reduce
 
     adj, x = TO_HUB.to(device), leaf(30, 3).detach().to(device)

@@ -1,4 +1,4 @@
-"""The verbs as the tests of kernels call them: one table, with the shapes of what each is given."""
+"""A table of the verbs for the tests of kernels, with the shapes of their inputs."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def _biased(tiles: BlockAdjacency, q: Tensor, k: Tensor, v: Tensor, table: Tenso
     return attend(tiles, q, k, v, bias=Relative(table, place, place)).out
 
 
-# Each verb: what is called on a structure, and the shapes of the numbers that it is given, in letters.
+# Each verb: a function of a structure and tensors, and the shapes of these tensors, in letters.
 VERBS: dict[str, tuple[Callable[..., Tensor], str]] = {
     "sum": (lambda adj, x, w: propagate(adj, x, weight=w), "SD E"),
     "sum by head": (lambda adj, x, w: propagate(adj, x, weight=w), "SD EH"),
@@ -76,7 +76,7 @@ ATTENTION = ["attend", "additive attend", "vector attend", "merged", "weights", 
 
 @functools.cache
 def structures(verb: str, at: str) -> tuple[Adjacency | BlockAdjacency, ...]:
-    """Two of different sizes that a verb goes over, on a device."""
+    """Two structures of different sizes for a verb, on a device."""
     if verb == "tiles":
         tiles = [patterns.sliding_window(n, 9).tiles(16) for n in (20, 40)]
     elif verb in TILED:
@@ -87,14 +87,14 @@ def structures(verb: str, at: str) -> tuple[Adjacency | BlockAdjacency, ...]:
 
 
 def numbers(verb: str, edges: Adjacency | BlockAdjacency) -> list[Tensor]:
-    """What a verb is given over a structure, on its device."""
+    """The inputs of a verb for a structure, on its device."""
     edge_count = getattr(edges, "num_edges", 0)
     size = {"T": edges.num_targets, "S": edges.num_sources, "E": edge_count, "H": H, "D": D, "L": 9}
     return [leaf(*(size[letter] for letter in shape), at=edges.device) for shape in VERBS[verb][1].split()]
 
 
 def leaf(*shape: int, at: torch.device | str = "cpu") -> Tensor:
-    """Numbers that want a gradient, the same for one shape."""
+    """A tensor that requires a gradient, equal for equal shapes."""
     generator = torch.Generator().manual_seed(len(shape) + sum(shape))
     return torch.randn(shape, generator=generator).to(at).requires_grad_()
 

@@ -1,4 +1,4 @@
-"""What the tests of the verbs share."""
+"""Fixtures of the tests of the verbs."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ from torch.utils._pytree import tree_leaves
 
 from hgraph.ops import current_backend
 
-# Where kernels of another backend compute too, the same tests hold for it: with native kernels present, "auto" runs
-# what they serve. They serve float32 alone, so tests of other types are not repeated.
+# With native kernels built, the same tests run with backend "auto", which uses these kernels for float32; tests of
+# other dtypes are not repeated.
 BOTH_WAYS = {"test_attend", "test_edge", "test_propagate", "test_merge", "test_determinism", "test_properties",
              "test_forward_mode"}  # fmt: skip
 
@@ -34,7 +34,7 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 
 @pytest.fixture(autouse=True)
 def computed_by(request: pytest.FixtureRequest) -> str:
-    """Who computes: plain torch, or the native kernels where they can."""
+    """The backend: plain torch, or native kernels where they support the call."""
     name = getattr(request, "param", "torch")
     if name == "native":
         request.getfixturevalue("native_present")
@@ -44,7 +44,7 @@ def computed_by(request: pytest.FixtureRequest) -> str:
 
 @pytest.fixture
 def threads() -> Iterator[None]:
-    """The number of threads may be set at will: it is put back."""
+    """Restore the number of threads after a test that changes it."""
     before = torch.get_num_threads()
     yield
     torch.set_num_threads(before)
@@ -52,7 +52,7 @@ def threads() -> Iterator[None]:
 
 @pytest.fixture(params=["in python", "in torch"])
 def poisoned(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """Memory that nobody has written to yet is NaN, so that reading it shows."""
+    """Fill uninitialized memory with NaN, so that reading it is noticed."""
     if request.param == "in python":
 
         def poison(t: Tensor) -> Tensor:
@@ -72,7 +72,7 @@ def poisoned(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) ->
 
 
 class Largest(TorchDispatchMode):
-    """The most bytes behind a tensor that any operation makes, inside the kernels of hgraph too."""
+    """Records the largest storage in bytes of any result, also inside the kernels of hgraph."""
 
     bytes = 0
 
@@ -88,5 +88,5 @@ class Largest(TorchDispatchMode):
 
 @pytest.fixture
 def largest() -> Largest:
-    """In a ``with`` block, ``bytes`` is that of the largest tensor made."""
+    """After a ``with`` block, ``bytes`` is the size of the largest tensor."""
     return Largest()

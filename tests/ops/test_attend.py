@@ -37,7 +37,7 @@ def inputs(
 
 
 def check(adj: Adjacency, qkv: tuple[Tensor, Tensor, Tensor], score: Dot | Additive, **options: object) -> None:
-    """Outputs and lse within what the rounding of scores, exponentials and sums explains."""
+    """Check outputs and lse within the rounding errors of scores, exponentials and sums."""
     q, k, v = qkv
     result = attend(adj, q, k, v, score=score, **options)
     out, lse = attend_oracle(adj, q, k, v, score=score, **options)
@@ -106,7 +106,7 @@ def test_bias_with_masked_edges_and_masked_targets(name: str, heads: int, kind: 
 
 
 @pytest.mark.parametrize("kind", SCORES)
-def test_a_masked_edge_is_an_edge_that_is_not_there(kind: str) -> None:
+def test_a_masked_edge_equals_a_missing_edge(kind: str) -> None:
     adj = STRUCTURES["odd"]
     (q, k, v), score = inputs(adj, kind)
     keep = torch.arange(61) % 3 != 0
@@ -187,7 +187,7 @@ def test_half_gradients_are_those_of_the_rounded_inputs(kind: str, dtype: torch.
     got = torch.autograd.grad(attend(adj, *half, score=score).out, half, grad)
     wanted = torch.autograd.grad(attend(adj, *exact, score=precise).out, exact, grad.double())
     for g, w in zip(got, wanted, strict=True):
-        # `out`, rounded to half, is read by the backward: once u of it, times what it is weighted with.
+        # `out`, rounded to half, is read by the backward: an error of u, times its weight.
         unit = torch.finfo(dtype).eps / 2
         assert float((g.double() - w).abs().max()) <= 8 * unit * float(w.abs().max())
 
@@ -223,7 +223,7 @@ def test_dropout_keeps_the_expectation_and_its_rate() -> None:
                              source=torch.arange(sources).repeat(targets),
                              num_targets=targets, num_sources=sources)  # fmt: skip
     q, k = torch.zeros(targets, 1, 1), torch.zeros(sources, 1, 1)
-    v = torch.eye(sources).unsqueeze(1)  # `out` then shows each edge's share
+    v = torch.eye(sources).unsqueeze(1)  # so that `out` is the attention probability of each edge
     out, lse = attend(adj, q, k, v, dropout=p, generator=torch.Generator().manual_seed(0))
     kept = out[:, 0] != 0
     draws = targets * sources
@@ -238,7 +238,7 @@ def test_dropout_is_reproducible_from_its_generator() -> None:
     outs = [attend(adj, q, k, v, dropout=0.5, generator=torch.Generator().manual_seed(s)).out for s in (0, 0, 1)]
     assert torch.equal(outs[0], outs[1])
     assert not torch.equal(outs[0], outs[2])
-    assert not torch.equal(outs[0][0] == 0, outs[0][1] == 0)  # examples draw for themselves
+    assert not torch.equal(outs[0][0] == 0, outs[0][1] == 0)  # examples have different masks
     torch.manual_seed(3)
     one = attend(adj, q, k, v, dropout=0.5).out
     torch.manual_seed(3)
@@ -253,8 +253,8 @@ def test_the_gradient_of_dropout_is_that_of_the_mask_drawn(kind: str) -> None:
     leaves = [t.requires_grad_() for t in (q, k, v)]
     dropped = attend(adj, q, k, v, score=score, dropout=0.4, generator=torch.Generator().manual_seed(0))
     seed = draw_seed(torch.Generator().manual_seed(0), adj.device)
-    share = attention_weights(adj, q, k, attend(adj, q, k, v, score=score).lse, score=score)
-    kept = share * mask(seed, share, 0.4)
+    probability = attention_weights(adj, q, k, attend(adj, q, k, v, score=score).lse, score=score)
+    kept = probability * mask(seed, probability, 0.4)
     by_hand = propagate(adj, v.flatten(1), weight=kept).unflatten(1, (H, V))
     torch.testing.assert_close(dropped.out, by_hand, rtol=1e-13, atol=1e-13)
     weight = numbers(17, H, V, seed=8)
@@ -270,19 +270,19 @@ def test_the_gradient_of_dropout_is_that_of_the_mask_drawn(kind: str) -> None:
 @pytest.mark.parametrize("kind", SCORES)
 @pytest.mark.parametrize("dtype", DTYPES, ids=str)
 @pytest.mark.parametrize("name", STRUCTURES)
-def test_attention_weights_are_the_shares_that_attend_used(name: str, dtype: torch.dtype, kind: str) -> None:
+def test_attention_weights_are_the_probabilities_of_attend(name: str, dtype: torch.dtype, kind: str) -> None:
     adj = STRUCTURES[name]
     (q, k, _), score = inputs(adj, kind, dtype, kv_heads=2)
     bias = numbers(adj.num_edges, H, dtype=dtype, seed=4)
     bias[::5] = -INF
-    # Values that name their source: the output then is the shares, added up over parallel edges.
+    # With one-hot values the output is the probabilities, summed over parallel edges.
     v = torch.eye(adj.num_sources, dtype=dtype).unsqueeze(1).expand(-1, 2, -1)
     out, lse = attend(adj, q, k, v, score=score, bias=bias, scale=0.4)
-    share = attention_weights(adj, q, k, lse, score=score, bias=bias, scale=0.4)
-    assert share.shape == (adj.num_edges, H)
+    probability = attention_weights(adj, q, k, lse, score=score, bias=bias, scale=0.4)
+    assert probability.shape == (adj.num_edges, H)
     dense = torch.zeros(adj.num_targets, H, adj.num_sources, dtype=torch.float64)
     for e, (t, s) in enumerate(zip(adj.target.tolist(), adj.indices.tolist(), strict=True)):
-        dense[t, :, s] += share[e].double()
+        dense[t, :, s] += probability[e].double()
     assert_close(out, dense, terms=300)
     total = dense.sum(-1)
     torch.testing.assert_close(total, (lse > -INF).double(), rtol=0, atol=2e-5 if dtype != torch.float64 else 1e-13)

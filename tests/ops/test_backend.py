@@ -1,4 +1,4 @@
-"""`backend`: chosen by name, for a block or for the process, never replaced."""
+"""`backend`: selected by name, for a block or for the process, without fallback."""
 
 from __future__ import annotations
 
@@ -13,19 +13,19 @@ from hgraph import backend, backends, edge_softmax, errors, propagate
 from hgraph.ops import current_backend
 from hgraph.testing import random_adjacency
 
-# The class of the same name hides the module.
+# The class has the same name as the module and hides it.
 module = importlib.import_module("hgraph.ops.dispatch.backend")
 
 
 @pytest.fixture(autouse=True)
 def untouched() -> Iterator[None]:
-    """Each test starts from, and leaves, the default."""
+    """Each test starts and ends with the default backend."""
     backend("auto")
     yield
     backend("auto")
 
 
-def test_the_reference_is_always_there() -> None:
+def test_the_reference_is_always_available() -> None:
     assert backends()["torch"] == "available"
     assert set(backends()) == {"torch", "native", "triton"}
     assert backends()[current_backend()] == "available"
@@ -64,7 +64,7 @@ def test_unknown_names_are_refused(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", ["native", "triton"])
-def test_what_cannot_run_is_refused_with_the_reason(name: str) -> None:
+def test_unavailable_backends_are_rejected_with_the_reason(name: str) -> None:
     reason = backends()[name]
     if reason == "available":
         pytest.skip(f"{name} runs here")
@@ -73,7 +73,7 @@ def test_what_cannot_run_is_refused_with_the_reason(name: str) -> None:
     assert module._current == "auto"
 
 
-def test_the_name_does_not_change_the_mathematics() -> None:
+def test_results_do_not_depend_on_the_name() -> None:
     adj, x = random_adjacency(5, 4, 12), torch.randn(4, 3)
     with backend("torch"):
         reference = propagate(adj, x)
@@ -82,7 +82,7 @@ def test_the_name_does_not_change_the_mathematics() -> None:
 
 @pytest.fixture
 def sevens(monkeypatch: pytest.MonkeyPatch) -> list[str]:
-    """A native backend whose sums are 7 in float32; the calls it was given."""
+    """A native backend whose sums are 7 in float32; returns the list of its calls."""
     calls = []
 
     def spmm(adj, weight, x):
@@ -96,18 +96,18 @@ def sevens(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     return calls
 
 
-def test_the_best_backend_present_computes_what_it_serves(sevens: list[str]) -> None:
+def test_the_best_available_backend_is_used(sevens: list[str]) -> None:
     adj, x = random_adjacency(5, 4, 12), torch.randn(4, 3)
     assert current_backend() == "native"
     assert propagate(adj, x).unique().tolist() == [7.0]
     with backend("torch"):
         reference = propagate(adj, x)
     assert reference.unique().numel() > 1
-    torch.testing.assert_close(propagate(adj, x.double()), reference.double())  # not served: the reference
+    torch.testing.assert_close(propagate(adj, x.double()), reference.double())  # not supported: uses the reference
     assert sevens == ["torch.float32", "torch.float64"]
 
 
-def test_a_backend_asked_for_by_name_never_falls_back(sevens: list[str]) -> None:
+def test_a_selected_backend_never_falls_back(sevens: list[str]) -> None:
     adj, x = random_adjacency(5, 4, 12), torch.randn(4, 3)
     with backend("native"):
         assert propagate(adj, x).unique().tolist() == [7.0]

@@ -1,4 +1,4 @@
-"""The verbs under the compiler and under autocast, and without a look at their numbers from Python."""
+"""The verbs under torch.compile and autocast, and without reading numbers of tensors from Python."""
 
 from __future__ import annotations
 
@@ -81,7 +81,7 @@ def test_inductor(name: str) -> None:
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16], ids=str)
 @pytest.mark.parametrize("name", VERBS)
 def test_autocast_changes_no_verb(name: str, dtype: torch.dtype) -> None:
-    """Verbs compute in the precision of what they are given; a linear layer before them decides it."""
+    """Verbs compute in the precision of their inputs, which a linear layer before them determines."""
     adj, x, y = case("weighted", 12)
     with torch.autocast("cpu", dtype):
         full = VERBS[name](adj, x, y)
@@ -96,8 +96,8 @@ def test_autocast_changes_no_verb(name: str, dtype: torch.dtype) -> None:
     assert x.grad.isfinite().all()
 
 
-class NoLooks(TorchDispatchMode):
-    """Refuses to tell Python a number of a tensor, or a shape that hangs on one: on a GPU each would wait."""
+class NoReads(TorchDispatchMode):
+    """Raises an error if Python reads a number of a tensor, or a shape that depends on one, which syncs with a GPU."""
 
     REFUSED = ("_local_scalar_dense", "nonzero", "unique", "masked_select", "equal.default")
 
@@ -108,13 +108,13 @@ class NoLooks(TorchDispatchMode):
 
 
 def test_the_watch_works() -> None:
-    with NoLooks(), pytest.raises(AssertionError, match="looks"):
+    with NoReads(), pytest.raises(AssertionError, match="looks"):
         torch.ones(3).sum().item()
 
 
 @pytest.mark.parametrize("name", VERBS)
-def test_nothing_is_looked_at_forward_or_backward(name: str) -> None:
+def test_no_number_is_read_forward_or_backward(name: str) -> None:
     adj, x, y = case("weighted", 12)
-    with NoLooks():
+    with NoReads():
         out = VERBS[name](adj, x, y)
         torch.autograd.grad(out.square().sum(), [x, y], allow_unused=True)

@@ -1,4 +1,4 @@
-"""Results lie where the inputs lie: shown for a second GPU that is not there, by tensors without numbers."""
+"""Results are on the device of the inputs, tested with meta-like tensors of a second GPU that does not exist."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ TILES = (hgraph.patterns.sliding_window(70, 3) | hgraph.patterns.global_tokens(7
 
 
 def there(value: Any) -> Any:
-    """A structure on that device, as far as its tensors can tell."""
+    """The structure, with tensors that report this device."""
     if isinstance(value, Tensor):
         return torch.empty_strided(value.shape, value.stride(), dtype=value.dtype, device=GPU)
     if not dataclasses.is_dataclass(value):
@@ -53,7 +53,7 @@ CALLS = {
 
 
 @pytest.mark.parametrize("verb", CALLS)
-def test_results_lie_on_the_device_of_the_inputs(verb: str) -> None:
+def test_results_are_on_the_device_of_the_inputs(verb: str) -> None:
     with FakeTensorMode(allow_non_fake_inputs=False), torch.no_grad():
         result = CALLS[verb]()
     for t in (result,) if isinstance(result, Tensor) else result:

@@ -60,12 +60,12 @@ def test_softmax_follows_the_oracle(name: str, dtype: torch.dtype, computed_by: 
     out = edge_softmax(adj, score)
     assert out.dtype == dtype
     assert_close(out, softmax_oracle(adj, score), terms=int(longest + 2 * spread) + 4)
-    alone = edge_softmax(adj, score[:, 0])  # native kernels may add one head up in another order than several
-    assert torch.equal(alone, out[:, 0]) or (computed_by == "native" and torch.allclose(alone, out[:, 0], rtol=1e-6))
+    single = edge_softmax(adj, score[:, 0])  # native kernels may sum one head in another order than several
+    assert torch.equal(single, out[:, 0]) or (computed_by == "native" and torch.allclose(single, out[:, 0], rtol=1e-6))
 
 
 @pytest.mark.parametrize("dtype", DTYPES, ids=str)
-def test_groups_compete_whatever_their_targets(dtype: torch.dtype) -> None:
+def test_groups_are_normalized_across_targets(dtype: torch.dtype) -> None:
     adj = STRUCTURES["odd"]
     group = torch.randint(-4, 5, (61,), generator=torch.Generator().manual_seed(0))
     score = numbers(61, H, dtype=dtype)

@@ -36,12 +36,12 @@ def f(*shape: int, **options: object) -> Tensor:
 
 
 def att(q: object = None, k: object = None, v: object = None, adj: object = ADJ, **options: object) -> AttendResult:
-    """`attend` on arguments that fit, but for those given."""
+    """Call `attend` with valid arguments, except for the given ones."""
     q, k, v = (f(*s, 2, 3) if t is None else t for t, s in ((q, (5,)), (k, (4,)), (v, (4,))))
     return attend(adj, q, k, v, **options)
 
 
-def shares(q: object = None, k: object = None, lse: object = None, **options: object) -> Tensor:
+def weights(q: object = None, k: object = None, lse: object = None, **options: object) -> Tensor:
     q, k = (f(n, 2, 3) if t is None else t for t, n in ((q, 5), (k, 4)))
     return attention_weights(ADJ, q, k, f(5, 2) if lse is None else lse, **options)
 
@@ -192,16 +192,16 @@ VALUE: dict[str, tuple[Callable[[], object], str]] = {
         lambda: att(head_mask=torch.ones(2, dtype=torch.bool)),
         "head_mask: expected shape [..., 5 or 1, 2], got ",
     ),
-    "shares of a batch": (
-        lambda: shares(q=f(6, 5, 2, 3), k=f(6, 4, 2, 3)),
+    "weights of a batch": (
+        lambda: weights(q=f(6, 5, 2, 3), k=f(6, 4, 2, 3)),
         "q: expected no batch dimensions, got shape [6, 5, 2, 3]",
     ),
-    "shares targets": (lambda: shares(q=f(4, 2, 3)), "q: expected shape [5, 2, 3], got shape [4, 2, 3]"),
-    "shares sources": (lambda: shares(k=f(5, 2, 3)), "k: expected shape [4, H_kv, 3], got shape [5, 2, 3]"),
-    "shares lse": (lambda: shares(lse=f(4, 2)), "lse: expected shape [5, 2], got shape [4, 2]"),
-    "shares bias": (lambda: shares(bias=f(8)), "bias: expected shape [7], got shape [8]"),
-    "shares heads": (
-        lambda: shares(q=f(5, 3, 3), lse=f(5, 3)),
+    "weights targets": (lambda: weights(q=f(4, 2, 3)), "q: expected shape [5, 2, 3], got shape [4, 2, 3]"),
+    "weights sources": (lambda: weights(k=f(5, 2, 3)), "k: expected shape [4, H_kv, 3], got shape [5, 2, 3]"),
+    "weights lse": (lambda: weights(lse=f(4, 2)), "lse: expected shape [5, 2], got shape [4, 2]"),
+    "weights bias": (lambda: weights(bias=f(8)), "bias: expected shape [7], got shape [8]"),
+    "weights heads": (
+        lambda: weights(q=f(5, 3, 3), lse=f(5, 3)),
         "k: expected a number of heads that divides the 3 of q, got 2",
     ),
     "merge shapes": (
@@ -251,7 +251,7 @@ TYPE: dict[str, tuple[Callable[[], object], str]] = {
         lambda: edge_score(ADJ, f(5, 2, 3), f(4, 2, 3), score=Additive([1.0])),
         "score.a: expected a floating-point tensor, got list",
     ),
-    "shares soft": (
+    "weights soft": (
         lambda: attention_weights(SOFT, f(5, 2, 3), f(4, 2, 3), f(5, 2)),
         "adj: expected Adjacency, got SoftAdjacency",
     ),
@@ -284,7 +284,7 @@ TYPE: dict[str, tuple[Callable[[], object], str]] = {
         "bias: expected a floating-point tensor, got torch.bool",
     ),
     "head mask": (lambda: att(head_mask=f(5, 2)), "head_mask: expected a boolean tensor, got torch.float32"),
-    "shares lse": (lambda: shares(lse=[0.0]), "lse: expected a floating-point tensor, got list"),
+    "weights lse": (lambda: weights(lse=[0.0]), "lse: expected a floating-point tensor, got list"),
     "merge tuple": (lambda: merge(result(5, 2, 3), (f(5, 2, 3), f(5, 2))), "b: expected an AttendResult, got tuple"),
     "merge tensor": (lambda: merge(f(5, 2, 3), result(5, 2, 3)), "a: expected an AttendResult, got Tensor"),
 }
@@ -320,7 +320,9 @@ def test_wrong_types(name: str) -> None:
     assert isinstance(caught.value, HgraphError)
 
 
-@pytest.mark.parametrize("call", [lambda: propagate(ADJ, f(4, 2)), att, shares], ids=["propagate", "attend", "shares"])
+@pytest.mark.parametrize(
+    "call", [lambda: propagate(ADJ, f(4, 2)), att, weights], ids=["propagate", "attend", "weights"]
+)
 def test_right_arguments_do_reach_the_work(call: Callable[[], object]) -> None:
     with pytest.raises(pytest.fail.Exception, match="work before"):
         call()

@@ -1,4 +1,4 @@
-"""Transforms that no kernel knows: tangents are refused, not lost; `vmap` gives what a loop over examples does."""
+"""Function transforms: tangents raise an error instead of being lost; `vmap` equals a loop over examples."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ REFUSED = r"the verbs' tensors: expected no tangents.*autograd.functional.jvp"
 
 
 def numbers(*shape: int, seed: int = 0) -> Tensor:
-    """Irregular ones, not drawn: `vmap` draws none."""
+    """Irregular numbers without a generator, which `vmap` does not support."""
     return (torch.arange(math.prod(shape)) * (seed + 2.3)).sin().view(shape)
 
 
 def over(adj: Adjacency, verb: str, x: Tensor) -> Tensor:
-    """A verb of x [S, 2, 3] alone."""
+    """A verb as a function of x [S, 2, 3]."""
     y, flat = numbers(adj.num_targets, 2, 3, seed=1), x.flatten(1)
     if verb in ("sum", "mean", "max", "min"):
         return propagate(adj, flat, reduce=verb)
@@ -50,7 +50,7 @@ VERBS = ["sum", "mean", "max", "min", "weights", "edge_score", "edge_score, vect
 
 @pytest.mark.parametrize("verb", VERBS)
 def test_activation_checkpointing_gives_the_same_gradients(verb: str) -> None:
-    """It lets a backward read what was saved once."""
+    """Checkpointing lets a backward read saved tensors only once."""
     x = numbers(4, 2, 3).requires_grad_()
     run = lambda x: over(ADJ, verb, x).sin().sum()  # noqa: E731
     (want,) = torch.autograd.grad(run(x), x)
@@ -73,7 +73,7 @@ def test_tangents_are_refused_where_they_would_be_lost(verb: str) -> None:
                 run(dual)
             with FlopCounterMode(display=False), pytest.raises(errors.ArgumentTypeError, match=REFUSED):
                 run(dual)
-            assert run(x).isfinite().all()  # a level that is open refuses nothing by itself
+            assert run(x).isfinite().all()  # an open level alone raises no error
             with FlopCounterMode(display=False):
                 assert run(x).isfinite().all()
 

@@ -42,8 +42,8 @@ def leaf(*shape: int, seed: int) -> Tensor:
 
 
 def check(function: Callable[..., Tensor | tuple[Tensor, ...]], *inputs: Tensor) -> None:
-    """Every entry of both derivatives of small inputs; random directions where there are many."""
-    if not any(t.numel() for t in inputs):  # nothing to differ in, but the backward must run
+    """Check every entry of both derivatives for small inputs, random directions for large ones."""
+    if not any(t.numel() for t in inputs):  # no entries to check, but the backward must run
         outputs = function(*inputs)
         outputs = outputs if isinstance(outputs, tuple) else (outputs,)
         grads = torch.autograd.grad(
@@ -51,7 +51,7 @@ def check(function: Callable[..., Tensor | tuple[Tensor, ...]], *inputs: Tensor)
         )
         assert all(g.shape == t.shape for g, t in zip(grads, inputs, strict=True))
         return
-    empty = any(t.numel() == 0 for t in inputs)  # torch's random directions trip over empty inputs
+    empty = any(t.numel() == 0 for t in inputs)  # torch's random directions fail for empty inputs
     fast = not empty and sum(t.numel() for t in inputs) > 24
     assert gradcheck(function, inputs, nondet_tol=0, fast_mode=fast)
     assert gradgradcheck(function, inputs, nondet_tol=0, fast_mode=not empty)
@@ -178,17 +178,17 @@ def test_attention_weights(name: str, kind: str) -> None:
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_shares_differentiate_through_the_lse_to_the_softmax(kind: str) -> None:
+def test_gradients_of_weights_through_the_lse_are_those_of_the_softmax(kind: str) -> None:
     adj = STRUCTURES["odd"]
     own = () if kind == "additive" else (D,)
     q, k, v = leaf(5, H, *own, seed=0), leaf(4, H, *own, seed=1), leaf(4, H, V, seed=2)
     score = {"dot": Dot(), "additive": Additive(), "vector": Additive(leaf(H, D, seed=4))}[kind]
     scale = D**-0.5 if kind == "dot" else 1.0
-    share = attention_weights(adj, q, k, attend(adj, q, k, v, score=score).lse, score=score)
+    probability = attention_weights(adj, q, k, attend(adj, q, k, v, score=score).lse, score=score)
     wanted = edge_softmax(adj, scale * edge_score(adj, q, k, score=score))
-    torch.testing.assert_close(share, wanted, rtol=1e-13, atol=1e-13)
+    torch.testing.assert_close(probability, wanted, rtol=1e-13, atol=1e-13)
     weight = leaf(12, H, seed=5).detach()
-    grads = [torch.autograd.grad(s, [q, k], weight) for s in (share, wanted)]
+    grads = [torch.autograd.grad(s, [q, k], weight) for s in (probability, wanted)]
     for a, b in zip(*grads, strict=True):
         torch.testing.assert_close(a, b, rtol=1e-11, atol=1e-12)
 
@@ -205,7 +205,7 @@ def test_an_unused_lse_and_an_unused_output_are_fine() -> None:
 
 
 class Sizes(TorchDispatchMode):
-    """How many numbers each result of hgraph's operators has."""
+    """Records the number of elements of each result of hgraph's operators."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -219,7 +219,7 @@ class Sizes(TorchDispatchMode):
 
 
 @pytest.mark.parametrize("asking", ["x", "weight", "both"])
-def test_gradients_of_an_extremum_are_made_for_those_that_ask(asking: str) -> None:
+def test_gradients_of_an_extremum_only_for_inputs_that_need_them(asking: str) -> None:
     adj = STRUCTURES["odd"]
     x, weight = leaf(2, 4, 2, seed=0), leaf(12, 2, seed=1)
     everything = torch.autograd.grad(propagate(adj, x, weight=weight, reduce="max").square().sum(), (x, weight))
@@ -232,7 +232,7 @@ def test_gradients_of_an_extremum_are_made_for_those_that_ask(asking: str) -> No
         assert mine.grad is None or torch.equal(mine.grad, wanted)
 
 
-def test_only_the_inputs_that_ask_get_gradients() -> None:
+def test_only_inputs_that_require_gradients_get_them() -> None:
     adj = STRUCTURES["odd"]
     x, weight = leaf(4, 2, seed=0), leaf(12, seed=1)
     for reduce in ("sum", "mean", "max"):
@@ -249,15 +249,15 @@ def test_only_the_inputs_that_ask_get_gradients() -> None:
 
 @pytest.mark.parametrize("value", [float("-inf"), float("nan"), float("inf")])
 @pytest.mark.parametrize("second", [False, True])
-def test_what_loses_an_extremum_has_no_say_however_large(value: float, second: bool) -> None:
-    """Gradients of those that win do not see what lost, not even 0 times of it."""
+def test_entries_that_are_not_extremal_have_no_influence(value: float, second: bool) -> None:
+    """Gradients of the extremal entries do not contain the others, not even multiplied by 0."""
     adj = Adjacency.from_coo(target=[0, 0, 1], source=[0, 1, 2], num_targets=2, num_sources=3)
     x = torch.tensor([[value], [1.0], [2.0]], requires_grad=True)
     weight = torch.ones(3, requires_grad=True)
     reduce = "min" if value > 0 else "max"
     out = propagate(adj, x, weight=weight, reduce=reduce)
     if math.isnan(value):
-        assert out[0].isnan()  # NaN is not hidden: it wins, and nobody ties with it
+        assert out[0].isnan()  # NaN is the maximum, and no entry ties with it
     grads = torch.autograd.grad(
         out[1].sum() + (0.0 if math.isnan(value) else out[0].sum()), (x, weight), create_graph=second
     )

@@ -1,4 +1,4 @@
-"""Two-level attention: equal to loops over groups and members, its gradients to derivatives, whatever the tiles."""
+"""Two-level attention: against loops over groups and members, its gradients against derivatives, for any tiles."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ GRAPHS = {
     "all": patterns.full(1, 5),
     "by head": patterns.sink_band(9, [3, 5, 9, 1], num_sink=1, block_size=1),
     "by example": patterns.padded(6, [2, 6]),
-    "nobody": patterns.none(3, 4),
+    "none": patterns.none(3, 4),
     "no groups": patterns.full(3, 0),
     "no rows": patterns.full(0, 3),
 }
@@ -49,9 +49,9 @@ def loops(graph, q, handle, k, v):
                 for t in range(q.shape[2] if groups else 0):
                     score = torch.stack([q[b, r, t, h] @ handle[b, c, own] for c in groups]) / D**0.5
                     lse[b, r, t, h] = score.logsumexp(0)
-                    for c, share in zip(groups, score.softmax(0), strict=True):
+                    for c, probability in zip(groups, score.softmax(0), strict=True):
                         inner = (k[b, c, :, own] @ q[b, r, t, h] / D**0.5).softmax(0)
-                        out[b, r, t, h] = out[b, r, t, h] + share * (inner @ v[b, c, :, own])
+                        out[b, r, t, h] = out[b, r, t, h] + probability * (inner @ v[b, c, :, own])
     return out, lse
 
 
@@ -74,7 +74,7 @@ def test_values_and_gradients_are_those_of_the_loops(name, queries, members, kv)
     close(ours, exact)
     weight, log_weight = numbers(*exact[0].shape, seed=7), numbers(*exact[1].shape, seed=8)
     losses = [(o * weight).sum() + (log * log_weight).sum() for o, log in map(finite, (ours, exact))]
-    losses[1] = losses[1] + 0 * sum(x.sum() for x in leaves)  # loops over nothing hang on no leaf
+    losses[1] = losses[1] + 0 * sum(x.sum() for x in leaves)  # without terms, the loss would depend on no leaf
     close(*(torch.autograd.grad(loss, leaves) for loss in losses))
 
 
@@ -108,7 +108,7 @@ def test_any_structure_in_any_tiles(rows, groups, queries, members, block, chanc
     close(attend_groups(graph.tiles(block), *leaves), expected)
 
 
-def test_groups_a_few_at_a_time(monkeypatch):
+def test_groups_in_chunks(monkeypatch):
     graph = patterns.full(2, 11)
     leaves = inputs(graph, queries=4)
     whole = attend_groups(graph, *leaves, dropout=0.3, generator=torch.Generator().manual_seed(1))
@@ -119,17 +119,17 @@ def test_groups_a_few_at_a_time(monkeypatch):
     close(torch.autograd.grad(parts.out.square().sum(), leaves), grads)
 
 
-def test_dropout_is_drawn_by_counter():
-    """Number (((b R + r) Q + t) G + c) H + h decides about the share of one group for one query and head."""
+def test_dropout_is_counter_based():
+    """Number (((b R + r) Q + t) G + c) H + h determines the dropout of one group for one query and head."""
     graph = patterns.full(3, 5)
     q, handle, k, v = inputs(graph)
     keep = dropout_mask(
         draw_seed(torch.Generator().manual_seed(1), q.device), torch.zeros(2, 3, 3, 5, H, dtype=q.dtype), 0.4
     )
     group = [x.repeat_interleave(2, -2) for x in (handle, k, v)]
-    share = torch.einsum("brthd,bchd->brtch", q, group[0]).div(D**0.5).softmax(3)
+    probability = torch.einsum("brthd,bchd->brtch", q, group[0]).div(D**0.5).softmax(3)
     inner = torch.einsum("brthd,bcphd->brtchp", q, group[1]).div(D**0.5).softmax(-1)
-    expected = torch.einsum("brtch,brtchp,bcphv->brthv", share * keep, inner, group[2])
+    expected = torch.einsum("brtch,brtchp,bcphv->brthv", probability * keep, inner, group[2])
     drawn = attend_groups(graph, q, handle, k, v, dropout=0.4, generator=torch.Generator().manual_seed(1))
     torch.testing.assert_close(drawn.out, expected, rtol=1e-12, atol=1e-12)
     torch.testing.assert_close(drawn.lse, attend_groups(graph, q, handle, k, v).lse)
@@ -146,8 +146,8 @@ def test_dropout_does_not_depend_on_the_tiles():
     assert (drawn[0].out != attend_groups(graph, *leaves).out).any()
 
 
-def test_handles_that_sum_their_groups_make_plain_attention():
-    """Handles [0, L] and queries [q, 1] with one query a row: L is the log of the group's sum for that query."""
+def test_handles_that_sum_their_groups_give_plain_attention():
+    """Handles [0, L] and queries [q, 1] with one query per row: L is the log of the group's sum for that query."""
     groups, members = 4, 3
     q, k, v = numbers(H, D), numbers(groups, members, H, D, seed=1), numbers(groups, members, H, 5, seed=2)
     score = torch.einsum("hd,gphd->gph", q, k)
@@ -159,7 +159,7 @@ def test_handles_that_sum_their_groups_make_plain_attention():
     close((ours.out[0], ours.lse[0]), plain)
 
 
-def test_merge_joins_disjoint_sets_of_groups():
+def test_merge_combines_disjoint_sets_of_groups():
     graph, leaves = patterns.full(3, 6), [x.detach() for x in inputs(patterns.full(3, 6))]
     q, *rest = leaves
     first = attend_groups(patterns.full(3, 2), q, *(x[:, :2] for x in rest))
@@ -167,7 +167,7 @@ def test_merge_joins_disjoint_sets_of_groups():
     close(merge(first, second), attend_groups(graph, *leaves))
 
 
-def test_lists_made_of_content_and_head_masks():
+def test_lists_built_from_content_and_head_masks():
     index = torch.rand(2, H, 5, 7, generator=torch.Generator().manual_seed(0)).argsort(-1)[..., :3]
     tiles = BlockAdjacency.from_index(index, block_size=1, num_targets=5, num_sources=7)
     leaves = inputs(tiles)
@@ -196,8 +196,8 @@ def test_same_inputs_same_bits():
     assert all(torch.equal(a, b) for a, b in zip(*runs, strict=True))
 
 
-def test_nothing_of_the_size_of_all_pairs_is_made(largest):
-    """4096 tokens in blocks of 128, one head: all pairs take 64 MiB, the largest tensor is of some tiles."""
+def test_no_tensor_of_all_pairs_is_allocated(largest):
+    """4096 tokens in blocks of 128, one head: all pairs need 64 MiB, but the largest tensor has only a few tiles."""
     graph = patterns.summaries(32, 1).crop(31)
     shapes = ((32, 128, 1, 16), (31, 1, 16), (31, 127, 1, 16), (31, 127, 1, 16))
     leaves = [numbers(*shape, dtype=torch.float32).requires_grad_() for shape in shapes]
@@ -207,7 +207,7 @@ def test_nothing_of_the_size_of_all_pairs_is_made(largest):
     assert largest.bytes <= 4 * operators._SCORES
 
 
-def test_compiles_as_one_graph_and_keeps_its_promises():
+def test_compiles_as_one_graph_and_passes_opcheck():
     from hgraph.ops.tiles.plan import tensors_of
 
     tiles, leaves = GRAPHS["earlier"].tiles(2), inputs(GRAPHS["earlier"])
@@ -246,7 +246,7 @@ def test_batch_dimensions(batch):
          "q: expected 1 examples and 2"),
     ],
 )  # fmt: skip
-def test_wrong_arguments_are_answered(change, error, message):
+def test_wrong_arguments_are_named(change, error, message):
     names = ("q", "handle", "k", "v")
     graph = patterns.full(3, 6)
     options = {**dict(zip(names, (x.detach().float() for x in inputs(graph)), strict=True)), "graph": graph, **change}

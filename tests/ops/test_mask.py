@@ -1,4 +1,4 @@
-"""`attend(mask=)`: padding among the sources is as if it were not there, over every kind of structure."""
+"""`attend(mask=)`: masked sources have no effect, for every kind of structure."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def with_nan(q, k, v):
 
 
 def check(call, reference, own):
-    """Outputs and gradients as those over the edges that are left, with NaN in the padding; the same when compiled."""
+    """Outputs and gradients equal those over the remaining edges, with NaN in the padding; also when compiled."""
     results, flows = [], []
     for function, tensors in ((call, with_nan(*own)), (reference, own)):
         tensors = [t.detach().requires_grad_() for t in tensors]
@@ -56,7 +56,7 @@ def form(graph, name):
     ("name", "kind"),
     [p for p in itertools.product(GRAPHS, ("graph", "edges", "1", "8", "64")) if p != ("by example", "edges")],
 )
-def test_padding_is_as_if_it_were_not_there(name, kind):
+def test_padding_has_no_effect(name, kind):
     graph = GRAPHS[name]
     structure, left = form(graph, kind), graph & patterns.present(torch.ones(2, graph.num_targets).bool(), MASK)
     check(lambda *x: attend(structure, *x, mask=MASK), lambda *x: attend(left, *x), leaves(graph.num_targets))
@@ -80,7 +80,7 @@ def test_one_mask_for_all_examples():
         assert torch.equal(both[0], both[2])
 
 
-def test_masks_beside_biases():
+def test_masks_with_biases():
     graph, own, table = GRAPHS["causal"], leaves(N), torch.linspace(0, 1, 5 * H, dtype=torch.float64).view(H, 5)
     left = graph & patterns.present(torch.ones(2, N).bool(), MASK)
     check(
@@ -121,7 +121,7 @@ def test_masks_of_additive_scores_and_soft_structures(score):
 @pytest.mark.parametrize("name", ["causal", "cross", "by example"])
 @pytest.mark.parametrize("block", [8, 16])
 def test_tiles_without_their_padding(name, block):
-    """What kernels are given: bits of tiles, and a transpose of the same tiles."""
+    """The inputs of kernels: bits of tiles, and the transpose with the same tiles."""
     for part in GRAPHS[name].tiles(block).parts():
         for tiles in (part, part.with_transpose()):
             found = without_sources(tiles, MASK)
@@ -146,6 +146,6 @@ def test_tiles_without_their_padding(name, block):
         (MASK.double(), ArgumentTypeError, "mask: expected"),
     ],
 )
-def test_masks_that_do_not_fit(mask, error, message):
+def test_masks_of_the_wrong_shape(mask, error, message):
     with pytest.raises(error, match=message):
         attend(GRAPHS["causal"], *leaves(N), mask=mask)

@@ -1,4 +1,4 @@
-"""What is kept, what is allocated on the way, and that nobody reads memory that nobody wrote."""
+"""Saved tensors, temporary memory, and no reads of uninitialized memory."""
 
 from __future__ import annotations
 
@@ -75,24 +75,24 @@ VERBS: dict[str, Callable[[], tuple[Tensor, ...]]] = {
 
 
 @pytest.mark.parametrize("verb", VERBS)
-def test_nothing_of_size_edges_times_features_is_kept(verb: str) -> None:
+def test_no_tensor_of_size_edges_times_features_is_saved(verb: str) -> None:
     structure = {t.untyped_storage().data_ptr() for t in LARGE.tensors()}
-    kept: dict[int, Tensor] = {}
+    saved: dict[int, Tensor] = {}
 
     def pack(t: Tensor) -> Tensor:
         if t.untyped_storage().data_ptr() not in structure:
-            kept[t.untyped_storage().data_ptr()] = t
+            saved[t.untyped_storage().data_ptr()] = t
         return t
 
     with torch.autograd.graph.saved_tensors_hooks(pack, lambda t: t):
         VERBS[verb]()
-    numbers = sum(t.untyped_storage().nbytes() // t.element_size() for t in kept.values())
-    assert kept or verb == "sum"
+    numbers = sum(t.untyped_storage().nbytes() // t.element_size() for t in saved.values())
+    assert saved or verb == "sum"
     assert numbers <= 8 * ALLOWED < E * H * D / 2
 
 
 class Largest(TorchDispatchMode):
-    """The largest tensor that any operation makes, inside the kernels of hgraph too."""
+    """Records the largest tensor of any operation, also inside the kernels of hgraph."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -100,11 +100,11 @@ class Largest(TorchDispatchMode):
 
     def __torch_dispatch__(self, func, types, args=(), kwargs=None):
         if func.namespace == "hgraph":
-            with self:  # the kernel itself, watched
+            with self:  # also record inside the kernel
                 self.inside = True
                 return func._op_dk(torch._C.DispatchKey.CPU, *args, **(kwargs or {}))
         out = func(*args, **(kwargs or {}))
-        # A broadcast view owns nothing: what counts is the memory behind a tensor.
+        # A broadcast view has no memory of its own, so the storage counts.
         found = [t.values() if t.is_sparse_csr else t for t in tree_leaves(out) if isinstance(t, Tensor)]
         sizes = [t.untyped_storage().nbytes() // t.element_size() for t in found]
         self.numbers = max([self.numbers, *sizes])
@@ -125,7 +125,7 @@ def test_temporaries_are_chunks(verb: str) -> None:
     assert backward.numbers <= bound
 
 
-def test_the_watch_sees_inside_kernels() -> None:
+def test_the_recorder_sees_inside_kernels() -> None:
     adj = random_adjacency(3, 3, 3 * CHUNK_NUMBERS // 64)
     with Largest() as watch:
         torch.ops.hgraph.sddmm([adj.indptr, *adj.tensors()[1:8]], torch.ones(3, 64), torch.ones(3, 64), 1)
@@ -141,7 +141,7 @@ def test_the_poison_works(poisoned: None) -> None:
 
 
 @pytest.mark.parametrize("name", STRUCTURES)
-def test_nobody_reads_memory_that_nobody_wrote(name: str, poisoned: None) -> None:
+def test_uninitialized_memory_is_not_read(name: str, poisoned: None) -> None:
     adj = STRUCTURES[name]
     t, s, e = adj.num_targets, adj.num_sources, adj.num_edges
     outputs, inputs = [], []
@@ -186,7 +186,7 @@ def fill(value):
 if sys.argv[1] == "kept":
     assert hgraph.keep_freed_memory()
 held = torch.ones(2**23)
-for i in range(20):  # the C library leaves gaps between the first ones
+for i in range(20):  # the C library leaves gaps between the first tensors
     fill(2.0)
 before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
 for i in range(5):
@@ -197,8 +197,8 @@ print(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)
 
 
 @pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="a setting of glibc")
-def test_kept_memory_is_paid_for_once() -> None:
-    """Five tensors of 32 MiB one after the other, beside one that is held: no page fault, or 8192 for each."""
+def test_freed_memory_is_reused() -> None:
+    """Five tensors of 32 MiB one after the other, while another one exists: no page faults, or 8192 for each tensor."""
 
     def faults(how: str) -> int:
         done = subprocess.run([sys.executable, "-c", _FAULTS, how], capture_output=True, text=True, check=True)
@@ -208,6 +208,6 @@ def test_kept_memory_is_paid_for_once() -> None:
     assert faults("given back") >= 5 * 2**13
 
 
-def test_another_c_library_is_left_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_other_c_libraries_are_not_changed(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("ctypes.CDLL", lambda name: object())
     assert not keep_freed_memory()

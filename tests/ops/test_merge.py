@@ -39,7 +39,7 @@ def close(a: AttendResult, b: AttendResult, tolerance: float = 1e-13) -> None:
 
 @pytest.mark.parametrize("parts", ["all to one side", "none", "alternating", "by target"])
 @pytest.mark.parametrize("name", STRUCTURES)
-def test_it_is_the_attention_over_the_union(name: str, parts: str) -> None:
+def test_merge_is_the_attention_over_the_union(name: str, parts: str) -> None:
     adj = STRUCTURES[name]
     edge = torch.arange(adj.num_edges)
     first = {"all to one side": edge >= 0, "none": edge < 0, "alternating": edge % 2 == 0, "by target": adj.target < 1}
@@ -58,7 +58,7 @@ def test_it_is_the_attention_over_the_union(name: str, parts: str) -> None:
 
 
 def results() -> tuple[AttendResult, AttendResult, AttendResult]:
-    """Three sides: (finite, -inf) x (finite, -inf) in all eight ways, one a target."""
+    """Three sides: (finite, -inf) x (finite, -inf) in all eight combinations, one per target."""
     bits = torch.arange(8).unsqueeze(1).bitwise_right_shift(torch.arange(3)) % 2 == 1
     made = []
     for i in range(3):
@@ -74,7 +74,7 @@ def test_order_and_grouping_do_not_matter() -> None:
     close(merge(merge(a, b), c), merge(a, merge(b, c)))
 
 
-def test_nothing_is_neutral() -> None:
+def test_the_empty_set_is_neutral() -> None:
     a, *_ = results()
     nothing = AttendResult(torch.zeros_like(a.out), torch.full_like(a.lse, -INF))
     for merged in (merge(a, nothing), merge(nothing, a)):
@@ -97,7 +97,7 @@ def test_first_and_second_derivatives_with_empty_sides() -> None:
     assert gradgradcheck(run, full, nondet_tol=0)
 
 
-def test_gradients_are_finite_right_at_minus_infinity() -> None:
+def test_gradients_are_finite_at_minus_infinity() -> None:
     a, b, _ = results()
     leaves = [t.clone().requires_grad_() for t in (*a, *b)]
     out, lse = merge(AttendResult(*leaves[:2]), AttendResult(*leaves[2:]))
@@ -108,7 +108,7 @@ def test_gradients_are_finite_right_at_minus_infinity() -> None:
     assert all(bool(g.isfinite().all()) for g in second)
 
 
-def test_shares_of_the_union_from_the_merged_lse() -> None:
+def test_probabilities_of_the_union_from_the_merged_lse() -> None:
     adj = STRUCTURES["odd"]
     q, k, v = numbers(17, H, D), numbers(13, H, D, seed=1), numbers(13, H, D, seed=2)
     halves = split(adj, torch.arange(61) % 2 == 0)

@@ -150,14 +150,14 @@ def test_sums_of_every_width(name: str, weighted: bool) -> None:
 
 
 def advised(out: Tensor) -> bool:
-    """Whether the kernel notes, of the mapping that a tensor's middle lies in, that it was asked for in huge pages."""
+    """Whether the kernel reports a request for huge pages for the memory mapping at the middle of a tensor."""
     middle, inside = out.data_ptr() + out.nbytes // 2, False
     for line in Path("/proc/self/smaps").read_text(encoding="ascii", errors="replace").splitlines():
         if bounds := re.match(r"([0-9a-f]+)-([0-9a-f]+) ", line):
             inside = int(bounds[1], 16) <= middle < int(bounds[2], 16)
         elif inside and line.startswith("VmFlags:"):
             return "hg" in line.split()
-    raise AssertionError("the tensor lies in no mapping")
+    raise AssertionError("the tensor is in no mapping")
 
 
 @pytest.mark.skipif(not Path("/proc/self/smaps").exists(), reason="the kernel reports no mappings (/proc/self/smaps)")
@@ -167,7 +167,7 @@ def advised(out: Tensor) -> bool:
 def test_outputs_above_32_mib_are_asked_for_in_huge_pages(
     reduce: str, wanted: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Smaller ones may lie in memory that was asked for before; those above are mappings of their own (glibc)."""
+    """Smaller outputs may reuse memory; larger outputs get a separate mapping (glibc)."""
     n, noted = 9000, []  # 34 MiB
 
     class Pages(HugePages):
@@ -191,7 +191,7 @@ def test_outputs_above_32_mib_are_asked_for_in_huge_pages(
         assert [advised(out.detach()), advised(grad)] == [wanted] * 2
 
 
-def test_huge_pages_that_come_slowly_are_tried_less_and_less() -> None:
+def test_slow_huge_pages_are_tried_less_often() -> None:
     def tried(outputs: int, touched: Callable[[], tuple[int, int]]) -> list[int]:
         found = []
         for i in range(outputs):
@@ -236,7 +236,7 @@ def test_extrema_and_shared_ties(name: str, heads: int, width: int, reduce: str)
 
 
 @pytest.mark.parametrize("value", [float("nan"), INF, -INF])
-def test_numbers_that_are_not_finite_come_out_as_from_the_reference(value: float) -> None:
+def test_results_for_nonfinite_numbers_equal_the_reference(value: float) -> None:
     adj = STRUCTURES["odd"]
     weight = leaf(adj.num_edges, seed=2).float()
     weight[5] = value
@@ -251,13 +251,13 @@ def test_numbers_that_are_not_finite_come_out_as_from_the_reference(value: float
         score = leaf(61, 4, seed=1).float()
         score[7, 1] = value
         with backend("torch"):
-            share = edge_softmax(adj, score)
-        torch.testing.assert_close(edge_softmax(adj, score), share, equal_nan=True)
+            probability = edge_softmax(adj, score)
+        torch.testing.assert_close(edge_softmax(adj, score), probability, equal_nan=True)
 
 
 @pytest.mark.parametrize("width", [3, 5, 12, 17, 40])
 def test_infinite_extrema_have_infinite_gradients_of_weights(width: int) -> None:
-    """Where a row's last vector overlaps the one before, what is counted already adds nothing: not 0 times infinity."""
+    """If the last vector of a row overlaps the one before, counted numbers add nothing, not 0 times infinity."""
     adj = Adjacency.from_coo(target=[0], source=[0], num_targets=1, num_sources=1)
     weight = torch.ones(1, requires_grad=True)
     propagate(adj, torch.full((1, width), INF), weight=weight, reduce="max").backward(torch.ones(1, width))
@@ -303,15 +303,15 @@ def test_threads_and_index_types_do_not_change_the_bits(name: str, threads: None
     assert all(torch.equal(a, b) for run in runs[1:] for a, b in zip(runs[0], run, strict=True))
 
 
-@pytest.mark.skipif(platform.machine() != "x86_64" or not shutil.which("objdump"), reason="x86_64 and objdump alone")
-def test_the_compiler_leaves_what_is_fetched_ahead() -> None:
-    """A function of prefetches alone has no effect that g++ knows of: it drops the calls, and half the speed."""
+@pytest.mark.skipif(platform.machine() != "x86_64" or not shutil.which("objdump"), reason="needs x86_64 and objdump")
+def test_the_compiler_does_not_remove_prefetches() -> None:
+    """g++ removes calls of a function that only prefetches, because it sees no effect; this halves the speed."""
     done = subprocess.run(["objdump", "-d", kernels.find()], capture_output=True, text=True, check=True)
     assert done.stdout.count("prefetch") > 100
 
 
-def test_layouts_do_not_matter_and_the_compiler_is_told_right() -> None:
-    """opcheck compares the strides that the compiler is promised with those that kernels give."""
+def test_layouts_do_not_matter_and_fakes_have_the_right_strides() -> None:
+    """opcheck compares the strides of the fake implementations with those of the kernels."""
     adj = rows(STRUCTURES["odd"])
     turned = lambda *shape: torch.rand(*shape[::-1]).permute(*range(len(shape))[::-1])  # noqa: E731
     ops, alpha = torch.ops.hgraph, torch.rand(61, 4)
@@ -335,10 +335,10 @@ def test_layouts_do_not_matter_and_the_compiler_is_told_right() -> None:
         assert all(torch.equal(a, b) for a, b in zip(*pair, strict=True))
 
 
-# ---------------------------------------------------------------------- who computes, and how it comes to be
+# ---------------------------------------------------------------------- choice and build of the backend
 
 
-def test_present_kernels_are_what_auto_means_and_backends_names_them(native_cache: str) -> None:
+def test_auto_uses_built_kernels_and_backends_lists_them(native_cache: str) -> None:
     assert backends()["native"].startswith(f"available ({native_cache}")
     assert current_backend() == "native"
     assert current_backend("cuda") != "native"
@@ -346,7 +346,7 @@ def test_present_kernels_are_what_auto_means_and_backends_names_them(native_cach
         assert current_backend() == "torch"
 
 
-def test_asked_for_by_name_it_refuses_what_it_does_not_serve() -> None:
+def test_the_native_backend_rejects_unsupported_calls() -> None:
     adj = STRUCTURES["odd"]
     with (
         backend("native"),
@@ -356,7 +356,7 @@ def test_asked_for_by_name_it_refuses_what_it_does_not_serve() -> None:
     assert propagate(adj, leaf(13, 4, seed=0)).dtype == torch.float64  # auto lets the reference
 
 
-def test_a_change_of_any_source_asks_for_another_library(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_change_of_any_source_needs_another_library(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     sources, key = [kernels.SOURCE, *kernels.HEADERS], kernels._key.__wrapped__
     assert {p.name for p in sources} == {p.name for p in kernels.SOURCE.parent.iterdir() if p.suffix in (".cpp", ".h")}
     keys = {key()}
@@ -372,8 +372,8 @@ def test_a_change_of_any_source_asks_for_another_library(tmp_path: Path, monkeyp
 
 @pytest.mark.parametrize("asking", ["x", "weight", "both"])
 @pytest.mark.parametrize("name", ["odd", "long", "no_edges", "nothing"])
-def test_extremum_gradients_of_those_that_ask(name: str, asking: str) -> None:
-    """The same bits as where both are asked for, of one example and of three."""
+def test_extremum_gradients_of_the_inputs_that_need_them(name: str, asking: str) -> None:
+    """The same bits as if both inputs need gradients, for one example and for three."""
     adj = STRUCTURES[name]
     for batch in ((), (3,)):
         x, weight = leaf(*batch, adj.num_sources, 18, seed=0).float(), leaf(adj.num_edges, 2, seed=1).float()
@@ -385,7 +385,7 @@ def test_extremum_gradients_of_those_that_ask(name: str, asking: str) -> None:
         assert torch.equal(mine[1], wanted[1] if of_weight else x.new_empty(0))
 
 
-def test_a_read_only_folder_serves(native_cache: str) -> None:
+def test_a_read_only_folder_works(native_cache: str) -> None:
     folder = Path(native_cache)
     before = folder.stat().st_mode
     folder.chmod(0o555)
@@ -396,7 +396,7 @@ def test_a_read_only_folder_serves(native_cache: str) -> None:
         folder.chmod(before)
 
 
-def test_without_a_compiler_the_error_says_what_to_install(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_a_compiler_the_error_names_what_to_install(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HGRAPH_CACHE", str(tmp_path))
     monkeypatch.setenv("PATH", str(tmp_path))
     monkeypatch.delenv("CXX", raising=False)
@@ -411,7 +411,7 @@ def test_without_a_compiler_the_error_says_what_to_install(tmp_path: Path, monke
         backend("native")
 
 
-def test_sources_that_change_under_the_compiler_leave_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_sources_that_change_during_compilation_leave_no_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HGRAPH_CACHE", str(tmp_path))
     before = kernels._key()
     monkeypatch.setattr(kernels, "_run", lambda command: "" if "--version" in command else Path(command[-2]).touch())
@@ -424,7 +424,7 @@ def test_sources_that_change_under_the_compiler_leave_nothing(tmp_path: Path, mo
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_compiler_that_fails_leaves_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_failing_compiler_leaves_no_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     fake = tmp_path / "cxx"
     fake.write_text('#!/bin/sh\n[ "$1" = --version ] && exit 0\necho "native.cpp: no OpenMP" >&2\nexit 1\n')
     fake.chmod(0o755)
@@ -442,7 +442,7 @@ def test_a_folder_that_cannot_be_written_is_named(tmp_path: Path, monkeypatch: p
         native.build()
 
 
-def test_a_library_that_cannot_be_loaded_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_library_that_cannot_be_loaded_is_reported(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HGRAPH_CACHE", str(tmp_path))
     library = tmp_path / f"native-{kernels._key()}-0.so"
     library.write_bytes(b"not a library")
@@ -451,7 +451,7 @@ def test_a_library_that_cannot_be_loaded_is_said(tmp_path: Path, monkeypatch: py
     assert current_backend() == "torch"
 
 
-def test_the_command_says_what_it_did_and_where(native_cache: str) -> None:
+def test_the_command_prints_what_it_did_and_where(native_cache: str) -> None:
     command = [sys.executable, "-m", "hgraph.cli", "kernels", "build"]
     done = subprocess.run(command, env={**os.environ}, capture_output=True, text=True, check=True)
     assert done.stdout == f"already built: {kernels.find()}\n"

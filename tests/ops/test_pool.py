@@ -45,7 +45,7 @@ def test_pool_is_propagation_over_the_edges(name, n, reduce):
 
 @pytest.mark.parametrize("reduce", ["max", "mean", "sum"])
 @pytest.mark.parametrize("name", FAMILIES)
-def test_what_is_absent_does_not_count(name, reduce):
+def test_masked_tokens_do_not_count(name, reduce):
     mask = torch.rand(3, 19, generator=torch.Generator().manual_seed(0)) < torch.tensor([[0.5], [0.0], [1.0]])
     for regions in families(name, 19):
         x = numbers(3, 19, 2, 2)
@@ -79,7 +79,7 @@ def test_half_types_add_up_in_float32():
     assert pool(segments, x, reduce="sum").flatten().tolist() == [2048.0, 2048.0]
 
 
-def test_wrong_arguments_are_answered():
+def test_wrong_arguments_are_named():
     (segments,) = partitions.fixed(6, 3).regions
     with pytest.raises(ArgumentError, match="reduce: expected 'max', 'mean' or 'sum'"):
         pool(segments, torch.zeros(6, 1, 1), reduce="min")

@@ -1,4 +1,4 @@
-"""Structures made on the device equal those of the checked constructors, without a sync where none is promised."""
+"""Structures built on the device equal those of the checked constructors, without device syncs."""
 
 from __future__ import annotations
 
@@ -58,13 +58,13 @@ def test_best_edges(adj: Adjacency, k: int, seed: int) -> None:
 def test_best_sources() -> None:
     score = torch.randn(5, 7, generator=torch.Generator().manual_seed(0), requires_grad=True)
     adj, chosen = top_sources(score, 3)
-    kept = torch.zeros(5, 7)
-    kept[adj.target, adj.indices] = 1
-    smallest = score.masked_fill(kept == 0, float("inf")).min(1).values
-    assert (score.masked_fill(kept == 1, -float("inf")).max(1).values <= smallest).all()
+    selected = torch.zeros(5, 7)
+    selected[adj.target, adj.indices] = 1
+    smallest = score.masked_fill(selected == 0, float("inf")).min(1).values
+    assert (score.masked_fill(selected == 1, -float("inf")).max(1).values <= smallest).all()
     assert adj.target_degree().tolist() == [3] * 5
     chosen.sum().backward()
-    assert torch.equal(score.grad, kept)
+    assert torch.equal(score.grad, selected)
 
 
 def test_the_weights_of_pairs_carry_gradients() -> None:
@@ -78,8 +78,8 @@ def test_the_weights_of_pairs_carry_gradients() -> None:
     assert weight.grad.tolist() == [10.0, 1.0, 10.0]
 
 
-def test_nothing_is_read_back_where_that_is_promised() -> None:
-    """A tensor without memory cannot be read: these run on one."""
+def test_nothing_is_read_back_from_the_device() -> None:
+    """These run on meta tensors, which cannot be read."""
     with torch.device("meta"):
         ids, score = torch.empty(6, dtype=torch.long), torch.empty(3, 5)
         made, _ = from_pairs(ids, ids, num_targets=4, num_sources=4, weight=torch.empty(6))

@@ -74,7 +74,7 @@ def test_gradients_of_the_sum_are_the_transposed_sum_and_inner_products(name: st
 
 
 @pytest.mark.parametrize("reduce", ["sum", "mean"])
-def test_weights_kept_in_the_transposes_order_are_made_anew_when_written_to(reduce: str) -> None:
+def test_cached_weights_in_transposed_order_are_recomputed_after_writes(reduce: str) -> None:
     adj = random_adjacency(7, 5, 20).with_weight(torch.rand(20) + 0.5)
     x = torch.randn(5, 3, requires_grad=True)
     for factor in (1.0, 2.0, 0.5):
@@ -85,7 +85,7 @@ def test_weights_kept_in_the_transposes_order_are_made_anew_when_written_to(redu
             assert grads[0].equal(grads[1])
 
 
-def test_weights_brought_into_order_in_inference_mode_serve_second_derivatives() -> None:
+def test_weights_permuted_in_inference_mode_work_in_second_derivatives() -> None:
     adj = random_adjacency(5, 6, 14, seed=2)
     adj = adj.with_weight(torch.rand(adj.num_edges) + 0.5)
     x = torch.randn(6, 3, requires_grad=True)

@@ -1,4 +1,4 @@
-"""What holds over every structure: hypothesis draws them."""
+"""Properties of all structures, tested with hypothesis."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ def moved(adj: Adjacency, seed: int) -> tuple[Adjacency, Tensor, Tensor, Tensor]
 
 @few
 @given(adjacencies(), REDUCTIONS, SEEDS)
-def test_propagate_moves_with_the_names_of_nodes(adj: Adjacency, reduce: str, seed: int) -> None:
+def test_propagate_is_equivariant_to_permutations(adj: Adjacency, reduce: str, seed: int) -> None:
     new, targets, sources, edges = moved(adj, seed)
     x = numbers(seed, adj.num_sources, 4)
     moved_x = torch.empty_like(x).index_copy(0, sources, x)
@@ -61,7 +61,7 @@ def test_propagate_moves_with_the_names_of_nodes(adj: Adjacency, reduce: str, se
 
 @few
 @given(adjacencies(weighted=False), SCORES, SEEDS)
-def test_attention_moves_with_the_names_of_nodes(adj: Adjacency, score: Dot | Additive, seed: int) -> None:
+def test_attention_is_equivariant_to_permutations(adj: Adjacency, score: Dot | Additive, seed: int) -> None:
     new, targets, sources, edges = moved(adj, seed)
     q, k, v = qkv(adj, score, seed)
     bias = numbers(seed + 5, adj.num_edges, H)
@@ -71,8 +71,8 @@ def test_attention_moves_with_the_names_of_nodes(adj: Adjacency, score: Dot | Ad
     close(result.out[targets], wanted.out)
     close(result.lse[targets], wanted.lse)
     close(new.unsort_edges(edge_softmax(new, new_bias)), edge_softmax(adj, bias)[edges])
-    shares = attention_weights(new, *renamed[:2], result.lse, score=score, bias=new_bias)
-    close(new.unsort_edges(shares), attention_weights(adj, q, k, wanted.lse, score=score, bias=bias)[edges])
+    probabilities = attention_weights(new, *renamed[:2], result.lse, score=score, bias=new_bias)
+    close(new.unsort_edges(probabilities), attention_weights(adj, q, k, wanted.lse, score=score, bias=bias)[edges])
 
 
 @few
@@ -137,18 +137,20 @@ def test_isolated_nodes_change_nothing(adj: Adjacency, reduce: str, score: Dot |
 
 @few
 @given(adjacencies(), st.booleans(), SEEDS)
-def test_shares_add_up_to_one_or_nothing(adj: Adjacency, masks: bool, seed: int) -> None:
+def test_probabilities_sum_to_one_or_zero(adj: Adjacency, masks: bool, seed: int) -> None:
     score = 5 * numbers(seed, adj.num_edges, H)
     if masks:
         score[numbers(seed + 1, adj.num_edges, H) > 0] = -INF
-    share = edge_softmax(adj, score)
-    assert bool(((share >= 0) & (share <= 1)).all())
-    assert bool((share[score == -INF] == 0).all())
-    total = torch.zeros(adj.num_targets, H, dtype=torch.float64).index_add(0, adj.target, share)
-    heard = torch.zeros(adj.num_targets, H, dtype=torch.float64).index_add(0, adj.target, (score > -INF).double()) > 0
-    close(total, heard.double())
+    probability = edge_softmax(adj, score)
+    assert bool(((probability >= 0) & (probability <= 1)).all())
+    assert bool((probability[score == -INF] == 0).all())
+    total = torch.zeros(adj.num_targets, H, dtype=torch.float64).index_add(0, adj.target, probability)
+    nonempty = (
+        torch.zeros(adj.num_targets, H, dtype=torch.float64).index_add(0, adj.target, (score > -INF).double()) > 0
+    )
+    close(total, nonempty.double())
     shifted = edge_softmax(adj, score + numbers(seed + 2, adj.num_targets, 1)[adj.target])
-    close(shifted, share)
+    close(shifted, probability)
 
 
 @few
@@ -156,8 +158,8 @@ def test_shares_add_up_to_one_or_nothing(adj: Adjacency, masks: bool, seed: int)
 def test_attention_is_propagation_by_its_weights(adj: Adjacency, score: Dot | Additive, seed: int) -> None:
     q, k, v = qkv(adj, score, seed)
     result = attend(adj, q, k, v, score=score)
-    share = attention_weights(adj, q, k, result.lse, score=score)
-    close(propagate(adj, v.flatten(1), weight=share).unflatten(1, (H, V)), result.out)
+    probability = attention_weights(adj, q, k, result.lse, score=score)
+    close(propagate(adj, v.flatten(1), weight=probability).unflatten(1, (H, V)), result.out)
 
 
 @few
@@ -187,7 +189,7 @@ def test_merging_commutes_associates_and_is_the_union(one: Adjacency, other: Adj
 
 @few
 @given(adjacencies(), REDUCTIONS, SEEDS)
-def test_larger_weights_scale_what_arrives(adj: Adjacency, reduce: str, seed: int) -> None:
+def test_larger_weights_scale_the_result(adj: Adjacency, reduce: str, seed: int) -> None:
     x, weight = numbers(seed, adj.num_sources, 4), numbers(seed + 1, adj.num_edges)
     out = propagate(adj, x, weight=weight, reduce=reduce)
     close(propagate(adj, x, weight=4 * weight, reduce=reduce), 4 * out)

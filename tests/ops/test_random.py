@@ -1,4 +1,4 @@
-"""Random numbers by counter against their formula in Python's integers, and what makes them random."""
+"""Counter-based random numbers against their formula with Python integers, and tests of randomness."""
 
 from __future__ import annotations
 

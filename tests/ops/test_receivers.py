@@ -1,4 +1,4 @@
-"""Tokens that listen by some heads only: the same as masking afterwards, without the work."""
+"""Tokens that are queries of some heads only: the same as masking afterward, without the work."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ MASKS = {
     "some": lambda b, t: torch.rand(b, t, H, generator=torch.Generator().manual_seed(0)) < 0.4,
     "whole heads": lambda b, t: torch.tensor([True, True, False, True]).expand(b, t, H),
     "shared and chosen": lambda b, t: MASKS["some"](b, t) | torch.tensor([True, False, True, False]),
-    "nobody": lambda b, t: torch.zeros(b, t, H, dtype=torch.bool),
+    "none": lambda b, t: torch.zeros(b, t, H, dtype=torch.bool),
 }
 
 
@@ -38,26 +38,26 @@ def inputs(tiles, key_heads=2, value=D):
 @pytest.mark.parametrize("mask", MASKS)
 @pytest.mark.parametrize("name", TILES)
 def test_rows_left_out_are_rows_masked(name, mask):
-    """Forward, gradients through both results, and their gradients again; values of another width too."""
+    """Forward, gradients through both results and second gradients; also with values of another width."""
     tiles = TILES[name]
     leaves = inputs(tiles, value=5 if name == "window" else D)
-    listens = MASKS[mask](2, tiles.num_targets)
-    out, lse = attend_receivers(tiles, *leaves, listens, 0.3)
+    active = MASKS[mask](2, tiles.num_targets)
+    out, lse = attend_receivers(tiles, *leaves, active, 0.3)
     exact = attend(tiles, *leaves, scale=0.3)
-    expected = torch.where(listens.unsqueeze(-1), exact.out, 0.0), torch.where(listens, exact.lse, -torch.inf)
+    expected = torch.where(active.unsqueeze(-1), exact.out, 0.0), torch.where(active, exact.lse, -torch.inf)
     torch.testing.assert_close((out, lse), expected, rtol=1e-12, atol=1e-12)
     for through_lse in (False, True):
         finite = expected[1] > -torch.inf
         losses = [o.square().sum() + through_lse * torch.where(finite, x, 0.0).sum() for o, x in ((out, lse), expected)]
         grads = [torch.autograd.grad(loss, leaves, retain_graph=True, create_graph=True) for loss in losses]
         torch.testing.assert_close(*grads, rtol=1e-11, atol=1e-11)
-    if name in ("full", "by head") and mask != "nobody":
+    if name in ("full", "by head") and mask != "none":
         again = [torch.autograd.grad(sum(g.square().sum() for g in gs), leaves, retain_graph=True) for gs in grads]
         torch.testing.assert_close(*again, rtol=1e-10, atol=1e-10)
 
 
 class Rows(TorchDispatchMode):
-    """How many rows of queries of a head, and pairs, torch's kernel is given."""
+    """Counts the query rows per head and the pairs that torch's kernel computes."""
 
     rows = pairs = 0
 
@@ -70,31 +70,33 @@ class Rows(TorchDispatchMode):
 
 
 @pytest.mark.parametrize("name", ["full", "by example"])
-def test_as_many_rows_are_computed_as_listen(name):
+def test_only_active_rows_are_computed(name):
     tiles = TILES[name]
-    listens = MASKS["some"](2, tiles.num_targets)
+    active = MASKS["some"](2, tiles.num_targets)
     with torch.no_grad(), Rows() as counted:
-        attend_receivers(tiles, *inputs(tiles), listens, 0.3)
-    heard = listens if name == "full" else listens & (torch.arange(80).view(-1, 1) < 32)  # tiles beyond hear nobody
-    heard = heard if name == "full" else heard & torch.tensor([True, False]).view(2, 1, 1)
-    assert counted.rows == int(heard.sum())
-    assert counted.pairs == int(heard.sum()) * (90 if name == "full" else 32)
+        attend_receivers(tiles, *inputs(tiles), active, 0.3)
+    computed = (
+        active if name == "full" else active & (torch.arange(80).view(-1, 1) < 32)
+    )  # rows of other tiles have no edges
+    computed = computed if name == "full" else computed & torch.tensor([True, False]).view(2, 1, 1)
+    assert counted.rows == int(computed.sum())
+    assert counted.pairs == int(computed.sum()) * (90 if name == "full" else 32)
 
 
-def test_a_token_that_does_not_listen_is_heard_and_not_read():
-    """Queries of rows that are left out may be anything; their keys and values count."""
+def test_keys_and_values_of_inactive_tokens_count():
+    """Queries of skipped rows may have any value; their keys and values count."""
     graph = patterns.full(2048)
     q, k, v = (torch.randn(2048, 2, 4, generator=torch.Generator().manual_seed(i)) for i in range(3))
-    listens = torch.arange(2048).unsqueeze(1).expand(-1, 2) % 4 == 0
+    active = torch.arange(2048).unsqueeze(1).expand(-1, 2) % 4 == 0
     exact = attend(graph, q, k, v)
-    q[~listens] = torch.nan
-    ours = attend(graph, q, k, v, head_mask=listens)
-    assert torch.equal(ours.lse, torch.where(listens, ours.lse, -torch.inf))
-    torch.testing.assert_close(ours.out, torch.where(listens.unsqueeze(-1), exact.out, 0.0))
+    q[~active] = torch.nan
+    ours = attend(graph, q, k, v, head_mask=active)
+    assert torch.equal(ours.lse, torch.where(active, ours.lse, -torch.inf))
+    torch.testing.assert_close(ours.out, torch.where(active.unsqueeze(-1), exact.out, 0.0))
 
 
 def test_only_long_rows_are_left_out():
-    """Small products are slower a pair: short rows are computed and masked."""
+    """Small products are slower per pair, so short rows are computed and masked."""
     half = torch.arange(4096).unsqueeze(1).expand(-1, 8) % 2 == 0
     assert is_skipping(patterns.causal(4096).tiles(256), half)
     assert not is_skipping(patterns.sliding_window(4096, 256, causal=True).tiles(128), half)

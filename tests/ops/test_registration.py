@@ -1,4 +1,4 @@
-"""Every operator as torch wants it registered: schema, fake, autograd and compiled, by `torch.library.opcheck`."""
+"""The registration of every operator (schema, fake, autograd, compile), checked by `torch.library.opcheck`."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`sample_neighbors`: which edges, how likely, and the same ones by every backend and number of threads."""
+"""`sample_neighbors`: which edges, with which probability, and equal results for all backends and thread counts."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ def seeded(adj: Adjacency, targets: torch.Tensor, fanout: int, seed: int = 0) ->
 
 @pytest.mark.parametrize("fanout", [1, 3, 200])
 @pytest.mark.parametrize("name", STRUCTURES)
-def test_each_target_keeps_its_edges_with_the_least_numbers(name: str, fanout: int) -> None:
+def test_each_target_selects_the_edges_with_the_smallest_numbers(name: str, fanout: int) -> None:
     adj = STRUCTURES[name].with_weight(torch.arange(float(STRUCTURES[name].num_edges)))
     targets = torch.cat([torch.arange(adj.num_targets).flip(0), torch.arange(min(adj.num_targets, 2))])
     sampled, edges = seeded(adj, targets, fanout)

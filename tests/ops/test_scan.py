@@ -138,7 +138,7 @@ def test_memory_of_decays_of_every_strength(decay: str, decays: list[float], dty
 def test_gradients_of_nearly_closed_gates(
     decay: str, offsets: list[int] | None, closed: float, dtype: torch.dtype
 ) -> None:
-    """Each by itself within its rounding: of positive numbers nothing cancels, however little a gate leaves."""
+    """Each gradient is within its rounding error: sums of positive numbers do not cancel, however small a gate is."""
     length, generator = 70, torch.Generator().manual_seed(0)
     own = (length, D) if decay == "diagonal" else (length,)
     log_a = torch.tensor([closed, -0.1, -0.2])[torch.randint(3, own, generator=generator)]
@@ -173,15 +173,15 @@ def test_softmax_states_are_prefix_attention(offsets: list[int] | None, reverse:
         SoftmaxState(), (s, v), initial=before if start else None, segments=tensor(offsets), reverse=reverse, chunk=2
     )
     for g, places in walk(offsets, T, reverse):
-        heard = [(float(state_of(before.lse, g, offsets, ())), state_of(before.out, g, offsets, (V,)))] if start else []
+        terms = [(float(state_of(before.lse, g, offsets, ())), state_of(before.out, g, offsets, (V,)))] if start else []
         for t in places:
-            heard += [(float(s[t]), v[t])] if s[t] > -INF else []
-            total = math.fsum(math.exp(score) for score, _ in heard)
-            out = sum((math.exp(score) / total * value for score, value in heard), torch.zeros(V, dtype=torch.float64))
+            terms += [(float(s[t]), v[t])] if s[t] > -INF else []
+            total = math.fsum(math.exp(score) for score, _ in terms)
+            out = sum((math.exp(score) / total * value for score, value in terms), torch.zeros(V, dtype=torch.float64))
             torch.testing.assert_close(result.states.out[t], out)
             torch.testing.assert_close(float(result.states.lse[t]), math.log(total) if total else -INF)
-        if heard:
-            torch.testing.assert_close(state_of(result.final.out, g, offsets, ()), out if places else heard[0][1])
+        if terms:
+            torch.testing.assert_close(state_of(result.final.out, g, offsets, ()), out if places else terms[0][1])
         else:
             assert float(state_of(result.final.lse, g, offsets, ())) == -INF
 
@@ -203,7 +203,7 @@ def test_softmax_states_of_large_scores() -> None:
     assert result.states.lse.tolist() == [-1e4, 1e4, 1e4, 2e4]
 
 
-def test_any_monoid_goes_one_by_one() -> None:
+def test_other_monoids_are_computed_step_by_step() -> None:
     top = Monoid(lambda x, y: (torch.maximum(x[0], y[0]),), (torch.full((2,), -INF),))
     x = torch.tensor([[1.0, 5.0], [3.0, 2.0], [2.0, 9.0]])
     assert torch.equal(scan(top, (x,)).states[0], x.cummax(0).values)
@@ -306,7 +306,7 @@ def test_compiles(kind: str) -> None:
         out.sum().backward()
 
 
-def test_wrong_arguments_are_answered() -> None:
+def test_wrong_arguments_are_named() -> None:
     x = torch.zeros(3, 2)
     with pytest.raises(errors.ArgumentError, match="elements: expected 2 tensors for Affine"):
         scan(Affine(), (x,))

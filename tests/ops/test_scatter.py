@@ -1,4 +1,4 @@
-"""`gather`, `scatter`, `segment_reduce` against loops, their derivatives, and against torch_scatter where it is."""
+"""`gather`, `scatter`, `segment_reduce` against loops, their derivatives, and against torch_scatter, if installed."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ SIZE = 7
 
 NUMBERS = [torch.float32, torch.float64, torch.float16, torch.bfloat16]
 INTEGERS = [torch.int64, torch.int32, torch.int16, torch.int8, torch.uint8]
-# Shapes of src and of the index, and the dimension: lists of their own for some dimensions, one for others.
+# Shapes of src and of the index, and the dimension: separate lists for some dimensions, one list for others.
 SHAPES = [
     ((6,), (6,), 0), ((6, 3), (6,), 0), ((2, 6), (6,), -1), ((2, 6, 3), (6,), 1), ((2, 6, 3), (6,), -2),
     ((2, 6, 3), (2, 6, 3), 1), ((2, 6, 3), (2, 6), 1), ((2, 6, 3), (2, 6, 1), -2), ((2, 6, 3), (1, 6, 3), 1),
@@ -35,9 +35,9 @@ def draw(*shape: int) -> Tensor:
 def loops(src: Tensor, index: Tensor, size: int, reduce: str) -> Tensor:
     out = torch.zeros(size, *src.shape[1:], dtype=src.dtype)
     for i in range(size):
-        heard = src[index == i]
-        if len(heard):
-            how = {"sum": heard.sum(0), "mean": heard.mean(0), "max": heard.amax(0), "min": heard.amin(0)}
+        rows = src[index == i]
+        if len(rows):
+            how = {"sum": rows.sum(0), "mean": rows.mean(0), "max": rows.amax(0), "min": rows.amin(0)}
             out[i] = how[reduce]
     return out
 
@@ -51,7 +51,7 @@ def test_scatter(shape: tuple[int, ...], dim: int, reduce: str) -> None:
 
 
 @pytest.mark.parametrize("reduce", REDUCTIONS)
-def test_lists_of_their_own(reduce: str) -> None:
+def test_separate_lists(reduce: str) -> None:
     """An index of more dimensions: every line of src along dim against loops."""
     for shape, of_index, dim in SHAPES:
         index = torch.randint(0, SIZE, of_index, generator=torch.Generator().manual_seed(1))
@@ -80,7 +80,7 @@ def test_gather() -> None:
 
 
 @pytest.mark.parametrize("reduce", REDUCTIONS)
-def test_nothing(reduce: str) -> None:
+def test_empty_inputs(reduce: str) -> None:
     none = torch.tensor([], dtype=torch.long)
     assert scatter(torch.zeros(0, 3), none, 0, dim_size=2, reduce=reduce).tolist() == [[0.0] * 3] * 2
     assert scatter(torch.zeros(0), none, dim_size=0, reduce=reduce).shape == (0,)
@@ -102,7 +102,7 @@ def test_derivatives(reduce: str) -> None:
 
 @pytest.mark.parametrize("dtype", INTEGERS)
 def test_sums_of_integers_do_not_wrap(dtype: torch.dtype) -> None:
-    """They are int64, as `torch.sum`'s; a maximum is of the dtype it is chosen from."""
+    """They are int64, as in `torch.sum`; a maximum keeps the dtype."""
     src = torch.full((6,), torch.iinfo(dtype).max // 2, dtype=dtype)
     each = int(src[0])
     total = scatter(src, INDEX, dim_size=SIZE)
@@ -182,7 +182,7 @@ def test_gathers_as_torch_scatter() -> None:
 
 
 def test_gradients_as_torch_scatter() -> None:
-    """Where nothing ties."""
+    """Without ties."""
     torch_scatter = pytest.importorskip("torch_scatter")
     index = torch.randint(0, SIZE, (2, 6), generator=torch.Generator().manual_seed(1))
     for reduce in REDUCTIONS:
@@ -219,7 +219,7 @@ def test_integers_are_reduced_exactly() -> None:
     assert gather(src, torch.tensor([0, 0, 3])).tolist() == [2**60 + 1, 2**60 + 1, 3]
 
 
-def test_wrong_arguments_are_answered() -> None:
+def test_wrong_arguments_are_named() -> None:
     src = draw(6)
     with pytest.raises(errors.ArgumentError, match="index: expected entries in 0 .. 4, got 5 at position 3"):
         scatter(src, INDEX, dim_size=5)
@@ -268,7 +268,7 @@ def test_pointers_do_not_wrap() -> None:
 
 
 @pytest.mark.parametrize("dtype", [torch.uint16, torch.uint64, torch.float8_e4m3fn, torch.complex64])
-def test_what_torch_cannot_add_up_is_refused(dtype: torch.dtype) -> None:
+def test_dtypes_that_torch_cannot_sum_are_rejected(dtype: torch.dtype) -> None:
     src, pointers = torch.ones(6).to(dtype), torch.tensor([0, 6])
     for call in (
         lambda: scatter(src, INDEX, dim_size=SIZE),

@@ -27,7 +27,7 @@ def both(mask):
 
 
 def dense(adj, values):
-    """Numbers of edges [E, ...] at their places [T, S, ...], 0 elsewhere."""
+    """Values of edges [E, ...] as a dense tensor [T, S, ...], 0 elsewhere."""
     out = values.new_zeros(T, S, *values.shape[1:])
     out[adj.target.long(), adj.indices.long()] = values
     return out
@@ -87,9 +87,9 @@ def test_batches_grouped_heads_and_masks_a_sample():
     out, lse = attend(soft, q, k, v)
     assert (out.shape, lse.shape) == ((2, T, 4, D), (2, T, 4))
     for b in range(2):
-        alone = attend(SoftAdjacency.from_weight(soft.weight[b], mask=mask[b]), q[b], k[b], v[b])
-        torch.testing.assert_close(out[b], alone.out)
-        torch.testing.assert_close(lse[b], alone.lse)
+        single = attend(SoftAdjacency.from_weight(soft.weight[b], mask=mask[b]), q[b], k[b], v[b])
+        torch.testing.assert_close(out[b], single.out)
+        torch.testing.assert_close(lse[b], single.lse)
     head_mask = torch.tensor([True, False, True, True])
     some = attend(soft, q, k, v, head_mask=head_mask[None])
     assert not some.out[:, :, 1].any()
@@ -112,7 +112,7 @@ def test_no_targets_or_no_sources(shape):
 
 @scores
 def test_gradients_of_first_and_second_order(score):
-    soft = SoftAdjacency.from_weight(numbers(T, S), mask=MASK)  # row 1 hears nobody
+    soft = SoftAdjacency.from_weight(numbers(T, S), mask=MASK)  # row 1 has no edges
     q, k = ends(score)
     v = numbers(S, H, D, seed=5)
     inputs = tuple(t.requires_grad_() for t in (q, k, v))
@@ -137,9 +137,9 @@ def test_softmax_gradients():
 def test_half_scores_are_normalized_in_float32(dtype):
     """Ten thousand equal sources: sums in half would stop growing at 2,048 or 256."""
     soft = SoftAdjacency.from_weight(torch.zeros(1, 10_000))
-    share = edge_softmax(soft, torch.zeros(1, 10_000, dtype=dtype))
-    assert share.dtype == dtype
-    assert abs(float(share[0, 0]) - 1e-4) < 1e-6
+    probability = edge_softmax(soft, torch.zeros(1, 10_000, dtype=dtype))
+    assert probability.dtype == dtype
+    assert abs(float(probability[0, 0]) - 1e-4) < 1e-6
     q, v = torch.zeros(1, 1, 4, dtype=dtype), torch.ones(10_000, 1, 4, dtype=dtype)
     out, lse = attend(soft, q, torch.zeros(10_000, 1, 4, dtype=dtype), v)
     assert out.dtype == dtype

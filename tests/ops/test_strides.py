@@ -1,4 +1,4 @@
-"""No verb depends on how its inputs, or the gradients of its outputs, lie in memory."""
+"""No verb depends on the memory layout of its inputs or of the gradients of its outputs."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ SOURCE, GROUP = ADJ.indices.long(), ADJ.indices.long() % 2
 
 @dataclass(frozen=True)
 class Verb:
-    """What is called on a structure and tensors, whose shapes the letters spell."""
+    """A function of a structure and tensors, whose shapes are given by letters."""
 
     call: Callable[..., Any]
     structure: Any

@@ -32,7 +32,7 @@ GRAPHS = {
     "scattered": patterns.random(150, 1, seed=0),
     "one target": patterns.power(100).select([77]),
     "one target a head": patterns.sink_band(100, [8, 60, 40, 40], num_sink=3, block_size=4).select([77, 3]),
-    "nobody": patterns.none(5, 6),
+    "none": patterns.none(5, 6),
     "no targets": patterns.full(0, 3),
 }
 
@@ -48,7 +48,7 @@ def inputs(graph, batch=2, key_heads=2, width=D, dtype=torch.float64):
 
 
 def by_edges(graph, q, k, v, *, bias=None, **options):
-    """Attention over the exact edges; where heads and examples have edges of their own, one after the other."""
+    """Attention over the exact edges; if edges differ by head and example, one after the other."""
     if graph.batch == graph.num_heads == 1:
         adj = graph.adjacency()
         own = None if bias is None else torch.stack([bias(adj, h) for h in range(q.shape[2])], 1)
@@ -164,13 +164,13 @@ def test_batch_dimensions(batch):
 
 
 def filled(graph, fill):
-    """Inputs over a graph of 80 tokens, of which 50 of the first example are not padding; and where those are."""
+    """Inputs for a graph of 80 tokens, of which the first example has 50 that are not padding; and a mask of these."""
     there = (torch.arange(80) < torch.tensor([[50], [0]]))[..., None, None]
     return [torch.where(there, x.detach(), fill).requires_grad_() for x in inputs(graph)], there
 
 
-def test_what_nobody_hears_may_be_anything():
-    """NaN in padding, forward and backward; 0 for who hears nobody."""
+def test_sources_without_edges_may_have_any_value():
+    """NaN in padding, forward and backward; targets without edges have result 0."""
     graph, found = patterns.causal(80) & patterns.padded(80, [50, 0]), []
     for fill in (0.0, float("nan")):
         leaves, there = filled(graph, fill)
@@ -182,7 +182,7 @@ def test_what_nobody_hears_may_be_anything():
 
 
 def test_without_torchs_private_kernel(monkeypatch):
-    """Where torch lacks it, or has changed it, matrix products do: forward, gradients, half precision too."""
+    """Without this kernel, matrix products give the same results: forward, gradients, half precision."""
     module = importlib.import_module("hgraph.ops.tiles.block_attend")
     arguments = [*module._CALLED[0], *module._CALLED[1]]
     assert module.private_operator(module._FLASH, arguments, 2) is not None
@@ -262,8 +262,8 @@ def test_alibi_falls_with_distance():
 
 
 @pytest.mark.parametrize("name", ["window", "ordered", "by head", "one target a head"])
-def test_dropout_drops_shares_and_scales_the_others(name):
-    """With the identity as values the output is the matrix of shares."""
+def test_dropout_sets_probabilities_to_0_and_scales_the_others(name):
+    """With the identity as values the output is the matrix of attention probabilities."""
     graph = GRAPHS[name]
     q, k, _ = inputs(graph, key_heads=4)
     v = torch.eye(graph.num_sources, dtype=torch.float64)[:, None].expand(2, -1, 4, -1)
@@ -321,7 +321,7 @@ def test_first_and_second_derivatives(name, dropout):
         assert torch.autograd.gradgradcheck(lambda q, k, v: attend(tiles, q, k, v).out, (q, k, v), fast_mode=True)
 
 
-def test_only_what_is_asked_for_gets_a_gradient():
+def test_only_inputs_that_require_gradients_get_them():
     q, k, v = inputs(GRAPHS["window"])
     out = attend(GRAPHS["window"], q.detach(), k.detach(), v).out
     assert torch.autograd.grad(out.sum(), v)[0].abs().sum() > 0
@@ -343,7 +343,7 @@ def test_precision(name, dtype):
     torch.testing.assert_close(
         ours.out.double(), exact.out, rtol=0, atol=4 * unit * float(exact.out.detach().abs().max())
     )
-    close = 4e-6 if dtype == torch.float32 else 1e-4  # for half types torch's kernel takes a quicker exponential
+    close = 4e-6 if dtype == torch.float32 else 1e-4  # for half types, torch's kernel uses a faster exponential
     torch.testing.assert_close(ours.lse.double(), exact.lse, rtol=close, atol=close)
     grads = [torch.autograd.grad(r.out.double().square().sum(), x) for r, x in ((ours, leaves), (exact, wide))]
     for own, expected in zip(*grads, strict=True):
@@ -351,7 +351,7 @@ def test_precision(name, dtype):
         torch.testing.assert_close(own.double(), expected, rtol=0, atol=16 * unit * float(expected.abs().max()))
 
 
-def test_large_scores_and_long_masked_stretches_stay_finite():
+def test_large_scores_and_long_masked_runs_stay_finite():
     graph = patterns.sliding_window(3000, 20, causal=True) | patterns.global_tokens(3000, [0])
     q, k, v = (20 * numbers(1, 3000, 1, 8, seed=i, dtype=torch.float32) for i in range(3))
     ours = attend(graph.tiles(128), q, k, v)
@@ -361,7 +361,7 @@ def test_large_scores_and_long_masked_stretches_stay_finite():
 
 
 @pytest.mark.parametrize("name", ["window", "global", "ordered", "by head", "scattered", "one target"])
-def test_same_bits_whatever_the_threads(name, threads):
+def test_the_number_of_threads_does_not_change_the_bits(name, threads):
     runs = []
     for count in (1, 2, 1):
         torch.set_num_threads(count)
@@ -372,7 +372,7 @@ def test_same_bits_whatever_the_threads(name, threads):
     torch.testing.assert_close(runs[0], runs[1], rtol=1e-5, atol=1e-4)
 
 
-@pytest.mark.parametrize("name", ["window", "global", "by head", "padded", "nobody"])
+@pytest.mark.parametrize("name", ["window", "global", "by head", "padded", "none"])
 def test_unwritten_memory_is_not_read(name, poisoned):
     leaves = inputs(GRAPHS[name], dtype=torch.float32)
     result = attend(GRAPHS[name].tiles(32), *leaves)
@@ -381,7 +381,7 @@ def test_unwritten_memory_is_not_read(name, poisoned):
 
 
 @pytest.mark.parametrize("name", ["window", "power", "global"])
-def test_nothing_of_the_size_of_all_pairs_is_made(name, largest):
+def test_no_tensor_of_all_pairs_is_allocated(name, largest):
     n, d = 8192, 16
     graph = {
         "window": patterns.sliding_window(n, 256, causal=True),
@@ -393,7 +393,7 @@ def test_nothing_of_the_size_of_all_pairs_is_made(name, largest):
     with largest:
         result = attend(graph, q, k, v)
         torch.autograd.grad(result.out.square().sum(), (q, k, v))
-    assert largest.bytes <= 256 * n * 4  # a tile row of scores at the most, where all pairs take 268 MB
+    assert largest.bytes <= 256 * n * 4  # at most one tile row of scores; all pairs need 268 MB
 
 
 def test_compiles_once_for_all_sizes():
@@ -403,7 +403,7 @@ def test_compiles_once_for_all_sizes():
     counter = CompileCounterWithBackend("aot_eager")
     compiled = torch.compile(lambda t, *x: attend(t, *x).out, fullgraph=True, dynamic=True, backend=counter)
     frames = []
-    # Else the compiler takes sizes that happen to be equal, of masks and of tile rows, to be so always.
+    # Otherwise the compiler assumes that sizes that are equal here are always equal.
     with torch.fx.experimental._config.patch(use_duck_shape=False):
         for n in (90, 130, 170):
             tiles = patterns.sliding_window(n, 20 + n // 10).tiles(16)
@@ -418,7 +418,7 @@ def test_compiles_once_for_all_sizes():
 
 @pytest.mark.parametrize("made", ["tiles", "graph"])
 def test_structures_are_arguments_of_compiled_functions(made):
-    """Whole graphs, too: their tiles are found outside of the compiled part's shapes, once."""
+    """Also whole graphs: their tiles are computed once, outside of the compiled shapes."""
     torch._dynamo.reset()
     graph = patterns.causal(80) & patterns.padded(80, [50, 0])
     structure = graph if made == "graph" else graph.tiles(32)
@@ -427,7 +427,7 @@ def test_structures_are_arguments_of_compiled_functions(made):
     torch.testing.assert_close(compiled(structure, *leaves), attend(structure, *leaves).out)
 
 
-def test_operators_keep_their_promises():
+def test_operators_pass_opcheck():
 
     tiles = patterns.sliding_window(40, 5).tiles(16)
     q, k, v = (numbers(1, 40, 2, 4, seed=i).requires_grad_() for i in range(3))
@@ -452,21 +452,21 @@ def test_operators_keep_their_promises():
         ({"dropout": 1.0}, ArgumentError, "dropout: expected a probability"),
     ],
 )
-def test_wrong_arguments_are_answered(change, error, message):
+def test_wrong_arguments_are_named(change, error, message):
     graph = GRAPHS["window"]
     given = dict(zip(("adj", "q", "k", "v"), (graph, *inputs(graph)), strict=True)) | change
     with pytest.raises(error, match=message):
         attend(given.pop("adj"), given.pop("q"), given.pop("k"), given.pop("v"), **given)
 
 
-def test_relative_biases_go_with_token_graphs_alone():
+def test_relative_biases_need_token_graphs():
     adj = patterns.causal(4).adjacency()
     x = torch.zeros(4, 1, 2)
     with pytest.raises(ArgumentTypeError, match="bias: expected a tensor with the exact edges, got Relative"):
         attend(adj, x, x, x, bias=Relative(torch.zeros(1, 3)))
 
 
-def test_rows_that_meet_the_same_tokens_are_one_step():
+def test_rows_with_the_same_tokens_are_one_step():
     def steps(graph, wide):
         plan = plan_of(tensors_of(graph.tiles(64)))
         return [(s.rows, s.segments[0].columns) for s in (plan.wide if wide else plan.steps)]
@@ -476,4 +476,4 @@ def test_rows_that_meet_the_same_tokens_are_one_step():
     blocks = patterns.block_local(300, 128)
     assert steps(blocks, wide=True) == [(slice(a, min(a + 128, 300)),) * 2 for a in (0, 128, 256)]
     for graph in (patterns.causal(200), patterns.sliding_window(200, 30), patterns.block_local(200, 50)):
-        assert steps(graph, wide=True) == steps(graph, wide=False)  # no two rows meet the same tokens, or some do not
+        assert steps(graph, wide=True) == steps(graph, wide=False)  # whether or not some rows have the same tokens

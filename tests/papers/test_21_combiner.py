@@ -475,7 +475,7 @@ def test_the_joint_mixture_counts_tokens_off_the_axes_twice():
     assert len(partition.regions) == 3
     times = sum(g.adjacency().dense() for g in partition.direct)
     for regions in partition.regions:
-        times = times + regions.heard.adjacency().dense() @ regions.members.adjacency().dense()
+        times = times + regions.attended.adjacency().dense() @ regions.members.adjacency().dense()
     row, column = torch.arange(16) // 4, torch.arange(16) % 4
     axes = (row.unsqueeze(1) == row) | (column.unsqueeze(1) == column)
     assert torch.equal(

@@ -1,4 +1,4 @@
-"""Partitions: every pair of the support exactly once, for any length and size; and what a wrong one is told."""
+"""Partitions: every pair of the support exactly once, for any length and size; and errors for wrong partitions."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def times(partition):
     """[N, N]: how often each pair is reached, by dense products."""
     total = sum(g.adjacency().dense() for g in partition.direct)
     for regions in partition.regions:
-        total = total + regions.heard.adjacency().dense() @ regions.members.adjacency().dense()
+        total = total + regions.attended.adjacency().dense() @ regions.members.adjacency().dense()
     return total
 
 
@@ -43,7 +43,9 @@ def test_direct_edges_and_regions_reach_each_pair_once(name, n, size, causal):
     partition.validate(support)
     assert torch.equal(times(partition), support.adjacency().dense())
     for regions in partition.regions:
-        assert (regions.sizes[regions.heard.adjacency().indices.long()] > 0).all()  # nobody hears an empty region
+        assert (
+            regions.sizes[regions.attended.adjacency().indices.long()] > 0
+        ).all()  # no token attends to an empty region
         assert regions.hypergraph().v2e.num_edges == regions.members.num_edges
 
 
@@ -59,7 +61,7 @@ def test_masked_partitions_reach_each_present_pair_once(name, size, causal, seed
 @given(group=st.lists(st.integers(-1, 5), max_size=40), causal=st.booleans())
 @settings(max_examples=30, deadline=None)
 def test_clusters_reach_each_pair_once(group, causal):
-    """Of the tokens that are in one; others hear nobody."""
+    """Clusters of the tokens that are in one; other tokens have no edges."""
     mask = torch.tensor(group, dtype=torch.long).view(1, -1) >= 0
     partition, support = partitions.clusters(group, causal=causal), support_of(len(group), causal)
     partition.validate(support & patterns.present(mask))
@@ -68,20 +70,20 @@ def test_clusters_reach_each_pair_once(group, causal):
 
 @pytest.mark.parametrize("causal", [True, False])
 def test_the_neighbors_of_powers_of_two_are_siblings(causal):
-    """Of i's ancestors in the tree, at every level, where a token hears both sides."""
+    """Siblings of the ancestors of i in the tree, at every level; in both directions if not causal."""
     n = 32
     partition = partitions.logsparse(n, causal=causal)
     for i in range(n):
         found = []
         for regions in partition.regions:
-            heard = regions.heard.adjacency().select(torch.tensor([i])).indices.long()
-            found += [regions.members.adjacency().select(h.view(1)).indices.tolist() for h in heard]
+            attended = regions.attended.adjacency().select(torch.tensor([i])).indices.long()
+            found += [regions.members.adjacency().select(h.view(1)).indices.tolist() for h in attended]
         siblings = [i >> level ^ 1 for level in range(1, 5)]
         expected = [list(range(b << level, (b + 1) << level)) for level, b in enumerate(siblings, 1)]
         assert sorted(found) == sorted(e for e in expected if e[0] < i or not causal)
 
 
-def test_one_region_a_segment_and_the_code_that_counts_its_own_twice():
+def test_one_region_per_segment_and_the_code_that_counts_its_own_twice():
     partition = partitions.fixed(10, 4, causal=False)
     assert partition.regions[0].hypergraph().to_lists() == [[0, 1, 2, 3], [4, 5, 6, 7], [8, 9]]
     assert partition.regions[0].sizes.tolist() == [4, 4, 2]
@@ -94,7 +96,7 @@ def test_one_region_a_segment_and_the_code_that_counts_its_own_twice():
             twice.validate(patterns.full(10))
 
 
-def test_wrong_partitions_are_told():
+def test_wrong_partitions_raise_errors():
     whole = partitions.fixed(9, 3)
     with pytest.raises(ArgumentError, match=r"\(3, 0\) is not covered"):
         Partition(whole.direct).validate(patterns.causal(9))
@@ -113,10 +115,10 @@ def test_wrong_partitions_are_told():
 
 @pytest.mark.parametrize("name", MAKERS)
 def test_partitions_of_many_tokens_are_made_from_runs(name):
-    """Four billion pairs are a few runs a token."""
+    """Four billion pairs are a few runs per token."""
     n = 1 << 16
     partition = MAKERS[name](n, 256, causal=True)
     runs = sum(g.num_runs for g in partition.direct)
-    runs += sum(r.heard.num_runs + r.members.num_runs for r in partition.regions)
+    runs += sum(r.attended.num_runs + r.members.num_runs for r in partition.regions)
     assert runs <= (12 if name == "logsparse" else 8) * n
     assert partition.num_pairs == n * (n + 1) // 2

@@ -1,4 +1,4 @@
-"""Every pattern against its definition by pairs, its tiles against its edges, and what building costs."""
+"""Every pattern against its definition by pairs, its tiles against its edges, and the cost of building it."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ def in_longnet(i, j, segments, dilations):
 
 document = torch.tensor([0] * 3 + [2] * 9 + [3] * 29).tolist()
 
-# Each pattern and its definition: does target i hear source j (under head h of example e)?
+# Each pattern and its definition: does target i attend to source j (for head h of example e)?
 CASES = {
     "full": (patterns.full(5, 7), lambda i, j: True),
     "none": (patterns.none(4, 3), lambda i, j: False),
@@ -112,7 +112,7 @@ CASES = {
     "all summaries": (patterns.summaries(13, 4, causal=False), lambda i, j: True),
     "extra": (patterns.with_extra(patterns.causal(9), 2), lambda i, j: i < 2 or j < 2 or j <= i),
     "deaf extra": (
-        patterns.with_extra(patterns.causal(9), 2, hear=False),
+        patterns.with_extra(patterns.causal(9), 2, attend=False),
         lambda i, j: i == j if i < 2 else j <= i,
     ),
     "beside": (patterns.beside(patterns.causal(5), patterns.full(5, 2)), lambda i, j: j <= i or j >= 5),
@@ -120,26 +120,26 @@ CASES = {
 
 
 @functools.cache
-def pairs(graph, hears, example, head):
+def pairs(graph, attends, example, head):
     """The matrix of a definition, by loops over all pairs."""
-    each = (example, head) if hears.__code__.co_argcount == 4 else ()
-    rows = [[hears(i, j, *each) for j in range(graph.num_sources)] for i in range(graph.num_targets)]
+    each = (example, head) if attends.__code__.co_argcount == 4 else ()
+    rows = [[attends(i, j, *each) for j in range(graph.num_sources)] for i in range(graph.num_targets)]
     return torch.tensor(rows, dtype=torch.bool).reshape(graph.num_targets, graph.num_sources)
 
 
 @pytest.mark.parametrize("name", CASES)
 def test_pattern_is_its_definition(name):
-    graph, hears = CASES[name]
+    graph, attends = CASES[name]
     total = 0
     for e in range(graph.batch):
         for h in range(graph.num_heads):
-            expected = pairs(graph, hears, e, h)
+            expected = pairs(graph, attends, e, h)
             assert torch.equal(graph.adjacency(example=e, head=h).dense().bool(), expected)
             assert torch.equal(graph.degree()[e, h], expected.sum(1))
             total += int(expected.sum())
     assert graph.num_edges == total
     assert graph.density == (total / math.prod(graph.shape) if total else 0)
-    one = pairs(graph, hears, 0, 0)
+    one = pairs(graph, attends, 0, 0)
     below = torch.ones_like(one).tril(graph.num_sources - graph.num_targets)
     if graph.batch * graph.num_heads == 1:
         assert graph.is_causal == bool((one <= below).all())
@@ -148,11 +148,11 @@ def test_pattern_is_its_definition(name):
 @pytest.mark.parametrize("block", [1, 4, 16, 128])
 @pytest.mark.parametrize("name", CASES)
 def test_tiles_are_the_edges(name, block):
-    graph, hears = CASES[name]
+    graph, attends = CASES[name]
     tiles = graph.tiles(block)
     for e in range(graph.batch):
         for h in range(graph.num_heads):
-            expected = pairs(graph, hears, e, h)
+            expected = pairs(graph, attends, e, h)
             assert torch.equal(tiles.adjacency(example=e, head=h).dense().bool(), expected)
             if graph.order is not None:  # tiles are of positions
                 expected = expected[graph.order][:, graph.order]
@@ -170,7 +170,7 @@ def test_tiles_are_the_edges(name, block):
             assert torch.equal(found, counts)
 
 
-def test_random_hears_itself_and_no_more_than_its_degree():
+def test_random_tokens_attend_to_themselves_and_at_most_degree_others():
     for causal in (False, True):
         graph = patterns.random(N, 3, seed=0, causal=causal)
         assert ((graph.degree() >= 1) & (graph.degree() <= 4)).all()
@@ -199,7 +199,7 @@ def test_hilbert_windows_on_any_grid():
 
 
 def test_power_reaches_binomially():
-    """The last of 256 tokens hears sum of C(8, t), t <= l, tokens after l layers, and any distance in popcount hops."""
+    """After l layers, the last of 256 tokens receives from sum of C(8, t), t <= l, tokens; d takes popcount(d) hops."""
     graph = patterns.power(256)
     expected = [sum(math.comb(8, t) for t in range(layers + 1)) for layers in range(1, 9)]
     assert expected == [9, 37, 93, 163, 219, 247, 255, 256]
@@ -219,7 +219,7 @@ def test_windows_reach_by_steps_and_gaps_never_fill():
     assert int(slash.first_hop(255).max()) == 16  # one stride and 15 steps: sqrt(N)
 
 
-def test_patterns_serve_lengths_below_their_sinks():
+def test_patterns_work_for_fewer_tokens_than_sinks():
     assert patterns.sinks(2, 4).equal(patterns.causal(2))
     assert patterns.prefix_lm(2, 4).equal(patterns.full(2))
 
@@ -244,7 +244,7 @@ def test_a_million_tokens_take_less_than_a_second():
 
 
 class Largest(TorchDispatchMode):
-    """The most bytes behind a tensor that any operation makes."""
+    """Records the largest storage in bytes of any result."""
 
     bytes = 0
 
@@ -275,7 +275,7 @@ LARGE = {
 
 
 @pytest.mark.parametrize("name", LARGE)
-def test_nothing_of_the_size_of_all_pairs_is_made(name):
+def test_no_tensor_of_all_pairs_is_allocated(name):
     n = 65_536
     with Largest() as largest:
         tiles = LARGE[name](n).tiles(128)
@@ -305,6 +305,6 @@ def test_nothing_of_the_size_of_all_pairs_is_made(name):
         (lambda: TokenGraph.per_head([]), ArgumentTypeError, "graphs: expected one or more token graphs"),
     ],
 )  # fmt: skip
-def test_wrong_arguments_are_answered(call, error, message):
+def test_wrong_arguments_are_named(call, error, message):
     with pytest.raises(error, match=message):
         call()

@@ -1,4 +1,4 @@
-"""Choices from content: the descent in a tree, members, segments; and structures made of them without waiting."""
+"""Selection by content: tree search, members, segments, and structures built from them without device syncs."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from hgraph.patterns import from_boundaries, topk_members, tree_topk
 
 
 def by_loops(values, n, k, representative):
-    """The descent for one row, as it is told."""
+    """The tree search for one row, as described in the paper."""
     ranges = [(n * i // k, n * (i + 1) // k) for i in range(k)]
     ranges = [r for r in ranges if r[0] < r[1]]
     while any(b - a > 1 for a, b in ranges):
@@ -33,7 +33,7 @@ def by_loops(values, n, k, representative):
     st.sampled_from(["first", "middle"]),
     st.integers(0, 99),
 )
-def test_tree_topk_is_the_descent(visible, k, representative, seed):
+def test_tree_topk_is_the_tree_search(visible, k, representative, seed):
     values = torch.randint(12, (37,), generator=torch.Generator().manual_seed(seed)).float()  # ties among them
     values[5:8] = -torch.inf
     index = tree_topk(
@@ -42,8 +42,8 @@ def test_tree_topk_is_the_descent(visible, k, representative, seed):
     assert index.tolist() == [by_loops(values.tolist(), n, k, representative) for n in visible]
 
 
-def test_tree_topk_scores_so_many_leaves():
-    """Card 13: 2 m log2(n / m) scores a row, for m = 32."""
+def test_number_of_scores_of_tree_topk():
+    """Lee et al., HiP Attention: 2 m log2(n / m) scores per row, for m = 32."""
     for n, expected in ((256, 192), (1024, 320), (4096, 448)):
         asked = []
 
@@ -80,7 +80,7 @@ def test_topk_members_and_boundaries():
     assert from_boundaries(torch.zeros(0, dtype=torch.bool)).shape == (0,)
 
 
-# ---------------------------------------------------------------------- structures made of them
+# ---------------------------------------------------------------------- structures built from selections
 
 
 @pytest.mark.parametrize("causal", [False, True])
@@ -100,13 +100,13 @@ def test_trusted_tiles_are_their_lists(shape, causal):
             assert torch.equal(tiles.adjacency(example=b, head=h).dense(), expected)
 
 
-def test_trusted_tiles_are_those_that_were_checked():
+def test_trusted_tiles_equal_checked_tiles():
     index = torch.rand(2, 3, 13, 9, generator=torch.Generator().manual_seed(0)).argsort(-1)[..., :4]
     options = {"block_size": 16, "num_targets": 200, "num_sources": 140}
     assert BlockAdjacency.trusted(index, **options).equal(BlockAdjacency.from_index(index, **options))
 
 
-def test_trusted_runs_are_those_that_were_checked():
+def test_trusted_runs_equal_checked_runs():
     graph = patterns.sink_band(23, [4, 9], num_sink=2, block_size=2)
     parts = {"indptr": graph.indptr, "start": graph.start.long(), "stop": graph.stop.long()}
     again = TokenGraph.trusted(**parts, num_targets=23, num_sources=23, num_heads=2)
@@ -115,7 +115,7 @@ def test_trusted_runs_are_those_that_were_checked():
 
 
 def chosen_tiles(q, k, block=4, budget=2):
-    """The tiles that each tile row's mean query likes best among those up to its own."""
+    """The tiles with the best scores for the mean query of each tile row, up to its own tile."""
     n = q.shape[-3]
     tile_q, tile_k = (x.unflatten(-3, (-1, block)).mean(-3).transpose(-2, -3) for x in (q, k))
 
@@ -129,7 +129,7 @@ def chosen_tiles(q, k, block=4, budget=2):
 
 
 def test_nothing_waits_for_the_device():
-    """Under fake tensors whatever would read a number raises."""
+    """With fake tensors, reading a number raises an error."""
     with FakeTensorMode():
         q = torch.empty(2, 16, 3, 8)
         tiles = chosen_tiles(q, q)

@@ -44,33 +44,33 @@ def test_an_earlier_token_stays_in_its_place_within_its_group():
 def test_tiles_of_runs_are_the_loop(data, targets, sources, block):
     ends = st.lists(st.integers(0, sources), min_size=2 * targets, max_size=2 * targets)
     runs = torch.tensor(data.draw(ends), dtype=torch.long).view(2, 1, 1, targets)
-    heard = torch.tensor(data.draw(st.lists(st.booleans(), min_size=sources, max_size=sources))).view(1, 1, -1)
+    mask = torch.tensor(data.draw(st.lists(st.booleans(), min_size=sources, max_size=sources))).view(1, 1, -1)
     start, stop = runs
     most = -(-sources // block)
     reach = torch.maximum(stop, torch.full_like(stop, min(3, sources)))
-    for how in ({}, {"heard": heard}, {"reach": reach}):
+    for how in ({}, {"mask": mask}, {"reach": reach}):
         tiles = of_runs(start, stop, num_sources=sources, block_size=block, most=most, **how)
         column = torch.arange(sources)
         dense = (start[0, 0, :, None] <= column) & (column < stop[0, 0, :, None])
-        dense = dense & heard[0, 0] if "heard" in how else dense
+        dense = dense & mask[0, 0] if "mask" in how else dense
         assert torch.equal(tiles.adjacency().dense().bool(), dense)
         assert tiles.index.shape[3] <= most
 
 
-def test_heads_and_examples_have_runs_of_their_own():
+def test_heads_and_examples_have_separate_runs():
     start = torch.zeros(2, 3, 5, dtype=torch.long)
     stop = torch.randint(6, (2, 3, 5), generator=torch.Generator().manual_seed(0))
-    heard = torch.tensor([[[True, False, True, True, True]], [[True] * 5]])
-    tiles = of_runs(start, stop, num_sources=5, block_size=2, most=3, heard=heard)
+    mask = torch.tensor([[[True, False, True, True, True]], [[True] * 5]])
+    tiles = of_runs(start, stop, num_sources=5, block_size=2, most=3, mask=mask)
     for b in range(2):
         for h in range(3):
-            dense = (torch.arange(5) < stop[b, h, :, None]) & heard[b, 0]
+            dense = (torch.arange(5) < stop[b, h, :, None]) & mask[b, 0]
             assert torch.equal(tiles.adjacency(example=b, head=h).dense().bool(), dense)
 
 
 @pytest.mark.parametrize("reach", [False, True])
-def test_what_a_tile_visits_can_be_kept_from_hanging_on_others(reach):
-    """Without a reach the second target, which hears more, makes the first one's tile visit more."""
+def test_the_visits_of_a_target_can_be_independent_of_others(reach):
+    """Without a reach the second target, which attends to more, makes the first one's tile visit more."""
     counts = []
     for stop in ([1, 1], [1, 4]):
         runs = torch.zeros(1, 1, 2, dtype=torch.long), torch.tensor([[stop]])

@@ -23,7 +23,7 @@ def make(**changed):
 
 
 def check_invariants(adj):
-    """Every redundancy between the fields."""
+    """Check that redundant fields agree."""
     t, s, e = adj.num_targets, adj.num_sources, adj.num_edges
     assert adj.indptr.shape == (t + 1,)
     assert adj.t_indptr.shape == (s + 1,)
@@ -43,7 +43,7 @@ def check_invariants(adj):
     assert torch.equal(adj.inv_perm[adj.perm], torch.arange(e, dtype=adj.perm.dtype))
 
 
-# ---------------------------------------------------------------------- refusals
+# ---------------------------------------------------------------------- errors
 
 
 @pytest.mark.parametrize(
@@ -91,15 +91,15 @@ def test_infinite_weights_are_legal():
 
 
 @pytest.mark.parametrize("dtype", [torch.int8, torch.uint8, torch.int16, torch.int32, torch.int64])
-def test_every_integer_dtype_serves(dtype):
+def test_every_integer_dtype_works(dtype):
     assert make(target=torch.tensor([0, 2, 0], dtype=dtype), source=np.array([1, 0, 0])).equal(make())
 
 
-def test_numpy_sizes_serve():
+def test_numpy_sizes_work():
     assert make(num_targets=np.int64(3)).equal(make())
 
 
-# ---------------------------------------------------------------------- what is built
+# ---------------------------------------------------------------------- construction
 
 
 @pytest.mark.parametrize("name", DEGENERATE)
@@ -140,7 +140,7 @@ def test_sum_adds_repeated_edges(weighted):
     assert adj.input_order.tolist() == [1, 0, 1]
 
 
-def test_the_kind_of_a_sum_does_not_hang_on_the_data():
+def test_whether_a_sum_has_weights_does_not_depend_on_the_data():
     assert make(duplicates="sum").weight.tolist() == [1, 1, 1]
     assert make(duplicates="keep").weight is None
 
@@ -241,14 +241,14 @@ def test_sort_edges_of_every_dtype(dtype, summed):
     total = make(**ends, duplicates="sum").sort_edges(values)
     assert total.dtype == summed
     assert total.tolist() == [1, 1 if dtype == torch.bool else 600]
-    alone = make(**ends, duplicates="keep").sort_edges(values)
-    assert alone.dtype == dtype
-    assert alone.tolist() == torch.tensor([1, 200, 200, 200]).to(dtype).tolist()
+    unsummed = make(**ends, duplicates="keep").sort_edges(values)
+    assert unsummed.dtype == dtype
+    assert unsummed.tolist() == torch.tensor([1, 200, 200, 200]).to(dtype).tolist()
 
 
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
 def test_degrees_of_half_weights_are_added_up_in_float32(dtype):
-    size = 4096  # in half precision a sum of ones stands still at 2048, or at 256
+    size = 4096  # in half precision a sum of ones stops growing at 2048, or at 256
     ends = {"target": [0] * size, "source": range(size), "num_targets": 1, "num_sources": size}
     adj = make(**ends, weight=torch.ones(size, dtype=dtype))
     assert adj.target_degree().tolist() == [size]
@@ -282,7 +282,7 @@ def test_gradient_of_weights_through_construction():
 # ---------------------------------------------------------------------- equality, copies, text
 
 
-def test_equal_sees_every_difference():
+def test_equal_compares_all_fields():
     adj = make(weight=[1.0, 2.0, 3.0])
     assert adj.equal(make(weight=[1.0, 2.0, 3.0]))
     assert not adj.equal(make(weight=[1.0, 2.0, 4.0]))

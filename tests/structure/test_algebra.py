@@ -19,7 +19,7 @@ def pairs(adj):
 
 
 def edge_lists(t, s, most):
-    """Lists of (target, source); empty where there is nothing to join."""
+    """Lists of (target, source); empty if there are no nodes."""
     return st.lists(st.tuples(st.integers(0, t - 1), st.integers(0, s - 1)), max_size=most) if t * s else st.just([])
 
 
@@ -99,7 +99,7 @@ def test_gradient_of_normalized_weights_at_zero_degree_is_finite():
     assert weight.grad.isfinite().all()
 
 
-def test_normalization_refuses_other_words():
+def test_normalization_rejects_unknown_names():
     with pytest.raises(ArgumentError, match="how: expected 'row', 'col' or 'sym', got 'both'"):
         Adjacency.eye(2).normalize("both")
     with pytest.raises(ArgumentTypeError, match="dtype: expected a floating-point torch.dtype, or None, got"):
@@ -126,16 +126,16 @@ def test_self_loops_are_added_where_missing(found):
 @given(several(1, square=True))
 def test_self_loops_are_put_where_sorting_would_put_them(found):
     adj = found[0]
-    alone = [v for v in range(adj.num_targets) if (v, v) not in pairs(adj)]
+    loops = [v for v in range(adj.num_targets) if (v, v) not in pairs(adj)]
     sizes = {"num_targets": adj.num_targets, "num_sources": adj.num_sources, "duplicates": "keep"}
-    ends = {"target": adj.target.tolist() + alone, "source": adj.indices.tolist() + alone}
-    weight = None if adj.weight is None else torch.cat([adj.weight, adj.weight.new_ones(len(alone))])
+    ends = {"target": adj.target.tolist() + loops, "source": adj.indices.tolist() + loops}
+    weight = None if adj.weight is None else torch.cat([adj.weight, adj.weight.new_ones(len(loops))])
     expected = Adjacency.from_coo(**ends, weight=weight, **sizes)
     looped = adj.add_self_loops()
     for name, field in vars(expected).items():
         if name != "input_order" and field is not None:
             assert torch.equal(getattr(looped, name), field), name
-    values = torch.arange(adj.num_edges + len(alone), dtype=torch.double)
+    values = torch.arange(adj.num_edges + len(loops), dtype=torch.double)
     assert torch.equal(looped.sort_edges(values), expected.sort_edges(values))
 
 
@@ -156,7 +156,7 @@ def test_select(adj, data):
     assert found.indptr.diff().tolist() == [int(degree[r]) for r in rows]
 
 
-def test_select_refuses_masks_and_strangers():
+def test_select_rejects_masks_and_unknown_targets():
     adj = random_adjacency(3, 2, 4)
     with pytest.raises(ArgumentTypeError, match="rows: .*mask"):
         adj.select(torch.tensor([True, False, True]))
@@ -211,11 +211,11 @@ def composable(draw):
 @given(composable())
 def test_composition_against_matrix_products(chunk, found):
     a, b = found
-    kept, algebra._PATHS_A_CHUNK = algebra._PATHS_A_CHUNK, chunk
+    before, algebra._PATHS_A_CHUNK = algebra._PATHS_A_CHUNK, chunk
     try:
         product = a @ b
     finally:
-        algebra._PATHS_A_CHUNK = kept
+        algebra._PATHS_A_CHUNK = before
     expected = a.dense().double() @ b.dense().double()
     assert product.shape == expected.shape
     assert product.num_edges == len(pairs(product))
@@ -240,7 +240,7 @@ def test_composition_passes_gradients():
     assert torch.autograd.gradcheck(lambda x, y: (a.with_weight(x) @ b.with_weight(y)).weight, (wa, wb))
 
 
-def test_composition_refuses_what_does_not_fit():
+def test_composition_rejects_other_shapes():
     with pytest.raises(ArgumentError, match="a @ b: expected b with 4 targets, the number of sources of a, got 3"):
         random_adjacency(3, 4, 5) @ random_adjacency(3, 4, 5)
 
@@ -252,12 +252,12 @@ def test_composition_refuses_what_does_not_fit():
 @given(several(1, square=True, weighted=True), st.integers(0, 7))
 def test_reach_against_breadth_first_search(found, steps):
     adj = found[0]
-    hears = {t: {s for i, s in pairs(adj) if i == t} for t in range(adj.num_targets)}
+    neighbors = {t: {s for i, s in pairs(adj) if i == t} for t in range(adj.num_targets)}
     expected = set()
-    for start in hears:
+    for start in neighbors:
         seen = front = {start}
         for _ in range(steps):
-            front = {s for v in front for s in hears[v]} - seen
+            front = {s for v in front for s in neighbors[v]} - seen
             seen = seen | front
         expected |= {(start, v) for v in seen}
     found = adj.reach(steps)

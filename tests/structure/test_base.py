@@ -1,4 +1,4 @@
-"""What all structures share: derived values, moves, compilers, exported programs, loaders."""
+"""Common behavior of all structures: cached values, moves, torch.compile, export and data loaders."""
 
 import copy
 import gc
@@ -34,7 +34,7 @@ def nouns():
     }
 
 
-# ---------------------------------------------------------------------- derived
+# ---------------------------------------------------------------------- cached values
 
 
 class Counter:
@@ -48,7 +48,7 @@ class Counter:
         return torch.tensor(self.count) if self.value is None else self.value()
 
 
-def test_derived_computes_once_a_structure_and_key():
+def test_cached_computes_once_per_structure_and_key():
     adj, compute = random_adjacency(4, 5, 9), Counter()
     assert cached(adj, "a", compute) is cached(adj, "a", compute)
     assert compute.count == 1
@@ -57,7 +57,7 @@ def test_derived_computes_once_a_structure_and_key():
     assert compute.count == 3
 
 
-def test_derived_notices_writes_in_place():
+def test_cached_notices_writes_in_place():
     adj, compute = random_adjacency(4, 5, 9, weighted=True), Counter()
     hg = Hypergraph(adj)
     cached(hg, "a", compute)
@@ -67,7 +67,7 @@ def test_derived_notices_writes_in_place():
     assert compute.count == 2
 
 
-def test_derived_is_not_kept_where_gradients_must_flow():
+def test_values_with_gradients_are_not_cached():
     adj, compute = random_adjacency(4, 5, 9, weighted=True), Counter()
     learned = adj.with_weight(adj.weight.clone().requires_grad_())
     for _ in range(3):
@@ -76,7 +76,7 @@ def test_derived_is_not_kept_where_gradients_must_flow():
     assert learned not in cache._BY_STRUCTURE
 
 
-def test_derived_is_not_kept_under_function_transforms():
+def test_values_under_function_transforms_are_not_cached():
     adj, compute = random_adjacency(4, 5, 9), Counter()
 
     def f(x):
@@ -88,7 +88,7 @@ def test_derived_is_not_kept_under_function_transforms():
     assert adj not in cache._BY_STRUCTURE
 
 
-def test_derived_in_inference_mode_serves_training():
+def test_values_cached_in_inference_mode_work_in_training():
     adj = random_adjacency(4, 5, 9)
     with torch.inference_mode():
         value = cached(adj, "norm", lambda: adj.normalize("row").weight)
@@ -96,20 +96,20 @@ def test_derived_in_inference_mode_serves_training():
     (value * torch.ones(9, requires_grad=True)).sum().backward()
 
 
-def test_derived_dies_with_the_structure():
+def test_the_cache_is_deleted_with_the_structure():
     adj = random_adjacency(4, 5, 9)
-    gone = weakref.ref(cached(adj, "a", lambda: torch.ones(3)))
-    assert gone() is not None
-    gc.collect()  # what other tests have left
+    reference = weakref.ref(cached(adj, "a", lambda: torch.ones(3)))
+    assert reference() is not None
+    gc.collect()  # objects of other tests
     before = len(cache._BY_STRUCTURE)
     del adj
     gc.collect()
-    assert gone() is None
+    assert reference() is None
     assert len(cache._BY_STRUCTURE) == before - 1
 
 
 @pytest.mark.parametrize("again", [copy.copy, copy.deepcopy, lambda a: pickle.loads(pickle.dumps(a))])
-def test_derived_is_not_copied(again):
+def test_cached_values_are_not_copied(again):
     adj, compute = random_adjacency(4, 5, 9), Counter()
     size = len(pickle.dumps(adj))
     cached(adj, "a", lambda: torch.zeros(10_000))
@@ -118,14 +118,14 @@ def test_derived_is_not_copied(again):
     assert compute.count == 1
 
 
-def test_derived_is_not_stale_after_a_move():
+def test_cached_values_are_not_stale_after_a_move():
     adj = random_adjacency(4, 5, 9)
     assert cached(adj, "degree", adj.target_degree).device.type == "cpu"
     moved = adj.to("meta")
     assert cached(moved, "degree", moved.target_degree).device.type == "meta"
 
 
-def test_derived_neither_read_nor_written_while_compiling():
+def test_the_cache_is_neither_read_nor_written_while_compiling():
     adj, warm = random_adjacency(4, 4, 9), random_adjacency(4, 4, 9)
     cached(warm, "a", lambda: torch.tensor(-1.0))
     seen = []
@@ -153,7 +153,7 @@ def test_to_moves_every_tensor(kind):
     assert [t.shape for t in moved.tensors()] == [t.shape for t in structure.tensors()]
     assert {t.device.type for t in moved.tensors()} == {"meta"}
     assert structure.device.type == "cpu"
-    assert structure.to("cpu") is structure  # as `torch.Tensor.to`: what was derived from it is not made again
+    assert structure.to("cpu") is structure  # as `torch.Tensor.to`: its cached values are not recomputed
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="page-locked memory needs CUDA")
@@ -178,7 +178,7 @@ class Degrees(torch.nn.Module):
 def exported():
     first = random_adjacency(4, 5, 9)
     auto = torch.export.Dim.AUTO
-    # Neither int leaves nor caches: a structure is a tree of its tensors.
+    # The leaves are the tensors of the structure, without integers or cached values.
     assert len(torch.utils._pytree.tree_leaves(first)) == len(first.tensors()) == 9
     dynamic = {"adj": [{0: auto}] * 9, "x": {0: auto}}
     return torch.export.export(Degrees(), (first, torch.rand(5, 3)), dynamic_shapes=dynamic)
@@ -211,7 +211,7 @@ def test_structures_are_trees_and_load_safely(kind):
 
 
 @pytest.mark.parametrize("method", ["fork", "spawn"])
-def test_structures_come_out_of_loader_workers(method):
+def test_loader_workers_return_structures(method):
     if method not in multiprocessing.get_all_start_methods():
         pytest.skip(f"no {method} on this platform")
     items = list(nouns().values())
@@ -227,7 +227,7 @@ def example(seed):
     return Data(hg, x, torch.full((hg.num_nodes,), seed), meta={"class_names": ["a", "b", "c"], "note": seed})
 
 
-def test_collate_serves_a_loader():
+def test_collate_works_in_a_loader():
     loader = DataLoader([example(i) for i in range(5)], batch_size=2, collate_fn=collate, num_workers=1)
     batches = list(loader)
     assert [b.meta["num_items"] for b in batches] == [2, 2, 1]
@@ -265,7 +265,7 @@ def test_collate_hypergraphs_fills_missing_weights_with_ones():
     assert collate([plain, plain]).hyperedge_weight is None
 
 
-def test_collate_one_label_an_example():
+def test_collate_one_label_per_example():
     data = [Data(random_graph(n, 4), torch.ones(n, 1), torch.tensor(float(n))) for n in (2, 3)]
     joined = collate(data)
     assert joined.y.tolist() == [2, 3]

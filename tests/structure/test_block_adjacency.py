@@ -35,8 +35,8 @@ def test_lists_of_tiles_are_their_pairs(causal):
     assert tiles.rule[0, 0, 1, :2].tolist() == [FULL, CAUSAL if causal else FULL]
 
 
-def test_lists_far_longer_than_the_median_stand_apart():
-    """In causal lists of two heads, one of which has a row that hears all before it; not in a forward's."""
+def test_lists_far_longer_than_the_median_are_separate():
+    """In causal lists of two heads, one of which has a row with all earlier tiles; not in lists built in a forward."""
     index, count = torch.arange(14).view(14, 1).repeat(2, 1, 14), torch.ones(2, 14, dtype=torch.long)
     index[1, 11, :12], count[1, 11], count[0, 3] = torch.arange(11, -1, -1), 12, 0
     sizes = {"block_size": 2, "num_targets": 27, "num_sources": 28, "causal": True}
@@ -66,7 +66,7 @@ def test_lists_may_differ_by_head_and_example(shape):
             assert tiles.adjacency(example=e, head=h).equal(again.adjacency())
 
 
-def test_one_token_a_tile_is_top_k():
+def test_tiles_of_one_token_are_top_k():
     index = torch.tensor([[2, 0], [1, 3], [3, 0]])
     tiles = BlockAdjacency.from_index(index, block_size=1, num_targets=3, num_sources=4)
     assert tiles.adjacency().equal(patterns.top_k(index, num_sources=4).adjacency())
@@ -82,7 +82,7 @@ def test_regular_patterns_share_their_masks():
     assert patterns.power(4096, 128, window=5, num_sink=128).tiles(128).mask.shape[0] == 0
 
 
-def test_rows_far_above_the_median_stand_apart():
+def test_rows_far_above_the_median_are_separate():
     graph = patterns.sliding_window(2000, 33) | patterns.global_tokens(2000, [3, 1990])
     tiles = graph.tiles(16)
     assert tiles.index.shape[3] <= 7
@@ -180,7 +180,7 @@ def test_bits_are_packed_and_unpacked(block, seed):
         (SELECTED, {"count": COUNT, "block_size": 0}, ArgumentError, "block_size: expected a whole number, 1 or more"),
     ],
 )
-def test_wrong_lists_are_answered(index, options, error, message):
+def test_wrong_lists_raise_errors(index, options, error, message):
     options = {"block_size": 4, "num_targets": 10, "num_sources": 11} | options
     with pytest.raises(error, match=message):
         BlockAdjacency.from_index(index, **options)
@@ -190,28 +190,28 @@ def test_wrong_lists_are_answered(index, options, error, message):
 
 
 FAR = patterns.sliding_window(300, 5) | patterns.global_tokens(300, [7])
-KEPT = {
+SAVED = {
     "window": patterns.sliding_window(70, 9, causal=True).tiles(16),
     "rows far above the median": FAR.tiles(16),
     "by head, turned": patterns.sink_band(40, [4, 9], num_sink=2, block_size=2).tiles(8).with_transpose(),
     "wide, turned": FAR.tiles(16).with_transpose(),
     "by token": patterns.power(9).tiles(1),
-    "nobody": patterns.none(5, 6).tiles(4),
+    "none": patterns.none(5, 6).tiles(4),
     "no targets": patterns.full(0, 3).tiles(4),
 }
 
 
-@pytest.mark.parametrize("name", KEPT)
-def test_tiles_come_back_from_a_file(name, tmp_path):
-    KEPT[name].save(tmp_path / "tiles")
+@pytest.mark.parametrize("name", SAVED)
+def test_tiles_are_read_back_from_a_file(name, tmp_path):
+    SAVED[name].save(tmp_path / "tiles")
     again = hgraph.load(tmp_path / "tiles")
-    assert again.equal(KEPT[name])
-    for mine, other in zip(KEPT[name].tensors(), again.tensors(), strict=True):
+    assert again.equal(SAVED[name])
+    for mine, other in zip(SAVED[name].tensors(), again.tensors(), strict=True):
         assert mine.dtype == other.dtype
         assert torch.equal(mine, other)
 
 
-WIDE = io._parts(KEPT["wide, turned"])
+WIDE = io._parts(SAVED["wide, turned"])
 
 
 @pytest.mark.parametrize(
@@ -245,7 +245,7 @@ WIDE = io._parts(KEPT["wide, turned"])
     ],
     ids=lambda changed: next(iter(changed)),
 )
-def test_contradicting_tiles_are_refused(changed, tmp_path):
+def test_inconsistent_tiles_are_rejected(changed, tmp_path):
     tensors = {k: t.clone() for k, t in (WIDE | changed).items() if t is not None}
     save_file(tensors, tmp_path / "a", metadata={"hgraph": json.dumps({"type": "BlockAdjacency", "version": 1})})
     with pytest.raises(DataError, match="damaged"):

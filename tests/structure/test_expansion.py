@@ -1,4 +1,4 @@
-"""What is made of hypergraphs: against loops over their hyperedges."""
+"""Expansions of hypergraphs, against loops over their hyperedges."""
 
 import pytest
 import torch
@@ -31,7 +31,7 @@ def check_clique(hg):
                     expected[u, v] += w * matrix[u, e] * matrix[v, e]
     clique = hg.clique()
     torch.testing.assert_close(clique.adj.dense().double(), expected, rtol=1e-6, atol=1e-7)
-    assert clique.adj.weight is not None  # also without nodes: the kind must not hang on the data
+    assert clique.adj.weight is not None  # also without nodes: the kind must not depend on the data
     assert clique.num_edges == int((expected != 0).sum())
 
 
@@ -96,21 +96,21 @@ def test_touching_and_subhypergraph(hg, data):
     chosen = data.draw(st.lists(ids, unique=True)) if hg.num_nodes else []
     nodes = torch.tensor(chosen, dtype=torch.long)
     lists = hg.to_lists()
-    kept = [e for e, members in enumerate(lists) if set(members) & set(chosen)]
-    assert hg.touching(nodes).tolist() == kept
+    touching = [e for e, members in enumerate(lists) if set(members) & set(chosen)]
+    assert hg.touching(nodes).tolist() == touching
     sub = hg.subhypergraph(nodes)
     assert sub.num_nodes == len(chosen)
-    assert sub.to_lists() == [sorted(chosen.index(v) for v in lists[e] if v in chosen) for e in kept]
-    assert torch.equal(sub.hyperedge_weight, hg.hyperedge_weight[kept])
+    assert sub.to_lists() == [sorted(chosen.index(v) for v in lists[e] if v in chosen) for e in touching]
+    assert torch.equal(sub.hyperedge_weight, hg.hyperedge_weight[touching])
 
 
 def test_subhypergraph_carries_every_weight():
     hg = random_hypergraph(7, 5, 18, weighted=True)
     nodes = torch.tensor([5, 0, 3])
-    sub, kept = hg.subhypergraph(nodes), hg.touching(nodes)
-    assert torch.equal(sub.incidence(), hg.incidence()[nodes][:, kept])
+    sub, touching = hg.subhypergraph(nodes), hg.touching(nodes)
+    assert torch.equal(sub.incidence(), hg.incidence()[nodes][:, touching])
     assert torch.equal(sub.node_weight, hg.node_weight[nodes])
-    assert torch.equal(sub.hyperedge_weight, hg.hyperedge_weight[kept])
+    assert torch.equal(sub.hyperedge_weight, hg.hyperedge_weight[touching])
 
 
 def test_subhypergraph_refuses():

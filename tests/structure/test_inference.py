@@ -1,4 +1,4 @@
-"""What is made under `torch.inference_mode` is made of ordinary tensors, and may be trained over."""
+"""Structures built under `torch.inference_mode` consist of ordinary tensors and can be used in training."""
 
 from __future__ import annotations
 
@@ -96,7 +96,7 @@ MADE = {
 
 
 @pytest.mark.parametrize("name", MADE)
-def test_structures_are_made_of_ordinary_tensors(name):
+def test_structures_consist_of_ordinary_tensors(name):
     with torch.inference_mode():
         made = MADE[name]()
     assert made.tensors()
@@ -104,14 +104,14 @@ def test_structures_are_made_of_ordinary_tensors(name):
 
 
 @pytest.mark.parametrize("name", CASES)
-def test_copies_are_made_of_ordinary_tensors(name):
+def test_copies_consist_of_ordinary_tensors(name):
     with torch.inference_mode():
         made = copy.deepcopy(CASES[name])
     assert not any(t.is_inference() for t in made.tensors())
     assert made.equal(CASES[name])
 
 
-def test_training_over_what_was_made_and_used_in_inference_mode():
+def test_training_with_structures_built_and_used_in_inference_mode():
     x, (gcn, hgnn, gat) = torch.randn(3, 4), (nn.GCNConv(4, 2), nn.HGNNConv(4, 2), nn.GATConv(4, 2))
     with torch.inference_mode():
         adj, graph = adjacency(), Graph.from_edge_index(torch.tensor(PAIRS), num_nodes=3, directed=False)

@@ -1,4 +1,4 @@
-"""`KnowledgeGraph`: construction, queries, the graphs made of it; files, batches, pictures."""
+"""`KnowledgeGraph`: construction, queries, derived graphs, files, batches and plots."""
 
 import copy
 import itertools
@@ -29,8 +29,8 @@ BOOKS = [
 
 
 def made(**changed):
-    facts = {"head": [0, 1, 1], "relation": [0, 0, 1], "tail": [2, 2, 0], "num_nodes": 3, "num_relations": 2}
-    return KnowledgeGraph.from_triples(**{**facts, **changed})
+    arguments = {"head": [0, 1, 1], "relation": [0, 0, 1], "tail": [2, 2, 0], "num_nodes": 3, "num_relations": 2}
+    return KnowledgeGraph.from_triples(**{**arguments, **changed})
 
 
 def listed(kg):
@@ -65,7 +65,7 @@ def test_wrong_arguments_are_named(changed, error, message):
         made(**changed)
 
 
-def test_facts_of_two_nodes_stay_parallel_and_repeats_are_decided():
+def test_parallel_triples_and_duplicates():
     twice = {"head": [0, 0, 0], "relation": [1, 0, 1], "tail": [2, 2, 2]}
     with pytest.raises(ArgumentError, match=r"each triple once, got 1 repeated, \(0, 1, 2\)"):
         made(**twice)
@@ -78,17 +78,17 @@ def test_facts_of_two_nodes_stay_parallel_and_repeats_are_decided():
 @SOME
 @given(knowledge_graphs())
 def test_sorted_counted_grouped(kg):
-    facts = listed(kg)
-    assert facts == sorted(facts, key=lambda f: (f[0], f[2], f[1]))
+    expected = listed(kg)
+    assert expected == sorted(expected, key=lambda f: (f[0], f[2], f[1]))
     for relation in range(kg.num_relations):
-        own = [i for i, f in enumerate(facts) if f[1] == relation]
+        own = [i for i, f in enumerate(expected) if f[1] == relation]
         assert kg.edges_of(relation).tolist() == own
-        assert sorted(kg.view(relation).edge_index.T.tolist()) == sorted([facts[i][2], facts[i][0]] for i in own)
+        assert sorted(kg.view(relation).edge_index.T.tolist()) == sorted([expected[i][2], expected[i][0]] for i in own)
     met = torch.zeros(kg.num_edges)
     for block in kg.blocks():
         met[block.edges] += 1
         for edge, t, s in zip(block.edges.tolist(), block.adj.target.tolist(), block.adj.indices.tolist(), strict=True):
-            assert facts[edge] == (int(block.head[t]), block.relation, int(block.tail[s]))
+            assert expected[edge] == (int(block.head[t]), block.relation, int(block.tail[s]))
     assert bool((met == 1).all())
 
 
@@ -149,15 +149,15 @@ def test_neighbors_and_neighborhoods():
 
 
 def all_paths(kg, start, end, steps):
-    """Every simple path, the plain way: (weight, nodes, edges)."""
-    facts, weight = listed(kg), torch.ones(kg.num_edges) if kg.adj.weight is None else kg.adj.weight
+    """All simple paths by brute force: (weight, nodes, edges)."""
+    expected, weight = listed(kg), torch.ones(kg.num_edges) if kg.adj.weight is None else kg.adj.weight
     found = []
 
     def go(nodes, edges, product):
         if nodes[-1] == end:
             found.append((product, len(edges), nodes, edges))
         elif len(edges) < steps:
-            for e, (h, _, t) in enumerate(facts):
+            for e, (h, _, t) in enumerate(expected):
                 if h == nodes[-1] and t not in nodes:
                     go((*nodes, t), (*edges, e), product * float(weight[e]))
 
@@ -168,7 +168,7 @@ def all_paths(kg, start, end, steps):
 
 @pytest.mark.parametrize("weighted", [False, True])
 @pytest.mark.parametrize("seed", range(4))
-def test_paths_are_the_best_of_all(weighted, seed):
+def test_paths_are_the_best_ones(weighted, seed):
     kg = random_knowledge_graph(7, 22, seed=seed, weighted=weighted)
     for start, end in itertools.product(range(3), range(3, 6)):
         expected = sorted(all_paths(kg, start, end, 3), key=lambda p: (-p[0], p[1]))
@@ -189,41 +189,41 @@ def test_paths_stop_where_weights_are_zero():
         kg.paths(0, 2, max_steps=0)
 
 
-# ---------------------------------------------------------------------- graphs made of it
+# ---------------------------------------------------------------------- derived graphs
 
 
 @SOME
 @given(knowledge_graphs())
 def test_reversed_and_inverses(kg):
-    facts, count = listed(kg), kg.num_relations
-    assert sorted(listed(kg.reversed())) == sorted((t, r, h) for h, r, t in facts)
+    expected, count = listed(kg), kg.num_relations
+    assert sorted(listed(kg.reversed())) == sorted((t, r, h) for h, r, t in expected)
     assert kg.reversed().reversed().equal(kg)
     both = kg.with_inverses()
-    assert sorted(listed(both)) == sorted(facts + [(t, r + count, h) for h, r, t in facts])
+    assert sorted(listed(both)) == sorted(expected + [(t, r + count, h) for h, r, t in expected])
     assert both.num_relations == 2 * count
-    values = torch.arange(2 * kg.num_edges).double()  # of the facts, then of their inverses
+    values = torch.arange(2 * kg.num_edges).double()  # of the triples, then of their inverses
     assert torch.equal(both.adj.unsort_edges(both.relation)[: kg.num_edges], kg.relation)
     assert torch.equal(both.adj.unsort_edges(both.adj.sort_edges(values)), values)
 
 
-def test_weights_come_along():
+def test_weights_are_kept():
     kg = random_knowledge_graph(6, 15, seed=2, weighted=True)
-    facts = dict.fromkeys([], None)
-    for fact, weight in zip(listed(kg), kg.adj.weight.tolist(), strict=True):
-        facts.setdefault(fact, []).append(weight)
+    expected = dict.fromkeys([], None)
+    for triple, weight in zip(listed(kg), kg.adj.weight.tolist(), strict=True):
+        expected.setdefault(triple, []).append(weight)
     turned = kg.reversed()
     for (h, r, t), weight in zip(listed(turned), turned.adj.weight.tolist(), strict=True):
-        assert weight in facts[t, r, h]
+        assert weight in expected[t, r, h]
     part = kg.subgraph(torch.tensor([4, 0, 2]))
     names = [4, 0, 2]
     for (h, r, t), weight in zip(listed(part), part.adj.weight.tolist(), strict=True):
-        assert weight in facts[names[h], r, names[t]]
+        assert weight in expected[names[h], r, names[t]]
     assert part.num_edges == sum(h in names and t in names for h, _, t in listed(kg))
     assert kg.view(1).adj.num_edges == len(kg.edges_of(1))
     assert torch.equal(kg.view(1).adj.weight.sort().values, kg.adj.weight[kg.edges_of(1)].sort().values)
 
 
-def test_the_collaborative_graph_numbers_as_card_01_does():
+def test_the_ids_of_the_collaborative_graph():
     kg = made(node_names=["i0", "i1", "e"], relation_names=["by", "of"])
     both = kg.with_interactions([1, 0], [0, 1], num_users=2).with_inverses()
     assert both.num_nodes == 5
@@ -340,17 +340,17 @@ def test_names(texts):
 # ---------------------------------------------------------------------- pictures
 
 
-def test_draw_shows_every_fact_and_both_legends():
+def test_draw_shows_every_triple_and_both_legends():
     kg = KnowledgeGraph.from_names([*BOOKS, ("Lem", "is a", "Lem")]).with_interactions([0, 0], [0, 2], num_users=1)
     ax = kg.draw(title="books")
     arrows = [p for p in ax.patches if type(p).__name__ == "FancyArrowPatch"]
     assert len(arrows) == kg.num_edges - 1
     assert ax.get_title() == "books"
-    told = [t.get_text() for t in ax.get_legend().get_texts()]
-    assert told == ["entity", "user", "interacts with", "by", "is a", "praised by"]
+    labels = [t.get_text() for t in ax.get_legend().get_texts()]
+    assert labels == ["entity", "user", "interacts with", "by", "is a", "praised by"]
 
 
-def test_draw_without_names_and_with_parallel_facts():
+def test_draw_without_names_and_with_parallel_triples():
     kg = random_knowledge_graph(4, 40, 30, seed=1)
     ax = kg.draw()
     bends = [p.get_connectionstyle().rad for p in ax.patches if type(p).__name__ == "FancyArrowPatch"]
@@ -371,7 +371,7 @@ def test_draw_without_names_and_with_parallel_facts():
 
 
 def test_names_leave_the_tips_of_arrows_free():
-    """The arrow comes from above, where a name stands else."""
+    """The arrow comes from above, where the name is otherwise."""
     kg = KnowledgeGraph.from_names([("the upper one", "above", "the lower one")])
     ax = kg.draw(positions=[[0, 2], [0, 0]])
     place = {text.get_text(): text.get_position() for text in ax.texts}
@@ -396,7 +396,7 @@ def test_points_along_an_arrow_are_matplotlib_s(curve):
     np.testing.assert_allclose(points, expected, atol=1e-12)
 
 
-def test_paths_of_another_graph_are_not_told():
+def test_paths_of_another_graph_are_rejected():
     kg = KnowledgeGraph.from_names(BOOKS)
     both = kg.with_inverses()
     head, _, tail = kg.triples[0].tolist()

@@ -1,4 +1,4 @@
-"""What is known of the longest row: by whom, and that nobody can have it wrong."""
+"""The length of the longest row: where it is known, and that it cannot be wrong."""
 
 import copy
 import dataclasses
@@ -29,17 +29,17 @@ def test_of_rows_and_of_columns(name):
     assert known(adj.transpose()) == counted(adj)[::-1]
 
 
-def test_users_constructors_look():
+def test_public_constructors_compute_it():
     pairs = torch.tensor([[0, 1, 2, 2, 2], [2, 2, 2, 0, 1]])
     hypergraph = Hypergraph.from_lists([[0, 1, 2], [2, 3], [2]], num_nodes=5)
     graph = Graph.from_edge_index(pairs, num_nodes=4, directed=False)
-    facts = {"head": [0, 0, 1], "relation": [0, 1, 0], "tail": [1, 1, 0], "num_nodes": 2, "num_relations": 2}
-    for adj in (hypergraph.v2e, hypergraph.e2v, graph.adj, KnowledgeGraph.from_triples(**facts).adj):
+    triples = {"head": [0, 0, 1], "relation": [0, 1, 0], "tail": [1, 1, 0], "num_nodes": 2, "num_relations": 2}
+    for adj in (hypergraph.v2e, hypergraph.e2v, graph.adj, KnowledgeGraph.from_triples(**triples).adj):
         assert known(adj) == counted(adj)
     assert known(hypergraph.v2e) == (3, 3)
 
 
-def test_set_algebra_and_composition_look():
+def test_set_algebra_and_composition_compute_it():
     adj, other, square = random_adjacency(6, 5, 17), random_adjacency(6, 5, 9, seed=4), random_adjacency(5, 5, 9)
     looped = square.add_self_loops()
     made = [adj | other, adj & other, adj - other, adj @ square, looped, looped.add_self_loops()]
@@ -49,7 +49,7 @@ def test_set_algebra_and_composition_look():
         assert known(each) == counted(each)
 
 
-def test_it_stays_with_the_lists():
+def test_it_is_kept_with_the_lists():
     adj = random_adjacency(6, 5, 17)
     assert known(adj.with_weight(torch.ones(17)).normalize("sym")) == counted(adj)
     swapped = dataclasses.replace(adj, indptr=adj.t_indptr, t_indptr=adj.indptr)
@@ -57,7 +57,7 @@ def test_it_stays_with_the_lists():
     assert known(dataclasses.replace(adj, indptr=adj.indptr.clone())) == (None, known(adj)[1])
 
 
-def test_what_nobody_looked_at_is_not_known():
+def test_it_is_unknown_if_not_computed():
     adj = random_adjacency(6, 5, 17)
     made = Adjacency.trusted(indptr=adj.indptr.clone(), indices=adj.indices, num_sources=5)
     assert known(made) == (None, None)
@@ -67,8 +67,8 @@ def test_what_nobody_looked_at_is_not_known():
     assert known(adj) == (None, counted(adj)[1])
 
 
-def test_it_is_looked_at_again_on_the_way_to_a_device(tmp_path):
-    """As copies, loaders' batches and what forwards made lack it."""
+def test_it_is_recomputed_on_the_way_to_a_device(tmp_path):
+    """Because copies, batches of loaders and structures built in a forward lack it."""
     adj = random_adjacency(6, 5, 17)
     for old in (adj, copy.deepcopy(adj), collate([adj, random_adjacency(9, 7, 30)])):
         new = old._map(torch.clone)
@@ -78,7 +78,7 @@ def test_it_is_looked_at_again_on_the_way_to_a_device(tmp_path):
     assert known(load(tmp_path / "a")) == counted(adj)
 
 
-def test_compilers_and_transforms_have_nothing_to_look_at():
+def test_it_is_unknown_under_compile_and_transforms():
     adj = random_adjacency(6, 5, 17)
 
     def moved(x):

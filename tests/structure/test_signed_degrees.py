@@ -1,4 +1,4 @@
-"""Degrees that cannot be divided by are refused where a structure is prepared; learned weights never give NaN."""
+"""Degrees that cannot be inverted raise an error when a structure is prepared; learned weights never give NaN."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from hgraph.nn import GCNConv, HGNNConv, HGNNPConv
 
 
 def graph(*weights, directed=False):
-    """A path 0 - 1 - 2 (-> without directions), its edges of these weights."""
+    """A path 0 - 1 - 2 (undirected or ->) with these edge weights."""
     ends = [[0, 1], [1, 2]]
     return Graph.from_edge_index(ends, num_nodes=3, directed=directed, weight=torch.tensor(weights))
 
@@ -40,21 +40,21 @@ REFUSED = {
     "degrees",
     "Negative degrees, and weights that cancel, are an error when a structure is prepared; they never give NaN.",
 )
-@pytest.mark.parametrize(("make", "structure", "said"), REFUSED.values(), ids=REFUSED)
-def test_layers_refuse_degrees_that_give_no_number(make, structure, said):
-    with pytest.raises(ArgumentError, match=said):
+@pytest.mark.parametrize(("make", "structure", "message"), REFUSED.values(), ids=REFUSED)
+def test_layers_reject_degrees_that_cannot_be_inverted(make, structure, message):
+    with pytest.raises(ArgumentError, match=message):
         make()(torch.ones(3, 2), structure)
 
 
-@pytest.mark.parametrize(("how", "weights", "said"), [("sym", (-3.0, 1.0), "a negative sum at 1: -3"),
+@pytest.mark.parametrize(("how", "weights", "message"), [("sym", (-3.0, 1.0), "a negative sum at 1: -3"),
                                                       ("row", (-1.0, 1.0), None),
                                                       ("sym", (2.0, 1.0), None)])  # fmt: skip
-def test_normalize_refuses_them_too(how, weights, said):
+def test_normalize_rejects_them_too(how, weights, message):
     adj = graph(*weights, directed=True).adj
-    if said is None:
+    if message is None:
         assert adj.normalize(how).weight.isfinite().all()
         return
-    with pytest.raises(ArgumentError, match=said):
+    with pytest.raises(ArgumentError, match=message):
         adj.normalize(how)
 
 

@@ -34,7 +34,7 @@ def test_shape_and_transpose(shape):
     assert soft.transpose().transpose().equal(soft)
 
 
-def test_masked_sources_weigh_nothing_and_get_no_gradient():
+def test_masked_sources_have_weight_0_and_no_gradient():
     weight = torch.rand(2, 3, 4, requires_grad=True)
     keep = torch.tensor([[True, True, False, True], [False, True, True, True]])
     soft = SoftAdjacency.from_weight(weight).masked(keep)
@@ -65,12 +65,12 @@ def test_masked_refuses(keep, error, got):
         (torch.ones(2, 3, 4, dtype=torch.bool), ArgumentError, r"got shape \[2, 3, 4\]"),
     ],
 )
-def test_a_mask_that_does_not_fit_is_refused(mask, error, message):
+def test_a_mask_of_the_wrong_shape_is_rejected(mask, error, message):
     with pytest.raises(error, match=message):
         SoftAdjacency.from_weight(torch.rand(3, 4), mask=mask)
 
 
-def test_masks_meet_and_turn_with_the_structure():
+def test_masks_are_intersected_and_transposed_with_the_structure():
     weight, g = torch.rand(2, 3, 4), torch.Generator().manual_seed(0)
     edges, sources = torch.rand(2, 3, 4, generator=g) > 0.3, torch.tensor([True, True, True, False])
     soft = SoftAdjacency.from_weight(weight, mask=edges).masked(sources)
@@ -146,13 +146,13 @@ def test_both_directions_are_one_participation(shape):
     torch.testing.assert_close(propagate(soft.e2v, y), a @ (a.mT @ x))
 
 
-def test_padded_nodes_neither_speak_nor_hear():
+def test_padded_nodes_neither_send_nor_receive():
     a, mask = participation(2, 4, 3), torch.tensor([[True, True, False, False], [True, True, True, True]])
     soft = SoftHypergraph.from_participation(a, mask=mask)
     x = torch.randn(2, 4, 2, dtype=torch.float64)
     out = propagate(soft.e2v, propagate(soft.v2e, x))
-    alone = SoftHypergraph.from_participation(a[:1, :2])
-    torch.testing.assert_close(out[:1, :2], propagate(alone.e2v, propagate(alone.v2e, x[:1, :2])))
+    single = SoftHypergraph.from_participation(a[:1, :2])
+    torch.testing.assert_close(out[:1, :2], propagate(single.e2v, propagate(single.v2e, x[:1, :2])))
     assert not out[0, 2:].any()
 
 
@@ -170,7 +170,7 @@ def test_select_gathers_each_samples_hyperedges():
     assert torch.equal(again.participation[0, :, 0], soft.participation[0, :, 0])
 
 
-def test_select_passes_gradients_to_the_chosen_alone():
+def test_select_passes_gradients_only_to_the_selected():
     a = participation(1, 3, 4).requires_grad_()
     SoftHypergraph.from_participation(a).select(torch.tensor([[2, 0]])).participation.sum().backward()
     assert a.grad.sum(1).tolist() == [[3.0, 0.0, 3.0, 0.0]]

@@ -1,4 +1,4 @@
-"""`statistics`, against counting by hand."""
+"""`statistics` against counts by hand."""
 
 import itertools
 import json
@@ -51,15 +51,15 @@ def test_graph_by_hand():
     assert statistics(undirected).counts["directed"] == int(undirected.directed)
 
 
-def test_half_of_the_pairs_and_two_perfect_cases():
+def test_homophily_of_three_labelings():
     hg = Hypergraph.from_lists([[0, 1], [2, 3]], num_nodes=4)
-    for y, share in (([0, 0, 1, 1], 1), ([0, 1, 0, 1], 0), ([0, 0, 0, 1], 0.5)):
-        assert statistics(hg, torch.tensor(y)).homophily == share
+    for y, expected in (([0, 0, 1, 1], 1), ([0, 1, 0, 1], 0), ([0, 0, 0, 1], 0.5)):
+        assert statistics(hg, torch.tensor(y)).homophily == expected
     assert statistics(hg, torch.full((4,), -1)).homophily is None
     assert statistics(hg).class_sizes is None
 
 
-def test_nothing_at_all():
+def test_empty_structures():
     empty = statistics(Hypergraph.from_lists([], num_nodes=0), torch.empty(0, dtype=torch.long))
     assert empty.as_dict()["degree"] == {"min": 0, "mean": 0.0, "median": 0, "max": 0, "histogram": []}
     empty.draw()

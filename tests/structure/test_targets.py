@@ -1,4 +1,4 @@
-"""What `y` may be of, and sets of examples with splits over them."""
+"""Targets that `y` can describe, and data sets of examples with splits."""
 
 import pytest
 import torch
@@ -14,7 +14,7 @@ G = Graph.from_edge_index([[0, 1], [1, 2]], num_nodes=5, directed=False)
 @pytest.mark.parametrize(
     ("structure", "target", "rows"), [(HG, "node", 5), (HG, "hyperedge", 3), (G, "node", 5), (G, "edge", 4)]
 )
-def test_one_row_of_y_a_target(structure, target, rows):
+def test_one_row_of_y_per_target(structure, target, rows):
     x, y = torch.ones(5, 1), torch.arange(rows)
     data = Data(structure, x, y, target=target)
     assert data.validate().num_targets == rows
@@ -30,7 +30,7 @@ def test_targets_that_a_structure_does_not_have(structure, target):
         Data(structure, torch.ones(5, 1), torch.arange(5), target=target).validate()
 
 
-def test_several_labels_a_node():
+def test_several_labels_per_node():
     assert Data(HG, torch.ones(5, 1), torch.zeros(5, 7, dtype=torch.bool)).validate().num_classes == 7
 
 
@@ -72,6 +72,6 @@ def test_parts_of_a_dataset():
 
 
 @pytest.mark.parametrize("parts", [([0], [0], [1]), ([0, 0], [1], [2]), ([0], [1], [5]), ([-1], [1], [2])], ids=str)
-def test_parts_that_overlap_or_name_nothing(parts):
+def test_parts_that_overlap_or_are_out_of_range(parts):
     with pytest.raises(DataError, match="split: "):
         dataset({"bad": Parts(*map(torch.tensor, parts))})

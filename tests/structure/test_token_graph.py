@@ -1,4 +1,4 @@
-"""Token graphs: set algebra, composition and receptive fields against `Adjacency`; parts, orders, files, pictures."""
+"""Token graphs: set algebra, composition and receptive fields against `Adjacency`; parts, orders, files and plots."""
 
 from __future__ import annotations
 
@@ -80,7 +80,7 @@ def test_from_adjacency_keeps_the_edges(adj):
     assert TokenGraph.from_adjacency(adj).adjacency().equal(once)
 
 
-def test_heads_and_examples_meet():
+def test_heads_and_examples_are_broadcast():
     n = 12
     heads = TokenGraph.per_head([patterns.causal(n), patterns.sliding_window(n, 3), patterns.power(n)])
     examples = patterns.padded(n, [5, 12])
@@ -168,12 +168,12 @@ def test_damaged_files_are_refused(tmp_path):
         (lambda g: patterns.causal(500).draw(kind="graph"), ArgumentError, "at most 128 tokens"),
     ],
 )  # fmt: skip
-def test_wrong_arguments_are_answered(call, error, message):
+def test_wrong_arguments_are_named(call, error, message):
     with pytest.raises(error, match=message):
         call(patterns.causal(4))
 
 
-# ---------------------------------------------------------------------- pictures
+# ---------------------------------------------------------------------- plots
 
 
 @pytest.mark.parametrize("kind", ["matrix", "graph", "layers"])
@@ -193,15 +193,15 @@ def test_any_structure_is_drawn_as_matrix(adj, bins):
 
 
 @given(graphs(most=9), st.integers(1, 9))
-def test_pixels_are_shares(graph, bins):
+def test_pixels_are_densities(graph, bins):
     if not graph.num_targets * graph.num_sources:
         return
-    shares, dense = pixel_densities(graph, bins), graph.adjacency().dense().numpy()
+    densities, dense = pixel_densities(graph, bins), graph.adjacency().dense().numpy()
     rows = np.arange(graph.num_targets) * min(bins, graph.num_targets) // graph.num_targets
     columns = np.arange(graph.num_sources) * min(bins, graph.num_sources) // graph.num_sources
-    for r in range(shares.shape[0]):
-        for c in range(shares.shape[1]):
-            np.testing.assert_allclose(shares[r, c], dense[rows == r][:, columns == c].mean())
+    for r in range(densities.shape[0]):
+        for c in range(densities.shape[1]):
+            np.testing.assert_allclose(densities[r, c], dense[rows == r][:, columns == c].mean())
 
 
 def test_layers_show_the_receptive_field():

@@ -1,4 +1,4 @@
-"""What `torch.load` brings from a file is looked at once, whatever was changed in it; copies are not."""
+"""Structures read by `torch.load` are validated once, whatever was changed in the file; copies are not validated."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from tests.structure.cases import CASES
 
 
 def tampered(structure, path, change):
-    """A copy in which the tensor at that path of field names is another."""
+    """A copy with another tensor at this path of field names."""
     other = copy.copy(structure)
     name, *rest = path
     value = vars(structure)[name]
@@ -64,7 +64,7 @@ CHANGES = {
     "floats": lambda t: t.double(),
     "another shape": lambda t: t.unsqueeze(0),
 }
-# Changes that make another whole structure: a large type, other empty rows, other entries of the input.
+# Changes that give another valid structure: a large type, other empty rows, other entries of the input.
 LEGAL = {
     "node_type": {"far away"},
     "index": {"far away"},  # of a pool that the structure does not know
@@ -99,7 +99,7 @@ def test_tensors_of_another_shape_are_refused(name):
 
 
 @pytest.mark.parametrize("name", CASES)
-def test_what_is_whole_is_loaded(name):
+def test_valid_structures_are_loaded(name):
     assert loaded(CASES[name]).equal(CASES[name])
     CASES[name].validate()
 
@@ -120,7 +120,7 @@ def test_other_fields_are_refused(state, message):
 
 
 @pytest.mark.parametrize("name", CASES)
-def test_copies_are_not_looked_at(name, monkeypatch):
+def test_copies_are_not_validated(name, monkeypatch):
     structure, looks = CASES[name], []
     for kind in {type(structure), *(type(v) for v in vars(structure).values() if isinstance(v, Structure))}:
         monkeypatch.setattr(kind, "check_fields", lambda self: looks.append(self))

@@ -1,4 +1,4 @@
-"""How often constructors wait for the device: once, for all that they ask of the values together."""
+"""How often constructors wait for the device: once, for all checks of values together."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ READS |= {torch.Tensor.unique, torch.masked_select, torch.Tensor.cpu, torch.Tens
 
 
 class Waits(TorchFunctionMode):
-    """Counts what would make the host wait, were the tensors on a device: reads, and sizes that values decide."""
+    """Counts operations that would make the host wait for a device: reads, and sizes that depend on values."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -52,8 +52,8 @@ class Given:
         self.ends_weight, self.weight = torch.rand(5, device=device), torch.rand(4, device=device)
         self.once = {"target": self.target, "source": self.source}
         self.twice = {name: torch.cat([t, t]) for name, t in self.once.items()}
-        self.facts = {"head": self.target, "relation": self.kind, "tail": self.source}
-        self.repeated = {name: torch.cat([t, t]) for name, t in self.facts.items()}
+        self.triples = {"head": self.target, "relation": self.kind, "tail": self.source}
+        self.repeated = {name: torch.cat([t, t]) for name, t in self.triples.items()}
         self.score = torch.rand(3, 4, device=device)
 
 
@@ -68,9 +68,9 @@ ONE_WAIT = {
     "hypergraph": lambda g: Hypergraph.from_coo(
         node=g.source, hyperedge=g.target, hyperedge_weight=g.weight, node_weight=g.ends_weight, **PAIRS
     ),
-    "facts": lambda g: KnowledgeGraph.from_triples(**g.facts, **TRIPLES, node_type=g.types, type_names=["a", "b"]),
-    "parallel facts": lambda g: KnowledgeGraph.from_triples(**g.repeated, **TRIPLES, duplicates="keep"),
-    "facts once": lambda g: KnowledgeGraph.from_triples(**g.repeated, **TRIPLES, duplicates="drop"),
+    "triples": lambda g: KnowledgeGraph.from_triples(**g.triples, **TRIPLES, node_type=g.types, type_names=["a", "b"]),
+    "parallel triples": lambda g: KnowledgeGraph.from_triples(**g.repeated, **TRIPLES, duplicates="keep"),
+    "triples once": lambda g: KnowledgeGraph.from_triples(**g.repeated, **TRIPLES, duplicates="drop"),
     "coalesce": lambda g: prepare.coalesce(**g.twice, **SIZES),
 }
 NO_WAIT = {
@@ -83,7 +83,7 @@ CASES = [*((name, make, 1) for name, make in ONE_WAIT.items()), *((name, make, 0
 
 
 @pytest.mark.parametrize(("make", "count"), [pytest.param(make, count, id=name) for name, make, count in CASES])
-def test_one_wait_a_construction_at_most(make, count) -> None:
+def test_at_most_one_wait_per_construction(make, count) -> None:
     given = Given("cpu")
     with Waits() as seen:
         make(given)
@@ -105,7 +105,7 @@ def test_as_torch_counts_them(make, count) -> None:
     assert sum("synchroniz" in str(warning.message) for warning in seen) == count
 
 
-def test_the_count_sees_what_waits() -> None:
+def test_the_counter_counts_waits() -> None:
     x = torch.tensor([1, 2])
     for read in (x.tolist, lambda: bool(x[0]), lambda: x[x > 1], lambda: x.repeat_interleave(x), x.unique):
         with Waits() as seen:
@@ -113,7 +113,7 @@ def test_the_count_sees_what_waits() -> None:
         assert seen.count == 1
 
 
-def test_the_first_that_fails_is_named() -> None:
+def test_the_first_failing_check_is_named() -> None:
     checks = Checks()
     checks.in_range("a", torch.tensor([0, 1]), 2, "ids")
     checks.in_range("b", torch.tensor([0, 5, -1]), 2, "ids")

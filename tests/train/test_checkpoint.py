@@ -1,4 +1,4 @@
-"""Trainings that stop and go on: the same bits as one that never stopped, whatever stopped them."""
+"""Stopped and resumed trainings give the same bits as trainings without a stop."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ OPTIONS = {"epochs": 30, "clip": 1.0, "schedule": cosine, "save_every": 7, "seed
 
 
 class Killed(Exception):
-    """What stops a training here."""
+    """Stops a training in these tests."""
 
 
 def task():
@@ -55,7 +55,7 @@ def same(a, b):
 
 
 @pytest.mark.parametrize("stop_at", [1, 7, 8, 20, 29, 30])
-def test_a_stopped_training_goes_on_to_the_same_bits(tmp_path, stop_at):
+def test_a_resumed_training_gives_the_same_bits(tmp_path, stop_at):
     whole, resumed = network(), network()
     expected = train(whole)
     with pytest.raises(Killed):
@@ -69,7 +69,7 @@ def test_a_stopped_training_goes_on_to_the_same_bits(tmp_path, stop_at):
 
 
 def test_checkpoints_are_written_by_time_too(tmp_path, monkeypatch):
-    """Where epochs are long: ``every`` has not come when the training stops, half a minute has."""
+    """With long epochs, the training stops before ``save_every`` epochs but after 30 s."""
     whole, resumed = network(), network()
     expected = train(whole)
     with pytest.raises(Killed):
@@ -78,13 +78,13 @@ def test_checkpoints_are_written_by_time_too(tmp_path, monkeypatch):
     monkeypatch.setattr("hgraph.train.checkpoint._SECONDS", 0.0)
     with pytest.raises(Killed):
         train(network(), 20, checkpoint=tmp_path / "c", save_every=1000)
-    # 19 of the 30 epochs are kept, so 11 are left: it would be stopped if it began anew
+    # 19 of the 30 epochs are saved, so 11 remain; it would be stopped if it started over
     assert train(resumed, 12, checkpoint=tmp_path / "c", save_every=1000).history == expected.history
     assert same(whole, resumed)
 
 
 def test_without_the_random_state_it_would_differ(tmp_path, monkeypatch):
-    """The test above can fail: a resume that forgets what dropout drew from gives other bits."""
+    """The test above can fail: resuming without the random state of dropout gives other bits."""
     whole, resumed = network(), network()
     train(whole)
     with pytest.raises(Killed):
@@ -112,7 +112,7 @@ def test_more_epochs_continue(tmp_path):
     assert same(whole, longer)
 
 
-def test_early_stopping_is_remembered(tmp_path):
+def test_early_stopping_is_saved(tmp_path):
     first, second = network(), network()
     expected = train(first, patience=3, checkpoint=tmp_path / "c")
     assert len(expected.history) < 30
@@ -131,12 +131,12 @@ def test_other_settings_are_refused(tmp_path, change):
 
 def test_another_model_and_damage_are_refused(tmp_path):
     train(network(), checkpoint=tmp_path / "c")
-    with pytest.raises(DataError, match="not of this model"):
+    with pytest.raises(DataError, match="does not match this model"):
         fit(nn.Linear(5, 2), (task()[0],), lambda z: z.sum(), checkpoint=tmp_path / "c", **OPTIONS)
     content = (tmp_path / "c").read_bytes()
     for damaged in (b"", content[:-9], content[:200], b"\x80\x04N."):
         (tmp_path / "c").write_bytes(damaged)
-        with pytest.raises(DataError, match="no checkpoint that can be read"):
+        with pytest.raises(DataError, match="not a readable checkpoint"):
             train(network(), checkpoint=tmp_path / "c")
 
 
@@ -159,11 +159,11 @@ def test_a_changed_checkpoint_is_refused(kind, tmp_path):
 
     train(network(), epochs=9, checkpoint=tmp_path / "c")
     with safe_open(tmp_path / "c", framework="pt") as file:
-        facts, tensors = file.metadata(), {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-    header = json.loads(facts["hgraph training"])
+        header_fields, tensors = file.metadata(), {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+    header = json.loads(header_fields["hgraph training"])
     CHANGES[kind](header, tensors)
-    save_file(tensors, tmp_path / "c", metadata=facts | {"hgraph training": json.dumps(header)})
-    with pytest.raises(DataError, match="its content is not what was written.*Delete it to begin anew"):
+    save_file(tensors, tmp_path / "c", metadata=header_fields | {"hgraph training": json.dumps(header)})
+    with pytest.raises(DataError, match="its checksum is wrong.*Delete it to start over"):
         train(network(), checkpoint=tmp_path / "c")
 
 
@@ -194,7 +194,7 @@ FORK_WARNS = pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")
 @FORK_WARNS
 @pytest.mark.parametrize("moment", ["half written", "written", "replaced"])
 def test_killed_within_the_write_of_a_checkpoint(tmp_path, moment):
-    """The third write dies: half of its bytes on disk, all of them, or just after they took the old one's place."""
+    """The third write is killed: after half of its bytes, after all of them, or just after replacing the old file."""
     child = os.fork()
     if child == 0:
         torch.set_num_threads(1)
@@ -243,7 +243,7 @@ def on_one_thread():
 @FORKS
 @FORK_WARNS
 def test_killed_twenty_times_and_still_the_same_bits(tmp_path):
-    """SIGKILL at random moments, with a checkpoint written every epoch: most kills fall near or into a write."""
+    """SIGKILL at random moments, with a checkpoint written every epoch: most kills happen near or during a write."""
     options = {
         "checkpoint": tmp_path / "c",
         "log": tmp_path / "log.jsonl",

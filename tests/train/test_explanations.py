@@ -1,4 +1,4 @@
-"""Reasons of which nothing came are called so, in words and in the picture."""
+"""Negligible paths of explanations are marked in the text and thin in the plot."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from hgraph.train import explain
 
 
 def graph(*weights):
-    """user 0 -> item node 2 over entity 1, and straight; then an edge of weight 1 elsewhere."""
+    """user 0 -> item node 2 by entity 1 and directly; and an unrelated edge of weight 1."""
     kg = KnowledgeGraph.from_triples(head=[0, 1, 0, 3], relation=[0, 1, 0, 1], tail=[1, 2, 2, 1], num_nodes=4,
                                      num_relations=2, node_names=["ann", "genre", "dune", "ubik"])  # fmt: skip
     order = {(0, 1): weights[0], (1, 2): weights[1], (0, 2): weights[2], (3, 1): 1.0}
@@ -26,12 +26,12 @@ def graph(*weights):
 @pytest.mark.parametrize(("weights", "marks", "all_of_them"), [((0.5, 0.5, 1e-8), [False, True], False),
                                                                ((1e-5, 1e-5, 1e-8), [True, True], True),
                                                                ((0.5, 0.5, 0.5), [False, False], False)])  # fmt: skip
-def test_negligible_paths_are_called_so(weights, marks, all_of_them):
+def test_negligible_paths_are_marked(weights, marks, all_of_them):
     found = explain(graph(*weights), 0, 1, num_users=1)
     assert [found.negligible(path) for path in found.paths] == marks
     lines = found.text().splitlines()
     assert ["(negligible)" in line for line in lines[: len(marks)]] == marks
-    assert ("No path has attention worth naming" in found.text()) == all_of_them
+    assert ("All paths are negligible" in found.text()) == all_of_them
 
 
 @pytest.mark.checked(

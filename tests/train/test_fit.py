@@ -1,4 +1,4 @@
-"""The fit loop: seeds, the kept state, early stopping, clear errors."""
+"""The fit loop: seeds, the restored state, early stopping, clear errors."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ def test_callers_random_state_is_untouched(task):
     assert (np.random.get_state()[1] == before[2]).all()  # noqa: NPY002
 
 
-def test_random_state_comes_back_after_an_error():
+def test_random_state_is_restored_after_an_error():
     before = torch.random.get_rng_state()
 
     def fails():
@@ -96,7 +96,7 @@ def test_first_best_state_is_restored(task, scores):
     assert all(torch.equal(states[best][name], value) for name, value in model.state_dict().items())
 
 
-def test_patience_stops_after_so_many_epochs_without_a_better_score(task):
+def test_patience_stops_after_epochs_without_a_better_score(task):
     given = iter([0.1, 0.5, 0.4, 0.5, 0.5, 0.9])
     result = train(task, network(), epochs=6, validate=lambda _: next(given), patience=3)
     assert len(result.history) == 5

@@ -43,7 +43,7 @@ def by_hand(model, clip=None, schedule=None, lr=0.01, epochs=6):
 
 
 @pytest.mark.parametrize("options", [{}, {"clip": 0.1}, {"schedule": cosine}, {"schedule": lambda t, n: 1 / t}])
-def test_steps_are_what_they_say(options):
+def test_steps_follow_the_options(options):
     fitted, expected, without = linear(), linear(), linear()
     run(fitted, **options)
     by_hand(expected, **options)
@@ -85,7 +85,7 @@ def test_bfloat16_trains_a_hypergraph_network():
 
 
 class Pulled(nn.Linear):
-    """A layer that wants its output near zero."""
+    """A layer with an auxiliary loss that pulls its output to zero."""
 
     def forward(self, x):
         y = super().forward(x)
@@ -94,7 +94,7 @@ class Pulled(nn.Linear):
 
 
 def test_auxiliary_losses_are_added():
-    """(z - 3)^2 + z^2 / 2 is least at z = 2."""
+    """(z - 3)^2 + z^2 / 2 has its minimum at z = 2."""
     model = nn.Sequential(Pulled(3, 1))
     fit(model, (X * 0,), lambda z: (z - 3).square().mean(), epochs=800, weight_decay=0.0, lr=0.05)
     assert model[0].bias.item() == pytest.approx(2.0, abs=1e-3)

@@ -1,4 +1,4 @@
-"""A missing label is missing in every metric, split, training and picture; NaN predictions are no accuracy."""
+"""Missing labels are ignored in every metric, split, training and plot; NaN predictions raise an error."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from hgraph.datasets.tables import division
 from hgraph.distill import fit_temperature
 from hgraph.errors import ArgumentError
 from hgraph.models import MLP
-from hgraph.train import accuracy, expected_calibration_error, f1, fit, observed, roc_auc, supervised
+from hgraph.train import accuracy, classification_loss, expected_calibration_error, f1, fit, roc_auc, training_view
 from hgraph.train.plots import confusion_matrix, reliability_diagram
 
 NAN = float("nan")
@@ -62,13 +62,13 @@ def test_labels_of_another_convention_are_refused():
     for metric in (accuracy, f1, expected_calibration_error):
         with pytest.raises(ArgumentError, match=r"classes in 0 .. 1"):
             metric(torch.rand(2, 2), torch.tensor([1, 2]))
-        with pytest.raises(ArgumentError, match="all without one"):
+        with pytest.raises(ArgumentError, match="all without a label"):
             metric(torch.rand(2, 2), torch.tensor([-1, -1]))
 
 
 @pytest.mark.checked("labels", "A random split leaves out nodes without a label.")
 @pytest.mark.parametrize("y", [MISSING["-1"], MISSING["[N, 1]"]], ids=["-1", "[N, 1]"])
-def test_drawn_splits_leave_out_what_has_no_label(y):
+def test_random_splits_leave_out_unlabeled_rows(y):
     of_classes = Split.per_class(RING, torch.cat([y, y]), num_train_per_class=1, num_val_per_class=0)
     in_time = Split.by_time(RING, torch.arange(5), y=y, val_fraction=0.2, test_fraction=0.4)
     assert in_time.train.tolist() == [0, 1]
@@ -83,26 +83,26 @@ def test_drawn_splits_leave_out_what_has_no_label(y):
 @pytest.mark.checked(
     "labels", "Training and validation leave out nodes without a label, even if the split contains them."
 )
-def test_training_leaves_out_what_has_no_label():
+def test_training_leaves_out_unlabeled_rows():
     parts = Split(RING, torch.tensor([0, 1, 3]), torch.tensor([2, 4]), torch.empty(0, dtype=torch.long))
     data = Data(RING, torch.eye(5), MISSING["[N, 1]"], {"default": parts}).validate()
     assert data.num_classes == 2
-    part = observed(data)
+    part = training_view(data)
     assert (part.train.tolist(), part.val.tolist()) == ([0, 1], [2])
-    loss, validate = supervised(part)
+    loss, validate = classification_loss(part)
     assert loss(LOGITS).item() == pytest.approx(torch.nn.functional.cross_entropy(LOGITS[:2], KNOWN[:2]).item())
     assert validate(LOGITS) == 0.0
     result = fit(MLP(5, 4, 2), (data.x,), loss, validate=validate, epochs=2, progress=False)
     assert len(result.history) == 2
     nothing = Data(RING, torch.eye(5), torch.full((5,), -1), {"default": parts})
     with pytest.raises(ArgumentError, match="training node with a label"):
-        supervised(observed(nothing))[0](LOGITS)
+        classification_loss(training_view(nothing))[0](LOGITS)
     fractions = Data(RING, torch.eye(5), MISSING["NaN"], {"default": parts})
     with pytest.raises(ArgumentError, match="class numbers"):
-        supervised(observed(fractions))[0](LOGITS)
+        classification_loss(training_view(fractions))[0](LOGITS)
 
 
-def test_pictures_leave_out_what_has_no_label():
+def test_plots_leave_out_unlabeled_rows():
     for y in (MISSING["-1"], MISSING["[N, 1]"]):
         assert reliability_diagram(LOGITS, y, "t") == reliability_diagram(LOGITS[:3], KNOWN, "t")
         assert confusion_matrix(LOGITS, y, "ab", "t") == confusion_matrix(LOGITS[:3], KNOWN, "ab", "t")

@@ -1,4 +1,4 @@
-"""Trainings in two processes: what one process finds, in the same epoch, written once."""
+"""Training in two processes gives the result of one process, in the same epoch, and writes files once."""
 
 from __future__ import annotations
 
@@ -40,16 +40,16 @@ def train(model, rows=slice(None), stop_at=None, **options):
     return fit(model, (x[rows],), lambda z: F.cross_entropy(z, y), validate=validate, **options)
 
 
-def in_two_processes(folder, share=slice(None), dropout=0.0, stop_at=None):
-    """The training over gloo; what each process ended with."""
+def in_two_processes(folder, part=slice(None), dropout=0.0, stop_at=None):
+    """Train over gloo; returns the final state of each process."""
     fabric = pytest.importorskip("lightning_fabric").Fabric(accelerator="cpu", devices=2, strategy="ddp_fork")
     folder.mkdir(exist_ok=True)
 
     def work(fabric):
         torch.set_num_threads(1)
         assert (torch.distributed.get_backend(), fabric.world_size) == ("gloo", 2)
-        rows = share if share != "half" else slice(fabric.global_rank, None, 2)
-        if share == "unequal":
+        rows = part if part != "half" else slice(fabric.global_rank, None, 2)
+        if part == "unequal":
             rows = slice(0, 20) if fabric.global_rank else slice(20, 60)
         model = network(dropout)
         files = {"checkpoint": folder / "c", "log": folder / "log.jsonl"}
@@ -65,23 +65,23 @@ def equal(a, b):
     return all(torch.equal(a[key], b[key]) for key in a)
 
 
-@pytest.mark.parametrize("share", [slice(None), "half"], ids=["the same rows", "half of the rows"])
-def test_two_processes_train_as_one(tmp_path, share):
+@pytest.mark.parametrize("part", [slice(None), "half"], ids=["the same rows", "half of the rows"])
+def test_two_processes_train_as_one(tmp_path, part):
     """The same rows in both give the bits of one process; half of the rows in each, the mean of both halves."""
-    first, second = in_two_processes(tmp_path, share)
+    first, second = in_two_processes(tmp_path, part)
     assert equal(first, second)
-    alone = network()
-    result = train(alone)
+    single = network()
+    result = train(single)
     expected = torch.tensor([[r["loss"], r["validation"]] for r in result.history])
     torch.testing.assert_close(first["history"], expected, rtol=1e-5, atol=1e-6)
-    for name, value in alone.state_dict().items():
+    for name, value in single.state_dict().items():
         torch.testing.assert_close(first[name], value, rtol=1e-4, atol=1e-5)
-        assert share == "half" or torch.equal(first[name], value)
+        assert part == "half" or torch.equal(first[name], value)
     assert len((tmp_path / "log.jsonl").read_text().splitlines()) == 12
 
 
-def test_two_processes_go_on_after_a_kill_to_the_same_bits(tmp_path):
-    """Of unequal shares, so that the processes' random states differ."""
+def test_two_processes_resume_to_the_same_bits(tmp_path):
+    """With unequal parts, so that the processes' random states differ."""
     expected = in_two_processes(tmp_path / "whole", "unequal", dropout=0.5)
     with pytest.raises(Exception, match="SIGKILL"):
         in_two_processes(tmp_path / "killed", "unequal", dropout=0.5, stop_at=7)

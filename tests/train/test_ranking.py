@@ -81,8 +81,8 @@ def test_mrr_is_its_sum(size):
     total = 0.0
     for row, t in zip(score.tolist(), target.tolist(), strict=True):
         above = sum(s > row[t] for s in row)
-        beside = sum(s == row[t] for j, s in enumerate(row) if j != t)
-        total += 1 / (1 + above + beside / 2)
+        ties = sum(s == row[t] for j, s in enumerate(row) if j != t)
+        total += 1 / (1 + above + ties / 2)
     assert mrr(score, target) == pytest.approx(total / n)
 
 
@@ -102,7 +102,7 @@ def test_rankings_and_calibration_are_torchmetrics():
     relevant = torch.rand(30, 12, generator=torch.Generator().manual_seed(6)) < 0.3
     relevant[:, 2] = True
     users = torch.arange(30).repeat_interleave(12)
-    # torchmetrics takes no item whose score is not positive for found
+    # torchmetrics ignores items whose score is not positive
     shown = {"preds": score.sigmoid().flatten(), "target": relevant.flatten(), "indexes": users}
     for k in (1, 4, 12):
         expected = theirs.retrieval.RetrievalRecall(top_k=k)(**shown)
@@ -117,8 +117,8 @@ def test_rankings_and_calibration_are_torchmetrics():
         assert expected_calibration_error(score, target, bins) == pytest.approx(float(expected), abs=1e-5)
 
 
-def test_a_model_that_says_the_same_of_all_is_not_rewarded():
-    """The classical fault: a constant score that ranks the right answer first."""
+def test_constant_scores_are_not_rewarded():
+    """A classical bug: a constant score ranks the correct candidate first."""
     assert mrr(torch.zeros(1, 9), torch.tensor([0])) == pytest.approx(1 / 5)
     assert roc_auc(torch.zeros(4), torch.tensor([1, 0, 1, 0])) == 0.5
 

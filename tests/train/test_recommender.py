@@ -1,4 +1,4 @@
-"""Samplers, rankings of all items, the alternating training, recommendations and their reasons."""
+"""Samplers, rankings of all items, alternating training, recommendations and explanations."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def kgat(data, **options):
 # ---------------------------------------------------------------------- samplers
 
 
-def test_pairs_are_taken_and_others_are_not():
+def test_positive_and_negative_items():
     data = interactions()
     taken = set(zip(data.train.target.tolist(), data.train.indices.tolist(), strict=True))
     sampler = train.PairSampler(data.train)
@@ -47,7 +47,7 @@ def test_pairs_are_taken_and_others_are_not():
                 assert len(users.unique()) == count
 
 
-def test_each_item_of_a_user_and_each_other_item_is_drawn_alike():
+def test_items_are_sampled_uniformly():
     pairs = Adjacency.from_coo(target=[1, 1, 1], source=[0, 2, 5], num_targets=3, num_sources=6)
     with train.seeded(0):
         _, items, others = train.PairSampler(pairs).draw(6000)
@@ -55,34 +55,34 @@ def test_each_item_of_a_user_and_each_other_item_is_drawn_alike():
     assert (others.bincount(minlength=6)[[1, 3, 4]] > 1850).all()
 
 
-def test_users_with_nothing_or_everything_are_not_drawn():
+def test_users_with_no_or_all_items_are_not_sampled():
     pairs = Adjacency.from_coo(target=[0, 0, 1], source=[0, 1, 1], num_targets=3, num_sources=2)
     assert train.PairSampler(pairs).users.tolist() == [1]
-    with pytest.raises(ArgumentError, match="a user with an item taken and one not"):
+    with pytest.raises(ArgumentError, match="a user with a positive and a negative item"):
         train.PairSampler(Adjacency.from_coo(target=[0], source=[0], num_targets=1, num_sources=1))
 
 
-def test_facts_and_their_wrong_tails():
+def test_triples_and_negative_tails():
     kg = random_knowledge_graph(8, 40, 3, seed=2)
-    facts, sampler = set(map(tuple, kg.triples.tolist())), train.TripleSampler(kg)
+    triples, sampler = set(map(tuple, kg.triples.tolist())), train.TripleSampler(kg)
     with train.seeded(0):
         heads, relations, tails, wrong = (t.tolist() for t in sampler.draw(7))
         assert len(set(heads)) == 7
         more = [t.tolist() for t in sampler.draw(500)]
     for h, r, t, w in [*zip(heads, relations, tails, wrong, strict=True), *zip(*more, strict=True)]:
-        assert (h, r, t) in facts
-        assert (h, r, w) not in facts
+        assert (h, r, t) in triples
+        assert (h, r, w) not in triples
     assert set(more[3]) == set(range(8))
-    with pytest.raises(ArgumentError, match="at least one fact"):
+    with pytest.raises(ArgumentError, match="at least one triple"):
         train.TripleSampler(KnowledgeGraph.from_names([]))
 
 
-def test_a_head_that_makes_a_fact_with_everything_does_not_hang():
+def test_a_head_with_triples_to_all_nodes_does_not_loop_forever():
     kg = KnowledgeGraph.from_triples(head=[0, 0], relation=[0, 0], tail=[0, 1], num_nodes=2, num_relations=1)
     assert len(train.TripleSampler(kg).draw(3)[0]) == 3
 
 
-def test_facts_are_known_where_possible_triples_exceed_int64():
+def test_triples_are_known_where_possible_triples_exceed_int64():
     """2**22 nodes x 2**20 relations x 2**22 nodes: one number for each possible triple would not fit."""
     n, r = 2**22, 2**20
     triples = {"head": [n - 1, n - 1, 5], "relation": [r - 1, 0, r - 1], "tail": [n - 2, n - 1, 7]}
@@ -99,8 +99,8 @@ def test_facts_are_known_where_possible_triples_exceed_int64():
 
 
 @pytest.mark.parametrize("seed", range(3))
-def test_codes_made_once_draw_what_codes_made_at_every_draw_do(seed):
-    """The whole draw written out, its codes made anew from the edges, from the same generator."""
+def test_cached_codes_give_the_same_samples(seed):
+    """The complete sampling written out, with the same generator; codes are recomputed from the edges."""
     data, kg = interactions(seed), random_knowledge_graph(8, 40, 3, seed=seed)
     for sampler, adj, kinds in (
         (train.PairSampler(data.train), data.train, None),
@@ -130,7 +130,7 @@ def test_codes_made_once_draw_what_codes_made_at_every_draw_do(seed):
 
 
 def metrics_loop(score, test, known, k, most, ideal):
-    """The means of the sums of card 01, equation 12, user by user."""
+    """Means of recall and NDCG over users, computed user by user."""
     wanted = {u: [i for t, i in zip(test.target.tolist(), test.indices.tolist(), strict=True) if t == u]
               for u in range(test.num_targets)}  # fmt: skip
     found = {"recall": [], "ndcg": [], "hit": [], "precision": []}
@@ -167,7 +167,7 @@ def test_full_ranking_equals_loops(ideal, chunk, ties):
 
 
 def test_constant_scores_are_not_rewarded():
-    """All ties: the items of the smallest numbers come first, whatever topk would give."""
+    """With equal scores, items are sorted by id, independent of topk."""
     best = best_items(torch.zeros(2, 50), torch.arange(2), [random_adjacency(2, 50, 0)], 5)[0]
     assert best.tolist() == [[0, 1, 2, 3, 4]] * 2
 
@@ -191,7 +191,7 @@ OPTIONS = {"batch": 4, "triple_batch": 16, "lr": 0.05, "eval_every": 2, "k": 3, 
 
 
 @pytest.mark.parametrize("attention", ["refresh", "laplacian"])
-def test_training_goes_on_to_the_same_bits(attention, tmp_path):
+def test_a_resumed_training_gives_the_same_bits(attention, tmp_path):
     data = interactions()
     whole = kgat(data, attention=attention)
     result = train.fit_recommender(whole, data, epochs=6, patience=None, **OPTIONS)
@@ -210,7 +210,7 @@ def test_training_goes_on_to_the_same_bits(attention, tmp_path):
 
 
 def test_scores_of_a_model_in_training_have_no_dropout():
-    """What decides which state is kept, and when to stop, is not to be drawn by lot."""
+    """The scores that select the best state and stop the training must not have dropout."""
     data = interactions()
     with train.seeded(0):
         model = models.NFM(data.num_users, data.num_items, data.kg.num_nodes, dim=4, dropout=0.5)
@@ -222,7 +222,7 @@ def test_scores_of_a_model_in_training_have_no_dropout():
     assert model.training
 
 
-def test_the_best_state_is_kept_and_waiting_ends(monkeypatch):
+def test_the_best_state_is_restored_and_patience_ends(monkeypatch):
     data, seen = interactions(), iter([0.2, 0.5, 0.3, 0.5, 0.4])
     states = []
 
@@ -238,7 +238,7 @@ def test_the_best_state_is_kept_and_waiting_ends(monkeypatch):
     assert not model.training
 
 
-def test_what_is_trained_on_is_not_ranked_in_the_validation(monkeypatch):
+def test_training_items_are_not_ranked_in_validation(monkeypatch):
     data, seen = interactions(), []
 
     def ranking(score, test, known, **options):
@@ -273,17 +273,17 @@ def test_each_phase_has_its_own_l2(monkeypatch):
         return real[0](self, *given, l2=l2)
 
     def triple_loss(self, *given, l2):
-        seen.append(("facts", l2))
+        seen.append(("triples", l2))
         return real[1](self, *given, l2=l2)
 
     monkeypatch.setattr(models.KGAT, "pair_loss", pair_loss)
     monkeypatch.setattr(models.KGAT, "triple_loss", triple_loss)
     train.fit_recommender(kgat(data), data, epochs=1, l2=0.5, triple_l2=0.25, batch=8, triple_batch=8)
-    assert set(seen) == {("pairs", 0.5), ("facts", 0.25)}
+    assert set(seen) == {("pairs", 0.5), ("triples", 0.25)}
 
 
-def test_what_a_refresh_derives_is_derived_once(monkeypatch):
-    """Blocks by relation are those of one structure: not made anew in each epoch."""
+def test_cached_values_of_a_refresh_are_computed_once(monkeypatch):
+    """Blocks by relation are cached for one structure, and not recomputed in each epoch."""
     data, seen = interactions(), []
     real = models.KGAT.refresh
 
@@ -305,7 +305,7 @@ def test_cpu_time_of_a_run_that_was_stopped_counts(tmp_path):
 
 
 def test_some_users_validate_the_same_ones_every_time(monkeypatch):
-    """Their rows and no others are ranked; what training draws is as it was."""
+    """Only their rows are ranked; the random numbers of training do not change."""
     data, seen = interactions(), []
 
     def ranking(score, test, known, **options):
@@ -333,20 +333,20 @@ def test_some_users_validate_the_same_ones_every_time(monkeypatch):
     assert found[3, 0][1] == found[None, 0][1]
 
 
-def test_two_optimisers_have_moments_of_their_own(tmp_path):
+def test_the_two_optimizers_have_separate_moments(tmp_path):
     data, model = interactions(), kgat(interactions())
     train.fit_recommender(model, data, epochs=2, patience=None, checkpoint=tmp_path / "c", **OPTIONS)
     other = kgat(data)
-    turns = train.recommender._Turns(other, 0.05)
+    optimizers = train.recommender._Optimizers(other, 0.05)
     settings = {"seed": 0, "lr": 0.05, "batch": 4, "triple_batch": 16, "l2": 1e-5, "triple_l2": 1e-5}
     checkpoint.Checkpoint(tmp_path / "c", settings | {"every": 2, "k": 3, "validate_users": None}).restore(
-        other, turns, []
+        other, optimizers, []
     )
-    pairs, facts = (o.state_dict()["state"] for o in (turns.pairs, turns.triples))
+    pairs, triples = (o.state_dict()["state"] for o in (optimizers.pairs, optimizers.triples))
     assert pairs[0]["step"] == 2 * (data.train.num_edges // 4 + 1)
-    assert facts[0]["step"] == 2 * (data.collaborative().num_edges // 16 + 1)
+    assert triples[0]["step"] == 2 * (data.collaborative().num_edges // 16 + 1)
     names = [name for name, _ in model.named_parameters()]
-    assert {names[i] for i in facts} == {"embedding", "relation", "relation_weight"}
+    assert {names[i] for i in triples} == {"embedding", "relation", "relation_weight"}
     assert "relation" not in {names[i] for i in pairs}
 
 
@@ -358,7 +358,7 @@ def test_an_overdue_checkpoint_is_written_between_rankings(tmp_path, monkeypatch
     assert saved == [1, 2, 3]
 
 
-def test_the_caller_s_random_state_is_left_alone():
+def test_the_random_state_of_the_caller_does_not_change():
     before = torch.get_rng_state()
     data = interactions()
     train.fit_recommender(models.BPRMF(U, I, dim=4), data, epochs=1, **OPTIONS)
@@ -388,14 +388,14 @@ def test_wrong_settings_are_named(changed, message):
 
 
 def test_other_sizes_are_refused():
-    with pytest.raises(ArgumentError, match="12 users and 9 items, as the data has, got 3 and 9"):
+    with pytest.raises(ArgumentError, match="12 users and 9 items, the numbers of the data, got 3 and 9"):
         train.fit_recommender(models.BPRMF(3, I), interactions())
 
 
 # ---------------------------------------------------------------------- recommendations
 
 
-def test_recommendations_leave_out_what_was_taken():
+def test_recommendations_leave_out_known_items():
     data = interactions()
     model = kgat(data)
     train.fit_recommender(model, data, epochs=2, patience=None, **OPTIONS)
@@ -420,7 +420,7 @@ def test_recommendations_leave_out_what_was_taken():
         train.recommend(model, data, [0], k=10)
 
 
-def test_reasons_are_the_paths_of_most_attention():
+def test_explanations_are_the_paths_of_most_attention():
     kg = KnowledgeGraph.from_names([("Dune", "by", "Herbert"), ("Dosadi", "by", "Herbert"), ("Emma", "by", "Austen")])
     order = torch.tensor([0, 2, 3, 1, 4])  # items first: Dune, Dosadi, Emma
     kg = kg.subgraph(order)
@@ -439,7 +439,7 @@ def test_reasons_are_the_paths_of_most_attention():
     assert {t.get_text() for t in ax.texts} >= {"ann", "Dune", "Herbert", "Dosadi"}
     across = {t.get_text(): t.xy[0] if hasattr(t, "xy") else t.get_position()[0] for t in ax.texts}
     assert across["ann"] < across["Dune"] < across["Herbert"] < across["Dosadi"]
-    assert train.explain(structure, 0, 2, num_users=2).text() == "no path of so few steps"
+    assert train.explain(structure, 0, 2, num_users=2).text() == "no path found; a larger max_steps may find one"
     train.explain(structure, 0, 2, num_users=2).draw()
     with pytest.raises(ArgumentError, match="user: expected an id in 0 .. 1"):
         train.explain(structure, 2, 0, num_users=2)

@@ -1,4 +1,4 @@
-"""The number of threads of a training is the faster one, and nothing else changes."""
+"""`fastest_threads` returns the faster number of threads and changes nothing else."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ class Clock:
     ("seconds", "expected"),
     [({1: 1.0, 2: 0.6}, 2), ({1: 1.0, 2: 1.5}, 1), ({1: 1.0, 2: 0.97}, 1), ({1: 0.01, 2: 0.001}, 2)],
 )
-def test_the_faster_number_is_taken(seconds, expected, monkeypatch):
+def test_the_faster_number_is_returned(seconds, expected, monkeypatch):
     clock = Clock(seconds)
     monkeypatch.setattr(module.time, "perf_counter", lambda: clock.now)
     before, state = torch.get_num_threads(), torch.random.get_rng_state()
@@ -47,7 +47,7 @@ def test_one_thread_is_not_timed():
     assert fastest_threads(lambda: pytest.fail("timed"), most=1) == 1
 
 
-def test_threads_are_given_back_after_an_error():
+def test_threads_are_restored_after_an_error():
     before = torch.get_num_threads()
     with pytest.raises(ValueError, match="stop"), threads(1):
         raise ValueError("stop")

@@ -1,4 +1,4 @@
-"""Facts learned and ranked: the metrics against loops, the training, and what it says when things are wrong."""
+"""`fit_triples` and `triple_ranking`: metrics against loops, training, and errors."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def some_split(seed=0):
 
 
 class Table(models.DistMult):
-    """Scores written down beforehand."""
+    """A model with given scores."""
 
     def __init__(self, tails, heads):
         super().__init__(N, R, dim=2)
@@ -40,16 +40,16 @@ class Table(models.DistMult):
 
 
 def test_triple_ranking_against_loops():
-    """Scores of a few values, so that many tie."""
+    """Scores with few different values, so that there are many ties."""
     split, generator = some_split(), torch.Generator().manual_seed(3)
     tails = torch.randint(3, (N, R, N), generator=generator).float()
     heads = torch.randint(3, (R, N, N), generator=generator).float()
-    known = {tuple(fact) for fact in split.known().tolist()}
+    known = {tuple(triple) for triple in split.known().tolist()}
     ranks = []
     for h, r, t in split.test.triples.tolist():
         sides = [(tails[h, r], t, [(h, r, v) for v in range(N)]), (heads[r, t], h, [(v, r, t) for v in range(N)])]
-        for score, answer, facts in sides:
-            rivals = [v for v in range(N) if v != answer and facts[v] not in known]
+        for score, answer, triples in sides:
+            rivals = [v for v in range(N) if v != answer and triples[v] not in known]
             better = sum(bool(score[v] > score[answer]) for v in rivals)
             ranks.append(1 + better + sum(bool(score[v] == score[answer]) for v in rivals) / 2)
     found = triple_ranking(Table(tails, heads), split.test.triples, split.known(), ks=[1, 2], chunk=3)
@@ -60,8 +60,8 @@ def test_triple_ranking_against_loops():
         assert found[f"hits@{k}"] == pytest.approx(sum(rank <= k for rank in ranks) / len(ranks))
 
 
-def test_a_model_that_says_the_same_of_all_gains_nothing():
-    """The optimistic rank would make it perfect."""
+def test_constant_scores_are_not_rewarded():
+    """With optimistic ranks it would be perfect."""
     split = some_split()
     zeros = Table(torch.zeros(N, R, N), torch.zeros(R, N, N))
     none = torch.empty(0, 3, dtype=torch.long)
@@ -71,7 +71,7 @@ def test_a_model_that_says_the_same_of_all_gains_nothing():
 
 
 def two_steps():
-    """``next`` leads from i to i + 1 and ``second`` to i + 2, over 40 nodes in a ring; a part of it is held out."""
+    """Triples ``next`` from i to i + 1 and ``second`` from i to i + 2 in a ring of 40; some are held out."""
     i = torch.arange(40)
     head, tail = torch.cat([i, i]), torch.cat([(i + 1) % 40, (i + 2) % 40])
     relation = torch.cat([torch.zeros_like(i), torch.ones_like(i)])
@@ -92,8 +92,8 @@ def test_a_rule_is_learned():
     assert not model.training
 
 
-def test_a_few_nodes_stand_for_all():
-    """All of them drawn, it is the same loss; a few, and the rule is learned all the same."""
+def test_sampled_negatives():
+    """With all nodes sampled, the loss is the same; with a few, the rule is learned as well."""
     split = two_steps()
     with seeded(0):
         model = models.ComplEx(40, 2, dim=8)
@@ -104,7 +104,7 @@ def test_a_few_nodes_stand_for_all():
     assert triple_ranking(model, split.test.triples, split.known())["mrr"] > 0.9
 
 
-def test_the_same_seed_and_a_run_that_was_stopped(tmp_path):
+def test_equal_seeds_and_a_resumed_run(tmp_path):
     def run(epochs, **files):
         with seeded(1):
             model = models.DistMult(N, R, dim=4)
@@ -126,14 +126,14 @@ def test_the_same_seed_and_a_run_that_was_stopped(tmp_path):
         ({"lr": 1e30}, N, TrainingError, "try a smaller lr"),
     ],
 )
-def test_what_is_wrong_is_said(options, size, error, match):
+def test_wrong_arguments_are_named(options, size, error, match):
     with pytest.raises(error, match=match):
         fit_triples(models.DistMult(size, R, dim=4), some_split(), epochs=9, progress=False, **options)
 
 
 def test_rankings_of_nothing_are_refused():
     model, none = models.TransE(N, R), torch.empty(0, 3, dtype=torch.long)
-    with pytest.raises(ArgumentError, match="at least one fact"):
+    with pytest.raises(ArgumentError, match="at least one triple"):
         triple_ranking(model, none, none)
     with torch.no_grad():
         model.entity[0] = math.nan
@@ -151,7 +151,7 @@ def test_umls_is_learned(name, least, mirror):
     assert triple_ranking(model, split.test.triples, split.known())["mrr"] > least
 
 
-def test_what_holds_facts_is_not_taken_for_facts():
-    model, facts = models.DistMult(3, 1), torch.tensor([[0, 0, 1]])
-    with pytest.raises(ArgumentTypeError, match=r"known: expected a tensor of facts \[K, 3\], got list. split"):
-        triple_ranking(model, facts, [[0, 0, 1]])
+def test_containers_of_triples_are_rejected():
+    model, triples = models.DistMult(3, 1), torch.tensor([[0, 0, 1]])
+    with pytest.raises(ArgumentTypeError, match=r"known: expected a tensor of triples \[K, 3\], got list. Use split"):
+        triple_ranking(model, triples, [[0, 0, 1]])

@@ -1,4 +1,4 @@
-"""The search for settings: finds what is best, gives up what falls behind, goes on after a stop."""
+"""`tune`: finds the best settings, prunes bad trials, and resumes after a stop."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ SPACE = {"x": Range(-4, 4), "kind": Choice(("good", "bad"))}
 
 
 def score(settings, report):
-    """Best at x = 1 with the good kind; a trial climbs to its score over 20 epochs."""
+    """The best score is at x = 1 with the good kind; it is reached over 20 epochs."""
     final = -((settings["x"] - 1) ** 2) - (5 if settings["kind"] == "bad" else 0)
     for epoch in range(1, 21):
         report(epoch, final - 1 / epoch)
     return final
 
 
-def test_the_best_settings_are_found_and_bad_trials_given_up():
+def test_the_best_settings_are_found_and_bad_trials_pruned():
     found = tune(score, SPACE, trials=40, seed=0)
     assert found.settings["kind"] == "good"
     assert abs(found.settings["x"] - 1) < 0.5
@@ -33,7 +33,7 @@ def test_the_best_settings_are_found_and_bad_trials_given_up():
     assert found.trials == tune(score, SPACE, trials=40, seed=0).trials
 
 
-def test_a_search_goes_on(tmp_path):
+def test_a_search_resumes(tmp_path):
     ran = []
 
     def counted(settings, report):
@@ -51,12 +51,12 @@ def test_a_search_goes_on(tmp_path):
     assert tune(counted, space, trials=6, folder=tmp_path).trials == found.trials
 
 
-def test_a_search_does_not_go_on_with_another(tmp_path):
-    """Scores of other data, or settings from another space, are no trials of this search."""
+def test_a_search_does_not_resume_another(tmp_path):
+    """Trials on other data or from another space do not belong to this search."""
     options = {"trials": 2, "folder": tmp_path}
     tune(score, SPACE, about={"dataset": "a"}, **options)
     assert len(tune(score, SPACE, about={"dataset": "a"}, trials=3, folder=tmp_path).trials) == 3
-    with pytest.raises(ArgumentError, match="dataset: expected 'a', as the search that .* got 'b'"):
+    with pytest.raises(ArgumentError, match="dataset: expected 'a', the value of the search in .* got 'b'"):
         tune(score, SPACE, about={"dataset": "b"}, **options)
     with pytest.raises(ArgumentError, match="space: expected"):
         tune(score, SPACE | {"x": Range(-9, 4)}, about={"dataset": "a"}, **options)
@@ -80,7 +80,7 @@ def call(*arguments):
     return CliRunner().invoke(app, [str(a) for a in arguments])
 
 
-def test_the_command_writes_a_report_and_goes_on(tmp_path):
+def test_the_command_writes_a_report_and_resumes(tmp_path):
     arguments = ("tune", "karate", "--model", "gcn", "--epochs", "5", "--out", tmp_path, "--json")
     first = call(*arguments, "--trials", "2")
     assert first.exit_code == 0, first.output
@@ -101,7 +101,7 @@ def test_the_command_writes_a_report_and_goes_on(tmp_path):
 
 
 @pytest.mark.parametrize("space", ["depth=range:1:2", "lr=log:1", "lr=magic:1:2", "hidden=choice:a", ""])
-def test_the_command_says_what_a_space_is(space, tmp_path):
+def test_the_command_explains_the_space(space, tmp_path):
     result = call("tune", "karate", "--space", space, "--out", tmp_path)
     assert result.exit_code == 2
     assert "space: expected" in result.stderr

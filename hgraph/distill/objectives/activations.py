@@ -13,7 +13,7 @@ from torch.nn import functional as F
 
 from hgraph.distill.objectives.lesson import Lesson, Loss, Term
 from hgraph.errors import ArgumentError
-from hgraph.train import evaluating
+from hgraph.train import eval_mode
 
 __all__ = ["MatchEmbedding", "MatchSimilarity", "activations"]
 
@@ -34,7 +34,7 @@ def activations(module: nn.Module, layer: str, *inputs: Any) -> Tensor:
     >>> activations(net, "0", torch.ones(4, 2)).shape
     torch.Size([4, 3])
     """
-    with _listening(module, layer) as heard, evaluating(module):
+    with _listening(module, layer) as heard, eval_mode(module):
         module(*inputs)
         return _last(heard, layer)
 
@@ -52,9 +52,9 @@ class MatchEmbedding(Term):
         layer: the name of the student's layer in ``student.named_modules()``.
 
     >>> from hgraph.structure import Graph
-    >>> from hgraph.train import Observed
+    >>> from hgraph.train import TrainingView
     >>> pair = Graph.from_edge_index([[0], [1]], num_nodes=2, directed=False)
-    >>> part = Observed(pair, torch.eye(2), torch.tensor([0, 1]), torch.tensor([0]), torch.tensor([1]))
+    >>> part = TrainingView(pair, torch.eye(2), torch.tensor([0, 1]), torch.tensor([0]), torch.tensor([1]))
     >>> student = nn.Sequential(nn.Identity())
     >>> loss = MatchEmbedding(torch.zeros(2, 2), layer="0").bind(Lesson(part, student, None, None))
     >>> loss(student(part.x))  # 2 of 4 numbers are off by 1
@@ -91,9 +91,9 @@ class MatchSimilarity(Term):
     Source: NOSMOG (Tian et al., ICLR 2023), representational similarity distillation.
 
     >>> from hgraph.structure import Graph
-    >>> from hgraph.train import Observed
+    >>> from hgraph.train import TrainingView
     >>> pair = Graph.from_edge_index([[0], [1]], num_nodes=2, directed=False)
-    >>> part = Observed(pair, torch.eye(2), torch.tensor([0, 1]), torch.tensor([0]), torch.tensor([1]))
+    >>> part = TrainingView(pair, torch.eye(2), torch.tensor([0, 1]), torch.tensor([0]), torch.tensor([1]))
     >>> student = nn.Sequential(nn.Identity())
     >>> loss = MatchSimilarity(2 * torch.eye(2), layer="0").bind(Lesson(part, student, None, None))
     >>> loss(student(part.x)).item()  # lengths do not matter

@@ -82,9 +82,9 @@ class HighOrder(Term):
 
     Source: LightHGNN+ (ICLR 2024), card 04, eq. 5 and 6.
 
-    >>> from hgraph.train import Observed
+    >>> from hgraph.train import TrainingView
     >>> hg = Hypergraph.from_lists([[0, 1]], num_nodes=2)
-    >>> part = Observed(hg, torch.eye(2), torch.tensor([0, 1]), torch.tensor([0]), torch.tensor([1]))
+    >>> part = TrainingView(hg, torch.eye(2), torch.tensor([0, 1]), torch.tensor([0]), torch.tensor([1]))
     >>> loss = HighOrder(noise=0).bind(Lesson(part, torch.nn.Identity(), None, torch.eye(2)))
     >>> loss(torch.eye(2).flip(0)).item()  # the nodes changed places, the mean did not
     0.0

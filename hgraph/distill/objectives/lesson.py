@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle
 
 from hgraph.errors import ArgumentError, ArgumentTypeError
-from hgraph.train import Observed
+from hgraph.train import TrainingView
 
 __all__ = ["Lesson", "Loss", "Sum", "Term"]
 
@@ -33,12 +33,12 @@ class Lesson:
 
     >>> from hgraph.structure import Graph
     >>> pair = Graph.from_edge_index([[0], [1]], num_nodes=2, directed=False)
-    >>> part = Observed(pair, torch.eye(2), torch.tensor([0, 1]), torch.tensor([0]), torch.tensor([1]))
+    >>> part = TrainingView(pair, torch.eye(2), torch.tensor([0, 1]), torch.tensor([0]), torch.tensor([1]))
     >>> Lesson(part, nn.Linear(2, 2), speaks=None, given=torch.zeros(2, 2)).logits.shape
     torch.Size([2, 2])
     """
 
-    part: Observed
+    part: TrainingView
     student: nn.Module
     speaks: Speaks | None
     given: Tensor | None

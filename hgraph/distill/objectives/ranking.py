@@ -62,9 +62,9 @@ class PairwiseRanking(Term):
         ArgumentError: another shape, ids out of range, no pair, a temperature that is not positive.
 
     >>> from hgraph.structure import Graph
-    >>> from hgraph.train import Observed
+    >>> from hgraph.train import TrainingView
     >>> z = torch.tensor([[1.0, 0.0], [1.0, 0.0], [0.0, 1.0]])  # a user, an item like it, and one unlike it
-    >>> part = Observed(Graph.from_edge_index([[0], [1]], num_nodes=3, directed=False), z, *[torch.arange(3)] * 3)
+    >>> part = TrainingView(Graph.from_edge_index([[0], [1]], num_nodes=3, directed=False), z, *[torch.arange(3)] * 3)
     >>> term = PairwiseRanking(torch.tensor([[0, 1], [0, 2]]), torch.tensor([[0, 1]]))
     >>> loss = term.bind(Lesson(part, torch.nn.Identity(), None, z))
     >>> bool(loss(z) < loss(z[[0, 2, 1]]))  # the other order is worse

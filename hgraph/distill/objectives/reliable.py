@@ -29,9 +29,9 @@ class ReliableLabels(Term):
     Source: reliable knowledge distillation on graphs (Wu et al., ICML 2023), in the form of card 04, eq. 5.
 
     >>> from hgraph.structure import Graph
-    >>> from hgraph.train import Observed
+    >>> from hgraph.train import TrainingView
     >>> pair = Graph.from_edge_index([[0], [1]], num_nodes=2, directed=False)
-    >>> part = Observed(pair, torch.eye(2), torch.tensor([0, 1]), torch.tensor([0]), torch.tensor([1]))
+    >>> part = TrainingView(pair, torch.eye(2), torch.tensor([0, 1]), torch.tensor([0]), torch.tensor([1]))
     >>> loss = ReliableLabels(noise=0).bind(Lesson(part, torch.nn.Identity(), None, torch.eye(2)))
     >>> loss(torch.eye(2)).item(), loss(torch.zeros(2, 2)).item() > 0
     (0.0, True)
@@ -73,9 +73,9 @@ class NoisyFeatures(Term):
     augmentation, with one step of the sign of the gradient.
 
     >>> from hgraph.structure import Graph
-    >>> from hgraph.train import Observed
+    >>> from hgraph.train import TrainingView
     >>> pair = Graph.from_edge_index([[0], [1]], num_nodes=2, directed=False)
-    >>> part = Observed(pair, torch.eye(2), torch.tensor([0, 1]), torch.tensor([0]), torch.tensor([1]))
+    >>> part = TrainingView(pair, torch.eye(2), torch.tensor([0, 1]), torch.tensor([0]), torch.tensor([1]))
     >>> lesson = Lesson(part, torch.nn.Identity(), None, torch.zeros(2, 2))
     >>> still, moved = (NoisyFeatures(epsilon).bind(lesson)(part.x) for epsilon in (0.0, 0.1))
     >>> bool(moved > still)

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from hgraph.distill.objectives.lesson import Lesson, Loss, Term
 from hgraph.errors import ArgumentError
-from hgraph.train import supervised
+from hgraph.train import classification_loss
 
 __all__ = ["Labels", "SoftLabels", "Variant", "check_variant", "divergence", "soft_label_loss"]
 
@@ -74,16 +74,16 @@ class Labels(Term):
     .. math:: \frac{1}{|V_L|} \sum_{v \in V_L} -\ln s_{v y_v}
 
     >>> from hgraph.structure import Graph
-    >>> from hgraph.train import Observed
+    >>> from hgraph.train import TrainingView
     >>> pair = Graph.from_edge_index([[0], [1]], num_nodes=2, directed=False)
-    >>> part = Observed(pair, torch.eye(2), torch.tensor([0, 1]), torch.tensor([0]), torch.tensor([1]))
+    >>> part = TrainingView(pair, torch.eye(2), torch.tensor([0, 1]), torch.tensor([0]), torch.tensor([1]))
     >>> Labels().bind(Lesson(part, torch.nn.Linear(2, 2), None, None))(torch.zeros(2, 2))
     tensor(0.6931)
     """
 
     def bind(self, lesson: Lesson) -> Loss:
         """Cross-entropy, on the lesson's training nodes."""
-        return supervised(lesson.part)[0]
+        return classification_loss(lesson.part)[0]
 
 
 @dataclass(frozen=True)

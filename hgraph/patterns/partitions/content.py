@@ -16,7 +16,7 @@ __all__ = ["clusters"]
 
 
 def clusters(assignment: Any, *, causal: bool = True) -> Partition:
-    """A token's own cluster directly, each other cluster as a region; if causal, only up to the token.
+    """A token's own cluster directly, each other cluster as a region; if causal, only tokens up to it.
 
     Args:
         assignment: integers [N], the cluster of each token; tokens with negative entries are disconnected.
@@ -37,10 +37,10 @@ def clusters(assignment: Any, *, causal: bool = True) -> Partition:
         last = torch.where(each, rows.unsqueeze(1), -1).cummax(0).values if n else each.long()
         row, column = (other & (last >= 0)).nonzero().unbind(1)
         source = last[row, column]
-        members, heard = direct, graph_of(row, source, source + 1, n, n)
+        members, attended = direct, graph_of(row, source, source + 1, n, n)
     else:
         token = (group >= 0).nonzero().flatten()
         members = graph_of(group[token], token, token + 1, count, n)
         row, column = (other & each.any(0)).nonzero().unbind(1)
-        heard = graph_of(row, column, column + 1, n, count)
-    return Partition((direct,), (Regions(members, heard),) if heard.num_runs else ())
+        attended = graph_of(row, column, column + 1, n, count)
+    return Partition((direct,), (Regions(members, attended),) if attended.num_runs else ())

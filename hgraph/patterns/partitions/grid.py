@@ -66,25 +66,25 @@ def _rest_of_column(grid: _Grid, shift: int, causal: bool, *, last: bool = False
     """Cells of the column ``shift`` to the right, in other rows than the cell's (in earlier ones if causal).
 
     With ``last``, the last cell of a last row too short to have that column replaces it: it represents the whole row
-    in `row_major`, and everything left of the receiver in `horizontal`.
+    in `row_major`, and all cells left of the target in `horizontal`.
     """
     place, other = torch.arange(grid.n), grid.column + shift
     inside = (other >= 0) & (other < grid.columns)
-    place, other, own = place[inside], other[inside], grid.row[inside]
+    place, other, own_row = place[inside], other[inside], grid.row[inside]
     begin, end = grid.first[other], grid.first[other] + grid.height[other]
-    row, start, stop = [place], [begin], [torch.minimum(begin + own, end)]
+    row, start, stop = [place], [begin], [torch.minimum(begin + own_row, end)]
     if not causal:
-        row, start, stop = [*row, place], [*start, begin + own + 1], [*stop, end]
+        row, start, stop = [*row, place], [*start, begin + own_row + 1], [*stop, end]
         width = grid.n % grid.columns
         if last and width:
-            far = place[(other >= width) & (own < grid.n // grid.columns)]
+            far = place[(other >= width) & (own_row < grid.n // grid.columns)]
             at = (grid.first[width - 1] + grid.height[width - 1] - 1).expand(len(far))
             row, start, stop = [*row, far], [*start, at], [*stop, at + 1]
     return grid.down(torch.cat(row), torch.cat(start), torch.cat(stop))
 
 
 def vertical(num_tokens: int, columns: int, *, causal: bool = True) -> Partition:
-    """A cell's row and column directly; of each other column, the part above the row and the part below it.
+    """A cell's row and column directly; for each other column, the parts above and below the row as regions.
 
     Args:
         num_tokens: number of grid cells, row by row; the last row may be shorter.
@@ -105,12 +105,12 @@ def vertical(num_tokens: int, columns: int, *, causal: bool = True) -> Partition
         else:
             members = grid.down(place, first, place + 1)
             begin = grid.begin - columns
-        end, own = (begin + columns).clamp(max=num_tokens), begin + grid.token - grid.begin
-        there = (begin >= 0) & (begin < num_tokens)
-        row, start = grid.token[there].repeat(2), torch.cat([begin[there], (own + 1)[there]])
-        stop = torch.cat([torch.minimum(own, end)[there], end[there]])
+        end, same_column = (begin + columns).clamp(max=num_tokens), begin + grid.token - grid.begin
+        exists = (begin >= 0) & (begin < num_tokens)
+        row, start = grid.token[exists].repeat(2), torch.cat([begin[exists], (same_column + 1)[exists]])
+        stop = torch.cat([torch.minimum(same_column, end)[exists], end[exists]])
         families.append(Regions(members, grid.along(row, start, stop), Layout("line", columns, 0, below)))
-    return Partition(_cross(grid, causal), _heard(families))
+    return Partition(_cross(grid, causal), _used(families))
 
 
 def horizontal(num_tokens: int, columns: int, *, causal: bool = True, split: bool = False) -> Partition:
@@ -127,8 +127,8 @@ def horizontal(num_tokens: int, columns: int, *, causal: bool = True, split: boo
     if causal and not split:
         start, stop = torch.cat([grid.begin, token + 1]), torch.cat([token, grid.end])
         members = grid.along(token.repeat(2), start, stop)
-        heard = _rest_of_column(grid, 0, True) if columns > 1 else grid.along(token[:0], token[:0], token[:0])
-        families = [Regions(members, heard, Layout("others", columns))]
+        attended = _rest_of_column(grid, 0, True) if columns > 1 else grid.along(token[:0], token[:0], token[:0])
+        families = [Regions(members, attended, Layout("others", columns))]
     else:
         left = Regions(
             grid.along(token, grid.begin, token + 1),
@@ -139,11 +139,11 @@ def horizontal(num_tokens: int, columns: int, *, causal: bool = True, split: boo
             grid.along(token, token, grid.end), _rest_of_column(grid, 1, causal), Layout("line", columns, 1, True)
         )
         families = [left, right]
-    return Partition(_cross(grid, causal), _heard(families))
+    return Partition(_cross(grid, causal), _used(families))
 
 
 def row_major(num_tokens: int, columns: int, *, causal: bool = True, twice: bool = False) -> Partition:
-    """A cell's row directly; every other row as a whole, queried with the row's cell in the receiver's column.
+    """A cell's row directly; every other row as a region, queried with its cell in the target's column.
 
     Args:
         num_tokens: number of grid cells, row by row; if the last row is too short, its last cell is used.
@@ -154,14 +154,14 @@ def row_major(num_tokens: int, columns: int, *, causal: bool = True, twice: bool
     """
     grid = _grid(num_tokens, columns)
     stop = grid.token + 1 if causal else grid.end
-    members, heard = grid.along(grid.token, grid.begin, grid.end), _rest_of_column(grid, 0, causal, last=True)
+    members, attended = grid.along(grid.token, grid.begin, grid.end), _rest_of_column(grid, 0, causal, last=True)
     if twice and not causal:
         place = torch.arange(num_tokens)
-        heard = heard | grid.down(place, place, place + 1)
+        attended = attended | grid.down(place, place, place + 1)
     direct = grid.along(grid.token, grid.begin, stop)
-    return Partition((direct,), _heard([Regions(members, heard, Layout("own", columns))]))
+    return Partition((direct,), _used([Regions(members, attended, Layout("own", columns))]))
 
 
-def _heard(families: list[Regions]) -> tuple[Regions, ...]:
+def _used(families: list[Regions]) -> tuple[Regions, ...]:
     """The families that at least one token attends to."""
-    return tuple(f for f in families if f.heard.num_runs)
+    return tuple(f for f in families if f.attended.num_runs)

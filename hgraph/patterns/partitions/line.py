@@ -34,18 +34,20 @@ def fixed(num_tokens: int, size: int, *, causal: bool = True, twice: bool = Fals
         return Partition((direct,))
     first = torch.arange(count) * size
     members = graph_of(torch.arange(count), first, (first + size).clamp(max=num_tokens), count, num_tokens)
-    own, zero = rows.div(size, rounding_mode="floor"), torch.zeros_like(rows)
+    segment, zero = rows.div(size, rounding_mode="floor"), torch.zeros_like(rows)
     if causal:
-        heard = graph_of(rows, zero, own, num_tokens, count)
+        attended = graph_of(rows, zero, segment, num_tokens, count)
     elif twice:
-        heard = patterns.full(num_tokens, count)
+        attended = patterns.full(num_tokens, count)
     else:
-        heard = graph_of(rows.repeat(2), torch.cat([zero, own + 1]), torch.cat([own, zero + count]), num_tokens, count)
-    return Partition((direct,), (Regions(members, heard, Layout("segments", size)),))
+        attended = graph_of(
+            rows.repeat(2), torch.cat([zero, segment + 1]), torch.cat([segment, zero + count]), num_tokens, count
+        )
+    return Partition((direct,), (Regions(members, attended, Layout("segments", size)),))
 
 
 def logsparse(num_tokens: int, *, causal: bool = True) -> Partition:
-    r"""A token and its neighbor directly, the rest as the few blocks of a binary tree that add up to it.
+    r"""A token and its neighbor directly, the rest as blocks of a binary tree.
 
     .. math:: [0, i) = \dot\bigcup_{l:\, \text{bit } l \text{ of } i}
               \big[ (\lfloor i / 2^l \rfloor - 1) \, 2^l,\; \lfloor i / 2^l \rfloor \, 2^l \big)
@@ -65,14 +67,14 @@ def logsparse(num_tokens: int, *, causal: bool = True) -> Partition:
 
 
 def _tree(n: int, mirrored: bool) -> Regions | None:
-    """The blocks before each token, or, mirrored, those after it."""
+    """The blocks before each token or, if mirrored, after it."""
     tokens = torch.arange(n)
     row, source, first, last, count = [], [], [], [], 0
     level = 1
     while 1 << level < n:
-        hears = tokens[(tokens >> level) % 2 == 1]
-        row.append(hears)
-        source.append(count + (hears >> (level + 1)))
+        targets = tokens[(tokens >> level) % 2 == 1]
+        row.append(targets)
+        source.append(count + (targets >> (level + 1)))
         begin = torch.arange(-(-n // (1 << level)) // 2) << (level + 1)  # the even blocks that have a successor
         first.append(begin)
         last.append(begin + (1 << level))
@@ -86,6 +88,6 @@ def _tree(n: int, mirrored: bool) -> Regions | None:
     return Regions(members, _edges(t, r, n, count), Layout("tree", reverse=mirrored))
 
 
-def _edges(row: Tensor, source: Tensor, targets: int, sources: int) -> TokenGraph:
+def _edges(row: Tensor, source: Tensor, num_targets: int, num_sources: int) -> TokenGraph:
     """Single edges, in any order."""
-    return graph_of(row, source, source + 1, targets, sources)
+    return graph_of(row, source, source + 1, num_targets, num_sources)

@@ -68,7 +68,8 @@ class Heard(NamedTuple):
 
 def ready_partition(partition: Partition) -> ReadyPartition:
     """Make the graphs of a partition ready, once for many calls."""
-    members, heard = (tuple(fastest_form(getattr(r, name)) for r in partition.regions) for name in ("members", "heard"))
+    members = tuple(fastest_form(r.members) for r in partition.regions)
+    heard = tuple(fastest_form(r.attended) for r in partition.regions)
     return ReadyPartition(partition, tuple(fastest_form(g) for g in partition.direct), members, heard)
 
 
@@ -122,7 +123,7 @@ def combiner_attention(
         if summary.size_bias:
             own, key = with_sizes(q, key, regions.sizes if mask is None else _real_sizes(members, query, mask))
         parts.append(attend(hearers, own, key, local.out, mask=some))
-        pairs.append((regions.heard, own, key, some))
+        pairs.append((regions.attended, own, key, some))
     result = functools.reduce(merge, parts)
     if heard is not None:
         heard += [Heard(graph, own, key, result.lse, True, some) for graph, own, key, some in pairs]

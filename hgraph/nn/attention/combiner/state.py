@@ -149,7 +149,7 @@ class _Family:
 
     def __init__(self, regions: Regions, like: Tensor) -> None:
         self.regions, self.sizes = regions, regions.sizes
-        self.last = _last_hearer(regions.heard)
+        self.last = _last_hearer(regions.attended)
         row, token = _pairs(regions.members)
         self.closes = torch.zeros(regions.num_regions, dtype=torch.long, device=like.device)
         self.closes = self.closes.scatter_reduce(0, row, token, "amax")
@@ -180,7 +180,7 @@ class _Family:
         self.found = self.found.with_more(ids, (key, value))
 
     def attend(self, q: Tensor, rows: Tensor, size_bias: bool) -> AttendResult:
-        (key, value), graph = self.found.values, self.found.rows(self.regions.heard, rows)
+        (key, value), graph = self.found.values, self.found.rows(self.regions.attended, rows)
         if size_bias:
             q, key = with_sizes(q, key, self.sizes[self.found.ids])
         return attend(graph, q, key, value)
@@ -189,7 +189,7 @@ class _Family:
         """The same over all regions by number, for records."""
         key = self.found.spread(0, self.regions.num_regions)
         q, key = with_sizes(q, key, self.sizes) if size_bias else (q, key)
-        return self.regions.heard.select(rows), q, key
+        return self.regions.attended.select(rows), q, key
 
 
 class _Part:

@@ -180,4 +180,4 @@ def nearby(
     here = present.unsqueeze(1)
     stop = torch.where(here[..., sources - targets :], stop, start)
     start = start.expand_as(stop)
-    return of_runs(start, stop, num_sources=sources, block_size=block, most=most, heard=here)
+    return of_runs(start, stop, num_sources=sources, block_size=block, most=most, mask=here)

@@ -1,4 +1,4 @@
-"""What training may see of a `Data` under a split."""
+"""The part of a `Data` that training uses under a split."""
 
 from __future__ import annotations
 
@@ -17,22 +17,22 @@ from hgraph.errors import ArgumentError
 from hgraph.structure import Graph, Hypergraph
 from hgraph.train.metrics import accuracy
 
-__all__ = ["Observed", "observed", "of_data", "supervised"]
+__all__ = ["TrainingView", "classification_loss", "of_data", "training_view"]
 
 
 @dataclass(frozen=True, eq=False)
-class Observed:
-    """The observed nodes of a split, numbered as its training structure numbers them.
+class TrainingView:
+    """The observed nodes of a split, with the ids of its training structure.
 
     Args:
         structure: the training structure, on N' nodes.
         x: [N', F] features of these nodes.
         y: [N'] their labels.
-        train: ids in 0 .. N'-1 of the training nodes that have a label.
-        val: ids in 0 .. N'-1 of the validation nodes that have one.
+        train: ids in 0 .. N'-1 of the labeled training nodes.
+        val: ids in 0 .. N'-1 of the labeled validation nodes.
 
     >>> graph = Graph.from_edge_index([[0], [1]], num_nodes=2, directed=False)
-    >>> part = Observed(graph, torch.eye(2), torch.tensor([0, 1]), torch.tensor([0]), torch.tensor([1]))
+    >>> part = TrainingView(graph, torch.eye(2), torch.tensor([0, 1]), torch.tensor([0]), torch.tensor([1]))
     >>> part.y[part.val]
     tensor([1])
     """
@@ -44,10 +44,12 @@ class Observed:
     val: Tensor
 
 
-def observed(data: Data, split: str = "default") -> Observed:
-    """Cut a `Data` down to what training may see: everything when transductive, else the observed nodes.
+def training_view(data: Data, split: str = "default") -> TrainingView:
+    """Restrict a `Data` to the nodes of training: all for a transductive split, else the observed nodes.
 
-    Nodes without a label are in neither part, whatever the split says; messages flow over them all the same.
+    Use it when a network is trained in your own loop, so that no unseen node is used.
+
+    Unlabeled nodes are in neither ``train`` nor ``val``, but messages still flow over them.
 
     Args:
         data: features, labels and splits.
@@ -57,36 +59,37 @@ def observed(data: Data, split: str = "default") -> Observed:
         ArgumentError: there is no split of that name.
 
     >>> from hgraph.data import Split
-
     >>> from hgraph.structure import Hypergraph
     >>> hg, ids = Hypergraph.from_lists([[0, 1], [1, 2]], num_nodes=3), torch.arange(3)
     >>> split = Split(hg.subhypergraph(ids[1:]), train=ids[1:2], val=ids[2:], test=ids[:1], observed=ids[1:])
-    >>> part = observed(Data(hg, torch.eye(3), ids, {"default": split}))
+    >>> part = training_view(Data(hg, torch.eye(3), ids, {"default": split}))
     >>> part.y.tolist(), part.train.tolist(), part.val.tolist()
     ([1, 2], [0], [1])
     """
     parts = data.split(split)
-    there = labeled(data.y)
-    train, val = (part[there[part]] for part in (parts.train, parts.val))
+    known = labeled(data.y)
+    train, val = (part[known[part]] for part in (parts.train, parts.val))
     if parts.observed is None:
-        return Observed(parts.structure, data.x, data.y, train, val)
+        return TrainingView(parts.structure, data.x, data.y, train, val)
     seen = parts.observed
     position = torch.full((data.num_nodes,), -1, device=seen.device)
     position[seen] = torch.arange(len(seen), device=seen.device)
-    return Observed(parts.structure, data.x[seen], data.y[seen], position[train], position[val])
+    return TrainingView(parts.structure, data.x[seen], data.y[seen], position[train], position[val])
 
 
-def supervised(part: Observed) -> tuple[Callable[[Tensor], Tensor], Callable[[Tensor], float] | None]:
-    """The mean cross-entropy on the training nodes, and the accuracy on the validation nodes (None if none).
+def classification_loss(part: TrainingView) -> tuple[Callable[[Tensor], Tensor], Callable[[Tensor], float] | None]:
+    """The mean cross-entropy on the training nodes, and the accuracy on the validation nodes (None without any).
 
-    Both are functions of logits [N', C], as `fit` takes them; nodes without a label count in neither.
+    Use it when `fit` is called with a `TrainingView` instead of a `Data`.
+
+    Both are functions of logits [N', C] for `fit`; unlabeled nodes are ignored.
 
     Raises:
-        ArgumentError: by the loss, no training node with a label, or labels that are no class numbers.
+        ArgumentError: raised by the loss if no training node is labeled, or if labels are not class numbers.
 
     >>> graph = Graph.from_edge_index([[0], [1]], num_nodes=2, directed=False)
-    >>> part = Observed(graph, torch.eye(2), torch.tensor([0, 1]), torch.tensor([0]), torch.tensor([1]))
-    >>> loss, validate = supervised(part)
+    >>> part = TrainingView(graph, torch.eye(2), torch.tensor([0, 1]), torch.tensor([0]), torch.tensor([1]))
+    >>> loss, validate = classification_loss(part)
     >>> round(loss(torch.zeros(2, 2)).item(), 4), validate(torch.eye(2))  # log 2; node 1 is right
     (0.6931, 1.0)
     """
@@ -98,8 +101,8 @@ def supervised(part: Observed) -> tuple[Callable[[Tensor], Tensor], Callable[[Te
             return accuracy(logits[val], part.y[val])
 
     def loss(logits: Tensor) -> Tensor:
-        if not len(train):  # here, as a student may learn from its teacher alone
-            raise ArgumentError("part", "at least one training node with a label", f"{len(part.train)} without one")
+        if not len(train):  # checked in the loss, because a student may learn only from its teacher
+            raise ArgumentError("part", "at least one training node with a label", f"{len(part.train)} without a label")
         if part.y.dim() == 1 and part.y.is_floating_point():
             hint = "y.nan_to_num(-1).long(), if these are classes"
             raise ArgumentError("y", "class numbers", part.y.dtype, hint)
@@ -115,18 +118,18 @@ def of_data(
     loss: Callable[[Any], Tensor] | None,
     validate: Callable[[Any], float] | None,
 ) -> tuple[tuple[Any, ...], Callable[[Any], Tensor], Callable[[Any], float] | None]:
-    """A model's arguments, the loss and the score of a `Data`, as `fit` takes them."""
+    """The arguments of the model, the loss and the score for `fit` on a `Data`."""
     if not isinstance(data.splits.get(split), Split):
         hint = "Data.from_masks(structure, x, y, train_mask=...) and Split.per_class(structure, y) make splits of nodes"
         raise ArgumentError("split", f"a split of nodes, one of {sorted(data.splits)}", repr(split), hint)
-    part = observed(data, split)
-    own_loss, own_validate = supervised(part)
+    part = training_view(data, split)
+    default_loss, default_validate = classification_loss(part)
     inputs: tuple[Any, ...] = (part.x, part.structure) if _reads_structure(model) else (part.x,)
-    return inputs, own_loss if loss is None else loss, own_validate if validate is None else validate
+    return inputs, default_loss if loss is None else loss, default_validate if validate is None else validate
 
 
 def _reads_structure(model: nn.Module) -> bool:
-    """Whether forward has a second argument that it needs."""
+    """Whether forward has a second required argument."""
     kinds = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
     parameters = inspect.signature(model.forward).parameters.values()
     return sum(p.kind in kinds and p.default is p.empty for p in parameters) > 1

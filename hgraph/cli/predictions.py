@@ -1,4 +1,4 @@
-"""Predictions as files: CSV of any delimiter, JSON lines or Parquet."""
+"""Writes predictions as CSV with any delimiter, JSON lines or Parquet."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ from hgraph.files import writing
 if TYPE_CHECKING:
     from torch import Tensor
 
-__all__ = ["Answers", "answers"]
+__all__ = ["PredictionWriter", "prediction_writer"]
 
 
-class Answers:
-    """Writes blocks of predictions, one row each: the id, the label, its probability, and those of all classes."""
+class PredictionWriter:
+    """Writes one row per prediction: id, label, probability of the label and, with ``proba``, of every class."""
 
     def __init__(
         self, file: Any, classes: Sequence[str], kind: str, delimiter: str, key: str | None, proba: bool
@@ -35,7 +35,7 @@ class Answers:
         self._table: Any = None
 
     def add(self, probability: Tensor, ids: Sequence[str] | None) -> None:
-        """Write the probabilities [R, C] of some rows."""
+        """Write a block of rows with these probabilities [R, C]."""
         best, at = probability.max(-1)
         columns: list[Sequence[Any]] = [] if self.key is None else [list(ids or [])]
         columns += [[self.classes[i] for i in at.tolist()], best.tolist()]
@@ -54,7 +54,7 @@ class Answers:
             self.file.write(f"{{{pairs}}}\n")
 
     def close(self) -> None:
-        """Write what ends the file."""
+        """Finish the file; only Parquet files need this."""
         if self.kind == "parquet":
             if self._table is None:
                 self._add_arrow([[] for _ in self.header])
@@ -73,7 +73,7 @@ class Answers:
 
 
 @contextmanager
-def answers(
+def prediction_writer(
     out: Path | None,
     classes: Sequence[str],
     *inputs: Path,
@@ -82,28 +82,28 @@ def answers(
     proba: bool,
     as_json: bool,
     delimiter: str,
-) -> Iterator[Answers]:
-    """Where predictions go: standard output, or a file that appears when all are written.
+) -> Iterator[PredictionWriter]:
+    """A writer to standard output, or to a file that appears only when it is complete.
 
     Raises:
-        ArgumentError: a file that cannot be written, is read, or belongs to the run; JSON into a Parquet file.
-        MissingPackageError: Parquet without pyarrow.
+        ArgumentError: the file cannot be written, is an input or belongs to the run, or is Parquet with ``as_json``.
+        MissingPackageError: Parquet was asked for, but pyarrow is not installed.
     """
     suffix = "" if out is None else out.suffix.lower()
     kind = "json" if as_json else "parquet" if suffix in (".parquet", ".pq") else "csv"
     delimiter = "\t" if suffix == ".tsv" else delimiter
     if out is not None and suffix in (".parquet", ".pq"):
         if as_json:
-            raise ArgumentError("out", "a file that does not end in .parquet, with --json", str(out))
+            raise ArgumentError("out", "with --json, a file name that does not end in .parquet", str(out))
         try:
             import pyarrow  # noqa: F401
         except ImportError as error:
             raise MissingPackageError("pyarrow", "io", "writing Parquet") from error
         check_file("out", out, *inputs, run=run)
         with writing(out, "wb") as file:
-            made = Answers(file, classes, kind, delimiter, key, proba)
-            yield made
-            made.close()
+            writer = PredictionWriter(file, classes, kind, delimiter, key, proba)
+            yield writer
+            writer.close()
         return
     with written(out, *inputs, run=run) as file:
-        yield Answers(file, classes, kind, delimiter, key, proba)
+        yield PredictionWriter(file, classes, kind, delimiter, key, proba)
