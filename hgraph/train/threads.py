@@ -27,7 +27,7 @@ def fastest_threads(step: Callable[[], object], *, most: int | None = None) -> i
     Returns:
         1 or ``most``. The result is 1 unless ``most`` threads take at least 5 % less time.
 
-    >>> fastest_threads(lambda: None)
+    >>> fastest_threads(lambda: None, most=1)
     1
     """
     most = torch.get_num_threads() if most is None else most
