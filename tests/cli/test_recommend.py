@@ -366,7 +366,7 @@ def test_a_folder_of_interactions_is_no_set_of_nodes(shop):
 
 
 def test_what_repeats_is_counted_aloud(shop):
-    assert "1 of 97 pairs repeat others and count once." in datasets.from_interactions(shop).caveats
+    assert "1 of 97 pairs repeat others and are merged." in datasets.from_interactions(shop).caveats
     call("train", "shop", "--model", "bprmf", "--epochs", 1, "--hidden", 4, "--out", "run", "--quiet")
     assert "1 of 97 pairs repeat" in (shop.parent / "run" / "report.md").read_text(encoding="utf-8")
 
