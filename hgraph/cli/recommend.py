@@ -56,7 +56,7 @@ def recommend(
     if draw is not None:
         check_picture("draw", draw, run=run)
     model, data, config = opened_run(run, root)
-    if (explain or draw is not None) and not model.reads_facts:
+    if (explain or draw is not None) and not model.uses_triples:
         hint = "A student's teacher may say why: ask its run" if config["model"] == TOWERS else ""
         raise ArgumentError("explain", "nothing, as this model reads no facts", type(model).__name__, hint)
     if user is None:
