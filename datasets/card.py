@@ -30,7 +30,7 @@ class Card:
             size is not known in advance.
         files: the files it downloads, as ``<folder>/<path>`` below the root.
 
-    >>> card = Card("example", "Two nodes.", "graph", "none", {"kind": "class"}, "CC0-1.0", True, "nobody")
+    >>> card = Card("example", "Two nodes.", "graph", "none", {"kind": "class"}, "CC0-1.0", True, "none")
     >>> card.redistribute, card.download
     (True, 0)
     """

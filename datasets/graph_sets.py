@@ -126,8 +126,8 @@ def _folds(folder: str, root: Root) -> dict[str, Parts]:
         text = text_of("graphs_dgcnn", f"{folder}/10fold_idx/{part}_idx-{number}.txt", root)
         return torch.tensor([int(line) for line in text.split()])
 
-    nobody = torch.empty(0, dtype=torch.long)
-    return {f"fold-{i}": Parts(ids("train", i), nobody, ids("test", i)) for i in range(1, 11)}
+    empty = torch.empty(0, dtype=torch.long)
+    return {f"fold-{i}": Parts(ids("train", i), empty, ids("test", i)) for i in range(1, 11)}
 
 
 def _random_parts(some: Graph, y: Tensor, seed: int) -> Parts:

@@ -140,19 +140,19 @@ def topology_score(z: Tensor, hypergraph: Hypergraph) -> float:
     members = hypergraph.v2e.with_weight(None)
     size = members.target_degree()
     if not bool((size > 0).any()):
-        raise ArgumentError("hypergraph", "at least one hyperedge with a member", hypergraph)
+        raise ArgumentError("hypergraph", "at least one nonempty hyperedge", hypergraph)
     z = z.detach().double()
-    centre, distance = propagate(members, z, reduce="mean"), z.new_empty(members.num_edges)
+    center, distance = propagate(members, z, reduce="mean"), z.new_empty(members.num_edges)
     for part in torch.arange(members.num_edges, device=z.device).split(max(1, _CHUNK_NUMBERS // max(z.shape[1], 1))):
-        distance[part] = (z[members.indices[part].long()] - centre[members.target[part].long()]).norm(dim=1)
+        distance[part] = (z[members.indices[part].long()] - center[members.target[part].long()]).norm(dim=1)
     sums = propagate(members.with_weight(distance), z.new_ones(len(z), 1))[:, 0]
     return float((sums / size.clamp(min=1)).sum() / (size > 0).sum())
 
 
 def _members(lesson: Lesson) -> Adjacency:
-    """The hyperedges as targets of their members, each member counting the same."""
+    """The hyperedges as targets of their members, with equal weights."""
     structure = lesson.part.structure
     if isinstance(structure, Graph):
-        hint = "Give the data a Hypergraph: of a graph, its edges and neighbourhoods make one"
-        raise ArgumentError("data", "a hypergraph, whose hyperedges have soft labels too", "a Graph", hint)
+        hint = "Use data with a Hypergraph, such as hgraph.builders.neighborhood_hypergraph(graph)"
+        raise ArgumentError("data", "a hypergraph, since the objective has soft labels of hyperedges", "a Graph", hint)
     return structure.v2e.with_weight(None)
