@@ -53,9 +53,8 @@ class SoftHyperedges(nn.Module):
         x [..., N, D], mask None or booleans [..., N] (False for padding) -> `SoftHypergraph` of participation
         [..., N, M], float32 at least. Padding has no effect; a sample with only padding has participation 0.
 
-    Source: "SoftHGNN: Soft Hypergraph Neural Networks for General Visual Recognition" (arXiv 2505.15325), soft
-        hyperedge
-    generation; Lei et al., "YOLOv13" (arXiv 2506.17733), adaptive hyperedge generation.
+    Source: "SoftHGNN: Soft Hypergraph Neural Networks for General Visual Recognition" (arXiv 2505.15325),
+    soft hyperedge generation; Lei et al., "YOLOv13" (arXiv 2506.17733), adaptive hyperedge generation.
 
     >>> hyperedges = SoftHyperedges(8, 3, num_heads=2)(torch.randn(2, 5, 8))
     >>> hyperedges, hyperedges.participation.sum(1).round(decimals=4).tolist()[0]

@@ -55,9 +55,8 @@ class SoftHGNNSeS(nn.Module):
         x [..., N, D], mask None or booleans [..., N] -> [..., N, D]; the mask is True at real nodes. Padding may
         contain any values, also NaN; it is in no hyperedge, and its output is 0.
 
-    Source: "SoftHGNN: Soft Hypergraph Neural Networks for General Visual Recognition" (arXiv 2505.15325), sparse
-        hyperedge
-    selection. The published class also has a gate that it never uses.
+    Source: "SoftHGNN: Soft Hypergraph Neural Networks for General Visual Recognition" (arXiv 2505.15325),
+    sparse hyperedge selection. The published class also has a gate that it never uses.
 
     >>> layer = SoftHGNNSeS(8, num_dynamic=6, num_fixed=2, top_k=3, num_heads=2)
     >>> layer(torch.randn(4, 5, 8)).shape, layer.usage.sum().item(), list(layer.aux)

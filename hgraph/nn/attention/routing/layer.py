@@ -42,8 +42,7 @@ class RoutingAttention(TokenAttention):
 
     - ``"argmax"``, the default of causal attention: the nearest centroid; a token attends to the last w keys of its
       cluster up to its own position. It does not depend on later tokens, so decoding equals the full forward.
-    - ``"topk"``, the default otherwise, as published: each centroid gets the w tokens nearest to it. Later tokens
-    replace
+    - ``"topk"``, the default otherwise, as published: each centroid gets its w nearest tokens. Later tokens replace
       earlier ones, so even if causal, the **selection** of tokens leaks information from the future; no decoding.
 
     With shared queries and keys, every token would attend mostly to itself, so in causal attention, a token attends to
