@@ -1,4 +1,4 @@
-"""Data sets by name: what there is, what its card says, and the data itself."""
+"""Data sets by name: their list, their cards and their loaders."""
 
 from hgraph.datasets import (
     committees,

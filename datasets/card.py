@@ -1,4 +1,4 @@
-"""`Card`: what is known of a data set without loading it."""
+"""`Card`: the description of a data set, readable without loading the data."""
 
 from __future__ import annotations
 
@@ -11,26 +11,26 @@ __all__ = ["Card"]
 
 @dataclass(frozen=True)
 class Card:
-    """What is known of a data set before a byte of it is read.
+    """The description of a data set, readable without loading the data.
 
     Args:
-        name: what `load` calls it.
+        name: the name that `load` takes.
         description: one sentence.
-        kind: what one example is: ``"hypergraph"``, ``"graph"``, ``"knowledge graph"``, ``"table"``, ``"image"``,
-            ``"text"`` ...
+        kind: the type of one example: ``"hypergraph"``, ``"graph"``, ``"knowledge graph"``, ``"table"``, ``"image"``,
+            ``"text"``, ...
         task: ``"node classification"`` and so on.
-        target_spec: what the target holds, for instance ``{"kind": "class", "num_classes": 7}``.
+        target_spec: the type of the target, for instance ``{"kind": "class", "num_classes": 7}``.
         license: the terms as published, or ``"none stated"``.
-        redistribute: False where the terms forbid passing on the data or anything made from it.
-        citation: whom to cite.
-        caveats: surprises a user should know of, one sentence each.
-        sizes: counts that the loaded data has, ``{"nodes": 2708, ...}``.
-        options: the keywords `load` takes for this set, with their defaults.
-        download: bytes that the first `load` fetches; 0 where the data comes with the installed packages, None where
-            they are not known beforehand.
-        files: what it fetches, as ``<folder>/<path>`` below the root.
+        redistribute: False if the terms forbid redistribution of the data or of anything derived from it.
+        citation: the publication to cite.
+        caveats: what a user should know before using the data, one sentence each.
+        sizes: counts of the loaded data, ``{"nodes": 2708, ...}``.
+        options: the keyword arguments that `load` takes for this set, with their defaults.
+        download: bytes that the first `load` downloads; 0 if the data comes with the installed packages, None if the
+            size is not known in advance.
+        files: the files it downloads, as ``<folder>/<path>`` below the root.
 
-    >>> card = Card("own", "Two nodes.", "graph", "none", {"kind": "class"}, "CC0-1.0", True, "nobody")
+    >>> card = Card("example", "Two nodes.", "graph", "none", {"kind": "class"}, "CC0-1.0", True, "none")
     >>> card.redistribute, card.download
     (True, 0)
     """

@@ -1,4 +1,4 @@
-"""What loaders share: lists in text files, features where none are published, drawn splits, counts."""
+"""Helpers of the loaders: lists in text files, default features, random splits, checks of sizes."""
 
 from __future__ import annotations
 
@@ -18,27 +18,35 @@ from hgraph.errors import ArgumentError, DataError
 from hgraph.structure import Graph, Hypergraph
 
 __all__ = [
-    "Root", "check_sizes", "files_of", "labelled", "made_features", "random_split", "read_lists", "sizes_of", "text_of",
+    "Root",
+    "check_sizes",
+    "default_features",
+    "files_of",
+    "labeled_data",
+    "random_split",
+    "read_lists",
+    "sizes_of",
+    "text_of",
 ]  # fmt: skip
 
 Root = str | os.PathLike[str] | None
 
 DEGREE_CAVEAT = (
-    "There are no features: x is log(1 + degree), one column, counted over the whole structure; "
-    "features='constant' has nothing of the structure in it, features='none' gives no columns."
+    "There are no features: x is log(1 + degree), one column, computed on the whole structure; "
+    "features='constant' uses no information from the structure, features='none' gives no columns."
 )
 
 
 def files_of(folder: str, *prefixes: str) -> list[str]:
-    """The files of a folder's table whose paths begin with one of the prefixes, as cards name them."""
+    """The files in the table of a folder whose paths start with one of the prefixes, as cards list them."""
     return [f"{folder}/{path}" for path in listed(folder) if path.startswith(prefixes)]
 
 
 def text_of(folder: str, path: str, root: Root) -> str:
-    """A listed file as text.
+    """The text of a file from the file table.
 
     Raises:
-        DataError: it cannot be had, or is not UTF-8.
+        DataError: the file cannot be downloaded or is not UTF-8.
     """
     file = fetch_listed(folder, path, root)
     try:
@@ -48,10 +56,10 @@ def text_of(folder: str, path: str, root: Root) -> str:
 
 
 def read_lists(text: str, separator: str, *, source: str) -> tuple[Tensor, Tensor]:
-    r"""Lines of integers: the numbers [E], and the line of each [E]; an empty line has none.
+    r"""Parse lines of integers into numbers [E] and the line of each number [E].
 
     Raises:
-        DataError: something that is not an integer.
+        DataError: a field is not an integer.
 
     >>> [t.tolist() for t in read_lists("4,5\n\n6\n", ",", source="file")]
     [[4, 5, 6], [0, 0, 2]]
@@ -61,22 +69,24 @@ def read_lists(text: str, separator: str, *, source: str) -> tuple[Tensor, Tenso
     try:
         numbers = np.array(text.replace(separator, " ").split(), dtype=np.int64)
     except ValueError as error:
-        raise DataError(f"{source}: integers separated by {separator!r} are needed ({error})") from error
+        raise DataError(f"{source}: expected integers separated by {separator!r} ({error})") from error
     if len(numbers) != int(sizes.sum()):
-        raise DataError(f"{source}: {len(numbers)} integers where the separators make {int(sizes.sum())}")
+        raise DataError(
+            f"{source}: expected {int(sizes.sum())} integers by the number of separators, got {len(numbers)}"
+        )
     return torch.from_numpy(numbers), torch.arange(len(lines)).repeat_interleave(sizes)
 
 
-def made_features(structure: Graph | Hypergraph, kind: str) -> Tensor:
-    """Features [N, F] of a structure that has none of its own.
+def default_features(structure: Graph | Hypergraph, kind: str) -> Tensor:
+    """Features [N, F] for a structure that comes without features.
 
     Args:
-        structure: what the features are of.
+        structure: a graph or a hypergraph.
         kind: ``"degree"``: log(1 + degree) [N, 1]; ``"constant"``: ones [N, 1]; ``"none"``: [N, 0];
-            ``"memberships"``, of hypergraphs: the dense incidence matrix [N, M].
+            ``"memberships"`` (hypergraphs only): the dense incidence matrix [N, M].
 
     Raises:
-        ArgumentError: another kind.
+        ArgumentError: an unknown kind.
     """
     choices = ["degree", "constant", "none"] + ["memberships"] * isinstance(structure, Hypergraph)
     if kind not in choices:
@@ -92,16 +102,16 @@ def made_features(structure: Graph | Hypergraph, kind: str) -> Tensor:
 def random_split(
     structure: Graph | Hypergraph, y: Tensor, *, seed: int, train: float = 0.5, val: float = 0.25
 ) -> Split:
-    """A transductive split that draws the same shares of every class, or of all rows where they have several labels.
+    """A random transductive split, stratified by class, or over all rows if they have several labels.
 
-    Labels below 0 are missing: such rows are in no part. Of a class too small to divide, training is served first.
+    Rows with a missing label (below 0) are in no part. If a class is too small to divide, training gets its rows first.
 
     Args:
-        structure: the whole structure, over which messages flow in training too.
-        y: [.] classes, or [., C] booleans.
-        seed: of the draw.
-        train: the share of training rows.
-        val: the share of validation rows; the others test.
+        structure: the whole structure, which training uses too.
+        y: classes [N], or booleans [N, C].
+        seed: random seed.
+        train: fraction of training rows.
+        val: fraction of validation rows; the others are test rows.
     """
     generator = torch.Generator().manual_seed(seed)
     groups = [(y == c).nonzero().flatten() for c in torch.unique(y[y >= 0])] if y.dim() == 1 else [torch.arange(len(y))]
@@ -111,11 +121,11 @@ def random_split(
         first, last = -(-len(members) * train // 1), -(-len(members) * (train + val) // 1)
         for part, chosen in zip(parts, members.tensor_split([int(first), int(last)]), strict=True):
             part.append(chosen)
-    nobody = torch.empty(0, dtype=torch.long)
-    return Split(structure, *(torch.cat([nobody, *part]).sort().values for part in parts))
+    empty = torch.empty(0, dtype=torch.long)
+    return Split(structure, *(torch.cat([empty, *part]).sort().values for part in parts))
 
 
-def labelled(
+def labeled_data(
     name: str,
     structure: Graph | Hypergraph,
     y: Tensor,
@@ -124,32 +134,32 @@ def labelled(
     features: str,
     seed: int,
     target: Literal["node", "hyperedge"] = "node",
-    but: Sequence[str] = (),
+    skip: Sequence[str] = (),
 ) -> Data:
-    """What a set is that publishes labels alone: made features, a drawn split, the counts of its card.
+    """Build a data set that publishes labels but no features or split, and check the counts of its card.
 
     Args:
-        name: of the set.
-        structure: as published.
-        y: as `random_split` takes them.
-        meta: of the `Data`.
-        features: as `made_features` takes them; the card counts those of ``"degree"``.
-        seed: of the split.
-        target: whose labels they are.
-        but: as `check_sizes` takes it.
+        name: name of the set.
+        structure: the published structure.
+        y: labels, as in `random_split`.
+        meta: metadata for `Data`.
+        features: kind of features, as in `default_features`; the card counts those of ``"degree"``.
+        seed: seed of the split.
+        target: what the labels belong to.
+        skip: as in `check_sizes`.
 
     Raises:
-        ArgumentError: another kind of features.
-        DataError: a count that is not the card's.
+        ArgumentError: an unknown kind of features.
+        DataError: a count differs from the card.
     """
-    x, splits = made_features(structure, features), {"default": random_split(structure, y, seed=seed)}
+    x, splits = default_features(structure, features), {"default": random_split(structure, y, seed=seed)}
     data = Data(structure, x, y, splits, meta, target).validate()
-    check_sizes(name, [data], info(name).sizes, but=["features"] * (features != "degree") + [*but])
+    check_sizes(name, [data], info(name).sizes, skip=["features"] * (features != "degree") + [*skip])
     return data
 
 
 def sizes_of(examples: Sequence[Data]) -> dict[str, int]:
-    """The counts of loaded examples, all the kinds that a card may state."""
+    """Every count of loaded examples that a card may state."""
     graphs = [e.structure for e in examples if isinstance(e.structure, Graph)]
     hypers = [e.structure for e in examples if isinstance(e.structure, Hypergraph)]
     found = {"graphs": len(examples), "features": examples[0].num_features}
@@ -163,20 +173,20 @@ def sizes_of(examples: Sequence[Data]) -> dict[str, int]:
     return found
 
 
-def check_sizes(name: str, examples: Sequence[Data], sizes: Mapping[str, int], *, but: Sequence[str] = ()) -> None:
-    """Refuse data that is not what its card says.
+def check_sizes(name: str, examples: Sequence[Data], sizes: Mapping[str, int], *, skip: Sequence[str] = ()) -> None:
+    """Check that loaded data has the sizes on its card.
 
     Args:
-        name: of the set.
+        name: name of the set.
         examples: the loaded data.
-        sizes: the card's.
-        but: what an option of the caller changes, so that the card does not speak of it.
+        sizes: the counts on the card.
+        skip: counts that an option of the caller changes; they are not checked.
 
     Raises:
         DataError: a count differs.
     """
     measured: dict[str, Any] = sizes_of(examples)
-    wanted = {key: number for key, number in sizes.items() if key not in but}
+    wanted = {key: number for key, number in sizes.items() if key not in skip}
     found = {key: measured.get(key) for key in wanted}
     if found != wanted:
-        raise DataError(f"{name}: the files hold {found}, the card says {wanted}")
+        raise DataError(f"{name}: expected the sizes {wanted} of its card, got {found}")

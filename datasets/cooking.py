@@ -1,4 +1,4 @@
-"""Recipes: the ingredients of one form a hyperedge, and its cuisine is to be told; or the other way round."""
+"""Recipes as hyperedges of ingredients or as nodes; the task is to predict their cuisine."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from hgraph.datasets.common import (
     DEGREE_CAVEAT,
     Root,
     files_of,
-    labelled,
+    labeled_data,
     read_lists,
     text_of,
 )
@@ -24,17 +24,17 @@ _CITATION = (
     "I. Amburg, N. Veldt, A. Benson: Clustering in graphs and hypergraphs with categorical edge labels. WWW 2020."
 )
 _CAVEATS = (
-    "The file lists 428,275 ingredients of recipes; 26 of them, in five recipes, are repeats and count once.",
-    "39,243 of 39,774 recipes differ as sets, and 22 have a single ingredient; all are kept.",
+    "The file lists 428,275 pairs of recipe and ingredient; 26 of them, in five recipes, repeat others and are merged.",
+    "39,243 of the 39,774 recipes are distinct as sets, and 22 have a single ingredient; all are kept.",
     "Cuisines range from 467 recipes (brazilian) to 7,838 (italian).",
     DEGREE_CAVEAT,
-    "The default split is drawn under `seed`: half of every cuisine trains, a quarter validates, a quarter tests.",
+    "The default split is random (`seed`): 50 % of each cuisine for training, 25 % for validation, 25 % for testing.",
 )
 
 
 @register(
     "cooking",
-    description="39,774 recipes as hyperedges over 6,714 ingredients; the cuisine of each recipe is to be told.",
+    description="39,774 recipes as hyperedges over 6,714 ingredients; predict the cuisine of each recipe.",
     kind="hypergraph",
     task="hyperedge classification",
     target_spec={"kind": "class", "num_classes": 20},
@@ -42,8 +42,8 @@ _CAVEATS = (
     redistribute=False,
     citation=_CITATION,
     caveats=(
-        "Labels are of hyperedges: the ingredients of all recipes are known, the cuisines of some are not. "
-        "cooking-recipes has the recipes as nodes.",
+        "Labels belong to hyperedges: the ingredients of all recipes are known, the cuisines of some are not. "
+        "In cooking-recipes, the recipes are nodes.",
         *_CAVEATS,
     ),
     sizes={"nodes": 6714, "hyperedges": 39774, "incidences": 428249, "features": 1, "classes": 20},
@@ -54,17 +54,17 @@ def cooking(root: Root = None, *, seed: int = 0, features: str = "degree") -> Da
 
     Args:
         root: see `hgraph.datasets.load`.
-        seed: redraws the split.
+        seed: random seed of the split.
         features: ``"degree"``, ``"constant"`` or ``"none"``.
     """
     structure, y, cuisines, ingredients = _read(root)
     meta = {"class_names": cuisines, "node_names": ingredients}
-    return labelled("cooking", structure, y, meta, features=features, seed=seed, target="hyperedge")
+    return labeled_data("cooking", structure, y, meta, features=features, seed=seed, target="hyperedge")
 
 
 @register(
     "cooking-recipes",
-    description="39,774 recipes; those with the same ingredient form a hyperedge, 6,714 ingredients.",
+    description="39,774 recipes as nodes; the recipes that share one of 6,714 ingredients form a hyperedge.",
     kind="hypergraph",
     task="node classification",
     target_spec={"kind": "class", "num_classes": 20},
@@ -83,17 +83,17 @@ def recipes(root: Root = None, *, seed: int = 0, features: str = "degree") -> Da
 
     Args:
         root: see `hgraph.datasets.load`.
-        seed: redraws the split.
+        seed: random seed of the split.
         features: ``"degree"``, ``"constant"`` or ``"none"``.
     """
     over_ingredients, y, cuisines, ingredients = _read(root)
     structure = over_ingredients.dual()
     meta = {"class_names": cuisines, "hyperedge_names": ingredients}
-    return labelled("cooking-recipes", structure, y, meta, features=features, seed=seed)
+    return labeled_data("cooking-recipes", structure, y, meta, features=features, seed=seed)
 
 
 def _read(root: Root) -> tuple[Hypergraph, torch.Tensor, tuple[str, ...], tuple[str, ...]]:
-    """The hypergraph over ingredients, cuisines of its hyperedges, names of cuisines and of ingredients."""
+    """The hypergraph over ingredients, the cuisines of its hyperedges, and the names of cuisines and ingredients."""
     ingredients = tuple(text_of(_FOLDER, "node-labels.txt", root).splitlines())
     cuisines = tuple(text_of(_FOLDER, "hyperedge-label-identities.txt", root).split())
     y = torch.tensor([int(line) - 1 for line in text_of(_FOLDER, "hyperedge-labels.txt", root).split()])

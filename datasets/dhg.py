@@ -1,4 +1,4 @@
-"""The node classification sets that DeepHypergraph publishes: pickles of plain data, read by our own unpickler."""
+"""The node classification sets of DeepHypergraph: pickles of plain data, read by `hgraph.datasets.unpickle`."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from hgraph.data import Data, Split
-from hgraph.datasets.common import DEGREE_CAVEAT, Root, made_features, random_split
+from hgraph.datasets.common import DEGREE_CAVEAT, Root, default_features, random_split
 from hgraph.datasets.download import fetch_unlisted
 from hgraph.datasets.registry import register
 from hgraph.errors import DataError
@@ -25,17 +25,17 @@ __all__: list[str] = []
 _URL = "https://huggingface.co/datasets/iMoonLab/DHG-data/resolve/main/datasets"
 _MAX_BYTES = 2**30
 _CAVEATS = (
-    "Counts are those of DHG's cards; the files are checked against them, and against DHG's MD5. The first download is "
-    "trusted beyond that, and later ones must equal it (lock files with SHA-256 beside the files).",
-    "folder= reads files that DHG has fetched already, for instance ~/.cache/dhg/datasets/cora.",
-    "A member that is listed twice in a hyperedge counts once, repeated hyperedges are kept; of a graph repeated edges "
-    "are merged, loops are kept, and each undirected edge is two directed ones.",
+    "Counts and MD5 sums are those published by DHG, and the files are checked against them. The first download is "
+    "otherwise trusted, and later ones must match it (by SHA-256 in a lock file next to each file).",
+    "folder= reads files that DHG has already downloaded, for instance ~/.cache/dhg/datasets/cora.",
+    "Repeated members of a hyperedge are merged, repeated hyperedges are kept. In graphs, repeated edges are merged, "
+    "self-loops are kept, and each undirected edge is stored as two directed ones.",
 )
 
 
 @dataclass(frozen=True)
-class _Facts:
-    """A row of the table: what DHG's cards say."""
+class _Info:
+    """A row of the table: the sizes and MD5 sums that DHG publishes."""
 
     name: str
     folder: str
@@ -47,12 +47,12 @@ class _Facts:
     md5: dict[str, str]
 
     @property
-    def same_parts(self) -> bool:
-        """Whether DHG publishes one and the same mask for validation and test."""
+    def same_val_test(self) -> bool:
+        """Whether DHG publishes the same mask for validation and test."""
         return "val_mask.pkl" in self.md5 and self.md5["val_mask.pkl"] == self.md5["test_mask.pkl"]
 
 
-def _make_loader(facts: _Facts) -> Callable[..., Data]:
+def _make_loader(info: _Info) -> Callable[..., Data]:
     def loader(
         root: Root = None,
         *,
@@ -60,30 +60,30 @@ def _make_loader(facts: _Facts) -> Callable[..., Data]:
         features: str = "degree",
         folder: str | os.PathLike[str] | None = None,
     ) -> Data:
-        read = {file: _read(facts, file, root, folder) for file in facts.md5}
-        structure = _structure(facts, read["edge_list.pkl"])
-        y = _vector(facts, read["labels.pkl"], "labels").long()
-        if len(y) and (int(y.min()) < -1 or int(y.max()) >= facts.classes):
-            raise DataError(f"{facts.name}: labels must lie in 0 .. {facts.classes - 1}")
-        x = _features(facts, read["features.pkl"]) if facts.features else made_features(structure, features)
+        read = {file: _read(info, file, root, folder) for file in info.md5}
+        structure = _structure(info, read["edge_list.pkl"])
+        y = _vector(info, read["labels.pkl"], "labels").long()
+        if len(y) and (int(y.min()) < -1 or int(y.max()) >= info.classes):
+            raise DataError(f"{info.name}: expected labels in 0 .. {info.classes - 1}")
+        x = _features(info, read["features.pkl"]) if info.features else default_features(structure, features)
         if "train_mask.pkl" in read:
-            masks = {part: _vector(facts, read[f"{part}_mask.pkl"], part).bool() for part in ("train", "val", "test")}
+            masks = {part: _vector(info, read[f"{part}_mask.pkl"], part).bool() for part in ("train", "val", "test")}
             ids = {part: mask.nonzero().flatten() for part, mask in masks.items()}
-            split = Split(structure, ids["train"], ids["val"][:0] if facts.same_parts else ids["val"], ids["test"])
+            split = Split(structure, ids["train"], ids["val"][:0] if info.same_val_test else ids["val"], ids["test"])
         else:
             split = random_split(structure, y, seed=seed)
         return Data(structure, x, y, {"default": split}, {"class_names": None}).validate()
 
-    loader.__doc__ = f"The data set ``{facts.name}``; see its card."
+    loader.__doc__ = f"The data set ``{info.name}``; see its card for details."
     return loader
 
 
-def _read(facts: _Facts, file: str, root: Root, folder: str | os.PathLike[str] | None) -> Any:
+def _read(info: _Info, file: str, root: Root, folder: str | os.PathLike[str] | None) -> Any:
     from hgraph.datasets.unpickle import loads
 
     if folder is None:
-        url = f"{_URL}/{facts.folder}/{file}"
-        path = fetch_unlisted("dhg", f"{facts.folder}/{file}", url, max_bytes=_MAX_BYTES, root=root)
+        url = f"{_URL}/{info.folder}/{file}"
+        path = fetch_unlisted("dhg", f"{info.folder}/{file}", url, max_bytes=_MAX_BYTES, root=root)
     else:
         path = Path(folder) / file
     try:
@@ -91,94 +91,92 @@ def _read(facts: _Facts, file: str, root: Root, folder: str | os.PathLike[str] |
     except OSError as error:
         raise DataError(f"{path}: cannot be read ({error.strerror})") from error
     found = hashlib.md5(content, usedforsecurity=False).hexdigest()
-    if found != facts.md5[file]:
-        raise DataError(f"{path}: MD5 is {found}, DHG says {facts.md5[file]}: not the published file")
+    if found != info.md5[file]:
+        raise DataError(f"{path}: expected the published MD5 {info.md5[file]}, got {found}")
     return loads(content, source=str(path), max_bytes=_MAX_BYTES)
 
 
-def _structure(facts: _Facts, edges: Any) -> Graph | Hypergraph:
-    if not isinstance(edges, (list, tuple)) or len(edges) != facts.edges:
+def _structure(info: _Info, edges: Any) -> Graph | Hypergraph:
+    if not isinstance(edges, (list, tuple)) or len(edges) != info.edges:
         got = len(edges) if isinstance(edges, (list, tuple)) else type(edges).__name__
-        raise DataError(f"{facts.name}: a list of {facts.edges} edges is needed, got {got}")
+        raise DataError(f"{info.name}: expected a list of {info.edges} edges, got {got}")
     try:
-        if facts.kind == "hypergraph":
-            return Hypergraph.from_lists([sorted(set(map(int, e))) for e in edges], num_nodes=facts.nodes)
+        if info.kind == "hypergraph":
+            return Hypergraph.from_lists([sorted(set(map(int, e))) for e in edges], num_nodes=info.nodes)
         pairs = np.array([[int(a), int(b)] for a, b in edges], dtype=np.int64).reshape(-1, 2)
         pairs = np.unique(np.sort(pairs, axis=1), axis=0)
-        return Graph.from_edge_index(torch.from_numpy(pairs.T.copy()), num_nodes=facts.nodes, directed=False)
+        return Graph.from_edge_index(torch.from_numpy(pairs.T.copy()), num_nodes=info.nodes, directed=False)
     except (TypeError, ValueError, OverflowError) as error:
-        raise DataError(f"{facts.name}: edges of nodes 0 .. {facts.nodes - 1} are needed ({error})") from error
+        raise DataError(f"{info.name}: expected edges between nodes 0 .. {info.nodes - 1} ({error})") from error
 
 
-def _vector(facts: _Facts, values: Any, what: str) -> Tensor:
-    """A list or array with one number or boolean a node."""
+def _vector(info: _Info, values: Any, what: str) -> Tensor:
+    """A list or array with one number or boolean per node, as int64 [N]."""
     if isinstance(values, Iterable) and not isinstance(values, (str, bytes, dict)):
         try:
             found = np.asarray(values)
         except ValueError:
             found = np.empty(0, dtype=object)
-        if found.shape == (facts.nodes,) and found.dtype.kind in "biu":
+        if found.shape == (info.nodes,) and found.dtype.kind in "biu":
             return torch.from_numpy(found.astype(np.int64))
-    raise DataError(f"{facts.name}: {what}: one whole number for each of {facts.nodes} nodes is needed")
+    raise DataError(f"{info.name}: {what}: expected one whole number per node, {info.nodes} in all")
 
 
-def _features(facts: _Facts, matrix: Any) -> Tensor:
-    """A sparse matrix, an array, or a list of rows, as [N, F] floats."""
-    shape = (facts.nodes, facts.features)
+def _features(info: _Info, matrix: Any) -> Tensor:
+    """A sparse matrix, an array or a list of rows, as floats [N, F]."""
+    shape = (info.nodes, info.features)
     if hasattr(matrix, "toarray"):
         if matrix.shape != shape:  # before it is made dense
-            raise DataError(f"{facts.name}: features {shape} are needed, not {matrix.shape}")
+            raise DataError(f"{info.name}: expected features of shape {shape}, got {matrix.shape}")
         matrix = matrix.toarray()
     try:
         found = np.asarray(matrix, dtype=np.float32)
     except (TypeError, ValueError) as error:
-        raise DataError(f"{facts.name}: features are not numbers ({error})") from error
+        raise DataError(f"{info.name}: expected numbers as features ({error})") from error
     if found.shape != shape:
-        raise DataError(f"{facts.name}: features {shape} are needed, not {found.shape}")
+        raise DataError(f"{info.name}: expected features of shape {shape}, got {found.shape}")
     return torch.from_numpy(found)
 
 
-def _rows() -> list[_Facts]:
+def _rows() -> list[_Info]:
     lines = Path(__file__).with_name("dhg.tsv").read_text(encoding="utf-8").splitlines()[1:]
     rows = []
     for name, folder, kind, *numbers, sums in (line.split("\t") for line in lines):
         nodes, edges, classes, features = map(int, numbers)
         md5 = dict(pair.split("=") for pair in sums.split(","))
-        rows.append(_Facts(name, folder, kind, nodes, edges, classes, features, md5))
+        rows.append(_Info(name, folder, kind, nodes, edges, classes, features, md5))
     return rows
 
 
-def _own_caveats(facts: _Facts) -> list[str]:
+def _set_caveats(info: _Info) -> list[str]:
     caveats = []
-    if facts.same_parts:
-        caveats.append(
-            "DHG's validation mask is its test mask: the default split has DHG's test part and no validation."
-        )
-    elif "train_mask.pkl" in facts.md5:
-        caveats.append("The default split is DHG's own.")
+    if info.same_val_test:
+        caveats.append("DHG's validation mask equals its test mask: the default split has no validation nodes.")
+    elif "train_mask.pkl" in info.md5:
+        caveats.append("The default split is the one that DHG publishes.")
     else:
-        caveats.append("The default split is drawn under `seed`: half of every class trains, a quarter validates.")
-    return caveats if facts.features else [*caveats, DEGREE_CAVEAT]
+        caveats.append("The default split is random (`seed`): 50 % of each class for training, 25 % for validation.")
+    return caveats if info.features else [*caveats, DEGREE_CAVEAT]
 
 
-for _facts in _rows():
-    _things = ("nodes", "hyperedges") if _facts.kind == "hypergraph" else ("nodes", "listed edges")
+for _info in _rows():
+    _keys = ("nodes", "hyperedges") if _info.kind == "hypergraph" else ("nodes", "listed edges")
     register(
-        _facts.name,
-        description=f"{_facts.folder} as DeepHypergraph publishes it.",
-        kind=_facts.kind,
+        _info.name,
+        description=f"{_info.folder} as DeepHypergraph publishes it.",
+        kind=_info.kind,
         task="node classification",
-        target_spec={"kind": "class", "num_classes": _facts.classes},
+        target_spec={"kind": "class", "num_classes": _info.classes},
         license="none stated",
         redistribute=False,
         citation="Y. Gao, Y. Feng, S. Ji, R. Ji: HGNN+: General Hypergraph Neural Networks. TPAMI, 2023; and "
         "the sources that DHG's documentation names.",
-        caveats=(*_own_caveats(_facts), *_CAVEATS),
+        caveats=(*_set_caveats(_info), *_CAVEATS),
         sizes={
-            _things[0]: _facts.nodes,
-            _things[1]: _facts.edges,
-            "features": _facts.features or 1,
-            "classes": _facts.classes,
+            _keys[0]: _info.nodes,
+            _keys[1]: _info.edges,
+            "features": _info.features or 1,
+            "classes": _info.classes,
         },
         download=None,
-    )(_make_loader(_facts))
+    )(_make_loader(_info))

@@ -1,4 +1,4 @@
-"""Files of data sets: fetched from a mirror or their published address, verified, kept."""
+"""Downloads files of data sets from a mirror or their published URL, verifies and caches them."""
 
 from __future__ import annotations
 
@@ -32,9 +32,9 @@ _DELAYS = (0.5, 1.0, 2.0)  # before the second, third and fourth attempt at one 
 
 @dataclass(frozen=True)
 class Source:
-    """One row of a file table: where a file is published and how to know it.
+    """One row of a file table: the path, size, hash and URL of a file.
 
-    Where ``sha256`` is empty the content is not known beforehand and ``size`` is the most that is taken.
+    If ``sha256`` is empty, the content is not known in advance and ``size`` is the maximum size.
     """
 
     path: str
@@ -44,18 +44,18 @@ class Source:
 
 
 class _Retry(Exception):
-    """An attempt failed in a way that another attempt may mend."""
+    """An attempt failed in a way that a retry may fix."""
 
 
 class _Refused(Exception):
-    """This address will not give the file, now or later."""
+    """This URL cannot give the file; a retry does not help."""
 
 
-# ---------------------------------------------------------------------- what users call
+# ---------------------------------------------------------------------- public functions
 
 
 def data_root(root: str | os.PathLike[str] | None = None) -> Path:
-    """The folder that keeps fetched files: ``root``, else ``$HGRAPH_DATA``, else the platform's cache folder.
+    """The folder for downloaded files: ``root``, else ``$HGRAPH_DATA``, else the cache folder of the platform.
 
     >>> data_root("here").name
     'here'
@@ -76,21 +76,21 @@ def fetch(
 ) -> Path:
     """The local path of one verified file of a data set.
 
-    A kept file whose hash is right is used. Else ``$HGRAPH_MIRROR`` (a folder, or a URL, laid out as
-    ``<set>/<path>``) is asked, then the published address. Nothing is written under the file's name before its size and
-    SHA-256 are right, and then the whole file appears at once.
+    A cached file with the right hash is used. Otherwise ``$HGRAPH_MIRROR`` (a folder or URL with files at
+    ``<set>/<path>``) is tried first, then the published URL. The file is written under its name only after its size
+    and SHA-256 have been verified, in one atomic step.
 
     Args:
         set_name: the folder of the set below the root.
         path: the file's path within the set, with forward slashes.
-        url: its published http(s) address.
+        url: its published http(s) URL.
         sha256: 64 hexadecimal digits.
-        size: its bytes; never more are read.
+        size: its size in bytes; no more are read.
         root: see `data_root`.
 
     Raises:
-        ArgumentError: a path that leaves its folder, an address that is not http(s), a malformed hash.
-        DataError: no source has the file; the message names each source with its reason, and the ways to do without.
+        ArgumentError: a path outside its folder, a URL that is not http(s), or a malformed hash.
+        DataError: no source has the file; the message lists each source with its error, and how to work offline.
     """
     relative = _checked_path("set_name", set_name) / _checked_path("path", path)
     source = _checked_source(Source(path, size, sha256 or "none", url))
@@ -99,7 +99,7 @@ def fetch(
 
 
 def _get(relative: PurePosixPath, source: Source, target: Path) -> Path:
-    """The file from the first address that gives it."""
+    """Get the file from the first address that works."""
     reasons = []
     for address in _addresses(relative, source.url):
         try:
@@ -109,15 +109,15 @@ def _get(relative: PurePosixPath, source: Source, target: Path) -> Path:
         except (_Refused, _Retry) as error:
             reasons.append(f"{address}: {error}")
     raise DataError(
-        f"{relative}: could not be had.\n  "
+        f"{relative}: could not be downloaded.\n  "
         + "\n  ".join(reasons)
-        + f"\nWithout a network: set HGRAPH_MIRROR to a folder that holds {relative}, or put the file at {target}"
+        + f"\nTo work offline, set HGRAPH_MIRROR to a folder that contains {relative}, or put the file at {target}"
     )
 
 
 @functools.cache
 def listed(set_name: str) -> Mapping[str, Source]:
-    """The file table of a set that ships with the package, by path.
+    """The file table of a set, which is part of the package, by path.
 
     >>> listed("hypergcn")["cocitation/cora/labels.pickle"].size
     5436
@@ -130,11 +130,11 @@ def listed(set_name: str) -> Mapping[str, Source]:
 
 
 def fetch_listed(set_name: str, path: str, root: str | os.PathLike[str] | None = None) -> Path:
-    """`fetch` for a file that stands in the set's table.
+    """Fetch a file that is listed in the file table of a set.
 
     Raises:
-        ArgumentError: it does not stand there.
-        DataError: it cannot be had.
+        ArgumentError: the file is not in the table.
+        DataError: the file cannot be downloaded.
     """
     files = listed(set_name)
     if path not in files:
@@ -152,22 +152,22 @@ def fetch_unlisted(
     sha256: str | None = None,
     root: str | os.PathLike[str] | None = None,
 ) -> Path:
-    """A file whose hash its publisher does not tell: trusted the first time, held to that ever after.
+    """Fetch a file without a published hash: the first download is trusted, later ones must match it.
 
-    Size and SHA-256 of what came first are written beside the file, into ``<path>.lock.json``. A later call returns the
-    file only while it is still that. With ``sha256`` nothing else is accepted, the first time either.
+    Size and SHA-256 of the first download are saved next to the file in ``<path>.lock.json``. Later calls return the
+    file only if it still matches. With ``sha256``, the first download must match it too.
 
     Args:
         set_name: the folder of the set below the root.
         path: the file's path within the set.
-        url: its published http(s) address.
-        max_bytes: more is refused.
+        url: its published http(s) URL.
+        max_bytes: maximum size; larger files are refused.
         sha256: 64 hexadecimal digits, or None.
         root: see `data_root`.
 
     Raises:
         ArgumentError: as `fetch`.
-        DataError: no source has it, or it is not what came first or what ``sha256`` asks for.
+        DataError: no source has the file, or it differs from the first download or from ``sha256``.
     """
     relative = _checked_path("set_name", set_name) / _checked_path("path", path)
     if sha256 is not None:
@@ -182,8 +182,8 @@ def fetch_unlisted(
         if wanted is not None and found["sha256"] != wanted:
             if fresh:
                 target.unlink()
-            hint = f"If the new one is right, delete {lock}; if it is not, delete {target}"
-            raise DataError(f"{target}: SHA-256 is {found['sha256']}, {source} says {wanted}. {hint}")
+            hint = f"If this file is right, delete {lock}; if it is not, delete {target}"
+            raise DataError(f"{target}: expected SHA-256 {wanted} ({source}), got {found['sha256']}. {hint}")
     if not lock.is_file():
         with _replacing(lock) as part:
             part.file.write(json.dumps({**found, "url": url}, indent=1).encode())
@@ -196,14 +196,16 @@ def _locked(lock: Path) -> str | None:
     try:
         return str(json.loads(lock.read_bytes())["sha256"])
     except (ValueError, KeyError, TypeError) as error:
-        raise DataError(f"{lock}: damaged ({error!r}); delete it to trust the file beside it anew") from error
+        raise DataError(
+            f"{lock}: damaged lock file ({error!r}). Delete it to trust the file next to it again"
+        ) from error
 
 
-# ---------------------------------------------------------------------- paths and what is kept
+# ---------------------------------------------------------------------- paths and cached files
 
 
 def _checked_path(name: str, path: str) -> PurePosixPath:
-    """The path, if every part of it is a plain name; so nothing outside its folder can be meant."""
+    """The path, after checking that each part is a plain name, so that it cannot leave its folder."""
     parts = path.split("/")
     bad = any(p in ("", ".", "..") or any(c in p for c in "\\:\0") for p in parts)
     if bad:
@@ -213,9 +215,9 @@ def _checked_path(name: str, path: str) -> PurePosixPath:
 
 def _checked_source(source: Source) -> Source:
     if urllib.parse.urlsplit(source.url).scheme not in ("http", "https"):
-        raise ArgumentError("url", "an http or https address", repr(source.url))
+        raise ArgumentError("url", "an http or https URL", repr(source.url))
     if source.sha256 and not re.fullmatch(r"[0-9a-f]{64}", source.sha256):
-        raise ArgumentError("sha256", "64 small hexadecimal digits", repr(source.sha256))
+        raise ArgumentError("sha256", "64 lowercase hexadecimal digits", repr(source.sha256))
     if source.size < 0:
         raise ArgumentError("size", "a size >= 0", source.size)
     return source
@@ -242,18 +244,18 @@ def _addresses(relative: PurePosixPath, url: str) -> Iterator[str | Path]:
         elif parts.scheme == "file":
             yield Path(urllib.request.url2pathname(parts.path)) / relative
         elif "://" in mirror:
-            raise ArgumentError("HGRAPH_MIRROR", "a folder, or an http, https or file address", repr(mirror))
+            raise ArgumentError("HGRAPH_MIRROR", "a folder, or an http, https or file URL", repr(mirror))
         else:
             yield Path(mirror).expanduser() / relative
     yield url
 
 
-# ---------------------------------------------------------------------- the file being written
+# ---------------------------------------------------------------------- writing
 
 
 @dataclass
 class _Part:
-    """A temporary file, and the hash and count of what is in it."""
+    """A temporary file with the hash and the size of its content so far."""
 
     file: IO[bytes]
     digest: Any
@@ -264,8 +266,8 @@ class _Part:
         self.file.truncate()
         self.digest, self.count = hashlib.sha256(), 0
 
-    def take(self, stream: Any, size: int, progress: Any) -> None:
-        """Append the stream; one byte beyond ``size`` ends it, so a wrong server cannot fill the disk."""
+    def append(self, stream: Any, size: int, progress: Any) -> None:
+        """Append the stream; stops one byte after ``size``, so that a faulty server cannot fill the disk."""
         while True:
             try:
                 chunk = stream.read(min(_CHUNK, size + 1 - self.count))
@@ -278,14 +280,14 @@ class _Part:
             self.count += len(chunk)
             progress.update(len(chunk))
             if self.count > size:
-                raise _Refused(f"more than the declared {size} bytes")
+                raise _Refused(f"more than the expected {size} bytes")
 
 
 @contextmanager
 def _replacing(target: Path) -> Iterator[_Part]:
-    """A file beside the target that takes its place when the block ends well, and goes when it does not.
+    """A temporary file next to the target that replaces it if the block succeeds and is deleted if not.
 
-    Its name is its own, so that processes that fetch the same file at once do not write into each other's.
+    Its name is unique, so that processes that fetch the same file at once do not write to the same temporary file.
     """
     name = target.with_name(f".{target.name}.{secrets.token_hex(4)}.part")
     try:
@@ -295,30 +297,30 @@ def _replacing(target: Path) -> Iterator[_Part]:
             file.flush()
             os.fsync(file.fileno())
         os.replace(name, target)
-    except OSError as error:  # reading has its own errors by now, so this is the disk
-        raise DataError(f"{target}: cannot be written ({error}). HGRAPH_DATA chooses another folder") from error
+    except OSError as error:  # errors of reading were converted before, so this is the disk
+        raise DataError(f"{target}: cannot be written ({error}). Set HGRAPH_DATA to another folder") from error
     finally:
-        with suppress(OSError):  # it is not there where all went well, or where it could not be made
+        with suppress(OSError):  # after success, or if it could not be created, there is no such file
             name.unlink()
 
 
-# ---------------------------------------------------------------------- getting the bytes
+# ---------------------------------------------------------------------- downloading
 
 
 def _copy(address: str | Path, part: _Part, source: Source) -> None:
-    """Fill ``part`` from one address and verify it."""
+    """Write the content of one address to ``part`` and verify it."""
     from tqdm import tqdm
 
-    # disable=None: a bar on a terminal, silence elsewhere.
+    # disable=None: show the bar on a terminal only.
     total = source.size if source.sha256 else None
     with tqdm(total=total, unit="B", unit_scale=True, desc=source.path, leave=False, disable=None) as progress:
         if isinstance(address, Path):
             try:
-                stream = open(address, "rb")  # noqa: SIM115 - closed below; a failed write must not read as this
+                stream = open(address, "rb")  # noqa: SIM115 - closed below; errors of writing must not be caught here
             except OSError as error:
                 raise _Refused(error.strerror or "cannot be read") from error
             with stream:
-                part.take(stream, source.size, progress)
+                part.append(stream, source.size, progress)
             _verify(part, source)
         else:
             _download(address, part, source, progress)
@@ -328,13 +330,13 @@ def _verify(part: _Part, source: Source) -> None:
     if not source.sha256:
         return
     if part.count != source.size:
-        raise _Retry(f"{part.count} bytes, not {source.size}: truncated")
+        raise _Retry(f"expected {source.size} bytes, got {part.count}: truncated")
     if part.digest.hexdigest() != source.sha256:
-        raise _Refused(f"SHA-256 is {part.digest.hexdigest()}, not {source.sha256}: not the published file")
+        raise _Refused(f"expected the published SHA-256 {source.sha256}, got {part.digest.hexdigest()}")
 
 
 def _download(url: str, part: _Part, source: Source, progress: Any) -> None:
-    """Attempts with pauses between them; each goes on where the one before it was cut off."""
+    """Download with retries after pauses; each retry resumes where the last attempt stopped."""
     for delay in (*_DELAYS, None):
         resumed = part.count > 0
         try:
@@ -343,7 +345,7 @@ def _download(url: str, part: _Part, source: Source, progress: Any) -> None:
         except _Refused:
             if not resumed:
                 raise
-            part.restart()  # two halves that do not fit: the file may have changed between the attempts
+            part.restart()  # the parts do not fit together: the file may have changed between the attempts
             progress.reset()
             if delay is None:
                 raise
@@ -368,13 +370,13 @@ def _attempt(url: str, part: _Part, source: Source, progress: Any) -> None:
                 part.restart()
                 progress.reset()
                 if response.status == 206:
-                    raise _Retry("the server sent another part than was asked for")
-            part.take(response, source.size, progress)
+                    raise _Retry("the server sent a different range than requested")
+            part.append(response, source.size, progress)
             if response.length and not source.sha256 and part.count <= source.size:
-                raise _Retry(f"{response.length} bytes missing: truncated")
+                raise _Retry(f"truncated, {response.length} bytes are missing")
     except urllib.error.HTTPError as error:
         error.close()
-        if error.code == 416:  # asked for the rest, it has none: its file is shorter, or changed in between
+        if error.code == 416:  # range not satisfiable: the file is shorter, or has changed in between
             part.restart()
             progress.reset()
         if error.code in (408, 416, 425, 429) or error.code >= 500:

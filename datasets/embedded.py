@@ -1,4 +1,4 @@
-"""Data sets that need no files: they come with scikit-learn and networkx."""
+"""Data sets that need no download: they come with scikit-learn and networkx."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ __all__ = ["davis", "digits", "karate", "lesmis"]
 
 Root = str | os.PathLike[str] | None
 _NETWORKX = "none stated by the authors; comes with networkx (BSD-3-Clause)"
-_ONE_HOT = "There are no features: x is the identity, one column a node, so a model cannot serve unseen nodes."
+_ONE_HOT = "There are no features: x is the identity, one column per node, so a model cannot be applied to new nodes."
 
 
 @register(
     "digits",
-    description="1,797 handwritten digits of 8 x 8 pixels; each digit and its nearest ones are a hyperedge.",
+    description="1,797 handwritten digits of 8 x 8 pixels; each digit and its nearest neighbors form a hyperedge.",
     kind="hypergraph",
     task="node classification",
     target_spec={"kind": "class", "num_classes": 10},
@@ -30,20 +30,20 @@ _ONE_HOT = "There are no features: x is the identity, one column a node, so a mo
     citation="E. Alpaydin, C. Kaynak: Optical Recognition of Handwritten Digits. UCI ML Repository, 1998.",
     caveats=(
         "These are the test digits of the UCI set; its training digits are not part of scikit-learn.",
-        "The hypergraph is built from the pixels of all digits, test digits included, but from no label.",
-        "Hyperedge i is digit i and its k nearest others, so no node is isolated.",
+        "The hypergraph is built from the pixels of all digits, including test digits, but without labels.",
+        "Hyperedge i has digit i and its k nearest neighbors, so no node is isolated.",
         "Pixels are scaled from 0..16 to 0..1.",
-        "The default split is drawn per class under `seed`: 20 train, 30 validation, the others test.",
+        "The default split is random per class (`seed`): 20 training, 30 validation, the others test nodes.",
     ),
     sizes={"nodes": 1797, "hyperedges": 1797, "incidences": 19767, "features": 64, "classes": 10},
 )
 def digits(root: Root = None, *, k: int = 10, seed: int = 0) -> Data:
-    """Scikit-learn's digits as a k-nearest-neighbour hypergraph.
+    """Scikit-learn's digits as a k-nearest-neighbor hypergraph.
 
     Args:
         root: not used.
-        k: neighbours in a hyperedge, beside the digit itself.
-        seed: redraws the split.
+        k: number of neighbors in a hyperedge, without the digit itself.
+        seed: random seed of the split.
 
     >>> digits(k=3).structure
     Hypergraph(1797 nodes, 1797 hyperedges, 7188 incidences, cpu)
@@ -66,7 +66,7 @@ def digits(root: Root = None, *, k: int = 10, seed: int = 0) -> Data:
 
 @register(
     "davis",
-    description="18 women of the American South and the 14 social events they were seen at in the 1930s.",
+    description="18 women of the American South and the 14 social events that they attended in the 1930s.",
     kind="hypergraph",
     task="node classification",
     target_spec={"kind": "class", "num_classes": 2},
@@ -76,18 +76,18 @@ def digits(root: Root = None, *, k: int = 10, seed: int = 0) -> Data:
     caveats=(
         "Women are nodes, events are hyperedges.",
         "networkx has no labels. The classes are the first nine and the last nine women, roughly the two groups on "
-        "which most analyses agree (L. C. Freeman, 2003, compares them): a reading of the data, not an observation.",
+        "which most analyses agree (see L. C. Freeman, 2003): an interpretation of the data, not an observation.",
         _ONE_HOT,
-        "The default split is drawn per class under `seed`: 2 train, 2 validation, the others test.",
+        "The default split is random per class (`seed`): 2 training, 2 validation, the others test nodes.",
     ),
     sizes={"nodes": 18, "hyperedges": 14, "incidences": 89, "features": 18, "classes": 2},
 )
 def davis(root: Root = None, *, seed: int = 0) -> Data:
-    """Davis's Southern women: who came to which event.
+    """Davis's Southern women: who attended which event.
 
     Args:
         root: not used.
-        seed: redraws the split.
+        seed: random seed of the split.
 
     >>> davis().meta["node_names"][0]
     'Evelyn Jefferson'
@@ -110,7 +110,7 @@ def davis(root: Root = None, *, seed: int = 0) -> Data:
 
 @register(
     "karate",
-    description="34 members of a karate club and who met whom outside it, before the club split in two.",
+    description="34 members of a karate club and their contacts outside it, before the club split in two.",
     kind="graph",
     task="node classification",
     target_spec={"kind": "class", "num_classes": 2},
@@ -119,11 +119,11 @@ def davis(root: Root = None, *, seed: int = 0) -> Data:
     citation="W. W. Zachary: An Information Flow Model for Conflict and Fission in Small Groups. "
     "Journal of Anthropological Research 33, 1977.",
     caveats=(
-        "Classes are the club each member joined afterwards, 17 and 17; member 9 had sided with the other faction.",
+        "The class is the club that each member joined afterwards, 17 each; member 9 had sided with the other faction.",
         "Unweighted by default; weighted=True gives networkx's weights, the number of contexts in which two met.",
-        "78 undirected edges are 156 directed ones.",
+        "The 78 undirected edges are stored as 156 directed ones.",
         _ONE_HOT,
-        "The default split is drawn per class under `seed`: 2 train, 4 validation, the others test.",
+        "The default split is random per class (`seed`): 2 training, 4 validation, the others test nodes.",
     ),
     sizes={"nodes": 34, "edges": 156, "features": 34, "classes": 2},
 )
@@ -132,8 +132,8 @@ def karate(root: Root = None, *, weighted: bool = False, seed: int = 0) -> Data:
 
     Args:
         root: not used.
-        weighted: whether edges carry the number of contexts in which two members met.
-        seed: redraws the split.
+        weighted: whether edge weights are the number of contexts in which two members met.
+        seed: random seed of the split.
 
     >>> karate().structure
     Graph(34 nodes, 156 edges, cpu)
@@ -160,11 +160,11 @@ def karate(root: Root = None, *, weighted: bool = False, seed: int = 0) -> Data:
     citation="D. E. Knuth: The Stanford GraphBase. ACM Press, 1993.",
     caveats=(
         "There are no labels. The classes are the communities that networkx's greedy modularity finds in the weighted "
-        "graph, largest first: they come from the structure itself, so they suit demonstrations, not comparisons.",
-        "Edges weigh the number of chapters in which two characters appear together; weighted=False leaves that out.",
-        "254 undirected edges are 508 directed ones.",
+        "graph, largest first. They depend only on the structure: use them for demonstrations, not comparisons.",
+        "The edge weight is the number of chapters in which both characters appear; weighted=False omits weights.",
+        "The 254 undirected edges are stored as 508 directed ones.",
         _ONE_HOT,
-        "The default split is drawn per class under `seed`: 2 train, 2 validation, the others test.",
+        "The default split is random per class (`seed`): 2 training, 2 validation, the others test nodes.",
     ),
     sizes={"nodes": 77, "edges": 508, "features": 77, "classes": 5},
 )
@@ -173,8 +173,8 @@ def lesmis(root: Root = None, *, weighted: bool = True, seed: int = 0) -> Data:
 
     Args:
         root: not used.
-        weighted: whether edges carry the number of chapters.
-        seed: redraws the split.
+        weighted: whether edge weights are the number of common chapters.
+        seed: random seed of the split.
 
     >>> data = lesmis()
     >>> data.structure, data.meta["node_names"][0]

@@ -1,4 +1,4 @@
-"""A data set as a folder of your own: written whole or not at all, checked when read, loaded by its path."""
+"""Saves a data set in a folder, atomically, and loads it from the path with all files verified."""
 
 from __future__ import annotations
 
@@ -35,26 +35,26 @@ _PARTS = ("train", "val", "test", "observed")
 
 
 def save(dataset: Dataset[Any], path: str | os.PathLike[str], *, force: bool = False) -> Path:
-    """Write a data set of one `Data` into a folder that `load` takes: safetensors and JSON, nothing to execute.
+    """Save a data set of one `Data` in a folder that `load` takes, as safetensors and JSON.
 
-    The folder is written beside its place under another name and then renamed, so that a process killed at any
-    moment leaves either no folder or a whole one (and perhaps a hidden ``.<name>.*.tmp`` beside it, to be deleted).
+    The folder is written under a temporary name and then renamed, so that a killed process leaves either no folder or
+    a complete one (and perhaps a hidden ``.<name>.*.tmp`` next to it, which can be deleted).
 
     Args:
-        dataset: what `from_tables` or `load` returned.
-        path: the folder; its parents are made.
-        force: replace a data set that is there. Any other folder or file is left alone.
+        dataset: a data set from `from_tables` or `load`.
+        path: the folder; parent folders are created.
+        force: replace an existing data set. Other folders and files are never replaced.
 
     Raises:
-        ArgumentError: there is something at ``path`` that may not be replaced; a data set of many examples; or a
-            split or an entry of ``meta`` that no file can hold.
+        ArgumentError: ``path`` exists and may not be replaced; the data set has several examples; or a split or an
+            entry of ``meta`` cannot be saved.
         DataError: the folder cannot be written.
 
     >>> import tempfile
     >>> from hgraph.datasets import from_tables, load
     >>> people, meetings = {"id": ["ada", "ben"], "team": ["a", "b"]}, {"members": [["ada", "ben"]]}
     >>> with tempfile.TemporaryDirectory() as folder:
-    ...     path = save(from_tables(people, meetings, label="team", shares=(0.5, 0, 0.5)), f"{folder}/own")
+    ...     path = save(from_tables(people, meetings, label="team", shares=(0.5, 0, 0.5)), f"{folder}/example")
     ...     load(str(path))[0].structure.to_lists()
     [[0, 1]]
     """
@@ -62,7 +62,7 @@ def save(dataset: Dataset[Any], path: str | os.PathLike[str], *, force: bool = F
     if len(dataset) != 1 or not isinstance(dataset[0], Data):
         raise ArgumentError("dataset", "one example with a structure", f"{len(dataset)} examples")
     data = dataset[0].to("cpu").validate()
-    texts, tensors, encoder = _divided(data)
+    texts, tensors, encoder = _serialized(data)
     temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}.tmp")
     try:
         temporary.mkdir(parents=True)
@@ -76,25 +76,25 @@ def save(dataset: Dataset[Any], path: str | os.PathLike[str], *, force: bool = F
 
 
 def check_place(path: str | os.PathLike[str], *, force: bool = False) -> Path:
-    """The path as `save` takes it, refused before any work where something is there that may not be replaced.
+    """The absolute path for `save`, after checking that it may be written.
 
     Raises:
-        ArgumentError: a file, another folder, or without ``force`` a data set.
+        ArgumentError: the path is a file, another folder, or (without ``force``) a data set.
     """
     path = Path(path).expanduser().absolute()
     if not path.name:
         raise ArgumentError("path", "a folder with a name", str(path))
     if os.path.lexists(path):
         if not is_folder(path) or path.is_symlink():
-            raise ArgumentError("path", "a place where nothing is, or a data set to replace", str(path))
+            raise ArgumentError("path", "a new path, or a data set to replace", str(path))
         if not force:
-            hint = "force=True (--force) replaces it"
-            raise ArgumentError("path", "a place where nothing is", f"{path}, a data set", hint)
+            hint = "Pass force=True (--force) to replace it"
+            raise ArgumentError("path", "a new path", f"{path}, an existing data set", hint)
     return path
 
 
 def is_folder(path: str | os.PathLike[str]) -> bool:
-    """Whether a path is a data set that `save` wrote, by its card."""
+    """Whether a path is a data set written by `save`, according to its card."""
     try:
         return _head(Path(path).expanduser()).get("format") == _FORMAT
     except DataError:
@@ -102,35 +102,35 @@ def is_folder(path: str | os.PathLike[str]) -> bool:
 
 
 def card_of(path: str | os.PathLike[str]) -> Card:
-    """The card of a data set in a folder; its data are not read.
+    """The card of a data set in a folder; does not read the data.
 
     Raises:
-        DataError: no such folder, or a damaged card.
+        DataError: the folder does not exist, or its card is damaged.
     """
     path = Path(path).expanduser()
     head = _checked_head(path)
     try:
-        own = {"name": path.resolve().name, "caveats": tuple(head["caveats"])}
-        return Card(**(_expected(head["card"], dict) | own))
+        updates = {"name": path.resolve().name, "caveats": tuple(head["caveats"])}
+        return Card(**(_expected(head["card"], dict) | updates))
     except (KeyError, TypeError) as error:
         raise DataError(f"{path / _CARD}: a damaged card ({error})") from error
 
 
 def read(path: str | os.PathLike[str]) -> Dataset[Data]:
-    """Read a data set that `save` wrote; every file is checked against the card's hashes before it is used.
+    """Read a data set written by `save`; every file is verified by its hash in the card before it is used.
 
     Raises:
-        DataError: a file is missing, or is not what the card says; or the files contradict each other.
+        DataError: a file is missing or has another hash than the card says, or the files contradict each other.
     """
     path = Path(path).expanduser()
     card, head = card_of(path), _checked_head(path)
     try:
-        for name, facts in _expected(head["files"], dict).items():
-            if Path(name).name != name or _hash(path / name) != facts:
-                raise DataError(f"{path / name}: not the file that was written. Build the data set again")
+        for name, digest in _expected(head["files"], dict).items():
+            if Path(name).name != name or _hash(path / name) != digest:
+                raise DataError(f"{path / name}: this file was changed after it was saved. Build the data set again")
         structure = load_structure(path / "structure.safetensors")
         if not isinstance(structure, (Graph, Hypergraph)):
-            raise DataError(f"{path}: no graph or hypergraph but {type(structure).__name__}")
+            raise DataError(f"{path}: expected a graph or hypergraph, got {type(structure).__name__}")
         tensors, texts = _tensors(path / "tensors.safetensors"), json.loads((path / "meta.json").read_bytes())
         meta: dict[str, Any] = {_RENAMED.get(k, k): tuple(v) if isinstance(v, list) else v for k, v in texts.items()}
         meta |= {name.removeprefix("meta."): t for name, t in tensors.items() if name.startswith("meta.")}
@@ -141,7 +141,7 @@ def read(path: str | os.PathLike[str]) -> Dataset[Data]:
     except (KeyError, TypeError, AttributeError, OSError, ValueError, RecursionError, HgraphError) as error:
         if isinstance(error, DataError):
             raise
-        raise DataError(f"{path}: not a whole data set ({error})") from error
+        raise DataError(f"{path}: damaged data set ({error})") from error
     return Dataset(
         card.name,
         [data],
@@ -157,13 +157,13 @@ def read(path: str | os.PathLike[str]) -> Dataset[Data]:
 # ---------------------------------------------------------------------- writing
 
 
-def _divided(data: Data) -> tuple[dict[str, Any], dict[str, Tensor], Encoder | None]:
-    """What goes into meta.json, into tensors.safetensors, and the encoder."""
+def _serialized(data: Data) -> tuple[dict[str, Any], dict[str, Tensor], Encoder | None]:
+    """The content of meta.json and of tensors.safetensors, and the encoder."""
     texts: dict[str, Any] = {}
     tensors = {"x": data.x, "y": data.y}
     for i, (name, split) in enumerate(data.splits.items()):
         if type(split) is not Split:
-            raise ArgumentError("dataset", "splits of nodes", f"{type(split).__name__} {name!r}")
+            raise ArgumentError("dataset", "splits of type Split", f"{name!r} of type {type(split).__name__}")
         parts = {part: getattr(split, part) for part in _PARTS}
         tensors |= {f"split.{i}.{part}": t for part, t in parts.items() if t is not None}
     encoder = None
@@ -177,7 +177,7 @@ def _divided(data: Data) -> tuple[dict[str, Any], dict[str, Tensor], Encoder | N
             try:
                 json.dumps(value, allow_nan=False)
             except (TypeError, ValueError) as error:
-                raise ArgumentError(f"meta[{key!r}]", "a tensor, or what JSON can hold", str(error)) from error
+                raise ArgumentError(f"meta[{key!r}]", "a tensor or a value that JSON can hold", str(error)) from error
     return texts, tensors, encoder
 
 
@@ -189,11 +189,11 @@ def _write(
     tensors: Mapping[str, Tensor],
     encoder: Encoder | None,
 ) -> None:
-    """Every file of the set, the card with their hashes last, all of it on the disk before this returns."""
+    """Write every file of the set, then the card with their hashes, and flush all of them to disk."""
     from safetensors.torch import save as to_bytes
 
     data.structure.save(folder / "structure.safetensors")
-    # copies, as a file may not hold one memory twice; of the large x only where it is needed
+    # safetensors refuses tensors that share memory, so all are cloned; the large x only if it is not contiguous
     plain = {name: t.detach().contiguous() if name == "x" else t.detach().clone() for name, t in tensors.items()}
     write_atomically(folder / "tensors.safetensors", to_bytes(plain))
     (folder / "meta.json").write_text(json.dumps(texts), encoding="ascii")
@@ -223,7 +223,7 @@ def _write(
     (folder / _CARD).write_text(json.dumps(head, indent=1), encoding="ascii")
     for file in [*folder.iterdir(), folder]:
         if file.is_dir() and os.name == "nt":
-            continue  # folders cannot be flushed there
+            continue  # Windows cannot flush folders
         descriptor = os.open(file, os.O_RDONLY)
         try:
             os.fsync(descriptor)
@@ -242,7 +242,7 @@ def _sizes(data: Data) -> dict[str, int]:
 
 
 def _place(temporary: Path, path: Path, force: bool) -> None:
-    """Give the finished folder its name; the old one, if it may be replaced, goes."""
+    """Rename the finished folder to its final name; replaces the old one if that is allowed."""
     if not os.path.lexists(path):
         try:
             os.rename(temporary, path)
@@ -250,7 +250,7 @@ def _place(temporary: Path, path: Path, force: bool) -> None:
         except OSError as error:
             if error.errno not in (errno.ENOTEMPTY, errno.EEXIST):
                 raise
-    check_place(path, force=force)  # somebody else may have put another one there meanwhile
+    check_place(path, force=force)  # another process may have written one in the meantime
     if not _exchange(temporary, path):
         old = temporary.with_suffix(".old")
         os.rename(path, old)
@@ -259,7 +259,7 @@ def _place(temporary: Path, path: Path, force: bool) -> None:
 
 
 def _exchange(a: Path, b: Path) -> bool:
-    """Exchange two names in one step where the system can (Linux), so that there is a data set at any moment."""
+    """Exchange two names in one step if the system can (Linux), so that a data set exists at any moment."""
     if not sys.platform.startswith("linux"):
         return False
     call = getattr(ctypes.CDLL(None, use_errno=True), "renameat2", None)
@@ -276,13 +276,13 @@ def _head(path: Path) -> dict[str, Any]:
     try:
         return _expected(json.loads((path / _CARD).read_bytes()), dict)
     except (OSError, ValueError, TypeError, RecursionError) as error:
-        raise DataError(f"{path}: no data set that can be read ({error})") from error
+        raise DataError(f"{path}: not a readable data set ({error})") from error
 
 
 def _checked_head(path: Path) -> dict[str, Any]:
     if not path.is_dir():
         raise DataError(
-            f"{path}: no such folder. `hgraph datasets build` makes one, `hgraph datasets list` has the names"
+            f"{path}: no such folder. `hgraph datasets build` creates one, `hgraph datasets list` lists the names"
         )
     head = _head(path)
     if head.get("format") != _FORMAT or head.get("version") not in (1, _VERSION):
@@ -291,7 +291,7 @@ def _checked_head(path: Path) -> dict[str, Any]:
 
 
 def _upgraded(head: dict[str, Any], file: Path) -> dict[str, Any]:
-    """The head of a folder of version 1 in the words of today."""
+    """The head of a folder of version 1 with the current names of keys."""
 
     def renamed(entries: Any) -> dict[str, Any]:
         return {_RENAMED.get(name, name): value for name, value in _expected(entries, dict).items()}
@@ -321,14 +321,14 @@ def _tensors(path: Path) -> dict[str, Tensor]:
     try:
         return load_file(path)
     except SafetensorError as error:
-        raise DataError(f"{path}: not a whole safetensors file ({error})") from error
+        raise DataError(f"{path}: damaged safetensors file ({error})") from error
 
 
 def _split(structure: Graph | Hypergraph, tensors: Mapping[str, Tensor], number: int) -> Split:
     parts = {part: tensors.get(f"split.{number}.{part}") for part in _PARTS}
     observed = parts.pop("observed")
     if any(t is None or t.dtype != torch.int64 for t in parts.values()):
-        raise DataError(f"split {number}: no node ids")
+        raise DataError(f"split {number}: expected node ids")
     if observed is not None:
         restrict = structure.subgraph if isinstance(structure, Graph) else structure.subhypergraph
         return Split(restrict(observed), observed=observed, **parts)  # type: ignore[arg-type]

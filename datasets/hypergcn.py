@@ -18,25 +18,24 @@ from hgraph.structure import Hypergraph
 __all__: list[str] = []
 
 _CAVEATS = (
-    "The ten published splits are named 'published-1' .. 'published-10'; they have train and test parts and no "
-    "validation part, so theirs is empty.",
-    "The default split is drawn under `seed`: 20 train and 100 validation nodes a class, the others test; "
+    "The ten published splits are named 'published-1' .. 'published-10'; they have no validation part, so it is empty.",
+    "The default split is random (`seed`): 20 training and 100 validation nodes per class, the others for testing; "
     "split='published-1' makes a published one the default.",
-    "Every split is transductive: messages flow over the whole hypergraph, test nodes included.",
+    "Every split is transductive: training uses the whole hypergraph, including test nodes.",
     "Node order and class numbers are not those of Planetoid, and the classes have no names.",
-    "Features are words present or absent; normalize_features=True divides each row by its sum.",
+    "Features say which words are present (1 or 0); normalize_features=True divides each row by its sum.",
 )
 
-# name: folder, words of the description, and what the README of the data was counted to hold
+# name: folder, description, sizes, caveats of the set
 _SETS: dict[str, tuple[str, str, dict[str, int], tuple[str, ...]]] = {
     "cocitation-cora": (
         "cocitation/cora",
         "2,708 papers on machine learning; papers cited together by one paper form a hyperedge.",
         {"nodes": 2708, "hyperedges": 1579, "incidences": 4786, "features": 1433, "classes": 7},
         (
-            "1,274 nodes (47 %) are in no hyperedge; they are kept, and hear nobody unless self-loops are added.",
-            "96 hyperedges equal another one as a set; they are kept.",
-            "The citing paper is not a member of its own hyperedge.",
+            "1,274 nodes (47 %) are in no hyperedge; they are kept and receive no messages without self-loops.",
+            "96 hyperedges have the same members as another one; they are kept.",
+            "The citing paper is not a member of the hyperedge.",
         ),
     ),
     "cocitation-citeseer": (
@@ -44,9 +43,9 @@ _SETS: dict[str, tuple[str, str, dict[str, int], tuple[str, ...]]] = {
         "3,312 papers on computer science; papers cited together by one paper form a hyperedge.",
         {"nodes": 3312, "hyperedges": 1079, "incidences": 3453, "features": 3703, "classes": 6},
         (
-            "1,854 nodes (56 %) are in no hyperedge; they are kept, and hear nobody unless self-loops are added.",
-            "75 hyperedges equal another one as a set; they are kept.",
-            "The citing paper is a member of its own hyperedge in 22 of 1,079.",
+            "1,854 nodes (56 %) are in no hyperedge; they are kept and receive no messages without self-loops.",
+            "75 hyperedges have the same members as another one; they are kept.",
+            "In 22 of 1,079 hyperedges, the citing paper is a member too.",
         ),
     ),
     "coauthorship-cora": (
@@ -54,8 +53,8 @@ _SETS: dict[str, tuple[str, str, dict[str, int], tuple[str, ...]]] = {
         "2,708 papers on machine learning; the papers of one author form a hyperedge.",
         {"nodes": 2708, "hyperedges": 1072, "incidences": 4585, "features": 1433, "classes": 7},
         (
-            "320 nodes (12 %) are in no hyperedge; they are kept, and hear nobody unless self-loops are added.",
-            "102 hyperedges equal another one as a set; they are kept.",
+            "320 nodes (12 %) are in no hyperedge; they are kept and receive no messages without self-loops.",
+            "102 hyperedges have the same members as another one; they are kept.",
             "Features, labels and splits are those of cocitation-cora.",
         ),
     ),
@@ -76,7 +75,9 @@ def _make_loader(name: str, folder: str, sizes: dict[str, int]) -> Callable[...,
         structure, keys = _structure(_read(folder, "hypergraph", root), sizes["nodes"])
         matrix = _read(folder, "features", root)
         if matrix.shape != (sizes["nodes"], sizes["features"]):  # before it is made dense
-            raise DataError(f"{name}: features of shape {matrix.shape}")
+            raise DataError(
+                f"{name}: expected features of shape {(sizes['nodes'], sizes['features'])}, got {matrix.shape}"
+            )
         x = _features(matrix, normalize_features)
         y = torch.tensor(_read(folder, "labels", root))
         splits = {f"published-{i}": _published(structure, _read(folder, f"splits/{i}", root), i) for i in range(1, 11)}
@@ -89,7 +90,7 @@ def _make_loader(name: str, folder: str, sizes: dict[str, int]) -> Callable[...,
         _check_sizes(name, structure, data, sizes)
         return data
 
-    loader.__doc__ = f"The data set ``{name}``; see its card."
+    loader.__doc__ = f"The data set ``{name}``; see its card for details."
     return loader
 
 
@@ -101,7 +102,7 @@ def _read(folder: str, file: str, root: str | os.PathLike[str] | None) -> Any:
 
 
 def _structure(members: dict[Any, Any], num_nodes: int) -> tuple[Hypergraph, tuple[str, ...]]:
-    """The hyperedges in the file's order, and their keys: the citing paper's number, or the author's name."""
+    """The hyperedges in file order, and their keys: the number of the citing paper, or the name of the author."""
     structure = Hypergraph.from_lists([sorted(m) for m in members.values()], num_nodes=num_nodes)
     return structure, tuple(map(str, members))
 
@@ -114,7 +115,9 @@ def _features(matrix: Any, normalize: bool) -> Tensor:
 def _published(structure: Hypergraph, parts: dict[str, list[int]], number: int) -> Split:
     train, test = (torch.tensor(sorted(parts[part])) for part in ("train", "test"))
     if len(train) + len(test) != structure.num_nodes:
-        raise DataError(f"published split {number}: {len(train)} + {len(test)} nodes of {structure.num_nodes}")
+        raise DataError(
+            f"published split {number}: expected {structure.num_nodes} nodes, got {len(train)} + {len(test)}"
+        )
     return Split(structure, train, torch.empty(0, dtype=torch.long), test)
 
 
@@ -127,10 +130,10 @@ def _check_sizes(name: str, structure: Hypergraph, data: Data, sizes: dict[str, 
         "classes": data.num_classes,
     }
     if found != sizes:
-        raise DataError(f"{name}: the files hold {found}, the card says {sizes}")
+        raise DataError(f"{name}: expected the sizes {sizes} of its card, got {found}")
 
 
-for _name, (_folder, _description, _sizes, _own_caveats) in _SETS.items():
+for _name, (_folder, _description, _sizes, _set_caveats) in _SETS.items():
     register(
         _name,
         description=_description,
@@ -141,7 +144,7 @@ for _name, (_folder, _description, _sizes, _own_caveats) in _SETS.items():
         redistribute=True,
         citation="N. Yadati et al.: HyperGCN: A New Method For Training Graph Convolutional Networks on Hypergraphs. "
         "NeurIPS 2019.",
-        caveats=(*_own_caveats, *_CAVEATS),
+        caveats=(*_set_caveats, *_CAVEATS),
         sizes=_sizes,
         files=[f"hypergcn/{path}" for path in listed("hypergcn") if path.startswith(_folder + "/")],
     )(_make_loader(_name, _folder, _sizes))

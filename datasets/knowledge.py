@@ -1,4 +1,4 @@
-"""Knowledge graphs to be completed: WN18RR, FB15k-237, Kinship, UMLS, Nations, Countries, the items of MKR."""
+"""Knowledge graphs for completion: WN18RR, FB15k-237, Kinship, UMLS, Nations, Countries, and the items of MKR."""
 
 from __future__ import annotations
 
@@ -25,34 +25,34 @@ _CONVE = "T. Dettmers, P. Minervini, P. Stenetorp, S. Riedel: Convolutional 2D K
 
 
 def split_of(texts: dict[str, str]) -> TripleSplit:
-    """The facts of three texts in words, numbered in order of appearance over all three."""
+    """The triples of three texts, with names numbered in order of appearance over all three."""
     nodes: dict[str, int] = {}
     kinds: dict[str, int] = {}
     parts = []
     for name, text in texts.items():
-        facts = [
+        triples = [
             (nodes.setdefault(h, len(nodes)), kinds.setdefault(r, len(kinds)), nodes.setdefault(t, len(nodes)))
             for _, (h, r, t) in rows(text, "\t", 3, name)
         ]
-        parts.append(torch.tensor(facts, dtype=torch.long).reshape(-1, 3))
+        parts.append(torch.tensor(triples, dtype=torch.long).reshape(-1, 3))
     return TripleSplit.of_triples(
         parts, num_nodes=len(nodes), num_relations=len(kinds), node_names=list(nodes), relation_names=list(kinds)
     )
 
 
 def checked(name: str, split: TripleSplit, sizes: dict[str, int]) -> list[TripleSplit]:
-    """The split, if it is what the card says."""
+    """The split, after checking its sizes against the card."""
     kg = split.train
     found = {"nodes": kg.num_nodes, "relations": kg.num_relations, "train": kg.num_edges}
     found |= {"val": split.val.num_edges, "test": split.test.num_edges}
     found["triples"] = found["train"] + found["val"] + found["test"]
     if {key: found[key] for key in sizes} != sizes:
-        raise DataError(f"{name}: the files hold {found}, the card says {sizes}")
+        raise DataError(f"{name}: expected the sizes {sizes} of its card, got {found}")
     return [split]
 
 
 def _archived(path: str, root: Root) -> dict[str, str]:
-    """The three texts of an archive, read where they lie."""
+    """The three texts of an archive, read without unpacking it to disk."""
     file = fetch_listed("kg_conve", path, root)
     texts = {}
     try:
@@ -60,13 +60,13 @@ def _archived(path: str, root: Root) -> dict[str, str]:
             for part in _PARTS:
                 stream = archive.extractfile(f"{part}.txt")
                 if stream is None:
-                    raise DataError(f"{file}: {part}.txt is no file")
+                    raise DataError(f"{file}: {part}.txt is not a file")
                 content = read_at_most(stream, _MAX_BYTES + 1)
                 if len(content) > _MAX_BYTES:
                     raise DataError(f"{file}: {part}.txt unpacks to more than {_MAX_BYTES} bytes")
                 texts[f"{file}: {part}.txt"] = content.decode("utf-8")
     except (OSError, EOFError, KeyError, tarfile.TarError, zlib.error, UnicodeDecodeError) as error:
-        raise DataError(f"{file}: not a whole archive of three texts ({error})") from error
+        raise DataError(f"{file}: damaged archive of three texts ({error})") from error
     return texts
 
 
@@ -74,7 +74,7 @@ def _conve(name: str, path: str, sizes: dict[str, int]) -> Callable[..., list[Tr
     def loader(root: Root = None) -> list[TripleSplit]:
         return checked(name, split_of(_archived(path, root)), sizes)
 
-    loader.__doc__ = f"The data set ``{name}``; see its card."
+    loader.__doc__ = f"The data set ``{name}``; see its card for details."
     return loader
 
 
@@ -83,7 +83,7 @@ def _texts(name: str, folder: str, base: str, sizes: dict[str, int]) -> Callable
         texts = {f"{folder}/{base}{part}.txt": text_of(folder, f"{base}{part}.txt", root) for part in _PARTS}
         return checked(name, split_of(texts), sizes)
 
-    loader.__doc__ = f"The data set ``{name}``; see its card."
+    loader.__doc__ = f"The data set ``{name}``; see its card for details."
     return loader
 
 
@@ -92,7 +92,7 @@ def _items(name: str, base: str, sizes: dict[str, int]) -> Callable[..., list[Tr
         kg = kgcn_graph(text_of("mkr", f"{base}/kg.txt", root), f"mkr/{base}/kg.txt", sizes["nodes"])
         return checked(name, TripleSplit.random(kg, val_fraction=val, test_fraction=test, seed=seed), sizes)
 
-    loader.__doc__ = f"The data set ``{name}``; see its card."
+    loader.__doc__ = f"The data set ``{name}``; see its card for details."
     return loader
 
 
@@ -100,11 +100,13 @@ def _sizes(nodes: int, relations: int, train: int, val: int, test: int) -> dict[
     return {"nodes": nodes, "relations": relations, "train": train, "val": val, "test": test}
 
 
-_UNSEEN = "{} test and {} validation facts have an entity that no training fact has; entities count over all parts."
+_UNSEEN = (
+    "{} test and {} validation triples have an entity without training triples; entities are counted over all parts."
+)
 for _name, _path, _description, _counts, _caveats in (
     ("wn18rr", "WN18RR", "Relations between the synsets of WordNet, without inverses.",
-     _sizes(40943, 11, 86835, 3034, 3134), (_UNSEEN.format(210, 210), "Entities are 8-digit offsets, as texts.")),
-    ("fb15k-237", "FB15k-237", "Facts of Freebase, without inverses.",
+     _sizes(40943, 11, 86835, 3034, 3134), (_UNSEEN.format(210, 210), "Entities are 8-digit offsets, as strings.")),
+    ("fb15k-237", "FB15k-237", "Triples of Freebase, without inverses.",
      _sizes(14541, 237, 272115, 17535, 20466), (_UNSEEN.format(28, 9),)),
     ("kinship", "kinship", "Kinship terms among 104 members of a tribe.", _sizes(104, 25, 8544, 1068, 1074), ()),
     ("umls", "umls", "Relations between concepts of medicine.", _sizes(135, 46, 5216, 652, 661), ()),
@@ -119,7 +121,7 @@ for _name, _path, _description, _counts, _caveats in (
         license="MIT for the repository; terms of the data not stated",
         redistribute=False,
         citation=_CONVE + (". K. Toutanova, D. Chen, 2015" if _name == "fb15k-237" else ""),
-        caveats=("A filtered ranking must know the facts of all three parts.", *_caveats),
+        caveats=("A filtered ranking needs the triples of all three parts.", *_caveats),
         sizes=_counts,
         files=[f"kg_conve/{_path}.tar.gz"],
     )(_conve(_name, f"{_path}.tar.gz", _counts))
@@ -127,14 +129,14 @@ for _name, _path, _description, _counts, _caveats in (
 _text_sizes = _sizes(41105, 11, 86835, 3034, 3134)
 register(
     "wn18rr-text",
-    description="WN18RR with the names of synsets, for examples that people read.",
+    description="WN18RR with the names of synsets, for readable examples.",
     kind="knowledge graph",
     task="triple prediction",
     target_spec=_SPEC,
     license="MIT for the repository; terms of the data not stated",
     redistribute=False,
     citation=_CONVE + "; text form by villmow/datasets_knowledge_embedding",
-    caveats=("Names are not one to one with the entities of wn18rr; scores are not comparable.",),
+    caveats=("Names do not correspond one to one to the entities of wn18rr; scores are not comparable.",),
     sizes=_text_sizes,
     files=files_of("kg_wn18rr_text", "train", "valid", "test"),
 )(_texts("wn18rr-text", "kg_wn18rr_text", "", _text_sizes))
@@ -143,7 +145,7 @@ for _number, _train in ((1, 1111), (2, 1063), (3, 985)):
     _counts = _sizes(271, 2, _train, 24, 24)
     register(
         f"countries-s{_number}",
-        description=f"Which country lies in which region, to be reasoned from neighbours; task S{_number}.",
+        description=f"Which country is in which region, to be inferred from its neighbors; task S{_number}.",
         kind="knowledge graph",
         task="triple prediction",
         target_spec=_SPEC,
@@ -151,7 +153,7 @@ for _number, _train in ((1, 1111), (2, 1063), (3, 985)):
         redistribute=False,
         citation="G. Bouchard, S. Singh, T. Trouillon: On Approximate Reasoning Capabilities of Low-Rank Vector "
         "Spaces. AAAI Spring Symposium, 2015. Files of Z. Sun et al.: RotatE. ICLR, 2019.",
-        caveats=("The published task ranks the five regions alone: africa, americas, asia, europe, oceania.",),
+        caveats=("The published task ranks only the five regions: africa, americas, asia, europe, oceania.",),
         sizes=_counts,
         files=files_of("kg_countries", *(f"countries_S{_number}/{part}.txt" for part in _PARTS)),
     )(_texts(f"countries-s{_number}", "kg_countries", f"countries_S{_number}/", _counts))
@@ -164,7 +166,7 @@ for _name, _nodes, _relations, _triples in (
     _counts = {"nodes": _nodes, "relations": _relations, "triples": _triples}
     register(
         f"mkr-{_name}",
-        description=f"What MKR's knowledge graph says of {_name} items, in named relations; no interactions.",
+        description=f"MKR's knowledge graph of {_name} items, with named relations; no interactions.",
         kind="knowledge graph",
         task="triple prediction",
         target_spec=_SPEC,
@@ -172,7 +174,7 @@ for _name, _nodes, _relations, _triples in (
         redistribute=False,
         citation="H. Wang, F. Zhang, M. Zhao, W. Li, X. Xie, M. Guo: Multi-Task Feature Learning for Knowledge Graph "
         "Enhanced Recommendation. WWW, 2019.",
-        caveats=("There is no published split: facts are divided by lot, by default 70 : 10 : 20.",),
+        caveats=("There is no published split: triples are split at random, by default 70 : 10 : 20.",),
         sizes=_counts,
         files=[f"mkr/{_name}/kg.txt"],
     )(_items(f"mkr-{_name}", _name, _counts))

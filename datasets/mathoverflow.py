@@ -1,4 +1,4 @@
-"""MathOverflow: the questions that one user answered form a hyperedge; the tags of a question are its labels."""
+"""MathOverflow: the questions answered by one user form a hyperedge; the tags of a question are its labels."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from hgraph.datasets.common import (
     DEGREE_CAVEAT,
     Root,
     files_of,
-    labelled,
+    labeled_data,
     read_lists,
     text_of,
 )
@@ -21,7 +21,7 @@ __all__ = ["mathoverflow"]
 
 @register(
     "mathoverflow-answers",
-    description="73,851 questions of MathOverflow; those that one user answered form a hyperedge, tags are labels.",
+    description="73,851 questions of MathOverflow; those answered by one user form a hyperedge; predict their tags.",
     kind="hypergraph",
     task="node classification",
     target_spec={"kind": "multilabel", "num_classes": 1456},
@@ -30,11 +30,11 @@ __all__ = ["mathoverflow"]
     citation="N. Veldt, A. Benson, J. Kleinberg: Minimizing Localized Ratio Cut Objectives in Hypergraphs. KDD 2020.",
     caveats=(
         "A node has several labels, 2.685 on average: y is [N, 1456] booleans (108 MB).",
-        "15 of the 1,456 labels occur nowhere.",
-        "One hyperedge has 1,784 nodes: a clique expansion makes 1.6 million pairs of it alone.",
-        "One hyperedge equals another one; it is kept.",
+        "15 of the 1,456 labels do not occur.",
+        "One hyperedge has 1,784 nodes: a clique expansion turns it into 1.6 million pairs.",
+        "One hyperedge has the same members as another one; it is kept.",
         DEGREE_CAVEAT,
-        "The default split is drawn under `seed`: half of all nodes train, a quarter validates, a quarter tests.",
+        "The default split is random (`seed`): 50 % of all nodes for training, 25 % for validation, 25 % for testing.",
     ),
     sizes={"nodes": 73851, "hyperedges": 5446, "incidences": 131714, "features": 1, "classes": 1456},
     files=files_of("mathoverflow_answers", ""),
@@ -44,7 +44,7 @@ def mathoverflow(root: Root = None, *, seed: int = 0, features: str = "degree") 
 
     Args:
         root: see `hgraph.datasets.load`.
-        seed: redraws the split.
+        seed: random seed of the split.
         features: ``"degree"``, ``"constant"`` or ``"none"``.
     """
     texts = {
@@ -60,4 +60,4 @@ def mathoverflow(root: Root = None, *, seed: int = 0, features: str = "degree") 
     )
     y = torch.zeros(num_nodes, len(names), dtype=torch.bool)
     y[owner, labels - 1] = True
-    return labelled("mathoverflow-answers", structure, y, {"class_names": names}, features=features, seed=seed)
+    return labeled_data("mathoverflow-answers", structure, y, {"class_names": names}, features=features, seed=seed)

@@ -1,4 +1,4 @@
-"""Who took what, from a CSV file: users, items, and where they are used ratings and times."""
+"""Pairs of user and item from a CSV file, with ratings and times if they are used."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ _RATINGS, _TIMES = ("rating", "ratings", "stars", "score"), ("timestamp", "time"
 
 @dataclass(frozen=True)
 class Pairs:
-    """Rows of a file, in its order; ``times`` [K] where they are used."""
+    """Rows of a file, in file order; ``times`` [K] are row numbers if no times are used."""
 
     users: list[str]
     items: list[str]
@@ -32,10 +32,10 @@ class Pairs:
 
 
 def pairs_of(path: Path, *, min_rating: float | None, timed: bool) -> tuple[Pairs, list[str]]:
-    """The pairs of a file whose last rating is at least ``min_rating``, and what is to be said of its other columns.
+    """The pairs of a file whose last rating is at least ``min_rating``, and notes on its other columns.
 
     Raises:
-        DataError: no column of ratings or times where one is needed, or several; a cell that is none; no pair left.
+        DataError: not exactly one column of ratings or times if one is needed; an invalid cell; no pair left.
     """
     with opened(path, None) as reader:
         names = [name.strip() for name in header(reader)]
@@ -47,50 +47,52 @@ def pairs_of(path: Path, *, min_rating: float | None, timed: bool) -> tuple[Pair
         raise DataError(f"{path}: no interactions")
     notes = []
     if rating and min_rating is None:
-        what = f"Column {rating[0]!r} is not used: a pair counts whatever its rating"
-        notes.append(f"{what}. --min-rating sets a threshold.")
+        what = f"Column {rating[0]!r} is not used: pairs count whatever their rating"
+        notes.append(f"{what}. Set a threshold with --min-rating.")
     if time and not timed:
         notes.append(
-            f"Column {time[0]!r} is not used: training sees pairs that came after those held out. --split time or last "
-            "divides by it."
+            f"Column {time[0]!r} is not used: training pairs may be later than held-out pairs. Split by time with "
+            "--split time or last."
         )
     for note in notes:
         _LOG.warning("%s: %s", path, note)
     times = _numbers(path, used[-1], more[-1]) if timed else np.arange(len(users), dtype=np.float64)
-    keep = np.ones(len(users), bool)
+    selected = np.ones(len(users), bool)
     if min_rating is not None:
         ratings = _numbers(path, used[0], more[0])
         last: dict[tuple[str, str], int] = {}
         for row in np.argsort(times, kind="stable").tolist():
             last[users[row], items[row]] = row
-        keep = np.array([ratings[last[pair]] >= min_rating for pair in zip(users, items, strict=True)])
-        kept = [int(keep.sum()), *(len({n for n, k in zip(c, keep, strict=True) if k}) for c in (users, items))]
+        selected = np.array([ratings[last[pair]] >= min_rating for pair in zip(users, items, strict=True)])
+        unique = (len({n for n, k in zip(column, selected, strict=True) if k}) for column in (users, items))
+        counts = [int(selected.sum()), *unique]
         whole = [len(users), len(set(users)), len(set(items))]
-        kinds_of = zip(kept, whole, ("pairs", "users", "items"), strict=True)
+        kinds_of = zip(counts, whole, ("pairs", "users", "items"), strict=True)
         what = ", ".join(f"{a:,} of {b:,} {n}" for a, b, n in kinds_of)
-        notes.append(f"Ratings from {min_rating:g} on keep {what}.")
+        notes.append(f"Ratings of at least {min_rating:g}: {what}.")
         _LOG.info("%s: %s", path, notes[-1])
-        if not kept[0]:
-            raise DataError(f"{path}: no pair is rated {min_rating:g} or more, the highest is {ratings.max():g}")
-    chosen = np.flatnonzero(keep).tolist()
-    found = Pairs([users[i] for i in chosen], [items[i] for i in chosen], torch.from_numpy(times[keep]))
+        if not counts[0]:
+            raise DataError(f"{path}: expected ratings of at least {min_rating:g}, the highest is {ratings.max():g}")
+    chosen = np.flatnonzero(selected).tolist()
+    found = Pairs([users[i] for i in chosen], [items[i] for i in chosen], torch.from_numpy(times[selected]))
     return found, notes
 
 
 def latest(pairs: Tensor, times: Tensor) -> tuple[Tensor, Tensor]:
-    """Each pair of [2, K] once, at its latest time, in the order of these latest rows."""
+    """The unique pairs of [2, K] with their latest times, in the order of the latest rows."""
     _, number = pairs.unique(dim=1, return_inverse=True)
     last: dict[int, int] = {}
-    for row in times.argsort(stable=True).tolist():  # of equal times the later row is the later one
+    for row in times.argsort(stable=True).tolist():  # for equal times, the later row counts as later
         last[int(number[row])] = row
     rows = torch.tensor(sorted(last.values()), dtype=torch.long)
     return pairs[:, rows], times[rows]
 
 
 def last_of_users(user: Tensor, times: Tensor) -> list[Tensor]:
-    """Training, validation and test pairs: of each user the last is the test, the one before validates.
+    """Training, validation and test pairs: the last pair of each user is for testing, the one before for validation.
 
-    Of two pairs the second is the test, a single one trains. Of equal times the later row is the later one.
+    A user with two pairs has no validation pair, a user with one pair only a training pair. For equal times, the later
+    row counts as later.
     """
     order = times.argsort(stable=True)
     order = order[user[order].argsort(stable=True)]
@@ -98,18 +100,17 @@ def last_of_users(user: Tensor, times: Tensor) -> list[Tensor]:
     ends = torch.ones(len(owner), dtype=torch.bool)
     ends[:-1] = owner[1:] != owner[:-1]
     count = torch.bincount(owner)[owner]
-    back = torch.zeros(len(owner), dtype=torch.long)  # how many pairs of the user follow
     place = torch.arange(len(owner))
     last = torch.where(ends, place, len(owner)).flip(0).cummin(0).values.flip(0)
-    back = last - place
-    part = torch.zeros_like(back)
-    part[(back == 0) & (count >= 2)] = 2
-    part[(back == 1) & (count >= 3)] = 1
+    remaining = last - place  # how many pairs of the user follow
+    part = torch.zeros_like(remaining)
+    part[(remaining == 0) & (count >= 2)] = 2
+    part[(remaining == 1) & (count >= 3)] = 1
     return [order[part == p].sort().values for p in range(3)]
 
 
 def columns_of(path: str | os.PathLike[str], wanted: Sequence[str]) -> list[list[str]]:
-    """The columns of those names; every field must say something."""
+    """The columns of the given names; no field may be empty."""
     path = Path(path).expanduser()
     columns: list[list[str]] = [[] for _ in wanted]
     with opened(path, None) as reader:
@@ -124,7 +125,7 @@ def columns_of(path: str | os.PathLike[str], wanted: Sequence[str]) -> list[list
             for name, column in zip(wanted, columns, strict=True):
                 if "" in column[line - 1 :]:
                     row = column.index("", line - 1) + 2
-                    raise DataError(f"{path}: row {row}: the column {name!r} is empty")
+                    raise DataError(f"{path}: row {row}: expected a value in column {name!r}, got an empty field")
             line = len(columns[0]) + 1
     return columns
 

@@ -20,10 +20,10 @@ from hgraph.structure import Graph
 __all__: list[str] = []
 
 _CAVEATS = (
-    "The default split is the public one: the first 20 papers a class train, the next 500 validate, 1,000 test.",
-    "Neighbour lists repeat entries; repeats are merged, and each undirected edge is two directed ones.",
-    "Class numbers are the files' columns; the files have no class names, which are told by the published class sizes.",
-    "Features are words present or absent (PubMed: weights); normalize_features=True divides rows by their sum.",
+    "The default split is the public one: 20 papers per class for training, 500 for validation, 1,000 for testing.",
+    "Repeated entries of the neighbor lists are merged, and each undirected edge is stored as two directed ones.",
+    "Class ids are columns of the files. The files have no class names; these follow from the published class sizes.",
+    "Features say which words are present (PubMed: weights); normalize_features=True divides each row by its sum.",
 )
 _NEURAL = (
     "Theory", "Reinforcement Learning", "Genetic Algorithms", "Neural Networks", "Probabilistic Methods", "Case Based",
@@ -34,33 +34,33 @@ _PUBMED = "https://raw.githubusercontent.com/kimiyoung/planetoid/af6abf468a772cc
 _MAX_BYTES = 2**28
 _VALIDATION = 500
 
-# name: words of the description, classes, sizes, own caveats
+# name: description, classes, sizes, caveats of the set
 _SETS: dict[str, tuple[str, tuple[str, ...] | None, dict[str, int], tuple[str, ...]]] = {
     "cora": (
-        "2,708 papers on machine learning, joined where one cites the other.",
+        "2,708 papers on machine learning, connected if one cites the other.",
         _NEURAL,
         {"nodes": 2708, "edges": 10556, "features": 1433, "classes": 7},
-        ("The often quoted 5,429 edges count repeats; there are 5,278 different ones.",),
+        ("The often quoted 5,429 edges include repeats; there are 5,278 distinct edges.",),
     ),
     "citeseer": (
-        "3,327 papers on computer science, joined where one cites the other.",
+        "3,327 papers on computer science, connected if one cites the other.",
         ("AI", "ML", "IR", "DB", "Agents", "HCI"),
         {"nodes": 3327, "edges": 9104, "features": 3703, "classes": 6},
         (
             "15 papers have neither features nor a label: their features are zero, their label is -1 (missing), and "
-            "they are in no part of the split.",
-            "48 papers have no neighbour; they are kept.",
-            "124 papers are listed as their own neighbours; self_loops=True keeps these loops.",
-            "The often quoted 4,732 edges count repeats and loops; there are 4,552 different ones between papers.",
+            "they are not in the split.",
+            "48 papers have no neighbors; they are kept.",
+            "124 papers are listed as neighbors of themselves; self_loops=True keeps these self-loops.",
+            "The often quoted 4,732 edges include repeats and self-loops; there are 4,552 distinct edges without them.",
         ),
     ),
     "pubmed": (
-        "19,717 papers on diabetes, joined where one cites the other.",
+        "19,717 papers on diabetes, connected if one cites the other.",
         None,
         {"nodes": 19717, "edges": 88648, "features": 500, "classes": 3},
         (
-            "Its files have not been counted here: the counts are the published ones, without repeats and loops, and "
-            "the files are checked against them. The first download is trusted, later ones must equal it.",
+            "The counts are the published ones, without repeats and self-loops, and the files are checked against "
+            "them. The first download is trusted, and later ones must match it.",
         ),
     ),
 }
@@ -74,15 +74,15 @@ def _make_loader(name: str, classes: tuple[str, ...] | None, sizes: dict[str, in
         x, y = _assemble(read, test, sizes)
         if normalize_features:
             x = x / x.sum(1, keepdim=True).clamp(min=torch.finfo(x.dtype).tiny)
-        labelled = read["x"].shape[0]
-        ids = torch.arange(labelled + _VALIDATION)
-        split = Split(structure, ids[:labelled], ids[labelled:], torch.from_numpy(np.sort(test)))
+        labeled = read["x"].shape[0]
+        ids = torch.arange(labeled + _VALIDATION)
+        split = Split(structure, ids[:labeled], ids[labeled:], torch.from_numpy(np.sort(test)))
         meta = {"class_names": classes, "row_sums": normalize_features}
         data = Data(structure, x, y, {"default": split, "public": split}, meta).validate()
-        check_sizes(name, [data], sizes, but=["edges"] * self_loops)
+        check_sizes(name, [data], sizes, skip=["edges"] * self_loops)
         return data
 
-    loader.__doc__ = f"The data set ``{name}``; see its card."
+    loader.__doc__ = f"The data set ``{name}``; see its card for details."
     return loader
 
 
@@ -94,15 +94,15 @@ def _read(name: str, part: str, root: Root) -> Any:
 
 
 def _file(name: str, part: str, root: Root) -> Path:
-    """By its hash where the files could be counted, else as it comes the first time."""
+    """Files with a known hash are verified by it; for PubMed, the first download is trusted."""
     path = f"ind.{name}.{part}"
     if name == "pubmed":
         return fetch_unlisted("planetoid", path, f"{_PUBMED}/{path}", max_bytes=_MAX_BYTES, root=root)
     return fetch_listed("planetoid", path, root)
 
 
-def _graph(neighbours: dict[int, list[int]], num_nodes: int, self_loops: bool) -> Graph:
-    pairs = np.array([(u, v) for v, heard in neighbours.items() for u in heard], dtype=np.int64)
+def _graph(neighbors: dict[int, list[int]], num_nodes: int, self_loops: bool) -> Graph:
+    pairs = np.array([(u, v) for v, sources in neighbors.items() for u in sources], dtype=np.int64)
     pairs = np.unique(pairs, axis=0)
     if not self_loops:
         pairs = pairs[pairs[:, 0] != pairs[:, 1]]
@@ -110,22 +110,24 @@ def _graph(neighbours: dict[int, list[int]], num_nodes: int, self_loops: bool) -
 
 
 def _assemble(read: dict[str, Any], test: np.ndarray[Any, Any], sizes: dict[str, int]) -> tuple[Tensor, Tensor]:
-    """Row i of the test files is node test[i], in no order; nodes without a row stay zero and unlabelled."""
+    """Row i of the test files is node test[i] (unsorted); nodes without a row stay zero and unlabeled."""
     known, (n, f, c) = read["allx"].shape[0], (sizes["nodes"], sizes["features"], sizes["classes"])
     if read["allx"].shape[1] != f or read["tx"].shape != (len(test), f) or read["ally"].shape != (known, c):
-        raise DataError(f"planetoid: features {read['allx'].shape} and {read['tx'].shape} do not fit the card")
+        raise DataError(
+            f"planetoid: features of shapes {read['allx'].shape} and {read['tx'].shape} do not fit the card"
+        )
     if len(test) != len(np.unique(test)) or test.min() < known or test.max() >= n:
-        raise DataError(f"planetoid: test.index must name {len(test)} nodes in {known} .. {n - 1}")
+        raise DataError(f"planetoid: expected {len(test)} distinct nodes of {known} .. {n - 1} in test.index")
     x, y = np.zeros((n, f), dtype=np.float32), np.full(n, -1, dtype=np.int64)
     x[:known], x[test] = read["allx"].toarray(), read["tx"].toarray()
     y[:known], y[test] = read["ally"].argmax(1), read["ty"].argmax(1)
     for rows in (read["ally"], read["ty"]):
         if not (rows.sum(1) == 1).all():
-            raise DataError("planetoid: every row of labels must have one 1")
+            raise DataError("planetoid: expected exactly one 1 in each row of labels")
     return torch.from_numpy(x), torch.from_numpy(y)
 
 
-for _name, (_description, _classes, _sizes, _own_caveats) in _SETS.items():
+for _name, (_description, _classes, _sizes, _set_caveats) in _SETS.items():
     register(
         _name,
         description=_description,
@@ -136,7 +138,7 @@ for _name, (_description, _classes, _sizes, _own_caveats) in _SETS.items():
         redistribute=True,
         citation="Z. Yang, W. Cohen, R. Salakhutdinov: Revisiting Semi-Supervised Learning with Graph Embeddings. "
         "ICML 2016; data after P. Sen et al.: Collective Classification in Network Data. AI Magazine, 2008.",
-        caveats=(*_own_caveats, *_CAVEATS),
+        caveats=(*_set_caveats, *_CAVEATS),
         sizes=_sizes,
         files=files_of("planetoid", f"ind.{_name}."),
         download=None,

@@ -1,8 +1,7 @@
-"""Node classification sets that PyTorch Geometric loads, from the ``.npz`` files it fetches them from.
+"""Node classification sets of PyTorch Geometric, from the same ``.npz`` files.
 
-Two layouts: a sparse matrix of edges and one of features (A. Bojchevski, O. Shchur and others), and a list of
-edges with ten published splits (O. Platonov and others). Only their arrays of numbers are read; names pickled beside
-them are not.
+There are two layouts: sparse matrices of edges and of features (A. Bojchevski, O. Shchur and others), and a list of
+edges with ten published splits (O. Platonov and others). Only the numeric arrays are read, not the pickled names.
 """
 
 from __future__ import annotations
@@ -30,15 +29,15 @@ _MAX_BYTES = 2**30
 _MATRICES = [f"{of}_{part}" for of in ("adj", "attr") for part in ("data", "indices", "indptr", "shape")] + ["labels"]
 _LISTS = ["edges", "node_features", "node_labels", "train_masks", "val_masks", "test_masks"]
 _COMMON = (
-    "No hash is published: the first download is trusted, and later ones must equal it (a lock file beside the file); "
-    "file= reads one that PyG has fetched already, such as data/Computers/raw/amazon_electronics_computers.npz.",
-    "Counts are those of PyG's documentation; the file is checked against them.",
-    "As with PyG, loops are dropped, repeated edges are merged, and each undirected edge is two directed ones.",
+    "No hash is published: the first download is trusted, and later ones must match it (by a lock file next to it); "
+    "file= reads one that PyG has already downloaded, such as data/Computers/raw/amazon_electronics_computers.npz.",
+    "Counts are those in PyG's documentation, and the file is checked against them.",
+    "As in PyG, self-loops are dropped, repeated edges are merged, and each undirected edge becomes two directed ones.",
 )
-_OWN = {
+_LAYOUT_CAVEATS = {
     "matrices": (
-        "Features are present or absent (1 or 0), as PyG has them, whatever numbers the file holds.",
-        "The default split is drawn under `seed`: half of every class trains, a quarter validates, a quarter tests.",
+        "Features are 1 or 0 (present or not), as in PyG, whatever numbers the file has.",
+        "The default split is random (`seed`): 50 % of each class for training, 25 % for validation, 25 % for testing.",
     ),
     "lists": ("The ten published splits are named 'published-1' .. 'published-10'; the first is the default.",),
 }
@@ -51,8 +50,8 @@ _CITATIONS = {
 
 
 @dataclass(frozen=True)
-class _Facts:
-    """A row of the table: where the file is, and what PyG says of it."""
+class _Info:
+    """A row of the table: the URL of the file, and the sizes that PyG publishes."""
 
     name: str
     url: str
@@ -65,26 +64,26 @@ class _Facts:
         return "lists" if "heterophilous" in self.url else "matrices"
 
 
-def _make_loader(facts: _Facts) -> Callable[..., Data]:
+def _make_loader(info: _Info) -> Callable[..., Data]:
     def loader(root: Root = None, *, seed: int = 0, file: str | os.PathLike[str] | None = None) -> Data:
-        name = facts.url.rsplit("/", 1)[1]
+        name = info.url.rsplit("/", 1)[1]
         fetched = file is None
-        place = fetch_unlisted("pyg", name, facts.url, max_bytes=_MAX_BYTES, root=root) if fetched else Path(str(file))
-        read = {"matrices": _from_matrices, "lists": _from_lists}[facts.layout]
+        place = fetch_unlisted("pyg", name, info.url, max_bytes=_MAX_BYTES, root=root) if fetched else Path(str(file))
+        read = {"matrices": _from_matrices, "lists": _from_lists}[info.layout]
         try:
-            data = read(place, facts.sizes["nodes"], seed).validate()
+            data = read(place, info.sizes["nodes"], seed).validate()
         except (
             ArgumentError,
             IndexError,
             RuntimeError,
             TypeError,
             ValueError,
-        ) as error:  # arrays that do not fit each other
+        ) as error:  # arrays that do not fit together
             raise error if isinstance(error, DataError) else DataError(f"{place}: {error}") from error
-        check_sizes(facts.name, [data], facts.sizes)
+        check_sizes(info.name, [data], info.sizes)
         return data
 
-    loader.__doc__ = f"The data set ``{facts.name}``; see its card."
+    loader.__doc__ = f"The data set ``{info.name}``; see its card for details."
     return loader
 
 
@@ -95,7 +94,7 @@ def _from_matrices(place: Path, num_nodes: int, seed: int) -> Data:
     row, column, shape = _entries(found, "attr")
     value = found["attr_data"]
     if shape[0] != num_nodes or shape[0] * shape[1] > 2**31 or len(value) != len(row):
-        raise DataError(f"{place}: features of {num_nodes} nodes are needed, not {shape}")
+        raise DataError(f"{place}: expected features of {num_nodes} nodes, got shape {shape}")
     x = torch.zeros(shape)
     x[row[value > 0], column[value > 0]] = 1
     return Data(structure, x, y, {"default": random_split(structure, y, seed=seed)}, {"class_names": None})
@@ -104,11 +103,11 @@ def _from_matrices(place: Path, num_nodes: int, seed: int) -> Data:
 def _from_lists(place: Path, num_nodes: int, seed: int) -> Data:
     found = npz(place, _LISTS)
     if found["edges"].dim() != 2:
-        raise DataError(f"{place}: edges [E, 2] are needed, not {list(found['edges'].shape)}")
+        raise DataError(f"{place}: expected edges of shape [E, 2], got {list(found['edges'].shape)}")
     structure = _graph(found["edges"].long().T, num_nodes)
     masks = [found[f"{part}_masks"].bool() for part in ("train", "val", "test")]
     if any(mask.shape != (10, num_nodes) for mask in masks):
-        raise DataError(f"{place}: ten masks of {num_nodes} nodes are needed")
+        raise DataError(f"{place}: expected masks of shape [10, {num_nodes}]")
     splits = {
         f"published-{i + 1}": Split(structure, *(mask[i].nonzero().flatten() for mask in masks)) for i in range(10)
     }
@@ -118,14 +117,14 @@ def _from_lists(place: Path, num_nodes: int, seed: int) -> Data:
 
 
 def _entries(found: Mapping[str, Tensor], of: str) -> tuple[Tensor, Tensor, tuple[int, int]]:
-    """Row and column of each entry of a sparse matrix by rows, and its shape."""
+    """Row and column of each entry of a CSR matrix, and its shape."""
     indptr, column = found[f"{of}_indptr"].long(), found[f"{of}_indices"].long()
     rows, columns = found[f"{of}_shape"].tolist()
     sizes = indptr.diff()
     if len(indptr) != rows + 1 or bool((sizes < 0).any()) or int(indptr[0]) or int(indptr[-1]) != len(column):
-        raise DataError(f"{of}: the rows do not divide the entries")
+        raise DataError(f"{of}: indptr does not divide the entries into rows")
     if len(column) and not 0 <= int(column.min()) <= int(column.max()) < columns:
-        raise DataError(f"{of}: columns outside 0 .. {columns - 1}")
+        raise DataError(f"{of}: expected columns 0 .. {columns - 1}, got others")
     return torch.arange(rows).repeat_interleave(sizes), column, (rows, columns)
 
 
@@ -135,26 +134,26 @@ def _graph(edges: Tensor, num_nodes: int) -> Graph:
     return Graph.from_edge_index(torch.from_numpy(pairs), num_nodes=num_nodes, directed=False)
 
 
-def _rows() -> list[_Facts]:
+def _rows() -> list[_Info]:
     lines = Path(__file__).with_name("pyg.tsv").read_text(encoding="utf-8").splitlines()[1:]
     rows = []
     for name, url, *numbers, description in (line.split("\t") for line in lines):
         sizes = dict(zip(("nodes", "edges", "features", "classes"), map(int, numbers), strict=True))
-        rows.append(_Facts(name, url, sizes, description))
+        rows.append(_Info(name, url, sizes, description))
     return rows
 
 
-for _facts in _rows():
+for _info in _rows():
     register(
-        _facts.name,
-        description=_facts.description,
+        _info.name,
+        description=_info.description,
         kind="graph",
         task="node classification",
-        target_spec={"kind": "class", "num_classes": _facts.sizes["classes"]},
-        license="MIT (the repository of the file); the terms of its sources are not stated",
+        target_spec={"kind": "class", "num_classes": _info.sizes["classes"]},
+        license="MIT for the repository of the file; terms of the sources not stated",
         redistribute=False,
-        citation=_CITATIONS[_facts.layout],
-        caveats=(*_OWN[_facts.layout], *_COMMON),
-        sizes=_facts.sizes,
+        citation=_CITATIONS[_info.layout],
+        caveats=(*_LAYOUT_CAVEATS[_info.layout], *_COMMON),
+        sizes=_info.sizes,
         download=None,
-    )(_make_loader(_facts))
+    )(_make_loader(_info))

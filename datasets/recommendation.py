@@ -1,4 +1,4 @@
-"""Interactions with a knowledge graph of the items: the sets of KGAT, KGCN, RippleNet, CKAN and RecBole."""
+"""Interactions with a knowledge graph of the items: the data sets of KGAT, KGCN, RippleNet, CKAN and RecBole."""
 
 from __future__ import annotations
 
@@ -22,16 +22,16 @@ __all__: list[str] = []
 
 _MAX_BYTES = 64 * 2**20
 _SPEC = {"kind": "item"}
-_LOT = "Pairs are divided by lot, by default 60 : 20 : 20 under `seed`."
+_RANDOM = "Pairs are split at random with `seed`, by default 60 : 20 : 20."
 
 
 def _checked(name: str, data: Interactions, sizes: dict[str, int]) -> list[Interactions]:
-    """The interactions, if they are what the card says."""
+    """The interactions, after checking their sizes against the card."""
     found = {"users": data.num_users, "items": data.num_items, "nodes": data.kg.num_nodes}
     found |= {"relations": data.kg.num_relations, "triples": data.kg.num_edges}
     found["interactions"] = sum(part.num_edges for part in (data.train, data.val, data.test))
     if found != sizes:
-        raise DataError(f"{name}: the files hold {found}, the card says {sizes}")
+        raise DataError(f"{name}: expected the sizes {sizes} of its card, got {found}")
     return [data]
 
 
@@ -41,7 +41,7 @@ def _sizes(users: int, items: int, interactions: int, nodes: int, relations: int
 
 
 def _links(text: str, source: str) -> dict[str, int]:
-    """Original id to entity, of ``item_index2entity_id.txt``, in the file's order."""
+    """A map of original id to entity, from ``item_index2entity_id.txt``, in file order."""
     return {item: int(entity) for _, (item, entity) in rows(text, "\t", 2, source)}
 
 
@@ -64,14 +64,14 @@ _HETREC = "I. Cantador, P. Brusilovsky, T. Kuflik: HetRec, 2011"
     f"Systems. WWW, 2019. {_HETREC}.",
     caveats=(
         "Every listed pair is positive; artists without an entity are dropped.",
-        "The 42,346 interactions of the publications are these pairs and as many drawn negatives.",
-        _LOT,
+        "The 42,346 interactions in the publications are these pairs and as many sampled negatives.",
+        _RANDOM,
     ),
     sizes=_MUSIC,
     files=["kgcn_music/user_artists.dat", "kgcn_music/item_index2entity_id.txt", "kgcn_music/kg.txt"],
 )
 def kgcn_music(root: Root = None, *, seed: int = 0, val: float = 0.2, test: float = 0.2) -> list[Interactions]:
-    """The data set ``kgcn-music``; see its card."""
+    """The data set ``kgcn-music``; see its card for details."""
     texts = {n: text_of("kgcn_music", n, root) for n in ("user_artists.dat", "item_index2entity_id.txt", "kg.txt")}
     linked = _links(texts["item_index2entity_id.txt"], "item_index2entity_id.txt")
     users: dict[str, int] = {}
@@ -109,7 +109,7 @@ def _final(name: str, base: str, sizes: dict[str, int]) -> Callable[..., list[In
         )
         return _checked(name, data, sizes)
 
-    loader.__doc__ = f"The data set ``{name}``; see its card."
+    loader.__doc__ = f"The data set ``{name}``; see its card for details."
     return loader
 
 
@@ -128,7 +128,7 @@ for _name, _base, _words, _counts in (
         redistribute=False,
         citation="H. Wang et al.: RippleNet. CIKM, 2018. Z. Wang et al.: CKAN. SIGIR, 2020. C.-N. Ziegler et al.: "
         "Improving Recommendation Lists through Topic Diversification. WWW, 2005.",
-        caveats=("The files also hold as many drawn negatives, which are left out here.", _LOT),
+        caveats=("The files also contain as many sampled negatives, which are omitted here.", _RANDOM),
         sizes=_counts,
         files=[f"kgrec_final/{_base}/{file}_final.txt" for file in ("ratings", "kg")],
     )(_final(_name, _base, _counts))
@@ -142,7 +142,7 @@ _MOVIELENS = _sizes(943, 1682, 100000, 34628 + 84, 24, 91631)
 
 @register(
     "movielens-100k-kg",
-    description="100,000 ratings of 1,682 films by 943 users, with a part of Freebase; RecBole's atomic files.",
+    description="100,000 ratings of 1,682 films by 943 users, with a subset of Freebase; RecBole's atomic files.",
     kind="interactions",
     task="recommendation",
     target_spec=_SPEC,
@@ -150,10 +150,10 @@ _MOVIELENS = _sizes(943, 1682, 100000, 34628 + 84, 24, 91631)
     redistribute=False,
     citation="F. Harper, J. Konstan: The MovieLens Datasets, 2015. W. X. Zhao et al.: KB4Rec, 2019; RecBole, 2021.",
     caveats=(
-        "Every rating counts as an interaction, as in RecBole, unless `least` asks for a rating.",
-        "84 films have no entity: they are nodes without facts, which the 34,628 of the graph do not count.",
-        "Some relations come with their inverse in the files, others do not.",
-        "Pairs are divided by lot, by default 80 : 10 : 10 under `seed`.",
+        "Every rating counts as an interaction, as in RecBole, unless `least` sets a minimum rating.",
+        "84 films have no entity: they are nodes without triples, in addition to the 34,628 entities of the graph.",
+        "The files have inverse relations for some relations only.",
+        "Pairs are split at random with `seed`, by default 80 : 10 : 10.",
     ),
     sizes=_MOVIELENS,
     files=[f"movielens_100k_kg/movie.{part}" for part in ("inter", "item", "kg", "link")],
@@ -161,20 +161,20 @@ _MOVIELENS = _sizes(943, 1682, 100000, 34628 + 84, 24, 91631)
 def movielens_100k_kg(
     root: Root = None, *, seed: int = 0, val: float = 0.1, test: float = 0.1, least: float = 0.0
 ) -> list[Interactions]:
-    """The data set ``movielens-100k-kg``; see its card."""
+    """The data set ``movielens-100k-kg``; see its card for details."""
 
     def columns(part: str, *wanted: str) -> list[list[str]]:
         return recbole_columns(text_of("movielens_100k_kg", f"movie.{part}", root), f"movie.{part}", wanted)
 
     items, titles = columns("item", "item_id", "movie_title")
     entity = dict(zip(*columns("link", "item_id", "entity_id"), strict=True))
-    facts = list(zip(*columns("kg", "head_id", "relation_id", "tail_id"), strict=True))
+    named_triples = list(zip(*columns("kg", "head_id", "relation_id", "tail_id"), strict=True))
     number = {item: i for i, item in enumerate(items)}
     nodes = {entity.get(item, f"item {item}"): i for i, item in enumerate(items)}
     kinds: dict[str, int] = {}
     triples = [
         (nodes.setdefault(h, len(nodes)), kinds.setdefault(r, len(kinds)), nodes.setdefault(t, len(nodes)))
-        for h, r, t in facts
+        for h, r, t in named_triples
     ]
     head, relation, tail = torch.tensor(triples).T
     kg = KnowledgeGraph.from_triples(
@@ -213,7 +213,7 @@ _BOOKS = _sizes(70679, 24915, 652514 + 193920, 24915, 0, 0)
 
 
 def _pairs(text: str, source: str) -> Tensor:
-    """[2, K] of lines ``user item item ...``; an item that repeats in its line counts once, a line may have none."""
+    """Pairs [2, K] from lines ``user item item ...``; repeated items in a line are merged, a line may have no items."""
     users: list[int] = []
     items: list[int] = []
     for number, line in enumerate(text.split("\n"), 1):
@@ -228,7 +228,7 @@ def _pairs(text: str, source: str) -> Tensor:
 
 @register(
     "kgat-last-fm",
-    description="KGAT's Last-FM: the whole knowledge graph, and the published test interactions alone, divided anew.",
+    description="KGAT's Last-FM: the full knowledge graph, and only the published test interactions, with a new split.",
     kind="interactions",
     task="recommendation",
     target_spec=_SPEC,
@@ -236,21 +236,21 @@ def _pairs(text: str, source: str) -> Tensor:
     redistribute=False,
     citation=_KGAT + ".",
     caveats=(
-        "The published training interactions are not there: results are not comparable with published tables.",
-        "192,701 entries of the published test part repeat an item of their line and count once.",
-        _LOT,
+        "The published training interactions are not included: results are not comparable with published tables.",
+        "192,701 entries of the published test part repeat an item of their line; they are merged.",
+        _RANDOM,
     ),
     sizes=_LAST_FM,
     files=["kgat_last_fm/test.txt", "kgat_last_fm/kg_final.txt.zip", "kgat_last_fm/relation_list.txt"],
 )
 def kgat_last_fm(root: Root = None, *, seed: int = 0, val: float = 0.2, test: float = 0.2) -> list[Interactions]:
-    """The data set ``kgat-last-fm``; see its card."""
+    """The data set ``kgat-last-fm``; see its card for details."""
     file = fetch_listed("kgat_last_fm", "kg_final.txt.zip", root)
     try:
         with zipfile.ZipFile(io.BytesIO(file.read_bytes())) as archive, archive.open("kg_final.txt") as stream:
             content = read_at_most(stream, _MAX_BYTES + 1)
-    except Exception as error:  # whatever a damaged archive makes zipfile raise
-        raise DataError(f"{file}: not a whole zip archive ({error})") from error
+    except Exception as error:  # zipfile raises many types of errors for damaged archives
+        raise DataError(f"{file}: damaged zip archive ({error})") from error
     if len(content) > _MAX_BYTES:
         raise DataError(f"{file}: unpacks to more than {_MAX_BYTES} bytes")
     lines = text_of("kgat_last_fm", "relation_list.txt", root).splitlines()[1:]
@@ -269,7 +269,7 @@ def kgat_last_fm(root: Root = None, *, seed: int = 0, val: float = 0.2, test: fl
 
 @register(
     "kgat-amazon-book",
-    description="KGAT's Amazon-book: the complete published training and test interactions, without knowledge graph.",
+    description="KGAT's Amazon-book: all published training and test interactions, without the knowledge graph.",
     kind="interactions",
     task="recommendation",
     target_spec=_SPEC,
@@ -277,22 +277,22 @@ def kgat_last_fm(root: Root = None, *, seed: int = 0, val: float = 0.2, test: fl
     redistribute=False,
     citation=_KGAT + ". J. McAuley: Amazon reviews.",
     caveats=(
-        "The published knowledge graph (2.56 million facts) is not there: for collaborative filtering alone.",
-        "The published split; a tenth of the training pairs, drawn under `seed`, validates.",
-        "88 users have no test item.",
+        "The published knowledge graph (2.56 million triples) is not included: use it for collaborative filtering.",
+        "The split is the published one; a random 10 % of the training pairs, sampled with `seed`, is for validation.",
+        "88 users have no test items.",
     ),
     sizes=_BOOKS,
     files=["kgat_amazon_book/train.txt", "kgat_amazon_book/test.txt"],
 )
 def kgat_amazon_book(root: Root = None, *, seed: int = 0, val: float = 0.1) -> list[Interactions]:
-    """The data set ``kgat-amazon-book``; see its card."""
+    """The data set ``kgat-amazon-book``; see its card for details."""
     train, test = (_pairs(text_of("kgat_amazon_book", f"{p}.txt", root), f"{p}.txt") for p in ("train", "test"))
     order = torch.randperm(train.shape[1], generator=torch.Generator().manual_seed(seed))
-    held, kept = order.tensor_split([round(val * len(order))])
+    val_rows, train_rows = order.tensor_split([round(val * len(order))])
     kg = KnowledgeGraph.from_triples(head=[], relation=[], tail=[], num_nodes=_BOOKS["items"], num_relations=0)
     users, items = _BOOKS["users"], _BOOKS["items"]
     return _checked(
         "kgat-amazon-book",
-        Interactions.from_pairs(train[:, kept], train[:, held], test, kg, num_users=users, num_items=items),
+        Interactions.from_pairs(train[:, train_rows], train[:, val_rows], test, kg, num_users=users, num_items=items),
         _BOOKS,
     )

@@ -1,4 +1,4 @@
-"""The registry: every data set has a name, a card that can be read without loading, and a loader."""
+"""The registry of data sets: names, cards (readable without loading the data) and loaders."""
 
 from __future__ import annotations
 
@@ -38,28 +38,28 @@ def register(
     download: int | None = 0,
     files: Sequence[str] = (),
 ) -> Callable[[L], L]:
-    """Enter a loader under a name, with its card.
+    """Register a loader under a name, with its card.
 
-    The loader is called as ``loader(root, **options)``; ``root`` is the folder that `load` was given, or None.
-    It returns the examples: one `Data`, a sequence of examples of any kind, or a whole `Dataset` of its own.
-    Its keywords with their defaults become the card's ``options``.
+    The loader is called as ``loader(root, **options)``; ``root`` is the folder passed to `load`, or None.
+    It returns the examples: one `Data`, a sequence of examples of any kind, or a complete `Dataset`.
+    Its keyword arguments with their defaults become the ``options`` of the card.
 
     Args:
-        name: small letters, digits and hyphens.
+        name: lowercase letters, digits and hyphens.
         description: one sentence.
-        kind: what one example is.
-        task: what is to be predicted.
-        target_spec: what the target holds.
+        kind: the type of one example.
+        task: what to predict.
+        target_spec: the type of the target.
         license: the terms as published.
-        redistribute: whether they allow passing on the data and what is made from it.
-        citation: whom to cite.
-        caveats: surprises, one sentence each.
+        redistribute: whether they allow redistribution of the data and of anything derived from it.
+        citation: the publication to cite.
+        caveats: what a user should know before using the data, one sentence each.
         sizes: counts of the loaded data.
-        download: bytes to fetch, None where not known; not needed with ``files``.
-        files: the files to fetch, ``<folder>/<path>``, each in the folder's file table.
+        download: bytes to download, None if unknown; not needed with ``files``.
+        files: the files to download, as ``<folder>/<path>``, each in the file table of its folder.
 
     Raises:
-        ArgumentError: a malformed name, one that is taken, or a file that stands in no table.
+        ArgumentError: a malformed or registered name, or a file that is not in a table.
 
     >>> import torch
     >>> from hgraph.data import Data
@@ -74,11 +74,13 @@ def register(
     >>> _ = _REGISTRY.pop("two")
     """
     if not re.fullmatch(r"[a-z0-9]+(-[a-z0-9]+)*", name):
-        raise ArgumentError("name", "small letters, digits and single hyphens", repr(name))
+        raise ArgumentError("name", "lowercase letters, digits and single hyphens", repr(name))
 
-    def enter(loader: L) -> L:
+    def decorator(loader: L) -> L:
         if name in _REGISTRY:
-            raise ArgumentError("name", "a name that is not taken", repr(name), "hgraph.datasets.names() lists them")
+            raise ArgumentError(
+                "name", "a name that is not registered yet", repr(name), "List the names with hgraph.datasets.names()"
+            )
         parameters = list(inspect.signature(loader).parameters.values())[1:]
         card = Card(
             name=name,
@@ -98,7 +100,7 @@ def register(
         _REGISTRY[name] = (card, loader)
         return loader
 
-    return enter
+    return decorator
 
 
 def names() -> tuple[str, ...]:
@@ -111,11 +113,11 @@ def names() -> tuple[str, ...]:
 
 
 def info(name: str | os.PathLike[str]) -> Card:
-    """The card of a data set, by name or folder as in `load`; nothing is loaded or fetched.
+    """The card of a data set, by name or folder as in `load`; nothing is loaded or downloaded.
 
     Raises:
-        ArgumentError: no such name; the message suggests the nearest ones.
-        DataError: no such folder, or a damaged one.
+        ArgumentError: unknown name; the message suggests similar ones.
+        DataError: the folder does not exist or is damaged.
 
     >>> info("karate").sizes["nodes"]
     34
@@ -123,27 +125,27 @@ def info(name: str | os.PathLike[str]) -> Card:
     from hgraph.datasets import folder, own_interactions
 
     if str(name) not in names() and own_interactions.is_own(name):
-        hint = "`datasets.from_interactions` and `hgraph train ... --model kgat` take it"
-        raise ArgumentError("name", "labelled nodes or hyperedges", f"{str(name)!r}, a folder of interactions", hint)
+        hint = "Load it with `hgraph.datasets.from_interactions`, or train with `hgraph train ... --model kgat`"
+        raise ArgumentError("name", "a data set with labels", f"{str(name)!r}, a folder of interactions", hint)
     return folder.card_of(name) if _is_path(name) else _find(str(name))[0]
 
 
 def load(name: str | os.PathLike[str], root: str | os.PathLike[str] | None = None, **options: Any) -> Dataset[Any]:
-    """Load a data set, fetching its files the first time.
+    """Load a data set; its files are downloaded the first time.
 
     Args:
-        name: one of `names`, or a folder of your own that `hgraph.datasets.save` or ``hgraph datasets build`` wrote.
-            A `pathlib.Path`, and a text with a slash or a leading dot or tilde, is a folder; any other text is a
-            name if there is one, else a folder. So ``"karate"`` is the karate club, ``"./karate"`` your own.
-        root: folder for fetched files; None is ``$HGRAPH_DATA``, else the platform's cache folder.
-        **options: keywords of this set, as ``info(name).options`` lists them.
+        name: one of `names`, or a folder written by `hgraph.datasets.save` or ``hgraph datasets build``. A
+            `pathlib.Path`, or a string with a slash or a leading dot or tilde, is a folder; any other string is a
+            registered name, or else a folder. So ``"karate"`` is the karate club, and ``"./karate"`` is a folder.
+        root: folder for downloaded files; None is ``$HGRAPH_DATA``, else the cache folder of the platform.
+        **options: options of this set, as listed in ``info(name).options``.
 
     Returns:
-        The examples with the card's facts. Most graph sets hold one example: ``load(name)[0]``.
+        The examples with the properties on the card. Most graph sets have one example: ``load(name)[0]``.
 
     Raises:
-        ArgumentError: no such name or option.
-        DataError: a file cannot be had, or is not what the card says.
+        ArgumentError: unknown name or option.
+        DataError: a file cannot be downloaded, or does not fit the card.
 
     >>> load("davis")[0].structure
     Hypergraph(18 nodes, 14 hyperedges, 89 incidences, cpu)
@@ -152,8 +154,8 @@ def load(name: str | os.PathLike[str], root: str | os.PathLike[str] | None = Non
         from hgraph.datasets import folder
 
         if options:
-            hint = "Features and splits were made when it was built"
-            raise ArgumentError(next(iter(options)), "no option with a folder", next(iter(options.values())), hint)
+            hint = "Set features and splits when you build the folder"
+            raise ArgumentError(next(iter(options)), "no options for a folder", next(iter(options.values())), hint)
         return folder.read(name)
     name = str(name)
     card, loader = _find(name)
@@ -162,11 +164,11 @@ def load(name: str | os.PathLike[str], root: str | os.PathLike[str] | None = Non
             raise ArgumentError(option, f"an option of {name!r}: {sorted(card.options)}", repr(option))
     try:
         examples = loader(root, **options)
-    except Exception as error:  # whatever files that are not what they should be make a reader raise
+    except Exception as error:  # readers raise many types of errors for malformed files
         if isinstance(error, HgraphError) or not card.files:
             raise
         files = ", ".join(card.files[:3]) + f" and {len(card.files) - 3} more" * (len(card.files) > 3)
-        raise DataError(f"{name}: its files are not what its card says ({error!r:.200}): {files}") from error
+        raise DataError(f"{name}: the files do not have the expected content ({error!r:.200}): {files}") from error
     if isinstance(examples, Dataset):
         return examples
     return dataset(name, [examples] if isinstance(examples, Data) else examples)
@@ -178,16 +180,16 @@ def dataset(
     splits: Mapping[str, Parts] | None = None,
     length: int | None = None,
 ) -> Dataset[Any]:
-    """Examples under the card of that name: what a loader returns that has splits over its examples.
+    """A `Dataset` of examples with the card of that name, for loaders with splits over examples.
 
     Args:
-        name: of the set.
-        items: the examples, or a function that makes example i.
-        splits: over the examples.
-        length: how many examples the function makes.
+        name: name of the set.
+        items: the examples, or a function that returns example i.
+        splits: splits of the examples.
+        length: number of examples, if ``items`` is a function.
 
     Raises:
-        ArgumentError: no such name.
+        ArgumentError: unknown name.
     """
     card = info(name)
     return Dataset(
@@ -213,7 +215,7 @@ def _size(file: str) -> int:
 
 
 def _is_path(name: str | os.PathLike[str]) -> bool:
-    """Whether `load` takes this for a folder and not for a name."""
+    """Whether `load` treats this as a folder instead of a name."""
     if not isinstance(name, str):
         return isinstance(name, os.PathLike)
     if "/" in name or os.sep in name or name.startswith((".", "~")):
@@ -225,10 +227,10 @@ def _find(name: str) -> tuple[Card, Loader]:
     if name in _REGISTRY:
         return _REGISTRY[name]
     if os.path.isfile(name):
-        hint = "`hgraph datasets build` makes a data set of tables"
-        raise ArgumentError("name", "the name of a data set, or its folder", f"{name!r}, a file", hint)
+        hint = "Build a data set from tables with `hgraph datasets build`"
+        raise ArgumentError("name", "the name or folder of a data set", f"the file {name!r}", hint)
     if os.path.isdir(name):
-        hint = "A set that was built holds card.json, one of who took what interactions.csv; this folder neither"
-        raise ArgumentError("name", "the name of a data set, or its folder", f"{name!r}, another folder", hint)
-    hint = did_you_mean(name, names(), "hgraph.datasets.names() lists them")
+        hint = "The folder has neither card.json (a built data set) nor interactions.csv"
+        raise ArgumentError("name", "the name or folder of a data set", f"the folder {name!r}", hint)
+    hint = did_you_mean(name, names(), "List the names with hgraph.datasets.names()")
     raise ArgumentError("name", "the name of a data set", repr(name), hint)

@@ -1,4 +1,4 @@
-"""Hyperedges that come one after another in time: e-mails, contacts at school, bills in Congress."""
+"""Timestamped hyperedges: e-mails, contacts at school, bills in Congress."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import numpy as np
 import torch
 
 from hgraph.data import Data
-from hgraph.datasets.common import Root, check_sizes, files_of, made_features
+from hgraph.datasets.common import Root, check_sizes, default_features, files_of
 from hgraph.datasets.download import fetch_listed, listed
 from hgraph.datasets.rawfiles import read_at_most
 from hgraph.datasets.registry import register
@@ -21,19 +21,19 @@ __all__: list[str] = []
 
 _MAX_BYTES = 64 * 2**20  # the largest file unpacks to 5 MB
 _CAVEATS = (
-    "Hyperedges are sorted by time, those of one moment in the file's order; meta['hyperedge_time'] has the times.",
-    "Repeats are events of their own and are kept.",
+    "Hyperedges are sorted by time, then by file order; meta['hyperedge_time'] has the times.",
+    "Repeated hyperedges are separate events and are kept.",
     "There are no labels: y is -1 (missing) for every hyperedge, and there is no split.",
-    "There are no features: x is one column of ones; features='none' gives no columns. Degrees would tell of "
-    "hyperedges that are held out.",
+    "There are no features: x is one column of ones; features='none' gives no columns. Degrees would leak "
+    "information about held-out hyperedges.",
 )
-# name: folder and unit of time, words of the description, sizes, own caveats
+# name: folder, description, sizes, caveats of the set
 _SETS: dict[str, tuple[str, str, dict[str, int], tuple[str, ...]]] = {
     "email-enron": (
         "email-Enron",
         "10,883 e-mails among 148 employees of Enron; the sender and the recipients form a hyperedge.",
         {"nodes": 148, "hyperedges": 10883, "incidences": 26841, "features": 1},
-        ("Times are milliseconds.", "Five of the 148 people named are in no e-mail; they are kept."),
+        ("Times are milliseconds.", "Five of the 148 people are in no e-mail; they are kept."),
     ),
     "contact-primary-school": (
         "contact-primary-school",
@@ -60,9 +60,7 @@ def _make_loader(name: str, folder: str, sizes: dict[str, int]) -> Callable[...,
     def loader(root: Root = None, *, features: str = "constant") -> Data:
         size, member, time = (_integers(folder, part, root) for part in ("nverts", "simplices", "times"))
         if len(size) != len(time) or int(size.sum()) != len(member):
-            raise DataError(
-                f"{name}: {len(size)} sizes, {len(time)} times, {len(member)} members do not fit each other"
-            )
+            raise DataError(f"{name}: {len(size)} sizes, {len(time)} times, {len(member)} members do not fit together")
         names = _names(folder, root) or {i: str(i) for i in np.unique(member).tolist()}
         ids = np.array(sorted(names))
         node = np.searchsorted(ids, member)
@@ -80,11 +78,11 @@ def _make_loader(name: str, folder: str, sizes: dict[str, int]) -> Callable[...,
             "node_names": tuple(names[i] for i in ids.tolist()),
             "hyperedge_time": torch.from_numpy(time[order]),
         }
-        data = Data(structure, made_features(structure, features), y, meta=meta, target="hyperedge").validate()
-        check_sizes(name, [data], sizes, but=["features"] * (features != "constant"))
+        data = Data(structure, default_features(structure, features), y, meta=meta, target="hyperedge").validate()
+        check_sizes(name, [data], sizes, skip=["features"] * (features != "constant"))
         return data
 
-    loader.__doc__ = f"The data set ``{name}``; see its card."
+    loader.__doc__ = f"The data set ``{name}``; see its card for details."
     return loader
 
 
@@ -94,7 +92,7 @@ def _lines(folder: str, part: str, root: Root) -> bytes:
         with gzip.open(path) as file:
             content = read_at_most(file, _MAX_BYTES + 1)
     except (OSError, EOFError, zlib.error) as error:
-        raise DataError(f"{path}: not a whole gzip file ({error})") from error
+        raise DataError(f"{path}: damaged gzip file ({error})") from error
     if len(content) > _MAX_BYTES:
         raise DataError(f"{path}: unpacks to more than {_MAX_BYTES} bytes")
     return content
@@ -105,11 +103,11 @@ def _integers(folder: str, part: str, root: Root) -> np.ndarray:
     try:
         return np.array(content.split(), dtype=np.int64)
     except ValueError as error:
-        raise DataError(f"{folder}-{part}: one integer a line is needed ({error})") from error
+        raise DataError(f"{folder}-{part}: expected one integer per line ({error})") from error
 
 
 def _names(folder: str, root: Root) -> dict[int, str]:
-    """Names by id, where the set has them; id and name are parted by a blank or a tab."""
+    """Names by id, if the set has them; id and name are separated by a space or a tab."""
     if f"{folder}/{folder}-node-labels.txt.gz" not in listed("simplex_streams"):
         return {}
     lines = _lines(folder, "node-labels", root).decode("utf-8").splitlines()
@@ -117,7 +115,7 @@ def _names(folder: str, root: Root) -> dict[int, str]:
     return {int(i): rest[0].strip() if rest else "" for i, *rest in pairs}
 
 
-for _name, (_folder, _description, _sizes, _own_caveats) in _SETS.items():
+for _name, (_folder, _description, _sizes, _set_caveats) in _SETS.items():
     register(
         _name,
         description=_description,
@@ -128,7 +126,7 @@ for _name, (_folder, _description, _sizes, _own_caveats) in _SETS.items():
         redistribute=False,
         citation="A. Benson, R. Abebe, M. Schaub, A. Jadbabaie, J. Kleinberg: Simplicial closure and higher-order link "
         "prediction. PNAS, 2018.",
-        caveats=(*_own_caveats, *_CAVEATS),
+        caveats=(*_set_caveats, *_CAVEATS),
         sizes=_sizes,
         files=files_of("simplex_streams", _folder + "/"),
     )(_make_loader(_name, _folder, _sizes))

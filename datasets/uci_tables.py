@@ -1,4 +1,4 @@
-"""UCI Zoo and Mushroom: tables of categories; the rows with the same value of an attribute form a hyperedge."""
+"""UCI Zoo and Mushroom: categorical tables; the rows with the same value of an attribute form a hyperedge."""
 
 from __future__ import annotations
 
@@ -7,19 +7,19 @@ import csv
 import torch
 
 from hgraph.data import Data
-from hgraph.datasets.common import Root, check_sizes, made_features, random_split, text_of
+from hgraph.datasets.common import Root, check_sizes, default_features, random_split, text_of
 from hgraph.datasets.registry import info, register
 from hgraph.errors import DataError
 from hgraph.structure import Hypergraph
 
 __all__ = ["mushroom", "zoo"]
 
-_LICENSE = "CC BY 4.0 (UCI); none stated by the repository that holds this copy"
+_LICENSE = "CC BY 4.0 (UCI); none stated by the repository of this copy"
 _CAVEATS = (
-    "One hyperedge for each value that occurs of each attribute, in the order of attributes, then of values.",
-    "x are the memberships (node by hyperedge, 0 or 1), that is the one-hot attributes; features='degree', "
-    "'constant' or 'none' leave them out.",
-    "The default split is drawn under `seed`: half of every class trains, a quarter validates, a quarter tests.",
+    "Each value of each attribute is a hyperedge, sorted by attribute, then by value.",
+    "x is the incidence matrix (0 or 1), that is, the one-hot attributes, unless features is 'degree', 'constant' or "
+    "'none'.",
+    "The default split is random (`seed`): 50 % of each class for training, 25 % for validation, 25 % for testing.",
 )
 _MUSHROOM = (
     "cap-shape", "cap-surface", "cap-color", "bruises", "odor", "gill-attachment", "gill-spacing", "gill-size",
@@ -35,7 +35,7 @@ _ZOO = (
 
 @register(
     "uci-zoo",
-    description="101 animals with 15 traits and their number of legs; those alike in one form a hyperedge.",
+    description="101 animals with 15 traits and their number of legs; those with the same value form a hyperedge.",
     kind="hypergraph",
     task="node classification",
     target_spec={"kind": "class", "num_classes": 7},
@@ -43,9 +43,9 @@ _ZOO = (
     redistribute=True,
     citation="R. Forsyth: Zoo. UCI Machine Learning Repository, 1990.",
     caveats=(
-        "The name 'frog' occurs twice with different traits: names are not keys.",
+        "The name 'frog' occurs twice with different traits: names are not unique.",
         "Both values of a trait are hyperedges: 30 of traits and 6 of legs.",
-        "The classes have no names; they are numbered 1 to 7 in the file, here 0 to 6.",
+        "The classes have no names; they are 1 to 7 in the file and 0 to 6 here.",
         *_CAVEATS,
     ),
     sizes={"nodes": 101, "hyperedges": 36, "incidences": 1616, "features": 36, "classes": 7},
@@ -56,7 +56,7 @@ def zoo(root: Root = None, *, seed: int = 0, features: str = "memberships") -> D
 
     Args:
         root: see `hgraph.datasets.load`.
-        seed: redraws the split.
+        seed: random seed of the split.
         features: ``"memberships"``, ``"degree"``, ``"constant"`` or ``"none"``.
     """
     rows = _rows("uci_zoo", "zoo.data", 18, "animal_name", root)
@@ -68,7 +68,7 @@ def zoo(root: Root = None, *, seed: int = 0, features: str = "memberships") -> D
 
 @register(
     "uci-mushroom",
-    description="8,124 mushrooms with 22 attributes; those with the same value of one form a hyperedge.",
+    description="8,124 mushrooms with 22 attributes; those with the same value of an attribute form a hyperedge.",
     kind="hypergraph",
     task="node classification",
     target_spec={"kind": "class", "num_classes": 2},
@@ -76,8 +76,8 @@ def zoo(root: Root = None, *, seed: int = 0, features: str = "memberships") -> D
     redistribute=True,
     citation="Mushroom. UCI Machine Learning Repository, 1987 (donor J. Schlimmer).",
     caveats=(
-        "2,480 mushrooms miss their stalk-root ('?'): they are in no hyperedge of it; missing_as_value=True makes one.",
-        "All have the same veil-type, so one hyperedge contains all nodes.",
+        "2,480 mushrooms have a missing stalk-root ('?') and no hyperedge for it; missing_as_value=True adds one.",
+        "All mushrooms have the same veil-type, so one hyperedge contains all nodes.",
         *_CAVEATS,
     ),
     sizes={"nodes": 8124, "hyperedges": 116, "incidences": 176248, "features": 116, "classes": 2},
@@ -86,13 +86,13 @@ def zoo(root: Root = None, *, seed: int = 0, features: str = "memberships") -> D
 def mushroom(
     root: Root = None, *, seed: int = 0, features: str = "memberships", missing_as_value: bool = False
 ) -> Data:
-    """Mushrooms, edible and poisonous.
+    """Edible and poisonous mushrooms.
 
     Args:
         root: see `hgraph.datasets.load`.
-        seed: redraws the split.
+        seed: random seed of the split.
         features: ``"memberships"``, ``"degree"``, ``"constant"`` or ``"none"``.
-        missing_as_value: whether a missing value is a value like the others.
+        missing_as_value: treat a missing value like any other value.
     """
     rows = _rows("uci_mushroom", "agaricus-lepiota.data", 23, "class", root)
     y = torch.tensor(["ep".index(row[0]) for row in rows])
@@ -101,12 +101,12 @@ def mushroom(
 
 
 def _rows(folder: str, file: str, width: int, heading: str, root: Root) -> list[list[str]]:
-    """The rows of a comma separated table. The published ones have no header line, some copies have one."""
+    """The rows of a comma-separated table. The published files have no header line, but some copies do."""
     rows = [row for row in csv.reader(text_of(folder, file, root).splitlines()) if row]
     rows = rows[1:] if rows and rows[0][0] == heading else rows
     for number, row in enumerate(rows, 1):
         if len(row) != width:
-            raise DataError(f"{folder}/{file}: row {number} has {len(row)} fields, not {width}")
+            raise DataError(f"{folder}/{file}: row {number}: expected {width} fields, got {len(row)}")
     return rows
 
 
@@ -126,9 +126,9 @@ def _data(
     node, hyperedge = torch.tensor(pairs).T
     structure = Hypergraph.from_coo(node=node, hyperedge=hyperedge, num_nodes=len(table), num_hyperedges=len(keys))
     names = tuple(f"{attributes[a]}={value}" for a, value in keys)
-    x, split = made_features(structure, features), random_split(structure, y, seed=seed)
+    x, split = default_features(structure, features), random_split(structure, y, seed=seed)
     data = Data(structure, x, y, {"default": split}, {**meta, "hyperedge_names": names}).validate()
     changed = ["hyperedges", "incidences"] * any("?" in column for column in columns)
     changed += ["features"] * (features != "memberships" or len(changed) > 0)
-    check_sizes(name, [data], info(name).sizes, but=changed)
+    check_sizes(name, [data], info(name).sizes, skip=changed)
     return data

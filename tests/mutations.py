@@ -488,7 +488,7 @@ MUTATIONS = [
     Mutation(
         "landmark: kept keys not turned",
         RECALL,
-        "key if base is None else rotate(key, inside, base)",
+        "key if base is None else apply_rotary_emb(key, inside, base)",
         "key",
         LANDMARK_TESTS,
     ),

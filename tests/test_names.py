@@ -40,10 +40,10 @@ EXCEPTIONS = (
     ("width", _PICTURE, "grid_graph patch_hypergraph AxialTransformer area_adjacency"),
     ("n", _LENGTH, "SparseQueryAttention.score_flops SpanRule.span SpanRule.blocks CombinerAttention.partitions_of"),
     ("n", _LENGTH, "LandmarkAttention.graph_of is_landmark"),
-    ("size", _ANY, "LandmarkState.append LandmarkState.recall LandmarkState.shares uniform_hypergraph block_local"),
+    ("size", _ANY, "LandmarkState.append LandmarkState.recall LandmarkState.log_weights uniform_hypergraph"),
     ("span", "the span that the rule gives, in tokens", "SpanRule"),
     ("features", "how many features a row has", "Predictor"),
-    ("size", _ANY, "summaries tree_topk fixed Statistics OnlineKMeans"),
+    ("size", _ANY, "block_local summaries tree_topk fixed Statistics OnlineKMeans"),
 )
 ALLOWED = {(name, parameter) for parameter, _, names in EXCEPTIONS for name in names.split()}
 

@@ -1,4 +1,4 @@
-"""Your own tables: read, encoded, and built into data sets."""
+"""Reads tables, encodes their columns and builds data sets from them."""
 
 from hgraph.datasets.tables.build import from_tables
 from hgraph.datasets.tables.encoder import Encoder

@@ -1,4 +1,4 @@
-"""What a CSV file would hold for a value of Python, numpy, pandas or pyarrow."""
+"""Converts values of Python, numpy, pandas or pyarrow to the text that a CSV file would have."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _TRUTH = {word: word.lower() for word in ("True", "TRUE", "False", "FALSE")}
 
 
 def is_missing(value: Any) -> bool:
-    """Whether a value stands for a missing one: None, NaN and NaT of any library, and pandas' NA.
+    """Whether a value means a missing one: None, NaN and NaT of any library, and pandas' NA.
 
     >>> is_missing(float("nan")), is_missing(np.datetime64("NaT")), is_missing("")
     (True, True, False)
@@ -33,10 +33,10 @@ def is_missing(value: Any) -> bool:
 
 
 def items(value: Any) -> list[Any] | None:
-    """What a cell that is a sequence holds, None of other cells; sets in the order of their text.
+    """The items of a cell that is a sequence, or None for other cells; sets are sorted by text.
 
-    Sequences are lists, tuples, sets, ranges, deques, numpy arrays, pandas Series, Index and arrays, and what pyarrow
-    has for them: all that a column of a data frame can hold.
+    Sequences are lists, tuples, sets, ranges, deques, numpy arrays, pandas Series, Index and arrays, and list types of
+    pyarrow: everything that a column of a data frame can contain.
 
     >>> items(np.array(["a", "b"])), items({"b", "a"}), items("ab")
     (['a', 'b'], ['a', 'b'], None)
@@ -55,13 +55,13 @@ def items(value: Any) -> list[Any] | None:
 
 
 def text(value: Any) -> str:
-    """The text of a value that is no sequence; missing ones are the empty text.
+    """The text of a value that is not a sequence; missing values become the empty text.
 
     Args:
         value: text, a number, a boolean, a date or time, an identifier, a scalar of numpy, pandas or pyarrow.
 
     Raises:
-        TypeError: anything else, whose printed form would become a word.
+        TypeError: any other type, whose printed form would be read as a word.
     """
     if isinstance(value, str):
         return str(value.value) if isinstance(value, enum.Enum) else str(value)
@@ -81,14 +81,14 @@ def text(value: Any) -> str:
         return text(value.value)
     if isinstance(value, _PLAIN) or type(value).__module__.split(".")[0] == "pandas":
         return str(value)
-    hint = "A sequence inside a sequence has no meaning here" if items(value) is not None else "Make it text first"
+    hint = "Sequences inside sequences are not supported" if items(value) is not None else "Convert it to text first"
     raise TypeError(f"{type(value).__name__}. {hint}")
 
 
 def canonical(cell: str) -> str:
-    """The text by which a category is known: whole numbers without ``.0``, truth in lower case, all else as it is.
+    """The canonical text of a category: whole numbers without ``.0``, booleans in lower case, anything else unchanged.
 
-    A column of whole numbers comes back as 1.0 once it has a missing cell, and True is written in three ways.
+    pandas turns whole numbers into 1.0 if a column has a missing cell, and True is written in three ways.
 
     >>> canonical("1.0"), canonical("True"), canonical("Red"), canonical("1.50")
     ('1', 'true', 'Red', '1.50')

@@ -1,4 +1,4 @@
-"""The encoder: fitted once on training rows, saved without pickle, the same features for new rows ever after."""
+"""The encoder: fitted on training rows, saved without pickle, gives the same features for new rows later."""
 
 from __future__ import annotations
 
@@ -24,20 +24,20 @@ __all__ = ["Coding", "Encoder"]
 
 _VERSION = 1
 _FORMAT = "hgraph encoder"
-_WORDS, _LIMIT = 256, 1e6  # words of a text column; standardised values are cut at so many deviations
+_WORDS, _LIMIT = 256, 1e6  # words of a text column; standardized values are clipped to this many standard deviations
 
 
 @dataclass(frozen=True)
 class Coding:
-    """How one column becomes features.
+    """How one column is encoded as features.
 
     Args:
-        name: of the column.
+        name: name of the column.
         kind: ``"numeric"``, ``"boolean"``, ``"categorical"``, ``"text"`` or ``"date"``.
-        words: the categories, or the words of a text, in the order of their features; of numbers the mark around them
-            (``%``, ``kg``), if there is one.
+        words: the categories, or the words of a text, in the order of their features; for numbers their unit (``%``,
+            ``kg``), if they have one.
         numbers: mean and scale (numeric, date), or the weight of each word (text).
-        missing: whether a last feature says that the cell is missing.
+        missing: whether the last feature marks missing cells.
     """
 
     name: str
@@ -49,45 +49,45 @@ class Coding:
     def features(self) -> list[str]:
         """The names of its features."""
         if self.kind in ("categorical", "text"):
-            own = [f"{self.name}={word}" for word in self.words]
+            names = [f"{self.name}={word}" for word in self.words]
         elif self.kind == "date":
             parts = ("time", "sin year", "cos year", "sin week", "cos week")
-            own = [f"{self.name} ({part})" for part in parts]
+            names = [f"{self.name} ({part})" for part in parts]
         else:
-            own = [self.name]
-        return own + [f"{self.name} (missing)"] * self.missing
+            names = [self.name]
+        return names + [f"{self.name} (missing)"] * self.missing
 
 
 class Encoder:
-    """Columns of a table to features [R, F], float32.
+    """Encodes columns of a table as features [R, F], float32.
 
-    What is learned (means, scales, categories, words and their weights) is learned from the rows given to `fit`
-    alone, the training rows, so that nothing of the others leaks into the features.
+    Statistics (means, scales, categories, words and their weights) are computed only from the rows given to `fit`, the
+    training rows, so that no information of other rows leaks into the features.
 
     ============  ============================================================  =======================================
     kind          features                                                      unknown or missing
     ============  ============================================================  =======================================
-    numeric       (v - mean) / deviation, cut at 1e6 deviations                 missing: 0, the mean
+    numeric       (v - mean) / deviation, clipped to 1e6                       missing: 0, the mean
     boolean       1 or 0                                                        missing: 0
-    categorical   one a category, by name; the 1000 most frequent               unseen or missing: all 0
-    text          tf-idf of the 256 most frequent words that two rows have      unseen words: 0; missing: all 0
-    date          standardised time; sine and cosine of the year and the week   missing: all 0
+    categorical   one per category, by name; the 1000 most frequent             unseen or missing: all 0
+    text          tf-idf of the 256 most frequent words of two or more rows    unseen words: 0; missing: all 0
+    date          standardized time; sine and cosine of the year and the week   missing: all 0
     ============  ============================================================  =======================================
 
-    Categories are known by their canonical text: 1 and 1.0 are one, True and true are one, Red and red are two. So a
-    column that comes back as 1.0 because it has a missing cell now gives the same features.
+    Categories are compared by their canonical text: 1 and 1.0 are equal, True and true are equal, Red and red are not.
+    So a column of whole numbers that pandas turned into 1.0 because of a missing cell gives the same features.
 
-    A column with missing cells among the training rows has one more feature, 1 where the cell is missing (not text).
+    A column with missing cells in training rows has one more feature, 1 if the cell is missing (except text columns).
 
     Args:
-        codings: one a column, in the order of the features.
+        codings: one per column, in the order of the features.
         missing: texts that mean a missing cell.
         decimal: the decimal sign of numbers, "." or ","; None: the point, and a comma is refused.
 
-    >>> table = {"colour": ["red", "blue", "red", "green"], "size": [1.0, 3.0, None, 9.0]}
-    >>> encoder = Encoder.fit(table, {"colour": "categorical", "size": "numeric"}, rows=[0, 1, 2])
+    >>> table = {"color": ["red", "blue", "red", "green"], "size": [1.0, 3.0, None, 9.0]}
+    >>> encoder = Encoder.fit(table, {"color": "categorical", "size": "numeric"}, rows=[0, 1, 2])
     >>> encoder.feature_names
-    ('colour=blue', 'colour=red', 'size', 'size (missing)')
+    ('color=blue', 'color=red', 'size', 'size (missing)')
     >>> encoder.transform(table).tolist()
     [[0.0, 1.0, -1.0, 0.0], [1.0, 0.0, 1.0, 0.0], [0.0, 1.0, 0.0, 1.0], [0.0, 0.0, 7.0, 0.0]]
     """
@@ -107,17 +107,17 @@ class Encoder:
         missing: Collection[str] = kinds.MISSING,
         decimal: str | None = None,
     ) -> Encoder:
-        """Learn from rows of a table.
+        """Fit an encoder on rows of a table.
 
         Args:
-            table: whatever `read_table` takes.
-            columns: column -> kind, as `from_tables` infers them; ``"ignore"`` leaves one out.
-            rows: indices [.] of the training rows; None is every row.
+            table: any table that `read_table` takes.
+            columns: column -> kind, as `from_tables` infers them; ``"ignore"`` skips a column.
+            rows: indices of the training rows; None means all rows.
             missing: texts that mean a missing cell.
             decimal: the decimal sign of numbers.
 
         Raises:
-            DataError: a cell that is not what the kind says; names file, line and column.
+            DataError: a cell does not fit the kind; the message gives file, line and column.
         """
         table = dataclasses.replace(read_table(table), decimal=decimal)
         chosen = np.ones(table.num_rows, bool)
@@ -133,13 +133,13 @@ class Encoder:
         return tuple(name for coding in self.codings for name in coding.features())
 
     def transform(self, table: Any) -> Tensor:
-        """Features [R, F] of the rows of a table; columns that the encoder does not know are not looked at.
+        """Encode the rows of a table as features [R, F]; columns unknown to the encoder are ignored.
 
         Args:
-            table: whatever `read_table` takes.
+            table: any table that `read_table` takes.
 
         Raises:
-            DataError: a column is missing, or a cell is not what its kind says; names file, line and column.
+            DataError: a column is missing, or a cell does not fit its kind; the message gives file, line and column.
         """
         table = dataclasses.replace(read_table(table), decimal=self.decimal)
         for coding in self.codings:
@@ -154,7 +154,7 @@ class Encoder:
         return torch.from_numpy(out)
 
     def unseen(self, table: Any) -> dict[str, dict[str, int]]:
-        """How often each category occurs that `fit` never saw, by column; its features are all 0.
+        """Counts of categories that were not in the rows of `fit`, by column; their features are all 0.
 
         >>> Encoder.fit({"a": ["x", "y"]}, {"a": "categorical"}).unseen({"a": ["z", "x", "z"]})
         {'a': {'z': 2}}
@@ -172,9 +172,9 @@ class Encoder:
         return found
 
     def same_as(self, other: Encoder | None) -> bool:
-        """Whether both make the same features of the same cells."""
-        mine = (self.codings, set(self.missing), self.decimal)
-        return other is not None and mine == (other.codings, set(other.missing), other.decimal)
+        """Whether both encode the same cells as the same features."""
+        state = (self.codings, set(self.missing), self.decimal)
+        return other is not None and state == (other.codings, set(other.missing), other.decimal)
 
     # ------------------------------------------------------------------ on disk
 
@@ -191,10 +191,10 @@ class Encoder:
 
     @classmethod
     def load(cls, folder: str | os.PathLike[str]) -> Encoder:
-        """Read what `save` wrote; nothing in the files is executed or trusted.
+        """Load an encoder written by `save`; nothing in the files is executed or trusted.
 
         Raises:
-            DataError: the files are missing, damaged, or contradict each other.
+            DataError: the files are missing, damaged or contradictory.
         """
         from safetensors import SafetensorError
         from safetensors.numpy import load_file
@@ -204,9 +204,9 @@ class Encoder:
             head = json.loads(path.read_bytes())
             numbers = load_file(path.with_suffix(".safetensors"))
         except (OSError, ValueError, RecursionError, SafetensorError) as error:
-            raise DataError(f"{path}: no encoder that can be read ({error})") from error
+            raise DataError(f"{path}: not a readable encoder ({error})") from error
         if not isinstance(head, dict) or (head.get("format"), head.get("version")) != (_FORMAT, _VERSION):
-            raise DataError(f"{path}: not an encoder of this version of hgraph")
+            raise DataError(f"{path}: expected an encoder of this version of hgraph")
         try:
             codings = [
                 Coding(
@@ -223,13 +223,13 @@ class Encoder:
             if decimal not in (None, ".", ","):
                 raise TypeError(f"a decimal sign expected, not {decimal!r}")
         except (KeyError, TypeError) as error:
-            raise DataError(f"{path}: not a whole encoder ({error})") from error
+            raise DataError(f"{path}: damaged encoder ({error})") from error
         for coding in codings:
             _check(coding, path)
         return cls(codings, missing, decimal)
 
     def __repr__(self) -> str:
-        """Columns and features, counted."""
+        """Numbers of columns and features."""
         return f"Encoder({len(self.codings)} columns, {len(self.feature_names)} features)"
 
 
@@ -245,10 +245,10 @@ def _check(coding: Coding, path: Path) -> None:
     known = coding.kind in get_args(kinds.Kind) and coding.kind != "ignore"
     finite = np.isfinite(coding.numbers).all() and (coding.kind not in ("numeric", "date") or coding.numbers[1:] > (0,))
     if not known or len(coding.numbers) != expected or not finite or len(set(coding.words)) < len(coding.words):
-        raise DataError(f"{path}: the coding of column {coding.name!r} contradicts itself")
+        raise DataError(f"{path}: the coding of column {coding.name!r} is inconsistent")
 
 
-# ---------------------------------------------------------------------- learning
+# ---------------------------------------------------------------------- fitting
 
 
 def _fit(table: Table, name: str, kind: str, chosen: np.ndarray, missing: Collection[str]) -> Coding:
@@ -259,35 +259,35 @@ def _fit(table: Table, name: str, kind: str, chosen: np.ndarray, missing: Collec
         return Coding(name, kind, words, weights)
     if kind == "categorical":
         count: dict[str, int] = {}
-        gaps = False
-        gone = frozenset(missing)
+        has_missing = False
+        missing_texts = frozenset(missing)
         for cells, _ in _training(table, name, chosen):
             for cell in cells:
-                if cell in gone:
-                    gaps = True
+                if cell in missing_texts:
+                    has_missing = True
                 else:
                     key = canonical(cell)
                     count[key] = count.get(key, 0) + 1
         frequent = sorted(count, key=lambda word: (-count[word], word))[:1000]
-        return Coding(name, kind, tuple(sorted(frequent)), missing=gaps)
+        return Coding(name, kind, tuple(sorted(frequent)), missing=has_missing)
     mark = _mark(table, name, missing) if kind == "numeric" else ""
     values = kinds.read(table, name, kind, missing, mark=mark)[chosen]
     present = values[~np.isnan(values)]
-    gaps = len(present) < len(values)
-    return Coding(name, kind, (mark,) if mark else (), () if kind == "boolean" else _moments(present), gaps)
+    has_missing = len(present) < len(values)
+    return Coding(name, kind, (mark,) if mark else (), () if kind == "boolean" else _moments(present), has_missing)
 
 
 def _mark(table: Table, name: str, missing: Collection[str]) -> str:
-    """What stands around every number of a column, as %."""
+    """The unit of the numbers of a column, such as %."""
     words = (list(set(chunk).difference(missing)) for chunk in table[name])
-    # plain numbers, which most columns are of, have no mark: one of them stands for the chunk
+    # plain numbers, the most frequent case, have no unit: check only one of them per chunk
     cells = (cell for some in words for cell in (some if kinds.floats(some) is None else some[:1]))
     marks = quantities.mark_of(cells)
     return next(iter(marks)) if marks is not None and len(marks) == 1 else ""
 
 
 def _training(table: Table, name: str, chosen: np.ndarray) -> Iterator[tuple[list[str], int]]:
-    """The training cells of each chunk, and where the chunk starts."""
+    """The training cells of each chunk, and the first row of the chunk."""
     start = 0
     for cells in table[name]:
         mask = chosen[start : start + len(cells)]
@@ -296,11 +296,11 @@ def _training(table: Table, name: str, chosen: np.ndarray) -> Iterator[tuple[lis
 
 
 def _moments(values: np.ndarray) -> tuple[float, float]:
-    """Mean and deviation (1 where there is none), of values whose squares may be beyond float64."""
+    """Mean and standard deviation (1 if it is 0); the squares of the values may overflow float64."""
     size = float(np.abs(values).max(initial=0.0)) or 1.0
     mean = float((values / size).mean()) if len(values) else 0.0
     deviation = float(np.sqrt((((values / size) - mean) ** 2).mean())) if len(values) else 0.0
-    # rounding leaves equal values with a deviation of some 1e-17
+    # equal values may have a deviation of about 1e-17 by rounding
     return mean * size, deviation * size if deviation > 1e-12 and deviation * size > 0 else 1.0
 
 
@@ -310,7 +310,7 @@ def _fit_words(cells: list[str], missing: Collection[str]) -> tuple[tuple[str, .
     vectorizer = TfidfVectorizer(max_features=_WORDS, min_df=2)
     try:
         vectorizer.fit(cell for cell in cells if cell not in missing)
-    except ValueError:  # no word stands in two rows
+    except ValueError:  # no word occurs in two rows
         return (), ()
     return tuple(vectorizer.get_feature_names_out().tolist()), tuple(vectorizer.idf_.tolist())
 
@@ -319,12 +319,12 @@ def _fit_words(cells: list[str], missing: Collection[str]) -> tuple[tuple[str, .
 
 
 def _encode(table: Table, coding: Coding, missing: Collection[str], out: np.ndarray) -> None:
-    """Fill ``out`` [R, width], which holds zeros."""
+    """Write the features of a column to ``out`` [R, width], which contains zeros."""
     if coding.kind == "categorical":
         column = _keys(coding) | dict.fromkeys(missing, len(coding.words) if coding.missing else -1)
         start = 0
         for cells in table[coding.name]:
-            for cell in set(cells).difference(column):  # each text once
+            for cell in set(cells).difference(column):  # each distinct text once
                 column[cell] = column.get(canonical(cell), -1)
             at = np.fromiter(map(column.__getitem__, cells), np.int64, len(cells))
             rows = np.flatnonzero(at >= 0)
@@ -343,7 +343,7 @@ def _encode(table: Table, coding: Coding, missing: Collection[str], out: np.ndar
         out[:, 0] = np.where(present, values, 0)
         return
     mean, scale = coding.numbers
-    with np.errstate(over="ignore"):  # cut below
+    with np.errstate(over="ignore"):  # clipped
         out[:, 0] = np.where(present, np.clip((values - mean) / scale, -_LIMIT, _LIMIT), 0)
     if coding.kind == "date":
         for i, period in ((1, 365.2425), (3, 7.0)):
@@ -353,9 +353,9 @@ def _encode(table: Table, coding: Coding, missing: Collection[str], out: np.ndar
 
 
 def _keys(coding: Coding) -> dict[str, int]:
-    """Category -> its feature, under its own text and its canonical one."""
-    own = {word: i for i, word in enumerate(coding.words)}
-    return {canonical(word): i for word, i in own.items()} | own
+    """Map of category to feature index, by original and by canonical text."""
+    index = {word: i for i, word in enumerate(coding.words)}
+    return {canonical(word): i for word, i in index.items()} | index
 
 
 def _encode_words(table: Table, coding: Coding, missing: Collection[str], out: np.ndarray) -> None:

@@ -1,4 +1,4 @@
-"""HIF files as own data: the structure, and the attributes of its nodes as a table."""
+"""Reads HIF files: the structure, and the attributes of its nodes as a table."""
 
 from __future__ import annotations
 
@@ -16,26 +16,26 @@ __all__ = ["is_hif", "read"]
 
 
 def is_hif(source: Any) -> bool:
-    """Whether a source of hyperedges is a path to a JSON file."""
+    """Whether the argument ``hyperedges`` is a path to a JSON file."""
     return isinstance(source, (str, os.PathLike)) and Path(source).suffix.lower() == ".json"
 
 
 def read(path: str | os.PathLike[str]) -> tuple[Table, str, dict[str, int], Made]:
-    """The attributes of the nodes, their column of ids, id -> node, and the hypergraph.
+    """The table of node attributes, its id column, the map of id to node, and the hypergraph.
 
-    Weights become float32. Attributes of hyperedges and incidences are not kept, but for the direction of incidences.
+    Weights become float32. Attributes of hyperedges and incidences are dropped, except the direction of incidences.
 
     Raises:
-        DataError: no HIF file, or two nodes whose ids are the same text.
+        DataError: not a HIF file, or two nodes have the same id as text.
     """
     converted = read_hif(Path(path).expanduser())
     hg = converted.structure
-    assert isinstance(hg, Hypergraph)  # noqa: S101 - a HIF file holds nothing else
-    given = converted.node_ids or []
-    index = {str(name): i for i, name in enumerate(given)}
-    if len(index) < len(given):
-        twice = next(str(name) for i, name in enumerate(given) if index[str(name)] != i)
-        raise wrong(f"{path}", "nodes whose ids are different as text", f"{twice!r} as a number and as text")
+    assert isinstance(hg, Hypergraph)  # noqa: S101 - HIF files contain only hypergraphs
+    node_ids = converted.node_ids or []
+    index = {str(name): i for i, name in enumerate(node_ids)}
+    if len(index) < len(node_ids):
+        twice = next(str(name) for i, name in enumerate(node_ids) if index[str(name)] != i)
+        raise wrong(f"{path}", "node ids that differ as text", f"{twice!r} as a number and as a string")
     key = "id" if "id" not in converted.node_attrs else "id of the node"
     columns: dict[str, Any] = {key: list(index)}
     for name, values in converted.node_attrs.items():

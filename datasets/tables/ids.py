@@ -1,4 +1,4 @@
-"""Names of things: numbered once, looked up by the million, and the nearest one where a name is unknown."""
+"""Numbers ids, looks them up in bulk, and suggests the most similar id for an unknown one."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ import numpy as np
 from hgraph.datasets.tables.cells import canonical
 from hgraph.datasets.tables.table import Table, wrong
 
-__all__ = ["find", "nearest", "number", "one_way", "unique"]
+__all__ = ["check_spelling", "find", "nearest", "number", "unique"]
 
 
 def unique(table: Table, name: str, what: str) -> dict[str, int]:
-    """Id -> row of a column in which every row has an id of its own.
+    """Map of id to row, for a column of unique ids.
 
     Raises:
-        DataError: an empty cell, or an id that stands twice.
+        DataError: an empty cell or a repeated id.
     """
     cells = table[name].cells()
     index = dict(zip(cells, range(len(cells)), strict=True))
@@ -28,37 +28,39 @@ def unique(table: Table, name: str, what: str) -> dict[str, int]:
         seen: dict[str, int] = {}
         for row, cell in enumerate(cells):
             if cell in seen:
-                got = f"{cell!r}, which {table.place(seen[cell])} has too"
-                hint = f"Each {what} has one row; columns= (--column) names another column of ids"
-                raise wrong(table.where(row, name), f"a {what} of its own", got, hint)
+                got = f"{cell!r}, which is also in {table.place(seen[cell])}"
+                hint = f"Give each {what} one row, or choose another id column with columns= (--column)"
+                raise wrong(table.where(row, name), f"a unique {what}", got, hint)
             seen[cell] = row
     return index
 
 
 def number(index: dict[str, int], chunks: Iterable[list[str]]) -> None:
-    """Give every new text of a column the next number, in order of appearance."""
+    """Number the distinct texts of a column in order of appearance."""
     for cells in chunks:
         for cell in dict.fromkeys(cells):
             index.setdefault(cell, len(index))
 
 
-def one_way(table: Table, name: str, index: Mapping[str, int], what: str) -> None:
-    """Refuse ids of which two are one number, written as 1 and as 1.0: they would be two things.
+def check_spelling(table: Table, name: str, index: Mapping[str, int], what: str) -> None:
+    """Refuse ids that are the same number written in two ways, as 1 and 1.0, which would become two nodes.
 
     Raises:
-        DataError: there are such; pandas writes 1.0 once a column of whole numbers has a missing cell.
+        DataError: there are such ids; pandas writes 1.0 if a column of whole numbers has a missing cell.
     """
     for text in index:
         if (key := canonical(text)) != text and key in index:
-            hint = "Make the column whole numbers again, in pandas with .astype('Int64')"
-            raise wrong(f"{table.source}: column {name!r}", f"one text for each {what}", f"{key!r} and {text!r}", hint)
+            hint = "Convert the column to whole numbers, in pandas with .astype('Int64')"
+            raise wrong(
+                f"{table.source}: column {name!r}", f"one spelling of each {what}", f"{key!r} and {text!r}", hint
+            )
 
 
 def find(table: Table, name: str, index: Mapping[str, int], what: str, known: str) -> np.ndarray:
-    """Int64 [R]: the number of each cell.
+    """The number of each cell, as int64 [R].
 
     Raises:
-        DataError: a cell that is empty or unknown; names file, line and column, and suggests the nearest id.
+        DataError: an empty or unknown cell; the message gives file, line and column, and the most similar id.
     """
     parts = []
     row = 0
@@ -74,15 +76,15 @@ def find(table: Table, name: str, index: Mapping[str, int], what: str, known: st
 
 
 def unknown_id(cell: str, index: Mapping[str, int], what: str, known: str) -> tuple[str, str, str]:
-    """What was expected instead of a cell, what came, and what to try."""
+    """The expected value, the given value and the hint for an unknown id."""
     expected = f"the id of a {what}" + (f" of {known}" if known else "")
     near = nearest(cell, index)
-    hint = f"Did you mean {near!r}?" if near is not None else f"Give it a row in {known}" if cell and known else ""
+    hint = f"Did you mean {near!r}?" if near is not None else f"Add a row for it to {known}" if cell and known else ""
     return expected, repr(cell) if cell else "an empty cell", hint
 
 
 def nearest(text: str, index: Mapping[str, int]) -> str | None:
-    """The known text most like another one, or None; quick for millions, of which it compares some thousands."""
+    """The known text that is most similar, or None; compares only some thousands of candidates."""
     plain = text.strip().casefold()
     if not plain:
         return None
@@ -92,8 +94,8 @@ def nearest(text: str, index: Mapping[str, int]) -> str | None:
         other = known.strip().casefold()
         if other == plain or other.removesuffix(".0").lstrip("0") == trimmed:
             return known
-        alike = len(index) <= 5000 or other[:2] == plain[:2] or other[-3:] == plain[-3:]
-        if alike and abs(len(other) - len(plain)) <= 3 and len(candidates) < 5000:
+        similar = len(index) <= 5000 or other[:2] == plain[:2] or other[-3:] == plain[-3:]
+        if similar and abs(len(other) - len(plain)) <= 3 and len(candidates) < 5000:
             candidates.append(known)
     found = difflib.get_close_matches(text, candidates, n=1, cutoff=0.5)
     return found[0] if found else None

@@ -1,4 +1,4 @@
-"""From tables of memberships and edges to structures: long and wide hyperedges, edge lists, triples."""
+"""Builds structures from tables: long and wide tables of hyperedges, edge lists, triples."""
 
 from __future__ import annotations
 
@@ -24,21 +24,21 @@ _ENDS = ("source", "target")
 
 @dataclass
 class Made:
-    """A structure and the names and facts that belong to it."""
+    """A structure with its names and metadata."""
 
     structure: Graph | Hypergraph
     meta: dict[str, Any] = field(default_factory=dict)
-    unused: tuple[str, ...] = ()  # columns of the table that say nothing here
+    unused: tuple[str, ...] = ()  # unused columns of the table
 
 
 def nodes(roles: Roles, hyper: bool, separator: str | None) -> dict[str, int]:
-    """Id -> number of the nodes that a table names, where there is no table of nodes."""
+    """Map of id to node for the nodes of an edge table, if there is no table of nodes."""
     table, form, index = roles.table, roles.form(hyper), {}  # type: ignore[var-annotated]
     if form == "wide":
         (name,) = roles.need("members")
         ids.number(index, ([m for members in chunk for m in members] for chunk in _members(table, name, separator)))
         _refuse_comments(table, name, index)
-        ids.one_way(table, name, index, "node")
+        ids.check_spelling(table, name, index, "node")
         return index
     ends = {"long": ["node"], "triples": ["head", "tail"], "edges": ["source", "target"]}[form]
     for name in roles.need(*ends):
@@ -46,32 +46,32 @@ def nodes(roles: Roles, hyper: bool, separator: str | None) -> dict[str, int]:
         if "" in index:
             raise wrong(table.where(table[name].cells().index(""), name), "the id of a node", "an empty cell")
         _refuse_comments(table, name, index)
-        ids.one_way(table, name, index, "node")
+        ids.check_spelling(table, name, index, "node")
     return index
 
 
 def _refuse_comments(table: Table, name: str, index: Mapping[str, int]) -> None:
-    """Ids that a table alone names must not come from comment lines among its rows."""
+    """Refuse node ids that are comment lines between rows, which a table of nodes would reject."""
     for text in index:
         if text[:1] in ("#", "%") and (len(text) == 1 or text[1].isspace()):
-            hint = "Comment lines are skipped before the first row alone: delete it, or give a table of nodes"
-            raise wrong(f"{table.source}: column {name!r}", "the id of a node", f"a comment, {text!r}", hint)
+            hint = "Comment lines are only skipped before the first row: delete this one, or pass a table of nodes"
+            raise wrong(f"{table.source}: column {name!r}", "the id of a node", f"the comment {text!r}", hint)
 
 
 def from_hyperedges(
     roles: Roles, index: Mapping[str, int], known: str, separator: str | None, duplicates: Duplicates
 ) -> Made:
-    """A hypergraph from the long form (an incidence a row) or the wide form (a hyperedge a row).
+    """Build a hypergraph from the long form (one incidence per row) or the wide form (one hyperedge per row).
 
     Args:
         roles: the table and its columns.
-        index: id -> node.
-        known: what errors call the source of the ids.
-        separator: between members, or None.
-        duplicates: what a repeated incidence means.
+        index: map of id to node.
+        known: the source of the ids, for errors.
+        separator: separator of members, or None.
+        duplicates: what to do with repeated incidences.
 
     Raises:
-        DataError: an unknown node, a repeated incidence, a weight that is no number; names file, line and column.
+        DataError: an unknown node, a repeated incidence or an invalid weight; the message gives file, line and column.
     """
     if roles.form(True) == "wide":
         return _wide(roles, index, known, separator, duplicates)
@@ -87,7 +87,7 @@ def _long(roles: Roles, index: Mapping[str, int], known: str, duplicates: Duplic
     if "" in names:
         row = table[hyperedge_column].cells().index("")
         raise wrong(table.where(row, hyperedge_column), "the id of a hyperedge", "an empty cell")
-    ids.one_way(table, hyperedge_column, names, "hyperedge")
+    ids.check_spelling(table, hyperedge_column, names, "hyperedge")
     hyperedge = ids.find(table, hyperedge_column, names, "hyperedge", "")
     weight, time = _numbers(roles, "weight"), _numbers(roles, "time")
     keep, weight = _distinct(table, node_column, hyperedge * len(index) + node, weight, duplicates)
@@ -136,21 +136,23 @@ def _wide(roles: Roles, index: Mapping[str, int], known: str, separator: str | N
 
 
 def _name_column(roles: Roles) -> str | None:
-    """The column that names the hyperedges of the wide form: that of the role hyperedge, else the one called id.
+    """The column of hyperedge ids in the wide form: the one with the role hyperedge, else the one called id.
 
     Raises:
         DataError: the table has both.
     """
-    name, given = roles.find("hyperedge"), {"hyperedge", "id"} & set(roles.given)
-    own = roles.find("id") if "id" in given else next((c for c in roles.table.columns if c.lower() == "id"), None)
-    if name is not None and own is not None and not given:
-        hint = f"Say --column hyperedge={name} or --column hyperedge={own}"
-        raise wrong(roles.table.source, "one column for the hyperedge", f"{name!r} and {own!r}", hint)
-    return own if name is None else name
+    name, chosen = roles.find("hyperedge"), {"hyperedge", "id"} & set(roles.given)
+    id_column = (
+        roles.find("id") if "id" in chosen else next((c for c in roles.table.columns if c.lower() == "id"), None)
+    )
+    if name is not None and id_column is not None and not chosen:
+        hint = f"Pass --column hyperedge={name} or --column hyperedge={id_column}"
+        raise wrong(roles.table.source, "one column for the hyperedge", f"{name!r} and {id_column!r}", hint)
+    return id_column if name is None else name
 
 
 def _members(table: Table, column: str, separator: str | None) -> Iterator[list[list[str]]]:
-    """The members of each hyperedge of the wide form, a chunk at a time."""
+    """The members of each hyperedge of the wide form, in chunks."""
     if separator == "":
         raise ArgumentError("separator", "at least one character", "''")
     if table[column].listed:
@@ -163,39 +165,43 @@ def _members(table: Table, column: str, separator: str | None) -> Iterator[list[
 
 
 def from_edges(roles: Roles, index: Mapping[str, int], known: str, directed: bool, duplicates: Duplicates) -> Made:
-    """A graph from a list of edges, or of triples: messages go from tail to head, and relations are kept.
+    """Build a graph from a table of edges, or of triples: messages go from tail to head, and relations are kept.
 
     Args:
         roles: the table and its columns.
-        index: id -> node.
-        known: what errors call the source of the ids.
-        directed: whether edges are heard in one direction; triples always are.
-        duplicates: what a repeated edge means.
+        index: map of id to node.
+        known: the source of the ids, for errors.
+        directed: whether messages follow an edge in one direction only; always for triples.
+        duplicates: what to do with repeated edges.
 
     Raises:
-        DataError: an unknown node, a repeated edge, a weight that is no number; names file, line and column.
+        DataError: an unknown node, a repeated edge or an invalid weight; the message gives file, line and column.
     """
     table, triples, n = roles.table, roles.form(False) == "triples", max(len(index), 1)
     ends = roles.need("tail", "head") if triples else roles.need("source", "target")
     source, target = (ids.find(table, name, index, "node", known) for name in ends)
-    facts: dict[str, Any] = {"edge_time": _numbers(roles, "time")}
+    edge_values: dict[str, Any] = {"edge_time": _numbers(roles, "time")}
     meta: dict[str, Any] = {}
     key = source * n + target
     if triples:
-        facts["relation"], meta["relation_names"] = _relations(roles)
+        edge_values["relation"], meta["relation_names"] = _relations(roles)
         if len(meta["relation_names"]) * n * n >= 2**63:
-            raise DataError(f"{table.source}: too many relations and nodes to number every possible triple")
-        key += facts["relation"] * n * n
+            raise DataError(
+                f"{table.source}: expected fewer relations and nodes, so that all possible triples have int64 numbers"
+            )
+        key += edge_values["relation"] * n * n
     if not directed and not triples and duplicates != "error" and not _listed_both_ways(key, target * n + source):
-        key = np.minimum(key, target * n + source)  # a log of events: a to b and b to a repeat one edge
+        key = np.minimum(key, target * n + source)  # in a log of events, a to b and b to a are the same edge
     keep, weight = _distinct(table, ends[1], key, _numbers(roles, "weight"), duplicates)
     source, target = source[keep], target[keep]
-    values = {name: v[keep] for name, v in facts.items() if v is not None}
+    values = {name: v[keep] for name, v in edge_values.items() if v is not None}
     if not directed and not triples:
-        one_way = _one_way(table, ends[1], source, target, {"weight": weight, "time": values.get("edge_time")}, keep, n)
-        source, target = np.concatenate([source, target[one_way]]), np.concatenate([target, source[one_way]])
-        weight = None if weight is None else np.concatenate([weight, weight[one_way]])
-        values = {name: np.concatenate([v, v[one_way]]) for name, v in values.items()}
+        single = _listed_once(
+            table, ends[1], source, target, {"weight": weight, "time": values.get("edge_time")}, keep, n
+        )
+        source, target = np.concatenate([source, target[single]]), np.concatenate([target, source[single]])
+        weight = None if weight is None else np.concatenate([weight, weight[single]])
+        values = {name: np.concatenate([v, v[single]]) for name, v in values.items()}
     made = Graph.from_edge_index(
         torch.from_numpy(np.stack([source, target])),
         num_nodes=len(index),
@@ -208,7 +214,7 @@ def from_edges(roles: Roles, index: Mapping[str, int], known: str, directed: boo
 
 
 def _relations(roles: Roles) -> tuple[np.ndarray, tuple[str, ...]]:
-    """The number of each row's relation, and the relations in order of appearance."""
+    """The relation id of each row, and the relation names in order of appearance."""
     table, (name,) = roles.table, roles.need("relation")
     index: dict[str, int] = {}
     ids.number(index, table[name])
@@ -217,7 +223,7 @@ def _relations(roles: Roles) -> tuple[np.ndarray, tuple[str, ...]]:
     return ids.find(table, name, index, "relation", ""), tuple(index)
 
 
-# ---------------------------------------------------------------------- pieces
+# ---------------------------------------------------------------------- helpers
 
 
 def _distinct(
@@ -228,10 +234,10 @@ def _distinct(
     duplicates: Duplicates,
     rows: np.ndarray | None = None,
 ) -> tuple[np.ndarray, np.ndarray | None]:
-    """The entries to keep (the first of equal keys, in order), and the weights of these.
+    """The first entry of each key, in order, and the weights of these entries.
 
-    Under ``"sum"`` the weights of equal keys add up, a missing weight counting as 1. ``rows`` has the row of each
-    entry, where that is not the entry's number.
+    With ``"sum"``, weights of equal keys are added up; missing weights count as 1. ``rows`` has the row of each entry,
+    if entries are not rows.
     """
     if duplicates not in ("error", "sum", "first"):
         raise ArgumentError("duplicates", "'error', 'sum' or 'first'", repr(duplicates))
@@ -243,13 +249,13 @@ def _distinct(
     group = np.cumsum(new) - 1
     first = order[new]
     if duplicates == "error":
-        again = order[~new]
-        at = int(again.argmin())
-        row, before = int(again[at]), int(first[group[~new][at]])
+        repeated = order[~new]
+        at = int(repeated.argmin())
+        row, before = int(repeated[at]), int(first[group[~new][at]])
         if rows is not None:
             row, before = int(rows[row]), int(rows[before])
-        got = "one twice" if row == before else f"one that {table.place(before)} has too"
-        hint = "duplicates='sum' adds their weights up, 'first' keeps the first of them"
+        got = "a repeated pair" if row == before else f"a pair that is also in {table.place(before)}"
+        hint = "Pass duplicates='sum' to add up their weights, or 'first' to use the first"
         raise wrong(table.where(row, column), "each pair once", got, hint)
     keep = np.sort(first)
     if duplicates == "first":
@@ -260,42 +266,42 @@ def _distinct(
 
 
 def _listed_both_ways(key: np.ndarray, reverse: np.ndarray) -> bool:
-    """Whether every edge is in the list as often as its reverse: a list of both directions, and no log of events."""
+    """Whether each edge occurs as often as its reverse, so the table lists both directions (not a log of events)."""
     return bool(np.array_equal(np.sort(key), np.sort(reverse)))
 
 
-def _one_way(
+def _listed_once(
     table: Table,
     column: str,
     source: np.ndarray,
     target: np.ndarray,
-    facts: Mapping[str, np.ndarray | None],
+    edge_values: Mapping[str, np.ndarray | None],
     rows: Any,
     n: int,
 ) -> np.ndarray:
-    """Boolean [E]: edges, no loops, whose reverse is not in the list; one of another weight or time is refused."""
+    """Boolean [E]: edges (no self-loops) whose reverse is not listed; refuses a reverse with another weight or time."""
     key, reverse = source * n + target, target * n + source
     order = np.argsort(key)
     at = np.searchsorted(key[order], reverse)
     at = order[np.minimum(at, max(len(key) - 1, 0))] if len(key) else at
-    there = key[at] == reverse
-    for name, values in facts.items():
-        if values is not None and bool((differs := there & (values[at] != values)).any()):
+    has_reverse = key[at] == reverse
+    for name, values in edge_values.items():
+        if values is not None and bool((differs := has_reverse & (values[at] != values)).any()):
             e = int(np.flatnonzero(differs).max())
-            got = f"{values[e]:g}, while {table.place(int(rows[at[e]]))} gives its reverse {values[at[e]]:g}"
-            hint = "List each undirected edge once, or give directed=True (--directed), or say what a repeat means with"
-            hint += " duplicates='sum' or 'first' (--duplicates)"
-            raise wrong(table.where(int(rows[e]), column), f"one {name} for both directions of an edge", got, hint)
-    return ~there
+            got = f"{values[e]:g}, and {values[at[e]]:g} for its reverse in {table.place(int(rows[at[e]]))}"
+            hint = "List each undirected edge once, or pass directed=True (--directed), or duplicates='sum' or 'first' "
+            hint += "(--duplicates)"
+            raise wrong(table.where(int(rows[e]), column), f"the same {name} for both directions of an edge", got, hint)
+    return ~has_reverse
 
 
 def _numbers(roles: Roles, role: str) -> np.ndarray | None:
-    """The numbers of an optional column; a cell must not be missing."""
+    """The numbers of an optional column without missing cells."""
     name = roles.need(role)[0] if role in roles.given else roles.find(role)
     if name is None:
         return None
     table = roles.table
-    hint = f"A column of another meaning needs another name than {name!r}"
+    hint = f"Rename the column {name!r} if it has another meaning"
     weights = role == "weight"
     values = kinds.read(table, name, "numeric", ("",), hint) if weights else kinds.numbers_or_dates(table, name)
     if bool(np.isnan(values).any()):

@@ -1,4 +1,4 @@
-"""What a trained network reads and answers, and other data brought into that form."""
+"""The input and output format of a trained network, and the conversion of other data to it."""
 
 from __future__ import annotations
 
@@ -27,21 +27,22 @@ __all__ = ["DEGREE", "IDENTITY", "Inputs", "log_degree"]
 
 _LOG = logging.getLogger("hgraph")
 _FILE = "inputs.json"
-IDENTITY = "node "  # begins the name of a feature that tells who a node is
-DEGREE = ("one", "log degree")  # the features of many nodes without any column
+IDENTITY = "node "  # prefix of the names of one-hot features of nodes
+DEGREE = ("one", "log degree")  # the features of many nodes without columns
 
 
 @dataclass(frozen=True)
 class Inputs:
-    """The encoder, the features and the classes of the data a network was trained on.
+    """The encoder, feature names and class names of the data a network was trained on.
 
-    Use it to give a trained network other data: features by the statistics of the training data, class numbers by name.
+    Use it to apply a trained network to other data: features use the statistics of the training data, and classes are
+    matched by name.
 
     Args:
-        encoder: of the columns, or None.
-        feature_names: F names, or None where the data name none.
+        encoder: the encoder of the columns, or None.
+        feature_names: F names, or None if the features have no names.
         class_names: C names, or None.
-        degree: mean and deviation of the logarithm of the degree, where that is a feature.
+        degree: mean and standard deviation of the logarithm of the degree, if it is a feature.
 
     >>> from hgraph.datasets.tables import from_tables
     >>> people = {"id": ["ada", "ben"], "age": [20, 40], "team": ["a", "b"]}
@@ -59,7 +60,7 @@ class Inputs:
 
     @classmethod
     def of(cls, data: Data) -> Inputs:
-        """Those of data that a network is trained on."""
+        """The inputs of the data that a network is trained on."""
         features, classes, degree = (data.meta.get(n) for n in ("feature_names", "class_names", "degree_moments"))
         return cls(
             data.meta.get("encoder"),
@@ -74,25 +75,25 @@ class Inputs:
         """Write ``inputs.json``, and the encoder's files if there is one, into a folder."""
         if self.encoder is not None:
             self.encoder.save(folder)
-        facts: dict[str, Any] = {"features": self.feature_names, "classes": self.class_names, "degree": self.degree}
-        facts["encoder"] = self.encoder is not None
-        write_atomically(Path(folder) / _FILE, json.dumps(facts, indent=1).encode())
+        content: dict[str, Any] = {"features": self.feature_names, "classes": self.class_names, "degree": self.degree}
+        content["encoder"] = self.encoder is not None
+        write_atomically(Path(folder) / _FILE, json.dumps(content, indent=1).encode())
 
     @classmethod
     def load(cls, folder: str | os.PathLike[str]) -> Inputs | None:
-        """Read what `save` wrote; None where there is nothing.
+        """Load inputs written by `save`; None if the folder has none.
 
         Raises:
-            DataError: files that are damaged.
+            DataError: the files are damaged.
         """
         path = Path(folder) / _FILE
         if not path.is_file():
             return None
         try:
-            facts = json.loads(path.read_bytes())
-            names = [None if facts[n] is None else tuple(map(str, facts[n])) for n in ("features", "classes")]
-            degree = None if facts["degree"] is None else (float(facts["degree"][0]), float(facts["degree"][1]))
-            encoder = Encoder.load(folder) if facts["encoder"] else None
+            content = json.loads(path.read_bytes())
+            names = [None if content[n] is None else tuple(map(str, content[n])) for n in ("features", "classes")]
+            degree = None if content["degree"] is None else (float(content["degree"][0]), float(content["degree"][1]))
+            encoder = Encoder.load(folder) if content["encoder"] else None
         except (OSError, ValueError, KeyError, TypeError, IndexError) as error:
             raise DataError(f"{path}: cannot be read ({error})") from error
         return cls(encoder, names[0], names[1], degree)
@@ -100,14 +101,14 @@ class Inputs:
     # ------------------------------------------------------------------ other data
 
     def applied(self, data: Data, name: str) -> Data:
-        """The data with the features and the class numbers that the network knows.
+        """The data with the features and class ids of the network.
 
         Args:
             data: other data, with a split or without.
-            name: what errors call it.
+            name: the name used in errors.
 
         Raises:
-            DataError: columns or features that are missing or foreign, a class that the network does not know.
+            DataError: missing or unknown columns or features, or a class unknown to the network.
         """
         x, y = self._features(data, name), self._labels(data, name)
         meta = {k: v for k, v in dict(data.meta).items() if k != "encoder"}
@@ -116,13 +117,14 @@ class Inputs:
         return dataclasses.replace(data, x=x, y=y, meta=meta)
 
     def _features(self, data: Data, name: str) -> Tensor:
-        own: Encoder | None = data.meta.get("encoder")
+        encoder: Encoder | None = data.meta.get("encoder")
         if self.encoder is not None:
-            return data.x if self.encoder.same_as(own) else self._encoded(data, name, own)
-        if own is not None:
-            raise _foreign(name, "columns", [c.name for c in own.codings], "the network was trained without columns")
-        given = data.meta.get("feature_names")
-        theirs = None if given is None else tuple(map(str, given))
+            return data.x if self.encoder.same_as(encoder) else self._encoded(data, name, encoder)
+        if encoder is not None:
+            columns = [c.name for c in encoder.codings]
+            raise _unknown(name, "columns", columns, "The network was trained without columns")
+        names = data.meta.get("feature_names")
+        theirs = None if names is None else tuple(map(str, names))
         if self.degree is not None and theirs == DEGREE:
             degree = (log_degree(data.structure) - self.degree[0]) / max(self.degree[1], 1e-6)
             return torch.stack([torch.ones_like(degree), degree], 1).to(data.x)
@@ -131,66 +133,68 @@ class Inputs:
         if theirs is None or self.feature_names is None:
             got = "features without names" if theirs is None else f"features such as {theirs[0]!r}"
             expected = "features without names" if self.feature_names is None else f"{self.feature_names[0]!r}, ..."
-            raise DataError(f"{name}: expected {expected}, as the network was trained on, got {got}")
+            raise DataError(f"{name}: expected {expected}, as in the training data, got {got}")
         return self._by_name(data.x, theirs, name)
 
-    def _encoded(self, data: Data, name: str, own: Encoder | None) -> Tensor:
-        assert self.encoder is not None  # noqa: S101 - the caller has looked
+    def _encoded(self, data: Data, name: str, encoder: Encoder | None) -> Tensor:
+        assert self.encoder is not None  # noqa: S101 - checked by the caller
         cells = data.meta.get("node_cells")
-        theirs = list(cells or ([] if own is None else [c.name for c in own.codings]))
+        theirs = list(cells or ([] if encoder is None else [c.name for c in encoder.codings]))
         wanted = [c.name for c in self.encoder.codings]
         missing = [c for c in wanted if c not in theirs]
         if missing:
             got = f"columns {theirs}" if theirs else "no columns"
-            raise DataError(f"{name}: expected the columns {missing} that the network reads, got {got}")
+            raise DataError(f"{name}: expected the columns {missing} of the network, got {got}")
         if cells is None:
-            hint = "Build it again: `hgraph datasets build` now keeps the cells"
-            raise DataError(f"{name}: its cells are needed to encode it as the network reads it. {hint}")
+            hint = "Build it again with `hgraph datasets build`, which now saves the cells"
+            raise DataError(
+                f"{name}: expected the cells of its columns, to encode them like the training data, got none. {hint}"
+            )
         table = read_table({c: cells_of(cells[c]) for c in wanted}, name=name)
         for column, counts in self.encoder.unseen(table).items():
-            said = ", ".join(f"{word!r} {count:,} times" for word, count in list(counts.items())[:5])
-            _LOG.warning("%s: column %r has categories that training never saw: %s", name, column, said)
+            listed = ", ".join(f"{word!r} {count:,} times" for word, count in list(counts.items())[:5])
+            _LOG.warning("%s: column %r has categories that are not in the training data: %s", name, column, listed)
         if more := [c for c in theirs if c not in wanted]:
-            _LOG.warning("%s: columns that the network does not read: %s", name, ", ".join(more))
+            _LOG.warning("%s: columns that the network does not use: %s", name, ", ".join(more))
         return self.encoder.transform(table).to(data.x)
 
     def _by_name(self, x: Tensor, theirs: Sequence[str], name: str) -> Tensor:
         wanted = self.feature_names or ()
         place = {feature: i for i, feature in enumerate(theirs)}
-        if foreign := [f for f in theirs if f not in set(wanted)]:
-            raise _foreign(name, "features", foreign, "the network never saw them")
+        if unknown := [f for f in theirs if f not in set(wanted)]:
+            raise _unknown(name, "features", unknown, "They are not in the training data")
         missing = [f for f in wanted if f not in place]
         if missing and not all(f.startswith(IDENTITY) for f in wanted):
-            raise DataError(f"{name}: expected the features {missing[:5]} that the network reads, got none of the name")
+            raise DataError(f"{name}: expected the features {missing[:5]} of the network, got none with these names")
         out = x.new_zeros(len(x), len(wanted))
         at = [i for i, feature in enumerate(wanted) if feature in place]
         out[:, at] = x[:, [place[wanted[i]] for i in at]]
         return out
 
     def _labels(self, data: Data, name: str) -> Tensor:
-        given = data.meta.get("class_names")
-        theirs = None if given is None else tuple(map(str, given))
+        names = data.meta.get("class_names")
+        theirs = None if names is None else tuple(map(str, names))
         if theirs == self.class_names or data.y.dim() != 1 or data.y.is_floating_point():
             return data.y
         if theirs is None or self.class_names is None:
             got = "none" if theirs is None else f"{list(theirs)[:5]}"
-            wanted = "no names of classes" if self.class_names is None else f"classes {list(self.class_names)[:5]}"
-            raise DataError(f"{name}: expected {wanted}, as the network was trained on, got {got}")
+            wanted = "no class names" if self.class_names is None else f"classes {list(self.class_names)[:5]}"
+            raise DataError(f"{name}: expected {wanted}, as in the training data, got {got}")
         known = {canonical(c): i for i, c in enumerate(self.class_names)}
         number = torch.tensor([known.get(canonical(c), -1) for c in theirs], device=data.y.device)
-        there = labeled(data.y)
-        foreign = [theirs[c] for c in data.y[there].unique().tolist() if number[c] < 0]
-        if foreign:
-            raise _foreign(name, "classes", foreign, f"the network knows {list(self.class_names)[:10]}")
-        return torch.where(there, number[data.y.clamp(min=0)], -1) if len(theirs) else data.y
+        known_rows = labeled(data.y)
+        unknown = [theirs[c] for c in data.y[known_rows].unique().tolist() if number[c] < 0]
+        if unknown:
+            raise _unknown(name, "classes", unknown, f"The network has {list(self.class_names)[:10]}")
+        return torch.where(known_rows, number[data.y.clamp(min=0)], -1) if len(theirs) else data.y
 
 
 def log_degree(structure: Any) -> Tensor:
-    """[N] logarithm of one more than the number of neighbors, or of hyperedges."""
+    """log(1 + number of neighbors or hyperedges) of each node [N]."""
     adjacency = structure.adj if isinstance(structure, Graph) else structure.e2v
     return adjacency.indptr.diff().float().log1p()
 
 
-def _foreign(name: str, what: str, found: Sequence[str], why: str) -> DataError:
+def _unknown(name: str, what: str, found: Sequence[str], why: str) -> DataError:
     more = f" and {len(found) - 10} more" if len(found) > 10 else ""
-    return DataError(f"{name}: {what} that are foreign to the network: {list(found)[:10]}{more}; {why}")
+    return DataError(f"{name}: expected {what} of the network, got {list(found)[:10]}{more}. {why}")

@@ -1,4 +1,4 @@
-"""What the text of a column means: numbers, booleans, dates, categories, words."""
+"""Infers the kind of a column (numbers, booleans, dates, categories, words) and parses it."""
 
 from __future__ import annotations
 
@@ -25,24 +25,24 @@ MISSING = ("", "NA", "N/A", "n/a", "NaN", "nan", "NaT", "null", "NULL", "None", 
 _TRUE, _FALSE = frozenset({"true", "yes", "t", "y", "1"}), frozenset({"false", "no", "f", "n", "0"})
 _PAIRS = [frozenset(pair) for pair in (("true", "false"), ("yes", "no"), ("t", "f"), ("y", "n"), ("1", "0"))]
 _DATE = re.compile(r"\d{4}-\d{2}-\d{2}([T ]\d{2}:\d{2}(:\d{2}(\.\d{1,9})?)?(Z|[+-]\d{2}:\d{2})?)?")
-_CATEGORIES = 1000  # a column with more different values is no category
+_CATEGORIES = 1000  # a column with more distinct values is not categorical
 
 
 def infer(column: Column, missing: Collection[str] = MISSING, decimal: str | None = None) -> Kind:
-    """The kind of a column, by the first rule that all its cells meet; missing ones are not asked.
+    """The kind of a column, by the first rule that all its cells satisfy; missing cells are ignored.
 
-    1. no cell that is not missing: ``ignore``;
+    1. all cells are missing: ``ignore``;
     2. only true/false, yes/no, t/f, y/n or 1/0 (1.0/0.0 too), in any case: ``boolean``;
-    3. only numbers, as ``float`` reads them: ``numeric`` (codes such as postal codes too: say ``categorical``);
-       Numbers with one sign or unit around them all, ``12%``, ``$12``, ``3.5 kg``, ``1 234``, are numbers too, and
+    3. only numbers, as ``float`` reads them: ``numeric`` (also codes such as postal codes: choose ``categorical``).
+       Numbers that all have the same sign or unit, ``12%``, ``$12``, ``3.5 kg``, ``1 234``, are numbers too, and
        with ``decimal=","`` so is ``1,5``;
     4. only ISO dates or times, ``2024-05-31`` or ``2024-05-31T12:00:00Z``: ``date``;
-    5. at most 1000 different values, and at most 20 or half as many as cells: ``categorical``;
-    6. else ``text``, as a column of sequences of words is.
+    5. at most 1000 distinct values, and at most 20 or half the number of cells: ``categorical``;
+    6. otherwise ``text``, also for a column of sequences of words.
 
     Raises:
-        DataError: a column of sequences of numbers, which no feature can hold; a column with two readings: 1,234 with a
-            decimal comma or point, 01/02/2024, numbers of several units.
+        DataError: a column of sequences of numbers, which cannot become a feature; an ambiguous column: 1,234 with a
+            decimal comma or point, 01/02/2024, or numbers of several units.
     """
     if column.listed:
         return _of_sequences(column)
@@ -67,7 +67,7 @@ def infer(column: Column, missing: Collection[str] = MISSING, decimal: str | Non
     if not distinct:
         return "ignore"
     if numeric and decimal == "," and not boolean and any("." in value for value in distinct):
-        numeric = False  # 1.234 is 1234 here, and 1.5 nothing
+        numeric = False  # with a decimal comma, 1.234 means 1234, and 1.5 is not a number
     if not (boolean or numeric or date) and _is_quantity(column, missing, decimal):
         return "numeric"
     if boolean or numeric or date:
@@ -79,14 +79,14 @@ def _is_quantity(column: Column, missing: Collection[str], decimal: str | None) 
     """Whether all cells are numbers with the same sign or unit.
 
     Raises:
-        DataError: they have two readings; the message shows both.
+        DataError: they are ambiguous; the message shows both readings.
     """
-    gone, where = frozenset(missing), f"column {column.name!r}"
-    cells = [cell for cell in dict.fromkeys(itertools.chain.from_iterable(column)) if cell not in gone]
-    other = f"or keep the text with --type {column.name}=categorical"
+    missing_texts, where = frozenset(missing), f"column {column.name!r}"
+    cells = [cell for cell in dict.fromkeys(itertools.chain.from_iterable(column)) if cell not in missing_texts]
+    other = f"or use the text as categories with --type {column.name}=categorical"
     if all(map(quantities.DATES.fullmatch, cells)):
-        got = f"{cells[0]!r}, day or month first"
-        raise wrong(where, "dates with one reading, as 2024-05-31", got, f"Write them so, {other}")
+        got = f"{cells[0]!r}, with day or month first"
+        raise wrong(where, "unambiguous dates such as 2024-05-31", got, f"Write dates like this, {other}")
     marks = quantities.mark_of(cells)
     if marks is None:
         return False
@@ -94,10 +94,10 @@ def _is_quantity(column: Column, missing: Collection[str], decimal: str | None) 
     if found:
         comma = next(cell for cell in cells if "," in cell)
         got = f"{comma!r}: " + " or ".join(f"{v:.12g} with --decimal {sign}" for sign, v in found.items())
-        raise wrong(where, "numbers with one reading", got, f"Give decimal= (--decimal), {other}")
+        raise wrong(where, "unambiguous numbers", got, f"Pass decimal= (--decimal), {other}")
     if len(marks) > 1 and marks <= quantities.UNITS | {""}:
         got = ", ".join(sorted(map(repr, marks)))
-        raise wrong(where, "numbers of one unit", f"units {got}", f"Convert them to one, {other}")
+        raise wrong(where, "numbers with one unit", f"the units {got}", f"Convert them to one unit, {other}")
     return len(marks) == 1 and quantities.as_numbers(cells, next(iter(marks)), decimal) is not None
 
 
@@ -105,18 +105,20 @@ def _of_sequences(column: Column) -> Kind:
     for cells in column:
         for cell in cells:
             if cell and floats(cell.split(MEMBER)) is not None:
-                hint = f"Spread it over columns, or leave it out: --type {column.name}=ignore"
-                raise wrong(f"column {column.name!r}", "one value a cell", f"numbers {cell.split(MEMBER)[:3]}", hint)
+                hint = f"Split it into several columns, or skip it with --type {column.name}=ignore"
+                raise wrong(
+                    f"column {column.name!r}", "one value per cell", f"the numbers {cell.split(MEMBER)[:3]}", hint
+                )
     return "text" if any(any(cells) for cells in column) else "ignore"
 
 
 def kinds_of(
     table: Table, types: Mapping[str, str] | None, missing: Collection[str], leave_out: Collection[str] = ()
 ) -> dict[str, Kind]:
-    """The kind of every column that becomes features: as ``types`` says, else inferred.
+    """The kind of each column that becomes features: from ``types``, otherwise inferred.
 
     Raises:
-        ArgumentError: ``types`` names a column that is not there, or a kind there is not.
+        ArgumentError: ``types`` has an unknown column or an unknown kind.
     """
     types = dict(types or {})
     for name, kind in types.items():
@@ -129,7 +131,7 @@ def kinds_of(
 
 
 def floats(cells: Collection[str]) -> np.ndarray | None:
-    """Float64 [len] of cells that are all numbers, else None; Python's 1_000 is no number here."""
+    """Cells as float64 [len] if all are numbers, else None; 1_000 is not accepted."""
     try:
         values = np.fromiter(map(float, cells), np.float64, len(cells))
     except ValueError:
@@ -138,32 +140,34 @@ def floats(cells: Collection[str]) -> np.ndarray | None:
 
 
 def _quantities(cells: Collection[str], mark: str, decimal: str | None) -> np.ndarray | None:
-    """Numbers with a mark, or as ``float`` reads them where neither a mark nor another decimal sign is expected."""
+    """Numbers with a unit, or as ``float`` reads them if they have neither a unit nor a decimal comma."""
     plain = floats(cells) if not mark and decimal != "," else None
     return quantities.as_numbers(cells, mark, decimal) if plain is None else plain
 
 
 def dates(cells: Collection[str]) -> np.ndarray | None:
-    """Days since 1970, float64 [len], of cells that are all ISO dates or times, else None; without a zone it is UTC."""
+    """Days since 1970 as float64 [len] if all cells are ISO dates or times, else None; the default time zone is UTC."""
     try:
         return np.fromiter(map(_days, cells), np.float64, len(cells))
     except ValueError:
         return None
 
 
-@functools.lru_cache(maxsize=100_000)  # a million rows have few different days
+@functools.lru_cache(maxsize=100_000)  # many rows have few distinct days
 def _days(cell: str) -> float:
     if not _DATE.fullmatch(cell):
         raise ValueError(cell)
     head, _, fraction = cell.removesuffix("Z").partition(".")
     digits = re.match(r"\d*", fraction).group()  # type: ignore[union-attr]
-    moment = datetime.datetime.fromisoformat(head + fraction[len(digits) :])  # Python 3.10 reads few kinds of fractions
+    moment = datetime.datetime.fromisoformat(
+        head + fraction[len(digits) :]
+    )  # Python 3.10 accepts few lengths of fractions
     moment = moment if moment.tzinfo else moment.replace(tzinfo=datetime.timezone.utc)
     return (moment.timestamp() + (float(f"0.{digits}") if digits else 0.0)) / 86_400
 
 
 def truth(cells: Collection[str]) -> np.ndarray | None:
-    """Float64 [len] of 0 and 1 of cells that are all booleans, else None."""
+    """0 and 1 as float64 [len] if all cells are booleans, else None."""
     lowered = [canonical(cell).lower() for cell in cells]
     if not _TRUE.union(_FALSE).issuperset(lowered):
         return None
@@ -173,15 +177,15 @@ def truth(cells: Collection[str]) -> np.ndarray | None:
 def read(
     table: Table, name: str, kind: str, missing: Collection[str], hint: str | None = None, mark: str = ""
 ) -> np.ndarray:
-    """Float64 [R] of a numeric, boolean or date column, NaN where a cell is missing.
+    """A numeric, boolean or date column as float64 [R], NaN for missing cells.
 
     Args:
-        table: that holds it.
-        name: of the column.
-        kind: as above.
+        table: the table.
+        name: name of the column.
+        kind: ``"numeric"``, ``"boolean"`` or ``"date"``.
         missing: texts that mean a missing cell.
-        hint: what to try where a cell is not of the kind; None is for columns that become features.
-        mark: what stands around every number, as ``"%"``.
+        hint: the hint of errors; None is the hint for columns that become features.
+        mark: the unit of every number, such as ``"%"``.
 
     Raises:
         DataError: a cell that is not what the kind says; names file, line and column.
@@ -198,17 +202,17 @@ def read(
         "date": (dates, "a date such as 2024-05-31 or 2024-05-31T12:00:00Z"),
     }
     reader, expected = readers[kind]
-    out, start, gone = np.full(table.num_rows, np.nan), 0, frozenset(missing)
+    out, start, missing_texts = np.full(table.num_rows, np.nan), 0, frozenset(missing)
     for cells in table[name]:
         at: Sequence[int] = range(len(cells))
-        if not gone.isdisjoint(cells):
-            at = [i for i, cell in enumerate(cells) if cell not in gone]
+        if not missing_texts.isdisjoint(cells):
+            at = [i for i, cell in enumerate(cells) if cell not in missing_texts]
         values = reader([cells[i] for i in at] if len(at) < len(cells) else cells)
         if values is None or not np.isfinite(values).all():
             bad = next(i for i in at if (v := reader([cells[i]])) is None or not math.isfinite(v[0]))
             if hint is None:
                 other = f"types={{{name!r}: 'categorical'}} (--type {name}=categorical)"
-                hint = f"Leave the cell empty if it is missing, or give {other}"
+                hint = f"Leave the cell empty if it is missing, or pass {other}"
             raise wrong(table.where(start + bad, name), expected, repr(cells[bad]), hint)
         if len(at) == len(cells):
             out[start : start + len(cells)] = values
@@ -221,6 +225,8 @@ def read(
 
 
 def numbers_or_dates(table: Table, name: str, missing: Collection[str] = ("",)) -> np.ndarray:
-    """Float64 [R] of a column of times: numbers as they are, dates as days since 1970; NaN where missing."""
+    """A column of times as float64 [R]: numbers unchanged, dates as days since 1970, NaN for missing cells."""
     numeric = all(floats(set(cells).difference(missing)) is not None for cells in table[name])
-    return read(table, name, "numeric" if numeric else "date", missing, hint="Times are all numbers or all ISO dates")
+    return read(
+        table, name, "numeric" if numeric else "date", missing, hint="Use either numbers or ISO dates for all times"
+    )

@@ -1,4 +1,4 @@
-"""Numbers as people write them: 12%, $12, 3.5 kg, 1 234, and with a decimal comma 1,5."""
+"""Parses numbers with units and separators: 12%, $12, 3.5 kg, 1 234, and 1,5 with a decimal comma."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import numpy as np
 __all__ = ["DATES", "UNITS", "as_numbers", "mark_of", "readings"]
 
 _SPACE, _MONEY = " '\u00a0\u202f", "$\u20ac\u00a3\u00a5\u20b9"
-# before or after the number; the mark of a column is what stands around the number in all of its cells
+# sign or unit before or after the number; the mark of a column is the one that all of its cells have
 _CELL = re.compile(
     rf"([-+\u2212]?)\s*([{_MONEY}]|USD|EUR|GBP|CHF|JPY|CNY|INR|CAD|AUD)?\s*([-+]?)"
     rf"(\d[\d.,{_SPACE}]*?|\.\d+)([eE][-+]?\d+)?(\s*)(%|\u2030|\u00b0[CF]?|[{_MONEY}]|[^\W\d_][^\d\s,.;|]*)?"
@@ -25,7 +25,7 @@ UNITS = frozenset(_UNITS.split())
 
 
 def mark_of(cells: Iterable[str]) -> set[str] | None:
-    """What stands around the numbers of cells (``%``, ``kg``, or nothing); None if a cell is no such number.
+    """The signs or units of the numbers in cells (``%``, ``kg`` or nothing); None if a cell is not a number with one.
 
     >>> mark_of(["12%", "7 %"]), mark_of(["3 kg", "4 lb"]) == {"kg", "lb"}, mark_of(["ab"])
     ({'%'}, True, None)
@@ -35,14 +35,14 @@ def mark_of(cells: Iterable[str]) -> set[str] | None:
         match = _CELL.fullmatch(cell)
         if match is None or (match[2] and match[7]):
             return None
-        if match[7] and not match[6] and match[7] not in UNITS:  # 7B is a code, 7 bags are not
+        if match[7] and not match[6] and match[7] not in UNITS:  # 7B is a code, "7 bags" is a quantity
             return None
         found.add(match[2] or match[7] or "")
     return found
 
 
 def as_numbers(cells: Collection[str], mark: str, decimal: str | None) -> np.ndarray | None:
-    """Float64 [len] of cells with that mark, else None; a comma is read only where ``decimal`` says what it means.
+    """Cells with that mark as float64 [len], else None; commas are accepted only if ``decimal`` is set.
 
     >>> as_numbers(["$1,200.50", "$7"], "$", "."), as_numbers(["1,5"], "", ","), as_numbers(["1,5"], "", None)
     (array([1200.5,    7. ]), array([1.5]), None)
@@ -70,7 +70,7 @@ def _number(text: str, decimal: str | None) -> float | None:
 
 
 def readings(cells: Iterable[str]) -> dict[str, float]:
-    """What the first number with a comma means, by the decimal sign; empty where no cell has one.
+    """The values of the first number with a comma, by decimal sign; empty if no cell has a comma.
 
     >>> readings(["12", "1,234"]), readings(["1,5"])
     ({',': 1.234, '.': 1234.0}, {',': 1.5})

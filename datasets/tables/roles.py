@@ -1,4 +1,4 @@
-"""Which column of a table plays which role, by its name or as the user says."""
+"""Assigns roles to the columns of a table, by name or by the user's choice."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ ROLES: dict[str, tuple[str, ...]] = {
 }
 
 
-# form -> its roles, and the names that belong together: where several columns could play a role, such a set decides
+# form -> its roles, and sets of names that belong together, which decide if several columns could have a role
 FORMS: dict[str, tuple[str, ...]] = {
     "wide": ("members",),
     "long": ("node", "hyperedge"),
@@ -50,7 +50,7 @@ _TOGETHER: dict[str, tuple[tuple[str, ...], ...]] = {
 
 @dataclass(frozen=True)
 class Roles:
-    """Which column of a table plays which role: as the user said, else by its name."""
+    """The roles of the columns of a table: chosen by the user, otherwise by name."""
 
     table: Table
     given: Mapping[str, str]
@@ -59,7 +59,7 @@ class Roles:
         """The column, or None.
 
         Raises:
-            DataError: several columns could play the role; lists them.
+            DataError: several columns could have the role; the message lists them.
         """
         found = self._candidates(role)
         if len(found) <= 1:
@@ -70,54 +70,56 @@ class Roles:
                 if len(sets) == 1:
                     return self._called(role, sets[0][roles.index(role)])
         hint = " or ".join(f"columns={{{role!r}: {name!r}}} (--column {role}={name})" for name in found)
-        raise wrong(self.table.source, f"one column for the {role}", f"{' and '.join(map(repr, found))}", f"Say {hint}")
+        raise wrong(
+            self.table.source, f"one column for the {role}", f"{' and '.join(map(repr, found))}", f"Pass {hint}"
+        )
 
     def _candidates(self, role: str) -> list[str]:
-        """The columns that could play the role, in the order of the table."""
+        """The columns that could have the role, in the order of the table."""
         if role in self.given:
             return [self.given[role]] if self.given[role] in self.table.columns else []
         return [name for name in self.table.columns if name.lower() in ROLES[role]]
 
     def _called(self, role: str, name: str) -> str | None:
-        """The candidate of that name, or what the user said."""
+        """The candidate of that name, or the column chosen by the user."""
         found = self._candidates(role)
         found = found if role in self.given else [c for c in found if c.lower() == name]
         return found[0] if len(found) == 1 else None
 
     def need(self, *roles: str) -> list[str]:
-        """The columns of roles that the table must have.
+        """The columns of required roles.
 
         Raises:
-            DataError: there is none; says which names are known and how to name another.
+            DataError: a column is missing; the message lists the known names and how to choose another column.
         """
         found = [self.find(role) for role in roles]
         for role, name in zip(roles, found, strict=True):
             if name is None:
                 wanted = repr(self.given[role]) if role in self.given else " or ".join(map(repr, ROLES[role]))
-                hint = f"Name it with columns={{{role!r}: ...}} (--column {role}=...)"
-                hint += "" if role == "id" else "; if the first line is no header, name all with --header"
+                hint = f"Choose a column with columns={{{role!r}: ...}} (--column {role}=...)"
+                hint += "" if role == "id" else "; if the first line is not a header, name the columns with --header"
                 expected = f"a column for the {role}, called {wanted}"
                 raise wrong(self.table.source, expected, f"columns {list(self.table.columns)}", hint)
         return [name for name in found if name is not None]
 
     def form(self, hyper: bool) -> str:
-        """``"wide"`` or ``"long"`` for hyperedges, else ``"triples"`` or ``"edges"``, by the columns there are.
+        """``"wide"`` or ``"long"`` for hyperedges, ``"triples"`` or ``"edges"`` for edges, according to the columns.
 
         Raises:
-            DataError: the table has none of the forms, or both.
+            DataError: the table has columns of no form, or of both.
         """
         forms = {form: FORMS[form] for form in (("wide", "long") if hyper else ("triples", "edges"))}
-        there = [form for form, roles in forms.items() if all(map(self._candidates, roles))]
+        present = [form for form, roles in forms.items() if all(map(self._candidates, roles))]
         meant = [form for form, roles in forms.items() if set(roles) & set(self.given)]
-        if len(there) > 1:
-            there = [form for form in there if form in meant]
-            if len(there) != 1:
+        if len(present) > 1:
+            present = [form for form in present if form in meant]
+            if len(present) != 1:
                 texts = [", ".join(map(repr, map(self.find, roles))) for roles in forms.values()]
-                hint = f"Say which with columns= (--column), such as --column {next(iter(forms.values()))[0]}=..."
+                hint = f"Choose one with columns= (--column), such as --column {next(iter(forms.values()))[0]}=..."
                 raise wrong(self.table.source, f"one of {' and '.join(forms)}", f"both: {' and '.join(texts)}", hint)
-        if there:
-            return there[0]
-        # the form that the user's own roles point to, else the second, is the one to explain
+        if present:
+            return present[0]
+        # explain the form of the roles chosen by the user, else the second form
         form = meant[0] if meant else list(forms)[1]
         self.need(*forms[form])
         raise AssertionError("one of the roles is missing")

@@ -1,4 +1,4 @@
-"""A table as columns of text, from a CSV or Parquet file or from memory, that knows where each cell stands."""
+"""A table as columns of text, from a CSV or Parquet file or from memory, with the source position of each cell."""
 
 from __future__ import annotations
 
@@ -20,27 +20,27 @@ from hgraph.memory import check_memory
 __all__ = ["Column", "Table", "cells_of", "joined", "read_table", "wrong"]
 
 _LOG = logging.getLogger("hgraph")
-_ROWS = 16_384  # of a chunk: so many cells of a column are held as Python strings at once
-_END = "\0"  # ends a cell inside a chunk; refused inside cells
-MEMBER = "\x1f"  # joins the items of a cell that holds a sequence: ASCII's own separator of units
+_ROWS = 16_384  # size of a chunk: the cells of a column that exist as Python strings at once
+_END = "\0"  # separates cells in a chunk; not allowed in cells
+MEMBER = "\x1f"  # joins the items of a cell that is a sequence: the ASCII unit separator
 
 
 def joined(column: Column) -> str:
-    """The cells of a column as one text, which `cells_of` divides again."""
+    """The cells of a column as one text, which `cells_of` splits."""
     return _END.join(column.chunks)
 
 
 def cells_of(text: str) -> list[str]:
-    """The cells of a column that was `joined`."""
+    """Split the text of `joined` into cells."""
     return text.split(_END)
 
 
 @dataclass
 class Column:
-    """The cells of one column, as text; a chunk is one string, so a million cells cost their characters.
+    """The cells of one column, as text; each chunk is one string, to save memory.
 
     Args:
-        name: what the header calls it.
+        name: the name in the header.
         chunks: cells joined by a zero character.
         listed: whether cells were sequences, now joined by `MEMBER`.
     """
@@ -50,7 +50,7 @@ class Column:
     listed: bool = False
 
     def add(self, cells: Sequence[str]) -> bool:
-        """Append cells (at least one), spaces around them dropped; False where one holds a zero character."""
+        """Append cells (at least one), without surrounding spaces; False if one contains a zero character."""
         chunk = _END.join(cells)
         if " " in chunk and (chunk[0] == " " or chunk[-1] == " " or " \0" in chunk or "\0 " in chunk):
             chunk = _END.join([cell.strip(" ") for cell in cells])
@@ -58,7 +58,7 @@ class Column:
         return chunk.count(_END) == len(cells) - 1
 
     def __iter__(self) -> Iterator[list[str]]:
-        """The cells, a chunk at a time."""
+        """The cells, in chunks."""
         return (chunk.split(_END) for chunk in self.chunks)
 
     def cells(self) -> list[str]:
@@ -68,14 +68,14 @@ class Column:
 
 @dataclass
 class Table:
-    """Columns of equal length, and the way back from a row to its place in the source.
+    """Columns of equal length, with the source position of each row.
 
     Args:
-        source: the file as it was named, or what the table is: ``"nodes"``.
+        source: the path of the file, or the name of the table: ``"nodes"``.
         columns: by name, in order.
         num_rows: R.
-        place: makes of a row (from 0) its place, as ``"nodes.csv:2"``.
-        parsed: (column, kind) -> its numbers, once they were asked for.
+        place: function of a row (from 0) to its position, such as ``"nodes.csv:2"``.
+        parsed: cached numbers by (column, kind).
         decimal: the decimal sign of numbers, "." or ","; None: the point, and a comma is refused.
     """
 
@@ -87,7 +87,7 @@ class Table:
     decimal: str | None = None
 
     def where(self, row: int, column: str) -> str:
-        """The place of a cell, for errors: ``nodes.csv:2: column 'age'``."""
+        """The position of a cell, for errors: ``nodes.csv:2: column 'age'``."""
         return f"{self.place(row)}: column {column!r}"
 
     def __getitem__(self, name: str) -> Column:
@@ -103,24 +103,24 @@ def wrong(where: str, expected: str, got: object, hint: str = "") -> DataError:
 def read_table(
     source: Any, *, name: str = "table", names: Sequence[str] | None = None, delimiter: str | None = None
 ) -> Table:
-    """Read a table; every cell becomes text, and `from_tables` decides what the text means.
+    """Read a table; every cell becomes text, which `from_tables` interprets.
 
-    A CSV file is UTF-8, its first line that is no comment (``#``, ``%``) the header, every later line one row of as
-    many fields; empty lines are skipped, spaces around a field are dropped, quotes follow RFC 4180 and a field has at
-    most 131,072 characters.
+    A CSV file is UTF-8; its first line after comments (``#``, ``%``) is the header, and every later line is a row with
+    the same number of fields. Empty lines and spaces around fields are dropped, quotes follow RFC 4180, and a field
+    has at most 131,072 characters.
 
     Args:
         source: path to a ``.csv``, ``.tsv``, ``.txt`` or ``.parquet`` file; a mapping of column names to sequences;
             a pandas DataFrame; a pyarrow Table; or a `Table`, which is returned as it is.
-        name: what errors call a table that has no file.
+        name: the name used in errors for a table without a file.
         names: the columns of a CSV file without a header line.
-        delimiter: one character between fields; None takes a tab for ``.tsv``, else whichever of comma, semicolon,
-            tab and bar is most frequent in the first line.
+        delimiter: the character between fields; None chooses a tab for ``.tsv``, else the most frequent of comma,
+            semicolon, tab and bar in the first line.
 
     Raises:
         ArgumentError: columns of different lengths, a wrong delimiter.
         ArgumentTypeError: a source of another type.
-        DataError: a file that is missing or is not such a table; names file, line and column.
+        DataError: the file is missing or is not such a table; the message gives file, line and column.
         MissingPackageError: Parquet without pyarrow.
 
     >>> table = read_table({"id": ["a", "b"], "age": [31, None]})
@@ -149,7 +149,7 @@ def read_table(
         return _from_columns(dict(zip(header, filled, strict=True)), name)
     if module == "pyarrow" and hasattr(source, "to_batches"):
         return _from_batches(source.schema.names, source.to_batches(max_chunksize=_ROWS), name)
-    hint = "Give a path to CSV or Parquet, a dict of columns, a pandas DataFrame or a pyarrow Table"
+    hint = "Pass a path to CSV or Parquet, a dict of columns, a pandas DataFrame or a pyarrow Table"
     raise ArgumentTypeError(name, "a table", type(source).__name__, hint)
 
 
@@ -166,7 +166,12 @@ def _read_csv(path: Path, names: Sequence[str] | None, delimiter: str | None) ->
                 if not column.add(cells):
                     row = count + next(i for i, cell in enumerate(cells) if _END in cell)
                     line = text_rows.line_of(path, reader.delimiter, row, header=names is None)
-                    raise wrong(f"{path}:{line}: column {column.name!r}", "text", "a zero byte", "Is this a text file?")
+                    raise wrong(
+                        f"{path}:{line}: column {column.name!r}",
+                        "text",
+                        "a zero byte",
+                        "Check that this is a text file",
+                    )
             count += len(fields[0])
         delimiter = reader.delimiter
 
@@ -177,17 +182,17 @@ def _read_csv(path: Path, names: Sequence[str] | None, delimiter: str | None) ->
 
 
 def _checked_header(header: list[str], where: str) -> list[str]:
-    """The names without spaces around them, or an error: none, an empty one, or one that stands twice."""
+    """The column names without surrounding spaces; refuses missing, empty and repeated names."""
     header = [n.strip() for n in header]
     if not header:
         raise wrong(where, "at least one column", "none")
     seen = set()
     for i, n in enumerate(header):
         if not n:
-            hint = "pandas writes such a column unless to_csv(index=False)"
+            hint = "If pandas wrote it, use to_csv(index=False)"
             raise wrong(where, f"a name for column {i + 1}", "an empty one", hint)
         if n in seen:
-            raise wrong(where, "columns of different names", f"{n!r} twice")
+            raise wrong(where, "unique column names", f"{n!r} twice")
         seen.add(n)
     return header
 
@@ -208,11 +213,11 @@ def _read_parquet(path: Path) -> Table:
     except (pyarrow.ArrowException, OSError, ValueError, KeyError) as error:
         if isinstance(error, HgraphError):
             raise
-        raise DataError(f"{path}: not a whole Parquet file ({' '.join(str(error).split())[:200]})") from error
+        raise DataError(f"{path}: damaged Parquet file ({' '.join(str(error).split())[:200]})") from error
 
 
 def _from_batches(names: Sequence[str], batches: Any, source: str) -> Table:
-    """A table of Arrow record batches."""
+    """Build a table from Arrow record batches."""
     columns = [Column(n) for n in _checked_header(list(names), source)]
     count = 0
     for batch in batches:
@@ -225,7 +230,7 @@ def _from_batches(names: Sequence[str], batches: Any, source: str) -> Table:
 
 
 def _arrow_cells(array: Any) -> list[Any]:
-    """The cells of an Arrow array; numbers as the text that Arrow makes of them."""
+    """The cells of an Arrow array; numbers are converted to text by Arrow."""
     import pyarrow as pa
 
     kind = array.type
@@ -245,7 +250,7 @@ def _arrow_cells(array: Any) -> list[Any]:
 def _values(values: Any, name: str) -> list[Any]:
     """The items of a column in memory."""
     if isinstance(values, np.ndarray) and values.dtype.kind == "M":
-        values = values.astype("datetime64[us]")  # finer ones would come out as integers
+        values = values.astype("datetime64[us]")  # finer resolutions would become integers
     if isinstance(values, (str, bytes)) or not (hasattr(values, "tolist") or hasattr(values, "__iter__")):
         raise ArgumentTypeError(name, "a sequence of cells", type(values).__name__)
     items = values.tolist() if hasattr(values, "tolist") else list(values)
@@ -258,7 +263,7 @@ def _from_columns(columns: dict[str, list[Any]], source: str) -> Table:
     header = _checked_header(list(columns), source)
     lengths = {n: len(values) for n, values in zip(header, columns.values(), strict=True)}
     if len(set(lengths.values())) > 1:
-        raise ArgumentError(source, "columns of one length", lengths)
+        raise ArgumentError(source, "columns of equal length", lengths)
     made = {}
     for n, values in zip(header, columns.values(), strict=True):
         made[n] = Column(n)
@@ -275,7 +280,7 @@ def _fill(column: Column, values: list[Any], source: str, first: int) -> None:
         return wrong(f"{source}, row {first + row} (from 0): column {column.name!r}", expected, got, hint)
 
     cells: list[str] = []
-    before = not column.listed and any(chunk.strip(_END) for chunk in column.chunks)  # earlier chunks held text
+    before = not column.listed and any(chunk.strip(_END) for chunk in column.chunks)  # earlier chunks contain text
     for row, value in enumerate(values):
         inside = None if isinstance(value, str) else items(value)
         try:
@@ -286,7 +291,9 @@ def _fill(column: Column, values: list[Any], source: str, first: int) -> None:
         if inside is not None and not column.listed:
             mixed, column.listed = before or any(cells), True
         if mixed:
-            raise refuse(row, "sequences in all cells of a column or in none", "both", "Make the text cells lists too")
+            raise refuse(
+                row, "sequences in all cells of a column or in none", "both", "Convert the text cells to lists too"
+            )
         cells.append(cell)
     if not column.add(cells):
         raise refuse(next(i for i, cell in enumerate(cells) if _END in cell), "text", "a zero character")

@@ -1,4 +1,4 @@
-"""Reading CSV files in chunks of rows, each problem with its line."""
+"""Reads CSV files in chunks of rows; errors give the line."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from typing import IO, Any
 
 from hgraph.errors import ArgumentError, DataError
 
-_ROWS, _CHARACTERS = 16_384, 1 << 20  # of a chunk: so many cells of a column are held as Python strings at once
+_ROWS, _CHARACTERS = 16_384, 1 << 20  # size of a chunk: the cells of a column that exist as Python strings at once
 
 __all__ = ["Reader", "chunks", "header", "line_of", "opened"]
 
@@ -25,19 +25,19 @@ class Reader:
     delimiter: str
     file: IO[str]
     rows: Any
-    lines: int = 0  # before those of `rows`
-    titled: bool = True  # whether the first line that is no comment has the names of the columns
+    lines: int = 0  # lines before those of `rows`
+    titled: bool = True  # whether the first line after comments has the column names
 
 
 @contextmanager
 def opened(path: Path, delimiter: str | None, *, titled: bool = True) -> Iterator[Reader]:
-    """Open a CSV file; what goes wrong inside the block becomes an error that names the line.
+    """Open a CSV file; errors inside the block become a `DataError` that gives the line.
 
-    Lines before the others that begin with ``#`` or ``%`` are comments. The last of them is the header where ``titled``
-    says that there is one and it has as many fields as the next line.
+    Lines at the start that begin with ``#`` or ``%`` are comments. If ``titled``, the last of them is the header if it
+    has as many fields as the next line.
     """
     if delimiter is not None and (len(delimiter) != 1 or delimiter in '"\r\n\0'):
-        raise ArgumentError("delimiter", "one character, not a quote or line end", repr(delimiter))
+        raise ArgumentError("delimiter", "one character, not a quote or a line break", repr(delimiter))
     try:
         with open(path, encoding="utf-8-sig", newline="") as file:
             comments, first = _after_comments(file, path, delimiter, titled)
@@ -48,7 +48,7 @@ def opened(path: Path, delimiter: str | None, *, titled: bool = True) -> Iterato
             try:
                 yield reader
             except csv.Error as error:
-                hint = "Is a quote opened and never closed, or followed by text? Quotes inside a field are doubled"
+                hint = "Check for a quote that is not closed or is followed by text; double the quotes inside a field"
                 raise DataError(f"{path}:{reader.lines + reader.rows.line_num}: not CSV ({error}). {hint}") from error
     except UnicodeDecodeError as error:
         raise DataError(f"{path}:{_undecodable_line(path)}: not UTF-8 text. Save the table as CSV in UTF-8") from error
@@ -59,13 +59,13 @@ def opened(path: Path, delimiter: str | None, *, titled: bool = True) -> Iterato
 
 
 def _after_comments(file: IO[str], path: Path, delimiter: str | None, titled: bool) -> tuple[int, str]:
-    """How many comment lines there are, with the file behind them, and the first line that is none."""
+    """The number of comment lines, and the first line after them; leaves the file position after the comments."""
     places, count = [file.tell()], 0
     while (line := file.readline(1 << 20)).startswith(("#", "%")):
         places.append(file.tell())
         count += 1
     file.seek(places[-1])
-    if count and not titled and line:  # rows whose first cell begins so have as many cells as the others
+    if count and not titled and line:  # a row that starts with # or % has as many cells as the other rows
         sign = delimiter or _delimiter(path, line)
         for i in range(count):
             file.seek(places[i])
@@ -88,22 +88,22 @@ def _after_comments(file: IO[str], path: Path, delimiter: str | None, titled: bo
 
 
 def header(reader: Reader) -> list[str]:
-    """The first row; of one that stands in a comment without its sign."""
+    """The first row, without the comment sign if the header is a comment."""
     row = next(reader.rows, None)
     if not row:
         got = "an empty file" if row is None else "an empty line"
-        raise DataError(f"{reader.path}:{reader.lines + 1}: expected the names of the columns, got {got}")
+        raise DataError(f"{reader.path}:{reader.lines + 1}: expected the column names, got {got}")
     return [row[0].lstrip("#%").strip() or row[0], *row[1:]]
 
 
 def chunks(reader: Reader, width: int) -> Iterator[list[Sequence[str]]]:
-    """The rows in chunks, each as its ``width`` columns; empty lines are left out.
+    """The rows in chunks, each as ``width`` columns; empty lines are skipped.
 
-    Until the first quote, lines are divided all at once, three times as fast as the csv module divides them.
+    Lines before the first quote are split in bulk, three times as fast as with the csv module.
     """
     reader.lines += reader.rows.line_num
     lines = reader.file.readlines(_CHARACTERS)
-    while lines and (columns := _divided(lines, reader.delimiter, width)):
+    while lines and (columns := _split_fields(lines, reader.delimiter, width)):
         reader.lines += len(lines)
         yield columns
         lines = reader.file.readlines(_CHARACTERS)
@@ -117,8 +117,8 @@ def chunks(reader: Reader, width: int) -> Iterator[list[Sequence[str]]]:
             yield [cells[i::width] for i in range(width)]
 
 
-def _divided(lines: list[str], delimiter: str, width: int) -> list[Sequence[str]] | None:
-    """The columns of lines of ``width`` plain fields, or None where the csv module should look."""
+def _split_fields(lines: list[str], delimiter: str, width: int) -> list[Sequence[str]] | None:
+    """The columns of lines of ``width`` plain fields, or None if the csv module has to parse them."""
     block = "".join(lines)
     if '"' in block or "\0" in block or max(map(len, lines)) > csv.field_size_limit():
         return None
@@ -127,7 +127,7 @@ def _divided(lines: list[str], delimiter: str, width: int) -> list[Sequence[str]
         return None
     cells = block.replace("\n", f"{delimiter}\n").split(delimiter)
     columns: list[Sequence[str]] = [cells[i::width] for i in range(width)]
-    # every line's first field now begins with a line end: all of these stand in the first column, or lines are ragged
+    # the first field of every line now begins with a line break: unless all are in the first column, lines are ragged
     first = "\0".join(columns[0])
     if len(cells) != width * len(lines) or first.count("\0\n") != len(lines) - 1:
         return None
@@ -136,7 +136,7 @@ def _divided(lines: list[str], delimiter: str, width: int) -> list[Sequence[str]
 
 
 def line_of(path: Path, delimiter: str, row: int, *, header: bool) -> int:
-    """The line on which a row (from 0) starts: found by reading once more, so that nothing is kept for it."""
+    """The line where a row (from 0) starts, found by reading the file again, so that no line numbers are stored."""
     with opened(path, delimiter, titled=header) as reader:
         line, index = reader.lines + 1, -int(header)
         for cells in reader.rows:
@@ -148,19 +148,19 @@ def line_of(path: Path, delimiter: str, row: int, *, header: bool) -> int:
 
 
 def _refuse_ragged(reader: Reader, width: int) -> None:
-    with opened(reader.path, reader.delimiter, titled=reader.titled) as again:
-        line = again.lines + 1
-        for row in again.rows:
+    with opened(reader.path, reader.delimiter, titled=reader.titled) as second:
+        line = second.lines + 1
+        for row in second.rows:
             if row and len(row) != width:
-                hint = f"Fields are divided by {reader.delimiter!r}; one that holds it must stand in quotes"
+                hint = f"Fields are separated by {reader.delimiter!r}; quote a field that contains it"
                 raise DataError(
-                    f"{reader.path}:{line}: expected {width} field(s), one a column, got {len(row)}. {hint}"
+                    f"{reader.path}:{line}: expected {width} field(s), one per column, got {len(row)}. {hint}"
                 )
-            line = again.lines + again.rows.line_num + 1
+            line = second.lines + second.rows.line_num + 1
 
 
 def _delimiter(path: Path, first: str) -> str:
-    """The most frequent candidate in the first line; of equal ones, and where there is none, the comma."""
+    """The most frequent candidate in the first line; the comma if several are equally frequent or none occurs."""
     if path.suffix.lower() == ".tsv":
         return "\t"
     return max(",;\t|", key=first.count)

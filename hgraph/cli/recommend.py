@@ -58,7 +58,7 @@ def recommend(
     if draw is not None:
         check_picture("draw", draw, run=run)
     model, data, config = load_run(run, root)
-    if (explain or draw is not None) and not model.reads_facts:
+    if (explain or draw is not None) and not model.uses_triples:
         hint = "Use the run of its teacher" if config["model"] == TOWERS else ""
         raise ArgumentError("explain", "no value, because this model does not use triples", type(model).__name__, hint)
     if user is None:

@@ -91,7 +91,7 @@ class Data:
             train_mask: [N] booleans, as are ``val_mask`` and ``test_mask``; None is a part without nodes.
             val_mask: as above.
             test_mask: as above.
-            meta: names and other facts, as `Data` has them.
+            meta: names and other metadata, as in `Data`.
 
         Raises:
             ArgumentError: a mask that is not boolean [N].

@@ -126,8 +126,8 @@ class LinkSplit:
         cls, graph: Graph, links: Tensor, train: Tensor, val: Tensor, test: Tensor, seed: int, node_type: Any
     ) -> LinkSplit:
         hidden = codes_of(links[:, torch.cat([val, test])], graph)
-        kept = ~torch.isin(codes_of(graph.edge_index, graph), hidden)
-        structure = _less(graph, kept)
+        visible = ~torch.isin(codes_of(graph.edge_index, graph), hidden)
+        structure = _with_edges(graph, visible)
         if node_type is None:
             if len(val) + len(test) and is_bipartite(graph):
                 _LOG.warning("bipartite graph: negatives may join nodes of one side; pass node_type= to avoid that")
@@ -141,7 +141,7 @@ class LinkSplit:
         """Prove that no held-out link is in the training graph, in either direction, and that negatives are not edges.
 
         Args:
-            whole: the whole graph, or the data that holds it.
+            whole: the whole graph, or the data that contains it.
 
         Raises:
             DataError: the structure is not the graph without the held-out links, parts overlap, or a negative is an
@@ -155,7 +155,7 @@ class LinkSplit:
         edges = codes_of(graph.edge_index, graph)
         if not torch.equal(everything.sort().values, codes_of(links_of_graph(graph), graph).sort().values):
             raise DataError("split: train, val and test together are not the links of the graph")
-        if not _less(graph, ~torch.isin(edges, torch.cat(codes[1:]))).equal(self.structure):
+        if not _with_edges(graph, ~torch.isin(edges, torch.cat(codes[1:]))).equal(self.structure):
             raise DataError("split: the training graph is not the whole graph without the held-out links")
         negatives = codes_of(torch.cat([self.val_negatives, self.test_negatives], dim=1), graph)
         if bool(torch.isin(negatives, edges).any()):
@@ -277,7 +277,7 @@ class HyperedgeSplit:
         """Prove that no held-out member set is in the training hypergraph, and that negatives are not hyperedges.
 
         Args:
-            whole: the whole hypergraph, or the data that holds it.
+            whole: the whole hypergraph, or the data that contains it.
 
         Raises:
             DataError: parts overlap, the structure does not match the training hyperedges, the members of a held-out
@@ -313,10 +313,10 @@ def _whole(whole: Any, kind: type[S]) -> S:
     return of_kind("whole", getattr(whole, "structure", whole), kind)
 
 
-def _less(graph: Graph, kept: Tensor) -> Graph:
+def _with_edges(graph: Graph, selected: Tensor) -> Graph:
     """The graph with all nodes and only those edges."""
-    weight = None if graph.adj.weight is None else graph.adj.weight[kept]
-    return Graph.from_edge_index(graph.edge_index[:, kept], num_nodes=graph.num_nodes, directed=True, weight=weight)
+    weight = None if graph.adj.weight is None else graph.adj.weight[selected]
+    return Graph.from_edge_index(graph.edge_index[:, selected], num_nodes=graph.num_nodes, directed=True, weight=weight)
 
 
 # ---------------------------------------------------------------------- hyperedges
@@ -342,11 +342,11 @@ def _twins(
     for members in positives.to_lists():
         swap = min(max(1, round(exchanged * len(members))), n - len(members), len(members))
         for _ in range(_TRIES if swap > 0 else 0):
-            kept = rng.permutation(members)[swap:].tolist()
+            remaining = rng.permutation(members)[swap:].tolist()
             fresh: set[int] = set()
             while len(fresh) < swap:
                 fresh |= set(rng.integers(0, n, swap - len(fresh)).tolist()) - set(members)
-            twin = tuple(sorted([*kept, *fresh]))
+            twin = tuple(sorted([*remaining, *fresh]))
             if twin not in taken:
                 taken.add(twin)
                 twins.append(twin)

@@ -1,4 +1,4 @@
-"""Distillation: what a network over a structure knows, taught to one that needs none."""
+"""Knowledge distillation from networks over a structure into students that need only features."""
 
 from hgraph.distill.compare import Comparison, Measured, compare, unseen_accuracies
 from hgraph.distill.foreign import dhg_teacher, pyg_teacher

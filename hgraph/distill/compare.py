@@ -1,4 +1,4 @@
-"""A teacher, the student distilled from it, and the same network trained on labels alone, side by side."""
+"""Compares a teacher, its student, and the same network as the student trained on labels only."""
 
 from __future__ import annotations
 
@@ -28,25 +28,25 @@ _LOG = logging.getLogger("hgraph")
 
 @dataclass(frozen=True)
 class Measured:
-    """What was measured of one trained model.
+    """Measurements of one trained model.
 
     Args:
-        test_accuracy: on every test node.
-        ece: expected calibration error (15 bins) there.
-        parameters: how many numbers were learned.
-        latency_one_s: seconds to predict one node.
-        latency_all_s: seconds to predict every node.
-        unseen_accuracy: on the test nodes that training never saw; None when transductive.
-        fit: the training's history.
-        logits: on the test nodes, on the CPU.
-        temperature: `fit_temperature` of the validation nodes; None without any.
-        calibrated_ece: the calibration error on the test nodes when logits are divided by it; None likewise.
-        timing_one: ``latency_one_s`` with its quartiles, as ``timing_all`` of ``latency_all_s``; None if not known.
-        timing_all: as above.
+    test_accuracy: accuracy on the test nodes.
+            ece: expected calibration error (15 bins) on the test nodes.
+            parameters: number of trained parameters.
+            latency_one_s: seconds to predict one node.
+            latency_all_s: seconds to predict every node.
+            unseen_accuracy: accuracy on the test nodes outside the training structure; None if transductive.
+            fit: the training history.
+            logits: logits of the test nodes, on the CPU.
+            temperature: result of `fit_temperature` on the validation nodes; None without validation nodes.
+            calibrated_ece: calibration error on the test nodes after dividing logits by the temperature; None likewise.
+            timing_one: ``latency_one_s`` with quartiles; None if unknown.
+            timing_all: ``latency_all_s`` with quartiles; None if unknown.
 
-    >>> measured = Measured(0.9, 0.05, 10, 1e-4, 2e-4, None, FitResult([], 0, 0.0), torch.zeros(1, 2), None, None)
-    >>> measured.figures()
-    {'test_accuracy': 0.9, 'ece': 0.05, 'parameters': 10, 'latency_one_s': 0.0001, 'latency_all_s': 0.0002}
+        >>> measured = Measured(0.9, 0.05, 10, 1e-4, 2e-4, None, FitResult([], 0, 0.0), torch.zeros(1, 2), None, None)
+        >>> measured.figures()
+        {'test_accuracy': 0.9, 'ece': 0.05, 'parameters': 10, 'latency_one_s': 0.0001, 'latency_all_s': 0.0002}
     """
 
     test_accuracy: float
@@ -63,10 +63,10 @@ class Measured:
     timing_all: Timing | None = None
 
     def speed_up(self, teacher: Measured, which: Literal["one", "all"]) -> float:
-        """How many times as fast as the teacher a call is: at least so many times in three of four calls of each.
+        """The speed-up of a call over the teacher, a conservative estimate.
 
-        It is the teacher's lower quartile over the upper one of this model; the ratio of medians would promise more
-        than a busy machine keeps.
+        It is the lower quartile of the teacher divided by the upper quartile of this model, so three of four calls of
+        each reach it. The ratio of medians would promise more than a busy machine delivers.
         """
         mine, other = getattr(self, f"timing_{which}"), getattr(teacher, f"timing_{which}")
         if mine is None or other is None or self is teacher:
@@ -74,7 +74,7 @@ class Measured:
         return float(other.low / mine.high)
 
     def figures(self) -> dict[str, float | int]:
-        """The five figures that ``hgraph distill --json`` prints; of a production split also that of the unseen."""
+        """The numbers that ``hgraph distill --json`` prints; with a production split also ``unseen_accuracy``."""
         names = ("test_accuracy", "ece", "parameters", "latency_one_s", "latency_all_s")
         unseen = {} if self.unseen_accuracy is None else {"unseen_accuracy": self.unseen_accuracy}
         return {name: getattr(self, name) for name in names} | unseen
@@ -82,7 +82,7 @@ class Measured:
 
 @dataclass(frozen=True)
 class Comparison:
-    """The three models measured on one data set under one split.
+    """Measurements of the three models on one data set and split.
 
     >>> one = Measured(0.9, 0.05, 10, 1e-4, 2e-4, None, FitResult([], 0, 0.0), torch.zeros(1, 2), None, None)
     >>> [name for name, _ in Comparison(mlp=one, teacher=one, student=one).items()]
@@ -94,7 +94,7 @@ class Comparison:
     student: Measured
 
     def items(self) -> list[tuple[str, Measured]]:
-        """The models by name, in the order of every table."""
+        """The models by name, in the order of tables."""
         return [("mlp", self.mlp), ("teacher", self.teacher), ("student", self.student)]
 
 
@@ -110,25 +110,25 @@ def compare(
     checkpoints: str | os.PathLike[str] | None = None,
     **options: Any,
 ) -> Comparison:
-    """Train a teacher on a structure, distill it into a student, train the same network on labels, measure all.
+    """Train a teacher, distill it into a student, train the same network on labels only, and measure all three.
 
-    Test accuracy is on all test nodes. In production the teacher is then given the whole structure, as it would be
-    when new nodes have arrived; the others need features alone. One node costs the teacher a full pass, because
-    its answer depends on the degrees and features around the node; the others read one row.
+    Test accuracy is measured on all test nodes. With a production split, the teacher gets the whole structure for this,
+    as if new nodes had arrived; the others need only features. Predicting one node takes the teacher a full forward
+    pass, since its output depends on degrees and features around the node; the others read one row.
 
     Args:
-        teacher: called with ``(x, structure)``, untrained.
-        mlp: called with ``x``, untrained: the baseline (`Labels` alone).
-        student: called with ``x``, untrained; of the same kind as ``mlp``.
-        data: its structure, and that of the split, of the kind the teacher takes.
-        split: the split to train under.
-        objective: what the student learns from, see `distill`.
-        seed: what dropout draws from.
-        checkpoints: a folder; where it holds checkpoints of an earlier call that was stopped, this one goes on.
+        teacher: an untrained module, called with ``(x, structure)``.
+        mlp: an untrained module, called with ``x``: the baseline, trained with `Labels` only.
+        student: an untrained module, called with ``x``, of the same architecture as ``mlp``.
+        data: data with a structure that the teacher takes.
+        split: name of the split.
+        objective: the loss of the student, see `distill`.
+        seed: random seed of dropout.
+        checkpoints: a folder for checkpoints; an interrupted earlier call with it is continued.
         **options: ``epochs``, ``lr``, ``weight_decay``, ``patience``, ``progress`` of `fit`, for all three.
 
     Raises:
-        ArgumentError: a split without training or test nodes.
+        ArgumentError: the split has no training or no test nodes.
 
     >>> from hgraph.models import GCN, MLP
     >>> from hgraph.structure import Graph
@@ -145,13 +145,13 @@ def compare(
             raise ArgumentError("split", f"at least one {name} node", "none")
     loss, validate = classification_loss(part)
 
-    def named(label: str) -> dict[str, Any]:
+    def fit_options(label: str) -> dict[str, Any]:
         file = None if checkpoints is None else Path(checkpoints) / f"{label}.safetensors"
         return {"label": label, "seed": seed, "checkpoint": file, **options}
 
-    told = fit(teacher, (part.x, part.structure), loss, validate=validate, **named("teacher"))
-    alone = distill(None, mlp, data, objective=Labels(), split=split, **named("mlp"))
-    taught = distill(teacher, student, data, objective=objective, split=split, **named("student"))
+    teacher_fit = fit(teacher, (part.x, part.structure), loss, validate=validate, **fit_options("teacher"))
+    baseline_fit = distill(None, mlp, data, objective=Labels(), split=split, **fit_options("mlp"))
+    student_fit = distill(teacher, student, data, objective=objective, split=split, **fit_options("student"))
     row = data.x[:1].clone()
     one = {"mlp": lambda: mlp(row), "student": lambda: student(row)}
     every = {
@@ -163,9 +163,9 @@ def compare(
     one_s = {"teacher": all_s["teacher"]} | timings(one, device=data.x.device)
     for name, timing in (*all_s.items(), *one_s.items()):
         if not timing.is_steady:
-            text = "latency of the %s: the quartiles are %.0f %% of the median apart; the machine was busy"
+            text = "latency of the %s: the interquartile range is %.0f %% of the median; the machine was busy"
             _LOG.warning(text, name, 100 * timing.spread)
-    models = {"mlp": (mlp, alone), "teacher": (teacher, told), "student": (student, taught)}
+    models = {"mlp": (mlp, baseline_fit), "teacher": (teacher, teacher_fit), "student": (student, student_fit)}
     measured = {}
     for name, (model, result) in models.items():
         with torch.inference_mode():
@@ -185,14 +185,13 @@ def unseen_accuracies(
     checkpoints: str | os.PathLike[str] | None = None,
     **options: Any,
 ) -> tuple[float, float] | None:
-    """Train a teacher and a student without the unseen nodes of a production split, and test both on these.
+    """Train a teacher and a student without the unseen nodes of a production split, and test both on those nodes.
 
-    Use it beside a transductive `compare`: its student has learned from the teacher's answers for the test nodes, while
-    a student that is exported answers for rows that nothing was learned of.
+    Use it together with a transductive `compare`: there, the student learns from the teacher's predictions for the test
+    nodes, while an exported student predicts rows that were not in training.
 
     Returns:
-        The accuracies of the teacher, with the whole structure, and of the student; None where no unseen node has a
-        label.
+        The accuracies of the teacher, with the whole structure, and of the student; None if no unseen node has a label.
 
     >>> from hgraph.models import GCN, MLP
     >>> from hgraph.structure import Graph
@@ -214,21 +213,36 @@ def unseen_accuracies(
     if folder is not None:
         folder.mkdir(parents=True, exist_ok=True)
     first, second = (None if folder is None else folder / f"{n}.safetensors" for n in ("teacher", "student"))
-    named: dict[str, Any] = {"seed": seed, **options}
-    fit(teacher, (part.x, part.structure), loss, validate=validate, label="teacher, unseen", checkpoint=first, **named)
+    fit_options: dict[str, Any] = {"seed": seed, **options}
+    fit(
+        teacher,
+        (part.x, part.structure),
+        loss,
+        validate=validate,
+        label="teacher, unseen",
+        checkpoint=first,
+        **fit_options,
+    )
     distill(
-        teacher, student, data, objective=objective, split=split, label="student, unseen", checkpoint=second, **named
+        teacher,
+        student,
+        data,
+        objective=objective,
+        split=split,
+        label="student, unseen",
+        checkpoint=second,
+        **fit_options,
     )
     with torch.inference_mode():
-        answers = teacher(data.x, data.structure)[unseen], student(data.x[unseen])
-    return accuracy(answers[0], data.y[unseen]), accuracy(answers[1], data.y[unseen])
+        logits = teacher(data.x, data.structure)[unseen], student(data.x[unseen])
+    return accuracy(logits[0], data.y[unseen]), accuracy(logits[1], data.y[unseen])
 
 
 def _measure(
     model: nn.Module, logits: Tensor, data: Data, parts: Split, result: FitResult, one: Timing, every: Timing
 ) -> Measured:
     test, unseen, val = parts.test, parts.unseen, parts.val
-    unseen, val = (ids[labeled(data.y[ids])] for ids in (unseen, val))  # a part may have no label at all
+    unseen, val = (ids[labeled(data.y[ids])] for ids in (unseen, val))  # a part may have no labels
     temperature = fit_temperature(logits[val], data.y[val]) if len(val) else None
     calibrated = None if temperature is None else expected_calibration_error(logits[test] / temperature, data.y[test])
     return Measured(

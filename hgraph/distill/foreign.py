@@ -1,4 +1,4 @@
-"""Networks of PyG and DHG as teachers: the structure handed over in the form that each of them takes."""
+"""Networks of PyG and DHG as teachers: converts the structure to the form that they take."""
 
 from __future__ import annotations
 
@@ -13,44 +13,44 @@ from hgraph.structure import Graph, Hypergraph
 
 __all__ = ["adapted", "dhg_teacher", "foreign_layers", "pyg_teacher"]
 
-Speaks = Callable[[Tensor, Any], Tensor]
+Forward = Callable[[Tensor, Any], Tensor]
 
 
 class _Adapted(nn.Module):
-    """A network called with ``(x, structure)``; a module, so that it goes into eval mode while it speaks."""
+    """A network called with ``(x, structure)``; a module, so that it can be put into eval mode."""
 
-    def __init__(self, network: Callable[..., Tensor], translate: Callable[[Any], tuple[Any, dict[str, Any]]]) -> None:
+    def __init__(self, network: Callable[..., Tensor], convert: Callable[[Any], tuple[Any, dict[str, Any]]]) -> None:
         super().__init__()
-        self.network, self.translate = network, translate
+        self.network, self.convert = network, convert
 
     def forward(self, x: Tensor, structure: Graph | Hypergraph) -> Tensor:
-        form, more = self.translate(structure)
-        return self.network(x, form, **more)
+        converted, options = self.convert(structure)
+        return self.network(x, converted, **options)
 
 
-def pyg_teacher(model: Callable[..., Tensor]) -> Speaks:
-    """A network in PyG's way, ``model(x, edge_index)`` or ``model(x, hyperedge_index)``, as a teacher.
+def pyg_teacher(model: Callable[..., Tensor]) -> Forward:
+    """Use a PyG-style network, ``model(x, edge_index)`` or ``model(x, hyperedge_index)``, as a teacher.
 
-    Weights of a graph's edges go along as ``edge_weight=``. The networks of PyG itself need no wrapping.
+    Edge weights of a graph are passed as ``edge_weight=``. The network classes of PyG need no wrapping.
 
-    >>> own = pyg_teacher(lambda x, edge_index: x.index_add(0, edge_index[1], x[edge_index[0]]))
+    >>> teacher = pyg_teacher(lambda x, edge_index: x.index_add(0, edge_index[1], x[edge_index[0]]))
     >>> path = Graph.from_edge_index([[0], [1]], num_nodes=2, directed=False)
-    >>> own(torch.tensor([[1.0], [5.0]]), path).tolist()
+    >>> teacher(torch.tensor([[1.0], [5.0]]), path).tolist()
     [[6.0], [6.0]]
     """
     return _Adapted(model, _as_pyg)
 
 
-def dhg_teacher(model: Callable[..., Tensor]) -> Speaks:
-    """A network in DHG's way, ``model(X, dhg.Graph | dhg.Hypergraph)``, as a teacher.
+def dhg_teacher(model: Callable[..., Tensor]) -> Forward:
+    """Use a DHG-style network, ``model(X, dhg.Graph | dhg.Hypergraph)``, as a teacher.
 
-    The networks of DHG itself need no wrapping.
+    The network classes of DHG need no wrapping.
     """
     return _Adapted(model, _as_dhg)
 
 
 def adapted(teacher: Any) -> Any:
-    """A network of a class of PyG or DHG, wrapped; anything else as it is."""
+    """Wrap a network class of PyG or DHG; return anything else unchanged."""
     packages = {kind.__module__.partition(".")[0] for kind in type(teacher).__mro__}
     for package, wrap in _WRAPPERS.items():
         if package in packages:
@@ -59,7 +59,7 @@ def adapted(teacher: Any) -> Any:
 
 
 def foreign_layers(teacher: Any) -> str | None:
-    """The name of the function that would wrap it, where a module has layers of PyG or DHG inside."""
+    """The name of the function that wraps such a network, if a module contains layers of PyG or DHG."""
     if isinstance(teacher, nn.Module) and not isinstance(teacher, _Adapted):
         for package, wrap in _WRAPPERS.items():
             if any(type(m).__module__.partition(".")[0] == package for m in teacher.modules()):

@@ -9,12 +9,12 @@ __all__ = ["accuracy_latency"]
 
 
 def accuracy_latency(comparison: Comparison, names: dict[str, str], title: str) -> bytes:
-    """A PNG of test accuracy over the latency of one node (logarithmic), one labelled point a model.
+    """A PNG of test accuracy over the latency for one node (log scale), one labeled point per model.
 
     Args:
         comparison: the three models.
-        names: what to call them.
-        title: the line above the plot.
+        names: display names by key.
+        title: title of the plot.
     """
     from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 
@@ -27,13 +27,13 @@ def accuracy_latency(comparison: Comparison, names: dict[str, str], title: str) 
     margin = max(2.0, 0.25 * (max(ys.values()) - min(ys.values())))
     low, high = max(0.0, min(ys.values()) - margin), min(101.0, max(ys.values()) + margin)
     axes.set_ylim(low, high)
-    axes.set_xlabel("latency of one node (ms, logarithmic)")
+    axes.set_xlabel("latency for one node (ms, log scale)")
     axes.set_ylabel("test accuracy (%)")
     axes.xaxis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0)))
     axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
     axes.xaxis.set_minor_formatter(NullFormatter())
     middle = (min(xs.values()) * max(xs.values())) ** 0.5
-    for side in (True, False):  # labels on one side must not cover each other
+    for side in (True, False):  # labels on the same side must not overlap
         keys = [key for key in models if (xs[key] <= middle) == side]
         for key, at in spread({key: ys[key] for key in keys}, 0.13 * (high - low)).items():
             axes.plot(xs[key], ys[key], "o", color=COLORS[key], markersize=9, markeredgecolor="white", zorder=4)

@@ -1,4 +1,4 @@
-"""The folder of a distillation run: settings, histories, plots, the student, and a report to read."""
+"""The folder of a distillation run: settings, histories, plots, weights and the report."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from hgraph.train.plots import COLORS, confusion_matrix, learning_curve, reliabi
 
 __all__ = ["FILES", "aligned", "markdown", "table", "table_rows", "write_report"]
 
-# report.md is written last and removed first: a folder that has one is whole
+# report.md is written last and removed first, so a folder with it is complete
 FILES = (
     "config.json",
     "metrics.jsonl",
@@ -49,21 +49,21 @@ def write_report(
     config: Mapping[str, Any],
     notes: Sequence[str] = (),
 ) -> Path:
-    """Write the run folder; other files in it stay as they are.
+    """Write the run folder; other files in it are not changed.
 
-    Each file appears whole or not at all, and ``report.md`` last, so that a run killed at any moment leaves
-    no folder that looks finished and is not.
+    Each file is written atomically, and ``report.md`` last, so that a killed run never leaves a folder that looks
+    finished.
 
     Args:
-        folder: made if missing.
-        comparison: what was measured.
-        networks: the trained ``mlp``, ``teacher`` and ``student``, whose weights are kept.
-        data: what they were measured on: labels, class names and the structure to draw.
-        split: the split they were trained under.
-        names: what to call ``mlp``, ``teacher`` and ``student``.
-        title: the headline.
-        config: every setting and version, as JSON can hold it; ``command`` repeats the run.
-        notes: sentences about the data, one a bullet.
+        folder: the folder; created if missing.
+        comparison: the measurements.
+        networks: the trained ``mlp``, ``teacher`` and ``student``, whose weights are saved.
+        data: the data of the measurements, for labels, class names and the plot of the structure.
+        split: name of the split.
+        names: display names of ``mlp``, ``teacher`` and ``student``.
+        title: the title of the report.
+        config: every setting and version, as JSON values; ``command`` is the command to reproduce the run.
+        notes: sentences about the data, one per bullet point.
 
     Returns:
         The path of ``report.md``.
@@ -72,14 +72,14 @@ def write_report(
     lines = ({"model": key} | record for key, model in comparison.items() for record in model.fit.history)
     test = data.y[data.split(split).test].cpu()
     classes = [str(name) for name in data.meta.get("class_names") or range(data.num_classes)]
-    answers, heading = comparison.student.logits, f"{title}: test nodes"
+    logits, heading = comparison.student.logits, f"{title}: test nodes"
     content: dict[str, str | bytes] = {
         "config.json": _json(config, indent=2) + "\n",
         "metrics.jsonl": "".join(_json(line) + "\n" for line in lines),
         "learning_curve.png": learning_curve({key: m.fit for key, m in comparison.items()}, names, title),
         "accuracy_latency.png": plots.accuracy_latency(comparison, names, title),
-        "reliability.png": reliability_diagram(answers, test, heading, color=COLORS["student"]),
-        "confusion_matrix.png": confusion_matrix(answers, test, classes, heading),
+        "reliability.png": reliability_diagram(logits, test, heading, color=COLORS["student"]),
+        "confusion_matrix.png": confusion_matrix(logits, test, classes, heading),
         "structure.png": structure_picture(data),
         "report.md": _markdown(comparison, names, title, config, notes),
     }
@@ -93,9 +93,9 @@ def write_report(
 
 
 def table_rows(comparison: Comparison, names: Mapping[str, str]) -> list[list[str]]:
-    """The table as texts, its header first: latencies with their quartiles, and `Measured.speed_up`."""
+    """The rows of the table as strings, header first: accuracies, latencies with quartiles, and `Measured.speed_up`."""
     unseen = comparison.student.unseen_accuracy is not None
-    rows = [[*_HEADER[:2], "of unseen", *_HEADER[2:]] if unseen else list(_HEADER)]
+    rows = [[*_HEADER[:2], "unseen nodes", *_HEADER[2:]] if unseen else list(_HEADER)]
     for key, model in comparison.items():
         row = [names[key], f"{100 * model.test_accuracy:.1f} %"]
         if model.unseen_accuracy is not None:
@@ -108,12 +108,12 @@ def table_rows(comparison: Comparison, names: Mapping[str, str]) -> list[list[st
 
 
 def table(comparison: Comparison, names: Mapping[str, str]) -> str:
-    """The table in plain text."""
+    """The table as plain text."""
     return aligned(table_rows(comparison, names))
 
 
 def aligned(rows: list[list[str]]) -> str:
-    """A table in plain text, its header first: the first column flush left, numbers flush right."""
+    """Format rows, header first, as plain text: the first column left-aligned, the others right-aligned."""
     widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
 
     def line(row: list[str]) -> str:
@@ -123,7 +123,7 @@ def aligned(rows: list[list[str]]) -> str:
 
 
 def markdown(rows: list[list[str]]) -> list[str]:
-    """The lines of a table in Markdown, its header first: the first column flush left, numbers flush right."""
+    """Format rows, header first, as lines of a Markdown table: first column left-aligned, others right-aligned."""
     header, *rest = ["| " + " | ".join(row) + " |" for row in rows]
     return [header, "|---" + "|---:" * (len(rows[0]) - 1) + "|", *rest]
 
@@ -131,20 +131,20 @@ def markdown(rows: list[list[str]]) -> list[str]:
 def _markdown(
     comparison: Comparison, names: dict[str, str], title: str, config: Mapping[str, Any], notes: Sequence[str]
 ) -> str:
-    honesty = [["ECE", "ECE calibrated"], *([f"{m.ece:.3f}", _calibrated(m)] for _, m in comparison.items())]
-    rows = [row + more for row, more in zip(table_rows(comparison, names), honesty, strict=True)]
+    calibration = [["ECE", "ECE calibrated"], *([f"{m.ece:.3f}", _calibrated(m)] for _, m in comparison.items())]
+    rows = [row + more for row, more in zip(table_rows(comparison, names), calibration, strict=True)]
     lines = [f"# {title}", "", *markdown(rows), ""]
     lines += [_sentence(comparison), "", "![Validation accuracy over epochs](learning_curve.png)", ""]
-    lines += ["![Test accuracy over latency](accuracy_latency.png)", "", "## The student's answers", ""]
-    lines += ["On the test nodes, before any calibration.", "", "![Accuracy over confidence](reliability.png)", ""]
-    lines += ["![How often each class was answered as each](confusion_matrix.png)", ""]
+    lines += ["![Test accuracy over latency](accuracy_latency.png)", "", "## Predictions of the student", ""]
+    lines += ["On the test nodes, before calibration.", "", "![Accuracy over confidence](reliability.png)", ""]
+    lines += ["![Confusion matrix](confusion_matrix.png)", ""]
     lines += ["## What the numbers mean", ""]
-    lines += [f"- {text}" for text in _meaning(comparison, names, config)]
+    lines += [f"- {text}" for text in _explanations(comparison, names, config)]
     lines += ["", "## The data", "", "![The structure](structure.png)", "", *(f"- {note}" for note in notes)]
     lines += ["", "## Settings", "", "| setting | value |", "|---|---|"]
     lines += [f"| {key} | {_cell(value)} |" for key, value in config.items() if key not in ("command", "run")]
     if "command" in config:
-        lines += ["", "## Again", "", "```", str(config["command"]), "```"]
+        lines += ["", "## Reproduce", "", "```", str(config["command"]), "```"]
     lines += ["", "Files: " + ", ".join(f"`{name}`" for name in FILES if name != "report.md") + ".", ""]
     return "\n".join(lines)
 
@@ -154,45 +154,44 @@ def _sentence(comparison: Comparison) -> str:
     one, every = student.speed_up(teacher, "one"), student.speed_up(teacher, "all")
     return (
         f"The student's test accuracy is {_versus(student.test_accuracy - mlp.test_accuracy)} that of the same network "
-        f"trained on labels alone and {_versus(student.test_accuracy - teacher.test_accuracy)} that of its "
-        f"teacher. The student answers at least {_times(one)} as fast for one node and at least "
-        f"{_times(every)} as fast for all of them, in three of four calls of each."
+        f"trained on labels only and {_versus(student.test_accuracy - teacher.test_accuracy)} that of its "
+        f"teacher. The student is at least {_times(one)} as fast for one node and at least "
+        f"{_times(every)} as fast for all nodes, in three of four calls of each."
     )
 
 
-def _meaning(comparison: Comparison, names: dict[str, str], config: Mapping[str, Any]) -> list[str]:
+def _explanations(comparison: Comparison, names: dict[str, str], config: Mapping[str, Any]) -> list[str]:
     epochs = ", ".join(f"{names[key]} {model.fit.best_epoch}" for key, model in comparison.items())
     device = config.get("device", "cpu")
     texts = [
-        "**Test accuracy** is measured once, on the test nodes, with the state that was best on the validation "
-        f"nodes (epoch kept: {epochs}). One seed is one draw: expect a few points of difference between seeds.",
-        "**MLP** and **student** are the same network. The MLP learns from the training labels alone, the student "
-        "from the teacher's class probabilities on every observed node. Neither looks at the structure when it "
-        "predicts.",
-        "**ECE**, the expected calibration error (15 bins, 0 is best), says how far stated confidence is from "
-        "accuracy. **Calibrated** is what is left of it when logits are divided by the temperature T, fitted on the "
-        "validation nodes; accuracy stays. `--calibrate` puts the student's into what is exported.",
+        "**Test accuracy** is measured once, on the test nodes, with the weights of the best epoch on the validation "
+        f"nodes ({epochs}). Results of different seeds can differ by a few points.",
+        "**MLP** and **student** are the same network. The MLP is trained on the training labels, the student on the "
+        "teacher's class probabilities of every observed node. Neither uses the structure for predictions.",
+        "**ECE**, the expected calibration error (15 bins, 0 is best), is the mean difference between confidence and "
+        "accuracy. **ECE calibrated** is the error after dividing logits by the temperature T, which is fitted on the "
+        "validation nodes and does not change accuracy. `--calibrate` exports the student with its temperature.",
         "**Latency** is the median wall-clock time of a forward pass after warm-up, with the quartiles, the models in "
-        f"turn, one thread, device `{device}`. Features and structure are in memory, the structure's norms are ready. "
-        "**Speed-up** is the teacher's lower quartile over the model's upper one: what three of four calls keep.",
-        "**One node** costs the student one row. It costs the teacher a full pass: its answer depends on the "
-        "nodes two steps away and on their degrees, and no hidden state is kept between calls. Cutting "
-        "exactly that neighbourhood out for each request can be cheaper on large structures; that is not measured.",
-        "**All nodes**: the student's wide layer may cost more than the teacher's sparse sums, so a speed-up "
-        "below 1 is possible and is shown as it is. (The 100x of the LightHGNN paper is against a teacher that "
-        "multiplies with a materialised node-by-node matrix; this one goes through the hyperedges.)",
+        f"turn, one thread, device `{device}`. Features, structure and its degree norms are in memory. "
+        "**Speed-up** is the teacher's lower quartile divided by the model's upper quartile.",
+        "**One node**: the student reads one row. The teacher needs a full forward pass, since its output depends on "
+        "nodes up to two hops away and on their degrees, and no hidden state is cached between calls. Extracting "
+        "this neighborhood for each request can be faster on large structures; it is not measured.",
+        "**All nodes**: the student's wide layer may take longer than the teacher's sparse sums, so the speed-up can "
+        "be below 1. (The speed-up of 100x in the LightHGNN paper is relative to a teacher that multiplies with a "
+        "dense node-by-node matrix; this one passes messages through the hyperedges.)",
     ]
     timed = {names[key]: (model.timing_one, model.timing_all) for key, model in comparison.items()}
     busy = [name for name, pair in timed.items() if any(t is not None and not t.is_steady for t in pair)]
     if busy:
         texts.append(
-            f"**!** The quartiles of {', '.join(busy)} are far apart: the machine was busy while they were timed. Time "
-            "them again on a quiet one before you state a speed-up."
+            f"**!** The quartiles of {', '.join(busy)} are far apart: the machine was busy during the timing. Measure "
+            "again on an idle machine before you report a speed-up."
         )
     if comparison.student.unseen_accuracy is not None:
         texts.append(
-            "**Of unseen** is the accuracy on the test nodes that were taken out of the structure before training. "
-            "The teacher answers for them with the whole structure, the others with features alone."
+            "**Unseen nodes** is the accuracy on the test nodes that were removed from the structure before training. "
+            "The teacher predicts them with the whole structure, the others with features only."
         )
     return texts
 
@@ -215,7 +214,7 @@ def _milliseconds(seconds: float) -> str:
 
 
 def _latency(median: float, timing: Timing | None) -> str:
-    """The median and, where they are known, the quartiles; marked where they are far apart."""
+    """The median and, if known, the quartiles; marked with ! if they are far apart."""
     if timing is None:
         return _milliseconds(median)
     mark = "" if timing.is_steady else " !"

@@ -1,4 +1,4 @@
-"""`distill`: a student without structure learns what a teacher knows."""
+"""`distill`: trains a student without structure on the predictions of a teacher."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from hgraph.data import Data
 from hgraph.distill.objectives import lighthgnn
 from hgraph.distill.objectives.lesson import Lesson, Term
-from hgraph.distill.teachers import Teacher, heard
+from hgraph.distill.teachers import Teacher, resolve_teacher
 from hgraph.train import FitResult, classification_loss, fit, seeded, training_view
 
 __all__ = ["distill"]
@@ -28,32 +28,31 @@ def distill(
     label: str = "student",
     **options: Any,
 ) -> FitResult:
-    """Train a student, which sees features alone, on what a teacher thinks of the observed nodes.
+    """Train a student, which uses only features, on a teacher's predictions for the observed nodes.
 
-    Observed are the nodes that the split's training structure holds: all when transductive, all but the unseen
-    ones in production. The teacher speaks in eval mode on that structure. The state with the best accuracy on the
-    validation nodes is kept, or the best ``validate``.
+    Observed nodes are those in the training structure of the split: all nodes if it is transductive, all but the unseen
+    nodes if it is a production split. The teacher runs in eval mode on that structure. The student gets the weights of
+    the epoch with the best accuracy on the validation nodes, or the best ``validate``.
 
     Args:
-        teacher: ``teacher(x, structure)`` that returns logits [N', C]: any module or function, see also `ensemble`; a
-            network of PyG or DHG (one of your own class with their layers: `pyg_teacher`, `dhg_teacher`); or logits,
-            one row an observed node in its order; or a file of them (``.npy``, ``.safetensors``); None where the
-            objective needs no teacher.
-        student: any module called with ``x`` [N', F] that returns logits [N', C].
+        teacher: a module or function ``teacher(x, structure)`` that returns logits [N', C], see also `ensemble`; a
+            network class of PyG or DHG (wrap other classes with `pyg_teacher` or `dhg_teacher`); logits with one row
+            per observed node; a file of logits (``.npy``, ``.safetensors``); or None if the objective needs no teacher.
+        student: a module from ``x`` [N', F] to logits [N', C].
         data: features, labels and splits.
-        objective: the loss, see `hgraph.distill.objectives`; None is `lighthgnn`: soft labels alone.
-        split: the name of the split to train under.
-        validate: the score of the student's outputs [N', C] by which the kept epoch is chosen, higher is better; None
-            is the accuracy on the validation nodes. Give one where outputs are embeddings (`PairwiseRanking`).
-        seed: what dropout, noise and sampled hyperedges draw from.
-        label: what the progress bar and the log call this training.
-        **options: ``epochs``, ``lr``, ``weight_decay``, ``patience``, ``progress`` ... of `fit`.
+        objective: the loss, see `hgraph.distill.objectives`; None is `lighthgnn`, soft labels only.
+        split: name of the split.
+        validate: score of the student's outputs [N', C] to select the best epoch, higher is better; None is the
+            accuracy on the validation nodes. Needed if outputs are embeddings (`PairwiseRanking`).
+        seed: random seed of dropout, noise and sampling.
+        label: name of this training in the progress bar and the log.
+        **options: ``epochs``, ``lr``, ``weight_decay``, ``patience``, ``progress`` and the other options of `fit`.
 
     Raises:
-        ArgumentError: a teacher that the objective needs and was not given, or logits of a wrong shape.
-        DataError: a file of logits that cannot be read.
+        ArgumentError: the objective needs a teacher, or logits have a wrong shape.
+        DataError: a file of logits cannot be read.
 
-    Defaults follow LightHGNN (ICLR 2024): labels reach the student through the teacher alone; 200 epochs of Adam at
+    Defaults follow LightHGNN (ICLR 2024): the student uses no labels, only the teacher; 200 epochs of Adam at
     0.01 with weight decay 5e-4.
 
     >>> import torch
@@ -66,8 +65,8 @@ def distill(
     5
     """
     part = training_view(data, split)
-    speaks, logits = heard(teacher, part)
-    lesson = Lesson(part, student, speaks, logits)
+    teacher_fn, teacher_logits = resolve_teacher(teacher, part)
+    lesson = Lesson(part, student, teacher_fn, teacher_logits)
     if validate is None:
         _, validate = classification_loss(part)
     try:
@@ -81,7 +80,7 @@ def distill(
 
 
 class _Learner(nn.Module):
-    """The student, and what its lesson learns with it."""
+    """The student and the modules that terms train with it."""
 
     def __init__(self, student: nn.Module, learned: nn.ModuleDict) -> None:
         super().__init__()

@@ -1,4 +1,4 @@
-"""Who may teach: a network, a function, several of them, or a file of logits."""
+"""Teachers: a network, a function, an ensemble, or a file of logits."""
 
 from __future__ import annotations
 
@@ -11,28 +11,28 @@ import torch
 from torch import Tensor
 
 from hgraph.distill.foreign import adapted, foreign_layers
-from hgraph.distill.objectives.lesson import Speaks
+from hgraph.distill.objectives.lesson import Teach
 from hgraph.errors import ArgumentError, ArgumentTypeError, DataError
 from hgraph.train import TrainingView, eval_mode
 from hgraph.train.metrics import scored_rows
 
-__all__ = ["Teacher", "calibrated", "ensemble", "fit_temperature", "heard"]
+__all__ = ["Teacher", "calibrated", "ensemble", "fit_temperature", "resolve_teacher"]
 
 Teacher = Tensor | str | os.PathLike[str] | Callable[[Tensor, Any], Tensor]
 
 
-def heard(teacher: Teacher | None, part: TrainingView) -> tuple[Speaks | None, Tensor | None]:
-    """A teacher as (features -> logits on the training structure, its logits on the observed nodes).
+def resolve_teacher(teacher: Teacher | None, part: TrainingView) -> tuple[Teach | None, Tensor | None]:
+    """Convert a teacher to a function of features on the training structure, and its logits on the observed nodes.
 
     Args:
-        teacher: ``teacher(x, structure)`` that returns logits, put into eval mode while it speaks if it is a module; a
-            network of PyG or DHG, which gets the structure in its own form; or logits [N', C]; or a file of them,
+        teacher: a function ``teacher(x, structure)`` that returns logits, run in eval mode if it is a module; a
+            network class of PyG or DHG, which gets the structure in its form; logits [N', C]; a file of logits,
             ``.npy`` or ``.safetensors`` with one tensor; or None.
         part: the observed nodes.
 
     Raises:
-        ArgumentError: logits that are not one finite row an observed node.
-        DataError: a file that holds no such tensor.
+        ArgumentError: the logits are not one finite row per observed node.
+        DataError: the file does not contain such a tensor.
     """
     if teacher is None:
         return None, None
@@ -45,15 +45,15 @@ def heard(teacher: Teacher | None, part: TrainingView) -> tuple[Speaks | None, T
     call = adapted(teacher)
 
     @torch.no_grad()
-    def speaks(x: Tensor) -> Tensor:
+    def teach(x: Tensor) -> Tensor:
         with eval_mode(call):
             return _checked(_called(call, x, part.structure), part)
 
-    return speaks, speaks(part.x)
+    return teach, teach(part.x)
 
 
 def ensemble(teachers: Sequence[Callable[[Tensor, Any], Tensor]]) -> Callable[[Tensor, Any], Tensor]:
-    r"""Several teachers as one: the logarithm of their mean probabilities.
+    r"""Combine several teachers: the logarithm of their mean probabilities.
 
     .. math:: z_v = \ln \frac{1}{K} \sum_k \mathrm{softmax}(z^k_v)
 
@@ -65,14 +65,14 @@ def ensemble(teachers: Sequence[Callable[[Tensor, Any], Tensor]]) -> Callable[[T
     if not members:
         raise ArgumentError("teachers", "at least one", "none")
 
-    def together(x: Tensor, structure: Any) -> Tensor:
-        spoken = []
+    def mean_teacher(x: Tensor, structure: Any) -> Tensor:
+        log_probabilities = []
         for member in members:
             with eval_mode(member):
-                spoken.append(member(x, structure).log_softmax(-1))
-        return torch.stack(spoken).logsumexp(0) - torch.tensor(float(len(members))).log()
+                log_probabilities.append(member(x, structure).log_softmax(-1))
+        return torch.stack(log_probabilities).logsumexp(0) - torch.tensor(float(len(members))).log()
 
-    return together
+    return mean_teacher
 
 
 def calibrated(teacher: Callable[[Tensor, Any], Tensor], temperature: float) -> Callable[[Tensor, Any], Tensor]:
@@ -94,15 +94,16 @@ def calibrated(teacher: Callable[[Tensor, Any], Tensor], temperature: float) -> 
 
 
 def fit_temperature(logits: Tensor, y: Tensor) -> float:
-    r"""The temperature that makes confidence honest: the minimiser of the negative log-likelihood.
+    r"""The temperature for calibrated probabilities: the minimizer of the negative log-likelihood.
 
     .. math:: T = \arg\min_T \; -\frac{1}{N} \sum_i \ln \mathrm{softmax}(z_i / T)_{y_i}
 
-    Found by bisection of the derivative in 1/T, which grows with 1/T; kept within 1/100 .. 100. Accuracy stays.
+    Found by bisection of the derivative in 1/T, which increases with 1/T, within 1/100 .. 100. It does not change the
+    accuracy.
 
     Args:
-        logits: [N, C] on nodes that nothing was trained on; the validation part, usually.
-        y: [N] labels; rows without one (-1, NaN) do not count.
+        logits: [N, C] of nodes outside the training part, usually the validation nodes.
+        y: [N] labels; rows with missing labels (-1, NaN) are ignored.
 
     Source: Guo et al., On Calibration of Modern Neural Networks (2017).
 
@@ -112,10 +113,10 @@ def fit_temperature(logits: Tensor, y: Tensor) -> float:
     """
     logits, y = scored_rows(logits, y)
     z = logits.detach().double()
-    right = z.gather(1, y[:, None]).mean()
+    correct = z.gather(1, y[:, None]).mean()
 
     def slope(inverse: float) -> Tensor:
-        return ((z * inverse).softmax(-1) * z).sum(-1).mean() - right
+        return ((z * inverse).softmax(-1) * z).sum(-1).mean() - correct
 
     low, high = 0.01, 100.0
     for _ in range(60):
@@ -131,16 +132,16 @@ def _called(call: Callable[[Tensor, Any], Tensor], x: Tensor, structure: Any) ->
         wrapper = foreign_layers(call)
         if wrapper is None:
             raise
-        hint = f"Does it take the structure in another form? Then give hgraph.distill.{wrapper}(teacher)"
+        hint = f"If it takes another form of structure, pass hgraph.distill.{wrapper}(teacher)"
         got = f"{type(error).__name__}: {error}"
         raise ArgumentError("teacher", "a callable of (x, structure)", got, hint) from error
 
 
 def _checked(logits: Tensor, part: TrainingView) -> Tensor:
     if not isinstance(logits, Tensor) or logits.dim() != 2 or len(logits) != len(part.x):
-        hint = "In production, give the logits of the split's own structure: others would know of unseen nodes"
+        hint = "For a production split, pass logits computed on its training structure, without unseen nodes"
         shape = f"shape {list(logits.shape)}" if isinstance(logits, Tensor) else type(logits).__name__
-        raise ArgumentError("teacher", f"logits [{len(part.x)}, C], one row an observed node", shape, hint)
+        raise ArgumentError("teacher", f"logits [{len(part.x)}, C], one row per observed node", shape, hint)
     if not bool(logits.isfinite().all()):
         row = int((~logits.isfinite()).any(1).nonzero()[0, 0])
         raise ArgumentError("teacher", "finite logits", f"NaN or infinity in row {row}")
@@ -156,7 +157,7 @@ def _read(path: Path) -> Tensor:
         try:
             return torch.from_numpy(np.load(path, allow_pickle=False)).float()
         except (ValueError, EOFError, TypeError) as error:
-            raise DataError(f"{path}: not an array of numbers ({error})") from None
+            raise DataError(f"{path}: not a numeric array ({error})") from None
     if path.suffix == ".safetensors":
         from safetensors import SafetensorError
         from safetensors.torch import load_file
@@ -166,6 +167,6 @@ def _read(path: Path) -> Tensor:
         except SafetensorError as error:
             raise DataError(f"{path}: not a safetensors file ({error})") from None
         if len(tensors) != 1:
-            raise DataError(f"{path}: holds {len(tensors)} tensors ({sorted(tensors)}), one of logits was expected")
+            raise DataError(f"{path}: expected one tensor of logits, got {len(tensors)} ({sorted(tensors)})")
         return next(iter(tensors.values())).float()
-    raise DataError(f"{path}: teacher logits come as .npy or .safetensors")
+    raise DataError(f"{path}: expected teacher logits as .npy or .safetensors")

@@ -1,4 +1,4 @@
-"""A recommender over a structure taught to a two-tower MLP that needs none, and the MLP as ONNX."""
+"""Distills a recommender over a structure into a two-tower MLP without one, and exports the MLP to ONNX."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from hgraph.data import Interactions
-from hgraph.distill.serving.onnx import hushed, needs_onnx, onnx_program
+from hgraph.distill.serving.onnx import needs_onnx, onnx_program, silenced
 from hgraph.errors import ArgumentError, DataError
 from hgraph.models.recommend.base import Recommender
 from hgraph.train import eval_mode, scorer, seeded, structure_of
@@ -36,31 +36,31 @@ def distill_recommender(
     checkpoint: str | os.PathLike[str] | None = None,
     progress: bool | None = False,
 ) -> list[float]:
-    r"""Teach a student to order two items as the teacher does, and leave it in eval mode.
+    r"""Train a student to rank pairs of items like the teacher, and put it into eval mode.
 
     .. math:: \frac{1}{B} \sum_{(u, i, j)} \mathrm{BCE}\big(\sigma(s_{ui} - s_{uj}), \sigma((t_{ui} - t_{uj}) / T)\big)
 
-    the objective of `PairwiseRanking`; i is one of the ``near`` items that the teacher ranks highest for u, j any.
-    No pair of users and items is looked at, only the teacher's scores.
+    This is the objective of `PairwiseRanking`; i is one of the ``near`` items that the teacher ranks highest for u, and
+    j is any item. Only the teacher's scores are used, no pairs of users and items.
 
     Args:
         teacher: a trained recommender.
-        data: what it was trained on; the student sees the facts of items alone.
-        student: taught in place.
-        steps: of Adam.
-        lr: its step size.
-        batch: triples (u, i, j) a step.
-        near: how many of the teacher's best items i is drawn from.
-        temperature: T; towards 0 the teacher says no more than which of the two it prefers.
-        seed: what triples are drawn from.
-        checkpoint: a file to go on from, as `hgraph.train.fit` has it; written every half minute.
+        data: the training data of the teacher; the student uses only its knowledge graph.
+        student: the student, trained in place.
+        steps: number of steps of Adam.
+        lr: learning rate.
+        batch: triples (u, i, j) per step.
+        near: number of the teacher's best items from which i is sampled.
+        temperature: T; for small values only the order of the teacher's scores counts.
+        seed: random seed of the triples.
+        checkpoint: a checkpoint file to continue from, as in `hgraph.train.fit`; written every half minute.
         progress: show a progress bar on stderr; None shows it on a terminal only.
 
     Returns:
         The loss of each step.
 
     Raises:
-        ArgumentError: other sizes, numbers out of range, or a checkpoint of other settings.
+        ArgumentError: different numbers of users or items, numbers out of range, or a checkpoint of other settings.
 
     >>> from hgraph.models import BPRMF, LightGCN
     >>> from hgraph.structure import KnowledgeGraph
@@ -72,7 +72,7 @@ def distill_recommender(
     """
     for model in (teacher, student):
         if (model.num_users, model.num_items) != (data.num_users, data.num_items):
-            sizes = f"{data.num_users} users and {data.num_items} items, as the data has"
+            sizes = f"{data.num_users} users and {data.num_items} items as in the data"
             raise ArgumentError("teacher, student", sizes, f"{model.num_users} and {model.num_items}")
     if not 1 <= near <= data.num_items or temperature <= 0 or steps < 0 or batch < 1:
         raise ArgumentError(
@@ -102,20 +102,20 @@ def distill_recommender(
 
 
 def _order_loss(score: Any, z: Tensor, data: Interactions, batch: int, near: int, temperature: float) -> Tensor:
-    """The loss of one batch of triples, of the student's rows z."""
+    """The loss of one batch of triples, for the student's embeddings z."""
     users = torch.randint(data.num_users, (batch,))
-    told = score(users)
-    best = told.topk(near, dim=1).indices
+    teacher_scores = score(users)
+    best = teacher_scores.topk(near, dim=1).indices
     i = best.gather(1, torch.randint(near, (batch, 1)).to(best.device)).squeeze(1)
     j = torch.randint(data.num_items, (batch,)).to(best.device)
     rows = torch.arange(batch, device=best.device)
-    wanted = torch.sigmoid((told[rows, i] - told[rows, j]) / temperature)
+    target = torch.sigmoid((teacher_scores[rows, i] - teacher_scores[rows, j]) / temperature)
     u, first, second = (z[ids.to(z.device)] for ids in (users, data.num_users + i, data.num_users + j))
-    return F.binary_cross_entropy_with_logits((u * (first - second)).sum(-1), wanted.to(z))
+    return F.binary_cross_entropy_with_logits((u * (first - second)).sum(-1), target.to(z))
 
 
-class _Answer(nn.Module):
-    """Scores of all items for users by number; the items' rows are a constant."""
+class _Scores(nn.Module):
+    """Scores of all items for user ids; the embeddings of items are constants."""
 
     def __init__(self, student: Any, items: Tensor) -> None:
         super().__init__()
@@ -123,24 +123,24 @@ class _Answer(nn.Module):
         self.register_buffer("items", items)
 
     def forward(self, users: Tensor) -> Tensor:
-        """[B, I] of users [B]."""
+        """Scores [B, I] of users [B]."""
         return self.student.users(users) @ self.items.T
 
 
 def export_towers(student: Recommender, data: Interactions, path: str | os.PathLike[str]) -> Path:
-    """Write an ONNX file that answers ``users`` [B] int64 with ``scores`` [B, I]; it was run and compared.
+    """Export an ONNX program from ``users`` [B] int64 to ``scores`` [B, I]; it is run and compared with the student.
 
-    Names of users and items, where the data has them, are JSON lists in its metadata, ``users`` and ``items``.
+    If the data has names of users and items, they are JSON lists in the metadata ``users`` and ``items``.
 
     Args:
-        student: a trained recommender with a method ``users(ids)`` that gives users' rows without the structure, as
-            `hgraph.models.TwoTower` has it.
-        data: whose facts make the items' rows.
+        student: a trained recommender with a method ``users(ids)`` that returns embeddings of users without the
+            structure, such as `hgraph.models.TwoTower`.
+        data: data with the knowledge graph of the items.
         path: the file.
 
     Raises:
         MissingPackageError: onnx, onnxscript or onnxruntime is missing.
-        DataError: the file does not answer as the student does; it is then not kept.
+        DataError: the scores of the program differ from the student's; the file is not written.
     """
     needs_onnx()
     import onnxruntime
@@ -149,26 +149,28 @@ def export_towers(student: Recommender, data: Interactions, path: str | os.PathL
 
     with torch.no_grad(), eval_mode(student):
         rows = student(structure_of(student, data))[data.num_users :].contiguous()
-        program = _Answer(student, rows).eval()
+        program = _Scores(student, rows).eval()
         users = torch.arange(min(3, data.num_users))
         shapes = ({0: torch.export.Dim("users", min=1)},)
-        with hushed():
+        with silenced():
             exported = torch.export.export(program, (users,), dynamic_shapes=shapes)
-        made = onnx_program(exported, users, names=("users", "scores"), facts=_names(data))
+        made = onnx_program(exported, users, names=("users", "scores"), metadata=_names(data))
         content = made.model_proto.SerializeToString()
         session = onnxruntime.InferenceSession(content, providers=["CPUExecutionProvider"])
         for some in torch.arange(data.num_users).split(1024):
-            answer = torch.from_numpy(session.run(None, {"users": some.numpy()})[0])
-            if not torch.allclose(answer, program(some), rtol=1e-3, atol=1e-4):
-                raise DataError(f"{path}: the exported program answers otherwise than the student; it was not written")
+            found = torch.from_numpy(session.run(None, {"users": some.numpy()})[0])
+            if not torch.allclose(found, program(some), rtol=1e-3, atol=1e-4):
+                raise DataError(f"{path}: expected the exported program to equal the student; the file was not written")
     write_atomically(path, content)
     return Path(path)
 
 
 def _names(data: Interactions) -> dict[str, str]:
-    """What users and items are called, as JSON."""
-    named = {"users": data.user_names, "items": data.kg.node_names}
+    """The names of users and items, as JSON."""
+    all_names = {"users": data.user_names, "items": data.kg.node_names}
     sizes = {"users": data.num_users, "items": data.num_items}
     return {
-        what: json.dumps([names[i] for i in range(sizes[what])]) for what, names in named.items() if names is not None
+        what: json.dumps([names[i] for i in range(sizes[what])])
+        for what, names in all_names.items()
+        if names is not None
     }

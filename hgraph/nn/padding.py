@@ -9,5 +9,5 @@ __all__ = ["without_padding"]
 
 
 def without_padding(x: Tensor, mask: Tensor | None) -> Tensor:
-    """x [..., N, D] with 0 at padding: whatever padding holds, NaN too, neither outputs nor gradients see it."""
+    """x [..., N, D] with 0 at padding, so that padding (even NaN) affects neither outputs nor gradients."""
     return x if mask is None else torch.where(mask.unsqueeze(-1), x, 0.0)

@@ -284,7 +284,7 @@ def test_every_option_of_build(tables):
         (["--edges", "he.csv"], "got both"),
         (["--nodes", "no.csv"], "no.csv: no such file"),
         (["--column", "node=reader"], "--column node="),
-        (["--out", "nodes.csv"], "a place where nothing is"),
+        (["--out", "nodes.csv"], "expected a new path"),
         (["--split", "given"], "split-column"),
     ],
 )
@@ -373,7 +373,7 @@ def test_other_data_are_encoded_as_those_of_the_run(tables):
                 "--split", "given", "--split-column", "part", "--out", "second", "--force").exit_code == 0  # fmt: skip
     refused = call("evaluate", "run", "--dataset", "second")
     assert refused.exit_code == 2
-    assert "classes that are foreign to the network: ['dance']" in refused.stderr
+    assert "expected classes of the network, got ['dance']" in refused.stderr
 
 
 @pytest.mark.checked("categories", "`predict` reports how many cells hold a category that training never saw.")

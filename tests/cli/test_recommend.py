@@ -375,7 +375,7 @@ def test_a_folder_of_interactions_is_not_a_data_set_of_nodes(shop):
 
 
 def test_duplicates_are_counted_in_the_log(shop):
-    assert "1 of 97 pairs repeat others and count once." in datasets.from_interactions(shop).caveats
+    assert "1 of 97 pairs repeat others and are merged." in datasets.from_interactions(shop).caveats
     call("train", "shop", "--model", "bprmf", "--epochs", 1, "--hidden", 4, "--out", "run", "--quiet")
     assert "1 of 97 pairs repeat" in (shop.parent / "run" / "report.md").read_text(encoding="utf-8")
 
@@ -397,12 +397,12 @@ def test_own_interactions(shop):
 @pytest.mark.parametrize(
     ("name", "content", "message"),
     [
-        ("interactions.csv", "user;item\nann;Dune\n;Emma\n", "row 3: the column 'user' is empty"),
+        ("interactions.csv", "user;item\nann;Dune\n;Emma\n", "row 3: expected a value in column 'user'"),
         ("interactions.csv", "user,thing\nann,Dune\n", ":1: expected a column 'item', got user, thing"),
         ("interactions.csv", "user,item\n", "no interactions"),
-        ("interactions.csv", "", ":1: expected the names of the columns"),
+        ("interactions.csv", "", ":1: expected the column names"),
         ("triples.csv", "head,relation,tail\na,b\n", "triples.csv"),
-        ("triples.csv", "head,relation,tail\na,,c\n", "row 2: the column 'relation' is empty"),
+        ("triples.csv", "head,relation,tail\na,,c\n", "row 2: expected a value in column 'relation'"),
     ],
 )
 def test_bad_files_are_refused_with_their_place(shop, name, content, message):
@@ -424,7 +424,7 @@ def test_a_shop_of_six_items_and_one_without_training_pairs(tmp_path, monkeypatc
     assert "recall@6" in done.output
     (tmp_path / "one").mkdir()
     write(tmp_path / "one" / "interactions.csv", ["user", "item"], [("ann", "Dune")])
-    with pytest.raises(DataError, match="nobody took some of the items and left others"):
+    with pytest.raises(DataError, match="every user has either all items or none"):
         datasets.own_interactions.from_interactions(tmp_path / "one")
 
 
@@ -445,7 +445,7 @@ def test_a_name_of_a_user_and_of_an_entity_is_reported(tmp_path, caplog):
     write(tmp_path / "interactions.csv", ["user", "item"], [("ann", "Dune"), ("ann", "Ubik"), ("bob", "Dune")])
     write(tmp_path / "triples.csv", ["head", "relation", "tail"], [("ann", "likes", "space"), ("Dune", "is", "space")])
     found = datasets.from_interactions(tmp_path, val=0, test=0)
-    assert "1 names, 'ann' among them, are of a user and of a thing" in found.caveats[-1]
+    assert "1 names, such as 'ann', belong to a user and to an entity" in found.caveats[-1]
     assert found.caveats[-1] in caplog.text
     write(tmp_path / "triples.csv", ["head", "relation", "tail"], [("Dune", "interacts with", "space")])
     data = datasets.from_interactions(tmp_path, val=0, test=0)[0]
@@ -458,4 +458,4 @@ def test_a_folder_of_neither_kind_is_an_error(tmp_path, monkeypatch):
     (tmp_path / "empty").mkdir()
     done = call("train", "empty", "--model", "kgat")
     assert done.exit_code == 2
-    assert "one of who took what interactions.csv" in " ".join(done.output.split())
+    assert "neither card.json (a built data set) nor interactions.csv" in " ".join(done.output.split())

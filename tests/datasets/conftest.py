@@ -11,6 +11,6 @@ import hgraph.datasets as datasets
 
 @pytest.fixture(scope="session")
 def load_set(mirror, tmp_path_factory):
-    """`hgraph.datasets.load` into a folder of the tests' own, each set with each option once."""
+    """`hgraph.datasets.load` into a temporary folder, cached by set and options."""
     root = tmp_path_factory.mktemp("data")
     return functools.cache(lambda name, **options: datasets.load(name, root, **options))

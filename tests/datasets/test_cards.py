@@ -1,4 +1,4 @@
-"""Every set of structures with files: what is loaded is what the card says, from its files alone."""
+"""Every data set with files: the loaded data agrees with the card, and only its files are read."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ FETCHED = [
 
 
 def counted(name, data):
-    """A count of the card, the slow and plain way, from one example."""
+    """A count on the card, computed in a simple way from one example."""
     if isinstance(data, Interactions):
         parts = (data.train, data.val, data.test)
         return {
@@ -59,7 +59,7 @@ def test_sizes_of_the_card(name, load_set):
 
 
 @pytest.mark.parametrize("name", FETCHED)
-def test_every_example_is_valid_and_of_the_kind_told(name, load_set):
+def test_every_example_is_valid_and_of_the_kind_on_the_card(name, load_set):
     card, found = datasets.info(name), load_set(name)
     assert (found.task, found.license, found.redistribute) == (card.task, card.license, card.redistribute)
     if card.kind in ("interactions", "knowledge graph"):
@@ -76,8 +76,8 @@ def test_every_example_is_valid_and_of_the_kind_told(name, load_set):
                 assert len(data.meta[names]) == count
 
 
-def test_the_card_names_the_files_that_are_fetched(mirror, tmp_path):
-    """Of one small set of each kind of table."""
+def test_the_card_lists_the_downloaded_files(mirror, tmp_path):
+    """For one small set per kind of file table."""
     small = (
         "coauthorship-cora", "cora", "zoo", "uci-zoo", "senate-committees", "cooking", "email-enron", "cornell",
         "mutag", "walmart-trips", "kgcn-music", "nations",

@@ -1,4 +1,4 @@
-"""Cells of every type that a data frame can hold: sequences are sequences, missing is missing, the rest is refused."""
+"""Cells of every type that a data frame can hold: sequences, missing values, and types that are refused."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from hgraph.errors import DataError
 
 
 def made_by(package, call):
-    """A value of an optional package, made when the test runs."""
+    """A value of an optional package, created when the test runs."""
     return lambda: call(pytest.importorskip(package))
 
 
@@ -45,7 +45,7 @@ SEQUENCES = {
     "cells", "A list, set, array, Series or Arrow list in a cell is read as a sequence, never as its printed form."
 )
 @pytest.mark.parametrize("make", SEQUENCES.values(), ids=SEQUENCES)
-def test_a_sequence_of_members_is_read_as_one(make):
+def test_sequences_of_members(make):
     wide = {"members": [make(), ["b", "c"], []]}
     data = from_tables({"id": ["a", "b", "c"]}, wide)[0]
     assert data.structure.to_lists() == [[0, 1], [1, 2], []]
@@ -54,7 +54,7 @@ def test_a_sequence_of_members_is_read_as_one(make):
 @pytest.mark.checked(
     "cells", "Two thousand members from `groupby().unique()` or a Parquet file become two thousand nodes."
 )
-def test_members_as_pandas_and_parquet_give_them(tmp_path):
+def test_members_from_pandas_and_parquet(tmp_path):
     pd = pytest.importorskip("pandas")
     pytest.importorskip("pyarrow")
     rows = pd.DataFrame({"reader": np.arange(2000) % 8, "book": [f"b{i}" for i in range(2000)]})
@@ -72,7 +72,7 @@ def test_every_list_type_of_arrow(size):
     assert from_tables(None, table)[0].structure.to_lists() == [[0, 1], [1, 2]]
 
 
-class Colour(enum.Enum):
+class Color(enum.Enum):
     RED = "red"
 
 
@@ -92,15 +92,15 @@ MISSING = {
     "cells", "None, NaN, and NaT and NA of any library are missing cells in every column, including id columns."
 )
 @pytest.mark.parametrize("make", MISSING.values(), ids=MISSING)
-def test_what_is_missing_is_the_empty_cell(make):
+def test_missing_values_become_empty_cells(make):
     assert read_table({"a": ["x", make()]})["a"].cells() == ["x", ""]
     with pytest.raises(DataError, match="the id of a node, got an empty cell"):
         from_tables({"id": ["x", make()]}, {"members": [["x"]]})
 
 
-def test_values_are_the_text_that_a_csv_file_would_hold():
+def test_values_become_the_text_of_a_csv_file():
     moment = datetime.datetime(2024, 5, 31, 12)
-    values = [np.int8(3), decimal.Decimal("1.5"), Colour.RED, moment, np.datetime64("2024-05-31"), np.str_("a"),
+    values = [np.int8(3), decimal.Decimal("1.5"), Color.RED, moment, np.datetime64("2024-05-31"), np.str_("a"),
               uuid.UUID(int=1), True, np.bool_(False), np.array(4)]  # fmt: skip
     expected = [
         "3",
@@ -130,21 +130,21 @@ REFUSED = {
 
 @pytest.mark.checked("cells", "A cell of any other type is an error that names its row and column.")
 @pytest.mark.parametrize("value", REFUSED.values(), ids=REFUSED)
-def test_other_values_are_refused_with_their_place(value):
+def test_other_values_are_refused_with_their_position(value):
     with pytest.raises(DataError, match=r"t, row 1 \(from 0\): column 'a': expected text, a number, a date or a seq"):
         read_table({"a": [None, value]}, name="t")
 
 
-def test_text_beside_sequences_is_refused():
+def test_text_mixed_with_sequences_is_refused():
     for cells in (["a;b", ["c"]], [["c"], "a;b"]):
         with pytest.raises(DataError, match="row 1 .*sequences in all cells of a column or in none"):
             read_table({"members": cells})
 
 
 @pytest.mark.checked("cells", "A feature column with lists of numbers is an error; use one column per number instead.")
-def test_lists_of_numbers_are_no_feature():
+def test_lists_of_numbers_are_not_features():
     members = {"members": [["a", "b"]]}
-    with pytest.raises(DataError, match="one value a cell"):
+    with pytest.raises(DataError, match="one value per cell"):
         from_tables({"id": ["a", "b"], "x": [[1.0, 2.0], [3.0, 4.0]]}, members)
     tags = {"id": ["a", "b"], "x": [["red", "blue"], ["blue", "red"]]}
     data = from_tables(tags, members, types={"x": "text"})[0]

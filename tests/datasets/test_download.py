@@ -1,4 +1,4 @@
-"""Fetching: mirrors, the cache, damage, resumption, and what is said without a network."""
+"""Downloads: mirrors, the cache, damaged files, resumption, and errors without a network."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ NOWHERE = "http://127.0.0.1:1/a/b.bin"
 
 
 @pytest.fixture(autouse=True)
-def surroundings(monkeypatch, tmp_path):
+def environment(monkeypatch, tmp_path):
     for name in ("HGRAPH_MIRROR", "HGRAPH_DATA", "http_proxy", "HTTP_PROXY", "all_proxy", "ALL_PROXY"):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("no_proxy", "*")
@@ -42,7 +42,7 @@ def root(tmp_path):
 
 @pytest.fixture
 def folder(tmp_path, monkeypatch):
-    """A mirror folder that holds the file."""
+    """A mirror folder that contains the file."""
     place = tmp_path / "mirror"
     (place / "set/a").mkdir(parents=True)
     (place / "set/a/b.bin").write_bytes(CONTENT)
@@ -57,11 +57,11 @@ def nothing_written(root: Path) -> bool:
     return not [p for p in root.rglob("*") if p.is_file()]
 
 
-# ---------------------------------------------------------------------- a server with habits
+# ---------------------------------------------------------------------- a test server
 
 
 class Server(http.server.ThreadingHTTPServer):
-    """Serves CONTENT at any path; ``habits`` holds one function a request, the last one for all that follow."""
+    """Serves CONTENT at any path; ``habits`` has one function per request; the last one stays."""
 
     def __init__(self, *habits):
         super().__init__(("127.0.0.1", 0), Handler)
@@ -131,12 +131,12 @@ def test_folder_mirror_then_cache(root, folder):
     assert [p.name for p in path.parent.iterdir()] == ["b.bin"]
 
 
-def test_file_address_as_mirror(root, folder, monkeypatch):
+def test_file_url_as_mirror(root, folder, monkeypatch):
     monkeypatch.setenv("HGRAPH_MIRROR", folder.as_uri())
     assert get(root).read_bytes() == CONTENT
 
 
-def test_url_mirror_is_asked_before_the_published_address(root, monkeypatch):
+def test_url_mirror_is_tried_before_the_published_url(root, monkeypatch):
     with Server(whole) as mirror, Server(whole) as published:
         monkeypatch.setenv("HGRAPH_MIRROR", mirror.url.removesuffix("/set/a/b.bin") + "/x/")
         fetch("set", "a/b c.bin", published.url, SHA, len(CONTENT), root)
@@ -144,7 +144,7 @@ def test_url_mirror_is_asked_before_the_published_address(root, monkeypatch):
         assert published.seen == []
 
 
-def test_a_mirror_without_the_file_or_with_another_one_is_passed_over(root, folder):
+def test_a_mirror_without_the_right_file_is_skipped(root, folder):
     with Server(whole) as server:
         (folder / "set/a/b.bin").write_bytes(CONTENT[::-1])
         assert fetch("set", "a/b.bin", server.url, SHA, len(CONTENT), root).read_bytes() == CONTENT
@@ -154,7 +154,7 @@ def test_a_mirror_without_the_file_or_with_another_one_is_passed_over(root, fold
 
 
 @pytest.mark.parametrize("damaged", [b"", CONTENT[:-1], CONTENT[:-1] + b"x", CONTENT + b"x"])
-def test_a_damaged_kept_file_is_fetched_again(root, folder, damaged):
+def test_a_damaged_cached_file_is_downloaded_again(root, folder, damaged):
     get(root).write_bytes(damaged)
     assert get(root).read_bytes() == CONTENT
 
@@ -162,10 +162,10 @@ def test_a_damaged_kept_file_is_fetched_again(root, folder, damaged):
 @pytest.mark.parametrize(
     ("damaged", "why"),
     [
-        (b"", "0 bytes, not 262144: truncated"),
-        (CONTENT[:1000], "1000 bytes, not 262144: truncated"),
-        (CONTENT[:-1] + b"x", "not the published file"),
-        (CONTENT + b"x", "more than the declared 262144 bytes"),
+        (b"", "expected 262144 bytes, got 0: truncated"),
+        (CONTENT[:1000], "expected 262144 bytes, got 1000: truncated"),
+        (CONTENT[:-1] + b"x", "expected the published SHA-256"),
+        (CONTENT + b"x", "more than the expected 262144 bytes"),
     ],
 )
 def test_a_wrong_file_is_refused_and_nothing_written(root, folder, damaged, why):
@@ -175,11 +175,11 @@ def test_a_wrong_file_is_refused_and_nothing_written(root, folder, damaged, why)
     assert nothing_written(root)
 
 
-def test_a_kept_good_file_outlives_no_failure(root, folder):
-    kept = get(root)
+def test_a_failed_download_does_not_change_the_cached_file(root, folder):
+    cached = get(root)
     with pytest.raises(DataError):
         fetch("set", "a/b.bin", NOWHERE, "0" * 64, len(CONTENT), root)
-    assert kept.read_bytes() == CONTENT  # another hash was asked for; what lies there was not touched
+    assert cached.read_bytes() == CONTENT  # the download with another hash did not touch it
 
 
 def test_many_at_once(root, folder):
@@ -204,7 +204,7 @@ def test_a_root_that_cannot_be_written(tmp_path, folder):
         get(tmp_path / "file")
 
 
-# ---------------------------------------------------------------------- what is refused before any work
+# ---------------------------------------------------------------------- checks of arguments
 
 
 @pytest.mark.parametrize(
@@ -225,7 +225,7 @@ def test_only_http(root, url):
 
 
 def test_malformed_hash_size_and_mirror(root, monkeypatch):
-    with pytest.raises(ArgumentError, match="64 small hexadecimal"):
+    with pytest.raises(ArgumentError, match="64 lowercase hexadecimal"):
         fetch("set", "x", NOWHERE, SHA[:-1], 1, root)
     with pytest.raises(ArgumentError, match="size >= 0"):
         fetch("set", "x", NOWHERE, SHA, -1, root)
@@ -247,7 +247,7 @@ def test_file_tables():
 # ---------------------------------------------------------------------- the network
 
 
-def test_without_a_network_the_error_says_what_to_do(root, tmp_path, monkeypatch):
+def test_the_error_without_a_network_says_what_to_do(root, tmp_path, monkeypatch):
     with socket.socket() as closed:
         closed.bind(("127.0.0.1", 0))
         url = f"http://127.0.0.1:{closed.getsockname()[1]}/b.bin"
@@ -257,7 +257,7 @@ def test_without_a_network_the_error_says_what_to_do(root, tmp_path, monkeypatch
     message = str(caught.value)
     assert f"{tmp_path / 'empty' / 'set/a/b.bin'}: No such file" in message
     assert f"{url}: <urlopen error" in message
-    assert "set HGRAPH_MIRROR to a folder that holds set/a/b.bin" in message
+    assert "set HGRAPH_MIRROR to a folder that contains set/a/b.bin" in message
     assert f"put the file at {root / 'set/a/b.bin'}" in message
     assert nothing_written(root)
     (root / "set/a").mkdir(parents=True, exist_ok=True)
@@ -274,7 +274,7 @@ def test_without_a_network_the_error_says_what_to_do(root, tmp_path, monkeypatch
         ([cut(100_000), status(500), ranged], [None, "bytes=100000-", "bytes=100000-"]),
         ([cut(100_000), whole], [None, "bytes=100000-"]),  # a server that does not resume
         ([cut(100_000), status(416), whole], [None, "bytes=100000-", None]),
-        ([cut(100_000, CONTENT[::-1]), ranged, whole], [None, "bytes=100000-", None]),  # it changed in between
+        ([cut(100_000, CONTENT[::-1]), ranged, whole], [None, "bytes=100000-", None]),  # the file changed in between
         ([cut(9), lambda h: h.answer(CONTENT[:9], 206, Content_Range="bytes 0-8/9"), whole], [None, "bytes=9-", None]),
     ],
 )
@@ -290,14 +290,14 @@ def test_retries_and_resumption(root, habits, ranges):
         (status(404), 1, "HTTP 404"),
         (status(403), 1, "HTTP 403"),
         (status(503), 4, "HTTP 503"),
-        (cut(0), 4, "0 bytes, not 262144: truncated"),
-        (lambda h: h.answer(CONTENT[::-1]), 1, "not the published file"),
-        (lambda h: h.answer(CONTENT * 9), 1, "more than the declared"),
+        (cut(0), 4, "expected 262144 bytes, got 0: truncated"),
+        (lambda h: h.answer(CONTENT[::-1]), 1, "expected the published SHA-256"),
+        (lambda h: h.answer(CONTENT * 9), 1, "more than the expected"),
         (lambda h: h.answer(b"", 302, Location="file:///etc/passwd"), 1, "HTTP 302"),
         (lambda h: h.answer(b"", 302, Location="ftp://127.0.0.1/x"), 1, "redirected to ftp"),
     ],
 )
-def test_attempts_are_bounded_and_refusals_final(root, habit, requests, why):
+def test_retries_are_limited_and_refusals_are_final(root, habit, requests, why):
     with Server(habit) as server:
         with pytest.raises(DataError, match=why):
             fetch("set", "a/b.bin", server.url, SHA, len(CONTENT), root)
@@ -311,7 +311,7 @@ def test_redirects_are_followed(root):
         assert [p for p, _ in server.seen] == ["/set/a/b.bin", "/elsewhere"]
 
 
-def test_a_silent_server_is_not_waited_for(root, monkeypatch):
+def test_a_silent_server_times_out(root, monkeypatch):
     monkeypatch.setattr(download, "_TIMEOUT", 0.1)
     monkeypatch.setattr(download, "_DELAYS", (0.0,))
     release = threading.Event()
@@ -339,30 +339,30 @@ def unlisted(root, url=NOWHERE, **options):
     return fetch_unlisted("set", "a/b.bin", url, max_bytes=len(CONTENT), root=root, **options)
 
 
-def test_the_first_content_is_held_to(root, folder):
+def test_later_files_must_match_the_first_download(root, folder):
     path = unlisted(root)
     assert path.read_bytes() == CONTENT
     lock = path.with_name("b.bin.lock.json")
     assert f'"sha256": "{SHA}"' in lock.read_text()
     (folder / "set/a/b.bin").unlink()
-    assert unlisted(root) == path  # no source is asked again
+    assert unlisted(root) == path  # no source is tried again
     path.write_bytes(CONTENT[::-1])
-    with pytest.raises(DataError, match=rf"lock.json says {SHA}"):
+    with pytest.raises(DataError, match=rf"expected SHA-256 {SHA} \(.*lock.json\)"):
         unlisted(root)
     lock.unlink()
-    assert unlisted(root) == path  # trusted anew, as the message offers
+    assert unlisted(root) == path  # trusted again, as the message says
 
 
-def test_a_lost_file_must_come_back_the_same(root, folder):
+def test_a_deleted_file_must_match_when_downloaded_again(root, folder):
     unlisted(root).unlink()
     (folder / "set/a/b.bin").write_bytes(CONTENT[::-1])
-    with pytest.raises(DataError, match="lock.json says"):
+    with pytest.raises(DataError, match="lock.json., got"):
         unlisted(root)
     assert not (root / "set/a/b.bin").exists()
 
 
-def test_a_hash_of_the_caller_is_asked_for_the_first_time_too(root, folder):
-    with pytest.raises(DataError, match="sha256= says 0000"):
+def test_the_first_download_must_match_the_hash_of_the_caller(root, folder):
+    with pytest.raises(DataError, match=r"expected SHA-256 0000.* \(sha256=\)"):
         unlisted(root, sha256="0" * 64)
     assert nothing_written(root)
     assert unlisted(root, sha256=SHA).read_bytes() == CONTENT
@@ -370,13 +370,13 @@ def test_a_hash_of_the_caller_is_asked_for_the_first_time_too(root, folder):
         unlisted(root, sha256="abc")
 
 
-def test_more_than_the_most_is_refused(root, folder):
-    with pytest.raises(DataError, match="more than the declared 10 bytes"):
+def test_more_than_the_maximum_size_is_refused(root, folder):
+    with pytest.raises(DataError, match="more than the expected 10 bytes"):
         fetch_unlisted("set", "a/b.bin", NOWHERE, max_bytes=10, root=root)
     assert nothing_written(root)
 
 
-def test_a_download_that_is_cut_off_is_not_taken_for_whole(root):
+def test_a_truncated_download_is_refused(root):
     def cut(handler):
         handler.send_response(200)
         handler.send_header("Content-Length", str(len(CONTENT)))
@@ -396,11 +396,11 @@ def test_a_damaged_lock(root, folder):
         unlisted(root)
 
 
-# ---------------------------------------------------------------------- killed
+# ---------------------------------------------------------------------- killed processes
 
 
 def trickle(h):
-    """The file in sixteen portions, a few milliseconds apart."""
+    """Send the file in sixteen pieces, a few milliseconds apart."""
     h.send_response(200)
     h.send_header("Content-Length", str(len(CONTENT)))
     h.end_headers()
@@ -412,7 +412,7 @@ def trickle(h):
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
 @pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")
-def test_killed_at_any_moment_twenty_times_no_part_is_taken_for_the_file(root):
+def test_killed_at_any_moment_leaves_no_partial_file(root):
     random.seed(0)
     seen = set()
     with Server(trickle) as server:
@@ -432,6 +432,6 @@ def test_killed_at_any_moment_twenty_times_no_part_is_taken_for_the_file(root):
             seen.add(target.exists())
             assert not target.exists() or target.read_bytes() == CONTENT
             if target.exists() and random.random() < 0.5:
-                target.write_bytes(CONTENT[:1000])  # damage from elsewhere does not last either
+                target.write_bytes(CONTENT[:1000])  # damage by others is repaired too
         assert fetch("set", "a/b.bin", server.url, SHA, len(CONTENT), root=root).read_bytes() == CONTENT
-    assert False in seen  # some were killed while a download was under way
+    assert False in seen  # some were killed during a download

@@ -1,4 +1,4 @@
-"""The sets that need no files: their counts, labels and splits."""
+"""The data sets without downloads: their counts, labels and splits."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ def named(request):
     return request.param, datasets.load(request.param)[0]
 
 
-def test_counts_are_those_of_the_card(named):
+def test_counts_agree_with_the_card(named):
     name, data = named
     s = data.structure
     if isinstance(s, Graph):
@@ -36,10 +36,10 @@ def test_default_split(named):
     assert len(set(data.y[split.train].bincount().tolist())) == 1
 
 
-def test_seeds_redraw_and_repeat(named):
+def test_seeds_change_and_reproduce_the_split(named):
     name, data = named
     if name == "digits":
-        return  # the split is the same function; building the hypergraph three times is slow
+        return  # uses the same function; building the hypergraph three times is slow
     again, other = datasets.load(name)[0], datasets.load(name, seed=1)[0]
     assert torch.equal(data.split().train, again.split().train)
     assert not torch.equal(data.split().train, other.split().train)
@@ -59,7 +59,7 @@ def test_digits():
     assert data.structure.hyperedge_degree().unique().tolist() == [6]
     members = data.structure.v2e
     same = data.y[members.indices.long()] == data.y[members.target.long()]
-    assert same.double().mean() > 0.9  # digits that look alike mostly are alike
+    assert same.double().mean() > 0.9  # nearest neighbors mostly show the same digit
 
 
 def test_davis():
@@ -81,5 +81,5 @@ def test_karate():
 def test_lesmis():
     data = datasets.load("lesmis")[0]
     valjean = data.meta["node_names"].index("Valjean")
-    assert data.structure.adj.target_degree()[valjean] == 158  # weighted; 36 neighbours
+    assert data.structure.adj.target_degree()[valjean] == 158  # weighted; 36 neighbors
     assert datasets.load("lesmis", weighted=False)[0].structure.degree().max() == 36

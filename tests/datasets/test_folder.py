@@ -1,4 +1,4 @@
-"""Data sets in folders of one's own: whole or not there, checked when read, never mistaken for a name."""
+"""Data sets in folders: written atomically, verified when read, never confused with names."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from hgraph.datasets import folder, from_tables
 from hgraph.errors import ArgumentError, DataError
 
 
-def made(n=30, **options):
+def example(n=30, **options):
     nodes = {
         "id": [f"v{i}" for i in range(n)],
         "y": ["ab"[i % 2] for i in range(n)],
@@ -46,8 +46,8 @@ def same(a: Data, b: Data) -> bool:
     return True
 
 
-def test_what_is_written_is_read_back(tmp_path):
-    dataset = made()
+def test_save_and_load(tmp_path):
+    dataset = example()
     path = datasets.save(dataset, tmp_path / "deep" / "my-set")
     assert sorted(p.name for p in path.iterdir()) == [
         "card.json", "encoder.json", "encoder.safetensors", "meta.json", "structure.safetensors", "tensors.safetensors",
@@ -75,7 +75,7 @@ def test_what_is_written_is_read_back(tmp_path):
 
 
 def test_folders_of_version_1_load_under_the_new_names(tmp_path):
-    dataset = made()
+    dataset = example()
     path = datasets.save(dataset, tmp_path / "old")
     head = json.loads((path / "card.json").read_bytes())
     card = head["card"]
@@ -102,7 +102,7 @@ def test_graphs_triples_production_splits_and_regression(tmp_path):
     assert again.meta["relation"].tolist() == dataset[0].meta["relation"].tolist()
     assert again.meta["relation_names"] == ("r", "s")
     assert again.y[2].isnan()
-    data = made()[0]
+    data = example()[0]
     splits = {"default": data.split(), "production": Split.production(data, data.split())}
     whole = Dataset("p", [Data(data.structure, data.x, data.y, splits, data.meta)], task="node classification",
                     target_spec={}, license="", redistribute=True, citation="")  # fmt: skip
@@ -112,27 +112,27 @@ def test_graphs_triples_production_splits_and_regression(tmp_path):
 
 def test_names_and_paths_are_not_confused(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    datasets.save(made(), "karate")
-    datasets.save(made(), "my-set")
+    datasets.save(example(), "karate")
+    datasets.save(example(), "my-set")
     assert datasets.load("karate")[0].num_nodes == 34
-    for own in ("./karate", Path("karate"), "my-set", "./my-set", str(tmp_path / "my-set")):
-        assert datasets.load(own)[0].num_nodes == 30
-        assert datasets.info(own).kind == "hypergraph"
+    for path in ("./karate", Path("karate"), "my-set", "./my-set", str(tmp_path / "my-set")):
+        assert datasets.load(path)[0].num_nodes == 30
+        assert datasets.info(path).kind == "hypergraph"
     for wrong in ("./no-set", Path("no-set"), "no/set"):
         with pytest.raises(DataError, match="no such folder"):
             datasets.load(wrong)
     with pytest.raises(ArgumentError, match="the name of a data set"):
         datasets.load("no-set")
-    with pytest.raises(ArgumentError, match="seed: expected no option"):
+    with pytest.raises(ArgumentError, match="seed: expected no options"):
         datasets.load("my-set", seed=1)
 
 
-def test_nothing_is_replaced_unasked_and_never_what_is_no_data_set(tmp_path):
-    path = datasets.save(made(), tmp_path / "set")
-    with pytest.raises(ArgumentError, match="force=True .--force. replaces"):
-        datasets.save(made(12), path)
+def test_only_data_sets_are_replaced_and_only_with_force(tmp_path):
+    path = datasets.save(example(), tmp_path / "set")
+    with pytest.raises(ArgumentError, match="Pass force=True .--force. to replace"):
+        datasets.save(example(12), path)
     assert datasets.load(path)[0].num_nodes == 30
-    datasets.save(made(12), path, force=True)
+    datasets.save(example(12), path, force=True)
     assert datasets.load(path)[0].num_nodes == 12
     (tmp_path / "photos").mkdir()
     (tmp_path / "photos" / "card.json").write_text('{"my": "photos"}')
@@ -140,16 +140,16 @@ def test_nothing_is_replaced_unasked_and_never_what_is_no_data_set(tmp_path):
     (tmp_path / "link").symlink_to(path)
     for precious in ("photos", "file", "link"):
         for force in (False, True):
-            with pytest.raises(ArgumentError, match="a place where nothing is, or a data set"):
-                datasets.save(made(), tmp_path / precious, force=force)
+            with pytest.raises(ArgumentError, match="a new path, or a data set"):
+                datasets.save(example(), tmp_path / precious, force=force)
     assert (tmp_path / "photos" / "card.json").read_text() == '{"my": "photos"}'
     assert sorted(p.name for p in tmp_path.iterdir()) == ["file", "link", "photos", "set"]
 
 
-def test_replacing_where_names_cannot_be_exchanged(tmp_path, monkeypatch):
+def test_replacing_if_names_cannot_be_exchanged(tmp_path, monkeypatch):
     monkeypatch.setattr(folder, "_exchange", lambda a, b: False)
-    path = datasets.save(made(), tmp_path / "set")
-    datasets.save(made(12), path, force=True)
+    path = datasets.save(example(), tmp_path / "set")
+    datasets.save(example(12), path, force=True)
     assert datasets.load(path)[0].num_nodes == 12
     assert [p.name for p in tmp_path.iterdir()] == ["set"]
 
@@ -161,19 +161,19 @@ def test_a_failed_write_leaves_nothing(tmp_path, monkeypatch):
     with monkeypatch.context() as patch:
         patch.setattr(folder, "_hash", full)
         with pytest.raises(DataError, match="No space left"):
-            datasets.save(made(), tmp_path / "set")
+            datasets.save(example(), tmp_path / "set")
     assert list(tmp_path.iterdir()) == []
     (tmp_path / "file").write_text("")
     with pytest.raises(DataError, match="cannot be written"):
-        datasets.save(made(), tmp_path / "file" / "set")
+        datasets.save(example(), tmp_path / "file" / "set")
 
 
 @pytest.mark.parametrize("meta", [{"f": print}, {"f": float("nan")}, {"encoder2": {1, 2}}])
-def test_what_no_file_can_hold_is_refused_before_anything_is_written(tmp_path, meta):
-    whole = made()
+def test_values_that_cannot_be_saved_are_refused_before_writing(tmp_path, meta):
+    whole = example()
     data = Data(whole[0].structure, whole[0].x, whole[0].y, whole[0].splits, meta)
     bad = Dataset("p", [data], task="t", target_spec={}, license="", redistribute=True, citation="")
-    with pytest.raises(ArgumentError, match="what JSON can hold"):
+    with pytest.raises(ArgumentError, match="a value that JSON can hold"):
         datasets.save(bad, tmp_path / "set")
     with pytest.raises(ArgumentError, match="one example"):
         datasets.save(Dataset("p", [data] * 2, task="t", target_spec={}, license="", redistribute=True, citation=""),
@@ -182,14 +182,17 @@ def test_what_no_file_can_hold_is_refused_before_anything_is_written(tmp_path, m
 
 
 def cut_off(seconds: float, run) -> tuple[bool, float]:
-    """Run in a child that the system ends after so much of the child's own time, in whatever it is doing and with
-    nothing run after it, as kill -9 does; whether it was ended, and its time. (By the clock a busy machine would end
-    it before it has begun.)"""
+    """Run in a child process that is killed after some CPU time, at any point and without cleanup, as by kill -9.
+
+    Returns whether it was killed, and its CPU time. (By wall-clock time, it could be killed before it starts.)
+    """
     child = os.fork()
     if child == 0:
         try:
-            torch.set_num_threads(1)  # those of the parent are not here, and would be waited for
-            signal.signal(signal.SIGPROF, signal.SIG_DFL)  # the system's own end: no Python between, as a handler is
+            torch.set_num_threads(1)  # the threads of the parent do not exist in the child, which would wait for them
+            signal.signal(
+                signal.SIGPROF, signal.SIG_DFL
+            )  # the default action kills immediately, without a Python handler
             signal.setitimer(signal.ITIMER_PROF, seconds)
             run()
             os._exit(0)
@@ -202,8 +205,8 @@ def cut_off(seconds: float, run) -> tuple[bool, float]:
 
 
 @pytest.fixture
-def no_waiting(monkeypatch):
-    """A kill loses nothing that the system was given, only a power cut does: the disk, busy or not, need not be met."""
+def no_fsync(monkeypatch):
+    """Skip fsync: a killed process loses no written data, only a power failure does."""
     monkeypatch.setattr(os, "fsync", lambda descriptor: None)
 
 
@@ -213,17 +216,17 @@ quiet = pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")
 
 @forks
 @quiet
-def test_killed_at_any_moment_twenty_times_there_is_always_a_whole_set(tmp_path, no_waiting):
-    sets, path = [made(12), made(30)], tmp_path / "set"
+def test_killed_at_any_moment_leaves_a_complete_set(tmp_path, no_fsync):
+    sets, path = [example(12), example(30)], tmp_path / "set"
     draw, seen = random.Random(0), set()
 
-    def replace_for_ever():
+    def replace_forever():
         while True:
             for one in sets:
                 folder.save(one, path, force=True)
 
     for i in range(20):
-        assert cut_off(draw.uniform(0.005, 0.05) if i else 0.1, replace_for_ever)[0]
+        assert cut_off(draw.uniform(0.005, 0.05) if i else 0.1, replace_forever)[0]
         data = datasets.load(path)[0]
         assert same(data, sets[data.num_nodes == 30][0])
         seen.add(data.num_nodes)
@@ -233,7 +236,7 @@ def test_killed_at_any_moment_twenty_times_there_is_always_a_whole_set(tmp_path,
 
 
 def killed_at(number: int, run) -> bool:
-    """Run in a child that kills itself before the so-manieth opening, making or renaming of a file of the set."""
+    """Run in a child process that kills itself before file operation ``number`` (open, mkdir or rename) on the set."""
 
     def watched():
         met = itertools.count()
@@ -251,8 +254,8 @@ def killed_at(number: int, run) -> bool:
 
 @forks
 @quiet
-def test_a_build_killed_at_any_moment_leaves_nothing_or_a_whole_set(tmp_path, no_waiting):
-    """The command itself, from tables, where there is no set yet: ten times anywhere, then through all of writing."""
+def test_a_build_killed_at_any_moment_leaves_nothing_or_a_complete_set(tmp_path, no_fsync):
+    """Kills the command ten times at random, then at every file operation."""
     (tmp_path / "n.csv").write_text("id,a,y\n" + "".join(f"v{i},{i % 7},{'xyz'[i % 3]}\n" for i in range(500)))
     (tmp_path / "h.csv").write_text("node,hyperedge\n" + "".join(f"v{i},h{i % 50}\n" for i in range(500)))
     path, draw = tmp_path / "set", random.Random(0)
@@ -261,7 +264,7 @@ def test_a_build_killed_at_any_moment_leaves_nothing_or_a_whole_set(tmp_path, no
     def build():
         CliRunner().invoke(app, [*map(str, command), "--label", "y"])
 
-    def whole_or_nothing():
+    def complete_or_nothing():
         if path.exists():
             assert datasets.load(path)[0].num_nodes == 500
             shutil.rmtree(path)
@@ -269,20 +272,20 @@ def test_a_build_killed_at_any_moment_leaves_nothing_or_a_whole_set(tmp_path, no
         return False
 
     whole = cut_off(60, build)[1]
-    assert whole_or_nothing()
+    assert complete_or_nothing()
     for _ in range(10):
         assert cut_off(whole * draw.random(), build)[0] or path.exists()
-        whole_or_nothing()
+        complete_or_nothing()
     kills = 0
     while killed_at(2 * kills, build):
         kills += 1
-        assert not whole_or_nothing()  # the last thing done to the set is to give it its name
+        assert not complete_or_nothing()  # the set gets its name in the last step
     assert kills >= 8
-    assert whole_or_nothing()
+    assert complete_or_nothing()
 
 
 def tampered(path: Path):
-    """(what, function that spoils the folder)"""
+    """Pairs of a description and a function that damages the folder."""
     head = json.loads((path / "card.json").read_text())
     for name in head["files"]:
         yield f"{name} gone", lambda p, n=name: (p / n).unlink()
@@ -308,7 +311,7 @@ def tampered(path: Path):
 
 
 def test_a_damaged_folder_is_refused(tmp_path):
-    path = datasets.save(made(), tmp_path / "set")
+    path = datasets.save(example(), tmp_path / "set")
     ways = list(tampered(path))
     assert len(ways) >= 25
     for what, spoil in ways:
@@ -321,10 +324,10 @@ def test_a_damaged_folder_is_refused(tmp_path):
         shutil.rmtree(copy)
 
 
-def test_split_ids_out_of_range_are_refused_though_the_hashes_fit(tmp_path):
+def test_split_ids_out_of_range_are_refused_even_if_the_hashes_match(tmp_path):
     from safetensors.torch import load_file, save_file
 
-    path = datasets.save(made(), tmp_path / "set")
+    path = datasets.save(example(), tmp_path / "set")
     tensors = load_file(path / "tensors.safetensors")
     for name, value in (
         ("split.0.train", torch.tensor([99])),

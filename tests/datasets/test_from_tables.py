@@ -1,4 +1,4 @@
-"""`from_tables`: every form of table to the structure it means, labels, splits, and errors with their place."""
+"""`from_tables`: every form of table, labels, splits, and errors with their position."""
 
 from __future__ import annotations
 
@@ -81,7 +81,7 @@ def test_undirected_and_directed_edges():
     assert from_tables(NODES, edges=both)[0].structure.adj.weight.tolist() == [2, 2]
 
 
-def test_triples_stay_apart_and_keep_their_relations():
+def test_triples_stay_separate_and_keep_their_relations():
     triples = {
         "head": ["a", "a", "b", "c"],
         "relation": ["likes", "knows", "likes", "likes"],
@@ -90,11 +90,11 @@ def test_triples_stay_apart_and_keep_their_relations():
     data = from_tables(None, edges=triples)[0]
     assert data.meta["node_names"] == ("a", "b", "c")
     source, target = data.structure.edge_index
-    heard = [
+    found = [
         (data.meta["node_names"][t], data.meta["relation_names"][r], data.meta["node_names"][s])
         for t, r, s in zip(target.tolist(), data.meta["relation"].tolist(), source.tolist(), strict=True)
     ]
-    assert sorted(heard) == sorted(zip(*triples.values(), strict=True))
+    assert sorted(found) == sorted(zip(*triples.values(), strict=True))
     with pytest.raises(DataError, match=r"edges, row 4 .*: each pair|expected each pair once"):
         from_tables(None, edges={k: [*v, v[0]] for k, v in triples.items()})
 
@@ -109,7 +109,7 @@ def test_columns_of_other_names():
 
 @pytest.mark.parametrize("policy", ["sum", "first"])
 @pytest.mark.parametrize("weighted", [True, False])
-def test_duplicates_add_up_or_the_first_counts(policy, weighted):
+def test_duplicates_are_summed_or_the_first_is_used(policy, weighted):
     pairs = {"node": list("abaab"), "hyperedge": list("xxxyx")} | ({"weight": [1, 2, 4, 8, 16]} if weighted else {})
     v2e = from_tables({"id": ["a", "b"]}, pairs, duplicates=policy)[0].structure.v2e
     expected = {
@@ -146,7 +146,7 @@ def big(n=60, **more):
 LINE = {"source": list(range(59)), "target": list(range(1, 60))}
 
 
-def test_a_stratified_split_takes_shares_of_every_class_and_seeds_differ():
+def test_stratified_split_by_class_and_seed():
     data = from_tables(big(), edges=LINE, label="kind", shares=(0.5, 0.3, 0.2))[0]
     split = data.split()
     for part, count in (("train", 10), ("val", 6), ("test", 4)):
@@ -158,7 +158,7 @@ def test_a_stratified_split_takes_shares_of_every_class_and_seeds_differ():
     assert (len(single.train), len(single.val), len(single.test)) == (2, 0, 1)
 
 
-def test_features_know_nothing_of_the_other_rows():
+def test_features_use_no_information_of_other_rows():
     table = big(v=[float(i) for i in range(60)], part=["train"] * 30 + ["test"] * 30)
     table["kind"] = ["abc"[i % 3] for i in range(60)]
     table["late"] = ["seen"] * 30 + ["unseen"] * 30
@@ -171,7 +171,7 @@ def test_features_know_nothing_of_the_other_rows():
     assert changed.meta["encoder"].codings == data.meta["encoder"].codings
 
 
-def test_a_temporal_split_never_divides_a_moment():
+def test_a_temporal_split_keeps_equal_times_together():
     years = [f"20{10 + i // 10}-01-01" for i in range(60)]
     data = from_tables(big(year=years), edges=LINE, label="kind", split="temporal", split_column="year")[0]
     split = data.split()
@@ -205,7 +205,7 @@ def test_regression_and_numeric_classes():
     assert from_tables(table, edges=LINE, label="level", task="regression")[0].y.is_floating_point()
 
 
-def test_without_features_x_tells_who_a_node_is(monkeypatch):
+def test_without_features_x_is_the_identity(monkeypatch):
     table = {"id": range(60), "y": [i % 2 for i in range(60)]}
     assert torch.equal(from_tables(table, edges=LINE, label="y")[0].x, torch.eye(60))
     monkeypatch.setattr(build, "_IDENTITY", 10)
@@ -214,14 +214,14 @@ def test_without_features_x_tells_who_a_node_is(monkeypatch):
     assert data.x[0, 1] < data.x[1, 1] == data.x[2, 1]
 
 
-def test_without_a_label_there_is_nothing_to_train_on_but_the_structure():
+def test_data_without_labels():
     data = from_tables(None, LONG)
     assert data.task.startswith("none")
     assert not data[0].splits
     assert data[0].y.tolist() == [-1, -1, -1]
 
 
-def test_the_encoder_serves_new_rows():
+def test_the_encoder_encodes_new_rows():
     data = from_tables(NODES, LONG, label="team")[0]
     encoder = data.meta["encoder"]
     assert isinstance(encoder, Encoder)
@@ -239,18 +239,22 @@ NODES_CSV = "id,age,team,part\nada,36,red,train\nben,41,blue,test\ncleo,28,red,t
         ("node,hyperedge\nada,m\n\nclio,m\n", ":4: column 'node'", "'clio'. Did you mean 'cleo'"),
         ("node,hyperedge\nada,m\n,m\n", ":3: column 'node'", "an empty cell"),
         ("node,hyperedge\nada,m\nben,\n", ":3: column 'hyperedge'", "an empty cell"),
-        ("node,hyperedge\nada,m\nben,m\nada,m\n", ":4: column 'node'", r"one that .*he.csv:2 has too.*duplicates="),
+        (
+            "node,hyperedge\nada,m\nben,m\nada,m\n",
+            ":4: column 'node'",
+            r"a pair that is also in .*he.csv:2.*duplicates=",
+        ),
         ("node,hyperedge,weight\nada,m,1\nben,m,heavy\n", ":3: column 'weight'", "a finite number, got 'heavy'"),
         ("node,hyperedge,weight\nada,m,1\nben,m,\n", ":3: column 'weight'", "a weight, got an empty cell"),
         ("node,hyperedge,weight\nada,m,1\nben,m,1e39\n", ":3: column 'weight'", "float32"),
         ("node,hyperedge,time\nada,m,2024-05-31\nben,m,May\n", ":3: column 'time'", "a date such as"),
         ("members\nada;ben\nada;bne\n", ":3: column 'members'", "'bne'. Did you mean 'ben'"),
-        ("members\nada;ben;ada\n", ":2: column 'members'", "each pair once, got one twice"),
-        ("hyperedge,members\nm,ada\nm,ben\n", ":3: column 'hyperedge'", r"'m', which .*he.csv:2 has too"),
+        ("members\nada;ben;ada\n", ":2: column 'members'", "each pair once, got a repeated pair"),
+        ("hyperedge,members\nm,ada\nm,ben\n", ":3: column 'hyperedge'", r"'m', which is also in .*he.csv:2"),
         ("who,what\nada,m\n", "", "a column for the node, called 'node' or .*--column node="),
     ],
 )
-def test_wrong_hyperedges_are_refused_with_their_place(tmp_path, text, place, message):
+def test_wrong_hyperedges_are_refused_with_their_position(tmp_path, text, place, message):
     files = csv_files(tmp_path, nodes=NODES_CSV, he=text)
     with pytest.raises(DataError, match=message) as caught:
         from_tables(files["nodes"], files["he"], label="team")
@@ -262,12 +266,16 @@ def test_wrong_hyperedges_are_refused_with_their_place(tmp_path, text, place, me
     [
         ("source,target\nada,ben\nada,eva\n", ":3: column 'target'", "the id of a node of .*nodes.csv, got 'eva'"),
         ("source,target\nada,ben\nada,ben\n", ":3: column 'target'", "each pair once"),
-        ("src,dst,weight\nada,ben,1\nben,ada,2\n", ":3: column 'dst'", "one weight for both .*:2 gives its reverse 1"),
+        (
+            "src,dst,weight\nada,ben,1\nben,ada,2\n",
+            ":3: column 'dst'",
+            "the same weight for both .*and 1 for its reverse in .*:2",
+        ),
         ("head,relation,tail\nada,knows,ben\nada,,ben\n", ":3: column 'relation'", "a relation, got an empty cell"),
         ("from,too\nada,ben\n", "", "a column for the target"),
     ],
 )
-def test_wrong_edges_are_refused_with_their_place(tmp_path, text, place, message):
+def test_wrong_edges_are_refused_with_their_position(tmp_path, text, place, message):
     files = csv_files(tmp_path, nodes=NODES_CSV, edges=text)
     with pytest.raises(DataError, match=message) as caught:
         from_tables(files["nodes"], edges=files["edges"])
@@ -277,7 +285,7 @@ def test_wrong_edges_are_refused_with_their_place(tmp_path, text, place, message
 @pytest.mark.parametrize(
     ("text", "options", "place", "message"),
     [
-        ("id,y\na,1\n\nb,2\na,3\n", {}, ":5: column 'id'", r"'a', which .*:2 has too"),
+        ("id,y\na,1\n\nb,2\na,3\n", {}, ":5: column 'id'", r"'a', which is also in .*:2"),
         ("id,y\na,1\n,2\n", {}, ":3: column 'id'", "an empty cell"),
         ("name,y\na,1\n", {}, "", "a column for the id"),
         ("id,y,z\na,1,2\nb,2,x\n", {"types": {"z": "numeric"}}, ":3: column 'z'", "a finite number, got 'x'"),
@@ -291,7 +299,7 @@ def test_wrong_edges_are_refused_with_their_place(tmp_path, text, place, message
         ("id,y,z\na,1,1\nb,2,t\n", {"label": "y", "split": "given", "split_column": "z"}, ":2: column 'z'", "got '1'"),
     ],
 )
-def test_wrong_nodes_are_refused_with_their_place(tmp_path, text, options, place, message):
+def test_wrong_nodes_are_refused_with_their_position(tmp_path, text, options, place, message):
     files = csv_files(tmp_path, nodes=text, he="node,hyperedge\na,m\n")
     with pytest.raises(DataError, match=message) as caught:
         from_tables(files["nodes"], files["he"], **options)
@@ -303,15 +311,15 @@ def test_wrong_nodes_are_refused_with_their_place(tmp_path, text, options, place
     [
         ({"hyperedges": None}, "either hyperedges or edges, got neither"),
         ({"edges": LINE}, "got both"),
-        ({"label": "colour"}, "label: expected a column of nodes"),
-        ({"columns": {"colour": "team"}}, "roles among"),
-        ({"types": {"colour": "text"}}, "types: expected columns of nodes"),
+        ({"label": "color"}, "label: expected a column of nodes"),
+        ({"columns": {"color": "team"}}, "roles among"),
+        ({"types": {"color": "text"}}, "types: expected columns of nodes"),
         ({"types": {"age": "number"}}, "one of .*'numeric'"),
         ({"duplicates": "keep"}, "'error', 'sum' or 'first'"),
         ({"split": "random"}, "one of .*'stratified'"),
         ({"split": "temporal"}, "split_column"),
         ({"split_column": "age"}, "split_column"),
-        ({"split": "given", "split_column": "colour"}, "split_column: expected a column of nodes"),
+        ({"split": "given", "split_column": "color"}, "split_column: expected a column of nodes"),
         ({"shares": (0.5, 0.5)}, "add up to 1"),
         ({"shares": (0.5, 0.6, -0.1)}, "add up to 1"),
         ({"shares": (0, 0.5, 0.5)}, "add up to 1"),
@@ -324,7 +332,7 @@ def test_wrong_arguments(arguments, message):
         from_tables(**{"nodes": NODES, "hyperedges": LONG} | arguments)
 
 
-def test_the_nearest_id_is_found_among_many():
+def test_the_most_similar_id_of_many():
     index = {f"user-{i:06d}": i for i in range(100_000)} | {"12": -1}
     assert ids.nearest("user-0000123", index).startswith("user-0")
     assert ids.nearest("USER-000777", index) == "user-000777"
@@ -333,7 +341,7 @@ def test_the_nearest_id_is_found_among_many():
     assert ids.nearest("", index) is None
 
 
-def test_a_table_without_rows_is_legal_and_empty():
+def test_a_table_without_rows_is_valid():
     data = from_tables({"id": [], "y": []}, {"node": [], "hyperedge": []})[0]
     assert (data.num_nodes, data.structure.num_hyperedges) == (0, 0)
     assert from_tables(NODES, edges={"source": [], "target": []})[0].structure.num_edges == 0
@@ -348,12 +356,12 @@ HIF = {
         {"node": 7, "attrs": {"age": 5}},
         {"node": "lone", "attrs": {"kind": "y", "id": "ssn"}},
     ],
-    "edges": [{"edge": "e", "weight": 2.5}, {"edge": "empty", "attrs": {"colour": "red"}}],
+    "edges": [{"edge": "e", "weight": 2.5}, {"edge": "empty", "attrs": {"color": "red"}}],
     "incidences": [{"node": "a", "edge": "e", "weight": 0.5}, {"node": 7, "edge": "e"}],
 }
 
 
-def test_a_hif_file_is_own_data_too(tmp_path):
+def test_hif_file(tmp_path):
     path = tmp_path / "net.json"
     path.write_text(json.dumps(HIF))
     dataset = from_tables(None, path, label="kind", shares=(1, 0, 0), types={"id": "ignore"})
@@ -367,13 +375,13 @@ def test_a_hif_file_is_own_data_too(tmp_path):
     assert data.y.tolist() == [0, -1, 1]
     assert data.meta["feature_names"] == ("age", "age (missing)")
     assert data.x[:, 1].tolist() == [0, 0, 1]
-    assert "colour" in " ".join(dataset.caveats)
+    assert "color" in " ".join(dataset.caveats)
     with pytest.raises(ArgumentError, match="HIF"):
         from_tables(NODES, path)
     with pytest.raises(DataError, match="kind"):
         from_tables(None, path, label="age", types={"kind": "numeric", "id": "ignore"})
     path.write_text(json.dumps(HIF | {"nodes": [{"node": "7"}, {"node": 7}]}))
-    with pytest.raises(DataError, match="different as text, got '7'"):
+    with pytest.raises(DataError, match="node ids that differ as text, got '7'"):
         from_tables(None, path)
     path.write_text("{")
     with pytest.raises(DataError, match="not JSON"):
@@ -384,17 +392,17 @@ NAMED = {"id": list("abcdef"), "y": ["None", "x", "None", "y", "?", "x"], "c": [
 
 
 @pytest.mark.checked("missing", "A note lists classes and categories such as None, NA or ? that are read as missing.")
-def test_what_is_read_as_missing_is_said(caplog):
+def test_texts_read_as_missing_are_logged(caplog):
     dataset = from_tables(NAMED, {"members": [["a", "b"]]}, label="y", types={"c": "categorical"})
     assert dataset[0].y.tolist() == [-1, 0, -1, 1, -1, 0]
-    told = "Column 'y': 2 'None', 1 '?' read as missing, not as a class. --missing '' keeps them as one."
-    assert told in caplog.text
-    assert told in dataset.caveats
+    note = "Column 'y': 2 'None', 1 '?' read as missing, not as a class. Pass --missing '' to keep them."
+    assert note in caplog.text
+    assert note in dataset.caveats
     assert "Column 'c': 1 'NA' read as missing, not as a category." in caplog.text
 
 
 @pytest.mark.checked("missing", "`missing=` (`--missing`) sets which texts mean missing.")
-def test_the_user_says_what_is_missing(caplog):
+def test_the_user_chooses_what_is_missing(caplog):
     data = from_tables(NAMED, {"members": [["a", "b"]]}, label="y", missing=("",))[0]
     assert data.meta["class_names"] == ("?", "None", "x", "y")
     assert data.y.tolist() == [1, 2, 1, 3, 0, 2]
@@ -410,15 +418,17 @@ LOG = {"source": list("abab"), "target": list("babc"), "time": [1, 2, 3, 4], "we
 )
 def test_logs_with_both_directions():
     events = {name: values[:2] + values[3:] for name, values in LOG.items()}  # a b, b a, b c
-    with pytest.raises(DataError, match="one weight for both directions of an edge"):
+    with pytest.raises(DataError, match="the same weight for both directions of an edge"):
         from_tables(None, edges=events)
     timed = {name: events[name] for name in ("source", "target", "time")}
-    with pytest.raises(DataError, match="one time for both directions of an edge, got 2, while .* gives its reverse 1"):
+    with pytest.raises(
+        DataError, match="the same time for both directions of an edge, got 2, and 1 for its reverse in"
+    ):
         from_tables(None, edges=timed)
     for policy, weights in (("sum", [7, 7, 8, 8]), ("first", [1, 1, 8, 8])):
         data = from_tables(None, edges=LOG, duplicates=policy)[0]
         assert edges_of(data.structure) == [(0, 1), (1, 0), (1, 2), (2, 1)]
         assert data.structure.adj.weight.tolist() == weights
         assert data.meta["edge_time"].tolist() == [1, 1, 4, 4]
-    both = {"source": list("abbc"), "target": list("bacb")}  # every edge both ways: a list of directions, no log
+    both = {"source": list("abbc"), "target": list("bacb")}  # each edge in both directions: not a log of events
     assert from_tables(None, edges=both, duplicates="sum")[0].structure.adj.weight is None

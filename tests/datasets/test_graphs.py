@@ -1,4 +1,4 @@
-"""Labelled graphs and sets of graphs: the facts of the data's own description, beyond the cards."""
+"""Labeled graphs and sets of graphs: numbers of the published descriptions that are not on the cards."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import torch
 
 from hgraph.data import collate
 
-# undirected edges without loops, loops, labels a node
+# undirected edges without self-loops, self-loops, labels per node
 PRONE = {
     "ppi": (37_845, 894, 1.707),
     "wikipedia": (92_295, 222, 1.417),

@@ -1,6 +1,6 @@
-"""Files that mean harm, each given to the reader it is meant for: refused by name, nothing written, nothing run.
+"""Malicious files for every reader: refused with their name, nothing written, nothing executed.
 
-Pickles have a file of their own (`test_unpickle`), as have downloads (`test_download`).
+Pickles are tested in `test_unpickle`, downloads in `test_download`.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ GOOD = b"0,1\n1,2\n"
 
 
 class Executes:
-    """Unpickled, this would write a file where the tests look for one."""
+    """Unpickling this would write a file that the tests look for."""
 
     def __reduce__(self):
         return (open, ("executed", "w"))
@@ -44,10 +44,10 @@ class Executes:
 
 
 def archive(*members, method=zipfile.ZIP_STORED, mangle=lambda b: b):
-    """A zip of (name, content) members; a name may be a ZipInfo."""
+    """A zip archive of (name, content) members; a name may be a ZipInfo."""
     content = io.BytesIO()
     with zipfile.ZipFile(content, "w", method) as out, warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # two members of one name are meant
+        warnings.simplefilter("ignore")  # two members with the same name are intended
         for name, data in members:
             out.writestr(name, data)
     return mangle(content.getvalue())
@@ -114,7 +114,7 @@ ARCHIVES = {
         ("a/raw/e.csv.gz", GZ), mangle=lambda b: b.replace(b"PK\x03\x04\x14\0\0", b"PK\x03\x04\x14\0\1").replace(
             b"PK\x01\x02\x14\x03\x14\0\0", b"PK\x01\x02\x14\x03\x14\0\1")
     ),
-    "a method nobody knows": archive(
+    "an unknown method": archive(
         ("a/raw/e.csv.gz", GZ), mangle=lambda b: b.replace(
             b"PK\x01\x02\x14\x03\x14\0\0\0\0\0", b"PK\x01\x02\x14\x03\x14\0\0\0\x63\0")
     ),
@@ -138,11 +138,11 @@ ARRAYS = {
     "text": npz(x=npy("(2,)", "'<U2'")),
     "records": npz(x=npy("(2,)", "[('a', '<f8')]")),
     "complex numbers": npz(x=npy("(1,)", "'<c16'")),
-    "a kind that is none": npz(x=npy("(2,)", "'<q9'")),
+    "an unknown kind": npz(x=npy("(2,)", "'<q9'")),
     "another format": npz(x=npy(magic=b"\x93NUMPY\x09\x00")),
     "another magic": npz(x=npy(magic=b"\x92NUMPY\x01\x00")),
     "a header that is code": npz(x=npy(head=b"__import__('os').system('touch executed')")),
-    "a header that is no dict": npz(x=npy(head=b"[1, 2]")),
+    "a header that is not a dict": npz(x=npy(head=b"[1, 2]")),
     "a deep header": npz(x=npy(head=b"(" * 3000)),
     "a cut header": npz(x=npy()[:30]),
     "an empty member": npz(x=b""),
@@ -167,10 +167,10 @@ STRUCTURES = {
     "no JSON": tensors(b"{'x': 1}"),
     "offsets beyond the file": tensors({"x": F64 | {"data_offsets": [0, 10**9], "shape": [125_000_000]}}),
     "offsets that overlap": tensors({"x": F64, "y": F64}),
-    "a shape its bytes do not fill": tensors({"x": F64 | {"shape": [10**6]}}),
-    "a dtype that is none": tensors({"x": F64 | {"dtype": "O8"}}),
-    "tensors of nothing we know": tensors({"x": F64}),
-    "a class that is none of ours": tensors({"__metadata__": {"hgraph": '{"class": "os.system"}'}, "x": F64}),
+    "a shape that does not fit its bytes": tensors({"x": F64 | {"shape": [10**6]}}),
+    "an unknown dtype": tensors({"x": F64 | {"dtype": "O8"}}),
+    "tensors of an unknown structure": tensors({"x": F64}),
+    "an unknown class": tensors({"__metadata__": {"hgraph": '{"class": "os.system"}'}, "x": F64}),
     "deep JSON": tensors(b"[" * 100_000),
     "a pickle": pickle.dumps(Executes()),
 }
@@ -189,7 +189,7 @@ HIFS = {
     "deep": b'{"incidences": ' + b"[" * 100_000,
     "not UTF-8": b'{"incidences": [{"node": "\xff", "edge": 0}]}',
     "a foreign field": hif(incidences=ROWS, code="rm"),
-    "a network that is none": hif(incidences=ROWS, **{"network-type": "os"}),
+    "an unknown network type": hif(incidences=ROWS, **{"network-type": "os"}),
 }
 
 
@@ -226,7 +226,7 @@ def test_there_are_at_least_sixty():
 
 
 @pytest.mark.parametrize(("reader", "file", "content"), CASES)
-def test_refused_by_name_and_nothing_happens(reader, file, content, tmp_path, monkeypatch):
+def test_refused_with_the_file_name_and_no_side_effects(reader, file, content, tmp_path, monkeypatch):
     (tmp_path / "work").mkdir()
     monkeypatch.chdir(tmp_path / "work")
     path = tmp_path / file
@@ -243,8 +243,8 @@ def test_refused_by_name_and_nothing_happens(reader, file, content, tmp_path, mo
     assert {p.name for p in tmp_path.rglob("*")} <= {"work", file, "in.zip"}
 
 
-def test_what_the_cases_are_changed_from_is_taken(tmp_path):
-    """Else every case could be refused for a reason that all share."""
+def test_the_valid_files_behind_the_cases_are_read(tmp_path):
+    """Otherwise all cases could be refused for the same reason."""
 
     def at(name, content):
         (tmp_path / name).write_bytes(content)
@@ -257,28 +257,28 @@ def test_what_the_cases_are_changed_from_is_taken(tmp_path):
 
 
 class Flagged:
-    """Pickled as an array of numbers whose dtype claims to hold objects: NumPy would take the numbers for addresses."""
+    """Pickled as an array of numbers with an object dtype: NumPy would treat the numbers as addresses."""
 
     class DType:
         def __reduce__(self):
             return np.dtype, ("i8", False, True), (3, "<", None, None, None, -1, -1, 63)
 
     def __reduce__(self):
-        head = np.ones(1).__reduce__()[:2]  # the function that makes an array, by the name that this NumPy gives it
+        head = np.ones(1).__reduce__()[:2]  # the function that creates an array, under its name in this NumPy
         return (*head, (1, (2,), self.DType(), False, np.array([1, 2]).tobytes()))
 
 
-def test_a_state_made_up_for_a_dtype_never_reaches_numpy(tmp_path):
+def test_a_forged_dtype_state_never_reaches_numpy(tmp_path):
     (tmp_path / "flagged.pt").write_bytes(saved({"edge": Flagged()}))
     found = read_saved(tmp_path / "flagged.pt")["edge"]
     assert (found.dtype, found.tolist()) == (torch.int64, [1, 2])
 
 
-# ---------------------------------------------------------------------- any bytes at all
+# ---------------------------------------------------------------------- random bytes
 
 
 def structure_file():
-    """A structure as we write it, to be damaged."""
+    """The bytes of a saved structure."""
     import tempfile
     from pathlib import Path
 
@@ -298,8 +298,8 @@ SEEDS = {
 @pytest.mark.parametrize("reader", SEEDS, ids=lambda r: r.__name__)
 @settings(max_examples=150, deadline=None)
 @given(data=st.data())
-def test_damaged_files_give_data_or_an_error_of_ours(reader, data, tmp_path_factory):
-    """Bytes changed, cut out and put in at random places of a good file."""
+def test_damaged_files_give_data_or_an_hgraph_error(reader, data, tmp_path_factory):
+    """Replaces, deletes and inserts bytes at random positions of a valid file."""
     content = bytearray(SEEDS[reader])
     for _ in range(data.draw(st.integers(1, 4))):
         at = data.draw(st.integers(0, max(len(content) - 1, 0)))
@@ -314,8 +314,8 @@ def test_damaged_files_give_data_or_an_error_of_ours(reader, data, tmp_path_fact
 @pytest.mark.parametrize(
     "name", ["uci-zoo", "mutag", "cornell", "email-enron", "senate-committees", "coauthorship-cora"]
 )
-def test_loaders_take_other_content_for_a_data_error(name, mirror, tmp_path, monkeypatch):
-    """Past the hash, which no damaged file passes: a wrong table of hashes would not make a loader stumble either."""
+def test_loaders_report_other_content_as_a_data_error(name, mirror, tmp_path, monkeypatch):
+    """With hashes unchecked, as if the hash table were wrong."""
     monkeypatch.setattr(download, "_is_verified", lambda path, sha256, size: path.is_file())
     files = {file: (Path(mirror) / file).read_bytes() for file in datasets.info(name).files}
     for file, content in files.items():
@@ -341,7 +341,7 @@ CELL = st.text(st.characters(codec="utf-8"), max_size=6) | st.sampled_from(
 
 @settings(max_examples=100, deadline=None)
 @given(nodes=st.lists(st.lists(CELL, min_size=1, max_size=4), max_size=6), tail=st.binary(max_size=20))
-def test_tables_give_a_data_set_or_an_error_of_ours(nodes, tail, tmp_path_factory):
+def test_tables_give_a_data_set_or_an_hgraph_error(nodes, tail, tmp_path_factory):
     folder = tmp_path_factory.mktemp("tables")
     text = "\n".join(["id,y,z", *(",".join(row) for row in nodes)])
     (folder / "nodes.csv").write_bytes(text.encode() + tail)

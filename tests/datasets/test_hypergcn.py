@@ -1,4 +1,4 @@
-"""The published hypergraphs: every count of the data's own description."""
+"""The published hypergraphs: every count in their description."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from hgraph.datasets.download import listed
 from hgraph.errors import ArgumentError
 
 # sizes min / mean / max, hyperedges of two, hyperedges equal to another, isolated nodes, class sizes, train and test
-FACTS = {
+EXPECTED = {
     "cocitation-cora": ((2, 3.031, 5), 623, 96, 1274, [418, 351, 180, 818, 298, 426, 217], (140, 2568)),
     "cocitation-citeseer": ((2, 3.200, 26), 541, 75, 1854, [701, 596, 508, 590, 668, 249], (138, 3174)),
     "coauthorship-cora": ((2, 4.277, 43), 486, 102, 320, [418, 351, 180, 818, 298, 426, 217], (140, 2568)),
@@ -25,7 +25,7 @@ def load(mirror, tmp_path_factory):
     return functools.cache(lambda name, **options: datasets.load(name, root, **options)[0])
 
 
-@pytest.fixture(params=sorted(FACTS))
+@pytest.fixture(params=sorted(EXPECTED))
 def named(request, load):
     return request.param, load(request.param)
 
@@ -39,7 +39,7 @@ def test_table_lists_all_files():
 
 def test_counts(named):
     name, data = named
-    sizes, pairs, repeated, isolated, classes, _ = FACTS[name]
+    sizes, pairs, repeated, isolated, classes, _ = EXPECTED[name]
     s, card = data.structure, datasets.info(name)
     assert (s.num_nodes, s.num_hyperedges, s.num_incidences) == tuple(
         card.sizes[k] for k in ("nodes", "hyperedges", "incidences")
@@ -55,7 +55,7 @@ def test_counts(named):
     assert data.num_classes == card.sizes["classes"]
 
 
-def test_features_are_rows_that_sum_to_one(load):
+def test_rows_of_features_sum_to_one(load):
     data, raw = load("cocitation-cora"), load("cocitation-cora", normalize_features=False).x
     assert raw.dtype == data.x.dtype == torch.float32
     assert set(raw.unique().tolist()) == {0.0, 1.0}
@@ -66,7 +66,7 @@ def test_features_are_rows_that_sum_to_one(load):
 
 def test_published_splits(named):
     name, data = named
-    train, test = FACTS[name][-1]
+    train, test = EXPECTED[name][-1]
     published = [data.split(f"published-{i}") for i in range(1, 11)]
     for split in published:
         assert (len(split.train), len(split.val), len(split.test)) == (train, 0, test)

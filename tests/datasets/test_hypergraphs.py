@@ -1,4 +1,4 @@
-"""Hypergraphs with labels of nodes or hyperedges: the facts of the data's own description, beyond the cards."""
+"""Hypergraphs with labels of nodes or hyperedges: numbers of the published descriptions that are not on the cards."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ import torch
 import hgraph.datasets as datasets
 from hgraph.errors import ArgumentError, MissingPackageError
 
-# sizes of hyperedges min / mean / max; nodes in none; class sizes (None: several labels, or too many to list)
-FACTS = {
+# hyperedge sizes min / mean / max; isolated nodes; class sizes (None: several labels, or too many to list)
+EXPECTED = {
     "newsgroups": ((29, 654.51, 2241), 0, [4605, 3519, 2657, 5461]),
     "mushrooms": ((4, 1523.25, 8124), 0, [4208, 3916]),
     "covertype45": ((12, 1147.5, 5712), 0, [2747, 9493]),
@@ -32,10 +32,10 @@ FACTS = {
 }
 
 
-@pytest.mark.parametrize("name", FACTS)
+@pytest.mark.parametrize("name", EXPECTED)
 def test_sizes_isolates_and_classes(name, load_set):
     data = load_set(name)[0]
-    (low, mean, high), isolated, classes = FACTS[name]
+    (low, mean, high), isolated, classes = EXPECTED[name]
     degree = data.structure.hyperedge_degree()
     assert (int(degree.min()), int(degree.max())) == (low, high)
     assert float(degree.double().mean()) == pytest.approx(mean, abs=6e-3)
@@ -72,7 +72,7 @@ def test_missing_values_of_mushrooms(load_set):
     assert without.meta["hyperedge_names"] == tuple(n for n in with_.meta["hyperedge_names"] if n != "stalk-root=?")
 
 
-def test_memberships_are_the_features(load_set):
+def test_incidences_are_the_features(load_set):
     data = load_set("zoo")[0]
     assert torch.equal(data.x, data.structure.incidence())
 
@@ -124,7 +124,7 @@ def test_features_of_committees(load_set):
         load_set("house-committees", features="gauss")
 
 
-def test_streams_are_in_the_order_of_time(load_set):
+def test_streams_are_sorted_by_time(load_set):
     for name, different, unsorted_single in (("email-enron", 1512, 431), ("contact-primary-school", 12_704, 0)):
         data = load_set(name)[0]
         time = data.meta["hyperedge_time"]
@@ -152,7 +152,7 @@ def test_a_stream_keeps_each_event_with_its_time(load_set, mirror, tmp_path):
     assert sorted((t, [v + 1 for v in e]) for t, e in found) == sorted(events)
 
 
-def test_drawn_splits_follow_the_seed(load_set):
+def test_random_splits_depend_on_the_seed(load_set):
     one, again, other = (load_set("zoo", **o)[0].split() for o in ({}, {"seed": 0}, {"seed": 1}))
     assert torch.equal(one.train, again.train)
     assert not torch.equal(one.train, other.train)

@@ -1,4 +1,4 @@
-"""A trained network reads other data as its own: every kind of column, classes by name, and what is foreign refused."""
+"""Other data for a trained network: every kind of column, classes matched by name, unknown names refused."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ from hgraph.data import reorder
 from hgraph.datasets import Encoder, Inputs, from_tables, load, save
 from hgraph.errors import DataError
 
-OWN = {
+TRAIN = {
     "id": ["a", "b", "c", "d"],
     "size": ["1", "3", "5", "7"],
-    "colour": ["red", "blue", "red", "green"],
+    "color": ["red", "blue", "red", "green"],
     "alive": ["yes", "no", "yes", "no"],
     "born": ["2000-01-01", "2001-01-01", "2002-01-01", "2003-01-01"],
     "note": ["a red fox", "a fox here", "red dogs", "here red fox"],
@@ -22,13 +22,13 @@ OWN = {
 OTHER = {
     "id": ["p", "q", "r"],
     "size": ["100", "300", ""],
-    "colour": ["green", "black", "red"],
+    "color": ["green", "black", "red"],
     "alive": ["no", "no", "yes"],
     "born": ["1990-01-01", "", "2020-06-01"],
     "note": ["fox fox", "nothing known", "here"],
     "team": ["z", "z", "y"],
 }
-KINDS = {"size": "numeric", "colour": "categorical", "alive": "boolean", "born": "date", "note": "text"}
+KINDS = {"size": "numeric", "color": "categorical", "alive": "boolean", "born": "date", "note": "text"}
 
 
 def built(table, **options):
@@ -41,11 +41,11 @@ def built(table, **options):
 )
 @pytest.mark.parametrize("column", KINDS)
 def test_every_kind_of_column_is_encoded_as_in_training(column):
-    own = {name: OWN[name] for name in ("id", "team", column)}
+    train = {name: TRAIN[name] for name in ("id", "team", column)}
     other = {name: OTHER[name] for name in ("id", "team", column)}
     first, second = (
         from_tables(t, {"members": [[i] for i in t["id"]]}, label="team", types={column: KINDS[column]})[0]
-        for t in (own, other)
+        for t in (train, other)
     )
     found = Inputs.of(first).applied(second, "other")
     assert torch.equal(found.x, first.meta["encoder"].transform(other))
@@ -55,7 +55,7 @@ def test_every_kind_of_column_is_encoded_as_in_training(column):
 
 
 def test_saved_inputs_and_data_give_the_same(tmp_path):
-    first, second = built(OWN), from_tables(
+    first, second = built(TRAIN), from_tables(
         OTHER, {"members": [["p"], ["q"], ["r"]]}, label="team", types=KINDS, shares=(1, 0, 0)
     )  # fmt: skip
     save(second, tmp_path / "other")
@@ -74,54 +74,54 @@ def without(table, *names):
     return {name: cells for name, cells in table.items() if name not in names}
 
 
-def foreign_class():
-    return built(OWN), built(OTHER | {"team": ["x", "unheard", "x"]})
+def unknown_class():
+    return built(TRAIN), built(OTHER | {"team": ["x", "unknown", "x"]})
 
 
 def missing_column():
     other = without(OTHER, "size")
     kinds = {k: v for k, v in KINDS.items() if k != "size"}
     links = {"members": [["p"], ["q"], ["r"]]}
-    return built(OWN), from_tables(other, links, label="team", types=kinds, shares=(1, 0, 0))[0]
+    return built(TRAIN), from_tables(other, links, label="team", types=kinds, shares=(1, 0, 0))[0]
 
 
 def no_columns():
     links = {"members": [["p"], ["q"], ["r"]]}
-    return built(OWN), from_tables({"id": ["p", "q", "r"], "team": ["x", "y", "z"]}, links, label="team")[0]
+    return built(TRAIN), from_tables({"id": ["p", "q", "r"], "team": ["x", "y", "z"]}, links, label="team")[0]
 
 
 def other_kind_of_cell():
     links = {"members": [["p"], ["q"], ["r"]]}
     other = OTHER | {"size": ["small", "big", "small"]}
-    return built(OWN), from_tables(other, links, label="team", shares=(1, 0, 0))[0]
+    return built(TRAIN), from_tables(other, links, label="team", shares=(1, 0, 0))[0]
 
 
-def foreign_nodes():
+def unknown_nodes():
     tables = [{"id": ids, "team": ["x", "y"]} for ids in (["a", "b"], ["a", "c"])]
     return tuple(from_tables(t, {"members": [t["id"]]}, label="team")[0] for t in tables)
 
 
 def no_names():
     graph = Graph.from_edge_index([[0], [1]], num_nodes=2, directed=False)
-    return built(OWN), Data(graph, torch.eye(2), torch.tensor([0, 1]))
+    return built(TRAIN), Data(graph, torch.eye(2), torch.tensor([0, 1]))
 
 
 REFUSED = {
-    "foreign class": (foreign_class, r"classes that are foreign to the network: \['unheard'\]"),
+    "unknown class": (unknown_class, r"expected classes of the network, got \['unknown'\]"),
     "missing column": (missing_column, r"expected the columns \['size'\]"),
     "no columns": (no_columns, "expected the columns"),
     "other cells": (other_kind_of_cell, "column 'size': expected a finite number, got 'small'"),
-    "foreign nodes": (foreign_nodes, r"features that are foreign to the network: \['node c'\]"),
+    "unknown nodes": (unknown_nodes, r"expected features of the network, got \['node c'\]"),
     "without names": (no_names, "expected the columns"),
 }
 
 
 @pytest.mark.checked("other data", "A class, column or feature that the network never saw is an error that names it.")
 @pytest.mark.parametrize(("make", "said"), REFUSED.values(), ids=REFUSED)
-def test_what_is_foreign_is_refused_by_name(make, said):
-    own, other = make()
+def test_unknown_names_are_refused(make, said):
+    train, other = make()
     with pytest.raises(DataError, match=said):
-        Inputs.of(own).applied(other, "other")
+        Inputs.of(train).applied(other, "other")
 
 
 def test_fewer_nodes_and_other_degrees():
@@ -136,7 +136,7 @@ def test_fewer_nodes_and_other_degrees():
     torch.testing.assert_close(Inputs.of(one).applied(two, "other").x[:, 1], expected)
 
 
-# ---------------------------------------------------------------------- one category, several types
+# ---------------------------------------------------------------------- categories of several types
 
 FORMS = {
     "numbers": ([1, 2, 1, 2], [1.0, 2.0, float("nan")], {"1", "2"}),
@@ -173,8 +173,8 @@ def test_classes_that_change_type_are_the_same():
 @pytest.mark.parametrize("links", [{"edges": {"source": ["1", "2"], "target": ["2.0", "3"]}},
                                    {"hyperedges": {"members": ["1;2", "1.0;2"]}},
                                    {"hyperedges": {"node": ["a", "b"], "hyperedge": ["1", "1.0"]}}])  # fmt: skip
-def test_ids_written_in_two_ways_are_refused(links):
-    with pytest.raises(DataError, match=r"one text for each (node|hyperedge), got '\d' and '\d.0'"):
+def test_ids_with_two_spellings_are_refused(links):
+    with pytest.raises(DataError, match=r"one spelling of each (node|hyperedge), got '\d' and '\d.0'"):
         from_tables(None, **links)
 
 

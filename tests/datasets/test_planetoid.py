@@ -8,25 +8,25 @@ import torch
 import hgraph.datasets as datasets
 from hgraph.datasets.unpickle import loads
 
-FACTS = {
+EXPECTED = {
     "cora": ([351, 217, 418, 818, 426, 298, 180], 0, 0, 49_216),
     "citeseer": ([249, 590, 668, 701, 596, 508], 48, 15, 105_165),
 }
 MISSING = [2407, 2489, 2553, 2682, 2781, 2953, 3042, 3063, 3212, 3214, 3250, 3292, 3305, 3306, 3309]
 
 
-@pytest.fixture(params=sorted(FACTS))
+@pytest.fixture(params=sorted(EXPECTED))
 def named(request, load_set):
     return request.param, load_set(request.param)[0]
 
 
 def test_counts(named):
     name, data = named
-    classes, isolated, unlabelled, stored = FACTS[name]
+    classes, isolated, unlabeled, stored = EXPECTED[name]
     assert data.y[data.y >= 0].bincount().tolist() == classes
     assert len(data.meta["class_names"]) == len(classes)
     assert int((data.structure.degree() == 0).sum()) == isolated
-    assert int((data.y == -1).sum()) == unlabelled
+    assert int((data.y == -1).sum()) == unlabeled
     assert int((data.x != 0).sum()) == stored
     assert not data.structure.directed
     assert not (data.structure.edge_index[0] == data.structure.edge_index[1]).any()
@@ -48,8 +48,8 @@ def test_papers_without_a_row(load_set):
     assert not data.x[MISSING].any()
 
 
-def test_rows_of_the_test_files_go_to_the_papers_named(load_set, mirror, tmp_path):
-    """The ids are not in order; sorting them would give papers each other's words."""
+def test_rows_of_the_test_files_belong_to_the_listed_papers(load_set, mirror, tmp_path):
+    """The ids are not sorted; sorting them would mix up the features of papers."""
     from hgraph.datasets.download import fetch_listed
 
     data = load_set("cora", normalize_features=False)[0]

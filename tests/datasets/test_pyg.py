@@ -1,4 +1,4 @@
-"""Sets that PyG loads, in tiny files of the published layouts made here: equal to what PyG makes of the same files."""
+"""Data sets of PyG, with tiny generated files of the published layouts: equal to what PyG loads from the same files."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ import hgraph.datasets as datasets
 from hgraph.datasets import planetoid, pyg
 from hgraph.errors import ArgumentError, DataError
 
-FACTS = {facts.name: facts for facts in pyg._rows()}
+ROWS = {row.name: row for row in pyg._rows()}
 N, F, C = 40, 6, 3
 
 
@@ -25,7 +25,7 @@ def draw():
 
 
 def matrices():
-    """Like amazon_electronics_computers.npz: loops, one-way and repeated edges, weights of words, pickled names."""
+    """Like amazon_electronics_computers.npz: self-loops, directed and repeated edges, weighted words, pickled names."""
     adj = csr_matrix((draw().random((N, N)) < 0.1).astype(np.float32))
     adj.setdiag(1)
     attr = csr_matrix(draw().poisson(0.4, (N, F)).astype(np.float32))
@@ -52,7 +52,7 @@ def lists():
 
 def loader(name, edges):
     sizes = {"nodes": N, "edges": edges, "features": F, "classes": C}
-    return pyg._make_loader(dataclasses.replace(FACTS[name], sizes=sizes))
+    return pyg._make_loader(dataclasses.replace(ROWS[name], sizes=sizes))
 
 
 def pairs(edge_index):
@@ -60,7 +60,7 @@ def pairs(edge_index):
 
 
 def count(edges):
-    """Directed edges after dropping loops and repeats: by looking at every pair."""
+    """Number of directed edges without self-loops and repeats, by checking every pair."""
     joined = {frozenset(e) for e in edges if e[0] != e[1]}
     return 2 * len(joined)
 
@@ -115,21 +115,21 @@ def test_fetched_through_the_mirror_and_locked(name, tmp_path, monkeypatch):
 @pytest.mark.parametrize(
     ("name", "changed", "message"),
     [
-        ("amazon-computers", {"labels": None}, "labels missing"),
-        ("amazon-computers", {"labels": np.array(["a"] * N, dtype=object)}, "is no kind of number"),
-        ("amazon-computers", {"adj_indptr": np.zeros(N + 1, dtype=np.int32)}, "do not divide the entries"),
-        ("amazon-computers", {"attr_indices": matrices()["attr_indices"] + F}, "columns outside 0 .. 5"),
-        ("amazon-computers", {"attr_shape": np.array([N - 1, F])}, "do not divide"),
+        ("amazon-computers", {"labels": None}, "expected labels"),
+        ("amazon-computers", {"labels": np.array(["a"] * N, dtype=object)}, "is not a numeric type"),
+        ("amazon-computers", {"adj_indptr": np.zeros(N + 1, dtype=np.int32)}, "does not divide the entries"),
+        ("amazon-computers", {"attr_indices": matrices()["attr_indices"] + F}, "expected columns 0 .. 5"),
+        ("amazon-computers", {"attr_shape": np.array([N - 1, F])}, "does not divide"),
         ("amazon-computers", {"attr_data": np.ones(3)}, "features of 40 nodes"),
         ("amazon-computers", {"adj_shape": np.zeros((2, 2))}, "amazon_electronics_computers.npz"),
         ("minesweeper", {"edges": np.array([[0, N]])}, "minesweeper.npz"),
         ("minesweeper", {"edges": np.array([0, 1])}, "minesweeper.npz"),
         ("minesweeper", {"val_masks": lists()["train_masks"]}, "repeated in train, val and test"),
-        ("minesweeper", {"val_masks": np.ones((9, N))}, "ten masks of 40 nodes"),
-        ("minesweeper", {"node_features": np.zeros((N, F + 1))}, "the files hold"),
+        ("minesweeper", {"val_masks": np.ones((9, N))}, r"expected masks of shape \[10, 40\]"),
+        ("minesweeper", {"node_features": np.zeros((N, F + 1))}, "expected the sizes"),
     ],
 )
-def test_what_does_not_fit_is_refused(name, changed, message, tmp_path):
+def test_inconsistent_arrays_are_refused(name, changed, message, tmp_path):
     path, load = written(name, tmp_path)
     good = dict(np.load(path, allow_pickle=False) if name == "minesweeper" else matrices())
     path.unlink()
@@ -138,24 +138,24 @@ def test_what_does_not_fit_is_refused(name, changed, message, tmp_path):
         load(file=path)
 
 
-def test_a_file_that_is_none(tmp_path):
+def test_malformed_files(tmp_path):
     (tmp_path / "x.npz").write_bytes(b"no")
-    for file, message in (("x.npz", "not arrays of numbers"), ("gone.npz", "cannot be read")):
+    for file, message in (("x.npz", "not a file of numeric arrays"), ("gone.npz", "cannot be read")):
         with pytest.raises(DataError, match=message):
             datasets.load("minesweeper", file=tmp_path / file)
     with zipfile.ZipFile(tmp_path / "x.npz", "w") as archive:
         archive.writestr("labels.npy", pickle.dumps(print))
-    with pytest.raises(DataError, match="missing"):
+    with pytest.raises(DataError, match="expected adj_data"):
         datasets.load("amazon-computers", file=tmp_path / "x.npz")
 
 
 def test_pubmed_is_read_as_cora_is(tmp_path, monkeypatch):
-    """Its files could not be counted; tiny ones of the same layout stand in for them."""
-    known, labelled = 20, 6
+    """Uses tiny files of the same layout."""
+    known, labeled = 20, 6
     x = csr_matrix(draw().random((N, F)).astype(np.float32))
     y = np.eye(C, dtype=np.int32)[draw().integers(0, C, N)]
     graph = defaultdict(list, {i: [(i + 1) % N, (i - 1) % N, i] for i in range(N)})
-    parts = {"x": x[:labelled], "y": y[:labelled], "allx": x[:known], "ally": y[:known], "tx": x[known:],
+    parts = {"x": x[:labeled], "y": y[:labeled], "allx": x[:known], "ally": y[:known], "tx": x[known:],
              "ty": y[known:], "graph": graph}  # fmt: skip
     folder = tmp_path / "mirror" / "planetoid"
     folder.mkdir(parents=True)
@@ -168,6 +168,6 @@ def test_pubmed_is_read_as_cora_is(tmp_path, monkeypatch):
     data = planetoid._make_loader("pubmed", None, sizes)(tmp_path / "root", normalize_features=False)
     assert torch.equal(data.x, torch.from_numpy(x.toarray()))
     assert data.y.tolist() == y.argmax(1).tolist()
-    assert [len(getattr(data.split(), part)) for part in ("train", "val", "test")] == [labelled, 10, N - known]
-    with pytest.raises(ArgumentError, match="normalise"):
-        datasets.load("pubmed", normalise=True)
+    assert [len(getattr(data.split(), part)) for part in ("train", "val", "test")] == [labeled, 10, N - known]
+    with pytest.raises(ArgumentError, match="normalize"):
+        datasets.load("pubmed", normalize=True)

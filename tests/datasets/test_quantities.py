@@ -1,4 +1,4 @@
-"""Numbers as people write them become features; a column with two readings is refused with both."""
+"""Numbers with units and separators become features; ambiguous columns are refused."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ from hgraph.errors import DataError
 READ = {
     "percent": (["12%", "7 %", "-3.5%"], None, [12, 7, -3.5]),
     "dollars": (["$12", "$1.50", "-$3"], None, [12, 1.5, -3]),
-    "euros after": (["12\u20ac", "1.50 \u20ac", "3\u20ac"], None, [12, 1.5, 3]),
+    "euros at the end": (["12\u20ac", "1.50 \u20ac", "3\u20ac"], None, [12, 1.5, 3]),
     "kilograms": (["3.5 kg", "4kg", "0.1 kg"], None, [3.5, 4, 0.1]),
     "words": (["3 bags", "4 bags", "12 bags"], None, [3, 4, 12]),
-    "blanks between thousands": (["1 234", "12 000", "7"], None, [1234, 12000, 7]),
+    "spaces between thousands": (["1 234", "12 000", "7"], None, [1234, 12000, 7]),
     "thousands": (["1,234", "12,000.5", "7"], ".", [1234, 12000.5, 7]),
     "dollars and thousands": (["$1,234", "$2", "$3"], ".", [1234, 2, 3]),
     "decimal comma": (["1,5", "2", "1.234,5"], ",", [1.5, 2, 1234.5]),
@@ -34,7 +34,7 @@ def built(cells, **options):
     "numbers", "Numbers with signs or units (12%, $12, 3.5 kg, 1 234) are read as numbers if the column has one unit."
 )
 @pytest.mark.parametrize(("cells", "decimal", "expected"), READ.values(), ids=READ)
-def test_numbers_as_people_write_them(cells, decimal, expected, tmp_path):
+def test_numbers_with_units_and_separators(cells, decimal, expected, tmp_path):
     dataset = built(cells, decimal=decimal)
     encoder = dataset[0].meta["encoder"]
     assert encoder.codings[0].kind == "numeric"
@@ -46,14 +46,14 @@ def test_numbers_as_people_write_them(cells, decimal, expected, tmp_path):
     assert again.same_as(encoder)
     assert torch.equal(again.transform({"v": cells}), dataset[0].x)
     mark = encoder.codings[0].words
-    assert bool(mark) == any(f"is read as numbers with {m!r}" in q for q in dataset.caveats for m in mark)
+    assert bool(mark) == any(f"is read as numbers with the unit {m!r}" in q for q in dataset.caveats for m in mark)
 
 
 REFUSED = {
     "decimal comma or thousands": (["1,234", "5"], None, r"1.234 with --decimal , or 1234 with --decimal \."),
     "decimal comma or list": (["1,5", "2,5"], None, "'1,5': 1.5 with --decimal ,"),
-    "days or months": (["01/02/2024", "03/04/2024"], None, "'01/02/2024', day or month first"),
-    "two units": (["3 kg", "4 lb"], None, "numbers of one unit, got units 'kg', 'lb'"),
+    "days or months": (["01/02/2024", "03/04/2024"], None, "'01/02/2024', with day or month first"),
+    "two units": (["3 kg", "4 lb"], None, "numbers with one unit, got the units 'kg', 'lb'"),
     "with and without a unit": (["3 kg", "4"], None, "units '', 'kg'"),
 }
 
@@ -62,7 +62,7 @@ REFUSED = {
     "numbers", "A column that can be read in two ways (1,234; 01/02/2024; kg and lb) is an error that shows both."
 )
 @pytest.mark.parametrize(("cells", "decimal", "said"), REFUSED.values(), ids=REFUSED)
-def test_two_readings_are_refused(cells, decimal, said):
+def test_ambiguous_columns_are_refused(cells, decimal, said):
     with pytest.raises(DataError, match=said) as caught:
         built(cells, decimal=decimal)
     assert "--type v=categorical" in str(caught.value)
@@ -81,11 +81,11 @@ NO_NUMBERS = {
 
 
 @pytest.mark.parametrize("cells", NO_NUMBERS.values(), ids=NO_NUMBERS)
-def test_codes_are_no_numbers(cells):
+def test_codes_are_not_numbers(cells):
     assert built(cells)[0].meta["encoder"].codings[0].kind == "categorical"
 
 
-def test_another_unit_or_a_bare_number_is_refused_later():
+def test_new_cells_need_the_same_unit():
     encoder = built(["3 kg", "4 kg"])[0].meta["encoder"]
     for cell in ("3 lb", "3"):
         with pytest.raises(DataError, match=f"a finite number with 'kg', got '{cell}'"):
@@ -93,14 +93,14 @@ def test_another_unit_or_a_bare_number_is_refused_later():
 
 
 @pytest.mark.checked("numbers", "A label column of numbers with a sign ($1, $2) is an error until you pass the task.")
-def test_labels_with_a_sign_need_a_task():
+def test_labels_with_a_unit_need_a_task():
     with pytest.raises(DataError, match="class names or plain numbers"):
         built(["$1", "$2"], label="v")
     assert built(["$1", "$2"], label="v", task="regression")[0].y.tolist() == [1, 2]
     assert built(["$1", "$2"], label="v", task="classification")[0].meta["class_names"] == ("$1", "$2")
 
 
-def test_a_column_that_is_called_numeric_needs_a_decimal_sign_for_its_commas():
+def test_numeric_columns_with_commas_need_a_decimal_sign():
     with pytest.raises(DataError, match="expected a finite number, got '1,234'"):
         built(["1,234", "5"], types={"v": "numeric"})
     encoder = built(["1,234", "5"], types={"v": "numeric"}, decimal=".")[0].meta["encoder"]

@@ -20,7 +20,7 @@ from hgraph.datasets.download import listed
 from hgraph.errors import ArgumentError, DataError
 from hgraph.structure import Graph
 
-FACTS = {
+CARD = {
     "description": "d",
     "kind": "table",
     "task": "regression",
@@ -32,11 +32,11 @@ FACTS = {
 
 
 @pytest.fixture(autouse=True)
-def own_registry(monkeypatch):
+def isolated_registry(monkeypatch):
     monkeypatch.setattr(registry, "_REGISTRY", dict(registry._REGISTRY))
 
 
-def test_every_card_is_whole_and_can_be_printed_as_json():
+def test_every_card_is_complete_and_json():
     assert set(datasets.names()) >= {
         "coauthorship-cora", "cocitation-citeseer", "cocitation-cora", "davis", "digits", "karate", "lesmis",
     }  # fmt: skip
@@ -63,25 +63,25 @@ def test_every_card_is_whole_and_can_be_printed_as_json():
     ],
 )
 @pytest.mark.parametrize("call", [datasets.info, datasets.load])
-def test_unknown_names_suggest_the_nearest(wrong, right, call):
+def test_unknown_names_suggest_similar_ones(wrong, right, call):
     with pytest.raises(ArgumentError, match=f"Did you mean .*'{right}'"):
         call(wrong)
 
 
-def test_a_name_like_no_other():
-    with pytest.raises(ArgumentError, match="names\\(\\) lists them"):
+def test_unknown_name_without_similar_names():
+    with pytest.raises(ArgumentError, match="List the names with hgraph.datasets.names"):
         datasets.load("qqqq")
 
 
 def test_unknown_options_are_named():
-    with pytest.raises(ArgumentError, match=r"neighbours: expected an option of 'digits': \['k', 'seed'\]"):
-        datasets.load("digits", neighbours=3)
+    with pytest.raises(ArgumentError, match=r"neighbors: expected an option of 'digits': \['k', 'seed'\]"):
+        datasets.load("digits", neighbors=3)
 
 
-def test_info_neither_loads_nor_fetches(monkeypatch):
+def test_info_neither_loads_nor_downloads(monkeypatch):
     called = []
 
-    @datasets.register("mine", **FACTS)
+    @datasets.register("mine", **CARD)
     def mine(root, *, n=1):
         called.append(n)
         return [{"row": i} for i in range(n)]
@@ -95,9 +95,9 @@ def test_info_neither_loads_nor_fetches(monkeypatch):
 def test_a_loader_may_return_one_example_or_a_dataset():
     graph = Graph.from_edge_index([[0], [1]], num_nodes=2, directed=False)
     one = Data(graph, torch.ones(2, 1), torch.arange(2))
-    whole = Dataset("own", [one, one], task="t", target_spec={}, license="l", redistribute=False, citation="c")
-    datasets.register("one", **FACTS)(lambda root: one)
-    datasets.register("whole", **FACTS)(lambda root: whole)
+    whole = Dataset("custom", [one, one], task="t", target_spec={}, license="l", redistribute=False, citation="c")
+    datasets.register("one", **CARD)(lambda root: one)
+    datasets.register("whole", **CARD)(lambda root: whole)
     assert len(datasets.load("one")) == 1
     assert datasets.load("one")[0] is one
     assert datasets.load("whole") is whole
@@ -112,60 +112,62 @@ KINDS = {
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_sets_of_other_kinds_fit(kind):
-    """Pictures, texts, triples and rows under the same card, split by `Parts`, listed and told of as any other."""
+def test_other_kinds_of_data_sets(kind):
+    """Images, texts, triples and rows have the same card, are split by `Parts`, and are listed and shown as usual."""
     make, task, sizes = KINDS[kind]
-    facts = FACTS | {"kind": kind, "task": task, "target_spec": {"kind": "own", "more": [1]}, "sizes": sizes}
+    card = CARD | {"kind": kind, "task": task, "target_spec": {"kind": "custom", "more": [1]}, "sizes": sizes}
 
-    @datasets.register("mine", **facts)
+    @datasets.register("mine", **card)
     def mine(root):
-        items, nobody = make(), torch.empty(0, dtype=torch.long)
-        splits = {"default": Parts(torch.arange(len(items)), nobody, nobody)}
+        items, empty = make(), torch.empty(0, dtype=torch.long)
+        splits = {"default": Parts(torch.arange(len(items)), empty, empty)}
         return registry.dataset("mine", items, splits)
 
     found = datasets.load("mine")
-    assert (found.task, found.target_spec, len(found)) == (task, facts["target_spec"], len(make()))
+    assert (found.task, found.target_spec, len(found)) == (task, card["target_spec"], len(make()))
     assert len(found.select(found.split().train)) == len(found)
     run = lambda *arguments: CliRunner().invoke(app, ["datasets", *arguments])  # noqa: E731
     assert f"{next(iter(sizes.values()))} {next(iter(sizes))}" in run("list").stdout
-    told = run("info", "mine")
-    assert told.exit_code == 0, told.output
-    assert f"{len(found)} example(s)" in told.stdout
+    shown = run("info", "mine")
+    assert shown.exit_code == 0, shown.output
+    assert f"{len(found)} example(s)" in shown.stdout
     picture = run("info", "mine", "--out", "picture.png")
     assert picture.exit_code == 2
     assert f"out: expected a set of graphs or hypergraphs to draw, got 'mine', whose kind is {kind}" in picture.stderr
     assert f"which is for {task}" in CliRunner().invoke(app, ["train", "mine", "--model", "gcn"]).stderr
 
 
-def test_files_that_a_reader_stumbles_over_are_a_data_error():
+def test_malformed_files_are_a_data_error():
     def mine(root):
         return [[][1]]
 
-    datasets.register("mine", **FACTS, files=["uci_zoo/zoo.data"])(mine)
-    datasets.register("own", **FACTS)(mine)
-    with pytest.raises(DataError, match=r"mine: its files are not .* .IndexError.*: uci_zoo/zoo.data$") as told:
+    datasets.register("mine", **CARD, files=["uci_zoo/zoo.data"])(mine)
+    datasets.register("no-files", **CARD)(mine)
+    with pytest.raises(DataError, match=r"mine: the files do not have .* .IndexError.*: uci_zoo/zoo.data$") as caught:
         datasets.load("mine")
-    assert isinstance(told.value.__cause__, IndexError)  # with the line that stumbled, be it the file's fault or ours
-    assert traceback.extract_tb(told.value.__cause__.__traceback__)[-1].name == "mine"
-    with pytest.raises(IndexError):  # no files of ours: an error in the loader is told as it is
-        datasets.load("own")
+    assert isinstance(caught.value.__cause__, IndexError)  # keeps the traceback of the reader
+    assert traceback.extract_tb(caught.value.__cause__.__traceback__)[-1].name == "mine"
+    with pytest.raises(IndexError):  # without files, errors of the loader are raised unchanged
+        datasets.load("no-files")
 
 
-def test_a_table_for_a_name_is_told_apart(tmp_path, monkeypatch):
+def test_table_instead_of_a_name(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "rows.csv").write_text("id\n1\n")
-    with pytest.raises(ArgumentError, match=r"got 'rows.csv', a file. `hgraph datasets build` makes a data set"):
+    with pytest.raises(
+        ArgumentError, match=r"got the file 'rows.csv'. Build a data set from tables with `hgraph datasets build`"
+    ):
         datasets.load("rows.csv")
 
 
-def test_names_are_checked_and_taken_once():
-    with pytest.raises(ArgumentError, match="small letters"):
-        datasets.register("../evil", **FACTS)
-    with pytest.raises(ArgumentError, match="not taken"):
-        datasets.register("karate", **FACTS)(lambda root: None)
+def test_names_are_checked_and_unique():
+    with pytest.raises(ArgumentError, match="lowercase letters"):
+        datasets.register("../evil", **CARD)
+    with pytest.raises(ArgumentError, match="not registered yet"):
+        datasets.register("karate", **CARD)(lambda root: None)
 
 
-def test_import_leaves_heavy_packages_alone():
+def test_import_does_not_load_heavy_packages():
     code = (
         "import sys, hgraph.datasets as d; d.names(); d.info('digits');"
         "print([m for m in ('sklearn', 'scipy', 'networkx') if m in sys.modules])"

@@ -1,4 +1,4 @@
-"""Which column plays which role: names that belong together win, anything else with two readings is refused."""
+"""Roles of columns: names that belong together win, other ambiguous tables are refused."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from hgraph.errors import DataError
 
 
 def table(names):
-    """Two rows; the first column holds a0 and a1, and so on."""
+    """A table of two rows; the first column contains a0 and a1, and so on."""
     return {name: [f"{chr(97 + i)}{row}" for row in range(2)] for i, name in enumerate(names.split(","))}
 
 
@@ -54,13 +54,13 @@ def test_the_columns_of_one_scheme_are_the_edges(names, letters):
 
 
 @pytest.mark.parametrize(("names", "letter"), HYPEREDGES.items(), ids=HYPEREDGES)
-def test_the_columns_of_one_scheme_are_the_memberships(names, letter):
+def test_the_columns_of_one_scheme_are_the_incidences(names, letter):
     assert {name[0] for name in from_tables(None, table(names))[0].meta["node_names"]} == {letter}
 
 
 @pytest.mark.checked("columns", "Columns that fit a role equally well are an error that lists the choices.")
 @pytest.mark.parametrize(("names", "kind", "said"), [(n, *v) for n, v in REFUSED.items()], ids=REFUSED)
-def test_two_readings_are_refused(names, kind, said):
+def test_ambiguous_tables_are_refused(names, kind, said):
     with pytest.raises(DataError, match=said) as caught:
         from_tables(None, **{kind: table(names)})
     assert "--column" in str(caught.value)

@@ -1,4 +1,4 @@
-"""Ratings, times and facts of own interactions: used when asked, said when not."""
+"""Ratings, times and triples of interactions: used on request, logged otherwise."""
 
 from __future__ import annotations
 
@@ -19,10 +19,10 @@ ROWS = [("a", "x", 5, 1), ("a", "y", 4, 2), ("a", "z", 2, 3), ("b", "x", 5, 4), 
         ("a", "x", 3, 7), ("b", "z", 5, 8)]  # fmt: skip
 
 
-def shop(folder, rows=ROWS, header=("user", "item", "rating", "timestamp"), facts=None):
+def shop(folder, rows=ROWS, header=("user", "item", "rating", "timestamp"), triples=None):
     files = {"interactions.csv": (header, rows)}
-    if facts is not None:
-        files["triples.csv"] = (("head", "relation", "tail"), facts)
+    if triples is not None:
+        files["triples.csv"] = (("head", "relation", "tail"), triples)
     for name, (head, lines) in files.items():
         with open(folder / name, "w", newline="", encoding="utf-8") as file:
             csv.writer(file).writerows([head, *lines])
@@ -43,19 +43,19 @@ def named(data, part):
 @pytest.mark.checked(
     "shops", "A rating threshold drops pairs with a lower rating; if a pair has several ratings, the last one counts."
 )
-def test_a_threshold_keeps_what_is_rated_so(tmp_path):
+def test_rating_threshold(tmp_path):
     dataset = from_interactions(shop(tmp_path), min_rating=4, val=0, test=0)
     assert named(dataset[0], "train") == [("a", "y"), ("b", "x"), ("b", "z"), ("c", "z")]
-    assert "Ratings from 4 on keep 4 of 8 pairs, 3 of 3 users, 3 of 3 items." in dataset.caveats
-    with pytest.raises(DataError, match="no pair is rated 6 or more, the highest is 5"):
+    assert "Ratings of at least 4: 4 of 8 pairs, 3 of 3 users, 3 of 3 items." in dataset.caveats
+    with pytest.raises(DataError, match="expected ratings of at least 6, the highest is 5"):
         from_interactions(tmp_path, min_rating=6)
 
 
 @pytest.mark.checked("shops", "A note says when a rating or timestamp column is not used.")
-def test_columns_that_are_not_used_are_said(tmp_path, caplog):
+def test_unused_columns_are_logged(tmp_path, caplog):
     dataset = from_interactions(shop(tmp_path), val=0, test=0)
-    assert "Column 'rating' is not used: a pair counts whatever its rating" in caplog.text
-    assert "Column 'timestamp' is not used: training sees pairs that came after" in caplog.text
+    assert "Column 'rating' is not used: pairs count whatever their rating" in caplog.text
+    assert "Column 'timestamp' is not used: training pairs may be later than held-out pairs" in caplog.text
     assert sum("is not used" in note for note in dataset.caveats) == 2
     caplog.clear()
     from_interactions(tmp_path, min_rating=1, split="time", val=0, test=0.2)
@@ -73,7 +73,7 @@ def test_splits_by_time(tmp_path):
     assert named(last, "train") == [("a", "y"), ("b", "x"), ("c", "z")]
 
 
-def test_the_last_of_each_user_is_that_of_a_loop():
+def test_last_pairs_of_users_match_a_loop():
     draw = torch.Generator().manual_seed(0)
     user, times = torch.randint(6, (40,), generator=draw), torch.randint(9, (40,), generator=draw).double()
     parts = last_of_users(user, times)
@@ -97,7 +97,7 @@ REFUSED = {
 
 
 @pytest.mark.parametrize(("options", "header", "said"), REFUSED.values(), ids=REFUSED)
-def test_columns_that_are_missing_or_several_are_refused(options, header, said, tmp_path):
+def test_missing_or_ambiguous_columns_are_refused(options, header, said, tmp_path):
     rows = ROWS if said else [(*row[:3], "good") for row in ROWS]
     with pytest.raises(DataError, match=said or "row 2: column 'stars': expected a number or an ISO date, got 'good'"):
         from_interactions(shop(tmp_path, rows, header), **options)
@@ -105,14 +105,14 @@ def test_columns_that_are_missing_or_several_are_refused(options, header, said, 
         from_interactions(tmp_path, split="latest")
 
 
-@pytest.mark.checked(
-    "shops", "Triples of which none is about an item are an error; a note says how many items have a triple."
-)
-def test_facts_about_no_item_are_refused(tmp_path):
-    with pytest.raises(DataError, match="expected facts about items, such as 'x', got 1 facts of others, such as 'X'"):
-        from_interactions(shop(tmp_path, facts=[("X", "by", "someone")]))
-    dataset = from_interactions(shop(tmp_path, facts=[("x", "by", "someone"), ("Y", "by", "someone")]), val=0, test=0)
-    assert "1 of 3 items are in a fact." in dataset.caveats
+@pytest.mark.checked("shops", "Triples without any item are an error; a note says how many items have a triple.")
+def test_triples_without_items_are_refused(tmp_path):
+    with pytest.raises(
+        DataError, match="expected triples with items such as 'x', got 1 triples without items, such as one of 'X'"
+    ):
+        from_interactions(shop(tmp_path, triples=[("X", "by", "someone")]))
+    dataset = from_interactions(shop(tmp_path, triples=[("x", "by", "someone"), ("Y", "by", "someone")]), val=0, test=0)
+    assert "1 of 3 items occur in a triple." in dataset.caveats
 
 
 @pytest.mark.reported(
@@ -121,14 +121,14 @@ def test_facts_about_no_item_are_refused(tmp_path):
     "Users and items that training never saw are counted and reported next to the results.",
 )
 @pytest.mark.checked("shops", "Test users and items that training never saw are counted and reported.")
-def test_users_without_training_pairs_are_said(tmp_path, caplog):
+def test_users_without_training_pairs_are_logged(tmp_path, caplog):
     dataset = from_interactions(shop(tmp_path), split="time", val=0, test=0.5)
     assert named(dataset[0], "train") == [("a", "y"), ("a", "z"), ("b", "x")]
     assert "1 of 3 users with test pairs have no training pair" in caplog.text
     assert any("1 of 3 users with test pairs" in note for note in dataset.caveats)
 
 
-def test_the_command_passes_them_on_and_finds_them_again(tmp_path, monkeypatch):
+def test_the_command_saves_and_reuses_the_options(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "shop").mkdir()
     rows = [(f"u{u}", f"i{(u + 3 * t) % 7}", 5 - (t == 0), t) for u in range(8) for t in range(5)]

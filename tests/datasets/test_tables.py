@@ -1,4 +1,4 @@
-"""Tables: read from files and memory, each problem with its place; columns encoded without leaks."""
+"""Tables: read from files and memory, errors with their position, columns encoded without leaks."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def cells(table):
         ('"i""d",age\na,1\nb,\n', "quoted.csv"),
     ],
 )
-def test_csv_in_its_many_forms(tmp_path, text, name):
+def test_variants_of_csv(tmp_path, text, name):
     first = 'i"d' if name == "quoted.csv" else "id"
     assert cells(read_table(written(tmp_path, text, name))) == {first: ["a", "b"], "age": ["1", ""]}
 
@@ -57,7 +57,7 @@ def test_names_and_delimiter_for_files_without_a_header(tmp_path):
     assert table.where(1, "target").endswith("t.csv:2: column 'target'")
 
 
-def test_fast_and_careful_reading_agree_where_a_quote_appears_late(tmp_path, monkeypatch):
+def test_fast_and_full_parsing_agree_with_a_late_quote(tmp_path, monkeypatch):
     monkeypatch.setattr(text_rows, "_CHARACTERS", 50)
     monkeypatch.setattr(text_rows, "_ROWS", 3)
     rows = [[str(i), f"text {i}"] for i in range(40)]
@@ -76,7 +76,7 @@ def test_fast_and_careful_reading_agree_where_a_quote_appears_late(tmp_path, mon
     st.lists(st.tuples(*[st.text(st.characters(codec="utf-8", exclude_characters="\0"), max_size=6)] * 3)),
     st.integers(1, 40),
 )
-def test_what_the_csv_module_writes_is_read_back(tmp_path_factory, rows, characters):
+def test_files_of_the_csv_module_are_read(tmp_path_factory, rows, characters):
     stream = io.StringIO()
     csv.writer(stream, quoting=csv.QUOTE_MINIMAL).writerows([["a", "b", "c"], *rows])
     path = tmp_path_factory.mktemp("csv") / "t.csv"
@@ -92,7 +92,7 @@ def test_what_the_csv_module_writes_is_read_back(tmp_path_factory, rows, charact
 
 @settings(max_examples=150, deadline=None)
 @given(st.one_of(st.binary(max_size=200), st.text('ab,;"\n\r\t\0\ufeff 1é', max_size=60).map(str.encode)))
-def test_no_file_makes_the_reader_fail_in_another_way(tmp_path_factory, content):
+def test_random_files_are_read_or_a_data_error(tmp_path_factory, content):
     path = tmp_path_factory.mktemp("fuzz") / "t.csv"
     path.write_bytes(content)
     try:
@@ -109,28 +109,28 @@ def test_no_file_makes_the_reader_fail_in_another_way(tmp_path_factory, content)
     [
         ("", ":1", "an empty file"),
         ("\n\na,b\n", ":1", "an empty line"),
-        ("a,b\n1,2\n3\n", ":3", r"expected 2 field\(s\), one a column, got 1"),
+        ("a,b\n1,2\n3\n", ":3", r"expected 2 field\(s\), one per column, got 1"),
         ('a,b\n1,2\n\n"x\ny",2\n1,2,3\n', ":6", "got 3"),
         ("a\n1\n2,3\n", ":3", r"expected 1 field\(s\)"),
         ("a,b\n1,2,3\n4\n", ":2", "got 3"),
         ("a,a\n1,2\n", ":1", "'a' twice"),
         ("a,\n1,2\n", ":1", "a name for column 2"),
         ('a,b\n1,2\n"3,4\n', ":3", "not CSV"),
-        ('a,b\n1,2\n"3"x,4\n', ":3", "a quote opened"),
+        ('a,b\n1,2\n"3"x,4\n', ":3", "a quote that is not closed"),
         ("a,b\n1,2\n3,x\0y\n", ":3: column 'b'", "a zero byte"),
         (b"a,b\n1,2\n\xff\xfe,2\n", ":3", "not UTF-8"),
         ("a,b\n1,2\n3,".encode("utf-16"), ":1", "not UTF-8"),
         ("a,b\n1,2\n3," + "x" * 200_000 + "\n", ":3", "field larger than field limit"),
     ],
 )
-def test_a_wrong_file_is_refused_with_its_line(tmp_path, text, place, message):
+def test_malformed_files_are_refused_with_the_line(tmp_path, text, place, message):
     path = written(tmp_path, text)
     with pytest.raises(DataError, match=message) as caught:
         read_table(path)
     assert str(caught.value).startswith(f"{path}{place}: ")
 
 
-def test_files_that_are_not_there_and_wrong_arguments(tmp_path):
+def test_missing_files_and_wrong_arguments(tmp_path):
     for name in ("no.csv", "no.parquet"):
         with pytest.raises((DataError, MissingPackageError), match="no such file|pyarrow"):
             read_table(tmp_path / name)
@@ -160,7 +160,7 @@ def test_tables_in_memory():
     assert not table["d"].listed
     assert read_table(table) is table
     assert table.where(2, "n") == "table, row 2 (from 0): column 'n'"
-    with pytest.raises(ArgumentError, match="columns of one length"):
+    with pytest.raises(ArgumentError, match="columns of equal length"):
         read_table({"a": [1], "b": [1, 2]}, name="nodes")
     with pytest.raises(DataError, match="nodes, row 1 .from 0.: column 'a': .* zero character"):
         read_table({"a": ["x", "y\0z"]}, name="nodes")
@@ -196,7 +196,7 @@ def test_parquet_pandas_and_arrow(tmp_path):
     whole = (tmp_path / "t.parquet").read_bytes()
     for content in (b"", b"PAR1", whole[: len(whole) // 2], b"PAR1" + b"\0" * 99 + b"PAR1"):
         (tmp_path / "bad.parquet").write_bytes(content)
-        with pytest.raises(DataError, match="not a whole Parquet file"):
+        with pytest.raises(DataError, match="damaged Parquet file"):
             read_table(tmp_path / "bad.parquet")
 
 
@@ -246,7 +246,7 @@ MIXED = {
 KINDS = {"n": "numeric", "flag": "boolean", "kind": "categorical", "said": "text", "when": "date"}
 
 
-def test_features_are_what_the_formulas_say():
+def test_features_match_the_formulas():
     encoder = Encoder.fit(MIXED, KINDS, rows=[0, 1, 2])
     x = encoder.transform(MIXED).double()
     names = list(encoder.feature_names)
@@ -256,12 +256,12 @@ def test_features_are_what_the_formulas_say():
         "when (time)", "when (sin year)", "when (cos year)", "when (sin week)", "when (cos week)",
     ]  # fmt: skip
     column = dict(zip(names, x.T, strict=True))
-    assert column["n"].tolist() == [-1, 1, 0, 9, 1e6]  # mean 2, deviation 1 of the training rows; cut
+    assert column["n"].tolist() == [-1, 1, 0, 9, 1e6]  # mean 2, deviation 1 of the training rows; clipped
     assert column["n (missing)"].tolist() == [0, 0, 1, 0, 0]
     assert column["flag"].tolist() == [1, 0, 1, 0, 0]
     assert column["kind=red"].tolist() == [1, 0, 1, 0, 0]
     assert x[3, 3:5].tolist() == x[4, 3:5].tolist() == [0, 0]  # unseen, missing
-    # words of at least two training rows, each as rare as the others: log((1 + 3) / (1 + 2)) + 1
+    # words of at least two training rows, all equally rare: log((1 + 3) / (1 + 2)) + 1
     torch.testing.assert_close(x[:4, 5:8], torch.tensor([[1, 0, 1], [1, 1, 1], [0, 1, 0], [0, 0, 1]]).double()
                                / torch.tensor([2, 3, 1, 1]).sqrt()[:, None], rtol=1e-6, atol=1e-6)  # fmt: skip
     days = np.array([0, 2, 4, 2192]) + 19723
@@ -274,7 +274,7 @@ def test_features_are_what_the_formulas_say():
     assert x[4, 8:].tolist() == [0] * 5
 
 
-def test_only_training_rows_are_learned_from():
+def test_only_training_rows_are_used_for_fitting():
     other = {name: [*values[:3], *reversed(values[3:])] for name, values in MIXED.items()}
     other["n"] = ["1", "3", "", "5", "6"]
     a, b = Encoder.fit(MIXED, KINDS, rows=[0, 1, 2]), Encoder.fit(other, KINDS, rows=[2, 1, 0])
@@ -282,7 +282,7 @@ def test_only_training_rows_are_learned_from():
     assert Encoder.fit(MIXED, KINDS).codings != a.codings
 
 
-def test_an_encoder_on_disk_gives_the_same_features(tmp_path):
+def test_a_saved_encoder_gives_the_same_features(tmp_path):
     encoder = Encoder.fit(MIXED, KINDS, rows=[0, 1, 2])
     encoder.save(tmp_path)
     assert {p.name for p in tmp_path.iterdir()} == {"encoder.json", "encoder.safetensors"}
@@ -294,7 +294,7 @@ def test_an_encoder_on_disk_gives_the_same_features(tmp_path):
     assert torch.equal(again.transform(new), encoder.transform(MIXED).flip(0))
 
 
-def test_chunks_do_not_show(monkeypatch, tmp_path):
+def test_chunk_size_does_not_change_the_result(monkeypatch, tmp_path):
     rows = [dict(zip(MIXED, values, strict=True)) for values in zip(*MIXED.values(), strict=True)] * 7
     stream = io.StringIO()
     writer = csv.DictWriter(stream, list(MIXED))
@@ -316,7 +316,7 @@ def test_chunks_do_not_show(monkeypatch, tmp_path):
         ("n", "date", "31.5.2024", "a date such as"),
     ],
 )
-def test_a_cell_of_another_kind_is_refused_with_its_place(tmp_path, column, kind, cell, expected):
+def test_a_cell_of_another_kind_is_refused_with_its_position(tmp_path, column, kind, cell, expected):
     path = written(tmp_path, f"id,n\na,1\n\nb,\nc,{cell}\n")
     with pytest.raises(DataError, match=expected) as caught:
         Encoder.fit(path, {column: kind})
@@ -331,7 +331,7 @@ def test_new_rows_without_a_column_are_refused(tmp_path):
 
 
 def damaged(head, numbers):
-    """Ways to spoil a saved encoder."""
+    """Ways to damage a saved encoder."""
     yield "no JSON", b"{", None
     yield "deep", b"[" * 100_000, None
     yield "not an object", b"[]", None
@@ -410,5 +410,5 @@ def test_comments_before_a_table_are_skipped(tmp_path, text, names, header, firs
 @pytest.mark.checked("triples", "A comment line among the rows of an edge list is an error.")
 def test_comments_among_edges_are_refused(tmp_path):
     path = written(tmp_path, "source,target\na,b\n# c,d\n")
-    with pytest.raises(DataError, match="the id of a node, got a comment, '# c'"):
+    with pytest.raises(DataError, match="the id of a node, got the comment '# c'"):
         from_tables(None, edges=path)

@@ -1,4 +1,4 @@
-"""A small hypergraph on which the structure knows what the features hide."""
+"""A small hypergraph whose structure has information that the features lack."""
 
 from __future__ import annotations
 

@@ -24,7 +24,7 @@ NAMES = ["ant", "bee", "cat"]
 def trained(norm=True):
     with seeded(0):
         mlp = MLP(10, 16, 3, norm=norm)
-        for _ in range(5):  # running statistics that are not those of a fresh layer
+        for _ in range(5):  # changes the running statistics of a new layer
             mlp(2 * X + 1)
         with torch.no_grad():
             for p in mlp.parameters():
@@ -32,7 +32,7 @@ def trained(norm=True):
     return mlp.eval()
 
 
-class Own(nn.Module):
+class Custom(nn.Module):
     def __init__(self):
         super().__init__()
         with seeded(1):
@@ -55,7 +55,7 @@ def test_folding_keeps_the_function(norm):
     assert all(torch.equal(v, mlp.float().state_dict()[k]) for k, v in before.items())
 
 
-def test_layers_answer_as_the_student(tmp_path):
+def test_layers_predict_like_the_student(tmp_path):
     deviations = export(trained(), tmp_path / "s", X, class_names=NAMES)
     assert set(deviations) == {"layers"}
     predictor = Predictor(tmp_path / "s")
@@ -68,20 +68,20 @@ def test_layers_answer_as_the_student(tmp_path):
 
 
 def test_torch_programs_run_on_any_number_of_rows(tmp_path):
-    export(Own(), tmp_path / "s", X, formats=["torch"], preprocess=RowSums())
+    export(Custom(), tmp_path / "s", X, formats=["torch"], preprocess=RowSums())
     program = torch.export.load(tmp_path / "s" / "student.pt2").module()
     for rows in (1, 3, 200):
         x = torch.rand(rows, 10)
-        torch.testing.assert_close(program(x), Own()(x / x.sum(1, keepdim=True)))
+        torch.testing.assert_close(program(x), Custom()(x / x.sum(1, keepdim=True)))
     with pytest.raises(ArgumentError, match="program"):
-        Predictor(tmp_path / "s")  # loading one may execute what it holds
+        Predictor(tmp_path / "s")  # loading one may execute code
 
 
-@pytest.mark.parametrize("student", ["mlp", "own"])
-def test_onnx_programs_really_run_and_agree(tmp_path, student):
+@pytest.mark.parametrize("student", ["mlp", "custom"])
+def test_onnx_programs_run_and_agree(tmp_path, student):
     pytest.importorskip("onnxruntime")
     pytest.importorskip("onnxscript")
-    network = trained() if student == "mlp" else Own()
+    network = trained() if student == "mlp" else Custom()
     deviations = export(network, tmp_path / "s", X, class_names=NAMES, formats=["onnx", "int8"])
     assert deviations["onnx"] < 1e-4
     expected = network(X).detach()
@@ -111,7 +111,7 @@ def test_names_are_inside_the_programs(tmp_path):
 
 @pytest.mark.parametrize("formats", [["layers", "torch"], ["onnx", "int8"]])
 @pytest.mark.parametrize("temperature", [1.0, 2.5])
-def test_rows_of_length_one_and_temperatures_are_inside(tmp_path, formats, temperature):
+def test_programs_include_row_normalization_and_temperature(tmp_path, formats, temperature):
     if "onnx" in formats:
         pytest.importorskip("onnxruntime")
         pytest.importorskip("onnxscript")
@@ -126,7 +126,7 @@ def test_rows_of_length_one_and_temperatures_are_inside(tmp_path, formats, tempe
     assert json.loads((tmp_path / "s" / CARD).read_text())["temperature"] == temperature
 
 
-def test_the_logits_of_any_student_are_cooled(tmp_path):
+def test_temperature_for_any_student(tmp_path):
     with seeded(0):
         student = nn.Sequential(nn.Linear(10, 3), nn.Tanh())
     export(student, tmp_path / "s", X, temperature=4.0, formats=["torch"])
@@ -136,7 +136,7 @@ def test_the_logits_of_any_student_are_cooled(tmp_path):
         export(student, tmp_path / "t", X, temperature=0.0, formats=["torch"])
 
 
-def test_preprocessing_is_inside(tmp_path):
+def test_programs_include_preprocessing(tmp_path):
     export(nn.Sequential(nn.Linear(10, 3)), tmp_path / "s", X, preprocess=nn.Linear(10, 10))
     assert len(Predictor(tmp_path / "s").classes) == 3
 
@@ -148,7 +148,7 @@ def test_preprocessing_is_inside(tmp_path):
         (lambda: dict(formats=[]), "formats"),
         (lambda: dict(class_names=["a", "b"]), "class_names"),
         (lambda: dict(class_names=["a", "b", "b"]), "class_names"),
-        (lambda: dict(student=Own()), "layers"),
+        (lambda: dict(student=Custom()), "layers"),
         (lambda: dict(x=X[:1]), "2 rows"),
     ],
 )
@@ -178,7 +178,7 @@ def test_a_failure_while_writing_leaves_nothing_behind(tmp_path, monkeypatch):
 
 def test_a_program_that_deviates_is_refused(tmp_path, monkeypatch):
     monkeypatch.setattr("hgraph.distill.serving.predictor.Layers.forward", lambda self, x: torch.zeros(len(x), 3))
-    with pytest.raises(DataError, match="deviates"):
+    with pytest.raises(DataError, match="expected the exported"):
         export(trained(), tmp_path / "s", X)
     assert not list(tmp_path.iterdir())
 
@@ -202,7 +202,7 @@ def write_rows(path, x, header=None):
     return path
 
 
-def test_files_of_rows_are_answered_in_order_whatever_the_block(tmp_path):
+def test_files_of_rows_are_predicted_in_order_for_any_block_size(tmp_path):
     export(trained(), tmp_path / "s", X, class_names=NAMES)
     predictor = Predictor(tmp_path / "s")
     rows = write_rows(tmp_path / "rows.csv", X)
@@ -229,7 +229,7 @@ def test_memory_does_not_grow_with_the_file(tmp_path):
     [
         ("0,1,2\n1,2,3\n", "column '3'"),
         (",".join(map(str, range(10))) + "\n1,2\n", ":2: expected 10 fields"),
-        (",".join(map(str, range(10))) + "\n" + "1," * 9 + "x\n", "lines 2 to 2.*not a number"),
+        (",".join(map(str, range(10))) + "\n" + "1," * 9 + "x\n", "lines 2 to 2.*expected numbers"),
     ],
 )
 def test_bad_rows_are_named(tmp_path, text, match):
@@ -263,7 +263,7 @@ def test_raw_columns_go_through_the_saved_encoder(tmp_path):
     assert [a.probability for a in answers] == pytest.approx(expected.max(1).values.tolist(), abs=1e-5)
 
 
-def test_the_card_says_what_there_is(tmp_path):
+def test_the_card_lists_the_content(tmp_path):
     export(trained(), tmp_path / "s", X, class_names=np.array(NAMES))
     card = json.loads((tmp_path / "s" / CARD).read_text())
     assert card["classes"] == NAMES
@@ -272,7 +272,7 @@ def test_the_card_says_what_there_is(tmp_path):
 
 
 @pytest.mark.checked("new rows", "If loading divides counts by their row sum, so does the exported student.")
-def test_an_exported_student_divides_counts_as_loading_did(tmp_path):
+def test_an_exported_student_normalizes_counts_like_loading(tmp_path):
     from hgraph.nn.rows import UnitSums
 
     generator = torch.Generator().manual_seed(0)

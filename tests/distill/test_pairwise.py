@@ -1,4 +1,4 @@
-"""Students that learn which of two candidates a teacher prefers: links, recommendations, hyperedges."""
+"""Students that learn to rank pairs of candidates like a teacher: links, recommendations, hyperedges."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def score(z, members):
 
 
 @pytest.mark.parametrize("candidates", [LINKS, SETS], ids=["links", "hyperedges"])
-def test_pairwise_ranking_is_the_loop(candidates):
+def test_pairwise_ranking_matches_the_loop(candidates):
     z, t = numbers(N, 3, seed=2).requires_grad_(), numbers(N, 5, seed=1)  # of another width
     hg = Hypergraph.from_lists([], num_nodes=N)
     ids = torch.arange(1)
@@ -65,7 +65,7 @@ def test_arguments_are_checked(candidates, pairs, options, match):
 
 
 def task(name, n=120):
-    """Candidates of a task, as many pairs to learn from as to be asked with, over nodes 0 .. n-1."""
+    """Candidates of a task over nodes 0 .. n-1, with as many pairs for training as for testing."""
     draw = torch.Generator().manual_seed(0)
     if name == "links":
         candidates = torch.randint(0, n, (1200, 2), generator=draw)
@@ -85,8 +85,8 @@ def task(name, n=120):
 
 @pytest.mark.parametrize("name", ["links", "recommendation", "hyperedges"])
 def test_a_student_learns_to_rank(name):
-    """By features alone, candidates it was never told of, nearly as its teacher ranks them."""
-    n, (candidates, known, asked) = 120, task(name)
+    """It ranks unseen candidates from features only, almost like its teacher."""
+    n, (candidates, known, unseen) = 120, task(name)
     x = torch.randn(n, 6, generator=torch.Generator().manual_seed(1))
     mix = torch.randn(6, 4, generator=torch.Generator().manual_seed(2))
     hg, none, ids = Hypergraph.from_lists([], num_nodes=n), torch.empty(0, dtype=torch.long), torch.arange(n)
@@ -101,8 +101,8 @@ def test_a_student_learns_to_rank(name):
 
     with seeded(0):
         student = nn.Sequential(nn.Linear(6, 32), nn.ReLU(), nn.Linear(32, 8))
-    before = agreement(student(x), asked)
+    before = agreement(student(x), unseen)
     objective = PairwiseRanking(candidates, known, temperature=0.1)
     result = distill(teacher, student, data, objective=objective, validate=agreement, epochs=150, weight_decay=0.0)
     assert result.best["validation"] == max(r["validation"] for r in result.history)
-    assert agreement(student(x), asked) > max(0.85, before + 0.1)
+    assert agreement(student(x), unseen) > max(0.85, before + 0.1)

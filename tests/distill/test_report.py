@@ -47,7 +47,7 @@ def write(data):
     return written
 
 
-def test_figures_are_those_of_the_trained_models(run, data):
+def test_measurements_match_the_trained_models(run, data):
     comparison, (teacher, mlp, student) = run
     test, y = data.split().test, data.y
     for measured, model, inputs in [
@@ -72,14 +72,14 @@ def test_figures_are_those_of_the_trained_models(run, data):
     ]  # fmt: skip
 
 
-def test_in_production_the_teacher_answers_on_the_whole_structure(data):
+def test_in_production_the_teacher_predicts_on_the_whole_structure(data):
     teacher, mlp, student = networks()
     comparison = compare(teacher, mlp, student, data, split="production", epochs=3, progress=False)
     split = data.split("production")
     logits = teacher(data.x, data.structure)
     assert comparison.teacher.test_accuracy == accuracy(logits[split.test], data.y[split.test])
     assert comparison.teacher.unseen_accuracy == accuracy(logits[split.unseen], data.y[split.unseen])
-    assert report.table_rows(comparison, NAMES)[0][2] == "of unseen"
+    assert report.table_rows(comparison, NAMES)[0][2] == "unseen nodes"
 
 
 def test_an_empty_part_is_refused_and_an_empty_validation_is_not(data):
@@ -92,7 +92,7 @@ def test_an_empty_part_is_refused_and_an_empty_validation_is_not(data):
     assert compare(*networks(), blind, epochs=2, progress=False).student.fit.best_epoch == 2
 
 
-def test_the_folder_holds_what_the_report_says(write, run, tmp_path):
+def test_the_folder_has_the_files_of_the_report(write, run, tmp_path):
     path = write(tmp_path / "a" / "b", run, notes=["License: none."])
     folder = path.parent
     assert sorted(p.name for p in folder.iterdir()) == sorted(report.FILES)
@@ -129,8 +129,8 @@ def test_the_saved_networks_predict_the_same(write, run, data, tmp_path):
 
 
 @pytest.mark.parametrize("fatal", report.FILES)
-def test_a_killed_run_leaves_nothing_that_looks_whole(write, run, tmp_path, monkeypatch, fatal):
-    """Killed while any file is written: no report.md, not even the one of the run before, and no torn file."""
+def test_a_killed_run_leaves_nothing_that_looks_complete(write, run, tmp_path, monkeypatch, fatal):
+    """Killed while any file is written: no report.md, not even that of the last run, and no partial file."""
     write(tmp_path, run)
     before = {name: (tmp_path / name).read_bytes() for name in report.FILES}
     real = report.write_atomically
@@ -148,7 +148,7 @@ def test_a_killed_run_leaves_nothing_that_looks_whole(write, run, tmp_path, monk
     assert fatal == "report.md" or (tmp_path / fatal).read_bytes() == before[fatal]
 
 
-def test_other_files_of_the_folder_stay(write, run, tmp_path):
+def test_other_files_of_the_folder_are_not_changed(write, run, tmp_path):
     (tmp_path / "mine.txt").write_text("keep")
     write(tmp_path, run)
     assert (tmp_path / "report.md").exists()
@@ -161,7 +161,7 @@ def test_a_config_that_json_cannot_hold_is_refused_before_anything_is_written(wr
     assert not (tmp_path / "new").exists()
 
 
-def test_plots_leave_matplotlibs_state_alone(write, run, tmp_path):
+def test_plots_do_not_change_the_state_of_matplotlib(write, run, tmp_path):
     import matplotlib
     from matplotlib import pyplot
 
@@ -170,7 +170,7 @@ def test_plots_leave_matplotlibs_state_alone(write, run, tmp_path):
     assert (dict(matplotlib.rcParams), pyplot.get_fignums()) == before
 
 
-def test_the_table_is_aligned_and_its_speed_up_is_the_teachers_latency_over_the_models(run):
+def test_the_table_is_aligned_and_has_speed_ups(run):
     comparison, _ = run
     lines = report.table(comparison, NAMES).splitlines()
     assert len({len(line) for line in lines}) == 1
@@ -183,7 +183,7 @@ def test_the_table_is_aligned_and_its_speed_up_is_the_teachers_latency_over_the_
 
 
 @pytest.mark.checked("speed", "The reported speed-up is computed from quartiles; it is never the luckiest ratio.")
-def test_no_speed_up_is_above_what_the_quartiles_support():
+def test_speed_ups_are_limited_by_the_quartiles():
     def measured(one, every):
         rest = (None, FitResult([], 0, 0.0), torch.zeros(1, 2), None, None)
         return Measured(0.9, 0.1, 10, one.median, every.median, *rest, one, every)
@@ -196,7 +196,7 @@ def test_no_speed_up_is_above_what_the_quartiles_support():
     assert rows[3][3] == "1.00 ms (0.500 .. 4.00) !"
     assert rows[3][4] == "10.0 ms (9.00 .. 11.0)"
     assert "at least 20x as fast for one node and at least 7.3x" in report._sentence(found)
-    assert any("the machine was busy while they were timed" in text for text in report._meaning(found, NAMES, {}))
+    assert any("the machine was busy during the timing" in text for text in report._explanations(found, NAMES, {}))
 
 
 @pytest.mark.checked(
@@ -222,7 +222,7 @@ def test_latency_is_timed_with_one_thread_and_in_turn():
     ("seconds", "text"),
     [(4.1234e-5, "0.041 ms"), (1.06e-3, "1.06 ms"), (0.0476, "47.6 ms"), (0.123456, "123 ms"), (2.0, "2000 ms")],
 )
-def test_durations_have_three_digits_at_most_three_after_the_point(seconds, text):
+def test_format_of_durations(seconds, text):
     assert report._milliseconds(seconds) == text
 
 
@@ -261,7 +261,7 @@ def test_figures_are_plain_pngs(run):
             assert image.format == "PNG"
 
 
-def test_the_student_has_no_way_to_a_structure(run, data):
+def test_the_student_takes_no_structure(run, data):
     student: nn.Module = run[1][2]
     with pytest.raises(TypeError):
         student(data.x, data.structure)

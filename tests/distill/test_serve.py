@@ -79,21 +79,21 @@ def post(url, body):
         return error.code, json.load(error)
 
 
-def test_rows_are_answered_over_http(url, student):
+def test_rows_are_predicted_over_http(url, student):
     rows = [dict(zip("abc", row, strict=True)) for row in X.tolist()]
     status, body = post(url, {"rows": rows})
     assert status == 200
     expected = Predictor(student).answers(X)
     assert [a["label"] for a in body["answers"]] == [a.label for a in expected]
     assert body["answers"][3]["probability"] == pytest.approx(expected[3].probability, abs=1e-6)
-    (alone,) = post(url, {"row": rows[0]})[1]["answers"]
-    assert alone["probability"] == pytest.approx(body["answers"][0]["probability"], abs=1e-6)
+    (single,) = post(url, {"row": rows[0]})[1]["answers"]
+    assert single["probability"] == pytest.approx(body["answers"][0]["probability"], abs=1e-6)
     assert post(url, {"rows": []}) == (200, {"answers": []})
     with urllib.request.urlopen(url, timeout=10) as answer:
         assert json.load(answer) == {"columns": ["a", "b", "c"], "classes": ["no", "yes"], "program": "layers"}
 
 
-def test_all_probabilities_are_answered_where_they_are_asked_for(url, student):
+def test_all_probabilities_on_request(url, student):
     rows = [dict(zip("abc", row, strict=True)) for row in X.tolist()]
     status, body = post(url, {"rows": rows, "proba": True})
     assert status == 200
@@ -109,7 +109,7 @@ def test_all_probabilities_are_answered_where_they_are_asked_for(url, student):
 @pytest.mark.parametrize(
     ("kind", "got"), [("application/x-www-form-urlencoded",) * 2, ("text/plain; x=y", "text/plain")]
 )
-def test_a_body_that_is_not_said_to_be_json_is_named_as_such(url, kind, got):
+def test_a_body_without_the_json_content_type_is_refused(url, kind, got):
     request = urllib.request.Request(url + "/predict", b'{"row": {"a": 1, "b": 2, "c": 3}}', {"Content-Type": kind})
     with pytest.raises(urllib.error.HTTPError) as caught:
         urllib.request.urlopen(request, timeout=10)
@@ -117,7 +117,7 @@ def test_a_body_that_is_not_said_to_be_json_is_named_as_such(url, kind, got):
     assert json.load(caught.value)["detail"] == f"expected the header Content-Type: application/json, got {got}"
 
 
-def test_the_request_that_is_shown_is_answered(url, student):
+def test_the_example_request_works(url, student):
     words = shlex.split(_request(Predictor(student), url))
     assert words[:4] == ["curl", "-X", "POST", f"{url}/predict"]
     status, body = post(url, json.loads(words[-1]))
@@ -128,18 +128,18 @@ def test_the_request_that_is_shown_is_answered(url, student):
     ("body", "match"),
     [
         ({"rows": [{"a": 1, "b": 2}]}, "'c' is missing"),
-        ({"rows": [{"a": 1, "b": 2, "c": "x"}]}, "not a number"),
+        ({"rows": [{"a": 1, "b": 2, "c": "x"}]}, "expected numbers"),
         ({"rows": [{"a": 1, "b": 2, "c": [3]}]}, "one value"),
         ({"rows": [{"a": 1, "b": 2, "c": 3}, {"a": 1, "b": "nan", "c": 3}]}, "row 1: column 'b': expected a finite"),
         ({"row": {"a": 1, "b": 2, "c": 1e39}}, "finite number"),
-        ({"row": {"a": 1, "b": None, "c": 1}}, "not a number"),
+        ({"row": {"a": 1, "b": None, "c": 1}}, "expected numbers"),
         (b'{"row": {"a": 1e999, "b": 2, "c": 3}}', "finite number"),
         (b'{"row": {"a": NaN, "b": 2, "c": 3}}', "finite number"),
         (b'{"row": ' + b"[" * 200_000, "parsing the body"),
-        (b'{"row": "\xff"}', "parsing the body"),  # no UTF-8
-        (b"\xff\xfe", "JSON"),  # UTF-16 of no text
+        (b'{"row": "\xff"}', "parsing the body"),  # not UTF-8
+        (b"\xff\xfe", "JSON"),  # a UTF-16 mark without text
         ({"rows": [[1, 2, 3]]}, "row 0"),
-        (b'{"row": {"a": 1' + b"0" * 400 + b', "b": 2, "c": 3}}', "not a number"),  # too large for a float
+        (b'{"row": {"a": 1' + b"0" * 400 + b', "b": 2, "c": 3}}', "expected numbers"),  # too large for a float
         ({"rows": {"a": 1}}, "list"),
         ({"rows": [{}] * 10_001}, "10000"),
         ({"lines": []}, "body"),
@@ -147,15 +147,15 @@ def test_the_request_that_is_shown_is_answered(url, student):
         (b"{", "JSON"),
     ],
 )
-def test_bad_requests_are_answered_by_a_sentence(url, body, match):
+def test_bad_requests_get_an_error_message(url, body, match):
     status, answer = post(url, body)
     assert 400 <= status < 500
     assert match in json.dumps(answer)
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_the_command_serves_until_it_is_told_to_stop(student, number):
-    """Its address on stdout; the request under way is answered; no traceback, and exit code 0."""
+def test_the_command_serves_until_it_is_stopped(student, number):
+    """It prints its address, finishes the running request, prints no traceback, and exits with code 0."""
     pytest.importorskip("uvicorn")
     pytest.importorskip("fastapi")
     command = [sys.executable, "-m", "hgraph.cli", "serve", str(student), "--port", "0", "--json", "--quiet"]
@@ -181,7 +181,7 @@ def test_the_command_serves_until_it_is_told_to_stop(student, number):
     assert "0 takes a free one" in result.stderr
 
 
-def test_answers_as_json_lines(student, tmp_path):
+def test_predictions_as_json_lines(student, tmp_path):
     (tmp_path / "rows.csv").write_text("a,b,c\n1,2,3\n-1,0,1\n")
     result = call("predict", student, tmp_path / "rows.csv", "--json")
     answers = [json.loads(line) for line in result.stdout.splitlines()]
@@ -213,7 +213,7 @@ def test_a_run_predicts_and_exports(tmp_path):
     assert call("export", run, "--format", "torch").exit_code == 2  # the folder is there
 
 
-def test_bad_rows_and_runs_are_one_line_and_leave_no_file(tmp_path, student):
+def test_bad_rows_and_runs_give_one_line_and_no_file(tmp_path, student):
     rows = tmp_path / "rows.csv"
     rows.write_text("a,b,c\n1,2,3\n1,2\n")
     result = call("predict", student, rows, "--out", tmp_path / "a.csv")
@@ -236,7 +236,7 @@ def connected(url):
 
 
 def raw(url, request):
-    """What the server answers to bytes, until it closes or has answered."""
+    """The response of the server to raw bytes."""
     with connected(url) as client:
         client.sendall(request)
         return client.recv(65_536)
@@ -259,7 +259,7 @@ def raw(url, request):
         ({"Origin": ""}, 403),
     ],
 )
-def test_pages_of_other_sites_are_not_answered(url, headers, status):
+def test_requests_of_other_sites_are_refused(url, headers, status):
     connection = http.client.HTTPConnection("127.0.0.1", int(url.rpartition(":")[2]), timeout=10)
     connection.request("GET", "/", headers=headers)
     answer = connection.getresponse()
@@ -268,7 +268,7 @@ def test_pages_of_other_sites_are_not_answered(url, headers, status):
     connection.close()
 
 
-def test_an_answer_does_not_wait_for_an_acknowledgement():
+def test_a_response_does_not_wait_for_an_acknowledgement():
     from hgraph.distill.serving.serve import listening
 
     with listening("127.0.0.1", 0) as place, socket.create_connection(place.getsockname()):
@@ -285,8 +285,8 @@ def test_a_long_body_is_refused_before_it_is_read(student):
         assert post(url, ROW)[0] == 200
 
 
-def test_half_sent_and_silent_clients_are_let_go(student):
-    """More silent clients than connections: whoever comes after their time is answered."""
+def test_incomplete_and_silent_clients_are_disconnected(student):
+    """More silent clients than connections: later clients are served after the timeout."""
     with served(student, request_timeout=0.3, max_connections=20) as url:
         assert b" 408 " in raw(url, HEAD + b"Content-Length: 50\r\n\r\n{")
         kinds = (b"", b"POST /pre", HEAD, HEAD + b"Content-Length: 50\r\n\r\n")
@@ -303,12 +303,12 @@ def test_half_sent_and_silent_clients_are_let_go(student):
             except (OSError, http.client.HTTPException):
                 time.sleep(0.05)
         else:
-            pytest.fail("the silent clients were kept")
+            pytest.fail("the silent clients were not disconnected")
         for client in clients:
             client.close()
 
 
-def test_a_half_sent_request_does_not_hold_the_end(student):
+def test_an_incomplete_request_does_not_delay_the_shutdown(student):
     begin = time.monotonic()
     with served(student, request_timeout=60, stop_timeout=1) as url:
         client = connected(url)
@@ -318,8 +318,8 @@ def test_a_half_sent_request_does_not_hold_the_end(student):
     assert time.monotonic() - begin < 10
 
 
-def test_many_clients_get_the_answers_of_predict(student):
-    """Bounded load: 8 clients with 25 requests each, on connections that they keep."""
+def test_many_clients_get_the_same_predictions(student):
+    """Bounded load: 8 clients with 25 requests each, on persistent connections."""
     rows = [dict(zip("abc", row, strict=True)) for row in X.tolist()]
     expected = [a.label for a in Predictor(student).answers(X)]
     wrong = []
@@ -346,8 +346,8 @@ def test_many_clients_get_the_answers_of_predict(student):
     assert not wrong
 
 
-def test_a_parent_that_reads_one_line_does_not_stop_the_server(student):
-    """Requests beyond what a pipe holds if each were logged: 1,200 lines."""
+def test_a_parent_that_reads_one_line_does_not_block_the_server(student):
+    """More requests than log lines that fit into a pipe: 1,200."""
     pytest.importorskip("uvicorn")
     pytest.importorskip("fastapi")
     command = [sys.executable, "-m", "hgraph.cli", "serve", str(student), "--port", "0", "--json"]
@@ -367,5 +367,5 @@ def test_features_that_overflow_are_refused_by_row(tmp_path):
     torch.nn.init.constant_(linear.weight, 10.0)
     export(linear, tmp_path / "s", X, feature_names=["a", "b", "c"])
     predictor = Predictor(tmp_path / "s")
-    with pytest.raises(DataError, match=r"row 1: its features are too large, up to 3e\+38"):
+    with pytest.raises(DataError, match=r"row 1: expected features with finite logits, got features up to 3e\+38"):
         predictor.answers(torch.tensor([[1.0, 2.0, 3.0], [3e38, 3e38, 3e38]]))

@@ -1,4 +1,4 @@
-"""The soft-label loss against a loop and its closed-form gradient; what distillation promises."""
+"""The soft-label loss against a loop and its closed-form gradient, and properties of distillation."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from hgraph.train import accuracy, fit, seeded, training_view
 
 
 def loop(z, t, temperature=1.0):
-    """T^2 / N sum_v sum_c t ln(t / s), written as the equation reads."""
+    """T^2 / N sum_v sum_c t ln(t / s), written like the equation."""
     total = 0.0
     for zv, tv in zip(z.tolist(), t.tolist(), strict=True):
         norm = sum(math.exp(a / temperature) for a in zv)
@@ -58,7 +58,7 @@ def test_it_is_not_the_form_with_log_target():
 
 def test_zero_exactly_at_the_teacher_and_positive_elsewhere():
     _, t = sample()
-    z = t[2:].log()  # no zeros there
+    z = t[2:].log()  # rows without zeros
     assert soft_label_loss(z, t[2:]).item() == pytest.approx(0, abs=1e-15)
     assert soft_label_loss(z + torch.randn_like(z), t[2:]).item() > 0
 
@@ -130,10 +130,10 @@ def states_equal(a, b):
 
 def test_a_student_beats_the_same_network_on_labels(data):
     test = data.split().test
-    student, alone = Student(), Student()
+    student, baseline = Student(), Student()
     distill(trained_teacher(data), student, data, epochs=100)
-    distill(None, alone, data, objective=Labels(), epochs=100)
-    gain = accuracy(student(data.x)[test], data.y[test]) - accuracy(alone(data.x)[test], data.y[test])
+    distill(None, baseline, data, objective=Labels(), epochs=100)
+    gain = accuracy(student(data.x)[test], data.y[test]) - accuracy(baseline(data.x)[test], data.y[test])
     assert gain > 0.05
 
 
@@ -154,7 +154,7 @@ def test_lam_one_is_plain_supervised_training(data):
 
 
 @pytest.mark.parametrize(("lam", "temperature"), [(0.0, 1.0), (0.3, 1.0), (0.0, 3.0), (0.6, 2.0)])
-def test_the_loss_is_the_weighed_sum(data, lam, temperature):
+def test_the_loss_is_the_weighted_sum(data, lam, temperature):
     part, student = training_view(data), nn.Linear(24, 3)
     z = student(data.x)
     logits = torch.randn(240, 3, generator=torch.Generator().manual_seed(1))
@@ -165,7 +165,7 @@ def test_the_loss_is_the_weighed_sum(data, lam, temperature):
 
 
 def test_the_student_never_touches_the_structure(data):
-    """Neither training with given logits nor predicting depends on what the structure holds."""
+    """Neither training on logits nor prediction depends on the structure."""
     split, logits = data.split(), torch.randn(240, 3, generator=torch.Generator().manual_seed(1))
 
     class Untouchable:
@@ -183,7 +183,7 @@ def test_the_student_never_touches_the_structure(data):
     assert states_equal(a, b)
 
 
-def test_the_teacher_speaks_once_in_eval_mode_without_gradients_and_gets_its_mode_back(data):
+def test_the_teacher_runs_once_in_eval_mode_without_gradients(data):
     calls = []
 
     class Teacher(nn.Module):
@@ -198,7 +198,7 @@ def test_the_teacher_speaks_once_in_eval_mode_without_gradients_and_gets_its_mod
 
 
 def test_production_sees_observed_nodes_only(data):
-    """Features, labels and hyperedges of unseen nodes change nothing."""
+    """Features, labels and hyperedges of unseen nodes have no effect."""
     split = data.split("production")
     unseen = split.unseen
     assert len(unseen)

@@ -1,4 +1,4 @@
-"""Who may teach whom: networks of three libraries, functions, files of logits, several at once."""
+"""Teachers: networks of three libraries, functions, files of logits, ensembles."""
 
 from __future__ import annotations
 
@@ -33,8 +33,8 @@ from hgraph.train import seeded
 pytestmark = pytest.mark.filterwarnings("ignore:Sparse invariant")  # DHG's matrices
 
 
-class Own(nn.Module):
-    """A user's student."""
+class Custom(nn.Module):
+    """A custom student."""
 
     def __init__(self):
         super().__init__()
@@ -47,7 +47,7 @@ class Own(nn.Module):
 
 def students():
     with seeded(0):
-        return {"MLP": MLP(24, 16, 3), "own module": Own()}
+        return {"MLP": MLP(24, 16, 3), "custom module": Custom()}
 
 
 @pytest.fixture(scope="module")
@@ -85,7 +85,7 @@ ON_GRAPHS = ("gcn", "gat", "pyg graph", "dhg graph")
 
 
 @pytest.mark.parametrize("kind", [*TEACHERS, "npy", "safetensors"])
-@pytest.mark.parametrize("student", ["MLP", "own module"])
+@pytest.mark.parametrize("student", ["MLP", "custom module"])
 def test_any_teacher_teaches_any_student(data, graph_data, kind, student, tmp_path):
     if kind in TEACHERS:
         with seeded(0):
@@ -96,28 +96,28 @@ def test_any_teacher_teaches_any_student(data, graph_data, kind, student, tmp_pa
     else:
         teacher = tmp_path / "logits.safetensors"
         save_file({"logits": data.x[:, :3].contiguous()}, teacher)
-    given = graph_data if kind in ON_GRAPHS else data
+    train_data = graph_data if kind in ON_GRAPHS else data
     learner = students()[student]
-    result = distill(teacher, learner, given, objective=lighthgnn(), epochs=30)
+    result = distill(teacher, learner, train_data, objective=lighthgnn(), epochs=30)
     assert result.history[-1]["loss"] < result.history[0]["loss"]
     if kind in ("callable", "npy", "safetensors"):
         same = students()[student]
-        assert distill(data.x[:, :3], same, given, objective=lighthgnn(), epochs=30).history == result.history
+        assert distill(data.x[:, :3], same, train_data, objective=lighthgnn(), epochs=30).history == result.history
 
 
 def history(teacher, data):
-    return distill(teacher, Own(), data, epochs=3).history
+    return distill(teacher, Custom(), data, epochs=3).history
 
 
-def test_foreign_networks_say_what_they_say_at_home(data, graph_data):
-    """A network of PyG is asked in eval mode, with its own form of the structure; weights go along."""
+def test_pyg_networks_give_the_same_logits(data, graph_data):
+    """A network of PyG runs in eval mode and gets the structure in its form, with edge weights."""
     network = pyg("GCN", 24, 8, 2, 3, dropout=0.5)
     edges = graph_data.structure.edge_index
     weighted = Graph.from_edge_index(edges, num_nodes=240, directed=True, weight=torch.rand(edges.shape[1]))
     split = graph_data.split()
-    own = Data(weighted, data.x, data.y, {"default": Split(weighted, split.train, split.val, split.test)})
+    weighted_data = Data(weighted, data.x, data.y, {"default": Split(weighted, split.train, split.val, split.test)})
     logits = network.eval()(data.x, weighted.edge_index.long(), edge_weight=weighted.adj.weight).detach()
-    assert history(network.train(), own) == history(logits, own)
+    assert history(network.train(), weighted_data) == history(logits, weighted_data)
     assert network.training
     hyper = pyg("HypergraphConv", 24, 3)
     incidence = torch.stack([data.structure.v2e.indices, data.structure.v2e.target]).long()
@@ -127,7 +127,7 @@ def test_foreign_networks_say_what_they_say_at_home(data, graph_data):
     assert torch.equal(calibrated(hyper, 2.0)(data.x, data.structure), hyper(data.x, incidence) / 2)
 
 
-def test_networks_of_dhg_say_what_they_say_at_home(data):
+def test_dhg_networks_give_the_same_logits(data):
     network = dhg("HGNN", 24, 8, 3)
     hypergraph = pytest.importorskip("dhg").Hypergraph(240, data.structure.to_lists(), merge_op="sum")
     logits = network.eval()(data.x, hypergraph).detach()
@@ -137,7 +137,7 @@ def test_networks_of_dhg_say_what_they_say_at_home(data):
     assert history(dhg_teacher(network), data) == history(network, data)
 
 
-def test_own_classes_with_foreign_layers_are_wrapped_by_hand_and_the_error_says_so(graph_data):
+def test_custom_classes_with_foreign_layers_need_a_wrapper(graph_data):
     conv = pyg("GCNConv", 24, 3)
 
     class Mine(nn.Module):
@@ -151,24 +151,24 @@ def test_own_classes_with_foreign_layers_are_wrapped_by_hand_and_the_error_says_
     with pytest.raises(ArgumentError, match=r"hgraph.distill.pyg_teacher\(teacher\)"):
         history(Mine(), graph_data)
     assert history(pyg_teacher(Mine()), graph_data) == history(conv, graph_data)
-    with pytest.raises(ZeroDivisionError):  # an error of a teacher's own is not disguised
+    with pytest.raises(ZeroDivisionError):  # other errors of a teacher are raised unchanged
         history(lambda x, s: 1 / 0, graph_data)
 
 
-def test_files_of_logits_that_are_none_are_refused(data, tmp_path):
+def test_malformed_files_of_logits_are_refused(data, tmp_path):
     for name, content in (("a.npy", b"nonsense"), ("a.safetensors", b"nonsense"), ("a.pt", b"")):
         path = tmp_path / name
         path.write_bytes(content)
         with pytest.raises(DataError, match=name):
-            distill(path, Own(), data)
+            distill(path, Custom(), data)
     np.save(tmp_path / "objects.npy", np.array([{}], dtype=object), allow_pickle=True)
     with pytest.raises(DataError, match="objects"):
-        distill(tmp_path / "objects.npy", Own(), data)
+        distill(tmp_path / "objects.npy", Custom(), data)
     with pytest.raises(DataError, match="no such file"):
-        distill(str(tmp_path / "none.npy"), Own(), data)
+        distill(str(tmp_path / "none.npy"), Custom(), data)
 
 
-def test_an_ensemble_speaks_with_the_mean_of_its_probabilities(data):
+def test_an_ensemble_averages_probabilities(data):
     with seeded(0):
         members = [HGNN(24, 8, 3) for _ in range(3)]
     together = ensemble(members)(data.x, data.structure).softmax(-1)
@@ -176,7 +176,7 @@ def test_an_ensemble_speaks_with_the_mean_of_its_probabilities(data):
     torch.testing.assert_close(together, apart)
 
 
-def test_the_fitted_temperature_minimises_the_likelihood_loss():
+def test_the_fitted_temperature_minimizes_the_likelihood_loss():
     z = 5 * torch.randn(200, 4, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
     y = torch.arange(200) % 4
     z = z + 2 * torch.eye(4, dtype=torch.float64)[y]
@@ -188,7 +188,7 @@ def test_the_fitted_temperature_minimises_the_likelihood_loss():
 
 
 def test_nothing_in_distill_names_a_layer():
-    """Teachers and students are what they do: a network of the library is no more than one of yours."""
+    """Any network can be teacher or student: those of the library are not special."""
     known = {name for part in (layers, models) for name in part.__all__ if isinstance(getattr(part, name), type)}
     assert {"GCNConv", "HGNN", "MLP"} <= known
     for path in Path(hgraph.distill.__file__).parent.glob("*.py"):
@@ -196,5 +196,5 @@ def test_nothing_in_distill_names_a_layer():
             names = {getattr(node, "id", None), getattr(node, "attr", None)}
             names |= {alias.name for alias in getattr(node, "names", []) if isinstance(alias, ast.alias)}
             assert not names & known, f"{path.name}:{node.lineno} names {names & known}"
-            module = str(getattr(node, "module", ""))  # the base of recommenders says what one is, and is no network
+            module = str(getattr(node, "module", ""))  # the base class of recommenders is not a network
             assert not module.startswith("hgraph.models") or module == "hgraph.models.recommend.base", path.name

@@ -43,12 +43,12 @@ def numbers(*shape, seed=0):
 HYPEREDGES = [[0, 1, 2], [2, 3], [3, 4, 5, 6], [5], [5], [0, 6], []]
 
 
-def lesson(hyperedges=HYPEREDGES, logits=None, speaks=None, student=None):
+def lesson(hyperedges=HYPEREDGES, logits=None, teacher=None, student=None):
     hg = Hypergraph.from_lists(hyperedges, num_nodes=N)
     y, train = torch.arange(N) % C, torch.tensor([0, 4])
     part = TrainingView(hg, numbers(N, 5, seed=3), y, train, torch.tensor([1]))
-    given = numbers(N, C, seed=1) if logits is None else logits
-    return Lesson(part, student or nn.Linear(5, C).double(), speaks, given)
+    teacher_logits = numbers(N, C, seed=1) if logits is None else logits
+    return Lesson(part, student or nn.Linear(5, C).double(), teacher, teacher_logits)
 
 
 def kl(t, s, variant):
@@ -58,122 +58,122 @@ def kl(t, s, variant):
 
 
 @pytest.mark.parametrize("variant", ["paper", "official"])
-def test_soft_labels_are_the_loop_and_their_gradient_the_closed_form(variant):
-    z, given = numbers(N, C, seed=2).requires_grad_(), lesson()
-    loss = SoftLabels(variant=variant).bind(given)(z)
-    s, t = z.softmax(-1), given.logits.softmax(-1)
+def test_soft_labels_match_the_loop_and_the_closed_form_gradient(variant):
+    z, bound = numbers(N, C, seed=2).requires_grad_(), lesson()
+    loss = SoftLabels(variant=variant).bind(bound)(z)
+    s, t = z.softmax(-1), bound.logits.softmax(-1)
     expected = sum(kl(t[v].tolist(), s[v].tolist(), variant) for v in range(N)) / N
     assert loss.item() == pytest.approx(expected, rel=1e-12)
     (grad,) = torch.autograd.grad(loss, z)
-    closed = (
-        (s - t) / N if variant == "paper" else (s * t.exp().sum(-1, keepdim=True) - t.exp()) / N
-    )  # card 04, check 2
+    closed = (s - t) / N if variant == "paper" else (s * t.exp().sum(-1, keepdim=True) - t.exp()) / N
     torch.testing.assert_close(grad, closed.detach(), rtol=1e-10, atol=1e-14)
 
 
 def test_the_official_optimum_is_a_flattened_teacher():
-    given = lesson(logits=100 * torch.eye(7, dtype=torch.float64))
+    bound = lesson(logits=100 * torch.eye(7, dtype=torch.float64))
     z = torch.zeros(N, 7, dtype=torch.float64, requires_grad=True)
-    loss = SoftLabels(variant="official").bind(given)
+    loss = SoftLabels(variant="official").bind(bound)
     with torch.no_grad():
         flat = torch.eye(7, dtype=torch.float64)  # the logits whose softmax is softmax(t)
     (grad,) = torch.autograd.grad(loss(flat.requires_grad_()), flat)
     assert grad.abs().max() < 1e-12
-    assert flat.softmax(-1)[0, 0].item() == pytest.approx(0.312, abs=5e-4)  # card 04, eq. 6
+    assert flat.softmax(-1)[0, 0].item() == pytest.approx(
+        0.312, abs=5e-4
+    )  # Feng et al., LightHGNN, ICLR 2024: the released loss
     assert torch.autograd.grad(loss(z), z)[0].abs().max() > 1e-3
 
 
 @pytest.mark.parametrize("variant", ["paper", "official"])
-def test_high_order_is_the_loop_over_hyperedges(variant):
-    z, given = numbers(N, C, seed=2).requires_grad_(), lesson()
-    loss = HighOrder(noise=0, variant=variant).bind(given)(z)
-    s, t = z.softmax(-1).detach(), given.logits.softmax(-1)
+def test_high_order_matches_the_loop_over_hyperedges(variant):
+    z, bound = numbers(N, C, seed=2).requires_grad_(), lesson()
+    loss = HighOrder(noise=0, variant=variant).bind(bound)(z)
+    s, t = z.softmax(-1).detach(), bound.logits.softmax(-1)
     members = [m for m in HYPEREDGES if m]
     expected = sum(kl(t[m].mean(0).tolist(), s[m].mean(0).tolist(), variant) for m in members) / len(members)
     assert loss.item() == pytest.approx(expected, rel=1e-12)
-    assert torch.autograd.gradcheck(HighOrder(noise=0, variant=variant).bind(given), z)
+    assert torch.autograd.gradcheck(HighOrder(noise=0, variant=variant).bind(bound), z)
 
 
 def test_high_order_of_singletons_is_the_soft_label_loss():
-    z, given = numbers(N, C, seed=2), lesson([[v] for v in range(N)])
-    assert HighOrder(noise=0).bind(given)(z).item() == pytest.approx(SoftLabels().bind(given)(z).item(), rel=1e-12)
+    z, bound = numbers(N, C, seed=2), lesson([[v] for v in range(N)])
+    assert HighOrder(noise=0).bind(bound)(z).item() == pytest.approx(SoftLabels().bind(bound)(z).item(), rel=1e-12)
 
 
 def test_high_order_of_one_hyperedge_of_all_matches_marginals_only():
-    given = lesson([list(range(N))])
-    shuffled = given.logits[torch.randperm(N, generator=torch.Generator().manual_seed(0))]
-    assert HighOrder(noise=0).bind(given)(shuffled).item() == pytest.approx(0, abs=1e-12)
-    assert SoftLabels().bind(given)(shuffled).item() > 0.1
+    bound = lesson([list(range(N))])
+    shuffled = bound.logits[torch.randperm(N, generator=torch.Generator().manual_seed(0))]
+    assert HighOrder(noise=0).bind(bound)(shuffled).item() == pytest.approx(0, abs=1e-12)
+    assert SoftLabels().bind(bound)(shuffled).item() > 0.1
 
 
-def test_high_order_survives_certain_students_and_teachers():
+def test_high_order_of_confident_students_and_teachers_is_finite():
     z = (1000.0 * torch.eye(C, dtype=torch.float64)[[0] * N]).requires_grad_()
-    given = lesson(logits=1000.0 * torch.eye(C, dtype=torch.float64)[[1] * N])
-    loss = HighOrder(noise=0).bind(given)(z)
+    bound = lesson(logits=1000.0 * torch.eye(C, dtype=torch.float64)[[1] * N])
+    loss = HighOrder(noise=0).bind(bound)(z)
     (grad,) = torch.autograd.grad(loss, z)
     assert loss.isfinite()
     assert grad.isfinite().all()
 
 
-def test_a_step_that_keeps_no_hyperedge_adds_nothing():
-    z, given = numbers(N, C).requires_grad_(), lesson([[], []])
-    loss = HighOrder(noise=0).bind(given)(z)
+def test_a_step_without_sampled_hyperedges_adds_nothing():
+    z, bound = numbers(N, C).requires_grad_(), lesson([[], []])
+    loss = HighOrder(noise=0).bind(bound)(z)
     assert loss.item() == 0
     assert not torch.autograd.grad(loss, z)[0].any()
 
 
-def test_reliability_is_that_of_the_entropies():
+def test_reliability_matches_the_entropies():
     with seeded(0):
         linear = nn.Linear(5, C).double()
-    given = lesson(logits=None, speaks=lambda x: linear(x).detach())
-    given = Lesson(given.part, given.student, given.speaks, linear(given.part.x).detach())
+    bound = lesson(logits=None, teacher=lambda x: linear(x).detach())
+    bound = Lesson(bound.part, bound.student, bound.teacher, linear(bound.part.x).detach())
     with seeded(5):
-        rho = hyperedge_reliability(given, noise=1.0)
+        rho = hyperedge_reliability(bound, noise=1.0)
     with seeded(5):
-        noisy = given.part.x * (1 + torch.randn_like(given.part.x))
+        noisy = bound.part.x * (1 + torch.randn_like(bound.part.x))
 
     def mean_entropy(x, members):
         t = linear(x).softmax(-1).detach()
         return sum(-sum(p * math.log(p) for p in t[v].tolist()) for v in members) / len(members) if members else 0.0
 
-    delta = [abs(mean_entropy(noisy, m) - mean_entropy(given.part.x, m)) for m in HYPEREDGES]
+    delta = [abs(mean_entropy(noisy, m) - mean_entropy(bound.part.x, m)) for m in HYPEREDGES]
     expected = [1 - d / max(delta) for d in delta]
     torch.testing.assert_close(rho, torch.tensor(expected, dtype=torch.float64), rtol=1e-9, atol=1e-12)
-    assert (rho == 0).any()  # card 04, check 3; equal hyperedges share it
+    assert (rho == 0).any()  # equal hyperedges have the same reliability
     assert (rho >= 0).all()
     assert (rho <= 1).all()
 
 
-def test_a_teacher_that_noise_does_not_move_is_wholly_reliable():
+def test_a_teacher_that_ignores_noise_is_fully_reliable():
     logits = numbers(N, C, seed=1)
-    given = lesson(logits=logits, speaks=lambda x: logits)
-    assert hyperedge_reliability(given).tolist() == [1.0] * len(HYPEREDGES)
+    bound = lesson(logits=logits, teacher=lambda x: logits)
+    assert hyperedge_reliability(bound).tolist() == [1.0] * len(HYPEREDGES)
 
 
 def test_sampled_hyperedges_have_the_loss_of_all_on_average():
     linear = nn.Linear(5, C).double()
-    given = lesson(speaks=lambda x: linear(x).detach())
+    bound = lesson(teacher=lambda x: linear(x).detach())
     with seeded(1):
-        loss = HighOrder().bind(given)
+        loss = HighOrder().bind(bound)
         values = {loss(numbers(N, C, seed=2)).item() for _ in range(20)}
     assert len(values) > 3
 
 
-def test_noise_needs_a_teacher_that_can_be_asked():
+def test_noise_needs_a_callable_teacher():
     for term in (HighOrder(), ReliableLabels()):
         with pytest.raises(ArgumentError, match="noisy features"):
             term.bind(lesson())
 
 
 def test_high_order_of_a_graph_says_what_to_do():
-    given = lesson()
+    bound = lesson()
     graph = Graph.from_edge_index([[0], [1]], num_nodes=N, directed=False)
-    part = TrainingView(graph, given.part.x, given.part.y, given.part.train, given.part.val)
+    part = TrainingView(graph, bound.part.x, bound.part.y, bound.part.train, bound.part.val)
     with pytest.raises(ArgumentError, match="neighbourhoods"):
-        HighOrder().bind(Lesson(part, given.student, None, given.given))
+        HighOrder().bind(Lesson(part, bound.student, None, bound.teacher_logits))
 
 
-def test_topology_score_is_the_loop():
+def test_topology_score_matches_the_loop():
     z, hg = numbers(N, 4, seed=4), Hypergraph.from_lists(HYPEREDGES, num_nodes=N)
     terms = [(z[m] - z[m].mean(0)).norm(dim=1).mean().item() for m in HYPEREDGES if m]
     assert topology_score(z, hg) == pytest.approx(sum(terms) / len(terms), rel=1e-12)
@@ -183,12 +183,12 @@ def test_topology_score_is_the_loop():
 
 def test_noisy_features_move_against_the_student():
     student = nn.Linear(5, C).double()
-    given = lesson(student=student)
-    x, t = given.part.x.clone().requires_grad_(), given.logits.softmax(-1)
+    bound = lesson(student=student)
+    x, t = bound.part.x.clone().requires_grad_(), bound.logits.softmax(-1)
     plain = F.kl_div(student(x).log_softmax(-1), t, reduction="batchmean")
     (slope,) = torch.autograd.grad(plain, x)
     expected = F.kl_div(student(x + 0.1 * slope.sign()).log_softmax(-1), t, reduction="batchmean")
-    loss = NoisyFeatures(0.1).bind(given)(student(x))
+    loss = NoisyFeatures(0.1).bind(bound)(student(x))
     assert loss.item() == pytest.approx(expected.item(), rel=1e-12)
     assert loss > plain
     torch.testing.assert_close(
@@ -200,11 +200,11 @@ def test_noisy_features_move_against_the_student():
 
 
 def test_terms_add_up_like_their_equation():
-    z, given = numbers(N, C, seed=2), lesson()
-    parts = [term.bind(given)(z) for term in (Labels(), SoftLabels(), HighOrder(noise=0))]
+    z, bound = numbers(N, C, seed=2), lesson()
+    parts = [term.bind(bound)(z) for term in (Labels(), SoftLabels(), HighOrder(noise=0))]
     objective = 0.3 * Labels() + 0.7 * (SoftLabels() + 2 * HighOrder(noise=0))
     expected = 0.3 * parts[0] + 0.7 * (parts[1] + 2 * parts[2])
-    assert objective.bind(given)(z).item() == pytest.approx(expected.item(), rel=1e-12)
+    assert objective.bind(bound)(z).item() == pytest.approx(expected.item(), rel=1e-12)
     assert len(objective.terms) == 3
     assert len((0 * Labels() + SoftLabels()).terms) == 1
 
@@ -212,8 +212,8 @@ def test_terms_add_up_like_their_equation():
 # ---------------------------------------------------------------------- whole distillations
 
 
-class Own(nn.Module):
-    """A user's student."""
+class Custom(nn.Module):
+    """A custom student."""
 
     def __init__(self):
         super().__init__()
@@ -226,7 +226,7 @@ class Own(nn.Module):
 
 def students():
     with seeded(0):
-        return {"MLP": MLP(24, 16, 3), "own module": Own()}
+        return {"MLP": MLP(24, 16, 3), "custom module": Custom()}
 
 
 @pytest.mark.parametrize("make", [lighthgnn_plus, krd, nosmog, glnn], ids=lambda f: f.__name__)
@@ -239,8 +239,8 @@ def test_named_objectives_train_and_repeat(data, make):
 
 
 @pytest.mark.parametrize("width", [16, 5], ids=["same width", "projected"])
-def test_embeddings_are_matched_and_nothing_stays_on_the_student(data, width):
-    target, learner = numbers(240, width).float(), students()["own module"]
+def test_embeddings_are_matched_and_hooks_are_removed(data, width):
+    target, learner = numbers(240, width).float(), students()["custom module"]
     before = F.mse_loss(activations(learner, "first", data.x)[:, :width], target).item()
     names = list(learner.state_dict())
     result = distill(None, learner, data, objective=MatchEmbedding(target, "first"), epochs=40)
@@ -250,29 +250,29 @@ def test_embeddings_are_matched_and_nothing_stays_on_the_student(data, width):
 
 
 def test_similarities_are_matched(data):
-    target, learner = numbers(240, 4).float(), students()["own module"]
+    target, learner = numbers(240, 4).float(), students()["custom module"]
     objective = MatchSimilarity(target, "first", sample=64)
     result = distill(None, learner, data, objective=objective, epochs=40)
     assert result.history[-1]["loss"] < result.history[0]["loss"]
     part = training_view(data)
-    own, other = (F.normalize(z, dim=1) for z in (activations(learner, "first", part.x), target))
+    student, teacher = (F.normalize(z, dim=1) for z in (activations(learner, "first", part.x), target))
     loss = MatchSimilarity(target, "first", sample=240).bind(Lesson(part, learner, None, None))
     learner(part.x)
-    expected = ((own @ own.T - other @ other.T) ** 2).mean()
+    expected = ((student @ student.T - teacher @ teacher.T) ** 2).mean()
     assert loss(target).item() == pytest.approx(expected.item(), rel=1e-5)
 
 
-def test_layers_that_are_not_there_are_named(data):
+def test_unknown_layers_are_named(data):
     with pytest.raises(ArgumentError, match="second"):
-        distill(None, Own(), data, objective=MatchEmbedding(torch.zeros(240, 3), "hidden"))
+        distill(None, Custom(), data, objective=MatchEmbedding(torch.zeros(240, 3), "hidden"))
     with pytest.raises(ArgumentError, match="240"):
-        distill(None, Own(), data, objective=MatchEmbedding(torch.zeros(7, 3), "first"))
+        distill(None, Custom(), data, objective=MatchEmbedding(torch.zeros(7, 3), "first"))
 
 
 # ---------------------------------------------------------------------- positions
 
 
-def test_positions_are_singular_vectors_and_follow_a_renumbering():
+def test_positions_are_singular_vectors_and_equivariant():
     hg = Hypergraph.from_lists([[0, 1, 2], [2, 3], [3, 4, 5], [0, 5]], num_nodes=N)
     h = hg.incidence().double()
     dv, de = h.sum(1), h.sum(0)

@@ -1,4 +1,4 @@
-"""KGAT taught to a two-tower MLP: the order of items is kept, nothing flows, and ONNX answers the same."""
+"""KGAT distilled into a two-tower MLP: the order of items, no message passing, and equal scores with ONNX."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def table(model, data):
 
 
 def agreement(a, b, k=5):
-    """Share of the k best items that both have."""
+    """Fraction of the k best items that both have."""
     best = [x.topk(k, dim=1).indices for x in (a, b)]
     return float((best[0].unsqueeze(2) == best[1].unsqueeze(1)).any(2).double().mean())
 
@@ -58,8 +58,8 @@ def test_the_student_learns_the_teacher_s_order(data, teacher):
     assert not student.training
 
 
-def test_the_student_hears_nobody(data):
-    """Another user's purchases change nothing of what the student says."""
+def test_the_student_receives_no_messages(data):
+    """Purchases of other users do not change the student's scores."""
     student = student_of(data)
     pairs = torch.stack([data.train.target, data.train.indices]).long()
     none = torch.empty(2, 0, dtype=torch.long)
@@ -84,12 +84,12 @@ def test_other_sizes_are_refused(data, teacher):
         distill_recommender(teacher, data, models.TwoTower(U, I - 1, data.kg.num_nodes))
 
 
-def test_onnx_answers_the_same(data, tmp_path):
+def test_onnx_gives_the_same_scores(data, tmp_path):
     onnxruntime = pytest.importorskip("onnxruntime")
     pytest.importorskip("onnxscript")
     student = student_of(data)
     path = export_towers(student, data, tmp_path / "student.onnx")
     session = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
     for users in ([0], [3, 7, 19], list(range(U))):
-        answer = session.run(None, {"users": torch.tensor(users).numpy()})[0]
-        torch.testing.assert_close(torch.from_numpy(answer), table(student, data)[users], rtol=1e-4, atol=1e-5)
+        found = session.run(None, {"users": torch.tensor(users).numpy()})[0]
+        torch.testing.assert_close(torch.from_numpy(found), table(student, data)[users], rtol=1e-4, atol=1e-5)

@@ -256,7 +256,7 @@ def images(height, width):
 
 
 def vision_model(build, inputs, shape, **without):
-    """As it is initialized, but with less to normalize away: else nothing of an image is left after thirty layers."""
+    """As it is initialized, but with weaker normalization, since otherwise thirty layers would erase the image."""
 
     def with_small_variances():
         model = build()

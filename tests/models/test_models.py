@@ -53,7 +53,7 @@ def test_stack_parity():
     close(one(x, hg), one.conv1(x, hg))
 
 
-def test_stack_drops_features_between_layers_alone():
+def test_stack_dropout_is_only_between_layers():
     hg, x = random_hypergraph(N, 6, 40, seed=2), features()
     model = randomized(Stack("HGNNPConv", IN, 5, CLASSES, dropout=1 - 1e-9)).train()
     close(model(x, hg), model.conv2(torch.zeros(N, 5, dtype=torch.float64), hg))
@@ -123,7 +123,7 @@ def test_mlp_of_rows_of_length_one_and_its_folded_form():
 
 
 def test_published_sizes():
-    """Cora: GCN 1433-16-7, GAT 8 x 8 then one head of 7, the HGNN teacher of card 04 with 32, its student with 128."""
+    """Cora: GCN 1433-16-7, GAT 8 x 8 then one head of 7, LightHGNN's teacher with 32, its student with 128."""
 
     def count(model):
         return sum(p.numel() for p in model.parameters())

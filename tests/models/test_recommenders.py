@@ -32,7 +32,7 @@ def scores(model, data):
 
 
 def same_up_to_users(a, b):
-    """Equal up to a number for each user, which no ranking sees."""
+    """Equal up to a constant per user, which does not change the ranking."""
     difference = a - b
     torch.testing.assert_close(difference, difference[:, :1].expand_as(difference), rtol=1e-10, atol=1e-10)
 
@@ -72,7 +72,7 @@ def test_fm_parity():
     expected = torch.zeros(U, I).double()
     for u in range(U):
         for i in range(I):
-            # the collaborative graph has each fact both ways
+            # the collaborative graph has each triple in both directions
             items = {i} | {t for h, _, t in facts if h == i} | {h for h, _, t in facts if t == i}
             vectors = [model.embedding[u], *(model.embedding[U + f] for f in sorted(items))]
             total = sum(model.linear[f, 0] for f in items)
@@ -102,7 +102,7 @@ def test_cke_parity():
 
 @pytest.mark.parametrize("relations", [1, 9, 40])
 @pytest.mark.parametrize("model", [KGAT, CKE])
-def test_matrices_of_relations_begin_as_published(model, relations):
+def test_initial_matrices_of_relations_as_published(model, relations):
     """Glorot-uniform with the number of relations counted in both fans."""
     torch.manual_seed(0)
     weight = model(U, I, ENTITIES, relations, dim=20, relation_dim=30).relation_weight
@@ -171,11 +171,11 @@ def test_gcmc_parity():
     degree = [sum(h == v for h, _, _ in edges) for v in range(U + ENTITIES)]
     table = []
     for v in range(U + I):
-        heard = torch.zeros(4).double()
+        attended = torch.zeros(4).double()
         for h, r, t in edges:
             if h == v:
-                heard += model.embedding[t] @ model.conv.weight[r, 0] / math.sqrt(degree[h] * degree[t])
-        table.append((heard.clamp(min=0) @ model.dense).clamp(min=0))
+                attended += model.embedding[t] @ model.conv.weight[r, 0] / math.sqrt(degree[h] * degree[t])
+        table.append((attended.clamp(min=0) @ model.dense).clamp(min=0))
     expected = torch.stack([torch.stack([table[u] @ model.form @ table[U + i] for i in range(I)]) for u in range(U)])
     torch.testing.assert_close(scores(model, data), expected, rtol=1e-6, atol=1e-6)
 
@@ -193,14 +193,14 @@ def test_kgcn_parity(num_layers):
     assert max(counts) > 3
 
     def around(u, v, layer):
-        """What entity v is to user u after some layers."""
+        """The features of entity v for user u after some layers."""
         if layer == 0:
             return model.entity[v]
         own = [(r, t) for h, r, t in facts if h == v]
-        shares = torch.softmax(torch.stack([model.user[u] @ model.relation[r] for r, _ in own]), 0) if own else []
-        heard = sum((s * around(u, t, layer - 1) for s, (_, t) in zip(shares, own, strict=True)), torch.zeros(4))
+        probs = torch.softmax(torch.stack([model.user[u] @ model.relation[r] for r, _ in own]), 0) if own else []
+        attended = sum((s * around(u, t, layer - 1) for s, (_, t) in zip(probs, own, strict=True)), torch.zeros(4))
         linear = model.layers[layer - 1]
-        out = linear.weight @ (around(u, v, layer - 1) + heard) + linear.bias
+        out = linear.weight @ (around(u, v, layer - 1) + attended) + linear.bias
         return torch.tanh(out) if layer == num_layers else out.clamp(min=0)
 
     expected = torch.stack(
@@ -252,8 +252,8 @@ def test_ripplenet_parity():
             query, total = model.entity[i], torch.zeros(4).double()
             for here in sets:
                 keys = [model.entity[h] @ model.relation_weight[r] for h, r, _ in here]
-                shares = torch.softmax(torch.stack([query @ key for key in keys]), 0)
-                query = sum(s * model.entity[t] for s, (_, _, t) in zip(shares, here, strict=True))
+                probs = torch.softmax(torch.stack([query @ key for key in keys]), 0)
+                query = sum(s * model.entity[t] for s, (_, _, t) in zip(probs, here, strict=True))
                 total = total + query
             expected[u, i] = model.entity[i] @ total
         if u in (0, 2, 4):
@@ -286,7 +286,7 @@ def test_twotower_parity():
 
 
 ALL = pytest.mark.parametrize("case", RECOMMENDERS.values(), ids=RECOMMENDERS)
-# the others have losses of their own
+# the others have their own losses
 WITH_ROWS = {name: case for name, case in RECOMMENDERS.items() if name not in ("KGCN", "RippleNet")}
 ROWS = pytest.mark.parametrize("case", WITH_ROWS.values(), ids=WITH_ROWS)
 
@@ -319,7 +319,7 @@ def test_the_ranking_loss(case):
 
 @ROWS
 def test_rows_are_those_of_z(case):
-    """What a step looks at is what the ranking sees, gradients too; ids repeat."""
+    """The rows of a training step are those of the ranking, with gradients and repeated ids."""
     model, data = case.module(dtype=torch.float64).model, interactions()
     structure, ids = model.start(model.structure(data)), torch.tensor([0, 3, U + 1, U + 1, U])
     expected = model(structure).index_select(0, ids)
@@ -335,18 +335,18 @@ def test_rows_are_those_of_z(case):
 
 
 def test_nfm_drops_the_pooled_vector_in_training():
-    """As its authors do, beside the hidden layer."""
-    model, data, heard = NFM(U, I, ENTITIES, dim=8, dropout=0.5), interactions(), []
-    model.hidden.register_forward_pre_hook(lambda _, given: heard.append(given[0]))
+    """As in the paper, in addition to the hidden layer."""
+    model, data, attended = NFM(U, I, ENTITIES, dim=8, dropout=0.5), interactions(), []
+    model.hidden.register_forward_pre_hook(lambda _, given: attended.append(given[0]))
     structure, pair = model.structure(data), (torch.tensor([0, 2]), torch.tensor([1, 0]), torch.tensor([2, 5]))
     model.train().pair_loss(structure, *pair)
     model.eval().pair_loss(structure, *pair)
-    assert all(bool((pooled == 0).any()) for pooled in heard[:2])
-    assert not any(bool((pooled == 0).any()) for pooled in heard[2:])
+    assert all(bool((pooled == 0).any()) for pooled in attended[:2])
+    assert not any(bool((pooled == 0).any()) for pooled in attended[2:])
 
 
-def test_ripplenet_needs_no_facts():
-    """Nobody hears anything, and the loss still has a gradient."""
+def test_ripplenet_works_without_triples():
+    """There are no messages, and the loss still has a gradient."""
     data = interactions()
     none = KnowledgeGraph.from_triples(head=[], relation=[], tail=[], num_nodes=data.kg.num_nodes, num_relations=0)
     parts = [torch.stack([p.target, p.indices]) for p in (data.train, data.val, data.test)]

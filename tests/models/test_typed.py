@@ -68,7 +68,7 @@ def test_hgt_parity():
     assert len(model.convs) == 2
     for conv in model.convs:
         key, query, value = (typed(x, conv.weight[i], conv.bias[i]).view(N, heads, width) for i in range(3))
-        heard = torch.zeros(N, heads, width).double()
+        attended = torch.zeros(N, heads, width).double()
         for v in range(N):
             own = [(r, t) for h, r, t in kg.triples.tolist() if h == v]
             for i in range(heads):
@@ -77,8 +77,8 @@ def test_hgt_parity():
                     for r, t in own
                 ]
                 for score, (r, t) in zip(scores, own, strict=True):
-                    heard[v, i] += score / sum(scores) * value[t, i] @ conv.message[r, i]
-        x = x + typed(F.gelu(heard.flatten(1)), conv.weight[3], conv.bias[3])
+                    attended[v, i] += score / sum(scores) * value[t, i] @ conv.message[r, i]
+        x = x + typed(F.gelu(attended.flatten(1)), conv.weight[3], conv.bias[3])
     close(model(draw(N, IN, seed=50), kg), x @ model.out.weight.T + model.out.bias)
 
 
@@ -96,8 +96,8 @@ def test_han_parity():
         out = torch.einsum("vuh,uhd->vhd", score / score.sum(1, keepdim=True), value)
         paths.append(F.elu(out.flatten(1) + conv.bias))
     each = [(torch.tanh(z @ model.conv.weight + model.conv.bias) @ model.conv.query).mean() for z in paths]
-    shares = torch.softmax(torch.stack(each), 0)
-    out = sum(share * z for share, z in zip(shares, paths, strict=True))
+    probs = torch.softmax(torch.stack(each), 0)
+    out = sum(prob * z for prob, z in zip(probs, paths, strict=True))
     close(model(x, graphs), out @ model.out.weight.T + model.out.bias)
 
 

@@ -245,7 +245,7 @@ def vision(build, inputs, shape, **without):
 
 
 def over_tokens(build, without=(), **options):
-    """A layer that makes soft hyperedges of tokens."""
+    """A layer with soft hyperedges over tokens."""
     return Case(build, soft, batched=True, roundings=32, without=NO_STRUCTURE | dict(without), **options)
 
 

@@ -1,4 +1,4 @@
-"""Wrong arguments of layers are answered with what to do, before any work."""
+"""Wrong arguments of layers give errors with a hint, before any work."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ X = torch.ones(4, 3)
 
 
 @pytest.mark.parametrize("layer", LAYERS, ids=lambda c: c.__name__)
-def test_each_mistake_has_its_answer(layer):
+def test_errors_have_hints(layer):
     right, other, way = LAYERS[layer]
     conv = layer(3, 2)
     assert conv(X, right).shape[0] == 4
@@ -53,12 +53,12 @@ def test_widths_are_checked(layer, channels):
 
 
 @pytest.mark.parametrize("layer", LAYERS, ids=lambda c: c.__name__)
-def test_layers_say_their_sizes(layer):
+def test_repr_of_layers_has_sizes(layer):
     assert "3" in repr(layer(3, 2))
     assert "2" in repr(layer(3, 2))
 
 
-def test_relational_layers_ask_for_their_types_and_paths():
+def test_relational_layers_check_types_and_paths():
     typed = KnowledgeGraph.from_triples(
         head=[0], relation=[0], tail=[1], num_nodes=2, num_relations=1, node_type=[0, 2], type_names=["a", "b", "c"]
     )

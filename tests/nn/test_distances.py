@@ -20,7 +20,7 @@ def rows(n, shift, seed, dtype):
 @pytest.mark.parametrize("shift", [0.0, 100.0])
 @pytest.mark.parametrize("sizes", [(4, 6), (0, 6), (4, 0)])
 def test_squared_distances_parity(sizes, shift, dtype, rounding):
-    """The rounding of the result alone: not of the sums behind it."""
+    """The error is only the rounding of the result, not of the sums."""
     a, b = (rows(n, shift, seed, dtype).requires_grad_() for seed, n in enumerate(sizes))
     found = squared_distances(a, b)
     exact = [[sum((x - y) ** 2 for x, y in zip(p, q, strict=True)) for q in b.tolist()] for p in a.tolist()]

@@ -15,8 +15,8 @@ from hgraph.structure import Graph
 from hgraph.train import seeded
 
 
-def heard(graph):
-    """For each node the (source, weight) of what it hears, parallel edges apart."""
+def attended(graph):
+    """For each node its (source, weight) pairs, with separate parallel edges."""
     weight = torch.ones(graph.num_edges) if graph.adj.weight is None else graph.adj.weight
     out = [[] for _ in range(graph.num_nodes)]
     for target, source, w in zip(
@@ -28,7 +28,7 @@ def heard(graph):
 
 def gcn_by_loops(x, graph, weight, bias):
     """Kipf and Welling, eq. 8: Â = A + I where the loop is missing, d_i = sum_j Â_ij."""
-    rows = [edges if any(j == i for j, _ in edges) else [*edges, (i, 1.0)] for i, edges in enumerate(heard(graph))]
+    rows = [edges if any(j == i for j, _ in edges) else [*edges, (i, 1.0)] for i, edges in enumerate(attended(graph))]
     degree = [math.fsum(w for _, w in edges) for edges in rows]
     root = [0.0 if d == 0 else d**-0.5 for d in degree]
     z = x @ weight
@@ -41,7 +41,7 @@ def gcn_by_loops(x, graph, weight, bias):
 
 def gat_by_loops(x, graph, layer):
     """Velickovic et al., eq. 1 to 4, over N(i) and i itself."""
-    rows = [edges if any(j == i for j, _ in edges) else [*edges, (i, 1.0)] for i, edges in enumerate(heard(graph))]
+    rows = [edges if any(j == i for j, _ in edges) else [*edges, (i, 1.0)] for i, edges in enumerate(attended(graph))]
     z = layer.linear(x).view(len(x), layer.num_heads, -1)
     out = torch.zeros_like(z)
     for h in range(layer.num_heads):
@@ -50,8 +50,8 @@ def gat_by_loops(x, graph, layer):
                 F.leaky_relu(layer.target_score[h] @ z[i, h] + layer.source_score[h] @ z[j, h], layer.negative_slope)
                 for j, _ in edges
             ]
-            share = torch.softmax(torch.stack(score), 0)
-            out[i, h] = sum(a * z[j, h] for a, (j, _) in zip(share, edges, strict=True))
+            prob = torch.softmax(torch.stack(score), 0)
+            out[i, h] = sum(a * z[j, h] for a, (j, _) in zip(prob, edges, strict=True))
     out = out.flatten(1) if layer.concat else out.mean(1)
     return out + layer.bias
 
@@ -102,19 +102,19 @@ def test_gcn_without_edges_is_linear(close):
     close(layer(x, graph), layer.linear(x) + layer.bias)
 
 
-def test_gcn_with_loops_added_before_is_the_same(graph, close):
+def test_gcn_with_explicit_loops_is_the_same(graph, close):
     layer, x = layer_of(GCNConv, 3, 2), features(graph)
     close(layer(x, graph.add_self_loops()), layer(x, graph))
 
 
-def test_gat_with_loops_added_before_is_the_same(graph, close):
+def test_gat_with_explicit_loops_is_the_same(graph, close):
     layer, x = layer_of(GATConv, 3, 2, num_heads=2), features(graph)
     close(layer(x, graph.add_self_loops()), layer(x, graph))
 
 
 @pytest.mark.parametrize("kind", [GCNConv, GATConv])
-def test_loops_as_edges_and_beside_the_structure_are_the_same(kind, graph, close):
-    """Learned weights are not remembered, so loops are not made edges there."""
+def test_loops_as_edges_and_as_separate_terms_are_the_same(kind, graph, close):
+    """Learned weights are not cached, so loops are not made edges there."""
     layer, x = layer_of(kind, 3, 2), features(graph).requires_grad_()
     weight = torch.ones(graph.num_edges).double() if graph.adj.weight is None else graph.adj.weight.double()
     learned = Graph(graph.adj.with_weight(weight.clone().requires_grad_()))
@@ -129,7 +129,7 @@ def test_loops_as_edges_and_beside_the_structure_are_the_same(kind, graph, close
 
 
 @pytest.mark.parametrize("kind", [GCNConv, GATConv])
-def test_with_and_without_a_graph_kept_the_same(kind, graph):
+def test_with_and_without_a_cached_graph(kind, graph):
     layer, x = layer_of(kind, 3, 2), features(graph)
     with torch.no_grad():
         silent = layer(x, graph)
@@ -162,7 +162,7 @@ def test_gat_does_not_read_edge_weights(graph):
     assert torch.equal(layer(x, graph), layer(x, other))
 
 
-def test_gat_survives_large_scores():
+def test_gat_with_large_scores():
     graph = Graph.from_edge_index([[0, 1], [1, 2]], num_nodes=3, directed=False)
     layer = layer_of(GATConv, 3, 2, num_heads=2).float()
     x = 1e4 * features(graph).float()
@@ -174,7 +174,7 @@ def test_gat_survives_large_scores():
 
 
 def test_gat_half_scores_of_loops_as_exact_as_those_of_edges():
-    """Two nodes with equal features share equally, whether a loop is an edge or added by the layer."""
+    """Two nodes with equal features get equal weights, whether a loop is an edge or added by the layer."""
     graph = Graph.from_edge_index([[0, 1], [1, 0]], num_nodes=2, directed=True)
     layer = layer_of(GATConv, 3, 2, num_heads=1, bias=False).bfloat16()
     x = torch.tensor([[3.7, -2.9, 5.3]] * 2).bfloat16()
@@ -199,9 +199,9 @@ def test_gat_dropout_only_in_training_and_right_on_average():
     assert not torch.equal(draws[0], draws[1])
     error = (draws.mean(0) - exact).abs()
     assert (error <= 5 * draws.std(0) / 600**0.5 + 1e-12).all()
-    # the loop is dropped too: node 0 hears itself alone, so it gets b or b + z / 0.6
-    alone = {tuple(row.tolist()) for row in (draws[:, 0] - layer.bias).round(decimals=9)}
-    assert len(alone) == 2
+    # the loop is dropped too: node 0 only receives from itself, so it gets b or b + z / 0.6
+    values = {tuple(row.tolist()) for row in (draws[:, 0] - layer.bias).round(decimals=9)}
+    assert len(values) == 2
 
 
 # ---------------------------------------------------------------------- errors

@@ -78,8 +78,8 @@ def test_unigcnconv_parity(hypergraph, close, width, bias):
     out = torch.zeros_like(z)
     for (v, e), h in entries.items():
         members = {u: entries[u, other] / d_e[e] for u, other in entries if other == e and d_e[e]}
-        mean_degree = sum(share * d_v[u] for u, share in members.items())
-        mean = sum((share * z[u] for u, share in members.items()), torch.zeros_like(z[0]))
+        mean_degree = sum(prob * d_v[u] for u, prob in members.items())
+        mean = sum((prob * z[u] for u, prob in members.items()), torch.zeros_like(z[0]))
         out[v] += power(d_v[v], -0.5) * w[e] * h * power(mean_degree, -0.5) * mean
     close(layer(x, hypergraph), out)
 
@@ -99,7 +99,7 @@ def test_of_prepared_features_is_the_layer(kind, hypergraph, close, width):
 
 @pytest.mark.parametrize("kind", [HGNNConv, HGNNPConv])
 def test_parity_with_dense_matrices(kind, hypergraph, close):
-    """Card 04, check 1: the matrices of the equation, written out."""
+    """Feng et al., HGNN, AAAI 2019: the matrices of the equation, written out."""
     h = hypergraph.incidence().double()
     w = torch.ones(hypergraph.num_hyperedges).double()
     w = w if hypergraph.hyperedge_weight is None else hypergraph.hyperedge_weight.double()
@@ -115,7 +115,7 @@ def test_parity_with_dense_matrices(kind, hypergraph, close):
 
 
 def test_hgnn_on_a_clique_of_pairs():
-    """Card 04, check 1: off-diagonals 1/2 d_u^-1/2 d_v^-1/2 on each pair."""
+    """Feng et al., HGNN, AAAI 2019: off-diagonals 1/2 d_u^-1/2 d_v^-1/2 on each pair."""
     pairs = [[0, 1], [0, 2], [1, 2], [2, 3], [3, 4]]
     hypergraph = Hypergraph.from_lists(pairs, num_nodes=5)
     layer = HGNNConv(5, 5, bias=False).double()
@@ -151,7 +151,7 @@ def test_empty_structure_gives_zero(kind, members):
     assert torch.equal(out, torch.zeros(4, 2))
 
 
-def test_singletons_leave_nodes_alone(close):
+def test_singletons_do_not_mix_nodes(close):
     hypergraph = Hypergraph.from_lists([], num_nodes=4).with_singletons()
     x = features(hypergraph)
     for kind in (HGNNConv, HGNNPConv, UniGCNConv):
@@ -210,11 +210,11 @@ def test_gradient_to_learned_hyperedge_weights(kind):
     assert torch.autograd.gradcheck(call, (weight,))
     grad = torch.autograd.grad(call(weight).square().sum(), weight)[0]
     assert grad[:3].abs().min() > 0
-    assert grad[3] == 0  # the empty hyperedge says nothing
+    assert grad[3] == 0  # the empty hyperedge has no messages
 
 
 @pytest.mark.parametrize("kind", [HGNNConv, HGNNPConv])
-def test_learned_weights_are_read_anew_each_step(kind):
+def test_learned_weights_are_used_in_each_step(kind):
     hypergraph = Hypergraph.from_lists([[0, 1, 2], [2, 3]], num_nodes=4)
     weight = torch.nn.Parameter(torch.tensor([1.0, 2.0]))
     learned = hypergraph.with_hyperedge_weight(weight)

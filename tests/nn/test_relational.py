@@ -37,7 +37,7 @@ def randomized(layer):
 
 
 def edges_of(kg):
-    """(head, relation, tail, weight or None) of each fact."""
+    """(head, relation, tail, weight or None) of each triple."""
     weights = [None] * kg.num_edges if kg.adj.weight is None else kg.adj.weight.double()
     return [(*triple, w) for triple, w in zip(kg.triples.tolist(), weights, strict=True)]
 
@@ -46,7 +46,7 @@ def edges_of(kg):
 
 
 def matrices(layer):
-    """[R, F, F'] of the relations, put together as the paper says."""
+    """[R, F, F'] of the relations, assembled as in the paper."""
     blocks = torch.stack([torch.block_diag(*parts) for parts in layer.weight])
     return blocks if layer.share is None else torch.einsum("rb,bij->rij", layer.share, blocks)
 
@@ -60,8 +60,8 @@ def test_rgcnconv_parity(kg, options):
         out = torch.zeros(OUT).double()
         for h, r, t, w in facts:
             if h == v:
-                share = 1 / sum(a == h and b == r for a, b, _, _ in facts) if w is None else w
-                out = out + share * x[t] @ each[r]
+                prob = 1 / sum(a == h and b == r for a, b, _, _ in facts) if w is None else w
+                out = out + prob * x[t] @ each[r]
         out = out if layer.root is None else out + x[v] @ layer.root
         expected.append(out if layer.bias is None else out + layer.bias)
     torch.testing.assert_close(layer(x, kg), torch.stack(expected), rtol=1e-12, atol=1e-12)
@@ -119,11 +119,11 @@ def test_one_relation_with_symmetric_weights_is_gcn():
         ({"num_bases": 0}, "1 or more"),
     ],
 )
-def test_rgcn_says_what_is_wrong(options, match):
+def test_rgcn_wrong_arguments(options, match):
     with pytest.raises(ArgumentError, match=match):
         RGCNConv(D, OUT, R, **options)
 
 
-def test_rgcn_wants_its_relations():
+def test_rgcn_checks_relations():
     with pytest.raises(ArgumentError, match="3 relations"):
         RGCNConv(D, OUT, R)(torch.randn(N, D), random_knowledge_graph(N, 5, 2))

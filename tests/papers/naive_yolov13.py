@@ -1,4 +1,4 @@
-"""Card 07 as plain functions of a state dict: no class of the library is used, attention and means are written out."""
+"""YOLOv13 (Lei et al., 2025) as plain functions of a state dict, without classes of the library."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def dsconv(sd, p, x, stride=1):
 
 
 def count(sd, p):
-    """How many entries a list of modules has."""
+    """The number of entries of a list of modules."""
     return len({k[len(p) + 1 :].split(".")[0] for k in sd if k.startswith(p + ".")})
 
 
@@ -53,11 +53,11 @@ def dsc3k(sd, p, x):
 
 def dsc3k2(sd, p, x):
     y = conv(sd, f"{p}.cv1", x)
-    kept = [y[:, : y.shape[1] // 2], y[:, y.shape[1] // 2 :]]
+    outputs = [y[:, : y.shape[1] // 2], y[:, y.shape[1] // 2 :]]
     for i in range(count(sd, f"{p}.m")):
         block = dsc3k if f"{p}.m.{i}.cv3.conv.weight" in sd else bottleneck
-        kept.append(block(sd, f"{p}.m.{i}", kept[-1]))
-    return conv(sd, f"{p}.cv2", torch.cat(kept, 1))
+        outputs.append(block(sd, f"{p}.m.{i}", outputs[-1]))
+    return conv(sd, f"{p}.cv2", torch.cat(outputs, 1))
 
 
 def area_attention(sd, p, x, area, head=32):
@@ -70,9 +70,9 @@ def area_attention(sd, p, x, area, head=32):
         part = slice(start, start + head)
         s = torch.einsum("bdn,bdm->bnm", q[:, part], k[:, part]) / math.sqrt(head)
         s = torch.where(band[:, None] == band[None], s, -math.inf)
-        share = torch.exp(s - s.amax(-1, keepdim=True))
-        share = share / share.sum(-1, keepdim=True)
-        out[:, part] = torch.einsum("bnm,bdm->bdn", share, values[:, part])
+        prob = torch.exp(s - s.amax(-1, keepdim=True))
+        prob = prob / prob.sum(-1, keepdim=True)
+        out[:, part] = torch.einsum("bnm,bdm->bdn", prob, values[:, part])
     return conv(sd, f"{p}.proj", out.reshape(b, c, h, w) + conv(sd, f"{p}.pe", v, act=False), act=False)
 
 
@@ -82,10 +82,10 @@ def area_block(sd, p, x, area):
 
 
 def a2c2f(sd, p, x, area):
-    kept = [conv(sd, f"{p}.cv1", x)]
+    outputs = [conv(sd, f"{p}.cv1", x)]
     for i in range(count(sd, f"{p}.m")):
-        kept.append(area_block(sd, f"{p}.m.{i}.1", area_block(sd, f"{p}.m.{i}.0", kept[-1], area), area))
-    y = conv(sd, f"{p}.cv2", torch.cat(kept, 1))
+        outputs.append(area_block(sd, f"{p}.m.{i}.1", area_block(sd, f"{p}.m.{i}.0", outputs[-1], area), area))
+    y = conv(sd, f"{p}.cv2", torch.cat(outputs, 1))
     return x + sd[f"{p}.gamma"][:, None, None] * y if f"{p}.gamma" in sd else y
 
 
@@ -94,7 +94,7 @@ def linear(sd, p, x):
 
 
 def adahg(sd, p, x):
-    """Eq. 1 and 2 on [B, N, D], the heads one after the other."""
+    """Eq. 1 and 2 on [B, N, D], head by head."""
     gen, d = f"{p}.edge_generator", 16
     context = torch.cat([x.mean(1), x.max(1).values], -1)
     base = sd[f"{gen}.prototype_base"]

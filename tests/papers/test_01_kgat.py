@@ -1,4 +1,4 @@
-"""Card 01, KGAT: parity with loops over triples, sizes, limits, cost, and what the knowledge graph teaches."""
+"""KGAT (Wang et al., KDD 2019): parity with loops over triples, sizes, limits, cost, and a learning task."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def draw(*shape, seed=0):
 
 
 def some_graph(seed=0):
-    """Repeated (head, tail) pairs and repeated facts; nodes 40 and beyond are heads of nothing."""
+    """Repeated (head, tail) pairs and repeated triples; nodes from 40 on are not heads."""
     kg = random_knowledge_graph(40, 160, R, seed=seed)
     head, relation, tail = kg.triples.unbind(1)
     head, tail = torch.cat([head, head[:20]]), torch.cat([tail, tail[:20]])
@@ -32,7 +32,7 @@ def some_graph(seed=0):
 
 
 def attention_loop(kg, x, relation, weight):
-    """Equations 3 and 4 of the card, triple by triple, as a dense matrix in which duplicates are summed."""
+    """Equations 3 and 4, triple by triple, as a dense matrix in which duplicates are summed."""
     x, relation, weight = x.detach(), relation.detach(), weight.detach()
     facts, dense = kg.triples.tolist(), torch.zeros(kg.num_nodes, kg.num_nodes).double()
     raw = [
@@ -64,15 +64,15 @@ def test_attention_equals_a_loop_over_triples(seed):
     assert bool((~has).any())
 
 
-def test_without_facts_a_head_hears_nothing():
+def test_a_head_without_triples_receives_nothing():
     kg = some_graph()
     layer = nn.KGATConv(D, 3).double()
     x = draw(N, D)
-    alone = torch.nn.functional.leaky_relu(x @ layer.weight + layer.bias, 0.2)
-    alone = alone + torch.nn.functional.leaky_relu(layer.product_bias, 0.2)
+    self_only = torch.nn.functional.leaky_relu(x @ layer.weight + layer.bias, 0.2)
+    self_only = self_only + torch.nn.functional.leaky_relu(layer.product_bias, 0.2)
     none = kg.degree() == 0
     weighted = kg.with_weight(nn.kg_attention(x, draw(R, K), draw(R, D, K), kg))
-    torch.testing.assert_close(layer(x, weighted)[none], alone[none])
+    torch.testing.assert_close(layer(x, weighted)[none], self_only[none])
     empty = KnowledgeGraph.from_triples(head=[], relation=[], tail=[], num_nodes=N, num_relations=R)
     assert nn.kg_attention(x, draw(R, K), draw(R, D, K), empty).shape == (0,)
 
@@ -122,7 +122,7 @@ def small_model(**options):
 
 @pytest.mark.parametrize("aggr", ["bi", "gcn", "sage"])
 def test_kgat_parity(aggr):
-    """Equations 5 and 6: un-normalized tensors go on, normalized rows are read out, layer 0 as it is."""
+    """Equations 5 and 6: the next layer gets unnormalized rows, the output normalized ones, layer 0 unchanged."""
     kg, model = some_graph(), small_model(aggr=aggr)
     kg = model.refresh(kg)
     dense = kg.adj.dense()
@@ -149,20 +149,20 @@ def test_kgat_parity(aggr):
 
 def test_zero_projections_give_the_mean_over_out_edges():
     kg, x = some_graph(), draw(N, D)
-    shares = nn.kg_attention(x, draw(R, K), torch.zeros(R, D, K).double(), kg)
-    assert torch.allclose(shares, 1 / kg.degree()[kg.adj.target].double(), rtol=1e-12)
+    probs = nn.kg_attention(x, draw(R, K), torch.zeros(R, D, K).double(), kg)
+    assert torch.allclose(probs, 1 / kg.degree()[kg.adj.target].double(), rtol=1e-12)
     layer = nn.KGATConv(D, 3).double()
-    torch.testing.assert_close(layer(x, kg.with_weight(shares)), layer(x, kg))
-    torch.testing.assert_close(propagate(kg.adj, x, weight=shares), propagate(kg.adj, x, reduce="mean"))
+    torch.testing.assert_close(layer(x, kg.with_weight(probs)), layer(x, kg))
+    torch.testing.assert_close(propagate(kg.adj, x, weight=probs), propagate(kg.adj, x, reduce="mean"))
 
 
 def test_one_relation_and_the_identity():
     kg, x = random_knowledge_graph(9, 25, 1, seed=3), draw(9, D)
-    shares = nn.kg_attention(x, torch.zeros(1, D).double(), torch.eye(D).double()[None], kg)
+    probs = nn.kg_attention(x, torch.zeros(1, D).double(), torch.eye(D).double()[None], kg)
     score = {(h, t): float(x[t] @ torch.tanh(x[h])) for h, _, t in kg.triples.tolist()}
-    for (h, _, t), share in zip(kg.triples.tolist(), shares.tolist(), strict=True):
+    for (h, _, t), prob in zip(kg.triples.tolist(), probs.tolist(), strict=True):
         total = sum(math.exp(score[a, b]) for a, _, b in kg.triples.tolist() if a == h)
-        assert share == pytest.approx(math.exp(score[h, t]) / total)
+        assert prob == pytest.approx(math.exp(score[h, t]) / total)
 
 
 def test_no_layers_are_matrix_factorization():
@@ -189,7 +189,7 @@ def test_the_laplacian_is_the_sum_of_the_relations():
     assert torch.equal(model.refresh(model.start(kg)).adj.weight, exact)
 
 
-def test_training_may_begin_from_matrix_factorization():
+def test_training_may_start_from_matrix_factorization():
     model, mf = small_model(), models.BPRMF(10, 12, dim=D).double()
     before = model.embedding.detach().clone()
     model.take_factors(mf.embedding)
@@ -199,17 +199,17 @@ def test_training_may_begin_from_matrix_factorization():
         model.take_factors(mf.embedding[:5])
 
 
-def test_dropout_is_of_messages():
-    """Item 6: an output that lost numbers is what the next layer hears, and layer 0 loses none."""
+def test_dropout_acts_on_layer_outputs():
+    """The next layer gets the output after dropout, and layer 0 has no dropout."""
     model, kg = small_model(dropout=0.5, layer_channels=(5, 4)).train(), some_graph()
-    heard = []
-    model.convs[1].register_forward_pre_hook(lambda _, given: heard.append(given[0]))
+    attended = []
+    model.convs[1].register_forward_pre_hook(lambda _, given: attended.append(given[0]))
     with train.seeded(0):
         z = model(model.start(kg))
     assert torch.equal(z[:, :D], model.embedding)
-    share = float((heard[0] == 0).double().mean())
-    assert 0.35 < share < 0.65
-    assert torch.equal(heard[0] == 0, z[:, D : D + 5] == 0)
+    prob = float((attended[0] == 0).double().mean())
+    assert 0.35 < prob < 0.65
+    assert torch.equal(attended[0] == 0, z[:, D : D + 5] == 0)
     last = float((z[:, D + 5 :] == 0).double().mean())
     assert 0.3 < last < 0.7
     assert not bool((model.eval()(model.start(kg)) == 0).any())
@@ -247,7 +247,7 @@ def test_gradients_of_both_losses():
     assert torch.autograd.gradcheck(call("pairs"), values, atol=1e-7)
 
 
-def test_the_ranking_loss_leaves_the_attention_alone():
+def test_the_ranking_loss_has_no_gradient_to_the_attention():
     model, kg = small_model(), some_graph()
     weighted = model.refresh(model.start(kg))
     assert not weighted.adj.weight.requires_grad
@@ -261,8 +261,8 @@ def test_the_ranking_loss_leaves_the_attention_alone():
     assert model.relation_weight.grad.abs().sum() > 0
 
 
-def test_the_loss_of_facts_is_the_sum_over_facts():
-    """Equations 1 and 2, relations out of order, one without a fact; none at all is 0."""
+def test_the_triple_loss_is_the_sum_over_triples():
+    """Equations 1 and 2, with unsorted relations, one of them without triples; the loss without triples is 0."""
     x, vectors, weight = draw(7, D), draw(R, K, seed=1), draw(R, D, K, seed=2)
     head, tail, other = torch.tensor([0, 6, 3, 0, 2]), torch.tensor([1, 1, 3, 5, 4]), torch.tensor([2, 0, 6, 5, 1])
     relation = torch.tensor([2, 0, 2, 0, 3])
@@ -303,7 +303,7 @@ def test_energy_and_projection():
 
 
 def test_published_sizes():
-    """Amazon-book: 12,132,960; 12,146,384 with the GraphSAGE set that the published code makes and leaves unused."""
+    """Amazon-book: 12,132,960; 12,146,384 with the GraphSAGE weights that the published code does not use."""
     with torch.device("meta"):
         model = models.KGAT(BOOK_USERS, BOOK_ITEMS, BOOK_ENTITIES, BOOK_RELATIONS)
         unused = [nn.KGATConv(a, b, aggr="sage") for a, b in ((64, 64), (64, 32), (32, 16))]
@@ -319,8 +319,8 @@ def test_published_sizes():
 # ---------------------------------------------------------------------- 6: cost
 
 
-def test_attention_projects_nodes_by_relation_and_keeps_no_edge_features(monkeypatch):
-    """No tensor of E x k or more is made but inside the verb's own chunks; projections are of nodes."""
+def test_attention_projects_nodes_by_relation_and_stores_no_edge_features(monkeypatch):
+    """No tensor of size E x k is allocated outside the chunks of the operator; nodes are projected, not edges."""
     kg = random_knowledge_graph(300, 20_000, 3, seed=1)
     sizes = []
     real = torch.Tensor.__matmul__
@@ -349,7 +349,7 @@ def test_attention_projects_nodes_by_relation_and_keeps_no_edge_features(monkeyp
 
 
 def synthetic(seed, *, users=400, items=300, attributes=30, taken=5, shuffled=False):
-    """Items with three attributes and three pieces of noise; users who take items of the two attributes they prefer."""
+    """Items with three attributes and three noise entities; users take items of the two attributes they prefer."""
     g = torch.Generator().manual_seed(seed)
     third = attributes // 3
     own = torch.stack([torch.randint(third, (items,), generator=g) + r * third for r in range(3)], 1)
@@ -396,16 +396,16 @@ def gains(seeds, epochs):
     return torch.tensor(found).double().mean(0).tolist()
 
 
-def test_the_knowledge_graph_teaches():
-    """One seed; the whole task is below."""
+def test_the_knowledge_graph_helps():
+    """One seed; the full task is below."""
     mf, kgat, control = gains([0], 60)
     assert kgat >= 1.2 * mf
     assert control - mf <= 0.5 * (kgat - mf)
 
 
 @pytest.mark.slow
-def test_the_knowledge_graph_teaches_over_three_seeds():
-    """Card 01, check 7: at least 20 % over BPR-MF, of which a shuffled graph loses at least half."""
+def test_the_knowledge_graph_helps_over_three_seeds():
+    """At least 20 % over BPR-MF, and a shuffled graph loses at least half of the gain."""
     mf, kgat, control = gains(range(3), 60)
     assert kgat >= 1.2 * mf
     assert control - mf <= 0.5 * (kgat - mf)

@@ -1,4 +1,4 @@
-"""Card 03, SoftHGNN: parity with loops over its sums, its counts and costs, limits, balance, and what it learns."""
+"""SoftHGNN (arXiv 2505.15325): parity with loops, counts and costs, limits, balance, and a learning task."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def close(a, b, tolerance=1e-10):
     torch.testing.assert_close(a, b, rtol=0, atol=tolerance)
 
 
-# ---------------------------------------------------------------------- loops over the sums of the card
+# ---------------------------------------------------------------------- loops over the sums of the paper
 
 
 def gelu(v):
@@ -68,33 +68,33 @@ def loop_softmax(values):
 
 
 def loop_participation(gen, s):
-    """Eq. 4: what hyperedges hear and what nodes hear, [n][m] each; heads are averaged before the softmax."""
+    """Eq. 4: weights of messages to hyperedges and to nodes, [n][m] each; heads are averaged before the softmax."""
     n, m = range(len(s[0])), range(len(s[0][0]))
     mean = [[sum(head[i][j] for head in s) / len(s) for j in m] for i in n]
     if gen.normalize == "node":
         columns = [loop_softmax([mean[i][j] for i in n]) for j in m]
-        share = [[columns[j][i] for j in m] for i in n]
-        return share, share
-    share = [loop_softmax(mean[i]) for i in n]
-    return [[share[i][j] / sum(share[k][j] for k in n) for j in m] for i in n], share
+        prob = [[columns[j][i] for j in m] for i in n]
+        return prob, prob
+    prob = [loop_softmax(mean[i]) for i in n]
+    return [[prob[i][j] / sum(prob[k][j] for k in n) for j in m] for i in n], prob
 
 
 def loop_block(layer, x, on=None):
-    """Eq. 5 for a batch; ``on`` [b] lists the hyperedges that carry messages (eq. 6)."""
+    """Eq. 5 for a batch; ``on`` [b] lists the hyperedges with messages (eq. 6)."""
     out = torch.empty_like(x)
     gate = 1.0 if getattr(layer, "gate", None) is None else float(layer.gate.detach())
     for b, sample in enumerate(x.tolist()):
         n, d, gen = range(len(sample)), range(len(sample[0])), layer.edge_generator
-        hear, tell = loop_participation(gen, loop_scores(gen, sample))
+        receive, send = loop_participation(gen, loop_scores(gen, sample))
         carried = range(gen.num_hyperedges) if on is None else on[b]
         h = {}
         for m in carried:
-            heard = [sum(hear[i][m] * sample[i][c] for i in n) for c in d]
-            h[m] = [gelu(v) for v in linear(layer.edge_proj[0], heard)]
+            attended = [sum(receive[i][m] * sample[i][c] for i in n) for c in d]
+            h[m] = [gelu(v) for v in linear(layer.edge_proj[0], attended)]
         for i in n:
-            told = linear(layer.node_proj[0], [sum(tell[i][m] * h[m][c] for m in carried) for c in d])
+            update = linear(layer.node_proj[0], [sum(send[i][m] * h[m][c] for m in carried) for c in d])
             for c in d:
-                out[b, i, c] = sample[i][c] + gate * gelu(told[c])
+                out[b, i, c] = sample[i][c] + gate * gelu(update[c])
     return out
 
 
@@ -113,8 +113,8 @@ def test_softhyperedges_parity_and_sums_of_one():
     gen, x = made(SoftHyperedges, 4, 3, 2), tokens(2, 5, 4)
     a = gen(x).participation
     for b in range(2):
-        share, _ = loop_participation(gen, loop_scores(gen, x[b].tolist()))
-        close(a[b], torch.tensor(share, dtype=torch.float64))
+        prob, _ = loop_participation(gen, loop_scores(gen, x[b].tolist()))
+        close(a[b], torch.tensor(prob, dtype=torch.float64))
     close(a.sum(1), torch.ones(2, 3, dtype=torch.float64), 1e-12)
     by_node = made(SoftHyperedges, 4, 3, 2, normalize="edge")(x)
     close(by_node.e2v.weight.sum(-1), torch.ones(2, 5, dtype=torch.float64), 1e-12)
@@ -170,7 +170,7 @@ def test_sizes_of_the_whole_cifar_networks():
 
 @pytest.mark.parametrize("small_data", [False, True])
 def test_vit_parity(small_data):
-    """The trunk and a block against the same sums written out."""
+    """The trunk and a block against explicit sums."""
     last = made(SoftHGNN, 4, 3, 2)
     net = made(
         partial(ViT, 6, 3),
@@ -230,7 +230,7 @@ def test_cost_is_affine_in_the_number_of_tokens():
     assert cost[1024] - cost[256] == 768 * (4 * 256**2 + 6 * 16 * 256) == 768 * 286_720
 
 
-def test_unselected_hyperedges_cost_their_scores_alone():
+def test_unselected_hyperedges_only_cost_their_scores():
     small = SoftHGNNSeS(64, num_dynamic=32, num_fixed=4, top_k=4, num_heads=4).to("meta").eval()
     x = [torch.empty(1, n, 64, device="meta") for n in (100, 200)]
     slope = (flops(small, x[1]) - flops(small, x[0])) / 100
@@ -242,7 +242,7 @@ def test_unselected_hyperedges_cost_their_scores_alone():
 
 @pytest.mark.parametrize("normalize", ["node", "edge"])
 @pytest.mark.parametrize("per_head", [False, True])
-def test_choosing_all_is_the_dense_block(normalize, per_head):
+def test_selecting_all_is_the_dense_block(normalize, per_head):
     options = {"normalize": normalize, "per_head": per_head}
     sparse = made(SoftHGNNSeS, 4, 5, 2, 5, 2, **options)
     dense = made(SoftHGNN, 4, 7, 2, gate=False, **options)
@@ -252,7 +252,7 @@ def test_choosing_all_is_the_dense_block(normalize, per_head):
 
 
 @pytest.mark.parametrize("normalize", ["node", "edge"])
-def test_gathered_columns_are_the_masked_ones(normalize):
+def test_gathered_columns_equal_masked_ones(normalize):
     layer, x = made(SoftHGNNSeS, 4, 5, 2, 2, 2, normalize=normalize), tokens(3, 6, 4)
     gen = layer.edge_generator
     score = gen.score(x)
@@ -264,7 +264,7 @@ def test_gathered_columns_are_the_masked_ones(normalize):
     close(layer(x), x + soft_convolve(x, masked, layer.edge_proj, layer.node_proj), 1e-12)
 
 
-def test_without_context_prototypes_stand_still():
+def test_without_context_prototypes_are_constant():
     gen, x = made(SoftHyperedges, 4, 3, 2), tokens(2, 5, 4)
     with torch.no_grad():
         gen.context_net.weight.zero_()
@@ -273,7 +273,7 @@ def test_without_context_prototypes_stand_still():
     logits = (gen.pre_head_proj(x) @ gen.prototype_base.T) / (2 * math.sqrt(2))
     close(gen.score(x).mT, logits)
     more = gen.score(torch.cat([x, 9 * x[:, :1]], 1))
-    close(more[..., :5], gen.score(x), 1e-13)  # another node changes nobody's logits
+    close(more[..., :5], gen.score(x), 1e-13)  # another node does not change the logits
 
 
 def test_without_prototypes_every_hyperedge_is_the_mean():
@@ -294,14 +294,14 @@ def test_one_hyperedge_and_one_node():
     assert torch.equal(layer.edge_generator(tokens(2, 1, 4)).participation, torch.ones(2, 1, 1).double())
 
 
-def test_heads_are_one_head_at_another_temperature():
+def test_heads_equal_one_head_at_another_temperature():
     x, heads = tokens(2, 5, 8), made(SoftHyperedges, 8, 3, 4)
     single = made(SoftHyperedges, 8, 3, 1)
     close(heads.score(x) * (4 * math.sqrt(2)), single.score(x) * math.sqrt(8), 1e-12)
 
 
-def test_heads_of_their_own_average_to_the_paper_in_the_logits():
-    """The extension: same logits by head, a softmax each, values split by head."""
+def test_logits_per_head_average_to_the_paper():
+    """The extension: logits, softmax and values per head."""
     x, mean, own = tokens(2, 5, 4), made(SoftHyperedges, 4, 3, 2), made(SoftHyperedges, 4, 3, 2, per_head=True)
     close(own.score(x).mean(1), mean.score(x), 1e-13)
     layer = made(SoftHGNN, 4, 3, 2, per_head=True)
@@ -330,7 +330,7 @@ def test_padding_changes_nothing(kind, normalize, per_head):
     out = layer(garbage, mask)
     close(out[0, :4], layer(x[:1, :4])[0], 1e-12)
     close(out[1], layer(x[1:2])[0], 1e-12)
-    assert not out[~mask].any()  # also in a sample of padding alone: no 0 / 0
+    assert not out[~mask].any()  # also in a sample with only padding: no 0 / 0
     assert not layer.edge_generator(garbage, mask).participation[2].any()
 
 
@@ -346,7 +346,7 @@ def test_padding_gets_no_gradient_and_gives_no_nan(kind):
     assert not update[1].any()
 
 
-def test_padded_samples_do_not_vote():
+def test_padded_samples_do_not_count():
     layer, x = made(SoftHGNNSeS, 4, 3, 1, 2, 2), tokens(3, 5, 4)
     mask = torch.tensor([[1] * 5, [0] * 5, [1, 1, 1, 0, 0]], dtype=torch.bool)
     layer(x, mask)
@@ -384,7 +384,7 @@ def test_gradcheck_of_the_block_and_of_the_selection(options):
         assert torch.autograd.gradgradcheck(layer, (tokens(1, 3, 4).requires_grad_(),))
 
 
-def test_unchosen_hyperedges_get_no_gradient():
+def test_unselected_hyperedges_get_no_gradient():
     layer, x = made(SoftHGNNSeS, 4, 5, 1, 2, 2, balance=None), tokens(1, 5, 4)
     layer(x).square().sum().backward()
     touched = layer.edge_generator.prototype_base.grad.abs().sum(1) > 0
@@ -409,7 +409,7 @@ def sets(count, seed):
     return torch.randn(count, 12, 16, generator=torch.Generator().manual_seed(seed))
 
 
-def test_a_biased_pool_stays_biased_and_the_loss_sees_it():
+def test_the_loss_detects_a_biased_pool():
     layer = biased(None)
     layer(sets(200, 1))
     assert layer.usage[:2].min() > 0.9
@@ -454,7 +454,7 @@ def test_the_straight_through_loss_balances_the_pool():
 
 
 def kinds_task(batch, generator):
-    """Sets of 64 tokens of one of six hidden kinds, seen through noise, with a value; wanted: the sum of one's kind."""
+    """Sets of 64 tokens of one of six hidden kinds, with noisy features and a value; target: sum over a kind."""
     kind = torch.randint(6, (batch, 64), generator=generator)
     value = torch.randn(batch, 64, generator=generator)
     onehot = F.one_hot(kind, 6).float()
@@ -463,7 +463,7 @@ def kinds_task(batch, generator):
 
 
 class HardBlock(nn.Module):
-    """The same block with the hypergraph of the five nearest neighbours in place of the soft one."""
+    """The same block with the hypergraph of the five nearest neighbors instead of the soft one."""
 
     def __init__(self, dim):
         super().__init__()
@@ -522,7 +522,7 @@ def test_sums_over_hidden_kinds_are_learned(seed):
 # ---------------------------------------------------------------------- precision, copies, errors
 
 
-def test_half_participation_is_made_in_float32():
+def test_half_participation_is_computed_in_float32():
     for dtype in (torch.bfloat16, torch.float16):
         layer = SoftHGNN(8, 3, 2, dropout=0.0).to(dtype)
         x = torch.randn(2, 500, 8, generator=torch.Generator().manual_seed(0)).to(dtype)
@@ -536,7 +536,7 @@ def test_half_participation_is_made_in_float32():
     torch.testing.assert_close(soft.participation.sum(1), torch.ones(2, 3), rtol=0, atol=1e-5)
 
 
-def test_dropout_acts_on_the_logits_in_training_alone():
+def test_dropout_acts_on_the_logits_only_in_training():
     gen, x = SoftHyperedges(8, 3, 2, dropout=0.5), torch.randn(2, 50, 8)
     assert torch.equal(gen.eval().score(x), gen.score(x))
     kept = gen.score(x)

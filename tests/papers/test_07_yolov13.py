@@ -1,4 +1,4 @@
-"""Card 07, YOLOv13: sizes and costs exact, parity with the card written out, wiring, limits, and what it learns."""
+"""YOLOv13 (Lei et al., 2025): exact sizes and costs, parity with plain functions, wiring, limits, a learning task."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ _SPEC = importlib.util.spec_from_file_location("naive_yolov13", Path(__file__).w
 naive = importlib.util.module_from_spec(_SPEC)
 _SPEC.loader.exec_module(naive)
 
-# Parameters of layers 0 to 32 with 80 classes (the card's table).
+# Parameters of layers 0 to 32 with 80 classes (the published table).
 PARAMETERS = {
     "n": (464, 2368, 5792, 9344, 20800, 17792, 174720, 34432, 677120, 273536, 0, 33280, 1, 1, 1, 0, 0, 115328, 1, 0, 0,
           35136, 8320, 1, 36992, 0, 90752, 1, 147712, 0, 345344, 1, 464912),
@@ -61,7 +61,7 @@ STATE = {
     "l": (1568, "a6c92ba5819f514c75002ce9ca0c5382c1f371974d70d26db09c28789ca8ff45"),
 }
 GFLOPS = {"n": (6.206, 7.247), "s": (19.922, 22.119), "l": (84.768, 92.206), "x": (188.388, 200.215)}
-# The card's "<-" column, written out: what each layer reads.
+# The inputs of each layer.
 READS = {i: (i - 1,) for i in range(33)} | {
     9: (4, 6, 8), 10: (9,), 11: (9,), 12: (6, 9), 13: (4, 10), 14: (8, 11), 16: (15, 12), 18: (17, 9), 19: (17,),
     20: (19, 13), 22: (10,), 23: (21, 22), 25: (24, 18), 27: (26, 9), 28: (26,), 29: (28, 14), 31: (30, 11),
@@ -76,7 +76,7 @@ def empty_nets():
 
 
 def seeded(module, seed=0):
-    """Every number of a state dict random, none of the gates shut, no activation out of bounds."""
+    """A random state dict with nonzero gates and bounded activations."""
     generator, state = torch.Generator().manual_seed(seed), module.state_dict()
     for name, value in state.items():
         if not value.is_floating_point() or "dfl" in name:
@@ -154,7 +154,7 @@ def test_flops(empty_nets, scale):
     assert counter.get_total_flops() / 1e9 == pytest.approx(GFLOPS[scale][1], rel=1e-3)
 
 
-def test_four_times_the_pixels_cost_four_times_but_for_the_image_itself():
+def test_cost_is_proportional_to_the_number_of_pixels():
     d, m, layer = 64, 4, SoftHGNN(64, 4, 4, gate=False).to("meta")
 
     def cost(n):
@@ -166,7 +166,7 @@ def test_four_times_the_pixels_cost_four_times_but_for_the_image_itself():
     assert cost(4 * 1600) - once == 4 * (cost(1600) - once)
 
 
-# ---------------------------------------------------------------------- parity with the card written out
+# ---------------------------------------------------------------------- parity with plain functions
 
 
 def parity(module, formula, *maps, tolerance=1e-10):
@@ -241,7 +241,7 @@ def test_detect_parity():
     torch.testing.assert_close(found.scores, scores, rtol=1e-10, atol=1e-10)
 
 
-def compare_with_the_card(scale, height, width):
+def compare_with_plain_functions(scale, height, width):
     net, x = seeded(YOLOv13(scale)), image(2, 3, height, width)
     with torch.no_grad():
         (boxes, scores), _ = naive.network(net.state_dict(), x)
@@ -258,13 +258,13 @@ def compare_with_the_card(scale, height, width):
 
 
 def test_yolov13_parity():
-    compare_with_the_card("n", 64, 96)
+    compare_with_plain_functions("n", 64, 96)
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("scale", "slx")
 def test_yolov13_parity_of_the_larger(scale):
-    compare_with_the_card(scale, 64, 96)
+    compare_with_plain_functions(scale, 64, 96)
 
 
 # ---------------------------------------------------------------------- wiring
@@ -300,7 +300,7 @@ def changed_layers(net):
 
 
 def downstream():
-    """By the card's table."""
+    """By the published table."""
     found = {}
     for at in range(32):
         reached = {at}
@@ -312,7 +312,7 @@ def downstream():
 
 
 def reads(net):
-    """Whose outputs each layer is given, in order."""
+    """The layers whose outputs each layer reads, in order."""
     outputs, given = {}, {}
 
     def record(at):
@@ -334,7 +334,7 @@ def test_a_change_reaches_exactly_the_layers_downstream(net):
     assert changed_layers(net) == downstream()
 
 
-def test_every_layer_reads_what_the_table_says(net):
+def test_the_inputs_of_every_layer(net):
     assert reads(net) == READS
 
 
@@ -342,8 +342,8 @@ def test_every_layer_reads_what_the_table_says(net):
     ("layer", "wrong", "by_changes"),
     [(28, (27,), True), (24, (21,), True), (19, (18,), True), (31, (30, 14), False), (18, (17, 12), False)],
 )
-def test_wrong_wiring_would_be_noticed(net, monkeypatch, layer, wrong, by_changes):
-    """Each of these keeps every shape and count; the last two even what a change reaches."""
+def test_wrong_wiring_is_detected(net, monkeypatch, layer, wrong, by_changes):
+    """Each of these preserves all shapes and counts; the last two also the layers that a change reaches."""
     faulty = tuple(wrong if i == layer else inputs for i, inputs in enumerate(yolov13._INPUTS))
     monkeypatch.setattr(yolov13, "_INPUTS", faulty)
     monkeypatch.setattr(yolov13, "_LAST_USE", {i: n for n, inputs in enumerate(faulty) for i in inputs})
@@ -355,7 +355,7 @@ def test_wrong_wiring_would_be_noticed(net, monkeypatch, layer, wrong, by_change
 # ---------------------------------------------------------------------- check 3 and 4: the hypergraph convolution
 
 
-def test_one_hyperedge_without_prototype_hears_the_mean():
+def test_one_hyperedge_without_prototype_gets_the_mean():
     layer, n = seeded(SoftHGNN(32, 1, 2, gate=False).double()), 6
     with torch.no_grad():
         for parameter in (layer.edge_generator.prototype_base, *layer.edge_generator.context_net.parameters()):
@@ -365,7 +365,7 @@ def test_one_hyperedge_without_prototype_hears_the_mean():
     torch.testing.assert_close(layer(x), x + F.gelu(layer.node_proj[0](y / n)), rtol=0, atol=1e-13)
 
 
-def test_pixels_may_come_in_any_order():
+def test_pixels_may_be_in_any_order():
     layer, x = seeded(SoftHGNN(32, 3, 2, gate=False)), torch.randn(2, 20, 32)
     order = torch.randperm(20)
     torch.testing.assert_close(layer(x[:, order]), layer(x)[:, order], rtol=1e-6, atol=1e-6)
@@ -379,7 +379,7 @@ def test_gradcheck_of_the_hypergraph_convolution():
 # ---------------------------------------------------------------------- check 5: facts at initialization
 
 
-def test_at_first_the_gates_are_shut():
+def test_gates_are_initially_zero():
     torch.manual_seed(0)
     net, x = YOLOv13("n", num_classes=3), image(2, 3, 64, 64)
     with torch.no_grad():
@@ -395,13 +395,13 @@ def test_at_first_the_gates_are_shut():
     gates = [m.gate.grad for m in net.modules() if isinstance(m, FullPAD)]
     assert len(gates) == 7
     assert all(float(g.abs()) > 0 for g in gates)
-    for number in (9, 11, 22):  # what speaks through shut gates alone
+    for number in (9, 11, 22):  # only used through gates, which are zero
         assert all(not p.grad.any() for p in net.model[number].parameters())
     others = [p for i, layer in enumerate(net.model) if i not in (9, 11, 22) for p in layer.parameters()]
     assert all(p.grad.abs().sum() > 0 for p in others if p.requires_grad)
 
 
-def test_initial_biases_say_small_and_rare():
+def test_initial_biases_are_for_small_and_rare_objects():
     head = YOLOv13("n").model[32]
     for level, stride in enumerate((8, 16, 32)):
         assert head.cv2[level][2].bias.tolist() == [1.0] * 64
@@ -490,7 +490,9 @@ def test_counting_elsewhere_is_learned(seed):
     torch.manual_seed(seed)
     soft = SoftHGNN(32, 4, 2, gate=False, dropout=0.0)
     with torch.no_grad():
-        soft.node_proj[0].weight.mul_(256 / 4)  # a node hears M / N in all: as it starts it would learn for ever
+        soft.node_proj[0].weight.mul_(
+            256 / 4
+        )  # a node receives a total weight of M / N, so training from the default scale takes too long
     local = nn.Sequential(DSConv(32, 180, 3), ConvBlock(180, 32))
     assert sum(p.numel() for p in local.parameters()) >= sum(p.numel() for p in soft.parameters())
     scores = accuracy_after_training(Counter(soft), seed), accuracy_after_training(Counter(local), seed)

@@ -1,4 +1,4 @@
-"""Axial attention and the Axial Transformer (card 09): lines of a grid, pixels one after the other."""
+"""Axial attention and the Axial Transformer (Ho et al., 2019): lines of a grid, images pixel by pixel."""
 
 from __future__ import annotations
 
@@ -26,11 +26,11 @@ def same_line(shape, axis, causal):
 
 
 def dense(layer, x, mask):
-    """Attention over all cells with a mask, written out; rows that hear nobody are 0."""
+    """Attention over all cells with a mask; rows without sources are 0."""
     q, k, v = (f(x).unflatten(-1, (layer.query_heads, layer.head_dim)) for f in (layer.query, layer.key, layer.value))
     score = torch.einsum("bthd,bshd->bhts", q, k) / math.sqrt(layer.head_dim)
-    share = score.masked_fill(~mask, -float("inf")).softmax(-1).nan_to_num(0.0)
-    return layer.out(torch.einsum("bhts,bshd->bthd", share, v).flatten(2))
+    prob = score.masked_fill(~mask, -float("inf")).softmax(-1).nan_to_num(0.0)
+    return layer.out(torch.einsum("bhts,bshd->bthd", prob, v).flatten(2))
 
 
 @pytest.mark.parametrize("causal", [False, True])
@@ -60,7 +60,7 @@ def test_one_row_is_full_attention():
     torch.testing.assert_close(ours, full, rtol=1e-12, atol=1e-12)
 
 
-def test_padding_hears_nobody_and_is_not_heard():
+def test_padding_is_neither_target_nor_source():
     layer, x = AxialAttention(8, 2, axis=0).double(), numbers(2, 5, 7, 8)
     mask = torch.ones(2, 5, 7, dtype=torch.bool)
     mask[0, 3:] = mask[1, :, 2] = False  # a cut, and a line that is all padding
@@ -79,7 +79,7 @@ def test_two_layers_reach_every_cell():
 
 
 def test_edges_and_exponent():
-    """One layer at 64 x 64 has 262,144 edges a head where full attention has 16,777,216; N to the 3/2 in general."""
+    """One layer at 64 x 64 has 262,144 edges per head where full attention has 16,777,216; N to the 3/2 in general."""
     assert patterns.axial((64, 64), 0).num_edges == 262_144
     assert patterns.full(64 * 64).num_edges == 16_777_216
     edges = [patterns.axial((side, side), 0).num_edges for side in (16, 64)]
@@ -88,8 +88,8 @@ def test_edges_and_exponent():
     assert video.num_edges == 512 * 8
 
 
-def test_axial_attention_is_one_run_a_cell():
-    """A line becomes a run once its axis runs fastest: tiles are as many as a block-diagonal graph has."""
+def test_axial_attention_is_one_run_per_cell():
+    """A line is one run if its axis is the fastest: the number of tiles is that of a block-diagonal graph."""
     graph = patterns.axial((64, 64), 0)
     assert graph.num_runs == 64 * 64
     assert graph.num_tiles(64) == 64
@@ -99,7 +99,7 @@ def test_axial_attention_is_one_run_a_cell():
 
 
 def small(channels=2, seed=0, **options):
-    """A network with every parameter random: branches that start at nothing would hide what is lost."""
+    """A network with every parameter random: branches that start at zero would hide errors."""
     sizes = {"num_classes": 3, "dim": 8, "num_heads": 2, "exterior": 2, "outer": 2, "inner": 2} | options
     torch.manual_seed(seed)
     net = AxialTransformer(3, 4, channels, residual_scale=1.0, **sizes).double().eval()
@@ -114,19 +114,19 @@ def images(net, count=1, seed=0):
     return torch.randint(net.num_classes, shape, generator=torch.Generator().manual_seed(seed))
 
 
-def block_loops(block, cells, hears):
-    """A layer over a dictionary of cells by sums over the cells that each hears."""
+def block_loops(block, cells, attends):
+    """A layer over a dictionary of cells, by sums over the cells that each attends to."""
     layer, d = block.attention.layers[0], block.attention.layers[0].head_dim
     normed = {at: block.norm1(x) for at, x in cells.items()}
     out = {}
     for at in cells:
-        query, heard = layer.query(normed[at]), []
-        others = [normed[b] for b in cells if hears(at, b)]
+        query, attended = layer.query(normed[at]), []
+        others = [normed[b] for b in cells if attends(at, b)]
         for h in range(layer.query_heads):
             own = slice(h * d, h * d + d)
             score = torch.stack([(query[own] @ layer.key(b)[own] / math.sqrt(d)).exp() for b in others])
-            heard.append(sum(s / score.sum() * layer.value(b)[own] for s, b in zip(score, others, strict=True)))
-        x = cells[at] + layer.out(torch.cat(heard))
+            attended.append(sum(s / score.sum() * layer.value(b)[own] for s, b in zip(score, others, strict=True)))
+        x = cells[at] + layer.out(torch.cat(attended))
         z = block.hidden(block.norm2(x))
         out[at] = x + block.out(z / (1 + torch.exp(-1.702 * z)))
     return out
@@ -171,7 +171,7 @@ def test_axialtransformer_parity(channels):
         torch.testing.assert_close(net(x)[0], expected, rtol=1e-12, atol=1e-12)
 
 
-def test_loss_is_the_mean_of_bits_and_training_draws_one_slice_an_image():
+def test_loss_is_the_mean_of_bits_and_training_samples_one_slice_per_image():
     net = small(2)
     x = images(net, 4)
     bits = -net(x).log_softmax(-1).gather(4, x.unsqueeze(-1)).squeeze(-1) / math.log(2)
@@ -184,7 +184,7 @@ def test_loss_is_the_mean_of_bits_and_training_draws_one_slice_an_image():
     torch.testing.assert_close(loss, expected, rtol=1e-12, atol=1e-12)
 
 
-def test_a_cell_hears_every_earlier_cell_and_no_other():
+def test_a_cell_depends_on_exactly_all_earlier_cells():
     """The Jacobian by embedded pixels, after one outer pair and one inner layer, at random weights of scale one."""
     torch.manual_seed(0)
     options = {"num_classes": 2, "dim": 8, "num_heads": 2, "outer": 2, "inner": 1, "residual_scale": 1.0}
@@ -195,10 +195,10 @@ def test_a_cell_hears_every_earlier_cell_and_no_other():
         return net.within(h, net.position(net.above(h, None)), None).sum(-1)
 
     jacobian = torch.autograd.functional.jacobian(logits, numbers(1, 4, 5, 8))  # [1, 4, 5, 1, 4, 5, 8]
-    heard = jacobian.view(20, 20, 8).abs().amax(-1)
+    attended = jacobian.view(20, 20, 8).abs().amax(-1)
     earlier = torch.ones(20, 20).tril(-1).bool()
-    assert (heard[earlier] > 0).all()
-    assert (heard[~earlier] == 0).all()
+    assert (attended[earlier] > 0).all()
+    assert (attended[~earlier] == 0).all()
 
 
 def test_causality_bit_for_bit():
@@ -216,7 +216,7 @@ def test_causality_bit_for_bit():
 
 
 def test_published_sizes():
-    """As computed from the published settings; nothing is held in memory."""
+    """Computed from the published settings without allocating parameters."""
     with torch.device("meta"):
         nets = AxialTransformer.imagenet64(), AxialTransformer.imagenet32()
     assert [sum(p.numel() for p in net.parameters()) for net in nets] == [606_161_152, 341_178_112]
@@ -226,7 +226,7 @@ def test_published_sizes():
     assert nets[1].inner[0].dropout.p == 0.04
 
 
-def test_starts_as_the_identity_with_even_logits():
+def test_starts_as_the_identity_with_uniform_logits():
     torch.manual_seed(0)
     net = AxialTransformer(8, 8, 3, num_classes=4, dim=64, num_heads=4, exterior=2, outer=2, inner=2).double()
     block, x = net.inner[0], numbers(1, 8, 8, 64)
@@ -244,7 +244,7 @@ def gumbel(*shape, seed=0):
 
 
 @pytest.mark.parametrize("temperature", [1.0, 0.5])
-def test_sampling_is_the_naive_loop(temperature):
+def test_sampling_matches_the_naive_loop(temperature):
     torch.manual_seed(0)
     net = AxialTransformer(
         4, 4, 2, num_classes=4, dim=8, num_heads=2, exterior=2, outer=2, inner=1, residual_scale=1.0
@@ -298,7 +298,7 @@ def test_wrong_arguments_are_answered(call, error, message):
 
 
 def shifted_rows(count, generator):
-    """Binary 8 x 8: two random rows, then each the row two above it, three columns on. 0.25 bits a pixel."""
+    """Binary 8 x 8: two random rows, then each the row two above it, three columns on. 0.25 bits per pixel."""
     x = torch.zeros(count, 8, 8, dtype=torch.long)
     x[:, :2] = torch.randint(2, (count, 2, 8), generator=generator)
     for r in range(2, 8):
@@ -307,7 +307,7 @@ def shifted_rows(count, generator):
 
 
 def unknown_to_columns():
-    """How many of the 64 pixels nobody knows who hears columns up to the own one, all rows above."""
+    """How many of the 64 pixels cannot be known from columns up to the own one, in all rows above."""
     count = 0
     for r in range(8):
         for c in range(8):
@@ -319,8 +319,8 @@ def unknown_to_columns():
 @pytest.mark.slow
 @pytest.mark.parametrize(("kind", "low", "high"), [("both", 0.24, 0.40), ("none", 0.95, 1.1), ("columns", 0.50, 0.60)])
 def test_only_rows_and_columns_reach_a_pixel_off_the_axes(kind, low, high):
-    """Check 7. Columns alone would be left with more than 0.90, says the card; but the inner layer hears all columns
-    up to the own one, so that 34 of 64 pixels are unknown: 0.53 bits at best."""
+    """The inner layer attends to all columns up to the own one, so that 34 of 64 pixels are unknown to columns alone:
+    0.53 bits at best."""
     assert unknown_to_columns() == 34
     torch.manual_seed(0)
     net = AxialTransformer(8, 8, 1, num_classes=2, dim=64, num_heads=4, outer=0 if kind == "none" else 2, inner=1)

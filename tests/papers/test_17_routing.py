@@ -1,4 +1,4 @@
-"""Routing attention (card 17): clusters of content, who hears whom in them, and what leaks from the future."""
+"""Routing attention (Roy et al., TACL 2021): clusters of content, their edges, and leaks from the future."""
 
 from __future__ import annotations
 
@@ -59,16 +59,16 @@ def best(score, w, present):
 
 
 def heard_by_cluster(layer, near_q, near_k, t, present):
-    """For each cluster that token t is in, the tokens that it hears there."""
+    """The tokens that token t attends to, by cluster."""
     w = layer.cluster_size
-    alone = layer.causal and layer.shared_qk and not layer.official
+    skips_itself = layer.causal and layer.shared_qk and not layer.official
     lists = []
     for c in range(len(near_q)):
         if layer.assignment == "argmax":
             if int(near_q[:, t].argmax()) != c or not present[t]:
                 continue
             keys = [s for s in range(t + 1) if present[s] and int(near_k[:, s].argmax()) == c]
-            if alone and len(keys) > 1:
+            if skips_itself and len(keys) > 1:
                 keys = keys[:-1]
             keys = keys[-w:]
         else:
@@ -80,19 +80,19 @@ def heard_by_cluster(layer, near_q, near_k, t, present):
                 keys = keys[: rank + 1]
             elif layer.causal:
                 keys = [s for s in keys if s <= t]
-            if alone and len(keys) > 1:
+            if skips_itself and len(keys) > 1:
                 keys = [s for s in keys if s != t]
         lists.append(keys)
     return lists
 
 
 def loops(layer, x, present=None):
-    """One example, token by token; also the shares [H, N, N]."""
+    """One example, token by token; also the attention probabilities [H, N, N]."""
     n, d, local = len(x), layer.head_dim, layer.local_heads
     present = [True] * n if present is None else present.tolist()
     q, v = layer.query(x), layer.value(x)
     k = None if layer.key is None else layer.key(x)
-    out, shares = torch.zeros(n, D, dtype=torch.float64), torch.zeros(layer.num_heads, n, n, dtype=torch.float64)
+    out, probs = torch.zeros(n, D, dtype=torch.float64), torch.zeros(layer.num_heads, n, n, dtype=torch.float64)
     for h in range(layer.num_heads):
         own = slice(h * d, h * d + d)
         query = q[:, own] if h < local else torch.stack([normalised(a) for a in q[:, own]])
@@ -115,10 +115,10 @@ def loops(layer, x, present=None):
                 if keys:
                     score = torch.stack([query[t] @ key[s] * layer.scale for s in keys]).exp()
                     count = len(lists) + (0.01 if layer.official and h >= local else 0.0)
-                    for s, share in zip(keys, score / score.sum(), strict=True):
-                        shares[h, t, s] += share.detach() / count
-                        out[t, own] += share / count * v[s, own]
-    return out @ layer.out.weight.T, shares
+                    for s, prob in zip(keys, score / score.sum(), strict=True):
+                        probs[h, t, s] += prob.detach() / count
+                        out[t, own] += prob / count * v[s, own]
+    return out @ layer.out.weight.T, probs
 
 
 KINDS = {
@@ -149,31 +149,31 @@ def test_routingattention_parity(kind, masked):
     with torch.no_grad(), record_attention(layer) as records:
         y = layer(x, mask) if masked else layer(x)
         for b in range(2):
-            expected, shares = loops(layer, x[b], mask[b])
+            expected, probs = loops(layer, x[b], mask[b])
             close(y[b], expected)
             for h in range(layer.num_heads):
-                adj, share = records[""][0].weights(example=b, head=h)
-                dense = adj.with_weight(share).dense()
-                close(dense, shares[h])
+                adj, prob = records[""][0].weights(example=b, head=h)
+                dense = adj.with_weight(prob).dense()
+                close(dense, probs[h])
                 if not layer.official and kind != "topk, causal, separate":
-                    heard = dense.sum(1)  # of one softmax, or of several averaged, of which none is empty
-                    close(heard, (heard > 0).double())
+                    attended = dense.sum(1)  # of one softmax, or of several averaged, of which none is empty
+                    close(attended, (attended > 0).double())
 
 
 # ---------------------------------------------------------------------- limit cases and counts
 
 
 @pytest.mark.parametrize("assignment", ["argmax", "topk"])
-def test_one_cluster_of_everybody_is_causal_attention(assignment):
-    """Over normalised q = k, without oneself but for the first: check 1."""
+def test_one_cluster_of_all_tokens_is_causal_attention(assignment):
+    """Over normalized q = k, without attention to oneself except for the first token."""
     layer, x = layer_of(clusters=1, size=N, assignment=assignment), numbers(2, N, D)
     q = on_sphere(layer.query(x).unflatten(-1, (2, 4)))
     v = layer.value(x).unflatten(-1, (2, 4))
     mask = torch.ones(N, N).tril(-1).bool()
     mask[0, 0] = True
     score = torch.einsum("bthd,bshd->bhts", q, q) * layer.scale
-    share = score.masked_fill(~mask, -torch.inf).softmax(-1)
-    close(layer(x), layer.out(torch.einsum("bhts,bshd->bthd", share, v).flatten(2)))
+    prob = score.masked_fill(~mask, -torch.inf).softmax(-1)
+    close(layer(x), layer.out(torch.einsum("bhts,bshd->bthd", prob, v).flatten(2)))
 
 
 def test_the_official_form_with_one_cluster_lacks_one_percent():
@@ -185,7 +185,7 @@ def test_the_official_form_with_one_cluster_lacks_one_percent():
 
 
 def test_overlapping_clusters_are_a_dense_mask_each_and_their_mean():
-    """Check 2: per-cluster attention under N x N masks, averaged."""
+    """Attention per cluster under N x N masks, averaged."""
     layer, x = layer_of(heads=1, clusters=4, size=9, causal=False, shared_qk=True), numbers(1, N, D)
     q, v = on_sphere(layer.query(x)), layer.value(x)
     members = patterns.topk_members(layer.router.scores(q.unsqueeze(2)), 9)[0, 0]
@@ -208,7 +208,7 @@ def pairs_of(routes):
 
 
 def test_edges_and_exponent():
-    """k w^2 pairs for all that is claimed, at most n w for the nearest; n^1.5 where k = w = sqrt(n): check 3."""
+    """k w^2 pairs with "topk", at most n w with "argmax"; n^1.5 if k = w = sqrt(n)."""
     edges, near_edges = [], []
     for n in (256, 1024, 4096):
         w = int(n**0.5)
@@ -233,8 +233,8 @@ def test_edges_and_exponent():
     assert 1.45 < exponent < 1.55
 
 
-def test_orphans_hear_nobody():
-    """Check 6: a token in no cluster gets exactly zero from routing heads."""
+def test_tokens_in_no_cluster_get_zero():
+    """A token in no cluster gets exactly zero from routing heads."""
     layer, x = layer_of(heads=1, clusters=2, size=3, causal=False), numbers(1, N, D).requires_grad_()
     layer.out = torch.nn.Identity()
     y = layer(x)
@@ -268,7 +268,7 @@ def test_one_example_needs_no_batch_and_many_dimensions_are_one():
     close(layer(x, mask)[1, 1], layer(x[1, 1], mask[1]))
 
 
-def test_head_mask_silences_heads():
+def test_head_mask_disables_heads():
     layer, x = layer_of(heads=4, local_heads=2, local_window=4), numbers(2, N, D)
     mask = torch.tensor([[True, False, False, True]])
     half = copy.deepcopy(layer)
@@ -294,7 +294,7 @@ CAUSAL = {
 @pytest.mark.parametrize("dtype", [torch.float64, torch.float32])
 @pytest.mark.parametrize("kind", CAUSAL)
 def test_causality_bit_for_bit(kind, dtype):
-    """By values alone (the same clusters) and by tokens that go to other clusters."""
+    """With changed values (same clusters) and with tokens in other clusters."""
     layer, n = layer_of(**CAUSAL[kind]).to(dtype), 200
     x = numbers(1, n, D).to(dtype)
     before = layer(x)
@@ -324,14 +324,14 @@ def outputs_that_change_before(layer, t, n=60):
     return changed
 
 
-def test_claims_leak_from_the_future_as_published_and_not_by_default():
-    """The first fault: a later token takes an earlier one's place in a cluster (check 7)."""
+def test_topk_leaks_from_the_future_but_not_the_default():
+    """The first fault: a later token replaces an earlier one in a cluster."""
     assert outputs_that_change_before(layer_of(), 40) == 0
     assert outputs_that_change_before(layer_of(assignment="topk"), 40) > 0
     assert outputs_that_change_before(layer_of(variant="official"), 40) > 0
 
 
-def test_which_tensors_are_the_same_object_decides_nothing():
+def test_identity_of_tensors_does_not_matter():
     near = numbers(1, 1, 3, 40, seed=1).argmax(2)
     for own, other in ((near, near), (near, near.clone())):
         routes = by_nearest(own, other, 3, 6, block=8, itself=False, shared=True)
@@ -343,8 +343,8 @@ def test_which_tensors_are_the_same_object_decides_nothing():
     assert [by_claim(scores, scores, 6, shared=s, **how).aligned for s in (True, False)] == [True, False]
 
 
-def test_ranks_are_not_places():
-    """The second fault: with separate queries and keys, rank r of the keys may lie after rank r of the queries.
+def test_ranks_are_not_positions():
+    """The second fault: with separate queries and keys, rank r of the keys may be after rank r of the queries.
 
     The clusters are held fixed, so nothing else can leak.
     """
@@ -366,7 +366,7 @@ def test_ranks_are_not_places():
 
 
 @pytest.mark.parametrize("kind", CAUSAL)
-def test_decoding_is_the_whole_forward(kind):
+def test_decoding_equals_the_full_forward(kind):
     layer, x = layer_of(**CAUSAL[kind]), numbers(2, 40, D)
     state = KVState(40)
     parts = [layer(x[:, a:b], state=state) for a, b in ((0, 9), (9, 10), (10, 11), (11, 39), (39, 40))]
@@ -376,7 +376,7 @@ def test_decoding_is_the_whole_forward(kind):
 
 
 @pytest.mark.parametrize("kind", CAUSAL)
-def test_records_of_decoding_are_rows_of_the_whole(kind):
+def test_records_of_decoding_are_rows_of_the_full_record(kind):
     layer, x, state = layer_of(**CAUSAL[kind]), numbers(2, 30, D), KVState(30)
     with record_attention(torch.nn.ModuleDict({"layer": layer})) as whole:
         layer(x)
@@ -384,8 +384,8 @@ def test_records_of_decoding_are_rows_of_the_whole(kind):
     with record_attention(layer) as steps:
         layer(x[:, 28:], state=state)
     for h in range(layer.num_heads):
-        (adj, share), (exact, shares) = (r[0].weights(example=1, head=h) for r in (steps[""], whole["layer"]))
-        close(adj.with_weight(share).dense(), exact.with_weight(shares).dense()[28:])
+        (adj, prob), (exact, probs) = (r[0].weights(example=1, head=h) for r in (steps[""], whole["layer"]))
+        close(adj.with_weight(prob).dense(), exact.with_weight(probs).dense()[28:])
 
 
 # ---------------------------------------------------------------------- centroids
@@ -401,7 +401,7 @@ def test_onlinekmeans_update_parity():
     x = on_sphere(numbers(2, 9, 2, 4))
     near = means.nearest(x)
     near[0, :, 5:] = -1  # padding
-    near[near == 2] = 1  # nobody is nearest to the third
+    near[near == 2] = 1  # the third has no tokens
     means.update(x, near)
     for h in range(2):
         size, total = before["size"][h].clone(), before["total"][h].clone()
@@ -421,7 +421,7 @@ def test_onlinekmeans_update_parity():
 
 @pytest.mark.parametrize("seed", [0, 1, 2])
 def test_centroids_find_blobs(seed):
-    """Check 4: eight blobs on the sphere, 200 steps of decay 0.9, from tokens far from each other."""
+    """Eight blobs on the sphere, 200 steps with decay 0.9, initialized with tokens far from each other."""
     torch.manual_seed(seed + 100)
     middle, means = on_sphere(numbers(8, 16, seed=seed)), OnlineKMeans(1, 8, 16, decay=0.9).double()
 
@@ -452,12 +452,12 @@ def test_centroids_start_far_from_each_other():
         for _ in range(4):
             chosen.append(min(range(len(points)), key=lambda i: float(alike[i, chosen].detach().max())))
         close(layer.router.centroids[h], points[chosen].detach())
-    with pytest.raises(ArgumentError, match="x: expected as many tokens as centroids, 5, got 4"):
+    with pytest.raises(ArgumentError, match="x: expected at least 5 tokens, one per centroid, got 4"):
         layer.start_from(x[0, :2])
 
 
 def test_sums_are_those_of_all_processes(monkeypatch):
-    """As if a second process had the same tokens."""
+    """Simulates a second process with the same tokens."""
     x, means = on_sphere(numbers(1, 9, 2, 4)), OnlineKMeans(2, 3, 4, decay=0.8).double()
     near, twice = means.nearest(x), copy.deepcopy(means)
     twice.update(torch.cat([x, x]), torch.cat([near, near]))
@@ -468,7 +468,7 @@ def test_sums_are_those_of_all_processes(monkeypatch):
     close(means.size, twice.size)
 
 
-def test_centroids_move_in_training_alone_and_once_a_step():
+def test_centroids_are_updated_once_per_training_step():
     layer, x = layer_of(decay=0.5), numbers(2, N, D)
     before = layer.router.centroids.clone()
     layer(x)
@@ -488,8 +488,8 @@ def test_centroids_move_in_training_alone_and_once_a_step():
     assert all(t.grad is None for t in layer.router.buffers())
 
 
-def test_a_repeated_forward_in_evaluation_sees_what_the_first_saw():
-    """The centroids that an update left behind are not those of an evaluation after it."""
+def test_a_recomputed_forward_in_evaluation_uses_the_same_centroids():
+    """An evaluation after an update must not use the centroids before it."""
     layer, x, grads = layer_of(decay=0.3, training=True), numbers(2, 40, D), []
     layer(x)
     layer.eval()
@@ -501,7 +501,7 @@ def test_a_repeated_forward_in_evaluation_sees_what_the_first_saw():
 
 
 @pytest.mark.parametrize("options", [{}, {"causal": False}, {"local_heads": 1, "local_window": 4}])
-def test_padding_may_hold_anything(options):
+def test_padding_may_contain_anything(options):
     layer, x, mask = layer_of(**options), numbers(2, N, D), torch.ones(2, N, dtype=torch.bool)
     mask[0, 15:] = mask[1, 3:5] = False
     assert torch.equal(layer(torch.where(mask.unsqueeze(-1), x, math.nan), mask), layer(x, mask))
@@ -530,7 +530,7 @@ def test_commitment_is_the_mean_square_to_the_own_centroid(shared):
 
 
 def test_same_cluster_means_a_large_product():
-    """Check 5, the bound: q and k of length one within eps of mu have q . k >= 1 - 2 eps^2."""
+    """The bound: q and k of length one within eps of mu have q . k >= 1 - 2 eps^2."""
     generator = torch.Generator().manual_seed(0)
     mu = torch.nn.functional.normalize(torch.randn(500, 8, generator=generator, dtype=torch.float64), dim=1)
     step = torch.randn(2, 500, 8, generator=generator, dtype=torch.float64) * 0.3
@@ -540,8 +540,8 @@ def test_same_cluster_means_a_large_product():
     assert ((q * k).sum(1) < 1 - eps**2 / 2).any()
 
 
-def test_gradients_with_the_clusters_held():
-    """Check 8: gradcheck by what the layer takes; a small step leaves the clusters as they are."""
+def test_gradients_with_fixed_clusters():
+    """Gradcheck by all inputs; small steps do not change the clusters."""
     for options in ({}, {"shared_qk": False}, {"causal": False}):
         layer, x = layer_of(**options), numbers(1, 9, D).requires_grad_()
         assert torch.autograd.gradcheck(layer, (x,), fast_mode=True)
@@ -560,7 +560,7 @@ def test_compiles_without_a_break():
     assert layer.aux["commitment"] == again.aux["commitment"]
 
 
-def test_nothing_of_all_pairs_is_held():
+def test_no_tensor_of_all_pairs():
     """16,384 tokens, 128 clusters of 128: the largest tensor is a few times the tokens' features."""
     from torch.utils._python_dispatch import TorchDispatchMode
 
@@ -592,7 +592,7 @@ def test_kinds_are_declared():
         (lambda: layer_of(heads=3), ArgumentError, "num_heads: expected a divisor of the width 8"),
         (lambda: layer_of(local_heads=2), ArgumentError, "local_heads: expected 0 .. 1"),
         (lambda: layer_of(variant="other"), ArgumentError, "variant: expected 'paper' or 'official'"),
-        (lambda: layer_of(causal=False, assignment="argmax"), ArgumentError, "assignment: expected 'topk', unless"),
+        (lambda: layer_of(causal=False, assignment="argmax"), ArgumentError, "assignment: expected 'topk', except"),
         (lambda: layer_of(assignment="other"), ArgumentError, "assignment: expected 'argmax' or 'topk'"),
         (lambda: layer_of()(numbers(2, 5, 7)), ArgumentError, r"x: expected shape \[..., N, 8\]"),
         (lambda: layer_of()(numbers(2, 5, D), torch.ones(2, 4).bool()), ArgumentError, "mask: expected shape"),
@@ -605,7 +605,7 @@ def test_kinds_are_declared():
         (lambda: layer_of(decay=1.0), ArgumentError, "decay: expected a number in"),
     ],
 )
-def test_wrong_arguments_are_answered(call, error, message):
+def test_wrong_arguments(call, error, message):
     with pytest.raises(error, match=message):
         call()
 
@@ -616,7 +616,7 @@ KEYS, VALUES, LENGTH, ASKED, WIDTH = 16, 16, 256, 32, 64
 
 
 def recall(count, generator):
-    """Sixteen tokens of a key and a value each among noise; at the end keys alone, at least 65 tokens later.
+    """Sixteen tokens with a key and a value each among noise; at the end, keys only, at least 65 tokens later.
 
     Tokens [B, N, 2] (key or noise, value or none) and the values [B, A] that the last A keys ask for.
     """
@@ -658,14 +658,14 @@ class Recaller(torch.nn.Module):
 
 
 def routed():
-    """Two heads over 8 clusters, 64 tokens heard of each; two over blocks of 16 and the one before: a window of 32."""
+    """Two heads over 8 clusters with 64 tokens each; two over blocks of 16 and the previous one: a window of 32."""
     return RoutingAttention(
         WIDTH, 4, num_clusters=8, cluster_size=64, local_heads=2, local_window=16, decay=0.99, commitment=COMMITMENT
     )
 
 
 class Chance(OnlineKMeans):
-    """Clusters drawn anew for every token of every call: what is left of routing without content."""
+    """Random clusters for every token of every call: routing without content."""
 
     def nearest(self, x):
         return torch.randint(self.size.shape[1], (x.shape[0], x.shape[2], x.shape[1]))
@@ -687,7 +687,7 @@ COMMITMENT, STEPS = 1e-4, 200
 @pytest.mark.slow
 @pytest.mark.parametrize(("attention", "low", "high"), [(routed, 0.8, 1.0), (drawn, 0.0, 0.35), (local, 0.0, 0.2)])
 def test_routing_recalls_what_no_window_reaches(attention, low, high):
-    """Check 9: chance is 1/16; two windows of 32 reach 62 tokens; two heads meet a key by chance in 23 of 100 cases."""
+    """Chance is 1/16; two windows of 32 reach 62 tokens; two random heads find a key in 23 of 100 cases."""
     torch.manual_seed(0)
     net, generator = Recaller(attention), torch.Generator().manual_seed(1)
     optimizer = torch.optim.Adam(net.parameters(), lr=2e-3)

@@ -1,4 +1,4 @@
-"""Mixture-of-head attention (card 19): gates, limits, balance, counts."""
+"""Mixture-of-head attention (Jin et al., 2024): gates, limits, balance, counts."""
 
 from __future__ import annotations
 
@@ -54,9 +54,9 @@ def loops(layer, x, gates):
         total = layer.out.bias.clone()
         for h in range(H):
             own = slice(h * d, h * d + d)
-            share = softmax([float(q[t, own] @ k[s, own]) / math.sqrt(d) for s in range(len(x))])
-            heard = sum(a * v[s, own] for s, a in enumerate(share))
-            total = total + gates[t][h] * layer.out.weight[:, own] @ heard
+            prob = softmax([float(q[t, own] @ k[s, own]) / math.sqrt(d) for s in range(len(x))])
+            attended = sum(a * v[s, own] for s, a in enumerate(prob))
+            total = total + gates[t][h] * layer.out.weight[:, own] @ attended
         out.append(total)
     return torch.stack(out)
 
@@ -76,7 +76,7 @@ def test_mixtureofheadattention_parity(name, variant):
 
 
 def gates_by_norm(query, shared, top_k):
-    """Card 19, eq. 5, for one token: the longest queries, norms over their unbiased standard deviation."""
+    """Eq. 5 for one token: the longest queries, norms over their unbiased standard deviation."""
     norms = [math.sqrt(sum(float(v) ** 2 for v in query[i])) for i in range(shared, len(query))]
     mean = sum(norms) / len(norms)
     spread = math.sqrt(sum((n - mean) ** 2 for n in norms) / (len(norms) - 1))
@@ -95,20 +95,20 @@ def test_queries_route_themselves(kv, rotary):
     assert not list(layer.router.parameters())
     x = numbers(N, D)
     found = [gates_by_norm(query, 2, 1) for query in layer.queries(x).detach()]
-    gates, shares = (torch.tensor(part, dtype=torch.float64) for part in zip(*found, strict=True))
+    gates, probs = (torch.tensor(part, dtype=torch.float64) for part in zip(*found, strict=True))
     routed = layer.router(layer.queries(x))
     torch.testing.assert_close(routed.gates, gates, rtol=1e-12, atol=1e-12)
-    torch.testing.assert_close(routed.share, shares, rtol=1e-12, atol=1e-12)
+    torch.testing.assert_close(routed.probabilities, probs, rtol=1e-12, atol=1e-12)
     plain = SelfAttention(D, H, **options).double()
     plain.load_state_dict(layer.state_dict())
-    heard = plain.compute_heads(plain.prepare(x)) * gates.unsqueeze(-1)
-    torch.testing.assert_close(layer(x), plain.out(heard.flatten(1)), rtol=1e-12, atol=1e-12)
+    attended = plain.compute_heads(plain.prepare(x)) * gates.unsqueeze(-1)
+    torch.testing.assert_close(layer(x), plain.out(attended.flatten(1)), rtol=1e-12, atol=1e-12)
     # Straight through: the gradient of a chosen gate is that of its probability.
     weight = numbers(N, H, seed=1)
     query = layer.queries(x).detach().requires_grad_()
     routed = layer.router(query)
     own = torch.autograd.grad((routed.gates * weight).sum(), query, retain_graph=True)[0]
-    like = torch.autograd.grad((routed.share * (weight * routed.mask)[:, 2:]).sum(), query)[0]
+    like = torch.autograd.grad((routed.probabilities * (weight * routed.mask)[:, 2:]).sum(), query)[0]
     torch.testing.assert_close(own, like)
 
 
@@ -116,14 +116,14 @@ def test_one_routed_head_has_no_spread():
     router = QueryNormRouter(3, shared=2, top_k=1)
     routed = router(numbers(5, 3, 4).requires_grad_())
     assert routed.gates.tolist() == [[1.0, 1.0, 1.0]] * 5
-    assert torch.autograd.grad(routed.gates.sum(), routed.share)[0].isfinite().all()
+    assert torch.autograd.grad(routed.gates.sum(), routed.probabilities)[0].isfinite().all()
     assert router(torch.ones(5, 3, 4)).gates.isfinite().all()
     with pytest.raises(ArgumentError, match="router: expected 'linear' or 'query_norm', got 'norm'"):
         MixtureOfHeadAttention(D, H, shared_heads=2, top_k=1, router="norm")
 
 
 @pytest.mark.parametrize(("shared", "top_k"), [(2, 2), (4, 0), (0, 4)])
-def test_an_undecided_router_is_multi_head_attention(shared, top_k):
+def test_a_uniform_router_is_multi_head_attention(shared, top_k):
     layer = MixtureOfHeadAttention(D, H, shared_heads=shared, top_k=top_k, variant="official").double()
     plain = SelfAttention(D, H).double()
     missing, unexpected = layer.load_state_dict(plain.state_dict(), strict=False)
@@ -142,7 +142,7 @@ def test_chosen_gates_sum_to_k_before_mixing():
     torch.testing.assert_close(router(numbers(50, D))[0].sum(-1), torch.full((50,), 2.0, dtype=torch.float64))
 
 
-def test_balance_is_k_when_even_and_flows_through_the_probabilities():
+def test_balance_is_k_if_uniform_and_has_gradients_by_probabilities():
     layer = MixtureOfHeadAttention(D, 6, shared_heads=1, top_k=2, head_dim=2, balance=1.0).double()
     with torch.no_grad():
         layer.router.by_choice.weight.zero_()
@@ -162,7 +162,7 @@ def test_balance_is_k_when_even_and_flows_through_the_probabilities():
     assert aux_losses(layer) == layer.aux["balance"]
 
 
-def test_padding_does_not_vote():
+def test_padding_does_not_count():
     layer = MixtureOfHeadAttention(D, H, shared_heads=1, top_k=1).double()
     x, present = numbers(1, N, D), torch.arange(N).unsqueeze(0) < 4
     layer(x, mask=present)
@@ -171,16 +171,16 @@ def test_padding_does_not_vote():
     assert abs(some - float(layer.aux["balance"].detach())) < 1e-15
 
 
-def test_a_token_that_does_not_listen_is_heard():
-    """Leaving a head out takes a token away as receiver only."""
+def test_unselected_heads_still_use_the_token_as_source():
+    """Without a head, a token is no longer a target, but still a source."""
     layer = MixtureOfHeadAttention(D, H, shared_heads=0, top_k=1).double()
     x = numbers(N, D).requires_grad_()
     mask = layer.router(x)[1]
     head = int(mask[0].nonzero())
     other = next(t for t in range(N) if not mask[t, head])
     own = slice(head * 2, head * 2 + 2)
-    heard = (layer.query(x)[0, own] * layer.key(x)[other, own]).sum()
-    assert heard != 0
+    attended = (layer.query(x)[0, own] * layer.key(x)[other, own]).sum()
+    assert attended != 0
     grad = torch.autograd.grad(layer(x)[0].sum(), x)[0]
     assert grad[other].abs().sum() > 0
 
@@ -204,20 +204,20 @@ class Work(TorchDispatchMode):
 
 
 @pytest.mark.parametrize(("shared", "top_k"), [(2, 2), (0, 4), (4, 0)])
-def test_heads_that_are_left_out_cost_nothing(shared, top_k):
-    """Queries, scores, mixing and output go with the active share, keys and values do not; the result is the same."""
+def test_unselected_heads_cost_nothing(shared, top_k):
+    """Queries, scores, mixing and output are proportional to the active heads, keys and values are not."""
     n, dim, heads = 2048, 32, 8
     torch.manual_seed(0)
     layer = MixtureOfHeadAttention(dim, heads, shared_heads=shared, top_k=top_k, variant="official")
     x = torch.randn(n, dim)
     with torch.no_grad(), Work() as work:
         sparse = layer(x)
-    share = (shared + top_k) / heads
-    assert work.attention == share * 4 * n * n * dim
+    prob = (shared + top_k) / heads
+    assert work.attention == prob * 4 * n * n * dim
     product = 2 * n * dim * dim
     router = layer.router
     gates = sum(2 * n * dim * f.out_features for f in (router.by_shared, router.by_choice, router.mixing) if f)
-    assert sum(work.linear.values()) == 2 * product + share * 2 * product + gates
+    assert sum(work.linear.values()) == 2 * product + prob * 2 * product + gates
     routed = router(x)
     dense = SelfAttention(dim, heads)
     dense.load_state_dict(layer.state_dict(), strict=False)
@@ -227,7 +227,7 @@ def test_heads_that_are_left_out_cost_nothing(shared, top_k):
 
 
 def test_decoding_and_causality():
-    """The router reads a token alone: neither values nor the choice of a token know later ones."""
+    """The router uses only the token itself: neither values nor selection depend on later tokens."""
     torch.manual_seed(0)
     for router in ("linear", "query_norm"):
         layer = MixtureOfHeadAttention(D, H, shared_heads=1, top_k=1, causal=True, router=router).double()
@@ -247,7 +247,7 @@ def test_decoding_and_causality():
 
 
 def test_the_gates_cost_their_rows():
-    """(h + 2) D parameters a layer."""
+    """(h + 2) D parameters per layer."""
     plain, layer = SelfAttention(64, 8), MixtureOfHeadAttention(64, 8, shared_heads=2, top_k=4)
     count = [sum(p.numel() for p in m.parameters()) for m in (plain, layer)]
     assert count[1] - count[0] == (8 + 2) * 64
@@ -295,7 +295,7 @@ WORDS, TYPES, LENGTH, OFFSETS = 16, 4, 40, 8
 
 
 def lookups(count, generator):
-    """Tokens of type k ask for the words 2 k + 1 and 2 k + 2 before them: eight lookups, two a token."""
+    """Tokens of type k need the words 2 k + 1 and 2 k + 2 before them: eight lookups, two per token."""
     word = torch.randint(WORDS, (count, LENGTH), generator=generator)
     kind = torch.randint(TYPES, (count, LENGTH), generator=generator)
     first = torch.arange(LENGTH) - 2 * kind - 1
@@ -303,7 +303,7 @@ def lookups(count, generator):
 
 
 class Reader(nn.Module):
-    """One layer whose heads know distances by a table each and nothing else of places, so that a head is a lookup."""
+    """One layer whose heads each have a table of distances and no other positions, so that a head is a lookup."""
 
     def __init__(self, layer, dim=64):
         super().__init__()
@@ -322,7 +322,7 @@ class Reader(nn.Module):
 
 
 def read(layer, seed, steps=900):
-    """The accuracy after training, and the share of choices that the most chosen routed head gets."""
+    """The accuracy after training, and the fraction of selections of the most selected routed head."""
     torch.manual_seed(seed)
     model = Reader(layer())
     rest = [p for name, p in model.named_parameters() if name != "table"]
@@ -352,8 +352,8 @@ def half_of_eight(balance):
 
 
 @pytest.mark.slow
-def test_half_of_the_heads_read_as_well_as_all():
-    """Four of eight heads, chosen by token: at least 98% of all eight, 5 points over four fixed ones of that width."""
+def test_half_of_the_heads_are_as_accurate_as_all():
+    """Four of eight heads, selected per token: at least 98% of all eight, 5 points over four fixed heads."""
     makers = {
         "eight": lambda: SelfAttention(64, 8, causal=True),
         "four": lambda: SelfAttention(64, 4, head_dim=8, causal=True),
@@ -364,5 +364,5 @@ def test_half_of_the_heads_read_as_well_as_all():
     accuracy = {name: sum(a for a, _ in each) / 3 for name, each in found.items()}
     assert accuracy["chosen"] >= 0.98 * accuracy["eight"]
     assert accuracy["chosen"] >= accuracy["four"] + 0.05
-    even, uneven = (sum(share for _, share in found[name]) / 3 for name in ("chosen", "unbalanced"))
+    even, uneven = (sum(prob for _, prob in found[name]) / 3 for name in ("chosen", "unbalanced"))
     assert uneven > 1.25 * even

@@ -1,4 +1,4 @@
-"""Combiner (card 21): loops over the paper's sums, exact supports, rank and edge counts, limits, causality."""
+"""Combiner (Ren et al., NeurIPS 2021): loops, exact supports, rank and edge counts, limits, causality."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def double(layer, seed=0):
 
 
 def sets_of(plan, i, n, size, causal):
-    """Direct tokens of i, and its regions, as card 21 lists them (its equations 7 and 8)."""
+    """Direct tokens of i, and its regions (equations 7 and 8)."""
     if plan == "fixed":
         own = i // size
         direct = [j for j in range(n) if j // size == own and (j <= i or not causal)]
@@ -90,15 +90,15 @@ def matrix_by_loops(plan, q, k, size, causal, reduce="max", size_bias=False, row
                 query = q[asks]
             else:
                 query = pooled(q[span], reduce)
-            share = torch.stack([query @ k[j] / math.sqrt(d) for j in span]).softmax(0)
-            key = pooled(k[span], reduce) if plan != "row_major" else row_key(asks, span, share)
+            prob = torch.stack([query @ k[j] / math.sqrt(d) for j in span]).softmax(0)
+            key = pooled(k[span], reduce) if plan != "row_major" else row_key(asks, span, prob)
             weight.append(math.exp(float(q[i] @ key) / math.sqrt(d)) * (len(span) if size_bias else 1))
-            inside.append(share)
+            inside.append(prob)
         total = sum(weight)
         for j, w in zip(direct, weight, strict=False):
             a[i, j] += w / total
-        for span, share, w in zip(spans, inside, weight[len(direct) :], strict=True):
-            for j, p in zip(span, share, strict=True):
+        for span, prob, w in zip(spans, inside, weight[len(direct) :], strict=True):
+            for j, p in zip(span, prob, strict=True):
                 a[i, j] += float(p) * w / total
     return a
 
@@ -112,19 +112,19 @@ def layer_by_loops(layer, x, size):
     if layer.plan == "row_major":
         n = len(x)
         rows = [[j for j in range(n) if j // size == i // size] for i in range(n)]
-        shares = [[(k[rows[i], g] @ q[i, g] / math.sqrt(d)).softmax(0) for g in range(h)] for i in range(n)]
-        heard = torch.stack([torch.cat([shares[i][g] @ v[rows[i], g] for g in range(h)]) for i in range(n)])
+        probs = [[(k[rows[i], g] @ q[i, g] / math.sqrt(d)).softmax(0) for g in range(h)] for i in range(n)]
+        attended = torch.stack([torch.cat([probs[i][g] @ v[rows[i], g] for g in range(h)]) for i in range(n)])
         if layer.row_key == "project":
-            z = x + heard @ layer.row_out.weight.T
+            z = x + attended @ layer.row_out.weight.T
             z = (z - z.mean(-1, keepdim=True)) / (z.var(-1, unbiased=False, keepdim=True) + 1e-5).sqrt()
             z = z * layer.row_norm.weight + layer.row_norm.bias
             row_keys = (z @ layer.row_project.weight.T).unflatten(-1, (h, d))
     matrices = []
     for g in range(h):
         keys = {
-            "project": lambda i, span, share, g=g: row_keys[i, g],
-            "key": lambda i, span, share, g=g: k[i, g],
-            "mean": lambda i, span, share, g=g: share @ k[span, g],
+            "project": lambda i, span, prob, g=g: row_keys[i, g],
+            "key": lambda i, span, prob, g=g: k[i, g],
+            "mean": lambda i, span, prob, g=g: prob @ k[span, g],
         }[layer.row_key]
         plans = ("vertical", "horizontal") if layer.plan == "mixture" else (layer.plan,)
         options = {"causal": layer.causal, "reduce": layer.pool, "size_bias": layer.size_bias, "row_key": keys}
@@ -137,7 +137,7 @@ def layer_by_loops(layer, x, size):
 @pytest.mark.parametrize("causal", [True, False])
 @pytest.mark.parametrize("plan", PLANS)
 def test_combinerattention_parity(plan, causal, n):
-    """Check 1: every plan, both modes, the lengths that divide and those that do not; and the matrix itself."""
+    """every plan, both modes, the lengths that divide and those that do not; and the matrix itself."""
     size = 4
     layer = double(CombinerAttention(4, 2, plan=plan, block_size=size, columns=size, causal=causal, bias=True))
     x = numbers(2, n, 4)
@@ -194,7 +194,7 @@ def test_activations_by_loops(activation):
 @pytest.mark.parametrize("causal", [True, False])
 @pytest.mark.parametrize("plan", PLANS)
 def test_rows_add_up_to_one_over_the_whole_support(plan, causal):
-    """Check 2: with the published variants, too, whose supports are not partitions."""
+    """with the published variants, too, whose supports are not partitions."""
     n = 23
     support = (patterns.causal(n) if causal else patterns.full(n)).adjacency().dense().bool()
     for variant in ("paper", "jax", "tf"):
@@ -209,7 +209,7 @@ def test_rows_add_up_to_one_over_the_whole_support(plan, causal):
 @pytest.mark.parametrize("causal", [True, False])
 @pytest.mark.parametrize("size", [1, 16])
 def test_segments_of_one_or_of_all_are_full_attention(size, causal):
-    """Check 3; between the two it is not."""
+    """Segment sizes in between are not full attention."""
     layer, full = (
         double(CombinerAttention(4, 2, block_size=size, causal=causal)),
         double(SelfAttention(4, 2, causal=causal)),
@@ -233,7 +233,7 @@ def test_logsparse_is_full_attention_for_two_tokens_alone():
 
 
 def test_blocks_of_far_tokens_have_rank_one():
-    """Check 4: what a segment hears of an earlier one is a column times a row."""
+    """the attention of a segment to an earlier one is a column times a row."""
     layer = double(CombinerAttention(4, 1, block_size=4))
     a = layer.attention_matrix(numbers(16, 4))[0].detach()
     for r in range(4):
@@ -244,12 +244,12 @@ def test_blocks_of_far_tokens_have_rank_one():
 
 
 def test_edge_counts():
-    """Check 5, and that few edges reach all pairs."""
+    """Few edges reach all pairs."""
     sizes = (1024, 2048, 4096, 8192)
     assert [partitions.logsparse(n).num_edges for n in sizes] == [6144, 13312, 28672, 61440]
     for n in sizes:
         regions = partitions.logsparse(n).regions[0]
-        assert regions.num_regions < sum(n >> t for t in range(1, 14)) < n  # those of the tree that anybody hears
+        assert regions.num_regions < sum(n >> t for t in range(1, 14)) < n  # those of the tree with targets
     fixed = partitions.fixed(4096, 64)
     assert fixed.num_edges == 262144
     assert fixed.num_pairs == 8390656
@@ -260,8 +260,8 @@ def test_edge_counts():
         assert max(edges) / min(edges) < 1.1  # n to the 3/2
 
 
-def test_a_region_of_equal_keys_has_the_mass_of_one_or_of_all():
-    """Without a size bias a region counts as one key; with it constant keys are dense attention exactly."""
+def test_weight_of_a_region_of_equal_keys():
+    """Without a size bias a region counts as one key; with it, constant keys give exactly dense attention."""
     x = numbers(1, 1, 4).expand(1, 16, 4)
     plain, biased = (double(CombinerAttention(4, 1, block_size=4, size_bias=b)) for b in (False, True))
     last = plain.attention_matrix(x)[0, 0, -1].detach()
@@ -275,7 +275,7 @@ def test_a_region_of_equal_keys_has_the_mass_of_one_or_of_all():
 @pytest.mark.parametrize("variant", ["paper", "jax", "tf"])
 @pytest.mark.parametrize("plan", PLANS)
 def test_causality_bit_for_bit(plan, variant):
-    """Check 7."""
+    """Later tokens do not change earlier outputs."""
     layer, x = double(CombinerAttention(8, 2, plan=plan, variant=variant)), numbers(1, 23, 8) / 4
     before = layer(x)
     for t in (0, 9, 22):
@@ -288,7 +288,7 @@ def test_causality_bit_for_bit(plan, variant):
 
 @pytest.mark.parametrize("causal", [True, False])
 @pytest.mark.parametrize("plan", PLANS)
-def test_padding_is_as_if_it_were_not_there(plan, causal):
+def test_padding_has_no_effect(plan, causal):
     layer = double(CombinerAttention(8, 2, plan=plan, block_size=4, columns=4, causal=causal, bias=True, pool="mean"))
     x, mask = numbers(3, 19, 8), torch.ones(3, 19, dtype=torch.bool)
     mask[0, 11:] = mask[1, 3:9] = mask[2] = False
@@ -307,7 +307,7 @@ def test_padding_is_as_if_it_were_not_there(plan, causal):
 
 
 def clusters_by_loops(group, q, k, reduce, causal):
-    """a(j|i) of one head over clusters (card 21, 10)."""
+    """a(j|i) of one head over clusters."""
     n, d = q.shape
     a = torch.zeros(n, n, dtype=q.dtype)
     for i in range(n):
@@ -340,8 +340,8 @@ def test_clusters_by_loops(causal, pool):
         q, k, v = (f(x[b]).detach().unflatten(-1, (2, 2)) for f in (layer.query, layer.key, layer.value))
         expected = torch.stack([clusters_by_loops(clusters[b, h], q[:, h], k[:, h], pool, causal) for h in range(2)])
         torch.testing.assert_close(a[b], expected, rtol=0, atol=1e-12)
-        heard = torch.einsum("hij,jhd->ihd", expected, v).flatten(1)
-        torch.testing.assert_close(out[b], layer.out(heard), rtol=1e-12, atol=1e-12)
+        attended = torch.einsum("hij,jhd->ihd", expected, v).flatten(1)
+        torch.testing.assert_close(out[b], layer.out(attended), rtol=1e-12, atol=1e-12)
     before = layer(x, clusters=clusters.clamp(min=0))
     moved = clusters.clamp(min=0).clone()
     moved[..., 7:] = 3
@@ -353,7 +353,7 @@ def test_clusters_by_loops(causal, pool):
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
 @pytest.mark.parametrize(("n", "count"), [(300, 4), (65, 9), (200, 1)])
 def test_clusters_are_causal_bit_for_bit(n, count, dtype):
-    """Clusters of several tiles, and of less than one; where later tokens go is changed with them."""
+    """Clusters of several tiles, and of less than one; changed later tokens change clusters too."""
     layer, x = (
         double(CombinerAttention(8, 2, plan="clusters", num_clusters=count, pool="sum")).to(dtype),
         numbers(2, n, 8),
@@ -368,7 +368,7 @@ def test_clusters_are_causal_bit_for_bit(n, count, dtype):
 
 
 def test_clusters_are_learned_from_keys():
-    """Combiner over routing: the nearest centroid of a token's own key, so nothing leaks from later tokens."""
+    """Combiner over routing: the nearest centroid of a token's key, so later tokens do not leak."""
     layer, x = double(CombinerAttention(8, 2, plan="clusters", num_clusters=3)), numbers(2, 20, 8)
     layer.router.start_from(on_sphere(layer.key(x).unflatten(-1, (2, 4))))
     near = layer.router.nearest(on_sphere(layer.key(x).unflatten(-1, (2, 4))))
@@ -385,7 +385,7 @@ def test_clusters_are_learned_from_keys():
 
 
 @pytest.mark.parametrize(("batch", "n"), [(0, 5), (2, 0), (0, 0), (2, 1)])
-def test_clusters_of_nobody(batch, n):
+def test_clusters_without_tokens(batch, n):
     layer = CombinerAttention(8, 2, plan="clusters", num_clusters=3)
     assert layer(torch.zeros(batch, n, 8)).shape == (batch, n, 8)
 
@@ -420,16 +420,16 @@ def test_gradients_of_every_plan(plan, causal):
      *({"plan": "clusters", "num_clusters": 4, "pool": pool, "size_bias": pool == "mean"} for pool in ("max", "mean"))],
     ids=str,
 )  # fmt: skip
-def test_decoding_is_the_whole_forward(options):
+def test_decoding_equals_the_full_forward(options):
     layer, x, state = double(CombinerAttention(8, 2, **options)), numbers(2, 23, 8), CombinerState(23)
     parts = [layer(x[:, a:b], state=state) for a, b in ((0, 9), (9, 10), (10, 11), (11, 20), (20, 23))]
     assert len(state) == 23
     torch.testing.assert_close(torch.cat(parts, 1), layer(x), rtol=1e-12, atol=1e-12)
-    with pytest.raises(ArgumentError, match="state: expected room for 24 tokens, got a capacity of 23"):
+    with pytest.raises(ArgumentError, match="state: expected a capacity of at least 24 tokens, got a capacity of 23"):
         layer(x[:, :1], state=state)
 
 
-def test_clusters_of_ones_own_decode():
+def test_custom_clusters_decode():
     """Token by token; a prompt in inference mode, the rest without gradients."""
     layer = double(CombinerAttention(8, 2, plan="clusters", num_clusters=4, pool="sum", activation="deepset"))
     x, state = numbers(2, 9, 8), CombinerState(9)
@@ -439,8 +439,8 @@ def test_clusters_of_ones_own_decode():
     with torch.no_grad():
         parts += [layer(x[:, t : t + 1], state=state, clusters=clusters[..., t : t + 1]) for t in range(3, 9)]
     torch.testing.assert_close(torch.cat(parts, 1), layer(x, clusters=clusters), rtol=1e-12, atol=1e-12)
-    assert state.kept == (9, 9)
-    with pytest.raises(ArgumentError, match="clusters: expected no padding among tokens to decode, got -1"):
+    assert state.num_cached == (9, 9)
+    with pytest.raises(ArgumentError, match="clusters: expected no padding in decoding, got -1"):
         layer(x[:, :1], state=CombinerState(9), clusters=torch.tensor([-1]))
 
 
@@ -453,13 +453,13 @@ def test_a_mask_may_be_written_to():
 
 
 def test_a_state_of_segments_is_bounded():
-    """Less than a segment of tokens after each step, and one region for each segment before."""
+    """After each step, less than a segment of tokens, and one region for each earlier segment."""
     layer, x, state = CombinerAttention(8, 1, block_size=8).eval(), numbers(1, 96, 8).float(), CombinerState(96)
     most = 0
     with torch.no_grad():
         for t in range(96):
             layer(x[:, t : t + 1], state=state)
-            tokens, regions = state.kept
+            tokens, regions = state.num_cached
             most = max(most, tokens)
             assert regions <= (t + 1) // 8
     assert most == 7
@@ -469,7 +469,7 @@ def test_a_state_of_segments_is_bounded():
 
 
 def test_the_joint_mixture_counts_tokens_off_the_axes_twice():
-    """What the published code calls a mixture is one softmax, direct tokens once and three regions a line."""
+    """The mixture of the published code is one softmax over direct tokens and three regions per line."""
     layer = double(CombinerAttention(4, 1, plan="mixture", variant="jax", columns=4))
     (partition,) = layer.partitions_of(16)
     assert len(partition.regions) == 3
@@ -483,7 +483,7 @@ def test_the_joint_mixture_counts_tokens_off_the_axes_twice():
     )
 
 
-def test_running_sums_in_place_of_running_maxima():
+def test_running_sums_instead_of_running_maxima():
     jax, tf, sums = (
         double(CombinerAttention(4, 1, plan="vertical", **o))
         for o in ({"variant": "jax"}, {"variant": "tf"}, {"pool": "sum"})
@@ -494,8 +494,8 @@ def test_running_sums_in_place_of_running_maxima():
     assert torch.equal(jax(x), double(CombinerAttention(4, 1, plan="vertical"))(x))
 
 
-def test_the_own_segment_heard_twice():
-    """In both directions the published TensorFlow code also sums up a token's own segment."""
+def test_the_own_segment_counted_twice():
+    """If not causal, the published TensorFlow code also summarizes a token's own segment."""
     layer = double(CombinerAttention(4, 1, block_size=4, variant="tf", causal=False))
     (partition,) = layer.partitions_of(12)
     assert partition.num_pairs == 144 + 12 * 4
@@ -506,7 +506,7 @@ def test_the_own_segment_heard_twice():
 # ---------------------------------------------------------------------- what the layer owes
 
 
-def test_parts_are_not_taken_for_the_whole():
+def test_partial_records_are_marked():
     layer = CombinerAttention(8, 2, block_size=3)
     with record_attention(layer) as records:
         layer(torch.zeros(1, 9, 8))
@@ -517,24 +517,24 @@ def test_parts_are_not_taken_for_the_whole():
                 ask(record)
 
 
-def test_records_hold_the_joint_shares():
-    """Direct shares and those of regions add up to 1; within regions, too."""
+def test_records_have_the_joint_weights():
+    """The weights of direct tokens and regions add up to 1, also within regions."""
     layer, x = double(CombinerAttention(8, 2, plan="vertical", columns=4)), numbers(2, 14, 8)
     with record_attention(layer) as records:
         layer(x)
     local, *joint = records[""]
     total = torch.zeros(14, dtype=torch.float64)
     for record in joint:
-        adj, share = record.weights(example=1, head=1)
-        total += adj.with_weight(share).dense().sum(1)
+        adj, prob = record.weights(example=1, head=1)
+        total += adj.with_weight(prob).dense().sum(1)
     torch.testing.assert_close(total, torch.ones(14, dtype=torch.float64))
-    adj, share = local.weights(example=1, head=1)
-    torch.testing.assert_close(adj.with_weight(share).dense().sum(1), torch.ones(14, dtype=torch.float64))
+    adj, prob = local.weights(example=1, head=1)
+    torch.testing.assert_close(adj.with_weight(prob).dense().sum(1), torch.ones(14, dtype=torch.float64))
 
 
 @pytest.mark.parametrize("causal", [True, False])
-def test_records_of_clusters_hold_the_joint_shares(causal):
-    """Of single tokens they are the matrix itself, of regions what their tokens have of it together."""
+def test_records_of_clusters_have_the_joint_weights(causal):
+    """For tokens they are the matrix itself, for regions the sums over their tokens."""
     options = {"num_clusters": 4, "causal": causal, "size_bias": True}
     layer, x = double(CombinerAttention(8, 2, plan="clusters", **options)), numbers(2, 14, 8)
     clusters = torch.randint(3, (2, 2, 14), generator=torch.Generator().manual_seed(0))
@@ -556,7 +556,7 @@ def test_records_of_clusters_hold_the_joint_shares(causal):
 
 
 @pytest.mark.parametrize("options", [{"plan": "vertical", "columns": 4}, {"block_size": 3, "size_bias": True}], ids=str)
-def test_records_of_decoding_are_rows_of_the_whole(options):
+def test_records_of_decoding_are_rows_of_the_full_record(options):
     layer, x, state = double(CombinerAttention(8, 2, **options)), numbers(2, 14, 8), CombinerState(14)
     with record_attention(torch.nn.ModuleDict({"layer": layer})) as whole:
         layer(x)
@@ -567,10 +567,10 @@ def test_records_of_decoding_are_rows_of_the_whole(options):
     _, *joint = whole["layer"]  # the first one runs within regions
     assert len(steps[""]) == 4 * len(joint)
     for i, record in enumerate(steps[""]):
-        row, (adj, share) = 10 + i // len(joint), record.weights(example=1, head=1)
-        exact, shares = joint[i % len(joint)].weights(example=1, head=1)
-        expected = exact.with_weight(shares).dense()[row, : adj.num_sources]
-        torch.testing.assert_close(adj.with_weight(share).dense()[0], expected, rtol=1e-12, atol=1e-12)
+        row, (adj, prob) = 10 + i // len(joint), record.weights(example=1, head=1)
+        exact, probs = joint[i % len(joint)].weights(example=1, head=1)
+        expected = exact.with_weight(probs).dense()[row, : adj.num_sources]
+        torch.testing.assert_close(adj.with_weight(prob).dense()[0], expected, rtol=1e-12, atol=1e-12)
 
 
 def test_head_mask_and_dropout():
@@ -586,7 +586,7 @@ def test_head_mask_and_dropout():
 
 
 def test_compiles_in_one_graph():
-    """Along an order of its own; once a length has been seen: its partition is made outside."""
+    """With a permuted order; once the partition of a length has been cached."""
     torch._dynamo.reset()
     layer, x = CombinerAttention(8, 2, plan="vertical"), numbers(2, 21, 8).float()
     expected = layer(x)
@@ -609,7 +609,7 @@ class Largest(TorchDispatchMode):
 
 
 @pytest.mark.parametrize("plan", ["fixed", "logsparse", "vertical", "row_major"])
-def test_nothing_of_the_size_of_all_pairs_is_made(plan):
+def test_no_tensor_of_all_pairs(plan):
     """Structure, forward and backward: 8192 tokens have 67 million pairs."""
     n = 8192
     with Largest() as largest:
@@ -623,7 +623,7 @@ def test_nothing_of_the_size_of_all_pairs_is_made(plan):
     [
         (lambda: CombinerAttention(8, 2, plan="sparse"), "plan: expected one of fixed, logsparse"),
         (lambda: CombinerAttention(8, 2, block_size=0), "block_size: expected a whole number, 1 or more, got 0"),
-        (lambda: CombinerAttention(8, 2, plan="clusters"), "num_clusters: expected a number for the plan of clusters"),
+        (lambda: CombinerAttention(8, 2, plan="clusters"), "num_clusters: expected a number for the plan 'clusters'"),
         (lambda: CombinerAttention(8, 2)(numbers(2, 5, 8).float(), mask=torch.ones(2, 4).bool()), r"mask: expected"),
         (lambda: CombinerAttention(8, 2)(torch.zeros(5, 8), clusters=torch.zeros(5).long()), "clusters: expected None"),
         (
@@ -634,11 +634,11 @@ def test_nothing_of_the_size_of_all_pairs_is_made(plan):
         ),
         (
             lambda: CombinerAttention(8, 2, causal=False)(torch.zeros(1, 5, 8), state=CombinerState(5)),
-            "state: expected None in a layer that is not causal",
+            "state: expected None for a noncausal layer",
         ),
     ],
 )
-def test_wrong_arguments_are_answered(call, message):
+def test_wrong_arguments(call, message):
     with pytest.raises(ArgumentError, match=message):
         call()
 
@@ -647,7 +647,7 @@ def test_wrong_arguments_are_answered(call, message):
 
 
 class Detector(torch.nn.Module):
-    """Says at the last position whether a marker was anywhere before."""
+    """Predicts at the last position whether a marker was anywhere before."""
 
     def __init__(self, attend, words=8, dim=32):
         super().__init__()
@@ -688,7 +688,7 @@ def local(n):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("seed", [0, 1, 2])
-def test_one_layer_hears_a_marker_anywhere(seed):
-    """Check 8: full support in one layer. The same layer without the regions guesses."""
+def test_one_layer_finds_a_marker_anywhere(seed):
+    """full support in one layer. The same layer without the regions guesses."""
     assert accuracy_of(lambda: CombinerAttention(32, 2, block_size=8), 300, seed) > 0.95
     assert accuracy_of(lambda: SelfAttention(32, 2, pattern=local, causal=True, bias=False), 300, seed) < 0.6

@@ -1,4 +1,4 @@
-"""PowerAttention (card 28): the graph, the theorem, through autograd too, and a task that only it solves."""
+"""PowerAttention (Chen et al., 2025): the graph, the theorem (also by autograd), and a task that only it solves."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ def numbers(*shape, seed=0):
     return torch.randn(*shape, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
 
 
-def kept(i, j, block, window, sink):
+def visible(i, j, block, window, sink):
     """The pairs of the block form; the token form is block 1 without window and sink."""
     delta = i // block - j // block
     power = delta > 0 and delta & (delta - 1) == 0
@@ -23,23 +23,23 @@ def kept(i, j, block, window, sink):
 
 
 def dense_attention(layer, x, mask):
-    """Softmax over the whole row with a mask, written out."""
+    """Softmax over the whole row with a mask."""
     q, k, v = (f(x).unflatten(-1, (layer.query_heads, layer.head_dim)) for f in (layer.query, layer.key, layer.value))
     score = torch.einsum("thd,shd->hts", q, k) / math.sqrt(layer.head_dim)
-    share = score.masked_fill(~mask, -float("inf")).softmax(-1)
-    return layer.out(torch.einsum("hts,shd->thd", share, v).flatten(1))
+    prob = score.masked_fill(~mask, -float("inf")).softmax(-1)
+    return layer.out(torch.einsum("hts,shd->thd", prob, v).flatten(1))
 
 
 @pytest.mark.parametrize(("n", "block", "window", "sink"), [(37, 1, 0, 0), (130, 4, 3, 4), (1000, 16, 5, 16)])
 def test_powerattention_parity(n, block, window, sink):
     layer = PowerAttention(8, 2, block_size=block, window=window, num_sink=sink).double()
-    mask = torch.tensor([[kept(i, j, block, window, sink) for j in range(n)] for i in range(n)])
+    mask = torch.tensor([[visible(i, j, block, window, sink) for j in range(n)] for i in range(n)])
     x = numbers(n, 8)
     torch.testing.assert_close(layer(x), dense_attention(layer, x, mask), rtol=1e-12, atol=1e-12)
 
 
 def test_block_counts():
-    """Card 28's exact counts of visited blocks with window 5 and one sink block."""
+    """The exact counts of visited blocks with window 5 and one sink block."""
     counts = [patterns.power(16 * n, 16, window=5, num_sink=16).num_tiles(16) for n in (16, 32, 64, 128, 256, 512)]
     assert counts == [88, 215, 502, 1141, 2548, 5619]
     tiles = patterns.power(16 * 128, 16, window=5, num_sink=16).tiles(16)
@@ -57,7 +57,7 @@ def test_degrees_and_growth():
 
 @pytest.mark.parametrize("layers", [1, 2, 3])
 def test_the_theorem_through_autograd(layers):
-    """The last output depends on exactly those inputs that its receptive field holds."""
+    """The last output depends on exactly the inputs in its receptive field."""
     n = 32
     blocks = [PowerAttention(8, 2, block_size=1, window=0).double() for _ in range(layers)]
     x = numbers(n, 8).requires_grad_()
@@ -79,7 +79,7 @@ def test_a_wide_window_is_causal_attention():
     torch.testing.assert_close(layer(x), plain(x), rtol=1e-12, atol=1e-12)
 
 
-def test_distances_are_taken_inside_documents():
+def test_distances_are_within_documents():
     graph = patterns.power(20) & patterns.packed([8, 12])
     x = numbers(20, 1, 4)
     whole = attend(graph, x, x, x).out
@@ -91,7 +91,7 @@ def test_distances_are_taken_inside_documents():
 
 
 class Reader(torch.nn.Module):
-    """Says at the last position what the first token was."""
+    """Predicts the first token at the last position."""
 
     def __init__(self, make, layers, n=32, vocabulary=8, dim=64):
         super().__init__()

@@ -1,4 +1,4 @@
-"""Mixture of attention spans (card 31): influence, search space, the integer program, limits, decoding."""
+"""Mixture of attention spans (Fu et al., 2024): influence, search space, the integer program, limits, decoding."""
 
 from __future__ import annotations
 
@@ -36,46 +36,46 @@ def test_moaattention_parity():
     for h, rule in enumerate(rules):
         width = max(1, int(rule.alpha / 2 + rule.beta * 10))  # of ten blocks, the last cut short
         for t in range(n):
-            heard = [s for s in range(t + 1) if s < 3 or t // 2 - s // 2 < width]
-            score = torch.stack([q[t, h] @ k[s, h // 2] / 2**0.5 for s in heard]).softmax(0)
-            out[t, h] = sum(a * v[s, h // 2] for a, s in zip(score, heard, strict=True))
+            attended = [s for s in range(t + 1) if s < 3 or t // 2 - s // 2 < width]
+            score = torch.stack([q[t, h] @ k[s, h // 2] / 2**0.5 for s in attended]).softmax(0)
+            out[t, h] = sum(a * v[s, h // 2] for a, s in zip(score, attended, strict=True))
     torch.testing.assert_close(layer(x), layer.out(out.flatten(1)), rtol=1e-12, atol=1e-12)
 
 
 @pytest.mark.parametrize("heads", [0, 1, 2])
-def test_influence_is_the_change_of_the_linearised_loss(heads):
+def test_influence_is_the_change_of_the_linearized_loss(heads):
     n = 9
     q, k, v, grad = (numbers(n, 2, 4, seed=i) for i in range(4))
     bias = numbers(heads, n, n, seed=4) if heads else None
     found = edge_influence(q, k, v, grad, block_size=1, bias=bias, absolute=False)
     for h in range(2):
         more = 0 if bias is None else bias[h % heads]
-        share = (q[:, h] @ k[:, h].T / 2 + more).masked_fill(torch.ones(n, n).triu(1).bool(), -torch.inf).softmax(-1)
+        prob = (q[:, h] @ k[:, h].T / 2 + more).masked_fill(torch.ones(n, n).triu(1).bool(), -torch.inf).softmax(-1)
         flow = grad[:, h] @ v[:, h].T
         for i in range(n):
             for j in range(i + 1):
-                kept = share[i].clone()
-                kept[j] = 0
-                kept = kept / kept.sum() if i else kept  # the only edge of its row leaves nothing
-                change = (flow[i] * kept).sum() - (flow[i] * share[i]).sum()
+                remaining = prob[i].clone()
+                remaining[j] = 0
+                remaining = remaining / remaining.sum() if i else remaining  # the only edge of its row leaves nothing
+                change = (flow[i] * remaining).sum() - (flow[i] * prob[i]).sum()
                 assert abs(float(found[h, i, j]) - float(change)) < 1e-12
     blocks = found.unflatten(2, (3, 3)).unflatten(1, (3, 3)).sum((2, 4))  # opposite signs cancel within a block
     assert (blocks < 0).any()
     torch.testing.assert_close(edge_influence(q, k, v, grad, block_size=3, bias=bias), blocks.abs())
 
 
-def test_influence_of_shared_keys_is_that_of_the_query_head_that_needs_them_most():
+def test_influence_of_shared_keys_is_the_maximum_over_query_heads():
     q, k, v, grad = numbers(9, 4, 4), numbers(9, 2, 4, seed=1), numbers(9, 2, 4, seed=2), numbers(9, 4, 4, seed=3)
     found = edge_influence(q, k, v, grad, block_size=3)
     each = edge_influence(q, k.repeat_interleave(2, 1), v.repeat_interleave(2, 1), grad, block_size=3)
     torch.testing.assert_close(found, torch.stack([each[:2].amax(0), each[2:].amax(0)]))
 
 
-def test_the_gradient_is_that_of_the_shares():
+def test_the_gradient_by_attention_probabilities():
     n = 7
     q, k, v, grad = (numbers(n, 4, seed=i) for i in range(4))
-    share = (q @ k.T / 2).masked_fill(torch.ones(n, n).triu(1).bool(), -torch.inf).softmax(-1).requires_grad_()
-    flow = torch.autograd.grad((share @ v * grad).sum(), share)[0]
+    prob = (q @ k.T / 2).masked_fill(torch.ones(n, n).triu(1).bool(), -torch.inf).softmax(-1).requires_grad_()
+    flow = torch.autograd.grad((prob @ v * grad).sum(), prob)[0]
     torch.testing.assert_close(flow, grad @ v.T, rtol=1e-10, atol=1e-10)
 
 
@@ -105,8 +105,8 @@ BUDGET = {64: 0.6, 128: 0.55}
 
 
 def every_plan(influence):
-    """All 1,296 plans of four heads and six rules that keep the constraints, and what each loses at each length."""
-    alone = {
+    """All 1,296 plans of four heads and six rules that satisfy the constraints, and the loss of each at each length."""
+    single = {
         (n, h, r): sum(
             float(matter[0, h, i, j]) for i in range(n // 8) for j in range(1, i + 1) if i - j >= RULES[r].blocks(n, 8)
         )
@@ -116,10 +116,10 @@ def every_plan(influence):
     }
     plans = []
     for choice in itertools.product(range(6), repeat=4):
-        share = {n: sum(min(RULES[r].blocks(n, 8) + 1, n // 8) / (n // 8) for r in choice) / 4 for n in BUDGET}
-        within = all(0.9 * bound - 1e-9 <= share[n] <= bound + 1e-9 for n, bound in BUDGET.items())
+        prob = {n: sum(min(RULES[r].blocks(n, 8) + 1, n // 8) / (n // 8) for r in choice) / 4 for n in BUDGET}
+        within = all(0.9 * bound - 1e-9 <= prob[n] <= bound + 1e-9 for n, bound in BUDGET.items())
         if within and len(set(choice)) <= 2:
-            plans.append((choice, {n: sum(alone[n, h, r] for h, r in enumerate(choice)) for n in influence}))
+            plans.append((choice, {n: sum(single[n, h, r] for h, r in enumerate(choice)) for n in influence}))
     return plans
 
 
@@ -141,7 +141,7 @@ def test_the_plan_is_the_best_of_all(seed, signed):
 
 @pytest.mark.parametrize("seed", range(3))
 def test_the_pareto_set_is_that_of_all_plans(seed):
-    """Of all plans by the same slices; and none of the set is beaten by any plan at all."""
+    """All plans by the same slices; no plan dominates one of the set."""
     influence = influence_of(seed)
     found, plans = pareto_plans(influence, RULES, BUDGET, block_size=8), [lost for _, lost in every_plan(influence)]
     best = [min(plans, key=lambda lost, n=n: lost[n]) for n in influence]
@@ -159,20 +159,20 @@ def test_the_pareto_set_is_that_of_all_plans(seed):
         assert not any(all(o[n] < x - 1e-9 for n, x in plan.lost.items()) for o in plans)
 
 
-def test_budgets_hold_and_are_used():
+def test_budgets_are_met_and_used():
     influence = influence_of(0)
     for plan in pareto_plans(influence, RULES, BUDGET, block_size=8):
         for n, bound in BUDGET.items():
-            share = sum(min(RULES[r].blocks(n, 8) + 1, n // 8) / (n // 8) for r in plan.rule[0].tolist()) / 4
-            assert 0.9 * bound - 1e-9 <= share <= bound + 1e-9
-    with pytest.raises(ArgumentError, match="density: expected a budget that some plan keeps"):
+            prob = sum(min(RULES[r].blocks(n, 8) + 1, n // 8) / (n // 8) for r in plan.rule[0].tolist()) / 4
+            assert 0.9 * bound - 1e-9 <= prob <= bound + 1e-9
+    with pytest.raises(ArgumentError, match="density: expected a budget that some plan satisfies"):
         plan_spans(influence, RULES, {64: 0.01}, block_size=8)
-    with pytest.raises(ArgumentError, match="density: expected a budget that some plan keeps"):
+    with pytest.raises(ArgumentError, match="density: expected a budget that some plan satisfies"):
         pareto_plans(influence, RULES, {64: 0.01}, block_size=8)
 
 
 def test_long_heads_get_long_spans():
-    """Half of 16 heads look 16 tokens back, half 512: the plan beats one band for all at the same density."""
+    """Half of 16 heads attend 16 tokens back, half 512: the plan beats one band for all at the same density."""
     n, block = 1024, 64
     blocks = n // block
     apart = (torch.arange(n).unsqueeze(1) - torch.arange(n)).double()
@@ -195,7 +195,7 @@ def test_long_heads_get_long_spans():
     assert lost(slopes) <= lost([3 / 8] * 16) / 3
 
 
-def test_decoding_is_the_whole_forward():
+def test_decoding_equals_the_full_forward():
     layer = MoAAttention(8, 2, [SpanRule(4, 0.0), SpanRule(0, 0.5)], num_sink=2, block_size=4, rotary=100.0).double()
     x, state = numbers(1, 30, 8), KVState(30)
     steps = torch.cat([layer(x[:, :13], state=state), *(layer(x[:, t : t + 1], state=state) for t in range(13, 30))], 1)
@@ -204,8 +204,8 @@ def test_decoding_is_the_whole_forward():
 
 @pytest.mark.parametrize("kv", [4, 2, 1])
 @pytest.mark.parametrize(("n", "first"), [(30, 13), (30, 1), (27, 27), (7, 3)])
-def test_rings_hold_what_is_read_again(kv, n, first):
-    """Decoding over rings is the whole forward, below and above the spans, whatever the block divides."""
+def test_rings_store_the_needed_tokens(kv, n, first):
+    """Decoding over rings equals the full forward, below and above the spans, whatever the block divides."""
     rules = [SpanRule(4, 0.0), SpanRule(0, 0.5), SpanRule(0, 1.0), SpanRule(4, 0.0)]
     layer = MoAAttention(16, 4, rules, num_kv_heads=kv, num_sink=3, block_size=4, rotary=100.0).double()
     x, state = numbers(2, n, 16), layer.span_state(30)
@@ -217,11 +217,11 @@ def test_rings_hold_what_is_read_again(kv, n, first):
     expected = layer.out(layer.compute_heads(layer.prepare(x, graph=rows)).flatten(-2))
     torch.testing.assert_close(torch.cat(parts, 1), expected, rtol=1e-12, atol=1e-12)
     spans = {4: [4, 16, 30, 4], 2: [16, 30], 1: [30]}[kv]  # of 30 tokens, in blocks of 4; shared keys take the longest
-    assert state.num_held == sum(3 + span for span in spans)
+    assert state.num_cached == sum(3 + span for span in spans)
     assert len(state) == n
 
 
-def test_records_of_rings_are_rows_of_the_whole():
+def test_records_of_rings_are_rows_of_the_full_record():
     layer = MoAAttention(
         8, 4, [SpanRule(4, 0.0), SpanRule(0, 0.5)] * 2, num_kv_heads=2, num_sink=3, block_size=2
     ).double()
@@ -234,31 +234,31 @@ def test_records_of_rings_are_rows_of_the_whole():
     assert len(steps[""]) == 15
     for t, record in enumerate(steps[""], start=2):
         for h in range(4):
-            adj, share = record.weights(example=1, head=h)
-            exact, shares = whole["layer"][0].weights(example=1, head=h)
-            expected = exact.with_weight(shares).dense()[t, : t + 1]
-            torch.testing.assert_close(adj.with_weight(share).dense()[0], expected, rtol=1e-12, atol=1e-12)
+            adj, prob = record.weights(example=1, head=h)
+            exact, probs = whole["layer"][0].weights(example=1, head=h)
+            expected = exact.with_weight(probs).dense()[t, : t + 1]
+            torch.testing.assert_close(adj.with_weight(prob).dense()[0], expected, rtol=1e-12, atol=1e-12)
 
 
 def test_span_states_say_what_is_wrong():
     layer = MoAAttention(8, 2, [SpanRule(4, 0.0)] * 2, num_sink=2, block_size=4)
     state = layer.span_state(5)
-    with pytest.raises(ArgumentError, match="state: expected room for 6 tokens, got a capacity of 5"):
+    with pytest.raises(ArgumentError, match="state: expected a capacity of at least 6 tokens, got a capacity of 5"):
         layer(torch.zeros(1, 6, 8), state=state)
-    with pytest.raises(ArgumentError, match="state: expected a KVState beside a graph"):
+    with pytest.raises(ArgumentError, match="state: expected a KVState with a graph"):
         layer(torch.zeros(1, 1, 8), state=state, head_mask=torch.ones(1, 2, dtype=torch.bool))
-    with pytest.raises(ArgumentError, match="rules: expected one for each of 4 heads"):
+    with pytest.raises(ArgumentError, match="rules: expected one rule for each of 4 heads"):
         MoAAttention(8, 4, [SpanRule(4, 0.0)] * 3)
 
 
-def test_rules_may_be_of_key_heads():
+def test_rules_per_key_head():
     rules = [SpanRule(4, 0.0), SpanRule(0, 1.0)]
     layer = MoAAttention(8, 4, rules, num_kv_heads=2, num_sink=2, block_size=4)
     assert layer.rules == [rules[0], rules[0], rules[1], rules[1]]
 
 
-def test_heads_may_be_put_in_another_order():
-    """Equal spans side by side: projections permuted alike, the same output."""
+def test_permuted_heads():
+    """With equal spans next to each other and permuted projections, the output is the same."""
     rules = [SpanRule(4, 0.0), SpanRule(0, 1.0), SpanRule(4, 0.0), SpanRule(0, 1.0)]
     order = [0, 2, 1, 3]
     one = MoAAttention(8, 4, rules, num_sink=2, block_size=2).double()
@@ -281,7 +281,7 @@ TOKENS, VALUES, HEADS, WIDTH, FAR, BLOCK = 256, 8, 8, 64, 201, 16
 
 
 def copies(count, seed):
-    """Every token asks for the value so far before it as its kind says."""
+    """Every token needs the value at the distance of its kind."""
     generator = seed if isinstance(seed, torch.Generator) else torch.Generator().manual_seed(seed)
     value = torch.randint(VALUES, (count, TOKENS), generator=generator)
     kind = torch.randint(len(DISTANCES), (count, TOKENS), generator=generator)
@@ -290,7 +290,7 @@ def copies(count, seed):
 
 
 class Copier(nn.Module):
-    """Two layers whose heads know distances by a table each, and nothing else of places."""
+    """Two layers whose heads each have a table of distances and no other positions."""
 
     def __init__(self, layers):
         super().__init__()
@@ -331,13 +331,13 @@ def trained_copier(steps=700):
 def influence_of_model(model):
     """[L, H, blocks, blocks], a mean over twelve sequences."""
     value, kind, target = copies(12, 3)
-    inputs, heard = [], []
+    inputs, attended = [], []
     hooks = [layer.query.register_forward_pre_hook(lambda _, given: inputs.append(given[0])) for layer in model.attend]
-    hooks += [layer.out.register_forward_pre_hook(lambda _, given: heard.append(given[0])) for layer in model.attend]
+    hooks += [layer.out.register_forward_pre_hook(lambda _, given: attended.append(given[0])) for layer in model.attend]
     loss = nn.functional.cross_entropy(model(value, kind).flatten(0, 1), target.flatten(), reduction="sum")
     for hook in hooks:
         hook.remove()
-    grads = torch.autograd.grad(loss, heard)
+    grads = torch.autograd.grad(loss, attended)
     apart = torch.arange(TOKENS).unsqueeze(1) - torch.arange(TOKENS)
     place = (apart + FAR).clamp(0, 2 * FAR)
     found = []
@@ -359,7 +359,7 @@ def accuracies(model):
 
 
 def with_spans(model, rules):
-    """The model with a mixture of spans in place of each layer's full attention."""
+    """The model with a mixture of spans instead of each layer's full attention."""
     layers = [MoAAttention(WIDTH, HEADS, own, num_sink=BLOCK, block_size=BLOCK) for own in rules]
     sparse = Copier(layers)
     sparse.load_state_dict(model.state_dict())
@@ -367,7 +367,7 @@ def with_spans(model, rules):
 
 
 @pytest.mark.slow
-def test_planned_spans_keep_what_a_uniform_band_loses():
+def test_planned_spans_are_better_than_a_uniform_band():
     """At half the cache: under 3 points of accuracy lost, where one band for all loses over 20 beyond its reach."""
     model = trained_copier()
     dense = accuracies(model)

@@ -1,4 +1,4 @@
-"""Landmark attention (card 35): the grouped softmax by loops, limits, retrieval by loops, traffic, and a pass-key."""
+"""Landmark attention (Mohtashami and Jaggi, 2023): softmax by loops, limits, retrieval, traffic, and a pass-key."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import torch
 from hgraph import analysis, patterns
 from hgraph.errors import ArgumentError
 from hgraph.nn import LandmarkAttention, SelfAttention, record_attention
-from hgraph.nn.attention import LandmarkState, insert_landmarks, is_landmark, landmark_attention, rotate
+from hgraph.nn.attention import LandmarkState, apply_rotary_emb, insert_landmarks, is_landmark, landmark_attention
 from hgraph.nn.attention.landmark import layer as layers
 from hgraph.nn.attention.landmark import state as states
 
@@ -25,28 +25,28 @@ def given(n, heads=4, kv=2, width=6, values=5):
 
 
 def grouped_softmax(score, i, block):
-    """The three equations for one receiver: a share for each token, landmarks 0. ``score(j)`` is that of token j."""
+    """The three equations for one target: a weight per token, 0 for landmarks; ``score(j)`` is the score of token j."""
     size, own = block + 1, i // (block + 1)
     near = [j for j in range(own * size, i + 1) if j % size != block]
     landmarks = [c * size + block for c in range(own)]
     first = torch.stack([score(j) for j in near + landmarks]).softmax(0)
-    share = dict(zip(near, first, strict=False))
+    prob = dict(zip(near, first, strict=False))
     for c in range(own):
         members = range(c * size, c * size + block)
         second = torch.stack([score(j) for j in members]).softmax(0)
-        share |= {j: first[len(near) + c] * s for j, s in zip(members, second, strict=True)}
-    return share
+        prob |= {j: first[len(near) + c] * s for j, s in zip(members, second, strict=True)}
+    return prob
 
 
-def shares(q, k, block):
-    """[H, T, T] by loops over heads and receivers."""
+def probs(q, k, block):
+    """[H, T, T] by loops over heads and targets."""
     n, heads, width = q.shape
     out = torch.zeros(heads, n, n, dtype=q.dtype)
     for h in range(heads):
         for i in range(n):
             own = grouped_softmax(lambda j: q[i, h] @ k[j, h * k.shape[1] // heads] / width**0.5, i, block)  # noqa: B023
-            for j, share in own.items():
-                out[h, i, j] = share
+            for j, prob in own.items():
+                out[h, i, j] = prob
     return out
 
 
@@ -63,11 +63,11 @@ def layer_of(seed=0, **options):
 
 
 @pytest.mark.parametrize(("n", "block"), [(23, 4), (25, 4), (3, 4), (4, 4), (5, 4), (7, 1), (13, 5), (1, 2), (0, 2)])
-def test_the_grouped_softmax_is_the_loops(n, block):
+def test_the_grouped_softmax_matches_the_loops(n, block):
     q, k, v = given(n)
-    share = shares(q, k, block)
-    torch.testing.assert_close(share.sum(2), torch.ones(4, n, dtype=torch.float64), rtol=1e-14, atol=1e-14)
-    expected = torch.einsum("hts,shd->thd", share, v.repeat_interleave(2, 1))
+    prob = probs(q, k, block)
+    torch.testing.assert_close(prob.sum(2), torch.ones(4, n, dtype=torch.float64), rtol=1e-14, atol=1e-14)
+    expected = torch.einsum("hts,shd->thd", prob, v.repeat_interleave(2, 1))
     torch.testing.assert_close(landmark_attention(q, k, v, block).out, expected, rtol=1e-12, atol=1e-12)
 
 
@@ -75,9 +75,9 @@ def test_landmarkattention_parity():
     layer, x, n = layer_of(rotary=50.0), numbers(2, 23, 8), 23
     for b in range(2):
         q, k, v = (f(x[b]).unflatten(-1, (-1, 2)) for f in (layer.query, layer.key, layer.value))
-        q, k = (rotate(t, torch.arange(n), 50.0) for t in (q, k))
-        heard = torch.einsum("hts,shd->thd", shares(q, k, 4), v.repeat_interleave(2, 1))
-        torch.testing.assert_close(layer(x)[b], layer.out(heard.flatten(1)), rtol=1e-12, atol=1e-12)
+        q, k = (apply_rotary_emb(t, torch.arange(n), 50.0) for t in (q, k))
+        attended = torch.einsum("hts,shd->thd", probs(q, k, 4), v.repeat_interleave(2, 1))
+        torch.testing.assert_close(layer(x)[b], layer.out(attended.flatten(1)), rtol=1e-12, atol=1e-12)
 
 
 def test_records_and_the_graph_have_the_exact_support():
@@ -87,17 +87,17 @@ def test_records_and_the_graph_have_the_exact_support():
     record = records[""][0]
     assert layer.graph_of(23).is_causal
     for b in range(2):
-        expected = shares(record.query[b], record.key[b], 4)
+        expected = probs(record.query[b], record.key[b], 4)
         assert torch.equal(expected > 0, layer.graph_of(23).adjacency().dense().bool().expand(4, -1, -1))
         for h in range(4):
-            adj, share = record.weights(example=b, head=h)
-            torch.testing.assert_close(adj.with_weight(share).dense(), expected[h], rtol=1e-12, atol=1e-12)
+            adj, prob = record.weights(example=b, head=h)
+            torch.testing.assert_close(adj.with_weight(prob).dense(), expected[h], rtol=1e-12, atol=1e-12)
 
 
 @pytest.mark.parametrize("select", ["token_and_head", "max_over_tokens"])
 @pytest.mark.parametrize("blocks", [8, 2])
-def test_records_of_chunks_hold_what_was_recalled(select, blocks):
-    """Times the values they are what was heard; with every block recalled in its place, the rows of the whole."""
+def test_records_of_chunks_include_recalled_blocks(select, blocks):
+    """Times the values, they are the output; with all blocks recalled, they are rows of the full record."""
     layer, x = layer_of(), numbers(2, 23, 8)
     value = layer.value(x).unflatten(-1, (2, 2)).repeat_interleave(2, 2)
     state = LandmarkState(blocks, blocks, select=select, positions="true")
@@ -107,16 +107,16 @@ def test_records_of_chunks_hold_what_was_recalled(select, blocks):
         outs = [layer(x[:, a:b], state=state) for a, b in ((0, 3), (3, 11), (11, 12), (12, 21), (21, 23))]
     at = 0
     for record, out in zip(records[""], outs, strict=True):
-        heard = torch.zeros(2, out.shape[1], 4, 2, dtype=torch.float64)
+        attended = torch.zeros(2, out.shape[1], 4, 2, dtype=torch.float64)
         for b, h in itertools.product(range(2), range(4)):
-            adj, share = record.weights(example=b, head=h)
-            rows = adj.with_weight(share).dense()
-            heard[b, :, h] = rows @ value[b, : adj.num_sources, h]
+            adj, prob = record.weights(example=b, head=h)
+            rows = adj.with_weight(prob).dense()
+            attended[b, :, h] = rows @ value[b, : adj.num_sources, h]
             exact, shares_ = whole["layer"][0].weights(example=b, head=h)
             expected = exact.with_weight(shares_).dense()[at : at + len(rows), : adj.num_sources]
             if blocks == 8:
                 torch.testing.assert_close(rows, expected, rtol=1e-12, atol=1e-12)
-        torch.testing.assert_close(layer.out(heard.flatten(-2)), out, rtol=1e-12, atol=1e-12)
+        torch.testing.assert_close(layer.out(attended.flatten(-2)), out, rtol=1e-12, atol=1e-12)
         at += out.shape[1]
     assert analysis.column_mass(records[""][-1]).shape == (4, 23)
 
@@ -129,16 +129,16 @@ def test_without_a_finished_block_it_is_causal_attention():
     torch.testing.assert_close(layer(x), plain(x), rtol=1e-12, atol=1e-12)
 
 
-def test_a_block_of_one_token_has_its_landmarks_share():
+def test_a_block_of_one_token_has_the_weight_of_its_landmark():
     q, k, v = given(9)
     for h in range(4):
         score = q[8, h] @ k[:, h // 2].T / math.sqrt(6)
-        heard = [1, 3, 5, 7, 8]  # four landmarks and itself
-        expected = score[heard].softmax(0) @ v[[0, 2, 4, 6, 8], h // 2]
+        attended = [1, 3, 5, 7, 8]  # four landmarks and itself
+        expected = score[attended].softmax(0) @ v[[0, 2, 4, 6, 8], h // 2]
         torch.testing.assert_close(landmark_attention(q, k, v, 1).out[8, h], expected, rtol=1e-12, atol=1e-12)
 
 
-def test_landmarks_that_sum_their_blocks_make_dense_attention():
+def test_landmarks_that_sum_their_blocks_give_dense_attention():
     n, block, width = 23, 4, 6
     q, k, v = given(n, kv=4)
     landmark, wide = is_landmark(n, block), width + n
@@ -165,7 +165,7 @@ def test_gradients_and_what_has_none():
     assert grad_k[7].any()
     leaves = [x[:8].detach().requires_grad_() for x in leaves]
     grad_k = torch.autograd.grad(landmark_attention(*leaves, 3).out.square().sum(), leaves)[1]
-    assert not grad_k[7].any()  # nobody comes after its block
+    assert not grad_k[7].any()  # no token comes after its block
 
 
 @pytest.mark.parametrize("block", [1, 4, 50])
@@ -180,7 +180,7 @@ def test_causality_bit_for_bit(block):
         assert (before[:, t] != after[:, t]).any()
 
 
-def test_group_dropout_spares_the_own_block():
+def test_group_dropout_does_not_affect_the_own_block():
     layer, x = layer_of(group_dropout=0.5), numbers(400, 13, 8)
     with torch.no_grad():
         exact, drawn = layer(x[:1].expand(400, -1, -1)), layer.train()(x[:1].expand(400, -1, -1))
@@ -190,7 +190,7 @@ def test_group_dropout_spares_the_own_block():
     assert ((drawn.mean(0) - exact[0]).abs() <= 5 * spread + 1e-12).all()  # the mean is that without
 
 
-def test_training_may_jump_after_landmarks():
+def test_position_jumps_in_training():
     layer, x, size = layer_of(jump=30).train(), numbers(2, 13, 8), 5
     torch.manual_seed(5)
     out = layer(x)
@@ -204,9 +204,9 @@ def test_training_may_jump_after_landmarks():
     place = torch.tensor(place).view(2, 13)
     assert place.max() > 40
     q, k, v = (f(x).unflatten(-1, (-1, layer.head_dim)) for f in (layer.query, layer.key, layer.value))
-    q, k = (rotate(t, place, layer.rotary) for t in (q, k))
-    heard = landmark_attention(q, k, v, size - 1).out.flatten(-2)
-    torch.testing.assert_close(out, layer.out(heard), rtol=1e-12, atol=1e-12)
+    q, k = (apply_rotary_emb(t, place, layer.rotary) for t in (q, k))
+    attended = landmark_attention(q, k, v, size - 1).out.flatten(-2)
+    torch.testing.assert_close(out, layer.out(attended), rtol=1e-12, atol=1e-12)
     assert torch.equal(layer.eval()(x), layer_of()(x))  # not in evaluation
     with pytest.raises(ArgumentError, match="jump: expected 0 without rotary embeddings, got 3"):
         layer_of(jump=3, rotary=None)
@@ -214,7 +214,9 @@ def test_training_may_jump_after_landmarks():
 
 def test_jumps_are_below_their_bound_and_differ_among_examples(monkeypatch):
     layer, x, seen = layer_of(jump=3).train(), numbers(60, 13, 8), []
-    monkeypatch.setattr(layers, "rotate", lambda y, place, base: seen.append(place) or rotate(y, place, base))
+    monkeypatch.setattr(
+        layers, "apply_rotary_emb", lambda y, place, base: seen.append(place) or apply_rotary_emb(y, place, base)
+    )
     layer(x)
     steps = seen[0].diff(dim=-1)  # [60, 12]
     assert steps[:, [4, 9]].unique().tolist() == [1, 2, 3]
@@ -223,7 +225,7 @@ def test_jumps_are_below_their_bound_and_differ_among_examples(monkeypatch):
     assert torch.equal(layer_of(jump=1).train()(x), layer_of()(x))
 
 
-def test_states_outlive_inference_mode():
+def test_states_work_after_inference_mode():
     layer, x, state = layer_of(), numbers(2, 13, 8), LandmarkState(4, 4)
     with torch.inference_mode():
         parts = [layer(x[:, :6], state=state)]
@@ -232,7 +234,7 @@ def test_states_outlive_inference_mode():
     torch.testing.assert_close(torch.cat(parts, 1), layer(x), rtol=1e-12, atol=1e-12)
 
 
-def test_head_mask_silences_heads():
+def test_head_mask_disables_heads():
     layer, x, mask = layer_of(), numbers(2, 13, 8), torch.tensor([[True, False, True, False]])
     half = layer_of()
     with torch.no_grad():
@@ -260,7 +262,7 @@ def test_compiles_as_one_graph():
 
 
 def test_compiles_for_one_length_after_another():
-    """From the second length on a compiler takes lengths for symbols, of which no structure is made."""
+    """From the second length on, a compiler uses symbolic lengths, for which no structure can be made."""
     layer = layer_of().float()
     torch._dynamo.reset()
     compiled = torch.compile(layer, backend="eager")
@@ -274,23 +276,23 @@ def test_compiles_for_one_length_after_another():
 
 
 def recalled_by_loops(layer, chunks, state):
-    """One example, chunk by chunk: scores of past landmarks, choice, places, and one grouped softmax."""
+    """One example, chunk by chunk: scores of past landmarks, selection, positions, and one grouped softmax."""
     size, heads, width, base = layer.block_size + 1, layer.query_heads, layer.head_dim, layer.rotary
     k_most, all_k, all_v, outs = state.topk, [], [], []
 
     def turned(x, place):
-        return rotate(x.view(1, 1, -1), torch.tensor([place]), base).view(-1)
+        return apply_rotary_emb(x.view(1, 1, -1), torch.tensor([place]), base).view(-1)
 
     for x in chunks:
         q, k, v = (f(x).unflatten(-1, (-1, width)) for f in (layer.query, layer.key, layer.value))
         first = len(all_k)  # of the chunk's tokens
         done = first // size  # blocks before it
-        kept = list(range(max(0, done - state.max_blocks), done))
+        stored = list(range(max(0, done - state.max_blocks), done))
         all_k += list(k)
         all_v += list(v)
 
         def score(i, h, j, blocks_back):
-            """Token j as if its block began so many blocks before the first that is not kept."""
+            """Token j as if its block began the given number of blocks before the chunk."""
             g = h * layer.kv_heads // heads
             place = j % size - blocks_back * size if blocks_back else j - done * size  # noqa: B023
             return turned(q[i, h], first + i - done * size) @ turned(all_k[j][g], place) / width**0.5  # noqa: B023
@@ -298,20 +300,20 @@ def recalled_by_loops(layer, chunks, state):
         def back(c):
             return min(done - c, k_most + 1) if state.positions == "stingy" else done - c  # noqa: B023
 
-        landmark = torch.zeros(len(x), heads, len(kept), dtype=x.dtype)
+        landmark = torch.zeros(len(x), heads, len(stored), dtype=x.dtype)
         for i in range(len(x)):
             for h in range(heads):
-                for at, c in enumerate(kept):
+                for at, c in enumerate(stored):
                     landmark[i, h, at] = score(i, h, c * size + layer.block_size, back(c))
-        if kept and state.select == "max_over_heads":
+        if stored and state.select == "max_over_heads":
             landmark = landmark.softmax(-1).amax(1, keepdim=True).expand(-1, heads, -1)
-        if kept and state.select == "max_over_tokens":
+        if stored and state.select == "max_over_tokens":
             landmark = landmark.softmax(-1).amax(0, keepdim=True).expand(len(x), -1, -1)
         out = torch.zeros(len(x), heads, width, dtype=x.dtype)
         for i in range(len(x)):
             for h in range(heads):
                 best = landmark[i, h].argsort(descending=True)[:k_most].tolist()
-                chosen = sorted(kept[b] for b in best)
+                chosen = sorted(stored[b] for b in best)
                 placed = {}
                 for rank, c in enumerate(chosen):
                     placed[c] = done - c
@@ -323,10 +325,10 @@ def recalled_by_loops(layer, chunks, state):
                 places = [placed.get(c) for c in blocks]
                 top = [score(i, h, j, None) for j in near]
                 top += [score(i, h, c * size + layer.block_size, b) for c, b in zip(blocks, places, strict=True)]
-                share = torch.stack(top).softmax(0)
+                prob = torch.stack(top).softmax(0)
                 g = h * layer.kv_heads // heads
-                out[i, h] = sum(s * all_v[j][g] for s, j in zip(share, near, strict=False))
-                for s, c, b in zip(share[len(near) :], blocks, places, strict=True):
+                out[i, h] = sum(s * all_v[j][g] for s, j in zip(prob, near, strict=False))
+                for s, c, b in zip(prob[len(near) :], blocks, places, strict=True):
                     members = range(c * size, c * size + layer.block_size)
                     inner = torch.stack([score(i, h, j, b) for j in members]).softmax(0)
                     out[i, h] += s * sum(w * all_v[j][g] for w, j in zip(inner, members, strict=True))
@@ -346,8 +348,8 @@ def recalled_by_loops(layer, chunks, state):
         (3, 9, "max_over_tokens", "true"),
     ],
 )
-@pytest.mark.parametrize("cuts", [[0, 7, 8, 9, 16, 22, 23, 27], [0, 19, 27]], ids=["steps", "more at once than kept"])
-def test_retrieval_is_the_loops(topk, most, select, positions, cuts):
+@pytest.mark.parametrize("cuts", [[0, 7, 8, 9, 16, 22, 23, 27], [0, 19, 27]], ids=["steps", "more at once than stored"])
+def test_retrieval_matches_the_loops(topk, most, select, positions, cuts):
     layer, x = layer_of(block_size=2, rotary=20.0), numbers(27, 8, seed=3)
     chunks = [x[a:b] for a, b in itertools.pairwise(cuts)]
     state = LandmarkState(most, topk, select=select, positions=positions)
@@ -359,7 +361,7 @@ def test_retrieval_is_the_loops(topk, most, select, positions, cuts):
 
 @pytest.mark.parametrize("rotary", [None, 20.0])
 @pytest.mark.parametrize("positions", ["stingy", "true"])
-def test_who_recalls_every_block_does_as_in_training(positions, rotary):
+def test_recalling_every_block_equals_training(positions, rotary):
     layer, x = layer_of(rotary=rotary), numbers(2, 43, 8)
     for cuts in ([0, 43], [0, 9, 10, 11, 30, 43], list(range(44))):
         state = LandmarkState(9, 9, positions=positions)
@@ -367,8 +369,8 @@ def test_who_recalls_every_block_does_as_in_training(positions, rotary):
         torch.testing.assert_close(torch.cat(parts, 1), layer(x), rtol=1e-10, atol=1e-10)
 
 
-def test_only_chosen_blocks_are_read():
-    """Poison in the tokens of all others; and the counts of the card: 80 landmarks and 4 x 51 keys for 4096."""
+def test_only_selected_blocks_are_fetched():
+    """NaN in the tokens of all other blocks; and the counts: 80 landmarks and 4 x 51 keys for 4096 tokens."""
     layer, n = LandmarkAttention(8, 1, block_size=50).eval(), 4096
     x, state, read = numbers(1, n, 8).float(), LandmarkState(100, 4), []
 
@@ -388,16 +390,18 @@ def test_only_chosen_blocks_are_read():
         state._open, state._finished, state._length = held, finished, length
         (entry,) = read
         others = torch.tensor([r for r in range(100) if r not in entry.flatten().tolist()])
-        for kept in state._blocks:
-            kept[:, :, others] = float("nan")
+        for stored in state._blocks:
+            stored[:, :, others] = float("nan")
         assert torch.equal(layer(x[:, n - 1 :], state=state), clean)
     assert (state.num_blocks, entry.numel() * 51) == (80, 204)
 
 
 @pytest.mark.parametrize("chunk", [1, 6, 25])
-def test_stingy_places_stay_near(chunk, monkeypatch):
+def test_stingy_positions_are_bounded(chunk, monkeypatch):
     layer, x, seen = layer_of(block_size=4), numbers(1, 130, 8), []
-    monkeypatch.setattr(states, "rotate", lambda y, place, base: seen.append(place) or rotate(y, place, base))
+    monkeypatch.setattr(
+        states, "apply_rotary_emb", lambda y, place, base: seen.append(place) or apply_rotary_emb(y, place, base)
+    )
     state = LandmarkState(100, 3)
     for part in x.split(chunk, 1):
         layer(part, state=state)
@@ -405,7 +409,7 @@ def test_stingy_places_stay_near(chunk, monkeypatch):
     assert min(int(p.min()) for p in seen) >= -(3 + 1) * 5
 
 
-def test_the_state_is_bounded_and_may_lie_elsewhere():
+def test_the_state_is_bounded_and_may_be_offloaded():
     layer, x = layer_of(), numbers(1, 90, 8)
     outs = []
     for offload in (None, "cpu"):
@@ -429,15 +433,15 @@ def test_the_state_is_bounded_and_may_lie_elsewhere():
         (lambda: layer_of()(numbers(5, 7)), r"x: expected shape \[..., N, 8\]"),
         (lambda: layer_of()(numbers(5, 8), head_mask=torch.ones(3).bool()), "head_mask: expected shape"),
         (lambda: [layer_of()(numbers(b, 7, 8), state=s) for s in [LandmarkState(4, 2)] for b in (2, 3)],
-         r"x: expected examples \[2\], as those before"),
+         r"x: expected examples \[2\] as before"),
     ],
 )  # fmt: skip
-def test_wrong_arguments_are_answered(call, message):
+def test_wrong_arguments(call, message):
     with pytest.raises(ArgumentError, match=message):
         call()
 
 
-def test_only_the_pattern_of_the_paper_is_served():
+def test_only_the_pattern_of_the_paper_is_supported():
     from hgraph.nn.attention import AttentionKind, require_kind
 
     require_kind(LandmarkAttention, AttentionKind.CAUSAL_SELF)
@@ -446,7 +450,7 @@ def test_only_the_pattern_of_the_paper_is_served():
             require_kind(LandmarkAttention, kind)
 
 
-def test_landmark_blocks_is_the_definition():
+def test_landmark_blocks_match_the_definition():
     for n, block in ((0, 3), (1, 3), (14, 3), (12, 1)):
         size = block + 1
         pairs = [[t // size == s // size and s <= t and s % size != block for s in range(n)] for t in range(n)]
@@ -458,7 +462,7 @@ def test_landmark_blocks_is_the_definition():
 
 
 class Reader(torch.nn.Module):
-    """Says at a question what the pass-key was: one of ten tokens that stood once among sixteen others."""
+    """Predicts the pass-key at a question: one of ten tokens that occurred once among sixteen others."""
 
     def __init__(self, dim=64, layers=2, block=7):
         super().__init__()

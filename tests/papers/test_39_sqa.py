@@ -1,4 +1,4 @@
-"""Sparse query attention (card 39): one class for MHA, GQA, MQA and SQA; counts and costs."""
+"""Sparse query attention (Filipek, 2025): one class for MHA, GQA, MQA and SQA; counts and costs."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from torch import nn
 from hgraph import patterns
 from hgraph.errors import ArgumentError
 from hgraph.nn import SparseQueryAttention
-from hgraph.nn.attention import KVState, rotate
+from hgraph.nn.attention import KVState, apply_rotary_emb
 
 
 def numbers(*shape, seed=0):
@@ -50,7 +50,7 @@ def test_sparsequeryattention_parity(query, key, causal):
 @pytest.mark.parametrize("causal", [False, True])
 @pytest.mark.parametrize(("query", "key"), [(2, 4), (1, 4), (1, 2), (4, 8)])
 def test_the_reverse_case_shares_queries(query, key, causal):
-    """rSQA: fewer query heads than heads of keys and values, whose number sets cost, cache and output width."""
+    """rSQA: fewer query heads than heads of keys and values, whose number determines cost, cache and output width."""
     layer = SparseQueryAttention(16, 4, num_query_heads=query, num_kv_heads=key, causal=causal).double()
     x = numbers(11, 16)
     torch.testing.assert_close(layer(x), loops(layer, x, causal), rtol=1e-12, atol=1e-12)
@@ -92,7 +92,7 @@ class SwiGLU(nn.Module):
 
 
 def dense_model(attention):
-    """The dense family: 8 layers of width 256, two norms a layer, untied embedding and head of 10,000 words."""
+    """The dense family: 8 layers of width 256, two norms per layer, untied embedding and head of 10,000 words."""
     layers = [
         nn.ModuleList([attention, SwiGLU(256, 768), nn.RMSNorm(256), nn.RMSNorm(256)]) for _ in range(8)
     ]  # parameters are counted, so the one layer object may stand for eight
@@ -127,19 +127,19 @@ def test_variants_are_the_papers():
 
 
 @pytest.mark.parametrize("n", [7, 64, 300])
-def test_scores_cost_the_share_of_query_heads(n):
+def test_scores_cost_is_proportional_to_query_heads(n):
     full = SparseQueryAttention.variant("mha", 64, 16).score_flops(n)
     assert full == 4 * 64 * n * n
-    shares = {"gqa": 1, "mqa": 1, "sqa": 2, "ssqa": 2, "xsqa": 4, "xsmqa": 4}
-    for name, share in shares.items():
-        assert SparseQueryAttention.variant(name, 64, 16).score_flops(n) * share == full
+    probs = {"gqa": 1, "mqa": 1, "sqa": 2, "ssqa": 2, "xsqa": 4, "xsmqa": 4}
+    for name, prob in probs.items():
+        assert SparseQueryAttention.variant(name, 64, 16).score_flops(n) * prob == full
         window = SparseQueryAttention.variant(
             name, 64, 16, pattern=lambda n: patterns.sliding_window(n, 3), causal=True
         )
-        assert window.score_flops(n) * share == 4 * 64 * (3 * n - 3)
+        assert window.score_flops(n) * prob == 4 * 64 * (3 * n - 3)
 
 
-def test_caches_hold_key_heads_alone():
+def test_caches_store_only_key_heads():
     sizes = {}
     for name in ("gqa", "xsqa", "mqa"):
         layer, state = SparseQueryAttention.variant(name, 64, 16, causal=True), KVState(10)
@@ -153,11 +153,11 @@ def test_gradients_of_the_smallest():
     assert torch.autograd.gradcheck(layer, (numbers(1, 5, 16).requires_grad_(),))
 
 
-def test_rotary_turns_queries_and_keys_before_grouping():
+def test_rotary_embedding_before_grouping():
     layer = SparseQueryAttention(16, 4, num_query_heads=2, num_kv_heads=1, rotary=100.0).double()
     x = numbers(9, 16)
     q, k, v = (f(x).unflatten(-1, (-1, 4)) for f in (layer.query, layer.key, layer.value))
-    q, k = (rotate(t, torch.arange(9), 100.0).transpose(0, 1) for t in (q, k))
+    q, k = (apply_rotary_emb(t, torch.arange(9), 100.0).transpose(0, 1) for t in (q, k))
     expected = F.scaled_dot_product_attention(q, k.expand(2, -1, -1), v.transpose(0, 1).expand(2, -1, -1))
     torch.testing.assert_close(layer(x), layer.out(expected.transpose(0, 1).flatten(1)), rtol=1e-12, atol=1e-12)
 
@@ -165,7 +165,7 @@ def test_rotary_turns_queries_and_keys_before_grouping():
 @pytest.mark.parametrize("sources", [3, 5, 8])
 @pytest.mark.parametrize("rotary", [None, 10.0])
 @pytest.mark.parametrize(("query", "key"), [(2, 1), (2, 4)])
-def test_a_context_is_at_positions_of_its_own(query, key, rotary, sources):
+def test_a_context_has_its_own_positions(query, key, rotary, sources):
     layer = SparseQueryAttention(16, 4, num_query_heads=query, num_kv_heads=key, rotary=rotary).double()
     x, context, d = numbers(5, 16), numbers(sources, 16, seed=1), 4
 
@@ -188,9 +188,9 @@ def test_a_context_is_at_positions_of_its_own(query, key, rotary, sources):
 
 
 @pytest.mark.parametrize("options", [{"causal": True}, {"pattern": patterns.full}])
-def test_a_context_of_another_length_needs_a_graph_beside_a_pattern(options):
+def test_a_context_of_another_length_needs_a_graph_with_a_pattern(options):
     layer = SparseQueryAttention(16, 4, num_query_heads=2, num_kv_heads=1, rotary=10.0, **options)
-    with pytest.raises(ArgumentError, match=r"context: expected 5 tokens, as the layer is .*, got 7. Pass graph="):
+    with pytest.raises(ArgumentError, match=r"context: expected 5 tokens, since the layer is .*, got 7. Pass graph="):
         layer(torch.ones(5, 16), torch.ones(7, 16))
     assert layer(torch.ones(5, 16), torch.ones(7, 16), patterns.full(5, 7)).shape == (5, 16)
 

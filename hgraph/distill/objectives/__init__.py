@@ -1,6 +1,6 @@
-r"""The objectives of papers, each the sum of terms that its equation is.
+r"""Published objectives, as sums of terms like in their equations.
 
-A new one is written the same way: ``0.3 * Labels() + 0.7 * (SoftLabels() + HighOrder())``.
+New ones are written in the same way: ``0.3 * Labels() + 0.7 * (SoftLabels() + HighOrder())``.
 """
 
 from __future__ import annotations
@@ -20,10 +20,10 @@ def lighthgnn(lam: float = 0.0, *, variant: Variant = "paper") -> Term:
     r""":math:`\lambda\,\mathrm{CE} + (1 - \lambda)\,\mathrm{KL}_{soft}`.
 
     Args:
-        lam: weight of the labels; 0, as published, leaves them to the teacher.
+        lam: weight of the labels; with 0, as published, only the teacher uses labels.
         variant: ``"official"`` computes the divergence as the released code does.
 
-    Source: LightHGNN (Feng et al., ICLR 2024), card 04, eq. 4.
+    Source: LightHGNN (Feng et al., ICLR 2024), the loss of LightHGNN.
 
     >>> lighthgnn()
     Sum(terms=((1.0, SoftLabels(temperature=1.0, variant='paper')),))
@@ -40,7 +40,7 @@ def lighthgnn_plus(lam: float = 0.0, *, noise: float = 1.0, variant: Variant = "
         noise: see `HighOrder`.
         variant: ``"official"`` computes both divergences as the released code does.
 
-    Source: LightHGNN+ (Feng et al., ICLR 2024), card 04, eq. 5.
+    Source: LightHGNN+ (Feng et al., ICLR 2024), the loss of LightHGNN+.
 
     >>> [type(term).__name__ for _, term in lighthgnn_plus().terms]
     ['SoftLabels', 'HighOrder']
@@ -64,13 +64,13 @@ def glnn(lam: float = 0.0, *, temperature: float = 1.0) -> Term:
 def nosmog(lam: float = 0.0, *, epsilon: float = 0.01, noisy: float = 0.5) -> Term:
     r""":math:`\lambda\,\mathrm{CE} + (1 - \lambda)(\mathrm{KL}_{soft} + \mu\,\mathrm{KL}_{noisy})`.
 
-    The rest of NOSMOG stands beside it: `position_features` goes into the student's input, and `MatchSimilarity`
-    is added where the teacher's embedding is at hand.
+    For the other parts of NOSMOG, append `position_features` to the student's input, and add `MatchSimilarity` if the
+    teacher's embedding is available.
 
     Args:
         lam: weight of the labels.
         epsilon: see `NoisyFeatures`.
-        noisy: mu.
+        noisy: mu, the weight of the term with noisy features.
 
     Source: NOSMOG (Tian et al., ICLR 2023).
 
@@ -84,7 +84,7 @@ def nosmog(lam: float = 0.0, *, epsilon: float = 0.01, noisy: float = 0.5) -> Te
 def krd(lam: float = 0.0, *, noise: float = 1.0) -> Term:
     r""":math:`\lambda\,\mathrm{CE} + (1 - \lambda)\,\mathrm{KL}_{reliable}`.
 
-    Source: reliable knowledge distillation (Wu et al., ICML 2023), in the form that `ReliableLabels` says.
+    Source: reliable knowledge distillation (Wu et al., ICML 2023), in the form described at `ReliableLabels`.
 
     >>> krd()
     Sum(terms=((1.0, ReliableLabels(noise=1.0)),))

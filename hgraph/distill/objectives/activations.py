@@ -1,4 +1,4 @@
-"""Hidden layers: looked at, and matched."""
+"""Activations of hidden layers, and terms that match them."""
 
 from __future__ import annotations
 
@@ -20,23 +20,23 @@ __all__ = ["MatchEmbedding", "MatchSimilarity", "activations"]
 
 @torch.no_grad()
 def activations(module: nn.Module, layer: str, *inputs: Any) -> Tensor:
-    """What a layer inside a module gives out, in eval mode.
+    """The output of a layer inside a module, in eval mode.
 
     Args:
-        module: any network; its mode is given back.
-        layer: the layer's name in ``module.named_modules()``.
-        *inputs: the module's positional arguments.
+        module: any network; its mode is restored.
+        layer: name of the layer in ``module.named_modules()``.
+        *inputs: positional arguments of the module.
 
     Raises:
-        ArgumentError: no layer of that name, or one that the call did not reach.
+        ArgumentError: there is no layer with that name, or the forward pass does not call it.
 
     >>> net = nn.Sequential(nn.Linear(2, 3), nn.ReLU(), nn.Linear(3, 1))
     >>> activations(net, "0", torch.ones(4, 2)).shape
     torch.Size([4, 3])
     """
-    with _listening(module, layer) as heard, eval_mode(module):
+    with _recording(module, layer) as outputs, eval_mode(module):
         module(*inputs)
-        return _last(heard, layer)
+        return _last(outputs, layer)
 
 
 @dataclass(frozen=True, eq=False)
@@ -45,11 +45,11 @@ class MatchEmbedding(Term):
 
     .. math:: \frac{1}{N' D} \sum_v \lVert P h_v - h^{teacher}_v \rVert_2^2
 
-    P is learned with the student where the widths differ, the identity where they agree.
+    P is the identity if the widths agree, else a projection trained with the student.
 
     Args:
-        target: the teacher's embedding [N', D] of the observed nodes; `activations` takes it from a layer.
-        layer: the name of the student's layer in ``student.named_modules()``.
+        target: the teacher's embedding [N', D] of the observed nodes, for instance from `activations`.
+        layer: name of the student's layer in ``student.named_modules()``.
 
     >>> from hgraph.structure import Graph
     >>> from hgraph.train import TrainingView
@@ -57,7 +57,7 @@ class MatchEmbedding(Term):
     >>> part = TrainingView(pair, torch.eye(2), torch.tensor([0, 1]), torch.tensor([0]), torch.tensor([1]))
     >>> student = nn.Sequential(nn.Identity())
     >>> loss = MatchEmbedding(torch.zeros(2, 2), layer="0").bind(Lesson(part, student, None, None))
-    >>> loss(student(part.x))  # 2 of 4 numbers are off by 1
+    >>> loss(student(part.x))  # 2 of 4 numbers differ by 1
     tensor(0.5000)
     """
 
@@ -65,14 +65,14 @@ class MatchEmbedding(Term):
     layer: str
 
     def bind(self, lesson: Lesson) -> Loss:
-        """The distance, of what the layer gave out in the forward pass that made the logits."""
-        heard, target = _hear(lesson, self.layer, self.target)
+        """The loss on the output of the layer in the forward pass of the logits."""
+        outputs, target = _record_layer(lesson, self.layer, self.target)
         width = activations(lesson.student, self.layer, lesson.part.x).shape[1]
         project: nn.Module = nn.Identity()
         if width != target.shape[1]:
             project = nn.Linear(width, target.shape[1], bias=False).to(target.device)
             lesson.learned[f"match_{len(lesson.learned)}"] = project
-        return lambda logits: F.mse_loss(project(_last(heard, self.layer)), target)
+        return lambda logits: F.mse_loss(project(_last(outputs, self.layer)), target)
 
 
 @dataclass(frozen=True, eq=False)
@@ -81,12 +81,12 @@ class MatchSimilarity(Term):
 
     .. math:: \frac{1}{n^2} \sum_{u, v \in B} (\cos(h_u, h_v) - \cos(h^{teacher}_u, h^{teacher}_v))^2
 
-    B are ``sample`` nodes drawn anew in every step, so that memory stays O(sample^2).
+    B is a new random sample of ``sample`` nodes in each step, so that memory is O(sample^2).
 
     Args:
         target: the teacher's embedding [N', D] of the observed nodes.
-        layer: the name of the student's layer.
-        sample: n.
+        layer: name of the student's layer.
+        sample: n, the number of sampled nodes.
 
     Source: NOSMOG (Tian et al., ICLR 2023), representational similarity distillation.
 
@@ -96,7 +96,7 @@ class MatchSimilarity(Term):
     >>> part = TrainingView(pair, torch.eye(2), torch.tensor([0, 1]), torch.tensor([0]), torch.tensor([1]))
     >>> student = nn.Sequential(nn.Identity())
     >>> loss = MatchSimilarity(2 * torch.eye(2), layer="0").bind(Lesson(part, student, None, None))
-    >>> loss(student(part.x)).item()  # lengths do not matter
+    >>> loss(student(part.x)).item()  # the lengths of vectors do not matter
     0.0
     """
 
@@ -105,41 +105,41 @@ class MatchSimilarity(Term):
     sample: int = 1024
 
     def bind(self, lesson: Lesson) -> Loss:
-        """The distance, of what the layer gave out in the forward pass that made the logits."""
-        heard, target = _hear(lesson, self.layer, self.target)
+        """The loss on the output of the layer in the forward pass of the logits."""
+        outputs, target = _record_layer(lesson, self.layer, self.target)
 
         def loss(logits: Tensor) -> Tensor:
-            drawn = torch.randperm(len(target), device=target.device)[: self.sample]
-            own, other = (F.normalize(z[drawn], dim=1) for z in (_last(heard, self.layer), target))
-            return F.mse_loss(own @ own.T, other @ other.T)
+            nodes = torch.randperm(len(target), device=target.device)[: self.sample]
+            student, teacher = (F.normalize(z[nodes], dim=1) for z in (_last(outputs, self.layer), target))
+            return F.mse_loss(student @ student.T, teacher @ teacher.T)
 
         return loss
 
 
-def _hear(lesson: Lesson, layer: str, target: Tensor) -> tuple[list[Tensor], Tensor]:
+def _record_layer(lesson: Lesson, layer: str, target: Tensor) -> tuple[list[Tensor], Tensor]:
     x = lesson.part.x
     if target.dim() != 2 or len(target) != len(x):
-        raise ArgumentError("target", f"embeddings [{len(x)}, D], one row an observed node", list(target.shape))
-    heard: list[Tensor] = []
-    lesson.hooks.append(_find(lesson.student, layer).register_forward_hook(_keeper(heard)))
-    return heard, target.detach().to(x)
+        raise ArgumentError("target", f"embeddings [{len(x)}, D], one row per observed node", list(target.shape))
+    outputs: list[Tensor] = []
+    lesson.hooks.append(_find(lesson.student, layer).register_forward_hook(_recorder(outputs)))
+    return outputs, target.detach().to(x)
 
 
 @contextmanager
-def _listening(module: nn.Module, layer: str) -> Iterator[list[Tensor]]:
-    heard: list[Tensor] = []
-    hook = _find(module, layer).register_forward_hook(_keeper(heard))
+def _recording(module: nn.Module, layer: str) -> Iterator[list[Tensor]]:
+    outputs: list[Tensor] = []
+    hook = _find(module, layer).register_forward_hook(_recorder(outputs))
     try:
-        yield heard
+        yield outputs
     finally:
         hook.remove()
 
 
-def _keeper(heard: list[Tensor]) -> Any:
-    def keep(module: nn.Module, inputs: Any, output: Tensor) -> None:
-        heard[:] = [output]
+def _recorder(outputs: list[Tensor]) -> Any:
+    def record(module: nn.Module, inputs: Any, output: Tensor) -> None:
+        outputs[:] = [output]
 
-    return keep
+    return record
 
 
 def _find(module: nn.Module, layer: str) -> nn.Module:
@@ -149,7 +149,7 @@ def _find(module: nn.Module, layer: str) -> nn.Module:
     return layers[layer]
 
 
-def _last(heard: list[Tensor], layer: str) -> Tensor:
-    if not heard:
+def _last(outputs: list[Tensor], layer: str) -> Tensor:
+    if not outputs:
         raise ArgumentError("layer", "a layer that the forward pass calls", repr(layer))
-    return heard[-1]
+    return outputs[-1]

@@ -1,4 +1,4 @@
-"""What a student's loss is made of: a lesson, and terms that add up like the equation they come from."""
+"""The building blocks of a student's loss: terms that are added and scaled, and the `Lesson` they are bound to."""
 
 from __future__ import annotations
 
@@ -15,33 +15,33 @@ from hgraph.train import TrainingView
 __all__ = ["Lesson", "Loss", "Sum", "Term"]
 
 Loss = Callable[[Tensor], Tensor]
-Speaks = Callable[[Tensor], Tensor]
+Teach = Callable[[Tensor], Tensor]
 
 
 @dataclass(frozen=True, eq=False)
 class Lesson:
-    """What the terms of an objective may know.
+    """The context of a distillation that the terms of an objective can use.
 
     Args:
         part: the observed nodes: structure, features, labels.
-        student: the module that learns.
-        speaks: the teacher in eval mode on the training structure, from features [N', F] to logits [N', C]; None
-            where only logits, or nothing, were given.
-        given: the teacher's logits [N', C] on the observed nodes; None without a teacher.
-        learned: what terms learn beside the student (a projection, say); filled while they are bound.
-        hooks: what terms hang on the student while it learns; taken off afterwards.
+        student: the module that is trained.
+        teacher: the teacher in eval mode on the training structure, a function of features [N', F] to logits [N', C];
+            None if there are only logits, or no teacher.
+        teacher_logits: the teacher's logits [N', C] on the observed nodes; None without a teacher.
+        learned: modules that terms train with the student, such as projections; filled by `Term.bind`.
+        hooks: hooks that terms register on the student; removed after training.
 
     >>> from hgraph.structure import Graph
     >>> pair = Graph.from_edge_index([[0], [1]], num_nodes=2, directed=False)
     >>> part = TrainingView(pair, torch.eye(2), torch.tensor([0, 1]), torch.tensor([0]), torch.tensor([1]))
-    >>> Lesson(part, nn.Linear(2, 2), speaks=None, given=torch.zeros(2, 2)).logits.shape
+    >>> Lesson(part, nn.Linear(2, 2), teacher=None, teacher_logits=torch.zeros(2, 2)).logits.shape
     torch.Size([2, 2])
     """
 
     part: TrainingView
     student: nn.Module
-    speaks: Speaks | None
-    given: Tensor | None
+    teacher: Teach | None
+    teacher_logits: Tensor | None
     learned: nn.ModuleDict = field(default_factory=nn.ModuleDict)
     hooks: list[RemovableHandle] = field(default_factory=list)
 
@@ -52,25 +52,27 @@ class Lesson:
         Raises:
             ArgumentError: there is no teacher.
         """
-        if self.given is None:
-            raise ArgumentError("teacher", "logits or a callable", None, "Only Labels() goes without a teacher")
-        return self.given
+        if self.teacher_logits is None:
+            raise ArgumentError(
+                "teacher", "logits or a callable", None, "Pass a teacher; only the objective Labels() works without one"
+            )
+        return self.teacher_logits
 
     @torch.no_grad()
     def ask(self, x: Tensor) -> Tensor:
-        """The teacher's logits [N', C] on other features of the same nodes.
+        """The teacher's logits [N', C] for other features of the same nodes.
 
         Raises:
             ArgumentError: the teacher is not a callable.
         """
-        if self.speaks is None:
-            hint = "Give the network itself, not its logits: this objective asks it again with noisy features"
+        if self.teacher is None:
+            hint = "Pass the network instead of its logits, since this objective evaluates it on noisy features"
             raise ArgumentError("teacher", "a callable (x, structure) -> logits", "logits", hint)
-        return self.speaks(x)
+        return self.teacher(x)
 
 
 class Term:
-    """A part of an objective: ``0.3 * Labels() + 0.7 * (SoftLabels() + HighOrder())`` is one too.
+    """A term of an objective; sums such as ``0.3 * Labels() + 0.7 * (SoftLabels() + HighOrder())`` are terms too.
 
     >>> class Small(Term):
     ...     def bind(self, lesson):
@@ -84,13 +86,13 @@ class Term:
         raise NotImplementedError
 
     def __add__(self, other: Term) -> Sum:
-        """Both terms added up."""
+        """The sum of both terms."""
         if not isinstance(other, Term):
             return NotImplemented
         return Sum((*self._weighted(), *other._weighted()))
 
     def __rmul__(self, factor: float) -> Sum:
-        """The term times a factor of 0 or more; a factor of 0 leaves it out."""
+        """The term times a nonnegative factor; a factor of 0 drops it."""
         if isinstance(factor, bool) or not isinstance(factor, (int, float)):
             raise ArgumentTypeError("factor", "a number before *", type(factor).__name__)
         if not 0 <= factor < float("inf"):
@@ -103,7 +105,7 @@ class Term:
 
 @dataclass(frozen=True)
 class Sum(Term):
-    """Terms with their factors; made by ``+`` and ``*``."""
+    """Terms with their factors, created by ``+`` and ``*``."""
 
     terms: tuple[tuple[float, Term], ...]
 

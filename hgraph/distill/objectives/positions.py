@@ -1,4 +1,4 @@
-"""Where a node lies in a structure, as features a network without structure can read."""
+"""Positions of nodes in a structure, as features for networks without a structure."""
 
 from __future__ import annotations
 
@@ -13,22 +13,22 @@ __all__ = ["position_features"]
 
 
 def position_features(structure: Graph | Hypergraph, dim: int = 16) -> Tensor:
-    r"""Spectral coordinates of the nodes: the leading left singular vectors of the normalised incidence.
+    r"""Spectral coordinates of the nodes: the leading left singular vectors of the normalized incidence.
 
     .. math:: D_v^{-1/2} H D_e^{-1/2} = U \Sigma V^\top, \qquad p_v = \sqrt N \, U_{v, 1..dim}
 
-    A graph's adjacency stands for the incidence. Signs are set so that each column's entry of largest size is
-    positive; a node in no hyperedge gets zeros, as do the columns beyond the rank.
+    For graphs, H is the adjacency matrix. Signs are chosen so that the entry of largest magnitude of each column is
+    positive. Isolated nodes and columns beyond the rank are zero.
 
     Args:
-        structure: unweighted in what is read here.
-        dim: how many coordinates, at least 1.
+        structure: a graph or hypergraph; weights are ignored.
+        dim: number of coordinates, at least 1.
 
     Returns:
-        [N, dim] float32, on the structure's device. The coordinates belong to this structure: append them to the
-        features of a student only where new nodes come with theirs.
+        [N, dim] float32, on the device of the structure. The coordinates depend on this structure: append them to the
+        features of a student only if they are available for new nodes too.
 
-    Source: in the place of DeepWalk in NOSMOG (Tian et al., ICLR 2023); deterministic, no walks.
+    Source: replaces DeepWalk in NOSMOG (Tian et al., ICLR 2023); deterministic, without random walks.
 
     >>> two = Hypergraph.from_lists([[0, 1], [2, 3]], num_nodes=5)
     >>> p = position_features(two, 2)
@@ -49,7 +49,9 @@ def position_features(structure: Graph | Hypergraph, dim: int = 16) -> Tensor:
     rank = min(dim, min(adj.shape) - 1)
     out = np.zeros((adj.num_targets, dim))
     if rank >= 1 and len(rows):
-        start = np.ones(min(adj.shape)) + np.arange(min(adj.shape)) % 7 / 7  # a fixed start: the same result each time
+        start = (
+            np.ones(min(adj.shape)) + np.arange(min(adj.shape)) % 7 / 7
+        )  # a fixed start makes the result deterministic
         u, sigma, _ = svds(scaled, k=rank, v0=start)
         order = np.argsort(-sigma, kind="stable")
         u = u[:, order] * (sigma[order] > 1e-8)

@@ -1,4 +1,4 @@
-"""Which of two candidates fits better: soft labels for links, recommendations and hyperedges."""
+"""Pairwise ranking of candidates: soft labels for links, recommendations and hyperedges."""
 
 from __future__ import annotations
 
@@ -17,16 +17,16 @@ __all__ = ["PairwiseRanking", "candidate_scores"]
 
 
 def candidate_scores(z: Tensor, candidates: Tensor | Hypergraph) -> Tensor:
-    r"""[K]: how well the nodes of each candidate fit together by their embeddings.
+    r"""Scores [K] of candidates: the mean inner product of the embeddings of their nodes.
 
     .. math:: s_e = \frac{1}{d_e (d_e - 1)} \sum_{u \ne v \in e} \langle z_u, z_v \rangle
 
-    Of a link, a hyperedge of two, that is :math:`\langle z_u, z_v \rangle`.
+    For a link, a hyperedge of two nodes, this is :math:`\langle z_u, z_v \rangle`.
 
     Args:
         z: [N, D] embeddings.
-        candidates: links [K, 2] (of a user and an item, say), or a hypergraph of K hyperedges, those of fewer than two
-            members with score 0.
+        candidates: links [K, 2], such as pairs of user and item, or a hypergraph of K hyperedges; hyperedges of fewer
+            than two members have score 0.
 
     >>> z = torch.tensor([[1.0, 0.0], [1.0, 1.0], [0.0, 3.0]])
     >>> candidate_scores(z, torch.tensor([[0, 1], [1, 2]])).tolist()
@@ -37,37 +37,37 @@ def candidate_scores(z: Tensor, candidates: Tensor | Hypergraph) -> Tensor:
     if isinstance(candidates, Tensor):
         return (z[candidates[:, 0]] * z[candidates[:, 1]]).sum(-1)
     members = candidates.v2e.with_weight(None)
-    total, own = propagate(members, z), propagate(members, z.square().sum(-1, keepdim=True))
+    z_sum, square_sum = propagate(members, z), propagate(members, z.square().sum(-1, keepdim=True))
     size = members.target_degree().to(z)
-    return (total.square().sum(-1) - own.squeeze(-1)) / (size * (size - 1)).clamp(min=1)
+    return (z_sum.square().sum(-1) - square_sum.squeeze(-1)) / (size * (size - 1)).clamp(min=1)
 
 
 @dataclass(frozen=True, eq=False)
 class PairwiseRanking(Term):
-    r"""The student orders two candidates as the teacher does.
+    r"""A ranking loss: the student learns the teacher's order of pairs of candidates.
 
     .. math:: \frac{1}{P} \sum_{(i, j)} \mathrm{BCE}\big(\sigma(s_i - s_j), \sigma((t_i - t_j) / T)\big)
 
-    s and t are the `candidate_scores` of the outputs of student and teacher, taken as embeddings. Candidates are links
-    (of one user to two items: a recommendation), or hyperedges (one that is there and one that is not).
+    s and t are the `candidate_scores` of student and teacher, whose outputs are used as embeddings. Candidates are
+    links (for recommendation, of one user to two items) or hyperedges (an existing one and another one).
 
     Args:
         candidates: links [K, 2] of observed nodes, or a hypergraph over them.
-        pairs: [P, 2] numbers (i, j) of candidates.
-        temperature: T; towards 0 the teacher says no more than which of the two it prefers.
+        pairs: indices (i, j) of candidates [P, 2].
+        temperature: T; for small values only the order of the teacher's scores counts.
 
-    Give `distill` a ``validate``: outputs that are embeddings have no accuracy.
+    Pass ``validate`` to `distill`, since embeddings have no accuracy.
 
     Raises:
-        ArgumentError: another shape, ids out of range, no pair, a temperature that is not positive.
+        ArgumentError: wrong shapes, ids out of range, no pairs, or a temperature that is not positive.
 
     >>> from hgraph.structure import Graph
     >>> from hgraph.train import TrainingView
-    >>> z = torch.tensor([[1.0, 0.0], [1.0, 0.0], [0.0, 1.0]])  # a user, an item like it, and one unlike it
+    >>> z = torch.tensor([[1.0, 0.0], [1.0, 0.0], [0.0, 1.0]])  # a user, a similar item, and another item
     >>> part = TrainingView(Graph.from_edge_index([[0], [1]], num_nodes=3, directed=False), z, *[torch.arange(3)] * 3)
     >>> term = PairwiseRanking(torch.tensor([[0, 1], [0, 2]]), torch.tensor([[0, 1]]))
     >>> loss = term.bind(Lesson(part, torch.nn.Identity(), None, z))
-    >>> bool(loss(z) < loss(z[[0, 2, 1]]))  # the other order is worse
+    >>> bool(loss(z) < loss(z[[0, 2, 1]]))  # the reversed order has a higher loss
     True
     """
 
@@ -103,8 +103,8 @@ class PairwiseRanking(Term):
             first, second = candidate_scores(z, candidates)[pairs].unbind(1)
             return first - second
 
-        wanted = (margin(lesson.logits) / self.temperature).sigmoid()
-        return lambda logits: F.binary_cross_entropy_with_logits(margin(logits), wanted)
+        target = (margin(lesson.logits) / self.temperature).sigmoid()
+        return lambda logits: F.binary_cross_entropy_with_logits(margin(logits), target)
 
 
 def _check_ids(name: str, ids: Tensor, count: int) -> None:

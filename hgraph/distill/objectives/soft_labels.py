@@ -1,4 +1,4 @@
-"""Terms over nodes: the labels, and what the teacher thinks of each node."""
+"""Terms over nodes: labels, and soft labels from the teacher."""
 
 from __future__ import annotations
 
@@ -18,44 +18,44 @@ Variant = Literal["paper", "official"]
 
 
 def check_variant(variant: str) -> None:
-    """Refuse anything but ``"paper"`` and ``"official"``."""
+    """Check that the variant is ``"paper"`` or ``"official"``."""
     if variant not in ("paper", "official"):
         raise ArgumentError("variant", "'paper' or 'official'", repr(variant))
 
 
 def divergence(log_s: Tensor, t: Tensor, variant: Variant = "paper") -> Tensor:
-    r"""[N]: row by row, how far the student's probabilities are from the teacher's.
+    r"""Divergence [N] of the student's probabilities from the teacher's, per row.
 
     .. math:: \text{paper: } \sum_c t_c (\ln t_c - \ln s_c), \qquad
               \text{official: } \sum_c e^{t_c} (t_c - \ln s_c)
 
     The released trainers call ``kl_div(log s, t, log_target=True)`` with probabilities t, which is the second form:
-    its optimum is softmax(t), a flattened teacher (card 04, eq. 6). The arg max is the same, confidence is not.
+    its optimum is softmax(t), a flattened teacher. It has the same arg max, but another confidence.
     """
     return (t.exp() * (t - log_s) if variant == "official" else torch.xlogy(t, t) - t * log_s).sum(-1)
 
 
 def soft_label_loss(student_logits: Tensor, teacher_probabilities: Tensor, *, temperature: float = 1.0) -> Tensor:
-    r"""How far a student's class probabilities are from its teacher's.
+    r"""KL divergence of a student's class probabilities from its teacher's.
 
     .. math:: \frac{T^2}{N} \sum_v \mathrm{KL}(t_v \,\|\, s_v)
               = \frac{T^2}{N} \sum_v \sum_c t_{vc} (\ln t_{vc} - \ln s_{vc}), \quad s_v = \mathrm{softmax}(z_v / T)
 
-    A class of teacher probability 0 adds 0. The gradient in the logits z is :math:`T (s - t) / N`; dividing by T
-    twice in the softmax makes it shrink with :math:`1 / T^2` (T squared outside undoes that: Hinton et al., 2015).
+    A class with teacher probability 0 contributes 0. The gradient in the logits z is :math:`T (s - t) / N`. The factor
+    :math:`T^2` compensates for the gradients of the softmax, which scale with :math:`1 / T^2` (Hinton et al., 2015).
 
     Args:
         student_logits: z [N, C], N at least 1.
-        teacher_probabilities: t [N, C], rows that sum to one, made at the same temperature; no gradient flows there.
+        teacher_probabilities: t [N, C], rows that sum to one, computed at the same temperature; gets no gradient.
         temperature: T > 0.
 
     Returns:
-        A scalar, 0 exactly when both agree.
+        A scalar, 0 if and only if both agree.
 
     Raises:
-        ArgumentError: shapes that differ or are empty, a temperature that is not positive.
+        ArgumentError: different or empty shapes, or a temperature that is not positive.
 
-    Source: LightHGNN (ICLR 2024), the soft-label term of its loss, at T = 1 (card 04, eq. 4).
+    Source: LightHGNN (Feng et al., ICLR 2024), the soft-label term of its loss, at T = 1.
 
     >>> z = torch.tensor([[0.0, 0.0]])
     >>> soft_label_loss(z, torch.tensor([[0.5, 0.5]])).item(), round(soft_label_loss(z, torch.eye(2)[:1]).item(), 4)
@@ -69,7 +69,7 @@ def soft_label_loss(student_logits: Tensor, teacher_probabilities: Tensor, *, te
 
 @dataclass(frozen=True)
 class Labels(Term):
-    r"""Cross-entropy on the training nodes: what a network without a teacher learns from.
+    r"""Cross-entropy on the training nodes, the loss of a network without a teacher.
 
     .. math:: \frac{1}{|V_L|} \sum_{v \in V_L} -\ln s_{v y_v}
 
@@ -82,22 +82,22 @@ class Labels(Term):
     """
 
     def bind(self, lesson: Lesson) -> Loss:
-        """Cross-entropy, on the lesson's training nodes."""
+        """Cross-entropy on the training nodes of the lesson."""
         return classification_loss(lesson.part)[0]
 
 
 @dataclass(frozen=True)
 class SoftLabels(Term):
-    r"""Divergence from the teacher's probabilities, on every observed node.
+    r"""KL divergence from the teacher's probabilities on every observed node.
 
     .. math:: \frac{T^2}{N'} \sum_v \mathrm{KL}(t_v \,\|\, s_v), \quad
               t_v = \mathrm{softmax}(z^{teacher}_v / T), \; s_v = \mathrm{softmax}(z_v / T)
 
     Args:
-        temperature: T, divides the logits of both; above 1 softens both.
-        variant: ``"official"`` computes the divergence as the released LightHGNN does, see `divergence`.
+        temperature: T, divides the logits of both; values above 1 give softer probabilities.
+        variant: ``"official"`` computes the divergence as the released LightHGNN code does, see `divergence`.
 
-    Source: Hinton et al., 2015; LightHGNN at T = 1 (card 04, eq. 4 and 6).
+    Source: Hinton et al., 2015; LightHGNN (Feng et al., ICLR 2024) at T = 1.
 
     >>> 0.5 * Labels() + 0.5 * SoftLabels(temperature=2.0)
     Sum(terms=((0.5, Labels()), (0.5, SoftLabels(temperature=2.0, variant='paper'))))
@@ -112,7 +112,7 @@ class SoftLabels(Term):
         check_variant(self.variant)
 
     def bind(self, lesson: Lesson) -> Loss:
-        """The divergence, with the teacher's probabilities made once."""
+        """The divergence; the teacher's probabilities are computed once."""
         target = (lesson.logits / self.temperature).softmax(-1)
 
         def loss(logits: Tensor) -> Tensor:
@@ -125,7 +125,7 @@ class SoftLabels(Term):
 
 def _check_pair(student_logits: Tensor, teacher_probabilities: Tensor) -> None:
     if student_logits.shape != teacher_probabilities.shape or student_logits.dim() != 2 or not len(student_logits):
-        expected = f"shape {list(student_logits.shape)} as student_logits has, [N, C] with N at least 1"
+        expected = f"the shape {list(student_logits.shape)} of student_logits, [N, C] with N at least 1"
         raise ArgumentError("teacher_probabilities", expected, f"shape {list(teacher_probabilities.shape)}")
 
 

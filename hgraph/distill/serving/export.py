@@ -1,4 +1,4 @@
-"""A trained student as files that answer without its source: program, preprocessing, label names."""
+"""Exports a trained student as files that predict without its source code: program, preprocessing, class names."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor, nn
 
-from hgraph.distill.serving.onnx import hushed, needs_onnx, onnx_program
+from hgraph.distill.serving.onnx import needs_onnx, onnx_program, silenced
 from hgraph.distill.serving.programs import Layers, Onnx
 from hgraph.errors import ArgumentError, DataError
 from hgraph.files import write_atomically
@@ -22,14 +22,14 @@ from hgraph.nn.rows import UnitRows, UnitSums
 
 __all__ = ["CARD", "FORMATS", "Encodes", "export"]
 
-CARD = "student.json"  # written last: a folder that has one is whole
+CARD = "student.json"  # written last, so a folder with it is complete
 FORMATS = ("layers", "torch", "onnx", "int8")
 _FILES = {"layers": "student.safetensors", "torch": "student.pt2", "onnx": "student.onnx", "int8": "student.int8.onnx"}
-_TOLERANCE = 1e-4  # of an exported program to the student, relative to its largest logit
+_TOLERANCE = 1e-4  # deviation of an exported program from the student, relative to its largest logit
 
 
 class Encodes(Protocol):
-    """What makes features of raw columns and can be saved: `hgraph.datasets.Encoder`."""
+    """Protocol of encoders of raw columns that can be saved, such as `hgraph.datasets.Encoder`."""
 
     def transform(self, table: Any) -> Tensor:
         """Features [R, F] of the rows of a table."""
@@ -51,34 +51,34 @@ def export(
     formats: Sequence[str] = ("layers",),
     notes: Sequence[str] = (),
 ) -> dict[str, float]:
-    """Write a trained student as a folder that `Predictor` reads; every program is run and compared first.
+    """Export a trained student to a folder for `Predictor`; every program is run and compared with the student.
 
-    A student that has ``folded()``, as an `hgraph.models.MLP` (its normalisation goes into the last layer), is written
-    as that. The folder appears whole or not at all.
+    A student with a method ``folded()``, such as `hgraph.models.MLP` (which folds its normalization into the last
+    layer), is exported in that form. The folder is written atomically.
 
     Args:
         student: any module from features [N, F] to logits [N, C].
-        folder: made anew; it must not exist, or be an empty folder.
-        x: rows [N, F] as the student was trained on, N at least 2, to try the programs with.
-        class_names: C names; None numbers the classes.
-        feature_names: the columns of rows without an encoder, F names; None numbers them.
-        encoder: makes features of raw columns; its files go into the folder, so that raw rows can be predicted.
-        preprocess: goes before the student, inside the program: ``x`` and later rows are its inputs.
-        temperature: divides the logits, inside the program: `fit_temperature` of validation nodes makes the
-            probabilities that are answered honest.
-        formats: some of ``"layers"`` (weights of a student that is Linear, ReLU and rows of length one alone, for
-            `Predictor` without any other package), ``"torch"`` (`torch.export`), ``"onnx"``, ``"int8"`` (ONNX with
-            weights of 8 bits). The last three hold the names of columns and classes too, as JSON: in the ONNX metadata
+        folder: a new or empty folder.
+        x: example rows [N, F] of the training data, N at least 2, to check the programs.
+        class_names: C names; None uses class numbers.
+        feature_names: F names of columns without an encoder; None uses numbers.
+        encoder: encoder of raw columns; it is saved in the folder, so that raw rows can be predicted.
+        preprocess: a module in front of the student, inside the program: ``x`` and later rows are its inputs.
+        temperature: divides the logits, inside the program; use `fit_temperature` on validation nodes for calibrated
+            probabilities.
+        formats: some of ``"layers"`` (weights of a student of Linear, ReLU and row-normalization layers only, for
+            `Predictor` without other packages), ``"torch"`` (`torch.export`), ``"onnx"``, ``"int8"`` (ONNX with
+            8-bit weights). The last three contain the names of columns and classes too, as JSON: in the ONNX metadata
             ``features`` and ``classes``, and in the extra files ``features.json`` and ``classes.json``.
-        notes: what a user of the student should know, one sentence each; they are in the card ``student.json``.
+        notes: what a user of the student should know, one sentence each; saved in the card ``student.json``.
 
     Returns:
-        For each format the largest deviation from the student's logits on ``x``.
+        The largest deviation from the student's logits on ``x``, by format.
 
     Raises:
-        ArgumentError: unknown formats, ``"layers"`` for another student, a number of names that is not C, a folder
-            that is not empty.
-        DataError: a program's logits are not the student's.
+        ArgumentError: unknown formats, ``"layers"`` for another student, a wrong number of names, or a folder that is
+            not empty.
+        DataError: the logits of a program differ from the student's.
         MissingPackageError: ``"onnx"`` or ``"int8"`` without the packages of ``hgraph[onnx]``.
 
     >>> import tempfile
@@ -97,8 +97,8 @@ def export(
     building = target.with_name(f".{target.name}.{secrets.token_hex(4)}.building")
     building.mkdir(parents=True)
     try:
-        facts = {"features": json.dumps(features), "classes": json.dumps(names)}
-        deviations = {f: _write(f, program, building / _FILES[f], x, logits, facts) for f in dict.fromkeys(formats)}
+        metadata = {"features": json.dumps(features), "classes": json.dumps(names)}
+        deviations = {f: _write(f, program, building / _FILES[f], x, logits, metadata) for f in dict.fromkeys(formats)}
         if encoder is not None:
             encoder.save(building)
         card = {
@@ -121,7 +121,7 @@ def export(
     return deviations
 
 
-class _Cooled(nn.Module):
+class _Temperature(nn.Module):
     """Logits divided by a temperature."""
 
     def __init__(self, temperature: float) -> None:
@@ -133,7 +133,7 @@ class _Cooled(nn.Module):
 
 
 def _program(student: nn.Module, preprocess: nn.Module | None, temperature: float) -> nn.Sequential:
-    """One chain of modules in eval mode, on the CPU, its own copy."""
+    """A copy of the student with preprocessing and temperature, as one chain in eval mode on the CPU."""
     import copy
 
     if not 0 < temperature < float("inf"):
@@ -147,7 +147,7 @@ def _program(student: nn.Module, preprocess: nn.Module | None, temperature: floa
             for parameter in parts[-1].parameters():
                 parameter.div_(temperature)
     elif temperature != 1:
-        parts.append(_Cooled(temperature))
+        parts.append(_Temperature(temperature))
     before = [] if preprocess is None else [copy.deepcopy(preprocess)]
     return nn.Sequential(*before, *parts).eval().cpu().requires_grad_(False)
 
@@ -165,7 +165,9 @@ def _check(
     if unknown or not formats:
         raise ArgumentError("formats", f"some of {list(FORMATS)}", list(formats))
     if target.exists() and (not target.is_dir() or any(target.iterdir())):
-        raise ArgumentError("folder", "a new or empty folder", str(target), "Give another, or remove it first")
+        raise ArgumentError(
+            "folder", "a new or empty folder", str(target), "Choose another folder, or delete this one first"
+        )
     if len(x) < 2:
         raise ArgumentError("x", "at least 2 rows", len(x))
     if len(names) != logits.shape[1] or len(set(names)) != len(names):
@@ -175,55 +177,56 @@ def _check(
             "feature_names", f"{x.shape[1]} different names", f"{len(features)}, {len(set(features))} different"
         )
     if "layers" in formats and not all(isinstance(m, (nn.Linear, nn.ReLU, UnitRows, UnitSums)) for m in program):
-        hint = "Export it as 'onnx' or 'torch'"
+        hint = "Export the student as 'onnx' or 'torch'"
         kinds = [type(m).__name__ for m in program]
         raise ArgumentError(
             "formats", "'layers' only for a student of Linear, ReLU, UnitRows and UnitSums", kinds, hint
         )
 
 
-def _write(form: str, program: nn.Sequential, path: Path, x: Tensor, logits: Tensor, facts: dict[str, str]) -> float:
+def _write(form: str, program: nn.Sequential, path: Path, x: Tensor, logits: Tensor, metadata: dict[str, str]) -> float:
     writers = {"layers": _write_layers, "torch": _write_torch, "onnx": _write_onnx, "int8": _write_int8}
-    answer = writers[form](program, path, x, facts)
-    deviation = float((answer - logits).abs().max())
+    found = writers[form](program, path, x, metadata)
+    deviation = float((found - logits).abs().max())
     scale = float(logits.abs().max())
-    if form == "int8":  # 8 bits cannot be equal: their deviation is told, not judged
+    if form == "int8":  # 8-bit weights cannot be exact: their deviation is returned, not checked
         return deviation
     if not deviation <= _TOLERANCE * max(scale, 1.0):
-        raise DataError(f"the program exported as {form!r} deviates by {deviation:.3g} on logits up to {scale:.3g}")
+        got = f"a deviation of {deviation:.3g} with logits up to {scale:.3g}"
+        raise DataError(f"expected the exported {form!r} program to equal the student, got {got}")
     return deviation
 
 
-def _write_layers(program: nn.Sequential, path: Path, x: Tensor, facts: dict[str, str]) -> Tensor:
+def _write_layers(program: nn.Sequential, path: Path, x: Tensor, metadata: dict[str, str]) -> Tensor:
     from safetensors.torch import save
 
     tensors = {name: p.contiguous() for name, p in program.state_dict().items()}
     kinds = [type(m).__name__ for m in program]
-    write_atomically(path, save(tensors, metadata={"layers": json.dumps(kinds), **facts}))
+    write_atomically(path, save(tensors, metadata={"layers": json.dumps(kinds), **metadata}))
     return Layers(path)(x)
 
 
-def _write_torch(program: nn.Sequential, path: Path, x: Tensor, facts: dict[str, str]) -> Tensor:
+def _write_torch(program: nn.Sequential, path: Path, x: Tensor, metadata: dict[str, str]) -> Tensor:
     exported = _exported(program, x)
-    torch.export.save(exported, path, extra_files={f"{name}.json": text for name, text in facts.items()})
+    torch.export.save(exported, path, extra_files={f"{name}.json": text for name, text in metadata.items()})
     return exported.module()(x)
 
 
-def _write_onnx(program: nn.Sequential, path: Path, x: Tensor, facts: dict[str, str]) -> Tensor:
+def _write_onnx(program: nn.Sequential, path: Path, x: Tensor, metadata: dict[str, str]) -> Tensor:
     needs_onnx()
-    made = onnx_program(_exported(program, x), x, names=("x", "logits"), facts=facts)
-    with hushed():
+    made = onnx_program(_exported(program, x), x, names=("x", "logits"), metadata=metadata)
+    with silenced():
         made.save(str(path), external_data=False)
     return Onnx(path)(x)
 
 
-def _write_int8(program: nn.Sequential, path: Path, x: Tensor, facts: dict[str, str]) -> Tensor:
+def _write_int8(program: nn.Sequential, path: Path, x: Tensor, metadata: dict[str, str]) -> Tensor:
     needs_onnx()
     from onnxruntime.quantization import QuantType, quantize_dynamic
 
     whole = path.with_suffix(".float.onnx")
-    _write_onnx(program, whole, x, facts)
-    with hushed():  # it recommends a step that changes nothing for a chain of linear layers
+    _write_onnx(program, whole, x, metadata)
+    with silenced():  # it recommends a step that has no effect for a chain of linear layers
         quantize_dynamic(str(whole), str(path), weight_type=QuantType.QInt8)
     whole.unlink()
     return Onnx(path)(x)

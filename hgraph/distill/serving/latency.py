@@ -1,4 +1,4 @@
-"""How long a forward pass takes, measured the same way for every model."""
+"""Measures the latency of forward passes, in the same way for every model."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ from hgraph.train.threads import threads as with_threads
 __all__ = ["Timing", "latencies", "timings"]
 
 LARGE_SPREAD = 0.3
-_CALLS = 10  # in a row: models in turn at every call would find each other's data in the cache
+_CALLS = 10  # calls in a row: alternating at every call would measure caches filled by the other model
 
 
 @dataclass(frozen=True)
 class Timing:
-    """Seconds of a call: the median of many, and the quartiles.
+    """Seconds per call: median and quartiles of many calls.
 
     >>> Timing(0.002, 0.001, 0.004).spread
     1.5
@@ -32,12 +32,12 @@ class Timing:
 
     @property
     def spread(self) -> float:
-        """How far the quartiles are apart, in medians; above `LARGE_SPREAD` the machine was busy with other things."""
+        """Interquartile range divided by the median; above `LARGE_SPREAD` the machine was busy."""
         return (self.high - self.low) / self.median
 
     @property
     def is_steady(self) -> bool:
-        """Whether the median can be relied on."""
+        """Whether the spread is small enough to trust the median."""
         return self.spread <= LARGE_SPREAD
 
 
@@ -50,7 +50,7 @@ def latencies(
     budget: float = 3.0,
     threads: int | None = 1,
 ) -> dict[str, float]:
-    """The median wall-clock seconds of a call of each model: the medians of `timings`, with the same arguments.
+    """The median wall-clock seconds per call of each model; takes the arguments of `timings`.
 
     >>> sorted(latencies({"a": lambda: None, "b": lambda: 2 + 2}, rounds=2, warmup=0))
     ['a', 'b']
@@ -68,23 +68,22 @@ def timings(
     budget: float = 3.0,
     threads: int | None = 1,
 ) -> dict[str, Timing]:
-    """Median and quartiles of the wall-clock seconds of a call of each model, in inference mode.
+    """Median and quartiles of the wall-clock seconds per call of each model, in inference mode.
 
-    Models take turns, so that what else the machine does falls on all of them. In its turn a model is called 10
-    times in a row. Preparation that a model caches
-    (degrees, norms) falls into the warm-up; on CUDA each call is waited for.
+    Models take turns, so that other load of the machine affects all of them. In its turn, a model is called 10 times.
+    The warm-up includes preparation that models cache (degrees, norms). On CUDA, each call is synchronized.
 
     Args:
-        forwards: what to time, by name; put models in eval mode and their inputs on the device first.
-        device: where they compute.
-        warmup: seconds of calls of each, at least 3 calls, before the first that counts.
-        rounds: at most so many turns each.
-        budget: begin no further round after so many seconds.
-        threads: of torch while it is timed, one by default: with several, small calls wait for each other, and a
-            machine that does other work answers otherwise each time. None leaves them as they are.
+        forwards: functions to time, by name; first put models in eval mode and inputs on the device.
+        device: the device of the models.
+        warmup: seconds of warm-up calls per model, at least 3 calls.
+        rounds: maximum number of turns per model.
+        budget: start no new round after this many seconds.
+        threads: number of torch threads during the timing. One by default, since several threads slow down small calls
+            and vary more on a busy machine. None does not change it.
 
     Raises:
-        ArgumentError: no call would count, or threads below 1.
+        ArgumentError: rounds or threads below 1.
 
     >>> timings({"a": lambda: None}, rounds=2, warmup=0)["a"].median > 0
     True

@@ -1,4 +1,4 @@
-"""What writing ONNX takes: its packages, and an exporter that keeps its messages to itself."""
+"""Helpers for ONNX export: check of its packages, and export without messages."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ from torch import Tensor
 
 from hgraph.errors import MissingPackageError
 
-__all__ = ["hushed", "needs_onnx", "onnx_program"]
+__all__ = ["needs_onnx", "onnx_program", "silenced"]
 
 
 def needs_onnx() -> None:
-    """Refuse before any work where a package is missing.
+    """Check that the packages for ONNX export are installed.
 
     Raises:
-        MissingPackageError: onnx, onnxscript or onnxruntime.
+        MissingPackageError: onnx, onnxscript or onnxruntime is missing.
     """
     from importlib.util import find_spec
 
@@ -30,8 +30,8 @@ def needs_onnx() -> None:
 
 
 @contextlib.contextmanager
-def hushed() -> Iterator[None]:
-    """Inside the ``with`` block no warning, no log below errors and nothing printed: exporters say a lot."""
+def silenced() -> Iterator[None]:
+    """Context without warnings, logs below errors and output, since exporters print many messages."""
     before = logging.root.manager.disable
     logging.disable(logging.WARNING)
     try:
@@ -43,11 +43,11 @@ def hushed() -> Iterator[None]:
 
 
 def onnx_program(
-    program: torch.export.ExportedProgram, example: Tensor, *, names: tuple[str, str], facts: Mapping[str, str]
+    program: torch.export.ExportedProgram, example: Tensor, *, names: tuple[str, str], metadata: Mapping[str, str]
 ) -> torch.onnx.ONNXProgram:
-    """The same program as ONNX; ``names`` are those of its input and output, ``facts`` go into its metadata."""
-    with hushed():
+    """Convert a program to ONNX, with ``names`` of its input and output, and with ``metadata``."""
+    with silenced():
         made = torch.onnx.export(program, (example,), dynamo=True, input_names=names[:1], output_names=names[1:])
     assert made is not None  # noqa: S101 - dynamo=True returns a program
-    made.model.metadata_props.update(facts)
+    made.model.metadata_props.update(metadata)
     return made

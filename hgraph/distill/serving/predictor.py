@@ -1,4 +1,4 @@
-"""Answers of an exported student: from features, from raw rows, from files of any length."""
+"""Predictions of an exported student from features, raw rows or files of any length."""
 
 from __future__ import annotations
 
@@ -22,16 +22,16 @@ from hgraph.errors import ArgumentError, DataError, MissingPackageError
 __all__ = ["Answer", "Predictor", "delimiter_of"]
 
 _PARQUET = (".parquet", ".pq")
-_MOST_UNSEEN = 1000  # categories of a column whose counts are kept
+_MOST_UNSEEN = 1000  # maximum number of counted categories per column
 
 
 @dataclass(frozen=True)
 class Answer:
-    """What a student says of one row.
+    """The prediction for one row.
 
     Args:
-        label: the name of the class.
-        probability: how sure it is.
+        label: name of the most probable class.
+        probability: its probability.
     """
 
     label: str
@@ -39,16 +39,16 @@ class Answer:
 
 
 class Predictor:
-    """An exported student, ready to answer; ``unseen`` counts the categories that its encoder never saw, by column.
+    """An exported student for predictions; ``unseen`` counts categories that were not in its training data, by column.
 
     Args:
-        folder: what `export` wrote.
-        program: ``"layers"``, ``"onnx"`` or ``"int8"``; None takes the first of these that the folder has. An
-            exported torch program is for others to load: loading it may execute what it holds.
+        folder: a folder written by `export`.
+        program: ``"layers"``, ``"onnx"`` or ``"int8"``; None chooses the first of these in the folder. Exported torch
+            programs are not supported, since loading them may execute code.
 
     Raises:
-        DataError: no exported student there, or files that changed since.
-        ArgumentError: a program the folder does not have.
+        DataError: the folder has no exported student, or its files were changed.
+        ArgumentError: the folder does not have the program.
 
     >>> import tempfile
     >>> from torch import nn
@@ -69,16 +69,16 @@ class Predictor:
         for name, expected in card["sha256"].items():
             path = self.folder / name
             if not path.is_file() or hashlib.sha256(path.read_bytes()).hexdigest() != expected:
-                raise DataError(f"{path}: missing, or changed since the student was exported. Export it again")
-        here = [p for p in ("layers", "onnx", "int8") if p in card["programs"]]
-        if not here or (program is not None and program not in here):
+                raise DataError(f"{path}: missing or changed since the export. Export the student again")
+        available = [p for p in ("layers", "onnx", "int8") if p in card["programs"]]
+        if not available or (program is not None and program not in available):
             hint = (
-                f"`hgraph export RUN --format {program}` writes it, into RUN/export"
+                f"Export it with `hgraph export RUN --format {program}`, into RUN/export"
                 if program in ("onnx", "int8")
                 else ""
             )
-            raise ArgumentError("program", f"one of {here}", repr(program), hint)
-        self.program = here[0] if program is None else program
+            raise ArgumentError("program", f"one of {available}", repr(program), hint)
+        self.program = available[0] if program is None else program
         path = self.folder / card["programs"][self.program]
         self._run: Callable[[Tensor], Tensor] = Layers(path) if self.program == "layers" else Onnx(path)
         self.unseen: dict[str, dict[str, int]] = {}
@@ -90,14 +90,14 @@ class Predictor:
 
     @property
     def columns(self) -> tuple[str, ...]:
-        """The columns a row must have: those of the encoder, or the features themselves."""
+        """The columns that a row must have: those of the encoder, or the features."""
         return self.feature_names if self.encoder is None else tuple(c.name for c in self.encoder.codings)
 
     def logits(self, x: Tensor) -> Tensor:
         """Logits [N, C] of features [N, F].
 
         Raises:
-            ArgumentError: another number of features.
+            ArgumentError: a wrong number of features.
         """
         if x.dim() != 2 or x.shape[1] != len(self.feature_names):
             raise ArgumentError("x", f"shape [N, {len(self.feature_names)}]", f"shape {list(x.shape)}")
@@ -105,16 +105,18 @@ class Predictor:
             return self._run(x.float().contiguous())
 
     def probabilities(self, x: Tensor) -> Tensor:
-        """Probabilities [N, C] of all classes, of features [N, F].
+        """Probabilities [N, C] of all classes, from features [N, F].
 
         Raises:
-            DataError: features so large that the logits are not finite; names the first row.
+            DataError: the features are so large that logits are not finite; the message gives the first row.
         """
         logits = self.logits(x)
         finite = logits.isfinite().all(-1)
         if not bool(finite.all()):
             row = int((~finite).nonzero()[0, 0])
-            raise DataError(f"row {row}: its features are too large, up to {x[row].abs().max():.3g}, to predict from")
+            raise DataError(
+                f"row {row}: expected features with finite logits, got features up to {x[row].abs().max():.3g}"
+            )
         return logits.softmax(-1)
 
     def answers(self, x: Tensor) -> list[Answer]:
@@ -127,10 +129,10 @@ class Predictor:
         return [Answer(self.classes[b], p) for b, p in pairs]
 
     def features(self, columns: Mapping[str, Sequence[Any]]) -> Tensor:
-        """Features [R, F] of raw columns; without an encoder the columns are the features, and cells numbers.
+        """Features [R, F] from raw columns; without an encoder, the columns are the features, and cells are numbers.
 
         Raises:
-            DataError: a missing column, a cell that is not what its column holds.
+            DataError: a column is missing, or a cell does not fit its column.
         """
         if self.encoder is not None:
             from hgraph.datasets import read_table
@@ -142,11 +144,11 @@ class Predictor:
             return x
         for name in self.columns:
             if name not in columns:
-                raise DataError(f"rows: column {name!r} is missing, got {list(columns)[:20]}")
+                raise DataError(f"rows: expected a column {name!r}, got {list(columns)[:20]}")
         try:
             numbers = [[float(v) for v in columns[name]] for name in self.columns]
         except (TypeError, ValueError, OverflowError) as error:
-            raise DataError(f"rows: a cell that is not a number ({error})") from None
+            raise DataError(f"rows: expected numbers in all cells ({error})") from None
         x = torch.tensor(numbers, dtype=torch.float32).view(len(self.columns), -1).T.contiguous()
         if not bool(x.isfinite().all()):
             row, column = (~x.isfinite()).nonzero()[0].tolist()
@@ -157,15 +159,15 @@ class Predictor:
     def stream(
         self, path: str | os.PathLike[str], *, rows: int = 4096, delimiter: str | None = None
     ) -> Iterator[list[Answer]]:
-        """Answers to a CSV or Parquet file, ``rows`` at a time, so that memory does not grow with the file.
+        """Predictions for a CSV or Parquet file, ``rows`` at a time, so that memory does not grow with the file.
 
         Args:
-            path: a file with a header line, or one that ends in ``.parquet``.
-            rows: how many at a time.
-            delimiter: between fields; None as `delimiter_of` finds it.
+            path: a CSV file with a header line, or a file that ends in ``.parquet``.
+            rows: number of rows at a time.
+            delimiter: separator of fields; None uses `delimiter_of`.
 
         Raises:
-            DataError: a file that is missing or not such a table; names file and line.
+            DataError: the file is missing or is not such a table; the message gives file and line.
             MissingPackageError: Parquet without pyarrow.
         """
         for _, probabilities in self.blocks(path, rows=rows, delimiter=delimiter):
@@ -174,7 +176,7 @@ class Predictor:
     def blocks(
         self, path: str | os.PathLike[str], *, rows: int = 4096, delimiter: str | None = None
     ) -> Iterator[tuple[Mapping[str, Sequence[Any]], Tensor]]:
-        """The columns of some rows and the probabilities [R, C] of all classes, as `stream` reads them."""
+        """Columns and class probabilities [R, C] of each block of rows, with the arguments of `stream`."""
         path = Path(path)
         if path.suffix.lower() in _PARQUET:
             yield from self._parquet(path, rows)
@@ -182,7 +184,7 @@ class Predictor:
         sign = delimiter_of(path) if delimiter is None else delimiter
         try:
             with path.open(newline="", encoding="utf-8-sig") as file:
-                yield from self._answer_all(csv.reader(file, delimiter=sign), path, rows)
+                yield from self._csv(csv.reader(file, delimiter=sign), path, rows)
         except (OSError, UnicodeDecodeError, csv.Error) as error:
             raise DataError(f"{path}: cannot be read as CSV ({error})") from error
 
@@ -200,7 +202,7 @@ class Predictor:
         except (pyarrow.ArrowException, OSError) as error:
             raise DataError(f"{path}: cannot be read as Parquet ({error})") from error
 
-    def _answer_all(self, lines: Any, path: Path, rows: int) -> Iterator[tuple[Mapping[str, Sequence[Any]], Tensor]]:
+    def _csv(self, lines: Any, path: Path, rows: int) -> Iterator[tuple[Mapping[str, Sequence[Any]], Tensor]]:
         header = [name.strip() for name in next(lines, [])]
         first = 2
         while block := list(islice(_whole(lines, len(header), path), rows)):
@@ -214,7 +216,7 @@ class Predictor:
 
 
 def delimiter_of(path: str | os.PathLike[str]) -> str:
-    """A tab for ``.tsv``, else whichever of comma, semicolon, tab and bar is most frequent in the first line."""
+    """A tab for ``.tsv``, else the most frequent of comma, semicolon, tab and bar in the first line."""
     path = Path(path)
     if path.suffix.lower() in (".tsv", *_PARQUET):
         return "\t" if path.suffix.lower() == ".tsv" else ","
@@ -225,10 +227,10 @@ def delimiter_of(path: str | os.PathLike[str]) -> str:
         raise DataError(f"{path}: cannot be read as CSV ({error})") from error
 
 
-def _add(total: dict[str, int], counts: Mapping[str, int]) -> None:
+def _add(counted: dict[str, int], counts: Mapping[str, int]) -> None:
     for word, count in counts.items():
-        if word in total or len(total) < _MOST_UNSEEN:
-            total[word] = total.get(word, 0) + count
+        if word in counted or len(counted) < _MOST_UNSEEN:
+            counted[word] = counted.get(word, 0) + count
 
 
 def _whole(lines: Any, width: int, path: Path) -> Iterable[list[str]]:
@@ -236,7 +238,7 @@ def _whole(lines: Any, width: int, path: Path) -> Iterable[list[str]]:
         if len(row) == 0:
             continue
         if len(row) != width:
-            raise DataError(f"{path}:{lines.line_num}: expected {width} fields as the header has, got {len(row)}")
+            raise DataError(f"{path}:{lines.line_num}: expected {width} fields as in the header, got {len(row)}")
         yield [cell.strip() for cell in row]
 
 
@@ -244,7 +246,7 @@ def _card(path: Path) -> dict[str, Any]:
     try:
         card = json.loads(path.read_bytes())
     except (OSError, ValueError, RecursionError) as error:
-        raise DataError(f"{path}: no exported student ({error}). `hgraph export RUN` writes one") from error
+        raise DataError(f"{path}: not an exported student ({error}). Export one with `hgraph export RUN`") from error
     if not isinstance(card, dict) or (card.get("format"), card.get("version")) != ("hgraph student", 1):
         raise DataError(f"{path}: not an exported student of this version of hgraph")
     return card

@@ -1,4 +1,4 @@
-"""Exported students as functions again: layers from safetensors, and ONNX programs."""
+"""Loads exported students: layers from safetensors, and ONNX programs."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _PLAIN: dict[str, type[nn.Module]] = {"ReLU": nn.ReLU, "UnitRows": UnitRows, "Un
 
 
 class Layers(nn.Sequential):
-    """Linear, ReLU, UnitRows and UnitSums layers read from a file of `export`; needs torch alone."""
+    """Linear, ReLU, UnitRows and UnitSums layers from a file written by `export`; needs only torch."""
 
     def __init__(self, path: Path) -> None:
         from safetensors import SafetensorError, safe_open
@@ -25,9 +25,9 @@ class Layers(nn.Sequential):
         try:
             with safe_open(path, framework="pt") as file:
                 kinds = json.loads((file.metadata() or {})["layers"])
-                tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - a file is no dict
+                tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - a file is not a dict
         except (SafetensorError, OSError, KeyError, ValueError) as error:
-            raise DataError(f"{path}: no layers that can be read ({error})") from error
+            raise DataError(f"{path}: not a readable file of layers ({error})") from error
         layers: list[nn.Module] = []
         for i, kind in enumerate(kinds):
             weight = tensors.get(f"{i}.weight")
@@ -37,17 +37,17 @@ class Layers(nn.Sequential):
             elif kind in _PLAIN:
                 layers.append(_PLAIN[kind]())
             else:
-                raise DataError(f"{path}: layer {i} is {kind!r}, which is not known or has no weight")
+                raise DataError(f"{path}: layer {i}: expected a known kind with a weight, got {kind!r}")
         super().__init__(*layers)
         try:
             self.load_state_dict(tensors)
         except RuntimeError as error:
-            raise DataError(f"{path}: weights that do not fit ({error})") from error
+            raise DataError(f"{path}: weights of wrong shapes ({error})") from error
         self.eval().requires_grad_(False)
 
 
 class Onnx:
-    """An ONNX program on the CPU; its threads are torch's."""
+    """An ONNX program on the CPU, with as many threads as torch."""
 
     def __init__(self, path: Path) -> None:
         try:
@@ -58,8 +58,8 @@ class Onnx:
         options.intra_op_num_threads = torch.get_num_threads()
         try:
             self._session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
-        except Exception as error:  # onnxruntime raises classes of its own, all straight from Exception
-            raise DataError(f"{path}: not an ONNX program that can run here ({error})") from error
+        except Exception as error:  # the exceptions of onnxruntime have no common base class but Exception
+            raise DataError(f"{path}: not an ONNX program that this machine can run ({error})") from error
 
     def __call__(self, x: Tensor) -> Tensor:
         """Logits [N, C] of features [N, F]."""

@@ -28,11 +28,11 @@ def application(predictor: Predictor, limits: Limits | None = None) -> Any:
     """A FastAPI application for any ASGI server.
 
     ``POST /predict`` takes ``{"rows": [{"column": value, ...}, ...]}``, or ``{"row": {...}}``, and answers
-    ``{"answers": [{"label": ..., "probability": ...}, ...]}``. With ``"proba": true`` beside the rows, each answer also
+    ``{"answers": [{"label": ..., "probability": ...}, ...]}``. With ``"proba": true`` in the request, each answer also
     has ``"probabilities"`` of all classes by name. The response also has ``"unseen"``, the counts of categories that
-    training never saw, if there are any. If any row is invalid, the whole request is answered with status 422 and a
-    message that says what is wrong. ``GET /health`` answers ``{"status": "ok"}``. Requests that exceed the ``limits``
-    are rejected before they reach the application.
+    were not in the training data, if there are any. If any row is invalid, the whole request is answered with status
+    422 and a message that says what is wrong. ``GET /health`` answers ``{"status": "ok"}``. Requests
+    that exceed the ``limits`` are rejected before they reach the application.
 
     Raises:
         MissingPackageError: the packages of ``hgraph[serve]`` are not installed.
@@ -48,8 +48,8 @@ def application(predictor: Predictor, limits: Limits | None = None) -> Any:
 
     @app.get("/")
     def about() -> dict[str, Any]:
-        told = {"columns": columns, "classes": list(predictor.classes), "program": predictor.program}
-        return told | ({"kinds": kinds} if kinds else {})
+        info = {"columns": columns, "classes": list(predictor.classes), "program": predictor.program}
+        return info | ({"kinds": kinds} if kinds else {})
 
     @app.get("/health")
     def health() -> dict[str, str]:
@@ -58,14 +58,14 @@ def application(predictor: Predictor, limits: Limits | None = None) -> Any:
     @app.post("/predict")
     def predict(body: Any = Body()) -> dict[str, Any]:
         try:
-            given, proba = _rows(body)
-            rows = _columns(given, columns)
+            row_list, proba = _rows(body)
+            rows = _columns(row_list, columns)
             probabilities = predictor.probabilities(predictor.features(rows))
         except DataError as error:
             raise HTTPException(422, str(error)) from None
         unseen = predictor.encoder.unseen(rows) if predictor.encoder is not None else {}
-        told = {"unseen": unseen} if unseen else {}
-        return {"answers": _answers(probabilities, predictor.classes, proba), **told}
+        extra = {"unseen": unseen} if unseen else {}
+        return {"answers": _answers(probabilities, predictor.classes, proba), **extra}
 
     # FastAPI resolves annotations by name, which fails for names that are local to this function
     predict.__annotations__ = {"body": Any, "return": dict[str, Any]}

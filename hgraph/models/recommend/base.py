@@ -28,7 +28,7 @@ class Recommender(nn.Module):
     """
 
     has_triples = False
-    reads_facts = True  # whether scores use triples as messages, so that paths explain them
+    uses_triples = True  # whether scores use triples as messages, so that paths explain them
 
     def __init__(self, num_users: int, num_items: int) -> None:
         super().__init__()

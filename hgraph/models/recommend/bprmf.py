@@ -32,7 +32,7 @@ class BPRMF(Recommender):
     torch.Size([2, 1])
     """
 
-    reads_facts = False
+    uses_triples = False
 
     def __init__(self, num_users: int, num_items: int, *, dim: int = 64) -> None:
         super().__init__(num_users, num_items)

@@ -109,13 +109,13 @@ class KGCN(Recommender):
             own = torch.arange(len(edges), device=edges.device)  # every edge has its own copy of the neighbor
             adj = Adjacency.trusted(indptr=indptr, indices=own, num_sources=len(edges))
             owner_of = owner[position]
-            share = edge_softmax(adj, taste[owner_of, kg.relation[edges].long()])
-            steps.append((nodes, adj, share))
+            alpha = edge_softmax(adj, taste[owner_of, kg.relation[edges].long()])
+            steps.append((nodes, adj, alpha))
             nodes, owner = kg.adj.indices[edges].long(), owner_of
         x = [self.entity.index_select(0, some) for some, _, _ in steps] + [self.entity.index_select(0, nodes)]
         for at, layer in enumerate(self.layers):
             act = torch.tanh if at == len(self.layers) - 1 else torch.relu
-            message = [propagate(adj, x[hop + 1], weight=share) for hop, (_, adj, share) in enumerate(steps)]
+            message = [propagate(adj, x[hop + 1], weight=alpha) for hop, (_, adj, alpha) in enumerate(steps)]
             x = [act(layer(x[hop] + message[hop])) for hop in range(len(steps))]
             steps = steps[:-1]
         return (user.index_select(0, users) * x[0]).sum(-1)

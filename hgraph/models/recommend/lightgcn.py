@@ -41,7 +41,7 @@ class LightGCN(Recommender):
     True
     """
 
-    reads_facts = False
+    uses_triples = False
 
     def __init__(self, num_users: int, num_items: int, *, dim: int = 64, num_layers: int = 3) -> None:
         super().__init__(num_users, num_items)

@@ -125,8 +125,8 @@ class RippleNet(Recommender):
         """[B, C] scores of items [C, d] (or [B, C, d]) for users with these triples."""
         query, total = items, torch.zeros_like(items)
         for hop in range(self.num_hops):
-            share = torch.softmax(query @ key[:, hop].mT, -1)
-            query = share @ tail[:, hop]
+            alpha = torch.softmax(query @ key[:, hop].mT, -1)
+            query = alpha @ tail[:, hop]
             total = total + query
         return (items * total).sum(-1)
 

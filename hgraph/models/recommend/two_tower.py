@@ -44,7 +44,7 @@ class TwoTower(Recommender):
     torch.Size([2, 4])
     """
 
-    reads_facts = False  # uses attributes of items, but no messages
+    uses_triples = False  # uses attributes of items, but no messages
 
     def __init__(
         self,

@@ -173,10 +173,10 @@ class AxialTransformer(nn.Module):
             return None
         place = torch.arange(self.channels, device=x.device)
         before = (place < channel.unsqueeze(1)).view(-1, 1, 1, self.channels)
-        own = (place == channel.unsqueeze(1)).view(-1, 1, 1, self.channels)
+        current = (place == channel.unsqueeze(1)).view(-1, 1, 1, self.channels)
         dtype = self.convolution.weight.dtype
         seen = torch.where(before, x, 0).to(dtype) / max(self.num_classes - 1, 1)
-        maps = torch.cat([seen, own.to(dtype).expand(x.shape)], -1).movedim(-1, 1)
+        maps = torch.cat([seen, current.to(dtype).expand(x.shape)], -1).movedim(-1, 1)
         return self.exterior(self.exterior_position(self.convolution(maps).movedim(1, -1)))
 
     def above(self, h: Tensor, condition: Tensor | None) -> Tensor:
@@ -190,8 +190,8 @@ class AxialTransformer(nn.Module):
     def slice_logits(self, x: Tensor, channel: Tensor) -> Tensor:
         """Logits [B, H, W, K] of one slice of each example, ``channel`` [B]."""
         condition = self.conditioned(x, channel)
-        own = x.gather(3, channel.view(-1, 1, 1, 1).expand(*x.shape[:3], 1)).squeeze(3)
-        h = self.embedding(own)
+        current = x.gather(3, channel.view(-1, 1, 1, 1).expand(*x.shape[:3], 1)).squeeze(3)
+        h = self.embedding(current)
         return self.within(h, self.position(self.above(h, condition)), condition)
 
     # ------------------------------------------------------------------ what users call
@@ -210,8 +210,8 @@ class AxialTransformer(nn.Module):
             return F.cross_entropy(self(x).flatten(0, -2), x.flatten()) / math.log(2)
         self._check(x)
         channel = torch.randint(self.channels, x.shape[:1], generator=generator, device=x.device)
-        own = x.gather(3, channel.view(-1, 1, 1, 1).expand(*x.shape[:3], 1))
-        return F.cross_entropy(self.slice_logits(x, channel).flatten(0, -2), own.flatten()) / math.log(2)
+        current = x.gather(3, channel.view(-1, 1, 1, 1).expand(*x.shape[:3], 1))
+        return F.cross_entropy(self.slice_logits(x, channel).flatten(0, -2), current.flatten()) / math.log(2)
 
     @torch.no_grad()
     def sample(self, noise: Tensor, *, temperature: float = 1.0) -> Tensor:
@@ -237,11 +237,11 @@ class AxialTransformer(nn.Module):
         for s in range(self.channels):
             condition = self.conditioned(x, torch.full(x.shape[:1], s, device=x.device))
             for r in range(self.height):
-                own = slice(r, r + 1)
-                above = self.position(self.above(self.embedding(x[..., s]), condition))[:, own]
-                beside = None if condition is None else condition[:, own]
+                row = slice(r, r + 1)
+                above = self.position(self.above(self.embedding(x[..., s]), condition))[:, row]
+                exterior = None if condition is None else condition[:, row]
                 for c in range(self.width):
-                    logits = self.within(self.embedding(x[:, own, :, s]), above, beside)[:, 0, c]
+                    logits = self.within(self.embedding(x[:, row, :, s]), above, exterior)[:, 0, c]
                     x[:, r, c, s] = (logits / temperature + noise[:, r, c, s]).argmax(-1)
         return x
 

@@ -24,7 +24,7 @@ from hgraph.nn.attention.moh.layer import MixtureOfHeadAttention
 from hgraph.nn.attention.moh.router import HeadRouter, QueryNormRouter
 from hgraph.nn.attention.power import PowerAttention
 from hgraph.nn.attention.record import AttentionRecord, PartRecord, record_attention
-from hgraph.nn.attention.rotary import rotate
+from hgraph.nn.attention.rotary import apply_rotary_emb
 from hgraph.nn.attention.routing.layer import RoutingAttention
 from hgraph.nn.attention.routing.record import RoutedRecord
 from hgraph.nn.attention.sqa import SparseQueryAttention
@@ -56,6 +56,7 @@ __all__ = [
     "SpanState",
     "SparseQueryAttention",
     "Summary",
+    "apply_rotary_emb",
     "combiner_attention",
     "edge_influence",
     "insert_landmarks",
@@ -66,7 +67,6 @@ __all__ = [
     "ready_partition",
     "record_attention",
     "require_kind",
-    "rotate",
     "span_loss",
     "span_rules",
     "supported_kinds",

@@ -1,4 +1,4 @@
-"""Axial attention: along the lines of a grid."""
+"""Axial attention along the axes of a grid."""
 
 from __future__ import annotations
 
@@ -26,27 +26,27 @@ def _line(shape: tuple[int, ...], axis: int, causal: bool, device: torch.device)
 
 
 class AxialAttention(nn.Module):
-    r"""Cells of a grid attend along one axis, or along every axis in turn or in parallel.
+    r"""Cells of a grid attend along one axis, or along all axes sequentially or in parallel.
 
     .. math:: y_i = W_O \sum_{j \in \ell_a(i)} \operatorname{softmax}_j\!\Big(\frac{q_i \cdot k_j}{\sqrt{D}}\Big) v_j,
               \qquad \ell_a(i) = \{ j : j_b = i_b \text{ for all } b \ne a \} \; (\text{and } j_a \le i_a)
 
-    As many layers as axes, one along each, connect every pair of cells.
+    One layer per axis connects every pair of cells.
 
     Args:
-        dim: features of a cell.
-        num_heads: H heads an axis.
-        ndim: d, axes of the grid.
-        axis: the axis, or ``"all"``, each with weights of its own.
-        causal: whether only cells with a coordinate up to one's own are heard.
-        bias: of the four projections.
-        reduce: what ``"all"`` does: ``"sequential"``, one axis after the other, or ``"sum"``.
-        dropout: of the attention shares, in training.
+        dim: features per cell.
+        num_heads: H, heads per axis.
+        ndim: d, number of axes of the grid.
+        axis: the axis, or ``"all"`` axes, each with its own weights.
+        causal: whether cells attend only to cells with a coordinate up to their own.
+        bias: whether the four projections have a bias.
+        reduce: how ``"all"`` combines axes: ``"sequential"`` or ``"sum"``.
+        dropout: dropout probability of the attention weights.
 
     Shapes:
         x [B, S_1, .., S_d, dim] -> the same; ``mask``, boolean [B, S_1, .., S_d], is True at real cells: padding may
-        hold anything, NaN too, gets no attention, and its output is 0; ``head_mask``, boolean [.., S_1 .. S_d or 1s,
-        H], says which heads a cell uses, along every axis.
+        contain any values, gets no attention, and its output is 0; ``head_mask``, boolean [.., S_1 .. S_d or 1s,
+        H], selects the heads that a cell uses, along every axis.
 
     Source: Ho et al., "Axial Attention in Multidimensional Transformers", section 3.
 
@@ -82,7 +82,7 @@ class AxialAttention(nn.Module):
         self._lines: dict[tuple[tuple[int, ...], torch.device], tuple[TokenGraph, ...]] = {}
 
     def reset_parameters(self) -> None:
-        """As `torch.nn.Linear` starts."""
+        """Reset all parameters, as `torch.nn.Linear`."""
         for layer in self.layers:
             layer.reset_parameters()  # type: ignore[operator]
 
@@ -99,7 +99,7 @@ class AxialAttention(nn.Module):
             used = fitting("head_mask", head_mask, every).expand(every).flatten(1, -2)
         cells = x.reshape(x.shape[0], math.prod(shape), x.shape[-1])
         total = torch.zeros_like(cells)
-        lines = self._lines_of(tuple([operator.index(side) for side in shape]), x.device)  # of a compiler's sizes these
+        lines = self._lines_of(tuple([operator.index(side) for side in shape]), x.device)  # specializes symbolic sizes
         for graph, layer in zip(lines, self.layers, strict=True):
             out = layer.run(cells, graph=graph, head_mask=used, mask=mask)  # type: ignore[operator]
             if self.reduce == "sum":

@@ -1,4 +1,4 @@
-"""Attention of tokens over a graph of tokens."""
+"""Attention over a token graph."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from hgraph.nn.attention.call import Call, check_graph, check_tokens
 from hgraph.nn.attention.kinds import CROSS, SELF, AttentionKind
 from hgraph.nn.attention.masks import fitting
 from hgraph.nn.attention.record import record
-from hgraph.nn.attention.rotary import rotate
+from hgraph.nn.attention.rotary import apply_rotary_emb
 from hgraph.nn.attention.settings import AttentionSettings, accepts
 from hgraph.nn.attention.state import KVState
 from hgraph.nn.padding import without_padding
@@ -28,14 +28,14 @@ __all__ = ["CrossAttention", "SelfAttention", "TokenAttention"]
 
 
 class TokenAttention(nn.Module):
-    r"""Base of the attention layers: four steps, of which a layer overrides one or two.
+    r"""Base of the attention layers: four steps, one or two of which a layer overrides.
 
-    1. :meth:`project` computes queries, keys and values, and what else a decode state stores per token.
-    2. :meth:`pattern_for` gives the graph that messages pass over.
+    1. :meth:`project` computes queries, keys and values, and other tensors that a decode state stores per token.
+    2. :meth:`pattern_for` returns the token graph.
     3. :meth:`attend` computes the attention of each head over it.
     4. :meth:`output` projects the heads back to features of tokens.
 
-    ``query_heads`` heads of ``head_dim`` features read ``kv_heads`` heads of keys and values.
+    There are ``query_heads`` query heads of ``head_dim`` features and ``kv_heads`` heads of keys and values.
     """
 
     kinds: frozenset[AttentionKind] = SELF
@@ -54,7 +54,7 @@ class TokenAttention(nn.Module):
         self._graphs: dict[tuple[int, int | None], TokenGraph] = {}
 
     def __getstate__(self) -> dict[str, Any]:
-        """Without the last losses, which belong to their autograd graph: so copies and pickles work after a forward."""
+        """Drop the last losses with their autograd graph, so that copies and pickles work after a forward."""
         return {**super().__getstate__(), "aux": {}}
 
     def key_projection(self, context_dim: int, bias: bool) -> Any:
@@ -62,21 +62,21 @@ class TokenAttention(nn.Module):
         return nn.Linear(context_dim, self.kv_heads * self.head_dim, bias=bias)
 
     def extra_repr(self) -> str:
-        """The sizes."""
+        """Sizes."""
         kind = ", causal" if self.causal else ""
         return f"{self.dim}, {self.query_heads} heads of {self.head_dim}, {self.kv_heads} of keys{kind}"
 
     def reset_parameters(self) -> None:
-        """As `torch.nn.Linear` starts."""
+        """Reset all parameters, as `torch.nn.Linear`."""
         for layer in self.children():
             layer.reset_parameters()  # type: ignore[operator]
 
     def graph_of(self, n: int) -> TokenGraph:
-        """The graph for n tokens, made once a length; so a compiler, too, compiles once a length."""
+        """The graph for n tokens, cached per length; a compiler also compiles once per length."""
         return self._cached_graph(n, None)
 
     def _cached_graph(self, n: int, sources: int | None) -> TokenGraph:
-        key = operator.index(n), None if sources is None else operator.index(sources)  # of a compiler's sizes these
+        key = operator.index(n), None if sources is None else operator.index(sources)  # specializes symbolic sizes
         self._make(*key)
         return self._graphs[key]
 
@@ -88,18 +88,18 @@ class TokenAttention(nn.Module):
         graph = patterns.causal(n) if self.causal else patterns.full(n, sources)
         if self.pattern is None:
             return graph
-        own = check_graph("pattern", self.pattern(n))
-        return own & graph if self.causal else own
+        pattern = check_graph("pattern", self.pattern(n))
+        return pattern & graph if self.causal else pattern
 
     def within(self, graph: TokenGraph) -> TokenGraph:
-        """What a graph of the caller has in common with the pattern, found once a graph."""
-        own = check_graph("graph", graph)
-        return cached(own, ("within", self.pattern), lambda: self.graph_of(own.num_targets) & own)
+        """The intersection of a graph of the caller with the pattern, cached per graph."""
+        checked = check_graph("graph", graph)
+        return cached(checked, ("within", self.pattern), lambda: self.graph_of(checked.num_targets) & checked)
 
     # ------------------------------------------------------------------ one forward
 
     def run(self, x: Tensor, **arguments: Any) -> Tensor:
-        """[..., T, dim]: the four steps; 0 at padding."""
+        """Run the four steps: [..., T, dim], 0 at padding."""
         call = self.prepare(x, **arguments)
         return without_padding(self.output(self.compute_heads(call), call), call.mask)
 
@@ -115,7 +115,7 @@ class TokenAttention(nn.Module):
         return Call.of(x, self.state_kind, context=context, head_mask=head_mask, **arguments)
 
     def compute_heads(self, call: Call, *, query: Tensor | None = None) -> Tensor:
-        """[..., T, H, D]: attention of each head, before the output projection; ``query`` are `queries` made before."""
+        """[..., T, H, D]: attention per head before the output projection; ``query`` may come from `queries`."""
         query, key, value, *per_token = self.project(call.x, call.source, query=query, start=call.start)
         graph = self.pattern_for(query, key, per_token, call)
         if call.state is not None:
@@ -125,38 +125,38 @@ class TokenAttention(nn.Module):
     # ------------------------------------------------------------------ the steps
 
     def queries(self, x: Tensor) -> Tensor:
-        """[..., N, H, D], before any rotary embedding."""
+        """Queries [..., N, H, D], before rotary embedding."""
         return self.query(x).unflatten(-1, (self.query_heads, self.head_dim))
 
     def project(
         self, x: Tensor, source: Tensor | None = None, *, query: Tensor | None = None, start: int = 0
     ) -> tuple[Tensor, ...]:
-        """Queries [..., T, H, D], keys and values [..., S, H_kv, D]; positions of both count from ``start``."""
+        """Queries [..., T, H, D], keys and values [..., S, H_kv, D]; positions start at ``start``."""
         source = x if source is None else source
         query = self.queries(x) if query is None else query
         key, value = (f(source).unflatten(-1, (self.kv_heads, self.head_dim)) for f in (self.key, self.value))
         if self.rotary is not None:
             targets, sources = (torch.arange(start, start + y.shape[-2], device=y.device) for y in (x, source))
-            query, key = rotate(query, targets, self.rotary), rotate(key, sources, self.rotary)
+            query, key = apply_rotary_emb(query, targets, self.rotary), apply_rotary_emb(key, sources, self.rotary)
         return query, key, value
 
     def pattern_for(self, query: Tensor, key: Tensor, per_token: list[Tensor], call: Call) -> TokenGraph:
-        """The graph that messages pass over: of the caller, or of the layer for these lengths or this step."""
+        """The token graph: from the caller, or of the layer for these lengths or this step."""
         if call.state is not None:
             return self._step(call.state, call.x.shape[-2], call.graph)
         targets, sources = call.x.shape[-2], call.source.shape[-2]
         if call.graph is not None:
             eager = not torch.compiler.is_compiling()
             if self.causal and not call.crosses and eager and not call.graph.is_causal:
-                hint = "Cut it: graph & patterns.causal(n)"
-                raise ArgumentError("graph", "a causal one, as the layer is", repr(call.graph), hint)
+                hint = "Pass graph & patterns.causal(n)"
+                raise ArgumentError("graph", "a causal graph, since the layer is causal", repr(call.graph), hint)
             return call.graph
         if not call.crosses:
             return self.graph_of(targets)
         if targets != sources and (self.causal or self.pattern is not None):
-            kind = "causal" if self.causal else "of a pattern"
+            kind = "causal" if self.causal else "limited to a pattern"
             hint = "Pass graph=, a TokenGraph of T x S tokens"
-            raise ArgumentError("context", f"{targets} tokens, as the layer is {kind}", sources, hint)
+            raise ArgumentError("context", f"{targets} tokens, since the layer is {kind}", sources, hint)
         return self._cached_graph(targets, sources)
 
     def attend(
@@ -183,40 +183,42 @@ class TokenAttention(nn.Module):
         return self.out(heads.flatten(-2))
 
     def _step(self, state: KVState, count: int, graph: TokenGraph | None) -> TokenGraph:
-        """The rows of the next tokens, over the tokens up to them."""
+        """The graph rows of the next tokens, over the tokens up to them."""
         graph = self.graph_of(state.capacity) if graph is None else graph
         if not graph.is_causal or graph.num_targets < state.capacity:
-            raise ArgumentError("graph", f"a causal one of {state.capacity} tokens to decode over", repr(graph))
+            raise ArgumentError(
+                "graph", f"a causal graph of at least {state.capacity} tokens for decoding", repr(graph)
+            )
         high = min(len(state) + count, state.capacity)
-        with ordinary_tensors():  # a structure would copy others
+        with ordinary_tensors():  # structures copy inference tensors
             return graph.select(torch.arange(len(state), high)).crop(high)
 
 
 @accepts("pattern", "num_kv_heads", "causal", "head_dim", "bias", "dropout", "rotary")
 class SelfAttention(TokenAttention):
-    r"""Tokens attend to tokens along the edges of a graph.
+    r"""Self-attention along the edges of a token graph.
 
     .. math:: y_t = W_O \, \Big\Vert_h \sum_{s \in \mathcal N_h(t)}
               \operatorname{softmax}_s\!\Big(\frac{q_{th} \cdot k_{sg}}{\sqrt{D}} + b_{ts}\Big) v_{sg},
               \qquad g = \lfloor h \, H_{kv} / H \rfloor
 
     Args:
-        dim: features of a token.
+        dim: features per token.
         num_heads: H query heads.
-        pattern: a function from a number of tokens to a `TokenGraph`; None is everybody.
-        num_kv_heads: heads of keys and values, each read by H / H_kv neighbouring query heads; H by default.
-        causal: whether the pattern is cut to tokens up to one's own.
-        head_dim: D; dim / H by default.
-        bias: of the four projections.
-        dropout: of the attention shares, in training.
-        rotary: the base of rotary embeddings (`rotate`), or None for none.
+        pattern: a function from the number of tokens to a `TokenGraph`; None is all pairs.
+        num_kv_heads: heads of keys and values, each used by H / H_kv adjacent query heads; H by default.
+        causal: whether tokens attend only to tokens up to themselves.
+        head_dim: D, features per head; dim / H by default.
+        bias: whether the four projections have a bias.
+        dropout: dropout probability of the attention weights.
+        rotary: base of the rotary embeddings (`apply_rotary_emb`), or None.
 
     Shapes:
-        x [..., N, dim] -> [..., N, dim]. In a call ``graph`` takes the place of the pattern (packed or padded
-        documents), and must be causal where the layer is (not looked at while compiling); ``bias`` is a `Relative`;
-        ``state``, a `KVState`, makes the tokens the next ones of a sequence; ``head_mask`` [..., N or 1, H] says which
-        heads a token uses; ``mask``, boolean [..., N], is True at real tokens: padding may hold anything, NaN too, gets
-        no attention, and its output is 0.
+        x [..., N, dim] -> [..., N, dim]. ``graph`` replaces the pattern (for packed documents) and
+        must be causal if the layer is (not checked while compiling); ``bias`` is a `Relative`; with ``state``, a
+        `KVState`, the tokens are the next ones of a sequence; ``head_mask`` [..., N or 1, H] says which
+        heads a token uses; ``mask``, boolean [..., N], is True at real tokens: padding gets no attention, whatever it
+        contains, and its output is 0.
 
     Source: Vaswani et al., "Attention Is All You Need", section 3.2; Ainslie et al., "GQA", for grouped heads.
 
@@ -237,32 +239,32 @@ class SelfAttention(TokenAttention):
         head_mask: Tensor | None = None,
         mask: Tensor | None = None,
     ) -> Tensor:
-        """Attend over the pattern, or over a graph of the caller."""
+        """Attend over the pattern, or over the given graph."""
         return self.run(x, graph=graph, bias=bias, state=state, head_mask=head_mask, mask=mask)
 
 
 @accepts("context_dim", "num_kv_heads", "bias", "dropout")
 class CrossAttention(TokenAttention):
-    r"""Tokens attend to other tokens: all of them, or along a graph of T x S.
+    r"""Cross-attention to all tokens of a context, or along a graph of T x S tokens.
 
     .. math:: y_t = W_O \, \Big\Vert_h \sum_{s \in \mathcal N(t)}
               \operatorname{softmax}_s\!\Big(\frac{q_{th} \cdot k_{sg}}{\sqrt{D}}\Big) v_{sg}
 
-    A query reads no other query, so the layer may also serve where queries come one by one.
+    Queries do not depend on each other, so they may also be processed one by one.
 
     Args:
-        dim: features of a target.
+        dim: features per target.
         num_heads: H query heads.
-        context_dim: features of a source; dim by default.
+        context_dim: features per source; dim by default.
         num_kv_heads: heads of keys and values; H by default.
-        bias: of the four projections.
-        dropout: of the attention shares, in training.
+        bias: whether the four projections have a bias.
+        dropout: dropout probability of the attention weights.
 
     Shapes:
         x [..., T, dim] and context [..., S, context_dim] -> [..., T, dim]; ``graph``, a `TokenGraph` of T x S, and
         ``head_mask`` [..., T or 1, H] as in `SelfAttention`; ``mask``, boolean [..., T], is True at real tokens of x,
-        ``context_mask`` [..., S] at those of the context: padding may hold anything, NaN too, gets no attention, and
-        its output is 0.
+        ``context_mask`` [..., S] at those of the context: padding gets no attention, whatever it contains, and its
+        output is 0.
 
     Source: Vaswani et al., "Attention Is All You Need", section 3.2.3.
 

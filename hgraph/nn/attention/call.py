@@ -1,4 +1,4 @@
-"""The arguments of one forward of an attention layer."""
+"""The arguments of a forward of an attention layer."""
 
 from __future__ import annotations
 
@@ -17,17 +17,17 @@ __all__ = ["Call", "check_graph", "check_tokens"]
 
 
 class Call(NamedTuple):
-    """The arguments of one forward, checked, with 0 at padding.
+    """The checked arguments of a forward, with 0 at padding.
 
     Attributes:
         x: [..., T, dim].
-        source: [..., S, context_dim]; x itself in self attention.
-        crosses: whether the sources are a context.
-        mask: booleans [..., T], True at real tokens of x; None where all are.
-        source_mask: the same of the sources.
-        graph: a graph of the caller.
-        bias: a relative bias.
-        state: the decode state, which x continues.
+        source: [..., S, context_dim]; x in self-attention.
+        crosses: whether the source is a context.
+        mask: booleans [..., T], True at real tokens of x; None if all are real.
+        source_mask: the mask of the source.
+        graph: the graph passed by the caller.
+        bias: a relative position bias.
+        state: the decode state that x continues.
         head_mask: booleans [..., T or 1, H].
     """
 
@@ -64,12 +64,12 @@ class Call(NamedTuple):
         if graph is not None:
             sizes, graph = (x.shape[-2], source.shape[-2]), check_graph("graph", graph)
             if state is None and (graph.num_targets, graph.num_sources) != sizes:
-                raise ArgumentError("graph", f"one of {sizes[0]} x {sizes[1]} tokens", repr(graph))
+                raise ArgumentError("graph", f"a graph of {sizes[0]} x {sizes[1]} tokens", repr(graph))
         if state is not None and not (isinstance(state, state_kind) and context is None):
-            got = "one beside a context" if context is not None else type(state).__name__
-            raise ArgumentTypeError("state", f"a {state_kind.__name__}, and none for cross attention", got)
+            got = "a state with a context" if context is not None else type(state).__name__
+            raise ArgumentTypeError("state", f"a {state_kind.__name__}, or None for cross-attention", got)
         if state is not None and mask is not None:
-            raise ArgumentError("mask", "None beside a state", "a mask", "Decode examples of one length together")
+            raise ArgumentError("mask", "None with a state", "a mask", "Decode examples of equal length together")
         if context is None and context_mask is not None:
             raise ArgumentError("context_mask", "None without a context", "a mask", "Pass mask= for the tokens of x")
         mask = token_mask("mask", mask, x.shape[:-1])
@@ -80,7 +80,7 @@ class Call(NamedTuple):
 
 
 def check_tokens(name: str, value: Any, width: int, like: Tensor) -> None:
-    """Refuse anything but features [..., N, width] of the weights' dtype."""
+    """Check that a value is features [..., N, width] of the dtype of the weights."""
     if not isinstance(value, Tensor) or value.dim() < 2 or value.shape[-1] != width:
         got = f"shape {list(value.shape)}" if isinstance(value, Tensor) else type(value).__name__
         raise ArgumentError(name, f"shape [..., N, {width}]", got)
@@ -88,10 +88,10 @@ def check_tokens(name: str, value: Any, width: int, like: Tensor) -> None:
 
 
 def check_graph(name: str, graph: object) -> TokenGraph:
-    """Refuse anything but a token graph."""
+    """Check that a value is a token graph."""
     if not isinstance(graph, TokenGraph):
-        hint = "hgraph.patterns makes them; others come by TokenGraph.from_adjacency"
+        hint = "Create one with hgraph.patterns or TokenGraph.from_adjacency"
         if isinstance(graph, Tensor):
-            hint = "A mask of real tokens is mask=; patterns.present(mask) makes a graph of it"
+            hint = "Pass a mask of real tokens as mask=, or convert it with patterns.present(mask)"
         raise ArgumentTypeError(name, "a TokenGraph", type(graph).__name__, hint)
     return graph

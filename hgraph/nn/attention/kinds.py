@@ -1,4 +1,4 @@
-"""Over which of four kinds of structure an attention can pass messages."""
+"""The kinds of attention patterns that a layer supports."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ CROSS = frozenset({AttentionKind.NONCAUSAL_CROSS, AttentionKind.CAUSAL_CROSS})
 
 
 def supported_kinds(layer: Any) -> frozenset[AttentionKind]:
-    """The kinds that a layer, or a class of layers, declares.
+    """The kinds that a layer or layer class declares.
 
     >>> from hgraph import nn
     >>> sorted(kind.value for kind in supported_kinds(nn.PowerAttention))
@@ -40,10 +40,10 @@ def supported_kinds(layer: Any) -> frozenset[AttentionKind]:
 
 
 def require_kind(layer: Any, kind: AttentionKind) -> None:
-    """Refuse a kind that a layer does not declare.
+    """Check that a layer supports a kind.
 
     Raises:
-        ArgumentError: what the layer does instead.
+        ArgumentError: it does not; the message lists the supported kinds.
     """
     kinds = supported_kinds(layer)
     if kind not in kinds:

@@ -1,4 +1,4 @@
-"""Centroids that follow the tokens by a running mean instead of a gradient."""
+"""Online k-means: centroids that are running means of tokens, without gradients."""
 
 from __future__ import annotations
 
@@ -16,22 +16,22 @@ from hgraph.ops.sparse.linear import upcast
 
 __all__ = ["OnlineKMeans", "on_sphere"]
 
-_AT_ONCE = 4096  # tokens scored at once when only the best centroid is asked for: bounds what is held
+_AT_ONCE = 4096  # tokens per chunk in `nearest`, to limit memory
 _EPS = 1e-5
 
 
 def on_sphere(x: Tensor) -> Tensor:
-    r"""Features [..., D] without mean, of length :math:`\sqrt D`: a layer norm with neither gain nor bias."""
+    r"""Features [..., D] with mean 0 and length :math:`\sqrt D`: layer norm without gain and bias."""
     return F.layer_norm(x, x.shape[-1:]).to(x.dtype)
 
 
 def _repeats() -> bool:
-    """Whether this is a forward within a backward."""
+    """Whether this forward is recomputed within a backward."""
     return in_backward()
 
 
 class OnlineKMeans(nn.Module):
-    r"""C centroids a head, each the running mean of the tokens that are nearest to it; the loss does not train them.
+    r"""C centroids per head, each the running mean of its nearest tokens; they are not trained by the loss.
 
     .. math:: a_t = \operatorname{argmax}_c \, x_t \cdot \hat\mu_c, \qquad
               N_c \leftarrow \lambda N_c + (1 - \lambda) \sum_t [a_t = c], \qquad
@@ -39,16 +39,16 @@ class OnlineKMeans(nn.Module):
               \mu_c = M_c \Big/ \frac{N_c + \epsilon}{\sum N + C \epsilon} \sum N
 
     with :math:`\hat\mu` of length :math:`\sqrt D`, so that the largest product is the nearest direction. Counts start
-    at 1 (at 0, as published, a small cluster's centroid is huge at first), and a centroid that nobody is nearest to
-    stays where it is. Sums are those of all processes where `torch.distributed` runs. A forward that is repeated in the
-    backward (`torch.utils.checkpoint`) sees the centroids of before the last update and does not move them
-    again: so each forward in training is to have its backward before the next one.
+    at 1 (at 0, as published, the centroid of a small cluster is huge at first). A centroid without tokens does not
+    change. With `torch.distributed`, sums are over all processes. A forward that is recomputed in the backward
+    (`torch.utils.checkpoint`) uses the centroids before the last update and does not update them again; so in training,
+    run the backward of each forward before the next forward.
 
     Args:
         num_heads: H.
         num_clusters: C.
         head_dim: D.
-        decay: lambda.
+        decay: lambda, the decay of the running means.
 
     Shapes:
         x [B, N, H, D], each row from `on_sphere` -> scores [B, H, C, N].
@@ -56,7 +56,7 @@ class OnlineKMeans(nn.Module):
     Source: Roy et al., "Efficient Content-Based Sparse Attention with Routing Transformers", section 4.1.
 
     >>> means, x = OnlineKMeans(1, 2, 4), on_sphere(torch.randn(1, 10, 1, 4))
-    >>> means.start_from(x)                         # instead of a random start
+    >>> means.start_from(x)                         # instead of random centroids
     >>> means.update(x, means.nearest(x))
     >>> means.scores(x).shape, means.size.sum() > 2
     (torch.Size([1, 1, 2, 10]), tensor(True))
@@ -79,11 +79,11 @@ class OnlineKMeans(nn.Module):
         self.reset_parameters()
 
     def __getstate__(self) -> dict[str, Any]:
-        """Without what a repeated forward would need."""
+        """Drop the centroids for recomputed forwards."""
         return {**super().__getstate__(), "_before": None}
 
     def reset_parameters(self) -> None:
-        """Centroids drawn at random on the sphere, each as if it had one token."""
+        """Initialize the centroids at random on the sphere, each with the count of one token."""
         with torch.no_grad():
             self.centroids.copy_(on_sphere(torch.randn_like(self.centroids)))
             self.total.copy_(self.centroids)
@@ -91,37 +91,39 @@ class OnlineKMeans(nn.Module):
 
     @torch.no_grad()
     def start_from(self, x: Tensor) -> None:
-        """Put the centroids on tokens far from each other, so that none shares a cluster of tokens at first.
+        """Initialize the centroids with tokens that are far from each other.
 
-        The first token is the first centroid, and the token least like all so far is the next one. A random start, as
-        published, leaves some centroids without tokens and others with those of several.
+        The first token is the first centroid, and each next one is the token least similar to all centroids so far.
+        With random centroids, as published, some centroids have no tokens and others have those of several clusters.
         """
         points = upcast(x).flatten(0, 1).transpose(0, 1)  # [H, tokens, D]
         if points.shape[1] < self.size.shape[1]:
-            raise ArgumentError("x", f"as many tokens as centroids, {self.size.shape[1]}", points.shape[1])
+            raise ArgumentError("x", f"at least {self.size.shape[1]} tokens, one per centroid", points.shape[1])
         own = torch.zeros(len(points), 1, dtype=torch.long, device=x.device)
-        alike = points.new_full(points.shape[:2], -torch.inf)
+        similarity = points.new_full(points.shape[:2], -torch.inf)
         for c in range(self.size.shape[1]):
             at = points.gather(1, own.unsqueeze(-1).expand(-1, -1, points.shape[2]))
             self.centroids[:, c] = at.squeeze(1)
-            alike = torch.maximum(alike, (F.normalize(points, dim=-1) @ F.normalize(at, dim=-1).mT).squeeze(-1))
-            own = alike.argmin(1, keepdim=True)
+            similarity = torch.maximum(
+                similarity, (F.normalize(points, dim=-1) @ F.normalize(at, dim=-1).mT).squeeze(-1)
+            )
+            own = similarity.argmin(1, keepdim=True)
         self.total.copy_(self.centroids)
         self.size.fill_(1.0)
 
     def scores(self, x: Tensor) -> Tensor:
-        """[B, H, C, N]: how near each token is to each centroid; no gradient."""
+        """Similarity [B, H, C, N] of each token to each centroid, without gradients."""
         with torch.no_grad(), torch.autocast(x.device.type, enabled=False):
             center = F.normalize(upcast(self._means()), dim=-1) * x.shape[-1] ** 0.5
             return center.to(upcast(x[:0]).dtype) @ upcast(x).permute(0, 2, 3, 1)
 
     def nearest(self, x: Tensor) -> Tensor:
-        """[B, H, N]: the nearest centroid of each token."""
+        """The nearest centroid [B, H, N] of each token."""
         parts = x.split(_AT_ONCE, dim=1) if x.shape[1] else (x,)
         return torch.cat([self.scores(part).argmax(2) for part in parts], -1)
 
     def chosen(self, near: Tensor) -> Tensor:
-        """[B, N, H, D]: the centroids that tokens are nearest to, ``near`` [B, H, N]; no gradient."""
+        """The nearest centroids [B, N, H, D] of tokens, given their indices ``near`` [B, H, N], without gradients."""
         heads = torch.arange(near.shape[1], device=near.device)
         return self._means()[heads, near.clamp(min=0).transpose(1, 2)]
 
@@ -132,12 +134,12 @@ class OnlineKMeans(nn.Module):
         return (away * weight).sum() / weight.sum().clamp(min=1)
 
     def _means(self) -> Tensor:
-        again = self.training and self._before is not None and _repeats()  # in evaluation nothing has moved
-        return self._before if again else self.centroids  # type: ignore[return-value]
+        repeated = self.training and self._before is not None and _repeats()  # no updates in evaluation
+        return self._before if repeated else self.centroids  # type: ignore[return-value]
 
     @torch.no_grad()
     def update(self, x: Tensor, near: Tensor) -> None:
-        """Move each centroid towards the tokens nearest to it; ``near`` [B, H, N] is -1 for padding."""
+        """Update each centroid with its nearest tokens; ``near`` [B, H, N] is -1 for padding."""
         if _repeats():
             return
         self._before = self.centroids.clone()
@@ -152,7 +154,7 @@ class OnlineKMeans(nn.Module):
         found = found.to(self.total.dtype)
         self.total.lerp_(found[..., :-1], 1 - self.decay)
         self.size.lerp_(found[..., -1], 1 - self.decay)
-        everybody = self.size.sum(-1, keepdim=True)
-        smooth = (self.size + _EPS) / (everybody + count * _EPS) * everybody
+        count_sum = self.size.sum(-1, keepdim=True)
+        smooth = (self.size + _EPS) / (count_sum + count * _EPS) * count_sum
         mean = self.total / smooth.unsqueeze(-1)
         self.centroids.copy_(torch.where(found[..., -1:] > 0, mean, self.centroids))

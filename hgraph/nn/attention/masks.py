@@ -1,4 +1,4 @@
-"""Masks of a call: which heads a token uses, and which tokens are real."""
+"""Masks of heads per token, and masks of real tokens."""
 
 from __future__ import annotations
 
@@ -13,28 +13,28 @@ __all__ = ["fitting", "masked", "token_mask"]
 
 
 def fitting(name: str, mask: Any, shape: torch.Size, least: int = 2) -> Tensor:
-    """Booleans of a shape, or 1 where it does not matter; all but the last ``least`` dimensions may be left out.
+    """Check that a mask is boolean and broadcasts to a shape; it needs at least the last ``least`` dimensions.
 
     Raises:
-        ArgumentError: another shape.
+        ArgumentError: it does not broadcast.
         ArgumentTypeError: not booleans.
     """
     if not isinstance(mask, Tensor) or mask.dtype != torch.bool:
         raise ArgumentTypeError(name, "a boolean tensor", getattr(mask, "dtype", type(mask).__name__))
-    own = (1,) * (len(shape) - mask.dim()) + tuple(mask.shape)
-    fits = len(own) == len(shape) and mask.dim() >= min(least, len(shape)) and own[-1:] == tuple(shape[-1:])
-    if not fits or any(m not in (1, n) for m, n in zip(own, shape, strict=True)):
+    full = (1,) * (len(shape) - mask.dim()) + tuple(mask.shape)
+    fits = len(full) == len(shape) and mask.dim() >= min(least, len(shape)) and full[-1:] == tuple(shape[-1:])
+    if not fits or any(m not in (1, n) for m, n in zip(full, shape, strict=True)):
         raise ArgumentError(name, f"shape {list(shape)}, or 1 for any but the last", f"shape {list(mask.shape)}")
     return mask
 
 
 def masked(out: Tensor, lse: Tensor, head_mask: Tensor | None) -> tuple[Tensor, Tensor]:
-    """``out`` [..., N, H, D] and lse [..., N, H] of attention, as without sources where a head mask is False."""
+    """``out`` [..., N, H, D] and lse [..., N, H] of attention, as if without sources where the head mask is False."""
     if head_mask is None:
         return out, lse
     return torch.where(head_mask.unsqueeze(-1), out, 0.0), torch.where(head_mask, lse, float("-inf"))
 
 
 def token_mask(name: str, mask: Any, tokens: torch.Size) -> Tensor | None:
-    """A mask of real tokens in the full shape [..., N] of the tokens; None where all are real."""
+    """A mask of real tokens, expanded to the shape [..., N] of the tokens; None if all are real."""
     return None if mask is None else fitting(name, mask, tokens, 1).expand(tokens)

@@ -1,4 +1,4 @@
-"""PowerAttention: causal edges at powers of two reach every distance in few layers."""
+"""PowerAttention: causal edges at distances of powers of two."""
 
 from __future__ import annotations
 
@@ -25,19 +25,20 @@ class PowerAttention(TokenAttention):
               A_i = \{ j \le i : \delta < w \text{ or } \delta \text{ a power of } 2 \text{ or } j < s \}, \quad
               \delta = \lfloor i/b \rfloor - \lfloor j/b \rfloor
 
-    A distance of x blocks is reached in as many layers as x has binary ones, so d layers cover every distance below
+    The number of layers that reach a distance of x blocks is the number of ones of x in binary, so d layers reach
+    every distance below
     :math:`2^d`.
 
     Args:
-        dim: features of a token.
+        dim: features per token.
         num_heads: H query heads.
         num_kv_heads: heads of keys and values; H by default.
-        block_size: b, tokens a block; 1 is the form by token.
-        window: w blocks, the token's own included.
-        num_sink: s tokens at the beginning that everybody hears; by default the first block in the block form.
-        bias: of the four projections.
-        dropout: of the attention shares, in training.
-        rotary: the base of rotary embeddings, or None for none.
+        block_size: b, tokens a block; 1 uses tokens instead of blocks.
+        window: w, number of blocks, including the token's own.
+        num_sink: s, first tokens that every token attends to; by default the first block, or none with block_size 1.
+        bias: whether the four projections have a bias.
+        dropout: dropout probability of the attention weights.
+        rotary: base of the rotary embeddings, or None.
 
     Shapes:
         x [..., N, dim] -> [..., N, dim]; ``graph``, ``state``, ``head_mask`` and ``mask`` as in `SelfAttention`.
@@ -64,7 +65,7 @@ class PowerAttention(TokenAttention):
         **settings: Any,
     ) -> None:
         num_sink = (block_size if block_size > 1 else 0) if num_sink is None else num_sink
-        patterns.power(0, block_size, window=window, num_sink=num_sink)  # says what is wrong with them
+        patterns.power(0, block_size, window=window, num_sink=num_sink)  # checks the arguments
         pattern = functools.partial(patterns.power, block_size=block_size, window=window, num_sink=num_sink)
         super().__init__(dim, num_heads, pattern=pattern, causal=True, **settings)
 
@@ -77,6 +78,6 @@ class PowerAttention(TokenAttention):
         head_mask: Tensor | None = None,
         mask: Tensor | None = None,
     ) -> Tensor:
-        """Attend over the power graph, or over what it has in common with a graph of the caller (packed documents)."""
+        """Attend over the power graph, or over its intersection with the given graph (packed documents)."""
         graph = None if graph is None else self.within(graph)
         return self.run(x, graph=graph, state=state, head_mask=head_mask, mask=mask)

@@ -1,4 +1,4 @@
-"""`record_attention`: look at what attention layers did, without keeping a matrix of shares."""
+"""`record_attention`: record calls of attention layers, without storing attention matrices."""
 
 from __future__ import annotations
 
@@ -19,9 +19,9 @@ __all__ = ["AttentionRecord", "PartRecord", "record", "record_attention", "recor
 
 @dataclass(frozen=True)
 class AttentionRecord:
-    """One call of one layer: the graph, queries and keys [B, N, H, D], lse [B, T, H]; weights are made on demand.
+    """One call of a layer: graph, queries and keys [B, N, H, D], lse [B, T, H]; computes attention weights on demand.
 
-    ``mask``, boolean [B, S], is True at real sources; None where all are.
+    ``mask``, boolean [B, S], is True at real sources; None if all are real.
     """
 
     graph: TokenGraph
@@ -32,7 +32,7 @@ class AttentionRecord:
     mask: Tensor | None = None
 
     def weights(self, *, example: int = 0, head: int = 0) -> tuple[Adjacency, Tensor]:
-        """The edges of one example and head, and the share [E] of each among its target's."""
+        """The edges of one example and head, and their attention weights [E]."""
         graph = self.graph.of(
             example=example if self.graph.batch > 1 else 0, head=head if self.graph.num_heads > 1 else 0
         )
@@ -40,35 +40,35 @@ class AttentionRecord:
         bias = edge_bias(graph, self.bias, heads)
         group = heads // self.key.shape[2]
         adj = graph.adjacency()
-        share = attention_weights(
+        weight = attention_weights(
             adj,
             self.query[example, :, head : head + 1],
             self.key[example, :, head // group : head // group + 1],
             self.lse[example, :, head : head + 1],
             bias=None if bias is None else bias[:, head],
         ).squeeze(1)
-        return adj, share if self.mask is None else share * self.mask[example][adj.indices.long()]
+        return adj, weight if self.mask is None else weight * self.mask[example][adj.indices.long()]
 
 
 @dataclass(frozen=True)
 class PartRecord(AttentionRecord):
-    """One of several attentions of a call: within regions, or over tokens or regions with the lse that both share."""
+    """One of several attentions of a call: within regions, or over tokens and regions, which have a common lse."""
 
 
-# The recordings under way: names of modules, and where their records go.
+# Active recordings: names of modules, and their records.
 _ACTIVE: list[tuple[dict[nn.Module, str], dict[str, list[AttentionRecord]]]] = []
 
 
 @contextlib.contextmanager
 def record_attention(model: nn.Module) -> Iterator[dict[str, list[AttentionRecord]]]:
-    """Record every call of the attention layers of a model, by the layers' names, while the block runs.
+    """Context that records every call of the attention layers of a model, by layer name.
 
     >>> from hgraph import nn
     >>> model = torch.nn.Sequential(nn.SelfAttention(8, 2, causal=True))
     >>> with record_attention(model) as records:
     ...     _ = model(torch.randn(1, 4, 8))
-    >>> adj, share = records["0"][0].weights(head=1)
-    >>> adj.num_edges, round(float(share.sum()), 3)     # the shares of each of four targets add up to 1
+    >>> adj, weight = records["0"][0].weights(head=1)
+    >>> adj.num_edges, round(float(weight.sum()), 3)     # the weights of each of four targets add up to 1
     (10, 4.0)
     """
     records: dict[str, list[AttentionRecord]] = {}
@@ -81,7 +81,7 @@ def record_attention(model: nn.Module) -> Iterator[dict[str, list[AttentionRecor
 
 
 def recording(module: nn.Module) -> bool:
-    """Whether a call of the module is to be recorded."""
+    """Whether calls of the module are recorded."""
     return not torch.compiler.is_compiling() and any(module in names for names, _ in _ACTIVE)
 
 
@@ -97,7 +97,7 @@ def record(
     mask: Tensor | None = None,
     **more: Any,
 ) -> None:
-    """Hand a call to the recordings that the module is part of; ``kind`` says how its shares are made."""
+    """Add a call to the active recordings of the module; ``kind`` is the record class, which computes the weights."""
     if torch.compiler.is_compiling():
         return
     for names, records in _ACTIVE:

@@ -1,4 +1,4 @@
-"""The settings that attention layers share, in one record."""
+"""The common settings of attention layers."""
 
 from __future__ import annotations
 
@@ -21,20 +21,20 @@ Layer = TypeVar("Layer", bound=type)
 
 @dataclass(frozen=True)
 class AttentionSettings:
-    """Sizes and options of a layer, checked, with their defaults filled in.
+    """Checked sizes and options of a layer, with defaults filled in.
 
     Args:
-        dim: features of a token.
-        num_heads: heads that ``dim`` is divided into.
+        dim: features per token.
+        num_heads: number of heads that ``dim`` is divided into.
         num_query_heads: query heads; ``num_heads`` by default.
         num_kv_heads: heads of keys and values; as many as query heads by default.
         head_dim: features of a head; dim / num_heads by default.
         context_dim: features of a source; ``dim`` by default.
         pattern: a function from a number of tokens to a `TokenGraph`; None is all pairs.
         causal: whether a token attends only to tokens up to its own.
-        bias: of the projections to queries, keys and values.
-        out_bias: of the output projection; ``bias`` by default.
-        dropout: of the attention weights, in training.
+        bias: whether the projections to queries, keys and values have a bias.
+        out_bias: the same for the output projection; ``bias`` by default.
+        dropout: dropout probability of the attention weights.
         rotary: the base of rotary embeddings, or None.
     """
 
@@ -77,9 +77,9 @@ class AttentionSettings:
         if self.rotary is None:
             return
         if isinstance(self.rotary, bool) or not isinstance(self.rotary, (int, float)):
-            raise ArgumentTypeError("rotary", "the base of the angles, 10_000.0 say, or None", repr(self.rotary))
+            raise ArgumentTypeError("rotary", "a base of the angles such as 10_000.0, or None", repr(self.rotary))
         if self.rotary <= 0 or self.head_dim % 2:  # type: ignore[operator]
-            raise ArgumentError("rotary", f"a positive base and an even head_dim, not {self.head_dim}", self.rotary)
+            raise ArgumentError("rotary", f"a positive base and an even head_dim (it is {self.head_dim})", self.rotary)
 
     def _default(self, name: str, value: Any) -> None:
         if getattr(self, name) is None:
@@ -87,9 +87,9 @@ class AttentionSettings:
 
 
 def accepts(*names: str, **defaults: Any) -> Callable[[Layer], Layer]:
-    """Let the constructor of a layer take these fields of `AttentionSettings` by keyword, and no others.
+    """Decorator: the constructor of a layer takes these fields of `AttentionSettings` by keyword, and no others.
 
-    Its signature lists them in place of ``**settings``, with their defaults or those given here.
+    Its signature lists them instead of ``**settings``, with their defaults or the given ones.
     """
     fields = {f.name: f for f in dataclasses.fields(AttentionSettings)}
     keyword = inspect.Parameter.KEYWORD_ONLY

@@ -1,4 +1,4 @@
-"""Sparse query attention, and with it multi-head, grouped-query and multi-query attention."""
+"""Sparse query attention, including multi-head, grouped-query and multi-query attention."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from hgraph.structure import TokenGraph
 
 __all__ = ["SparseQueryAttention"]
 
-# Query heads and heads of keys and values as shares of the heads of the width split; 0 is one head.
+# Numbers of query heads and of key-value heads, as divisors of num_heads; 0 is one head.
 _VARIANTS = {
     "mha": (1, 1),
     "gqa": (1, 4),
@@ -29,32 +29,32 @@ _VARIANTS = {
 
 @accepts("pattern", "causal", "bias", "out_bias", "dropout", "rotary", bias=False, out_bias=True)
 class SparseQueryAttention(TokenAttention):
-    r"""Fewer query heads than the width would hold: the scores cost :math:`h_q / h` of multi-head attention.
+    r"""Attention with fewer query heads: the scores cost :math:`h_q / h` of multi-head attention.
 
     .. math:: O_a = \operatorname{softmax}\!\Big(\frac{Q_a K_{\lfloor a h_{kv} / h_q \rfloor}^\top}{\sqrt{d / h}}\Big)
               V_{\lfloor a h_{kv} / h_q \rfloor}, \qquad y = \big\Vert_{a < h_q} O_a \, W_O,
               \quad W_O : h_q \tfrac{d}{h} \to d
 
-    With :math:`h_q < h_{kv}` (the reverse case, rSQA) it is the queries that are shared: head a of :math:`h_{kv}` asks
-    with query :math:`\lfloor a h_q / h_{kv} \rfloor`, and :math:`h_{kv}` sets the cost and the width of W_O.
+    With :math:`h_q < h_{kv}` (the reverse case, rSQA), queries are shared instead: head a of :math:`h_{kv}` uses
+    query :math:`\lfloor a h_q / h_{kv} \rfloor`, and :math:`h_{kv}` determines the cost and the width of W_O.
 
     Args:
-        dim: d, features of a token.
-        num_heads: h, which sets the width d / h of a head and nothing else.
+        dim: d, features per token.
+        num_heads: h, which only determines the width d / h of a head.
         num_query_heads: h_q, a divisor of h.
         num_kv_heads: h_kv, a divisor or a multiple of h_q.
-        pattern: a function from a number of tokens to a `TokenGraph`; None is everybody.
-        causal: whether tokens hear only those up to their own.
-        bias: of the projections to queries, keys and values.
-        out_bias: of the output projection.
-        dropout: of the attention shares, in training.
-        rotary: the base of rotary embeddings, or None for none; x and a context are at positions 0, 1, ... each.
+        pattern: a function from the number of tokens to a `TokenGraph`; None is all pairs.
+        causal: whether tokens attend only to tokens up to themselves.
+        bias: whether the projections to queries, keys and values have a bias.
+        out_bias: whether the output projection has a bias.
+        dropout: dropout probability of the attention weights.
+        rotary: base of the rotary embeddings, or None; positions of x and of a context each start at 0.
 
     Shapes:
         x [..., N, d] (and context [..., S, d] for cross attention) -> [..., N, d]; ``graph``, ``state``,
         ``head_mask`` and ``mask`` as in `SelfAttention`; ``context_mask`` as in `CrossAttention`.
 
-    Source: Filipek, "Sparse Query Attention (SQA)", 2025, section 3. Its quality figures are of models of 8 to 12
+    Source: Filipek, "Sparse Query Attention (SQA)", 2025, section 3. Its reported quality is of models with 8 to 12
     million parameters.
 
     >>> import torch
@@ -67,7 +67,7 @@ class SparseQueryAttention(TokenAttention):
 
     def __init__(self, dim: int, num_heads: int, *, num_query_heads: int, num_kv_heads: int, **settings: Any) -> None:
         if num_query_heads < 1 or num_heads % num_query_heads:
-            raise ArgumentError("num_query_heads", f"a divisor of the {num_heads} heads of the width", num_query_heads)
+            raise ArgumentError("num_query_heads", f"a divisor of num_heads, {num_heads}", num_query_heads)
         if num_kv_heads < 1 or (num_query_heads % num_kv_heads and num_kv_heads % num_query_heads):
             expected = f"a divisor or a multiple of the {num_query_heads} query heads"
             raise ArgumentError("num_kv_heads", expected, num_kv_heads)
@@ -77,16 +77,16 @@ class SparseQueryAttention(TokenAttention):
             self.query = nn.Linear(dim, num_query_heads * self.head_dim, bias=self.query.bias is not None)
 
     def queries(self, x: Tensor) -> Tensor:
-        """[..., N, max(h_q, h_kv), D]: those of the reverse case stand for several heads."""
+        """[..., N, max(h_q, h_kv), D]: in the reverse case, each is repeated for several heads."""
         query = self.query(x).unflatten(-1, (-1, self.head_dim))
         return query.repeat_interleave(self.query_heads // query.shape[-2], dim=-2)
 
     @classmethod
     def variant(cls, name: str, dim: int, num_heads: int, **options: Any) -> SparseQueryAttention:
-        """The paper's variants: mha, gqa, mqa, sqa, ssqa, xsqa, xsmqa; of fewer than 4 heads a quarter is one."""
+        """The paper's variants: mha, gqa, mqa, sqa, ssqa, xsqa, xsmqa; a quarter of fewer than 4 heads is one head."""
         if name not in _VARIANTS:
             raise ArgumentError("name", f"one of {', '.join(_VARIANTS)}", repr(name))
-        query, key = (1 if share == 0 else max(num_heads // share, 1) for share in _VARIANTS[name])
+        query, key = (1 if divisor == 0 else max(num_heads // divisor, 1) for divisor in _VARIANTS[name])
         return cls(dim, num_heads, num_query_heads=query, num_kv_heads=key, **options)
 
     def forward(
@@ -101,9 +101,9 @@ class SparseQueryAttention(TokenAttention):
         context_mask: Tensor | None = None,
     ) -> Tensor:
         """Attend within x, or from x to the context."""
-        given = {"context": context, "graph": graph, "state": state, "context_mask": context_mask}
-        return self.run(x, head_mask=head_mask, mask=mask, **given)
+        arguments = {"context": context, "graph": graph, "state": state, "context_mask": context_mask}
+        return self.run(x, head_mask=head_mask, mask=mask, **arguments)
 
     def score_flops(self, n: int) -> int:
-        """Operations of scores and weighted sums over n tokens: 4 max(h_q, h_kv) d / h for each edge of their graph."""
+        """FLOPs of scores and weighted sums over n tokens: 4 max(h_q, h_kv) d / h for each edge of their graph."""
         return 4 * self.query_heads * self.head_dim * self.graph_of(n).num_edges

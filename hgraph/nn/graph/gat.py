@@ -108,6 +108,6 @@ class GATConv(nn.Module):
         """Attention of each node to itself only: a separate edge set, empty where the graph has the self-loop."""
         wide = torch.promote_types(query.dtype, torch.float32)  # as in attend: the two edge sets are merged
         score = F.leaky_relu(query.to(wide) + key.to(wide), self.negative_slope)
-        share = F.dropout(torch.ones_like(query), self.dropout, self.training)
+        weight = F.dropout(torch.ones_like(query), self.dropout, self.training)
         score = torch.where(self_loop.unsqueeze(-1), score, float("-inf"))
-        return AttendResult(share.unsqueeze(-1) * value, score)
+        return AttendResult(weight.unsqueeze(-1) * value, score)

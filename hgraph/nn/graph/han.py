@@ -87,5 +87,5 @@ class HANConv(nn.Module):
             raise ArgumentError("graphs", f"{len(self.paths)} graphs, one per meta-path", got, hint)
         z = torch.stack([F.elu(path(x, graph)) for path, graph in zip(self.paths, graphs, strict=True)])
         score = torch.tanh(z @ self.weight + self.bias) @ self.query  # [P, N]
-        share = torch.softmax(score.sum(-1) / max(score.shape[-1], 1), 0)
-        return torch.einsum("p...,p...nf->...nf", share, z)
+        beta = torch.softmax(score.sum(-1) / max(score.shape[-1], 1), 0)
+        return torch.einsum("p...,p...nf->...nf", beta, z)

@@ -88,14 +88,14 @@ class HGTConv(nn.Module):
         if kg.num_relations != self.num_relations:
             raise ArgumentError("kg", f"{self.num_relations} relations, as in the layer", kg.num_relations)
         key, query, value = (self._typed(x, kg, which).unflatten(-1, (self.num_heads, -1)) for which in range(3))
-        share = self._attention(key, query, kg)
+        alpha = self._attention(key, query, kg)
         messages = self.message.unbind(0)
 
         def turn(rows: Tensor, relation: int) -> Tensor:
             return torch.einsum("phd,hde->phe", rows.unflatten(-1, (self.num_heads, -1)), messages[relation]).flatten(1)
 
         # the map is applied to the sum over a relation's tails, not to each tail
-        received = propagate_by_relation(kg, value.flatten(1), share, turn)
+        received = propagate_by_relation(kg, value.flatten(1), alpha, turn)
         return x + self._typed(F.gelu(received), kg, 3)
 
     def _typed(self, x: Tensor, kg: KnowledgeGraph, which: int) -> Tensor:

@@ -39,9 +39,8 @@ class RGCNConv(nn.Module):
     Shapes:
         x [..., N, F] and a `KnowledgeGraph` of N nodes and R relations -> [..., N, F'].
 
-    Source: Schlichtkrull et al., "Modeling Relational Data with Graph Convolutional Networks", eq. 2 to 4. Add the
-        inverse
-    relations of the paper with `KnowledgeGraph.with_inverses`.
+    Source: Schlichtkrull et al., "Modeling Relational Data with Graph Convolutional Networks", eq. 2 to 4.
+    Add the inverse relations of the paper with `KnowledgeGraph.with_inverses`.
 
     >>> kg = KnowledgeGraph.from_names([("a", "r", "b"), ("b", "s", "c")])
     >>> RGCNConv(4, 2, num_relations=2, num_bases=1)(torch.randn(3, 4), kg).shape

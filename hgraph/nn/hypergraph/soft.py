@@ -1,4 +1,4 @@
-"""Soft hyperedges made from content (SoftHGNN, 2025; YOLOv13's HyperACE uses the same)."""
+"""Soft hyperedges computed from node features (SoftHGNN, 2025), also used by YOLOv13's HyperACE."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ Context = Literal["both", "mean", "max"]
 
 
 class SoftHyperedges(nn.Module):
-    r"""Make M hyperedges from what N nodes hold: learned prototypes, shifted by the context, and who is like them.
+    r"""Compute M soft hyperedges from the features of N nodes, by similarity to learned, context-dependent prototypes.
 
     .. math:: c = [\operatorname{mean}_n x_n ; \operatorname{max}_n x_n], \qquad
               P = P_0 + \mathrm{reshape}(W_c c + b_c), \qquad Z = X W_z + b_z
@@ -30,28 +30,31 @@ class SoftHyperedges(nn.Module):
     .. math:: S_{nm} = \frac{1}{h} \sum_i \frac{\langle z_n^{(i)}, p_m^{(i)} \rangle}{\sqrt{D / h}}, \qquad
               A = \operatorname{softmax}_n S
 
+    Use it to learn a hypergraph from features.
+
     Heads are averaged before the softmax, so h only sets the temperature :math:`1 / (h \sqrt{D / h})`;
-    ``per_head=True`` (not in the papers) gives each head a participation of its own. Dropout acts on the logits S.
+    ``per_head=True`` (not in the papers) gives each head its own participation. Dropout acts on the logits S.
 
     Args:
-        dim: D, features of a node.
+        dim: D, features per node.
         num_hyperedges: M.
         num_heads: h, a divisor of D.
-        dropout: probability, of the logits, in training: a dropped logit is 0, not an absent node.
-        context: ``"both"``, or the ``"mean"`` or ``"max"`` alone.
-        normalize: ``"node"``, as published: the softmax runs over the nodes, each hyperedge's weights sum to 1
-            and both directions use them, so a node hears about M / N in all. ``"edge"``: the softmax runs over the
-            hyperedges, each node's weights sum to 1, and a hyperedge hears the weighted mean of its nodes: no
+        dropout: dropout probability of the logits; a dropped logit is 0, which does not remove the node.
+        context: ``"mean"``, ``"max"`` or ``"both"``.
+        normalize: ``"node"``, as published: the softmax is over nodes, the weights of each hyperedge sum to 1, and both
+            directions use them, so a node receives a total weight of about M / N. ``"edge"``: the softmax is over
+            hyperedges, the weights of each node sum to 1, and a hyperedge gets the weighted mean of its nodes, so no
             direction shrinks as N grows.
-        per_head: whether A is [B, h, N, M], for values split by head.
-        context_rank: None, or the rank r of a factored :math:`W_c`, which holds nearly all parameters (not in the
+        per_head: whether A is [B, h, N, M], one participation per head.
+        context_rank: None, or the rank r of a factorized :math:`W_c`, which has nearly all parameters (not in the
             papers).
 
     Shapes:
         x [..., N, D], mask None or booleans [..., N] (False for padding) -> `SoftHypergraph` of participation
-        [..., N, M], float32 at least. Padded nodes count nowhere; a sample of padding alone has participation 0.
+        [..., N, M], float32 at least. Padding has no effect; a sample with only padding has participation 0.
 
-    Source: SoftHGNN (arXiv 2505.15325), card 03, eq. 1 to 4; YOLOv13 (arXiv 2506.17733), card 07, eq. 1.
+    Source: "SoftHGNN: Soft Hypergraph Neural Networks for General Visual Recognition" (arXiv 2505.15325),
+    soft hyperedge generation; Lei et al., "YOLOv13" (arXiv 2506.17733), adaptive hyperedge generation.
 
     >>> hyperedges = SoftHyperedges(8, 3, num_heads=2)(torch.randn(2, 5, 8))
     >>> hyperedges, hyperedges.participation.sum(1).round(decimals=4).tolist()[0]
@@ -90,34 +93,34 @@ class SoftHyperedges(nn.Module):
         nn.init.xavier_uniform_(self.prototype_base)
 
     def extra_repr(self) -> str:
-        """The sizes."""
+        """Sizes and normalization."""
         return f"{self.dim}, {self.num_hyperedges}, num_heads={self.num_heads}, normalize={self.normalize!r}"
 
     def reset_parameters(self) -> None:
-        """Xavier-uniform prototypes, the rest as `torch.nn.Linear`."""
+        """Reset prototypes to Xavier-uniform values, and linear layers."""
         nn.init.xavier_uniform_(self.prototype_base)
         for module in self.modules():
             if isinstance(module, nn.Linear):
                 module.reset_parameters()
 
     def forward(self, x: Tensor, mask: Tensor | None = None) -> SoftHypergraph:
-        """Hyperedges of these nodes."""
+        """The soft hyperedges of the nodes."""
         return self.hyperedges(self.score(x, mask), mask)
 
     def score(self, x: Tensor, mask: Tensor | None = None) -> Tensor:
-        """Logits [..., M, N] ([..., h, M, N] by head) after dropout, float32 at least."""
+        """Logits [..., M, N] ([..., h, M, N] with ``per_head``) after dropout, float32 at least."""
         check_tokens(x, mask, self.dim)
         x = without_padding(x, mask)
         prototypes = self.prototypes(x, mask)
         z, scale = self.pre_head_proj(x), 1 / math.sqrt(self.dim // self.num_heads)
         if self.per_head:
             z, prototypes = split_heads(z, self.num_heads), split_heads(prototypes, self.num_heads)
-        else:  # the mean over heads is the whole inner product divided by their number
+        else:  # the mean over heads is the inner product divided by the number of heads
             scale = scale / self.num_heads
         return self.dropout(upcast((prototypes * scale).to(z.dtype) @ z.mT))
 
     def prototypes(self, x: Tensor, mask: Tensor | None = None) -> Tensor:
-        """P [..., M, D]: the learned base and the offset that the context asks for."""
+        """Prototypes P [..., M, D]: the learned base plus the context-dependent offset."""
         parts = []
         if self.context in ("both", "mean"):
             parts.append(_mean(x, mask))
@@ -127,44 +130,45 @@ class SoftHyperedges(nn.Module):
         return self.prototype_base + offset
 
     def hyperedges(self, score: Tensor, mask: Tensor | None = None) -> SoftHypergraph:
-        """Participation from logits, by softmax over the axis that ``normalize`` names."""
+        """The soft hypergraph of logits, by softmax over the axis in ``normalize``."""
         if mask is not None and self.per_head:
             mask = mask.unsqueeze(-2)
         v2e = SoftAdjacency(score, None if mask is None else mask.unsqueeze(-2))
         if self.normalize == "node":
             v2e = SoftAdjacency(edge_softmax(v2e, score), v2e.mask)
             return SoftHypergraph(v2e, v2e.transpose())
-        share = edge_softmax(v2e.transpose(), score.mT).mT
-        mass = share.sum(-1, keepdim=True)
-        mean = share / torch.where(mass == 0, 1.0, mass)
-        return SoftHypergraph(SoftAdjacency(mean, v2e.mask), SoftAdjacency(share, v2e.mask).transpose())
+        weight = edge_softmax(v2e.transpose(), score.mT).mT
+        mass = weight.sum(-1, keepdim=True)
+        mean = weight / torch.where(mass == 0, 1.0, mass)
+        return SoftHypergraph(SoftAdjacency(mean, v2e.mask), SoftAdjacency(weight, v2e.mask).transpose())
 
 
 class SoftHGNN(nn.Module):
-    r"""Gather nodes into soft hyperedges made from them, and spread the hyperedges back.
+    r"""Pass messages from nodes to soft hyperedges computed from their features, and back.
 
     .. math:: H = \mathrm{GELU}(A^\top X W_e + b_e), \qquad X' = X + g \, \mathrm{GELU}(A H W_v + b_v)
 
-    with the participation A of `SoftHyperedges`. The messages are the raw features; entries of A are about 1 / N and
-    A H is not divided by anything, so with ``normalize="node"`` the update shrinks as N grows. Cost is linear in N.
+    with the participation A of `SoftHyperedges`. The messages are the features themselves. Entries of A are about 1 / N
+    and A H is not normalized, so with ``normalize="node"`` the update shrinks as N grows. The cost is linear in N.
 
     Args:
-        dim: D, features of a node.
+        dim: D, features per node.
         num_hyperedges: M.
         num_heads: h, a divisor of D.
-        dropout: of the logits, in training.
-        context: see `SoftHyperedges`, like normalize, per_head and context_rank.
+        dropout: dropout probability of the logits.
+        context: see `SoftHyperedges`, also for normalize, per_head and context_rank.
         normalize: ``"node"`` or ``"edge"``.
-        per_head: whether each head has a participation of its own.
-        context_rank: None, or the rank of the context's linear map.
-        gate: whether the update is multiplied with a learned scalar g, at first 1 (classification, counting); without
-            it is the block of the detectors, YOLOv13's hypergraph convolution.
+        per_head: whether each head has its own participation.
+        context_rank: None, or the rank of the linear map of the context.
+        gate: whether to multiply the update by a learned scalar g, initially 1 (classification, counting); without it,
+            this is the block of the detectors, YOLOv13's hypergraph convolution.
 
     Shapes:
-        x [..., N, D], mask None or booleans [..., N] -> [..., N, D]; the mask is True at real nodes: padding may
-        hold anything, NaN too, joins no hyperedge, and its output is 0.
+        x [..., N, D], mask None or booleans [..., N] -> [..., N, D]; the mask is True at real nodes. Padding may
+        contain any values, also NaN; it is in no hyperedge, and its output is 0.
 
-    Source: SoftHGNN (arXiv 2505.15325), card 03, eq. 1 to 5; YOLOv13 (arXiv 2506.17733), card 07, eq. 1 and 2.
+    Source: "SoftHGNN: Soft Hypergraph Neural Networks for General Visual Recognition" (arXiv 2505.15325); Lei et al.,
+    "YOLOv13" (arXiv 2506.17733), hypergraph convolution.
 
     >>> SoftHGNN(8, num_hyperedges=3)(torch.randn(2, 5, 8)).shape
     torch.Size([2, 5, 8])
@@ -193,11 +197,11 @@ class SoftHGNN(nn.Module):
         self.gate = nn.Parameter(torch.ones(())) if gate else None
 
     def reset_parameters(self) -> None:
-        """Those of `SoftHyperedges`, the rest as `torch.nn.Linear`, gate 1."""
+        """Reset `SoftHyperedges` and linear layers, and set the gate to 1."""
         reset_soft(self)
 
     def forward(self, x: Tensor, mask: Tensor | None = None) -> Tensor:
-        """One round of messages."""
+        """Pass messages to hyperedges and back."""
         check_tokens(x, mask, self.edge_generator.dim)
         x = without_padding(x, mask)
         update = soft_convolve(x, self.edge_generator(x, mask), self.edge_proj, self.node_proj)
@@ -207,7 +211,7 @@ class SoftHGNN(nn.Module):
 
 
 def soft_convolve(x: Tensor, soft: SoftHypergraph, edge_proj: nn.Module, node_proj: nn.Module) -> Tensor:
-    """Nodes -> hyperedges -> nodes over a soft hypergraph; by head where its participation has heads."""
+    """Nodes -> hyperedges -> nodes over a soft hypergraph; per head if its participation has heads."""
     heads = soft.participation.shape[-3] if soft.participation.dim() > x.dim() else 0
     y = propagate(soft.v2e, split_heads(x, heads) if heads else x)
     y = edge_proj(join_heads(y) if heads else y)
@@ -226,7 +230,7 @@ def join_heads(x: Tensor) -> Tensor:
 
 
 def reset_soft(layer: nn.Module) -> None:
-    """Draw the parameters of a layer of soft hyperedges anew."""
+    """Reset the parameters of a layer with soft hyperedges."""
     for module in layer.modules():
         if isinstance(module, (SoftHyperedges, nn.Linear)):
             module.reset_parameters()
@@ -235,7 +239,7 @@ def reset_soft(layer: nn.Module) -> None:
 
 
 def check_tokens(x: Tensor, mask: Tensor | None, dim: int) -> None:
-    """Refuse features of another width and masks of another shape."""
+    """Check the width of features and the shape of masks."""
     if not isinstance(x, Tensor):
         raise ArgumentTypeError("x", "a tensor of features", type(x).__name__)
     if x.dim() < 2 or x.shape[-1] != dim:
@@ -250,7 +254,7 @@ def check_tokens(x: Tensor, mask: Tensor | None, dim: int) -> None:
 
 
 def _mean(x: Tensor, mask: Tensor | None) -> Tensor:
-    """Mean over the nodes, added up in float32 at least; 0 where there are none."""
+    """Mean over nodes, summed in float32 at least; 0 without nodes."""
     wide = torch.promote_types(x.dtype, torch.float32)
     if mask is None:
         return (x.sum(-2, dtype=wide) / max(x.shape[-2], 1)).to(x.dtype)
@@ -259,7 +263,7 @@ def _mean(x: Tensor, mask: Tensor | None) -> Tensor:
 
 
 def _max(x: Tensor, mask: Tensor | None) -> Tensor:
-    """Largest of each feature over the nodes; 0 where there are none. Ties share the gradient."""
+    """Maximum over nodes; 0 without nodes. Equal maxima share the gradient."""
     if not x.shape[-2]:
         return x.sum(-2)
     if mask is None:

@@ -24,38 +24,39 @@ __all__ = ["SoftHGNNSeS"]
 
 
 class SoftHGNNSeS(nn.Module):
-    r"""`SoftHGNN` over a pool of hyperedges of which each sample uses the fixed ones and its k best others.
+    r"""`SoftHGNN` with sparse hyperedge selection: each sample uses all fixed hyperedges and its top k dynamic ones.
 
     .. math:: s_m = \sum_n S_{nm}, \qquad T = \operatorname{topk}(s_{\mathrm{dynamic}}, k), \qquad
               L = \operatorname{mean}_m \left( \operatorname{mean}_b [m \in T_b] - k / M_d \right)^2
 
-    The softmax over the nodes of a hyperedge does not know of the others, so only the ``k + M_f`` chosen columns
-    are normalised and carry messages. Equal scores are won by the lower index. There is no gate.
+    The softmax over the nodes of a hyperedge is independent of other hyperedges, so only the ``k + M_f`` selected
+    columns are normalized and used for messages. Ties are won by the lower index. There is no gate.
 
-    After a forward ``usage`` holds the share of samples that chose each dynamic hyperedge, :math:`[M_d]`, and, in
+    After a forward, ``usage`` :math:`[M_d]` is the fraction of samples that selected each dynamic hyperedge. In
     training, ``aux["balance"]`` is the weighted loss L, which `hgraph.train.fit` adds (see `hgraph.nn.aux_losses`).
 
     Args:
-        dim: D, features of a node.
-        num_dynamic: :math:`M_d`, hyperedges to choose from.
-        num_fixed: :math:`M_f`, hyperedges that are always on.
-        top_k: k of the dynamic ones a sample.
+        dim: D, features per node.
+        num_dynamic: :math:`M_d`, number of dynamic hyperedges.
+        num_fixed: :math:`M_f`, number of hyperedges that are always used.
+        top_k: k, number of dynamic hyperedges used per sample.
         num_heads: h, a divisor of D.
-        dropout: of the logits, in training; the choice sees it, too.
-        context: see `SoftHyperedges`, like normalize, per_head and context_rank.
-        normalize: ``"node"`` or ``"edge"``; with ``"edge"`` the softmax runs over the whole pool.
-        per_head: whether each head has a participation of its own; all heads use the same hyperedges.
-        context_rank: None, or the rank of the context's linear map.
+        dropout: dropout probability of the logits; it also affects the selection.
+        context: see `SoftHyperedges`, also for normalize, per_head and context_rank.
+        normalize: ``"node"`` or ``"edge"``; with ``"edge"``, the softmax is over all hyperedges.
+        per_head: whether each head has its own participation; all heads use the same hyperedges.
+        context_rank: None, or the rank of the linear map of the context.
         balance: the balance loss: ``"straight_through"`` has the value of L and the gradient of
             :math:`p = \min(k \operatorname{softmax}_m (s / N), 1)`; ``"official"`` is L itself, whose gradient is zero
-            (the published code; it cannot balance anything); None for no loss.
-        balance_weight: what L is multiplied with.
+            (as in the published code; it has no balancing effect); None is no loss.
+        balance_weight: weight of L.
 
     Shapes:
-        x [..., N, D], mask None or booleans [..., N] -> [..., N, D]; the mask is True at real nodes: padding may
-        hold anything, NaN too, joins no hyperedge, and its output is 0.
+        x [..., N, D], mask None or booleans [..., N] -> [..., N, D]; the mask is True at real nodes. Padding may
+        contain any values, also NaN; it is in no hyperedge, and its output is 0.
 
-    Source: SoftHGNN (arXiv 2505.15325), card 03, eq. 6 and 7. The published class also holds a gate that it never uses.
+    Source: "SoftHGNN: Soft Hypergraph Neural Networks for General Visual Recognition" (arXiv 2505.15325),
+    sparse hyperedge selection. The published class also has a gate that it never uses.
 
     >>> layer = SoftHGNNSeS(8, num_dynamic=6, num_fixed=2, top_k=3, num_heads=2)
     >>> layer(torch.randn(4, 5, 8)).shape, layer.usage.sum().item(), list(layer.aux)
@@ -100,19 +101,19 @@ class SoftHGNNSeS(nn.Module):
         self.register_buffer("usage", torch.zeros(num_dynamic), persistent=False)
 
     def __getstate__(self) -> dict[str, Any]:
-        """Without the loss of the last forward, which belongs to its graph and can be neither copied nor pickled."""
+        """Drop the loss of the last forward, whose autograd graph can be neither copied nor pickled."""
         return {**super().__getstate__(), "aux": {}}
 
     def extra_repr(self) -> str:
-        """The sizes."""
+        """Numbers of hyperedges."""
         return f"num_dynamic={self.num_dynamic}, num_fixed={self.num_fixed}, top_k={self.top_k}"
 
     def reset_parameters(self) -> None:
-        """As `SoftHGNN`."""
+        """Reset all parameters, as in `SoftHGNN`."""
         reset_soft(self)
 
     def forward(self, x: Tensor, mask: Tensor | None = None) -> Tensor:
-        """One round of messages over the chosen hyperedges."""
+        """Pass messages over the selected hyperedges."""
         check_tokens(x, mask, self.edge_generator.dim)
         x = without_padding(x, mask)
         score = self.edge_generator.score(x, mask)  # [..., (h,) M, N]
@@ -120,40 +121,40 @@ class SoftHGNNSeS(nn.Module):
         self._balance(total, x.shape[-2], mask)
         rows = chosen.unsqueeze(-2).expand(*score.shape[:-2], -1) if self.edge_generator.per_head else chosen
         if self.edge_generator.normalize == "node":
-            picked = score.gather(-2, rows.unsqueeze(-1).expand(*rows.shape, score.shape[-1]))
-            soft = self.edge_generator.hyperedges(picked, mask)
+            selected = score.gather(-2, rows.unsqueeze(-1).expand(*rows.shape, score.shape[-1]))
+            soft = self.edge_generator.hyperedges(selected, mask)
         else:
             soft = self.edge_generator.hyperedges(score, mask).select(rows)
         update = soft_convolve(x, soft, self.edge_proj, self.node_proj)
         return x + without_padding(update, mask)
 
     def _choose(self, score: Tensor, mask: Tensor | None) -> tuple[Tensor, Tensor]:
-        """Scores [..., M_d] of the dynamic hyperedges, and the numbers [..., M_f + k] of those that are on."""
+        """Scores [..., M_d] of the dynamic hyperedges, and indices [..., M_f + k] of the selected ones."""
         score = score.sum(-3) if self.edge_generator.per_head else score
         total = score if mask is None else torch.where(mask.unsqueeze(-2), score, 0.0)
         total = total[..., self.num_fixed :, :].sum(-1)
-        # A stable sort, for topk's order among equals differs from device to device.
+        # A stable sort, since the order of ties in topk depends on the device.
         best = total.detach().sort(dim=-1, descending=True, stable=True).indices[..., : self.top_k].sort(-1).values
         fixed = torch.arange(self.num_fixed, device=best.device).expand(*best.shape[:-1], -1)
         return total, torch.cat([fixed, best + self.num_fixed], -1)
 
     def _balance(self, total: Tensor, num_nodes: int, mask: Tensor | None) -> None:
-        """Set ``usage`` and ``aux``; samples of padding alone do not vote."""
-        on = topk_mask(total, self.top_k).to(total.dtype)  # the hyperedges that _choose took
+        """Set ``usage`` and ``aux``; samples with only padding do not count."""
+        on = topk_mask(total, self.top_k).to(total.dtype)  # the hyperedges selected by _choose
         count: Tensor | int = max(num_nodes, 1)
         votes = torch.ones_like(total[..., :1])
         if mask is not None:
             count = mask.sum(-1, keepdim=True).clamp(min=1)
             votes = mask.any(-1, keepdim=True).to(total.dtype)
 
-        def share(each: Tensor) -> Tensor:
+        def mean(each: Tensor) -> Tensor:
             return (each * votes).reshape(-1, self.num_dynamic).sum(0) / votes.sum().clamp(min=1)
 
-        self.usage = share(on).detach()
+        self.usage = mean(on).detach()
         self.aux = {}
         if self.training and self.balance is not None:
             if self.balance == "straight_through":
                 p = (self.top_k * (total / count).softmax(-1)).clamp(max=1)
                 on = on + p - p.detach()
-            loss = (share(on) - self.top_k / self.num_dynamic).square().mean()
+            loss = (mean(on) - self.top_k / self.num_dynamic).square().mean()
             self.aux = {"balance": self.balance_weight * loss}

@@ -31,8 +31,7 @@ class AreaAttention(nn.Module):
     Shapes:
         x [B, C, H, W] with H * W a multiple of ``area`` -> the same.
 
-    Source: Lei et al., "YOLOv13" (arXiv 2506.17733), eq. 6. All maps are convolutions with batch norm and no
-        activation:
+    Source: Lei et al., "YOLOv13" (arXiv 2506.17733), eq. 6. Maps are convolutions with batch norm and no activation:
     1 x 1, and depthwise 5 x 5 for the positional term.
 
     >>> AreaAttention(8, 2, area=4)(torch.randn(2, 8, 4, 4)).shape

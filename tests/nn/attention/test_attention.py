@@ -20,7 +20,7 @@ from hgraph.nn import (
     SparseQueryAttention,
     record_attention,
 )
-from hgraph.nn.attention import AttentionKind, KVState, require_kind, rotate, supported_kinds
+from hgraph.nn.attention import AttentionKind, KVState, apply_rotary_emb, require_kind, supported_kinds
 from tests.nn.cases import ATTENTION
 
 DIM = 8
@@ -40,7 +40,7 @@ def numbers(*shape, seed=0):
     return torch.randn(*shape, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
 
 
-def attention_loops(layer, x, context, hears, turn=None):
+def attention_loops(layer, x, context, attends, turn=None):
     """The layer's sums by loops over heads and tokens, for one example."""
     q, k, v = layer.query(x), layer.key(context), layer.value(context)
     d, group = layer.head_dim, layer.query_heads // layer.kv_heads
@@ -48,12 +48,12 @@ def attention_loops(layer, x, context, hears, turn=None):
     for h in range(layer.query_heads):
         own, other = slice(h * d, h * d + d), slice(h // group * d, h // group * d + d)
         for t in range(len(x)):
-            heard = [s for s in range(len(context)) if hears(t, s)]
+            attended = [s for s in range(len(context)) if attends(t, s)]
             query = q[t, own] if turn is None else turn(q[t, own], t)
-            keys = [k[s, other] if turn is None else turn(k[s, other], s) for s in heard]
+            keys = [k[s, other] if turn is None else turn(k[s, other], s) for s in attended]
             score = torch.stack([query @ key / math.sqrt(d) for key in keys]).exp()
-            for s, share in zip(heard, score / score.sum(), strict=True):
-                out[t, own] += share * v[s, other]
+            for s, prob in zip(attended, score / score.sum(), strict=True):
+                out[t, own] += prob * v[s, other]
     return out @ layer.out.weight.T + layer.out.bias
 
 
@@ -91,7 +91,7 @@ def test_crossattention_parity():
     torch.testing.assert_close(layer(x, context, some), expected, rtol=1e-12, atol=1e-12)
 
 
-def test_rotary_is_turning_pairs():
+def test_rotary_embedding_rotates_pairs():
     def turn(x, p):
         out = torch.empty_like(x)
         for i in range(len(x) // 2):
@@ -104,14 +104,14 @@ def test_rotary_is_turning_pairs():
     expected = attention_loops(layer, x, x, lambda t, s: s <= t, turn)
     torch.testing.assert_close(layer(x), expected, rtol=1e-12, atol=1e-12)
     with pytest.raises(ArgumentError, match="even number"):
-        rotate(torch.zeros(2, 1, 3), torch.arange(2))
+        apply_rotary_emb(torch.zeros(2, 1, 3), torch.arange(2))
 
 
 # ---------------------------------------------------------------------- causality and decoding
 
 
 def chosen_tiles(q, k, block=2, budget=2):
-    """For each tile row of each head the tiles that its first query likes best, of those up to its own."""
+    """For each tile row of each head the best tiles for its first query, of those up to its own."""
     n = q.shape[-3]
     score = torch.einsum("...thd,...shd->...hts", q[..., ::block, :, :], k[..., ::block, :, :])
     visible = torch.arange(1, n // block + 1).expand(score.shape[:-1])
@@ -119,8 +119,8 @@ def chosen_tiles(q, k, block=2, budget=2):
     return BlockAdjacency.trusted(index, block_size=block, num_targets=n, num_sources=n, causal=True)
 
 
-def test_causality_of_values_and_of_the_choice():
-    """By perturbation in both modes: values alone over what was chosen before, and values and choice together."""
+def test_causality_of_values_and_of_the_selection():
+    """By perturbation in both modes: only values with a fixed selection, and values with the selection."""
     q, k, v = (numbers(2, 20, 3, 4, seed=i) for i in range(3))
     tiles = chosen_tiles(q, k)
     before = attend(tiles, q, k, v).out
@@ -139,23 +139,23 @@ def test_causality_of_values_and_of_the_choice():
             assert not torch.equal(after[:, t:], before[:, t:])
 
 
-def test_a_step_reads_the_edges_of_its_token_alone():
+def test_a_step_only_uses_the_edges_of_its_token():
     layer, x = double(PowerAttention(DIM, 2, block_size=1, window=0)), numbers(1, 40, DIM)
     state = KVState(40)
     layer(x[:, :39], state=state)
-    heard = layer.graph_of(40).select([39]).adjacency().indices.long()
-    unheard = torch.tensor([j for j in range(39) if j not in heard.tolist()])
+    attended = layer.graph_of(40).select([39]).adjacency().indices.long()
+    unattended = torch.tensor([j for j in range(39) if j not in attended.tolist()])
     for stored in state._stored:
-        stored[:, unheard] = float("nan")
+        stored[:, unattended] = float("nan")
     torch.testing.assert_close(layer(x[:, 39:], state=state), layer(x)[:, 39:], rtol=1e-12, atol=1e-12)
 
 
-def test_states_say_what_is_wrong():
+def test_wrong_states():
     layer, x = double(SelfAttention(DIM, 2, causal=True)), numbers(1, 5, DIM)
     state = KVState(4)
-    with pytest.raises(ArgumentError, match="state: expected room for 5 tokens, got a capacity of 4"):
+    with pytest.raises(ArgumentError, match="state: expected a capacity of at least 5 tokens, got a capacity of 4"):
         layer(x, state=state)
-    with pytest.raises(ArgumentError, match="graph: expected a causal one of 4 tokens to decode over"):
+    with pytest.raises(ArgumentError, match="graph: expected a causal graph of at least 4 tokens for decoding"):
         double(SelfAttention(DIM, 2))(x[:, :1], state=KVState(4))
 
 
@@ -169,10 +169,10 @@ def test_packed_and_padded_documents():
     padded = layer(x, patterns.causal(9) & patterns.padded(9, [3, 9]))
     torch.testing.assert_close(padded[0, :3], layer(x[:1, :3])[0], rtol=1e-12, atol=1e-12)
     torch.testing.assert_close(padded[1], layer(x)[1], rtol=1e-12, atol=1e-12)
-    assert torch.equal(padded[0, 3:], layer.out.bias.expand(6, -1))  # padding hears nobody
+    assert torch.equal(padded[0, 3:], layer.out.bias.expand(6, -1))  # padding has no sources
 
 
-def test_head_mask_silences_heads():
+def test_head_mask_disables_heads():
     layer, x = double(SelfAttention(DIM, 4)), numbers(2, 6, DIM)
     mask = torch.tensor([[True, False, True, False]])
     half = copy.deepcopy(layer)
@@ -190,7 +190,7 @@ def test_every_layer_takes_a_head_mask(case):
     mask = torch.arange(heads).expand(1, *cells[1:-1], heads) > 0
     with record_attention(layer) as records:
         out = layer(x, *rest, head_mask=mask)
-    last = list(records.values())[-1][-1]  # what runs within regions has no listeners
+    last = list(records.values())[-1][-1]  # records within regions have no targets
     assert [float(last.weights(head=h)[1].sum()) > 0 for h in range(heads)] == [h > 0 for h in range(heads)]
     assert (out - layer(x, *rest)).abs().amax() > 1e-6
     silent = layer(x, *rest, head_mask=torch.zeros((*cells[1:-1], heads)).bool())
@@ -203,7 +203,7 @@ def test_every_layer_takes_a_head_mask(case):
 
 
 @pytest.mark.parametrize("relative", [False, True])
-def test_records_hold_the_shares(relative):
+def test_records_have_the_weights(relative):
     layer, x = double(SelfAttention(DIM, 4, pattern=WINDOW, num_kv_heads=2)), numbers(2, 6, DIM)
     bias = Relative(numbers(4, 5)) if relative else None
     model = torch.nn.ModuleDict({"first": layer, "second": double(CrossAttention(DIM, 2))})
@@ -213,14 +213,14 @@ def test_records_hold_the_shares(relative):
     layer(x)
     assert {name: len(calls) for name, calls in records.items()} == {"first": 1, "second": 1}
     value = layer.value(x).unflatten(-1, (2, 2))
-    heard = torch.zeros(2, 6, 4, 2, dtype=torch.float64)
+    attended = torch.zeros(2, 6, 4, 2, dtype=torch.float64)
     for b in range(2):
         for h in range(4):
-            adj, share = records["first"][0].weights(example=b, head=h)
-            dense = adj.with_weight(share).dense()
+            adj, prob = records["first"][0].weights(example=b, head=h)
+            dense = adj.with_weight(prob).dense()
             torch.testing.assert_close(dense.sum(1), torch.ones(6, dtype=torch.float64))
-            heard[b, :, h] = dense @ value[b, :, h // 2]
-    torch.testing.assert_close(layer.out(heard.flatten(-2)), out, rtol=1e-12, atol=1e-12)
+            attended[b, :, h] = dense @ value[b, :, h // 2]
+    torch.testing.assert_close(layer.out(attended.flatten(-2)), out, rtol=1e-12, atol=1e-12)
 
 
 def test_kinds_are_declared():
@@ -235,7 +235,7 @@ def test_kinds_are_declared():
         supported_kinds(torch.nn.Linear)
 
 
-def test_cross_attention_serves_queries_one_by_one():
+def test_cross_attention_with_queries_one_by_one():
     layer, x, context = double(CrossAttention(DIM, 2)), numbers(1, 6, DIM), numbers(1, 9, DIM, seed=1)
     steps = torch.cat([layer(x[:, t : t + 1], context) for t in range(6)], 1)
     torch.testing.assert_close(steps, layer(x, context), rtol=1e-12, atol=1e-12)
@@ -249,17 +249,17 @@ def test_cross_attention_serves_queries_one_by_one():
         (lambda: SelfAttention(DIM, 2, pattern=3), ArgumentTypeError, "pattern: expected a function from a length"),
         (lambda: SelfAttention(DIM, 2)(torch.zeros(5, 7)), ArgumentError, r"x: expected shape \[..., N, 8\]"),
         (lambda: CrossAttention(DIM, 2)(torch.zeros(5, 8), torch.zeros(8)), ArgumentError, "context: expected shape"),
-        (lambda: SelfAttention(DIM, 2)(torch.zeros(5, 8), patterns.full(4)), ArgumentError, "graph: expected one of 5"),
+        (lambda: SelfAttention(DIM, 2)(torch.zeros(5, 8), patterns.full(4)), ArgumentError, "graph: expected a graph"),
         (lambda: SparseQueryAttention.variant("abc", 8, 4), ArgumentError, "name: expected one of mha"),
         (lambda: SparseQueryAttention(8, 4, num_query_heads=3, num_kv_heads=1), ArgumentError, "num_query_heads"),
     ],
 )  # fmt: skip
-def test_wrong_arguments_are_answered(call, error, message):
+def test_wrong_arguments(call, error, message):
     with pytest.raises(error, match=message):
         call()
 
 
-def test_constructors_list_what_they_take_and_refuse_the_rest():
+def test_signatures_of_constructors():
     parameters = inspect.signature(SparseQueryAttention).parameters
     assert list(parameters) == [
         *("dim", "num_heads", "num_query_heads", "num_kv_heads"),
@@ -277,7 +277,7 @@ def test_constructors_list_what_they_take_and_refuse_the_rest():
     assert copy.deepcopy(Narrow())(torch.zeros(1, 4, DIM)).shape == (1, 4, DIM)
 
 
-def test_graphs_are_made_once_a_length():
+def test_graphs_are_cached_per_length():
     made = []
 
     def pattern(n):
@@ -290,7 +290,7 @@ def test_graphs_are_made_once_a_length():
     assert made == [4, 5]
 
 
-def test_what_is_marked_constant_is_what_the_compiler_looks_for():
+def test_constants_are_marked_for_the_compiler():
     def one() -> None: ...
     def two() -> None: ...
 

@@ -1,4 +1,4 @@
-"""Beam search with every decode state gives what a search over whole forwards gives."""
+"""Beam search with every decode state equals a search over full forwards."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ def search_of_whole_forwards(layer):
 
 
 @pytest.mark.parametrize("name", DECODERS)
-def test_beam_search_is_a_search_over_whole_forwards(name):
+def test_beam_search_equals_a_search_over_full_forwards(name):
     _, case = DECODERS[name]
     layer = case.module(dtype=torch.float64)
     with torch.no_grad():
@@ -77,12 +77,12 @@ def test_states_reordered_in_inference_mode_continue_outside_of_it(name):
         torch.testing.assert_close(steps, layer(x)[index, 9:], rtol=1e-11, atol=1e-11)
 
 
-def test_what_cannot_be_reordered_is_refused():
+def test_wrong_reordering_is_refused():
     layer, state = SelfAttention(DIM, 2, causal=True), KVState(5)
     state.reorder(torch.tensor([0]))  # nothing is stored yet
     layer(torch.zeros(2, 3, 1, DIM), state=state)
-    with pytest.raises(ArgumentError, match=r"state: expected examples \[B\] to reorder, got \[2, 3\]"):
+    with pytest.raises(ArgumentError, match=r"state: expected one batch dimension \[B\] to reorder, got \[2, 3\]"):
         state.reorder(torch.tensor([0]))
     for wrong in (torch.tensor(0), torch.tensor([0.0]), torch.tensor([True]), [0]):
-        with pytest.raises(ArgumentTypeError, match="index: expected integers"):
+        with pytest.raises(ArgumentTypeError, match="index: expected indices"):
             state.reorder(wrong)

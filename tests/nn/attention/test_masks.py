@@ -1,4 +1,4 @@
-"""``mask`` means the same in every layer: padding, whatever it holds, is as if it were not there; its output is 0."""
+"""``mask`` means the same in every layer: padding has no effect, whatever it contains, and its output is 0."""
 
 from __future__ import annotations
 
@@ -59,8 +59,8 @@ def masked_call(name, case):
     masks = list(arguments.values())
     padded = [torch.where(m.unsqueeze(-1), t, float("nan")) for t, m in zip(tensors, masks, strict=True)]
     sizes = [LENGTHS, (N + 2, 5)]
-    alone = [[t[b : b + 1, : sizes[i][b]] for i, t in enumerate(tensors)] for b in (0, 1)]
-    return layer, padded, alone, arguments
+    unpadded = [[t[b : b + 1, : sizes[i][b]] for i, t in enumerate(tensors)] for b in (0, 1)]
+    return layer, padded, unpadded, arguments
 
 
 def flows(out, leaves):
@@ -69,15 +69,15 @@ def flows(out, leaves):
 
 
 @pytest.mark.parametrize("name", CASES)
-def test_padding_is_as_if_it_were_not_there(name):
-    layer, padded, alone, arguments = masked_call(name, CASES[name])
+def test_padding_has_no_effect(name):
+    layer, padded, unpadded, arguments = masked_call(name, CASES[name])
     parameters, mask = list(layer.parameters()), arguments["mask"]
     padded = [t.requires_grad_() for t in padded]
     out = layer(*padded, **arguments)
     assert not out[~mask].any()
     found = flows(out, [*parameters, *padded])
     expected = [torch.zeros_like(p) for p in parameters]
-    for b, inputs in enumerate(alone):
+    for b, inputs in enumerate(unpadded):
         inputs = [t.detach().requires_grad_() for t in inputs]
         one = layer(*inputs) if name not in SOFT else layer(*inputs, torch.ones(inputs[0].shape[:-1]).bool())
         torch.testing.assert_close(out[b : b + 1, : one.shape[1]], one, rtol=1e-11, atol=1e-11)
@@ -149,7 +149,7 @@ def test_masks_that_do_not_fit_are_refused(name):
         (lambda: RoutingAttention(DIM, 2, num_clusters=2, cluster_size=2), lambda layer: KVState(9)),
     ],
 )
-def test_no_mask_beside_a_state(make, state):
+def test_no_mask_with_a_state(make, state):
     layer = make()
     with pytest.raises(ArgumentError, match="mask|state"):
         layer(torch.zeros(2, 3, DIM), state=state(layer), mask=torch.ones(2, 3).bool())

@@ -1,4 +1,4 @@
-"""What layers keep: states between the steps of decoding, graphs of a caller, and masks that do not fit."""
+"""Decode states, graphs of the caller, and masks of wrong shapes."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ PATTERNS = {
     "algebra": lambda n: (patterns.full(n) - patterns.sliding_window(n, 3)) | patterns.sinks(n, 30),
     "two steps": lambda n: patterns.dilated(n, 2, 3) @ patterns.sliding_window(n, 2),
     "prefix": lambda n: patterns.prefix_lm(n, 4),
-    "nobody": patterns.none,
+    "none": patterns.none,
 }
 
 
@@ -56,7 +56,7 @@ def numbers(*shape, seed=0):
 
 
 @pytest.mark.parametrize("name", PATTERNS)
-def test_any_pattern_cut_to_the_past_decodes_as_a_whole(name):
+def test_causal_patterns_decode_like_the_full_forward(name):
     """With rotary embeddings, shared keys and ALiBi at once; a prompt in inference mode, the rest without gradients."""
     layer = double(SelfAttention(DIM, 2, pattern=PATTERNS[name], causal=True, num_kv_heads=1, rotary=50.0))
     x, bias, state = numbers(2, N, DIM), alibi(torch.tensor([0.3, 0.7], dtype=torch.float64), N), KVState(N)
@@ -76,7 +76,7 @@ def test_the_tokens_of_a_step_get_their_gradients():
     one, other = (layer(x[:, 2:], state=state) * weight).sum(), (layer(x)[:, 2:] * weight).sum()
     ours, whole = (torch.autograd.grad(loss, x)[0] for loss in (one, other))
     torch.testing.assert_close(ours[:, 2:], whole[:, 2:], rtol=1e-12, atol=1e-12)
-    assert (ours[:, :2] == 0).all()  # older tokens are kept as numbers
+    assert (ours[:, :2] == 0).all()  # older tokens are stored without gradients
 
 
 def spans():
@@ -89,22 +89,22 @@ def test_a_state_belongs_to_its_examples(make, sizes):
     layer, state = make() if make else (spans(), None)
     state = layer.span_state(8) if state is None else state
     layer(torch.zeros(sizes[0], 2, DIM), state=state)
-    with pytest.raises(ArgumentError, match=rf"x: expected examples \[{sizes[0]}\], as those before, got \[{sizes[1]}"):
+    with pytest.raises(ArgumentError, match=rf"x: expected examples \[{sizes[0]}\] as before, got \[{sizes[1]}"):
         layer(torch.zeros(sizes[1], 1, DIM), state=state)
 
 
-# ---------------------------------------------------------------------- graphs that are kept, and those of a caller
+# ---------------------------------------------------------------------- cached graphs and graphs of the caller
 
 
 @pytest.mark.parametrize("make", [lambda: SelfAttention(DIM, 2), lambda: PowerAttention(DIM, 2, block_size=2), spans])
-def test_graphs_made_in_inference_mode_keep_their_tiles(make):
+def test_graphs_made_in_inference_mode_cache_their_tiles(make):
     layer = make()
     with torch.inference_mode():
         layer(torch.zeros(1, 40, DIM))
     assert layer.graph_of(40).tiles(64) is layer.graph_of(40).tiles(64)
 
 
-def test_compiles_in_one_graph_once_a_length_was_seen():
+def test_compiles_in_one_graph_after_a_length_was_cached():
     torch._dynamo.reset()
     layer, x = double(SelfAttention(DIM, 2, causal=True, num_kv_heads=1)), numbers(2, 12, DIM)
     graph = patterns.packed([5, 7], causal=True)
@@ -113,16 +113,18 @@ def test_compiles_in_one_graph_once_a_length_was_seen():
     torch.testing.assert_close((compiled(x), compiled(x, graph)), expected, rtol=1e-12, atol=1e-12)
 
 
-def test_a_causal_layer_wants_causal_graphs():
+def test_a_causal_layer_needs_causal_graphs():
     layer, graph = SelfAttention(DIM, 2, causal=True), patterns.padded(5, [3, 5])
     x = torch.zeros(2, 5, DIM)
-    with pytest.raises(ArgumentError, match=r"graph: expected a causal one, as the layer is, .* patterns.causal\(n\)"):
+    with pytest.raises(
+        ArgumentError, match=r"graph: expected a causal graph, since the layer is causal, .* patterns.causal\(n\)"
+    ):
         layer(x, graph)
     layer(x, graph & patterns.causal(5))
-    PowerAttention(DIM, 2, block_size=2)(x, graph)  # cuts a graph to its pattern
+    PowerAttention(DIM, 2, block_size=2)(x, graph)  # intersects a graph with its pattern
 
 
-def test_what_is_common_with_the_pattern_is_found_once_a_graph():
+def test_the_intersection_with_the_pattern_is_cached_per_graph():
     layer, graph = PowerAttention(DIM, 2, block_size=2), patterns.packed([5, 7])
     assert layer.within(graph) is layer.within(graph)
     assert layer.within(graph).equal(layer.graph_of(12) & graph)
@@ -130,7 +132,7 @@ def test_what_is_common_with_the_pattern_is_found_once_a_graph():
 
 
 @pytest.mark.parametrize("kv", [4, 1])
-def test_padding_may_hold_anything(kv):
+def test_padding_may_contain_anything(kv):
     layer, x = double(MixtureOfHeadAttention(DIM, 4, shared_heads=1, top_k=2, num_kv_heads=kv)), numbers(2, 9, DIM)
     graph, there = patterns.padded(9, [4, 9]), torch.arange(9) < torch.tensor([[4], [9]])
     before, balance = layer(x, graph, mask=there), layer.aux["balance"]
@@ -158,7 +160,7 @@ MOH = {"shared_heads": 1, "top_k": 2}
         (lambda x: SelfAttention(DIM, 2, causal=True)(x, state={}), ArgumentTypeError, "state: expected a KVState"),
         (
             lambda x: SparseQueryAttention.variant("sqa", DIM, 4, causal=True)(x, x, state=KVState(9)),
-            ArgumentTypeError, "state: expected a KVState, and none for cross attention, got one beside a context",
+            ArgumentTypeError, "state: expected a KVState, or None for cross-attention, got a state with a context",
         ),
         (
             lambda x: MixtureOfHeadAttention(DIM, 4, **MOH)(x, head_mask=ONES),
@@ -170,12 +172,12 @@ MOH = {"shared_heads": 1, "top_k": 2}
         ),
     ],
 )  # fmt: skip
-def test_wrong_arguments_are_answered(call, error, message):
+def test_wrong_arguments(call, error, message):
     with pytest.raises(error, match=message):
         call(torch.zeros(2, 5, DIM))
 
 
-# ---------------------------------------------------------------------- what does not fit is answered before any work
+# ---------------------------------------------------------------------- errors before any work
 
 
 def combiner(**options):
@@ -199,9 +201,9 @@ def test_a_state_of_another_kind_is_refused(make, state, needed):
 def test_a_combiner_state_belongs_to_its_examples_and_layer(make):
     state = CombinerState(8)
     make()(torch.zeros(2, 2, DIM), state=state)
-    with pytest.raises(ArgumentError, match=r"x: expected examples \[2\], as those before"):
+    with pytest.raises(ArgumentError, match=r"x: expected examples \[2\] as before"):
         make()(torch.zeros(1, 1, DIM), state=state)
-    with pytest.raises(ArgumentError, match="Make a state for each layer"):
+    with pytest.raises(ArgumentError, match="Use one state per layer"):
         make().double()(torch.zeros(2, 1, DIM, dtype=torch.float64), state=state)
     assert len(state) == 2
 
@@ -210,7 +212,7 @@ def test_a_kv_state_belongs_to_its_layer():
     state = KVState(8)
     SelfAttention(DIM, 2, causal=True)(torch.zeros(2, 2, DIM), state=state)
     for other in (SelfAttention(DIM, 1, causal=True), SelfAttention(DIM, 2, causal=True).double()):
-        with pytest.raises(ArgumentError, match="Make a state for each layer"):
+        with pytest.raises(ArgumentError, match="Use one state per layer"):
             other(torch.zeros(2, 1, DIM, dtype=other.out.weight.dtype), state=state)
     assert repr(state) == "KVState(2 of 8 tokens)"
 
@@ -244,10 +246,10 @@ def test_rotary_is_a_base(rotary):
         (lambda: SelfAttention(DIM, 2)(torch.zeros(2, 4, DIM), torch.ones(2, 4).bool()), r"graph: .* patterns.present"),
         (
             lambda: SelfAttention(DIM, 2)(torch.zeros(2, 4, DIM), patterns.full(5)),
-            "graph: expected one of 4 x 4 tokens",
+            "graph: expected a graph of 4 x 4 tokens",
         ),
     ],
 )
-def test_what_would_be_ignored_or_fail_later_is_refused(call, message):
+def test_unsupported_options_are_refused(call, message):
     with pytest.raises((ArgumentError, ArgumentTypeError), match=message):
         call()

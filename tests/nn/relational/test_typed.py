@@ -48,7 +48,7 @@ def test_hgtconv_parity(facts, typed):
     expected = []
     for v in range(n):
         own = [(r, t) for h, r, t in kg.triples.tolist() if h == v]
-        heard = torch.zeros(IN).double()
+        attended = torch.zeros(IN).double()
         for i in range(heads):
             part = slice(i * width, (i + 1) * width)
             query = through(1, v, x[v])[part]
@@ -57,9 +57,9 @@ def test_hgtconv_parity(facts, typed):
                 for r, t in own
             ]
             for score, (r, t) in zip(scores, own, strict=True):
-                share = math.exp(score) / sum(math.exp(s) for s in scores)
-                heard[part] += share * through(2, t, x[t])[part] @ layer.message[r, i]
-        expected.append(x[v] + through(3, v, F.gelu(heard)))
+                prob = math.exp(score) / sum(math.exp(s) for s in scores)
+                attended[part] += prob * through(2, t, x[t])[part] @ layer.message[r, i]
+        expected.append(x[v] + through(3, v, F.gelu(attended)))
     torch.testing.assert_close(layer(x, kg), torch.stack(expected), rtol=1e-9, atol=1e-9)
 
 
@@ -77,13 +77,13 @@ def test_hanconv_parity():
             out = []
             for i in range(heads):
                 pairs = [value[v, i] @ conv.target_score[i] + value[u, i] @ conv.source_score[i] for u in near]
-                shares = torch.softmax(F.leaky_relu(torch.stack(pairs), 0.2), 0)
-                out.append(sum(share * value[u, i] for share, u in zip(shares, near, strict=True)))
+                probs = torch.softmax(F.leaky_relu(torch.stack(pairs), 0.2), 0)
+                out.append(sum(prob * value[u, i] for prob, u in zip(probs, near, strict=True)))
             rows.append(F.elu(torch.cat(out) + conv.bias))
         paths.append(torch.stack(rows))
     each = [sum(float(layer.query @ torch.tanh(row @ layer.weight + layer.bias)) for row in z) / n for z in paths]
-    shares = [math.exp(w) / sum(math.exp(o) for o in each) for w in each]
-    expected = sum(share * z for share, z in zip(shares, paths, strict=True))
+    probs = [math.exp(w) / sum(math.exp(o) for o in each) for w in each]
+    expected = sum(prob * z for prob, z in zip(probs, paths, strict=True))
     torch.testing.assert_close(layer(x, graphs), expected, rtol=1e-9, atol=1e-9)
 
 
@@ -96,7 +96,7 @@ def test_no_edges():
     assert HANConv(IN, 3, PATHS)(torch.randn(5, IN), [random_graph(5, 0)] * PATHS).isfinite().all()
 
 
-def test_what_is_wrong_is_said():
+def test_wrong_arguments():
     with pytest.raises(ArgumentError, match="a divisor of 4"):
         HGTConv(4, R, num_heads=3)
     with pytest.raises(ArgumentError, match="3 relations"):

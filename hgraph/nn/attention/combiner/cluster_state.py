@@ -1,4 +1,4 @@
-"""Decoding of Combiner over clusters: every cluster so far, and what was made of it."""
+"""Decode state of Combiner over clusters: all tokens so far, and the regions of their clusters."""
 
 from __future__ import annotations
 
@@ -17,21 +17,21 @@ __all__ = ["ClusterState"]
 
 
 class ClusterState(DecodeState):
-    """All tokens so far, since any may be heard again, and the region of each token's cluster up to it.
+    """All tokens so far, since later tokens may attend to any of them, and the region of each token's cluster up to it.
 
     Args:
-        capacity: the most tokens it will hold.
+        capacity: maximum number of tokens.
     """
 
     def __init__(self, capacity: int) -> None:
         super().__init__(capacity)
-        self._tokens, self._regions = KVState(capacity), KVState(capacity)  # an example here is one head of one
-        self._held: tuple[Tensor, ...] = ()
+        self._tokens, self._regions = KVState(capacity), KVState(capacity)  # the batch here is examples x heads
+        self._last: tuple[Tensor, ...] = ()
 
     def _clear(self) -> None:
         self._tokens.reset()
         self._regions.reset()
-        self._held = ()
+        self._last = ()
 
     def _map(self, function: Callable[[Tensor], Tensor]) -> None:
         def by_head(x: Tensor) -> Tensor:
@@ -40,20 +40,20 @@ class ClusterState(DecodeState):
         for state in (self._tokens, self._regions):
             state._map(by_head)
             state._examples = [len(x) for x in state._stored[:1]] or None
-        self._held = tuple(by_head(x) for x in self._held)
+        self._last = tuple(by_head(x) for x in self._last)
 
     def append(  # type: ignore[override]
         self, clusters: Tensor, q: Tensor, k: Tensor, v: Tensor, *, summary: Summary, num_clusters: int
     ) -> Tensor:
-        """Store the next tokens, and attend from them: the first ones of a sequence all at once, later ones one by one.
+        """Store the next tokens and attend from them; the first tokens of a sequence at once, later ones one by one.
 
         Args:
-            clusters: integers [B or 1, H or 1, T], none negative.
+            clusters: nonnegative integers [B or 1, H or 1, T].
             q: [B, T, H, D], like k and v.
             k: keys.
             v: values.
-            summary: how regions are summed up.
-            num_clusters: G.
+            summary: how regions are summarized.
+            num_clusters: G, number of clusters.
         """
         batch, count, heads = q.shape[:3]
         first = not len(self)
@@ -61,13 +61,13 @@ class ClusterState(DecodeState):
         clusters = clusters.expand(batch, heads, count).flatten(0, 1)
         tokens = [x.transpose(1, 2).flatten(0, 1).unsqueeze(2) for x in (q, k, v)]
         if count and first:
-            made: list[Running] = []
+            regions: list[Running] = []
             groups = clusters.unflatten(0, (batch, heads))
             out = clustered_attention(
-                groups, q, k, v, num_clusters=num_clusters, causal=True, summary=summary, running=made
+                groups, q, k, v, num_clusters=num_clusters, causal=True, summary=summary, running=regions
             )
             self._tokens.append(*tokens[1:], clusters[..., None, None])
-            self._keep(made[0])
+            self._store(regions[0])
             return out
         outs = [
             self._one(clusters[:, t : t + 1], [x[:, t : t + 1] for x in tokens], summary, num_clusters)
@@ -76,15 +76,15 @@ class ClusterState(DecodeState):
         return torch.cat([v[:, :0], *(x.unflatten(0, (batch, heads)).transpose(1, 2).flatten(3) for x in outs)], 1)
 
     def _one(self, own: Tensor, token: list[Tensor], summary: Summary, num_clusters: int) -> Tensor:
-        """[Z, 1, D_v] of the query, key and value [Z, 1, 1, D] of one token of the cluster [Z, 1]."""
+        """[Z, 1, D_v] for the query, key and value [Z, 1, 1, D] of one token in the cluster [Z, 1]."""
         q, k, v = token
         query, key = (x if f is None else f(x) for x, f in ((q, summary.query_map), (k, summary.key_map)))
         keys, values, clusters = self._tokens.append(k, v, own[..., None, None])
         group = clusters.flatten(1)
         here = torch.ones_like(own, dtype=torch.bool)
         members = patterns.present(here, group == own)
-        old_query, old_key, old_value, old_size = self._held
-        held = Running(old_query, old_key, old_value, old_size.flatten(1))
+        old_query, old_key, old_value, old_size = self._last
+        last_region = Running(old_query, old_key, old_value, old_size.flatten(1))
         place = torch.arange(group.shape[1] - 1, device=group.device).expand(len(group), -1)
         last = place.new_full((len(group), num_clusters), -1).scatter_reduce(1, group[:, :-1], place, "amax")
         before = last.gather(1, own)
@@ -94,19 +94,19 @@ class ClusterState(DecodeState):
             old = old.gather(1, before.clamp(min=0)[..., None, None].expand_as(new))
             return torch.where(known, torch.maximum(new, old) if summary.pool == "max" else new + old, new)
 
-        query, key = pooled(query, held.query), pooled(key, held.key)
+        query, key = pooled(query, last_region.query), pooled(key, last_region.key)
         size = (group == own).sum(1, keepdim=True)
-        asks = query / size[..., None, None] if summary.pool == "mean" else query
-        near, value = attend(members, q, keys, values), attend(members, asks, keys, values).out
+        mean_query = query / size[..., None, None] if summary.pool == "mean" else query
+        near, value = attend(members, q, keys, values), attend(members, mean_query, keys, values).out
         earlier = group[:, :-1]
         ends = (last.gather(1, earlier) == place) & (earlier != own)  # the last token of every other cluster
-        mean = held.key / held.size[..., None, None] if summary.pool == "mean" else held.key
-        asked = (q, mean)
+        mean = last_region.key / last_region.size[..., None, None] if summary.pool == "mean" else last_region.key
+        far_query_key = (q, mean)
         if summary.size_bias:
-            asked = with_sizes(q, mean, held.size)
-        far = attend(patterns.present(here, ends), *asked, held.value)
-        self._keep(Running(query, key, value, size))
+            far_query_key = with_sizes(q, mean, last_region.size)
+        far = attend(patterns.present(here, ends), *far_query_key, last_region.value)
+        self._store(Running(query, key, value, size))
         return merge(near, far).out.squeeze(2)
 
-    def _keep(self, new: Running) -> None:
-        self._held = self._regions.append(new.query, new.key, new.value, new.size[..., None, None])
+    def _store(self, new: Running) -> None:
+        self._last = self._regions.append(new.query, new.key, new.value, new.size[..., None, None])

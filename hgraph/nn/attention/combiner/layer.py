@@ -16,7 +16,7 @@ from hgraph.errors import ArgumentError
 from hgraph.nn.attention.base import TokenAttention
 from hgraph.nn.attention.call import Call
 from hgraph.nn.attention.combiner.clusters import clustered_attention
-from hgraph.nn.attention.combiner.regions import Heard, ReadyPartition, Summary, combiner_attention, ready_partition
+from hgraph.nn.attention.combiner.regions import Part, ReadyPartition, Summary, combiner_attention, ready_partition
 from hgraph.nn.attention.combiner.state import CombinerState
 from hgraph.nn.attention.kinds import SELF
 from hgraph.nn.attention.kmeans import OnlineKMeans, on_sphere
@@ -39,51 +39,52 @@ _CHOICES = {
 
 @accepts("bias", "dropout", bias=False)
 class CombinerAttention(TokenAttention):
-    r"""Attend to some tokens one by one and to all others through summaries of regions: full support, sparse cost.
+    r"""Attention with full support at sparse cost: to some tokens directly, and to all others through regions.
 
     .. math:: y_i = W_O \Big\Vert_h \Big( \sum_{j \in \Omega_i^0} \tilde p(j \mid i) \, v_j
               + \sum_{r \ge 1} p(\Omega_i^r \mid i) \sum_{j \in \Omega_i^r} p(j \mid \Omega_i^r) \, v_j \Big)
 
-    Attention is the expectation of a value under a distribution over tokens. A token's support is partitioned into
-    single tokens :math:`\Omega_i^0` and regions :math:`\Omega_i^r`, and within a region the distribution is taken to be
-    one for all receivers: :math:`p(j \mid i) = p(j \mid \Omega)\, p(\Omega \mid i)`. Direct shares and those of regions
-    have one softmax. See `combiner_attention` for the scores and `hgraph.patterns.partitions` for the plans.
+    Attention is the expectation of a value under a distribution over tokens. The support of a token is partitioned into
+    single tokens :math:`\Omega_i^0` and regions :math:`\Omega_i^r`, and within a region the distribution is the same
+    for all targets: :math:`p(j \mid i) = p(j \mid \Omega)\, p(\Omega \mid i)`. Tokens and regions have one softmax. See
+    `combiner_attention` for the scores and `hgraph.patterns.partitions` for the plans.
 
     Args:
-        dim: features of a token.
+        dim: features per token.
         num_heads: H heads.
         plan: ``"fixed"`` segments, ``"logsparse"`` blocks of a binary tree; on a grid ``"vertical"``, ``"horizontal"``,
             ``"row_major"``; ``"mixture"`` is the mean of vertical and horizontal. ``"clusters"`` of
-            keys are learned as routing attention does, by an `OnlineKMeans` that moves in training.
-        block_size: tokens of a segment (fixed); about the root of the length by default.
-        columns: of the grid, whose last row may be shorter; about the root of the length by default.
-        num_clusters: G, of the plan of clusters.
-        causal: whether tokens hear only those up to their own.
-        pool: of a region's queries and keys: ``"max"``, ``"mean"`` or ``"sum"``.
-        activation: before it: ``"identity"``, ``"relu"``, or ``"deepset"``, a linear map of each head's features and a
-            ReLU.
-        row_key: the key of a region of row_major: ``"project"``, a linear map of the normed sum of the token and what
-            it heard in its row; ``"key"``, the token's key; ``"mean"``, the mean of the keys that it heard.
-        size_bias: whether a region's score is raised by the logarithm of its size, so that a region of equal keys has
-            the weight of its tokens. The paper does not.
-        variant: ``"paper"``, or what the published code computes: ``"jax"`` splits the regions of horizontal in two
+            keys are learned by an `OnlineKMeans`, as in routing attention.
+        block_size: tokens per segment (fixed); about the square root of the length by default.
+        columns: columns of the grid, whose last row may be shorter; about the square root of the length by default.
+        num_clusters: G, number of clusters for ``"clusters"``.
+        causal: whether tokens attend only to tokens up to themselves.
+        pool: pooling of the queries and keys of a region: ``"max"``, ``"mean"`` or ``"sum"``.
+        activation: before pooling: ``"identity"``, ``"relu"``, or ``"deepset"``, a linear map of each head's features
+            and a ReLU.
+        row_key: the key of a region of row_major: ``"project"``, a linear map of the normalized sum of the token and
+            its attention output in its row; ``"key"``, the token's key; ``"mean"``, the attention-weighted mean of
+            keys.
+        size_bias: whether to add the logarithm of its size to the score of a region, so that a region of equal keys has
+            the weight of its tokens (not in the paper).
+        variant: ``"paper"``, or as in the published code: ``"jax"`` splits the regions of horizontal in two
             and takes one softmax over both parts of the mixture, where tokens off the axes count twice; ``"tf"`` also
-            has running sums for running maxima, and in both directions hears its own segment or row twice.
-        bias: of the four projections.
-        dropout: of the shares of tokens, direct and within regions, in training.
+            has running sums instead of running maxima, and if not causal counts its own segment or row twice.
+        bias: whether the four projections have a bias.
+        dropout: dropout probability of attention to tokens, direct and within regions.
 
     Shapes:
-        x [..., N, dim] -> [..., N, dim]. In a call ``mask``, boolean [..., N], is True at real tokens: padding may hold
-        anything, NaN too, is in no region, gets no attention, and its output is 0; ``clusters``, integers [N], [H, N]
-        or [B, H, N] below G, are clusters of your own in place of the learned ones; ``state``, a `CombinerState`, makes
-        the tokens the next ones of a sequence (of clusters, the first ones at once and later ones one by one);
-        ``head_mask`` [..., N or 1, H] says which heads a token uses.
+        x [..., N, dim] -> [..., N, dim]. ``mask``, boolean [..., N], is True at real tokens: padding may contain
+        any values, is in no region, gets no attention, and its output is 0; ``clusters``, integers [N], [H, N]
+        or [B, H, N] below G, replace the learned clusters; with ``state``, a `CombinerState`, the tokens are the next
+        ones of a sequence (for clusters, the first tokens at once and later ones one by one);
+        ``head_mask`` [..., N or 1, H] selects the heads that a token uses.
 
-        `record_attention` gets several records of a call, first those within regions, then those over tokens and over
-        regions; `attention_matrix` has the shares of tokens that they come to.
+        `record_attention` gets several records per call, first those within regions, then those over tokens and over
+        regions; `attention_matrix` has the resulting weights of tokens.
 
     Source: Ren et al., "Combiner: Full Attention Transformer with Sparse Computation Cost", NeurIPS 2021, sections 3
-    and 4. The plan of logsparse in both directions is ours.
+    and 4. The noncausal logsparse plan is not in the paper.
 
     >>> layer = CombinerAttention(8, 2, block_size=4)
     >>> layer(torch.randn(2, 13, 8)).shape, layer.partitions_of(13)
@@ -116,12 +117,12 @@ class CombinerAttention(TokenAttention):
             if value not in choices:
                 raise ArgumentError(name, f"one of {', '.join(choices)}", repr(value))
         if variant == "tf" and plan == "mixture" and not causal:
-            raise ArgumentError("variant", "'paper' or 'jax' for a mixture in both directions", "'tf', which lacks it")
+            raise ArgumentError("variant", "'paper' or 'jax' for a noncausal mixture", "'tf', which does not have it")
         for name, number in (("block_size", block_size), ("columns", columns), ("num_clusters", num_clusters)):
             if number is not None:
                 whole(name, number, 1)
         if (plan == "clusters") != (num_clusters is not None):
-            raise ArgumentError("num_clusters", "a number for the plan of clusters, None for others", num_clusters)
+            raise ArgumentError("num_clusters", "a number for the plan 'clusters', None for others", num_clusters)
         super().__init__(dim, num_heads, causal=causal, **settings)
         self.plan, self.span, self.columns, self.variant = plan, block_size, columns, variant
         self.router = None if num_clusters is None else OnlineKMeans(num_heads, num_clusters, self.head_dim)
@@ -135,21 +136,21 @@ class CombinerAttention(TokenAttention):
         self._ready: dict[tuple[int, torch.device], tuple[ReadyPartition, ...]] = {}
 
     def extra_repr(self) -> str:
-        """The sizes and the plan."""
+        """Sizes and plan."""
         return f"{super().extra_repr()}, {self.plan}"
 
     # ------------------------------------------------------------------ structure
 
     def partitions_of(self, n: int) -> tuple[Partition, ...]:
-        """The partition for n tokens, or the two whose attentions are averaged."""
+        """The partition for n tokens, or the two partitions whose attentions are averaged."""
         if self.plan == "clusters":
-            hint = "partitions.clusters(assignment) makes that of one head"
-            raise ArgumentError("plan", "one of positions", "'clusters', made of content", hint)
+            hint = "Use partitions.clusters(assignment) for the partition of one head"
+            raise ArgumentError("plan", "a plan of positions", "'clusters', which depends on content", hint)
         return _partitions(self, n)
 
     def _ready_of(self, n: int, device: torch.device) -> tuple[ReadyPartition, ...]:
-        """Made once a length."""
-        n = operator.index(n)  # of a compiler's lengths this one
+        """The ready partitions, cached per length."""
+        n = operator.index(n)  # specializes symbolic lengths
         self._make_ready(n, device)
         return self._ready[n, device]
 
@@ -168,69 +169,67 @@ class CombinerAttention(TokenAttention):
         state: CombinerState | None = None,
         head_mask: Tensor | None = None,
     ) -> Tensor:
-        """Attend within x, or from the next tokens of a sequence to all so far."""
+        """Attend within x, or from the next tokens of a sequence to all tokens so far."""
         call = self.prepare(x, mask=mask, state=state, head_mask=head_mask)
         q, k, v = self.project(call.x)
         found = self._clusters(k, call, clusters)
-        heard: list[Heard] = []
+        parts: list[Part] = []
         if state is not None:
-            out = self._decode(call, q, k, v, found, heard)
+            out = self._decode(call, q, k, v, found, parts)
         else:
             if self.router is not None and found is not None and self.training and clusters is None:
                 self.router.update(_folded(on_sphere(k)), found)
-            out = self._whole(call, q, k, v, found, heard)
-        for part in heard:
+            out = self._whole(call, q, k, v, found, parts)
+        for part in parts:
             lse = part.lse if head_mask is None or not part.joint else torch.where(head_mask, part.lse, float("-inf"))
             record(self, part.graph, part.query, part.key, lse, kind=PartRecord, mask=part.mask)
         out = out if head_mask is None else torch.where(head_mask.unsqueeze(-1), out, 0.0)
         return without_padding(self.output(out, call), call.mask)
 
     def attention_matrix(self, x: Tensor, *, mask: Tensor | None = None, clusters: Tensor | None = None) -> Tensor:
-        """[..., H, N, N]: the share of each token's value in what each token hears; for tests and pictures."""
+        """Attention weights [..., H, N, N] of each token's value in each token's output; for tests and plots."""
         call = self.prepare(x, mask=mask)
         q, k, v = self.project(call.x)
         each = torch.eye(x.shape[-2], dtype=v.dtype, device=v.device).unsqueeze(1).expand(*v.shape[:-1], -1)
-        both = torch.cat([v, each], -1)  # the values ride along: keys of row_major are made of what they give
+        both = torch.cat([v, each], -1)  # the values are needed too: keys of row_major depend on them
         out = self._whole(call, q, k, both, self._clusters(k, call, clusters), [])
         matrix = out[..., self.head_dim :].transpose(-2, -3)
         return matrix if call.mask is None else torch.where(call.mask[..., None, :, None], matrix, 0.0)
 
-    def _whole(
-        self, call: Call, q: Tensor, k: Tensor, v: Tensor, clusters: Tensor | None, heard: list[Heard]
-    ) -> Tensor:
-        """[..., N, H, D_v]: attention within x; the attentions that it is made of are appended to ``heard``."""
+    def _whole(self, call: Call, q: Tensor, k: Tensor, v: Tensor, clusters: Tensor | None, parts: list[Part]) -> Tensor:
+        """Attention within x, [..., N, H, D_v]; its parts are appended to ``parts``."""
         options: dict[str, Any] = {"summary": self._summary(call.x), "dropout": self.dropout if self.training else 0.0}
         if self.router is not None and clusters is not None:
             options |= {"num_clusters": self.router.size.shape[1], "causal": self.causal}
-            options["heard"] = heard if recording(self) else None
+            options["parts"] = parts if recording(self) else None
             out = clustered_attention(clusters, *(_folded(t) for t in (q, k, v)), **options)
             return out.view(*q.shape[:-1], v.shape[-1])
-        options |= {"mask": call.mask, "heard": heard}
+        options |= {"mask": call.mask, "parts": parts}
         made = self._ready_of(call.x.shape[-2], call.x.device)
-        return _mean([combiner_attention(part, q, k, v, **options).out for part in made])
+        return _mean([combiner_attention(p, q, k, v, **options).out for p in made])
 
     def _clusters(self, k: Tensor, call: Call, clusters: Tensor | None) -> Tensor | None:
-        """The clusters [B or 1, H or 1, N] of a call, those of padding negative; None where the plan has none."""
+        """The clusters [B or 1, H or 1, N] of a call, negative for padding; None for other plans."""
         if self.router is None:
             if clusters is not None:
-                raise ArgumentError("clusters", "None, for this plan has none", type(clusters).__name__)
+                raise ArgumentError("clusters", "None, except with the plan 'clusters'", type(clusters).__name__)
             return None
         if clusters is None:
             clusters = self.router.nearest(_folded(on_sphere(k)))
         else:
-            clusters = _given_clusters(clusters, k, self.router.size.shape[1], call.state is not None)
+            clusters = _checked_clusters(clusters, k, self.router.size.shape[1], call.state is not None)
         return clusters if call.mask is None else torch.where(call.mask.reshape(-1, 1, k.shape[-3]), clusters, -1)
 
     def _decode(
-        self, call: Call, q: Tensor, k: Tensor, v: Tensor, clusters: Tensor | None, heard: list[Heard]
+        self, call: Call, q: Tensor, k: Tensor, v: Tensor, clusters: Tensor | None, parts: list[Part]
     ) -> Tensor:
-        """As `_whole`, from the next tokens of a sequence to all so far."""
+        """Like `_whole`, from the next tokens of a sequence to all tokens so far."""
         if not self.causal:
-            raise ArgumentError("state", "None in a layer that is not causal", "a state", "Make it with causal=True")
+            raise ArgumentError("state", "None for a noncausal layer", "a state", "Use causal=True")
         if self.router is not None and clusters is not None:
             how = {"summary": self._summary(call.x), "num_clusters": self.router.size.shape[1]}
             return call.state.append_clustered(clusters, *(_folded(t) for t in (q, k, v)), **how).view(q.shape)
-        how = {"partitions": self.partitions_of, "summary": self._summary, "heard": heard if recording(self) else None}
+        how = {"partitions": self.partitions_of, "summary": self._summary, "parts": parts if recording(self) else None}
         return _mean(call.state.append(call.x.unsqueeze(-2), q, k, v, **how))
 
     def _summary(self, x: Tensor) -> Summary:
@@ -242,8 +241,8 @@ class CombinerAttention(TokenAttention):
         return Summary(self.pool, running, maps[0], maps[1], own, self.size_bias)
 
     def _row_keys(self, x: Tensor, values: Tensor) -> Tensor:
-        heard = self.row_out(values[..., : self.head_dim].flatten(-2))
-        return self.row_project(self.row_norm(x + heard)).unflatten(-1, (self.query_heads, self.head_dim))
+        row_output = self.row_out(values[..., : self.head_dim].flatten(-2))
+        return self.row_project(self.row_norm(x + row_output)).unflatten(-1, (self.query_heads, self.head_dim))
 
 
 def _mapped(layer: nn.Linear, x: Tensor) -> Tensor:
@@ -255,7 +254,7 @@ def _mean(outs: list[Tensor]) -> Tensor:
 
 
 def _partitions(layer: CombinerAttention, n: int) -> tuple[Partition, ...]:
-    """Those of a layer with a plan of positions."""
+    """The partitions of a layer with a plan of positions."""
     root = max(math.isqrt(max(n - 1, 0)) + 1, 1)
     columns, causal = layer.columns or root, layer.causal
     split, twice = layer.variant != "paper", layer.variant == "tf" and not causal
@@ -277,7 +276,7 @@ def _ready_partitions(layer: CombinerAttention, n: int, device: torch.device) ->
     return tuple(ready_partition(p.to(device)) for p in layer.partitions_of(n))
 
 
-def _given_clusters(clusters: Tensor, k: Tensor, count: int, decodes: bool) -> Tensor:
+def _checked_clusters(clusters: Tensor, k: Tensor, count: int, decodes: bool) -> Tensor:
     """Clusters of the caller, [N], [H, N] or [B, H, N], in three dimensions for keys k [..., N, H, D]."""
     sizes = ((1, k.shape[:-3].numel()), (1, k.shape[-2]), (k.shape[-3],))
     shape = (1,) * (3 - clusters.dim()) + tuple(clusters.shape)
@@ -288,7 +287,7 @@ def _given_clusters(clusters: Tensor, k: Tensor, count: int, decodes: bool) -> T
     if clusters.numel() and int(clusters.max()) >= count:
         raise ArgumentError("clusters", f"numbers below {count}", int(clusters.max()))
     if decodes and clusters.numel() and int(clusters.min()) < 0:
-        raise ArgumentError("clusters", "no padding among tokens to decode", int(clusters.min()))
+        raise ArgumentError("clusters", "no padding in decoding", int(clusters.min()))
     return clusters.view(shape).long()
 
 

@@ -18,21 +18,21 @@ from hgraph.ops.tiles.tokens import fastest_form
 from hgraph.patterns import Partition, Regions
 from hgraph.structure import Adjacency, BlockAdjacency, TokenGraph
 
-__all__ = ["Heard", "ReadyPartition", "Summary", "combiner_attention", "ready_partition", "with_sizes"]
+__all__ = ["Part", "ReadyPartition", "Summary", "combiner_attention", "ready_partition", "with_sizes"]
 
 
 @dataclass(frozen=True)
 class Summary:
-    """How a region becomes one key and one value.
+    """How a region is summarized as one key and one value.
 
     Args:
-        pool: of the queries and keys of its tokens: ``"max"``, ``"mean"`` or ``"sum"``.
-        running: the same for the regions that grow along a line, where it differs; None is ``pool``.
-        query_map: what the tokens' queries [..., N, H, D] go through before they are pooled; None is nothing.
+        pool: pooling of the queries and keys of its tokens: ``"max"``, ``"mean"`` or ``"sum"``.
+        running: the pooling of regions that grow along a line; None is ``pool``.
+        query_map: function of the queries [..., N, H, D] of tokens before pooling; None is the identity.
         key_map: the same for keys.
-        own_key: the keys of regions that a token's query asks: ``"token"``, the token's key; ``"mean"``, what the query
-            finds with keys for values; or a function of the regions' values [..., N, H, D].
-        size_bias: whether the score of a region is raised by the logarithm of its size.
+        own_key: the key of a region with a token's query: ``"token"``, the key of the token; ``"mean"``, the attention
+            output with keys as values; or a function of the values of regions [..., N, H, D].
+        size_bias: whether to add the logarithm of its size to the score of a region.
     """
 
     pool: Literal["max", "mean", "sum"] = "max"
@@ -47,16 +47,16 @@ Edges = Adjacency | BlockAdjacency
 
 
 class ReadyPartition(NamedTuple):
-    """A partition, and its graphs in the form that is attended over: direct, members and hearers of each family."""
+    """A partition and its graphs in the fastest form: direct edges, members and targets of each family of regions."""
 
     partition: Partition
     direct: tuple[Edges, ...]
     members: tuple[Edges, ...]
-    heard: tuple[Edges, ...]
+    receivers: tuple[Edges, ...]
 
 
-class Heard(NamedTuple):
-    """One of the attentions that made a region's value, or, with the joint lse, that were merged: for records."""
+class Part(NamedTuple):
+    """One attention of a call, for records: within regions, or (``joint``) one of those merged with a common lse."""
 
     graph: TokenGraph
     query: Tensor
@@ -67,10 +67,11 @@ class Heard(NamedTuple):
 
 
 def ready_partition(partition: Partition) -> ReadyPartition:
-    """Make the graphs of a partition ready, once for many calls."""
-    members = tuple(fastest_form(r.members) for r in partition.regions)
-    heard = tuple(fastest_form(r.attended) for r in partition.regions)
-    return ReadyPartition(partition, tuple(fastest_form(g) for g in partition.direct), members, heard)
+    """Convert the graphs of a partition to their fastest form, once for many calls."""
+    members, receivers = (
+        tuple(fastest_form(getattr(r, name)) for r in partition.regions) for name in ("members", "attended")
+    )
+    return ReadyPartition(partition, tuple(fastest_form(g) for g in partition.direct), members, receivers)
 
 
 def combiner_attention(
@@ -82,9 +83,9 @@ def combiner_attention(
     summary: Summary | None = None,
     dropout: float = 0.0,
     mask: Tensor | None = None,
-    heard: list[Heard] | None = None,
+    parts: list[Part] | None = None,
 ) -> AttendResult:
-    r"""Attention of every token over the tokens it hears directly and the summaries of the regions it hears.
+    r"""Attention of every token over its direct tokens and the summaries of its regions.
 
     .. math:: y_i = \frac{1}{Z_i} \Big( \sum_{j \in \Omega_i^0} e^{q_i \cdot k_j / \sqrt D} \, v_j
                   + \sum_{r \ge 1} e^{q_i \cdot k_{\Omega_i^r} / \sqrt D} \, v_{\Omega_i^r} \Big), \qquad
@@ -93,15 +94,15 @@ def combiner_attention(
     :math:`Z_i` is the sum of all exponentials of both kinds. :math:`q_\Omega, k_\Omega` are pooled over the region.
 
     Args:
-        partition: what each token hears; `ready_partition` makes it ready once for many calls.
+        partition: the tokens and regions of each token; use `ready_partition` for many calls.
         q: [..., N, H, D] queries.
         k: [..., N, H, D] keys.
         v: [..., N, H, D_v] values.
-        summary: how regions are summed up; by default the maximum of queries and keys.
-        dropout: of the shares of tokens, direct and within regions.
-        mask: boolean [..., N], True at real tokens: padding is in no region, and a region of padding alone gets no
-            attention; None where all are real.
-        heard: a list that the attentions are appended to, those within regions first.
+        summary: how regions are summarized; by default with the maximum of queries and keys.
+        dropout: dropout probability of attention to tokens, direct and within regions.
+        mask: boolean [..., N], True at real tokens: padding is in no region, and regions with only padding get no
+            attention; None if all are real.
+        parts: a list to which the attentions are appended, those within regions first.
 
     Returns:
         `AttendResult` ``(out [..., N, H, D_v], lse [..., N, H])``, the log of :math:`Z_i`.
@@ -113,31 +114,31 @@ def combiner_attention(
     """
     made = partition if isinstance(partition, ReadyPartition) else ready_partition(partition)
     summary = Summary() if summary is None else summary
-    parts = [attend(g, q, k, v, dropout=dropout, mask=mask) for g in made.direct]
+    results = [attend(g, q, k, v, dropout=dropout, mask=mask) for g in made.direct]
     pairs: list[tuple[TokenGraph, Tensor, Tensor, Tensor | None]] = [(g, q, k, mask) for g in made.partition.direct]
-    for regions, members, hearers in zip(made.partition.regions, made.members, made.heard, strict=True):
-        query, key, local = summed_up(regions, members, q, k, v, summary, dropout=dropout, mask=mask)
-        if heard is not None:
-            heard.append(Heard(regions.members, query, k, local.lse, mask=mask))
-        own, some = q, None if mask is None else (local.lse > -math.inf).any(-1)  # regions with a real token
+    for regions, members, receivers in zip(made.partition.regions, made.members, made.receivers, strict=True):
+        query, key, local = summarized(regions, members, q, k, v, summary, dropout=dropout, mask=mask)
+        if parts is not None:
+            parts.append(Part(regions.members, query, k, local.lse, mask=mask))
+        token_query, some = q, None if mask is None else (local.lse > -math.inf).any(-1)  # regions with a real token
         if summary.size_bias:
-            own, key = with_sizes(q, key, regions.sizes if mask is None else _real_sizes(members, query, mask))
-        parts.append(attend(hearers, own, key, local.out, mask=some))
-        pairs.append((regions.attended, own, key, some))
-    result = functools.reduce(merge, parts)
-    if heard is not None:
-        heard += [Heard(graph, own, key, result.lse, True, some) for graph, own, key, some in pairs]
+            token_query, key = with_sizes(q, key, regions.sizes if mask is None else _real_sizes(members, query, mask))
+        results.append(attend(receivers, token_query, key, local.out, mask=some))
+        pairs.append((regions.attended, token_query, key, some))
+    result = functools.reduce(merge, results)
+    if parts is not None:
+        parts += [Part(graph, token_query, key, result.lse, True, some) for graph, token_query, key, some in pairs]
     return result
 
 
 def _real_sizes(members: Any, query: Tensor, mask: Tensor) -> Tensor:
-    """[..., M]: how many real tokens each region has, as what a sum of equal exponentials counts."""
+    """Number of real tokens [..., M] of each region, computed as a sum of equal exponentials."""
     zeros = query.new_zeros(*query.shape[:-2], 1, 1)
     tokens = query.new_zeros(*query.shape[:-3], mask.shape[-1], 1, 1)
     return attend(members, zeros, tokens, tokens, mask=mask).lse.squeeze(-1).exp().round()
 
 
-def summed_up(
+def summarized(
     regions: Regions,
     members: Any,
     q: Tensor,
@@ -148,7 +149,7 @@ def summed_up(
     dropout: float = 0.0,
     mask: Tensor | None = None,
 ) -> tuple[Tensor, Tensor, AttendResult]:
-    """Of each region the query and the key [..., M, H, D], and the attention over its tokens: its value is the out."""
+    """Query and key [..., M, H, D] of each region, and the attention over its tokens, whose output is its value."""
     if regions.layout.kind == "own":
         local = attend(members, q, k, v, dropout=dropout, mask=mask)
         if summary.own_key == "token":
@@ -169,16 +170,16 @@ def summed_up(
 
 
 def _nearest_in_row(mask: Tensor, columns: int) -> Tensor:
-    """[B, N]: for padding the last token before it in its row that is there, or the first one; for others themselves.
+    """[B, N]: for padding, the last real token before it in its row, or the first one; for real tokens, themselves.
 
-    So a row whose end is padding answers as a shorter row does.
+    So a row that ends with padding gives the same result as a shorter row.
     """
     n = mask.shape[-1]
     rows = -(-n // columns)
     token = torch.arange(rows * columns, device=mask.device).view(rows, columns)
-    there = F.pad(mask, (0, rows * columns - n)).unflatten(-1, (rows, columns))
-    last = torch.where(there, token, -1).cummax(-1).values
-    first = torch.where(there, token, n - 1).amin(-1, keepdim=True)
+    real = F.pad(mask, (0, rows * columns - n)).unflatten(-1, (rows, columns))
+    last = torch.where(real, token, -1).cummax(-1).values
+    first = torch.where(real, token, n - 1).amin(-1, keepdim=True)
     return torch.where(last >= 0, last, first).flatten(-2)[..., :n]
 
 

@@ -1,4 +1,4 @@
-"""What Combiner keeps between the steps of decoding: tokens and regions that somebody will still hear."""
+"""Decode state of Combiner: tokens and regions that later tokens attend to."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from torch import Tensor
 
 from hgraph.errors import ArgumentError
 from hgraph.nn.attention.combiner.cluster_state import ClusterState
-from hgraph.nn.attention.combiner.regions import Heard, Summary, with_sizes
+from hgraph.nn.attention.combiner.regions import Part, Summary, with_sizes
 from hgraph.nn.attention.state import DecodeState
 from hgraph.ops import AttendResult, attend, merge, propagate
 from hgraph.patterns import Partition, Regions
@@ -21,20 +21,20 @@ __all__ = ["CombinerState"]
 
 
 class CombinerState(DecodeState):
-    """Tokens and summaries of regions for one layer: the caller makes it and hands it to every step.
+    """Tokens and summaries of regions for one layer; the caller creates it and passes it at every step.
 
-    A region is summed up when its last token comes; tokens and regions that no later token hears are dropped. With
-    fixed segments of s tokens this leaves at most s tokens, and one key and value for each segment before them. The
-    other plans need their tokens later, and keep them; clusters, which any later token may belong to, keep all.
+    A region is summarized at its last token; tokens and regions that no later token attends to are dropped. With fixed
+    segments of s tokens, at most s tokens remain, and one key and value for each earlier segment. Other plans need
+    tokens for longer; clusters need all of them.
 
     Args:
-        capacity: the most tokens it will hold; the partition is laid out for these.
+        capacity: maximum number of tokens; the partition is made for this length.
 
     >>> from hgraph import nn
     >>> layer, x = nn.CombinerAttention(8, 2, block_size=4).eval(), torch.randn(1, 22, 8)
     >>> state = CombinerState(64)
     >>> steps = torch.cat([layer(x[:, t : t + 1], state=state) for t in range(22)], 1)
-    >>> torch.allclose(steps, layer(x), atol=1e-5), len(state), state.kept
+    >>> torch.allclose(steps, layer(x), atol=1e-5), len(state), state.num_cached
     (True, 22, (2, 5))
     """
 
@@ -45,7 +45,7 @@ class CombinerState(DecodeState):
         self._clear()
 
     def _clear(self) -> None:
-        self._parts: list[_Part] | None = None
+        self._parts: list[_PartitionState] | None = None
         self._clusters: ClusterState | None = None
         self._made_for: tuple[list[list[int]], torch.dtype] | None = None
 
@@ -54,14 +54,14 @@ class CombinerState(DecodeState):
             part.map(function)
 
     def reorder(self, index: Tensor) -> None:
-        """Continue with the examples ``index`` [B'] of the batch, repeated ones too: after a step of beam search."""
+        """Continue with the examples ``index`` [B'] of the batch, which may repeat, as after a step of beam search."""
         super().reorder(index)
         if self._clusters is not None:
             self._clusters.reorder(index)
 
     @property
-    def kept(self) -> tuple[int, int]:
-        """How many tokens and how many regions are held."""
+    def num_cached(self) -> tuple[int, int]:
+        """Numbers of cached tokens and regions."""
         if self._clusters is not None:
             return len(self._clusters), len(self._clusters)
         parts = self._parts or []
@@ -72,64 +72,64 @@ class CombinerState(DecodeState):
         *tokens: Tensor,
         partitions: Callable[[int], tuple[Partition, ...]],
         summary: Callable[[Tensor], Summary],
-        heard: list[Heard] | None = None,
+        parts: list[Part] | None = None,
     ) -> list[Tensor]:
         """Store the next tokens, and attend from them under each partition: [..., T, H, D].
 
         Args:
             tokens: x, q, k and v of the next T tokens, [..., T, H, D] (x with one head).
-            partitions: made for the capacity at the first step.
-            summary: how regions are summed up, given x of the tokens that ask.
-            heard: a list that the attentions over tokens and regions are appended to.
+            partitions: function of the number of tokens; called once with the capacity.
+            summary: how regions are summarized, a function of x of the tokens with the queries.
+            parts: a list to which the attentions over tokens and regions are appended.
         """
         low, high = self._fit_layer(tokens)
         if self._parts is None:
-            self._parts = [_Part(p.to(tokens[0].device), tokens) for p in partitions(self.capacity)]
-        return [part.step(low, high, tokens, lambda x: summary(x.squeeze(-2)), heard) for part in self._parts]
+            self._parts = [_PartitionState(p.to(tokens[0].device), tokens) for p in partitions(self.capacity)]
+        return [part.step(low, high, tokens, lambda x: summary(x.squeeze(-2)), parts) for part in self._parts]
 
     def append_clustered(self, clusters: Tensor, *tokens: Tensor, summary: Summary, num_clusters: int) -> Tensor:
-        """The same over clusters of content, [B, T, H, D], with q, k and v for tokens; see `ClusterState.append`."""
+        """The same for clusters of content, [B, T, H, D], with tokens q, k and v; see `ClusterState.append`."""
         self._fit_layer(tokens)
         if self._clusters is None:
             self._clusters = ClusterState(self.capacity)
         return self._clusters.append(clusters, *tokens, summary=summary, num_clusters=num_clusters)
 
     def _fit_layer(self, tokens: tuple[Tensor, ...]) -> tuple[int, int]:
-        """The positions of the next tokens; refuses other examples than those before, and another layer."""
+        """The positions of the next tokens; checks that examples and layer are the same as before."""
         examples = tokens[0].shape[:-3]
         low, high = self._fit(examples, tokens[0].shape[-3])
         now = ([list(x.shape[-2:]) for x in tokens], tokens[0].dtype)
         if self._made_for not in (None, now):
             expected, got = (f"{made[1]} of sizes {made[0]}" for made in (self._made_for, now) if made is not None)
-            raise ArgumentError("state", f"a layer of {expected}, as before", got, "Make a state for each layer")
+            raise ArgumentError("state", f"a layer of {expected} as before", got, "Use one state per layer")
         self._made_for = now
         self._advance(examples, high)
         return low, high
 
 
 class _Store(NamedTuple):
-    """Ascending numbers [K] of tokens or regions, and tensors [..., K, H, D] of them."""
+    """Sorted ids [K] of tokens or regions, and their tensors [..., K, H, D]."""
 
     ids: Tensor
     values: tuple[Tensor, ...]
 
     def with_more(self, ids: Tensor, values: tuple[Tensor, ...]) -> _Store:
-        every = torch.cat([self.ids, ids])
-        order = torch.argsort(every)
+        all_ids = torch.cat([self.ids, ids])
+        order = torch.argsort(all_ids)
         joined = (torch.cat([a, b], -3).index_select(-3, order) for a, b in zip(self.values, values, strict=True))
-        return _Store(every[order], tuple(joined))
+        return _Store(all_ids[order], tuple(joined))
 
-    def without(self, gone: Tensor) -> _Store:
-        if not bool(gone.any()):
+    def without(self, dropped: Tensor) -> _Store:
+        if not bool(dropped.any()):
             return self
-        left = (~gone).nonzero().flatten()
+        left = (~dropped).nonzero().flatten()
         return _Store(self.ids[left], tuple(v.index_select(-3, left) for v in self.values))
 
     def map(self, function: Callable[[Tensor], Tensor]) -> _Store:
         return _Store(self.ids, tuple(function(v) for v in self.values))
 
     def spread(self, at: int, count: int) -> Tensor:
-        """One of the tensors by number, 0 for what is not held: [..., count, H, D]."""
+        """One of the tensors for all ids below ``count``, 0 for missing ones: [..., count, H, D]."""
         value = self.values[at]
         return value.new_zeros(*value.shape[:-3], count, *value.shape[-2:]).index_copy(-3, self.ids, value)
 
@@ -137,7 +137,7 @@ class _Store(NamedTuple):
         return torch.searchsorted(self.ids, ids)
 
     def rows(self, graph: TokenGraph, rows: Tensor) -> TokenGraph:
-        """Rows of a graph over what is held; all that they hear is."""
+        """Rows of a graph over the stored sources, which must include all sources of these rows."""
         some = graph.select(rows)
         start, stop = (self.place(x.long()) for x in (some.start, some.stop))
         sizes = {"num_targets": len(rows), "num_sources": len(self.ids)}
@@ -145,31 +145,31 @@ class _Store(NamedTuple):
 
 
 class _Family:
-    """One family of regions: which are closed by which token, who hears them last, what was made of them."""
+    """One family of regions: the token that completes each region, its last target, and the summaries."""
 
     def __init__(self, regions: Regions, like: Tensor) -> None:
         self.regions, self.sizes = regions, regions.sizes
-        self.last = _last_hearer(regions.attended)
+        self.last = _last_target(regions.attended)
         row, token = _pairs(regions.members)
         self.closes = torch.zeros(regions.num_regions, dtype=torch.long, device=like.device)
         self.closes = self.closes.scatter_reduce(0, row, token, "amax")
-        self.closes = torch.where(self.last >= 0, self.closes, -1)  # the others are never needed
+        self.closes = torch.where(self.last >= 0, self.closes, -1)  # other regions are never needed
         self.found = _Store(self.closes[:0], (like, like))
 
     def close(self, low: int, high: int, tokens: _Store, summary: Callable[[Tensor], Summary]) -> None:
-        """Sum up the regions whose last token is one of the new ones."""
+        """Summarize the regions whose last token is one of the new tokens."""
         ids = ((self.closes >= low) & (self.closes < high)).nonzero().flatten()
         if not len(ids):
             return
         graph, (x, q, k, v) = tokens.rows(self.regions.members, ids), tokens.values
         if self.regions.layout.kind == "own":
-            asks = tokens.place(ids)
-            x, query = x.index_select(-3, asks), q.index_select(-3, asks)
+            places = tokens.place(ids)
+            x, query = x.index_select(-3, places), q.index_select(-3, places)
             how, value = summary(x), attend(graph, query, k, v).out
             if callable(how.own_key):
                 key = how.own_key(value)
             else:
-                key = k.index_select(-3, asks) if how.own_key == "token" else attend(graph, query, k, k).out
+                key = k.index_select(-3, places) if how.own_key == "token" else attend(graph, query, k, k).out
         else:
             how, edges = summary(x), graph.adjacency()
             line = self.regions.layout.kind in ("line", "others")
@@ -186,14 +186,14 @@ class _Family:
         return attend(graph, q, key, value)
 
     def recorded(self, q: Tensor, rows: Tensor, size_bias: bool) -> tuple[TokenGraph, Tensor, Tensor]:
-        """The same over all regions by number, for records."""
+        """The graph, query and key over all regions by id, for records."""
         key = self.found.spread(0, self.regions.num_regions)
         q, key = with_sizes(q, key, self.sizes) if size_bias else (q, key)
         return self.regions.attended.select(rows), q, key
 
 
-class _Part:
-    """One partition, and what is held for it."""
+class _PartitionState:
+    """One partition, with the tokens and regions stored for it."""
 
     def __init__(self, partition: Partition, new: tuple[Tensor, ...]) -> None:
         empty = tuple(t[..., :0, :, :] for t in new)
@@ -201,7 +201,7 @@ class _Part:
         self.families = [_Family(r, empty[3]) for r in partition.regions]
         last = torch.arange(partition.num_tokens, device=empty[0].device)
         for graph in partition.direct:
-            last = torch.maximum(last, _last_hearer(graph))
+            last = torch.maximum(last, _last_target(graph))
         for family in self.families:
             row, token = _pairs(family.regions.members)
             last = last.scatter_reduce(0, token, family.closes[row], "amax")
@@ -218,21 +218,21 @@ class _Part:
         high: int,
         new: tuple[Tensor, ...],
         summary: Callable[[Tensor], Summary],
-        heard: list[Heard] | None,
+        parts: list[Part] | None,
     ) -> Tensor:
         rows, q = torch.arange(low, high, device=new[1].device), new[1]
         self.tokens = self.tokens.with_more(rows, new)
         for family in self.families:
             family.close(low, high, self.tokens, summary)
         (_, _, k, v), size_bias = self.tokens.values, summary(new[0]).size_bias
-        parts = [attend(self.tokens.rows(g, rows), q, k, v) for g in self.partition.direct]
-        parts += [family.attend(q, rows, size_bias) for family in self.families]
-        result = functools.reduce(merge, parts)
-        if heard is not None:
+        results = [attend(self.tokens.rows(g, rows), q, k, v) for g in self.partition.direct]
+        results += [family.attend(q, rows, size_bias) for family in self.families]
+        result = functools.reduce(merge, results)
+        if parts is not None:
             key = self.tokens.spread(2, high)
             pairs = [(g.select(rows).crop(high), q, key) for g in self.partition.direct]
             pairs += [family.recorded(q, rows, size_bias) for family in self.families]
-            heard += [Heard(*pair, result.lse, joint=True) for pair in pairs]
+            parts += [Part(*pair, result.lse, joint=True) for pair in pairs]
         self.tokens = self.tokens.without(self.last[self.tokens.ids] < high)
         for family in self.families:
             family.found = family.found.without(family.last[family.found.ids] < high)
@@ -240,13 +240,13 @@ class _Part:
 
 
 def _pairs(graph: TokenGraph) -> tuple[Tensor, Tensor]:
-    """The row and the column of every edge."""
+    """Row and column of every edge."""
     graph = graph.natural()
     column, run = intervals.expanded(graph.start, graph.stop)
     return graph.row()[run], column
 
 
-def _last_hearer(graph: TokenGraph) -> Tensor:
-    """[S]: the last target that attends to each source, -1 for none."""
+def _last_target(graph: TokenGraph) -> Tensor:
+    """The last target of each source [S], -1 for none."""
     row, column = _pairs(graph)
     return torch.full((graph.num_sources,), -1, device=column.device).scatter_reduce(0, column, row, "amax")

@@ -1,4 +1,4 @@
-"""Landmark attention: every block of tokens is heard through a token that stands for it."""
+"""Landmark attention: every block of tokens is represented by a landmark token."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from hgraph.nn.attention.kinds import AttentionKind
 from hgraph.nn.attention.landmark.state import LandmarkState
 from hgraph.nn.attention.masks import masked
 from hgraph.nn.attention.record import AttentionRecord, record, recording
-from hgraph.nn.attention.rotary import rotate
+from hgraph.nn.attention.rotary import apply_rotary_emb
 from hgraph.nn.attention.settings import accepts
 from hgraph.nn.padding import without_padding
 from hgraph.ops import AttendResult, attend, attend_groups, edge_score, edge_softmax, merge
@@ -32,15 +32,15 @@ __all__ = ["LandmarkAttention", "insert_landmarks", "is_landmark", "landmark_att
 
 
 def is_landmark(n: int, block_size: int) -> Tensor:
-    """Boolean [n]: every (block + 1)-th token of a sequence with landmarks is one."""
+    """Boolean [n]: which tokens of a sequence are landmarks, every (block_size + 1)-th one."""
     return torch.arange(whole("n", n)) % (whole("block_size", block_size, 1) + 1) == block_size
 
 
 def insert_landmarks(ids: Tensor, block_size: int, landmark: int) -> Tensor:
-    """A landmark after every ``block_size`` tokens of sequences [..., N]: [..., N + N // block].
+    """Insert a landmark after every ``block_size`` tokens of sequences [..., N]: [..., N + N // block_size].
 
-    Take the loss at the ordinary tokens alone, ``logits[..., ~is_landmark(n, block), :]``, whose targets are the next
-    ordinary tokens; a landmark is easy to foresee, and would flatter it.
+    Compute the loss only at ordinary tokens, ``logits[..., ~is_landmark(n, block_size), :]``, with the next ordinary
+    tokens as targets; landmarks are trivial to predict and would lower it.
 
     >>> insert_landmarks(torch.tensor([5, 6, 7, 8, 9]), 2, 0).tolist()
     [5, 6, 0, 7, 8, 0, 9]
@@ -58,7 +58,7 @@ _MADE: dict[tuple[int, int, int, torch.device], tuple[list[Tensor], list[Tensor]
 
 
 def _structures(targets: int, sources: int, block: int, device: torch.device) -> tuple[list[Tensor], list[Tensor]]:
-    """Tiles of the last targets: who hears which tokens of the own block; which blocks of queries hear which blocks."""
+    """Tiles of the last targets: edges within blocks, and edges between blocks of queries and earlier blocks."""
     _make(targets, sources, block, device)
     return _MADE[targets, sources, block, device]
 
@@ -90,22 +90,22 @@ def landmark_attention(
     generator: torch.Generator | None = None,
     mask: Tensor | None = None,
 ) -> AttendResult:
-    """Tokens of one's own block compete with the landmarks of earlier blocks, whose share their tokens divide.
+    """Attention to the own block and to earlier blocks, whose landmarks' weights are distributed over their tokens.
 
     Args:
         q: [..., T, H, D], the last T of S tokens.
-        k: [..., S, H_kv, D]; the sequence begins with a block, and every (block + 1)-th token is a landmark.
-        v: [..., S, H_kv, D_v]; those of landmarks are not read.
-        block_size: ordinary tokens a block.
-        group_dropout: as in `LandmarkAttention`; applied whenever above 0.
-        generator: the random numbers of the dropout.
-        mask: boolean [..., S], True at real tokens; a block without real tokens, or whose landmark is padding, gets no
+        k: [..., S, H_kv, D]; the sequence starts with a block, and every (block_size + 1)-th token is a landmark.
+        v: [..., S, H_kv, D_v]; values of landmarks are ignored.
+        block_size: ordinary tokens per block.
+        group_dropout: as in `LandmarkAttention`; always applied if above 0.
+        generator: random generator of the dropout.
+        mask: boolean [..., S], True at real tokens; blocks without real tokens, or with a padded landmark, get no
             attention.
 
     Returns:
-        `AttendResult` of the one softmax that own tokens and landmarks share.
+        `AttendResult` of the softmax over own tokens and landmarks.
     """
-    # Tiles are made for a length: a compiler compiles once for each.
+    # Tiles depend on the length, so a compiler compiles once per length.
     targets, sources = operator.index(q.shape[-3]), operator.index(k.shape[-3])
     size = whole("block_size", block_size, 1) + 1
     first, blocks = (sources - targets) // size, -(-sources // size)
@@ -120,8 +120,8 @@ def landmark_attention(
     past_k, past_v = (x[..., : (blocks - 1) * size, :, :].unflatten(-3, (blocks - 1, size)) for x in (k, v))
     scale, none = q.shape[-1] ** -0.5, None
     if mask is not None:
-        there = mask[..., : (blocks - 1) * size].unflatten(-1, (blocks - 1, size))
-        rows, past_k, none = _hidden(rows, past_k, there)
+        real = mask[..., : (blocks - 1) * size].unflatten(-1, (blocks - 1, size))
+        rows, past_k, none = _hidden(rows, past_k, real)
     far = attend_groups(
         earlier,
         rows,
@@ -138,42 +138,42 @@ def landmark_attention(
     return merge(near, AttendResult(out, lse))
 
 
-def _hidden(rows: Tensor, keys: Tensor, there: Tensor) -> tuple[Tensor, Tensor, float]:
-    """Queries [..., H, D + 1] and keys [..., G, size, H_kv, D + 1] whose products are hugely negative at padding.
+def _hidden(rows: Tensor, keys: Tensor, real: Tensor) -> tuple[Tensor, Tensor, float]:
+    """Queries [..., H, D + 1] and keys [..., G, size, H_kv, D + 1] whose products are very negative at padding.
 
-    ``there`` [..., G, size] marks the real tokens; the landmark of a block without real tokens counts as padding.
+    ``real`` [..., G, size] marks the real tokens; the landmark of a block without real tokens counts as padding.
     """
     far_below = -min(torch.finfo(keys.dtype).max / 4, 1e9)
-    seen = torch.cat([there[..., :-1], there[..., -1:] & there[..., :-1].any(-1, keepdim=True)], -1)
+    seen = torch.cat([real[..., :-1], real[..., -1:] & real[..., :-1].any(-1, keepdim=True)], -1)
     more = torch.where(seen, 0.0, far_below).to(keys.dtype)[..., None, None].expand(*keys.shape[:-1], 1)
     return torch.cat([rows, torch.ones_like(rows[..., :1])], -1), torch.cat([keys, more], -1), far_below
 
 
 @dataclass(frozen=True)
 class LandmarkRecord(AttentionRecord):
-    """One call: the last T of S tokens; of a chunk also what was recalled (`LandmarkState.shares`) of blocks before."""
+    """One call: the last T of S tokens, and for a chunk the recalled blocks (`LandmarkState.log_weights`)."""
 
     block_size: int = 1
     recalled: tuple[Tensor, Tensor] | None = None
 
     def weights(self, *, example: int = 0, head: int = 0) -> tuple[Adjacency, Tensor]:
-        """The edges to ordinary tokens, and the share [E] of each among its target's."""
+        """The edges to ordinary tokens, and their attention weights [E]."""
         lse = self.lse[example, :, head]
-        lse = torch.where(lse == float("-inf"), float("inf"), lse)  # of one that does not listen
-        target, source, share = self._near(example, head, lse)
+        lse = torch.where(lse == float("-inf"), float("inf"), lse)  # of targets without the head
+        target, source, weight = self._near(example, head, lse)
         if self.recalled is not None:
-            number, log_share = (x[example, head] for x in self.recalled)  # [T, k], [T, k, b]
-            far = (log_share - lse[:, None, None]).exp()
+            number, log_weight = (x[example, head] for x in self.recalled)  # [T, k], [T, k, b]
+            far = (log_weight - lse[:, None, None]).exp()
             tokens = number.unsqueeze(-1) * (self.block_size + 1) + torch.arange(self.block_size, device=number.device)
             rows = torch.arange(len(tokens), device=number.device).view(-1, 1, 1).expand_as(tokens)
-            parts = ((target, rows), (source, tokens), (share, far))
-            target, source, share = (torch.cat([a, b.flatten()]) for a, b in parts)
+            parts = ((target, rows), (source, tokens), (weight, far))
+            target, source, weight = (torch.cat([a, b.flatten()]) for a, b in parts)
         sizes = {"num_targets": self.graph.num_targets, "num_sources": self.graph.num_sources}
-        found = Adjacency.from_coo(target=target, source=source, weight=share, duplicates="error", **sizes)
+        found = Adjacency.from_coo(target=target, source=source, weight=weight, duplicates="error", **sizes)
         return found.with_weight(None), found.weight  # type: ignore[return-value]
 
     def _near(self, example: int, head: int, lse: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Targets, sources and shares, by the paper's equations, of the edges to tokens whose keys are here."""
+        """Targets, sources and weights of the edges to tokens with available keys, by the equations of the paper."""
         size, group = self.block_size + 1, self.query.shape[2] // self.key.shape[2]
         pairs = patterns.causal(self.query.shape[1], self.key.shape[1]).to(self.query.device).adjacency()
         row, source = pairs.target.long(), pairs.indices.long()
@@ -186,47 +186,47 @@ class LandmarkRecord(AttentionRecord):
         score = torch.where(hidden.unsqueeze(1), float("-inf"), score)
         # A block's tokens are a group; own tokens and landmarks have the lse of the whole.
         outer = own | landmark
-        share = edge_softmax(
+        weight = edge_softmax(
             pairs, score, group=row * (pairs.num_sources + 1) + torch.where(outer, 0, source // size + 1)
         )
         whole = (score - lse[row].unsqueeze(1).to(score.dtype)).exp()
-        handle = (pairs.indptr[:-1][row] + source // size * size + self.block_size).clamp(max=max(len(share) - 1, 0))
-        share = torch.where(outer.unsqueeze(1), whole, share * whole[handle]).squeeze(1)
+        handle = (pairs.indptr[:-1][row] + source // size * size + self.block_size).clamp(max=max(len(weight) - 1, 0))
+        weight = torch.where(outer.unsqueeze(1), whole, weight * whole[handle]).squeeze(1)
         first = self.graph.num_sources - pairs.num_sources
-        return row[~landmark], source[~landmark] + first, share[~landmark]
+        return row[~landmark], source[~landmark] + first, weight[~landmark]
 
 
 @accepts("num_kv_heads", "bias")
 class LandmarkAttention(TokenAttention):
-    r"""Causal attention in which earlier blocks are heard through their landmarks, in two levels of softmax.
+    r"""Causal attention to earlier blocks through their landmarks, with two levels of softmax.
 
     .. math:: g_{ij} = \operatorname{softmax}_{j \in O_i \cup M_i} \frac{q_i \cdot k_j}{\sqrt D}, \qquad
               y_i = W_O \Big( \sum_{j \in O_i} g_{ij} v_j + \sum_{\beta < \beta_i} g_{i,\mathrm{lm}(\beta)}
               \sum_{j \in \beta} \operatorname{softmax}_{j \in \beta}\!\Big(\frac{q_i \cdot k_j}{\sqrt D}\Big) v_j \Big)
 
-    with the ordinary tokens :math:`O_i` of one's own block up to i and the landmarks :math:`M_i` of earlier blocks
-    (`insert_landmarks`). A landmark's value is never heard, nor is the landmark of one's own block. In training all
-    blocks are heard, which costs as much as dense attention; with a `LandmarkState` a query hears the few best of them.
+    with the ordinary tokens :math:`O_i` of the own block up to i and the landmarks :math:`M_i` of earlier blocks
+    (`insert_landmarks`). The values of landmarks and the landmark of the own block are not used. In training, tokens
+    attend to all blocks, at the cost of dense attention; with a `LandmarkState`, a query attends to the best few
+    blocks.
 
     Args:
-        dim: features of a token.
+        dim: features per token.
         num_heads: H query heads.
-        block_size: b, ordinary tokens a block: every (b + 1)-th token is a landmark.
+        block_size: b, ordinary tokens per block; every (b + 1)-th token is a landmark.
         num_kv_heads: heads of keys and values; H by default.
-        bias: of the four projections.
-        group_dropout: probability with which an earlier block's share is dropped in training; one's own block is not.
-        rotary: the base of rotary embeddings, or None for none.
-        jump: in training the tokens after a landmark are moved on by 0 .. jump - 1 positions, drawn at random for each
-            landmark of each example, so that a model sees distances beyond the length it is trained at. The paper has
-            none.
+        bias: whether the four projections have a bias.
+        group_dropout: probability of dropping the weight of an earlier block in training.
+        rotary: base of the rotary embeddings, or None.
+        jump: in training, positions after each landmark are shifted by a random 0 .. jump - 1, so that the model sees
+            distances beyond its training length (not in the paper).
 
     Shapes:
         x [..., N, dim], landmarks among the N tokens -> [..., N, dim]; ``head_mask`` and ``mask`` as in
-        `SelfAttention`. ``state``, a `LandmarkState`, makes the tokens the next chunk of a sequence: blocks that are
-        finished within the chunk get attention in full, those before it by choice.
+        `SelfAttention`. With ``state``, a `LandmarkState`, the tokens are the next chunk of a sequence: blocks within
+        the chunk get full attention, and those before it are selected.
 
     Source: Mohtashami and Jaggi, "Landmark Attention: Random-Access Infinite Context Length for Transformers", 2023,
-    section 3; block 50 is its setting, and ``jump`` an option of the published code.
+    section 3; block size 50 is its setting, and ``jump`` is an option of the published code.
 
     >>> layer = LandmarkAttention(8, 2, block_size=3)
     >>> layer(torch.randn(2, 11, 8)).shape
@@ -256,7 +256,7 @@ class LandmarkAttention(TokenAttention):
         super().__init__(dim, num_heads, causal=True, rotary=rotary, **settings)
 
     def graph_of(self, n: int) -> TokenGraph:
-        """Who hears whom in training: the tokens of one's own block so far, and those of all blocks before it."""
+        """The graph in training: tokens of the own block so far, and of all earlier blocks."""
         size = self.block_size + 1
         start = torch.arange(0, n, size)
         members = TokenGraph.from_runs(
@@ -276,7 +276,7 @@ class LandmarkAttention(TokenAttention):
         head_mask: Tensor | None = None,
         mask: Tensor | None = None,
     ) -> Tensor:
-        """Attend within a sequence that begins with x, or goes on with it."""
+        """Attend within a sequence that starts or continues with x."""
         call = self.prepare(x, state=state, head_mask=head_mask, mask=mask)
         x = call.x
         query = self.query(x).unflatten(-1, (self.query_heads, self.head_dim))
@@ -295,7 +295,7 @@ class LandmarkAttention(TokenAttention):
             block = place.div(self.block_size + 1, rounding_mode="floor")
             shape = *query.shape[:-3], -(-len(place) // (self.block_size + 1))
             jumps = torch.randint(self.jump, shape, device=place.device)
-            place = place + (jumps.cumsum(-1) - jumps[..., :1])[..., block]  # the first block begins at 0
+            place = place + (jumps.cumsum(-1) - jumps[..., :1])[..., block]  # the first block starts at 0
         query, key = self._rotated(query, place), self._rotated(key, place)
         dropout = self.group_dropout if self.training else 0.0
         result = landmark_attention(query, key, value, self.block_size, group_dropout=dropout, mask=mask)
@@ -308,28 +308,28 @@ class LandmarkAttention(TokenAttention):
     def _chunk(
         self, state: LandmarkState, query: Tensor, key: Tensor, value: Tensor, head_mask: Tensor | None
     ) -> Tensor:
-        """The unfinished block and the chunk as in training, and what the state recalls of the blocks before them."""
+        """Attention within the unfinished block and the chunk as in training, and to recalled earlier blocks."""
         batch, count, size = query.shape[:-3], query.shape[-3], self.block_size + 1
         if count == 0:
-            return query  # no rows, as the result
+            return query  # no rows, like the result
         query, key, value = (x.reshape(-1, *x.shape[-3:]) for x in (query, key, value))
         key, value = state.joined(key, value)
         place = torch.arange(key.shape[1], device=key.device)
         last = place[key.shape[1] - count :]
-        past, noted = state.recall(query, last, size, self.rotary), None
+        past, recalled = state.recall(query, last, size, self.rotary), None
         if recording(self):
-            noted = state.shares(query, last, size, self.rotary)
-        turned = self._rotated(query, last), self._rotated(key, place)
-        first = len(state) + count - key.shape[1]  # a block begins there
+            recalled = state.log_weights(query, last, size, self.rotary)
+        rotated = self._rotated(query, last), self._rotated(key, place)
+        first = len(state) + count - key.shape[1]  # start of a block
         state.append(key, value, new=count, size=size, base=self.rotary)
-        result = landmark_attention(*turned, value, self.block_size)
+        result = landmark_attention(*rotated, value, self.block_size)
         result = result if past is None else merge(result, past)
         out, lse = (x.reshape(*batch, *x.shape[1:]) for x in result)
         out, lse = masked(out, lse, head_mask)
         if recording(self):
             graph = self.graph_of(first + len(place)).select(first + last)
-            record(self, graph, *turned, lse, kind=LandmarkRecord, block_size=self.block_size, recalled=noted)
+            record(self, graph, *rotated, lse, kind=LandmarkRecord, block_size=self.block_size, recalled=recalled)
         return out
 
     def _rotated(self, x: Tensor, place: Tensor) -> Tensor:
-        return x if self.rotary is None else rotate(x, place, self.rotary)
+        return x if self.rotary is None else apply_rotary_emb(x, place, self.rotary)

@@ -1,4 +1,4 @@
-"""Mixture of attention spans: each head hears sink tokens and a causal band of its own width."""
+"""Mixture of attention spans: each head attends to sink tokens and a causal band of its own width."""
 
 from __future__ import annotations
 
@@ -25,29 +25,29 @@ __all__ = ["MoAAttention"]
 
 @accepts("bias", "dropout", "rotary")
 class MoAAttention(TokenAttention):
-    r"""Causal attention in which head h hears sink tokens and a band of its own width.
+    r"""Causal attention in which each head h has sink tokens and a band of its own width.
 
     .. math:: N_h(t) = \{ s \le t : s < \text{sink or } \lfloor t/b \rfloor - \lfloor s/b \rfloor < w_h(n) \}, \qquad
               w_h(n) = \max(1, \lfloor \alpha_h / b + \beta_h \lceil n / b \rceil \rfloor)
 
-    The sink lies on top of the span. With :math:`\alpha = 0, \beta = 1` everywhere this is full causal attention, with
-    :math:`\beta = 0` and one :math:`\alpha` StreamingLLM's mask, in whole blocks.
+    The sink is in addition to the span. With :math:`\alpha = 0, \beta = 1` everywhere this is full causal attention,
+    with :math:`\beta = 0` and one :math:`\alpha` it is StreamingLLM's mask, in whole blocks.
 
     Args:
-        dim: features of a token.
+        dim: features per token.
         num_heads: H query heads.
-        rules: a `SpanRule` for each query head, or one for each head of keys and values.
+        rules: one `SpanRule` per query head, or one per head of keys and values.
         num_kv_heads: heads of keys and values; H by default.
-        num_sink: tokens at the beginning that every head hears.
-        block_size: b, tokens a block.
-        bias: of the four projections.
-        dropout: of the attention shares, in training.
-        rotary: the base of rotary embeddings, or None for none.
+        num_sink: first tokens of a sequence that every token attends to.
+        block_size: b, tokens per block.
+        bias: whether the four projections have a bias.
+        dropout: dropout probability of the attention weights.
+        rotary: base of the rotary embeddings, or None.
 
     Shapes:
         x [..., N, dim] -> [..., N, dim]; ``graph``, ``bias``, ``state``, ``head_mask`` and ``mask`` as in
-        `SelfAttention`. Spans are those of a state's capacity, which counts the tokens that are yet to come;
-        `span_state` makes one that stores for each head what it will read again, instead of everything.
+        `SelfAttention`. With a state, spans are those of its capacity, which includes future tokens;
+        `span_state` creates a state that stores only the tokens in the span of each head.
 
     Source: Fu et al., "MoA: Mixture of Sparse Attention for Automatic Large Language Model Compression", section 3.
 
@@ -70,7 +70,7 @@ class MoAAttention(TokenAttention):
         **settings: Any,
     ) -> None:
         if len(rules) not in (num_heads, num_kv_heads):
-            raise ArgumentError("rules", f"one for each of {num_heads} heads", len(rules))
+            raise ArgumentError("rules", f"one rule for each of {num_heads} heads", len(rules))
         group = num_heads // len(rules)
         self.rules = [SpanRule(*rule) for rule in rules for _ in range(group)]
         self.sink, self.block_size = num_sink, block_size
@@ -82,12 +82,12 @@ class MoAAttention(TokenAttention):
         return patterns.sink_band(n, spans, num_sink=self.sink, block_size=self.block_size)
 
     def span_state(self, capacity: int) -> SpanState:
-        """A state for decoding that holds sink tokens and, for each head, a ring as long as its span.
+        """A decode state that stores sink tokens and, for each head, a ring buffer of its span.
 
         >>> layer = MoAAttention(8, 2, [SpanRule(4, 0.0), SpanRule(0, 0.5)], num_sink=2, block_size=2)
         >>> state = layer.span_state(64)
         >>> _ = layer(torch.randn(1, 64, 8), state=state)
-        >>> state.num_held, len(state)      # of 2 * 64 tokens: 2 + 4 for one head, 2 + 32 for the other
+        >>> state.num_cached, len(state)    # 2 + 4 tokens for one head, 2 + 32 for the other
         (40, 64)
         """
         widths = [rule.blocks(capacity, self.block_size) for rule in self.rules]
@@ -105,21 +105,21 @@ class MoAAttention(TokenAttention):
         head_mask: Tensor | None = None,
         mask: Tensor | None = None,
     ) -> Tensor:
-        """Attend over the bands, or over what they have in common with a graph of the caller."""
+        """Attend over the bands, or over their intersection with the given graph."""
         if isinstance(state, SpanState):
-            if any(given is not None for given in (graph, bias, head_mask, mask)):
-                raise ArgumentError("state", "a KVState beside a graph, a bias or a mask", "a SpanState")
+            if any(argument is not None for argument in (graph, bias, head_mask, mask)):
+                raise ArgumentError("state", "a KVState with a graph, a bias or a mask", "a SpanState")
             return self.out(self._decoded(x, state).flatten(-2))
         graph = None if graph is None else self.within(graph)
         return self.run(x, graph=graph, bias=bias, state=state, head_mask=head_mask, mask=mask)
 
     def _decoded(self, x: Tensor, state: SpanState) -> Tensor:
-        """[..., n, H, D]: what the next tokens hear, the first ones of a sequence all at once."""
+        """Attention outputs [..., n, H, D] of the next tokens, the first ones of a sequence at once."""
         query, key, value = self.project(x, start=len(state))
         if len(state):
             parts = (t.unsqueeze(-4).unbind(-3) for t in (query, key, value))
-            heard = [self._step_of(state, *token) for token in zip(*parts, strict=True)]
-            return torch.cat([query[..., :0, :, :], *heard], dim=-3)
+            outputs = [self._step_of(state, *token) for token in zip(*parts, strict=True)]
+            return torch.cat([query[..., :0, :, :], *outputs], dim=-3)
         state.append(key, value)
         rows = self.graph_of(state.capacity).select(range(len(state))).crop(len(state))
         return self.attend(query, key, value, rows)

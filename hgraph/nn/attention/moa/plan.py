@@ -1,4 +1,4 @@
-"""Which span each head of a mixture of spans should have: how much edges matter, and plans under a budget."""
+"""Choice of the span of each head: influence of edges on the loss, and plans under a budget."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ __all__ = ["SpanPlan", "SpanRule", "edge_influence", "pareto_plans", "plan_spans
 
 
 class SpanRule(NamedTuple):
-    """A span that is an affine function of the length: alpha + beta n tokens.
+    """A span as an affine function of the length: alpha + beta n tokens.
 
     >>> SpanRule(-1024, 1.0).span(4096), SpanRule(0, 0.125).blocks(4096, 64)
     (3072, 8)
@@ -25,17 +25,17 @@ class SpanRule(NamedTuple):
     beta: float
 
     def span(self, n: int) -> int:
-        """Tokens for a sequence of n, between 1 and n."""
+        """The span for a sequence of n tokens, between 1 and n."""
         return min(max(int(self.alpha + self.beta * n), 1), n)
 
     def blocks(self, n: int, block_size: int) -> int:
-        """Blocks of the band, the diagonal one included: at least one, at most all."""
-        blocks = -(-n // block_size)  # a last block that is cut short counts as one
+        """Number of blocks in the band, including the diagonal one: at least one, at most all."""
+        blocks = -(-n // block_size)  # a shorter last block counts as one
         return min(max(int(self.alpha / block_size + self.beta * blocks), 1), blocks)
 
 
 def span_rules(shortest: int, profiled: int, longest: int, *, step: int = 1024, slopes: int = 9) -> list[SpanRule]:
-    """The search space: offsets on a grid, slopes 0 .. 1, spans that are positive and within the lengths.
+    """The search space: offsets on a grid, slopes 0 .. 1, with positive spans within the lengths.
 
     >>> len(span_rules(2048, 8192, 16384))
     48
@@ -60,25 +60,25 @@ def edge_influence(
     bias: Tensor | None = None,
     absolute: bool = True,
 ) -> Tensor:
-    r"""How much the loss changes when an edge of causal attention is removed and the others are normalised again.
+    r"""Change of the loss when an edge of causal attention is removed and the other weights are renormalized.
 
     .. math:: E_{ij} = \frac{A_{ij} (\sum_n G_{in} A_{in} - G_{ij})}{1 - A_{ij}}, \qquad
               A = \operatorname{softmax}(q k^\top / \sqrt{D} + b), \quad G = \mathrm{grad} \, v^\top
 
-    exact for the linearised loss and one removal; summed over blocks of edges, then taken absolutely (as in the
-    published code, which takes the mean over examples before; the paper's formula keeps the sign), and of the query
-    heads that share keys the largest. A row of one edge has :math:`-G A`. Head by head, so that one T x T matrix is
-    held at a time.
+    exact for the linearized loss and one removal. It is summed over blocks of edges, then the absolute value is taken
+    (as in the published code, which first averages over examples; the paper keeps the sign), then the maximum over
+    query heads that share keys. A row with one edge has :math:`-G A`. It is computed per head, with one T x T matrix in
+    memory at a time.
 
     Args:
         q: [T, H, D].
         k: [T, H_kv, D].
         v: [T, H_kv, D].
-        grad: [T, H, D], the gradient of the attention's output.
-        block_size: tokens a block.
+        grad: [T, H, D], the gradient of the attention output.
+        block_size: tokens per block.
         bias: [H or 1, T, T], added to the scores, or None.
-        absolute: whether a block counts by the size of its sum alone. With the sign, removals that lower the loss make
-            up for others, in a mean over examples and in a plan.
+        absolute: whether to take the absolute value of the sum of a block. With signs, removals that lower the loss
+            compensate for others, in means over examples and in plans.
 
     Returns:
         [H_kv, T / block, T / block] (rounded up), float32 at least.
@@ -95,13 +95,13 @@ def edge_influence(
     future = torch.ones(n, n, dtype=torch.bool, device=q.device).triu(1)
     out = []
     for h in range(heads):
-        query, key, value, own = (x.to(wide) for x in (q[:, h], k[:, h // group], v[:, h // group], grad[:, h]))
+        query, key, value, gradient = (x.to(wide) for x in (q[:, h], k[:, h // group], v[:, h // group], grad[:, h]))
         score = query @ key.T / width**0.5
         score = score if bias is None else score + bias[h if len(bias) > 1 else 0].to(wide)
-        share = score.masked_fill(future, -torch.inf).softmax(-1)
-        flow = own @ value.T
-        lost = share * ((flow * share).sum(-1, keepdim=True) - flow) / (1 - share + torch.finfo(wide).eps)
-        lost = torch.where(share == 1, -flow * share, lost)  # the only edge of its row
+        weight = score.masked_fill(future, -torch.inf).softmax(-1)
+        flow = gradient @ value.T
+        lost = weight * ((flow * weight).sum(-1, keepdim=True) - flow) / (1 - weight + torch.finfo(wide).eps)
+        lost = torch.where(weight == 1, -flow * weight, lost)  # the only edge of its row
         lost = torch.nn.functional.pad(lost, (0, size * block_size - n, 0, size * block_size - n))
         sums = lost.unflatten(1, (size, block_size)).unflatten(0, (size, block_size)).sum((1, 3))
         out.append(sums.abs() if absolute else sums)
@@ -109,11 +109,11 @@ def edge_influence(
 
 
 class SpanPlan(NamedTuple):
-    """A rule for each head.
+    """A plan: one rule per head.
 
     Attributes:
-        rule: [L, H], the number of each head's rule.
-        lost: for each profiled length, the influence of what the bands remove.
+        rule: [L, H], the index of each head's rule.
+        lost: the influence of the removed edges, by profiled length.
     """
 
     rule: Tensor
@@ -130,35 +130,35 @@ def plan_spans(
     least: float = 0.9,
     weight: Mapping[int, float] | None = None,
 ) -> SpanPlan:
-    r"""The plan by which what the bands remove matters least, under a budget at every length.
+    r"""The plan that minimizes the influence of removed edges, under a budget at every length.
 
     .. math:: \min \sum_{n} w_n \sum_{l,h,r} \Delta_{lhrn} x_{lhr}, \quad \sum_r x_{lhr} = 1, \quad
               0.9 \, \rho_n \le \operatorname{mean}_{lh} \sum_r d_{rn} x_{lhr} \le \rho_n, \quad
               \text{at most } m \text{ rules a layer}
 
-    with :math:`\Delta` the influence of the blocks that a rule removes (one sink block stays) and d the share of blocks
-    in its last row, that is, of the cache. The published search lists the best plans of several lengths at once:
-    `pareto_plans`.
+    with :math:`\Delta` the influence of the blocks that a rule removes (all but band and one sink block), and d the
+    fraction of blocks in its last row, that is, of the cache. See `pareto_plans` for the published search over several
+    lengths.
 
     Args:
-        influence: [L, H, blocks, blocks] for each profiled length (`edge_influence`), with or without its sign.
-        rules: the choices.
-        density: the budget for each length, profiled or not.
-        block_size: tokens a block.
-        max_rules: m.
-        least: the share of each budget that must be used.
-        weight: of each profiled length; equal by default.
+        influence: [L, H, blocks, blocks] by profiled length (`edge_influence`), with or without sign.
+        rules: the available rules.
+        density: the budget by length, also for lengths that are not profiled.
+        block_size: tokens per block.
+        max_rules: m, maximum number of rules per layer.
+        least: minimum fraction of each budget to use.
+        weight: weights of the profiled lengths; equal by default.
 
     Raises:
-        ArgumentError: a budget that no plan keeps.
+        ArgumentError: no plan is within the budget.
 
     Source: Fu et al., section 4.2; solved with HiGHS through scipy.
     """
     program = _Program(influence, rules, density, block_size, max_rules, least)
     found = program.solve({n: 1.0 if weight is None else weight[n] for n in influence}, {})
     if found is None:
-        hint = "Allow more, shorter rules, or a smaller share with least="
-        raise ArgumentError("density", "a budget that some plan keeps", dict(density), hint)
+        hint = "Raise the budget, add shorter rules, or reduce least="
+        raise ArgumentError("density", "a budget that some plan satisfies", dict(density), hint)
     return found
 
 
@@ -172,19 +172,21 @@ def pareto_plans(
     least: float = 0.9,
     slices: int = 4,
 ) -> list[SpanPlan]:
-    """Plans none of which is better than another at every profiled length; pick one by an unseen length (`span_loss`).
+    """Pareto-optimal plans for the profiled lengths; select one by another length with `span_loss`.
 
-    What is lost at each length is minimised in turn, while that at each other length is confined to one of ``slices``
-    equal parts of its range (between the best plan for that length and the best plans for others); dominated plans are
-    dropped. Arguments as in `plan_spans`.
+    The loss at each length is minimized in turn, while the loss at every other length is restricted to one of
+    ``slices`` equal intervals of its range (from the best plan for that length to the best plans for others); dominated
+    plans are dropped. Arguments are as in `plan_spans`.
 
     Source: Fu et al., section 4.2.
     """
     program = _Program(influence, rules, density, block_size, max_rules, least)
-    alone = [program.solve({n: 1.0}, {}) for n in influence]
-    found = [plan for plan in alone if plan is not None]
+    single = [program.solve({n: 1.0}, {}) for n in influence]
+    found = [plan for plan in single if plan is not None]
     if not found:
-        raise ArgumentError("density", "a budget that some plan keeps", dict(density), "Allow more, or shorter rules")
+        raise ArgumentError(
+            "density", "a budget that some plan satisfies", dict(density), "Raise the budget or add shorter rules"
+        )
     ends = {n: (min(p.lost[n] for p in found), max(p.lost[n] for p in found)) for n in influence}
     for n in influence:
         others = [m for m in influence if m != n]
@@ -199,32 +201,32 @@ def pareto_plans(
 
 
 def _undominated(plans: list[SpanPlan]) -> list[SpanPlan]:
-    """Plans that no other beats or equals at every length, ascending by the first length's loss."""
-    kept: list[SpanPlan] = []
+    """Plans that are not dominated by another one, sorted by the loss at the first length."""
+    best: list[SpanPlan] = []
     for plan in sorted(plans, key=lambda p: tuple(p.lost.values())):
-        if not any(all(k.lost[n] <= x + 1e-9 * max(abs(x), 1) for n, x in plan.lost.items()) for k in kept):
-            kept.append(plan)
-    return kept
+        if not any(all(k.lost[n] <= x + 1e-9 * max(abs(x), 1) for n, x in plan.lost.items()) for k in best):
+            best.append(plan)
+    return best
 
 
 def span_loss(
     influence: Tensor, rules: Sequence[SpanRule], rule: Tensor, num_tokens: int, *, block_size: int = 64
 ) -> float:
-    """What a plan loses at a length: the influence [L, H, blocks, blocks] of what its bands remove.
+    """The loss of a plan at a length: the total influence of the edges that it removes.
 
     Args:
-        influence: of that length.
-        rules: the choices.
-        rule: [L, H], a plan's.
+        influence: [L, H, blocks, blocks] at that length.
+        rules: the available rules.
+        rule: [L, H], rule indices of a plan.
         num_tokens: the length.
-        block_size: tokens a block.
+        block_size: tokens per block.
     """
     lost = torch.stack([_removed(influence, r.blocks(num_tokens, block_size)) for r in rules], -1)
     return float(lost.gather(-1, rule.unsqueeze(-1)).sum())
 
 
 class _Program:
-    """The integer program: whether head h of layer l has rule r, and then whether a layer uses a rule."""
+    """The integer program; variables say whether head h of layer l has rule r, and whether a layer uses a rule."""
 
     def __init__(
         self,
@@ -249,15 +251,15 @@ class _Program:
         one = np.hstack([np.kron(np.eye(spots), np.ones(count)), np.zeros((spots, len(used)))])
         self.constraints = [LinearConstraint(one, 1, 1)]
         for n, bound in density.items():
-            share = np.tile([_kept(rule, n, block) for rule in rules], spots) / spots
-            self.constraints.append(LinearConstraint(np.concatenate([share, used])[None], least * bound, bound))
+            fraction = np.tile([_visible_fraction(rule, n, block) for rule in rules], spots) / spots
+            self.constraints.append(LinearConstraint(np.concatenate([fraction, used])[None], least * bound, bound))
         uses = np.kron(np.eye(layers), np.kron(np.ones((heads, 1)), np.eye(count)))
         self.constraints.append(LinearConstraint(np.hstack([np.eye(spots * count), -uses]), -np.inf, 0))
         few = np.hstack([np.zeros((layers, spots * count)), np.kron(np.eye(layers), np.ones(count))])
         self.constraints.append(LinearConstraint(few, 0, max_rules))
 
     def solve(self, weight: Mapping[int, float], limits: Mapping[int, tuple[float, float]]) -> SpanPlan | None:
-        """The plan that loses least by these weights, of those that lose so much at other lengths; or None."""
+        """The plan with the lowest weighted loss within the limits at other lengths, or None."""
         import numpy as np
         from scipy.optimize import Bounds, LinearConstraint, milp
 
@@ -272,14 +274,14 @@ class _Program:
         return SpanPlan(rule, {n: float(t.gather(-1, rule.unsqueeze(-1)).sum()) for n, t in self.lost.items()})
 
 
-def _kept(rule: SpanRule, n: int, block: int) -> float:
-    """The share of blocks in the last row: band and sink."""
+def _visible_fraction(rule: SpanRule, n: int, block: int) -> float:
+    """The fraction of blocks in the last row that are in the band or the sink."""
     blocks = -(-n // block)
     return min(rule.blocks(n, block) + 1, blocks) / blocks
 
 
 def _removed(matter: Tensor, band: int) -> Tensor:
-    """[L, H]: what lies in causal blocks outside the band and the sink block."""
+    """The total [L, H] over causal blocks outside the band and the sink block."""
     rows = torch.arange(matter.shape[-1], device=matter.device)
     outside = (rows.unsqueeze(1) - rows >= band) & (rows > 0)
     return (matter * outside).sum((-1, -2))

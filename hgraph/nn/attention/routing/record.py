@@ -1,4 +1,4 @@
-"""What routing attention did in one call, for `record_attention`."""
+"""Records of routing attention, for `record_attention`."""
 
 from __future__ import annotations
 
@@ -12,17 +12,17 @@ from hgraph.nn.attention.record import AttentionRecord
 from hgraph.nn.attention.routing.routes import Routes
 from hgraph.structure import Adjacency, BlockAdjacency
 
-__all__ = ["Heard", "RoutedRecord"]
+__all__ = ["HeadsResult", "RoutedRecord"]
 
 
-class Heard(NamedTuple):
-    """What some neighbouring heads heard: by token, and by slot where the tokens went to slots.
+class HeadsResult(NamedTuple):
+    """The result of some adjacent heads: by token, and by slot if tokens are assigned to slots.
 
     Attributes:
         out: [B, N, H, D].
-        tiles: who heard whom among the slots.
-        lse: [B, P, H], of each slot.
-        routes: the tokens in the slots; None where the slots are the tokens.
+        tiles: the edges between slots.
+        lse: [B, P, H], by slot.
+        routes: the tokens in the slots; None if slots are tokens.
     """
 
     out: Tensor
@@ -33,15 +33,15 @@ class Heard(NamedTuple):
 
 @dataclass(frozen=True)
 class RoutedRecord(AttentionRecord):
-    """One call of routing attention: its parts are the local heads and the routing ones."""
+    """One call of routing attention; its parts are the local heads and the routing heads."""
 
-    parts: tuple[Heard, ...] = ()
+    parts: tuple[HeadsResult, ...] = ()
     scale: float = 1.0
-    surplus: float = 0.0  # added to the number of a token's clusters
+    surplus: float = 0.0  # added to the number of clusters of a token
     head_mask: Tensor | None = None
 
     def weights(self, *, example: int = 0, head: int = 0) -> tuple[Adjacency, Tensor]:
-        """The edges of one example and head, and the share [E] of each, the mean over the clusters of its target."""
+        """The edges of one example and head, and their weights [E], averaged over the clusters of the target."""
         part, own = self.parts[0], head
         for part in self.parts:
             if own < part.out.shape[2]:
@@ -58,9 +58,9 @@ class RoutedRecord(AttentionRecord):
             clusters = torch.bincount(tokens[tokens >= 0], minlength=self.query.shape[1])
             count = clusters[target].to(lse.dtype) + self.surplus
         score = (self.query[example, target, head] * self.key[example, source, head]).sum(-1) * self.scale
-        share = torch.exp(score.to(lse.dtype) - lse) / count
+        weight = torch.exp(score.to(lse.dtype) - lse) / count
         if self.head_mask is not None:
-            share = share * self.head_mask[example, :, head][target]
+            weight = weight * self.head_mask[example, :, head][target]
         sizes = {"num_targets": self.query.shape[1], "num_sources": self.key.shape[1]}
-        found = Adjacency.from_coo(target=target, source=source, weight=share, duplicates="sum", **sizes)
+        found = Adjacency.from_coo(target=target, source=source, weight=weight, duplicates="sum", **sizes)
         return found.with_weight(None), found.weight  # type: ignore[return-value]

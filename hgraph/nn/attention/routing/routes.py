@@ -1,4 +1,4 @@
-"""The structure of routing attention: which slots tokens go to, and which slots hear each other."""
+"""The structure of routing attention: the slots of tokens, and the edges between slots."""
 
 from __future__ import annotations
 
@@ -17,17 +17,17 @@ __all__ = ["Routes", "attend_slots", "by_claim", "by_nearest", "nearby"]
 
 
 class Routes(NamedTuple):
-    """Tokens brought to slots, where those of a cluster lie side by side and each hears one run of them.
+    """Tokens assigned to slots, where those of a cluster are contiguous and each attends to one run of slots.
 
     Attributes:
-        query: int64 [B, H, P], the token in each slot of queries; -1 for nobody.
-        key: int64 [B, H, P'], the same of keys.
-        start: [B, H, P], the first slot of keys that each slot of queries hears.
-        stop: [B, H, P], one past the last.
-        reach: [B, H, P], the slots of keys up to which it looks, if it hears them or not.
-        most: the most tiles of keys that a tile of queries looks at.
-        block: slots a tile.
-        aligned: whether the slots of queries and of keys hold the same tokens.
+        query: int64 [B, H, P], the token in each slot of queries; -1 if empty.
+        key: int64 [B, H, P'], the same for keys.
+        start: [B, H, P], the first slot of keys that each slot of queries attends to.
+        stop: [B, H, P], one past the last slot.
+        reach: [B, H, P], one past the last slot of keys in its tiles.
+        most: maximum number of tiles of keys per tile of queries.
+        block: slots per tile.
+        aligned: whether the slots of queries and of keys have the same tokens.
     """
 
     query: Tensor
@@ -40,7 +40,7 @@ class Routes(NamedTuple):
     aligned: bool
 
     def tiles(self) -> BlockAdjacency:
-        """Who hears whom among the slots."""
+        """The edges between slots."""
         return of_runs(
             self.start,
             self.stop,
@@ -52,7 +52,7 @@ class Routes(NamedTuple):
 
     @staticmethod
     def members(token: Tensor, count: int) -> Adjacency:
-        """Slots that hear their token: B P H of them, of B N H tokens and, last, nobody; its transpose leads back."""
+        """Edges from B N H tokens (and a last empty one) to their B P H slots; the transpose maps slots to tokens."""
         batch, heads, _ = token.shape
         example = torch.arange(batch, device=token.device).view(-1, 1, 1)
         head = torch.arange(heads, device=token.device).view(1, -1, 1)
@@ -65,42 +65,42 @@ class Routes(NamedTuple):
 def attend_slots(
     routes: Routes, q: Tensor, k: Tensor, v: Tensor, *, shared: bool, **options: Any
 ) -> tuple[Tensor, BlockAdjacency, Tensor, Adjacency]:
-    """Bring tokens [B, N, H, D] to the slots of their clusters, attend there, and average over a token's clusters.
+    """Assign tokens [B, N, H, D] to the slots of their clusters, attend, and average over the clusters of a token.
 
-    Gives the result by token, the tiles, lse by slot, and the edges from slots to tokens. With ``shared`` queries are
-    keys; ``options`` are those of `hgraph.attend`.
+    Returns the result by token, the tiles, lse by slot, and the edges from slots to tokens. With ``shared``, queries
+    are keys; ``options`` are those of `hgraph.attend`.
     """
     of_queries = Routes.members(routes.query, q.shape[1])
     of_keys = of_queries if routes.aligned else Routes.members(routes.key, k.shape[1])
 
-    def brought(x: Tensor, members: Adjacency, token: Tensor) -> Tensor:
-        rows = F.pad(x.flatten(0, 2), (0, 0, 0, 1))  # the last one is nobody
+    def in_slots(x: Tensor, members: Adjacency, token: Tensor) -> Tensor:
+        rows = F.pad(x.flatten(0, 2), (0, 0, 0, 1))  # the last row is for empty slots
         return propagate(members, rows).view(x.shape[0], token.shape[-1], *x.shape[2:])
 
-    there = brought(q, of_queries, routes.query)
-    keys = there if shared and routes.aligned else brought(k, of_keys, routes.key)
-    values, tiles, back = brought(v, of_keys, routes.key), routes.tiles(), of_queries.transpose()
-    out, lse = attend(tiles, there, keys, values, **options)
+    queries = in_slots(q, of_queries, routes.query)
+    keys = queries if shared and routes.aligned else in_slots(k, of_keys, routes.key)
+    values, tiles, back = in_slots(v, of_keys, routes.key), routes.tiles(), of_queries.transpose()
+    out, lse = attend(tiles, queries, keys, values, **options)
     return propagate(back, out.flatten(0, 2), reduce="mean")[:-1].view(q.shape), tiles, lse, back
 
 
 def by_nearest(
     query: Tensor, key: Tensor, num_clusters: int, size: int, *, block: int, itself: bool, shared: bool
 ) -> Routes:
-    """Every query hears the last keys of its cluster, up to its own place in the sequence.
+    """Each query attends to the last keys of its cluster, up to its own position in the sequence.
 
     Args:
         query: int64 [B, H, T], the cluster of each query, -1 for none; queries are the last T of the S tokens.
         key: int64 [B, H, S], the cluster of each key.
         num_clusters: C.
-        size: w, how many keys are heard.
-        block: slots a tile.
-        itself: whether a token attends to itself; if not, it does so only where nobody else is.
+        size: w, number of keys per query.
+        block: slots per tile.
+        itself: whether a token attends to itself; if not, it does so only if it is alone.
         shared: whether the queries are the keys.
     """
     targets, sources = query.shape[-1], key.shape[-1]
     keys = grouped(key, num_clusters, block)
-    # Among keys sorted by cluster and place: how many of a query's cluster come up to its place.
+    # Among keys sorted by cluster and position: the number of keys of a query's cluster up to its position.
     code = torch.where(key < 0, num_clusters, key) * sources + torch.arange(sources, device=key.device)
     ordered, own = code.contiguous().sort(-1).values, query.clamp(min=0).contiguous()
     place = torch.arange(sources - targets, sources, device=key.device)
@@ -109,12 +109,12 @@ def by_nearest(
     last = first + count - 1
     stop = last + 1 if itself else torch.where(count > 1, last, last + 1)
     start = torch.maximum(first, stop - size)
-    heard = (query >= 0) & (count > 0)
+    visible = (query >= 0) & (count > 0)
     aligned = shared and not itself  # each query is in the slot of its key
     if aligned:
         token = keys.token
-    else:  # queries whose last key lies in one tile go together, so a tile of them hears a bounded number of tiles
-        group = torch.where(heard, last.div(block, rounding_mode="floor"), -1)
+    else:  # group queries by the tile of their last key: a tile of queries then has a bounded number of tiles of keys
+        group = torch.where(visible, last.div(block, rounding_mode="floor"), -1)
         token = grouped(group, keys.token.shape[-1] // block, block).token
     at = token.clamp(min=0)
     start, stop, reach = (torch.where(token < 0, 0, x.gather(-1, at)) for x in (start, stop, last + 1))
@@ -124,23 +124,23 @@ def by_nearest(
 def by_claim(
     query: Tensor, key: Tensor, size: int, *, block: int, causal: bool, itself: bool, by_rank: bool, shared: bool
 ) -> Routes:
-    """Every centroid claims the queries and the keys nearest to it, and these hear each other.
+    """Each centroid gets the queries and keys nearest to it, and these attend to each other.
 
     Args:
-        query: scores [B, H, C, T], -inf for what may not be claimed.
+        query: scores [B, H, C, T], -inf for padding.
         key: scores [B, H, C, S].
-        size: w.
-        block: slots a tile.
-        causal: whether a query hears only keys up to its own place in the sequence.
-        itself: whether a token hears itself; if not (queries are keys, causal), only where nobody else is.
-        by_rank: whether ranks within the cluster are compared in place of positions in the sequence, as published.
+        size: w, tokens per cluster.
+        block: slots per tile.
+        causal: whether a query attends only to keys up to its own position in the sequence.
+        itself: whether a token attends to itself; if not (queries are keys, causal), only if it is alone.
+        by_rank: whether to compare ranks within the cluster instead of positions in the sequence, as published.
         shared: whether the queries are the keys.
     """
     queries = patterns.topk_members(query, min(size, query.shape[-1]))
     keys = queries if shared else patterns.topk_members(key, min(size, key.shape[-1]))
     width = -(-keys.shape[-1] // block) * block
     base = width * torch.arange(key.shape[2], device=key.device).unsqueeze(1)
-    empty = (keys < 0).sum(-1, keepdim=True)  # entries of a list that names fewer than w come first
+    empty = (keys < 0).sum(-1, keepdim=True)  # empty entries of lists with fewer than w tokens come first
     start, rank = base + empty, torch.arange(queries.shape[-1], device=key.device)
     if not causal:
         count = torch.full_like(queries, keys.shape[-1])
@@ -165,9 +165,9 @@ def by_claim(
 def nearby(
     targets: int, sources: int, window: int, *, causal: bool, block: int, present: Tensor | None, device: torch.device
 ) -> BlockAdjacency:
-    """Blocks of ``window`` tokens that hear themselves and the one before, and the one after if not causal.
+    """Blocks of ``window`` tokens that attend to themselves and the previous block, and the next one if not causal.
 
-    The targets are the last of the sources; ``present`` [B, S] leaves out padding.
+    The targets are the last of the sources; ``present`` [B, S] is False at padding.
     """
     place = torch.arange(sources - targets, sources, device=device)
     own = place.div(window, rounding_mode="floor")
