@@ -34,6 +34,7 @@ class RunSettings:
         distilled: whether the run has an MLP and a student, too.
         student: the kind of MLP.
         shape: width and dropout of the network, if the run has saved them.
+        positions: number of positions that the student reads.
     """
 
     source: str
@@ -43,11 +44,12 @@ class RunSettings:
     distilled: bool
     student: Student
     shape: dict[str, Any]
+    positions: int = 0
 
     def networks(self, data: Data) -> dict[str, nn.Module]:
         """Name of the weights file -> network, not yet with these weights."""
         if self.distilled:
-            return networks_of(data, self.model, self.student, self.seed)
+            return networks_of(data, self.model, self.student, self.seed, self.positions)
         return {"model": network_of(self.model, data, self.seed, **self.shape)}
 
 
@@ -71,6 +73,7 @@ def read_settings(run: Path, config: dict[str, Any]) -> RunSettings:
             distilled,
             Student(settings.get("student", Student.PUBLISHED.value)),
             {name: settings[name] for name in ("hidden", "dropout") if name in settings},
+            int(settings.get("positions", 0)),
         )
     except (KeyError, ValueError, TypeError) as error:
         raise _not_a_run(run, error) from error

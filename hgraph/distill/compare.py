@@ -106,6 +106,7 @@ def compare(
     *,
     split: str = "default",
     objective: Term | None = None,
+    positions: Tensor | None = None,
     seed: int = 0,
     checkpoints: str | os.PathLike[str] | None = None,
     **options: Any,
@@ -123,6 +124,7 @@ def compare(
         data: data with a structure that the teacher takes.
         split: name of the split.
         objective: the loss of the student, see `distill`.
+        positions: [N, P] features that only the student gets, see `distill`.
         seed: random seed of dropout.
         checkpoints: a folder for checkpoints; an interrupted earlier call with it is continued.
         **options: ``epochs``, ``lr``, ``weight_decay``, ``patience``, ``progress`` of `fit`, for all three.
@@ -151,13 +153,15 @@ def compare(
 
     teacher_fit = fit(teacher, (part.x, part.structure), loss, validate=validate, **fit_options("teacher"))
     baseline_fit = distill(None, mlp, data, objective=Labels(), split=split, **fit_options("mlp"))
-    student_fit = distill(teacher, student, data, objective=objective, split=split, **fit_options("student"))
-    row = data.x[:1].clone()
-    one = {"mlp": lambda: mlp(row), "student": lambda: student(row)}
+    taught: dict[str, Any] = {"objective": objective, "positions": positions, "split": split}
+    student_fit = distill(teacher, student, data, **taught, **fit_options("student"))
+    x_student = data.x if positions is None else torch.cat([data.x, positions.to(data.x)], 1)
+    row, row_student = data.x[:1].clone(), x_student[:1].clone()
+    one = {"mlp": lambda: mlp(row), "student": lambda: student(row_student)}
     every = {
         "mlp": lambda: mlp(data.x),
         "teacher": lambda: teacher(data.x, data.structure),
-        "student": lambda: student(data.x),
+        "student": lambda: student(x_student),
     }
     all_s = timings(every, device=data.x.device)
     one_s = {"teacher": all_s["teacher"]} | timings(one, device=data.x.device)
@@ -181,6 +185,7 @@ def unseen_accuracies(
     *,
     split: str,
     objective: Term | None = None,
+    positions: Tensor | None = None,
     seed: int = 0,
     checkpoints: str | os.PathLike[str] | None = None,
     **options: Any,
@@ -228,6 +233,7 @@ def unseen_accuracies(
         student,
         data,
         objective=objective,
+        positions=positions,
         split=split,
         label="student, unseen",
         checkpoint=second,

@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 
 from hgraph.data import Data
 from hgraph.distill.objectives import lighthgnn
+from hgraph.distill.objectives.activations import penultimate
 from hgraph.distill.objectives.lesson import Lesson, Term
 from hgraph.distill.teachers import Teacher, resolve_teacher
-from hgraph.train import FitResult, classification_loss, fit, seeded, training_view
+from hgraph.errors import ArgumentError
+from hgraph.train import FitResult, TrainingView, classification_loss, fit, seeded, training_view
 
 __all__ = ["distill"]
 
@@ -24,6 +29,7 @@ def distill(
     objective: Term | None = None,
     split: str = "default",
     validate: Callable[[Tensor], float] | None = None,
+    positions: Tensor | None = None,
     seed: int = 0,
     label: str = "student",
     **options: Any,
@@ -44,6 +50,7 @@ def distill(
         split: name of the split.
         validate: score of the student's outputs [N', C] to select the best epoch, higher is better; None is the
             accuracy on the validation nodes. Needed if outputs are embeddings (`PairwiseRanking`).
+        positions: [N, P] features that only the student gets, after those of ``data``; see `position_features`.
         seed: random seed of dropout, noise and sampling.
         label: name of this training in the progress bar and the log.
         **options: ``epochs``, ``lr``, ``weight_decay``, ``patience``, ``progress`` and the other options of `fit`.
@@ -66,7 +73,9 @@ def distill(
     """
     part = training_view(data, split)
     teacher_fn, teacher_logits = resolve_teacher(teacher, part)
-    lesson = Lesson(part, student, teacher_fn, teacher_logits)
+    embed = partial(penultimate, teacher, part.x, part.structure) if isinstance(teacher, nn.Module) else None
+    part = part if positions is None else _with_positions(part, positions, data.split(split).observed)
+    lesson = Lesson(part, student, teacher_fn, teacher_logits, embed)
     if validate is None:
         _, validate = classification_loss(part)
     try:
@@ -77,6 +86,13 @@ def distill(
     finally:
         for hook in lesson.hooks:
             hook.remove()
+
+
+def _with_positions(part: TrainingView, positions: Tensor, observed: Tensor | None) -> TrainingView:
+    positions = positions if observed is None else positions[observed]
+    if positions.dim() != 2 or len(positions) != len(part.x):
+        raise ArgumentError("positions", f"shape [{len(part.x)}, P]", f"shape {list(positions.shape)}")
+    return dataclasses.replace(part, x=torch.cat([part.x, positions.to(part.x)], 1))
 
 
 class _Learner(nn.Module):
