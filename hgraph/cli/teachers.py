@@ -97,14 +97,19 @@ def split_of(setting: Setting) -> str:
     return "default" if setting is Setting.TRANSDUCTIVE else setting.value
 
 
-def networks_of(data: Data, teacher: ModelEntry, student: Student, seed: int) -> dict[str, torch.nn.Module]:
-    """The ``teacher``, the ``mlp`` and the ``student`` of a distillation, initialized under the seed."""
+def networks_of(
+    data: Data, teacher: ModelEntry, student: Student, seed: int, *, hidden: int | None = None, **shape: Any
+) -> dict[str, torch.nn.Module]:
+    """The ``teacher``, the ``mlp`` and the ``student`` of a distillation, initialized under the seed.
+
+    ``hidden`` and ``shape`` are the width and other arguments of the teacher.
+    """
     from hgraph.train import build_model
 
     options = STUDENTS[student][0]
     return {
         "mlp": build_model(MLP, data, seed=seed, **options).to(data.x.device),
-        "teacher": build_model(teacher, data, seed=seed).to(data.x.device),
+        "teacher": build_model(teacher, data, seed=seed, hidden_size=hidden, **shape).to(data.x.device),
         "student": build_model(MLP, data, seed=seed, **options).to(data.x.device),
     }
 

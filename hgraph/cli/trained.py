@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 from hgraph.cli.choices import CLASSIFIERS
 from hgraph.cli.common import LOG, load
+from hgraph.cli.node_runs import network_of
 from hgraph.cli.teachers import Setting, Student, networks_of
-from hgraph.cli.train import network_of
 from hgraph.errors import DataError
 from hgraph.models.registry import ModelEntry, find
 
@@ -18,8 +18,11 @@ if TYPE_CHECKING:
     from torch import nn
 
     from hgraph.data import Data
+    from hgraph.train import NodeTask
 
 __all__ = ["RunSettings", "config_of", "encode_for_run", "load_weights", "read_settings"]
+
+_OPTIONS = ("epochs", "lr", "weight_decay", "patience", "clip", "schedule", "precision")
 
 
 @dataclass(frozen=True)
@@ -33,7 +36,9 @@ class RunSettings:
         seed: the seed of the run.
         distilled: whether the run has an MLP and a student, too.
         student: the kind of MLP.
-        shape: width and dropout of the network, if the run has saved them.
+        shape: width and dropout of the network (of a distillation: of the teacher), if the run has saved them.
+        task: the loss, the metrics and the answers for the labels.
+        options: the options of the training, if the run has saved them.
     """
 
     source: str
@@ -43,11 +48,13 @@ class RunSettings:
     distilled: bool
     student: Student
     shape: dict[str, Any]
+    task: NodeTask
+    options: dict[str, Any]
 
     def networks(self, data: Data) -> dict[str, nn.Module]:
         """Name of the weights file -> network, not yet with these weights."""
         if self.distilled:
-            return networks_of(data, self.model, self.student, self.seed)
+            return networks_of(data, self.model, self.student, self.seed, **self.shape)
         return {"model": network_of(self.model, data, self.seed, **self.shape)}
 
 
@@ -57,6 +64,8 @@ def read_settings(run: Path, config: dict[str, Any]) -> RunSettings:
     Raises:
         DataError: settings are missing or unknown.
     """
+    from hgraph.train import task_from
+
     try:
         distilled = "run" in config
         settings = config["run"] if distilled else config
@@ -71,6 +80,8 @@ def read_settings(run: Path, config: dict[str, Any]) -> RunSettings:
             distilled,
             Student(settings.get("student", Student.PUBLISHED.value)),
             {name: settings[name] for name in ("hidden", "dropout") if name in settings},
+            task_from(config.get("task")),
+            {name: settings[name] for name in _OPTIONS if name in settings},
         )
     except (KeyError, ValueError, TypeError) as error:
         raise _not_a_run(run, error) from error
@@ -116,7 +127,7 @@ def load_weights(network: nn.Module, run: Path, name: str, data: Data, dataset: 
     except (OSError, SafetensorError) as error:
         raise _not_a_run(run, error) from error
     except RuntimeError as error:
-        wanted = f"{data.num_features} features and {data.num_classes} classes"
+        wanted = f"{data.num_features} features and {data.num_outputs} outputs"
         raise DataError(f"{run}: the network does not match {dataset!r} with {wanted} ({error})") from error
     return network.eval()
 

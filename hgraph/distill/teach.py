@@ -9,11 +9,14 @@ from torch import Tensor, nn
 
 from hgraph.data import Data
 from hgraph.distill.objectives import lighthgnn
-from hgraph.distill.objectives.lesson import Lesson, Term
+from hgraph.distill.objectives.high_order import HighOrder
+from hgraph.distill.objectives.lesson import Lesson, Sum, Term
+from hgraph.distill.objectives.reliable import NoisyFeatures, ReliableLabels
 from hgraph.distill.teachers import Teacher, resolve_teacher
-from hgraph.train import FitResult, classification_loss, fit, seeded, training_view
+from hgraph.errors import ArgumentError
+from hgraph.train import FitResult, NodeTask, TrainingView, fit, seeded, task_loss, training_view
 
-__all__ = ["distill"]
+__all__ = ["check_objective", "distill"]
 
 
 def distill(
@@ -23,6 +26,7 @@ def distill(
     *,
     objective: Term | None = None,
     split: str = "default",
+    task: NodeTask | None = None,
     validate: Callable[[Tensor], float] | None = None,
     seed: int = 0,
     label: str = "student",
@@ -42,8 +46,9 @@ def distill(
         data: features, labels and splits.
         objective: the loss, see `hgraph.distill.objectives`; None is `lighthgnn`, soft labels only.
         split: name of the split.
+        task: how labels are learned and scored; None is found from the labels, see `hgraph.train.task_of`.
         validate: score of the student's outputs [N', C] to select the best epoch, higher is better; None is the
-            accuracy on the validation nodes. Needed if outputs are embeddings (`PairwiseRanking`).
+            score of the task on the validation nodes. Needed if outputs are embeddings (`PairwiseRanking`).
         seed: random seed of dropout, noise and sampling.
         label: name of this training in the progress bar and the log.
         **options: ``epochs``, ``lr``, ``weight_decay``, ``patience``, ``progress`` and the other options of `fit`.
@@ -64,11 +69,12 @@ def distill(
     >>> len(result.history)
     5
     """
-    part = training_view(data, split)
+    part = training_view(data, split, task=task)
+    check_objective(objective, part)
     teacher_fn, teacher_logits = resolve_teacher(teacher, part)
     lesson = Lesson(part, student, teacher_fn, teacher_logits)
     if validate is None:
-        _, validate = classification_loss(part)
+        _, validate = task_loss(part)
     try:
         with seeded(seed, {part.x.device}):
             loss = (lighthgnn() if objective is None else objective).bind(lesson)
@@ -77,6 +83,19 @@ def distill(
     finally:
         for hook in lesson.hooks:
             hook.remove()
+
+
+def check_objective(objective: Term | None, part: TrainingView) -> None:
+    """Check that an objective has no terms that are defined for classes only, if the task is another one.
+
+    Raises:
+        ArgumentError: it has one.
+    """
+    terms = objective.terms if isinstance(objective, Sum) else ((1.0, objective),)
+    for _, term in terms if part.task.kind != "classification" else ():
+        if isinstance(term, (HighOrder, NoisyFeatures, ReliableLabels)):
+            hint = "Use lighthgnn or glnn, whose terms Labels and SoftLabels suit every task"
+            raise ArgumentError("objective", f"terms for {part.task.title}", type(term).__name__, hint)
 
 
 class _Learner(nn.Module):
