@@ -26,6 +26,8 @@ __all__ = ["from_tables"]
 
 _LOG = logging.getLogger("hgraph")
 _IDENTITY = 2048  # without features, up to so many nodes get a one-hot column each; more nodes get their degree
+# a label with so many classes, and on average fewer rows per class, is probably a number or an id
+_MANY_CLASSES, _FEW_ROWS = 50, 5
 _SPLITS = ("stratified", "temporal", "given")
 
 
@@ -250,10 +252,27 @@ def _labels(table: Table | None, label: str | None, task: str | None, missing: C
         return Labels(y, "node regression", {"kind": "real"})
     # sort numbers by value, words alphabetically
     names = tuple(sorted(set(map(canonical, values)), key=(lambda v: (float(v), v)) if numbers is not None else None))
+    if task is None:
+        _question(table, label, names, sum(cell not in missing for cells in table[label] for cell in cells), numbers)
     number = {name: i for i, name in enumerate(names)}
     index = {value: number[canonical(value)] for value in values}
     y = torch.tensor([index.get(cell, -1) for cells in table[label] for cell in cells], dtype=torch.long)
     return Labels(y, "node classification", {"kind": "class", "num_classes": len(names)}, names)
+
+
+def _question(table: Table, label: str, names: Sequence[str], rows: int, numbers: np.ndarray | None) -> None:
+    """Check that a label without a task is not rather a number or an id.
+
+    Raises:
+        DataError: there are many classes, with few rows each.
+    """
+    if len(names) < _MANY_CLASSES or rows >= _FEW_ROWS * len(names):
+        return
+    got = f"{len(names):,} classes in {rows:,} rows, such as {names[0]!r} and {names[1]!r}"
+    hint = "Pass task='classification' (--task classification) if these are classes"
+    if numbers is not None:
+        hint = f"Pass task='regression' (--task regression) to predict numbers. {hint}"
+    raise wrong(f"{table.source}: column {label!r}", "a label with several rows per class", got, hint)
 
 
 def _parts(

@@ -12,10 +12,13 @@ __all__ = [
     "STARTERS",
     "TEACHERS",
     "TOWERS",
+    "ClassWeight",
     "Network",
     "Pretrained",
+    "Select",
     "Teacher",
     "listed",
+    "value_of",
 ]
 
 _CLASSIFY = select(task="node classification")
@@ -34,6 +37,27 @@ def listed(names: tuple[str, ...]) -> str:
     'a, b or c'
     """
     return " or ".join(filter(None, (", ".join(names[:-1]), names[-1])))
+
+
+class Select(Enum):
+    """Validation scores that can select the epoch whose state is used."""
+
+    ACCURACY = "accuracy"
+    F1 = "f1"
+    AUC = "auc"
+    LOSS = "loss"
+    MAE = "mae"
+
+
+class ClassWeight(Enum):
+    """Weights of the classes in the loss."""
+
+    BALANCED = "balanced"
+
+
+def value_of(choice: Enum | None) -> str | None:
+    """The text of a choice, or None."""
+    return None if choice is None else choice.value
 
 
 class Teacher(Enum):

@@ -63,20 +63,21 @@ def plain_errors(command: Callable[..., None]) -> Callable[..., None]:
     return wrapped
 
 
+_NODE_TASKS = ("node classification", "node regression")
+
+
 def load(name: str, root: Path | None, seed: int) -> Dataset:
-    """Load a data set for node classification; ``seed`` draws its split if the split is random."""
+    """Load a data set with labels of nodes; ``seed`` draws its split if the split is random."""
     from hgraph import datasets
 
     card = datasets.info(name)
-    if card.task != "node classification":
+    if card.task not in _NODE_TASKS:
         hint = (
             "Build it with `hgraph datasets build --label COLUMN`"
             if card.target_spec.get("kind") == "none"
-            else "Run `hgraph datasets list` to see the tasks"
+            else 'Run `hgraph datasets list --task "node classification"` to see suitable ones'
         )
-        raise ArgumentError(
-            "dataset", "a data set for node classification", f"{name!r}, which is for {card.task}", hint
-        )
+        raise ArgumentError("dataset", "a data set with labels of nodes", f"{name!r}, which is for {card.task}", hint)
     return datasets.load(name, root=root, **({"seed": seed} if "seed" in card.options else {}))
 
 

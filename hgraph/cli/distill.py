@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from hgraph.cli.choices import Teacher
+from hgraph.cli.choices import ClassWeight, Select, Teacher, value_of
 from hgraph.cli.common import (
     JsonOption,
     OverwriteOption,
@@ -19,10 +19,11 @@ from hgraph.cli.common import (
     RootOption,
     device_of,
     environment_info,
-    load,
     plain_errors,
     run_folder,
 )
+from hgraph.cli.lessons import Lesson, is_node_run
+from hgraph.cli.node_runs import Prepared, prepared
 from hgraph.cli.numbers import SEEDS, real, whole
 from hgraph.cli.runs import check_folder, running
 from hgraph.cli.teachers import (
@@ -40,13 +41,14 @@ from hgraph.cli.teachers import (
 )
 from hgraph.cli.towers import STEPS, distill_run, is_run
 from hgraph.errors import ArgumentError, DataError
-from hgraph.models.registry import ModelEntry, find
+from hgraph.models.registry import find
 
 if TYPE_CHECKING:
     import torch
 
     from hgraph.data import Data, Dataset
     from hgraph.distill import Comparison, Term
+    from hgraph.train import NodeTask
 
 
 class Objective(Enum):
@@ -78,7 +80,7 @@ def distill(
     dataset: Annotated[
         str,
         typer.Argument(
-            help="A name of `hgraph datasets list`, a folder you built, or the run folder of a recommender."
+            help="A name of `hgraph datasets list`, a folder you built, or a run of `hgraph train` or `hgraph tune`."
         ),
     ],
     teacher: Annotated[Teacher, typer.Option(help="Teacher network.")] = Teacher("hgnn"),
@@ -98,6 +100,15 @@ def distill(
         Setting, typer.Option(help="transductive: training uses all nodes; production: some test nodes are left out.")
     ] = Setting.TRANSDUCTIVE,
     epochs: Annotated[int, whole(help="Epochs of each of the three trainings.")] = 200,
+    select: Annotated[
+        Select | None,
+        typer.Option(
+            help="Validation score that selects the epoch; default: accuracy, mae for numbers, f1 for several labels."
+        ),
+    ] = None,
+    class_weight: Annotated[
+        ClassWeight | None, typer.Option(help="balanced: rare classes weigh as much as frequent ones in the loss.")
+    ] = None,
     steps: Annotated[int | None, whole(help=f"Training steps of a recommender's student; default {STEPS}.")] = None,
     out: Annotated[
         Path | None, typer.Option(help="Run folder; default runs/<dataset>-<teacher>-student-<seed>, or RUN/student.")
@@ -115,11 +126,20 @@ def distill(
     second training of teacher and student). Writes report.md with plots, the weights of all three networks, and the
     student for `hgraph predict`. The same command resumes a stopped run.
 
+    For a run of `hgraph train` or `hgraph tune`, the trained network of the run is the teacher, on the data of the run.
+
     For a run of `hgraph train --model kgat`, or of another recommender, the student is a two-tower MLP that learns to
     rank items as the model of the run does. It is written as ONNX; its recall and latency are printed.
     """
+    from hgraph.datasets import Inputs
+    from hgraph.distill import compare, write_report
+    from hgraph.distill.report import table
+    from hgraph.distill.teach import check_objective
+    from hgraph.train import training_view
+
     if is_run(dataset):
-        _reject_other_options(context)
+        common = {"dataset", "steps", "out", "overwrite", "device", "root", "as_json", "quiet"}
+        _reject_given(context, common, "the student of a recommender has no such setting")
         distill_run(
             Path(dataset), steps=steps or STEPS, out=out, overwrite=overwrite, device=device, root=root,
             as_json=as_json, quiet=quiet,
@@ -129,123 +149,124 @@ def distill(
         raise ArgumentError(
             "steps", "no value, because only the student of a recommender has steps", steps, "Use --epochs"
         )
-    teacher_entry = find(teacher.value)
-    folder = run_folder(out, dataset, f"{teacher_entry.name}-student", seed)
-    check_folder(folder, overwrite=overwrite)
     term = _objective(objective, variant, lam)
     where = device_of(device)
-    loaded = load(dataset, root=root, seed=seed)
+    task = {"select": value_of(select), "class_weight": value_of(class_weight)}
+    if is_node_run(dataset):
+        allowed = set(context.params) - {"teacher", "seed", "setting", *task}
+        _reject_given(context, allowed, "it comes from the run folder")
+        folder = out or Path(dataset) / "student"
+        check_folder(folder, overwrite=overwrite)
+        learned = Lesson.of_run(Path(dataset), where, root)
+    else:
+        folder = run_folder(out, dataset, f"{teacher.value}-student", seed)
+        check_folder(folder, overwrite=overwrite)
+        on = prepared(dataset, find(teacher.value), setting, seed, root=root, device=where, **task)
+        learned = Lesson(dataset, on, seed)
+    on, seed = learned.on, learned.seed
+    teacher_entry, loaded, data, split = on.model, on.dataset, on.data, on.split
+    if calibrate and on.task.kind != "classification":
+        raise ArgumentError("calibrate", f"no value, because this is {on.task.title}", "a value")
+    check_objective(term, training_view(data, split, task=on.task))
 
-    from hgraph.datasets import Inputs
-    from hgraph.distill import compare, write_report
-    from hgraph.distill.report import table
-
-    data, split = prepare(loaded, teacher_entry, setting, seed).to(where), split_of(setting)
-    run: dict[str, Any] = {"dataset": dataset, "teacher": teacher_entry.name, "objective": objective.value}
-    run |= {"variant": variant.value, "lam": lam, "student": student.value, "setting": setting.value}
-    run |= {"seed": seed, "epochs": epochs}
-    run |= {"positions": POSITIONS} if objective is Objective.NOSMOG else {}
-    networks = networks_of(data, teacher_entry, student, seed, run.get("positions", 0))
-    options: dict[str, Any] = {"objective": term, "split": split, "seed": seed, "epochs": epochs}
-    options["positions"] = positions_of(data, split, run.get("positions", 0))
+    run: dict[str, Any] = {"dataset": learned.source, "teacher": teacher_entry.name, "objective": objective.value}
+    run |= {"variant": variant.value, "lam": lam, "student": student.value, "setting": on.setting.value}
+    run |= {"seed": seed, "epochs": epochs} | learned.shape | {k: v for k, v in task.items() if v is not None}
+    run |= {} if learned.run is None else {"teacher_run": str(learned.run.resolve())}
+    size = POSITIONS if objective is Objective.NOSMOG else 0
+    run |= {"positions": size} if size else {}
+    networks = learned.networks(student, size)
+    options: dict[str, Any] = {"objective": term, "split": split, "task": on.task, "seed": seed, "epochs": epochs}
+    options["positions"] = positions_of(data, split, size)
     with running(folder, run | {"data": repr(data)}, overwrite=overwrite) as place:
         options["progress"] = False if quiet else None
         networks_in_turn = networks["teacher"], networks["mlp"], networks["student"]
-        comparison = compare(*networks_in_turn, data, **options, checkpoints=place)
+        comparison = compare(*networks_in_turn, data, teacher_fit=learned.fit, **options, checkpoints=place)
         unseen = options | {"checkpoints": place / "unseen"}
-        if objective is Objective.NOSMOG and setting is Setting.PRODUCTION:
-            found = _without_positions(networks["student"], data, split)
-            rows = _about_new_rows(comparison, found, setting, "the test nodes that were left out of training")
-        else:
-            rows = _accuracy_on_new_rows(comparison, loaded, teacher_entry, student, setting, where, **unseen)
+        rows = _metric_on_new_rows(comparison, learned, student, where, networks["student"], **unseen)
         names = {"mlp": "MLP", "teacher": f"{teacher_entry.title} (teacher)", "student": "student"}
-        config = _config(loaded, data, split, teacher_entry, student, run, where)
-        config |= {"command": _command(run, calibrate, device, folder), "run": run}
+        config = _config(learned, student, run, where)
+        config |= {"command": _command(run, dataset, calibrate, device, folder), "run": run}
         temperature = (comparison.student.temperature if calibrate else None) or 1.0
-        title = f"{loaded.name}: {teacher_entry.title} distilled into an MLP (seed {seed}, {setting.value})"
+        title = f"{loaded.name}: {teacher_entry.title} distilled into an MLP (seed {seed}, {on.setting.value})"
         headings: dict[str, Any] = {"names": names, "title": title, "config": config}
         more = [*([rows] if rows else []), *added(loaded, teacher_entry)]
         more += [_POSITIONED] if objective is Objective.NOSMOG else []
         headings["notes"] = [*_about(loaded), *(f"{teacher_entry.title}: {note}" for note in more)]
         try:
-            _export(networks["student"], folder / "student", data, temperature, more)
+            _export(networks["student"], folder / "student", data, temperature, on.task, more)
             Inputs.of(data).save(folder / "student")
             report = write_report(folder, comparison, networks, data, split=split, **headings)
         except OSError as error:
             raise DataError(f"{folder}: cannot be written ({error})") from error
     if as_json:
         figures = {key: model.figures() for key, model in comparison.items()}
-        head = {"dataset": loaded.name, "setting": setting.value, "seed": seed}
+        head = {"dataset": loaded.name, "setting": on.setting.value, "seed": seed}
         typer.echo(json.dumps(head | figures, allow_nan=False))
     else:
         typer.echo(f"{table(comparison, names)}\n")
         typer.echo(f"{rows}\n\nreport: {report}" if rows else f"report: {report}")
 
 
-def _accuracy_on_new_rows(
+def _metric_on_new_rows(
     comparison: Comparison,
-    loaded: Dataset,
-    teacher_entry: ModelEntry,
+    learned: Lesson,
     student: Student,
-    setting: Setting,
     where: torch.device,
+    network: torch.nn.Module,
     **options: Any,
 ) -> str:
-    """A sentence on the student's accuracy on rows that were not in training; "" if it is unknown.
+    """A sentence on the student's main metric on rows that were not in training; "" if it is unknown.
 
     For a transductive run, a second teacher and student are trained without some of the test nodes.
     """
     from hgraph.distill import unseen_accuracies
 
-    if setting is Setting.PRODUCTION:
-        found = comparison.student.unseen_accuracy
+    task, on = comparison.student.task, learned.on
+    name, seen = task.name_of(task.main), comparison.student.main
+    if on.setting is Setting.PRODUCTION:
+        found = comparison.student.unseen
+        if options["positions"] is not None:
+            found = _without_positions(network, on, task)
         how = "the test nodes that were left out of training"
     else:
-        seed, production = options["seed"], Setting.PRODUCTION
-        data = prepare(loaded, teacher_entry, production, seed).to(where)
-        split, size = split_of(production), 0 if options["positions"] is None else POSITIONS
-        made = networks_of(data, teacher_entry, student, seed, size)
-        options |= {"split": split, "positions": positions_of(data, split, size)}
+        data = prepare(on.dataset, on.model, Setting.PRODUCTION, options["seed"]).to(where)
+        split, size = split_of(Setting.PRODUCTION), 0 if options["positions"] is None else POSITIONS
+        made = networks_of(data, on.model, student, options["seed"], positions=size, **learned.shape)
+        options |= {"split": split, "teacher_options": learned.options, "positions": positions_of(data, split, size)}
         pair = unseen_accuracies(made["teacher"], made["student"], data, **options)
         found = None if pair is None else pair[1]
-        teacher = "" if pair is None else f"; its teacher: {100 * pair[0]:.1f} %"
+        teacher = "" if pair is None else f"; its teacher: {task.format(task.main, pair[0])}"
         how = f"{UNSEEN:.0%} of the test nodes, left out of a second training{teacher}"
-    return _about_new_rows(comparison, found, setting, how)
+    if found is None:
+        return ""
+    what = (
+        "whose features were in training" if on.setting is Setting.TRANSDUCTIVE else "in and outside training together"
+    )
+    value = task.format(task.main, found)
+    new = f"{name[:1].upper() + name[1:]} on new rows, as in `hgraph predict` and `serve`: {value} ({how})"
+    return f"{new}. The test {name} of {task.format(task.main, seen)} is for nodes {what}."
 
 
-def _without_positions(student: torch.nn.Module, data: Data, split: str) -> float | None:
-    """The accuracy of a student with positions on rows that come without: the unseen test nodes."""
+def _without_positions(student: torch.nn.Module, on: Prepared, task: NodeTask) -> float | None:
+    """The metric of a student with positions on rows that come without: the unseen test nodes."""
     import torch
 
     from hgraph.data.labels import labeled
-    from hgraph.train import accuracy
 
-    unseen = data.split(split).unseen
-    unseen = unseen[labeled(data.y[unseen])]
+    unseen = on.data.split(on.split).unseen
+    unseen = unseen[labeled(on.data.y[unseen])]
     with torch.inference_mode():
-        return accuracy(student(data.x[unseen]), data.y[unseen]) if len(unseen) else None
+        return task.metric(task.main, student(on.data.x[unseen]), on.data.y[unseen]) if len(unseen) else None
 
 
-def _about_new_rows(comparison: Comparison, found: float | None, setting: Setting, how: str) -> str:
-    """The sentence that sets the accuracy on new rows beside the test accuracy."""
-    if found is None:
-        return ""
-    seen = comparison.student.test_accuracy
-    what = "whose features were in training" if setting is Setting.TRANSDUCTIVE else "in and outside training together"
-    new = f"Accuracy on new rows, as in `hgraph predict` and `serve`: {100 * found:.1f} % ({how})"
-    return f"{new}. The test accuracy of {100 * seen:.1f} % is for nodes {what}."
-
-
-def _reject_other_options(context: typer.Context) -> None:
-    """Reject options that do not apply to the student of a recommender."""
-    common = {"dataset", "steps", "out", "overwrite", "device", "root", "as_json", "quiet"}
+def _reject_given(context: typer.Context, allowed: set[str], why: str) -> None:
+    """Reject options of the command line that are not allowed for a run folder."""
     for name in context.params:
         source = context.get_parameter_source(name)
-        if name not in common and source is not None and source.name == "COMMANDLINE":
+        if name not in allowed and source is not None and source.name == "COMMANDLINE":
             hint = "The model, the data and the seed come from the run folder"
-            raise ArgumentError(
-                name, "no value, because the student of a recommender has no such setting", "a value", hint
-            )
+            raise ArgumentError(name, f"no value, because {why}", "a value", hint)
 
 
 def _objective(objective: Objective, variant: Variant, lam: float) -> Term:
@@ -258,14 +279,18 @@ def _objective(objective: Objective, variant: Variant, lam: float) -> Term:
     return OBJECTIVES[objective.value](lam)
 
 
-def _command(run: dict[str, Any], calibrate: bool, device: str, folder: Path) -> str:
-    words = ["hgraph", "distill", run["dataset"], "--teacher", run["teacher"], "--seed", str(run["seed"])]
-    for name in ("objective", "variant", "lam", "student", "setting", "epochs"):
-        words += [f"--{name}", str(run[name])]
+def _command(run: dict[str, Any], source: str, calibrate: bool, device: str, folder: Path) -> str:
+    words = ["hgraph", "distill", source]
+    words += [] if "teacher_run" in run else ["--teacher", run["teacher"], "--seed", str(run["seed"])]
+    names = ("objective", "variant", "lam", "student", "epochs")
+    for name in names if "teacher_run" in run else (*names, "setting", "select", "class_weight"):
+        words += [f"--{name.replace('_', '-')}", str(run[name])] if name in run else []
     return shlex.join([*words, *["--calibrate"] * calibrate, "--device", device, "--out", str(folder)])
 
 
-def _export(student: torch.nn.Module, folder: Path, data: Data, temperature: float, notes: list[str]) -> None:
+def _export(
+    student: torch.nn.Module, folder: Path, data: Data, temperature: float, task: NodeTask, notes: list[str]
+) -> None:
     """Write the student for `hgraph predict`, replacing an earlier one."""
     from hgraph.distill import export
     from hgraph.distill.serving.export import CARD
@@ -277,33 +302,30 @@ def _export(student: torch.nn.Module, folder: Path, data: Data, temperature: flo
     named: dict[str, Any] = {key: data.meta.get(key) for key in ("class_names", "feature_names", "encoder")}
     if data.meta.get("row_sums"):  # the student normalizes rows of counts as the loader did
         named["preprocess"] = UnitSums()
-    export(student, folder, data.x[:64].cpu(), temperature=temperature, notes=notes, **named)
+    export(student, folder, data.x[:64].cpu(), temperature=temperature, task=task, notes=notes, **named)
 
 
-def _config(
-    dataset: Dataset,
-    data: Data,
-    split: str,
-    teacher: ModelEntry,
-    student: Student,
-    run: dict[str, Any],
-    device: torch.device,
-) -> dict[str, Any]:
-    parts = data.split(split)
+def _config(learned: Lesson, student: Student, run: dict[str, Any], device: torch.device) -> dict[str, Any]:
+    on, teacher, data = learned.on, learned.on.model, learned.on.data
+    parts = data.split(on.split)
     unseen = f", {len(parts.unseen)} test nodes unseen" if len(parts.unseen) else ""
+    width, dropout = learned.shape.get("hidden") or teacher.width, learned.shape.get("dropout", 0.5)
+    trained = "" if learned.run is None else f", trained in {learned.run}"
     return {
-        "dataset": dataset.name,
+        "dataset": on.dataset.name,
         "structure": repr(data.structure),
         "features": data.num_features,
-        "classes": data.num_classes,
+        **({"classes": data.num_classes} if on.task.has_classes else {}),
         "train / validation / test": f"{len(parts.train)} / {len(parts.val)} / {len(parts.test)}",
         "setting": run["setting"] + unseen,
-        "teacher": f"{teacher.title}, width {teacher.width}, dropout 0.5",
+        "teacher": f"{teacher.title}, width {width}, dropout {dropout:g}{trained}",
         "student": f"MLP ({student.value}), width {MLP.width}, {STUDENTS[student][1]}",
         "objective": f"{run['objective']} ({run['variant']}), weight of the true labels {run['lam']:g}",
-        "training": f"Adam, lr 0.01, weight decay 0.0005, {run['epochs']} epochs, state of best validation accuracy",
+        "training": "Adam, lr 0.01, weight decay 0.0005, "
+        f"{run['epochs']} epochs, state of best validation {on.task.select}",
         "seed": run["seed"],
         "device": str(device),
+        "task": on.task.settings(),
         **environment_info(),
     }
 

@@ -10,13 +10,11 @@ from typing import Annotated, Any
 import typer
 
 from hgraph.cli.common import JsonOption, QuietOption, RootOption, device_of, load, plain_errors, print_results
+from hgraph.cli.node_runs import figures_of
 from hgraph.cli.recommenders import evaluate_recommender
 from hgraph.cli.teachers import MLP, positions_of, prepare, split_of
-from hgraph.cli.train import figures_of
 from hgraph.cli.trained import config_of, encode_for_run, load_weights, read_settings
 from hgraph.errors import ArgumentError
-
-_SHOWN = ("test_accuracy", "ece", "parameters", "unseen_accuracy")  # printed for each network of a distillation
 
 
 @plain_errors
@@ -57,12 +55,15 @@ def evaluate(
     for name, made in networks.items():
         network = load_weights(made, run, name, data, loaded.name)
         entry = model if name in ("model", "teacher") else MLP
-        found[name], _ = figures_of(network, positioned if name == "student" else data, entry, split_of(setting))
+        inputs = positioned if name == "student" else data
+        found[name], _ = figures_of(network, inputs, entry, split_of(setting), run_of.task)
     head = {"dataset": loaded.name, "setting": setting.value, "seed": seed}
     if "model" in found:
         print_results(found["model"], {**head, "model": model.name}, as_json)
         return
-    found = {name: {key: figures[key] for key in _SHOWN if key in figures} for name, figures in found.items()}
+    main = run_of.task.main
+    shown = (f"test_{main}", "ece", "parameters", f"unseen_{main}")
+    found = {name: {key: figures[key] for key in shown if key in figures} for name, figures in found.items()}
     if as_json:
         typer.echo(json.dumps(head | found, allow_nan=False))
     else:

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from hgraph.cli.common import LOG, QuietOption, RootOption, check_file, device_of, plain_errors
+from hgraph.cli.node_runs import class_names
 from hgraph.cli.predictions import prediction_writer
 from hgraph.cli.students import Program, ProgramOption, predictor_of, student_of
 from hgraph.cli.teachers import as_graph, as_hypergraph
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
 
     from hgraph.data import Data
     from hgraph.distill import Predictor
+    from hgraph.train import NodeTask
 
 RunArgument = Annotated[
     Path, typer.Argument(help="Folder written by `hgraph train`, `hgraph distill` or `hgraph export`.")
@@ -71,14 +73,15 @@ def predict(
     as_json: Annotated[bool, typer.Option("--json", help="Print predictions as JSON, one object per line.")] = False,
     quiet: QuietOption = False,
 ) -> None:
-    """Predict the class of nodes: rows of a file, nodes of a data set, or new nodes with their hyperedges.
+    """Predict the labels of nodes: rows of a file, nodes of a data set, or new nodes with their hyperedges.
 
     The student of a run of `hgraph distill` predicts the rows of a file of any length in bounded memory. Without rows,
     the trained network (for `hgraph distill`: the teacher) predicts the unlabeled nodes of its data set. With rows and
     --hyperedges or --edges it predicts new nodes, which may be connected to known nodes.
 
-    The output has the columns id (if there is one), label and probability, in the order of the rows. A file given with
-    --out appears only when it is complete. Categories that were not in the training data are counted on stderr.
+    The output has the columns id (if there is one), label and probability, in the order of the rows; for a regression
+    prediction, and for several labels per node labels. A file given with --out appears only when it is complete.
+    Categories that were not in the training data are counted on stderr.
     """
     if describe:
         _describe(run, as_json)
@@ -101,18 +104,21 @@ def predict(
                 "dataset" if every is False else "all", "no file of rows together with this option", str(rows)
             )
         predictor = predictor_of(run, program)
-        blocks, classes = _student_blocks(predictor, rows, key, delimiter), predictor.classes
+        task, classes = predictor.task, predictor.classes
+        blocks = _student_blocks(predictor, rows, key, delimiter)
     else:
         predictor = None
         if key is not None:
             roles["id"] = key
-        blocks, classes = _network_blocks(run, rows, links, roles, dataset, every, device, root, delimiter, program)
+        blocks, task, classes = _network_blocks(
+            run, rows, links, roles, dataset, every, device, root, delimiter, program
+        )
     output_delimiter = delimiter or (_delimiter(rows) if rows is not None else ",")
     name = next(blocks)
     style: dict[str, Any] = {"proba": proba, "as_json": as_json, "delimiter": output_delimiter}
-    with prediction_writer(out, classes, *inputs, run=run, key=name, **style) as file:
-        for ids, probabilities in blocks:
-            file.add(probabilities, ids)
+    with prediction_writer(out, task, classes, *inputs, run=run, key=name, **style) as file:
+        for ids, predicted in blocks:
+            file.add(predicted, ids)
         count = file.count
     LOG.info("%s rows predicted", f"{count:,}")
     if predictor is not None:
@@ -142,7 +148,7 @@ def _delimiter(rows: Path) -> str:
 
 # ---------------------------------------------------------------------- a student
 
-Blocks = Iterator[Any]  # first the name of the id column or None, then blocks of (ids, probabilities)
+Blocks = Iterator[Any]  # first the name of the id column or None, then blocks of (ids, predictions)
 
 
 def _student_blocks(predictor: Predictor, rows: Path, key: str | None, delimiter: str | None) -> Blocks:
@@ -187,8 +193,8 @@ def _network_blocks(
     root: Path | None,
     delimiter: str | None,
     program: Program | None,
-) -> tuple[Blocks, tuple[str, ...]]:
-    """The predictions of the network, and the names of the classes."""
+) -> tuple[Blocks, NodeTask, tuple[str, ...]]:
+    """The predictions of the network, the task, and the names of the classes."""
     import torch
 
     from hgraph import datasets
@@ -211,7 +217,7 @@ def _network_blocks(
     data = encode_for_run(run, data, dataset, settings.source, root, settings.seed)
     name = "teacher" if settings.distilled else "model"
     network = load_weights(settings.networks(data)[name], run, name, data, place)
-    classes = tuple(map(str, data.meta.get("class_names") or range(data.num_classes)))
+    classes = tuple(class_names(data))
     kind = settings.model.data
     if rows is not None and kind != "features" and not any(links.values()):
         raise ArgumentError("hyperedges", "--hyperedges or --edges of the new nodes", "none", _no_links(run))
@@ -224,11 +230,11 @@ def _network_blocks(
         raise ArgumentError(
             "rows", "nodes without a label", "none in the data set", "Pass --all to predict labeled nodes, too"
         )
-    probabilities = _probabilities(network, data, kind, where)[chosen]
+    predicted = settings.task.activate(_outputs(network, data, kind, where)[chosen])
     names = data.meta.get("node_names")
     at = chosen.nonzero().flatten().tolist()
     ids = [str(i if names is None else names[i]) for i in at]
-    return iter([roles.get("id", "id"), (ids, probabilities)]), classes
+    return iter([roles.get("id", "id"), (ids, predicted)]), settings.task, classes
 
 
 def _without_classes(run: Path, data: Data) -> Data:
@@ -246,13 +252,13 @@ def _no_links(run: Path) -> str:
     return f"{run} is a network that needs a structure; `hgraph distill` trains a student that needs only rows"
 
 
-def _probabilities(network: Any, data: Data, kind: str, where: Any) -> Tensor:
+def _outputs(network: Any, data: Data, kind: str, where: Any) -> Tensor:
     import torch
 
     adapt = {"graph": as_graph, "hypergraph": as_hypergraph}.get(kind)
     inputs = (data.x.to(where), *(() if adapt is None else (adapt(data.structure).to(where),)))
     with torch.inference_mode():
-        return network.to(where).eval()(*inputs).softmax(-1).cpu()
+        return network.to(where).eval()(*inputs).cpu()
 
 
 # ---------------------------------------------------------------------- the columns of a row
@@ -264,6 +270,7 @@ def _describe(run: Path, as_json: bool) -> None:
     try:
         predictor = predictor_of(run, None)
         encoder, features, classes = predictor.encoder, predictor.feature_names, predictor.classes
+        classes = classes if predictor.task.has_classes else ()
     except DataError:
         found = None if is_run(str(run)) else Inputs.load(run)
         if found is None:
@@ -278,7 +285,7 @@ def _describe(run: Path, as_json: bool) -> None:
         more = f", ... ({len(words)} in total)" if len(words) > _MAX_SHOWN else ""
         text = f": {', '.join(words[:_MAX_SHOWN])}{more}" if words else ""
         typer.echo(f"{name}  {column['kind']}{text}")
-    typer.echo(f"classes: {', '.join(map(str, classes))}")
+    typer.echo(f"classes: {', '.join(map(str, classes))}" if classes else "prediction: a number")
 
 
 def columns_of(encoder: Any, features: Iterable[str]) -> dict[str, dict[str, Any]]:

@@ -16,31 +16,33 @@ from hgraph.files import writing
 if TYPE_CHECKING:
     from torch import Tensor
 
+    from hgraph.train import NodeTask
+
 __all__ = ["PredictionWriter", "prediction_writer"]
 
 
 class PredictionWriter:
-    """Writes one row per prediction: id, label, probability of the label and, with ``proba``, of every class."""
+    """Writes one row per prediction: the id and the answer of the task, such as label and probability."""
 
     def __init__(
-        self, file: Any, classes: Sequence[str], kind: str, delimiter: str, key: str | None, proba: bool
+        self, file: Any, task: NodeTask, classes: Sequence[str], kind: str, delimiter: str, key: str | None, proba: bool
     ) -> None:
-        self.file, self.classes, self.kind, self.key, self.proba = file, tuple(classes), kind, key, proba
-        self.header = [*([] if key is None else [key]), "label", "probability"]
-        self.header += [f"probability of {name}" for name in self.classes] if proba else []
+        import torch
+
+        self.file, self.task, self.classes, self.kind, self.key, self.proba = file, task, classes, kind, key, proba
+        answer = task.columns(torch.zeros(0, len(classes)), classes, proba=proba)
+        self.header = [*([] if key is None else [key]), *answer]
         self.count = 0
         self._rows: Any = csv.writer(file, delimiter=delimiter, lineterminator="\n") if kind == "csv" else None
         if self._rows is not None:
             self._rows.writerow(self.header)
         self._table: Any = None
 
-    def add(self, probability: Tensor, ids: Sequence[str] | None) -> None:
-        """Write a block of rows with these probabilities [R, C]."""
-        best, at = probability.max(-1)
+    def add(self, predicted: Tensor, ids: Sequence[str] | None) -> None:
+        """Write a block of rows with these probabilities or numbers [R, C]."""
         columns: list[Sequence[Any]] = [] if self.key is None else [list(ids or [])]
-        columns += [[self.classes[i] for i in at.tolist()], best.tolist()]
-        columns += probability.T.tolist() if self.proba else []
-        self.count += len(probability)
+        columns += self.task.columns(predicted, self.classes, proba=self.proba).values()
+        self.count += len(predicted)
         if self.kind == "parquet":
             self._add_arrow(columns)
             return
@@ -64,7 +66,7 @@ class PredictionWriter:
         import pyarrow
         import pyarrow.parquet
 
-        kinds = [pyarrow.string() if n in (self.key, "label") else pyarrow.float64() for n in self.header]
+        kinds = [pyarrow.string() if n in (self.key, "label", "labels") else pyarrow.float64() for n in self.header]
         schema = pyarrow.schema(list(zip(self.header, kinds, strict=True)))
         if self._table is None:
             self._table = pyarrow.parquet.ParquetWriter(self.file, schema)
@@ -75,6 +77,7 @@ class PredictionWriter:
 @contextmanager
 def prediction_writer(
     out: Path | None,
+    task: NodeTask,
     classes: Sequence[str],
     *inputs: Path,
     run: Path,
@@ -101,9 +104,9 @@ def prediction_writer(
             raise MissingPackageError("pyarrow", "io", "writing Parquet") from error
         check_file("out", out, *inputs, run=run)
         with writing(out, "wb") as file:
-            writer = PredictionWriter(file, classes, kind, delimiter, key, proba)
+            writer = PredictionWriter(file, task, classes, kind, delimiter, key, proba)
             yield writer
             writer.close()
         return
     with written(out, *inputs, run=run) as file:
-        yield PredictionWriter(file, classes, kind, delimiter, key, proba)
+        yield PredictionWriter(file, task, classes, kind, delimiter, key, proba)

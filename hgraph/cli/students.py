@@ -72,6 +72,7 @@ def export(
         "feature_names": predictor.feature_names,
         "encoder": predictor.encoder,
         "notes": predictor.notes,
+        "task": predictor.task,
     }
     deviations = write(layers, folder, x, formats=formats, **named)
     if as_json:

@@ -99,21 +99,32 @@ def split_of(setting: Setting) -> str:
 
 
 def networks_of(
-    data: Data, teacher: ModelEntry, student: Student, seed: int, positions: int = 0
+    data: Data,
+    teacher: ModelEntry,
+    student: Student,
+    seed: int,
+    *,
+    hidden: int | None = None,
+    positions: int = 0,
+    **shape: Any,
 ) -> dict[str, torch.nn.Module]:
-    """The ``teacher``, the ``mlp`` and the ``student`` of a distillation, initialized under the seed."""
+    """The ``teacher``, the ``mlp`` and the ``student`` of a distillation, initialized under the seed.
+
+    ``hidden`` and ``shape`` are the width and other arguments of the teacher; ``positions`` is how many coordinates the
+    student reads after the features.
+    """
     from hgraph.distill import WithPositions
     from hgraph.train import build_model
 
     options = STUDENTS[student][0]
     if positions:
         wide = build_model(MLP, data, seed=seed, **options, in_channels=data.num_features + positions)
-        return networks_of(data, teacher, student, seed) | {
+        return networks_of(data, teacher, student, seed, hidden=hidden, **shape) | {
             "student": WithPositions(wide, data.num_features).to(data.x.device)
         }
     return {
         "mlp": build_model(MLP, data, seed=seed, **options).to(data.x.device),
-        "teacher": build_model(teacher, data, seed=seed).to(data.x.device),
+        "teacher": build_model(teacher, data, seed=seed, hidden_size=hidden, **shape).to(data.x.device),
         "student": build_model(MLP, data, seed=seed, **options).to(data.x.device),
     }
 

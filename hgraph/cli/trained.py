@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 from hgraph.cli.choices import CLASSIFIERS
 from hgraph.cli.common import LOG, load
+from hgraph.cli.node_runs import network_of
 from hgraph.cli.teachers import Setting, Student, networks_of
-from hgraph.cli.train import network_of
 from hgraph.errors import DataError
 from hgraph.models.registry import ModelEntry, find
 
@@ -18,8 +18,11 @@ if TYPE_CHECKING:
     from torch import nn
 
     from hgraph.data import Data
+    from hgraph.train import NodeTask
 
 __all__ = ["RunSettings", "config_of", "encode_for_run", "load_weights", "read_settings"]
+
+_OPTIONS = ("epochs", "lr", "weight_decay", "patience", "clip", "schedule", "precision")
 
 
 @dataclass(frozen=True)
@@ -33,7 +36,9 @@ class RunSettings:
         seed: the seed of the run.
         distilled: whether the run has an MLP and a student, too.
         student: the kind of MLP.
-        shape: width and dropout of the network, if the run has saved them.
+        shape: width and dropout of the network (of a distillation: of the teacher), if the run has saved them.
+        task: the loss, the metrics and the answers for the labels.
+        options: the options of the training, if the run has saved them.
         positions: number of positions that the student reads.
     """
 
@@ -44,12 +49,14 @@ class RunSettings:
     distilled: bool
     student: Student
     shape: dict[str, Any]
+    task: NodeTask
+    options: dict[str, Any]
     positions: int = 0
 
     def networks(self, data: Data) -> dict[str, nn.Module]:
         """Name of the weights file -> network, not yet with these weights."""
         if self.distilled:
-            return networks_of(data, self.model, self.student, self.seed, self.positions)
+            return networks_of(data, self.model, self.student, self.seed, positions=self.positions, **self.shape)
         return {"model": network_of(self.model, data, self.seed, **self.shape)}
 
 
@@ -59,6 +66,8 @@ def read_settings(run: Path, config: dict[str, Any]) -> RunSettings:
     Raises:
         DataError: settings are missing or unknown.
     """
+    from hgraph.train import task_from
+
     try:
         distilled = "run" in config
         settings = config["run"] if distilled else config
@@ -73,6 +82,8 @@ def read_settings(run: Path, config: dict[str, Any]) -> RunSettings:
             distilled,
             Student(settings.get("student", Student.PUBLISHED.value)),
             {name: settings[name] for name in ("hidden", "dropout") if name in settings},
+            task_from(config.get("task")),
+            {name: settings[name] for name in _OPTIONS if name in settings},
             int(settings.get("positions", 0)),
         )
     except (KeyError, ValueError, TypeError) as error:
@@ -119,7 +130,7 @@ def load_weights(network: nn.Module, run: Path, name: str, data: Data, dataset: 
     except (OSError, SafetensorError) as error:
         raise _not_a_run(run, error) from error
     except RuntimeError as error:
-        wanted = f"{data.num_features} features and {data.num_classes} classes"
+        wanted = f"{data.num_features} features and {data.num_outputs} outputs"
         raise DataError(f"{run}: the network does not match {dataset!r} with {wanted} ({error})") from error
     return network.eval()
 

@@ -4,20 +4,36 @@ from __future__ import annotations
 
 import json
 import shlex
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from hgraph.cli.choices import RECOMMENDERS, Network
-from hgraph.cli.common import JsonOption, QuietOption, RootOption, device_of, load, plain_errors
+from hgraph.cli.choices import RECOMMENDERS, ClassWeight, Network, Select, value_of
+from hgraph.cli.common import JsonOption, QuietOption, RootOption, device_of, plain_errors
+from hgraph.cli.node_runs import (
+    METRICS,
+    Prepared,
+    config_of_run,
+    figures_of,
+    fit_network,
+    network_of,
+    prepared,
+    write_run,
+)
 from hgraph.cli.numbers import SETTINGS, whole
 from hgraph.cli.runs import check_folder
-from hgraph.cli.teachers import Setting, prepare, split_of
+from hgraph.cli.teachers import Setting
 from hgraph.errors import ArgumentError, DataError, did_you_mean
-from hgraph.models.registry import ModelEntry, find
+from hgraph.models.registry import find
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from torch import Tensor, nn
+
+    from hgraph.train import FitResult
     from hgraph.train.tune import Choice, Range
 
 SPACE = "lr=log:0.001:0.1,weight_decay=log:0.00001:0.01,hidden=choice:16:32:64:128,dropout=range:0:0.8"
@@ -42,6 +58,13 @@ def tune(
     setting: Annotated[
         Setting, typer.Option(help="transductive: training uses all nodes; production: some test nodes are left out.")
     ] = Setting.TRANSDUCTIVE,
+    select: Annotated[
+        Select | None,
+        typer.Option(help="Score of epochs and trials; default: accuracy, mae for numbers, f1 for several labels."),
+    ] = None,
+    class_weight: Annotated[
+        ClassWeight | None, typer.Option(help="balanced: rare classes weigh as much as frequent ones in the loss.")
+    ] = None,
     out: Annotated[
         Path | None, typer.Option(help="Output folder; default: runs/tune-<dataset>-<model>-<seed>.")
     ] = None,
@@ -52,8 +75,9 @@ def tune(
 ) -> None:
     """Search for the best hyperparameters of a network, and test them once.
 
-    Trials are compared by their accuracy on the validation nodes, and poor trials are stopped early. The test nodes are
-    used only once, at the end. The same command resumes a stopped search. Trials of a recommender are compared by the
+    Trials are compared by their validation score (--select), and poor trials are stopped early. The test nodes are used
+    only once, at the end. The folder has the weights of the best trial, so `hgraph evaluate`, `hgraph predict` and
+    `hgraph distill` take it. The same command resumes a stopped search. Trials of a recommender are compared by the
     recall of the validation items, and are not stopped early.
     """
     from hgraph.files import write_atomically
@@ -64,19 +88,29 @@ def tune(
     recommends = model.value in RECOMMENDERS
     space = space or (RECOMMENDER_SPACE if recommends else SPACE)
     kinds = space_of(space, RECOMMENDER_NAMES if recommends else NAMES)
-    kind = _Recommending if recommends else _Training
-    loaded, run = kind.of(dataset, model.value, setting, epochs, seed, device, root)
     about = {"dataset": dataset, "model": model.value, "setting": setting.value, "epochs": epochs, "seed": seed}
+    task = {"select": value_of(select), "class_weight": value_of(class_weight)}
+    about |= {name: value for name, value in task.items() if value is not None}
+    run: _Training | _Recommending
+    if recommends:
+        _reject_other_options(model.value, setting, task)
+        run = _Recommending.of(dataset, model.value, epochs, seed, device, root)
+    else:
+        where = device_of(device)
+        run = _Training(
+            prepared(dataset, find(model.value), setting, seed, root=root, device=where, **task), epochs, seed
+        )
     found = search(run, kinds, trials=trials, folder=folder, seed=seed, about=about)
-    figures = {f"validation_{run.measure}": found.score, f"test_{run.measure}": run.test(found.settings)}
-    figures |= found.settings
-    words = ["hgraph", "train", dataset, "--model", model.value, "--seed", str(seed)]
-    words += [] if recommends else ["--setting", setting.value]
-    words += ["--epochs", str(epochs), *(f"--{n.replace('_', '-')}={v}" for n, v in found.settings.items())]
-    command = shlex.join(words)
-    head = {"dataset": loaded.name, "model": model.value, "seed": seed, "trials": len(found.trials)}
+    tested, test = run.test(found.settings, folder)
+    figures = {f"validation_{run.measure}": run.shown(found.score), **tested, **found.settings}
+    command = _command(about, found.settings)
+    head = {"dataset": run.name, "model": model.value, "seed": seed, "trials": len(found.trials)}
+    report = _report(head, figures, found.trials, space, command, run.shown)
     try:
-        write_atomically(folder / "report.md", _report(head, figures, found.trials, space, command).encode())
+        if test is None:
+            write_atomically(folder / "report.md", report.encode())
+        else:
+            _write_best(folder, found.settings, test, figures, command, about, str(device_of(device)), report)
     except OSError as error:
         raise DataError(f"{folder}: cannot be written ({error})") from error
     if as_json:
@@ -85,6 +119,39 @@ def tune(
         width = max(map(len, figures))
         typer.echo("\n".join(f"{k.replace('_', ' ').ljust(width)}  {_shown(v)}" for k, v in figures.items()))
         typer.echo(f"to train it: {command}\nreport: {folder / 'report.md'}")
+
+
+def _reject_other_options(model: str, setting: Setting, task: dict[str, Any]) -> None:
+    """Reject options that do not apply to recommenders."""
+    for name, value in {"setting": None if setting is Setting.TRANSDUCTIVE else setting, **task}.items():
+        if value is not None:
+            raise ArgumentError(name, f"no value, because {model} has no such setting here", "a value")
+
+
+def _command(about: dict[str, Any], settings: dict[str, Any]) -> str:
+    """The command that trains a network with the best settings."""
+    words = ["hgraph", "train", about["dataset"], "--model", about["model"], "--seed", str(about["seed"])]
+    words += [] if about["model"] in RECOMMENDERS else ["--setting", about["setting"]]
+    words += ["--epochs", str(about["epochs"])]
+    options = settings | {name: about[name] for name in ("select", "class_weight") if name in about}
+    return shlex.join([*words, *(f"--{n.replace('_', '-')}={v}" for n, v in options.items())])
+
+
+def _write_best(
+    folder: Path,
+    settings: dict[str, Any],
+    test: _Test,
+    figures: dict[str, Any],
+    command: str,
+    about: dict[str, Any],
+    device: str,
+    report: str,
+) -> None:
+    """Write the network with the best settings as a run folder."""
+    options = {"hidden": None, "dropout": 0.5, "lr": 0.01, "weight_decay": 5e-4} | settings
+    options |= {"epochs": about["epochs"], "seed": about["seed"], "device": device}
+    config = config_of_run(test.on, options, command, about["dataset"])
+    write_run(folder, test.on, test.network, test.fit, figures, config, test.outputs, report)
 
 
 def space_of(text: str, names: tuple[str, ...] = NAMES) -> dict[str, Range | Choice]:
@@ -122,62 +189,44 @@ def space_of(text: str, names: tuple[str, ...] = NAMES) -> dict[str, Range | Cho
     return found
 
 
+@dataclass(frozen=True)
+class _Test:
+    """A network with the best settings, how it was trained, and its outputs."""
+
+    on: Prepared
+    network: nn.Module
+    fit: FitResult
+    outputs: Tensor
+
+
 class _Training:
-    """Trains a classifier with given settings, for `hgraph.train.tune.tune`."""
+    """Trains a network of labeled nodes with given settings, for `hgraph.train.tune.tune`."""
 
-    measure = "accuracy"
-
-    @classmethod
-    def of(
-        cls, dataset: str, model: str, setting: Setting, epochs: int, seed: int, device: str, root: Path | None
-    ) -> tuple[Any, _Training]:
-        """Load the data set; returns it with an object that trains on it."""
-        loaded = load(dataset, root=root, seed=seed)
-        entry = find(model)
-        data = prepare(loaded, entry, setting, seed)
-        return loaded, cls(data.to(device_of(device)), entry, split_of(setting), epochs, seed)
-
-    def __init__(self, data: Any, model: ModelEntry, split: str, epochs: int, seed: int) -> None:
-        self.data, self.model, self.split, self.epochs, self.seed = data, model, split, epochs, seed
+    def __init__(self, on: Prepared, epochs: int, seed: int) -> None:
+        self.on, self.epochs, self.seed = on, epochs, seed
+        self.measure, self.shown, self.name = on.task.select, on.task.shown, on.dataset.name
         self.count = 0
-        if not len(data.split(split).val):
+        if on.task.score(on.data.y, on.data.split(on.split).val) is None:
             raise ArgumentError(
                 "dataset", "a data set with validation nodes, which are needed to compare trials", "none"
             )
 
     def __call__(self, settings: dict[str, Any], report: Any) -> float:
         self.count += 1
-        return self._fit(settings, report, f"training {self.count}")[1]
+        return self._fit(settings, f"training {self.count}", report=report)[1].best["validation"]
 
-    def test(self, settings: dict[str, Any]) -> float:
-        """Train with the settings, and return the accuracy on the test nodes."""
-        from hgraph.cli.train import figures_of
+    def test(self, settings: dict[str, Any], folder: Path) -> tuple[dict[str, Any], _Test | None]:
+        """Train with the settings, which gives the weights of their trial again, and measure the test nodes once."""
+        network, fit = self._fit(settings, "best settings", log=folder / METRICS)
+        figures, outputs = figures_of(network, self.on.data, self.on.model, self.on.split, self.on.task)
+        return {k: v for k, v in figures.items() if k.startswith("test_")}, _Test(self.on, network, fit, outputs)
 
-        network, _ = self._fit(settings, lambda epoch, score: None, "best settings")
-        return figures_of(network, self.data, self.model, self.split)[0]["test_accuracy"]
-
-    def _fit(self, settings: dict[str, Any], report: Any, label: str) -> tuple[Any, float]:
-        from hgraph.cli.train import network_of
-        from hgraph.train import classification_loss, fit, training_view
-
-        part = training_view(self.data, self.split)
-        loss, validate = classification_loss(part)
+    def _fit(self, settings: dict[str, Any], label: str, **more: Any) -> tuple[nn.Module, FitResult]:
         shape = {name: settings[name] for name in ("hidden", "dropout") if name in settings}
-        network = network_of(self.model, self.data, self.seed, **shape)
-        epoch = 0
-
-        def validate_and_report(logits: Any) -> float:
-            nonlocal epoch
-            epoch += 1
-            score = validate(logits)  # type: ignore[misc]
-            report(epoch, score)
-            return score
-
-        inputs = (part.x,) if self.model.data == "features" else (part.x, part.structure)
+        network = network_of(self.on.model, self.on.data, self.seed, **shape)
         options: dict[str, Any] = {name: settings[name] for name in ("lr", "weight_decay") if name in settings}
         options |= {"epochs": self.epochs, "seed": self.seed, "progress": False, "label": label}
-        result = fit(network, inputs, loss, validate=validate_and_report, **options)
-        return network, result.best["validation"]
+        return network, fit_network(network, self.on, **options, **more)
 
 
 class _Recommending:
@@ -186,18 +235,15 @@ class _Recommending:
     measure = "recall"
 
     @classmethod
-    def of(
-        cls, dataset: str, model: str, setting: Setting, epochs: int, seed: int, device: str, root: Path | None
-    ) -> tuple[Any, _Recommending]:
-        """Load the data set; returns it with an object that trains on it."""
+    def of(cls, dataset: str, model: str, epochs: int, seed: int, device: str, root: Path | None) -> _Recommending:
+        """Load the data set, and make the object that trains on it."""
         from hgraph.cli.recommenders import load_interactions
 
-        if setting is not Setting.TRANSDUCTIVE:
-            raise ArgumentError("setting", f"no value, because {model} has no such setting here", "a value")
         loaded = load_interactions(dataset, root, seed)
-        return loaded, cls(loaded[0], model, epochs, seed, device)
+        return cls(loaded[0], loaded.name, model, epochs, seed, device)
 
-    def __init__(self, data: Any, model: str, epochs: int, seed: int, device: str) -> None:
+    def __init__(self, data: Any, name: str, model: str, epochs: int, seed: int, device: str) -> None:
+        self.name = name
         self.data, self.model, self.epochs, self.seed, self.device = data, model, epochs, seed, device_of(device)
         self.count = 0
         if not data.val.num_edges:
@@ -209,12 +255,16 @@ class _Recommending:
         self.count += 1
         return self._fit(settings, f"training {self.count}")[1]
 
-    def test(self, settings: dict[str, Any]) -> float:
-        """Train with the settings, and return the recall of the test items."""
+    def shown(self, score: float) -> float:
+        """The recall is shown as it is."""
+        return score
+
+    def test(self, settings: dict[str, Any], folder: Path) -> tuple[dict[str, Any], None]:
+        """Train with the settings, and measure the recall of the test items."""
         from hgraph.cli.recommenders import CUT, figures_of
 
         figures = figures_of(self._fit(settings, "best settings")[0], self.data)
-        return figures[f"recall@{min(CUT, self.data.num_items)}"]
+        return {"test_recall": figures[f"recall@{min(CUT, self.data.num_items)}"]}, None
 
     def _fit(self, settings: dict[str, Any], label: str) -> tuple[Any, float]:
         from hgraph.cli.recommenders import network_of
@@ -228,7 +278,12 @@ class _Recommending:
 
 
 def _report(
-    head: dict[str, Any], figures: dict[str, Any], trials: list[dict[str, Any]], space: str, command: str
+    head: dict[str, Any],
+    figures: dict[str, Any],
+    trials: list[dict[str, Any]],
+    space: str,
+    command: str,
+    shown: Callable[[float], float],
 ) -> str:
     names = list(trials[0]["settings"])
     lines = [f"# {head['dataset']}: {head['model']} tuned with {head['trials']} trials (seed {head['seed']})", ""]
@@ -237,8 +292,8 @@ def _report(
     lines += ["", "To train a network with these settings:", "", "```", command, "```", ""]
     lines += [f"Search space: `{space}`", "", f"| trial | state | validation | {' | '.join(names)} |"]
     lines += ["|---" * (3 + len(names)) + "|"]
-    for trial in sorted(trials, key=lambda t: -(t["score"] or 0)):
-        cells = [str(trial["number"]), trial["state"], "" if trial["score"] is None else f"{trial['score']:.4f}"]
+    for trial in sorted(trials, key=lambda t: (t["score"] is None, -(t["score"] or 0))):
+        cells = [str(trial["number"]), trial["state"], "" if trial["score"] is None else f"{shown(trial['score']):.4f}"]
         lines.append("| " + " | ".join([*cells, *(_shown(trial["settings"].get(n, "")) for n in names)]) + " |")
     return "\n".join(lines) + "\n"
 

@@ -9,7 +9,7 @@ from typing import Any, Literal, Protocol, TypeVar, overload
 import torch
 from torch import Tensor
 
-from hgraph.data.labels import class_labels, labeled
+from hgraph.data.labels import class_labels, labeled, target_kind
 from hgraph.data.split import Parts, Split
 from hgraph.errors import ArgumentError, ArgumentTypeError
 from hgraph.structure.base import moved
@@ -137,6 +137,13 @@ class Data:
             return self.y.shape[-1]
         known = self.y[labeled(self.y)] if self._has_rows else self.y
         return int(known.max()) + 1 if known.numel() else 0
+
+    @property
+    def num_outputs(self) -> int:
+        """The number of outputs of a network for ``y``: C for classes and labels, T for T numbers per target."""
+        if self._has_rows and target_kind(self.y) == "regression":
+            return self.y.shape[1] if self.y.dim() > 1 else 1
+        return self.num_classes
 
     @property
     def _has_rows(self) -> bool:

@@ -1,11 +1,15 @@
-"""Labels: detection of missing labels, and a standard shape for class numbers."""
+"""Labels: detection of missing labels, the kind of labels, and a standard shape for class numbers."""
 
 from __future__ import annotations
+
+from typing import Literal
 
 import torch
 from torch import Tensor
 
-__all__ = ["class_labels", "labeled"]
+from hgraph.errors import ArgumentError
+
+__all__ = ["class_labels", "labeled", "target_kind"]
 
 
 def labeled(y: Tensor) -> Tensor:
@@ -40,3 +44,25 @@ def class_labels(y: Tensor) -> Tensor:
     """
     column = y.dim() == 2 and y.shape[1] == 1
     return y.squeeze(1) if column and not (y.is_floating_point() or y.dtype == torch.bool) else y
+
+
+def target_kind(y: Tensor) -> Literal["classification", "multilabel", "regression"]:
+    """What labels [N] or [N, C] are: class numbers, several labels per node, or numbers.
+
+    Booleans [N, C] are several labels, and so are numbers [N, C], C > 1, if all that are known are 0 or 1.
+
+    Raises:
+        ArgumentError: whole numbers with several columns.
+
+    >>> target_kind(torch.tensor([2, 0])), target_kind(torch.tensor([[True, False]])), target_kind(torch.tensor([0.5]))
+    ('classification', 'multilabel', 'regression')
+    """
+    if y.dtype == torch.bool:
+        return "multilabel"
+    wide = y.dim() == 2 and y.shape[1] > 1
+    if y.is_floating_point():
+        return "multilabel" if wide and bool((y.isnan() | (y == 0) | (y == 1)).all()) else "regression"
+    if wide:
+        hint = "Use y.bool() for several labels per node, and y.float() for numbers"
+        raise ArgumentError("y", "class numbers [N]", f"{y.dtype} {list(y.shape)}", hint)
+    return "classification"

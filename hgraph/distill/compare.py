@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
@@ -16,10 +17,18 @@ from hgraph.data.labels import labeled
 from hgraph.distill.objectives.lesson import Term
 from hgraph.distill.objectives.soft_labels import Labels
 from hgraph.distill.serving.latency import Timing, timings
-from hgraph.distill.teach import distill
+from hgraph.distill.teach import check_objective, distill
 from hgraph.distill.teachers import fit_temperature
 from hgraph.errors import ArgumentError
-from hgraph.train import FitResult, accuracy, classification_loss, expected_calibration_error, fit, training_view
+from hgraph.train import (
+    Classification,
+    FitResult,
+    NodeTask,
+    expected_calibration_error,
+    fit,
+    task_loss,
+    training_view,
+)
 
 __all__ = ["Comparison", "Measured", "compare", "unseen_accuracies"]
 
@@ -31,26 +40,29 @@ class Measured:
     """Measurements of one trained model.
 
     Args:
-    test_accuracy: accuracy on the test nodes.
-            ece: expected calibration error (15 bins) on the test nodes.
-            parameters: number of trained parameters.
-            latency_one_s: seconds to predict one node.
-            latency_all_s: seconds to predict every node.
-            unseen_accuracy: accuracy on the test nodes outside the training structure; None if transductive.
-            fit: the training history.
-            logits: logits of the test nodes, on the CPU.
-            temperature: result of `fit_temperature` on the validation nodes; None without validation nodes.
-            calibrated_ece: calibration error on the test nodes after dividing logits by the temperature; None likewise.
-            timing_one: ``latency_one_s`` with quartiles; None if unknown.
-            timing_all: ``latency_all_s`` with quartiles; None if unknown.
+        test_accuracy: accuracy on the test nodes; None if the task has no classes.
+        ece: expected calibration error (15 bins) on the test nodes; None likewise.
+        parameters: number of trained parameters.
+        latency_one_s: seconds to predict one node.
+        latency_all_s: seconds to predict every node.
+        unseen_accuracy: accuracy on the test nodes outside the training structure; None if transductive.
+        fit: the training history.
+        logits: outputs of the test nodes, on the CPU.
+        temperature: result of `fit_temperature` on the validation nodes; None without validation nodes or classes.
+        calibrated_ece: calibration error on the test nodes after dividing logits by the temperature; None likewise.
+        timing_one: ``latency_one_s`` with quartiles; None if unknown.
+        timing_all: ``latency_all_s`` with quartiles; None if unknown.
+        task: the task of the labels.
+        metrics: all metrics of the task on the test nodes.
+        unseen_metric: the main metric of the task on the nodes of ``unseen_accuracy``.
 
-        >>> measured = Measured(0.9, 0.05, 10, 1e-4, 2e-4, None, FitResult([], 0, 0.0), torch.zeros(1, 2), None, None)
-        >>> measured.figures()
-        {'test_accuracy': 0.9, 'ece': 0.05, 'parameters': 10, 'latency_one_s': 0.0001, 'latency_all_s': 0.0002}
+    >>> measured = Measured(0.9, 0.05, 10, 1e-4, 2e-4, None, FitResult([], 0, 0.0), torch.zeros(1, 2), None, None)
+    >>> measured.figures()
+    {'test_accuracy': 0.9, 'ece': 0.05, 'parameters': 10, 'latency_one_s': 0.0001, 'latency_all_s': 0.0002}
     """
 
-    test_accuracy: float
-    ece: float
+    test_accuracy: float | None
+    ece: float | None
     parameters: int
     latency_one_s: float
     latency_all_s: float
@@ -61,6 +73,19 @@ class Measured:
     calibrated_ece: float | None
     timing_one: Timing | None = None
     timing_all: Timing | None = None
+    task: NodeTask = field(default_factory=Classification)
+    metrics: Mapping[str, float | None] = field(default_factory=dict)
+    unseen_metric: float | None = None
+
+    @property
+    def main(self) -> float | None:
+        """The main metric of the task on the test nodes."""
+        return self.metrics[self.task.main] if self.metrics else self.test_accuracy
+
+    @property
+    def unseen(self) -> float | None:
+        """The main metric of the task on the test nodes outside the training structure; None if transductive."""
+        return self.unseen_accuracy if self.unseen_metric is None else self.unseen_metric
 
     def speed_up(self, teacher: Measured, which: Literal["one", "all"]) -> float:
         """The speed-up of a call over the teacher, a conservative estimate.
@@ -73,11 +98,16 @@ class Measured:
             return float(getattr(teacher, f"latency_{which}_s") / getattr(self, f"latency_{which}_s"))
         return float(other.low / mine.high)
 
-    def figures(self) -> dict[str, float | int]:
-        """The numbers that ``hgraph distill --json`` prints; with a production split also ``unseen_accuracy``."""
-        names = ("test_accuracy", "ece", "parameters", "latency_one_s", "latency_all_s")
-        unseen = {} if self.unseen_accuracy is None else {"unseen_accuracy": self.unseen_accuracy}
-        return {name: getattr(self, name) for name in names} | unseen
+    def figures(self) -> dict[str, float | int | None]:
+        """The numbers that ``hgraph distill --json`` prints; with a production split also ``unseen_accuracy``.
+
+        For another task than classification, all its metrics are there instead of accuracy and calibration error.
+        """
+        found: dict[str, float | int | None] = {"test_accuracy": self.test_accuracy, "ece": self.ece}
+        if self.task.kind != "classification":
+            found = {f"test_{name}": value for name, value in self.metrics.items()}
+        found |= {name: getattr(self, name) for name in ("parameters", "latency_one_s", "latency_all_s")}
+        return found if self.unseen is None else found | {f"unseen_{self.task.main}": self.unseen}
 
 
 @dataclass(frozen=True)
@@ -105,8 +135,10 @@ def compare(
     data: Data,
     *,
     split: str = "default",
+    task: NodeTask | None = None,
     objective: Term | None = None,
     positions: Tensor | None = None,
+    teacher_fit: FitResult | None = None,
     seed: int = 0,
     checkpoints: str | os.PathLike[str] | None = None,
     **options: Any,
@@ -123,14 +155,16 @@ def compare(
         student: an untrained module, called with ``x``, of the same architecture as ``mlp``.
         data: data with a structure that the teacher takes.
         split: name of the split.
+        task: how labels are learned and scored; None is found from the labels, see `hgraph.train.task_of`.
         objective: the loss of the student, see `distill`.
         positions: [N, P] features that only the student gets, see `distill`.
+        teacher_fit: how the teacher was trained, if it is trained already; None trains it.
         seed: random seed of dropout.
         checkpoints: a folder for checkpoints; an interrupted earlier call with it is continued.
         **options: ``epochs``, ``lr``, ``weight_decay``, ``patience``, ``progress`` of `fit`, for all three.
 
     Raises:
-        ArgumentError: the split has no training or no test nodes.
+        ArgumentError: the split has no training or no test nodes, or the objective does not suit the task.
 
     >>> from hgraph.models import GCN, MLP
     >>> from hgraph.structure import Graph
@@ -141,20 +175,23 @@ def compare(
     >>> sorted(found.student.figures())
     ['ece', 'latency_all_s', 'latency_one_s', 'parameters', 'test_accuracy']
     """
-    part, parts = training_view(data, split), data.split(split)
+    part, parts = training_view(data, split, task=task), data.split(split)
+    check_objective(objective, part)
     for name in ("train", "test"):
         if not len(getattr(parts, name)):
             raise ArgumentError("split", f"at least one {name} node", "none")
-    loss, validate = classification_loss(part)
+    loss, validate = task_loss(part)
 
     def fit_options(label: str) -> dict[str, Any]:
         file = None if checkpoints is None else Path(checkpoints) / f"{label}.safetensors"
         return {"label": label, "seed": seed, "checkpoint": file, **options}
 
-    teacher_fit = fit(teacher, (part.x, part.structure), loss, validate=validate, **fit_options("teacher"))
-    baseline_fit = distill(None, mlp, data, objective=Labels(), split=split, **fit_options("mlp"))
-    taught: dict[str, Any] = {"objective": objective, "positions": positions, "split": split}
-    student_fit = distill(teacher, student, data, **taught, **fit_options("student"))
+    if teacher_fit is None:
+        teacher_fit = fit(teacher, (part.x, part.structure), loss, validate=validate, **fit_options("teacher"))
+    shared: dict[str, Any] = {"split": split, "task": part.task}
+    baseline_fit = distill(None, mlp, data, objective=Labels(), **shared, **fit_options("mlp"))
+    shared |= {"objective": objective, "positions": positions}
+    student_fit = distill(teacher, student, data, **shared, **fit_options("student"))
     x_student = data.x if positions is None else torch.cat([data.x, positions.to(data.x)], 1)
     row, row_student = data.x[:1].clone(), x_student[:1].clone()
     one = {"mlp": lambda: mlp(row), "student": lambda: student(row_student)}
@@ -173,8 +210,8 @@ def compare(
     measured = {}
     for name, (model, result) in models.items():
         with torch.inference_mode():
-            logits = every[name]()
-        measured[name] = _measure(model, logits, data, parts, result, one_s[name], all_s[name])
+            outputs = every[name]()
+        measured[name] = _measure(model, outputs, data, parts, result, part.task, one_s[name], all_s[name])
     return Comparison(**measured)
 
 
@@ -184,19 +221,35 @@ def unseen_accuracies(
     data: Data,
     *,
     split: str,
+    task: NodeTask | None = None,
     objective: Term | None = None,
     positions: Tensor | None = None,
+    teacher_options: Mapping[str, Any] | None = None,
     seed: int = 0,
     checkpoints: str | os.PathLike[str] | None = None,
     **options: Any,
-) -> tuple[float, float] | None:
+) -> tuple[float | None, float | None] | None:
     """Train a teacher and a student without the unseen nodes of a production split, and test both on those nodes.
 
     Use it together with a transductive `compare`: there, the student learns from the teacher's predictions for the test
     nodes, while an exported student predicts rows that were not in training.
 
+    Args:
+        teacher: as in `compare`.
+        student: as in `compare`.
+        data: as in `compare`.
+        split: name of a production split.
+        task: as in `compare`.
+        objective: as in `compare`.
+        positions: as in `compare`; the unseen nodes are tested without.
+        teacher_options: options of `fit` for the teacher, in place of those in ``options``.
+        seed: as in `compare`.
+        checkpoints: as in `compare`.
+        **options: as in `compare`.
+
     Returns:
-        The accuracies of the teacher, with the whole structure, and of the student; None if no unseen node has a label.
+        The accuracies (or the main metrics of another task) of the teacher, with the whole structure, and of the
+        student; None if no unseen node has a label.
 
     >>> from hgraph.models import GCN, MLP
     >>> from hgraph.structure import Graph
@@ -209,11 +262,11 @@ def unseen_accuracies(
     >>> len(found)
     2
     """
-    part, unseen = training_view(data, split), data.split(split).unseen
+    part, unseen = training_view(data, split, task=task), data.split(split).unseen
     unseen = unseen[labeled(data.y[unseen])]
     if not len(unseen):
         return None
-    loss, validate = classification_loss(part)
+    loss, validate = task_loss(part)
     folder = None if checkpoints is None else Path(checkpoints)
     if folder is not None:
         folder.mkdir(parents=True, exist_ok=True)
@@ -226,7 +279,7 @@ def unseen_accuracies(
         validate=validate,
         label="teacher, unseen",
         checkpoint=first,
-        **fit_options,
+        **{**fit_options, **(teacher_options or {})},
     )
     distill(
         teacher,
@@ -235,33 +288,48 @@ def unseen_accuracies(
         objective=objective,
         positions=positions,
         split=split,
+        task=part.task,
         label="student, unseen",
         checkpoint=second,
         **fit_options,
     )
+    metric, main = part.task.metric, part.task.main
     with torch.inference_mode():
-        logits = teacher(data.x, data.structure)[unseen], student(data.x[unseen])
-    return accuracy(logits[0], data.y[unseen]), accuracy(logits[1], data.y[unseen])
+        outputs = teacher(data.x, data.structure)[unseen], student(data.x[unseen])
+    return metric(main, outputs[0], data.y[unseen]), metric(main, outputs[1], data.y[unseen])
 
 
 def _measure(
-    model: nn.Module, logits: Tensor, data: Data, parts: Split, result: FitResult, one: Timing, every: Timing
+    model: nn.Module,
+    outputs: Tensor,
+    data: Data,
+    parts: Split,
+    result: FitResult,
+    task: NodeTask,
+    one: Timing,
+    every: Timing,
 ) -> Measured:
-    test, unseen, val = parts.test, parts.unseen, parts.val
-    unseen, val = (ids[labeled(data.y[ids])] for ids in (unseen, val))  # a part may have no labels
-    temperature = fit_temperature(logits[val], data.y[val]) if len(val) else None
-    calibrated = None if temperature is None else expected_calibration_error(logits[test] / temperature, data.y[test])
+    test, unseen, val = (ids[labeled(data.y[ids])] for ids in (parts.test, parts.unseen, parts.val))
+    metrics = task.metrics(outputs[test], data.y[test])
+    unseen_metric = task.metric(task.main, outputs[unseen], data.y[unseen]) if len(unseen) else None
+    temperature = calibrated = None
+    if task.kind == "classification" and len(val):
+        temperature = fit_temperature(outputs[val], data.y[val])
+        calibrated = expected_calibration_error(outputs[test] / temperature, data.y[test])
     return Measured(
-        test_accuracy=accuracy(logits[test], data.y[test]),
-        ece=expected_calibration_error(logits[test], data.y[test]),
+        test_accuracy=metrics.get("accuracy"),
+        ece=task.calibration(outputs[test], data.y[test]).get("ece"),
         parameters=sum(p.numel() for p in model.parameters()),
         latency_one_s=one.median,
         latency_all_s=every.median,
         timing_one=one,
         timing_all=every,
-        unseen_accuracy=accuracy(logits[unseen], data.y[unseen]) if len(unseen) else None,
+        unseen_accuracy=unseen_metric if task.kind == "classification" else None,
         fit=result,
-        logits=logits[test].cpu(),
+        logits=outputs[parts.test].cpu(),
         temperature=temperature,
         calibrated_ece=calibrated,
+        task=task,
+        metrics=metrics,
+        unseen_metric=unseen_metric,
     )

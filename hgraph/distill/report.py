@@ -16,25 +16,11 @@ from hgraph.distill.compare import Comparison, Measured
 from hgraph.distill.serving.latency import Timing
 from hgraph.files import write_atomically
 from hgraph.train.checkpoint import weights_file
-from hgraph.train.plots import COLORS, confusion_matrix, learning_curve, reliability_diagram, structure_picture
+from hgraph.train.plots import CAPTIONS, COLORS, learning_curve, structure_picture, task_plots
 
-__all__ = ["FILES", "aligned", "markdown", "table", "table_rows", "write_report"]
+__all__ = ["aligned", "markdown", "table", "table_rows", "write_report"]
 
-# report.md is written last and removed first, so a folder with it is complete
-FILES = (
-    "config.json",
-    "metrics.jsonl",
-    "learning_curve.png",
-    "accuracy_latency.png",
-    "reliability.png",
-    "confusion_matrix.png",
-    "structure.png",
-    "mlp.safetensors",
-    "teacher.safetensors",
-    "student.safetensors",
-    "report.md",
-)
-_HEADER = ["model", "test accuracy", "parameters", "one node", "all nodes", "speed-up one", "speed-up all"]
+_HEADER = ["parameters", "one node", "all nodes", "speed-up one", "speed-up all"]
 
 
 def write_report(
@@ -70,36 +56,40 @@ def write_report(
     """
     folder, names = Path(folder), dict(names)
     lines = ({"model": key} | record for key, model in comparison.items() for record in model.fit.history)
-    test = data.y[data.split(split).test].cpu()
-    classes = [str(name) for name in data.meta.get("class_names") or range(data.num_classes)]
-    logits, heading = comparison.student.logits, f"{title}: test nodes"
+    test, task = data.y[data.split(split).test].cpu(), comparison.student.task
+    classes = [str(name) for name in data.meta.get("class_names") or range(data.num_outputs)]
+    pictures = task_plots(
+        task, comparison.student.logits, test, classes, f"{title}: test nodes", color=COLORS["student"]
+    )
     content: dict[str, str | bytes] = {
         "config.json": _json(config, indent=2) + "\n",
         "metrics.jsonl": "".join(_json(line) + "\n" for line in lines),
-        "learning_curve.png": learning_curve({key: m.fit for key, m in comparison.items()}, names, title),
+        "learning_curve.png": learning_curve({key: m.fit for key, m in comparison.items()}, names, title, task=task),
         "accuracy_latency.png": plots.accuracy_latency(comparison, names, title),
-        "reliability.png": reliability_diagram(logits, test, heading, color=COLORS["student"]),
-        "confusion_matrix.png": confusion_matrix(logits, test, classes, heading),
+        **pictures,
         "structure.png": structure_picture(data),
-        "report.md": _markdown(comparison, names, title, config, notes),
+        **{f"{key}.safetensors": weights_file(network) for key, network in networks.items()},
     }
-    for key, network in networks.items():
-        content[f"{key}.safetensors"] = weights_file(network)
+    files = ", ".join(f"`{name}`" for name in content)
+    # the report is written last and removed first, so a folder with it is complete
+    content["report.md"] = _markdown(comparison, names, title, config, notes, list(pictures), files)
     (folder / "report.md").unlink(missing_ok=True)
-    for name in FILES:
-        text = content[name]
+    for name, text in content.items():
         write_atomically(folder / name, text.encode() if isinstance(text, str) else text)
     return folder / "report.md"
 
 
 def table_rows(comparison: Comparison, names: Mapping[str, str]) -> list[list[str]]:
-    """The rows of the table as strings, header first: accuracies, latencies with quartiles, and `Measured.speed_up`."""
-    unseen = comparison.student.unseen_accuracy is not None
-    rows = [[*_HEADER[:2], "unseen nodes", *_HEADER[2:]] if unseen else list(_HEADER)]
+    """The rows of the table as strings, header first: main metrics, latencies with quartiles, `Measured.speed_up`."""
+    task = comparison.student.task
+    header = ["model", f"test {task.name_of(task.main)}", *_HEADER]
+    if comparison.student.unseen is not None:
+        header.insert(2, "unseen nodes")
+    rows = [header]
     for key, model in comparison.items():
-        row = [names[key], f"{100 * model.test_accuracy:.1f} %"]
-        if model.unseen_accuracy is not None:
-            row.append(f"{100 * model.unseen_accuracy:.1f} %")
+        row = [names[key], task.format(task.main, model.main)]
+        if model.unseen is not None:
+            row.append(task.format(task.main, model.unseen))
         row += [f"{model.parameters:,}", _latency(model.latency_one_s, model.timing_one)]
         row += [_latency(model.latency_all_s, model.timing_all)]
         row += [_times(model.speed_up(comparison.teacher, which)) for which in ("one", "all")]
@@ -129,15 +119,29 @@ def markdown(rows: list[list[str]]) -> list[str]:
 
 
 def _markdown(
-    comparison: Comparison, names: dict[str, str], title: str, config: Mapping[str, Any], notes: Sequence[str]
+    comparison: Comparison,
+    names: dict[str, str],
+    title: str,
+    config: Mapping[str, Any],
+    notes: Sequence[str],
+    pictures: Sequence[str],
+    files: str,
 ) -> str:
-    calibration = [["ECE", "ECE calibrated"], *([f"{m.ece:.3f}", _calibrated(m)] for _, m in comparison.items())]
-    rows = [row + more for row, more in zip(table_rows(comparison, names), calibration, strict=True)]
+    task, rows = comparison.student.task, table_rows(comparison, names)
+    if comparison.student.ece is not None:
+        calibration = [["ECE", "ECE calibrated"], *([f"{m.ece:.3f}", _calibrated(m)] for _, m in comparison.items())]
+        rows = [row + more for row, more in zip(rows, calibration, strict=True)]
+    else:
+        others = [name for name in comparison.student.metrics if name != task.main]
+        rows[0] += [task.name_of(name) for name in others]
+        for row, (_, model) in zip(rows[1:], comparison.items(), strict=True):
+            row += [task.format(name, model.metrics[name]) for name in others]
     lines = [f"# {title}", "", *markdown(rows), ""]
-    lines += [_sentence(comparison), "", "![Validation accuracy over epochs](learning_curve.png)", ""]
-    lines += ["![Test accuracy over latency](accuracy_latency.png)", "", "## Predictions of the student", ""]
-    lines += ["On the test nodes, before calibration.", "", "![Accuracy over confidence](reliability.png)", ""]
-    lines += ["![Confusion matrix](confusion_matrix.png)", ""]
+    lines += [_sentence(comparison), "", f"![Validation {task.select} over epochs](learning_curve.png)", ""]
+    lines += [f"![Test {task.name_of(task.main)} over latency](accuracy_latency.png)", ""]
+    if pictures:
+        lines += ["## Predictions of the student", "", "On the test nodes, before calibration.", ""]
+        lines += [text for name in pictures for text in (f"![{CAPTIONS[name]}]({name})", "")]
     lines += ["## What the numbers mean", ""]
     lines += [f"- {text}" for text in _explanations(comparison, names, config)]
     lines += ["", "## The data", "", "![The structure](structure.png)", "", *(f"- {note}" for note in notes)]
@@ -145,7 +149,7 @@ def _markdown(
     lines += [f"| {key} | {_cell(value)} |" for key, value in config.items() if key not in ("command", "run")]
     if "command" in config:
         lines += ["", "## Reproduce", "", "```", str(config["command"]), "```"]
-    lines += ["", "Files: " + ", ".join(f"`{name}`" for name in FILES if name != "report.md") + ".", ""]
+    lines += ["", f"Files: {files}.", ""]
     return "\n".join(lines)
 
 
@@ -153,24 +157,25 @@ def _sentence(comparison: Comparison) -> str:
     mlp, teacher, student = comparison.mlp, comparison.teacher, comparison.student
     one, every = student.speed_up(teacher, "one"), student.speed_up(teacher, "all")
     return (
-        f"The student's test accuracy is {_versus(student.test_accuracy - mlp.test_accuracy)} that of the same network "
-        f"trained on labels only and {_versus(student.test_accuracy - teacher.test_accuracy)} that of its "
-        f"teacher. The student is at least {_times(one)} as fast for one node and at least "
-        f"{_times(every)} as fast for all nodes, in three of four calls of each."
+        f"The student's test {student.task.name_of(student.task.main)} is {_versus(student, mlp)} that of the same "
+        f"network trained on labels only and {_versus(student, teacher)} that of its teacher. The student is at least "
+        f"{_times(one)} as fast for one node and at least {_times(every)} as fast for all nodes, in three of four "
+        "calls of each."
     )
 
 
 def _explanations(comparison: Comparison, names: dict[str, str], config: Mapping[str, Any]) -> list[str]:
     epochs = ", ".join(f"{names[key]} {model.fit.best_epoch}" for key, model in comparison.items())
     device = config.get("device", "cpu")
+    task = comparison.student.task
+    main = task.name_of(task.main)
     texts = [
-        "**Test accuracy** is measured once, on the test nodes, with the weights of the best epoch on the validation "
-        f"nodes ({epochs}). Results of different seeds can differ by a few points.",
+        f"**Test {main}** is measured once, on the test nodes, with the weights of the best epoch on the validation "
+        f"nodes ({epochs}). Results of different seeds differ a little.",
         "**MLP** and **student** are the same network. The MLP is trained on the training labels, the student on the "
-        "teacher's class probabilities of every observed node. Neither uses the structure for predictions.",
-        "**ECE**, the expected calibration error (15 bins, 0 is best), is the mean difference between confidence and "
-        "accuracy. **ECE calibrated** is the error after dividing logits by the temperature T, which is fitted on the "
-        "validation nodes and does not change accuracy. `--calibrate` exports the student with its temperature.",
+        f"teacher's {'probabilities' if task.has_classes else 'predictions'} of every observed node. Neither uses the "
+        "structure for predictions.",
+        *([_ECE] if comparison.student.ece is not None else []),
         "**Latency** is the median wall-clock time of a forward pass after warm-up, with the quartiles, the models in "
         f"turn, one thread, device `{device}`. Features, structure and its degree norms are in memory. "
         "**Speed-up** is the teacher's lower quartile divided by the model's upper quartile.",
@@ -188,12 +193,19 @@ def _explanations(comparison: Comparison, names: dict[str, str], config: Mapping
             f"**!** The quartiles of {', '.join(busy)} are far apart: the machine was busy during the timing. Measure "
             "again on an idle machine before you report a speed-up."
         )
-    if comparison.student.unseen_accuracy is not None:
+    if comparison.student.unseen is not None:
         texts.append(
-            "**Unseen nodes** is the accuracy on the test nodes that were removed from the structure before training. "
+            f"**Unseen nodes** is the {main} on the test nodes that were removed from the structure before training. "
             "The teacher predicts them with the whole structure, the others with features only."
         )
     return texts
+
+
+_ECE = (
+    "**ECE**, the expected calibration error (15 bins, 0 is best), is the mean difference between confidence and "
+    "accuracy. **ECE calibrated** is the error after dividing logits by the temperature T, which is fitted on the "
+    "validation nodes and does not change accuracy. `--calibrate` exports the student with its temperature."
+)
 
 
 def _calibrated(model: Measured) -> str:
@@ -233,6 +245,10 @@ def _magnitude(value: float) -> int:
     return int(f"{value:e}".split("e")[1])
 
 
-def _versus(difference: float) -> str:
+def _versus(student: Measured, other: Measured) -> str:
+    task, difference = student.task, (student.main or 0.0) - (other.main or 0.0)
+    where = "above" if difference > 0 else "below"
+    if "%" not in task.format(task.main, 0.5):
+        return "equal to" if not difference else f"{abs(difference):.3g} {where}"
     points = f"{100 * abs(difference):.1f}"
-    return "equal to" if points == "0.0" else f"{points} points {'above' if difference > 0 else 'below'}"
+    return "equal to" if points == "0.0" else f"{points} points {where}"

@@ -13,12 +13,14 @@ from torch import Tensor, nn
 from hgraph.data import Data
 from hgraph.distill.objectives import lighthgnn
 from hgraph.distill.objectives.activations import penultimate
-from hgraph.distill.objectives.lesson import Lesson, Term
+from hgraph.distill.objectives.high_order import HighOrder
+from hgraph.distill.objectives.lesson import Lesson, Sum, Term
+from hgraph.distill.objectives.reliable import NoisyFeatures, ReliableLabels
 from hgraph.distill.teachers import Teacher, resolve_teacher
 from hgraph.errors import ArgumentError
-from hgraph.train import FitResult, TrainingView, classification_loss, fit, seeded, training_view
+from hgraph.train import FitResult, NodeTask, TrainingView, fit, seeded, task_loss, training_view
 
-__all__ = ["distill"]
+__all__ = ["check_objective", "distill"]
 
 
 def distill(
@@ -28,6 +30,7 @@ def distill(
     *,
     objective: Term | None = None,
     split: str = "default",
+    task: NodeTask | None = None,
     validate: Callable[[Tensor], float] | None = None,
     positions: Tensor | None = None,
     seed: int = 0,
@@ -48,8 +51,9 @@ def distill(
         data: features, labels and splits.
         objective: the loss, see `hgraph.distill.objectives`; None is `lighthgnn`, soft labels only.
         split: name of the split.
+        task: how labels are learned and scored; None is found from the labels, see `hgraph.train.task_of`.
         validate: score of the student's outputs [N', C] to select the best epoch, higher is better; None is the
-            accuracy on the validation nodes. Needed if outputs are embeddings (`PairwiseRanking`).
+            score of the task on the validation nodes. Needed if outputs are embeddings (`PairwiseRanking`).
         positions: [N, P] features that only the student gets, after those of ``data``; see `position_features`.
         seed: random seed of dropout, noise and sampling.
         label: name of this training in the progress bar and the log.
@@ -71,13 +75,14 @@ def distill(
     >>> len(result.history)
     5
     """
-    part = training_view(data, split)
+    part = training_view(data, split, task=task)
+    check_objective(objective, part)
     teacher_fn, teacher_logits = resolve_teacher(teacher, part)
     embed = partial(penultimate, teacher, part.x, part.structure) if isinstance(teacher, nn.Module) else None
     part = part if positions is None else _with_positions(part, positions, data.split(split).observed)
     lesson = Lesson(part, student, teacher_fn, teacher_logits, embed)
     if validate is None:
-        _, validate = classification_loss(part)
+        _, validate = task_loss(part)
     try:
         with seeded(seed, {part.x.device}):
             loss = (lighthgnn() if objective is None else objective).bind(lesson)
@@ -93,6 +98,19 @@ def _with_positions(part: TrainingView, positions: Tensor, observed: Tensor | No
     if positions.dim() != 2 or len(positions) != len(part.x):
         raise ArgumentError("positions", f"shape [{len(part.x)}, P]", f"shape {list(positions.shape)}")
     return dataclasses.replace(part, x=torch.cat([part.x, positions.to(part.x)], 1))
+
+
+def check_objective(objective: Term | None, part: TrainingView) -> None:
+    """Check that an objective has no terms that are defined for classes only, if the task is another one.
+
+    Raises:
+        ArgumentError: it has one.
+    """
+    terms = objective.terms if isinstance(objective, Sum) else ((1.0, objective),)
+    for _, term in terms if part.task.kind != "classification" else ():
+        if isinstance(term, (HighOrder, NoisyFeatures, ReliableLabels)):
+            hint = "Use lighthgnn or glnn, whose terms Labels and SoftLabels suit every task"
+            raise ArgumentError("objective", f"terms for {part.task.title}", type(term).__name__, hint)
 
 
 class _Learner(nn.Module):

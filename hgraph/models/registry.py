@@ -37,7 +37,7 @@ TASKS = (
 # Size of the data, as named in an entry -> how to read it from `Data`, `Interactions` or a `TripleSplit`.
 SIZES: dict[str, Callable[[Any], int]] = {
     "features": lambda data: data.num_features,
-    "classes": lambda data: data.num_classes,
+    "classes": lambda data: data.num_outputs,
     "users": lambda data: data.num_users,
     "items": lambda data: data.num_items,
     "entities": lambda data: data.kg.num_nodes,

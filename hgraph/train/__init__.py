@@ -5,25 +5,33 @@ from hgraph.train.fit import FitResult, TrainingError, cosine, fit
 from hgraph.train.full_ranking import full_ranking, popularity_baseline, ranking_of_users
 from hgraph.train.metrics import accuracy, expected_calibration_error
 from hgraph.train.mode import eval_mode
+from hgraph.train.node_metrics import auroc, balanced_accuracy, mae, multilabel_f1, r2, rmse
 from hgraph.train.ranking import f1, mrr, ndcg_at, recall_at, roc_auc
 from hgraph.train.recommend import Explanation, Recommendation, explain, recommend
 from hgraph.train.recommender import fit_recommender
 from hgraph.train.samplers import PairSampler, TripleSampler
 from hgraph.train.scores import scorer, structure_of
 from hgraph.train.seed import seeded
+from hgraph.train.tasks import Classification, MultiLabel, NodeTask, Regression, task_from, task_of
 from hgraph.train.threads import fastest_threads
 from hgraph.train.triples import fit_triples, triple_ranking
-from hgraph.train.view import TrainingView, classification_loss, training_view
+from hgraph.train.view import TrainingView, classification_loss, task_loss, training_view
 
 __all__ = [
+    "Classification",
     "Explanation",
     "FitResult",
+    "MultiLabel",
+    "NodeTask",
     "PairSampler",
     "Recommendation",
+    "Regression",
     "TrainingError",
     "TrainingView",
     "TripleSampler",
     "accuracy",
+    "auroc",
+    "balanced_accuracy",
     "build_model",
     "classification_loss",
     "cosine",
@@ -36,16 +44,23 @@ __all__ = [
     "fit_recommender",
     "fit_triples",
     "full_ranking",
+    "mae",
     "mrr",
+    "multilabel_f1",
     "ndcg_at",
     "popularity_baseline",
+    "r2",
     "ranking_of_users",
     "recall_at",
     "recommend",
+    "rmse",
     "roc_auc",
     "scorer",
     "seeded",
     "structure_of",
+    "task_from",
+    "task_loss",
+    "task_of",
     "training_view",
     "triple_ranking",
 ]

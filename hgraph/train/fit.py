@@ -104,9 +104,10 @@ def fit(
         model: any module.
         inputs: its positional arguments; or a `Data`, of which the model gets the features and, if it has a second
             argument, the structure of the `training_view`.
-        loss: a function from the model's output to a finite scalar; with a `Data`, None is `classification_loss`.
+        loss: a function from the model's output to a finite scalar; with a `Data`, None is the loss that suits its
+            labels, see `task_of`.
         validate: a function from the output to a score, higher is better; with a `Data`, None is the accuracy on the
-            validation nodes.
+            validation nodes (for numbers the negative MAE, for several labels micro F1).
         split: the name of the split of a `Data`.
         epochs: largest number of epochs, each one step.
         lr: Adam's learning rate.

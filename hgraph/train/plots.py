@@ -10,31 +10,69 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from hgraph.data.labels import target_kind
 from hgraph.train.metrics import scored_rows
 
 if TYPE_CHECKING:
     from hgraph.data import Data
     from hgraph.train.fit import FitResult
+    from hgraph.train.tasks import NodeTask
 
 __all__ = [
+    "CAPTIONS",
     "COLORS",
     "canvas",
     "confusion_matrix",
     "learning_curve",
     "png",
+    "predicted_over_true",
     "reliability_diagram",
     "spread",
     "structure_picture",
+    "task_plots",
 ]
 
 # colors of Okabe and Ito, which color-blind readers can distinguish
 COLORS = {"mlp": "#7F7F7F", "teacher": "#0072B2", "student": "#D55E00"}
 _INK, _FAINT = "#333333", "#E3E3E3"
 _MAX_DRAWN = 100  # nodes
+CAPTIONS = {
+    "confusion_matrix.png": "Confusion matrix: true and predicted classes",
+    "reliability.png": "Reliability diagram: accuracy over confidence",
+    "predicted_over_true.png": "Predicted over true values",
+}
+
+
+def task_plots(
+    task: NodeTask, outputs: Tensor, y: Tensor, names: Sequence[str], title: str, color: str = COLORS["teacher"]
+) -> dict[str, bytes]:
+    """The plots of predictions that suit the task, by the names of their files, see ``CAPTIONS``.
+
+    Args:
+        task: the task of the labels.
+        outputs: [N, C].
+        y: [N] or [N, C] labels.
+        names: the names of the classes.
+        title: the title.
+        color: color of bars and dots.
+    """
+    if task.kind == "regression":
+        return {"predicted_over_true.png": predicted_over_true(task.activate(outputs), y, title, color=color)}
+    if task.kind == "classification":
+        return {
+            "confusion_matrix.png": confusion_matrix(outputs, y, names, title),
+            "reliability.png": reliability_diagram(outputs, y, title, color=color),
+        }
+    return {}
 
 
 def learning_curve(
-    fits: Mapping[str, FitResult], names: Mapping[str, str], title: str, score: str = "accuracy"
+    fits: Mapping[str, FitResult],
+    names: Mapping[str, str],
+    title: str,
+    score: str = "accuracy",
+    *,
+    task: NodeTask | None = None,
 ) -> bytes:
     """A PNG of the validation score over epochs, with a dot at the best epoch of each model.
 
@@ -45,11 +83,15 @@ def learning_curve(
         names: their names in the plot.
         title: the title.
         score: name of the validation score, a number in 0 .. 1.
+        task: the task of the labels, whose score is drawn; a loss or an error in its unit.
     """
+    score = score if task is None else task.select
+    lower = task is not None and task.shown(1.0) < 0  # smaller is better, and it is no fraction
+    factor, unit = (-1, "") if lower else (100, "%")
     scored = all(any("validation" in r for r in fit.history) for fit in fits.values() if fit.history)
     figure, axes = canvas(title, right=0.75)
     axes.set_xlabel("epoch")
-    axes.set_ylabel(f"validation {score} (%)" if scored else "training loss")
+    axes.set_ylabel(f"validation {score}" + " (%)" * (not lower) if scored else "training loss")
     ends: dict[str, float] = {}
     seen: list[float] = []
     last = 1
@@ -58,14 +100,14 @@ def learning_curve(
             continue
         records = [r for r in fit.history if not scored or "validation" in r]
         epochs = [r["epoch"] for r in records]
-        values = [100 * r["validation"] if scored else r["loss"] for r in records]
+        values = [factor * r["validation"] if scored else r["loss"] for r in records]
         axes.plot(epochs, values, color=COLORS[key], linewidth=1.6)
         best = epochs.index(fit.best_epoch)
         axes.plot(epochs[best], values[best], "o", color=COLORS[key], markersize=6, markeredgecolor="white")
         seen += values
         ends[key], last = values[-1], max(last, int(epochs[-1]))
     axes.set_xlim(0, last)
-    if scored:  # without the first steps, which have much lower scores
+    if scored and not lower:  # without the first steps, which have much lower scores
         seen.sort()
         low, high = seen[len(seen) // 20], seen[-1]
         margin = max(1.0, 0.08 * (high - low))
@@ -74,7 +116,10 @@ def learning_curve(
     for key, at in spread(ends, 0.12 * (high - low)).items():
         note = names[key]
         if scored:
-            note += f"\nbest epoch {fits[key].best_epoch}: {100 * fits[key].best['validation']:.1f} %"
+            best_value = factor * fits[key].best["validation"]
+            note += f"\nbest epoch {fits[key].best_epoch}: " + (
+                f"{best_value:.1f} {unit}" if unit else f"{best_value:.4g}"
+            )
         axes.annotate(
             note, (1.0, at), (8, 0), xycoords=("axes fraction", "data"), textcoords="offset points",
             color=COLORS[key], va="center", fontsize=9, annotation_clip=False, linespacing=1.3,
@@ -154,6 +199,26 @@ def confusion_matrix(logits: Tensor, y: Tensor, names: Sequence[str], title: str
     return png(figure)
 
 
+def predicted_over_true(predicted: Tensor, y: Tensor, title: str, *, color: str = COLORS["teacher"]) -> bytes:
+    """A PNG of predicted over true numbers, with the line of exact predictions.
+
+    Args:
+        predicted: [N, T] numbers in the unit of the labels.
+        y: [N] or [N, T] numbers; missing ones (NaN) are left out.
+        title: the title.
+        color: color of the dots.
+    """
+    known = ~y.isnan()
+    true, found = y[known].tolist(), predicted.reshape(y.shape)[known].tolist()
+    figure, axes = canvas(title, right=0.96)
+    ends = [min(true), max(true)]
+    axes.plot(ends, ends, color="#AAAAAA", linewidth=1, linestyle="--")
+    axes.plot(true, found, "o", color=color, markersize=4, alpha=0.6, markeredgecolor="none")
+    axes.set_xlabel("true")
+    axes.set_ylabel("predicted")
+    return png(figure)
+
+
 def structure_picture(data: Data) -> bytes:
     """A PNG of a small structure, or of the degrees and sizes of a larger one."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
@@ -161,12 +226,15 @@ def structure_picture(data: Data) -> bytes:
 
     from hgraph.structure import statistics
 
-    structure, y = data.structure.to("cpu"), data.y.cpu()
+    structure = data.structure.to("cpu")
+    y: Tensor | None = data.y.cpu()
+    if target_kind(data.y) != "classification":
+        y = None  # colors and homophily are for one class per node
     if data.num_nodes > _MAX_DRAWN:
         figure = statistics(structure, y).draw()
     else:
         figure = Figure(figsize=(7.5, 5), dpi=150, layout="constrained")
-        structure.draw(figure.subplots(), labels=_classes(y, data.meta.get("class_names")))
+        structure.draw(figure.subplots(), labels=None if y is None else _classes(y, data.meta.get("class_names")))
     FigureCanvasAgg(figure)
     return png(figure)
 

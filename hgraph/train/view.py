@@ -9,15 +9,14 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from hgraph.data import Data, Split
 from hgraph.data.labels import labeled
 from hgraph.errors import ArgumentError
 from hgraph.structure import Graph, Hypergraph
-from hgraph.train.metrics import accuracy
+from hgraph.train.tasks import Classification, NodeTask, task_of
 
-__all__ = ["TrainingView", "classification_loss", "of_data", "training_view"]
+__all__ = ["TrainingView", "classification_loss", "of_data", "task_loss", "training_view"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -30,6 +29,7 @@ class TrainingView:
         y: [N'] their labels.
         train: ids in 0 .. N'-1 of the labeled training nodes.
         val: ids in 0 .. N'-1 of the labeled validation nodes.
+        task: how these labels are learned and scored; None is found from ``y``.
 
     >>> graph = Graph.from_edge_index([[0], [1]], num_nodes=2, directed=False)
     >>> part = TrainingView(graph, torch.eye(2), torch.tensor([0, 1]), torch.tensor([0]), torch.tensor([1]))
@@ -42,9 +42,15 @@ class TrainingView:
     y: Tensor
     train: Tensor
     val: Tensor
+    task: NodeTask = None  # type: ignore[assignment]  # set below
+
+    def __post_init__(self) -> None:
+        """Find the task of the labels."""
+        if self.task is None:
+            object.__setattr__(self, "task", task_of(self.y, self.train))
 
 
-def training_view(data: Data, split: str = "default") -> TrainingView:
+def training_view(data: Data, split: str = "default", *, task: NodeTask | None = None) -> TrainingView:
     """Restrict a `Data` to the nodes of training: all for a transductive split, else the observed nodes.
 
     Use it when a network is trained in your own loop, so that no unseen node is used.
@@ -54,6 +60,7 @@ def training_view(data: Data, split: str = "default") -> TrainingView:
     Args:
         data: features, labels and splits.
         split: the name of one of its splits.
+        task: how the labels are learned and scored; None is found from the labels, see `task_of`.
 
     Raises:
         ArgumentError: there is no split of that name.
@@ -70,11 +77,12 @@ def training_view(data: Data, split: str = "default") -> TrainingView:
     known = labeled(data.y)
     train, val = (part[known[part]] for part in (parts.train, parts.val))
     if parts.observed is None:
-        return TrainingView(parts.structure, data.x, data.y, train, val)
+        return TrainingView(parts.structure, data.x, data.y, train, val, task)  # type: ignore[arg-type]
     seen = parts.observed
     position = torch.full((data.num_nodes,), -1, device=seen.device)
     position[seen] = torch.arange(len(seen), device=seen.device)
-    return TrainingView(parts.structure, data.x[seen], data.y[seen], position[train], position[val])
+    observed = data.x[seen], data.y[seen], position[train], position[val]
+    return TrainingView(parts.structure, *observed, task)  # type: ignore[arg-type]
 
 
 def classification_loss(part: TrainingView) -> tuple[Callable[[Tensor], Tensor], Callable[[Tensor], float] | None]:
@@ -93,22 +101,24 @@ def classification_loss(part: TrainingView) -> tuple[Callable[[Tensor], Tensor],
     >>> round(loss(torch.zeros(2, 2)).item(), 4), validate(torch.eye(2))  # log 2; node 1 is right
     (0.6931, 1.0)
     """
-    train, val = (ids[labeled(part.y)[ids]] for ids in (part.train, part.val))
-    validate = None
-    if len(val):
+    task = Classification()
+    return task.loss(part.y, part.train), task.score(part.y, part.val)
 
-        def validate(logits: Tensor) -> float:
-            return accuracy(logits[val], part.y[val])
 
-    def loss(logits: Tensor) -> Tensor:
-        if not len(train):  # checked in the loss, because a student may learn only from its teacher
-            raise ArgumentError("part", "at least one training node with a label", f"{len(part.train)} without a label")
-        if part.y.dim() == 1 and part.y.is_floating_point():
-            hint = "y.nan_to_num(-1).long(), if these are classes"
-            raise ArgumentError("y", "class numbers", part.y.dtype, hint)
-        return F.cross_entropy(logits[train], part.y[train])
+def task_loss(part: TrainingView) -> tuple[Callable[[Tensor], Tensor], Callable[[Tensor], float] | None]:
+    """The loss of the training nodes and the score of the validation nodes (None without any), by the task of the part.
 
-    return loss, validate
+    Use it when `fit` is called with a `TrainingView` whose labels may be classes, several labels, or numbers.
+
+    Both are functions of the outputs [N', C] of a network; unlabeled nodes are ignored.
+
+    >>> graph = Graph.from_edge_index([[0], [1]], num_nodes=2, directed=False)
+    >>> part = TrainingView(graph, torch.eye(2), torch.tensor([3.0, 5.0]), torch.tensor([0]), torch.tensor([1]))
+    >>> loss, validate = task_loss(part)
+    >>> loss(torch.zeros(2, 1)).item(), validate(torch.zeros(2, 1))  # predicts the training mean 3
+    (0.0, -2.0)
+    """
+    return part.task.loss(part.y, part.train), part.task.score(part.y, part.val)
 
 
 def of_data(
@@ -123,7 +133,7 @@ def of_data(
         hint = "Data.from_masks(structure, x, y, train_mask=...) and Split.per_class(structure, y) make splits of nodes"
         raise ArgumentError("split", f"a split of nodes, one of {sorted(data.splits)}", repr(split), hint)
     part = training_view(data, split)
-    default_loss, default_validate = classification_loss(part)
+    default_loss, default_validate = task_loss(part)
     inputs: tuple[Any, ...] = (part.x, part.structure) if _reads_structure(model) else (part.x,)
     return inputs, default_loss if loss is None else loss, default_validate if validate is None else validate
 

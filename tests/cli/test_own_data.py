@@ -319,7 +319,6 @@ def test_an_error_in_a_table_names_file_line_and_column(tables):
 @pytest.mark.parametrize(
     ("options", "match"),
     [
-        (["--label", "age", "--task", "regression"], "node regression"),
         ([], "none: no column is the label"),
         (["--label", "taste", "--shares", "1,0,0"], "at least one test node with a label"),
     ],

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from hgraph.distill.objectives.lesson import Lesson, Loss, Term
 from hgraph.errors import ArgumentError
-from hgraph.train import classification_loss
+from hgraph.train import NodeTask, task_loss
 
 __all__ = ["Labels", "SoftLabels", "Variant", "check_variant", "divergence", "soft_label_loss"]
 
@@ -69,7 +69,7 @@ def soft_label_loss(student_logits: Tensor, teacher_probabilities: Tensor, *, te
 
 @dataclass(frozen=True)
 class Labels(Term):
-    r"""Cross-entropy on the training nodes, the loss of a network without a teacher.
+    r"""The loss of a network without a teacher: for classes, the cross-entropy on the training nodes.
 
     .. math:: \frac{1}{|V_L|} \sum_{v \in V_L} -\ln s_{v y_v}
 
@@ -82,13 +82,16 @@ class Labels(Term):
     """
 
     def bind(self, lesson: Lesson) -> Loss:
-        """Cross-entropy on the training nodes of the lesson."""
-        return classification_loss(lesson.part)[0]
+        """The loss of the task on the training nodes of the lesson."""
+        return task_loss(lesson.part)[0]
 
 
 @dataclass(frozen=True)
 class SoftLabels(Term):
     r"""KL divergence from the teacher's probabilities on every observed node.
+
+    For several labels per node it is the sum of the divergences of the labels, and for numbers the mean squared
+    difference of the standardized outputs.
 
     .. math:: \frac{T^2}{N'} \sum_v \mathrm{KL}(t_v \,\|\, s_v), \quad
               t_v = \mathrm{softmax}(z^{teacher}_v / T), \; s_v = \mathrm{softmax}(z_v / T)
@@ -112,13 +115,30 @@ class SoftLabels(Term):
         check_variant(self.variant)
 
     def bind(self, lesson: Lesson) -> Loss:
-        """The divergence; the teacher's probabilities are computed once."""
+        """The divergence; the teacher's probabilities are computed once.
+
+        Raises:
+            ArgumentError: the official variant, for a task other than one class per node.
+        """
+        task = lesson.part.task
+        if task.kind != "classification":
+            return self._of_task(task, lesson.logits)
         target = (lesson.logits / self.temperature).softmax(-1)
 
         def loss(logits: Tensor) -> Tensor:
             _check_pair(logits, target)
             log_s = (logits / self.temperature).log_softmax(-1)
             return self.temperature**2 * divergence(log_s, target, self.variant).mean()
+
+        return loss
+
+    def _of_task(self, task: NodeTask, teacher: Tensor) -> Loss:
+        if self.variant == "official":
+            raise ArgumentError("variant", f"'paper', because this is {task.title}", "'official'")
+
+        def loss(outputs: Tensor) -> Tensor:
+            _check_pair(outputs, teacher)
+            return task.divergence(outputs, teacher, self.temperature)
 
         return loss
 

@@ -19,6 +19,7 @@ from hgraph.distill.serving.programs import Layers, Onnx
 from hgraph.errors import ArgumentError, DataError
 from hgraph.files import write_atomically
 from hgraph.nn.rows import UnitRows, UnitSums
+from hgraph.train import Classification, NodeTask, Regression
 
 __all__ = ["CARD", "FORMATS", "Encodes", "export"]
 
@@ -48,6 +49,7 @@ def export(
     encoder: Encodes | None = None,
     preprocess: nn.Module | None = None,
     temperature: float = 1.0,
+    task: NodeTask | None = None,
     formats: Sequence[str] = ("layers",),
     notes: Sequence[str] = (),
 ) -> dict[str, float]:
@@ -60,12 +62,14 @@ def export(
         student: any module from features [N, F] to logits [N, C].
         folder: a new or empty folder.
         x: example rows [N, F] of the training data, N at least 2, to check the programs.
-        class_names: C names; None uses class numbers.
+        class_names: C names of classes or labels; None uses numbers. Not used for regression.
         feature_names: F names of columns without an encoder; None uses numbers.
         encoder: encoder of raw columns; it is saved in the folder, so that raw rows can be predicted.
         preprocess: a module in front of the student, inside the program: ``x`` and later rows are its inputs.
         temperature: divides the logits, inside the program; use `fit_temperature` on validation nodes for calibrated
             probabilities.
+        task: the task of the labels, see `hgraph.train.task_of`; None is classification. Predictions of a regression
+            are in the unit of its targets: the program undoes their standardization.
         formats: some of ``"layers"`` (weights of a student of Linear, ReLU and row-normalization layers only, for
             `Predictor` without other packages), ``"torch"`` (`torch.export`), ``"onnx"``, ``"int8"`` (ONNX with
             8-bit weights). The last three contain the names of columns and classes too, as JSON: in the ONNX metadata
@@ -88,9 +92,12 @@ def export(
     True
     """
     target = Path(folder)
-    program = _program(student, preprocess, temperature)
+    task = Classification() if task is None else task
+    program = _program(student, preprocess, temperature, task)
     with torch.no_grad():
         logits = program(x)
+    if not task.has_classes:
+        class_names = list(task.columns(logits[:0], ()))
     names = [str(c) for c in range(logits.shape[1])] if class_names is None else [str(name) for name in class_names]
     features = [str(i) for i in range(x.shape[1])] if feature_names is None else [str(name) for name in feature_names]
     _check(target, formats, names, features, x, logits, program)
@@ -103,9 +110,10 @@ def export(
             encoder.save(building)
         card = {
             "format": "hgraph student",
-            "version": 1,
+            "version": 1 if task.kind == "classification" else 2,  # older versions would apply a softmax
             "features": features,
             "classes": names,
+            "task": type(task)().settings(),  # the program undoes the standardization
             "encoder": encoder is not None,
             "temperature": temperature,
             "notes": [str(note) for note in notes],
@@ -132,8 +140,23 @@ class _Temperature(nn.Module):
         return logits / self.temperature
 
 
-def _program(student: nn.Module, preprocess: nn.Module | None, temperature: float) -> nn.Sequential:
-    """A copy of the student with preprocessing and temperature, as one chain in eval mode on the CPU."""
+class _Unscaled(nn.Module):
+    """Standardized outputs in the unit of the targets."""
+
+    mean: Tensor
+    scale: Tensor
+
+    def __init__(self, task: Regression) -> None:
+        super().__init__()
+        self.register_buffer("mean", torch.tensor(task.mean))
+        self.register_buffer("scale", torch.tensor(task.scale))
+
+    def forward(self, outputs: Tensor) -> Tensor:
+        return outputs * self.scale + self.mean
+
+
+def _program(student: nn.Module, preprocess: nn.Module | None, temperature: float, task: NodeTask) -> nn.Sequential:
+    """A copy of the student with preprocessing, temperature and unit, as one chain in eval mode on the CPU."""
     import copy
 
     if not 0 < temperature < float("inf"):
@@ -148,8 +171,21 @@ def _program(student: nn.Module, preprocess: nn.Module | None, temperature: floa
                 parameter.div_(temperature)
     elif temperature != 1:
         parts.append(_Temperature(temperature))
+    if isinstance(task, Regression):
+        if isinstance(parts[-1], nn.Linear) and parts[-1].bias is not None:
+            _unscale(parts[-1], task)
+        else:
+            parts.append(_Unscaled(task))
     before = [] if preprocess is None else [copy.deepcopy(preprocess)]
     return nn.Sequential(*before, *parts).eval().cpu().requires_grad_(False)
+
+
+@torch.no_grad()
+def _unscale(last: nn.Linear, task: Regression) -> None:
+    """Make the last layer give outputs in the unit of the targets."""
+    mean, scale = (torch.tensor(v, dtype=torch.float64, device=last.weight.device) for v in (task.mean, task.scale))
+    last.weight.copy_(last.weight.double() * scale[:, None])
+    last.bias.copy_(last.bias.double() * scale + mean)
 
 
 def _check(

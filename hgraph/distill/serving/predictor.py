@@ -18,6 +18,7 @@ from torch import Tensor
 from hgraph.distill.serving.export import CARD
 from hgraph.distill.serving.programs import Layers, Onnx
 from hgraph.errors import ArgumentError, DataError, MissingPackageError
+from hgraph.train import NodeTask, task_from
 
 __all__ = ["Answer", "Predictor", "delimiter_of"]
 
@@ -65,6 +66,7 @@ class Predictor:
         card = _card(self.folder / CARD)
         self.classes: tuple[str, ...] = tuple(card["classes"])
         self.feature_names: tuple[str, ...] = tuple(card["features"])
+        self.task: NodeTask = task_from(card.get("task"))
         self.notes: tuple[str, ...] = tuple(map(str, card.get("notes", ())))
         for name, expected in card["sha256"].items():
             path = self.folder / name
@@ -105,7 +107,18 @@ class Predictor:
             return self._run(x.float().contiguous())
 
     def probabilities(self, x: Tensor) -> Tensor:
-        """Probabilities [N, C] of all classes, from features [N, F].
+        """Probabilities [N, C] of all classes or labels, from features [N, F].
+
+        Raises:
+            ArgumentError: the student predicts numbers.
+            DataError: as `predictions`.
+        """
+        if not self.task.has_classes:
+            raise ArgumentError("student", "a student that predicts classes", self.task.title, "Use predictions(x)")
+        return self.predictions(x)
+
+    def predictions(self, x: Tensor) -> Tensor:
+        """Probabilities [N, C], or for a regression numbers in the unit of its targets [N, T], of features [N, F].
 
         Raises:
             DataError: the features are so large that logits are not finite; the message gives the first row.
@@ -117,10 +130,17 @@ class Predictor:
             raise DataError(
                 f"row {row}: expected features with finite logits, got features up to {x[row].abs().max():.3g}"
             )
-        return logits.softmax(-1)
+        return self.task.activate(logits)
 
     def answers(self, x: Tensor) -> list[Answer]:
-        """The most probable class of each row of features [N, F]."""
+        """The most probable class of each row of features [N, F]; for several labels or numbers, see `predictions`.
+
+        Raises:
+            ArgumentError: the student does not predict one class per row.
+        """
+        if self.task.kind != "classification":
+            hint = "Use predictions(x)"
+            raise ArgumentError("student", "a student that predicts one class per row", self.task.title, hint)
         return self._best(self.probabilities(x))
 
     def _best(self, probabilities: Tensor) -> list[Answer]:
@@ -176,7 +196,7 @@ class Predictor:
     def blocks(
         self, path: str | os.PathLike[str], *, rows: int = 4096, delimiter: str | None = None
     ) -> Iterator[tuple[Mapping[str, Sequence[Any]], Tensor]]:
-        """Columns and class probabilities [R, C] of each block of rows, with the arguments of `stream`."""
+        """Columns and `predictions` [R, C] of each block of rows, with the arguments of `stream`."""
         path = Path(path)
         if path.suffix.lower() in _PARQUET:
             yield from self._parquet(path, rows)
@@ -198,7 +218,7 @@ class Predictor:
             with pyarrow.parquet.ParquetFile(path) as file:
                 for batch in file.iter_batches(batch_size=rows):
                     columns = batch.to_pydict()
-                    yield columns, self.probabilities(self.features(columns))
+                    yield columns, self.predictions(self.features(columns))
         except (pyarrow.ArrowException, OSError) as error:
             raise DataError(f"{path}: cannot be read as Parquet ({error})") from error
 
@@ -208,10 +228,10 @@ class Predictor:
         while block := list(islice(_whole(lines, len(header), path), rows)):
             columns = {name: [row[i] for row in block] for i, name in enumerate(header)}
             try:
-                probabilities = self.probabilities(self.features(columns))
+                predicted = self.predictions(self.features(columns))
             except DataError as error:
                 raise DataError(f"{path}, within lines {first} to {lines.line_num}: {error}") from error
-            yield columns, probabilities
+            yield columns, predicted
             first = lines.line_num + 1
 
 
@@ -247,6 +267,6 @@ def _card(path: Path) -> dict[str, Any]:
         card = json.loads(path.read_bytes())
     except (OSError, ValueError, RecursionError) as error:
         raise DataError(f"{path}: not an exported student ({error}). Export one with `hgraph export RUN`") from error
-    if not isinstance(card, dict) or (card.get("format"), card.get("version")) != ("hgraph student", 1):
+    if not isinstance(card, dict) or card.get("format") != "hgraph student" or card.get("version") not in (1, 2):
         raise DataError(f"{path}: not an exported student of this version of hgraph")
     return card

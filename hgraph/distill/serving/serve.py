@@ -9,15 +9,11 @@ import math
 import signal
 import socket
 import sys
-from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from hgraph.distill.serving.limits import Guard, Limits, watched
 from hgraph.distill.serving.predictor import Predictor
 from hgraph.errors import DataError, MissingPackageError
-
-if TYPE_CHECKING:
-    from torch import Tensor
 
 __all__ = ["application", "listening", "run_until_stopped", "server_of"]
 
@@ -28,8 +24,9 @@ def application(predictor: Predictor, limits: Limits | None = None) -> Any:
     """A FastAPI application for any ASGI server.
 
     ``POST /predict`` takes ``{"rows": [{"column": value, ...}, ...]}``, or ``{"row": {...}}``, and answers
-    ``{"answers": [{"label": ..., "probability": ...}, ...]}``. With ``"proba": true`` in the request, each answer also
-    has ``"probabilities"`` of all classes by name. The response also has ``"unseen"``, the counts of categories that
+    ``{"answers": [{"label": ..., "probability": ...}, ...]}``; an answer of a regression is ``{"prediction": ...}``,
+    one with several labels per row ``{"labels": "a;b"}``. With ``"proba": true`` in the request, each answer also has
+    ``"probabilities"`` of all classes by name. The response also has ``"unseen"``, the counts of categories that
     were not in the training data, if there are any. If any row is invalid, the whole request is answered with status
     422 and a message that says what is wrong. ``GET /health`` answers ``{"status": "ok"}``. Requests
     that exceed the ``limits`` are rejected before they reach the application.
@@ -48,7 +45,9 @@ def application(predictor: Predictor, limits: Limits | None = None) -> Any:
 
     @app.get("/")
     def about() -> dict[str, Any]:
-        info = {"columns": columns, "classes": list(predictor.classes), "program": predictor.program}
+        info: dict[str, Any] = {"columns": columns, "task": predictor.task.kind, "program": predictor.program}
+        if predictor.task.has_classes:
+            info["classes"] = list(predictor.classes)
         return info | ({"kinds": kinds} if kinds else {})
 
     @app.get("/health")
@@ -60,12 +59,12 @@ def application(predictor: Predictor, limits: Limits | None = None) -> Any:
         try:
             row_list, proba = _rows(body)
             rows = _columns(row_list, columns)
-            probabilities = predictor.probabilities(predictor.features(rows))
+            predicted = predictor.predictions(predictor.features(rows))
         except DataError as error:
             raise HTTPException(422, str(error)) from None
         unseen = predictor.encoder.unseen(rows) if predictor.encoder is not None else {}
         extra = {"unseen": unseen} if unseen else {}
-        return {"answers": _answers(probabilities, predictor.classes, proba), **extra}
+        return {"answers": predictor.task.answers(predicted, predictor.classes, proba=proba), **extra}
 
     # FastAPI resolves annotations by name, which fails for names that are local to this function
     predict.__annotations__ = {"body": Any, "return": dict[str, Any]}
@@ -129,15 +128,6 @@ def run_until_stopped(app: Any, place: socket.socket, *, limits: Limits | None =
         for number, handler in before.items():
             signal.signal(number, handler)
         place.close()
-
-
-def _answers(probabilities: Tensor, classes: Sequence[str], proba: bool) -> list[dict[str, Any]]:
-    best, at = probabilities.max(-1)
-    found = [{"label": classes[i], "probability": p} for i, p in zip(at.tolist(), best.tolist(), strict=True)]
-    if proba:
-        for answer, row in zip(found, probabilities.tolist(), strict=True):
-            answer["probabilities"] = dict(zip(classes, row, strict=True))
-    return found
 
 
 def _rows(body: Any) -> tuple[list[Any], bool]:
