@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from hgraph.data import Data, Dataset, Split
+from hgraph.data.derived import FEATURES_FROM, features_from
 from hgraph.datasets.tables import division, hif, ids, incidence, inputs, kinds, quantities
 from hgraph.datasets.tables.cells import canonical
 from hgraph.datasets.tables.encoder import Encoder
@@ -93,7 +94,7 @@ def from_tables(
     Ids are text: 7 and 07 are different nodes. Nodes without edges are kept; an id that is not in ``nodes`` is an
     error. The kind of a column of ``nodes`` is inferred from all its cells (by the rules of
     `hgraph.datasets.tables.kinds.infer`), and an `Encoder` that is fitted on the training rows encodes it. Without
-    features, x is the identity for at most 2,048 nodes, else a one and the standardized logarithm of the degree.
+    features, x is the identity for at most 2,048 nodes, else a one and the logarithm of 1 + the degree.
 
     Args:
         nodes: the table of nodes.
@@ -178,7 +179,7 @@ def from_tables(
     if encoder.feature_names:
         names["encoder"] = encoder
     elif feature_names == inputs.DEGREE:
-        names["degree_moments"] = _moments(made.structure)
+        names |= {"degree_moments": (0.0, 1.0), FEATURES_FROM: "one and log degree"}
     splits = {"default": Split(made.structure, *parts)} if any(map(len, parts)) else {}
     data = Data(made.structure, x, labels.y, splits, made.meta | names).validate()
     return Dataset(
@@ -299,14 +300,7 @@ def _features(
     n = structure.num_nodes
     if n <= _IDENTITY:
         return torch.eye(n), tuple(f"{inputs.IDENTITY}{name}" for name in names)
-    mean, deviation = _moments(structure)
-    degree = (inputs.log_degree(structure) - mean) / max(deviation, 1e-6)
-    return torch.stack([torch.ones(n), degree], 1), inputs.DEGREE
-
-
-def _moments(structure: Graph | Hypergraph) -> tuple[float, float]:
-    degree = inputs.log_degree(structure)
-    return float(degree.mean()), float(degree.std())
+    return features_from("one and log degree", structure), inputs.DEGREE
 
 
 def _read_as_missing(
