@@ -6,6 +6,7 @@ import dataclasses
 import logging
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import chain
 from typing import Any, Literal
 
 import numpy as np
@@ -14,6 +15,7 @@ from torch import Tensor
 
 from hgraph.data import Data, Dataset, Split
 from hgraph.data.derived import FEATURES_FROM, features_from
+from hgraph.data.leaks import class_hyperedges, copies_of_label, repeated_rows
 from hgraph.datasets.tables import division, hif, ids, incidence, inputs, kinds, quantities
 from hgraph.datasets.tables.cells import canonical
 from hgraph.datasets.tables.encoder import Encoder
@@ -169,6 +171,9 @@ def from_tables(
     for text in notes.values():
         _LOG.warning("%s: %s", name, text)
     x, feature_names = _features(encoder, table, made.structure, list(index))
+    leaks = _leaks(table, label, encoder, x, labels, made.structure, parts, missing)
+    for text in leaks:
+        _LOG.warning("%s: %s", name, text)
     names: dict[str, Any] = {
         "node_names": tuple(index),
         "class_names": labels.class_names,
@@ -190,7 +195,7 @@ def from_tables(
         license=license,
         redistribute=redistribute,
         citation=citation,
-        caveats=(*notes.values(), *_caveats(made, encoder, used, split)),
+        caveats=(*notes.values(), *leaks, *_caveats(made, encoder, used, split)),
     )
 
 
@@ -321,6 +326,26 @@ def _read_as_missing(
             what = "class" if name == label else "category"
             found[name] = f"Column {name!r}: {listed} read as missing, not as a {what}. Pass --missing '' to keep them."
     return found
+
+
+def _leaks(
+    table: Table | None,
+    label: str | None,
+    encoder: Encoder,
+    x: Tensor,
+    labels: Labels,
+    structure: Graph | Hypergraph,
+    parts: tuple[Tensor, Tensor, Tensor],
+    missing: Collection[str],
+) -> list[str]:
+    """Sentences on features and hyperedges that reveal the label."""
+    if table is None or label is None:
+        return []
+    columns = {c.name: chain.from_iterable(table[c.name]) for c in encoder.codings}
+    cells = chain.from_iterable(table[label])
+    found = copies_of_label(columns, cells, missing={"", *missing}, canonical=canonical)
+    found += repeated_rows(x, *parts) if encoder.feature_names else []
+    return found + class_hyperedges(structure, labels.y)
 
 
 def _caveats(made: incidence.Made, encoder: Encoder, kinds_used: Mapping[str, str], split: str) -> tuple[str, ...]:

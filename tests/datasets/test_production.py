@@ -12,6 +12,7 @@ import hgraph.datasets as datasets
 from hgraph.builders import knn_hypergraph, radius_hypergraph
 from hgraph.data import Data, Split, reorder
 from hgraph.data.derived import FEATURES_FROM, STRUCTURE_FROM, features_from, features_on
+from hgraph.data.leaks import inverse_triples
 from hgraph.datasets.tables import build
 from hgraph.errors import ArgumentError, DataError
 from hgraph.structure import Graph, Hypergraph
@@ -211,3 +212,13 @@ def test_a_radius_is_a_recipe_too():
     data = dataclasses.replace(data, structure=radius_hypergraph(data.x, 0.4), meta=recipe)
     production = Split.production(data, split)
     assert production.structure.equal(radius_hypergraph(data.x[production.observed], 0.4))
+
+
+# ---------------------------------------------------------------------- triples
+
+
+@pytest.mark.parametrize("name", [n for n in datasets.names() if datasets.info(n).task == "triple prediction"])
+def test_cards_count_test_triples_with_their_inverse_in_training(name, load_set):
+    found = [text.split(" of ")[0] for text in inverse_triples(load_set(name)[0]) if " test triples " in text]
+    stated = [text.split(" of ")[0] for text in datasets.info(name).caveats if "their inverse in training" in text]
+    assert found == stated
