@@ -39,6 +39,7 @@ from hgraph.cli.teachers import (
     prepare,
     split_of,
 )
+from hgraph.cli.threads import ThreadsOption, node_step, training_threads
 from hgraph.cli.towers import STEPS, distill_run, is_run
 from hgraph.errors import ArgumentError, DataError
 from hgraph.models.registry import find
@@ -115,6 +116,7 @@ def distill(
     ] = None,
     overwrite: OverwriteOption = False,
     device: Annotated[str, typer.Option(help="cpu, cuda or cuda:0.")] = "cpu",
+    threads: ThreadsOption = None,
     root: RootOption = None,
     as_json: JsonOption = False,
     quiet: QuietOption = False,
@@ -178,7 +180,10 @@ def distill(
     networks = learned.networks(student, size)
     options: dict[str, Any] = {"objective": term, "split": split, "task": on.task, "seed": seed, "epochs": epochs}
     options["positions"] = positions_of(data, split, size)
-    with running(folder, run | {"data": repr(data)}, overwrite=overwrite) as place:
+    with (
+        running(folder, run | {"data": repr(data)}, overwrite=overwrite) as place,
+        training_threads(threads, place, node_step(networks["teacher"], on)) as count,
+    ):
         options["progress"] = False if quiet else None
         networks_in_turn = networks["teacher"], networks["mlp"], networks["student"]
         comparison = compare(*networks_in_turn, data, teacher_fit=learned.fit, **options, checkpoints=place)
@@ -186,7 +191,7 @@ def distill(
         rows = _metric_on_new_rows(comparison, learned, student, where, networks["student"], **unseen)
         names = {"mlp": "MLP", "teacher": f"{teacher_entry.title} (teacher)", "student": "student"}
         config = _config(learned, student, run, where)
-        config |= {"command": _command(run, dataset, calibrate, device, folder), "run": run}
+        config |= {"command": _command(run, dataset, calibrate, device, count, folder), "run": run}
         temperature = (comparison.student.temperature if calibrate else None) or 1.0
         title = f"{loaded.name}: {teacher_entry.title} distilled into an MLP (seed {seed}, {on.setting.value})"
         headings: dict[str, Any] = {"names": names, "title": title, "config": config}
@@ -279,13 +284,14 @@ def _objective(objective: Objective, variant: Variant, lam: float) -> Term:
     return OBJECTIVES[objective.value](lam)
 
 
-def _command(run: dict[str, Any], source: str, calibrate: bool, device: str, folder: Path) -> str:
+def _command(run: dict[str, Any], source: str, calibrate: bool, device: str, threads: int, folder: Path) -> str:
     words = ["hgraph", "distill", source]
     words += [] if "teacher_run" in run else ["--teacher", run["teacher"], "--seed", str(run["seed"])]
     names = ("objective", "variant", "lam", "student", "epochs")
     for name in names if "teacher_run" in run else (*names, "setting", "select", "class_weight"):
         words += [f"--{name.replace('_', '-')}", str(run[name])] if name in run else []
-    return shlex.join([*words, *["--calibrate"] * calibrate, "--device", device, "--out", str(folder)])
+    words += [*["--calibrate"] * calibrate, "--device", device, "--threads", str(threads)]
+    return shlex.join([*words, "--out", str(folder)])
 
 
 def _export(
